@@ -11,34 +11,32 @@ mod common;
 use std::hint::black_box;
 
 use common::{NOW_NS, STRING_LENGTH, bash, connection, libc_text, stdin_socket, web_1_header};
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::measurement::WallTime;
+use criterion::{
+    BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main,
+};
 use panoptes_sinks::activities::Activity;
-use panoptes_sinks::record::scan::ScanLine;
+use panoptes_sinks::record::scan::{ScanLine, ScanObject};
 use panoptes_sinks::record::{Details, RECORD_BYTES_MAX, Record, RecordWriter};
 
 fn lines(criterion: &mut Criterion) {
     let (process, descriptor, memory) = (bash(), stdin_socket(), libc_text());
     let connection = connection();
-    let lines = [
-        ScanLine::Process(&process),
-        ScanLine::FileDescriptor { process_id: 714, details: &descriptor },
-        ScanLine::Memory(&memory),
-        ScanLine::Connection {
-            process_id: Some(714),
-            details: &connection,
-            network_namespace: None,
-        },
-    ];
-    let mut out = vec![0; RECORD_BYTES_MAX];
     let mut group = criterion.benchmark_group("scan line");
-    for line in lines {
-        let length = line.write(&mut out, STRING_LENGTH).expect("it fits");
-        group.throughput(Throughput::Bytes(length as u64));
-        group.bench_function(BenchmarkId::new(line.kind().name(), length), |bencher| {
-            bencher.iter(|| black_box(&line).write(black_box(&mut out), STRING_LENGTH));
-        });
-    }
+    line(&mut group, &ScanLine::new(&process));
+    line(&mut group, &ScanLine::of_process(714, &descriptor));
+    line(&mut group, &ScanLine::new(&memory));
+    line(&mut group, &ScanLine::of_process(714, &connection));
     group.finish();
+}
+
+fn line<T: ScanObject>(group: &mut BenchmarkGroup<'_, WallTime>, line: &ScanLine<'_, T>) {
+    let mut out = vec![0; RECORD_BYTES_MAX];
+    let length = line.write(&mut out, STRING_LENGTH).expect("it fits");
+    group.throughput(Throughput::Bytes(length as u64));
+    group.bench_function(BenchmarkId::new(T::KIND.name(), length), |bencher| {
+        bencher.iter(|| black_box(line).write(black_box(&mut out), STRING_LENGTH));
+    });
 }
 
 fn records(criterion: &mut Criterion) {

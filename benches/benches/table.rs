@@ -7,7 +7,10 @@
 
 use std::hint::black_box;
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::measurement::WallTime;
+use criterion::{
+    BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main,
+};
 use panoptes_benches::KEY;
 use panoptes_tables::AddressMap;
 use panoptes_tables::{HashKey, Key, Row, Scan, Table};
@@ -33,29 +36,27 @@ fn address_map(criterion: &mut Criterion) {
                 }
             });
         });
-        group.bench_function(BenchmarkId::new("insert what is there", count), |bencher| {
-            bencher.iter(|| {
-                for &address in &present {
-                    black_box(map.insert(address, 0));
-                }
-            });
-        });
-        group.bench_function(BenchmarkId::new("get", count), |bencher| {
-            bencher.iter(|| {
-                for &address in &present {
-                    black_box(map.get(address));
-                }
-            });
-        });
-        group.bench_function(BenchmarkId::new("get what is not there", count), |bencher| {
-            bencher.iter(|| {
-                for &address in &absent {
-                    black_box(map.get(address));
-                }
-            });
-        });
+        each(&mut group, "insert what is there", &present, |address| map.insert(address, 0));
+        each(&mut group, "get", &present, |address| map.get(address));
+        each(&mut group, "get what is not there", &absent, |address| map.get(address));
     }
     group.finish();
+}
+
+/// The time of `work` with each of these addresses.
+fn each<T>(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    name: &str,
+    addresses: &[u64],
+    mut work: impl FnMut(u64) -> T,
+) {
+    group.bench_function(BenchmarkId::new(name, addresses.len()), |bencher| {
+        bencher.iter(|| {
+            for &address in addresses {
+                black_box(work(address));
+            }
+        });
+    });
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -72,6 +73,12 @@ impl Key for Address {
 struct Object {
     address: Address,
     facts: [u64; 11],
+}
+
+impl Object {
+    fn at(address: u64) -> Self {
+        Self { address: Address(address), facts: [address; 11] }
+    }
 }
 
 impl Row for Object {
@@ -91,10 +98,7 @@ fn state_table(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("insert and remove", count), |bencher| {
             bencher.iter(|| {
                 for &address in &present {
-                    table.insert(
-                        Object { address: Address(address), facts: [address; 11] },
-                        Scan(1),
-                    );
+                    table.insert(Object::at(address), Scan(1));
                 }
                 for &address in &present {
                     let id = table.find(&Address(address)).expect("it is there");
@@ -103,7 +107,7 @@ fn state_table(criterion: &mut Criterion) {
             });
         });
         for &address in &present {
-            table.insert(Object { address: Address(address), facts: [address; 11] }, Scan(1));
+            table.insert(Object::at(address), Scan(1));
         }
         let mut scan = Scan(1);
         group.bench_function(BenchmarkId::new("find and see", count), |bencher| {

@@ -7,6 +7,7 @@ pub mod parts;
 #[path = "../../engine/tests/common/recorded.rs"]
 #[allow(dead_code, reason = "shared with tests that use more of it")]
 mod recorded;
+pub mod times;
 
 use std::io;
 use std::path::Path;

@@ -333,11 +333,7 @@ impl<'a> View<'a> {
     /// The 64-bit number at `index` of an array field; zero past its end.
     #[inline]
     pub fn u64_at(self, field: Field, index: usize) -> u64 {
-        let start = index.saturating_mul(8);
-        self.bytes(field)
-            .get(start..)
-            .and_then(|bytes| U64::ref_from_prefix(bytes).ok())
-            .map_or(0, |(n, _)| n.get())
+        u64_at(self.bytes(field), index.saturating_mul(8))
     }
 }
 

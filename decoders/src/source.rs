@@ -89,8 +89,7 @@ pub trait MemorySource {
     /// Moves all memory `bytes` up (wrapping, whole pages): the memory at address 0 is then at
     /// `bytes`. For raw memory files, whose start address only the content reveals. A source that
     /// knows its addresses does nothing and returns `false`.
-    fn move_by(&mut self, bytes: u64) -> bool {
-        let _ = bytes;
+    fn move_by(&mut self, _bytes: u64) -> bool {
         false
     }
 
@@ -136,9 +135,7 @@ pub trait MachineSource: MemorySource {
 
     /// Switches to a layout; the first one is in force initially. A layout that cannot be opened is
     /// ignored.
-    fn choose_layout(&mut self, index: usize) {
-        let _ = index;
-    }
+    fn choose_layout(&mut self, _index: usize) {}
 
     /// Whether the machine is known to be gone, as of the last [`Self::refresh`].
     fn has_ended(&self) -> bool {
@@ -152,7 +149,5 @@ pub trait MachineSource: MemorySource {
 
     /// Passes a description of what the transport has lost so far to `report`, if it has lost
     /// anything.
-    fn losses(&self, report: &mut dyn FnMut(&dyn Display)) {
-        let _ = report;
-    }
+    fn losses(&self, _report: &mut dyn FnMut(&dyn Display)) {}
 }

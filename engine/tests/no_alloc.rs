@@ -9,6 +9,8 @@
 #[path = "common/cached.rs"]
 mod cached;
 mod common;
+#[path = "../sources/tests/common/fault.rs"]
+mod fault;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -17,6 +19,7 @@ use cached::Cached;
 use common::damage::{Damaged, touched_pages};
 use common::recorded::images_or_skip;
 use common::{Machine, Scanner, Watcher, entities};
+use fault::{Fault, FaultRates};
 use panoptes_decoders::address::PhysicalAddress;
 use panoptes_engine::limits::Limits;
 use panoptes_engine::page_cache::{Contents, FileIdentity};
@@ -24,7 +27,7 @@ use panoptes_engine::walk::{Kernel, Scope};
 use panoptes_rig::Random;
 use panoptes_rig::dump::{self, Packing};
 use panoptes_sources::{
-    Detail, Fault, FaultRates, FileSource, Kcore, MappedFile, MemorySource, Meter, Outcome, Request,
+    Detail, FileSource, Kcore, MappedFile, MemorySource, Meter, Outcome, Request,
 };
 use panoptes_tables::HashKey;
 
@@ -264,7 +267,7 @@ fn reading_the_memory_of_this_machine_allocates_nothing() {
 #[test]
 fn reading_by_a_dma_engine_allocates_nothing() {
     use panoptes_rig::standin::Standin;
-    use panoptes_sources::doca::{DocaMemory, DocaOptions, Library};
+    use panoptes_sources::doca::{DocaMemory, Library, PATIENCE};
 
     let bytes = 1_u64 << 20;
     for faults in
@@ -277,8 +280,7 @@ fn reading_by_a_dma_engine_allocates_nothing() {
         std::fs::write(standin.folder().join("standin.conf"), settings).unwrap();
         let library = Library::load(Some(&standin.library())).unwrap();
         let regions = [0x1000..0x8_0000, 0xa_0000..bytes];
-        let mut source =
-            DocaMemory::open(&library, "d", "V", &regions, DocaOptions::default()).unwrap();
+        let mut source = DocaMemory::open(&library, "d", "V", &regions, PATIENCE).unwrap();
         let mut random = Random(1);
         let mut requests: Vec<Request> = (0..20_000)
             .map(|_| {

@@ -168,7 +168,7 @@ fn a_thousand_scans_of_a_changing_machine_allocate_nothing() {
             untracked += state.usage(Limit::Descriptors).untracked;
         }
         assert_eq!(allocated, 0, "with {limits:?}");
-        assert_eq!(policy.refused(), 0);
+        assert_eq!(producer.refused(), 0);
         assert!(records > SCANS as usize, "{records} records are hardly a test");
         assert_eq!(untracked > 0, is_full, "{untracked} with {limits:?}");
     }

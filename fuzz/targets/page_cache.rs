@@ -11,7 +11,7 @@ use std::cell::RefCell;
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_engine::limits::Limits;
-use panoptes_engine::page_cache::{Contents, FileReader, Outcome};
+use panoptes_engine::page_cache::{Contents, FileReader, MachineMemory, Outcome};
 use panoptes_engine::walk::{FileRow, InodeRow, Snapshot};
 use panoptes_fuzz::fuzz_target;
 use panoptes_tables::HashKey;
@@ -106,14 +106,15 @@ fn reader() -> (Snapshot, FileReader) {
 fn read(machine: &mut Cached) {
     READER.with_borrow_mut(|(snapshot, files)| {
         let kernel = machine.kernel.clone();
-        if !files.begin(machine, &kernel, snapshot, snapshot.files.indexes().next()) {
+        let memory = &mut MachineMemory { source: machine, kernel: &kernel };
+        if !files.begin(memory, snapshot, snapshot.files.indexes().next()) {
             return;
         }
         for page in 1..=READ_PAGES {
-            let read = files.read(machine, &kernel, page * PAGE as u64 - 8, 64);
+            let read = files.read(memory, page * PAGE as u64 - 8, 64);
             assert!(read.is_none_or(|bytes| bytes.len() == 64), "as much as was asked for");
         }
-        assert!(files.holds(machine, &kernel), "nothing has changed meanwhile");
+        assert!(files.holds(memory), "nothing has changed meanwhile");
     });
 }
 

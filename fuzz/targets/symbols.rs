@@ -4,7 +4,7 @@
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_engine::limits::Limits;
-use panoptes_engine::page_cache::{FileBytes, FileReader, Symbols};
+use panoptes_engine::page_cache::{FileBytes, FileReader, MachineMemory, Symbols};
 use panoptes_engine::walk::{FileRow, InodeRow, Snapshot};
 use panoptes_fuzz::fuzz_target;
 
@@ -28,12 +28,12 @@ fuzz_target!(|data: &[u8]| {
     snapshot.files.push(FileRow { inode, ..FileRow::default() }).expect("there is room");
     let mut files = FileReader::new();
     let kernel = machine.kernel.clone();
-    let from = (&mut machine, &kernel);
+    let memory = &mut MachineMemory { source: &mut machine, kernel: &kernel };
     let mut is_open = false;
     let mut is_read = false;
     let read = FileBytes::read_with(
         &mut files,
-        from,
+        memory,
         (&snapshot, snapshot.files.indexes().next()),
         |file| {
             is_open = true;

@@ -40,23 +40,27 @@ pub struct Translation {
 }
 
 /// The memory of a source, addressed by a kernel's page tables.
-#[derive(Debug)]
-pub struct KernelMemory<'s, S: ?Sized> {
-    source: &'s mut S,
+#[allow(missing_debug_implementations, reason = "a source need not have it")]
+pub struct KernelMemory<'s> {
+    source: &'s mut dyn MemorySource,
     root: PhysicalAddress,
     levels: Levels,
     /// The last translated page: consecutive reads are usually close together.
     last: Option<(KernelVa, u64, PhysicalAddress)>,
 }
 
-impl<'s, S: MemorySource + ?Sized> KernelMemory<'s, S> {
+impl<'s> KernelMemory<'s> {
     /// The memory that the page tables at `root` map.
-    pub const fn new(source: &'s mut S, root: PhysicalAddress, levels: Levels) -> Self {
+    pub const fn new(
+        source: &'s mut dyn MemorySource,
+        root: PhysicalAddress,
+        levels: Levels,
+    ) -> Self {
         Self { source, root, levels, last: None }
     }
 
     /// The source of the memory.
-    pub const fn source(&mut self) -> &mut S {
+    pub const fn source(&mut self) -> &mut dyn MemorySource {
         self.source
     }
 

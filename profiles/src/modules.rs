@@ -26,7 +26,7 @@ const OVERLAY: &[u8] = b"overlay";
 
 /// Binds the layouts of overlayfs, if its module is loaded and its types are found. Reads nothing
 /// if overlayfs is built in or already bound, and little if the module is not loaded.
-pub fn bind<S: MemorySource + ?Sized>(source: &mut S, profile: &mut Profile) {
+pub fn bind(source: &mut dyn MemorySource, profile: &mut Profile) {
     if profile.layouts.ovl_inode.is_some() {
         return;
     }
@@ -43,11 +43,7 @@ pub fn bind<S: MemorySource + ?Sized>(source: &mut S, profile: &mut Profile) {
 }
 
 /// The BTF of a loaded module.
-fn find<S: MemorySource + ?Sized>(
-    memory: &mut KernelMemory<'_, S>,
-    profile: &Profile,
-    name: &[u8],
-) -> Option<Vec<u8>> {
+fn find(memory: &mut KernelMemory<'_>, profile: &Profile, name: &[u8]) -> Option<Vec<u8>> {
     let layouts = &profile.layouts;
     let (entry, object) = (layouts.btf_module.as_ref()?, layouts.btf.as_ref()?);
     let head = profile.symbols.btf_modules?;
@@ -70,10 +66,7 @@ fn find<S: MemorySource + ?Sized>(
 }
 
 /// The kernel's own BTF, by its symbols or where discovery found it.
-fn base_types<S: MemorySource + ?Sized>(
-    memory: &mut KernelMemory<'_, S>,
-    profile: &Profile,
-) -> Option<Vec<u8>> {
+fn base_types(memory: &mut KernelMemory<'_>, profile: &Profile) -> Option<Vec<u8>> {
     let symbols = &profile.symbols;
     if let (Some(start), Some(stop)) = (symbols.start_btf, symbols.stop_btf) {
         return read_whole(memory, start, stop.0.checked_sub(start.0)?);
@@ -83,10 +76,6 @@ fn base_types<S: MemorySource + ?Sized>(
     read_whole(memory, KernelVa(profile.space.image.start.wrapping_add(offset)), bytes)
 }
 
-fn read_whole<S: MemorySource + ?Sized>(
-    memory: &mut KernelMemory<'_, S>,
-    at: KernelVa,
-    bytes: u64,
-) -> Option<Vec<u8>> {
+fn read_whole(memory: &mut KernelMemory<'_>, at: KernelVa, bytes: u64) -> Option<Vec<u8>> {
     (bytes <= BTF_BYTES_MAX as u64).then(|| memory.read_vec(at, bytes as usize).ok())?
 }

@@ -2,13 +2,12 @@
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::layout::Layout;
-use panoptes_decoders::source::MemorySource;
 
 use crate::memory::{Fault, KernelMemory};
 
 /// Reads the spans of `layout` from the object at `address`.
-pub(crate) fn read_object<S: MemorySource + ?Sized>(
-    memory: &mut KernelMemory<'_, S>,
+pub(crate) fn read_object(
+    memory: &mut KernelMemory<'_>,
     layout: &impl Layout,
     address: KernelVa,
 ) -> Result<Vec<u8>, Fault> {

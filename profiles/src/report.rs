@@ -155,16 +155,20 @@ impl fmt::Display for Check {
 }
 
 /// Why a candidate was refused.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
     /// The VMCOREINFO text is invalid.
+    #[error(transparent)]
     Vmcoreinfo(vmcoreinfo::Error),
     /// A required value is missing.
+    #[error("it does not say {0}")]
     Lacks(&'static str),
     /// The guest's memory is encrypted.
+    #[error("the guest's memory is encrypted")]
     Encrypted,
     /// The page tables do not lead to the expected address.
+    #[error("{what}{}", fault.map_or(" lies elsewhere".to_owned(), |fault| format!(": {fault}")))]
     PageTables {
         /// The object that was to be reached.
         what: &'static str,
@@ -172,13 +176,16 @@ pub enum Refusal {
         fault: Option<Fault>,
     },
     /// The kernel in memory has another release.
+    #[error("the kernel there is {found:?}")]
     Release { found: String },
     /// No layouts: neither in a file nor in a built-in table nor in the kernel.
+    #[error("no profile file or built-in table fits, and no BTF was found{files}")]
     NoProfile {
         /// The kernels of the profile files.
         files: OtherFiles,
     },
     /// No file or built-in table for this build, and generation is off.
+    #[error("{}, and profile generation is off{files}", without_profile(build_id.as_deref()))]
     NotGenerated {
         /// The kernel's build id, if known.
         build_id: Option<String>,
@@ -186,62 +193,40 @@ pub enum Refusal {
         files: OtherFiles,
     },
     /// A stored profile lacks an answer that the current decoders need.
+    #[error("the profile is older than this program and says nothing of {what}")]
     Incomplete {
         /// The first missing answer.
         what: String,
     },
     /// BTF that cannot be parsed.
+    #[error(transparent)]
     Btf(btf::Error),
     /// A structure or field that the decoders need is missing.
+    #[error(transparent)]
     Missing(Missing),
     /// The first task was not found.
+    #[error("no init_task was found")]
     NoInitTask,
     /// The direct map was not found.
+    #[error("the direct map was not found")]
     NoDirectMap,
     /// The failed and the other checks.
+    #[error("{}", failed(.0))]
     Verification(Vec<Check>),
 }
 
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Vmcoreinfo(error) => error.fmt(f),
-            Self::Lacks(what) => write!(f, "it does not say {what}"),
-            Self::Encrypted => write!(f, "the guest's memory is encrypted"),
-            Self::PageTables { what, fault: Some(fault) } => write!(f, "{what}: {fault}"),
-            Self::PageTables { what, fault: None } => write!(f, "{what} lies elsewhere"),
-            Self::Release { found } => write!(f, "the kernel there is {found:?}"),
-            Self::NoProfile { files } => {
-                write!(f, "no profile file or built-in table fits, and no BTF was found{files}")
-            }
-            Self::NotGenerated { build_id: Some(build_id), files } => write!(
-                f,
-                "no profile file or built-in table is for build id {build_id}, and profile \
-                 generation is off{files}"
-            ),
-            Self::NotGenerated { build_id: None, files } => {
-                write!(
-                    f,
-                    "it says no build id to choose a profile by, and profile generation \
-                     is off{files}"
-                )
-            }
-            Self::Incomplete { what } => {
-                write!(f, "the profile is older than this program and says nothing of {what}")
-            }
-            Self::Btf(error) => error.fmt(f),
-            Self::Missing(missing) => missing.fmt(f),
-            Self::NoInitTask => write!(f, "no init_task was found"),
-            Self::NoDirectMap => write!(f, "the direct map was not found"),
-            Self::Verification(checks) => {
-                let failed = |check: &&Check| matches!(check.outcome, CheckOutcome::Failed(_));
-                for (index, check) in checks.iter().filter(failed).enumerate() {
-                    write!(f, "{}{check}", if index == 0 { "" } else { "; " })?;
-                }
-                Ok(())
-            }
-        }
+/// The beginning of the message of [`Refusal::NotGenerated`].
+fn without_profile(build_id: Option<&str>) -> String {
+    match build_id {
+        Some(build_id) => format!("no profile file or built-in table is for build id {build_id}"),
+        None => "it says no build id to choose a profile by".to_owned(),
     }
+}
+
+/// The message of [`Refusal::Verification`].
+fn failed(checks: &[Check]) -> String {
+    let failed = checks.iter().filter(|check| matches!(check.outcome, CheckOutcome::Failed(_)));
+    failed.map(Check::to_string).collect::<Vec<_>>().join("; ")
 }
 
 impl Refusal {

@@ -51,10 +51,7 @@ impl PageBeginnings {
     }
 
     /// The next match; `None` at the end of memory.
-    pub(crate) fn next<S: MemorySource + ?Sized>(
-        &mut self,
-        source: &mut S,
-    ) -> Option<PhysicalAddress> {
+    pub(crate) fn next(&mut self, source: &mut dyn MemorySource) -> Option<PhysicalAddress> {
         loop {
             if let Some(found) = self.found.pop_front() {
                 return Some(found);
@@ -115,10 +112,7 @@ impl EveryByte {
     }
 
     /// The next match; `None` at the end of the range.
-    pub(crate) fn next<S: MemorySource + ?Sized>(
-        &mut self,
-        source: &mut S,
-    ) -> Option<PhysicalAddress> {
+    pub(crate) fn next(&mut self, source: &mut dyn MemorySource) -> Option<PhysicalAddress> {
         loop {
             if let Some(found) = self.found.pop_front() {
                 return Some(found);
@@ -147,9 +141,9 @@ impl Chunk {
 
     /// Reads the next piece at or after `at` and below `end`, and moves `at` after it. Unreadable
     /// memory reads as zeros.
-    pub(crate) fn next<S: MemorySource + ?Sized>(
+    pub(crate) fn next(
         &mut self,
-        source: &mut S,
+        source: &mut dyn MemorySource,
         at: &mut u64,
         end: u64,
     ) -> Option<(u64, &[u8])> {
@@ -170,7 +164,7 @@ impl Chunk {
 }
 
 /// Reads page by page; unreadable memory reads as zeros.
-fn read_pages<S: MemorySource + ?Sized>(source: &mut S, start: u64, bytes: &mut [u8]) {
+fn read_pages(source: &mut dyn MemorySource, start: u64, bytes: &mut [u8]) {
     let end = start + bytes.len() as u64;
     let mut requests = Vec::new();
     let mut page = start;

@@ -28,6 +28,14 @@ macro_rules! symbols {
                 }
             }
         }
+
+        /// Collects addresses in the order of [`Symbols::NAMES`].
+        impl FromIterator<Option<KernelVa>> for Symbols {
+            fn from_iter<I: IntoIterator<Item = Option<KernelVa>>>(addresses: I) -> Self {
+                let mut addresses = addresses.into_iter();
+                Self { $( $field: addresses.next().flatten(), )* }
+            }
+        }
     };
 }
 

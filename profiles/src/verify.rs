@@ -10,7 +10,6 @@ use panoptes_decoders::kernel::Layouts;
 use panoptes_decoders::kernel::task_struct::{PF_KTHREAD, Task};
 use panoptes_decoders::kernel::xarray::{self, Slot};
 use panoptes_decoders::layout::{View, c_string};
-use panoptes_decoders::source::MemorySource;
 
 use crate::memory::KernelMemory;
 use crate::object::read_object;
@@ -31,8 +30,8 @@ const LINKS_FOR_ONE_BROKEN: usize = 8;
 type Outcome = Result<Option<&'static str>, String>;
 
 /// Runs all checks. The profile is valid if none has failed.
-pub fn verify<S: MemorySource + ?Sized>(
-    memory: &mut KernelMemory<'_, S>,
+pub fn verify(
+    memory: &mut KernelMemory<'_>,
     layouts: &Layouts,
     symbols: &Symbols,
     release: &str,
@@ -82,8 +81,8 @@ pub fn verify<S: MemorySource + ?Sized>(
     checks
 }
 
-fn uts_release<S: MemorySource + ?Sized>(
-    memory: &mut KernelMemory<'_, S>,
+fn uts_release(
+    memory: &mut KernelMemory<'_>,
     layouts: &Layouts,
     symbols: &Symbols,
     release: &str,
@@ -99,8 +98,8 @@ fn uts_release<S: MemorySource + ?Sized>(
 }
 
 /// Walks the list of tasks; each task must point back to the previous one.
-fn task_list<S: MemorySource + ?Sized>(
-    memory: &mut KernelMemory<'_, S>,
+fn task_list(
+    memory: &mut KernelMemory<'_>,
     layouts: &Layouts,
     init_task: KernelVa,
 ) -> Result<Vec<Task>, String> {
@@ -135,8 +134,8 @@ fn task_list<S: MemorySource + ?Sized>(
 
 /// Looks up pid 1 like the kernel: in the initial namespace's tree, then the task of that `struct
 /// pid`.
-fn pid_one<S: MemorySource + ?Sized>(
-    memory: &mut KernelMemory<'_, S>,
+fn pid_one(
+    memory: &mut KernelMemory<'_>,
     layouts: &Layouts,
     symbols: &Symbols,
     first: Option<&Task>,
@@ -156,8 +155,8 @@ fn pid_one<S: MemorySource + ?Sized>(
 }
 
 /// The entry at an index in the tree under `root`.
-fn entry<S: MemorySource + ?Sized>(
-    memory: &mut KernelMemory<'_, S>,
+fn entry(
+    memory: &mut KernelMemory<'_>,
     layouts: &Layouts,
     root: u64,
     index: u64,
@@ -183,11 +182,7 @@ fn entry<S: MemorySource + ?Sized>(
 
 /// Process 1 must have readable structures of its address space and files. Skipped if it has none,
 /// because it is exiting.
-fn reach<S: MemorySource + ?Sized>(
-    memory: &mut KernelMemory<'_, S>,
-    layouts: &Layouts,
-    first: Option<&Task>,
-) -> Outcome {
+fn reach(memory: &mut KernelMemory<'_>, layouts: &Layouts, first: Option<&Task>) -> Outcome {
     let task = first.ok_or("no process was found")?;
     if task.mm.is_null() || task.files.is_null() {
         return Ok(Some("it has none"));
@@ -206,11 +201,7 @@ fn reach<S: MemorySource + ?Sized>(
     Ok(None)
 }
 
-pub(crate) fn is_init_task<S: MemorySource + ?Sized>(
-    memory: &mut KernelMemory<'_, S>,
-    layouts: &Layouts,
-    at: KernelVa,
-) -> bool {
+pub(crate) fn is_init_task(memory: &mut KernelMemory<'_>, layouts: &Layouts, at: KernelVa) -> bool {
     let Ok(bytes) = read_object(memory, &layouts.task_struct, at) else { return false };
     let task = Task::decode(&layouts.task_struct, at, &bytes);
     INIT_TASK_NAMES.contains(&task.name())

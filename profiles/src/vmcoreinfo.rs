@@ -5,6 +5,8 @@
 //! trusting them. Anybody can write such a text to memory, the kernel's own format strings resemble
 //! one, and several genuine ones exist; `discovery` verifies their content against the memory.
 
+use memchr::memmem;
+
 /// Maximum number of bytes that are read: `VMCOREINFO_BYTES` (include/linux/vmcore_info.h, v6.12)
 /// is one page, and this leaves room for growth.
 pub const VMCOREINFO_BYTES_MAX: usize = 8192;
@@ -14,6 +16,9 @@ pub const BEGINNING: &[u8] = b"OSRELEASE=";
 
 /// Longest release (`__NEW_UTS_LEN`, include/uapi/linux/utsname.h).
 pub const RELEASE_BYTES_MAX: usize = 64;
+
+/// The beginning of a kernel's banner (init/version-timestamp.c).
+const BANNER: &[u8] = b"Linux version ";
 
 /// A parsed text.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -119,7 +124,7 @@ impl Vmcoreinfo {
 
 /// Whether a text can be a release: a number, a dot, a number, then a short text without blanks.
 /// The kernel's format string (`OSRELEASE=%s`) is not one.
-pub(crate) fn is_release(text: &str) -> bool {
+fn is_release(text: &str) -> bool {
     let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
     let major = digits(text);
     let Some(rest) = text.get(major..).and_then(|rest| rest.strip_prefix('.')) else {
@@ -129,6 +134,19 @@ pub(crate) fn is_release(text: &str) -> bool {
         && digits(rest) > 0
         && text.len() <= RELEASE_BYTES_MAX
         && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// The release in a kernel's banner.
+pub(crate) fn release_of_banner(text: &[u8]) -> Option<&str> {
+    let rest = text.strip_prefix(BANNER)?;
+    let end = rest.iter().take(128).position(|&byte| byte == b' ')?;
+    str::from_utf8(&rest[..end]).ok().filter(|release| is_release(release))
+}
+
+/// The release in the first banner of a kernel's image. The kernel's format strings have the same
+/// beginning, but then no release.
+pub(crate) fn find_release(piece: &[u8]) -> Option<&str> {
+    memmem::find_iter(piece, BANNER).find_map(|at| release_of_banner(piece.get(at..)?))
 }
 
 #[cfg(test)]
@@ -175,6 +193,13 @@ mod tests {
         }
         assert_eq!(Vmcoreinfo::parse(b"OSRELEASE=6.1.0\n\0"), Err(Error::Fragment));
         assert_eq!(Vmcoreinfo::parse(b"OSRELEASE=6.1.0"), Err(Error::Release));
+    }
+
+    #[test]
+    fn a_release_is_distinguished_from_a_format_string() {
+        let piece = b"..Linux version %s (..Linux version 6.1.0-50-amd64 (debian..";
+        assert_eq!(find_release(piece), Some("6.1.0-50-amd64"));
+        assert_eq!(find_release(b"Linux version 6.1.0"), None);
     }
 
     #[test]

@@ -7,72 +7,40 @@
 //! policy and is not decided here.
 
 use crate::record::DetailsKind;
+use crate::record::macros::words;
 
-/// The kind of message that reports an activity (`message_type`).
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum MessageType {
-    /// For situational awareness.
-    Event,
-    /// Needs attention.
-    Alert,
-    /// About Panoptes itself.
-    SystemActivity,
-}
-
-impl MessageType {
-    /// The value of `message_type`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Event => "EVENT",
-            Self::Alert => "ALERT",
-            Self::SystemActivity => "SYSTEM_ACTIVITY",
-        }
+words! {
+    /// The kind of message that reports an activity (`message_type`).
+    pub enum MessageType {
+        /// For situational awareness.
+        Event = "EVENT",
+        /// Needs attention.
+        Alert = "ALERT",
+        /// About Panoptes itself.
+        SystemActivity = "SYSTEM_ACTIVITY",
     }
 }
 
-/// The importance of an activity (`severity`), least first.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum Severity {
-    Info,
-    /// Used by two of the guide's alerts, although its header table omits it.
-    Low,
-    Warning,
-    Medium,
-    High,
-    /// A failure of Panoptes.
-    Error,
-    /// Only for configurations; no activity has it by default.
-    Critical,
+words! {
+    /// The importance of an activity (`severity`), least first.
+    pub enum Severity {
+        Info = "INFO",
+        /// Used by two of the guide's alerts, although its header table omits it.
+        Low = "LOW",
+        Warning = "WARNING",
+        Medium = "MEDIUM",
+        High = "HIGH",
+        /// A failure of Panoptes.
+        Error = "ERROR",
+        /// Only for configurations; no activity has it by default.
+        Critical = "CRITICAL",
+    }
 }
 
 impl Severity {
-    /// Every severity, least first.
-    pub const ALL: [Self; 7] = [
-        Self::Info,
-        Self::Low,
-        Self::Warning,
-        Self::Medium,
-        Self::High,
-        Self::Error,
-        Self::Critical,
-    ];
-
-    /// The value of `severity`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Info => "INFO",
-            Self::Low => "LOW",
-            Self::Warning => "WARNING",
-            Self::Medium => "MEDIUM",
-            Self::High => "HIGH",
-            Self::Error => "ERROR",
-            Self::Critical => "CRITICAL",
-        }
-    }
-
-    /// The severity with this name, as in a configuration.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|severity| severity.name() == name)
+    /// The severity with this word, as in a configuration.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|severity| severity.word() == word)
     }
 }
 
@@ -336,10 +304,10 @@ mod tests {
     }
 
     #[test]
-    fn every_severity_is_found_by_name() {
-        for severity in Severity::ALL {
-            assert_eq!(Severity::from_name(severity.name()), Some(severity));
+    fn every_severity_is_found_by_its_word() {
+        for &severity in Severity::ALL {
+            assert_eq!(Severity::from_word(severity.word()), Some(severity));
         }
-        assert_eq!(Severity::from_name("info"), None);
+        assert_eq!(Severity::from_word("info"), None);
     }
 }

@@ -97,28 +97,14 @@ impl<'b> JsonWriter<'b> {
         Ok(())
     }
 
-    /// A decimal number that may be negative.
-    pub fn signed(&mut self, value: i64) -> Result<(), Full> {
-        if value < 0 {
-            self.raw(b"-")?;
-        }
-        self.number(value.unsigned_abs())
-    }
-
     /// `"0x7f1c2a000000"`.
     pub fn hex_address(&mut self, value: u64) -> Result<(), Full> {
         self.raw(b"\"0x")?;
-        self.hex_number(value)?;
-        self.raw(b"\"")
-    }
-
-    /// Lower-case hex without leading zeros.
-    pub(crate) fn hex_number(&mut self, value: u64) -> Result<(), Full> {
         let digits = ((64 - value.leading_zeros()).div_ceil(4)).max(1) as usize;
         for (index, digit) in self.claim(digits)?.iter_mut().enumerate() {
             *digit = HEX[(value >> (4 * (digits - 1 - index))) as usize & 15];
         }
-        Ok(())
+        self.raw(b"\"")
     }
 
     /// Lower-case hex of some bytes, without quotes.

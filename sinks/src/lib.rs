@@ -1,7 +1,7 @@
 //! What Panoptes writes: the records, their serialisers, and the outputs they go to.
 //!
 //! Callers fill details structs that borrow the data ([`record`]). A record is serialised once into
-//! preallocated space ([`json`], or [`human`] for people) and leaves as a line. [`activities`] is
+//! preallocated space ([`json`]) and leaves as a line. [`activities`] is
 //! the table of everything that can be reported; [`schema`] is made from the same declarations that
 //! write the records.
 //!
@@ -32,7 +32,7 @@
 //! let mut out = [0; 4096];
 //!
 //! // `panoptes scan`: one line, with its line feed.
-//! let length = ScanLine::Process(&process).write(&mut out, 1024)?;
+//! let length = ScanLine::new(&process).write(&mut out, 1024)?;
 //! assert_eq!(
 //!     &out[..length],
 //!     b"{\"kind\":\"process\",\"process_name\":\"bash\",\"process_id\":714,\
@@ -59,7 +59,6 @@
 //! # use panoptes_sinks::record::interface::BluefieldSystem;
 //! # use panoptes_sinks::record::process::ProcessDetails;
 //! # use panoptes_sinks::record::{Details, Record, RecordWriter};
-//! use panoptes_sinks::output::Output;
 //! use panoptes_sinks::output::file::{FileOptions, FileOutput};
 //! use panoptes_sinks::queue::{QueueSize, Waker, queue};
 //! use panoptes_sinks::writer::Writer;
@@ -71,7 +70,7 @@
 //! # let now_ns = 0;
 //! let file = FileOutput::open("/var/log/panoptes/events.jsonl".as_ref(), FileOptions::default())?;
 //! let (mut producer, consumer) = queue(QueueSize::default(), &Waker::default());
-//! let mut writer = Writer::new(vec![consumer], vec![Output::File(file)]);
+//! let mut writer = Writer::new(vec![consumer], vec![Box::new(file)]);
 //! let start = std::time::Instant::now();
 //! std::thread::spawn(move || {
 //!     writer.run(&|| start.elapsed().as_nanos() as u64, &AtomicBool::new(false))
@@ -86,7 +85,6 @@
 //! ```
 
 pub mod activities;
-pub mod human;
 pub mod json;
 pub mod output;
 pub mod queue;

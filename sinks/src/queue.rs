@@ -146,7 +146,7 @@ pub struct Producer {
     current: Option<Block>,
     full: rtrb::Producer<Block>,
     free: rtrb::Consumer<Block>,
-    refused: Arc<AtomicU64>,
+    refused: u64,
     /// Declared last, so that the writer finds the queue abandoned when it wakes.
     waker: WakeOnDrop,
 }
@@ -213,12 +213,12 @@ impl Producer {
     }
 
     /// How many records were refused so far.
-    pub fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
+    pub const fn refused(&self) -> u64 {
+        self.refused
     }
 
-    fn refuse(&self) -> Result<(), Full> {
-        self.refused.fetch_add(1, Ordering::Relaxed);
+    fn refuse(&mut self) -> Result<(), Full> {
+        self.refused += 1;
         Err(Full)
     }
 }
@@ -237,7 +237,6 @@ pub struct Consumer {
     free: rtrb::Producer<Block>,
     blocks: usize,
     waker: Waker,
-    refused: Arc<AtomicU64>,
 }
 
 impl Consumer {
@@ -263,11 +262,6 @@ impl Consumer {
         &self.waker
     }
 
-    /// How many records the queue refused so far.
-    pub fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
-    }
-
     /// Whether the producer is gone and every block was taken out.
     pub fn is_finished(&self) -> bool {
         self.full.is_abandoned() && self.full.is_empty()
@@ -283,21 +277,15 @@ pub fn queue(size: QueueSize, waker: &Waker) -> (Producer, Consumer) {
         let pushed = free_producer.push(Block::new(size.block_bytes));
         debug_assert!(pushed.is_ok(), "fewer places than blocks");
     }
-    let refused = Arc::new(AtomicU64::new(0));
     let producer = Producer {
         current: Some(Block::new(size.block_bytes)),
         full: full_producer,
         free: free_consumer,
-        refused: Arc::clone(&refused),
+        refused: 0,
         waker: WakeOnDrop(waker.clone()),
     };
-    let consumer = Consumer {
-        full: full_consumer,
-        free: free_producer,
-        blocks,
-        waker: waker.clone(),
-        refused,
-    };
+    let consumer =
+        Consumer { full: full_consumer, free: free_producer, blocks, waker: waker.clone() };
     (producer, consumer)
 }
 
@@ -348,7 +336,7 @@ mod tests {
         let block = consumer.pop().unwrap();
         consumer.give_back(block);
         assert_eq!(producer.try_push(b"y"), Ok(()));
-        assert_eq!(consumer.refused(), 2);
+        assert_eq!(producer.refused(), 2);
     }
 
     #[test]

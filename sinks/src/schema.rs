@@ -5,20 +5,14 @@
 //! the tests and for readers. Only this module allocates freely: it runs when a schema is
 //! requested.
 
-use std::fmt::Write as _;
+use serde_json::{Map, Value, json};
 
 use crate::activities::{Activity, MessageType, Severity};
-use crate::record::container::ContainerDetails;
+use crate::json::time::Timestamp;
 use crate::record::detection::Detection;
-use crate::record::file_descriptor::FileDescriptorDetails;
-use crate::record::interface::{BluefieldSystem, WorkloadInterface};
-use crate::record::network_connection::NetworkConnectionDetails;
-use crate::record::process::ProcessDetails;
-use crate::record::process_memory::ProcessMemoryDetails;
+use crate::record::interface::BluefieldSystem;
 use crate::record::scan::Kind;
-use crate::record::shell_history::ShellCommand;
-use crate::record::thread::ThreadDetails;
-use crate::record::value::{Namespace, Scalar, UUID_PATTERN};
+use crate::record::value::{Scalar, Uuid};
 use crate::record::workload::{ContainerContext, Workload};
 use crate::record::{DetailsKind, DetailsObject, SCHEMA_VERSION};
 
@@ -27,8 +21,8 @@ use crate::record::{DetailsKind, DetailsObject, SCHEMA_VERSION};
 pub enum Type {
     Text,
     Boolean,
+    /// An integer that is not negative.
     Integer {
-        minimum: Option<i64>,
         maximum: Option<u64>,
     },
     /// A string that matches the pattern.
@@ -52,7 +46,7 @@ pub enum Type {
 /// The fields of an object, in their order.
 #[derive(Clone, Debug, Default)]
 pub struct Object {
-    properties: Vec<Property>,
+    pub properties: Vec<Property>,
 }
 
 /// A field of an object.
@@ -73,10 +67,6 @@ impl Object {
         self.properties.push(Property { name, value, required, meaning: "" });
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.properties.len()
-    }
-
     /// Gives a meaning to the fields from index `first` on that have none.
     pub(crate) fn explain_from(&mut self, first: usize, meaning: &'static str) {
         for property in &mut self.properties[first..] {
@@ -93,10 +83,6 @@ impl Object {
         }
     }
 
-    pub fn properties(&self) -> &[Property] {
-        &self.properties
-    }
-
     /// The fields of `T`.
     pub fn of<T: DetailsObject>() -> Self {
         let mut object = Self::default();
@@ -104,26 +90,30 @@ impl Object {
         object
     }
 
-    /// Prints the schema. Any object may have `truncated`.
-    fn print(&self, out: &mut String) {
-        out.push_str("{\"type\":\"object\",\"properties\":{");
+    /// The schema. Any object may have `truncated`.
+    fn json(&self) -> Value {
+        let mut properties = Map::new();
         for property in &self.properties {
-            let _ = write!(out, "\"{}\":", property.name);
-            let start = out.len();
-            property.value.print(out);
+            let mut value = property.value.json();
             if !property.meaning.is_empty() {
-                let mut description = String::from("{\"description\":");
-                push_string(property.meaning, &mut description);
-                description.push(',');
-                out.replace_range(start..=start, &description);
+                value["description"] = property.meaning.into();
             }
-            out.push(',');
+            properties.insert(property.name.to_owned(), value);
         }
-        out.push_str("\"truncated\":{\"const\":true}},\"required\":[");
+        properties.insert("truncated".to_owned(), json!({"const": true}));
         let required = self.properties.iter().filter(|property| property.required);
-        push_strings(required.map(|property| property.name), out);
-        out.push_str("],\"additionalProperties\":false}");
+        closed(properties, required.map(|property| property.name))
     }
+}
+
+/// The schema of an object that has no other fields than `properties`.
+fn closed<'a>(properties: impl Into<Value>, required: impl IntoIterator<Item = &'a str>) -> Value {
+    json!({
+        "type": "object",
+        "properties": properties.into(),
+        "required": Value::from_iter(required),
+        "additionalProperties": false,
+    })
 }
 
 impl Type {
@@ -134,7 +124,7 @@ impl Type {
 
     /// An integer from 0 to `maximum`.
     pub const fn up_to(maximum: u64) -> Self {
-        Self::Integer { minimum: Some(0), maximum: Some(maximum) }
+        Self::Integer { maximum: Some(maximum) }
     }
 
     /// An object with the fields of `T`.
@@ -142,97 +132,61 @@ impl Type {
         Self::Object(Object::of::<T>())
     }
 
-    fn print(&self, out: &mut String) {
+    fn json(&self) -> Value {
         match self {
-            Self::Text => out.push_str("{\"type\":\"string\"}"),
-            Self::Boolean => out.push_str("{\"type\":\"boolean\"}"),
-            Self::Integer { minimum, maximum } => {
-                out.push_str("{\"type\":\"integer\"");
-                if let Some(minimum) = minimum {
-                    let _ = write!(out, ",\"minimum\":{minimum}");
-                }
-                if let Some(maximum) = maximum {
-                    let _ = write!(out, ",\"maximum\":{maximum}");
-                }
-                out.push('}');
+            Self::Text => json!({"type": "string"}),
+            Self::Boolean => json!({"type": "boolean"}),
+            Self::Integer { maximum: None } => json!({"type": "integer", "minimum": 0}),
+            Self::Integer { maximum } => {
+                json!({"type": "integer", "minimum": 0, "maximum": maximum})
             }
-            Self::Pattern(pattern) => {
-                out.push_str("{\"type\":\"string\",\"pattern\":");
-                push_string(pattern, out);
-                out.push('}');
-            }
-            Self::Words(words) => {
-                out.push_str("{\"enum\":[");
-                push_strings(words.iter().copied(), out);
-                out.push_str("]}");
-            }
+            Self::Pattern(pattern) => json!({"type": "string", "pattern": pattern}),
+            Self::Words(words) => json!({"enum": words}),
             Self::Hex { digits } => {
-                let _ =
-                    write!(out, "{{\"type\":\"string\",\"pattern\":\"^[0-9a-f]{{{digits}}}$\"}}");
+                json!({"type": "string", "pattern": format!("^[0-9a-f]{{{digits}}}$")})
             }
-            Self::List(item) => {
-                out.push_str("{\"type\":\"array\",\"items\":");
-                item.print(out);
-                out.push('}');
-            }
-            Self::Numbered(item) => {
-                out.push_str("{\"type\":\"object\",\"patternProperties\":{\"^(0|[1-9][0-9]*)$\":");
-                item.print(out);
-                out.push_str("},\"additionalProperties\":false}");
-            }
-            Self::Wrapped(key, item) => {
-                let _ = write!(out, "{{\"type\":\"object\",\"properties\":{{\"{key}\":");
-                item.print(out);
-                let _ = write!(out, "}},\"required\":[\"{key}\"],\"additionalProperties\":false}}");
-            }
-            Self::Object(object) => object.print(out),
+            Self::List(item) => json!({"type": "array", "items": item.json()}),
+            Self::Numbered(item) => json!({
+                "type": "object",
+                "patternProperties": {"^(0|[1-9][0-9]*)$": item.json()},
+                "additionalProperties": false,
+            }),
+            Self::Wrapped(key, item) => closed(json!({*key: item.json()}), [*key]),
+            Self::Object(object) => object.json(),
         }
     }
 }
 
 /// The schema of every record.
 pub fn record_schema() -> String {
-    let mut out = String::from(concat!(
-        "{\"$schema\":\"https://json-schema.org/draft/2020-12/schema\",",
-        "\"title\":\"Panoptes record\",\"type\":\"object\",\"properties\":{",
-        "\"vendor_name\":{\"const\":\"PANOPTES\"},\"product_name\":{\"const\":\"PANOPTES\"},",
-        "\"product_version\":{\"type\":\"string\"},\"message_type\":{\"enum\":[",
-    ));
-    let types = [MessageType::Event, MessageType::Alert, MessageType::SystemActivity];
-    push_strings(types.into_iter().map(MessageType::name), &mut out);
-    out.push_str("]},\"severity\":{\"enum\":[");
-    push_strings(Severity::ALL.into_iter().map(Severity::name), &mut out);
-    let _ =
-        write!(out, "]}},\"schema_version\":{{\"const\":\"{SCHEMA_VERSION}\"}},\"message_id\":");
-    Type::Pattern(UUID_PATTERN).print(&mut out);
-    out.push_str(",\"occurred_message_time_iso_8601_ns\":");
-    crate::json::time::Timestamp::schema().print(&mut out);
-    out.push_str(",\"message_timezone\":{\"const\":\"UTC\"},\"user_data\":{\"type\":\"string\"},");
-    out.push_str("\"bluefield_system_information\":");
-    Object::of::<BluefieldSystem<'_>>().print(&mut out);
-    out.push_str(",\"workload_information\":");
     let mut workload = Object::of::<Workload<'_>>();
     workload.add(ContainerContext::KEY, Type::object::<ContainerContext<'_>>(), false);
-    workload.print(&mut out);
-    out.push_str(",\"activity_data\":{\"type\":\"object\"},\"detection\":");
-    Object::of::<Detection<'_>>().print(&mut out);
-    out.push_str("},\"required\":[");
-    push_strings(HEADER_KEYS.into_iter(), &mut out);
-    out.push_str("],\"additionalProperties\":false,\"oneOf\":[");
-    for (index, activities) in alike().iter().enumerate() {
-        if index > 0 {
-            out.push(',');
-        }
-        push_activities(activities, &mut out);
-    }
-    out.push_str("],\"$defs\":{");
-    for (index, kind) in DetailsKind::ALL.iter().enumerate() {
-        let _ = write!(out, "{}\"{}\":", if index > 0 { "," } else { "" }, kind.key());
-        kind.describe().print(&mut out);
-    }
-    out.push_str("}}");
-    out
+    let properties = json!({
+        "vendor_name": {"const": "PANOPTES"},
+        "product_name": {"const": "PANOPTES"},
+        "product_version": {"type": "string"},
+        "message_type": MessageType::schema().json(),
+        "severity": Severity::schema().json(),
+        "schema_version": {"const": SCHEMA_VERSION},
+        "message_id": Uuid::schema().json(),
+        "occurred_message_time_iso_8601_ns": Timestamp::schema().json(),
+        "message_timezone": {"const": "UTC"},
+        "user_data": {"type": "string"},
+        "bluefield_system_information": Object::of::<BluefieldSystem<'_>>().json(),
+        "workload_information": workload.json(),
+        "activity_data": {"type": "object"},
+        "detection": Object::of::<Detection<'_>>().json(),
+    });
+    let mut schema = closed(properties, HEADER_KEYS);
+    schema["$schema"] = DRAFT.into();
+    schema["title"] = "Panoptes record".into();
+    schema["oneOf"] = alike().iter().map(|activities| of_activities(activities)).collect();
+    let details = DetailsKind::ALL.iter().map(|kind| (kind.key(), kind.describe().json()));
+    schema["$defs"] = details.collect();
+    schema.to_string()
 }
+
+const DRAFT: &str = "https://json-schema.org/draft/2020-12/schema";
 
 /// The header's keys in the order of the records.
 pub const HEADER_KEYS: [&str; 13] = [
@@ -269,109 +223,31 @@ fn alike() -> Vec<Vec<Activity>> {
     groups
 }
 
-/// The schema of `activity_data` for such a group.
-fn push_activities(activities: &[Activity], out: &mut String) {
+/// The schema of records for such a group.
+fn of_activities(activities: &[Activity]) -> Value {
     let info = activities[0].info();
-    let is_alert = info.message_type == MessageType::Alert;
-    out.push('{');
-    if is_alert {
-        // Every alert has a reason.
-        out.push_str("\"required\":[\"detection\"],");
-    }
-    out.push_str("\"properties\":{");
-    let _ = write!(
-        out,
-        "\"message_type\":{{\"const\":\"{}\"}},\"activity_data\":{{\
-        \"properties\":{{\"name\":{{\"enum\":[",
-        info.message_type.name()
-    );
-    push_strings(activities.iter().map(|activity| activity.name()), out);
-    out.push_str("]}");
+    let names: Vec<&str> = activities.iter().map(|activity| activity.name()).collect();
+    let mut data = json!({"name": {"enum": names}});
     for kind in std::iter::once(&info.own).chain(info.parents) {
-        let key = kind.key();
-        let _ = write!(out, ",\"{key}\":{{\"$ref\":\"#/$defs/{key}\"}}");
+        data[kind.key()] = json!({"$ref": format!("#/$defs/{}", kind.key())});
     }
-    let _ = write!(
-        out,
-        "}},\"required\":[\"name\",\"{}\"],\"additionalProperties\":false}}}}}}",
-        info.own.key()
-    );
+    let mut schema = json!({"properties": {
+        "message_type": {"const": info.message_type.word()},
+        "activity_data": {
+            "properties": data,
+            "required": ["name", info.own.key()],
+            "additionalProperties": false,
+        },
+    }});
+    if info.message_type == MessageType::Alert {
+        // Every alert has a reason.
+        schema["required"] = json!(["detection"]);
+    }
+    schema
 }
 
 /// The schema of every line of a scan.
 pub fn scan_schema() -> String {
-    let mut out = String::from(concat!(
-        "{\"$schema\":\"https://json-schema.org/draft/2020-12/schema\",",
-        "\"title\":\"Panoptes scan line\",\"oneOf\":[",
-    ));
-    for (index, &kind) in Kind::ALL.iter().enumerate() {
-        let mut whole = Object::default();
-        whole.add("kind", Type::Words(&Kind::NAMES[index..=index]), true);
-        whole.properties.extend(fields_of(kind).properties);
-        if index > 0 {
-            out.push(',');
-        }
-        whole.print(&mut out);
-    }
-    out.push_str("]}");
-    out
-}
-
-/// The fields of a scan line after its kind.
-fn fields_of(kind: Kind) -> Object {
-    match kind {
-        Kind::Processes => scan_object::<ProcessDetails<'_>>(Ids::Own),
-        Kind::Threads => scan_object::<ThreadDetails>(Ids::Process),
-        Kind::Files => scan_object::<FileDescriptorDetails<'_>>(Ids::Process),
-        Kind::Memory => scan_object::<ProcessMemoryDetails<'_>>(Ids::Own),
-        Kind::Connections => {
-            scan_object::<NetworkConnectionDetails<'_>>(Ids::MaybeProcessAndNamespace)
-        }
-        Kind::Interfaces => scan_object::<WorkloadInterface<'_>>(Ids::Namespace),
-        Kind::Containers => scan_object::<ContainerDetails<'_>>(Ids::Own),
-        Kind::ShellHistory => scan_object::<ShellCommand<'_>>(Ids::Process),
-    }
-}
-
-/// The fields of a scan line besides its details.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Ids {
-    Own,
-    Process,
-    MaybeProcessAndNamespace,
-    Namespace,
-}
-
-fn scan_object<T: DetailsObject>(ids: Ids) -> Object {
-    let mut object = Object::default();
-    if matches!(ids, Ids::Process | Ids::MaybeProcessAndNamespace) {
-        object.add("process_id", u32::schema(), ids == Ids::Process);
-    }
-    T::describe_fields(&mut object);
-    if matches!(ids, Ids::MaybeProcessAndNamespace | Ids::Namespace) {
-        object.add("network_namespace", Namespace::schema(), false);
-    }
-    object
-}
-
-/// Quoted, with commas between.
-fn push_strings<'a>(strings: impl Iterator<Item = &'a str>, out: &mut String) {
-    for (index, string) in strings.enumerate() {
-        if index > 0 {
-            out.push(',');
-        }
-        push_string(string, out);
-    }
-}
-
-/// Quoted. Panoptes' words and patterns have no control characters.
-fn push_string(string: &str, out: &mut String) {
-    out.push('"');
-    for character in string.chars() {
-        if matches!(character, '"' | '\\') {
-            out.push('\\');
-        }
-        out.push(character);
-    }
-    out.push('"');
+    let lines: Value = Kind::ALL.iter().map(|kind| kind.line().json()).collect();
+    json!({"$schema": DRAFT, "title": "Panoptes scan line", "oneOf": lines}).to_string()
 }

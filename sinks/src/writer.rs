@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::output::{Output, Standing};
+use crate::output::{Output, PATIENCE_NS, Standing};
 use crate::queue::{Block, Consumer, Waker};
 
 #[derive(Debug)]
@@ -32,11 +32,11 @@ struct Lane {
     first: u64,
 }
 
-/// An output and its position in each lane that it reads.
+/// An output and its position in each lane.
 #[derive(Debug)]
 struct Reader {
-    output: Output,
-    places: Vec<Option<Place>>,
+    output: Box<dyn Output>,
+    places: Vec<Place>,
     standing: Standing,
     /// While finishing: how many bytes were written at the last progress, and when that was.
     progress_bytes: u64,
@@ -79,15 +79,8 @@ const SHORT_WAIT: Duration = Duration::from_millis(2);
 const LONG_WAIT: Duration = Duration::from_millis(500);
 
 impl Writer {
-    /// A writer that writes every queue to every output.
-    pub fn new(queues: Vec<Consumer>, outputs: Vec<Output>) -> Self {
-        let all: Vec<_> = (0..queues.len()).collect();
-        Self::routed(queues, outputs.into_iter().map(|output| (output, all.clone())).collect())
-    }
-
-    /// A writer for outputs that read only some of the queues, given by index: there is one queue
-    /// for each scanner and format. All queues must share one waker.
-    pub fn routed(queues: Vec<Consumer>, outputs: Vec<(Output, Vec<usize>)>) -> Self {
+    /// A writer that writes every queue to every output. All queues must share one waker.
+    pub fn new(queues: Vec<Consumer>, outputs: Vec<Box<dyn Output>>) -> Self {
         let waker = queues.first().map(|queue| queue.waker().clone()).unwrap_or_default();
         let lane = |consumer: Consumer| Lane {
             held: VecDeque::with_capacity(consumer.blocks()),
@@ -95,26 +88,15 @@ impl Writer {
             consumer,
         };
         let lanes: Vec<_> = queues.into_iter().map(lane).collect();
-        let reader = |(output, taken): (Output, Vec<usize>)| Reader {
+        let reader = |output| Reader {
             output,
-            places: (0..lanes.len())
-                .map(|lane| taken.contains(&lane).then(Place::default))
-                .collect(),
+            places: vec![Place::default(); lanes.len()],
             standing: Standing::Idle,
             progress_bytes: 0,
             progress_ns: 0,
         };
         let outputs = outputs.into_iter().map(reader).collect();
         Self { lanes, outputs, waker }
-    }
-
-    pub fn outputs(&self) -> impl Iterator<Item = &Output> {
-        self.outputs.iter().map(|reader| &reader.output)
-    }
-
-    /// Wakes the thread in [`Self::run`]. Call it after setting `stop`.
-    pub const fn waker(&self) -> &Waker {
-        &self.waker
     }
 
     /// Whether all scanners are gone and all their blocks were taken.
@@ -246,11 +228,6 @@ impl Writer {
     }
 }
 
-/// Maximum time without progress at the end. A disk that other programs keep busy with syncs can
-/// stall for seconds; a disk that fails, or a reader that does not read, gets only a short time.
-const DISK_PATIENCE_NS: u64 = 20_000_000_000;
-const PATIENCE_NS: u64 = 1_000_000_000;
-
 impl Lane {
     /// Takes all blocks that were passed on.
     fn pull(&mut self) {
@@ -263,8 +240,7 @@ impl Lane {
     /// out, the oldest one.
     fn release(&mut self, outputs: &mut [Reader], index: usize) {
         loop {
-            let blocks = outputs.iter().filter_map(|reader| reader.places[index]);
-            let slowest = blocks.map(|place| place.block).min();
+            let slowest = outputs.iter().map(|reader| reader.places[index].block).min();
             while !self.held.is_empty() && slowest.is_none_or(|slowest| self.first < slowest) {
                 if let Some(block) = self.held.pop_front() {
                     self.consumer.give_back(block);
@@ -274,15 +250,14 @@ impl Lane {
             // A slow output may hold half of the blocks: a reader that never reads must not cost
             // the other outputs their room for bursts.
             let open = outputs.iter().filter(|reader| reader.standing != Standing::Closed);
-            let fastest = open.filter_map(|reader| reader.places[index]);
-            let is_lagging = fastest.map(|place| place.block).max() > slowest;
+            let is_lagging = open.map(|reader| reader.places[index].block).max() > slowest;
             let blocks = self.consumer.blocks();
             let most = if is_lagging { blocks / 2 } else { blocks - BLOCKS_SPARE };
             if self.held.len() <= most {
                 return;
             }
             for reader in outputs.iter_mut() {
-                if reader.places[index].is_some_and(|place| place.block == self.first) {
+                if reader.places[index].block == self.first {
                     reader.skip_block(index, self);
                 }
             }
@@ -298,7 +273,6 @@ impl Reader {
         loop {
             let places = lanes.iter().zip(&mut self.places);
             let next = places.filter_map(|(lane, place)| {
-                let place = place.as_mut()?;
                 let block = lane.held.get((place.block - lane.first) as usize)?;
                 (block.number() < until).then_some((block, place))
             });
@@ -321,19 +295,17 @@ impl Reader {
         if bytes > self.progress_bytes {
             (self.progress_bytes, self.progress_ns) = (bytes, now_ns);
         }
-        let patience = match (&self.output, self.standing) {
-            (_, Standing::Closed) => return false,
-            (Output::File(_), Standing::Busy) => DISK_PATIENCE_NS,
-            _ => PATIENCE_NS,
+        let patience_ns = match self.standing {
+            Standing::Closed => return false,
+            Standing::Busy => self.output.patience_ns(),
+            Standing::Idle | Standing::Failing => PATIENCE_NS,
         };
-        now_ns < self.progress_ns + patience
+        now_ns < self.progress_ns + patience_ns
     }
 
     /// Skips the rest of the block at the current position; false if there is none.
     fn skip_block(&mut self, index: usize, lane: &Lane) -> bool {
-        let Some(place) = &mut self.places[index] else {
-            return false;
-        };
+        let place = &mut self.places[index];
         let Some(block) = lane.held.get((place.block - lane.first) as usize) else {
             return false;
         };

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use common::{NOW_NS, STRING_LENGTH, bash, connection, set_web_1, stdin_socket, web_1_header};
 use panoptes_sinks::activities::{Activity, Severity};
-use panoptes_sinks::output::file::{FileOptions, FileOutput, SyncPolicy};
+use panoptes_sinks::output::file::{FileOptions, FileOutput};
 use panoptes_sinks::output::stream::StreamOutput;
 use panoptes_sinks::output::transport::TransportSettings;
 use panoptes_sinks::output::{Output, OutputKind};
@@ -55,13 +55,13 @@ fn a_hundred_thousand_records_allocate_nothing_after_start() {
         let options = FileOptions {
             rotate_size: 20 << 20,
             max_files: 2,
-            sync: SyncPolicy::Every(50_000_000),
+            sync_ns: Some(50_000_000),
             transport,
-            ..FileOptions::default()
         };
         let file = FileOutput::open(&folder.path().join("events.jsonl"), options).unwrap();
         let null = File::options().write(true).open("/dev/null").unwrap();
-        let outputs = vec![Output::File(file), Output::Stream(StreamOutput::new(null, transport))];
+        let outputs: Vec<Box<dyn Output>> =
+            vec![Box::new(file), Box::new(StreamOutput::new(null, transport))];
         let counters: Vec<_> = outputs.iter().map(|output| output.counters().clone()).collect();
         let (mut producer, consumer) = queue(QueueSize::default(), &Waker::default());
         let mut writer = Writer::new(vec![consumer], outputs);
@@ -87,7 +87,7 @@ fn a_hundred_thousand_records_allocate_nothing_after_start() {
             if number % 10_000 == 0 {
                 set_web_1(&mut header);
                 header.set_severity(Activity::ProcessZombie, Severity::High);
-                ScanLine::Process(&process).write(&mut line, STRING_LENGTH).unwrap();
+                ScanLine::new(&process).write(&mut line, STRING_LENGTH).unwrap();
             }
             let record = if number % 1000 == 0 { &cut } else { &connected };
             let write = |room: &mut [u8]| records.write(room, &header, record, NOW_NS);

@@ -12,7 +12,7 @@ use panoptes_sinks::activities::Activity;
 use panoptes_sinks::record::header::Header;
 use panoptes_sinks::record::process::ProcessDetails;
 use panoptes_sinks::record::reverse_shell::{ReverseShellDetails, ShellProcess};
-use panoptes_sinks::record::scan::ScanLine;
+use panoptes_sinks::record::scan::{ScanLine, ScanObject};
 use panoptes_sinks::record::system_activity::SystemActivityDetails;
 use panoptes_sinks::record::thread::ThreadDetails;
 use panoptes_sinks::record::value::{Flat, Namespace, Wrapped};
@@ -111,30 +111,28 @@ fn process_limit_reached() {
     check(7, &web_1_header(), &record);
 }
 
+fn line<T: ScanObject>(line: &ScanLine<'_, T>) -> String {
+    let mut out = vec![0; 4096];
+    let length = line.write(&mut out, STRING_LENGTH).unwrap();
+    out.truncate(length);
+    String::from_utf8(out).unwrap()
+}
+
 #[test]
 fn scan_lines() {
     let thread =
         ThreadDetails { thread_id: 714, thread_self_exec_id: Some(2), thread_exit_state: Some(0) };
     let (process, descriptor, memory, connection) =
         (bash(), stdin_socket(), libc_text(), connection());
-    let lines = [
-        ScanLine::Process(&process),
-        ScanLine::Thread { process_id: 714, details: &thread },
-        ScanLine::FileDescriptor { process_id: 714, details: &descriptor },
-        ScanLine::Memory(&memory),
-        ScanLine::Connection {
-            process_id: Some(714),
-            details: &connection,
-            network_namespace: Some(Namespace::new("net", 4_026_531_840)),
-        },
+    let network_namespace = Some(Namespace::new("net", 4_026_531_840));
+    let written = [
+        line(&ScanLine::new(&process)),
+        line(&ScanLine::of_process(714, &thread)),
+        line(&ScanLine::of_process(714, &descriptor)),
+        line(&ScanLine::new(&memory)),
+        line(&ScanLine { network_namespace, ..ScanLine::of_process(714, &connection) }),
     ];
-    let mut written = Vec::new();
-    for line in lines {
-        let mut out = vec![0; 4096];
-        let length = line.write(&mut out, STRING_LENGTH).unwrap();
-        written.extend_from_slice(&out[..length]);
-    }
-    assert_eq!(String::from_utf8(written).unwrap(), SCAN);
+    assert_eq!(written.concat(), SCAN);
 }
 
 #[test]

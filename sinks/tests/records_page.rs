@@ -67,7 +67,7 @@ fn type_of(value: &Type) -> String {
     match value {
         Type::Text => "text".to_owned(),
         Type::Boolean => "true or false".to_owned(),
-        Type::Integer { minimum: Some(0), maximum: Some(maximum) } => match maximum {
+        Type::Integer { maximum: Some(maximum) } => match maximum {
             0xff => "integer, 8 bits".to_owned(),
             0xffff => "integer, 16 bits".to_owned(),
             0xffff_ffff => "integer, 32 bits".to_owned(),
@@ -94,7 +94,7 @@ fn cell(text: &str) -> String {
 
 fn table(out: &mut String, object: &Object, examples: &BTreeMap<String, String>) {
     out.push_str("| attribute | type | meaning | example |\n|---|---|---|---|\n");
-    for property in object.properties() {
+    for property in &object.properties {
         let example = examples.get(property.name).map_or_else(String::new, |text| {
             let is_long = text.chars().count() > EXAMPLE_MAX;
             let short: String = text.chars().take(EXAMPLE_MAX).collect();
@@ -132,7 +132,7 @@ fn activities(out: &mut String) {
                 out,
                 "| `{}` | {} | {} | `{}` | {} |",
                 activity.name(),
-                info.severity.name(),
+                info.severity.word(),
                 if info.default_on { "yes" } else { "no" },
                 info.own.key(),
                 parents.join(", ")

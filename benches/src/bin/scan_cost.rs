@@ -42,35 +42,18 @@ fn stage_lines(walker: &Walker, kernel: &Kernel, writer: &mut LineWriter) {
     write_lines(walker.snapshot(), kernel, writer);
 }
 
-#[inline(never)]
-fn stage_first_scan(way: &mut Way, source: &mut Replay) {
-    black_box("first_scan");
-    way.scan(source, BEGIN_NS);
+/// Functions that do the same, so that a profile has the cost of each.
+macro_rules! scans {
+    ($($name:ident)*) => {
+        $(#[inline(never)]
+        fn $name(way: &mut Way, source: &mut Replay, now_ns: i64) {
+            black_box(stringify!($name));
+            way.scan(source, now_ns);
+        })*
+    };
 }
 
-#[inline(never)]
-fn stage_watch(way: &mut Way, source: &mut Replay, now_ns: i64) {
-    black_box("watch");
-    way.scan(source, now_ns);
-}
-
-#[inline(never)]
-fn stage_watch_shells(way: &mut Way, source: &mut Replay, now_ns: i64) {
-    black_box("watch_shells");
-    way.scan(source, now_ns);
-}
-
-#[inline(never)]
-fn stage_watch_history(way: &mut Way, source: &mut Replay, now_ns: i64) {
-    black_box("watch_history");
-    way.scan(source, now_ns);
-}
-
-#[inline(never)]
-fn stage_watch_attestation(way: &mut Way, source: &mut Replay, now_ns: i64) {
-    black_box("watch_attestation");
-    way.scan(source, now_ns);
-}
+scans!(stage_first_scan stage_watch stage_watch_shells stage_watch_history stage_watch_attestation);
 
 type Stage = fn(&mut Way, &mut Replay, i64);
 
@@ -120,7 +103,7 @@ fn run(path: &str) {
         stage_lines(&walker, &kernel, &mut writer);
     }
     for _ in 0..RUNS {
-        stage_first_scan(&mut Way::new(&[], &profile), &mut source);
+        stage_first_scan(&mut Way::new(&[], &profile), &mut source, BEGIN_NS);
     }
     for (parts, stage) in STAGES {
         let mut way = Way::new(parts, &profile);

@@ -2,7 +2,7 @@
 //! reads.
 //!
 //!     cargo run --release -p panoptes-benches --bin scan_floor -- \
-//!         [--json] [--runs N] [--core N] RAM
+//!         [--runs N] [--core N] RAM
 //!
 //! RAM is a raw dump or a paused guest's memory file; the loaded guest of PERFORMANCE.md has 300
 //! processes × 5 threads × 50 descriptors × about 100 areas × 5 connections in 1 GiB. Everything
@@ -10,7 +10,7 @@
 //! turns, so that other load on the host affects all of them alike. *Cold* is after 128 MiB of
 //! other memory went through the processor's caches, with the file in the page cache; *warm* right
 //! after the same. Times are processor times, which on an idle host equal the clock's; only the
-//! time to the first scan is the clock's. `--json` prints one object for `cargo xtask bench`.
+//! time to the first scan is the clock's.
 //!
 //! Measured, each cold and warm, least and median:
 //!
@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use panoptes_benches::times::Times;
 use panoptes_benches::{KEY, LineWriter, write_lines};
 use panoptes_decoders::address::PhysicalAddress;
 use panoptes_decoders::source::{MemorySource, PAGE_BYTES, Request};
@@ -35,8 +36,6 @@ use panoptes_engine::walk::{Kernel, Losses, Scope, Snapshot, Walker};
 use panoptes_profiles::{Options, discover};
 use panoptes_sources::{Counts, Detail, FileSource, Meter};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-use rustix::time::{ClockId, clock_gettime};
-use serde_json::{Value, json};
 
 type Error = Box<dyn std::error::Error>;
 
@@ -45,18 +44,17 @@ const FLUSH_BYTES: usize = 128 << 20;
 const RUNS_DEFAULT: usize = 40;
 const RUNS_MIN: usize = 3;
 
-const USAGE: &str = "usage: scan_floor [--json] [--runs N] [--core N] RAM";
+const USAGE: &str = "usage: scan_floor [--runs N] [--core N] RAM";
 
 #[derive(Debug)]
 struct Arguments {
     ram: PathBuf,
-    json: bool,
     runs: usize,
     core: Option<usize>,
 }
 
 fn arguments() -> Result<Arguments, Error> {
-    let mut found = Arguments { ram: PathBuf::new(), json: false, runs: RUNS_DEFAULT, core: None };
+    let mut found = Arguments { ram: PathBuf::new(), runs: RUNS_DEFAULT, core: None };
     let mut words = std::env::args_os().skip(1);
     while let Some(word) = words.next() {
         let mut number = || -> Result<usize, Error> {
@@ -64,7 +62,6 @@ fn arguments() -> Result<Arguments, Error> {
             Ok(value.to_str().ok_or(USAGE)?.parse()?)
         };
         match word.to_str() {
-            Some("--json") => found.json = true,
             Some("--runs") => found.runs = number()?.max(RUNS_MIN),
             Some("--core") => found.core = Some(number()?),
             Some(option) if option.starts_with("--") => return Err(USAGE.into()),
@@ -113,42 +110,6 @@ impl<S: MemorySource> MemorySource for Tape<S> {
 
     fn regions(&self) -> &[Range<u64>] {
         self.source.regions()
-    }
-}
-
-/// Time that this thread has spent on its core.
-fn processor_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-}
-
-/// The durations of repeated runs.
-#[derive(Debug, Default)]
-struct Times(Vec<Duration>);
-
-impl Times {
-    fn take<T>(&mut self, work: impl FnOnce() -> T) -> T {
-        let begin = processor_time();
-        let done = work();
-        self.0.push(processor_time().saturating_sub(begin));
-        done
-    }
-
-    fn least(&self) -> Duration {
-        self.0.iter().min().copied().unwrap_or_default()
-    }
-
-    fn median(&self) -> Duration {
-        let mut sorted = self.0.clone();
-        sorted.sort();
-        sorted.get(sorted.len() / 2).copied().unwrap_or_default()
-    }
-
-    fn json(&self) -> Value {
-        json!({
-            "least_us": self.least().as_secs_f64() * 1e6,
-            "median_us": self.median().as_secs_f64() * 1e6,
-        })
     }
 }
 
@@ -246,11 +207,7 @@ fn measure(arguments: &Arguments) -> Result<(), Error> {
         ways: [("scan", scan), ("reads", reads), ("pages", pages)],
         lines: written,
     };
-    if arguments.json {
-        println!("{}", report.json());
-    } else {
-        report.print();
-    }
+    report.print();
     Ok(())
 }
 
@@ -274,28 +231,15 @@ impl Seen {
         kernel: &Kernel,
         lines: &mut LineWriter,
     ) -> Result<Self, Error> {
-        let mut meter = Meter::new(BySource(source), Detail::Lines)?;
+        let mut meter = Meter::new(&mut *source, Detail::Lines)?;
         walker.forget();
         walker.scan(&mut meter, kernel, Scope::ALL)?;
         let (counts, pages) = (meter.counts(), meter.pages().collect());
-        let mut tape = Tape { source: BySource(source), batches: Vec::new() };
+        let mut tape = Tape { source, batches: Vec::new() };
         walker.forget();
         let snapshot = walker.scan(&mut tape, kernel, Scope::ALL)?;
         write_lines(snapshot, kernel, lines);
         Ok(Self { counts, pages, batches: tape.batches })
-    }
-}
-
-/// A borrowed source.
-struct BySource<'s>(&'s mut FileSource);
-
-impl MemorySource for BySource<'_> {
-    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
-        self.0.read_batch(requests, arena);
-    }
-
-    fn regions(&self) -> &[Range<u64>] {
-        self.0.regions()
     }
 }
 
@@ -324,10 +268,6 @@ struct Report<'a> {
 }
 
 impl Report<'_> {
-    fn objects(&self) -> usize {
-        self.counts.iter().map(|(_, count)| count).sum()
-    }
-
     /// The scan's median divided by the lower bound's, cold and warm.
     fn ratios(&self) -> [f64; 2] {
         let [(_, scan), _, (_, pages)] = &self.ways;
@@ -337,51 +277,8 @@ impl Report<'_> {
         [ratio(&scan.cold, &pages.cold), ratio(&scan.warm, &pages.warm)]
     }
 
-    fn first_scan(&self) -> Duration {
-        self.start.iter().map(|(_, time)| time).sum()
-    }
-
-    fn json(&self) -> Value {
-        let Counts { batches, requests, bytes, lines, pages, .. } = self.reads_counted;
-        let Losses { unreadable, unbounded, dropped, not_resident } = self.losses;
-        let [cold, warm] = self.ratios();
-        let ways: serde_json::Map<String, Value> = self
-            .ways
-            .iter()
-            .map(|(name, both)| {
-                let times = json!({"cold": both.cold.json(), "warm": both.warm.json()});
-                ((*name).to_owned(), times)
-            })
-            .collect();
-        let start = self.start.map(|(name, time)| (name.to_owned(), json!(micros(time))));
-        json!({
-            "ram": self.ram,
-            "os_release": self.release,
-            "core": self.core,
-            "runs": self.runs,
-            "objects": self.objects(),
-            "counts": self.counts.into_iter().collect::<std::collections::BTreeMap<_, _>>(),
-            "losses": {
-                "unreadable": unreadable,
-                "unbounded": unbounded,
-                "dropped": dropped,
-                "not_resident": not_resident,
-            },
-            "batches": batches,
-            "requests": requests,
-            "bytes": bytes,
-            "lines_touched": lines,
-            "pages_touched": pages,
-            "first_scan_us": micros(self.first_scan()),
-            "start_us": serde_json::Map::from_iter(start),
-            "times": ways,
-            "lines": self.lines.json(),
-            "ratio_to_pages": {"cold": cold, "warm": warm},
-        })
-    }
-
     fn print(&self) {
-        let objects = self.objects();
+        let objects: usize = self.counts.iter().map(|(_, count)| count).sum();
         println!(
             "{}: Linux {}, core {}, {} runs",
             self.ram.display(),
@@ -401,33 +298,18 @@ impl Report<'_> {
             (pages * PAGE_BYTES) as f64 / 1e6,
         );
         println!("losses: {:?}", self.losses);
-        let parts: Vec<String> = self
-            .start
-            .iter()
-            .map(|(name, time)| format!("{name} {:.1}", micros(*time) / 1e3))
-            .collect();
+        let first_scan = self.start.iter().map(|(_, time)| time).sum();
+        let parts = self.start.map(|(name, time)| format!("{name} {:.1}", milliseconds(time)));
         println!(
             "from the start to the first whole scan {:.1} ms: {}",
-            micros(self.first_scan()) / 1e3,
+            milliseconds(first_scan),
             parts.join(", ")
         );
         println!("\n{:8}{:>26}{:>26}", "", "cold: least, median [ms]", "warm: least, median [ms]");
         for (name, both) in &self.ways {
-            let times = |times: &Times| {
-                format!(
-                    "{:>16.3}{:>10.3}",
-                    micros(times.least()) / 1e3,
-                    micros(times.median()) / 1e3
-                )
-            };
-            println!("{name:8}{}{}", times(&both.cold), times(&both.warm));
+            println!("{name:8}{}{}", columns(&both.cold), columns(&both.warm));
         }
-        println!(
-            "{:8}{:>42.3}{:>10.3}",
-            "lines",
-            micros(self.lines.least()) / 1e3,
-            micros(self.lines.median()) / 1e3
-        );
+        println!("{:8}{:26}{}", "lines", "", columns(&self.lines));
         let [cold, warm] = self.ratios();
         println!("\nscan / pages: cold {cold:.2}, warm {warm:.2} (medians)");
         let [(_, scan), ..] = &self.ways;
@@ -442,6 +324,11 @@ impl Report<'_> {
     }
 }
 
-fn micros(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e6
+/// The least and the median time.
+fn columns(times: &Times) -> String {
+    format!("{:>16.3}{:>10.3}", milliseconds(times.least()), milliseconds(times.median()))
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
 }

@@ -15,12 +15,12 @@ use std::time::Duration;
 
 use panoptes_benches::KEY;
 use panoptes_benches::parts::{Part, Way};
+use panoptes_benches::times::{Times, timed};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::system::kernel_of;
 use panoptes_engine::walk::{Scope, Walker};
 use panoptes_profiles::{Options, discover};
 use panoptes_sources::{FileSource, MemorySource, Replay};
-use rustix::time::{ClockId, clock_gettime};
 
 const ALL: &[Part] = &[Part::ReverseShells, Part::ShellHistory, Part::Attestation];
 
@@ -36,14 +36,12 @@ const WAYS: [(&str, &[Part]); 5] = [
 struct Timed {
     name: &'static str,
     way: Way,
-    times: Vec<Duration>,
+    times: Times,
 }
 
 impl Timed {
     fn scan<S: MemorySource>(&mut self, source: &mut S, now_ns: i64) -> Duration {
-        let begin = processor_time();
-        self.way.scan(source, now_ns);
-        let time = processor_time().saturating_sub(begin);
+        let (time, ()) = timed(|| self.way.scan(source, now_ns));
         self.way.drop_records();
         time
     }
@@ -75,47 +73,38 @@ fn main() -> ExitCode {
 fn measure<S: MemorySource>(source: &mut S, runs: usize) {
     let options = Options { use_builtin: true, ..Options::default() };
     let profile = discover(source, &options, &mut ()).expect("a kernel is found");
-    let mut ways =
-        WAYS.map(|(name, parts)| Timed { name, way: Way::new(parts, &profile), times: Vec::new() });
+    let mut ways = WAYS.map(|(name, parts)| Timed {
+        name,
+        way: Way::new(parts, &profile),
+        times: Times::default(),
+    });
     let mut now_ns = 1_795_000_000_000_000_000;
     for way in &mut ways {
         let first = way.scan(source, now_ns);
-        let begin = processor_time();
-        way.way.hash_all(source);
-        let hashing = processor_time().saturating_sub(begin);
+        let (hashing, ()) = timed(|| way.way.hash_all(source));
         println!("{:>15}: the first scan {first:.2?}, then hashing {hashing:.2?}", way.name);
     }
     let kernel = kernel_of(&profile);
     let mut walker = Walker::new(&Limits::default(), KEY);
-    let mut walks = Vec::with_capacity(runs);
+    let mut walks = Times::default();
     for run in 0..runs {
         now_ns += 10_000_000;
-        let begin = processor_time();
-        walker.scan(source, &kernel, Scope::ALL).expect("it can be scanned");
-        walks.push(processor_time().saturating_sub(begin));
+        walks.take(|| {
+            walker.scan(source, &kernel, Scope::ALL).expect("it can be scanned");
+        });
         // Each way finds the processor's caches as another has left them.
         for turn in 0..ways.len() {
             let index = (run + turn) % ways.len();
             let time = ways[index].scan(source, now_ns);
-            ways[index].times.push(time);
+            ways[index].times.0.push(time);
         }
     }
-    let walk = median(&mut walks);
+    let walk = walks.median();
     println!("{:>15}: median {walk:.2?}", "the walk alone");
-    let none = median(&mut ways[0].times);
-    for way in &mut ways {
-        let time = median(&mut way.times);
+    let none = ways[0].times.median();
+    for way in &ways {
+        let time = way.times.median();
         let more = (time.as_secs_f64() / none.as_secs_f64() - 1.0) * 100.0;
         println!("{:>15}: median {time:.2?} ({more:+.1} %), {} records", way.name, way.way.records);
     }
-}
-
-fn median(times: &mut [Duration]) -> Duration {
-    times.sort_unstable();
-    times[times.len() / 2]
-}
-
-fn processor_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
 }

@@ -3,7 +3,7 @@
 //!
 //! Sockets in TIME_WAIT and NEW_SYN_RECV are smaller structures that share only `sock_common`.
 
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::IpAddr;
 
 use crate::address::KernelVa;
 use crate::layout::View;
@@ -169,16 +169,8 @@ impl Endpoints {
     pub fn decode(layout: &SockCommon, bytes: &[u8]) -> Self {
         let view = View::new(bytes);
         let family = view.unsigned(layout.skc_family) as u16;
-        let v4 = |field| {
-            let mut octets = [0; 4];
-            octets.iter_mut().zip(view.bytes(field)).for_each(|(to, from)| *to = *from);
-            IpAddr::V4(Ipv4Addr::from(octets))
-        };
-        let v6 = |field| {
-            let mut octets = [0; 16];
-            octets.iter_mut().zip(view.bytes(field)).for_each(|(to, from)| *to = *from);
-            IpAddr::V6(Ipv6Addr::from(octets))
-        };
+        let v4 = |field| view.bytes(field).first_chunk::<4>().copied().unwrap_or_default().into();
+        let v6 = |field| view.bytes(field).first_chunk::<16>().copied().unwrap_or_default().into();
         let (source, destination) = if family == AF_INET6 {
             (v6(layout.skc_v6_rcv_saddr), v6(layout.skc_v6_daddr))
         } else {

@@ -49,9 +49,7 @@ impl Filesystem {
             kind: view.pointer(layout.s_type),
         }
     }
-}
 
-impl Filesystem {
     /// Whether the files exist in memory only: pages that the page cache lacks are then zeros.
     pub const fn lives_in_memory(&self) -> bool {
         matches!(self.magic, magic::TMPFS | magic::RAMFS | magic::HUGETLBFS)

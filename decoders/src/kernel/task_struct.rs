@@ -170,10 +170,6 @@ impl Task {
     /// Decodes the packed copy of the task at `address`.
     pub fn decode(layout: &TaskStruct, address: KernelVa, bytes: &[u8]) -> Self {
         let view = View::new(bytes);
-        let mut comm = [0; 16];
-        for (to, from) in comm.iter_mut().zip(view.bytes(layout.comm)) {
-            *to = *from;
-        }
         let link = |field: Option<Field>, word| {
             KernelVa(field.map_or(0, |field| view.u64_at(field, word)))
         };
@@ -182,7 +178,7 @@ impl Task {
             address,
             pid: view.unsigned(layout.pid) as u32,
             tgid: view.unsigned(layout.tgid) as u32,
-            comm,
+            comm: view.bytes(layout.comm).first_chunk().copied().unwrap_or_default(),
             flags: view.unsigned(layout.flags) as u32,
             state: view.unsigned(layout.state) as u32,
             exit_state: view.unsigned(layout.exit_state) as u32,

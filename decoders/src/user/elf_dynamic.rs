@@ -36,10 +36,15 @@ const DT_GNU_HASH: u64 = 0x6fff_fef5;
 /// File offset and number of the program headers; `None` if `bytes` do not begin an object of this
 /// kind.
 pub fn program_headers(bytes: &[u8]) -> Option<(u64, u64)> {
+    header_table(bytes, PROGRAM_HEADERS_MAX)
+}
+
+/// File offset and number of the program headers, if there are at most `most`.
+pub(super) fn header_table(bytes: &[u8], most: u64) -> Option<(u64, u64)> {
     let is_ours = bytes.starts_with(&elf::MAGIC) && bytes.get(4..6)? == CLASS_AND_ORDER;
     let size = u64::from(u32_at(bytes, 54)? & 0xffff);
     let count = u64::from(u32_at(bytes, 56)? & 0xffff);
-    let is_sound = size == PROGRAM_HEADER_BYTES && (1..=PROGRAM_HEADERS_MAX).contains(&count);
+    let is_sound = size == PROGRAM_HEADER_BYTES && (1..=most).contains(&count);
     (is_ours && is_sound).then_some((u64_at(bytes, 32)?, count))
 }
 

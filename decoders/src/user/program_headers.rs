@@ -2,14 +2,11 @@
 //! chapter 5): which parts of the file are to be read, written or executed, and whether the stack
 //! is to be executable.
 
-use super::elf;
+use super::elf_dynamic::{PROGRAM_HEADER_BYTES, header_table};
+use super::{u32_at, u64_at};
 
-/// `ELFCLASS64` and `ELFDATA2LSB`, at `EI_CLASS`.
-const CLASS_AND_ORDER: [u8; 2] = [2, 1];
-/// `sizeof(Elf64_Phdr)`
-const ENTRY_BYTES: usize = 56;
 /// Maximum number of entries; usual are 9 to 14.
-const ENTRIES_MAX: usize = 64;
+const ENTRIES_MAX: u64 = 64;
 
 const PT_LOAD: u32 = 1;
 const PT_DYNAMIC: u32 = 2;
@@ -40,20 +37,14 @@ impl<'a> ProgramHeaders<'a> {
     /// Finds the program headers in the first bytes of a file; `None` if it is not such a file, or
     /// if they are further on.
     pub fn find(file: &'a [u8]) -> Option<Self> {
-        if !file.starts_with(&elf::MAGIC) || file.get(4..6)? != CLASS_AND_ORDER {
-            return None;
-        }
-        let start = usize::try_from(u64_at(file, 32)?).ok()?;
-        let (size, count) = (u16_at(file, 54)?, u16_at(file, 56)?);
-        if usize::from(size) != ENTRY_BYTES || count == 0 || usize::from(count) > ENTRIES_MAX {
-            return None;
-        }
-        let end = start.checked_add(usize::from(count) * ENTRY_BYTES)?;
+        let (start, count) = header_table(file, ENTRIES_MAX)?;
+        let start = usize::try_from(start).ok()?;
+        let end = start.checked_add((count * PROGRAM_HEADER_BYTES) as usize)?;
         Some(Self { table: file.get(start..end)? })
     }
 
     fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
-        self.table.chunks_exact(ENTRY_BYTES).filter_map(|bytes| {
+        self.table.chunks_exact(PROGRAM_HEADER_BYTES as usize).filter_map(|bytes| {
             Some(Entry {
                 kind: u32_at(bytes, 0)?,
                 flags: u32_at(bytes, 4)?,
@@ -99,18 +90,6 @@ pub fn has_text_relocations(section: &[u8]) -> bool {
         .any(|(tag, value)| tag == DT_TEXTREL || tag == DT_FLAGS && value & DF_TEXTREL != 0)
 }
 
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_le_bytes(bytes.get(at..at.checked_add(2)?)?.try_into().ok()?))
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_le_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
-    Some(u64::from_le_bytes(bytes.get(at..at.checked_add(8)?)?.try_into().ok()?))
-}
-
 #[cfg(test)]
 mod tests {
     use std::vec;
@@ -121,8 +100,7 @@ mod tests {
     /// A file with these entries: kind, flags, offset, bytes.
     fn file(entries: &[(u32, u32, u64, u64)]) -> Vec<u8> {
         let mut file = vec![0; 64];
-        file[..4].copy_from_slice(&elf::MAGIC);
-        file[4..6].copy_from_slice(&CLASS_AND_ORDER);
+        file[..6].copy_from_slice(b"\x7fELF\x02\x01");
         file[32] = 64;
         file[54] = 56;
         file[56] = entries.len() as u8;

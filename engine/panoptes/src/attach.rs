@@ -16,49 +16,14 @@ use crate::exit::{Exit, Failure};
 use crate::guests;
 use crate::message::Messages;
 
-/// The allowed sources of a kernel's layouts.
-#[derive(Debug)]
-pub struct KnownProfiles {
-    pub files: Vec<ProfileFile>,
-    /// Whether built-in tables are used.
-    pub use_builtin: bool,
-    /// Whether layouts may be made from the contents of the kernel's memory.
-    pub generate: bool,
-}
-
-impl KnownProfiles {
-    /// No known profiles: all layouts must come from memory.
-    pub const fn none() -> Self {
-        Self { files: Vec::new(), use_builtin: false, generate: true }
+/// The options with which a kernel is searched; `files` are the system's profiles.
+pub fn options<'a>(files: &'a [ProfileFile], configuration: &Configuration) -> Options<'a> {
+    Options {
+        files,
+        use_builtin: configuration.built_in_profiles,
+        generate: configuration.profile_generation,
+        ..Options::default()
     }
-
-    /// The sources that are configured for a system. Fails if its profile can't be read.
-    pub fn of(
-        system: &System,
-        configuration: &Configuration,
-        messages: &Messages,
-    ) -> Result<Self, Failure> {
-        Ok(Self {
-            files: profile_files(system, messages)?,
-            use_builtin: configuration.built_in_profiles,
-            generate: configuration.profile_generation,
-        })
-    }
-
-    /// The options with which a kernel is searched.
-    pub fn options(&self) -> Options<'_> {
-        Options {
-            files: &self.files,
-            use_builtin: self.use_builtin,
-            generate: self.generate,
-            ..Options::default()
-        }
-    }
-}
-
-/// Opens memory by its address, with default settings.
-pub fn open(address: &SystemAddress, service: &Service) -> Result<AnySource, Failure> {
-    open_with(address, &SystemSettings::default(), service, &mut |_| {})
 }
 
 /// Opens a system's memory. `report` receives the regions of memory if they must be found first.
@@ -68,19 +33,17 @@ pub fn open_with(
     service: &Service,
     report: &mut dyn FnMut(&dma::Regions),
 ) -> Result<AnySource, Failure> {
-    match address {
-        SystemAddress::File(path) => FileSource::open_as(path, settings.file_format)
-            .map(|source| AnySource::File(Box::new(source)))
-            .map_err(|error| Failure::from(&error)),
+    Ok(match address {
+        SystemAddress::File(path) => {
+            AnySource::File(Box::new(FileSource::open_as(path, settings.file_format)?))
+        }
         SystemAddress::Qemu(pid) => {
             let users = guests::Users::of(&service.guest_users);
-            guests::open(*pid, &users).map(|source| AnySource::Guest(Box::new(source)))
+            AnySource::Guest(Box::new(guests::open(*pid, &users)?))
         }
-        SystemAddress::Doca { device, vuid } => dma::open(device, vuid, settings, service, report),
-        SystemAddress::Host => Kcore::open()
-            .map(|source| AnySource::Host(Box::new(source)))
-            .map_err(|error| Failure::from(&error)),
-    }
+        SystemAddress::Doca { device, vuid } => dma::open(device, vuid, settings, service, report)?,
+        SystemAddress::Host => AnySource::Host(Box::new(Kcore::open()?)),
+    })
 }
 
 /// Writes a message about what is missing in a dump; if `watching`, also that it never changes.
@@ -168,13 +131,13 @@ pub fn attach(
     observer: &mut dyn Observer,
     stop: Stop<'_>,
 ) -> Result<(AnySource, Profile), Failure> {
-    let known = KnownProfiles::of(system, configuration, messages)?;
+    let files = profile_files(system, messages)?;
     let mut regions = |regions: &dma::Regions| observer.regions(regions);
     let opened = open_with(&system.address, &system.settings, &configuration.service, &mut regions);
     let mut source = opened.inspect_err(|failure| observer.not_opened(failure))?;
     observer.opened(&source);
     let mut progress = |event: Event<'_>| observer.event(&event);
-    match system::attach(&mut source, &known.options(), &mut progress, stop) {
+    match system::attach(&mut source, &options(&files, configuration), &mut progress, stop) {
         Ok(profile) => Ok((source, profile)),
         Err(error) => {
             let failure = attach_failure(system, &error);
@@ -216,7 +179,7 @@ pub fn log_event(event: &Event<'_>, system: &str, messages: &Messages) {
 }
 
 /// Reads the profile files that are configured for a system.
-fn profile_files(system: &System, messages: &Messages) -> Result<Vec<ProfileFile>, Failure> {
+pub fn profile_files(system: &System, messages: &Messages) -> Result<Vec<ProfileFile>, Failure> {
     let AutoOr::Given(path) = &system.settings.os_symbol_path else { return Ok(Vec::new()) };
     let wrong = |path: &Path, error: &dyn std::fmt::Display| {
         let message = format!("{}: profile {}: {error}", system.name, path.display());

@@ -188,23 +188,11 @@ fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
 
 /// Writes a file so that it exists completely or not at all, even after a failure.
 fn write_atomically(folder: &Path, path: &Path, text: &str) -> io::Result<()> {
-    let temporary = folder.join(format!(".new-{}", std::process::id()));
-    let written = (|| {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temporary)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        File::open(folder)?.sync_all()
-    })();
-    if written.is_err() {
-        let _ = fs::remove_file(&temporary);
-    }
-    written
+    let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(folder)?;
+    file.write_all(text.as_bytes())?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    File::open(folder)?.sync_all()
 }
 
 /// Locks the folder against other processes of Panoptes; the lock is released on drop.

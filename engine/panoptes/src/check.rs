@@ -29,24 +29,22 @@ pub struct Answer {
 pub fn check(file: &Path, json: bool) -> Answer {
     let loader =
         Loader { mode: Mode::Run, file: Some(file.to_owned()), overrides: Overrides::default() };
-    match (loader.load().and_then(with_sboms), json) {
-        (Ok(Loaded { configuration, warnings }), false) => {
-            Answer { out: summary(file, &configuration), err: lines(&warnings), exit: Exit::Done }
+    let loaded = loader.load().and_then(with_sboms);
+    let (report, configuration) = match &loaded {
+        Ok(loaded) => (&loaded.warnings, Some(&loaded.configuration)),
+        Err(report) => (report, None),
+    };
+    if json {
+        let mut object = problems(file, report);
+        if let Some(configuration) = configuration {
+            object["systems"] = systems(configuration);
         }
-        (Err(report), false) => {
-            Answer { out: String::new(), err: lines(&report), exit: report.exit() }
-        }
-        (Ok(Loaded { configuration, warnings }), true) => {
-            let mut object = problems(file, &warnings);
-            object["systems"] = systems(&configuration);
-            Answer { out: format!("{object}\n"), err: Vec::new(), exit: Exit::Done }
-        }
-        (Err(report), true) => Answer {
-            out: format!("{}\n", problems(file, &report)),
-            err: Vec::new(),
-            exit: report.exit(),
-        },
+        return Answer { out: format!("{object}\n"), err: Vec::new(), exit: report.exit() };
     }
+    let out = configuration.map(|configuration| summary(file, configuration)).unwrap_or_default();
+    // Lines that editors and other tools can follow: each starts with the place.
+    let err = report.to_string().lines().map(str::to_owned).collect();
+    Answer { out, err, exit: report.exit() }
 }
 
 /// Reads the SBOMs that a configuration names. A mistake in an SBOM is a mistake of the
@@ -59,11 +57,6 @@ fn with_sboms(loaded: Loaded) -> Result<Loaded, Report> {
             Err(Report { problems: problems.collect(), ..loaded.warnings })
         }
     }
-}
-
-/// Lines that editors and other tools can follow: each starts with the place.
-fn lines(report: &Report) -> Vec<String> {
-    report.to_string().lines().map(str::to_owned).collect()
 }
 
 fn summary(file: &Path, configuration: &Configuration) -> String {

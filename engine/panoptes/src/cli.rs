@@ -11,9 +11,9 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use panoptes_engine::limits::Limits;
 use panoptes_sinks::record::scan::Kind;
 
+use crate::config::Overrides;
 use crate::exit::Exit;
 
 /// The whole command line.
@@ -46,26 +46,56 @@ pub enum Command {
     Watch(Watch),
     /// Run as a service: watch every configured system until stopped
     #[command(after_help = RUN_HELP)]
-    Run(Run),
+    Run(Settings),
     /// List what can be watched from here: QEMU/KVM guests, this host, functions of DMA devices
     #[command(after_help = SYSTEMS_HELP)]
-    Systems(Systems),
+    Systems {
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+        /// Read this configuration (YAML or JSON), for service.guest_users
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
     /// Make, show and check kernel profiles
+    #[command(subcommand)]
     Profile(Profile),
     /// Make bills of materials (SBOMs) of what should run
+    #[command(subcommand)]
     Sbom(Sbom),
     /// Check a configuration: print every mistake with its line and column
     #[command(after_help = CHECK_HELP)]
-    Check(Check),
+    Check {
+        /// The configuration (YAML or JSON)
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Print the result as one JSON object
+        #[arg(long)]
+        json: bool,
+    },
     /// Print the JSON Schema of every record
     #[command(after_help = SCHEMA_HELP)]
-    Schema(Schema),
+    Schema {
+        /// Print the schema of the lines of `panoptes scan` instead
+        #[arg(long, conflicts_with = "sbom")]
+        scan: bool,
+        /// Print the schema of the output of `panoptes sbom build` instead
+        #[arg(long)]
+        sbom: bool,
+    },
     /// Print completions for a shell
     #[command(after_help = COMPLETIONS_HELP)]
-    Completions(Completions),
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
     /// Print a manual page (roff)
     #[command(after_help = MAN_HELP)]
-    Man(Man),
+    Man {
+        /// The command to describe, such as scan or profile build; the whole program by default
+        #[arg(value_name = "COMMAND")]
+        command: Vec<String>,
+    },
 }
 
 /// `panoptes scan`.
@@ -98,118 +128,61 @@ pub struct Watch {
     pub settings: Settings,
 }
 
-/// `panoptes run`.
-#[derive(Args, Clone, Debug)]
-pub struct Run {
-    #[command(flatten)]
-    pub settings: Settings,
-}
-
 /// The options of every command that reads a system. They override the configuration.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Settings {
     /// Read this configuration (YAML or JSON)
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Set one key of the configuration, such as service.scan_interval=5ms; may be repeated
-    #[arg(long, value_name = "KEY=VALUE")]
-    pub set: Vec<String>,
-    #[arg(long, value_name = "NAME=NUMBER,…", help = limits_help())]
-    pub limits: Vec<String>,
-    /// Time from the start of one scan to the start of the next, when watching: 10ms, 2s, 1m
-    #[arg(long, value_name = "DURATION")]
-    pub interval: Option<String>,
-    /// Cores to scan on, with one pinned thread each: numbers and ranges such as 0-3,8
-    #[arg(long, value_name = "CORES")]
-    pub cores: Option<String>,
-    /// Write the event log to this folder
-    #[arg(long, value_name = "DIR")]
-    pub log_folder: Option<PathBuf>,
-}
-
-/// `panoptes systems`.
-#[derive(Args, Clone, Debug)]
-pub struct Systems {
-    /// Print one JSON object
-    #[arg(long)]
-    pub json: bool,
-    /// Read this configuration (YAML or JSON), for service.guest_users
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-}
-
-/// `panoptes profile`.
-#[derive(Args, Clone, Debug)]
-#[command(subcommand_required = true, arg_required_else_help = true)]
-pub struct Profile {
-    #[command(subcommand)]
-    pub command: ProfileCommand,
+    #[command(flatten)]
+    pub overrides: Overrides,
 }
 
 /// The commands for profiles.
 #[derive(Clone, Debug, Subcommand)]
-pub enum ProfileCommand {
+pub enum Profile {
     /// Make a profile of a kernel: from memory, or from a file of the kernel
     #[command(after_help = PROFILE_BUILD_HELP)]
-    Build(ProfileBuild),
+    Build {
+        /// The kernel: a SYSTEM that runs it, host: for this machine, or its vmlinuz or vmlinux
+        #[arg(value_name = "SOURCE")]
+        source: OsString,
+        /// Read DWARF even if there is BTF
+        #[arg(long, hide = true)]
+        dwarf: bool,
+        /// Write the profile to this file instead of standard output
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
     /// Show the contents of a profile, or list the built-in profiles
     #[command(after_help = PROFILE_SHOW_HELP)]
-    Show(ProfileShow),
+    Show {
+        /// A profile, or any SOURCE of `profile build`; without it, the built-in profiles are
+        /// listed
+        #[arg(value_name = "FILE|SOURCE")]
+        source: Option<OsString>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Check a profile against the memory of a system
     #[command(after_help = PROFILE_VERIFY_HELP)]
-    Verify(ProfileVerify),
-}
-
-/// `panoptes profile show`.
-#[derive(Args, Clone, Debug)]
-pub struct ProfileShow {
-    /// A profile, or any SOURCE of `profile build`; without it, the built-in profiles are listed
-    #[arg(value_name = "FILE|SOURCE")]
-    pub source: Option<OsString>,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// `panoptes profile verify`.
-#[derive(Args, Clone, Debug)]
-pub struct ProfileVerify {
-    /// A profile, or any SOURCE of `profile build`
-    #[arg(value_name = "FILE|SOURCE")]
-    pub profile: OsString,
-    /// The system whose memory is checked against the profile: file:PATH or a bare path
-    #[arg(value_name = "SYSTEM")]
-    pub system: OsString,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// `panoptes profile build`.
-#[derive(Args, Clone, Debug)]
-pub struct ProfileBuild {
-    /// The kernel: a SYSTEM that runs it, host: for this machine, or its vmlinuz or vmlinux
-    #[arg(value_name = "SOURCE")]
-    pub source: OsString,
-    /// Read DWARF even if there is BTF
-    #[arg(long, hide = true)]
-    pub dwarf: bool,
-    /// Write the profile to this file instead of standard output
-    #[arg(short, long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
-}
-
-/// `panoptes sbom`.
-#[derive(Args, Clone, Debug)]
-#[command(subcommand_required = true, arg_required_else_help = true)]
-pub struct Sbom {
-    #[command(subcommand)]
-    pub command: SbomCommand,
+    Verify {
+        /// A profile, or any SOURCE of `profile build`
+        #[arg(value_name = "FILE|SOURCE")]
+        profile: OsString,
+        /// The system whose memory is checked against the profile: file:PATH or a bare path
+        #[arg(value_name = "SYSTEM")]
+        system: OsString,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// The commands for SBOMs.
 #[derive(Clone, Debug, Subcommand)]
-pub enum SbomCommand {
+pub enum Sbom {
     /// Make an SBOM from a root directory, an image, a package, or another tool's SBOM
     #[command(after_help = SBOM_BUILD_HELP)]
     Build(SbomBuild),
@@ -269,43 +242,6 @@ pub enum PageHashes {
     None,
 }
 
-/// `panoptes check`.
-#[derive(Args, Clone, Debug)]
-pub struct Check {
-    /// The configuration (YAML or JSON)
-    #[arg(value_name = "FILE")]
-    pub file: PathBuf,
-    /// Print the result as one JSON object
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// `panoptes schema`.
-#[derive(Args, Clone, Debug)]
-pub struct Schema {
-    /// Print the schema of the lines of `panoptes scan` instead
-    #[arg(long, conflicts_with = "sbom")]
-    pub scan: bool,
-    /// Print the schema of the output of `panoptes sbom build` instead
-    #[arg(long)]
-    pub sbom: bool,
-}
-
-/// `panoptes completions`.
-#[derive(Args, Clone, Debug)]
-pub struct Completions {
-    /// The shell
-    pub shell: Shell,
-}
-
-/// `panoptes man`.
-#[derive(Args, Clone, Debug)]
-pub struct Man {
-    /// The command to describe, such as scan or profile build; the whole program by default
-    #[arg(value_name = "COMMAND")]
-    pub command: Vec<String>,
-}
-
 /// Reads the words for kinds. Those of kinds that are not built are hidden and refused.
 fn kinds() -> impl TypedValueParser<Value = Kind> {
     let built = Kind::ALL.iter().map(|kind| PossibleValue::new(kind.word()).help(kind.help()));
@@ -317,19 +253,13 @@ fn kinds() -> impl TypedValueParser<Value = Kind> {
 /// Kinds of objects that are documented but not built in this version.
 const KINDS_NOT_BUILT: [&str; 1] = ["modules"];
 
-fn limits_help() -> String {
-    let names = Limits::SETTINGS.iter().map(|setting| setting.key.replace('_', "-"));
-    let names: Vec<String> = names.collect();
-    format!("Limits of what is tracked in every system: {}", names.join(", "))
-}
-
 fn help_of_everything() -> String {
     let mut text = String::from(EXAMPLES);
     text.push_str("\n\n");
     text.push_str(SYSTEM_HELP);
     text.push_str("\n\nExit codes:");
-    for exit in Exit::ALL {
-        let _ = write!(text, "\n  {:<3} {}", exit.code(), exit.meaning());
+    for (exit, meaning) in Exit::MEANINGS {
+        let _ = write!(text, "\n  {:<3} {meaning}", exit as u8);
     }
     text
 }
@@ -458,8 +388,8 @@ mod tests {
     #[test]
     fn the_help_documents_every_exit_code() {
         let help = Arguments::command().render_help().to_string();
-        for exit in Exit::ALL {
-            let line = format!("  {:<3} {}", exit.code(), exit.meaning());
+        for (exit, meaning) in Exit::MEANINGS {
+            let line = format!("  {:<3} {meaning}", exit as u8);
             assert!(help.contains(&line), "{line:?} is not in {help}");
         }
     }

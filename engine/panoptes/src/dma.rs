@@ -95,10 +95,10 @@ pub fn open(
     service: &Service,
     report: &mut dyn FnMut(&Regions),
 ) -> Result<AnySource, Failure> {
-    use panoptes_sources::doca::{DocaError, DocaMemory, DocaOptions, Library};
+    use panoptes_sources::doca::{DocaError, DocaMemory, Library, PATIENCE};
     use panoptes_sources::{MemorySource as _, SourceError};
 
-    let failure = |error: DocaError| Failure::from(&SourceError::from(error));
+    let failure = |error: DocaError| Failure::from(SourceError::from(error));
     let (given, file) = match &settings.memory_regions_path {
         AutoOr::Auto => (None, None),
         AutoOr::Given(path) => match regions_file(path) {
@@ -113,10 +113,9 @@ pub fn open(
     if let Some(level) = settings.sdk_log_level {
         library.log_to_stderr(level as u32);
     }
-    let options = DocaOptions::default();
     let opened = match &given {
-        Some(regions) => DocaMemory::open(&library, device, vuid, regions, options),
-        None => DocaMemory::open_anywhere(&library, device, vuid, options),
+        Some(regions) => DocaMemory::open(&library, device, vuid, regions, PATIENCE),
+        None => DocaMemory::open_anywhere(&library, device, vuid, PATIENCE),
     };
     let source = opened.map_err(|error| {
         if matches!(error, DocaError::Regions | DocaError::BadRegions { .. }) {

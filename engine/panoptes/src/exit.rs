@@ -1,10 +1,11 @@
-//! How the program ends: the documented exit codes, and a failure that carries one.
+//! How the program ends: the documented exit codes, a failure that carries one, and what a failed
+//! write to standard output means.
 //!
 //! Not for: errors of a configuration, which can be many, each with its place
 //! ([`crate::config::Report`]).
 
 use std::fmt;
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use panoptes_sources::{ErrorClass, SourceError};
@@ -34,36 +35,17 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// Every code, in the order in which the help lists them.
-    pub const ALL: [Self; 8] = [
-        Self::Done,
-        Self::Failed,
-        Self::Usage,
-        Self::NoKernel,
-        Self::Source,
-        Self::Output,
-        Self::Permission,
-        Self::Configuration,
+    /// The meaning of every code, for the help text and the manual.
+    pub const MEANINGS: [(Self, &'static str); 8] = [
+        (Self::Done, "done"),
+        (Self::Failed, "failed while running, or an object could not be decoded"),
+        (Self::Usage, "wrong command line, or something that is not built yet"),
+        (Self::NoKernel, "no kernel found, no profile fits, or a damaged dump or package"),
+        (Self::Source, "the source can't be opened"),
+        (Self::Output, "output failed"),
+        (Self::Permission, "permission denied"),
+        (Self::Configuration, "the configuration is wrong"),
     ];
-
-    /// The number that the operating system gets.
-    pub const fn code(self) -> u8 {
-        self as u8
-    }
-
-    /// The meaning of the code, for the help text and the manual.
-    pub const fn meaning(self) -> &'static str {
-        match self {
-            Self::Done => "done",
-            Self::Failed => "failed while running, or an object could not be decoded",
-            Self::Usage => "wrong command line, or something that is not built yet",
-            Self::NoKernel => "no kernel found, no profile fits, or a damaged dump or package",
-            Self::Source => "the source can't be opened",
-            Self::Output => "output failed",
-            Self::Permission => "permission denied",
-            Self::Configuration => "the configuration is wrong",
-        }
-    }
 
     /// The code for an error of the operating system: [`Self::Permission`] for a missing
     /// permission, `otherwise` for everything else.
@@ -74,7 +56,7 @@ impl Exit {
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(exit.code())
+        Self::from(exit as u8)
     }
 }
 
@@ -92,14 +74,37 @@ impl Failure {
         Self { exit, message: message.into() }
     }
 
+    /// The failure for an error of the operating system, with a missing permission apart.
+    pub fn io(error: &io::Error, otherwise: Exit, what: impl fmt::Display) -> Self {
+        Self::new(Exit::from_io(error, otherwise), format!("{what}: {error}"))
+    }
+
     /// The failure for a feature that is documented but not built in this version.
     pub fn not_built(what: impl fmt::Display) -> Self {
         Self::new(Exit::Usage, format!("{what} is not built yet"))
     }
 }
 
-impl From<&SourceError> for Failure {
-    fn from(error: &SourceError) -> Self {
+/// Writes to standard output. A closed pipe is no error: its reader needs no more.
+pub(crate) fn print(bytes: &[u8]) -> Result<Exit, Failure> {
+    let mut out = io::stdout().lock();
+    printed(out.write_all(bytes).and_then(|()| out.flush())).map(|_| Exit::Done)
+}
+
+/// The result of writing to standard output; `None` if its reader needs no more.
+pub(crate) fn printed<T>(written: io::Result<T>) -> Result<Option<T>, Failure> {
+    match written {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(None),
+        Err(error) => {
+            let message = format!("cannot write to standard output: {error}");
+            Err(Failure::new(Exit::Output, message))
+        }
+    }
+}
+
+impl From<SourceError> for Failure {
+    fn from(error: SourceError) -> Self {
         let exit = match error.class() {
             ErrorClass::CannotOpen => Exit::Source,
             ErrorClass::Permission => Exit::Permission,
@@ -115,7 +120,7 @@ mod tests {
 
     #[test]
     fn the_codes_are_the_documented_ones() {
-        let codes: Vec<u8> = Exit::ALL.iter().map(|exit| exit.code()).collect();
+        let codes: Vec<u8> = Exit::MEANINGS.iter().map(|(exit, _)| *exit as u8).collect();
         assert_eq!(codes, [0, 1, 2, 65, 66, 74, 77, 78]);
     }
 

@@ -20,38 +20,24 @@ pub struct Interface {
     pub ipv6: Vec<Ipv6Addr>,
 }
 
-/// The interfaces of a machine, as many as a record can hold.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Interfaces {
-    /// In the kernel's order.
-    pub list: Vec<Interface>,
-    /// How many were left out: every record contains the list, and its size is bounded.
-    pub omitted_count: usize,
-}
-
-impl Interfaces {
-    /// The interfaces in the form of records.
-    pub fn records(&self) -> Vec<BluefieldInterface<'_>> {
-        self.list
-            .iter()
-            .map(|interface| BluefieldInterface {
-                bluefield_network_interface_name: interface.name.as_str().into(),
-                bluefield_network_interface_mac_address: interface.mac,
-                bluefield_network_interface_ipv4_address: &interface.ipv4,
-                bluefield_network_interface_ipv6_address: &interface.ipv6,
-            })
-            .collect()
-    }
-}
-
 impl Interface {
+    /// The interface in the form of records.
+    pub fn record(&self) -> BluefieldInterface<'_> {
+        BluefieldInterface {
+            bluefield_network_interface_name: self.name.as_str().into(),
+            bluefield_network_interface_mac_address: self.mac,
+            bluefield_network_interface_ipv4_address: &self.ipv4,
+            bluefield_network_interface_ipv6_address: &self.ipv6,
+        }
+    }
+
     fn has_address(&self) -> bool {
         !self.ipv4.is_empty() || !self.ipv6.is_empty()
     }
 }
 
-/// Reads the interfaces of this machine.
-pub fn of_this_machine() -> io::Result<Interfaces> {
+/// Reads the interfaces of this machine, in the kernel's order, and as many as a record can hold.
+pub fn of_this_machine() -> io::Result<Vec<Interface>> {
     let mut list: Vec<Interface> = Vec::new();
     for entry in getifaddrs()? {
         // An address may have a label (`eth0:1`); the part before the colon is the interface.
@@ -84,21 +70,12 @@ fn push_new<T: PartialEq>(list: &mut Vec<T>, value: T) {
 }
 
 /// Limits the list and keeps the kernel's order; interfaces without an address are dropped first.
-fn bounded(list: Vec<Interface>) -> Interfaces {
-    let mut omitted_count = list.len().saturating_sub(INTERFACE_COUNT_MAX);
-    let omitted = omitted_count;
-    let mut list: Vec<Interface> = list
-        .into_iter()
-        .rev()
-        .filter(|interface| {
-            let drop = omitted_count > 0 && !interface.has_address();
-            omitted_count -= usize::from(drop);
-            !drop
-        })
-        .collect();
-    list.reverse();
-    list.truncate(INTERFACE_COUNT_MAX);
-    Interfaces { list, omitted_count: omitted }
+fn bounded(mut list: Vec<Interface>) -> Vec<Interface> {
+    while list.len() > INTERFACE_COUNT_MAX {
+        let without = list.iter().rposition(|interface| !interface.has_address());
+        list.remove(without.unwrap_or(list.len() - 1));
+    }
+    list
 }
 
 /// A machine with containers can have hundreds, and every record contains the list.
@@ -128,12 +105,12 @@ mod tests {
             .filter(|name| std::fs::exists(format!("/sys/class/net/{name}/address")).unwrap())
             .collect();
         listed.sort();
-        let mut names: Vec<String> = found.list.iter().map(|one| one.name.clone()).collect();
+        let mut names: Vec<String> = found.iter().map(|one| one.name.clone()).collect();
         names.sort();
-        if found.omitted_count == 0 {
+        if names.len() < INTERFACE_COUNT_MAX {
             assert_eq!(names, listed);
         }
-        for interface in &found.list {
+        for interface in &found {
             let path = format!("/sys/class/net/{}/address", interface.name);
             let address = std::fs::read_to_string(path).unwrap_or_default();
             if let Some(MacAddress(bytes)) = interface.mac {
@@ -152,18 +129,17 @@ mod tests {
         list.extend((0..40).map(|index| named(&format!("veth{index}"), None)));
         list.push(named("eth0", Some(Ipv4Addr::new(192, 0, 2, 7))));
         let kept = bounded(list);
-        assert_eq!((kept.list.len(), kept.omitted_count), (32, 10));
-        assert_eq!(kept.list[0].name, "lo");
-        assert_eq!(kept.list[1].name, "veth0");
-        assert_eq!(kept.list[31].name, "eth0");
+        assert_eq!(kept.len(), 32);
+        assert_eq!(kept[0].name, "lo");
+        assert_eq!(kept[1].name, "veth0");
+        assert_eq!(kept[31].name, "eth0");
     }
 
     #[test]
     fn a_record_has_what_the_interface_has() {
         let eth0 = named("eth0", Some(Ipv4Addr::new(192, 0, 2, 7)));
-        let interfaces = Interfaces { list: vec![eth0], omitted_count: 0 };
-        let records = interfaces.records();
-        assert_eq!(records[0].bluefield_network_interface_ipv4_address, interfaces.list[0].ipv4);
-        assert_eq!(records[0].bluefield_network_interface_mac_address, None);
+        let record = eth0.record();
+        assert_eq!(record.bluefield_network_interface_ipv4_address, eth0.ipv4);
+        assert_eq!(record.bluefield_network_interface_mac_address, None);
     }
 }

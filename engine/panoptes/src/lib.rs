@@ -1,9 +1,9 @@
 //! The program `panoptes`: command line, configuration and service around the engine.
 //!
 //! Everything is in this library so that tests reach it; the binary only calls [`run`]. [`cli`]
-//! parses the arguments, [`request`] checks them together with the configuration ([`config`]) and
-//! makes one typed request. `program` passes the request to the module of its command ([`scan`],
-//! [`watch`], [`profile`], …). [`message`] writes messages for people, [`exit`] has the exit codes.
+//! parses the arguments, and `program` calls the module of each command ([`scan`], [`watch`],
+//! [`profile`], …). [`request`] checks the arguments of `scan`, `watch` and `run` together with the
+//! configuration ([`config`]). [`message`] writes messages for people, [`exit`] has the exit codes.
 //!
 //! Not for: reading memory, decoding it, deciding what is worth reporting (`panoptes-engine`), or
 //! writing records (`panoptes-sinks`).

@@ -66,24 +66,12 @@ impl Messages {
         let file = create_dir_all(folder)
             .and_then(|()| OpenOptions::new().create(true).append(true).open(&path))
             .map_err(|error| {
-                let message = format!(
-                    "service.debug_log_folder: {} can't be written: {error}",
-                    path.display()
-                );
-                Failure::new(Exit::from_io(&error, Exit::Output), message)
+                let path = path.display();
+                let what = format_args!("service.debug_log_folder: {path} can't be written");
+                Failure::io(&error, Exit::Output, what)
             })?;
         *locked(&self.debug_log) = Some(DebugLog { path, file });
         Ok(())
-    }
-
-    /// Whether a message of this level is written anywhere; if not, the caller can skip formatting.
-    pub fn wants(&self, level: LogLevel) -> bool {
-        self.shows(level) || locked(&self.debug_log).is_some()
-    }
-
-    /// Writes a message about what ends the program.
-    pub fn critical(&self, text: impl Display) {
-        self.say(LogLevel::Critical, text);
     }
 
     /// Writes a message about a failure.
@@ -106,11 +94,6 @@ impl Messages {
         self.say(LogLevel::Debug, text);
     }
 
-    /// Writes the most detailed messages.
-    pub fn trace(&self, text: impl Display) {
-        self.say(LogLevel::Trace, text);
-    }
-
     /// Writes a message at a level. A message that can't be written is lost: there is no other
     /// channel on which to report the error.
     pub fn say(&self, level: LogLevel, text: impl Display) {
@@ -127,7 +110,7 @@ impl Messages {
             let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
         }
         if let Some(log) = debug_log.as_mut() {
-            let line = format!("{} {} {text}\n", now(), level.name());
+            let line = format!("{} {} {text}\n", now(), format!("{level:?}").to_lowercase());
             if let Err(error) = log.file.write_all(line.as_bytes()) {
                 let path = log.path.display().to_string();
                 *debug_log = None;
@@ -217,12 +200,12 @@ mod tests {
     fn all_levels(level: LogLevel, colour: bool) -> String {
         let kept = Kept::default();
         let messages = Messages::new(Box::new(kept.clone()), colour, level);
-        messages.critical("a");
+        messages.say(LogLevel::Critical, "a");
         messages.error("b");
         messages.warning("c");
         messages.info("d");
         messages.debug("e");
-        messages.trace("f");
+        messages.say(LogLevel::Trace, "f");
         kept.text()
     }
 
@@ -257,10 +240,8 @@ mod tests {
         let inner = folder.path().join("new");
         let kept = Kept::default();
         let messages = Messages::new(Box::new(kept.clone()), false, LogLevel::Error);
-        assert!(!messages.wants(LogLevel::Trace));
         messages.log_to(&inner).unwrap();
-        assert!(messages.wants(LogLevel::Trace));
-        messages.trace("quiet");
+        messages.say(LogLevel::Trace, "quiet");
         messages.error("loud");
         assert_eq!(kept.text(), "panoptes: error: loud\n");
         let log = std::fs::read_to_string(inner.join("panoptes.log")).unwrap();

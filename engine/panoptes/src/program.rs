@@ -9,11 +9,11 @@ use clap::{CommandFactory, Parser};
 use panoptes_sinks::schema::{record_schema, scan_schema};
 
 use crate::check::check;
-use crate::cli::Arguments;
-use crate::config::{Configuration, Mode, Report, Weight, one_line, printable};
-use crate::exit::{Exit, Failure};
+use crate::cli::{Arguments, Command, Profile, Sbom, Settings};
+use crate::config::{Configuration, LogLevel, Mode, Report, Weight, one_line, printable};
+use crate::exit::{Exit, Failure, print};
 use crate::message::Messages;
-use crate::request::{Refusal, Request, Schema, resolve};
+use crate::request::{Refusal, ScanRequest, WatchRequest, loader};
 use crate::{profile, sbom, scan, systems, watch};
 
 /// Runs the program with `arguments`, which start with the program's own name.
@@ -27,8 +27,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Ok(parsed) => parsed,
         Err(error) => return usage(&error),
     };
-    match resolve(parsed, Path::new(DEFAULT_CONFIG)) {
-        Ok(request) => carry_out(request),
+    match carry_out(parsed.command) {
+        Ok(exit) => exit,
         Err(Refusal::Failure(failure)) => end(&failure),
         Err(Refusal::Report(report)) => {
             for line in report.to_string().lines() {
@@ -39,50 +39,60 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     }
 }
 
-fn carry_out(request: Request) -> Exit {
-    let result = match request {
-        Request::Scan(request) => messages(Mode::Scan, &request.configuration, &request.warnings)
-            .and_then(|messages| scan::scan(&request, &mut io::stdout().lock(), &messages)),
-        Request::Watch(request) => {
-            messages(request.mode, &request.configuration, &request.warnings)
-                .and_then(|messages| watch::watch(&request, &messages))
+fn carry_out(command: Command) -> Result<Exit, Refusal> {
+    // For commands that use no configuration.
+    let messages = Messages::on_stderr(LogLevel::default());
+    let exit = match command {
+        Command::Scan(scan) => {
+            let request = ScanRequest::new(scan)?;
+            let messages = configured(Mode::Scan, &request.configuration, &request.warnings)?;
+            scan::scan(&request, &messages)?
         }
-        Request::ProfileBuild(request) => plain_messages()
-            .and_then(|messages| profile::build(&request, &mut io::stdout().lock(), &messages)),
-        Request::ProfileShow(request) => plain_messages()
-            .and_then(|messages| profile::show(&request, &mut io::stdout().lock(), &messages)),
-        Request::ProfileVerify(request) => plain_messages()
-            .and_then(|messages| profile::verify(&request, &mut io::stdout().lock(), &messages)),
-        Request::Systems { json, service } => {
-            systems::list(&service, json, &mut io::stdout().lock())
+        Command::Watch(watch) => watch_systems(&WatchRequest::watch(watch)?)?,
+        Command::Run(settings) => {
+            watch_systems(&WatchRequest::run(settings, Path::new(DEFAULT_CONFIG))?)?
         }
-        Request::Check { file, json } => {
+        Command::Systems { json, config } => {
+            let settings = Settings { config, ..Settings::default() };
+            let loaded = loader(Mode::Scan, settings).load()?;
+            systems::list(&loaded.configuration.service, json)?
+        }
+        Command::Profile(Profile::Build { source, dwarf, output }) => {
+            profile::build(&source, dwarf, output.as_deref(), &messages)?
+        }
+        Command::Profile(Profile::Show { source, json }) => {
+            profile::show(source.as_deref(), json, &messages)?
+        }
+        Command::Profile(Profile::Verify { profile, system, json }) => {
+            profile::verify(&profile, &system, json, &messages)?
+        }
+        Command::Sbom(Sbom::Build(build)) => sbom::build(build, &messages)?,
+        Command::Check { file, json } => {
             let answer = check(&file, json);
             for line in &answer.err {
                 print_line(line);
             }
-            print(answer.out.as_bytes()).map(|_| answer.exit)
+            print(answer.out.as_bytes())?;
+            answer.exit
         }
-        Request::SbomBuild(request) => plain_messages()
-            .and_then(|messages| sbom::build(&request, &mut io::stdout().lock(), &messages)),
-        Request::Schema(of) => print(schema(of).as_bytes()),
-        Request::Completions(shell) => {
+        Command::Schema { scan, sbom } => print(schema(scan, sbom).as_bytes())?,
+        Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "panoptes", &mut script);
-            print(&script)
+            print(&script)?
         }
-        Request::Man(words) => manual(&words).and_then(|page| print(&page)),
+        Command::Man { command } => print(&manual(&command)?)?,
     };
-    result.unwrap_or_else(|failure| end(&failure))
+    Ok(exit)
 }
 
-/// The messages of a command that reads no configuration.
-fn plain_messages() -> Result<Arc<Messages>, Failure> {
-    messages(Mode::Scan, &Configuration::defaults(Mode::Scan), &Report::default())
+fn watch_systems(request: &WatchRequest) -> Result<Exit, Failure> {
+    let messages = configured(request.mode, &request.configuration, &request.warnings)?;
+    watch::watch(request, &messages)
 }
 
 /// Messages of the service go to stdout, unless records go there; all others go to stderr.
-fn messages(
+fn configured(
     mode: Mode,
     configuration: &Configuration,
     warnings: &Report,
@@ -118,11 +128,11 @@ fn usage(error: &clap::Error) -> Exit {
 }
 
 /// The text of a JSON Schema, which ends with a line feed.
-fn schema(of: Schema) -> String {
-    let mut text = match of {
-        Schema::Records => record_schema(),
-        Schema::Scan => scan_schema(),
-        Schema::Sbom => panoptes_reference::format::SCHEMA.to_owned(),
+fn schema(of_scan: bool, of_sbom: bool) -> String {
+    let mut text = match (of_scan, of_sbom) {
+        (true, _) => scan_schema(),
+        (false, true) => panoptes_reference::format::SCHEMA.to_owned(),
+        (false, false) => record_schema(),
     };
     if !text.ends_with('\n') {
         text.push('\n');
@@ -146,18 +156,6 @@ fn manual(words: &[String]) -> Result<Vec<u8>, Failure> {
         .render(&mut page)
         .map_err(|error| Failure::new(Exit::Failed, format!("the manual page: {error}")))?;
     Ok(page)
-}
-
-/// Writes `text` to standard output. A closed pipe is no error: its reader needs no more.
-fn print(text: &[u8]) -> Result<Exit, Failure> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text).and_then(|()| out.flush()) {
-        Ok(()) => Ok(Exit::Done),
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Exit::Done),
-        Err(error) => {
-            Err(Failure::new(Exit::Output, format!("standard output can't be written: {error}")))
-        }
-    }
 }
 
 /// Reports the failure on stderr, whatever the log level.

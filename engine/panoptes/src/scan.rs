@@ -13,21 +13,18 @@ use panoptes_engine::walk::{Kernel, Losses, Scope, Snapshot, Walker};
 use panoptes_engine::watch::SLICE_BYTES;
 use panoptes_profiles::Profile;
 use panoptes_sources::{AnySource, Counts, Detail, Meter};
+use serde_json::{Value, json};
 
 use crate::attach::{MessageObserver, attach, warn_losses};
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, print, printed};
 use crate::message::Messages;
-use crate::request::{ScanRequest, SummaryFormat};
+use crate::request::ScanRequest;
 
 /// How often a live machine is scanned until a scan is consistent.
 const ATTEMPTS_MAX: u32 = 8;
 
 /// Scans once and prints lines, or counts and times.
-pub fn scan(
-    request: &ScanRequest,
-    out: &mut dyn Write,
-    messages: &Messages,
-) -> Result<Exit, Failure> {
+pub fn scan(request: &ScanRequest, messages: &Messages) -> Result<Exit, Failure> {
     let begin = Instant::now();
     let (name, kinds) = (&request.system.name, request.kinds);
     let (source, profile) = attach_to(request, begin, messages)?;
@@ -38,7 +35,7 @@ pub fn scan(
     let mut walker = Walker::new(&limits, crate::random::hash_key());
     let mut lines = LineWriter::new(&limits);
     times.prepared = begin.elapsed().saturating_sub(times.discovered);
-    let mut source = Meter::new(source, Detail::Batches).map_err(|error| Failure::from(&error))?;
+    let mut source = Meter::new(source, Detail::Batches)?;
     let (attempts, walked) = look(&mut walker, &mut source, &kernel, scope(kinds), name)?;
     times.walked = walked;
     let snapshot = walker.snapshot();
@@ -55,21 +52,20 @@ pub fn scan(
 
     let extras = Extras { contents: contents.as_ref(), commands: &commands };
     let printing = Instant::now();
-    let counts = match request.summary {
-        None => {
-            let mut out = BufWriter::with_capacity(1 << 16, &mut *out);
-            let written = print_lines(&mut lines, snapshot, extras, kinds, &kernel, &mut out);
-            written.and_then(|counts| out.flush().map(|()| counts))
-        }
-        Some(_) => print_lines(&mut lines, snapshot, extras, kinds, &kernel, &mut io::sink()),
+    let counts = if request.summary {
+        print_lines(&mut lines, snapshot, extras, kinds, &kernel, &mut io::sink())
+    } else {
+        let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
+        let written = print_lines(&mut lines, snapshot, extras, kinds, &kernel, &mut out);
+        written.and_then(|counts| out.flush().map(|()| counts))
     };
     let Some(counts) = printed(counts)? else { return Ok(Exit::Done) };
     times.printed = printing.elapsed();
-    if let Some(format) = request.summary {
+    if request.summary {
         let (release, origin) = (&profile.release, profile.origin.to_string());
         let summary = Summary { release, origin, snapshot, times, attempts, lines: counts, reads };
-        let text = summary.in_format(format);
-        printed(out.write_all(text.as_bytes()).and_then(|()| out.flush()))?;
+        let text = if request.json { summary.json() } else { summary.text() };
+        print(text.as_bytes())?;
     }
     warn_losses(source.source_mut(), name, messages);
     if unread > 0 {
@@ -78,18 +74,6 @@ pub fn scan(
         ));
     }
     Ok(verdict(snapshot, scope(kinds), &counts, name, messages))
-}
-
-/// The result of writing to standard output; `None` if its reader needs no more.
-fn printed<T>(written: io::Result<T>) -> Result<Option<T>, Failure> {
-    match written {
-        Ok(value) => Ok(Some(value)),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(None),
-        Err(error) => {
-            let message = format!("cannot write to standard output: {error}");
-            Err(Failure::new(Exit::Output, message))
-        }
-    }
 }
 
 /// Attaches to the system to scan; `begin` is the start of the program's work.
@@ -298,13 +282,6 @@ impl Summary<'_> {
         ]
     }
 
-    fn in_format(&self, format: SummaryFormat) -> String {
-        match format {
-            SummaryFormat::Text => self.text(),
-            SummaryFormat::Json => self.json(),
-        }
-    }
-
     fn text(&self) -> String {
         use std::fmt::Write as _;
         let mut text = format!("Linux {}, layouts from the {}\n\n", self.release, self.origin);
@@ -328,26 +305,17 @@ impl Summary<'_> {
     }
 
     fn json(&self) -> String {
-        let object = |pairs: &[(&'static str, serde_json::Value)]| {
-            serde_json::Value::Object(
-                pairs.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
-            )
-        };
-        let counts = self.counts().map(|(name, count)| (name, count.into()));
-        let stages = self
-            .stages()
-            .map(|(name, time)| (name, u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).into()));
-        let losses = self.losses().map(|(name, count)| (name, count.into()));
-        let summary = object(&[
-            ("os_release", self.release.into()),
-            ("profile_origin", self.origin.as_str().into()),
-            ("counts", object(&counts)),
-            ("stages_ns", object(&stages)),
-            ("losses", object(&losses)),
-            ("batches", self.reads.batches.into()),
-            ("reads", self.reads.requests.into()),
-            ("attempts", self.attempts.into()),
-        ]);
+        let ns = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let summary = json!({
+            "os_release": self.release,
+            "profile_origin": self.origin,
+            "counts": Value::from_iter(self.counts()),
+            "stages_ns": Value::from_iter(self.stages().map(|(name, time)| (name, ns(time)))),
+            "losses": Value::from_iter(self.losses()),
+            "batches": self.reads.batches,
+            "reads": self.reads.requests,
+            "attempts": self.attempts,
+        });
         format!("{summary}\n")
     }
 }

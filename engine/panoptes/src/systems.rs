@@ -1,21 +1,19 @@
 //! `panoptes systems`: lists the systems that can be watched from this machine.
 
 use std::fmt::Write as _;
-use std::io::{ErrorKind, Write};
 
 use panoptes_sources::Kcore;
 use serde_json::{Value, json};
 
 use crate::config::Service;
 use crate::dma;
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, print};
 use crate::guests::{Guest, Keeping, Users, find};
 
 /// Lists the systems, for people or as one JSON object.
-pub fn list(service: &Service, as_json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
+pub fn list(service: &Service, as_json: bool) -> Result<Exit, Failure> {
     let guests = find(&Users::of(&service.guest_users)).map_err(|error| {
-        let exit = Exit::from_io(&error, Exit::Failed);
-        Failure::new(exit, format!("cannot list this machine's processes: {error}"))
+        Failure::io(&error, Exit::Failed, "cannot list this machine's processes")
     })?;
     let dma = dma::find(service.doca_library_path.as_deref());
     let host_obstacle = Kcore::open().err().map(|error| error.to_string());
@@ -25,12 +23,7 @@ pub fn list(service: &Service, as_json: bool, out: &mut dyn Write) -> Result<Exi
         let wanted = service.doca_library_path.is_some();
         table(&guests) + &host(host_obstacle.as_deref()) + &functions(&dma, wanted)
     };
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Failure::new(Exit::Output, format!("cannot write to standard output: {error}")))
-        }
-        _ => Ok(Exit::Done),
-    }
+    print(text.as_bytes())
 }
 
 fn object(guests: &[Guest], host_obstacle: Option<&str>, dma: &dma::Found) -> Value {

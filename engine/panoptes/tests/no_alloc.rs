@@ -17,10 +17,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use clap::Parser as _;
 use nix::sys::signal::Signal;
-use panoptes::cli::Arguments;
+use panoptes::cli::{Arguments, Command};
 use panoptes::config::LogLevel;
 use panoptes::message::Messages;
-use panoptes::request::{Request, resolve};
+use panoptes::request::WatchRequest;
 use panoptes_engine::detect::binary_attestation::{Shipped, ShippedBuilder, ShippedFile, Subject};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::policy::PolicyConfig;
@@ -29,7 +29,7 @@ use panoptes_profiles::{Options, discover};
 use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, setup};
 use panoptes_sinks::activities::Activity;
 use panoptes_sinks::json::Limits as TextLimits;
-use panoptes_sinks::output::file::{FileOptions, FileOutput, SyncPolicy};
+use panoptes_sinks::output::file::{FileOptions, FileOutput};
 use panoptes_sinks::output::stream::StreamOutput;
 use panoptes_sinks::output::transport::TransportSettings;
 use panoptes_sinks::output::{Output, OutputKind};
@@ -154,21 +154,20 @@ fn capacities() -> [(&'static str, Limits); 3] {
 }
 
 /// Outputs to a file and to `/dev/null`, each with `io_uring` and with `write`.
-fn outputs(folder: &Path) -> Vec<Output> {
-    let mut outputs = Vec::new();
+fn outputs(folder: &Path) -> Vec<Box<dyn Output>> {
+    let mut outputs: Vec<Box<dyn Output>> = Vec::new();
     for kind in [OutputKind::IoUring, OutputKind::Plain] {
         let transport = TransportSettings { kind, ..TransportSettings::default() };
         let options = FileOptions {
             rotate_size: 1 << 20,
             max_files: 2,
-            sync: SyncPolicy::Every(100_000_000),
+            sync_ns: Some(100_000_000),
             transport,
-            ..FileOptions::default()
         };
         let path = folder.join(format!("{kind:?}.jsonl"));
-        outputs.push(Output::File(FileOutput::open(&path, options).unwrap()));
+        outputs.push(Box::new(FileOutput::open(&path, options).unwrap()));
         let null = std::fs::File::options().write(true).open("/dev/null").unwrap();
-        outputs.push(Output::Stream(StreamOutput::new(null, transport)));
+        outputs.push(Box::new(StreamOutput::new(null, transport)));
     }
     outputs
 }
@@ -320,10 +319,10 @@ fn the_service_allocates_nothing_while_it_watches() {
     let state = format!("service.state_dir={}", folder.path().display());
     let words = ["panoptes", "watch", &ram, "--log-folder", &log_folder, "--set", &state];
     let words = [&words[..], &["--set", "output.stdout=false", "--interval", "10ms"]].concat();
-    let arguments = Arguments::try_parse_from(words).unwrap();
-    let Ok(Request::Watch(request)) = resolve(arguments, Path::new("/none")) else {
+    let Command::Watch(watch) = Arguments::try_parse_from(words).unwrap().command else {
         panic!("the command line is good");
     };
+    let request = WatchRequest::watch(watch).unwrap();
     let said = Said::default();
     let messages = Arc::new(Messages::new(Box::new(said.clone()), false, LogLevel::Info));
     let service = std::thread::spawn(move || panoptes::watch::watch(&request, &messages));

@@ -14,8 +14,10 @@ mod store;
 mod tree;
 mod unpack;
 
-use std::io::Read as _;
+use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::OFlags;
 
@@ -80,9 +82,52 @@ impl Progress for () {
     fn advance(&self, _bytes: u64) {}
 }
 
+/// Reports how many bytes are read.
+struct Counted<'a, R> {
+    input: R,
+    progress: &'a dyn Progress,
+}
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, target: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.input.read(target)?;
+        self.progress.advance(count as u64);
+        Ok(count)
+    }
+}
+
+/// Does `count` pieces of work on all processors and returns their results in order. Each thread
+/// has what `begin` returns.
+fn on_all_processors<S, T: Send>(
+    count: usize,
+    begin: impl Fn() -> S + Sync,
+    work: impl Fn(&mut S, usize) -> T + Sync,
+) -> Vec<T> {
+    let next = AtomicUsize::new(0);
+    let done = Mutex::new(Vec::with_capacity(count));
+    let run = || {
+        let mut own = begin();
+        let pieces = std::iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed));
+        for index in pieces.take_while(|index| *index < count) {
+            let result = work(&mut own, index);
+            done.lock().unwrap_or_else(PoisonError::into_inner).push((index, result));
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(2, usize::from).min(count);
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(run);
+        }
+        run();
+    });
+    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    done.sort_by_key(|(index, _)| *index);
+    done.into_iter().map(|(_, result)| result).collect()
+}
+
 /// Builds an SBOM from `source`, whose type is detected.
 pub fn build(source: &Path, options: &Options, progress: &dyn Progress) -> Result<Built, Error> {
-    let metadata = std::fs::metadata(source).map_err(|error| Error::reading(source, &error))?;
+    let metadata = std::fs::metadata(source).map_err(Error::reading(source))?;
     let mut built = if metadata.is_dir()
         && source.join(image::LAYOUT).is_file()
         && source.join(image::INDEX).is_file()
@@ -120,7 +165,7 @@ pub fn build(source: &Path, options: &Options, progress: &dyn Progress) -> Resul
 }
 
 fn of_file(source: &Path, options: &Options, progress: &dyn Progress) -> Result<Built, Error> {
-    let failed = |error: std::io::Error| Error::reading(source, &error);
+    let failed = Error::reading(source);
     let file = open_regular(source, OFlags::empty()).map_err(failed)?;
     let mut beginning = Vec::new();
     (&file).take(BEGINNING_BYTES).read_to_end(&mut beginning).map_err(failed)?;
@@ -164,8 +209,7 @@ fn of_file(source: &Path, options: &Options, progress: &dyn Progress) -> Result<
 pub fn fuzz_layers(layers: &[&[u8]]) -> Result<Sbom, Error> {
     let mut tree = tree::Tree::new();
     for packed in layers {
-        let unpacked = unpack::unpack(*packed)
-            .map_err(|error| Error::content(format!("can't be unpacked: {error}")))?;
+        let unpacked = unpack::unpack(*packed).map_err(Error::unpacking)?;
         tree.apply(layer::read(&mut unpacked.take(FUZZ_BYTES_MAX), PageHashes::All)?)?;
     }
     let mut sbom = Sbom { subject: Subject::Image(Image::default()), files: tree.files().0 };

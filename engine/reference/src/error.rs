@@ -36,13 +36,21 @@ impl Error {
         Self { kind: Kind::Request, message: message.into() }
     }
 
-    /// A file or folder can't be read.
-    pub fn reading(path: &Path, error: &io::Error) -> Self {
-        let kind = match error.kind() {
-            io::ErrorKind::PermissionDenied => Kind::Permission,
-            _ => Kind::Source,
-        };
-        Self { kind, message: format!("{} can't be read: {error}", path.display()) }
+    /// A file or folder can't be read: for `map_err`.
+    pub fn reading(path: &Path) -> impl Fn(io::Error) -> Self + Copy {
+        move |error| {
+            let kind = match error.kind() {
+                io::ErrorKind::PermissionDenied => Kind::Permission,
+                _ => Kind::Source,
+            };
+            Self { kind, message: format!("{} can't be read: {error}", path.display()) }
+        }
+    }
+
+    /// Packed content is damaged.
+    #[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
+    pub(crate) fn unpacking(error: io::Error) -> Self {
+        Self::content(format!("can't be unpacked: {error}"))
     }
 
     /// The same, preceded by the object that it is about.

@@ -8,32 +8,28 @@ use crate::digest::from_hex;
 use crate::error::Error;
 use crate::model::{File, Sbom, Subject};
 
-/// Collects the hashes of one file.
-#[derive(Clone, Debug, Default)]
-struct Hashes(File);
-
-impl Hashes {
-    /// Adds a hash, if its algorithm is used; `name` is the algorithm's in any spelling.
-    fn add(&mut self, name: &str, value: &str, whose: &str) -> Result<(), String> {
+/// The file with these hashes, by the names of their algorithms in any spelling; `None` if none of
+/// the algorithms is used.
+fn file_of<'a>(
+    whose: &str,
+    hashes: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Result<Option<File>, Error> {
+    let mut file = File::default();
+    for (name, value) in hashes {
         let algorithm: String =
             name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase();
         let value = value.trim().as_bytes();
-        let wrong =
-            |digits: usize| format!("the {name} of `{whose}` is not {digits} hexadecimal digits");
+        let wrong = |digits: usize| {
+            Error::content(format!("the {name} of `{whose}` is not {digits} hexadecimal digits"))
+        };
         match algorithm.as_str() {
-            "sha256" => self.0.sha256 = Some(from_hex(value).ok_or_else(|| wrong(64))?),
-            "sha1" => self.0.sha1 = Some(from_hex(value).ok_or_else(|| wrong(40))?),
-            "md5" => self.0.md5 = Some(from_hex(value).ok_or_else(|| wrong(32))?),
+            "sha256" => file.sha256 = Some(from_hex(value).ok_or_else(|| wrong(64))?),
+            "sha1" => file.sha1 = Some(from_hex(value).ok_or_else(|| wrong(40))?),
+            "md5" => file.md5 = Some(from_hex(value).ok_or_else(|| wrong(32))?),
             _ => {}
         }
-        Ok(())
     }
-
-    /// The file, if it has any hash.
-    fn file(self) -> Option<File> {
-        let Self(file) = self;
-        (file.sha256.is_some() || file.sha1.is_some() || file.md5.is_some()).then_some(file)
-    }
+    Ok(file.has_hash().then_some(file))
 }
 
 /// The SBOM, if it has any hash.

@@ -33,16 +33,13 @@ pub enum Format {
 
 /// The keys by which formats are detected.
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Head {
-    #[serde(default)]
     format: Option<String>,
-    #[serde(default)]
     version: Option<serde_json::Value>,
-    #[serde(default, rename = "spdxVersion")]
     spdx_version: Option<String>,
-    #[serde(default, rename = "bomFormat")]
     bom_format: Option<String>,
-    #[serde(default, rename = "@graph")]
+    #[serde(rename = "@graph")]
     graph: Option<IgnoredAny>,
 }
 
@@ -100,19 +97,19 @@ pub fn file(path: &Path) -> Result<Sbom, Error> {
         let between = if is_place { ":" } else { ": " };
         Error { message: format!("{}{between}{}", path.display(), error.message), ..error }
     };
-    let bytes = read_bounded(path).map_err(|error| Error::reading(path, &error))?;
-    if bytes.len() as u64 > BYTES_MAX {
+    let bytes = open_regular(path, OFlags::empty()).and_then(|file| read_bounded(file, BYTES_MAX));
+    let bytes = bytes.map_err(Error::reading(path))?.ok_or_else(|| {
         let message = format!("is larger than {} MiB; is it an SBOM?", BYTES_MAX >> 20);
-        return Err(named(Error::content(message)));
-    }
+        named(Error::content(message))
+    })?;
     parse(&bytes).map_err(named)
 }
 
-fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
+/// Reads to the end; `None` if there are more than `bytes_max` bytes.
+pub(crate) fn read_bounded(input: impl Read, bytes_max: u64) -> std::io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
-    let file = open_regular(path, OFlags::empty())?;
-    file.take(BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    input.take(bytes_max + 1).read_to_end(&mut bytes)?;
+    Ok(Some(bytes).filter(|bytes| bytes.len() as u64 <= bytes_max))
 }
 
 /// Opens a regular file; other files, such as a pipe on which opening would block, are refused.
@@ -129,7 +126,7 @@ pub(crate) fn open_regular(path: &Path, flags: OFlags) -> std::io::Result<File> 
 
 /// The files of a folder that are not hidden, without folders, in the order of their names.
 pub fn folder(path: &Path) -> Result<Vec<PathBuf>, Error> {
-    let failed = |error: std::io::Error| Error::reading(path, &error);
+    let failed = Error::reading(path);
     let mut files = Vec::new();
     for entry in std::fs::read_dir(path).map_err(failed)? {
         let entry = entry.map_err(failed)?;

@@ -130,7 +130,7 @@ impl File {
         if let Some(path) = &self.path {
             check_path(path)?;
         }
-        if self.sha256.is_none() && self.sha1.is_none() && self.md5.is_none() {
+        if !self.has_hash() {
             return Err(format!("{} has no hash", self.shown()));
         }
         if !self.pages.is_empty() {
@@ -147,6 +147,11 @@ impl File {
             }
         }
         Ok(())
+    }
+
+    /// Whether it has a hash of its whole content.
+    pub const fn has_hash(&self) -> bool {
+        self.sha256.is_some() || self.sha1.is_some() || self.md5.is_some()
     }
 
     /// Its name for a message.

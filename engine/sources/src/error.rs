@@ -1,7 +1,7 @@
 //! [`SourceError`]: why a source cannot be opened or written.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::dump::DumpProblem;
 use super::format::Format;
@@ -129,6 +129,12 @@ fn process_failure(error: &io::Error) -> String {
 }
 
 impl SourceError {
+    /// Makes the error of an operation on a file.
+    pub(super) fn file(path: &Path, doing: &'static str) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |error| Self::File { path, doing, error }
+    }
+
     /// Class of the error, which decides the exit code.
     pub fn class(&self) -> ErrorClass {
         match self {

@@ -17,6 +17,7 @@
 use std::io::{self, Write};
 use std::ops::Range;
 
+use panoptes_decoders::layout::u64_at;
 use panoptes_decoders::source::PAGE_BYTES;
 
 pub(super) const MAGIC: [u8; 8] = *b"PANOIMG\n";
@@ -62,35 +63,19 @@ pub(super) struct Contents {
     pub(super) pages: Range<usize>,
 }
 
-/// A checksum against accidents, not against malice. It detects every change of a single word.
-#[derive(Debug)]
-struct Checksum(u64);
+/// FNV-1a's basis, for words.
+const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
 
-impl Checksum {
-    const fn new() -> Self {
-        Self(0xcbf2_9ce4_8422_2325) // FNV-1a's basis and prime, applied to words
-    }
-
-    fn add(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks_exact(WORD) {
-            self.0 = (self.0 ^ word(chunk)).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(29);
-        }
-    }
-}
-
-/// The checksum of an image without its last word.
+/// The checksum of an image without its last word: against accidents, not against malice. It
+/// detects every change of a single word.
 pub(super) fn checksum_of(bytes: &[u8]) -> u64 {
-    let mut checksum = Checksum::new();
-    checksum.add(bytes);
-    checksum.0
+    continue_checksum(BASIS, bytes)
 }
 
-/// The little-endian number in the first 8 bytes; missing ones count as zeros.
-fn word(bytes: &[u8]) -> u64 {
-    let mut word = [0; WORD];
-    let count = bytes.len().min(WORD);
-    word[..count].copy_from_slice(&bytes[..count]);
-    u64::from_le_bytes(word)
+fn continue_checksum(before: u64, bytes: &[u8]) -> u64 {
+    bytes.as_chunks::<WORD>().0.iter().fold(before, |sum, word| {
+        (sum ^ u64::from_le_bytes(*word)).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(29)
+    })
 }
 
 /// Parses an image. Any bytes give a valid image or an error.
@@ -102,7 +87,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Contents, ImageProblem> {
     if bytes.len() < HEADER_BYTES {
         return Err(ImageProblem::Length { expected: HEADER_BYTES as u64, found });
     }
-    let versions = word(&bytes[8..]);
+    let versions = u64_at(bytes, 8);
     let (version, page_bytes) = (versions as u32, (versions >> 32) as u32);
     if version != VERSION {
         return Err(ImageProblem::Version(version));
@@ -110,7 +95,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Contents, ImageProblem> {
     if u64::from(page_bytes) != PAGE_BYTES {
         return Err(ImageProblem::PageSize(page_bytes));
     }
-    let (region_count, page_count) = (word(&bytes[16..]), word(&bytes[24..]));
+    let (region_count, page_count) = (u64_at(bytes, 16), u64_at(bytes, 24));
     if region_count > REGIONS_MAX {
         return Err(ImageProblem::Region(REGIONS_MAX));
     }
@@ -127,14 +112,15 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Contents, ImageProblem> {
         (HEADER_BYTES + region_count as usize * 2 * WORD, page_count as usize);
     let pages_start = regions_end + page_count * WORD;
     let pages = pages_start..pages_start + page_count * PAGE;
-    if word(&bytes[pages.end..]) != checksum_of(&bytes[..pages.end]) {
+    if u64_at(bytes, pages.end) != checksum_of(&bytes[..pages.end]) {
         return Err(ImageProblem::Checksum);
     }
     let regions: Vec<Range<u64>> = bytes[HEADER_BYTES..regions_end]
         .chunks_exact(2 * WORD)
-        .map(|pair| word(pair)..word(&pair[WORD..]))
+        .map(|pair| u64_at(pair, 0)..u64_at(pair, WORD))
         .collect();
-    let frames: Vec<u64> = bytes[regions_end..pages_start].chunks_exact(WORD).map(word).collect();
+    let frames = bytes[regions_end..pages_start].as_chunks().0;
+    let frames: Vec<u64> = frames.iter().map(|frame| u64::from_le_bytes(*frame)).collect();
     check(&regions, &frames)?;
     Ok(Contents { regions, frames, pages })
 }
@@ -177,9 +163,9 @@ pub(super) fn write(
     frames: &[u64],
     mut page: impl FnMut(u64, &mut [u8; PAGE]) -> io::Result<()>,
 ) -> io::Result<()> {
-    let mut checksum = Checksum::new();
+    let mut checksum = BASIS;
     let mut put = |out: &mut dyn Write, bytes: &[u8]| {
-        checksum.add(bytes);
+        checksum = continue_checksum(checksum, bytes);
         out.write_all(bytes)
     };
     put(out, &MAGIC)?;
@@ -198,6 +184,6 @@ pub(super) fn write(
         page(frame, &mut bytes)?;
         put(out, &bytes)?;
     }
-    out.write_all(&checksum.0.to_le_bytes())?;
+    out.write_all(&checksum.to_le_bytes())?;
     out.flush()
 }

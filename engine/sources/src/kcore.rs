@@ -17,6 +17,7 @@ use std::path::Path;
 use panoptes_decoders::source::{MachineSource, MemorySource, Outcome, Request};
 
 use super::dump::{DumpBytes, DumpProblem, elf};
+use super::pieces::answer_pieces;
 use super::{Segment, SourceError};
 
 const PATH: &str = "/proc/kcore";
@@ -63,29 +64,13 @@ impl Kcore {
     }
 
     fn answer(&mut self, address: u64, target: &mut [u8]) -> Outcome {
-        let mut done = 0;
-        while done < target.len() {
-            let found = address.checked_add(done as u64).and_then(|at| self.locate(at));
-            let Some((offset, left)) = found else {
-                target.fill(0);
-                return Outcome::NotBacked;
-            };
-            let length = usize::try_from(left).unwrap_or(usize::MAX).min(target.len() - done);
+        answer_pieces(address, target, |at, target| {
+            let (offset, left) = Segment::locate(&self.segments, at).ok_or(Outcome::NotBacked)?;
+            let length = usize::try_from(left).unwrap_or(usize::MAX).min(target.len());
             self.calls += 1;
-            if self.file.read_exact_at(&mut target[done..done + length], offset).is_err() {
-                return Outcome::Failed;
-            }
-            done += length;
-        }
-        Outcome::Read
-    }
-
-    /// The file offset of an address, and the number of contiguous bytes from there on.
-    fn locate(&self, address: u64) -> Option<(u64, u64)> {
-        let after = self.segments.partition_point(|s| s.physical.start <= address);
-        let segment = self.segments.get(after.checked_sub(1)?)?;
-        let left = segment.physical.end.checked_sub(address).filter(|left| *left > 0)?;
-        Some((segment.offset + (address - segment.physical.start), left))
+            let read = self.file.read_exact_at(&mut target[..length], offset);
+            read.map(|()| length).map_err(|_| Outcome::Failed)
+        })
     }
 }
 

@@ -12,7 +12,7 @@
 //!   BlueField's DMA engine.
 //! - [`AnySource`] is any of the above.
 //! - Wrappers around any source: [`Recorder`] remembers which pages were read and writes them to an
-//!   image, [`Meter`] counts requests, [`Fault`] damages what is read.
+//!   image, [`Meter`] counts requests.
 //!
 //! Whatever the guest or the owner of the file does: a request is read, not backed or failed, and
 //! causes neither a panic nor a signal that ends the process. Reading allocates no page of the
@@ -30,7 +30,6 @@ pub mod doca;
 mod dump;
 mod error;
 mod extents;
-mod fault;
 mod format;
 mod forward;
 mod guest;
@@ -41,6 +40,7 @@ mod mapping;
 mod meter;
 mod open;
 mod pages;
+mod pieces;
 mod record;
 mod replay;
 mod sigbus;
@@ -52,14 +52,14 @@ const DUMP_CACHE_BYTES: usize = 64 << 20;
 pub use any::AnySource;
 pub use dump::{DumpProblem, Lacks};
 pub use error::{ErrorClass, LayoutProblem, SourceError};
-pub use fault::{Fault, FaultCounts, FaultRates, Hook};
 pub use format::{FORMAT_HEAD_BYTES, FileFormat, Format};
 pub use guest::{
-    Area, Backing, Expected, GuestMemory, GuestProcess, Machine, Placed, file_identity,
+    Area, Backing, Expected, FileIdentity, GuestMemory, GuestProcess, Machine, Placed,
+    file_identity,
 };
 pub use image::ImageProblem;
 pub use kcore::Kcore;
-pub use mapped::{MappedCounts, MappedFile, Refreshed, Segment};
+pub use mapped::{MappedCounts, MappedFile, Segment};
 pub use meter::{Counts, Detail, Meter};
 pub use open::FileSource;
 pub use panoptes_decoders::source::{MachineSource, MemorySource, Outcome, PAGE_BYTES, Request};

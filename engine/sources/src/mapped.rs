@@ -25,15 +25,16 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use panoptes_decoders::address::PhysicalAddress;
 use panoptes_decoders::source::{MachineSource, MemorySource, Outcome, PAGE_BYTES, Request};
 
 use super::extents::{Place, next_extent, place};
 use super::mapping::{Keeper, Mapping};
-use super::open::open_file;
+use super::open::open_regular;
 use super::pages::BitSet;
+use super::pieces::answer_pieces;
 use super::{LayoutProblem, SourceError};
 
 /// Number of requests to prefetch ahead of the one that is copied. A random request of 64 bytes in
@@ -65,6 +66,20 @@ impl Segment {
         let high_end = high_start.saturating_add(file_bytes - low_bytes);
         vec![low, Self { physical: high_start..high_end, offset: low_bytes }]
     }
+
+    /// The file offset of an address, and the number of bytes in its segment from there on.
+    #[inline]
+    pub(super) fn locate(segments: &[Self], address: u64) -> Option<(u64, u64)> {
+        // Most files have one or two segments; a dump may have very many.
+        let segment = if let [one] = segments {
+            one
+        } else {
+            let after = segments.partition_point(|s| s.physical.start <= address);
+            &segments[after.checked_sub(1)?]
+        };
+        let Range { start, end } = segment.physical;
+        (start..end).contains(&address).then(|| (segment.offset + (address - start), end - address))
+    }
 }
 
 /// Counters of a [`MappedFile`] since it was opened.
@@ -83,19 +98,9 @@ pub struct MappedCounts {
     pub signals: u64,
 }
 
-/// What [`MappedFile::refresh`] did.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Refreshed {
-    /// Nothing: no page can have been freed since the last refresh.
-    Unchanged,
-    /// Pages may have been freed, so each page is checked again before it is read.
-    Forgotten,
-}
-
 /// A machine's memory in a file, mapped.
 #[derive(Debug)]
 pub struct MappedFile {
-    path: PathBuf,
     file: File,
     bytes: u64,
     mapping: Mapping,
@@ -153,15 +158,8 @@ impl MappedFile {
     /// Opens a file of raw memory in the likeliest of its [`Self::layouts`], which
     /// [`MachineSource::choose_layout`] and [`MemorySource::move_by`] change.
     pub fn open(path: &Path) -> Result<Self, SourceError> {
-        let (file, _) = open_file(path)?;
+        let (file, _) = open_regular(path)?;
         Self::from_flat_file(file, path)
-    }
-
-    /// Opens a file that holds the machine's memory in one or more segments, in ascending order of
-    /// their physical addresses.
-    pub fn open_with_layout(path: &Path, layout: Vec<Segment>) -> Result<Self, SourceError> {
-        let (file, bytes) = open_file(path)?;
-        Self::new(file, path, bytes, layout, true)
     }
 
     pub(super) fn from_flat_file(file: File, path: &Path) -> Result<Self, SourceError> {
@@ -170,8 +168,9 @@ impl MappedFile {
         Ok(Self { beginning: Beginning::Assumed, ..Self::new(file, path, bytes, layout, true)? })
     }
 
-    /// Uses a file that is open for reading; messages name it `path`. Moves the position of the
-    /// descriptor.
+    /// Uses a file that is open for reading and holds the machine's memory in one or more segments,
+    /// in ascending order of their physical addresses. Messages name it `path`. Moves the position
+    /// of the descriptor.
     pub fn from_file(file: File, path: &Path, layout: Vec<Segment>) -> Result<Self, SourceError> {
         let bytes = super::open::check(&file, path)?;
         Self::new(file, path, bytes, layout, true)
@@ -213,10 +212,7 @@ impl MappedFile {
         if bytes > FILE_BYTES_MAX {
             return Err(SourceError::TooLarge { bytes });
         }
-        let failed = |doing| {
-            let path = path.to_path_buf();
-            move |error| SourceError::File { path, doing, error }
-        };
+        let failed = |doing| SourceError::file(path, doing);
         let keeper = Keeper::of(&file).map_err(failed("examine"))?;
         // On hugetlbfs, which pages exist is only known if all do; blocks are 512 bytes.
         let by_call = matches!(keeper, Keeper::HugePages(_))
@@ -230,7 +226,6 @@ impl MappedFile {
             Keeper::Memory | Keeper::HugePages(_) => Forget::Never,
         };
         let mut source = Self {
-            path: path.to_path_buf(),
             file,
             bytes,
             mapping,
@@ -253,8 +248,8 @@ impl MappedFile {
 
     /// Checks with one system call whether pages of the file were freed or the file has shrunk.
     /// Call it between scans: without a guard, a page that a balloon has freed stays free only
-    /// after that.
-    pub fn refresh(&mut self) -> io::Result<Refreshed> {
+    /// after that. Returns whether each page is checked again before it is read.
+    pub fn refresh(&mut self) -> io::Result<bool> {
         let facts = self.file.metadata()?;
         let stamp = Stamp {
             bytes: facts.len(),
@@ -275,37 +270,15 @@ impl MappedFile {
         // same tick leaves no trace. So forget once more after a change.
         let forget = changed || self.forget_again;
         self.forget_again = changed;
-        if !forget {
-            return Ok(Refreshed::Unchanged);
+        if forget {
+            self.known.clear();
         }
-        self.known.clear();
-        Ok(Refreshed::Forgotten)
-    }
-
-    /// The file's path, as the caller gave it.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// The file's length in bytes when it was opened.
-    #[expect(clippy::len_without_is_empty, reason = "an empty file is refused")]
-    pub fn len(&self) -> u64 {
-        self.bytes
-    }
-
-    /// Number of pages known to hold data, because they were read or swept.
-    pub fn known_pages(&self) -> u64 {
-        self.known.count()
+        Ok(forget)
     }
 
     /// Whether the file has shrunk since it was opened, or a part of it could not be read.
     pub fn is_truncated(&self) -> bool {
         self.truncated
-    }
-
-    /// Whether the kernel prevents reads from filling holes.
-    pub fn is_guarded(&self) -> bool {
-        self.mapping.is_guarded()
     }
 
     /// Counters since the file was opened.
@@ -321,21 +294,8 @@ impl MappedFile {
     /// The file offset of a range that is in one segment.
     #[inline]
     fn locate(&self, address: u64, bytes: u64) -> Option<u64> {
-        let segment = self.segment(address).filter(|s| bytes <= s.physical.end - address)?;
-        Some(segment.offset + (address - segment.physical.start))
-    }
-
-    /// The segment that holds an address.
-    #[inline]
-    fn segment(&self, address: u64) -> Option<&Segment> {
-        // Most files have one or two segments; a dump may have very many.
-        let segment = if let [one] = &self.segments[..] {
-            one
-        } else {
-            let after = self.segments.partition_point(|s| s.physical.start <= address);
-            &self.segments[after.checked_sub(1)?]
-        };
-        segment.physical.contains(&address).then_some(segment)
+        let (offset, left) = Segment::locate(&self.segments, address)?;
+        (bytes <= left).then_some(offset)
     }
 
     #[inline]
@@ -385,37 +345,23 @@ impl MappedFile {
     /// it is in no segment or in several, or the mapping is broken there.
     #[cold]
     fn answer_slowly(&mut self, address: u64, target: &mut [u8]) -> Outcome {
-        let outcome = self.read_pieces(address, target);
-        match outcome {
-            // Zeros everywhere, also where a part could be read: a partial answer is useless.
-            Outcome::NotBacked => target.fill(0),
-            Outcome::Failed => self.counts.failed += 1,
-            Outcome::Read | Outcome::Pending => {}
-        }
-        outcome
-    }
-
-    fn read_pieces(&mut self, address: u64, target: &mut [u8]) -> Outcome {
-        let mut done = 0;
-        while done < target.len() {
-            let Some(at) = address.checked_add(done as u64) else { return Outcome::NotBacked };
-            let Some(segment) = self.segment(at) else { return Outcome::NotBacked };
-            let offset = segment.offset + (at - segment.physical.start);
-            let left = usize::try_from(segment.physical.end - at).unwrap_or(usize::MAX);
+        let outcome = answer_pieces(address, target, |at, target| {
+            let (offset, left) = Segment::locate(&self.segments, at).ok_or(Outcome::NotBacked)?;
             // Page by page: a page may exist while its neighbour does not.
-            let in_page = (PAGE_BYTES - offset % PAGE_BYTES) as usize;
-            let piece = left.min(target.len() - done).min(in_page);
-            let bytes = &mut target[done..done + piece];
+            let in_page = left.min(PAGE_BYTES - offset % PAGE_BYTES) as usize;
+            let piece = in_page.min(target.len());
+            let bytes = &mut target[..piece];
             match self.read_piece(offset, bytes) {
                 Outcome::Read => {}
                 // A hole in the file is memory that was never written, or zeros that a sparse copy
                 // did not store.
                 Outcome::NotBacked => bytes.fill(0),
-                outcome => return outcome,
+                outcome => return Err(outcome),
             }
-            done += piece;
-        }
-        Outcome::Read
+            Ok(piece)
+        });
+        self.counts.failed += u64::from(outcome == Outcome::Failed);
+        outcome
     }
 
     /// Reads bytes of the file that are in one segment.

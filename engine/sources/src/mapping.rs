@@ -285,14 +285,20 @@ pub(super) enum Keeper {
     Disk,
 }
 
+/// The facts about the file system of a file.
+fn file_system(file: &File) -> io::Result<libc::statfs> {
+    // SAFETY: statfs is plain data for which zeros are valid.
+    let mut facts: libc::statfs = unsafe { mem::zeroed() };
+    // SAFETY: the descriptor is open and the pointer is to a live statfs.
+    if unsafe { libc::fstatfs(file.as_raw_fd(), &raw mut facts) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(facts)
+}
+
 impl Keeper {
     pub(super) fn of(file: &File) -> io::Result<Self> {
-        // SAFETY: statfs is plain data for which zeros are valid.
-        let mut facts: libc::statfs = unsafe { mem::zeroed() };
-        // SAFETY: the descriptor is open and the pointer is to a live statfs.
-        if unsafe { libc::fstatfs(file.as_raw_fd(), &raw mut facts) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
+        let facts = file_system(file)?;
         Ok(match facts.f_type {
             libc::TMPFS_MAGIC => Self::Memory,
             libc::HUGETLBFS_MAGIC => Self::HugePages(usize::try_from(facts.f_bsize).unwrap_or(0)),
@@ -325,14 +331,8 @@ pub(super) fn may_be_written(file: &File) -> io::Result<bool> {
         lease(libc::F_SETLEASE, libc::F_UNLCK);
         return Ok(false);
     }
-    // SAFETY: statfs is plain data for which zeros are valid.
-    let mut facts: libc::statfs = unsafe { mem::zeroed() };
-    // SAFETY: the descriptor is open and the pointer is to a live statfs.
-    if unsafe { libc::fstatfs(file.as_raw_fd(), &raw mut facts) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
     // /proc/vmcore cannot be written.
-    Ok(facts.f_type != libc::PROC_SUPER_MAGIC)
+    Ok(file_system(file)?.f_type != libc::PROC_SUPER_MAGIC)
 }
 
 #[cfg(test)]

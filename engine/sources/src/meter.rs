@@ -87,11 +87,6 @@ impl<S: MemorySource> Meter<S> {
     pub fn source_mut(&mut self) -> &mut S {
         &mut self.source
     }
-
-    /// Unwraps the source.
-    pub fn into_inner(self) -> S {
-        self.source
-    }
 }
 
 impl<S: MemorySource> MemorySource for Meter<S> {

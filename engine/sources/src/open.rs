@@ -11,25 +11,16 @@ use super::dump::{BlockDump, DumpBytes, Segments, avml, elf, kdump, lime};
 use super::format::{FORMAT_HEAD_BYTES, FileFormat, Format};
 use super::image::IMAGE_BYTES_MAX;
 use super::mapping::may_be_written;
+use super::pieces::{Part, read_at_most};
 use super::{DumpProblem, Lacks, MappedFile, Replay, SourceError};
 
 /// Memory in a file of any supported format.
 #[derive(Debug)]
 pub struct FileSource {
-    memory: Memory,
+    memory: Box<dyn Part>,
     format: Format,
     lacks: Lacks,
     disregarded: Option<Format>,
-}
-
-/// The source for each way of storing memory in a file.
-#[derive(Debug)]
-enum Memory {
-    /// Uncompressed.
-    Mapped(MappedFile),
-    /// Compressed.
-    Blocks(BlockDump),
-    Replay(Replay),
 }
 
 impl FileSource {
@@ -46,13 +37,9 @@ impl FileSource {
     pub fn open_as(path: &Path, configured: FileFormat) -> Result<Self, SourceError> {
         let (file, bytes) = open_regular(path)?;
         let mut head = [0; FORMAT_HEAD_BYTES];
-        let wrong = |doing| {
-            let path = path.to_path_buf();
-            move |error| SourceError::File { path, doing, error }
-        };
-        // Reading a hole by system call allocates no page of the file.
-        let head = read_head(&file, &mut head).map_err(wrong("read"))?;
-        let looks = Format::of(head);
+        let wrong = |doing| SourceError::file(path, doing);
+        let length = read_at_most(&file, 0, &mut head).map_err(wrong("read"))?;
+        let looks = Format::of(&head[..length]);
         let is_raw = match configured {
             FileFormat::Raw => true,
             FileFormat::Dump => false,
@@ -64,16 +51,18 @@ impl FileSource {
         };
         let format = if is_raw { Format::Raw } else { looks };
         let disregarded = (format != looks).then_some(looks);
-        let whole = |memory| Ok(Self { memory, format, lacks: Lacks::default(), disregarded });
+        let whole = |memory: Box<dyn Part>| {
+            Ok(Self { memory, format, lacks: Lacks::default(), disregarded })
+        };
         match format {
-            Format::Raw => whole(Memory::Mapped(MappedFile::from_flat_file(file, path)?)),
+            Format::Raw => whole(Box::new(MappedFile::from_flat_file(file, path)?)),
             Format::Recorded => {
                 if bytes > IMAGE_BYTES_MAX {
                     return Err(SourceError::TooLarge { bytes });
                 }
                 let mut image = Vec::with_capacity(bytes as usize);
                 (&file).take(bytes).read_to_end(&mut image).map_err(wrong("read"))?;
-                whole(Memory::Replay(Replay::from_bytes(image)?))
+                whole(Box::new(Replay::from_bytes(image)?))
             }
             Format::Lime => Self::from_segments(file, path, bytes, format, lime::read),
             Format::ElfCore => Self::from_segments(file, path, bytes, format, elf::read),
@@ -95,7 +84,7 @@ impl FileSource {
         let file = DumpBytes::new(file, bytes).map_err(wrong)?;
         let (segments, regions, lacks) = read(&file).map_err(wrong)?;
         let source = MappedFile::from_dump(file.into_file(), path, segments, regions)?;
-        Ok(Self { memory: Memory::Mapped(source), format, lacks, disregarded: None })
+        Ok(Self { memory: Box::new(source), format, lacks, disregarded: None })
     }
 
     /// Opens a dump that stores memory compressed.
@@ -108,7 +97,7 @@ impl FileSource {
     ) -> Result<Self, SourceError> {
         let wrong = |problem| SourceError::Dump { path: path.to_path_buf(), format, problem };
         let (source, lacks) = DumpBytes::new(file, bytes).and_then(open).map_err(wrong)?;
-        Ok(Self { memory: Memory::Blocks(source), format, lacks, disregarded: None })
+        Ok(Self { memory: Box::new(source), format, lacks, disregarded: None })
     }
 
     /// The format in which the file was opened.
@@ -127,44 +116,15 @@ impl FileSource {
     }
 
     fn source(&self) -> &dyn MachineSource {
-        match &self.memory {
-            Memory::Mapped(source) => source,
-            Memory::Blocks(source) => source,
-            Memory::Replay(source) => source,
-        }
+        &*self.memory
     }
 
     fn source_mut(&mut self) -> &mut dyn MachineSource {
-        match &mut self.memory {
-            Memory::Mapped(source) => source,
-            Memory::Blocks(source) => source,
-            Memory::Replay(source) => source,
-        }
+        &mut *self.memory
     }
 }
 
 super::forward::to_inner!(FileSource);
-
-fn read_head<'a>(file: &File, head: &'a mut [u8]) -> io::Result<&'a [u8]> {
-    use std::os::unix::fs::FileExt as _;
-    let mut filled = 0;
-    while filled < head.len() {
-        match file.read_at(&mut head[filled..], filled as u64) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(&head[..filled])
-}
-
-/// Opens a file of raw memory; also returns its length in bytes.
-pub(super) fn open_file(path: &Path) -> Result<(File, u64), SourceError> {
-    let (file, _) = open_regular(path)?;
-    let bytes = check(&file, path)?;
-    Ok((file, bytes))
-}
 
 /// Checks that an open file can be raw memory: regular, not empty, whole pages. Returns its length
 /// in bytes.
@@ -176,7 +136,8 @@ pub(super) fn check(file: &File, path: &Path) -> Result<u64, SourceError> {
     Ok(bytes)
 }
 
-fn open_regular(path: &Path) -> Result<(File, u64), SourceError> {
+/// Opens a regular file that is not empty; also returns its length in bytes.
+pub(super) fn open_regular(path: &Path) -> Result<(File, u64), SourceError> {
     // Not blocking, or opening a FIFO without a writer would hang before it can be refused.
     // Close-on-exec is the standard library's default. Reading evidence should not change its
     // access time, but O_NOATIME is reserved for the file's owner.
@@ -193,11 +154,7 @@ fn open_regular(path: &Path) -> Result<(File, u64), SourceError> {
 }
 
 pub(super) fn check_regular(file: &File, path: &Path) -> Result<u64, SourceError> {
-    let facts = file.metadata().map_err(|error| SourceError::File {
-        path: path.to_path_buf(),
-        doing: "examine",
-        error,
-    })?;
+    let facts = file.metadata().map_err(SourceError::file(path, "examine"))?;
     if !facts.is_file() {
         let what = name_of(facts.file_type());
         return Err(SourceError::NotAFile { path: path.to_path_buf(), what });
@@ -357,7 +314,7 @@ mod tests {
         let pages = vec![3; 4096];
         let memory = Replay::from_pages(vec![0..0x8000], vec![2], pages).unwrap();
         let mut recorder = Recorder::new(memory).unwrap();
-        recorder.include(PhysicalAddress(0x2000), 1);
+        assert!(recorder.read_exact(PhysicalAddress(0x2000), &mut [0]));
         let mut image = Vec::new();
         recorder.write_image(&mut image).unwrap();
         let file = file_of(&image);

@@ -24,44 +24,13 @@ pub struct Recorded {
 pub struct Recorder<S> {
     source: S,
     touched: UnitSet,
-    paused: bool,
 }
 
 impl<S: MemorySource> Recorder<S> {
     /// Wraps a source. This allocates a bit for each page; nothing is allocated later.
     pub fn new(source: S) -> Result<Self, SourceError> {
         let touched = UnitSet::new(source.regions(), PAGE_BYTES.trailing_zeros())?;
-        Ok(Self { source, touched, paused: false })
-    }
-
-    /// Stops or resumes recording. A search through all memory while recording would put all of it
-    /// into the image.
-    pub fn set_paused(&mut self, paused: bool) {
-        self.paused = paused;
-    }
-
-    /// Adds the pages of a range, read or not.
-    pub fn include(&mut self, address: PhysicalAddress, bytes: u64) {
-        self.touched.insert(address.0, bytes);
-    }
-
-    /// Forgets which pages were read.
-    pub fn clear(&mut self) {
-        self.touched.clear();
-    }
-
-    /// Number of recorded pages.
-    pub fn page_count(&self) -> u64 {
-        self.touched.count()
-    }
-
-    pub fn source_mut(&mut self) -> &mut S {
-        &mut self.source
-    }
-
-    /// Unwraps the source.
-    pub fn into_inner(self) -> S {
-        self.source
+        Ok(Self { source, touched })
     }
 
     /// Writes the recorded pages, which are read again for it. Pause the machine before the first
@@ -91,9 +60,6 @@ impl<S: MemorySource> Recorder<S> {
 impl<S: MemorySource> MemorySource for Recorder<S> {
     fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
         self.source.read_batch(requests, arena);
-        if self.paused {
-            return;
-        }
         for request in requests.iter().filter(|request| request.outcome == Outcome::Read) {
             self.touched.insert(request.address.0, u64::from(request.length));
         }
@@ -119,7 +85,7 @@ impl<S: MemorySource> MemorySource for Recorder<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Detail, Fault, FaultRates, MappedFile, Meter, Replay};
+    use crate::{Detail, MappedFile, Meter, Replay};
 
     fn memory() -> Replay {
         let frames = vec![0, 1, 2, 7, 0x10_0000, 0x10_0003];
@@ -134,7 +100,6 @@ mod tests {
         file.as_file().set_len(0x8000).unwrap();
         std::os::unix::fs::FileExt::write_all_at(file.as_file(), &[1; 0x3000], 0).unwrap();
         let memory = Meter::new(MappedFile::open(file.path()).unwrap(), Detail::Lines).unwrap();
-        let memory = Fault::new(memory, 1, FaultRates::default());
         let mut recorder = Recorder::new(memory).unwrap();
         assert!(recorder.read_exact(PhysicalAddress(0x1ff0), &mut [0; 8]));
         assert!(!recorder.move_by(12), "not by a part of a page");
@@ -143,7 +108,7 @@ mod tests {
         let expected = [0x4000_1000, 0x4000_2000];
         let touched: Vec<u64> = recorder.touched.iter().map(|page| page * PAGE_BYTES).collect();
         assert_eq!(touched, expected);
-        let meter = recorder.source_mut().source_mut();
+        let meter = &recorder.source;
         assert_eq!(meter.pages().collect::<Vec<_>>(), expected.map(PhysicalAddress));
         assert_eq!(meter.counts().lines, 2);
         assert!(recorder.move_by(0x4000_0000_u64.wrapping_neg()));
@@ -166,9 +131,7 @@ mod tests {
             Request::new(PhysicalAddress(0x2000), 0, 0),      // empty
         ];
         recorder.read_batch(&mut requests, &mut arena);
-        recorder.set_paused(true);
-        assert!(recorder.read_exact(PhysicalAddress(0x7000), &mut [0; 8]));
-        assert_eq!(recorder.page_count(), 3);
+        assert_eq!(recorder.touched.count(), 3);
 
         let mut image = Vec::new();
         assert_eq!(recorder.write_image(&mut image).unwrap(), Recorded { pages: 3, lost: 0 });
@@ -185,13 +148,13 @@ mod tests {
     }
 
     #[test]
-    fn included_pages_that_are_not_backed_are_counted_as_lost() {
+    fn recorded_pages_that_are_not_backed_any_more_are_counted_as_lost() {
         let mut recorder = Recorder::new(memory()).unwrap();
-        recorder.include(PhysicalAddress(0x1000), 0x2000);
-        recorder.include(PhysicalAddress(0x4000), 1);
+        recorder.touched.insert(0x1000, 0x2000);
+        recorder.touched.insert(0x4000, 1);
         let mut image = Vec::new();
         assert_eq!(recorder.write_image(&mut image).unwrap(), Recorded { pages: 2, lost: 1 });
-        recorder.clear();
+        recorder.touched.clear();
         image.clear();
         assert_eq!(recorder.write_image(&mut image).unwrap(), Recorded { pages: 0, lost: 0 });
         assert_eq!(Replay::from_bytes(image).unwrap().page_count(), 0);

@@ -79,12 +79,6 @@ impl Replay {
         addresses.zip(pages)
     }
 
-    /// The page that holds an address, mutable.
-    pub fn page_mut(&mut self, address: PhysicalAddress) -> Option<&mut [u8]> {
-        let at = self.find(address.0 / PAGE_BYTES)?;
-        self.bytes.get_mut(at..at + PAGE)
-    }
-
     /// Changes the bytes at an address. Returns `false` and changes nothing unless all of them are
     /// backed.
     pub fn write(&mut self, address: PhysicalAddress, bytes: &[u8]) -> bool {

@@ -14,7 +14,7 @@ use panoptes_decoders::address::PhysicalAddress;
 use panoptes_rig::Random;
 use panoptes_rig::standin::Standin;
 use panoptes_sources::doca::{
-    DocaCounts, DocaError, DocaMemory, DocaOptions, FunctionKind, Library, devices,
+    DocaCounts, DocaError, DocaMemory, FunctionKind, Library, PATIENCE, devices,
 };
 use panoptes_sources::{MemorySource as _, Outcome, Request};
 
@@ -45,9 +45,9 @@ impl Setup {
         Self { standin, memory }
     }
 
-    fn open(&self, options: DocaOptions) -> Result<DocaMemory, DocaError> {
+    fn open(&self) -> Result<DocaMemory, DocaError> {
         let library = Library::load(Some(&self.standin.library()))?;
-        DocaMemory::open(&library, "dma0", "VUID", &REGIONS, options)
+        DocaMemory::open(&library, "dma0", "VUID", &REGIONS, Duration::from_millis(100))
     }
 
     /// Requests all over the memory and beyond, each with its own target.
@@ -98,14 +98,10 @@ impl Setup {
     }
 }
 
-fn options() -> DocaOptions {
-    DocaOptions { patience: Duration::from_millis(100), ..DocaOptions::default() }
-}
-
 /// Reads batches from a device with faults; returns the number of failed requests and the counts.
-fn run(faults: &str, options: DocaOptions) -> (u64, DocaCounts) {
+fn run(faults: &str) -> (u64, DocaCounts) {
     let setup = Setup::new(faults);
-    let mut source = setup.open(options).unwrap();
+    let mut source = setup.open().unwrap();
     assert_eq!(source.regions(), [REGIONS[0].clone(), 0x10_0000..0x30_0000]);
     let mut random = Random(1);
     let failed = (0..5).map(|_| setup.check(&mut source, &mut random, 300)).sum();
@@ -114,7 +110,7 @@ fn run(faults: &str, options: DocaOptions) -> (u64, DocaCounts) {
 
 #[test]
 fn requests_are_read_and_neighbours_share_copies() {
-    let (failed, counts) = run("", options());
+    let (failed, counts) = run("");
     assert_eq!(failed, 0);
     assert!(counts.copies < 1500, "{counts:?}");
     let mut clean = DocaCounts::default();
@@ -124,7 +120,7 @@ fn requests_are_read_and_neighbours_share_copies() {
 
 #[test]
 fn the_limits_of_a_device_are_respected() {
-    let (failed, counts) = run("tasks 1\ncopy_bytes 100", options());
+    let (failed, counts) = run("tasks 1\ncopy_bytes 100");
     assert_eq!(failed, 0);
     assert!(counts.bytes <= counts.copies * 100, "{counts:?}");
 }
@@ -132,27 +128,27 @@ fn the_limits_of_a_device_are_respected() {
 #[test]
 fn newer_libraries_are_used_through_their_endpoint() {
     let setup = Setup::with_options("", &["-DSTANDIN_ENDPOINTS"]);
-    let mut source = setup.open(options()).unwrap();
+    let mut source = setup.open().unwrap();
     assert_eq!(setup.check(&mut source, &mut Random(2), 100), 0);
 }
 
 #[test]
 fn copies_that_sometimes_fail_are_retried() {
-    let (failed, counts) = run("error_every 41", options());
+    let (failed, counts) = run("error_every 41");
     assert_eq!(failed, 0, "{counts:?}");
     assert!(counts.errors > 10, "{counts:?}");
 }
 
 #[test]
 fn copies_that_always_fail_are_given_up() {
-    let (failed, counts) = run("error_every 1", options());
+    let (failed, counts) = run("error_every 1");
     assert!(failed > 500 && counts.copies == 0, "{failed}, {counts:?}");
 }
 
 #[test]
 fn bad_memory_fails_only_requests_for_it() {
     let setup = Setup::new("bad 0x150010 0x150017");
-    let mut source = setup.open(options()).unwrap();
+    let mut source = setup.open().unwrap();
     let mut requests: Vec<Request> = (0..64_u32)
         .map(|index| Request::new(PhysicalAddress(0x15_0000 + u64::from(index) * 4), 4, index * 4))
         .collect();
@@ -168,41 +164,41 @@ fn bad_memory_fails_only_requests_for_it() {
 
 #[test]
 fn short_copies_do_not_count_as_successful() {
-    let (failed, counts) = run("short_every 41", options());
+    let (failed, counts) = run("short_every 41");
     assert_eq!(failed, 0, "{counts:?}");
     assert!(counts.short > 10, "{counts:?}");
-    let (failed, counts) = run("short_every 1", options());
+    let (failed, counts) = run("short_every 1");
     assert!(failed > 500 && counts.copies == 0 && counts.short > 500, "{failed}, {counts:?}");
 }
 
 #[test]
 fn slow_copies_are_waited_for() {
-    let (failed, counts) = run("slow_every 40 20000", options());
+    let (failed, counts) = run("slow_every 40 20000");
     assert_eq!((failed, counts.overdue), (0, 0));
 }
 
 #[test]
 fn a_device_without_room_is_retried_but_not_forever() {
-    let (failed, counts) = run("again_every 2", options());
+    let (failed, counts) = run("again_every 2");
     assert!(failed == 0 && counts.full > 10, "{failed}, {counts:?}");
     let begin = Instant::now();
-    let (failed, _) = run("again_every 1", options());
+    let (failed, _) = run("again_every 1");
     assert!(failed > 500, "{failed}");
     assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
 }
 
 #[test]
 fn submissions_that_are_refused_are_counted() {
-    let (failed, counts) = run("refuse_every 5", options());
+    let (failed, counts) = run("refuse_every 5");
     assert!(failed == 0 && counts.refused > 10, "{failed}, {counts:?}");
-    let (failed, counts) = run("refuse_every 1", options());
+    let (failed, counts) = run("refuse_every 1");
     assert!(failed > 500 && counts.copies == 0, "{failed}, {counts:?}");
 }
 
 #[test]
 fn copies_that_never_complete_fail_and_the_device_is_revived() {
     let setup = Setup::new("lost_every 100");
-    let mut source = setup.open(options()).unwrap();
+    let mut source = setup.open().unwrap();
     let mut random = Random(3);
     let begin = Instant::now();
     let failed = setup.check(&mut source, &mut random, 300);
@@ -219,7 +215,7 @@ fn copies_that_never_complete_fail_and_the_device_is_revived() {
 #[test]
 fn a_context_that_stops_is_restarted() {
     let setup = Setup::new("stop_after 150");
-    let mut source = setup.open(options()).unwrap();
+    let mut source = setup.open().unwrap();
     let mut random = Random(4);
     let failed: u64 = (0..3).map(|_| setup.check(&mut source, &mut random, 100)).sum();
     assert!(failed > 0 && !source.answers(), "{failed}");
@@ -231,7 +227,7 @@ fn a_context_that_stops_is_restarted() {
 #[test]
 fn a_dead_device_costs_its_patience_once_a_second_and_does_not_hang_at_the_end() {
     let begin = Instant::now();
-    let (failed, counts) = run("dead_after 50", options());
+    let (failed, counts) = run("dead_after 50");
     assert!(failed > 500 && counts.overdue > 0, "{failed}, {counts:?}");
     assert!(begin.elapsed() < Duration::from_secs(4), "{:?}", begin.elapsed());
 }
@@ -254,7 +250,7 @@ fn no_wrong_byte_is_ever_returned() {
         writeln!(faults, "tasks {}", 1 + random.next() % 64).unwrap();
         writeln!(faults, "copy_bytes {}", 64 + random.next() % 20_000).unwrap();
         let setup = Setup::new(&faults);
-        let mut source = setup.open(options()).unwrap();
+        let mut source = setup.open().unwrap();
         let mut again = Random(random.next());
         for _ in 0..3 {
             setup.check(&mut source, &mut again, 100);
@@ -268,7 +264,7 @@ fn errors_of_opening_give_the_reason() {
         Setup::new("function BARE PF\ndevice dma1 0000:04:00.0\nmute\ndevice dma2 0000:05:00.0");
     let library = Library::load(Some(&setup.standin.library())).unwrap();
     let check = |device, vuid, regions: &[Range<u64>], words: &str| {
-        let opened = DocaMemory::open(&library, device, vuid, regions, options());
+        let opened = DocaMemory::open(&library, device, vuid, regions, PATIENCE);
         let message = opened.unwrap_err().to_string();
         assert!(message.contains(words), "{message}");
     };
@@ -284,10 +280,10 @@ fn errors_of_opening_give_the_reason() {
 #[test]
 fn a_missing_function_of_an_old_library_is_reported() {
     let setup = Setup::with_options("", &["-Ddoca_task_submit=doca_workq_submit"]);
-    let message = setup.open(options()).unwrap_err().to_string();
+    let message = setup.open().unwrap_err().to_string();
     assert!(message.contains("3.2.0-standin has no doca_task_submit: DOCA 2.5"), "{message}");
     let setup = Setup::with_options("", &["-Ddoca_devemu_pci_type_create=doca_other"]);
-    let message = setup.open(options()).unwrap_err().to_string();
+    let message = setup.open().unwrap_err().to_string();
     assert!(message.contains("device emulation library"), "{message}");
 }
 

@@ -4,6 +4,9 @@
 #![allow(unsafe_code, reason = "an allocator that counts, and signals that the tests raise")]
 #![expect(clippy::unwrap_used, reason = "also in what the tests share")]
 
+#[path = "common/fault.rs"]
+mod fault;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::ffi::c_int;
@@ -16,10 +19,11 @@ use std::process::{Command, ExitStatus};
 use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering};
 
+use fault::{Fault, FaultRates};
 use panoptes_decoders::address::PhysicalAddress;
 use panoptes_sources::{
-    Detail, Fault, FaultRates, MappedFile, MemorySource, Meter, PAGE_BYTES, Recorder, Replay,
-    Request, Segment, SourceError,
+    Detail, MappedFile, MemorySource, Meter, PAGE_BYTES, Recorder, Replay, Request, Segment,
+    SourceError,
 };
 
 const PAGES: u64 = 64;

@@ -200,14 +200,7 @@ impl Reader {
 
     /// Adds `length` bytes of physical memory, as [`Reader::push`] does.
     pub fn push_physical(&mut self, address: PhysicalAddress, length: u32) -> Option<u32> {
-        let (object, target) = self.allot(length, 1)?;
-        if address.0.checked_add(u64::from(length)).is_some() {
-            self.requests.push(Request::new(address, length, target));
-            self.owners.push(object);
-        } else {
-            self.fail(object);
-        }
-        Some(object)
+        self.push_pieces(&[(address, length)])
     }
 
     /// Adds pieces of physical memory as one object, as [`Reader::push`] does.
@@ -302,7 +295,7 @@ impl Reader {
     }
 
     /// Reads all pushed objects.
-    pub fn run<S: MemorySource>(&mut self, source: &mut S, levels: Levels) {
+    pub fn run<S: MemorySource + ?Sized>(&mut self, source: &mut S, levels: Levels) {
         if !self.walks.is_empty() {
             self.walk_tables(source, levels);
         }
@@ -319,7 +312,7 @@ impl Reader {
     }
 
     /// Translates all walks, one batch a level, and turns the results into requests.
-    fn walk_tables<S: MemorySource>(&mut self, source: &mut S, levels: Levels) {
+    fn walk_tables<S: MemorySource + ?Sized>(&mut self, source: &mut S, levels: Levels) {
         for level in (1..=levels.top()).rev() {
             self.walk_requests.clear();
             self.walk_owners.clear();

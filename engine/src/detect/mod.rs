@@ -20,14 +20,12 @@ pub(crate) mod tests;
 use panoptes_tables::HashKey;
 use std::sync::Arc;
 
-use panoptes_decoders::source::MemorySource;
 use panoptes_sinks::activities::Activity;
 
 use crate::container_config::{Glob, Images};
 use crate::limits::Limits;
-use crate::page_cache::ContentSource;
+use crate::page_cache::{ContentSource, MachineMemory};
 use crate::state::{Change, ScanContext, State};
-use crate::walk::Kernel;
 
 /// What detectors are made for.
 #[expect(missing_debug_implementations, reason = "it holds a closure")]
@@ -46,11 +44,19 @@ pub struct DetectorSetup<'a> {
     pub key: HashKey,
 }
 
-/// Access to the memory of a machine.
-#[derive(Debug)]
-pub struct MachineMemory<'a, S> {
-    pub source: &'a mut S,
-    pub kernel: &'a Kernel,
+/// One scan, as detectors see it.
+#[expect(missing_debug_implementations, reason = "a source need not have one")]
+pub struct Scene<'a> {
+    pub memory: MachineMemory<'a>,
+    pub cx: &'a ScanContext<'a>,
+    pub out: &'a mut dyn Findings,
+}
+
+impl Scene<'_> {
+    /// Passes on what a detector has found.
+    pub fn found(&mut self, finding: &Finding<'_>) -> Accepted {
+        self.out.found(self.cx, finding)
+    }
 }
 
 /// A detector of one kind of attack on one machine.
@@ -66,46 +72,17 @@ pub trait Detector {
     fn begin_scan(&mut self) {}
 
     /// Receives one change of the tracked state.
-    fn observe<S: MemorySource>(
-        &mut self,
-        _memory: &mut MachineMemory<'_, S>,
-        _scene: &ScanContext<'_>,
-        _change: &Change<'_>,
-        _out: &mut dyn Findings,
-    ) {
-    }
+    fn observe(&mut self, _scene: &mut Scene<'_>, _change: &Change<'_>) {}
 
     /// Checks the scan that `state` was last updated from.
-    fn update<S: MemorySource>(
-        &mut self,
-        _memory: &mut MachineMemory<'_, S>,
-        _scene: &ScanContext<'_>,
-        _state: &State,
-        _files: &mut dyn ContentSource,
-        _out: &mut dyn Findings,
-    ) {
-    }
+    fn update(&mut self, _scene: &mut Scene<'_>, _state: &State, _files: &mut dyn ContentSource) {}
 
     /// Reports what waited for the content of files, as far as it is known by now.
-    fn settle(
-        &mut self,
-        _scene: &ScanContext<'_>,
-        _files: &mut dyn ContentSource,
-        _out: &mut dyn Findings,
-    ) {
-    }
+    fn settle(&mut self, _scene: &mut Scene<'_>, _files: &mut dyn ContentSource) {}
 
-    /// What it left out so far.
-    fn losses(&self) -> Losses;
-}
-
-/// What a detector left out since it was made.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Losses {
-    /// Objects that were not checked: there was no room, or they could not be read.
-    pub unchecked: u64,
-    /// Findings that were refused ([`Accepted::No`]).
-    pub refused: u64,
+    /// Number of objects that were not checked so far: there was no room, or they could not be
+    /// read.
+    fn unchecked(&self) -> u64;
 }
 
 /// What a detector has found.
@@ -121,24 +98,16 @@ pub enum Finding<'a> {
 
 /// Whether a finding was accepted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[must_use = "a finding that was refused is lost, and has to be counted"]
 pub enum Accepted {
     /// It was reported, or its report is not wanted.
     Yes,
-    /// There was no room for its record.
+    /// There was no room for its record. The queue counts it as dropped.
     No,
 }
 
 impl Accepted {
-    /// The number of findings to add to [`Losses::refused`].
-    pub const fn refused(self) -> u64 {
-        match self {
-            Self::Yes => 0,
-            Self::No => 1,
-        }
-    }
-
     /// Whether this one and another one were both accepted.
+    #[must_use]
     pub const fn and(self, other: Self) -> Self {
         match self {
             Self::Yes => other,
@@ -176,44 +145,25 @@ macro_rules! detectors {
                 $(self.$folder.begin_scan();)*
             }
 
-            fn observe<S: MemorySource>(
-                &mut self,
-                memory: &mut MachineMemory<'_, S>,
-                cx: &ScanContext<'_>,
-                change: &Change<'_>,
-                out: &mut dyn Findings,
-            ) {
-                $(self.$folder.observe(memory, cx, change, out);)*
+            fn observe(&mut self, scene: &mut Scene<'_>, change: &Change<'_>) {
+                $(self.$folder.observe(scene, change);)*
             }
 
-            fn update<S: MemorySource>(
+            fn update(
                 &mut self,
-                memory: &mut MachineMemory<'_, S>,
-                cx: &ScanContext<'_>,
+                scene: &mut Scene<'_>,
                 state: &State,
                 files: &mut dyn ContentSource,
-                out: &mut dyn Findings,
             ) {
-                $(self.$folder.update(memory, cx, state, files, out);)*
+                $(self.$folder.update(scene, state, files);)*
             }
 
-            fn settle(
-                &mut self,
-                cx: &ScanContext<'_>,
-                files: &mut dyn ContentSource,
-                out: &mut dyn Findings,
-            ) {
-                $(self.$folder.settle(cx, files, out);)*
+            fn settle(&mut self, scene: &mut Scene<'_>, files: &mut dyn ContentSource) {
+                $(self.$folder.settle(scene, files);)*
             }
 
-            fn losses(&self) -> Losses {
-                let mut all = Losses::default();
-                $(
-                    let losses = self.$folder.losses();
-                    all.unchecked += losses.unchecked;
-                    all.refused += losses.refused;
-                )*
-                all
+            fn unchecked(&self) -> u64 {
+                0 $(+ self.$folder.unchecked())*
             }
         }
     };

@@ -11,11 +11,11 @@
 use arrayvec::ArrayVec;
 use panoptes_decoders::address::PhysicalAddress;
 use panoptes_decoders::kernel::super_block::magic;
-use panoptes_decoders::source::MemorySource;
 
+use super::memory::MachineMemory;
 use super::pages::{Cached, Finder, Place};
 use crate::address::{Reader, ReaderSizes};
-use crate::walk::{FileRow, Index, Kernel, Snapshot};
+use crate::walk::{FileRow, Index, Snapshot};
 
 /// Maximum number of bytes of one read.
 pub(super) const READ_BYTES_MAX: u64 = 4096;
@@ -57,10 +57,9 @@ impl FileReader {
 
     /// Starts reading a file of the scan, by its index. Returns `false` if its pages cannot be
     /// found.
-    pub fn begin<S: MemorySource>(
+    pub fn begin(
         &mut self,
-        source: &mut S,
-        kernel: &Kernel,
+        memory: &mut MachineMemory<'_>,
         snapshot: &Snapshot,
         file: Option<Index<FileRow>>,
     ) -> bool {
@@ -75,23 +74,22 @@ impl FileReader {
         let mapping = inode.attributes.mapping;
         self.file = Cached { mapping, has_holes: false, huge_order: 0 };
         self.reads += 1;
-        self.finder.begin(&mut self.reader, source, kernel, &self.file).is_ok()
+        self.finder.begin(&mut memory.with(&mut self.reader), &self.file).is_ok()
     }
 
     /// Reads `length` bytes at an offset; `None` if not all of them are in memory.
-    pub fn read<S: MemorySource>(
+    pub fn read(
         &mut self,
-        source: &mut S,
-        kernel: &Kernel,
+        memory: &mut MachineMemory<'_>,
         offset: u64,
         length: u64,
     ) -> Option<&[u8]> {
         let end = offset.checked_add(length).filter(|_| length <= READ_BYTES_MAX)?;
-        let page_bytes = kernel.space.levels.page_bytes();
+        let page_bytes = memory.kernel.space.levels.page_bytes();
         let mut pieces = ArrayVec::<(PhysicalAddress, u32), 2>::new();
         let mut at = offset;
         while at < end {
-            let page = self.page(source, kernel, at / page_bytes)?;
+            let page = self.page(memory, at / page_bytes)?;
             let next = (at / page_bytes + 1).checked_mul(page_bytes)?.min(end);
             pieces
                 .try_push((PhysicalAddress(page.0 + at % page_bytes), (next - at) as u32))
@@ -101,20 +99,21 @@ impl FileReader {
         self.reads += 1;
         self.bytes.clear();
         self.bytes.push_pieces(&pieces)?;
-        self.bytes.run(source, kernel.space.levels);
+        self.bytes.run(&mut memory.source, memory.kernel.space.levels);
         self.bytes.object(0)
     }
 
     /// Whether all pages that were read are still the file's: the kernel may have reused a page
     /// before it was read.
-    pub fn holds<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) -> bool {
+    pub fn holds(&mut self, memory: &mut MachineMemory<'_>) -> bool {
         let Self { reader, finder, file, pages, .. } = self;
         self.reads += 1 + pages.len() as u32;
         reader.forget_translations();
-        finder.begin(reader, source, kernel, file).is_ok()
+        let memory = &mut memory.with(reader);
+        finder.begin(memory, file).is_ok()
             && pages.iter().all(|&(index, page)| {
                 let mut places = [Place::Missing];
-                let found = finder.find(reader, source, kernel, file, index, &mut places);
+                let found = finder.find(memory, index, &mut places);
                 found.is_ok() && places == [Place::At(page)]
             })
     }
@@ -125,13 +124,8 @@ impl FileReader {
     }
 
     /// The physical address of the page at an index.
-    fn page<S: MemorySource>(
-        &mut self,
-        source: &mut S,
-        kernel: &Kernel,
-        index: u64,
-    ) -> Option<PhysicalAddress> {
-        let Self { reader, finder, file, pages, .. } = self;
+    fn page(&mut self, memory: &mut MachineMemory<'_>, index: u64) -> Option<PhysicalAddress> {
+        let Self { reader, finder, pages, .. } = self;
         let place = match pages.binary_search_by_key(&index, |&(index, _)| index) {
             Ok(known) => return pages.get(known).map(|&(_, page)| page),
             Err(place) => place,
@@ -141,7 +135,7 @@ impl FileReader {
         }
         self.reads += 1;
         let mut places = [Place::Missing];
-        finder.find(reader, source, kernel, file, index, &mut places).ok()?;
+        finder.find(&mut memory.with(reader), index, &mut places).ok()?;
         let [Place::At(page)] = places else { return None };
         pages.insert(place, (index, page));
         Some(page)
@@ -149,14 +143,13 @@ impl FileReader {
 }
 
 /// An open file.
-#[derive(Debug)]
-pub struct FileBytes<'a, S> {
+#[expect(missing_debug_implementations, reason = "a source need not have one")]
+pub struct FileBytes<'a, 'm> {
     files: &'a mut FileReader,
-    source: &'a mut S,
-    kernel: &'a Kernel,
+    memory: &'a mut MachineMemory<'m>,
 }
 
-impl<'a, S: MemorySource> FileBytes<'a, S> {
+impl<'a, 'm> FileBytes<'a, 'm> {
     /// Reads a file of the scan, by its index, with `read`.
     ///
     /// # Errors
@@ -164,16 +157,16 @@ impl<'a, S: MemorySource> FileBytes<'a, S> {
     /// If a part that `read` needs is not in memory, or a page was reused meanwhile.
     pub fn read_with<T>(
         files: &'a mut FileReader,
-        (source, kernel): (&'a mut S, &'a Kernel),
+        memory: &'a mut MachineMemory<'m>,
         (snapshot, file): (&Snapshot, Option<Index<FileRow>>),
         read: impl FnOnce(&mut Self) -> Result<T, Unread>,
     ) -> Result<T, Unread> {
-        if !files.begin(source, kernel, snapshot, file) {
+        if !files.begin(memory, snapshot, file) {
             return Err(Unread);
         }
-        let mut open = Self { files, source, kernel };
+        let mut open = Self { files, memory };
         let found = read(&mut open)?;
-        if open.files.holds(open.source, kernel) { Ok(found) } else { Err(Unread) }
+        if open.files.holds(open.memory) { Ok(found) } else { Err(Unread) }
     }
 
     /// Reads `length` bytes at an offset.
@@ -182,7 +175,7 @@ impl<'a, S: MemorySource> FileBytes<'a, S> {
     ///
     /// If not all of them are in memory.
     pub fn read(&mut self, offset: u64, length: u64) -> Result<&[u8], Unread> {
-        self.files.read(self.source, self.kernel, offset, length).ok_or(Unread)
+        self.files.read(self.memory, offset, length).ok_or(Unread)
     }
 }
 
@@ -217,18 +210,20 @@ mod tests {
 
         fn begin(&mut self) -> bool {
             let kernel = self.machine.kernel.clone();
-            self.files.begin(&mut self.machine, &kernel, &self.snapshot, Index::new(0))
+            let memory = &mut MachineMemory { source: &mut self.machine, kernel: &kernel };
+            self.files.begin(memory, &self.snapshot, Index::new(0))
         }
 
         fn read(&mut self, offset: u64, length: u64) -> Option<Vec<u8>> {
             let kernel = self.machine.kernel.clone();
-            let read = self.files.read(&mut self.machine, &kernel, offset, length);
+            let memory = &mut MachineMemory { source: &mut self.machine, kernel: &kernel };
+            let read = self.files.read(memory, offset, length);
             read.map(<[u8]>::to_vec)
         }
 
         fn holds(&mut self) -> bool {
             let kernel = self.machine.kernel.clone();
-            self.files.holds(&mut self.machine, &kernel)
+            self.files.holds(&mut MachineMemory { source: &mut self.machine, kernel: &kernel })
         }
     }
 

@@ -1,11 +1,13 @@
 //! The known contents and the requested ones: a table of fixed size, and three queues.
 
 use panoptes_decoders::source::MemorySource;
-use panoptes_tables::{HashKey, Scan};
+use panoptes_tables::{HashIndex, HashKey, Scan};
 
 use super::job::{Job, Step};
-use super::scratch::{Scratch, WINDOW_BYTES};
+use super::memory::KernelMemory;
+use super::scratch::{Scratch, WINDOW_BYTES, reader_of_pages};
 use super::{FileContent, FileIdentity, Outcome, PageMatcher};
+use crate::address::Reader;
 use crate::limits::Limits;
 use crate::walk::Kernel;
 
@@ -47,8 +49,6 @@ struct Entry {
     /// The scan from which on it is retried, unless its whole content is known.
     retry: Scan,
     tries: u32,
-    /// The next entry with the same hash.
-    next: u32,
     /// Neighbours in the order of requests.
     newer: u32,
     older: u32,
@@ -73,11 +73,11 @@ pub struct Contents {
     key: HashKey,
     entries: Vec<Entry>,
     capacity: usize,
-    /// The first entry of each hash.
-    heads: Box<[u32]>,
+    index: HashIndex,
     newest: u32,
     oldest: u32,
     lanes: [Lane; 3],
+    reader: Reader,
     bench: Box<Scratch>,
     scan: Scan,
     finished: u64,
@@ -99,10 +99,11 @@ impl Contents {
             key: key.derive("contents: files"),
             entries: Vec::with_capacity(capacity),
             capacity,
-            heads: vec![NONE; (capacity * 2).next_power_of_two()].into_boxed_slice(),
+            index: HashIndex::new(capacity),
             newest: NONE,
             oldest: NONE,
             lanes: DIGESTS.map(lane),
+            reader: reader_of_pages(),
             bench: Box::new(Scratch::new()),
             scan: Scan::default(),
             finished: 0,
@@ -128,7 +129,7 @@ impl Contents {
     /// Forgets everything, because the machine was lost or has rebooted.
     pub fn forget(&mut self) {
         self.entries.clear();
-        self.heads.fill(NONE);
+        self.index.clear();
         (self.newest, self.oldest) = (NONE, NONE);
         for lane in &mut self.lanes {
             (lane.first, lane.last, lane.current) = (NONE, NONE, NONE);
@@ -137,20 +138,18 @@ impl Contents {
 
     /// What is known of a file. Queues nothing.
     pub fn get(&self, file: &FileIdentity) -> Option<&FileContent> {
-        self.entry(self.find(file))?.known.as_ref()
+        self.entry(self.find(file)?)?.known.as_ref()
     }
 
     /// What is known of a file. The file is queued if nothing is known, and retried now and then if
     /// it was partly cached. Files that no caller asks for any more are evicted first.
     pub fn ask(&mut self, file: &FileIdentity) -> Option<&FileContent> {
-        let mut index = self.find(file);
-        if index == NONE {
-            index = self.admit(file);
-            if index == NONE {
-                self.refused += 1;
-                return None;
-            }
-        } else {
+        let known = self.find(file);
+        let Some(index) = known.or_else(|| self.admit(file)) else {
+            self.refused += 1;
+            return None;
+        };
+        if known.is_some() {
             self.unlink(index);
         }
         self.link(index);
@@ -177,16 +176,16 @@ impl Contents {
     /// of files that were finished. Allocates nothing.
     ///
     /// Small files come first, but a large one always gets its turn.
-    pub fn work<S: MemorySource>(
+    pub fn work(
         &mut self,
-        source: &mut S,
+        source: &mut dyn MemorySource,
         kernel: &Kernel,
         bytes: usize,
         judge: &dyn PageMatcher,
     ) -> u64 {
         let before = self.finished;
         // The guest has run since, and its page tables may have changed.
-        self.bench.reader.forget_translations();
+        self.reader.forget_translations();
         let mut left = bytes as u64;
         while left > 0 {
             let Some(number) = self.next_lane() else { break };
@@ -201,7 +200,8 @@ impl Contents {
                 }
                 lane.job.begin(&entry.file);
             }
-            let (step, cost) = lane.job.step(&mut self.bench, source, kernel, judge);
+            let memory = &mut KernelMemory { reader: &mut self.reader, source, kernel };
+            let (step, cost) = lane.job.step(memory, &mut self.bench, judge);
             lane.since_turn += cost;
             left = left.saturating_sub(cost);
             if let Step::Done(known) = step {
@@ -244,47 +244,20 @@ impl Contents {
         self.entries.get(index as usize)
     }
 
-    fn head_of(&self, file: &FileIdentity) -> usize {
-        let mut bytes = [0; 52];
-        let words = [
-            file.inode.0,
-            file.number,
-            file.change_time_ns as u64,
-            file.modify_time_ns as u64,
-            file.size,
-        ];
-        for (to, word) in bytes.chunks_exact_mut(8).zip(words) {
-            to.copy_from_slice(&word.to_le_bytes());
-        }
-        bytes[48..].copy_from_slice(&file.device.to_le_bytes());
-        self.key.hash(&bytes) as usize & (self.heads.len() - 1)
+    fn hash_of(&self, file: &FileIdentity) -> u64 {
+        let &FileIdentity { inode, device, number, change_time_ns, modify_time_ns, size } = file;
+        let (changed, modified) = (change_time_ns as u64, modify_time_ns as u64);
+        self.key.hash_numbers([inode.0, device.into(), number, changed, modified, size])
     }
 
-    fn find(&self, file: &FileIdentity) -> u32 {
-        let mut index = self.heads[self.head_of(file)];
-        while let Some(entry) = self.entry(index) {
-            if entry.file == *file {
-                break;
-            }
-            index = entry.next;
-        }
-        index
+    fn find(&self, file: &FileIdentity) -> Option<u32> {
+        let is = |index| self.entry(index).is_some_and(|entry| entry.file == *file);
+        self.index.find(self.hash_of(file), is)
     }
 
     /// Makes an entry for a new file, in a free place or in that of an idle entry.
-    fn admit(&mut self, file: &FileIdentity) -> u32 {
-        let index = if self.entries.len() < self.capacity {
-            self.entries.len() as u32
-        } else {
-            let index = self.idle();
-            if index == NONE {
-                return NONE;
-            }
-            self.unlink(index);
-            self.unhash(index);
-            index
-        };
-        let head = self.head_of(file);
+    fn admit(&mut self, file: &FileIdentity) -> Option<u32> {
+        let idle = if self.entries.len() < self.capacity { None } else { Some(self.idle()?) };
         let entry = Entry {
             file: *file,
             known: None,
@@ -293,50 +266,39 @@ impl Contents {
             asked: self.scan,
             retry: Scan::default(),
             tries: 0,
-            next: self.heads[head],
             newer: NONE,
             older: NONE,
             behind: NONE,
         };
-        match self.entries.get_mut(index as usize) {
-            Some(place) => *place = entry,
-            None => self.entries.push(entry),
-        }
-        self.heads[head] = index;
-        index
+        let index = if let Some(index) = idle {
+            self.unlink(index);
+            let hash = self.hash_of(&self.entries[index as usize].file);
+            self.index.remove(hash, index);
+            self.entries[index as usize] = entry;
+            index
+        } else {
+            self.entries.push(entry);
+            self.entries.len() as u32 - 1
+        };
+        // Without a free slot near its hash it is not found again, and is evicted in its turn.
+        self.index.insert(self.hash_of(file), index);
+        Some(index)
     }
 
     /// The entry to evict: not requested lately, and not queued.
-    fn idle(&self) -> u32 {
+    fn idle(&self) -> Option<u32> {
         let mut index = self.oldest;
         for _ in 0..EVICTION_CANDIDATES_MAX {
-            let Some(entry) = self.entry(index) else { break };
+            let entry = self.entry(index)?;
             if self.scan.since(entry.asked) < IDLE_SCANS {
                 break;
             }
             if entry.state == State::Idle {
-                return index;
+                return Some(index);
             }
             index = entry.newer;
         }
-        NONE
-    }
-
-    fn unhash(&mut self, index: u32) {
-        let Some(entry) = self.entry(index) else { return };
-        let (head, next) = (self.head_of(&entry.file), entry.next);
-        if self.heads[head] == index {
-            self.heads[head] = next;
-            return;
-        }
-        let mut at = self.heads[head];
-        while let Some(entry) = self.entries.get_mut(at as usize) {
-            if entry.next == index {
-                entry.next = next;
-                return;
-            }
-            at = entry.next;
-        }
+        None
     }
 
     /// Moves an entry to the front of the order of requests.

@@ -10,9 +10,9 @@ use core::ops::Range;
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::inode::{Attributes, mode};
 use panoptes_decoders::kernel::super_block::magic;
-use panoptes_decoders::source::MemorySource;
 
 use super::digest::{Hashers, format_of, of_page};
+use super::memory::KernelMemory;
 use super::opened::{Opened, is_being_written, is_on_a_disk, is_recent};
 use super::pages::{Cached, Place, WINDOW_PAGES_MAX};
 use super::scratch::{NO_RUN, PLACE_BYTES, Piece, Scratch, WINDOW_BYTES};
@@ -22,7 +22,6 @@ use super::{
     FILE_BYTES_MAX, FileContent, FileIdentity, Format, Outcome, PAGE_BYTES, PageDigest,
     PageMatcher, Partial,
 };
-use crate::walk::Kernel;
 
 /// How often the job of a file that changed is restarted.
 const ATTEMPTS_MAX: u8 = 4;
@@ -41,6 +40,9 @@ const HUGE_PAGE_BITS_MAX: u32 = 34;
 const HOLES_MAX: u64 = (1 << 30) / PAGE_BYTES;
 
 static ZEROS: [u8; PAGE_BYTES as usize] = [0; PAGE_BYTES as usize];
+
+/// A step, and approximately how many bytes of memory it read.
+type Worked = Result<(Step, u64), Broken>;
 
 /// Result of a step.
 #[derive(Clone, Copy, Debug)]
@@ -66,7 +68,7 @@ enum Stage {
 }
 
 /// The state of hashing one file.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Job {
     file: FileIdentity,
     stage: Stage,
@@ -79,6 +81,8 @@ pub(super) struct Job {
     /// `struct inode *` with the pages; on an overlay, that of a layer.
     real: KernelVa,
     cached: Cached,
+    /// Size of the kernel's pages, once the file is open.
+    page_bytes: u64,
     /// Index of the next page, in the kernel's pages.
     at: u64,
     /// Number of pages of [`PAGE_BYTES`] that are cached.
@@ -99,26 +103,7 @@ impl Job {
     /// Allocates room for this many page digests. Of a file with more pages, the first ones are
     /// compared.
     pub(super) fn new(digests: usize) -> Self {
-        Self {
-            file: FileIdentity::default(),
-            stage: Stage::Open,
-            attempts: 0,
-            recent: false,
-            passes: 0,
-            before: None,
-            real: KernelVa::NULL,
-            cached: Cached::default(),
-            at: 0,
-            resident: 0,
-            holes: 0,
-            unreadable: false,
-            format: Format::Unknown,
-            traits: Traits::default(),
-            words: Words::new(),
-            hashers: Hashers::default(),
-            digests: Vec::with_capacity(digests),
-            outcome: Outcome::Nothing,
-        }
+        Self { digests: Vec::with_capacity(digests), ..Self::default() }
     }
 
     /// Starts with another file.
@@ -139,19 +124,18 @@ impl Job {
     }
 
     /// Does the next step. Returns approximately how many bytes of memory it read.
-    pub(super) fn step<S: MemorySource>(
+    pub(super) fn step(
         &mut self,
+        memory: &mut KernelMemory<'_>,
         bench: &mut Scratch,
-        source: &mut S,
-        kernel: &Kernel,
         judge: &dyn PageMatcher,
     ) -> (Step, u64) {
         let worked = match self.stage {
-            Stage::Open => self.open(bench, source, kernel),
-            Stage::Survey => self.survey(bench, source, kernel),
-            Stage::Whole => self.whole(bench, source, kernel),
-            Stage::Pages => self.pages(bench, source, kernel, judge),
-            Stage::Close => self.close(bench, source, kernel),
+            Stage::Open => self.open(memory),
+            Stage::Survey => self.survey(memory, bench),
+            Stage::Whole => self.whole(memory, bench),
+            Stage::Pages => self.pages(memory, bench, judge),
+            Stage::Close => self.close(memory),
         };
         let (step, cost) = worked.unwrap_or_else(|Broken| (self.again(), STEP_BYTES));
         (step, cost.max(STEP_BYTES))
@@ -183,18 +167,10 @@ impl Job {
     }
 
     /// Reads the inode; an error if it is no longer the file's.
-    fn inode<S: MemorySource>(
-        &self,
-        bench: &mut Scratch,
-        source: &mut S,
-        kernel: &Kernel,
-    ) -> Result<Attributes, Broken> {
-        let layout = &kernel.layouts.inode;
-        let reader = &mut bench.reader;
-        reader.clear();
-        reader.push(&kernel.space, self.file.inode, &layout.packing);
-        reader.run(source, kernel.space.levels);
-        let attributes = Attributes::decode(layout, reader.object(0).ok_or(Broken)?);
+    fn inode(&self, memory: &mut KernelMemory<'_>) -> Result<Attributes, Broken> {
+        let layout = &memory.kernel.layouts.inode;
+        let inode = memory.object(self.file.inode, &layout.packing).ok_or(Broken)?;
+        let attributes = Attributes::decode(layout, inode);
         let file = &self.file;
         let is_same = attributes.kind() == mode::S_IFREG
             && attributes.ino == file.number
@@ -204,35 +180,28 @@ impl Job {
         if is_same { Ok(attributes) } else { Err(Broken) }
     }
 
-    fn open<S: MemorySource>(
-        &mut self,
-        bench: &mut Scratch,
-        source: &mut S,
-        kernel: &Kernel,
-    ) -> Result<(Step, u64), Broken> {
+    fn open(&mut self, memory: &mut KernelMemory<'_>) -> Worked {
         self.format = Format::Unknown;
-        let attributes = self.inode(bench, source, kernel)?;
-        let reader = &mut bench.reader;
-        let mut opened = Opened::read(reader, source, kernel, (self.file.inode, attributes))?;
+        let attributes = self.inode(memory)?;
+        let mut opened = Opened::read(memory, (self.file.inode, attributes))?;
         if opened.filesystem.dev != self.file.device {
             return Err(Broken);
         }
-        opened = match opened.real(reader, source, kernel)? {
+        opened = match opened.real(memory)? {
             Some(real) => real,
             None => return Ok((self.nothing(), STEP_BYTES)),
         };
         let Opened { inode: (inode, attributes), mapping, filesystem } = opened;
         self.real = inode;
-        if is_being_written(reader, source, kernel, inode)? {
+        if is_being_written(memory, inode)? {
             return Err(Broken);
         }
         let changed = attributes.ctime_ns.max(self.file.change_time_ns);
-        self.recent |= is_recent(reader, source, kernel, changed);
+        self.recent |= is_recent(memory, changed);
         let lives_in_memory = filesystem.lives_in_memory();
         if self.file.size == 0 {
             // Files of /proc and /sys have size 0 too, although they can be read.
-            let is_empty =
-                lives_in_memory || is_on_a_disk(reader, source, kernel, filesystem.kind)?;
+            let is_empty = lives_in_memory || is_on_a_disk(memory, filesystem.kind)?;
             self.format = if is_empty { Format::Other } else { Format::Unknown };
             let hashes = Hashers::default().finish();
             let outcome = if is_empty { Outcome::Whole { hashes } } else { Outcome::Nothing };
@@ -241,7 +210,8 @@ impl Job {
         if self.file.size > FILE_BYTES_MAX {
             return Ok((self.nothing(), STEP_BYTES));
         }
-        let page_bits = kernel.space.levels.page_bytes().trailing_zeros();
+        self.page_bytes = memory.kernel.space.levels.page_bytes();
+        let page_bits = self.page_bytes.trailing_zeros();
         let huge_order = match filesystem.magic {
             magic::HUGETLBFS => u32::from(attributes.block_bits)
                 .checked_sub(page_bits)
@@ -273,52 +243,45 @@ impl Job {
     }
 
     /// Number of the file's pages, in the kernel's pages.
-    fn page_count(&self, kernel: &Kernel) -> u64 {
-        self.file.size.div_ceil(kernel.space.levels.page_bytes())
+    fn page_count(&self) -> u64 {
+        self.file.size.div_ceil(self.page_bytes)
     }
 
     /// Number of pages in the next window.
-    fn window(&self, kernel: &Kernel) -> u64 {
-        let window = (WINDOW_BYTES / kernel.space.levels.page_bytes()).max(1);
-        (self.page_count(kernel) - self.at).min(window).min(WINDOW_PAGES_MAX as u64)
+    fn window(&self) -> u64 {
+        let window = (WINDOW_BYTES / self.page_bytes).max(1);
+        (self.page_count() - self.at).min(window).min(WINDOW_PAGES_MAX as u64)
     }
 
     /// Number of the file's pages of [`PAGE_BYTES`] in a range of the kernel's pages.
-    fn pieces(&self, kernel: &Kernel, range: Range<u64>) -> u64 {
-        let page_bytes = kernel.space.levels.page_bytes();
-        let byte = |index: u64| index.saturating_mul(page_bytes).min(self.file.size);
+    fn pieces(&self, range: Range<u64>) -> u64 {
+        let byte = |index: u64| index.saturating_mul(self.page_bytes).min(self.file.size);
         byte(range.end).div_ceil(PAGE_BYTES) - byte(range.start).div_ceil(PAGE_BYTES)
     }
 
     /// Number of bytes of the file in the page at an index.
-    fn bytes_at(&self, kernel: &Kernel, index: u64) -> u64 {
-        let page_bytes = kernel.space.levels.page_bytes();
-        self.file.size.saturating_sub(index.saturating_mul(page_bytes)).min(page_bytes)
+    fn bytes_at(&self, index: u64) -> u64 {
+        self.file.size.saturating_sub(index.saturating_mul(self.page_bytes)).min(self.page_bytes)
     }
 
-    fn survey<S: MemorySource>(
-        &mut self,
-        bench: &mut Scratch,
-        source: &mut S,
-        kernel: &Kernel,
-    ) -> Result<(Step, u64), Broken> {
-        let total = self.page_count(kernel);
-        bench.read_tree(source, kernel, &self.cached)?;
-        let Scratch { reader, finder, places, .. } = bench;
-        let next = finder.skip(reader, source, kernel, &self.cached, self.at, total)?;
+    fn survey(&mut self, memory: &mut KernelMemory<'_>, bench: &mut Scratch) -> Worked {
+        let total = self.page_count();
+        bench.finder.begin(memory, &self.cached)?;
+        let Scratch { finder, places, .. } = bench;
+        let next = finder.skip(memory, self.at, total)?;
         if next > self.at && self.cached.has_holes {
-            let pieces = self.pieces(kernel, self.at..next);
+            let pieces = self.pieces(self.at..next);
             self.resident += pieces;
             self.holes += pieces;
         }
         let mut cost = STEP_BYTES;
         self.at = next;
         if self.at < total {
-            let count = self.window(kernel);
+            let count = self.window();
             let places = &mut places[..count as usize];
-            finder.find(reader, source, kernel, &self.cached, self.at, places)?;
+            finder.find(memory, self.at, places)?;
             for (index, place) in (self.at..).zip(places.iter()) {
-                let pieces = self.pieces(kernel, index..index + 1);
+                let pieces = self.pieces(index..index + 1);
                 match place {
                     Place::Missing => continue,
                     Place::Hole => self.holes += pieces,
@@ -340,16 +303,11 @@ impl Job {
         Ok((Step::GoesOn, cost))
     }
 
-    fn whole<S: MemorySource>(
-        &mut self,
-        bench: &mut Scratch,
-        source: &mut S,
-        kernel: &Kernel,
-    ) -> Result<(Step, u64), Broken> {
-        let count = self.read_window(bench, source, kernel)?;
+    fn whole(&mut self, memory: &mut KernelMemory<'_>, bench: &mut Scratch) -> Worked {
+        let count = self.read_window(memory, bench)?;
         let mut content = bench.content();
         for index in self.at..self.at + count as u64 {
-            let length = self.bytes_at(kernel, index) as usize;
+            let length = self.bytes_at(index) as usize;
             match content.next(length) {
                 Piece::Missing => return Err(Broken),
                 Piece::Unreadable => {
@@ -377,29 +335,27 @@ impl Job {
             }
         }
         self.at += count as u64;
-        if self.at == self.page_count(kernel) {
+        if self.at == self.page_count() {
             self.outcome = Outcome::Whole { hashes: self.hashers.finish() };
             self.stage = Stage::Close;
         }
-        Ok((Step::GoesOn, WINDOW_BYTES.min(count as u64 * kernel.space.levels.page_bytes())))
+        Ok((Step::GoesOn, WINDOW_BYTES.min(count as u64 * self.page_bytes)))
     }
 
-    fn pages<S: MemorySource>(
+    fn pages(
         &mut self,
+        memory: &mut KernelMemory<'_>,
         bench: &mut Scratch,
-        source: &mut S,
-        kernel: &Kernel,
         judge: &dyn PageMatcher,
-    ) -> Result<(Step, u64), Broken> {
-        let page_bytes = kernel.space.levels.page_bytes();
-        let total = self.page_count(kernel);
-        bench.read_tree(source, kernel, &self.cached)?;
-        let Scratch { reader, finder, .. } = bench;
+    ) -> Worked {
+        let total = self.page_count();
+        bench.finder.begin(memory, &self.cached)?;
+        let Scratch { finder, .. } = bench;
         // In a file that lives in memory a hole is a page too, but a large hole is not worth
         // hashing.
-        let next = finder.skip(reader, source, kernel, &self.cached, self.at, total)?;
+        let next = finder.skip(memory, self.at, total)?;
         if next > self.at && self.cached.has_holes {
-            self.resident += self.pieces(kernel, self.at..next);
+            self.resident += self.pieces(self.at..next);
             if self.at == 0 {
                 self.format = Format::Other;
             }
@@ -407,12 +363,12 @@ impl Job {
         self.at = next;
         let mut cost = STEP_BYTES;
         if self.at < total {
-            let count = self.read_window(bench, source, kernel)?;
+            let count = self.read_window(memory, bench)?;
             let mut content = bench.content();
             for index in self.at..self.at + count as u64 {
-                let length = self.bytes_at(kernel, index) as usize;
+                let length = self.bytes_at(index) as usize;
                 let piece = content.next(length);
-                let pieces = self.pieces(kernel, index..index + 1);
+                let pieces = self.pieces(index..index + 1);
                 match piece {
                     Piece::Missing | Piece::Unreadable => continue,
                     Piece::Hole if index == 0 => self.format = Format::Other,
@@ -422,7 +378,7 @@ impl Job {
                             self.format = format_of(bytes);
                         }
                         self.note_words(bytes);
-                        let first = index * page_bytes / PAGE_BYTES;
+                        let first = index * self.page_bytes / PAGE_BYTES;
                         for (number, page) in (first..).zip(bytes.chunks(PAGE_BYTES as usize)) {
                             if self.digests.len() < self.digests.capacity() {
                                 self.digests.push((number as u32, of_page(page)));
@@ -451,20 +407,14 @@ impl Job {
         Ok((Step::GoesOn, cost))
     }
 
-    fn close<S: MemorySource>(
-        &mut self,
-        bench: &mut Scratch,
-        source: &mut S,
-        kernel: &Kernel,
-    ) -> Result<(Step, u64), Broken> {
+    fn close(&mut self, memory: &mut KernelMemory<'_>) -> Worked {
         // Checked before the inode: a write that begins later changes its time.
-        if is_being_written(&mut bench.reader, source, kernel, self.real)? {
+        if is_being_written(memory, self.real)? {
             return Err(Broken);
         }
-        let attributes = self.inode(bench, source, kernel)?;
-        let reader = &mut bench.reader;
-        let own = Opened::read(reader, source, kernel, (self.file.inode, attributes))?;
-        let real = own.real(reader, source, kernel)?.ok_or(Broken)?;
+        let attributes = self.inode(memory)?;
+        let own = Opened::read(memory, (self.file.inode, attributes))?;
+        let real = own.real(memory)?.ok_or(Broken)?;
         let (inode, attributes) = real.inode;
         if inode != self.real || attributes.mapping != self.cached.mapping {
             return Err(Broken);
@@ -479,21 +429,20 @@ impl Job {
     }
 
     /// Reads the next window: its places, its bytes, its places again. Returns its number of pages.
-    fn read_window<S: MemorySource>(
+    fn read_window(
         &mut self,
+        memory: &mut KernelMemory<'_>,
         bench: &mut Scratch,
-        source: &mut S,
-        kernel: &Kernel,
     ) -> Result<usize, Broken> {
-        let count = self.window(kernel) as usize;
+        let count = self.window() as usize;
         for _ in 0..WINDOW_ATTEMPTS_MAX {
-            bench.read_tree(source, kernel, &self.cached)?;
-            let Scratch { reader, finder, places, .. } = bench;
-            finder.find(reader, source, kernel, &self.cached, self.at, &mut places[..count])?;
-            self.read_bytes(bench, source, kernel, count)?;
-            bench.read_tree(source, kernel, &self.cached)?;
-            let Scratch { reader, finder, places, again, .. } = bench;
-            finder.find(reader, source, kernel, &self.cached, self.at, &mut again[..count])?;
+            bench.finder.begin(memory, &self.cached)?;
+            let Scratch { finder, places, .. } = bench;
+            finder.find(memory, self.at, &mut places[..count])?;
+            self.read_bytes(memory, bench, count)?;
+            bench.finder.begin(memory, &self.cached)?;
+            let Scratch { finder, places, again, .. } = bench;
+            finder.find(memory, self.at, &mut again[..count])?;
             if places[..count] == again[..count] {
                 return Ok(count);
             }
@@ -502,11 +451,10 @@ impl Job {
     }
 
     /// Reads the bytes of the window's pages, adjacent pages in one request.
-    fn read_bytes<S: MemorySource>(
+    fn read_bytes(
         &self,
+        memory: &mut KernelMemory<'_>,
         bench: &mut Scratch,
-        source: &mut S,
-        kernel: &Kernel,
         count: usize,
     ) -> Result<(), Broken> {
         let Scratch { bytes, places, runs, .. } = bench;
@@ -521,14 +469,14 @@ impl Job {
             let (begin, mut length) = (at, 0_u64);
             while at < count && places[at] == Place::At(first.plus(length)) {
                 runs[at] = (bytes.len() as u32, length as u32);
-                length += self.bytes_at(kernel, self.at + at as u64);
+                length += self.bytes_at(self.at + at as u64);
                 at += 1;
             }
             debug_assert!(at > begin, "the first page starts a request");
             bytes.push_physical(first, length as u32).ok_or(Broken)?;
         }
         if !bytes.is_empty() {
-            bytes.run(source, kernel.space.levels);
+            bytes.run(&mut memory.source, memory.kernel.space.levels);
         }
         Ok(())
     }

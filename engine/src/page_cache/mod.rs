@@ -17,6 +17,7 @@ mod contents;
 mod digest;
 mod identity;
 mod job;
+mod memory;
 mod opened;
 mod overlay;
 mod pages;
@@ -32,6 +33,7 @@ mod cached;
 pub use bytes::{FileBytes, FileReader, Unread};
 pub use contents::Contents;
 pub use identity::FileIdentity;
+pub use memory::MachineMemory;
 pub use symbols::Symbols;
 pub use traits::Traits;
 
@@ -64,7 +66,7 @@ impl FileContent {
 }
 
 /// How much of a file's content was read.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Outcome {
     Whole {
         hashes: Hashes,
@@ -73,6 +75,7 @@ pub enum Outcome {
     Partial(Partial),
     /// Nothing: no page is in memory, the file has no pages, or it kept changing. Retried later,
     /// while a caller asks for it.
+    #[default]
     Nothing,
 }
 

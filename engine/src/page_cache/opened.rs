@@ -5,12 +5,10 @@ use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::address_space::Mapping;
 use panoptes_decoders::kernel::super_block::{FS_REQUIRES_DEV, Filesystem, magic};
 use panoptes_decoders::layout::View;
-use panoptes_decoders::source::MemorySource;
 
+use super::memory::KernelMemory;
 use super::overlay;
 use super::tree::Broken;
-use crate::address::Reader;
-use crate::walk::Kernel;
 
 /// Several changes within this time, by the machine's own clock, may have the same timestamp: the
 /// clock advances in ticks.
@@ -25,19 +23,18 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    pub(super) fn read<S: MemorySource>(
-        reader: &mut Reader,
-        source: &mut S,
-        kernel: &Kernel,
+    pub(super) fn read(
+        memory: &mut KernelMemory<'_>,
         inode: overlay::Inode,
     ) -> Result<Self, Broken> {
+        let KernelMemory { reader, kernel, .. } = memory;
         let layouts = &kernel.layouts;
         reader.clear();
         reader.push(&kernel.space, inode.1.mapping, &layouts.address_space.packing);
         reader.push(&kernel.space, inode.1.super_block, &layouts.super_block.packing);
-        reader.run(source, kernel.space.levels);
-        let mapping = reader.object(0).ok_or(Broken)?;
-        let filesystem = reader.object(1).ok_or(Broken)?;
+        memory.run();
+        let mapping = memory.reader.object(0).ok_or(Broken)?;
+        let filesystem = memory.reader.object(1).ok_or(Broken)?;
         Ok(Self {
             inode,
             mapping: Mapping::decode(&layouts.address_space, mapping),
@@ -47,19 +44,14 @@ impl Opened {
 
     /// The inode that has the pages: the inode itself, unless it is on an overlay; `None` if
     /// unknown.
-    pub(super) fn real<S: MemorySource>(
-        self,
-        reader: &mut Reader,
-        source: &mut S,
-        kernel: &Kernel,
-    ) -> Result<Option<Self>, Broken> {
+    pub(super) fn real(self, memory: &mut KernelMemory<'_>) -> Result<Option<Self>, Broken> {
         let mut opened = self;
         for _ in 0..overlay::STACK_DEPTH_MAX {
             if opened.filesystem.magic != magic::OVERLAYFS {
                 break;
             }
-            match overlay::real(reader, source, kernel, &opened.inode) {
-                Some(inode) => opened = Self::read(reader, source, kernel, inode)?,
+            match overlay::real(memory, &opened.inode) {
+                Some(inode) => opened = Self::read(memory, inode)?,
                 None => return Ok(None),
             }
         }
@@ -68,32 +60,19 @@ impl Opened {
 }
 
 /// Whether a write to a file is in progress: the file's time was set when the write began.
-pub(super) fn is_being_written<S: MemorySource>(
-    reader: &mut Reader,
-    source: &mut S,
-    kernel: &Kernel,
+pub(super) fn is_being_written(
+    memory: &mut KernelMemory<'_>,
     inode: KernelVa,
 ) -> Result<bool, Broken> {
-    let layout = &kernel.layouts.inode_lock;
-    reader.clear();
-    reader.push(&kernel.space, inode, &layout.packing);
-    reader.run(source, kernel.space.levels);
-    Ok(layout.is_written(reader.object(0).ok_or(Broken)?))
+    let layout = &memory.kernel.layouts.inode_lock;
+    Ok(layout.is_written(memory.object(inode, &layout.packing).ok_or(Broken)?))
 }
 
 /// Whether something changed in the last seconds of the machine's clock, in nanoseconds since 1970.
 /// Also true if the clock cannot be read.
-pub(super) fn is_recent<S: MemorySource>(
-    reader: &mut Reader,
-    source: &mut S,
-    kernel: &Kernel,
-    changed_ns: i64,
-) -> bool {
-    let layout = &kernel.layouts.timekeeper;
-    reader.clear();
-    reader.push(&kernel.space, kernel.roots.timekeeper, &layout.packing);
-    reader.run(source, kernel.space.levels);
-    reader.object(0).is_none_or(|bytes| {
+pub(super) fn is_recent(memory: &mut KernelMemory<'_>, changed_ns: i64) -> bool {
+    let layout = &memory.kernel.layouts.timekeeper;
+    memory.object(memory.kernel.roots.timekeeper, &layout.packing).is_none_or(|bytes| {
         let now = View::new(bytes).signed(layout.xtime_sec);
         now.saturating_sub(changed_ns.div_euclid(1_000_000_000)).unsigned_abs()
             <= RECENT_SECONDS.unsigned_abs()
@@ -101,16 +80,8 @@ pub(super) fn is_recent<S: MemorySource>(
 }
 
 /// Whether a kind of filesystem needs a disk.
-pub(super) fn is_on_a_disk<S: MemorySource>(
-    reader: &mut Reader,
-    source: &mut S,
-    kernel: &Kernel,
-    kind: KernelVa,
-) -> Result<bool, Broken> {
-    let layout = &kernel.layouts.file_system_type;
-    reader.clear();
-    reader.push(&kernel.space, kind, &layout.packing);
-    reader.run(source, kernel.space.levels);
-    let view = View::new(reader.object(0).ok_or(Broken)?);
+pub(super) fn is_on_a_disk(memory: &mut KernelMemory<'_>, kind: KernelVa) -> Result<bool, Broken> {
+    let layout = &memory.kernel.layouts.file_system_type;
+    let view = View::new(memory.object(kind, &layout.packing).ok_or(Broken)?);
     Ok(view.unsigned(layout.fs_flags) & FS_REQUIRES_DEV != 0)
 }

@@ -10,11 +10,9 @@
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::inode::{Attributes, mode};
 use panoptes_decoders::kernel::ovl_inode::{LAYERS_MAX, OVL_UPPERDATA, OvlInode, Real};
-use panoptes_decoders::layout::{Packing, View, u64_at};
-use panoptes_decoders::source::MemorySource;
+use panoptes_decoders::layout::{View, u64_at};
 
-use crate::address::Reader;
-use crate::walk::Kernel;
+use super::memory::KernelMemory;
 
 /// Maximum depth of stacked overlays (`FILESYSTEM_MAX_STACK_DEPTH`, include/linux/fs.h).
 pub(super) const STACK_DEPTH_MAX: u32 = 2;
@@ -27,26 +25,14 @@ const BEHIND_BYTES: u32 = 24;
 pub(super) type Inode = (KernelVa, Attributes);
 
 /// Finds the inode that has the content of a regular file of an overlay; `None` if unknown.
-pub(super) fn real<S: MemorySource>(
-    reader: &mut Reader,
-    source: &mut S,
-    kernel: &Kernel,
-    file: &Inode,
-) -> Option<Inode> {
-    let mut memory = Memory { reader, source, kernel };
-    match &kernel.layouts.ovl_inode {
+pub(super) fn real(memory: &mut KernelMemory<'_>, file: &Inode) -> Option<Inode> {
+    match &memory.kernel.layouts.ovl_inode {
         Some(layout) => memory.by_types(layout, file),
         None => memory.by_shape(file),
     }
 }
 
-struct Memory<'a, S> {
-    reader: &'a mut Reader,
-    source: &'a mut S,
-    kernel: &'a Kernel,
-}
-
-impl<S: MemorySource> Memory<'_, S> {
+impl KernelMemory<'_> {
     fn by_types(&mut self, layout: &OvlInode, file: &Inode) -> Option<Inode> {
         let at = layout.around(file.0, self.kernel.layouts.inode.i_sb.offset);
         let inode = match Real::decode(layout, self.object(at, &layout.packing)?) {
@@ -109,18 +95,11 @@ impl<S: MemorySource> Memory<'_, S> {
         Some((inode, Attributes::decode(layout, self.object(inode, &layout.packing)?)))
     }
 
-    fn object(&mut self, address: KernelVa, packing: &Packing) -> Option<&[u8]> {
-        self.reader.clear();
-        self.reader.push(&self.kernel.space, address, packing)?;
-        self.reader.run(self.source, self.kernel.space.levels);
-        self.reader.object(0)
-    }
-
     /// Up to four 64-bit numbers.
     fn words(&mut self, address: KernelVa, bytes: u32) -> Option<[u64; 4]> {
         self.reader.clear();
         self.reader.push_bytes(&self.kernel.space, address, bytes)?;
-        self.reader.run(self.source, self.kernel.space.levels);
+        self.run();
         let object = self.reader.object(0)?;
         Some([0, 8, 16, 24].map(|at| u64_at(object, at)))
     }

@@ -5,10 +5,9 @@ use panoptes_decoders::address::{KernelVa, PhysicalAddress};
 use panoptes_decoders::kernel::address_space::Mapping;
 use panoptes_decoders::kernel::page::{CachedPage, head_of};
 use panoptes_decoders::kernel::xarray::CacheSlot;
-use panoptes_decoders::source::MemorySource;
 
+use super::memory::KernelMemory;
 use super::tree::{Broken, Found, Tree};
-use crate::address::Reader;
 use crate::walk::Kernel;
 
 /// Maximum number of pages of a window: the number of slots of a tree node.
@@ -62,6 +61,7 @@ struct Looked {
 /// Finds the places of one file's pages.
 #[derive(Debug)]
 pub(super) struct Finder {
+    file: Cached,
     tree: Tree,
     looked: [Looked; WINDOW_PAGES_MAX],
     heads: [Option<CachedPage>; WINDOW_PAGES_MAX],
@@ -70,49 +70,43 @@ pub(super) struct Finder {
 impl Finder {
     pub(super) fn new() -> Self {
         Self {
+            file: Cached::default(),
             tree: Tree::new(),
             looked: [Looked::default(); WINDOW_PAGES_MAX],
             heads: [None; WINDOW_PAGES_MAX],
         }
     }
 
-    /// Reads the head of a file's tree and resets the walk to it.
-    pub(super) fn begin<S: MemorySource>(
+    /// Starts with a file: reads the head of its tree and resets the walk to it.
+    pub(super) fn begin(
         &mut self,
-        reader: &mut Reader,
-        source: &mut S,
-        kernel: &Kernel,
+        memory: &mut KernelMemory<'_>,
         file: &Cached,
     ) -> Result<(), Broken> {
-        let layout = &kernel.layouts.address_space;
-        reader.clear();
-        reader.push(&kernel.space, file.mapping, &layout.packing);
-        reader.run(source, kernel.space.levels);
-        let mapping = Mapping::decode(layout, reader.object(0).ok_or(Broken)?);
-        self.tree.begin(mapping.head);
+        self.file = *file;
+        let layout = &memory.kernel.layouts.address_space;
+        let mapping = memory.object(file.mapping, &layout.packing).ok_or(Broken)?;
+        self.tree.begin(Mapping::decode(layout, mapping).head);
         Ok(())
     }
 
     /// An index between `from` and `end` before which the tree has no entries. Skips only long
     /// empty ranges.
-    pub(super) fn skip<S: MemorySource>(
+    pub(super) fn skip(
         &mut self,
-        reader: &mut Reader,
-        source: &mut S,
-        kernel: &Kernel,
-        file: &Cached,
+        memory: &mut KernelMemory<'_>,
         from: u64,
         end: u64,
     ) -> Result<u64, Broken> {
         // Huge pages may have other indices.
-        if file.huge_order > 0 {
+        if self.file.huge_order > 0 {
             return Ok(from);
         }
         let mut at = from;
         // The nodes are already read, or there are few more: each node shows which of its slots are
         // empty.
         for _ in 0..SKIPS_MAX {
-            let found = self.tree.find(reader, source, kernel, at)?;
+            let found = self.tree.find(memory, at)?;
             if found.slot != CacheSlot::Empty {
                 break;
             }
@@ -125,34 +119,25 @@ impl Finder {
     }
 
     /// Finds the places of the pages from index `from` on, as many as `places` has.
-    pub(super) fn find<S: MemorySource>(
+    pub(super) fn find(
         &mut self,
-        reader: &mut Reader,
-        source: &mut S,
-        kernel: &Kernel,
-        file: &Cached,
+        memory: &mut KernelMemory<'_>,
         from: u64,
         places: &mut [Place],
     ) -> Result<(), Broken> {
         let count = places.len().min(WINDOW_PAGES_MAX);
         for at in 0..count {
-            self.looked[at] = self.look_up(reader, source, kernel, file, from + at as u64)?;
+            self.looked[at] = self.look_up(memory, from + at as u64)?;
         }
-        self.read_heads(reader, source, kernel, count);
-        self.place(kernel, file, places);
-        self.check_tails(reader, source, kernel, file, places);
+        self.read_heads(memory, count);
+        self.place(memory.kernel, places);
+        self.check_tails(memory, places);
         Ok(())
     }
 
-    fn look_up<S: MemorySource>(
-        &mut self,
-        reader: &mut Reader,
-        source: &mut S,
-        kernel: &Kernel,
-        file: &Cached,
-        index: u64,
-    ) -> Result<Looked, Broken> {
-        let mut find = |index| self.tree.find(reader, source, kernel, index);
+    fn look_up(&mut self, memory: &mut KernelMemory<'_>, index: u64) -> Result<Looked, Broken> {
+        let file = self.file;
+        let mut find = |index| self.tree.find(memory, index);
         let plain = |found: Found| Looked { slot: found.slot, key: index, ..Looked::default() };
         if file.huge_order == 0 {
             return find(index).map(plain);
@@ -174,13 +159,8 @@ impl Finder {
     }
 
     /// Reads the `struct page` of every head, once.
-    fn read_heads<S: MemorySource>(
-        &mut self,
-        reader: &mut Reader,
-        source: &mut S,
-        kernel: &Kernel,
-        count: usize,
-    ) {
+    fn read_heads(&mut self, memory: &mut KernelMemory<'_>, count: usize) {
+        let KernelMemory { reader, kernel, .. } = memory;
         let layout = &kernel.layouts.page;
         reader.clear();
         let mut last = KernelVa::NULL;
@@ -199,14 +179,15 @@ impl Finder {
         if reader.is_empty() {
             return;
         }
-        reader.run(source, kernel.space.levels);
+        memory.run();
         for (index, head) in self.heads.iter_mut().enumerate() {
-            *head = reader.object(index).map(|bytes| CachedPage::decode(layout, bytes));
+            *head = memory.reader.object(index).map(|bytes| CachedPage::decode(layout, bytes));
         }
     }
 
     /// Computes the places from the heads.
-    fn place(&mut self, kernel: &Kernel, file: &Cached, places: &mut [Place]) {
+    fn place(&mut self, kernel: &Kernel, places: &mut [Place]) {
+        let file = self.file;
         let layout = &kernel.layouts.page;
         let uptodate = kernel.layouts.page_flags.and_then(|flags| flags.uptodate_bit());
         for (looked, place) in self.looked.iter_mut().zip(places) {
@@ -237,14 +218,8 @@ impl Finder {
     /// Checks that the tail pages of compound pages belong to their heads. Those of hugetlbfs are
     /// not checked: most of their structures need not exist
     /// (`CONFIG_HUGETLB_PAGE_OPTIMIZE_VMEMMAP`), but the size is known.
-    fn check_tails<S: MemorySource>(
-        &mut self,
-        reader: &mut Reader,
-        source: &mut S,
-        kernel: &Kernel,
-        file: &Cached,
-        places: &mut [Place],
-    ) {
+    fn check_tails(&mut self, memory: &mut KernelMemory<'_>, places: &mut [Place]) {
+        let KernelMemory { reader, kernel, .. } = memory;
         let layout = &kernel.layouts.page;
         reader.clear();
         let mut asked = [0_u32; WINDOW_PAGES_MAX];
@@ -253,9 +228,9 @@ impl Finder {
             if !matches!(place, Place::At(_)) || looked.page == head {
                 continue;
             }
-            if file.huge_order > 0 {
+            if self.file.huge_order > 0 {
                 let behind = looked.page.0.wrapping_sub(head.0) / u64::from(layout.size.max(1));
-                if behind >> file.huge_order != 0 {
+                if behind >> self.file.huge_order != 0 {
                     *place = Place::Missing;
                 }
                 continue;
@@ -268,10 +243,10 @@ impl Finder {
         if reader.is_empty() {
             return;
         }
-        reader.run(source, kernel.space.levels);
-        for (object, &at) in asked.iter().enumerate().take(reader.len()) {
+        memory.run();
+        for (object, &at) in asked.iter().enumerate().take(memory.reader.len()) {
             let looked = &self.looked[at as usize];
-            let info = reader.object(object).map(|bytes| {
+            let info = memory.reader.object(object).map(|bytes| {
                 let page = CachedPage::decode(layout, bytes);
                 head_of(looked.page, page.compound_info)
             });

@@ -1,11 +1,7 @@
 //! Buffers that jobs share: a window of a file, the places of its pages, and their content.
 
-use panoptes_decoders::source::MemorySource;
-
-use super::pages::{Cached, Finder, Place, WINDOW_PAGES_MAX};
-use super::tree::Broken;
+use super::pages::{Finder, Place, WINDOW_PAGES_MAX};
 use crate::address::{Reader, ReaderSizes};
-use crate::walk::Kernel;
 
 /// Number of bytes of a file that are read at a time.
 pub(super) const WINDOW_BYTES: u64 = 256 << 10;
@@ -15,8 +11,6 @@ pub(super) const PLACE_BYTES: u64 = 128;
 /// Buffers that jobs share. They keep nothing from one step to the next.
 #[derive(Debug)]
 pub(super) struct Scratch {
-    /// For the kernel's page descriptors.
-    pub(super) reader: Reader,
     /// For the pages' content.
     pub(super) bytes: Reader,
     pub(super) finder: Finder,
@@ -29,14 +23,18 @@ pub(super) struct Scratch {
 /// A page without a request.
 pub(super) const NO_RUN: (u32, u32) = (u32::MAX, 0);
 
+/// The batch for the kernel's page descriptors of a window.
+pub(super) fn reader_of_pages() -> Reader {
+    Reader::new(ReaderSizes {
+        objects: WINDOW_PAGES_MAX,
+        arena_bytes: WINDOW_PAGES_MAX * PLACE_BYTES as usize,
+        walks: WINDOW_PAGES_MAX * 8,
+    })
+}
+
 impl Scratch {
     pub(super) fn new() -> Self {
         Self {
-            reader: Reader::new(ReaderSizes {
-                objects: WINDOW_PAGES_MAX,
-                arena_bytes: WINDOW_PAGES_MAX * PLACE_BYTES as usize,
-                walks: WINDOW_PAGES_MAX * 8,
-            }),
             bytes: Reader::new(ReaderSizes {
                 objects: WINDOW_PAGES_MAX,
                 arena_bytes: WINDOW_BYTES as usize,
@@ -47,16 +45,6 @@ impl Scratch {
             again: [Place::Missing; WINDOW_PAGES_MAX],
             runs: [NO_RUN; WINDOW_PAGES_MAX],
         }
-    }
-
-    /// Reads the head of a file's tree and resets the walk to it.
-    pub(super) fn read_tree<S: MemorySource>(
-        &mut self,
-        source: &mut S,
-        kernel: &Kernel,
-        file: &Cached,
-    ) -> Result<(), Broken> {
-        self.finder.begin(&mut self.reader, source, kernel, file)
     }
 
     pub(super) fn content(&self) -> Content<'_> {

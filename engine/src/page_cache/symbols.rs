@@ -2,7 +2,7 @@
 //!
 //! All addresses are the object's own, as its program headers give them.
 
-use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
+use panoptes_decoders::source::PAGE_BYTES;
 use panoptes_decoders::user::elf_dynamic::{
     DYNAMIC_BYTES_MAX, Dynamic, GnuHash, HEADER_BYTES, PROGRAM_HEADER_BYTES, SYMBOL_BYTES,
     Segments, Symbol, SysvHash, candidates, gnu_hash, program_headers, sysv_hash,
@@ -40,7 +40,7 @@ impl Symbols {
     /// # Errors
     ///
     /// If not all of them are in memory.
-    pub fn read<S: MemorySource>(file: &mut FileBytes<'_, S>) -> Result<Option<Self>, Unread> {
+    pub fn read(file: &mut FileBytes<'_, '_>) -> Result<Option<Self>, Unread> {
         let header = file.read(0, HEADER_BYTES)?;
         let Some((offset, count)) = program_headers(header) else { return Ok(None) };
         let headers = file.read(offset, count * PROGRAM_HEADER_BYTES)?;
@@ -70,11 +70,7 @@ impl Symbols {
     /// # Errors
     ///
     /// If not all of the tables that decide are in memory.
-    pub fn find<S: MemorySource>(
-        &self,
-        file: &mut FileBytes<'_, S>,
-        name: &str,
-    ) -> Result<Option<u64>, Unread> {
+    pub fn find(&self, file: &mut FileBytes<'_, '_>, name: &str) -> Result<Option<u64>, Unread> {
         let Some((dynamic, table)) = &self.dynamic else { return Ok(None) };
         match table {
             Table::Gnu(table) => self.find_in_gnu(file, dynamic, table, name.as_bytes()),
@@ -87,9 +83,9 @@ impl Symbols {
     /// # Errors
     ///
     /// If they are not in memory.
-    pub fn bytes<'f, S: MemorySource>(
+    pub fn bytes<'f>(
         &self,
-        file: &'f mut FileBytes<'_, S>,
+        file: &'f mut FileBytes<'_, '_>,
         address: u64,
         length: u64,
     ) -> Result<Option<&'f [u8]>, Unread> {
@@ -98,18 +94,14 @@ impl Symbols {
         file.read(offset, length).map(Some)
     }
 
-    fn half<S: MemorySource>(
-        &self,
-        file: &mut FileBytes<'_, S>,
-        address: u64,
-    ) -> Result<Option<u32>, Unread> {
+    fn half(&self, file: &mut FileBytes<'_, '_>, address: u64) -> Result<Option<u32>, Unread> {
         let bytes = self.bytes(file, address, 4)?;
         Ok(bytes.and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes))
     }
 
-    fn find_in_gnu<S: MemorySource>(
+    fn find_in_gnu(
         &self,
-        file: &mut FileBytes<'_, S>,
+        file: &mut FileBytes<'_, '_>,
         dynamic: &Dynamic,
         table: &GnuHash,
         name: &[u8],
@@ -144,9 +136,9 @@ impl Symbols {
         Ok(None)
     }
 
-    fn find_in_sysv<S: MemorySource>(
+    fn find_in_sysv(
         &self,
-        file: &mut FileBytes<'_, S>,
+        file: &mut FileBytes<'_, '_>,
         dynamic: &Dynamic,
         table: &SysvHash,
         name: &[u8],
@@ -167,9 +159,9 @@ impl Symbols {
     }
 
     /// The value of a symbol, if it has this name and is defined in this file.
-    fn defined<S: MemorySource>(
+    fn defined(
         &self,
-        file: &mut FileBytes<'_, S>,
+        file: &mut FileBytes<'_, '_>,
         dynamic: &Dynamic,
         index: u32,
         name: &[u8],

@@ -40,11 +40,13 @@ impl Traits {
 #[derive(Debug)]
 pub(super) struct Words([Finder<'static>; WORDS.len()]);
 
-impl Words {
-    pub(super) fn new() -> Self {
+impl Default for Words {
+    fn default() -> Self {
         Self(WORDS.map(Finder::new))
     }
+}
 
+impl Words {
     /// Adds the words of a piece of the file.
     pub(super) fn add(&self, traits: &mut Traits, bytes: &[u8]) {
         for (bit, finder) in self.0.iter().enumerate() {
@@ -61,7 +63,7 @@ mod tests {
 
     #[test]
     fn a_shell_is_recognised_by_its_builtins() {
-        let words = Words::new();
+        let words = Words::default();
         let mut traits = Traits::default();
         words.add(&mut traits, b"\0getopts\0test\0readonly");
         assert!(!traits.is_shell());

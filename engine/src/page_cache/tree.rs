@@ -7,10 +7,8 @@
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::xarray::{CacheSlot, XaNode, cache_slot};
 use panoptes_decoders::layout::View;
-use panoptes_decoders::source::MemorySource;
 
-use crate::address::Reader;
-use crate::walk::Kernel;
+use super::memory::KernelMemory;
 
 /// Maximum number of slots of a node (`XA_CHUNK_SIZE`).
 const SLOTS_MAX: usize = 64;
@@ -60,15 +58,12 @@ impl Tree {
     }
 
     /// Finds the entry at an index.
-    pub(super) fn find<S: MemorySource>(
+    pub(super) fn find(
         &mut self,
-        reader: &mut Reader,
-        source: &mut S,
-        kernel: &Kernel,
+        memory: &mut KernelMemory<'_>,
         index: u64,
     ) -> Result<Found, Broken> {
-        let layout = &kernel.layouts.xa_node;
-        let bits = slot_bits(layout)?;
+        let bits = slot_bits(&memory.kernel.layouts.xa_node)?;
         let mut next = match cache_slot(self.head) {
             CacheSlot::Node(address) => address,
             // Without a node the head is the entry at index 0.
@@ -80,7 +75,7 @@ impl Tree {
             if !kept {
                 self.nodes.truncate(depth);
                 let above = depth.checked_sub(1).and_then(|above| self.nodes.get(above));
-                let node = read(reader, source, kernel, next)?;
+                let node = read(memory, next)?;
                 let fits = match above {
                     Some(above) => node.shift + bits == above.shift,
                     None => node.shift.is_multiple_of(bits) && node.shift + bits <= 66,
@@ -141,17 +136,9 @@ fn slot_bits(layout: &XaNode) -> Result<u32, Broken> {
     }
 }
 
-fn read<S: MemorySource>(
-    reader: &mut Reader,
-    source: &mut S,
-    kernel: &Kernel,
-    address: KernelVa,
-) -> Result<Node, Broken> {
-    let layout = &kernel.layouts.xa_node;
-    reader.clear();
-    reader.push(&kernel.space, address, &layout.packing);
-    reader.run(source, kernel.space.levels);
-    let view = View::new(reader.object(0).ok_or(Broken)?);
+fn read(memory: &mut KernelMemory<'_>, address: KernelVa) -> Result<Node, Broken> {
+    let layout = &memory.kernel.layouts.xa_node;
+    let view = View::new(memory.object(address, &layout.packing).ok_or(Broken)?);
     let mut slots = [0; SLOTS_MAX];
     let count = (layout.slots.size / 8) as usize;
     for (at, slot) in slots.iter_mut().enumerate().take(count) {

@@ -185,8 +185,8 @@ pub fn write_file_name(snapshot: &Snapshot, file: &FileRow, out: &mut PathBuffer
         out.prepend_number(number);
         out.prepend(b":[");
         out.prepend(kind);
-        Some(Named { deleted: false })
     };
+    let mut deleted = false;
     match filesystem.magic {
         // pipefs_dname (fs/pipe.c), sockfs_dname (net/socket.c), ns_dname (fs/nsfs.c)
         magic::PIPEFS => bracketed(out, b"pipe"),
@@ -196,29 +196,25 @@ pub fn write_file_name(snapshot: &Snapshot, file: &FileRow, out: &mut PathBuffer
         magic::ANON_INODE => {
             out.prepend(dentry_text(snapshot, dentry)?);
             out.prepend(b"anon_inode:");
-            Some(Named { deleted: false })
         }
         // pidfs_dname (fs/pidfs.c, v6.9)
-        magic::PID_FS => {
-            out.prepend(b"anon_inode:[pidfd]");
-            Some(Named { deleted: false })
-        }
+        magic::PID_FS => out.prepend(b"anon_inode:[pidfd]"),
         // dmabuffs_dname (drivers/dma-buf/dma-buf.c)
         magic::DMA_BUF => {
             out.prepend(snapshot.names.at(inode.own_name).map_or(b"", |name| name.text()));
             out.prepend(b":");
             out.prepend(dentry_text(snapshot, dentry)?);
             out.prepend(b"/");
-            Some(Named { deleted: false })
         }
         // simple_dname (fs/d_path.c)
         _ => {
             out.prepend(b" (deleted)");
             out.prepend(dentry_text(snapshot, dentry)?);
             out.prepend(b"/");
-            Some(Named { deleted: true })
+            deleted = true;
         }
     }
+    Some(Named { deleted })
 }
 
 /// The name of a dentry; `None` if it could not be read.

@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod tests;
 
-use core::fmt::{self, Write};
+use core::fmt::{self, Display, Write};
 
 use arrayvec::{ArrayString, ArrayVec};
 use panoptes_decoders::text::Hex;
@@ -22,6 +22,7 @@ use super::techniques::{
 };
 use crate::detect::Accepted;
 use crate::detect::binary_attestation::Alert;
+use crate::detect::binary_attestation::arguments::arguments;
 use crate::detect::binary_attestation::verdict::{Basis, Role, Wrong};
 use crate::page_cache::{ElfKind, Format};
 use crate::state::ScanContext;
@@ -39,38 +40,30 @@ impl Reporter<'_> {
         cx: &ScanContext<'_>,
         alert: &Alert<'_>,
     ) -> Accepted {
-        let mut accepted = Accepted::Yes;
-        for activity in activities(alert) {
-            accepted = accepted.and(self.deviation(cx, activity, alert));
-        }
-        accepted
-    }
-
-    fn deviation(
-        &mut self,
-        cx: &ScanContext<'_>,
-        activity: Activity,
-        alert: &Alert<'_>,
-    ) -> Accepted {
         let process = ProcessFacts {
             executable_hashes: alert.process_hashes.or(alert.process.executable_hashes),
             ..alert.process
         };
         let process = describe::process(&process, cx.snapshot.machine.tsc_khz);
-        let mut reason = ArrayString::<REASON_BYTES>::new();
-        // Text that does not fit is cut off: the sentence begins with the most important part.
-        let _ = write_reason(&mut reason, activity, alert);
-        let evidence = Evidence {
-            reason: &reason,
-            techniques: techniques(alert),
-            confidence: confidence(alert),
-            since_ns: alert.since_ns,
-            scans: 1,
-        };
-        let details = elf_file(alert);
         let parents = [Details::Process(&process)];
-        let record = Record::new(activity, Details::ElfFile(&details)).with_parents(&parents);
-        self.alert(cx, Subject::process(&alert.process), &record, evidence)
+        let details = elf_file(alert);
+        let mut accepted = Accepted::Yes;
+        for activity in activities(alert) {
+            let mut reason = ArrayString::<REASON_BYTES>::new();
+            // Text that does not fit is cut off: the sentence begins with the most important part.
+            let _ = write_reason(&mut reason, activity, alert);
+            let evidence = Evidence {
+                reason: &reason,
+                techniques: techniques(alert),
+                confidence: confidence(alert),
+                since_ns: alert.since_ns,
+                scans: 1,
+            };
+            let record = Record::new(activity, Details::ElfFile(&details)).with_parents(&parents);
+            let subject = Subject::process(&alert.process);
+            accepted = accepted.and(self.alert(cx, subject, &record, evidence));
+        }
+        accepted
     }
 }
 
@@ -146,29 +139,28 @@ fn write_reason(out: &mut impl Write, activity: Activity, alert: &Alert<'_>) -> 
         Activity::ForeignBinaryExecutedFileSizeMismatch
             | Activity::ForeignLibraryLoadedFileSizeMismatch
     );
-    let path = Path(alert.file.path);
-    let size = alert.file.size;
-    let origin = Origin(alert);
+    let (file, size) = (path(alert.file.path), alert.file.size);
+    let (origin, hash) = (origin(alert), hash(alert));
     match (alert.finding.wrong, alert.finding.basis) {
         (Wrong::Foreign { other_size: Some(other), .. }, _) if is_about_size => {
-            write!(out, "{path} has {size} bytes, what {origin} has there has {other}")?;
+            write!(out, "{file} has {size} bytes, what {origin} has there has {other}")?;
         }
         (Wrong::Foreign { instead, .. }, basis) => {
             match basis {
-                Basis::Content => write!(out, "the content of {path} ({})", Sha(alert))?,
+                Basis::Content => write!(out, "the content of {file} ({hash})")?,
                 Basis::Parts { partial, .. } => {
                     write!(out, "partial match: {} of {} pages", partial.resident, partial.pages)?;
                     match partial.best_match {
                         Some(best_match) if best_match.differing > 0 => write!(
                             out,
-                            ", {} of {} differ from what is best_match: the content of {path}",
+                            ", {} of {} differ from the best match: the content of {file}",
                             best_match.differing, best_match.compared
                         )?,
-                        _ => write!(out, ": the content of {path}")?,
+                        _ => write!(out, ": the content of {file}")?,
                     }
                 }
                 Basis::Size | Basis::CommandLine => {
-                    write!(out, "the content of {path}, by its size of {size} bytes,")?;
+                    write!(out, "the content of {file}, by its size of {size} bytes,")?;
                 }
             }
             match instead {
@@ -180,24 +172,23 @@ fn write_reason(out: &mut impl Write, activity: Activity, alert: &Alert<'_>) -> 
             }
         }
         (Wrong::Elsewhere { shipped }, basis) => {
-            let home = alert.shipped.file(shipped).and_then(|file| file.path());
-            let home = Path(home);
+            let home = path(alert.shipped.file(shipped).and_then(|file| file.path()));
             match basis {
                 Basis::Parts { partial, .. } => write!(
                     out,
-                    "partial match: {} of {} pages, 0 differ: {origin} has what {path} holds as \
+                    "partial match: {} of {} pages, 0 differ: {origin} has what {file} holds as \
                      {home}",
                     partial.resident, partial.pages
                 )?,
-                _ => write!(out, "{origin} has the content of {path} ({}) as {home}", Sha(alert))?,
+                _ => write!(out, "{origin} has the content of {file} ({hash}) as {home}")?,
             }
         }
         (Wrong::Arguments { entrypoint }, _) => {
             let what = if entrypoint { "the entrypoint of" } else { "what it is meant for by" };
-            write!(out, "the arguments of {path} are not {what} {origin}")?;
+            write!(out, "the arguments of {file} are not {what} {origin}")?;
             let mut entrypoints = alert.shipped.entrypoints(alert.applied);
             if let Some(line) = entrypoints.next().filter(|_| entrypoint) {
-                write!(out, ": {}", Line(line))?;
+                write!(out, ": {}", self::line(line))?;
             }
         }
     }
@@ -210,54 +201,42 @@ fn write_reason(out: &mut impl Write, activity: Activity, alert: &Alert<'_>) -> 
 }
 
 /// A path in a reason.
-struct Path<'a>(Option<&'a [u8]>);
-
-impl fmt::Display for Path<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(path) = self.0 else { return f.write_str("a file of unknown path") };
+fn path(path: Option<&[u8]>) -> impl Display {
+    fmt::from_fn(move |f| {
+        let Some(path) = path else { return f.write_str("a file of unknown path") };
         let end = path.len().saturating_sub(PATH_BYTES);
         if end > 0 {
             f.write_str("…")?;
         }
         write!(f, "{}", path[end..].escape_ascii())
-    }
+    })
 }
 
 /// Arguments in a reason.
-struct Line<'a>(&'a [u8]);
-
-impl fmt::Display for Line<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, argument) in
-            crate::detect::binary_attestation::arguments::arguments(self.0).enumerate().take(16)
-        {
+fn line(line: &[u8]) -> impl Display {
+    fmt::from_fn(move |f| {
+        for (at, argument) in arguments(line).enumerate().take(16) {
             let space = if at > 0 { " " } else { "" };
             write!(f, "{space}{}", argument.escape_ascii())?;
         }
         Ok(())
-    }
+    })
 }
 
 /// The strongest hash in a reason.
-struct Sha<'a>(&'a Alert<'a>);
-
-impl fmt::Display for Sha<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(hashes) = self.0.file.hashes else { return f.write_str("no hash") };
-        write!(f, "SHA-256 {}", Hex(&hashes.sha256))
-    }
+fn hash(alert: &Alert<'_>) -> impl Display {
+    fmt::from_fn(|f| match alert.file.hashes {
+        Some(hashes) => write!(f, "SHA-256 {}", Hex(&hashes.sha256)),
+        None => f.write_str("no hash"),
+    })
 }
 
 /// The origin of the files that should run.
-struct Origin<'a>(&'a Alert<'a>);
-
-impl fmt::Display for Origin<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.shipped.image_of(self.0.applied) {
-            Some((Some(name), _)) => write!(f, "the image {name}"),
-            Some((None, Some(digest))) => write!(f, "the image {digest}"),
-            Some((None, None)) => f.write_str("the container's image"),
-            None => f.write_str("the system's SBOM"),
-        }
-    }
+fn origin(alert: &Alert<'_>) -> impl Display {
+    fmt::from_fn(|f| match alert.shipped.image_of(alert.applied) {
+        Some((Some(name), _)) => write!(f, "the image {name}"),
+        Some((None, Some(digest))) => write!(f, "the image {digest}"),
+        Some((None, None)) => f.write_str("the container's image"),
+        None => f.write_str("the system's SBOM"),
+    })
 }

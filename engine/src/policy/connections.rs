@@ -1,6 +1,6 @@
 //! §10.2: records of connections, and alerts of connections that exceed a threshold.
 
-use core::fmt::{self, Write};
+use core::fmt::{self, Display, Write};
 use core::net::{IpAddr, SocketAddr};
 
 use arrayvec::{ArrayString, ArrayVec};
@@ -13,7 +13,7 @@ use panoptes_sinks::record::process::ProcessDetails;
 use panoptes_sinks::record::value::Objects;
 use panoptes_sinks::record::{Details, Record};
 
-use super::describe::{self, InterfaceAddresses};
+use super::describe;
 use super::evidence::Evidence;
 use super::reporter::{Reporter, Subject, describe_process};
 use super::techniques;
@@ -28,16 +28,6 @@ const HOLDERS_MAX: usize = 64;
 const REASON_BYTES: usize = 320;
 
 impl Reporter<'_> {
-    /// Writes a record of a connection.
-    pub(super) fn connection(
-        &mut self,
-        cx: &ScanContext<'_>,
-        activity: Activity,
-        change: &ConnectionChange<'_>,
-    ) {
-        self.connection_with(cx, activity, change, None);
-    }
-
     /// Writes the alert of a connection that has exceeded a threshold.
     pub(super) fn connection_exceeded(
         &mut self,
@@ -62,10 +52,11 @@ impl Reporter<'_> {
             since_ns: change.connection.first_seen_ns,
             scans: 1,
         };
-        self.connection_with(cx, activity, change, Some(evidence));
+        self.connection(cx, activity, change, Some(evidence));
     }
 
-    fn connection_with(
+    /// Writes a record of a connection; with evidence, an alert.
+    pub(super) fn connection(
         &mut self,
         cx: &ScanContext<'_>,
         activity: Activity,
@@ -76,8 +67,7 @@ impl Reporter<'_> {
             return;
         }
         let connection = change.connection;
-        let interfaces = &cx.snapshot.interfaces;
-        let interface = InterfaceAddresses::of_connection(interfaces, &connection.facts);
+        let interface = describe::interface_of(&cx.snapshot.interfaces, &connection.facts);
         let others: ArrayVec<Holder, HOLDERS_MAX> = change
             .holders
             .iter()
@@ -88,7 +78,7 @@ impl Reporter<'_> {
                 file_descriptor_id: holder.descriptor,
             })
             .collect();
-        let mut details = describe::network_connection(&connection.facts, interface.as_ref());
+        let mut details = describe::network_connection(&connection.facts, interface);
         details.tcp_connection_creation_time_iso_8601_ns =
             Some(Timestamp::from_ns(connection.first_seen_ns));
         let lasted =
@@ -156,8 +146,8 @@ fn write_reason(out: &mut impl Write, connection: &Connection, exceeded: Exceede
                 out,
                 "the connection of {own} with {peer} has lasted {} s since it was first seen, more \
                  than the threshold of {} s (duration)",
-                Seconds(lasted_ns),
-                Seconds(threshold_ns)
+                seconds(lasted_ns),
+                seconds(threshold_ns)
             )?;
             if connection.preexisting {
                 out.write_str("; it was there when watching began and may be older")?;
@@ -168,34 +158,9 @@ fn write_reason(out: &mut impl Write, connection: &Connection, exceeded: Exceede
 }
 
 /// A time in seconds, with milliseconds.
-struct Seconds(u64);
-
-impl fmt::Display for Seconds {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (seconds, milliseconds) = (self.0 / 1_000_000_000, self.0 / 1_000_000 % 1000);
+fn seconds(ns: u64) -> impl Display {
+    fmt::from_fn(move |f| {
+        let (seconds, milliseconds) = (ns / 1_000_000_000, ns / 1_000_000 % 1000);
         write!(f, "{seconds}.{milliseconds:03}")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_sentence_is_cut() {
-        let six = IpAddr::from([0xffff; 8]);
-        let mut connection = Connection::default();
-        connection.preexisting = true;
-        (connection.facts.source, connection.facts.source_port) = (six, u16::MAX);
-        (connection.facts.destination, connection.facts.destination_port) = (six, u16::MAX);
-        let most = u64::MAX;
-        for exceeded in [
-            Exceeded::BytesIn { bytes: most, threshold: most },
-            Exceeded::BytesOut { bytes: most, threshold: most },
-            Exceeded::Duration { lasted_ns: most, threshold_ns: most },
-        ] {
-            let mut reason = ArrayString::<REASON_BYTES>::new();
-            write_reason(&mut reason, &connection, exceeded).unwrap();
-        }
-    }
+    })
 }

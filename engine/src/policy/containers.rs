@@ -16,6 +16,12 @@ struct Verdict {
     key: ContainerKey,
     /// Version of the names by which the container is known.
     version: u32,
+    decision: Decision,
+}
+
+/// Whether a container is reported, and its image.
+#[derive(Clone, Copy, Debug)]
+struct Decision {
     reported: bool,
     image: ImageId,
 }
@@ -82,54 +88,50 @@ impl ContainerPolicy {
     ) -> Judged<'a> {
         let facts = container.facts(cx.strings);
         let place = self.verdicts.get_mut(id.0 as usize);
-        let (key, version) = (container.key(), container.version());
+        let (key, version) = (container.key, container.version);
         let kept = place.as_ref().and_then(|place| **place);
         let kept = kept.filter(|verdict| (verdict.key, verdict.version) == (key, version));
-        let verdict = kept.unwrap_or_else(|| {
-            let (reported, image) = decide(&self.config, &self.shipped, &facts);
-            Verdict { key, version, reported, image }
+        let verdict = kept.unwrap_or_else(|| Verdict {
+            key,
+            version,
+            decision: decide(&self.config, &self.shipped, &facts),
         });
         if let Some(place) = place {
             *place = Some(verdict);
         }
-        self.decision(facts, verdict.reported, verdict.image)
+        self.judged(facts, verdict.decision)
     }
 
     /// What to do with a record of a container of which only the id is known, because it is not
     /// tracked, or no longer.
     pub(super) fn untracked<'a>(&'a self, key: Option<ContainerKey>, id: &'a [u8]) -> Judged<'a> {
         let facts = ContainerFacts { id, ..ContainerFacts::default() };
-        let (reported, image) = match key.and_then(|key| self.kept(key)) {
-            Some(verdict) => (verdict.reported, verdict.image),
-            None => decide(&self.config, &self.shipped, &facts),
-        };
-        self.decision(facts, reported, image)
+        let kept = key.and_then(|key| self.kept(key));
+        let decision = kept.unwrap_or_else(|| decide(&self.config, &self.shipped, &facts));
+        self.judged(facts, decision)
     }
 
     /// What to do with a record of a container of which only the key is known.
     pub(super) fn gone<'a>(&self, key: ContainerKey) -> Judged<'a> {
-        let reported = match self.kept(key) {
-            Some(verdict) => verdict.reported,
-            None => self.config.reports_all(),
-        };
-        if reported { Judged::Outside } else { Judged::Silent }
+        let kept = self.kept(key).map(|decision| decision.reported);
+        if kept.unwrap_or_else(|| self.config.reports_all()) {
+            Judged::Outside
+        } else {
+            Judged::Silent
+        }
     }
 
-    fn decision<'a>(
-        &'a self,
-        facts: ContainerFacts<'a>,
-        reported: bool,
-        image: ImageId,
-    ) -> Judged<'a> {
-        if !reported {
+    fn judged<'a>(&'a self, facts: ContainerFacts<'a>, decision: Decision) -> Judged<'a> {
+        if !decision.reported {
             return Judged::Silent;
         }
-        let image = image.of(&self.config, &self.shipped);
+        let image = decision.image.of(&self.config, &self.shipped);
         Judged::Reported(Reported { facts, image })
     }
 
-    fn kept(&self, key: ContainerKey) -> Option<&Verdict> {
-        self.verdicts.iter().flatten().find(|verdict| verdict.key == key)
+    fn kept(&self, key: ContainerKey) -> Option<Decision> {
+        let kept = self.verdicts.iter().flatten().find(|verdict| verdict.key == key);
+        kept.map(|verdict| verdict.decision)
     }
 }
 
@@ -143,12 +145,7 @@ impl ImageId {
     }
 }
 
-/// Whether a container is reported, and its image.
-fn decide(
-    config: &ContainerConfig,
-    shipped: &Shipped,
-    facts: &ContainerFacts<'_>,
-) -> (bool, ImageId) {
+fn decide(config: &ContainerConfig, shipped: &Shipped, facts: &ContainerFacts<'_>) -> Decision {
     let configured = config.images.find(facts.id, facts.name());
     let configured_image = configured.and_then(|image| config.images.get(image));
     let applied = shipped.of_container(facts.id, facts.name(), configured_image);
@@ -160,5 +157,5 @@ fn decide(
         pod_uid: facts.pod_uid,
         image: image.of(config, shipped),
     };
-    (config.reports(&names), image)
+    Decision { reported: config.reports(&names), image }
 }

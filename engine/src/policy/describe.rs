@@ -3,7 +3,7 @@
 //! Records and scan lines use the same functions, so that they cannot differ. These functions read
 //! no memory, know no time, and do not decide what is reported.
 
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr};
 
 use panoptes_decoders::kernel::file::FMODE_PATH;
 use panoptes_decoders::kernel::inode::{device_numbers, mode};
@@ -134,7 +134,7 @@ pub fn container_context<'a>(
     address: Option<IpAddr>,
     machine: &'a Machine,
 ) -> ContainerContext<'a> {
-    let node = c_string(&machine.hostname);
+    let node = &machine.hostname[..];
     ContainerContext {
         container_id: Some(Text::new(facts.id)),
         container_name: facts.name().map(Text::new),
@@ -168,7 +168,7 @@ pub fn memory<'a>(facts: &AreaFacts<'a>) -> ProcessMemoryDetails<'a> {
 /// Describes a connection, without its times and other holders, which only records have.
 pub fn network_connection<'a>(
     facts: &ConnectionFacts,
-    interface: Option<&'a InterfaceAddresses<'a>>,
+    interface_row: Option<&'a InterfaceRow>,
 ) -> NetworkConnectionDetails<'a> {
     let counters = facts.counters;
     let average = |bytes: u64, segments: u32| bytes.checked_div(segments.into());
@@ -184,7 +184,7 @@ pub fn network_connection<'a>(
         tcp_bytes_out: counters.map(|counters| counters.bytes_out),
         tcp_segments_in: counters.map(|counters| counters.segments_in.into()),
         tcp_segments_out: counters.map(|counters| counters.segments_out.into()),
-        interface: interface.map(|interface| Flat(interface.describe())),
+        interface: interface_row.map(|row| Flat(interface(row))),
         tcp_average_bytes_in: counters
             .and_then(|counters| average(counters.bytes_in, counters.data_segments_in)),
         tcp_average_bytes_out: counters
@@ -205,72 +205,37 @@ const fn protocol(number: u16) -> Protocol {
     }
 }
 
-/// An interface's addresses as the details object takes them: in one slice per family.
-#[derive(Clone, Copy, Debug)]
-pub struct InterfaceAddresses<'a> {
-    row: &'a InterfaceRow,
-    ipv4: [Ipv4Addr; ADDRESSES_MAX],
-    ipv4_count: usize,
-    ipv6: [Ipv6Addr; ADDRESSES_MAX],
-    ipv6_count: usize,
+/// The interface that a connection uses: the bound device, else the one that its route leaves
+/// through, else the loopback device when the peer's address is one of the machine's own (the
+/// kernel's local routes lead there), else the interface with the connection's own address.
+pub fn interface_of<'a>(
+    interfaces: &'a [InterfaceRow],
+    facts: &ConnectionFacts,
+) -> Option<&'a InterfaceRow> {
+    let namespace = |row: &&InterfaceRow| row.network_namespace == facts.network_namespace;
+    let known = if facts.bound_device != 0 { facts.bound_device } else { facts.route_device };
+    let owns = |row: &InterfaceRow, address: IpAddr| match address.to_canonical() {
+        IpAddr::V4(address) => row.ipv4.contains(&address),
+        IpAddr::V6(address) => row.ipv6.contains(&address),
+    };
+    let mut local = interfaces.iter().filter(namespace);
+    if let Some(row) = local.clone().find(|row| known != 0 && row.index == known) {
+        Some(row)
+    } else if facts.bound_device != 0 {
+        None
+    } else if local.clone().any(|row| owns(row, facts.destination)) {
+        local.find(|row| row.ipv4.iter().any(Ipv4Addr::is_loopback))
+    } else {
+        local.find(|row| owns(row, facts.source))
+    }
 }
 
-/// Maximum number of addresses of one family: as many as a row keeps.
-const ADDRESSES_MAX: usize = 16;
-
-impl<'a> InterfaceAddresses<'a> {
-    pub fn new(row: &'a InterfaceRow) -> Self {
-        let mut addresses = Self {
-            row,
-            ipv4: [Ipv4Addr::UNSPECIFIED; ADDRESSES_MAX],
-            ipv4_count: 0,
-            ipv6: [Ipv6Addr::UNSPECIFIED; ADDRESSES_MAX],
-            ipv6_count: 0,
-        };
-        for (to, from) in addresses.ipv4.iter_mut().zip(row.ipv4.iter()) {
-            *to = from;
-            addresses.ipv4_count += 1;
-        }
-        for (to, from) in addresses.ipv6.iter_mut().zip(row.ipv6.iter()) {
-            *to = from;
-            addresses.ipv6_count += 1;
-        }
-        addresses
-    }
-
-    /// The interface that a connection uses: the bound device, else the one that its route leaves
-    /// through, else the loopback device when the peer's address is one of the machine's own (the
-    /// kernel's local routes lead there), else the interface with the connection's own address.
-    pub fn of_connection(interfaces: &'a [InterfaceRow], facts: &ConnectionFacts) -> Option<Self> {
-        let namespace = |row: &&InterfaceRow| row.network_namespace == facts.network_namespace;
-        let known = if facts.bound_device != 0 { facts.bound_device } else { facts.route_device };
-        let owns = |row: &InterfaceRow, address: IpAddr| match address.to_canonical() {
-            IpAddr::V4(address) => row.ipv4.iter().any(|owned| owned == address),
-            IpAddr::V6(address) => row.ipv6.iter().any(|owned| owned == address),
-        };
-        let mut local = interfaces.iter().filter(namespace);
-        let row = if let Some(row) = local.clone().find(|row| known != 0 && row.index == known) {
-            Some(row)
-        } else if facts.bound_device != 0 {
-            None
-        } else if local.clone().any(|row| owns(row, facts.destination)) {
-            local.find(|row| row.ipv4.iter().any(|owned| owned.is_loopback()))
-        } else {
-            local.find(|row| owns(row, facts.source))
-        };
-        row.map(Self::new)
-    }
-
-    pub fn describe(&self) -> WorkloadInterface<'_> {
-        let name = &self.row.name;
-        let length = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
-        WorkloadInterface {
-            workload_network_interface_name: Text::new(&name[..length]),
-            workload_network_interface_mac_address: (self.row.mac_length == 6)
-                .then_some(MacAddress(self.row.mac)),
-            workload_network_interface_ipv4_address: &self.ipv4[..self.ipv4_count],
-            workload_network_interface_ipv6_address: &self.ipv6[..self.ipv6_count],
-        }
+pub fn interface(row: &InterfaceRow) -> WorkloadInterface<'_> {
+    WorkloadInterface {
+        workload_network_interface_name: Text::new(c_string(&row.name)),
+        workload_network_interface_mac_address: row.mac.map(MacAddress),
+        workload_network_interface_ipv4_address: &row.ipv4,
+        workload_network_interface_ipv6_address: &row.ipv6,
     }
 }
 

@@ -6,9 +6,9 @@
 
 use panoptes_decoders::kernel::vm_area_struct::Vma;
 pub use panoptes_sinks::record::scan::{Kind, Kinds};
-use panoptes_sinks::record::scan::{SCAN_LINE_BYTES, ScanLine};
+use panoptes_sinks::record::scan::{SCAN_LINE_BYTES, ScanLine, ScanObject};
 
-use super::describe::{self, InterfaceAddresses};
+use super::describe;
 use super::shell_history::shell_command;
 use crate::detect::shell_history::{Command, Remembered};
 use crate::limits::Limits;
@@ -70,7 +70,7 @@ struct Lines<'a, E> {
 }
 
 impl<E> Lines<'_, E> {
-    fn write(&mut self, line: &ScanLine<'_>) -> Result<(), E> {
+    fn write<T: ScanObject>(&mut self, line: &ScanLine<'_, T>) -> Result<(), E> {
         let Ok(length) = line.write(self.out, self.string_length) else {
             self.counts.too_long += 1;
             return Ok(());
@@ -83,7 +83,7 @@ impl<E> Lines<'_, E> {
         for &index in snapshot.by_tid.iter() {
             let Some(row) = snapshot.threads.at(index) else { continue };
             let details = describe::thread(&ThreadFacts::read(row));
-            let line = ScanLine::Thread { process_id: row.task.tgid, details: &details };
+            let line = ScanLine::of_process(row.task.tgid, &details);
             self.write(&line)?;
         }
         Ok(())
@@ -97,9 +97,9 @@ impl<E> Lines<'_, E> {
     ) -> Result<(), E> {
         let Some(row) = snapshot.connections.at(index) else { return Ok(()) };
         let facts = ConnectionFacts::read(snapshot, row, holder.map(|(_, descriptor)| descriptor));
-        let interface = InterfaceAddresses::of_connection(&snapshot.interfaces, &facts);
-        let details = describe::network_connection(&facts, interface.as_ref());
-        let line = ScanLine::Connection {
+        let interface = describe::interface_of(&snapshot.interfaces, &facts);
+        let details = describe::network_connection(&facts, interface);
+        let line = ScanLine {
             process_id: holder.map(|(process_id, _)| process_id),
             details: &details,
             network_namespace: describe::namespace("net", facts.network_namespace),
@@ -109,9 +109,9 @@ impl<E> Lines<'_, E> {
 
     fn interfaces(&mut self, snapshot: &Snapshot) -> Result<(), E> {
         for row in snapshot.interfaces.iter() {
-            let addresses = InterfaceAddresses::new(row);
-            let line = ScanLine::Interface {
-                details: &addresses.describe(),
+            let line = ScanLine {
+                process_id: None,
+                details: &describe::interface(row),
                 network_namespace: describe::namespace("net", row.network_namespace),
             };
             self.write(&line)?;
@@ -122,7 +122,7 @@ impl<E> Lines<'_, E> {
     fn commands(&mut self, commands: &[Remembered]) -> Result<(), E> {
         for &Remembered { process_id, ref line, time_s } in commands {
             let details = shell_command(&Command { line, time_s });
-            self.write(&ScanLine::ShellCommand { process_id, details: &details })?;
+            self.write(&ScanLine::of_process(process_id, &details))?;
         }
         Ok(())
     }
@@ -189,8 +189,7 @@ impl Scratch {
                 });
             lines.counts.unnamed += u64::from(is_unnamed);
             let details = describe::process(&facts, snapshot.machine.tsc_khz);
-            let line = ScanLine::Process(&details);
-            lines.write(&line)?;
+            lines.write(&ScanLine::new(&details))?;
         }
         Ok(())
     }
@@ -207,8 +206,7 @@ impl Scratch {
                         facts.name.is_none() && !is_beyond_paths(snapshot, descriptor.file);
                     lines.counts.unnamed += u64::from(is_unnamed);
                     let details = describe::file_descriptor(&facts);
-                    let line = ScanLine::FileDescriptor { process_id, details: &details };
-                    lines.write(&line)?;
+                    lines.write(&ScanLine::of_process(process_id, &details))?;
                 }
             }
         }
@@ -231,13 +229,11 @@ impl Scratch {
                     && !is_beyond_paths(snapshot, area.file);
                 lines.counts.unnamed += u64::from(is_unnamed);
                 let details = describe::memory(&facts);
-                let line = ScanLine::Memory(&details);
-                lines.write(&line)?;
+                lines.write(&ScanLine::new(&details))?;
             }
             if let Some(gate) = traits.gate_area.filter(|_| mm.has_gate()) {
                 let details = describe::memory(&AreaFacts::gate(process_id, &gate));
-                let line = ScanLine::Memory(&details);
-                lines.write(&line)?;
+                lines.write(&ScanLine::new(&details))?;
             }
         }
         Ok(())
@@ -272,8 +268,7 @@ impl Scratch {
         for &index in &self.order {
             let Some(row) = snapshot.containers.at(index) else { continue };
             let details = describe::container(&ContainerFacts::read(snapshot, row));
-            let line = ScanLine::Container(&details);
-            lines.write(&line)?;
+            lines.write(&ScanLine::new(&details))?;
         }
         Ok(())
     }

@@ -10,11 +10,11 @@ use panoptes_sinks::record::{Details, Record};
 
 use super::describe;
 use super::evidence::Evidence;
-use super::reporter::{Reporter, Subject, describe_process};
+use super::reporter::{Object, Reporter, Subject, describe_process};
 use super::techniques::{INJECTED, PATCHED};
 use crate::detect::Accepted;
 use crate::detect::memory_permissions::Judged;
-use crate::detect::memory_permissions::rule::{Backing, Direction, FindingKind, Verdict};
+use crate::detect::memory_permissions::rule::{Backing, Direction, FindingKind};
 use crate::state::ScanContext;
 
 impl Reporter<'_> {
@@ -24,7 +24,7 @@ impl Reporter<'_> {
         cx: &ScanContext<'_>,
         judged: &Judged<'_>,
     ) -> Accepted {
-        let Verdict::Report(what) = judged.verdict else {
+        let Ok(what) = judged.verdict else {
             self.new_executable(cx, judged);
             return Accepted::Yes;
         };
@@ -57,7 +57,7 @@ impl Reporter<'_> {
         let is_new = judged.before.is_some_and(|before| !before.was_executable);
         if is_new && judged.direction == Direction::Added && judged.backing == Backing::Anonymous {
             let activity = Activity::NewExecutableAnonymousMemoryMapped;
-            self.area(cx, activity, judged.process, &judged.area);
+            self.object(cx, activity, judged.process, Object::Area(&judged.area));
         }
     }
 }

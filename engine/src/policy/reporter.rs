@@ -38,7 +38,6 @@ pub struct Policy {
     config: PolicyConfig,
     header: Header,
     writer: RecordWriter,
-    refused: u64,
     containers: ContainerPolicy,
 }
 
@@ -47,7 +46,7 @@ impl Policy {
     pub fn new(limits: &Limits, config: PolicyConfig, header: Header, message_ids: u64) -> Self {
         let writer = RecordWriter::new(message_ids, limits.string_length as usize);
         let containers = ContainerPolicy::new(limits.containers);
-        Self { config, header, writer, refused: 0, containers }
+        Self { config, header, writer, containers }
     }
 
     /// Sets the SBOMs, which may name the images of containers.
@@ -66,11 +65,6 @@ impl Policy {
 
     pub fn header_mut(&mut self) -> &mut Header {
         &mut self.header
-    }
-
-    /// Number of records that found no room in the queue.
-    pub fn refused(&self) -> u64 {
-        self.refused
     }
 
     /// A receiver of changes that writes records into `out`.
@@ -103,16 +97,18 @@ impl Changes for Reporter<'_> {
                 self.hidden(cx, process, &reason, scans, since_ns);
             }
             Change::ThreadCreated { process, thread } => {
-                self.thread(cx, Activity::ThreadCreated, process, &thread);
+                self.object(cx, Activity::ThreadCreated, process, Object::Thread(&thread));
             }
             Change::ThreadTerminated { process, thread } => {
-                self.thread(cx, Activity::ThreadTerminated, process, &thread);
+                self.object(cx, Activity::ThreadTerminated, process, Object::Thread(&thread));
             }
             Change::DescriptorOpened { process, descriptor } => {
-                self.descriptor(cx, Activity::FileDescriptorOpen, process, &descriptor);
+                let opened = Object::Descriptor(&descriptor);
+                self.object(cx, Activity::FileDescriptorOpen, process, opened);
             }
             Change::DescriptorClosed { process, descriptor } => {
-                self.descriptor(cx, Activity::FileDescriptorClose, process, &descriptor);
+                let closed = Object::Descriptor(&descriptor);
+                self.object(cx, Activity::FileDescriptorClose, process, closed);
             }
             Change::AreaMapped { process, area } => self.area_mapped(cx, process, &area),
             Change::AreaUnmapped { process, area } => self.area_unmapped(cx, process, &area),
@@ -120,19 +116,19 @@ impl Changes for Reporter<'_> {
             // are a finding.
             Change::WriterClosed { .. } | Change::AreaPermissionsChanged { .. } => {}
             Change::ConnectionCreated(ref connection) => {
-                self.connection(cx, Activity::NetworkConnectionCreated, connection);
+                self.connection(cx, Activity::NetworkConnectionCreated, connection, None);
             }
             Change::ConnectionTerminated(ref connection) => {
-                self.connection(cx, Activity::NetworkConnectionTerminated, connection);
+                self.connection(cx, Activity::NetworkConnectionTerminated, connection, None);
             }
             Change::ConnectionStateChanged(ref connection) => {
-                self.connection(cx, Activity::TcpNetworkConnectionStateChange, connection);
+                self.connection(cx, Activity::TcpNetworkConnectionStateChange, connection, None);
             }
             Change::ConnectionExceeded { change: ref connection, exceeded } => {
                 self.connection_exceeded(cx, connection, exceeded);
             }
             Change::ConnectionStatus(ref connection) => {
-                self.connection(cx, Activity::TcpNetworkConnectionStatus, connection);
+                self.connection(cx, Activity::TcpNetworkConnectionStatus, connection, None);
             }
             Change::ContainerStarted { container, process } => {
                 self.container(cx, Activity::ContainerStarted, container, process);
@@ -142,11 +138,9 @@ impl Changes for Reporter<'_> {
             }
             Change::BirthsMissed(births) => self.births_missed(cx, births),
             Change::LimitReached { limit, capacity, untracked } => {
-                self.limit_reached(cx, limit, capacity, untracked);
+                self.limit(cx, limit, capacity, Some(untracked));
             }
-            Change::LimitCleared { limit, capacity } => {
-                self.limit_cleared(cx, limit, capacity);
-            }
+            Change::LimitCleared { limit, capacity } => self.limit(cx, limit, capacity, None),
         }
     }
 }
@@ -171,14 +165,13 @@ impl Reporter<'_> {
     }
 
     /// Writes a record with the context of its container, unless that container is not reported.
-    /// Counts a record for which the queue has no room.
     pub(super) fn try_write(
         &mut self,
         cx: &ScanContext<'_>,
         subject: Subject<'_>,
         record: &Record<'_>,
     ) -> Accepted {
-        let Policy { header, writer, refused, containers, .. } = &mut *self.policy;
+        let Policy { header, writer, containers, .. } = &mut *self.policy;
         let Subject { key, id } = subject;
         let judged = match (key.and_then(|key| cx.containers.find(key)), key, id) {
             (Some((row, container)), ..) => containers.tracked(cx, row, container),
@@ -198,9 +191,7 @@ impl Reporter<'_> {
         });
         let record = &Record { container: context.as_ref(), ..*record };
         let pushed = self.out.push_with(|room| writer.write(room, header, record, cx.now_ns));
-        let accepted = if pushed.is_ok() { Accepted::Yes } else { Accepted::No };
-        *refused += accepted.refused();
-        accepted
+        if pushed.is_ok() { Accepted::Yes } else { Accepted::No }
     }
 
     pub(super) fn is_wanted(&self, activity: Activity) -> bool {
@@ -239,71 +230,54 @@ impl Reporter<'_> {
     // §10.5
 
     fn area_mapped(&mut self, cx: &ScanContext<'_>, process: &Process, area: &AreaFacts<'_>) {
-        self.area(cx, Activity::ProcessMemoryCreated, process, area);
+        let object = Object::Area(area);
+        self.object(cx, Activity::ProcessMemoryCreated, process, object);
         if area.has_file {
-            self.area(cx, Activity::NewFileMapped, process, area);
+            self.object(cx, Activity::NewFileMapped, process, object);
         } else if area.flags & VM_EXEC != 0 && !area.special {
-            self.area(cx, Activity::NewExecutableAnonymousMemoryMapped, process, area);
+            self.object(cx, Activity::NewExecutableAnonymousMemoryMapped, process, object);
         }
     }
 
     fn area_unmapped(&mut self, cx: &ScanContext<'_>, process: &Process, area: &AreaFacts<'_>) {
-        self.area(cx, Activity::ProcessMemoryTerminated, process, area);
+        let object = Object::Area(area);
+        self.object(cx, Activity::ProcessMemoryTerminated, process, object);
         if area.has_file {
-            self.area(cx, Activity::FileUnmapped, process, area);
+            self.object(cx, Activity::FileUnmapped, process, object);
         }
     }
 
-    pub(super) fn area(
+    // §10.5 to §10.7
+
+    pub(super) fn object(
         &mut self,
         cx: &ScanContext<'_>,
         activity: Activity,
         process: &Process,
-        area: &AreaFacts<'_>,
+        object: Object<'_>,
     ) {
-        if self.is_wanted(activity) {
-            let subject = Subject::of(cx, process);
-            let process = describe_process(cx, process);
-            let details = describe::memory(area);
-            let record = Record::new(activity, Details::ProcessMemory(&details));
-            self.write(cx, subject, &record.with_parents(&[Details::Process(&process)]));
+        if !self.is_wanted(activity) {
+            return;
         }
-    }
-
-    // §10.6
-
-    fn descriptor(
-        &mut self,
-        cx: &ScanContext<'_>,
-        activity: Activity,
-        process: &Process,
-        descriptor: &DescriptorFacts<'_>,
-    ) {
-        if self.is_wanted(activity) {
-            let subject = Subject::of(cx, process);
-            let process = describe_process(cx, process);
-            let details = describe::file_descriptor(descriptor);
-            let record = Record::new(activity, Details::FileDescriptor(&details));
-            self.write(cx, subject, &record.with_parents(&[Details::Process(&process)]));
-        }
-    }
-
-    // §10.7
-
-    fn thread(
-        &mut self,
-        cx: &ScanContext<'_>,
-        activity: Activity,
-        process: &Process,
-        thread: &ThreadFacts,
-    ) {
-        if self.is_wanted(activity) {
-            let subject = Subject::of(cx, process);
-            let process = describe_process(cx, process);
-            let details = describe::thread(thread);
-            let record = Record::new(activity, Details::Thread(&details));
-            self.write(cx, subject, &record.with_parents(&[Details::Process(&process)]));
-        }
+        let (memory, descriptor, thread);
+        let details = match object {
+            Object::Area(area) => {
+                memory = describe::memory(area);
+                Details::ProcessMemory(&memory)
+            }
+            Object::Descriptor(facts) => {
+                descriptor = describe::file_descriptor(facts);
+                Details::FileDescriptor(&descriptor)
+            }
+            Object::Thread(facts) => {
+                thread = describe::thread(facts);
+                Details::Thread(&thread)
+            }
+        };
+        let subject = Subject::of(cx, process);
+        let process = describe_process(cx, process);
+        let record = Record::new(activity, details);
+        self.write(cx, subject, &record.with_parents(&[Details::Process(&process)]));
     }
 
     // §10.8
@@ -328,10 +302,6 @@ impl Reporter<'_> {
     // §10.10
 
     fn births_missed(&mut self, cx: &ScanContext<'_>, births: Births) {
-        let activity = Activity::CoverageReport;
-        if !self.is_wanted(activity) {
-            return;
-        }
         let mut reason = ArrayString::<200>::new();
         let (born, unseen) = (births.born, births.unseen());
         let _ = write!(
@@ -346,47 +316,37 @@ impl Reporter<'_> {
             processes_unseen: Some(unseen),
             ..SystemActivityDetails::default()
         };
-        let record = Record::new(activity, Details::SystemActivity(&details));
-        self.write(cx, Subject::default(), &record);
+        self.system(cx, Activity::CoverageReport, &details);
     }
 
-    fn limit_reached(&mut self, cx: &ScanContext<'_>, limit: Limit, capacity: u64, untracked: u64) {
-        let activity = limit.activity();
-        if !self.is_wanted(activity) {
-            return;
-        }
+    /// Reports a table that is full, with the number of untracked entries, or that has room again.
+    fn limit(&mut self, cx: &ScanContext<'_>, limit: Limit, capacity: u64, untracked: Option<u64>) {
+        let (activity, what) = match untracked {
+            Some(_) => (limit.activity(), "is full; new ones are not tracked until some end"),
+            None => (Activity::LimitCleared, "has room again"),
+        };
         let mut reason = ArrayString::<160>::new();
-        let _ = write!(
-            reason,
-            "the table of {} is full; new ones are not tracked until some end",
-            limit.noun()
-        );
+        let _ = write!(reason, "the table of {} {what}", limit.noun());
         let details = SystemActivityDetails {
             reason: reason.as_str().into(),
             limit: Some(limit.key()),
             capacity: Some(capacity),
-            untracked: Some(untracked),
+            untracked,
             ..SystemActivityDetails::default()
         };
-        let record = Record::new(activity, Details::SystemActivity(&details));
-        self.write(cx, Subject::default(), &record);
+        self.system(cx, activity, &details);
     }
 
-    fn limit_cleared(&mut self, cx: &ScanContext<'_>, limit: Limit, capacity: u64) {
-        let activity = Activity::LimitCleared;
-        if !self.is_wanted(activity) {
-            return;
+    fn system(
+        &mut self,
+        cx: &ScanContext<'_>,
+        activity: Activity,
+        details: &SystemActivityDetails<'_>,
+    ) {
+        if self.is_wanted(activity) {
+            let record = Record::new(activity, Details::SystemActivity(details));
+            self.write(cx, Subject::default(), &record);
         }
-        let mut reason = ArrayString::<160>::new();
-        let _ = write!(reason, "the table of {} has room again", limit.noun());
-        let details = SystemActivityDetails {
-            reason: reason.as_str().into(),
-            limit: Some(limit.key()),
-            capacity: Some(capacity),
-            ..SystemActivityDetails::default()
-        };
-        let record = Record::new(activity, Details::SystemActivity(&details));
-        self.write(cx, Subject::default(), &record);
     }
 }
 
@@ -416,6 +376,14 @@ pub(super) fn describe_process<'a>(
     describe::process(&process.facts(cx.strings), cx.snapshot.machine.tsc_khz)
 }
 
+/// What a process has, and a record is about.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Object<'a> {
+    Area(&'a AreaFacts<'a>),
+    Descriptor(&'a DescriptorFacts<'a>),
+    Thread(&'a ThreadFacts),
+}
+
 /// The container of a record, as far as it is known; empty for a subject outside of containers.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Subject<'a> {
@@ -434,7 +402,7 @@ impl<'a> Subject<'a> {
     }
 
     const fn container(container: &Container) -> Self {
-        Self { key: Some(container.key()), id: None }
+        Self { key: Some(container.key), id: None }
     }
 
     /// The container of an object whose process has ended.

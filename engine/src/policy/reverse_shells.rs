@@ -1,7 +1,7 @@
 //! §10.3: records of interpreters that a peer can command.
 
-use core::fmt::{self, Write};
-use core::net::IpAddr;
+use core::fmt::{self, Display, Write};
+use core::net::SocketAddr;
 
 use arrayvec::{ArrayString, ArrayVec};
 use panoptes_sinks::activities::Activity;
@@ -13,7 +13,7 @@ use panoptes_sinks::record::reverse_shell::{ReverseShellDetails, ShellProcess};
 use panoptes_sinks::record::value::{Flat, Wrapped};
 use panoptes_sinks::record::{Details, Record};
 
-use super::describe::{self, InterfaceAddresses};
+use super::describe;
 use super::evidence::Evidence;
 use super::reporter::{Reporter, Subject};
 use super::techniques::{LANGUAGE, LANGUAGE_AT_KNOWN_PORT, SHELL, SHELL_AT_KNOWN_PORT, Techniques};
@@ -45,22 +45,19 @@ impl Reporter<'_> {
         let machine = &cx.snapshot.machine;
         let interfaces = &cx.snapshot.interfaces;
         let mut descriptors = ArrayVec::<FileDescriptorDetails<'_>, DESCRIPTORS_MAX>::new();
-        let mut addresses = ArrayVec::<Option<InterfaceAddresses<'_>>, CONNECTIONS_MAX>::new();
+        let mut connections = ArrayVec::<NetworkConnectionDetails<'_>, CONNECTIONS_MAX>::new();
         for member in finding.members {
             for descriptor in member.descriptors.iter().take(descriptors.remaining_capacity()) {
                 descriptors.push(describe::file_descriptor(descriptor));
             }
-            for connection in member.connections.iter().take(addresses.remaining_capacity()) {
-                addresses.push(InterfaceAddresses::of_connection(interfaces, &connection.facts));
+            for connection in member.connections.iter().take(connections.remaining_capacity()) {
+                let interface = describe::interface_of(interfaces, &connection.facts);
+                let creation = connection.first_seen_ns.map(Timestamp::from_ns);
+                connections.push(NetworkConnectionDetails {
+                    tcp_connection_creation_time_iso_8601_ns: creation,
+                    ..describe::network_connection(&connection.facts, interface)
+                });
             }
-        }
-        let mut connections = ArrayVec::<NetworkConnectionDetails<'_>, CONNECTIONS_MAX>::new();
-        let all = finding.members.iter().flat_map(|member| member.connections);
-        for (connection, address) in all.zip(&addresses) {
-            let mut details = describe::network_connection(&connection.facts, address.as_ref());
-            details.tcp_connection_creation_time_iso_8601_ns =
-                connection.first_seen_ns.map(Timestamp::from_ns);
-            connections.push(details);
         }
         let mut processes = ArrayVec::<ShellProcess<'_>, PROCESSES_MAX>::new();
         let (mut descriptor, mut connection) = (0, 0);
@@ -96,7 +93,7 @@ impl Reporter<'_> {
 }
 
 fn techniques(finding: &ReverseShell<'_>) -> Techniques {
-    let (_, port) = peer(&finding.end);
+    let port = peer(&finding.end).port();
     let is_known = finding.direction != Direction::Accepted && KNOWN_PORTS.contains(&port);
     match (finding.interpreter.kind, is_known) {
         (Kind::Shell, false) => SHELL,
@@ -118,34 +115,35 @@ fn confidence(finding: &ReverseShell<'_>) -> Confidence {
     }
 }
 
-fn peer(end: &End) -> (IpAddr, u16) {
-    match end {
-        End::Connection(facts) => (facts.destination.to_canonical(), facts.destination_port),
-        End::Datagram(ends, _) => (ends.destination.to_canonical(), ends.destination_port),
-    }
+fn peer(end: &End) -> SocketAddr {
+    let (address, port) = match end {
+        End::Connection(facts) => (facts.destination, facts.destination_port),
+        End::Datagram(ends, _) => (ends.destination, ends.destination_port),
+    };
+    SocketAddr::new(address.to_canonical(), port)
 }
 
-fn own(end: &End) -> (IpAddr, u16) {
-    match end {
-        End::Connection(facts) => (facts.source.to_canonical(), facts.source_port),
-        End::Datagram(ends, _) => (ends.source.to_canonical(), ends.source_port),
-    }
+fn own(end: &End) -> SocketAddr {
+    let (address, port) = match end {
+        End::Connection(facts) => (facts.source, facts.source_port),
+        End::Datagram(ends, _) => (ends.source, ends.source_port),
+    };
+    SocketAddr::new(address.to_canonical(), port)
 }
 
 fn write_reason(out: &mut impl Write, finding: &ReverseShell<'_>) -> fmt::Result {
-    let shell = finding.members.len().saturating_sub(1);
-    let (own, peer) = (Address(own(&finding.end)), Address(peer(&finding.end)));
+    let shell = name(finding, finding.members.len().saturating_sub(1));
+    let (own, peer) = (own(&finding.end), peer(&finding.end));
     match finding.reason {
-        Reason::Commanded => write!(out, "{} takes commands from {peer}", Name(finding, shell))?,
+        Reason::Commanded => write!(out, "{shell} takes commands from {peer}")?,
         Reason::Opened => write!(
             out,
-            "{}, which was given a program, opened a connection itself and takes input from {peer}",
-            Name(finding, shell)
+            "{shell}, which was given a program, opened a connection itself and takes input from \
+             {peer}"
         )?,
         Reason::OneLiner => write!(
             out,
-            "{} is run by a program that was given on a command line, with {peer} for input",
-            Name(finding, shell)
+            "{shell} is run by a program that was given on a command line, with {peer} for input"
         )?,
     }
     out.write_str(" and what it writes goes there, over ")?;
@@ -166,29 +164,26 @@ fn write_reason(out: &mut impl Write, finding: &ReverseShell<'_>) -> fmt::Result
         )?,
     }
     if let Some(other) = &finding.out_end {
-        write!(out, ", back over another one from {}", Address(self::own(other)))?;
+        write!(out, ", back over another one from {}", self::own(other))?;
     }
-    write!(out, "; in: {}", Way(finding, finding.inward))?;
-    write!(out, "; out: {}", Way(finding, finding.outward))
+    write!(out, "; in: {}", way(finding, finding.inward))?;
+    write!(out, "; out: {}", way(finding, finding.outward))
 }
 
 /// A process in a reason: `bash (pid 124)`.
-struct Name<'a>(&'a ReverseShell<'a>, usize);
-
-impl fmt::Display for Name<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(member) = self.0.members.get(self.1) else { return Ok(()) };
-        write!(f, "{} (pid {})", member.process.name.escape_ascii(), member.process.process_id)
-    }
+fn name(finding: &ReverseShell<'_>, member: usize) -> impl Display {
+    let member = finding.members.get(member);
+    fmt::from_fn(move |f| {
+        let Some(process) = member.map(|member| &member.process) else { return Ok(()) };
+        write!(f, "{} (pid {})", process.name.escape_ascii(), process.process_id)
+    })
 }
 
 /// A chain of processes, with what connects them.
-struct Way<'a>(&'a ReverseShell<'a>, &'a [Step]);
-
-impl fmt::Display for Way<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for step in self.1 {
-            Name(self.0, step.member).fmt(f)?;
+fn way(finding: &ReverseShell<'_>, steps: &[Step]) -> impl Display {
+    fmt::from_fn(move |f| {
+        for step in steps {
+            name(finding, step.member).fmt(f)?;
             match step.through {
                 None => {}
                 Some(Through::Pipe(number)) => write!(f, " → pipe {number} → ")?,
@@ -198,17 +193,5 @@ impl fmt::Display for Way<'_> {
             }
         }
         Ok(())
-    }
-}
-
-/// An address and a port.
-struct Address((IpAddr, u16));
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            (IpAddr::V4(address), port) => write!(f, "{address}:{port}"),
-            (IpAddr::V6(address), port) => write!(f, "[{address}]:{port}"),
-        }
-    }
+    })
 }

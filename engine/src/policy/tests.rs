@@ -20,14 +20,15 @@ use super::lines::{Kinds, LineWriter, Traits};
 use super::{Policy, PolicyConfig};
 use crate::detect::memory_permissions::Permissions;
 use crate::detect::tests::Unreadable;
-use crate::detect::{Detector as _, MachineMemory};
+use crate::detect::{Detector as _, Scene};
 use crate::limits::Limits;
+use crate::page_cache::MachineMemory;
 use crate::state::tests::watch::limits;
 use crate::state::tests::world::{
     ESTABLISHED, FakeArea, FakeFile, FakeProcess, FakeSocket, R, TIME_WAIT, W, World, X,
 };
 use crate::state::{Change, Changes as _, ScanContext, Settings, State};
-use crate::walk::{AddressList, InterfaceRow, Kernel, Snapshot, view};
+use crate::walk::{InterfaceRow, Kernel, Snapshot, view};
 
 const SOCK: u64 = 0xffff_8887_0000_0000;
 
@@ -75,8 +76,8 @@ impl Reader {
         let (permissions, kernel) = (&mut self.permissions, Kernel::default());
         let observe = &mut |cx: &ScanContext<'_>, change: &Change<'_>| {
             reporter.change(cx, change);
-            let memory = &mut MachineMemory { source: &mut Unreadable, kernel: &kernel };
-            permissions.observe(memory, cx, change, &mut reporter);
+            let memory = MachineMemory { source: &mut Unreadable, kernel: &kernel };
+            permissions.observe(&mut Scene { memory, cx, out: &mut reporter }, change);
         };
         self.state.update(&self.snapshot, self.now_ns, observe);
         self.producer.flush();
@@ -93,7 +94,7 @@ impl Reader {
             }
             self.consumer.give_back(block);
         }
-        assert_eq!(self.policy.refused(), 0);
+        assert_eq!(self.producer.refused(), 0);
         records
     }
 }
@@ -102,8 +103,7 @@ fn eth0() -> InterfaceRow {
     let mut row =
         InterfaceRow { network_namespace: 4_026_531_840, index: 2, ..InterfaceRow::default() };
     row.name[..4].copy_from_slice(b"eth0");
-    row.mac_length = 6;
-    row.ipv4 = AddressList::default();
+    row.mac = Some([0; 6]);
     row.ipv4.push(Ipv4Addr::new(10, 0, 2, 15));
     row
 }

@@ -2,10 +2,8 @@
 //!
 //! Not here: comparing the sockets of a scan with those of the last (`connections.rs`).
 
-use core::net::{IpAddr, Ipv4Addr};
-
 use arrayvec::ArrayVec;
-use panoptes_decoders::kernel::sock::{IPPROTO_TCP, TcpState};
+use panoptes_decoders::kernel::sock::TcpState;
 use panoptes_decoders::layout::c_string;
 use panoptes_tables::RowId;
 
@@ -14,7 +12,7 @@ use super::keys::{ContainerKey, ProcessKey};
 use super::thresholds::{Clocks, ConnectionThresholds, Exceeded, Measures, is_open};
 
 /// One tracked connection, or socket that listens.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, not states")]
 pub struct Connection {
     /// Facts from the last scan that showed it.
@@ -56,38 +54,6 @@ pub struct Owner {
 impl Owner {
     pub fn name(&self) -> &[u8] {
         c_string(&self.name)
-    }
-}
-
-impl Default for Connection {
-    fn default() -> Self {
-        let nowhere = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-        Self {
-            facts: ConnectionFacts {
-                protocol: IPPROTO_TCP,
-                state: TcpState::Closed,
-                source: nowhere,
-                source_port: 0,
-                destination: nowhere,
-                destination_port: 0,
-                bound_device: 0,
-                route_device: 0,
-                counters: None,
-                network_namespace: 0,
-                descriptor: None,
-            },
-            first_seen_ns: 0,
-            absent_since_ns: None,
-            owner: None,
-            preexisting: false,
-            measures: Measures::default(),
-            address: 0,
-            absent_scans: 0,
-            reported: false,
-            unreported_scans: 0,
-            waits: false,
-            stray: false,
-        }
     }
 }
 

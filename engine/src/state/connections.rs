@@ -358,16 +358,11 @@ impl Pass<'_, '_> {
         let mut new = Connection {
             facts,
             first_seen_ns: self.emitter.now_ns,
-            absent_since_ns: None,
             owner,
-            preexisting: false,
             measures: Measures::new(self.clocks),
             address: row.address.0,
-            absent_scans: 0,
-            reported: true,
-            unreported_scans: 0,
             waits: waits(&facts),
-            stray: false,
+            ..Connection::default()
         };
         // A process that started after watching did cannot have had the connection before.
         let existed = |owner: &Owner| {

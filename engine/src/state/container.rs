@@ -4,11 +4,10 @@
 //! identified by the path of its control group. If the path is reused after all its processes
 //! ended, that is another container.
 
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv6Addr};
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::container::Runtime;
-use panoptes_decoders::layout::c_string;
 
 use super::described::set_text;
 pub use super::keys::ContainerKey;
@@ -32,14 +31,14 @@ const PENDING_OUTSIDE_SCANS_MAX: u32 = 32;
 const WORKING_NS_MAX: i64 = 5_000_000_000;
 
 /// One tracked container.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Container {
-    key: ContainerKey,
+    pub(crate) key: ContainerKey,
     /// `struct kernfs_node *` of its control group.
     node: KernelVa,
     /// Its row in the current scan, if that shows it.
     row: Option<Index<ContainerRow>>,
-    first: ProcessKey,
+    pub(super) first: ProcessKey,
     inside: Inside,
     /// Start of its newest process in the last scan that showed it.
     newest_start: u64,
@@ -53,7 +52,7 @@ pub struct Container {
     absent_scans: u32,
     unseen_scans: u32,
     /// Grows with each change of its names.
-    version: u32,
+    pub(crate) version: u32,
     id: Option<StringId>,
     is_name: bool,
     runtime: Option<Runtime>,
@@ -67,8 +66,9 @@ pub struct Container {
 }
 
 /// Whether scans show a process in a container that cannot belong to its runtime.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 enum Inside {
+    #[default]
     Never,
     /// Earlier ones did; the first process of the last one may belong to the runtime.
     Before,
@@ -122,7 +122,7 @@ impl<'a> ContainerFacts<'a> {
             path: text(snapshot.text(row.path)),
             parent: parent.and_then(|parent| text(snapshot.text(parent.id))),
             pod_uid: text(snapshot.text(row.pod_uid)),
-            host_name: text(c_string(&row.host_name)),
+            host_name: text(&row.host_name),
             pid_namespace: first.map_or(0, |first| first.pid_namespace),
             mount_namespace: first.map_or(0, |first| first.mount_namespace),
             network_namespace: first.map_or(0, |first| snapshot.net_number(first.net)),
@@ -149,9 +149,9 @@ impl<'a> ContainerFacts<'a> {
             return None;
         }
         let rows = || snapshot.interfaces.iter().filter(move |row| row.network_namespace == own);
-        let ipv4 = rows().flat_map(|row| row.ipv4.iter()).find(|ip| !ip.is_loopback());
-        let is_global = |ip: &core::net::Ipv6Addr| !ip.is_loopback() && !ip.is_unicast_link_local();
-        let ipv6 = || rows().flat_map(|row| row.ipv6.iter()).find(is_global);
+        let ipv4 = rows().flat_map(|row| &row.ipv4).find(|ip| !ip.is_loopback()).copied();
+        let is_global = |ip: &Ipv6Addr| !ip.is_loopback() && !ip.is_unicast_link_local();
+        let ipv6 = || rows().flat_map(|row| &row.ipv6).copied().find(is_global);
         ipv4.map(IpAddr::V4).or_else(|| ipv6().map(IpAddr::V6))
     }
 }
@@ -166,41 +166,12 @@ impl Container {
         Some(Self {
             key,
             node: row.node,
-            row: None,
             first: first_of(snapshot, row)?,
-            inside: Inside::Never,
-            newest_start: 0,
-            announced: false,
-            replaced: false,
-            pending_scans: 0,
             begun_ns: now_ns,
-            absent_scans: 0,
-            unseen_scans: 0,
-            version: 0,
-            id: None,
             is_name: row.is_name,
             runtime: row.runtime,
-            path: None,
-            parent: None,
-            pod_uid: None,
-            host_name: None,
-            pid_namespace: 0,
-            mount_namespace: 0,
-            network_namespace: 0,
+            ..Self::default()
         })
-    }
-
-    pub const fn key(&self) -> ContainerKey {
-        self.key
-    }
-
-    pub fn first(&self) -> ProcessKey {
-        self.first
-    }
-
-    /// Grows with each change of its names.
-    pub fn version(&self) -> u32 {
-        self.version
     }
 
     pub fn facts<'a>(&self, strings: &'a Strings) -> ContainerFacts<'a> {

@@ -5,20 +5,24 @@
 //!
 //! Not here: decisions and wording; `policy/describe.rs` turns facts into details objects.
 
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr};
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::inode::Attributes;
-use panoptes_decoders::kernel::sock::{AF_INET, AF_INET6, Counters, IPPROTO_TCP, TcpState};
+use panoptes_decoders::kernel::sock::{
+    AF_INET, AF_INET6, Counters, Endpoints, IPPROTO_TCP, TcpState,
+};
 use panoptes_decoders::kernel::super_block::magic;
 use panoptes_decoders::kernel::vm_area_struct::Vma;
 
+use super::area_name::AreaName;
+pub use super::area_name::HeapRule;
 use super::keys::ContainerKey;
 use crate::page_cache::{FileIdentity, Hashes};
 use crate::path::{PathBuffer, is_same_path, write_file_name, write_path};
 use crate::walk::{
-    ConnectionRow, DescriptorRow, FileRow, Ids, MmRow, NameKind, ProcessRow, Snapshot, SocketRow,
-    ThreadRow, VmaRow,
+    ConnectionRow, DescriptorRow, FileRow, Ids, MmRow, ProcessRow, Snapshot, SocketRow, ThreadRow,
+    VmaRow,
 };
 
 /// Buffers for the names of one object while it is described.
@@ -318,26 +322,16 @@ impl<'a> DescriptorFacts<'a> {
         threads: &'a [u32],
         names: &'a mut NameBuffers,
     ) -> Self {
-        let facts = Self {
-            index: descriptor.index,
-            close_on_exec: descriptor.close_on_exec,
-            threads,
-            ..Self::default()
-        };
+        let facts = Self::read_unnamed(snapshot, descriptor, threads);
         let Some(file) = snapshot.files.at(descriptor.file) else { return facts };
         let named = write_file_name(snapshot, file, &mut names.file);
         Self {
             name: named.map(|_| FileName::Text(names.file.text())),
             deleted: named.is_some_and(|named| named.deleted),
-            floating: is_floating(snapshot, file),
-            open: open_flags(file),
-            inode: InodeFacts::read(snapshot, file),
             ..facts
         }
     }
-}
 
-impl<'a> DescriptorFacts<'a> {
     /// Reads the facts about a descriptor from a scan, without the name of its file, unless that is
     /// a number.
     pub(crate) fn read_unnamed(
@@ -367,18 +361,9 @@ impl<'a> DescriptorFacts<'a> {
         descriptor: &DescriptorRow,
         threads: &'a [u32],
     ) -> Self {
-        let file = snapshot.files.at(descriptor.file);
-        let inode = file.and_then(|file| InodeFacts::read(snapshot, file));
-        Self {
-            index: descriptor.index,
-            name: inode.map(|inode| FileName::Numbered("socket", inode.number)),
-            deleted: false,
-            floating: true,
-            close_on_exec: descriptor.close_on_exec,
-            open: file.and_then(open_flags),
-            inode,
-            threads,
-        }
+        let facts = Self::read_unnamed(snapshot, descriptor, threads);
+        let name = facts.inode.map(|inode| FileName::Numbered("socket", inode.number));
+        Self { name, floating: true, ..facts }
     }
 }
 
@@ -469,98 +454,6 @@ impl<'a> AreaFacts<'a> {
     }
 }
 
-/// Whether an area that only touches the heap is also called `[heap]`.
-///
-/// `show_map_vma` (fs/proc/task_mmu.c) did so up to v6.5. Later kernels use `vma_is_initial_heap`
-/// (include/linux/mm.h), which requires an overlap.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum HeapRule {
-    /// They must overlap.
-    #[default]
-    Overlaps,
-    /// Touching is enough.
-    Touches,
-}
-
-/// Buffer for the longest name of an area without a file: `[anon:…]` around 80 bytes.
-#[derive(Debug)]
-pub(super) struct AreaName([u8; AREA_NAME_BYTES]);
-
-impl Default for AreaName {
-    fn default() -> Self {
-        Self([0; AREA_NAME_BYTES])
-    }
-}
-
-impl AreaName {
-    /// Names an area without a file as /proc/PID/maps does.
-    pub(super) fn write(
-        &mut self,
-        snapshot: &Snapshot,
-        mm: &MmRow,
-        area: &VmaRow,
-        heap: HeapRule,
-    ) -> Option<&[u8]> {
-        let length = write_area_name(snapshot, mm, area, heap, self);
-        self.0.get(..length).filter(|name| !name.is_empty())
-    }
-
-    /// Names an area of shared anonymous memory, which has a file, as /proc/PID/maps does if its
-    /// process named it.
-    fn write_shared(&mut self, snapshot: &Snapshot, area: &VmaRow) -> Option<&[u8]> {
-        let name = snapshot.names.at(area.name)?.text();
-        if name.is_empty() {
-            return None;
-        }
-        let length = self.set(&[b"[anon_shmem:", name, b"]"]);
-        self.0.get(..length)
-    }
-
-    fn set(&mut self, pieces: &[&[u8]]) -> usize {
-        let mut length = 0;
-        for piece in pieces {
-            let Some(room) = self.0.get_mut(length..length + piece.len()) else { break };
-            room.copy_from_slice(piece);
-            length += piece.len();
-        }
-        length
-    }
-}
-
-const AREA_NAME_BYTES: usize = 96;
-
-/// Returns the name's length; 0 if the area has none.
-fn write_area_name(
-    snapshot: &Snapshot,
-    mm: &MmRow,
-    area: &VmaRow,
-    heap: HeapRule,
-    out: &mut AreaName,
-) -> usize {
-    let own = snapshot.names.at(area.name);
-    if let Some(name) = own.filter(|name| name.kind == NameKind::SpecialMapping)
-        && !name.text().is_empty()
-    {
-        return out.set(&[name.text()]);
-    }
-    let vma = &area.vma;
-    let in_heap = match heap {
-        HeapRule::Overlaps => vma.start < mm.heap.end && vma.end > mm.heap.start,
-        HeapRule::Touches => vma.start <= mm.heap.end && vma.end >= mm.heap.start,
-    };
-    if in_heap {
-        return out.set(&[b"[heap]"]);
-    }
-    // `is_stack` (fs/proc/task_mmu.c), `vma_is_initial_stack` (include/linux/mm.h).
-    if vma.start <= mm.start_stack && vma.end >= mm.start_stack {
-        return out.set(&[b"[stack]"]);
-    }
-    match own {
-        Some(name) if name.kind == NameKind::AnonVma => out.set(&[b"[anon:", name.text(), b"]"]),
-        _ => 0,
-    }
-}
-
 /// Whether an area maps the file that the process executes.
 ///
 /// That is usually the same inode. Of a file on an overlay, the real file underneath is mapped
@@ -610,19 +503,12 @@ pub struct ConnectionFacts {
 impl ConnectionFacts {
     /// Reads the facts about a connection from a scan, for the holder of `descriptor`.
     pub fn read(snapshot: &Snapshot, row: &ConnectionRow, descriptor: Option<u32>) -> Self {
-        let ends = &row.endpoints;
         Self {
-            protocol: IPPROTO_TCP,
-            state: TcpState::from_number(ends.state).unwrap_or_default(),
-            source: ends.source,
-            source_port: ends.source_port,
-            destination: ends.destination,
-            destination_port: ends.destination_port,
-            bound_device: ends.bound_device,
             route_device: row.route_device,
             counters: row.counters,
             network_namespace: snapshot.net_number(row.net),
             descriptor,
+            ..Self::new(IPPROTO_TCP, &row.endpoints)
         }
     }
 
@@ -633,8 +519,13 @@ impl ConnectionFacts {
         descriptor: Option<u32>,
     ) -> Option<Self> {
         let ends = row.endpoints.filter(|ends| matches!(ends.family, AF_INET | AF_INET6))?;
-        Some(Self {
-            protocol: row.protocol,
+        let network_namespace = snapshot.net_number(row.net);
+        Some(Self { network_namespace, descriptor, ..Self::new(row.protocol, &ends) })
+    }
+
+    fn new(protocol: u16, ends: &Endpoints) -> Self {
+        Self {
+            protocol,
             // Sockets of all protocols use TCP's states for whether they have a peer
             // (`udp4_seq_show`, net/ipv4/udp.c).
             state: TcpState::from_number(ends.state).unwrap_or_default(),
@@ -643,10 +534,26 @@ impl ConnectionFacts {
             destination: ends.destination,
             destination_port: ends.destination_port,
             bound_device: ends.bound_device,
+            ..Self::default()
+        }
+    }
+}
+
+impl Default for ConnectionFacts {
+    fn default() -> Self {
+        let nowhere = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        Self {
+            protocol: IPPROTO_TCP,
+            state: TcpState::default(),
+            source: nowhere,
+            source_port: 0,
+            destination: nowhere,
+            destination_port: 0,
+            bound_device: 0,
             route_device: 0,
             counters: None,
-            network_namespace: snapshot.net_number(row.net),
-            descriptor,
-        })
+            network_namespace: 0,
+            descriptor: None,
+        }
     }
 }

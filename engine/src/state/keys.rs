@@ -7,7 +7,7 @@ use panoptes_tables::{HashKey, Key};
 ///
 /// The address of its `task_struct` is not part of the key: if a thread other than the leader calls
 /// exec, it takes over both from the leader (`de_thread`, fs/exec.c), and the process goes on.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct ProcessKey {
     /// The tgid.
     pub process_id: u32,
@@ -31,7 +31,7 @@ impl Key for ProcessKey {
 }
 
 /// Identifies a container: a hash of its control group's path with this run's secret key.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct ContainerKey(pub(super) u64);
 
 impl Key for ContainerKey {

@@ -11,11 +11,12 @@ use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::vm_area_struct::{VM_EXEC, VM_MAYSHARE, VM_READ, VM_WRITE};
 use panoptes_decoders::source::PAGE_BYTES;
 
+use super::area_name::AreaName;
 use super::change::{AreaBefore, Change};
 use super::children::Entry;
 use super::described::set_text;
 use super::emit::Emitter;
-use super::facts::{AreaFacts, AreaName, HeapRule, is_main_executable};
+use super::facts::{AreaFacts, HeapRule, is_main_executable};
 use crate::limits::Limits;
 use crate::walk::{MmRow, Snapshot, VmaRow};
 use panoptes_tables::{END, ListPool};

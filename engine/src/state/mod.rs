@@ -32,6 +32,7 @@
 //! Not here: wording, severities, and what is enabled (`policy`). Start reading at
 //! [`State::update`].
 
+mod area_name;
 pub mod change;
 mod children;
 pub mod connection;
@@ -55,7 +56,7 @@ mod update;
 
 pub use crate::limits::Limit;
 use crate::limits::{Limits, PerLimit};
-use crate::walk::{ConnectionRow, Index, Snapshot, Span, ThreadRow};
+use crate::walk::{ConnectionRow, Index, Snapshot};
 
 pub use change::{AreaBefore, Change, Changes, ConnectionChange, Opened, ScanContext};
 use children::Children;
@@ -118,13 +119,17 @@ pub struct State {
     names: file_names::Names,
     /// The row of each process of the current scan.
     rows: Vec<Option<RowId>>,
-    /// Range of each process's threads in `by_tid` of the current scan.
-    groups: Vec<Span<Index<ThreadRow>>>,
+    /// Number of scans so far.
+    scan: Scan,
+    progress: Progress,
+}
+
+/// What scans have shown since the state was empty.
+#[derive(Debug, Default)]
+struct Progress {
     gauges: PerLimit<LimitGauge>,
     untracked: PerLimit<u64>,
     coverage: coverage::Coverage,
-    /// Number of scans so far.
-    scan: Scan,
     /// The machine's calendar time at the last scan.
     clock_ns: Option<i64>,
     /// Whether the baseline is complete, or as complete as scans allow.
@@ -152,16 +157,8 @@ impl State {
             containers: container::Containers::new(limits, key),
             names: file_names::Names::new(limits, key.derive("state: strings")),
             rows: Vec::with_capacity(limits.processes_seen_max()),
-            groups: Vec::with_capacity(limits.processes_seen_max()),
-            gauges: PerLimit::default(),
-            untracked: PerLimit::default(),
-            coverage: coverage::Coverage::default(),
             scan: Scan::default(),
-            clock_ns: None,
-            settled: false,
-            beginning_scans: 0,
-            late_start: 0,
-            arrival: None,
+            progress: Progress::default(),
         }
     }
 
@@ -174,7 +171,7 @@ impl State {
     /// is new, however late that scan is. An incomplete scan may miss the newest processes, so it
     /// sets nothing.
     pub fn note_baseline(&mut self, snapshot: &Snapshot) {
-        self.arrival = update::newest_of_all(snapshot);
+        self.progress.arrival = update::newest_of_all(snapshot);
     }
 
     /// Forgets everything, as if nothing had ever been seen: the machine was lost, or has another
@@ -188,14 +185,7 @@ impl State {
         self.connections.clear();
         self.containers.clear();
         self.names.strings.clear();
-        self.gauges = PerLimit::default();
-        self.untracked = PerLimit::default();
-        self.coverage = coverage::Coverage::default();
-        self.clock_ns = None;
-        self.settled = false;
-        self.beginning_scans = 0;
-        self.late_start = 0;
-        self.arrival = None;
+        self.progress = Progress::default();
     }
 
     /// The context for findings of this scan.
@@ -246,6 +236,7 @@ impl State {
             Limit::Containers => (self.containers.table.len(), self.containers.table.capacity()),
             Limit::Strings => (self.names.strings.used_bytes(), self.names.strings.capacity()),
         };
-        Usage { used: used as u64, capacity: capacity as u64, untracked: self.untracked[limit] }
+        let untracked = self.progress.untracked[limit as usize];
+        Usage { used: used as u64, capacity: capacity as u64, untracked }
     }
 }

@@ -11,10 +11,10 @@ use super::keys::ContainerKey;
 pub use super::keys::ProcessKey;
 use crate::page_cache::ContentSource;
 use crate::path::{write_file_name, write_path};
-use crate::walk::{Index, PathRef, ProcessRow, Snapshot, Views, view};
+use crate::walk::{Index, PathRef, ProcessRow, Snapshot, ThreadRow, Views, view};
 use panoptes_tables::{Row, Scan, Strings};
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Process {
     pub key: ProcessKey,
     /// Address of its leader's `task_struct`.
@@ -36,6 +36,14 @@ pub struct Process {
     first_exec_id: u32,
     in_exec_since_ns: Option<i64>,
     on_cpu: bool,
+}
+
+/// A process as a scan shows it.
+#[derive(Clone, Copy)]
+pub(super) struct Seen<'a> {
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) row: &'a ProcessRow,
+    pub(super) leader: &'a ThreadRow,
 }
 
 /// How far a process was reported.
@@ -138,16 +146,10 @@ impl Process {
             key: ProcessKey::of(task),
             address: task.address,
             first_seen_ns: now_ns,
-            row: None,
-            life: Life::default(),
             described: Described::new(task),
-            executable_place: Place::default(),
-            directory_place: Place::default(),
-            ran_before: None,
-            held_still: false,
             first_exec_id: task.self_exec_id,
-            in_exec_since_ns: None,
             on_cpu: task.on_cpu,
+            ..Self::default()
         }
     }
 
@@ -238,13 +240,12 @@ impl Process {
     /// released everything can still be described.
     pub(super) fn refresh(
         &mut self,
-        snapshot: &Snapshot,
-        process: &ProcessRow,
+        seen: Seen<'_>,
         container: Option<ContainerKey>,
         scan: Scan,
         names: &mut Names,
     ) {
-        let Some(leader) = snapshot.leader(process) else { return };
+        let Seen { snapshot, row: process, leader } = seen;
         let task = &leader.task;
         self.address = task.address;
         let strings = &mut names.strings;
@@ -282,20 +283,15 @@ impl Process {
         let is_its_own = process.stable && self.in_exec_since_ns.is_none();
         if is_its_own || described.program.executable.is_none() {
             let again = scan.after(self.key.process_id).0.is_multiple_of(REFRESH_SCANS);
-            self.refresh_executable(snapshot, process, again, names);
-            self.refresh_directory(snapshot, process, again, names);
-            self.refresh_command_line(snapshot, process, &mut names.strings);
+            self.refresh_executable(seen, again, names);
+            self.refresh_directory(seen, again, names);
+            self.refresh_command_line(seen, &mut names.strings);
         }
     }
 
-    fn refresh_executable(
-        &mut self,
-        snapshot: &Snapshot,
-        process: &ProcessRow,
-        again: bool,
-        names: &mut Names,
-    ) {
-        let mm = snapshot.mms.at(process.mm);
+    fn refresh_executable(&mut self, seen: Seen<'_>, again: bool, names: &mut Names) {
+        let Seen { snapshot, row, .. } = seen;
+        let mm = snapshot.mms.at(row.mm);
         let Some(file) = mm.and_then(|mm| snapshot.files.at(mm.exe_file)) else { return };
         let program = &mut self.described.program;
         if let Some(inode) = snapshot.inodes.at(file.inode) {
@@ -315,16 +311,11 @@ impl Process {
         }
     }
 
-    fn refresh_directory(
-        &mut self,
-        snapshot: &Snapshot,
-        process: &ProcessRow,
-        again: bool,
-        names: &mut Names,
-    ) {
-        if let Some(place) = Place::of(snapshot, process.cwd)
+    fn refresh_directory(&mut self, seen: Seen<'_>, again: bool, names: &mut Names) {
+        let Seen { snapshot, row, .. } = seen;
+        if let Some(place) = Place::of(snapshot, row.cwd)
             && (place != self.directory_place || again)
-            && write_path(snapshot, process.cwd, &mut names.buffer).is_some()
+            && write_path(snapshot, row.cwd, &mut names.buffer).is_some()
         {
             set_text(&mut names.strings, &mut self.described.directory, names.buffer.text());
             self.directory_place = place;
@@ -332,37 +323,27 @@ impl Process {
     }
 
     /// Notes whether the scan shows it inside exec.
-    pub(super) fn watch_exec(&mut self, snapshot: &Snapshot, process: &ProcessRow, now_ns: i64) {
+    pub(super) fn watch_exec(&mut self, seen: Seen<'_>, now_ns: i64) {
         let since = self.in_exec_since_ns.unwrap_or(now_ns);
-        self.in_exec_since_ns = is_inside_exec(snapshot, process).then_some(since);
+        self.in_exec_since_ns = is_inside_exec(seen).then_some(since);
     }
 
     /// Asks for the hashes of its executable until they are known: while it runs, nothing can write
     /// to it.
-    pub(super) fn refresh_hashes(
-        &mut self,
-        snapshot: &Snapshot,
-        process: &ProcessRow,
-        files: &mut dyn ContentSource,
-    ) {
+    pub(super) fn refresh_hashes(&mut self, seen: Seen<'_>, files: &mut dyn ContentSource) {
         let program = &mut self.described.program;
         if program.executable_hashes.is_none()
-            && process.stable
+            && seen.row.stable
             && self.in_exec_since_ns.is_none()
-            && let Some(file) = facts::executable_of(snapshot, process)
+            && let Some(file) = facts::executable_of(seen.snapshot, seen.row)
         {
             program.executable_hashes = files.ask(&file).and_then(|known| known.hashes());
         }
     }
 
-    fn refresh_command_line(
-        &mut self,
-        snapshot: &Snapshot,
-        process: &ProcessRow,
-        strings: &mut Strings,
-    ) {
-        let Some(mm) = snapshot.mms.at(process.mm) else { return };
-        let Some(text) = facts::command_line(snapshot, mm) else { return };
+    fn refresh_command_line(&mut self, seen: Seen<'_>, strings: &mut Strings) {
+        let Some(mm) = seen.snapshot.mms.at(seen.row.mm) else { return };
+        let Some(text) = facts::command_line(seen.snapshot, mm) else { return };
         let kept = text.get(..COMMAND_LINE_BYTES_MAX).unwrap_or(text);
         let program = &mut self.described.program;
         set_text(strings, &mut program.command_line, kept);
@@ -395,23 +376,17 @@ impl Process {
     /// Whether a new process can be reported: its data is stable and complete. A forked process may
     /// be about to exec, and its attributes are still its parent's, so it gets `grace` more scans.
     /// A process inside exec gets a few more, to have arguments.
-    pub(super) fn is_whole_enough(
-        &self,
-        snapshot: &Snapshot,
-        process: &ProcessRow,
-        grace: u32,
-    ) -> bool {
+    pub(super) fn is_whole_enough(&self, seen: Seen<'_>, grace: u32) -> bool {
         let pending = self.life.pending_scans;
-        let Some(leader) = snapshot.leader(process) else { return false };
-        let task = &leader.task;
+        let task = &seen.leader.task;
         let exec_grace = grace.saturating_add(EXEC_SCANS_MAX);
         pending >= PENDING_SCANS_MAX
             || task.exit_state != 0
-            || (process.stable
-                && (pending >= exec_grace || !is_inside_exec(snapshot, process))
+            || (seen.row.stable
+                && (pending >= exec_grace || !is_inside_exec(seen))
                 && (pending >= grace
                     || task.is_kernel_thread()
-                    || parent_exec_id(snapshot, process) != Some(task.self_exec_id)))
+                    || parent_exec_id(seen) != Some(task.self_exec_id)))
     }
 
     /// Counts the scans in a row in which the same views hide it. Returns these views once that
@@ -459,15 +434,15 @@ pub(super) fn is_dead(task: &Task) -> bool {
 
 /// Whether a process's new program is not set up yet: exec raises `self_exec_id` (`begin_new_exec`,
 /// fs/exec.c) before it sets the end of the arguments (`create_elf_tables`, fs/binfmt_elf.c).
-fn is_inside_exec(snapshot: &Snapshot, process: &ProcessRow) -> bool {
+fn is_inside_exec(seen: Seen<'_>) -> bool {
     // No process can set this end to 0 (`prctl_set_mm_map`, kernel/sys.c, refuses addresses below
     // `mmap_min_addr`), though it could make the arguments empty.
-    snapshot.mms.at(process.mm).is_some_and(|mm| mm.arguments.end == 0)
+    seen.snapshot.mms.at(seen.row.mm).is_some_and(|mm| mm.arguments.end == 0)
 }
 
 /// The exec id of a process's parent: equal to its own as long as neither has called exec since the
 /// fork.
-fn parent_exec_id(snapshot: &Snapshot, process: &ProcessRow) -> Option<u32> {
-    let parent = snapshot.process_by_pid(process.parent_pid)?;
-    Some(snapshot.leader(parent)?.task.self_exec_id)
+fn parent_exec_id(seen: Seen<'_>) -> Option<u32> {
+    let parent = seen.snapshot.process_by_pid(seen.row.parent_pid)?;
+    Some(seen.snapshot.leader(parent)?.task.self_exec_id)
 }

@@ -6,7 +6,7 @@ use super::change::Change;
 use super::children::Entry;
 use super::emit::Emitter;
 use super::facts::ThreadFacts;
-use super::process::{Process, is_dead};
+use super::process::is_dead;
 use crate::walk::{Index, Snapshot, ThreadRow};
 use panoptes_tables::{Cursor, ListPool};
 
@@ -77,14 +77,7 @@ pub(super) fn update(
         while let Some(old) = threads.row(cursor)
             && old.number < task.pid
         {
-            miss(
-                threads,
-                process,
-                &mut entry.children.threads,
-                &mut cursor,
-                absent_scans_max,
-                emitter,
-            );
+            miss(threads, entry, &mut cursor, absent_scans_max, emitter);
         }
         match threads.row_mut(cursor) {
             Some(old) if old.is(task) => {
@@ -109,7 +102,7 @@ pub(super) fn update(
         }
     }
     while threads.row(cursor).is_some() {
-        miss(threads, process, &mut entry.children.threads, &mut cursor, absent_scans_max, emitter);
+        miss(threads, entry, &mut cursor, absent_scans_max, emitter);
     }
     entry.children.threads_taken = true;
     born
@@ -118,8 +111,7 @@ pub(super) fn update(
 /// Handles a thread that the scan did not show, and moves on.
 fn miss(
     threads: &mut ListPool<Thread>,
-    process: &Process,
-    head: &mut u32,
+    entry: &mut Entry<'_>,
     cursor: &mut Cursor,
     absent_scans_max: Option<u32>,
     emitter: &mut Emitter<'_>,
@@ -128,8 +120,8 @@ fn miss(
     old.absent_scans += u32::from(absent_scans_max.is_some());
     if absent_scans_max.is_some_and(|max| old.absent_scans >= max) {
         let thread = old.facts(false);
-        threads.remove(head, cursor);
-        emitter.emit(&Change::ThreadTerminated { process, thread });
+        threads.remove(&mut entry.children.threads, cursor);
+        emitter.emit(&Change::ThreadTerminated { process: entry.process, thread });
     } else {
         threads.advance(cursor);
     }

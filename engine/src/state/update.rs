@@ -5,11 +5,11 @@ use super::children::{Children, Entry};
 use super::connections::Holding;
 use super::emit::Update;
 use super::keys::ProcessKey;
-use super::process::{self, Process, Stage};
-use super::{State, descriptor, thread};
-use crate::limits::{Limit, PerLimit};
+use super::process::{self, Process, Seen, Stage};
+use super::{Progress, State, descriptor, thread};
+use crate::limits::Limit;
 use crate::page_cache::ContentSource;
-use crate::walk::{Index, ProcessRow, Snapshot, Span, ThreadRow, Views};
+use crate::walk::{Index, ProcessRow, Snapshot, ThreadRow, Views};
 use panoptes_tables::RowId;
 use panoptes_tables::{Crossing, ListPool};
 
@@ -44,7 +44,7 @@ impl State {
             absent_scans_max: absent_scans_max(snapshot),
             // The first complete scan, and the scans before it, show the baseline, unless `arrival`
             // is known.
-            quiet: !self.settled && !self.settings.report_existing,
+            quiet: !self.progress.settled && !self.settings.report_existing,
             out,
         };
         self.match_processes(snapshot);
@@ -54,7 +54,6 @@ impl State {
         self.update_containers(update);
         let mut born = self.update_processes(update, files);
         self.report_overdue_containers(update);
-        self.group_threads(snapshot);
         born += self.compare_children(update);
         let holding = Holding { processes: &self.processes, rows: &self.rows };
         let quiet = update.quiet;
@@ -62,20 +61,20 @@ impl State {
         self.connections.update(&holding, quiet, &mut emitter);
         self.names.end_scan();
         self.check_limits(update);
-        self.clock_ns = snapshot.machine.calendar_ns.or(self.clock_ns);
-        self.coverage.update(snapshot.machine.total_forks, born);
-        if let Some(births) = self.coverage.report(now_ns) {
+        self.progress.clock_ns = snapshot.machine.calendar_ns.or(self.progress.clock_ns);
+        self.progress.coverage.update(snapshot.machine.total_forks, born);
+        if let Some(births) = self.progress.coverage.report(now_ns) {
             let mut emitter = update.emitter(&self.containers, &mut self.names);
             emitter.emit(&Change::BirthsMissed(births));
         }
-        if !self.settled {
+        if !self.progress.settled {
             self.settle(update);
         }
     }
 
     /// Reports what would have been reported later: there is no next scan.
     pub fn finish(&mut self, snapshot: &Snapshot, now_ns: i64, out: &mut dyn Changes) {
-        if let Some(births) = self.coverage.rest() {
+        if let Some(births) = self.progress.coverage.rest() {
             out.change(&self.scan_context(snapshot, now_ns), &Change::BirthsMissed(births));
         }
     }
@@ -83,14 +82,14 @@ impl State {
     /// Ends the baseline if this scan completes it.
     fn settle(&mut self, update: &Update<'_>) {
         let snapshot = update.snapshot;
-        self.beginning_scans += 1;
-        self.settled =
-            update.absent_scans_max.is_some() || self.beginning_scans >= BEGINNING_SCANS_MAX;
-        let is_crowded = self.untracked[Limit::Processes] > 0
+        self.progress.beginning_scans += 1;
+        self.progress.settled = update.absent_scans_max.is_some()
+            || self.progress.beginning_scans >= BEGINNING_SCANS_MAX;
+        let is_crowded = self.progress.untracked[Limit::Processes as usize] > 0
             || snapshot.threads.dropped > 0
-            || self.untracked[Limit::Containers] > 0;
-        if self.settled && update.quiet && is_crowded {
-            self.late_start = newest(snapshot);
+            || self.progress.untracked[Limit::Containers as usize] > 0;
+        if self.progress.settled && update.quiet && is_crowded {
+            self.progress.late_start = newest(snapshot);
         }
     }
 
@@ -230,12 +229,12 @@ impl State {
             born += u64::from(is_news);
             let Some(row) = self.processes.get_mut(id) else { continue };
             let container = process.container.and_then(|row| self.containers.key(row));
-            row.watch_exec(snapshot, process, update.now_ns);
-            row.refresh(snapshot, process, container, self.scan, &mut self.names);
-            row.refresh_hashes(snapshot, process, files);
+            let seen = Seen { snapshot, row: process, leader };
+            row.watch_exec(seen, update.now_ns);
+            row.refresh(seen, container, self.scan, &mut self.names);
+            row.refresh_hashes(seen, files);
             let grace = self.settings.fork_grace_scans;
-            let announce =
-                !row.life.is_announced() && row.is_whole_enough(snapshot, process, grace);
+            let announce = !row.life.is_announced() && row.is_whole_enough(seen, grace);
             row.life.pending_scans = row.life.pending_scans.saturating_add(1);
             if announce {
                 row.life.stage = Stage::Announced;
@@ -290,12 +289,12 @@ impl State {
 
     fn update_containers(&mut self, update: &Update<'_>) {
         let Update { snapshot, now_ns, quiet, .. } = *update;
-        let (arrival, late_start) = (self.arrival, self.late_start);
+        let progress = &self.progress;
         self.containers.update_from(
             snapshot,
             (self.scan, now_ns),
             &mut self.names.strings,
-            |first| is_baseline(first.start_boottime, quiet, arrival, late_start),
+            |first| progress.is_baseline(first.start_boottime, quiet),
         );
     }
 
@@ -305,7 +304,7 @@ impl State {
         while let Some(id) = self.containers.next_overdue(from) {
             from = id.0 + 1;
             let Some(container) = self.containers.table.get(id) else { continue };
-            let first = self.processes.find(&container.first());
+            let first = self.processes.find(&container.first);
             let process = first.and_then(|id| self.processes.get(id));
             let process = process.filter(|process| process.life.is_announced());
             let mut emitter = update.emitter(&self.containers, &mut self.names);
@@ -326,8 +325,7 @@ impl State {
         }
         let mut new = Process::new(&leader.task, update.now_ns);
         new.row = Some(index);
-        new.life.existing =
-            is_baseline(key.start_boottime, update.quiet, self.arrival, self.late_start);
+        new.life.existing = self.progress.is_baseline(key.start_boottime, update.quiet);
         if new.life.existing {
             new.life.stage = Stage::Announced;
         }
@@ -337,33 +335,13 @@ impl State {
         Some(id)
     }
 
-    /// Finds the threads of each process.
-    fn group_threads(&mut self, snapshot: &Snapshot) {
-        self.groups.clear();
-        self.groups.resize(self.rows.len(), Span::default());
-        let mut start = 0;
-        while let Some(row) = snapshot.by_tid.get(start).and_then(|&at| snapshot.threads.at(at)) {
-            let tgid = row.task.tgid;
-            let rest = snapshot.by_tid.as_slice()[start..].iter();
-            let count = rest
-                .take_while(|&&at| snapshot.threads.at(at).is_some_and(|row| row.task.tgid == tgid))
-                .count()
-                .max(1);
-            let group = row.process.and_then(|row| self.groups.get_mut(row.position()));
-            if let Some(group) = group {
-                *group = Span::new(start as u32, (start + count) as u32);
-            }
-            start += count;
-        }
-    }
-
     /// Compares the children of each process; returns the number of new threads.
     fn compare_children(&mut self, update: &mut Update<'_>) -> u64 {
         let Update { snapshot, absent_scans_max, .. } = *update;
         let mut born = 0;
         for (index, row) in snapshot.processes.indexed().take(self.rows.len()) {
             let Some(id) = self.rows[index.position()] else { continue };
-            let group = snapshot.by_tid.range(self.groups[index.position()]);
+            let group = snapshot.by_tid.range(row.threads);
             let alone = thread::living(snapshot, group) == 0;
             let is_zombie = self.watch_zombie(id, alone, update);
             let Some(process) = self.processes.get(id).filter(|row| row.life.is_announced()) else {
@@ -380,18 +358,13 @@ impl State {
                 continue;
             }
             let Some(children) = self.children.get_mut(id.0 as usize) else { continue };
-            let clock_ns = self.clock_ns;
+            let clock_ns = self.progress.clock_ns;
             let silent = process.life.existing;
             let mut entry = Entry { process, row, children, silent, clock_ns };
             let mut emitter = update.emitter(&self.containers, &mut self.names);
             let threads = &mut self.threads;
-            born += u64::from(thread::update(
-                threads,
-                &mut entry,
-                group,
-                absent_scans_max,
-                &mut emitter,
-            ));
+            let new = thread::update(threads, &mut entry, group, absent_scans_max, &mut emitter);
+            born += u64::from(new);
             descriptor::update(&mut self.descriptors, &mut entry, group, &mut emitter);
             self.areas.update(&mut entry, &mut emitter);
         }
@@ -417,7 +390,7 @@ impl State {
     /// Reports limits that were reached, and those that have room again.
     fn check_limits(&mut self, update: &mut Update<'_>) {
         let snapshot = update.snapshot;
-        self.untracked = PerLimit::from_fn(|limit| {
+        self.progress.untracked = Limit::ALL.map(|limit| {
             // What the scan had no room for, and what the table had none for.
             let (unseen, refused) = match limit {
                 Limit::Processes => (snapshot.processes.dropped, self.processes.take_newcomers()),
@@ -438,7 +411,8 @@ impl State {
         });
         for limit in Limit::ALL {
             let super::Usage { used, capacity, untracked } = self.usage(limit);
-            let change = match self.gauges[limit].update(used, capacity, untracked) {
+            let gauge = &mut self.progress.gauges[limit as usize];
+            let change = match gauge.update(used, capacity, untracked) {
                 Some(Crossing::Reached) => Change::LimitReached { limit, capacity, untracked },
                 Some(Crossing::Cleared) => Change::LimitCleared { limit, capacity },
                 None => continue,
@@ -449,11 +423,13 @@ impl State {
     }
 }
 
-/// Whether a process belongs to the baseline: all that this scan shows does (`quiet`), except later
-/// arrivals, or it found no room until now.
-fn is_baseline(start_boottime: u64, quiet: bool, arrival: Option<u64>, late_start: u64) -> bool {
-    let came_later = arrival.is_some_and(|arrival| start_boottime > arrival);
-    quiet && !came_later || start_boottime <= late_start
+impl Progress {
+    /// Whether a process belongs to the baseline: all that this scan shows does (`quiet`), except
+    /// later arrivals, or it found no room until now.
+    fn is_baseline(&self, start_boottime: u64, quiet: bool) -> bool {
+        let came_later = self.arrival.is_some_and(|arrival| start_boottime > arrival);
+        quiet && !came_later || start_boottime <= self.late_start
+    }
 }
 
 /// Number of scans in a row from which an object must be absent to have ended, as of this scan: one

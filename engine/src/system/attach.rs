@@ -28,8 +28,8 @@ pub enum AttachError {
 /// # Errors
 ///
 /// No kernel was found, the machine ended meanwhile, or the caller requested to stop.
-pub fn attach<S: MachineSource + ?Sized>(
-    source: &mut S,
+pub fn attach(
+    source: &mut dyn MachineSource,
     options: &Options<'_>,
     progress: &mut dyn Progress,
     stop: Stop<'_>,
@@ -52,13 +52,13 @@ pub fn attach<S: MachineSource + ?Sized>(
 /// # Errors
 ///
 /// No kernel was found in any layout, or the caller requested to stop.
-pub fn find_kernel<S: MachineSource + ?Sized>(
-    source: &mut S,
+pub fn find_kernel(
+    source: &mut dyn MachineSource,
     options: &Options<'_>,
     progress: &mut dyn Progress,
     stop: Stop<'_>,
 ) -> Result<Profile, AttachError> {
-    let mut find = |source: &mut S, options: &Options<'_>| {
+    let mut find = |source: &mut dyn MachineSource, options: &Options<'_>| {
         let found = discover(&mut Stoppable { source, stop }, options, progress);
         // A sweep that was stopped found less than there is.
         if stop.is_requested() {

@@ -32,13 +32,12 @@ impl fmt::Debug for Stop<'_> {
 }
 
 /// A source whose sweeps end at a request to stop: every sweep asks it for the next data.
-#[derive(Debug)]
-pub(super) struct Stoppable<'a, S: ?Sized> {
-    pub(super) source: &'a mut S,
+pub(super) struct Stoppable<'a> {
+    pub(super) source: &'a mut dyn MemorySource,
     pub(super) stop: Stop<'a>,
 }
 
-impl<S: MemorySource + ?Sized> MemorySource for Stoppable<'_, S> {
+impl MemorySource for Stoppable<'_> {
     fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
         self.source.read_batch(requests, arena);
     }

@@ -11,12 +11,11 @@ use panoptes_decoders::kernel::inet_hashinfo::{
 };
 use panoptes_decoders::kernel::sock::{AF_INET, AF_INET6, Endpoints, TcpState};
 use panoptes_decoders::kernel::super_block::magic;
-use panoptes_decoders::layout::{View, u64_at};
-use panoptes_decoders::source::MemorySource;
+use panoptes_decoders::layout::u64_at;
 
-use super::snapshot::{ConnectionRow, Index, InodeRow, NetRow};
+use super::snapshot::{ConnectionRow, Index, InodeRow, NetRow, row_at};
 use super::tables::Snapshot;
-use super::{Kernel, Walker, fetch};
+use super::{Memory, Scratch, Walker, fetch};
 use panoptes_tables::Insertion;
 
 /// Maximum number of entries followed in a bucket's chain. The kernel's tables keep chains at a
@@ -31,8 +30,7 @@ const SLICE_BYTES: u32 = 1 << 16;
 
 impl Walker {
     /// Fills `connections`.
-    pub(super) fn read_connections<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
-        let mut socks = mem::take(&mut self.scratch.addresses);
+    pub(super) fn read_connections(&mut self, memory: &mut Memory<'_>) {
         self.visited.clear();
         let mut buckets_left = BUCKETS_MAX;
         for index in 0..self.snapshot.nets.len() {
@@ -41,12 +39,11 @@ impl Walker {
             // Namespaces share one table, except those configured with their own.
             let shared = before.iter().any(|net| net.hashinfo == hashinfo);
             if !shared && !hashinfo.is_null() {
-                self.read_table(source, kernel, hashinfo, &mut buckets_left, &mut socks);
+                self.read_table(memory, hashinfo, &mut buckets_left);
             }
         }
-        self.scratch.addresses = socks;
-        self.read_sockets(source, kernel);
-        self.read_more_nets(source, kernel);
+        self.read_sockets(memory);
+        self.read_more_nets(memory);
         self.snapshot.connections.sort_unstable_by_key(|row| {
             let ends = &row.endpoints;
             (ends.source, ends.source_port, ends.destination, ends.destination_port, row.address)
@@ -58,24 +55,14 @@ impl Walker {
     }
 
     /// Reads all sockets of one table.
-    fn read_table<S: MemorySource>(
-        &mut self,
-        source: &mut S,
-        kernel: &Kernel,
-        hashinfo: KernelVa,
-        buckets_left: &mut u32,
-        socks: &mut Vec<KernelVa>,
-    ) {
-        let layouts = &kernel.layouts;
-        self.reader.clear();
-        self.reader.push(&kernel.space, hashinfo, &layouts.inet_hashinfo.packing);
-        self.reader.run(source, kernel.space.levels);
-        let Some(view) = self.reader.object(0).map(View::new) else {
+    fn read_table(&mut self, memory: &mut Memory<'_>, hashinfo: KernelVa, buckets_left: &mut u32) {
+        let layouts = &memory.kernel.layouts;
+        let layout = &layouts.inet_hashinfo;
+        let Some(view) = memory.read_one(&mut self.reader, hashinfo, &layout.packing) else {
             self.snapshot.losses.unreadable += 1;
             return;
         };
         let buckets = |mask: u64, max: u32| (mask as u32).min(max - 1) + 1;
-        let layout = &layouts.inet_hashinfo;
         let ehash = view.pointer(layout.ehash);
         let ehash_count = buckets(view.unsigned(layout.ehash_mask), EHASH_BUCKETS_MAX);
         let listen = &layouts.inet_listen_hashbucket;
@@ -95,32 +82,26 @@ impl Walker {
             return;
         };
         *buckets_left = left;
-        socks.clear();
-        self.read_buckets(source, kernel, (ehash, ehash_count), (EHASH_BUCKET_BYTES, 0), socks);
-        self.read_buckets(
-            source,
-            kernel,
-            (listeners, listeners_count),
-            (listen.size, listen.first.offset),
-            socks,
-        );
-        self.follow_chains(source, kernel, socks);
+        self.scratch.addresses.clear();
+        self.read_buckets(memory, (ehash, ehash_count), (EHASH_BUCKET_BYTES, 0));
+        let bucket = (listen.size, listen.first.offset);
+        self.read_buckets(memory, (listeners, listeners_count), bucket);
+        self.follow_chains(memory);
     }
 
     /// Collects the first socket of every bucket. `(array, count)` is the array of buckets;
     /// `stride` is the size of a bucket and `offset` that of its pointer.
-    fn read_buckets<S: MemorySource>(
+    fn read_buckets(
         &mut self,
-        source: &mut S,
-        kernel: &Kernel,
+        memory: &mut Memory<'_>,
         (array, count): (KernelVa, u32),
         (stride, offset): (u32, u32),
-        socks: &mut Vec<KernelVa>,
     ) {
         if array.is_null() || u64::from(offset) + 8 > u64::from(stride) || stride > SLICE_BYTES {
             return;
         }
-        let link = u64::from(kernel.layouts.sock_common.skc_node.offset);
+        let socks = &mut self.scratch.addresses;
+        let link = u64::from(memory.kernel.layouts.sock_common.skc_node.offset);
         let bytes = u64::from(count) * u64::from(stride);
         let slice = u64::from(SLICE_BYTES / stride * stride);
         let mut at = 0;
@@ -128,7 +109,7 @@ impl Walker {
             self.reader.clear();
             while at < bytes {
                 let length = slice.min(bytes - at) as u32;
-                if self.reader.push_bytes(&kernel.space, array.plus(at), length).is_none() {
+                if self.reader.push_bytes(&memory.kernel.space, array.plus(at), length).is_none() {
                     break;
                 }
                 at += u64::from(length);
@@ -136,7 +117,7 @@ impl Walker {
             if self.reader.is_empty() {
                 return;
             }
-            self.reader.run(source, kernel.space.levels);
+            memory.run(&mut self.reader);
             for object in 0..self.reader.len() {
                 let Some(bytes) = self.reader.object(object) else {
                     self.snapshot.losses.unreadable += 1;
@@ -154,22 +135,17 @@ impl Walker {
     }
 
     /// Reads sockets and, round after round, the next one in each chain.
-    fn follow_chains<S: MemorySource>(
-        &mut self,
-        source: &mut S,
-        kernel: &Kernel,
-        socks: &mut Vec<KernelVa>,
-    ) {
-        let layout = &kernel.layouts.sock_common;
+    fn follow_chains(&mut self, memory: &mut Memory<'_>) {
+        let layout = &memory.kernel.layouts.sock_common;
         let link = u64::from(layout.skc_node.offset);
-        let next = &mut self.scratch.more;
+        let Scratch { addresses: socks, more: next, .. } = &mut self.scratch;
         for _ in 0..CHAIN_MAX {
             if socks.is_empty() {
                 return;
             }
             next.clear();
             let (snapshot, visited) = (&mut self.snapshot, &mut self.visited);
-            fetch(&mut self.reader, source, kernel, &layout.packing, socks, |index, bytes| {
+            fetch(&mut self.reader, memory, &layout.packing, socks, |index, bytes| {
                 let address = socks[index];
                 let Some(bytes) = bytes else {
                     snapshot.losses.unreadable += 1;
@@ -189,8 +165,6 @@ impl Walker {
                         None | Some(TcpState::Closed)
                     );
                 if is_tcp {
-                    let net = endpoints.net;
-                    let net = snapshot.nets.row_of(net.0, || NetRow::new(net));
                     snapshot.connections.push(ConnectionRow {
                         address,
                         endpoints,
@@ -198,7 +172,7 @@ impl Walker {
                         file: KernelVa::NULL,
                         inode: 0,
                         route_device: 0,
-                        net,
+                        net: row_at(&mut snapshot.nets, endpoints.net),
                     });
                 }
             });
@@ -209,10 +183,10 @@ impl Walker {
 
     /// Reads the namespaces without processes, which only sockets lead to, and sets the namespace
     /// of every socket that a descriptor leads to.
-    fn read_more_nets<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
+    fn read_more_nets(&mut self, memory: &mut Memory<'_>) {
         let unread = self.snapshot.nets.iter().position(|net| net.inum == 0);
         if let Some(unread) = unread {
-            self.read_nets(source, kernel, unread);
+            self.read_nets(memory, unread);
         }
         let snapshot = &mut self.snapshot;
         for row in snapshot.sockets.iter_mut() {

@@ -4,26 +4,33 @@
 //! paths and adds what only processes show: whether a group with a bare name belongs to a
 //! container, and which process is the container's first.
 
+use arrayvec::ArrayVec;
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::container::{
     CONTAINER_BYTES_MAX, Found, POD_UID_BYTES_MAX, Runtime, container_of, pod_uid, unescape,
 };
-use panoptes_decoders::layout::View;
-use panoptes_decoders::source::MemorySource;
+use panoptes_decoders::kernel::uts_namespace::UtsNamespace;
+use panoptes_decoders::layout::{View, c_string};
 
 use super::snapshot::{CgroupRow, CssSetRow, Index, KernfsRow, ProcessRow, Span};
 use super::tables::Snapshot;
-use super::{Kernel, Walker, fetch};
+use super::{Memory, Walker, fetch};
 
 /// Maximum depth of a control group; a container's is about three deep.
 const DEPTH_MAX: usize = 64;
 /// Maximum length of a control group's path, in bytes; a pod's has about 250.
 const PATH_BYTES_MAX: usize = 1024;
 /// Bytes of a host name with its NUL (`__NEW_UTS_LEN`, include/uapi/linux/utsname.h).
-pub const HOST_NAME_BYTES: usize = 65;
+const HOST_NAME_BYTES: usize = 65;
+
+pub type HostName = ArrayVec<u8, HOST_NAME_BYTES>;
+
+pub(super) fn host_name(layout: &UtsNamespace, view: View<'_>) -> HostName {
+    c_string(view.bytes(layout.nodename)).iter().copied().take(HOST_NAME_BYTES).collect()
+}
 
 /// One container, identified by the control group that its runtime made for it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ContainerRow {
     /// `struct kernfs_node *` of its control group.
     pub node: KernelVa,
@@ -51,28 +58,8 @@ pub struct ContainerRow {
     pub oldest_start: u64,
     /// Start of the newest living process, in nanoseconds since boot.
     pub newest_start: u64,
-    /// Node name of the UTS namespace of `first`, NUL-padded; empty where that is the machine's.
-    pub host_name: [u8; HOST_NAME_BYTES],
-}
-
-impl Default for ContainerRow {
-    fn default() -> Self {
-        Self {
-            node: KernelVa::NULL,
-            path: Span::default(),
-            id: Span::default(),
-            is_name: false,
-            runtime: None,
-            is_plain: false,
-            parent: None,
-            pod_uid: Span::default(),
-            first: None,
-            first_is_inside: false,
-            oldest_start: 0,
-            newest_start: 0,
-            host_name: [0; HOST_NAME_BYTES],
-        }
-    }
+    /// Node name of the UTS namespace of `first`; empty where that is the machine's.
+    pub host_name: HostName,
 }
 
 impl ContainerRow {
@@ -156,40 +143,26 @@ impl Claim {
     }
 }
 
-/// The container of a `css_set`'s tasks.
-enum Membership {
-    /// Part of the `css_set` could not be read.
-    Unknown,
-    /// The tasks are in no container.
-    Nothing,
-    /// The tasks are in the container of that row.
-    Container(Index<ContainerRow>),
-}
-
 impl Walker {
     /// Finds every container, and the container of each process.
-    pub(super) fn find_containers<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
-        self.read_group_names(source, kernel);
+    pub(super) fn find_containers(&mut self, memory: &mut Memory<'_>) {
+        self.read_group_names(memory);
         for index in self.snapshot.css_sets.indexes() {
-            let membership = self.container_of_set(index);
+            let (container, known) = self.container_of_set(index);
             let set = &mut self.snapshot.css_sets[index];
-            set.known = !matches!(membership, Membership::Unknown);
-            set.container = match membership {
-                Membership::Container(row) => Some(row),
-                Membership::Unknown | Membership::Nothing => None,
-            };
+            (set.container, set.known) = (container, known);
         }
         self.place_processes();
-        self.read_host_names(source, kernel);
+        self.read_host_names(memory);
     }
 
     /// Finds the container of the tasks of a `css_set`, in the version 2 hierarchy or else in the
-    /// others.
-    fn container_of_set(&mut self, index: Index<CssSetRow>) -> Membership {
+    /// others; and whether it is known.
+    fn container_of_set(&mut self, index: Index<CssSetRow>) -> (Option<Index<ContainerRow>>, bool) {
         let set = &self.snapshot.css_sets[index];
         let (unified, states) = (set.unified, set.states);
         if unified.is_none() {
-            return Membership::Unknown;
+            return (None, false);
         }
         let mut last = None;
         let mut plain = None;
@@ -206,7 +179,7 @@ impl Walker {
             }
             last = group;
             let Some(group_path) = GroupPath::up_from(&self.snapshot, group) else {
-                return Membership::Unknown;
+                return (None, false);
             };
             match self.claim(&group_path, group_path.length) {
                 Some(claim) if claim.is_plain => plain = plain.or(Some((group_path, claim))),
@@ -214,9 +187,7 @@ impl Walker {
                 None => {}
             }
         }
-        plain.map_or(Membership::Nothing, |(group_path, claim)| {
-            self.row_of_claim(&group_path, claim)
-        })
+        plain.map_or((None, true), |(group_path, claim)| self.row_of_claim(&group_path, claim))
     }
 
     fn claim(&self, group_path: &GroupPath, length: usize) -> Option<Claim> {
@@ -225,8 +196,12 @@ impl Walker {
         })?
     }
 
-    /// Gives a container and its enclosing containers rows.
-    fn row_of_claim(&mut self, group_path: &GroupPath, claim: Claim) -> Membership {
+    /// Gives a container and its enclosing containers rows. Without room, it counts as unknown.
+    fn row_of_claim(
+        &mut self,
+        group_path: &GroupPath,
+        claim: Claim,
+    ) -> (Option<Index<ContainerRow>>, bool) {
         let mut innermost = None;
         let mut inner = None;
         let mut claim = Some(claim);
@@ -244,7 +219,7 @@ impl Walker {
             inner = row;
             claim = self.claim(group_path, found.at);
         }
-        innermost.map_or(Membership::Unknown, Membership::Container)
+        (innermost, innermost.is_some())
     }
 
     fn container_row(
@@ -312,7 +287,8 @@ impl Walker {
         }
     }
 
-    fn read_host_names<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
+    fn read_host_names(&mut self, memory: &mut Memory<'_>) {
+        let kernel = memory.kernel;
         let layout = &kernel.layouts.uts_namespace;
         let snapshot = &mut self.snapshot;
         if snapshot.containers.is_empty() {
@@ -325,14 +301,12 @@ impl Walker {
             own.filter(|&own| own != kernel.roots.init_uts_ns).unwrap_or_default()
         }));
         let (rows, losses) = (snapshot.containers.as_mut_slice(), &mut snapshot.losses);
-        let reader = &mut self.reader;
-        fetch(reader, source, kernel, &layout.packing, addresses, |index, bytes| {
+        fetch(&mut self.reader, memory, &layout.packing, addresses, |index, bytes| {
             let Some(view) = bytes.map(View::new) else {
                 losses.unreadable += u32::from(!addresses[index].is_null());
                 return;
             };
-            let name = view.bytes(layout.nodename);
-            rows[index].host_name.iter_mut().zip(name).for_each(|(to, from)| *to = *from);
+            rows[index].host_name = host_name(layout, view);
         });
     }
 }
@@ -381,7 +355,7 @@ fn has_own_namespaces(process: &ProcessRow, host: Host) -> bool {
 fn living_since(snapshot: &Snapshot, process: &ProcessRow) -> Option<u64> {
     let leader = snapshot.leader(process)?;
     let lives = leader.task.exit_state == 0
-        || (process.thread_count > 1
+        || (process.threads.len() > 1
             && snapshot.threads_of(process).any(|thread| thread.task.exit_state == 0));
     lives.then_some(leader.task.start_boottime)
 }

@@ -4,10 +4,9 @@ use core::mem;
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::layout::{View, u64_at};
-use panoptes_decoders::source::MemorySource;
 
-use super::snapshot::{DescriptorRow, FileRow, FilesRow, Span};
-use super::{Kernel, Walker, fetch};
+use super::snapshot::{DescriptorRow, FilesRow, Span, row_at};
+use super::{Kernel, Memory, Walker, fetch};
 use crate::address::Reader;
 
 /// Largest table that is read. The kernel's maximum for a process is `fs.nr_open`, 1 Mi by default.
@@ -40,28 +39,28 @@ const PLACES_MAX: u64 = 1 << 26;
 
 impl Walker {
     /// Fills `descriptors`, and each table's range of them.
-    pub(super) fn read_descriptors<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
-        self.read_fdtables(source, kernel);
-        self.read_fd_arrays(source, kernel);
+    pub(super) fn read_descriptors(&mut self, memory: &mut Memory<'_>) {
+        self.read_fdtables(memory);
+        self.read_fd_arrays(memory);
         self.group_files_threads();
     }
 
-    fn read_fdtables<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
-        let layouts = &kernel.layouts;
+    fn read_fdtables(&mut self, memory: &mut Memory<'_>) {
+        let layouts = &memory.kernel.layouts;
         let tables = self.snapshot.files_structs.as_mut_slice();
         let losses = &mut self.snapshot.losses;
         let addresses = &mut self.scratch.addresses;
         addresses.clear();
         addresses.extend(tables.iter().map(|table| table.address));
         let packing = &layouts.files_struct.packing;
-        fetch(&mut self.reader, source, kernel, packing, addresses, |index, bytes| {
-            tables[index].table = bytes
-                .map_or(KernelVa::NULL, |bytes| View::new(bytes).pointer(layouts.files_struct.fdt));
+        fetch(&mut self.reader, memory, packing, addresses, |index, bytes| {
+            let table = bytes.map(|bytes| View::new(bytes).pointer(layouts.files_struct.fdt));
+            tables[index].table = table.unwrap_or_default();
         });
         addresses.clear();
         addresses.extend(tables.iter().map(|table| table.table));
         let layout = &layouts.fdtable;
-        fetch(&mut self.reader, source, kernel, &layout.packing, addresses, |index, bytes| {
+        fetch(&mut self.reader, memory, &layout.packing, addresses, |index, bytes| {
             let table = &mut tables[index];
             let Some(bytes) = bytes else {
                 losses.unreadable += 1;
@@ -80,7 +79,7 @@ impl Walker {
         });
     }
 
-    fn read_fd_arrays<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
+    fn read_fd_arrays(&mut self, memory: &mut Memory<'_>) {
         let count = self.snapshot.files_structs.len();
         let mut slices = mem::take(&mut self.scratch.slices);
         let mut left = PLACES_MAX;
@@ -101,7 +100,7 @@ impl Walker {
                 }
                 let slice = Slice { count: (table.max_fds - next.first).min(SLICE_PLACES), ..next };
                 if slice.count > 0 {
-                    if !push_slice(&mut self.reader, kernel, table, &slice) {
+                    if !push_slice(&mut self.reader, memory.kernel, table, &slice) {
                         break;
                     }
                     slices.push(slice);
@@ -121,7 +120,7 @@ impl Walker {
                 next = Slice { table: next.table + 1, ..Slice::default() };
                 continue;
             }
-            self.reader.run(source, kernel.space.levels);
+            memory.run(&mut self.reader);
             for (at, slice) in slices.iter().enumerate() {
                 self.take_slice(at * 2, slice);
             }
@@ -147,7 +146,7 @@ impl Walker {
             if address.is_null() {
                 continue;
             }
-            let file = snapshot.files.row_of(address.0, || FileRow::new(address));
+            let file = row_at(&mut snapshot.files, address);
             let word = u64_at(close_on_exec, (place / 64) as usize * 8);
             let row = DescriptorRow {
                 index: slice.first + place,
@@ -168,7 +167,7 @@ impl Walker {
     /// Since Linux commit 0ede61d8589c ("file: convert to SLAB_TYPESAFE_BY_RCU") (in v6.7), the
     /// kernel reuses the memory of a closed file at once, even for another process. If a slot has
     /// changed, what was read through it may belong to another file.
-    pub(super) fn check_descriptors<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
+    pub(super) fn check_descriptors(&mut self, memory: &mut Memory<'_>) {
         let mut checked = mem::take(&mut self.scratch.checked_slots);
         let mut tables = self.snapshot.files_structs.indexes();
         let mut table = tables.next();
@@ -191,7 +190,7 @@ impl Walker {
                 let last = rows[..count].last().map_or(first.index, |row| row.index);
                 let places = (last - first.index + 1) * 8;
                 let array = at.fd.plus(u64::from(first.index) * 8);
-                if self.reader.push_bytes(&kernel.space, array, places).is_none() {
+                if self.reader.push_bytes(&memory.kernel.space, array, places).is_none() {
                     break;
                 }
                 checked.push(CheckedSlots { rows: rest.take(count), first: first.index });
@@ -203,7 +202,7 @@ impl Walker {
                 done = 0;
                 continue;
             }
-            self.reader.run(source, kernel.space.levels);
+            memory.run(&mut self.reader);
             for (object, slots) in checked.iter().enumerate() {
                 let array = self.reader.object(object).unwrap_or(&[]);
                 for descriptor in self.snapshot.descriptors.range_mut(slots.rows) {

@@ -3,11 +3,12 @@
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::vm_area_struct::{VM_READ, Vma};
 use panoptes_decoders::layout::{View, u32_at, u64_at};
-use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
+use panoptes_decoders::source::PAGE_BYTES;
 
 use super::cgroups::CSS_SET_HEADS;
+use super::containers::host_name;
 use super::snapshot::Machine;
-use super::{Kernel, Walker};
+use super::{Memory, Walker};
 
 /// `VSYSCALL_ADDR` (arch/x86/include/uapi/asm/vsyscall.h).
 const VSYSCALL_ADDRESS: u64 = 0xffff_ffff_ff60_0000;
@@ -20,7 +21,8 @@ const CSS_SET_TABLE_BYTES: u32 = CSS_SET_HEADS as u32 * 8;
 
 impl Walker {
     /// Reads the machine's own facts in one batch. Unknown facts are left out.
-    pub(super) fn read_machine<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
+    pub(super) fn read_machine(&mut self, memory: &mut Memory<'_>) {
+        let kernel = memory.kernel;
         let (layouts, space, roots) = (&kernel.layouts, &kernel.space, &kernel.roots);
         let reader = &mut self.reader;
         reader.clear();
@@ -33,7 +35,7 @@ impl Walker {
         let vsyscall = reader.push_bytes(space, KernelVa(VSYSCALL_ADDRESS), 1);
         let read_base = reader.push_bytes(space, roots.timekeeper, READ_BASE_BYTES);
         let css_set_table = reader.push_bytes(space, roots.css_set_table, CSS_SET_TABLE_BYTES);
-        reader.run(source, space.levels);
+        memory.run(reader);
         let object = |pushed: Option<u32>| reader.object(pushed? as usize);
 
         let heads = &mut self.hints.css_sets;
@@ -43,8 +45,7 @@ impl Walker {
         }
         let mut machine = Machine::default();
         if let Some(view) = object(uts).map(View::new) {
-            let name = view.bytes(layouts.uts_namespace.nodename);
-            machine.hostname.iter_mut().zip(name).for_each(|(to, from)| *to = *from);
+            machine.hostname = host_name(&layouts.uts_namespace, view);
         }
         if let Some(view) = object(timekeeper).map(View::new) {
             let timekeeper = &layouts.timekeeper;

@@ -2,14 +2,14 @@
 
 use core::mem;
 
-use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::maple_tree::{self, Enode, Entry, MapleNode};
 use panoptes_decoders::kernel::vm_area_struct::Vma;
 use panoptes_decoders::layout::View;
-use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
+use panoptes_decoders::source::PAGE_BYTES;
 
-use super::snapshot::{FileRow, Index, MmRow, NameKind, NameRow, Span, VmaRow};
-use super::{Kernel, Walker, fetch};
+use super::snapshot::{FileRow, Index, MmRow, NameKind, NameRow, Span, VmaRow, row_at};
+use super::{Kernel, Memory, Reads, Scratch, Walker, fetch, fetch_each};
+use crate::address::Reader;
 use panoptes_tables::{Insertion, Keyed};
 
 /// Maximum depth of a red-black tree: twice the logarithm of the number of areas that a process may
@@ -26,14 +26,14 @@ pub(super) struct Node {
 
 impl Walker {
     /// Fills `vmas`, and each address space's range of them.
-    pub(super) fn read_areas<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
+    pub(super) fn read_areas(&mut self, memory: &mut Memory<'_>) {
         for mm in self.snapshot.mms.iter_mut() {
             mm.vmas = Span::default();
         }
         self.visited.clear();
-        match &kernel.layouts.maple_node {
-            Some(layout) => self.read_maple_trees(source, kernel, layout),
-            None => self.read_red_black_trees(source, kernel),
+        match &memory.kernel.layouts.maple_node {
+            Some(layout) => self.read_maple_trees(memory, layout),
+            None => self.read_red_black_trees(memory),
         }
         for mm in self.snapshot.mms.iter_mut() {
             // The counts differ if the tree changed while it was read, or was forged.
@@ -41,26 +41,15 @@ impl Walker {
         }
     }
 
-    fn read_maple_trees<S: MemorySource>(
-        &mut self,
-        source: &mut S,
-        kernel: &Kernel,
-        layout: &MapleNode,
-    ) {
-        let mut nodes = mem::take(&mut self.scratch.nodes);
-        let mut values = mem::take(&mut self.scratch.addresses);
-        let mut owners = mem::take(&mut self.scratch.mms);
+    fn read_maple_trees(&mut self, memory: &mut Memory<'_>, layout: &MapleNode) {
+        let (nodes, areas) = (&mut self.scratch.nodes, &mut self.scratch.areas);
         nodes.clear();
-        values.clear();
-        owners.clear();
+        areas.clear();
         for index in self.snapshot.mms.indexes() {
             let mm = &mut self.snapshot.mms[index];
             match maple_tree::root(mm.ma_root) {
                 Entry::Empty => {}
-                Entry::Value(vma) => {
-                    values.push(vma);
-                    owners.push(index);
-                }
+                Entry::Value(vma) => areas.push(index, vma),
                 Entry::Node(node) if nodes.len() < nodes.capacity() => {
                     nodes.push(Node { mm: index, enode: node, max: u64::MAX });
                 }
@@ -68,41 +57,34 @@ impl Walker {
             }
         }
         for _ in 0..maple_tree::DEPTH_MAX {
-            self.read_vmas(source, kernel, &values, &owners);
-            values.clear();
-            owners.clear();
-            if nodes.is_empty() {
+            self.read_vmas(memory);
+            self.scratch.areas.clear();
+            if self.scratch.nodes.is_empty() {
                 break;
             }
-            self.read_nodes(source, kernel, layout, &mut nodes, &mut values, &mut owners);
+            self.read_nodes(memory, layout);
         }
-        self.scratch.nodes = nodes;
-        self.scratch.addresses = values;
-        self.scratch.mms = owners;
     }
 
     /// Reads the trees whose nodes are the areas themselves, one level of all trees in each round.
-    fn read_red_black_trees<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
+    fn read_red_black_trees(&mut self, memory: &mut Memory<'_>) {
+        let kernel = memory.kernel;
         let layout = &kernel.layouts.vm_area_struct;
-        let scratch = &mut self.scratch;
-        let (areas, owners) = (&mut scratch.addresses, &mut scratch.mms);
-        let (below, below_owners) = (&mut scratch.more, &mut scratch.more_mms);
+        let (areas, below) = (&mut self.scratch.areas, &mut self.scratch.more_areas);
         let snapshot = &mut self.snapshot;
         let (vmas, files, names) = (&mut snapshot.vmas, &mut snapshot.files, &mut snapshot.names);
         let (mms, losses) = (&mut snapshot.mms, &mut snapshot.losses);
         areas.clear();
-        owners.clear();
         for (index, mm) in mms.indexed().filter(|(_, mm)| !mm.mm_rb.is_null()) {
-            areas.push(mm.mm_rb);
-            owners.push(index);
+            areas.push(index, mm.mm_rb);
         }
         for _ in 0..RED_BLACK_DEPTH_MAX {
-            if areas.is_empty() {
+            if areas.rows.is_empty() {
                 break;
             }
             below.clear();
-            below_owners.clear();
-            fetch(&mut self.reader, source, kernel, &layout.packing, areas, |index, bytes| {
+            let Reads { rows: owners, addresses } = &*areas;
+            fetch(&mut self.reader, memory, &layout.packing, addresses, |index, bytes| {
                 let owner = owners[index];
                 let mm = &mut mms[owner];
                 let Some(vma) = bytes.and_then(|bytes| area_of(kernel, mm, bytes)) else {
@@ -110,16 +92,15 @@ impl Walker {
                     mm.complete = false;
                     return;
                 };
-                if self.visited.insert(areas[index].0, 0) != Insertion::New
+                if self.visited.insert(addresses[index].0, 0) != Insertion::New
                     || vmas.push(row(files, names, vma)).is_none()
                 {
                     mm.complete = false;
                     return;
                 }
                 for child in vma.children.into_iter().filter(|child| !child.is_null()) {
-                    if below.len() < below.capacity() {
-                        below.push(child);
-                        below_owners.push(owner);
+                    if below.has_room() {
+                        below.push(owner, child);
                     } else {
                         mm.complete = false;
                         losses.dropped += 1;
@@ -127,7 +108,6 @@ impl Walker {
                 }
             });
             mem::swap(areas, below);
-            mem::swap(owners, below_owners);
         }
         vmas.sort_unstable_by_key(|row| (row.vma.mm, row.vma.start));
         let mut start = 0;
@@ -141,77 +121,56 @@ impl Walker {
         }
     }
 
-    /// Reads one level of all trees. `nodes` becomes the next level; areas go to `values` with
-    /// their owners.
-    fn read_nodes<S: MemorySource>(
-        &mut self,
-        source: &mut S,
-        kernel: &Kernel,
-        layout: &MapleNode,
-        nodes: &mut Vec<Node>,
-        values: &mut Vec<KernelVa>,
-        owners: &mut Vec<Index<MmRow>>,
-    ) {
-        let addresses = &mut self.scratch.more;
-        let children = &mut self.scratch.more_nodes;
+    /// Reads one level of all trees, and lists the next one, and areas with their owners.
+    fn read_nodes(&mut self, memory: &mut Memory<'_>, layout: &MapleNode) {
+        let Scratch { areas, nodes, more_nodes: children, .. } = &mut self.scratch;
         let visited = &mut self.visited;
         let mms = &mut self.snapshot.mms;
         let losses = &mut self.snapshot.losses;
         children.clear();
-        let mut done = 0;
-        while done < nodes.len() {
-            addresses.clear();
-            let batch = addresses.capacity().min(nodes.len() - done);
-            addresses.extend(nodes[done..done + batch].iter().map(|node| node.enode.address()));
-            let part = &nodes[done..done + batch];
-            fetch(&mut self.reader, source, kernel, &layout.packing, addresses, |index, bytes| {
-                let Node { mm, enode: node, max } = part[index];
-                let complete = &mut mms[mm].complete;
-                let Some(bytes) = bytes else {
-                    losses.unreadable += 1;
-                    *complete = false;
-                    return;
-                };
-                // A node that was replaced points to itself (`ma_dead_node`, lib/maple_tree.c). A
-                // node visited twice would be multiplied by ten on every level.
-                let parent = View::new(bytes).unsigned(layout.parent);
-                let is_dead = parent & !0xff == node.address().0;
-                if is_dead || visited.insert(node.address().0, 0) != Insertion::New {
-                    *complete = false;
-                    return;
+        let push = |reader: &mut Reader, space: &_, node: &Node| {
+            reader.push(space, node.enode.address(), &layout.packing)
+        };
+        fetch_each(&mut self.reader, memory, nodes, push, |index, bytes| {
+            let Node { mm, enode: node, max } = nodes[index];
+            let complete = &mut mms[mm].complete;
+            let Some(bytes) = bytes else {
+                losses.unreadable += 1;
+                *complete = false;
+                return;
+            };
+            // A node that was replaced points to itself (`ma_dead_node`, lib/maple_tree.c). A
+            // node visited twice would be multiplied by ten on every level.
+            let parent = View::new(bytes).unsigned(layout.parent);
+            let is_dead = parent & !0xff == node.address().0;
+            if is_dead || visited.insert(node.address().0, 0) != Insertion::New {
+                *complete = false;
+                return;
+            }
+            maple_tree::for_each_entry(layout, node, bytes, max, |entry, end| match entry {
+                Entry::Value(vma) if areas.has_room() => areas.push(mm, vma),
+                Entry::Node(child) if children.len() < children.capacity() => {
+                    children.push(Node { mm, enode: child, max: end });
                 }
-                maple_tree::for_each_entry(layout, node, bytes, max, |entry, end| match entry {
-                    Entry::Value(vma) if values.len() < values.capacity() => {
-                        values.push(vma);
-                        owners.push(mm);
-                    }
-                    Entry::Node(child) if children.len() < children.capacity() => {
-                        children.push(Node { mm, enode: child, max: end });
-                    }
-                    Entry::Empty => {}
-                    Entry::Value(_) | Entry::Node(_) => {
-                        *complete = false;
-                        losses.dropped += 1;
-                    }
-                });
+                Entry::Empty => {}
+                Entry::Value(_) | Entry::Node(_) => {
+                    *complete = false;
+                    losses.dropped += 1;
+                }
             });
-            done += batch;
-        }
+        });
         mem::swap(nodes, children);
     }
 
-    fn read_vmas<S: MemorySource>(
-        &mut self,
-        source: &mut S,
-        kernel: &Kernel,
-        values: &[KernelVa],
-        owners: &[Index<MmRow>],
-    ) {
+    /// Reads the listed areas.
+    fn read_vmas(&mut self, memory: &mut Memory<'_>) {
+        let kernel = memory.kernel;
         let layout = &kernel.layouts.vm_area_struct;
         let snapshot = &mut self.snapshot;
         let (vmas, files, names) = (&mut snapshot.vmas, &mut snapshot.files, &mut snapshot.names);
         let (mms, losses) = (&mut snapshot.mms, &mut snapshot.losses);
-        fetch(&mut self.reader, source, kernel, &layout.packing, values, |index, bytes| {
+        let Reads { rows: owners, addresses } = &self.scratch.areas;
+        fetch(&mut self.reader, memory, &layout.packing, addresses, |index, bytes| {
             let mm = &mut mms[owners[index]];
             let Some(vma) = bytes.and_then(|bytes| area_of(kernel, mm, bytes)) else {
                 losses.unreadable += 1;
@@ -244,7 +203,7 @@ fn area_of(kernel: &Kernel, mm: &MmRow, bytes: &[u8]) -> Option<Vma> {
 
 /// Makes an area's row, and rows for its file and its name.
 fn row(files: &mut Keyed<FileRow>, names: &mut Keyed<NameRow>, vma: Vma) -> VmaRow {
-    let file = files.row_of(vma.file.0, || FileRow::new(vma.file));
+    let file = row_at(files, vma.file);
     if let Some(file) = files.at_mut(file) {
         file.mapped = true;
     }

@@ -13,6 +13,7 @@ mod connections;
 mod containers;
 mod descriptors;
 mod files;
+mod held_files;
 mod interfaces;
 mod kernel;
 mod machine;
@@ -29,19 +30,20 @@ mod terminals;
 mod views;
 
 use panoptes_decoders::address::KernelVa;
-use panoptes_decoders::layout::Packing;
+use panoptes_decoders::layout::{Packing, View};
+use panoptes_decoders::paging::KernelSpace;
 use panoptes_decoders::source::MemorySource;
 
-pub use containers::HOST_NAME_BYTES;
 pub use kernel::{Kernel, Roots};
 pub use snapshot::{
-    AddressList, CgroupRow, ConnectionRow, ContainerRow, CssSetRow, CssStateRow, DentryRow,
-    DescriptorRow, FileRow, FilesRow, Ids, Index, InodeRow, InterfaceRow, KernfsRow, Losses,
-    Machine, MmRow, MountRow, NameKind, NameRow, NetRow, PathRef, ProcessRow, Rows, SocketRow,
-    Span, SuperBlockRow, TerminalRow, ThreadRow, Views, VmaRow, view,
+    CgroupRow, ConnectionRow, ContainerRow, CssSetRow, CssStateRow, DentryRow, DescriptorRow,
+    FileRow, FilesRow, HostName, Ids, Index, InodeRow, InterfaceRow, KernfsRow, Losses, Machine,
+    MmRow, MountRow, NameKind, NameRow, NetRow, PathRef, ProcessRow, Rows, SocketRow, Span,
+    SuperBlockRow, TerminalRow, ThreadRow, Views, VmaRow, view,
 };
 pub use tables::Snapshot;
 
+use self::held_files::HeldFiles;
 use self::views::Hints;
 use crate::address::{Reader, ReaderSizes};
 use crate::limits::Limits;
@@ -112,8 +114,9 @@ struct Scratch {
     /// By process: its mount namespace, and its number in its pid namespace.
     mount_namespaces: Vec<KernelVa>,
     pid_numbers: Vec<KernelVa>,
-    mms: Vec<Index<MmRow>>,
-    more_mms: Vec<Index<MmRow>>,
+    /// Areas, or roots of their trees, with their address spaces.
+    areas: Reads<MmRow>,
+    more_areas: Reads<MmRow>,
     nodes: Vec<memory::Node>,
     more_nodes: Vec<memory::Node>,
     slices: Vec<descriptors::Slice>,
@@ -121,24 +124,22 @@ struct Scratch {
     backed: Vec<Index<FileRow>>,
     /// Files, and what may be the paths that users know them by.
     user_paths: Vec<(Index<FileRow>, PathRef)>,
-    places: files::Lists,
-    dentries: Vec<Index<DentryRow>>,
+    places: Vec<(files::Place, KernelVa)>,
+    long_names: Vec<(Index<DentryRow>, KernelVa, u32)>,
     /// Names that were changing when they were read.
     torn: Vec<Index<DentryRow>>,
-    inodes: Vec<Index<InodeRow>>,
-    names: Vec<Index<NameRow>>,
-    /// By name in `names`, the address of its text.
-    texts: Vec<KernelVa>,
+    /// Names, with the addresses of their texts.
+    texts: Reads<NameRow>,
+    inodes: Reads<InodeRow>,
     connections: tcp_socks::Lists,
-    sockets: sockets::Lists,
-    terminals: terminals::Lists,
+    sockets: HeldFiles,
+    terminals: HeldFiles,
 }
 
 impl Scratch {
     /// Allocates for what the tables of `snapshot` can hold.
     fn new(snapshot: &Snapshot) -> Self {
-        let (mms, files) = (snapshot.mms.capacity(), snapshot.files.capacity());
-        let (vmas, dentries) = (snapshot.vmas.capacity(), snapshot.dentries.capacity());
+        let (mms, vmas) = (snapshot.mms.capacity(), snapshot.vmas.capacity());
         let list = list_max(snapshot);
         Self {
             addresses: Vec::with_capacity(list),
@@ -148,24 +149,50 @@ impl Scratch {
             leaders: Vec::with_capacity(snapshot.threads.capacity()),
             mount_namespaces: Vec::with_capacity(processes::CHUNK),
             pid_numbers: Vec::with_capacity(processes::CHUNK),
-            mms: Vec::with_capacity(list),
-            more_mms: Vec::with_capacity(list),
+            areas: Reads::with_capacity(list),
+            more_areas: Reads::with_capacity(list),
             nodes: Vec::with_capacity(vmas / 2 + mms),
             more_nodes: Vec::with_capacity(vmas / 2 + mms),
             slices: Vec::with_capacity(descriptors::SLICES_MAX),
             checked_slots: Vec::with_capacity(descriptors::SLICES_MAX),
             backed: Vec::with_capacity(files::USER_PATHS_MAX),
             user_paths: Vec::with_capacity(files::USER_PATHS_MAX),
-            places: files::Lists::new(snapshot),
-            dentries: Vec::with_capacity(dentries),
+            places: Vec::with_capacity(list),
+            long_names: Vec::with_capacity(snapshot.dentries.capacity()),
             torn: Vec::with_capacity(files::TORN_MAX),
-            inodes: Vec::with_capacity(snapshot.inodes.capacity()),
-            names: Vec::with_capacity(snapshot.names.capacity()),
-            texts: Vec::with_capacity(snapshot.names.capacity()),
-            connections: tcp_socks::Lists::new(snapshot.connections.capacity()),
-            sockets: sockets::Lists::new(files),
-            terminals: terminals::Lists::new(snapshot.terminals.capacity()),
+            texts: Reads::with_capacity(snapshot.names.capacity()),
+            inodes: Reads::with_capacity(snapshot.inodes.capacity()),
+            connections: tcp_socks::Lists::new(snapshot),
+            sockets: HeldFiles::with_capacity(snapshot.files.capacity()),
+            terminals: HeldFiles::with_capacity(snapshot.terminals.capacity()),
         }
+    }
+}
+
+/// Rows, and the address of what is read for each.
+#[derive(Debug)]
+struct Reads<Row> {
+    rows: Vec<Index<Row>>,
+    addresses: Vec<KernelVa>,
+}
+
+impl<Row> Reads<Row> {
+    fn with_capacity(capacity: usize) -> Self {
+        Self { rows: Vec::with_capacity(capacity), addresses: Vec::with_capacity(capacity) }
+    }
+
+    fn clear(&mut self) {
+        self.rows.clear();
+        self.addresses.clear();
+    }
+
+    fn has_room(&self) -> bool {
+        self.rows.len() < self.rows.capacity()
+    }
+
+    fn push(&mut self, row: Index<Row>, address: KernelVa) {
+        self.rows.push(row);
+        self.addresses.push(address);
     }
 }
 
@@ -210,36 +237,37 @@ impl Walker {
         scope: Scope,
     ) -> Result<&Snapshot, ScanError> {
         self.clear();
-        self.read_machine(source, kernel);
-        self.read_tasks(source, kernel)?;
+        let memory = &mut Memory { source, kernel };
+        self.read_machine(memory);
+        self.read_tasks(memory)?;
         self.group_threads();
         if self.snapshot.processes.is_empty() {
             return Err(ScanError::NoProcess);
         }
-        self.read_processes(source, kernel);
+        self.read_processes(memory);
         if scope.files || scope.connections {
-            self.read_descriptors(source, kernel);
+            self.read_descriptors(memory);
         }
         if scope.memory {
-            self.read_areas(source, kernel);
-            self.read_names(source, kernel);
+            self.read_areas(memory);
+            self.read_names(memory);
         }
-        self.read_files(source, kernel);
+        self.read_files(memory);
         if scope.connections {
-            self.read_connections(source, kernel);
+            self.read_connections(memory);
         }
         if scope.interfaces {
             // A device is found through the one before it, so a machine with many devices costs
             // many rounds. The first scan reads them, and then every `INTERFACES_EVERY_SCANS`-th.
             if self.interface_age == 0 {
-                self.read_interfaces(source, kernel);
+                self.read_interfaces(memory);
             }
             self.interface_age = (self.interface_age + 1) % INTERFACES_EVERY_SCANS;
         }
         self.follow_control_groups(kernel);
-        self.check_descriptors(source, kernel);
-        self.check_stability(source, kernel);
-        self.find_run_queues(source, kernel);
+        self.check_descriptors(memory);
+        self.check_stability(memory);
+        self.find_run_queues(memory);
         self.note_missing(kernel);
         self.snapshot.count_dropped();
         Ok(&self.snapshot)
@@ -264,21 +292,60 @@ impl Walker {
 /// Number of scans for which the list of network interfaces is valid.
 const INTERFACES_EVERY_SCANS: u32 = 128;
 
-/// Reads the structure at each of `addresses`, in as few batches as the reader's size allows. Calls
-/// `decode` with each index in `addresses` and the packed copy, or `None` if it cannot be read.
-fn fetch<S: MemorySource>(
+/// The memory of the scanned machine, and how its kernel lays it out.
+struct Memory<'a> {
+    source: &'a mut dyn MemorySource,
+    kernel: &'a Kernel,
+}
+
+impl Memory<'_> {
+    /// Reads the objects of a batch.
+    fn run(&mut self, reader: &mut Reader) {
+        reader.run(self.source, self.kernel.space.levels);
+    }
+
+    /// Reads one structure.
+    fn read_one<'r>(
+        &mut self,
+        reader: &'r mut Reader,
+        address: KernelVa,
+        packing: &Packing,
+    ) -> Option<View<'r>> {
+        reader.clear();
+        reader.push(&self.kernel.space, address, packing);
+        self.run(reader);
+        reader.object(0).map(View::new)
+    }
+
+    fn read_bytes<'r>(
+        &mut self,
+        reader: &'r mut Reader,
+        address: KernelVa,
+        length: u32,
+    ) -> Option<&'r [u8]> {
+        reader.clear();
+        reader.push_bytes(&self.kernel.space, address, length);
+        self.run(reader);
+        reader.object(0)
+    }
+}
+
+/// Reads an object for each of `items`, in as few batches as the reader's size allows. `push` adds
+/// an object to the batch. Calls `decode` with each index in `items` and the bytes, or `None` if
+/// they cannot be read.
+fn fetch_each<Item>(
     reader: &mut Reader,
-    source: &mut S,
-    kernel: &Kernel,
-    packing: &Packing,
-    addresses: &[KernelVa],
+    memory: &mut Memory<'_>,
+    items: &[Item],
+    push: impl Fn(&mut Reader, &KernelSpace, &Item) -> Option<u32>,
     mut decode: impl FnMut(usize, Option<&[u8]>),
 ) {
+    let space = &memory.kernel.space;
     let mut done = 0;
-    while done < addresses.len() {
+    while done < items.len() {
         reader.clear();
-        for &address in &addresses[done..] {
-            if reader.push(&kernel.space, address, packing).is_none() {
+        for item in &items[done..] {
+            if push(reader, space, item).is_none() {
                 break;
             }
         }
@@ -287,7 +354,7 @@ fn fetch<S: MemorySource>(
             // Larger than the whole arena: cannot happen with a bound layout.
             return;
         }
-        reader.run(source, kernel.space.levels);
+        memory.run(reader);
         for index in 0..count {
             decode(done + index, reader.object(index));
         }
@@ -295,15 +362,27 @@ fn fetch<S: MemorySource>(
     }
 }
 
+/// Reads the structure at each of `addresses`, as [`fetch_each`] does.
+fn fetch(
+    reader: &mut Reader,
+    memory: &mut Memory<'_>,
+    packing: &Packing,
+    addresses: &[KernelVa],
+    decode: impl FnMut(usize, Option<&[u8]>),
+) {
+    let push = |reader: &mut Reader, space: &_, &address: &_| reader.push(space, address, packing);
+    fetch_each(reader, memory, addresses, push, decode);
+}
+
 /// Reads structures of several kinds in the same batches. `groups` has kinds, packings and
 /// addresses; `decode` gets the kind, the index in its group and the packed copy.
-fn fetch_groups<S: MemorySource, Kind: Copy, const N: usize>(
+fn fetch_groups<Kind: Copy, const N: usize>(
     reader: &mut Reader,
-    source: &mut S,
-    kernel: &Kernel,
+    memory: &mut Memory<'_>,
     groups: [(Kind, &Packing, &[KernelVa]); N],
     mut decode: impl FnMut(Kind, usize, Option<&[u8]>),
 ) {
+    let space = &memory.kernel.space;
     let (mut group, mut index) = (0, 0);
     loop {
         reader.clear();
@@ -311,7 +390,7 @@ fn fetch_groups<S: MemorySource, Kind: Copy, const N: usize>(
         'push: while group < N {
             let (_, packing, addresses) = groups[group];
             while index < addresses.len() {
-                if reader.push(&kernel.space, addresses[index], packing).is_none() {
+                if reader.push(space, addresses[index], packing).is_none() {
                     break 'push;
                 }
                 index += 1;
@@ -322,7 +401,7 @@ fn fetch_groups<S: MemorySource, Kind: Copy, const N: usize>(
         if reader.is_empty() {
             return;
         }
-        reader.run(source, kernel.space.levels);
+        memory.run(reader);
         let (mut at_group, mut at) = first;
         for object in 0..reader.len() {
             while at == groups[at_group].2.len() {

@@ -3,10 +3,10 @@
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::layout::{View, c_string};
-use panoptes_decoders::source::MemorySource;
 
 use super::snapshot::{NameKind, NameRow};
-use super::{Kernel, Walker, fetch};
+use super::{Memory, Reads, Walker, fetch, fetch_each};
+use crate::address::Reader;
 
 /// Bytes read of a name.
 const TEXT_BYTES: u32 = 80;
@@ -32,82 +32,64 @@ impl NameRow {
 
 impl Walker {
     /// Reads all names that have no text yet.
-    pub(super) fn read_names<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
-        let names = &self.snapshot.names;
-        let todo = &mut self.scratch.names;
-        todo.clear();
-        todo.extend(names.indexed().filter(|(_, name)| name.length == 0).map(|(index, _)| index));
-        if !todo.is_empty() {
-            self.find_texts(source, kernel);
-            self.read_texts(source, kernel);
+    pub(super) fn read_names(&mut self, memory: &mut Memory<'_>) {
+        let anon_vma_name = memory.kernel.layouts.anon_vma_name;
+        let texts = &mut self.scratch.texts;
+        texts.clear();
+        for (index, name) in self.snapshot.names.indexed().filter(|(_, name)| name.length == 0) {
+            let text = match (name.kind, anon_vma_name) {
+                (NameKind::AnonVma, Some(layout)) => name.address.plus(layout.size.into()),
+                (NameKind::AnonVma, None) => KernelVa::NULL,
+                _ => name.address,
+            };
+            texts.push(index, text);
+        }
+        if !texts.rows.is_empty() {
+            self.find_texts(memory);
+            self.read_texts(memory);
         }
     }
 
-    /// Lists the address of each name's text: behind one pointer for a mapping or a buffer, two for
+    /// Finds the address of each name's text: behind one pointer for a mapping or a buffer, two for
     /// a namespace, none for an area.
-    fn find_texts<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
-        let layouts = &kernel.layouts;
-        let (names, todo) = (&self.snapshot.names, &self.scratch.names);
-        let (texts, addresses) = (&mut self.scratch.texts, &mut self.scratch.addresses);
-        texts.clear();
-        texts.extend(todo.iter().map(|&index| match (names[index].kind, layouts.anon_vma_name) {
-            (NameKind::AnonVma, Some(layout)) => names[index].address.plus(layout.size.into()),
-            _ => KernelVa::NULL,
-        }));
+    fn find_texts(&mut self, memory: &mut Memory<'_>) {
+        let layouts = &memory.kernel.layouts;
+        let names = &self.snapshot.names;
+        let Reads { rows, addresses: texts } = &mut self.scratch.texts;
+        let addresses = &mut self.scratch.addresses;
         let buffer = layouts.dma_buf.unwrap_or_default();
         let (mapping, common) = (&layouts.vm_special_mapping, &layouts.ns_common);
         let operations = &layouts.proc_ns_operations;
-        for (kind, steps) in [
-            (NameKind::SpecialMapping, &[(&mapping.packing, mapping.name)][..]),
-            (NameKind::DmaBuf, &[(&buffer.packing, buffer.name)]),
-            (
-                NameKind::Namespace,
-                &[(&common.packing, common.ops), (&operations.packing, operations.name)],
-            ),
+        for (kind, packing, field) in [
+            (NameKind::SpecialMapping, &mapping.packing, mapping.name),
+            (NameKind::DmaBuf, &buffer.packing, buffer.name),
+            (NameKind::Namespace, &common.packing, common.ops),
+            (NameKind::Namespace, &operations.packing, operations.name),
         ] {
-            if !todo.iter().any(|&index| names[index].kind == kind) {
+            if !rows.iter().any(|&index| names[index].kind == kind) {
                 continue;
             }
-            for (step, (packing, field)) in steps.iter().enumerate() {
-                addresses.clear();
-                addresses.extend(todo.iter().zip(texts.iter()).map(|(&index, &text)| {
-                    match (names[index].kind == kind, step) {
-                        (false, _) => KernelVa::NULL,
-                        (true, 0) => names[index].address,
-                        (true, _) => text,
-                    }
-                }));
-                fetch(&mut self.reader, source, kernel, packing, addresses, |index, bytes| {
-                    if names[todo[index]].kind == kind {
-                        let text = bytes.map(|bytes| View::new(bytes).pointer(*field));
-                        texts[index] = text.unwrap_or_default();
-                    }
-                });
-            }
+            addresses.clear();
+            addresses.extend(rows.iter().zip(texts.iter()).map(|(&index, &text)| {
+                if names[index].kind == kind { text } else { KernelVa::NULL }
+            }));
+            fetch(&mut self.reader, memory, packing, addresses, |index, bytes| {
+                if names[rows[index]].kind == kind {
+                    let text = bytes.map(|bytes| View::new(bytes).pointer(field));
+                    texts[index] = text.unwrap_or_default();
+                }
+            });
         }
     }
 
-    fn read_texts<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
-        let (todo, texts) = (&self.scratch.names, &self.scratch.texts);
-        let mut done = 0;
-        while done < texts.len() {
-            self.reader.clear();
-            for &text in &texts[done..] {
-                if self.reader.push_bytes(&kernel.space, text, TEXT_BYTES).is_none() {
-                    break;
-                }
+    fn read_texts(&mut self, memory: &mut Memory<'_>) {
+        let Reads { rows, addresses: texts } = &self.scratch.texts;
+        let push =
+            |reader: &mut Reader, space: &_, &text: &_| reader.push_bytes(space, text, TEXT_BYTES);
+        fetch_each(&mut self.reader, memory, texts, push, |index, bytes| {
+            if let Some(bytes) = bytes {
+                self.snapshot.names[rows[index]].set_text(c_string(bytes));
             }
-            self.reader.run(source, kernel.space.levels);
-            let count = self.reader.len();
-            if count == 0 {
-                return;
-            }
-            for index in 0..count {
-                if let Some(bytes) = self.reader.object(index) {
-                    self.snapshot.names[todo[done + index]].set_text(c_string(bytes));
-                }
-            }
-            done += count;
-        }
+        });
     }
 }

@@ -5,12 +5,12 @@ use panoptes_decoders::kernel::pid::LEVEL_MAX;
 use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_decoders::layout::View;
 use panoptes_decoders::paging::KernelSpace;
-use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
+use panoptes_decoders::source::PAGE_BYTES;
 
 use super::snapshot::{
-    CssSetRow, DentryRow, FileRow, FilesRow, Ids, MmRow, MountRow, NetRow, PathRef, ProcessRow,
+    CssSetRow, DentryRow, FilesRow, Ids, MmRow, MountRow, PathRef, ProcessRow, Span, row_at,
 };
-use super::{Kernel, Walker, fetch, fetch_groups};
+use super::{Kernel, Memory, Walker, fetch, fetch_groups};
 use crate::address::Reader;
 use panoptes_tables::Keyed;
 
@@ -55,11 +55,13 @@ impl Walker {
             let task = &threads[index].task;
             (task.tgid, task.pid, index)
         });
-        let mut rest = by_tid.as_slice();
-        while let Some(&first) = rest.first() {
+        let mut start = 0;
+        while let Some(&first) = by_tid.get(start) {
             let tgid = threads[first].task.tgid;
-            let count = rest.iter().take_while(|&&index| threads[index].task.tgid == tgid).count();
-            let (group, others) = rest.split_at(count);
+            let rest = by_tid.as_slice()[start..].iter();
+            let count = rest.take_while(|&&index| threads[index].task.tgid == tgid).count();
+            let span = Span::new(start as u32, (start + count) as u32);
+            let group = by_tid.range(span);
             let process = group
                 .iter()
                 .map(|&index| &threads[index])
@@ -73,30 +75,29 @@ impl Walker {
             }
             if let Some(row) = processes.at_mut(process) {
                 row.threads_runtime_ns = runtime;
-                row.thread_count = count as u32;
+                row.threads = span;
             }
-            rest = others;
+            start += count;
         }
     }
 
     /// Reads what every process points to: credentials, namespaces, directories, address space,
     /// descriptor table, command line.
-    pub(super) fn read_processes<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
+    pub(super) fn read_processes(&mut self, memory: &mut Memory<'_>) {
         self.name_parents();
         self.snapshot.nets.clear();
-        let init_net = kernel.roots.init_net;
-        self.snapshot.nets.row_of(init_net.0, || NetRow::new(init_net));
+        row_at(&mut self.snapshot.nets, memory.kernel.roots.init_net);
         let count = self.snapshot.processes.len();
         let mut start = 0;
         while start < count {
             let end = count.min(start + CHUNK);
-            start = self.read_chunk(source, kernel, start, end);
+            start = self.read_chunk(memory, start, end);
         }
-        self.list_css_sets(kernel);
+        self.list_css_sets(memory.kernel);
         self.find_files_structs();
-        self.read_nets(source, kernel, 0);
-        self.read_mms(source, kernel);
-        self.read_command_lines(source, kernel);
+        self.read_nets(memory, 0);
+        self.read_mms(memory);
+        self.read_command_lines(memory);
     }
 
     fn name_parents(&mut self) {
@@ -110,29 +111,23 @@ impl Walker {
 
     /// Reads the processes in `start..end`, or as many of them as fit one batch. Returns the end of
     /// those read.
-    fn read_chunk<S: MemorySource>(
-        &mut self,
-        source: &mut S,
-        kernel: &Kernel,
-        start: usize,
-        end: usize,
-    ) -> usize {
+    fn read_chunk(&mut self, memory: &mut Memory<'_>, start: usize, end: usize) -> usize {
         self.reader.clear();
         for process in &self.snapshot.processes.as_slice()[start..end] {
             let task = &self.snapshot.threads[process.leader].task;
-            if !push_process(&mut self.reader, kernel, task) {
+            if !push_process(&mut self.reader, memory.kernel, task) {
                 break;
             }
         }
         // The objects of one process always fit an empty batch.
         let end = start + (self.reader.len() / PROCESS_OBJECTS).max(1);
-        self.reader.run(source, kernel.space.levels);
+        memory.run(&mut self.reader);
         self.scratch.mount_namespaces.clear();
         self.scratch.pid_numbers.clear();
         for position in start..end {
-            self.place_process(kernel, position, (position - start) * PROCESS_OBJECTS);
+            self.place_process(memory.kernel, position, (position - start) * PROCESS_OBJECTS);
         }
-        self.read_namespaces(source, kernel, start);
+        self.read_namespaces(memory, start);
         end
     }
 
@@ -179,8 +174,7 @@ impl Walker {
         let pointer = |field| nsproxy.map_or(KernelVa::NULL, |view| view.pointer(field));
         self.scratch.mount_namespaces.push(pointer(layouts.nsproxy.mnt_ns));
         process.uts_namespace = pointer(layouts.nsproxy.uts_ns);
-        let net = pointer(layouts.nsproxy.net_ns);
-        process.net = snapshot.nets.row_of(net.0, || NetRow::new(net));
+        process.net = row_at(&mut snapshot.nets, pointer(layouts.nsproxy.net_ns));
         process.first_of_pid = pid.map(|view| KernelVa(view.u64_at(layouts.pid.tasks, 0)));
         // A task's number in its own namespace is the deepest of its `struct pid`:
         // `numbers[level]`.
@@ -202,46 +196,34 @@ impl Walker {
     }
 
     /// Reads the mount and pid namespaces of the processes from position `start` on, as listed.
-    fn read_namespaces<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel, start: usize) {
+    fn read_namespaces(&mut self, memory: &mut Memory<'_>, start: usize) {
         #[derive(Clone, Copy)]
         enum Kind {
             Mount,
             Pid,
         }
-        let layouts = &kernel.layouts;
+        let layouts = &memory.kernel.layouts;
         let (mounts, numbers) = (&self.scratch.mount_namespaces, &self.scratch.pid_numbers);
         let namespaces = &mut self.scratch.addresses;
         namespaces.clear();
-        fetch(&mut self.reader, source, kernel, &layouts.upid.packing, numbers, |_, bytes| {
+        fetch(&mut self.reader, memory, &layouts.upid.packing, numbers, |_, bytes| {
             let ns = bytes.map(|bytes| View::new(bytes).pointer(layouts.upid.ns));
             namespaces.push(ns.unwrap_or_default());
         });
         let processes = &mut self.snapshot.processes.as_mut_slice()[start..];
-        fetch_groups(
-            &mut self.reader,
-            source,
-            kernel,
-            [
-                (Kind::Mount, &layouts.mnt_namespace.packing, mounts),
-                (Kind::Pid, &layouts.pid_namespace.packing, namespaces),
-            ],
-            |kind, index, bytes| {
-                let (Some(view), Some(process)) = (bytes.map(View::new), processes.get_mut(index))
-                else {
-                    return;
-                };
-                match kind {
-                    Kind::Mount => {
-                        let number = view.unsigned(layouts.mnt_namespace.inum);
-                        process.mount_namespace = number as u32;
-                    }
-                    Kind::Pid => {
-                        let number = view.unsigned(layouts.pid_namespace.inum);
-                        process.pid_namespace = number as u32;
-                    }
-                }
-            },
-        );
+        let (mnt, pid) = (&layouts.mnt_namespace, &layouts.pid_namespace);
+        let groups =
+            [(Kind::Mount, &mnt.packing, mounts.as_slice()), (Kind::Pid, &pid.packing, namespaces)];
+        fetch_groups(&mut self.reader, memory, groups, |kind, index, bytes| {
+            let (Some(view), Some(process)) = (bytes.map(View::new), processes.get_mut(index))
+            else {
+                return;
+            };
+            match kind {
+                Kind::Mount => process.mount_namespace = view.unsigned(mnt.inum) as u32,
+                Kind::Pid => process.pid_namespace = view.unsigned(pid.inum) as u32,
+            }
+        });
     }
 
     /// Gives every descriptor table a row: nearly always one per process, but a thread can have its
@@ -269,20 +251,14 @@ impl Walker {
     }
 
     /// Reads the network namespaces in rows from position `first` on.
-    pub(super) fn read_nets<S: MemorySource>(
-        &mut self,
-        source: &mut S,
-        kernel: &Kernel,
-        first: usize,
-    ) {
-        let layout = &kernel.layouts.net;
+    pub(super) fn read_nets(&mut self, memory: &mut Memory<'_>, first: usize) {
+        let layout = &memory.kernel.layouts.net;
         let nets = &mut self.snapshot.nets.as_mut_slice()[first..];
         let losses = &mut self.snapshot.losses;
         let addresses = &mut self.scratch.addresses;
         addresses.clear();
         addresses.extend(nets.iter().map(|net| net.address));
-        let packing = &layout.packing;
-        fetch(&mut self.reader, source, kernel, packing, addresses, |index, bytes| {
+        fetch(&mut self.reader, memory, &layout.packing, addresses, |index, bytes| {
             let Some(view) = bytes.map(View::new) else {
                 losses.unreadable += 1;
                 return;
@@ -294,7 +270,8 @@ impl Walker {
         });
     }
 
-    fn read_mms<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
+    fn read_mms(&mut self, memory: &mut Memory<'_>) {
+        let kernel = memory.kernel;
         let layout = &kernel.layouts.mm_struct;
         let snapshot = &mut self.snapshot;
         let addresses = &mut self.scratch.addresses;
@@ -302,14 +279,13 @@ impl Walker {
         addresses.extend(snapshot.mms.iter().map(|mm| mm.address));
         let (mms, files) = (snapshot.mms.as_mut_slice(), &mut snapshot.files);
         let losses = &mut snapshot.losses;
-        fetch(&mut self.reader, source, kernel, &layout.packing, addresses, |index, bytes| {
+        fetch(&mut self.reader, memory, &layout.packing, addresses, |index, bytes| {
             let mm = &mut mms[index];
-            let Some(bytes) = bytes else {
+            let Some(view) = bytes.map(View::new) else {
                 losses.unreadable += 1;
                 mm.complete = false;
                 return;
             };
-            let view = View::new(bytes);
             mm.pgd = view.pointer(layout.pgd);
             mm.ma_root = view.optional(layout.ma_root).unwrap_or(0);
             let mm_rb = view.optional(layout.mm_rb).filter(|&node| node != 0);
@@ -325,20 +301,19 @@ impl Walker {
             mm.start_stack = view.unsigned(layout.start_stack);
             mm.context_flags = view.optional(layout.context_flags).unwrap_or(0);
             mm.exe_address = view.pointer(layout.exe_file);
-            let exe_file = mm.exe_address;
-            mm.exe_file = files.row_of(exe_file.0, || FileRow::new(exe_file));
+            mm.exe_file = row_at(files, mm.exe_address);
         });
     }
 
     /// Reads command lines as `/proc/PID/cmdline` does (`get_mm_cmdline`, fs/proc/base.c): the
     /// arguments or, if the process wrote a title over their last NUL, that title up to its NUL.
-    fn read_command_lines<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
+    fn read_command_lines(&mut self, memory: &mut Memory<'_>) {
         let mut next = 0;
         while next < self.snapshot.mms.len() {
             let first = next;
             self.reader.clear();
             while let Some(mm) = self.snapshot.mms.get(next) {
-                if !push_arguments(&mut self.reader, &kernel.space, mm) {
+                if !push_arguments(&mut self.reader, &memory.kernel.space, mm) {
                     break;
                 }
                 next += 1;
@@ -346,7 +321,7 @@ impl Walker {
             if self.reader.is_empty() {
                 return;
             }
-            self.reader.run(source, kernel.space.levels);
+            memory.run(&mut self.reader);
             let snapshot = &mut self.snapshot;
             let losses = &mut snapshot.losses;
             for (at, mm) in snapshot.mms.as_mut_slice()[first..next].iter_mut().enumerate() {
@@ -378,8 +353,8 @@ impl Walker {
 
     /// Reads every process's leader again. If it has changed, this scan's data about the process
     /// may be inconsistent.
-    pub(super) fn check_stability<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
-        let layout = &kernel.layouts.task_struct;
+    pub(super) fn check_stability(&mut self, memory: &mut Memory<'_>) {
+        let layout = &memory.kernel.layouts.task_struct;
         let snapshot = &mut self.snapshot;
         let addresses = &mut self.scratch.addresses;
         addresses.clear();
@@ -387,7 +362,7 @@ impl Walker {
             snapshot.processes.iter().map(|process| snapshot.threads[process.leader].task.address),
         );
         let (processes, threads) = (snapshot.processes.as_mut_slice(), &mut snapshot.threads);
-        fetch(&mut self.reader, source, kernel, &layout.packing, addresses, |index, bytes| {
+        fetch(&mut self.reader, memory, &layout.packing, addresses, |index, bytes| {
             let process = &mut processes[index];
             let leader = &mut threads[process.leader].task;
             let before = *leader;
@@ -478,8 +453,5 @@ pub(super) fn path_of(
     mount: KernelVa,
     dentry: KernelVa,
 ) -> PathRef {
-    PathRef {
-        mount: mounts.row_of(mount.0, || MountRow::new(mount)),
-        dentry: dentries.row_of(dentry.0, || DentryRow::new(dentry)),
-    }
+    PathRef { mount: row_at(mounts, mount), dentry: row_at(dentries, dentry) }
 }

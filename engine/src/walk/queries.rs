@@ -11,15 +11,8 @@ impl Snapshot {
 
     /// A process's threads, ascending by thread id.
     pub fn threads_of(&self, process: &ProcessRow) -> impl Iterator<Item = &ThreadRow> {
-        let tgid = self.leader(process).map_or(0, |leader| leader.task.tgid);
-        let start = self.by_tid.partition_point(|&index| {
-            self.threads.at(index).is_some_and(|row| row.task.tgid < tgid)
-        });
-        self.by_tid
-            .iter()
-            .skip(start)
-            .filter_map(|&index| self.threads.at(index))
-            .take_while(move |row| row.task.tgid == tgid)
+        let threads = self.by_tid.range(process.threads).iter();
+        threads.filter_map(|&index| self.threads.at(index))
     }
 
     /// A process's tables of descriptors, each once: first the main table, then the tables of

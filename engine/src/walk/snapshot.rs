@@ -6,6 +6,7 @@
 use core::net::{Ipv4Addr, Ipv6Addr};
 use core::ops::Range;
 
+use arrayvec::ArrayVec;
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::cgroup::SUBSYS_MAX;
 use panoptes_decoders::kernel::dentry::Name;
@@ -18,10 +19,41 @@ use panoptes_decoders::kernel::super_block::Filesystem;
 use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_decoders::kernel::vm_area_struct::Vma;
 
-pub use super::containers::ContainerRow;
+pub use super::containers::{ContainerRow, HostName};
 pub use super::sockets::SocketRow;
 pub use super::terminals::TerminalRow;
+use panoptes_tables::Keyed;
 pub use panoptes_tables::{Index, Rows, Span};
+
+/// Makes a row of the object at an address.
+macro_rules! rows_of_objects {
+    ($($row:ident)+) => {$(
+        impl From<KernelVa> for $row {
+            fn from(address: KernelVa) -> Self {
+                Self { address, ..Self::default() }
+            }
+        }
+    )+};
+}
+
+rows_of_objects! {
+    CgroupRow CssSetRow CssStateRow FileRow InodeRow KernfsRow MountRow NetRow SuperBlockRow
+    TerminalRow
+}
+
+impl From<KernelVa> for DentryRow {
+    fn from(address: KernelVa) -> Self {
+        Self { name: Name { address, ..Name::default() }, ..Self::default() }
+    }
+}
+
+/// The row of the object at an address, which is added if it is new and there is room.
+pub(super) fn row_at<Row: From<KernelVa>>(
+    rows: &mut Keyed<Row>,
+    address: KernelVa,
+) -> Option<Index<Row>> {
+    rows.row_of(address.0, || address.into())
+}
 
 /// The views that show a thread, as bits.
 pub mod view {
@@ -142,8 +174,8 @@ pub struct ProcessRow {
     pub ended_runtime_ns: u64,
     /// CPU time of its living threads, in nanoseconds.
     pub threads_runtime_ns: u64,
-    /// Number of living threads.
-    pub thread_count: u32,
+    /// Its threads in [`super::Snapshot::by_tid`], ascending by thread id.
+    pub threads: Span<Index<ThreadRow>>,
     /// Whether its leader was unchanged at the end of the scan, so that the data is consistent.
     pub stable: bool,
     /// First entry of its signal's list of threads, if readable: the address of a `thread_node`.
@@ -175,7 +207,7 @@ impl ProcessRow {
             files: None,
             ended_runtime_ns: 0,
             threads_runtime_ns: 0,
-            thread_count: 0,
+            threads: Span::new(0, 0),
             stable: true,
             first_thread: None,
             first_of_pid: None,
@@ -413,7 +445,7 @@ pub struct CssSetRow {
 }
 
 /// The state of one controller in a control group.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct CssStateRow {
     /// `struct cgroup_subsys_state *`
     pub address: KernelVa,
@@ -422,7 +454,7 @@ pub struct CssStateRow {
 }
 
 /// A control group.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct CgroupRow {
     /// `struct cgroup *`
     pub address: KernelVa,
@@ -475,52 +507,18 @@ pub struct ConnectionRow {
 }
 
 /// One network interface of the watched machine.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct InterfaceRow {
     /// Name, NUL-padded.
     pub name: [u8; 16],
     pub index: u32,
-    /// Hardware address.
-    pub mac: [u8; MAC_BYTES],
-    /// Length of `mac` in bytes: 0 or 6.
-    pub mac_length: u8,
-    pub ipv4: AddressList<Ipv4Addr>,
-    pub ipv6: AddressList<Ipv6Addr>,
+    /// Hardware address, if it has one of that length.
+    pub mac: Option<[u8; MAC_BYTES]>,
+    /// Its addresses in the kernel's order, as far as there is room.
+    pub ipv4: ArrayVec<Ipv4Addr, 16>,
+    pub ipv6: ArrayVec<Ipv6Addr, 16>,
     /// Number of its network namespace.
     pub network_namespace: u32,
-}
-
-/// Addresses of one family of one interface.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct AddressList<T> {
-    addresses: [Option<T>; 16],
-    count: u8,
-    /// Whether there were more addresses than fit.
-    pub truncated: bool,
-}
-
-impl<T: Copy> Default for AddressList<T> {
-    fn default() -> Self {
-        Self { addresses: [None; 16], count: 0, truncated: false }
-    }
-}
-
-impl<T: Copy> AddressList<T> {
-    /// Adds an address, or sets `truncated` if the list is full.
-    pub fn push(&mut self, address: T) {
-        match self.addresses.get_mut(usize::from(self.count)) {
-            Some(free) => {
-                *free = Some(address);
-                self.count += 1;
-            }
-            None => self.truncated = true,
-        }
-    }
-
-    /// The addresses in the kernel's order.
-    pub fn iter(&self) -> impl Iterator<Item = T> + '_ {
-        self.addresses.iter().flatten().copied()
-    }
 }
 
 /// Numbers of objects that a scan could not read or had no room for.
@@ -536,10 +534,9 @@ pub struct Losses {
 }
 
 /// Facts about the machine itself.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Machine {
-    /// Host name, NUL-padded.
-    pub hostname: [u8; 65],
+    pub hostname: HostName,
     /// Calendar time minus time since boot, in nanoseconds, if known.
     pub boot_to_real_ns: Option<i64>,
     /// The machine's calendar time in seconds since 1970, if known.
@@ -559,20 +556,4 @@ pub struct Machine {
     /// The vsyscall page's area, if the kernel has one. /proc shows it in every process that
     /// [`MmRow::has_gate`].
     pub gate: Option<Vma>,
-}
-
-impl Default for Machine {
-    fn default() -> Self {
-        Self {
-            hostname: [0; 65],
-            boot_to_real_ns: None,
-            calendar_seconds: None,
-            calendar_ns: None,
-            ticks: None,
-            tsc_khz: None,
-            boot_id: [0; 16],
-            total_forks: None,
-            gate: None,
-        }
-    }
 }

@@ -5,9 +5,7 @@
 //! AF_UNIX socket.
 
 use panoptes_decoders::address::KernelVa;
-use panoptes_decoders::kernel::Layouts;
 use panoptes_decoders::kernel::sock::Endpoints;
-use panoptes_decoders::kernel::unix_sock::AF_UNIX;
 
 use super::snapshot::{FileRow, Index, NetRow};
 use super::tables::Snapshot;
@@ -41,7 +39,7 @@ impl SocketRow {
         self.endpoints.map_or(0, |endpoints| endpoints.family)
     }
 
-    fn new(address: KernelVa, file: Index<FileRow>) -> Self {
+    pub(super) fn new(address: KernelVa, file: Index<FileRow>) -> Self {
         Self {
             address,
             file,
@@ -51,74 +49,6 @@ impl SocketRow {
             peer_address: KernelVa::NULL,
             peer: None,
             net: None,
-        }
-    }
-}
-
-/// Lists that one batch passes to the next. The first three run in parallel.
-#[derive(Debug)]
-pub(super) struct Lists {
-    /// Open files of sockets, with their addresses.
-    pub(super) files: Vec<(Index<FileRow>, KernelVa)>,
-    /// `struct socket` of each.
-    pub(super) sockets: Vec<KernelVa>,
-    /// `struct sock` of each; after the first batch, of each row of [`Snapshot::sockets`].
-    pub(super) socks: Vec<KernelVa>,
-    /// AF_UNIX sockets; `unix` has their addresses.
-    pub(super) unix_rows: Vec<Index<SocketRow>>,
-    pub(super) unix: Vec<KernelVa>,
-}
-
-impl Lists {
-    pub(super) fn new(capacity: usize) -> Self {
-        Self {
-            files: Vec::with_capacity(capacity),
-            sockets: Vec::with_capacity(capacity),
-            socks: Vec::with_capacity(capacity),
-            unix_rows: Vec::with_capacity(capacity),
-            unix: Vec::with_capacity(capacity),
-        }
-    }
-
-    pub(super) fn clear(&mut self) {
-        self.files.clear();
-        self.sockets.clear();
-        self.socks.clear();
-    }
-
-    /// Lists an open file, if there is room; `socket` is its `struct socket`.
-    pub(super) fn add(&mut self, index: Index<FileRow>, file: &FileRow, socket: KernelVa) {
-        if self.sockets.len() < self.sockets.capacity() {
-            self.files.push((index, file.address));
-            self.sockets.push(socket);
-            self.socks.push(KernelVa::NULL);
-        }
-    }
-
-    /// Adds a row for each socket that the first batch found.
-    pub(super) fn make_rows(&mut self, snapshot: &mut Snapshot) {
-        for (&address, &(file, _)) in self.socks.iter().zip(&self.files) {
-            if address.is_plausible() {
-                let row = snapshot.sockets.push(SocketRow::new(address, file));
-                snapshot.files[file].socket = row;
-            }
-        }
-        self.socks.clear();
-        self.socks.extend(snapshot.sockets.iter().map(|row| row.address));
-    }
-
-    /// Lists the AF_UNIX sockets that the second batch found, if their layout is known.
-    pub(super) fn list_unix(&mut self, layouts: &Layouts, snapshot: &Snapshot) {
-        self.unix_rows.clear();
-        self.unix.clear();
-        if layouts.unix_sock.is_none() {
-            return;
-        }
-        for (index, row) in snapshot.sockets.indexed() {
-            if row.family() == AF_UNIX {
-                self.unix_rows.push(index);
-                self.unix.push(row.address);
-            }
         }
     }
 }

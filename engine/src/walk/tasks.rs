@@ -11,11 +11,10 @@ use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_decoders::kernel::xarray::{self, Slot};
 use panoptes_decoders::layout::{View, u64_at};
-use panoptes_decoders::source::MemorySource;
 
 use super::snapshot::{ThreadRow, view};
-use super::views::is_sane;
-use super::{Kernel, ScanError, Walker, fetch, fetch_groups};
+use super::views::{Candidates, is_sane};
+use super::{Kernel, Memory, ScanError, Scratch, Walker, fetch, fetch_groups};
 use panoptes_tables::Insertion;
 
 /// Maximum number of rounds, in one scan, that read tasks found only in a list: one round for
@@ -26,24 +25,21 @@ const HEARSAY_ROUNDS_MAX: u32 = 8;
 
 impl Walker {
     /// Fills `threads`.
-    pub(super) fn read_tasks<S: MemorySource>(
-        &mut self,
-        source: &mut S,
-        kernel: &Kernel,
-    ) -> Result<(), ScanError> {
+    pub(super) fn read_tasks(&mut self, memory: &mut Memory<'_>) -> Result<(), ScanError> {
         let mut found = mem::take(&mut self.scratch.addresses);
         found.clear();
+        let kernel = memory.kernel;
         found.push(kernel.roots.init_task);
-        self.fetch_tasks(source, kernel, &found, 0, &[]);
+        self.fetch_tasks(memory, &found, 0, &[]);
         let is_swapper =
             |row: &ThreadRow| row.task.pid == 0 && row.task.name().starts_with(b"swapper");
         if !self.snapshot.threads.first().is_some_and(is_swapper) {
             self.scratch.addresses = found;
             return Err(ScanError::NoInitTask);
         }
-        self.read_pid_idr(source, kernel, &mut found);
+        self.read_pid_idr(memory, &mut found);
         let numbers = mem::take(&mut self.scratch.numbers);
-        self.fetch_tasks(source, kernel, &found, view::IDR | view::PID_LIST, &numbers);
+        self.fetch_tasks(memory, &found, view::IDR | view::PID_LIST, &numbers);
         self.scratch.numbers = numbers;
 
         // The view is incomplete if a task of the tree is unreadable or does not look like a task.
@@ -51,81 +47,58 @@ impl Walker {
 
         // Makes room for the lists in case a forged tree filled the set.
         self.visited.clear();
-        self.follow_lists(source, kernel, &mut found);
+        self.follow_lists(memory, &mut found);
         for _ in 0..HEARSAY_ROUNDS_MAX {
             found.clear();
             self.follow_hearsay(kernel, &mut found);
-            if found.is_empty() || !self.fetch_hearsay(source, kernel, &found) {
+            if found.is_empty() || !self.fetch_hearsay(memory, &found) {
                 break;
             }
-            self.follow_lists(source, kernel, &mut found);
+            self.follow_lists(memory, &mut found);
         }
         self.scratch.addresses = found;
         Ok(())
     }
 
     /// Follows the task list and the thread groups, and reads the tasks that only they show.
-    fn follow_lists<S: MemorySource>(
-        &mut self,
-        source: &mut S,
-        kernel: &Kernel,
-        found: &mut Vec<KernelVa>,
-    ) {
+    fn follow_lists(&mut self, memory: &mut Memory<'_>, found: &mut Vec<KernelVa>) {
         for _ in 0..EXTRA_ROUNDS_MAX {
             found.clear();
-            self.follow_task_list(kernel, found);
-            self.follow_thread_groups(kernel, found);
+            self.follow_task_list(memory.kernel, found);
+            self.follow_thread_groups(memory.kernel, found);
             if found.is_empty() {
                 break;
             }
-            self.fetch_tasks(source, kernel, found, 0, &[]);
+            self.fetch_tasks(memory, found, 0, &[]);
         }
     }
 
     /// Collects the address of every task that the initial pid namespace's IDR leads to, and its
     /// expected number in `numbers`.
-    fn read_pid_idr<S: MemorySource>(
-        &mut self,
-        source: &mut S,
-        kernel: &Kernel,
-        found: &mut Vec<KernelVa>,
-    ) {
+    fn read_pid_idr(&mut self, memory: &mut Memory<'_>, found: &mut Vec<KernelVa>) {
         found.clear();
-        let layouts = &kernel.layouts;
-        let head = kernel
-            .roots
-            .init_pid_ns
-            .plus(u64::from(layouts.pid_namespace.idr.offset + layouts.idr.xa_head.offset));
-        self.reader.clear();
-        self.reader.push_bytes(&kernel.space, head, 8);
-        self.reader.run(source, kernel.space.levels);
-        let Some(head) = self.reader.object(0).map(|bytes| u64_at(bytes, 0)) else { return };
-        let mut pids = mem::take(&mut self.scratch.pids);
-        pids.clear();
-        let tree_is_whole = self.find_pids(source, kernel, head, found, &mut pids);
-        let pids_are_whole = self.read_pids(source, kernel, &pids, found);
+        let Kernel { layouts, roots, .. } = memory.kernel;
+        let offset = layouts.pid_namespace.idr.offset + layouts.idr.xa_head.offset;
+        let head = roots.init_pid_ns.plus(offset.into());
+        let Some(head) = memory.read_bytes(&mut self.reader, head, 8) else { return };
+        let head = u64_at(head, 0);
+        let tree_is_whole = self.find_pids(memory, head, found);
+        let pids_are_whole = self.read_pids(memory, found);
         self.snapshot.idr_complete = tree_is_whole && pids_are_whole;
-        self.scratch.pids = pids;
     }
 
     /// Collects every `struct pid` of the IDR, level by level; `nodes` is the frontier. Returns
     /// whether the tree was read completely.
-    fn find_pids<S: MemorySource>(
-        &mut self,
-        source: &mut S,
-        kernel: &Kernel,
-        head: u64,
-        nodes: &mut Vec<KernelVa>,
-        pids: &mut Vec<KernelVa>,
-    ) -> bool {
+    fn find_pids(&mut self, memory: &mut Memory<'_>, head: u64, nodes: &mut Vec<KernelVa>) -> bool {
+        let Scratch { pids, more: children, .. } = &mut self.scratch;
+        pids.clear();
         match xarray::slot(head) {
             Slot::Node(node) => nodes.push(node),
             Slot::Entry(pid) => pids.push(pid),
             Slot::Empty => {}
         }
-        let layout = &kernel.layouts.xa_node;
+        let layout = &memory.kernel.layouts.xa_node;
         let (visited, losses) = (&mut self.visited, &mut self.snapshot.losses);
-        let children = &mut self.scratch.more;
         let mut whole = true;
         visited.clear();
         for _ in 0..xarray::DEPTH_MAX {
@@ -133,7 +106,7 @@ impl Walker {
                 break;
             }
             children.clear();
-            fetch(&mut self.reader, source, kernel, &layout.packing, nodes, |_, bytes| {
+            fetch(&mut self.reader, memory, &layout.packing, nodes, |_, bytes| {
                 let Some(bytes) = bytes else {
                     losses.unreadable += 1;
                     whole = false;
@@ -167,23 +140,18 @@ impl Walker {
     ///
     /// Its number in the initial namespace is `numbers[0]`. That is read separately, since newer
     /// kernels have a flexible array there, which has no size.
-    fn read_pids<S: MemorySource>(
-        &mut self,
-        source: &mut S,
-        kernel: &Kernel,
-        pids: &[KernelVa],
-        found: &mut Vec<KernelVa>,
-    ) -> bool {
+    fn read_pids(&mut self, memory: &mut Memory<'_>, found: &mut Vec<KernelVa>) -> bool {
         #[derive(Clone, Copy)]
         enum Kind {
             Number,
             Pid,
             RunQueue,
         }
+        let kernel = memory.kernel;
         let layouts = &kernel.layouts;
         let link = u64::from(layouts.task_struct.pid_links.offset);
         let first_number = u64::from(layouts.pid.numbers.offset);
-        let (numbers, upids) = (&mut self.scratch.numbers, &mut self.scratch.more);
+        let Scratch { pids, numbers, more: upids, .. } = &mut self.scratch;
         found.clear();
         numbers.clear();
         numbers.resize(pids.len(), 0);
@@ -195,10 +163,10 @@ impl Walker {
         let mut whole = true;
         let batch = [
             (Kind::Number, &layouts.upid.packing, upids.as_slice()),
-            (Kind::Pid, &layouts.pid.packing, pids),
+            (Kind::Pid, &layouts.pid.packing, pids.as_slice()),
             (Kind::RunQueue, &rq, &queues),
         ];
-        fetch_groups(&mut self.reader, source, kernel, batch, |kind, index, bytes| {
+        fetch_groups(&mut self.reader, memory, batch, |kind, index, bytes| {
             match (kind, bytes.map(View::new)) {
                 (Kind::RunQueue, _) => hints.take_run_queue(kernel, queues[index], bytes),
                 (Kind::Number, Some(view)) => {
@@ -230,17 +198,17 @@ impl Walker {
 
     /// Reads tasks and adds a row for each new one. `numbers` are the expected thread ids, where
     /// known.
-    fn fetch_tasks<S: MemorySource>(
+    fn fetch_tasks(
         &mut self,
-        source: &mut S,
-        kernel: &Kernel,
+        memory: &mut Memory<'_>,
         addresses: &[KernelVa],
         seen_in: u16,
         numbers: &[u32],
     ) {
+        let kernel = memory.kernel;
         let layout = &kernel.layouts.task_struct;
         let (threads, losses) = (&mut self.snapshot.threads, &mut self.snapshot.losses);
-        fetch(&mut self.reader, source, kernel, &layout.packing, addresses, |index, bytes| {
+        fetch(&mut self.reader, memory, &layout.packing, addresses, |index, bytes| {
             let address = addresses[index];
             let Some(bytes) = bytes else {
                 losses.unreadable += 1;
@@ -262,6 +230,7 @@ impl Walker {
 
     /// Follows the task list over the rows; adds the first task without a row to `unknown`.
     fn follow_task_list(&mut self, kernel: &Kernel, unknown: &mut Vec<KernelVa>) {
+        let mut unknown = Candidates { visited: &mut self.visited, found: unknown };
         let link = u64::from(kernel.layouts.task_struct.tasks.offset);
         let head = kernel.roots.init_task;
         let threads = &mut self.snapshot.threads;
@@ -273,9 +242,7 @@ impl Walker {
                 return;
             }
             let Some(index) = threads.find(at.0) else {
-                if at.is_plausible() && self.visited.insert(at.0, 1) == Insertion::New {
-                    unknown.push(at);
-                }
+                unknown.add(at);
                 return;
             };
             let row = &mut threads[index];
@@ -287,6 +254,7 @@ impl Walker {
 
     /// Follows each process's list of threads over the rows; adds tasks without a row to `unknown`.
     fn follow_thread_groups(&mut self, kernel: &Kernel, unknown: &mut Vec<KernelVa>) {
+        let mut unknown = Candidates { visited: &mut self.visited, found: unknown };
         let layouts = &kernel.layouts;
         let node = u64::from(layouts.task_struct.thread_node.offset);
         let head_offset = u64::from(layouts.signal_struct.thread_head.offset);
@@ -296,13 +264,8 @@ impl Walker {
             let first = threads[leader].task;
             if !first.is_leader() {
                 // A thread leads to its process's leader, even if that was taken out of the lists.
-                let known = threads.find(first.group_leader.0).is_some();
-                if !known
-                    && first.group_leader.is_plausible()
-                    && unknown.len() < unknown.capacity()
-                    && self.visited.insert(first.group_leader.0, 1) == Insertion::New
-                {
-                    unknown.push(first.group_leader);
+                if threads.find(first.group_leader.0).is_none() {
+                    unknown.add(first.group_leader);
                 }
                 continue;
             }
@@ -314,12 +277,8 @@ impl Walker {
                     break;
                 }
                 let Some(index) = threads.find(at.0) else {
-                    if at.is_plausible()
-                        && !first.signal.is_null()
-                        && unknown.len() < unknown.capacity()
-                        && self.visited.insert(at.0, 1) == Insertion::New
-                    {
-                        unknown.push(at);
+                    if !first.signal.is_null() {
+                        unknown.add(at);
                     }
                     break;
                 };

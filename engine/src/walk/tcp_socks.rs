@@ -7,14 +7,14 @@ use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::file::FMODE_PATH;
 use panoptes_decoders::kernel::inode::mode;
 use panoptes_decoders::kernel::sock::{Counters, Endpoints, IPPROTO_TCP, SOCK_STREAM};
+use panoptes_decoders::kernel::unix_sock::AF_UNIX;
 use panoptes_decoders::layout::View;
-use panoptes_decoders::source::MemorySource;
 
 use super::connections::is_sockfs;
-use super::snapshot::{ConnectionRow, Index};
+use super::snapshot::{ConnectionRow, SocketRow};
 use super::tables::Snapshot;
 use super::terminals::may_be_terminal;
-use super::{Kernel, Walker, fetch_groups};
+use super::{Kernel, Memory, Reads, Walker, fetch_groups};
 use panoptes_tables::{AddressMap, Insertion};
 
 // Sockets in the first two states are no `tcp_sock`s, but `inet_timewait_sock`s and
@@ -34,15 +34,13 @@ enum Route {
     Torn,
 }
 
-/// Lists that the batches fill and read. Those of full sockets run in parallel.
+/// Lists that the batches fill and read.
 #[derive(Debug)]
 pub(super) struct Lists {
     /// Sockets that are full `tcp_sock`s.
-    full: Vec<KernelVa>,
-    full_rows: Vec<Index<ConnectionRow>>,
+    full: Reads<ConnectionRow>,
     /// Sockets in TIME_WAIT.
-    waiting: Vec<KernelVa>,
-    waiting_rows: Vec<Index<ConnectionRow>>,
+    waiting: Reads<ConnectionRow>,
     /// `struct socket` of each full socket.
     sockets: Vec<KernelVa>,
     /// `struct dst_entry` of each full socket.
@@ -53,18 +51,21 @@ pub(super) struct Lists {
     /// `struct net_device` of each route in `distinct`, and its number.
     devices: Vec<KernelVa>,
     device_numbers: Vec<u32>,
-    /// Positions of full sockets without a file, and the `struct socket` of each.
+    /// Positions of full sockets without a file.
     orphans: Vec<usize>,
-    orphan_sockets: Vec<KernelVa>,
+    /// Their rows, and the `struct socket` of each.
+    orphan_sockets: Reads<ConnectionRow>,
+    /// AF_UNIX sockets.
+    unix: Reads<SocketRow>,
 }
 
 impl Lists {
-    pub(super) fn new(capacity: usize) -> Self {
+    /// Allocates for all sockets of a snapshot.
+    pub(super) fn new(snapshot: &Snapshot) -> Self {
+        let capacity = snapshot.connections.capacity();
         Self {
-            full: Vec::with_capacity(capacity),
-            full_rows: Vec::with_capacity(capacity),
-            waiting: Vec::with_capacity(capacity),
-            waiting_rows: Vec::with_capacity(capacity),
+            full: Reads::with_capacity(capacity),
+            waiting: Reads::with_capacity(capacity),
             sockets: Vec::with_capacity(capacity),
             routes: Vec::with_capacity(capacity),
             route_of: Vec::with_capacity(capacity),
@@ -72,46 +73,39 @@ impl Lists {
             devices: Vec::with_capacity(capacity),
             device_numbers: Vec::with_capacity(capacity),
             orphans: Vec::with_capacity(capacity),
-            orphan_sockets: Vec::with_capacity(capacity),
+            orphan_sockets: Reads::with_capacity(capacity),
+            unix: Reads::with_capacity(snapshot.sockets.capacity()),
         }
     }
 
     fn collect(&mut self, snapshot: &Snapshot) {
         self.full.clear();
-        self.full_rows.clear();
         self.waiting.clear();
-        self.waiting_rows.clear();
         for (index, row) in snapshot.connections.indexed() {
             match row.endpoints.state {
-                TCP_TIME_WAIT => {
-                    self.waiting.push(row.address);
-                    self.waiting_rows.push(index);
-                }
+                TCP_TIME_WAIT => self.waiting.push(index, row.address),
                 TCP_NEW_SYN_RECV => {}
-                _ => {
-                    self.full.push(row.address);
-                    self.full_rows.push(index);
-                }
+                _ => self.full.push(index, row.address),
             }
         }
         self.sockets.clear();
-        self.sockets.resize(self.full.len(), KernelVa::NULL);
+        self.sockets.resize(self.full.rows.len(), KernelVa::NULL);
         self.routes.clear();
-        self.routes.resize(self.full.len(), KernelVa::NULL);
+        self.routes.resize(self.full.rows.len(), KernelVa::NULL);
     }
 }
 
 impl Walker {
     /// Reads counters, routes and holders of the sockets, in three batches.
-    pub(super) fn read_sockets<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
-        self.list_sockets(kernel);
-        self.read_states(source, kernel);
-        self.scratch.sockets.make_rows(&mut self.snapshot);
-        self.scratch.terminals.make_rows(&mut self.snapshot);
-        self.read_holders(source, kernel);
-        self.read_devices_and_peers(source, kernel);
+    pub(super) fn read_sockets(&mut self, memory: &mut Memory<'_>) {
+        self.list_sockets(memory.kernel);
+        self.read_states(memory);
+        self.snapshot.add_sockets(&mut self.scratch.sockets);
+        self.snapshot.add_terminals(&mut self.scratch.terminals);
+        self.read_holders(memory);
+        self.read_devices_and_peers(memory);
         let lists = &self.scratch.connections;
-        for (&row, &route) in lists.full_rows.iter().zip(&lists.route_of) {
+        for (&row, &route) in lists.full.rows.iter().zip(&lists.route_of) {
             let device = match route {
                 Route::At(position) => lists.device_numbers.get(position).copied(),
                 Route::None | Route::Torn => None,
@@ -148,7 +142,7 @@ impl Walker {
 
     /// First batch: the counters of full sockets, the state of those in TIME_WAIT, and what is
     /// behind the open files of sockets and terminals.
-    fn read_states<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
+    fn read_states(&mut self, memory: &mut Memory<'_>) {
         #[derive(Clone, Copy)]
         enum Kind {
             TcpSock,
@@ -157,35 +151,34 @@ impl Walker {
             Socket,
             TtyPrivate,
         }
-        let layouts = &kernel.layouts;
+        let layouts = &memory.kernel.layouts;
         let private = layouts.tty_file_private.map(|it| it.packing).unwrap_or_default();
         let snapshot = &mut self.snapshot;
-        let Lists { full, full_rows, waiting, waiting_rows, sockets, routes, .. } =
-            &mut self.scratch.connections;
+        let Lists { full, waiting, sockets, routes, .. } = &mut self.scratch.connections;
         let (held, terminals) = (&mut self.scratch.sockets, &mut self.scratch.terminals);
         let batch = [
-            (Kind::TcpSock, &layouts.tcp_sock.packing, full.as_slice()),
-            (Kind::Sock, &layouts.sock.packing, full),
-            (Kind::TimeWait, &layouts.inet_timewait_sock.packing, waiting),
-            (Kind::Socket, &layouts.socket.packing, &held.sockets),
+            (Kind::TcpSock, &layouts.tcp_sock.packing, full.addresses.as_slice()),
+            (Kind::Sock, &layouts.sock.packing, &full.addresses),
+            (Kind::TimeWait, &layouts.inet_timewait_sock.packing, &waiting.addresses),
+            (Kind::Socket, &layouts.socket.packing, &held.privates),
             (Kind::TtyPrivate, &private, &terminals.privates),
         ];
-        fetch_groups(&mut self.reader, source, kernel, batch, |kind, index, bytes| {
+        fetch_groups(&mut self.reader, memory, batch, |kind, index, bytes| {
             let Some(bytes) = bytes else {
                 snapshot.losses.unreadable += 1;
                 if matches!(kind, Kind::Sock) {
-                    snapshot.connections[full_rows[index]].counters = None;
+                    snapshot.connections[full.rows[index]].counters = None;
                 }
                 return;
             };
             let view = View::new(bytes);
             match kind {
                 Kind::TcpSock => {
-                    snapshot.connections[full_rows[index]].counters =
+                    snapshot.connections[full.rows[index]].counters =
                         Some(Counters::decode(&layouts.tcp_sock, bytes));
                 }
                 Kind::Sock => {
-                    let connection = &mut snapshot.connections[full_rows[index]];
+                    let connection = &mut snapshot.connections[full.rows[index]];
                     let is_tcp = view.unsigned(layouts.sock.sk_type) as u16 == SOCK_STREAM
                         && view.unsigned(layouts.sock.sk_protocol) as u16 == IPPROTO_TCP;
                     if !is_tcp {
@@ -201,18 +194,18 @@ impl Walker {
                 Kind::TimeWait => {
                     let state = view.unsigned(layouts.inet_timewait_sock.tw_substate) as u8;
                     if state == TCP_FIN_WAIT2 {
-                        snapshot.connections[waiting_rows[index]].endpoints.state = state;
+                        snapshot.connections[waiting.rows[index]].endpoints.state = state;
                     }
                 }
                 Kind::Socket => {
                     if view.pointer(layouts.socket.file) == held.files[index].1 {
-                        held.socks[index] = view.pointer(layouts.socket.sk);
+                        held.objects[index] = view.pointer(layouts.socket.sk);
                     }
                 }
                 Kind::TtyPrivate => {
                     let Some(layout) = &layouts.tty_file_private else { return };
                     if view.pointer(layout.file) == terminals.files[index].1 {
-                        terminals.terminals[index] = view.pointer(layout.tty);
+                        terminals.objects[index] = view.pointer(layout.tty);
                     }
                 }
             }
@@ -222,7 +215,7 @@ impl Walker {
     /// Second batch: the open files and routes of the TCP sockets, the sockets and terminals behind
     /// other descriptors. The 4-tuples of the TCP sockets are read again: the kernel may have
     /// reused their memory between reading the bucket and reading the counters.
-    fn read_holders<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
+    fn read_holders(&mut self, memory: &mut Memory<'_>) {
         #[derive(Clone, Copy)]
         enum Kind {
             Socket,
@@ -232,32 +225,30 @@ impl Walker {
             Terminal,
             Endpoints,
         }
-        let layouts = &kernel.layouts;
+        let layouts = &memory.kernel.layouts;
         let terminal = layouts.tty_struct.map(|it| it.packing).unwrap_or_default();
         let snapshot = &mut self.snapshot;
-        let Lists {
-            full, full_rows, sockets, routes, distinct, route_of, devices, orphans, ..
-        } = &mut self.scratch.connections;
+        let Lists { full, sockets, routes, distinct, route_of, devices, orphans, .. } =
+            &mut self.scratch.connections;
         // Connections share routes, so each route is read once.
         find_distinct(&mut self.visited, routes, distinct, route_of);
         orphans.clear();
         devices.clear();
         devices.resize(distinct.len(), KernelVa::NULL);
-        let (held, held_rows) = (&self.scratch.sockets.socks, snapshot.sockets.span_from(0));
-        let (terminals, terminal_rows) =
-            (&self.scratch.terminals.terminals, snapshot.terminals.span_from(0));
+        // One for each row of their tables, in order.
+        let (held, terminals) = (&self.scratch.sockets.objects, &self.scratch.terminals.objects);
         let batch = [
             (Kind::Socket, &layouts.socket.packing, sockets.as_slice()),
             (Kind::Route, &layouts.dst_entry.packing, distinct),
             (Kind::HeldEndpoints, &layouts.sock_common.packing, held),
             (Kind::HeldSock, &layouts.sock.packing, held),
             (Kind::Terminal, &terminal, terminals),
-            (Kind::Endpoints, &layouts.sock_common.packing, full),
+            (Kind::Endpoints, &layouts.sock_common.packing, &full.addresses),
         ];
-        fetch_groups(&mut self.reader, source, kernel, batch, |kind, index, bytes| {
+        fetch_groups(&mut self.reader, memory, batch, |kind, index, bytes| {
             if matches!(kind, Kind::Endpoints) {
                 let after = bytes.map(|bytes| Endpoints::decode(&layouts.sock_common, bytes));
-                if !snapshot.connections[full_rows[index]].check(after) {
+                if !snapshot.connections[full.rows[index]].check(after) {
                     route_of[index] = Route::Torn;
                 }
                 return;
@@ -267,24 +258,24 @@ impl Walker {
             match kind {
                 Kind::Socket => {
                     let file = view.pointer(layouts.socket.file);
-                    snapshot.connections[full_rows[index]].file = file;
+                    snapshot.connections[full.rows[index]].file = file;
                     orphans.extend(file.is_null().then_some(index));
                 }
                 Kind::Route => devices[index] = view.pointer(layouts.dst_entry.dev),
                 Kind::HeldEndpoints => {
-                    let Some(row) = held_rows.nth(index) else { return };
-                    let endpoints = Endpoints::decode(&layouts.sock_common, bytes);
-                    snapshot.sockets[row].endpoints = Some(endpoints);
+                    let Some(socket) = snapshot.sockets.get_mut(index) else { return };
+                    socket.endpoints = Some(Endpoints::decode(&layouts.sock_common, bytes));
                 }
                 Kind::HeldSock => {
-                    let Some(row) = held_rows.nth(index) else { return };
-                    let socket = &mut snapshot.sockets[row];
+                    let Some(socket) = snapshot.sockets.get_mut(index) else { return };
                     socket.kind = view.unsigned(layouts.sock.sk_type) as u16;
                     socket.protocol = view.unsigned(layouts.sock.sk_protocol) as u16;
                 }
                 Kind::Terminal => {
-                    let Some(row) = terminal_rows.nth(index) else { return };
-                    snapshot.place_terminal(layouts, row, view);
+                    let row = snapshot.terminals.get_mut(index).zip(layouts.tty_struct.as_ref());
+                    let Some((terminal, layout)) = row else { return };
+                    terminal.link_address = view.pointer(layout.link);
+                    terminal.number = view.unsigned(layout.index) as u32;
                 }
                 Kind::Endpoints => {}
             }
@@ -294,30 +285,38 @@ impl Walker {
 
     /// Third batch: the devices of routes, the inodes of sockets without a file, and the peers of
     /// AF_UNIX sockets.
-    fn read_devices_and_peers<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
+    fn read_devices_and_peers(&mut self, memory: &mut Memory<'_>) {
         #[derive(Clone, Copy)]
         enum Kind {
             Device,
             Orphan,
             Unix,
         }
-        let layouts = &kernel.layouts;
-        let unix = layouts.unix_sock.map(|it| it.packing).unwrap_or_default();
+        let layouts = &memory.kernel.layouts;
+        let unix_packing = layouts.unix_sock.map(|it| it.packing).unwrap_or_default();
         let snapshot = &mut self.snapshot;
-        let Lists { full_rows, sockets, orphans, orphan_sockets, devices, device_numbers, .. } =
+        let Lists { full, sockets, orphans, orphan_sockets, devices, device_numbers, unix, .. } =
             &mut self.scratch.connections;
         orphan_sockets.clear();
-        orphan_sockets.extend(orphans.iter().map(|&index| sockets[index]));
+        for &index in &*orphans {
+            orphan_sockets.push(full.rows[index], sockets[index]);
+        }
+        unix.clear();
+        if layouts.unix_sock.is_some() {
+            for (index, row) in snapshot.sockets.indexed() {
+                if row.family() == AF_UNIX {
+                    unix.push(index, row.address);
+                }
+            }
+        }
         device_numbers.clear();
         device_numbers.resize(devices.len(), 0);
-        let held = &mut self.scratch.sockets;
-        held.list_unix(layouts, snapshot);
         let batch = [
             (Kind::Device, &layouts.net_device_index.packing, devices.as_slice()),
-            (Kind::Orphan, &layouts.socket_alloc.packing, orphan_sockets),
-            (Kind::Unix, &unix, &held.unix),
+            (Kind::Orphan, &layouts.socket_alloc.packing, &orphan_sockets.addresses),
+            (Kind::Unix, &unix_packing, &unix.addresses),
         ];
-        fetch_groups(&mut self.reader, source, kernel, batch, |kind, index, bytes| {
+        fetch_groups(&mut self.reader, memory, batch, |kind, index, bytes| {
             let Some(view) = bytes.map(View::new) else { return };
             match kind {
                 Kind::Device => {
@@ -325,13 +324,12 @@ impl Walker {
                     device_numbers[index] = number as u32;
                 }
                 Kind::Orphan => {
-                    let connection = &mut snapshot.connections[full_rows[orphans[index]]];
+                    let connection = &mut snapshot.connections[orphan_sockets.rows[index]];
                     connection.inode = view.unsigned(layouts.socket_alloc.ino);
                 }
                 Kind::Unix => {
                     let Some(layout) = &layouts.unix_sock else { return };
-                    snapshot.sockets[held.unix_rows[index]].peer_address =
-                        view.pointer(layout.peer);
+                    snapshot.sockets[unix.rows[index]].peer_address = view.pointer(layout.peer);
                 }
             }
         });

@@ -12,11 +12,10 @@ use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::rq::Running;
 use panoptes_decoders::kernel::task_struct::{PIDTYPE_PGID, PIDTYPE_SID, Task};
 use panoptes_decoders::layout::{Field, View};
-use panoptes_decoders::source::MemorySource;
 
 use super::cgroups::CSS_SET_HEADS;
-use super::snapshot::{CssSetRow, Index, ProcessRow, ThreadRow, view};
-use super::{Kernel, Walker, fetch};
+use super::snapshot::{Index, ProcessRow, ThreadRow, row_at, view};
+use super::{Kernel, Memory, Walker, fetch};
 use panoptes_tables::{AddressMap, Insertion, Keyed};
 
 /// Maximum number of run queues: one per processor.
@@ -114,13 +113,13 @@ fn push<T>(list: &mut Vec<T>, entry: T) {
 }
 
 /// Tasks to read that have no row: each once in a scan.
-struct Candidates<'a> {
-    visited: &'a mut AddressMap,
-    found: &'a mut Vec<KernelVa>,
+pub(super) struct Candidates<'a> {
+    pub(super) visited: &'a mut AddressMap,
+    pub(super) found: &'a mut Vec<KernelVa>,
 }
 
 impl Candidates<'_> {
-    fn add(&mut self, task: KernelVa) {
+    pub(super) fn add(&mut self, task: KernelVa) {
         if task.is_plausible()
             && self.found.len() < self.found.capacity()
             && self.visited.insert(task.0, 1) == Insertion::New
@@ -204,17 +203,17 @@ impl Walker {
 
     /// Reads tasks found only through hints and adds a row for each that is certainly one.
     /// Returns whether it added any.
-    pub(super) fn fetch_hearsay<S: MemorySource>(
+    pub(super) fn fetch_hearsay(
         &mut self,
-        source: &mut S,
-        kernel: &Kernel,
+        memory: &mut Memory<'_>,
         addresses: &[KernelVa],
     ) -> bool {
+        let kernel = memory.kernel;
         let layout = &kernel.layouts.task_struct;
         let threads = &mut self.snapshot.threads;
         let hints = &mut self.hints;
         let before = threads.len();
-        fetch(&mut self.reader, source, kernel, &layout.packing, addresses, |index, bytes| {
+        fetch(&mut self.reader, memory, &layout.packing, addresses, |index, bytes| {
             let Some(bytes) = bytes else { return };
             let task = Task::decode(layout, addresses[index], bytes);
             if !is_living(&task, kernel) {
@@ -240,8 +239,7 @@ impl Walker {
         let Some(hlist) = kernel.layouts.css_set.and_then(|layout| layout.hlist) else { return };
         for &first in &self.hints.css_sets {
             if first.is_plausible() {
-                let address = first.minus(hlist.offset.into());
-                self.snapshot.css_sets.row_of(address.0, || CssSetRow::new(address));
+                row_at(&mut self.snapshot.css_sets, first.minus(hlist.offset.into()));
             }
         }
     }
@@ -292,10 +290,11 @@ impl Walker {
 
     /// Finds the run queue of each processor, once in `RUN_QUEUES_EVERY_SCANS` scans. Every task
     /// names its control group's queue on its processor, and each processor has tasks of its own.
-    pub(super) fn find_run_queues<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) {
+    pub(super) fn find_run_queues(&mut self, memory: &mut Memory<'_>) {
         let age = self.hints.run_queues_age;
         self.hints.run_queues_age = (age + 1) % RUN_QUEUES_EVERY_SCANS;
-        let Some(layout) = kernel.layouts.cfs_rq.as_ref().filter(|_| age == 0) else { return };
+        let layout = memory.kernel.layouts.cfs_rq.as_ref();
+        let Some(layout) = layout.filter(|_| age == 0) else { return };
         let Some(rq) = layout.rq else { return };
         let visited = &mut self.visited;
         let addresses = &mut self.scratch.addresses;
@@ -313,7 +312,7 @@ impl Walker {
         let queues = &mut self.hints.run_queues;
         queues.clear();
         visited.clear();
-        fetch(&mut self.reader, source, kernel, &layout.packing, addresses, |_, bytes| {
+        fetch(&mut self.reader, memory, &layout.packing, addresses, |_, bytes| {
             let Some(view) = bytes.map(View::new) else { return };
             let queue = view.pointer(rq);
             if queue.is_plausible() && visited.insert(queue.0, 0) == Insertion::New {

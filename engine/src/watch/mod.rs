@@ -22,9 +22,9 @@ use panoptes_tables::HashKey;
 use crate::container_config::{ContainerConfig, Glob, Images};
 use crate::detect::binary_attestation::{Attest, Shipped};
 use crate::detect::reverse_shells::ShellsUsage;
-use crate::detect::{Detector as _, DetectorSetup, Detectors, MachineMemory};
+use crate::detect::{Detector as _, DetectorSetup, Detectors, Scene};
 use crate::limits::Limits;
-use crate::page_cache::Contents;
+use crate::page_cache::{Contents, MachineMemory};
 use crate::policy::{Policy, PolicyConfig};
 use crate::state::facts::HeapRule;
 use crate::state::{Change, Changes as _, ConnectionThresholds, ScanContext, Settings, State};
@@ -214,19 +214,21 @@ impl Watched {
         let mut reporter = self.policy.reporter(out);
         self.contents.begin_scan();
         let Self { detectors, contents, kernel, .. } = self;
-        let memory = &mut MachineMemory { source: &mut *source, kernel };
         detectors.begin_scan();
         let on_change = &mut |cx: &ScanContext<'_>, change: &Change<'_>| {
             reporter.change(cx, change);
-            detectors.observe(memory, cx, change, &mut reporter);
+            let memory = MachineMemory { source: &mut *source, kernel };
+            detectors.observe(&mut Scene { memory, cx, out: &mut reporter }, change);
         };
         self.state.update_with(snapshot, now_ns, contents, on_change);
         let cx = self.state.scan_context(snapshot, now_ns);
-        detectors.update(memory, &cx, &self.state, contents, &mut reporter);
+        let memory = MachineMemory { source: &mut *source, kernel };
+        let scene = &mut Scene { memory, cx: &cx, out: &mut reporter };
+        detectors.update(scene, &self.state, contents);
         if contents.has_work() {
             let shipped = detectors.binary_attestation.shipped();
-            contents.work(source, kernel, SLICE_BYTES, shipped.as_ref());
-            detectors.settle(&cx, contents, &mut reporter);
+            contents.work(scene.memory.source, kernel, SLICE_BYTES, shipped.as_ref());
+            detectors.settle(scene, contents);
         }
         Ok(())
     }
@@ -258,12 +260,12 @@ impl Watched {
     /// Number of shells and shell commands that were skipped, since there was no room or they could
     /// not be read.
     pub fn shell_history_refused(&self) -> u64 {
-        self.detectors.shell_history.losses().unchecked
+        self.detectors.shell_history.unchecked()
     }
 
     /// Number of permission changes that were not checked because there were too many.
     pub fn permissions_refused(&self) -> u64 {
-        self.detectors.memory_permissions.losses().unchecked
+        self.detectors.memory_permissions.unchecked()
     }
 
     /// How much the search for reverse shells skipped.

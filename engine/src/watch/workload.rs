@@ -1,14 +1,15 @@
 //! `workload_information`: the machine that a record is about, written into the header when it
 //! changes.
 
+use arrayvec::ArrayVec;
 use panoptes_sinks::json::text::Text;
 use panoptes_sinks::record::header::Header;
 use panoptes_sinks::record::value::{Numbered, Uuid};
 use panoptes_sinks::record::workload::Workload;
 
 use super::Identity;
-use crate::policy::describe::InterfaceAddresses;
-use crate::walk::{InterfaceRow, Snapshot};
+use crate::policy::describe;
+use crate::walk::{HostName, InterfaceRow, Snapshot};
 
 /// Maximum number of interfaces in a record.
 const INTERFACES_MAX: usize = 32;
@@ -17,7 +18,7 @@ const INTERFACES_MAX: usize = 32;
 #[derive(Debug)]
 pub(super) struct WorkloadTracker {
     identity: Identity,
-    hostname: [u8; 65],
+    hostname: HostName,
     boot_id: [u8; 16],
     interfaces: Vec<InterfaceRow>,
     /// Whether the header is up to date.
@@ -28,7 +29,7 @@ impl WorkloadTracker {
     pub(super) fn new(identity: Identity) -> Self {
         Self {
             identity,
-            hostname: [0; 65],
+            hostname: HostName::new(),
             boot_id: [0; 16],
             interfaces: Vec::with_capacity(INTERFACES_MAX),
             written: false,
@@ -59,29 +60,25 @@ impl WorkloadTracker {
         if same {
             return;
         }
-        self.hostname = machine.hostname;
+        self.hostname.clone_from(&machine.hostname);
         self.boot_id = machine.boot_id;
         self.interfaces.clear();
-        self.interfaces.extend(own());
+        self.interfaces.extend(own().cloned());
         self.write(header);
         self.written = true;
     }
 
     fn write(&self, header: &mut Header) {
-        let addresses: [Option<InterfaceAddresses<'_>>; INTERFACES_MAX] =
-            core::array::from_fn(|index| self.interfaces.get(index).map(InterfaceAddresses::new));
-        let described = core::array::from_fn::<_, INTERFACES_MAX, _>(|index| {
-            addresses[index].as_ref().map(InterfaceAddresses::describe).unwrap_or_default()
-        });
-        let end = self.hostname.iter().position(|&byte| byte == 0).unwrap_or(self.hostname.len());
+        let described: ArrayVec<_, INTERFACES_MAX> =
+            self.interfaces.iter().map(describe::interface).collect();
         let is_known = |id: &[u8; 16]| *id != [0; 16];
         header.set_workload(&Workload {
             unique_identifier: Some(self.identity.name.as_str().into()),
             os_version: Some(self.identity.os_version.as_str().into()),
             boot_uuid: is_known(&self.identity.boot_uuid).then_some(Uuid(self.identity.boot_uuid)),
             kernel_boot_id: is_known(&self.boot_id).then_some(Uuid(self.boot_id)),
-            hostname: (end > 0).then(|| Text::new(&self.hostname[..end])),
-            workload_networking_interfaces: Some(Numbered(&described[..self.interfaces.len()])),
+            hostname: (!self.hostname.is_empty()).then(|| Text::new(&self.hostname)),
+            workload_networking_interfaces: Some(Numbered(&described)),
         });
     }
 }

@@ -22,22 +22,23 @@ struct Slot {
 
 const EMPTY_SLOT: Slot = Slot { tag: 0, row: EMPTY };
 
+/// Finds rows by their hash.
 #[derive(Debug)]
-pub(crate) struct HashIndex {
+pub struct HashIndex {
     slots: Box<[Slot]>,
     mask: usize,
 }
 
 impl HashIndex {
     /// Allocates for at most `capacity` rows at a time.
-    pub(crate) fn new(capacity: usize) -> Self {
+    pub fn new(capacity: usize) -> Self {
         let slots = (capacity.max(8) * 2).next_power_of_two();
         Self { slots: vec![EMPTY_SLOT; slots].into_boxed_slice(), mask: slots - 1 }
     }
 
     /// The row with this hash for which `is` returns true.
     #[inline]
-    pub(crate) fn find(&self, hash: u64, mut is: impl FnMut(u32) -> bool) -> Option<u32> {
+    pub fn find(&self, hash: u64, mut is: impl FnMut(u32) -> bool) -> Option<u32> {
         let tag = tag(hash);
         let mut at = tag as usize & self.mask;
         for _ in 0..PROBES_MAX {
@@ -55,7 +56,7 @@ impl HashIndex {
 
     /// Adds a row that is not in the index; `false` if there is no room near its home slot.
     #[inline]
-    pub(crate) fn insert(&mut self, hash: u64, row: u32) -> bool {
+    pub fn insert(&mut self, hash: u64, row: u32) -> bool {
         debug_assert!(row != EMPTY, "no row has this number");
         debug_assert!(self.find(hash, |other| other == row).is_none(), "a row is in it once");
         let tag = tag(hash);
@@ -71,7 +72,7 @@ impl HashIndex {
     }
 
     /// Removes a row; `false` if it is not in the index.
-    pub(crate) fn remove(&mut self, hash: u64, row: u32) -> bool {
+    pub fn remove(&mut self, hash: u64, row: u32) -> bool {
         let mut at = tag(hash) as usize & self.mask;
         let mut probes = 0;
         while self.slots[at].row != row {
@@ -100,7 +101,8 @@ impl HashIndex {
         true
     }
 
-    pub(crate) fn clear(&mut self) {
+    /// Removes all rows.
+    pub fn clear(&mut self) {
         self.slots.fill(EMPTY_SLOT);
     }
 }

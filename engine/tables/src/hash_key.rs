@@ -31,6 +31,12 @@ impl HashKey {
     pub fn hash(self, bytes: &[u8]) -> u64 {
         xxh3_64_with_seed(bytes, self.0)
     }
+
+    /// The hash of some numbers.
+    #[inline]
+    pub fn hash_numbers<const N: usize>(self, numbers: [u64; N]) -> u64 {
+        self.hash(numbers.map(u64::to_le_bytes).as_flattened())
+    }
 }
 
 /// Does not show the key.

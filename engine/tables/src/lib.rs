@@ -5,7 +5,8 @@
 //!   other by [`Index`].
 //! - [`AddressMap`] finds a row by an address of the guest, and is cleared in constant time.
 //!   [`Keyed`] is a list of rows with such a map.
-//! - [`Table`] keeps rows from scan to scan, found by key. [`ListPool`] keeps short lists of rows.
+//! - [`Table`] keeps rows from scan to scan, found by key. [`HashIndex`] finds rows that are kept
+//!   elsewhere. [`ListPool`] keeps short lists of rows.
 //! - [`Strings`] keeps each string once.
 //! - [`LimitGauge`] reports a full table once.
 //!
@@ -30,6 +31,7 @@ mod strings;
 mod table;
 
 pub use address_map::{AddressMap, Insertion};
+pub use hash_index::HashIndex;
 pub use hash_key::HashKey;
 pub use index::{Index, Span};
 pub use keyed::Keyed;

@@ -90,11 +90,6 @@ impl<T> Rows<T> {
         Span::new(start as u32, self.rows.len() as u32)
     }
 
-    /// The rows added since `span` was the end of the table.
-    pub fn span_after(&self, span: Span<T>) -> Span<T> {
-        Span::new(span.end(), self.rows.len() as u32)
-    }
-
     /// The indexes of all rows.
     #[inline]
     pub fn indexes(&self) -> impl DoubleEndedIterator<Item = Index<T>> + use<T> {

@@ -11,6 +11,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../../sources/tests/common/fault.rs"]
+mod fault;
 
 mod bombs;
 mod crafted;

@@ -2,12 +2,12 @@
 //! tear.
 
 use panoptes_engine::limits::Limits;
-use panoptes_sources::{Fault, FaultRates};
 
 use panoptes_rig::Random;
 
 use super::common::Scanner;
 use super::common::damage::{Damaged, touched_pages};
+use super::fault::{Fault, FaultRates};
 use super::{Machine, Watch, machines, scan, small_machines};
 
 /// Seeds of the damaged machines: more of them in a release build.

@@ -9,9 +9,10 @@ use panoptes_decoders::source::MemorySource;
 use panoptes_engine::limits::Limits;
 use panoptes_engine::system::kernel_of;
 use panoptes_profiles::{Options, discover};
-use panoptes_sources::{Detail, Fault, FaultRates, MappedFile, Meter, SourceError};
+use panoptes_sources::{Detail, MappedFile, Meter, SourceError};
 
 use super::common::Scanner;
+use super::fault::{Fault, FaultRates};
 use super::{Machine, Watch, scan, small_machines};
 
 /// A raw memory file made from a recorded image; pages that were not recorded are holes.

@@ -65,8 +65,8 @@ pub(crate) fn usual_moves() -> impl Iterator<Item = u64> {
 
 /// Distances to move a source such that a `struct new_utsname` with the release is at the address
 /// in VMCOREINFO. Sweeps all of memory.
-pub(crate) fn search_moves<S: MemorySource + ?Sized>(
-    source: &mut S,
+pub(crate) fn search_moves(
+    source: &mut dyn MemorySource,
     info: &Vmcoreinfo,
     claim: &Claim,
 ) -> Vec<u64> {

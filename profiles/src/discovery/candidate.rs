@@ -125,8 +125,8 @@ impl Claim {
 
 /// Verifies a claim by the claimed page tables: they must map themselves and the image to the
 /// claimed addresses, and the kernel that they map must have the same release.
-pub(crate) fn prove<S: MemorySource + ?Sized>(
-    source: &mut S,
+pub(crate) fn prove(
+    source: &mut dyn MemorySource,
     at: PhysicalAddress,
     info: &Vmcoreinfo,
     claim: &Claim,
@@ -178,8 +178,8 @@ pub(crate) const fn kernel_offset(start: u64) -> u64 {
     start.wrapping_sub(START_KERNEL_MAP + (16 << 20))
 }
 
-fn leads<S: MemorySource + ?Sized>(
-    memory: &mut KernelMemory<'_, S>,
+fn leads(
+    memory: &mut KernelMemory<'_>,
     what: &'static str,
     address: u64,
     expected: u64,
@@ -205,10 +205,7 @@ impl Candidate {
 
     /// Sets the end of the image: `_end` if that symbol is known and in range, else the end of what
     /// the page tables map at the image's distance.
-    pub(crate) fn refine_image<S: MemorySource + ?Sized>(
-        &mut self,
-        memory: &mut KernelMemory<'_, S>,
-    ) {
+    pub(crate) fn refine_image(&mut self, memory: &mut KernelMemory<'_>) {
         let step = match self.levels {
             Levels::X86_64(_) => LARGE_PAGE_BYTES,
             Levels::Aarch64(_) => arm64::SEGMENT_BYTES,

@@ -7,7 +7,6 @@
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::Layouts;
 use panoptes_decoders::layout::{Members, View, c_string};
-use panoptes_decoders::source::MemorySource;
 
 use crate::discovery::candidate::Candidate;
 use crate::discovery::image::ImagePieces;
@@ -90,8 +89,8 @@ impl ClockFields {
 }
 
 /// The clock's `struct timekeeper` and its calendar time in seconds, if plausible.
-pub(crate) fn timekeeper<S: MemorySource + ?Sized>(
-    memory: &mut KernelMemory<'_, S>,
+pub(crate) fn timekeeper(
+    memory: &mut KernelMemory<'_>,
     candidate: &mut Candidate,
     layouts: &Layouts,
     fields: &ClockFields,
@@ -107,11 +106,7 @@ pub(crate) fn timekeeper<S: MemorySource + ?Sized>(
     seconds(memory, layouts, at).map(|seconds| (at, seconds))
 }
 
-fn seconds<S: MemorySource + ?Sized>(
-    memory: &mut KernelMemory<'_, S>,
-    layouts: &Layouts,
-    at: KernelVa,
-) -> Option<u64> {
+fn seconds(memory: &mut KernelMemory<'_>, layouts: &Layouts, at: KernelVa) -> Option<u64> {
     let bytes = read_object(memory, &layouts.timekeeper, at).ok()?;
     let seconds = View::new(&bytes).unsigned(layouts.timekeeper.xtime_sec);
     CALENDAR_SECONDS.contains(&seconds).then_some(seconds)
@@ -119,8 +114,8 @@ fn seconds<S: MemorySource + ?Sized>(
 
 /// Finds the timekeeper in the image. A similar one, in which the kernel prepares the next state
 /// (`shadow_timekeeper`), is uninitialised data and so comes later.
-fn search<S: MemorySource + ?Sized>(
-    memory: &mut KernelMemory<'_, S>,
+fn search(
+    memory: &mut KernelMemory<'_>,
     candidate: &Candidate,
     layouts: &Layouts,
     fields: &SearchFields,
@@ -149,8 +144,8 @@ fn search<S: MemorySource + ?Sized>(
 /// Whether the distances from monotonic to calendar time (`offs_real`) and back
 /// (`wall_to_monotonic`; `tk_set_wall_to_mono`, kernel/time/timekeeping.c) agree, and both clocks
 /// read the same source.
-fn is_timekeeper<S: MemorySource + ?Sized>(
-    memory: &mut KernelMemory<'_, S>,
+fn is_timekeeper(
+    memory: &mut KernelMemory<'_>,
     layouts: &Layouts,
     fields: &SearchFields,
     at: KernelVa,
@@ -172,8 +167,8 @@ fn is_timekeeper<S: MemorySource + ?Sized>(
 /// The rate of arm64's counter in kHz, from the factors by which the kernel converts its ticks to
 /// nanoseconds (`ns = ticks * mult >> shift`). It differs from `arch_timer_rate` by far less than a
 /// kHz: `mult` has more than 20 bits.
-pub(crate) fn arm64_counter_khz<S: MemorySource + ?Sized>(
-    memory: &mut KernelMemory<'_, S>,
+pub(crate) fn arm64_counter_khz(
+    memory: &mut KernelMemory<'_>,
     fields: &ClockFields,
     timekeeper: KernelVa,
 ) -> Option<u32> {

@@ -16,8 +16,8 @@ use crate::report::Refusal;
 use crate::verify::is_init_task;
 
 /// Determines how addresses translate, and adds the roots of the walk to the symbols.
-pub(crate) fn space<S: MemorySource + ?Sized>(
-    memory: &mut KernelMemory<'_, S>,
+pub(crate) fn space(
+    memory: &mut KernelMemory<'_>,
     candidate: &mut Candidate,
     layouts: &Layouts,
     members: &dyn Members,
@@ -56,8 +56,8 @@ pub(crate) fn space<S: MemorySource + ?Sized>(
 
 /// Adds the initial namespaces and the TCP hash table: `init_task` is in the initial namespaces and
 /// leads to them.
-fn reach_roots<S: MemorySource + ?Sized>(
-    memory: &mut KernelMemory<'_, S>,
+fn reach_roots(
+    memory: &mut KernelMemory<'_>,
     candidate: &mut Candidate,
     layouts: &Layouts,
     init_task: &Task,
@@ -86,18 +86,15 @@ fn reach_roots<S: MemorySource + ?Sized>(
     }
 }
 
-fn read_plausible<S: MemorySource + ?Sized>(
-    memory: &mut KernelMemory<'_, S>,
-    at: KernelVa,
-) -> Option<KernelVa> {
+fn read_plausible(memory: &mut KernelMemory<'_>, at: KernelVa) -> Option<KernelVa> {
     memory.read_pointer(at).ok().filter(|pointer| pointer.is_plausible())
 }
 
 /// Distance of an address in the direct map from its physical address (wrapping): the value of
 /// `page_offset_base`, else derived from the virtual and physical address of a slab object. Either
 /// must map the top page table, too.
-fn direct_map_base<S: MemorySource + ?Sized>(
-    memory: &mut KernelMemory<'_, S>,
+fn direct_map_base(
+    memory: &mut KernelMemory<'_>,
     candidate: &Candidate,
     slab_object: KernelVa,
 ) -> Option<u64> {
@@ -114,11 +111,7 @@ fn direct_map_base<S: MemorySource + ?Sized>(
     is_direct_map(memory, candidate.root, base).then_some(base)
 }
 
-fn is_direct_map<S: MemorySource + ?Sized>(
-    memory: &mut KernelMemory<'_, S>,
-    root: PhysicalAddress,
-    base: u64,
-) -> bool {
+fn is_direct_map(memory: &mut KernelMemory<'_>, root: PhysicalAddress, base: u64) -> bool {
     let aligned = match memory.levels() {
         Levels::X86_64(_) => base >> 63 == 1 && base.is_multiple_of(REGION_ALIGNMENT),
         Levels::Aarch64(_) => base.is_multiple_of(memory.levels().page_bytes()),

@@ -3,12 +3,11 @@
 use memchr::memmem;
 use panoptes_decoders::address::{KernelVa, PhysicalAddress};
 use panoptes_decoders::kernel::Layouts;
-use panoptes_decoders::source::MemorySource;
 
 use crate::btf::{self, Btf, Header};
 use crate::discovery::candidate::{Candidate, LARGE_PAGE_BYTES};
-use crate::memory::{Fault, KernelMemory};
-use crate::report::{OtherFiles, Refusal};
+use crate::memory::KernelMemory;
+use crate::report::Refusal;
 use crate::verify::is_init_task;
 
 /// Smallest size of a kernel's own BTF: that of modules has some KB, that of kernels megabytes.
@@ -26,8 +25,8 @@ const PLACES_MAX: u32 = 1 << 14;
 const INIT_TASK_COMM: &[u8] = b"swapper";
 
 /// Reads the kernel's BTF at the address of its symbols.
-pub(crate) fn named_btf<S: MemorySource + ?Sized>(
-    memory: &mut KernelMemory<'_, S>,
+pub(crate) fn named_btf(
+    memory: &mut KernelMemory<'_>,
     candidate: &Candidate,
 ) -> Option<(PhysicalAddress, Vec<u8>)> {
     let (start, stop) = (candidate.symbols.start_btf?, candidate.symbols.stop_btf?);
@@ -40,67 +39,61 @@ pub(crate) fn named_btf<S: MemorySource + ?Sized>(
     Some((memory.translate(start).ok()?.physical, bytes))
 }
 
-/// Reads the first BTF in the image that has the size of a kernel's and parses.
-pub(crate) fn search_btf<S: MemorySource + ?Sized>(
-    memory: &mut KernelMemory<'_, S>,
+/// Reads the first BTF in the image that has the size of a kernel's and parses; `refusal` if the
+/// image has none of that size.
+pub(crate) fn search_btf(
+    memory: &mut KernelMemory<'_>,
     candidate: &Candidate,
+    mut refusal: Refusal,
 ) -> Result<(PhysicalAddress, Vec<u8>), Refusal> {
-    let (mut tries, mut places) = (0, 0);
-    let mut refusal = Refusal::NoProfile { files: OtherFiles::default() };
-    let mut image = ImagePieces::new(candidate);
-    while let Some((address, piece)) = image.next(memory) {
-        for offset in memmem::find_iter(&piece, &btf::MAGIC) {
-            places += 1;
-            if places > PLACES_MAX {
-                return Err(refusal);
-            }
-            let at = address.plus(offset as u64);
-            let Ok(header) = read_header(memory, at) else { continue };
-            let Ok(header) = Header::parse(&header) else { continue };
-            if header.total_bytes() < KERNEL_BTF_BYTES_MIN {
-                continue;
-            }
-            tries += 1;
-            if tries > BTF_TRIES_MAX {
-                return Err(refusal);
-            }
-            let Ok(bytes) = memory.read_vec(at, header.total_bytes() as usize) else { continue };
-            match (Btf::parse(&bytes), memory.translate(at)) {
-                (Ok(_), Ok(found)) => return Ok((found.physical, bytes)),
-                (Err(error), _) => refusal = Refusal::Btf(error),
-                (_, Err(_)) => {}
+    let mut tries = 0;
+    let found = find_place(memory, candidate, &btf::MAGIC, PLACES_MAX, |memory, at| {
+        let mut header = [0; btf::HEADER_BYTES];
+        memory.read(at, &mut header).ok()?;
+        let length = Header::parse(&header).ok()?.total_bytes();
+        if length < KERNEL_BTF_BYTES_MIN || tries == BTF_TRIES_MAX {
+            return None;
+        }
+        tries += 1;
+        let bytes = memory.read_vec(at, length as usize).ok()?;
+        match Btf::parse(&bytes) {
+            Ok(_) => Some((memory.translate(at).ok()?.physical, bytes)),
+            Err(error) => {
+                refusal = Refusal::Btf(error);
+                None
             }
         }
-    }
-    Err(refusal)
-}
-
-fn read_header<S: MemorySource + ?Sized>(
-    memory: &mut KernelMemory<'_, S>,
-    at: KernelVa,
-) -> Result<[u8; btf::HEADER_BYTES], Fault> {
-    let mut header = [0; btf::HEADER_BYTES];
-    memory.read(at, &mut header).map(|()| header)
+    });
+    found.ok_or(refusal)
 }
 
 /// Finds `init_task` by its name, its number, and because it is its own leader and parent.
-pub(crate) fn find_init_task<S: MemorySource + ?Sized>(
-    memory: &mut KernelMemory<'_, S>,
+pub(crate) fn find_init_task(
+    memory: &mut KernelMemory<'_>,
     candidate: &Candidate,
     layouts: &Layouts,
 ) -> Option<KernelVa> {
-    let mut places = 0;
+    find_place(memory, candidate, INIT_TASK_COMM, PLACES_MAX, |memory, comm| {
+        let at = comm.minus(u64::from(layouts.task_struct.comm.offset));
+        is_init_task(memory, layouts, at).then_some(at)
+    })
+}
+
+/// The first result of `examine` for a place in the image that has `needle`, of at most `places`.
+pub(super) fn find_place<T>(
+    memory: &mut KernelMemory<'_>,
+    candidate: &Candidate,
+    needle: &[u8],
+    mut places: u32,
+    mut examine: impl FnMut(&mut KernelMemory<'_>, KernelVa) -> Option<T>,
+) -> Option<T> {
     let mut image = ImagePieces::new(candidate);
     while let Some((address, piece)) = image.next(memory) {
-        for offset in memmem::find_iter(&piece, INIT_TASK_COMM) {
-            places += 1;
-            if places > PLACES_MAX {
-                return None;
-            }
-            let comm = address.plus(offset as u64);
-            let at = comm.minus(u64::from(layouts.task_struct.comm.offset));
-            if is_init_task(memory, layouts, at) {
-                return Some(at);
+        for offset in memmem::find_iter(&piece, needle) {
+            places = places.checked_sub(1)?;
+            let found = examine(memory, address.plus(offset as u64));
+            if found.is_some() {
+                return found;
             }
         }
     }
@@ -119,10 +112,7 @@ impl ImagePieces {
         Self { at: candidate.image.start, end: candidate.image.end }
     }
 
-    pub(super) fn next<S: MemorySource + ?Sized>(
-        &mut self,
-        memory: &mut KernelMemory<'_, S>,
-    ) -> Option<(KernelVa, Vec<u8>)> {
+    pub(super) fn next(&mut self, memory: &mut KernelMemory<'_>) -> Option<(KernelVa, Vec<u8>)> {
         while self.at < self.end {
             let address = KernelVa(self.at);
             let length = LARGE_PAGE_BYTES.min(self.end - self.at);

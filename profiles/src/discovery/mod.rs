@@ -102,8 +102,8 @@ impl Default for Options<'_> {
 /// # Errors
 ///
 /// No kernel was found, or none could be verified; the error has all attempts.
-pub fn discover<S: MemorySource + ?Sized>(
-    source: &mut S,
+pub fn discover(
+    source: &mut dyn MemorySource,
     options: &Options<'_>,
     progress: &mut dyn Progress,
 ) -> Result<Profile, DiscoveryError> {
@@ -142,7 +142,7 @@ struct Search<'o, 'p> {
 }
 
 impl Search<'_, '_> {
-    fn run<S: MemorySource + ?Sized>(&mut self, source: &mut S) {
+    fn run(&mut self, source: &mut dyn MemorySource) {
         if self.options.use_vmcoreinfo {
             self.stage(self.sweep);
             let mut sweep = PageBeginnings::new(BEGINNING);
@@ -184,7 +184,7 @@ impl Search<'_, '_> {
     }
 
     /// Tries the VMCOREINFO text at an address.
-    fn try_text<S: MemorySource + ?Sized>(&mut self, source: &mut S, at: PhysicalAddress) {
+    fn try_text(&mut self, source: &mut dyn MemorySource, at: PhysicalAddress) {
         let outcome = match Vmcoreinfo::parse(&read_text(source, at)) {
             Ok(info) => {
                 self.stage(Stage::ProvePageTables);
@@ -197,9 +197,9 @@ impl Search<'_, '_> {
     }
 
     /// Verifies the claim of a text; moves the source as far as the candidate requires.
-    fn prove<S: MemorySource + ?Sized>(
+    fn prove(
         &mut self,
-        source: &mut S,
+        source: &mut dyn MemorySource,
         at: PhysicalAddress,
         info: &Vmcoreinfo,
     ) -> Result<Candidate, Refusal> {
@@ -208,7 +208,7 @@ impl Search<'_, '_> {
             Err(refusal) if matches!(claim.levels, Levels::Aarch64(_)) => refusal,
             outcome => return outcome,
         };
-        let try_at = |source: &mut S, moved| {
+        let try_at = |source: &mut dyn MemorySource, moved| {
             if !move_source(source, moved) {
                 return None;
             }
@@ -232,9 +232,9 @@ impl Search<'_, '_> {
 
     /// Continues with a candidate whose page tables are valid; keeps its profile or the reason of
     /// its refusal.
-    fn go_on<S: MemorySource + ?Sized>(
+    fn go_on(
         &mut self,
-        source: &mut S,
+        source: &mut dyn MemorySource,
         trace: Evidence,
         at: PhysicalAddress,
         outcome: Result<Candidate, Refused>,
@@ -275,9 +275,9 @@ impl Search<'_, '_> {
         self.attempts.push(attempt);
     }
 
-    fn try_candidate<S: MemorySource + ?Sized>(
+    fn try_candidate(
         &mut self,
-        source: &mut S,
+        source: &mut dyn MemorySource,
         candidate: &Candidate,
     ) -> Result<Profile, Refusal> {
         self.progress.event(Event::OsIdentifierFound {
@@ -338,9 +338,9 @@ impl Search<'_, '_> {
     }
 
     /// Binds and verifies a stored profile. Unless `accept_older`, it must answer every question.
-    fn bind_stored<S: MemorySource + ?Sized>(
+    fn bind_stored(
         &mut self,
-        memory: &mut KernelMemory<'_, S>,
+        memory: &mut KernelMemory<'_>,
         candidate: &Candidate,
         origin: Origin,
         stored: &dyn Stored,
@@ -363,9 +363,9 @@ impl Search<'_, '_> {
     }
 
     /// Generates a profile from the kernel's own types in memory.
-    fn generate<S: MemorySource + ?Sized>(
+    fn generate(
         &mut self,
-        memory: &mut KernelMemory<'_, S>,
+        memory: &mut KernelMemory<'_>,
         candidate: &Candidate,
     ) -> Result<Profile, Refusal> {
         let mut candidate = candidate.clone();
@@ -381,21 +381,16 @@ impl Search<'_, '_> {
             let origin = Origin::Btf { at, bytes: bytes.len() as u64 };
             return self.bind(memory, candidate, origin, &btf);
         }
-        let (at, bytes) =
-            image::search_btf(memory, &candidate).map_err(|refusal| match refusal {
-                Refusal::NoProfile { .. } => {
-                    Refusal::NoProfile { files: OtherFiles::of(self.options.files) }
-                }
-                other => other,
-            })?;
+        let none = Refusal::NoProfile { files: OtherFiles::of(self.options.files) };
+        let (at, bytes) = image::search_btf(memory, &candidate, none)?;
         let btf = Btf::parse(&bytes).map_err(Refusal::Btf)?;
         let origin = Origin::Btf { at, bytes: bytes.len() as u64 };
         self.bind(memory, candidate, origin, &btf)
     }
 
-    fn bind<S: MemorySource + ?Sized>(
+    fn bind(
         &mut self,
-        memory: &mut KernelMemory<'_, S>,
+        memory: &mut KernelMemory<'_>,
         mut candidate: Candidate,
         origin: Origin,
         members: &dyn Members,
@@ -456,7 +451,7 @@ impl Search<'_, '_> {
 }
 
 /// Moves a source unless the distance is zero; `false` if the source cannot be moved.
-fn move_source<S: MemorySource + ?Sized>(source: &mut S, moved: u64) -> bool {
+fn move_source(source: &mut dyn MemorySource, moved: u64) -> bool {
     moved == 0 || source.move_by(moved)
 }
 
@@ -474,7 +469,7 @@ const fn holds(check: &Check) -> bool {
 }
 
 /// Reads up to the maximum length of a text, page by page because the next page may be missing.
-fn read_text<S: MemorySource + ?Sized>(source: &mut S, at: PhysicalAddress) -> Vec<u8> {
+fn read_text(source: &mut dyn MemorySource, at: PhysicalAddress) -> Vec<u8> {
     let mut text = Vec::with_capacity(VMCOREINFO_BYTES_MAX);
     while text.len() < VMCOREINFO_BYTES_MAX {
         let next = at.plus(text.len() as u64);

@@ -19,7 +19,7 @@ use crate::memory::KernelMemory;
 use crate::report::{Evidence, Refusal};
 use crate::sweep::Chunk;
 use crate::symbols::Symbols;
-use crate::vmcoreinfo::is_release;
+use crate::vmcoreinfo::find_release;
 
 /// Maximum number of pages with the lower table's shape that are tried: a kernel has one, a
 /// rebooted machine a few.
@@ -41,9 +41,6 @@ const TABLE_FLAGS: u64 = 0x63;
 /// Bits of an entry that may differ between tables: user, and those that the hardware ignores.
 const TABLE_FLAGS_ANY: u64 = 0x4 | 0xe00;
 
-/// Beginning of the kernel's version (init/version.c, `linux_banner`).
-const BANNER: &[u8] = b"Linux version ";
-
 type Page = [u8; PAGE_BYTES as usize];
 
 /// The result of a sweep for page tables.
@@ -56,7 +53,7 @@ pub(crate) struct Found {
 }
 
 /// Sweeps all memory.
-pub(crate) fn find<S: MemorySource + ?Sized>(source: &mut S) -> Found {
+pub(crate) fn find(source: &mut dyn MemorySource) -> Found {
     let mut found = Found::default();
     let mut parents = 0;
     let mut chunk = Chunk::new();
@@ -82,8 +79,8 @@ pub(crate) fn find<S: MemorySource + ?Sized>(source: &mut S) -> Found {
 
 /// Finds the tables above and the image below one of the found pages, and reads the kernel's
 /// release from the image.
-pub(crate) fn prove<S: MemorySource + ?Sized>(
-    source: &mut S,
+pub(crate) fn prove(
+    source: &mut dyn MemorySource,
     found: &Found,
     (level3, level2): (PhysicalAddress, PhysicalAddress),
 ) -> Result<Candidate, Refusal> {
@@ -123,9 +120,9 @@ pub(crate) fn prove<S: MemorySource + ?Sized>(
 impl Found {
     /// The top table above `level3`: with four levels the page whose last entry leads to `level3`,
     /// with five the parent of that page.
-    fn top<S: MemorySource + ?Sized>(
+    fn top(
         &self,
-        source: &mut S,
+        source: &mut dyn MemorySource,
         level3: PhysicalAddress,
     ) -> Option<(PhysicalAddress, Levels)> {
         // With five levels `level4_kernel_pgt` is in the image too and has a parent there.
@@ -154,8 +151,8 @@ impl Found {
 }
 
 /// Virtual and physical address of the first large page that the image's table maps.
-fn image_start<S: MemorySource + ?Sized>(
-    source: &mut S,
+fn image_start(
+    source: &mut dyn MemorySource,
     level2: PhysicalAddress,
 ) -> Option<(u64, PhysicalAddress)> {
     let page = read_page(source, level2)?;
@@ -176,42 +173,28 @@ fn image_start<S: MemorySource + ?Sized>(
 
 /// Whether a table has entries in the upper half besides the last: the direct map and similar. Of
 /// the processes' tables none is in the image, but an early table without these entries is.
-fn has_direct_map<S: MemorySource + ?Sized>(source: &mut S, at: PhysicalAddress) -> bool {
+fn has_direct_map(source: &mut dyn MemorySource, at: PhysicalAddress) -> bool {
     read_page(source, at).is_some_and(|page| (256..511).any(|index| table(&page, index).is_some()))
 }
 
 /// The release in the image's banner.
-fn release<S: MemorySource + ?Sized>(
-    memory: &mut KernelMemory<'_, S>,
-    candidate: &Candidate,
-) -> Option<String> {
-    let mut address = candidate.image.start;
-    let end = candidate.image.end.min(address + BANNER_BYTES_MAX);
-    while address < end {
+fn release(memory: &mut KernelMemory<'_>, candidate: &Candidate) -> Option<String> {
+    let start = candidate.image.start;
+    let end = candidate.image.end.min(start + BANNER_BYTES_MAX);
+    (start..end).step_by(LARGE_PAGE_BYTES as usize).find_map(|address| {
         let length = LARGE_PAGE_BYTES.min(end - address) as usize;
         // A banner across the border is read with the previous piece.
-        let piece = memory.read_prefix(KernelVa(address), length + 128).unwrap_or_default();
-        for offset in memchr::memmem::find_iter(&piece, BANNER) {
-            let text = &piece[offset + BANNER.len()..];
-            let end = memchr::memchr(b' ', text).unwrap_or(0);
-            // The kernel's format strings have the same beginning, but then no release.
-            if let Ok(text) = str::from_utf8(&text[..end])
-                && is_release(text)
-            {
-                return Some(text.to_owned());
-            }
-        }
-        address += LARGE_PAGE_BYTES;
-    }
-    None
+        let piece = memory.read_prefix(KernelVa(address), length + 128).ok()?;
+        find_release(&piece).map(str::to_owned)
+    })
 }
 
-fn read_page<S: MemorySource + ?Sized>(source: &mut S, at: PhysicalAddress) -> Option<Box<Page>> {
+pub(super) fn read_page(source: &mut dyn MemorySource, at: PhysicalAddress) -> Option<Box<Page>> {
     let mut page = Box::new([0; PAGE_BYTES as usize]);
     source.read_exact(at, page.as_mut_slice()).then_some(page)
 }
 
-fn entry(page: &Page, index: usize) -> u64 {
+pub(super) fn entry(page: &Page, index: usize) -> u64 {
     page.as_chunks().0.get(index).copied().map_or(0, u64::from_le_bytes)
 }
 

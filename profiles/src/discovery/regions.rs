@@ -16,7 +16,7 @@ const PLACES: u64 = 64;
 /// The share of places that the kernel maps to themselves, in the region with the lowest share,
 /// from 0 to 1. It is 1 if the layout is right, except for memory that the firmware reserves or
 /// that the kernel may not use (`mem=`).
-pub fn mapped_share<S: MemorySource + ?Sized>(source: &mut S, profile: &Profile) -> f64 {
+pub fn mapped_share(source: &mut dyn MemorySource, profile: &Profile) -> f64 {
     let space = &profile.space;
     if !matches!(space.levels, Levels::X86_64(_)) {
         return 1.0; // discovery itself finds and verifies where arm64's memory begins

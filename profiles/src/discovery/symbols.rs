@@ -1,15 +1,11 @@
 //! Reads the kernel's symbols from the table in its own image.
 
-use memchr::memmem;
 use panoptes_decoders::address::KernelVa;
-use panoptes_decoders::source::MemorySource;
 
 use crate::discovery::candidate::Candidate;
-use crate::discovery::image::ImagePieces;
+use crate::discovery::image::find_place;
 use crate::kallsyms::search::{self, Addresses, DIGITS, Tables};
-use crate::kallsyms::{
-    self, Kallsyms, SYMBOLS_MAX, Scheme, TOKEN_INDEX_BYTES, TOKEN_TABLE_BYTES_MAX,
-};
+use crate::kallsyms::{self, Kallsyms, SYMBOLS_MAX, TOKEN_INDEX_BYTES, TOKEN_TABLE_BYTES_MAX};
 use crate::memory::KernelMemory;
 use crate::symbols::Symbols;
 
@@ -25,10 +21,7 @@ const NAME_BYTES_GUESS: usize = 16;
 
 /// Sets every symbol that kallsyms has. Symbols remain unknown if they cannot be read or contradict
 /// addresses known from elsewhere; discovery then derives them in other ways.
-pub(crate) fn read_kallsyms<S: MemorySource + ?Sized>(
-    memory: &mut KernelMemory<'_, S>,
-    candidate: &mut Candidate,
-) {
+pub(crate) fn read_kallsyms(memory: &mut KernelMemory<'_>, candidate: &mut Candidate) {
     let named = named_tables(memory, candidate);
     let found = named.and_then(|tables| symbols(memory, candidate, &tables));
     if let Some(found) = found.or_else(|| searched_symbols(memory, candidate)) {
@@ -38,10 +31,7 @@ pub(crate) fn read_kallsyms<S: MemorySource + ?Sized>(
 }
 
 /// The tables that VMCOREINFO names.
-fn named_tables<S: MemorySource + ?Sized>(
-    memory: &mut KernelMemory<'_, S>,
-    candidate: &Candidate,
-) -> Option<Tables> {
+fn named_tables(memory: &mut KernelMemory<'_>, candidate: &Candidate) -> Option<Tables> {
     let info = candidate.vmcoreinfo.as_ref()?;
     let table = |name: &str| info.symbol(name).map(KernelVa);
     let base = match table("kallsyms_relative_base") {
@@ -63,36 +53,21 @@ fn named_tables<S: MemorySource + ?Sized>(
 }
 
 /// The symbols of the first valid tables in the image.
-fn searched_symbols<S: MemorySource + ?Sized>(
-    memory: &mut KernelMemory<'_, S>,
-    candidate: &Candidate,
-) -> Option<Symbols> {
+fn searched_symbols(memory: &mut KernelMemory<'_>, candidate: &Candidate) -> Option<Symbols> {
     let mut candidate = candidate.clone();
     candidate.refine_image(memory);
-    let (mut places, mut tries) = (0, 0);
-    let mut image = ImagePieces::new(&candidate);
-    while let Some((address, piece)) = image.next(memory) {
-        for offset in memmem::find_iter(&piece, DIGITS) {
-            places += 1;
-            if places > PLACES_MAX {
-                return None;
-            }
-            let read = &mut |at, length| memory.read_prefix(at, length).unwrap_or_default();
-            let tables = search::at_digits(address.plus(offset as u64), &candidate.image, read);
-            let Some(tables) = tables else { continue };
-            tries += 1;
-            let found = symbols(memory, &candidate, &tables);
-            if found.is_some() || tries == TABLES_MAX {
-                return found;
-            }
-        }
-    }
-    None
+    let mut tries = 0;
+    find_place(memory, &candidate, DIGITS, PLACES_MAX, |memory, digits| {
+        let read = &mut |at, length| memory.read_prefix(at, length).unwrap_or_default();
+        let tables = search::at_digits(digits, &candidate.image, read)?;
+        tries += 1;
+        (tries <= TABLES_MAX).then(|| symbols(memory, &candidate, &tables))?
+    })
 }
 
 /// The required symbols from the tables; `None` if they contradict known addresses.
-fn symbols<S: MemorySource + ?Sized>(
-    memory: &mut KernelMemory<'_, S>,
+fn symbols(
+    memory: &mut KernelMemory<'_>,
     candidate: &Candidate,
     tables: &Tables,
 ) -> Option<Symbols> {
@@ -104,43 +79,13 @@ fn symbols<S: MemorySource + ?Sized>(
     let mut token_index = [0; TOKEN_INDEX_BYTES];
     memory.read(tables.token_index, &mut token_index).ok()?;
     let indexes = indexes(memory, tables.names, count, &token_table, &token_index)?;
-    let mut tried = Vec::new();
-    for place in tables.addresses {
-        if tried.contains(&place) {
-            continue;
-        }
-        tried.push(place);
-        let length = count as usize * place.width as usize;
-        let Ok(addresses) = memory.read_vec(place.at, length) else { continue };
-        let schemes = Scheme::ALL.into_iter();
-        let found = schemes
-            .filter(|&scheme| (scheme == Scheme::Absolute) == (place.width == 8))
-            .find_map(|scheme| {
-                agreeing(candidate, &indexes, |index| {
-                    scheme.address(&addresses, place.at, place.base, index)
-                })
-            });
-        if found.is_some() {
-            return found;
-        }
-    }
-    None
+    let read = |at, length| memory.read_vec(at, length).ok();
+    tables.find_symbols(&indexes, read, |symbols| agreeing(&candidate.symbols, symbols))
 }
 
 /// The symbols that one encoding of addresses yields. The encodings differ by kernel: only the
 /// right one agrees with known addresses.
-fn agreeing(
-    candidate: &Candidate,
-    indexes: &[Option<u32>],
-    address: impl Fn(u32) -> Option<KernelVa>,
-) -> Option<Symbols> {
-    let mut symbols = Symbols::default();
-    for (name, index) in Symbols::NAMES.iter().zip(indexes) {
-        if let Some(field) = symbols.field_mut(name) {
-            *field = index.and_then(&address);
-        }
-    }
-    let known = &candidate.symbols;
+fn agreeing(known: &Symbols, mut symbols: Symbols) -> Option<Symbols> {
     let agrees = symbols.stext == known.stext
         && (symbols.init_uts_ns.is_none()
             || known.init_uts_ns.is_none()
@@ -151,8 +96,8 @@ fn agreeing(
 }
 
 /// Looks up the required names. Reading the names is the only way to learn their total length.
-fn indexes<S: MemorySource + ?Sized>(
-    memory: &mut KernelMemory<'_, S>,
+fn indexes(
+    memory: &mut KernelMemory<'_>,
     names_at: KernelVa,
     count: u32,
     token_table: &[u8],

@@ -4,13 +4,14 @@
 //! If neither is known: the array begins at some mapped GiB of the kernel's half. With the right
 //! one, the page of any task has a `struct page` whose slab cache has a name.
 
-use panoptes_decoders::address::{KernelVa, PhysicalAddress};
+use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::page::head_of;
 use panoptes_decoders::layout::{Members, c_string};
 use panoptes_decoders::paging::{KernelSpace, Levels, Step, x86_64};
-use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
+use panoptes_decoders::source::PAGE_BYTES;
 
-use crate::discovery::arm64;
 use crate::discovery::candidate::Candidate;
+use crate::discovery::{arm64, page_tables};
 use crate::memory::KernelMemory;
 
 /// Granularity by which KASLR moves the direct map and vmemmap (`PUD_SIZE`, arch/x86/mm/kaslr.c).
@@ -55,8 +56,8 @@ impl SlabFields {
 }
 
 /// Finds the start of the array; zero if it remains unknown.
-pub(crate) fn base<S: MemorySource + ?Sized>(
-    memory: &mut KernelMemory<'_, S>,
+pub(crate) fn base(
+    memory: &mut KernelMemory<'_>,
     candidate: &Candidate,
     space: &KernelSpace,
     fields: Option<SlabFields>,
@@ -88,8 +89,8 @@ const fn is_aligned(base: u64) -> bool {
 
 /// Tries every mapped GiB after the direct map. On arm64 page frame 0 has no `struct page` to find,
 /// so only VMCOREINFO can have the address.
-fn search<S: MemorySource + ?Sized>(
-    memory: &mut KernelMemory<'_, S>,
+fn search(
+    memory: &mut KernelMemory<'_>,
     space: &KernelSpace,
     fields: SlabFields,
     task: KernelVa,
@@ -104,22 +105,15 @@ fn search<S: MemorySource + ?Sized>(
 }
 
 /// Whether a frame's `struct page`, in an array at `base`, belongs to a slab cache with a name.
-fn is_slab_page<S: MemorySource + ?Sized>(
-    memory: &mut KernelMemory<'_, S>,
+fn is_slab_page(
+    memory: &mut KernelMemory<'_>,
     fields: SlabFields,
     base: u64,
     frame: u64,
 ) -> Option<()> {
     let at = KernelVa(base.wrapping_add(frame.checked_mul(fields.page_bytes)?));
     let head = memory.read_u64(at.plus(fields.compound_head)).ok()?;
-    // The lowest bit marks later pages. The rest is the address of the first page or, since Linux
-    // commit 8c846c879e22 ("mm: rework compound_head() for power-of-2 sizeof(struct page)"), a mask
-    // that yields that address (`compound_head`, include/linux/page-flags.h).
-    let page = match head & !1 {
-        _ if head & 1 == 0 => at,
-        mask if mask.leading_ones() + mask.trailing_zeros() == u64::BITS => KernelVa(at.0 & mask),
-        first => KernelVa(first),
-    };
+    let page = head_of(at, head);
     if page.0 < base || page > at || !(page.0 - base).is_multiple_of(fields.page_bytes) {
         return None;
     }
@@ -133,8 +127,8 @@ fn is_slab_page<S: MemorySource + ?Sized>(
 }
 
 /// Every GiB of the kernel's half with a mapping, ascending.
-fn mapped_regions<S: MemorySource + ?Sized>(
-    memory: &mut KernelMemory<'_, S>,
+fn mapped_regions(
+    memory: &mut KernelMemory<'_>,
     space: &KernelSpace,
     levels: x86_64::Levels,
 ) -> Vec<u64> {
@@ -151,12 +145,12 @@ fn mapped_regions<S: MemorySource + ?Sized>(
         if read > TABLES_MAX {
             break;
         }
-        let Some(entries) = read_table(memory, table) else { continue };
+        let table = x86_64::entry_address(table, 0, 1);
+        let Some(page) = page_tables::read_page(memory.source(), table) else { continue };
         let mut below = Vec::new();
         for index in from..512 {
             let address = base + ((index - from) << (12 + 9 * (level - 1)));
-            let entry = entries.get(index as usize).copied().unwrap_or(0);
-            match x86_64::step(entry, address, level) {
+            match x86_64::step(page_tables::entry(&page, index as usize), address, level) {
                 Step::NotPresent => {}
                 _ if level == 3 => regions.push(address),
                 Step::Table(next) => below.push((address, next, level - 1, 0)),
@@ -167,13 +161,4 @@ fn mapped_regions<S: MemorySource + ?Sized>(
         tables.extend(below.into_iter().rev());
     }
     regions
-}
-
-fn read_table<S: MemorySource + ?Sized>(
-    memory: &mut KernelMemory<'_, S>,
-    table: PhysicalAddress,
-) -> Option<Vec<u64>> {
-    let mut page = vec![0; PAGE_BYTES as usize];
-    let read = memory.source().read_exact(x86_64::entry_address(table, 0, 1), &mut page);
-    read.then(|| page.as_chunks().0.iter().map(|entry| u64::from_le_bytes(*entry)).collect())
 }

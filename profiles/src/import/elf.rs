@@ -17,10 +17,11 @@ use object::{
 use panoptes_decoders::address::KernelVa;
 
 use super::dwarf::{self, Dwarf};
-use super::{Architecture, Error, Facts, Wanted, find_release, hex, kallsyms_search};
+use super::{Architecture, Error, Facts, Wanted, hex, kallsyms_search};
 use crate::btf::{BTF_BYTES_MAX, Btf};
 use crate::profile_file::ProfileFile;
 use crate::symbols::Symbols;
+use crate::vmcoreinfo::find_release;
 
 type File<'d, R> = ElfFile<'d, FileHeader64<LittleEndian>, R>;
 
@@ -140,9 +141,7 @@ fn pieces<'d, R: ReadRef<'d>>(file: &File<'d, R>, data: R) -> Result<Vec<(u64, &
 
 /// Symbols from `.symtab`, if it has the kernel's `_stext`.
 fn named<'d, R: ReadRef<'d>>(file: &File<'d, R>) -> Option<Symbols> {
-    let places: HashMap<&[u8], usize> =
-        Symbols::NAMES.iter().enumerate().map(|(index, name)| (name.as_bytes(), index)).collect();
-    let mut found: Vec<Option<u64>> = vec![None; Symbols::NAMES.len()];
+    let mut symbols = Symbols::default();
     for symbol in file.symbols() {
         let section = match symbol.flags() {
             SymbolFlags::Elf { .. } => symbol.elf_symbol().st_shndx(LittleEndian),
@@ -153,19 +152,12 @@ fn named<'d, R: ReadRef<'d>>(file: &File<'d, R>) -> Option<Symbols> {
         {
             continue;
         }
-        let Some(&index) = symbol.name_bytes().ok().and_then(|name| places.get(name)) else {
-            continue;
-        };
+        let name = symbol.name().ok();
+        let Some(field) = name.and_then(|name| symbols.field_mut(name)) else { continue };
         // kallsyms is in the order of addresses, and its first match counts.
-        let lowest = found[index].is_none_or(|other| symbol.address() < other);
+        let lowest = field.is_none_or(|other| symbol.address() < other.0);
         if lowest && (section != SHN_ABS || symbol.address() != 0) {
-            found[index] = Some(symbol.address());
-        }
-    }
-    let mut symbols = Symbols::default();
-    for (name, address) in Symbols::NAMES.iter().zip(found) {
-        if let Some(field) = symbols.field_mut(name) {
-            *field = address.map(KernelVa);
+            *field = Some(KernelVa(symbol.address()));
         }
     }
     symbols.stext.and(Some(symbols))

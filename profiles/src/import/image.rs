@@ -3,9 +3,10 @@
 use memchr::memmem;
 use panoptes_decoders::layout::{u32_at, u64_at};
 
-use super::{Architecture, Error, Facts, find_release, hex, kallsyms_search};
+use super::{Architecture, Error, Facts, hex, kallsyms_search};
 use crate::btf::{self, Btf, Header};
 use crate::profile_file::ProfileFile;
+use crate::vmcoreinfo::find_release;
 
 /// Smallest BTF that is a kernel's own.
 const KERNEL_BTF_BYTES_MIN: u64 = 256 << 10;

@@ -9,14 +9,17 @@
 //!
 //! Files have tens of megabytes, so they are parsed to a tape (simd-json), on which look-ups work.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::layout::{Member, Members};
 use simd_json::prelude::*;
 use simd_json::tape;
 
-use super::{Architecture, Error, Facts, release_of_banner};
+use super::{Architecture, Error, Facts};
 use crate::profile_file::ProfileFile;
 use crate::symbols::Symbols;
+use crate::vmcoreinfo::release_of_banner;
 
 /// Maximum size of an unpacked file in bytes: those of generic kernels have 20 to 60 MB. The tape
 /// takes eight times as much if every second byte is a value.
@@ -47,17 +50,15 @@ pub(super) fn profile(bytes: &mut [u8]) -> Result<ProfileFile, Error> {
     let symbols_part = part("symbols")?;
     let banner = symbols_part
         .get("linux_banner")
-        .and_then(|banner| decode_base64(banner.get("constant_data")?.as_str()?))
+        .and_then(|banner| BASE64.decode(banner.get("constant_data")?.as_str()?).ok())
         .ok_or(Error::NoRelease)?;
     let release = release_of_banner(&banner).ok_or(Error::NoRelease)?.to_owned();
-    let mut symbols = Symbols::default();
-    for name in Symbols::NAMES {
-        let address = symbols_part.get(*name).and_then(|symbol| symbol.get("address")?.as_u64());
-        if let Some(field) = symbols.field_mut(name) {
-            // Some versions of the schema lack the upper 16 bits.
-            *field = address.filter(|&at| at != 0).map(|at| KernelVa(canonical(at)));
-        }
-    }
+    let address = |name: &&str| {
+        let at = symbols_part.get(*name)?.get("address")?.as_u64().filter(|&at| at != 0)?;
+        // Some versions of the schema lack the upper 16 bits.
+        Some(KernelVa(if at >> 47 == 1 { at | 0xffff << 48 } else { at }))
+    };
+    let symbols: Symbols = Symbols::NAMES.iter().map(address).collect();
     // Only x86-64 has `__START_KERNEL_map`.
     let stext = symbols.stext.ok_or(Error::NoSymbols)?.0;
     let architecture =
@@ -65,10 +66,6 @@ pub(super) fn profile(bytes: &mut [u8]) -> Result<ProfileFile, Error> {
     // Without a build id the release must suffice.
     let build_id = String::new();
     Facts { build_id, release, symbols, members: &isf, architecture }.into_file()
-}
-
-const fn canonical(address: u64) -> u64 {
-    if address >> 47 == 1 { address | 0xffff << 48 } else { address }
 }
 
 /// The types in the file.
@@ -169,29 +166,6 @@ impl<'t, 'i> Isf<'t, 'i> {
     }
 }
 
-/// RFC 4648, section 4, with or without padding.
-fn decode_base64(text: &str) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
-    let (mut bits, mut count) = (0_u32, 0);
-    for character in text.trim_end_matches('=').bytes() {
-        let value = match character {
-            b'A'..=b'Z' => character - b'A',
-            b'a'..=b'z' => character - b'a' + 26,
-            b'0'..=b'9' => character - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        bits = bits << 6 | u32::from(value);
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            bytes.push((bits >> count) as u8);
-        }
-    }
-    Some(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -265,12 +239,5 @@ mod tests {
         }
         let without = SAMPLE.replace("linux_banner", "other");
         assert!(matches!(profile(&mut without.into_bytes()), Err(Error::NoRelease)));
-    }
-
-    #[test]
-    fn base64_is_decoded() {
-        assert_eq!(decode_base64("TGludXg=").as_deref(), Some(&b"Linux"[..]));
-        assert_eq!(decode_base64("TGludQ==").as_deref(), Some(&b"Linu"[..]));
-        assert_eq!(decode_base64("TG*").as_deref(), None);
     }
 }

@@ -12,7 +12,7 @@ use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::source::PAGE_BYTES;
 
 use crate::kallsyms::search::{self, DIGITS, Tables};
-use crate::kallsyms::{Kallsyms, Scheme, TOKEN_INDEX_BYTES};
+use crate::kallsyms::{Kallsyms, TOKEN_INDEX_BYTES};
 use crate::symbols::Symbols;
 
 /// Maximum number of places with the digits that are checked: there is one.
@@ -64,34 +64,15 @@ impl Piece<'_> {
         let token_index = self.prefix(tables.token_index, TOKEN_INDEX_BYTES).first_chunk()?;
         let table = Kallsyms::new(tables.symbols, names, token_table, token_index).ok()?;
         let indexes = table.find(Symbols::NAMES).ok()?;
-        tables.addresses.iter().find_map(|place| {
-            let length = tables.symbols as usize * place.width as usize;
-            let offsets = self.prefix(place.at, length);
-            Scheme::ALL
-                .into_iter()
-                .filter(|&scheme| (scheme == Scheme::Absolute) == (place.width == 8))
-                .filter(|_| offsets.len() == length)
-                .find_map(|scheme| {
-                    let address = |index| scheme.address(offsets, place.at, place.base, index);
-                    self.holding(&indexes, address, tables)
-                })
-        })
+        let read = |at, length| {
+            let bytes = self.prefix(at, length);
+            (bytes.len() == length).then(|| bytes.to_vec())
+        };
+        tables.find_symbols(&indexes, read, |symbols| self.holding(&symbols, tables))
     }
 
     /// The symbols that one encoding of addresses yields, if the image's bounds are plausible.
-    fn holding(
-        &self,
-        indexes: &[Option<u32>],
-        address: impl Fn(u32) -> Option<KernelVa>,
-        tables: &Tables,
-    ) -> Option<Symbols> {
-        let mut symbols = Symbols::default();
-        for (name, index) in Symbols::NAMES.iter().zip(indexes) {
-            let address = index.and_then(&address);
-            if let Some(field) = symbols.field_mut(name) {
-                *field = address;
-            }
-        }
+    fn holding(&self, symbols: &Symbols, tables: &Tables) -> Option<Symbols> {
         let stext = symbols.stext?.0;
         let text = symbols.text.map_or(stext & !(IMAGE_ALIGNMENT - 1), |at| at.0);
         // Without `CONFIG_KALLSYMS_ALL` there are only functions.
@@ -116,11 +97,6 @@ impl Piece<'_> {
         // distances of symbols from its beginning count.
         let image_start = self.range.start & !(IMAGE_ALIGNMENT - 1);
         let moved = image_start.wrapping_sub(text & !(IMAGE_ALIGNMENT - 1));
-        for name in Symbols::NAMES {
-            if let Some(Some(address)) = symbols.field_mut(name) {
-                *address = KernelVa(address.0.wrapping_add(moved));
-            }
-        }
-        Some(symbols)
+        Some(symbols.iter().map(|(_, address)| address.map(|at| at.plus(moved))).collect())
     }
 }

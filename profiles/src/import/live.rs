@@ -3,11 +3,12 @@
 //! For: `/sys/kernel/btf/vmlinux`, `/proc/kallsyms` and `/sys/kernel/notes`, whose contents the
 //! caller passes.
 
-use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read};
 
+use object::LittleEndian;
+use object::elf::{ELF_NOTE_GNU, FileHeader64, NT_GNU_BUILD_ID};
+use object::read::elf::NoteIterator;
 use panoptes_decoders::address::KernelVa;
-use panoptes_decoders::layout::u32_at;
 
 use super::{Architecture, Error, Facts, hex};
 use crate::btf::Btf;
@@ -16,9 +17,6 @@ use crate::symbols::Symbols;
 
 /// Maximum length of a line of `/proc/kallsyms` that is read: an address, a type, a name, a module.
 const LINE_BYTES_MAX: u64 = 1024;
-
-/// `NT_GNU_BUILD_ID` (elf.h).
-const BUILD_ID: u32 = 3;
 
 /// Generates a profile of the running kernel; `release` is that of `uname`.
 ///
@@ -38,19 +36,13 @@ pub fn from_running(
         .into_file()
 }
 
-/// The build id in a list of notes: three numbers (lengths of name and content, type), name,
-/// content, each padded to four bytes (elf.h, `Elf64_Nhdr`).
+/// The build id in a list of notes.
 fn build_id(notes: &[u8]) -> Option<String> {
-    let mut rest = notes;
-    while rest.len() >= 12 {
-        let padded = |at| (u32_at(rest, at) as usize).checked_next_multiple_of(4);
-        let (name, content, kind) = (padded(0)?, padded(4)?, u32_at(rest, 8));
-        let content_at = name.checked_add(12)?;
-        if kind == BUILD_ID && rest.get(12..16) == Some(b"GNU\0") {
-            let bytes = rest.get(content_at..)?.get(..u32_at(rest, 4) as usize)?;
-            return Some(hex(bytes));
+    let mut notes = NoteIterator::<FileHeader64<LittleEndian>>::new(LittleEndian, 4, notes).ok()?;
+    while let Some(note) = notes.next().ok()? {
+        if note.name() == ELF_NOTE_GNU && note.n_type(LittleEndian) == NT_GNU_BUILD_ID {
+            return Some(hex(note.desc()));
         }
-        rest = rest.get(content_at.checked_add(content)?..)?;
     }
     None
 }
@@ -59,8 +51,6 @@ fn symbols(kallsyms: impl Read) -> Result<Symbols, Error> {
     const HIDDEN: &str = "/proc/kallsyms shows no addresses: run as root, or lower \
                           /proc/sys/kernel/kptr_restrict";
     let mut symbols = Symbols::default();
-    let mut wanted: HashMap<&[u8], &str> =
-        Symbols::NAMES.iter().map(|&name| (name.as_bytes(), name)).collect();
     let mut reader = BufReader::with_capacity(64 << 10, kallsyms);
     let mut line = Vec::new();
     let mut addresses = 0_u64;
@@ -82,10 +72,8 @@ fn symbols(kallsyms: impl Read) -> Result<Symbols, Error> {
             str::from_utf8(address).ok().and_then(|digits| u64::from_str_radix(digits, 16).ok());
         let Some(address) = address else { continue };
         addresses |= address;
-        if let Some(name) = wanted.remove(name)
-            && let Some(field) = symbols.field_mut(name)
-        {
-            *field = Some(KernelVa(address));
+        if let Some(field) = str::from_utf8(name).ok().and_then(|name| symbols.field_mut(name)) {
+            field.get_or_insert(KernelVa(address));
         }
     }
     if addresses == 0 {

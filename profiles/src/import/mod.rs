@@ -26,13 +26,9 @@ use crate::btf;
 use crate::discovery::{LARGE_PAGE_BYTES, ask_all, image_start};
 use crate::profile_file::{ProfileFile, Recorder};
 use crate::symbols::Symbols;
-use crate::vmcoreinfo::is_release;
 
 /// Number of bytes that identify a file's kind.
 const BEGINNING_BYTES: usize = 4096;
-
-/// Beginning of the text of a kernel's version (`linux_banner`, init/version.c).
-const BANNER: &[u8] = b"Linux version ";
 
 /// Why no profile can be generated from a file.
 #[derive(Debug, thiserror::Error)]
@@ -213,18 +209,6 @@ fn hex(bytes: &[u8]) -> String {
     Hex(bytes).to_string()
 }
 
-/// The release in a text with the format of `linux_banner`.
-fn release_of_banner(text: &[u8]) -> Option<&str> {
-    let rest = text.strip_prefix(BANNER)?;
-    let end = rest.iter().take(128).position(|&byte| byte == b' ')?;
-    str::from_utf8(&rest[..end]).ok().filter(|release| is_release(release))
-}
-
-/// The first release in a piece of an image.
-fn find_release(piece: &[u8]) -> Option<&str> {
-    memchr::memmem::find_iter(piece, BANNER).find_map(|at| release_of_banner(piece.get(at..)?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -244,12 +228,5 @@ mod tests {
         assert_eq!(Kind::of(&[0x1f, 0x8b, 8, 0]), Some(Kind::Bootable));
         assert_eq!(Kind::of(&[0; 4096]), None, "memory");
         assert_eq!(Kind::of(b""), None);
-    }
-
-    #[test]
-    fn a_release_is_distinguished_from_a_format_string() {
-        let piece = b"..Linux version %s (..Linux version 6.1.0-50-amd64 (debian..";
-        assert_eq!(find_release(piece), Some("6.1.0-50-amd64"));
-        assert_eq!(find_release(b"Linux version 6.1.0"), None);
     }
 }

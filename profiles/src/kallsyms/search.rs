@@ -18,7 +18,8 @@ use std::ops::{Range, RangeInclusive};
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::layout::{u32_at, u64_at};
 
-use super::{NAME_BYTES_MAX, SYMBOLS_MAX, TOKEN_INDEX_BYTES, encoded_name};
+use super::{NAME_BYTES_MAX, SYMBOLS_MAX, Scheme, TOKEN_INDEX_BYTES, encoded_name};
+use crate::symbols::Symbols;
 
 /// Texts of the tokens for the first eight digits.
 pub const DIGITS: &[u8; 16] = b"0\x001\x002\x003\x004\x005\x006\x007\x00";
@@ -72,6 +73,36 @@ pub struct Addresses {
     pub width: u32,
     /// `kallsyms_relative_base`, the base of the offsets; zero without one.
     pub base: u64,
+}
+
+impl Tables {
+    /// The first symbols that `accept` returns, in the possible places and encodings of the
+    /// addresses. `indexes` are those of the required names; `read` returns a whole range.
+    pub fn find_symbols(
+        &self,
+        indexes: &[Option<u32>],
+        mut read: impl FnMut(KernelVa, usize) -> Option<Vec<u8>>,
+        accept: impl Fn(Symbols) -> Option<Symbols>,
+    ) -> Option<Symbols> {
+        let mut tried = Vec::new();
+        for place in self.addresses {
+            if tried.contains(&place) {
+                continue;
+            }
+            tried.push(place);
+            let length = self.symbols as usize * place.width as usize;
+            let Some(bytes) = read(place.at, length) else { continue };
+            let fits = |scheme: &Scheme| (*scheme == Scheme::Absolute) == (place.width == 8);
+            let found = Scheme::ALL.into_iter().filter(fits).find_map(|scheme| {
+                let address = |index| scheme.address(&bytes, place.at, place.base, index);
+                accept(indexes.iter().map(|index| index.and_then(address)).collect())
+            });
+            if found.is_some() {
+                return found;
+            }
+        }
+        None
+    }
 }
 
 /// Tries a place in the image that contains [`DIGITS`].

@@ -8,19 +8,16 @@ use std::path::Path;
 
 use panoptes_decoders::source::{MemorySource, Outcome, Request};
 
-/// The file, and counters of the reads.
 pub(crate) struct RawFile {
     file: File,
     pub(crate) region: Range<u64>,
-    pub(crate) reads: u64,
-    pub(crate) bytes: u64,
 }
 
 impl RawFile {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
         let end = file.metadata()?.len();
-        Ok(Self { file, region: 0..end, reads: 0, bytes: 0 })
+        Ok(Self { file, region: 0..end })
     }
 }
 
@@ -31,8 +28,6 @@ impl MemorySource for RawFile {
                 request.outcome = Outcome::Failed;
                 continue;
             };
-            self.reads += 1;
-            self.bytes += u64::from(request.length);
             let read = self.file.read_exact_at(&mut arena[range], request.address.0);
             request.outcome = if read.is_ok() { Outcome::Read } else { Outcome::NotBacked };
         }

@@ -13,25 +13,12 @@ impl JsonWriter<'_> {
     pub fn ip_address(&mut self, address: IpAddr) -> Result<(), Full> {
         let mut text = AddressText { bytes: [0; 48], length: 0 };
         text.push(b'"');
-        text.push_ip(address);
+        match address.to_canonical() {
+            IpAddr::V4(address) => text.push_ipv4(address),
+            IpAddr::V6(address) => text.push_ipv6(address),
+        }
         text.push(b'"');
         self.raw(&text.bytes[..text.length])
-    }
-
-    /// An IP address and a port as people write them: `10.0.2.15:58848`, `[2001:db8::7]:443`.
-    pub(crate) fn endpoint(&mut self, address: IpAddr, port: u16) -> Result<(), Full> {
-        let mut text = AddressText { bytes: [0; 48], length: 0 };
-        let is_ipv6 = address.to_canonical().is_ipv6();
-        if is_ipv6 {
-            text.push(b'[');
-        }
-        text.push_ip(address);
-        if is_ipv6 {
-            text.push(b']');
-        }
-        text.push(b':');
-        self.raw(&text.bytes[..text.length])?;
-        self.number(port.into())
     }
 
     /// `52:54:00:12:34:56`, quoted.
@@ -56,13 +43,6 @@ impl AddressText {
     fn push(&mut self, byte: u8) {
         self.bytes[self.length] = byte;
         self.length += 1;
-    }
-
-    fn push_ip(&mut self, address: IpAddr) {
-        match address.to_canonical() {
-            IpAddr::V4(address) => self.push_ipv4(address),
-            IpAddr::V6(address) => self.push_ipv6(address),
-        }
     }
 
     fn push_ipv4(&mut self, address: Ipv4Addr) {

@@ -46,35 +46,6 @@ impl<'a> Text<'a> {
     pub const fn numbered(kind: &'static str, number: u64) -> Self {
         Self { pieces: Pieces::Numbered(kind, number), cut: false }
     }
-
-    /// Passes every piece to `take`, in order, until it returns false; a number is passed as
-    /// digits.
-    pub(crate) fn for_each_piece(&self, mut take: impl FnMut(&[u8]) -> bool) {
-        match self.pieces {
-            Pieces::One(bytes) => {
-                take(bytes);
-            }
-            Pieces::Several(pieces) => {
-                for piece in pieces {
-                    if !take(piece) {
-                        return;
-                    }
-                }
-            }
-            Pieces::Numbered(kind, number) => {
-                let mut digits = [0; 20];
-                let length = super::decimal_length(number);
-                super::write_decimal(&mut digits[..length], number);
-                let _ =
-                    take(kind.as_bytes()) && take(b":[") && take(&digits[..length]) && take(b"]");
-            }
-        }
-    }
-
-    /// Whether the bytes are only the beginning of the text.
-    pub const fn is_cut(&self) -> bool {
-        self.cut
-    }
 }
 
 impl<'a> From<&'a [u8]> for Text<'a> {
@@ -133,20 +104,30 @@ impl JsonWriter<'_> {
             return self.numbered(kind, number);
         }
         self.raw(b"\"")?;
-        if let Pieces::One(bytes) = text.pieces {
-            // The usual case, without closures.
-            self.escaped(whole_characters(bytes, text.cut), limit)?;
-        } else {
-            let mut left = Ok(Some(limit));
-            text.for_each_piece(|piece| {
-                if let Ok(Some(budget)) = left {
-                    left = self.escaped(piece, budget);
-                }
-                matches!(left, Ok(Some(_)))
-            });
-            left?;
+        match text.pieces {
+            Pieces::One(bytes) => {
+                self.escaped(whole_characters(bytes, text.cut), limit)?;
+            }
+            Pieces::Several(pieces) => self.pieces(pieces, limit)?,
+            Pieces::Numbered(kind, number) => {
+                let mut digits = [0; 20];
+                let digits = &mut digits[..super::decimal_length(number)];
+                super::write_decimal(digits, number);
+                self.pieces(&[kind.as_bytes(), b":[", digits, b"]"], limit)?;
+            }
         }
         self.raw(b"\"")
+    }
+
+    /// Writes the insides of strings, one after the other, as far as `budget` lasts.
+    fn pieces(&mut self, pieces: &[&[u8]], mut budget: usize) -> Result<(), Full> {
+        for piece in pieces {
+            match self.escaped(piece, budget)? {
+                Some(left) => budget = left,
+                None => break,
+            }
+        }
+        Ok(())
     }
 
     /// `"socket:[13731]"`, if the limit leaves room for it.
@@ -249,7 +230,7 @@ const NUMBER_BYTES_MAX: usize = 23;
 
 /// One character of a text, or a byte that is not UTF-8.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Character<'a> {
+enum Character<'a> {
     /// One byte below 0x80.
     Ascii(u8),
     /// A valid sequence of two to four bytes.
@@ -260,7 +241,7 @@ pub(crate) enum Character<'a> {
 
 impl<'a> Character<'a> {
     /// The character at the start of `bytes`, which must not be empty.
-    pub(crate) fn at(bytes: &'a [u8]) -> Self {
+    fn at(bytes: &'a [u8]) -> Self {
         let length = match bytes[0] {
             byte @ 0..=0x7f => return Self::Ascii(byte),
             0xc2..=0xdf => 2,

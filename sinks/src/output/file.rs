@@ -12,21 +12,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::transport::{self, Opened, Target, Transport, TransportSettings};
-use super::{Counters, OutputKind, Standing};
+use super::transport::{self, Target, Transport, TransportSettings};
+use super::{Counters, DISK_PATIENCE_NS, Output, OutputKind, Standing};
 use crate::queue::Block;
-
-/// When written data is forced to the disk.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum SyncPolicy {
-    /// Never explicitly: the kernel decides.
-    #[default]
-    None,
-    /// Before a file is rotated, and at the end.
-    Rotate,
-    /// Also when this many nanoseconds have passed and data was written.
-    Every(u64),
-}
 
 /// How a file is kept.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -35,20 +23,19 @@ pub struct FileOptions {
     pub rotate_size: u64,
     /// Number of old files kept.
     pub max_files: u32,
-    pub sync: SyncPolicy,
-    /// Maximum time that a record waits for others to share its write.
-    pub flush_ns: u64,
+    /// Data is forced to the disk when this many nanoseconds have passed and data was written,
+    /// before a file is rotated, and at the end; `None`: the kernel decides.
+    pub sync_ns: Option<u64>,
     pub transport: TransportSettings,
 }
 
 impl Default for FileOptions {
-    /// 64 MiB per file, eight old files, 5 ms.
+    /// 64 MiB per file, eight old files.
     fn default() -> Self {
         Self {
             rotate_size: 64 << 20,
             max_files: 8,
-            sync: SyncPolicy::None,
-            flush_ns: 5_000_000,
+            sync_ns: None,
             transport: TransportSettings::default(),
         }
     }
@@ -57,7 +44,6 @@ impl Default for FileOptions {
 #[derive(Debug)]
 pub struct FileOutput {
     transport: Box<dyn Transport>,
-    ring_refused: Option<io::Error>,
     /// The current file, then the old ones, youngest first.
     paths: Vec<PathBuf>,
     options: FileOptions,
@@ -87,6 +73,8 @@ enum Phase {
     Syncing,
 }
 
+/// Maximum time that a record waits for others to share its write.
+const FLUSH_NS: u64 = 5_000_000;
 const RETRY_NS: u64 = 100_000_000;
 const SECOND_NS: u64 = 1_000_000_000;
 /// How often `finish` waits, and how long each time.
@@ -104,7 +92,7 @@ impl FileOutput {
     fn open_with(
         path: &Path,
         options: FileOptions,
-        open_transport: impl FnOnce(File, &Arc<Counters>) -> Opened,
+        open_transport: impl FnOnce(File, &Arc<Counters>) -> Box<dyn Transport>,
     ) -> io::Result<Self> {
         let file = open_file(path)?;
         let size = file.metadata()?.len();
@@ -113,11 +101,10 @@ impl FileOutput {
         if size > 0 {
             file.read_exact_at(&mut last, size - 1)?;
         }
-        let (transport, ring_refused) = open_transport(file, &counters);
+        let transport = open_transport(file, &counters);
         let paths = (0..=options.max_files).map(|number| numbered(path, number)).collect();
         let mut output = Self {
             transport,
-            ring_refused,
             paths,
             options,
             counters,
@@ -137,50 +124,6 @@ impl FileOutput {
         Ok(output)
     }
 
-    pub fn kind(&self) -> OutputKind {
-        self.transport.kind()
-    }
-
-    /// Why io_uring was refused, if it was requested.
-    pub const fn ring_refused(&self) -> Option<&io::Error> {
-        self.ring_refused.as_ref()
-    }
-
-    pub const fn counters(&self) -> &Arc<Counters> {
-        &self.counters
-    }
-
-    /// Takes records from `index` on, as many as there is room for.
-    pub(crate) fn append(&mut self, block: &Block, index: usize, now_ns: u64) -> usize {
-        let mut taken = 0;
-        while self.phase == Phase::Writing && index + taken < block.records() {
-            let at = index + taken;
-            let in_file = self.room_in_file(now_ns);
-            let in_buffer = self.transport.buffers().room();
-            let mut count = block.fitting(at, in_buffer.min(in_file));
-            if count == 0 {
-                let is_first = self.size == 0 && block.fitting(at, in_buffer) > 0;
-                if is_first {
-                    count = 1; // longer than the maximum file size: it gets a file of its own
-                } else if block.fitting(at, in_file) == 0 && self.size > 0 {
-                    self.phase = Phase::Draining;
-                    break;
-                } else if self.transport.buffers().filled() > 0 {
-                    self.seal();
-                    continue;
-                } else {
-                    break;
-                }
-            }
-            let bytes = block.slice(at, count);
-            self.transport.buffers().append(bytes, count);
-            self.size += bytes.len() as u64;
-            self.waiting_since.get_or_insert(now_ns);
-            taken += count;
-        }
-        taken
-    }
-
     fn room_in_file(&self, now_ns: u64) -> usize {
         if now_ns < self.rotate_after {
             return usize::MAX;
@@ -196,35 +139,6 @@ impl FileOutput {
         self.is_dirty = true;
     }
 
-    /// Does the work that is due and collects completions. Waits up to `wait` for one when a write
-    /// or sync is under way.
-    pub(crate) fn advance(&mut self, now_ns: u64, wait: Duration) -> Standing {
-        self.check_file(now_ns);
-        if self.is_flush_due(now_ns) {
-            self.seal();
-        }
-        if self.retry_at.is_some_and(|at| at <= now_ns) {
-            self.retry_at = None;
-            self.transport.buffers().retry();
-        }
-        if let SyncPolicy::Every(period) = self.options.sync
-            && self.phase == Phase::Writing
-            && self.is_dirty
-            && now_ns >= self.next_sync
-        {
-            self.next_sync = now_ns + period;
-            // This sync may miss writes that are still under way.
-            self.is_dirty = !self.transport.buffers().is_idle();
-            self.transport.begin_sync();
-        }
-        if let Err(error) = self.transport.advance(wait) {
-            self.counters.add_error(&error);
-            self.retry_at = Some(now_ns + RETRY_NS);
-        }
-        self.advance_rotation(now_ns);
-        self.standing()
-    }
-
     fn standing(&mut self) -> Standing {
         let buffers = self.transport.buffers();
         if buffers.has_failed() {
@@ -238,7 +152,7 @@ impl FileOutput {
 
     /// A buffer is written at once if no other is under way; else it waits a little, to be fuller.
     fn is_flush_due(&mut self, now_ns: u64) -> bool {
-        let is_due = self.waiting_since.is_none_or(|since| now_ns >= since + self.options.flush_ns);
+        let is_due = self.waiting_since.is_none_or(|since| now_ns >= since + FLUSH_NS);
         let is_over = self.phase != Phase::Writing;
         let buffers = self.transport.buffers();
         buffers.filled() > 0 && (is_due || is_over || buffers.is_idle())
@@ -249,7 +163,7 @@ impl FileOutput {
             && self.transport.buffers().is_idle()
             && !self.transport.is_syncing()
         {
-            if self.options.sync != SyncPolicy::None {
+            if self.options.sync_ns.is_some() {
                 self.transport.begin_sync();
                 self.is_dirty = false;
             }
@@ -315,10 +229,81 @@ impl FileOutput {
             self.size = opened.len();
         }
     }
+}
+
+impl Output for FileOutput {
+    fn patience_ns(&self) -> u64 {
+        DISK_PATIENCE_NS
+    }
+
+    fn kind(&self) -> OutputKind {
+        self.transport.kind()
+    }
+
+    fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    fn append(&mut self, block: &Block, index: usize, now_ns: u64) -> usize {
+        let mut taken = 0;
+        while self.phase == Phase::Writing && index + taken < block.records() {
+            let at = index + taken;
+            let in_file = self.room_in_file(now_ns);
+            let in_buffer = self.transport.buffers().room();
+            let mut count = block.fitting(at, in_buffer.min(in_file));
+            if count == 0 {
+                let is_first = self.size == 0 && block.fitting(at, in_buffer) > 0;
+                if is_first {
+                    count = 1; // longer than the maximum file size: it gets a file of its own
+                } else if block.fitting(at, in_file) == 0 && self.size > 0 {
+                    self.phase = Phase::Draining;
+                    break;
+                } else if self.transport.buffers().filled() > 0 {
+                    self.seal();
+                    continue;
+                } else {
+                    break;
+                }
+            }
+            let bytes = block.slice(at, count);
+            self.transport.buffers().append(bytes, count);
+            self.size += bytes.len() as u64;
+            self.waiting_since.get_or_insert(now_ns);
+            taken += count;
+        }
+        taken
+    }
+
+    fn advance(&mut self, now_ns: u64, wait: Duration) -> Standing {
+        self.check_file(now_ns);
+        if self.is_flush_due(now_ns) {
+            self.seal();
+        }
+        if self.retry_at.is_some_and(|at| at <= now_ns) {
+            self.retry_at = None;
+            self.transport.buffers().retry();
+        }
+        if let Some(period) = self.options.sync_ns
+            && self.phase == Phase::Writing
+            && self.is_dirty
+            && now_ns >= self.next_sync
+        {
+            self.next_sync = now_ns + period;
+            // This sync may miss writes that are still under way.
+            self.is_dirty = !self.transport.buffers().is_idle();
+            self.transport.begin_sync();
+        }
+        if let Err(error) = self.transport.advance(wait) {
+            self.counters.add_error(&error);
+            self.retry_at = Some(now_ns + RETRY_NS);
+        }
+        self.advance_rotation(now_ns);
+        self.standing()
+    }
 
     /// Writes and syncs what is left. Records that the disk does not accept are dropped and
     /// counted; the file ends after a whole line.
-    pub(crate) fn finish(&mut self) {
+    fn finish(&mut self) {
         self.seal();
         self.phase = Phase::Writing;
         self.transport.buffers().retry();
@@ -343,7 +328,7 @@ impl FileOutput {
                 self.size = end;
             }
         }
-        if self.options.sync != SyncPolicy::None {
+        if self.options.sync_ns.is_some() {
             self.transport.begin_sync();
             for _ in 0..LAST_WAITS {
                 if let Err(error) = self.transport.advance(LAST_WAIT) {

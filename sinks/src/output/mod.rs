@@ -17,6 +17,9 @@ pub mod transport;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::queue::Block;
 
 /// How an output writes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -27,22 +30,15 @@ pub enum OutputKind {
     Plain,
 }
 
-/// Counters of an output; any thread may read them at any time.
-#[derive(Debug, Default)]
-pub struct Counters {
-    records: AtomicU64,
-    bytes: AtomicU64,
-    dropped: AtomicU64,
-    ring_writes: AtomicU64,
-    plain_writes: AtomicU64,
-    syncs: AtomicU64,
-    rotations: AtomicU64,
-    errors: AtomicU64,
-    last_error: AtomicI32,
-}
-
 macro_rules! counters {
     ($($(#[$docs:meta])* $name:ident;)*) => {
+        /// Counters of an output; any thread may read them at any time.
+        #[derive(Debug, Default)]
+        pub struct Counters {
+            $($name: AtomicU64,)*
+            last_error: AtomicI32,
+        }
+
         impl Counters {
             $($(#[$docs])*
             pub fn $name(&self) -> u64 {
@@ -90,14 +86,6 @@ impl Counters {
     }
 }
 
-#[derive(Debug)]
-pub enum Output {
-    /// A file that rotates.
-    File(file::FileOutput),
-    /// Standard output, a pipe, a terminal.
-    Stream(stream::StreamOutput),
-}
-
 /// The state of an output after a step.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Standing {
@@ -111,48 +99,30 @@ pub enum Standing {
     Closed,
 }
 
-impl Output {
+/// A file that rotates ([`file::FileOutput`]), or standard output, a pipe, a terminal
+/// ([`stream::StreamOutput`]).
+pub trait Output: std::fmt::Debug + Send {
+    fn kind(&self) -> OutputKind;
+
+    fn counters(&self) -> &Arc<Counters>;
+
     /// Takes records from `index` on, as many as there is room for, and returns their number.
-    pub(crate) fn append(
-        &mut self,
-        block: &crate::queue::Block,
-        index: usize,
-        now_ns: u64,
-    ) -> usize {
-        match self {
-            Self::File(output) => output.append(block, index, now_ns),
-            Self::Stream(output) => output.append(block, index),
-        }
-    }
+    fn append(&mut self, block: &Block, index: usize, now_ns: u64) -> usize;
 
     /// Does the work that is due and collects completions. Waits up to `wait` for one when a write
     /// or sync is under way.
-    pub(crate) fn advance(&mut self, now_ns: u64, wait: std::time::Duration) -> Standing {
-        match self {
-            Self::File(output) => output.advance(now_ns, wait),
-            Self::Stream(output) => output.advance(now_ns, wait),
-        }
-    }
+    fn advance(&mut self, now_ns: u64, wait: Duration) -> Standing;
 
     /// Ends the output: records that could not be written are dropped and counted.
-    pub(crate) fn finish(&mut self) {
-        match self {
-            Self::File(output) => output.finish(),
-            Self::Stream(output) => output.finish(),
-        }
-    }
+    fn finish(&mut self);
 
-    pub fn kind(&self) -> OutputKind {
-        match self {
-            Self::File(output) => output.kind(),
-            Self::Stream(output) => output.kind(),
-        }
-    }
-
-    pub fn counters(&self) -> &Arc<Counters> {
-        match self {
-            Self::File(output) => output.counters(),
-            Self::Stream(output) => output.counters(),
-        }
+    /// Maximum time without progress at the end, while a write or sync is under way.
+    fn patience_ns(&self) -> u64 {
+        PATIENCE_NS
     }
 }
+
+/// Maximum time without progress at the end. A disk that other programs keep busy with syncs can
+/// stall for seconds; a disk that fails, or a reader that does not read, gets only a short time.
+pub(crate) const DISK_PATIENCE_NS: u64 = 20_000_000_000;
+pub(crate) const PATIENCE_NS: u64 = 1_000_000_000;

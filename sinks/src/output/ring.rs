@@ -60,7 +60,7 @@ impl RingWriter {
         target: Target,
         buffers: Buffers,
         counters: Arc<Counters>,
-    ) -> Result<Self, (io::Error, File, Buffers)> {
+    ) -> Result<Self, (File, Buffers)> {
         match set_up(&file, &buffers) {
             Ok(ring) => Ok(Self {
                 ring: Ring(ring),
@@ -71,7 +71,7 @@ impl RingWriter {
                 is_syncing: false,
                 error: None,
             }),
-            Err(error) => Err((error, file, buffers)),
+            Err(_) => Err((file, buffers)),
         }
     }
 

@@ -6,13 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::transport::{self, Target, Transport, TransportSettings};
-use super::{Counters, OutputKind, Standing};
+use super::{Counters, Output, OutputKind, Standing};
 use crate::queue::Block;
 
 #[derive(Debug)]
 pub struct StreamOutput {
     transport: Box<dyn Transport>,
-    ring_refused: Option<io::Error>,
     counters: Arc<Counters>,
     is_closed: bool,
     retry_at: Option<u64>,
@@ -25,63 +24,8 @@ impl StreamOutput {
     /// descriptor.
     pub fn new(file: File, settings: TransportSettings) -> Self {
         let counters = Arc::new(Counters::default());
-        let (transport, ring_refused) = transport::open(file, Target::Stream, settings, &counters);
-        Self { transport, ring_refused, counters, is_closed: false, retry_at: None }
-    }
-
-    pub fn kind(&self) -> OutputKind {
-        self.transport.kind()
-    }
-
-    /// Why io_uring was refused, if it was requested.
-    pub const fn ring_refused(&self) -> Option<&io::Error> {
-        self.ring_refused.as_ref()
-    }
-
-    pub const fn counters(&self) -> &Arc<Counters> {
-        &self.counters
-    }
-
-    /// Takes records from `index` on, as many as there is room for; all of them after the reader is
-    /// gone.
-    pub(crate) fn append(&mut self, block: &Block, index: usize) -> usize {
-        if self.is_closed {
-            return block.records() - index;
-        }
-        let buffers = self.transport.buffers();
-        let mut taken = 0;
-        while index + taken < block.records() {
-            let count = block.fitting(index + taken, buffers.room());
-            if count > 0 {
-                buffers.append(block.slice(index + taken, count), count);
-                taken += count;
-            } else if buffers.filled() > 0 {
-                buffers.seal(0);
-            } else {
-                break;
-            }
-        }
-        taken
-    }
-
-    /// Begins writes and collects completions. Waits up to `wait` for one when a write is under
-    /// way.
-    pub(crate) fn advance(&mut self, now_ns: u64, wait: Duration) -> Standing {
-        if self.is_closed {
-            return Standing::Closed;
-        }
-        let buffers = self.transport.buffers();
-        if buffers.is_idle() {
-            buffers.seal(0);
-        }
-        if self.retry_at.is_some_and(|at| at <= now_ns) {
-            self.retry_at = None;
-            buffers.retry();
-        }
-        if let Err(error) = self.transport.advance(wait) {
-            self.take_in(&error, now_ns);
-        }
-        self.standing()
+        let transport = transport::open(file, Target::Stream, settings, &counters);
+        Self { transport, counters, is_closed: false, retry_at: None }
     }
 
     fn take_in(&mut self, error: &io::Error, now_ns: u64) {
@@ -111,9 +55,58 @@ impl StreamOutput {
             Standing::Busy
         }
     }
+}
 
-    /// Drops and counts the records that the reader has not taken.
-    pub(crate) fn finish(&mut self) {
+impl Output for StreamOutput {
+    fn kind(&self) -> OutputKind {
+        self.transport.kind()
+    }
+
+    fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    /// Takes records from `index` on, as many as there is room for; all of them after the reader is
+    /// gone.
+    fn append(&mut self, block: &Block, index: usize, _now_ns: u64) -> usize {
+        if self.is_closed {
+            return block.records() - index;
+        }
+        let buffers = self.transport.buffers();
+        let mut taken = 0;
+        while index + taken < block.records() {
+            let count = block.fitting(index + taken, buffers.room());
+            if count > 0 {
+                buffers.append(block.slice(index + taken, count), count);
+                taken += count;
+            } else if buffers.filled() > 0 {
+                buffers.seal(0);
+            } else {
+                break;
+            }
+        }
+        taken
+    }
+
+    fn advance(&mut self, now_ns: u64, wait: Duration) -> Standing {
+        if self.is_closed {
+            return Standing::Closed;
+        }
+        let buffers = self.transport.buffers();
+        if buffers.is_idle() {
+            buffers.seal(0);
+        }
+        if self.retry_at.is_some_and(|at| at <= now_ns) {
+            self.retry_at = None;
+            buffers.retry();
+        }
+        if let Err(error) = self.transport.advance(wait) {
+            self.take_in(&error, now_ns);
+        }
+        self.standing()
+    }
+
+    fn finish(&mut self) {
         let lost = self.transport.buffers().abandon();
         self.counters.add_dropped(lost);
     }

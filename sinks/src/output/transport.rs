@@ -62,30 +62,24 @@ pub(crate) enum Target {
     Stream,
 }
 
-/// A transport, and why io_uring was refused if it was requested.
-pub(crate) type Opened = (Box<dyn Transport>, Option<io::Error>);
-
 /// Opens the requested transport, or plain writes if io_uring is refused.
 pub(crate) fn open(
-    file: File,
+    mut file: File,
     target: Target,
     settings: TransportSettings,
     counters: &Arc<Counters>,
-) -> Opened {
+) -> Box<dyn Transport> {
     let most = match target {
         Target::File => settings.buffers,
         Target::Stream => 1,
     };
     let bytes = settings.buffer_bytes.max(RECORD_BYTES_MAX);
-    let buffers = Buffers::new(settings.buffers.max(2), bytes, most);
-    if settings.kind == OutputKind::Plain {
-        return (Box::new(PlainWriter::new(file, target, buffers, Arc::clone(counters))), None);
-    }
-    match RingWriter::new(file, target, buffers, Arc::clone(counters)) {
-        Ok(writer) => (Box::new(writer), None),
-        Err((error, file, buffers)) => {
-            let plain = PlainWriter::new(file, target, buffers, Arc::clone(counters));
-            (Box::new(plain), Some(error))
+    let mut buffers = Buffers::new(settings.buffers.max(2), bytes, most);
+    if settings.kind == OutputKind::IoUring {
+        match RingWriter::new(file, target, buffers, Arc::clone(counters)) {
+            Ok(writer) => return Box::new(writer),
+            Err(refused) => (file, buffers) = refused,
         }
     }
+    Box::new(PlainWriter::new(file, target, buffers, Arc::clone(counters)))
 }

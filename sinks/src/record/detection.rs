@@ -47,10 +47,6 @@ impl<'a> Detection<'a> {
             scans_confirmed,
         }
     }
-
-    pub const fn reason(&self) -> Text<'a> {
-        self.reason
-    }
 }
 
 words! {

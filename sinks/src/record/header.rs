@@ -40,7 +40,6 @@ pub struct Header {
 struct Head {
     bytes: [u8; HEAD_BYTES],
     length: usize,
-    severity: Severity,
 }
 
 impl Header {
@@ -86,10 +85,6 @@ impl Header {
         self.heads[activity as usize] = Head::new(activity.info(), severity);
     }
 
-    pub fn severity(&self, activity: Activity) -> Severity {
-        self.heads[activity as usize].severity
-    }
-
     /// From the brace to the message id's quote.
     pub(crate) fn head(&self, activity: Activity) -> &[u8] {
         let head = &self.heads[activity as usize];
@@ -124,8 +119,8 @@ impl Head {
                 ("{\"vendor_name\":", VENDOR_NAME),
                 (",\"product_name\":", PRODUCT_NAME),
                 (",\"product_version\":", env!("CARGO_PKG_VERSION")),
-                (",\"message_type\":", info.message_type.name()),
-                (",\"severity\":", severity.name()),
+                (",\"message_type\":", info.message_type.word()),
+                (",\"severity\":", severity.word()),
                 (",\"schema_version\":", SCHEMA_VERSION),
             ] {
                 out.raw(key.as_bytes())?;
@@ -135,6 +130,6 @@ impl Head {
         };
         write().expect("the constants fit into a head");
         let length = out.length();
-        Self { bytes, length, severity }
+        Self { bytes, length }
     }
 }

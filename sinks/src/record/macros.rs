@@ -50,7 +50,7 @@ macro_rules! details {
 
             fn describe_fields(object: &mut $crate::schema::Object) {
                 $(
-                    let first = object.len();
+                    let first = object.properties.len();
                     <$type as $crate::record::value::Value>::describe(stringify!($field), object);
                     object.explain_from(first, concat!($($meaning),*));
                 )*
@@ -62,19 +62,21 @@ macro_rules! details {
 /// Declares an enumeration whose variants are written as fixed words. The first one is the default.
 macro_rules! words {
     ($(#[$docs:meta])* pub enum $name:ident {
-        $first:ident = $first_word:literal
-        $(, $variant:ident = $word:literal)* $(,)?
+        $(#[$first_docs:meta])* $first:ident = $first_word:literal
+        $(, $(#[$more:meta])* $variant:ident = $word:literal)* $(,)?
     }) => {
         $(#[$docs])*
-        #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+        #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
         pub enum $name {
             #[doc = concat!("`", $first_word, "`")]
+            $(#[$first_docs])*
             #[default]
             $first,
-            $(#[doc = concat!("`", $word, "`")] $variant,)*
+            $(#[doc = concat!("`", $word, "`")] $(#[$more])* $variant,)*
         }
 
         impl $name {
+            pub const ALL: &'static [Self] = &[Self::$first, $(Self::$variant,)*];
             /// Every word, in the order of declaration.
             pub const WORDS: &'static [&'static str] = &[$first_word, $($word,)*];
 

@@ -16,7 +16,7 @@ pub mod elf_file;
 pub mod file_descriptor;
 pub mod header;
 pub mod interface;
-mod macros;
+pub(crate) mod macros;
 pub mod message_id;
 pub mod network_connection;
 pub mod process;
@@ -111,11 +111,9 @@ macro_rules! details_kinds {
 
             /// The object's fields.
             pub fn describe(self) -> Object {
-                let mut object = Object::default();
                 match self {
-                    $(Self::$variant => <$type as DetailsObject>::describe_fields(&mut object),)*
+                    $(Self::$variant => Object::of::<$type>(),)*
                 }
-                object
             }
         }
     };

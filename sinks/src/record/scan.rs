@@ -2,12 +2,13 @@
 //!
 //! `kinds!` is the only list of the kinds of lines: the command line, the writer of the lines, the
 //! schema and the comparison with a guest's truth use [`Kind`]. What a line of a new kind contains
-//! is a variant of [`ScanLine`].
+//! is a column of that list.
 //!
 //! A line has no field that depends on the time of the scan, so two scans can be diffed. The caller
 //! leaves such fields empty.
 
-use crate::json::{Full, JsonWriter, Limits, fit};
+use crate::json::{Full, Limits, fit};
+use crate::schema::{Object, Type};
 
 use super::DetailsObject;
 use super::container::ContainerDetails;
@@ -18,47 +19,36 @@ use super::process::ProcessDetails;
 use super::process_memory::ProcessMemoryDetails;
 use super::shell_history::ShellCommand;
 use super::thread::ThreadDetails;
-use super::value::{Namespace, Value};
+use super::value::{Namespace, Scalar as _, Value as _};
 
-/// One line of a scan.
+/// One line of a scan: an object, and what it belongs to.
 #[derive(Clone, Copy, Debug)]
-pub enum ScanLine<'a> {
-    Process(&'a ProcessDetails<'a>),
-    Thread {
-        /// The tgid.
-        process_id: u32,
-        details: &'a ThreadDetails,
-    },
-    FileDescriptor {
-        /// The tgid.
-        process_id: u32,
-        details: &'a FileDescriptorDetails<'a>,
-    },
-    Memory(&'a ProcessMemoryDetails<'a>),
-    /// A connection of one holder, or of none.
-    Connection {
-        /// The holder's tgid.
-        process_id: Option<u32>,
-        details: &'a NetworkConnectionDetails<'a>,
-        network_namespace: Option<Namespace>,
-    },
-    Interface {
-        details: &'a WorkloadInterface<'a>,
-        network_namespace: Option<Namespace>,
-    },
-    Container(&'a ContainerDetails<'a>),
-    /// A command in a shell's history.
-    ShellCommand {
-        /// The shell's tgid.
-        process_id: u32,
-        details: &'a ShellCommand<'a>,
-    },
+pub struct ScanLine<'a, T> {
+    /// The tgid of the process that has the object, for kinds of which a process has many.
+    pub process_id: Option<u32>,
+    pub details: &'a T,
+    /// Only for kinds that can be in several namespaces.
+    pub network_namespace: Option<Namespace>,
+}
+
+/// An object that has lines of its own.
+pub trait ScanObject: DetailsObject {
+    const KIND: Kind;
+}
+
+/// The ids that a kind's lines have besides the object's own fields.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Ids {
+    Own,
+    Process,
+    MaybeProcessAndNamespace,
+    Namespace,
 }
 
 /// Declares the kinds of lines. A line has the variant, the word on the command line, the value of
-/// `kind` and the help.
+/// `kind` and the help; and the object with what its lines have besides.
 macro_rules! kinds {
-    ($($kind:ident $word:literal $name:literal $help:literal;)*) => {
+    ($($kind:ident $word:literal $name:literal $help:literal, $object:ty, $ids:ident;)*) => {
         /// A kind of object that a scan prints; the order is that of the output.
         #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
         pub enum Kind {
@@ -69,7 +59,7 @@ macro_rules! kinds {
             /// Every kind, in the order of the output, which is that of the discriminants.
             pub const ALL: &'static [Self] = &[$(Self::$kind,)*];
             /// The values of `kind`, in the same order.
-            pub(crate) const NAMES: &'static [&'static str] = &[$($name,)*];
+            const NAMES: &'static [&'static str] = &[$($name,)*];
 
             /// The word on the command line.
             pub const fn word(self) -> &'static str {
@@ -84,19 +74,33 @@ macro_rules! kinds {
                     $(Self::$kind => $help,)*
                 }
             }
+
+            /// The fields of a line.
+            pub(crate) fn line(self) -> Object {
+                match self {
+                    $(Self::$kind => line::<$object>(Ids::$ids),)*
+                }
+            }
         }
+
+        $(impl ScanObject for $object {
+            const KIND: Kind = Kind::$kind;
+        })*
     };
 }
 
 kinds! {
-    Processes "processes" "process" "Processes";
-    Threads "threads" "thread" "Threads";
-    Files "files" "file_descriptor" "Open files, sockets, pipes and the like";
-    Memory "memory" "memory" "Memory areas";
-    Connections "connections" "connection" "Network connections";
-    Interfaces "interfaces" "interface" "Network interfaces";
-    Containers "containers" "container" "Containers";
-    ShellHistory "shell-history" "shell_command" "Commands in the histories of shells";
+    Processes "processes" "process" "Processes", ProcessDetails<'_>, Own;
+    Threads "threads" "thread" "Threads", ThreadDetails, Process;
+    Files "files" "file_descriptor" "Open files, sockets, pipes and the like",
+        FileDescriptorDetails<'_>, Process;
+    Memory "memory" "memory" "Memory areas", ProcessMemoryDetails<'_>, Own;
+    Connections "connections" "connection" "Network connections",
+        NetworkConnectionDetails<'_>, MaybeProcessAndNamespace;
+    Interfaces "interfaces" "interface" "Network interfaces", WorkloadInterface<'_>, Namespace;
+    Containers "containers" "container" "Containers", ContainerDetails<'_>, Own;
+    ShellHistory "shell-history" "shell_command" "Commands in the histories of shells",
+        ShellCommand<'_>, Process;
 }
 
 impl Kind {
@@ -109,6 +113,19 @@ impl Kind {
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|kind| kind.word() == word)
     }
+}
+
+fn line<T: ScanObject>(ids: Ids) -> Object {
+    let mut object = Object::default();
+    object.add("kind", Type::Words(std::slice::from_ref(&Kind::NAMES[T::KIND as usize])), true);
+    if matches!(ids, Ids::Process | Ids::MaybeProcessAndNamespace) {
+        object.add("process_id", u32::schema(), ids == Ids::Process);
+    }
+    T::describe_fields(&mut object);
+    if matches!(ids, Ids::MaybeProcessAndNamespace | Ids::Namespace) {
+        object.add("network_namespace", Namespace::schema(), false);
+    }
+    object
 }
 
 /// A set of kinds.
@@ -134,18 +151,15 @@ impl FromIterator<Kind> for Kinds {
     }
 }
 
-impl ScanLine<'_> {
-    pub const fn kind(&self) -> Kind {
-        match self {
-            Self::Process(_) => Kind::Processes,
-            Self::Thread { .. } => Kind::Threads,
-            Self::FileDescriptor { .. } => Kind::Files,
-            Self::Memory(_) => Kind::Memory,
-            Self::Connection { .. } => Kind::Connections,
-            Self::Interface { .. } => Kind::Interfaces,
-            Self::Container(_) => Kind::Containers,
-            Self::ShellCommand { .. } => Kind::ShellHistory,
-        }
+impl<'a, T: ScanObject> ScanLine<'a, T> {
+    /// The line of an object that names its process, or belongs to none.
+    pub const fn new(details: &'a T) -> Self {
+        Self { process_id: None, details, network_namespace: None }
+    }
+
+    /// The line of an object of a process.
+    pub const fn of_process(process_id: u32, details: &'a T) -> Self {
+        Self { process_id: Some(process_id), details, network_namespace: None }
     }
 
     /// Writes the line with its line feed and returns its length.
@@ -160,46 +174,14 @@ impl ScanLine<'_> {
         let length = fit(&mut out[..room], limits, SCAN_LINE_BYTES - 1, |out| {
             out.object(|out| {
                 out.raw(b",\"kind\":")?;
-                out.word(self.kind().name())?;
-                self.append_fields(out)
+                out.word(T::KIND.name())?;
+                self.process_id.append(",\"process_id\":", out)?;
+                self.details.append_fields(out)?;
+                self.network_namespace.append(",\"network_namespace\":", out)
             })
         })?;
         out[length] = b'\n';
         Ok(length + 1)
-    }
-
-    fn append_fields(&self, out: &mut JsonWriter<'_>) -> Result<(), Full> {
-        let process_id =
-            |id: Option<u32>, out: &mut JsonWriter<'_>| id.append(",\"process_id\":", out);
-        let namespace = |id: Option<Namespace>, out: &mut JsonWriter<'_>| {
-            id.append(",\"network_namespace\":", out)
-        };
-        match *self {
-            Self::Process(details) => details.append_fields(out),
-            Self::Thread { process_id: id, details } => {
-                process_id(Some(id), out)?;
-                details.append_fields(out)
-            }
-            Self::FileDescriptor { process_id: id, details } => {
-                process_id(Some(id), out)?;
-                details.append_fields(out)
-            }
-            Self::Memory(details) => details.append_fields(out),
-            Self::Connection { process_id: id, details, network_namespace } => {
-                process_id(id, out)?;
-                details.append_fields(out)?;
-                namespace(network_namespace, out)
-            }
-            Self::Interface { details, network_namespace } => {
-                details.append_fields(out)?;
-                namespace(network_namespace, out)
-            }
-            Self::Container(details) => details.append_fields(out),
-            Self::ShellCommand { process_id: id, details } => {
-                process_id(Some(id), out)?;
-                details.append_fields(out)
-            }
-        }
     }
 }
 

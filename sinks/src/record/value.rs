@@ -52,7 +52,7 @@ impl<T: Value> Value for Option<T> {
     }
 
     fn describe(name: &'static str, object: &mut Object) {
-        let first = object.len();
+        let first = object.properties.len();
         T::describe(name, object);
         object.make_optional_from(first);
     }
@@ -88,14 +88,8 @@ impl<T: DetailsObject> Value for Flat<T> {
 }
 
 /// Objects in an object keyed "0", "1", … as the guide writes interfaces.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Numbered<'a, T>(pub &'a [T]);
-
-impl<T> Default for Numbered<'_, T> {
-    fn default() -> Self {
-        Self(&[])
-    }
-}
 
 impl<T: DetailsObject> Scalar for Numbered<'_, T> {
     fn write(&self, out: &mut JsonWriter<'_>) -> Result<(), Full> {
@@ -117,7 +111,7 @@ impl<T: DetailsObject> Scalar for Numbered<'_, T> {
 }
 
 /// A list of `{"<name>_details": {…}}`, as guide §11.8 writes lists.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Wrapped<'a, T> {
     items: &'a [T],
     is_cut: bool,
@@ -129,19 +123,9 @@ impl<'a, T> Wrapped<'a, T> {
         Self { items, is_cut: false }
     }
 
-    pub const fn items(&self) -> &'a [T] {
-        self.items
-    }
-
     /// If `is_cut`, `items` is only part of the list: the enclosing object will have `truncated`.
     pub const fn cut_if(items: &'a [T], is_cut: bool) -> Self {
         Self { items, is_cut }
-    }
-}
-
-impl<T> Default for Wrapped<'_, T> {
-    fn default() -> Self {
-        Self::new(&[])
     }
 }
 
@@ -164,14 +148,8 @@ impl<T: DetailsObject> Scalar for Wrapped<'_, T> {
 }
 
 /// Objects in a plain array.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Objects<'a, T>(pub &'a [T]);
-
-impl<T> Default for Objects<'_, T> {
-    fn default() -> Self {
-        Self(&[])
-    }
-}
 
 impl<T: DetailsObject> Scalar for Objects<'_, T> {
     fn write(&self, out: &mut JsonWriter<'_>) -> Result<(), Full> {
@@ -215,8 +193,7 @@ scalars! {
     Text<'_>, Type::Text, |value, out| out.text(value);
     u16, Type::up_to(u16::MAX.into()), |value, out| out.number((*value).into());
     u32, Type::up_to(u32::MAX.into()), |value, out| out.number((*value).into());
-    u64, Type::Integer { minimum: Some(0), maximum: None }, |value, out| out.number(*value);
-    i64, Type::Integer { minimum: None, maximum: None }, |value, out| out.signed(*value);
+    u64, Type::Integer { maximum: None }, |value, out| out.number(*value);
     bool, Type::Boolean, |value, out| out.raw(if *value { b"true" } else { b"false" });
     IpAddr, Type::Pattern(IP_PATTERN), |value, out| out.ip_address(*value);
     Ipv4Addr, Type::Pattern(IPV4_PATTERN), |value, out| out.ip_address((*value).into());
@@ -300,17 +277,6 @@ pub struct MemoryPermissions {
     pub shared: bool,
 }
 
-impl MemoryPermissions {
-    pub const fn text(self) -> [u8; 4] {
-        [
-            if self.read { b'r' } else { b'-' },
-            if self.write { b'w' } else { b'-' },
-            if self.execute { b'x' } else { b'-' },
-            if self.shared { b's' } else { b'p' },
-        ]
-    }
-}
-
 /// A namespace as /proc links to it: `net:[4026531840]`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Namespace {
@@ -344,12 +310,14 @@ scalars! {
         out.raw(&[b'"', digit(9), digit(6), digit(3), digit(0), b'"'])
     };
     MemoryPermissions, Type::Pattern("^[r-][w-][x-][ps]$"), |value, out| {
-        let [read, write, execute, shared] = value.text();
-        out.raw(&[b'"', read, write, execute, shared, b'"'])
+        let letter = |is_set: bool, letter| if is_set { letter } else { b'-' };
+        let (read, write) = (letter(value.read, b'r'), letter(value.write, b'w'));
+        let sharing = if value.shared { b's' } else { b'p' };
+        out.raw(&[b'"', read, write, letter(value.execute, b'x'), sharing, b'"'])
     };
     Namespace, Type::Pattern(r"^[a-z_]+:\[[0-9]+\]$"), |value, out| {
         out.text(&Text::numbered(value.kind, value.inode))
     };
 }
 
-pub(crate) const UUID_PATTERN: &str = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$";
+const UUID_PATTERN: &str = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$";

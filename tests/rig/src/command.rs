@@ -4,14 +4,19 @@ use std::process::Command;
 
 use crate::error::{Error, Result};
 
-/// Runs `command` to its end and returns its standard output.
+/// Runs `command` to its end and returns its standard output as text.
 pub fn output(command: &mut Command) -> Result<String> {
+    Ok(String::from_utf8_lossy(&output_bytes(command)?).into_owned())
+}
+
+/// Runs `command` to its end and returns its standard output.
+pub fn output_bytes(command: &mut Command) -> Result<Vec<u8>> {
     let name = command.get_program().to_string_lossy().into_owned();
     let done = command
         .output()
         .map_err(|e| Error::new(format!("cannot start {name}: {e}; is it installed?")))?;
     if done.status.success() {
-        return Ok(String::from_utf8_lossy(&done.stdout).into_owned());
+        return Ok(done.stdout);
     }
     let errors = String::from_utf8_lossy(&done.stderr);
     let arguments: Vec<_> = command.get_args().map(std::ffi::OsStr::to_string_lossy).collect();

@@ -20,7 +20,7 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::guest::Guest;
-use object::{Key, Objects};
+use object::{Key, Objects, Side};
 pub use report::{KindReport, Report};
 use values::Clock;
 
@@ -86,27 +86,22 @@ impl Truth {
 
 /// Compares scan lines (JSON text) with the truth before and after the scan.
 pub fn compare<T: AsRef<str>>(before: &Truth, after: &Truth, scan: &[T]) -> Result<Report> {
-    Ok(compare_values(before, after, parse_lines(scan)?))
-}
-
-/// As [`compare`], with lines that are already parsed.
-pub fn compare_values(before: &Truth, after: &Truth, scan: Vec<Value>) -> Report {
-    let scan = Objects::collect(scan);
+    let scan = Objects::collect(parse_lines(scan)?);
     let (mut excluded, kworkers) = before.excluded();
     excluded.extend(after.excluded().0);
     excluded.extend(scan.kworkers());
     let mut report = Report { kworkers, ..Report::default() };
     for kind in kinds() {
-        let truth = Side::new(&before.objects, kind, &excluded);
-        let later = Side::new(&after.objects, kind, &excluded);
-        let found = Side::new(&scan, kind, &excluded);
+        let truth = before.objects.without(kind, &excluded);
+        let later = after.objects.without(kind, &excluded);
+        let found = scan.without(kind, &excluded);
         if truth.is_empty() && later.is_empty() && found.is_empty() {
             continue;
         }
         let one = compare_kind(before.clock, &truth, &later, &found, &mut report);
         report.kinds.push((kind.to_owned(), one));
     }
-    report
+    Ok(report)
 }
 
 /// Takes the truth, pauses the guest, runs `scan`, resumes the guest, takes the truth again and
@@ -152,9 +147,6 @@ pub fn exact(
     last.ok_or_else(|| Error::new("no attempt was made to compare"))
 }
 
-/// One side's objects of one kind, without those that are left out.
-type Side<'a> = object::Side<'a>;
-
 fn compare_kind(
     clock: Clock,
     before: &Side<'_>,
@@ -172,7 +164,7 @@ fn compare_kind(
             all.differences.push(text);
         }
     };
-    for (key, truth) in before.iter() {
+    for (&key, &truth) in before {
         let Some(later) = after.get(key) else {
             unsettled.insert(key);
             continue;
@@ -181,7 +173,7 @@ fn compare_kind(
         match scan.get(key) {
             None => {
                 report.missing += 1;
-                say(key, format!("missing {key}: {}", values::brief(truth)));
+                say(key, format!("missing {key}: {}", values::short(truth)));
             }
             Some(seen) => {
                 let wrong = values::differences(clock, truth, later, seen);
@@ -192,12 +184,12 @@ fn compare_kind(
             }
         }
     }
-    unsettled.extend(after.iter().map(|(key, _)| key).filter(|key| before.get(key).is_none()));
+    unsettled.extend(after.keys().filter(|key| !before.contains_key(*key)));
     report.unsettled = unsettled.len();
-    for (key, seen) in scan.iter() {
-        if before.get(key).is_none() && !unsettled.contains(key) {
+    for (&key, &seen) in scan {
+        if !before.contains_key(key) && !unsettled.contains(key) {
             report.extra += 1;
-            say(key, format!("not in the guest {key}: {}", values::brief(seen)));
+            say(key, format!("not in the guest {key}: {}", values::short(seen)));
         }
     }
     report

@@ -47,15 +47,9 @@ impl Archive {
     }
 
     fn branch(&mut self, folder: &Path, name: &str) -> Result<()> {
-        let failed = |e: std::io::Error| Error::io("list the folder", folder, &e);
-        let mut entries = std::fs::read_dir(folder)
-            .map_err(failed)?
-            .collect::<std::io::Result<Vec<_>>>()
-            .map_err(failed)?;
-        entries.sort_by_key(std::fs::DirEntry::file_name);
-        for entry in entries {
-            let path = entry.path();
-            let inside = format!("{name}{}", entry.file_name().to_string_lossy());
+        for path in cache::list(folder)? {
+            let inside =
+                format!("{name}{}", path.file_name().unwrap_or_default().to_string_lossy());
             let metadata = path.symlink_metadata().map_err(|e| Error::io("look at", &path, &e))?;
             let permissions = metadata.permissions().mode() & 0o7777;
             if metadata.is_symlink() {

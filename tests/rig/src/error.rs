@@ -14,6 +14,13 @@ pub struct Error {
 /// The result of every fallible function of the rig.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// For callers whose errors are plain text.
+impl From<Error> for String {
+    fn from(error: Error) -> Self {
+        error.message
+    }
+}
+
 impl Error {
     pub fn new(message: impl Into<String>) -> Self {
         Self { message: message.into() }

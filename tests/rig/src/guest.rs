@@ -72,8 +72,6 @@ pub struct GuestSpec {
     /// Boots beside another guest of the same test. Otherwise a guest waits for its
     /// [turn](crate::turn).
     pub beside_others: bool,
-    /// Maximum time until the agent answers.
-    pub boot_timeout: Duration,
 }
 
 impl GuestSpec {
@@ -98,8 +96,6 @@ impl GuestSpec {
             memory_object: None,
             qemu_arguments: Vec::new(),
             beside_others: false,
-            // A busy host emulates ten times slower.
-            boot_timeout: Duration::from_mins(5),
         }
     }
 }
@@ -113,7 +109,6 @@ pub struct Guest {
     emulation: Emulation,
     qmp: Qmp,
     channel: Channel,
-    boot_timeout: Duration,
     boot_time: Duration,
     /// Held while the guest lives.
     #[allow(dead_code, reason = "it is there to be dropped")]
@@ -122,6 +117,9 @@ pub struct Guest {
 
 /// The modules for a root on a disk.
 const ROOT_ON_DISK: [&str; 2] = ["disk", "ext4"];
+/// Maximum time until the agent answers. A busy host emulates ten times slower, and it takes long
+/// until a root is on the disk.
+const BOOT_TIMEOUT: Duration = Duration::from_mins(5);
 /// Maximum time between two lines of an answer of the agent.
 const AGENT_TIMEOUT: Duration = Duration::from_mins(5);
 /// Maximum time for QEMU to create its sockets.
@@ -132,10 +130,10 @@ const RAM: &str = "ram";
 
 /// The files that a guest is started from, and its folder.
 #[derive(Debug)]
-struct Place {
+pub(crate) struct Place {
     emulator: Emulator,
-    initramfs: PathBuf,
-    root: Option<PathBuf>,
+    pub(crate) initramfs: PathBuf,
+    pub(crate) root: Option<PathBuf>,
     folder: PathBuf,
 }
 
@@ -146,6 +144,8 @@ enum Failed {
     Died,
     Otherwise(Error),
 }
+
+type Started<T> = std::result::Result<T, Failed>;
 
 impl From<Error> for Failed {
     fn from(error: Error) -> Self {
@@ -180,7 +180,7 @@ impl Guest {
     }
 
     /// Boots one guest, or resumes a saved one.
-    fn start(spec: &GuestSpec) -> std::result::Result<Self, Failed> {
+    fn start(spec: &GuestSpec) -> Started<Self> {
         let preparing = turn::to_prepare()?;
         let architecture = spec.kernel.flavor().architecture;
         setup::ensure_for(architecture)?;
@@ -223,18 +223,14 @@ impl Guest {
     }
 
     /// Boots a guest.
-    fn cold(spec: &GuestSpec, place: &Place, folder: &Path) -> std::result::Result<Self, Failed> {
+    fn cold(spec: &GuestSpec, place: &Place, folder: &Path) -> Started<Self> {
         let mut guest = Self::launch(spec, place, folder, &[])?;
         guest.wait_for_agent()?;
         Ok(guest)
     }
 
     /// Resumes a saved guest and sets its clock to the present time.
-    fn restored(
-        spec: &GuestSpec,
-        place: &Place,
-        snapshot: &Snapshot,
-    ) -> std::result::Result<Self, Failed> {
+    fn restored(spec: &GuestSpec, place: &Place, snapshot: &Snapshot) -> Started<Self> {
         let ram = spec.ram_file.clone().unwrap_or_else(|| place.folder.join(RAM));
         snapshot.copy_ram(&ram)?;
         let waiting = ["-S", "-incoming", "defer"];
@@ -248,22 +244,10 @@ impl Guest {
     }
 
     /// Starts QEMU and connects to it.
-    fn launch(
-        spec: &GuestSpec,
-        place: &Place,
-        folder: &Path,
-        more: &[&str],
-    ) -> std::result::Result<Self, Failed> {
+    fn launch(spec: &GuestSpec, place: &Place, folder: &Path, more: &[&str]) -> Started<Self> {
         let ram = spec.ram_file.clone().unwrap_or_else(|| folder.join(RAM));
         let mut command = place.emulator.command();
-        command.args(machine::arguments(
-            spec,
-            &place.initramfs,
-            place.root.as_deref(),
-            folder,
-            &ram,
-        ));
-        command.args(more);
+        command.args(machine::arguments(spec, place, folder, &ram)).args(more);
         let log = folder.join(emulation::LOG);
         let file = File::create(&log).map_err(|e| Error::io("create", &log, &e))?;
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
@@ -287,17 +271,13 @@ impl Guest {
             emulation,
             qmp,
             channel,
-            boot_timeout: spec.boot_timeout,
             boot_time: Duration::ZERO,
             turn: None,
         })
     }
 
     /// Runs `work`; an error counts as [`Failed::Died`] if the guest has died.
-    fn or_died<T>(
-        &mut self,
-        work: impl FnOnce(&mut Self) -> Result<T>,
-    ) -> std::result::Result<T, Failed> {
+    fn or_died<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Started<T> {
         match work(self) {
             Err(_) if self.has_died() => Err(Failed::Died),
             done => Ok(done?),
@@ -431,9 +411,9 @@ impl Guest {
         self.boot_time
     }
 
-    fn wait_for_agent(&mut self) -> std::result::Result<(), Failed> {
+    fn wait_for_agent(&mut self) -> Started<()> {
         // The port holds back what the rig sends until the agent opens it.
-        match self.channel.ask("hello", self.boot_timeout, |_| ()) {
+        match self.channel.ask("hello", BOOT_TIMEOUT, |_| ()) {
             Ok(()) => Ok(()),
             Err(_) if self.has_died() => Err(Failed::Died),
             Err(Failure::Refused(reason) | Failure::Silent(reason)) => {
@@ -482,18 +462,10 @@ fn connect(emulation: &Emulation, folder: &Path) -> Result<(Qmp, Channel)> {
 fn new_folder() -> Result<PathBuf> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let guests = cache::folder("guests")?;
-    let entries =
-        std::fs::read_dir(&guests).map_err(|e| Error::io("list the folder", &guests, &e))?;
-    for entry in entries.filter_map(std::result::Result::ok) {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let owner = name.split('-').next().unwrap_or_default();
-        if !name.starts_with('.') && !Path::new("/proc").join(owner).exists() {
-            let _ = std::fs::remove_dir_all(entry.path());
-        }
-    }
+    cache::remove_left_behind(&guests)?;
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let folder = guests.join(format!("{}-{number}", std::process::id()));
-    let _ = std::fs::remove_dir_all(&folder);
+    cache::remove(&folder)?;
     cache::create(&folder)?;
     Ok(folder)
 }

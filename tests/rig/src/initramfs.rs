@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::agent;
-use crate::cache;
+use crate::cache::{self, Scratch};
 use crate::command;
 use crate::cpio::Archive;
 use crate::error::{Error, Result};
@@ -57,34 +57,17 @@ pub fn build(kernel: &Kernel) -> Result<PathBuf> {
         Architecture::Arm64 => add_arm64_bash(&mut archive)?,
     }
     archive.file("init", 0o755, &cache::read(&agent::build(architecture)?)?);
-    add_modules(&mut archive, kernel)?;
+    add_modules(&mut archive, &kernel.modules()?, "modules/list")?;
     keep(archive, cache::folder("initramfs")?.join(format!("{}.cpio", kernel.release())))
 }
 
-/// Adds the modules that the agent loads at boot; the folder `modules` must exist.
-pub(crate) fn add_modules(archive: &mut Archive, kernel: &Kernel) -> Result<()> {
-    let mut order = Vec::new();
-    for module in kernel.modules()? {
-        let name = module.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        archive.file(&format!("modules/{name}"), 0o644, &cache::read(&module)?);
-        order.push(format!("/modules/{name}\n"));
-    }
-    archive.file("modules/list", 0o644, order.concat().as_bytes());
-    Ok(())
-}
-
-/// Adds the modules that the agent needs to reach a disk with the root.
-pub(crate) fn add_disk_modules(archive: &mut Archive, modules: &[PathBuf]) -> Result<()> {
-    add_module_list(archive, modules, "modules/disk", &mut String::new())
-}
-
-/// Adds modules and a list of them in loading order; `names` gets a line for each.
-fn add_module_list(
+/// Adds modules, and a list of them in loading order, which it returns; the folder `modules` must
+/// exist.
+pub(crate) fn add_modules(
     archive: &mut Archive,
     modules: &[PathBuf],
     list: &str,
-    names: &mut String,
-) -> Result<()> {
+) -> Result<String> {
     let mut order = String::new();
     for module in modules {
         let name = module.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -92,8 +75,7 @@ fn add_module_list(
         let _ = writeln!(order, "/modules/{name}");
     }
     archive.file(list, 0o644, order.as_bytes());
-    names.push_str(&order);
-    Ok(())
+    Ok(order)
 }
 
 /// Writes an archive, unless it already exists.
@@ -125,7 +107,7 @@ pub(crate) fn with_more(
         archive.file(name, 0o755, &cache::read(path)?);
         let _ = writeln!(names, "/{name}");
     }
-    add_module_list(&mut archive, modules, "modules/more", &mut names)?;
+    names.push_str(&add_modules(&mut archive, modules, "modules/more")?);
     // For roots on disks, to which the files are copied.
     archive.file("modules/files", 0o644, names.as_bytes());
     bytes.extend(archive.finish());
@@ -142,7 +124,7 @@ pub(crate) fn busybox(architecture: Architecture) -> Result<PathBuf> {
         return Ok(path);
     }
     let package = Packages::open(architecture)?.download("busybox-static")?;
-    let scratch = cache::folder("tools")?.join(format!(".unpack-{}", std::process::id()));
+    let scratch = scratch()?;
     packages::unpack(&package, &scratch)?;
     let found = ["bin/busybox", "usr/bin/busybox"]
         .iter()
@@ -150,8 +132,12 @@ pub(crate) fn busybox(architecture: Architecture) -> Result<PathBuf> {
         .find(|p| p.is_file())
         .ok_or_else(|| Error::new("the package busybox-static holds no busybox"))?;
     cache::write(&path, &cache::read(&found)?)?;
-    std::fs::remove_dir_all(&scratch).map_err(|e| Error::io("remove", &scratch, &e))?;
     Ok(path)
+}
+
+/// A folder to unpack a package in.
+fn scratch() -> Result<Scratch> {
+    Scratch::new(cache::folder("tools")?.join(format!(".unpack-{}", std::process::id())))
 }
 
 /// Adds the host's bash and the libraries that the loader lists for it.
@@ -194,14 +180,13 @@ fn add_arm64_bash(archive: &mut Archive) -> Result<()> {
     let tools = cache::folder("tools")?.join("bash-arm64");
     if !FILES.iter().all(|(_, _, name)| tools.join(name).is_file()) {
         let packages = Packages::open(Architecture::Arm64)?;
-        let scratch = cache::folder("tools")?.join(format!(".unpack-{}", std::process::id()));
+        let scratch = scratch()?;
         for (package, path, name) in FILES {
             packages::unpack(&packages.download(package)?, &scratch)?;
             let target = tools.join(name);
             cache::create(target.parent().unwrap_or(&tools))?;
             cache::write(&target, &cache::read(&scratch.join(path))?)?;
         }
-        std::fs::remove_dir_all(&scratch).map_err(|e| Error::io("remove", &scratch, &e))?;
     }
     for (_, _, name) in FILES {
         archive.file(name, 0o755, &cache::read(&tools.join(name))?);

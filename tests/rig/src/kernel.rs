@@ -2,9 +2,9 @@
 //!
 //! A kernel in the cache needs no network. Kernels are not built here.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use crate::cache;
+use crate::cache::{self, Scratch};
 use crate::error::{Error, Result};
 use crate::flavor::Flavor;
 use crate::modules;
@@ -34,10 +34,9 @@ impl Kernel {
     /// The newest kernel of a flavor in the cache that has all modules that guests need now.
     fn cached(flavor: Flavor) -> Result<Option<Self>> {
         let folder = cache::folder("kernels")?;
-        let entries =
-            std::fs::read_dir(&folder).map_err(|e| Error::io("list the folder", &folder, &e))?;
-        let newest = entries
-            .filter_map(|e| e.ok()?.file_name().into_string().ok())
+        let newest = cache::list(&folder)?
+            .into_iter()
+            .filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()))
             .filter(|release| flavor.owns(release))
             .filter(|release| modules::is_current(&folder.join(release)))
             .max_by_key(|release| version_key(release));
@@ -65,7 +64,8 @@ impl Kernel {
             .to_owned();
         eprintln!("rig: fetching Linux {release} (20-125 MB, kept in the cache)");
         let kernels = cache::folder("kernels")?;
-        let scratch = kernels.join(format!(".unpack-{}-{release}", std::process::id()));
+        let scratch = format!(".unpack-{}-{release}", std::process::id());
+        let scratch = Scratch::new(kernels.join(scratch))?;
         let unpacked = scratch.join("package");
         for prefix in PACKAGES {
             let name = format!("{prefix}{release}");
@@ -74,14 +74,13 @@ impl Kernel {
             }
         }
         let made = scratch.join("kernel");
-        cache::create(&made)?;
         let modules = ["lib/modules", "usr/lib/modules"].map(|f| unpacked.join(f).join(&release));
         let image = [unpacked.join(format!("boot/vmlinuz-{release}"))]
             .into_iter()
             .chain(modules.iter().map(|folder| folder.join("vmlinuz")))
             .find(|path| path.is_file())
             .ok_or_else(|| Error::new(format!("the packages of {release} hold no vmlinuz")))?;
-        copy(&image, &made.join("vmlinuz"))?;
+        cache::copy(&image, &made.join("vmlinuz"))?;
         let modules = modules
             .iter()
             .find(|path| path.join("kernel").is_dir())
@@ -90,11 +89,8 @@ impl Kernel {
         let folder = kernels.join(&release);
         // Another run may have created the same folder meanwhile, or an older rig one with fewer
         // modules.
-        if folder.exists() {
-            std::fs::remove_dir_all(&folder).map_err(|e| Error::io("remove", &folder, &e))?;
-        }
-        std::fs::rename(&made, &folder).map_err(|e| Error::io("rename into place", &folder, &e))?;
-        std::fs::remove_dir_all(&scratch).map_err(|e| Error::io("remove", &scratch, &e))?;
+        cache::remove(&folder)?;
+        cache::rename(&made, &folder)?;
         Ok(Self { flavor, release, folder })
     }
 
@@ -126,10 +122,6 @@ impl Kernel {
     pub(crate) fn modules_on_demand(&self, demands: &[String]) -> Result<Vec<PathBuf>> {
         modules::on_demand(&self.folder, demands)
     }
-}
-
-fn copy(source: &Path, target: &Path) -> Result<()> {
-    std::fs::copy(source, target).map(drop).map_err(|e| Error::io("copy", source, &e))
 }
 
 /// The numbers in a release, so that 6.12.107 counts as newer than 6.12.94.

@@ -44,7 +44,7 @@ pub mod turn;
 mod unpacked;
 pub mod userland;
 
-pub use command::output;
+pub use command::{output, output_bytes};
 pub use compare::{Report, Truth};
 pub use disk::Disk;
 pub use emulator::Emulator;

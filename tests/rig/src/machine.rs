@@ -5,13 +5,12 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::flavor::Architecture;
-use crate::guest::GuestSpec;
+use crate::guest::{GuestSpec, Place};
 
 /// All arguments of QEMU for a guest whose sockets and console are in `folder`.
 pub(crate) fn arguments(
     spec: &GuestSpec,
-    initramfs: &Path,
-    root: Option<&Path>,
+    place: &Place,
     folder: &Path,
     ram: &Path,
 ) -> Vec<OsString> {
@@ -39,7 +38,7 @@ pub(crate) fn arguments(
         ("-machine", format!("{machine},memory-backend=m0")),
         ("-object", memory),
         ("-kernel", spec.kernel.image().display().to_string()),
-        ("-initrd", initramfs.display().to_string()),
+        ("-initrd", place.initramfs.display().to_string()),
         ("-append", command_line(spec, console)),
         ("-display", "none".to_owned()),
         ("-vga", "none".to_owned()),
@@ -58,7 +57,7 @@ pub(crate) fn arguments(
         arguments.push(name.into());
         arguments.push(value.into());
     }
-    arguments.extend(drives(spec, root));
+    arguments.extend(drives(spec, place.root.as_deref()));
     arguments.extend(spec.qemu_arguments.iter().map(Into::into));
     arguments
 }

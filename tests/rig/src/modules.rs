@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::cache;
+use crate::command;
 use crate::error::{Error, Result};
 
 /// Modules that guests load at boot; those built into a kernel are not found and not needed.
@@ -121,14 +122,12 @@ fn collect_one(
 
 /// Every module file below a folder, by module name.
 fn find_modules(folder: &Path, files: &mut BTreeMap<String, PathBuf>) -> Result<()> {
-    let entries =
-        std::fs::read_dir(folder).map_err(|e| Error::io("list the folder", folder, &e))?;
-    for entry in entries.filter_map(std::result::Result::ok) {
-        let path = entry.path();
+    for path in cache::list(folder)? {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().replace('-', "_");
         if path.is_dir() {
             find_modules(&path, files)?;
-        } else if let Some((stem, _)) = entry.file_name().to_string_lossy().split_once(".ko") {
-            files.insert(stem.replace('-', "_"), path);
+        } else if let Some((stem, _)) = name.split_once(".ko") {
+            files.insert(stem.to_owned(), path);
         }
     }
     Ok(())
@@ -141,15 +140,7 @@ fn read_module(path: &Path) -> Result<Vec<u8>> {
         Some("zst") => "zstd",
         _ => return cache::read(path),
     };
-    let done = Command::new(tool)
-        .arg("-dc")
-        .arg(path)
-        .output()
-        .map_err(|e| Error::new(format!("cannot start {tool}: {e}; install its package")))?;
-    if done.status.success() {
-        return Ok(done.stdout);
-    }
-    Err(Error::new(format!("{tool} cannot unpack {}: {}", path.display(), done.status)))
+    command::output_bytes(Command::new(tool).arg("-dc").arg(path))
 }
 
 /// The module's dependencies by its `.modinfo`.

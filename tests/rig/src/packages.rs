@@ -95,9 +95,7 @@ impl Packages {
         // As if nothing were installed: apt then resolves every dependency.
         let status = self.root.join("empty-status");
         cache::write(&status, b"")?;
-        if folder.exists() {
-            std::fs::remove_dir_all(folder).map_err(|e| Error::io("remove", folder, &e))?;
-        }
+        cache::remove(folder)?;
         cache::create(&folder.join("partial"))?;
         let apt = |words: &[&str]| {
             let mut apt = self.apt("apt-get");
@@ -118,13 +116,8 @@ impl Packages {
             apt(&["update"])?;
         }
         apt(&[&["--yes", "--download-only", "install"][..], packages].concat())?;
-        let entries =
-            std::fs::read_dir(folder).map_err(|e| Error::io("list the folder", folder, &e))?;
-        let mut paths: Vec<PathBuf> = entries
-            .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-            .filter(|path| path.extension().is_some_and(|extension| extension == "deb"))
-            .collect();
-        paths.sort();
+        let mut paths = cache::list(folder)?;
+        paths.retain(|path| cache::has_extension(path, "deb"));
         Ok(paths)
     }
 
@@ -198,13 +191,12 @@ impl Packages {
 
 /// The package file in a folder with one.
 fn only_package(folder: &Path) -> Option<PathBuf> {
-    find(folder, |path| path.extension().is_some_and(|e| e == "deb"))
+    find(folder, |path| cache::has_extension(path, "deb"))
 }
 
 /// The first matching entry of a folder.
 fn find(folder: &Path, is_it: impl Fn(&Path) -> bool) -> Option<PathBuf> {
-    let entries = std::fs::read_dir(folder).ok()?;
-    entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).find(|path| is_it(path))
+    cache::list(folder).ok()?.into_iter().find(|path| is_it(path))
 }
 
 /// Unpacks a package file into `target` (it is not installed).
@@ -221,13 +213,9 @@ impl Mirror {
             .lines()
             .find_map(|l| l.strip_prefix("VERSION_CODENAME="))
             .map(|v| v.trim_matches('"').to_owned());
-        let mut texts = Vec::new();
-        if let Ok(entries) = std::fs::read_dir("/etc/apt/sources.list.d") {
-            let mut paths: Vec<_> = entries.filter_map(|e| e.ok().map(|e| e.path())).collect();
-            paths.sort();
-            texts.extend(paths.iter().filter_map(|p| std::fs::read_to_string(p).ok()));
-        }
-        texts.extend(std::fs::read_to_string("/etc/apt/sources.list"));
+        let mut paths = cache::list(Path::new("/etc/apt/sources.list.d")).unwrap_or_default();
+        paths.push("/etc/apt/sources.list".into());
+        let texts: Vec<_> = paths.iter().filter_map(|p| std::fs::read_to_string(p).ok()).collect();
         let found = texts.iter().find_map(|text| {
             Self::from_stanzas(text, codename.as_deref())
                 .or_else(|| Self::from_lines(text, codename.as_deref()))

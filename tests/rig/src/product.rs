@@ -29,28 +29,18 @@ pub fn program() -> Result<PathBuf> {
     })
 }
 
-/// Scans a guest's memory file and returns the printed lines. The kernel's layout is found in its
-/// memory, even if a table for it is built in.
+/// The option that makes a scan find the kernel's layout in its memory, even if a table for it is
+/// built in.
+pub const FROM_MEMORY: &str = "--set=built_in_profiles=false";
+
+/// Scans a guest's memory file, as [`FROM_MEMORY`] does, and returns the printed lines.
 pub fn scan(guest: &Guest, arguments: &[&str]) -> Result<Vec<String>> {
-    scan_with(&program()?, guest, arguments)
+    scan_with(&program()?, guest, &[arguments, &[FROM_MEMORY]].concat())
 }
 
-/// The same with a program of the caller's choice.
+/// Scans with a program and options of the caller's choice.
 pub fn scan_with(program: &Path, guest: &Guest, arguments: &[&str]) -> Result<Vec<String>> {
-    lines_of(scan_command(program, guest, arguments).arg("--set=built_in_profiles=false"))
-}
-
-/// The same with the profile that the program has built in for the guest's kernel, if any.
-pub fn scan_built_in(program: &Path, guest: &Guest, arguments: &[&str]) -> Result<Vec<String>> {
-    lines_of(&mut scan_command(program, guest, arguments))
-}
-
-fn scan_command(program: &Path, guest: &Guest, arguments: &[&str]) -> Command {
     let mut scan = Command::new(program);
     scan.arg("scan").arg(format!("file:{}", guest.ram_path().display())).args(arguments);
-    scan
-}
-
-fn lines_of(scan: &mut Command) -> Result<Vec<String>> {
-    Ok(command::output(scan)?.lines().map(str::to_owned).collect())
+    Ok(command::output(&mut scan)?.lines().map(str::to_owned).collect())
 }

@@ -2,7 +2,7 @@
 //!
 //! One run of `cargo xtask test` boots each kind of guest once, saves it as soon as its agent
 //! answers, and starts all guests of this kind from there. Saved states are deleted at the end of
-//! the run, so that each run has other addresses (KASLR). Without a folder for them ([`Folder`],
+//! the run, so that each run has other addresses (KASLR). Without a folder for them ([`folder`],
 //! [`VARIABLE`]) every guest boots.
 
 use std::fs::File;
@@ -12,10 +12,11 @@ use std::sync::OnceLock;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::cache;
+use crate::cache::{self, Scratch};
 use crate::command;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::guest::GuestSpec;
+use crate::turn;
 use crate::userland::Userland;
 
 /// The variable that names the folder of saved guests; `cargo xtask test` sets it for tests.
@@ -23,44 +24,15 @@ pub const VARIABLE: &str = "PANOPTES_SNAPSHOTS";
 
 static FOLDER: OnceLock<PathBuf> = OnceLock::new();
 
-/// A folder for saved guests in the cache, deleted on drop.
-#[derive(Debug)]
-pub struct Folder(PathBuf);
-
-impl Folder {
-    /// Creates the folder of this process, and removes those that killed processes left behind.
-    pub fn new() -> Result<Self> {
-        let all = cache::folder("snapshots")?;
-        let entries =
-            std::fs::read_dir(&all).map_err(|e| Error::io("list the folder", &all, &e))?;
-        for entry in entries.filter_map(std::result::Result::ok) {
-            if !Path::new("/proc").join(entry.file_name()).exists() {
-                let _ = std::fs::remove_dir_all(entry.path());
-            }
-        }
-        let path = all.join(std::process::id().to_string());
-        // The folder of an earlier process with the same id has other guests.
-        let _ = std::fs::remove_dir_all(&path);
-        cache::create(&path)?;
-        Ok(Self(path))
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-
-    /// Lets the guests of this process use the folder, too.
-    pub fn use_here(&self) {
-        // A process has one such folder.
-        let _ = FOLDER.set(self.0.clone());
-    }
+/// A folder for the guests that this process saves.
+pub fn folder() -> Result<Scratch> {
+    Scratch::of_process("snapshots")
 }
 
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // The next process removes what cannot be removed now.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+/// Lets the guests of this process use the folder, too.
+pub fn use_here(folder: &Path) {
+    // A process has one such folder.
+    let _ = FOLDER.set(folder.to_owned());
 }
 
 /// A guest that is saved, or will be.
@@ -78,11 +50,7 @@ impl Snapshot {
         let Some(folder) = folder.filter(|_| is_plain(spec)) else { return Ok(None) };
         let folder = folder.join(key(spec, initramfs)?);
         cache::create(&folder)?;
-        let path = folder.join("lock");
-        let mut options = File::options();
-        options.create(true).truncate(false).write(true);
-        let lock = options.open(&path).map_err(|e| Error::io("open", &path, &e))?;
-        lock.lock().map_err(|e| Error::io("lock", &path, &e))?;
+        let lock = turn::lock(&folder.join("lock"))?;
         Ok(Some(Self { folder, _lock: lock }))
     }
 
@@ -99,7 +67,7 @@ impl Snapshot {
     /// Stores the memory and the state of a paused guest.
     pub(crate) fn keep(&self, ram: &Path, state: &Path) -> Result<()> {
         copy(ram, &self.folder.join("ram"))?;
-        std::fs::rename(state, self.state()).map_err(|e| Error::io("keep", state, &e))
+        cache::rename(state, &self.state())
     }
 
     /// Deletes the saved state, so that the next guest of this kind boots.
@@ -153,7 +121,6 @@ fn key(spec: &GuestSpec, initramfs: &Path) -> Result<String> {
         // These differ between guests.
         ram_file: _,
         beside_others: _,
-        boot_timeout: _,
     } = spec;
     let kind = format!(
         "{} {memory_mib} {cpus} {numa_nodes} {five_level} {page_table_isolation} {cpu:?} \

@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::cache::{self, Scratch};
 use crate::command;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// A library in a folder; both are deleted on drop.
 #[derive(Debug)]
 pub struct Standin {
-    folder: PathBuf,
+    folder: Scratch,
 }
 
 impl Standin {
@@ -29,11 +30,8 @@ impl Standin {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("panoptes-doca-standin-{}-{number}", std::process::id());
         let folder = std::env::temp_dir().join(name);
-        std::fs::create_dir(&folder).map_err(|e| Error::io("make the folder", &folder, &e))?;
-        let standin = Self { folder };
-        let settings_path = standin.folder.join("standin.conf");
-        std::fs::write(&settings_path, settings)
-            .map_err(|e| Error::io("write", &settings_path, &e))?;
+        let standin = Self { folder: Scratch::new(folder)? };
+        cache::write(&standin.folder.join("standin.conf"), settings.as_bytes())?;
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../doca_standin/standin.c");
         let mut compiler = Command::new("cc");
         compiler.args(["-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror"]);
@@ -50,12 +48,5 @@ impl Standin {
     /// The folder, for other files of a test.
     pub fn folder(&self) -> &Path {
         &self.folder
-    }
-}
-
-impl Drop for Standin {
-    fn drop(&mut self) {
-        // If this fails, the files stay in the cache's folder for such files.
-        let _ = std::fs::remove_dir_all(&self.folder);
     }
 }

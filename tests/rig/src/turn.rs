@@ -56,9 +56,13 @@ impl Turn {
 
 /// The right to prepare the cache for guests: one process at a time, until it is dropped.
 pub fn to_prepare() -> Result<File> {
-    let path = cache::folder("guests")?.join(".preparing");
-    let file = open(&path)?;
-    file.lock().map_err(|e| Error::io("lock", &path, &e))?;
+    lock(&cache::folder("guests")?.join(".preparing"))
+}
+
+/// Locks a file, which is created if it is missing, until it is dropped.
+pub(crate) fn lock(path: &Path) -> Result<File> {
+    let file = open(path)?;
+    file.lock().map_err(|e| Error::io("lock", path, &e))?;
     Ok(file)
 }
 

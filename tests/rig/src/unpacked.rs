@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::cache;
-use crate::error::{Error, Result};
+use crate::cache::{self, Scratch};
+use crate::error::Result;
 use crate::flavor::Architecture;
 use crate::packages::{self, Packages};
 
@@ -18,11 +18,7 @@ const MACHINES_OWN: &str = "libc6_";
 /// that the next call removes what a killed one has left.
 pub(crate) fn unpack(suite: &str, package: &str, folder: &Path, name: &str) -> Result<()> {
     let packages = Packages::open(Architecture::Amd64)?;
-    let (root, scratch) = (folder.join(name), folder.join(format!(".{name}")));
-    cache::create(folder)?;
-    if scratch.exists() {
-        std::fs::remove_dir_all(&scratch).map_err(|e| Error::io("remove", &scratch, &e))?;
-    }
+    let (root, scratch) = (folder.join(name), Scratch::new(folder.join(format!(".{name}")))?);
     let unpacked = scratch.join("root");
     for file in packages.closure(suite, &[package], &scratch.join("packages"))? {
         let is_left_out = |name: &str| name.starts_with(MACHINES_OWN);
@@ -30,11 +26,8 @@ pub(crate) fn unpack(suite: &str, package: &str, folder: &Path, name: &str) -> R
             packages::unpack(&file, &unpacked)?;
         }
     }
-    if root.exists() {
-        std::fs::remove_dir_all(&root).map_err(|e| Error::io("remove", &root, &e))?;
-    }
-    std::fs::rename(&unpacked, &root).map_err(|e| Error::io("rename into place", &root, &e))?;
-    std::fs::remove_dir_all(&scratch).map_err(|e| Error::io("remove", &scratch, &e))
+    cache::remove(&root)?;
+    cache::rename(&unpacked, &root)
 }
 
 /// Lets a program below `root` find its libraries.

@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 use sha2::{Digest as _, Sha256};
 
 use crate::agent;
-use crate::cache;
+use crate::cache::{self, Scratch};
 use crate::command;
 use crate::cpio::Archive;
 use crate::disk::{self, Format};
@@ -241,14 +241,13 @@ pub fn packages(architecture: Architecture) -> Result<PathBuf> {
 fn make(architecture: Architecture, recipe: &Recipe, folder: &Path, root: &Path) -> Result<()> {
     let packages = Packages::open(architecture)?;
     let debs = packages.closure(SUITE, &recipe.packages, &folder.join("packages"))?;
-    let scratch = folder.join(format!(".making-{}", std::process::id()));
-    remove(&scratch)?;
+    let scratch = Scratch::new(folder.join(format!(".making-{}", std::process::id())))?;
     for name in FOLDERS {
         cache::create(&scratch.join(name))?;
     }
     for name in MERGED {
         cache::create(&scratch.join("usr").join(name))?;
-        symlink(&format!("usr/{name}"), &scratch.join(name))?;
+        cache::symlink(&format!("usr/{name}"), &scratch.join(name))?;
     }
     let mut status = String::new();
     for deb in &debs {
@@ -264,11 +263,11 @@ fn make(architecture: Architecture, recipe: &Recipe, folder: &Path, root: &Path)
     for (name, target) in &recipe.links {
         let path = scratch.join(name);
         if !path.exists() {
-            symlink(target, &path)?;
+            cache::symlink(target, &path)?;
         }
     }
-    remove(root)?;
-    std::fs::rename(&scratch, root).map_err(|e| Error::io("rename into place", root, &e))
+    cache::remove(root)?;
+    cache::rename(&scratch, root)
 }
 
 /// Unpacks a package's files, through the links of merged folders.
@@ -334,7 +333,7 @@ pub(crate) fn build(kernel: &Kernel) -> Result<PathBuf> {
     archive.tree(&root)?;
     archive.character_device("dev/console", 0o600, 5, 1);
     archive.character_device("dev/null", 0o666, 1, 3);
-    initramfs::add_modules(&mut archive, kernel)?;
+    initramfs::add_modules(&mut archive, &kernel.modules()?, "modules/list")?;
     let path = cache::folder("initramfs")?.join(format!("{}-debian.cpio", kernel.release()));
     initramfs::keep(archive, path)
 }
@@ -355,8 +354,7 @@ pub(crate) fn build_equipped(kernel: &Kernel, modules: &[PathBuf]) -> Result<(Pa
     if !image.exists() || !std::fs::read_to_string(&stamp).is_ok_and(|old| old == made_of) {
         let partial = image.with_extension(format!("partial-{}", std::process::id()));
         disk::make(Format::Ext4, &partial, DISK_MIB, Some(&root), &["-E", "root_owner=0:0"])?;
-        std::fs::rename(&partial, &image)
-            .map_err(|e| Error::io("rename into place", &image, &e))?;
+        cache::rename(&partial, &image)?;
         cache::write(&stamp, made_of.as_bytes())?;
     }
     let mut archive = Archive::default();
@@ -366,8 +364,8 @@ pub(crate) fn build_equipped(kernel: &Kernel, modules: &[PathBuf]) -> Result<(Pa
     archive.character_device("dev/console", 0o600, 5, 1);
     archive.character_device("dev/null", 0o666, 1, 3);
     archive.file("init", 0o755, &agent);
-    initramfs::add_modules(&mut archive, kernel)?;
-    initramfs::add_disk_modules(&mut archive, modules)?;
+    initramfs::add_modules(&mut archive, &kernel.modules()?, "modules/list")?;
+    initramfs::add_modules(&mut archive, modules, "modules/disk")?;
     let path = cache::folder("initramfs")?.join(format!("{}-equipped.cpio", kernel.release()));
     Ok((initramfs::keep(archive, path)?, image))
 }
@@ -379,17 +377,4 @@ fn set_mode(path: &Path, mode: u32) -> Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     let permissions = std::fs::Permissions::from_mode(mode);
     std::fs::set_permissions(path, permissions).map_err(|e| Error::io("set the mode of", path, &e))
-}
-
-fn symlink(target: &str, path: &Path) -> Result<()> {
-    std::os::unix::fs::symlink(target, path).map_err(|e| Error::io("make the link", path, &e))
-}
-
-fn remove(folder: &Path) -> Result<()> {
-    match std::fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::io("remove", folder, &error))
-        }
-        _ => Ok(()),
-    }
 }

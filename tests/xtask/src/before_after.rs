@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use panoptes_rig::output;
+use panoptes_rig::{cache, output};
 
+use crate::folders::ROOT;
 use crate::{cargo, cost, recorded};
 
 /// Number of times that each revision is measured; the least time counts.
@@ -23,8 +24,8 @@ type Times = BTreeMap<String, Duration>;
 
 /// Prints instructions and times of `revision` and of this tree.
 pub(crate) fn compare(revision: &str) -> Result<(), String> {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let here = here.canonicalize().map_err(|e| format!("cannot find the sources: {e}"))?;
+    let here =
+        Path::new(ROOT).canonicalize().map_err(|e| format!("cannot find the sources: {e}"))?;
     let before = worktree(&here, revision)?;
     compare_instructions(&before, &here, revision)?;
     let programs = [build(&before)?, build(&here)?];
@@ -62,8 +63,7 @@ fn compare_instructions(before: &Path, here: &Path, revision: &str) -> Result<()
 fn worktree(here: &Path, revision: &str) -> Result<PathBuf, String> {
     let folder = here.join("target/before");
     let git = |folder: &Path, arguments: &[&str]| {
-        let done = output(Command::new("git").current_dir(folder).args(arguments));
-        done.map(drop).map_err(|e| e.to_string())
+        output(Command::new("git").current_dir(folder).args(arguments))
     };
     if folder.join(".git").exists() {
         git(&folder, &["checkout", "--quiet", "--detach", revision])?;
@@ -82,14 +82,8 @@ fn build(tree: &Path) -> Result<PathBuf, String> {
 }
 
 fn images() -> Result<Vec<PathBuf>, String> {
-    let folder = recorded::folder()?;
-    let wrong = |e| format!("cannot list {}: {e}", folder.display());
-    let entries = std::fs::read_dir(&folder).map_err(wrong)?;
-    let mut images: Vec<PathBuf> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "image"))
-        .collect();
-    images.sort();
+    let mut images = cache::list(&recorded::folder()?)?;
+    images.retain(|path| cache::has_extension(path, "image"));
     if images.is_empty() {
         return Err("there is no recorded image: make them with `cargo xtask record`".to_owned());
     }
@@ -97,8 +91,7 @@ fn images() -> Result<Vec<PathBuf>, String> {
 }
 
 fn measure(program: &Path, image: &Path) -> Result<Times, String> {
-    let printed = output(Command::new(program).args(["--runs", "50"]).arg(image));
-    Ok(medians(&printed.map_err(|e| e.to_string())?))
+    Ok(medians(&output(Command::new(program).args(["--runs", "50"]).arg(image))?))
 }
 
 /// The times in lines such as `the walk alone: median 1.25ms, …`.

@@ -3,19 +3,23 @@
 //! A separate campaign, not part of `cargo xtask test`. PERFORMANCE.md has its figures.
 
 use std::path::Path;
-use std::process::Command;
 
+use clap::Args;
 use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, setup};
 
-use crate::{before_after, recorded};
+use crate::{before_after, cargo, recorded};
 
-pub(crate) const USAGE: &str = "\
-  bench [--all]
-        scans loaded, paused guests and compares with copying the pages that a scan reads, and
-        with each part of watching; --all also runs the criterion benchmarks of single parts
-  bench --compare REV
-        measures a scan of the recorded images with the code of a revision and with this one
-";
+/// Scans loaded, paused guests and compares with copying the pages that a scan reads, and with each
+/// part of watching
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    /// Also run the criterion benchmarks of single parts
+    #[arg(long)]
+    all: bool,
+    /// Instead measure a scan of the recorded images with the code of a revision and with this one
+    #[arg(long, value_name = "REV", conflicts_with = "all")]
+    compare: Option<String>,
+}
 
 /// The loaded guest of PERFORMANCE.md.
 const LOAD: &str = "load processes=300 threads=5 fds=50 areas=100 connections=5";
@@ -26,31 +30,27 @@ const SHELLS: &str = "run busybox mkfifo /tmp/silent; for i in $(busybox seq 50)
 /// Number of scans of each kind.
 const RUNS: &str = "100";
 
-pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
-    let all = match arguments {
-        [] => false,
-        [word] if word == "--all" => true,
-        [word, revision] if word == "--compare" => return before_after::compare(revision),
-        [word, ..] => return Err(format!("bench has no option {word:?}; see `cargo xtask help`")),
-    };
-    let text = |e: panoptes_rig::Error| e.to_string();
-    setup::ensure().map_err(text)?;
+pub(crate) fn run(options: &Options) -> Result<(), String> {
+    if let Some(revision) = &options.compare {
+        return before_after::compare(revision);
+    }
+    setup::ensure()?;
     // Built before any guest runs: a build and a guest would compete for the processor.
     cargo(&["build", "--release", "--package", "panoptes-benches", "--bins"])?;
     for flavor in [Flavor::V6_1, Flavor::V6_12] {
-        let kernel = Kernel::obtain(flavor).map_err(text)?;
+        let kernel = Kernel::obtain(flavor)?;
         println!("== Linux {}", kernel.release());
         let spec = GuestSpec { memory_mib: 1024, ..GuestSpec::new(kernel) };
-        let mut guest = Guest::boot(&spec).map_err(text)?;
-        guest.agent(LOAD).map_err(text)?;
-        guest.pause().map_err(text)?;
+        let mut guest = Guest::boot(&spec)?;
+        guest.agent(LOAD)?;
+        guest.pause()?;
         measure("scan_floor", &[], guest.ram_path())?;
-        guest.resume().map_err(text)?;
-        guest.agent(SHELLS).map_err(text)?;
-        guest.pause().map_err(text)?;
+        guest.resume()?;
+        guest.agent(SHELLS)?;
+        guest.pause()?;
         measure("watch_parts", &["--runs", RUNS], guest.ram_path())?;
     }
-    if all {
+    if options.all {
         recorded::record_all()?;
         cargo(&["bench", "--package", "panoptes-benches"])?;
     }
@@ -65,10 +65,6 @@ fn measure(program: &str, options: &[&str], ram: &Path) -> Result<(), String> {
 }
 
 fn cargo(arguments: &[&str]) -> Result<(), String> {
-    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(program)
-        .args(arguments)
-        .status()
-        .map_err(|e| format!("cannot start cargo: {e}"))?;
-    if status.success() { Ok(()) } else { Err(format!("cargo {} failed", arguments.join(" "))) }
+    let succeeds = cargo::succeeds(cargo::command().args(arguments))?;
+    succeeds.then_some(()).ok_or_else(|| format!("cargo {} failed", arguments.join(" ")))
 }

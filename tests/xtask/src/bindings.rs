@@ -3,14 +3,9 @@
 //! bindgen makes them from `engine/sources/doca`. They are committed, so no build needs bindgen or
 //! libclang.
 
-use std::path::Path;
 use std::process::Command;
 
-pub(crate) const USAGE: &str = "\
-  bindings
-        regenerates engine/sources/src/doca/bindings.rs from engine/sources/doca (needs bindgen
-        0.72 and libclang)
-";
+use crate::folders::ROOT;
 
 /// The lines before the declarations.
 const HEAD: &[&str] = &[
@@ -25,13 +20,9 @@ const HEAD: &[&str] = &[
 /// Types and constants that no function's type mentions.
 const TYPES: &str = "doca_(symbols|error|access_flag|devinfo_rep_filter|ctx_states|pci_func_type)";
 
-pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
-    if let Some(word) = arguments.first() {
-        return Err(format!("bindings has no option {word:?}; see `cargo xtask help`"));
-    }
-    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
+pub(crate) fn run() -> Result<(), String> {
     let mut bindgen = Command::new("bindgen");
-    bindgen.current_dir(root).arg("engine/sources/doca/symbols.h");
+    bindgen.current_dir(ROOT).arg("engine/sources/doca/symbols.h");
     bindgen.args(["-o", "engine/sources/src/doca/bindings.rs"]);
     bindgen.args(["--allowlist-type", TYPES, "--allowlist-var", "DOCA_.*"]);
     // A library may return enum values that are not listed, so they are numbers, never Rust enums.

@@ -1,40 +1,15 @@
 //! Measures how busy the host is, and makes it busy.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Loops that keep processors busy until this is dropped.
-#[derive(Debug)]
-pub(crate) struct Loops {
-    end: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<()>>,
-}
-
-impl Loops {
-    /// Starts `count` loops.
-    pub(crate) fn start(count: usize) -> Self {
-        let end = Arc::new(AtomicBool::new(false));
-        let spin = || {
-            let end = Arc::clone(&end);
-            std::thread::spawn(move || {
-                while !end.load(Ordering::Relaxed) {
-                    std::hint::spin_loop();
-                }
-            })
-        };
-        let threads = (0..count).map(|_| spin()).collect();
-        Self { end, threads }
-    }
-}
-
-impl Drop for Loops {
-    fn drop(&mut self) {
-        self.end.store(true, Ordering::Relaxed);
-        for thread in self.threads.drain(..) {
-            let _ = thread.join();
-        }
+/// Starts loops that keep processors busy until xtask ends.
+pub(crate) fn spin(count: usize) {
+    for _ in 0..count {
+        std::thread::spawn(|| {
+            loop {
+                std::hint::spin_loop();
+            }
+        });
     }
 }
 

@@ -1,7 +1,8 @@
 //! Runs cargo and finds the programs that it built.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 use serde_json::Value;
 
@@ -29,19 +30,30 @@ pub(crate) fn command() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
-/// Runs cargo and returns whether it succeeded; its output goes to the terminal.
-pub(crate) fn succeeds(arguments: &[&str]) -> Result<bool, String> {
-    let status = command().args(arguments).status();
-    Ok(status.map_err(|e| format!("cannot start cargo: {e}"))?.success())
+/// Runs a command to its end and returns whether it succeeded; its output goes to the terminal.
+pub(crate) fn succeeds(command: &mut Command) -> Result<bool, String> {
+    let status = command.status();
+    let wrong = |e| format!("cannot start {}: {e}", command.get_program().display());
+    Ok(status.map_err(wrong)?.success())
+}
+
+/// Runs a command to its end and passes on each line of its output meanwhile.
+pub(crate) fn each_line(
+    command: &mut Command,
+    mut on_line: impl FnMut(&str),
+) -> Result<ExitStatus, String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let wrong = |e| format!("cannot run {name}: {e}");
+    let mut child = command.stdout(Stdio::piped()).spawn().map_err(wrong)?;
+    let output = child.stdout.take().ok_or("a program has no output")?;
+    for line in BufReader::new(output).split(b'\n') {
+        on_line(&String::from_utf8_lossy(&line.map_err(wrong)?));
+    }
+    child.wait().map_err(wrong)
 }
 
 /// Runs a cargo command that builds, and returns the programs that it built or found to be current.
-pub(crate) fn build(arguments: &[&str]) -> Result<Vec<Executable>, String> {
-    build_with(command().args(arguments))
-}
-
-/// Runs a command of cargo's that builds, and returns its programs.
-fn build_with(command: &mut Command) -> Result<Vec<Executable>, String> {
+pub(crate) fn build(command: &mut Command) -> Result<Vec<Executable>, String> {
     let name: Vec<_> = command.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
     let output = command
         .arg("--message-format=json-render-diagnostics")
@@ -58,7 +70,7 @@ fn build_with(command: &mut Command) -> Result<Vec<Executable>, String> {
 /// Runs a command of cargo's that builds, and returns where the program `name` is.
 pub(crate) fn program(command: &mut Command, kind: &str, name: &str) -> Result<PathBuf, String> {
     let is_it = |program: &Executable| program.kind == kind && program.name == name;
-    let program = build_with(command)?.into_iter().find(is_it);
+    let program = build(command)?.into_iter().find(is_it);
     program.map(|program| program.path).ok_or_else(|| format!("cargo built no {kind} {name}"))
 }
 
@@ -66,9 +78,9 @@ pub(crate) fn program(command: &mut Command, kind: &str, name: &str) -> Result<P
 pub(crate) fn example(name: &str, arguments: &[&Path]) -> Result<(), String> {
     let mut build = command();
     build.args(["build", "--quiet", "--example", name]).args(WORKSPACE);
-    let status = Command::new(program(&mut build, "example", name)?).args(arguments).status();
-    let status = status.map_err(|e| format!("cannot start the example {name}: {e}"))?;
-    if status.success() { Ok(()) } else { Err(format!("the example {name} failed ({status})")) }
+    let program = program(&mut build, "example", name)?;
+    let succeeds = succeeds(Command::new(program).args(arguments))?;
+    succeeds.then_some(()).ok_or_else(|| format!("the example {name} failed"))
 }
 
 /// The program in one of cargo's messages (the Cargo Book, External tools: JSON messages), if the

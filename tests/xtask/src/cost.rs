@@ -11,16 +11,21 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use panoptes_rig::output;
+use clap::Args;
+use panoptes_rig::{cache, output};
 use serde_json::{Map, Value, json};
 
 use crate::cargo;
+use crate::folders::ROOT;
 
-pub(crate) const USAGE: &str = "\
-  cost [--update]
-        counts the instructions of each stage of a scan, and fails if a stage takes over 2 % more
-        than benches/cost.json lists; --update writes that file again
-";
+/// Counts the instructions of each stage of a scan, and fails if a stage takes over 2 % more than
+/// benches/cost.json lists
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    /// Write that file again
+    #[arg(long)]
+    update: bool,
+}
 
 /// A stage that takes more than this beyond the listed count fails, in percent.
 const MORE_MAX: u64 = 2;
@@ -35,14 +40,9 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// Instructions of one run, by stage.
 type Counts = BTreeMap<String, u64>;
 
-pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
-    let update = match arguments {
-        [] => false,
-        [word] if word == "--update" => true,
-        [word, ..] => return Err(format!("cost has no option {word:?}; see `cargo xtask help`")),
-    };
-    let counts = measure(&root())?;
-    if update {
+pub(crate) fn run(options: &Options) -> Result<(), String> {
+    let counts = measure(Path::new(ROOT))?;
+    if options.update {
         return write(&counts);
     }
     if compare(&counts)? { Ok(()) } else { Err(String::new()) }
@@ -55,15 +55,11 @@ pub(crate) fn check() -> Result<bool, String> {
         println!("skipped: benches/cost.json lists counts of x86-64 only");
         return Ok(true);
     }
-    compare(&measure(&root())?)
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+    compare(&measure(Path::new(ROOT))?)
 }
 
 fn list_path() -> PathBuf {
-    root().join("benches/cost.json")
+    Path::new(ROOT).join("benches/cost.json")
 }
 
 /// Builds the program of a tree and counts the instructions of its stages.
@@ -71,19 +67,17 @@ pub(crate) fn measure(tree: &Path) -> Result<Counts, String> {
     let folder = tree.join("target/cost");
     let program = build(tree, &folder)?;
     let image = folder.join("machine.image");
-    let packed = root().join("benches/images/6.1.image.xz");
-    let text = |e: panoptes_rig::Error| e.to_string();
-    output(Command::new(&program).arg("--unpack").arg(packed).arg(&image)).map_err(text)?;
+    let packed = Path::new(ROOT).join("benches/images/6.1.image.xz");
+    output(Command::new(&program).arg("--unpack").arg(packed).arg(&image))?;
     let profile = folder.join("callgrind.out");
-    let mut valgrind = panoptes_rig::valgrind().map_err(text)?;
+    let mut valgrind = panoptes_rig::valgrind()?;
     valgrind.args(["--tool=callgrind", "--quiet"]);
     valgrind.arg(format!("--callgrind-out-file={}", profile.display()));
-    let printed = output(valgrind.arg(&program).arg(&image)).map_err(text)?;
+    let printed = output(valgrind.arg(&program).arg(&image))?;
     let runs = printed.split(' ').next().and_then(|runs| runs.parse().ok());
     let runs: u64 = runs.ok_or("scan_cost does not print how often each stage ran")?;
-    let text = std::fs::read_to_string(&profile)
-        .map_err(|e| format!("cannot read {}: {e}", profile.display()))?;
-    let mut counts = parts(&sums(&text)?);
+    let profile = cache::read(&profile)?;
+    let mut counts = parts(&sums(&String::from_utf8_lossy(&profile))?);
     for count in counts.values_mut() {
         *count /= runs.max(1);
     }
@@ -150,10 +144,8 @@ fn parts(sums: &Counts) -> Counts {
 
 fn compare(counts: &Counts) -> Result<bool, String> {
     let path = list_path();
-    let text = std::fs::read_to_string(&path)
-        .map_err(|e| format!("cannot read {}: {e}", path.display()))?;
-    let list: Value =
-        serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?;
+    let list: Value = serde_json::from_slice(&cache::read(&path)?)
+        .map_err(|e| format!("{}: {e}", path.display()))?;
     let compiler = compiler()?;
     let same = list["compiler"] == compiler.as_str();
     if !same {
@@ -200,16 +192,14 @@ fn write(counts: &Counts) -> Result<(), String> {
     let path = list_path();
     let list = json!({ "compiler": compiler()?, "instructions": counts });
     let text = serde_json::to_string_pretty(&list).map_err(|e| e.to_string())?;
-    std::fs::write(&path, text + "\n")
-        .map_err(|e| format!("cannot write {}: {e}", path.display()))?;
+    cache::write(&path, (text + "\n").as_bytes())?;
     println!("wrote {}", path.display());
     Ok(())
 }
 
 /// `rustc 1.95.0 (…)`: another one makes other code.
 fn compiler() -> Result<String, String> {
-    let version = output(Command::new("rustc").arg("--version")).map_err(|e| e.to_string())?;
-    Ok(version.trim().to_owned())
+    Ok(output(Command::new("rustc").arg("--version"))?.trim().to_owned())
 }
 
 #[cfg(test)]

@@ -11,49 +11,40 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use clap::Args;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, death, setup};
+use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, cache, death, setup};
 use serde_json::Value;
 
-use crate::{human, program};
+use crate::{folders, human, program};
 
-pub(crate) const USAGE: &str = "\
-  demo [--kernel 6.1] [--all] [--picture FILE]
-        boots a guest that does ordinary and hostile things, and watches it live; --all also shows
-        the guest's own housekeeping; --picture draws some of the lines into an SVG file
-";
+/// Boots a guest that does ordinary and hostile things, and watches it live
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    /// Kernel of the guest
+    #[arg(long, value_name = "NAME", default_value = "6.1", value_parser = Flavor::from_name)]
+    kernel: Flavor,
+    /// Show the guest's own housekeeping, too
+    #[arg(long)]
+    all: bool,
+    /// Draw some of the lines into an SVG file
+    #[arg(long, value_name = "FILE")]
+    picture: Option<PathBuf>,
+}
 
 /// Maximum time for the watcher to attach, and to end.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
-    let mut flavor = Flavor::V6_1;
-    let mut all = false;
-    let mut picture = None;
-    let mut words = arguments.iter();
-    while let Some(word) = words.next() {
-        match word.as_str() {
-            "--kernel" => {
-                let name = words.next().ok_or("--kernel needs a value after it")?;
-                flavor = Flavor::from_name(name).map_err(|e| e.to_string())?;
-            }
-            "--all" => all = true,
-            "--picture" => {
-                picture = Some(PathBuf::from(words.next().ok_or("--picture needs a file")?));
-            }
-            other => return Err(format!("demo has no option {other:?}; see `cargo xtask help`")),
-        }
-    }
-    setup::ensure().map_err(|e| e.to_string())?;
-    let kernel = Kernel::obtain(flavor).map_err(|e| e.to_string())?;
+pub(crate) fn run(options: Options) -> Result<(), String> {
+    setup::ensure()?;
+    let kernel = Kernel::obtain(options.kernel)?;
     let program = program::build()?;
     let screen = Arc::new(Screen::new());
-    death::survive(|| tour(&kernel, &program, all, &screen))?;
-    let Some(path) = picture else { return Ok(()) };
+    death::survive(|| tour(&kernel, &program, options.all, &screen))?;
+    let Some(path) = options.picture else { return Ok(()) };
     let lines = screen.lines.lock().map_err(|_| "the reader failed")?;
-    std::fs::write(&path, crate::picture::svg(&lines))
-        .map_err(|e| format!("cannot write {}: {e}", path.display()))
+    Ok(cache::write(&path, crate::picture::svg(&lines).as_bytes())?)
 }
 
 /// What the demo prints, kept with its colours.
@@ -80,15 +71,13 @@ impl Screen {
 fn tour(kernel: &Kernel, program: &Path, all: bool, screen: &Arc<Screen>) -> Result<(), String> {
     eprintln!("demo: booting Linux {} in QEMU …", kernel.release());
     let begin = Instant::now();
-    let mut guest = Guest::boot(&GuestSpec::new(kernel.clone())).map_err(|e| e.to_string())?;
-    let folder = new_folder()?;
+    let mut guest = Guest::boot(&GuestSpec::new(kernel.clone()))?;
+    let folder = folders::numbered("demo")?;
     let mut watcher = Watcher::start(program, &guest, &folder, all, screen)?;
     watcher.wait_until_attached()?;
     eprintln!("demo: watching the guest from outside; Panoptes reads only its memory file");
     eprintln!();
-    guest
-        .agent_lines("tour", |line| screen.print(|colour| human::act(line, colour)))
-        .map_err(|e| e.to_string())?;
+    guest.agent_lines("tour", |line| screen.print(|colour| human::act(line, colour)))?;
     std::thread::sleep(Duration::from_millis(500));
     let counts = watcher.stop()?;
     drop(guest);
@@ -105,18 +94,6 @@ fn tour(kernel: &Kernel, program: &Path, all: bool, screen: &Arc<Screen>) -> Res
     );
     println!("  {}", folder.join("events.jsonl").display());
     Ok(())
-}
-
-/// A new folder for the records of this run.
-fn new_folder() -> Result<PathBuf, String> {
-    let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/demo");
-    let failed = |e: std::io::Error| format!("cannot make a folder in {}: {e}", base.display());
-    std::fs::create_dir_all(&base).map_err(failed)?;
-    let base = base.canonicalize().map_err(failed)?;
-    (1..10_000)
-        .map(|number| base.join(format!("{number:04}")))
-        .find(|folder| std::fs::create_dir(folder).is_ok())
-        .ok_or_else(|| format!("{} is full of folders", base.display()))
 }
 
 /// `panoptes watch`, and a thread that prints its records.
@@ -172,21 +149,14 @@ impl Watcher {
     fn stop(mut self) -> Result<BTreeMap<String, u64>, String> {
         let pid = i32::try_from(self.child.id()).map_err(|e| e.to_string())?;
         kill(Pid::from_raw(pid), Signal::SIGTERM).map_err(|e| e.to_string())?;
-        let begin = Instant::now();
-        while begin.elapsed() < PATIENCE {
-            if let Some(status) = self.child.try_wait().map_err(|e| e.to_string())? {
-                let reader = self.reader.take().ok_or("there is no reader")?;
-                let counts = reader.join().map_err(|_| "the reader failed")?;
-                return if status.success() {
-                    Ok(counts)
-                } else {
-                    Err(format!("panoptes ended with {status}"))
-                };
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        let _ = self.child.kill();
-        Err("panoptes did not stop on request".into())
+        let status = program::wait(&mut self.child, PATIENCE).map_err(|e| e.to_string())?;
+        let Some(status) = status else {
+            let _ = self.child.kill();
+            return Err("panoptes did not stop on request".into());
+        };
+        let reader = self.reader.take().ok_or("there is no reader")?;
+        let counts = reader.join().map_err(|_| "the reader failed")?;
+        if status.success() { Ok(counts) } else { Err(format!("panoptes ended with {status}")) }
     }
 }
 

@@ -3,24 +3,16 @@
 
 use crate::cargo::{self, WORKSPACE};
 
-pub(crate) const USAGE: &str = "\
-  docs
-        makes docs/records.md and docs/configuration.md anew, from the tables of the code
-";
-
 /// If set, the tests of the generated pages write them.
 const WRITE: &str = "PANOPTES_WRITE_DOCS";
 /// The tests that generate pages.
 const TESTS: [&str; 4] = ["--test", "records_page", "--test", "configuration_page"];
 
-pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
-    if let Some(word) = arguments.first() {
-        return Err(format!("docs takes no {word:?}; see `cargo xtask help`"));
-    }
+pub(crate) fn run() -> Result<(), String> {
     let mut command = cargo::command();
     command.args(["test", "--quiet"]).args(WORKSPACE).args(TESTS).env(WRITE, "1");
-    let status = command.status().map_err(|e| format!("cannot start cargo: {e}"))?;
-    if status.success() { Ok(()) } else { Err("not all pages were written; see above".to_owned()) }
+    let succeeds = cargo::succeeds(&mut command)?;
+    succeeds.then_some(()).ok_or_else(|| "not all pages were written; see above".to_owned())
 }
 
 #[cfg(test)]

@@ -12,19 +12,14 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, setup};
+use clap::{Args, value_parser};
+use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, cache, setup};
 
 use crate::cargo::{self, WORKSPACE, example};
-use crate::recorded;
+use crate::folders::ROOT;
+use crate::{program, recorded};
 
 mod seeds;
-
-pub(crate) const USAGE: &str = "\
-  fuzz [--minutes N] [TARGET]…
-        runs the fuzz targets, N minutes each (1 by default), on seeds from a real kernel's memory
-  fuzz --executions N [TARGET]…
-        runs the fuzz targets, N executions each, on seeds that need no guest
-";
 
 /// Executions of each target in `cargo xtask test`.
 const SMOKE_EXECUTIONS: u64 = 1000;
@@ -33,11 +28,21 @@ const EXECUTIONS_MAX: Duration = Duration::from_mins(5);
 /// Number of lines shown of a failed target's output.
 const LINES_SHOWN: usize = 40;
 
-/// How long each target runs.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Length {
-    Minutes(u64),
-    Executions(u64),
+/// Runs the fuzz targets, each for minutes on seeds from a real kernel's memory, or for a number of
+/// executions on seeds that need no guest
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    /// Minutes of each target
+    // libFuzzer treats zero as "without end".
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(value_parser = value_parser!(u64).range(1..))]
+    minutes: u64,
+    /// Executions of each target
+    #[arg(long, value_name = "N", conflicts_with = "minutes")]
+    #[arg(value_parser = value_parser!(u64).range(1..))]
+    executions: Option<u64>,
+    /// All by default
+    targets: Vec<String>,
 }
 
 /// The targets that passed, and the failures.
@@ -47,8 +52,8 @@ pub(crate) struct Outcome {
     pub(crate) failed: Vec<String>,
 }
 
-pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
-    let (length, mut wanted) = parse(arguments)?;
+pub(crate) fn run(options: Options) -> Result<(), String> {
+    let mut wanted = options.targets;
     let fuzz = folder();
     let known = targets(&fuzz)?;
     if let Some(unknown) = wanted.iter().find(|target| !known.contains(target)) {
@@ -57,9 +62,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     if wanted.is_empty() {
         wanted = known;
     }
-    let failed = match length {
-        Length::Minutes(minutes) => campaign(&fuzz, &wanted, minutes)?,
-        Length::Executions(executions) => execute(&fuzz, &wanted, executions)?.failed,
+    let failed = match options.executions {
+        None => campaign(&fuzz, &wanted, options.minutes)?,
+        Some(executions) => execute(&fuzz, &wanted, executions)?.failed,
     };
     if !failed.is_empty() {
         return Err(format!("{} failed; see fuzz/artifacts and fuzz/README.md", failed.join(", ")));
@@ -77,55 +82,19 @@ pub(crate) fn smoke() -> Result<Outcome, String> {
     execute(&fuzz, &targets(&fuzz)?, SMOKE_EXECUTIONS)
 }
 
-fn parse(arguments: &[String]) -> Result<(Length, Vec<String>), String> {
-    let mut length = None;
-    let mut wanted = Vec::new();
-    let mut words = arguments.iter();
-    while let Some(word) = words.next() {
-        match word.as_str() {
-            "--minutes" | "--executions" => {
-                let value =
-                    words.next().ok_or_else(|| format!("{word} needs a number after it"))?;
-                let number = value.parse().map_err(|e| format!("{word} {value}: {e}"))?;
-                // libFuzzer treats zero as "without end".
-                if number == 0 {
-                    return Err(format!("{word} needs at least 1"));
-                }
-                let given = match word.as_str() {
-                    "--minutes" => Length::Minutes(number),
-                    _ => Length::Executions(number),
-                };
-                if length.replace(given).is_some() {
-                    return Err("fuzz needs one of --minutes and --executions, once".to_owned());
-                }
-            }
-            option if option.starts_with('-') => {
-                return Err(format!("fuzz has no option {option:?}; see `cargo xtask help`"));
-            }
-            target => wanted.push(target.to_owned()),
-        }
-    }
-    Ok((length.unwrap_or(Length::Minutes(1)), wanted))
-}
-
 fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz")
+    Path::new(ROOT).join("fuzz")
 }
 
 /// The targets, by their files in fuzz/targets.
 fn targets(fuzz: &Path) -> Result<Vec<String>, String> {
-    let folder = fuzz.join("targets");
-    let entries = std::fs::read_dir(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
-    let mut names: Vec<String> = entries
-        .filter_map(|entry| entry.ok()?.path().file_stem()?.to_str().map(str::to_owned))
-        .collect();
-    names.sort();
-    Ok(names)
+    let paths = cache::list(&fuzz.join("targets"))?;
+    Ok(paths.iter().filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned())).collect())
 }
 
 /// Runs targets one after the other for `minutes` each; returns those that failed.
 fn campaign(fuzz: &Path, wanted: &[String], minutes: u64) -> Result<Vec<String>, String> {
-    setup::ensure_for_fuzzing().map_err(|e| e.to_string())?;
+    setup::ensure_for_fuzzing()?;
     make_seeds(fuzz)?;
     let made = seeds::make(fuzz)?;
     let mut failed = Vec::new();
@@ -144,21 +113,19 @@ fn make_seeds(fuzz: &Path) -> Result<(), String> {
     if corpus.exists() {
         return Ok(());
     }
-    let text = |e: panoptes_rig::Error| e.to_string();
-    setup::ensure().map_err(text)?;
-    let kernel = Kernel::obtain(Flavor::V7).map_err(text)?;
+    setup::ensure()?;
+    let kernel = Kernel::obtain(Flavor::V7)?;
     println!("fuzz: booting Linux {} for seeds …", kernel.release());
-    let mut guest = Guest::boot(&GuestSpec::new(kernel)).map_err(text)?;
-    guest.agent("zoo").map_err(text)?;
-    guest.pause().map_err(text)?;
-    std::fs::create_dir_all(&corpus).map_err(|e| format!("{}: {e}", corpus.display()))?;
+    let mut guest = Guest::boot(&GuestSpec::new(kernel))?;
+    guest.agent("zoo")?;
+    guest.pause()?;
+    cache::create(&corpus)?;
     example("fuzz_seeds", &[&corpus, guest.ram_path()])?;
     let symbols = corpus.join("symbols");
-    std::fs::create_dir_all(&symbols).map_err(|e| format!("{}: {e}", symbols.display()))?;
-    for (name, library) in panoptes_rig::strangers().map_err(text)? {
-        if library.extension().is_some_and(|extension| extension == "so") {
-            std::fs::copy(&library, symbols.join(name.replace('/', "-")))
-                .map_err(|e| format!("{}: {e}", library.display()))?;
+    cache::create(&symbols)?;
+    for (name, library) in panoptes_rig::strangers()? {
+        if cache::has_extension(&library, "so") {
+            cache::copy(&library, &symbols.join(name.replace('/', "-")))?;
         }
     }
     example("record", &[guest.ram_path(), &image()?])
@@ -172,9 +139,10 @@ fn image() -> Result<PathBuf, String> {
 fn run_target(fuzz: &Path, made: &Path, target: &str, minutes: u64) -> Result<bool, String> {
     println!("== fuzz: {target}, {minutes} min");
     let corpus = fuzz.join("corpus").join(target);
-    make_folder(&corpus)?;
+    cache::create(&corpus)?;
     // Run in this folder because its `.cargo/config.toml` must apply.
-    let status = cargo::command()
+    let mut command = cargo::command();
+    command
         .current_dir(fuzz)
         .args(["run", "--profile", "fuzz", "--quiet", "--bin", target, "--"])
         // libFuzzer writes new inputs to the first folder.
@@ -182,10 +150,8 @@ fn run_target(fuzz: &Path, made: &Path, target: &str, minutes: u64) -> Result<bo
         .arg(format!("-max_total_time={}", minutes * 60))
         .env("PANOPTES_RECORDED", image()?)
         .args(["-max_len=8192", "-print_final_stats=1"])
-        .arg(artifact_prefix(fuzz, target)?)
-        .status()
-        .map_err(|e| format!("cannot start cargo: {e}"))?;
-    Ok(status.success())
+        .arg(artifact_prefix(fuzz, target)?);
+    cargo::succeeds(&mut command)
 }
 
 /// Compiles all targets with one command and executes each `executions` times.
@@ -195,7 +161,7 @@ fn execute(fuzz: &Path, wanted: &[String], executions: u64) -> Result<Outcome, S
         return Err(format!("{} is missing; `cargo xtask record` makes it", image.display()));
     }
     // Some seeds need a compiler and xz.
-    setup::ensure().map_err(|e| e.to_string())?;
+    setup::ensure()?;
     let programs = build(wanted)?;
     let made = seeds::make(fuzz)?;
     // In reverse: the slowest targets are late in the alphabet and should not begin last.
@@ -236,11 +202,13 @@ fn build(wanted: &[String]) -> Result<BTreeMap<String, PathBuf>, String> {
     // Continues after an error, so that one run names every target that does not compile. With a
     // test in the build, dependencies have the same features as for `cargo test` and are not
     // compiled again.
-    let mut arguments = vec!["build", "--quiet", "--keep-going", "--test", "fuzz_inputs"];
-    arguments.extend(WORKSPACE);
-    arguments.extend(wanted.iter().flat_map(|target| ["--bin", target]));
-    let built = cargo::build(&arguments)?;
-    Ok(built.into_iter().map(|program| (program.name, program.path)).collect())
+    let mut command = cargo::command();
+    command.args(["build", "--quiet", "--keep-going", "--test", "fuzz_inputs"]).args(WORKSPACE);
+    command.args(wanted.iter().flat_map(|target| ["--bin", target]));
+    Ok(cargo::build(&mut command)?
+        .into_iter()
+        .map(|program| (program.name, program.path))
+        .collect())
 }
 
 /// One target's executions.
@@ -254,20 +222,15 @@ impl Run<'_> {
     /// Runs the target to its end. Returns a description of the failure, if it failed.
     fn finish(&self, program: &mut Command, made: &Path) -> Result<Option<String>, String> {
         let artifacts = self.fuzz.join("artifacts").join(self.target);
-        make_folder(&artifacts)?;
+        cache::create(&artifacts)?;
         let (input, log) = (artifacts.join("input"), made.join(format!("{}.log", self.target)));
         let wrong = |e| format!("{}: {e}", log.display());
         let file = File::create(&log).map_err(wrong)?;
         let began = Instant::now();
-        let status = wait(
-            program
-                .arg(self.executions.to_string())
-                .args([&made.join(self.target), &input])
-                .stdin(Stdio::null())
-                .stdout(file.try_clone().map_err(wrong)?)
-                .stderr(file),
-        )
-        .map_err(|e| format!("cannot run the fuzz target {}: {e}", self.target))?;
+        program.arg(self.executions.to_string()).args([&made.join(self.target), &input]);
+        program.stdin(Stdio::null()).stdout(file.try_clone().map_err(wrong)?).stderr(file);
+        let status = wait(program)
+            .map_err(|e| format!("cannot run the fuzz target {}: {e}", self.target))?;
         let text = std::fs::read(&log).map_err(wrong)?;
         let text = String::from_utf8_lossy(&text);
         let done = executed(&text).unwrap_or(0);
@@ -287,20 +250,14 @@ impl Run<'_> {
 }
 
 /// Waits for a program for a limited time: `None` if it was killed.
-fn wait(program: &mut Command) -> std::io::Result<Option<ExitStatus>> {
-    let mut child = program.spawn()?;
-    let deadline = Instant::now() + EXECUTIONS_MAX;
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(Some(status));
-        }
-        if Instant::now() > deadline {
-            child.kill()?;
-            child.wait()?;
-            return Ok(None);
-        }
-        std::thread::sleep(Duration::from_millis(20));
+fn wait(command: &mut Command) -> std::io::Result<Option<ExitStatus>> {
+    let mut child = command.spawn()?;
+    let status = program::wait(&mut child, EXECUTIONS_MAX)?;
+    if status.is_none() {
+        child.kill()?;
+        child.wait()?;
     }
+    Ok(status)
 }
 
 /// The number in the last line that the driver prints.
@@ -330,44 +287,47 @@ fn keep(input: &Path) -> Result<Option<PathBuf>, String> {
 /// libFuzzer's option that keeps artifacts in a folder per target, as cargo-fuzz does.
 fn artifact_prefix(fuzz: &Path, target: &str) -> Result<String, String> {
     let folder = fuzz.join("artifacts").join(target);
-    make_folder(&folder)?;
+    cache::create(&folder)?;
     let folder = folder.canonicalize().map_err(|e| format!("{}: {e}", folder.display()))?;
     Ok(format!("-artifact_prefix={}/", folder.display()))
 }
 
-fn make_folder(folder: &Path) -> Result<(), String> {
-    std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))
-}
-
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
 
-    fn parsed(words: &[&str]) -> Result<(Length, Vec<String>), String> {
-        parse(&words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>())
+    fn parsed(words: &str) -> Result<Options, clap::Error> {
+        let words = format!("xtask fuzz {words}");
+        match crate::Command::try_parse_from(words.split_whitespace())? {
+            crate::Command::Fuzz(options) => Ok(options),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
     fn arguments_are_read() {
-        assert_eq!(parsed(&[]), Ok((Length::Minutes(1), vec![])));
-        let targets = vec!["btf".to_owned(), "walk".to_owned()];
+        let options = parsed("").unwrap();
+        assert_eq!((options.minutes, options.executions, options.targets.len()), (1, None, 0));
+        let options = parsed("btf --executions 1000 walk").unwrap();
         assert_eq!(
-            parsed(&["btf", "--executions", "1000", "walk"]),
-            Ok((Length::Executions(1000), targets))
+            (options.executions, options.targets),
+            (Some(1000), vec!["btf".into(), "walk".into()])
         );
-        assert_eq!(parsed(&["--minutes", "5"]), Ok((Length::Minutes(5), vec![])));
+        assert_eq!(parsed("--minutes 5").unwrap().minutes, 5);
     }
 
     #[test]
     fn wrong_arguments_are_refused() {
         for words in [
-            &["--executions"][..],
-            &["--executions", "many"],
-            &["--executions", "0"],
-            &["--minutes", "1", "--executions", "1"],
-            &["--hours", "1"],
+            "--executions",
+            "--executions many",
+            "--executions 0",
+            "--minutes 1 --executions 1",
+            "--hours 1",
         ] {
-            assert!(parsed(words).is_err(), "{words:?}");
+            assert!(parsed(words).is_err(), "{words}");
         }
     }
 

@@ -4,18 +4,20 @@
 //! A separate campaign, of some minutes per kernel. `cargo xtask test` runs a part of it, and
 //! `cargo xtask kernels` hashes fewer files on every kernel.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
-
+use clap::Args;
 use panoptes_rig::setup;
 
-pub(crate) const USAGE: &str = "\
-  hashes [--count N] [--place NAME]… [--without-modules] [--calm] [KERNEL]…
-        makes N files (1,000) on every filesystem of a guest of each kernel (6.1 and 6.12), hashes
-        them from its page cache, also with pages missing, files changed and memory short, and
-        compares with the truth in the guest; --without-modules: without the filesystems that
-        modules provide; --calm: with enough memory
-";
+use crate::cargo;
+
+/// Makes files on every filesystem of a guest of each kernel, hashes them from its page cache, also
+/// with pages missing, files changed and memory short, and compares with the truth in the guest
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    /// [--count N (1,000)] [--place NAME]… [--without-modules: those filesystems that modules
+    /// provide] [--calm: with enough memory] [KERNEL (6.1 and 6.12)]…
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    options: Vec<String>,
+}
 
 /// The result of a run.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -28,8 +30,8 @@ pub(crate) struct Outcome {
     pub(crate) failed: u64,
 }
 
-pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
-    let outcome = compare(arguments, |line| println!("{line}"))?;
+pub(crate) fn run(options: &Options) -> Result<(), String> {
+    let outcome = compare(&options.options, |line| println!("{line}"))?;
     if outcome.failed == 0 { Ok(()) } else { Err(String::new()) }
 }
 
@@ -38,22 +40,14 @@ pub(crate) fn compare(
     arguments: &[String],
     mut on_line: impl FnMut(&str),
 ) -> Result<Outcome, String> {
-    setup::ensure().map_err(|e| e.to_string())?;
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut child = Command::new(cargo)
-        .args(["run", "--quiet", "--package", "panoptes-engine", "--example", "hash_truth", "--"])
-        .args(arguments)
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(|e| format!("cannot start cargo: {e}"))?;
-    let output = child.stdout.take().ok_or("cargo run has no output")?;
+    setup::ensure()?;
+    let mut command = cargo::command();
+    command.args(["run", "--quiet", "--package", "panoptes-engine", "--example", "hash_truth"]);
     let mut outcome = None;
-    for line in BufReader::new(output).lines() {
-        let line = line.map_err(|e| format!("cannot read from cargo run: {e}"))?;
-        outcome = sum(&line);
-        on_line(&line);
-    }
-    let status = child.wait().map_err(|e| format!("cannot wait for cargo run: {e}"))?;
+    let status = cargo::each_line(command.arg("--").args(arguments), |line| {
+        outcome = sum(line);
+        on_line(line);
+    })?;
     outcome.ok_or_else(|| format!("the comparison of hashes ended early ({status})"))
 }
 

@@ -4,23 +4,29 @@
 //! fails does not stop the others. docs/kernels.md has the table.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
+use clap::Args;
+use panoptes_rig::product::{self, FROM_MEMORY};
 use panoptes_rig::{
-    Architecture, Build, Flavor, Guest, GuestSpec, Kernel, Report, Series, compare, death, product,
-    setup,
+    Architecture, Build, Flavor, Guest, GuestSpec, Kernel, Report, Series, compare, death, setup,
 };
 use serde_json::Value;
 
 use crate::{hashes, program};
 
-pub(crate) const USAGE: &str = "\
-  kernels [--plain] [NAME]…
-        scans every kernel, or those named (6.1, 7-cloud, 6.12-rt …), on machines of every kind
-        (only plain ones with --plain), hashes files on plain ones, compares with the truth in the
-        guest, and prints the table of docs/kernels.md
-";
+/// Scans every kernel on machines of every kind, hashes files on plain ones, compares with the
+/// truth in the guest, and prints the table of docs/kernels.md
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    /// Use plain machines only
+    #[arg(long)]
+    plain: bool,
+    /// Names of kernels (6.1, 7-cloud, 6.12-rt …); all by default
+    #[arg(value_parser = Flavor::from_name)]
+    names: Vec<Flavor>,
+}
 
 /// A truth may change this often during its check before the machine counts as failed.
 const ATTEMPTS: u32 = 5;
@@ -88,28 +94,17 @@ struct Outcome {
     hashes: Option<hashes::Outcome>,
 }
 
-pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
-    let (plain, names): (Vec<&String>, Vec<&String>) =
-        arguments.iter().partition(|word| word.as_str() == "--plain");
-    let flavors = if names.is_empty() {
-        Flavor::ALL.to_vec()
-    } else {
-        let named = names.iter().map(|name| Flavor::from_name(name));
-        named.collect::<Result<_, _>>().map_err(|e| e.to_string())?
-    };
-    setup::ensure().map_err(|e| e.to_string())?;
+pub(crate) fn run(options: Options) -> Result<(), String> {
+    setup::ensure()?;
     // Built before any guest runs: a build and a guest would compete for the processor.
-    let program = match std::env::var_os(product::VARIABLE) {
-        Some(path) => PathBuf::from(path),
-        None => program::build()?,
-    };
+    let program = program::obtain()?;
     let mut rows = Vec::new();
-    for flavor in flavors {
-        let kernel = Kernel::obtain(flavor).map_err(|e| e.to_string());
-        for machine in machines(flavor)
-            .into_iter()
-            .filter(|machine| plain.is_empty() || *machine == Machine::default())
-        {
+    let all = if options.names.is_empty() { Flavor::ALL.to_vec() } else { options.names };
+    for flavor in all {
+        let kernel = Kernel::obtain(flavor).map_err(String::from);
+        let mut machines = machines(flavor);
+        machines.retain(|machine| !options.plain || *machine == Machine::default());
+        for machine in machines {
             let release = kernel.as_ref().map_or("", Kernel::release).to_owned();
             eprintln!(
                 "kernels: {} {release}, {}",
@@ -185,7 +180,6 @@ fn has_files(flavor: Flavor, machine: Machine) -> bool {
 
 /// Boots a machine and compares a scan of it with the truth.
 fn check(kernel: Kernel, machine: Machine, program: &Path) -> Result<Outcome, String> {
-    let text = |e: panoptes_rig::Error| e.to_string();
     let flavor = kernel.flavor();
     let spec = GuestSpec {
         memory_mib: MEMORY_MIB,
@@ -195,29 +189,28 @@ fn check(kernel: Kernel, machine: Machine, program: &Path) -> Result<Outcome, St
         cpu: (machine.processor != Processor::Max).then(|| machine.processor.name().to_owned()),
         ..GuestSpec::new(kernel)
     };
-    let mut guest = Guest::boot(&spec).map_err(text)?;
+    let mut guest = Guest::boot(&spec)?;
     if flavor.architecture == Architecture::Amd64 {
         machine.check(&mut guest)?;
     }
     if holds_under_load(flavor) {
-        guest.agent(WORK).map_err(text)?;
+        guest.agent(WORK)?;
     }
     let (mut times, mut built_in) = (Vec::new(), Vec::new());
     let report = compare::exact(&mut guest, "", ATTEMPTS, |guest| {
         times.clear();
         built_in.clear();
         for _ in 0..TIMED {
-            times.push(timed(&product::scan_with(program, guest, SUMMARY)?)?);
-            built_in.push(timed(&product::scan_built_in(program, guest, SUMMARY)?)?);
+            times.push(timed(&product::scan_with(program, guest, FROM_MEMORY_SUMMARY)?)?);
+            built_in.push(timed(&product::scan_with(program, guest, SUMMARY)?)?);
         }
-        let lines = product::scan_with(program, guest, &[])?;
-        if product::scan_built_in(program, guest, &[])? != lines {
+        let lines = product::scan_with(program, guest, &[FROM_MEMORY])?;
+        if product::scan_with(program, guest, &[])? != lines {
             let why = "with its built-in profile the scan of the same memory differs";
             return Err(panoptes_rig::Error::new(why));
         }
         Ok(lines)
-    })
-    .map_err(text)?;
+    })?;
     let has_table = built_in.iter().all(|times| times.is_built_in);
     Ok(Outcome {
         report,
@@ -236,6 +229,7 @@ fn median(times: &[Times], pick: fn(&Times) -> Duration) -> Duration {
 
 /// The options that make a scan print its duration.
 const SUMMARY: &[&str] = &["--summary", "--json"];
+const FROM_MEMORY_SUMMARY: &[&str] = &["--summary", "--json", FROM_MEMORY];
 
 /// The durations of finding the kernel and of one scan.
 struct Times {
@@ -278,7 +272,7 @@ impl Machine {
     /// ones.
     fn check(self, guest: &mut Guest) -> Result<(), String> {
         let mut shows = |command: &str, words: &str| {
-            let lines = guest.agent(command).map_err(|e| e.to_string())?;
+            let lines = guest.agent(command)?;
             Ok::<_, String>(lines.iter().any(|line| line.contains(words)))
         };
         let seen = Self {

@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use panoptes_rig::{death, snapshot, turn};
+use panoptes_rig::{death, output, snapshot, turn};
 
-use crate::busy;
 use crate::cargo::Executable;
 use crate::stages::Stages;
+use crate::{busy, program};
 
 /// More flaky tests than this fail a run.
 const FLAKY_MAX: usize = 2;
@@ -59,19 +59,9 @@ pub(crate) fn list(executables: &[Executable], names: &[String]) -> Result<Vec<T
     // Ignored tests beside the code are measurements, not live tests.
     let of_files = |executable: &&Executable| executable.is_test && executable.kind == "test";
     for executable in executables.iter().filter(of_files) {
-        let output = Command::new(&executable.path)
-            .args(["--list", "--format", "terse", "--ignored"])
-            .current_dir(&executable.folder)
-            .output()
-            .map_err(|e| format!("cannot start {}: {e}", executable.path.display()))?;
-        if !output.status.success() {
-            return Err(format!(
-                "{} lists no tests ({})",
-                executable.path.display(),
-                output.status
-            ));
-        }
-        let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+        let mut list = Command::new(&executable.path);
+        list.args(["--list", "--format", "terse", "--ignored"]).current_dir(&executable.folder);
+        let lines = output(&mut list)?;
         for name in lines.lines().filter_map(|line| line.strip_suffix(": test")) {
             tests.push(Test {
                 executable: executable.path.clone(),
@@ -248,16 +238,7 @@ fn attempt(
     };
     let mut child = command.spawn().map_err(text)?;
     let group = Pid::from_raw(child.id() as i32);
-    let begin = Instant::now();
-    let status = loop {
-        if let Some(status) = child.try_wait().map_err(text)? {
-            break Some(status);
-        }
-        if begin.elapsed() > TEST_MAX {
-            break None;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    };
+    let status = program::wait(&mut child, TEST_MAX).map_err(text)?;
     // Ends the processes that the test started and did not end.
     let _ = killpg(group, Signal::SIGKILL);
     let _ = child.wait();

@@ -1,9 +1,11 @@
 //! Developers' commands: `cargo xtask COMMAND`.
 //!
-//! Each command has a file of its own and a row in [`COMMANDS`]. Not for users of Panoptes: nothing
-//! here is installed.
+//! Each command has a file of its own and a variant of [`Command`]. Not for users of Panoptes:
+//! nothing here is installed.
 
 use std::process::ExitCode;
+
+use clap::Parser;
 
 mod before_after;
 mod bench;
@@ -13,6 +15,7 @@ mod cargo;
 mod cost;
 mod demo;
 mod docs;
+mod folders;
 mod fuzz;
 mod guest;
 mod hashes;
@@ -38,48 +41,53 @@ mod test;
 mod tidy;
 mod twins;
 
-/// A command: its name, its part of `help`, and the function that runs it.
-struct Command {
-    name: &'static str,
-    usage: &'static str,
-    /// An empty error was already printed.
-    run: fn(&[String]) -> Result<(), String>,
+/// Developers' commands
+#[derive(Debug, Parser)]
+#[command(name = "xtask", bin_name = "cargo xtask", max_term_width = 100)]
+enum Command {
+    Demo(demo::Options),
+    Test(test::Options),
+    Kernels(kernels::Options),
+    Hashes(hashes::Options),
+    Scenarios(scenarios::Options),
+    Shells(shells::Options),
+    Twins(twins::Options),
+    Bench(bench::Options),
+    Cost(cost::Options),
+    /// Makes docs/records.md and docs/configuration.md anew, from the tables of the code
+    Docs,
+    Fuzz(fuzz::Options),
+    Guest(guest::Options),
+    Profiles(profiles::Options),
+    /// Records the images that plain `cargo test`, the benches and the fuzz targets use
+    Record,
+    /// Regenerates engine/sources/src/doca/bindings.rs from engine/sources/doca (needs bindgen 0.72
+    /// and libclang)
+    Bindings,
+    /// Installs what guests need and fetches every kernel; later runs need no network
+    Setup,
 }
 
-const COMMANDS: &[Command] = &[
-    Command { name: "demo", usage: demo::USAGE, run: demo::run },
-    Command { name: "test", usage: test::USAGE, run: test::run },
-    Command { name: "kernels", usage: kernels::USAGE, run: kernels::run },
-    Command { name: "hashes", usage: hashes::USAGE, run: hashes::run },
-    Command { name: "scenarios", usage: scenarios::USAGE, run: scenarios::run },
-    Command { name: "shells", usage: shells::USAGE, run: shells::run },
-    Command { name: "twins", usage: twins::USAGE, run: twins::run },
-    Command { name: "bench", usage: bench::USAGE, run: bench::run },
-    Command { name: "cost", usage: cost::USAGE, run: cost::run },
-    Command { name: "docs", usage: docs::USAGE, run: docs::run },
-    Command { name: "fuzz", usage: fuzz::USAGE, run: fuzz::run },
-    Command { name: "guest", usage: guest::USAGE, run: guest::run },
-    Command { name: "profiles", usage: profiles::USAGE, run: profiles::run },
-    Command { name: "record", usage: recorded::USAGE, run: recorded::run },
-    Command { name: "bindings", usage: bindings::USAGE, run: bindings::run },
-    Command { name: "setup", usage: setup::USAGE, run: setup::run },
-];
-
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let Some((name, rest)) = arguments.split_first() else {
-        eprint!("{}", help());
-        return ExitCode::from(2);
+    // An empty error was already printed.
+    let done = match Command::parse() {
+        Command::Demo(options) => demo::run(options),
+        Command::Test(options) => test::run(&options),
+        Command::Kernels(options) => kernels::run(options),
+        Command::Hashes(options) => hashes::run(&options),
+        Command::Scenarios(options) => scenarios::run(options),
+        Command::Shells(options) => shells::run(options),
+        Command::Twins(options) => twins::run(options),
+        Command::Bench(options) => bench::run(&options),
+        Command::Cost(options) => cost::run(&options),
+        Command::Docs => docs::run(),
+        Command::Fuzz(options) => fuzz::run(options),
+        Command::Guest(options) => guest::run(options),
+        Command::Profiles(options) => profiles::run(options),
+        Command::Record => recorded::run(),
+        Command::Bindings => bindings::run(),
+        Command::Setup => setup::run(),
     };
-    if ["help", "--help", "-h"].contains(&name.as_str()) {
-        print!("{}", help());
-        return ExitCode::SUCCESS;
-    }
-    let Some(command) = COMMANDS.iter().find(|command| command.name == name) else {
-        eprintln!("xtask: no command {name:?}; `cargo xtask help` lists them");
-        return ExitCode::from(2);
-    };
-    let done = (command.run)(rest);
     for death in panoptes_rig::death::deaths() {
         eprintln!("died: a guest with {death}");
     }
@@ -94,7 +102,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn help() -> String {
-    let usages: Vec<&str> = COMMANDS.iter().map(|command| command.usage).collect();
-    format!("cargo xtask COMMAND\n\n{}", usages.join("\n"))
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn every_command_is_sound() {
+        super::Command::command().debug_assert();
+    }
 }

@@ -6,28 +6,27 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use panoptes_rig::{Flavor, Kernel};
+use clap::Args;
+use panoptes_rig::{Flavor, Kernel, cache, output};
 
+use crate::folders::ROOT;
 use crate::program;
 
-pub(crate) const USAGE: &str = "\
-  profiles [KERNEL]…
-        regenerates the built-in profiles in profiles/tables for all kernels that the rig knows,
-        or adds those named (6.1, 6.12-cloud)
-";
+/// Regenerates the built-in profiles in profiles/tables
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    /// Kernels whose profiles are added (6.1, 6.12-cloud); by default all profiles are regenerated
+    #[arg(value_parser = Flavor::from_name)]
+    kernels: Vec<Flavor>,
+}
 
-pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
-    let text = |e: panoptes_rig::Error| e.to_string();
-    let wanted = if arguments.is_empty() {
-        Flavor::ALL.to_vec()
-    } else {
-        let found = arguments.iter().map(|name| Flavor::from_name(name)).collect::<Result<_, _>>();
-        found.map_err(text)?
-    };
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let folder = root.join("profiles/tables");
+pub(crate) fn run(options: Options) -> Result<(), String> {
+    let is_all = options.kernels.is_empty();
+    let wanted = if is_all { Flavor::ALL.to_vec() } else { options.kernels };
+    let folder = Path::new(ROOT).join("profiles/tables");
     let program = program::build()?;
-    let before = tables(&folder)?;
+    let mut before = cache::list(&folder)?;
+    before.retain(|path| cache::has_extension(path, "json"));
     let (mut made, mut failed) = (Vec::new(), Vec::new());
     for flavor in wanted {
         match build(&program, flavor, &folder) {
@@ -38,7 +37,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
             }
         }
     }
-    if arguments.is_empty() && failed.is_empty() {
+    if is_all && failed.is_empty() {
         // Kernels that their distribution has replaced: their tables cannot be made again.
         for old in before.iter().filter(|path| !made.contains(path)) {
             println!("removing {}", old.display());
@@ -50,25 +49,10 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
 }
 
 fn build(program: &Path, flavor: Flavor, folder: &Path) -> Result<PathBuf, String> {
-    let kernel = Kernel::obtain(flavor).map_err(|e| e.to_string())?;
+    let kernel = Kernel::obtain(flavor)?;
     let table = folder.join(format!("{}.json", kernel.release()));
-    let output = Command::new(program)
-        .args(["profile", "build"])
-        .arg(kernel.image())
-        .arg("-o")
-        .arg(&table)
-        .output()
-        .map_err(|e| format!("cannot start {}: {e}", program.display()))?;
-    if output.status.success() {
-        println!("{}: {}", flavor.name(), table.display());
-        Ok(table)
-    } else {
-        Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
-    }
-}
-
-fn tables(folder: &Path) -> Result<Vec<PathBuf>, String> {
-    let entries = std::fs::read_dir(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
-    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
-    Ok(paths.filter(|path| path.extension().is_some_and(|end| end == "json")).collect())
+    let mut build = Command::new(program);
+    output(build.args(["profile", "build"]).arg(kernel.image()).arg("-o").arg(&table))?;
+    println!("{}: {}", flavor.name(), table.display());
+    Ok(table)
 }

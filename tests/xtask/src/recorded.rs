@@ -8,16 +8,8 @@ use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, cache, death, setup};
 
 use crate::cargo::example;
 
-pub(crate) const USAGE: &str = "\
-  record
-        records the images that plain `cargo test`, the benches and the fuzz targets use
-";
-
-pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
-    if let Some(word) = arguments.first() {
-        return Err(format!("record has no option {word:?}; see `cargo xtask help`"));
-    }
-    setup::ensure().map_err(|e| e.to_string())?;
+pub(crate) fn run() -> Result<(), String> {
+    setup::ensure()?;
     record_all()
 }
 
@@ -30,7 +22,7 @@ const IMAGES: &[(&str, Flavor, &str)] = &[
 
 /// The folder where tests find images.
 pub(crate) fn folder() -> Result<PathBuf, String> {
-    cache::folder("recorded").map_err(|e| e.to_string())
+    Ok(cache::folder("recorded")?)
 }
 
 /// Records all images again: the pages that a scan reads change with the code that scans.
@@ -47,13 +39,11 @@ pub(crate) fn record_all() -> Result<(), String> {
 
 /// Removes images that are no longer made: tests use every image that they find.
 fn remove_others(folder: &Path) -> Result<(), String> {
-    let wrong = |error| format!("cannot clean up {}: {error}", folder.display());
-    for entry in std::fs::read_dir(folder).map_err(wrong)? {
-        let path = entry.map_err(wrong)?.path();
+    for path in cache::list(folder)? {
         let is_ours =
             |(name, ..): &(&str, Flavor, &str)| path.file_stem().is_some_and(|stem| stem == *name);
         if !IMAGES.iter().any(is_ours) {
-            std::fs::remove_file(&path).map_err(wrong)?;
+            std::fs::remove_file(&path).map_err(|e| format!("{}: {e}", path.display()))?;
         }
     }
     Ok(())
@@ -61,12 +51,11 @@ fn remove_others(folder: &Path) -> Result<(), String> {
 
 /// Records one image of a guest after the agent has run `work`.
 pub(crate) fn record(flavor: Flavor, work: &str, image: &Path) -> Result<(), String> {
-    let text = |e: panoptes_rig::Error| e.to_string();
-    let kernel = Kernel::obtain(flavor).map_err(text)?;
+    let kernel = Kernel::obtain(flavor)?;
     death::survive(|| {
-        let mut guest = Guest::boot(&GuestSpec::new(kernel.clone())).map_err(text)?;
-        guest.agent(work).map_err(text)?;
-        guest.pause().map_err(text)?;
+        let mut guest = Guest::boot(&GuestSpec::new(kernel.clone()))?;
+        guest.agent(work)?;
+        guest.pause()?;
         example("record", &[guest.ram_path(), image])
     })
 }

@@ -1,6 +1,10 @@
 //! Checks the scripts of scenarios by shellcheck.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use panoptes_rig::cache;
+
+use crate::cargo;
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios");
 
@@ -8,24 +12,12 @@ const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios");
 pub(crate) fn check() -> Result<bool, String> {
     let mut files = Vec::new();
     for folder in ["", "lib", "twins"] {
-        scripts(&Path::new(FOLDER).join(folder), &mut files)?;
+        files.extend(cache::list(&Path::new(FOLDER).join(folder))?);
     }
-    files.sort();
-    let mut command = panoptes_rig::shellcheck().map_err(|e| e.to_string())?;
-    command.args(["--shell=bash", "--severity=warning"]);
-    let status = command.args(&files).status().map_err(|e| format!("shellcheck: {e}"))?;
+    files.retain(|path| cache::has_extension(path, "sh"));
+    let mut command = panoptes_rig::shellcheck()?;
+    command.args(["--shell=bash", "--severity=warning"]).args(&files);
+    let succeeds = cargo::succeeds(&mut command)?;
     println!("{} scripts were checked", files.len());
-    Ok(status.success())
-}
-
-/// The scripts in a folder.
-fn scripts(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), String> {
-    let wrong = |e: std::io::Error| format!("cannot list {}: {e}", folder.display());
-    for entry in std::fs::read_dir(folder).map_err(wrong)? {
-        let path = entry.map_err(wrong)?.path();
-        if path.extension().is_some_and(|extension| extension == "sh") {
-            files.push(path);
-        }
-    }
-    Ok(())
+    Ok(succeeds)
 }

@@ -35,10 +35,10 @@ fn act(guest: &mut Guest, what: &str) -> Result<(), String> {
     let rest: Vec<&str> = words.collect();
     // Finding the kernel takes a while, so the guest keeps running meanwhile.
     let mut kernel = GuestKernel::of(guest);
-    guest.pause().map_err(|e| e.to_string())?;
+    guest.pause()?;
     guest.memory_is_patched();
     let done = change(&mut kernel, guest.qemu_pid(), verb, pid, &rest);
-    guest.resume().map_err(|e| e.to_string())?;
+    guest.resume()?;
     done
 }
 

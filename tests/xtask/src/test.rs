@@ -3,28 +3,17 @@
 //! Format, lints, all tests, and a short run of each fuzz target. A failure does not end the run,
 //! so one run shows all failures; the last line is the sum.
 
-use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use clap::{Args, value_parser};
 use panoptes_rig::disk::Format;
 use panoptes_rig::{Architecture, Emulator, Flavor, Kernel, initramfs, setup, snapshot};
 use panoptes_rig::{strangers, turn, userland};
 
-use crate::busy::Loops;
 use crate::cargo::{self, Executable, WORKSPACE};
-use crate::live;
 use crate::stages::Stages;
-
-pub(crate) const USAGE: &str = "\
-  test
-        checks format and lints, runs all tests and, briefly, the fuzz targets; the last line is
-        `N passed, N failed`
-  test [--live] [--load N] [--repeat N] [NAME]…
-        runs only the tests with guests, or those with NAME in their name, beside N busy loops,
-        N times
-";
+use crate::{busy, folders, live};
 
 /// Number of checks that passed and failed.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -44,52 +33,38 @@ impl Count {
     }
 }
 
-/// The command's options.
-#[derive(Debug, Eq, PartialEq)]
-struct Options {
-    /// Whether only the tests with guests run.
-    is_live: bool,
-    /// Number of busy loops beside them.
-    load: usize,
-    repeat: usize,
-    /// Parts of test names; empty for all tests.
+/// Checks format and lints, runs all tests and, briefly, the fuzz targets
+///
+/// The last line is `N passed, N failed`. With any option or name, only tests with guests run.
+#[derive(Args, Debug, Eq, PartialEq)]
+pub(crate) struct Options {
+    /// Run only the tests with guests
+    #[arg(long)]
+    live: bool,
+    /// Number of busy loops beside them
+    #[arg(long, value_name = "N")]
+    load: Option<usize>,
+    /// How often they run
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
+    repeat: Option<u32>,
+    /// Run only the tests with guests that have one of these in their names
     names: Vec<String>,
 }
 
 impl Options {
-    fn parse(arguments: &[String]) -> Result<Self, String> {
-        let mut options = Self { is_live: false, load: 0, repeat: 1, names: Vec::new() };
-        let mut words = arguments.iter();
-        while let Some(word) = words.next() {
-            let mut number = || -> Result<usize, String> {
-                let value =
-                    words.next().ok_or_else(|| format!("{word} needs a number after it"))?;
-                value.parse().map_err(|e| format!("{word} {value}: {e}"))
-            };
-            match word.as_str() {
-                "--live" => {}
-                "--load" => options.load = number()?,
-                "--repeat" => options.repeat = number()?,
-                option if option.starts_with('-') => {
-                    return Err(format!("test has no option {option:?}; see `cargo xtask help`"));
-                }
-                name => options.names.push(name.to_owned()),
-            }
-            options.is_live = true;
-        }
-        if options.repeat == 0 {
-            return Err("--repeat needs at least 1".to_owned());
-        }
-        Ok(options)
+    const fn is_live(&self) -> bool {
+        self.live || self.load.is_some() || self.repeat.is_some() || !self.names.is_empty()
     }
 }
 
-pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
-    let options = Options::parse(arguments)?;
+pub(crate) fn run(options: &Options) -> Result<(), String> {
     let begin = Instant::now();
     let mut stages = Stages::default();
-    let count =
-        if options.is_live { live_alone(&options, &mut stages)? } else { everything(&mut stages)? };
+    let count = if options.is_live() {
+        live_alone(options, &mut stages)?
+    } else {
+        everything(&mut stages)?
+    };
     println!("== stages\n{}", stages.table().trim_end());
     println!("the slowest stages:\n{}", stages.slowest().trim_end());
     println!("{:8.1} s  in all", begin.elapsed().as_secs_f64());
@@ -104,8 +79,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
 /// All checks, as in CI.
 fn everything(stages: &mut Stages) -> Result<Count, String> {
     let mut count = Count::default();
-    let saved = snapshot::Folder::new().map_err(|e| e.to_string())?;
-    saved.use_here();
+    let saved = snapshot::folder()?;
+    snapshot::use_here(&saved);
     // Fetching waits for the network, building for the processors, so both run at once.
     let (built, prepared, took) = std::thread::scope(|scope| {
         let preparing = scope.spawn(|| {
@@ -124,7 +99,7 @@ fn everything(stages: &mut Stages) -> Result<Count, String> {
     count.add(part(stages, "scripts", || crate::scripts::check().map(Count::of_one)));
     count.add(part(stages, "instructions", || crate::cost::check().map(Count::of_one)));
     let record = || crate::recorded::record_all().map(|()| Count::default());
-    let live = || live_tests(&executables, &[], saved.path());
+    let live = || live_tests(&executables, &[], &saved);
     count.add(part(stages, "recording", record));
     count.add(part(stages, "tests without guests", tests_without_guests));
     count.add(part(stages, "fuzz targets", fuzz_targets));
@@ -159,7 +134,7 @@ fn check_and_build(
 
 /// Builds all tests, and the programs that they use.
 fn build() -> Result<Vec<Executable>, String> {
-    cargo::build(&[&["test", "--no-run"][..], &WORKSPACE].concat())
+    cargo::build(cargo::command().args(["test", "--no-run"]).args(WORKSPACE))
 }
 
 /// A thousand executions of each fuzz target.
@@ -175,12 +150,13 @@ fn live_alone(options: &Options, stages: &mut Stages) -> Result<Count, String> {
     stages.run("fetching what guests need", prepare)?;
     let executables = stages.run("build", build)?;
     let mut count = Count::default();
-    let _loops = Loops::start(options.load);
-    for run in 1..=options.repeat {
-        let name = format!("live tests, {run} of {}, {} busy loops", options.repeat, options.load);
-        let saved = snapshot::Folder::new().map_err(|e| e.to_string())?;
+    let (load, repeat) = (options.load.unwrap_or(0), options.repeat.unwrap_or(1));
+    busy::spin(load);
+    for run in 1..=repeat {
+        let name = format!("live tests, {run} of {repeat}, {load} busy loops");
+        let saved = snapshot::folder()?;
         let names = &options.names;
-        count.add(stages.run(&name, || live_tests(&executables, names, saved.path()))?);
+        count.add(stages.run(&name, || live_tests(&executables, names, &saved))?);
     }
     Ok(count)
 }
@@ -188,7 +164,7 @@ fn live_alone(options: &Options, stages: &mut Stages) -> Result<Count, String> {
 /// Runs live tests and prints their results.
 fn live_tests(executables: &[Executable], names: &[String], saved: &Path) -> Result<Count, String> {
     let tests = live::list(executables, names)?;
-    let folder = new_log_folder()?;
+    let folder = folders::numbered("live")?;
     println!("logs: {}", folder.display());
     let report = live::run(tests, saved, &folder);
     report.print();
@@ -202,41 +178,28 @@ fn live_tests(executables: &[Executable], names: &[String], saved: &Path) -> Res
     Ok(count)
 }
 
-/// A new folder for the logs of one run of the live tests.
-fn new_log_folder() -> Result<PathBuf, String> {
-    let all = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/live");
-    let wrong = |e: std::io::Error| format!("cannot make a folder in {}: {e}", all.display());
-    std::fs::create_dir_all(&all).map_err(wrong)?;
-    let all = all.canonicalize().map_err(wrong)?;
-    let is_made = |folder: &PathBuf| std::fs::create_dir(folder).is_ok();
-    (1..10_000)
-        .map(|number| all.join(format!("{number:04}")))
-        .find(is_made)
-        .ok_or_else(|| format!("{} is full of folders", all.display()))
-}
-
 /// Fetches what the tests of real kernels need, so a host without it fails before any test runs.
 fn prepare() -> Result<(), String> {
-    let text = |e: panoptes_rig::Error| e.to_string();
-    let _preparing = turn::to_prepare().map_err(text)?;
-    setup::ensure().map_err(text)?;
-    setup::ensure_for_format(Format::Ext4).map_err(text)?;
-    let emulator = Emulator::obtain(Architecture::Amd64).map_err(text)?;
+    let _preparing = turn::to_prepare()?;
+    setup::ensure()?;
+    setup::ensure_for_format(Format::Ext4)?;
+    let emulator = Emulator::obtain(Architecture::Amd64)?;
     println!("guests run in QEMU {}", emulator.version());
-    panoptes_rig::shellcheck().map_err(text)?;
-    panoptes_rig::valgrind().map_err(text)?;
+    panoptes_rig::shellcheck()?;
+    panoptes_rig::valgrind()?;
     for flavor in Flavor::EVERY_DAY {
-        let kernel = Kernel::obtain(*flavor).map_err(text)?;
-        initramfs::build(&kernel).map_err(text)?;
+        let kernel = Kernel::obtain(*flavor)?;
+        initramfs::build(&kernel)?;
     }
-    userland::debian(Architecture::Amd64).map_err(text)?;
-    strangers().map(drop).map_err(text)
+    userland::debian(Architecture::Amd64)?;
+    strangers()?;
+    Ok(())
 }
 
 /// Runs one cargo command as a check.
 fn check(arguments: &[&str]) -> Result<Count, String> {
     println!("cargo {}", arguments.join(" "));
-    let held = cargo::succeeds(arguments)?;
+    let held = cargo::succeeds(cargo::command().args(arguments))?;
     if !held {
         println!("== FAILED: cargo {}", arguments.join(" "));
     }
@@ -247,19 +210,13 @@ fn check(arguments: &[&str]) -> Result<Count, String> {
 fn tests_without_guests() -> Result<Count, String> {
     let mut command = cargo::command();
     command.arg("test").args(WORKSPACE).arg("--no-fail-fast");
-    let mut child =
-        command.stdout(Stdio::piped()).spawn().map_err(|e| format!("cannot start cargo: {e}"))?;
-    let output = child.stdout.take().ok_or("cargo test has no output")?;
     let mut count = Count::default();
     let mut failures = Failures::default();
-    for line in BufReader::new(output).split(b'\n') {
-        let line = line.map_err(|e| format!("cannot read from cargo test: {e}"))?;
-        let line = String::from_utf8_lossy(&line);
+    let status = cargo::each_line(&mut command, |line| {
         println!("{line}");
-        count.add(result_line(&line).unwrap_or_default());
-        failures.take(&line);
-    }
-    let status = child.wait().map_err(|e| format!("cannot wait for cargo test: {e}"))?;
+        count.add(result_line(line).unwrap_or_default());
+        failures.take(line);
+    })?;
     if !status.success() && count.failed == 0 {
         // A test that does not compile, or a harness that was killed, prints no result.
         println!("== FAILED without a result ({status})");
@@ -314,6 +271,8 @@ fn result_line(line: &str) -> Option<Count> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
 
     #[test]
@@ -340,18 +299,22 @@ mod tests {
 
     #[test]
     fn options_are_for_the_live_tests_alone() {
-        let parse = |line: &str| {
-            let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-            Options::parse(&words)
+        let parse = |line: &str| -> Result<Options, clap::Error> {
+            let words = format!("xtask test {line}");
+            match crate::Command::try_parse_from(words.split_whitespace())? {
+                crate::Command::Test(options) => Ok(options),
+                other => panic!("{other:?}"),
+            }
         };
-        let options = |is_live, load, repeat, names: &[&str]| {
-            let names = names.iter().map(|&name| name.to_owned()).collect();
-            Ok(Options { is_live, load, repeat, names })
-        };
-        assert_eq!(parse(""), options(false, 0, 1, &[]));
-        assert_eq!(parse("--live"), options(true, 0, 1, &[]));
-        assert_eq!(parse("--load 4 --repeat 5"), options(true, 4, 5, &[]));
-        assert_eq!(parse("acts storm"), options(true, 0, 1, &["acts", "storm"]));
+        assert!(!parse("").unwrap().is_live());
+        assert!(parse("--live").unwrap().is_live());
+        let options = parse("--load 4 --repeat 5").unwrap();
+        assert_eq!((options.load, options.repeat, options.is_live()), (Some(4), Some(5), true));
+        let options = parse("acts storm").unwrap();
+        assert_eq!(
+            (&options.names[..], options.is_live()),
+            (&["acts".into(), "storm".into()][..], true)
+        );
         for wrong in ["--load", "--load x", "--repeat -1", "--repeat 0", "--loud 4"] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }

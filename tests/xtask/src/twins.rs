@@ -1,59 +1,50 @@
 //! `cargo xtask twins`: runs harmless twins of detected activity for a while; no alert may occur.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::Args;
+use panoptes_rig::Flavor;
 use panoptes_rig::scenarios::twins::{self, TwinChoice};
-use panoptes_rig::{Flavor, product};
 
 use crate::program;
 
-pub(crate) const USAGE: &str = "\
-  twins [--list] [--minutes N] [--kernel NAME] [--log-folder DIR] [NAME]…
-        runs everyday work in a guest (6.1) for N minutes (60), over and over: logins, compilers,
-        web servers, databases, containers, language runtimes, upgrades …, while Panoptes watches
-        it every 10 ms; prints how often each ran, the number of records, and every alert: there
-        must be none
-";
+/// Runs everyday work in a guest, over and over, while Panoptes watches it every 10 ms
+///
+/// The work is logins, compilers, web servers, databases, containers, language runtimes, upgrades …
+/// Prints how often each ran, the number of records, and every alert: there must be none.
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    /// List the twins instead
+    #[arg(long)]
+    list: bool,
+    /// How long the twins run
+    #[arg(long, value_name = "N", default_value_t = 60)]
+    minutes: u64,
+    /// Kernel of the guest
+    #[arg(long, value_name = "NAME", default_value = "6.1", value_parser = Flavor::from_name)]
+    kernel: Flavor,
+    /// Write all records to this folder
+    #[arg(long, value_name = "DIR")]
+    log_folder: Option<PathBuf>,
+    /// Names of twins; all by default
+    names: Vec<String>,
+}
 
-pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
-    let mut choice = TwinChoice {
-        flavor: Flavor::V6_1,
-        names: Vec::new(),
-        time: Duration::from_hours(1),
-        log_folder: None,
-    };
-    let mut words = arguments.iter();
-    while let Some(word) = words.next() {
-        let mut value =
-            || words.next().cloned().ok_or_else(|| format!("{word} needs a value after it"));
-        match word.as_str() {
-            "--list" => {
-                for twin in twins::all().map_err(|e| e.to_string())? {
-                    println!("{:<13} {}", twin.name, twin.about);
-                }
-                return Ok(());
-            }
-            "--kernel" => {
-                choice.flavor = Flavor::from_name(&value()?).map_err(|e| e.to_string())?;
-            }
-            "--minutes" => {
-                let minutes = value()?.parse().map_err(|e| format!("--minutes: {e}"))?;
-                choice.time = Duration::from_mins(minutes);
-            }
-            "--log-folder" => choice.log_folder = Some(value()?.into()),
-            option if option.starts_with('-') => {
-                return Err(format!("twins has no option {option:?}; see `cargo xtask help`"));
-            }
-            name => choice.names.push(name.to_owned()),
+pub(crate) fn run(options: Options) -> Result<(), String> {
+    if options.list {
+        for twin in twins::all()? {
+            println!("{:<13} {}", twin.name, twin.about);
         }
+        return Ok(());
     }
-    // The variable may name another program than the one built now.
-    let program = match std::env::var_os(product::VARIABLE) {
-        Some(path) => path.into(),
-        None => program::build()?,
+    let choice = TwinChoice {
+        flavor: options.kernel,
+        names: options.names,
+        time: Duration::from_mins(options.minutes),
+        log_folder: options.log_folder,
     };
-    let report = twins::run(&choice, &program, |line| eprintln!("twins: {line}"));
-    let report = report.map_err(|e| e.to_string())?;
+    let report = twins::run(&choice, &program::obtain()?, |line| eprintln!("twins: {line}"))?;
     println!("{}", report.table());
     if report.is_good() {
         Ok(())

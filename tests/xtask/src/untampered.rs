@@ -11,11 +11,7 @@ pub(crate) const AGAIN: Option<fn() -> Result<(), String>> = Some(again);
 fn again() -> Result<(), String> {
     let run = ["run", "--quiet", "--package", "xtask", "--features", "tamper", "--"];
     let mut command = crate::cargo::command();
-    let status = command.args(run).args(std::env::args_os().skip(1)).status();
-    match status {
-        Ok(status) if status.success() => Ok(()),
-        // The second xtask has already printed the reason.
-        Ok(_) => Err(String::new()),
-        Err(error) => Err(format!("cannot start cargo: {error}")),
-    }
+    let succeeds = crate::cargo::succeeds(command.args(run).args(std::env::args_os().skip(1)))?;
+    // The second xtask has already printed the reason.
+    succeeds.then_some(()).ok_or_else(String::new)
 }

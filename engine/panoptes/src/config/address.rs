@@ -103,9 +103,7 @@ impl SystemAddress {
 }
 
 impl Setting for SystemAddress {
-    fn form() -> String {
-        "SYSTEM".to_owned()
-    }
+    const FORM: &'static str = "SYSTEM";
 
     fn show(&self) -> String {
         self.to_string()

@@ -27,36 +27,12 @@ pub struct EventSetting {
     pub severity: Severity,
 }
 
-/// The thresholds of some activities.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Thresholds {
-    /// `tcp_connection_excessive_data`: the connection received more bytes than this.
-    pub bytes_in: ByteSize,
-    /// `tcp_connection_excessive_data`: the connection sent more bytes than this.
-    pub bytes_out: ByteSize,
-    /// `tcp_long_lasting_connection`: the connection has lasted longer than this.
-    pub duration: Duration,
-    /// `tcp_network_connection_status`: from one record of a connection to the next.
-    pub period: Duration,
-}
-
-impl Default for Thresholds {
-    fn default() -> Self {
-        Self {
-            bytes_in: ByteSize::mebibytes(100),
-            bytes_out: ByteSize::mebibytes(100),
-            duration: Duration::from_hours(1),
-            period: Duration::from_mins(1),
-        }
-    }
-}
-
 /// The settings of all activities.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Events {
     /// One for each activity, in the table's order.
     settings: Vec<EventSetting>,
-    pub thresholds: Thresholds,
+    pub thresholds: ConnectionThresholds,
     /// `reverse_shell_detected`: programs whose purpose is to give shells to their peers.
     pub login_servers: Vec<ProgramPath>,
 }
@@ -66,9 +42,7 @@ pub struct Events {
 pub struct ProgramPath(pub String);
 
 impl Setting for ProgramPath {
-    fn form() -> String {
-        "path of a program".to_owned()
-    }
+    const FORM: &'static str = "path of a program";
 
     fn show(&self) -> String {
         self.0.clone()
@@ -117,7 +91,7 @@ impl Events {
             section.value_or_section(activity.name(), &mut enabled, |enabled, section| {
                 section.value("enabled", enabled);
                 section.value("severity", &mut setting.severity);
-                thresholds.read(*activity, section);
+                read_thresholds(thresholds, *activity, section);
                 if *activity == Activity::ReverseShellDetected {
                     section.values("login_servers", &mut self.login_servers);
                 }
@@ -137,42 +111,54 @@ impl Default for Events {
                 EventSetting { enabled: info.default_on, severity: info.severity }
             })
             .collect();
-        Self { settings, thresholds: Thresholds::default(), login_servers: Vec::new() }
+        let thresholds = ConnectionThresholds {
+            status_period_ns: Some(STATUS_PERIOD_NS),
+            ..ConnectionThresholds::default()
+        };
+        Self { settings, thresholds, login_servers: Vec::new() }
     }
 }
 
-impl Thresholds {
-    fn read(&mut self, activity: Activity, section: &mut Section<'_>) {
-        let bytes = ByteSize(1)..=ByteSize(u64::MAX);
-        match activity {
-            Activity::TcpConnectionExcessiveData => {
-                section.value_in("bytes_in", &mut self.bytes_in, bytes.clone());
-                section.value_in("bytes_out", &mut self.bytes_out, bytes);
-            }
-            Activity::TcpLongLastingConnection => {
-                let range = Duration::from_millis(1)..=Duration::from_hours(365 * 24);
-                section.value_in("duration", &mut self.duration, range);
-            }
-            Activity::TcpNetworkConnectionStatus => {
-                let range = Duration::from_millis(1)..=Duration::from_hours(365 * 24);
-                section.value_in("period", &mut self.period, range);
-            }
-            _ => {}
+/// Reads the thresholds of an activity.
+fn read_thresholds(into: &mut ConnectionThresholds, activity: Activity, section: &mut Section<'_>) {
+    let mut bytes = |key, bytes: &mut u64| {
+        let mut size = ByteSize(*bytes);
+        section.value_in(key, &mut size, ByteSize(1)..=ByteSize(u64::MAX));
+        *bytes = size.0;
+    };
+    match activity {
+        Activity::TcpConnectionExcessiveData => {
+            bytes("bytes_in", &mut into.bytes_in);
+            bytes("bytes_out", &mut into.bytes_out);
         }
+        Activity::TcpLongLastingConnection => time(section, "duration", &mut into.duration_ns),
+        Activity::TcpNetworkConnectionStatus => {
+            time(section, "period", into.status_period_ns.get_or_insert(STATUS_PERIOD_NS));
+        }
+        _ => {}
     }
 }
+
+fn time(section: &mut Section<'_>, key: &'static str, ns: &mut u64) {
+    let mut time = Duration::from_nanos(*ns);
+    section.value_in(key, &mut time, Duration::from_millis(1)..=Duration::from_hours(365 * 24));
+    *ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+}
+
+/// From one `tcp_network_connection_status` of a connection to the next.
+const STATUS_PERIOD_NS: u64 = 60_000_000_000;
 
 impl Setting for Severity {
     fn form() -> String {
-        listed(Self::ALL.iter().map(|severity| severity.name()))
+        listed(Self::WORDS.iter().copied())
     }
 
     fn show(&self) -> String {
-        self.name().to_owned()
+        self.word().to_owned()
     }
 
     fn read(text: &str, _base: &Path) -> Result<Self, String> {
-        Self::from_name(&text.to_ascii_uppercase())
+        Self::from_word(&text.to_ascii_uppercase())
             .ok_or_else(|| format!("is not a severity; write {}", Self::form()))
     }
 }
@@ -183,20 +169,8 @@ impl From<&Events> for PolicyConfig {
         for (activity, setting) in events.iter() {
             policy.set_enabled(activity, setting.enabled);
         }
-        policy.thresholds = (&events.thresholds).into();
+        policy.thresholds = events.thresholds;
         policy
-    }
-}
-
-impl From<&Thresholds> for ConnectionThresholds {
-    fn from(thresholds: &Thresholds) -> Self {
-        let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        Self {
-            bytes_in: thresholds.bytes_in.0,
-            bytes_out: thresholds.bytes_out.0,
-            duration_ns: nanoseconds(thresholds.duration),
-            status_period_ns: Some(nanoseconds(thresholds.period)),
-        }
     }
 }
 

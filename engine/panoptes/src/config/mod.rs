@@ -31,7 +31,7 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 pub use address::SystemAddress;
-pub use events::{EventSetting, Events, Thresholds};
+pub use events::{EventSetting, Events};
 pub use load::{Loaded, Loader};
 pub use output::{
     NetworkAddress, Output, Sync, Telemetry, TelemetryAddress, TelemetryFormat, Transport,

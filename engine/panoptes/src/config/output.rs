@@ -184,9 +184,7 @@ impl Telemetry {
 struct UserData(String);
 
 impl Setting for UserData {
-    fn form() -> String {
-        "text".to_owned()
-    }
+    const FORM: &'static str = "text";
 
     fn show(&self) -> String {
         self.0.clone()
@@ -201,9 +199,7 @@ impl Setting for UserData {
 }
 
 impl Setting for Sync {
-    fn form() -> String {
-        "duration from 1ms to 1h, never or always".to_owned()
-    }
+    const FORM: &'static str = "duration from 1ms to 1h, never or always";
 
     fn show(&self) -> String {
         match self {
@@ -239,9 +235,7 @@ impl Word for TelemetryFormat {
 }
 
 impl Setting for NetworkAddress {
-    fn form() -> String {
-        "host:port".to_owned()
-    }
+    const FORM: &'static str = "host:port";
 
     fn show(&self) -> String {
         self.to_string()

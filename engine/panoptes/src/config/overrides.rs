@@ -7,19 +7,34 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use panoptes_engine::limits::Limits;
+
 use super::problem::{Place, Problem, printable};
 use super::tree::{Entry, Node, Origin, Value, parse};
 
-/// The options that override the configuration, as typed.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+/// The options that override the configuration, as typed; of several `--set`, the last one wins.
+#[derive(clap::Args, Clone, Debug, Default, Eq, PartialEq)]
 pub struct Overrides {
-    /// `--set KEY=VALUE`, in their order; the last one wins.
+    /// Set one key of the configuration, such as service.scan_interval=5ms; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// `--limits a=…,b=…`.
+    #[arg(long, value_name = "NAME=NUMBER,…", help = limits_help())]
     pub limits: Vec<String>,
+    /// Time from the start of one scan to the start of the next, when watching: 10ms, 2s, 1m
+    #[arg(long, value_name = "DURATION")]
     pub interval: Option<String>,
+    /// Cores to scan on, with one pinned thread each: numbers and ranges such as 0-3,8
+    #[arg(long, value_name = "CORES")]
     pub cores: Option<String>,
+    /// Write the event log to this folder
+    #[arg(long, value_name = "DIR")]
     pub log_folder: Option<PathBuf>,
+}
+
+fn limits_help() -> String {
+    let names = Limits::SETTINGS.iter().map(|setting| setting.key.replace('_', "-"));
+    let names: Vec<String> = names.collect();
+    format!("Limits of what is tracked in every system: {}", names.join(", "))
 }
 
 impl Overrides {

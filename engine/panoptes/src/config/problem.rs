@@ -100,6 +100,8 @@ impl Report {
     }
 }
 
+impl std::error::Error for Report {}
+
 impl fmt::Display for Report {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, problem) in self.problems.iter().enumerate() {

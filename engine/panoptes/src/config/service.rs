@@ -91,9 +91,7 @@ impl Word for Compatibility {
 }
 
 impl Setting for Cores {
-    fn form() -> String {
-        "numbers and ranges, or auto".to_owned()
-    }
+    const FORM: &'static str = "numbers and ranges, or auto";
 
     fn show(&self) -> String {
         match self {

@@ -184,9 +184,7 @@ impl Word for FileFormat {
 }
 
 impl Setting for OsType {
-    fn form() -> String {
-        "Linux".to_owned()
-    }
+    const FORM: &'static str = "Linux";
 
     fn show(&self) -> String {
         "Linux".to_owned()
@@ -204,9 +202,7 @@ impl Setting for OsType {
 }
 
 impl Setting for Reference {
-    fn form() -> String {
-        "path or hash".to_owned()
-    }
+    const FORM: &'static str = "path or hash";
 
     fn show(&self) -> String {
         match self {

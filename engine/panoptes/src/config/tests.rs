@@ -294,8 +294,8 @@ fn a_system_starts_from_the_default() {
     assert_eq!(created, EventSetting { enabled: false, severity: Severity::Low });
     assert!(a.settings.events.get(Activity::ThreadCreated).enabled);
     assert!(!b.settings.events.get(Activity::ThreadCreated).enabled);
-    assert_eq!(a.settings.events.thresholds.bytes_in, ByteSize(1024));
-    assert_eq!(a.settings.events.thresholds.bytes_out, Thresholds::default().bytes_out);
+    assert_eq!(a.settings.events.thresholds.bytes_in, 1024);
+    assert_eq!(a.settings.events.thresholds.bytes_out, 100 << 20);
 }
 
 #[test]

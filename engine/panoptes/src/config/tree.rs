@@ -56,11 +56,8 @@ impl Origin {
         }
     }
 
-    pub(crate) fn start(&self) -> Place {
-        match self {
-            Self::File => Place::File { line: 1, column: 1 },
-            Self::Option(option) => Place::Option(Arc::clone(option)),
-        }
+    fn start(&self) -> Place {
+        self.place(&Marker::new(0, 1, 0))
     }
 }
 

@@ -13,8 +13,12 @@ use super::problem::is_unprintable;
 
 /// A value that a key can have.
 pub(crate) trait Setting: Sized {
-    /// What can be written, in a few words for the documentation.
-    fn form() -> String;
+    /// What can be written, in a few words for the documentation; unused where `form` makes them.
+    const FORM: &'static str = "";
+
+    fn form() -> String {
+        Self::FORM.to_owned()
+    }
 
     /// Reads a value; relative paths start at `base`. The error completes "`text` …".
     fn read(text: &str, base: &Path) -> Result<Self, String>;
@@ -103,7 +107,7 @@ pub enum LogLevel {
 
 impl LogLevel {
     /// Every level with its name.
-    pub(crate) const NAMES: [(&'static str, Self); 7] = [
+    const NAMES: [(&'static str, Self); 7] = [
         ("DISABLE", Self::Disable),
         ("CRITICAL", Self::Critical),
         ("ERROR", Self::Error),
@@ -112,25 +116,10 @@ impl LogLevel {
         ("DEBUG", Self::Debug),
         ("TRACE", Self::Trace),
     ];
-
-    /// The name of the level, in lower case.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Disable => "disable",
-            Self::Critical => "critical",
-            Self::Error => "error",
-            Self::Warning => "warning",
-            Self::Info => "info",
-            Self::Debug => "debug",
-            Self::Trace => "trace",
-        }
-    }
 }
 
 impl Setting for LogLevel {
-    fn form() -> String {
-        "level".to_owned()
-    }
+    const FORM: &'static str = "level";
 
     fn show(&self) -> String {
         (*self as u8).to_string()
@@ -164,7 +153,7 @@ pub enum AutoOr<T> {
 
 impl<T: Setting> Setting for AutoOr<T> {
     fn form() -> String {
-        format!("{} or auto", T::form())
+        T::form() + " or auto"
     }
 
     fn show(&self) -> String {
@@ -194,9 +183,7 @@ impl<T: Setting> Setting for Option<T> {
 }
 
 impl Setting for bool {
-    fn form() -> String {
-        "true or false".to_owned()
-    }
+    const FORM: &'static str = "true or false";
 
     fn show(&self) -> String {
         self.to_string()
@@ -212,9 +199,7 @@ impl Setting for bool {
 }
 
 impl Setting for u32 {
-    fn form() -> String {
-        "number".to_owned()
-    }
+    const FORM: &'static str = "number";
 
     fn show(&self) -> String {
         self.to_string()
@@ -226,9 +211,7 @@ impl Setting for u32 {
 }
 
 impl Setting for PathBuf {
-    fn form() -> String {
-        "path".to_owned()
-    }
+    const FORM: &'static str = "path";
 
     fn show(&self) -> String {
         self.display().to_string()
@@ -248,9 +231,7 @@ impl Setting for PathBuf {
 pub(crate) struct FolderOrNone(pub(crate) Option<PathBuf>);
 
 impl Setting for FolderOrNone {
-    fn form() -> String {
-        "path or none".to_owned()
-    }
+    const FORM: &'static str = "path or none";
 
     fn show(&self) -> String {
         self.0.as_ref().map_or_else(|| "none".to_owned(), PathBuf::show)
@@ -263,9 +244,7 @@ impl Setting for FolderOrNone {
 
 /// Text in one line, such as a name.
 impl Setting for String {
-    fn form() -> String {
-        "text".to_owned()
-    }
+    const FORM: &'static str = "text";
 
     fn show(&self) -> String {
         self.clone()
@@ -287,9 +266,7 @@ impl Setting for String {
 const LINE_BYTES_MAX: usize = 1024;
 
 impl Setting for ByteSize {
-    fn form() -> String {
-        "size".to_owned()
-    }
+    const FORM: &'static str = "size";
 
     fn show(&self) -> String {
         self.to_string()
@@ -311,9 +288,7 @@ impl Setting for ByteSize {
 }
 
 impl Setting for Duration {
-    fn form() -> String {
-        "duration".to_owned()
-    }
+    const FORM: &'static str = "duration";
 
     fn show(&self) -> String {
         show_duration(*self)

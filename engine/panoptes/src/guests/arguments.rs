@@ -28,13 +28,6 @@ pub struct Arguments {
     pub encryption: Option<&'static str>,
 }
 
-/// A memory backend: other options refer to it by its id.
-#[derive(Debug)]
-struct Backend {
-    id: String,
-    bytes: u64,
-}
-
 /// The state of the parser.
 #[derive(Debug, Default)]
 struct Reading {
@@ -43,7 +36,8 @@ struct Reading {
     smbios_uuid: Option<String>,
     memory_bytes: Option<u64>,
     main: Option<String>,
-    backends: Vec<Backend>,
+    /// Each memory backend's id, by which other options refer to it, and its size.
+    backends: Vec<(String, u64)>,
     nodes: Vec<(u64, String)>,
     slots: Vec<(String, Option<u64>)>,
 }
@@ -158,39 +152,30 @@ impl Reading {
             && let (Some(id), Some(bytes)) = (keys.text("id"), keys.size("size", 1))
             && self.backends.len() < BLOCKS_MAX
         {
-            self.backends.push(Backend { id, bytes });
+            self.backends.push((id, bytes));
         }
     }
 
     fn bytes_of(&self, id: &str) -> Option<u64> {
-        self.backends.iter().find(|backend| backend.id == id).map(|backend| backend.bytes)
+        self.backends.iter().find(|(name, _)| name == id).map(|(_, bytes)| *bytes)
     }
 
     fn finish(mut self) -> Arguments {
-        let memory = &mut self.arguments.memory;
-        memory.main = if self.nodes.is_empty() {
-            let backend = self
-                .main
-                .as_deref()
-                .and_then(|id| self.backends.iter().find(|one| one.id == id).map(|one| one.bytes));
+        self.nodes.sort_by_key(|(number, _)| *number);
+        let main = if self.nodes.is_empty() {
+            let backend = self.main.as_deref().and_then(|id| self.bytes_of(id));
             // 128 MiB is QEMU's default (hw/core/machine.c, `default_ram_size`).
             vec![backend.or(self.memory_bytes).unwrap_or(128 << 20)]
         } else {
-            self.nodes.sort_by_key(|(number, _)| *number);
-            let sizes = self.nodes.iter().map(|(_, id)| {
-                let found = self.backends.iter().find(|backend| backend.id == *id);
-                found.map_or(0, |backend| backend.bytes)
-            });
-            sizes.collect()
+            self.nodes.iter().map(|(_, id)| self.bytes_of(id).unwrap_or(0)).collect()
         };
-        let slots = std::mem::take(&mut self.slots);
-        let plugged = slots.iter().filter_map(|(id, at)| Some((self.bytes_of(id)?, *at))).collect();
-        self.arguments.memory.plugged = plugged;
-        let arguments = &mut self.arguments;
-        let name = arguments.name.take().or(self.proxmox_id).unwrap_or_default();
-        arguments.name = shown(&name);
-        arguments.uuid = arguments.uuid.take().or(self.smbios_uuid);
-        self.arguments
+        let slots = self.slots.iter();
+        let plugged = slots.filter_map(|(id, at)| Some((self.bytes_of(id)?, *at))).collect();
+        let mut arguments = self.arguments;
+        (arguments.memory.main, arguments.memory.plugged) = (main, plugged);
+        arguments.name = shown(&arguments.name.or(self.proxmox_id).unwrap_or_default());
+        arguments.uuid = arguments.uuid.or(self.smbios_uuid);
+        arguments
     }
 }
 

@@ -23,7 +23,7 @@ pub use arguments::Arguments;
 const PROCESSES_MAX: usize = 1 << 22;
 
 /// A guest that runs on this machine.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Guest {
     /// QEMU's process id.
     pub pid: u32,
@@ -99,26 +99,25 @@ impl Users {
 /// Opens the memory of a guest. Fails if its user is not allowed, or it is no guest.
 pub fn open(pid: u32, users: &Users) -> Result<GuestMemory, Failure> {
     let (process, arguments) = examine(pid, users)?;
-    let memory =
-        GuestMemory::open(process, &arguments.memory).map_err(|error| Failure::from(&error))?;
+    let memory = GuestMemory::open(process, &arguments.memory)?;
     // Check the users again: they may have changed before the memory was opened.
-    let ids = memory
-        .process()
-        .users()
-        .map_err(|error| Failure::from(&SourceError::Process { pid, doing: "inspect", error }))?;
+    let ids = memory.process().users().map_err(|error| SourceError::Process {
+        pid,
+        doing: "inspect",
+        error,
+    })?;
     if users.allow(ids) { Ok(memory) } else { Err(not_allowed(pid, ids)) }
 }
 
 /// Returns where QEMU has a guest's memory now.
 pub fn plan(pid: u32, users: &Users) -> Result<Vec<Placed>, Failure> {
     let (process, arguments) = examine(pid, users)?;
-    GuestMemory::plan(&process, &arguments.memory).map_err(|error| Failure::from(&error))
+    Ok(GuestMemory::plan(&process, &arguments.memory)?)
 }
 
 /// Checks whether a process is a guest that may be read.
 fn examine(pid: u32, users: &Users) -> Result<(GuestProcess, Arguments), Failure> {
-    let failed =
-        |doing| move |error: io::Error| Failure::from(&SourceError::Process { pid, doing, error });
+    let failed = |doing| move |error: io::Error| SourceError::Process { pid, doing, error };
     let process = GuestProcess::open(pid)
         .map_err(|_| Failure::new(Exit::Source, format!("qemu:{pid}: no such process")))?;
     let ids = process.users().map_err(failed("inspect"))?;
@@ -196,12 +195,9 @@ fn look(pid: u32, users: &Users) -> Option<Guest> {
         name: arguments.name.clone(),
         uuid: arguments.uuid.clone(),
         user: user_name(ids[1]),
-        memory_bytes: None,
-        memory: None,
-        has_kvm: None,
         encryption: arguments.encryption,
         obstacle: arguments.encryption.map(encrypted),
-        files: Vec::new(),
+        ..Guest::default()
     };
     if !users.allow(ids) {
         guest.obstacle.get_or_insert("its user is not in service.guest_users".to_owned());

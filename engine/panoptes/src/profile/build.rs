@@ -1,27 +1,28 @@
 //! `panoptes profile build`: writes a profile of a kernel.
 
-use std::io::Write;
+use std::ffi::OsStr;
+use std::path::Path;
 
 use panoptes_profiles::import::Wanted;
 
-use super::print;
 use super::source::profile_of;
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, print};
 use crate::message::Messages;
-use crate::request::ProfileBuildRequest;
+use crate::request::address;
 
-/// Makes a kernel's profile and writes it to the requested file, or to `out`.
+/// Makes a kernel's profile and writes it to `output`, or to standard output. `dwarf`: whether
+/// DWARF is read even if there is BTF.
 pub fn build(
-    request: &ProfileBuildRequest,
-    out: &mut dyn Write,
+    source: &OsStr,
+    dwarf: bool,
+    output: Option<&Path>,
     messages: &Messages,
 ) -> Result<Exit, Failure> {
-    let profile = profile_of(&request.source, Wanted { dwarf: request.dwarf }, messages)?;
+    let profile = profile_of(&address(source)?, Wanted { dwarf }, messages)?;
     let bytes = profile.to_bytes();
-    let Some(path) = &request.output else { return print(out, &bytes) };
+    let Some(path) = output else { return print(&bytes) };
     std::fs::write(path, &bytes).map_err(|error| {
-        let exit = Exit::from_io(&error, Exit::Output);
-        Failure::new(exit, format!("cannot write to {}: {error}", path.display()))
+        Failure::io(&error, Exit::Output, format_args!("cannot write to {}", path.display()))
     })?;
     messages.info(format_args!(
         "wrote the profile of Linux {} to {}; set os_symbol_path to this file to use it",

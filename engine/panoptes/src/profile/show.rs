@@ -1,32 +1,22 @@
 //! `panoptes profile show`: prints a profile, or the list of built-in profiles.
 
+use std::ffi::OsStr;
 use std::fmt::Write as _;
-use std::io::Write;
 
 use panoptes_profiles::import::Wanted;
 use panoptes_profiles::{ProfileFile, builtin};
 use serde_json::json;
 
-use super::print;
 use super::source::profile_of;
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, print};
 use crate::message::Messages;
-use crate::request::ProfileShowRequest;
+use crate::request::address;
 
 /// Prints a profile, or the list of built-in profiles.
-pub fn show(
-    request: &ProfileShowRequest,
-    out: &mut dyn Write,
-    messages: &Messages,
-) -> Result<Exit, Failure> {
-    let Some(source) = &request.source else {
-        return print(out, built_in(request.json).as_bytes());
-    };
-    let profile = profile_of(source, Wanted::default(), messages)?;
-    if request.json {
-        return print(out, &profile.to_bytes());
-    }
-    print(out, text(&profile).as_bytes())
+pub fn show(source: Option<&OsStr>, as_json: bool, messages: &Messages) -> Result<Exit, Failure> {
+    let Some(source) = source else { return print(built_in(as_json).as_bytes()) };
+    let profile = profile_of(&address(source)?, Wanted::default(), messages)?;
+    if as_json { print(&profile.to_bytes()) } else { print(text(&profile).as_bytes()) }
 }
 
 fn built_in(as_json: bool) -> String {

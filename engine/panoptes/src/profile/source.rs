@@ -6,35 +6,31 @@ use std::path::{Path, PathBuf};
 
 use panoptes_engine::system::{AttachError, Stop, find_kernel};
 use panoptes_profiles::import::{self, Kind, Wanted};
-use panoptes_profiles::{Event, Profile, ProfileFile};
+use panoptes_profiles::{Event, Options, Profile, ProfileFile};
 
-use crate::attach::{KnownProfiles, attach_failure, log_event, log_source, open};
+use crate::attach::{attach_failure, log_event, log_source, open_with};
 use crate::config::{Configuration, Mode, System, SystemAddress};
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
-use crate::request::ProfileSource;
 
 /// The types of the kernel of this machine.
 const RUNNING_BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// Makes a profile of the source's kernel, or reads it if the source is a profile.
 pub(super) fn profile_of(
-    source: &ProfileSource,
+    source: &SystemAddress,
     wanted: Wanted,
     messages: &Messages,
 ) -> Result<ProfileFile, Failure> {
     match source {
-        ProfileSource::RunningKernel => of_running_kernel(),
-        ProfileSource::System(SystemAddress::File(path)) if path == Path::new(RUNNING_BTF) => {
-            of_running_kernel()
-        }
-        ProfileSource::System(SystemAddress::File(path)) => {
-            match of_file(path, wanted, messages)? {
-                Some(profile) => Ok(profile),
-                None => of_memory(&SystemAddress::File(path.clone()), messages),
-            }
-        }
-        ProfileSource::System(address) => of_memory(address, messages),
+        // No memory is needed: the kernel of this machine describes itself.
+        SystemAddress::Host => of_running_kernel(),
+        SystemAddress::File(path) if path == Path::new(RUNNING_BTF) => of_running_kernel(),
+        SystemAddress::File(path) => match of_file(path, wanted, messages)? {
+            Some(profile) => Ok(profile),
+            None => of_memory(source, messages),
+        },
+        _ => of_memory(source, messages),
     }
 }
 
@@ -45,8 +41,7 @@ fn of_file(
     messages: &Messages,
 ) -> Result<Option<ProfileFile>, Failure> {
     let refused = |error: io::Error| {
-        let exit = Exit::from_io(&error, Exit::Source);
-        Failure::new(exit, format!("cannot open {}: {error}", path.display()))
+        Failure::io(&error, Exit::Source, format_args!("cannot open {}", path.display()))
     };
     let failed = |error: import::Error| import_failure(path, &error);
     // Opening a pipe would wait for a writer, and a device may do anything.
@@ -83,7 +78,8 @@ fn scratch() -> Result<(PathBuf, File), Failure> {
 
 /// Makes a profile from the memory of a machine that runs the kernel.
 fn of_memory(address: &SystemAddress, messages: &Messages) -> Result<ProfileFile, Failure> {
-    let (system, found) = kernel_in(address, &KnownProfiles::none(), messages)?;
+    // Without known profiles, all layouts come from memory.
+    let (system, found) = kernel_in(address, &Options::default(), messages)?;
     let profile = found.map_err(|error| attach_failure(&system, &error))?;
     profile.to_file().ok_or_else(|| {
         let message = format!(
@@ -98,23 +94,22 @@ fn of_memory(address: &SystemAddress, messages: &Messages) -> Result<ProfileFile
 /// a profile.
 pub(super) fn kernel_in(
     address: &SystemAddress,
-    known: &KnownProfiles,
+    options: &Options<'_>,
     messages: &Messages,
 ) -> Result<(System, Result<Profile, AttachError>), Failure> {
     let Configuration { service, default: settings, .. } = Configuration::defaults(Mode::Scan);
     let system = System { name: address.default_name(), address: address.clone(), settings };
-    let mut source = open(address, &service)?;
+    let mut source = open_with(address, &system.settings, &service, &mut |_| {})?;
     log_source(&source, &system, false, messages);
     let mut progress = |event: Event<'_>| log_event(&event, &system.name, messages);
-    let found = find_kernel(&mut source, &known.options(), &mut progress, Stop::NEVER);
+    let found = find_kernel(&mut source, options, &mut progress, Stop::NEVER);
     Ok((system, found))
 }
 
 /// Makes a profile from the files in which this machine's kernel describes itself.
 fn of_running_kernel() -> Result<ProfileFile, Failure> {
     let refused = |path: &str, error: io::Error| {
-        let exit = Exit::from_io(&error, Exit::Source);
-        Failure::new(exit, format!("cannot read {path}: {error}"))
+        Failure::io(&error, Exit::Source, format_args!("cannot read {path}"))
     };
     let read = |path: &str| std::fs::read(path).map_err(|error| refused(path, error));
     let kallsyms = "/proc/kallsyms";

@@ -1,38 +1,39 @@
 //! `panoptes profile verify`: checks a profile against a machine's memory.
 
+use std::ffi::OsStr;
 use std::fmt::Write as _;
-use std::io::Write;
 
 use panoptes_engine::system::AttachError;
-use panoptes_profiles::DiscoveryError;
 use panoptes_profiles::import::Wanted;
 use panoptes_profiles::report::{Attempt, Check, CheckOutcome, Refusal};
+use panoptes_profiles::{DiscoveryError, Options};
 use serde_json::{Value, json};
 
-use super::print;
 use super::source::{kernel_in, profile_of};
-use crate::attach::KnownProfiles;
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, print};
 use crate::message::Messages;
-use crate::request::ProfileVerifyRequest;
+use crate::request::address;
 
 /// Checks a profile against a system's memory and prints the result of each check. If the profile
 /// does not fit, the exit code is 65.
 pub fn verify(
-    request: &ProfileVerifyRequest,
-    out: &mut dyn Write,
+    profile: &OsStr,
+    system: &OsStr,
+    as_json: bool,
     messages: &Messages,
 ) -> Result<Exit, Failure> {
-    let file = profile_of(&request.profile, Wanted::default(), messages)?;
-    let known = KnownProfiles { files: vec![file.clone()], use_builtin: false, generate: false };
-    let (system, found) = kernel_in(&request.system, &known, messages)?;
+    let (profile, system) = (address(profile)?, address(system)?);
+    let file = profile_of(&profile, Wanted::default(), messages)?;
+    let files = std::slice::from_ref(&file);
+    let options = Options { files, generate: false, ..Options::default() };
+    let (system, found) = kernel_in(&system, &options, messages)?;
     let (checks, reasons) = match &found {
         Ok(profile) => (profile.checks.as_slice(), Vec::new()),
         Err(AttachError::NoKernel(error)) => (checks_of(error), reasons(error, &file.build_id)),
         Err(error) => (&[][..], vec![error.to_string()]),
     };
     let fits = found.is_ok();
-    let text = if request.json {
+    let text = if as_json {
         let checks: Vec<Value> = checks.iter().map(check_json).collect();
         let answer = json!({
             "fits": fits,
@@ -54,7 +55,7 @@ pub fn verify(
         let _ = writeln!(text, "the profile of Linux {} {fits} {}", file.release, system.name);
         text
     };
-    print(out, text.as_bytes())?;
+    print(text.as_bytes())?;
     Ok(if fits { Exit::Done } else { Exit::NoKernel })
 }
 

@@ -1,38 +1,48 @@
 //! `panoptes sbom build`: writes a bill of materials (SBOM) of a source.
 
 use std::fs::Permissions;
-use std::io::{self, BufWriter, ErrorKind, IsTerminal as _, Write};
+use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use panoptes_reference::build::{Built, Progress};
+use panoptes_reference::build::{Built, Options, Progress};
+use panoptes_reference::digest;
 use panoptes_reference::{Error, Kind, format};
 
-use crate::exit::{Exit, Failure};
+use crate::cli::{PageHashes, SbomBuild};
+use crate::exit::{Exit, Failure, printed};
 use crate::message::Messages;
-use crate::request::SbomBuildRequest;
 
 /// Maximum number of problems that are printed one by one.
 const PROBLEMS_PRINTED_MAX: usize = 20;
 
-/// Makes a bill of materials and writes it to the requested file, or to `out`.
-pub fn build(
-    request: &SbomBuildRequest,
-    out: &mut dyn Write,
-    messages: &Messages,
-) -> Result<Exit, Failure> {
+/// Makes a bill of materials and writes it to the requested file, or to standard output.
+pub fn build(request: SbomBuild, messages: &Messages) -> Result<Exit, Failure> {
     let begin = Instant::now();
     let bar = Bar::new(!request.quiet && io::stderr().is_terminal());
-    let built = panoptes_reference::build::build(&request.source, &request.options, &bar);
+    let options = Options {
+        name: request.name,
+        containers: request.containers,
+        image: request.image,
+        platform: request.platform,
+        page_hashes: match request.page_hashes {
+            PageHashes::Executables => digest::PageHashes::Executables,
+            PageHashes::All => digest::PageHashes::All,
+            PageHashes::None => digest::PageHashes::None,
+        },
+        excluded: request.excluded,
+        trust_dpkg: request.trust_dpkg,
+    };
+    let built = panoptes_reference::build::build(&request.source, &options, &bar);
     bar.0.finish_and_clear();
     let built = built.map_err(failure)?;
     let goes_to = if let Some(path) = &request.output {
         write_file(path, &built)?;
         format!(", written to {}", path.display())
     } else {
-        write_out(out, &built)?;
+        printed(write(&built, io::stdout().lock()))?;
         String::new()
     };
     for problem in built.problems.iter().take(PROBLEMS_PRINTED_MAX) {
@@ -73,31 +83,20 @@ fn failure(error: Error) -> Failure {
     Failure::new(exit, error.message)
 }
 
-fn write_out(out: &mut dyn Write, built: &Built) -> Result<(), Failure> {
+fn write(built: &Built, out: impl Write) -> io::Result<()> {
     let mut out = BufWriter::new(out);
-    match format::write(&built.sbom, &mut out).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            let message = format!("standard output can't be written: {error}");
-            Err(Failure::new(Exit::Output, message))
-        }
-        _ => Ok(()),
-    }
+    format::write(&built.sbom, &mut out).and_then(|()| out.flush())
 }
 
 /// Writes a new file and renames it over the old one, so that a concurrent reader gets one or the
 /// other completely. A path that is no regular file is written directly.
 fn write_file(path: &Path, built: &Built) -> Result<(), Failure> {
     let failed = |error: io::Error| {
-        let exit = Exit::from_io(&error, Exit::Output);
-        Failure::new(exit, format!("cannot write to {}: {error}", path.display()))
-    };
-    let write = |file: &std::fs::File| {
-        let mut out = BufWriter::new(file);
-        format::write(&built.sbom, &mut out).and_then(|()| out.flush())
+        Failure::io(&error, Exit::Output, format_args!("cannot write to {}", path.display()))
     };
     if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
         let file = std::fs::OpenOptions::new().write(true).open(path).map_err(failed)?;
-        return write(&file).map_err(failed);
+        return write(built, file).map_err(failed);
     }
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let folder = match path.parent() {
@@ -109,7 +108,7 @@ fn write_file(path: &Path, built: &Built) -> Result<(), Failure> {
         .permissions(Permissions::from_mode(0o666)) // minus the umask
         .tempfile_in(folder)
         .map_err(failed)?;
-    write(file.as_file()).map_err(failed)?;
+    write(built, file.as_file()).map_err(failed)?;
     file.persist(&path).map_err(|error| failed(error.error))?;
     Ok(())
 }

@@ -4,8 +4,8 @@
 //! switched off or restarted can still be read, and its last contents stay. Only its clock stands
 //! still.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use panoptes_engine::watch::Attestation;
@@ -24,8 +24,7 @@ const ASKED_MOST: Duration = Duration::from_mins(5);
 #[derive(Debug, Default)]
 pub(super) struct SystemShared {
     stands_still: AtomicBool,
-    /// A [`Reattach`], or 0.
-    given_up: AtomicU8,
+    given_up: OnceLock<Reattach>,
     /// Lasting losses of its scans.
     pub(super) losses: Mailbox,
     /// What its detectors skipped.
@@ -38,12 +37,11 @@ pub(super) struct SystemShared {
 
 /// Why Panoptes has to attach to a machine again.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[repr(u8)]
 pub(super) enum Reattach {
     /// Another kernel runs in its memory.
-    OtherKernel = 1,
+    OtherKernel,
     /// Memory was added or removed.
-    OtherMemory = 2,
+    OtherMemory,
 }
 
 impl Reattach {
@@ -102,16 +100,13 @@ impl SystemShared {
 
     /// Control thread: requests that the scanner returns the machine.
     pub(super) fn give_up(&self, reason: Reattach) {
-        self.given_up.store(reason as u8, Ordering::Relaxed);
+        // A reason that was set before is as good.
+        let _ = self.given_up.set(reason);
     }
 
     /// Scanner: the reason to return the machine, if the control thread has set one.
     pub(super) fn given_up(&self) -> Option<Reattach> {
-        match self.given_up.load(Ordering::Relaxed) {
-            1 => Some(Reattach::OtherKernel),
-            2 => Some(Reattach::OtherMemory),
-            _ => None,
-        }
+        self.given_up.get().copied()
     }
 }
 

@@ -13,22 +13,21 @@ use panoptes_engine::walk::Losses;
 /// A loss is reported after every scan of this time had it, and is over after none had it.
 const LASTING: Duration = Duration::from_secs(2);
 
+/// The kinds of losses, in words.
+const KINDS: [&str; 3] = [
+    "objects cannot be read",
+    "lists do not end",
+    "objects do not fit within the limits (raise them with --limits)",
+];
+
 /// How many objects of each kind a scan lost.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct Lasting {
-    unreadable: u32,
-    unbounded: u32,
-    dropped: u32,
-}
+pub(super) struct Lasting([u32; KINDS.len()]);
 
 impl Lasting {
     /// Whether nothing is lost.
     pub(super) fn is_none(self) -> bool {
         self == Self::default()
-    }
-
-    fn kinds(self) -> [bool; 3] {
-        [self.unreadable > 0, self.unbounded > 0, self.dropped > 0]
     }
 }
 
@@ -36,7 +35,7 @@ impl From<Losses> for Lasting {
     fn from(losses: Losses) -> Self {
         // Data that is not resident is no loss of a scan: it is in swap, or never was in memory.
         let Losses { unreadable, unbounded, dropped, not_resident: _ } = losses;
-        Self { unreadable, unbounded, dropped }
+        Self([unreadable, unbounded, dropped])
     }
 }
 
@@ -47,12 +46,7 @@ impl fmt::Display for Lasting {
             return f.write_str("scans are complete again");
         }
         f.write_str("scans are incomplete:")?;
-        let parts = [
-            (self.unreadable, "objects cannot be read"),
-            (self.unbounded, "lists do not end"),
-            (self.dropped, "objects do not fit within the limits (raise them with --limits)"),
-        ];
-        let lost = parts.iter().filter(|(count, _)| *count > 0);
+        let lost = self.0.into_iter().zip(KINDS).filter(|(count, _)| *count > 0);
         for (number, (count, what)) in lost.enumerate() {
             write!(f, "{} {count} {what}", if number == 0 { "" } else { "," })?;
         }
@@ -63,9 +57,9 @@ impl fmt::Display for Lasting {
 /// Separates lasting losses from temporary ones, for each kind.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Patience {
-    reported: [bool; 3],
+    reported: [bool; KINDS.len()],
     /// Since when every scan differed from `reported`, for each kind.
-    since: [Option<Instant>; 3],
+    since: [Option<Instant>; KINDS.len()],
 }
 
 impl Patience {
@@ -75,23 +69,20 @@ impl Patience {
 
     /// Evaluates one scan; returns the lasting losses if a kind of loss began to last or is over.
     pub(super) fn consider(&mut self, losses: Losses, now: Instant) -> Option<Lasting> {
-        let losses = Lasting::from(losses);
+        let Lasting(counts) = Lasting::from(losses);
         let mut changed = false;
-        for ((is_lost, reported), since) in
-            losses.kinds().into_iter().zip(&mut self.reported).zip(&mut self.since)
+        for ((count, reported), since) in
+            counts.into_iter().zip(&mut self.reported).zip(&mut self.since)
         {
+            let is_lost = count > 0;
             if is_lost == *reported {
                 *since = None;
             } else if now.saturating_duration_since(*since.get_or_insert(now)) >= LASTING {
                 (*reported, *since, changed) = (is_lost, None, true);
             }
         }
-        let kept = |count, reported: bool| if reported { u32::max(count, 1) } else { 0 };
-        changed.then(|| Lasting {
-            unreadable: kept(losses.unreadable, self.reported[0]),
-            unbounded: kept(losses.unbounded, self.reported[1]),
-            dropped: kept(losses.dropped, self.reported[2]),
-        })
+        let kept = |kind| if self.reported[kind] { u32::max(counts[kind], 1) } else { 0 };
+        changed.then(|| Lasting(std::array::from_fn(kept)))
     }
 }
 
@@ -99,14 +90,13 @@ impl Patience {
 #[derive(Debug, Default)]
 pub(super) struct Mailbox {
     is_new: AtomicBool,
-    counts: [AtomicU32; 3],
+    counts: [AtomicU32; KINDS.len()],
 }
 
 impl Mailbox {
     /// Scanner: sets the losses to report.
     pub(super) fn put(&self, losses: Lasting) {
-        let counts = [losses.unreadable, losses.unbounded, losses.dropped];
-        for (place, count) in self.counts.iter().zip(counts) {
+        for (place, count) in self.counts.iter().zip(losses.0) {
             place.store(count, Ordering::Relaxed);
         }
         self.is_new.store(true, Ordering::Release);
@@ -114,11 +104,8 @@ impl Mailbox {
 
     /// Control thread: takes the losses to report, if they are new.
     pub(super) fn take(&self) -> Option<Lasting> {
-        self.is_new.swap(false, Ordering::Acquire).then(|| {
-            let [unreadable, unbounded, dropped] =
-                self.counts.each_ref().map(|count| count.load(Ordering::Relaxed));
-            Lasting { unreadable, unbounded, dropped }
-        })
+        let counts = || self.counts.each_ref().map(|count| count.load(Ordering::Relaxed));
+        self.is_new.swap(false, Ordering::Acquire).then(|| Lasting(counts()))
     }
 }
 

@@ -6,7 +6,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use panoptes_sinks::output::file::{FileOptions, FileOutput, SyncPolicy};
+use panoptes_sinks::output::file::{FileOptions, FileOutput};
 use panoptes_sinks::output::stream::StreamOutput;
 use panoptes_sinks::output::transport::TransportSettings;
 use panoptes_sinks::output::{Counters, Output, OutputKind};
@@ -26,15 +26,17 @@ pub(super) struct Watched {
     pub(super) counters: Arc<Counters>,
 }
 
+type Opened = (Vec<Box<dyn Output>>, Vec<Watched>);
+
 /// Opens all configured outputs.
 pub(super) fn open(
     configuration: &OutputConfiguration,
     messages: &Messages,
-) -> Result<(Vec<Output>, Vec<Watched>), Failure> {
+) -> Result<Opened, Failure> {
     let mut outputs = Vec::new();
     let mut watched = Vec::new();
-    let mut add = |name: String, output: Output, kind: OutputKind| {
-        match kind {
+    let mut add = |name: String, output: Box<dyn Output>| {
+        match output.kind() {
             OutputKind::IoUring => messages.debug(format_args!("{name}: uses io_uring")),
             OutputKind::Plain => {
                 messages.info(format_args!("{name}: io_uring is not available, uses write(2)"));
@@ -47,14 +49,12 @@ pub(super) fn open(
         let failed = |error| Failure::new(Exit::Output, format!("standard output: {error}"));
         let stdout = std::io::stdout().as_fd().try_clone_to_owned().map_err(failed)?;
         let output = StreamOutput::new(File::from(stdout), TransportSettings::default());
-        let kind = output.kind();
-        add("standard output".to_owned(), Output::Stream(output), kind);
+        add("standard output".to_owned(), Box::new(output));
     }
     if let Some(folder) = &configuration.log_folder {
         let path = folder.join(EVENT_LOG);
         let failed = |path: &Path, error: std::io::Error| {
-            let exit = Exit::from_io(&error, Exit::Output);
-            Failure::new(exit, format!("cannot write to {}: {error}", path.display()))
+            Failure::io(&error, Exit::Output, format_args!("cannot write to {}", path.display()))
         };
         // Other users of this machine need not read what happens on the watched ones.
         let mut builder = DirBuilder::new();
@@ -62,8 +62,7 @@ pub(super) fn open(
         builder.create(folder).map_err(|error| failed(folder, error))?;
         let output = FileOutput::open(&path, options(configuration))
             .map_err(|error| failed(&path, error))?;
-        let kind = output.kind();
-        add(path.display().to_string(), Output::File(output), kind);
+        add(path.display().to_string(), Box::new(output));
     }
     Ok((outputs, watched))
 }
@@ -73,12 +72,10 @@ fn options(configuration: &OutputConfiguration) -> FileOptions {
         rotate_size: configuration.rotate_size.0,
         // The configuration counts the current file, `FileOptions` does not.
         max_files: configuration.max_files.saturating_sub(1),
-        sync: match configuration.sync {
-            Sync::Never => SyncPolicy::None,
-            Sync::Every(time) => {
-                SyncPolicy::Every(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
-            }
-            Sync::Always => SyncPolicy::Every(0),
+        sync_ns: match configuration.sync {
+            Sync::Never => None,
+            Sync::Every(time) => Some(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)),
+            Sync::Always => Some(0),
         },
         ..FileOptions::default()
     }

@@ -15,7 +15,7 @@ use panoptes_sinks::record::{Details, Record, RecordWriter};
 
 use crate::config::{Configuration, Events, System};
 use crate::dma::Regions;
-use crate::interfaces::Interfaces;
+use crate::interfaces::Interface;
 
 /// Writes system activities into the control thread's queue.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub(super) struct SystemEvents {
     writer: RecordWriter,
     header: Header,
     user_data: String,
-    interfaces: Interfaces,
+    interfaces: Vec<Interface>,
     events: Events,
     /// How many more refused candidates the current search may report.
     refusals_left: u32,
@@ -38,7 +38,7 @@ impl SystemEvents {
     pub(super) fn new(
         producer: Producer,
         configuration: &Configuration,
-        interfaces: Interfaces,
+        interfaces: Vec<Interface>,
     ) -> Self {
         let limits = Limits::new(configuration.default.limits.string_length as usize);
         let user_data = configuration.output.user_data.clone();
@@ -111,38 +111,35 @@ impl SystemEvents {
 
     /// Reports an event of discovery.
     pub(super) fn discovery(&mut self, system: &System, event: &Event<'_>) {
-        match event {
+        let (activity, reason) = match event {
             Event::OsIdentifierFound { trace, at, release, build_id } => {
                 let reason = format!("{trace} at {at}: Linux {release}");
-                let details = SystemActivityDetails {
-                    reason: reason.as_str().into(),
-                    profile: build_id.map(Into::into),
-                    ..SystemActivityDetails::default()
-                };
-                self.host(system, Activity::OsIdentifierFound, &details);
+                let profile = build_id.map(Into::into);
+                let details = SystemActivityDetails { profile, ..because(&reason) };
+                return self.host(system, Activity::OsIdentifierFound, &details);
             }
-            Event::OsIdentifierDiscoveryExtended { to } => {
-                let reason = format!("no kernel in the usual place; the search continues: {to:?}");
-                self.host(system, Activity::OsIdentifierDiscoveryExtended, &because(&reason));
-            }
-            Event::LoadingProfileCandidate(origin) => {
-                let reason = format!("loading the layouts from the {origin}");
-                self.host(system, Activity::LoadingProfileCandidate, &because(&reason));
-            }
-            Event::ProfileVerificationSuccessful(checks) => {
-                let reason = format!("all {} checks of the profile passed", checks.len());
-                self.host(system, Activity::ProfileVerificationSuccessful, &because(&reason));
-            }
-            Event::CandidateRefused(attempt) => {
-                if let Some(activity) = of_refusal(&attempt.refusal)
-                    && self.refusals_left > 0
-                {
+            Event::OsIdentifierDiscoveryExtended { to } => (
+                Activity::OsIdentifierDiscoveryExtended,
+                format!("no kernel in the usual place; the search continues: {to:?}"),
+            ),
+            Event::LoadingProfileCandidate(origin) => (
+                Activity::LoadingProfileCandidate,
+                format!("loading the layouts from the {origin}"),
+            ),
+            Event::ProfileVerificationSuccessful(checks) => (
+                Activity::ProfileVerificationSuccessful,
+                format!("all {} checks of the profile passed", checks.len()),
+            ),
+            Event::CandidateRefused(attempt) => match of_refusal(&attempt.refusal) {
+                Some(activity) if self.refusals_left > 0 => {
                     self.refusals_left -= 1;
-                    self.host(system, activity, &because(&attempt.to_string()));
+                    (activity, attempt.to_string())
                 }
-            }
-            _ => {}
-        }
+                _ => return,
+            },
+            _ => return,
+        };
+        self.host(system, activity, &because(&reason));
     }
 
     /// Reports why no kernel was found in a system's memory.
@@ -192,8 +189,8 @@ fn of_refusal(refusal: &panoptes_profiles::report::Refusal) -> Option<Activity> 
     }
 }
 
-fn header(user_data: &str, interfaces: &Interfaces, limits: Limits, events: &Events) -> Header {
-    let records = interfaces.records();
+fn header(user_data: &str, interfaces: &[Interface], limits: Limits, events: &Events) -> Header {
+    let records: Vec<_> = interfaces.iter().map(Interface::record).collect();
     let watcher = BluefieldSystem { bluefield_networking_interfaces: Numbered(&records) };
     let mut header = Header::new(&user_data.into(), &watcher, limits);
     for (activity, setting) in events.iter() {

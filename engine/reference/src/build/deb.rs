@@ -7,7 +7,7 @@ use std::io::{BufReader, Read};
 use super::layer;
 use super::tree::Tree;
 use super::unpack::unpack;
-use super::{Built, Options, Progress, dpkg};
+use super::{Built, Counted, Options, Progress, dpkg};
 use crate::error::{Error, shown};
 use crate::model::{File, Sbom, Subject};
 
@@ -94,10 +94,7 @@ fn read_data(
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<(Vec<File>, u64), Error> {
-    let mut heard = |bytes| progress.advance(bytes);
-    let member = Counted { input: member, heard: &mut heard };
-    let mut plain =
-        unpack(member).map_err(|error| Error::content(format!("can't be unpacked: {error}")))?;
+    let mut plain = unpack(Counted { input: member, progress }).map_err(Error::unpacking)?;
     let entries = layer::read(&mut plain, options.page_hashes)?;
     let mut tree = Tree::new();
     tree.unpack(entries)?;
@@ -106,13 +103,12 @@ fn read_data(
 
 /// Reads the two files of the control archive that describe the others.
 fn read_control(member: &mut dyn Read) -> Result<Control, Error> {
-    let damaged = |error: std::io::Error| Error::content(format!("can't be unpacked: {error}"));
     let mut control = Control::default();
-    let mut archive = tar::Archive::new(unpack(member).map_err(damaged)?);
+    let mut archive = tar::Archive::new(unpack(member).map_err(Error::unpacking)?);
     // Raw: neither of the two has a long name.
-    let entries = archive.entries().map_err(damaged)?.raw(true);
+    let entries = archive.entries().map_err(Error::unpacking)?.raw(true);
     for entry in entries.take(CONTROL_FILES_MAX) {
-        let entry = entry.map_err(damaged)?;
+        let entry = entry.map_err(Error::unpacking)?;
         let path = entry.path_bytes().into_owned();
         let name = path.strip_prefix(b"./").unwrap_or(&path);
         if !entry.header().entry_type().is_file() || !matches!(name, b"control" | b"md5sums") {
@@ -120,7 +116,7 @@ fn read_control(member: &mut dyn Read) -> Result<Control, Error> {
         }
         let (is_sums, size) = (name == b"md5sums", entry.size());
         let mut bytes = Vec::new();
-        entry.take(CONTROL_BYTES_MAX).read_to_end(&mut bytes).map_err(damaged)?;
+        entry.take(CONTROL_BYTES_MAX).read_to_end(&mut bytes).map_err(Error::unpacking)?;
         if bytes.len() as u64 != size {
             return Err(Error::content(format!("{} is too large, or cut off", shown(&path))));
         }
@@ -162,20 +158,6 @@ fn compare(sums: &[u8], files: &[File]) -> Result<Vec<String>, Error> {
         problems.push(format!("{} {why}", shown(&path)));
     }
     Ok(problems)
-}
-
-/// Reports how many bytes are read.
-struct Counted<'a, R> {
-    input: R,
-    heard: &'a mut dyn FnMut(u64),
-}
-
-impl<R: Read> Read for Counted<'_, R> {
-    fn read(&mut self, target: &mut [u8]) -> std::io::Result<usize> {
-        let count = self.input.read(target)?;
-        (self.heard)(count as u64);
-        Ok(count)
-    }
 }
 
 #[cfg(test)]

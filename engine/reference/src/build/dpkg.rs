@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
-use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
@@ -14,7 +13,7 @@ use rustix::fs::OFlags;
 use super::Built;
 use crate::digest::from_hex;
 use crate::error::{Error, shown};
-use crate::load::open_regular;
+use crate::load::{self, open_regular};
 use crate::model::{File, PATH_BYTES_MAX, Sbom, Subject, check_path};
 
 /// dpkg's folder of package data, from the root.
@@ -44,7 +43,7 @@ type Diversions = HashMap<Vec<u8>, (Vec<u8>, String)>;
 /// Reads dpkg's data below `root`.
 pub(super) fn read(root: &Path, links: &Links<'_>) -> Result<Md5Sums, Error> {
     let folder = root.join(INFO);
-    let failed = |error: std::io::Error| Error::reading(&folder, &error);
+    let failed = Error::reading(&folder);
     let diversions = diversions(root)?;
     let mut installed = Md5Sums::new();
     let mut folders = HashMap::new();
@@ -112,14 +111,11 @@ fn diversions(root: &Path) -> Result<Diversions, Error> {
 }
 
 fn read_bounded(path: &Path) -> Result<Vec<u8>, Error> {
-    let failed = |error: std::io::Error| Error::reading(path, &error);
-    let file = open_regular(path, OFlags::NOFOLLOW).map_err(failed)?;
-    let mut bytes = Vec::new();
-    file.take(BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > BYTES_MAX {
-        return Err(Error::content(format!("{} is larger than any of dpkg's", path.display())));
-    }
-    Ok(bytes)
+    let bytes = open_regular(path, OFlags::NOFOLLOW)
+        .and_then(|file| load::read_bounded(file, BYTES_MAX))
+        .map_err(Error::reading(path))?;
+    let too_large = || format!("{} is larger than any of dpkg's", path.display());
+    bytes.ok_or_else(|| Error::content(too_large()))
 }
 
 /// The real path of a file whose path may lead through links, such as `/bin` to `usr/bin`; never

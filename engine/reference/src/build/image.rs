@@ -5,17 +5,15 @@
 
 use std::io::Read as _;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
-use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest, Platform};
+use oci_spec::image::{Arch, Descriptor, ImageConfiguration, ImageIndex, ImageManifest, Os};
 use serde::Deserialize;
 
 use super::layer::{self, Entry};
 use super::store::{Digest, Hashing, Store};
 use super::tree::Tree;
 use super::unpack::unpack;
-use super::{Built, Options, Progress};
+use super::{Built, Counted, Options, Progress, on_all_processors};
 use crate::digest::PageHashes;
 use crate::error::{Error, shown};
 use crate::model::{Image, Sbom, Subject};
@@ -59,7 +57,6 @@ struct Layer {
 #[serde(rename_all = "PascalCase")]
 struct DockerManifest {
     config: String,
-    #[serde(default)]
     repo_tags: Option<Vec<String>>,
     layers: Vec<String>,
 }
@@ -92,9 +89,7 @@ fn of_layout(store: &Store, options: &Options) -> Result<Parts, Error> {
     let mut candidates = Vec::new();
     collect(store, &store.json(INDEX)?, None, 0, &mut candidates)?;
     let chosen = choose(store, candidates, options)?;
-    let manifest = manifest(store, &chosen.digest)?;
-    let config = Digest::parse(manifest.config().digest().as_ref())?;
-    let configuration = configuration(&store.json_blob(&config)?)?;
+    let (manifest, configuration) = manifest(store, &chosen.digest)?;
     let unpacked = configuration.rootfs().diff_ids();
     same_count(manifest.layers().len(), unpacked.len())?;
     let mut layers = Vec::new();
@@ -112,10 +107,14 @@ fn of_layout(store: &Store, options: &Options) -> Result<Parts, Error> {
     Ok(Parts { image, layers })
 }
 
-fn manifest(store: &Store, digest: &Digest) -> Result<ImageManifest, Error> {
+/// The manifest of an image, and the configuration that it names.
+fn manifest(store: &Store, digest: &Digest) -> Result<(ImageManifest, ImageConfiguration), Error> {
     let bytes = store.json_blob(digest)?;
-    ImageManifest::from_reader(bytes.as_slice())
-        .map_err(|error| Error::content(format!("{digest} is no manifest: {error}")))
+    let manifest = ImageManifest::from_reader(bytes.as_slice())
+        .map_err(|error| Error::content(format!("{digest} is no manifest: {error}")))?;
+    let config = Digest::parse(manifest.config().digest().as_ref())?;
+    let configuration = configuration(&store.json_blob(&config)?)?;
+    Ok((manifest, configuration))
 }
 
 fn configuration(bytes: &[u8]) -> Result<ImageConfiguration, Error> {
@@ -144,7 +143,9 @@ fn collect(
     for descriptor in index.manifests() {
         let kind = descriptor.media_type().to_string();
         let name = named(descriptor).or(name);
-        let platform = descriptor.platform().as_ref().map(platform);
+        let platform = descriptor.platform().as_ref();
+        let platform =
+            platform.map(|it| platform_name(it.os(), it.architecture(), it.variant().as_ref()));
         let annotations = descriptor.annotations().iter().flatten();
         // Docker lists attestations of an image beside it.
         let is_attestation = platform.as_deref() == Some("unknown/unknown")
@@ -187,9 +188,8 @@ fn named(descriptor: &Descriptor) -> Option<&str> {
         .map(String::as_str)
 }
 
-fn platform(platform: &Platform) -> String {
-    let (os, architecture) = (platform.os().to_string(), platform.architecture().to_string());
-    match platform.variant() {
+fn platform_name(os: &Os, architecture: &Arch, variant: Option<&String>) -> String {
+    match variant {
         Some(variant) => format!("{os}/{architecture}/{variant}"),
         None => format!("{os}/{architecture}"),
     }
@@ -206,10 +206,7 @@ fn choose(
     }
     if candidates.len() > 1 || options.platform.is_some() {
         for candidate in candidates.iter_mut().filter(|one| one.platform.is_none()) {
-            let manifest = manifest(store, &candidate.digest)?;
-            let config = Digest::parse(manifest.config().digest().as_ref())?;
-            let configuration = configuration(&store.json_blob(&config)?)?;
-            candidate.platform = image(&configuration).platform;
+            candidate.platform = image(&manifest(store, &candidate.digest)?.1).platform;
         }
     }
     let all = candidates.clone();
@@ -293,10 +290,8 @@ fn of_docker(store: &Store, options: &Options) -> Result<Parts, Error> {
 
 /// The configuration's settings for containers of the image.
 fn image(configuration: &ImageConfiguration) -> Image {
-    let mut platform = format!("{}/{}", configuration.os(), configuration.architecture());
-    if let Some(variant) = configuration.variant() {
-        platform = format!("{platform}/{variant}");
-    }
+    let variant = configuration.variant().as_ref();
+    let platform = platform_name(configuration.os(), configuration.architecture(), variant);
     let mut image = Image { platform: Some(platform), ..Image::default() };
     if let Some(config) = configuration.config() {
         image.entrypoint = config.entrypoint().clone().unwrap_or_default();
@@ -317,27 +312,11 @@ fn read_layers(
     for layer in layers {
         progress.expect(store.open(&layer.piece)?.1);
     }
-    let next = AtomicUsize::new(0);
-    let done = Mutex::new(Vec::with_capacity(layers.len()));
-    let work = || {
-        while let Some((index, layer)) =
-            Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|at| Some((at, layers.get(at)?)))
-        {
-            let read = read_layer(store, layer, pages, progress)
-                .map_err(|error| error.within(format_args!("layer {}", index + 1)));
-            done.lock().unwrap_or_else(PoisonError::into_inner).push((index, read));
-        }
+    let read = |(): &mut (), index: usize| {
+        let read = read_layer(store, &layers[index], pages, progress);
+        read.map_err(|error| error.within(format_args!("layer {}", index + 1)))
     };
-    let threads = std::thread::available_parallelism().map_or(2, usize::from).min(layers.len());
-    std::thread::scope(|scope| {
-        for _ in 1..threads {
-            scope.spawn(work);
-        }
-        work();
-    });
-    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-    done.sort_by_key(|(index, _)| *index);
-    done.into_iter().map(|(_, read)| read).collect()
+    on_all_processors(layers.len(), || (), read).into_iter().collect()
 }
 
 fn read_layer(
@@ -346,16 +325,13 @@ fn read_layer(
     pages: PageHashes,
     progress: &dyn Progress,
 ) -> Result<Vec<Entry>, Error> {
-    let damaged = |error: std::io::Error| Error::content(format!("can't be unpacked: {error}"));
     let (input, size) = store.open(&layer.piece)?;
-    let mut heard = |bytes| progress.advance(bytes);
-    let mut packed = Hashing::new(input.take(size), &mut heard);
-    let mut ignored = |_| {};
-    let mut plain = Hashing::new(unpack(&mut packed).map_err(damaged)?, &mut ignored);
+    let mut packed = Hashing::new(Counted { input: input.take(size), progress });
+    let mut plain = Hashing::new(unpack(&mut packed).map_err(Error::unpacking)?);
     let entries = layer::read(&mut plain, pages)?;
-    layer.unpacked.check(&plain.finish().map_err(damaged)?, "what is in it")?;
+    layer.unpacked.check(&plain.finish().map_err(Error::unpacking)?, "what is in it")?;
     if let Some(digest) = &layer.packed {
-        digest.check(&packed.finish().map_err(damaged)?, "it")?;
+        digest.check(&packed.finish().map_err(Error::unpacking)?, "it")?;
     }
     Ok(entries)
 }

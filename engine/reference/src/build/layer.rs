@@ -10,6 +10,7 @@ use tar::EntryType;
 
 use crate::digest::{BLOCK_BYTES, Content, PageHashes, digest};
 use crate::error::{Error, shown};
+use crate::load::read_bounded;
 use crate::model::PATH_BYTES_MAX;
 
 /// Maximum number of entries of one archive: forty times a large distribution's.
@@ -64,10 +65,6 @@ impl Pending {
     }
 }
 
-fn damaged(error: &std::io::Error) -> Error {
-    Error::content(format!("can't be unpacked: {error}"))
-}
-
 /// Reads a file: its mode and content.
 fn file(
     member: &mut tar::Entry<'_, impl Read>,
@@ -75,10 +72,10 @@ fn file(
     pages: PageHashes,
     block: &mut [u8],
 ) -> Result<(u16, Content), Error> {
-    let mode = (member.header().mode().map_err(|error| damaged(&error))? & 0o7777) as u16;
+    let mode = (member.header().mode().map_err(Error::unpacking)? & 0o7777) as u16;
     let length = member.size();
     let content = digest(member, block, pages, path, mode, &mut |_| {})
-        .map_err(|error| damaged(&error).within(shown(path)))?;
+        .map_err(|error| Error::unpacking(error).within(shown(path)))?;
     if content.size != length {
         return Err(Error::content(format!("ends within {}", shown(path))));
     }
@@ -88,13 +85,13 @@ fn file(
 /// Reads an archive to its end.
 pub(super) fn read(archive: &mut dyn Read, pages: PageHashes) -> Result<Vec<Entry>, Error> {
     let mut archive = tar::Archive::new(archive);
-    let members = archive.entries().map_err(|error| damaged(&error))?.raw(true);
+    let members = archive.entries().map_err(Error::unpacking)?.raw(true);
     let mut entries = Vec::new();
     let mut block = vec![0; BLOCK_BYTES];
     let mut pending = Pending::default();
     let mut page_count = 0;
     for member in members {
-        let mut member = member.map_err(|error| damaged(&error))?;
+        let mut member = member.map_err(Error::unpacking)?;
         if pending.update(&mut member)? {
             continue;
         }
@@ -139,12 +136,8 @@ pub(super) fn read(archive: &mut dyn Read, pages: PageHashes) -> Result<Vec<Entr
 }
 
 fn bounded(member: &mut impl Read, bytes_max: u64) -> Result<Vec<u8>, Error> {
-    let mut bytes = Vec::new();
-    member.take(bytes_max + 1).read_to_end(&mut bytes).map_err(|error| damaged(&error))?;
-    if bytes.len() as u64 > bytes_max {
-        return Err(Error::content("has a name that is longer than any kernel gives"));
-    }
-    Ok(bytes)
+    let bytes = read_bounded(member, bytes_max).map_err(Error::unpacking)?;
+    bytes.ok_or_else(|| Error::content("has a name that is longer than any kernel gives"))
 }
 
 /// A name, which NUL ends.

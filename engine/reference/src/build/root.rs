@@ -10,12 +10,10 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::OFlags;
 
-use super::{Built, Options, Progress, dpkg};
+use super::{Built, Options, Progress, dpkg, on_all_processors};
 use crate::digest::{BLOCK_BYTES, Content, PageHashes, digest};
 use crate::error::Error;
 use crate::load::open_regular;
@@ -52,6 +50,14 @@ struct Tree {
     remarks: Vec<String>,
 }
 
+impl Tree {
+    /// Adds an error to the problems.
+    fn note<T>(&mut self, result: io::Result<T>, place: &Path, done: &str) -> Option<T> {
+        let problem = |error| format!("{} can't be {done}: {error}", place.display());
+        result.map_err(|error| self.problems.push(problem(error))).ok()
+    }
+}
+
 pub(super) fn build(
     root: &Path,
     options: &Options,
@@ -59,22 +65,18 @@ pub(super) fn build(
     progress: &dyn Progress,
 ) -> Result<Built, Error> {
     // With `/.`, the root itself may be given by a symbolic link.
-    let top = fs::metadata(root).map_err(|error| Error::reading(root, &error))?;
-    fs::read_dir(root).map_err(|error| Error::reading(root, &error))?;
+    let top = fs::metadata(root).map_err(Error::reading(root))?;
+    fs::read_dir(root).map_err(Error::reading(root))?;
     let mut tree = find(root, &top, &options.excluded);
     progress.expect(tree.contents.iter().map(|wanted| wanted.size).sum());
     let contents = hash(&mut tree, options.page_hashes, progress);
-    let mut bytes = 0;
-    let mut files = Vec::with_capacity(tree.files.len());
-    for content in contents.iter().flatten() {
-        bytes += content.size;
-    }
-    for found in &tree.files {
-        // Files that could not be read are among the problems.
-        if let Some(content) = &contents[found.content] {
-            files.push(file(found.path.clone(), found.mode, content));
-        }
-    }
+    let bytes = contents.iter().flatten().map(|content| content.size).sum();
+    // Files that could not be read are among the problems.
+    let files = tree.files.iter().filter_map(|found| {
+        let content = contents[found.content].as_ref()?;
+        Some(file(found.path.clone(), found.mode, content))
+    });
+    let files = files.collect();
     tree.problems.sort();
     let mut sbom = Sbom { subject: Subject::Root { name: None }, files };
     sbom.settle()?;
@@ -114,21 +116,9 @@ fn find(root: &Path, top: &Metadata, excluded: &[PathBuf]) -> Tree {
     let mut shared: HashMap<(u64, u64), usize> = HashMap::new();
     let mut waiting = vec![(root.to_owned(), Vec::new(), top.dev())];
     while let Some((place, path, device)) = waiting.pop() {
-        let entries = match fs::read_dir(&place) {
-            Ok(entries) => entries,
-            Err(error) => {
-                tree.problems.push(format!("{} can't be listed: {error}", place.display()));
-                continue;
-            }
-        };
+        let Some(entries) = tree.note(fs::read_dir(&place), &place, "listed") else { continue };
         for entry in entries {
-            let entry = match entry {
-                Ok(entry) => entry,
-                Err(error) => {
-                    tree.problems.push(format!("{} can't be listed: {error}", place.display()));
-                    break;
-                }
-            };
+            let Some(entry) = tree.note(entry, &place, "listed") else { break };
             let mut inner = path.clone();
             inner.push(b'/');
             inner.extend_from_slice(entry.file_name().as_bytes());
@@ -136,13 +126,8 @@ fn find(root: &Path, top: &Metadata, excluded: &[PathBuf]) -> Tree {
             if excluded.iter().any(|path| path.as_os_str().as_bytes() == inner) {
                 continue;
             }
-            let metadata = match place.symlink_metadata() {
-                Ok(metadata) => metadata,
-                Err(error) => {
-                    tree.problems.push(format!("{} can't be read: {error}", place.display()));
-                    continue;
-                }
-            };
+            let metadata = tree.note(place.symlink_metadata(), &place, "read");
+            let Some(metadata) = metadata else { continue };
             if inner.len() > PATH_BYTES_MAX {
                 tree.problems
                     .push(format!("{}: no kernel gives a path this long", place.display()));
@@ -237,34 +222,16 @@ fn hash(tree: &mut Tree, pages: PageHashes, progress: &dyn Progress) -> Vec<Opti
     // The largest first, so that the last one to finish is a small one.
     let mut order: Vec<usize> = (0..wanted.len()).collect();
     order.sort_by_key(|index| std::cmp::Reverse(wanted[*index].size));
-    let next = AtomicUsize::new(0);
-    let done = Mutex::new(Vec::with_capacity(order.len()));
-    let threads = std::thread::available_parallelism().map_or(2, usize::from).min(order.len());
-    let work = || {
-        let mut block = vec![0; BLOCK_BYTES];
-        let mut mine = Vec::new();
-        while let Some(index) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let wanted = &wanted[*index];
-            let read = read(wanted, &files[wanted.file], &mut block, pages, progress);
-            mine.push((*index, read));
-        }
-        done.lock().unwrap_or_else(PoisonError::into_inner).append(&mut mine);
+    let read = |block: &mut Vec<u8>, at: usize| {
+        let wanted = &wanted[order[at]];
+        read(wanted, &files[wanted.file], block, pages, progress)
     };
-    std::thread::scope(|scope| {
-        for _ in 1..threads {
-            scope.spawn(work);
-        }
-        work();
-    });
-    let mut contents = vec![None; wanted.len()];
-    for (index, read) in done.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        match read {
-            Ok(content) => contents[index] = Some(content),
-            Err(error) => {
-                let place = tree.contents[index].place.display();
-                tree.problems.push(format!("{place} can't be read: {error}"));
-            }
-        }
+    let done = on_all_processors(order.len(), || vec![0; BLOCK_BYTES], read);
+    let mut contents = vec![None; order.len()];
+    for (index, read) in order.into_iter().zip(done) {
+        let place = tree.contents[index].place.display();
+        let note = |error| tree.problems.push(format!("{place} can't be read: {error}"));
+        contents[index] = read.map_err(note).ok();
     }
     contents
 }

@@ -10,9 +10,9 @@ use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
 use tar::EntryType;
 
-use crate::digest::from_hex;
+use crate::digest::{from_hex, hex};
 use crate::error::{Error, shown};
-use crate::load::open_regular;
+use crate::load::{open_regular, read_bounded};
 
 /// Maximum number of an archive's members read.
 const MEMBERS_MAX: usize = 1 << 20;
@@ -38,12 +38,13 @@ pub(super) enum Member {
 impl Store {
     /// Lists the members of an archive, without reading them.
     pub(super) fn archive(file: File) -> Result<Self, Error> {
-        let damaged = |error: io::Error| Error::content(format!("can't be unpacked: {error}"));
         let mut members = HashMap::new();
         let mut archive = tar::Archive::new(&file);
         // Raw: names that need a member of their own are longer than any that is searched.
-        for entry in archive.entries_with_seek().map_err(damaged)?.raw(true).take(MEMBERS_MAX) {
-            let entry = entry.map_err(damaged)?;
+        for entry in
+            archive.entries_with_seek().map_err(Error::unpacking)?.raw(true).take(MEMBERS_MAX)
+        {
+            let entry = entry.map_err(Error::unpacking)?;
             let Ok(name) = String::from_utf8(entry.path_bytes().into_owned()) else { continue };
             let name = name.strip_prefix("./").unwrap_or(&name).to_owned();
             let member = match entry.header().entry_type() {
@@ -77,7 +78,7 @@ impl Store {
         match self {
             Self::Folder(folder) => {
                 let path = folder.join(name);
-                let failed = |error: io::Error| Error::reading(&path, &error);
+                let failed = Error::reading(&path);
                 let file = open_regular(&path, OFlags::empty()).map_err(failed)?;
                 let size = file.metadata().map_err(failed)?.len();
                 Ok((Box::new(file), size))
@@ -102,20 +103,17 @@ impl Store {
     /// Reads a JSON file.
     pub(super) fn json(&self, name: &str) -> Result<Vec<u8>, Error> {
         let (input, _) = self.open(name)?;
-        let mut bytes = Vec::new();
-        let failed = |error: io::Error| Error::content(format!("{name}: {error}"));
-        input.take(JSON_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
-        if bytes.len() as u64 > JSON_BYTES_MAX {
-            return Err(Error::content(format!("{name} is too large for what it should be")));
-        }
-        Ok(bytes)
+        let bytes = read_bounded(input, JSON_BYTES_MAX)
+            .map_err(|error| Error::content(format!("{name}: {error}")))?;
+        let too_large = || format!("{name} is too large for what it should be");
+        bytes.ok_or_else(|| Error::content(too_large()))
     }
 
     /// Reads a JSON blob and checks it against its digest.
     pub(super) fn json_blob(&self, digest: &Digest) -> Result<Vec<u8>, Error> {
-        let bytes = self.json(&digest.place())?;
+        let bytes = self.json(&digest.blob())?;
         let found: [u8; 32] = Sha256::digest(&bytes).into();
-        digest.check(&found, &digest.place())?;
+        digest.check(&found, &digest.blob())?;
         Ok(bytes)
     }
 }
@@ -175,13 +173,9 @@ impl Digest {
         from_hex(name.file_stem()?.as_encoded_bytes()).map(Self)
     }
 
-    fn place(&self) -> String {
-        format!("blobs/sha256/{}", crate::digest::hex(&self.0))
-    }
-
     /// The path of its blob in a layout.
     pub(super) fn blob(&self) -> String {
-        self.place()
+        format!("blobs/sha256/{}", hex(&self.0))
     }
 
     /// An error if the digest differs.
@@ -189,27 +183,26 @@ impl Digest {
         if self.0 == *found {
             return Ok(());
         }
-        let found = crate::digest::hex(found);
+        let found = hex(found);
         Err(Error::content(format!("{what} is damaged: its SHA-256 is {found}, not {self}")))
     }
 }
 
 impl std::fmt::Display for Digest {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "sha256:{}", crate::digest::hex(&self.0))
+        write!(out, "sha256:{}", hex(&self.0))
     }
 }
 
 /// Hashes the bytes read through it.
-pub(super) struct Hashing<'a, R> {
+pub(super) struct Hashing<R> {
     input: R,
     sha256: Sha256,
-    heard: &'a mut dyn FnMut(u64),
 }
 
-impl<'a, R: Read> Hashing<'a, R> {
-    pub(super) fn new(input: R, heard: &'a mut dyn FnMut(u64)) -> Self {
-        Self { input, sha256: Sha256::new(), heard }
+impl<R: Read> Hashing<R> {
+    pub(super) fn new(input: R) -> Self {
+        Self { input, sha256: Sha256::new() }
     }
 
     /// Reads the rest, and returns the SHA-256 of everything.
@@ -219,11 +212,10 @@ impl<'a, R: Read> Hashing<'a, R> {
     }
 }
 
-impl<R: Read> Read for Hashing<'_, R> {
+impl<R: Read> Read for Hashing<R> {
     fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
         let count = self.input.read(target)?;
         self.sha256.update(&target[..count]);
-        (self.heard)(count as u64);
         Ok(count)
     }
 }

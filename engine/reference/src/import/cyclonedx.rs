@@ -4,14 +4,13 @@
 
 use serde::Deserialize;
 
-use super::{Hashes, approved};
+use super::{approved, file_of};
 use crate::error::{Error, shown};
 use crate::format::at;
 use crate::model::Sbom;
 
 #[derive(Deserialize)]
 struct Document {
-    #[serde(default)]
     metadata: Option<Metadata>,
     #[serde(default)]
     components: Vec<Component>,
@@ -19,17 +18,14 @@ struct Document {
 
 #[derive(Deserialize)]
 struct Metadata {
-    #[serde(default)]
     component: Option<Component>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct Component {
-    #[serde(default)]
     name: String,
-    #[serde(default)]
     hashes: Vec<Hash>,
-    #[serde(default)]
     components: Vec<Self>,
 }
 
@@ -48,13 +44,8 @@ pub fn read(text: &[u8]) -> Result<Sbom, Error> {
     // Not recursive: the parser bounds the nesting, but the free stack is unknown.
     let mut waiting: Vec<Component> = of.into_iter().chain(document.components).collect();
     while let Some(component) = waiting.pop() {
-        let mut hashes = Hashes::default();
-        for hash in &component.hashes {
-            hashes
-                .add(&hash.alg, &hash.content, &shown(component.name.as_bytes()))
-                .map_err(Error::content)?;
-        }
-        files.extend(hashes.file());
+        let hashes = component.hashes.iter().map(|hash| (&*hash.alg, &*hash.content));
+        files.extend(file_of(&shown(component.name.as_bytes()), hashes)?);
         waiting.extend(component.components);
     }
     approved(name, files, "have the tool that made it list files with their hashes")

@@ -2,7 +2,7 @@
 //! by BSD's tools), or bare hashes, one per line. Empty lines and lines that begin with `#` are
 //! skipped.
 
-use super::{Hashes, approved};
+use super::{approved, file_of};
 use crate::error::{Error, shown};
 use crate::model::{File, Sbom};
 
@@ -15,18 +15,16 @@ pub fn read(text: &[u8]) -> Result<Sbom, Error> {
         if line.is_empty() || line.starts_with(b"#") {
             continue;
         }
-        let file =
-            hash_of(line).map_err(|why| Error::content(format!("{}:1: {why}", index + 1)))?;
-        files.push(file);
+        let place = |error: Error| Error::content(format!("{}:1: {}", index + 1, error.message));
+        files.push(hash_of(line).map_err(place)?);
     }
     approved(None, files, "write one hash a line, as sha256sum prints them")
 }
 
 /// The hash in a line that is not empty.
-fn hash_of(line: &[u8]) -> Result<File, String> {
+fn hash_of(line: &[u8]) -> Result<File, Error> {
     // A backslash in front means that the name is escaped; the hash is not.
     let line = line.strip_prefix(b"\\").unwrap_or(line);
-    let word = |text: &[u8]| String::from_utf8_lossy(text).into_owned();
     let bare = || {
         let end = line.iter().position(u8::is_ascii_whitespace).unwrap_or(line.len());
         let digits = &line[..end];
@@ -39,19 +37,19 @@ fn hash_of(line: &[u8]) -> Result<File, String> {
         digits.iter().all(u8::is_ascii_hexdigit).then_some((algorithm, digits))
     };
     let (algorithm, digits) = tagged(line).or_else(bare).ok_or_else(|| unknown(line))?;
-    let mut hashes = Hashes::default();
-    hashes.add(&word(algorithm), &word(digits), "this line")?;
-    hashes
-        .file()
-        .ok_or_else(|| format!("{} is not used here; list SHA256, SHA1 or MD5", shown(algorithm)))
+    let hash = [algorithm, digits].map(String::from_utf8_lossy);
+    file_of("this line", [(&*hash[0], &*hash[1])])?.ok_or_else(|| {
+        let algorithm = shown(algorithm);
+        Error::content(format!("{algorithm} is not used here; list SHA256, SHA1 or MD5"))
+    })
 }
 
-fn unknown(line: &[u8]) -> String {
-    format!(
+fn unknown(line: &[u8]) -> Error {
+    Error::content(format!(
         "{:?} is no line of a list of hashes; write 64, 40 or 32 hexadecimal digits (SHA-256, \
          SHA-1, MD5) and a name, as sha256sum prints them",
         shown(line.get(..80).unwrap_or(line))
-    )
+    ))
 }
 
 /// `SHA256 (name) = digits`: the algorithm and the digits.

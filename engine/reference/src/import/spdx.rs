@@ -5,8 +5,9 @@
 //! four keys matter here.
 
 use serde::Deserialize;
+use serde_json::Value;
 
-use super::{Hashes, approved};
+use super::{approved, file_of};
 use crate::error::{Error, shown};
 use crate::format::at;
 use crate::model::Sbom;
@@ -16,18 +17,15 @@ const ADVICE: &str = "have the tool that made it list files with their checksums
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Document {
-    #[serde(default)]
     name: Option<String>,
     #[serde(default)]
     files: Vec<File>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
 struct File {
-    #[serde(default)]
     file_name: String,
-    #[serde(default)]
     checksums: Vec<Checksum>,
 }
 
@@ -43,17 +41,8 @@ pub fn read_2(text: &[u8]) -> Result<Sbom, Error> {
     let document: Document = serde_json::from_slice(text).map_err(|error| at(&error))?;
     let mut files = Vec::new();
     for file in &document.files {
-        let mut hashes = Hashes::default();
-        for checksum in &file.checksums {
-            hashes
-                .add(
-                    &checksum.algorithm,
-                    &checksum.checksum_value,
-                    &shown(file.file_name.as_bytes()),
-                )
-                .map_err(Error::content)?;
-        }
-        files.extend(hashes.file());
+        let hashes = file.checksums.iter().map(|it| (&*it.algorithm, &*it.checksum_value));
+        files.extend(file_of(&shown(file.file_name.as_bytes()), hashes)?);
     }
     approved(document.name.filter(|name| !name.is_empty()), files, ADVICE)
 }
@@ -64,16 +53,14 @@ struct Graph {
     graph: Vec<Element>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
 struct Element {
-    #[serde(default, rename = "type")]
+    #[serde(rename = "type")]
     kind: String,
-    #[serde(default)]
     name: Option<String>,
     /// Elements of other kinds have other values here.
-    #[serde(default)]
-    verified_using: Vec<serde_json::Value>,
+    verified_using: Vec<Value>,
 }
 
 #[derive(Deserialize)]
@@ -96,17 +83,14 @@ pub fn read_3(text: &[u8]) -> Result<Sbom, Error> {
         if element.kind != "software_File" {
             continue;
         }
-        let mut hashes = Hashes::default();
         let whose = shown(element.name.as_deref().unwrap_or_default().as_bytes());
-        for method in element.verified_using {
-            if method.get("type").is_none_or(|kind| kind != "Hash") {
-                continue;
-            }
-            let method: Method = serde_json::from_value(method)
-                .map_err(|error| Error::content(format!("a hash of `{whose}`: {error}")))?;
-            hashes.add(&method.algorithm, &method.hash_value, &whose).map_err(Error::content)?;
-        }
-        files.extend(hashes.file());
+        let is_hash = |method: &Value| method.get("type").is_some_and(|kind| kind == "Hash");
+        let methods = element.verified_using.into_iter().filter(is_hash);
+        let methods: Result<Vec<Method>, _> = methods.map(serde_json::from_value).collect();
+        let methods =
+            methods.map_err(|error| Error::content(format!("a hash of `{whose}`: {error}")))?;
+        let hashes = methods.iter().map(|it| (&*it.algorithm, &*it.hash_value));
+        files.extend(file_of(&whose, hashes)?);
     }
     approved(name, files, ADVICE)
 }

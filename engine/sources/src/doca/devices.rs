@@ -3,13 +3,14 @@
 
 use std::ffi::c_char;
 use std::fmt;
+use std::marker::PhantomData;
 use std::ptr;
 use std::sync::Arc;
 
-use super::bindings::{self, doca_dev, doca_dev_rep, doca_devinfo, doca_devinfo_rep};
+use super::bindings::{self, doca_dev, doca_dev_rep, doca_devinfo, doca_devinfo_rep, doca_error};
 use super::error::DocaError;
-use super::handle::{Handle, unexpected};
-use super::library::{Library, call, owned};
+use super::handle::{Handle, create, unexpected};
+use super::library::{Library, call, owned, symbol};
 
 /// A device of the machine on which Panoptes runs.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -60,13 +61,13 @@ impl fmt::Display for FunctionKind {
 
 /// All devices, in DOCA's order.
 pub fn devices(library: &Arc<Library>) -> Result<Vec<Device>, DocaError> {
-    let infos = DeviceInfos::new(library)?;
+    let infos = device_infos(library)?;
     Ok(infos.iter().filter_map(|info| describe(library, info)).collect())
 }
 
 fn describe(library: &Arc<Library>, info: *mut doca_devinfo) -> Option<Device> {
     let functions = open_info(library, info).and_then(|device| {
-        let infos = FunctionInfos::new(library, &device)?;
+        let infos = function_infos(library, &device)?;
         Ok(infos.iter().filter_map(|info| describe_function(library, info)).collect())
     });
     Some(Device {
@@ -107,7 +108,7 @@ pub(super) fn open_device(
     library: &Arc<Library>,
     name: &str,
 ) -> Result<Handle<doca_dev>, DocaError> {
-    let infos = DeviceInfos::new(library)?;
+    let infos = device_infos(library)?;
     let mut found = Vec::new();
     let mut mute = false;
     for info in infos.iter() {
@@ -136,12 +137,11 @@ pub(super) fn copy_bytes_max(
     library: &Library,
     device: &Handle<doca_dev>,
 ) -> Result<u64, DocaError> {
-    const NAME: &str = "doca_dev_as_devinfo";
-    let as_info = library.symbols.doca_dev_as_devinfo.ok_or_else(|| library.lacks(NAME))?;
+    let as_info = symbol!(library, doca_dev_as_devinfo)?;
     // SAFETY: the device is open.
     let info = unsafe { as_info(device.get()) };
     if info.is_null() {
-        return Err(unexpected(library, NAME));
+        return Err(unexpected(library, "doca_dev_as_devinfo"));
     }
     let mut bytes = 0;
     // SAFETY: the information lives as long as the device; the place is a local variable.
@@ -156,14 +156,11 @@ pub(super) fn open_representor(
     name: &str,
     wanted: &str,
 ) -> Result<Handle<doca_dev_rep>, DocaError> {
-    let infos = FunctionInfos::new(library, device)?;
+    let infos = function_infos(library, device)?;
     for info in infos.iter() {
         if vuid(library, info).is_some_and(|vuid| vuid == wanted) {
-            let close = library.symbols.doca_dev_rep_close;
-            return Handle::new(library, "doca_dev_rep_close", close, |place| {
-                // SAFETY: the information lives as long as its list; the place is `Handle`'s own.
-                call!(library, doca_dev_rep_open(info, place))
-            });
+            // SAFETY: the information lives as long as its list; the place is `Handle`'s own.
+            return create!(library, doca_dev_rep_open(info), doca_dev_rep_close);
         }
     }
     let found = infos.iter().count();
@@ -174,12 +171,9 @@ fn open_info(
     library: &Arc<Library>,
     info: *mut doca_devinfo,
 ) -> Result<Handle<doca_dev>, DocaError> {
-    let close = library.symbols.doca_dev_close;
-    Handle::new(library, "doca_dev_close", close, |place| {
-        // SAFETY: the information lives as long as its list, which outlives this call; the place is
-        // `Handle`'s own.
-        call!(library, doca_dev_open(info, place))
-    })
+    // SAFETY: the information lives as long as its list, which outlives this call; the place is
+    // `Handle`'s own.
+    create!(library, doca_dev_open(info), doca_dev_close)
 }
 
 fn device_name(library: &Library, info: *mut doca_devinfo) -> Option<String> {
@@ -208,72 +202,61 @@ fn text<const SIZE: usize>(
     unsafe { owned(place.as_ptr()) }.filter(|text| !text.is_empty())
 }
 
-/// The library's list of devices. Its elements live as long as the list.
-struct DeviceInfos<'a>(&'a Library, *mut *mut doca_devinfo, u32);
+/// A list that the library made. Its elements live as long as the list, which does not outlive
+/// `'a`: the library, and the device whose functions it lists.
+struct List<'a, T> {
+    items: *mut *mut T,
+    count: u32,
+    destroy: unsafe extern "C" fn(*mut *mut T) -> doca_error,
+    of: PhantomData<&'a ()>,
+}
 
-impl<'a> DeviceInfos<'a> {
-    fn new(library: &'a Library) -> Result<Self, DocaError> {
-        let (mut list, mut count) = (ptr::null_mut(), 0);
-        // SAFETY: the places for the list and its length are local variables.
-        match call!(library, doca_devinfo_create_list(&raw mut list, &raw mut count)) {
-            // The library returns this also on a machine without such devices.
-            Err(DocaError::Call { code: bindings::DOCA_ERROR_NOT_FOUND, .. }) => {
-                Ok(Self(library, ptr::null_mut(), 0))
-            }
-            listed => listed.map(|()| Self(library, list, count)),
-        }
-    }
-
-    fn iter(&self) -> impl Iterator<Item = *mut doca_devinfo> + '_ {
-        let count = if self.1.is_null() { 0 } else { self.2 as usize };
+impl<T> List<'_, T> {
+    fn iter(&self) -> impl Iterator<Item = *mut T> + '_ {
+        let count = if self.items.is_null() { 0 } else { self.count as usize };
         // SAFETY: the list has that many elements.
-        (0..count).map(|index| unsafe { *self.1.add(index) })
+        (0..count).map(|index| unsafe { *self.items.add(index) })
     }
 }
 
-impl Drop for DeviceInfos<'_> {
+impl<T> Drop for List<'_, T> {
     fn drop(&mut self) {
-        if !self.1.is_null() {
-            // SAFETY: the list came from doca_devinfo_create_list and is not used afterwards.
-            let _ = call!(self.0, doca_devinfo_destroy_list(self.1));
+        if !self.items.is_null() {
+            // SAFETY: the list came from the function that `destroy` belongs to and is not used
+            // afterwards.
+            unsafe { (self.destroy)(self.items) };
         }
     }
 }
 
-/// The library's list of a device's functions. Its elements live as long as the list, which does
-/// not outlive the device.
-struct FunctionInfos<'a>(&'a Library, *mut *mut doca_devinfo_rep, u32);
-
-impl<'a> FunctionInfos<'a> {
-    fn new(library: &'a Library, device: &'a Handle<doca_dev>) -> Result<Self, DocaError> {
-        let (mut list, mut count) = (ptr::null_mut(), 0);
-        let all = bindings::DOCA_DEVINFO_REP_FILTER_ALL as i32;
-        let net = bindings::DOCA_DEVINFO_REP_FILTER_NET as i32;
-        let mut create = |filter| {
-            // SAFETY: the device is open; the places for the list and its length are local
-            // variables.
-            call!(
-                library,
-                doca_devinfo_rep_create_list(device.get(), filter, &raw mut list, &raw mut count)
-            )
-        };
-        // A device that cannot list all kinds may still list its network functions.
-        create(all).or_else(|error| create(net).map_err(|_| error))?;
-        Ok(Self(library, list, count))
+/// The library's list of devices.
+fn device_infos(library: &Library) -> Result<List<'_, doca_devinfo>, DocaError> {
+    let destroy = symbol!(library, doca_devinfo_destroy_list)?;
+    let (mut items, mut count) = (ptr::null_mut(), 0);
+    // SAFETY: the places for the list and its length are local variables.
+    match call!(library, doca_devinfo_create_list(&raw mut items, &raw mut count)) {
+        // The library returns this also on a machine without such devices.
+        Err(DocaError::Call { code: bindings::DOCA_ERROR_NOT_FOUND, .. }) => {
+            items = ptr::null_mut();
+        }
+        listed => listed?,
     }
-
-    fn iter(&self) -> impl Iterator<Item = *mut doca_devinfo_rep> + '_ {
-        let count = if self.1.is_null() { 0 } else { self.2 as usize };
-        // SAFETY: the list has that many elements.
-        (0..count).map(|index| unsafe { *self.1.add(index) })
-    }
+    Ok(List { items, count, destroy, of: PhantomData })
 }
 
-impl Drop for FunctionInfos<'_> {
-    fn drop(&mut self) {
-        if !self.1.is_null() {
-            // SAFETY: the list came from doca_devinfo_rep_create_list and is not used afterwards.
-            let _ = call!(self.0, doca_devinfo_rep_destroy_list(self.1));
-        }
-    }
+/// The library's list of a device's functions.
+fn function_infos<'a>(
+    library: &'a Library,
+    device: &'a Handle<doca_dev>,
+) -> Result<List<'a, doca_devinfo_rep>, DocaError> {
+    let destroy = symbol!(library, doca_devinfo_rep_destroy_list)?;
+    let (mut items, mut count) = (ptr::null_mut(), 0);
+    let (list, length) = (&raw mut items, &raw mut count);
+    // SAFETY: the device is open; the places for the list and its length are local variables.
+    let create =
+        |filter| call!(library, doca_devinfo_rep_create_list(device.get(), filter, list, length));
+    // A device that cannot list all kinds may still list its network functions.
+    create(bindings::DOCA_DEVINFO_REP_FILTER_ALL as i32)
+        .or_else(|error| create(bindings::DOCA_DEVINFO_REP_FILTER_NET as i32).map_err(|_| error))?;
+    Ok(List { items, count, destroy, of: PhantomData })
 }

@@ -32,10 +32,9 @@ impl<T> Handle<T> {
     pub(super) fn new(
         library: &Arc<Library>,
         name: &'static str,
-        destroy: Option<Destroy<T>>,
+        destroy: Destroy<T>,
         create: impl FnOnce(*mut *mut T) -> Result<(), DocaError>,
     ) -> Result<Self, DocaError> {
-        let destroy = destroy.ok_or_else(|| library.lacks(name))?;
         let mut pointer = ptr::null_mut();
         create(&raw mut pointer)?;
         // Success without an object would be a bug of the library: return an error.
@@ -70,11 +69,24 @@ pub(super) fn unexpected(library: &Library, name: &'static str) -> DocaError {
     }
 }
 
+/// Owns an object of the library: the first function makes it, with the place for it as the last
+/// argument, and the second one destroys it.
+macro_rules! create {
+    ($library:expr, $create:ident($($argument:expr),*), $destroy:ident) => {{
+        let lacks = || $library.lacks(stringify!($create));
+        $library.symbols.$destroy.ok_or_else(lacks).and_then(|destroy| {
+            Handle::new($library, stringify!($create), destroy, |place| {
+                call!($library, $create($($argument,)* place))
+            })
+        })
+    }};
+}
+pub(super) use create;
+
 /// A progress engine, which runs the callbacks of the contexts connected to it.
 pub(super) fn progress_engine(library: &Arc<Library>) -> Result<Handle<doca_pe>, DocaError> {
-    let destroy = library.symbols.doca_pe_destroy;
     // SAFETY: the place for the engine is `Handle`'s own.
-    Handle::new(library, "doca_pe_create", destroy, |pe| call!(library, doca_pe_create(pe)))
+    create!(library, doca_pe_create(), doca_pe_destroy)
 }
 
 /// A context: the part of an object that is started and stopped.

@@ -143,6 +143,14 @@ macro_rules! call {
 }
 pub(super) use call;
 
+/// A function of the library, or an error if the library lacks it.
+macro_rules! symbol {
+    ($library:expr, $name:ident) => {
+        $library.symbols.$name.ok_or_else(|| $library.lacks(stringify!($name)))
+    };
+}
+pub(super) use symbol;
+
 /// The loaded libraries. They are never unloaded: they start threads and register exit handlers,
 /// whose code must stay.
 #[derive(Default)]

@@ -17,7 +17,7 @@
 //! Bytes go from the host into buffers that are registered once, and from there to the caller
 //! ([`buffers`]). Requests for nearby addresses become one copy ([`plan`]). A copy that fails is
 //! retried a few times. If it still fails, its requests are *failed* and counted. No batch waits
-//! longer than [`DocaOptions::patience`] for a device that does not answer.
+//! longer than [`PATIENCE`] for a device that does not answer.
 //!
 //! Start reading at [`DocaMemory`].
 
@@ -48,7 +48,7 @@ pub use library::Library;
 
 use low_memory::Probe;
 use plan::{Job, Planner, REQUESTS_MAX};
-use transfer::{Made, Submitted, Transfer};
+use transfer::{Submitted, Transfer};
 use window::Window;
 
 /// Largest number of regions of memory: a machine has some dozens.
@@ -61,26 +61,15 @@ const REVIVAL: Duration = Duration::from_secs(1);
 const SPINS: u32 = 2000;
 /// Length of such a sleep.
 const NAP: Duration = Duration::from_micros(20);
-
-/// Limits for the use of a DMA engine. The defaults are reasoned, not measured.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct DocaOptions {
-    /// Largest number of pending copies; fewer if the device allows fewer.
-    pub depth: u32,
-    /// Largest size of a copy in bytes; less if the device allows less.
-    pub copy_bytes: u32,
-    /// Number of attempts before a copy has failed.
-    pub tries: u32,
-    /// Time without any completed copy after which all pending copies have failed.
-    pub patience: Duration,
-}
-
-impl Default for DocaOptions {
-    fn default() -> Self {
-        // 256 copies of 4 KiB and more hide a latency of microseconds; 4 MiB of buffers hold them.
-        Self { depth: 256, copy_bytes: 16 << 10, tries: 3, patience: Duration::from_secs(1) }
-    }
-}
+/// Largest number of pending copies; fewer if the device allows fewer. Reasoned, not measured: 256
+/// copies of 4 KiB and more hide a latency of microseconds; 4 MiB of buffers hold them.
+const DEPTH: u32 = 256;
+/// Largest size of a copy in bytes; less if the device allows less.
+const COPY_BYTES: u64 = 16 << 10;
+/// Number of attempts before a copy has failed.
+const TRIES: u32 = 3;
+/// The usual time without any completed copy after which all pending copies have failed.
+pub const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Counters of a [`DocaMemory`] since it was opened.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -106,25 +95,6 @@ pub struct DocaCounts {
     pub failed: u64,
 }
 
-impl DocaCounts {
-    /// Describes the failed reads; `None` if there are none.
-    pub fn losses(&self) -> Option<String> {
-        (self.failed > 0).then(|| {
-            format!(
-                "{} reads failed in DMA: {} copies completed with an error, {} were too short, {} \
-                 timed out, {} were refused; {} succeeded, and the context was restarted {} times",
-                self.failed,
-                self.errors,
-                self.short,
-                self.overdue,
-                self.refused,
-                self.copies,
-                self.restarts
-            )
-        })
-    }
-}
-
 /// A machine's memory behind a BlueField's DMA engine.
 #[derive(Debug)]
 pub struct DocaMemory {
@@ -132,9 +102,8 @@ pub struct DocaMemory {
     planner: Planner,
     /// Jobs to submit again.
     again: VecDeque<Job>,
-    options: DocaOptions,
-    copy_bytes: u64,
-    example: (usize, u64),
+    /// Time without any completed copy after which all pending copies have failed.
+    patience: Duration,
     /// Whether the device answers.
     answers: bool,
     revived: Instant,
@@ -148,9 +117,9 @@ impl DocaMemory {
         library: &Arc<Library>,
         device: &str,
         vuid: &str,
-        options: DocaOptions,
+        patience: Duration,
     ) -> Result<Self, DocaError> {
-        let mut source = Self::open(library, device, vuid, &[low_memory::CONVENTIONAL], options)?;
+        let mut source = Self::open(library, device, vuid, &[low_memory::CONVENTIONAL], patience)?;
         let regions = low_memory::find(&mut source)?;
         source.set_regions(&regions)?;
         source.counts = DocaCounts::default();
@@ -164,30 +133,25 @@ impl DocaMemory {
         device: &str,
         vuid: &str,
         regions: &[Range<u64>],
-        options: DocaOptions,
+        patience: Duration,
     ) -> Result<Self, DocaError> {
         let regions = whole_pages(regions)?;
-        let example = (0, regions.first().ok_or(DocaError::Regions)?.start);
         let name = device;
         let device = devices::open_device(library, name)?;
-        let copy_bytes =
-            u64::from(options.copy_bytes).min(devices::copy_bytes_max(library, &device)?);
+        let copy_bytes = COPY_BYTES.min(devices::copy_bytes_max(library, &device)?);
         if copy_bytes == 0 {
             return Err(DocaError::NoDma { device: name.to_owned() });
         }
         let representor = devices::open_representor(library, &device, name, vuid)?;
         let engine = handle::progress_engine(library)?;
         let window = Window::new(library, &device, representor, &engine, &regions)?;
-        let made = Made { library: library.clone(), device, engine, window, example };
-        let transfer = Transfer::new(made, options.depth, copy_bytes)?;
+        let transfer = Transfer::new(library.clone(), device, engine, window, DEPTH, copy_bytes)?;
         let jobs = transfer.slots();
         Ok(Self {
             planner: Planner::new(regions, copy_bytes, jobs),
             again: VecDeque::with_capacity(jobs),
             transfer,
-            options,
-            copy_bytes,
-            example,
+            patience,
             answers: true,
             revived: Instant::now(),
             counts: DocaCounts::default(),
@@ -197,9 +161,8 @@ impl DocaMemory {
     /// Changes the regions; allocates.
     fn set_regions(&mut self, regions: &[Range<u64>]) -> Result<(), DocaError> {
         let regions = whole_pages(regions)?;
-        self.example = (0, regions.first().ok_or(DocaError::Regions)?.start);
         self.transfer.set_regions(&regions)?;
-        self.planner = Planner::new(regions, self.copy_bytes, self.transfer.slots());
+        self.planner.regions = regions;
         Ok(())
     }
 
@@ -248,7 +211,7 @@ impl DocaMemory {
                 std::hint::spin_loop();
                 continue;
             }
-            if !self.answers || heard.elapsed() > self.options.patience {
+            if !self.answers || heard.elapsed() > self.patience {
                 self.give_up(requests);
                 break;
             }
@@ -317,7 +280,7 @@ impl DocaMemory {
         job.tries += 1;
         if !self.answers {
             self.planner.fail(job, requests);
-        } else if job.tries < self.options.tries && self.again.len() < self.again.capacity() {
+        } else if job.tries < TRIES && self.again.len() < self.again.capacity() {
             self.again.push_back(job);
         } else {
             self.planner.give_up(job, requests);
@@ -355,7 +318,7 @@ impl DocaMemory {
         }
         if self.transfer.has_lost_any() || !self.transfer.is_running() {
             self.counts.restarts += 1;
-            if self.transfer.restart(self.example).is_err() {
+            if self.transfer.restart().is_err() {
                 return false;
             }
         }
@@ -366,8 +329,14 @@ impl DocaMemory {
 
 impl MachineSource for DocaMemory {
     fn losses(&self, report: &mut dyn FnMut(&dyn fmt::Display)) {
-        if let Some(losses) = self.counts().losses() {
-            report(&losses);
+        let DocaCounts { failed, errors, short, overdue, refused, copies, restarts, .. } =
+            self.counts;
+        if failed > 0 {
+            report(&format_args!(
+                "{failed} reads failed in DMA: {errors} copies completed with an error, {short} \
+                 were too short, {overdue} timed out, {refused} were refused; {copies} succeeded, \
+                 and the context was restarted {restarts} times"
+            ));
         }
     }
 }
@@ -380,7 +349,7 @@ impl MemorySource for DocaMemory {
     }
 
     fn regions(&self) -> &[Range<u64>] {
-        self.planner.regions()
+        &self.planner.regions
     }
 }
 
@@ -428,7 +397,7 @@ fn whole_pages(regions: &[Range<u64>]) -> Result<Vec<Range<u64>>, DocaError> {
             _ => {}
         }
     }
-    Ok(whole)
+    if whole.is_empty() { Err(DocaError::Regions) } else { Ok(whole) }
 }
 
 #[cfg(test)]
@@ -448,8 +417,8 @@ mod tests {
             &[0x1000..0x9_f000, 0x10_0000..0x8000_0000],
         );
         check(&[0x1000..0x2000, 0x2000..0x3000, 0x4000..0x4800], &[0x1000..0x3000]);
-        check(&[0..0x1000], &[]);
-        check(&[], &[]);
+        assert_eq!(whole_pages(&[0..0x1000]), Err(DocaError::Regions));
+        assert_eq!(whole_pages(&[]), Err(DocaError::Regions));
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub(super) struct Job {
 /// The requests of a batch in order of address, and the state of turning them into jobs.
 #[derive(Debug)]
 pub(super) struct Planner {
-    regions: Vec<Range<u64>>,
+    pub(super) regions: Vec<Range<u64>>,
     copy_bytes: u64,
     order: Vec<u32>,
     next: usize,
@@ -61,10 +61,6 @@ impl Planner {
             done: 0,
             again: VecDeque::with_capacity(jobs),
         }
-    }
-
-    pub(super) fn regions(&self) -> &[Range<u64>] {
-        &self.regions
     }
 
     /// Begins a batch of at most [`REQUESTS_MAX`] requests. Requests that need no copy are answered
@@ -268,7 +264,7 @@ mod tests {
             assert!(jobs.len() < 10_000, "it ends");
             jobs.push(job);
             let range = job.address..job.address + u64::from(job.length);
-            let region = &planner.regions()[job.region as usize];
+            let region = &planner.regions[job.region as usize];
             assert!(region.start <= range.start && range.end <= region.end, "{job:?}");
             assert!(job.length > 0 && u64::from(job.length) <= COPY, "{job:?}");
             if is_bad(range.clone()) {

@@ -12,7 +12,7 @@
 
 use std::mem::ManuallyDrop;
 use std::ops::Range;
-use std::ptr::{self, NonNull};
+use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -23,8 +23,8 @@ use super::bindings::{
 };
 use super::buffers::Arena;
 use super::error::DocaError;
-use super::handle::{Context, Handle};
-use super::library::{Library, call};
+use super::handle::{Context, Handle, create, unexpected};
+use super::library::{Library, call, symbol};
 use super::plan::Job;
 use super::window::Window;
 
@@ -124,16 +124,9 @@ struct Completions {
 
 impl Completions {
     fn new(library: &Library, count: u32) -> Result<Self, DocaError> {
-        let lacks = |name| move || library_lacks(name);
         Ok(Self {
-            as_task: library
-                .symbols
-                .doca_dma_task_memcpy_as_task
-                .ok_or_else(lacks("doca_dma_task_memcpy_as_task"))?,
-            get_status: library
-                .symbols
-                .doca_task_get_status
-                .ok_or_else(lacks("doca_task_get_status"))?,
+            as_task: symbol!(library, doca_dma_task_memcpy_as_task)?,
+            get_status: symbol!(library, doca_task_get_status)?,
             codes: (0..count).map(|_| AtomicU32::new(0)).collect(),
             finished: (0..count).map(|_| AtomicU32::new(0)).collect(),
             count: AtomicUsize::new(0),
@@ -182,26 +175,14 @@ unsafe extern "C" fn on_failure(
     completions.note(unsafe { task_data.u64_ }, code);
 }
 
-/// The objects that a transfer needs.
-pub(super) struct Made {
-    pub(super) library: Arc<Library>,
-    pub(super) device: Handle<doca_dev>,
-    pub(super) engine: Handle<doca_pe>,
-    pub(super) window: Window,
-    /// A readable address of the window (region index, address), for the tasks' first buffers.
-    pub(super) example: (usize, u64),
-}
-
 /// A started inventory for this many buffers.
 fn inventory(
     library: &Arc<Library>,
     elements: u64,
 ) -> Result<Handle<doca_buf_inventory>, DocaError> {
-    let destroy = library.symbols.doca_buf_inventory_destroy;
-    let inventory = Handle::new(library, "doca_buf_inventory_destroy", destroy, |place| {
-        // SAFETY: the place is `Handle`'s own.
-        call!(library, doca_buf_inventory_create(elements, place))
-    })?;
+    // SAFETY: the place is `Handle`'s own.
+    let inventory =
+        create!(library, doca_buf_inventory_create(elements), doca_buf_inventory_destroy)?;
     // SAFETY: the inventory is new.
     call!(library, doca_buf_inventory_start(inventory.get()))?;
     Ok(inventory)
@@ -209,13 +190,16 @@ fn inventory(
 
 impl Transfer {
     /// Prepares `slots_max` copies of `copy_bytes` at a time, or as many as the device supports.
-    pub(super) fn new(made: Made, slots_max: u32, copy_bytes: u64) -> Result<Self, DocaError> {
-        let Made { library, device, engine, window, example } = made;
-        let dma =
-            Handle::new(&library, "doca_dma_destroy", library.symbols.doca_dma_destroy, |place| {
-                // SAFETY: the device is open and is dropped after this.
-                call!(library, doca_dma_create(device.get(), place))
-            })?;
+    pub(super) fn new(
+        library: Arc<Library>,
+        device: Handle<doca_dev>,
+        engine: Handle<doca_pe>,
+        window: Window,
+        slots_max: u32,
+        copy_bytes: u64,
+    ) -> Result<Self, DocaError> {
+        // SAFETY: the device is open and is dropped after this.
+        let dma = create!(&library, doca_dma_create(device.get()), doca_dma_destroy)?;
         let mut tasks_max = 0;
         // SAFETY: the DMA instance lives; the place is a local variable.
         call!(library, doca_dma_cap_get_max_num_tasks(dma.get(), &raw mut tasks_max))?;
@@ -231,10 +215,9 @@ impl Transfer {
             library,
             doca_dma_task_memcpy_set_conf(dma.get(), Some(on_success), Some(on_failure), count)
         )?;
+        let as_context = symbol!(library, doca_dma_as_ctx)?;
         // SAFETY: the DMA instance lives.
-        let context =
-            library.symbols.doca_dma_as_ctx.map(|as_context| unsafe { as_context(dma.get()) });
-        let context = context.unwrap_or(ptr::null_mut());
+        let context = unsafe { as_context(dma.get()) };
         let context = Context::new(&library, "doca_dma_as_ctx", context, &engine)?;
         let data = doca_data { ptr: Arc::as_ptr(&completions).cast_mut().cast() };
         // SAFETY: the context was not started; the target of its data outlives it.
@@ -269,7 +252,7 @@ impl Transfer {
             busy: 0,
         };
         transfer.parts.make_destinations(transfer.slot_bytes)?;
-        transfer.start(example)?;
+        transfer.start()?;
         Ok(transfer)
     }
 
@@ -308,9 +291,9 @@ impl Transfer {
     }
 
     /// Starts the context and makes the tasks.
-    fn start(&mut self, example: (usize, u64)) -> Result<(), DocaError> {
+    fn start(&mut self) -> Result<(), DocaError> {
         self.parts.context.start()?;
-        self.parts.make_tasks(example)?;
+        self.parts.make_tasks()?;
         self.free.clear();
         self.free.extend((0..self.parts.slots.len() as u32).rev());
         self.busy = 0;
@@ -319,12 +302,12 @@ impl Transfer {
 
     /// Restarts the context after it stopped, or to get tasks astray back. Allocates, in the
     /// library.
-    pub(super) fn restart(&mut self, example: (usize, u64)) -> Result<(), DocaError> {
+    pub(super) fn restart(&mut self) -> Result<(), DocaError> {
         if !self.halt() {
             let library = &self.parts.library;
             return library.check("doca_ctx_stop", bindings::DOCA_ERROR_TIME_OUT);
         }
-        self.start(example)
+        self.start()
     }
 
     /// Stops the context; `true` once it is idle and every task was returned and freed.
@@ -360,7 +343,7 @@ impl Transfer {
         let library = &*parts.library;
         let slot = &mut parts.slots[index as usize];
         let Some(map) = parts.window.map(job.region as usize) else { return Submitted::Refused };
-        let source = buffer(library, &parts.inventory, map, job.address, job.length as usize);
+        let source = buffer(library, &parts.inventory, map, job.address, job.length.into());
         let Ok(source) = source else { return Submitted::Refused };
         // SAFETY: the destination belongs to this slot, and no pending task uses it.
         let reset = call!(library, doca_buf_reset_data_len(slot.destination));
@@ -474,17 +457,15 @@ impl Parts {
     fn make_destinations(&mut self, slot_bytes: usize) -> Result<(), DocaError> {
         for (index, slot) in self.slots.iter_mut().enumerate() {
             let place = self.arena.start().wrapping_add(index * slot_bytes);
-            let map = self.arena_map.get();
-            let destination =
-                buffer(&self.library, &self.inventory, map, place as u64, slot_bytes)?;
-            slot.destination = destination;
+            let (map, bytes) = (self.arena_map.get(), slot_bytes as u64);
+            slot.destination = buffer(&self.library, &self.inventory, map, place as u64, bytes)?;
         }
         Ok(())
     }
 
-    fn make_tasks(&mut self, (region, address): (usize, u64)) -> Result<(), DocaError> {
+    fn make_tasks(&mut self) -> Result<(), DocaError> {
         let library = &*self.library;
-        let map = self.window.map(region).ok_or(DocaError::Regions)?;
+        let (map, address) = self.window.first().ok_or(DocaError::Regions)?;
         for (index, slot) in self.slots.iter_mut().enumerate() {
             if !slot.task.is_null() {
                 continue;
@@ -501,11 +482,10 @@ impl Parts {
             );
             give_back(library, source);
             made?;
-            slot.task = NonNull::new(task)
-                .ok_or_else(|| {
-                    super::handle::unexpected(library, "doca_dma_task_memcpy_alloc_init")
-                })?
-                .as_ptr();
+            if task.is_null() {
+                return Err(unexpected(library, "doca_dma_task_memcpy_alloc_init"));
+            }
+            slot.task = task;
             // SAFETY: the task lives.
             slot.generic = unsafe { (self.completions.as_task)(slot.task) };
         }
@@ -533,21 +513,14 @@ impl Drop for Parts {
     }
 }
 
-fn library_lacks(name: &'static str) -> DocaError {
-    DocaError::Symbol { name: name.to_owned(), version: None }
-}
-
 /// A map over the arena that the device can write to.
 fn own_map(
     library: &Arc<Library>,
     device: &Handle<doca_dev>,
     arena: &Arena,
 ) -> Result<Handle<doca_mmap>, DocaError> {
-    let map =
-        Handle::new(library, "doca_mmap_destroy", library.symbols.doca_mmap_destroy, |place| {
-            // SAFETY: the place is `Handle`'s own.
-            call!(library, doca_mmap_create(place))
-        })?;
+    // SAFETY: the place is `Handle`'s own.
+    let map = create!(library, doca_mmap_create(), doca_mmap_destroy)?;
     let (start, bytes) = (arena.start().cast(), arena.bytes() as u64);
     let access = bindings::DOCA_ACCESS_FLAG_LOCAL_READ_WRITE;
     // SAFETY: the map is new, the device open; the arena outlives the map.
@@ -568,7 +541,7 @@ fn buffer(
     inventory: &Handle<doca_buf_inventory>,
     map: *mut doca_mmap,
     address: u64,
-    bytes: usize,
+    bytes: u64,
 ) -> Result<*mut doca_buf, DocaError> {
     let mut buffer = ptr::null_mut();
     let at = ptr::with_exposed_provenance_mut(address as usize);
@@ -580,14 +553,14 @@ fn buffer(
             inventory.get(),
             map,
             at,
-            bytes as u64,
+            bytes,
             at,
-            bytes as u64,
+            bytes,
             &raw mut buffer
         )
     )?;
     if buffer.is_null() {
-        return Err(super::handle::unexpected(library, "doca_buf_inventory_buf_get_by_args"));
+        return Err(unexpected(library, "doca_buf_inventory_buf_get_by_args"));
     }
     Ok(buffer)
 }

@@ -25,14 +25,16 @@ use super::bindings::{
     self, doca_dev, doca_dev_rep, doca_devemu_pci_dev, doca_devemu_pci_type, doca_mmap, doca_pe,
 };
 use super::error::DocaError;
-use super::handle::{Context, Handle, unexpected};
-use super::library::{Library, call};
+use super::handle::{Context, Handle, create, unexpected};
+use super::library::{Library, call, symbol};
 
 /// The host's memory regions, each with its map. The fields are in the order in which they must be
 /// dropped.
 #[derive(Debug)]
 pub(super) struct Window {
     maps: Vec<Handle<doca_mmap>>,
+    /// The first address of the first map.
+    start: u64,
     _started: Started,
     function: Handle<doca_devemu_pci_dev>,
     _type: Type,
@@ -50,24 +52,22 @@ impl Window {
         regions: &[Range<u64>],
     ) -> Result<Self, DocaError> {
         let kind = Type::new(library, device)?;
-        let destroy = library.symbols.doca_devemu_pci_dev_destroy;
-        let function = Handle::new(library, "doca_devemu_pci_dev_destroy", destroy, |place| {
-            // SAFETY: the type is started, the representor open, and all of them are dropped after
-            // the function.
-            call!(
-                library,
-                doca_devemu_pci_dev_create(kind.0.get(), representor.get(), engine.get(), place)
-            )
-        })?;
-        let as_context = library.symbols.doca_devemu_pci_dev_as_ctx;
-        let as_context = as_context.ok_or_else(|| library.lacks(AS_CONTEXT))?;
+        // SAFETY: the type is started, the representor open, and all of them are dropped after the
+        // function.
+        let function = create!(
+            library,
+            doca_devemu_pci_dev_create(kind.0.get(), representor.get(), engine.get()),
+            doca_devemu_pci_dev_destroy
+        )?;
+        let as_context = symbol!(library, doca_devemu_pci_dev_as_ctx)?;
         // SAFETY: the function lives.
         let context = unsafe { as_context(function.get()) };
-        let context = Context::new(library, AS_CONTEXT, context, engine)?;
+        let context = Context::new(library, "doca_devemu_pci_dev_as_ctx", context, engine)?;
         context.start()?;
         let started = Started(context);
         let mut window = Self {
             maps: Vec::new(),
+            start: 0,
             _started: started,
             function,
             _type: kind,
@@ -85,6 +85,7 @@ impl Window {
         regions: &[Range<u64>],
     ) -> Result<(), DocaError> {
         self.maps.clear();
+        self.start = regions.first().map_or(0, |region| region.start);
         for region in regions {
             let map = host_map(library, &self.function)?;
             let start = ptr::without_provenance_mut(region.start as usize);
@@ -110,6 +111,11 @@ impl Window {
     pub(super) fn map(&self, index: usize) -> Option<*mut doca_mmap> {
         self.maps.get(index).map(Handle::get)
     }
+
+    /// A readable address, and the map that has it.
+    pub(super) fn first(&self) -> Option<(*mut doca_mmap, u64)> {
+        Some((self.map(0)?, self.start))
+    }
 }
 
 /// A memory map over the domain that hosts the function.
@@ -117,22 +123,17 @@ fn host_map(
     library: &Arc<Library>,
     function: &Handle<doca_devemu_pci_dev>,
 ) -> Result<Handle<doca_mmap>, DocaError> {
-    let destroy = library.symbols.doca_mmap_destroy;
     let Some(as_endpoint) = library.symbols.doca_devemu_pci_dev_as_ep else {
-        return Handle::new(library, "doca_mmap_destroy", destroy, |place| {
-            // SAFETY: the function is started and outlives its maps; the place is `Handle`'s own.
-            call!(library, doca_devemu_pci_mmap_create(function.get(), place))
-        });
+        // SAFETY: the function is started and outlives its maps; the place is `Handle`'s own.
+        return create!(library, doca_devemu_pci_mmap_create(function.get()), doca_mmap_destroy);
     };
     // SAFETY: the function lives.
     let endpoint = unsafe { as_endpoint(function.get()) };
     if endpoint.is_null() {
         return Err(unexpected(library, "doca_devemu_pci_dev_as_ep"));
     }
-    Handle::new(library, "doca_mmap_destroy", destroy, |place| {
-        // SAFETY: as above; the endpoint is the same object as the function.
-        call!(library, doca_devemu_pci_ep_mmap_create(endpoint, place))
-    })
+    // SAFETY: as above; the endpoint is the same object as the function.
+    create!(library, doca_devemu_pci_ep_mmap_create(endpoint), doca_mmap_destroy)
 }
 
 /// A started emulated function; stopped on drop.
@@ -150,8 +151,6 @@ impl Drop for Started {
     }
 }
 
-const AS_CONTEXT: &str = "doca_devemu_pci_dev_as_ctx";
-
 /// Number of times that a function is polled until it has stopped.
 const STOP_POLLS_MAX: u32 = 1000;
 
@@ -161,11 +160,10 @@ struct Type(Handle<doca_devemu_pci_type>);
 
 impl Type {
     fn new(library: &Arc<Library>, device: &Handle<doca_dev>) -> Result<Self, DocaError> {
-        let destroy = library.symbols.doca_devemu_pci_type_destroy;
-        let kind = Handle::new(library, "doca_devemu_pci_type_create", destroy, |place| {
-            // SAFETY: the name ends in a zero and is constant; the place is `Handle`'s own.
-            call!(library, doca_devemu_pci_type_create(c"Panoptes".as_ptr(), place))
-        })?;
+        let name = c"Panoptes".as_ptr();
+        // SAFETY: the name ends in a zero and is constant; the place is `Handle`'s own.
+        let kind =
+            create!(library, doca_devemu_pci_type_create(name), doca_devemu_pci_type_destroy)?;
         // SAFETY: the type is new; the device is open and is dropped after it.
         call!(library, doca_devemu_pci_type_set_dev(kind.get(), device.get()))?;
         // SAFETY: as above.

@@ -10,6 +10,7 @@ use panoptes_decoders::source::{MachineSource, MemorySource, Outcome, Request};
 
 use super::cache::Cache;
 use crate::DUMP_CACHE_BYTES;
+use crate::pieces::answer_pieces;
 
 /// A block that holds an address.
 #[derive(Clone, Copy, Debug)]
@@ -50,25 +51,15 @@ impl BlockDump {
     }
 
     fn answer(&mut self, address: u64, target: &mut [u8]) -> Outcome {
-        let mut done = 0;
-        while done < target.len() {
-            let found = address.checked_add(done as u64).and_then(|at| self.blocks.find(at));
-            let Some(found) = found else {
-                target.fill(0);
-                return Outcome::NotBacked;
-            };
-            let skip = (address + done as u64 - found.start) as usize;
-            let length = (found.bytes as usize - skip).min(target.len() - done);
-            match self.piece(found, skip, &mut target[done..done + length]) {
-                Outcome::Read => done += length,
-                Outcome::NotBacked => {
-                    target.fill(0);
-                    return Outcome::NotBacked;
-                }
-                outcome => return outcome,
+        answer_pieces(address, target, |at, target| {
+            let found = self.blocks.find(at).ok_or(Outcome::NotBacked)?;
+            let skip = (at - found.start) as usize;
+            let length = (found.bytes as usize - skip).min(target.len());
+            match self.piece(found, skip, &mut target[..length]) {
+                Outcome::Read => Ok(length),
+                outcome => Err(outcome),
             }
-        }
-        Outcome::Read
+        })
     }
 
     /// Copies a part of a block from the cache, unpacking the block if necessary.
@@ -77,18 +68,13 @@ impl BlockDump {
             target.copy_from_slice(&bytes[skip..skip + target.len()]);
             return Outcome::Read;
         }
-        let whole = target.len() as u64 == found.bytes;
-        let (slot, outcome) = if whole {
-            (None, self.blocks.load(found.block, target))
-        } else {
-            let (slot, room) = self.cache.room(found.block);
-            let outcome = self.blocks.load(found.block, &mut room[..found.bytes as usize]);
-            if outcome == Outcome::Read {
-                target.copy_from_slice(&room[skip..skip + target.len()]);
-            }
-            (Some(slot), outcome)
-        };
-        if let (Outcome::Read, Some(slot)) = (outcome, slot) {
+        if target.len() as u64 == found.bytes {
+            return self.blocks.load(found.block, target);
+        }
+        let (slot, room) = self.cache.room(found.block);
+        let outcome = self.blocks.load(found.block, &mut room[..found.bytes as usize]);
+        if outcome == Outcome::Read {
+            target.copy_from_slice(&room[skip..skip + target.len()]);
             self.cache.keep(slot, found.block);
         }
         outcome

@@ -7,10 +7,12 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io;
 use std::os::unix::fs::FileExt as _;
 
+use panoptes_decoders::source::Outcome;
+
 use super::DumpProblem;
+use crate::pieces::{answer_pieces, read_at_most};
 
 /// First bytes of a flattened dump, padded with zeros to 16 (makedumpfile.h:
 /// MAKEDUMPFILE_SIGNATURE).
@@ -82,22 +84,17 @@ impl DumpBytes {
     /// Reads the bytes at an offset; `false` unless all of them exist. Allocates nothing.
     pub(crate) fn read(&self, offset: u64, target: &mut [u8]) -> bool {
         let Some(pieces) = &self.pieces else { return self.read_file(offset, target) };
-        let mut done = 0;
-        while done < target.len() {
-            let Some(at) = offset.checked_add(done as u64) else { return false };
+        let outcome = answer_pieces(offset, target, |at, target| {
             let next = pieces.partition_point(|piece| piece.offset <= at);
-            let Some(piece) = next.checked_sub(1).map(|index| pieces[index]) else { return false };
+            let piece = pieces[next.checked_sub(1).ok_or(Outcome::Failed)?];
             let inside = at - piece.offset;
-            let Some(left) = piece.bytes.checked_sub(inside).filter(|left| *left > 0) else {
-                return false;
-            };
-            let length = (target.len() - done).min(usize::try_from(left).unwrap_or(usize::MAX));
-            if !self.read_file(piece.file_offset + inside, &mut target[done..done + length]) {
-                return false;
-            }
-            done += length;
-        }
-        true
+            let left = piece.bytes.checked_sub(inside).filter(|left| *left > 0);
+            let left = usize::try_from(left.ok_or(Outcome::Failed)?).unwrap_or(usize::MAX);
+            let length = target.len().min(left);
+            let is_read = self.read_file(piece.file_offset + inside, &mut target[..length]);
+            is_read.then_some(length).ok_or(Outcome::Failed)
+        });
+        outcome == Outcome::Read
     }
 
     fn read_file(&self, offset: u64, target: &mut [u8]) -> bool {
@@ -200,15 +197,7 @@ impl Window<'_> {
         }
         self.start = at;
         self.bytes.resize(READ_AHEAD_BYTES, 0);
-        let mut filled = 0;
-        while filled < self.bytes.len() {
-            match self.file.read_at(&mut self.bytes[filled..], at + filled as u64) {
-                Ok(0) => break,
-                Ok(count) => filled += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return None,
-            }
-        }
+        let filled = read_at_most(self.file, at, &mut self.bytes).ok()?;
         self.bytes.truncate(filled);
         here(self)
     }

@@ -5,8 +5,10 @@
 //! with all sources. With more than 65,534 headers, their number is the first section's `sh_info`
 //! (elf(5), PN_XNUM).
 
+use panoptes_decoders::layout::{u32_at, u64_at};
+
 use super::bytes::DumpBytes;
-use super::{DumpProblem, Piece, SEGMENTS_MAX, Segments, u16_at, u32_at, u64_at};
+use super::{DumpProblem, Piece, SEGMENTS_MAX, Segments};
 
 const PT_LOAD: u32 = 1;
 const PN_XNUM: u16 = 0xffff;
@@ -15,16 +17,6 @@ const NO_ADDRESS: u64 = u64::MAX;
 
 /// Number of program headers that are read at once.
 const BATCH: usize = 1024;
-
-/// One `PT_LOAD`.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Load {
-    pub(crate) offset: u64,
-    pub(crate) virtual_address: u64,
-    pub(crate) physical_address: u64,
-    pub(crate) file_bytes: u64,
-    pub(crate) memory_bytes: u64,
-}
 
 /// Position and number of the program headers, from the ELF header.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +28,7 @@ struct Table {
 }
 
 /// The `PT_LOAD`s of a core.
-pub(crate) fn loads(file: &DumpBytes) -> Result<Vec<Load>, DumpProblem> {
+fn loads(file: &DumpBytes) -> Result<Vec<Piece>, DumpProblem> {
     let table = table(file)?;
     let bytes = table.count.checked_mul(table.entry_bytes as u64);
     let end = bytes.and_then(|bytes| table.offset.checked_add(bytes));
@@ -65,24 +57,18 @@ pub(crate) fn loads(file: &DumpBytes) -> Result<Vec<Load>, DumpProblem> {
 
 /// Reads which memory is where in the file.
 pub(crate) fn read(file: &DumpBytes) -> Result<Segments, DumpProblem> {
-    let mut loads = loads(file)?;
-    loads.retain(|load| load.memory_bytes > 0 && load.physical_address != NO_ADDRESS);
-    if loads.is_empty() {
+    let mut pieces = loads(file)?;
+    pieces.retain(|piece| piece.bytes > 0 && piece.start != NO_ADDRESS);
+    if pieces.is_empty() {
         return Err(DumpProblem::NoMemory);
     }
     // The core of a process has virtual addresses only.
-    if loads.len() > 1 && loads.iter().all(|load| load.physical_address == 0) {
+    if pieces.len() > 1 && pieces.iter().all(|piece| piece.start == 0) {
         return Err(DumpProblem::Unsupported(
             "it has no physical addresses: is it the core of a process? Give that of a machine",
         ));
     }
-    let pieces = loads.iter().map(|load| Piece {
-        start: load.physical_address,
-        bytes: load.memory_bytes,
-        offset: load.offset,
-        filed: load.file_bytes.min(load.memory_bytes),
-    });
-    let (segments, regions, lacks) = super::segments(pieces.collect(), file.len());
+    let (segments, regions, lacks) = super::segments(pieces, file.len());
     if segments.is_empty() {
         return Err(DumpProblem::NoMemory);
     }
@@ -103,9 +89,9 @@ fn table(file: &DumpBytes) -> Result<Table, DumpProblem> {
     if header[5] != 1 {
         return Err(DumpProblem::Unsupported("big-endian machines are not supported"));
     }
-    let half = |at| u16_at(&header, at).unwrap_or_default();
-    let word = |at| u64::from(u32_at(&header, at).unwrap_or_default());
-    let long = |at| u64_at(&header, at).unwrap_or_default();
+    let half = |at| u32_at(&header, at) as u16;
+    let word = |at| u64::from(u32_at(&header, at));
+    let long = |at| u64_at(&header, at);
     let (offset, sections, entry_bytes, count) = if wide {
         (long(32), long(40), half(54), half(56))
     } else {
@@ -130,27 +116,14 @@ fn count_in_section(file: &DumpBytes, sections: u64, wide: bool) -> Result<u64, 
     Ok(u32::from_le_bytes(number).into())
 }
 
-fn load(entry: &[u8], wide: bool) -> Option<Load> {
-    if u32_at(entry, 0)? != PT_LOAD {
+fn load(entry: &[u8], wide: bool) -> Option<Piece> {
+    if u32_at(entry, 0) != PT_LOAD {
         return None;
     }
-    let word = |at| u32_at(entry, at).map(u64::from);
-    let long = |at| u64_at(entry, at);
-    Some(if wide {
-        Load {
-            offset: long(8)?,
-            virtual_address: long(16)?,
-            physical_address: long(24)?,
-            file_bytes: long(32)?,
-            memory_bytes: long(40)?,
-        }
+    let [offset, start, filed, bytes] = if wide {
+        [8, 24, 32, 40].map(|at| u64_at(entry, at))
     } else {
-        Load {
-            offset: word(4)?,
-            virtual_address: word(8)?,
-            physical_address: word(12)?,
-            file_bytes: word(16)?,
-            memory_bytes: word(20)?,
-        }
-    })
+        [4, 12, 16, 20].map(|at| u32_at(entry, at).into())
+    };
+    Some(Piece { start, bytes, offset, filed: filed.min(bytes) })
 }

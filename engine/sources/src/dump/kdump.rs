@@ -6,13 +6,14 @@
 
 use std::ops::Range;
 
+use panoptes_decoders::layout::{u32_at, u64_at};
 use panoptes_decoders::source::Outcome;
 
 use super::blocks::{BlockDump, Blocks, Found};
 use super::bytes::DumpBytes;
 use super::codec::{Codec, Compression};
 use super::kdump_header::KdumpHeader;
-use super::{DumpProblem, Lacks, join, u32_at, u64_at};
+use super::{DumpProblem, Lacks, join};
 
 const DESCRIPTOR_BYTES: u64 = 24;
 /// Number of descriptors that are read at once.
@@ -209,9 +210,9 @@ impl Kdump {
             number.checked_sub(self.window.start).filter(|_| self.window.contains(&number))?;
         let bytes = self.window_bytes.get((index * DESCRIPTOR_BYTES) as usize..)?;
         Some(Descriptor {
-            offset: u64_at(bytes, 0)?,
-            bytes: u32_at(bytes, 8)?,
-            flags: u32_at(bytes, 12)?,
+            offset: u64_at(bytes, 0),
+            bytes: u32_at(bytes, 8),
+            flags: u32_at(bytes, 12),
         })
     }
 

@@ -5,8 +5,10 @@
 //! written), and a descriptor for each written page. The header of a 32-bit kernel is the same with
 //! shorter words.
 
+use panoptes_decoders::layout::{u32_at, u64_at};
+
+use super::DumpProblem;
 use super::bytes::DumpBytes;
-use super::{DumpProblem, u32_at, u64_at};
 
 /// Number of bytes at the beginning that hold all fields of the header.
 const HEADER_BYTES: usize = 464;
@@ -60,7 +62,7 @@ impl KdumpHeader {
         if !header.starts_with(b"KDUMP   ") {
             return Err(DumpProblem::Header("it does not begin with the kdump signature"));
         }
-        let word = |at| u32_at(&header, at).unwrap_or_default();
+        let word = |at| u32_at(&header, at);
         let wide = is_wide(&header);
         // The fields follow the time stamp, whose two numbers are words of the kernel's size.
         let fields = if wide { 424 } else { 412 };
@@ -107,7 +109,7 @@ impl KdumpHeader {
         if self.bitmaps_at <= self.block_bytes || !file.read(self.block_bytes, &mut sub) {
             return if version == 0 { Ok(()) } else { Err(DumpProblem::Headers) };
         }
-        let word = |at| u32_at(&sub, at).unwrap_or_default();
+        let word = |at| u32_at(&sub, at);
         let (level, split, pages) =
             if wide { (8, 12, u64_at(&sub, 96)) } else { (4, 8, u64_at(&sub, 72)) };
         self.left_out_is_zeros = version >= 1 && word(level) == LEVEL_ZERO_PAGES;
@@ -118,7 +120,7 @@ impl KdumpHeader {
             ));
         }
         if version >= WIDE_COUNT_VERSION {
-            self.pages = pages.unwrap_or_default();
+            self.pages = pages;
         }
         Ok(())
     }
@@ -137,8 +139,8 @@ fn is_wide(header: &[u8]) -> bool {
         return false;
     }
     let plausible = |at| {
-        u32_at(header, at)
-            .is_some_and(|size| size.is_power_of_two() && (4096..=65536).contains(&size))
+        let size = u32_at(header, at);
+        size.is_power_of_two() && (4096..=65536).contains(&size)
     };
     plausible(428) || !plausible(416)
 }

@@ -3,8 +3,10 @@
 //! The header (LiME's lime.h, version 1): magic `EMiL`, version, first address, last address
 //! (included), eight bytes reserved; all little endian.
 
+use panoptes_decoders::layout::{u32_at, u64_at};
+
 use super::bytes::DumpBytes;
-use super::{DumpProblem, Piece, SEGMENTS_MAX, Segments, u32_at, u64_at};
+use super::{DumpProblem, Piece, SEGMENTS_MAX, Segments};
 
 /// Size of a LiME or AVML header in bytes.
 pub(super) const HEADER_BYTES: u64 = 32;
@@ -28,11 +30,10 @@ impl Header {
         if at.saturating_add(HEADER_BYTES) > file.len() || !file.read(at, &mut header) {
             return Ok(None);
         }
-        let number = |at| u64_at(&header, at).unwrap_or_default();
-        if !header.starts_with(&magic) || u32_at(&header, 4) != Some(version) {
+        if !header.starts_with(&magic) || u32_at(&header, 4) != version {
             return Err(DumpProblem::Header("a range of memory does not begin with its header"));
         }
-        let (start, last) = (number(8), number(16));
+        let (start, last) = (u64_at(&header, 8), u64_at(&header, 16));
         let bytes = last.checked_sub(start).and_then(|bytes| bytes.checked_add(1));
         let bytes = bytes.ok_or(DumpProblem::Header("a range of memory ends before it begins"))?;
         Ok(Some(Self { start, bytes }))

@@ -197,16 +197,3 @@ fn join(ranges: &mut Vec<Range<u64>>, range: Range<u64>, most: usize) {
         _ => ranges.push(range),
     }
 }
-
-/// A little-endian number in a header; `None` past its end.
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    bytes.get(at..)?.first_chunk().copied().map(u16::from_le_bytes)
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes.get(at..)?.first_chunk().copied().map(u32::from_le_bytes)
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
-    bytes.get(at..)?.first_chunk().copied().map(u64::from_le_bytes)
-}

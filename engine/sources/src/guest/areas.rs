@@ -16,6 +16,9 @@ pub struct Area {
     pub backing: Backing,
 }
 
+/// Major and minor device number and inode of a file, as maps shows them.
+pub type FileIdentity = (u32, u32, u64);
+
 /// What is behind an area.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Backing {
@@ -23,13 +26,24 @@ pub enum Backing {
     Private,
     /// A file, possibly without a name, such as a memfd.
     File {
-        /// Major and minor device number and inode, as maps shows them.
-        identity: (u32, u32, u64),
+        identity: FileIdentity,
         /// Offset in the file at which the area begins, in bytes.
         offset: u64,
         /// Whether writes go to the file.
         shared: bool,
     },
+}
+
+impl Backing {
+    /// What is behind the rest of an area, without its first `bytes`.
+    pub(super) fn after(&self, bytes: u64) -> Option<Self> {
+        match *self {
+            Self::Private => Some(Self::Private),
+            Self::File { identity, offset, shared } => {
+                Some(Self::File { identity, offset: offset.checked_add(bytes)?, shared })
+            }
+        }
+    }
 }
 
 impl Area {
@@ -39,19 +53,8 @@ impl Area {
 
     /// Whether `next` begins where this area ends and continues the same backing.
     pub(super) fn is_continued_by(&self, next: &Self) -> bool {
-        if self.range.end != next.range.start {
-            return false;
-        }
-        match (&self.backing, &next.backing) {
-            (Backing::Private, Backing::Private) => true,
-            (
-                Backing::File { identity, offset, shared },
-                Backing::File { identity: other, offset: at, shared: too },
-            ) => {
-                identity == other && shared == too && offset.checked_add(self.bytes()) == Some(*at)
-            }
-            _ => false,
-        }
+        self.range.end == next.range.start
+            && self.backing.after(self.bytes()).is_some_and(|backing| backing == next.backing)
     }
 }
 

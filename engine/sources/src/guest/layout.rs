@@ -5,7 +5,7 @@
 //! here are guesses to be verified: a kernel with consistent page tables and lists is found only if
 //! the guess is right.
 
-use super::areas::{Area, Backing};
+use super::areas::{Area, Backing, FileIdentity};
 
 const GIB: u64 = 1 << 30;
 const FOUR_GIB: u64 = 4 * GIB;
@@ -71,7 +71,7 @@ pub struct Placed {
 
 impl Placed {
     /// Identity of the file, if opening it shows the same memory.
-    pub fn file(&self) -> Option<(u32, u32, u64)> {
+    pub fn file(&self) -> Option<FileIdentity> {
         match self.backing {
             Backing::File { identity, shared: true, .. } => Some(identity),
             _ => None,
@@ -87,8 +87,7 @@ impl Placed {
 /// The possible layouts of the guest, the likeliest first; none if no area could be its memory.
 /// Each is in order of physical addresses.
 pub(super) fn layouts(areas: &[Area], expected: &Expected) -> Vec<Vec<Placed>> {
-    let blocks = Blocks::of(areas);
-    let mut free = blocks.0;
+    let mut free = blocks_of(areas);
     let mut main: Vec<Area> = Vec::new();
     for &bytes in &expected.main {
         let Some(block) = take(&mut free, bytes) else {
@@ -171,14 +170,7 @@ fn place(main: &[Area], plugged: &[(Area, Option<u64>, bool)], low: &Low) -> Opt
     let mut layout = Vec::new();
     let mut put = |block: &Area, skip: u64, bytes: u64, physical: u64, is_guess| -> Option<()> {
         physical.checked_add(bytes).filter(|end| *end <= 1 << 52)?;
-        let backing = match &block.backing {
-            Backing::Private => Backing::Private,
-            Backing::File { identity, offset, shared } => Backing::File {
-                identity: *identity,
-                offset: offset.checked_add(skip)?,
-                shared: *shared,
-            },
-        };
+        let backing = block.backing.after(skip)?;
         let address = block.range.start + skip;
         layout.push(Placed { physical, address, bytes, backing, is_guess });
         Some(())
@@ -214,27 +206,23 @@ fn place(main: &[Area], plugged: &[(Area, Option<u64>, bool)], low: &Low) -> Opt
 }
 
 /// Candidates for blocks, in the order in which QEMU made them: areas, and joined adjacent areas.
-struct Blocks(Vec<Area>);
-
-impl Blocks {
-    fn of(areas: &[Area]) -> Self {
-        let mut blocks: Vec<Area> = Vec::new();
-        // Adjacent areas of one file, or of one reservation that madvise(2) or mbind(2) has split.
-        for parts in areas.chunk_by(Area::is_continued_by) {
-            let [first, .., last] = parts else {
-                blocks.extend_from_slice(parts);
-                continue;
-            };
-            let range = first.range.start..last.range.end;
-            blocks.push(Area { range, backing: first.backing.clone() });
-            // Keep the single areas too: memory may be adjacent to something else.
+fn blocks_of(areas: &[Area]) -> Vec<Area> {
+    let mut blocks: Vec<Area> = Vec::new();
+    // Adjacent areas of one file, or of one reservation that madvise(2) or mbind(2) has split.
+    for parts in areas.chunk_by(Area::is_continued_by) {
+        let [first, .., last] = parts else {
             blocks.extend_from_slice(parts);
-        }
-        blocks.retain(|block| block.bytes() >= BLOCK_BYTES_MIN);
-        // The kernel assigns addresses from the top down, so the first block has the highest.
-        blocks.sort_by_key(|block| std::cmp::Reverse(block.range.start));
-        Self(blocks)
+            continue;
+        };
+        let range = first.range.start..last.range.end;
+        blocks.push(Area { range, backing: first.backing.clone() });
+        // Keep the single areas too: memory may be adjacent to something else.
+        blocks.extend_from_slice(parts);
     }
+    blocks.retain(|block| block.bytes() >= BLOCK_BYTES_MIN);
+    // The kernel assigns addresses from the top down, so the first block has the highest.
+    blocks.sort_by_key(|block| std::cmp::Reverse(block.range.start));
+    blocks
 }
 
 /// Takes the first block of a size; removes all blocks that overlap it.

@@ -21,9 +21,10 @@ use std::path::PathBuf;
 use panoptes_decoders::address::PhysicalAddress;
 use panoptes_decoders::source::{MachineSource, MemorySource, Outcome, Request};
 
+use super::pieces::{Part, answer_pieces};
 use super::{MappedFile, Segment, SourceError};
 
-pub use areas::{Area, Backing};
+pub use areas::{Area, Backing, FileIdentity};
 pub use layout::{Expected, Machine, Placed};
 pub use process::{GuestProcess, file_identity};
 
@@ -34,6 +35,8 @@ const SHARED_OUT: usize = 1024;
 /// Largest number of mapped files of one guest: all guests share the table of guards against
 /// SIGBUS.
 const FILES_MAX: usize = 32;
+/// What fails without permission to a process's memory, for messages.
+const READ: &str = "read the memory of";
 
 /// The memory of a guest that runs in QEMU on the host; see the module.
 #[derive(Debug)]
@@ -42,7 +45,7 @@ pub struct GuestMemory {
     layouts: Vec<Vec<Placed>>,
     chosen: usize,
     areas: Vec<Area>,
-    parts: Vec<Part>,
+    parts: Vec<Box<dyn Part>>,
     regions: Vec<Range<u64>>,
     /// For each region the index of its part.
     part_of: Vec<usize>,
@@ -50,12 +53,6 @@ pub struct GuestMemory {
     outbound: Vec<Request>,
     places: Vec<u32>,
     has_ended: bool,
-}
-
-#[derive(Debug)]
-enum Part {
-    File(Box<MappedFile>),
-    Private(Box<PrivateMemory>),
 }
 
 impl GuestMemory {
@@ -77,8 +74,8 @@ impl GuestMemory {
         memory.choose(0)?;
         // Reading uses the process id, which may belong to another process by now.
         if memory.process.has_ended() {
-            let (pid, error) = (memory.process.pid(), io::Error::from(io::ErrorKind::NotFound));
-            return Err(SourceError::Process { pid, doing: "read the memory of", error });
+            let error = io::Error::from(io::ErrorKind::NotFound);
+            return Err(failed(memory.process.pid(), READ)(error));
         }
         Ok(memory)
     }
@@ -88,7 +85,7 @@ impl GuestMemory {
         if layout.iter().all(Placed::is_shared) {
             return Ok(());
         }
-        let failed = read_failed(process.pid());
+        let failed = failed(process.pid(), READ);
         process.pagemap().map_err(failed)?;
         private::probe(process.pid()).map_err(failed)
     }
@@ -104,8 +101,7 @@ impl GuestMemory {
         expected: &Expected,
     ) -> Result<(Vec<Area>, Vec<Vec<Placed>>), SourceError> {
         let pid = process.pid();
-        let failed = |error| SourceError::Process { pid, doing: "read the memory map of", error };
-        let areas = process.areas().map_err(failed)?;
+        let areas = process.areas().map_err(failed(pid, "read the memory map of"))?;
         let layouts = layout::layouts(&areas, expected);
         if layouts.is_empty() {
             return Err(SourceError::NoGuest { pid });
@@ -143,10 +139,10 @@ impl GuestMemory {
     fn open_parts(
         &self,
         layout: &[Placed],
-    ) -> Result<(Vec<Part>, Vec<Range<u64>>, Vec<usize>), SourceError> {
-        let mut parts: Vec<Part> = Vec::new();
+    ) -> Result<(Vec<Box<dyn Part>>, Vec<Range<u64>>, Vec<usize>), SourceError> {
+        let mut parts: Vec<Box<dyn Part>> = Vec::new();
         // For each owner its part, or `None` if all its blocks were wrong guesses.
-        let mut owners: Vec<(Option<(u32, u32, u64)>, Option<usize>)> = Vec::new();
+        let mut owners: Vec<(Option<FileIdentity>, Option<usize>)> = Vec::new();
         let mut regions = Vec::new();
         let mut part_of = Vec::new();
         for placed in layout {
@@ -189,10 +185,10 @@ impl GuestMemory {
     /// Opens the blocks that are in one file, or private to the process.
     fn open_part(
         &self,
-        owner: Option<(u32, u32, u64)>,
+        owner: Option<FileIdentity>,
         placed: &[&Placed],
         opened: usize,
-    ) -> Result<Part, SourceError> {
+    ) -> Result<Box<dyn Part>, SourceError> {
         match owner {
             Some(_) if opened >= FILES_MAX => {
                 Err(SourceError::GuestFiles { pid: self.process.pid(), at_most: FILES_MAX })
@@ -205,9 +201,9 @@ impl GuestMemory {
     /// Maps the file that holds these blocks.
     fn open_file(
         &self,
-        identity: (u32, u32, u64),
+        identity: FileIdentity,
         placed: &[&Placed],
-    ) -> Result<Part, SourceError> {
+    ) -> Result<Box<dyn Part>, SourceError> {
         let address = placed.first().map_or(0, |one| one.address);
         let file = self.file_at(address, identity)?;
         let segments = placed
@@ -220,11 +216,11 @@ impl GuestMemory {
             })
             .collect();
         let path = PathBuf::from(format!("/proc/{}/map_files", self.process.pid()));
-        Ok(Part::File(Box::new(MappedFile::from_file(file, &path, segments)?)))
+        Ok(Box::new(MappedFile::from_file(file, &path, segments)?))
     }
 
     /// Prepares to read these private blocks from the process.
-    fn open_private(&self, placed: &[&Placed]) -> Result<Part, SourceError> {
+    fn open_private(&self, placed: &[&Placed]) -> Result<Box<dyn Part>, SourceError> {
         let pid = self.process.pid();
         let mut pieces = Vec::new();
         for one in placed {
@@ -241,29 +237,20 @@ impl GuestMemory {
             let physical = one.physical..one.physical + one.bytes;
             pieces.push(Piece { physical, address: one.address, file });
         }
-        let failed = read_failed(pid);
+        let failed = failed(pid, READ);
         let pagemap = self.process.pagemap().map_err(failed)?;
         // Opening pagemap and reading memory are separate permissions: a security module may refuse
         // the second.
         private::probe(pid).map_err(failed)?;
-        let memory = PrivateMemory::new(pid, pagemap, pieces).map_err(failed)?;
-        Ok(Part::Private(Box::new(memory)))
+        Ok(Box::new(PrivateMemory::new(pid, pagemap, pieces).map_err(failed)?))
     }
 
     /// Opens the file that is mapped at an address.
-    fn file_at(
-        &self,
-        address: u64,
-        identity: (u32, u32, u64),
-    ) -> Result<std::fs::File, SourceError> {
+    fn file_at(&self, address: u64, identity: FileIdentity) -> Result<std::fs::File, SourceError> {
         let pid = self.process.pid();
         let area = self.areas.iter().find(|area| area.range.contains(&address));
         let range = area.map_or(0..0, |area| area.range.clone());
-        self.process.mapped_file(&range, identity).map_err(|error| SourceError::Process {
-            pid,
-            doing: "open the memory of",
-            error,
-        })
+        self.process.mapped_file(&range, identity).map_err(failed(pid, "open the memory of"))
     }
 
     /// The part that holds all of a range.
@@ -277,49 +264,20 @@ impl GuestMemory {
     /// Answers a request that crosses the end of a part.
     #[cold]
     fn read_across(&mut self, address: u64, target: &mut [u8]) -> Outcome {
-        let mut done = 0;
-        while done < target.len() {
-            let region = address.checked_add(done as u64).and_then(|at| {
-                let index = self.regions.iter().position(|region| region.contains(&at))?;
-                Some((index, at))
-            });
-            let Some((index, at)) = region else {
-                target.fill(0);
-                return Outcome::NotBacked;
-            };
-            let left = self.regions[index].end - at;
-            let count = left.min((target.len() - done) as u64) as usize;
+        answer_pieces(address, target, |at, target| {
+            let index = self.regions.iter().position(|region| region.contains(&at));
+            let index = index.ok_or(Outcome::NotBacked)?;
+            let count = (self.regions[index].end - at).min(target.len() as u64) as usize;
             let part = &mut self.parts[self.part_of[index]];
-            if !part.read_exact(PhysicalAddress(at), &mut target[done..done + count]) {
-                return Outcome::Failed;
-            }
-            done += count;
-        }
-        Outcome::Read
+            let is_read = part.read_exact(PhysicalAddress(at), &mut target[..count]);
+            is_read.then_some(count).ok_or(Outcome::Failed)
+        })
     }
 }
 
-fn read_failed(pid: u32) -> impl Fn(io::Error) -> SourceError + Copy {
-    move |error| SourceError::Process { pid, doing: "read the memory of", error }
+fn failed(pid: u32, doing: &'static str) -> impl Fn(io::Error) -> SourceError + Copy {
+    move |error| SourceError::Process { pid, doing, error }
 }
-
-impl Part {
-    fn source(&self) -> &dyn MachineSource {
-        match self {
-            Self::File(part) => &**part,
-            Self::Private(part) => &**part,
-        }
-    }
-
-    fn source_mut(&mut self) -> &mut dyn MachineSource {
-        match self {
-            Self::File(part) => &mut **part,
-            Self::Private(part) => &mut **part,
-        }
-    }
-}
-
-crate::forward::to_inner!(Part);
 
 impl MemorySource for GuestMemory {
     fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {

@@ -19,6 +19,7 @@ use panoptes_decoders::address::PhysicalAddress;
 use panoptes_decoders::source::{MachineSource, MemorySource, Outcome, Request};
 
 use super::super::pages::BitSet;
+use super::super::pieces::{answer_pieces, read_at_most};
 use super::super::sigbus;
 
 /// Largest number of pieces in one call (UIO_MAXIOV, include/uapi/linux/uio.h).
@@ -174,34 +175,22 @@ impl PrivateMemory {
     /// Reads a range page by page, because not all of its pages exist or it is not in one piece.
     #[cold]
     fn read_pieces(&mut self, address: u64, target: &mut [u8]) -> Outcome {
-        let mut done = 0;
-        while done < target.len() {
-            let Some(at) = address.checked_add(done as u64) else { return Outcome::NotBacked };
-            let Some((index, remote, page, _)) = self.locate(at, 1) else {
-                target.fill(0);
-                return Outcome::NotBacked;
-            };
+        answer_pieces(address, target, |at, target| {
+            let (index, remote, page, _) = self.locate(at, 1).ok_or(Outcome::NotBacked)?;
             let in_page = self.page_bytes - remote % self.page_bytes;
             let in_piece = self.pieces[index].physical.end - at;
-            let piece = in_page.min(in_piece).min((target.len() - done) as u64) as usize;
-            let bytes = &mut target[done..done + piece];
+            let piece = in_page.min(in_piece).min(target.len() as u64) as usize;
+            let bytes = &mut target[..piece];
             if !self.known.contains(page) {
-                match self.ask(remote, page, page) {
-                    Ok(_) => {}
-                    Err(_) => return Outcome::Failed,
-                }
+                self.ask(remote, page, page).map_err(|_| Outcome::Failed)?;
             }
             let is_read = if self.known.contains(page) {
                 self.copy(remote, bytes)
             } else {
                 self.untouched(index, at, bytes)
             };
-            if !is_read {
-                return Outcome::Failed;
-            }
-            done += piece;
-        }
-        Outcome::Read
+            is_read.then_some(piece).ok_or(Outcome::Failed)
+        })
     }
 
     /// Fills in the content of a page that the process has not touched.
@@ -209,18 +198,8 @@ impl PrivateMemory {
         bytes.fill(0);
         let piece = &self.pieces[index];
         let Some((file, offset)) = &piece.file else { return true };
-        // With a system call, which fills no hole of a file in memory. Past its end are zeros.
-        let mut done = 0;
-        while done < bytes.len() {
-            let from = offset + (at - piece.physical.start) + done as u64;
-            match file.read_at(&mut bytes[done..], from) {
-                Ok(0) => return true,
-                Ok(count) => done += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return false,
-            }
-        }
-        true
+        // Past the end of the file are zeros.
+        read_at_most(file, offset + (at - piece.physical.start), bytes).is_ok()
     }
 
     /// Copies existing bytes out of the process.

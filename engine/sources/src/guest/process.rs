@@ -14,7 +14,7 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use super::areas::{Area, parse};
+use super::areas::{Area, FileIdentity, parse};
 
 /// Largest command line in bytes: the kernel allows 2 MiB by default, QEMU's have tens of KiB.
 const ARGUMENTS_BYTES_MAX: u64 = 2 << 20;
@@ -32,8 +32,8 @@ pub struct GuestProcess {
     pid: u32,
     folder: File,
     stat: File,
-    began: Option<u64>,
-    memory: Option<u64>,
+    /// What [`Self::life`] returned at first.
+    life: (u64, u64),
 }
 
 impl GuestProcess {
@@ -44,11 +44,8 @@ impl GuestProcess {
             .custom_flags(libc::O_DIRECTORY | libc::O_PATH)
             .open(format!("/proc/{pid}"))?;
         let stat = File::open(below(&folder, "stat"))?;
-        let mut process = Self { pid, folder, stat, began: None, memory: None };
-        let Some((began, memory)) = process.life() else {
-            return Err(io::Error::from(io::ErrorKind::NotFound));
-        };
-        (process.began, process.memory) = (Some(began), Some(memory));
+        let mut process = Self { pid, folder, stat, life: (0, 0) };
+        process.life = process.life().ok_or(io::ErrorKind::NotFound)?;
         Ok(process)
     }
 
@@ -103,10 +100,7 @@ impl GuestProcess {
 
     /// Whether the process has ended or executes another program: one system call.
     pub fn has_ended(&self) -> bool {
-        match self.life() {
-            None => true,
-            Some((began, memory)) => Some(began) != self.began || Some(memory) != self.memory,
-        }
+        self.life() != Some(self.life)
     }
 
     /// Start time, and address of the stack, which an execve(2) moves; `None` once the process has
@@ -139,7 +133,7 @@ impl GuestProcess {
     pub(super) fn mapped_file(
         &self,
         area: &Range<u64>,
-        identity: (u32, u32, u64),
+        identity: FileIdentity,
     ) -> io::Result<File> {
         let name = format!("map_files/{:x}-{:x}", area.start, area.end);
         // For some file systems maps shows another device than stat(2), so only the inodes are
@@ -165,7 +159,7 @@ impl GuestProcess {
     /// Device and inode of the file that is mapped at an area, in the form of [`file_identity`].
     /// For some file systems (btrfs, overlayfs) they differ from those in maps. `None` without the
     /// permission to read the link.
-    pub fn mapped_identity(&self, area: &Range<u64>) -> Option<(u32, u32, u64)> {
+    pub fn mapped_identity(&self, area: &Range<u64>) -> Option<FileIdentity> {
         let name = format!("map_files/{:x}-{:x}", area.start, area.end);
         file_identity(&below(&self.folder, &name)).ok()
     }
@@ -178,11 +172,11 @@ impl GuestProcess {
 }
 
 /// Device (major, minor) and inode of the file at a path, from stat(2).
-pub fn file_identity(path: &Path) -> io::Result<(u32, u32, u64)> {
+pub fn file_identity(path: &Path) -> io::Result<FileIdentity> {
     std::fs::metadata(path).map(|facts| identity_of(&facts))
 }
 
-fn identity_of(facts: &Metadata) -> (u32, u32, u64) {
+fn identity_of(facts: &Metadata) -> FileIdentity {
     (libc::major(facts.dev()), libc::minor(facts.dev()), facts.ino())
 }
 

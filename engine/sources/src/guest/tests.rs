@@ -229,7 +229,7 @@ fn a_missing_permission_is_detected_at_once() {
         assert_eq!(private::probe(pid).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
     let denied = io::Error::from_raw_os_error(libc::EPERM);
-    let error = read_failed(7)(denied);
+    let error = failed(7, READ)(denied);
     assert_eq!(error.class(), crate::ErrorClass::Permission);
     assert!(error.to_string().contains("kernel.yama.ptrace_scope"), "{error}");
 }

@@ -34,16 +34,15 @@ pub mod verdict;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
-use panoptes_decoders::source::MemorySource;
 
-use super::{Accepted, Detector, DetectorSetup, Finding, Findings, Losses, MachineMemory};
+use super::{Detector, DetectorSetup, Finding, Scene};
 use crate::container_config::Images;
 use crate::limits::Limits;
 use crate::page_cache::{FileIdentity, Format, Hashes, Outcome};
 use crate::path::PathBuffer;
+use crate::state::State;
 use crate::state::facts::ProcessFacts;
 use crate::state::process::Process;
-use crate::state::{ScanContext, State};
 use panoptes_tables::Strings;
 use panoptes_tables::{HashKey, RowId, Scan, Table};
 
@@ -106,7 +105,7 @@ enum Decided {
     No,
     /// The file is as shipped, or its content will never be known.
     NoAlert,
-    Alerted(Accepted),
+    Alerted,
 }
 
 /// Tracks which programs and files were checked and which are open.
@@ -128,7 +127,6 @@ pub struct Attest {
     searches_left: u32,
     /// Number of rows that found no room.
     refused: u64,
-    refused_findings: u64,
 }
 
 impl Attest {
@@ -155,7 +153,6 @@ impl Attest {
             serial: 0,
             searches_left: 0,
             refused: 0,
-            refused_findings: 0,
         }
     }
 
@@ -176,33 +173,21 @@ impl Detector for Attest {
     }
 
     /// Checks everything new in the scan, and reports what can be decided.
-    fn update<S: MemorySource>(
-        &mut self,
-        _memory: &mut MachineMemory<'_, S>,
-        cx: &ScanContext<'_>,
-        state: &State,
-        contents: &mut dyn ContentSource,
-        out: &mut dyn Findings,
-    ) {
+    fn update(&mut self, scene: &mut Scene<'_>, state: &State, contents: &mut dyn ContentSource) {
         if self.shipped.is_empty() {
             return;
         }
         self.scan = self.scan.next();
         self.searches_left = SEARCHES_MAX;
         for (id, process) in state.processes() {
-            self.look_at(cx, state, id, process);
+            self.look_at(scene.cx, state, id, process);
         }
         self.remove_ended(state);
-        self.settle(cx, contents, out);
+        self.settle(scene, contents);
     }
 
     /// Reports what can be decided by now.
-    fn settle(
-        &mut self,
-        cx: &ScanContext<'_>,
-        contents: &mut dyn ContentSource,
-        out: &mut dyn Findings,
-    ) {
+    fn settle(&mut self, scene: &mut Scene<'_>, contents: &mut dyn ContentSource) {
         let mut at = 0;
         while let Some(&waiting) = self.waiting.get(at) {
             if waiting.due.is_after(self.scan) {
@@ -210,14 +195,10 @@ impl Detector for Attest {
                 continue;
             }
             let mut is_lost = false;
-            let decided = self.decide(&waiting, cx, contents, out, &mut is_lost);
+            let decided = self.decide(&waiting, scene, contents, &mut is_lost);
             if decided != Decided::No {
                 self.waiting.swap_remove(at);
-                let is_reported = matches!(decided, Decided::Alerted(_));
-                if let Decided::Alerted(accepted) = decided {
-                    self.refused_findings += accepted.refused();
-                }
-                self.forget(&waiting, is_reported);
+                self.forget(&waiting, decided == Decided::Alerted);
                 continue;
             }
             if is_lost && let Some(program) = self.programs.get_mut(waiting.program) {
@@ -233,8 +214,8 @@ impl Detector for Attest {
         }
     }
 
-    fn losses(&self) -> Losses {
-        Losses { unchecked: self.refused, refused: self.refused_findings }
+    fn unchecked(&self) -> u64 {
+        self.refused
     }
 }
 
@@ -244,14 +225,13 @@ impl Attest {
     fn decide(
         &self,
         waiting: &Waiting,
-        cx: &ScanContext<'_>,
+        scene: &mut Scene<'_>,
         contents: &mut dyn ContentSource,
-        out: &mut dyn Findings,
         is_lost: &mut bool,
     ) -> Decided {
         let Some(program) = self.programs.get(waiting.program) else { return Decided::NoAlert };
-        let unless_over =
-            || if program.is_over(cx.now_ns) { Decided::NoAlert } else { Decided::No };
+        let now_ns = scene.cx.now_ns;
+        let unless_over = || if program.is_over(now_ns) { Decided::NoAlert } else { Decided::No };
         let known = contents.ask(&waiting.identity);
         *is_lost = known.is_some_and(|known| matches!(known.outcome, Outcome::Nothing));
         let mut hashes_of = |file: Option<FileIdentity>| contents.ask(&file?)?.hashes();
@@ -281,7 +261,7 @@ impl Attest {
             known: known.as_ref(),
             ran_before: &ran_before,
         };
-        let (finding, is_last) = self.conclude(program, waiting, &question, cx.now_ns);
+        let (finding, is_last) = self.conclude(program, waiting, &question, now_ns);
         let Some(finding) = finding else {
             return if is_last { Decided::NoAlert } else { unless_over() };
         };
@@ -308,7 +288,8 @@ impl Attest {
             },
             since_ns: waiting.since_ns,
         };
-        Decided::Alerted(out.found(cx, &Finding::BinaryAttestation(&alert)))
+        scene.found(&Finding::BinaryAttestation(&alert));
+        Decided::Alerted
     }
 
     /// Applies the rules to a pair. Returns what is reported, and whether nothing can change that.

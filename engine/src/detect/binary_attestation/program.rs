@@ -26,11 +26,8 @@ pub(super) struct ProgramKey {
 
 impl Key for ProgramKey {
     fn hash(&self, key: HashKey) -> u64 {
-        let mut bytes = [0; 16];
-        bytes[..8].copy_from_slice(&self.process.start_boottime.to_le_bytes());
-        bytes[8..12].copy_from_slice(&self.process.process_id.to_le_bytes());
-        bytes[12..].copy_from_slice(&self.exec.to_le_bytes());
-        key.hash(&bytes)
+        let ProcessKey { start_boottime, process_id } = self.process;
+        key.hash_numbers([start_boottime, u64::from(process_id) << 32 | u64::from(self.exec)])
     }
 }
 
@@ -107,11 +104,7 @@ pub(super) struct ItemKey {
 
 impl Key for ItemKey {
     fn hash(&self, key: HashKey) -> u64 {
-        let mut bytes = [0; 20];
-        bytes[..8].copy_from_slice(&self.inode.0.to_le_bytes());
-        bytes[8..16].copy_from_slice(&self.number.to_le_bytes());
-        bytes[16..].copy_from_slice(&self.serial.to_le_bytes());
-        key.hash(&bytes)
+        key.hash_numbers([self.inode.0, self.number, self.serial.into()])
     }
 }
 

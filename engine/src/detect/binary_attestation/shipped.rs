@@ -150,20 +150,12 @@ struct KeptFile {
     path: Span,
     /// In bytes, or [`UNKNOWN`].
     size: u64,
-    hash: HashKind,
+    /// Whether a hash of its whole content is known.
+    has_hash: bool,
     /// Number of its run of pages, or [`NONE`].
     run: u32,
     /// In the table of argument lists.
     arguments: Span,
-}
-
-/// The strongest known hash of a file. Weaker ones add nothing.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum HashKind {
-    Sha256,
-    Sha1,
-    Md5,
-    None,
 }
 
 const UNKNOWN: u64 = u64::MAX;
@@ -172,26 +164,26 @@ const NONE: u32 = u32::MAX;
 /// Everything that was shipped.
 #[derive(Debug, Default)]
 pub struct Shipped {
-    subjects: Box<[KeptSubject]>,
-    files: Box<[KeptFile]>,
+    subjects: Vec<KeptSubject>,
+    files: Vec<KeptFile>,
     /// Paths and argument lists.
-    texts: Box<[u8]>,
+    texts: Vec<u8>,
     /// Argument lists in the texts, each argument terminated by NUL.
-    arguments: Box<[Span]>,
-    pages: Box<[PageDigest]>,
+    arguments: Vec<Span>,
+    pages: Vec<PageDigest>,
     /// Contents in the pages; files with the same pages share one.
-    runs: Box<[Span]>,
+    runs: Vec<Span>,
     /// For each kind of hash, the files for which it is the strongest known, in order.
-    by_sha256: Box<[([u8; 32], u32)]>,
-    by_sha1: Box<[([u8; 20], u32)]>,
-    by_md5: Box<[([u8; 16], u32)]>,
+    by_sha256: Vec<([u8; 32], u32)>,
+    by_sha1: Vec<([u8; 20], u32)>,
+    by_md5: Vec<([u8; 16], u32)>,
     /// Files with a path, by subject and path.
-    by_path: Box<[u32]>,
+    by_path: Vec<u32>,
     /// Files with a size, by size and run.
-    by_size: Box<[u32]>,
+    by_size: Vec<u32>,
     /// By subject, whether some of its files have neither size nor pages. Partly known content may
     /// be that of such a file.
-    has_unsized: Box<[bool]>,
+    has_unsized: Vec<bool>,
 }
 
 impl Shipped {
@@ -416,7 +408,7 @@ impl<'a> File<'a> {
 
     /// Whether a hash of its whole content is known.
     pub fn has_hash(&self) -> bool {
-        self.kept.hash != HashKind::None
+        self.kept.has_hash
     }
 
     /// Number of its content, if its page hashes are known.

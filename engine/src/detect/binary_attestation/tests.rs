@@ -5,15 +5,15 @@
 use std::collections::HashMap;
 
 use super::*;
+use crate::detect::Accepted;
 use crate::detect::tests::Unreadable;
-use crate::page_cache::{ElfKind, Partial};
-use crate::page_cache::{FileContent, Traits};
+use crate::page_cache::{ElfKind, FileContent, MachineMemory, Partial, Traits};
 use panoptes_decoders::kernel::task_struct::PF_FORKNOEXEC;
 use panoptes_tables::HashKey;
 
 use crate::state::tests::watch::{at_once, limits};
 use crate::state::tests::world::{FakeArea, FakeFile, FakeProcess, FileKind, R, World, X};
-use crate::state::{Change, Settings};
+use crate::state::{Change, ScanContext, Settings};
 use crate::walk::{Kernel, Snapshot};
 
 /// Contents by inode number.
@@ -57,7 +57,6 @@ struct Watch {
     attest: Attest,
     files: Files,
     /// Whether alerts are accepted.
-    accepted: Accepted,
     now_ns: i64,
 }
 
@@ -112,7 +111,6 @@ impl Watch {
             snapshot: Snapshot::empty(limits),
             attest: Attest::new(limits, Arc::new(shipped), Images::default(), HashKey::new(9)),
             files,
-            accepted: Accepted::Yes,
             now_ns: 1_000_000,
         }
     }
@@ -135,10 +133,11 @@ impl Watch {
         let out = &mut |_: &ScanContext<'_>, finding: &Finding<'_>| {
             let Finding::BinaryAttestation(alert) = finding else { panic!("{finding:?}") };
             found.push(line(alert));
-            self.accepted
+            Accepted::Yes
         };
-        let memory = &mut MachineMemory { source: &mut Unreadable, kernel: &Kernel::default() };
-        self.attest.update(memory, &cx, &self.state, &mut self.files, out);
+        let memory = MachineMemory { source: &mut Unreadable, kernel: &Kernel::default() };
+        let scene = &mut Scene { memory, cx: &cx, out };
+        self.attest.update(scene, &self.state, &mut self.files);
         found
     }
 
@@ -200,17 +199,6 @@ fn a_foreign_program_is_reported_once() {
     assert_eq!(watch.scans(&world(), 3), [""; 0]);
     let again = world().with(process(10, &file(20, "tmp/evil")));
     assert_eq!(watch.scans(&again, 5), ["10 foreign program /tmp/evil hashed"]);
-}
-
-#[test]
-fn a_refused_alert_is_counted() {
-    let mut watch = Watch::new();
-    watch.files.hold(20, 9);
-    assert_eq!(watch.scans(&world(), 3), [""; 0]);
-    watch.accepted = Accepted::No;
-    let evil = world().with(process(9, &file(20, "tmp/evil")));
-    assert_eq!(watch.scans(&evil, 5), ["9 foreign program /tmp/evil hashed"]);
-    assert_eq!(watch.attest.losses(), Losses { unchecked: 0, refused: 1 });
 }
 
 #[test]
@@ -614,7 +602,7 @@ fn files_without_room_are_counted_and_retried() {
     }
     let world = world().with(crowd);
     assert_eq!(watch.scan(&world), [""; 0]);
-    let usage = |watch: &Watch| (watch.usage().1, watch.attest.losses().unchecked);
+    let usage = |watch: &Watch| (watch.usage().1, watch.attest.unchecked());
     assert_eq!(usage(&watch), (1536, 2202 - 1536));
     watch.scans(&world, 10);
     assert_eq!(usage(&watch), (1536, 2202 - 1536), "not in every scan");
@@ -627,6 +615,6 @@ fn nothing_is_kept_where_nothing_was_shipped() {
     let mut watch = Watch::with(&limits(), at_once(), Shipped::default());
     watch.scans(&world().with(process(9, &file(20, "tmp/evil"))), 3);
     assert_eq!(watch.usage(), (0, 0, 0));
-    assert_eq!(watch.attest.losses(), Losses::default());
+    assert_eq!(watch.attest.unchecked(), 0);
     assert_eq!(watch.files.asked, 0);
 }

@@ -24,16 +24,17 @@
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::inode::{Attributes, mode};
-use panoptes_decoders::source::MemorySource;
 use panoptes_sinks::activities::Activity;
 
-use super::{Accepted, Detector, DetectorSetup, Finding, Findings, Losses, MachineMemory};
+use super::{Detector, DetectorSetup, Finding, Scene};
 use crate::address::{Reader, ReaderSizes};
 use crate::limits::Limits;
-use crate::page_cache::{ContentSource, FileContent, FileIdentity, Hashes, Outcome, Partial};
+use crate::page_cache::{
+    ContentSource, FileContent, FileIdentity, Hashes, MachineMemory, Outcome, Partial,
+};
 use crate::state::described::Described;
 use crate::state::facts::{DescriptorFacts, FileName, InodeFacts, OpenFlags, ProcessFacts};
-use crate::state::{Change, Opened, ScanContext, State};
+use crate::state::{Change, Opened, State};
 use crate::walk::Snapshot;
 use panoptes_tables::{HashKey, StringId, Strings};
 
@@ -108,7 +109,6 @@ pub struct ClosedFiles {
     reader: Reader,
     /// Number of closings that found no room.
     refused: u64,
-    refused_findings: u64,
 }
 
 impl ClosedFiles {
@@ -126,7 +126,6 @@ impl ClosedFiles {
                 walks: INODES * 8,
             }),
             refused: 0,
-            refused_findings: 0,
         }
     }
 }
@@ -138,13 +137,7 @@ impl Detector for ClosedFiles {
     }
 
     /// Records a change if it is the closing of a descriptor.
-    fn observe<S: MemorySource>(
-        &mut self,
-        _memory: &mut MachineMemory<'_, S>,
-        cx: &ScanContext<'_>,
-        change: &Change<'_>,
-        _out: &mut dyn Findings,
-    ) {
+    fn observe(&mut self, scene: &mut Scene<'_>, change: &Change<'_>) {
         let Change::WriterClosed { process, descriptor, file, inode, opened } = *change else {
             return;
         };
@@ -160,7 +153,7 @@ impl Detector for ClosedFiles {
         };
         self.closings.push(Closing {
             stage: Stage::New,
-            process: described.copy(cx.strings, &mut self.strings),
+            process: described.copy(scene.cx.strings, &mut self.strings),
             index: descriptor.index,
             name,
             open: descriptor.open,
@@ -169,46 +162,33 @@ impl Detector for ClosedFiles {
             opened,
             file,
             inode,
-            since_ns: cx.now_ns,
+            since_ns: scene.cx.now_ns,
         });
     }
 
     /// Checks the scan's closings, and reports changed files whose hashes are known or whose wait
     /// is over.
-    fn update<S: MemorySource>(
-        &mut self,
-        memory: &mut MachineMemory<'_, S>,
-        cx: &ScanContext<'_>,
-        _state: &State,
-        files: &mut dyn ContentSource,
-        out: &mut dyn Findings,
-    ) {
+    fn update(&mut self, scene: &mut Scene<'_>, _state: &State, files: &mut dyn ContentSource) {
         if self.closings.iter().any(|closing| closing.stage == Stage::New) {
-            self.drop_open(cx.snapshot);
-            self.read_inodes(memory);
+            self.drop_open(scene.cx.snapshot);
+            self.read_inodes(&mut scene.memory);
         }
-        self.settle(cx, files, out);
+        self.settle(scene, files);
     }
 
     /// Reports changed files whose hashes are known or whose wait is over.
-    fn settle(
-        &mut self,
-        cx: &ScanContext<'_>,
-        files: &mut dyn ContentSource,
-        out: &mut dyn Findings,
-    ) {
+    fn settle(&mut self, scene: &mut Scene<'_>, files: &mut dyn ContentSource) {
         for closing in &mut self.closings {
             if closing.stage != Stage::Waiting {
                 continue;
             }
             let known = files.ask(&closing.identity());
-            let waited = cx.now_ns.saturating_sub(closing.since_ns) >= HASHES_NS;
+            let waited = scene.cx.now_ns.saturating_sub(closing.since_ns) >= HASHES_NS;
             if known.is_none() && !waited {
                 continue;
             }
             closing.stage = Stage::Over;
-            let accepted = closing.report(&self.strings, cx, known.as_ref(), out);
-            self.refused_findings += accepted.refused();
+            closing.report(&self.strings, scene, known.as_ref());
         }
         let strings = &mut self.strings;
         self.closings.retain(|closing| {
@@ -223,8 +203,8 @@ impl Detector for ClosedFiles {
         });
     }
 
-    fn losses(&self) -> Losses {
-        Losses { unchecked: self.refused, refused: self.refused_findings }
+    fn unchecked(&self) -> u64 {
+        self.refused
     }
 }
 
@@ -278,7 +258,7 @@ impl ClosedFiles {
     }
 
     /// Reads the inodes of new closings, and decides.
-    fn read_inodes<S: MemorySource>(&mut self, memory: &mut MachineMemory<'_, S>) {
+    fn read_inodes(&mut self, memory: &mut MachineMemory<'_>) {
         let MachineMemory { source, kernel } = memory;
         let layout = &kernel.layouts.inode;
         self.reader.forget_translations();
@@ -295,7 +275,7 @@ impl ClosedFiles {
                 at += 1;
             }
             if !self.reader.is_empty() {
-                self.reader.run(*source, kernel.space.levels);
+                self.reader.run(source, kernel.space.levels);
             }
             let mut object = 0;
             for closing in &mut self.closings[done..at] {
@@ -357,13 +337,7 @@ impl Closing {
         }
     }
 
-    fn report(
-        &self,
-        strings: &Strings,
-        cx: &ScanContext<'_>,
-        known: Option<&FileContent>,
-        out: &mut dyn Findings,
-    ) -> Accepted {
+    fn report(&self, strings: &Strings, scene: &mut Scene<'_>, known: Option<&FileContent>) {
         let partial = known.and_then(|known| match known.outcome {
             Outcome::Partial(partial) => Some(partial),
             Outcome::Whole { .. } | Outcome::Nothing => None,
@@ -383,7 +357,7 @@ impl Closing {
             partial,
             since_ns: self.since_ns,
         };
-        out.found(cx, &Finding::FileContent(&change))
+        scene.found(&Finding::FileContent(&change));
     }
 }
 

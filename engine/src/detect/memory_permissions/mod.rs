@@ -25,9 +25,9 @@ use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::vm_area_struct::{
     VM_EXEC, VM_GROWSDOWN, VM_MAYSHARE, VM_READ, VM_WRITE,
 };
-use panoptes_decoders::source::MemorySource;
 
-use super::{Detector, DetectorSetup, Finding, Findings, Losses, MachineMemory};
+use super::{Detector, DetectorSetup, Finding, Scene};
+use crate::page_cache::MachineMemory;
 use crate::state::facts::AreaFacts;
 use crate::state::process::{Process, ProcessKey};
 use crate::state::{AreaBefore, Change, ScanContext};
@@ -107,7 +107,6 @@ pub struct Permissions {
     /// Number of changes that were not checked, because more areas were around them than one scan
     /// checks.
     refused: u64,
-    refused_findings: u64,
 }
 
 impl Permissions {
@@ -120,7 +119,6 @@ impl Permissions {
             steps_left: STEPS_MAX.1,
             of_process: None,
             refused: 0,
-            refused_findings: 0,
         }
     }
 }
@@ -136,29 +134,22 @@ impl Detector for Permissions {
         self.of_process = None;
     }
 
-    fn observe<S: MemorySource>(
-        &mut self,
-        memory: &mut MachineMemory<'_, S>,
-        cx: &ScanContext<'_>,
-        change: &Change<'_>,
-        out: &mut dyn Findings,
-    ) {
-        if let Some(judged) = self.judge(memory, cx, change) {
-            let accepted = out.found(cx, &Finding::MemoryPermissions(&judged));
-            self.refused_findings += accepted.refused();
+    fn observe(&mut self, scene: &mut Scene<'_>, change: &Change<'_>) {
+        if let Some(judged) = self.judge(&mut scene.memory, scene.cx, change) {
+            scene.found(&Finding::MemoryPermissions(&judged));
         }
     }
 
-    fn losses(&self) -> Losses {
-        Losses { unchecked: self.refused, refused: self.refused_findings }
+    fn unchecked(&self) -> u64 {
+        self.refused
     }
 }
 
 impl Permissions {
     /// Checks a change against the rule, if it changes the right to execute.
-    fn judge<'a, S: MemorySource>(
+    fn judge<'a>(
         &mut self,
-        memory: &mut MachineMemory<'_, S>,
+        memory: &mut MachineMemory<'_>,
         cx: &ScanContext<'_>,
         change: &Change<'a>,
     ) -> Option<Judged<'a>> {
@@ -170,6 +161,16 @@ impl Permissions {
             _ => return None,
         };
         let seen = seen(&area, before.as_ref())?;
+        let PermissionChange { direction, backing, .. } = seen;
+        let judged = |verdict, is_last| Judged {
+            process,
+            area,
+            before,
+            direction,
+            backing,
+            verdict,
+            is_last,
+        };
         let reported = self.entry_of(process).and_then(|at| self.reported.get(at));
         let steps = match self.of_process {
             Some((key, left)) if key == process.key => left,
@@ -178,20 +179,10 @@ impl Permissions {
         let steps = steps.min(self.steps_left);
         self.refused += u64::from(steps == 0);
         // A process with very many changes costs no more than its findings.
-        if steps == 0
-            || reported.is_some_and(|reported| reported.count(seen.direction) >= FINDINGS_MAX)
+        if steps == 0 || reported.is_some_and(|reported| reported.count(direction) >= FINDINGS_MAX)
         {
-            let verdict = Verdict::Exempt(rule::Exemption::Enough);
-            let (direction, backing) = (seen.direction, seen.backing);
-            return Some(Judged {
-                process,
-                area,
-                before,
-                direction,
-                backing,
-                verdict,
-                is_last: false,
-            });
+            let verdict = Err(rule::Exemption::Enough);
+            return Some(judged(verdict, false));
         }
         let seen = PermissionChange { is_known: reported.is_some(), ..seen };
         let part = before.map_or(area.start..area.end, |before| before.start..before.end);
@@ -204,7 +195,7 @@ impl Permissions {
                 leader.task.is_fork()
                     && self.reported.iter().any(|reported| reported.has(process, arguments, &area))
             });
-        let mut left = steps;
+        self.programs.steps_left = steps;
         let mut around = Surroundings {
             snapshot: cx.snapshot,
             parent_pid: row.map_or(0, |row| row.parent_pid),
@@ -213,17 +204,15 @@ impl Permissions {
             part,
             was_reported_before_fork,
             programs: &mut self.programs,
-            source: memory.source,
-            kernel: memory.kernel,
-            steps_left: &mut left,
+            memory,
         };
         let verdict = judge(&seen, &mut around);
+        let left = self.programs.steps_left;
         self.steps_left = self.steps_left.saturating_sub(steps - left);
         self.of_process = Some((process.key, left));
-        let is_last = matches!(verdict, Verdict::Report(_))
+        let is_last = verdict.is_ok()
             && self.count(process, arguments, (&seen, area.start), cx.now_ns) == FINDINGS_MAX;
-        let (direction, backing) = (seen.direction, seen.backing);
-        Some(Judged { process, area, before, direction, backing, verdict, is_last })
+        Some(judged(verdict, is_last))
     }
 
     /// Index of a program's entry in the list of reported findings, if it has one.

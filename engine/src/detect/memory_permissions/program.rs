@@ -6,14 +6,14 @@ use core::ops::Range;
 
 use panoptes_decoders::address::{KernelVa, UserVa};
 use panoptes_decoders::kernel::vm_area_struct::VM_EXEC;
-use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
+use panoptes_decoders::source::PAGE_BYTES;
 use panoptes_decoders::user::program_headers::{ProgramHeaders, has_text_relocations};
 use panoptes_tables::Scan;
 
 use super::rule::ElfClaim;
 use crate::address::{Reader, ReaderSizes};
-use crate::page_cache::{FileBytes, FileIdentity, FileReader, Symbols, Unread};
-use crate::walk::{FileRow, Index, Kernel, MmRow, Snapshot, VmaRow};
+use crate::page_cache::{FileBytes, FileIdentity, FileReader, MachineMemory, Symbols, Unread};
+use crate::walk::{FileRow, Index, MmRow, Snapshot, VmaRow};
 
 /// Number of bytes read at the beginning of a file: they include the program headers.
 const HEADER_BYTES: u64 = 2048;
@@ -40,9 +40,9 @@ const KNOWN: usize = 256;
 /// Number of scans until a file that could not be read is retried.
 const AGAIN_SCANS: u32 = 8;
 /// Number of checked areas that one memory read counts as.
-pub(super) const STEPS_A_READ: u32 = 4;
+pub(super) const STEPS_A_READ: usize = 4;
 /// Number of checked areas that one lookup of a known file counts as.
-const STEPS_A_FILE: u32 = 4;
+const STEPS_A_FILE: usize = 4;
 
 /// What is known of a file.
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +62,7 @@ struct Answer {
 
 /// A question about a file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Question {
+pub(super) enum Question {
     /// Whether it wants an executable stack.
     Stack,
     /// Whether it defines a symbol that only a code generator does.
@@ -79,14 +79,6 @@ impl Question {
     }
 }
 
-/// The areas of a process in one scan.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct AddressSpace<'a> {
-    pub(super) kernel: &'a Kernel,
-    pub(super) snapshot: &'a Snapshot,
-    pub(super) areas: &'a [VmaRow],
-}
-
 /// Reads programs and keeps their answers, in memory allocated at start.
 #[derive(Debug)]
 pub(super) struct Programs {
@@ -96,6 +88,8 @@ pub(super) struct Programs {
     /// The entry to replace when all are used.
     next: usize,
     scan: Scan,
+    /// Approximate number of areas that may still be checked around the present one.
+    pub(super) steps_left: u32,
 }
 
 impl Programs {
@@ -111,6 +105,7 @@ impl Programs {
             known: Vec::with_capacity(KNOWN),
             next: 0,
             scan: Scan::default(),
+            steps_left: 0,
         }
     }
 
@@ -119,28 +114,26 @@ impl Programs {
     }
 
     /// What an area's file declares about the area.
-    pub(super) fn says<S: MemorySource>(
+    pub(super) fn says(
         &mut self,
-        source: &mut S,
-        space: &AddressSpace<'_>,
+        memory: &mut MachineMemory<'_>,
+        snapshot: &Snapshot,
         area: &VmaRow,
-        steps_left: &mut u32,
     ) -> ElfClaim {
-        let says = self.read_claim(source, space, area);
-        self.spend(steps_left);
+        let says = self.read_claim(memory, snapshot, area);
+        self.spend_reads();
         says.unwrap_or(ElfClaim::Unknown)
     }
 
-    fn read_claim<S: MemorySource>(
+    fn read_claim(
         &mut self,
-        source: &mut S,
-        space: &AddressSpace<'_>,
+        memory: &mut MachineMemory<'_>,
+        snapshot: &Snapshot,
         area: &VmaRow,
     ) -> Result<ElfClaim, Unread> {
-        let page_bytes = space.kernel.space.levels.page_bytes();
+        let page_bytes = memory.kernel.space.levels.page_bytes();
         let page = area.vma.page_offset.saturating_mul(PAGE_BYTES);
-        let from = (source, space.kernel);
-        FileBytes::read_with(&mut self.files, from, (space.snapshot, area.file), |file| {
+        FileBytes::read_with(&mut self.files, memory, (snapshot, area.file), |file| {
             let Some(headers) = ProgramHeaders::find(file.read(0, HEADER_BYTES)?) else {
                 return Ok(ElfClaim::Unknown);
             };
@@ -154,47 +147,26 @@ impl Programs {
         })
     }
 
-    /// Whether any mapped program or library wants an executable stack.
-    pub(super) fn wants_executable_stack<S: MemorySource>(
-        &mut self,
-        source: &mut S,
-        space: &AddressSpace<'_>,
-        steps_left: &mut u32,
-    ) -> bool {
-        self.any_file(source, space, steps_left, Question::Stack)
-    }
-
-    /// Whether a file that is mapped executable is a code generator.
-    pub(super) fn is_generator_among<S: MemorySource>(
-        &mut self,
-        source: &mut S,
-        space: &AddressSpace<'_>,
-        steps_left: &mut u32,
-    ) -> bool {
-        self.any_file(source, space, steps_left, Question::Generator)
-    }
-
     /// Whether the answer of any file that is mapped executable is yes. Unreadable files count as
     /// no.
-    fn any_file<S: MemorySource>(
+    pub(super) fn any_file(
         &mut self,
-        source: &mut S,
-        space: &AddressSpace<'_>,
-        steps_left: &mut u32,
+        memory: &mut MachineMemory<'_>,
+        (snapshot, areas): (&Snapshot, &[VmaRow]),
         question: Question,
     ) -> bool {
         let mut last = KernelVa::NULL;
         let mut files = 0;
-        for row in space.areas.iter().filter(|row| row.vma.flags & VM_EXEC != 0) {
+        for row in areas.iter().filter(|row| row.vma.flags & VM_EXEC != 0) {
             if row.vma.file.is_null() || row.vma.file == last {
                 continue;
             }
             last = row.vma.file;
-            if *steps_left == 0 {
+            if self.steps_left == 0 {
                 return false;
             }
-            *steps_left = steps_left.saturating_sub(STEPS_A_FILE);
-            let Some(file) = FileIdentity::of(space.snapshot, row.file) else { continue };
+            self.spend(STEPS_A_FILE);
+            let Some(file) = FileIdentity::of(snapshot, row.file) else { continue };
             let at = self.known.iter().position(|known| known.file == file);
             let new = Known { file, answers: [Answer::default(); 2] };
             let mut file = at.and_then(|at| self.known.get(at)).copied().unwrap_or(new);
@@ -206,8 +178,8 @@ impl Programs {
                 }
                 files += 1;
                 answer.asked = Some(self.scan);
-                answer.says = self.read_file(source, space, row.file, question).ok();
-                self.spend(steps_left);
+                answer.says = self.read_file(memory, (snapshot, row.file), question).ok();
+                self.spend_reads();
                 self.remember(at, file);
             }
             if file.answers[question as usize].says == Some(true) {
@@ -218,15 +190,13 @@ impl Programs {
     }
 
     /// Reads a file's answer.
-    fn read_file<S: MemorySource>(
+    fn read_file(
         &mut self,
-        source: &mut S,
-        space: &AddressSpace<'_>,
-        file: Option<Index<FileRow>>,
+        memory: &mut MachineMemory<'_>,
+        file: (&Snapshot, Option<Index<FileRow>>),
         question: Question,
     ) -> Result<bool, Unread> {
-        let from = (source, space.kernel);
-        FileBytes::read_with(&mut self.files, from, (space.snapshot, file), |file| match question {
+        FileBytes::read_with(&mut self.files, memory, file, |file| match question {
             Question::Stack => {
                 let headers = ProgramHeaders::find(file.read(0, HEADER_BYTES)?);
                 Ok(headers.is_some_and(|headers| headers.wants_executable_stack()))
@@ -255,20 +225,25 @@ impl Programs {
         }
     }
 
+    /// Counts areas that were checked.
+    pub(super) fn spend(&mut self, areas: usize) {
+        self.steps_left = self.steps_left.saturating_sub(u32::try_from(areas).unwrap_or(u32::MAX));
+    }
+
     /// Counts the memory reads since the last call.
-    fn spend(&mut self, steps_left: &mut u32) {
-        let steps = self.files.take_reads().saturating_mul(STEPS_A_READ);
-        *steps_left = steps_left.saturating_sub(steps);
+    fn spend_reads(&mut self) {
+        let reads = self.files.take_reads() as usize;
+        self.spend(reads * STEPS_A_READ);
     }
 
     /// Whether all pages of a range are in memory; of a large range, those at its beginning.
-    pub(super) fn is_filled<S: MemorySource>(
+    pub(super) fn is_filled(
         &mut self,
-        source: &mut S,
-        kernel: &Kernel,
+        memory: &mut MachineMemory<'_>,
         mm: &MmRow,
         range: Range<u64>,
     ) -> bool {
+        let MachineMemory { source, kernel } = memory;
         let root = kernel.space.linear(mm.pgd).unwrap_or_default();
         self.reader.forget_translations();
         self.reader.clear();

@@ -7,11 +7,11 @@ use core::ops::Range;
 use panoptes_decoders::kernel::vm_area_struct::{
     VM_EXEC, VM_MAYSHARE, VM_NORESERVE, VM_READ, VM_WRITE,
 };
-use panoptes_decoders::source::MemorySource;
 
-use super::program::{AddressSpace, Programs};
+use super::program::{Programs, Question};
 use super::rule::{AreaContext, ElfClaim};
-use crate::walk::{Kernel, MmRow, Snapshot, VmaRow};
+use crate::page_cache::MachineMemory;
+use crate::walk::{MmRow, Snapshot, VmaRow};
 
 /// Minimum address space that a runtime reserves for code: V8 takes 128 MiB, HotSpot 48 or 240,
 /// SpiderMonkey and JavaScriptCore more. Counting stops there.
@@ -26,8 +26,7 @@ const NEIGHBOURS_MAX: usize = 4096;
 const DATA_BYTES_MAX: u64 = 1 << 20;
 
 /// What the rule asks about one area.
-#[derive(Debug)]
-pub(super) struct Surroundings<'a, S> {
+pub(super) struct Surroundings<'a, 'm> {
     pub(super) snapshot: &'a Snapshot,
     pub(super) parent_pid: u32,
     /// Its address space, if the scan has it.
@@ -39,13 +38,10 @@ pub(super) struct Surroundings<'a, S> {
     /// Whether it was reported in the process that its process was forked from.
     pub(super) was_reported_before_fork: bool,
     pub(super) programs: &'a mut Programs,
-    pub(super) source: &'a mut S,
-    pub(super) kernel: &'a Kernel,
-    /// Approximate number of areas that may still be checked for it.
-    pub(super) steps_left: &'a mut u32,
+    pub(super) memory: &'a mut MachineMemory<'m>,
 }
 
-impl<'a, S: MemorySource> Surroundings<'a, S> {
+impl<'a> Surroundings<'a, '_> {
     /// The areas of its address space, ascending, and the index of this one.
     fn areas(&self) -> Option<(&'a [VmaRow], usize)> {
         let areas = self.snapshot.vmas.range(self.mm?.vmas);
@@ -53,14 +49,12 @@ impl<'a, S: MemorySource> Surroundings<'a, S> {
         Some((areas, at))
     }
 
-    fn space(&self) -> Option<AddressSpace<'a>> {
-        let areas = self.snapshot.vmas.range(self.mm?.vmas);
-        Some(AddressSpace { kernel: self.kernel, snapshot: self.snapshot, areas })
-    }
-
-    /// Counts areas that were checked.
-    fn spend(&mut self, areas: usize) {
-        *self.steps_left = self.steps_left.saturating_sub(u32::try_from(areas).unwrap_or(u32::MAX));
+    /// Whether the answer of any file that its process has mapped executable is yes.
+    fn any_file(&mut self, question: Question) -> bool {
+        let Some(mm) = self.mm else { return false };
+        let areas = self.snapshot.vmas.range(mm.vmas);
+        self.programs.spend(areas.len());
+        self.programs.any_file(self.memory, (self.snapshot, areas), question)
     }
 
     fn parent(&self) -> Option<&'a MmRow> {
@@ -69,10 +63,10 @@ impl<'a, S: MemorySource> Surroundings<'a, S> {
     }
 }
 
-impl<S: MemorySource> AreaContext for Surroundings<'_, S> {
+impl AreaContext for Surroundings<'_, '_> {
     fn is_filled(&mut self) -> bool {
         let Some(mm) = self.mm else { return false };
-        self.programs.is_filled(self.source, self.kernel, mm, self.part.clone())
+        self.programs.is_filled(self.memory, mm, self.part.clone())
     }
 
     fn is_inherited(&mut self) -> bool {
@@ -90,7 +84,7 @@ impl<S: MemorySource> AreaContext for Surroundings<'_, S> {
         let Some((areas, at)) = self.areas() else { return false };
         if !is_kept_free(&areas[at]) {
             let (is_inside, looked_at) = is_inside_closed_range(areas, at);
-            self.spend(looked_at);
+            self.programs.spend(looked_at);
             return is_inside;
         }
         let first = at.saturating_sub(NEIGHBOURS_MAX);
@@ -122,27 +116,21 @@ impl<S: MemorySource> AreaContext for Surroundings<'_, S> {
             bytes = bytes.saturating_add(row.vma.end - row.vma.start);
             bytes >= RESERVED_BYTES
         });
-        self.spend(looked_at.get());
+        self.programs.spend(looked_at.get());
         is_much
     }
 
     fn has_generator(&mut self) -> bool {
-        let Some(space) = self.space() else { return false };
-        self.spend(space.areas.len());
-        self.programs.is_generator_among(self.source, &space, self.steps_left)
+        self.any_file(Question::Generator)
     }
 
     fn file_says(&mut self) -> ElfClaim {
-        let (Some(space), Some((areas, at))) = (self.space(), self.areas()) else {
-            return ElfClaim::Unknown;
-        };
-        self.programs.says(self.source, &space, &areas[at], self.steps_left)
+        let Some((areas, at)) = self.areas() else { return ElfClaim::Unknown };
+        self.programs.says(self.memory, self.snapshot, &areas[at])
     }
 
     fn wants_executable_stack(&mut self) -> bool {
-        let Some(space) = self.space() else { return false };
-        self.spend(space.areas.len());
-        self.programs.wants_executable_stack(self.source, &space, self.steps_left)
+        self.any_file(Question::Stack)
     }
 }
 

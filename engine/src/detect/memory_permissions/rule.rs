@@ -138,23 +138,18 @@ pub enum Exemption {
     Enough,
 }
 
-/// The rule's decision about a change.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Verdict {
-    Report(FindingKind),
-    Exempt(Exemption),
-}
+/// The rule's decision about a change: what is reported, or why nothing is.
+pub type Verdict = Result<FindingKind, Exemption>;
 
 /// Decides about a change.
 pub fn judge(seen: &PermissionChange, around: &mut dyn AreaContext) -> Verdict {
-    let found = match seen.direction {
+    match seen.direction {
         Direction::Added => added(seen, around),
         Direction::Removed => removed(seen, around),
-    };
-    found.map_or_else(Verdict::Exempt, Verdict::Report)
+    }
 }
 
-fn added(seen: &PermissionChange, around: &mut dyn AreaContext) -> Result<FindingKind, Exemption> {
+fn added(seen: &PermissionChange, around: &mut dyn AreaContext) -> Verdict {
     match seen.backing {
         Backing::Stack if around.wants_executable_stack() => Err(Exemption::AskedFor),
         Backing::Stack => Ok(FindingKind::Stack),
@@ -198,10 +193,7 @@ fn added(seen: &PermissionChange, around: &mut dyn AreaContext) -> Result<Findin
     }
 }
 
-fn removed(
-    seen: &PermissionChange,
-    around: &mut dyn AreaContext,
-) -> Result<FindingKind, Exemption> {
+fn removed(seen: &PermissionChange, around: &mut dyn AreaContext) -> Verdict {
     if !seen.is_open {
         return Err(Exemption::Closed);
     }
@@ -318,7 +310,7 @@ mod tests {
             Relocated, Reserved,
         };
         use FindingKind as Kind;
-        use Verdict::{Exempt, Report};
+        use Result::{Err as Exempt, Ok as Report};
         let inherited = Fake { inherited: true, ..NOTHING };
         let reserved = Fake { reserved: true, ..NOTHING };
         let generator = Fake { generator: true, ..NOTHING };

@@ -8,8 +8,9 @@ use panoptes_tables::HashKey;
 use super::rule::{Exemption, FindingKind, Verdict};
 use super::{FINDINGS_MAX, Permissions};
 use crate::detect::tests::Unreadable;
-use crate::detect::{Accepted, Detector as _, Finding, MachineMemory};
+use crate::detect::{Accepted, Detector as _, Finding, Scene};
 use crate::limits::Limits;
+use crate::page_cache::MachineMemory;
 use crate::state::tests::watch::limits;
 use crate::state::tests::world::{FakeArea, FakeFile, FakeProcess, R, W, World, X};
 use crate::state::{Change, ScanContext, Settings, State};
@@ -50,7 +51,7 @@ impl Watch {
             &self.snapshot,
             self.now_ns,
             &mut |cx: &ScanContext<'_>, change: &Change<'_>| {
-                let memory = &mut MachineMemory { source: &mut Unreadable, kernel: &kernel };
+                let memory = MachineMemory { source: &mut Unreadable, kernel: &kernel };
                 let out = &mut |_: &ScanContext<'_>, finding: &Finding<'_>| {
                     let Finding::MemoryPermissions(judged) = finding else { panic!("{finding:?}") };
                     let area = judged.area;
@@ -60,7 +61,7 @@ impl Watch {
                     found.push((judged.process.process_id(), start, end, judged.verdict));
                     Accepted::Yes
                 };
-                permissions.observe(memory, cx, change, out);
+                permissions.observe(&mut Scene { memory, cx, out }, change);
             },
         );
         found
@@ -83,7 +84,7 @@ fn library() -> FakeFile {
 }
 
 const PAGES: u64 = 0xffff_8889_0000_0000;
-const WRITTEN: Verdict = Verdict::Report(FindingKind::Written);
+const WRITTEN: Verdict = Ok(FindingKind::Written);
 
 #[test]
 fn memory_that_was_written_and_becomes_executable() {
@@ -101,7 +102,7 @@ fn memory_that_was_written_and_becomes_executable() {
     assert_eq!(watch.scan(&with_areas(&parts)), []);
     // And back: the parts become one again.
     let back = buffer.written(PAGES);
-    let taken_back = Verdict::Report(FindingKind::TakenBack);
+    let taken_back: Verdict = Ok(FindingKind::TakenBack);
     assert_eq!(watch.scan(&with_areas(&[back])), [(200, 0x20_1000, 0x20_2000, taken_back)]);
 }
 
@@ -109,7 +110,7 @@ fn memory_that_was_written_and_becomes_executable() {
 fn a_process_with_very_many_changes_costs_a_scan_a_limited_time() {
     const COUNT: u64 = 66_000;
     // Each asks its file, whose memory is unreadable: that is one attempt.
-    const JUDGED: usize = super::STEPS_MAX.0 as usize / super::program::STEPS_A_READ as usize;
+    const JUDGED: usize = super::STEPS_MAX.0 as usize / super::program::STEPS_A_READ;
     let library = library();
     let areas = |flags| {
         let start = |at| 0x1000_0000 + at * 0x2000;
@@ -124,10 +125,9 @@ fn a_process_with_very_many_changes_costs_a_scan_a_limited_time() {
     let limits = Limits { vmas: 2 * COUNT as u32, ..limits() };
     let mut watch = Watch::with(&limits, &with_areas(&areas(R | X)).with(other(R | W)));
     let found = watch.scan(&with_areas(&areas(R | W)).with(other(R | X)));
-    let not_judged =
-        found.iter().filter(|found| found.3 == Verdict::Exempt(Exemption::Enough)).count();
+    let not_judged = found.iter().filter(|found| found.3 == Err(Exemption::Enough)).count();
     assert_eq!((found.len(), not_judged), (COUNT as usize + 1, COUNT as usize - JUDGED));
-    assert_eq!(watch.permissions.losses().unchecked, not_judged as u64);
+    assert_eq!(watch.permissions.unchecked(), not_judged as u64);
     // Another process's change is checked nevertheless, and all of them in the next scan.
     assert!(found.contains(&(300, 0x20_0000, 0x20_8000, WRITTEN)));
     let found = watch.scan(&with_areas(&areas(R | W)).with(other(R | W)));
@@ -151,7 +151,7 @@ fn a_writable_area_with_other_pages_is_other_memory() {
     let buffer = memory(0x20_0000, 0x20_8000, R | W).written(PAGES);
     let mut watch = Watch::after(&with_areas(&[buffer]));
     let code = memory(0x20_0000, 0x20_8000, R | W | X);
-    let anew = Verdict::Exempt(Exemption::MappedAnew);
+    let anew: Verdict = Err(Exemption::MappedAnew);
     let other = code.clone().written(PAGES + 64);
     assert_eq!(watch.scan(&with_areas(&[other])), [(200, 0x20_0000, 0x20_8000, anew)]);
     // The same `anon_vma`, but it is unknown whether its pages are in memory.
@@ -169,7 +169,7 @@ fn the_heap_and_the_stack_by_their_names() {
     let mut watch = Watch::after(&with_areas(&[heap(R | W), stack.clone()]));
     stack.flags |= X;
     let found = watch.scan(&with_areas(&[heap(R | W | X), stack]));
-    let of = |what| Verdict::Report(what);
+    let of = |what| -> Verdict { Ok(what) };
     assert_eq!(
         found,
         [
@@ -197,7 +197,7 @@ fn reserved_space_is_for_code_if_it_is_large_and_no_data_is_adjacent() {
         found.iter().map(|found| found.3).collect::<Vec<_>>()
     };
     let much = 16 << 20;
-    let reserved = Verdict::Exempt(Exemption::Reserved);
+    let reserved: Verdict = Err(Exemption::Reserved);
     assert_eq!(found(&page(R | W, much), &page(R | X, much)), [reserved]);
     assert_eq!(found(&page(R | W, 1 << 20), &page(R | X, 1 << 20)), [WRITTEN], "not much");
     // A page in the middle of a thread's heap, which is in such a range, too.
@@ -227,7 +227,7 @@ fn memory_opened_inside_inaccessible_space_is_for_code() {
     let kept = |start, end| memory(start, end, VM_NORESERVE);
     let data = |start, end| memory(start, end, R | W).written(PAGES + 64);
     let code = |start, end, flags| memory(start, end, flags).written(PAGES);
-    let reserved = [Verdict::Exempt(Exemption::Reserved)];
+    let reserved: [Verdict; 1] = [Err(Exemption::Reserved)];
     // SpiderMonkey's, next to code that is just being written.
     let spider_monkey = |flags| {
         vec![
@@ -296,7 +296,7 @@ fn a_fork_inherits_reported_areas() {
     // The process gets one scan in which it may call exec.
     assert_eq!(watch.scan(&world), []);
     let found = watch.scan(&world);
-    let inherited = Verdict::Exempt(Exemption::Inherited);
+    let inherited: Verdict = Err(Exemption::Inherited);
     assert_eq!(
         found,
         [(300, 0x20_0000, 0x20_1000, inherited), (300, 0x40_0000, 0x40_1000, WRITTEN)]
@@ -318,7 +318,7 @@ fn a_fork_whose_parent_has_ended_inherits_reported_areas() {
     assert_eq!(found, [(200, 0x20_0000, 0x20_1000, WRITTEN)]);
     // The process has started a daemon, which has since made more executable memory.
     let daemon = process(300, 1, &[code(0x20_0000), code(0x40_0000)]);
-    let inherited = Verdict::Exempt(Exemption::Inherited);
+    let inherited: Verdict = Err(Exemption::Inherited);
     assert_eq!(
         watch.scan(&World::default().with(daemon)),
         [(300, 0x20_0000, 0x20_1000, inherited), (300, 0x40_0000, 0x40_1000, WRITTEN)]
@@ -362,9 +362,9 @@ fn the_loader_lays_out_a_library() {
         let found = watch.scan(&with_areas(&parts));
         assert!(!found.is_empty());
         for (_, start, _, verdict) in found {
-            assert!(matches!(verdict, Verdict::Exempt(_)), "{verdict:?}");
+            assert!(verdict.is_err(), "{verdict:?}");
             if first & X != 0 && start == 0x3f_e000 {
-                assert_eq!(verdict, Verdict::Exempt(Exemption::MappedAnew));
+                assert_eq!(verdict, Err(Exemption::MappedAnew));
             }
         }
     }
@@ -379,7 +379,7 @@ fn findings_of_one_program_are_limited() {
         let flags = if scan.is_multiple_of(2) { R | X } else { R | W };
         let verdicts = watch.scan(&with_areas(&[area(flags)]));
         assert_eq!(verdicts.len(), 1);
-        found += u32::from(matches!(verdicts[0].3, Verdict::Report(_)));
+        found += u32::from(verdicts[0].3.is_ok());
     }
     assert_eq!(found, 2 * u32::from(FINDINGS_MAX));
 }

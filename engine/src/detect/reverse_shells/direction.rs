@@ -98,9 +98,7 @@ impl Directions {
     fn forget_ports(&mut self, snapshot: &Snapshot) {
         for row in snapshot.connections.iter().filter(|row| !listens(row)) {
             if self.of(snapshot, row) == Direction::Accepted {
-                let ends = &row.endpoints;
-                let key = self.port(snapshot.net_number(row.net), ends.source, ends.source_port);
-                self.listeners.insert(key, 0);
+                self.listeners.insert(self.port(snapshot, row, row.endpoints.source), 0);
             }
         }
         core::mem::swap(&mut self.listeners, &mut self.older);
@@ -111,8 +109,7 @@ impl Directions {
     fn note_listeners(&mut self, snapshot: &Snapshot) -> bool {
         let mut has_room = true;
         for row in snapshot.connections.iter().filter(|row| listens(row)) {
-            let ends = &row.endpoints;
-            let key = self.port(snapshot.net_number(row.net), ends.source, ends.source_port);
+            let key = self.port(snapshot, row, row.endpoints.source);
             has_room &= self.listeners.insert(key, 0) != Insertion::Full;
         }
         has_room
@@ -120,7 +117,6 @@ impl Directions {
 
     pub fn of(&self, snapshot: &Snapshot, row: &ConnectionRow) -> Direction {
         let ends = &row.endpoints;
-        let namespace = snapshot.net_number(row.net);
         let any = [
             ends.source,
             ends.source.to_canonical(),
@@ -128,7 +124,7 @@ impl Directions {
             Ipv6Addr::UNSPECIFIED.into(),
         ];
         let listens = |address| {
-            let key = self.port(namespace, address, ends.source_port);
+            let key = self.port(snapshot, row, address);
             self.listeners.get(key).is_some() || self.older.get(key).is_some()
         };
         if any.into_iter().any(listens) {
@@ -140,10 +136,11 @@ impl Directions {
         }
     }
 
-    fn port(&self, namespace: u32, address: IpAddr, port: u16) -> u64 {
+    fn port(&self, snapshot: &Snapshot, row: &ConnectionRow, address: IpAddr) -> u64 {
+        let namespace = snapshot.net_number(row.net);
         let mut bytes = [0; 22];
         bytes[..16].copy_from_slice(&octets(address));
-        bytes[16..18].copy_from_slice(&port.to_le_bytes());
+        bytes[16..18].copy_from_slice(&row.endpoints.source_port.to_le_bytes());
         bytes[18..].copy_from_slice(&namespace.to_le_bytes());
         self.port_key.hash(&bytes) | 1
     }

@@ -12,10 +12,10 @@ use super::interpreter::Interpreter;
 use super::judge::Reason;
 use super::rows::{holds, line_of};
 use super::{Candidate, Shell, Shells};
-use crate::detect::{Finding, Findings};
+use crate::detect::{Finding, Scene};
 use crate::state::facts::{ConnectionFacts, DescriptorFacts, FileName, ProcessFacts};
 use crate::state::process::Process;
-use crate::state::{Limit, ScanContext, State};
+use crate::state::{Limit, State};
 use crate::walk::{FileRow, FilesRow, Index, ProcessRow, Snapshot};
 
 /// Maximum number of processes of a chain in a report.
@@ -119,14 +119,13 @@ impl Shells {
     /// must wait, because a process of the chain has not been reported yet.
     pub(super) fn report(
         &mut self,
-        cx: &ScanContext<'_>,
+        scene: &mut Scene<'_>,
         state: &State,
-        shell: &Shell,
+        shell: &Shell<'_>,
         candidate: &Candidate,
-        out: &mut dyn Findings,
     ) -> bool {
-        let snapshot = cx.snapshot;
-        let (parts, is_cut) = self.parts(snapshot, shell, candidate);
+        let snapshot = shell.snapshot;
+        let (parts, is_cut) = self.parts(shell, candidate);
         let objects = self.objects(snapshot, candidate);
         let Some(known) = processes_of(state, &parts) else { return false };
         self.name_descriptors(snapshot, &parts, &objects);
@@ -134,14 +133,14 @@ impl Shells {
         let mut members = ArrayVec::<Member<'_>, MEMBERS_MAX>::new();
         for (process, (descriptors, connections, is_cut)) in known.iter().zip(&held.ranges) {
             members.push(Member {
-                process: process.map(|process| process.facts(cx.strings)).unwrap_or_default(),
+                process: process.map(|process| process.facts(scene.cx.strings)).unwrap_or_default(),
                 descriptors: &held.descriptors[descriptors.clone()],
                 connections: &held.connections[connections.clone()],
                 is_cut: *is_cut,
             });
         }
-        let inward = steps(snapshot, &parts, &self.inward, candidate.inward, shell);
-        let mut outward = steps(snapshot, &parts, &self.outward, candidate.outward, shell);
+        let inward = steps(shell, &parts, &self.inward, candidate.inward);
+        let mut outward = steps(shell, &parts, &self.outward, candidate.outward);
         outward.reverse();
         turn(&mut outward);
         let Some(end) = end_of(snapshot, candidate.object) else { return true };
@@ -162,15 +161,15 @@ impl Shells {
             inward: &inward,
             outward: &outward,
         };
-        let accepted = out.found(cx, &Finding::ReverseShell(&finding));
-        self.refused_findings += accepted.refused();
+        scene.found(&Finding::ReverseShell(&finding));
         true
     }
 
     /// The chain's processes: ancestors of the interpreter that hold the connection too, then those
     /// on the path of commands, then those only on the path of output, then the interpreter. Also
     /// returns whether there are more.
-    fn parts(&self, snapshot: &Snapshot, shell: &Shell, candidate: &Candidate) -> (Parts, bool) {
+    fn parts(&self, shell: &Shell<'_>, candidate: &Candidate) -> (Parts, bool) {
+        let snapshot = shell.snapshot;
         let mut parts = Parts::new();
         let mut is_cut = false;
         let mut push = |process: Index<ProcessRow>, table: Index<FilesRow>| {
@@ -201,16 +200,10 @@ impl Shells {
         for &(process, table) in line.iter().rev() {
             push(process, table);
         }
-        for hop in self.inward.path(candidate.inward) {
+        let inward = self.inward.path(candidate.inward);
+        for hop in inward.chain(self.outward.path(candidate.outward)) {
             if let Some(process) = self.index_of(shell, hop.table) {
                 push(process, hop.table);
-            }
-        }
-        let mut back = ArrayVec::<Index<FilesRow>, MEMBERS_MAX>::new();
-        back.extend(self.outward.path(candidate.outward).map(|hop| hop.table).take(MEMBERS_MAX));
-        for &table in &back {
-            if let Some(process) = self.index_of(shell, table) {
-                push(process, table);
             }
         }
         parts.push(Part { process: shell.process, table: shell.table });
@@ -401,17 +394,16 @@ fn each_descriptor<'a>(
 
 /// The processes of a path, from the connection to the interpreter.
 fn steps(
-    snapshot: &Snapshot,
+    shell: &Shell<'_>,
     parts: &Parts,
     search: &Search,
     hop: Option<Index<Hop>>,
-    shell: &Shell,
 ) -> ArrayVec<Step, MEMBERS_MAX> {
     let mut steps = ArrayVec::new();
     let member = |table| parts.iter().rposition(|part| part.table == table);
     let mut path = search.path(hop).peekable();
     while let Some(hop) = path.next() {
-        let through = path.peek().map(|inner| through(snapshot, inner.object));
+        let through = path.peek().map(|inner| through(shell.snapshot, inner.object));
         if let Some(member) = member(hop.table)
             && !steps.is_full()
         {

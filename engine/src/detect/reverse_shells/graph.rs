@@ -6,6 +6,7 @@
 //! both ends: a source open for reading, and a target open for writing. Every step is bounded, and
 //! nothing is allocated.
 
+use core::cell::Cell;
 use core::net::IpAddr;
 
 use arrayvec::ArrayVec;
@@ -91,41 +92,56 @@ pub struct Hop {
 /// Index of the holders of objects in one scan.
 #[derive(Debug)]
 pub struct Graph {
-    /// By open file, its first descriptor; by descriptor, the next of the same file.
-    first_descriptor: Vec<Option<Index<DescriptorRow>>>,
-    next_descriptor: Vec<Option<Index<DescriptorRow>>>,
+    /// By open file, its descriptors.
+    descriptors: Lists<DescriptorRow>,
     /// By descriptor, its table.
     tables: Vec<Option<Index<FilesRow>>>,
-    /// By inode, the first open file of a pipe; by terminal, its first open file; by file, the next
-    /// of the same object.
-    first_of_pipe: Vec<Option<Index<FileRow>>>,
-    first_of_terminal: Vec<Option<Index<FileRow>>>,
-    next_file: Vec<Option<Index<FileRow>>>,
-    /// By table of descriptors, its first process; by process, the next with the same table.
-    first_process: Vec<Option<Index<ProcessRow>>>,
-    next_process: Vec<Option<Index<ProcessRow>>>,
-    /// By AF_UNIX socket, the first one that sends to it and receives nothing from it; by socket,
-    /// the next of those.
-    first_sender: Vec<Option<Index<SocketRow>>>,
-    next_sender: Vec<Option<Index<SocketRow>>>,
+    /// By inode, the open files of a pipe; behind those, by terminal, its open files.
+    files: Lists<FileRow>,
+    /// The number of inodes.
+    first_terminal: usize,
+    /// By table of descriptors, its processes, the oldest first.
+    processes: Lists<ProcessRow>,
+    /// By AF_UNIX socket, those that send to it and receive nothing from it.
+    senders: Lists<SocketRow>,
     /// By connection, its open file.
     file_of_connection: Vec<Option<Index<FileRow>>>,
-    steps: u32,
+    steps: Cell<u32>,
 }
 
-/// Lists of rows: by owner, the first; by row, the next.
-type Links<Row> = [Option<Index<Row>>];
+/// Lists of rows, by the position of their owner. A row is in one list, once.
+#[derive(Debug)]
+struct Lists<Row> {
+    /// By owner, the first row; by row, the next one of the same owner.
+    first: Vec<Option<Index<Row>>>,
+    next: Vec<Option<Index<Row>>>,
+}
 
-/// Inserts `index` at the front of the list of `owner`.
-fn chain<Owner, Row>(
-    first: &mut Links<Row>,
-    next: &mut Links<Row>,
-    owner: Option<Index<Owner>>,
-    index: Index<Row>,
-) {
-    let first = owner.and_then(|owner| first.get_mut(owner.position()));
-    if let (Some(first), Some(next)) = (first, next.get_mut(index.position())) {
-        *next = first.replace(index);
+impl<Row> Lists<Row> {
+    fn new(owners: usize, rows: usize) -> Self {
+        Self { first: Vec::with_capacity(owners), next: Vec::with_capacity(rows) }
+    }
+
+    fn reset(&mut self, owners: usize, rows: usize) {
+        reset(&mut self.first, owners);
+        reset(&mut self.next, rows);
+    }
+
+    /// Inserts `index` at the front of the list of `owner`.
+    fn insert(&mut self, owner: usize, index: Index<Row>) {
+        let first = self.first.get_mut(owner);
+        if let (Some(first), Some(next)) = (first, self.next.get_mut(index.position())) {
+            *next = first.replace(index);
+        }
+    }
+
+    fn of(&self, owner: usize) -> impl Iterator<Item = Index<Row>> + use<'_, Row> {
+        let mut at = self.first.get(owner).copied().flatten();
+        (0..=self.next.len()).map_while(move |_| {
+            let this = at?;
+            at = linked(&self.next, this);
+            Some(this)
+        })
     }
 }
 
@@ -135,22 +151,8 @@ fn reset<Row>(list: &mut Vec<Option<Index<Row>>>, length: usize) {
 }
 
 /// What a list has for an index.
-fn linked<At, Row>(list: &Links<Row>, at: Option<Index<At>>) -> Option<Index<Row>> {
-    list.get(at?.position()).copied().flatten()
-}
-
-fn members<'a, Owner, Row>(
-    first: &Links<Row>,
-    next: &'a Links<Row>,
-    owner: Index<Owner>,
-) -> impl Iterator<Item = Index<Row>> + use<'a, Owner, Row> {
-    let mut at = linked(first, Some(owner));
-    // Each index is in one list, once.
-    (0..=next.len()).map_while(move |_| {
-        let this = at?;
-        at = linked(next, at);
-        Some(this)
-    })
+fn linked<At, Row>(list: &[Option<Index<Row>>], at: Index<At>) -> Option<Index<Row>> {
+    list.get(at.position()).copied().flatten()
 }
 
 impl Graph {
@@ -159,42 +161,39 @@ impl Graph {
         let descriptors = limits.file_descriptors_seen_max();
         let processes = limits.processes_seen_max();
         Self {
-            first_descriptor: Vec::with_capacity(files),
-            next_descriptor: Vec::with_capacity(descriptors),
+            descriptors: Lists::new(files, descriptors),
             tables: Vec::with_capacity(descriptors),
-            first_of_pipe: Vec::with_capacity(files),
-            first_of_terminal: Vec::with_capacity(files),
-            next_file: Vec::with_capacity(files),
-            first_process: Vec::with_capacity(processes),
-            next_process: Vec::with_capacity(processes),
-            first_sender: Vec::with_capacity(files),
-            next_sender: Vec::with_capacity(files),
+            files: Lists::new(2 * files, files),
+            first_terminal: 0,
+            processes: Lists::new(processes, processes),
+            senders: Lists::new(files, files),
             file_of_connection: Vec::with_capacity(limits.connections_seen_max()),
-            steps: 0,
+            steps: Cell::new(0),
         }
     }
 
     pub fn build(&mut self, snapshot: &Snapshot) {
-        self.steps = 0;
-        reset(&mut self.first_descriptor, snapshot.files.len());
-        reset(&mut self.next_descriptor, snapshot.descriptors.len());
+        self.steps.set(0);
+        self.descriptors.reset(snapshot.files.len(), snapshot.descriptors.len());
         for (index, row) in snapshot.descriptors.indexed() {
-            chain(&mut self.first_descriptor, &mut self.next_descriptor, row.file, index);
+            if let Some(file) = row.file {
+                self.descriptors.insert(file.position(), index);
+            }
         }
         reset(&mut self.tables, snapshot.descriptors.len());
         for (index, table) in snapshot.files_structs.indexed() {
             let range = table.descriptors.positions();
             self.tables.get_mut(range).unwrap_or_default().fill(Some(index));
         }
-        reset(&mut self.first_of_pipe, snapshot.inodes.len());
-        reset(&mut self.first_of_terminal, snapshot.terminals.len());
-        reset(&mut self.next_file, snapshot.files.len());
+        self.first_terminal = snapshot.inodes.len();
+        let ends = self.first_terminal + snapshot.terminals.len();
+        self.files.reset(ends, snapshot.files.len());
         reset(&mut self.file_of_connection, snapshot.connections.len());
         for (index, file) in snapshot.files.indexed() {
-            if file.terminal.is_some() {
-                chain(&mut self.first_of_terminal, &mut self.next_file, file.terminal, index);
-            } else if is_pipe(snapshot, file) {
-                chain(&mut self.first_of_pipe, &mut self.next_file, file.inode, index);
+            if let Some(terminal) = file.terminal {
+                self.files.insert(self.first_terminal + terminal.position(), index);
+            } else if let Some(inode) = file.inode.filter(|_| is_pipe(snapshot, file)) {
+                self.files.insert(inode.position(), index);
             }
             if let Some(at) = file.connection
                 && snapshot.connections.at(at).is_some_and(|row| row.file == file.address)
@@ -203,19 +202,19 @@ impl Graph {
                 *place = Some(index);
             }
         }
-        reset(&mut self.first_process, snapshot.files_structs.len());
-        reset(&mut self.next_process, snapshot.processes.len());
+        self.processes.reset(snapshot.files_structs.len(), snapshot.processes.len());
         // The oldest process is added last, so that it comes first.
         for index in snapshot.processes.indexes().rev() {
-            let files = snapshot.processes[index].files;
-            chain(&mut self.first_process, &mut self.next_process, files, index);
+            if let Some(table) = snapshot.processes[index].files {
+                self.processes.insert(table.position(), index);
+            }
         }
-        reset(&mut self.first_sender, snapshot.sockets.len());
-        reset(&mut self.next_sender, snapshot.sockets.len());
+        self.senders.reset(snapshot.sockets.len(), snapshot.sockets.len());
         for (index, socket) in snapshot.sockets.indexed() {
-            let peer = snapshot.sockets.at(socket.peer);
-            if peer.is_none_or(|peer| peer.peer != Some(index)) {
-                chain(&mut self.first_sender, &mut self.next_sender, socket.peer, index);
+            if let Some(at) = socket.peer
+                && snapshot.sockets.at(at).is_none_or(|peer| peer.peer != Some(index))
+            {
+                self.senders.insert(at.position(), index);
             }
         }
     }
@@ -223,33 +222,34 @@ impl Graph {
     /// Number of descriptors checked since [`Self::build`].
     #[cfg(test)]
     pub(super) fn steps(&self) -> u32 {
-        self.steps
+        self.steps.get()
     }
 
     /// Counts descriptors that were checked.
-    pub(super) fn spend(&mut self, steps: usize) {
-        self.steps = self.steps.saturating_add(u32::try_from(steps).unwrap_or(u32::MAX));
+    pub(super) fn spend(&self, steps: usize) {
+        let steps = u32::try_from(steps).unwrap_or(u32::MAX);
+        self.steps.set(self.steps.get().saturating_add(steps));
     }
 
     /// Whether the scan's limit of checked descriptors is reached.
     pub fn is_exhausted(&self) -> bool {
-        self.steps >= STEPS_MAX
+        self.steps.get() >= STEPS_MAX
     }
 
     /// The table of a descriptor.
     fn table_of(&self, descriptor: Index<DescriptorRow>) -> Option<Index<FilesRow>> {
-        linked(&self.tables, Some(descriptor))
+        linked(&self.tables, descriptor)
     }
 
     /// The processes that share a table of descriptors.
     pub fn processes_of(&self, table: Index<FilesRow>) -> impl Iterator<Item = Index<ProcessRow>> {
-        members(&self.first_process, &self.next_process, table)
+        self.processes.of(table.position())
     }
 
     /// Whether a table has a descriptor of a connection or another socket.
-    pub fn holds(&mut self, snapshot: &Snapshot, table: Index<FilesRow>, object: Object) -> bool {
+    pub fn holds(&self, snapshot: &Snapshot, table: Index<FilesRow>, object: Object) -> bool {
         let file = match object {
-            Object::Connection(at) => linked(&self.file_of_connection, Some(at)),
+            Object::Connection(at) => linked(&self.file_of_connection, at),
             Object::Unix(at) | Object::Datagram(at) => snapshot.sockets.at(at).map(|row| row.file),
             Object::Pipe(_) | Object::Terminal(_) => None,
         };
@@ -257,9 +257,8 @@ impl Graph {
     }
 
     /// Whether a table has a descriptor of an open file.
-    fn has_file(&mut self, table: Index<FilesRow>, file: Index<FileRow>) -> bool {
-        let mut next = linked(&self.first_descriptor, Some(file));
-        while let Some(descriptor) = next {
+    fn has_file(&self, table: Index<FilesRow>, file: Index<FileRow>) -> bool {
+        for descriptor in self.descriptors.of(file.position()) {
             self.spend(1);
             if self.table_of(descriptor) == Some(table) {
                 return true;
@@ -267,7 +266,6 @@ impl Graph {
             if self.is_exhausted() {
                 return false;
             }
-            next = linked(&self.next_descriptor, next);
         }
         false
     }
@@ -275,7 +273,7 @@ impl Graph {
     /// Whether a table has so many AF_UNIX connections that its process serves many others.
     /// Connections of the process with itself, and duplicates, do not count. A table that cannot be
     /// checked completely counts as such.
-    fn is_a_hub(&mut self, snapshot: &Snapshot, table: Index<FilesRow>) -> bool {
+    fn is_a_hub(&self, snapshot: &Snapshot, table: Index<FilesRow>) -> bool {
         let Some(row) = snapshot.files_structs.at(table) else { return false };
         let mut sockets = ArrayVec::<Index<SocketRow>, HUB_CONNECTIONS>::new();
         let mut own = ArrayVec::<Index<SocketRow>, HUB_CONNECTIONS>::new();
@@ -308,46 +306,36 @@ impl Graph {
     /// Passes every descriptor at the other end of `object` to `take` that is open in a mode of
     /// `wanted`.
     fn other_end(
-        &mut self,
+        &self,
         snapshot: &Snapshot,
         object: Object,
         wanted: u32,
-        take: &mut dyn FnMut(&mut Self, Index<DescriptorRow>),
+        take: &mut dyn FnMut(Index<DescriptorRow>),
     ) {
+        let mut each = |file| self.each_descriptor(snapshot, file, wanted, take);
         match object {
-            Object::Pipe(inode) => {
-                let mut next = linked(&self.first_of_pipe, Some(inode));
-                while let Some(file) = next {
-                    self.each_descriptor(snapshot, file, wanted, take);
-                    next = linked(&self.next_file, next);
-                }
-            }
+            Object::Pipe(inode) => self.files.of(inode.position()).for_each(each),
             Object::Terminal(terminal) => {
                 let link = snapshot.terminals.at(terminal).and_then(|row| row.link);
-                let mut next = linked(&self.first_of_terminal, link);
-                while let Some(file) = next {
-                    self.each_descriptor(snapshot, file, wanted, take);
-                    next = linked(&self.next_file, next);
+                if let Some(link) = link {
+                    self.files.of(self.first_terminal + link.position()).for_each(each);
                 }
             }
             Object::Unix(socket) => {
                 let peer = snapshot.sockets.at(socket).and_then(|row| row.peer);
                 if let Some(peer) = snapshot.sockets.at(peer) {
-                    self.each_descriptor(snapshot, peer.file, wanted, take);
+                    each(peer.file);
                 }
                 // Sockets that send to it and receive nothing from it.
                 if wanted == FMODE_WRITE {
-                    let mut next = linked(&self.first_sender, Some(socket));
-                    while let Some(row) = snapshot.sockets.at(next) {
-                        self.each_descriptor(snapshot, row.file, wanted, take);
-                        next = linked(&self.next_sender, next);
-                    }
+                    let senders = self.senders.of(socket.position());
+                    senders.filter_map(|at| snapshot.sockets.at(at)).for_each(|row| each(row.file));
                 }
             }
             Object::Connection(connection) => {
                 let far = mirror(snapshot, connection);
-                if let Some(file) = linked(&self.file_of_connection, far) {
-                    self.each_descriptor(snapshot, file, wanted, take);
+                if let Some(file) = far.and_then(|far| linked(&self.file_of_connection, far)) {
+                    each(file);
                 }
             }
             Object::Datagram(_) => {}
@@ -355,23 +343,21 @@ impl Graph {
     }
 
     fn each_descriptor(
-        &mut self,
+        &self,
         snapshot: &Snapshot,
         file: Index<FileRow>,
         wanted: u32,
-        take: &mut dyn FnMut(&mut Self, Index<DescriptorRow>),
+        take: &mut dyn FnMut(Index<DescriptorRow>),
     ) {
         if snapshot.files.at(file).is_none_or(|row| row.open.mode & wanted == 0) {
             return;
         }
-        let mut next = linked(&self.first_descriptor, Some(file));
-        while let Some(descriptor) = next {
+        for descriptor in self.descriptors.of(file.position()) {
             self.spend(1);
             if self.is_exhausted() {
                 return;
             }
-            take(self, descriptor);
-            next = linked(&self.next_descriptor, next);
+            take(descriptor);
         }
     }
 }
@@ -430,6 +416,14 @@ fn has_closed_sending(connection: &ConnectionRow) -> bool {
     matches!(state, Some(TcpState::FinWait1 | TcpState::FinWait2))
 }
 
+/// Both ends of a connection. The scan's connections are sorted by it.
+pub(super) type Tuple = (IpAddr, u16, IpAddr, u16);
+
+pub(super) fn tuple_of(row: &ConnectionRow) -> Tuple {
+    let ends = &row.endpoints;
+    (ends.source, ends.source_port, ends.destination, ends.destination_port)
+}
+
 /// The other end of a connection, if it is on this machine too. That is the socket with addresses
 /// and ports swapped, in the same network namespace, or in another one unless the addresses are
 /// loopback addresses.
@@ -446,15 +440,11 @@ pub fn mirror(
     for form in forms {
         let key =
             (form(ends.destination), ends.destination_port, form(ends.source), ends.source_port);
-        let of = |row: &ConnectionRow| {
-            let ends = &row.endpoints;
-            (ends.source, ends.source_port, ends.destination, ends.destination_port)
-        };
-        let start = snapshot.connections.partition_point(|row| of(row) < key);
+        let start = snapshot.connections.partition_point(|row| tuple_of(row) < key);
         let span = snapshot.connections.span_from(start);
         let rows = snapshot.connections.range(span).iter().zip(span.indexes());
         // At most one in each network namespace.
-        for (other, at) in rows.take_while(|(row, _)| of(row) == key).take(MIRRORS_MAX) {
+        for (other, at) in rows.take_while(|(row, _)| tuple_of(row) == key).take(MIRRORS_MAX) {
             if at == connection || !is_open(other) {
                 continue;
             }
@@ -575,7 +565,7 @@ impl Search {
     }
 
     /// Follows bytes as far as possible.
-    pub fn run(&mut self, snapshot: &Snapshot, graph: &mut Graph) {
+    pub fn run(&mut self, snapshot: &Snapshot, graph: &Graph) {
         let origin = self.hops.first().map(|hop| hop.table);
         let mut at = 0;
         while let Some(&hop) = self.hops.get(at) {
@@ -583,7 +573,7 @@ impl Search {
                 let inner_mode = self.way.inner_mode();
                 // Descriptors of one table are adjacent, and lead to the same objects.
                 let mut last = None;
-                graph.other_end(snapshot, hop.object, inner_mode, &mut |graph, inner| {
+                graph.other_end(snapshot, hop.object, inner_mode, &mut |inner| {
                     if let Some(table) = graph.table_of(inner)
                         && table != hop.table
                         && Some(table) != origin
@@ -615,7 +605,7 @@ impl Search {
     fn pass_through(
         &mut self,
         snapshot: &Snapshot,
-        graph: &mut Graph,
+        graph: &Graph,
         parent: Option<Index<Hop>>,
         hop: Hop,
         table: Index<FilesRow>,

@@ -50,13 +50,6 @@ pub enum At {
     OtherFd,
 }
 
-/// The rule's decision about an interpreter.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Verdict {
-    Report(Reason),
-    Exempt(Exemption),
-}
-
 /// Why an interpreter is reported.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Reason {
@@ -119,32 +112,28 @@ impl Case {
 }
 
 /// Decides whether an interpreter is reported.
-pub fn judge(case: &Case) -> Verdict {
+pub fn judge(case: &Case) -> Result<Reason, Exemption> {
     use Commands::{Argument, Input, Script, Unknown};
     let Interpreter { kind, commands } = case.interpreter;
     match (kind, commands, case.direction) {
-        _ if case.by_login => Verdict::Exempt(Exemption::Login),
-        _ if case.into_container => Verdict::Exempt(Exemption::ContainerExec),
-        _ if case.inward == At::OtherFd && case.outward == At::OtherFd => {
-            Verdict::Exempt(Exemption::OnlyHeld)
-        }
+        _ if case.by_login => Err(Exemption::Login),
+        _ if case.into_container => Err(Exemption::ContainerExec),
+        _ if case.inward == At::OtherFd && case.outward == At::OtherFd => Err(Exemption::OnlyHeld),
         // An interactive `echo GET >&3; read -r line <&3`.
-        _ if case.is_at_other_fd() && case.has_spoken => Verdict::Exempt(Exemption::OnlyHeld),
-        _ if case.fetched => Verdict::Exempt(Exemption::Program),
-        (_, Input { .. }, _) | (Kind::Shell, Unknown, Direction::Outbound) => {
-            Verdict::Report(Reason::Commanded)
-        }
+        _ if case.is_at_other_fd() && case.has_spoken => Err(Exemption::OnlyHeld),
+        _ if case.fetched => Err(Exemption::Program),
+        (_, Input { .. }, _) | (Kind::Shell, Unknown, Direction::Outbound) => Ok(Reason::Commanded),
         (Kind::Shell, Argument | Script, Direction::Outbound | Direction::Unknown)
             if case.opened_by_interpreter && case.takes_input() =>
         {
-            Verdict::Report(Reason::Opened)
+            Ok(Reason::Opened)
         }
         (Kind::Shell, Argument, Direction::Outbound | Direction::Unknown)
             if case.relayed_by_one_liner =>
         {
-            Verdict::Report(Reason::OneLiner)
+            Ok(Reason::OneLiner)
         }
-        _ => Verdict::Exempt(Exemption::Program),
+        _ => Err(Exemption::Program),
     }
 }
 
@@ -175,7 +164,7 @@ mod tests {
         for direction in [Direction::Accepted, Direction::Outbound, Direction::Unknown] {
             for kind in [Kind::Shell, Kind::Language] {
                 let case = case(kind, INPUT, direction);
-                assert_eq!(judge(&case), Verdict::Report(Reason::Commanded));
+                assert_eq!(judge(&case), Ok(Reason::Commanded));
             }
         }
     }
@@ -183,13 +172,13 @@ mod tests {
     #[test]
     fn login_servers_raise_no_alert() {
         let case = Case { by_login: true, ..case(Kind::Shell, INPUT, Direction::Accepted) };
-        assert_eq!(judge(&case), Verdict::Exempt(Exemption::Login));
+        assert_eq!(judge(&case), Err(Exemption::Login));
     }
 
     #[test]
     fn sessions_that_a_runtime_passes_into_a_container_raise_no_alert() {
         let case = Case { into_container: true, ..case(Kind::Shell, INPUT, Direction::Accepted) };
-        assert_eq!(judge(&case), Verdict::Exempt(Exemption::ContainerExec));
+        assert_eq!(judge(&case), Err(Exemption::ContainerExec));
     }
 
     #[test]
@@ -200,17 +189,17 @@ mod tests {
             opened_by_interpreter: true,
             ..case(Kind::Shell, INPUT, Direction::Outbound)
         };
-        assert_eq!(judge(&one), Verdict::Exempt(Exemption::OnlyHeld));
+        assert_eq!(judge(&one), Err(Exemption::OnlyHeld));
         let used = Case { outward: At::Stdio, ..one };
-        assert_eq!(judge(&used), Verdict::Report(Reason::Commanded));
+        assert_eq!(judge(&used), Ok(Reason::Commanded));
         let asked = Case { has_spoken: true, ..used };
-        assert_eq!(judge(&asked), Verdict::Exempt(Exemption::OnlyHeld));
+        assert_eq!(judge(&asked), Err(Exemption::OnlyHeld));
     }
 
     #[test]
     fn an_agents_job_that_fetches_its_script_raises_no_alert() {
         let job = Case { fetched: true, ..case(Kind::Shell, INPUT, Direction::Outbound) };
-        assert_eq!(judge(&job), Verdict::Exempt(Exemption::Program));
+        assert_eq!(judge(&job), Err(Exemption::Program));
     }
 
     #[test]
@@ -219,7 +208,7 @@ mod tests {
             for direction in [Direction::Accepted, Direction::Outbound, Direction::Unknown] {
                 for kind in [Kind::Shell, Kind::Language] {
                     let case = case(kind, commands, direction);
-                    assert_eq!(judge(&case), Verdict::Exempt(Exemption::Program), "{case:?}");
+                    assert_eq!(judge(&case), Err(Exemption::Program), "{case:?}");
                 }
             }
         }
@@ -231,19 +220,19 @@ mod tests {
             opened_by_interpreter: true,
             ..case(Kind::Shell, Commands::Argument, Direction::Outbound)
         };
-        assert_eq!(judge(&opened), Verdict::Report(Reason::Opened));
+        assert_eq!(judge(&opened), Ok(Reason::Opened));
         let read_from = Case { inward: At::Relayed, outward: At::OtherFd, ..opened };
-        assert_eq!(judge(&read_from), Verdict::Report(Reason::Opened));
+        assert_eq!(judge(&read_from), Ok(Reason::Opened));
         // A health check: `exec 3<>/dev/tcp/…; echo GET >&3; cat <&3 | while read …`.
         let asked = Case { has_spoken: true, ..read_from };
-        assert_eq!(judge(&asked), Verdict::Exempt(Exemption::Program));
+        assert_eq!(judge(&asked), Err(Exemption::Program));
         // `read -r line <&3`, `echo >&3`.
         for (inward, outward) in [(At::Stdio, At::OtherFd), (At::OtherFd, At::Stdio)] {
             let asked = Case { inward, outward, ..opened };
-            assert_eq!(judge(&asked), Verdict::Exempt(Exemption::Program));
+            assert_eq!(judge(&asked), Err(Exemption::Program));
         }
         let accepted = Case { direction: Direction::Accepted, ..opened };
-        assert_eq!(judge(&accepted), Verdict::Exempt(Exemption::Program));
+        assert_eq!(judge(&accepted), Err(Exemption::Program));
     }
 
     #[test]
@@ -252,16 +241,16 @@ mod tests {
             relayed_by_one_liner: true,
             ..case(Kind::Shell, Commands::Argument, Direction::Outbound)
         };
-        assert_eq!(judge(&one), Verdict::Report(Reason::OneLiner));
+        assert_eq!(judge(&one), Ok(Reason::OneLiner));
         let accepted = Case { direction: Direction::Accepted, ..one };
-        assert_eq!(judge(&accepted), Verdict::Exempt(Exemption::Program));
+        assert_eq!(judge(&accepted), Err(Exemption::Program));
     }
 
     #[test]
     fn a_command_line_that_cannot_be_read_counts_against_what_began_the_connection_only() {
         let outbound = case(Kind::Shell, Commands::Unknown, Direction::Outbound);
-        assert_eq!(judge(&outbound), Verdict::Report(Reason::Commanded));
+        assert_eq!(judge(&outbound), Ok(Reason::Commanded));
         let accepted = case(Kind::Shell, Commands::Unknown, Direction::Accepted);
-        assert_eq!(judge(&accepted), Verdict::Exempt(Exemption::Program));
+        assert_eq!(judge(&accepted), Err(Exemption::Program));
     }
 }

@@ -25,24 +25,23 @@ mod shell;
 mod tests;
 
 use arrayvec::ArrayVec;
-use panoptes_decoders::source::MemorySource;
 use panoptes_sinks::activities::Activity;
 use panoptes_tables::HashKey;
 
-use super::{Detector, DetectorSetup, Findings, Losses, MachineMemory};
+use super::{Detector, DetectorSetup, Scene};
 use crate::container_config::Glob;
 use crate::limits::Limits;
 use crate::page_cache::ContentSource;
 use crate::path::PathBuffer;
+use crate::state::State;
 use crate::state::facts::{NameBuffers, executable_of};
 use crate::state::process::ProcessKey;
-use crate::state::{ScanContext, State};
 use crate::walk::{FilesRow, Index, ProcessRow, Snapshot};
 
 use direction::{Direction, Directions};
 use graph::{Graph, Hop, Object, Search, Way, object_of};
 use interpreter::Interpreter;
-use judge::{At, Case, Exemption, Reason, Verdict};
+use judge::{At, Case, Exemption, Reason};
 use pending::{Pair, PendingList, Question, Seen, Settled};
 use reported::Reported;
 use rows::{holds_at_stdio, line, line_of, name_of, program_of};
@@ -98,7 +97,6 @@ pub struct Shells {
     /// The process to start with, so that each has its turn when there is too much to follow.
     first: usize,
     usage: ShellsUsage,
-    refused_findings: u64,
     buffers: NameBuffers,
     path: PathBuffer,
     names: Vec<u8>,
@@ -119,7 +117,6 @@ impl Shells {
             was_cut: false,
             first: 0,
             usage: ShellsUsage::default(),
-            refused_findings: 0,
             buffers: NameBuffers::default(),
             path: PathBuffer::default(),
             names: Vec::with_capacity(finding::NAMES_BYTES),
@@ -147,18 +144,11 @@ impl Detector for Shells {
 
     /// Checks the scan and reports new findings. `files` has the contents of programs whose names
     /// are not known.
-    fn update<S: MemorySource>(
-        &mut self,
-        _memory: &mut MachineMemory<'_, S>,
-        cx: &ScanContext<'_>,
-        state: &State,
-        files: &mut dyn ContentSource,
-        out: &mut dyn Findings,
-    ) {
+    fn update(&mut self, scene: &mut Scene<'_>, state: &State, files: &mut dyn ContentSource) {
         if !self.wanted {
             return;
         }
-        let snapshot = cx.snapshot;
+        let snapshot = scene.cx.snapshot;
         self.pending.begin_scan(core::mem::take(&mut self.was_cut));
         self.directions.update(snapshot);
         self.reported.forget_ended(snapshot);
@@ -174,9 +164,9 @@ impl Detector for Shells {
                 self.graph.build(snapshot);
                 is_built = true;
             }
-            self.follow(cx, state, shell, files, out);
+            self.follow(scene, state, shell, files);
             if let Some(shell) = shell.fed_by_script() {
-                self.follow(cx, state, shell, files, out);
+                self.follow(scene, state, shell, files);
             }
             if self.graph.is_exhausted() {
                 self.usage.cut_short += 1;
@@ -188,8 +178,8 @@ impl Detector for Shells {
         }
     }
 
-    fn losses(&self) -> Losses {
-        Losses { unchecked: self.usage().cut_short, refused: self.refused_findings }
+    fn unchecked(&self) -> u64 {
+        self.usage().cut_short
     }
 }
 
@@ -197,16 +187,13 @@ impl Shells {
     /// Follows the bytes of one interpreter, and reports the connection whose peer can command it.
     fn follow(
         &mut self,
-        cx: &ScanContext<'_>,
+        scene: &mut Scene<'_>,
         state: &State,
-        shell: Shell,
+        shell: Shell<'_>,
         files: &mut dyn ContentSource,
-        out: &mut dyn Findings,
     ) {
-        let snapshot = cx.snapshot;
-        let Some((interpreter, mut candidates)) = self.paths(snapshot, &shell, files) else {
-            return;
-        };
+        let snapshot = shell.snapshot;
+        let Some((interpreter, mut candidates)) = self.paths(&shell, files) else { return };
         let shell = &Shell { interpreter: Some(interpreter), ..shell };
         if candidates.iter().any(|candidate| self.reported.has(snapshot, candidate.object)) {
             for candidate in &candidates {
@@ -216,7 +203,7 @@ impl Shells {
         }
         let mut logins = ArrayVec::<Option<Index<Hop>>, CANDIDATES_MAX>::new();
         for candidate in &mut candidates {
-            match self.judge(cx, shell, interpreter, candidate) {
+            match self.judge(shell, interpreter, candidate, scene.cx.now_ns) {
                 Ok(Some((reason, seen))) => {
                     (candidate.reason, candidate.seen) = (Some(reason), seen);
                 }
@@ -231,7 +218,7 @@ impl Shells {
             let is_of_login = logins.iter().any(|&login| {
                 self.inward.path(login).any(|hop| hop.object == object)
                     && (candidate.direction == Direction::Accepted
-                        || self.leads_to_windows(snapshot, shell, login, object))
+                        || self.leads_to_windows(shell, login, object))
             });
             if is_of_login {
                 candidate.reason = None;
@@ -247,7 +234,7 @@ impl Shells {
             self.usage.unreported += 1;
             return;
         }
-        if self.report(cx, state, shell, &candidate, out) {
+        if self.report(scene, state, shell, &candidate) {
             // First the connection that was reported.
             self.reported.add(snapshot, candidate.object);
             for candidate in candidates.iter().filter(|it| it.reason.is_some()) {
@@ -260,15 +247,15 @@ impl Shells {
     /// reach; `None` if there are none, or if it is no interpreter.
     fn paths(
         &mut self,
-        snapshot: &Snapshot,
-        shell: &Shell,
+        shell: &Shell<'_>,
         files: &mut dyn ContentSource,
     ) -> Option<(Interpreter, ArrayVec<Candidate, CANDIDATES_MAX>)> {
+        let snapshot = shell.snapshot;
         let [input, output, error] = shell.stdio;
         self.inward.begin();
         self.inward.begin_at(snapshot, shell.table, input);
-        self.inward.run(snapshot, &mut self.graph);
-        let beside = at_other_descriptors(snapshot, shell.table, &mut self.graph);
+        self.inward.run(snapshot, &self.graph);
+        let beside = at_other_descriptors(snapshot, shell.table, &self.graph);
         if beside.is_empty() && ends_of(&self.inward).next().is_none() {
             self.usage.cut_short += u64::from(self.inward.is_full());
             return None;
@@ -279,7 +266,7 @@ impl Shells {
         self.outward.begin();
         self.outward.begin_at(snapshot, shell.table, output);
         self.outward.begin_at(snapshot, shell.table, error);
-        self.outward.run(snapshot, &mut self.graph);
+        self.outward.run(snapshot, &self.graph);
         let candidates = self.candidates(snapshot, &beside);
         let is_cut = beside.is_full()
             || candidates.is_full()
@@ -293,25 +280,22 @@ impl Shells {
     /// the reason has not lasted long enough.
     fn judge(
         &mut self,
-        cx: &ScanContext<'_>,
-        shell: &Shell,
+        shell: &Shell<'_>,
         interpreter: Interpreter,
         candidate: &Candidate,
+        now_ns: i64,
     ) -> Result<Option<(Reason, Seen)>, Exemption> {
-        let snapshot = cx.snapshot;
-        let mut case = self.case(snapshot, shell, interpreter, candidate);
-        let pair = self.pair(snapshot, shell, candidate.object);
+        let snapshot = shell.snapshot;
+        let mut case = self.case(shell, interpreter, candidate);
+        let pair = self.pair(shell, candidate.object);
         let shape = (case.inward, case.outward);
         // Bytes written since the pair was first seen are answers to commands, not a question to a
         // server.
         let known = pair.and_then(|pair| self.pending.had_spoken(pair, shape));
         case.has_spoken = known.unwrap_or(case.has_spoken);
-        let reason = match judge::judge(&case) {
-            Verdict::Report(reason) => reason,
-            Verdict::Exempt(why) => return Err(why),
-        };
+        let reason = judge::judge(&case)?;
         if !case.may_change(reason) {
-            return Ok(Some((reason, Seen { since_ns: cx.now_ns, scans: 1 })));
+            return Ok(Some((reason, Seen { since_ns: now_ns, scans: 1 })));
         }
         let Some(pair) = pair else { return Ok(None) };
         let (who, settled) = match (case.stdin_from_ancestor, case.is_at_other_fd()) {
@@ -323,11 +307,12 @@ impl Shells {
         let mut threads = line.flat_map(|process| snapshot.threads_of(process));
         let works = threads.any(|thread| thread.task.is_at_work());
         let question = Question { pair, shape, has_spoken: case.has_spoken, works, settled };
-        Ok(self.pending.settled(&question, cx.now_ns).map(|seen| (reason, seen)))
+        Ok(self.pending.settled(&question, now_ns).map(|seen| (reason, seen)))
     }
 
     /// The key of an interpreter and a connection, the same in each scan.
-    fn pair(&self, snapshot: &Snapshot, shell: &Shell, object: Object) -> Option<Pair> {
+    fn pair(&self, shell: &Shell<'_>, object: Object) -> Option<Pair> {
+        let snapshot = shell.snapshot;
         let leader = snapshot.leader(snapshot.processes.at(shell.process)?)?;
         Some(Pair {
             key: self.reported.key(snapshot, object)?,
@@ -341,11 +326,11 @@ impl Shells {
     /// listens.
     fn leads_to_windows(
         &mut self,
-        snapshot: &Snapshot,
-        shell: &Shell,
+        shell: &Shell<'_>,
         login: Option<Index<Hop>>,
         object: Object,
     ) -> bool {
+        let snapshot = shell.snapshot;
         let Object::Connection(at) = object else { return false };
         let port = snapshot.connections.at(at).map(|row| row.endpoints.destination_port);
         if !port.is_some_and(|port| X11_PORTS.contains(&port)) {
@@ -359,7 +344,7 @@ impl Shells {
             }
             server = Some(hop.table);
         }
-        let process = server.and_then(|table| self.process_of(snapshot, shell, table));
+        let process = server.and_then(|table| self.process_of(shell, table));
         process.is_some_and(|process| servers::serves_logins(snapshot, process, &mut self.path))
     }
 
@@ -444,13 +429,8 @@ impl Shells {
     }
 
     /// The facts of a candidate for the rule.
-    fn case(
-        &mut self,
-        snapshot: &Snapshot,
-        shell: &Shell,
-        interpreter: Interpreter,
-        candidate: &Candidate,
-    ) -> Case {
+    fn case(&mut self, shell: &Shell<'_>, interpreter: Interpreter, candidate: &Candidate) -> Case {
+        let snapshot = shell.snapshot;
         let at = |search: &Search, hop| match search.path(hop).count() {
             0 => At::OtherFd,
             1 => At::Stdio,
@@ -464,7 +444,7 @@ impl Shells {
         let holder = self.inward.path(candidate.inward).next().map_or(shell.table, |hop| hop.table);
         for hop in self.inward.path(candidate.inward) {
             let direction = self.direction_of(snapshot, hop.object);
-            let Some(process) = self.process_of(snapshot, shell, hop.table) else { continue };
+            let Some(process) = self.process_of(shell, hop.table) else { continue };
             by_login |= matches!(hop.object, Object::Connection(_))
                 && direction != Direction::Outbound
                 && servers::serves_logins(snapshot, process, &mut self.path);
@@ -476,7 +456,7 @@ impl Shells {
         }
         let container = |process: Option<&ProcessRow>| process.map(|row| row.container);
         let inside = snapshot.processes.at(shell.process);
-        let outside = self.process_of(snapshot, shell, holder);
+        let outside = self.process_of(shell, holder);
         let is_known = inside.is_some_and(|row| row.container_known && row.container.is_some())
             && outside.is_some_and(|row| row.container_known)
             && outside_of_all;
@@ -492,11 +472,11 @@ impl Shells {
             direction: candidate.direction,
             by_login,
             into_container,
-            opened_by_interpreter: self.is_opened_by(snapshot, shell, candidate.object),
+            opened_by_interpreter: self.is_opened_by(shell, candidate.object),
             has_spoken: has_spoken(snapshot, candidate.object),
             relayed_by_one_liner: one_liner,
-            stdin_from_ancestor: self.is_stdin_from_ancestor(snapshot, shell, candidate.inward),
-            fetched: self.is_fetched(snapshot, shell, candidate),
+            stdin_from_ancestor: self.is_stdin_from_ancestor(shell, candidate.inward),
+            fetched: self.is_fetched(shell, candidate),
         }
     }
 
@@ -504,7 +484,8 @@ impl Shells {
     /// output goes to one that did, over another connection to the same peer. So do agents' jobs
     /// that run a script (`curl … | bash`) from where the agent gets its jobs, or through the same
     /// proxy.
-    fn is_fetched(&self, snapshot: &Snapshot, shell: &Shell, candidate: &Candidate) -> bool {
+    fn is_fetched(&self, shell: &Shell<'_>, candidate: &Candidate) -> bool {
+        let snapshot = shell.snapshot;
         let holder = |search: &Search, hop| search.path(hop).next().map(|hop| hop.table);
         let starts = |table: Index<FilesRow>| {
             let mut starters = line_of(snapshot, shell.process).skip(1);
@@ -517,12 +498,8 @@ impl Shells {
 
     /// Whether an ancestor of the interpreter writes to its standard input, by a pipe or a pair of
     /// sockets, and is more than a relay.
-    fn is_stdin_from_ancestor(
-        &self,
-        snapshot: &Snapshot,
-        shell: &Shell,
-        inward: Option<Index<Hop>>,
-    ) -> bool {
+    fn is_stdin_from_ancestor(&self, shell: &Shell<'_>, inward: Option<Index<Hop>>) -> bool {
+        let snapshot = shell.snapshot;
         // The last hop is the interpreter's own, the one before it that of the process that writes
         // its input.
         let (mut writer, mut own) = (None, None);
@@ -537,30 +514,23 @@ impl Shells {
     }
 
     /// Whether the interpreter's oldest ancestor that holds the connection runs the same program.
-    fn is_opened_by(&mut self, snapshot: &Snapshot, shell: &Shell, object: Object) -> bool {
+    fn is_opened_by(&self, shell: &Shell<'_>, object: Object) -> bool {
+        let snapshot = shell.snapshot;
         let Some(own) = snapshot.processes.at(shell.process) else { return false };
         let program = program_of(snapshot, own);
-        let mut oldest = None;
-        for process in line_of(snapshot, shell.process) {
-            let table = process.files;
-            if table.is_some_and(|table| self.graph.holds(snapshot, table, object)) {
-                oldest = Some(process);
-            }
-        }
+        let holds = |it: &&ProcessRow| {
+            it.files.is_some_and(|table| self.graph.holds(snapshot, table, object))
+        };
+        let oldest = line_of(snapshot, shell.process).filter(holds).last();
         oldest.is_some_and(|process| program_of(snapshot, process) == program)
     }
 
     /// The process of a table: the interpreter, or else the oldest one with that table.
-    fn process_of<'a>(
-        &self,
-        snapshot: &'a Snapshot,
-        shell: &Shell,
-        table: Index<FilesRow>,
-    ) -> Option<&'a ProcessRow> {
-        snapshot.processes.at(self.index_of(shell, table)?)
+    fn process_of<'a>(&self, shell: &Shell<'a>, table: Index<FilesRow>) -> Option<&'a ProcessRow> {
+        shell.snapshot.processes.at(self.index_of(shell, table)?)
     }
 
-    fn index_of(&self, shell: &Shell, table: Index<FilesRow>) -> Option<Index<ProcessRow>> {
+    fn index_of(&self, shell: &Shell<'_>, table: Index<FilesRow>) -> Option<Index<ProcessRow>> {
         if table == shell.table {
             return Some(shell.process);
         }
@@ -596,7 +566,7 @@ fn ends_of(search: &Search) -> impl Iterator<Item = (Object, Option<Index<Hop>>)
 fn at_other_descriptors(
     snapshot: &Snapshot,
     index: Index<FilesRow>,
-    graph: &mut Graph,
+    graph: &Graph,
 ) -> ArrayVec<Object, 16> {
     let mut found = ArrayVec::new();
     let Some(table) = snapshot.files_structs.at(index) else { return found };

@@ -1,26 +1,17 @@
 //! The connections that were reported, while they exist.
 
-use core::net::IpAddr;
-
 use panoptes_decoders::address::KernelVa;
 use panoptes_tables::HashKey;
 
 use super::direction::{key_of, key_of_datagram};
-use super::graph::Object;
-use crate::walk::{ConnectionRow, Snapshot};
+use super::graph::{Object, Tuple, tuple_of};
+use crate::walk::Snapshot;
 
 /// Maximum number of connections that are remembered. While all of them exist, no other is
 /// reported.
 const REPORTED_MAX: usize = 1024;
 /// A connection is forgotten when more than this many scans in a row have not shown it.
 const ABSENT_SCANS: u32 = 2;
-
-type Tuple = (IpAddr, u16, IpAddr, u16);
-
-fn tuple_of(row: &ConnectionRow) -> Tuple {
-    let ends = &row.endpoints;
-    (ends.source, ends.source_port, ends.destination, ends.destination_port)
-}
 
 /// How a connection is found in a scan.
 #[derive(Clone, Copy, Debug)]

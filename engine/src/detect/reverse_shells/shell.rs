@@ -12,9 +12,10 @@ use crate::walk::{DescriptorRow, FilesRow, Index, ProcessRow, Snapshot};
 const SCRIPT_DESCRIPTORS: core::ops::Range<u32> = 10..256;
 const INPUT: Commands = Commands::Input { interactive: false };
 
-/// A process that takes commands.
+/// A process of a scan that takes commands.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Shell {
+pub(super) struct Shell<'a> {
+    pub(super) snapshot: &'a Snapshot,
     pub(super) process: Index<ProcessRow>,
     /// Its table of descriptors.
     pub(super) table: Index<FilesRow>,
@@ -27,9 +28,9 @@ pub(super) struct Shell {
     pub(super) script: Option<Index<DescriptorRow>>,
 }
 
-impl Shell {
+impl<'a> Shell<'a> {
     /// A process as an interpreter whose input may come from a peer, if it is one.
-    pub(super) fn of(snapshot: &Snapshot, index: Index<ProcessRow>) -> Option<Self> {
+    pub(super) fn of(snapshot: &'a Snapshot, index: Index<ProcessRow>) -> Option<Self> {
         let process = snapshot.processes.at(index)?;
         let leader = snapshot.leader(process)?;
         if !process.stable || leader.task.exit_state != 0 || leader.task.flags & PF_KTHREAD != 0 {
@@ -67,7 +68,7 @@ impl Shell {
         };
         // A possible shell is searched only if nothing but its recognition is missing.
         let is_promising = if interpreter.is_some() { input || output || error } else { is_fed };
-        is_promising.then_some(Self { process: index, table, interpreter, stdio, script })
+        is_promising.then_some(Self { snapshot, process: index, table, interpreter, stdio, script })
     }
 
     /// The same with its script as input, if that is a FIFO.

@@ -13,10 +13,10 @@ use panoptes_decoders::kernel::unix_sock::AF_UNIX;
 use super::*;
 use crate::detect::tests::Unreadable;
 use crate::detect::{Accepted, Finding};
-use crate::page_cache::{FileContent, FileIdentity, Format, Outcome, Traits};
-use crate::state::Change;
+use crate::page_cache::{FileContent, FileIdentity, Format, MachineMemory, Outcome, Traits};
 use crate::state::tests::watch::{at_once, limits};
 use crate::state::tests::world::{ESTABLISHED, FakeFile, FakeProcess, FakeSocket, World};
+use crate::state::{Change, ScanContext};
 use crate::walk::{DentryRow, Kernel, SocketRow, Span, TerminalRow};
 
 mod exemptions;
@@ -252,8 +252,9 @@ impl Watch {
             findings.push(line_of_finding(shell));
             Accepted::Yes
         };
-        let memory = &mut MachineMemory { source: &mut Unreadable, kernel: &Kernel::default() };
-        self.shells.update(memory, &cx, &self.state, &mut self.files, out);
+        let memory = MachineMemory { source: &mut Unreadable, kernel: &Kernel::default() };
+        let scene = &mut Scene { memory, cx: &cx, out };
+        self.shells.update(scene, &self.state, &mut self.files);
         findings
     }
 

@@ -1,7 +1,6 @@
 //! Reports the commands of the known shells, and how their lists were cleared: reads a list, plans
 //! ([`super::plan`]), reports, and keeps what the next scan compares with.
 
-use panoptes_decoders::source::MemorySource;
 use panoptes_decoders::user::bash::wants_more;
 
 use super::changes::{Aligned, KEPT_MAX, List, Meanwhile};
@@ -12,9 +11,8 @@ use super::plan::{Before, Plan, Progress, plan};
 use super::shell::{Cleared, Known, LastCommand, Shell};
 use super::variables::{CONTROL, SIZE, number};
 use super::words::Word;
-use super::{
-    COMMANDS_A_SCAN, Clearing, Command, History, HistoryChange, MachineMemory, UNREAD_MAX,
-};
+use super::{COMMANDS_A_SCAN, Clearing, Command, History, HistoryChange, UNREAD_MAX};
+use crate::page_cache::MachineMemory;
 use panoptes_tables::Strings;
 
 /// A list in the scratch space.
@@ -30,9 +28,9 @@ struct Reading {
 
 impl History {
     /// Reads a shell's list and reports how it has changed.
-    pub(super) fn check_list<S: MemorySource>(
+    pub(super) fn check_list(
         &mut self,
-        machine: &mut MachineMemory<'_, S>,
+        machine: &mut MachineMemory<'_>,
         at: usize,
         shell: &mut Shell,
         output: &mut Reporting<'_, '_>,
@@ -64,9 +62,9 @@ impl History {
 
     /// Reads a shell's list into the scratch space. Returns `None` if it cannot be read or compared
     /// now.
-    fn read_list<S: MemorySource>(
+    fn read_list(
         &mut self,
-        machine: &mut MachineMemory<'_, S>,
+        machine: &mut MachineMemory<'_>,
         at: usize,
         shell: &mut Shell,
     ) -> Option<Reading> {
@@ -119,9 +117,9 @@ impl History {
     }
 
     /// Compares a list with the one that was read before.
-    fn plan_list<S: MemorySource>(
+    fn plan_list(
         &mut self,
-        machine: &mut MachineMemory<'_, S>,
+        machine: &mut MachineMemory<'_>,
         at: usize,
         shell: &Shell,
         reading: &Reading,
@@ -160,9 +158,9 @@ impl History {
     }
 
     /// Reports the commands of a plan, each as its text is read.
-    fn report_commands<S: MemorySource>(
+    fn report_commands(
         &mut self,
-        machine: &mut MachineMemory<'_, S>,
+        machine: &mut MachineMemory<'_>,
         shell: &mut Shell,
         output: &mut Reporting<'_, '_>,
         plan: &Plan,

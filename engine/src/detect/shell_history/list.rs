@@ -7,7 +7,7 @@ use panoptes_tables::HashKey;
 use super::changes::KEPT_MAX;
 use super::locate::{Verdict, locate};
 use super::memory::Memory;
-use super::structure::{CHUNK_BYTES, Pointers};
+use super::structure::CHUNK_BYTES;
 use super::words::{Word, Words};
 use crate::address::{Reader, ReaderSizes};
 use crate::page_cache::FileReader;
@@ -48,8 +48,8 @@ impl Scratch {
 /// Reads the last entries of the list that `words` point to and returns its length. Returns `None`
 /// if the list is inconsistent, for example while bash changes it. The entries are counted if there
 /// is no symbol for their number.
-pub(super) fn read<S: MemorySource>(
-    memory: &mut Memory<'_, S>,
+pub(super) fn read(
+    memory: &mut Memory<'_>,
     words: &Words,
     (key, is_counted): (HashKey, bool),
     scratch: &mut Scratch,
@@ -65,7 +65,7 @@ pub(super) fn read<S: MemorySource>(
 }
 
 /// Counts the commands of a list up to its null pointer. Behind that, removed entries may be left.
-fn count<S: MemorySource>(memory: &mut Memory<'_, S>, array: u64) -> Option<u32> {
+fn count(memory: &mut Memory<'_>, array: u64) -> Option<u32> {
     if array == 0 {
         return Some(0);
     }
@@ -93,8 +93,8 @@ fn count<S: MemorySource>(memory: &mut Memory<'_, S>, array: u64) -> Option<u32>
 
 /// Reads the entries of `wanted` commands, starting at `first`. They end the list or are
 /// [`KEPT_MAX`].
-fn read_range<S: MemorySource>(
-    memory: &mut Memory<'_, S>,
+fn read_range(
+    memory: &mut Memory<'_>,
     words: &Words,
     (first, wanted): (u32, usize),
     key: HashKey,
@@ -129,12 +129,8 @@ fn read_range<S: MemorySource>(
     memory.run();
     for (index, &place) in places[..wanted].iter().enumerate() {
         let entry = Entry::parse(memory.object(index)?)?;
-        let mut bytes = [0; 24];
-        for (into, value) in bytes.chunks_exact_mut(8).zip([place, entry.line, entry.timestamp]) {
-            into.copy_from_slice(&value.to_le_bytes());
-        }
         entries.push(entry);
-        keys.push(key.hash(&bytes) as u32);
+        keys.push(key.hash_numbers([place, entry.line, entry.timestamp]) as u32);
     }
     Some(())
 }
@@ -152,8 +148,8 @@ fn is_being_shifted(places: &[u64]) -> bool {
 
 /// Reads the texts of up to [`TEXTS`] entries and passes each with its time to `out`. Stops at the
 /// first that could not be read and returns the number read. Longer texts are cut at `limit` bytes.
-pub(super) fn texts<S: MemorySource>(
-    memory: &mut Memory<'_, S>,
+pub(super) fn texts(
+    memory: &mut Memory<'_>,
     scratch: &Scratch,
     range: core::ops::Range<usize>,
     limit: u64,
@@ -198,8 +194,8 @@ pub struct Remembered {
 
 /// Reads the lists of all shells of a scan, by process, oldest command first. Also returns the
 /// number of lists that could not be read completely. Allocates.
-pub fn remembered<S: MemorySource>(
-    source: &mut S,
+pub fn remembered(
+    source: &mut dyn MemorySource,
     kernel: &Kernel,
     snapshot: &Snapshot,
     limit: usize,
@@ -211,7 +207,7 @@ pub fn remembered<S: MemorySource>(
     let mut files = FileReader::new();
     let mut scratch = Scratch::new(KEPT_MAX);
     let mut text = Vec::with_capacity((limit as usize).max(TEXT_ROOM_MIN));
-    let mut pointers = Pointers::new(POINTERS_MAX);
+    let mut pointers = Vec::with_capacity(POINTERS_MAX);
     let (mut found, mut lost) = (Vec::new(), 0);
     let mut room = REMEMBERED_MAX.1;
     for &index in snapshot.by_pid.iter() {
@@ -219,10 +215,9 @@ pub fn remembered<S: MemorySource>(
         let Some(leader) = snapshot.leader(process) else { continue };
         let Some(mm) = snapshot.mms.at(process.mm) else { continue };
         let root = kernel.space.linear(mm.pgd).unwrap_or_default();
-        let mut memory =
-            Memory { source: &mut *source, reader: &mut reader, space: &kernel.space, root };
-        let Verdict::Bash(program) =
-            locate(&mut memory, &mut files, kernel, (snapshot, mm), &mut pointers)
+        let mut memory = Memory { source: &mut *source, reader: &mut reader, kernel, root };
+        let Ok(Verdict::Bash(program)) =
+            locate(&mut memory, &mut files, (snapshot, mm), &mut pointers)
         else {
             continue;
         };
@@ -258,8 +253,8 @@ pub fn remembered<S: MemorySource>(
 
 /// Passes each command of a list of `length` to `take`, oldest first, until that returns `false`.
 /// Returns the number of commands and parts of the list that could not be read.
-fn each_text<S: MemorySource>(
-    memory: &mut Memory<'_, S>,
+fn each_text(
+    memory: &mut Memory<'_>,
     words: &Words,
     length: u32,
     limit: u64,

@@ -4,16 +4,15 @@
 //! same file.
 
 use panoptes_decoders::kernel::vm_area_struct::VM_EXEC;
-use panoptes_decoders::source::MemorySource;
 use panoptes_decoders::user::bash;
 use panoptes_decoders::user::elf_dynamic::Segments;
 
 use super::memory::Memory;
-use super::structure::{self, Pointers, Shape};
+use super::structure::{self, Pointer, Shape};
 use super::words::{Word, Words};
-use crate::page_cache::{FileBytes, FileIdentity, FileReader, Symbols, Unread};
+use crate::page_cache::{FileBytes, FileIdentity, FileReader, MachineMemory, Symbols, Unread};
 use crate::state::facts::is_main_executable;
-use crate::walk::{FileRow, Index, Kernel, MmRow, Snapshot, VmaRow};
+use crate::walk::{FileRow, Index, MmRow, Snapshot, VmaRow};
 
 /// Maximum number of a process's libraries that are searched.
 const LIBRARIES_MAX: usize = 16;
@@ -27,8 +26,6 @@ pub(super) enum Verdict {
     Other,
     /// Not a bash, unless it has only just started.
     Silent,
-    /// The memory that decides could not be read completely.
-    Later,
 }
 
 /// A place in the addresses of the object that contains it.
@@ -130,35 +127,27 @@ fn libraries<'a>(
     })
 }
 
-/// Checks whether the program of a process is a bash.
-pub(super) fn locate<S: MemorySource>(
-    memory: &mut Memory<'_, S>,
+/// Checks whether the program of a process is a bash. An error if the memory that decides could not
+/// be read completely.
+pub(super) fn locate(
+    memory: &mut Memory<'_>,
     files: &mut FileReader,
-    kernel: &Kernel,
     (snapshot, mm): (&Snapshot, &MmRow),
-    pointers: &mut Pointers,
-) -> Verdict {
+    pointers: &mut Vec<Pointer>,
+) -> Result<Verdict, Unread> {
     // An incomplete list of areas may lack a library.
-    let Some(area) = program_area(snapshot, mm).filter(|_| mm.complete) else {
-        return Verdict::Later;
+    let area = program_area(snapshot, mm).filter(|_| mm.complete).ok_or(Unread)?;
+    let machine = &mut memory.machine();
+    let mut search = SymbolSearch { memory: machine, files, snapshot, mm };
+    let segments = match search.by_symbols(area.file)? {
+        Named::Bash(found) => return Ok(Verdict::Bash(found)),
+        Named::Other => return Ok(Verdict::Other),
+        Named::Nothing(segments) => segments,
     };
-    let found = by_symbols(memory.source, files, kernel, (snapshot, mm), area.file);
-    match found {
-        Ok(Named::Bash(found)) => Verdict::Bash(found),
-        Ok(Named::Other) => Verdict::Other,
-        Ok(Named::Nothing(segments)) => {
-            let bias = area.vma.start.wrapping_sub(segments.first);
-            let Some((address, length)) = segments.data else { return Verdict::Silent };
-            let data = (address.wrapping_add(bias), length);
-            match structure::search(memory, data, pointers) {
-                Ok(shape) => {
-                    Found::by_shape(&segments, bias, shape).map_or(Verdict::Silent, Verdict::Bash)
-                }
-                Err(Unread) => Verdict::Later,
-            }
-        }
-        Err(Unread) => Verdict::Later,
-    }
+    let bias = area.vma.start.wrapping_sub(segments.first);
+    let Some((address, length)) = segments.data else { return Ok(Verdict::Silent) };
+    let shape = structure::search(memory, (address.wrapping_add(bias), length), pointers)?;
+    Ok(Found::by_shape(&segments, bias, shape).map_or(Verdict::Silent, Verdict::Bash))
 }
 
 /// What a program is by the names of its symbols.
@@ -169,110 +158,105 @@ enum Named {
     Nothing(Segments),
 }
 
-fn by_symbols<S: MemorySource>(
-    source: &mut S,
-    files: &mut FileReader,
-    kernel: &Kernel,
-    (snapshot, mm): (&Snapshot, &MmRow),
-    file: Option<Index<FileRow>>,
-) -> Result<Named, Unread> {
-    let named = FileBytes::read_with(files, (&mut *source, kernel), (snapshot, file), |open| {
-        let Some(program) = Symbols::read(open)? else { return Ok(Named::Other) };
-        let mut found = Found { first: program.segments.first, ..Found::default() };
-        // No other program exports both names.
-        let mut is_it = true;
-        for word in [Word::Enabled, Word::Interactive] {
-            match program.find(open, word.symbol())? {
-                Some(address) => found.put(word, address, false),
-                None => is_it = false,
-            }
-        }
-        if !is_it {
-            let is_static = !program.segments.has_interpreter && !found.has(Word::Enabled);
-            return Ok(if is_static { Named::Nothing(program.segments) } else { Named::Other });
-        }
-        for word in Word::ALL {
-            if !found.has(word)
-                && word != Word::TheHistory
-                && let Some(address) = program.find(open, word.symbol())?
-            {
-                found.put(word, address, false);
-            }
-        }
-        if let Some(address) = the_history(&program, open)? {
-            found.put(Word::TheHistory, address, false);
-        }
-        Ok(Named::Bash(found))
-    })?;
-    let Named::Bash(mut found) = named else { return Ok(named) };
-    if !found.has(Word::TheHistory) {
-        in_libraries(source, files, kernel, (snapshot, mm), &mut found)?;
-    }
-    // Its library may not be mapped yet.
-    if is_enough(&found) { Ok(Named::Bash(found)) } else { Err(Unread) }
+/// A search for symbols in the files of one process.
+struct SymbolSearch<'a, 'm> {
+    memory: &'a mut MachineMemory<'m>,
+    files: &'a mut FileReader,
+    snapshot: &'a Snapshot,
+    mm: &'a MmRow,
 }
 
-/// Searches a process's libraries for the history symbols.
-fn in_libraries<S: MemorySource>(
-    source: &mut S,
-    files: &mut FileReader,
-    kernel: &Kernel,
-    (snapshot, mm): (&Snapshot, &MmRow),
-    found: &mut Found,
-) -> Result<(), Unread> {
-    let areas = snapshot.vmas.range(mm.vmas);
-    let mut before = None;
-    // Fonts, locales and similar files are not libraries.
-    let libraries = areas.iter().filter(|area| {
-        area.vma.flags & VM_EXEC != 0
-            && !area.vma.file.is_null()
-            && !is_main_executable(snapshot, mm, area)
-            && core::mem::replace(&mut before, area.file) != area.file
-    });
-    let mut is_all_read = true;
-    for library in libraries.take(LIBRARIES_MAX) {
-        match in_library(source, files, kernel, snapshot, library.file, found) {
-            Ok(true) => return Ok(()),
-            Ok(false) => {}
-            Err(Unread) => is_all_read = false,
+impl SymbolSearch<'_, '_> {
+    fn by_symbols(&mut self, file: Option<Index<FileRow>>) -> Result<Named, Unread> {
+        let named = FileBytes::read_with(self.files, self.memory, (self.snapshot, file), |open| {
+            let Some(program) = Symbols::read(open)? else { return Ok(Named::Other) };
+            let mut found = Found { first: program.segments.first, ..Found::default() };
+            // No other program exports both names.
+            let mut is_it = true;
+            for word in [Word::Enabled, Word::Interactive] {
+                match program.find(open, word.symbol())? {
+                    Some(address) => found.put(word, address, false),
+                    None => is_it = false,
+                }
+            }
+            if !is_it {
+                let is_static = !program.segments.has_interpreter && !found.has(Word::Enabled);
+                return Ok(if is_static { Named::Nothing(program.segments) } else { Named::Other });
+            }
+            for (word, symbol, _) in Word::ALL {
+                if !found.has(word)
+                    && word != Word::TheHistory
+                    && let Some(address) = program.find(open, symbol)?
+                {
+                    found.put(word, address, false);
+                }
+            }
+            if let Some(address) = the_history(&program, open)? {
+                found.put(Word::TheHistory, address, false);
+            }
+            Ok(Named::Bash(found))
+        })?;
+        let Named::Bash(mut found) = named else { return Ok(named) };
+        if !found.has(Word::TheHistory) {
+            self.in_libraries(&mut found)?;
         }
+        // Its library may not be mapped yet.
+        if is_enough(&found) { Ok(Named::Bash(found)) } else { Err(Unread) }
     }
-    if is_all_read { Ok(()) } else { Err(Unread) }
-}
 
-/// Searches one library for the history symbols. Returns whether it has them.
-fn in_library<S: MemorySource>(
-    source: &mut S,
-    files: &mut FileReader,
-    kernel: &Kernel,
-    snapshot: &Snapshot,
-    file: Option<Index<FileRow>>,
-    found: &mut Found,
-) -> Result<bool, Unread> {
-    let with = FileBytes::read_with(files, (source, kernel), (snapshot, file), |open| {
-        let Some(library) = Symbols::read(open)? else { return Ok(None) };
-        let Some(address) = the_history(&library, open)? else { return Ok(None) };
-        let mut with = *found;
-        with.put(Word::TheHistory, address, true);
-        with.library = FileIdentity::of(snapshot, file).map(|file| (file, library.segments.first));
-        for word in [Word::Length, Word::Base, Word::MaxEntries] {
-            if !with.has(word)
-                && let Some(address) = library.find(open, word.symbol())?
-            {
-                with.put(word, address, true);
+    /// Searches the process's libraries for the history symbols.
+    fn in_libraries(&mut self, found: &mut Found) -> Result<(), Unread> {
+        let (snapshot, mm) = (self.snapshot, self.mm);
+        let areas = snapshot.vmas.range(mm.vmas);
+        let mut before = None;
+        // Fonts, locales and similar files are not libraries.
+        let libraries = areas.iter().filter(|area| {
+            area.vma.flags & VM_EXEC != 0
+                && !area.vma.file.is_null()
+                && !is_main_executable(snapshot, mm, area)
+                && core::mem::replace(&mut before, area.file) != area.file
+        });
+        let mut is_all_read = true;
+        for library in libraries.take(LIBRARIES_MAX) {
+            match self.in_library(library.file, found) {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                Err(Unread) => is_all_read = false,
             }
         }
-        Ok(Some(with))
-    })?;
-    *found = with.unwrap_or(*found);
-    Ok(with.is_some())
+        if is_all_read { Ok(()) } else { Err(Unread) }
+    }
+
+    /// Searches one library for the history symbols. Returns whether it has them.
+    fn in_library(
+        &mut self,
+        file: Option<Index<FileRow>>,
+        found: &mut Found,
+    ) -> Result<bool, Unread> {
+        let snapshot = self.snapshot;
+        let with = FileBytes::read_with(self.files, self.memory, (snapshot, file), |open| {
+            let Some(library) = Symbols::read(open)? else { return Ok(None) };
+            let Some(address) = the_history(&library, open)? else { return Ok(None) };
+            let mut with = *found;
+            with.put(Word::TheHistory, address, true);
+            with.library =
+                FileIdentity::of(snapshot, file).map(|file| (file, library.segments.first));
+            for word in [Word::Length, Word::Base, Word::MaxEntries] {
+                if !with.has(word)
+                    && let Some(address) = library.find(open, word.symbol())?
+                {
+                    with.put(word, address, true);
+                }
+            }
+            Ok(Some(with))
+        })?;
+        *found = with.unwrap_or(*found);
+        Ok(with.is_some())
+    }
 }
 
 /// The address of `the_history`, which `history_list` returns.
-fn the_history<S: MemorySource>(
-    object: &Symbols,
-    open: &mut FileBytes<'_, S>,
-) -> Result<Option<u64>, Unread> {
+fn the_history(object: &Symbols, open: &mut FileBytes<'_, '_>) -> Result<Option<u64>, Unread> {
     let Some(function) = object.find(open, "history_list")? else { return Ok(None) };
     let code = object.bytes(open, function, bash::CODE_BYTES)?;
     Ok(code.and_then(|code| bash::operand_of(code, function)))
@@ -284,9 +268,9 @@ fn is_enough(found: &Found) -> bool {
 }
 
 impl Words {
-    pub(super) fn push<S: MemorySource>(memory: &mut Memory<'_, S>, places: &[u64; Word::COUNT]) {
-        for (word, &place) in Word::ALL.iter().zip(places) {
-            memory.push(if place == 0 { u64::MAX } else { place }, word.bytes());
+    pub(super) fn push(memory: &mut Memory<'_>, places: &[u64; Word::COUNT]) {
+        for ((_, _, bytes), &place) in Word::ALL.into_iter().zip(places) {
+            memory.push(if place == 0 { u64::MAX } else { place }, bytes);
         }
     }
 }

@@ -1,7 +1,6 @@
 //! Checks the known shells, once per scan.
 
 use panoptes_decoders::address::PhysicalAddress;
-use panoptes_decoders::source::MemorySource;
 use panoptes_decoders::user::bash::has_option;
 use panoptes_tables::Scan;
 
@@ -12,10 +11,10 @@ use super::variables::{self, FILE_SIZE, OPTIONS, SIZE, Value, Values, number};
 use super::words::{Word, Words};
 use super::{
     BUSY_SCANS, Command, GONE_SCANS, History, HistoryChange, HistoryEvent, LISTS_A_SCAN,
-    MachineMemory, READY_SCANS, SEARCH_SCANS, SEARCHES_A_SCAN, VARIABLES_EVERY_SCANS, WAIT_SCANS,
-    forget,
+    READY_SCANS, SEARCH_SCANS, SEARCHES_A_SCAN, VARIABLES_EVERY_SCANS, WAIT_SCANS, forget,
 };
-use crate::detect::{Finding, Findings};
+use crate::detect::{Finding, Findings, Scene};
+use crate::page_cache::MachineMemory;
 use crate::state::{ScanContext, State};
 use panoptes_tables::Strings;
 
@@ -24,13 +23,11 @@ pub(super) struct Reporting<'a, 'b> {
     pub(super) cx: &'a ScanContext<'b>,
     state: &'a State,
     out: &'a mut dyn Findings,
-    /// Number of findings that were refused.
-    refused: u64,
 }
 
 impl History {
     /// Reads the words of all shells that the scan has shown, in one batch.
-    pub(super) fn read_words<S: MemorySource>(&mut self, machine: &mut MachineMemory<'_, S>) {
+    pub(super) fn read_words(&mut self, machine: &mut MachineMemory<'_>) {
         self.reader.clear();
         let mut memory = Memory::of(machine, &mut self.reader, PhysicalAddress(0));
         for shell in self.shells.iter().flatten().filter(|shell| shell.seen == self.scan) {
@@ -50,17 +47,12 @@ impl History {
     }
 
     /// Reads the lists and variables of shells whose words have changed.
-    pub(super) fn read_shells<S: MemorySource>(
-        &mut self,
-        machine: &mut MachineMemory<'_, S>,
-        cx: &ScanContext<'_>,
-        state: &State,
-        out: &mut dyn Findings,
-    ) {
+    pub(super) fn read_shells(&mut self, scene: &mut Scene<'_>, state: &State) {
+        let Scene { memory: machine, cx, out } = scene;
         let mut lists_left = LISTS_A_SCAN;
         let mut searches_left = SEARCHES_A_SCAN;
         let count = self.shells.len();
-        let mut output = Reporting { cx, state, out, refused: 0 };
+        let mut output = Reporting { cx, state, out: *out };
         for offset in 0..count {
             // Each scan starts with another shell, so that none waits forever.
             let at = (offset + self.scan.0 as usize) % count;
@@ -97,14 +89,13 @@ impl History {
             }
             self.shells[at] = Some(shell);
         }
-        self.refused_findings += output.refused;
     }
 
     /// Searches for the missing places of a shell that exports nothing, and checks whether it is
     /// ready for input.
-    fn check_shape<S: MemorySource>(
+    fn check_shape(
         &mut self,
-        machine: &mut MachineMemory<'_, S>,
+        machine: &mut MachineMemory<'_>,
         at: usize,
         shell: &mut Shell,
         searches_left: &mut u32,
@@ -238,15 +229,11 @@ pub(super) fn send(
     let last = shell.last.map(|last| Command { line: strings.get(last.line), time_s: last.time_s });
     let process = process.facts(output.cx.strings);
     let event = HistoryEvent { process, change, last, since_ns, scans };
-    let accepted = output.out.found(output.cx, &Finding::ShellHistory(&event));
-    output.refused += accepted.refused();
+    output.out.found(output.cx, &Finding::ShellHistory(&event));
 }
 
 /// Reads a shell's variables. Returns the ways that the values read just now decide.
-fn read_variables<S: MemorySource>(
-    shell: &mut Shell,
-    memory: &mut Memory<'_, S>,
-) -> DisableMethods {
+fn read_variables(shell: &mut Shell, memory: &mut Memory<'_>) -> DisableMethods {
     let context = shell.words.pointer(Word::Variables).filter(|&context| context != 0);
     let values = context.map_or_else(Values::default, |context| variables::read(memory, context));
     for (kept, value) in shell.values.iter_mut().zip(values) {

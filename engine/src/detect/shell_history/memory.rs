@@ -1,33 +1,36 @@
 //! Reads one process's memory a few bytes at a time: for what is done once per program or command.
 
 use panoptes_decoders::address::{PhysicalAddress, UserVa};
-use panoptes_decoders::paging::KernelSpace;
 use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
 
-use super::MachineMemory;
 use crate::address::Reader;
+use crate::page_cache::MachineMemory;
+use crate::walk::Kernel;
 
 /// The memory of one process.
-pub(super) struct Memory<'a, S> {
-    pub(super) source: &'a mut S,
+pub(super) struct Memory<'a> {
+    pub(super) source: &'a mut dyn MemorySource,
     pub(super) reader: &'a mut Reader,
-    pub(super) space: &'a KernelSpace,
+    pub(super) kernel: &'a Kernel,
     /// Physical address of its top page table.
     pub(super) root: PhysicalAddress,
 }
 
-impl<'a, S: MemorySource> Memory<'a, S> {
+impl<'a> Memory<'a> {
     /// The memory of the process with this top page table, read by `reader`.
     pub(super) fn of(
-        machine: &'a mut MachineMemory<'_, S>,
+        machine: &'a mut MachineMemory<'_>,
         reader: &'a mut Reader,
         root: PhysicalAddress,
     ) -> Self {
-        Self { source: &mut *machine.source, reader, space: &machine.kernel.space, root }
+        Self { source: machine.source, reader, kernel: machine.kernel, root }
     }
-}
 
-impl<S: MemorySource> Memory<'_, S> {
+    /// The memory of the process's machine.
+    pub(super) fn machine(&mut self) -> MachineMemory<'_> {
+        MachineMemory { source: self.source, kernel: self.kernel }
+    }
+
     /// Reads `length` bytes; `None` if not all of them are in memory.
     pub(super) fn read(&mut self, address: u64, length: u64) -> Option<&[u8]> {
         self.reader.clear();
@@ -50,7 +53,7 @@ impl<S: MemorySource> Memory<'_, S> {
     pub(super) fn push(&mut self, address: u64, length: u64) {
         let length = u32::try_from(length).unwrap_or(u32::MAX);
         let address = UserVa(address);
-        let _ = self.reader.push_user(self.space.levels, self.root, address, length);
+        let _ = self.reader.push_user(self.kernel.space.levels, self.root, address, length);
     }
 
     /// Adds a text of at most `limit` bytes: two objects, because the page behind it may not be
@@ -65,7 +68,7 @@ impl<S: MemorySource> Memory<'_, S> {
     }
 
     pub(super) fn run(&mut self) {
-        self.reader.run(self.source, self.space.levels);
+        self.reader.run(&mut self.source, self.kernel.space.levels);
     }
 
     /// The bytes of an object of the batch.

@@ -34,16 +34,15 @@ mod words;
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::task_struct::Task;
-use panoptes_decoders::source::MemorySource;
 use panoptes_sinks::activities::Activity;
 
-use super::{Detector, DetectorSetup, Findings, Losses, MachineMemory};
+use super::{Detector, DetectorSetup, Scene};
 use crate::address::{Reader, ReaderSizes};
 use crate::limits::Limits;
-use crate::page_cache::{ContentSource, FileIdentity, FileReader};
+use crate::page_cache::{ContentSource, FileIdentity, FileReader, MachineMemory, Unread};
+use crate::state::State;
 use crate::state::facts::{ProcessFacts, executable_of};
 use crate::state::process::{Process, ProcessKey};
-use crate::state::{ScanContext, State};
 use crate::walk::{Kernel, MmRow, ProcessRow, Snapshot};
 use panoptes_tables::Strings;
 use panoptes_tables::{HashKey, RowId, Scan};
@@ -52,7 +51,7 @@ use changes::KEPT_MAX;
 use locate::{Found, Verdict, locate};
 use memory::Memory;
 use shell::{DisableMethods, Shell};
-use structure::Pointers;
+use structure::Pointer;
 use variables::Values;
 use words::{Word, Words};
 
@@ -201,13 +200,12 @@ pub struct History {
     file_reader: FileReader,
     list: list::Scratch,
     text: Vec<u8>,
-    pointers: Pointers,
+    pointers: Vec<Pointer>,
     text_bytes: u64,
     key: HashKey,
     scan: Scan,
     /// Number of shells and commands that found no room or could not be read.
     refused: u64,
-    refused_findings: u64,
 }
 
 impl History {
@@ -234,12 +232,11 @@ impl History {
             file_reader: FileReader::new(),
             list: list::Scratch::new(if wanted { KEPT_MAX } else { 0 }),
             text: Vec::with_capacity((text_bytes as usize).max(list::TEXT_ROOM_MIN)),
-            pointers: Pointers::new(if wanted { list::POINTERS_MAX } else { 0 }),
+            pointers: Vec::with_capacity(if wanted { list::POINTERS_MAX } else { 0 }),
             text_bytes,
             key: key.derive("history: entries"),
             scan: Scan::default(),
             refused: 0,
-            refused_findings: 0,
         }
     }
 }
@@ -256,14 +253,7 @@ impl Detector for History {
     }
 
     /// Checks all shells of the scan.
-    fn update<S: MemorySource>(
-        &mut self,
-        memory: &mut MachineMemory<'_, S>,
-        cx: &ScanContext<'_>,
-        state: &State,
-        _files: &mut dyn ContentSource,
-        out: &mut dyn Findings,
-    ) {
+    fn update(&mut self, scene: &mut Scene<'_>, state: &State, _files: &mut dyn ContentSource) {
         if !self.wanted {
             return;
         }
@@ -275,22 +265,23 @@ impl Detector for History {
         let in_turn =
             later.filter(|(id, _)| id.0 >= first).chain(sooner.take_while(|(id, _)| id.0 < first));
         for (id, process) in in_turn {
-            self.check_process(memory, cx.snapshot, id, process, &mut files_left);
+            let snapshot = scene.cx.snapshot;
+            self.check_process(&mut scene.memory, snapshot, id, process, &mut files_left);
         }
-        self.read_words(memory);
-        self.read_shells(memory, cx, state, out);
+        self.read_words(&mut scene.memory);
+        self.read_shells(scene, state);
     }
 
-    fn losses(&self) -> Losses {
-        Losses { unchecked: self.refused, refused: self.refused_findings }
+    fn unchecked(&self) -> u64 {
+        self.refused
     }
 }
 
 impl History {
     /// Checks whether a process is a bash, unless that is known.
-    fn check_process<S: MemorySource>(
+    fn check_process(
         &mut self,
-        machine: &mut MachineMemory<'_, S>,
+        machine: &mut MachineMemory<'_>,
         snapshot: &Snapshot,
         id: RowId,
         process: &Process,
@@ -377,9 +368,9 @@ impl History {
 
     /// Finds the places of a bash in a program. Returns what the program is otherwise, or
     /// `Err(None)` if that has to wait for the next scan.
-    fn find_out<S: MemorySource>(
+    fn find_out(
         &mut self,
-        machine: &mut MachineMemory<'_, S>,
+        machine: &mut MachineMemory<'_>,
         snapshot: &Snapshot,
         (row, mm): (&ProcessRow, &MmRow),
         id: RowId,
@@ -400,21 +391,20 @@ impl History {
             return Err(None);
         }
         *files_left -= 1;
-        let kernel = machine.kernel;
-        let root = kernel.space.linear(mm.pgd).unwrap_or_default();
+        let root = machine.kernel.space.linear(mm.pgd).unwrap_or_default();
         let mut memory = Memory::of(machine, &mut self.reader, root);
         let (files, pointers) = (&mut self.file_reader, &mut self.pointers);
-        let found = match locate(&mut memory, files, kernel, (snapshot, mm), pointers) {
-            Verdict::Later => return Err(Some(self.later(attempts, LATER_DOUBLINGS))),
-            Verdict::Silent if attempts < UNMATCHED_ATTEMPTS => {
+        let found = match locate(&mut memory, files, (snapshot, mm), pointers) {
+            Err(Unread) => return Err(Some(self.later(attempts, LATER_DOUBLINGS))),
+            Ok(Verdict::Silent) if attempts < UNMATCHED_ATTEMPTS => {
                 return Err(Some(self.later(attempts, UNMATCHED_DOUBLINGS)));
             }
-            Verdict::Silent => {
+            Ok(Verdict::Silent) => {
                 self.note_unmatched(file);
                 return Err(Some(Program::Other));
             }
-            Verdict::Other => None,
-            Verdict::Bash(found) => Some(found),
+            Ok(Verdict::Other) => None,
+            Ok(Verdict::Bash(found)) => Some(found),
         };
         if found.as_ref().is_none_or(Found::is_whole) {
             self.keep(KnownFile { file, found, unmatched: 0 });

@@ -5,7 +5,8 @@
 //! variable `SHELLOPTS`, whose value is a list of options. `the_history` leads to pointers to
 //! entries whose times are a hash sign and digits; there are no entries before a command was typed.
 
-use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
+use arrayvec::ArrayVec;
+use panoptes_decoders::source::PAGE_BYTES;
 use panoptes_decoders::user::bash::{self, ENTRY_BYTES, Entry, TIMESTAMP_BYTES, Table};
 
 use super::memory::Memory;
@@ -20,6 +21,8 @@ pub(super) const CHUNK_BYTES: u64 = 64 << 10;
 const HEAD_BYTES: u64 = 40;
 /// Maximum number of contexts whose variables are checked.
 const CONTEXTS_MAX: usize = 16;
+/// Maximum number of lists whose first entry is checked.
+const LISTS_MAX: usize = 256;
 
 /// The addresses of the two pointers.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -28,24 +31,14 @@ pub(super) struct Shape {
     pub(super) history: Option<u64>,
 }
 
-/// The pointers of one chunk, and their targets.
-#[derive(Debug)]
-pub(super) struct Pointers {
-    /// Address and value of each.
-    found: Vec<(u64, u64)>,
-}
-
-impl Pointers {
-    pub(super) fn new(capacity: usize) -> Self {
-        Self { found: Vec::with_capacity(capacity) }
-    }
-}
+/// The address of a pointer, and its value.
+pub(super) type Pointer = (u64, u64);
 
 /// Searches `length` bytes of data from `start` on.
-pub(super) fn search<S: MemorySource>(
-    memory: &mut Memory<'_, S>,
+pub(super) fn search(
+    memory: &mut Memory<'_>,
     (start, length): (u64, u64),
-    pointers: &mut Pointers,
+    pointers: &mut Vec<Pointer>,
 ) -> Result<Shape, Unread> {
     let mut shape = Shape::default();
     let end = start.checked_add(length.min(DATA_BYTES_MAX)).ok_or(Unread)?;
@@ -60,14 +53,13 @@ pub(super) fn search<S: MemorySource>(
 }
 
 /// Collects the words that may point to allocated memory. Pages that are not in memory have none.
-fn collect<S: MemorySource>(
-    memory: &mut Memory<'_, S>,
+fn collect(
+    memory: &mut Memory<'_>,
     (start, length): (u64, u64),
     (first, end): (u64, u64),
-    pointers: &mut Pointers,
+    pointers: &mut Vec<Pointer>,
 ) {
-    let found = &mut pointers.found;
-    found.clear();
+    pointers.clear();
     memory.clear();
     let mut at = start;
     while at < start + length {
@@ -85,9 +77,9 @@ fn collect<S: MemorySource>(
             let may_be = value % 8 == 0
                 && bash::is_plausible(value)
                 && !(first..end).contains(&value)
-                && found.len() < found.capacity();
+                && pointers.len() < pointers.capacity();
             if may_be {
-                found.push((at + offset, value));
+                pointers.push((at + offset, value));
             }
         }
         at += piece;
@@ -96,71 +88,58 @@ fn collect<S: MemorySource>(
 }
 
 /// Checks the pointers' targets.
-fn look<S: MemorySource>(memory: &mut Memory<'_, S>, pointers: &Pointers, shape: &mut Shape) {
-    let found = &pointers.found;
-    read_heads(memory, found);
-    let mut contexts = [(0, 0); CONTEXTS_MAX];
-    let mut count = 0;
-    for (index, &(place, value)) in found.iter().enumerate() {
-        // The global context has no name, and there is no context above or below it.
-        let is_context = head(memory, index)
-            .is_some_and(|head| head[..4] == [0; 4] && bash::is_plausible(head[4]));
-        if is_context && let Some(context) = contexts.get_mut(count) {
-            *context = (place, value);
-            count += 1;
-        }
-    }
+fn look(memory: &mut Memory<'_>, pointers: &[Pointer], shape: &mut Shape) {
+    // The global context has no name, and there is no context above or below it.
+    let is_context = |head: [u64; 5]| head[..4] == [0; 4] && bash::is_plausible(head[4]);
+    let contexts: ArrayVec<Pointer, CONTEXTS_MAX> = heads(memory, pointers)
+        .filter_map(|(pointer, head)| is_context(head).then_some(pointer))
+        .take(CONTEXTS_MAX)
+        .collect();
     if shape.variables.is_none() {
-        shape.variables = contexts[..count]
-            .iter()
-            .find(|&&(_, context)| is_global(memory, context))
-            .map(|&(place, _)| place);
+        let global = contexts.iter().find(|&&(_, context)| is_global(memory, context));
+        shape.variables = global.map(|&(place, _)| place);
     }
     if shape.history.is_some() {
         return;
     }
-    read_heads(memory, found);
-    let mut lists = [(0, 0); 256];
-    let mut count = 0;
-    for (index, &(place, _)) in found.iter().enumerate() {
-        let first = head(memory, index).map_or(0, |head| head[0]);
-        if first % 8 == 0
-            && bash::is_plausible(first)
-            && let Some(list) = lists.get_mut(count)
-        {
-            *list = (place, first);
-            count += 1;
-        }
-    }
-    shape.history =
-        lists[..count].iter().find(|&&(_, entry)| is_entry(memory, entry)).map(|&(place, _)| place);
+    let is_entries = |first: u64| first.is_multiple_of(8) && bash::is_plausible(first);
+    let lists: ArrayVec<Pointer, LISTS_MAX> = heads(memory, pointers)
+        .filter_map(|((place, _), head)| is_entries(head[0]).then_some((place, head[0])))
+        .take(LISTS_MAX)
+        .collect();
+    let list = lists.iter().find(|&&(_, entry)| is_entry(memory, entry));
+    shape.history = list.map(|&(place, _)| place);
 }
 
-fn read_heads<S: MemorySource>(memory: &mut Memory<'_, S>, found: &[(u64, u64)]) {
+/// Reads the beginning of each pointer's target. Those that are not in memory are left out.
+fn heads(
+    memory: &mut Memory<'_>,
+    pointers: &[Pointer],
+) -> impl Iterator<Item = (Pointer, [u64; 5])> {
     memory.clear();
-    for &(_, value) in found {
+    for &(_, value) in pointers {
         memory.push(value, HEAD_BYTES);
     }
     memory.run();
-}
-
-fn head<S: MemorySource>(memory: &Memory<'_, S>, index: usize) -> Option<[u64; 5]> {
-    let mut head = [0; 5];
-    for (word, bytes) in head.iter_mut().zip(memory.object(index)?.chunks_exact(8)) {
-        *word = u64::from_le_bytes(bytes.try_into().ok()?);
-    }
-    Some(head)
+    let memory = &*memory;
+    pointers.iter().enumerate().filter_map(move |(index, &pointer)| {
+        let mut head = [0; 5];
+        for (word, bytes) in head.iter_mut().zip(memory.object(index)?.chunks_exact(8)) {
+            *word = u64::from_le_bytes(bytes.try_into().ok()?);
+        }
+        Some((pointer, head))
+    })
 }
 
 /// Whether a context holds a shell's global variables.
-fn is_global<S: MemorySource>(memory: &mut Memory<'_, S>, context: u64) -> bool {
+fn is_global(memory: &mut Memory<'_>, context: u64) -> bool {
     let table = memory.word(context.wrapping_add(bash::CONTEXT_TABLE));
     let table = table.and_then(|table| memory.read(table, Table::BYTES)).and_then(Table::parse);
     table.is_some() && variables::read(memory, context)[OPTIONS].text().is_some()
 }
 
 /// Whether an object is a history entry, by the format of its time.
-fn is_entry<S: MemorySource>(memory: &mut Memory<'_, S>, place: u64) -> bool {
+fn is_entry(memory: &mut Memory<'_>, place: u64) -> bool {
     let entry = memory.read(place, ENTRY_BYTES).and_then(Entry::parse);
     let Some(entry) = entry.filter(|entry| entry.timestamp != 0) else { return false };
     memory.clear();

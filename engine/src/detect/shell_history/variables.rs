@@ -1,6 +1,5 @@
 //! Reads the shell variables that control the history.
 
-use panoptes_decoders::source::MemorySource;
 use panoptes_decoders::user::bash::{self, Bucket, CONTEXT_TABLE, Table, Variable};
 
 use super::memory::Memory;
@@ -67,7 +66,7 @@ impl Value {
 pub(super) type Values = [Value; NAMES.len()];
 
 /// Reads the variables of `context`, the shell's global one.
-pub(super) fn read<S: MemorySource>(memory: &mut Memory<'_, S>, context: u64) -> Values {
+pub(super) fn read(memory: &mut Memory<'_>, context: u64) -> Values {
     let mut values = Values::default();
     let table = memory.word(context.wrapping_add(CONTEXT_TABLE));
     let table = table.and_then(|table| memory.read(table, Table::BYTES)).and_then(Table::parse);
@@ -131,8 +130,8 @@ pub(super) fn read<S: MemorySource>(memory: &mut Memory<'_, S>, context: u64) ->
 }
 
 /// Reads an object at each address that is known and not 0.
-fn read_all<S: MemorySource, T>(
-    memory: &mut Memory<'_, S>,
+fn read_all<T>(
+    memory: &mut Memory<'_>,
     places: &[Option<u64>; NAMES.len()],
     bytes: u64,
     parse: impl Fn(&[u8]) -> Option<T>,
@@ -146,8 +145,8 @@ fn read_all<S: MemorySource, T>(
 }
 
 /// A text that was read in two pieces, if its end was read.
-fn text<'a, S: MemorySource>(
-    memory: &Memory<'_, S>,
+fn text<'a>(
+    memory: &Memory<'_>,
     index: usize,
     limit: usize,
     room: &'a mut [u8; VALUE_BYTES],

@@ -38,54 +38,29 @@ pub(super) enum Word {
 impl Word {
     pub(super) const COUNT: usize = 15;
 
-    pub(super) const ALL: [Self; Self::COUNT] = [
-        Self::TheHistory,
-        Self::Length,
-        Self::Base,
-        Self::MaxEntries,
-        Self::Enabled,
-        Self::Interactive,
-        Self::Initialized,
-        Self::SessionLines,
-        Self::CommandNumber,
-        Self::LineCount,
-        Self::Executing,
-        Self::Variables,
-        Self::FirstEntry,
-        Self::LastEntry,
-        Self::NoEntry,
+    /// All of them in order, each with its name among bash's symbols and its size in bytes. The
+    /// last ones have no symbol of their own.
+    pub(super) const ALL: [(Self, &str, u64); Self::COUNT] = [
+        (Self::TheHistory, "the_history", 8),
+        (Self::Length, "history_length", 4),
+        (Self::Base, "history_base", 4),
+        (Self::MaxEntries, "history_max_entries", 4),
+        (Self::Enabled, "enable_history_list", 4),
+        (Self::Interactive, "interactive_shell", 4),
+        (Self::Initialized, "shell_initialized", 4),
+        (Self::SessionLines, "history_lines_this_session", 4),
+        (Self::CommandNumber, "current_command_number", 4),
+        (Self::LineCount, "current_command_line_count", 4),
+        (Self::Executing, "executing", 4),
+        (Self::Variables, "global_variables", 8),
+        (Self::FirstEntry, "", 8),
+        (Self::LastEntry, "", 8),
+        (Self::NoEntry, "", 8),
     ];
 
     /// Its name among bash's symbols.
     pub(super) const fn symbol(self) -> &'static str {
-        match self {
-            Self::TheHistory => "the_history",
-            Self::Length => "history_length",
-            Self::Base => "history_base",
-            Self::MaxEntries => "history_max_entries",
-            Self::Enabled => "enable_history_list",
-            Self::Interactive => "interactive_shell",
-            Self::Initialized => "shell_initialized",
-            Self::SessionLines => "history_lines_this_session",
-            Self::CommandNumber => "current_command_number",
-            Self::LineCount => "current_command_line_count",
-            Self::Executing => "executing",
-            Self::Variables => "global_variables",
-            // They have no symbol of their own.
-            Self::FirstEntry | Self::LastEntry | Self::NoEntry => "",
-        }
-    }
-
-    /// Size in bytes.
-    pub(super) const fn bytes(self) -> u64 {
-        match self {
-            Self::TheHistory
-            | Self::Variables
-            | Self::FirstEntry
-            | Self::LastEntry
-            | Self::NoEntry => 8,
-            _ => 4,
-        }
+        Self::ALL[self as usize].1
     }
 }
 
@@ -137,7 +112,7 @@ mod tests {
 
     #[test]
     fn words_are_in_their_places() {
-        for (at, word) in Word::ALL.iter().enumerate() {
+        for (at, (word, ..)) in Word::ALL.iter().enumerate() {
             assert_eq!(*word as usize, at);
         }
         let bytes = [[0xff_u8; 4]; Word::COUNT];

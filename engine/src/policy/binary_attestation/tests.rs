@@ -229,7 +229,7 @@ fn a_partial_match_states_the_number_of_pages() {
     let all = records(&alert(&shipped, &applied, modified, parts(1, false)));
     assert_eq!(
         reason(&all[0]),
-        "partial match: 212 of 240 pages, 1 of 212 differ from what is best_match: \
+        "partial match: 212 of 240 pages, 1 of 212 differ from the best match: \
          the content of /tmp/evil is not what the system's SBOM has there"
     );
     assert_eq!(all[0]["detection"]["confidence"], "high");
@@ -296,9 +296,9 @@ fn a_finding_without_room_for_its_record_is_refused() {
     let alert = alert(&shipped, &applied, FOREIGN, Basis::Content);
     let (mut policy, mut producer, _consumer) = policy_with(PolicyConfig::default());
     assert_eq!(report(&mut policy, &mut producer, &alert, 100), Accepted::Yes);
-    assert_eq!(policy.refused(), 0);
+    assert_eq!(producer.refused(), 0);
     assert_eq!(report(&mut policy, &mut producer, &alert, 4000), Accepted::No);
-    assert!(policy.refused() > 0);
+    assert!(producer.refused() > 0);
     // An alert that is not wanted needs no room.
     let mut config = PolicyConfig::default();
     config.set_enabled(Activity::ForeignBinaryExecuted, false);

@@ -48,7 +48,7 @@ fn scan_twice(reader: &mut Reader, world: &World) -> Vec<Value> {
 #[test]
 fn records_name_the_container_while_it_exists() {
     let mut reader = Reader::new(&limits());
-    reader.snapshot.machine.hostname[..4].copy_from_slice(b"node");
+    reader.snapshot.machine.hostname.extend(*b"node");
     reader.snapshot.interfaces.push(inner(b"lo", &[Ipv4Addr::LOCALHOST]));
     reader.snapshot.interfaces.push(inner(b"eth0", &[Ipv4Addr::new(10, 244, 0, 7)]));
     let world = with_contained_shell(&format!("{ID}@web-0"));

@@ -152,7 +152,7 @@ fn line(cx: &ScanContext<'_>, change: &Change<'_>) -> String {
         }
         Change::ContainerTerminated { container } => {
             let facts = container.facts(cx.strings);
-            format!("-container {} of {}", text(facts.id), container.first().process_id)
+            format!("-container {} of {}", text(facts.id), container.first.process_id)
         }
         Change::BirthsMissed(births) => format!("missed {} of {}", births.unseen(), births.born),
         Change::LimitReached { limit, capacity, untracked } => {

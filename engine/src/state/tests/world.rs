@@ -20,7 +20,7 @@ use panoptes_decoders::kernel::vm_area_struct::Vma;
 
 use crate::walk::{
     ConnectionRow, ContainerRow, DentryRow, DescriptorRow, FileRow, FilesRow, Ids, Index, InodeRow,
-    MmRow, MountRow, NetRow, PathRef, ProcessRow, Snapshot, SuperBlockRow, ThreadRow, Views,
+    MmRow, MountRow, NetRow, PathRef, ProcessRow, Snapshot, Span, SuperBlockRow, ThreadRow, Views,
     VmaRow, view,
 };
 
@@ -467,7 +467,6 @@ impl Shown<'_> {
             mm,
             files: files_index,
             threads_runtime_ns: 1000,
-            thread_count: process.threads.len() as u32 + 1,
             stable: process.stable,
             missing: Views(lacking & !unsure),
             unknown: Views(lacking & unsure),
@@ -498,7 +497,7 @@ impl Shown<'_> {
             row.path = snapshot.bytes.extend(format!("/pods/{id}").as_bytes()).unwrap();
             if !host.is_empty() {
                 row.pod_uid = snapshot.bytes.extend(b"6aa3c8f5").unwrap();
-                row.host_name[..host.len()].copy_from_slice(host.as_bytes());
+                row.host_name.extend(host.bytes());
             }
             snapshot.containers.push(row).unwrap()
         });
@@ -592,6 +591,16 @@ fn finish(snapshot: &mut Snapshot) {
         let task = &threads[index].task;
         (task.tgid, task.pid, index)
     });
+    let mut start = 0;
+    for group in
+        snapshot.by_tid.chunk_by(|&one, &next| threads[one].task.tgid == threads[next].task.tgid)
+    {
+        let span = Span::new(start, start + group.len() as u32);
+        if let Some(process) = snapshot.processes.at_mut(threads[group[0]].process) {
+            process.threads = span;
+        }
+        start = span.end();
+    }
     for index in snapshot.processes.indexes() {
         snapshot.by_pid.push(index);
     }

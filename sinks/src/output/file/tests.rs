@@ -107,7 +107,7 @@ fn rig(dice: u64, options: FileOptions) -> Rig {
                 is_full: Arc::clone(&is_full),
                 syncs_left: 0,
             };
-            (Box::new(writer), None)
+            Box::new(writer)
         })
         .unwrap();
     Rig { folder, output, is_full, now_ns: 0 }
@@ -140,8 +140,8 @@ fn block(lengths: &[usize]) -> Block {
     consumer.pop().unwrap()
 }
 
-fn small(rotate_size: u64, sync: SyncPolicy) -> FileOptions {
-    FileOptions { rotate_size, max_files: 1000, sync, ..FileOptions::default() }
+fn small(rotate_size: u64, sync_ns: Option<u64>) -> FileOptions {
+    FileOptions { rotate_size, max_files: 1000, sync_ns, ..FileOptions::default() }
 }
 
 proptest! {
@@ -152,12 +152,10 @@ proptest! {
         lengths in proptest::collection::vec(0_usize..200, 1..200),
         rotate_size in 1_u64..2000,
         dice in any::<u64>(),
-        sync in prop_oneof![
-            Just(SyncPolicy::None), Just(SyncPolicy::Rotate), Just(SyncPolicy::Every(2_000_000))
-        ],
+        sync_ns in prop_oneof![Just(None), Just(Some(0)), Just(Some(2_000_000))],
         full_from in 0_usize..300,
     ) {
-        let mut rig = rig(dice, small(rotate_size, sync));
+        let mut rig = rig(dice, small(rotate_size, sync_ns));
         let block = block(&lengths);
         let mut taken = 0;
         let mut steps = 0;
@@ -191,7 +189,7 @@ proptest! {
         dice in any::<u64>(),
         full_from in 0_usize..100,
     ) {
-        let mut rig = rig(dice, small(1 << 20, SyncPolicy::None));
+        let mut rig = rig(dice, small(1 << 20, None));
         let block = block(&lengths);
         let mut taken = 0;
         for step in 0..300 {

@@ -25,10 +25,7 @@ pub(super) struct Objects {
 }
 
 /// One reader's objects of one kind, without those of excluded processes.
-#[derive(Debug)]
-pub(super) struct Side<'a> {
-    by_key: BTreeMap<&'a Key, &'a Value>,
-}
+pub(super) type Side<'a> = BTreeMap<&'a Key, &'a Value>;
 
 impl Objects {
     pub(super) fn collect(values: Vec<Value>) -> Self {
@@ -55,6 +52,14 @@ impl Objects {
         self.by_key.iter().filter(move |(key, _)| key.kind == kind)
     }
 
+    /// Objects of a kind, without those of excluded processes.
+    pub(super) fn without<'a>(&'a self, kind: &'a str, excluded: &BTreeSet<u64>) -> Side<'a> {
+        let is_excluded = |value: &Value| {
+            value["process_id"].as_u64().is_some_and(|process| excluded.contains(&process))
+        };
+        self.of_kind(kind).filter(|(_, value)| !is_excluded(value)).collect()
+    }
+
     /// Process ids of kernel workers, which the kernel starts and ends at any time.
     pub(super) fn kworkers(&self) -> BTreeSet<u64> {
         self.of_kind("process")
@@ -63,34 +68,6 @@ impl Objects {
             })
             .filter_map(|(_, value)| value["process_id"].as_u64())
             .collect()
-    }
-}
-
-impl<'a> Side<'a> {
-    pub(super) fn new(objects: &'a Objects, kind: &'a str, excluded: &BTreeSet<u64>) -> Self {
-        let by_key = objects
-            .of_kind(kind)
-            .filter(|(_, value)| {
-                value["process_id"].as_u64().is_none_or(|pid| !excluded.contains(&pid))
-            })
-            .collect();
-        Self { by_key }
-    }
-
-    pub(super) fn get(&self, key: &Key) -> Option<&'a Value> {
-        self.by_key.get(key).copied()
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&'a Key, &'a Value)> {
-        self.by_key.iter().map(|(key, value)| (*key, *value))
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.by_key.len()
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.by_key.is_empty()
     }
 }
 

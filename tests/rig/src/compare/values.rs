@@ -68,12 +68,8 @@ pub(super) fn differences(
     wrong
 }
 
-/// One line that describes an object.
-pub(super) fn brief(value: &Value) -> String {
-    short(value)
-}
-
-fn short(value: &Value) -> String {
+/// The beginning of a value, in one line.
+pub(super) fn short(value: &Value) -> String {
     let mut text = value.to_string();
     if text.len() > BRIEF_BYTES_MAX {
         let end = (0..=BRIEF_BYTES_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);

@@ -52,10 +52,7 @@ pub const CHANGE: &[u8] = b"changed";
 /// The files of `files make … count=COUNT seed=SEED`, in order.
 pub fn all(count: u32, seed: u64) -> impl Iterator<Item = Made> {
     (0..count).map(move |index| {
-        let mut random = Random(
-            (seed.wrapping_mul(1_000_003) + u64::from(index)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-                | 1,
-        );
+        let mut random = Random::of_file(seed, index);
         random.next();
         let bits = random.next() % 18;
         let mut size = random.next() % (1 << bits);
@@ -76,10 +73,7 @@ pub fn huge(count: u32, seed: u64) -> impl Iterator<Item = Made> {
     (0..count).map(move |index| {
         let pages = 1 + index as usize % 3;
         let mut content = vec![0; pages * HUGE_PAGE_BYTES];
-        let mut random = Random(
-            (seed.wrapping_mul(1_000_003) + u64::from(index)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-                | 1,
-        );
+        let mut random = Random::of_file(seed, index);
         let hole = if index % 2 == 1 { HUGE_PAGE_BYTES } else { 0 };
         random.fill(&mut content[hole..]);
         Made { name: format!("00/{index:04}-of-{}", content.len()), content }
@@ -117,6 +111,11 @@ fn content(index: u32, size: u64, random: &mut Random) -> Vec<u8> {
 struct Random(u64);
 
 impl Random {
+    fn of_file(seed: u64, index: u32) -> Self {
+        let number = seed.wrapping_mul(1_000_003) + u64::from(index);
+        Self(number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
     fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;

@@ -10,7 +10,6 @@ pub mod made;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use serde_json::Value;
 
 pub use made::Made;
 
-use crate::cache;
+use crate::cache::{self, Scratch};
 use crate::disk::{self, Disk, Format};
 use crate::error::{Error, Result};
 use crate::guest::{Guest, GuestSpec};
@@ -85,28 +84,14 @@ impl Place {
         })
     }
 
-    /// Its kind in /proc/filesystems.
-    const fn filesystem(self) -> &'static str {
-        match self {
-            Self::Ext4 | Self::Ext4Inline => "ext4",
-            Self::Xfs => "xfs",
-            Self::Btrfs | Self::BtrfsZstd => "btrfs",
-            Self::Squashfs => "squashfs",
-            Self::Tmpfs | Self::TmpfsHuge => "tmpfs",
-            Self::Overlay | Self::OverlayMetacopy => "overlay",
-            Self::Hugetlbfs => "hugetlbfs",
-        }
+    /// Its kind in /proc/filesystems, with which its name begins.
+    fn filesystem(self) -> &'static str {
+        self.name().split('-').next().unwrap_or_default()
     }
 
     /// The format of its disk, if it is on one.
-    const fn format(self) -> Option<Format> {
-        match self {
-            Self::Ext4 | Self::Ext4Inline => Some(Format::Ext4),
-            Self::Xfs => Some(Format::Xfs),
-            Self::Btrfs | Self::BtrfsZstd => Some(Format::Btrfs),
-            Self::Squashfs => Some(Format::Squashfs),
-            _ => None,
-        }
+    fn format(self) -> Option<Format> {
+        Format::ALL.into_iter().find(|format| format.name() == self.filesystem())
     }
 
     /// Whether files are on an overlay. There, an area that was mapped before a file was copied up
@@ -211,7 +196,8 @@ const SWAP_BYTES: u64 = 512 << 20;
 #[derive(Debug)]
 pub struct Course {
     guest: Guest,
-    folder: PathBuf,
+    /// The disks; removed after the guest.
+    _folder: Scratch,
     files: Vec<Made>,
     huge_files: Vec<Made>,
     /// The places of the disks, in the order of the disks.
@@ -221,26 +207,15 @@ pub struct Course {
     presses: bool,
 }
 
-impl Drop for Course {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.folder);
-    }
-}
-
 impl Course {
     /// Boots a guest for `count` files at each of these places.
     pub fn boot(kernel: Kernel, places: &[Place], count: u32) -> Result<Self> {
-        Self::boot_with(GuestSpec { memory_mib: 768, ..GuestSpec::new(kernel) }, places, count)
-    }
-
-    /// The same with a machine of the caller's choice.
-    pub fn boot_with(mut spec: GuestSpec, places: &[Place], count: u32) -> Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
+        let mut spec = GuestSpec { memory_mib: 768, ..GuestSpec::new(kernel) };
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         // In a folder where the next guest removes what a killed run left behind.
-        let folder =
-            cache::folder("guests")?.join(format!("{}-disks-{number}", std::process::id()));
-        cache::create(&folder)?;
+        let folder = format!("{}-disks-{number}", std::process::id());
+        let folder = Scratch::new(cache::folder("guests")?.join(folder))?;
         let files: Vec<Made> = made::all(count, SEED).collect();
         let mut wanted: BTreeSet<Place> = places.iter().copied().collect();
         if places.iter().any(|place| place.is_overlay()) {
@@ -280,7 +255,7 @@ impl Course {
         let huge_files = made::huge(HUGE_FILES, SEED).collect();
         Ok(Self {
             guest,
-            folder,
+            _folder: folder,
             files,
             huge_files,
             disks,
@@ -323,29 +298,19 @@ impl Course {
         let folder = place.files();
         let mut seen = Vec::new();
         let mut changed = BTreeSet::new();
-        self.hold(&folder)?;
-        let moment = self.moment(place, Phase::Read, &changed, true)?;
-        seen.push((Phase::Read, self.look_at(&moment, SETTLE, &mut look)?));
+        seen.push(self.look_at_sums(place, Phase::Read, &changed, &mut look)?);
         if !place.is_memory() {
             self.guest.agent(&format!("files evict {folder} seed=5"))?;
-            seen.push((
-                Phase::Evicted,
-                self.look_until_stable(place, Phase::Evicted, &changed, &mut look)?,
-            ));
+            seen.push(self.look_until_stable(place, Phase::Evicted, &changed, &mut look)?);
         }
         if place != Place::Squashfs && place != Place::Hugetlbfs {
             let lines = self.guest.agent(&format!("files touch {folder} every=3"))?;
             changed.extend(lines);
-            seen.push((
-                Phase::Changed,
-                self.look_until_stable(place, Phase::Changed, &changed, &mut look)?,
-            ));
+            seen.push(self.look_until_stable(place, Phase::Changed, &changed, &mut look)?);
         }
         if place.is_overlay() {
             self.guest.agent("kill-all")?;
-            self.hold(&folder)?;
-            let moment = self.moment(place, Phase::ReadAgain, &changed, true)?;
-            seen.push((Phase::ReadAgain, self.look_at(&moment, SETTLE, &mut look)?));
+            seen.push(self.look_at_sums(place, Phase::ReadAgain, &changed, &mut look)?);
         }
         if self.presses && place != Place::Hugetlbfs {
             self.guest.agent("kill-all")?;
@@ -353,10 +318,7 @@ impl Course {
             let (swappiness, percent) = if place.is_memory() { (100, 70) } else { (1, 60) };
             self.run(&format!("echo {swappiness} > /proc/sys/vm/swappiness"))?;
             self.guest.agent(&format!("files press {folder} percent={percent}"))?;
-            seen.push((
-                Phase::Pressed,
-                self.look_until_stable(place, Phase::Pressed, &changed, &mut look)?,
-            ));
+            seen.push(self.look_until_stable(place, Phase::Pressed, &changed, &mut look)?);
         }
         self.guest.agent("kill-all")?;
         Ok(Ok(seen))
@@ -476,14 +438,8 @@ impl Course {
                 .get(format!("{parent}/{name}").as_str())
                 .ok_or_else(|| Error::new(format!("the guest has an unexpected file {path}")))?;
             let changed = changed.contains(&path);
-            let truth = FileTruth {
-                path: path.clone(),
-                index,
-                changed,
-                sums: None,
-                resident: None,
-                data: None,
-            };
+            let (sums, resident, data) = (None, None, None);
+            let truth = FileTruth { path: path.clone(), index, changed, sums, resident, data };
             files.insert(path, truth);
         }
         if files.len() != indexes.len() {
@@ -538,14 +494,27 @@ impl Course {
         seen
     }
 
-    /// The same for a truth that may change by itself: repeats until the truth stayed the same.
+    /// Holds all files, and looks with their checksums.
+    fn look_at_sums<T>(
+        &mut self,
+        place: Place,
+        phase: Phase,
+        changed: &BTreeSet<String>,
+        look: &mut impl FnMut(&Guest, &Moment, &[Made]) -> Result<T>,
+    ) -> Result<(Phase, T)> {
+        self.hold(&place.files())?;
+        let moment = self.moment(place, phase, changed, true)?;
+        Ok((phase, self.look_at(&moment, SETTLE, look)?))
+    }
+
+    /// Looks at a truth that may change by itself: repeats until the truth stayed the same.
     fn look_until_stable<T>(
         &mut self,
         place: Place,
         phase: Phase,
         changed: &BTreeSet<String>,
         look: &mut impl FnMut(&Guest, &Moment, &[Made]) -> Result<T>,
-    ) -> Result<T> {
+    ) -> Result<(Phase, T)> {
         for attempt in 0..ATTEMPTS {
             let before = self.moment(place, phase, changed, false)?;
             let seen = self.look_at(&before, SETTLE * 2_u32.pow(attempt), look)?;
@@ -554,7 +523,7 @@ impl Course {
                 moment.files.iter().map(|file| file.resident.clone()).collect()
             };
             if pages(&before) == pages(&after) {
-                return Ok(seen);
+                return Ok((phase, seen));
             }
         }
         Err(Error::new(format!("pages of {} come and go by themselves", place.name())))
@@ -575,7 +544,7 @@ fn write_tree(tree: &std::path::Path, files: &[Made]) -> Result<()> {
     for file in files {
         let path = tree.join(&file.name);
         cache::create(path.parent().unwrap_or(tree))?;
-        std::fs::write(&path, &file.content).map_err(|e| Error::io("write", &path, &e))?;
+        cache::write(&path, &file.content)?;
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::cache;
 use crate::command;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// The image's name in the configuration.
 pub(super) const NAME: &str = "shop:1.0";
@@ -58,13 +58,10 @@ pub(super) fn layout(busybox: &Path, program: &Path, folder: &Path) -> Result<Pa
 fn layer(layout: &Path, root: &Path, files: &[(&str, &Path)]) -> Result<Value> {
     for (name, source) in files {
         let target = root.join(name);
-        cache::create(target.parent().unwrap_or(root))?;
-        std::fs::copy(source, &target).map_err(|e| Error::io("copy", source, &e))?;
+        cache::copy(source, &target)?;
         if name.ends_with("busybox") {
             for applet in APPLETS {
-                let link = target.with_file_name(applet);
-                std::os::unix::fs::symlink("busybox", &link)
-                    .map_err(|e| Error::io("make the link", &link, &e))?;
+                cache::symlink("busybox", &target.with_file_name(applet))?;
             }
         }
     }

@@ -26,11 +26,12 @@
 //!
 //! The runner replaces `. lib/NAME.sh` by that file.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::OnceLock;
 
 use super::twins::Twin;
 use super::{Count, Expected, Scenario, Stage};
+use crate::cache;
 use crate::error::{Error, Result};
 
 /// Where the scenarios are.
@@ -41,34 +42,23 @@ const INCLUDES_MAX: usize = 3;
 /// All scenarios, in the order of their ids. They are read once.
 pub fn all() -> Result<&'static [Scenario]> {
     static ALL: OnceLock<Result<Vec<Scenario>>> = OnceLock::new();
-    once(ALL.get_or_init(|| read("", &["prepare", "act", "clean"], Parts::scenario)))
+    let all = ALL.get_or_init(|| read("", &["prepare", "act", "clean"], Parts::scenario));
+    all.as_deref().map_err(Clone::clone)
 }
 
 /// All twins, in the order of their names: `tests/scenarios/twins/NAME.sh`. They are read once.
 pub(super) fn twins() -> Result<&'static [Twin]> {
     static ALL: OnceLock<Result<Vec<Twin>>> = OnceLock::new();
-    once(ALL.get_or_init(|| read("twins", &["prepare", "turn"], Parts::twin)))
-}
-
-fn once<T>(read: &'static Result<Vec<T>>) -> Result<&'static [T]> {
-    match read {
-        Ok(all) => Ok(all),
-        Err(error) => Err(Error::new(error.to_string())),
-    }
+    let all = ALL.get_or_init(|| read("twins", &["prepare", "turn"], Parts::twin));
+    all.as_deref().map_err(Clone::clone)
 }
 
 fn read<T>(below: &str, sections: &[&str], make: fn(Parts) -> T) -> Result<Vec<T>> {
-    let folder = Path::new(FOLDER).join(below);
-    let failed = |e: std::io::Error| Error::io("list the folder", &folder, &e);
-    let mut paths: Vec<PathBuf> = Vec::new();
-    for entry in std::fs::read_dir(&folder).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
-        if path.extension().is_some_and(|extension| extension == "sh") {
-            paths.push(path);
-        }
-    }
-    paths.sort();
-    paths.iter().map(|path| parse(path, &text_of(path)?, sections).map(make)).collect()
+    cache::list(&Path::new(FOLDER).join(below))?
+        .iter()
+        .filter(|path| cache::has_extension(path, "sh"))
+        .map(|path| parse(path, &text_of(path)?, sections).map(make))
+        .collect()
 }
 
 fn text_of(path: &Path) -> Result<String> {

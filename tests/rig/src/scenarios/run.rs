@@ -1,6 +1,6 @@
 //! Boots a guest and plays scenarios in it, one after the other.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use super::outcome::{Facts, Outcome, Report, evaluate, filled, first};
 use super::pace::{self, Answers, PATIENCE, Pace};
 use super::watcher::{Keep, Watcher};
 use super::{Scenario, Stage, all, stage};
-use crate::cache;
+use crate::cache::Scratch;
 use crate::death;
 use crate::error::{Error, Result};
 use crate::flavor::Flavor;
@@ -82,11 +82,11 @@ pub fn run(
 ) -> Result<Report> {
     setup::ensure()?;
     let kernel = Kernel::obtain(choice.flavor)?;
-    let folder = Folder::new()?;
+    let folder = Scratch::of_process("scenarios")?;
     let mut report = Report {
         kernel: kernel.release().to_owned(),
         outcomes: Vec::new(),
-        activities: std::collections::BTreeMap::new(),
+        activities: BTreeMap::new(),
     };
     let stages: BTreeSet<Stage> = choice.scenarios.iter().map(|scenario| scenario.stage).collect();
     let mut machine: Option<Machine> = None;
@@ -102,7 +102,13 @@ pub fn run(
             }
             let show = Show { choice, program, folder: &folder, stage };
             let is_whole = match &mut machine {
-                Some(machine) => show.play(machine, &mut left, &mut report, &mut on_outcome)?,
+                Some(machine) => {
+                    match show.play(machine, &mut left, &mut report, &mut on_outcome) {
+                        // The guest's death is the cause of the error.
+                        Err(_) if machine.guest.has_died() => false,
+                        done => done?,
+                    }
+                }
                 None => false,
             };
             if !is_whole {
@@ -131,11 +137,11 @@ impl Machine {
         kernel: &Kernel,
         userland: Userland,
         choice: &Choice,
-        folder: &Folder,
+        folder: &Path,
     ) -> Result<Option<Self>> {
-        let mut guest = boot(kernel, userland, MEMORY_MIB, &choice.files, &folder.0)?;
+        let mut guest = boot(kernel, userland, MEMORY_MIB, &choice.files, folder)?;
         let ready = Clock::start(&mut guest)
-            .and_then(|clock| Ok((clock, Pace::start(&mut guest, &folder.0)?)));
+            .and_then(|clock| Ok((clock, Pace::start(&mut guest, folder)?)));
         match ready {
             Ok((clock, pace)) => Ok(Some(Self { userland, guest, clock, pace })),
             Err(_) if guest.has_died() => Ok(None),
@@ -148,7 +154,7 @@ impl Machine {
 struct Show<'a> {
     choice: &'a Choice,
     program: &'a Path,
-    folder: &'a Folder,
+    folder: &'a Path,
     stage: Stage,
 }
 
@@ -161,29 +167,15 @@ impl Show<'_> {
         report: &mut Report,
         on_outcome: &mut impl FnMut(&Outcome),
     ) -> Result<bool> {
-        match self.play_in(machine, left, report, on_outcome) {
-            // The guest's death is the cause of the error.
-            Err(_) if machine.guest.has_died() => Ok(false),
-            done => done,
-        }
-    }
-
-    fn play_in(
-        &self,
-        machine: &mut Machine,
-        left: &mut VecDeque<&'static Scenario>,
-        report: &mut Report,
-        on_outcome: &mut impl FnMut(&Outcome),
-    ) -> Result<bool> {
         let Self { choice, program, folder, stage } = *self;
         let Machine { guest, clock, pace, .. } = machine;
         let log = choice
             .log_folder
             .as_ref()
             .map(|log| log.join(format!("{}-{stage:?}", choice.flavor.name()).to_lowercase()));
-        let configuration = stage::configuration(stage, program, &folder.0)?;
+        let configuration = stage::configuration(stage, program, folder)?;
         let mut watcher =
-            Watcher::start(program, guest, &configuration, &folder.0, log.as_deref(), Keep::All)?;
+            Watcher::start(program, guest, &configuration, folder, log.as_deref(), Keep::All)?;
         let rest = at_rest(stage, &watcher, pace, choice.quiet)?;
         if !rest.is_good() && guest.has_died() {
             return Ok(false);
@@ -218,13 +210,10 @@ pub(super) fn boot(
 ) -> Result<Guest> {
     let mut files = stage::files()?;
     files.extend_from_slice(more);
-    // On a busy host it takes long until a root is on the disk.
-    let boot_timeout = Duration::from_mins(5);
     Guest::boot(&GuestSpec {
         memory_mib,
         userland,
         files,
-        boot_timeout,
         qemu_arguments: Pace::arguments(folder),
         ..GuestSpec::new(kernel.clone())
     })
@@ -406,34 +395,4 @@ pub(super) fn quoted(value: &str) -> String {
 pub(super) fn escaped(text: &str) -> String {
     let text = text.replace('\\', "\\\\").replace('\n', "\\n").replace('\t', "\\t");
     quoted(&text)
-}
-
-/// A folder for one run, removed on drop.
-pub(super) struct Folder(pub(super) PathBuf);
-
-impl Folder {
-    pub(super) fn new() -> Result<Self> {
-        let all = cache::folder("scenarios")?;
-        remove_left_behind(&all);
-        let path = all.join(std::process::id().to_string());
-        cache::create(&path)?;
-        Ok(Self(path))
-    }
-}
-
-/// Removes the folders of processes that were killed before they could do so.
-fn remove_left_behind(all: &Path) {
-    for entry in std::fs::read_dir(all).into_iter().flatten().flatten() {
-        let name = entry.file_name().into_string().unwrap_or_default();
-        let is_process = name.parse::<u32>().is_ok();
-        if is_process && !Path::new("/proc").join(&name).exists() {
-            let _ = std::fs::remove_dir_all(entry.path());
-        }
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }

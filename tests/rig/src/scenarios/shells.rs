@@ -105,15 +105,10 @@ fn roots(sources: &[PathBuf]) -> Result<(Vec<String>, PathBuf)> {
     for source in sources {
         source::from_source(source, &folder)?;
     }
-    let failed = |e: std::io::Error| Error::io("list the folder", &folder, &e);
     let mut names = Vec::new();
-    for entry in std::fs::read_dir(&folder).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        if entry.path().join("bin/bash").is_file() {
-            names.extend(entry.file_name().into_string());
-        }
+    for root in cache::list(&folder)?.iter().filter(|root| root.join("bin/bash").is_file()) {
+        names.extend(root.file_name().and_then(|name| name.to_str()).map(str::to_owned));
     }
-    names.sort();
     let archive = folder.join("all.tar");
     let mut tar = Command::new("tar");
     tar.arg("-C").arg(&folder).arg("-cf").arg(&archive).args(&names);
@@ -122,7 +117,7 @@ fn roots(sources: &[PathBuf]) -> Result<(Vec<String>, PathBuf)> {
 }
 
 fn fill(packages: &Packages, suite: &str, files: &[(&str, &str, &str)], root: &Path) -> Result<()> {
-    let scratch = cache::folder("shells")?.join(format!(".unpack-{}", std::process::id()));
+    let scratch = source::scratch("unpack")?;
     let made = scratch.join("root");
     for (package, path, name) in files {
         let unpacked = scratch.join(package);
@@ -133,15 +128,7 @@ fn fill(packages: &Packages, suite: &str, files: &[(&str, &str, &str)], root: &P
         let found = [unpacked.join(path), unpacked.join("usr").join(path)];
         let found = found.iter().find(|path| path.is_file());
         let found = found.ok_or_else(|| Error::new(format!("{package}/{suite} has no {path}")))?;
-        put(found, &made, Path::new(name))?;
+        cache::copy(found, &made.join(name))?;
     }
-    std::fs::rename(&made, root).map_err(|e| Error::io("rename into place", root, &e))?;
-    std::fs::remove_dir_all(&scratch).map_err(|e| Error::io("remove", &scratch, &e))
-}
-
-/// Copies a file into a root, to a path below it.
-fn put(file: &Path, root: &Path, path: &Path) -> Result<()> {
-    let target = root.join(path);
-    cache::create(target.parent().unwrap_or(root))?;
-    std::fs::copy(file, &target).map_err(|e| Error::io("copy", file, &e)).map(drop)
+    cache::rename(&made, root)
 }

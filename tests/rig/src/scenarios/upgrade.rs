@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::cache;
+use crate::cache::{self, Scratch};
 use crate::command;
 use crate::error::{Error, Result};
 
@@ -39,11 +39,9 @@ pub(super) fn newer(shipped: &Path) -> Result<Vec<PathBuf>> {
 
 /// The file of a package among those that the root was made of.
 fn package(folder: &Path, name: &str) -> Result<PathBuf> {
-    let entries =
-        std::fs::read_dir(folder).map_err(|e| Error::io("list the folder", folder, &e))?;
-    let mut paths = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
     let prefix = format!("{name}_");
-    paths
+    cache::list(folder)?
+        .into_iter()
         .find(|path| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(&prefix)))
         .ok_or_else(|| Error::new(format!("no package {name} in {}", folder.display())))
 }
@@ -52,7 +50,6 @@ fn package(folder: &Path, name: &str) -> Result<PathBuf> {
 fn stripped(older: &Path, folder: &Path) -> Result<PathBuf> {
     let target = folder.join("older").join(older.file_name().unwrap_or_default());
     if !target.exists() {
-        cache::create(&folder.join("older"))?;
         repack(older, &target, "", |_| Ok(()))?;
     }
     Ok(target)
@@ -78,8 +75,9 @@ fn repack(
     version: &str,
     change: impl FnOnce(&Path) -> Result<()>,
 ) -> Result<()> {
-    let scratch = target.with_extension(format!("unpacked-{}", std::process::id()));
-    command::output(Command::new("dpkg-deb").arg("-R").arg(source).arg(&scratch))?;
+    let unpacked = format!("unpacked-{}", std::process::id());
+    let scratch = Scratch::new(target.with_extension(unpacked))?;
+    command::output(Command::new("dpkg-deb").arg("-R").arg(source).arg(&*scratch))?;
     for script in ["preinst", "postinst", "prerm", "postrm", "triggers", "md5sums", "templates"] {
         let _ = std::fs::remove_file(scratch.join("DEBIAN").join(script));
     }
@@ -92,18 +90,14 @@ fn repack(
     cache::write(&control, lines.collect::<Vec<_>>().concat().as_bytes())?;
     change(&scratch)?;
     let mut build = Command::new("dpkg-deb");
-    build.args(["--root-owner-group", "-Zgzip", "-z1", "--build"]).arg(&scratch).arg(target);
-    command::output(&mut build)?;
-    std::fs::remove_dir_all(&scratch).map_err(|e| Error::io("remove", &scratch, &e))
+    build.args(["--root-owner-group", "-Zgzip", "-z1", "--build"]).arg(&*scratch).arg(target);
+    command::output(&mut build).map(drop)
 }
 
 /// The shared libraries below a folder, except the loader and links.
 fn find_libraries(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
-    let entries =
-        std::fs::read_dir(folder).map_err(|e| Error::io("list the folder", folder, &e))?;
-    for entry in entries.filter_map(std::result::Result::ok) {
-        let path = entry.path();
-        let name = entry.file_name().to_string_lossy().into_owned();
+    for path in cache::list(folder)? {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
         if path.is_symlink() {
             continue;
         }

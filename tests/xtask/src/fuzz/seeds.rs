@@ -3,13 +3,11 @@
 //! Text seeds are in fuzz/seeds. Binary seeds are made here, so that a reader of the repository can
 //! see what they contain: by hand, or by gcc and xz, which the tests of real kernels need anyway.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use panoptes_rig::Random;
-
-use super::make_folder;
+use panoptes_rig::cpio::Archive;
+use panoptes_rig::{Random, cache, output, output_bytes};
 
 #[allow(dead_code, reason = "shared with tests that use more of it")]
 #[path = "../../../../profiles/tests/common/btf_writer.rs"]
@@ -23,11 +21,9 @@ use btf_writer::{Writer, kind};
 /// Makes all seeds again. Returns a folder with one folder per target.
 pub(super) fn make(fuzz: &Path) -> Result<PathBuf, String> {
     let seeds = Seeds { into: fuzz.join("../target/fuzz-seeds") };
-    if seeds.into.exists() {
-        fs::remove_dir_all(&seeds.into).map_err(|e| wrong(&seeds.into, &e))?;
-    }
+    cache::remove(&seeds.into)?;
     for target in super::targets(fuzz)? {
-        make_folder(&seeds.into.join(target))?;
+        cache::create(&seeds.into.join(target))?;
     }
     seeds.copy_texts(fuzz)?;
     seeds.tables()?;
@@ -37,44 +33,27 @@ pub(super) fn make(fuzz: &Path) -> Result<PathBuf, String> {
     Ok(seeds.into)
 }
 
-fn wrong(path: &Path, error: &std::io::Error) -> String {
-    format!("{}: {error}", path.display())
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    fs::read(path).map_err(|e| wrong(path, &e))
-}
-
-/// The entries of a folder in the order of their names.
-fn entries(folder: &Path) -> Result<Vec<PathBuf>, String> {
-    let entries = fs::read_dir(folder).map_err(|e| wrong(folder, &e))?;
-    let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    paths.sort();
-    Ok(paths)
-}
-
 struct Seeds {
     into: PathBuf,
 }
 
 impl Seeds {
     fn write(&self, target: &str, name: &str, parts: &[&[u8]]) -> Result<(), String> {
-        let path = self.into.join(target).join(name);
-        fs::write(&path, parts.concat()).map_err(|e| wrong(&path, &e))
+        Ok(cache::write(&self.into.join(target).join(name), &parts.concat())?)
     }
 
     /// Copies fuzz/seeds, and one of the built-in profiles.
     fn copy_texts(&self, fuzz: &Path) -> Result<(), String> {
-        for folder in entries(&fuzz.join("seeds"))?.iter().filter(|path| path.is_dir()) {
+        for folder in cache::list(&fuzz.join("seeds"))?.iter().filter(|path| path.is_dir()) {
             let target = folder.file_name().unwrap_or_default().to_string_lossy();
-            for path in entries(folder)? {
+            for path in cache::list(folder)? {
                 let name = path.file_name().unwrap_or_default().to_string_lossy();
-                self.write(&target, &name, &[&read(&path)?])?;
+                self.write(&target, &name, &[&cache::read(&path)?])?;
             }
         }
-        let tables = entries(&fuzz.join("../profiles/tables"))?;
+        let tables = cache::list(&fuzz.join("../profiles/tables"))?;
         let table = tables.first().ok_or("there is no built-in profile")?;
-        self.write("profile_file", "built-in", &[&read(table)?])
+        self.write("profile_file", "built-in", &[&cache::read(table)?])
     }
 
     /// Tables of types and of symbols, and names.
@@ -107,17 +86,14 @@ impl Seeds {
     /// ELF files.
     fn objects(&self, fuzz: &Path) -> Result<(), String> {
         let btf_path = self.into.join("btf.bin");
-        fs::write(&btf_path, btf()).map_err(|e| wrong(&btf_path, &e))?;
+        cache::write(&btf_path, &btf())?;
         let compile = |options: &[&str]| -> Result<Vec<u8>, String> {
             let out = self.into.join("object");
-            let status = Command::new("gcc")
-                .args(["-nostdlib", "-Wl,-z,noseparate-code,--build-id,--hash-style=both"])
-                .args(options)
-                .arg("-o")
-                .args([&out, &fuzz.join("seeds/object.c")])
-                .status()
-                .map_err(|e| format!("cannot start gcc: {e}"))?;
-            if status.success() { read(&out) } else { Err(format!("gcc failed ({status})")) }
+            let mut gcc = Command::new("gcc");
+            gcc.args(["-nostdlib", "-Wl,-z,noseparate-code,--build-id,--hash-style=both"]);
+            gcc.args(options).arg("-o").args([&out, &fuzz.join("seeds/object.c")]);
+            output(&mut gcc)?;
+            Ok(cache::read(&out)?)
         };
         let library = compile(&["-shared", "-fPIC", "-O1", "-s"])?;
         self.write("symbols", "library", &[&library])?;
@@ -288,29 +264,18 @@ fn rpm(name: &str, content: &[u8]) -> Vec<u8> {
         bytes.extend([0x8e, 0xad, 0xe8, 1, 0, 0, 0, 0]);
         bytes.extend([0; 8]);
     }
-    for (name, content) in [(name, content), ("TRAILER!!!", b"")] {
-        let at = bytes.len();
-        bytes.extend(b"070701");
-        let numbers = [1, 0o100_644, 0, 0, 1, 0, content.len(), 0, 0, 0, 0, name.len() + 1, 0];
-        bytes.extend(numbers.iter().flat_map(|number| format!("{number:08x}").into_bytes()));
-        for part in [&[name.as_bytes(), &[0]].concat()[..], content] {
-            bytes.extend(part);
-            bytes.resize(at + (bytes.len() - at).next_multiple_of(4), 0);
-        }
-    }
+    let mut archive = Archive::default();
+    archive.file(name, 0o644, content);
+    bytes.extend(archive.finish());
     bytes
 }
 
 /// Packs bytes with xz.
 fn xz(folder: &Path, bytes: &[u8]) -> Result<Vec<u8>, String> {
     let path = folder.join("packed");
-    fs::write(&path, bytes).map_err(|e| wrong(&path, &e))?;
-    let output = Command::new("xz")
-        .args(["-0", "--stdout", "--check=crc32"])
-        .arg(&path)
-        .output()
-        .map_err(|e| format!("cannot start xz: {e}"))?;
-    if output.status.success() { Ok(output.stdout) } else { Err("xz failed".to_owned()) }
+    cache::write(&path, bytes)?;
+    let mut xz = Command::new("xz");
+    Ok(output_bytes(xz.args(["-0", "--stdout", "--check=crc32"]).arg(&path))?)
 }
 
 #[cfg(test)]

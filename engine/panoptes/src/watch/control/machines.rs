@@ -8,7 +8,7 @@ use panoptes_sinks::activities::Activity;
 
 use super::candidate::{Candidate, Phase};
 use super::{Control, MEMORY_LOOK};
-use crate::attach::{KnownProfiles, open_with};
+use crate::attach::{open_with, options, profile_files};
 use crate::config::{System, SystemAddress};
 use crate::guests;
 use crate::watch::clock_watch::{Found, Reattach};
@@ -57,15 +57,14 @@ impl Control {
                 continue;
             }
             let configuration = &self.request.configuration;
-            let Ok(known) = KnownProfiles::of(system, configuration, &self.messages) else {
-                continue;
-            };
+            let Ok(files) = profile_files(system, &self.messages) else { continue };
+            let options = options(&files, configuration);
             // An error here occurs again when the machine is scanned.
             let now =
                 open_with(&system.address, &system.settings, &configuration.service, &mut |_| {})
                     .ok()
                     .and_then(|mut source| {
-                        find_kernel(&mut source, &known.options(), &mut (), Stop::NEVER).ok()
+                        find_kernel(&mut source, &options, &mut (), Stop::NEVER).ok()
                     });
             if now.is_some_and(|profile| Found::of(&profile) != scanned.found) {
                 scanned.shared.give_up(Reattach::OtherKernel);

@@ -10,9 +10,9 @@ use panoptes_sinks::record::system_activity::SystemActivityDetails;
 use super::Control;
 use super::candidate::Phase;
 use super::threads::nanoseconds;
-use crate::config::{Configuration, ContainerFilter, Reference, Thresholds};
+use crate::config::{Configuration, System, SystemSettings};
 use crate::exit::{Exit, Failure};
-use crate::request::{Refusal, WatchRequest};
+use crate::request::WatchRequest;
 use crate::sbom::Sboms;
 use crate::watch::scanner::Command;
 use crate::watch::system_events::because;
@@ -52,25 +52,15 @@ impl Control {
         let new = match self.request.reload() {
             Ok(new) => new,
             Err(refusal) => {
-                let reason = match refusal {
-                    Refusal::Failure(failure) => failure.to_string(),
-                    Refusal::Report(report) => report.to_string(),
-                };
                 self.messages
-                    .error(format_args!("the configuration is refused and not changed: {reason}"));
+                    .error(format_args!("the configuration is refused and not changed: {refusal}"));
                 return;
             }
         };
-        // The SBOMs first, since they may be refused.
-        match self.load_sboms(&new.configuration) {
-            Ok(sboms) => self.take_sboms(&new, sboms),
-            Err(failure) => {
-                self.messages
-                    .error(format_args!("the SBOMs are refused and not changed: {failure}"));
-            }
-        }
-        self.take_containers(&new);
-        self.take_thresholds(&new);
+        let sboms = self.load_sboms(&new.configuration).inspect_err(|failure| {
+            self.messages.error(format_args!("the SBOMs are refused and not changed: {failure}"));
+        });
+        self.take_settings(&new, sboms.ok());
         let interval = new.configuration.service.scan_interval;
         self.shared.interval_ns.store(nanoseconds(interval), Ordering::Relaxed);
         self.messages.set_level(new.configuration.service.log_level);
@@ -87,104 +77,67 @@ impl Control {
         self.request.configuration.service.log_level = new.configuration.service.log_level;
     }
 
-    /// Sets the new SBOMs of every system. If their contents differ, or the images of containers
-    /// differ, all running programs are checked again.
-    fn take_sboms(&mut self, new: &WatchRequest, sboms: Sboms) {
-        let old = std::mem::replace(&mut self.sboms, sboms);
-        let default = &new.configuration.default.sbom;
-        let of = |name: &str, list: &mut Vec<Reference>| {
+    /// Sets the new SBOMs, filters of containers and thresholds of every system. `sboms` is `None`
+    /// if the SBOMs are refused.
+    fn take_settings(&mut self, new: &WatchRequest, sboms: Option<Sboms>) {
+        let takes_sboms = sboms.is_some();
+        let old = sboms.map(|sboms| std::mem::replace(&mut self.sboms, sboms));
+        let of = |name: &str| {
             let named = new.systems.iter().find(|system| system.name == name);
-            list.clone_from(named.map_or(default, |system| &system.settings.sbom));
+            named.map_or(&new.configuration.default, |system| &system.settings)
         };
-        let request = &mut self.request;
-        request.configuration.default.sbom.clone_from(default);
-        for system in request.systems.iter_mut().chain(&mut request.configuration.systems) {
-            of(&system.name, &mut system.settings.sbom);
-        }
-        for candidate in &mut self.candidates {
-            let system = &mut candidate.system;
-            let named = new.systems.iter().find(|one| one.name == system.name);
-            let settings = named.map_or(&new.configuration.default, |system| &system.settings);
-            let is_other = old.fingerprint(&system.settings.sbom)
-                != self.sboms.fingerprint(&settings.sbom)
-                || system.settings.containers.images != settings.containers.images;
-            system.settings.sbom.clone_from(&settings.sbom);
-            if let Phase::Scanned(scanned) = &candidate.phase
-                && is_other
+        for (index, candidate) in self.candidates.iter_mut().enumerate() {
+            let (name, current) = (&candidate.system.name, &mut candidate.system.settings);
+            let settings = of(name);
+            if let Some(old) = &old
+                && let Phase::Scanned(scanned) = &candidate.phase
+                && (old.fingerprint(&current.sbom) != self.sboms.fingerprint(&settings.sbom)
+                    || current.containers.images != settings.containers.images)
             {
                 scanned.shared.attest_by(Box::new(Attestation::new(
-                    &system.settings.limits,
+                    &current.limits,
                     self.sboms.of(&settings.sbom),
                     ContainerConfig::from(&settings.containers).images,
                     crate::random::hash_key(),
                 )));
-                let name = &system.name;
                 self.messages.info(format_args!("{name}: all running programs are checked again"));
             }
-        }
-    }
-
-    /// Sets the new filters of containers.
-    fn take_containers(&mut self, new: &WatchRequest) {
-        let of = |name: &str| {
-            let named = new.systems.iter().find(|system| system.name == name);
-            &named.map_or(&new.configuration.default, |system| &system.settings).containers
-        };
-        let request = &mut self.request;
-        request.configuration.default.containers.clone_from(&new.configuration.default.containers);
-        for system in request.systems.iter_mut().chain(&mut request.configuration.systems) {
-            system.settings.containers.clone_from(of(&system.name));
-        }
-        for (index, candidate) in self.candidates.iter_mut().enumerate() {
-            let system = &mut candidate.system;
-            let containers = of(&system.name);
-            if system.settings.containers == *containers {
-                continue;
+            if current.containers != settings.containers {
+                let config = Arc::new(ContainerConfig::from(&settings.containers));
+                self.scanners.send(index, Command::Containers(index, config));
             }
-            system.settings.containers.clone_from(containers);
-            let config = Arc::new(ContainerConfig::from(containers));
-            self.scanners.send(index, Command::Containers(index, config));
-        }
-    }
-
-    /// Sets the new thresholds of connections.
-    fn take_thresholds(&mut self, new: &WatchRequest) {
-        let of = |name: &str| {
-            let named = new.systems.iter().find(|system| system.name == name);
-            let settings = named.map_or(&new.configuration.default, |system| &system.settings);
-            settings.events.thresholds
-        };
-        let request = &mut self.request;
-        request.configuration.default.events.thresholds =
-            new.configuration.default.events.thresholds;
-        for system in request.systems.iter_mut().chain(&mut request.configuration.systems) {
-            system.settings.events.thresholds = of(&system.name);
-        }
-        for (index, candidate) in self.candidates.iter_mut().enumerate() {
-            let system = &mut candidate.system;
-            let thresholds = of(&system.name);
-            if system.settings.events.thresholds == thresholds {
-                continue;
+            let thresholds = settings.events.thresholds;
+            if current.events.thresholds != thresholds {
+                self.scanners.send(index, Command::Thresholds(index, thresholds));
             }
-            system.settings.events.thresholds = thresholds;
-            self.scanners.send(index, Command::Thresholds(index, (&thresholds).into()));
+            adopt(current, settings, takes_sboms);
+        }
+        let request = &mut self.request;
+        adopt(&mut request.configuration.default, &new.configuration.default, takes_sboms);
+        for system in request.systems.iter_mut().chain(&mut request.configuration.systems) {
+            adopt(&mut system.settings, of(&system.name), takes_sboms);
         }
     }
 }
 
+/// Copies the settings of a system that can change while running.
+fn adopt(into: &mut SystemSettings, from: &SystemSettings, with_sboms: bool) {
+    if with_sboms {
+        into.sbom.clone_from(&from.sbom);
+    }
+    into.containers.clone_from(&from.containers);
+    into.events.thresholds = from.events.thresholds;
+}
+
 /// The settings that can't change while running.
-fn fixed(request: &WatchRequest) -> (Configuration, Vec<crate::config::System>) {
+fn fixed(request: &WatchRequest) -> (Configuration, Vec<System>) {
     let (mut configuration, mut systems) = (request.configuration.clone(), request.systems.clone());
-    let unset = Configuration::defaults(request.mode).service;
-    configuration.service.scan_interval = unset.scan_interval;
-    configuration.service.log_level = unset.log_level;
-    configuration.default.sbom.clear();
-    configuration.default.containers = ContainerFilter::default();
-    configuration.default.events.thresholds = Thresholds::default();
+    let unset = Configuration::defaults(request.mode);
+    configuration.service.scan_interval = unset.service.scan_interval;
+    configuration.service.log_level = unset.service.log_level;
+    adopt(&mut configuration.default, &unset.default, true);
     for system in systems.iter_mut().chain(&mut configuration.systems) {
-        system.settings.sbom.clear();
-        system.settings.containers = ContainerFilter::default();
-        system.settings.events.thresholds = Thresholds::default();
+        adopt(&mut system.settings, &unset.default, true);
     }
     (configuration, systems)
 }
@@ -196,17 +149,14 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::cli::Arguments;
+    use crate::cli::{Arguments, Command};
     use crate::config::{Key, RELOADED, keys};
-    use crate::request::{Request, resolve};
 
     fn request(path: &str, value: &str) -> WatchRequest {
         let set = format!("{path}={value}");
         let arguments = Arguments::try_parse_from(["panoptes", "run", "--set", &set]).unwrap();
-        match resolve(arguments, Path::new("/missing")) {
-            Ok(Request::Watch(request)) => *request,
-            other => panic!("{set}: {other:?}"),
-        }
+        let Command::Run(settings) = arguments.command else { panic!("{set}") };
+        WatchRequest::run(settings, Path::new("/missing")).unwrap()
     }
 
     /// A value that differs from the default, for keys that have one without further conditions.

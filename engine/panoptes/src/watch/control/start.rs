@@ -17,7 +17,7 @@ use crate::boot_ids::{BootIds, default_folder};
 use crate::config::{Configuration, Cores};
 use crate::exit::Failure;
 use crate::guests;
-use crate::interfaces::{Interfaces, of_this_machine};
+use crate::interfaces::of_this_machine;
 use crate::message::Messages;
 use crate::request::WatchRequest;
 use crate::sbom::Sboms;
@@ -74,7 +74,7 @@ impl Control {
         let (producer, control_consumer) = queue(CONTROL_QUEUE, &waker);
         let interfaces = of_this_machine().unwrap_or_else(|error| {
             messages.warning(format_args!("cannot read this machine's interfaces: {error}"));
-            Interfaces::default()
+            Vec::new()
         });
         let boot_ids = boot_ids(configuration, messages);
         let system_events = SystemEvents::new(producer, configuration, interfaces);

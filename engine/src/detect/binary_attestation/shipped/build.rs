@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::{
-    HashKind, Image, KeptFile, KeptSubject, NONE, Shipped, ShippedFile, Span, Subject, SubjectId,
-    UNKNOWN, merged,
+    Image, KeptFile, KeptSubject, NONE, Shipped, ShippedFile, Span, Subject, SubjectId, UNKNOWN,
+    merged,
 };
 use crate::container_config::Glob;
 use crate::page_cache::{PAGE_BYTES, PageDigest};
@@ -37,22 +37,8 @@ fn room(used: usize, more: usize, most: usize, what: &'static str) -> Result<(),
 /// Collects files and builds the index of them.
 #[derive(Debug, Default)]
 pub struct ShippedBuilder {
-    subjects: Vec<KeptSubject>,
-    files: Vec<KeptFile>,
-    hashes: Vec<Strongest>,
-    texts: Vec<u8>,
-    arguments: Vec<Span>,
-    pages: Vec<PageDigest>,
-    runs: Vec<Span>,
+    shipped: Shipped,
     run_of: HashMap<u128, u32>,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Strongest {
-    Sha256([u8; 32]),
-    Sha1([u8; 20]),
-    Md5([u8; 16]),
-    None,
 }
 
 impl ShippedBuilder {
@@ -63,7 +49,7 @@ impl ShippedBuilder {
     /// Returns the subject that files are added to. Everything approved everywhere is one subject,
     /// everything outside of containers another. Each image, by name and digest, is one more.
     pub fn subject(&mut self, subject: &Subject<'_>) -> Result<SubjectId, TooMuch> {
-        let known = self.subjects.iter().position(|kept| match (kept, subject) {
+        let known = self.shipped.subjects.iter().position(|kept| match (kept, subject) {
             (KeptSubject::Everywhere, Subject::Everywhere)
             | (KeptSubject::System, Subject::System) => true,
             (KeptSubject::Image(kept), Subject::Image { name, digest, .. }) => {
@@ -72,10 +58,10 @@ impl ShippedBuilder {
             }
             _ => false,
         });
-        let index = known.unwrap_or(self.subjects.len());
+        let index = known.unwrap_or(self.shipped.subjects.len());
         if known.is_none() {
             room(index, 1, SUBJECTS_MAX, "images")?;
-            self.subjects.push(match *subject {
+            self.shipped.subjects.push(match *subject {
                 Subject::Everywhere => KeptSubject::Everywhere,
                 Subject::System => KeptSubject::System,
                 Subject::Image { name, digest, .. } => KeptSubject::Image(Image {
@@ -86,7 +72,7 @@ impl ShippedBuilder {
             });
         }
         if let (Some(KeptSubject::Image(kept)), Subject::Image { containers, entrypoint, .. }) =
-            (self.subjects.get_mut(index), subject)
+            (self.shipped.subjects.get_mut(index), subject)
         {
             kept.containers.extend(containers.iter().map(|pattern| Glob::new(pattern)));
             let line = joined(entrypoint);
@@ -99,7 +85,7 @@ impl ShippedBuilder {
 
     /// Adds a file. Page hashes are ignored unless they cover all of its pages.
     pub fn add(&mut self, subject: SubjectId, file: &ShippedFile<'_>) -> Result<(), TooMuch> {
-        room(self.files.len(), 1, FILES_MAX, "files")?;
+        room(self.shipped.files.len(), 1, FILES_MAX, "files")?;
         let path = match file.path {
             Some(path) => self.keep_path(path)?,
             None => Span::default(),
@@ -110,24 +96,27 @@ impl ShippedBuilder {
             Some(size) if !file.pages.is_empty() && all(size) => self.keep_pages(file.pages)?,
             _ => NONE,
         };
-        let (hash, strongest) = match (file.sha256, file.sha1, file.md5) {
-            (Some(hash), ..) => (HashKind::Sha256, Strongest::Sha256(hash)),
-            (_, Some(hash), _) => (HashKind::Sha1, Strongest::Sha1(hash)),
-            (.., Some(hash)) => (HashKind::Md5, Strongest::Md5(hash)),
-            _ => (HashKind::None, Strongest::None),
-        };
+        let number = self.shipped.files.len() as u32;
+        let hashes = (file.sha256, file.sha1, file.md5);
+        // The strongest known hash. Weaker ones add nothing.
+        match hashes {
+            (Some(hash), ..) => self.shipped.by_sha256.push((hash, number)),
+            (_, Some(hash), _) => self.shipped.by_sha1.push((hash, number)),
+            (.., Some(hash)) => self.shipped.by_md5.push((hash, number)),
+            (None, None, None) => {}
+        }
+        let has_hash = hashes != (None, None, None);
         let size = file.size.unwrap_or(UNKNOWN);
-        self.files.push(KeptFile { subject, path, size, hash, run, arguments });
-        self.hashes.push(strongest);
+        self.shipped.files.push(KeptFile { subject, path, size, has_hash, run, arguments });
         Ok(())
     }
 
     fn keep_text(&mut self, parts: &[&[u8]]) -> Result<Span, TooMuch> {
         let count = parts.iter().map(|part| part.len()).sum();
-        room(self.texts.len(), count, TEXT_BYTES_MAX, "bytes of paths and arguments")?;
-        let start = self.texts.len() as u32;
+        room(self.shipped.texts.len(), count, TEXT_BYTES_MAX, "bytes of paths and arguments")?;
+        let start = self.shipped.texts.len() as u32;
         for part in parts {
-            self.texts.extend_from_slice(part);
+            self.shipped.texts.extend_from_slice(part);
         }
         Ok(Span { start, count: count as u32 })
     }
@@ -138,11 +127,11 @@ impl ShippedBuilder {
     }
 
     fn keep_arguments(&mut self, lists: &[Vec<Vec<u8>>]) -> Result<Span, TooMuch> {
-        room(self.arguments.len(), lists.len(), FILES_MAX, "lists of arguments")?;
-        let start = self.arguments.len() as u32;
+        room(self.shipped.arguments.len(), lists.len(), FILES_MAX, "lists of arguments")?;
+        let start = self.shipped.arguments.len() as u32;
         for list in lists {
             let span = self.keep_text(&[&joined(list)])?;
-            self.arguments.push(span);
+            self.shipped.arguments.push(span);
         }
         Ok(Span { start, count: lists.len() as u32 })
     }
@@ -150,34 +139,32 @@ impl ShippedBuilder {
     fn keep_pages(&mut self, pages: &[PageDigest]) -> Result<u32, TooMuch> {
         let key = xxh3_128(pages.as_flattened());
         if let Some(&number) = self.run_of.get(&key) {
-            let kept = self.runs.get(number as usize).and_then(|run| self.pages.get(run.range()));
+            let kept = self
+                .shipped
+                .runs
+                .get(number as usize)
+                .and_then(|run| self.shipped.pages.get(run.range()));
             if kept == Some(pages) {
                 return Ok(number);
             }
         }
-        room(self.pages.len(), pages.len(), PAGES_MAX, "pages")?;
-        let number = self.runs.len() as u32;
-        self.runs.push(Span { start: self.pages.len() as u32, count: pages.len() as u32 });
-        self.pages.extend_from_slice(pages);
+        room(self.shipped.pages.len(), pages.len(), PAGES_MAX, "pages")?;
+        let number = self.shipped.runs.len() as u32;
+        self.shipped
+            .runs
+            .push(Span { start: self.shipped.pages.len() as u32, count: pages.len() as u32 });
+        self.shipped.pages.extend_from_slice(pages);
         self.run_of.insert(key, number);
         Ok(number)
     }
 
     /// Sorts everything.
     pub fn build(self) -> Shipped {
-        let (mut by_sha256, mut by_sha1, mut by_md5) = (Vec::new(), Vec::new(), Vec::new());
-        for (number, hash) in (0..).zip(&self.hashes) {
-            match *hash {
-                Strongest::Sha256(hash) => by_sha256.push((hash, number)),
-                Strongest::Sha1(hash) => by_sha1.push((hash, number)),
-                Strongest::Md5(hash) => by_md5.push((hash, number)),
-                Strongest::None => {}
-            }
-        }
-        by_sha256.sort_unstable();
-        by_sha1.sort_unstable();
-        by_md5.sort_unstable();
-        let (files, texts) = (&self.files, &self.texts);
+        let mut shipped = self.shipped;
+        shipped.by_sha256.sort_unstable();
+        shipped.by_sha1.sort_unstable();
+        shipped.by_md5.sort_unstable();
+        let Shipped { files, texts, .. } = &shipped;
         let numbers = || (0..).zip(files);
         let mut by_path: Vec<u32> =
             numbers().filter(|(_, file)| file.path.count > 0).map(|(number, _)| number).collect();
@@ -191,26 +178,19 @@ impl ShippedBuilder {
             let file = &files[number as usize];
             (file.size, file.run, number)
         });
-        let mut has_unsized = vec![false; self.subjects.len()];
+        let mut has_unsized = vec![false; shipped.subjects.len()];
         for file in files.iter().filter(|file| file.size == UNKNOWN) {
             if let Some(has) = has_unsized.get_mut(usize::from(file.subject.0)) {
                 *has = true;
             }
         }
-        Shipped {
-            subjects: self.subjects.into(),
-            files: self.files.into(),
-            texts: self.texts.into(),
-            arguments: self.arguments.into(),
-            pages: self.pages.into(),
-            runs: self.runs.into(),
-            by_sha256: by_sha256.into(),
-            by_sha1: by_sha1.into(),
-            by_md5: by_md5.into(),
-            by_path: by_path.into(),
-            by_size: by_size.into(),
-            has_unsized: has_unsized.into(),
-        }
+        (shipped.by_path, shipped.by_size, shipped.has_unsized) = (by_path, by_size, has_unsized);
+        // It is kept as long as Panoptes runs.
+        shipped.files.shrink_to_fit();
+        shipped.texts.shrink_to_fit();
+        shipped.pages.shrink_to_fit();
+        shipped.by_sha256.shrink_to_fit();
+        shipped
     }
 }
 

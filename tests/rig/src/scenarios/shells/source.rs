@@ -4,8 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::put;
-use crate::cache;
+use crate::cache::{self, Scratch};
 use crate::command;
 use crate::error::{Error, Result};
 use crate::packages::Packages;
@@ -46,9 +45,9 @@ pub(super) fn of_debian(folder: &Path) -> Result<()> {
     if makes().all(|make| folder.join(format!("{name}{}", make.suffix)).exists()) {
         return Ok(());
     }
-    let scratch = Scratch::new("source")?;
+    let scratch = scratch("source")?;
     let packages = Packages::open(crate::Architecture::Amd64)?;
-    let source = packages.source("bash", suite, &scratch.0)?;
+    let source = packages.source("bash", suite, &scratch)?;
     makes().try_for_each(|make| build(&source, name, *make, folder))
 }
 
@@ -71,14 +70,14 @@ fn build(source: &Path, name: &str, make: Make, folder: &Path) -> Result<()> {
     }
     setup::ensure_for_building()?;
     eprintln!("rig: building {name} (a minute or two, kept in the cache)");
-    let scratch = Scratch::new("build")?;
-    let bash = compile(source, make, &scratch.0)?;
-    let made = scratch.0.join("root");
-    put(&bash, &made, Path::new("bin/bash"))?;
+    let scratch = scratch("build")?;
+    let bash = compile(source, make, &scratch)?;
+    let made = scratch.join("root");
+    cache::copy(&bash, &made.join("bin/bash"))?;
     for library in libraries(&bash, make)? {
-        put(&library, &made, library.strip_prefix("/").unwrap_or(&library))?;
+        cache::copy(&library, &made.join(library.strip_prefix("/").unwrap_or(&library)))?;
     }
-    std::fs::rename(&made, &root).map_err(|e| Error::io("rename into place", &root, &e))
+    cache::rename(&made, &root)
 }
 
 /// Builds a bash outside its source folder, and returns its path.
@@ -109,22 +108,7 @@ fn libraries(bash: &Path, make: Make) -> Result<Vec<PathBuf>> {
     Ok(listed.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from).collect())
 }
 
-/// A folder beside the roots, removed on drop.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(what: &str) -> Result<Self> {
-        let path = cache::folder("shells")?.join(format!(".{what}-{}", std::process::id()));
-        if path.exists() {
-            std::fs::remove_dir_all(&path).map_err(|e| Error::io("remove", &path, &e))?;
-        }
-        cache::create(&path)?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+/// A folder beside the roots.
+pub(super) fn scratch(what: &str) -> Result<Scratch> {
+    Scratch::new(cache::folder("shells")?.join(format!(".{what}-{}", std::process::id())))
 }

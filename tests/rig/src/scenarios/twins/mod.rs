@@ -16,9 +16,10 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::outcome::{Facts, name, shown};
-use super::run::{Announced, Folder, boot, script_in};
+use super::run::{Announced, boot, script_in};
 use super::watcher::{Keep, Watcher};
 use super::{CONTENT_CHANGE, Stage, load, stage};
+use crate::cache::Scratch;
 use crate::error::{Error, Result};
 use crate::flavor::Flavor;
 use crate::guest::Guest;
@@ -103,12 +104,11 @@ pub fn run(
     let chosen = chosen(&choice.names)?;
     setup::ensure()?;
     let kernel = Kernel::obtain(choice.flavor)?;
-    let folder = Folder::new()?;
-    let mut guest = boot(&kernel, Stage::Equipped.userland(), MEMORY_MIB, &[], &folder.0)?;
-    let configuration = stage::configuration(Stage::Equipped, program, &folder.0)?;
+    let folder = Scratch::of_process("scenarios")?;
+    let mut guest = boot(&kernel, Stage::Equipped.userland(), MEMORY_MIB, &[], &folder)?;
+    let configuration = stage::configuration(Stage::Equipped, program, &folder)?;
     let log = choice.log_folder.as_deref();
-    let mut watcher =
-        Watcher::start(program, &guest, &configuration, &folder.0, log, Keep::Alerts)?;
+    let mut watcher = Watcher::start(program, &guest, &configuration, &folder, log, Keep::Alerts)?;
     let mut twins: Vec<(&'static Twin, Turns)> = Vec::new();
     script(&mut guest, &format!("mkdir -p /run/twins\n{COMMON}"))?;
     for twin in chosen {
