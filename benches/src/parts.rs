@@ -6,6 +6,7 @@ use panoptes_engine::container_config::ContainerConfig;
 use panoptes_engine::detect::binary_attestation::{ShippedBuilder, ShippedFile, Subject};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::policy::PolicyConfig;
+use panoptes_engine::time::Now;
 use panoptes_engine::watch::{Identity, SLICE_BYTES, Setup, Watched};
 use panoptes_profiles::Profile;
 use panoptes_sinks::activities::Activity;
@@ -74,8 +75,8 @@ impl Way {
     }
 
     /// Scans once. The records wait until [`Self::drop_records`].
-    pub fn scan<S: MemorySource>(&mut self, source: &mut S, now_ns: i64) {
-        self.watched.scan(source, now_ns, &mut self.producer).expect("it can be scanned");
+    pub fn scan<S: MemorySource>(&mut self, source: &mut S, now: Now) {
+        self.watched.scan(source, now, &mut self.producer).expect("it can be scanned");
     }
 
     /// Counts the records of the last scans and drops them.

@@ -25,7 +25,7 @@
 //! | libvirt's LXC | `machine-lxc-NUMBER-NAME.scope`; virtual machines have `machine-qemu-…` |
 //!
 //! A `NAME` alone proves little: anybody can create such a group. It counts as a container only if
-//! the process has its own namespaces ([`Found::is_plain`]); the caller checks that.
+//! the process has its own namespaces ([`Maker::Unknown`]); the caller checks that.
 //!
 //! Control groups of pods: `kubepods[-QOS]-podUID.slice` with `_` for each `-`,
 //! `kubepods/QOS/podUID` ([`pod_uid`]).
@@ -240,6 +240,19 @@ fn contains(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|window| window == part)
 }
 
+/// Who made a container's control group.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Maker {
+    /// A runtime with root's rights.
+    #[default]
+    Runtime,
+    /// An unprivileged user, perhaps without a runtime, who could choose any name.
+    User,
+    /// A bare name is the only evidence: processes without their own namespaces are in no
+    /// container.
+    Unknown,
+}
+
 /// A container that a path of control groups names.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Found<'a> {
@@ -251,20 +264,32 @@ pub struct Found<'a> {
     pub is_name: bool,
     /// What created it, if known.
     pub runtime: Option<Runtime>,
-    /// Whether a bare name is the only evidence: processes without their own namespaces are then in
-    /// no container.
-    pub is_plain: bool,
+    pub maker: Maker,
 }
 
 /// The innermost container that the path of a control group names. `path` has the names from the
 /// top down, without the root's. The part of the path above [`Found::at`] names the enclosing
 /// container.
 pub fn container_of<'a>(path: &[&'a [u8]]) -> Option<Found<'a>> {
+    let found = innermost(path)?;
+    let is_users = path.iter().take(found.at).any(|name| is_user_manager(name));
+    Some(Found { maker: if is_users { Maker::User } else { found.maker }, ..found })
+}
+
+/// Whether systemd delegates this group to an unprivileged user: `user@UID.service`, where that
+/// user's own systemd makes units of any name (`user@.service` of systemd has `Delegate=`).
+fn is_user_manager(name: &[u8]) -> bool {
+    let uid = name.strip_prefix(b"user@").and_then(|name| name.strip_suffix(b".service"));
+    uid.is_some_and(|uid| uid != b"0")
+}
+
+fn innermost<'a>(path: &[&'a [u8]]) -> Option<Found<'a>> {
     let mut is_outside = false;
     let mut at = path.len();
     while let Some(here) = at.checked_sub(1) {
         let above = here.checked_sub(1).map_or(&[][..], |above| path[above]);
-        let found = Found { at: here, id: &[], is_name: false, runtime: None, is_plain: false };
+        let found =
+            Found { at: here, id: &[], is_name: false, runtime: None, maker: Maker::Runtime };
         match said(path[here], above) {
             Said::Nothing => at = here,
             Said::Outside => {
@@ -299,7 +324,7 @@ fn plain<'a>(path: &[&'a [u8]]) -> Option<Found<'a>> {
     if id.is_empty() || !id.iter().all(is_allowed) || is_session || is_unit || is_known {
         return None;
     }
-    Some(Found { at, id, is_name: true, runtime, is_plain: true })
+    Some(Found { at, id, is_name: true, runtime, maker: Maker::Unknown })
 }
 
 /// Suffixes of systemd's units (`unit_type_table` of systemd).

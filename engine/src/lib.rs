@@ -5,7 +5,7 @@
 //! bytes to a [`walk::Snapshot`]), [`path`] (names of files), [`page_cache`] (file contents),
 //! [`state`] (comparison with earlier scans), [`detect`] (attacks), [`policy`] (what is reported)
 //! and [`watch`], which joins them. [`system`] attaches to a machine. [`limits`] sets every
-//! capacity, and [`container_config`] has the configuration of containers.
+//! capacity, [`container_config`] has the configuration of containers, and [`time`] the clocks.
 //!
 //! Not here: configuration, command line and threads (`panoptes`), and the output format
 //! (`panoptes-sinks`). Time, memory and randomness are arguments, so that every run can be
@@ -27,5 +27,6 @@ pub mod path;
 pub mod policy;
 pub mod state;
 pub mod system;
+pub mod time;
 pub mod walk;
 pub mod watch;

@@ -116,6 +116,9 @@ limits! {
         containers = 1024 in 1..=1_048_576, "Containers"
             => Containers "containers" Activity::ContainersLimitReached;
         string_length = 1024 in 16..=16_384, "Bytes of a string in a record";
+        // Further events are summed up (`policy::floods`).
+        events_per_second = 1000 in 1..=1_000_000,
+            "Events of one kind that one process may cause in a second, one record each";
     }
     derived {
         // Bytes of names. Their room follows from the other limits (`state::strings_bytes`).

@@ -106,6 +106,7 @@ const NARROW: Limits = Limits {
     connections: 4,
     containers: 2,
     string_length: 64,
+    events_per_second: 1000,
 };
 
 /// Number of scans: fewer for a large machine in a debug build.

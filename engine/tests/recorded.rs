@@ -216,6 +216,7 @@ fn no_request_is_issued_outside_a_batch() {
 fn objects_beyond_the_limits_are_counted() {
     let Some(images) = images_or_skip("the scan with small limits") else { return };
     let limits = Limits {
+        events_per_second: 1000,
         processes: 4,
         threads: 4,
         file_descriptors: 4,

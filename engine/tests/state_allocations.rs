@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use panoptes_engine::policy::{Policy, PolicyConfig};
 use panoptes_engine::state::{Limit, Settings, State};
+use panoptes_engine::time::Now;
 // The handmade machines import these from `crate`.
 use panoptes_engine::{limits, walk};
 use panoptes_rig::Random;
@@ -127,6 +128,7 @@ fn a_thousand_scans_of_a_changing_machine_allocate_nothing() {
         connections: 256,
         containers: 64,
         string_length: 1024,
+        events_per_second: 1000,
     };
     let narrow = Limits {
         processes: 30,
@@ -136,6 +138,7 @@ fn a_thousand_scans_of_a_changing_machine_allocate_nothing() {
         connections: 30,
         containers: 2,
         string_length: 64,
+        events_per_second: 1000,
     };
     for (limits, is_full) in [(roomy, false), (narrow, true)] {
         let mut config = PolicyConfig::default();
@@ -144,7 +147,7 @@ fn a_thousand_scans_of_a_changing_machine_allocate_nothing() {
         }
         let text = TextLimits::new(limits.string_length as usize);
         let header = Header::new(&"NONE".into(), &BluefieldSystem::default(), text);
-        let mut policy = Policy::new(&limits, config, header, 1);
+        let mut policy = Policy::new(&limits, config, header, 1, HashKey::new(7));
         let size = QueueSize { blocks: 8, block_bytes: 1 << 20 };
         let (mut producer, mut consumer) = queue(size, &Waker::default());
         let mut state = State::new(&limits, Settings::default(), HashKey::new(3));
@@ -157,8 +160,8 @@ fn a_thousand_scans_of_a_changing_machine_allocate_nothing() {
             change(&mut world, &mut random, scan);
             world.show(&mut snapshot);
             let before = ALLOCATIONS.load(Ordering::Relaxed);
-            let now_ns = 1_795_000_000_000_000_000 + i64::from(scan) * 10_000_000;
-            state.update(&snapshot, now_ns, &mut policy.reporter(&mut producer));
+            let now = Now::at(1_795_000_000_000_000_000).after(i64::from(scan) * 10_000_000);
+            state.update(&snapshot, now, &mut policy.reporter(&mut producer));
             producer.flush();
             allocated += ALLOCATIONS.load(Ordering::Relaxed) - before;
             while let Some(block) = consumer.pop() {

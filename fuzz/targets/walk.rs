@@ -61,6 +61,7 @@ impl Target {
             vmas: 1024,
             connections: 128,
             string_length: 256,
+            events_per_second: 1000,
             containers: 16,
         };
         let Machine { name, memory, kernel, .. } = machine;

@@ -218,11 +218,18 @@ activities! {
         LimitCleared "limit_cleared" SystemActivity Info;
         RecordsDropped "records_dropped" SystemActivity Medium;
         CoverageReport "coverage_report" SystemActivity Info;
+        CoverageDegraded "coverage_degraded" SystemActivity Medium;
+        CoverageRestored "coverage_restored" SystemActivity Info;
         LoadMemRegionsFailed "load_mem_regions_failed" SystemActivity Error;
         LoadMemRegionsSuccessful "load_mem_regions_successful" SystemActivity Info;
         InvalidSbomConfigurationFile "invalid_sbom_configuration_file" SystemActivity Error;
         InvalidSbomConfigurationFolder "invalid_sbom_configuration_folder" SystemActivity Error
             = "invalid_sbom_config_folder";
+        SystemStalled "system_stalled" SystemActivity Medium;
+        ClockTampered "clock_tampered" Alert High;
+    }
+    SystemActivity PROCESS {
+        EventsSummedUp "events_summed_up" Event Info;
     }
 }
 
@@ -263,7 +270,7 @@ mod tests {
         assert_eq!(count(MessageType::Event), 19);
         assert_eq!(count(MessageType::Alert), 14);
         assert_eq!(count(MessageType::SystemActivity), 21);
-        assert_eq!(Activity::ALL.len(), GUIDE_COUNT + 9);
+        assert_eq!(Activity::ALL.len(), GUIDE_COUNT + 14);
     }
 
     #[test]

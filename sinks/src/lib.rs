@@ -77,7 +77,9 @@
 //! });
 //!
 //! // The scanner: each record into the queue, and a flush when the scan ends.
-//! if producer.push_with(|room| records.write(room, &header, &record, now_ns)).is_err() {
+//! let class = header.class(record.activity);
+//! let write = |room: &mut [u8]| records.write(room, &header, &record, now_ns);
+//! if producer.push_with(class, write).is_err() {
 //!     // The queue is full and has counted the refused record.
 //! }
 //! producer.flush();

@@ -7,9 +7,14 @@
 //! record, and no code here is unsafe (`rtrb` carries the blocks). When no empty block is left, the
 //! record is refused and counted; neither side ever waits.
 //!
+//! Two rules keep a flood from costing others their records. The last blocks are reserved for
+//! urgent records ([`Class::is_urgent`]). And a scanner of several systems divides what is free
+//! between those that it still has to scan ([`Producer::share`]).
+//!
 //! A record is framed by a line feed and by the block's own list of ends, so binary data can be
 //! carried too.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
@@ -28,6 +33,18 @@ pub struct QueueSize {
 /// One being filled, one under way, one being written, one spare.
 const BLOCKS_MIN: usize = 4;
 
+/// One block of this many is reserved for urgent records.
+const RESERVED_PART: usize = 8;
+
+/// How important a record is.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Class {
+    /// Whether its severity is MEDIUM or above: it may use the reserved blocks.
+    pub is_urgent: bool,
+    /// Whether it is an alert: outputs may take alerts alone.
+    pub is_alert: bool,
+}
+
 impl Default for QueueSize {
     /// 4 MiB: about two thousand records.
     fn default() -> Self {
@@ -44,15 +61,19 @@ pub struct Block {
     bytes: Box<[u8]>,
     /// Where each record ends, its line feed included.
     ends: Box<[u32]>,
+    /// Which records are alerts.
+    alerts: Box<[bool]>,
     records: usize,
     number: u64,
 }
 
 impl Block {
     fn new(bytes: usize) -> Self {
+        let records_max = bytes / RECORD_BYTES_MIN + 1;
         Self {
             bytes: vec![0; bytes].into_boxed_slice(),
-            ends: vec![0; bytes / RECORD_BYTES_MIN + 1].into_boxed_slice(),
+            ends: vec![0; records_max].into_boxed_slice(),
+            alerts: vec![false; records_max].into_boxed_slice(),
             records: 0,
             number: 0,
         }
@@ -79,10 +100,23 @@ impl Block {
         &self.bytes[self.start(index)..self.start(index + count)]
     }
 
-    /// How many records from `index` on fit into `room` bytes.
-    pub fn fitting(&self, index: usize, room: usize) -> usize {
-        let start = self.start(index);
-        self.ends[index..self.records].partition_point(|&end| end as usize - start <= room)
+    /// How many records from the start of `range` on fit into `room` bytes.
+    pub fn fitting(&self, range: Range<usize>, room: usize) -> usize {
+        let start = self.start(range.start);
+        self.ends[range].partition_point(|&end| end as usize - start <= room)
+    }
+
+    /// The next alerts in a row, from record `index` on; empty at the end if there is none.
+    pub fn next_alerts(&self, index: usize) -> Range<usize> {
+        let rest = &self.alerts[index..self.records];
+        let start = rest.iter().position(|is_alert| *is_alert).unwrap_or(rest.len());
+        let count = rest[start..].iter().take_while(|is_alert| **is_alert).count();
+        index + start..index + start + count
+    }
+
+    /// The number of alerts from record `index` on.
+    pub fn alerts_from(&self, index: usize) -> usize {
+        self.alerts[index..self.records].iter().filter(|is_alert| **is_alert).count()
     }
 
     /// The records one by one, without their line feeds.
@@ -98,11 +132,12 @@ impl Block {
     }
 
     /// Adds the record that was written at the start of the room.
-    fn commit(&mut self, length: usize) {
+    fn commit(&mut self, length: usize, is_alert: bool) {
         debug_assert!(length <= self.room().len(), "the record was written into the room");
         let end = self.start(self.records) + length;
         self.bytes[end] = b'\n';
         self.ends[self.records] = end as u32 + 1;
+        self.alerts[self.records] = is_alert;
         self.records += 1;
     }
 }
@@ -146,6 +181,13 @@ pub struct Producer {
     current: Option<Block>,
     full: rtrb::Producer<Block>,
     free: rtrb::Consumer<Block>,
+    /// Number of free blocks that only urgent records may use.
+    reserve: usize,
+    /// Whether the current block is one of them.
+    is_reserved: bool,
+    /// Bytes that the present share still has, for urgent records and for others.
+    left: [usize; 2],
+    block_bytes: usize,
     refused: u64,
     /// Declared last, so that the writer finds the queue abandoned when it wakes.
     waker: WakeOnDrop,
@@ -162,64 +204,122 @@ impl Drop for WakeOnDrop {
 }
 
 impl Producer {
-    /// Lets `write` put one record, without a line feed, straight into the queue.
+    /// Lets `write` put one record, without a line feed, straight into the queue. A record without
+    /// room is refused and counted.
     ///
     /// `write` is called with the rest of a block and, if it returns [`Full`], again with a whole
     /// block.
     pub fn push_with(
         &mut self,
+        class: Class,
+        write: impl FnMut(&mut [u8]) -> Result<usize, Full>,
+    ) -> Result<(), Full> {
+        self.offer_with(class, write).inspect_err(|_| self.count_refused())
+    }
+
+    /// As [`push_with`](Self::push_with), but a record without room is not counted: the caller
+    /// offers it again, or counts it.
+    pub fn offer_with(
+        &mut self,
+        class: Class,
         mut write: impl FnMut(&mut [u8]) -> Result<usize, Full>,
     ) -> Result<(), Full> {
+        if self.left[usize::from(!class.is_urgent)] == 0 {
+            return Err(Full);
+        }
         if let Some(block) = &mut self.current {
+            if self.is_reserved && !class.is_urgent {
+                self.is_reserved = self.free.slots() < self.reserve;
+                if self.is_reserved {
+                    return Err(Full);
+                }
+            }
             if let Ok(length) = write(block.room()) {
-                block.commit(length);
+                block.commit(length, class.is_alert);
+                self.spend(length);
                 return Ok(());
             }
             if block.records == 0 {
-                return self.refuse(); // too long for any block
+                return Err(Full); // too long for any block
             }
-            self.flush();
+            self.pass_on();
         }
-        let Some(mut block) = self.current.take().or_else(|| self.free.pop().ok()) else {
-            return self.refuse();
-        };
-        let written = write(block.room());
-        if let Ok(length) = written {
-            block.commit(length);
+        if !class.is_urgent && self.free.slots() <= self.reserve || !self.take_block() {
+            return Err(Full);
         }
-        self.current = Some(block);
-        if written.is_err() { self.refuse() } else { Ok(()) }
+        let block = self.current.as_mut().ok_or(Full)?;
+        let length = write(block.room())?;
+        block.commit(length, class.is_alert);
+        self.spend(length);
+        Ok(())
+    }
+
+    /// Counts a record that was offered and is lost.
+    pub fn count_refused(&mut self) {
+        self.refused += 1;
     }
 
     /// Copies one record, without a line feed, into the queue.
-    pub fn try_push(&mut self, record: &[u8]) -> Result<(), Full> {
-        self.push_with(|room| {
+    pub fn try_push(&mut self, class: Class, record: &[u8]) -> Result<(), Full> {
+        self.push_with(class, |room| {
             room.get_mut(..record.len()).ok_or(Full)?.copy_from_slice(record);
             Ok(record.len())
         })
     }
 
+    /// Begins the turn of one of `turns` systems: its records may use that part of the free blocks,
+    /// and the last of them may exceed it. Without this call, records may use all free blocks.
+    pub fn share(&mut self, turns: usize) {
+        let rest = self.current.as_mut().map_or(0, |block| block.room().len());
+        let free = self.free.slots();
+        let events = free.saturating_sub(self.reserve);
+        let turns = turns.max(1);
+        // At least one byte: while there is room at all, each system may write one record.
+        let bytes = |blocks: usize| ((blocks * self.block_bytes + rest) / turns).max(1);
+        self.left = [bytes(free), bytes(events)];
+    }
+
+    /// Ends the turns: records may use all free blocks.
+    pub fn end_shares(&mut self) {
+        self.left = [usize::MAX; 2];
+    }
+
     /// Passes the current block on and wakes the writer. Call it when a scan ends.
     pub fn flush(&mut self) {
+        if self.pass_on() {
+            self.take_block();
+        }
+    }
+
+    /// Passes the current block on if it has records.
+    fn pass_on(&mut self) -> bool {
         let Some(mut block) = self.current.take_if(|block| block.records > 0) else {
-            return;
+            return false;
         };
         block.number = self.waker.0.0.next.fetch_add(1, Ordering::SeqCst);
         // There is a place for every block that exists.
         let pushed = self.full.push(block);
         debug_assert!(pushed.is_ok(), "more blocks than places");
         self.waker.0.wake();
+        true
+    }
+
+    /// Takes a free block as the current one; false if there is none.
+    fn take_block(&mut self) -> bool {
         self.current = self.free.pop().ok();
+        self.is_reserved = self.free.slots() < self.reserve;
+        self.current.is_some()
+    }
+
+    fn spend(&mut self, length: usize) {
+        for left in &mut self.left {
+            *left = left.saturating_sub(length + 1);
+        }
     }
 
     /// How many records were refused so far.
     pub const fn refused(&self) -> u64 {
         self.refused
-    }
-
-    fn refuse(&mut self) -> Result<(), Full> {
-        self.refused += 1;
-        Err(Full)
     }
 }
 
@@ -281,6 +381,10 @@ pub fn queue(size: QueueSize, waker: &Waker) -> (Producer, Consumer) {
         current: Some(Block::new(size.block_bytes)),
         full: full_producer,
         free: free_consumer,
+        reserve: blocks / RESERVED_PART,
+        is_reserved: false,
+        left: [usize::MAX; 2],
+        block_bytes: size.block_bytes,
         refused: 0,
         waker: WakeOnDrop(waker.clone()),
     };
@@ -301,7 +405,7 @@ mod tests {
     fn records_come_out_whole_and_in_order() {
         let (mut producer, mut consumer) = queue(SMALL, &Waker::default());
         for number in 0..20_u32 {
-            producer.try_push(number.to_string().as_bytes()).unwrap();
+            producer.try_push(Class::default(), number.to_string().as_bytes()).unwrap();
         }
         producer.flush();
         let mut seen = Vec::new();
@@ -316,7 +420,7 @@ mod tests {
     #[test]
     fn nothing_is_handed_over_before_a_flush_or_a_full_block() {
         let (mut producer, mut consumer) = queue(SMALL, &Waker::default());
-        producer.try_push(b"record").unwrap();
+        producer.try_push(Class::default(), b"record").unwrap();
         assert!(consumer.pop().is_none());
         producer.flush();
         assert_eq!(consumer.pop().unwrap().records(), 1);
@@ -328,28 +432,99 @@ mod tests {
     fn a_full_queue_refuses_counts_and_recovers() {
         let (mut producer, mut consumer) = queue(SMALL, &Waker::default());
         let mut taken = 0;
-        while producer.try_push(&[b'x'; 30]).is_ok() {
+        while producer.try_push(Class::default(), &[b'x'; 30]).is_ok() {
             taken += 1;
         }
         assert_eq!((taken, producer.refused()), (8, 1));
-        assert_eq!(producer.try_push(b"y"), Err(Full));
+        assert_eq!(producer.try_push(Class::default(), b"y"), Err(Full));
         let block = consumer.pop().unwrap();
         consumer.give_back(block);
-        assert_eq!(producer.try_push(b"y"), Ok(()));
+        assert_eq!(producer.try_push(Class::default(), b"y"), Ok(()));
         assert_eq!(producer.refused(), 2);
     }
 
     #[test]
     fn a_record_longer_than_a_block_is_refused_and_others_still_pass() {
         let (mut producer, mut consumer) = queue(SMALL, &Waker::default());
-        producer.try_push(b"before").unwrap();
-        assert_eq!(producer.try_push(&[b'x'; 64]), Err(Full));
-        assert_eq!(producer.try_push(&[b'x'; 64]), Err(Full));
-        producer.try_push(&[b'x'; 63]).unwrap();
+        producer.try_push(Class::default(), b"before").unwrap();
+        assert_eq!(producer.try_push(Class::default(), &[b'x'; 64]), Err(Full));
+        assert_eq!(producer.try_push(Class::default(), &[b'x'; 64]), Err(Full));
+        producer.try_push(Class::default(), &[b'x'; 63]).unwrap();
         drop(producer);
         assert_eq!(consumer.pop().unwrap().slice(0, 1), b"before\n");
         assert_eq!(consumer.pop().unwrap().slice(0, 1).len(), 64);
         assert!(consumer.is_finished());
+    }
+
+    const URGENT: Class = Class { is_urgent: true, is_alert: true };
+    const LARGE: QueueSize = QueueSize { blocks: 16, block_bytes: 64 };
+
+    /// Pushes records of 30 bytes, two to a block, until one is refused; returns their number.
+    fn fill(producer: &mut Producer, class: Class) -> usize {
+        (0..1000).take_while(|_| producer.try_push(class, &[b'x'; 30]).is_ok()).count()
+    }
+
+    #[test]
+    fn a_flood_leaves_room_for_urgent_records() {
+        let (mut producer, mut consumer) = queue(LARGE, &Waker::default());
+        assert_eq!(fill(&mut producer, Class::default()), 28);
+        assert_eq!(fill(&mut producer, URGENT), 4);
+        // What the writer gives back goes to urgent records first, then to others.
+        for accepted in [0, 0, 2, 2] {
+            let block = consumer.pop().unwrap();
+            consumer.give_back(block);
+            assert_eq!(fill(&mut producer, Class::default()), accepted);
+        }
+    }
+
+    #[test]
+    fn a_reserved_block_takes_events_when_there_is_room_again() {
+        let (mut producer, mut consumer) = queue(LARGE, &Waker::default());
+        fill(&mut producer, Class::default());
+        producer.flush();
+        assert_eq!(producer.try_push(Class::default(), b"event"), Err(Full));
+        producer.try_push(URGENT, b"alert").unwrap();
+        assert_eq!(producer.try_push(Class::default(), b"event"), Err(Full));
+        for _ in 0..4 {
+            let block = consumer.pop().unwrap();
+            consumer.give_back(block);
+        }
+        assert_eq!(producer.try_push(Class::default(), b"event"), Ok(()));
+    }
+
+    #[test]
+    fn each_system_has_its_share_of_what_is_free() {
+        let (mut producer, mut consumer) = queue(LARGE, &Waker::default());
+        let mut accepted = Vec::new();
+        // The first of four systems floods; the writer takes nothing for five rounds.
+        for _ in 0..5 {
+            producer.share(4);
+            let flood = fill(&mut producer, Class::default());
+            for turns in (1..=3).rev() {
+                producer.share(turns);
+                assert_eq!(producer.try_push(URGENT, b"alert"), Ok(()));
+            }
+            accepted.push(flood);
+        }
+        assert!(accepted[0] <= 8, "{accepted:?}");
+        assert!(accepted.is_sorted_by(|before, after| before >= after), "{accepted:?}");
+        while let Some(block) = consumer.pop() {
+            consumer.give_back(block);
+        }
+        producer.end_shares();
+        assert!(fill(&mut producer, Class::default()) > 20);
+    }
+
+    #[test]
+    fn alerts_are_found_in_a_block() {
+        let (mut producer, mut consumer) = queue(QueueSize::default(), &Waker::default());
+        for class in [Class::default(), URGENT, URGENT, Class::default(), URGENT] {
+            producer.try_push(class, b"x").unwrap();
+        }
+        producer.flush();
+        let block = consumer.pop().unwrap();
+        assert_eq!([0, 2, 3, 5].map(|from| block.next_alerts(from)), [1..3, 2..3, 4..5, 5..5]);
+        assert_eq!([0, 2, 5].map(|from| block.alerts_from(from)), [3, 2, 0]);
     }
 
     proptest! {
@@ -361,12 +536,12 @@ mod tests {
             let size = QueueSize { blocks: 4, block_bytes: 512 };
             let (mut producer, mut consumer) = queue(size, &Waker::default());
             for &length in &lengths {
-                producer.try_push(&vec![b'x'; length]).unwrap();
+                producer.try_push(Class::default(), &vec![b'x'; length]).unwrap();
             }
             producer.flush();
             let block = consumer.pop().unwrap();
             for index in 0..block.records() {
-                let count = block.fitting(index, room);
+                let count = block.fitting(index..block.records(), room);
                 prop_assert!(block.slice(index, count).len() <= room);
                 if index + count < block.records() {
                     prop_assert!(block.slice(index, count + 1).len() > room);

@@ -279,13 +279,20 @@ impl Reader {
             let Some((block, place)) = next.min_by_key(|(block, _)| block.number()) else {
                 return taken;
             };
-            let count = self.output.append(block, place.record, now_ns);
+            let run = if self.output.takes_only_alerts() {
+                block.next_alerts(place.record)
+            } else {
+                place.record..block.records()
+            };
+            let count = self.output.append(block, run.clone(), now_ns);
             taken += count;
-            place.record += count;
-            if place.record < block.records() {
+            place.record = run.start + count;
+            if place.record < run.end {
                 return taken;
             }
-            *place = Place { block: place.block + 1, record: 0 };
+            if place.record == block.records() {
+                *place = Place { block: place.block + 1, record: 0 };
+            }
         }
     }
 
@@ -309,7 +316,12 @@ impl Reader {
         let Some(block) = lane.held.get((place.block - lane.first) as usize) else {
             return false;
         };
-        self.output.counters().add_dropped(block.records() - place.record);
+        let lost = if self.output.takes_only_alerts() {
+            block.alerts_from(place.record)
+        } else {
+            block.records() - place.record
+        };
+        self.output.counters().add_dropped(lost);
         *place = Place { block: place.block + 1, record: 0 };
         true
     }

@@ -9,6 +9,8 @@ use common::{
     service_header, shell_detection, stdin_socket, web_1_header,
 };
 use panoptes_sinks::activities::Activity;
+use panoptes_sinks::json::time::Timestamp;
+use panoptes_sinks::record::detection::{Confidence, Detection};
 use panoptes_sinks::record::header::Header;
 use panoptes_sinks::record::process::ProcessDetails;
 use panoptes_sinks::record::reverse_shell::{ReverseShellDetails, ShellProcess};
@@ -109,6 +111,21 @@ fn process_limit_reached() {
     let details = limit_reached();
     let record = Record::new(Activity::ProcessLimitReached, Details::SystemActivity(&details));
     check(7, &web_1_header(), &record);
+}
+
+#[test]
+fn clock_tampered() {
+    let reason = "the kernel's clock has stood still for 5.140 s; meanwhile 3 processes ran for \
+                  0.207 s, and 2 processes and threads were started";
+    let details =
+        SystemActivityDetails { reason: reason.into(), ..SystemActivityDetails::default() };
+    let first_seen = Timestamp::from_ns(1_795_159_906_811_203_117);
+    let detection = Detection::new(reason.into(), &["T1014"], Confidence::Medium, first_seen, 504);
+    let record = Record {
+        detection: Some(&detection),
+        ..Record::new(Activity::ClockTampered, Details::SystemActivity(&details))
+    };
+    check(8, &web_1_header(), &record);
 }
 
 fn line<T: ScanObject>(line: &ScanLine<'_, T>) -> String {

@@ -14,7 +14,7 @@ use panoptes_sinks::output::file::{FileOptions, FileOutput};
 use panoptes_sinks::output::stream::StreamOutput;
 use panoptes_sinks::output::transport::TransportSettings;
 use panoptes_sinks::output::{Counters, Output, OutputKind};
-use panoptes_sinks::queue::{Producer, QueueSize, Waker, queue};
+use panoptes_sinks::queue::{Class, Producer, QueueSize, Waker, queue};
 use panoptes_sinks::writer::{End, Left, Writer};
 
 const KINDS: [OutputKind; 2] = [OutputKind::IoUring, OutputKind::Plain];
@@ -65,7 +65,7 @@ fn record(number: usize) -> String {
 fn push_all(producer: &mut Producer, count: usize) {
     for number in 0..count {
         let record = record(number);
-        while producer.try_push(record.as_bytes()).is_err() {
+        while producer.try_push(Class::default(), record.as_bytes()).is_err() {
             thread::yield_now();
         }
         if number % 1000 == 999 {
@@ -209,12 +209,12 @@ fn a_closed_pipe_is_an_end_and_no_error() {
     for kind in KINDS {
         let (reader, writer) = pipe();
         let (mut producer, running) = start(LARGE, vec![stream_output(writer, kind)]);
-        producer.try_push(record(0).as_bytes()).unwrap();
+        producer.try_push(Class::default(), record(0).as_bytes()).unwrap();
         producer.flush();
         let mut lines = BufReader::new(reader).lines();
         assert_eq!(lines.next().unwrap().unwrap(), record(0));
         drop(lines);
-        producer.try_push(record(1).as_bytes()).unwrap();
+        producer.try_push(Class::default(), record(1).as_bytes()).unwrap();
         producer.flush();
         assert_eq!(running.thread.join().unwrap(), End::NoReader);
         let counters = &running.counters[0];
@@ -256,7 +256,7 @@ fn a_reader_that_never_reads_costs_no_other_output_a_record() {
         let (mut producer, running) = start(SMALL, outputs);
         // No faster than the file, which would otherwise rightly lose records too.
         for number in 0..COUNT {
-            producer.try_push(record(number).as_bytes()).unwrap();
+            producer.try_push(Class::default(), record(number).as_bytes()).unwrap();
             if number % 500 == 499 {
                 producer.flush();
                 while running.counters[1].records() <= number as u64 {
@@ -302,7 +302,7 @@ fn a_record_alone_is_written_within_milliseconds() {
         for number in 0..50 {
             thread::sleep(Duration::from_millis(2));
             let start = Instant::now();
-            producer.try_push(record(number).as_bytes()).unwrap();
+            producer.try_push(Class::default(), record(number).as_bytes()).unwrap();
             producer.flush();
             while running.counters[0].records() <= number as u64 {
                 thread::yield_now();
@@ -317,6 +317,44 @@ fn a_record_alone_is_written_within_milliseconds() {
     }
 }
 
+/// An output of alerts has each of them once, in order, and an event flood neither rotates its file
+/// nor costs it a record.
+#[test]
+fn alerts_have_a_file_of_their_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let (events, alerts) = (folder.path().join("events.jsonl"), folder.path().join("alerts.jsonl"));
+    let small = FileOptions { rotate_size: 2000, max_files: 1, ..FileOptions::default() };
+    let outputs = vec![
+        file_output(&events, OutputKind::IoUring, small),
+        file_output(
+            &alerts,
+            OutputKind::Plain,
+            FileOptions { only_alerts: true, ..FileOptions::default() },
+        ),
+    ];
+    let (mut producer, consumer) = queue(LARGE, &Waker::default());
+    let mut writer = Writer::new(vec![consumer], outputs);
+    let mut now_ns = 0;
+    for number in 0..1000 {
+        let is_alert = number % 20 == 7;
+        let class = Class { is_urgent: is_alert, is_alert };
+        producer.try_push(class, record(number).as_bytes()).unwrap();
+        if number % 9 == 0 {
+            producer.flush();
+            now_ns += 1_000_000;
+            writer.step(now_ns, Duration::ZERO);
+        }
+    }
+    drop(producer);
+    while writer.step(now_ns, Duration::from_millis(1)) != Left::Nothing {
+        now_ns += 1_000_000;
+    }
+    let lines = fs::read_to_string(&alerts).unwrap();
+    let expected: Vec<_> = (0..50).map(|alert| record(alert * 20 + 7)).collect();
+    assert_eq!(lines.lines().collect::<Vec<_>>(), expected);
+    assert!(fs::read_to_string(&events).unwrap().lines().count() < 200, "the events have rotated");
+}
+
 #[test]
 fn two_scanners_share_a_writer_and_each_keeps_its_order() {
     let folder = tempfile::tempdir().unwrap();
@@ -328,8 +366,8 @@ fn two_scanners_share_a_writer_and_each_keeps_its_order() {
     let mut writer = Writer::new(vec![first_queue, second_queue], vec![output]);
     let mut now_ns = 0;
     for number in 0..1000 {
-        first.try_push(format!("a{number:04}").as_bytes()).unwrap();
-        second.try_push(format!("b{number:04}").as_bytes()).unwrap();
+        first.try_push(Class::default(), format!("a{number:04}").as_bytes()).unwrap();
+        second.try_push(Class::default(), format!("b{number:04}").as_bytes()).unwrap();
         if number % 7 == 0 {
             first.flush();
         }
@@ -358,7 +396,7 @@ fn records_of_all_queues_go_out_in_the_order_they_were_handed_over() {
     let mut writer = Writer::new(consumers, vec![output]);
     for number in 0..60 {
         let producer = &mut producers[(60 - number) * number % 3];
-        producer.try_push(record(number).as_bytes()).unwrap();
+        producer.try_push(Class::default(), record(number).as_bytes()).unwrap();
         producer.flush();
     }
     drop(producers);

@@ -8,7 +8,7 @@ use std::io;
 
 use panoptes_sinks::output::file::{FileOptions, FileOutput};
 use panoptes_sinks::output::{Output, OutputKind};
-use panoptes_sinks::queue::{QueueSize, Waker, queue};
+use panoptes_sinks::queue::{Class, QueueSize, Waker, queue};
 use panoptes_sinks::writer::Writer;
 
 /// Makes `io_uring_setup` fail with EPERM in this thread, as a container's seccomp profile does.
@@ -45,7 +45,7 @@ fn plain_writes_take_over_where_io_uring_is_refused() {
         let counters = output.counters().clone();
         let (mut producer, consumer) = queue(QueueSize::default(), &Waker::default());
         let mut writer = Writer::new(vec![consumer], vec![Box::new(output)]);
-        producer.try_push(b"{}").unwrap();
+        producer.try_push(Class::default(), b"{}").unwrap();
         drop(producer);
         writer.finish(&|| 0);
         assert_eq!(fs::read(&path).unwrap(), b"{}\n");

@@ -16,6 +16,7 @@ use panoptes_benches::parts::{Part, Way};
 use panoptes_benches::{KEY, LineWriter, write_lines};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::system::kernel_of;
+use panoptes_engine::time::Now;
 use panoptes_engine::walk::{Kernel, Scope, Walker};
 use panoptes_profiles::{Options, Profile, discover};
 use panoptes_sources::Replay;
@@ -46,16 +47,16 @@ fn stage_lines(walker: &Walker, kernel: &Kernel, writer: &mut LineWriter) {
 macro_rules! scans {
     ($($name:ident)*) => {
         $(#[inline(never)]
-        fn $name(way: &mut Way, source: &mut Replay, now_ns: i64) {
+        fn $name(way: &mut Way, source: &mut Replay, now: Now) {
             black_box(stringify!($name));
-            way.scan(source, now_ns);
+            way.scan(source, now);
         })*
     };
 }
 
 scans!(stage_first_scan stage_watch stage_watch_shells stage_watch_history stage_watch_attestation);
 
-type Stage = fn(&mut Way, &mut Replay, i64);
+type Stage = fn(&mut Way, &mut Replay, Now);
 
 const STAGES: [(&[Part], Stage); 4] = [
     (&[], stage_watch),
@@ -103,14 +104,14 @@ fn run(path: &str) {
         stage_lines(&walker, &kernel, &mut writer);
     }
     for _ in 0..RUNS {
-        stage_first_scan(&mut Way::new(&[], &profile), &mut source, BEGIN_NS);
+        stage_first_scan(&mut Way::new(&[], &profile), &mut source, Now::at(BEGIN_NS));
     }
     for (parts, stage) in STAGES {
         let mut way = Way::new(parts, &profile);
-        way.scan(&mut source, BEGIN_NS);
+        way.scan(&mut source, Now::at(BEGIN_NS));
         way.hash_all(&mut source);
         for run in 1..=RUNS as i64 {
-            stage(&mut way, &mut source, BEGIN_NS + run * INTERVAL_NS);
+            stage(&mut way, &mut source, Now::at(BEGIN_NS).after(run * INTERVAL_NS));
         }
     }
     println!("{RUNS} runs of each stage");

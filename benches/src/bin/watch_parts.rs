@@ -18,6 +18,7 @@ use panoptes_benches::parts::{Part, Way};
 use panoptes_benches::times::{Times, timed};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::system::kernel_of;
+use panoptes_engine::time::Now;
 use panoptes_engine::walk::{Scope, Walker};
 use panoptes_profiles::{Options, discover};
 use panoptes_sources::{FileSource, MemorySource, Replay};
@@ -40,8 +41,8 @@ struct Timed {
 }
 
 impl Timed {
-    fn scan<S: MemorySource>(&mut self, source: &mut S, now_ns: i64) -> Duration {
-        let (time, ()) = timed(|| self.way.scan(source, now_ns));
+    fn scan<S: MemorySource>(&mut self, source: &mut S, now: Now) -> Duration {
+        let (time, ()) = timed(|| self.way.scan(source, now));
         self.way.drop_records();
         time
     }
@@ -78,9 +79,9 @@ fn measure<S: MemorySource>(source: &mut S, runs: usize) {
         way: Way::new(parts, &profile),
         times: Times::default(),
     });
-    let mut now_ns = 1_795_000_000_000_000_000;
+    let mut now = Now::at(1_795_000_000_000_000_000);
     for way in &mut ways {
-        let first = way.scan(source, now_ns);
+        let first = way.scan(source, now);
         let (hashing, ()) = timed(|| way.way.hash_all(source));
         println!("{:>15}: the first scan {first:.2?}, then hashing {hashing:.2?}", way.name);
     }
@@ -88,14 +89,14 @@ fn measure<S: MemorySource>(source: &mut S, runs: usize) {
     let mut walker = Walker::new(&Limits::default(), KEY);
     let mut walks = Times::default();
     for run in 0..runs {
-        now_ns += 10_000_000;
+        now = now.after(10_000_000);
         walks.take(|| {
             walker.scan(source, &kernel, Scope::ALL).expect("it can be scanned");
         });
         // Each way finds the processor's caches as another has left them.
         for turn in 0..ways.len() {
             let index = (run + turn) % ways.len();
-            let time = ways[index].scan(source, now_ns);
+            let time = ways[index].scan(source, now);
             ways[index].times.0.push(time);
         }
     }

@@ -29,7 +29,7 @@ fn containers(path: &str) -> Vec<String> {
             found.id
         };
         let id = core::str::from_utf8(id).unwrap();
-        let doubt = if found.is_plain { "?" } else { "" };
+        let doubt = if found.maker == Maker::Unknown { "?" } else { "" };
         let runtime = found.runtime.map_or("-", Runtime::name);
         all.push(format!("{runtime} {id}{doubt}"));
         rest = &rest[..found.at];
@@ -165,6 +165,26 @@ fn paths_of_others_name_none() {
     assert_eq!(containers(&path), ["lxc web"]);
     let path = fill("/lxc.payload.web/machine.slice/machine-a.scope/supervisor");
     assert_eq!(containers(&path), ["lxc web"]);
+}
+
+#[test]
+fn containers_below_a_users_systemd_are_that_users() {
+    let is_users = |path: &str| {
+        let names: Vec<&[u8]> = path.split('/').skip(1).map(str::as_bytes).collect();
+        container_of(&names).map(|found| found.maker == Maker::User)
+    };
+    let id = "0123456789abcdef".repeat(4);
+    let manager = "/user.slice/user-1000.slice/user@1000.service";
+    for (path, expected) in [
+        (format!("{manager}/app.slice/docker-{id}.scope"), Some(true)),
+        (format!("{manager}/user.slice/libpod-{id}.scope/container"), Some(true)),
+        (format!("/system.slice/docker-{id}.scope{manager}/init.scope"), Some(false)),
+        (format!("/user.slice/user-0.slice/user@0.service/docker-{id}.scope"), Some(false)),
+        (format!("/system.slice/docker-{id}.scope"), Some(false)),
+        (format!("{manager}/app.slice/x.scope"), None),
+    ] {
+        assert_eq!(is_users(&path), expected, "{path}");
+    }
 }
 
 #[test]

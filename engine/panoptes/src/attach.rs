@@ -27,13 +27,19 @@ pub fn options<'a>(files: &'a [ProfileFile], configuration: &Configuration) -> O
 }
 
 /// Opens a system's memory. `report` receives the regions of memory if they must be found first.
+/// If `watching`, threads that all systems share read it: memory on a file system that may block is
+/// refused.
 pub fn open_with(
     address: &SystemAddress,
     settings: &SystemSettings,
     service: &Service,
+    watching: bool,
     report: &mut dyn FnMut(&dma::Regions),
 ) -> Result<AnySource, Failure> {
     Ok(match address {
+        SystemAddress::File(path) if watching => {
+            AnySource::File(Box::new(FileSource::open_watched(path, settings.file_format)?))
+        }
         SystemAddress::File(path) => {
             AnySource::File(Box::new(FileSource::open_as(path, settings.file_format)?))
         }
@@ -123,17 +129,19 @@ impl Observer for MessageObserver<'_> {
     }
 }
 
-/// Opens a system's memory and finds its kernel.
+/// Opens a system's memory, as [`open_with`] does, and finds its kernel.
 pub fn attach(
     system: &System,
     configuration: &Configuration,
+    watching: bool,
     messages: &Messages,
     observer: &mut dyn Observer,
     stop: Stop<'_>,
 ) -> Result<(AnySource, Profile), Failure> {
     let files = profile_files(system, messages)?;
     let mut regions = |regions: &dma::Regions| observer.regions(regions);
-    let opened = open_with(&system.address, &system.settings, &configuration.service, &mut regions);
+    let (settings, service) = (&system.settings, &configuration.service);
+    let opened = open_with(&system.address, settings, service, watching, &mut regions);
     let mut source = opened.inspect_err(|failure| observer.not_opened(failure))?;
     observer.opened(&source);
     let mut progress = |event: Event<'_>| observer.event(&event);

@@ -1,9 +1,13 @@
 //! State that outlives the program: the `boot_uuid` of every watched boot.
 //!
-//! A boot is identified by values that its kernel can't change ([`BootKey`]). Its id is chosen once
-//! and kept in a small file, so that it is the same after a restart of Panoptes. Each boot has its
-//! own file, so a damaged file loses only one id. Without a writable folder, ids are valid for one
-//! run only, and a warning reports it.
+//! A boot is identified by values that its kernel can't change ([`BootKey`]), and by the system in
+//! which it runs: clones of one snapshot have the same kernel values. Its id is chosen once and
+//! kept in a small file, so that it is the same after a restart of Panoptes. Each kernel's boot has
+//! its own file, so a damaged file loses only the ids of one boot and its clones. Without a
+//! writable folder, ids are valid for one run only, and a warning reports it.
+//!
+//! A file has the id of the first system (`boot_uuid`) and those of all systems (`systems`). Older
+//! files have only the first: the system that asks first takes it over.
 //!
 //! Not for: objects that are tracked during a run (the engine's state).
 
@@ -23,7 +27,7 @@ use uuid::Uuid;
 use crate::config::printable;
 use crate::message::Messages;
 
-/// The values that identify one boot of one kernel.
+/// The values that identify one boot of one kernel in one system.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct BootKey {
     pub build_id: Vec<u8>,
@@ -33,16 +37,27 @@ pub struct BootKey {
     pub direct_map_base: u64,
     /// When pid 1 started, in nanoseconds of the boot clock.
     pub init_start_ns: u64,
+    /// What distinguishes the system from others. It outlives a restart of the system's process.
+    pub system: String,
 }
 
 impl BootKey {
-    /// The key as a file name: hexadecimal throughout, so that no kernel can name another file.
+    /// The values of the kernel as a file name: hexadecimal throughout, so that no kernel can name
+    /// another file.
     fn file_name(&self) -> String {
-        let Self { build_id, kernel_offset, direct_map_base, init_start_ns } = self;
+        let Self { build_id, kernel_offset, direct_map_base, init_start_ns, system: _ } = self;
         // The longest build id in use has 32 bytes.
         let build_id = Hex(build_id.get(..64).unwrap_or(build_id));
         format!("{build_id}-{kernel_offset:x}-{direct_map_base:x}-{init_start_ns:x}.json")
     }
+}
+
+/// An id that this run has returned.
+#[derive(Clone, Debug)]
+struct Given {
+    uuid: Uuid,
+    /// The address of the system that has it.
+    address: String,
 }
 
 /// The store for the ids of boots.
@@ -51,7 +66,7 @@ pub struct BootIds {
     /// The folder of the files; `None` if it can't be used.
     folder: Option<PathBuf>,
     /// The ids that this run has returned: they never change during the run.
-    given: Mutex<BTreeMap<BootKey, Uuid>>,
+    given: Mutex<BTreeMap<BootKey, Given>>,
     messages: Arc<Messages>,
 }
 
@@ -80,14 +95,32 @@ impl BootIds {
         Self { folder: None, given: Mutex::default(), messages }
     }
 
-    /// The id of a boot: the stored one, or a new one.
-    pub fn boot_uuid(&self, key: &BootKey) -> Uuid {
+    /// The id of a boot in the system at `address`: the stored one, or a new one. `is_watched`
+    /// returns whether the system at another address is being watched: two systems that run at the
+    /// same time never share an id, whatever their keys claim.
+    pub fn boot_uuid(
+        &self,
+        key: &BootKey,
+        address: &str,
+        is_watched: &dyn Fn(&str) -> bool,
+    ) -> Uuid {
         let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(uuid) = given.get(key) {
-            return *uuid;
+        let mut key = key.clone();
+        if given.get(&key).is_some_and(|one| one.address != address && is_watched(&one.address)) {
+            key.system = format!("{} at {address}", key.system);
         }
+        if let Some(one) = given.get_mut(&key) {
+            address.clone_into(&mut one.address);
+            return one.uuid;
+        }
+        let uuid = self.kept_or_new(&key);
+        given.insert(key, Given { uuid, address: address.to_owned() });
+        uuid
+    }
+
+    fn kept_or_new(&self, key: &BootKey) -> Uuid {
         let kept = self.folder.as_deref().map(|folder| self.kept(folder, key));
-        let uuid = match kept {
+        match kept {
             Some(Ok(uuid)) => uuid,
             Some(Err(error)) => {
                 self.messages.warning(format_args!(
@@ -97,32 +130,34 @@ impl BootIds {
                 Uuid::new_v4()
             }
             None => Uuid::new_v4(),
-        };
-        given.insert(key.clone(), uuid);
-        uuid
+        }
     }
 
     fn kept(&self, folder: &Path, key: &BootKey) -> io::Result<Uuid> {
         // Two processes of Panoptes that first see a boot at the same time must use the same id.
         let _lock = lock(folder)?;
         let path = folder.join(key.file_name());
-        match read_bounded(&path) {
+        let mut ids = match read_bounded(&path) {
             Ok(text) => {
-                if let Some(uuid) = parse(&text) {
-                    // Keep ids in use from being the oldest (`forget_oldest`).
-                    let _ = File::options()
-                        .write(true)
-                        .open(&path)
-                        .and_then(|file| file.set_modified(SystemTime::now()));
-                    return Ok(uuid);
+                let ids = Ids::parse(&text);
+                if ids.is_none() {
+                    self.set_aside(&path)?;
                 }
-                self.set_aside(&path)?;
+                ids.unwrap_or_default()
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ids::default(),
             Err(error) => return Err(error),
+        };
+        if let Some(uuid) = ids.of(&key.system) {
+            // Keep ids in use from being the oldest (`forget_oldest`).
+            let _ = File::options()
+                .write(true)
+                .open(&path)
+                .and_then(|file| file.set_modified(SystemTime::now()));
+            return Ok(uuid);
         }
-        let uuid = Uuid::new_v4();
-        write_atomically(folder, &path, &render(key, uuid))?;
+        let uuid = ids.add(&key.system)?;
+        write_atomically(folder, &path, &ids.render(key))?;
         forget_oldest(folder)?;
         Ok(uuid)
     }
@@ -162,22 +197,64 @@ fn folder_for(
         .map(|folder| folder.join("panoptes"))
 }
 
-fn render(key: &BootKey, uuid: Uuid) -> String {
-    let build_id = key.file_name();
-    let build_id = build_id.split('-').next().unwrap_or_default();
-    let object = json!({
-        "boot_uuid": uuid.to_string(),
-        "build_id": build_id,
-        "kernel_offset": format!("{:#x}", key.kernel_offset),
-        "direct_map_base": format!("{:#x}", key.direct_map_base),
-        "init_start_ns": key.init_start_ns,
-    });
-    format!("{object}\n")
+/// The ids of one kernel's boot, in the systems that continue it.
+#[derive(Debug, Default)]
+struct Ids {
+    first: Option<Uuid>,
+    /// By [`BootKey::system`].
+    systems: BTreeMap<String, Uuid>,
 }
 
-fn parse(text: &[u8]) -> Option<Uuid> {
-    let object: Value = serde_json::from_slice(text).ok()?;
-    Uuid::parse_str(object.get("boot_uuid")?.as_str()?).ok().filter(|uuid| !uuid.is_nil())
+impl Ids {
+    /// `None` if the text is not that of a whole file.
+    fn parse(text: &[u8]) -> Option<Self> {
+        let object: Value = serde_json::from_slice(text).ok()?;
+        let uuid =
+            |value: &Value| Uuid::parse_str(value.as_str()?).ok().filter(|uuid| !uuid.is_nil());
+        let first = Some(uuid(object.get("boot_uuid")?)?);
+        let systems = match object.get("systems") {
+            None => BTreeMap::new(),
+            Some(systems) => systems
+                .as_object()?
+                .iter()
+                .map(|(system, value)| Some((system.clone(), uuid(value)?)))
+                .collect::<Option<_>>()?,
+        };
+        Some(Self { first, systems })
+    }
+
+    fn of(&self, system: &str) -> Option<Uuid> {
+        self.systems.get(system).copied()
+    }
+
+    /// Adds a system. The first one takes over the id of a file that knows no systems.
+    fn add(&mut self, system: &str) -> io::Result<Uuid> {
+        if self.systems.len() >= SYSTEMS_MAX {
+            let message = format!("{SYSTEMS_MAX} other systems continue the same boot");
+            return Err(io::Error::other(message));
+        }
+        let of_older = self.first.filter(|_| self.systems.is_empty());
+        let uuid = of_older.unwrap_or_else(Uuid::new_v4);
+        self.first.get_or_insert(uuid);
+        self.systems.insert(system.to_owned(), uuid);
+        Ok(uuid)
+    }
+
+    fn render(&self, key: &BootKey) -> String {
+        let build_id = key.file_name();
+        let build_id = build_id.split('-').next().unwrap_or_default();
+        let ids = self.systems.iter();
+        let systems: BTreeMap<_, _> = ids.map(|(name, uuid)| (name, uuid.to_string())).collect();
+        let object = json!({
+            "boot_uuid": self.first.map(|uuid| uuid.to_string()),
+            "build_id": build_id,
+            "kernel_offset": format!("{:#x}", key.kernel_offset),
+            "direct_map_base": format!("{:#x}", key.direct_map_base),
+            "init_start_ns": key.init_start_ns,
+            "systems": systems,
+        });
+        format!("{object}\n")
+    }
 }
 
 fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
@@ -230,7 +307,10 @@ fn forget_oldest(folder: &Path) -> io::Result<()> {
 
 const BOOTS: &str = "boots";
 const BOOT_COUNT_MAX: usize = 4096;
-const FILE_BYTES_MAX: u64 = 4096;
+/// Maximum number of systems that continue one boot.
+const SYSTEMS_MAX: usize = 256;
+/// [`SYSTEMS_MAX`] addresses of files of 4 KiB each.
+const FILE_BYTES_MAX: u64 = 2 << 20;
 
 /// Holding the lock takes a few milliseconds; after two seconds something is wrong.
 const LOCK_WAIT: Duration = Duration::from_millis(10);
@@ -252,7 +332,17 @@ mod tests {
             kernel_offset: 0x1e00_0000,
             direct_map_base: 0xffff_8881_0000_0000,
             init_start_ns,
+            system: "qemu user 107 uuid - name web".to_owned(),
         }
+    }
+
+    fn key_of(system: &str) -> BootKey {
+        BootKey { system: system.to_owned(), ..key(1) }
+    }
+
+    /// The id of a boot in a system that runs alone.
+    fn id(store: &BootIds, key: &BootKey) -> Uuid {
+        store.boot_uuid(key, "qemu:1", &|_| false)
     }
 
     /// Messages into a file, and its path.
@@ -267,30 +357,108 @@ mod tests {
         let folder = tempdir().unwrap();
         let (messages, said) = messages(folder.path());
         let state = folder.path().join("deep/state");
-        let first = BootIds::open(&state, Arc::clone(&messages)).boot_uuid(&key(1));
+        let first = id(&BootIds::open(&state, Arc::clone(&messages)), &key(1));
         let store = BootIds::open(&state, messages);
-        assert_eq!(store.boot_uuid(&key(1)), first);
-        assert_eq!(store.boot_uuid(&key(1)), first);
-        assert_ne!(store.boot_uuid(&key(2)), first);
+        assert_eq!(id(&store, &key(1)), first);
+        assert_eq!(id(&store, &key(1)), first);
+        assert_ne!(id(&store, &key(2)), first);
         assert_eq!(fs::read_to_string(said).unwrap(), "");
         let mode = fs::metadata(state.join(BOOTS)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700);
     }
 
     #[test]
+    fn clones_of_one_snapshot_have_different_ids_over_restarts() {
+        let folder = tempdir().unwrap();
+        let (messages, said) = messages(folder.path());
+        let store = BootIds::open(folder.path(), Arc::clone(&messages));
+        let first = id(&store, &key_of("qemu user 107 uuid A name web"));
+        let second = id(&store, &key_of("qemu user 107 uuid B name web"));
+        let third = id(&store, &key_of("qemu user 1000 uuid A name web"));
+        assert!(first != second && first != third && second != third);
+        let store = BootIds::open(folder.path(), messages);
+        assert_eq!(id(&store, &key_of("qemu user 1000 uuid A name web")), third);
+        assert_eq!(id(&store, &key_of("qemu user 107 uuid B name web")), second);
+        assert_eq!(id(&store, &key_of("qemu user 107 uuid A name web")), first);
+        assert_eq!(fs::read_to_string(said).unwrap(), "");
+    }
+
+    /// What 0.1 wrote, before systems were part of a key.
+    #[test]
+    fn a_file_of_an_older_version_keeps_its_id() {
+        let folder = tempdir().unwrap();
+        let (messages, said) = messages(folder.path());
+        let old = "5f0e5a63-7a52-4d0b-9a39-3a5e0a4c6b11";
+        let boots = folder.path().join(BOOTS);
+        fs::create_dir(&boots).unwrap();
+        let text = format!(
+            "{{\"boot_uuid\":\"{old}\",\"build_id\":\"abab\",\"direct_map_base\":\"0x1\",\
+             \"init_start_ns\":1,\"kernel_offset\":\"0x2\"}}\n"
+        );
+        fs::write(boots.join(key(1).file_name()), text).unwrap();
+        let store = BootIds::open(folder.path(), Arc::clone(&messages));
+        assert_eq!(id(&store, &key_of("a")).to_string(), old);
+        let clone = id(&store, &key_of("b"));
+        assert_ne!(clone.to_string(), old);
+        let store = BootIds::open(folder.path(), messages);
+        assert_eq!(id(&store, &key_of("b")), clone);
+        assert_eq!(id(&store, &key_of("a")).to_string(), old);
+        // An older version still finds the first id.
+        let text = fs::read(boots.join(key(1).file_name())).unwrap();
+        let object: Value = serde_json::from_slice(&text).unwrap();
+        assert_eq!(object["boot_uuid"], old);
+        assert_eq!(fs::read_to_string(said).unwrap(), "");
+    }
+
+    /// Two guests with the same arguments run at the same time; one is saved and restored.
+    #[test]
+    fn systems_that_claim_the_same_are_told_apart_by_their_addresses() {
+        let folder = tempdir().unwrap();
+        let (messages, _) = messages(folder.path());
+        let store = BootIds::open(folder.path(), messages);
+        let all = |_: &str| true;
+        let first = store.boot_uuid(&key(1), "qemu:1", &all);
+        let second = store.boot_uuid(&key(1), "qemu:2", &all);
+        assert_ne!(first, second);
+        assert_eq!(store.boot_uuid(&key(1), "qemu:1", &all), first);
+        assert_eq!(store.boot_uuid(&key(1), "qemu:2", &all), second);
+        // The first one has ended and continues in another process.
+        assert_eq!(store.boot_uuid(&key(1), "qemu:3", &|address| address != "qemu:1"), first);
+        assert_eq!(store.boot_uuid(&key(1), "qemu:3", &all), first);
+    }
+
+    #[test]
+    fn clones_without_end_do_not_fill_a_file() {
+        let folder = tempdir().unwrap();
+        let (messages, said) = messages(folder.path());
+        let mut ids = Ids::default();
+        (0..SYSTEMS_MAX).for_each(|number| _ = ids.add(&number.to_string()).unwrap());
+        let boots = folder.path().join(BOOTS);
+        fs::create_dir(&boots).unwrap();
+        fs::write(boots.join(key(1).file_name()), ids.render(&key(1))).unwrap();
+        let store = BootIds::open(folder.path(), messages);
+        let uuid = id(&store, &key(1));
+        assert_eq!(id(&store, &key(1)), uuid);
+        assert_eq!(Some(id(&store, &key_of("7"))), ids.of("7"));
+        assert!(fs::read_to_string(said).unwrap().contains("256 other systems"));
+    }
+
+    #[test]
     fn a_damaged_file_is_set_aside_and_reported() {
-        for damage in ["", "{", "{\"boot_uuid\": 5}", "\0\0\0\0"] {
+        let id_text = "5f0e5a63-7a52-4d0b-9a39-3a5e0a4c6b11";
+        let list = format!("{{\"boot_uuid\": \"{id_text}\", \"systems\": {{\"a\": 5}}}}");
+        for damage in ["", "{", "{\"boot_uuid\": 5}", "\0\0\0\0", &list] {
             let folder = tempdir().unwrap();
             let (messages, said) = messages(folder.path());
-            let first = BootIds::open(folder.path(), Arc::clone(&messages)).boot_uuid(&key(1));
+            let first = id(&BootIds::open(folder.path(), Arc::clone(&messages)), &key(1));
             let path = folder.path().join(BOOTS).join(key(1).file_name());
             fs::write(&path, damage).unwrap();
             let store = BootIds::open(folder.path(), Arc::clone(&messages));
-            let second = store.boot_uuid(&key(1));
+            let second = id(&store, &key(1));
             assert_ne!(second, first);
             assert_eq!(fs::read_to_string(path.with_extension("damaged")).unwrap(), damage);
             assert!(fs::read_to_string(said).unwrap().contains("is damaged"));
-            let third = BootIds::open(folder.path(), messages).boot_uuid(&key(1));
+            let third = id(&BootIds::open(folder.path(), messages), &key(1));
             assert_eq!(third, second);
         }
     }
@@ -302,7 +470,7 @@ mod tests {
         let file = folder.path().join("file");
         fs::write(&file, "").unwrap();
         let store = BootIds::open(&file, messages);
-        assert_eq!(store.boot_uuid(&key(1)), store.boot_uuid(&key(1)));
+        assert_eq!(id(&store, &key(1)), id(&store, &key(1)));
         assert!(fs::read_to_string(said).unwrap().contains("can't be used"));
     }
 
@@ -312,7 +480,7 @@ mod tests {
         let (messages, said) = messages(folder.path());
         let store = BootIds::open(folder.path(), messages);
         fs::remove_dir_all(folder.path().join(BOOTS)).unwrap();
-        assert_eq!(store.boot_uuid(&key(1)), store.boot_uuid(&key(1)));
+        assert_eq!(id(&store, &key(1)), id(&store, &key(1)));
         let said = fs::read_to_string(said).unwrap();
         assert_eq!(said.matches("will change").count(), 1, "{said}");
     }
@@ -326,7 +494,7 @@ mod tests {
             let threads: Vec<_> = (0..8)
                 .map(|_| {
                     let messages = Arc::clone(&messages);
-                    scope.spawn(move || BootIds::open(path, messages).boot_uuid(&key(7)))
+                    scope.spawn(move || id(&BootIds::open(path, messages), &key(7)))
                 })
                 .collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
@@ -338,7 +506,7 @@ mod tests {
     fn no_half_written_file_is_left() {
         let folder = tempdir().unwrap();
         let (messages, _) = messages(folder.path());
-        BootIds::open(folder.path(), messages).boot_uuid(&key(1));
+        id(&BootIds::open(folder.path(), messages), &key(1));
         let mut names: Vec<String> = fs::read_dir(folder.path().join(BOOTS))
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use clap::{CommandFactory, Parser};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use panoptes_sinks::schema::{record_schema, scan_schema};
 
 use crate::check::check;
@@ -88,7 +89,17 @@ fn carry_out(command: Command) -> Result<Exit, Refusal> {
 
 fn watch_systems(request: &WatchRequest) -> Result<Exit, Failure> {
     let messages = configured(request.mode, &request.configuration, &request.warnings)?;
+    if let Err(error) = allow_descriptors() {
+        messages.debug(format_args!("the limit of open files stays: {error}"));
+    }
     watch::watch(request, &messages)
+}
+
+/// Raises the limit of open files as far as the user may: each file of a guest's memory takes one,
+/// and the usual limit of 1024 exists for programs that call select(2).
+fn allow_descriptors() -> nix::Result<()> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)
 }
 
 /// Messages of the service go to stdout, unless records go there; all others go to stderr.

@@ -24,6 +24,7 @@ use panoptes::request::WatchRequest;
 use panoptes_engine::detect::binary_attestation::{Shipped, ShippedBuilder, ShippedFile, Subject};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::policy::PolicyConfig;
+use panoptes_engine::time::{Monotonic, Now, RealTime};
 use panoptes_engine::watch::{Identity, SLICE_BYTES, Setup, Watched};
 use panoptes_profiles::{Options, discover};
 use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, setup};
@@ -143,6 +144,7 @@ fn capacities() -> [(&'static str, Limits); 3] {
         connections: 5,
         containers: 3,
         string_length: 64,
+        events_per_second: 1000,
     };
     // Every process is tracked, but hardly any of their objects.
     let poor = Limits { processes: 4096, threads: 1, file_descriptors: 10, vmas: 50, ..tiny };
@@ -162,6 +164,7 @@ fn outputs(folder: &Path) -> Vec<Box<dyn Output>> {
             rotate_size: 1 << 20,
             max_files: 2,
             sync_ns: Some(100_000_000),
+            only_alerts: false,
             transport,
         };
         let path = folder.join(format!("{kind:?}.jsonl"));
@@ -230,9 +233,12 @@ fn scan_sealed(memory: &Path, limits: Limits, scans: u32, interval: Duration, wh
         sleep(due.saturating_duration_since(Instant::now()));
         due = Instant::now() + interval;
         source.refresh();
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        failed +=
-            u32::from(watched.scan(&mut source, now.as_nanos() as i64, &mut producer).is_err());
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now = Now {
+            monotonic: Monotonic::from_ns(start.elapsed().as_nanos() as i64),
+            real: RealTime::from_ns(since.as_nanos() as i64),
+        };
+        failed += u32::from(watched.scan(&mut source, now, &mut producer).is_err());
         watched.work(&mut source, SLICE_BYTES);
         producer.flush();
     }

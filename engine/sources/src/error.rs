@@ -82,7 +82,8 @@ pub enum SourceError {
     )]
     GuestFiles { pid: u32, at_most: usize },
     #[error(
-        "more than {} memory files are mapped at once: watch fewer systems",
+        "more than {} memory files are mapped at once: watch fewer systems, or give guests \
+         fewer, larger memory files",
         sigbus::RANGES_MAX
     )]
     Mappings,

@@ -30,6 +30,7 @@ pub mod doca;
 mod dump;
 mod error;
 mod extents;
+mod file_system;
 mod format;
 mod forward;
 mod guest;
@@ -44,6 +45,7 @@ mod pieces;
 mod record;
 mod replay;
 mod sigbus;
+mod timed;
 
 /// Memory for the unpacked blocks of a compressed dump, in bytes: slightly more than a scan of 300
 /// processes reads.

@@ -377,7 +377,7 @@ impl MappedFile {
             self.counts.signals += 1;
             let (first, last) = page_span(offset, target.len());
             (first..=last).for_each(|page| self.known.remove(page));
-            self.by_call = self.mapping.mend(&self.file, offset as usize, target.len()).is_err();
+            self.by_call = self.mapping.mend(&self.file).is_err();
         }
         let there = self.ask(offset, target.len());
         if there != Outcome::Read {

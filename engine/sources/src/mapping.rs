@@ -6,7 +6,8 @@
 //! and only the copy is read.
 //!
 //! The mapping of a file in memory is *guarded* where the kernel allows it: it is registered with a
-//! userfaultfd(2) that answers every access to a hole with SIGBUS instead of allocating. The kernel
+//! userfaultfd(2) that answers every access to a hole with SIGBUS instead of allocating. One
+//! descriptor serves all mappings, for it only marks their addresses. The kernel
 //! requires a private mapping for that, since the descriptor is open for reading only. Nothing is
 //! ever written to the mapping, so it still shows the file.
 #![allow(
@@ -20,6 +21,7 @@ use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::ptr::{self, NonNull};
+use std::sync::OnceLock;
 use std::sync::atomic::{Ordering, compiler_fence};
 
 use super::sigbus::{self, Guard};
@@ -36,9 +38,8 @@ const PREFETCH_LINES_MAX: usize = 4;
 pub(super) struct Mapping {
     signals: Guard,
     range: Range,
-    /// Keeps holes from being filled, for as long as it is open.
-    holes: Option<OwnedFd>,
-    page_bytes: usize,
+    /// Keeps holes from being filled.
+    holes: Option<&'static OwnedFd>,
 }
 
 /// A mapped range of addresses, unmapped on drop.
@@ -100,11 +101,11 @@ impl Mapping {
         // kernel still stops reading around after a hundred misses (mm/filemap.c, MMAP_LOTSAMISS).
         // SAFETY: `range` owns these addresses; the advice changes no content.
         unsafe { libc::madvise(range.start.as_ptr().cast(), bytes, libc::MADV_DONTDUMP) };
-        if holes.as_ref().is_some_and(|guard| !range.register(guard, 0, bytes)) {
+        if holes.is_some_and(|guard| !range.register(guard, 0, bytes)) {
             holes = None; // the private mapping serves as well as a shared one
         }
         let signals = Guard::new(range.start.as_ptr() as usize, bytes, page_bytes);
-        Ok(signals.map(|signals| Self { signals, range, holes, page_bytes }))
+        Ok(signals.map(|signals| Self { signals, range, holes }))
     }
 
     /// Whether reading a hole leaves it a hole.
@@ -117,17 +118,20 @@ impl Mapping {
         self.signals.faulted()
     }
 
-    /// Maps the file again where a copy of `bytes` at `offset` has met an unavailable page.
-    pub(super) fn mend(&mut self, file: &File, offset: usize, bytes: usize) -> io::Result<()> {
-        let from = offset - offset % self.page_bytes;
-        let replaced = sigbus::REPLACED_BYTES.next_multiple_of(self.page_bytes);
-        let to = offset.saturating_add(bytes).next_multiple_of(self.page_bytes);
-        let length = to.saturating_add(replaced).min(self.range.bytes).saturating_sub(from);
+    /// Maps the file again everywhere where copies have met an unavailable page.
+    pub(super) fn mend(&mut self, file: &File) -> io::Result<()> {
+        // The handler has replaced more than one copy's bytes: a copy goes on behind the page that
+        // was unavailable, and the next copy may be of other bytes.
+        let replaced = self.signals.replaced();
+        if replaced.is_empty() {
+            return Ok(());
+        }
+        let (from, length) = (replaced.start - self.range.start.addr().get(), replaced.len());
         let sharing = sharing(self.is_guarded());
         let start = self.range.start.as_ptr().wrapping_add(from).cast::<c_void>();
         let at = i64::try_from(from).map_err(io::Error::other)?;
-        // SAFETY: the addresses are inside `self.range`: `from` comes from a copy that was tested,
-        // and the length is cut at the end. No Rust reference points there.
+        // SAFETY: the addresses are inside `self.range`, since the handler replaces nothing else,
+        // and begin with a page of the mapping. No Rust reference points there.
         let mapped = unsafe {
             libc::mmap(
                 start,
@@ -143,7 +147,7 @@ impl Mapping {
         }
         // SAFETY: as in `new`.
         unsafe { libc::madvise(start, length, libc::MADV_DONTDUMP) };
-        if self.holes.as_ref().is_some_and(|guard| !self.range.register(guard, from, length)) {
+        if self.holes.is_some_and(|guard| !self.range.register(guard, from, length)) {
             return Err(io::Error::last_os_error());
         }
         self.signals.unmark();
@@ -234,18 +238,28 @@ struct UffdioRegister {
     ioctls: u64,
 }
 
+/// The userfaultfd of all guarded mappings. Unmapping a range ends its registration.
+fn hole_guard() -> Option<&'static OwnedFd> {
+    static GUARD: OnceLock<Option<OwnedFd>> = OnceLock::new();
+    GUARD.get_or_init(new_hole_guard).as_ref()
+}
+
 /// A userfaultfd that answers with SIGBUS; `None` if it is not available (a container's seccomp
 /// filter, a kernel without it).
-fn hole_guard() -> Option<OwnedFd> {
+fn new_hole_guard() -> Option<OwnedFd> {
     // Faults from user mode are enough, and unprivileged processes may handle them (from 5.11 on).
     let flags = libc::O_CLOEXEC | UFFD_USER_MODE_ONLY;
+    userfaultfd(flags, UFFD_FEATURE_SIGBUS | UFFD_FEATURE_MISSING_SHMEM)
+}
+
+/// A userfaultfd with these features; `None` if it is not available.
+fn userfaultfd(flags: libc::c_int, features: u64) -> Option<OwnedFd> {
     // SAFETY: the call takes no pointers, and its result is a new descriptor or an error.
     let guard = unsafe {
         let descriptor = libc::syscall(libc::SYS_userfaultfd, flags);
         let descriptor = i32::try_from(descriptor).ok().filter(|descriptor| *descriptor >= 0)?;
         OwnedFd::from_raw_fd(descriptor)
     };
-    let features = UFFD_FEATURE_SIGBUS | UFFD_FEATURE_MISSING_SHMEM;
     let mut api = UffdioApi { api: UFFD_API, features, ioctls: 0 };
     // SAFETY: the pointer is to a live request of the layout that the kernel expects for this
     // number.
@@ -342,7 +356,7 @@ pub(super) mod testing {
     use std::ffi::CString;
     use std::os::fd::{AsRawFd as _, FromRawFd as _};
 
-    use super::{File, io};
+    use super::{File, NonNull, OwnedFd, Range, io, ptr, userfaultfd};
 
     /// An anonymous file in memory, as QEMU's memory-backend-memfd makes it.
     pub(crate) fn memfd(bytes: u64, flags: u32) -> io::Result<File> {
@@ -371,9 +385,94 @@ pub(super) mod testing {
         fallocate(file, 0, 0, bytes)
     }
 
+    /// Memory of which a read waits without end, as that of a migration that stands still.
+    pub(crate) struct Unserved {
+        _faults: OwnedFd,
+        range: Range,
+    }
+
+    impl Unserved {
+        /// `None` without the permission to handle faults of the kernel.
+        pub(crate) fn new(bytes: usize) -> Option<Self> {
+            let sharing = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+            // SAFETY: no address is asked for, so nothing is replaced.
+            let start =
+                unsafe { libc::mmap(ptr::null_mut(), bytes, libc::PROT_READ, sharing, -1, 0) };
+            assert_ne!(start, libc::MAP_FAILED);
+            let range = Range { start: NonNull::new(start.cast())?, bytes };
+            let faults = userfaultfd(libc::O_CLOEXEC, 0)?;
+            range.register(&faults, 0, bytes).then_some(Self { _faults: faults, range })
+        }
+
+        pub(crate) fn address(&self) -> u64 {
+            self.range.start.addr().get() as u64
+        }
+    }
+
     fn fallocate(file: &File, mode: i32, offset: u64, bytes: u64) -> io::Result<()> {
         // SAFETY: fallocate takes no pointers.
         let done = unsafe { libc::fallocate(file.as_raw_fd(), mode, offset as i64, bytes as i64) };
         if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt as _;
+
+    use super::testing::{memfd, punch};
+    use super::*;
+
+    const FILE_BYTES: usize = 4 << 20;
+    const PAGE: usize = 4096;
+
+    /// A page is freed and written again: everything that the handler replaced is the file again.
+    #[test]
+    fn mending_covers_all_that_was_replaced() {
+        let file = memfd(FILE_BYTES as u64, 0).unwrap();
+        file.write_all_at(&vec![0xaa; FILE_BYTES], 0).unwrap();
+        let mut mapping = Mapping::new(&file, FILE_BYTES, Keeper::Memory, true).unwrap().unwrap();
+        if !mapping.is_guarded() {
+            println!("skipped: no userfaultfd");
+            return;
+        }
+        let hole = 64 << 10;
+        punch(&file, hole as u64, PAGE as u64);
+        let mut request = vec![0; 128 << 10];
+        assert!(!mapping.copy(0, &mut request) && mapping.is_broken());
+        file.write_all_at(&[0xaa; PAGE], hole as u64).unwrap();
+        mapping.mend(&file).unwrap();
+        assert!(!mapping.is_broken());
+        for page in (0..FILE_BYTES).step_by(PAGE) {
+            let mut bytes = [0; PAGE];
+            assert!(mapping.copy(page, &mut bytes), "{page:#x}");
+            assert!(bytes == [0xaa; PAGE], "{page:#x}");
+        }
+    }
+
+    /// One copy meets several holes, further apart than what the handler replaces at once.
+    #[test]
+    fn mending_covers_several_faults_and_nothing_behind_the_end() {
+        let file = memfd(FILE_BYTES as u64, 0).unwrap();
+        file.write_all_at(&vec![0xaa; FILE_BYTES], 0).unwrap();
+        let mut mapping = Mapping::new(&file, FILE_BYTES, Keeper::Memory, true).unwrap().unwrap();
+        if !mapping.is_guarded() {
+            println!("skipped: no userfaultfd");
+            return;
+        }
+        let holes = [0x3000, 0x20_0000, FILE_BYTES - PAGE];
+        for hole in holes {
+            punch(&file, hole as u64, PAGE as u64);
+        }
+        assert!(!mapping.copy(0, &mut vec![0; FILE_BYTES]));
+        let start = mapping.range.start.addr().get();
+        assert_eq!(mapping.signals.replaced(), start + 0x3000..start + FILE_BYTES);
+        for hole in holes {
+            file.write_all_at(&[0xaa; PAGE], hole as u64).unwrap();
+        }
+        mapping.mend(&file).unwrap();
+        let mut bytes = vec![0; FILE_BYTES];
+        assert!(mapping.copy(0, &mut bytes));
+        assert!(bytes.iter().all(|byte| *byte == 0xaa));
     }
 }

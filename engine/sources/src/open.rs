@@ -2,12 +2,14 @@
 
 use std::fs::{File, FileType, OpenOptions};
 use std::io::{self, Read as _};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use panoptes_decoders::source::{MachineSource, PAGE_BYTES};
 
 use super::dump::{BlockDump, DumpBytes, Segments, avml, elf, kdump, lime};
+use super::file_system;
 use super::format::{FORMAT_HEAD_BYTES, FileFormat, Format};
 use super::image::IMAGE_BYTES_MAX;
 use super::mapping::may_be_written;
@@ -35,7 +37,25 @@ impl FileSource {
     /// memory if it has whole pages and another process has, or may have, the file open for
     /// writing. Each supported format has its line in this function.
     pub fn open_as(path: &Path, configured: FileFormat) -> Result<Self, SourceError> {
-        let (file, bytes) = open_regular(path)?;
+        Self::of_file(hold(path)?, path, configured)
+    }
+
+    /// As [`Self::open_as`], for a thread that others wait for: refuses a file whose file system
+    /// may block, before asking that file system anything.
+    pub fn open_watched(path: &Path, configured: FileFormat) -> Result<Self, SourceError> {
+        let held = hold(path)?;
+        // Only a mount that was found by its path counts, which is in the program's own list.
+        let blocks = file_system::may_block(&held, || Ok(Vec::new()));
+        if let Some(reason) = blocks.map_err(SourceError::file(path, "examine"))? {
+            return Err(SourceError::file(path, "watch")(reason.into()));
+        }
+        Self::of_file(held, path, configured)
+    }
+
+    /// Opens a file that is held with O_PATH.
+    fn of_file(held: File, path: &Path, configured: FileFormat) -> Result<Self, SourceError> {
+        let (file, bytes) = open_held(&held, path)?;
+        drop(held);
         let mut head = [0; FORMAT_HEAD_BYTES];
         let wrong = |doing| SourceError::file(path, doing);
         let length = read_at_most(&file, 0, &mut head).map_err(wrong("read"))?;
@@ -138,10 +158,27 @@ pub(super) fn check(file: &File, path: &Path) -> Result<u64, SourceError> {
 
 /// Opens a regular file that is not empty; also returns its length in bytes.
 pub(super) fn open_regular(path: &Path) -> Result<(File, u64), SourceError> {
-    // Not blocking, or opening a FIFO without a writer would hang before it can be refused.
-    // Close-on-exec is the standard library's default. Reading evidence should not change its
-    // access time, but O_NOATIME is reserved for the file's owner.
-    let open = |flags| OpenOptions::new().read(true).custom_flags(flags).open(path);
+    open_held(&hold(path)?, path)
+}
+
+/// Opens the place of a file with O_PATH. From here on it is one file, whatever the path leads to
+/// later.
+fn hold(path: &Path) -> Result<File, SourceError> {
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_PATH)
+        .open(path)
+        .map_err(|error| SourceError::Open { path: path.to_path_buf(), error })
+}
+
+/// Opens a held file, if it is regular and not empty; also returns its length in bytes.
+fn open_held(held: &File, path: &Path) -> Result<(File, u64), SourceError> {
+    // Opening anything else could wait or have side effects.
+    check_regular(held, path)?;
+    // Reading evidence should not change its access time, but O_NOATIME is reserved for the file's
+    // owner. Close-on-exec is the standard library's default.
+    let own = format!("/proc/self/fd/{}", held.as_raw_fd());
+    let open = |flags| OpenOptions::new().read(true).custom_flags(flags).open(&own);
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
     let file = open(flags | libc::O_NOATIME)
         .or_else(|error| match error.kind() {
@@ -183,7 +220,6 @@ fn name_of(kind: FileType) -> &'static str {
 #[expect(clippy::single_range_in_vec_init, reason = "lists of regions with one region")]
 mod tests {
     use std::io::Write as _;
-    use std::os::fd::AsRawFd as _;
     use std::path::PathBuf;
 
     use super::super::mapping::testing::memfd;
@@ -307,6 +343,17 @@ mod tests {
         assert!(source.read_exact(PhysicalAddress(0x1000), &mut bytes));
         assert_eq!(bytes, [0; 3], "a hole");
         assert!(!source.read_exact(PhysicalAddress(0x4000), &mut bytes));
+    }
+
+    #[test]
+    fn what_is_in_memory_or_on_a_local_disk_can_be_watched() {
+        let path = file_of(&[7; 0x1000]);
+        assert!(FileSource::open_watched(&path, FileFormat::Auto).is_ok());
+        let file = memfd(0x1000, 0).unwrap();
+        let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        assert!(FileSource::open_watched(&path, FileFormat::Raw).is_ok());
+        let error = FileSource::open_watched(Path::new("/dev/null"), FileFormat::Auto).unwrap_err();
+        assert!(error.to_string().contains("a character device"), "{error}");
     }
 
     #[test]

@@ -2,11 +2,31 @@
 //!
 //! Touching an unavailable page of a mapping raises SIGBUS in the thread that touches it. A
 //! process-wide handler is installed with the first mapping. It looks the address up in a fixed
-//! table of ranges, maps zeros there, and marks the range. The copy then goes on; its caller checks
-//! the mark, discards the copy and mends the mapping. A SIGBUS outside these ranges goes to the
-//! handler that was installed before.
+//! table of ranges, maps zeros there, and marks what it has replaced. The copy then goes on; its
+//! caller checks the mark, discards the copy and mends what was replaced. A SIGBUS outside these
+//! ranges goes to the handler that was installed before.
 //!
 //! A thread that reads mappings must not block SIGBUS: the kernel would end the process.
+//!
+//! # Order of memory accesses
+//!
+//! The thread that faults is the thread that copies. It has made the range's [`Guard`], or has got
+//! it from another thread, so it sees [`USED`] and the fields of its own slot without further
+//! order. The mark is written and read by this one thread, too. Only the slots of other ranges
+//! change meanwhile: the handler must not combine `start` of one range with `end` of the next range
+//! of the same slot.
+//!
+//! - A slot passes to another range by three stores: `start` = 0, the new `end`, the new `start`.
+//!   The second and the third are stores with release: a release store stays behind all earlier
+//!   stores of its thread. The next owner of the slot sees the 0, since it acquires `taken`, which
+//!   the previous owner releases.
+//! - The handler loads `start`, `end` and `start` with acquire: later loads stay behind an acquire
+//!   load. If it has loaded a new `end`, then its second load of `start` sees the 0 or a later
+//!   value. If its first load has seen the new `start`, its load of `end` sees the new `end`.
+//!
+//! So two equal values of `start` other than 0 enclose the `end` of the same range. Its owner may
+//! have unmapped that range meanwhile. It still does not hold the address: the faulting range was
+//! mapped all the time, and live ranges do not overlap.
 //!
 //! Not for: errors of `pread`, which are values. [`super::mapping`] is the only user.
 #![allow(unsafe_code, reason = "a signal handler, and the system calls it may make")]
@@ -14,12 +34,15 @@
 use std::ffi::{c_int, c_void};
 use std::io;
 use std::mem;
+use std::ops::Range;
 use std::ptr;
 use std::sync::Once;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering, compiler_fence};
 
-/// Largest number of ranges watched at once; a lookup in the handler checks each.
-pub(super) const RANGES_MAX: usize = 256;
+/// Largest number of ranges watched at once: 64 guests with 32 memory files each, twice. A guest
+/// whose clock stands still is opened a second time while it is watched. A slot that was never
+/// used costs neither memory (it is in `.bss`) nor time.
+pub(super) const RANGES_MAX: usize = 4096;
 
 /// Number of bytes that the handler replaces at once. A larger value would discard more of the
 /// intact mapping. With a smaller one, a request of 4 GiB over missing pages only could exceed the
@@ -36,7 +59,10 @@ struct Slot {
     end: AtomicUsize,
     /// Alignment of a mapping over a part of the range: the page size, or that of a huge page.
     page_bytes: AtomicUsize,
-    faulted: AtomicBool,
+    /// Address of the first byte that the handler has replaced since the last repair.
+    replaced_start: AtomicUsize,
+    /// Address after the last such byte; 0 if there is none.
+    replaced_end: AtomicUsize,
 }
 
 impl Slot {
@@ -46,12 +72,28 @@ impl Slot {
             start: AtomicUsize::new(0),
             end: AtomicUsize::new(0),
             page_bytes: AtomicUsize::new(0),
-            faulted: AtomicBool::new(false),
+            replaced_start: AtomicUsize::new(0),
+            replaced_end: AtomicUsize::new(0),
         }
+    }
+
+    /// Extends what counts as replaced. Only the thread that copies calls it, from the handler.
+    fn mark(&self, range: &Range<usize>) {
+        let start = self.replaced_start.load(Ordering::Relaxed).min(range.start);
+        let end = self.replaced_end.load(Ordering::Relaxed).max(range.end);
+        self.replaced_start.store(start, Ordering::Relaxed);
+        self.replaced_end.store(end, Ordering::Relaxed);
+    }
+
+    fn unmark(&self) {
+        self.replaced_end.store(0, Ordering::Relaxed);
+        self.replaced_start.store(usize::MAX, Ordering::Relaxed);
     }
 }
 
 static SLOTS: [Slot; RANGES_MAX] = [const { Slot::new() }; RANGES_MAX];
+/// Number of slots that were ever in use: those behind them need no lookup.
+static USED: AtomicUsize = AtomicUsize::new(0);
 static INSTALL: Once = Once::new();
 /// The handler that was installed before, and its flags, in the form of sigaction(2).
 static PREVIOUS_HANDLER: AtomicUsize = AtomicUsize::new(libc::SIG_DFL);
@@ -68,12 +110,16 @@ impl Guard {
     /// used for copying out of it only. `None` if the table is full.
     pub(super) fn new(start: usize, bytes: usize, page_bytes: usize) -> Option<Self> {
         INSTALL.call_once(install);
-        let free = |slot: &&Slot| !slot.taken.swap(true, Ordering::Acquire);
-        let slot = SLOTS.iter().find(free)?;
-        slot.faulted.store(false, Ordering::Relaxed);
-        slot.page_bytes.store(page_bytes, Ordering::Relaxed);
-        slot.end.store(start + bytes, Ordering::Relaxed);
+        let end = start.checked_add(bytes)?;
+        let is_free = |slot: &Slot| !slot.taken.swap(true, Ordering::Acquire);
+        let index = SLOTS.iter().position(is_free)?;
+        let slot = &SLOTS[index];
+        slot.unmark();
+        slot.page_bytes.store(page_bytes.max(1), Ordering::Relaxed);
+        // With release, each: see the module.
+        slot.end.store(end, Ordering::Release);
         slot.start.store(start, Ordering::Release);
+        USED.fetch_max(index + 1, Ordering::Relaxed);
         Some(Self { slot })
     }
 
@@ -81,12 +127,19 @@ impl Guard {
     /// since then may be zeros from the handler.
     #[inline]
     pub(super) fn faulted(&self) -> bool {
-        self.slot.faulted.load(Ordering::Relaxed)
+        self.slot.replaced_end.load(Ordering::Relaxed) != 0
     }
 
-    /// Clears the mark. Call it once the range is mended.
+    /// The addresses between the first and the last byte that the handler has replaced since the
+    /// mark was last cleared; empty if there are none.
+    pub(super) fn replaced(&self) -> Range<usize> {
+        let end = self.slot.replaced_end.load(Ordering::Relaxed);
+        self.slot.replaced_start.load(Ordering::Relaxed).min(end)..end
+    }
+
+    /// Clears the mark. Call it once everything in [`Self::replaced`] is mended.
     pub(super) fn unmark(&self) {
-        self.slot.faulted.store(false, Ordering::Relaxed);
+        self.slot.unmark();
     }
 }
 
@@ -127,63 +180,76 @@ extern "C" fn on_sigbus(signal: c_int, info: *mut libc::siginfo_t, context: *mut
     let from_kernel = code > 0;
     // SAFETY: as above; for SIGBUS from the kernel the union holds si_addr.
     let address = if from_kernel { unsafe { (*info).si_addr() as usize } } else { 0 };
-    if !(from_kernel && survive(address)) {
-        forward(signal, info, context, from_kernel);
+    // The kernel reports a failed page that nothing has touched yet, to any thread (`kill_proc`,
+    // mm/memory-failure.c). A copy that touches the page raises a signal of its own.
+    let is_advice = code == libc::BUS_MCEERR_AO;
+    let is_handled = match slot_of(address).filter(|_| from_kernel) {
+        Some(_) if is_advice => true,
+        Some((slot, range)) => survive(slot, &range, address),
+        None => false,
+    };
+    if !is_handled {
+        forward(signal, info, context, from_kernel && !is_advice);
     }
     // SAFETY: as above.
     unsafe { *libc::__errno_location() = errno };
 }
 
-/// Maps zeros over the bytes from the page of `address` on, within its watched range. `false` if no
-/// range holds the address or mapping fails.
-fn survive(address: usize) -> bool {
-    for slot in &SLOTS {
+/// The watched range that holds an address.
+fn slot_of(address: usize) -> Option<(&'static Slot, Range<usize>)> {
+    let used = USED.load(Ordering::Relaxed).min(RANGES_MAX);
+    SLOTS[..used].iter().find_map(|slot| {
         let start = slot.start.load(Ordering::Acquire);
-        let end = slot.end.load(Ordering::Relaxed);
+        let end = slot.end.load(Ordering::Acquire);
         // Read `start` a second time: the slot may just have passed to another range.
         let is_watched = start != 0
             && (start..end).contains(&address)
             && slot.start.load(Ordering::Acquire) == start;
-        if !is_watched {
-            continue;
-        }
-        // Set the mark first: the zeros must not pass as memory.
-        slot.faulted.store(true, Ordering::SeqCst);
-        let page_bytes = slot.page_bytes.load(Ordering::Relaxed).max(1);
-        let from = start + (address - start) / page_bytes * page_bytes;
-        let length = (end - from).min(REPLACED_BYTES.next_multiple_of(page_bytes));
-        // SAFETY: the range is a mapping of a live `Guard`'s owner, who has promised to use it for
-        // copying out only; no Rust reference points into it.
-        let mapped = unsafe {
-            libc::mmap(
-                from as *mut c_void,
-                length,
-                libc::PROT_READ,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_NORESERVE,
-                -1,
-                0,
-            )
-        };
-        return mapped != libc::MAP_FAILED;
-    }
-    false
+        is_watched.then_some((slot, start..end))
+    })
 }
 
-/// Passes a signal from outside the watched ranges to the previous handler.
-fn forward(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void, from_kernel: bool) {
+/// Maps zeros over the bytes from the page of `address` on, within its watched range. `false` if
+/// mapping fails.
+fn survive(slot: &Slot, range: &Range<usize>, address: usize) -> bool {
+    let page_bytes = slot.page_bytes.load(Ordering::Relaxed);
+    let from = range.start + (address - range.start) / page_bytes * page_bytes;
+    let length = (range.end - from).min(REPLACED_BYTES.next_multiple_of(page_bytes));
+    // Set the mark first: the zeros must not pass as memory. The handler runs in the thread that
+    // reads the mark, so only the compiler's order matters.
+    slot.mark(&(from..from + length));
+    compiler_fence(Ordering::SeqCst);
+    // SAFETY: the range is a mapping of a live `Guard`'s owner, who has promised to use it for
+    // copying out only; no Rust reference points into it.
+    let mapped = unsafe {
+        libc::mmap(
+            from as *mut c_void,
+            length,
+            libc::PROT_READ,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_NORESERVE,
+            -1,
+            0,
+        )
+    };
+    mapped != libc::MAP_FAILED
+}
+
+/// Passes a signal from outside the watched ranges to the previous handler. A fault happens again
+/// when this handler returns; other signals do not.
+fn forward(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void, is_fault: bool) {
     let handler = PREVIOUS_HANDLER.load(Ordering::Relaxed);
     let flags = PREVIOUS_FLAGS.load(Ordering::Relaxed);
-    if handler == libc::SIG_IGN && !from_kernel {
+    if handler == libc::SIG_IGN && !is_fault {
         return;
     }
     if handler == libc::SIG_DFL || handler == libc::SIG_IGN {
         // SAFETY: zeros are a valid sigaction, SIG_DFL. Returning then repeats the access that
-        // faulted, which ends the process with the right address in its core. A signal that a
-        // process sent is raised again and stays pending until this handler returns.
+        // faulted, which ends the process with the right address in its core. Any other signal is
+        // raised again and stays pending until this handler returns.
         unsafe {
             let default: libc::sigaction = mem::zeroed();
             libc::sigaction(signal, &raw const default, ptr::null_mut());
-            if !from_kernel {
+            if !is_fault {
                 libc::raise(signal);
             }
         }

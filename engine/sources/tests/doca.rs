@@ -16,7 +16,7 @@ use panoptes_rig::standin::Standin;
 use panoptes_sources::doca::{
     DocaCounts, DocaError, DocaMemory, FunctionKind, Library, PATIENCE, devices,
 };
-use panoptes_sources::{MemorySource as _, Outcome, Request};
+use panoptes_sources::{MachineSource as _, MemorySource as _, Outcome, Request};
 
 const BYTES: usize = 4 << 20;
 const REGIONS: [Range<u64>; 3] = [0x1000..0x9_f000, 0x10_0000..0x20_0000, 0x20_0000..0x30_0000];
@@ -46,8 +46,12 @@ impl Setup {
     }
 
     fn open(&self) -> Result<DocaMemory, DocaError> {
+        self.open_with(Duration::from_millis(100))
+    }
+
+    fn open_with(&self, patience: Duration) -> Result<DocaMemory, DocaError> {
         let library = Library::load(Some(&self.standin.library()))?;
-        DocaMemory::open(&library, "dma0", "VUID", &REGIONS, Duration::from_millis(100))
+        DocaMemory::open(&library, "dma0", "VUID", &REGIONS, patience)
     }
 
     /// Requests all over the memory and beyond, each with its own target.
@@ -225,11 +229,88 @@ fn a_context_that_stops_is_restarted() {
 }
 
 #[test]
-fn a_dead_device_costs_its_patience_once_a_second_and_does_not_hang_at_the_end() {
+fn a_dead_device_costs_its_patience_once_and_does_not_hang_at_the_end() {
     let begin = Instant::now();
     let (failed, counts) = run("dead_after 50");
     assert!(failed > 500 && counts.overdue > 0, "{failed}, {counts:?}");
     assert!(begin.elapsed() < Duration::from_secs(4), "{:?}", begin.elapsed());
+}
+
+/// The time in which the calling thread was neither running nor ready to run, in milliseconds,
+/// during `act`: what other systems of the thread would wait for.
+fn asleep_ms(act: impl FnOnce()) -> u64 {
+    // Runs and waits for a processor, in nanoseconds (Documentation/scheduler/sched-stats.rst).
+    let awake = || -> u64 {
+        let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+        text.split_ascii_whitespace().take(2).map(|word| word.parse::<u64>().unwrap()).sum()
+    };
+    let (begin, before) = (Instant::now(), awake());
+    act();
+    let asleep = begin.elapsed().saturating_sub(Duration::from_nanos(awake() - before));
+    asleep.as_millis() as u64
+}
+
+/// A device that cannot be stopped, whose restart thus never ends.
+#[test]
+fn a_dead_device_costs_a_watched_thread_next_to_nothing() {
+    let setup = Setup::new("dead_after 50");
+    let mut source = setup.open_with(PATIENCE).unwrap();
+    source.refresh();
+    let mut random = Random(6);
+    let mut failed = 0;
+    // The first scan waits for a turn of 20 ms.
+    let first = asleep_ms(|| failed = setup.check(&mut source, &mut random, 300));
+    assert!(failed > 100 && first < 100, "{failed} {first}");
+    assert!(source.counts().overdue > 0 && !source.answers(), "{:?}", source.counts());
+    std::thread::sleep(PATIENCE + Duration::from_millis(200));
+    // From now on the device is restarted, scan by scan.
+    let rest = asleep_ms(|| {
+        for _ in 0..100 {
+            source.refresh();
+            assert!(setup.check(&mut source, &mut random, 20) > 0);
+        }
+    });
+    assert!(rest < 100 && source.counts().restarts == 1, "{rest} {:?}", source.counts());
+    // Dropping it leaves the rest to another thread.
+    assert!(asleep_ms(|| drop(source)) < 100);
+}
+
+#[test]
+fn a_device_that_was_only_slow_is_used_again_without_a_restart() {
+    let setup = Setup::new("slow_every 100 60000");
+    let mut source = setup.open_with(PATIENCE).unwrap();
+    source.refresh();
+    let mut random = Random(8);
+    assert!(setup.check(&mut source, &mut random, 300) > 0);
+    assert!(!source.answers(), "{:?}", source.counts());
+    // One of the next copies may be slow again.
+    let is_used = (0..20).any(|_| {
+        std::thread::sleep(Duration::from_millis(100));
+        source.refresh();
+        setup.check(&mut source, &mut random, 1) == 0 && source.answers()
+    });
+    assert!(is_used && source.counts().restarts == 0, "{:?}", source.counts());
+}
+
+/// A device that is late in each batch does not get a turn for each.
+#[test]
+fn all_batches_of_a_scan_share_one_turn() {
+    let setup = Setup::new("slow_every 20 8000");
+    let mut source = setup.open_with(PATIENCE).unwrap();
+    source.refresh();
+    let mut random = Random(9);
+    let asleep = asleep_ms(|| {
+        for _ in 0..100 {
+            setup.check(&mut source, &mut random, 40);
+        }
+    });
+    assert!(asleep < 200, "{asleep} {:?}", source.counts());
+    let is_used = (0..20).any(|_| {
+        std::thread::sleep(Duration::from_millis(50));
+        source.refresh();
+        setup.check(&mut source, &mut random, 1) == 0 && source.answers()
+    });
+    assert!(is_used, "{:?}", source.counts());
 }
 
 /// All faults together, one after the other and at random: bytes marked as read are always right.

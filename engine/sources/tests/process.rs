@@ -9,8 +9,8 @@ mod fault;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::ffi::c_int;
-use std::fs::File;
+use std::ffi::{CString, c_int};
+use std::fs::{File, OpenOptions};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::FileExt as _;
 use std::os::unix::process::ExitStatusExt as _;
@@ -18,12 +18,14 @@ use std::path::Path;
 use std::process::{Command, ExitStatus};
 use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::mpsc::channel;
+use std::time::Duration;
 
 use fault::{Fault, FaultRates};
 use panoptes_decoders::address::PhysicalAddress;
 use panoptes_sources::{
-    Detail, MappedFile, MemorySource, Meter, PAGE_BYTES, Recorder, Replay, Request, Segment,
-    SourceError,
+    Detail, FileFormat, FileSource, MappedFile, MemorySource, Meter, PAGE_BYTES, Recorder, Replay,
+    Request, Segment, SourceError,
 };
 
 const PAGES: u64 = 64;
@@ -247,6 +249,17 @@ fn a_previous_handler_still_gets_its_signals() {
     assert_eq!(status.code(), Some(33), "{status}");
 }
 
+/// Raises the limit of open files, usually 1024; `false` without the permission.
+fn allow_descriptors(count: u64) -> bool {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointers are to a live rlimit.
+    unsafe {
+        assert_eq!(libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit), 0);
+        limit.rlim_cur = limit.rlim_cur.max(count);
+        libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) == 0
+    }
+}
+
 #[test]
 fn a_full_table_of_mappings_is_an_error_and_makes_room_again() {
     if is_child() {
@@ -255,8 +268,15 @@ fn a_full_table_of_mappings_is_an_error_and_makes_room_again() {
             let layout = vec![Segment { physical: 0..PAGE_BYTES, offset: 0 }];
             MappedFile::from_file(file.try_clone().unwrap(), Path::new("test"), layout)
         };
-        let mut sources: Vec<MappedFile> = (0..256).map(|_| open().unwrap()).collect();
-        assert!(matches!(open(), Err(SourceError::Mappings)));
+        // 64 guests with 32 files each, twice. Each has a descriptor.
+        if !allow_descriptors(2 * 64 * 32 + 64) {
+            println!("skipped: the limit of open files is too low");
+            std::process::exit(44);
+        }
+        let mut sources: Vec<MappedFile> = (0..2 * 64 * 32).map(|_| open().unwrap()).collect();
+        let error = open().unwrap_err();
+        assert!(matches!(error, SourceError::Mappings));
+        assert!(error.to_string().contains("fewer, larger memory files"), "{error}");
         sources.swap_remove(100);
         sources.push(open().unwrap());
         assert!(sources.iter_mut().all(|s| s.read_exact(PhysicalAddress(5), &mut [0; 5])));
@@ -266,4 +286,52 @@ fn a_full_table_of_mappings_is_an_error_and_makes_room_again() {
     }
     let status = run_in_child("a_full_table_of_mappings_is_an_error_and_makes_room_again");
     assert_eq!(status.code(), Some(44), "{status}");
+}
+
+/// A file on FUSE whose server answers nothing, not even statfs(2).
+struct Unanswered {
+    path: tempfile::TempPath,
+    server: Option<File>,
+}
+
+impl Unanswered {
+    /// `None` without the permission to mount.
+    fn new() -> Option<Self> {
+        let server = OpenOptions::new().read(true).write(true).open("/dev/fuse").ok()?;
+        let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+        let options =
+            format!("fd={},rootmode=100444,user_id=0,group_id=0,allow_other", server.as_raw_fd());
+        let options = CString::new(options).unwrap();
+        let place = CString::new(path.to_str().unwrap()).unwrap();
+        let (name, kind) = (c"unanswered".as_ptr(), c"fuse".as_ptr());
+        // SAFETY: all pointers are to strings that live through the call.
+        let done = unsafe { libc::mount(name, place.as_ptr(), kind, 0, options.as_ptr().cast()) };
+        (done == 0).then_some(Self { path, server: Some(server) })
+    }
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        // Requests that wait end with an error.
+        drop(self.server.take());
+        let place = CString::new(self.path.to_str().unwrap()).unwrap();
+        // SAFETY: the pointer is to a string that lives through the call.
+        unsafe { libc::umount2(place.as_ptr(), libc::MNT_DETACH) };
+    }
+}
+
+#[test]
+fn a_file_system_that_does_not_answer_is_refused_at_once() {
+    let Some(file) = Unanswered::new() else {
+        println!("skipped: FUSE cannot be mounted here");
+        return;
+    };
+    let path = file.path.to_path_buf();
+    let (sender, answer) = channel();
+    std::thread::spawn(move || {
+        let _ = sender.send(FileSource::open_watched(&path, FileFormat::Raw).map(drop));
+    });
+    let refused = answer.recv_timeout(Duration::from_secs(20)).unwrap().unwrap_err().to_string();
+    assert!(refused.contains("it is on fuse, where a read can wait without end"), "{refused}");
+    assert!(refused.contains(file.path.to_str().unwrap()) && !refused.contains('\n'), "{refused}");
 }

@@ -281,7 +281,7 @@ impl Contents {
             self.entries.len() as u32 - 1
         };
         // Without a free slot near its hash it is not found again, and is evicted in its turn.
-        self.index.insert(self.hash_of(file), index);
+        self.refused += u64::from(!self.index.insert(self.hash_of(file), index));
         Some(index)
     }
 

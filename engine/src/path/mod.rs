@@ -217,6 +217,17 @@ pub fn write_file_name(snapshot: &Snapshot, file: &FileRow, out: &mut PathBuffer
     Some(Named { deleted })
 }
 
+/// The last name of a place's path; `None` if it could not be read, or if the place is the root of
+/// its mount, so that its path ends with the name of its mountpoint.
+pub fn own_name(snapshot: &Snapshot, path: PathRef) -> Option<&[u8]> {
+    let mount = snapshot.mounts.at(path.mount)?;
+    let row = snapshot.dentries.at(path.dentry)?;
+    if mount.root == path.dentry {
+        return None;
+    }
+    dentry_text(snapshot, row)
+}
+
 /// The name of a dentry; `None` if it could not be read.
 fn dentry_text<'a>(snapshot: &'a Snapshot, row: &'a DentryRow) -> Option<&'a [u8]> {
     if !row.readable {

@@ -48,6 +48,7 @@ impl Reporter<'_> {
         let parents = [Details::Process(&process)];
         let details = elf_file(alert);
         let mut accepted = Accepted::Yes;
+        let mut is_reported = false;
         for activity in activities(alert) {
             let mut reason = ArrayString::<REASON_BYTES>::new();
             // Text that does not fit is cut off: the sentence begins with the most important part.
@@ -61,9 +62,12 @@ impl Reporter<'_> {
             };
             let record = Record::new(activity, Details::ElfFile(&details)).with_parents(&parents);
             let subject = Subject::process(&alert.process);
-            accepted = accepted.and(self.alert(cx, subject, &record, evidence));
+            let one = self.alert(cx, subject, &record, evidence);
+            is_reported |= one == Accepted::Yes;
+            accepted = accepted.and(one);
         }
-        accepted
+        // What was reported in part is not reported again.
+        if is_reported { Accepted::Yes } else { accepted }
     }
 }
 

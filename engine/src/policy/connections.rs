@@ -20,6 +20,7 @@ use super::techniques;
 use crate::state::connection::Connection;
 use crate::state::facts::ProcessFacts;
 use crate::state::{ConnectionChange, Exceeded, ScanContext};
+use crate::time::Now;
 
 /// Maximum number of other holders of a connection in a record.
 const HOLDERS_MAX: usize = 64;
@@ -49,7 +50,7 @@ impl Reporter<'_> {
             techniques: techniques::of_connection(exceeded),
             // The value is counted, not inferred.
             confidence: Confidence::High,
-            since_ns: change.connection.first_seen_ns,
+            since_ns: change.connection.first_seen.real,
             scans: 1,
         };
         self.connection(cx, activity, change, Some(evidence));
@@ -63,7 +64,9 @@ impl Reporter<'_> {
         change: &ConnectionChange<'_>,
         evidence: Option<Evidence<'_>>,
     ) {
-        if !self.is_wanted(activity) {
+        let is_admitted = evidence.is_some()
+            || change.process.is_none_or(|process| self.policy.floods.admit(process.key, activity));
+        if !self.is_wanted(activity) || !is_admitted {
             return;
         }
         let connection = change.connection;
@@ -80,15 +83,16 @@ impl Reporter<'_> {
             .collect();
         let mut details = describe::network_connection(&connection.facts, interface);
         details.tcp_connection_creation_time_iso_8601_ns =
-            Some(Timestamp::from_ns(connection.first_seen_ns));
+            Some(Timestamp::from_ns(connection.first_seen.real.ns()));
         let lasted =
-            |until: i64| u64::try_from(until.saturating_sub(connection.first_seen_ns)).ok();
+            |until: Now| u64::try_from(until.monotonic.since(connection.first_seen.monotonic)).ok();
         if activity == Activity::NetworkConnectionTerminated {
-            let end = connection.absent_since_ns.unwrap_or(cx.now_ns);
-            details.tcp_connection_termination_time_iso_8601_ns = Some(Timestamp::from_ns(end));
+            let end = connection.absent_since.unwrap_or(cx.now);
+            details.tcp_connection_termination_time_iso_8601_ns =
+                Some(Timestamp::from_ns(end.real.ns()));
             details.tcp_connection_overall_duration_ns = lasted(end);
         } else if activity == Activity::TcpLongLastingConnection {
-            details.tcp_connection_overall_duration_ns = lasted(cx.now_ns);
+            details.tcp_connection_overall_duration_ns = lasted(cx.now);
         }
         details.other_holders = (!others.is_empty()).then_some(Objects(&others));
         // Of an owner that has ended, only name and number are kept.

@@ -46,7 +46,7 @@ pub(super) struct ContainerPolicy {
 /// What to do with a record.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Judged<'a> {
-    /// It belongs to a container that is not reported.
+    /// It is an event of a container that is not reported.
     Silent,
     /// It belongs to no container, or to one of which nothing is known.
     Outside,
@@ -79,12 +79,14 @@ impl ContainerPolicy {
         self.verdicts.fill(None);
     }
 
-    /// What to do with a record of a tracked container.
+    /// What to do with a record of a tracked container. Alerts are always reported: an attacker can
+    /// choose the names of containers.
     pub(super) fn tracked<'a>(
         &'a mut self,
         cx: &ScanContext<'a>,
         id: RowId,
         container: &Container,
+        is_alert: bool,
     ) -> Judged<'a> {
         let facts = container.facts(cx.strings);
         let place = self.verdicts.get_mut(id.0 as usize);
@@ -99,30 +101,40 @@ impl ContainerPolicy {
         if let Some(place) = place {
             *place = Some(verdict);
         }
-        self.judged(facts, verdict.decision)
+        self.judged(facts, verdict.decision, is_alert)
     }
 
     /// What to do with a record of a container of which only the id is known, because it is not
     /// tracked, or no longer.
-    pub(super) fn untracked<'a>(&'a self, key: Option<ContainerKey>, id: &'a [u8]) -> Judged<'a> {
+    pub(super) fn untracked<'a>(
+        &'a self,
+        key: Option<ContainerKey>,
+        id: &'a [u8],
+        is_alert: bool,
+    ) -> Judged<'a> {
         let facts = ContainerFacts { id, ..ContainerFacts::default() };
         let kept = key.and_then(|key| self.kept(key));
         let decision = kept.unwrap_or_else(|| decide(&self.config, &self.shipped, &facts));
-        self.judged(facts, decision)
+        self.judged(facts, decision, is_alert)
     }
 
     /// What to do with a record of a container of which only the key is known.
-    pub(super) fn gone<'a>(&self, key: ContainerKey) -> Judged<'a> {
+    pub(super) fn gone<'a>(&self, key: ContainerKey, is_alert: bool) -> Judged<'a> {
         let kept = self.kept(key).map(|decision| decision.reported);
-        if kept.unwrap_or_else(|| self.config.reports_all()) {
+        if is_alert || kept.unwrap_or_else(|| self.config.reports_all()) {
             Judged::Outside
         } else {
             Judged::Silent
         }
     }
 
-    fn judged<'a>(&'a self, facts: ContainerFacts<'a>, decision: Decision) -> Judged<'a> {
-        if !decision.reported {
+    fn judged<'a>(
+        &'a self,
+        facts: ContainerFacts<'a>,
+        decision: Decision,
+        is_alert: bool,
+    ) -> Judged<'a> {
+        if !decision.reported && !is_alert {
             return Judged::Silent;
         }
         let image = decision.image.of(&self.config, &self.shipped);

@@ -3,6 +3,7 @@
 use panoptes_sinks::record::detection::Confidence;
 
 use super::techniques::Techniques;
+use crate::time::RealTime;
 
 /// Why an alert is reported.
 #[derive(Clone, Copy, Debug)]
@@ -11,8 +12,8 @@ pub(super) struct Evidence<'a> {
     pub(super) reason: &'a str,
     pub(super) techniques: Techniques,
     pub(super) confidence: Confidence,
-    /// When the reason first applied, in nanoseconds since 1970.
-    pub(super) since_ns: i64,
+    /// When the reason first applied.
+    pub(super) since_ns: RealTime,
     /// Number of scans that have shown it.
     pub(super) scans: u32,
 }

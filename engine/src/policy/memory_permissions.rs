@@ -42,7 +42,7 @@ impl Reporter<'_> {
                 _ => INJECTED,
             },
             confidence: confidence(what),
-            since_ns: cx.now_ns,
+            since_ns: cx.now.real,
             scans: 1,
         };
         let parents = [Details::Process(&process)];

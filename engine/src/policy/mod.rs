@@ -4,23 +4,33 @@
 //! [`describe`] fills the details objects of both. [`lines`] prints a snapshot. [`reporter`] turns
 //! changes into records, as [`config`] allows. The findings of each detector have a module with
 //! that detector's name, and `evidence` puts the reason of an alert into its record.
+//!
+//! Nothing is missed silently: `undelivered` keeps urgent records for which the queue is full,
+//! `floods` counts the events of each process, [`gaps`] tracks what is not seen, and `missed`
+//! reports both.
 
 mod binary_attestation;
+mod clock;
 pub mod config;
 mod connections;
 mod containers;
 pub mod describe;
 mod evidence;
 mod file_content;
+mod floods;
+pub mod gaps;
 mod hidden;
 pub mod lines;
 mod memory_permissions;
+mod missed;
 pub mod reporter;
 mod reverse_shells;
 mod shell_history;
 mod techniques;
 #[cfg(test)]
 mod tests;
+mod undelivered;
 
+pub use clock::Tampering;
 pub use config::PolicyConfig;
 pub use reporter::{Policy, Reporter};

@@ -1,7 +1,7 @@
 //! Turns changes into records: the activity of each, its subject, and its reason.
 //!
-//! There is one function per section of the guide's §10. The reporter keeps no state: the state
-//! decides what a change means, and the configuration whether it is reported.
+//! There is one function per section of the guide's §10. The state decides what a change means, and
+//! the configuration whether it is reported.
 
 use core::fmt::Write as _;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use std::sync::Arc;
 use arrayvec::ArrayString;
 use panoptes_decoders::kernel::vm_area_struct::VM_EXEC;
 use panoptes_sinks::activities::Activity;
+use panoptes_sinks::json::Full;
 use panoptes_sinks::json::time::Timestamp;
 use panoptes_sinks::queue::Producer;
 use panoptes_sinks::record::detection::{Confidence, Detection};
@@ -21,8 +22,11 @@ use super::PolicyConfig;
 use super::containers::{ContainerPolicy, Judged};
 use super::describe;
 use super::evidence::Evidence;
+use super::floods::Floods;
+use super::gaps::Gaps;
 use super::hidden;
 use super::techniques::ROOTKIT;
+use super::undelivered::Undelivered;
 use crate::container_config::ContainerConfig;
 use crate::detect::binary_attestation::Shipped;
 use crate::detect::{Accepted, Finding, Findings};
@@ -31,6 +35,8 @@ use crate::state::container::{Container, ContainerKey};
 use crate::state::facts::{AreaFacts, DescriptorFacts, ProcessFacts, ThreadFacts};
 use crate::state::process::Process;
 use crate::state::{Births, Change, Changes, Limit, ScanContext};
+use crate::time::RealTime;
+use panoptes_tables::HashKey;
 
 /// Decides about the records of one machine and writes them.
 #[derive(Debug)]
@@ -39,14 +45,25 @@ pub struct Policy {
     header: Header,
     writer: RecordWriter,
     containers: ContainerPolicy,
+    pub(super) floods: Floods,
+    undelivered: Undelivered,
+    pub(super) gaps: Gaps,
 }
 
 impl Policy {
     /// `message_ids` is random, drawn afresh for each machine.
-    pub fn new(limits: &Limits, config: PolicyConfig, header: Header, message_ids: u64) -> Self {
+    pub fn new(
+        limits: &Limits,
+        config: PolicyConfig,
+        header: Header,
+        message_ids: u64,
+        key: HashKey,
+    ) -> Self {
         let writer = RecordWriter::new(message_ids, limits.string_length as usize);
         let containers = ContainerPolicy::new(limits.containers);
-        Self { config, header, writer, containers }
+        let floods = Floods::new(limits, key);
+        let undelivered = Undelivered::new();
+        Self { config, header, writer, containers, floods, undelivered, gaps: Gaps::default() }
     }
 
     /// Sets the SBOMs, which may name the images of containers.
@@ -67,6 +84,20 @@ impl Policy {
         &mut self.header
     }
 
+    /// Passes on urgent records for which the queue had no room before.
+    pub fn offer_undelivered(&mut self, out: &mut Producer) {
+        if !self.undelivered.is_empty() {
+            self.undelivered.offer(out);
+        }
+    }
+
+    /// Drops urgent records for which the queue had no room, and counts them.
+    pub fn drop_undelivered(&mut self, out: &mut Producer) {
+        for _ in 0..self.undelivered.clear() {
+            out.count_refused();
+        }
+    }
+
     /// A receiver of changes that writes records into `out`.
     pub fn reporter<'a>(&'a mut self, out: &'a mut Producer) -> Reporter<'a> {
         Reporter { policy: self, out }
@@ -76,7 +107,7 @@ impl Policy {
 /// Turns changes into records.
 #[derive(Debug)]
 pub struct Reporter<'a> {
-    policy: &'a mut Policy,
+    pub(super) policy: &'a mut Policy,
     out: &'a mut Producer,
 }
 
@@ -87,6 +118,7 @@ impl Changes for Reporter<'_> {
                 self.process(cx, Activity::ProcessCreated, process);
             }
             Change::ProcessTerminated(process) => {
+                self.sum_up(cx, process);
                 self.process(cx, Activity::ProcessTerminated, process);
             }
             Change::ProcessZombie { process, .. } => {
@@ -158,25 +190,32 @@ impl Findings for Reporter<'_> {
 }
 
 impl Reporter<'_> {
-    /// Writes the record of a change. No later scan shows the change again: a record that finds no
+    /// Writes the record of a change. No later scan shows the change again: an event that finds no
     /// room is lost.
-    fn write(&mut self, cx: &ScanContext<'_>, subject: Subject<'_>, record: &Record<'_>) {
+    pub(super) fn write(
+        &mut self,
+        cx: &ScanContext<'_>,
+        subject: Subject<'_>,
+        record: &Record<'_>,
+    ) {
         let _ = self.try_write(cx, subject, record);
     }
 
-    /// Writes a record with the context of its container, unless that container is not reported.
+    /// Writes a record with the context of its container, unless that container is not reported. An
+    /// urgent record that finds no room in the queue is kept for the next scan.
     pub(super) fn try_write(
         &mut self,
         cx: &ScanContext<'_>,
         subject: Subject<'_>,
         record: &Record<'_>,
     ) -> Accepted {
-        let Policy { header, writer, containers, .. } = &mut *self.policy;
+        let Policy { header, writer, containers, undelivered, gaps, .. } = &mut *self.policy;
         let Subject { key, id } = subject;
+        let class = header.class(record.activity);
         let judged = match (key.and_then(|key| cx.containers.find(key)), key, id) {
-            (Some((row, container)), ..) => containers.tracked(cx, row, container),
-            (None, _, Some(id)) => containers.untracked(key, id),
-            (None, Some(key), None) => containers.gone(key),
+            (Some((row, container)), ..) => containers.tracked(cx, row, container, class.is_alert),
+            (None, _, Some(id)) => containers.untracked(key, id, class.is_alert),
+            (None, Some(key), None) => containers.gone(key, class.is_alert),
             (None, None, None) => Judged::Outside,
         };
         let reported = match judged {
@@ -190,8 +229,21 @@ impl Reporter<'_> {
             describe::container_context(&reported.facts, reported.image, address, machine)
         });
         let record = &Record { container: context.as_ref(), ..*record };
-        let pushed = self.out.push_with(|room| writer.write(room, header, record, cx.now_ns));
-        if pushed.is_ok() { Accepted::Yes } else { Accepted::No }
+        let mut write = |room: &mut [u8]| writer.write(room, header, record, cx.now.real.ns());
+        // Those that wait come first.
+        let mut pushed = Err(Full);
+        if !class.is_urgent || undelivered.is_empty() {
+            pushed = self.out.offer_with(class, &mut write);
+        }
+        if class.is_urgent {
+            pushed = pushed.or_else(|_| undelivered.keep(class, &mut write));
+        }
+        if pushed.is_ok() {
+            return Accepted::Yes;
+        }
+        self.out.count_refused();
+        gaps.refused[usize::from(class.is_urgent)] += 1;
+        Accepted::No
     }
 
     pub(super) fn is_wanted(&self, activity: Activity) -> bool {
@@ -217,7 +269,7 @@ impl Reporter<'_> {
         process: &Process,
         reason: &str,
         scans: u32,
-        since_ns: i64,
+        since_ns: RealTime,
     ) {
         let activity = Activity::ProcessHidden;
         let details = describe_process(cx, process);
@@ -256,7 +308,7 @@ impl Reporter<'_> {
         process: &Process,
         object: Object<'_>,
     ) {
-        if !self.is_wanted(activity) {
+        if !self.is_wanted(activity) || !self.policy.floods.admit(process.key, activity) {
             return;
         }
         let (memory, descriptor, thread);
@@ -337,16 +389,26 @@ impl Reporter<'_> {
         self.system(cx, activity, &details);
     }
 
-    fn system(
+    pub(super) fn system(
         &mut self,
         cx: &ScanContext<'_>,
         activity: Activity,
         details: &SystemActivityDetails<'_>,
     ) {
-        if self.is_wanted(activity) {
-            let record = Record::new(activity, Details::SystemActivity(details));
-            self.write(cx, Subject::default(), &record);
+        let _ = self.try_system(cx, activity, details);
+    }
+
+    pub(super) fn try_system(
+        &mut self,
+        cx: &ScanContext<'_>,
+        activity: Activity,
+        details: &SystemActivityDetails<'_>,
+    ) -> Accepted {
+        if !self.is_wanted(activity) {
+            return Accepted::Yes;
         }
+        let record = Record::new(activity, Details::SystemActivity(details));
+        self.try_write(cx, Subject::default(), &record)
     }
 }
 
@@ -363,7 +425,7 @@ impl Reporter<'_> {
             return Accepted::Yes;
         }
         let Evidence { reason, techniques, confidence, since_ns, scans } = evidence;
-        let since = Timestamp::from_ns(since_ns);
+        let since = Timestamp::from_ns(since_ns.ns());
         let detection = Detection::new(reason.into(), techniques, confidence, since, scans);
         self.try_write(cx, subject, &Record { detection: Some(&detection), ..*record })
     }

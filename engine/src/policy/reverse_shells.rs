@@ -52,7 +52,7 @@ impl Reporter<'_> {
             }
             for connection in member.connections.iter().take(connections.remaining_capacity()) {
                 let interface = describe::interface_of(interfaces, &connection.facts);
-                let creation = connection.first_seen_ns.map(Timestamp::from_ns);
+                let creation = connection.first_seen_ns.map(|first| Timestamp::from_ns(first.ns()));
                 connections.push(NetworkConnectionDetails {
                     tcp_connection_creation_time_iso_8601_ns: creation,
                     ..describe::network_connection(&connection.facts, interface)

@@ -3,6 +3,7 @@
 
 mod connections;
 mod containers;
+mod floods;
 mod permissions;
 
 use std::net::Ipv4Addr;
@@ -16,6 +17,7 @@ use panoptes_sinks::schema::{record_schema, scan_schema};
 use panoptes_tables::HashKey;
 use serde_json::Value;
 
+use super::gaps::Missed;
 use super::lines::{Kinds, LineWriter, Traits};
 use super::{Policy, PolicyConfig};
 use crate::detect::memory_permissions::Permissions;
@@ -28,6 +30,7 @@ use crate::state::tests::world::{
     ESTABLISHED, FakeArea, FakeFile, FakeProcess, FakeSocket, R, TIME_WAIT, W, World, X,
 };
 use crate::state::{Change, Changes as _, ScanContext, Settings, State};
+use crate::time::Now;
 use crate::walk::{InterfaceRow, Kernel, Snapshot, view};
 
 const SOCK: u64 = 0xffff_8887_0000_0000;
@@ -40,7 +43,7 @@ struct Reader {
     permissions: Permissions,
     producer: Producer,
     consumer: Consumer,
-    now_ns: i64,
+    now: Now,
 }
 
 impl Reader {
@@ -61,17 +64,23 @@ impl Reader {
         Self {
             state: State::new(limits, Settings::default(), HashKey::new(7)),
             snapshot,
-            policy: Policy::new(limits, config, header, 1),
+            policy: Policy::new(limits, config, header, 1, HashKey::new(7)),
             permissions: Permissions::new(),
             producer,
             consumer,
-            now_ns: 1_795_159_906_905_224_659,
+            now: Now::at(1_795_159_906_905_224_659),
         }
     }
 
     fn scan(&mut self, world: &World) -> Vec<Value> {
+        self.show(world);
+        self.records()
+    }
+
+    fn show(&mut self, world: &World) {
         world.show(&mut self.snapshot);
-        self.now_ns += 10_000_000;
+        self.now = self.now.after(10_000_000);
+        self.policy.offer_undelivered(&mut self.producer);
         let mut reporter = self.policy.reporter(&mut self.producer);
         let (permissions, kernel) = (&mut self.permissions, Kernel::default());
         let observe = &mut |cx: &ScanContext<'_>, change: &Change<'_>| {
@@ -79,8 +88,13 @@ impl Reader {
             let memory = MachineMemory { source: &mut Unreadable, kernel: &kernel };
             permissions.observe(&mut Scene { memory, cx, out: &mut reporter }, change);
         };
-        self.state.update(&self.snapshot, self.now_ns, observe);
+        self.state.update(&self.snapshot, self.now, observe);
+        let cx = self.state.scan_context(&self.snapshot, self.now);
+        reporter.end_scan(&cx, &self.state, &Missed::default());
         self.producer.flush();
+    }
+
+    fn records(&mut self) -> Vec<Value> {
         let schema: Value = serde_json::from_str(&record_schema()).unwrap();
         let validator = jsonschema::validator_for(&schema).unwrap();
         let mut records = Vec::new();
@@ -266,6 +280,7 @@ fn every_limit_has_its_message() {
         connections: 1,
         containers: 1,
         string_length: 1024,
+        events_per_second: 1000,
     };
     let mut reader = Reader::new(&tiny);
     reader.scan(&World::default());

@@ -12,6 +12,7 @@ use super::holders::Holder;
 use super::process::Process;
 use super::thresholds::Exceeded;
 use crate::limits::Limit;
+use crate::time::{Now, RealTime};
 use crate::walk::{Snapshot, Views};
 use panoptes_tables::Strings;
 
@@ -24,8 +25,8 @@ pub struct ScanContext<'a> {
     pub containers: &'a Containers,
     /// The strings that rows refer to.
     pub strings: &'a Strings,
-    /// Time of the scan, in nanoseconds since 1970.
-    pub now_ns: i64,
+    /// Time of the scan.
+    pub now: Now,
 }
 
 /// Receives changes, in the order in which they were found.
@@ -57,8 +58,8 @@ pub enum Change<'a> {
         shown: Views,
         /// Number of scans in a row.
         scans: u32,
-        /// When the first of these scans was, in nanoseconds since 1970.
-        since_ns: i64,
+        /// When the first of these scans was.
+        since_ns: RealTime,
     },
     /// A thread other than its process's leader is new.
     ThreadCreated { process: &'a Process, thread: ThreadFacts },

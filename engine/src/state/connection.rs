@@ -9,7 +9,8 @@ use panoptes_tables::RowId;
 
 use super::facts::ConnectionFacts;
 use super::keys::{ContainerKey, ProcessKey};
-use super::thresholds::{Clocks, ConnectionThresholds, Exceeded, Measures, is_open};
+use super::thresholds::{ConnectionThresholds, Exceeded, Measures, is_open};
+use crate::time::{Monotonic, Now};
 
 /// One tracked connection, or socket that listens.
 #[derive(Clone, Copy, Debug, Default)]
@@ -17,14 +18,14 @@ use super::thresholds::{Clocks, ConnectionThresholds, Exceeded, Measures, is_ope
 pub struct Connection {
     /// Facts from the last scan that showed it.
     pub facts: ConnectionFacts,
-    /// When it was first seen, in nanoseconds since 1970.
-    pub first_seen_ns: i64,
+    /// When it was first seen.
+    pub first_seen: Now,
     /// When it was first absent, if it is.
-    pub absent_since_ns: Option<i64>,
+    pub absent_since: Option<Now>,
     /// The last process that held it.
     pub owner: Option<Owner>,
     /// Whether it existed when watching started, so that it began at an unknown time before
-    /// `first_seen_ns`.
+    /// `first_seen`.
     pub preexisting: bool,
     pub(super) measures: Measures,
     pub(super) address: u64,
@@ -78,13 +79,13 @@ impl Connection {
     pub(super) fn exceed(
         &mut self,
         thresholds: &ConnectionThresholds,
-        clocks: &Clocks,
+        now: Monotonic,
     ) -> ArrayVec<Exceeded, 3> {
         if self.listens() {
             return ArrayVec::new();
         }
         let is_open = self.is_open();
-        self.measures.exceed(thresholds, self.facts.counters, is_open, clocks)
+        self.measures.exceed(thresholds, self.facts.counters, is_open, now)
     }
 
     /// Whether a socket of the same 4-tuple at another address continues this connection.

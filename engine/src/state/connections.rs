@@ -26,8 +26,9 @@ use super::emit::Emitter;
 use super::facts::{ConnectionFacts, DescriptorFacts};
 use super::holders::{Holder, Holders};
 use super::process::Process;
-use super::thresholds::{Clocks, ConnectionThresholds, Exceeded, Measures};
+use super::thresholds::{ConnectionThresholds, Exceeded, Measures};
 use crate::limits::Limits;
+use crate::time::{Monotonic, RealTime};
 use crate::walk::{ConnectionRow, Index};
 use panoptes_tables::{Cursor, END, ListPool};
 use panoptes_tables::{RowId, Table};
@@ -72,7 +73,7 @@ pub(super) struct Connections {
     /// Whether each row of the scan belongs to a tracked connection, by its index.
     claimed: Box<[bool]>,
     /// When each tracked row of the scan was first seen.
-    first_seen_ns: Box<[Option<i64>]>,
+    first_seen_ns: Box<[Option<RealTime>]>,
     pub(super) holders: Holders,
     accept_grace_scans: u32,
     pub(super) thresholds: ConnectionThresholds,
@@ -117,7 +118,7 @@ impl Connections {
     }
 
     /// When a connection of the last scan was first seen, if it is tracked.
-    pub(super) fn first_seen_ns(&self, index: Index<ConnectionRow>) -> Option<i64> {
+    pub(super) fn first_seen_ns(&self, index: Index<ConnectionRow>) -> Option<RealTime> {
         self.first_seen_ns.get(index.position()).copied().flatten()
     }
 
@@ -126,17 +127,18 @@ impl Connections {
     pub(super) fn update(&mut self, holding: &Holding<'_>, quiet: bool, emitter: &mut Emitter<'_>) {
         let snapshot = emitter.snapshot;
         self.holders.find(snapshot);
-        let complete = snapshot.losses.unbounded == 0 && snapshot.connections.dropped == 0;
+        let mut cut = ArrayVec::<u32, CUT_MAX>::new();
+        let nets = snapshot.nets.iter().filter(|net| net.connections_cut);
+        let is_crowded = nets.into_iter().any(|net| cut.try_push(net.inum).is_err());
+        let complete =
+            snapshot.connections_cut == 0 && snapshot.connections.dropped == 0 && !is_crowded;
         let news = snapshot.connections.as_slice();
         let news = &news[..news.len().min(self.claimed.len())];
         self.claimed[..news.len()].fill(false);
         self.first_seen_ns[..news.len()].fill(None);
-        let machine = &snapshot.machine;
-        let boot_ns = machine.calendar_ns.zip(machine.boot_to_real_ns);
-        let boot_ns = boot_ns.map(|(calendar, offset)| calendar.saturating_sub(offset));
         let mut pass = Pass {
             cursor: ListPool::<Connection>::start(self.head),
-            clocks: Clocks { now_ns: emitter.now_ns, boot_ns },
+            now: emitter.now.monotonic,
             thresholds: self.thresholds,
             statuses_left: STATUSES_MAX,
             statuses_next: None,
@@ -144,6 +146,7 @@ impl Connections {
             holding,
             emitter,
             complete,
+            cut,
             quiet,
         };
         let mut start = 0;
@@ -160,14 +163,20 @@ impl Connections {
     }
 }
 
+/// Maximum number of network namespaces with connections that a scan leaves out. With more of
+/// them, no connection ends.
+const CUT_MAX: usize = 64;
+
 struct Pass<'a, 't> {
     connections: &'a mut Connections,
     cursor: Cursor,
     holding: &'a Holding<'a>,
     emitter: &'a mut Emitter<'t>,
     complete: bool,
+    /// The network namespaces of which the scan does not have all connections.
+    cut: ArrayVec<u32, CUT_MAX>,
     quiet: bool,
-    clocks: Clocks,
+    now: Monotonic,
     thresholds: ConnectionThresholds,
     statuses_left: u32,
     /// The first due connection that has to wait for the next scan.
@@ -305,8 +314,8 @@ impl Pass<'_, '_> {
             old.facts.route_device = route_device;
         }
         old.address = row.address.0;
-        self.connections.first_seen_ns[number] = Some(old.first_seen_ns);
-        old.absent_since_ns = None;
+        self.connections.first_seen_ns[number] = Some(old.first_seen.real);
+        old.absent_since = None;
         old.absent_scans = 0;
         old.stray = false;
         old.owner = owner.or(old.owner);
@@ -327,7 +336,7 @@ impl Pass<'_, '_> {
         else {
             return;
         };
-        let all = row.exceed(&self.thresholds, &self.clocks);
+        let all = row.exceed(&self.thresholds, self.now);
         let tuple = tuple_of(&row.facts);
         let mut is_due = false;
         if let Some(period_ns) = self.thresholds.status_period_ns
@@ -338,7 +347,7 @@ impl Pass<'_, '_> {
             if self.statuses_left == 0 {
                 self.statuses_next = self.statuses_next.or(Some(tuple));
             } else {
-                is_due = row.measures.is_status_due(period_ns, self.clocks.now_ns);
+                is_due = row.measures.is_status_due(period_ns, self.now);
             }
         }
         for exceeded in all {
@@ -357,9 +366,9 @@ impl Pass<'_, '_> {
             ConnectionFacts::read(self.emitter.snapshot, row, owner.map(|owner| owner.descriptor));
         let mut new = Connection {
             facts,
-            first_seen_ns: self.emitter.now_ns,
+            first_seen: self.emitter.now,
             owner,
-            measures: Measures::new(self.clocks),
+            measures: Measures::new(self.now),
             address: row.address.0,
             waits: waits(&facts),
             ..Connection::default()
@@ -372,12 +381,12 @@ impl Pass<'_, '_> {
         new.reported = quiet || new.listens() || self.can_be_reported(&new);
         new.preexisting = quiet;
         let exceeded =
-            if new.reported { new.exceed(&self.thresholds, &self.clocks) } else { ArrayVec::new() };
+            if new.reported { new.exceed(&self.thresholds, self.now) } else { ArrayVec::new() };
         let Connections { rows, head, first_seen_ns, .. } = &mut *self.connections;
         if !rows.insert(head, &mut self.cursor, new) {
             return;
         }
-        first_seen_ns[number] = Some(new.first_seen_ns);
+        first_seen_ns[number] = Some(new.first_seen.real);
         if new.reported && !new.listens() {
             if !quiet {
                 self.report(&new, Some(number), Kind::Created);
@@ -412,11 +421,12 @@ impl Pass<'_, '_> {
 
     /// Handles a row that the scan does not show, and moves on.
     fn absent(&mut self) {
-        let now_ns = self.emitter.now_ns;
+        let now = self.emitter.now;
         let Some(old) = self.connections.rows.row_mut(self.cursor) else { return };
-        if self.complete {
+        // Only its own namespace decides: another one must not keep its connections for ever.
+        if self.complete && !self.cut.contains(&old.facts.network_namespace) {
             old.absent_scans += 1;
-            old.absent_since_ns.get_or_insert(now_ns);
+            old.absent_since.get_or_insert(now);
             // A connection that ended before its process was reported waits for that.
             let is_early = !old.reported
                 && old.owner.as_ref().is_some_and(|it| self.holding.is_unannounced(it));
@@ -432,10 +442,10 @@ impl Pass<'_, '_> {
     fn terminate(&mut self) {
         let Connections { rows, head, .. } = &mut *self.connections;
         let Some(mut old) = rows.remove(head, &mut self.cursor) else { return };
-        old.absent_since_ns.get_or_insert(self.emitter.now_ns);
+        old.absent_since.get_or_insert(self.emitter.now);
         if !old.reported {
             self.report(&old, None, Kind::Created);
-            for exceeded in old.exceed(&self.thresholds, &self.clocks) {
+            for exceeded in old.exceed(&self.thresholds, self.now) {
                 self.report(&old, None, Kind::Exceeded(exceeded));
             }
         }

@@ -14,6 +14,7 @@ pub use super::keys::ContainerKey;
 use super::keys::ProcessKey;
 use super::process::Process;
 use crate::limits::Limits;
+use crate::time::Monotonic;
 use crate::walk::{ContainerRow, Index, ProcessRow, Snapshot};
 use panoptes_tables::{HashKey, Row, RowId, Scan, StringId, Strings, Table};
 
@@ -48,7 +49,8 @@ pub struct Container {
     replaced: bool,
     /// Number of scans that showed it before it was reported.
     pending_scans: u32,
-    begun_ns: i64,
+    /// When it was first seen.
+    begun: Monotonic,
     absent_scans: u32,
     unseen_scans: u32,
     /// Grows with each change of its names.
@@ -161,13 +163,13 @@ impl Container {
         key: ContainerKey,
         snapshot: &Snapshot,
         row: &ContainerRow,
-        now_ns: i64,
+        now: Monotonic,
     ) -> Option<Self> {
         Some(Self {
             key,
             node: row.node,
             first: first_of(snapshot, row)?,
-            begun_ns: now_ns,
+            begun: now,
             is_name: row.is_name,
             runtime: row.runtime,
             ..Self::default()
@@ -433,7 +435,7 @@ impl Containers {
     pub(super) fn update_from(
         &mut self,
         snapshot: &Snapshot,
-        (scan, now_ns): (Scan, i64),
+        (scan, now): (Scan, Monotonic),
         strings: &mut Strings,
         existing: impl Fn(&ProcessKey) -> bool,
     ) {
@@ -446,7 +448,7 @@ impl Containers {
                 if let Some(id) = self.table.find(&key) {
                     return Some(id);
                 }
-                let mut new = Container::new(key, snapshot, row, now_ns)?;
+                let mut new = Container::new(key, snapshot, row, now)?;
                 new.announced = existing(&new.first);
                 new.row = Some(index);
                 self.table.insert(new, scan)
@@ -454,10 +456,8 @@ impl Containers {
             self.rows[index.position()] = id;
             let Some(container) = id.and_then(|id| self.table.get_mut(id)) else { continue };
             if container.row == Some(index) {
-                // The host's clock may be set back.
-                container.begun_ns = container.begun_ns.min(now_ns);
                 let is_being_made = container.pending_scans >= 2
-                    && now_ns - container.begun_ns < WORKING_NS_MAX
+                    && now.since(container.begun) < WORKING_NS_MAX
                     && is_runtime_at_work(snapshot, row);
                 if !is_being_made {
                     container.pending_scans = container.pending_scans.saturating_add(1);

@@ -16,6 +16,7 @@ use super::facts::{
     DescriptorFacts, FileName, InodeFacts, OpenFlags, is_floating, numbered_kind, open_flags,
 };
 use super::file_names::is_numbered;
+use super::open_files::OpenFiles;
 use super::process::Process;
 use crate::walk::{DescriptorRow, FileRow, FilesRow, Index, ProcessRow, Snapshot, ThreadRow};
 use panoptes_tables::{Cursor, ListPool};
@@ -86,6 +87,7 @@ const OWN_TABLES_MAX: usize = 8;
 /// Compares a process's descriptors with those of the last scan. `group` has its threads.
 pub(super) fn update(
     descriptors: &mut ListPool<Descriptor>,
+    open_files: &mut OpenFiles,
     entry: &mut Entry<'_>,
     group: &[Index<ThreadRow>],
     emitter: &mut Emitter<'_>,
@@ -96,6 +98,7 @@ pub(super) fn update(
         cursor: ListPool::<Descriptor>::start(entry.children.descriptors),
         quiet: entry.quiet(entry.children.descriptors_taken),
         descriptors,
+        open_files,
         entry,
         emitter,
     };
@@ -169,12 +172,14 @@ fn report_writer(old: &Descriptor, process: &Process, threads: &[u32], emitter: 
 }
 
 /// Whether a new process inherited a file: its parent has it open too.
-fn is_inherited(snapshot: &Snapshot, process: &ProcessRow, file: Option<Index<FileRow>>) -> bool {
+fn is_inherited(
+    open_files: &mut OpenFiles,
+    snapshot: &Snapshot,
+    process: &ProcessRow,
+    file: Option<Index<FileRow>>,
+) -> bool {
     let parent = snapshot.process_by_pid(process.parent_pid);
-    let table = parent.and_then(|parent| snapshot.files_structs.at(parent.files));
-    table.is_some_and(|table| {
-        snapshot.descriptors.range(table.descriptors).iter().any(|row| row.file == file)
-    })
+    parent.is_some_and(|parent| open_files.has(snapshot, parent.files, file))
 }
 
 /// Frees all descriptors of a process that has ended.
@@ -191,6 +196,7 @@ pub(super) fn release_all(
 
 struct Merge<'a, 'e, 't> {
     descriptors: &'a mut ListPool<Descriptor>,
+    open_files: &'a mut OpenFiles,
     entry: &'a mut Entry<'e>,
     emitter: &'a mut Emitter<'t>,
     cursor: Cursor,
@@ -280,8 +286,9 @@ impl Merge<'_, '_, '_> {
             emitter.names.name(snapshot, row.file)
         };
         let is_first = !self.entry.children.descriptors_taken;
-        let is_taken_over =
-            || is_copy || is_first && is_inherited(snapshot, self.entry.row, row.file);
+        let (open_files, process) = (&mut *self.open_files, self.entry.row);
+        let mut is_taken_over =
+            || is_copy || is_first && is_inherited(open_files, snapshot, process, row.file);
         // A new process opened its files after its creation, which may be some scans ago.
         let since_ns = if is_first {
             let creation = self.entry.process.creation_time_ns();

@@ -3,13 +3,14 @@
 use super::change::{Change, Changes, ScanContext};
 use super::container::Containers;
 use super::file_names::Names;
+use crate::time::Now;
 use crate::walk::Snapshot;
 
 /// A scan and what it proves.
 pub(super) struct Update<'a> {
     pub(super) snapshot: &'a Snapshot,
-    /// Time of the scan, in nanoseconds since 1970.
-    pub(super) now_ns: i64,
+    /// Time of the scan.
+    pub(super) now: Now,
     /// Number of scans in a row from which an object must be absent to have ended, as of this scan;
     /// `None` if absence from it proves nothing.
     pub(super) absent_scans_max: Option<u32>,
@@ -25,8 +26,8 @@ impl Update<'_> {
         containers: &'b Containers,
         names: &'b mut Names,
     ) -> Emitter<'b> {
-        let Self { snapshot, now_ns, .. } = *self;
-        Emitter { snapshot, containers, names, now_ns, out: self.out }
+        let Self { snapshot, now, .. } = *self;
+        Emitter { snapshot, containers, names, now, out: self.out }
     }
 }
 
@@ -35,7 +36,7 @@ pub(super) struct Emitter<'a> {
     pub(super) snapshot: &'a Snapshot,
     containers: &'a Containers,
     pub(super) names: &'a mut Names,
-    pub(super) now_ns: i64,
+    pub(super) now: Now,
     out: &'a mut dyn Changes,
 }
 
@@ -51,7 +52,7 @@ impl Emitter<'_> {
             snapshot: self.snapshot,
             containers: self.containers,
             strings: &names.strings,
-            now_ns: self.now_ns,
+            now: self.now,
         };
         self.out.change(&context, &change(names));
     }

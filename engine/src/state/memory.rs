@@ -17,6 +17,7 @@ use super::children::Entry;
 use super::described::set_text;
 use super::emit::Emitter;
 use super::facts::{AreaFacts, HeapRule, is_main_executable};
+use super::sharing::Sharing;
 use crate::limits::Limits;
 use crate::walk::{MmRow, Snapshot, VmaRow};
 use panoptes_tables::{END, ListPool};
@@ -224,6 +225,7 @@ pub(super) struct Areas {
     old: Vec<Old>,
     origins: Vec<Origin>,
     area_name: AreaName,
+    sharing: Sharing,
 }
 
 impl Areas {
@@ -234,7 +236,12 @@ impl Areas {
             old: Vec::with_capacity(limits.vmas as usize),
             origins: Vec::with_capacity(limits.vmas_seen_max()),
             area_name: AreaName::default(),
+            sharing: Sharing::new(limits.processes_seen_max(), limits.vmas_seen_max()),
         }
+    }
+
+    pub(super) fn begin_scan(&mut self) {
+        self.sharing.begin_scan();
     }
 
     /// Compares a process's areas with those of the last scan, if this scan has them all.
@@ -242,6 +249,10 @@ impl Areas {
         let snapshot = emitter.snapshot;
         let Some(mm) = snapshot.mms.at(entry.row.mm).filter(|mm| mm.complete) else { return };
         let news = snapshot.vmas.range(mm.vmas);
+        if entry.row.mm.is_some_and(|space| !self.sharing.admits(space, news.len())) {
+            self.rows.refuse(news.len() as u32);
+            return;
+        }
         let in_order = news.windows(2).all(|pair| pair[0].vma.end <= pair[1].vma.start);
         if !in_order || news.len() > self.origins.capacity() {
             return;

@@ -47,7 +47,9 @@ mod file_names;
 pub mod holders;
 pub mod keys;
 pub mod memory;
+mod open_files;
 pub mod process;
+mod sharing;
 #[cfg(test)]
 pub(crate) mod tests;
 mod thread;
@@ -56,6 +58,7 @@ mod update;
 
 pub use crate::limits::Limit;
 use crate::limits::{Limits, PerLimit};
+use crate::time::{Now, RealTime};
 use crate::walk::{ConnectionRow, Index, Snapshot};
 
 pub use change::{AreaBefore, Change, Changes, ConnectionChange, Opened, ScanContext};
@@ -113,6 +116,7 @@ pub struct State {
     children: Box<[Children]>,
     threads: ListPool<thread::Thread>,
     descriptors: ListPool<descriptor::Descriptor>,
+    open_files: open_files::OpenFiles,
     areas: memory::Areas,
     connections: connections::Connections,
     containers: container::Containers,
@@ -122,6 +126,15 @@ pub struct State {
     /// Number of scans so far.
     scan: Scan,
     progress: Progress,
+}
+
+/// The processes of which no scan has shown consistent data for a while.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Unstable {
+    /// Their number.
+    pub processes: u32,
+    /// One of them.
+    pub process_id: u32,
 }
 
 /// What scans have shown since the state was empty.
@@ -140,6 +153,9 @@ struct Progress {
     late_start: u64,
     /// Start of the newest process when watching started, if known ([`State::note_baseline`]).
     arrival: Option<u64>,
+    /// Start of the newest process that was seen before contact was lost ([`State::go_on_after`]).
+    seen_until: Option<u64>,
+    unstable: Unstable,
 }
 
 impl State {
@@ -152,6 +168,7 @@ impl State {
             children: vec![Children::default(); processes].into_boxed_slice(),
             threads: ListPool::new(limits.threads as usize),
             descriptors: ListPool::new(limits.file_descriptors as usize),
+            open_files: open_files::OpenFiles::new(limits),
             areas: memory::Areas::new(limits, settings.heap),
             connections: connections::Connections::new(limits, settings.accept_grace_scans),
             containers: container::Containers::new(limits, key),
@@ -174,6 +191,18 @@ impl State {
         self.progress.arrival = update::newest_of_all(snapshot);
     }
 
+    /// Start of the newest tracked process, in nanoseconds since boot.
+    pub fn newest_start(&self) -> Option<u64> {
+        let rows = self.processes.ids().filter_map(|id| self.processes.get(id));
+        rows.map(|row| row.key.start_boottime).max()
+    }
+
+    /// Continues an earlier watch of the same boot, which saw no process that started after
+    /// `newest_start`: such processes began while contact was lost, and are new.
+    pub fn go_on_after(&mut self, newest_start: u64) {
+        self.progress.seen_until = Some(newest_start);
+    }
+
     /// Forgets everything, as if nothing had ever been seen: the machine was lost, or has another
     /// boot.
     pub fn forget(&mut self) {
@@ -189,13 +218,13 @@ impl State {
     }
 
     /// The context for findings of this scan.
-    pub fn scan_context<'a>(&'a self, snapshot: &'a Snapshot, now_ns: i64) -> ScanContext<'a> {
-        ScanContext { snapshot, containers: &self.containers, strings: &self.names.strings, now_ns }
+    pub fn scan_context<'a>(&'a self, snapshot: &'a Snapshot, now: Now) -> ScanContext<'a> {
+        ScanContext { snapshot, containers: &self.containers, strings: &self.names.strings, now }
     }
 
     /// When a connection of the last scan was first seen, in nanoseconds since 1970; `None` if it
     /// is not tracked.
-    pub fn first_seen_ns(&self, connection: Index<ConnectionRow>) -> Option<i64> {
+    pub fn first_seen_ns(&self, connection: Index<ConnectionRow>) -> Option<RealTime> {
         self.connections.first_seen_ns(connection)
     }
 
@@ -215,6 +244,11 @@ impl State {
         (!process.life.is_ended() && process.row().is_none()).then_some(process)
     }
 
+    /// The tracked process with this key.
+    pub(crate) fn find(&self, key: &ProcessKey) -> Option<&Process> {
+        self.processes.get(self.processes.find(key)?)
+    }
+
     /// A tracked process.
     pub fn process(&self, id: RowId) -> Option<&Process> {
         self.processes.get(id)
@@ -223,6 +257,11 @@ impl State {
     /// A number that changes with every change of a process's areas.
     pub fn areas_version(&self, process: RowId) -> u32 {
         self.children.get(process.0 as usize).map_or(0, |children| children.areas_version)
+    }
+
+    /// The processes of which scans show no consistent data.
+    pub fn unstable(&self) -> Unstable {
+        self.progress.unstable
     }
 
     /// How full the table of a limit is.

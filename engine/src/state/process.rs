@@ -11,6 +11,7 @@ use super::keys::ContainerKey;
 pub use super::keys::ProcessKey;
 use crate::page_cache::ContentSource;
 use crate::path::{write_file_name, write_path};
+use crate::time::{Monotonic, RealTime};
 use crate::walk::{Index, PathRef, ProcessRow, Snapshot, ThreadRow, Views, view};
 use panoptes_tables::{Row, Scan, Strings};
 
@@ -19,8 +20,8 @@ pub struct Process {
     pub key: ProcessKey,
     /// Address of its leader's `task_struct`.
     pub address: KernelVa,
-    /// When it was first seen, in nanoseconds since 1970.
-    pub first_seen_ns: i64,
+    /// When it was first seen.
+    pub first_seen: Monotonic,
     /// Its row in the current scan, if that shows it.
     pub(super) row: Option<Index<ProcessRow>>,
     pub(super) life: Life,
@@ -34,7 +35,7 @@ pub struct Process {
     held_still: bool,
     /// `self_exec_id` when it was first seen.
     first_exec_id: u32,
-    in_exec_since_ns: Option<i64>,
+    in_exec_since: Option<Monotonic>,
     on_cpu: bool,
 }
 
@@ -73,6 +74,8 @@ pub(super) struct Life {
     /// Number of scans in a row in which it was a zombie.
     pub(super) zombie_scans: u32,
     pub(super) zombie_reported: bool,
+    /// Since when no scan has shown consistent data about it.
+    pub(super) unstable_since: Option<Monotonic>,
 }
 
 impl Life {
@@ -93,7 +96,7 @@ pub(super) struct Hidden {
     from: Views,
     /// Address of the task that they hid.
     task: KernelVa,
-    pub(super) since_ns: i64,
+    pub(super) since_ns: RealTime,
     pub(super) reported: bool,
 }
 
@@ -141,11 +144,11 @@ impl Row for Process {
 
 impl Process {
     /// A process as the scan shows it first.
-    pub(super) fn new(task: &Task, now_ns: i64) -> Self {
+    pub(super) fn new(task: &Task, now: Monotonic) -> Self {
         Self {
             key: ProcessKey::of(task),
             address: task.address,
-            first_seen_ns: now_ns,
+            first_seen: now,
             described: Described::new(task),
             first_exec_id: task.self_exec_id,
             on_cpu: task.on_cpu,
@@ -164,8 +167,8 @@ impl Process {
 
     /// Since when scans show it inside exec, in nanoseconds since 1970. Its memory is already that
     /// of the next program, while `self_exec_id` may still be that of the last.
-    pub(crate) fn in_exec_since_ns(&self) -> Option<i64> {
-        self.in_exec_since_ns
+    pub(crate) fn in_exec_since(&self) -> Option<Monotonic> {
+        self.in_exec_since
     }
 
     /// Its row in the last scan, if that showed it.
@@ -250,7 +253,7 @@ impl Process {
         self.address = task.address;
         let strings = &mut names.strings;
         self.forget_before(strings);
-        self.held_still = process.stable;
+        self.held_still = process.stable && process.files_stable;
         self.on_cpu = task.on_cpu;
         let described = &mut self.described;
         described.numbers =
@@ -280,7 +283,7 @@ impl Process {
         described.program.name = task.comm;
         // If it ended while it was read, its memory may already have belonged to another process.
         // Inside exec, its memory is the next program's.
-        let is_its_own = process.stable && self.in_exec_since_ns.is_none();
+        let is_its_own = process.stable && self.in_exec_since.is_none();
         if is_its_own || described.program.executable.is_none() {
             let again = scan.after(self.key.process_id).0.is_multiple_of(REFRESH_SCANS);
             self.refresh_executable(seen, again, names);
@@ -323,9 +326,9 @@ impl Process {
     }
 
     /// Notes whether the scan shows it inside exec.
-    pub(super) fn watch_exec(&mut self, seen: Seen<'_>, now_ns: i64) {
-        let since = self.in_exec_since_ns.unwrap_or(now_ns);
-        self.in_exec_since_ns = is_inside_exec(seen).then_some(since);
+    pub(super) fn watch_exec(&mut self, seen: Seen<'_>, now: Monotonic) {
+        let since = self.in_exec_since.unwrap_or(now);
+        self.in_exec_since = is_inside_exec(seen).then_some(since);
     }
 
     /// Asks for the hashes of its executable until they are known: while it runs, nothing can write
@@ -334,7 +337,7 @@ impl Process {
         let program = &mut self.described.program;
         if program.executable_hashes.is_none()
             && seen.row.stable
-            && self.in_exec_since_ns.is_none()
+            && self.in_exec_since.is_none()
             && let Some(file) = facts::executable_of(seen.snapshot, seen.row)
         {
             program.executable_hashes = files.ask(&file).and_then(|known| known.hashes());
@@ -395,7 +398,7 @@ impl Process {
         &mut self,
         row: &ProcessRow,
         confirm_scans: u32,
-        now_ns: i64,
+        now: RealTime,
     ) -> Option<Views> {
         let hidden = &mut self.life.hidden;
         if hidden.task != self.address {
@@ -416,7 +419,7 @@ impl Process {
         } else {
             hidden.from = row.missing;
             hidden.scans = u32::from(!row.missing.is_empty());
-            hidden.since_ns = now_ns;
+            hidden.since_ns = now;
         }
         let confirm_scans = if hidden.from.has(view::CERTAIN) {
             confirm_scans

@@ -6,6 +6,8 @@
 use arrayvec::ArrayVec;
 use panoptes_decoders::kernel::sock::{Counters, TcpState};
 
+use crate::time::Monotonic;
+
 /// Thresholds beyond which connections are reported.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ConnectionThresholds {
@@ -39,37 +41,16 @@ pub enum Exceeded {
     /// Bytes sent.
     BytesOut { bytes: u64, threshold: u64 },
     /// Duration since it was first seen.
-    Duration {
-        /// Nanoseconds, by the host's clock or the machine's, whichever gives less.
-        lasted_ns: u64,
-        threshold_ns: u64,
-    },
-}
-
-/// The time of one scan.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct Clocks {
-    /// The host's clock, in nanoseconds since 1970. It may be set.
-    pub(super) now_ns: i64,
-    /// The machine's own clock, in nanoseconds since its boot, if known. The guest may forge it.
-    pub(super) boot_ns: Option<i64>,
-}
-
-impl Clocks {
-    /// Time since `first`: the smaller of both clocks, so that setting one alone does not make it
-    /// longer.
-    fn since(&self, first: &Self) -> u64 {
-        let host = self.now_ns.saturating_sub(first.now_ns);
-        let own = self.boot_ns.zip(first.boot_ns).map(|(now, first)| now.saturating_sub(first));
-        u64::try_from(own.map_or(host, |own| own.min(host))).unwrap_or(0)
-    }
+    Duration { lasted_ns: u64, threshold_ns: u64 },
 }
 
 /// The measures of one connection, and which were reported.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Measures {
-    first: Clocks,
-    status_ns: i64,
+    /// When it was first seen.
+    first: Monotonic,
+    /// When its status was reported last.
+    status: Monotonic,
     reported_bytes_in: bool,
     reported_bytes_out: bool,
     reported_duration: bool,
@@ -77,8 +58,8 @@ pub(super) struct Measures {
 
 impl Measures {
     /// Measures of a connection that is seen for the first time.
-    pub(super) fn new(clocks: Clocks) -> Self {
-        Self { first: clocks, status_ns: clocks.now_ns, ..Self::default() }
+    pub(super) fn new(now: Monotonic) -> Self {
+        Self { first: now, status: now, ..Self::default() }
     }
 
     /// The exceeded thresholds that were not reported yet: each once, even if the thresholds
@@ -88,7 +69,7 @@ impl Measures {
         thresholds: &ConnectionThresholds,
         counters: Option<Counters>,
         is_open: bool,
-        clocks: &Clocks,
+        now: Monotonic,
     ) -> ArrayVec<Exceeded, 3> {
         let mut all = ArrayVec::new();
         if let Some(Counters { bytes_in, bytes_out, .. }) = counters {
@@ -103,7 +84,7 @@ impl Measures {
         }
         let threshold_ns = thresholds.duration_ns;
         if is_open && !self.reported_duration {
-            let lasted_ns = clocks.since(&self.first);
+            let lasted_ns = u64::try_from(now.since(self.first)).unwrap_or(0);
             if lasted_ns > threshold_ns {
                 self.reported_duration = true;
                 all.push(Exceeded::Duration { lasted_ns, threshold_ns });
@@ -113,12 +94,11 @@ impl Measures {
     }
 
     /// Whether its status is due now; notes it as reported if so.
-    pub(super) fn is_status_due(&mut self, period_ns: u64, now_ns: i64) -> bool {
-        let since = now_ns.saturating_sub(self.status_ns);
-        // A clock that was set back must not suppress the status.
-        let is_due = since < 0 || u64::try_from(since).is_ok_and(|since| since >= period_ns);
+    pub(super) fn is_status_due(&mut self, period_ns: u64, now: Monotonic) -> bool {
+        let since = now.since(self.status);
+        let is_due = u64::try_from(since).is_ok_and(|since| since >= period_ns);
         if is_due {
-            self.status_ns = now_ns;
+            self.status = now;
         }
         is_due
     }
@@ -152,8 +132,8 @@ mod tests {
         status_period_ns: None,
     };
 
-    fn at(now_ns: i64) -> Clocks {
-        Clocks { now_ns, boot_ns: Some(now_ns - 1_000_000) }
+    fn at(now_ns: i64) -> Monotonic {
+        Monotonic::from_ns(now_ns)
     }
 
     fn counted(bytes_in: u64, bytes_out: u64) -> Counters {
@@ -163,9 +143,9 @@ mod tests {
     fn exceed(
         measures: &mut Measures,
         counters: impl Into<Option<Counters>>,
-        clocks: Clocks,
+        now: Monotonic,
     ) -> Vec<Exceeded> {
-        measures.exceed(&THRESHOLDS, counters.into(), true, &clocks).to_vec()
+        measures.exceed(&THRESHOLDS, counters.into(), true, now).to_vec()
     }
 
     #[test]
@@ -190,41 +170,23 @@ mod tests {
         );
         assert_eq!(exceed(&mut measures, counted(u64::MAX, u64::MAX), at(i64::MAX)), []);
         let other = ConnectionThresholds { bytes_in: 10_000, ..THRESHOLDS };
-        let all = measures.exceed(&other, Some(counted(20_000, 0)), true, &at(200));
+        let all = measures.exceed(&other, Some(counted(20_000, 0)), true, at(200));
         assert!(all.is_empty(), "nor under another threshold");
     }
 
     #[test]
     fn what_is_not_open_does_not_last() {
         let mut measures = Measures::new(at(0));
-        assert!(measures.exceed(&THRESHOLDS, None, false, &at(1_000)).is_empty());
-        assert_eq!(measures.exceed(&THRESHOLDS, None, true, &at(1_000)).len(), 1);
-    }
-
-    #[test]
-    fn a_clock_that_is_set_makes_nothing_last() {
-        for far in [
-            Clocks { now_ns: i64::MAX, boot_ns: Some(-1_000_000) },
-            Clocks { now_ns: 50, boot_ns: Some(i64::MAX) },
-            Clocks { now_ns: i64::MIN, boot_ns: Some(i64::MAX) },
-            Clocks { now_ns: 50, boot_ns: None },
-        ] {
-            let mut measures = Measures::new(at(0));
-            assert_eq!(exceed(&mut measures, None, far), [], "{far:?}");
-            assert_eq!(exceed(&mut measures, None, at(101)).len(), 1);
-        }
-        // If the machine's own clock is unknown, only the host's counts.
-        let mut measures = Measures::new(Clocks { now_ns: 0, boot_ns: None });
-        assert_eq!(exceed(&mut measures, None, at(101)).len(), 1);
+        assert!(measures.exceed(&THRESHOLDS, None, false, at(1_000)).is_empty());
+        assert_eq!(measures.exceed(&THRESHOLDS, None, true, at(1_000)).len(), 1);
     }
 
     #[test]
     fn a_status_is_due_every_period() {
         let mut measures = Measures::new(at(1000));
-        let due: Vec<i64> = (1000..1100).filter(|&now| measures.is_status_due(30, now)).collect();
+        let mut is_due = |now: i64| measures.is_status_due(30, at(now));
+        let due: Vec<i64> = (1000..1100).filter(|&now| is_due(now)).collect();
         assert_eq!(due, [1030, 1060, 1090]);
-        assert!(measures.is_status_due(30, 10), "the clock was set back");
-        assert!(!measures.is_status_due(30, 11));
-        assert!(measures.is_status_due(30, i64::MAX));
+        assert!(is_due(i64::MAX));
     }
 }

@@ -6,9 +6,10 @@ use super::connections::Holding;
 use super::emit::Update;
 use super::keys::ProcessKey;
 use super::process::{self, Process, Seen, Stage};
-use super::{Progress, State, descriptor, thread};
+use super::{Progress, State, Unstable, descriptor, thread};
 use crate::limits::Limit;
 use crate::page_cache::ContentSource;
+use crate::time::{Monotonic, Now};
 use crate::walk::{Index, ProcessRow, Snapshot, ThreadRow, Views};
 use panoptes_tables::RowId;
 use panoptes_tables::{Crossing, ListPool};
@@ -21,11 +22,14 @@ const ABSENT_SCANS_MAX: u32 = 2;
 const UNSEEN_SCANS_MAX: u32 = 8;
 /// Number of scans after which the baseline ends although no scan was complete.
 const BEGINNING_SCANS_MAX: u32 = 16;
+/// A process without consistent data for this time is counted. A process that calls exec or ends
+/// takes a few scans.
+const UNSTABLE_NS: i64 = 500_000_000;
 
 impl State {
     /// Compares one scan with the last and reports every difference to `out`. Allocates nothing.
-    pub fn update(&mut self, snapshot: &Snapshot, now_ns: i64, out: &mut dyn Changes) {
-        self.update_with(snapshot, now_ns, &mut (), out);
+    pub fn update(&mut self, snapshot: &Snapshot, now: Now, out: &mut dyn Changes) {
+        self.update_with(snapshot, now, &mut (), out);
     }
 
     /// The same as [`State::update`], with a source of file contents: asks for the hashes of
@@ -33,14 +37,14 @@ impl State {
     pub fn update_with(
         &mut self,
         snapshot: &Snapshot,
-        now_ns: i64,
+        now: Now,
         files: &mut dyn ContentSource,
         out: &mut dyn Changes,
     ) {
         self.scan = self.scan.next();
         let update = &mut Update {
             snapshot,
-            now_ns,
+            now,
             absent_scans_max: absent_scans_max(snapshot),
             // The first complete scan, and the scans before it, show the baseline, unless `arrival`
             // is known.
@@ -63,7 +67,7 @@ impl State {
         self.check_limits(update);
         self.progress.clock_ns = snapshot.machine.calendar_ns.or(self.progress.clock_ns);
         self.progress.coverage.update(snapshot.machine.total_forks, born);
-        if let Some(births) = self.progress.coverage.report(now_ns) {
+        if let Some(births) = self.progress.coverage.report(now.monotonic) {
             let mut emitter = update.emitter(&self.containers, &mut self.names);
             emitter.emit(&Change::BirthsMissed(births));
         }
@@ -73,9 +77,9 @@ impl State {
     }
 
     /// Reports what would have been reported later: there is no next scan.
-    pub fn finish(&mut self, snapshot: &Snapshot, now_ns: i64, out: &mut dyn Changes) {
+    pub fn finish(&mut self, snapshot: &Snapshot, now: Now, out: &mut dyn Changes) {
         if let Some(births) = self.progress.coverage.rest() {
-            out.change(&self.scan_context(snapshot, now_ns), &Change::BirthsMissed(births));
+            out.change(&self.scan_context(snapshot, now), &Change::BirthsMissed(births));
         }
     }
 
@@ -230,7 +234,7 @@ impl State {
             let Some(row) = self.processes.get_mut(id) else { continue };
             let container = process.container.and_then(|row| self.containers.key(row));
             let seen = Seen { snapshot, row: process, leader };
-            row.watch_exec(seen, update.now_ns);
+            row.watch_exec(seen, update.now.monotonic);
             row.refresh(seen, container, self.scan, &mut self.names);
             row.refresh_hashes(seen, files);
             let grace = self.settings.fork_grace_scans;
@@ -240,7 +244,7 @@ impl State {
                 row.life.stage = Stage::Announced;
             }
             let confirm_scans = self.settings.confirm_scans.max(2);
-            let hidden = row.watch_views(process, confirm_scans, update.now_ns);
+            let hidden = row.watch_views(process, confirm_scans, update.now.real);
             let hidden = hidden.filter(|_| row.life.is_announced() && !row.life.hidden.reported);
             row.life.hidden.reported |= hidden.is_some();
             let row = &*row;
@@ -288,11 +292,11 @@ impl State {
     }
 
     fn update_containers(&mut self, update: &Update<'_>) {
-        let Update { snapshot, now_ns, quiet, .. } = *update;
+        let Update { snapshot, now, quiet, .. } = *update;
         let progress = &self.progress;
         self.containers.update_from(
             snapshot,
-            (self.scan, now_ns),
+            (self.scan, now.monotonic),
             &mut self.names.strings,
             |first| progress.is_baseline(first.start_boottime, quiet),
         );
@@ -323,7 +327,7 @@ impl State {
         if process::is_dead(&leader.task) || self.processes.find(&key).is_some() {
             return None;
         }
-        let mut new = Process::new(&leader.task, update.now_ns);
+        let mut new = Process::new(&leader.task, update.now.monotonic);
         new.row = Some(index);
         new.life.existing = self.progress.is_baseline(key.start_boottime, update.quiet);
         if new.life.existing {
@@ -338,12 +342,16 @@ impl State {
     /// Compares the children of each process; returns the number of new threads.
     fn compare_children(&mut self, update: &mut Update<'_>) -> u64 {
         let Update { snapshot, absent_scans_max, .. } = *update;
+        self.open_files.begin_scan();
+        self.areas.begin_scan();
+        self.progress.unstable = Unstable::default();
         let mut born = 0;
         for (index, row) in snapshot.processes.indexed().take(self.rows.len()) {
             let Some(id) = self.rows[index.position()] else { continue };
             let group = snapshot.by_tid.range(row.threads);
             let alone = thread::living(snapshot, group) == 0;
             let is_zombie = self.watch_zombie(id, alone, update);
+            self.watch_stability(id, row, update.now.monotonic);
             let Some(process) = self.processes.get(id).filter(|row| row.life.is_announced()) else {
                 continue;
             };
@@ -365,10 +373,29 @@ impl State {
             let threads = &mut self.threads;
             let new = thread::update(threads, &mut entry, group, absent_scans_max, &mut emitter);
             born += u64::from(new);
-            descriptor::update(&mut self.descriptors, &mut entry, group, &mut emitter);
+            let (descriptors, open_files) = (&mut self.descriptors, &mut self.open_files);
+            if row.files_stable {
+                descriptor::update(descriptors, open_files, &mut entry, group, &mut emitter);
+            }
             self.areas.update(&mut entry, &mut emitter);
         }
         born
+    }
+
+    /// Counts a process if no scan of some time has shown consistent data about it: it may change
+    /// them on purpose.
+    fn watch_stability(&mut self, id: RowId, row: &ProcessRow, now: Monotonic) {
+        let Some(process) = self.processes.get_mut(id) else { return };
+        if row.stable && row.files_stable {
+            process.life.unstable_since = None;
+            return;
+        }
+        let since = *process.life.unstable_since.get_or_insert(now);
+        if now.since(since) >= UNSTABLE_NS {
+            let unstable = &mut self.progress.unstable;
+            unstable.processes += 1;
+            unstable.process_id = process.key.process_id;
+        }
     }
 
     /// Counts the scans in a row in which a process is a zombie, and reports that once. `alone` if
@@ -427,7 +454,8 @@ impl Progress {
     /// Whether a process belongs to the baseline: all that this scan shows does (`quiet`), except
     /// later arrivals, or it found no room until now.
     fn is_baseline(&self, start_boottime: u64, quiet: bool) -> bool {
-        let came_later = self.arrival.is_some_and(|arrival| start_boottime > arrival);
+        let known = self.seen_until.or(self.arrival);
+        let came_later = known.is_some_and(|known| start_boottime > known);
         quiet && !came_later || start_boottime <= self.late_start
     }
 }

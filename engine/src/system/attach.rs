@@ -42,7 +42,7 @@ pub fn attach(
     }
     let mut profile = found?;
     // Layouts that only loaded modules have. Without them, scans use a fallback.
-    modules::bind(source, &mut profile);
+    modules::bind(&mut Stoppable { source, stop }, &mut profile);
     if stop.is_requested() { Err(AttachError::Stopped) } else { Ok(profile) }
 }
 

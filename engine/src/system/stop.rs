@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 
 use panoptes_decoders::address::PhysicalAddress;
-use panoptes_decoders::source::{MemorySource, Request};
+use panoptes_decoders::source::{MemorySource, Outcome, Request};
 
 /// Answers whether a search for a kernel must stop.
 #[derive(Clone, Copy)]
@@ -15,7 +15,7 @@ impl<'a> Stop<'a> {
     pub const NEVER: Self = Self(None);
 
     /// Stops as soon as `is_requested` returns `true`. It must then return `true` every time. It is
-    /// called once a step, and about once for each MiB of a sweep.
+    /// called once a step, once a batch of reads, and about once for each MiB of a sweep.
     pub fn when(is_requested: &'a dyn Fn() -> bool) -> Self {
         Self(Some(is_requested))
     }
@@ -31,7 +31,7 @@ impl fmt::Debug for Stop<'_> {
     }
 }
 
-/// A source whose sweeps end at a request to stop: every sweep asks it for the next data.
+/// A source that has no data after a request to stop, so that every step of a search ends soon.
 pub(super) struct Stoppable<'a> {
     pub(super) source: &'a mut dyn MemorySource,
     pub(super) stop: Stop<'a>,
@@ -39,6 +39,12 @@ pub(super) struct Stoppable<'a> {
 
 impl MemorySource for Stoppable<'_> {
     fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+        if self.stop.is_requested() {
+            for request in requests {
+                request.outcome = Outcome::Failed;
+            }
+            return;
+        }
         self.source.read_batch(requests, arena);
     }
 
@@ -52,5 +58,51 @@ impl MemorySource for Stoppable<'_> {
 
     fn move_by(&mut self, bytes: u64) -> bool {
         self.source.move_by(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// Memory without an end, which counts how often it is used.
+    struct Endless {
+        uses: u32,
+        regions: [Range<u64>; 1],
+    }
+
+    impl MemorySource for Endless {
+        fn read_batch(&mut self, requests: &mut [Request], _: &mut [u8]) {
+            self.uses += 1;
+            for request in requests {
+                request.outcome = Outcome::Read;
+            }
+        }
+
+        fn regions(&self) -> &[Range<u64>] {
+            &self.regions
+        }
+
+        fn next_data(&mut self, from: PhysicalAddress) -> Option<Range<u64>> {
+            self.uses += 1;
+            Some(from.0..from.0 + 4096)
+        }
+    }
+
+    #[test]
+    fn after_a_request_to_stop_memory_is_not_used_any_more() {
+        let mut memory = Endless { uses: 0, regions: [Range { start: 0, end: 1 << 40 }] };
+        let is_requested = Cell::new(false);
+        let has_stop_request = || is_requested.get();
+        let stop = Stop::when(&has_stop_request);
+        let mut source = Stoppable { source: &mut memory, stop };
+        assert!(source.read_exact(PhysicalAddress(0), &mut [0; 8]));
+        assert!(source.next_data(PhysicalAddress(0)).is_some());
+        is_requested.set(true);
+        assert!(!source.read_exact(PhysicalAddress(0), &mut [0; 8]));
+        assert!(source.next_data(PhysicalAddress(0)).is_none());
+        assert_eq!(memory.uses, 2);
     }
 }

@@ -11,37 +11,48 @@ use panoptes_decoders::kernel::inet_hashinfo::{
 };
 use panoptes_decoders::kernel::sock::{AF_INET, AF_INET6, Endpoints, TcpState};
 use panoptes_decoders::kernel::super_block::magic;
-use panoptes_decoders::layout::u64_at;
+use panoptes_decoders::layout::{View, u64_at};
 
-use super::snapshot::{ConnectionRow, Index, InodeRow, NetRow, row_at};
+use super::fd_slices::fair_share;
+use super::snapshot::{ConnectionRow, Index, InodeRow, row_at};
 use super::tables::Snapshot;
 use super::{Memory, Scratch, Walker, fetch};
 use panoptes_tables::Insertion;
 
-/// Maximum number of entries followed in a bucket's chain. The kernel's tables keep chains at a
-/// few; an attacker who floods one bucket makes its chain longer.
+/// Maximum number of rounds that follow the chains of all buckets. The kernel's tables keep chains
+/// at a few sockets; an attacker who floods one bucket makes its chain longer.
 const CHAIN_MAX: u32 = 4096;
 /// Maximum number of buckets in all tables together: four times the largest table. A namespace can
 /// have its own table, and a guest can present one piece of memory as the tables of many
 /// namespaces.
-const BUCKETS_MAX: u32 = 4 * EHASH_BUCKETS_MAX;
+const BUCKETS_MAX: u64 = 4 * EHASH_BUCKETS_MAX as u64;
 /// Bytes of a bucket array that are read at once.
 const SLICE_BYTES: u32 = 1 << 16;
+
+/// An array of buckets: `stride` is the size of a bucket and `offset` that of its pointer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Buckets {
+    /// `struct inet_hashinfo *`
+    table: KernelVa,
+    array: KernelVa,
+    count: u32,
+    stride: u32,
+    offset: u32,
+    /// Whether the array has more buckets.
+    is_cut: bool,
+}
+
+impl Buckets {
+    /// Bytes of the slice that begins with a bucket.
+    fn slice_bytes(&self, from: u32) -> u32 {
+        (self.count - from).min(SLICE_BYTES / self.stride) * self.stride
+    }
+}
 
 impl Walker {
     /// Fills `connections`.
     pub(super) fn read_connections(&mut self, memory: &mut Memory<'_>) {
-        self.visited.clear();
-        let mut buckets_left = BUCKETS_MAX;
-        for index in 0..self.snapshot.nets.len() {
-            let (before, rest) = self.snapshot.nets.split_at(index);
-            let Some(&NetRow { hashinfo, .. }) = rest.first() else { break };
-            // Namespaces share one table, except those configured with their own.
-            let shared = before.iter().any(|net| net.hashinfo == hashinfo);
-            if !shared && !hashinfo.is_null() {
-                self.read_table(memory, hashinfo, &mut buckets_left);
-            }
-        }
+        self.find_sockets(memory);
         self.read_sockets(memory);
         self.read_more_nets(memory);
         self.snapshot.connections.sort_unstable_by_key(|row| {
@@ -54,80 +65,138 @@ impl Walker {
         self.snapshot.join_terminals();
     }
 
-    /// Reads all sockets of one table.
-    fn read_table(&mut self, memory: &mut Memory<'_>, hashinfo: KernelVa, buckets_left: &mut u32) {
-        let layouts = &memory.kernel.layouts;
-        let layout = &layouts.inet_hashinfo;
-        let Some(view) = memory.read_one(&mut self.reader, hashinfo, &layout.packing) else {
-            self.snapshot.losses.unreadable += 1;
-            return;
-        };
-        let buckets = |mask: u64, max: u32| (mask as u32).min(max - 1) + 1;
-        let ehash = view.pointer(layout.ehash);
-        let ehash_count = buckets(view.unsigned(layout.ehash_mask), EHASH_BUCKETS_MAX);
-        let listen = &layouts.inet_listen_hashbucket;
-        let (listeners, listeners_count) = match (layout.listening_hash, layout.lhash2) {
-            (Some(inside), _) => {
-                let count = inside.size / listen.size.max(1);
-                (hashinfo.plus(u64::from(inside.offset)), count)
-            }
-            (None, Some(lhash2)) => {
-                let mask = view.optional(layout.lhash2_mask).unwrap_or(0);
-                (view.pointer(lhash2), buckets(mask, LHASH2_BUCKETS_MAX))
-            }
-            (None, None) => (KernelVa::NULL, 0),
-        };
-        let Some(left) = buckets_left.checked_sub(ehash_count + listeners_count) else {
-            self.snapshot.losses.dropped += 1;
-            return;
-        };
-        *buckets_left = left;
-        self.scratch.addresses.clear();
-        self.read_buckets(memory, (ehash, ehash_count), (EHASH_BUCKET_BYTES, 0));
-        let bucket = (listen.size, listen.first.offset);
-        self.read_buckets(memory, (listeners, listeners_count), bucket);
+    /// Adds a row for each socket of all tables.
+    fn find_sockets(&mut self, memory: &mut Memory<'_>) {
+        self.read_tables(memory);
+        self.share_buckets();
+        self.read_buckets(memory);
         self.follow_chains(memory);
     }
 
-    /// Collects the first socket of every bucket. `(array, count)` is the array of buckets;
-    /// `stride` is the size of a bucket and `offset` that of its pointer.
-    fn read_buckets(
-        &mut self,
-        memory: &mut Memory<'_>,
-        (array, count): (KernelVa, u32),
-        (stride, offset): (u32, u32),
-    ) {
-        if array.is_null() || u64::from(offset) + 8 > u64::from(stride) || stride > SLICE_BYTES {
+    /// Lists the arrays of buckets of all tables, that of the initial namespace first.
+    fn read_tables(&mut self, memory: &mut Memory<'_>) {
+        let layouts = &memory.kernel.layouts;
+        let layout = &layouts.inet_hashinfo;
+        let Scratch { addresses: tables, buckets: list, .. } = &mut self.scratch;
+        let (nets, losses) = (&self.snapshot.nets, &mut self.snapshot.losses);
+        self.visited.clear();
+        tables.clear();
+        // Namespaces share one table, except those configured with their own.
+        let all = nets.iter().map(|net| net.hashinfo).filter(|hashinfo| !hashinfo.is_null());
+        tables.extend(all.filter(|at| self.visited.insert(at.0, 0) == Insertion::New));
+        list.clear();
+        fetch(&mut self.reader, memory, &layout.packing, tables, |index, bytes| {
+            let Some(view) = bytes.map(View::new) else {
+                losses.unreadable += 1;
+                return;
+            };
+            let mut count_of = |mask: u64, max: u32| {
+                let is_cut = mask >= u64::from(max);
+                losses.dropped += u32::from(is_cut);
+                (mask.min(u64::from(max) - 1) as u32 + 1, is_cut)
+            };
+            let table = tables[index];
+            let (count, is_cut) = count_of(view.unsigned(layout.ehash_mask), EHASH_BUCKETS_MAX);
+            let array = view.pointer(layout.ehash);
+            let ehash =
+                Buckets { table, array, count, stride: EHASH_BUCKET_BYTES, offset: 0, is_cut };
+            let listen = &layouts.inet_listen_hashbucket;
+            let (stride, offset) = (listen.size, listen.first.offset);
+            let (array, (count, is_cut)) = match (layout.listening_hash, layout.lhash2) {
+                (Some(inside), _) => {
+                    (table.plus(inside.offset.into()), (inside.size / stride.max(1), false))
+                }
+                (None, Some(lhash2)) => {
+                    let mask = view.optional(layout.lhash2_mask).unwrap_or(0);
+                    (view.pointer(lhash2), count_of(mask, LHASH2_BUCKETS_MAX))
+                }
+                (None, None) => (KernelVa::NULL, (0, false)),
+            };
+            for buckets in [ehash, Buckets { table, array, count, stride, offset, is_cut }] {
+                let Buckets { array, stride, offset, .. } = buckets;
+                let is_whole = u64::from(offset) + 8 <= u64::from(stride) && stride <= SLICE_BYTES;
+                if !array.is_null() && is_whole && list.len() < list.capacity() {
+                    list.push(buckets);
+                }
+            }
+        });
+    }
+
+    /// Cuts the largest tables if there are more buckets than a scan reads. The initial namespace's
+    /// table, which is the first, is never cut.
+    fn share_buckets(&mut self) {
+        let Some((first, others)) = self.scratch.buckets.split_first_mut() else { return };
+        let left = BUCKETS_MAX - u64::from(first.count).min(BUCKETS_MAX);
+        let share = fair_share(left, || others.iter().map(|buckets| u64::from(buckets.count)));
+        for buckets in others.iter_mut().filter(|buckets| u64::from(buckets.count) > share) {
+            buckets.count = share as u32;
+            buckets.is_cut = true;
+            self.snapshot.losses.dropped += 1;
+        }
+        self.mark_cut_nets();
+    }
+
+    /// Marks the namespaces whose tables are read in part. Nobody else's connections are affected.
+    fn mark_cut_nets(&mut self) {
+        self.visited.clear();
+        for buckets in self.scratch.buckets.iter().filter(|buckets| buckets.is_cut) {
+            self.visited.insert(buckets.table.0, 0);
+        }
+        if self.visited.is_empty() {
             return;
         }
-        let socks = &mut self.scratch.addresses;
+        for net in self.snapshot.nets.iter_mut() {
+            net.connections_cut = self.visited.get(net.hashinfo.0).is_some();
+        }
+    }
+
+    /// Collects the first socket of every bucket.
+    fn read_buckets(&mut self, memory: &mut Memory<'_>) {
+        let Self { reader, scratch, snapshot, .. } = self;
+        let Scratch { addresses: socks, buckets: list, .. } = scratch;
         let link = u64::from(memory.kernel.layouts.sock_common.skc_node.offset);
-        let bytes = u64::from(count) * u64::from(stride);
-        let slice = u64::from(SLICE_BYTES / stride * stride);
-        let mut at = 0;
-        while at < bytes {
-            self.reader.clear();
-            while at < bytes {
-                let length = slice.min(bytes - at) as u32;
-                if self.reader.push_bytes(&memory.kernel.space, array.plus(at), length).is_none() {
+        socks.clear();
+        let after = |(at, bucket): (usize, u32)| match list.get(at) {
+            Some(all) if bucket + all.slice_bytes(bucket) / all.stride < all.count => {
+                (at, bucket + all.slice_bytes(bucket) / all.stride)
+            }
+            _ => (at + 1, 0),
+        };
+        let mut next = (0, 0);
+        while next.0 < list.len() {
+            let mut at = next;
+            reader.clear();
+            while let Some(all) = list.get(next.0) {
+                let array = all.array.plus(u64::from(next.1) * u64::from(all.stride));
+                let bytes = all.slice_bytes(next.1);
+                if reader.push_bytes(&memory.kernel.space, array, bytes).is_none() {
                     break;
                 }
-                at += u64::from(length);
+                next = after(next);
             }
-            if self.reader.is_empty() {
+            if reader.is_empty() {
+                // A slice always fits an empty batch.
                 return;
             }
-            memory.run(&mut self.reader);
-            for object in 0..self.reader.len() {
-                let Some(bytes) = self.reader.object(object) else {
-                    self.snapshot.losses.unreadable += 1;
+            memory.run(reader);
+            for object in 0..reader.len() {
+                let Some(all) = list.get(at.0) else { return };
+                at = after(at);
+                let Some(bytes) = reader.object(object) else {
+                    snapshot.losses.unreadable += 1;
                     continue;
                 };
-                for bucket in bytes.chunks_exact(stride as usize) {
-                    let first = u64_at(bucket, offset as usize);
+                for bucket in bytes.chunks_exact(all.stride as usize) {
+                    let first = u64_at(bucket, all.offset as usize);
                     // The lowest bit marks the end of a list (`is_a_nulls`).
-                    if first & 1 == 0 && first != 0 && socks.len() < socks.capacity() {
+                    if first & 1 != 0 || first == 0 {
+                        continue;
+                    }
+                    if socks.len() < socks.capacity() {
                         socks.push(KernelVa(first).minus(link));
+                    } else {
+                        snapshot.losses.dropped += 1;
+                        snapshot.connections_cut += 1;
                     }
                 }
             }
@@ -139,9 +208,11 @@ impl Walker {
         let layout = &memory.kernel.layouts.sock_common;
         let link = u64::from(layout.skc_node.offset);
         let Scratch { addresses: socks, more: next, .. } = &mut self.scratch;
-        for _ in 0..CHAIN_MAX {
+        self.visited.clear();
+        let mut is_unbounded = false;
+        for round in 1..=CHAIN_MAX {
             if socks.is_empty() {
-                return;
+                break;
             }
             next.clear();
             let (snapshot, visited) = (&mut self.snapshot, &mut self.visited);
@@ -155,8 +226,17 @@ impl Walker {
                     return;
                 }
                 let endpoints = Endpoints::decode(layout, bytes);
-                if endpoints.next & 1 == 0 && endpoints.next != 0 && next.len() < next.capacity() {
-                    next.push(KernelVa(endpoints.next).minus(link));
+                let net = row_at(&mut snapshot.nets, endpoints.net);
+                if endpoints.next & 1 == 0 && endpoints.next != 0 {
+                    if round < CHAIN_MAX && next.len() < next.capacity() {
+                        next.push(KernelVa(endpoints.next).minus(link));
+                    } else {
+                        is_unbounded = true;
+                        match snapshot.nets.at_mut(net) {
+                            Some(net) => net.connections_cut = true,
+                            None => snapshot.connections_cut += 1,
+                        }
+                    }
                 }
                 let is_tcp = matches!(endpoints.family, AF_INET | AF_INET6)
                     // A closed socket is in no table: it left the table during this scan.
@@ -172,13 +252,13 @@ impl Walker {
                         file: KernelVa::NULL,
                         inode: 0,
                         route_device: 0,
-                        net: row_at(&mut snapshot.nets, endpoints.net),
+                        net,
                     });
                 }
             });
             mem::swap(socks, next);
         }
-        self.snapshot.losses.unbounded += 1;
+        self.snapshot.losses.unbounded += u32::from(is_unbounded);
     }
 
     /// Reads the namespaces without processes, which only sockets lead to, and sets the namespace
@@ -235,3 +315,6 @@ pub(super) fn is_sockfs(snapshot: &Snapshot, inode: &InodeRow) -> bool {
     let filesystem = snapshot.super_blocks.at(inode.super_block);
     filesystem.is_some_and(|row| row.filesystem.magic == magic::SOCKFS)
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@
 use arrayvec::ArrayVec;
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::container::{
-    CONTAINER_BYTES_MAX, Found, POD_UID_BYTES_MAX, Runtime, container_of, pod_uid, unescape,
+    CONTAINER_BYTES_MAX, Found, Maker, POD_UID_BYTES_MAX, Runtime, container_of, pod_uid, unescape,
 };
 use panoptes_decoders::kernel::uts_namespace::UtsNamespace;
 use panoptes_decoders::layout::{View, c_string};
@@ -42,9 +42,7 @@ pub struct ContainerRow {
     pub is_name: bool,
     /// The runtime that made it, if known.
     pub runtime: Option<Runtime>,
-    /// Whether a bare name is the only evidence for it, so that only processes with their own
-    /// namespaces are in it.
-    pub is_plain: bool,
+    pub maker: Maker,
     /// The enclosing container.
     pub parent: Option<Index<Self>>,
     /// The uid of its Kubernetes pod, in [`Snapshot::bytes`]; empty outside of pods.
@@ -126,7 +124,7 @@ struct Claim {
     id_length: usize,
     is_name: bool,
     runtime: Option<Runtime>,
-    is_plain: bool,
+    maker: Maker,
 }
 
 impl Claim {
@@ -138,8 +136,8 @@ impl Claim {
             id.iter_mut().zip(found.id).for_each(|(to, from)| *to = *from);
             found.id.len().min(id.len())
         };
-        let Found { at, is_name, runtime, is_plain, .. } = *found;
-        Self { at, id, id_length, is_name, runtime, is_plain }
+        let Found { at, is_name, runtime, maker, .. } = *found;
+        Self { at, id, id_length, is_name, runtime, maker }
     }
 }
 
@@ -182,7 +180,9 @@ impl Walker {
                 return (None, false);
             };
             match self.claim(&group_path, group_path.length) {
-                Some(claim) if claim.is_plain => plain = plain.or(Some((group_path, claim))),
+                Some(claim) if claim.maker == Maker::Unknown => {
+                    plain = plain.or(Some((group_path, claim)));
+                }
                 Some(claim) => return self.row_of_claim(&group_path, claim),
                 None => {}
             }
@@ -244,7 +244,7 @@ impl Walker {
             node,
             is_name: claim.is_name,
             runtime: claim.runtime,
-            is_plain: claim.is_plain,
+            maker: claim.maker,
             ..ContainerRow::default()
         })?;
         if snapshot.containers.len() == before {
@@ -279,7 +279,7 @@ impl Walker {
                 let Some(container) = snapshot.containers.at_mut(at) else { break };
                 // A process in an inner container does not prove that a bare name above it is a
                 // container.
-                if at == row || !container.is_plain {
+                if at == row || container.maker != Maker::Unknown {
                     container.update_from(index, start, is_inside);
                 }
                 at = container.parent;
@@ -334,7 +334,7 @@ fn place(
         return (None, false);
     };
     let Some(row) = snapshot.containers.at(set.container) else { return (None, true) };
-    if !row.is_plain {
+    if row.maker != Maker::Unknown {
         return (set.container, true);
     }
     // An exiting process has no namespaces any more.

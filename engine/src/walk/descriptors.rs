@@ -1,30 +1,46 @@
 //! Descriptors: from each table to its open files.
+//!
+//! The first slots of every table are read without asking, which is all of nearly every table. For
+//! a larger one, its bitmap of descriptors in use is read first, and then only the slots in use: a
+//! table can have a million slots and one descriptor. A bit only shows where to look. The kernel
+//! sets it before it installs the file, and clears it after it has removed the file
+//! (`alloc_fd`, `file_close_fd_locked`, fs/file.c), so every open file has its bit set, except for
+//! a moment inside `dup2`. Code inside the kernel that clears a bit hides a file, unless it is in
+//! one of the first slots.
+//!
+//! If there are more descriptors than rows, the tables with the most descriptors are cut, so that
+//! no process takes the rows of others ([`super::fd_slices`]).
 
 use core::mem;
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::layout::{View, u64_at};
 
+use super::fd_slices::{GAP_PLACES, RUNS_PER_WORD_MAX, SLICE_PLACES, Slice, add_runs, fair_share};
 use super::snapshot::{DescriptorRow, FilesRow, Span, row_at};
+use super::tables::Snapshot;
 use super::{Kernel, Memory, Walker, fetch};
 use crate::address::Reader;
 
 /// Largest table that is read. The kernel's maximum for a process is `fs.nr_open`, 1 Mi by default.
 const TABLE_MAX: u32 = 1 << 24;
 
-/// Maximum number of slots of a table read at once: half a MiB.
-const SLICE_PLACES: u32 = 1 << 16;
+/// Number of slots of every table that are read whatever its bitmap has. A multiple of 64.
+const WHOLE_PLACES: u32 = 256;
 
 /// Maximum number of table slices in one batch.
 pub(super) const SLICES_MAX: usize = 16_384;
 
-/// A part of a table: `count` slots from `first` on.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Slice {
-    table: usize,
-    first: u32,
-    count: u32,
-}
+/// Maximum number of words of bitmaps in one batch: half a MiB.
+const BATCH_WORDS: u32 = 1 << 16;
+
+/// Maximum number of words of all bitmaps together: 8 MiB, for half a GiB of slots. A guest can
+/// present one piece of memory as the large tables of many processes.
+const WORDS_MAX: u64 = 1 << 20;
+
+/// Number of descriptors that a table keeps however many others there are: standard input, output
+/// and error.
+const KEPT_MIN: u32 = 3;
 
 /// Descriptors whose slots are read again; the first of them is in slot `first`.
 #[derive(Clone, Copy, Debug)]
@@ -33,16 +49,15 @@ pub(super) struct CheckedSlots {
     first: u32,
 }
 
-/// Maximum number of slots read from all tables together: half a GiB of pointers. A guest can
-/// present one piece of memory as the large tables of many processes.
-const PLACES_MAX: u64 = 1 << 26;
-
 impl Walker {
     /// Fills `descriptors`, and each table's range of them.
     pub(super) fn read_descriptors(&mut self, memory: &mut Memory<'_>) {
         self.read_fdtables(memory);
+        self.share_words();
         self.read_fd_arrays(memory);
+        self.link_descriptors();
         self.group_files_threads();
+        self.snapshot.limit_sharing();
     }
 
     fn read_fdtables(&mut self, memory: &mut Memory<'_>) {
@@ -75,90 +90,182 @@ impl Walker {
                 losses.dropped += 1;
             }
             table.fd = view.pointer(layout.fd);
+            table.open_fds = view.pointer(layout.open_fds);
             table.close_on_exec = view.pointer(layout.close_on_exec);
         });
     }
 
+    /// Cuts the largest tables if all bitmaps together are larger than a scan reads.
+    fn share_words(&mut self) {
+        let tables = &mut self.snapshot.files_structs;
+        let share = fair_share(WORDS_MAX, || tables.iter().map(bitmap_words));
+        for table in tables.iter_mut().filter(|table| bitmap_words(table) > share) {
+            table.max_fds = (share as u32 * 64).max(WHOLE_PLACES);
+            table.complete = false;
+            self.snapshot.losses.dropped += 1;
+        }
+    }
+
     fn read_fd_arrays(&mut self, memory: &mut Memory<'_>) {
-        let count = self.snapshot.files_structs.len();
         let mut slices = mem::take(&mut self.scratch.slices);
-        let mut left = PLACES_MAX;
+        self.scratch.addresses.clear();
         let mut next = Slice::default();
-        while next.table < count {
-            self.reader.clear();
+        // Number of descriptors that a table may have.
+        let mut most = u32::try_from(self.snapshot.descriptors.capacity()).unwrap_or(u32::MAX);
+        while next.table < self.snapshot.files_structs.len() {
             slices.clear();
-            while next.table < count && slices.len() < slices.capacity() {
-                let full = self.snapshot.descriptors.len() == self.snapshot.descriptors.capacity();
-                let Some(table) = self.snapshot.files_structs.get_mut(next.table) else {
-                    break;
-                };
-                let places = table.max_fds - next.first;
-                if places > 0 && (full || u64::from(places) > left) {
-                    table.max_fds = next.first;
-                    table.complete = false;
-                    self.snapshot.losses.dropped += 1;
+            next = self.list_slices(memory, next, most, &mut slices);
+            let mut done = 0;
+            while done < slices.len() {
+                self.reader.clear();
+                let mut end = done;
+                while let Some(slice) = slices.get(end)
+                    && let Some(table) = self.snapshot.files_structs.get(slice.table)
+                    && push_slice(&mut self.reader, memory.kernel, table, slice)
+                {
+                    end += 1;
                 }
-                let slice = Slice { count: (table.max_fds - next.first).min(SLICE_PLACES), ..next };
-                if slice.count > 0 {
-                    if !push_slice(&mut self.reader, memory.kernel, table, &slice) {
-                        break;
-                    }
-                    slices.push(slice);
-                    left -= u64::from(slice.count);
+                memory.run(&mut self.reader);
+                for (at, slice) in slices[done..end].iter().enumerate() {
+                    most = self.take_slice(at * 2, slice, most);
                 }
-                next.first += slice.count;
-                if next.first == table.max_fds {
-                    next = Slice { table: next.table + 1, ..Slice::default() };
-                }
-            }
-            if slices.is_empty() {
-                // Nothing is left, or a slice that never fits the reader.
-                if let Some(table) = self.snapshot.files_structs.get_mut(next.table) {
-                    table.complete = false;
-                    self.snapshot.losses.dropped += 1;
-                }
-                next = Slice { table: next.table + 1, ..Slice::default() };
-                continue;
-            }
-            memory.run(&mut self.reader);
-            for (at, slice) in slices.iter().enumerate() {
-                self.take_slice(at * 2, slice);
+                // A slice always fits an empty batch.
+                done = end.max(done + 1);
             }
         }
         self.scratch.slices = slices;
     }
 
-    /// Adds the descriptors of one slice, read as objects `object` and `object + 1` of the batch.
-    fn take_slice(&mut self, object: usize, slice: &Slice) {
-        let snapshot = &mut self.snapshot;
-        let Some(table) = snapshot.files_structs.get_mut(slice.table) else { return };
+    /// Lists the slices to read next, from `from` on, as many as there is room for, with about as
+    /// many used slots as there are rows. Returns where the others begin. No table gets more than
+    /// `most` descriptors.
+    fn list_slices(
+        &mut self,
+        memory: &mut Memory<'_>,
+        from: Slice,
+        most: u32,
+        slices: &mut Vec<Slice>,
+    ) -> Slice {
+        self.read_bitmaps(memory, from);
+        let Self { reader, snapshot, .. } = self;
+        let Snapshot { files_structs, descriptors, losses, .. } = snapshot;
+        let mut next = from;
+        let mut object = 0;
+        let mut left = descriptors.capacity();
+        while let Some(table) = files_structs.get_mut(next.table)
+            && slices.len() < slices.capacity()
+            && left > 0
+        {
+            if next.first == 0 {
+                let count = table.max_fds.min(WHOLE_PLACES);
+                slices.push(Slice { count, ..next });
+                next.first = count;
+            }
+            if next.first < table.max_fds {
+                // Without an object, its bitmap is in the next batch.
+                if object == reader.len() {
+                    return next;
+                }
+                if let Some(words) = reader.object(object) {
+                    let unlisted = list_used(table, words, &mut next, most, slices, &mut left);
+                    descriptors.dropped = descriptors.dropped.saturating_add(unlisted);
+                } else {
+                    losses.unreadable += 1;
+                    table.complete = false;
+                    next.first = table.max_fds;
+                }
+                object += 1;
+            }
+            if next.first < table.max_fds {
+                return next;
+            }
+            next = Slice { table: next.table + 1, ..Slice::default() };
+        }
+        next
+    }
+
+    /// Reads the next bitmaps of large tables, from slot `from` on: one object for each table.
+    fn read_bitmaps(&mut self, memory: &mut Memory<'_>, from: Slice) {
+        self.reader.clear();
+        let mut left = BATCH_WORDS;
+        for (at, table) in self.snapshot.files_structs.iter().enumerate().skip(from.table) {
+            let start = if at == from.table { from.first } else { 0 }.max(WHOLE_PLACES);
+            let words = table.max_fds.saturating_sub(start).div_ceil(64).min(left);
+            let bits = table.open_fds.plus(u64::from(start / 64) * 8);
+            if words > 0 && self.reader.push_bytes(&memory.kernel.space, bits, words * 8).is_none()
+            {
+                break;
+            }
+            left -= words;
+            if left == 0 {
+                break;
+            }
+        }
+        if !self.reader.is_empty() {
+            memory.run(&mut self.reader);
+        }
+    }
+
+    /// Adds the descriptors of one slice, read as objects `object` and `object + 1` of the batch,
+    /// and the addresses of their files. No table gets more than `most` descriptors. Returns how
+    /// many the tables that follow may get.
+    fn take_slice(&mut self, object: usize, slice: &Slice, mut most: u32) -> u32 {
+        let Self { reader, snapshot, scratch, .. } = self;
+        let files = &mut scratch.addresses;
+        let Some(table) = snapshot.files_structs.get_mut(slice.table) else { return most };
         if slice.first == 0 {
             table.descriptors = snapshot.descriptors.span_from(snapshot.descriptors.len());
         }
-        let Some(array) = self.reader.object(object) else {
+        let Some(array) = reader.object(object) else {
             table.complete = false;
             snapshot.losses.unreadable += 1;
-            return;
+            return most;
         };
-        let close_on_exec = self.reader.object(object + 1).unwrap_or(&[]);
+        let close_on_exec = reader.object(object + 1).unwrap_or(&[]);
         for place in 0..slice.count {
-            let address = KernelVa(u64_at(array, place as usize * 8));
-            if address.is_null() {
+            let file = KernelVa(u64_at(array, place as usize * 8));
+            if file.is_null() {
                 continue;
             }
-            let file = row_at(&mut snapshot.files, address);
-            let word = u64_at(close_on_exec, (place / 64) as usize * 8);
+            let is_full = snapshot.descriptors.len() == snapshot.descriptors.capacity();
+            let table = snapshot.files_structs.get_mut(slice.table);
+            let own = table.map_or(0, |table| table.descriptors.len());
+            if is_full && own < most as usize {
+                most = snapshot.cut_tables(files);
+            }
+            let end = snapshot.descriptors.span_from(snapshot.descriptors.len());
+            let Some(table) = snapshot.files_structs.get_mut(slice.table) else { return most };
+            if table.descriptors.is_empty() {
+                // Its rows come after those that are left.
+                table.descriptors = end;
+            }
+            let bit = slice.first % 64 + place;
             let row = DescriptorRow {
                 index: slice.first + place,
-                file,
-                close_on_exec: word >> (place % 64) & 1 == 1,
+                file: None,
+                close_on_exec: u64_at(close_on_exec, (bit / 64) as usize * 8) >> (bit % 64) & 1
+                    == 1,
                 moved: false,
             };
-            if snapshot.descriptors.push(row).is_none() {
+            if table.descriptors.len() >= most as usize {
+                snapshot.descriptors.dropped = snapshot.descriptors.dropped.saturating_add(1);
                 table.complete = false;
-                break;
+            } else if snapshot.descriptors.push(row).is_none() {
+                table.complete = false;
+            } else {
+                files.push(file);
+                table.descriptors.extend();
             }
-            table.descriptors.extend();
+        }
+        most
+    }
+
+    /// Adds the descriptors' files.
+    fn link_descriptors(&mut self) {
+        let snapshot = &mut self.snapshot;
+        let files = &self.scratch.addresses;
+        for (row, &file) in snapshot.descriptors.iter_mut().zip(files) {
+            row.file = row_at(&mut snapshot.files, file);
         }
     }
 
@@ -185,8 +292,7 @@ impl Walker {
                     done = 0;
                     continue;
                 };
-                let most = first.index.saturating_add(SLICE_PLACES);
-                let count = rows.partition_point(|descriptor| descriptor.index < most);
+                let count = near_rows(rows);
                 let last = rows[..count].last().map_or(first.index, |row| row.index);
                 let places = (last - first.index + 1) * 8;
                 let array = at.fd.plus(u64::from(first.index) * 8);
@@ -257,18 +363,130 @@ impl Walker {
     }
 }
 
+impl Snapshot {
+    /// Takes shared tables from the newest processes that share them, if all processes together
+    /// have more than twice as many descriptors as there are rows. What follows looks at the
+    /// descriptors of each process, and thousands can share one large table (`CLONE_FILES`). The
+    /// oldest process of each table keeps it.
+    fn limit_sharing(&mut self) {
+        let Self { files_structs: tables, descriptors: rows, processes, .. } = self;
+        for process in processes.iter() {
+            if let Some(table) = tables.at_mut(process.files) {
+                table.processes += 1;
+            }
+        }
+        let more = |table: &FilesRow| {
+            u64::from(table.processes.saturating_sub(1)) * table.descriptors.len() as u64
+        };
+        let share = fair_share(rows.capacity() as u64, || tables.iter().map(more));
+        if share == u64::MAX {
+            return;
+        }
+        for process in processes.iter_mut().rev() {
+            let Some(table) = tables.at_mut(process.files) else { continue };
+            let count = table.descriptors.len();
+            if more(table) > share {
+                table.processes -= 1;
+                process.files = None;
+                rows.dropped = rows.dropped.saturating_add(count as u32);
+            }
+        }
+    }
+
+    /// Makes room for descriptors by cutting the tables that have the most, and removes their files
+    /// from `files`. Returns how many descriptors a table may have now.
+    ///
+    /// It frees about half of the rows, so that this happens rarely: each table keeps at least half
+    /// of an equal share. If there are so many tables that less than a quarter becomes free, no
+    /// table gets more in this scan.
+    fn cut_tables(&mut self, files: &mut Vec<KernelVa>) -> u32 {
+        let Self { files_structs: tables, descriptors: rows, .. } = self;
+        let counts = || tables.iter().map(|table| table.descriptors.len() as u64);
+        let share = fair_share(rows.capacity() as u64 / 2, counts).max(KEPT_MIN.into());
+        let share = u32::try_from(share).unwrap_or(u32::MAX);
+        let mut end = 0;
+        for table in tables.iter_mut().filter(|table| !table.descriptors.is_empty()) {
+            let all = table.descriptors;
+            let kept = all.take(share as usize);
+            if kept.len() < all.len() {
+                table.complete = false;
+                rows.dropped = rows.dropped.saturating_add((all.len() - kept.len()) as u32);
+            }
+            rows.as_mut_slice().copy_within(kept.positions(), end);
+            files.copy_within(kept.positions(), end);
+            table.descriptors = Span::new(end as u32, (end + kept.len()) as u32);
+            end += kept.len();
+        }
+        rows.truncate(end);
+        files.truncate(end);
+        if end > rows.capacity() / 4 * 3 { 0 } else { share }
+    }
+}
+
+/// Number of words of a table's bitmap that are read.
+fn bitmap_words(table: &FilesRow) -> u64 {
+    table.max_fds.saturating_sub(WHOLE_PLACES).div_ceil(64).into()
+}
+
+/// Lists the used slots of a table from `next` on, by these words of its bitmap, as many as there
+/// is room for and `left` allows, and moves `next` past them. The table gets no more than `most`
+/// descriptors; returns the number of further ones.
+fn list_used(
+    table: &mut FilesRow,
+    words: &[u8],
+    next: &mut Slice,
+    most: u32,
+    slices: &mut Vec<Slice>,
+    left: &mut usize,
+) -> u32 {
+    let mut listed = table.descriptors.len();
+    let mut unlisted = 0;
+    for word in words.chunks_exact(8) {
+        // A forged capacity may end inside a word.
+        let places = table.max_fds.saturating_sub(next.first).min(64);
+        let bits = u64_at(word, 0) & u64::MAX.unbounded_shr(64 - places);
+        let used = bits.count_ones();
+        if listed >= most as usize {
+            unlisted += used;
+            table.complete &= bits == 0;
+        } else if slices.len() + RUNS_PER_WORD_MAX > slices.capacity() || *left == 0 {
+            break;
+        } else {
+            add_runs(slices, next, bits);
+            listed += used as usize;
+            *left = left.saturating_sub(used as usize);
+        }
+        next.first += 64;
+    }
+    unlisted
+}
+
+/// Number of the first rows that are read again in one piece.
+fn near_rows(rows: &[DescriptorRow]) -> usize {
+    let Some(first) = rows.first() else { return 0 };
+    let is_far = |pair: &[DescriptorRow]| {
+        let [one, next] = pair else { return false };
+        next.index - one.index > GAP_PLACES || next.index - first.index >= SLICE_PLACES
+    };
+    rows.windows(2).position(is_far).map_or(rows.len(), |at| at + 1)
+}
+
 /// Adds a slice's slots and their close-on-exec bits to the batch; `false` when the batch is full.
 fn push_slice(reader: &mut Reader, kernel: &Kernel, table: &FilesRow, slice: &Slice) -> bool {
     let before = reader.len();
     let array = table.fd.plus(u64::from(slice.first) * 8);
     let bits = table.close_on_exec.plus(u64::from(slice.first / 64) * 8);
+    let words = (slice.first % 64 + slice.count).div_ceil(64);
     let pushed = reader.push_bytes(&kernel.space, array, slice.count * 8).and(reader.push_bytes(
         &kernel.space,
         bits,
-        slice.count.div_ceil(64) * 8,
+        words * 8,
     ));
     if pushed.is_none() {
         reader.truncate(before);
     }
     pushed.is_some()
 }
+
+#[cfg(test)]
+mod tests;

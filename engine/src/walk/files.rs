@@ -20,9 +20,10 @@ use super::{Kernel, Memory, Reads, Walker, fetch, fetch_each};
 use crate::address::Reader;
 use panoptes_tables::Keyed;
 
-/// Maximum number of directory levels followed. A path has at most 4096 bytes (`PATH_MAX`), so 2048
-/// levels, but a tree can be deeper than a path is long.
-const DEPTH_MAX: u32 = 4096;
+/// Maximum number of rounds: one for each directory level. A path has at most 4096 bytes
+/// (`PATH_MAX`), so 2048 names, and lies on some mounts. A tree can be deeper, but nothing shows
+/// the path of a file there: not the kernel, and not [`crate::path`].
+const DEPTH_MAX: u32 = 2048 + 64;
 
 /// Maximum number of mapped files of layered filesystems in one scan; further files keep their
 /// paths on the layers.
@@ -84,7 +85,8 @@ impl Walker {
         let mut listed = [0; 8];
         let mut attempts = 0;
         self.scratch.torn.clear();
-        for _ in 0..DEPTH_MAX {
+        let mut rounds_left = DEPTH_MAX;
+        loop {
             let (places, torn) = (&mut self.scratch.places, &mut self.scratch.torn);
             let dentries = &self.snapshot.dentries;
             list_places(&self.snapshot, &mut listed, places);
@@ -97,6 +99,11 @@ impl Walker {
             if places.is_empty() {
                 break;
             }
+            let Some(left) = rounds_left.checked_sub(1) else {
+                self.snapshot.losses.unbounded += 1;
+                break;
+            };
+            rounds_left = left;
             self.read_places(memory);
             if attempts >= ATTEMPTS_MAX {
                 self.scratch.torn.clear();
@@ -335,4 +342,43 @@ fn take_dentry(
     dentry.text[..length].copy_from_slice(&text[..length]);
     dentry.readable = name.long_name.is_null();
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::walk::tests::memory::{Sparse, kernel, small, va, walker};
+
+    /// Reads a chain of so many directories; returns how many of them a scan has, the number of
+    /// chains that were cut, and the number of batches.
+    fn read_chain(levels: usize) -> (usize, u32, u64) {
+        let mut memory = Sparse::default();
+        let places: Vec<u64> = (0..levels).map(|_| memory.structure()).collect();
+        for (&place, parent) in places.iter().zip(places.iter().skip(1).chain(places.last())) {
+            memory.set(place, "dentry", "d_parent", *parent);
+            memory.set(place, "dentry", "d_name.name", Sparse::field(place, "dentry", "d_iname"));
+            memory.set(place, "dentry", "d_name.len", 1);
+        }
+        let mut walker = walker(&small());
+        row_at(&mut walker.snapshot.dentries, va(places[0]));
+        memory.walk(&mut walker, &kernel(), Walker::read_files);
+        let read = walker.snapshot.dentries.iter().filter(|row| row.readable).count();
+        (read, walker.snapshot.losses.unbounded, memory.batches)
+    }
+
+    #[test]
+    fn directories_cost_a_batch_each_as_far_as_a_path_reaches() {
+        let (some, twice) = (read_chain(500), read_chain(1000));
+        assert_eq!((some.0, some.1, twice.0, twice.1), (500, 0, 1000, 0));
+        assert!(twice.2 <= 2 * some.2 + 10, "{some:?}, {twice:?}");
+        let longest = read_chain(2048);
+        assert_eq!((longest.0, longest.1), (2048, 0));
+    }
+
+    #[test]
+    fn directories_deeper_than_any_path_are_cut_and_counted() {
+        let (some, twice) = (read_chain(2500), read_chain(5000));
+        assert_eq!((some.0, some.1), (DEPTH_MAX as usize, 1));
+        assert_eq!(some, twice);
+    }
 }

@@ -7,21 +7,24 @@ use super::snapshot::{InterfaceRow, NetRow};
 use super::{Memory, Walker};
 use panoptes_tables::Insertion;
 
-/// Maximum number of addresses read for one interface.
-const ADDRESSES_MAX: u32 = 256;
+/// Maximum number of entries of all lists together. Each costs a round, and users can make
+/// interfaces and addresses in namespaces of their own.
+const ENTRIES_MAX: u32 = 4096;
 
 impl Walker {
     /// Fills `interfaces`. Lists are followed entry by entry, so this costs a round for each entry.
     pub(super) fn read_interfaces(&mut self, memory: &mut Memory<'_>) {
         self.snapshot.interfaces.clear();
         self.visited.clear();
+        let mut left = ENTRIES_MAX;
         for index in self.snapshot.nets.indexes() {
             let net = self.snapshot.nets[index];
-            self.read_devices(memory, &net);
+            self.read_devices(memory, &net, &mut left);
         }
     }
 
-    fn read_devices(&mut self, memory: &mut Memory<'_>, net: &NetRow) {
+    /// Reads a namespace's interfaces. `left` is the number of entries that may still be read.
+    fn read_devices(&mut self, memory: &mut Memory<'_>, net: &NetRow, left: &mut u32) {
         let layouts = &memory.kernel.layouts;
         let layout = &layouts.net_device;
         let end = net.address.plus(u64::from(layouts.net.dev_base_head.offset));
@@ -30,6 +33,10 @@ impl Walker {
             if link == end || link.is_null() {
                 return;
             }
+            if *left == 0 {
+                break;
+            }
+            *left -= 1;
             let device = link.minus(u64::from(layout.dev_list.offset));
             if !self.is_first_visit(device) {
                 self.snapshot.losses.unbounded += 1;
@@ -50,40 +57,54 @@ impl Walker {
                 ..InterfaceRow::default()
             };
             row.mac = memory.read_bytes(&mut self.reader, mac, MAC_BYTES as u32).map(padded);
-            self.read_ipv4(memory, ipv4, &mut row);
-            self.read_ipv6(memory, ipv6, &mut row);
+            self.read_ipv4(memory, ipv4, &mut row, left);
+            self.read_ipv6(memory, ipv6, &mut row, left);
             self.snapshot.interfaces.push(row);
         }
         self.snapshot.losses.dropped += 1;
     }
 
-    fn read_ipv4(&mut self, memory: &mut Memory<'_>, in_device: KernelVa, row: &mut InterfaceRow) {
+    fn read_ipv4(
+        &mut self,
+        memory: &mut Memory<'_>,
+        in_device: KernelVa,
+        row: &mut InterfaceRow,
+        left: &mut u32,
+    ) {
         let layouts = &memory.kernel.layouts;
         let (device, address) = (&layouts.in_device, &layouts.in_ifaddr);
         let view = memory.read_one(&mut self.reader, in_device, &device.packing);
         let mut at = view.map_or(KernelVa::NULL, |view| view.pointer(device.ifa_list));
-        for _ in 0..ADDRESSES_MAX {
-            if at.is_null() || !self.is_first_visit(at) {
+        while !at.is_null() && !row.ipv4.is_full() && *left > 0 {
+            *left -= 1;
+            if !self.is_first_visit(at) {
                 return;
             }
             let Some(view) = memory.read_one(&mut self.reader, at, &address.packing) else {
                 return;
             };
-            // Further addresses are left out.
+            // There is room for it.
             let _ = row.ipv4.try_push(padded::<4>(view.bytes(address.ifa_local)).into());
             at = view.pointer(address.ifa_next);
         }
     }
 
-    fn read_ipv6(&mut self, memory: &mut Memory<'_>, inet6_dev: KernelVa, row: &mut InterfaceRow) {
+    fn read_ipv6(
+        &mut self,
+        memory: &mut Memory<'_>,
+        inet6_dev: KernelVa,
+        row: &mut InterfaceRow,
+        left: &mut u32,
+    ) {
         let layouts = &memory.kernel.layouts;
         let (device, address) = (&layouts.inet6_dev, &layouts.inet6_ifaddr);
         let end = inet6_dev.plus(u64::from(device.addr_list.offset));
         let view = memory.read_one(&mut self.reader, inet6_dev, &device.packing);
         let mut link = view.map_or(end, |view| KernelVa(view.u64_at(device.addr_list, 0)));
-        for _ in 0..ADDRESSES_MAX {
+        while link != end && !row.ipv6.is_full() && *left > 0 {
+            *left -= 1;
             let at = link.minus(u64::from(address.if_list.offset));
-            if link == end || !self.is_first_visit(at) {
+            if !self.is_first_visit(at) {
                 return;
             }
             let Some(view) = memory.read_one(&mut self.reader, at, &address.packing) else {

@@ -12,6 +12,7 @@ mod cgroups;
 mod connections;
 mod containers;
 mod descriptors;
+mod fd_slices;
 mod files;
 mod held_files;
 mod interfaces;
@@ -27,6 +28,8 @@ mod tables;
 mod tasks;
 mod tcp_socks;
 mod terminals;
+#[cfg(test)]
+mod tests;
 mod views;
 
 use panoptes_decoders::address::KernelVa;
@@ -111,6 +114,10 @@ struct Scratch {
     pids: Vec<KernelVa>,
     numbers: Vec<u32>,
     leaders: Vec<Index<ThreadRow>>,
+    /// Leaders whose lists of threads lead to a task without a row, and the links to it.
+    groups: Reads<ThreadRow>,
+    /// Arrays of buckets of sockets.
+    buckets: Vec<connections::Buckets>,
     /// By process: its mount namespace, and its number in its pid namespace.
     mount_namespaces: Vec<KernelVa>,
     pid_numbers: Vec<KernelVa>,
@@ -119,7 +126,7 @@ struct Scratch {
     more_areas: Reads<MmRow>,
     nodes: Vec<memory::Node>,
     more_nodes: Vec<memory::Node>,
-    slices: Vec<descriptors::Slice>,
+    slices: Vec<fd_slices::Slice>,
     checked_slots: Vec<descriptors::CheckedSlots>,
     backed: Vec<Index<FileRow>>,
     /// Files, and what may be the paths that users know them by.
@@ -147,6 +154,8 @@ impl Scratch {
             pids: Vec::with_capacity(list),
             numbers: Vec::with_capacity(list),
             leaders: Vec::with_capacity(snapshot.threads.capacity()),
+            groups: Reads::with_capacity(snapshot.threads.capacity()),
+            buckets: Vec::with_capacity(2 * snapshot.nets.capacity()),
             mount_namespaces: Vec::with_capacity(processes::CHUNK),
             pid_numbers: Vec::with_capacity(processes::CHUNK),
             areas: Reads::with_capacity(list),

@@ -372,10 +372,10 @@ impl Walker {
             if let Some(after) = after.filter(|after| after.is_same_thread(&before)) {
                 leader.comm = after.comm;
             }
+            process.files_stable = after.is_some_and(|after| after.files == before.files);
             process.stable = after.is_some_and(|after| {
                 after.is_same_thread(&before)
                     && after.mm == before.mm
-                    && after.files == before.files
                     && after.self_exec_id == before.self_exec_id
                     && (after.exit_state == 0) == (before.exit_state == 0)
             });

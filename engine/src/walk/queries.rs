@@ -1,5 +1,7 @@
 //! Lookups in the rows of a scan.
 
+use panoptes_decoders::container::Maker;
+
 use super::snapshot::{FilesRow, Index, NetRow, ProcessRow, Span, ThreadRow};
 use super::tables::Snapshot;
 
@@ -31,6 +33,21 @@ impl Snapshot {
     pub fn container_of(&self, process: &ProcessRow) -> Option<&[u8]> {
         let container = self.text(self.containers.at(process.container)?.id);
         (!container.is_empty()).then_some(container)
+    }
+
+    /// The container in which a program with root's rights put a process: the innermost one that
+    /// is not an unprivileged user's own.
+    pub fn trusted_container_of(&self, process: &ProcessRow) -> Option<&[u8]> {
+        let mut container = self.containers.at(process.container)?;
+        // A row's enclosing container was made before the row.
+        for _ in 0..self.containers.len() {
+            if container.maker != Maker::User {
+                break;
+            }
+            container = self.containers.at(container.parent)?;
+        }
+        let id = self.text(container.id);
+        (container.maker != Maker::User && !id.is_empty()).then_some(id)
     }
 
     /// The number of a network namespace, or 0.

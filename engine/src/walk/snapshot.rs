@@ -176,8 +176,11 @@ pub struct ProcessRow {
     pub threads_runtime_ns: u64,
     /// Its threads in [`super::Snapshot::by_tid`], ascending by thread id.
     pub threads: Span<Index<ThreadRow>>,
-    /// Whether its leader was unchanged at the end of the scan, so that the data is consistent.
+    /// Whether its leader, program and address space were unchanged at the end of the scan, so that
+    /// the data about them is consistent.
     pub stable: bool,
+    /// Whether its leader had the same descriptor table at the end of the scan.
+    pub files_stable: bool,
     /// First entry of its signal's list of threads, if readable: the address of a `thread_node`.
     pub first_thread: Option<KernelVa>,
     /// First entry of its `struct pid`'s list of tasks, if readable: the address of its
@@ -209,6 +212,7 @@ impl ProcessRow {
             threads_runtime_ns: 0,
             threads: Span::new(0, 0),
             stable: true,
+            files_stable: true,
             first_thread: None,
             first_of_pid: None,
             missing: Views::NONE,
@@ -229,11 +233,15 @@ pub struct FilesRow {
     /// `struct file **`
     pub fd: KernelVa,
     /// `unsigned long *`
+    pub open_fds: KernelVa,
+    /// `unsigned long *`
     pub close_on_exec: KernelVa,
     /// Its descriptors, ascending.
     pub descriptors: Span<DescriptorRow>,
     /// Its threads, in [`super::Snapshot::files_threads`], ascending.
     pub threads: Span<u32>,
+    /// Number of processes that have it as their own.
+    pub processes: u32,
     /// Whether all its descriptors are in the rows.
     pub complete: bool,
 }
@@ -486,6 +494,8 @@ pub struct NetRow {
     pub hashinfo: KernelVa,
     /// List link of its first network device.
     pub first_device: KernelVa,
+    /// Whether some of its TCP sockets were left out, so that a missing one need not have ended.
+    pub connections_cut: bool,
 }
 
 /// One TCP socket.
@@ -531,6 +541,14 @@ pub struct Losses {
     pub dropped: u32,
     /// Attributes that are not resident (user memory swapped out or never touched).
     pub not_resident: u32,
+}
+
+impl Machine {
+    /// Nanoseconds since boot as of the last tick, if known. Setting the calendar time does not
+    /// change it.
+    pub fn boot_ns(&self) -> Option<i64> {
+        Some(self.calendar_ns?.saturating_sub(self.boot_to_real_ns?))
+    }
 }
 
 /// Facts about the machine itself.

@@ -37,6 +37,9 @@ macro_rules! tables {
             pub task_list_closed: bool,
             /// Whether the pid IDR was read completely.
             pub idr_complete: bool,
+            /// Number of tables and chains of TCP sockets that were not followed to their ends, so
+            /// that absence from them is not meaningful.
+            pub connections_cut: u32,
             /// Objects that could not be read or did not fit.
             pub losses: Losses,
         }
@@ -55,6 +58,7 @@ macro_rules! tables {
                     interfaces: Rows::with_capacity(INTERFACES_MAX),
                     task_list_closed: false,
                     idr_complete: false,
+                    connections_cut: 0,
                     losses: Losses::default(),
                 }
             }
@@ -64,6 +68,7 @@ macro_rules! tables {
                 $(self.$name.clear();)*
                 self.task_list_closed = false;
                 self.idr_complete = false;
+                self.connections_cut = 0;
                 self.losses = Losses::default();
             }
 

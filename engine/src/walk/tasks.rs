@@ -12,16 +12,39 @@ use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_decoders::kernel::xarray::{self, Slot};
 use panoptes_decoders::layout::{View, u64_at};
 
-use super::snapshot::{ThreadRow, view};
+use super::snapshot::{Index, ThreadRow, view};
 use super::views::{Candidates, is_sane};
-use super::{Kernel, Memory, ScanError, Scratch, Walker, fetch, fetch_groups};
-use panoptes_tables::Insertion;
+use super::{Kernel, Memory, Reads, ScanError, Scratch, Walker, fetch, fetch_groups};
+use panoptes_tables::{Insertion, Keyed};
 
 /// Maximum number of rounds, in one scan, that read tasks found only in a list: one round for
-/// newborn tasks, the rest for a chain of hidden ones.
+/// newborn tasks, the rest for chains of hidden ones.
 const EXTRA_ROUNDS_MAX: u32 = 64;
 /// The same for tasks that neither the IDR nor a list shows.
 const HEARSAY_ROUNDS_MAX: u32 = 8;
+
+/// How far the task list and the thread groups were followed in this scan. Each entry is followed
+/// once, however many rounds it takes to read the tasks that no row shows.
+#[derive(Debug)]
+struct Lists {
+    /// The next task of the task list; `None` at the list's end.
+    task: Option<KernelVa>,
+    /// Position of the first row that was not looked at.
+    row: usize,
+    rounds_left: u32,
+    /// Number of entries looked at.
+    steps: u64,
+}
+
+impl Lists {
+    /// The lists as `init_task` begins them.
+    fn begin(threads: &Keyed<ThreadRow>, kernel: &Kernel) -> Self {
+        let link = u64::from(kernel.layouts.task_struct.tasks.offset);
+        let task = threads.first().map(|row| row.task.tasks_next.minus(link));
+        // Row 0 is `init_task`, which is in no group.
+        Self { task, row: 1, rounds_left: EXTRA_ROUNDS_MAX, steps: 0 }
+    }
+}
 
 impl Walker {
     /// Fills `threads`.
@@ -47,28 +70,40 @@ impl Walker {
 
         // Makes room for the lists in case a forged tree filled the set.
         self.visited.clear();
-        self.follow_lists(memory, &mut found);
+        let mut lists = Lists::begin(&self.snapshot.threads, kernel);
+        self.scratch.groups.clear();
+        self.follow_lists(memory, &mut lists, &mut found);
         for _ in 0..HEARSAY_ROUNDS_MAX {
             found.clear();
             self.follow_hearsay(kernel, &mut found);
             if found.is_empty() || !self.fetch_hearsay(memory, &found) {
                 break;
             }
-            self.follow_lists(memory, &mut found);
+            self.follow_lists(memory, &mut lists, &mut found);
         }
         self.scratch.addresses = found;
         Ok(())
     }
 
     /// Follows the task list and the thread groups, and reads the tasks that only they show.
-    fn follow_lists(&mut self, memory: &mut Memory<'_>, found: &mut Vec<KernelVa>) {
-        for _ in 0..EXTRA_ROUNDS_MAX {
+    fn follow_lists(
+        &mut self,
+        memory: &mut Memory<'_>,
+        lists: &mut Lists,
+        found: &mut Vec<KernelVa>,
+    ) {
+        loop {
             found.clear();
-            self.follow_task_list(memory.kernel, found);
-            self.follow_thread_groups(memory.kernel, found);
+            self.follow_task_list(memory.kernel, lists, found);
+            self.follow_thread_groups(memory.kernel, lists, found);
             if found.is_empty() {
-                break;
+                return;
             }
+            let Some(left) = lists.rounds_left.checked_sub(1) else {
+                self.snapshot.losses.unbounded += 1;
+                return;
+            };
+            lists.rounds_left = left;
             self.fetch_tasks(memory, found, 0, &[]);
         }
     }
@@ -228,17 +263,23 @@ impl Walker {
         });
     }
 
-    /// Follows the task list over the rows; adds the first task without a row to `unknown`.
-    fn follow_task_list(&mut self, kernel: &Kernel, unknown: &mut Vec<KernelVa>) {
+    /// Follows the task list over the rows, from where it was left; adds the first task without a
+    /// row to `unknown`.
+    fn follow_task_list(
+        &mut self,
+        kernel: &Kernel,
+        lists: &mut Lists,
+        unknown: &mut Vec<KernelVa>,
+    ) {
         let mut unknown = Candidates { visited: &mut self.visited, found: unknown };
         let link = u64::from(kernel.layouts.task_struct.tasks.offset);
         let head = kernel.roots.init_task;
         let threads = &mut self.snapshot.threads;
-        let mut at = threads.first().map_or(KernelVa::NULL, |row| row.task.tasks_next.minus(link));
-        self.snapshot.task_list_closed = false;
-        for _ in 0..=threads.len() {
+        while let Some(at) = lists.task {
+            lists.steps += 1;
             if at == head {
                 self.snapshot.task_list_closed = true;
+                lists.task = None;
                 return;
             }
             let Some(index) = threads.find(at.0) else {
@@ -246,21 +287,46 @@ impl Walker {
                 return;
             };
             let row = &mut threads[index];
+            lists.task = Some(row.task.tasks_next.minus(link));
+            if row.views & view::TASK_LIST != 0 {
+                // A forged ring without the head.
+                self.snapshot.losses.unbounded += 1;
+                lists.task = None;
+            }
             row.views |= view::TASK_LIST;
-            at = row.task.tasks_next.minus(link);
         }
-        self.snapshot.losses.unbounded += 1;
     }
 
-    /// Follows each process's list of threads over the rows; adds tasks without a row to `unknown`.
-    fn follow_thread_groups(&mut self, kernel: &Kernel, unknown: &mut Vec<KernelVa>) {
+    /// Follows each process's list of threads over the rows, from where it was left; adds tasks
+    /// without a row to `unknown`.
+    fn follow_thread_groups(
+        &mut self,
+        kernel: &Kernel,
+        lists: &mut Lists,
+        unknown: &mut Vec<KernelVa>,
+    ) {
         let mut unknown = Candidates { visited: &mut self.visited, found: unknown };
-        let layouts = &kernel.layouts;
-        let node = u64::from(layouts.task_struct.thread_node.offset);
-        let head_offset = u64::from(layouts.signal_struct.thread_head.offset);
+        let node = u64::from(kernel.layouts.task_struct.thread_node.offset);
+        let Reads { rows: leaders, addresses: links } = &mut self.scratch.groups;
         let threads = &mut self.snapshot.threads;
-        // Row 0 is `init_task`, which is in no list.
-        for leader in threads.indexes().skip(1) {
+        let mut kept = 0;
+        for at in 0..leaders.len() {
+            let (leader, link) = (leaders[at], links[at]);
+            if threads.find(link.minus(node).0).is_none() {
+                // It was read, and is no task.
+                lists.steps += 1;
+                continue;
+            }
+            if let Some(link) = follow_group(threads, kernel, leader, link, &mut lists.steps) {
+                unknown.add(link.minus(node));
+                (leaders[kept], links[kept]) = (leader, link);
+                kept += 1;
+            }
+        }
+        leaders.truncate(kept);
+        links.truncate(kept);
+        for leader in threads.span_from(lists.row).indexes() {
+            lists.steps += 1;
             let first = threads[leader].task;
             if !first.is_leader() {
                 // A thread leads to its process's leader, even if that was taken out of the lists.
@@ -269,26 +335,50 @@ impl Walker {
                 }
                 continue;
             }
-            let head = first.signal.plus(head_offset);
-            let mut link = first.thread_next;
-            for _ in 0..=threads.len() {
-                let at = link.minus(node);
-                if link == head || at == first.address {
-                    break;
+            let link = first.thread_next;
+            if let Some(link) = follow_group(threads, kernel, leader, link, &mut lists.steps) {
+                unknown.add(link.minus(node));
+                if leaders.len() < leaders.capacity() {
+                    leaders.push(leader);
+                    links.push(link);
                 }
-                let Some(index) = threads.find(at.0) else {
-                    if !first.signal.is_null() {
-                        unknown.add(at);
-                    }
-                    break;
-                };
-                let row = &mut threads[index];
-                if row.task.tgid != first.tgid || row.views & view::THREAD_GROUP != 0 {
-                    break;
-                }
-                row.views |= view::THREAD_GROUP;
-                link = row.task.thread_next;
             }
         }
+        lists.row = threads.len();
     }
 }
+
+/// Follows a process's list of threads over the rows, from a link on. Returns the link to the first
+/// thread without a row.
+fn follow_group(
+    threads: &mut Keyed<ThreadRow>,
+    kernel: &Kernel,
+    leader: Index<ThreadRow>,
+    mut link: KernelVa,
+    steps: &mut u64,
+) -> Option<KernelVa> {
+    let layouts = &kernel.layouts;
+    let node = u64::from(layouts.task_struct.thread_node.offset);
+    let first = threads[leader].task;
+    let head = first.signal.plus(layouts.signal_struct.thread_head.offset.into());
+    loop {
+        *steps += 1;
+        let at = link.minus(node);
+        if link == head || at == first.address {
+            return None;
+        }
+        let Some(index) = threads.find(at.0) else {
+            return Some(link).filter(|_| !first.signal.is_null());
+        };
+        let row = &mut threads[index];
+        // A thread is in one list only, so this also ends a forged ring.
+        if row.task.tgid != first.tgid || row.views & view::THREAD_GROUP != 0 {
+            return None;
+        }
+        row.views |= view::THREAD_GROUP;
+        link = row.task.thread_next;
+    }
+}
+
+#[cfg(test)]
+mod tests;

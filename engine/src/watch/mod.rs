@@ -9,6 +9,7 @@
 //! Not here: threads, intervals, finding the kernel, and what happens to the records.
 
 mod clock;
+mod run_times;
 mod workload;
 
 use std::sync::Arc;
@@ -22,13 +23,15 @@ use panoptes_tables::HashKey;
 use crate::container_config::{ContainerConfig, Glob, Images};
 use crate::detect::binary_attestation::{Attest, Shipped};
 use crate::detect::reverse_shells::ShellsUsage;
-use crate::detect::{Detector as _, DetectorSetup, Detectors, Scene};
+use crate::detect::{Accepted, Detector as _, DetectorSetup, Detectors, Scene};
 use crate::limits::Limits;
 use crate::page_cache::{Contents, MachineMemory};
+use crate::policy::gaps::Missed;
 use crate::policy::{Policy, PolicyConfig};
 use crate::state::facts::HeapRule;
 use crate::state::{Change, Changes as _, ConnectionThresholds, ScanContext, Settings, State};
 use crate::system::kernel_of;
+use crate::time::{Monotonic, Now};
 use crate::walk::{Kernel, ScanError, Scope, Snapshot, Walker};
 
 use clock::{Clock, Motion};
@@ -98,6 +101,16 @@ pub struct FirstProcess {
     pub runs_a_program: bool,
 }
 
+/// How far a machine was watched before contact was lost.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Seen {
+    pub boot_uuid: [u8; 16],
+    /// Start of the newest process, in nanoseconds since boot.
+    newest_start: u64,
+    /// The kernel's count of forks.
+    forks: u64,
+}
+
 /// One watched machine.
 #[derive(Debug)]
 pub struct Watched {
@@ -137,7 +150,8 @@ impl Watched {
             images: &setup.containers.images,
             key: setup.key,
         });
-        let mut policy = Policy::new(&setup.limits, setup.policy, setup.header, setup.message_ids);
+        let mut policy =
+            Policy::new(&setup.limits, setup.policy, setup.header, setup.message_ids, setup.key);
         policy.set_containers(setup.containers);
         policy.set_shipped(setup.shipped);
         Self {
@@ -150,7 +164,7 @@ impl Watched {
             kernel,
             init_start_ns: None,
             forks: None,
-            clock: Clock::new(setup.waits_for_clock),
+            clock: Clock::new(setup.waits_for_clock, setup.limits.processes as usize),
         }
     }
 
@@ -158,7 +172,7 @@ impl Watched {
     pub fn first_process<S: MemorySource>(&mut self, source: &mut S) -> Option<FirstProcess> {
         let scope = Scope { files: false, memory: false, connections: false, interfaces: false };
         let snapshot = self.walker.scan(source, &self.kernel, scope).ok()?;
-        self.clock.read(&snapshot.machine, 0);
+        self.clock.begin(&snapshot.machine);
         self.state.note_baseline(snapshot);
         first_of(snapshot)
     }
@@ -166,6 +180,22 @@ impl Watched {
     /// Sets the id of the present boot.
     pub fn set_boot_uuid(&mut self, boot_uuid: [u8; 16]) {
         self.workload.set_boot_uuid(boot_uuid);
+    }
+
+    /// How far this machine was watched; `None` if no scan was compared.
+    pub fn seen(&self) -> Option<Seen> {
+        let (newest_start, forks) = (self.state.newest_start()?, self.forks?);
+        Some(Seen { boot_uuid: self.workload.boot_uuid(), newest_start, forks })
+    }
+
+    /// Continues an earlier watch, if it was of the same boot and time did not go back since: what
+    /// began meanwhile is new. Call it after [`Self::first_process`].
+    pub fn go_on(&mut self, seen: &Seen) {
+        let forks = self.walker.snapshot().machine.total_forks;
+        let went_on = forks.is_some_and(|forks| forks >= seen.forks);
+        if went_on && seen.boot_uuid == self.workload.boot_uuid() {
+            self.state.go_on_after(seen.newest_start);
+        }
     }
 
     /// Sets which containers are reported from now on, and their images.
@@ -178,12 +208,13 @@ impl Watched {
     pub fn scan<S: MemorySource>(
         &mut self,
         source: &mut S,
-        now_ns: i64,
+        now: Now,
         out: &mut Producer,
     ) -> Result<(), ScanError> {
+        self.policy.offer_undelivered(out);
         let snapshot = self.walker.scan(source, &self.kernel, Scope::ALL)?;
         let first = first_of(snapshot).map(|first| first.start_ns);
-        let motion = self.clock.read(&snapshot.machine, now_ns);
+        let motion = self.clock.read(snapshot, now);
         let is_other_boot =
             self.init_start_ns.is_some_and(|before| first.is_some_and(|now| before != now));
         if is_other_boot {
@@ -220,8 +251,8 @@ impl Watched {
             let memory = MachineMemory { source: &mut *source, kernel };
             detectors.observe(&mut Scene { memory, cx, out: &mut reporter }, change);
         };
-        self.state.update_with(snapshot, now_ns, contents, on_change);
-        let cx = self.state.scan_context(snapshot, now_ns);
+        self.state.update_with(snapshot, now, contents, on_change);
+        let cx = self.state.scan_context(snapshot, now);
         let memory = MachineMemory { source: &mut *source, kernel };
         let scene = &mut Scene { memory, cx: &cx, out: &mut reporter };
         detectors.update(scene, &self.state, contents);
@@ -230,7 +261,18 @@ impl Watched {
             contents.work(scene.memory.source, kernel, SLICE_BYTES, shipped.as_ref());
             detectors.settle(scene, contents);
         }
+        if let Some(tampering) = self.clock.tampering(now.monotonic)
+            && reporter.clock_tampered(&cx, &tampering) == Accepted::Yes
+        {
+            self.clock.set_reported(now.monotonic);
+        }
+        reporter.end_scan(&cx, &self.state, &missed(snapshot, &self.state, contents, detectors));
         Ok(())
+    }
+
+    /// Whether the machine runs although its clock stands still.
+    pub fn outruns_its_clock(&self, now: Monotonic) -> bool {
+        self.clock.is_outrun(now)
     }
 
     /// Whether files wait to be hashed.
@@ -283,10 +325,38 @@ impl Watched {
         self.state.set_thresholds(self.policy.config().wanted(thresholds));
     }
 
+    /// Passes on urgent records that wait for room; counts the others as lost. No scan follows,
+    /// since the machine was lost.
+    pub fn abandon(&mut self, out: &mut Producer) {
+        self.policy.offer_undelivered(out);
+        self.policy.drop_undelivered(out);
+    }
+
     /// Writes the last records into `out`: no scan follows.
-    pub fn finish(&mut self, now_ns: i64, out: &mut Producer) {
+    pub fn finish(&mut self, now: Now, out: &mut Producer) {
+        self.policy.offer_undelivered(out);
         let mut reporter = self.policy.reporter(out);
-        self.state.finish(self.walker.snapshot(), now_ns, &mut reporter);
+        self.state.finish(self.walker.snapshot(), now, &mut reporter);
+    }
+}
+
+/// What was missed so far.
+fn missed(
+    snapshot: &Snapshot,
+    state: &State,
+    contents: &Contents,
+    detectors: &Detectors,
+) -> Missed {
+    let shells = detectors.reverse_shells.usage();
+    Missed {
+        scan: snapshot.losses,
+        unstable: state.unstable(),
+        contents: contents.refused(),
+        changes: detectors.file_content.unchecked(),
+        binaries: detectors.binary_attestation.unchecked(),
+        shells: shells.cut_short + shells.unreported,
+        commands: detectors.shell_history.unchecked(),
+        permissions: detectors.memory_permissions.unchecked(),
     }
 }
 

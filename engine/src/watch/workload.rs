@@ -41,6 +41,10 @@ impl WorkloadTracker {
         self.written = false;
     }
 
+    pub(super) fn boot_uuid(&self) -> [u8; 16] {
+        self.identity.boot_uuid
+    }
+
     /// Updates the header from a scan.
     pub(super) fn update(&mut self, snapshot: &Snapshot, header: &mut Header) {
         // Interfaces of the initial network namespace: those of containers are not the machine's.

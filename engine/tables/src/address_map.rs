@@ -159,6 +159,22 @@ impl AddressMap {
         None
     }
 
+    /// Changes the value of `address`, if it is in the table.
+    pub fn set(&mut self, address: u64, value: u32) {
+        let mask = self.mask;
+        let start = self.start(address);
+        for at in start..start + PROBES_MAX {
+            let slot = &mut self.slots[at & mask];
+            if slot.generation != self.generation {
+                return;
+            }
+            if slot.key == address {
+                slot.value = value;
+                return;
+            }
+        }
+    }
+
     /// Adds `address` with `value` unless it is in the table already.
     #[inline]
     pub fn insert(&mut self, address: u64, value: u32) -> Insertion {
@@ -209,9 +225,14 @@ mod tests {
                 };
                 assert_eq!(map.insert(address, i as u32), expected);
             }
+            for (address, value) in &mut model {
+                *value += 1;
+                map.set(*address, *value);
+            }
             for (&address, &value) in &model {
                 assert_eq!(map.get(address), Some(value));
             }
+            map.set(1, 1);
             assert_eq!(map.get(1), None);
             assert_eq!(map.len(), model.len());
             map.clear();

@@ -164,6 +164,11 @@ impl<T: Clone + Default> ListPool<T> {
         self.rows.len()
     }
 
+    /// Counts rows that the caller does not even try to insert.
+    pub fn refuse(&mut self, count: u32) {
+        self.refused = self.refused.saturating_add(count);
+    }
+
     /// Number of rows that found no room since the last call.
     pub fn take_refused(&mut self) -> u32 {
         core::mem::take(&mut self.refused)

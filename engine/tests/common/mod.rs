@@ -12,6 +12,7 @@ use panoptes_engine::limits::Limits;
 use panoptes_engine::policy::PolicyConfig;
 use panoptes_engine::policy::lines::{LineCounts, LineWriter};
 use panoptes_engine::system::kernel_of;
+use panoptes_engine::time::Now;
 use panoptes_engine::walk::{Kernel, ScanError, Scope, Snapshot, Walker};
 use panoptes_engine::watch::{Identity, Setup, Watched};
 use panoptes_profiles::{Options, Profile, discover};
@@ -79,7 +80,7 @@ pub(crate) struct Watcher {
     watched: Watched,
     producer: Producer,
     consumer: Consumer,
-    now_ns: i64,
+    now: Now,
 }
 
 /// A reference with one hash, so that attestation checks all programs and none of them is shipped.
@@ -120,13 +121,13 @@ impl Watcher {
         });
         let size = QueueSize { blocks: 8, block_bytes: 1 << 20 };
         let (producer, consumer) = queue(size, &Waker::default());
-        Self { watched, producer, consumer, now_ns: 1_795_000_000_000_000_000 }
+        Self { watched, producer, consumer, now: Now::at(1_795_000_000_000_000_000) }
     }
 
     /// Scans once and removes the records; returns their size in bytes.
     pub(crate) fn scan<S: MemorySource>(&mut self, source: &mut S) -> Result<u64, ScanError> {
-        self.now_ns += 10_000_000;
-        let scanned = self.watched.scan(source, self.now_ns, &mut self.producer);
+        self.now = self.now.after(10_000_000);
+        let scanned = self.watched.scan(source, self.now, &mut self.producer);
         self.producer.flush();
         let mut bytes = 0;
         while let Some(block) = self.consumer.pop() {
@@ -134,6 +135,18 @@ impl Watcher {
             self.consumer.give_back(block);
         }
         scanned.map(|()| bytes)
+    }
+
+    /// Scans once at this time; returns the records.
+    pub(crate) fn records<S: MemorySource>(&mut self, source: &mut S, now: Now) -> Vec<String> {
+        self.watched.scan(source, now, &mut self.producer).expect("it can be scanned");
+        self.producer.flush();
+        let mut records = Vec::new();
+        while let Some(block) = self.consumer.pop() {
+            records.extend(block.iter().map(|record| String::from_utf8_lossy(record).into_owned()));
+            self.consumer.give_back(block);
+        }
+        records
     }
 
     pub(crate) fn snapshot(&self) -> &Snapshot {

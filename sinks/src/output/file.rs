@@ -7,6 +7,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,6 +27,8 @@ pub struct FileOptions {
     /// Data is forced to the disk when this many nanoseconds have passed and data was written,
     /// before a file is rotated, and at the end; `None`: the kernel decides.
     pub sync_ns: Option<u64>,
+    /// Whether the file has alerts alone.
+    pub only_alerts: bool,
     pub transport: TransportSettings,
 }
 
@@ -36,6 +39,7 @@ impl Default for FileOptions {
             rotate_size: 64 << 20,
             max_files: 8,
             sync_ns: None,
+            only_alerts: false,
             transport: TransportSettings::default(),
         }
     }
@@ -244,18 +248,21 @@ impl Output for FileOutput {
         &self.counters
     }
 
-    fn append(&mut self, block: &Block, index: usize, now_ns: u64) -> usize {
-        let mut taken = 0;
-        while self.phase == Phase::Writing && index + taken < block.records() {
-            let at = index + taken;
+    fn takes_only_alerts(&self) -> bool {
+        self.options.only_alerts
+    }
+
+    fn append(&mut self, block: &Block, range: Range<usize>, now_ns: u64) -> usize {
+        let mut at = range.start;
+        while self.phase == Phase::Writing && at < range.end {
             let in_file = self.room_in_file(now_ns);
             let in_buffer = self.transport.buffers().room();
-            let mut count = block.fitting(at, in_buffer.min(in_file));
+            let mut count = block.fitting(at..range.end, in_buffer.min(in_file));
             if count == 0 {
-                let is_first = self.size == 0 && block.fitting(at, in_buffer) > 0;
+                let is_first = self.size == 0 && block.fitting(at..range.end, in_buffer) > 0;
                 if is_first {
                     count = 1; // longer than the maximum file size: it gets a file of its own
-                } else if block.fitting(at, in_file) == 0 && self.size > 0 {
+                } else if block.fitting(at..range.end, in_file) == 0 && self.size > 0 {
                     self.phase = Phase::Draining;
                     break;
                 } else if self.transport.buffers().filled() > 0 {
@@ -269,9 +276,9 @@ impl Output for FileOutput {
             self.transport.buffers().append(bytes, count);
             self.size += bytes.len() as u64;
             self.waiting_since.get_or_insert(now_ns);
-            taken += count;
+            at += count;
         }
-        taken
+        at - range.start
     }
 
     fn advance(&mut self, now_ns: u64, wait: Duration) -> Standing {

@@ -15,6 +15,7 @@ mod ring;
 pub mod stream;
 pub mod transport;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -106,8 +107,13 @@ pub trait Output: std::fmt::Debug + Send {
 
     fn counters(&self) -> &Arc<Counters>;
 
-    /// Takes records from `index` on, as many as there is room for, and returns their number.
-    fn append(&mut self, block: &Block, index: usize, now_ns: u64) -> usize;
+    /// Takes records of `range`, as many as there is room for, and returns their number.
+    fn append(&mut self, block: &Block, range: Range<usize>, now_ns: u64) -> usize;
+
+    /// Whether it takes alerts alone.
+    fn takes_only_alerts(&self) -> bool {
+        false
+    }
 
     /// Does the work that is due and collects completions. Waits up to `wait` for one when a write
     /// or sync is under way.

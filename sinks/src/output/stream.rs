@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,26 +67,26 @@ impl Output for StreamOutput {
         &self.counters
     }
 
-    /// Takes records from `index` on, as many as there is room for; all of them after the reader is
+    /// Takes records of `range`, as many as there is room for; all of them after the reader is
     /// gone.
-    fn append(&mut self, block: &Block, index: usize, _now_ns: u64) -> usize {
+    fn append(&mut self, block: &Block, range: Range<usize>, _now_ns: u64) -> usize {
         if self.is_closed {
-            return block.records() - index;
+            return range.len();
         }
         let buffers = self.transport.buffers();
-        let mut taken = 0;
-        while index + taken < block.records() {
-            let count = block.fitting(index + taken, buffers.room());
+        let mut at = range.start;
+        while at < range.end {
+            let count = block.fitting(at..range.end, buffers.room());
             if count > 0 {
-                buffers.append(block.slice(index + taken, count), count);
-                taken += count;
+                buffers.append(block.slice(at, count), count);
+                at += count;
             } else if buffers.filled() > 0 {
                 buffers.seal(0);
             } else {
                 break;
             }
         }
-        taken
+        at - range.start
     }
 
     fn advance(&mut self, now_ns: u64, wait: Duration) -> Standing {

@@ -5,9 +5,10 @@
 //! zone to workload). Both are in space allocated once; [`Header::set_workload`] and
 //! [`Header::set_severity`] rewrite them in place.
 
-use crate::activities::{Activity, ActivityInfo, Severity};
+use crate::activities::{Activity, ActivityInfo, MessageType, Severity};
 use crate::json::text::Text;
 use crate::json::{Full, JsonWriter, Limits, fit};
+use crate::queue::Class;
 
 use super::interface::BluefieldSystem;
 use super::workload::{ContainerContext, Workload};
@@ -40,6 +41,7 @@ pub struct Header {
 struct Head {
     bytes: [u8; HEAD_BYTES],
     length: usize,
+    is_urgent: bool,
 }
 
 impl Header {
@@ -83,6 +85,12 @@ impl Header {
     /// Overrides the table's severity of an activity.
     pub fn set_severity(&mut self, activity: Activity, severity: Severity) {
         self.heads[activity as usize] = Head::new(activity.info(), severity);
+    }
+
+    /// How important the records of an activity are.
+    pub fn class(&self, activity: Activity) -> Class {
+        let is_alert = activity.info().message_type == MessageType::Alert;
+        Class { is_urgent: self.heads[activity as usize].is_urgent, is_alert }
     }
 
     /// From the brace to the message id's quote.
@@ -130,6 +138,6 @@ impl Head {
         };
         write().expect("the constants fit into a head");
         let length = out.length();
-        Self { bytes, length }
+        Self { bytes, length, is_urgent: severity >= Severity::Medium }
     }
 }

@@ -1,6 +1,7 @@
 //! `system_activity_details`: what Panoptes reports about itself.
 
 use crate::json::text::Text;
+use crate::json::time::Timestamp;
 
 use super::macros::details;
 
@@ -19,6 +20,18 @@ details! {
         output: Option<Text<'a>>,
         /// Number of records that the output lost.
         dropped: Option<u64>,
+        /// What is not seen.
+        gap: Option<&'static str>,
+        /// How many were missed since the last record about this gap.
+        missed: Option<u64>,
+        /// A process that causes the gap.
+        process_id: Option<u32>,
+        /// Since when the gap lasts, or lasted.
+        since_iso_8601_ns: Option<Timestamp>,
+        /// The activity of the events that were summed up.
+        activity: Option<&'static str>,
+        /// Their number.
+        count: Option<u64>,
         /// A profile's name, path or build id.
         profile: Option<Text<'a>>,
         /// A file or device.

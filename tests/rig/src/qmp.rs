@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::error::{Error, Result};
 
 /// Maximum time for an answer of QEMU: generous, since a loaded host is slow.
-const ANSWER_SECONDS_MAX: u64 = 60;
+const ANSWER_SECONDS_MAX: u64 = 300;
 /// Maximum time to write or read a machine's state.
 const MIGRATION_MAX: Duration = Duration::from_mins(1);
 /// Events may precede an answer, but not without end.

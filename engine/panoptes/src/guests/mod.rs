@@ -8,6 +8,7 @@
 //! Not for: reading the memory (`panoptes_sources::GuestMemory`), or watching.
 
 mod arguments;
+pub(crate) mod cpu_time;
 
 use std::io;
 use std::path::Path;
@@ -43,6 +44,57 @@ pub struct Guest {
     pub obstacle: Option<String>,
     /// The files of its memory, by major and minor device number and inode.
     pub files: Vec<(u32, u32, u64)>,
+}
+
+impl Guest {
+    /// The process, with what the kernel shows of it (the user) and what it claims (the UUID).
+    fn described(&self) -> String {
+        let uuid =
+            self.uuid.as_deref().map_or_else(|| "no UUID".to_owned(), |id| format!("UUID {id}"));
+        format!("qemu:{} (user {}, {uuid})", self.pid, self.user)
+    }
+}
+
+/// The name of a system that is a guest.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Named {
+    pub name: String,
+    /// Why the guest's own name does not identify it; `None` if it does.
+    pub ambiguity: Option<String>,
+}
+
+/// Names a guest. Any process of an allowed user can claim the name of another guest. So a name
+/// that another of `guests` claims, or that `is_taken` by another system, is followed by what the
+/// kernel shows of the process.
+pub fn name_of(guest: &Guest, guests: &[Guest], is_taken: impl Fn(&str) -> bool) -> Named {
+    let Some(name) = &guest.name else {
+        return Named { name: format!("qemu:{}", guest.pid), ambiguity: None };
+    };
+    let rivals = guests.iter().filter(|other| other.pid != guest.pid && other.name == guest.name);
+    let mut rivals: Vec<String> = rivals.map(Guest::described).collect();
+    if rivals.is_empty() && is_taken(name) {
+        rivals.push("another system".to_owned());
+    }
+    if rivals.is_empty() {
+        return Named { name: name.clone(), ambiguity: None };
+    }
+    let ambiguity = format!(
+        "the name {name} does not identify a guest: {} has it, and so has {}",
+        guest.described(),
+        rivals.join(", ")
+    );
+    let name = format!("{name} (qemu:{}, user {})", guest.pid, guest.user);
+    Named { name, ambiguity: Some(ambiguity) }
+}
+
+/// What distinguishes a guest from others, also after its process has been restarted: its user, and
+/// the UUID and the name that it claims.
+pub fn identity(process: &GuestProcess) -> io::Result<String> {
+    let user = process.users()?[1];
+    let arguments = Arguments::parse(&process.arguments()?);
+    let (uuid, name) = (arguments.uuid, arguments.name);
+    let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    Ok(format!("qemu user {user} uuid {} name {}", or_none(uuid), or_none(name)))
 }
 
 /// How QEMU keeps a guest's memory.
@@ -263,6 +315,54 @@ mod tests {
         for program in ["/usr/bin/sleep", "/opt/qemu/bin/sleep", "/usr/bin/qemu-img", "/", ""] {
             assert!(!is_qemu(Path::new(program)), "{program}");
         }
+    }
+
+    fn guest(pid: u32, name: Option<&str>, user: &str, uuid: Option<&str>) -> Guest {
+        let text = |text: &str| text.to_owned();
+        Guest {
+            pid,
+            name: name.map(text),
+            user: text(user),
+            uuid: uuid.map(text),
+            ..Guest::default()
+        }
+    }
+
+    #[test]
+    fn a_process_that_poses_as_another_guest_is_told_apart() {
+        let owner = guest(7, Some("web"), "libvirt-qemu", Some("4dea22b3"));
+        let poser = guest(9, Some("web"), "mallory", Some("4dea22b3"));
+        let other = guest(11, Some("db"), "libvirt-qemu", None);
+        let nobody = |_: &str| false;
+        let both = [owner.clone(), poser.clone(), other.clone()];
+        // In any order, both get a name of their own, and each report names both.
+        for (one, name) in
+            [(&owner, "web (qemu:7, user libvirt-qemu)"), (&poser, "web (qemu:9, user mallory)")]
+        {
+            let named = name_of(one, &both, nobody);
+            assert_eq!(named.name, name);
+            let ambiguity = named.ambiguity.unwrap();
+            assert!(ambiguity.contains("qemu:7 (user libvirt-qemu, UUID 4dea22b3)"), "{ambiguity}");
+            assert!(ambiguity.contains("qemu:9 (user mallory, UUID 4dea22b3)"), "{ambiguity}");
+        }
+        assert_eq!(
+            name_of(&other, &both, nobody),
+            Named { name: "db".to_owned(), ambiguity: None }
+        );
+        // The name of a system that is configured.
+        let named = name_of(&other, &both, |name| name == "db");
+        assert_eq!(named.name, "db (qemu:11, user libvirt-qemu)");
+        assert!(named.ambiguity.unwrap().contains("(user libvirt-qemu, no UUID)"));
+        let unnamed = [guest(3, None, "root", None), guest(4, None, "root", None)];
+        let named = name_of(&unnamed[0], &unnamed, nobody);
+        assert_eq!(named, Named { name: "qemu:3".to_owned(), ambiguity: None });
+    }
+
+    #[test]
+    fn the_identity_of_a_guest_is_its_user_and_what_it_claims() {
+        let process = GuestProcess::open(std::process::id()).unwrap();
+        let user = geteuid();
+        assert_eq!(identity(&process).unwrap(), format!("qemu user {user} uuid - name -"));
     }
 
     #[test]

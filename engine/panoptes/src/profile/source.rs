@@ -99,7 +99,7 @@ pub(super) fn kernel_in(
 ) -> Result<(System, Result<Profile, AttachError>), Failure> {
     let Configuration { service, default: settings, .. } = Configuration::defaults(Mode::Scan);
     let system = System { name: address.default_name(), address: address.clone(), settings };
-    let mut source = open_with(address, &system.settings, &service, &mut |_| {})?;
+    let mut source = open_with(address, &system.settings, &service, false, &mut |_| {})?;
     log_source(&source, &system, false, messages);
     let mut progress = |event: Event<'_>| log_event(&event, &system.name, messages);
     let found = find_kernel(&mut source, options, &mut progress, Stop::NEVER);

@@ -16,6 +16,8 @@ use super::skipped::SkippedCounts;
 
 /// A clock that has not changed for this time stands still: an idle kernel updates it rarely.
 const STILL: Duration = Duration::from_secs(5);
+/// A clock that has not changed for this time may have stopped.
+const MAY_BE_STILL: Duration = Duration::from_secs(1);
 /// Maximum time between two checks of a machine that stands still. A machine may be paused for
 /// days, so the time doubles up to this.
 const ASKED_MOST: Duration = Duration::from_mins(5);
@@ -23,7 +25,10 @@ const ASKED_MOST: Duration = Duration::from_mins(5);
 /// State about one machine that the scanner and the control thread share.
 #[derive(Debug, Default)]
 pub(super) struct SystemShared {
+    /// Whether the scanner has asked for a check of a clock that stands still.
     stands_still: AtomicBool,
+    /// Whether the clock stands still now.
+    is_still: AtomicBool,
     given_up: OnceLock<Reattach>,
     /// Lasting losses of its scans.
     pub(super) losses: Mailbox,
@@ -65,6 +70,16 @@ impl SystemShared {
         self.stands_still.swap(false, Ordering::Relaxed)
     }
 
+    /// Scanner: sets whether the clock stands still now.
+    pub(super) fn set_still(&self, is_still: bool) {
+        self.is_still.store(is_still, Ordering::Relaxed);
+    }
+
+    /// Control thread: whether the clock stands still now.
+    pub(super) fn is_still(&self) -> bool {
+        self.is_still.load(Ordering::Relaxed)
+    }
+
     /// Control thread: sets the attestation to use from now on.
     pub(super) fn attest_by(&self, attestation: Box<Attestation>) {
         // A panic elsewhere cannot leave the value incomplete.
@@ -88,14 +103,15 @@ impl SystemShared {
         }
     }
 
-    /// Control thread: frees the attestation that was exchanged.
-    pub(super) fn tidy(&self) {
+    /// Control thread: returns the attestation that was exchanged, to free it.
+    pub(super) fn take_used(&self) -> Option<Box<Attestation>> {
         if !self.has_attestation.load(Ordering::Acquire)
             && let Ok(mut place) = self.attestation.try_lock()
             && !self.has_attestation.load(Ordering::Acquire)
         {
-            *place = None;
+            return place.take();
         }
+        None
     }
 
     /// Control thread: requests that the scanner returns the machine.
@@ -157,6 +173,11 @@ impl ClockWatch {
         }
         self.ask = still + still.min(ASKED_MOST);
         true
+    }
+
+    /// Whether a clock that is known has not changed for a while.
+    pub(super) fn is_still(&self, now: Instant) -> bool {
+        self.ticks.is_some() && now.saturating_duration_since(self.since) >= MAY_BE_STILL
     }
 }
 

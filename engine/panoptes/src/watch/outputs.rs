@@ -15,8 +15,9 @@ use crate::config::{Output as OutputConfiguration, Sync};
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 
-/// The name of the event log in its folder.
-const EVENT_LOG: &str = "events.jsonl";
+/// The files in the folder of logs, and whether they have alerts alone. Alerts are in both, and
+/// events rotate only the first.
+const LOGS: [(&str, bool); 2] = [("events.jsonl", false), ("alerts.jsonl", true)];
 
 /// An output's name and counters, which can be read while the writer owns the output itself.
 #[derive(Clone, Debug)]
@@ -52,7 +53,6 @@ pub(super) fn open(
         add("standard output".to_owned(), Box::new(output));
     }
     if let Some(folder) = &configuration.log_folder {
-        let path = folder.join(EVENT_LOG);
         let failed = |path: &Path, error: std::io::Error| {
             Failure::io(&error, Exit::Output, format_args!("cannot write to {}", path.display()))
         };
@@ -60,9 +60,12 @@ pub(super) fn open(
         let mut builder = DirBuilder::new();
         builder.recursive(true).mode(0o750);
         builder.create(folder).map_err(|error| failed(folder, error))?;
-        let output = FileOutput::open(&path, options(configuration))
-            .map_err(|error| failed(&path, error))?;
-        add(path.display().to_string(), Box::new(output));
+        for (name, only_alerts) in LOGS {
+            let path = folder.join(name);
+            let options = FileOptions { only_alerts, ..options(configuration) };
+            let output = FileOutput::open(&path, options).map_err(|error| failed(&path, error))?;
+            add(path.display().to_string(), Box::new(output));
+        }
     }
     Ok((outputs, watched))
 }

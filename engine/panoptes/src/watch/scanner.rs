@@ -10,6 +10,7 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use panoptes_engine::container_config::ContainerConfig;
 use panoptes_engine::state::ConnectionThresholds;
+use panoptes_engine::time::{Monotonic, Now, RealTime};
 use panoptes_engine::watch::{SLICE_BYTES, Watched};
 use panoptes_sinks::queue::Producer;
 use panoptes_sources::{AnySource, MachineSource as _};
@@ -131,6 +132,8 @@ pub(super) struct Lost {
     pub(super) reason: String,
     /// Whether the machine itself has ended, so that a retry is useless.
     pub(super) has_ended: bool,
+    /// The system. Freeing it takes long, so another thread does that.
+    pub(super) system: Assigned,
 }
 
 /// The state of a scanner thread.
@@ -162,7 +165,7 @@ impl Slot {
     }
 
     /// Scans once. If further scans are useless, returns why, and whether the machine has ended.
-    fn scan(&mut self, out: &mut Producer) -> Option<(String, bool)> {
+    fn scan(&mut self, now: Now, out: &mut Producer) -> Option<(String, bool)> {
         let Assigned { watched, source, shared, .. } = &mut self.assigned;
         source.refresh();
         if source.has_ended() {
@@ -174,23 +177,27 @@ impl Slot {
             return Some((reattach.reason().to_owned(), false));
         }
         shared.exchange(|attestation| watched.attest_anew(attestation));
-        match watched.scan(source, wall_clock_ns(), out) {
+        match watched.scan(source, now, out) {
             Ok(()) => self.failures = 0,
             Err(error) => {
                 self.failures += 1;
                 return (self.failures == FAILURES_MAX).then(|| (error.to_string(), false));
             }
         }
+        let outruns = watched.outruns_its_clock(now.monotonic);
         let (snapshot, now) = (watched.snapshot(), Instant::now());
         let ticks = snapshot.machine.ticks;
-        // While the clock stands still, other data may overwrite the memory of the machine.
-        let runs = ticks.is_none() || ticks != std::mem::replace(&mut self.ticks, ticks);
+        let has_ticked = ticks != std::mem::replace(&mut self.ticks, ticks);
+        // While the machine stands still, other data may overwrite its memory.
+        let runs = ticks.is_none() || has_ticked || outruns;
         if runs && let Some(losses) = self.patience.consider(snapshot.losses, now) {
             shared.losses.put(losses);
         }
         shared.skipped.set(Skipped::of(watched));
-        if self.clock_watch.beat(ticks, now) {
-            if source.is_unlinked() {
+        let is_due = self.clock_watch.beat(ticks, now);
+        shared.set_still(!outruns && self.clock_watch.is_still(now));
+        if is_due {
+            if !outruns && source.is_unlinked() {
                 let reason = "the memory file was removed and the clock in it stands still";
                 return Some((format!("{reason}: the machine is gone"), true));
             }
@@ -208,14 +215,14 @@ impl Scanner {
         let mut slots: Vec<Slot> = Vec::with_capacity(SYSTEMS_USUAL);
         self.scan(&mut slots);
         for slot in &mut slots {
-            slot.assigned.watched.finish(wall_clock_ns(), &mut self.producer);
+            slot.assigned.watched.finish(now(self.start), &mut self.producer);
         }
         self.producer.flush();
     }
 
     fn scan(&mut self, slots: &mut Vec<Slot>) {
         let mut next = Instant::now();
-        while !self.shared.stop.load(Ordering::Relaxed) {
+        while !self.must_stop() {
             match self.commands.try_recv() {
                 Ok(Command::Scan(assigned)) => slots.push(Slot::new(assigned)),
                 Ok(Command::Containers(index, config)) => {
@@ -237,7 +244,7 @@ impl Scanner {
                 next = Instant::now();
                 continue;
             }
-            hash_until(next, slots);
+            self.hash_until(next, slots);
             if self.wait_until(next) {
                 return;
             }
@@ -251,17 +258,19 @@ impl Scanner {
 
     fn round(&mut self, slots: &mut Vec<Slot>) {
         let mut at = 0;
-        while at < slots.len() {
+        while at < slots.len() && !self.must_stop() {
+            self.producer.share(slots.len() - at);
             let slot = &mut slots[at];
-            let Some((reason, has_ended)) = slot.scan(&mut self.producer) else {
+            let Some((reason, has_ended)) = slot.scan(now(self.start), &mut self.producer) else {
                 at += 1;
                 continue;
             };
-            let lost = Lost { index: slot.assigned.index, reason, has_ended };
-            drop(slots.remove(at));
+            let mut system = slots.remove(at).assigned;
+            system.watched.abandon(&mut self.producer);
             // The control thread outlives the scanners.
-            let _ = self.lost.send(lost);
+            let _ = self.lost.send(Lost { index: system.index, reason, has_ended, system });
         }
+        self.producer.end_shares();
         self.producer.flush();
         self.stats.refused.store(self.producer.refused(), Ordering::Relaxed);
     }
@@ -278,10 +287,35 @@ impl Scanner {
         now
     }
 
+    fn must_stop(&self) -> bool {
+        self.shared.stop.load(Ordering::Relaxed)
+    }
+
+    /// Hashes files that scans have requested, a slice of each system in turn, until shortly before
+    /// `due`, or a request to stop.
+    fn hash_until(&self, due: Instant, slots: &mut [Slot]) {
+        loop {
+            let mut is_done = true;
+            for slot in &mut *slots {
+                if Instant::now() + SLICE_TIME >= due || self.must_stop() {
+                    return;
+                }
+                let Assigned { watched, source, .. } = &mut slot.assigned;
+                if watched.has_work() {
+                    watched.work(source, SLICE_BYTES);
+                    is_done = false;
+                }
+            }
+            if is_done {
+                return;
+            }
+        }
+    }
+
     /// Sleeps until `due`; returns `true` on a request to stop.
     fn wait_until(&self, due: Instant) -> bool {
         loop {
-            if self.shared.stop.load(Ordering::Relaxed) {
+            if self.must_stop() {
                 return true;
             }
             let left = due.saturating_duration_since(Instant::now());
@@ -299,51 +333,38 @@ fn watched_of(slots: &mut [Slot], index: usize) -> Option<&mut Watched> {
     Some(&mut slot.assigned.watched)
 }
 
-/// Hashes files that scans have requested, a slice of each system in turn, until shortly before
-/// `due`.
-fn hash_until(due: Instant, slots: &mut [Slot]) {
-    loop {
-        let mut is_done = true;
-        for slot in &mut *slots {
-            if Instant::now() + SLICE_TIME >= due {
-                return;
-            }
-            let Assigned { watched, source, .. } = &mut slot.assigned;
-            if watched.has_work() {
-                watched.work(source, SLICE_BYTES);
-                is_done = false;
-            }
-        }
-        if is_done {
-            return;
-        }
-    }
-}
-
 /// Calendar time in nanoseconds since 1970.
 pub(super) fn wall_clock_ns() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
+/// The time by both clocks; the monotonic one counts from `start`.
+fn now(start: Instant) -> Now {
+    let since = i64::try_from(start.elapsed().as_nanos()).unwrap_or(i64::MAX);
+    Now { monotonic: Monotonic::from_ns(since), real: RealTime::from_ns(wall_clock_ns()) }
+}
+
 fn since(start: Instant, now: Instant) -> u64 {
     u64::try_from(now.duration_since(start).as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Binds this thread to a core: the given one, or else the last one that it may run on.
-pub(crate) fn pin(core: Option<u32>, messages: &Messages) {
-    let this = Pid::from_raw(0);
-    let allowed = |set: &CpuSet, cpu: usize| set.is_set(cpu).unwrap_or(false);
-    let wanted = core.map_or_else(
+/// The core of a scanner: the given one, or else the last one that this process may run on.
+pub(super) fn core_of(core: Option<u32>) -> Option<usize> {
+    core.map_or_else(
         || {
-            let set = sched_getaffinity(this).ok()?;
-            (0..CpuSet::count()).rev().find(|&cpu| allowed(&set, cpu))
+            let set = sched_getaffinity(Pid::from_raw(0)).ok()?;
+            (0..CpuSet::count()).rev().find(|&cpu| set.is_set(cpu).unwrap_or(false))
         },
         |core| Some(core as usize),
-    );
-    let Some(cpu) = wanted else { return };
+    )
+}
+
+/// Binds this thread to the core of its scanner.
+fn pin(core: Option<u32>, messages: &Messages) {
+    let Some(cpu) = core_of(core) else { return };
     let mut set = CpuSet::new();
-    let pinned = set.set(cpu).and_then(|()| sched_setaffinity(this, &set));
+    let pinned = set.set(cpu).and_then(|()| sched_setaffinity(Pid::from_raw(0), &set));
     match pinned {
         Ok(()) => messages.debug(format_args!("scanning on core {cpu}")),
         Err(error) => messages.warning(format_args!(

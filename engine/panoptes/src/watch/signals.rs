@@ -1,11 +1,11 @@
 //! Signals, read from a file descriptor instead of interrupting the threads.
 
-use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
@@ -19,13 +19,23 @@ pub(super) enum StopRequest {
     Reload,
 }
 
+/// Ends the control thread's wait for signals, from any thread.
+#[derive(Clone, Debug)]
+pub(super) struct Waker(Arc<EventFd>);
+
+impl Waker {
+    pub(super) fn wake(&self) {
+        // The counter can't be full: each wait resets it.
+        let _ = self.0.write(1);
+    }
+}
+
 /// The signals that Panoptes handles. SIGBUS is not among them: the source of a mapped file uses
 /// it.
 #[derive(Debug)]
 pub(super) struct Signals {
     receiver: SignalFd,
-    /// Requests that were received, but not returned by [`Self::wait`] yet.
-    received: RefCell<VecDeque<StopRequest>>,
+    waker: Waker,
 }
 
 impl Signals {
@@ -40,31 +50,26 @@ impl Signals {
         set.thread_block().map_err(failed)?;
         let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
         let receiver = SignalFd::with_flags(&set, flags).map_err(failed)?;
-        Ok(Self { receiver, received: RefCell::default() })
+        let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
+        let waker = EventFd::from_flags(flags).map_err(failed)?;
+        Ok(Self { receiver, waker: Waker(Arc::new(waker)) })
     }
 
-    /// Waits for the next request, at most for the given time.
+    /// Ends a [`Self::wait`], or the next one.
+    pub(super) fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    /// Waits for the next request, at most for the given time; `None` also after
+    /// [`Waker::wake`].
     pub(super) fn wait(&self, at_most: Duration) -> Option<StopRequest> {
-        let first = self.received.borrow_mut().pop_front();
-        if first.is_some() {
-            return first;
-        }
-        let mut polled = [PollFd::new(self.receiver.as_fd(), PollFlags::POLLIN)];
+        let mut polled = [self.receiver.as_fd(), self.waker.0.as_fd()]
+            .map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN));
         let timeout = PollTimeout::try_from(at_most).unwrap_or(PollTimeout::ZERO);
         // An error here is an interrupted wait, the same as no signal.
         let _ = poll(&mut polled, timeout);
-        self.receive()
-    }
-
-    /// Whether a request to stop waits to be returned by [`Self::wait`].
-    pub(super) fn has_stop_request(&self) -> bool {
-        let mut received = self.received.borrow_mut();
-        received.extend(std::iter::from_fn(|| self.receive()));
-        received.contains(&StopRequest::Stop)
-    }
-
-    /// Reads the next request, without waiting.
-    fn receive(&self) -> Option<StopRequest> {
+        // An error here is a counter of 0.
+        let _ = self.waker.0.read();
         let signal = self.receiver.read_signal().ok().flatten()?;
         let is_hangup = i32::try_from(signal.ssi_signo) == Ok(Signal::SIGHUP as i32);
         Some(if is_hangup { StopRequest::Reload } else { StopRequest::Stop })
@@ -78,16 +83,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_to_stop_is_seen_and_still_returned() {
+    fn each_request_is_returned_once() {
         let signals = Signals::take().unwrap();
-        assert!(!signals.has_stop_request());
         pthread_kill(pthread_self(), Signal::SIGHUP).unwrap();
-        assert!(!signals.has_stop_request());
         pthread_kill(pthread_self(), Signal::SIGTERM).unwrap();
-        assert!(signals.has_stop_request() && signals.has_stop_request());
         let next = || signals.wait(Duration::ZERO);
         let expected = [Some(StopRequest::Reload), Some(StopRequest::Stop), None];
         assert_eq!([next(), next(), next()], expected);
-        assert!(!signals.has_stop_request());
+    }
+
+    #[test]
+    fn a_wait_ends_when_another_thread_wakes_it() {
+        let signals = Signals::take().unwrap();
+        let waker = signals.waker();
+        let other = std::thread::spawn(move || waker.wake());
+        // Far below the time of a test that hangs.
+        assert_eq!(signals.wait(Duration::from_mins(1)), None);
+        other.join().unwrap();
     }
 }

@@ -1,6 +1,8 @@
 //! Records about Panoptes itself: service, host and profile activities (guide §10.10).
 
 use std::fmt::Display;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
 
 use panoptes_profiles::{DiscoveryError, Event};
 use panoptes_sinks::activities::Activity;
@@ -26,8 +28,6 @@ pub(super) struct SystemEvents {
     user_data: String,
     interfaces: Vec<Interface>,
     events: Events,
-    /// How many more refused candidates the current search may report.
-    refusals_left: u32,
 }
 
 /// Maximum number of refused candidates that one search reports: a hostile guest can offer one in
@@ -48,15 +48,7 @@ impl SystemEvents {
             configuration.default.limits.string_length as usize,
         );
         let events = configuration.default.events.clone();
-        Self {
-            producer,
-            writer,
-            header,
-            user_data,
-            interfaces,
-            events,
-            refusals_left: REFUSALS_MAX,
-        }
+        Self { producer, writer, header, user_data, interfaces, events }
     }
 
     /// How many records did not fit in the queue.
@@ -99,24 +91,61 @@ impl SystemEvents {
         let now_ns = super::scanner::wall_clock_ns();
         let record = Record::new(activity, Details::SystemActivity(details));
         let (writer, header) = (&mut self.writer, &self.header);
+        let class = header.class(activity);
         // The queue counts records that do not fit.
-        let _ = self.producer.push_with(|room| writer.write(room, header, &record, now_ns));
+        let _ = self.producer.push_with(class, |room| writer.write(room, header, &record, now_ns));
         self.producer.flush();
     }
 
-    /// Resets the limit of refused candidates for a new search.
-    pub(super) fn search_begins(&mut self) {
-        self.refusals_left = REFUSALS_MAX;
+    /// Reports what another thread found out about a system.
+    pub(super) fn notice(&mut self, notice: &Notice) {
+        let Notice { system, activity, reason, profile } = notice;
+        let profile = profile.as_deref().map(Into::into);
+        self.host(system, *activity, &SystemActivityDetails { profile, ..because(reason) });
+    }
+}
+
+/// A record about a system that another thread asks for.
+#[derive(Debug)]
+pub(super) struct Notice {
+    system: Arc<System>,
+    activity: Activity,
+    reason: String,
+    /// The profile's build id.
+    profile: Option<String>,
+}
+
+/// Asks the control thread for records about the search for a system's kernel.
+#[derive(Debug)]
+pub(super) struct SearchEvents {
+    system: Arc<System>,
+    notices: Sender<Notice>,
+    /// How many more refused candidates the search may report.
+    refusals_left: u32,
+}
+
+impl SearchEvents {
+    pub(super) fn new(system: Arc<System>, notices: Sender<Notice>) -> Self {
+        Self { system, notices, refusals_left: REFUSALS_MAX }
+    }
+
+    fn host(&self, activity: Activity, reason: String) {
+        self.with_profile(activity, reason, None);
+    }
+
+    fn with_profile(&self, activity: Activity, reason: String, profile: Option<String>) {
+        let system = Arc::clone(&self.system);
+        // Without a receiver, the program ends.
+        let _ = self.notices.send(Notice { system, activity, reason, profile });
     }
 
     /// Reports an event of discovery.
-    pub(super) fn discovery(&mut self, system: &System, event: &Event<'_>) {
+    pub(super) fn discovery(&mut self, event: &Event<'_>) {
         let (activity, reason) = match event {
             Event::OsIdentifierFound { trace, at, release, build_id } => {
                 let reason = format!("{trace} at {at}: Linux {release}");
-                let profile = build_id.map(Into::into);
-                let details = SystemActivityDetails { profile, ..because(&reason) };
-                return self.host(system, Activity::OsIdentifierFound, &details);
+                let profile = build_id.map(ToOwned::to_owned);
+                return self.with_profile(Activity::OsIdentifierFound, reason, profile);
             }
             Event::OsIdentifierDiscoveryExtended { to } => (
                 Activity::OsIdentifierDiscoveryExtended,
@@ -139,38 +168,36 @@ impl SystemEvents {
             },
             _ => return,
         };
-        self.host(system, activity, &because(&reason));
+        self.host(activity, reason);
     }
 
-    /// Reports why no kernel was found in a system's memory.
-    pub(super) fn not_found(&mut self, system: &System, error: &DiscoveryError) {
-        let reason = error.to_string();
+    /// Reports why no kernel was found in the system's memory.
+    pub(super) fn not_found(&self, error: &DiscoveryError) {
         // Mistakes of a profile have been reported when its candidate was refused.
         match error {
             DiscoveryError::NoMatchingProfileFound(_) => {
-                self.host(system, Activity::NoMatchingProfileFound, &because(&reason));
+                self.host(Activity::NoMatchingProfileFound, error.to_string());
             }
             DiscoveryError::UnableToDetermineTargetOs(_) => {
-                self.host(system, Activity::UnableToDetermineTargetOs, &because(&reason));
+                self.host(Activity::UnableToDetermineTargetOs, error.to_string());
             }
             _ => {}
         }
-        self.failed(system, &reason);
+        self.failed(error);
     }
 
-    /// Reports the result of the search for a system's memory regions.
-    pub(super) fn regions(&mut self, system: &System, regions: &Regions) {
+    /// Reports the result of the search for the system's memory regions.
+    pub(super) fn regions(&self, regions: &Regions) {
         let activity = match regions {
             Regions::Found { .. } => Activity::LoadMemRegionsSuccessful,
             Regions::NotFound { .. } => Activity::LoadMemRegionsFailed,
         };
-        self.host(system, activity, &because(&regions.to_string()));
+        self.host(activity, regions.to_string());
     }
 
-    /// Reports that a system could not be initialised.
-    pub(super) fn failed(&mut self, system: &System, reason: &dyn Display) {
-        let reason = reason.to_string();
-        self.host(system, Activity::HostInitializationFailed, &because(&reason));
+    /// Reports that the system could not be initialised.
+    pub(super) fn failed(&self, reason: &dyn Display) {
+        self.host(Activity::HostInitializationFailed, reason.to_string());
     }
 }
 

@@ -120,41 +120,39 @@ fn guests_are_found_as_they_start_and_end() {
     // An empty file is a valid configuration.
     configuration.flush().unwrap();
     let watcher = Watch::configured(configuration.path(), 0).start();
+    // Guests of other tests, and of other runs of this one, are found too.
+    let name = &format!("found-{}", std::process::id());
     let mut guest = inside::boot_with(Flavor::V6_12, |spec| {
         spec.memory_object = Some("memory-backend-memfd,id=m0,size=512M,share=on".to_owned());
-        let words =
-            "-name found,debug-threads=on -machine pc,memory-backend=m0 -m 512M,slots=4,maxmem=2G";
+        let words = format!(
+            "-name {name},debug-threads=on -machine pc,memory-backend=m0 \
+             -m 512M,slots=4,maxmem=2G"
+        );
         spec.qemu_arguments = words.split(' ').map(str::to_owned).collect();
     });
     let system = listed(&guest);
     println!("{system}");
-    assert_eq!((&system["name"], &system["memory"]), (&"found".into(), &"shared".into()));
-    watcher.wait_to_find("it is found", |all| {
-        all.said
-            .iter()
-            .any(|line| line.contains("found: Linux 6.12") && line.contains("is being watched"))
-            .then_some(())
-    });
+    assert_eq!((&system["name"], &system["memory"]), (&json!(name), &"shared".into()));
+    let is_watched = |line: &String| {
+        line.contains(&format!("{name}: Linux 6.12")) && line.contains("is being watched")
+    };
+    watcher.wait_to_find("it is found", |all| all.said.iter().any(is_watched).then_some(()));
     let process_id = inside::start(&mut guest, "sleep 7001");
     watcher.wait_for("a process", |record| {
         record.is("process_created")
-            && record.system() == "found"
+            && record.system() == *name
             && record.process_id() == process_id
     });
 
-    // After memory is plugged in, the guest is attached again with the same boot. (Guests of other
-    // tests are found too.)
-    let created = |record: &Record| record.is("process_created") && record.system() == "found";
+    // After memory is plugged in, the guest is attached again with the same boot.
+    let created = |record: &Record| record.is("process_created") && record.system() == *name;
     let before = watcher.records().iter().rev().find(|record| created(record)).unwrap().boot();
     let memory = json!({"qom-type": "memory-backend-memfd", "id": "m1", "size": 256_u64 << 20});
     guest.qmp("object-add", Some(&memory)).unwrap();
     guest.qmp("device_add", Some(&json!({"driver": "pc-dimm", "memdev": "m1"}))).unwrap();
     assert_eq!(listed(&guest)["memory_bytes"], 768_u64 << 20);
     watcher.wait_to_find("it is watched again", |all| {
-        let watched = all
-            .said
-            .iter()
-            .filter(|line| line.contains("found: Linux 6.12") && line.contains("is being watched"));
+        let watched = all.said.iter().filter(|line| is_watched(line));
         (watched.count() == 2).then_some(())
     });
     let process_id = inside::start(&mut guest, "sleep 7002");
@@ -171,11 +169,11 @@ fn guests_are_found_as_they_start_and_end() {
     guest.quit().unwrap();
     watcher.wait_for("its end", |record| {
         // The same activity reports memory that was plugged in.
-        record.system() == "found" && record.to_string().contains("the guest has ended")
+        record.system() == *name && record.to_string().contains("the guest has ended")
     });
     let ended = watcher.stop();
     assert_eq!(ended.code, Some(0));
-    let of_it = |record: &&Record| record.system() == "found";
+    let of_it = |record: &&Record| record.system() == *name;
     let last: Vec<Record> = ended.records[seen..].iter().filter(of_it).cloned().collect();
     assert_no_end(&ended.records, &there);
     assert_eq!(count(&last, "details_gathering_failed"), 1, "{}", list(&last));

@@ -11,6 +11,7 @@ use panoptes_decoders::source::{MemorySource, Request};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::state::{Change, ScanContext, Settings, State};
 use panoptes_engine::system::kernel_of;
+use panoptes_engine::time::Now;
 use panoptes_engine::walk::{Scope, Walker, view};
 use panoptes_profiles::{Options, discover};
 use panoptes_rig::{Flavor, Guest, gate};
@@ -377,7 +378,7 @@ fn a_slow_scan_of_a_storm_reports_no_hidden_process() {
             differences += snapshot.processes.iter().filter(|row| !row.missing.is_empty()).count();
             state.update(
                 snapshot,
-                scans * 10_000_000,
+                Now::at(scans * 10_000_000),
                 &mut |_: &ScanContext<'_>, change: &Change<'_>| {
                     if let Change::ProcessHidden { process, missing, shown, .. } = change {
                         reported.push(format!("{} {missing:?} {shown:?}", process.process_id()));

@@ -326,6 +326,7 @@ fn log_files(folder: &Path) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let mut files: Vec<(u32, PathBuf)> = entries
         .map(|entry| entry.unwrap().path())
+        .filter(|path| path.to_string_lossy().contains("/events.jsonl"))
         .map(|path| {
             let age = path.extension().and_then(|extension| extension.to_str()?.parse().ok());
             (age.unwrap_or(0), path)

@@ -118,36 +118,45 @@ impl Context {
 
     /// Starts the context and waits until it runs.
     pub(super) fn start(&self) -> Result<(), DocaError> {
-        // SAFETY: the context's object lives, and was configured.
-        let started = call!(self.library, doca_ctx_start(self.get()));
-        match started {
-            Err(DocaError::Call { code: bindings::DOCA_ERROR_IN_PROGRESS, .. }) => {}
-            done => return done,
-        }
+        self.begin_start()?;
         let begin = Instant::now();
-        while self.state() == Some(bindings::DOCA_CTX_STATE_STARTING) {
-            if begin.elapsed() > START_MAX {
-                return self.library.check("doca_ctx_start", bindings::DOCA_ERROR_TIME_OUT);
-            }
+        while !self.has_started(begin)? {
             if !self.progress() {
                 std::thread::sleep(Duration::from_micros(50));
             }
         }
-        if self.is_running() {
-            return Ok(());
+        Ok(())
+    }
+
+    /// Begins to start the context. It runs at once, or later: see [`Self::has_started`].
+    pub(super) fn begin_start(&self) -> Result<(), DocaError> {
+        // SAFETY: the context's object lives, and was configured.
+        match call!(self.library, doca_ctx_start(self.get())) {
+            Err(DocaError::Call { code: bindings::DOCA_ERROR_IN_PROGRESS, .. }) => Ok(()),
+            done => done,
         }
-        self.library.check("doca_ctx_start", bindings::DOCA_ERROR_BAD_STATE)
+    }
+
+    /// Whether the context runs, after it began to start at `begin`. An error if it does not start,
+    /// or takes too long.
+    pub(super) fn has_started(&self, begin: Instant) -> Result<bool, DocaError> {
+        let wrong = |code| self.library.check("doca_ctx_start", code).map(|()| false);
+        match self.state() {
+            Some(bindings::DOCA_CTX_STATE_RUNNING) => Ok(true),
+            Some(bindings::DOCA_CTX_STATE_STARTING) if begin.elapsed() <= START_MAX => Ok(false),
+            Some(bindings::DOCA_CTX_STATE_STARTING) => wrong(bindings::DOCA_ERROR_TIME_OUT),
+            _ => wrong(bindings::DOCA_ERROR_BAD_STATE),
+        }
     }
 
     /// Begins to stop the context; `true` once it has stopped. Until then the library owns its
     /// tasks.
     pub(super) fn stop(&self) -> bool {
-        if self.is_idle() {
-            return true;
+        // A second request would have no effect but an error in the library's log.
+        if self.state() != Some(bindings::DOCA_CTX_STATE_STOPPING) && !self.is_idle() {
+            // SAFETY: the context's object lives.
+            let _ = call!(self.library, doca_ctx_stop(self.get()));
         }
-        // SAFETY: the context's object lives. If it is stopping already, the call fails without
-        // effect.
-        let _ = call!(self.library, doca_ctx_stop(self.get()));
         self.is_idle()
     }
 

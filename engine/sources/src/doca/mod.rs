@@ -17,7 +17,10 @@
 //! Bytes go from the host into buffers that are registered once, and from there to the caller
 //! ([`buffers`]). Requests for nearby addresses become one copy ([`plan`]). A copy that fails is
 //! retried a few times. If it still fails, its requests are *failed* and counted. No batch waits
-//! longer than [`PATIENCE`] for a device that does not answer.
+//! longer than [`PATIENCE`] for a device that does not answer. While a machine is watched, all
+//! batches of a scan together wait no longer than [`TURN`], since other systems wait for the same
+//! thread. A device that did not answer for [`PATIENCE`] is restarted step by step, without
+//! waiting.
 //!
 //! Start reading at [`DocaMemory`].
 
@@ -55,6 +58,9 @@ use window::Window;
 const REGIONS_MAX: usize = 1024;
 /// Physical addresses have at most 52 bits on x86-64 and arm64.
 const ADDRESS_END: u64 = 1 << 52;
+/// Time between two refreshes for which batches wait for a device in total. A copy usually takes
+/// some ten microseconds.
+const TURN: Duration = Duration::from_millis(20);
 /// Shortest time between two attempts to revive a device that stopped answering.
 const REVIVAL: Duration = Duration::from_secs(1);
 /// Number of polls without a result before the thread sleeps between two polls.
@@ -104,8 +110,14 @@ pub struct DocaMemory {
     again: VecDeque<Job>,
     /// Time without any completed copy after which all pending copies have failed.
     patience: Duration,
+    /// What is left of [`TURN`]; `None` before the first refresh, when no other system waits.
+    turn: Option<Duration>,
+    /// Whether this scan has not tried yet to revive the device.
+    may_revive: bool,
     /// Whether the device answers.
     answers: bool,
+    /// When the device last completed a copy, or was restarted.
+    heard: Instant,
     revived: Instant,
     counts: DocaCounts,
 }
@@ -152,7 +164,10 @@ impl DocaMemory {
             again: VecDeque::with_capacity(jobs),
             transfer,
             patience,
+            turn: None,
+            may_revive: true,
             answers: true,
+            heard: Instant::now(),
             revived: Instant::now(),
             counts: DocaCounts::default(),
         })
@@ -179,11 +194,13 @@ impl DocaMemory {
     fn read_part(&mut self, requests: &mut [Request], arena: &mut [u8]) {
         self.planner.prepare(requests, arena);
         self.again.clear();
-        let mut heard = Instant::now();
         let mut idle = 0_u32;
         if !self.answers && !self.revive() {
             self.planner.fail_rest(requests);
         }
+        // Since when the batch waits, and for how long it may.
+        let mut silent = Instant::now();
+        let mut most = self.turn.map_or(self.patience, |turn| turn.min(self.patience));
         loop {
             if self.answers {
                 self.hand_out(requests);
@@ -202,7 +219,14 @@ impl DocaMemory {
                 self.transfer.release(&finished);
             }
             if any {
-                heard = Instant::now();
+                if idle >= SPINS
+                    && let Some(turn) = &mut self.turn
+                {
+                    *turn = turn.saturating_sub(silent.elapsed());
+                    most = most.min(*turn);
+                }
+                silent = Instant::now();
+                self.heard = silent;
                 idle = 0;
                 continue;
             }
@@ -211,7 +235,8 @@ impl DocaMemory {
                 std::hint::spin_loop();
                 continue;
             }
-            if !self.answers || heard.elapsed() > self.patience {
+            if !self.answers || silent.elapsed() > most {
+                self.turn = self.turn.map(|turn| turn.saturating_sub(silent.elapsed()));
                 self.give_up(requests);
                 break;
             }
@@ -305,29 +330,47 @@ impl DocaMemory {
         self.planner.fail_rest(requests);
     }
 
-    /// Tries to restart a device that did not answer; returns whether that succeeded.
+    /// Finds out whether a device that did not answer answers again, and else goes on with its
+    /// restart. Returns whether it answers. Never waits, and tries it once a scan.
     #[cold]
     fn revive(&mut self) -> bool {
-        if self.revived.elapsed() < REVIVAL {
+        if self.turn.is_some() && !std::mem::take(&mut self.may_revive) {
             return false;
         }
-        self.revived = Instant::now();
-        self.transfer.poll();
-        while let Some(finished) = self.transfer.take() {
-            self.transfer.release(&finished);
-        }
-        if self.transfer.has_lost_any() || !self.transfer.is_running() {
-            self.counts.restarts += 1;
-            if self.transfer.restart().is_err() {
+        if !self.transfer.is_restarting() {
+            self.transfer.poll();
+            while let Some(finished) = self.transfer.take() {
+                self.transfer.release(&finished);
+                self.heard = Instant::now();
+            }
+            let is_running = self.transfer.is_running();
+            if is_running && !self.transfer.has_lost_any() {
+                // All copies came back, only late.
+                self.answers = true;
+                return true;
+            }
+            // A device may be slow, but one that is stopped does not start by itself.
+            let is_silent = self.heard.elapsed() >= self.patience;
+            if (is_running && !is_silent) || self.revived.elapsed() < REVIVAL {
                 return false;
             }
+            self.revived = Instant::now();
+            self.counts.restarts += 1;
         }
-        self.answers = true;
-        true
+        if self.transfer.restart() == Ok(true) {
+            self.heard = Instant::now();
+            self.answers = true;
+        }
+        self.answers
     }
 }
 
 impl MachineSource for DocaMemory {
+    fn refresh(&mut self) {
+        self.turn = Some(TURN);
+        self.may_revive = true;
+    }
+
     fn losses(&self, report: &mut dyn FnMut(&dyn fmt::Display)) {
         let DocaCounts { failed, errors, short, overdue, refused, copies, restarts, .. } =
             self.counts;

@@ -28,8 +28,13 @@ use super::library::{Library, call, symbol};
 use super::plan::Job;
 use super::window::Window;
 
-/// Longest time that a context may take to stop and return its tasks.
+/// Longest time that a context may take to stop and return its tasks, before it is dropped.
 const STOP_MAX: Duration = Duration::from_millis(500);
+/// The part of it for which the thread that drops a source waits. A device that answers returns its
+/// tasks within microseconds.
+const STOP_HERE: Duration = Duration::from_millis(5);
+/// Steps of a restart that are tried at once.
+const RESTART_STEPS: u32 = 16;
 /// Largest number of callbacks that run before their results are processed.
 const CALLBACKS_MAX: u32 = 4096;
 
@@ -79,6 +84,15 @@ struct Slot {
     state: State,
 }
 
+/// How far a restart of the context is. Each step returns at once, whatever the device does.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Restart {
+    No,
+    Stopping,
+    /// Since when.
+    Starting(Instant),
+}
+
 /// The DMA engine's side of a source.
 #[derive(Debug)]
 pub(super) struct Transfer {
@@ -87,6 +101,9 @@ pub(super) struct Transfer {
     /// Number of bytes of the arena for each slot.
     slot_bytes: usize,
     busy: usize,
+    restart: Restart,
+    /// For how long a drop waits until the context has stopped.
+    stop_most: Duration,
 }
 
 /// The fields are in the order in which they must be dropped.
@@ -250,6 +267,8 @@ impl Transfer {
             free: Vec::with_capacity(count as usize),
             slot_bytes: copy_bytes as usize,
             busy: 0,
+            restart: Restart::No,
+            stop_most: STOP_HERE,
         };
         transfer.parts.make_destinations(transfer.slot_bytes)?;
         transfer.start()?;
@@ -293,6 +312,11 @@ impl Transfer {
     /// Starts the context and makes the tasks.
     fn start(&mut self) -> Result<(), DocaError> {
         self.parts.context.start()?;
+        self.finish_start()
+    }
+
+    /// Makes the tasks of a context that runs.
+    fn finish_start(&mut self) -> Result<(), DocaError> {
         self.parts.make_tasks()?;
         self.free.clear();
         self.free.extend((0..self.parts.slots.len() as u32).rev());
@@ -300,40 +324,76 @@ impl Transfer {
         Ok(())
     }
 
-    /// Restarts the context after it stopped, or to get tasks astray back. Allocates, in the
-    /// library.
-    pub(super) fn restart(&mut self) -> Result<(), DocaError> {
-        if !self.halt() {
-            let library = &self.parts.library;
-            return library.check("doca_ctx_stop", bindings::DOCA_ERROR_TIME_OUT);
-        }
-        self.start()
+    /// Whether a restart is under way.
+    pub(super) fn is_restarting(&self) -> bool {
+        self.restart != Restart::No
     }
 
-    /// Stops the context; `true` once it is idle and every task was returned and freed.
-    fn halt(&mut self) -> bool {
-        let begin = Instant::now();
-        self.free.clear();
-        loop {
-            self.parts.context.stop();
-            self.poll();
-            while self.take().is_some() {}
-            let away = self.parts.slots.iter().any(|slot| slot.state != State::Free);
-            if !away {
-                // A context becomes idle only once all tasks are freed, including those not
-                // pending.
-                self.parts.free_tasks();
+    /// Goes on with a restart of the context, after it stopped or to get tasks astray back; begins
+    /// one if none is under way. Returns whether the context runs again. Never waits: call it again
+    /// until then. An error ends the restart. Allocates, in the library.
+    pub(super) fn restart(&mut self) -> Result<bool, DocaError> {
+        for _ in 0..RESTART_STEPS {
+            let stepped = self.restart_step();
+            if stepped.is_err() {
+                self.restart = Restart::No;
             }
-            self.parts.context.stop();
-            if !away && self.parts.context.is_idle() {
-                self.free.clear();
+            if stepped? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn restart_step(&mut self) -> Result<bool, DocaError> {
+        match self.restart {
+            Restart::No => self.restart = Restart::Stopping,
+            Restart::Stopping => {
+                if self.halt_step() {
+                    self.parts.context.begin_start()?;
+                    self.restart = Restart::Starting(Instant::now());
+                }
+            }
+            Restart::Starting(begin) => {
+                self.poll();
+                if self.parts.context.has_started(begin)? {
+                    self.finish_start()?;
+                    self.restart = Restart::No;
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Stops the context; `true` once it is idle and every task was returned and freed, `false` if
+    /// that takes longer than `most`.
+    fn halt(&mut self, most: Duration) -> bool {
+        let begin = Instant::now();
+        loop {
+            if self.halt_step() {
                 return true;
             }
-            if begin.elapsed() > STOP_MAX {
+            if begin.elapsed() > most {
                 return false;
             }
             std::thread::sleep(Duration::from_micros(50));
         }
+    }
+
+    /// Does what can be done now to stop the context; returns whether it has stopped.
+    fn halt_step(&mut self) -> bool {
+        self.free.clear();
+        self.parts.context.stop();
+        self.poll();
+        while self.take().is_some() {}
+        let away = self.parts.slots.iter().any(|slot| slot.state != State::Free);
+        if !away {
+            // A context becomes idle only once all tasks are freed, including those not pending.
+            self.parts.free_tasks();
+        }
+        self.parts.context.stop();
+        !away && self.parts.context.is_idle()
     }
 
     /// Submits a job to the device; [`Submitted::Later`] if there is no room.
@@ -347,7 +407,11 @@ impl Transfer {
         let Ok(source) = source else { return Submitted::Refused };
         // SAFETY: the destination belongs to this slot, and no pending task uses it.
         let reset = call!(library, doca_buf_reset_data_len(slot.destination));
-        debug_assert!(reset.is_ok(), "it always succeeds");
+        if reset.is_err() {
+            // The length of an earlier copy would pass as that of this one, and its bytes too.
+            give_back(library, source);
+            return Submitted::Refused;
+        }
         let symbols = &library.symbols;
         let (Some(set_source), Some(submit)) =
             (symbols.doca_dma_task_memcpy_set_src, symbols.doca_task_submit)
@@ -444,9 +508,24 @@ impl Transfer {
 
 impl Drop for Transfer {
     fn drop(&mut self) {
-        if self.halt() {
-            // SAFETY: `parts` is dropped nowhere else, and not used afterwards.
+        if self.halt(self.stop_most) {
+            // SAFETY: `parts` is dropped or taken nowhere else, and not used afterwards.
             unsafe { ManuallyDrop::drop(&mut self.parts) };
+        } else if self.stop_most < STOP_MAX {
+            // Other systems wait for this thread, so another one waits for the device. The
+            // library's pointers stay valid: they lead to the heap.
+            // SAFETY: as above.
+            let parts = unsafe { ManuallyDrop::take(&mut self.parts) };
+            let rest = Self {
+                parts: ManuallyDrop::new(parts),
+                free: Vec::new(),
+                slot_bytes: self.slot_bytes,
+                busy: self.busy,
+                restart: Restart::No,
+                stop_most: STOP_MAX,
+            };
+            // Without a thread, `rest` is dropped here.
+            let _ = std::thread::Builder::new().name("dma".to_owned()).spawn(move || drop(rest));
         }
         // Otherwise a task is still pending, and the device may write to the arena: leak
         // everything.

@@ -22,6 +22,7 @@ use panoptes_decoders::address::PhysicalAddress;
 use panoptes_decoders::source::{MachineSource, MemorySource, Outcome, Request};
 
 use super::pieces::{Part, answer_pieces};
+use super::timed::Timed;
 use super::{MappedFile, Segment, SourceError};
 
 pub use areas::{Area, Backing, FileIdentity};
@@ -37,6 +38,8 @@ const SHARED_OUT: usize = 1024;
 const FILES_MAX: usize = 32;
 /// What fails without permission to a process's memory, for messages.
 const READ: &str = "read the memory of";
+/// What fails if a file with the memory cannot be opened, for messages.
+const OPEN: &str = "open the memory of";
 
 /// The memory of a guest that runs in QEMU on the host; see the module.
 #[derive(Debug)]
@@ -80,8 +83,26 @@ impl GuestMemory {
         Ok(memory)
     }
 
-    /// Checks the permission to read a layout, as far as that is possible without opening it.
+    /// Checks whether a layout can be read, as far as that is possible without opening it: the
+    /// permission, and the file systems of its files.
     pub fn permits(process: &GuestProcess, layout: &[Placed]) -> Result<(), SourceError> {
+        let areas = process.areas().map_err(failed(process.pid(), "read the memory map of"))?;
+        let mut checked = Vec::new();
+        for one in layout.iter().filter(|one| !one.is_guess) {
+            let area = areas.iter().find(|area| area.range.contains(&one.address));
+            if let (Some(area), Backing::File { identity, .. }) = (area, &one.backing)
+                && !checked.contains(identity)
+            {
+                checked.push(*identity);
+                match process.check_mapped(&area.range, *identity) {
+                    Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                        return Err(failed(process.pid(), OPEN)(error));
+                    }
+                    // Opening it reports what else is wrong.
+                    _ => {}
+                }
+            }
+        }
         if layout.iter().all(Placed::is_shared) {
             return Ok(());
         }
@@ -242,7 +263,9 @@ impl GuestMemory {
         // Opening pagemap and reading memory are separate permissions: a security module may refuse
         // the second.
         private::probe(pid).map_err(failed)?;
-        Ok(Box::new(PrivateMemory::new(pid, pagemap, pieces).map_err(failed)?))
+        let alive = self.process.alive().map_err(failed)?;
+        let memory = PrivateMemory::new(pid, alive, pagemap, pieces).map_err(failed)?;
+        Ok(Box::new(Timed::new(Box::new(memory), self.process.key()).map_err(failed)?))
     }
 
     /// Opens the file that is mapped at an address.
@@ -250,7 +273,7 @@ impl GuestMemory {
         let pid = self.process.pid();
         let area = self.areas.iter().find(|area| area.range.contains(&address));
         let range = area.map_or(0..0, |area| area.range.clone());
-        self.process.mapped_file(&range, identity).map_err(failed(pid, "open the memory of"))
+        self.process.mapped_file(&range, identity).map_err(failed(pid, OPEN))
     }
 
     /// The part that holds all of a range.
@@ -348,5 +371,9 @@ impl MachineSource for GuestMemory {
 
     fn has_ended(&self) -> bool {
         self.has_ended
+    }
+
+    fn losses(&self, report: &mut dyn FnMut(&dyn std::fmt::Display)) {
+        self.parts.iter().for_each(|part| part.losses(report));
     }
 }

@@ -5,9 +5,11 @@
 //! always be read: if it is freed later, reading it costs only the zero page.
 //!
 //! The system call takes the process id. The id of a process that has ended can be given to another
-//! process, whose memory would then be read. So the caller checks before and after reading whether
-//! the process still runs ([`super::GuestMemory::refresh`]), and discards what was read if it does
-//! not.
+//! process, whose memory would then be read. So each batch begins and ends with a look at the
+//! process's pidfd: if it has not ended after the reads, they were all from it. Whether it executes
+//! another program now is checked between scans ([`super::GuestMemory::refresh`]).
+//!
+//! A read may wait without end, so [`super::super::timed`] has a thread for it.
 #![allow(unsafe_code, reason = "process_vm_readv")]
 
 use std::fs::File;
@@ -21,6 +23,7 @@ use panoptes_decoders::source::{MachineSource, MemorySource, Outcome, Request};
 use super::super::pages::BitSet;
 use super::super::pieces::{answer_pieces, read_at_most};
 use super::super::sigbus;
+use super::process::Alive;
 
 /// Largest number of pieces in one call (UIO_MAXIOV, include/uapi/linux/uio.h).
 const PIECES_MAX: usize = 1024;
@@ -49,6 +52,7 @@ pub(super) struct Piece {
 #[derive(Debug)]
 pub(super) struct PrivateMemory {
     pid: libc::pid_t,
+    alive: Alive,
     pagemap: File,
     /// Page size of the host, the unit of pagemap.
     page_bytes: u64,
@@ -94,14 +98,20 @@ impl Vectors {
 
 impl PrivateMemory {
     /// Opens the memory of process `pid`. `pieces` are in order of physical addresses and do not
-    /// overlap; `pagemap` is that of the process.
-    pub(super) fn new(pid: u32, pagemap: File, pieces: Vec<Piece>) -> io::Result<Self> {
+    /// overlap; `alive` and `pagemap` are those of the process.
+    pub(super) fn new(
+        pid: u32,
+        alive: Alive,
+        pagemap: File,
+        pieces: Vec<Piece>,
+    ) -> io::Result<Self> {
         let page_bytes = sigbus::page_bytes()? as u64;
-        Ok(Self::with_pages(process_number(pid)?, pagemap, pieces, page_bytes))
+        Ok(Self::with_pages(process_number(pid)?, alive, pagemap, pieces, page_bytes))
     }
 
     pub(super) fn with_pages(
         pid: libc::pid_t,
+        alive: Alive,
         pagemap: File,
         pieces: Vec<Piece>,
         page_bytes: u64,
@@ -119,6 +129,7 @@ impl PrivateMemory {
             .collect();
         Self {
             pid,
+            alive,
             pagemap,
             page_bytes,
             firsts,
@@ -213,6 +224,53 @@ impl PrivateMemory {
         copied == bytes.len() as isize
     }
 
+    /// Answers all requests of a batch.
+    fn read_all(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+        self.vectors.clear();
+        self.refused = false;
+        let arena_bytes = arena.len();
+        let mut start = arena.as_mut_ptr();
+        for index in 0..requests.len() {
+            let request = requests[index];
+            let Some(target) = request.target_range(arena_bytes) else {
+                requests[index].outcome = Outcome::Failed;
+                continue;
+            };
+            if target.is_empty() {
+                requests[index].outcome = Outcome::Read;
+                continue;
+            }
+            if self.refused {
+                requests[index].outcome = Outcome::Failed;
+                continue;
+            }
+            let address = request.address.0;
+            let place = self.locate(address, u64::from(request.length));
+            let ready = place.filter(|&(_, at, first, last)| {
+                self.known.contains_all(first, last) || self.ask(at, first, last).unwrap_or(false)
+            });
+            let Some((_, remote, _, _)) = ready else {
+                // The slow path borrows the arena, so perform the gathered reads into it first.
+                self.flush(requests);
+                requests[index].outcome = self.read_pieces(address, &mut arena[target]);
+                start = arena.as_mut_ptr();
+                continue;
+            };
+            self.vectors.local.push(libc::iovec {
+                iov_base: start.wrapping_add(target.start).cast(),
+                iov_len: target.len(),
+            });
+            self.vectors
+                .remote
+                .push(libc::iovec { iov_base: remote as *mut _, iov_len: target.len() });
+            self.vectors.requests.push(index as u32);
+            if self.vectors.requests.len() == PIECES_MAX {
+                self.flush(requests);
+            }
+        }
+        self.flush(requests);
+    }
+
     /// Performs the reads that were gathered for these requests.
     fn flush(&mut self, requests: &mut [Request]) {
         let vectors = &self.vectors;
@@ -303,49 +361,15 @@ impl MachineSource for PrivateMemory {}
 
 impl MemorySource for PrivateMemory {
     fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
-        self.vectors.clear();
-        self.refused = false;
-        let arena_bytes = arena.len();
-        let mut start = arena.as_mut_ptr();
-        for index in 0..requests.len() {
-            let request = requests[index];
-            let Some(target) = request.target_range(arena_bytes) else {
-                requests[index].outcome = Outcome::Failed;
-                continue;
-            };
-            if target.is_empty() {
-                requests[index].outcome = Outcome::Read;
-                continue;
-            }
-            if self.refused {
-                requests[index].outcome = Outcome::Failed;
-                continue;
-            }
-            let address = request.address.0;
-            let place = self.locate(address, u64::from(request.length));
-            let ready = place.filter(|&(_, at, first, last)| {
-                self.known.contains_all(first, last) || self.ask(at, first, last).unwrap_or(false)
-            });
-            let Some((_, remote, _, _)) = ready else {
-                // The slow path borrows the arena, so perform the gathered reads into it first.
-                self.flush(requests);
-                requests[index].outcome = self.read_pieces(address, &mut arena[target]);
-                start = arena.as_mut_ptr();
-                continue;
-            };
-            self.vectors.local.push(libc::iovec {
-                iov_base: start.wrapping_add(target.start).cast(),
-                iov_len: target.len(),
-            });
-            self.vectors
-                .remote
-                .push(libc::iovec { iov_base: remote as *mut _, iov_len: target.len() });
-            self.vectors.requests.push(index as u32);
-            if self.vectors.requests.len() == PIECES_MAX {
-                self.flush(requests);
+        if !self.alive.has_ended() {
+            self.read_all(requests, arena);
+        }
+        // The id may have passed to another process in between.
+        if self.alive.has_ended() {
+            for request in requests {
+                request.outcome = Outcome::Failed;
             }
         }
-        self.flush(requests);
     }
 
     fn regions(&self) -> &[Range<u64>] {

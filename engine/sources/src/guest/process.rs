@@ -1,19 +1,25 @@
 //! [`GuestProcess`]: access to another process through a handle that no later process can inherit.
 //!
 //! All access goes through a descriptor of the process's folder in /proc, which belongs to that one
-//! process for good: it fails once the process id is given to another. (Only process_vm_readv(2)
-//! needs the process id: see `private`.) A path that the process chose is never opened. Its files
+//! process for good: it fails once the process id is given to another. Only process_vm_readv(2)
+//! needs the process id: a pidfd shows whether the id still belongs to the process ([`Alive`]). A
+//! path that the process chose is never opened. Its files
 //! are reached through /proc/PID/map_files and /proc/PID/fd, which lead to its open files. The
 //! process can change these links at any time, so a file is first held with O_PATH, checked, and
-//! only then opened.
+//! only then opened. A file system that asks a server is not asked anything: see [`file_system`].
 
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
 use std::ops::Range;
-use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use super::super::file_system::{self, Facts};
 use super::areas::{Area, FileIdentity, parse};
 
 /// Largest command line in bytes: the kernel allows 2 MiB by default, QEMU's have tens of KiB.
@@ -36,6 +42,35 @@ pub struct GuestProcess {
     life: (u64, u64),
 }
 
+/// Shows whether a process id still belongs to the process to which it belonged at first.
+#[derive(Debug)]
+pub(super) struct Alive(Option<OwnedFd>);
+
+impl Alive {
+    /// A handle on the process that has an id now.
+    pub(super) fn of(pid: u32) -> io::Result<Self> {
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        match pidfd_open(pid.ok_or(io::ErrorKind::NotFound)?, PidfdFlags::empty()) {
+            Ok(process) => Ok(Self(Some(process))),
+            // Before 5.3 only the checks between scans remain.
+            Err(Errno::NOSYS) => Ok(Self(None)),
+            // It has no kind of its own.
+            Err(Errno::SRCH) => Err(io::ErrorKind::NotFound.into()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether the process has ended: one system call. If it has not, its id belongs to it still:
+    /// an id is free only once the process was waited for.
+    pub(super) fn has_ended(&self) -> bool {
+        let Some(process) = &self.0 else { return false };
+        let mut process = [PollFd::new(process, PollFlags::IN)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        // The descriptor becomes readable when the process ends (pidfd_poll, fs/pidfs.c).
+        poll(&mut process, Some(&now)) != Ok(0)
+    }
+}
+
 impl GuestProcess {
     /// Opens a handle; an error if there is no such process.
     pub fn open(pid: u32) -> io::Result<Self> {
@@ -47,6 +82,18 @@ impl GuestProcess {
         let mut process = Self { pid, folder, stat, life: (0, 0) };
         process.life = process.life().ok_or(io::ErrorKind::NotFound)?;
         Ok(process)
+    }
+
+    /// A handle that shows whether the process has ended.
+    pub(super) fn alive(&self) -> io::Result<Alive> {
+        let alive = Alive::of(self.pid)?;
+        // If the process's own folder still answers, the id belongs to it all the time.
+        if self.has_ended() { Err(io::ErrorKind::NotFound.into()) } else { Ok(alive) }
+    }
+
+    /// The process's id and start time: no two processes of a boot have the same.
+    pub(super) fn key(&self) -> (u32, u64) {
+        (self.pid, self.life.0)
     }
 
     pub fn pid(&self) -> u32 {
@@ -129,31 +176,57 @@ impl GuestProcess {
         File::open(below(&self.folder, "pagemap"))
     }
 
-    /// Opens the file that is mapped at an area for reading.
+    /// Opens the file that is mapped at an area for reading. Refuses a file whose file system may
+    /// block.
     pub(super) fn mapped_file(
         &self,
         area: &Range<u64>,
         identity: FileIdentity,
     ) -> io::Result<File> {
+        open(&self.hold_mapped(area, identity)?)
+    }
+
+    /// Checks whether the file that is mapped at an area may be opened, without opening it.
+    pub(super) fn check_mapped(&self, area: &Range<u64>, identity: FileIdentity) -> io::Result<()> {
+        self.hold_mapped(area, identity).map(drop)
+    }
+
+    /// Holds the file that is mapped at an area with O_PATH.
+    fn hold_mapped(&self, area: &Range<u64>, identity: FileIdentity) -> io::Result<File> {
         let name = format!("map_files/{:x}-{:x}", area.start, area.end);
         // For some file systems maps shows another device than stat(2), so only the inodes are
         // compared.
-        let is_inode = |facts: &Metadata| facts.ino() == identity.2;
-        let refused = match open_regular(&below(&self.folder, &name), is_inode) {
+        let is_inode = |facts: &Facts| facts.inode == identity.2;
+        let refused = match self.hold(&below(&self.folder, &name), is_inode) {
             Ok(file) => return Ok(file),
             Err(error) => error,
         };
         // map_files needs CAP_CHECKPOINT_RESTORE. QEMU also keeps the files of its memory open.
         for entry in std::fs::read_dir(below(&self.folder, "fd"))?.take(DESCRIPTORS_MAX) {
             let path = entry?.path();
-            let is_it = |facts: &Metadata| identity_of(facts) == identity;
-            if std::fs::metadata(&path).is_ok_and(|facts| is_it(&facts))
-                && let Ok(file) = open_regular(&path, is_it)
-            {
-                return Ok(file);
+            let is_it = |facts: &Facts| facts.identity() == identity;
+            if Facts::at(&path).is_ok_and(|facts| is_it(&facts)) {
+                match self.hold(&path, is_it) {
+                    Err(error) if error.kind() == io::ErrorKind::Unsupported => return Err(error),
+                    Err(_) => {}
+                    held => return held,
+                }
             }
         }
         Err(refused)
+    }
+
+    /// Holds the target of a link in /proc with O_PATH, if it is a regular file, `is_it` accepts it
+    /// and its file system cannot block. Opening anything else could have side effects or wait.
+    fn hold(&self, path: &Path, is_it: impl Fn(&Facts) -> bool) -> io::Result<File> {
+        // From here on it is one file, whatever the process does with the link.
+        let held = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path)?;
+        check(&held, is_it)?;
+        let mounts = || file_system::read_mounts(&below(&self.folder, "mountinfo"));
+        match file_system::may_block(&held, mounts)? {
+            Some(reason) => Err(reason.into()),
+            None => Ok(held),
+        }
     }
 
     /// Device and inode of the file that is mapped at an area, in the form of [`file_identity`].
@@ -171,13 +244,9 @@ impl GuestProcess {
     }
 }
 
-/// Device (major, minor) and inode of the file at a path, from stat(2).
+/// Device (major, minor) and inode of the file at a path, as the kernel remembers them.
 pub fn file_identity(path: &Path) -> io::Result<FileIdentity> {
-    std::fs::metadata(path).map(|facts| identity_of(&facts))
-}
-
-fn identity_of(facts: &Metadata) -> FileIdentity {
-    (libc::major(facts.dev()), libc::minor(facts.dev()), facts.ino())
+    Facts::at(path).map(|facts| facts.identity())
 }
 
 /// The path of a name in the folder that is open as `folder`.
@@ -185,23 +254,18 @@ fn below(folder: &File, name: &str) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}/{name}", folder.as_raw_fd()))
 }
 
-/// Opens the target of a link in /proc for reading, if it is a regular file and `is_it` accepts it.
-/// Never waits, never takes a terminal. Opening anything else could have side effects, so the
-/// target is checked first.
-fn open_regular(path: &Path, is_it: impl Fn(&Metadata) -> bool) -> io::Result<File> {
-    let check = |file: &File| {
-        let facts = file.metadata()?;
-        if !facts.is_file() {
-            return Err(io::Error::from(io::ErrorKind::InvalidInput));
-        }
-        if is_it(&facts) { Ok(()) } else { Err(io::Error::from(io::ErrorKind::NotFound)) }
-    };
-    // From here on it is one file, whatever the process does with the link.
-    let held = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path)?;
-    check(&held)?;
+/// Checks that a file is regular and that `is_it` accepts it.
+fn check(file: &File, is_it: impl Fn(&Facts) -> bool) -> io::Result<()> {
+    let facts = Facts::of(file)?;
+    if !facts.is_regular {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput));
+    }
+    if is_it(&facts) { Ok(()) } else { Err(io::Error::from(io::ErrorKind::NotFound)) }
+}
+
+/// Opens a held file for reading. Never waits, never takes a terminal.
+fn open(held: &File) -> io::Result<File> {
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
     let path = format!("/proc/self/fd/{}", held.as_raw_fd());
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-    check(&file)?;
-    Ok(file)
+    OpenOptions::new().read(true).custom_flags(flags).open(path)
 }

@@ -9,6 +9,8 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::super::mapping::testing::Unserved;
+use super::process::Alive;
 use super::*;
 use Outcome::{Failed, NotBacked, Read};
 
@@ -41,6 +43,10 @@ fn own() -> (u32, File) {
     (pid, GuestProcess::open(std::process::id()).unwrap().pagemap().unwrap())
 }
 
+fn alive() -> Alive {
+    Alive::of(std::process::id()).unwrap()
+}
+
 fn source(start: u64) -> PrivateMemory {
     let (pid, pagemap) = own();
     // 32 MiB at 0, and 32 MiB at 4 GiB.
@@ -48,7 +54,7 @@ fn source(start: u64) -> PrivateMemory {
         Piece { physical: 0..32 * MIB, address: start, file: None },
         Piece { physical: 1 << 32..(1 << 32) + 32 * MIB, address: start + 32 * MIB, file: None },
     ];
-    PrivateMemory::new(pid, pagemap, pieces).unwrap()
+    PrivateMemory::new(pid, alive(), pagemap, pieces).unwrap()
 }
 
 #[test]
@@ -129,7 +135,7 @@ fn addresses_that_are_gone_fail_one_by_one() {
         Piece { physical: 0..PAGE, address: start, file: None },
         Piece { physical: MIB..MIB + PAGE, address: nowhere, file: None },
     ];
-    let mut source = PrivateMemory::new(pid, pagemap, pieces).unwrap();
+    let mut source = PrivateMemory::new(pid, alive(), pagemap, pieces).unwrap();
     source.known.insert_range(0..2);
     let mut arena = vec![0; 64];
     let mut requests: Vec<Request> = [0, MIB, 8, MIB + 8, MIB + 16, 16]
@@ -151,7 +157,7 @@ fn a_file_shows_through_where_nothing_was_written() {
     let (pid, pagemap) = own();
     let file = Some((file, PAGE));
     let pieces = vec![Piece { physical: 0..32 * MIB, address: start, file }];
-    let mut source = PrivateMemory::new(pid, pagemap, pieces).unwrap();
+    let mut source = PrivateMemory::new(pid, alive(), pagemap, pieces).unwrap();
     let mut found = [1; 4];
     for (at, byte) in [(0, 3), (10 * MIB, 0)] {
         assert!(source.read_exact(PhysicalAddress(at), &mut found[..1]));
@@ -211,7 +217,7 @@ fn pages_have_the_size_of_the_hosts_pages() {
     let (address, half) = (start + LARGE / 2, LARGE / 2);
     let pieces = vec![Piece { physical: MIB..MIB + half + 2 * LARGE, address, file: None }];
     let pid = libc::pid_t::try_from(own().0).unwrap();
-    let mut source = PrivateMemory::with_pages(pid, pagemap, pieces, LARGE);
+    let mut source = PrivateMemory::with_pages(pid, alive(), pagemap, pieces, LARGE);
     assert_eq!(source.next_data(PhysicalAddress(0)), Some(MIB + half..MIB + half + LARGE));
     let middle = PhysicalAddress(MIB + half + 5 * PAGE);
     assert_eq!(source.next_data(middle), Some(middle.0..MIB + half + LARGE));
@@ -239,7 +245,7 @@ fn a_process_that_has_ended_is_not_read_again() {
     let (mut bytes, start) = memory();
     fill(&mut bytes, start, 0, 3, 4096);
     let pieces = vec![Piece { physical: 0..MIB, address: start, file: None }];
-    let mut source = PrivateMemory::new(NO_PROCESS, own().1, pieces).unwrap();
+    let mut source = PrivateMemory::new(NO_PROCESS, alive(), own().1, pieces).unwrap();
     let mut requests = [0, 8, 500 << 10].map(|at| Request::new(PhysicalAddress(at), 8, 0));
     let outcomes = |requests: [Request; 3]| requests.map(|request| request.outcome);
     source.read_batch(&mut requests, &mut [0; 8]);
@@ -248,6 +254,103 @@ fn a_process_that_has_ended_is_not_read_again() {
     requests.rotate_right(1);
     source.read_batch(&mut requests, &mut [0; 8]);
     assert_eq!(outcomes(requests)[1..], [Failed, Failed]);
+}
+
+/// The id of a process that has ended belongs to another process, whose memory could be read.
+#[test]
+fn a_process_that_has_the_id_of_an_ended_one_is_not_read() {
+    let (mut bytes, start) = memory();
+    fill(&mut bytes, start, 0, 3, 4096);
+    let pieces = || vec![Piece { physical: 0..MIB, address: start, file: None }];
+    let mut child = Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().unwrap();
+    let alive = Alive::of(child.id()).unwrap();
+    assert!(!alive.has_ended());
+    let (pid, pagemap) = own();
+    let mut source = PrivateMemory::new(pid, alive, pagemap, pieces()).unwrap();
+    let mut byte = [0];
+    assert!(source.read_exact(PhysicalAddress(0), &mut byte));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!source.read_exact(PhysicalAddress(0), &mut byte));
+    // A page that was never touched needs no read, but is no fact about the ended process either.
+    assert!(!source.read_exact(PhysicalAddress(500 << 10), &mut byte));
+    assert!(Alive::of(NO_PROCESS).is_err_and(|error| error.kind() == io::ErrorKind::NotFound));
+}
+
+/// The process's memory is under a userfaultfd that nobody serves, as in a migration that stands
+/// still.
+#[test]
+fn a_read_that_waits_without_end_fails_in_time() {
+    let Some(unserved) = Unserved::new(MIB as usize) else {
+        println!("skipped: no permission for userfaultfd");
+        return;
+    };
+    let (mut bytes, start) = memory();
+    fill(&mut bytes, start, 0, 3, 4096);
+    let (pid, pagemap) = own();
+    let pieces = vec![
+        Piece { physical: 0..MIB, address: unserved.address(), file: None },
+        Piece { physical: 1 << 32..(1 << 32) + MIB, address: start, file: None },
+    ];
+    let mut source = PrivateMemory::new(pid, alive(), pagemap, pieces).unwrap();
+    // The page was there once.
+    source.known.insert_range(0..1);
+    let mut source = Timed::new(Box::new(source), (pid, 0)).unwrap();
+    source.refresh();
+    let mut byte = [0];
+    let begin = Instant::now();
+    assert!(!source.read_exact(PhysicalAddress(0), &mut byte));
+    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+    // While the thread waits, nothing else is read, and nothing else waits.
+    source.refresh();
+    assert!(!source.read_exact(PhysicalAddress(1 << 32), &mut byte));
+    let mut losses = 0;
+    source.losses(&mut |_| losses += 1);
+    assert_eq!(losses, 1);
+    // The fault ends with its handler.
+    drop(unserved);
+    let end = Instant::now() + Duration::from_secs(20);
+    while !source.read_exact(PhysicalAddress(1 << 32), &mut byte) {
+        assert!(Instant::now() < end);
+        std::thread::sleep(Duration::from_millis(1));
+        source.refresh();
+    }
+    assert_eq!(byte, [3]);
+}
+
+/// Compares a batch in this thread with one in a thread of its own.
+#[test]
+#[ignore = "measures"]
+fn measure_the_change_of_threads() {
+    let (mut bytes, start) = memory();
+    bytes.fill(1);
+    for (requests, bytes) in [(10, 64), (100, 64), (1000, 64), (1000, 512), (100, 4096)] {
+        let mut batch: Vec<Request> = (0..requests)
+            .map(|index| {
+                let address = (u64::from(index) * 7919 * 64) % (31 * MIB);
+                Request::new(PhysicalAddress(address), bytes, index * bytes)
+            })
+            .collect();
+        let mut arena = vec![0; (requests * bytes) as usize];
+        let mut measure = |source: &mut dyn MemorySource| {
+            let begin = Instant::now();
+            source.read_batch(&mut batch, &mut arena);
+            let took = begin.elapsed();
+            assert!(batch.iter().all(|request| request.outcome == Outcome::Read));
+            took
+        };
+        let (mut one, mut other) =
+            (source(start), Timed::new(Box::new(source(start)), (1, 1)).unwrap());
+        let (mut here, mut there) = (Vec::new(), Vec::new());
+        for _ in 0..3000 {
+            here.push(measure(&mut one));
+            there.push(measure(&mut other));
+        }
+        here.sort_unstable();
+        there.sort_unstable();
+        let (here, there) = (here[300], there[300]);
+        println!("{requests} requests of {bytes} bytes: {here:?} here, {there:?} there");
+    }
 }
 
 #[test]

@@ -4,7 +4,80 @@ use super::Attest;
 use super::program::{ItemKey, Program, Version};
 use crate::page_cache::FileIdentity;
 use crate::walk::{ProcessRow, Snapshot};
-use panoptes_tables::RowId;
+use panoptes_tables::{AddressMap, HashKey, Insertion, RowId, Scan, Table};
+
+/// The oldest program of each exec, by which forks of one program are found.
+#[derive(Debug)]
+pub(super) struct Relatives {
+    /// Numbers of rows of programs, by a hash of what the forks of one program have in common.
+    oldest: AddressMap,
+    key: HashKey,
+    /// The scan that they are of.
+    scan: Option<Scan>,
+    /// Number of programs that were looked at since the start.
+    #[cfg(test)]
+    pub(super) looked_at: u64,
+}
+
+impl Relatives {
+    /// Allocates for so many programs.
+    pub(super) fn new(programs: usize, key: HashKey) -> Self {
+        Self {
+            oldest: AddressMap::new(programs, key.derive("attest: relatives")),
+            key: key.derive("attest: execs"),
+            scan: None,
+            #[cfg(test)]
+            looked_at: 0,
+        }
+    }
+
+    fn hash(&self, program: &Program) -> u64 {
+        let exec = u64::from(program.key.exec) << 1 | u64::from(program.is_inside);
+        self.key.hash_numbers([exec, program.arguments])
+    }
+
+    /// Adds a program that was admitted in this scan, if the others are known.
+    fn add(&mut self, programs: &Table<Program>, scan: Scan, id: RowId) {
+        if self.scan == Some(scan) {
+            self.note(programs, id);
+        }
+    }
+
+    fn note(&mut self, programs: &Table<Program>, id: RowId) {
+        #[cfg(test)]
+        {
+            self.looked_at += 1;
+        }
+        let Some(program) = programs.get(id) else { return };
+        let hash = self.hash(program);
+        if let Insertion::Old(known) = self.oldest.insert(hash, id.0) {
+            let start = |program: &Program| program.key.process.start_boottime;
+            if programs.get(RowId(known)).is_none_or(|known| start(program) < start(known)) {
+                self.oldest.set(hash, id.0);
+            }
+        }
+    }
+
+    /// The oldest program that may be of the same exec as this one, if it is older.
+    fn find<'a>(
+        &mut self,
+        programs: &'a Table<Program>,
+        scan: Scan,
+        own: &Program,
+    ) -> Option<&'a Program> {
+        if self.scan.replace(scan) != Some(scan) {
+            self.oldest.clear();
+            for id in programs.ids() {
+                self.note(programs, id);
+            }
+        }
+        let other = programs.get(RowId(self.oldest.get(self.hash(own))?))?;
+        let is_relative = is_of_one_exec(other, own)
+            && other.arguments == own.arguments
+            && other.key.process.start_boottime < own.key.process.start_boottime;
+        is_relative.then_some(other)
+    }
+}
 
 impl Attest {
     /// Whether a program has inherited a file from the program it was forked from, with the same
@@ -20,7 +93,7 @@ impl Attest {
             let key = ItemKey { serial, inode: file.inode, number: file.number };
             let item = self.items.get(self.items.find(&key)?)?;
             let is_the_same =
-                item.is_open || item.is_reported || item.version == Version::from(file);
+                item.waiting.is_some() || item.is_reported || item.version == Version::from(file);
             is_the_same.then_some(item.is_reported)
         };
         let parent = self.forked_by(snapshot, row, program);
@@ -40,26 +113,19 @@ impl Attest {
     }
 
     /// Searches for the program that this one was forked from, where that is not its parent's: a
-    /// process that starts a daemon may end at once. Limited to [`super::SEARCHES_MAX`] searches
-    /// per scan.
+    /// process that starts a daemon may end at once.
     pub(super) fn find_relative(&mut self, snapshot: &Snapshot, row: &ProcessRow, id: RowId) {
         let Some(own) = self.programs.get(id) else { return };
         let is_fork = snapshot.leader(row).is_some_and(|leader| leader.task.is_fork());
         let has_parent = self.forked_by(snapshot, row, own).is_some();
-        if !is_fork || has_parent || self.searches_left == 0 {
-            return;
+        if is_fork && !has_parent {
+            let relative = self.relatives.find(&self.programs, self.scan, own);
+            let relative = relative.map(|other| other.serial);
+            if let Some(own) = self.programs.get_mut(id) {
+                own.relative = relative;
+            }
         }
-        self.searches_left -= 1;
-        let is_relative = |other: &&Program| {
-            is_of_one_exec(other, own)
-                && other.arguments == own.arguments
-                && other.key.process.start_boottime < own.key.process.start_boottime
-        };
-        let others = self.programs.ids().filter_map(|id| self.programs.get(id));
-        let relative = { others }.find(is_relative).map(|other| other.serial);
-        if let Some(own) = self.programs.get_mut(id) {
-            own.relative = relative;
-        }
+        self.relatives.add(&self.programs, self.scan, id);
     }
 }
 

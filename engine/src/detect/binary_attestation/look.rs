@@ -8,7 +8,7 @@ use super::shipped::Applied;
 use super::verdict::Role;
 use super::{Attest, FIRST_SCAN};
 use crate::page_cache::FileIdentity;
-use crate::path::{top_mount, write_file_name};
+use crate::path::{own_name, top_mount, write_file_name};
 use crate::state::described::Described;
 use crate::state::facts::{is_floating, is_main_executable};
 use crate::state::process::{Process, ProcessKey};
@@ -68,8 +68,8 @@ impl Attest {
         }
         // Inside exec a process has no arguments yet (`create_elf_tables`, fs/binfmt_elf.c). That
         // does not take long, so a process that seems to be inside exec for ever is checked.
-        let is_brief = |since_ns| cx.now_ns.saturating_sub(since_ns) < EXEC_NS;
-        if process.in_exec_since_ns().is_some_and(is_brief) {
+        let is_brief = |since| cx.now.monotonic.since(since) < EXEC_NS;
+        if process.in_exec_since().is_some_and(is_brief) {
             return;
         }
         // Skip processes whose container is still unknown.
@@ -130,7 +130,8 @@ impl Attest {
             && is_from_outside
             && runtime != Some(false)
             && !preexisting
-            && container.is_some_and(|id| is_first_of(snapshot, row, id));
+            && container
+                .is_some_and(|id| self.first_processes.is_first(snapshot, self.scan, row, id));
         // Whether nothing can have run between the runtime and this program.
         let saw_runtime = runtime == Some(true)
             && before.is_some_and(|before| before.key.exec.wrapping_add(1) == key.exec);
@@ -161,7 +162,7 @@ impl Attest {
             runs_outside: false,
             preexisting,
             is_gone: false,
-            since_ns: cx.now_ns,
+            since: cx.now.monotonic,
         };
         let id = self.programs.insert(program, self.scan);
         match id {
@@ -176,7 +177,8 @@ impl Attest {
 
     /// The subjects that apply to a process, and whether they are those of a container.
     fn applied_to(&self, snapshot: &Snapshot, row: &ProcessRow) -> (Applied, bool) {
-        match snapshot.container_of(row) {
+        // What a user made looks like a container, but the user chose its name.
+        match snapshot.trusted_container_of(row) {
             Some(id) if !snapshot.shares_first_mounts(row) => {
                 let name = None;
                 let image = self.images.image_of(id, name);
@@ -283,8 +285,8 @@ impl Attest {
     }
 
     /// Records the script that an interpreter runs, if the script is open and was shipped. Returns
-    /// whether it was open.
-    fn run_script(
+    /// whether it was open, or is not searched for in this scan any more.
+    pub(super) fn run_script(
         &mut self,
         cx: &ScanContext<'_>,
         row: &ProcessRow,
@@ -296,10 +298,18 @@ impl Attest {
         let Some(applied) = self.programs.get(program).map(|program| program.applied) else {
             return false;
         };
+        let name = base_name(script);
         for table in snapshot.files_structs_of(row) {
             for descriptor in snapshot.descriptors.range(table.descriptors) {
+                let Some(left) = self.script_steps_left.checked_sub(1) else {
+                    // The process is looked at again later.
+                    self.refused += 1;
+                    return true;
+                };
+                self.script_steps_left = left;
                 let Some(file) = snapshot.files.at(descriptor.file) else { continue };
-                if FileIdentity::of_file(snapshot, file).is_none()
+                if own_name(snapshot, file.path).is_some_and(|own| base_name(own) != name)
+                    || FileIdentity::of_file(snapshot, file).is_none()
                     || write_file_name(snapshot, file, &mut self.other_buffer).is_none()
                 {
                     continue;
@@ -332,8 +342,8 @@ impl Attest {
         let version = Version::from(&identity);
         let known = self.items.find(&key).and_then(|id| Some((id, self.items.get(id)?)));
         if let Some((_, item)) = known {
-            if item.is_open {
-                self.identify_again(program, &identity);
+            if let Some(at) = item.waiting {
+                self.identify_again(at, &identity);
                 return;
             }
             // Skip it unless it was written to since.
@@ -351,22 +361,13 @@ impl Attest {
             return;
         }
         let (again, is_reported) = (known.is_some(), inherited == Some(true));
-        let item =
-            Item { key, next: owner.first_item, is_open: !is_inherited, is_reported, version };
+        let waiting = (!is_inherited).then_some(self.waiting.len() as u32);
+        let item = Item { key, next: owner.first_item, waiting, is_reported, version };
         let by_system = owner.is_inside && owner.sees_outside(snapshot, row, file);
-        if let Some((id, _)) = known {
-            if let Some(known) = self.items.get_mut(id) {
-                *known = Item { next: known.next, ..item };
-            }
-        } else {
-            let Some(id) = self.items.insert(item, self.scan) else {
-                self.refused += 1;
-                return;
-            };
-            if let Some(owner) = self.programs.get_mut(program) {
-                owner.first_item = id.0;
-            }
-        }
+        let Some(item) = self.put_item(program, known.map(|(id, _)| id), item) else {
+            self.refused += 1;
+            return;
+        };
         if is_inherited {
             return;
         }
@@ -375,6 +376,7 @@ impl Attest {
         let is_memfd = is_floating(snapshot, file);
         self.waiting.push(Waiting {
             program,
+            item,
             identity,
             role: ran.role,
             path,
@@ -383,7 +385,7 @@ impl Attest {
             is_main_executable: ran.is_main_executable,
             again,
             by_system,
-            since_ns: cx.now_ns,
+            since: cx.now,
             since_scan: self.scan,
             due: self.scan,
         });
@@ -392,14 +394,24 @@ impl Attest {
         }
     }
 
-    /// Updates the identity of the file of an open pair: its times may have changed.
-    fn identify_again(&mut self, program: RowId, identity: &FileIdentity) {
-        let is_it = |waiting: &&mut Waiting| {
-            waiting.program == program
-                && (waiting.identity.inode, waiting.identity.number)
-                    == (identity.inode, identity.number)
-        };
-        if let Some(waiting) = self.waiting.iter_mut().find(is_it)
+    /// Changes the row of a file of a program, or adds one. Returns its number, if there is room.
+    fn put_item(&mut self, program: RowId, known: Option<RowId>, item: Item) -> Option<RowId> {
+        if let Some(id) = known {
+            if let Some(known) = self.items.get_mut(id) {
+                *known = Item { next: known.next, ..item };
+            }
+            return known;
+        }
+        let id = self.items.insert(item, self.scan)?;
+        if let Some(owner) = self.programs.get_mut(program) {
+            owner.first_item = id.0;
+        }
+        Some(id)
+    }
+
+    /// Updates the identity of the file of the open pair at a position: its times may have changed.
+    fn identify_again(&mut self, at: u32, identity: &FileIdentity) {
+        if let Some(waiting) = self.waiting.get_mut(at as usize)
             && waiting.identity != *identity
         {
             waiting.identity = *identity;
@@ -418,16 +430,6 @@ impl Program {
             is_of_other_root(snapshot, row, file)
         }
     }
-}
-
-/// Whether a process is the oldest one in its container.
-fn is_first_of(snapshot: &Snapshot, row: &ProcessRow, container: &[u8]) -> bool {
-    let start = |row: &ProcessRow| snapshot.leader(row).map(|leader| leader.task.start_boottime);
-    let own = start(row);
-    let mut others = snapshot.processes.iter();
-    !others.any(|other| {
-        start(other) < own && snapshot.container_of(other).is_some_and(|id| id == container)
-    })
 }
 
 /// Whether a file is below another root than the one its process sees: their mounts have different

@@ -23,6 +23,7 @@
 //! of records (`policy`). Start reading at [`Detector::update`].
 
 pub mod arguments;
+mod first_processes;
 mod forks;
 mod look;
 mod program;
@@ -35,7 +36,7 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
-use super::{Detector, DetectorSetup, Finding, Scene};
+use super::{Accepted, Detector, DetectorSetup, Finding, Scene};
 use crate::container_config::Images;
 use crate::limits::Limits;
 use crate::page_cache::{FileIdentity, Format, Hashes, Outcome};
@@ -43,10 +44,13 @@ use crate::path::PathBuffer;
 use crate::state::State;
 use crate::state::facts::ProcessFacts;
 use crate::state::process::Process;
+use crate::time::{Monotonic, RealTime};
 use panoptes_tables::Strings;
 use panoptes_tables::{HashKey, RowId, Scan, Table};
 
-use program::{Item, ItemKey, NO_ITEM, Program, Version, Waiting};
+use first_processes::FirstProcesses;
+use forks::Relatives;
+use program::{Item, NO_ITEM, Program, Version, Waiting};
 use shipped::Applied;
 use verdict::{Basis, Deviation, Question, Role, Verdict, Wrong};
 
@@ -57,10 +61,10 @@ pub use shipped::{Shipped, ShippedBuilder, ShippedFile, Subject};
 const HASHES_NS: i64 = 2_000_000_000;
 /// How long an ended process is kept while one of its pairs is open.
 const ENDED_NS: i64 = 60_000_000_000;
-/// Maximum number of searches for relatives per scan.
-const SEARCHES_MAX: u32 = 64;
 /// The number of the first scan.
 const FIRST_SCAN: Scan = Scan(1);
+/// Maximum number of descriptors per scan among which scripts are searched for.
+const SCRIPT_STEPS_MAX: u32 = 1 << 18;
 /// Maximum number of scans between two checks of an open pair.
 const REST_SCANS_MAX: u32 = 64;
 
@@ -77,8 +81,8 @@ pub struct Alert<'a> {
     /// Hashes of its executable, where they are known.
     pub process_hashes: Option<Hashes>,
     pub file: FileFacts<'a>,
-    /// When the file was first seen in the process, in nanoseconds since 1970.
-    pub since_ns: i64,
+    /// When the file was first seen in the process.
+    pub since_ns: RealTime,
 }
 
 /// A file that runs.
@@ -108,6 +112,16 @@ enum Decided {
     Alerted,
 }
 
+impl Decided {
+    /// An alert that was not accepted is decided again.
+    const fn reported(accepted: Accepted) -> Self {
+        match accepted {
+            Accepted::Yes => Self::Alerted,
+            Accepted::No => Self::No,
+        }
+    }
+}
+
 /// Tracks which programs and files were checked and which are open.
 #[derive(Debug)]
 pub struct Attest {
@@ -123,8 +137,10 @@ pub struct Attest {
     other_buffer: PathBuffer,
     scan: Scan,
     serial: u32,
-    /// Number of searches for relatives left in this scan.
-    searches_left: u32,
+    relatives: Relatives,
+    /// Number of descriptors left in this scan among which scripts are searched for.
+    script_steps_left: u32,
+    first_processes: FirstProcesses,
     /// Number of rows that found no room.
     refused: u64,
 }
@@ -151,7 +167,9 @@ impl Attest {
             other_buffer: PathBuffer::default(),
             scan: Scan::default(),
             serial: 0,
-            searches_left: 0,
+            relatives: Relatives::new(programs, key),
+            script_steps_left: 0,
+            first_processes: FirstProcesses::new(room(limits.containers_seen_max() as u32), key),
             refused: 0,
         }
     }
@@ -178,7 +196,7 @@ impl Detector for Attest {
             return;
         }
         self.scan = self.scan.next();
-        self.searches_left = SEARCHES_MAX;
+        self.script_steps_left = SCRIPT_STEPS_MAX;
         for (id, process) in state.processes() {
             self.look_at(scene.cx, state, id, process);
         }
@@ -198,6 +216,11 @@ impl Detector for Attest {
             let decided = self.decide(&waiting, scene, contents, &mut is_lost);
             if decided != Decided::No {
                 self.waiting.swap_remove(at);
+                if let Some(moved) = self.waiting.get(at)
+                    && let Some(item) = self.items.get_mut(moved.item)
+                {
+                    item.waiting = Some(at as u32);
+                }
                 self.forget(&waiting, decided == Decided::Alerted);
                 continue;
             }
@@ -230,8 +253,8 @@ impl Attest {
         is_lost: &mut bool,
     ) -> Decided {
         let Some(program) = self.programs.get(waiting.program) else { return Decided::NoAlert };
-        let now_ns = scene.cx.now_ns;
-        let unless_over = || if program.is_over(now_ns) { Decided::NoAlert } else { Decided::No };
+        let now = scene.cx.now.monotonic;
+        let unless_over = || if program.is_over(now) { Decided::NoAlert } else { Decided::No };
         let known = contents.ask(&waiting.identity);
         *is_lost = known.is_some_and(|known| matches!(known.outcome, Outcome::Nothing));
         let mut hashes_of = |file: Option<FileIdentity>| contents.ask(&file?)?.hashes();
@@ -261,7 +284,7 @@ impl Attest {
             known: known.as_ref(),
             ran_before: &ran_before,
         };
-        let (finding, is_last) = self.conclude(program, waiting, &question, now_ns);
+        let (finding, is_last) = self.conclude(program, waiting, &question, now);
         let Some(finding) = finding else {
             return if is_last { Decided::NoAlert } else { unless_over() };
         };
@@ -286,10 +309,9 @@ impl Attest {
                 is_memfd: waiting.is_memfd,
                 is_deleted: waiting.is_deleted,
             },
-            since_ns: waiting.since_ns,
+            since_ns: waiting.since.real,
         };
-        scene.found(&Finding::BinaryAttestation(&alert));
-        Decided::Alerted
+        Decided::reported(scene.found(&Finding::BinaryAttestation(&alert)))
     }
 
     /// Applies the rules to a pair. Returns what is reported, and whether nothing can change that.
@@ -298,9 +320,9 @@ impl Attest {
         program: &Program,
         waiting: &Waiting,
         question: &Question<'_>,
-        now_ns: i64,
+        now: Monotonic,
     ) -> (Option<Deviation>, bool) {
-        let waited = now_ns.saturating_sub(waiting.since_ns) >= HASHES_NS;
+        let waited = now.since(waiting.since.monotonic) >= HASHES_NS;
         match verdict::decide(question) {
             Verdict::Alert(Deviation { wrong: Wrong::Elsewhere { .. }, .. })
                 if waiting.by_system && waiting.is_memfd && program.is_inside =>
@@ -390,10 +412,8 @@ impl Attest {
         }
         let Some(program) = self.programs.get_mut(waiting.program) else { return };
         program.open = program.open.saturating_sub(1);
-        let FileIdentity { inode, number, .. } = waiting.identity;
-        let item = self.items.find(&ItemKey { serial: program.serial, inode, number });
-        if let Some(item) = item.and_then(|item| self.items.get_mut(item)) {
-            item.is_open = false;
+        if let Some(item) = self.items.get_mut(waiting.item) {
+            item.waiting = None;
             item.is_reported |= is_reported;
             item.version = Version::from(&waiting.identity);
         }

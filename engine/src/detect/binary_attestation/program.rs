@@ -8,6 +8,7 @@ use super::verdict::Role;
 use crate::page_cache::FileIdentity;
 use crate::state::described::Described;
 use crate::state::process::ProcessKey;
+use crate::time::{Monotonic, Now};
 use panoptes_tables::StringId;
 use panoptes_tables::{HashKey, Key, Row, RowId, Scan};
 
@@ -75,7 +76,7 @@ pub(super) struct Program {
     /// Whether it ran when watching started.
     pub(super) preexisting: bool,
     pub(super) is_gone: bool,
-    pub(super) since_ns: i64,
+    pub(super) since: Monotonic,
 }
 
 impl Row for Program {
@@ -88,8 +89,8 @@ impl Row for Program {
 
 impl Program {
     /// Whether it ended long enough ago to be removed with its open files.
-    pub(super) fn is_over(&self, now_ns: i64) -> bool {
-        self.is_gone && now_ns.saturating_sub(self.since_ns) > ENDED_NS
+    pub(super) fn is_over(&self, now: Monotonic) -> bool {
+        self.is_gone && now.since(self.since) > ENDED_NS
     }
 }
 
@@ -114,8 +115,8 @@ pub(super) struct Item {
     pub(super) key: ItemKey,
     /// Row of the program's next item.
     pub(super) next: u32,
-    /// Whether it is not decided yet.
-    pub(super) is_open: bool,
+    /// Where it waits if it is not decided yet: its position in [`super::Attest::waiting`].
+    pub(super) waiting: Option<u32>,
     /// Whether it was reported.
     pub(super) is_reported: bool,
     /// Version when it was checked: with another version the content may differ.
@@ -150,6 +151,7 @@ impl Row for Item {
 #[expect(clippy::struct_excessive_bools, reason = "each answers a question of its own")]
 pub(super) struct Waiting {
     pub(super) program: RowId,
+    pub(super) item: RowId,
     pub(super) identity: FileIdentity,
     pub(super) role: Role,
     /// Path as /proc shows it.
@@ -161,7 +163,7 @@ pub(super) struct Waiting {
     pub(super) again: bool,
     /// Whether the system's subjects apply although the process is in a container.
     pub(super) by_system: bool,
-    pub(super) since_ns: i64,
+    pub(super) since: Now,
     pub(super) since_scan: Scan,
     /// The scan in which it is checked next.
     pub(super) due: Scan,

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
+mod many;
+
 use std::collections::HashMap;
 
 use super::*;
@@ -11,9 +13,10 @@ use crate::page_cache::{ElfKind, FileContent, MachineMemory, Partial, Traits};
 use panoptes_decoders::kernel::task_struct::PF_FORKNOEXEC;
 use panoptes_tables::HashKey;
 
-use crate::state::tests::watch::{at_once, limits};
+use crate::state::tests::watch::{at_once, limits, next_scan};
 use crate::state::tests::world::{FakeArea, FakeFile, FakeProcess, FileKind, R, World, X};
 use crate::state::{Change, ScanContext, Settings};
+use crate::time::Now;
 use crate::walk::{Kernel, Snapshot};
 
 /// Contents by inode number.
@@ -57,7 +60,7 @@ struct Watch {
     attest: Attest,
     files: Files,
     /// Whether alerts are accepted.
-    now_ns: i64,
+    now: Now,
 }
 
 const BASH: u64 = 17;
@@ -111,7 +114,7 @@ impl Watch {
             snapshot: Snapshot::empty(limits),
             attest: Attest::new(limits, Arc::new(shipped), Images::default(), HashKey::new(9)),
             files,
-            now_ns: 1_000_000,
+            now: Now::at(1_000_000),
         }
     }
 
@@ -125,10 +128,10 @@ impl Watch {
             let changed = self.files.changed.get(&inode.attributes.ino);
             inode.attributes.ctime_ns = changed.copied().unwrap_or(0);
         }
-        self.now_ns += 10_000_000;
+        self.now = next_scan(self.now);
         let quiet = &mut |_: &ScanContext<'_>, _: &Change<'_>| ();
-        self.state.update(&self.snapshot, self.now_ns, quiet);
-        let cx = self.state.scan_context(&self.snapshot, self.now_ns);
+        self.state.update(&self.snapshot, self.now, quiet);
+        let cx = self.state.scan_context(&self.snapshot, self.now);
         let mut found = Vec::new();
         let out = &mut |_: &ScanContext<'_>, finding: &Finding<'_>| {
             let Finding::BinaryAttestation(alert) = finding else { panic!("{finding:?}") };
@@ -199,6 +202,22 @@ fn a_foreign_program_is_reported_once() {
     assert_eq!(watch.scans(&world(), 3), [""; 0]);
     let again = world().with(process(10, &file(20, "tmp/evil")));
     assert_eq!(watch.scans(&again, 5), ["10 foreign program /tmp/evil hashed"]);
+}
+
+/// Adversary C3: a scope that a user names like a container was judged as one of no known image.
+#[test]
+fn a_container_that_a_user_made_is_judged_by_the_systems_sbom() {
+    for (container, expected) in
+        [("users-1", &["9 foreign program /tmp/evil hashed"][..]), ("db-1", &[])]
+    {
+        let mut watch = Watch::new();
+        watch.files.hold(20, 9);
+        watch.scan(&world());
+        let mut evil = process(9, &file(20, "tmp/evil"));
+        evil.container = container.into();
+        evil.mount_namespace += 5;
+        assert_eq!(watch.scans(&world().with(evil), 5), expected, "{container}");
+    }
 }
 
 #[test]

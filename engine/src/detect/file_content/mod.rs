@@ -6,8 +6,9 @@
 //!
 //! * A file counts as open while its `struct file` exists, under another descriptor, in another
 //!   process, or mapped: a child that inherits a descriptor does not cause a check when it ends.
-//!   The file's first known state is kept until the last descriptor closes, because a shell moves
-//!   its descriptors.
+//!   The closing waits until the file is closed, with the file's first known state, because a shell
+//!   moves its descriptors. It waits for the file and not for another closing: what holds the file
+//!   last may be a mapping, or a descriptor that no scan has tracked.
 //! * The inode is read again after the closing. The content may have changed if the size or the
 //!   modification time differs from when the descriptor was first seen, or if the file was modified
 //!   between that scan and the one before. Changes of nothing but the change time (permissions,
@@ -26,7 +27,7 @@ use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::inode::{Attributes, mode};
 use panoptes_sinks::activities::Activity;
 
-use super::{Detector, DetectorSetup, Finding, Scene};
+use super::{Accepted, Detector, DetectorSetup, Finding, Scene};
 use crate::address::{Reader, ReaderSizes};
 use crate::limits::Limits;
 use crate::page_cache::{
@@ -35,13 +36,23 @@ use crate::page_cache::{
 use crate::state::described::Described;
 use crate::state::facts::{DescriptorFacts, FileName, InodeFacts, OpenFlags, ProcessFacts};
 use crate::state::{Change, Opened, State};
+use crate::time::{Now, RealTime};
 use crate::walk::Snapshot;
 use panoptes_tables::{HashKey, StringId, Strings};
 
 /// How long a record waits for hashes.
 const HASHES_NS: i64 = 2_000_000_000;
-/// Maximum number of closings that wait at a time. Files of further ones are not checked.
+/// Maximum number of closings of one scan, beside [`OPEN_MAX`]. Files of further ones are not
+/// checked.
 const WAITING_MAX: usize = 2048;
+/// Maximum number of closings that wait for their files to close. Further ones are not checked.
+const OPEN_MAX: usize = 2048;
+/// Number of scans in a row without an open file after which it is closed: one scan may not read
+/// the table of the process that has it open.
+const ABSENT_SCANS: u8 = 3;
+/// Number of reported changes that are remembered: a process that had the file open too may end
+/// later.
+const REPORTED_MAX: usize = 256;
 /// Number of inodes that are read in one batch.
 const INODES: usize = 64;
 
@@ -58,15 +69,22 @@ pub struct ContentChange<'a> {
     pub hashes: Option<Hashes>,
     /// How much of it is in memory, if not all of it.
     pub partial: Option<Partial>,
-    /// When the closing was seen, in nanoseconds since 1970.
-    pub since_ns: i64,
+    /// When the closing was seen.
+    pub since_ns: RealTime,
 }
+
+/// The content of an open file that was reported: `struct file`, inode, modification time and size.
+type Reported = (KernelVa, KernelVa, i64, u64);
 
 /// The progress of a closing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Stage {
     /// Not checked yet.
     New,
+    /// The file is still open elsewhere, or was in one of the last scans.
+    Open { absent_scans: u8 },
+    /// The file is closed; its inode has to be read.
+    Closed,
     /// Unchanged, or reported.
     Over,
     /// The content may have changed; its hashes are awaited.
@@ -86,16 +104,7 @@ struct Closing {
     opened: Opened,
     file: KernelVa,
     inode: KernelVa,
-    since_ns: i64,
-}
-
-/// An open file of which some descriptors have closed and others have not.
-#[derive(Clone, Copy, Debug)]
-struct Held {
-    file: KernelVa,
-    inode: KernelVa,
-    opened: Opened,
-    is_there: bool,
+    since: Now,
 }
 
 /// Tracks closed descriptors until their files are checked.
@@ -103,8 +112,9 @@ struct Held {
 pub struct ClosedFiles {
     wanted: bool,
     closings: Vec<Closing>,
-    /// Sorted by address, each once.
-    held: Vec<Held>,
+    /// The last reported changes, and the place of the next one.
+    reported: Vec<Reported>,
+    next_reported: usize,
     strings: Strings,
     reader: Reader,
     /// Number of closings that found no room.
@@ -114,11 +124,12 @@ pub struct ClosedFiles {
 impl ClosedFiles {
     /// Allocates for `limits`. Unless it is `wanted`, records nothing.
     pub fn new(limits: &Limits, wanted: bool, key: HashKey) -> Self {
-        let bytes = (WAITING_MAX * 256).min(limits.processes as usize * 512);
+        let bytes = ((WAITING_MAX + OPEN_MAX) * 256).min(limits.processes as usize * 512);
         Self {
             wanted,
-            closings: Vec::with_capacity(WAITING_MAX),
-            held: Vec::with_capacity(WAITING_MAX),
+            closings: Vec::with_capacity(WAITING_MAX + OPEN_MAX),
+            reported: Vec::with_capacity(REPORTED_MAX),
+            next_reported: 0,
             strings: Strings::new(bytes.max(64 * 1024), key.derive("written: strings")),
             reader: Reader::new(ReaderSizes {
                 objects: INODES,
@@ -162,15 +173,15 @@ impl Detector for ClosedFiles {
             opened,
             file,
             inode,
-            since_ns: scene.cx.now_ns,
+            since: scene.cx.now,
         });
     }
 
     /// Checks the scan's closings, and reports changed files whose hashes are known or whose wait
     /// is over.
     fn update(&mut self, scene: &mut Scene<'_>, _state: &State, files: &mut dyn ContentSource) {
-        if self.closings.iter().any(|closing| closing.stage == Stage::New) {
-            self.drop_open(scene.cx.snapshot);
+        if self.closings.iter().any(Closing::awaits_close) {
+            self.follow_files(scene.cx.snapshot, scene.cx.now);
             self.read_inodes(&mut scene.memory);
         }
         self.settle(scene, files);
@@ -183,12 +194,24 @@ impl Detector for ClosedFiles {
                 continue;
             }
             let known = files.ask(&closing.identity());
-            let waited = scene.cx.now_ns.saturating_sub(closing.since_ns) >= HASHES_NS;
+            let waited = scene.cx.now.monotonic.since(closing.since.monotonic) >= HASHES_NS;
             if known.is_none() && !waited {
                 continue;
             }
+            let content = closing.content();
+            if self.reported.contains(&content) {
+                closing.stage = Stage::Over;
+                continue;
+            }
+            if closing.report(&self.strings, scene, known.as_ref()) == Accepted::No {
+                continue;
+            }
             closing.stage = Stage::Over;
-            closing.report(&self.strings, scene, known.as_ref());
+            match self.reported.get_mut(self.next_reported) {
+                Some(oldest) => *oldest = content,
+                None => self.reported.push(content),
+            }
+            self.next_reported = (self.next_reported + 1) % REPORTED_MAX;
         }
         let strings = &mut self.strings;
         self.closings.retain(|closing| {
@@ -209,55 +232,33 @@ impl Detector for ClosedFiles {
 }
 
 impl ClosedFiles {
-    /// Drops closings of files that are still open or mapped. Sorts the closings, so that one pass
-    /// over the scan's files suffices.
-    fn drop_open(&mut self, snapshot: &Snapshot) {
-        self.closings.sort_unstable_by_key(|closing| {
-            (closing.file.0, !closing.opened.written, closing.opened.modify_time_ns)
-        });
-        self.held.iter_mut().for_each(|held| held.is_there = false);
-        for file in snapshot.files.iter() {
-            if let Ok(at) = self.held.binary_search_by_key(&file.address, |held| held.file) {
-                self.held[at].is_there |= self.held[at].inode == file.open.inode;
-            }
-            let first = self.closings.partition_point(|closing| closing.file.0 < file.address.0);
-            for closing in &mut self.closings[first..] {
-                if closing.file != file.address {
-                    break;
-                }
-                if closing.stage == Stage::New && closing.inode == file.open.inode {
-                    closing.stage = Stage::Over;
-                    hold(&mut self.held, closing);
-                }
-            }
-        }
-        for closing in self.closings.iter_mut().filter(|closing| closing.stage == Stage::New) {
-            let held = self.held.binary_search_by_key(&closing.file, |held| held.file);
-            let held = held.ok().map(|at| self.held[at]);
-            if let Some(held) = held.filter(|held| held.inode == closing.inode) {
-                closing.opened = held.opened;
-            }
-        }
-        self.held.retain(|held| held.is_there);
-        // Of several descriptors of one file that closed at once, one is reported: the one that saw
-        // the file modified, or else the one with the oldest modification time.
-        let mut at = 0;
-        while at < self.closings.len() {
-            let file = self.closings[at].file;
-            let end =
-                at + self.closings[at..].iter().take_while(|closing| closing.file == file).count();
-            let mut changed = false;
-            for closing in &mut self.closings[at..end] {
-                if closing.stage == Stage::New {
-                    let is_first = !core::mem::replace(&mut changed, true);
-                    closing.stage = if is_first { Stage::New } else { Stage::Over };
+    /// Finds out which of the files are still open or mapped. Of several closings of one file, one
+    /// stays.
+    fn follow_files(&mut self, snapshot: &Snapshot, now: Now) {
+        self.closings.sort_unstable_by_key(Closing::order);
+        let mut open = 0;
+        let mut rest = self.closings.as_mut_slice();
+        while let Some(first) = rest.first() {
+            let file = first.open_file();
+            let count = rest.iter().take_while(|closing| closing.open_file() == file).count();
+            let (same, others) = rest.split_at_mut(count);
+            let row = snapshot.files.at(snapshot.files.find(file.0.0));
+            let is_open = row.is_some_and(|row| row.open.inode == file.1);
+            if let Some(closing) = merge(same) {
+                closing.follow(is_open, now);
+                if matches!(closing.stage, Stage::Open { .. }) {
+                    open += 1;
+                    if open > OPEN_MAX {
+                        closing.stage = Stage::Over;
+                        self.refused += 1;
+                    }
                 }
             }
-            at = end;
+            rest = others;
         }
     }
 
-    /// Reads the inodes of new closings, and decides.
+    /// Reads the inodes of closed files, and decides.
     fn read_inodes(&mut self, memory: &mut MachineMemory<'_>) {
         let MachineMemory { source, kernel } = memory;
         let layout = &kernel.layouts.inode;
@@ -267,7 +268,7 @@ impl ClosedFiles {
             self.reader.clear();
             let mut at = done;
             while let Some(closing) = self.closings.get(at) {
-                if closing.stage == Stage::New
+                if closing.stage == Stage::Closed
                     && self.reader.push(&kernel.space, closing.inode, &layout.packing).is_none()
                 {
                     break;
@@ -279,7 +280,7 @@ impl ClosedFiles {
             }
             let mut object = 0;
             for closing in &mut self.closings[done..at] {
-                if closing.stage == Stage::New {
+                if closing.stage == Stage::Closed {
                     let bytes = self.reader.object(object);
                     closing.decide(bytes.map(|bytes| Attributes::decode(layout, bytes)));
                     object += 1;
@@ -291,20 +292,62 @@ impl ClosedFiles {
     }
 }
 
-/// Keeps the first known state of a file of which a descriptor has closed and others have not. The
-/// first descriptor to close determines that state. Without room, each descriptor's own state is
-/// used.
-fn hold(all: &mut Vec<Held>, closing: &Closing) {
-    let Closing { file, inode, opened, .. } = *closing;
-    let held = Held { file, inode, opened, is_there: true };
-    match all.binary_search_by_key(&file, |held| held.file) {
-        Ok(at) if all[at].inode != inode => all[at] = held,
-        Err(at) if all.len() < all.capacity() => all.insert(at, held),
-        Ok(_) | Err(_) => {}
+/// Of closings of one file in [`Closing::order`], keeps one that waits for the file to close: a new
+/// one if there is one. It takes over the first known state of the file: the state of the
+/// descriptor that saw it modified, or else the one with the oldest modification time.
+fn merge(same: &mut [Closing]) -> Option<&mut Closing> {
+    let waiting = same.iter().filter(|closing| closing.awaits_close());
+    let opened = waiting.map(|closing| closing.opened).min_by_key(|opened| order(*opened))?;
+    let (kept, others) = same.split_first_mut()?;
+    for closing in others.iter_mut().filter(|closing| closing.awaits_close()) {
+        closing.stage = Stage::Over;
     }
+    kept.opened = opened;
+    Some(kept)
+}
+
+/// The order in which states of a file were probably seen.
+fn order(opened: Opened) -> (bool, i64) {
+    (!opened.written, opened.modify_time_ns)
 }
 
 impl Closing {
+    /// The `struct file` and its inode.
+    fn open_file(&self) -> (KernelVa, KernelVa) {
+        (self.file, self.inode)
+    }
+
+    /// Whether it waits for its file to close.
+    fn awaits_close(&self) -> bool {
+        matches!(self.stage, Stage::New | Stage::Open { .. })
+    }
+
+    /// By file, those of this scan first, then older ones whose files are open.
+    fn order(&self) -> (u64, u64, u8, (bool, i64)) {
+        let stage = match self.stage {
+            Stage::New => 0,
+            Stage::Open { .. } => 1,
+            Stage::Closed | Stage::Waiting | Stage::Over => 2,
+        };
+        (self.file.0, self.inode.0, stage, order(self.opened))
+    }
+
+    /// Updates its stage from a scan that has seen its file open, or not.
+    fn follow(&mut self, is_open: bool, now: Now) {
+        self.stage = match self.stage {
+            Stage::New | Stage::Open { .. } if is_open => Stage::Open { absent_scans: 0 },
+            Stage::Open { absent_scans } if absent_scans + 1 < ABSENT_SCANS => {
+                Stage::Open { absent_scans: absent_scans + 1 }
+            }
+            Stage::Open { .. } => {
+                self.since = now;
+                Stage::Closed
+            }
+            Stage::New => Stage::Closed,
+            Stage::Closed | Stage::Waiting | Stage::Over => return,
+        };
+    }
+
     /// Decides whether the content may have changed. `now` is what was read at the inode's address.
     fn decide(&mut self, now: Option<Attributes>) {
         let now = now.filter(|now| {
@@ -326,6 +369,10 @@ impl Closing {
         self.stage = if has_changed { Stage::Waiting } else { Stage::Over };
     }
 
+    fn content(&self) -> Reported {
+        (self.file, self.inode, self.attributes.modify_time_ns, self.attributes.size)
+    }
+
     fn identity(&self) -> FileIdentity {
         FileIdentity {
             inode: self.inode,
@@ -337,7 +384,12 @@ impl Closing {
         }
     }
 
-    fn report(&self, strings: &Strings, scene: &mut Scene<'_>, known: Option<&FileContent>) {
+    fn report(
+        &self,
+        strings: &Strings,
+        scene: &mut Scene<'_>,
+        known: Option<&FileContent>,
+    ) -> Accepted {
         let partial = known.and_then(|known| match known.outcome {
             Outcome::Partial(partial) => Some(partial),
             Outcome::Whole { .. } | Outcome::Nothing => None,
@@ -355,9 +407,9 @@ impl Closing {
             opened: self.opened,
             hashes: known.and_then(FileContent::hashes),
             partial,
-            since_ns: self.since_ns,
+            since_ns: self.since.real,
         };
-        scene.found(&Finding::FileContent(&change));
+        scene.found(&Finding::FileContent(&change))
     }
 }
 
@@ -380,7 +432,7 @@ mod tests {
             opened: Opened { size, modify_time_ns: 5, written },
             file: KernelVa(file),
             inode: KernelVa(0x9000),
-            since_ns: 0,
+            since: Now::default(),
         }
     }
 
@@ -390,32 +442,77 @@ mod tests {
         for &file in files {
             let open = OpenFile { inode: KernelVa(0x9000), ..OpenFile::default() };
             let row = FileRow { address: KernelVa(file), open, ..FileRow::default() };
-            snapshot.files.push(row).unwrap();
+            snapshot.files.row_of(file, || row).unwrap();
         }
         snapshot
     }
 
+    /// Scans with these open files; returns the stages of the closings, in their order.
+    fn follow(written: &mut ClosedFiles, files: &[u64]) -> Vec<Stage> {
+        written.follow_files(&scan(files), Now::default());
+        written.closings.retain(|closing| closing.stage != Stage::Over);
+        written.closings.iter().map(|closing| closing.stage).collect()
+    }
+
+    fn written() -> ClosedFiles {
+        ClosedFiles::new(&Limits::default(), true, HashKey::new(1))
+    }
+
+    const OPEN: Stage = Stage::Open { absent_scans: 0 };
+
     #[test]
     fn the_last_descriptor_to_close_is_compared_with_the_first_seen_state() {
-        let mut written = ClosedFiles::new(&Limits::default(), true, HashKey::new(1));
+        let mut written = written();
         // A shell moves its descriptor: the file is still open.
         written.closings.push(closing(0x1000, 4, true));
-        written.drop_open(&scan(&[0x1000, 0x2000]));
-        assert_eq!(written.closings[0].stage, Stage::Over);
-        written.closings.clear();
+        assert_eq!(follow(&mut written, &[0x1000, 0x2000]), [OPEN]);
         // Another file's descriptor closes meanwhile.
         written.closings.push(closing(0x3000, 1, false));
-        written.drop_open(&scan(&[0x1000, 0x2000]));
-        assert_eq!(written.closings[0].opened.size, 1);
-        written.closings.clear();
+        assert_eq!(follow(&mut written, &[0x1000, 0x2000]), [OPEN, Stage::Closed]);
+        assert_eq!(written.closings[1].opened.size, 1);
+        written.closings.pop();
         // Then the last one closes, which has seen no change itself.
-        written.closings.push(closing(0x1000, 9, false));
-        written.drop_open(&scan(&[0x2000]));
-        assert_eq!(written.closings[0].stage, Stage::New);
-        assert_eq!(
-            written.closings[0].opened,
-            Opened { size: 4, modify_time_ns: 5, written: true }
-        );
-        assert_eq!(written.held.len(), 0);
+        written.closings.push(Closing { index: 8, ..closing(0x1000, 9, false) });
+        assert_eq!(follow(&mut written, &[0x2000]), [Stage::Closed]);
+        let opened = Opened { size: 4, modify_time_ns: 5, written: true };
+        assert_eq!((written.closings[0].index, written.closings[0].opened), (8, opened));
+    }
+
+    #[test]
+    fn a_file_that_is_first_seen_changed_does_not_hide_an_older_state() {
+        let mut written = written();
+        let mut late = closing(0x1000, 9, false);
+        late.opened.modify_time_ns = 7;
+        written.closings.push(late);
+        assert_eq!(follow(&mut written, &[0x1000]), [OPEN]);
+        written.closings.push(closing(0x1000, 4, false));
+        assert_eq!(follow(&mut written, &[]), [Stage::Closed]);
+        assert_eq!(written.closings[0].opened.size, 4);
+    }
+
+    /// `exec 7<&-` in bash keeps the file open under another descriptor for a moment. A scan may
+    /// see the file there, but not track the descriptor. A file may also be mapped for longer than
+    /// it is open.
+    #[test]
+    fn a_file_that_closes_without_another_tracked_closing_is_checked() {
+        let mut written = written();
+        written.closings.push(closing(0x1000, 4, true));
+        assert_eq!(follow(&mut written, &[0x1000]), [OPEN]);
+        // One scan does not see it.
+        assert_eq!(follow(&mut written, &[]), [Stage::Open { absent_scans: 1 }]);
+        assert_eq!(follow(&mut written, &[0x1000]), [OPEN]);
+        let stages: Vec<_> = (0..ABSENT_SCANS).map(|_| follow(&mut written, &[])[0]).collect();
+        assert_eq!(stages.last(), Some(&Stage::Closed));
+        assert!(!stages[..stages.len() - 1].contains(&Stage::Closed));
+    }
+
+    #[test]
+    fn files_that_stay_open_leave_room_for_closings() {
+        let mut written = written();
+        let files: Vec<u64> = (1..=OPEN_MAX as u64 + 3).map(|file| file * 0x1000).collect();
+        written.closings.extend(files.iter().map(|&file| closing(file, 4, true)));
+        assert_eq!(follow(&mut written, &files).len(), OPEN_MAX);
+        assert_eq!(written.refused, 3);
+        assert!(written.closings.capacity() >= OPEN_MAX + WAITING_MAX);
     }
 }

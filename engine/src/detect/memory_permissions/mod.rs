@@ -31,6 +31,7 @@ use crate::page_cache::MachineMemory;
 use crate::state::facts::AreaFacts;
 use crate::state::process::{Process, ProcessKey};
 use crate::state::{AreaBefore, Change, ScanContext};
+use crate::time::Monotonic;
 
 use program::Programs;
 use reserved_space::Surroundings;
@@ -68,8 +69,8 @@ struct Reported {
     self_exec_id: u32,
     /// Address of its arguments: an exec changes it, a fork does not.
     arguments: u64,
-    /// When its first finding was reported, in nanoseconds since 1970.
-    since_ns: i64,
+    /// When its first finding was reported.
+    since: Monotonic,
     /// Start addresses of the areas that became executable.
     starts: ArrayVec<u64, { FINDINGS_MAX as usize }>,
     removed: u8,
@@ -87,7 +88,7 @@ impl Reported {
     /// and has the area, too.
     fn has(&self, process: &Process, arguments: u64, area: &AreaFacts<'_>) -> bool {
         self.key != process.key
-            && self.since_ns <= process.first_seen_ns
+            && self.since <= process.first_seen
             && (self.self_exec_id, self.arguments) == (process.self_exec_id(), arguments)
             && self.starts.iter().any(|start| (area.start..area.end).contains(start))
     }
@@ -211,7 +212,8 @@ impl Permissions {
         self.steps_left = self.steps_left.saturating_sub(steps - left);
         self.of_process = Some((process.key, left));
         let is_last = verdict.is_ok()
-            && self.count(process, arguments, (&seen, area.start), cx.now_ns) == FINDINGS_MAX;
+            && self.count(process, arguments, (&seen, area.start), cx.now.monotonic)
+                == FINDINGS_MAX;
         Some(judged(verdict, is_last))
     }
 
@@ -229,12 +231,12 @@ impl Permissions {
         process: &Process,
         arguments: u64,
         (seen, start): (&PermissionChange, u64),
-        since_ns: i64,
+        since: Monotonic,
     ) -> u8 {
         let (key, self_exec_id) = (process.key, process.self_exec_id());
         let at = self.entry_of(process).unwrap_or_else(|| {
             let starts = ArrayVec::new();
-            let new = Reported { key, self_exec_id, arguments, since_ns, starts, removed: 0 };
+            let new = Reported { key, self_exec_id, arguments, since, starts, removed: 0 };
             if self.reported.len() < self.reported.capacity() {
                 self.reported.push(new);
                 return self.reported.len() - 1;

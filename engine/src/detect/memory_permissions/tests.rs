@@ -11,16 +11,17 @@ use crate::detect::tests::Unreadable;
 use crate::detect::{Accepted, Detector as _, Finding, Scene};
 use crate::limits::Limits;
 use crate::page_cache::MachineMemory;
-use crate::state::tests::watch::limits;
+use crate::state::tests::watch::{limits, next_scan};
 use crate::state::tests::world::{FakeArea, FakeFile, FakeProcess, R, W, World, X};
 use crate::state::{Change, ScanContext, Settings, State};
+use crate::time::Now;
 use crate::walk::{Kernel, Snapshot};
 
 struct Watch {
     state: State,
     snapshot: Snapshot,
     permissions: Permissions,
-    now_ns: i64,
+    now: Now,
 }
 
 impl Watch {
@@ -33,7 +34,7 @@ impl Watch {
             state: State::new(limits, Settings::default(), HashKey::new(7)),
             snapshot: Snapshot::empty(limits),
             permissions: Permissions::new(),
-            now_ns: 1_795_159_906_905_224_659,
+            now: Now::at(1_795_159_906_905_224_659),
         };
         assert_eq!(watch.scan(world), []);
         watch
@@ -42,14 +43,14 @@ impl Watch {
     /// The verdicts on the scan's changes: process, start and end of the area, verdict.
     fn scan(&mut self, world: &World) -> Vec<(u32, u64, u64, Verdict)> {
         world.show(&mut self.snapshot);
-        self.now_ns += 10_000_000;
+        self.now = next_scan(self.now);
         let kernel = Kernel::default();
         let mut found = Vec::new();
         let permissions = &mut self.permissions;
         permissions.begin_scan();
         self.state.update(
             &self.snapshot,
-            self.now_ns,
+            self.now,
             &mut |cx: &ScanContext<'_>, change: &Change<'_>| {
                 let memory = MachineMemory { source: &mut Unreadable, kernel: &kernel };
                 let out = &mut |_: &ScanContext<'_>, finding: &Finding<'_>| {

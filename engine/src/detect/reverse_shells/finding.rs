@@ -12,10 +12,11 @@ use super::interpreter::Interpreter;
 use super::judge::Reason;
 use super::rows::{holds, line_of};
 use super::{Candidate, Shell, Shells};
-use crate::detect::{Finding, Scene};
+use crate::detect::{Accepted, Finding, Scene};
 use crate::state::facts::{ConnectionFacts, DescriptorFacts, FileName, ProcessFacts};
 use crate::state::process::Process;
 use crate::state::{Limit, State};
+use crate::time::RealTime;
 use crate::walk::{FileRow, FilesRow, Index, ProcessRow, Snapshot};
 
 /// Maximum number of processes of a chain in a report.
@@ -40,8 +41,8 @@ pub struct ReverseShell<'a> {
     /// The connection that the interpreter's output goes to, if it is another one to the same peer.
     pub out_end: Option<End>,
     pub interpreter: Interpreter,
-    /// When the reason first applied, in nanoseconds since 1970, and in how many scans since.
-    pub since_ns: i64,
+    /// When the reason first applied, and in how many scans since.
+    pub since_ns: RealTime,
     /// See [`Self::since_ns`].
     pub scans: u32,
     /// The processes, from the holder of the connection to the interpreter.
@@ -78,8 +79,8 @@ pub struct Member<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct MemberConnection {
     pub facts: ConnectionFacts,
-    /// When it was first seen, in nanoseconds since 1970, if it is tracked.
-    pub first_seen_ns: Option<i64>,
+    /// When it was first seen, if it is tracked.
+    pub first_seen_ns: Option<RealTime>,
 }
 
 /// One process of a path, and the link to the next.
@@ -116,7 +117,8 @@ type Objects = ArrayVec<Object, OBJECTS_MAX>;
 
 impl Shells {
     /// Reports a connection and the interpreter that its peer commands. Returns `false` if that
-    /// must wait, because a process of the chain has not been reported yet.
+    /// must wait, because a process of the chain has not been reported yet, or because there is no
+    /// room for the record.
     pub(super) fn report(
         &mut self,
         scene: &mut Scene<'_>,
@@ -161,8 +163,7 @@ impl Shells {
             inward: &inward,
             outward: &outward,
         };
-        scene.found(&Finding::ReverseShell(&finding));
-        true
+        scene.found(&Finding::ReverseShell(&finding)) == Accepted::Yes
     }
 
     /// The chain's processes: ancestors of the interpreter that hold the connection too, then those

@@ -36,6 +36,7 @@ use crate::path::PathBuffer;
 use crate::state::State;
 use crate::state::facts::{NameBuffers, executable_of};
 use crate::state::process::ProcessKey;
+use crate::time::{Now, RealTime};
 use crate::walk::{FilesRow, Index, ProcessRow, Snapshot};
 
 use direction::{Direction, Directions};
@@ -203,7 +204,7 @@ impl Shells {
         }
         let mut logins = ArrayVec::<Option<Index<Hop>>, CANDIDATES_MAX>::new();
         for candidate in &mut candidates {
-            match self.judge(shell, interpreter, candidate, scene.cx.now_ns) {
+            match self.judge(shell, interpreter, candidate, scene.cx.now) {
                 Ok(Some((reason, seen))) => {
                     (candidate.reason, candidate.seen) = (Some(reason), seen);
                 }
@@ -283,7 +284,7 @@ impl Shells {
         shell: &Shell<'_>,
         interpreter: Interpreter,
         candidate: &Candidate,
-        now_ns: i64,
+        now: Now,
     ) -> Result<Option<(Reason, Seen)>, Exemption> {
         let snapshot = shell.snapshot;
         let mut case = self.case(shell, interpreter, candidate);
@@ -295,7 +296,7 @@ impl Shells {
         case.has_spoken = known.unwrap_or(case.has_spoken);
         let reason = judge::judge(&case)?;
         if !case.may_change(reason) {
-            return Ok(Some((reason, Seen { since_ns: now_ns, scans: 1 })));
+            return Ok(Some((reason, Seen { since_ns: now.real, scans: 1 })));
         }
         let Some(pair) = pair else { return Ok(None) };
         let (who, settled) = match (case.stdin_from_ancestor, case.is_at_other_fd()) {
@@ -307,7 +308,7 @@ impl Shells {
         let mut threads = line.flat_map(|process| snapshot.threads_of(process));
         let works = threads.any(|thread| thread.task.is_at_work());
         let question = Question { pair, shape, has_spoken: case.has_spoken, works, settled };
-        Ok(self.pending.settled(&question, now_ns).map(|seen| (reason, seen)))
+        Ok(self.pending.settled(&question, now).map(|seen| (reason, seen)))
     }
 
     /// The key of an interpreter and a connection, the same in each scan.
@@ -392,7 +393,7 @@ impl Shells {
                     out_object,
                     direction,
                     reason: None,
-                    seen: Seen { since_ns: 0, scans: 0 },
+                    seen: Seen { since_ns: RealTime::default(), scans: 0 },
                 });
             }
         }

@@ -5,6 +5,7 @@ use panoptes_tables::Scan;
 
 use super::judge::At;
 use crate::state::process::ProcessKey;
+use crate::time::{Monotonic, Now, RealTime};
 
 /// Maximum number of pairs of interpreter and connection that are watched.
 const PENDING_MAX: usize = 64;
@@ -39,7 +40,7 @@ pub(super) struct Pair {
 /// When a state was first seen, and in how many scans since.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen {
-    pub(super) since_ns: i64,
+    pub(super) since_ns: RealTime,
     pub(super) scans: u32,
 }
 
@@ -62,8 +63,8 @@ struct Pending {
     shape: (At, At),
     /// Whether any byte had been written to the connection when this state was first seen.
     had_spoken: bool,
-    begun_ns: i64,
-    since_ns: i64,
+    begun: Monotonic,
+    since: Now,
     scans: u32,
     seen: Scan,
 }
@@ -109,7 +110,7 @@ impl PendingList {
     /// Returns since when a pair has been in its state, if that is long enough. A pair is not
     /// settled while the interpreter, or the process that feeds it, is working, which takes longer
     /// on a busy machine.
-    pub(super) fn settled(&mut self, question: &Question, now_ns: i64) -> Option<Seen> {
+    pub(super) fn settled(&mut self, question: &Question, now: Now) -> Option<Seen> {
         let Question { pair, shape, has_spoken, works, settled } = *question;
         let scan = self.scan;
         let Some(pending) = self.list.iter_mut().find(|pending| pending.pair == pair) else {
@@ -121,8 +122,8 @@ impl PendingList {
                 pair,
                 shape,
                 had_spoken: has_spoken,
-                begun_ns: now_ns,
-                since_ns: now_ns,
+                begun: now.monotonic,
+                since: now,
                 scans: u32::from(!works),
                 seen: scan,
             });
@@ -132,18 +133,16 @@ impl PendingList {
             return None;
         }
         pending.seen = scan;
-        // The host's clock may be set back.
-        pending.begun_ns = pending.begun_ns.min(now_ns);
-        let is_busy = works && now_ns - pending.begun_ns < PATIENCE_NS;
+        let is_busy = works && now.monotonic.since(pending.begun) < PATIENCE_NS;
         if pending.shape != shape {
             (pending.shape, pending.had_spoken, pending.scans) = (shape, has_spoken, 0);
         }
-        if is_busy || pending.scans == 0 || now_ns < pending.since_ns {
-            (pending.since_ns, pending.scans) = (now_ns, 0);
+        if is_busy || pending.scans == 0 {
+            (pending.since, pending.scans) = (now, 0);
         }
         pending.scans += u32::from(!is_busy);
-        let lasted = now_ns - pending.since_ns;
-        let seen = Seen { since_ns: pending.since_ns, scans: pending.scans };
+        let lasted = now.monotonic.since(pending.since.monotonic);
+        let seen = Seen { since_ns: pending.since.real, scans: pending.scans };
         (seen.scans >= settled.scans && lasted >= settled.ns).then_some(seen)
     }
 }

@@ -33,7 +33,8 @@ impl<'a> Shell<'a> {
     pub(super) fn of(snapshot: &'a Snapshot, index: Index<ProcessRow>) -> Option<Self> {
         let process = snapshot.processes.at(index)?;
         let leader = snapshot.leader(process)?;
-        if !process.stable || leader.task.exit_state != 0 || leader.task.flags & PF_KTHREAD != 0 {
+        let is_stable = process.stable && process.files_stable;
+        if !is_stable || leader.task.exit_state != 0 || leader.task.flags & PF_KTHREAD != 0 {
             return None;
         }
         let name = name_of(snapshot, process);

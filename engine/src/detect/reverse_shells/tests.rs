@@ -14,7 +14,7 @@ use super::*;
 use crate::detect::tests::Unreadable;
 use crate::detect::{Accepted, Finding};
 use crate::page_cache::{FileContent, FileIdentity, Format, MachineMemory, Outcome, Traits};
-use crate::state::tests::watch::{at_once, limits};
+use crate::state::tests::watch::{at_once, limits, next_scan};
 use crate::state::tests::world::{ESTABLISHED, FakeFile, FakeProcess, FakeSocket, World};
 use crate::state::{Change, ScanContext};
 use crate::walk::{DentryRow, Kernel, SocketRow, Span, TerminalRow};
@@ -212,7 +212,7 @@ struct Watch {
     state: State,
     shells: Shells,
     snapshot: Snapshot,
-    now_ns: i64,
+    now: Now,
 }
 
 impl Watch {
@@ -223,7 +223,7 @@ impl Watch {
             state: State::new(&limits, at_once(), HashKey::new(7)),
             shells: Shells::new(&limits, true, HashKey::new(9)),
             snapshot: Snapshot::empty(&limits),
-            now_ns: 1_000_000,
+            now: Now::at(1_000_000),
         }
     }
 
@@ -237,15 +237,15 @@ impl Watch {
     /// The findings: direction, local port, and the processes.
     fn scan(&mut self, machine: &Machine) -> Vec<String> {
         machine.show(&mut self.snapshot);
-        self.now_ns += 10_000_000;
+        self.now = next_scan(self.now);
         let ignore = &mut |_: &ScanContext<'_>, _: &Change<'_>| ();
-        self.state.update(&self.snapshot, self.now_ns, ignore);
+        self.state.update(&self.snapshot, self.now, ignore);
         self.check()
     }
 
     /// The findings in the present snapshot.
     fn check(&mut self) -> Vec<String> {
-        let cx = self.state.scan_context(&self.snapshot, self.now_ns);
+        let cx = self.state.scan_context(&self.snapshot, self.now);
         let mut findings = Vec::new();
         let out = &mut |_: &ScanContext<'_>, finding: &Finding<'_>| {
             let Finding::ReverseShell(shell) = finding else { panic!("{finding:?}") };

@@ -43,7 +43,7 @@ impl History {
             (Some(how), Some(before)) => Some((how, (before.since_ns, 2))),
             (Some(_), None) => {
                 // A second scan has to show it.
-                shell.cleared = Some(Cleared { since_ns: output.cx.now_ns });
+                shell.cleared = Some(Cleared { since_ns: output.cx.now.real });
                 shell.again = true;
                 return;
             }
@@ -185,7 +185,7 @@ impl History {
                 }
                 let command = Command { line, time_s };
                 keep_last(strings, shell, &command);
-                let seen = (output.cx.now_ns, 1);
+                let seen = (output.cx.now.real, 1);
                 send(output, shell, &*strings, HistoryChange::Executed(command), seen);
             };
             let read = list::texts(&mut memory, &self.list, next..most, limit, text, take);

@@ -16,6 +16,7 @@ use super::{
 use crate::detect::{Finding, Findings, Scene};
 use crate::page_cache::MachineMemory;
 use crate::state::{ScanContext, State};
+use crate::time::RealTime;
 use panoptes_tables::Strings;
 
 /// What reporting a shell's finding needs.
@@ -147,7 +148,7 @@ impl History {
         let now = DisableMethods::of(&shell.words, &shell.values);
         let before = shell.ways;
         if now.without(before) != DisableMethods::default() {
-            shell.ways_since_ns = output.cx.now_ns;
+            shell.ways_since_ns = output.cx.now.real;
         }
         shell.ways = now;
         shell.reported = shell.reported.and(now.or(before));
@@ -175,7 +176,7 @@ impl History {
         shell: &Shell,
         output: &mut Reporting<'_, '_>,
         change: HistoryChange<'_>,
-        seen: (i64, u32),
+        seen: (RealTime, u32),
     ) {
         send(output, shell, &self.strings, change, seen);
     }
@@ -220,7 +221,7 @@ pub(super) fn send(
     shell: &Shell,
     strings: &Strings,
     change: HistoryChange<'_>,
-    (since_ns, scans): (i64, u32),
+    (since_ns, scans): (RealTime, u32),
 ) {
     let Some(process) = output.state.process(shell.row) else { return };
     if process.key != shell.process {

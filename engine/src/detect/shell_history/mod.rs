@@ -43,6 +43,7 @@ use crate::page_cache::{ContentSource, FileIdentity, FileReader, MachineMemory, 
 use crate::state::State;
 use crate::state::facts::{ProcessFacts, executable_of};
 use crate::state::process::{Process, ProcessKey};
+use crate::time::RealTime;
 use crate::walk::{Kernel, MmRow, ProcessRow, Snapshot};
 use panoptes_tables::Strings;
 use panoptes_tables::{HashKey, RowId, Scan};
@@ -136,8 +137,8 @@ pub struct HistoryEvent<'a> {
     pub change: HistoryChange<'a>,
     /// The shell's last known command.
     pub last: Option<Command<'a>>,
-    /// When the event was first seen, in nanoseconds since 1970.
-    pub since_ns: i64,
+    /// When the event was first seen.
+    pub since_ns: RealTime,
     /// Number of scans that have shown it.
     pub scans: u32,
 }
@@ -457,7 +458,7 @@ impl History {
             busy_until: self.scan.after(BUSY_SCANS),
             values: Values::default(),
             ways: DisableMethods::default(),
-            ways_since_ns: 0,
+            ways_since_ns: RealTime::default(),
             reported: DisableMethods::default(),
             was_on: DisableMethods::default(),
             cleared: None,

@@ -6,6 +6,7 @@ use panoptes_decoders::user::bash::{has_option, ignores_everything, ignores_spac
 use super::variables::{CONTROL, FILE, FILE_SIZE, IGNORE, OPTIONS, SIZE, Value, Values, number};
 use super::words::{Word, Words};
 use crate::state::process::ProcessKey;
+use crate::time::RealTime;
 use panoptes_tables::StringId;
 use panoptes_tables::{RowId, Scan};
 
@@ -131,7 +132,7 @@ fn is_off(words: &Words, values: &Values) -> Option<bool> {
 /// A cleared list that only one scan has shown.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cleared {
-    pub(super) since_ns: i64,
+    pub(super) since_ns: RealTime,
 }
 
 /// The list as it was last read.
@@ -190,7 +191,7 @@ pub(super) struct Shell {
     pub(super) values: Values,
     /// How its history was off in the last scan, since when, and what was reported of that.
     pub(super) ways: DisableMethods,
-    pub(super) ways_since_ns: i64,
+    pub(super) ways_since_ns: RealTime,
     pub(super) reported: DisableMethods,
     /// DisableMethods in which its history was seen to be on.
     pub(super) was_on: DisableMethods,

@@ -19,6 +19,7 @@ use crate::policy::{Policy, PolicyConfig};
 use crate::state::container::Containers;
 use crate::state::facts::ProcessFacts;
 use crate::state::tests::watch::limits;
+use crate::time::{Now, RealTime};
 use crate::walk::Snapshot;
 use panoptes_tables::{HashKey, Strings};
 
@@ -66,7 +67,7 @@ fn alert<'a>(shipped: &'a Shipped, applied: &'a Applied, wrong: Wrong, basis: Ba
             is_memfd: false,
             is_deleted: false,
         },
-        since_ns: 1_795_159_906_905_224_659,
+        since_ns: RealTime::from_ns(1_795_159_906_905_224_659),
     }
 }
 
@@ -75,7 +76,7 @@ fn policy_with(config: PolicyConfig) -> (Policy, Producer, Consumer) {
     let limits = limits();
     let text = TextLimits::new(limits.string_length as usize);
     let header = Header::new(&"NONE".into(), &BluefieldSystem::default(), text);
-    let policy = Policy::new(&limits, config, header, 1);
+    let policy = Policy::new(&limits, config, header, 1, HashKey::new(7));
     let size = QueueSize { blocks: 2, block_bytes: 1 << 20 };
     let (producer, consumer) = queue(size, &Waker::default());
     (policy, producer, consumer)
@@ -85,10 +86,9 @@ fn policy_with(config: PolicyConfig) -> (Policy, Producer, Consumer) {
 fn report(policy: &mut Policy, out: &mut Producer, alert: &Alert<'_>, times: u32) -> Accepted {
     let limits = limits();
     let (snapshot, strings) = (Snapshot::empty(&limits), Strings::new(1024, HashKey::new(1)));
-    let now_ns = 1_795_159_907_905_224_659;
+    let now = Now::at(1_795_159_907_905_224_659);
     let containers = Containers::new(&limits, HashKey::new(1));
-    let cx =
-        ScanContext { snapshot: &snapshot, containers: &containers, strings: &strings, now_ns };
+    let cx = ScanContext { snapshot: &snapshot, containers: &containers, strings: &strings, now };
     let mut reporter = policy.reporter(out);
     let finding = Finding::BinaryAttestation(alert);
     (0..times).fold(Accepted::Yes, |_, _| reporter.found(&cx, &finding))

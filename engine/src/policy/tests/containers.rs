@@ -112,6 +112,25 @@ fn images_are_recorded_under_their_configured_names() {
 }
 
 #[test]
+fn alerts_of_containers_that_are_not_wanted_are_reported() {
+    let with = |flags| {
+        let area = FakeArea::anonymous(0x7f1c_3000_0000, 0x7f1c_3000_1000, flags).written(1 << 40);
+        let process = FakeProcess { areas: vec![area], ..FakeProcess::new(900) };
+        World::default().with(process.in_container("db"))
+    };
+    for (include, exclude) in [(&["web-*"][..], &[][..]), (&[], &["*"])] {
+        let mut reader = Reader::new(&limits());
+        let (include, exclude) = (globs(include), globs(exclude));
+        let config = ContainerConfig { include, exclude, ..ContainerConfig::default() };
+        reader.policy.set_containers(Arc::new(config));
+        assert_eq!(scan_twice(&mut reader, &with(R | W)).len(), 0);
+        let records = reader.scan(&with(R | X));
+        assert_eq!(names(&records), ["executable_permissions_added"]);
+        assert_eq!(context(&records[0])["container_id"], "db");
+    }
+}
+
+#[test]
 fn containers_that_are_not_wanted_are_not_reported_but_tracked() {
     let config = |include: &[&str], exclude: &[&str]| {
         let (include, exclude) = (globs(include), globs(exclude));

@@ -1,7 +1,8 @@
 //! Hidden processes: a view that must show a process does not.
 
-use super::watch::Watch;
+use super::watch::{Watch, next_scan};
 use super::world::{ALL_VIEWS, FakeProcess, World};
+use crate::state::{Change, ScanContext};
 use crate::walk::view;
 
 fn world() -> World {
@@ -27,6 +28,26 @@ fn hidden_task_is_reported_once() {
     assert_eq!(watch.scan(&hidden), NOTHING, "it is the same process");
     hidden.remove(100);
     assert_eq!(watch.scan(&hidden), ["-process 100 task100"]);
+}
+
+#[test]
+fn a_hidden_task_is_reported_with_the_real_time_of_the_first_scan_without_it() {
+    let mut watch = Watch::after(&world());
+    let mut hidden = world();
+    hidden.process(100).views = ALL_VIEWS & !view::TASK_LIST;
+    assert_eq!(watch.scan(&hidden), NOTHING);
+    let first = watch.now.real;
+    let mut reported = Vec::new();
+    watch.state.update(
+        &watch.snapshot,
+        next_scan(watch.now),
+        &mut |_: &ScanContext<'_>, change: &Change<'_>| {
+            if let Change::ProcessHidden { since_ns, .. } = change {
+                reported.push(*since_ns);
+            }
+        },
+    );
+    assert_eq!(reported, [first]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::watch::{Watch, limits};
 use super::world::{FakeFile, FakeProcess, FakeThread, World};
 use crate::limits::Limits;
-use crate::state::{Change, Limit, ScanContext, Settings};
+use crate::state::{Change, Limit, ScanContext, Settings, Unstable};
 
 fn world() -> World {
     World::default().with(FakeProcess::new(100)).with(FakeProcess::new(200))
@@ -67,6 +67,24 @@ fn a_process_started_between_arrival_and_the_first_scan_is_reported() {
     // Another boot has other start times.
     watch.state.forget();
     assert_eq!(watch.scan(&world), NOTHING);
+}
+
+/// Adversary C8: what began while contact was lost counted as existing when it was back.
+#[test]
+fn what_began_while_contact_was_lost_is_new() {
+    let mut watch = Watch::quiet();
+    assert_eq!(watch.scan(&world()), NOTHING);
+    let newest = watch.state.newest_start();
+    assert_eq!(newest, world().processes.iter().map(|process| process.start).max());
+    // Another watch begins, with the same machine.
+    let mut watch = Watch::quiet();
+    watch.state.go_on_after(newest.unwrap());
+    let mut more = world().with(FakeProcess::new(300));
+    more.show(&mut watch.snapshot);
+    watch.state.note_baseline(&watch.snapshot);
+    assert_eq!(watch.scan(&more), ["+process 300 task300"]);
+    more.remove(300);
+    assert_eq!(watch.scan(&more), ["-process 300 task300"]);
 }
 
 #[test]
@@ -263,6 +281,26 @@ fn a_process_that_is_never_stable_is_reported_in_the_end() {
     let with = world().with(restless);
     let changes: Vec<_> = (0..10).flat_map(|_| watch.scan(&with)).collect();
     assert_eq!(changes, ["+process 300 task300"]);
+}
+
+/// Adversary C2: of a process that swaps its descriptor table for ever, nothing was compared.
+#[test]
+fn a_process_that_swaps_its_descriptor_table_is_compared_and_counted() {
+    let mut watch = Watch::quiet();
+    watch.scan(&world());
+    let mut swapping = world();
+    let process = swapping.process(100);
+    *process = process.clone().with_thread(101).with_file(9, FakeFile::pipe(1 << 40, 8));
+    process.files_stable = false;
+    assert_eq!(watch.scan(&swapping), ["+thread 100/101"], "its table may be another process's");
+    assert_eq!(watch.state.unstable(), Unstable::default());
+    for _ in 0..100 {
+        assert_eq!(watch.scan(&swapping), NOTHING);
+    }
+    assert_eq!(watch.state.unstable(), Unstable { processes: 1, process_id: 100 });
+    swapping.process(100).files_stable = true;
+    assert_eq!(watch.scan(&swapping), ["+fd 100/9 pipe:[8]"]);
+    assert_eq!(watch.state.unstable(), Unstable::default());
 }
 
 #[test]
@@ -534,11 +572,11 @@ fn births_are_counted_against_the_kernels_count() {
     world.forks = Some(1102);
     assert_eq!(watch.scan(&world), NOTHING);
     let mut changes = Vec::new();
-    let now_ns = watch.now_ns;
+    let now = watch.now;
     for _ in 0..2 {
         watch.state.finish(
             &watch.snapshot,
-            now_ns,
+            now,
             &mut |_: &ScanContext<'_>, change: &Change<'_>| {
                 changes.push(format!("{change:?}"));
             },

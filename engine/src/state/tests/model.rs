@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::watch::{Watch, limits};
 use super::world::{FakeFile, FakeProcess, World};
 use crate::state::Settings;
+use crate::time::RealTime;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -97,7 +98,33 @@ fn apply(world: &mut World, step: &Step, births: &mut u64) {
     }
 }
 
+/// The changes that each scan of some steps shows; `real_ns` gives the real time of each scan.
+fn changes(steps: &[Step], real_ns: impl Fn(usize) -> i64) -> Vec<Vec<String>> {
+    let mut watch = Watch::new(&limits(), Settings::default());
+    let (mut world, mut births, mut all) = (World::default(), 0, Vec::new());
+    for step in steps {
+        apply(&mut world, step, &mut births);
+        world.forks = Some(1000 + births * 2);
+        if matches!(step, Step::Scan { .. }) {
+            // Ten seconds a scan: reports that wait for some time become due.
+            watch.now = watch.now.after(10_000_000_000);
+            watch.now.real = RealTime::from_ns(real_ns(all.len()));
+            all.push(watch.scan(&world));
+        }
+    }
+    all
+}
+
 proptest! {
+    #[test]
+    fn a_step_of_the_real_time_changes_no_decision(
+        steps in steps(),
+        real in proptest::collection::vec(any::<i64>(), 1..8),
+    ) {
+        let expected = changes(&steps, |scan| scan as i64);
+        prop_assert_eq!(changes(&steps, |scan| real[scan % real.len()]), expected);
+    }
+
     #[test]
     fn what_is_created_is_terminated_once(steps in steps(), crowded in any::<bool>()) {
         let mut limits = limits();

@@ -8,12 +8,13 @@ use crate::limits::Limits;
 use crate::state::facts::FileName;
 use crate::state::process::Process;
 use crate::state::{Change, ConnectionChange, ScanContext, Settings, State};
+use crate::time::{Now, RealTime};
 use crate::walk::Snapshot;
 
 pub(crate) struct Watch {
     pub(crate) state: State,
     pub(crate) snapshot: Snapshot,
-    pub(crate) now_ns: i64,
+    pub(crate) now: Now,
 }
 
 impl Watch {
@@ -21,7 +22,7 @@ impl Watch {
         Self {
             state: State::new(limits, settings, HashKey::new(7)),
             snapshot: Snapshot::empty(limits),
-            now_ns: 1_000_000,
+            now: Now::at(1_000_000),
         }
     }
 
@@ -45,17 +46,26 @@ impl Watch {
 
     /// Updates the state from the snapshot.
     pub(crate) fn update_from(&mut self) -> Vec<String> {
-        self.now_ns += 10_000_000;
+        self.now = next_scan(self.now);
         let mut changes = Vec::new();
         self.state.update(
             &self.snapshot,
-            self.now_ns,
+            self.now,
             &mut |cx: &ScanContext<'_>, change: &Change<'_>| {
                 changes.push(line(cx, change));
             },
         );
         changes
     }
+}
+
+/// The time of the next scan, ten milliseconds later. Someone sets the real time an hour forth
+/// and back.
+pub(crate) fn next_scan(now: Now) -> Now {
+    const HOUR_NS: i64 = 3_600_000_000_000;
+    let next = now.after(10_000_000);
+    let step = if now.real.ns() < HOUR_NS { HOUR_NS } else { -HOUR_NS };
+    Now { real: RealTime::from_ns(next.real.ns().saturating_add(step)), ..next }
 }
 
 /// Connections are reported as soon as they are seen.
@@ -72,6 +82,7 @@ pub(crate) fn limits() -> Limits {
         connections: 64,
         containers: 8,
         string_length: 1024,
+        events_per_second: 1000,
     }
 }
 
@@ -92,8 +103,7 @@ fn line(cx: &ScanContext<'_>, change: &Change<'_>) -> String {
         Change::ProcessZombie { process, scans } => {
             format!("zombie {} {scans}", process.process_id())
         }
-        Change::ProcessHidden { process, missing, shown, scans, since_ns } => {
-            assert!(*since_ns <= cx.now_ns - 10_000_000 * i64::from(scans - 1));
+        Change::ProcessHidden { process, missing, shown, scans, .. } => {
             assert!(missing.and(*shown).is_empty());
             format!("hidden {} {:#x} {scans}", process.process_id(), missing.0)
         }

@@ -9,7 +9,7 @@ mod sockets;
 use std::collections::HashMap;
 
 use panoptes_decoders::address::KernelVa;
-use panoptes_decoders::container::Runtime;
+use panoptes_decoders::container::{Maker, Runtime};
 use panoptes_decoders::kernel::dentry::Name;
 use panoptes_decoders::kernel::file::OpenFile;
 use panoptes_decoders::kernel::inode::Attributes;
@@ -127,6 +127,7 @@ pub(crate) struct FakeProcess {
     pub(crate) on_cpu: bool,
     pub(crate) views: u16,
     pub(crate) stable: bool,
+    pub(crate) files_stable: bool,
     pub(crate) executable: Option<FakeFile>,
     pub(crate) arguments: Vec<u8>,
     /// Address of the arguments.
@@ -168,6 +169,7 @@ impl FakeProcess {
             on_cpu: false,
             views: ALL_VIEWS,
             stable: true,
+            files_stable: true,
             executable: Some(FakeFile::regular(0xffff_8881_0000_0000, 17, "bash")),
             arguments: b"bash\0-i\0".to_vec(),
             arguments_at: ARGUMENTS,
@@ -468,13 +470,15 @@ impl Shown<'_> {
             files: files_index,
             threads_runtime_ns: 1000,
             stable: process.stable,
+            files_stable: process.files_stable,
             missing: Views(lacking & !unsure),
             unknown: Views(lacking & unsure),
             ..ProcessRow::new(leader_index)
         });
     }
 
-    /// A container's `id`, followed by `@` and its host name if it has one.
+    /// A container's `id`, followed by `@` and its host name if it has one. Containers with ids
+    /// `users-…` were made by an unprivileged user.
     fn push_container(
         &mut self,
         index: Index<ProcessRow>,
@@ -491,6 +495,7 @@ impl Shown<'_> {
             let mut row = ContainerRow {
                 node: KernelVa(0xffff_8886_0000_0000),
                 runtime: Some(Runtime::Containerd),
+                maker: if id.starts_with("users-") { Maker::User } else { Maker::Runtime },
                 ..ContainerRow::default()
             };
             row.id = snapshot.bytes.extend(id.as_bytes()).unwrap();

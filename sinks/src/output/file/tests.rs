@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::output::buffers::{Buffers, Piece};
-use crate::queue::{QueueSize, Waker, queue};
+use crate::queue::{Class, QueueSize, Waker, queue};
 
 /// Completes writes in any order and any lengths, from a fixed random sequence.
 #[derive(Debug)]
@@ -134,7 +134,9 @@ fn block(lengths: &[usize]) -> Block {
     let size = QueueSize { blocks: 4, block_bytes: 1 << 20 };
     let (mut producer, mut consumer) = queue(size, &Waker::default());
     for (number, &length) in lengths.iter().enumerate() {
-        producer.try_push(format!("{number:06}{}", "x".repeat(length)).as_bytes()).unwrap();
+        producer
+            .try_push(Class::default(), format!("{number:06}{}", "x".repeat(length)).as_bytes())
+            .unwrap();
     }
     producer.flush();
     consumer.pop().unwrap()
@@ -162,7 +164,7 @@ proptest! {
         loop {
             let is_full = (full_from..full_from + 50).contains(&steps);
             rig.is_full.store(is_full, Ordering::Relaxed);
-            taken += rig.output.append(&block, taken, rig.now_ns);
+            taken += rig.output.append(&block, taken..block.records(), rig.now_ns);
             let standing = rig.advance();
             steps += 1;
             prop_assert!(steps < 200_000, "{:?}", rig.output);
@@ -194,7 +196,7 @@ proptest! {
         let mut taken = 0;
         for step in 0..300 {
             rig.is_full.store(step >= full_from, Ordering::Relaxed);
-            taken += rig.output.append(&block, taken, rig.now_ns);
+            taken += rig.output.append(&block, taken..block.records(), rig.now_ns);
             rig.advance();
         }
         rig.output.finish();
@@ -216,11 +218,11 @@ fn somebody_else_may_move_cut_or_remove_the_file() {
     let mut output = FileOutput::open(&path, FileOptions::default()).unwrap();
     let block = block(&[10, 10, 10, 10]);
     let mut now_ns = 0;
-    let mut write = |index| {
+    let mut write = |index: usize| {
         now_ns += 2 * SECOND_NS;
         output.advance(now_ns, Duration::ZERO);
         let count = index + 1;
-        while output.append(&block, index, now_ns) == 0 {}
+        while output.append(&block, index..block.records(), now_ns) == 0 {}
         while output.advance(now_ns, Duration::from_millis(10)) != Standing::Idle {}
         fs::read_to_string(&path).unwrap().lines().count() >= count.min(1)
     };

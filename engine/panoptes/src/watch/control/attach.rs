@@ -1,119 +1,194 @@
-//! Attaches to the systems that are due, and passes them to scanners.
+//! Passes the systems that are due to workers, and what these have attached to to scanners.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use panoptes_engine::container_config::ContainerConfig;
-use panoptes_engine::policy::PolicyConfig;
-use panoptes_engine::system::{AttachError, Stop};
-use panoptes_engine::watch::{Identity, Setup, Watched};
-use panoptes_profiles::{Event, Profile};
 use panoptes_sinks::activities::Activity;
 use panoptes_sinks::record::system_activity::SystemActivityDetails;
 use panoptes_sources::{AnySource, FileFormat, Format};
 
-use super::candidate::{Phase, Scanned, Waiting};
+use super::candidate::{Attaching, Changes, Check, Phase, Scanned, Waiting};
+use super::search::{Attached, NotAttached, Search, find_again};
+use super::threads::{Ended, Urgency};
 use super::{Control, FIRST_KERNEL_WAIT};
-use crate::attach::{Observer, attach, log_event, log_source, warn_losses};
-use crate::boot_ids::BootKey;
-use crate::config::{Mode, System};
-use crate::dma::Regions;
+use crate::config::Mode;
 use crate::exit::{Exit, Failure};
-use crate::message::Messages;
 use crate::watch::clock_watch::{Found, SystemShared};
 use crate::watch::scanner::{Assigned, Command};
-use crate::watch::signals::Signals;
-use crate::watch::system_events::{SystemEvents, because};
+use crate::watch::system_events::because;
 
-/// Reports the progress of attaching to a system, in messages and in records.
-struct Reporting<'a> {
-    system: &'a System,
-    events: &'a mut SystemEvents,
-    messages: &'a Messages,
-}
-
-impl Observer for Reporting<'_> {
-    fn regions(&mut self, regions: &Regions) {
-        self.events.regions(self.system, regions);
-    }
-
-    fn opened(&mut self, source: &AnySource) {
-        log_source(source, self.system, true, self.messages);
-        self.events.search_begins();
-    }
-
-    fn not_opened(&mut self, failure: &Failure) {
-        self.events.failed(self.system, failure);
-    }
-
-    fn event(&mut self, event: &Event<'_>) {
-        log_event(event, &self.system.name, self.messages);
-        self.events.discovery(self.system, event);
-    }
-
-    fn not_attached(&mut self, source: &AnySource, error: &AttachError, failure: &Failure) {
-        match error {
-            AttachError::NoKernel(error) => {
-                warn_losses(source, &self.system.name, self.messages);
-                self.events.not_found(self.system, error);
-            }
-            AttachError::Ended => self.events.failed(self.system, failure),
-            AttachError::Stopped => {}
-        }
-    }
+/// The result of a worker's task.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    Attached(Result<Box<Attached>, NotAttached>),
+    /// The kernel that runs in a system whose clock stands still.
+    Checked(Option<Found>),
 }
 
 impl Control {
-    pub(super) fn try_due_systems(&mut self, signals: &Signals) {
+    /// Starts the tasks that are due, as far as there are workers.
+    pub(super) fn start_due_tasks(&mut self) {
         let now = Instant::now();
-        for index in 0..self.candidates.len() {
-            let waiting = self.candidates[index].waiting();
-            if let Some(waiting) = waiting.filter(|waiting| waiting.due <= now) {
-                self.try_system(index, waiting, signals);
-                if signals.has_stop_request() {
-                    return;
+        let candidates = self.candidates.iter().enumerate();
+        let mut due: Vec<(Instant, usize)> = candidates
+            .filter_map(|(index, candidate)| Some((candidate.due()?, index)))
+            .filter(|(due, _)| *due <= now)
+            .collect();
+        // The system that has waited longest is next.
+        due.sort_unstable();
+        for (_, index) in due {
+            match self.candidates[index].phase {
+                Phase::Waiting(waiting) if self.workers.has_room(waiting.urgency()) => {
+                    self.start_search(index, waiting);
                 }
+                Phase::Scanned(_) if self.workers.has_room(Urgency::Again) => {
+                    self.start_check(index);
+                }
+                _ => {}
             }
         }
     }
 
-    fn try_system(&mut self, index: usize, waiting: Waiting, signals: &Signals) {
-        let system = self.candidates[index].system.clone();
-        let is_retry = std::mem::replace(&mut self.candidates[index].is_retry, true);
+    fn start_search(&mut self, index: usize, waiting: Waiting) {
+        let candidate = &mut self.candidates[index];
+        let is_retry = std::mem::replace(&mut candidate.is_retry, true);
+        let system = Arc::new(candidate.system.clone());
+        self.in_use.add(system.address.to_string());
         if !waiting.is_reported {
             let reason = format!("looking for a kernel in {}", system.address);
             let activity = Activity::HostInitializationStarted;
             self.system_events.host(&system, activity, &because(&reason));
         }
-        match self.attach_to(&system, waiting, is_retry, signals) {
-            Ok((assigned, found)) => self.assign(Assigned { index, ..assigned }, found),
-            // The loop handles the request.
-            Err(_) if signals.has_stop_request() => {}
-            Err(failure) => self.report_failure(index, waiting, failure),
+        let search = Search {
+            configuration: self.request.configuration.clone(),
+            shipped: self.sboms.of(&system.settings.sbom),
+            header: self.system_events.header_for(&system),
+            boot_ids: Arc::clone(&self.boot_ids),
+            in_use: self.in_use.clone(),
+            messages: Arc::clone(&self.messages),
+            notices: self.notices.0.clone(),
+            users: self.users.clone(),
+            is_retry,
+            seen: candidate.seen,
+            is_silent: waiting.is_reported,
+            is_patient: waiting.is_patient(),
+            system,
+        };
+        let run = self.work.search;
+        let started = self.workers.start(waiting.urgency(), move |is_cancelled| {
+            Outcome::Attached(run(search, is_cancelled))
+        });
+        match started {
+            Ok(task) => {
+                let changes = Changes::default();
+                let attaching = Attaching { task, waiting, changes };
+                self.candidates[index].phase = Phase::Attaching(attaching);
+            }
+            Err(failure) => self.report_failure(index, waiting, failure.into()),
+        }
+    }
+
+    /// Starts the check whether another kernel runs in a machine whose clock stands still.
+    fn start_check(&mut self, index: usize) {
+        let candidate = &mut self.candidates[index];
+        let Phase::Scanned(scanned) = &mut candidate.phase else { return };
+        let (system, messages) = (candidate.system.clone(), Arc::clone(&self.messages));
+        let configuration = self.request.configuration.clone();
+        let started = self.workers.start(Urgency::Again, move |is_cancelled| {
+            Outcome::Checked(find_again(&system, &configuration, &messages, is_cancelled))
+        });
+        scanned.check = started.map_or(Check::None, Check::Running);
+    }
+
+    /// Handles what workers have reported and the tasks that they have ended.
+    pub(super) fn collect_tasks(&mut self) {
+        while let Some(ended) = self.workers.next_ended() {
+            // What the task reported precedes its result.
+            self.report_notices();
+            self.collect(ended);
+        }
+        self.report_notices();
+    }
+
+    fn report_notices(&mut self) {
+        while let Ok(notice) = self.notices.1.try_recv() {
+            self.system_events.notice(&notice);
+        }
+    }
+
+    fn collect(&mut self, ended: Ended<Outcome>) {
+        let index = self.candidates.iter().position(|candidate| candidate.has_task(ended.id));
+        let Some(index) = index else {
+            // Its system was removed, or attached to again.
+            self.other_cores.free(ended.result.ok());
+            return;
+        };
+        match ended.result {
+            Ok(Outcome::Attached(Ok(attached))) => self.assign(index, *attached),
+            Ok(Outcome::Attached(Err(error))) => self.fail_task(index, error),
+            Ok(Outcome::Checked(found)) => self.compare_kernels(index, found.as_ref()),
+            Err(_) => {
+                let name = &self.candidates[index].system.name;
+                let message =
+                    format!("{name}: a worker ended unexpectedly; this is a bug in Panoptes");
+                self.fail_task(index, Failure::new(Exit::Failed, message).into());
+            }
+        }
+    }
+
+    fn fail_task(&mut self, index: usize, error: NotAttached) {
+        match &mut self.candidates[index].phase {
+            Phase::Attaching(attaching) => {
+                let waiting = attaching.waiting;
+                self.report_failure(index, waiting, error);
+            }
+            Phase::Scanned(scanned) => {
+                scanned.check = Check::None;
+                self.messages.error(&error.failure);
+            }
+            Phase::Waiting(_) | Phase::Gone => {}
         }
     }
 
     /// Passes a system to its scanner.
-    fn assign(&mut self, assigned: Assigned, found: Found) {
-        let candidate = &mut self.candidates[assigned.index];
-        let layout = match &assigned.source {
+    fn assign(&mut self, index: usize, attached: Attached) {
+        let candidate = &mut self.candidates[index];
+        let Phase::Attaching(Attaching { changes, .. }) = candidate.phase else { return };
+        let Attached { watched, source, found, release, build_id, took } = attached;
+        let took_ms = took.as_secs_f64() * 1e3;
+        let reason = format!("Linux {release} is being watched, found in {took_ms:.0} ms");
+        let details = SystemActivityDetails {
+            profile: build_id.as_deref().map(Into::into),
+            ..because(&reason)
+        };
+        let activity = Activity::HostInitializationSuccessful;
+        self.system_events.host(&candidate.system, activity, &details);
+        self.messages.info(format_args!("{}: {reason}", candidate.system.name));
+        let layout = match &source {
             AnySource::Guest(memory) => memory.planned(),
             _ => &[],
         };
-        let scanned = Scanned::new(found, Arc::clone(&assigned.shared), layout);
+        let shared = Arc::new(SystemShared::default());
+        let mut scanned = Scanned::new(found, Arc::clone(&shared), layout);
+        // The search began with the settings of that time.
+        scanned.changes = changes;
         candidate.phase = Phase::Scanned(scanned);
-        if let AnySource::File(source) = &assigned.source
+        if let AnySource::File(source) = &source
             && source.format() == Format::Raw
         {
             // After the machine has ended, its memory must not be read as a dump.
             candidate.system.settings.file_format = FileFormat::Raw;
         }
-        self.is_attached = true;
-        self.scanners.send(assigned.index, Command::Scan(assigned));
+        if !std::mem::replace(&mut self.is_attached, true) {
+            self.report_first_failure();
+        }
+        self.scanners.send(index, Command::Scan(Assigned { index, watched, source, shared }));
     }
 
     /// Reports why a system could not be attached to, and sets the next attempt.
-    fn report_failure(&mut self, index: usize, waiting: Waiting, failure: Failure) {
+    fn report_failure(&mut self, index: usize, waiting: Waiting, error: NotAttached) {
+        let NotAttached { failure, searched } = error;
+        self.in_use.remove(&self.candidates[index].system.address.to_string());
         let ends_it =
             self.request.mode == Mode::Watch && !self.is_attached && self.finder.is_none();
         if !waiting.is_reported && !ends_it {
@@ -125,119 +200,20 @@ impl Control {
                 FIRST_KERNEL_WAIT.as_secs()
             ));
         }
-        self.candidates[index].phase = Phase::Waiting(waiting.next());
+        let candidate = &mut self.candidates[index];
+        let took = searched.as_ref().map(|searched| searched.took);
+        candidate.searched = searched.and_then(|searched| searched.outside);
+        candidate.phase = Phase::Waiting(waiting.next(took, Instant::now()));
         self.first_failure.get_or_insert(failure);
     }
 
-    /// Opens a system, finds its kernel and allocates all memory for watching it.
-    fn attach_to(
-        &mut self,
-        system: &System,
-        waiting: Waiting,
-        is_retry: bool,
-        signals: &Signals,
-    ) -> Result<(Assigned, Found), Failure> {
-        let begin = Instant::now();
-        let (events, messages) = (&mut self.system_events, &*self.messages);
-        let mut reporting = Reporting { system, events, messages };
-        let observer: &mut dyn Observer =
-            if waiting.is_reported { &mut () } else { &mut reporting };
-        let has_stop_request = || signals.has_stop_request();
-        let stop = Stop::when(&has_stop_request);
-        let (mut source, profile) =
-            attach(system, &self.request.configuration, messages, observer, stop)?;
-        let (watched, has_begun) = self.prepare(system, &profile, &mut source, is_retry);
-        // A kernel that is still starting does not know its own clock yet, so wait.
-        if !has_begun && waiting.is_patient() {
-            let release = &profile.release;
-            let message = format!("{}: Linux {release} is still starting", system.name);
-            let failure = Failure::new(Exit::NoKernel, message);
-            if !waiting.is_reported {
-                self.system_events.failed(system, &failure);
-            }
-            return Err(failure);
+    /// Reports a failure that was expected to end the program, but another system works.
+    fn report_first_failure(&mut self) {
+        let ended_it = self.request.mode == Mode::Watch && self.finder.is_none();
+        if let Some(failure) = self.first_failure.take_if(|_| ended_it)
+            && failure.exit != Exit::NoKernel
+        {
+            self.messages.error(failure);
         }
-        let reason = format!(
-            "Linux {} is being watched, found in {:.0} ms",
-            profile.release,
-            begin.elapsed().as_secs_f64() * 1e3
-        );
-        let details = SystemActivityDetails {
-            profile: profile.build_id.as_deref().map(Into::into),
-            ..because(&reason)
-        };
-        self.system_events.host(system, Activity::HostInitializationSuccessful, &details);
-        self.messages.info(format_args!("{}: {reason}", system.name));
-        let shared = Arc::new(SystemShared::default());
-        let assigned = Assigned { index: 0, watched: Box::new(watched), source, shared };
-        Ok((assigned, Found::of(&profile)))
-    }
-
-    /// Makes the state for scanning a system; also returns whether its kernel has started.
-    fn prepare(
-        &self,
-        system: &System,
-        profile: &Profile,
-        source: &mut AnySource,
-        is_retry: bool,
-    ) -> (Watched, bool) {
-        let mut watched = Watched::new(Setup {
-            limits: system.settings.limits,
-            key: crate::random::hash_key(),
-            message_ids: crate::random::key(),
-            policy: PolicyConfig::from(&system.settings.events),
-            login_servers: system.settings.events.login_servers(),
-            containers: Arc::new(ContainerConfig::from(&system.settings.containers)),
-            header: self.system_events.header_for(system),
-            identity: Identity {
-                name: system.name.clone(),
-                os_version: os_version(&profile.release),
-                boot_uuid: [0; 16],
-            },
-            report_existing: false,
-            waits_for_clock: is_retry,
-            profile,
-            shipped: self.sboms.of(&system.settings.sbom),
-        });
-        let first = watched.first_process(source);
-        let key = BootKey {
-            build_id: profile.build_id.as_deref().map(decode_hex).unwrap_or_default(),
-            kernel_offset: profile.kernel_offset,
-            direct_map_base: profile.space.direct_map.start,
-            init_start_ns: first.map_or(0, |first| first.start_ns),
-        };
-        watched.set_boot_uuid(self.boot_ids.boot_uuid(&key).into_bytes());
-        (watched, first.is_some_and(|first| first.runs_a_program))
-    }
-}
-
-/// Formats `6.1.0-37-amd64` as records name it: `Linux Kernel 6.1`.
-fn os_version(release: &str) -> String {
-    let mut numbers = release.splitn(3, ['.', '-', '+']);
-    let (major, minor) = (numbers.next().unwrap_or(""), numbers.next().unwrap_or(""));
-    format!("Linux Kernel {major}.{minor}")
-}
-
-fn decode_hex(text: &str) -> Vec<u8> {
-    text.as_bytes()
-        .chunks_exact(2)
-        .filter_map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn releases_become_versions() {
-        assert_eq!(os_version("6.1.0-37-amd64"), "Linux Kernel 6.1");
-        assert_eq!(os_version("6.12.107+deb13-amd64"), "Linux Kernel 6.12");
-        assert_eq!(os_version(""), "Linux Kernel .");
-    }
-
-    #[test]
-    fn build_ids_are_bytes() {
-        assert_eq!(decode_hex("00ff1"), [0, 0xff]);
     }
 }

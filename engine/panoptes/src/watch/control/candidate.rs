@@ -1,17 +1,27 @@
-//! A system that is to be watched, and its phase: it waits to be attached to, or is scanned.
+//! A system that is to be watched, and its phase: it waits to be attached to, is attached to, or is
+//! scanned.
 
+use std::ops::BitOrAssign;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use panoptes_sources::Placed;
+use panoptes_engine::watch::Seen;
+use panoptes_sources::{Placed, file_identity};
 
-use crate::config::System;
+use super::threads::{TaskId, Urgency};
+use crate::config::{System, SystemAddress, SystemSettings};
+use crate::guests;
 use crate::watch::clock_watch::{Found, SystemShared};
 use crate::watch::skipped::Skipped;
+use crate::watch::stall::Stall;
 
 /// Pause before a retry of a system; it doubles with each failure, up to the maximum.
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_MOST: Duration = Duration::from_secs(10);
+/// The maximum for memory in which no kernel was found. Between [`RETRY_MOST`] and this, the pause
+/// is at most [`SEARCH_SHARE`] times as long as the last search: small memory is cheap to search.
+const SEARCH_MOST: Duration = Duration::from_hours(1);
+const SEARCH_SHARE: u32 = 100;
 
 #[derive(Debug)]
 pub(super) struct Candidate {
@@ -20,12 +30,18 @@ pub(super) struct Candidate {
     pub(super) is_retry: bool,
     /// Whether it was found by `auto_scan` rather than named: it is removed when it ends.
     pub(super) is_found: bool,
+    /// What was known of its memory when the last search began.
+    pub(super) searched: Option<Outside>,
+    /// How far it was watched before contact was lost.
+    pub(super) seen: Option<Seen>,
     pub(super) phase: Phase,
 }
 
 #[derive(Debug)]
 pub(super) enum Phase {
     Waiting(Waiting),
+    /// A worker searches for its kernel.
+    Attaching(Attaching),
     /// A scanner has it.
     Scanned(Scanned),
     /// It was removed, so that a new system can take its place.
@@ -48,19 +64,105 @@ impl Waiting {
         Self { due, pause: RETRY_FIRST, is_reported: false }
     }
 
-    /// The attempt after a failed one.
-    pub(super) fn next(self) -> Self {
-        Self {
-            due: Instant::now() + self.pause,
-            pause: (self.pause * 2).min(RETRY_MOST),
-            is_reported: true,
-        }
+    /// The attempt after a failed one. `searched` is the time for which its memory was searched if
+    /// that has no kernel.
+    pub(super) fn next(self, searched: Option<Duration>, now: Instant) -> Self {
+        let (pause, most) = match searched {
+            // A search may take at most half of a worker's time.
+            Some(took) => {
+                let most = took.saturating_mul(SEARCH_SHARE).clamp(RETRY_MOST, SEARCH_MOST);
+                (self.pause.max(took), most)
+            }
+            None => (self.pause, RETRY_MOST),
+        };
+        let pause = pause.min(most);
+        Self { due: now + pause, pause: (pause * 2).min(most), is_reported: true }
+    }
+
+    /// The same attempt now, and short pauses after it, because something has changed.
+    pub(super) fn restart(&mut self, now: Instant) {
+        *self = Self { due: self.due.min(now), pause: RETRY_FIRST, ..*self };
+    }
+
+    /// Whether the pause is longer than usual, because memory that has no kernel is large.
+    pub(super) fn is_long(self) -> bool {
+        self.pause > RETRY_MOST
     }
 
     /// Whether to wait for a kernel that is still starting. The wait is bounded, because a kernel
     /// may hide that it has started.
     pub(super) fn is_patient(self) -> bool {
         self.pause < RETRY_MOST
+    }
+
+    pub(super) fn urgency(self) -> Urgency {
+        if self.is_reported { Urgency::Again } else { Urgency::New }
+    }
+}
+
+/// What can be known of a machine's memory without reading it. If it changes, another kernel may be
+/// there.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Outside {
+    /// Where a QEMU process has the memory; another process has it elsewhere.
+    Guest(Vec<Placed>),
+    /// Identity and size in bytes.
+    File((u32, u32, u64), u64),
+}
+
+impl Outside {
+    /// `None` if it is not known, or the memory can't be opened.
+    pub(super) fn of(address: &SystemAddress, users: &guests::Users) -> Option<Self> {
+        match address {
+            SystemAddress::Qemu(pid) => guests::plan(*pid, users).ok().map(Self::Guest),
+            SystemAddress::File(path) => {
+                let bytes = std::fs::metadata(path).ok()?.len();
+                Some(Self::File(file_identity(path).ok()?, bytes))
+            }
+            SystemAddress::Doca { .. } | SystemAddress::Host => None,
+        }
+    }
+}
+
+/// A system that a worker searches.
+#[derive(Debug)]
+pub(super) struct Attaching {
+    pub(super) task: TaskId,
+    /// The attempt.
+    pub(super) waiting: Waiting,
+    /// The settings that have changed since the search began.
+    pub(super) changes: Changes,
+}
+
+/// Which settings of a system have changed, of those that can change while it is scanned.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Changes {
+    /// The SBOMs, or which containers run which images.
+    pub(super) attestation: bool,
+    pub(super) containers: bool,
+    pub(super) thresholds: bool,
+}
+
+impl Changes {
+    /// `has_other_sboms`: whether the contents of the system's SBOMs differ.
+    pub(super) fn between(
+        before: &SystemSettings,
+        after: &SystemSettings,
+        has_other_sboms: bool,
+    ) -> Self {
+        Self {
+            attestation: has_other_sboms || before.containers.images != after.containers.images,
+            containers: before.containers != after.containers,
+            thresholds: before.events.thresholds != after.events.thresholds,
+        }
+    }
+}
+
+impl BitOrAssign for Changes {
+    fn bitor_assign(&mut self, other: Self) {
+        self.attestation |= other.attestation;
+        self.containers |= other.containers;
+        self.thresholds |= other.thresholds;
     }
 }
 
@@ -74,10 +176,25 @@ pub(super) struct Scanned {
     pub(super) opened_layout: Vec<Placed>,
     /// The same at the last check.
     pub(super) last_layout: Vec<Placed>,
+    /// The check whether another kernel runs, because the clock stands still.
+    pub(super) check: Check,
     /// Whether the standstill of its clock was logged.
     pub(super) is_standstill_logged: bool,
+    /// Changed settings that the scanner does not have yet.
+    pub(super) changes: Changes,
+    /// Whether its processors run while its clock stands still.
+    pub(super) stall: Stall,
     /// What was skipped and already reported.
     pub(super) reported: Skipped,
+}
+
+/// A check whether another kernel runs in a machine.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Check {
+    None,
+    /// Since this time it waits for a worker.
+    Due(Instant),
+    Running(TaskId),
 }
 
 impl Scanned {
@@ -88,7 +205,10 @@ impl Scanned {
             shared,
             opened_layout: layout.to_vec(),
             last_layout: layout.to_vec(),
+            check: Check::None,
             is_standstill_logged: false,
+            changes: Changes::default(),
+            stall: Stall::default(),
             reported: Skipped::default(),
         }
     }
@@ -96,7 +216,8 @@ impl Scanned {
 
 impl Candidate {
     pub(super) fn new(system: System, now: Instant, is_found: bool) -> Self {
-        Self { system, is_retry: false, is_found, phase: Phase::Waiting(Waiting::first(now)) }
+        let phase = Phase::Waiting(Waiting::first(now));
+        Self { system, is_retry: false, is_found, searched: None, seen: None, phase }
     }
 
     /// Attaches to it again after a pause.
@@ -104,8 +225,43 @@ impl Candidate {
         self.phase = Phase::Waiting(Waiting::first(Instant::now() + RETRY_FIRST));
     }
 
-    pub(super) fn waiting(&self) -> Option<Waiting> {
-        if let Phase::Waiting(waiting) = self.phase { Some(waiting) } else { None }
+    /// When its next task for a worker is due.
+    pub(super) fn due(&self) -> Option<Instant> {
+        match &self.phase {
+            Phase::Waiting(waiting) => Some(waiting.due),
+            Phase::Scanned(Scanned { check: Check::Due(due), .. }) => Some(*due),
+            _ => None,
+        }
+    }
+
+    /// Whether no attempt to attach to it has ended yet.
+    pub(super) fn is_untried(&self) -> bool {
+        match &self.phase {
+            Phase::Waiting(waiting) | Phase::Attaching(Attaching { waiting, .. }) => {
+                !waiting.is_reported
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether a change of its memory, as seen from outside, matters now.
+    pub(super) fn wants_look(&self) -> bool {
+        match &self.phase {
+            Phase::Waiting(waiting) => waiting.is_long(),
+            Phase::Attaching(_) | Phase::Scanned(_) => {
+                matches!(self.system.address, SystemAddress::Qemu(_))
+            }
+            Phase::Gone => false,
+        }
+    }
+
+    /// Whether a worker has this task of it.
+    pub(super) fn has_task(&self, id: TaskId) -> bool {
+        match &self.phase {
+            Phase::Attaching(attaching) => attaching.task == id,
+            Phase::Scanned(Scanned { check: Check::Running(task), .. }) => *task == id,
+            _ => false,
+        }
     }
 
     pub(super) fn is_gone(&self) -> bool {
@@ -116,17 +272,92 @@ impl Candidate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Configuration, Mode};
+
+    /// The first pauses in milliseconds if all attempts fail.
+    fn pauses(searched: Option<Duration>) -> Vec<u128> {
+        let now = Instant::now();
+        let mut waiting = Waiting::first(now);
+        let mut pauses = Vec::new();
+        for _ in 0..20 {
+            waiting = waiting.next(searched, now);
+            assert!(waiting.is_reported);
+            pauses.push(waiting.due.duration_since(now).as_millis());
+        }
+        pauses
+    }
 
     #[test]
     fn pauses_double_up_to_a_maximum() {
+        let usual = [200, 400, 800, 1600, 3200, 6400, 10_000, 10_000, 10_000];
+        assert_eq!(pauses(None)[..9], usual);
+        // Small memory is searched as often.
+        assert_eq!(pauses(Some(Duration::from_millis(100)))[..9], usual);
+    }
+
+    #[test]
+    fn the_longer_a_search_takes_the_rarer_it_becomes() {
+        let second = pauses(Some(Duration::from_secs(1)));
+        assert_eq!(second[..4], [1000, 2000, 4000, 8000]);
+        assert_eq!(second[7..9], [100_000, 100_000]);
+        let minute = pauses(Some(Duration::from_mins(1)));
+        assert_eq!(minute[..3], [60_000, 120_000, 240_000]);
+        assert_eq!(minute[7..], [3_600_000; 13]);
+    }
+
+    #[test]
+    fn patience_with_a_kernel_that_starts_is_bounded() {
         let mut waiting = Waiting::first(Instant::now());
-        let mut pauses = Vec::new();
-        for _ in 0..8 {
-            pauses.push(waiting.pause.as_millis());
-            assert_eq!(waiting.is_patient(), waiting.pause < RETRY_MOST);
-            waiting = waiting.next();
-            assert!(waiting.is_reported);
+        let mut patient = 0;
+        while waiting.is_patient() {
+            patient += 1;
+            waiting = waiting.next(None, Instant::now());
         }
-        assert_eq!(pauses, [200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]);
+        assert_eq!(patient, 6);
+    }
+
+    #[test]
+    fn a_long_pause_ends_when_the_memory_changes() {
+        let now = Instant::now();
+        let short = Waiting::first(now).next(None, now);
+        let mut long = short.next(Some(Duration::from_mins(10)), now);
+        assert!(long.is_long() && !short.is_long());
+        assert!(long.due >= now + Duration::from_mins(10));
+        long.restart(now);
+        assert_eq!((long.due, long.pause), (now, RETRY_FIRST));
+        assert!(long.is_reported, "the next failure is no news");
+    }
+
+    #[test]
+    fn a_file_that_is_replaced_or_grows_is_other_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, users) = (folder.path().join("ram"), guests::Users::of(&[]));
+        let address = SystemAddress::File(path.clone());
+        assert_eq!(Outside::of(&address, &users), None);
+        std::fs::write(&path, "1234").unwrap();
+        let first = Outside::of(&address, &users).unwrap();
+        assert_eq!(Outside::of(&address, &users), Some(first.clone()));
+        std::fs::write(&path, "12345").unwrap();
+        let larger = Outside::of(&address, &users).unwrap();
+        assert_ne!(larger, first);
+        std::fs::write(folder.path().join("other"), "12345").unwrap();
+        std::fs::rename(folder.path().join("other"), &path).unwrap();
+        assert_ne!(Outside::of(&address, &users), Some(larger));
+    }
+
+    #[test]
+    fn other_images_renew_the_attestation_whatever_the_sboms_are() {
+        let before = Configuration::defaults(Mode::Watch).default;
+        let mut after = before.clone();
+        assert_eq!(Changes::between(&before, &after, false), Changes::default());
+        let attestation = Changes { attestation: true, ..Changes::default() };
+        assert_eq!(Changes::between(&before, &after, true), attestation);
+        after.events.thresholds.bytes_in += 1;
+        let thresholds = Changes { thresholds: true, ..Changes::default() };
+        assert_eq!(Changes::between(&before, &after, false), thresholds);
+        after.containers.images.push(("web".to_owned(), "nginx:1".to_owned()));
+        let mut all = Changes { containers: true, ..attestation };
+        all |= thresholds;
+        assert_eq!(Changes::between(&before, &after, false), all);
     }
 }

@@ -1,47 +1,131 @@
 //! Follows machines while they are watched: guests start and end, clocks stand still, memory is
 //! plugged in.
 
+use std::io;
 use std::time::Instant;
 
-use panoptes_engine::system::{Stop, find_kernel};
 use panoptes_sinks::activities::Activity;
 
-use super::candidate::{Candidate, Phase};
+use super::candidate::{Candidate, Check, Outside, Phase, Scanned};
+use super::threads::Urgency;
 use super::{Control, MEMORY_LOOK};
-use crate::attach::{open_with, options, profile_files};
 use crate::config::{System, SystemAddress};
-use crate::guests;
+use crate::guests::{self, Guest};
 use crate::watch::clock_watch::{Found, Reattach};
 use crate::watch::finder::is_same;
 use crate::watch::scanner::Lost;
 use crate::watch::system_events::because;
 
+/// What a look at this machine's processes and files has shown.
+#[derive(Debug)]
+pub(super) struct Sighting {
+    /// The guests, if they were looked for.
+    guests: Option<io::Result<Vec<Guest>>>,
+    /// What is known of the memory of systems; `None` if nothing is.
+    memory: Vec<(SystemAddress, Option<Outside>)>,
+}
+
+impl Scanned {
+    /// Gives the system up if the layout of its memory in QEMU has changed.
+    fn check_layout(&mut self, outside: Option<Outside>) {
+        // If the guest has ended, the scanner detects that.
+        let Some(Outside::Guest(layout)) = outside else { return };
+        // Wait for two equal layouts: while memory is plugged in, more is mapped than is used.
+        if layout != self.opened_layout && layout == self.last_layout {
+            self.shared.give_up(Reattach::OtherMemory);
+        }
+        self.last_layout = layout;
+    }
+}
+
 impl Control {
-    /// Adds new guests, and removes those that ended while they waited to be attached.
-    pub(super) fn find_guests(&mut self) {
-        let Some(finder) = &mut self.finder else { return };
+    /// Starts a look at guests and at the memory of systems, if it is due. It waits for other
+    /// processes, so another thread does it.
+    pub(super) fn look_around(&mut self) {
         let now = Instant::now();
-        let Some(guests) = finder.look(now, &self.messages) else { return };
-        for candidate in &mut self.candidates {
-            let waits = candidate.is_found && candidate.waiting().is_some();
-            if waits && !guests.iter().any(|guest| is_same(&candidate.system, guest)) {
-                candidate.phase = Phase::Gone;
+        if !self.lookout.has_room(Urgency::New) {
+            return;
+        }
+        let finds = self.finder.as_mut().is_some_and(|finder| finder.begins(now));
+        let mut addresses = Vec::new();
+        if now >= self.next_memory {
+            self.next_memory = now + MEMORY_LOOK;
+            let watched = self.candidates.iter().filter(|candidate| candidate.wants_look());
+            addresses.extend(watched.map(|candidate| candidate.system.address.clone()));
+        }
+        if !finds && addresses.is_empty() {
+            return;
+        }
+        let users = self.users.clone();
+        let started = self.lookout.start(Urgency::New, move |_| {
+            let look = |address: SystemAddress| {
+                let outside = Outside::of(&address, &users);
+                (address, outside)
+            };
+            let guests = finds.then(|| guests::find(&users));
+            Sighting { guests, memory: addresses.into_iter().map(look).collect() }
+        });
+        if let Err(failure) = started {
+            self.messages.error(failure);
+        }
+    }
+
+    /// Uses what the last look has shown.
+    pub(super) fn collect_sightings(&mut self) {
+        while let Some(ended) = self.lookout.next_ended() {
+            let Ok(sighting) = ended.result else {
+                let what = "looking for guests ended unexpectedly; this is a bug in Panoptes";
+                self.messages.error(what);
+                continue;
+            };
+            if let Some(found) = sighting.guests
+                && let Some(finder) = &mut self.finder
+                && let Some(guests) = finder.watchable(found, &self.messages)
+            {
+                self.update_guests(&guests);
+            }
+            for (address, outside) in sighting.memory {
+                self.compare_memory(&address, outside);
+            }
+        }
+    }
+
+    /// Adds new guests, and removes those that ended while they waited to be attached.
+    fn update_guests(&mut self, guests: &[Guest]) {
+        let now = Instant::now();
+        for Candidate { system, is_found, phase, .. } in &mut self.candidates {
+            if !*is_found || guests.iter().any(|guest| is_same(system, guest)) {
+                continue;
+            }
+            match phase {
+                Phase::Waiting(_) => *phase = Phase::Gone,
+                // The worker reports the failure; then the system waits.
+                Phase::Attaching(attaching) => self.workers.cancel(attaching.task),
+                Phase::Scanned(_) | Phase::Gone => {}
             }
         }
         for guest in guests {
             let mut known = self.candidates.iter().filter(|candidate| !candidate.is_gone());
-            if known.any(|candidate| is_same(&candidate.system, &guest)) {
+            if known.any(|candidate| is_same(&candidate.system, guest)) {
                 continue;
             }
             let address = SystemAddress::Qemu(guest.pid);
-            let mut name = guest.name.unwrap_or_else(|| address.default_name());
-            let mut known = self.candidates.iter().filter(|candidate| !candidate.is_gone());
-            if known.any(|candidate| candidate.system.name == name) {
-                name = format!("{name} ({address})");
-            }
+            let named = guests::name_of(guest, guests, |name| {
+                let mut known = self.candidates.iter().filter(|candidate| !candidate.is_gone());
+                // A guest that has ended does not keep its name.
+                let is_there = |candidate: &Candidate| {
+                    let is_it = |guest| is_same(&candidate.system, guest);
+                    !candidate.is_found || guests.iter().any(is_it)
+                };
+                known.any(|candidate| candidate.system.name == name && is_there(candidate))
+            });
+            let name = named.name;
             self.messages.info(format_args!("{name}: found as {address}"));
             let settings = self.request.configuration.default.clone();
             let candidate = Candidate::new(System { name, address, settings }, now, true);
+            if let Some(ambiguity) = named.ambiguity {
+                self.report_ambiguity(guest, guests, &candidate.system, &ambiguity);
+            }
             match self.candidates.iter_mut().find(|candidate| candidate.is_gone()) {
                 Some(place) => *place = candidate,
                 None => self.candidates.push(candidate),
@@ -49,67 +133,114 @@ impl Control {
         }
     }
 
-    /// Checks whether another kernel runs in machines whose clocks stand still.
+    /// Reports that a new guest has the name of others, for it and for each of them.
+    fn report_ambiguity(&mut self, guest: &Guest, all: &[Guest], new: &System, ambiguity: &str) {
+        self.messages.warning(ambiguity);
+        let has_name = |system: &System| {
+            Some(&system.name) == guest.name.as_ref()
+                || all.iter().any(|one| one.name == guest.name && is_same(system, one))
+        };
+        let known = self.candidates.iter().filter(|candidate| !candidate.is_gone());
+        let known = known.map(|candidate| &candidate.system).filter(|system| has_name(system));
+        for system in known.chain([new]) {
+            let activity = Activity::DetailsGatheringFailed;
+            self.system_events.host(system, activity, &because(ambiguity));
+        }
+    }
+
+    /// Has it checked whether another kernel runs in machines whose clocks stand still.
     pub(super) fn check_stopped_clocks(&mut self) {
-        for Candidate { system, phase, .. } in &mut self.candidates {
+        for Candidate { phase, .. } in &mut self.candidates {
             let Phase::Scanned(scanned) = phase else { continue };
-            if !scanned.shared.take_standstill() {
-                continue;
-            }
-            let configuration = &self.request.configuration;
-            let Ok(files) = profile_files(system, &self.messages) else { continue };
-            let options = options(&files, configuration);
-            // An error here occurs again when the machine is scanned.
-            let now =
-                open_with(&system.address, &system.settings, &configuration.service, &mut |_| {})
-                    .ok()
-                    .and_then(|mut source| {
-                        find_kernel(&mut source, &options, &mut (), Stop::NEVER).ok()
-                    });
-            if now.is_some_and(|profile| Found::of(&profile) != scanned.found) {
-                scanned.shared.give_up(Reattach::OtherKernel);
-            } else if !std::mem::replace(&mut scanned.is_standstill_logged, true) {
-                self.messages.debug(format_args!(
-                    "{}: its clock stands still: it is paused, or has ended",
-                    system.name
-                ));
+            if scanned.shared.take_standstill() && matches!(scanned.check, Check::None) {
+                scanned.check = Check::Due(Instant::now());
             }
         }
     }
 
-    /// Checks whether QEMU has plugged memory in or out, and attaches to such a guest again.
-    pub(super) fn check_memory_layouts(&mut self) {
-        let now = Instant::now();
-        if now < self.next_memory {
-            return;
+    /// Attaches to a system again if another kernel runs in it now. `found` is `None` if none was
+    /// found.
+    pub(super) fn compare_kernels(&mut self, index: usize, found: Option<&Found>) {
+        let Candidate { system, phase, .. } = &mut self.candidates[index];
+        let Phase::Scanned(scanned) = phase else { return };
+        scanned.check = Check::None;
+        if found.is_some_and(|found| *found != scanned.found) {
+            scanned.shared.give_up(Reattach::OtherKernel);
+        } else if !std::mem::replace(&mut scanned.is_standstill_logged, true) {
+            self.messages.debug(format_args!(
+                "{}: its clock stands still: it is paused, or has ended",
+                system.name
+            ));
         }
-        self.next_memory = now + MEMORY_LOOK;
+    }
+
+    /// Reports guests whose processors run while their clocks stand still: scans do not show what
+    /// runs there.
+    pub(super) fn check_stalls(&mut self) {
+        let now = Instant::now();
         for Candidate { system, phase, .. } in &mut self.candidates {
             let (Phase::Scanned(scanned), SystemAddress::Qemu(pid)) = (phase, &system.address)
             else {
                 continue;
             };
-            // If the guest has ended, the scanner detects that.
-            let Ok(layout) = guests::plan(*pid, &self.users) else { continue };
-            // Wait for two equal layouts: while memory is plugged in, more is mapped than is used.
-            if layout != scanned.opened_layout && layout == scanned.last_layout {
-                scanned.shared.give_up(Reattach::OtherMemory);
+            if !scanned.shared.is_still() {
+                scanned.stall.clear();
+                continue;
             }
-            scanned.last_layout = layout;
+            if !scanned.stall.is_due(now) {
+                continue;
+            }
+            // If the guest has ended, the scanner detects that.
+            let Ok(cpu_time) = guests::cpu_time::of_processors(*pid) else { continue };
+            let Some((used, still)) = scanned.stall.look(cpu_time, now) else { continue };
+            let reason = format!(
+                "the kernel's clock has stood still for {:.1} s, while the virtual processors used \
+                 {:.1} s of CPU time: scans do not show what runs",
+                still.as_secs_f64(),
+                used.as_secs_f64()
+            );
+            self.messages.warning(format_args!("{}: {reason}", system.name));
+            self.system_events.host(system, Activity::SystemStalled, &because(&reason));
+        }
+    }
+
+    /// Attaches to a guest again if QEMU has plugged memory in or out. Memory without a kernel is
+    /// searched again if it is another, and a search ends with its guest.
+    fn compare_memory(&mut self, address: &SystemAddress, outside: Option<Outside>) {
+        let mut candidates = self.candidates.iter_mut();
+        let candidate = candidates
+            .find(|candidate| candidate.system.address == *address && candidate.wants_look());
+        let Some(Candidate { phase, searched, .. }) = candidate else { return };
+        match phase {
+            Phase::Waiting(waiting) if outside != *searched => waiting.restart(Instant::now()),
+            Phase::Attaching(attaching) if outside.is_none() => {
+                self.workers.cancel(attaching.task);
+            }
+            Phase::Scanned(scanned) => scanned.check_layout(outside),
+            Phase::Waiting(_) | Phase::Attaching(_) | Phase::Gone => {}
         }
     }
 
     /// Handles a system that can't be scanned any more: reports it, and retries or removes it.
-    pub(super) fn lose(&mut self, lost: &Lost) {
+    pub(super) fn lose(&mut self, lost: Lost) {
         let candidate = &mut self.candidates[lost.index];
+        if let Phase::Scanned(Scanned { check: Check::Running(task), .. }) = candidate.phase {
+            self.workers.cancel(task);
+        }
+        candidate.seen = lost.system.watched.seen().or(candidate.seen);
+        self.in_use.remove(&candidate.system.address.to_string());
         let system = candidate.system.clone();
         self.messages.warning(format_args!("{}: {}", system.name, lost.reason));
         if candidate.is_found && lost.has_ended {
             candidate.phase = Phase::Gone;
+            if let Some(finder) = &mut self.finder {
+                finder.note_end(&system.address);
+            }
         } else {
             candidate.wait_again();
         }
         self.system_events.host(&system, Activity::DetailsGatheringFailed, &because(&lost.reason));
+        self.other_cores.free(lost.system);
     }
 
     /// Writes messages about what scans and detectors missed, and when scans are complete again.
@@ -117,7 +248,9 @@ impl Control {
         for Candidate { system, phase, .. } in &mut self.candidates {
             let Phase::Scanned(scanned) = phase else { continue };
             let name = &system.name;
-            scanned.shared.tidy();
+            if let Some(used) = scanned.shared.take_used() {
+                self.other_cores.free(used);
+            }
             let skipped = scanned.shared.skipped.get();
             let reported = std::mem::replace(&mut scanned.reported, skipped);
             for warning in skipped.warnings_since(reported) {

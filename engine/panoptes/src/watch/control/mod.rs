@@ -1,7 +1,11 @@
-//! The control thread: finds kernels, passes systems to scanners, receives signals, reports losses.
+//! The control thread: passes systems to workers and to scanners, receives signals, reports losses.
 //!
-//! [`start`] starts the threads, [`attach`] finds kernels, [`machines`] follows the systems that
-//! are scanned, [`outputs`] has the writer, and [`reload`] handles SIGHUP.
+//! [`start`] starts the threads, [`attach`] passes systems on, [`search`] is what a worker does,
+//! [`machines`] follows the systems that are scanned, [`outputs`] has the writer, and [`reload`]
+//! reads the SBOMs and handles SIGHUP.
+//!
+//! This thread only hands out work and collects results. What may take long is done by others, so a
+//! signal takes effect at once.
 //!
 //! Start reading at [`Control::run`].
 
@@ -10,12 +14,15 @@ mod candidate;
 mod machines;
 mod outputs;
 mod reload;
+mod search;
 mod start;
+#[cfg(test)]
+mod tests;
 mod threads;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use panoptes_sinks::activities::Activity;
@@ -30,10 +37,15 @@ use crate::sbom::Sboms;
 use crate::watch::finder::Finder;
 use crate::watch::scanner::{Lost, Shared};
 use crate::watch::signals::{Signals, StopRequest};
-use crate::watch::system_events::{SystemEvents, because};
-use candidate::Candidate;
+use crate::watch::system_events::{Notice, SystemEvents, because};
+use attach::Outcome;
+use candidate::{Candidate, Phase};
+use machines::Sighting;
 use outputs::Outputs;
+use reload::{LoadFn, Loaded};
+use search::{InUse, SearchFn};
 use start::Scanners;
+use threads::{OtherCores, Workers};
 
 /// How long `panoptes watch` waits for the first kernel: a guest may still be starting.
 const FIRST_KERNEL_WAIT: Duration = Duration::from_secs(20);
@@ -48,8 +60,14 @@ pub(super) struct Control {
     messages: Arc<Messages>,
     shared: Arc<Shared>,
     system_events: SystemEvents,
-    boot_ids: BootIds,
+    boot_ids: Arc<BootIds>,
+    /// The addresses of the systems that are watched, or about to be.
+    in_use: InUse,
     sboms: Sboms,
+    /// Whether the SBOMs were read.
+    is_ready: bool,
+    /// Whether SIGHUP arrived and the configuration is not being read yet.
+    wants_reload: bool,
     candidates: Vec<Candidate>,
     finder: Option<Finder>,
     /// The users whose guests may be read.
@@ -58,12 +76,29 @@ pub(super) struct Control {
     next_memory: Instant,
     scanners: Scanners,
     lost: Receiver<Lost>,
+    /// The threads that search for kernels.
+    workers: Workers<Outcome>,
+    /// The thread that looks at this machine's processes and files.
+    lookout: Workers<Sighting>,
+    /// The thread that reads the configuration and its SBOMs.
+    loader: Workers<Loaded>,
+    /// What workers report.
+    notices: (Sender<Notice>, Receiver<Notice>),
+    other_cores: OtherCores,
+    work: Work,
     outputs: Outputs,
     start: Instant,
     /// Whether any system was ever attached.
     is_attached: bool,
     /// The failure of the first system that failed.
     first_failure: Option<Failure>,
+}
+
+/// What the other threads do; tests replace it.
+#[derive(Clone, Copy, Debug)]
+struct Work {
+    search: SearchFn,
+    load: LoadFn,
 }
 
 impl Control {
@@ -75,8 +110,15 @@ impl Control {
         }
         let mut is_readiness_reported = false;
         loop {
-            self.find_guests();
-            self.try_due_systems(signals);
+            if let Err(failure) = self.collect_loaded() {
+                return Err(self.fail(failure));
+            }
+            if self.is_ready {
+                self.collect_sightings();
+                self.look_around();
+                self.collect_tasks();
+                self.start_due_tasks();
+            }
             if self.is_attached && !is_readiness_reported {
                 is_readiness_reported = true;
                 let reason = "the first system is being watched";
@@ -90,27 +132,40 @@ impl Control {
                 Some(StopRequest::Stop)
                     if self.request.configuration.service.immediate_shutdown =>
                 {
+                    self.stop_threads();
                     self.outputs.stop();
                     return Ok(Exit::Done);
                 }
                 Some(StopRequest::Stop) => return self.shut_down(signals),
-                Some(StopRequest::Reload) => self.reload(),
+                Some(StopRequest::Reload) => self.wants_reload = true,
                 None => {}
             }
-            while let Ok(lost) = self.lost.try_recv() {
-                self.lose(&lost);
-            }
-            self.check_stopped_clocks();
-            self.check_memory_layouts();
-            self.report_missed();
-            self.outputs.report_dropped(&self.messages, &mut self.system_events);
-            self.report_refused();
+            self.follow_systems();
             if self.outputs.is_closed() {
                 // The reader has closed the output, which is no error.
-                self.shared.stop.store(true, Ordering::Relaxed);
+                self.stop_threads();
                 return Ok(Exit::Done);
             }
         }
+    }
+
+    /// Handles what scanners and the writer report.
+    fn follow_systems(&mut self) {
+        while let Ok(lost) = self.lost.try_recv() {
+            self.lose(lost);
+        }
+        self.check_stopped_clocks();
+        self.check_stalls();
+        self.apply_changes();
+        self.report_missed();
+        self.outputs.report_dropped(&self.messages, &mut self.system_events);
+        self.report_refused();
+    }
+
+    /// Requests that scanners and workers end. Nobody waits for workers.
+    fn stop_threads(&self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        self.workers.cancel_all();
     }
 
     fn report_start(&mut self) {
@@ -131,7 +186,7 @@ impl Control {
     fn fail(mut self, failure: Failure) -> Failure {
         self.system_events
             .service(Activity::ServiceInitializationFailed, &because(&failure.message));
-        self.shared.stop.store(true, Ordering::Relaxed);
+        self.stop_threads();
         drop(self.system_events);
         drop(self.scanners);
         self.outputs.wait();
@@ -140,7 +195,7 @@ impl Control {
 
     /// Ends all threads after a request to stop; a second request ends the wait for them.
     fn shut_down(mut self, signals: &Signals) -> Result<Exit, Failure> {
-        self.shared.stop.store(true, Ordering::Relaxed);
+        self.stop_threads();
         self.report_refused();
         for scanner in self.scanners.drain() {
             drop(scanner.commands);
@@ -166,6 +221,13 @@ impl Control {
     /// For `panoptes watch`: returns the failure that ends the program, instead of endless retries.
     fn gives_up(&mut self) -> Option<Failure> {
         if self.is_attached || self.request.mode != Mode::Watch || self.finder.is_some() {
+            return None;
+        }
+        // Each system gets one attempt, and every attempt ends.
+        let is_at_work = |candidate: &Candidate| {
+            candidate.is_untried() || matches!(candidate.phase, Phase::Attaching(_))
+        };
+        if self.candidates.iter().any(is_at_work) {
             return None;
         }
         let failure = self.first_failure.as_ref()?;

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
-use std::time::Instant;
+use std::thread::{JoinHandle, sleep};
+use std::time::{Duration, Instant};
 
 use panoptes_sinks::activities::Activity;
 use panoptes_sinks::record::system_activity::SystemActivityDetails;
@@ -16,6 +16,9 @@ use crate::message::Messages;
 use crate::watch::outputs::Watched;
 use crate::watch::signals::{Signals, StopRequest};
 use crate::watch::system_events::{SystemEvents, because};
+
+/// How long the writer may take for what is under way when records are left out.
+const STOP_WAIT: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
 pub(super) struct Outputs {
@@ -46,9 +49,21 @@ impl Outputs {
         self.writer.is_finished()
     }
 
-    /// Leaves out the records that are not written yet.
+    /// Leaves out the records that can't be written at once. A short wait lets the last line be
+    /// whole.
     pub(super) fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
+        let begin = Instant::now();
+        while !self.writer.is_finished() && begin.elapsed() < STOP_WAIT {
+            self.wake();
+            sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Lets the writer notice that something has ended: it sleeps between blocks. Its outputs may
+    /// use up one wake-up, so the caller repeats this.
+    fn wake(&self) {
+        self.writer.thread().unpark();
     }
 
     /// Waits until all records are written, whatever becomes of them.
@@ -98,6 +113,7 @@ impl Outputs {
     /// Waits for the writer to write the remaining records; a second request to stop ends that.
     pub(super) fn finish(self, signals: &Signals, messages: &Messages) -> Result<Exit, Failure> {
         while !self.writer.is_finished() {
+            self.wake();
             if signals.wait(LOOK) == Some(StopRequest::Stop) {
                 self.stop();
                 return Ok(Exit::Done);

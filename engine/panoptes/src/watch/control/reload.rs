@@ -1,41 +1,90 @@
-//! SIGHUP: reads the configuration and its SBOMs again while systems are watched.
+//! Reads the SBOMs at start, and the configuration and its SBOMs again on SIGHUP, while systems are
+//! watched.
+//!
+//! Files are read on another thread: SBOMs are large, and a file system may not answer.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use panoptes_engine::container_config::ContainerConfig;
 use panoptes_engine::watch::Attestation;
 use panoptes_sinks::record::system_activity::SystemActivityDetails;
 
-use super::Control;
-use super::candidate::Phase;
-use super::threads::nanoseconds;
+use super::candidate::{Changes, Phase};
+use super::threads::{Urgency, nanoseconds};
+use super::{Control, LOOK};
 use crate::config::{Configuration, System, SystemSettings};
 use crate::exit::{Exit, Failure};
-use crate::request::WatchRequest;
-use crate::sbom::Sboms;
+use crate::request::{Refusal, WatchRequest};
+use crate::sbom::{Fault, Sboms};
 use crate::watch::scanner::Command;
 use crate::watch::system_events::because;
 
+/// Reads all SBOMs of a configuration; a function of this type can replace that in tests.
+pub(super) type LoadFn = fn(&Configuration) -> Result<Sboms, Vec<Fault>>;
+
+/// What was read.
+#[derive(Debug)]
+pub(super) enum Loaded {
+    /// The SBOMs at start.
+    First(Result<Sboms, Vec<Fault>>),
+    /// The configuration and its SBOMs.
+    Again(Result<Box<WatchRequest>, Refusal>, Result<Sboms, Vec<Fault>>),
+}
+
 impl Control {
-    /// Reads the SBOMs of the configuration, or reports all their faults.
+    /// Starts to read the SBOMs of the configuration.
     pub(super) fn read_sboms(&mut self) -> Result<(), Failure> {
-        self.sboms = self.load_sboms(&self.request.configuration.clone())?;
+        let (load, configuration) = (self.work.load, self.request.configuration.clone());
+        let run = move |_: &_| Loaded::First(load(&configuration));
+        self.loader.start(Urgency::New, run).map(drop)
+    }
+
+    /// Uses what was read meanwhile, and reads the configuration again if SIGHUP has requested it.
+    ///
+    /// # Errors
+    ///
+    /// The SBOMs can't be used at start.
+    pub(super) fn collect_loaded(&mut self) -> Result<(), Failure> {
+        while let Some(ended) = self.loader.next_ended() {
+            let unexpected = "reading the SBOMs ended unexpectedly; this is a bug in Panoptes";
+            match ended.result {
+                Ok(Loaded::First(sboms)) => {
+                    self.sboms = sboms.map_err(|faults| self.report_faults(&faults))?;
+                    self.is_ready = true;
+                }
+                Ok(Loaded::Again(new, sboms)) => self.reload(new, sboms),
+                Err(_) if self.is_ready => self.messages.error(unexpected),
+                Err(_) => return Err(Failure::new(Exit::Failed, unexpected)),
+            }
+        }
+        if self.wants_reload && self.loader.has_room(Urgency::New) {
+            self.wants_reload = false;
+            let (load, request) = (self.work.load, self.request.clone());
+            let started = self.loader.start(Urgency::New, move |_| {
+                let new = request.reload();
+                let sboms = new
+                    .as_ref()
+                    .map_or_else(|_| Ok(Sboms::default()), |new| load(&new.configuration));
+                Loaded::Again(new.map(Box::new), sboms)
+            });
+            if let Err(failure) = started {
+                self.messages.error(failure);
+            }
+        }
         Ok(())
     }
 
-    fn load_sboms(&mut self, configuration: &Configuration) -> Result<Sboms, Failure> {
-        let faults = match Sboms::load(configuration) {
-            Ok(sboms) => return Ok(sboms),
-            Err(faults) => faults,
-        };
-        for fault in &faults {
+    /// Reports the faults of SBOMs, and returns a failure that stands for all.
+    fn report_faults(&mut self, faults: &[Fault]) -> Failure {
+        for fault in faults {
             let path = fault.path.to_string_lossy();
             let details =
                 SystemActivityDetails { path: Some((&*path).into()), ..because(&fault.reason) };
             self.system_events.service(fault.activity(), &details);
         }
-        let reason = match faults.as_slice() {
+        let reason = match faults {
             [fault] => fault.to_string(),
             faults => {
                 for fault in faults {
@@ -44,12 +93,16 @@ impl Control {
                 format!("{} SBOMs of the configuration can't be used", faults.len())
             }
         };
-        Err(Failure::new(Exit::Configuration, reason))
+        Failure::new(Exit::Configuration, reason)
     }
 
-    /// Reads the configuration again, and applies the settings that can change while running.
-    pub(super) fn reload(&mut self) {
-        let new = match self.request.reload() {
+    /// Applies the settings that can change while running.
+    fn reload(
+        &mut self,
+        new: Result<Box<WatchRequest>, Refusal>,
+        sboms: Result<Sboms, Vec<Fault>>,
+    ) {
+        let new = match new {
             Ok(new) => new,
             Err(refusal) => {
                 self.messages
@@ -57,7 +110,8 @@ impl Control {
                 return;
             }
         };
-        let sboms = self.load_sboms(&new.configuration).inspect_err(|failure| {
+        let sboms = sboms.map_err(|faults| {
+            let failure = self.report_faults(&faults);
             self.messages.error(format_args!("the SBOMs are refused and not changed: {failure}"));
         });
         self.take_settings(&new, sboms.ok());
@@ -86,36 +140,61 @@ impl Control {
             let named = new.systems.iter().find(|system| system.name == name);
             named.map_or(&new.configuration.default, |system| &system.settings)
         };
-        for (index, candidate) in self.candidates.iter_mut().enumerate() {
+        let now = Instant::now();
+        for candidate in &mut self.candidates {
             let (name, current) = (&candidate.system.name, &mut candidate.system.settings);
             let settings = of(name);
-            if let Some(old) = &old
-                && let Phase::Scanned(scanned) = &candidate.phase
-                && (old.fingerprint(&current.sbom) != self.sboms.fingerprint(&settings.sbom)
-                    || current.containers.images != settings.containers.images)
-            {
+            let has_other_sboms = old.as_ref().is_some_and(|old| {
+                old.fingerprint(&current.sbom) != self.sboms.fingerprint(&settings.sbom)
+            });
+            let changes = Changes::between(current, settings, has_other_sboms);
+            adopt(current, settings, takes_sboms);
+            match &mut candidate.phase {
+                Phase::Scanned(scanned) => scanned.changes |= changes,
+                Phase::Attaching(attaching) => attaching.changes |= changes,
+                // The user may have repaired what made the attempts fail.
+                Phase::Waiting(waiting) => waiting.restart(now),
+                Phase::Gone => {}
+            }
+        }
+        let request = &mut self.request;
+        adopt(&mut request.configuration.default, &new.configuration.default, takes_sboms);
+        for system in request.systems.iter_mut().chain(&mut request.configuration.systems) {
+            adopt(&mut system.settings, of(&system.name), takes_sboms);
+        }
+        // The contents of SBOMs take long to free.
+        self.other_cores.free(old);
+        self.apply_changes();
+    }
+
+    /// Passes changed settings to scanners. If that takes long, the others follow in the next
+    /// round, so that signals do not wait.
+    pub(super) fn apply_changes(&mut self) {
+        let begin = Instant::now();
+        for (index, candidate) in self.candidates.iter_mut().enumerate() {
+            let Phase::Scanned(scanned) = &mut candidate.phase else { continue };
+            let (name, settings) = (&candidate.system.name, &candidate.system.settings);
+            let changes = std::mem::take(&mut scanned.changes);
+            if changes.attestation {
                 scanned.shared.attest_by(Box::new(Attestation::new(
-                    &current.limits,
+                    &settings.limits,
                     self.sboms.of(&settings.sbom),
                     ContainerConfig::from(&settings.containers).images,
                     crate::random::hash_key(),
                 )));
                 self.messages.info(format_args!("{name}: all running programs are checked again"));
             }
-            if current.containers != settings.containers {
+            if changes.containers {
                 let config = Arc::new(ContainerConfig::from(&settings.containers));
                 self.scanners.send(index, Command::Containers(index, config));
             }
-            let thresholds = settings.events.thresholds;
-            if current.events.thresholds != thresholds {
+            if changes.thresholds {
+                let thresholds = settings.events.thresholds;
                 self.scanners.send(index, Command::Thresholds(index, thresholds));
             }
-            adopt(current, settings, takes_sboms);
-        }
-        let request = &mut self.request;
-        adopt(&mut request.configuration.default, &new.configuration.default, takes_sboms);
-        for system in request.systems.iter_mut().chain(&mut request.configuration.systems) {
-            adopt(&mut system.settings, of(&system.name), takes_sboms);
+            if begin.elapsed() > LOOK {
+                return;
+            }
         }
     }
 }

@@ -11,8 +11,9 @@ use panoptes_sinks::writer::Writer;
 
 use super::candidate::Candidate;
 use super::outputs::Outputs;
-use super::threads::{nanoseconds, spawn};
-use super::{Control, MEMORY_LOOK};
+use super::search::{InUse, search};
+use super::threads::{OtherCores, Workers, nanoseconds, spawn};
+use super::{Control, MEMORY_LOOK, Work};
 use crate::boot_ids::{BootIds, default_folder};
 use crate::config::{Configuration, Cores};
 use crate::exit::Failure;
@@ -23,6 +24,7 @@ use crate::request::WatchRequest;
 use crate::sbom::Sboms;
 use crate::watch::finder::Finder;
 use crate::watch::scanner::{Command, Lost, ScanStats, Scanner, Shared};
+use crate::watch::signals::Signals;
 use crate::watch::system_events::SystemEvents;
 
 /// Room for the records of one burst from one scanner: 32 MiB.
@@ -66,6 +68,7 @@ impl Control {
     pub(in crate::watch) fn new(
         request: &WatchRequest,
         messages: &Arc<Messages>,
+        signals: &Signals,
         start: Instant,
     ) -> Result<Self, Failure> {
         let configuration = &request.configuration;
@@ -88,19 +91,29 @@ impl Control {
         consumers.push(control_consumer);
         let outputs = Outputs::start(Writer::new(consumers, outputs), watched, start)?;
         let systems = request.systems.iter();
+        let other_cores = OtherCores::of(&configuration.service.cores);
         Ok(Self {
             request: request.clone(),
             messages: Arc::clone(messages),
             shared,
             system_events,
-            boot_ids,
+            boot_ids: Arc::new(boot_ids),
+            in_use: InUse::default(),
             sboms: Sboms::default(),
+            is_ready: false,
+            wants_reload: false,
             candidates: systems.map(|one| Candidate::new(one.clone(), start, false)).collect(),
-            finder: request.auto_scan.then(|| Finder::new(configuration, start)),
+            finder: request.auto_scan.then(|| Finder::new(start)),
             users: guests::Users::of(&configuration.service.guest_users),
             next_memory: start + MEMORY_LOOK,
             scanners,
             lost,
+            workers: Workers::for_searches(other_cores, signals.waker()),
+            lookout: Workers::new("lookout", 1, other_cores, signals.waker()),
+            loader: Workers::new("loader", 1, other_cores, signals.waker()),
+            notices: channel(),
+            other_cores,
+            work: Work { search, load: Sboms::load },
             outputs,
             start,
             is_attached: false,

@@ -1,15 +1,30 @@
-//! What starting threads needs.
+//! Threads beside the control thread's: a few workers for what may take minutes.
+//!
+//! Not here: the work itself.
 
-use std::thread::JoinHandle;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
+
+use crate::config::Cores;
 use crate::exit::{Exit, Failure};
+use crate::watch::scanner::core_of;
+use crate::watch::signals::Waker;
+
+/// Maximum number of searches for kernels at a time: each reads memory as fast as it can.
+const SEARCHES_MOST: usize = 8;
 
 pub(super) fn spawn<T: Send + 'static>(
     name: &str,
     run: impl FnOnce() -> T + Send + 'static,
 ) -> Result<JoinHandle<T>, Failure> {
-    std::thread::Builder::new()
+    thread::Builder::new()
         .name(format!("panoptes-{name}"))
         .spawn(run)
         .map_err(|error| Failure::new(Exit::Failed, format!("cannot start a thread: {error}")))
@@ -17,4 +32,246 @@ pub(super) fn spawn<T: Send + 'static>(
 
 pub(super) fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The cores for everything but scans: those that this process may use, without those of scanners.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OtherCores {
+    /// `None`: every allowed core has a scanner, or the allowed ones are not known.
+    set: Option<CpuSet>,
+    /// The number of allowed cores.
+    allowed: usize,
+}
+
+impl OtherCores {
+    pub(super) fn of(configured: &Cores) -> Self {
+        let mut scanners = match configured {
+            Cores::Auto => vec![core_of(None)],
+            Cores::Given(cores) => cores.iter().map(|core| core_of(Some(*core))).collect(),
+        };
+        scanners.retain(Option::is_some);
+        let Ok(mut set) = sched_getaffinity(Pid::from_raw(0)) else {
+            return Self { set: None, allowed: 1 };
+        };
+        let count = |set: &CpuSet| (0..CpuSet::count()).filter(|&cpu| is_set(set, cpu)).count();
+        let allowed = count(&set);
+        for cpu in scanners.into_iter().flatten() {
+            // An error here is a core that does not exist.
+            let _ = set.unset(cpu);
+        }
+        Self { set: (count(&set) > 0).then_some(set), allowed }
+    }
+
+    /// Starts a thread on these cores that nobody waits for.
+    pub(super) fn spawn(
+        self,
+        name: &str,
+        run: impl FnOnce() + Send + 'static,
+    ) -> Result<(), Failure> {
+        let run = move || {
+            if let Some(set) = &self.set {
+                // If the cores are gone, any core is as good.
+                let _ = sched_setaffinity(Pid::from_raw(0), set);
+            }
+            run();
+        };
+        spawn(name, run).map(drop)
+    }
+
+    /// Frees a value on a thread of its own: to unmap much memory takes long.
+    pub(super) fn free(self, value: impl Send + 'static) {
+        // If no thread can be started, the value is freed here.
+        let _ = self.spawn("free", move || drop(value));
+    }
+}
+
+fn is_set(set: &CpuSet, cpu: usize) -> bool {
+    set.is_set(cpu).unwrap_or(false)
+}
+
+/// The number of a task of [`Workers`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct TaskId(u64);
+
+/// A task that has ended.
+#[derive(Debug)]
+pub(super) struct Ended<T> {
+    pub(super) id: TaskId,
+    /// An error if it panicked.
+    pub(super) result: thread::Result<T>,
+}
+
+/// How soon a task must be started.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) enum Urgency {
+    /// One worker is kept free of the others for such tasks.
+    New,
+    /// It failed before, and may fail again after a long time.
+    Again,
+}
+
+/// Runs tasks that may take minutes, each on its own thread, with a bound on their number.
+#[derive(Debug)]
+pub(super) struct Workers<T> {
+    name: &'static str,
+    most: usize,
+    cores: OtherCores,
+    waker: Waker,
+    last: u64,
+    running: Vec<Running>,
+    sender: Sender<Ended<T>>,
+    ended: Receiver<Ended<T>>,
+}
+
+#[derive(Debug)]
+struct Running {
+    id: TaskId,
+    urgency: Urgency,
+    is_cancelled: Arc<AtomicBool>,
+}
+
+impl<T: Send + 'static> Workers<T> {
+    pub(super) fn new(name: &'static str, most: usize, cores: OtherCores, waker: Waker) -> Self {
+        let (sender, ended) = channel();
+        Self { name, most, cores, waker, last: 0, running: Vec::new(), sender, ended }
+    }
+
+    /// Workers on a quarter of the allowed cores, but at least two, so that one task that takes
+    /// long does not delay all others.
+    pub(super) fn for_searches(cores: OtherCores, waker: Waker) -> Self {
+        Self::new("attach", (cores.allowed / 4).clamp(2, SEARCHES_MOST), cores, waker)
+    }
+
+    /// Whether a task of this urgency may start now.
+    pub(super) fn has_room(&self, urgency: Urgency) -> bool {
+        let kept = usize::from(urgency == Urgency::Again && self.most > 1);
+        let again = self.running.iter().filter(|one| one.urgency == Urgency::Again).count();
+        self.running.len() < self.most && (urgency == Urgency::New || again + kept < self.most)
+    }
+
+    /// Starts a task. It must end soon after the flag that it receives is set.
+    pub(super) fn start(
+        &mut self,
+        urgency: Urgency,
+        run: impl FnOnce(&AtomicBool) -> T + Send + 'static,
+    ) -> Result<TaskId, Failure> {
+        self.last += 1;
+        let id = TaskId(self.last);
+        let is_cancelled = Arc::new(AtomicBool::new(false));
+        let (flag, sender) = (Arc::clone(&is_cancelled), self.sender.clone());
+        let waker = self.waker.clone();
+        self.cores.spawn(self.name, move || {
+            let result = catch_unwind(AssertUnwindSafe(|| run(&flag)));
+            // Without a receiver, the program ends.
+            let _ = sender.send(Ended { id, result });
+            waker.wake();
+        })?;
+        self.running.push(Running { id, urgency, is_cancelled });
+        Ok(id)
+    }
+
+    /// The next task that has ended since the last call.
+    pub(super) fn next_ended(&mut self) -> Option<Ended<T>> {
+        let ended = self.ended.try_recv().ok()?;
+        self.running.retain(|one| one.id != ended.id);
+        Some(ended)
+    }
+
+    /// Requests that a task ends soon.
+    pub(super) fn cancel(&self, id: TaskId) {
+        for task in self.running.iter().filter(|one| one.id == id) {
+            task.is_cancelled.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Requests that all tasks end soon.
+    pub(super) fn cancel_all(&self) {
+        for task in &self.running {
+            task.is_cancelled.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+    use crate::watch::signals::Signals;
+
+    fn workers(most: usize) -> (Signals, Workers<u32>) {
+        let signals = Signals::take().unwrap();
+        let cores = OtherCores::of(&Cores::Auto);
+        let workers = Workers::new("test", most, cores, signals.waker());
+        (signals, workers)
+    }
+
+    fn next(signals: &Signals, workers: &mut Workers<u32>) -> Ended<u32> {
+        loop {
+            if let Some(ended) = workers.next_ended() {
+                return ended;
+            }
+            signals.wait(Duration::from_secs(1));
+        }
+    }
+
+    fn until_cancelled(flag: &AtomicBool) -> u32 {
+        while !flag.load(Ordering::Relaxed) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        7
+    }
+
+    #[test]
+    fn one_worker_is_kept_for_new_tasks() {
+        let (signals, mut workers) = workers(2);
+        assert!(workers.has_room(Urgency::Again));
+        let first = workers.start(Urgency::Again, until_cancelled).unwrap();
+        assert!(!workers.has_room(Urgency::Again) && workers.has_room(Urgency::New));
+        let second = workers.start(Urgency::New, until_cancelled).unwrap();
+        assert!(!workers.has_room(Urgency::New));
+        workers.cancel(second);
+        let ended = next(&signals, &mut workers);
+        assert_eq!((ended.id, ended.result.unwrap()), (second, 7));
+        assert!(!workers.has_room(Urgency::Again) && workers.has_room(Urgency::New));
+        workers.cancel_all();
+        assert_eq!(next(&signals, &mut workers).id, first);
+        assert!(workers.has_room(Urgency::Again));
+    }
+
+    #[test]
+    fn a_task_that_panics_ends() {
+        let (signals, mut workers) = workers(1);
+        assert!(workers.has_room(Urgency::Again));
+        let id = workers.start(Urgency::Again, |_| panic!("it is a test")).unwrap();
+        let ended = next(&signals, &mut workers);
+        assert!(ended.id == id && ended.result.is_err());
+        assert!(workers.has_room(Urgency::Again));
+    }
+
+    #[test]
+    fn values_are_freed_on_another_thread() {
+        struct Reports(Sender<thread::ThreadId>);
+        impl Drop for Reports {
+            fn drop(&mut self) {
+                self.0.send(thread::current().id()).unwrap();
+            }
+        }
+        let (sender, freed) = channel();
+        OtherCores::of(&Cores::Auto).free(Reports(sender));
+        let thread = freed.recv_timeout(Duration::from_mins(1)).unwrap();
+        assert_ne!(thread, thread::current().id());
+    }
+
+    #[test]
+    fn the_cores_of_scanners_are_left_out() {
+        let allowed = sched_getaffinity(Pid::from_raw(0)).unwrap();
+        let last = core_of(None).unwrap();
+        let others = OtherCores::of(&Cores::Auto);
+        let expected = (0..CpuSet::count()).filter(|&cpu| cpu != last && is_set(&allowed, cpu));
+        let set = others.set.unwrap_or_default();
+        let found = (0..CpuSet::count()).filter(|&cpu| is_set(&set, cpu));
+        assert_eq!(found.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+        assert!(others.allowed > 0);
+    }
 }

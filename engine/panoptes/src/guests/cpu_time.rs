@@ -1,0 +1,115 @@
+//! The CPU time of a guest's virtual processors: threads of QEMU.
+
+use std::fs;
+use std::io;
+use std::time::Duration;
+
+/// Maximum number of threads that are read.
+const THREADS_MAX: usize = 4096;
+/// Maximum size of what the kernel writes about one thread, in bytes.
+const STAT_BYTES_MAX: usize = 4096;
+/// The unit of CPU times in /proc: `USER_HZ` is 100 on x86-64 and arm64
+/// (include/asm-generic/param.h).
+const TICK: Duration = Duration::from_millis(10);
+
+/// The CPU time that a guest's virtual processors have used since QEMU started. Where QEMU does
+/// not name its threads (`-name debug-threads=on`), all but the main one count.
+pub(crate) fn of_processors(pid: u32) -> io::Result<Duration> {
+    let (mut named, mut others) = (None, Duration::ZERO);
+    for entry in fs::read_dir(format!("/proc/{pid}/task"))?.take(THREADS_MAX) {
+        // A thread may end meanwhile.
+        let Ok(stat) = entry.and_then(|entry| fs::read(entry.path().join("stat"))) else {
+            continue;
+        };
+        let Some(thread) = Thread::parse(&stat) else { continue };
+        if thread.is_processor {
+            *named.get_or_insert(Duration::ZERO) += thread.cpu_time;
+        } else if thread.id != pid {
+            others += thread.cpu_time;
+        }
+    }
+    Ok(named.unwrap_or(others))
+}
+
+/// One thread of QEMU.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Thread {
+    id: u32,
+    /// Whether its name is that of a virtual processor.
+    is_processor: bool,
+    cpu_time: Duration,
+}
+
+impl Thread {
+    /// From /proc/PID/task/TID/stat (`do_task_stat`, fs/proc/array.c).
+    fn parse(stat: &[u8]) -> Option<Self> {
+        let stat = stat.get(..stat.len().min(STAT_BYTES_MAX))?;
+        let text = str::from_utf8(stat).ok()?;
+        // The name is in parentheses, and may contain some itself.
+        let (id, rest) = text.split_once(" (")?;
+        let (name, rest) = rest.rsplit_once(") ")?;
+        // utime and stime are fields 14 and 15; the rest begins with field 3.
+        let mut fields = rest.split(' ').skip(11);
+        let mut ticks = || fields.next()?.parse::<u64>().ok();
+        let ticks = ticks()?.checked_add(ticks()?)?;
+        let seconds_and_rest = (ticks / 100, u32::try_from(ticks % 100).ok()?);
+        let cpu_time = Duration::from_secs(seconds_and_rest.0) + TICK * seconds_and_rest.1;
+        Some(Self { id: id.parse().ok()?, is_processor: is_processor(name), cpu_time })
+    }
+}
+
+/// Whether QEMU gives this name to the thread of a virtual processor: `CPU 0/KVM`, `CPU 0/TCG`,
+/// `ALL CPUs/TCG` (accel/kvm/kvm-accel-ops.c, accel/tcg/tcg-accel-ops-*.c).
+fn is_processor(name: &str) -> bool {
+    name.split_once('/').is_some_and(|(processor, _)| {
+        processor == "ALL CPUs"
+            || processor
+                .strip_prefix("CPU ")
+                .is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_and_the_times_of_a_thread_are_read() {
+        let stat = |name: &str| {
+            format!("77 ({name}) S 1 77 77 0 -1 138412352 99 0 0 0 1234 66 0 0 20 0 6 0 55 1 2")
+        };
+        let cpu_time = Duration::from_secs(13);
+        for (name, is_processor) in [
+            ("CPU 0/KVM", true),
+            ("CPU 12/TCG", true),
+            ("ALL CPUs/TCG", true),
+            ("qemu-system-x86", false),
+            ("CPU x/KVM", false),
+            ("IO mon_iothread", false),
+            ("a) S 1 (b", false),
+        ] {
+            let thread = Thread { id: 77, is_processor, cpu_time };
+            assert_eq!(Thread::parse(stat(name).as_bytes()), Some(thread), "{name}");
+        }
+        for bad in
+            ["", "77 (a", "77 (a) S 1 2", "x (a) S 1 2 3 4 5 6 7 8 9 10 11 12 13", "\u{fffd}"]
+        {
+            assert_eq!(Thread::parse(bad.as_bytes()), None, "{bad}");
+        }
+        let much = format!("77 (a) S 1 2 3 4 5 6 7 8 9 10 {} {}", u64::MAX, u64::MAX);
+        assert_eq!(Thread::parse(much.as_bytes()), None);
+    }
+
+    #[test]
+    fn a_thread_that_works_uses_time() {
+        let pid = std::process::id();
+        let before = of_processors(pid).unwrap();
+        let begin = std::time::Instant::now();
+        let mut sum = 0_u64;
+        while of_processors(pid).unwrap() < before + TICK * 3 {
+            sum = (0..100_000).fold(sum, u64::wrapping_add);
+            assert!(begin.elapsed() < Duration::from_mins(1), "{sum}");
+        }
+        assert!(of_processors(u32::MAX).is_err());
+    }
+}

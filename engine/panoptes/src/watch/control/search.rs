@@ -1,0 +1,313 @@
+//! What a worker does for a system: searches its kernel and allocates the state for watching it.
+//!
+//! A search may take minutes: memory may be large, and a hostile guest may have many candidates of
+//! kernels. It ends soon after it is cancelled.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use panoptes_engine::container_config::ContainerConfig;
+use panoptes_engine::detect::binary_attestation::Shipped;
+use panoptes_engine::policy::PolicyConfig;
+use panoptes_engine::system::{AttachError, Stop, find_kernel};
+use panoptes_engine::watch::{Identity, Seen, Setup, Watched};
+use panoptes_profiles::{Event, Profile};
+use panoptes_sinks::record::header::Header;
+use panoptes_sources::AnySource;
+use uuid::Uuid;
+
+use super::candidate::Outside;
+use crate::attach::{
+    Observer, attach, log_event, log_source, open_with, options, profile_files, warn_losses,
+};
+use crate::boot_ids::{BootIds, BootKey};
+use crate::config::{Configuration, System};
+use crate::dma::Regions;
+use crate::exit::{Exit, Failure};
+use crate::guests;
+use crate::message::Messages;
+use crate::watch::clock_watch::Found;
+use crate::watch::system_events::{Notice, SearchEvents};
+
+/// The addresses of the systems that are watched, or about to be. Two of them never have one boot
+/// id, so a search needs them as they are at its end.
+#[derive(Clone, Debug, Default)]
+pub(super) struct InUse(Arc<Mutex<BTreeSet<String>>>);
+
+impl InUse {
+    pub(super) fn add(&self, address: String) {
+        self.lock().insert(address);
+    }
+
+    pub(super) fn remove(&self, address: &str) {
+        self.lock().remove(address);
+    }
+
+    fn has(&self, address: &str) -> bool {
+        self.lock().contains(address)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The task to attach to a system, with all that it needs.
+#[derive(Debug)]
+pub(super) struct Search {
+    pub(super) system: Arc<System>,
+    pub(super) configuration: Configuration,
+    pub(super) shipped: Arc<Shipped>,
+    /// The header of the system's records.
+    pub(super) header: Header,
+    pub(super) boot_ids: Arc<BootIds>,
+    pub(super) in_use: InUse,
+    pub(super) messages: Arc<Messages>,
+    /// Receives what the search reports.
+    pub(super) notices: Sender<Notice>,
+    /// The users whose guests may be read.
+    pub(super) users: guests::Users,
+    pub(super) is_retry: bool,
+    /// How far the system was watched before contact was lost.
+    pub(super) seen: Option<Seen>,
+    /// Whether an earlier failure was reported: then nothing is reported.
+    pub(super) is_silent: bool,
+    /// Whether to wait for a kernel that is still starting.
+    pub(super) is_patient: bool,
+}
+
+/// A system that is ready to be watched.
+#[derive(Debug)]
+pub(super) struct Attached {
+    pub(super) watched: Box<Watched>,
+    pub(super) source: AnySource,
+    pub(super) found: Found,
+    pub(super) release: String,
+    /// The profile's build id.
+    pub(super) build_id: Option<String>,
+    pub(super) took: Duration,
+}
+
+/// Why a system could not be attached to.
+#[derive(Debug)]
+pub(super) struct NotAttached {
+    pub(super) failure: Failure,
+    /// The search, if the memory has no kernel.
+    pub(super) searched: Option<Searched>,
+}
+
+/// A search that found no kernel.
+#[derive(Debug)]
+pub(super) struct Searched {
+    pub(super) took: Duration,
+    /// What was known of the memory before.
+    pub(super) outside: Option<Outside>,
+}
+
+impl From<Failure> for NotAttached {
+    fn from(failure: Failure) -> Self {
+        Self { failure, searched: None }
+    }
+}
+
+/// Attaches to a system; a function of this type can replace that in tests.
+pub(super) type SearchFn = fn(Search, &AtomicBool) -> Result<Box<Attached>, NotAttached>;
+
+/// Opens a system, finds its kernel and allocates all memory for watching it.
+pub(super) fn search(
+    search: Search,
+    is_cancelled: &AtomicBool,
+) -> Result<Box<Attached>, NotAttached> {
+    let begin = Instant::now();
+    let outside = Outside::of(&search.system.address, &search.users);
+    let (system, messages) = (Arc::clone(&search.system), Arc::clone(&search.messages));
+    let (system, messages) = (&*system, &*messages);
+    let events = SearchEvents::new(Arc::clone(&search.system), search.notices.clone());
+    let (is_silent, is_patient) = (search.is_silent, search.is_patient);
+    let mut reporting = Reporting { system, events, messages, is_silent, has_no_kernel: false };
+    let has_stop_request = || is_cancelled.load(Ordering::Relaxed);
+    let stop = Stop::when(&has_stop_request);
+    let attached = attach(system, &search.configuration, true, messages, &mut reporting, stop);
+    let (mut source, profile) = attached.map_err(|failure| {
+        let took = begin.elapsed();
+        let searched = reporting.has_no_kernel.then_some(Searched { took, outside });
+        NotAttached { failure, searched }
+    })?;
+    let (watched, has_begun) = search.prepare(&profile, &mut source);
+    // A kernel that is still starting does not know its own clock yet, so wait.
+    if !has_begun && is_patient {
+        let release = &profile.release;
+        let message = format!("{}: Linux {release} is still starting", system.name);
+        let failure = Failure::new(Exit::NoKernel, message);
+        if !is_silent {
+            reporting.events.failed(&failure);
+        }
+        return Err(failure.into());
+    }
+    Ok(Box::new(Attached {
+        watched: Box::new(watched),
+        source,
+        found: Found::of(&profile),
+        release: profile.release,
+        build_id: profile.build_id,
+        took: begin.elapsed(),
+    }))
+}
+
+/// Finds the kernel that runs in a system now; `None` if none can be found.
+pub(super) fn find_again(
+    system: &System,
+    configuration: &Configuration,
+    messages: &Messages,
+    is_cancelled: &AtomicBool,
+) -> Option<Found> {
+    let files = profile_files(system, messages).ok()?;
+    let options = options(&files, configuration);
+    let service = &configuration.service;
+    // An error here occurs again when the machine is scanned.
+    let (address, settings) = (&system.address, &system.settings);
+    let mut source = open_with(address, settings, service, true, &mut |_| {}).ok()?;
+    let has_stop_request = || is_cancelled.load(Ordering::Relaxed);
+    let stop = Stop::when(&has_stop_request);
+    let profile = find_kernel(&mut source, &options, &mut (), stop).ok()?;
+    Some(Found::of(&profile))
+}
+
+/// Reports the progress of attaching to a system, in messages and in records.
+struct Reporting<'a> {
+    system: &'a System,
+    events: SearchEvents,
+    messages: &'a Messages,
+    is_silent: bool,
+    /// Whether the memory has no kernel.
+    has_no_kernel: bool,
+}
+
+impl Observer for Reporting<'_> {
+    fn regions(&mut self, regions: &Regions) {
+        if !self.is_silent {
+            self.events.regions(regions);
+        }
+    }
+
+    fn opened(&mut self, source: &AnySource) {
+        if !self.is_silent {
+            log_source(source, self.system, true, self.messages);
+        }
+    }
+
+    fn not_opened(&mut self, failure: &Failure) {
+        if !self.is_silent {
+            self.events.failed(failure);
+        }
+    }
+
+    fn event(&mut self, event: &Event<'_>) {
+        if !self.is_silent {
+            log_event(event, &self.system.name, self.messages);
+            self.events.discovery(event);
+        }
+    }
+
+    fn not_attached(&mut self, source: &AnySource, error: &AttachError, failure: &Failure) {
+        self.has_no_kernel = matches!(error, AttachError::NoKernel(_));
+        if self.is_silent {
+            return;
+        }
+        match error {
+            AttachError::NoKernel(error) => {
+                warn_losses(source, &self.system.name, self.messages);
+                self.events.not_found(error);
+            }
+            AttachError::Ended | AttachError::Stopped => self.events.failed(failure),
+        }
+    }
+}
+
+impl Search {
+    /// Makes the state for scanning the system; also returns whether its kernel has started.
+    fn prepare(self, profile: &Profile, source: &mut AnySource) -> (Watched, bool) {
+        let system = &self.system;
+        let mut watched = Watched::new(Setup {
+            limits: system.settings.limits,
+            key: crate::random::hash_key(),
+            message_ids: crate::random::key(),
+            policy: PolicyConfig::from(&system.settings.events),
+            login_servers: system.settings.events.login_servers(),
+            containers: Arc::new(ContainerConfig::from(&system.settings.containers)),
+            header: self.header,
+            identity: Identity {
+                name: system.name.clone(),
+                os_version: os_version(&profile.release),
+                boot_uuid: [0; 16],
+            },
+            report_existing: false,
+            waits_for_clock: self.is_retry,
+            profile,
+            shipped: self.shipped,
+        });
+        let first = watched.first_process(source);
+        let key = BootKey {
+            build_id: profile.build_id.as_deref().map(decode_hex).unwrap_or_default(),
+            kernel_offset: profile.kernel_offset,
+            direct_map_base: profile.space.direct_map.start,
+            init_start_ns: first.map_or(0, |first| first.start_ns),
+            system: identity(system, source),
+        };
+        let address = system.address.to_string();
+        let boot_uuid = if first.is_some() {
+            self.boot_ids.boot_uuid(&key, &address, &|other| self.in_use.has(other))
+        } else {
+            // The kernel is still starting, or hides process 1: nothing identifies its boot.
+            Uuid::new_v4()
+        };
+        watched.set_boot_uuid(boot_uuid.into_bytes());
+        if let Some(seen) = &self.seen {
+            watched.go_on(seen);
+        }
+        (watched, first.is_some_and(|first| first.runs_a_program))
+    }
+}
+
+/// What distinguishes a system from others.
+fn identity(system: &System, source: &AnySource) -> String {
+    let of_guest = match source {
+        AnySource::Guest(memory) => guests::identity(memory.process()).ok(),
+        _ => None,
+    };
+    of_guest.unwrap_or_else(|| system.address.to_string())
+}
+
+/// Formats `6.1.0-37-amd64` as records name it: `Linux Kernel 6.1`.
+fn os_version(release: &str) -> String {
+    let mut numbers = release.splitn(3, ['.', '-', '+']);
+    let (major, minor) = (numbers.next().unwrap_or(""), numbers.next().unwrap_or(""));
+    format!("Linux Kernel {major}.{minor}")
+}
+
+fn decode_hex(text: &str) -> Vec<u8> {
+    text.as_bytes()
+        .chunks_exact(2)
+        .filter_map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_become_versions() {
+        assert_eq!(os_version("6.1.0-37-amd64"), "Linux Kernel 6.1");
+        assert_eq!(os_version("6.12.107+deb13-amd64"), "Linux Kernel 6.12");
+        assert_eq!(os_version(""), "Linux Kernel .");
+    }
+
+    #[test]
+    fn build_ids_are_bytes() {
+        assert_eq!(decode_hex("00ff1"), [0, 0xff]);
+    }
+}

@@ -1,0 +1,292 @@
+//! The control thread with a real machine's memory, and with work that takes far too long.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt as _;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{scope, sleep};
+use std::time::{Duration, Instant};
+
+use clap::Parser as _;
+use nix::sys::pthread::{Pthread, pthread_kill, pthread_self};
+use nix::sys::signal::Signal;
+use panoptes_sources::{MemorySource as _, Replay};
+use tempfile::TempDir;
+
+use super::candidate::Outside;
+use super::search::{Attached, NotAttached, Search, Searched, search};
+use super::{Control, Work};
+use crate::cli::{Arguments, Command as Subcommand};
+use crate::config::{Configuration, LogLevel};
+use crate::exit::{Exit, Failure};
+use crate::message::Messages;
+use crate::request::WatchRequest;
+use crate::sbom::{Fault, Sboms};
+use crate::watch::signals::Signals;
+
+/// How long the work takes that takes too long.
+const AGES: Duration = Duration::from_mins(2);
+/// Maximum time to wait for what must happen.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// Maximum time from a signal to the end; it is usually some milliseconds.
+const SOON: Duration = Duration::from_secs(5);
+
+const REAL: Work = Work { search, load: Sboms::load };
+
+/// Keeps messages.
+#[derive(Clone, Default)]
+struct Kept(Arc<Mutex<Vec<u8>>>);
+
+impl Kept {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+
+    fn count(&self, text: &str) -> usize {
+        self.text().matches(text).count()
+    }
+}
+
+impl Write for Kept {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What a test sees of a control thread that runs.
+struct Driver {
+    control: Pthread,
+    kept: Kept,
+    folder: PathBuf,
+}
+
+impl Driver {
+    fn signal(&self, signal: Signal) {
+        pthread_kill(self.control, signal).unwrap();
+    }
+
+    /// Waits until `count` messages have this text.
+    #[track_caller]
+    fn wait(&self, text: &str, count: usize) {
+        self.wait_for(text, || self.kept.count(text) >= count);
+    }
+
+    #[track_caller]
+    fn wait_for(&self, what: &str, is_true: impl Fn() -> bool) {
+        let begin = Instant::now();
+        while !is_true() {
+            assert!(begin.elapsed() < PATIENCE, "no {what}: {}", self.kept.text());
+            sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.join("log/events.jsonl")).unwrap_or_default()
+    }
+}
+
+/// The memory of the recorded machine as a file; `None` if it can't be unpacked here.
+fn machine(folder: &Path) -> Option<PathBuf> {
+    let packed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../benches/images/6.1.image.xz");
+    let unpacked = Command::new("xz").arg("-dc").arg(packed).output().ok()?;
+    let mut replay = Replay::from_bytes(unpacked.stdout).ok()?;
+    let path = folder.join("ram");
+    let file = fs::File::create(&path).unwrap();
+    file.set_len(replay.regions().last()?.end).unwrap();
+    let pages: Vec<_> = replay.page_addresses().collect();
+    let mut page = [0; 4096];
+    for address in pages {
+        assert!(replay.read_exact(address, &mut page));
+        file.write_all_at(&page, address.0).unwrap();
+    }
+    Some(path)
+}
+
+/// Writes the configuration, with `more` lines.
+fn configure(folder: &Path, more: &str) -> PathBuf {
+    let file = folder.join("p.yaml");
+    let text = format!(
+        "auto_scan: false\n\
+         service: {{state_dir: state}}\n\
+         output: {{stdout: false, log_folder: log}}\n\
+         {more}\n"
+    );
+    fs::write(&file, text).unwrap();
+    file
+}
+
+/// Runs a control thread in this thread, and `script` in another one; returns how it ended, the
+/// messages, and how long it took to end after the script.
+fn run(
+    folder: &TempDir,
+    file: &Path,
+    work: Work,
+    script: impl FnOnce(&Driver) + Send,
+) -> (Result<Exit, Failure>, Kept, Duration) {
+    let file = file.to_string_lossy();
+    let arguments = Arguments::try_parse_from(["panoptes", "run", "--config", &file]).unwrap();
+    let Subcommand::Run(settings) = arguments.command else { panic!("{file}") };
+    let request = WatchRequest::run(settings, Path::new("/missing")).unwrap();
+    let kept = Kept::default();
+    let messages = Arc::new(Messages::new(Box::new(kept.clone()), false, LogLevel::Debug));
+    let signals = Signals::take().unwrap();
+    let mut control = Control::new(&request, &messages, &signals, Instant::now()).unwrap();
+    control.work = work;
+    let folder = folder.path().to_owned();
+    let driver = Driver { control: pthread_self(), kept: kept.clone(), folder };
+    scope(|scope| {
+        let script = scope.spawn(move || {
+            // After a failed script too, the control thread must end.
+            let result = catch_unwind(AssertUnwindSafe(|| script(&driver)));
+            driver.signal(Signal::SIGTERM);
+            result.map_or_else(|panic| resume_unwind(panic), |()| Instant::now())
+        });
+        let exit = control.run(&signals);
+        let end = Instant::now();
+        let signal = script.join().unwrap();
+        (exit, kept, end.saturating_duration_since(signal))
+    })
+}
+
+/// Searches the system `slow` until it is cancelled; attaches to others.
+fn slow_search(task: Search, is_cancelled: &AtomicBool) -> Result<Box<Attached>, NotAttached> {
+    if task.system.name != "slow" {
+        return search(task, is_cancelled);
+    }
+    let begin = Instant::now();
+    while !is_cancelled.load(Ordering::Relaxed) && begin.elapsed() < AGES {
+        sleep(Duration::from_millis(1));
+    }
+    task.messages.info(format_args!("slow: ended after {:?}", begin.elapsed()));
+    Err(Failure::new(Exit::NoKernel, "slow: nothing").into())
+}
+
+#[test]
+fn a_slow_search_delays_neither_another_system_nor_a_stop() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(ram) = machine(folder.path()) else {
+        eprintln!("skipped: it needs xz");
+        return;
+    };
+    let systems = format!(
+        "systems: {{slow: {{system: /slow}}, quick: {{system: {}, file_format: raw}}}}",
+        ram.display()
+    );
+    let file = configure(folder.path(), &systems);
+    let work = Work { search: slow_search, ..REAL };
+    let (exit, kept, took) = run(&folder, &file, work, |driver| {
+        driver.wait("quick: Linux 6.1", 1);
+        driver.wait(" is being watched, found in ", 1);
+        driver.signal(Signal::SIGHUP);
+        driver.wait("the configuration was read again", 1);
+    });
+    assert_eq!(exit, Ok(Exit::Done), "{}", kept.text());
+    assert!(took < SOON, "{took:?}: {}", kept.text());
+    // The worker ends as well.
+    let begin = Instant::now();
+    while kept.count("slow: ended") == 0 {
+        assert!(begin.elapsed() < SOON, "{}", kept.text());
+        sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn sboms_that_are_not_read_in_time_delay_no_stop() {
+    fn load(_: &Configuration) -> Result<Sboms, Vec<Fault>> {
+        sleep(AGES);
+        Err(Vec::new())
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = configure(folder.path(), "systems: {a: {system: /a}}");
+    let (exit, kept, took) = run(&folder, &file, Work { load, ..REAL }, |driver| {
+        driver.wait_for("record", || driver.log().contains("service_initialization_started"));
+    });
+    assert_eq!(exit, Ok(Exit::Done), "{}", kept.text());
+    assert!(took < SOON, "{took:?}");
+}
+
+#[test]
+fn memory_without_a_kernel_is_searched_again_when_it_is_another() {
+    fn search(task: Search, _: &AtomicBool) -> Result<Box<Attached>, NotAttached> {
+        let Search { system, users, messages, .. } = task;
+        messages.info("the memory was searched");
+        let outside = Outside::of(&system.address, &users);
+        let failure = Failure::new(Exit::NoKernel, "ram: no kernel");
+        Err(NotAttached { failure, searched: Some(Searched { took: AGES, outside }) })
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let ram = folder.path().join("ram");
+    fs::write(&ram, "a").unwrap();
+    let file = configure(folder.path(), "systems: {ram: {system: ram}}");
+    let (exit, kept, _) = run(&folder, &file, Work { search, ..REAL }, |driver| {
+        driver.wait("the memory was searched", 1);
+        driver.wait("ram: no kernel", 1);
+        fs::write(&ram, "ab").unwrap();
+        driver.wait("the memory was searched", 2);
+    });
+    assert_eq!(exit, Ok(Exit::Done), "{}", kept.text());
+    assert_eq!(kept.count("ram: no kernel"), 1, "it is reported once: {}", kept.text());
+}
+
+#[test]
+fn an_immediate_end_leaves_whole_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "systems: {slow: {system: /slow}}";
+    let file = configure(folder.path(), text);
+    let immediate = "service: {state_dir: state, immediate_shutdown: true}";
+    let text = fs::read_to_string(&file).unwrap().replace("service: {state_dir: state}", immediate);
+    fs::write(&file, text).unwrap();
+    let work = Work { search: slow_search, ..REAL };
+    let (exit, kept, took) = run(&folder, &file, work, |_| ());
+    assert_eq!(exit, Ok(Exit::Done), "{}", kept.text());
+    assert!(took < SOON, "{took:?}");
+    let log = fs::read_to_string(folder.path().join("log/events.jsonl")).unwrap();
+    // What had been passed to the writer before is there, although it had not been written.
+    assert!(log.contains("service_initialization_started"), "{log}");
+    assert!(log.ends_with('\n'), "{log}");
+}
+
+#[test]
+fn other_images_apply_although_the_sboms_are_refused() {
+    const AGAIN: &str = "ram: all running programs are checked again";
+    const DONE: &str = "the configuration was read again";
+    let folder = tempfile::tempdir().unwrap();
+    let Some(ram) = machine(folder.path()) else {
+        eprintln!("skipped: it needs xz");
+        return;
+    };
+    let list = folder.path().join("list");
+    fs::write(&list, format!("{}\n", "1".repeat(64))).unwrap();
+    let systems = |image| {
+        let (ram, list) = (ram.display(), list.display());
+        format!(
+            "systems: {{ram: {{system: {ram}, file_format: raw, sbom: [{list}], \
+             containers: {{images: {{web: {image}}}}}}}}}"
+        )
+    };
+    let file = configure(folder.path(), &systems("nginx"));
+    let (exit, kept, _) = run(&folder, &file, REAL, |driver| {
+        driver.wait(" is being watched, found in ", 1);
+        configure(folder.path(), &systems("apache"));
+        fs::write(&list, "spoilt").unwrap();
+        driver.signal(Signal::SIGHUP);
+        driver.wait(DONE, 1);
+        assert_eq!(driver.kept.count(AGAIN), 1, "{}", driver.kept.text());
+        // The SBOMs are those of the start, so nothing differs any more.
+        fs::write(&list, format!("{}\n", "1".repeat(64))).unwrap();
+        driver.signal(Signal::SIGHUP);
+        driver.wait(DONE, 2);
+        assert_eq!(driver.kept.count(AGAIN), 1, "{}", driver.kept.text());
+    });
+    assert_eq!(exit, Ok(Exit::Done), "{}", kept.text());
+    assert_eq!(kept.count("the SBOMs are refused and not changed"), 1, "{}", kept.text());
+}

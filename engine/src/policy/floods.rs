@@ -1,0 +1,129 @@
+//! Floods of events: one process may cause a number of events of one kind in a second. Further ones
+//! are counted, and one record a second gives their number.
+//!
+//! Alerts are not events. A process is counted from its first event on; in a full table, further
+//! processes are not counted and all their events are reported.
+
+use panoptes_sinks::activities::Activity;
+use panoptes_tables::{HashKey, Row, RowId, Scan, Table};
+
+use crate::limits::Limits;
+use crate::state::process::ProcessKey;
+use crate::time::Monotonic;
+
+/// The events that one process can cause in any number.
+const ACTIVITIES: [Activity; 13] = [
+    Activity::NetworkConnectionCreated,
+    Activity::NetworkConnectionTerminated,
+    Activity::TcpNetworkConnectionStateChange,
+    Activity::TcpNetworkConnectionStatus,
+    Activity::ProcessMemoryCreated,
+    Activity::ProcessMemoryTerminated,
+    Activity::NewExecutableAnonymousMemoryMapped,
+    Activity::NewFileMapped,
+    Activity::FileUnmapped,
+    Activity::FileDescriptorOpen,
+    Activity::FileDescriptorClose,
+    Activity::ThreadCreated,
+    Activity::ThreadTerminated,
+];
+/// The time over which events are counted.
+const PERIOD_NS: i64 = 1_000_000_000;
+
+/// The events of one process in the present period.
+#[derive(Clone, Copy, Debug)]
+struct Count {
+    process: ProcessKey,
+    events: [u32; ACTIVITIES.len()],
+}
+
+impl Row for Count {
+    type Key = ProcessKey;
+
+    fn key(&self) -> ProcessKey {
+        self.process
+    }
+}
+
+/// Counts the events of each process.
+#[derive(Debug)]
+pub(super) struct Floods {
+    table: Table<Count>,
+    /// Maximum number of events of one activity and process in a period.
+    most: u32,
+    period_start: Monotonic,
+    /// Whether a process has exceeded the maximum in this period.
+    is_flooded: bool,
+}
+
+impl Floods {
+    pub(super) fn new(limits: &Limits, key: HashKey) -> Self {
+        Self {
+            table: Table::new(limits.processes as usize, key.derive("floods")),
+            most: limits.events_per_second,
+            period_start: Monotonic::default(),
+            is_flooded: false,
+        }
+    }
+
+    /// Counts an event; returns whether it is written.
+    pub(super) fn admit(&mut self, process: ProcessKey, activity: Activity) -> bool {
+        let Some(kind) = ACTIVITIES.iter().position(|&one| one == activity) else { return true };
+        let found = self.table.find(&process).or_else(|| {
+            self.table.insert(Count { process, events: [0; ACTIVITIES.len()] }, Scan::default())
+        });
+        let Some(count) = found.and_then(|id| self.table.get_mut(id)) else { return true };
+        let events = &mut count.events[kind];
+        *events = events.saturating_add(1);
+        self.is_flooded |= *events > self.most;
+        *events <= self.most
+    }
+
+    /// Removes a process; returns its counts that exceeded the maximum, and by how much.
+    pub(super) fn take(
+        &mut self,
+        process: &ProcessKey,
+    ) -> Option<impl Iterator<Item = (Activity, u32)> + use<>> {
+        let id = self.table.find(process)?;
+        let exceeded = self.exceeded(id);
+        self.table.remove(id);
+        Some(exceeded)
+    }
+
+    /// Whether the period ends now. If so, the caller reads [`flooding`](Self::flooding) and calls
+    /// [`begin_period`](Self::begin_period).
+    pub(super) fn is_over(&self, now: Monotonic) -> bool {
+        now.since(self.period_start) >= PERIOD_NS
+    }
+
+    /// The number after the last row in use; 0 if no process has exceeded the maximum.
+    pub(super) fn rows(&self) -> u32 {
+        if self.is_flooded { self.table.end() } else { 0 }
+    }
+
+    /// The process of a row, and its counts that exceeded the maximum.
+    pub(super) fn flooding(
+        &self,
+        row: u32,
+    ) -> Option<(ProcessKey, impl Iterator<Item = (Activity, u32)> + use<>)> {
+        let id = RowId(row);
+        Some((self.table.get(id)?.process, self.exceeded(id)))
+    }
+
+    pub(super) fn begin_period(&mut self, now: Monotonic) {
+        self.period_start = now;
+        self.is_flooded = false;
+        self.table.clear();
+    }
+
+    /// The counts that exceeded the maximum, and by how much.
+    fn exceeded(&self, id: RowId) -> impl Iterator<Item = (Activity, u32)> + use<> {
+        let events = self.table.get(id).map_or([0; ACTIVITIES.len()], |count| count.events);
+        let most = self.most;
+        ACTIVITIES
+            .into_iter()
+            .zip(events)
+            .filter_map(move |(activity, events)| Some((activity, events.checked_sub(most)?)))
+            .filter(|(_, more)| *more > 0)
+    }
+}

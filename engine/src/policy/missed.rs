@@ -1,0 +1,100 @@
+//! Records of what was not written or not seen: floods that are summed up, and gaps.
+
+use core::fmt::Write as _;
+
+use arrayvec::ArrayString;
+use panoptes_sinks::activities::Activity;
+use panoptes_sinks::json::time::Timestamp;
+use panoptes_sinks::record::system_activity::SystemActivityDetails;
+use panoptes_sinks::record::{Details, Record};
+
+use super::gaps::{Missed, OVER_NS, Report, SECOND_NS};
+use super::reporter::{Reporter, Subject, describe_process};
+use crate::detect::Accepted;
+use crate::state::process::Process;
+use crate::state::{ScanContext, State};
+
+impl Reporter<'_> {
+    /// Reports what was counted of a process that ends.
+    pub(super) fn sum_up(&mut self, cx: &ScanContext<'_>, process: &Process) {
+        for (activity, more) in self.policy.floods.take(&process.key).into_iter().flatten() {
+            self.more_events(cx, process, activity, more);
+        }
+    }
+
+    /// Reports once a second what was counted of all processes.
+    pub(super) fn sum_up_all(&mut self, cx: &ScanContext<'_>, state: &State) {
+        if !self.policy.floods.is_over(cx.now.monotonic) {
+            return;
+        }
+        for row in 0..self.policy.floods.rows() {
+            let Some((key, exceeded)) = self.policy.floods.flooding(row) else { continue };
+            let Some(process) = state.find(&key) else { continue };
+            for (activity, more) in exceeded {
+                self.more_events(cx, process, activity, more);
+            }
+        }
+        self.policy.floods.begin_period(cx.now.monotonic);
+    }
+
+    fn more_events(
+        &mut self,
+        cx: &ScanContext<'_>,
+        process: &Process,
+        activity: Activity,
+        more: u32,
+    ) {
+        if !self.is_wanted(Activity::EventsSummedUp) {
+            return;
+        }
+        let mut reason = ArrayString::<160>::new();
+        let name = activity.name();
+        let _ = write!(reason, "{more} more events {name} of this process were not written");
+        let details = SystemActivityDetails {
+            reason: reason.as_str().into(),
+            activity: Some(name),
+            count: Some(more.into()),
+            ..SystemActivityDetails::default()
+        };
+        let subject = Subject::of(cx, process);
+        let process = describe_process(cx, process);
+        let parents = [Details::Process(&process)];
+        let record = Record::new(Activity::EventsSummedUp, Details::SystemActivity(&details));
+        self.write(cx, subject, &record.with_parents(&parents));
+    }
+
+    /// Ends a scan: reports what was summed up, and what scans begin to miss, still miss, or see
+    /// again.
+    pub fn end_scan(&mut self, cx: &ScanContext<'_>, state: &State, missed: &Missed) {
+        self.sum_up_all(cx, state);
+        let mut gaps = core::mem::take(&mut self.policy.gaps);
+        gaps.update(missed, cx.now, |report| self.gap(cx, report));
+        // Reporting may have added refused records.
+        let refused = self.policy.gaps.refused;
+        for (all, more) in gaps.refused.iter_mut().zip(refused) {
+            *all += more;
+        }
+        self.policy.gaps = gaps;
+    }
+
+    fn gap(&mut self, cx: &ScanContext<'_>, report: &Report) -> Accepted {
+        let Report { key, words, .. } = *report;
+        let mut reason = ArrayString::<160>::new();
+        let activity = if let Some(missed) = report.missed {
+            let _ = write!(reason, "{missed} {words}");
+            Activity::CoverageDegraded
+        } else {
+            let _ = write!(reason, "over for {} s: {words}", OVER_NS / SECOND_NS);
+            Activity::CoverageRestored
+        };
+        let details = SystemActivityDetails {
+            reason: reason.as_str().into(),
+            gap: Some(key),
+            missed: report.missed,
+            process_id: report.process_id,
+            since_iso_8601_ns: Some(Timestamp::from_ns(report.since.ns())),
+            ..SystemActivityDetails::default()
+        };
+        self.try_system(cx, activity, &details)
+    }
+}

@@ -1,0 +1,134 @@
+//! Tables of sockets made by hand: what a scan finds in them, and in how many batches.
+
+use super::*;
+use crate::limits::Limits;
+use crate::walk::snapshot::NetRow;
+use crate::walk::tests::memory::{Sparse, kernel, small, va, walker};
+
+/// `TCP_ESTABLISHED`
+const ESTABLISHED: u64 = 1;
+
+/// One namespace's table: the lengths of its first chains, and the number of its buckets.
+#[derive(Clone, Copy, Debug)]
+struct Table<'a> {
+    chains: &'a [usize],
+    buckets: u64,
+}
+
+/// Writes tables, with one namespace each, and finds their sockets.
+fn find(memory: &mut Sparse, limits: &Limits, tables: &[Table<'_>]) -> Walker {
+    let mut walker = walker(limits);
+    for table in tables {
+        let [net, hashinfo] = [memory.structure(), memory.structure()];
+        let ehash = memory.room(8 * table.buckets.min(1 << 20));
+        memory.set(hashinfo, "inet_hashinfo", "ehash", ehash);
+        memory.set(hashinfo, "inet_hashinfo", "ehash_mask", table.buckets - 1);
+        let (address, hashinfo) = (va(net), va(hashinfo));
+        let row = || NetRow { address, hashinfo, inum: 1, ..NetRow::default() };
+        walker.snapshot.nets.row_of(net, row);
+        for (bucket, &length) in (0..).zip(table.chains) {
+            let mut place = ehash + bucket * 8;
+            for _ in 0..length {
+                let sock = memory.room(128);
+                memory.put(place, Sparse::field(sock, "sock_common", "skc_nulls_node"));
+                for (field, value) in [
+                    ("skc_family", AF_INET.into()),
+                    ("skc_state", ESTABLISHED),
+                    ("skc_net.net", net),
+                ] {
+                    memory.set(sock, "sock_common", field, value);
+                }
+                place = Sparse::field(sock, "sock_common", "skc_nulls_node");
+            }
+            // The end of a list is odd.
+            memory.put(place, 1);
+        }
+    }
+    (memory.batches, memory.bytes) = (0, 0);
+    memory.walk(&mut walker, &kernel(), Walker::find_sockets);
+    walker
+}
+
+/// Number of namespaces with sockets that were left out.
+fn cut(walker: &Walker) -> usize {
+    assert_eq!(walker.snapshot.connections_cut, 0, "no loss concerns all namespaces");
+    walker.snapshot.nets.iter().filter(|net| net.connections_cut).count()
+}
+
+#[test]
+fn the_chains_of_all_tables_are_followed_together() {
+    let batches_of = |count: usize| {
+        let mut memory = Sparse::default();
+        let tables = vec![Table { chains: &[20, 3], buckets: 64 }; count];
+        let walker = find(&mut memory, &small(), &tables);
+        assert_eq!(walker.snapshot.connections.len(), 23 * count);
+        assert_eq!((cut(&walker), walker.snapshot.losses.dropped), (0, 0));
+        memory.batches
+    };
+    let (some, twice) = (batches_of(50), batches_of(100));
+    assert!(some <= 24, "{some}");
+    assert_eq!(some, twice);
+}
+
+#[test]
+fn long_chains_are_cut_and_counted_together() {
+    let batches_of = |count: usize| {
+        let mut memory = Sparse::default();
+        let long = [CHAIN_MAX as usize + 5];
+        let mut tables = vec![Table { chains: &long, buckets: 1 }; count];
+        tables.push(Table { chains: &[4], buckets: 4 });
+        let limits = Limits { connections: 65_536, ..small() };
+        let walker = find(&mut memory, &limits, &tables);
+        assert_eq!(walker.snapshot.connections.len(), count * CHAIN_MAX as usize + 4);
+        assert_eq!((cut(&walker), walker.snapshot.losses.unbounded), (count, 1));
+        memory.batches
+    };
+    let (some, twice) = (batches_of(3), batches_of(6));
+    assert_eq!(some, twice);
+    assert!(some <= u64::from(CHAIN_MAX) + 8, "{some}");
+}
+
+#[test]
+fn large_tables_of_some_leave_the_buckets_of_others() {
+    let bytes_of = |count: usize| {
+        let mut memory = Sparse::default();
+        let large = Table { chains: &[1], buckets: EHASH_BUCKETS_MAX.into() };
+        let mut tables = vec![large; count];
+        tables.push(Table { chains: &[1; 64], buckets: 64 });
+        let walker = find(&mut memory, &small(), &tables);
+        assert_eq!(walker.snapshot.connections.len(), count + 64);
+        let buckets = &walker.scratch.buckets;
+        assert_eq!(buckets[0].count, EHASH_BUCKETS_MAX, "the initial namespace has its table");
+        assert_eq!(buckets[count].count, 64);
+        // All but the first large one.
+        assert_eq!(cut(&walker), count - 1);
+        memory.bytes
+    };
+    let (some, twice) = (bytes_of(8), bytes_of(16));
+    assert!(twice <= some + some / 8, "{some}, {twice}");
+}
+
+#[test]
+fn a_table_with_more_buckets_than_are_read_is_counted() {
+    let mut memory = Sparse::default();
+    let table = Table { chains: &[2], buckets: 2 * u64::from(EHASH_BUCKETS_MAX) };
+    let walker = find(&mut memory, &small(), &[table]);
+    assert_eq!(walker.snapshot.connections.len(), 2);
+    assert_eq!((cut(&walker), walker.snapshot.losses.dropped), (1, 1));
+}
+
+#[test]
+fn namespaces_that_share_a_table_read_it_once() {
+    let mut memory = Sparse::default();
+    let mut walker = find(&mut memory, &small(), &[Table { chains: &[2], buckets: 4 }]);
+    let bytes = memory.bytes;
+    let hashinfo = walker.snapshot.nets.as_slice()[0].hashinfo;
+    for net in 1..100 {
+        let row = || NetRow { hashinfo, ..NetRow::default() };
+        walker.snapshot.nets.row_of(net, row);
+    }
+    walker.snapshot.connections.clear();
+    memory.bytes = 0;
+    memory.walk(&mut walker, &kernel(), Walker::find_sockets);
+    assert_eq!((walker.snapshot.connections.len(), memory.bytes), (2, bytes));
+}

@@ -1,0 +1,169 @@
+//! Lists made by hand: each entry is followed once, and what is cut is counted.
+
+use super::*;
+use crate::walk::tests::memory::{Sparse, kernel, small, va, walker};
+
+/// Tasks in memory, and how a scan finds them.
+struct Tasks {
+    memory: Sparse,
+    kernel: Kernel,
+    /// The tasks that the IDR shows.
+    shown: Vec<KernelVa>,
+}
+
+impl Tasks {
+    fn new() -> Self {
+        let mut memory = Sparse::default();
+        let mut kernel = kernel();
+        kernel.roots.init_task = va(memory.structure());
+        kernel.roots.init_pid_ns = va(memory.structure());
+        let init = kernel.roots.init_task.0;
+        let name = u64::from_le_bytes(*b"swapper/");
+        memory.put(Sparse::field(init, "task_struct", "comm"), name);
+        for field in ["real_cred", "group_leader"] {
+            memory.set(init, "task_struct", field, init);
+        }
+        let mut tasks = Self { memory, kernel, shown: Vec::new() };
+        tasks.chain("tasks", init, &[], init);
+        tasks
+    }
+
+    /// A thread of a process, or a new process's leader.
+    fn task(&mut self, leader: Option<u64>) -> u64 {
+        let at = self.memory.structure();
+        let leader = leader.unwrap_or(at);
+        for (field, value) in [
+            ("pid", self.id(at)),
+            ("tgid", self.id(leader)),
+            ("tasks", at),
+            ("real_cred", at),
+            ("group_leader", leader),
+            // Any address without a task.
+            ("signal", leader + 1000),
+            ("thread_node", leader + 1000),
+        ] {
+            self.memory.set(at, "task_struct", field, value);
+        }
+        at
+    }
+
+    /// The id of a thread.
+    fn id(&self, task: u64) -> u64 {
+        (task - self.kernel.roots.init_task.0) / 64
+    }
+
+    fn processes(&mut self, count: usize) -> Vec<u64> {
+        (0..count).map(|_| self.task(None)).collect()
+    }
+
+    /// Links tasks by a field, from one to the last, which leads to `end`.
+    fn chain(&mut self, field: &str, first: u64, others: &[u64], end: u64) {
+        let all: Vec<u64> = [&[first], others].concat();
+        let next = |task: &u64| Sparse::field(*task, "task_struct", field);
+        let links = others.iter().map(next).chain([match field {
+            "tasks" => next(&end),
+            _ => end,
+        }]);
+        for (task, link) in all.iter().zip(links.collect::<Vec<_>>()) {
+            self.memory.set(*task, "task_struct", field, link);
+        }
+    }
+
+    fn show(&mut self, tasks: &[u64]) {
+        self.shown.extend(tasks.iter().map(|&task| va(task)));
+    }
+
+    /// Follows the lists after the IDR showed some of the tasks.
+    fn follow(&mut self) -> (Walker, Lists) {
+        let mut walker = walker(&small());
+        let init = [self.kernel.roots.init_task];
+        let (shown, kernel) = (&self.shown, &self.kernel);
+        let lists = self.memory.walk(&mut walker, kernel, |walker, memory| {
+            walker.fetch_tasks(memory, &init, 0, &[]);
+            walker.fetch_tasks(memory, shown, view::IDR, &[]);
+            let mut lists = Lists::begin(&walker.snapshot.threads, kernel);
+            walker.follow_lists(memory, &mut lists, &mut Vec::with_capacity(4096));
+            lists
+        });
+        (walker, lists)
+    }
+}
+
+/// Numbers of rows with a view, and of all rows but `init_task`'s.
+fn rows(walker: &Walker, bit: u16) -> (usize, usize) {
+    let threads = &walker.snapshot.threads;
+    (threads.iter().filter(|row| row.views & bit != 0).count(), threads.len() - 1)
+}
+
+#[test]
+fn a_chain_of_hidden_tasks_is_followed_once() {
+    let steps_of = |count: usize| {
+        let mut tasks = Tasks::new();
+        let shown = tasks.processes(count);
+        let hidden = tasks.processes(count / 100);
+        tasks.show(&shown);
+        let init = tasks.kernel.roots.init_task.0;
+        tasks.chain("tasks", init, &[shown, hidden].concat(), init);
+        let (walker, lists) = tasks.follow();
+        let all = count + count / 100;
+        assert_eq!(rows(&walker, view::TASK_LIST), (all, all));
+        assert!(walker.snapshot.task_list_closed);
+        assert_eq!(walker.snapshot.losses.unbounded, 0);
+        lists.steps
+    };
+    let (some, twice) = (steps_of(3000), steps_of(6000));
+    assert!(some <= 4 * 3000, "{some}");
+    assert!(twice <= 2 * some + 100, "{some}, {twice}");
+}
+
+#[test]
+fn every_hidden_thread_of_a_process_is_found() {
+    let steps_of = |count: usize| {
+        let mut tasks = Tasks::new();
+        let leaders = tasks.processes(count);
+        tasks.show(&leaders);
+        let init = tasks.kernel.roots.init_task.0;
+        tasks.chain("tasks", init, &leaders, init);
+        for &leader in &leaders {
+            let threads: Vec<u64> = (0..5).map(|_| tasks.task(Some(leader))).collect();
+            tasks.chain("thread_node", leader, &threads, leader + 1000);
+        }
+        let (walker, lists) = tasks.follow();
+        assert_eq!(rows(&walker, view::THREAD_GROUP), (5 * count, 6 * count));
+        assert_eq!(walker.snapshot.losses.unbounded, 0);
+        lists.steps
+    };
+    let (some, twice) = (steps_of(200), steps_of(400));
+    assert!(twice <= 2 * some + 100, "{some}, {twice}");
+}
+
+#[test]
+fn a_chain_that_is_too_long_is_cut_and_counted() {
+    let batches_of = |count: usize| {
+        let mut tasks = Tasks::new();
+        let hidden = tasks.processes(count);
+        let init = tasks.kernel.roots.init_task.0;
+        tasks.chain("tasks", init, &hidden, init);
+        let (walker, _) = tasks.follow();
+        let read = EXTRA_ROUNDS_MAX as usize;
+        assert_eq!(rows(&walker, view::TASK_LIST), (read, read));
+        assert!(!walker.snapshot.task_list_closed);
+        assert_eq!(walker.snapshot.losses.unbounded, 1);
+        tasks.memory.batches
+    };
+    assert_eq!(batches_of(100), batches_of(200));
+}
+
+#[test]
+fn a_ring_without_its_head_is_counted() {
+    let mut tasks = Tasks::new();
+    let all = tasks.processes(10);
+    tasks.show(&all);
+    let init = tasks.kernel.roots.init_task.0;
+    tasks.chain("tasks", init, &all, all[4]);
+    let (walker, lists) = tasks.follow();
+    assert_eq!(rows(&walker, view::TASK_LIST), (10, 10));
+    assert!(!walker.snapshot.task_list_closed);
+    assert_eq!(walker.snapshot.losses.unbounded, 1);
+    assert!(lists.steps < 40, "{}", lists.steps);
+}

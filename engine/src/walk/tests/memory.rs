@@ -1,0 +1,214 @@
+//! Memory made by hand, for tests of single rounds: a direct map, and counters of what is read.
+
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::Layouts;
+use panoptes_decoders::layout::{Member, Members};
+use panoptes_decoders::source::{MemorySource, Outcome, Request};
+
+use crate::limits::Limits;
+use crate::walk::{Kernel, Memory, Walker};
+use panoptes_tables::HashKey;
+
+const DIRECT_MAP: u64 = 0xffff_8880_0000_0000;
+const DIRECT_MAP_BYTES: u64 = 1 << 40;
+const PAGE: u64 = 4096;
+/// Size of every structure without another one.
+const STRUCTURE_BYTES: u32 = 1024;
+/// Fields of `struct task_struct`; each has 16 bytes of its own.
+const OF_TASK: [&str; 17] = [
+    "tasks",
+    "pid",
+    "tgid",
+    "comm",
+    "flags",
+    "__state",
+    "exit_state",
+    "mm",
+    "files",
+    "fs",
+    "signal",
+    "nsproxy",
+    "real_cred",
+    "real_parent",
+    "group_leader",
+    "thread_pid",
+    "thread_node",
+];
+
+/// The structures' fields.
+struct Fields;
+
+impl Members for Fields {
+    #[allow(clippy::match_same_arms, reason = "it is a table")]
+    fn member(&self, structure: &str, path: &str) -> Option<Member> {
+        let (offset, size) = match (structure, path) {
+            ("fdtable", "max_fds") => (0, 4),
+            ("fdtable", "fd") => (8, 8),
+            ("fdtable", "close_on_exec") => (16, 8),
+            ("fdtable", "open_fds") => (24, 8),
+            ("task_struct", "pid_links") => (512, 64),
+            ("task_struct", "start_boottime" | "self_exec_id" | "se.sum_exec_runtime") => (640, 8),
+            ("task_struct", _) => {
+                let size = match path {
+                    "pid" | "tgid" | "flags" | "__state" | "exit_state" => 4,
+                    "tasks" | "comm" | "thread_node" => 16,
+                    _ => 8,
+                };
+                (OF_TASK.iter().position(|&field| field == path)? as u32 * 16, size)
+            }
+            ("dentry", "d_flags") => (0, 4),
+            ("dentry", "d_seq") => (4, 4),
+            ("dentry", "d_parent") => (8, 8),
+            ("dentry", "d_name.name") => (16, 8),
+            ("dentry", "d_name.len") => (24, 4),
+            ("dentry", "d_hash.pprev" | "d_inode" | "d_op" | "d_sb") => (32, 8),
+            ("dentry", _) => (40, 40),
+            ("inet_hashinfo", "ehash") => (0, 8),
+            ("inet_hashinfo", "ehash_mask") => (8, 4),
+            ("inet_hashinfo", _) => return None,
+            ("sock_common", "skc_daddr") => (0, 4),
+            ("sock_common", "skc_rcv_saddr") => (4, 4),
+            ("sock_common", "skc_family") => (16, 2),
+            ("sock_common", "skc_state") => (18, 1),
+            ("sock_common", "skc_net.net") => (48, 8),
+            ("sock_common", "skc_v6_daddr" | "skc_v6_rcv_saddr") => (56, 16),
+            ("sock_common", "skc_nulls_node") => (104, 16),
+            ("sock_common", _) => (32, 4),
+            ("net", "ipv4.tcp_death_row.hashinfo") => (32, 8),
+            _ => (0, 8),
+        };
+        Some(Member { offset, size })
+    }
+
+    fn size_of(&self, _: &str) -> Option<u32> {
+        Some(STRUCTURE_BYTES)
+    }
+}
+
+/// Memory in which every page exists, full of zeros until something is put there.
+#[derive(Debug, Default)]
+pub(in crate::walk) struct Sparse {
+    pages: HashMap<u64, Vec<u8>>,
+    /// Memory that cannot be read.
+    pub(in crate::walk) missing: Vec<Range<u64>>,
+    used: u64,
+    pub(in crate::walk) batches: u64,
+    pub(in crate::walk) requests: u64,
+    pub(in crate::walk) bytes: u64,
+}
+
+impl MemorySource for Sparse {
+    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+        self.batches += 1;
+        self.requests += requests.len() as u64;
+        self.bytes += requests.iter().map(|request| u64::from(request.length)).sum::<u64>();
+        Request::answer_each(requests, arena, |address, bytes| {
+            if self.missing.iter().any(|range| range.contains(&(address + DIRECT_MAP))) {
+                return Outcome::NotBacked;
+            }
+            let mut at = address;
+            let mut bytes = bytes;
+            while !bytes.is_empty() {
+                let start = (at % PAGE) as usize;
+                let length = bytes.len().min(PAGE as usize - start);
+                let (piece, rest) = bytes.split_at_mut(length);
+                match self.pages.get(&(at / PAGE)) {
+                    Some(page) => piece.copy_from_slice(&page[start..start + length]),
+                    None => piece.fill(0),
+                }
+                (bytes, at) = (rest, at + length as u64);
+            }
+            Outcome::Read
+        });
+    }
+
+    fn regions(&self) -> &[Range<u64>] {
+        &[]
+    }
+}
+
+impl Sparse {
+    /// Room for an object.
+    pub(in crate::walk) fn room(&mut self, bytes: u64) -> u64 {
+        let at = DIRECT_MAP + PAGE + self.used;
+        self.used += bytes.next_multiple_of(64);
+        assert!(self.used < DIRECT_MAP_BYTES - PAGE);
+        at
+    }
+
+    /// Room for a structure.
+    pub(in crate::walk) fn structure(&mut self) -> u64 {
+        self.room(STRUCTURE_BYTES.into())
+    }
+
+    fn bytes_at(&mut self, at: u64, length: usize) -> &mut [u8] {
+        let address = at - DIRECT_MAP;
+        let page = self.pages.entry(address / PAGE).or_insert_with(|| vec![0; PAGE as usize]);
+        &mut page[(address % PAGE) as usize..][..length]
+    }
+
+    pub(in crate::walk) fn put(&mut self, at: u64, value: u64) {
+        self.bytes_at(at, 8).copy_from_slice(&value.to_le_bytes());
+    }
+
+    pub(in crate::walk) fn set_bit(&mut self, bitmap: u64, bit: u32) {
+        self.bytes_at(bitmap + u64::from(bit) / 8, 1)[0] |= 1 << (bit % 8);
+    }
+
+    /// Writes a field of a structure.
+    pub(in crate::walk) fn set(&mut self, at: u64, structure: &str, path: &str, value: u64) {
+        let member = Fields.member(structure, path).unwrap();
+        let size = member.size.min(8) as usize;
+        self.bytes_at(at + u64::from(member.offset), size)
+            .copy_from_slice(&value.to_le_bytes()[..size]);
+    }
+
+    /// Address of a field of a structure.
+    pub(in crate::walk) fn field(at: u64, structure: &str, path: &str) -> u64 {
+        at + u64::from(Fields.member(structure, path).unwrap().offset)
+    }
+
+    /// Runs some rounds of a walk over this memory.
+    pub(in crate::walk) fn walk<T>(
+        &mut self,
+        walker: &mut Walker,
+        kernel: &Kernel,
+        rounds: impl FnOnce(&mut Walker, &mut Memory<'_>) -> T,
+    ) -> T {
+        rounds(walker, &mut Memory { source: self, kernel })
+    }
+}
+
+/// A kernel with these fields.
+pub(in crate::walk) fn kernel() -> Kernel {
+    let layouts = Layouts::bind(&Fields).unwrap();
+    let mut kernel = Kernel { layouts, ..Kernel::default() };
+    kernel.space.direct_map = DIRECT_MAP..DIRECT_MAP + DIRECT_MAP_BYTES;
+    kernel
+}
+
+pub(in crate::walk) fn walker(limits: &Limits) -> Walker {
+    Walker::new(limits, HashKey::new(0x5eed))
+}
+
+/// Limits of a small machine.
+pub(in crate::walk) fn small() -> Limits {
+    Limits {
+        processes: 256,
+        threads: 1024,
+        file_descriptors: 4096,
+        vmas: 4096,
+        connections: 4096,
+        containers: 16,
+        ..Limits::default()
+    }
+}
+
+pub(in crate::walk) const fn va(address: u64) -> KernelVa {
+    KernelVa(address)
+}

@@ -1,0 +1,3 @@
+//! What tests of the rounds share.
+
+pub(super) mod memory;

@@ -1,0 +1,250 @@
+//! Physical memory, its allocator, and the stores of the kernel.
+//!
+//! Memory is one block of zeros. The system backs its pages only once something is stored in them,
+//! so a large machine costs what it uses. Every store goes through [`Memory::write`], which can
+//! keep a journal: a change of many stores is then played store by store ([`Memory::step`]).
+
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
+
+use panoptes_decoders::address::{KernelVa, PhysicalAddress};
+use panoptes_decoders::layout::Field;
+use panoptes_decoders::source::PAGE_BYTES;
+
+/// Physical address of the kernel's image (`CONFIG_PHYSICAL_START`).
+pub(crate) const IMAGE_PHYSICAL: u64 = 16 << 20;
+
+/// `__PAGE_OFFSET_BASE_L4` (arch/x86/include/asm/page_64_types.h): the direct map without KASLR.
+pub(crate) const DIRECT_MAP: u64 = 0xffff_8880_0000_0000;
+
+/// One store that waits to be played.
+#[derive(Clone, Debug)]
+struct Store {
+    at: usize,
+    old: Box<[u8]>,
+    new: Box<[u8]>,
+}
+
+/// The memory of one machine.
+#[derive(Debug)]
+pub struct Memory {
+    bytes: Vec<u8>,
+    /// Virtual addresses of the kernel's image.
+    image: Range<u64>,
+    /// First byte that was never allocated.
+    next: u64,
+    /// Freed objects, by size; the last one freed is used first.
+    free: HashMap<u64, Vec<KernelVa>>,
+    journal: Option<Vec<Store>>,
+    pending: VecDeque<Store>,
+}
+
+impl Memory {
+    /// Memory of `size` bytes in which the image's virtual addresses are `image`.
+    pub(crate) fn new(size: u64, image: Range<u64>) -> Self {
+        let end = IMAGE_PHYSICAL + (image.end - image.start);
+        let size = size.next_multiple_of(2 << 20);
+        Self {
+            bytes: vec![0; usize::try_from(size).expect("memory has an address")],
+            image,
+            next: end.next_multiple_of(2 << 20),
+            free: HashMap::new(),
+            journal: None,
+            pending: VecDeque::new(),
+        }
+    }
+
+    /// Size of the machine's memory in bytes.
+    pub fn size(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    /// Bytes from 0 to the end of what was ever allocated.
+    pub fn used(&self) -> u64 {
+        self.next.next_multiple_of(PAGE_BYTES)
+    }
+
+    /// The physical bytes from 0 on.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Physical address of a kernel address in the image or the direct map.
+    ///
+    /// Panics for other addresses: the machine never stores elsewhere.
+    pub fn physical(&self, address: KernelVa) -> PhysicalAddress {
+        if self.image.contains(&address.0) {
+            return PhysicalAddress(address.0 - self.image.start + IMAGE_PHYSICAL);
+        }
+        let physical = address.0.wrapping_sub(DIRECT_MAP);
+        assert!(physical < self.size(), "no kernel memory at {address}");
+        PhysicalAddress(physical)
+    }
+
+    /// The bytes at a kernel address.
+    pub fn read(&self, address: KernelVa, length: usize) -> &[u8] {
+        let at = self.physical(address).0 as usize;
+        &self.bytes[at..at + length]
+    }
+
+    /// Stores bytes at a kernel address. First plays what [`Self::step`] has not played yet.
+    pub fn write(&mut self, address: KernelVa, bytes: &[u8]) {
+        let at = self.physical(address);
+        self.write_physical(at, bytes);
+    }
+
+    /// Stores bytes at a physical address, as [`Self::write`] does.
+    pub(crate) fn write_physical(&mut self, address: PhysicalAddress, bytes: &[u8]) {
+        while self.step() {}
+        let at = address.0 as usize;
+        let place = &mut self.bytes[at..at + bytes.len()];
+        if let Some(journal) = &mut self.journal {
+            journal.push(Store { at, old: (*place).into(), new: bytes.into() });
+        }
+        place.copy_from_slice(bytes);
+    }
+
+    /// Begins to record stores.
+    pub(crate) fn record(&mut self) {
+        while self.step() {}
+        self.journal = Some(Vec::new());
+    }
+
+    /// Undoes the recorded stores in memory and queues them for [`Self::step`].
+    pub(crate) fn rewind(&mut self) {
+        let journal = self.journal.take().unwrap_or_default();
+        for store in journal.iter().rev() {
+            self.bytes[store.at..store.at + store.old.len()].copy_from_slice(&store.old);
+        }
+        self.pending = journal.into();
+    }
+
+    /// Plays the next queued store; `false` if there was none.
+    pub fn step(&mut self) -> bool {
+        let Some(store) = self.pending.pop_front() else { return false };
+        self.bytes[store.at..store.at + store.new.len()].copy_from_slice(&store.new);
+        true
+    }
+
+    /// Number of queued stores.
+    pub fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Stores a field of the object at `object`, little-endian, with the field's size.
+    pub fn put(&mut self, object: KernelVa, field: Field, value: u64) {
+        let size = field.size.min(8) as usize;
+        self.write(object.plus(field.offset.into()), &value.to_le_bytes()[..size]);
+    }
+
+    /// Stores a field that some kernels lack.
+    pub(crate) fn put_optional(&mut self, object: KernelVa, field: Option<Field>, value: u64) {
+        if let Some(field) = field {
+            self.put(object, field, value);
+        }
+    }
+
+    /// Stores a pointer field.
+    pub(crate) fn point(&mut self, object: KernelVa, field: Field, to: KernelVa) {
+        self.put(object, field, to.0);
+    }
+
+    /// Stores a pointer field and the field after it. The kernel has such pairs in `task_struct`:
+    /// `mm` and `active_mm`, `real_parent` and `parent`, `real_cred` and `cred`.
+    pub(crate) fn point_pair(&mut self, object: KernelVa, field: Field, to: KernelVa) {
+        self.point(object, field, to);
+        self.put_word(object.plus(u64::from(field.offset) + 8), to.0);
+    }
+
+    /// Loads a field of at most eight bytes.
+    pub fn get(&self, object: KernelVa, field: Field) -> u64 {
+        let bytes = self.read(object.plus(field.offset.into()), field.size.min(8) as usize);
+        let mut word = [0; 8];
+        word[..bytes.len()].copy_from_slice(bytes);
+        u64::from_le_bytes(word)
+    }
+
+    /// Stores a 64-bit number.
+    pub fn put_word(&mut self, address: KernelVa, value: u64) {
+        self.write(address, &value.to_le_bytes());
+    }
+
+    /// Loads a 64-bit number.
+    pub fn word(&self, address: KernelVa) -> u64 {
+        let bytes = self.read(address, 8).first_chunk().copied().unwrap_or_default();
+        u64::from_le_bytes(bytes)
+    }
+
+    /// Allocates a zeroed object in the direct map, as a slab does: the object of that size that
+    /// was freed last is used again. Objects of a power of two bytes are aligned to their size.
+    pub(crate) fn allocate(&mut self, bytes: u32) -> KernelVa {
+        let size = slab_size(bytes);
+        if let Some(at) = self.free.get_mut(&size).and_then(Vec::pop) {
+            self.write(at, &vec![0; size as usize]);
+            return at;
+        }
+        let alignment = if size.is_power_of_two() { size.min(PAGE_BYTES) } else { 64 };
+        let at = self.next.next_multiple_of(alignment);
+        self.next = at + size;
+        assert!(self.next <= self.size(), "the machine's memory is full: {} bytes", self.size());
+        KernelVa(DIRECT_MAP + at)
+    }
+
+    /// Frees an object of [`Self::allocate`]. Its bytes stay until it is used again.
+    pub(crate) fn release(&mut self, at: KernelVa, bytes: u32) {
+        self.free.entry(slab_size(bytes)).or_default().push(at);
+    }
+
+    /// Allocates a NUL-terminated text.
+    pub(crate) fn text(&mut self, text: &str) -> KernelVa {
+        let at = self.allocate(text.len() as u32 + 1);
+        self.write(at, text.as_bytes());
+        at
+    }
+}
+
+fn slab_size(bytes: u32) -> u64 {
+    u64::from(bytes.max(8)).next_multiple_of(8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn memory() -> Memory {
+        Memory::new(64 << 20, 0xffff_ffff_8100_0000..0xffff_ffff_8200_0000)
+    }
+
+    #[test]
+    fn freed_objects_are_used_again_and_hold_zeros() {
+        let mut memory = memory();
+        let first = memory.allocate(24);
+        memory.put_word(first, 7);
+        memory.release(first, 24);
+        assert_eq!(memory.word(first), 7);
+        assert_eq!(memory.allocate(24), first);
+        assert_eq!(memory.word(first), 0);
+        assert_ne!(memory.allocate(24), first);
+        assert_eq!(memory.allocate(256).0 % 256, 0);
+    }
+
+    #[test]
+    fn recorded_stores_are_played_in_their_order() {
+        let mut memory = memory();
+        let at = memory.allocate(16);
+        memory.put_word(at, 1);
+        memory.record();
+        memory.put_word(at, 2);
+        memory.put_word(at.plus(8), 3);
+        memory.put_word(at, 4);
+        memory.rewind();
+        let mut seen = Vec::new();
+        loop {
+            seen.push((memory.word(at), memory.word(at.plus(8))));
+            if !memory.step() {
+                break;
+            }
+        }
+        assert_eq!(seen, [(1, 0), (2, 0), (2, 3), (4, 3)]);
+    }
+}

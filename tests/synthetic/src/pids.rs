@@ -1,0 +1,91 @@
+//! Numbers of tasks: `struct pid`, its lists of tasks, and the trees that find it (kernel/pid.c).
+
+use panoptes_decoders::address::KernelVa;
+
+use crate::machine::Machine;
+
+/// `enum pid_type` (include/linux/pid_types.h).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum PidType {
+    Pid = 0,
+    Tgid = 1,
+    Pgid = 2,
+    Sid = 3,
+}
+
+/// A `struct pid`.
+#[derive(Clone, Debug)]
+pub(crate) struct PidObject {
+    pub(crate) address: KernelVa,
+    bytes: u32,
+    /// Number of tasks in its lists; it ends with the last one.
+    uses: u32,
+    /// Its number in each namespace, with the namespace's position, outermost first.
+    numbers: Vec<(usize, u32)>,
+}
+
+impl Machine {
+    /// `alloc_pid` (kernel/pid.c): the number is in the trees before the task is in any list.
+    pub(crate) fn alloc_pid(&mut self, namespace: usize) -> (u32, u32) {
+        let layouts = self.layouts();
+        let levels: &[usize] = if namespace == 0 { &[0] } else { &[0, namespace] };
+        let upid_bytes = layouts.upid.size * levels.len() as u32;
+        let bytes = layouts.pid.numbers.offset + upid_bytes;
+        let address = self.memory.allocate(bytes.max(layouts.pid.size));
+        let bytes = bytes.max(layouts.pid.size);
+        self.memory.put(address, layouts.pid.level, levels.len() as u64 - 1);
+        let mut numbers = Vec::new();
+        for (level, &namespace) in levels.iter().enumerate() {
+            let space = &mut self.namespaces.pids[namespace];
+            let number = space.next;
+            space.next += 1;
+            let ns = space.address;
+            let upid =
+                u64::from(layouts.pid.numbers.offset) + level as u64 * u64::from(layouts.upid.size);
+            self.memory.put(address.plus(upid), layouts.upid.nr, number.into());
+            self.memory.point(address.plus(upid), layouts.upid.ns, ns);
+            numbers.push((namespace, number));
+        }
+        for &(namespace, number) in &numbers {
+            let ns = self.namespaces.pids[namespace].address;
+            let idr = ns.plus(layouts.pid_namespace.idr.offset.into());
+            let head = idr.plus(layouts.idr.xa_head.offset.into());
+            self.memory.tree_store(&layouts.xa_node, head, number.into(), address.0);
+            self.memory.put(idr, layouts.idr.idr_next, u64::from(number) + 1);
+        }
+        let (outer, inner) = (numbers[0].1, numbers[numbers.len() - 1].1);
+        self.pids.insert(outer, PidObject { address, bytes, uses: 0, numbers });
+        (outer, inner)
+    }
+
+    pub(crate) fn attach_pid(&mut self, task: KernelVa, kind: PidType, number: u32) {
+        let layouts = self.layouts();
+        let pid = self.pids.get_mut(&number).expect("the number is in use");
+        pid.uses += 1;
+        let head = pid.address.plus(u64::from(layouts.pid.tasks.offset) + kind as u64 * 8);
+        let node = task.plus(u64::from(layouts.task_struct.pid_links.offset) + kind as u64 * 16);
+        self.memory.hlist_add_head(node, head);
+    }
+
+    pub(crate) fn detach_pid(&mut self, task: KernelVa, kind: PidType, number: u32) {
+        let layouts = self.layouts();
+        let links = u64::from(layouts.task_struct.pid_links.offset);
+        self.memory.hlist_del(task.plus(links + kind as u64 * 16));
+        if kind == PidType::Pid {
+            self.memory.put(task, layouts.task_struct.thread_pid, 0);
+        }
+        let pid = self.pids.get_mut(&number).expect("the number is in use");
+        pid.uses -= 1;
+        if pid.uses > 0 {
+            return;
+        }
+        let Some(pid) = self.pids.remove(&number) else { return };
+        for &(namespace, number) in &pid.numbers {
+            let ns = self.namespaces.pids[namespace].address;
+            let idr = ns.plus(layouts.pid_namespace.idr.offset.into());
+            let head = idr.plus(layouts.idr.xa_head.offset.into());
+            self.memory.tree_erase(&layouts.xa_node, head, number.into());
+        }
+        self.memory.release(pid.address, pid.bytes);
+    }
+}

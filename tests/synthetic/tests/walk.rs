@@ -1,0 +1,235 @@
+//! The engine's walk finds what a machine has, no more and no less.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use panoptes_engine::limits::Limits;
+use panoptes_engine::walk::{Scope, Walker};
+use panoptes_synthetic::{DirectMapPages, ForkOptions, Machine, Size, Source, When, profile};
+
+use common::{RELEASES, assert_same, kernel, walker};
+
+fn small() -> Limits {
+    Limits { processes: 1024, file_descriptors: 16_384, vmas: 32_768, ..Limits::default() }
+}
+
+#[test]
+fn a_scan_finds_exactly_what_was_built() {
+    let mut walker = walker(&small());
+    for release in RELEASES {
+        let mut machine = Machine::builder(&profile(release)).build();
+        let kernel = kernel(&mut machine);
+        walker.forget();
+        assert_same(&mut machine, &kernel, &mut walker);
+    }
+}
+
+#[test]
+fn each_operation_shows_in_the_next_scan() {
+    let mut walker = walker(&small());
+    for release in RELEASES {
+        let builder = Machine::builder(&profile(release)).seed(7).kaslr(0x1260_0000);
+        let mut machine = builder.build();
+        let kernel = kernel(&mut machine);
+        walker.forget();
+        operate(&mut machine, &mut |machine| assert_same(machine, &kernel, &mut walker));
+    }
+}
+
+/// Runs every operation, with a check after each.
+fn operate(machine: &mut Machine, check: &mut dyn FnMut(&mut Machine)) {
+    let address = |text: &str| text.parse::<SocketAddr>().expect("it is an address");
+    let options = ForkOptions { container: 0, uid: 33, new_session: true };
+    let shell = machine.fork_with(1, options);
+    check(machine);
+    machine.exec(shell, "/bin/bash", &["-bash", "-c", "true"]);
+    check(machine);
+    let child = machine.fork(shell);
+    machine.set_name(child, "renamed");
+    check(machine);
+    let pipe = machine.pipe(child);
+    machine.dup2(child, pipe.write, 200);
+    machine.close(child, pipe.write);
+    machine.set_close_on_exec(child, pipe.read, true);
+    check(machine);
+    let thread = machine.start_thread(child);
+    machine.socket_pair(child);
+    machine.listen(child, address("0.0.0.0:8080"));
+    machine.listen(child, address("[::]:8081"));
+    let accepted = machine.accept(child, address("[fd00::1]:8081"), address("[fd00::2]:999"));
+    machine.transfer(child, accepted, 5000, 70);
+    check(machine);
+    machine.exit_thread(thread);
+    machine.close(child, accepted);
+    check(machine);
+    machine.open(child, "/tmp/before");
+    let long = format!("/tmp/{}", "long".repeat(30));
+    machine.open(child, &long);
+    machine.rename("/tmp/before", "/var/after");
+    machine.unlink(&long);
+    check(machine);
+    machine.run(child, 1);
+    check(machine);
+    machine.sleep(child, 1, 3_000_000);
+    let lowest = machine.map_anonymous(child, 100, 2);
+    machine.protect(child, lowest, 7);
+    machine.unmap(child, lowest + 3 * 0x3000);
+    check(machine);
+    machine.exec(child, "/usr/bin/nc", &["nc", "-l"]);
+    check(machine);
+    let grandchild = machine.fork(child);
+    machine.exit(child);
+    check(machine);
+    machine.reap(child);
+    machine.kill(grandchild);
+    machine.kill(shell);
+    machine.tick(4_000_000);
+    check(machine);
+}
+
+#[test]
+fn the_same_seed_makes_the_same_memory() {
+    let builder = Machine::builder(&profile(RELEASES[1])).direct_map_pages(DirectMapPages::FourKib);
+    let (mut one, mut same) = (builder.build(), builder.build());
+    let mut other = builder.seed(2).build();
+    let used = one.memory().used() as usize;
+    assert!(one.memory().bytes()[..used] == same.memory().bytes()[..used]);
+    assert!(one.memory().bytes()[..used] != other.memory().bytes()[..used]);
+    let kernel = kernel(&mut one);
+    assert_same(&mut one, &kernel, &mut walker(&small()));
+}
+
+#[test]
+fn ten_thousand_processes_are_found() {
+    let limits = Limits {
+        processes: 16_384,
+        threads: 32_768,
+        file_descriptors: 131_072,
+        vmas: 262_144,
+        ..Limits::default()
+    };
+    let size = Size { processes: 10_000, ..Size::default() };
+    let mut machine = Machine::builder(&profile(RELEASES[2])).size(size).build();
+    let kernel = kernel(&mut machine);
+    assert_same(&mut machine, &kernel, &mut walker(&limits));
+}
+
+/// How a scan shows a process that ended meanwhile, in the order of ever later ends.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Shown {
+    Absent,
+    /// Its freed memory still shows that it has ended.
+    Ended,
+    Unstable,
+    Alive,
+}
+
+/// Scans while the machine changes before the batch `at`. Returns how the scan shows `pid`, and the
+/// number of batches.
+fn scan_with_change(
+    machine: &mut Machine,
+    walker: &mut Walker,
+    at: u64,
+    mut change: impl FnMut(&mut Machine) + Send,
+    pid: u32,
+) -> (Shown, u64) {
+    let kernel = kernel(machine);
+    let mut source = Source::with_hook(machine, |machine, when, counts| {
+        if matches!(when, When::Batch(_)) && counts.batches == at {
+            change(machine);
+        }
+    });
+    let snapshot = walker.scan(&mut source, &kernel, Scope::ALL).expect("processes are found");
+    let shown = match snapshot.process_by_pid(pid) {
+        None => Shown::Absent,
+        Some(process) if !process.stable => Shown::Unstable,
+        Some(process) if snapshot.threads[process.leader].task.exit_state != 0 => Shown::Ended,
+        Some(_) => Shown::Alive,
+    };
+    (shown, source.counts().batches)
+}
+
+#[test]
+fn a_process_that_ends_in_a_scan_is_never_shown_as_whole() {
+    let mut walker = walker(&small());
+    let builder = Machine::builder(&profile(RELEASES[2]));
+    let mut machine = builder.build();
+    let pid = machine.processes().last().expect("there are processes").pid;
+    let (shown, batches) = scan_with_change(&mut machine, &mut walker, u64::MAX, |_| {}, pid);
+    assert_eq!(shown, Shown::Alive);
+    let shown: Vec<_> = (0..batches)
+        .map(|at| {
+            let mut machine = builder.build();
+            walker.forget();
+            let kill = |machine: &mut Machine| machine.kill(pid);
+            scan_with_change(&mut machine, &mut walker, at, kill, pid).0
+        })
+        .collect();
+    assert!(shown.is_sorted(), "{shown:?}");
+    let at = |wanted| shown.iter().filter(|&&it| it == wanted).count();
+    assert!(at(Shown::Absent) > 3 && at(Shown::Unstable) > 3, "{shown:?}");
+    // Only the last batches come after the second look at the task.
+    assert!(at(Shown::Alive) < 3, "{shown:?}");
+}
+
+/// Lines about other processes than `pid` and those after it.
+fn about_others(lines: BTreeSet<String>, pid: u32) -> BTreeSet<String> {
+    let is_other = |line: &String| {
+        let mut words = line.split_whitespace();
+        let subject = match words.next() {
+            Some("process") => words.next(),
+            Some("socket") => None,
+            // `descriptor 3 of 12: …`, `area 1000-2000 of 12: …`, `thread 13 of 12 …`
+            _ => words.nth(2).map(|word| word.trim_end_matches(':')),
+        };
+        subject.and_then(|word| word.parse().ok()).is_some_and(|subject: u32| subject < pid)
+    };
+    lines.into_iter().filter(is_other).collect()
+}
+
+/// A change of a process.
+type Operation = fn(&mut Machine, u32);
+
+const OPERATIONS: [(&str, Operation); 8] = [
+    ("fork", |machine, pid| _ = machine.fork(pid)),
+    ("start_thread", |machine, pid| _ = machine.start_thread(pid)),
+    ("exec", |machine, pid| machine.exec(pid, "/bin/true", &["true"])),
+    ("open", |machine, pid| _ = machine.open(pid, "/tmp/new")),
+    ("dup2", |machine, pid| machine.dup2(pid, 0, 70)),
+    ("map", |machine, pid| _ = machine.map_anonymous(pid, 20, 1)),
+    ("exit", |machine, pid| machine.exit(pid)),
+    ("kill", Machine::kill),
+];
+
+#[test]
+fn no_store_of_a_process_hides_or_changes_another() {
+    let mut walker = walker(&small());
+    let size = Size { processes: 6, descriptors: 1, areas: 1, containers: 1, ..Size::default() };
+    for release in [RELEASES[0], RELEASES[2]] {
+        for (name, operation) in OPERATIONS {
+            let mut machine = Machine::builder(&profile(release)).size(size).build();
+            let kernel = kernel(&mut machine);
+            let pid = machine.processes().last().expect("there are processes").pid;
+            let others = about_others(common::expected(&machine), pid);
+            assert!(others.len() > 100, "{}", others.len());
+            machine.slowly(|machine| operation(machine, pid));
+            let mut left = machine.step(0);
+            assert!(left > 3, "{name}: {left} stores");
+            loop {
+                let mut source = Source::new(&mut machine);
+                walker.forget();
+                let snapshot = walker.scan(&mut source, &kernel, Scope::ALL).expect("processes");
+                let found = about_others(common::found(snapshot), pid);
+                let lost: Vec<_> = others.symmetric_difference(&found).collect();
+                assert!(lost.is_empty(), "{release}: {name}, {left} stores left: {lost:#?}");
+                if left == 0 {
+                    break;
+                }
+                left = machine.step(1);
+            }
+            assert_same(&mut machine, &kernel, &mut walker);
+        }
+    }
+}
