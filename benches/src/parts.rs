@@ -7,7 +7,7 @@ use panoptes_engine::detect::binary_attestation::{ShippedBuilder, ShippedFile, S
 use panoptes_engine::limits::Limits;
 use panoptes_engine::policy::PolicyConfig;
 use panoptes_engine::time::Now;
-use panoptes_engine::watch::{Identity, SLICE_BYTES, Setup, Watched};
+use panoptes_engine::watch::{Identity, SLICE_BYTES, Setup, Watched, Workspace};
 use panoptes_profiles::Profile;
 use panoptes_sinks::activities::Activity;
 use panoptes_sinks::json::Limits as TextLimits;
@@ -29,6 +29,7 @@ pub enum Part {
 /// A watched machine with some parts enabled, and a buffer for its records.
 #[derive(Debug)]
 pub struct Way {
+    workspace: Workspace,
     watched: Watched,
     producer: Producer,
     consumer: Consumer,
@@ -71,12 +72,15 @@ impl Way {
         });
         let size = QueueSize { blocks: 16, block_bytes: 1 << 20 };
         let (producer, consumer) = queue(size, &Waker::default());
-        Self { watched, producer, consumer, records: 0 }
+        let workspace = Workspace::new(&limits, crate::KEY);
+        Self { workspace, watched, producer, consumer, records: 0 }
     }
 
     /// Scans once. The records wait until [`Self::drop_records`].
     pub fn scan<S: MemorySource>(&mut self, source: &mut S, now: Now) {
-        self.watched.scan(source, now, &mut self.producer).expect("it can be scanned");
+        self.watched
+            .scan(&mut self.workspace, source, now, &mut self.producer)
+            .expect("it can be scanned");
     }
 
     /// Counts the records of the last scans and drops them.
@@ -91,7 +95,7 @@ impl Way {
     /// Hashes all files that scans have asked for.
     pub fn hash_all<S: MemorySource>(&mut self, source: &mut S) {
         while self.watched.has_work() {
-            self.watched.work(source, SLICE_BYTES);
+            self.watched.work(&mut self.workspace, source, SLICE_BYTES);
         }
     }
 }

@@ -22,6 +22,7 @@ pub mod address;
 pub mod container_config;
 pub mod detect;
 pub mod limits;
+pub mod loss;
 pub mod page_cache;
 pub mod path;
 pub mod policy;

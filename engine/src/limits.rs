@@ -57,6 +57,12 @@ macro_rules! limits {
                 help: $help,
                 field: |limits| &mut limits.$key,
             },)+];
+
+            /// Limits that are enough for what either is enough for.
+            #[must_use]
+            pub fn largest(self, other: Self) -> Self {
+                Self { $($key: self.$key.max(other.$key),)+ }
+            }
         }
 
         /// A limited table.
@@ -191,6 +197,16 @@ mod tests {
         }
         let text = format!("{limits:?}");
         assert!(!text.contains(|letter: char| matches!(letter, '1'..='9')), "{text}");
+    }
+
+    #[test]
+    fn the_largest_limits_are_enough_for_both() {
+        let (one, other) = (Limits { vmas: 9, ..Limits::default() }, Limits::default());
+        assert_eq!(one.largest(other), other);
+        let more = Limits { vmas: one.vmas, threads: u32::MAX, ..other };
+        let expected = Limits { threads: u32::MAX, ..other };
+        assert_eq!(more.largest(other), expected);
+        assert_eq!(other.largest(more), expected);
     }
 
     #[test]

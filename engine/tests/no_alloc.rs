@@ -14,6 +14,7 @@ mod fault;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::sync::Arc;
 
 use cached::Cached;
 use common::damage::{Damaged, touched_pages};
@@ -23,13 +24,16 @@ use fault::{Fault, FaultRates};
 use panoptes_decoders::address::PhysicalAddress;
 use panoptes_engine::limits::Limits;
 use panoptes_engine::page_cache::{Contents, FileIdentity};
+use panoptes_engine::policy::PolicyConfig;
+use panoptes_engine::system::kernel_of;
 use panoptes_engine::walk::{Kernel, Scope};
+use panoptes_engine::watch::{Watched, Workspace};
 use panoptes_rig::Random;
 use panoptes_rig::dump::{self, Packing};
 use panoptes_sources::{
     Detail, FileSource, Kcore, MappedFile, MemorySource, Meter, Outcome, Request,
 };
-use panoptes_tables::HashKey;
+use panoptes_tables::{HashKey, room};
 
 /// Counts allocations while it is sealed, and forwards all calls.
 struct Counting;
@@ -37,8 +41,14 @@ struct Counting;
 thread_local! {
     static SEALED: Cell<bool> = const { Cell::new(false) };
     static COUNT: Cell<u64> = const { Cell::new(0) };
+    /// Bytes that are allocated and not freed.
+    static LIVE: Cell<i64> = const { Cell::new(0) };
     /// Size of the first allocation, which helps to find it.
     static FIRST: Cell<usize> = const { Cell::new(0) };
+}
+
+fn count(bytes: usize, sign: i64) {
+    LIVE.set(LIVE.get() + sign * bytes as i64);
 }
 
 fn note(bytes: usize) {
@@ -55,23 +65,28 @@ fn note(bytes: usize) {
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         note(layout.size());
+        count(layout.size(), 1);
         // SAFETY: the caller keeps the contract of `alloc`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         note(layout.size());
+        count(layout.size(), 1);
         // SAFETY: the caller keeps the contract of `alloc_zeroed`.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
         note(bytes);
+        count(bytes, 1);
+        count(layout.size(), -1);
         // SAFETY: `pointer` came from `System` with this layout, and the caller keeps the rest.
         unsafe { System.realloc(pointer, layout, bytes) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count(layout.size(), -1);
         // SAFETY: `pointer` came from `System` with this layout.
         unsafe { System.dealloc(pointer, layout) }
     }
@@ -201,7 +216,7 @@ fn hashing_files_allocates_nothing() {
                 }
             }
         });
-        assert!(contents.finished() > 100 && contents.refused() > 0);
+        assert!(contents.finished() > 100 && contents.refused().count > 0);
     }
 }
 
@@ -331,6 +346,37 @@ fn scans_of_damaged_memory_allocate_nothing() {
         }
         eprintln!("{}: {rounds} damaged scans, {total} entities decoded", machine.name);
         assert!(total > 0);
+    }
+}
+
+/// Returns what `make` made, and the bytes that it allocated and did not free.
+fn counted<T>(make: impl FnOnce() -> T) -> (T, u64) {
+    let before = LIVE.get();
+    let made = make();
+    (made, (LIVE.get() - before) as u64)
+}
+
+#[test]
+fn what_is_counted_before_is_what_is_allocated() {
+    let Some(images) = images_or_skip("the size of what is allocated") else { return };
+    let machine = Machine::open(&images[0]);
+    let large = Limits { connections: 100_000, vmas: 1 << 20, ..Limits::default() };
+    for limits in [Limits::default(), NARROW, large] {
+        let (workspace, bytes) = counted(|| Workspace::new(&limits, common::KEY));
+        let expected = room::measure(|| Workspace::new(&limits, common::KEY));
+        assert_eq!(expected, Some(bytes), "a workspace, {limits:?}");
+        drop(workspace);
+        let (_kernel, of_kernel) = counted(|| kernel_of(&machine.profile));
+        for policy in [PolicyConfig::default(), common::everything()] {
+            for shipped in [Arc::default(), Arc::new(common::one_hash())] {
+                let expected = Watched::bytes(&limits, &policy, &shipped);
+                let setup = common::setup(&limits, &machine.profile, policy, shipped);
+                // The header was made before, and is freed with the machine.
+                let (watched, bytes) = counted(|| Watched::new(setup));
+                assert_eq!(expected, Some(bytes - of_kernel), "a machine, {limits:?}");
+                drop(watched);
+            }
+        }
     }
 }
 

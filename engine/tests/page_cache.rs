@@ -13,6 +13,7 @@ use panoptes_decoders::kernel::ovl_inode::OvlInode;
 use panoptes_decoders::layout::Layout as _;
 use panoptes_decoders::source::{MemorySource, Request};
 use panoptes_engine::limits::Limits;
+use panoptes_engine::loss::Loss;
 use panoptes_engine::page_cache::{
     BestMatch, Contents, ElfKind, FileContent, Format, Outcome, PageDigest, PageMatcher, Partial,
 };
@@ -377,6 +378,30 @@ fn partial_files_are_retried_with_back_off() {
     assert!(contents.get(&machine.file).unwrap().hashes().is_some());
 }
 
+/// Adversary C5: the files of one process took the places of all others'.
+#[test]
+fn a_process_that_asks_for_very_many_files_leaves_room_for_others() {
+    let machine = Cached::whole(&content(PAGE), EXT4);
+    let mut contents = Contents::new(&limits(), HashKey::new(5));
+    let capacity = limits().contents_max() as u64;
+    let file = |number| {
+        let mut file = machine.file;
+        file.number += number;
+        file
+    };
+    contents.begin_scan();
+    for number in 0..2 * capacity {
+        contents.ask_for(&file(number), 7);
+    }
+    let refused = Loss { count: capacity + capacity / 8, process_id: Some(7) };
+    assert_eq!(contents.refused(), refused);
+    // Others find room in the same scan.
+    for number in 0..capacity / 8 {
+        contents.ask_for(&file(2 * capacity + number), 100 + number as u32);
+    }
+    assert_eq!(contents.refused(), refused);
+}
+
 #[test]
 fn files_that_are_not_requested_are_evicted() {
     let bytes = content(PAGE);
@@ -395,7 +420,7 @@ fn files_that_are_not_requested_are_evicted() {
         contents.ask(file);
     }
     // Files requested later in the same scan evict no file.
-    assert_eq!(contents.refused(), 10);
+    assert_eq!(contents.refused().count, 10);
     work(&mut contents, &mut machine, &());
     assert!(contents.get(&files[0]).unwrap().hashes().is_some());
     for _ in 0..5 {
@@ -405,7 +430,7 @@ fn files_that_are_not_requested_are_evicted() {
     for file in files.split_off(capacity as usize) {
         assert_eq!(contents.ask(&file), None);
     }
-    assert_eq!(contents.refused(), 10);
+    assert_eq!(contents.refused().count, 10);
     assert!(contents.get(&files[0]).unwrap().hashes().is_some(), "it was requested");
     assert_eq!(contents.get(&files[1]), None, "it was not requested");
     work(&mut contents, &mut machine, &());

@@ -45,12 +45,36 @@ pub struct Class {
     pub is_alert: bool,
 }
 
+/// Which records an output takes.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Wanted {
+    #[default]
+    All,
+    /// Alerts alone.
+    Alerts,
+    /// The records about the system of this number ([`Producer::set_system`]).
+    System(u32),
+}
+
+impl QueueSize {
+    /// Approximate size in bytes of a queue.
+    pub const fn bytes(&self) -> usize {
+        let blocks = if self.blocks < BLOCKS_MIN { BLOCKS_MIN } else { self.blocks };
+        // Each record that fits has the place of its end, and a flag.
+        let records = self.block_bytes / RECORD_BYTES_MIN + 1;
+        blocks.saturating_mul(self.block_bytes + records * (size_of::<u32>() + 1))
+    }
+}
+
 impl Default for QueueSize {
     /// 4 MiB: about two thousand records.
     fn default() -> Self {
         Self { blocks: 16, block_bytes: 256 * 1024 }
     }
 }
+
+/// Maximum number of times that the system changes within a block.
+const TURNS_MAX: usize = 128;
 
 /// Lower bound on a record's size, which bounds the number of ends in a block.
 const RECORD_BYTES_MIN: usize = 16;
@@ -63,6 +87,8 @@ pub struct Block {
     ends: Box<[u32]>,
     /// Which records are alerts.
     alerts: Box<[bool]>,
+    /// The first record of each turn of a system, and the system's number.
+    turns: Vec<(u32, Option<u32>)>,
     records: usize,
     number: u64,
 }
@@ -74,6 +100,7 @@ impl Block {
             bytes: vec![0; bytes].into_boxed_slice(),
             ends: vec![0; records_max].into_boxed_slice(),
             alerts: vec![false; records_max].into_boxed_slice(),
+            turns: Vec::with_capacity(TURNS_MAX),
             records: 0,
             number: 0,
         }
@@ -106,17 +133,53 @@ impl Block {
         self.ends[range].partition_point(|&end| end as usize - start <= room)
     }
 
-    /// The next alerts in a row, from record `index` on; empty at the end if there is none.
-    pub fn next_alerts(&self, index: usize) -> Range<usize> {
+    /// The next wanted records in a row, from record `index` on; empty at the end if there is none.
+    pub fn next_wanted(&self, wanted: Wanted, index: usize) -> Range<usize> {
+        match wanted {
+            Wanted::All => index..self.records,
+            Wanted::Alerts => self.next_alerts(index),
+            Wanted::System(system) => {
+                let mut own = self.turns_of(system).filter(|turn| turn.end > index);
+                own.next()
+                    .map_or(self.records..self.records, |turn| turn.start.max(index)..turn.end)
+            }
+        }
+    }
+
+    /// The number of wanted records from record `index` on.
+    pub fn wanted_from(&self, wanted: Wanted, index: usize) -> usize {
+        match wanted {
+            Wanted::All => self.records - index,
+            Wanted::Alerts => {
+                self.alerts[index..self.records].iter().filter(|is_alert| **is_alert).count()
+            }
+            Wanted::System(system) => self
+                .turns_of(system)
+                .map(|turn| turn.end.saturating_sub(turn.start.max(index)))
+                .sum(),
+        }
+    }
+
+    fn next_alerts(&self, index: usize) -> Range<usize> {
         let rest = &self.alerts[index..self.records];
         let start = rest.iter().position(|is_alert| *is_alert).unwrap_or(rest.len());
         let count = rest[start..].iter().take_while(|is_alert| **is_alert).count();
         index + start..index + start + count
     }
 
-    /// The number of alerts from record `index` on.
-    pub fn alerts_from(&self, index: usize) -> usize {
-        self.alerts[index..self.records].iter().filter(|is_alert| **is_alert).count()
+    /// The records of each turn of a system.
+    fn turns_of(&self, system: u32) -> impl Iterator<Item = Range<usize>> {
+        let ends = self.turns.iter().skip(1).map(|(first, _)| *first as usize);
+        let ends = ends.chain([self.records]);
+        let turns = self.turns.iter().zip(ends);
+        turns
+            .filter(move |((_, of), _)| *of == Some(system))
+            .map(|((first, _), end)| *first as usize..end)
+    }
+
+    /// Whether a record about `system` continues the last turn.
+    fn continues(&self, system: Option<u32>) -> bool {
+        self.turns.last().is_some_and(|(_, last)| *last == system)
     }
 
     /// The records one by one, without their line feeds.
@@ -124,16 +187,21 @@ impl Block {
         (0..self.records).map(|index| self.slice(index, 1).strip_suffix(b"\n").unwrap_or_default())
     }
 
-    /// Room for one more record without its line feed.
-    fn room(&mut self) -> &mut [u8] {
+    /// Room for one more record about `system`, without its line feed.
+    fn room(&mut self, system: Option<u32>) -> &mut [u8] {
         let start = self.start(self.records);
-        let end = if self.records == self.ends.len() { start } else { self.bytes.len() - 1 };
+        let is_full = self.records == self.ends.len()
+            || self.turns.len() == TURNS_MAX && !self.continues(system);
+        let end = if is_full { start } else { self.bytes.len() - 1 };
         &mut self.bytes[start..end.max(start)]
     }
 
     /// Adds the record that was written at the start of the room.
-    fn commit(&mut self, length: usize, is_alert: bool) {
-        debug_assert!(length <= self.room().len(), "the record was written into the room");
+    fn commit(&mut self, length: usize, is_alert: bool, system: Option<u32>) {
+        debug_assert!(length <= self.room(system).len(), "the record was written into the room");
+        if !self.continues(system) {
+            self.turns.push((self.records as u32, system));
+        }
         let end = self.start(self.records) + length;
         self.bytes[end] = b'\n';
         self.ends[self.records] = end as u32 + 1;
@@ -189,6 +257,8 @@ pub struct Producer {
     left: [usize; 2],
     block_bytes: usize,
     refused: u64,
+    /// The number of the system that records are about.
+    system: Option<u32>,
     /// Declared last, so that the writer finds the queue abandoned when it wakes.
     waker: WakeOnDrop,
 }
@@ -234,8 +304,8 @@ impl Producer {
                     return Err(Full);
                 }
             }
-            if let Ok(length) = write(block.room()) {
-                block.commit(length, class.is_alert);
+            if let Ok(length) = write(block.room(self.system)) {
+                block.commit(length, class.is_alert, self.system);
                 self.spend(length);
                 return Ok(());
             }
@@ -248,10 +318,15 @@ impl Producer {
             return Err(Full);
         }
         let block = self.current.as_mut().ok_or(Full)?;
-        let length = write(block.room())?;
-        block.commit(length, class.is_alert);
+        let length = write(block.room(self.system))?;
+        block.commit(length, class.is_alert, self.system);
         self.spend(length);
         Ok(())
+    }
+
+    /// Sets the system that the next records are about, by a number of the caller's choice.
+    pub fn set_system(&mut self, system: Option<u32>) {
+        self.system = system;
     }
 
     /// Counts a record that was offered and is lost.
@@ -270,7 +345,8 @@ impl Producer {
     /// Begins the turn of one of `turns` systems: its records may use that part of the free blocks,
     /// and the last of them may exceed it. Without this call, records may use all free blocks.
     pub fn share(&mut self, turns: usize) {
-        let rest = self.current.as_mut().map_or(0, |block| block.room().len());
+        let system = self.system;
+        let rest = self.current.as_mut().map_or(0, |block| block.room(system).len());
         let free = self.free.slots();
         let events = free.saturating_sub(self.reserve);
         let turns = turns.max(1);
@@ -348,6 +424,7 @@ impl Consumer {
     /// Returns a block for reuse.
     pub fn give_back(&mut self, mut block: Block) {
         block.records = 0;
+        block.turns.clear();
         // If the producer is gone, the block is not needed.
         let _ = self.free.push(block);
     }
@@ -386,6 +463,7 @@ pub fn queue(size: QueueSize, waker: &Waker) -> (Producer, Consumer) {
         left: [usize::MAX; 2],
         block_bytes: size.block_bytes,
         refused: 0,
+        system: None,
         waker: WakeOnDrop(waker.clone()),
     };
     let consumer =
@@ -456,6 +534,51 @@ mod tests {
         assert!(consumer.is_finished());
     }
 
+    /// The records of each system, found as an output finds them.
+    fn records_of(block: &Block, system: u32) -> Vec<usize> {
+        let (wanted, mut at, mut found) = (Wanted::System(system), 0, Vec::new());
+        while at < block.records() {
+            assert_eq!(block.wanted_from(wanted, at), block.wanted_from(wanted, 0) - found.len());
+            let run = block.next_wanted(wanted, at);
+            found.extend(run.clone());
+            at = run.end;
+        }
+        found
+    }
+
+    #[test]
+    fn the_records_of_a_system_are_found_in_a_block() {
+        let (mut producer, mut consumer) = queue(QueueSize::default(), &Waker::default());
+        let systems = [None, Some(3), Some(3), Some(1), None, Some(3), Some(1), Some(1)];
+        for system in systems {
+            producer.set_system(system);
+            producer.try_push(Class::default(), b"a record").unwrap();
+        }
+        producer.flush();
+        let block = consumer.pop().unwrap();
+        assert_eq!(records_of(&block, 3), [1, 2, 5]);
+        assert_eq!(records_of(&block, 1), [3, 6, 7]);
+        assert_eq!(records_of(&block, 2), [0; 0]);
+    }
+
+    #[test]
+    fn systems_that_take_turns_often_use_more_blocks() {
+        let (mut producer, mut consumer) = queue(QueueSize::default(), &Waker::default());
+        for turn in 0..3 * TURNS_MAX {
+            producer.set_system(Some(turn as u32 % 2));
+            producer.try_push(Class::default(), b"a record").unwrap();
+        }
+        producer.flush();
+        let mut counts = [0; 2];
+        while let Some(block) = consumer.pop() {
+            for (system, count) in counts.iter_mut().enumerate() {
+                *count += records_of(&block, system as u32).len();
+            }
+            consumer.give_back(block);
+        }
+        assert_eq!(counts, [3 * TURNS_MAX / 2; 2]);
+    }
+
     const URGENT: Class = Class { is_urgent: true, is_alert: true };
     const LARGE: QueueSize = QueueSize { blocks: 16, block_bytes: 64 };
 
@@ -523,8 +646,11 @@ mod tests {
         }
         producer.flush();
         let block = consumer.pop().unwrap();
-        assert_eq!([0, 2, 3, 5].map(|from| block.next_alerts(from)), [1..3, 2..3, 4..5, 5..5]);
-        assert_eq!([0, 2, 5].map(|from| block.alerts_from(from)), [3, 2, 0]);
+        assert_eq!(
+            [0, 2, 3, 5].map(|from| block.next_wanted(Wanted::Alerts, from)),
+            [1..3, 2..3, 4..5, 5..5]
+        );
+        assert_eq!([0, 2, 5].map(|from| block.wanted_from(Wanted::Alerts, from)), [3, 2, 0]);
     }
 
     proptest! {

@@ -11,16 +11,28 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use crate::output::{Output, PATIENCE_NS, Standing};
-use crate::queue::{Block, Consumer, Waker};
+use crate::queue::{Block, Consumer, Waker, Wanted};
 
 #[derive(Debug)]
 pub struct Writer {
     lanes: Vec<Lane>,
     outputs: Vec<Reader>,
+    changes: Receiver<OutputChange>,
     waker: Waker,
+}
+
+/// A change of the outputs while the writer runs.
+#[derive(Debug)]
+pub enum OutputChange {
+    /// One more output. It takes the records that are passed on after this.
+    Add(Box<dyn Output>),
+    /// No more records follow for the output of a system's records. The writer ends it when all
+    /// that were passed on before are written.
+    End(u32),
 }
 
 /// A queue, and its blocks that some output has not yet taken.
@@ -38,6 +50,8 @@ struct Reader {
     output: Box<dyn Output>,
     places: Vec<Place>,
     standing: Standing,
+    /// The number of the first block that it does not need, if it is to be ended.
+    until: Option<u64>,
     /// While finishing: how many bytes were written at the last progress, and when that was.
     progress_bytes: u64,
     progress_ns: u64,
@@ -81,6 +95,15 @@ const LONG_WAIT: Duration = Duration::from_millis(500);
 impl Writer {
     /// A writer that writes every queue to every output. All queues must share one waker.
     pub fn new(queues: Vec<Consumer>, outputs: Vec<Box<dyn Output>>) -> Self {
+        Self::with_changes(queues, outputs, channel().1)
+    }
+
+    /// The same, for outputs that change later.
+    pub fn with_changes(
+        queues: Vec<Consumer>,
+        outputs: Vec<Box<dyn Output>>,
+        changes: Receiver<OutputChange>,
+    ) -> Self {
         let waker = queues.first().map(|queue| queue.waker().clone()).unwrap_or_default();
         let lane = |consumer: Consumer| Lane {
             held: VecDeque::with_capacity(consumer.blocks()),
@@ -88,15 +111,37 @@ impl Writer {
             consumer,
         };
         let lanes: Vec<_> = queues.into_iter().map(lane).collect();
-        let reader = |output| Reader {
-            output,
-            places: vec![Place::default(); lanes.len()],
-            standing: Standing::Idle,
-            progress_bytes: 0,
-            progress_ns: 0,
-        };
-        let outputs = outputs.into_iter().map(reader).collect();
-        Self { lanes, outputs, waker }
+        let outputs = outputs.into_iter().map(|output| Reader::new(output, &lanes)).collect();
+        Self { lanes, outputs, changes, waker }
+    }
+
+    /// Adds and ends outputs as requested.
+    fn change_outputs(&mut self) {
+        while let Ok(change) = self.changes.try_recv() {
+            match change {
+                OutputChange::Add(output) => self.outputs.push(Reader::new(output, &self.lanes)),
+                OutputChange::End(system) => {
+                    let next = self.waker.next();
+                    let wanted = Wanted::System(system);
+                    let own = |reader: &&mut Reader| reader.output.wanted() == wanted;
+                    for reader in self.outputs.iter_mut().filter(own) {
+                        reader.until.get_or_insert(next);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends the outputs that are to be ended and have written all their records.
+    fn end_outputs(&mut self) {
+        let lanes = &self.lanes;
+        self.outputs.retain_mut(|reader| {
+            let is_over = reader.is_over(lanes);
+            if is_over {
+                reader.output.finish();
+            }
+            !is_over
+        });
     }
 
     /// Whether all scanners are gone and all their blocks were taken.
@@ -110,8 +155,9 @@ impl Writer {
     /// Waits up to `wait` for a write to complete when one is under way.
     pub fn step(&mut self, now_ns: u64, wait: Duration) -> Left {
         // While blocks are being passed on, one lane may show a block and another not yet the one
-        // before it.
+        // before it. A new output takes all blocks that are not pulled yet.
         let until = self.waker.next();
+        self.change_outputs();
         for lane in &mut self.lanes {
             lane.pull();
         }
@@ -135,6 +181,7 @@ impl Writer {
         for (index, lane) in self.lanes.iter_mut().enumerate() {
             lane.release(&mut self.outputs, index);
         }
+        self.end_outputs();
         self.left()
     }
 
@@ -266,6 +313,29 @@ impl Lane {
 }
 
 impl Reader {
+    /// An output that takes the records that `lanes` still hold and all later ones.
+    fn new(output: Box<dyn Output>, lanes: &[Lane]) -> Self {
+        let place = |lane: &Lane| Place { block: lane.first, record: 0 };
+        Self {
+            output,
+            places: lanes.iter().map(place).collect(),
+            standing: Standing::Idle,
+            until: None,
+            progress_bytes: 0,
+            progress_ns: 0,
+        }
+    }
+
+    /// Whether it is to be ended and has written all its records.
+    fn is_over(&self, lanes: &[Lane]) -> bool {
+        let Some(until) = self.until else { return false };
+        let places = lanes.iter().zip(&self.places);
+        let mut next =
+            places.filter_map(|(lane, place)| lane.held.get((place.block - lane.first) as usize));
+        matches!(self.standing, Standing::Idle | Standing::Closed)
+            && next.all(|block| block.number() >= until)
+    }
+
     /// Takes blocks before number `until`, in their order, as far as there is room; returns the
     /// number of records.
     fn take(&mut self, lanes: &[Lane], until: u64, now_ns: u64) -> usize {
@@ -279,11 +349,7 @@ impl Reader {
             let Some((block, place)) = next.min_by_key(|(block, _)| block.number()) else {
                 return taken;
             };
-            let run = if self.output.takes_only_alerts() {
-                block.next_alerts(place.record)
-            } else {
-                place.record..block.records()
-            };
+            let run = block.next_wanted(self.output.wanted(), place.record);
             let count = self.output.append(block, run.clone(), now_ns);
             taken += count;
             place.record = run.start + count;
@@ -316,11 +382,7 @@ impl Reader {
         let Some(block) = lane.held.get((place.block - lane.first) as usize) else {
             return false;
         };
-        let lost = if self.output.takes_only_alerts() {
-            block.alerts_from(place.record)
-        } else {
-            block.records() - place.record
-        };
+        let lost = block.wanted_from(self.output.wanted(), place.record);
         self.output.counters().add_dropped(lost);
         *place = Place { block: place.block + 1, record: 0 };
         true

@@ -17,7 +17,7 @@ use panoptes_sinks::output::file::{FileOptions, FileOutput};
 use panoptes_sinks::output::stream::StreamOutput;
 use panoptes_sinks::output::transport::TransportSettings;
 use panoptes_sinks::output::{Output, OutputKind};
-use panoptes_sinks::queue::{Class, QueueSize, Waker, queue};
+use panoptes_sinks::queue::{Class, QueueSize, Waker, Wanted, queue};
 use panoptes_sinks::record::file_descriptor::FileDescriptorDetails;
 use panoptes_sinks::record::scan::ScanLine;
 use panoptes_sinks::record::{Details, Record, RecordWriter};
@@ -56,7 +56,7 @@ fn a_hundred_thousand_records_allocate_nothing_after_start() {
             rotate_size: 20 << 20,
             max_files: 2,
             sync_ns: Some(50_000_000),
-            only_alerts: false,
+            wanted: Wanted::All,
             transport,
         };
         let file = FileOutput::open(&folder.path().join("events.jsonl"), options).unwrap();

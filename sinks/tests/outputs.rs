@@ -14,8 +14,8 @@ use panoptes_sinks::output::file::{FileOptions, FileOutput};
 use panoptes_sinks::output::stream::StreamOutput;
 use panoptes_sinks::output::transport::TransportSettings;
 use panoptes_sinks::output::{Counters, Output, OutputKind};
-use panoptes_sinks::queue::{Class, Producer, QueueSize, Waker, queue};
-use panoptes_sinks::writer::{End, Left, Writer};
+use panoptes_sinks::queue::{Class, Producer, QueueSize, Waker, Wanted, queue};
+use panoptes_sinks::writer::{End, Left, OutputChange, Writer};
 
 const KINDS: [OutputKind; 2] = [OutputKind::IoUring, OutputKind::Plain];
 
@@ -329,7 +329,7 @@ fn alerts_have_a_file_of_their_own() {
         file_output(
             &alerts,
             OutputKind::Plain,
-            FileOptions { only_alerts: true, ..FileOptions::default() },
+            FileOptions { wanted: Wanted::Alerts, ..FileOptions::default() },
         ),
     ];
     let (mut producer, consumer) = queue(LARGE, &Waker::default());
@@ -402,4 +402,54 @@ fn records_of_all_queues_go_out_in_the_order_they_were_handed_over() {
     drop(producers);
     writer.finish(&|| 0);
     check_complete(&fs::read_to_string(&path).unwrap(), 60);
+}
+
+/// Outputs come and go while the writer runs. Each has the records of its own system only.
+#[test]
+fn a_system_s_output_can_be_added_and_ended_while_the_writer_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    for kind in KINDS {
+        let all = path("all");
+        let (mut producer, consumer) = queue(QueueSize::default(), &Waker::default());
+        let (changes, changed) = std::sync::mpsc::channel();
+        let outputs = vec![file_output(&all, kind, FileOptions::default())];
+        let mut writer = Writer::with_changes(vec![consumer], outputs, changed);
+        let step = {
+            let start = Instant::now();
+            move |writer: &mut Writer| {
+                let now = start.elapsed().as_nanos() as u64 + 1_000_000_000;
+                writer.step(now, Duration::from_millis(1))
+            }
+        };
+        let mut push = |system: Option<u32>, text: &str| {
+            producer.set_system(system);
+            producer.try_push(Class::default(), text.as_bytes()).unwrap();
+            producer.flush();
+        };
+        push(Some(1), "before its log");
+        step(&mut writer);
+        for system in [1, 2] {
+            let options = FileOptions { wanted: Wanted::System(system), ..FileOptions::default() };
+            let log = file_output(&path(&system.to_string()), kind, options);
+            changes.send(OutputChange::Add(log)).unwrap();
+        }
+        push(Some(1), "one");
+        push(None, "of the service");
+        push(Some(2), "two");
+        push(Some(1), "the last of one");
+        changes.send(OutputChange::End(1)).unwrap();
+        let begin = Instant::now();
+        while step(&mut writer) != Left::Nothing && begin.elapsed() < Duration::from_mins(1) {}
+        push(Some(1), "after its log");
+        drop(producer);
+        writer.finish(&|| begin.elapsed().as_nanos() as u64);
+        let read = |name: &str| fs::read_to_string(path(name)).unwrap();
+        assert_eq!(read("1"), "one\nthe last of one\n");
+        assert_eq!(read("2"), "two\n");
+        assert_eq!(read("all").lines().count(), 6);
+        for name in ["all", "1", "2"] {
+            fs::remove_file(path(name)).unwrap();
+        }
+    }
 }

@@ -164,6 +164,22 @@ static void shared(void)
 	run(start + PAGE);
 }
 
+/* As a runtime lays out its code: a piece of a large range that nothing else uses. */
+static void reserved(void)
+{
+	const size_t much = 32 << 20;
+	char *range = mmap(NULL, much, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	check(range == MAP_FAILED, "mmap");
+	char *start = range + much / 2;
+	protect(start, PAGE, PROT_READ | PROT_WRITE);
+	memset(start, 0x90, PAGE);
+	memcpy(start, CODE, sizeof CODE);
+	scanned();
+	act(start, PAGE);
+	protect(start, PAGE, PROT_READ | PROT_EXEC);
+	run(start);
+}
+
 /* Code is written, hidden, and written again. */
 static void hidden(void)
 {
@@ -277,6 +293,7 @@ int main(int count, char **arguments)
 	else if (!strcmp(what, "heap")) heap();
 	else if (!strcmp(what, "data")) in_data();
 	else if (!strcmp(what, "shared")) shared();
+	else if (!strcmp(what, "reserved")) reserved();
 	else if (!strcmp(what, "hidden")) hidden();
 	else if (!strcmp(what, "forked")) forked();
 	else if (!strcmp(what, "churn")) churn();

@@ -95,6 +95,8 @@ pub mod magic {
     /// pidfds, since v6.9.
     pub const PID_FS: u64 = 0x5049_4446;
     pub const HUGETLBFS: u64 = 0x9584_58f6;
+    /// FUSE, and virtiofs: what a process of a user, or the host, says is in the files.
+    pub const FUSE: u64 = 0x6573_5546;
     /// overlayfs: several layers that appear as one filesystem.
     pub const OVERLAYFS: u64 = 0x794c_7630;
     /// ramfs: the root of an initial ramdisk where that is not a tmpfs.

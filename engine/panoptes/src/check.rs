@@ -13,6 +13,7 @@ use crate::config::{
     show_duration,
 };
 use crate::exit::Exit;
+use crate::memory::{Left, Needed, Plan, TOO_MUCH, show};
 use crate::sbom::Sboms;
 
 /// The output of the command, and its exit code.
@@ -31,17 +32,19 @@ pub fn check(file: &Path, json: bool) -> Answer {
         Loader { mode: Mode::Run, file: Some(file.to_owned()), overrides: Overrides::default() };
     let loaded = loader.load().and_then(with_sboms);
     let (report, configuration) = match &loaded {
-        Ok(loaded) => (&loaded.warnings, Some(&loaded.configuration)),
+        Ok((loaded, needed)) => (&loaded.warnings, Some((&loaded.configuration, needed))),
         Err(report) => (report, None),
     };
     if json {
         let mut object = problems(file, report);
-        if let Some(configuration) = configuration {
-            object["systems"] = systems(configuration);
+        if let Some((configuration, needed)) = configuration {
+            object["systems"] = systems(configuration, needed);
+            object["memory_bytes"] = needed.sum().into();
         }
         return Answer { out: format!("{object}\n"), err: Vec::new(), exit: report.exit() };
     }
-    let out = configuration.map(|configuration| summary(file, configuration)).unwrap_or_default();
+    let out = configuration.map(|(configuration, needed)| summary(file, configuration, needed));
+    let out = out.unwrap_or_default();
     // Lines that editors and other tools can follow: each starts with the place.
     let err = report.to_string().lines().map(str::to_owned).collect();
     Answer { out, err, exit: report.exit() }
@@ -49,9 +52,9 @@ pub fn check(file: &Path, json: bool) -> Answer {
 
 /// Reads the SBOMs that a configuration names. A mistake in an SBOM is a mistake of the
 /// configuration.
-fn with_sboms(loaded: Loaded) -> Result<Loaded, Report> {
+fn with_sboms(loaded: Loaded) -> Result<(Loaded, Needed), Report> {
     match Sboms::load(&loaded.configuration) {
-        Ok(_) => Ok(loaded),
+        Ok(sboms) => with_memory(loaded, &sboms),
         Err(faults) => {
             let problems = faults.iter().map(|fault| Problem::error(None, fault.to_string()));
             Err(Report { problems: problems.collect(), ..loaded.warnings })
@@ -59,7 +62,31 @@ fn with_sboms(loaded: Loaded) -> Result<Loaded, Report> {
     }
 }
 
-fn summary(file: &Path, configuration: &Configuration) -> String {
+/// Computes the memory that a configuration needs. More than this machine has is a mistake; how
+/// much is left matters only at start.
+fn with_memory(loaded: Loaded, sboms: &Sboms) -> Result<(Loaded, Needed), Report> {
+    let configuration = &loaded.configuration;
+    let needed = Needed::of(&Plan {
+        configuration,
+        systems: &configuration.systems,
+        auto_scan: configuration.auto_scan,
+        sboms: Some(sboms),
+    });
+    let checked = match (&needed, Left::in_all()) {
+        (Some(needed), Some(left)) => needed.check(&left).map_err(|failure| failure.message),
+        (Some(_), None) => Ok(()),
+        (None, _) => Err(TOO_MUCH.to_owned()),
+    };
+    match (needed, checked) {
+        (Some(needed), Ok(())) => Ok((loaded, needed)),
+        (_, checked) => {
+            let message = checked.err().unwrap_or_default();
+            Err(Report { problems: vec![Problem::error(None, message)], ..loaded.warnings })
+        }
+    }
+}
+
+fn summary(file: &Path, configuration: &Configuration, needed: &Needed) -> String {
     let mut text = format!("{}: ok\n", printable(&file.to_string_lossy()));
     let output = &configuration.output;
     let mut targets = Vec::new();
@@ -78,18 +105,20 @@ fn summary(file: &Path, configuration: &Configuration) -> String {
     if configuration.auto_scan {
         text.push_str("watches every QEMU guest of this machine\n");
     }
-    for system in &configuration.systems {
+    for (system, (_, bytes)) in configuration.systems.iter().zip(&needed.systems) {
         let events = &system.settings.events;
         let _ = writeln!(
             text,
-            "watches {} ({}): reports {} of {} activities, tracks up to {} processes",
+            "watches {} ({}): reports {} of {} activities, tracks up to {} processes in {}",
             system.name,
             system.address,
             events.enabled_count(),
             events.iter().count(),
-            system.settings.limits.processes
+            system.settings.limits.processes,
+            show(*bytes)
         );
     }
+    let _ = writeln!(text, "{needed}");
     text
 }
 
@@ -114,9 +143,12 @@ fn problems(file: &Path, report: &Report) -> Value {
     })
 }
 
-fn systems(configuration: &Configuration) -> Value {
-    let systems = configuration.systems.iter();
+fn systems(configuration: &Configuration, needed: &Needed) -> Value {
+    let systems = configuration.systems.iter().zip(&needed.systems);
     systems
-        .map(|system| json!({"name": system.name, "system": system.address.to_string()}))
+        .map(|(system, (_, bytes))| {
+            let address = system.address.to_string();
+            json!({"name": system.name, "system": address, "memory_bytes": bytes})
+        })
         .collect()
 }

@@ -17,12 +17,14 @@ pub mod dma;
 pub mod exit;
 pub mod guests;
 pub mod interfaces;
+pub mod memory;
 pub mod message;
 pub mod profile;
 mod random;
 pub mod request;
 pub mod sbom;
 pub mod scan;
+mod scanner_cores;
 pub mod systems;
 pub mod watch;
 

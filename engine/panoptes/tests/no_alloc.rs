@@ -25,7 +25,7 @@ use panoptes_engine::detect::binary_attestation::{Shipped, ShippedBuilder, Shipp
 use panoptes_engine::limits::Limits;
 use panoptes_engine::policy::PolicyConfig;
 use panoptes_engine::time::{Monotonic, Now, RealTime};
-use panoptes_engine::watch::{Identity, SLICE_BYTES, Setup, Watched};
+use panoptes_engine::watch::{Identity, SLICE_BYTES, Setup, Watched, Workspace};
 use panoptes_profiles::{Options, discover};
 use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, setup};
 use panoptes_sinks::activities::Activity;
@@ -34,7 +34,7 @@ use panoptes_sinks::output::file::{FileOptions, FileOutput};
 use panoptes_sinks::output::stream::StreamOutput;
 use panoptes_sinks::output::transport::TransportSettings;
 use panoptes_sinks::output::{Output, OutputKind};
-use panoptes_sinks::queue::{QueueSize, Waker, queue};
+use panoptes_sinks::queue::{QueueSize, Waker, Wanted, queue};
 use panoptes_sinks::record::header::Header;
 use panoptes_sinks::record::interface::BluefieldSystem;
 use panoptes_sinks::record::value::Numbered;
@@ -164,7 +164,7 @@ fn outputs(folder: &Path) -> Vec<Box<dyn Output>> {
             rotate_size: 1 << 20,
             max_files: 2,
             sync_ns: Some(100_000_000),
-            only_alerts: false,
+            wanted: Wanted::All,
             transport,
         };
         let path = folder.join(format!("{kind:?}.jsonl"));
@@ -213,6 +213,7 @@ fn scan_sealed(memory: &Path, limits: Limits, scans: u32, interval: Duration, wh
     let folder = tempfile::tempdir().unwrap();
     let mut source = FileSource::open(memory).unwrap();
     let mut watched = watched(&mut source, limits);
+    let mut workspace = Workspace::new(&limits, HashKey::new(3));
     let (mut producer, consumer) =
         queue(QueueSize { blocks: 128, block_bytes: 256 * 1024 }, &Waker::default());
     let outputs = outputs(folder.path());
@@ -238,8 +239,9 @@ fn scan_sealed(memory: &Path, limits: Limits, scans: u32, interval: Duration, wh
             monotonic: Monotonic::from_ns(start.elapsed().as_nanos() as i64),
             real: RealTime::from_ns(since.as_nanos() as i64),
         };
-        failed += u32::from(watched.scan(&mut source, now, &mut producer).is_err());
-        watched.work(&mut source, SLICE_BYTES);
+        let scanned = watched.scan(&mut workspace, &mut source, now, &mut producer);
+        failed += u32::from(scanned.is_err());
+        watched.work(&mut workspace, &mut source, SLICE_BYTES);
         producer.flush();
     }
     SEALED.set(false);

@@ -17,8 +17,8 @@
 //! Whatever the guest or the owner of the file does: a request is read, not backed or failed, and
 //! causes neither a panic nor a signal that ends the process. Reading allocates no page of the
 //! guest. No `read_batch` allocates on the host, except for pages of dumps compressed with zstd,
-//! whose decoder allocates. `unsafe` is in `mapping`, `sigbus`, `guest::private` and the modules of
-//! `doca` that call the DOCA library.
+//! whose decoder allocates. `unsafe` is in `lock`, `mapping`, `sigbus`, `guest::private` and the
+//! modules of `doca` that call the DOCA library.
 //!
 //! Not for: virtual addresses, or what the bytes mean.
 //!
@@ -36,6 +36,7 @@ mod forward;
 mod guest;
 mod image;
 mod kcore;
+mod lock;
 mod mapped;
 mod mapping;
 mod meter;
@@ -61,6 +62,7 @@ pub use guest::{
 };
 pub use image::ImageProblem;
 pub use kcore::Kcore;
+pub use lock::lock_own_memory;
 pub use mapped::{MappedCounts, MappedFile, Segment};
 pub use meter::{Counts, Detail, Meter};
 pub use open::FileSource;

@@ -8,4 +8,4 @@
 mod reader;
 mod tlb;
 
-pub use reader::{Reader, ReaderSizes};
+pub use reader::{Reader, ReaderSizes, Work};

@@ -8,6 +8,7 @@ use panoptes_decoders::address::{KernelVa, PhysicalAddress, UserVa};
 use panoptes_decoders::layout::{Packing, u64_at};
 use panoptes_decoders::paging::{KernelSpace, Levels, Step};
 use panoptes_decoders::source::{MemorySource, Outcome, PAGE_BYTES, Request};
+use panoptes_tables::room;
 
 use super::tlb::Tlb;
 
@@ -25,6 +26,15 @@ impl Default for ReaderSizes {
     fn default() -> Self {
         Self { objects: 32_768, arena_bytes: 8 << 20, walks: 16_384 }
     }
+}
+
+/// What reading a batch cost.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Work {
+    /// Batches that the source was asked for.
+    pub batches: u64,
+    /// Bytes of all objects, and of page-table entries.
+    pub bytes: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -55,12 +65,13 @@ enum WalkState {
     Lost,
 }
 
-/// One batch of objects. All its memory is allocated by [`Reader::new`].
-#[derive(Debug)]
+/// One batch of objects. All its memory is allocated by [`Reader::new`]; the default one has none
+/// and accepts no object.
+#[derive(Debug, Default)]
 pub struct Reader {
     /// One page larger than needed, so that the arena can begin at a page: transports want aligned
     /// buffers.
-    arena: Vec<u8>,
+    arena: Box<[u8]>,
     arena_start: usize,
     arena_bytes: usize,
     used: usize,
@@ -70,28 +81,28 @@ pub struct Reader {
     walks: Vec<Walk>,
     walk_requests: Vec<Request>,
     walk_owners: Vec<u32>,
-    walk_arena: Vec<u8>,
+    walk_arena: Box<[u8]>,
     tlb: Tlb,
 }
 
 impl Reader {
     /// Allocates a batch of these sizes.
     pub fn new(sizes: ReaderSizes) -> Self {
-        let arena = vec![0_u8; sizes.arena_bytes + PAGE_BYTES as usize];
+        let arena = room::copies(0_u8, sizes.arena_bytes + PAGE_BYTES as usize);
         let arena_start = arena.as_ptr().align_offset(PAGE_BYTES as usize).min(PAGE_BYTES as usize);
         Self {
             arena,
             arena_start,
             arena_bytes: sizes.arena_bytes,
             used: 0,
-            objects: Vec::with_capacity(sizes.objects),
+            objects: room::list(sizes.objects),
             // A packed object has a few spans, and each piece with a page-table walk is a request.
-            requests: Vec::with_capacity(sizes.objects * 3 + sizes.walks),
-            owners: Vec::with_capacity(sizes.objects * 3 + sizes.walks),
-            walks: Vec::with_capacity(sizes.walks),
-            walk_requests: Vec::with_capacity(sizes.walks),
-            walk_owners: Vec::with_capacity(sizes.walks),
-            walk_arena: vec![0; sizes.walks * 8],
+            requests: room::list(sizes.objects * 3 + sizes.walks),
+            owners: room::list(sizes.objects * 3 + sizes.walks),
+            walks: room::list(sizes.walks),
+            walk_requests: room::list(sizes.walks),
+            walk_owners: room::list(sizes.walks),
+            walk_arena: room::copies(0, sizes.walks * 8),
             tlb: Tlb::new(sizes.walks),
         }
     }
@@ -294,14 +305,17 @@ impl Reader {
         }
     }
 
-    /// Reads all pushed objects.
-    pub fn run<S: MemorySource + ?Sized>(&mut self, source: &mut S, levels: Levels) {
+    /// Reads all pushed objects. Returns what that cost.
+    pub fn run<S: MemorySource + ?Sized>(&mut self, source: &mut S, levels: Levels) -> Work {
+        let mut work = Work::default();
         if !self.walks.is_empty() {
-            self.walk_tables(source, levels);
+            work = self.walk_tables(source, levels);
         }
         if self.requests.is_empty() {
-            return;
+            return work;
         }
+        work.batches += 1;
+        work.bytes += self.used as u64;
         let arena = &mut self.arena[self.arena_start..self.arena_start + self.arena_bytes];
         source.read_batch(&mut self.requests, arena);
         for (request, &owner) in self.requests.iter().zip(&self.owners) {
@@ -309,10 +323,12 @@ impl Reader {
                 self.objects[owner as usize].whole = false;
             }
         }
+        work
     }
 
     /// Translates all walks, one batch a level, and turns the results into requests.
-    fn walk_tables<S: MemorySource + ?Sized>(&mut self, source: &mut S, levels: Levels) {
+    fn walk_tables<S: MemorySource + ?Sized>(&mut self, source: &mut S, levels: Levels) -> Work {
+        let mut work = Work::default();
         for level in (1..=levels.top()).rev() {
             self.walk_requests.clear();
             self.walk_owners.clear();
@@ -328,6 +344,8 @@ impl Reader {
             if self.walk_requests.is_empty() {
                 break;
             }
+            work.batches += 1;
+            work.bytes += self.walk_requests.len() as u64 * 8;
             source.read_batch(&mut self.walk_requests, &mut self.walk_arena);
             for (request, &owner) in self.walk_requests.iter().zip(&self.walk_owners) {
                 let walk = &mut self.walks[owner as usize];
@@ -357,6 +375,7 @@ impl Reader {
                 self.objects[walk.object as usize].whole = false;
             }
         }
+        work
     }
 
     /// The bytes of object `index`, or `None` if not all of them could be read.
@@ -431,7 +450,8 @@ mod tests {
         assert_eq!(reader.push_bytes(&space, KernelVa(0xffff_c900_0000_0ffc), 8), Some(1));
         assert_eq!(reader.push_bytes(&space, KernelVa(0xffff_c900_0000_2000), 8), Some(2));
         assert_eq!(reader.push_bytes(&space, KernelVa(0x1000), 8), Some(3));
-        reader.run(&mut memory, space.levels);
+        let work = reader.run(&mut memory, space.levels);
+        assert_eq!(work.batches, u64::from(memory.1));
         assert_eq!(reader.object(0), Some(&[1, 2, 3, 4][..]));
         assert_eq!(reader.object(1), Some(&[1, 2, 3, 4, 5, 6, 7, 8][..]));
         assert_eq!(reader.object(2), None);

@@ -1,5 +1,7 @@
 //! A small software TLB: the pages that were translated in this scan.
 
+use panoptes_tables::room;
+
 #[derive(Clone, Copy, Debug, Default)]
 struct Entry {
     root: u64,
@@ -9,7 +11,7 @@ struct Entry {
 }
 
 /// A direct-mapped cache, cleared at every scan: the guest changes its tables meanwhile.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Tlb {
     entries: Box<[Entry]>,
     generation: u32,
@@ -17,10 +19,7 @@ pub(super) struct Tlb {
 
 impl Tlb {
     pub(super) fn new(entries: usize) -> Self {
-        Self {
-            entries: vec![Entry::default(); entries.next_power_of_two()].into_boxed_slice(),
-            generation: 1,
-        }
+        Self { entries: room::copies(Entry::default(), entries.next_power_of_two()), generation: 1 }
     }
 
     pub(super) fn clear(&mut self) {

@@ -22,8 +22,11 @@ use std::sync::Arc;
 
 use panoptes_sinks::activities::Activity;
 
+use self::reverse_shells::graph::Graph;
+use crate::address::Reader;
 use crate::container_config::{Glob, Images};
 use crate::limits::Limits;
+use crate::loss::Loss;
 use crate::page_cache::{ContentSource, MachineMemory};
 use crate::state::{Change, ScanContext, State};
 
@@ -80,9 +83,8 @@ pub trait Detector {
     /// Reports what waited for the content of files, as far as it is known by now.
     fn settle(&mut self, _scene: &mut Scene<'_>, _files: &mut dyn ContentSource) {}
 
-    /// Number of objects that were not checked so far: there was no room, or they could not be
-    /// read.
-    fn unchecked(&self) -> u64;
+    /// The objects that were not checked so far: there was no room, or they could not be read.
+    fn unchecked(&self) -> Loss;
 }
 
 /// What a detector has found.
@@ -127,6 +129,37 @@ impl<F: FnMut(&ScanContext<'_>, &Finding<'_>) -> Accepted> Findings for F {
     }
 }
 
+/// What detectors need only during a scan. The machines that one thread watches share it.
+#[derive(Debug)]
+pub struct Scratch {
+    graph: Graph,
+    closings: Reader,
+    history: Reader,
+    permissions: Reader,
+}
+
+impl Scratch {
+    /// Allocates for scans with these limits, or smaller ones.
+    pub fn new(limits: &Limits) -> Self {
+        Self {
+            graph: Graph::new(limits),
+            closings: file_content::reader(),
+            history: shell_history::reader(limits),
+            permissions: memory_permissions::reader(),
+        }
+    }
+}
+
+impl Detectors {
+    /// Takes the scratch space before a scan, and returns it by a second call after the scan.
+    pub fn exchange(&mut self, scratch: &mut Scratch) {
+        self.reverse_shells.exchange(&mut scratch.graph);
+        self.file_content.exchange(&mut scratch.closings);
+        self.shell_history.exchange(&mut scratch.history);
+        self.memory_permissions.exchange(&mut scratch.permissions);
+    }
+}
+
 /// Lists the detectors: each step calls them in this order.
 macro_rules! detectors {
     ($($folder:ident: $detector:ty,)*) => {
@@ -162,8 +195,12 @@ macro_rules! detectors {
                 $(self.$folder.settle(scene, files);)*
             }
 
-            fn unchecked(&self) -> u64 {
-                0 $(+ self.$folder.unchecked())*
+            fn unchecked(&self) -> Loss {
+                let mut all = Loss::default();
+                for loss in [$(self.$folder.unchecked(),)*] {
+                    all.add(loss.count, loss.process_id.or(all.process_id));
+                }
+                all
             }
         }
     };

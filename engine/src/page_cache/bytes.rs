@@ -11,6 +11,7 @@
 use arrayvec::ArrayVec;
 use panoptes_decoders::address::PhysicalAddress;
 use panoptes_decoders::kernel::super_block::magic;
+use panoptes_tables::room;
 
 use super::memory::MachineMemory;
 use super::pages::{Cached, Finder, Place};
@@ -48,9 +49,9 @@ impl FileReader {
         Self {
             reader: Reader::new(sizes(4096)),
             bytes: Reader::new(sizes(READ_BYTES_MAX as usize + 64)),
-            finder: Box::new(Finder::new()),
+            finder: room::boxed(Finder::new()),
             file: Cached::default(),
-            pages: Vec::with_capacity(PAGES_MAX),
+            pages: room::list(PAGES_MAX),
             reads: 0,
         }
     }

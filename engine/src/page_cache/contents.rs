@@ -1,14 +1,16 @@
 //! The known contents and the requested ones: a table of fixed size, and three queues.
 
 use panoptes_decoders::source::MemorySource;
-use panoptes_tables::{HashIndex, HashKey, Scan};
+use panoptes_tables::{HashIndex, HashKey, Scan, room};
+
+use super::askers::Askers;
 
 use super::job::{Job, Step};
 use super::memory::KernelMemory;
-use super::scratch::{Scratch, WINDOW_BYTES, reader_of_pages};
+use super::scratch::{Buffers, WINDOW_BYTES};
 use super::{FileContent, FileIdentity, Outcome, PageMatcher};
-use crate::address::Reader;
 use crate::limits::Limits;
+use crate::loss::Loss;
 use crate::walk::Kernel;
 
 /// No entry.
@@ -28,6 +30,8 @@ const RETRIES_MAX: u32 = 5;
 const IDLE_SCANS: u32 = 2;
 /// Maximum number of least recently requested entries that are checked for one to evict.
 const EVICTION_CANDIDATES_MAX: usize = 64;
+/// The fraction of the entries that only processes below their share get.
+const RESERVED_PART: usize = 8;
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 enum State {
@@ -40,6 +44,8 @@ enum State {
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     file: FileIdentity,
+    /// The process for which it was first requested.
+    process_id: u32,
     known: Option<FileContent>,
     /// Whether the file had changed right before `known` was read.
     recent: bool,
@@ -77,16 +83,23 @@ pub struct Contents {
     newest: u32,
     oldest: u32,
     lanes: [Lane; 3],
-    reader: Reader,
-    bench: Box<Scratch>,
+    buffers: Option<Box<Buffers>>,
     scan: Scan,
     finished: u64,
-    refused: u64,
+    /// By process, the number of its entries.
+    askers: Askers,
+    refused: Loss,
 }
 
 impl Contents {
-    /// Allocates for `limits`.
+    /// Allocates for `limits`, including the buffers.
     pub fn new(limits: &Limits, key: HashKey) -> Self {
+        let buffers = Some(room::boxed(Buffers::new()));
+        Self { buffers, ..Self::without_buffers(limits, key) }
+    }
+
+    /// Allocates for `limits`; work needs buffers ([`Self::exchange`]).
+    pub fn without_buffers(limits: &Limits, key: HashKey) -> Self {
         let capacity = limits.contents_max();
         let lane = |digests| Lane {
             first: NONE,
@@ -97,18 +110,23 @@ impl Contents {
         };
         Self {
             key: key.derive("contents: files"),
-            entries: Vec::with_capacity(capacity),
+            entries: room::list(capacity),
             capacity,
             index: HashIndex::new(capacity),
             newest: NONE,
             oldest: NONE,
             lanes: DIGESTS.map(lane),
-            reader: reader_of_pages(),
-            bench: Box::new(Scratch::new()),
+            buffers: None,
             scan: Scan::default(),
             finished: 0,
-            refused: 0,
+            askers: Askers::new(capacity, key),
+            refused: Loss::default(),
         }
+    }
+
+    /// Takes the buffers before work, and returns them by a second call after it.
+    pub fn exchange(&mut self, buffers: &mut Option<Box<Buffers>>) {
+        core::mem::swap(&mut self.buffers, buffers);
     }
 
     /// Starts a scan: retries are scheduled by scan number.
@@ -122,7 +140,7 @@ impl Contents {
     }
 
     /// How often a requested file found no room.
-    pub fn refused(&self) -> u64 {
+    pub fn refused(&self) -> Loss {
         self.refused
     }
 
@@ -130,6 +148,7 @@ impl Contents {
     pub fn forget(&mut self) {
         self.entries.clear();
         self.index.clear();
+        self.askers.clear();
         (self.newest, self.oldest) = (NONE, NONE);
         for lane in &mut self.lanes {
             (lane.first, lane.last, lane.current) = (NONE, NONE, NONE);
@@ -144,9 +163,14 @@ impl Contents {
     /// What is known of a file. The file is queued if nothing is known, and retried now and then if
     /// it was partly cached. Files that no caller asks for any more are evicted first.
     pub fn ask(&mut self, file: &FileIdentity) -> Option<&FileContent> {
+        self.ask_for(file, 0)
+    }
+
+    /// The same on behalf of a process. The last part of the room is for processes with few files.
+    pub fn ask_for(&mut self, file: &FileIdentity, process_id: u32) -> Option<&FileContent> {
         let known = self.find(file);
-        let Some(index) = known.or_else(|| self.admit(file)) else {
-            self.refused += 1;
+        let Some(index) = known.or_else(|| self.admit(file, process_id)) else {
+            self.refused.add(1, Some(process_id).filter(|&id| id != 0));
             return None;
         };
         if known.is_some() {
@@ -184,8 +208,10 @@ impl Contents {
         judge: &dyn PageMatcher,
     ) -> u64 {
         let before = self.finished;
+        let Some(mut buffers) = self.buffers.take() else { return 0 };
+        let Buffers { reader, scratch } = &mut *buffers;
         // The guest has run since, and its page tables may have changed.
-        self.reader.forget_translations();
+        reader.forget_translations();
         let mut left = bytes as u64;
         while left > 0 {
             let Some(number) = self.next_lane() else { break };
@@ -200,8 +226,8 @@ impl Contents {
                 }
                 lane.job.begin(&entry.file);
             }
-            let memory = &mut KernelMemory { reader: &mut self.reader, source, kernel };
-            let (step, cost) = lane.job.step(memory, &mut self.bench, judge);
+            let memory = &mut KernelMemory { reader, source, kernel };
+            let (step, cost) = lane.job.step(memory, scratch, judge);
             lane.since_turn += cost;
             left = left.saturating_sub(cost);
             if let Step::Done(known) = step {
@@ -210,6 +236,7 @@ impl Contents {
                 self.finish(current, known, recent);
             }
         }
+        self.buffers = Some(buffers);
         self.finished - before
     }
 
@@ -256,10 +283,15 @@ impl Contents {
     }
 
     /// Makes an entry for a new file, in a free place or in that of an idle entry.
-    fn admit(&mut self, file: &FileIdentity) -> Option<u32> {
-        let idle = if self.entries.len() < self.capacity { None } else { Some(self.idle()?) };
+    fn admit(&mut self, file: &FileIdentity, process_id: u32) -> Option<u32> {
+        let used = self.entries.len();
+        let reserve = self.capacity / RESERVED_PART;
+        let is_above = self.askers.is_above_its_share(process_id, self.capacity);
+        let is_free = used < self.capacity && (used < self.capacity - reserve || !is_above);
+        let idle = if is_free { None } else { Some(self.idle()?) };
         let entry = Entry {
             file: *file,
+            process_id,
             known: None,
             recent: false,
             state: State::Idle,
@@ -274,6 +306,7 @@ impl Contents {
             self.unlink(index);
             let hash = self.hash_of(&self.entries[index as usize].file);
             self.index.remove(hash, index);
+            self.askers.remove(self.entries[index as usize].process_id);
             self.entries[index as usize] = entry;
             index
         } else {
@@ -281,7 +314,9 @@ impl Contents {
             self.entries.len() as u32 - 1
         };
         // Without a free slot near its hash it is not found again, and is evicted in its turn.
-        self.refused += u64::from(!self.index.insert(self.hash_of(file), index));
+        let is_found = self.index.insert(self.hash_of(file), index);
+        self.refused.add(u64::from(!is_found), Some(process_id).filter(|&id| id != 0));
+        self.askers.add(process_id);
         Some(index)
     }
 

@@ -6,6 +6,7 @@
 //! changing has no hash after a few attempts.
 
 use core::ops::Range;
+use panoptes_tables::room;
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::inode::{Attributes, mode};
@@ -103,7 +104,7 @@ impl Job {
     /// Allocates room for this many page digests. Of a file with more pages, the first ones are
     /// compared.
     pub(super) fn new(digests: usize) -> Self {
-        Self { digests: Vec::with_capacity(digests), ..Self::default() }
+        Self { digests: room::list(digests), ..Self::default() }
     }
 
     /// Starts with another file.

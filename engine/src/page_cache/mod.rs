@@ -12,6 +12,7 @@
 //!
 //! Not here: what a file ought to contain, which the judge knows, and which files to hash.
 
+mod askers;
 mod bytes;
 mod contents;
 mod digest;
@@ -34,6 +35,7 @@ pub use bytes::{FileBytes, FileReader, Unread};
 pub use contents::Contents;
 pub use identity::FileIdentity;
 pub use memory::MachineMemory;
+pub use scratch::Buffers;
 pub use symbols::Symbols;
 pub use traits::Traits;
 
@@ -152,19 +154,19 @@ impl PageMatcher for () {
 
 /// Source of file contents.
 pub trait ContentSource {
-    /// What is known of a file. If nothing is, the file is queued.
-    fn ask(&mut self, file: &FileIdentity) -> Option<FileContent>;
+    /// What is known of a file. If nothing is, the file is queued, on behalf of a process.
+    fn ask(&mut self, file: &FileIdentity, process_id: u32) -> Option<FileContent>;
 }
 
 impl ContentSource for Contents {
-    fn ask(&mut self, file: &FileIdentity) -> Option<FileContent> {
-        Contents::ask(self, file).copied()
+    fn ask(&mut self, file: &FileIdentity, process_id: u32) -> Option<FileContent> {
+        self.ask_for(file, process_id).copied()
     }
 }
 
 /// A source without contents, which queues nothing.
 impl ContentSource for () {
-    fn ask(&mut self, _: &FileIdentity) -> Option<FileContent> {
+    fn ask(&mut self, _: &FileIdentity, _: u32) -> Option<FileContent> {
         None
     }
 }

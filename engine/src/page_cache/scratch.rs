@@ -8,6 +8,21 @@ pub(super) const WINDOW_BYTES: u64 = 256 << 10;
 /// Approximate number of bytes of memory that finding a page's place reads.
 pub(super) const PLACE_BYTES: u64 = 128;
 
+/// What hashing needs only while it works. The machines that one thread watches share it.
+#[derive(Debug)]
+pub struct Buffers {
+    /// For the kernel's page descriptors.
+    pub(super) reader: Reader,
+    pub(super) scratch: Scratch,
+}
+
+impl Buffers {
+    #[expect(clippy::new_without_default, reason = "it allocates")]
+    pub fn new() -> Self {
+        Self { reader: reader_of_pages(), scratch: Scratch::new() }
+    }
+}
+
 /// Buffers that jobs share. They keep nothing from one step to the next.
 #[derive(Debug)]
 pub(super) struct Scratch {
@@ -24,7 +39,7 @@ pub(super) struct Scratch {
 pub(super) const NO_RUN: (u32, u32) = (u32::MAX, 0);
 
 /// The batch for the kernel's page descriptors of a window.
-pub(super) fn reader_of_pages() -> Reader {
+fn reader_of_pages() -> Reader {
     Reader::new(ReaderSizes {
         objects: WINDOW_PAGES_MAX,
         arena_bytes: WINDOW_PAGES_MAX * PLACE_BYTES as usize,

@@ -7,6 +7,7 @@
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::xarray::{CacheSlot, XaNode, cache_slot};
 use panoptes_decoders::layout::View;
+use panoptes_tables::room;
 
 use super::memory::KernelMemory;
 
@@ -48,7 +49,7 @@ pub(super) struct Broken;
 impl Tree {
     /// Allocates for the deepest tree.
     pub(super) fn new() -> Self {
-        Self { head: 0, nodes: Vec::with_capacity(DEPTH_MAX) }
+        Self { head: 0, nodes: room::list(DEPTH_MAX) }
     }
 
     /// Switches to another tree, or reads the same one again.

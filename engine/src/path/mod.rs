@@ -6,6 +6,7 @@
 //! memfds) have the names that their filesystems give them.
 
 use panoptes_decoders::kernel::super_block::magic;
+use panoptes_tables::room;
 
 use crate::walk::{DentryRow, FileRow, Index, MountRow, PathRef, Snapshot, Span};
 
@@ -27,7 +28,7 @@ pub struct PathBuffer {
 
 impl Default for PathBuffer {
     fn default() -> Self {
-        Self { bytes: Box::new([0; PATH_BYTES_MAX]), start: PATH_BYTES_MAX, whole: true }
+        Self { bytes: room::boxed([0; PATH_BYTES_MAX]), start: PATH_BYTES_MAX, whole: true }
     }
 }
 

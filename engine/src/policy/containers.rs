@@ -8,7 +8,7 @@ use crate::detect::binary_attestation::Shipped;
 use crate::detect::binary_attestation::shipped::Applied;
 use crate::state::ScanContext;
 use crate::state::container::{Container, ContainerFacts, ContainerKey};
-use panoptes_tables::RowId;
+use panoptes_tables::{RowId, room};
 
 /// The configuration's answers for one tracked container.
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +63,7 @@ pub(super) struct Reported<'a> {
 
 impl ContainerPolicy {
     pub(super) fn new(containers: u32) -> Self {
-        let verdicts = vec![None; containers as usize].into_boxed_slice();
+        let verdicts = room::copies(None, containers as usize);
         Self { config: Arc::default(), shipped: Arc::default(), verdicts }
     }
 

@@ -7,6 +7,7 @@
 use panoptes_decoders::kernel::vm_area_struct::Vma;
 pub use panoptes_sinks::record::scan::{Kind, Kinds};
 use panoptes_sinks::record::scan::{SCAN_LINE_BYTES, ScanLine, ScanObject};
+use panoptes_tables::room;
 
 use super::describe;
 use super::shell_history::shell_command;
@@ -131,12 +132,12 @@ impl<E> Lines<'_, E> {
 impl LineWriter {
     pub fn new(limits: &Limits) -> Self {
         Self {
-            out: vec![0; SCAN_LINE_BYTES].into_boxed_slice(),
+            out: room::copies(0, SCAN_LINE_BYTES),
             string_length: limits.string_length as usize,
             scratch: Scratch {
                 names: NameBuffers::default(),
                 holders: Holders::new(limits),
-                order: Vec::with_capacity(limits.containers_seen_max()),
+                order: room::list(limits.containers_seen_max()),
             },
         }
     }

@@ -68,7 +68,7 @@ fn confidence(what: FindingKind) -> Confidence {
             Confidence::High
         }
         FindingKind::Written | FindingKind::Shared | FindingKind::TextOpened => Confidence::Medium,
-        FindingKind::TakenBack => Confidence::Low,
+        FindingKind::TakenBack | FindingKind::Claimed => Confidence::Low,
     }
 }
 
@@ -92,6 +92,10 @@ fn reason(judged: &Judged<'_>, what: FindingKind) -> ArrayString<512> {
         FindingKind::Written => {
             "were written and can be executed now; they are no part of a runtime's \
              reserved code cache"
+        }
+        FindingKind::Claimed => {
+            "were written and can be executed now, as in a runtime, but any user could have put \
+             this program there"
         }
         FindingKind::Shared => "could be written and can be executed now",
         FindingKind::Patched => "are text that was written to and can be executed again",
@@ -119,7 +123,7 @@ fn reason(judged: &Judged<'_>, what: FindingKind) -> ArrayString<512> {
         let _ = write!(reason, ", executable at an earlier time");
     }
     if judged.is_last {
-        let _ = write!(reason, "; further changes of this program are not reported");
+        let _ = write!(reason, "; further changes of this program are reported now and then");
     }
     reason
 }

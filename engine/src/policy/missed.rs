@@ -8,7 +8,9 @@ use panoptes_sinks::json::time::Timestamp;
 use panoptes_sinks::record::system_activity::SystemActivityDetails;
 use panoptes_sinks::record::{Details, Record};
 
+use super::alert_floods::More;
 use super::gaps::{Missed, OVER_NS, Report, SECOND_NS};
+use super::intervals;
 use super::reporter::{Reporter, Subject, describe_process};
 use crate::detect::Accepted;
 use crate::state::process::Process;
@@ -67,6 +69,8 @@ impl Reporter<'_> {
     /// again.
     pub fn end_scan(&mut self, cx: &ScanContext<'_>, state: &State, missed: &Missed) {
         self.sum_up_all(cx, state);
+        self.sum_up_alerts(cx);
+        self.late_scans(cx);
         let mut gaps = core::mem::take(&mut self.policy.gaps);
         gaps.update(missed, cx.now, |report| self.gap(cx, report));
         // Reporting may have added refused records.
@@ -75,6 +79,57 @@ impl Reporter<'_> {
             *all += more;
         }
         self.policy.gaps = gaps;
+    }
+
+    /// Reports once a minute the alerts that were only counted.
+    fn sum_up_alerts(&mut self, cx: &ScanContext<'_>) {
+        if !self.policy.alert_floods.is_over(cx.now.monotonic) {
+            return;
+        }
+        let mut row = 0;
+        while let Some(more) = self.policy.alert_floods.next_more(&mut row) {
+            if self.more_alerts(cx, &more) == Accepted::No {
+                return;
+            }
+            self.policy.alert_floods.forget(&more);
+        }
+        self.policy.alert_floods.begin_period(cx.now.monotonic);
+    }
+
+    fn more_alerts(&mut self, cx: &ScanContext<'_>, more: &More) -> Accepted {
+        let More { process_id, activity, count } = *more;
+        let mut reason = ArrayString::<160>::new();
+        let name = activity.name();
+        let _ = write!(
+            reason,
+            "{count} more alerts {name} of process {process_id} were not written in a minute"
+        );
+        let details = SystemActivityDetails {
+            reason: reason.as_str().into(),
+            activity: Some(name),
+            count: Some(count.into()),
+            process_id: Some(process_id),
+            ..SystemActivityDetails::default()
+        };
+        self.try_system(cx, Activity::EventsSummedUp, &details)
+    }
+
+    /// Reports scans that are much farther apart than is wanted.
+    fn late_scans(&mut self, cx: &ScanContext<'_>) {
+        let Some(reached) = self.policy.intervals.late(cx.now.monotonic) else { return };
+        let mut reason = ArrayString::<160>::new();
+        let milliseconds = |ns: u64| ns as f64 / 1e6;
+        let _ = write!(
+            reason,
+            "scans are {:.1} ms apart on average, not {:.1} ms",
+            milliseconds(reached.mean),
+            milliseconds(reached.wanted)
+        );
+        let details = SystemActivityDetails {
+            reason: reason.as_str().into(),
+            ..intervals::details(Some(reached))
+        };
+        self.system(cx, Activity::CoverageReport, &details);
     }
 
     fn gap(&mut self, cx: &ScanContext<'_>, report: &Report) -> Accepted {

@@ -7,8 +7,9 @@
 //!
 //! Nothing is missed silently: `undelivered` keeps urgent records for which the queue is full,
 //! `floods` counts the events of each process, [`gaps`] tracks what is not seen, and `missed`
-//! reports both.
+//! reports both. `intervals` measures the time between scans.
 
+mod alert_floods;
 mod binary_attestation;
 mod clock;
 pub mod config;
@@ -20,6 +21,7 @@ mod file_content;
 mod floods;
 pub mod gaps;
 mod hidden;
+mod intervals;
 pub mod lines;
 mod memory_permissions;
 mod missed;

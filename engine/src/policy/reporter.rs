@@ -19,12 +19,14 @@ use panoptes_sinks::record::system_activity::SystemActivityDetails;
 use panoptes_sinks::record::{Details, Record, RecordWriter};
 
 use super::PolicyConfig;
+use super::alert_floods::AlertFloods;
 use super::containers::{ContainerPolicy, Judged};
 use super::describe;
 use super::evidence::Evidence;
 use super::floods::Floods;
-use super::gaps::Gaps;
+use super::gaps::{GAPS_MAX, Gaps};
 use super::hidden;
+use super::intervals::{self, Intervals};
 use super::techniques::ROOTKIT;
 use super::undelivered::Undelivered;
 use crate::container_config::ContainerConfig;
@@ -35,7 +37,7 @@ use crate::state::container::{Container, ContainerKey};
 use crate::state::facts::{AreaFacts, DescriptorFacts, ProcessFacts, ThreadFacts};
 use crate::state::process::Process;
 use crate::state::{Births, Change, Changes, Limit, ScanContext};
-use crate::time::RealTime;
+use crate::time::{Monotonic, RealTime};
 use panoptes_tables::HashKey;
 
 /// Decides about the records of one machine and writes them.
@@ -46,8 +48,10 @@ pub struct Policy {
     writer: RecordWriter,
     containers: ContainerPolicy,
     pub(super) floods: Floods,
+    pub(super) alert_floods: AlertFloods,
     undelivered: Undelivered,
     pub(super) gaps: Gaps,
+    pub(super) intervals: Intervals,
 }
 
 impl Policy {
@@ -62,8 +66,19 @@ impl Policy {
         let writer = RecordWriter::new(message_ids, limits.string_length as usize);
         let containers = ContainerPolicy::new(limits.containers);
         let floods = Floods::new(limits, key);
+        let alert_floods = AlertFloods::new(limits, key);
         let undelivered = Undelivered::new();
-        Self { config, header, writer, containers, floods, undelivered, gaps: Gaps::default() }
+        Self {
+            config,
+            header,
+            writer,
+            containers,
+            floods,
+            alert_floods,
+            undelivered,
+            gaps: Gaps::default(),
+            intervals: Intervals::new(),
+        }
     }
 
     /// Sets the SBOMs, which may name the images of containers.
@@ -82,6 +97,21 @@ impl Policy {
 
     pub fn header_mut(&mut self) -> &mut Header {
         &mut self.header
+    }
+
+    /// By gap, how much scans missed since it began; 0 if there is no gap.
+    pub fn gap_counts(&self) -> [u64; GAPS_MAX] {
+        self.gaps.counts()
+    }
+
+    /// Sets the time from one scan to the next that is wanted, in nanoseconds.
+    pub fn set_scan_interval(&mut self, ns: u64) {
+        self.intervals.wanted = ns;
+    }
+
+    /// Notes that a scan begins.
+    pub fn note_scan(&mut self, now: Monotonic) {
+        self.intervals.note_scan(now);
     }
 
     /// Passes on urgent records for which the queue had no room before.
@@ -124,9 +154,10 @@ impl Changes for Reporter<'_> {
             Change::ProcessZombie { process, .. } => {
                 self.process(cx, Activity::ProcessZombie, process);
             }
-            Change::ProcessHidden { process, missing, shown, scans, since_ns } => {
+            Change::ProcessHidden { process, missing, shown, scans, since_ns, is_accepted } => {
                 let reason = hidden::reason(process, missing, shown, scans);
-                self.hidden(cx, process, &reason, scans, since_ns);
+                let accepted = self.hidden(cx, process, &reason, scans, since_ns);
+                is_accepted.set(accepted == Accepted::Yes);
             }
             Change::ThreadCreated { process, thread } => {
                 self.object(cx, Activity::ThreadCreated, process, Object::Thread(&thread));
@@ -210,7 +241,7 @@ impl Reporter<'_> {
         record: &Record<'_>,
     ) -> Accepted {
         let Policy { header, writer, containers, undelivered, gaps, .. } = &mut *self.policy;
-        let Subject { key, id } = subject;
+        let Subject { key, id, .. } = subject;
         let class = header.class(record.activity);
         let judged = match (key.and_then(|key| cx.containers.find(key)), key, id) {
             (Some((row, container)), ..) => containers.tracked(cx, row, container, class.is_alert),
@@ -270,13 +301,13 @@ impl Reporter<'_> {
         reason: &str,
         scans: u32,
         since_ns: RealTime,
-    ) {
+    ) -> Accepted {
         let activity = Activity::ProcessHidden;
         let details = describe_process(cx, process);
         let record = Record::new(activity, Details::Process(&details));
         let (techniques, confidence) = (ROOTKIT, Confidence::High);
         let evidence = Evidence { reason, techniques, confidence, since_ns, scans };
-        let _ = self.alert(cx, Subject::of(cx, process), &record, evidence);
+        self.alert(cx, Subject::of(cx, process), &record, evidence)
     }
 
     // §10.5
@@ -366,7 +397,7 @@ impl Reporter<'_> {
             processes_born: Some(born),
             processes_seen: Some(births.seen),
             processes_unseen: Some(unseen),
-            ..SystemActivityDetails::default()
+            ..intervals::details(self.policy.intervals.take(cx.now.monotonic))
         };
         self.system(cx, Activity::CoverageReport, &details);
     }
@@ -413,7 +444,8 @@ impl Reporter<'_> {
 }
 
 impl Reporter<'_> {
-    /// Writes an alert's record with its evidence, if the alert is wanted.
+    /// Writes an alert's record with its evidence, if the alert is wanted. One too many of its
+    /// process is only counted.
     pub(super) fn alert(
         &mut self,
         cx: &ScanContext<'_>,
@@ -424,10 +456,23 @@ impl Reporter<'_> {
         if !self.is_wanted(record.activity) {
             return Accepted::Yes;
         }
+        let process_id = subject.process_id.filter(|&id| id != 0);
+        let floods = &mut self.policy.alert_floods;
+        if let Some(process_id) = process_id
+            && !floods.admits(process_id, record.activity)
+        {
+            floods.count(process_id, record.activity);
+            return Accepted::Yes;
+        }
         let Evidence { reason, techniques, confidence, since_ns, scans } = evidence;
         let since = Timestamp::from_ns(since_ns.ns());
         let detection = Detection::new(reason.into(), techniques, confidence, since, scans);
-        self.try_write(cx, subject, &Record { detection: Some(&detection), ..*record })
+        let record = Record { detection: Some(&detection), ..*record };
+        let accepted = self.try_write(cx, subject, &record);
+        if let Some(process_id) = process_id.filter(|_| accepted == Accepted::Yes) {
+            self.policy.alert_floods.count(process_id, record.activity);
+        }
+        accepted
     }
 }
 
@@ -446,29 +491,33 @@ pub(super) enum Object<'a> {
     Thread(&'a ThreadFacts),
 }
 
-/// The container of a record, as far as it is known; empty for a subject outside of containers.
+/// The container of a record, as far as it is known, and the process that it is about; without the
+/// former for a subject outside of containers.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Subject<'a> {
     key: Option<ContainerKey>,
     id: Option<&'a [u8]>,
+    process_id: Option<u32>,
 }
 
 impl<'a> Subject<'a> {
     /// The container of a process, or of an object that it holds.
     pub(super) fn process(facts: &ProcessFacts<'a>) -> Self {
-        Self { key: facts.container_key, id: facts.container }
+        let process_id = Some(facts.process_id);
+        Self { key: facts.container_key, id: facts.container, process_id }
     }
 
     pub(super) fn of(cx: &ScanContext<'a>, process: &'a Process) -> Self {
-        Self { key: process.container_key(), id: process.container(cx.strings) }
+        let process_id = Some(process.process_id());
+        Self { key: process.container_key(), id: process.container(cx.strings), process_id }
     }
 
     const fn container(container: &Container) -> Self {
-        Self { key: Some(container.key), id: None }
+        Self { key: Some(container.key), id: None, process_id: None }
     }
 
     /// The container of an object whose process has ended.
     pub(super) const fn ended(key: Option<ContainerKey>) -> Self {
-        Self { key, id: None }
+        Self { key, id: None, process_id: None }
     }
 }

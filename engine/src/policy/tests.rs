@@ -80,6 +80,7 @@ impl Reader {
     fn show(&mut self, world: &World) {
         world.show(&mut self.snapshot);
         self.now = self.now.after(10_000_000);
+        self.policy.note_scan(self.now.monotonic);
         self.policy.offer_undelivered(&mut self.producer);
         let mut reporter = self.policy.reporter(&mut self.producer);
         let (permissions, kernel) = (&mut self.permissions, Kernel::default());
@@ -273,7 +274,7 @@ fn disabled_activities_are_not_reported() {
 #[test]
 fn every_limit_has_its_message() {
     let tiny = Limits {
-        processes: 2,
+        processes: 4,
         threads: 1,
         file_descriptors: 1,
         vmas: 1,
@@ -290,6 +291,7 @@ fn every_limit_has_its_message() {
     crowd.sockets.push(FakeSocket::new(SOCK + 0x1000, 58849, ESTABLISHED));
     crowd.processes.push(FakeProcess::new(900).in_container("a"));
     crowd.processes.push(FakeProcess::new(901).in_container("b"));
+    crowd.processes.push(FakeProcess::new(902));
     let records = reader.scan(&crowd);
     let limits: Vec<_> =
         names(&records).into_iter().filter(|name| name.contains("limit")).collect();
@@ -307,7 +309,7 @@ fn every_limit_has_its_message() {
     let reached =
         records.iter().find(|record| names(std::slice::from_ref(record))[0].contains("limit"));
     let reached = details(reached.unwrap(), "system_activity_details");
-    assert_eq!((&reached["capacity"], &reached["untracked"]), (&2.into(), &2.into()));
+    assert_eq!((&reached["capacity"], &reached["untracked"]), (&4.into(), &1.into()));
     reader.scan(&World::default());
     let records = reader.scan(&World::default());
     assert!(names(&records).contains(&"limit_cleared"), "{records:?}");

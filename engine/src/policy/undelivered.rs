@@ -4,6 +4,7 @@
 use arrayvec::ArrayVec;
 use panoptes_sinks::json::Full;
 use panoptes_sinks::queue::{Class, Producer};
+use panoptes_tables::room;
 
 /// Room in bytes: a few dozen alerts, beside the reserved blocks of the queue.
 const BYTES: usize = 128 * 1024;
@@ -21,7 +22,7 @@ pub(super) struct Undelivered {
 
 impl Undelivered {
     pub(super) fn new() -> Self {
-        let bytes = vec![0; BYTES].into_boxed_slice();
+        let bytes = room::copies(0, BYTES);
         Self { bytes, used: 0, records: ArrayVec::new() }
     }
 

@@ -2,6 +2,8 @@
 //!
 //! Changes are facts only; the policy decides which ones become records, and how severe they are.
 
+use core::cell::Cell;
+
 use panoptes_decoders::address::KernelVa;
 
 use super::connection::Connection;
@@ -60,6 +62,9 @@ pub enum Change<'a> {
         scans: u32,
         /// When the first of these scans was.
         since_ns: RealTime,
+        /// Whether that was reported; the next scan reports it again otherwise. True unless a
+        /// receiver sets it.
+        is_accepted: &'a Cell<bool>,
     },
     /// A thread other than its process's leader is new.
     ThreadCreated { process: &'a Process, thread: ThreadFacts },

@@ -1,39 +1,74 @@
 //! The threads, descriptors and areas of one process.
 
 use panoptes_decoders::address::KernelVa;
-use panoptes_tables::END;
+use panoptes_tables::List;
 
 use super::process::Process;
 use crate::walk::ProcessRow;
 
 /// The threads, descriptors and areas of one process.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Children {
-    pub(super) threads: u32,
-    pub(super) descriptors: u32,
-    pub(super) areas: u32,
+    pub(super) threads: List,
+    pub(super) descriptors: List,
+    pub(super) areas: List,
     /// Grows with every change of the areas.
     pub(super) areas_version: u32,
     /// The address space of the areas: its address, and `self_exec_id`.
     pub(super) space: (KernelVa, u32),
     pub(super) threads_taken: bool,
     pub(super) descriptors_taken: bool,
+    /// The machine's calendar time at the last scan that had all descriptors.
+    pub(super) descriptors_clock_ns: Option<i64>,
     pub(super) areas_taken: bool,
+    /// Number of scans that showed some of its areas before that.
+    pub(super) areas_scans: u8,
+    pub(super) untracked: Untracked,
 }
 
-impl Default for Children {
+/// Number of scans that may show only some areas until all have been seen that were there before.
+const AREAS_SCANS_MAX: u8 = 64;
+
+impl Children {
+    /// Records that areas were compared: all of them, or some.
+    pub(super) fn note_areas(&mut self, complete: bool) {
+        self.areas_scans = self.areas_scans.saturating_add(1);
+        self.areas_taken |= complete || self.areas_scans >= AREAS_SCANS_MAX;
+    }
+}
+
+/// From where on a process may have rows that are not tracked, because it has more than its share.
+/// What is tracked from there on may be older than its row, so it is not reported as new.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Untracked {
+    /// A thread id.
+    pub(super) threads: u32,
+    /// A table and a descriptor's number in it.
+    pub(super) descriptors: (u64, u32),
+    /// An address.
+    pub(super) areas: u64,
+    /// A hash of the areas that are not tracked.
+    pub(super) areas_hash: u64,
+}
+
+impl Default for Untracked {
+    /// Everything is tracked.
     fn default() -> Self {
         Self {
-            threads: END,
-            descriptors: END,
-            areas: END,
-            areas_version: 0,
-            space: (KernelVa::NULL, 0),
-            threads_taken: false,
-            descriptors_taken: false,
-            areas_taken: false,
+            threads: u32::MAX,
+            descriptors: (u64::MAX, u32::MAX),
+            areas: u64::MAX,
+            areas_hash: 0,
         }
     }
+}
+
+/// How many rows of each kind a process may have.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Allowed {
+    pub(super) threads: u32,
+    pub(super) descriptors: u32,
+    pub(super) areas: u32,
 }
 
 /// One process while its children are compared.
@@ -45,6 +80,7 @@ pub(super) struct Entry<'a> {
     pub(super) silent: bool,
     /// The machine's calendar time at the previous scan.
     pub(super) clock_ns: Option<i64>,
+    pub(super) allowed: Allowed,
 }
 
 impl Entry<'_> {

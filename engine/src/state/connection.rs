@@ -2,6 +2,8 @@
 //!
 //! Not here: comparing the sockets of a scan with those of the last (`connections.rs`).
 
+use core::net::IpAddr;
+
 use arrayvec::ArrayVec;
 use panoptes_decoders::kernel::sock::TcpState;
 use panoptes_decoders::layout::c_string;
@@ -11,6 +13,21 @@ use super::facts::ConnectionFacts;
 use super::keys::{ContainerKey, ProcessKey};
 use super::thresholds::{ConnectionThresholds, Exceeded, Measures, is_open};
 use crate::time::{Monotonic, Now};
+use crate::walk::ConnectionRow;
+
+pub(super) type Tuple = (IpAddr, u16, IpAddr, u16);
+
+pub(super) fn tuple_of(facts: &ConnectionFacts) -> Tuple {
+    (facts.source, facts.source_port, facts.destination, facts.destination_port)
+}
+
+/// Whether a socket of the scan is one of the small ones that stand for a full one before and after
+/// it.
+pub(super) fn is_small(row: &ConnectionRow) -> bool {
+    let state = TcpState::from_number(row.endpoints.state);
+    row.counters.is_none()
+        && matches!(state, Some(TcpState::TimeWait | TcpState::FinWait2 | TcpState::SynReceived))
+}
 
 /// One tracked connection, or socket that listens.
 #[derive(Clone, Copy, Debug, Default)]
@@ -30,6 +47,11 @@ pub struct Connection {
     pub(super) measures: Measures,
     pub(super) address: u64,
     pub(super) absent_scans: u32,
+    /// The round of chains in which a scan showed it last
+    /// ([`crate::walk::Snapshot::chains_round`]).
+    pub(super) seen_round: u32,
+    /// Number of scans in a row, complete or not, that did not show it.
+    pub(super) unseen_scans: u32,
     /// Whether it was reported, or recorded as baseline.
     pub(super) reported: bool,
     /// Number of scans that showed it before that.

@@ -15,38 +15,42 @@
 //! process.
 
 use core::cmp::Ordering;
-use core::net::IpAddr;
+use core::mem;
 
 use arrayvec::ArrayVec;
 use panoptes_decoders::kernel::sock::TcpState;
 
 use super::change::{Change, ConnectionChange};
-use super::connection::{Connection, Owner, waits};
+use super::connection::{Connection, Owner, Tuple, is_small, tuple_of, waits};
+use super::crowded_connections::CrowdedConnections;
 use super::emit::Emitter;
 use super::facts::{ConnectionFacts, DescriptorFacts};
-use super::holders::{Holder, Holders};
-use super::process::Process;
+use super::holders::{Holder, Holders, Holding};
 use super::thresholds::{ConnectionThresholds, Exceeded, Measures};
 use crate::limits::Limits;
 use crate::time::{Monotonic, RealTime};
 use crate::walk::{ConnectionRow, Index};
-use panoptes_tables::{Cursor, END, ListPool};
-use panoptes_tables::{RowId, Table};
+use panoptes_tables::{Cursor, HashKey, List, ListPool, room};
 
 /// Number of scans in a row from which a connection must be absent to be over.
 const ABSENT_SCANS_MAX: u32 = 2;
+/// Number of rounds of chains that must begin and end without a connection for it to be over, while
+/// chains take turns: all of them had two turns then.
+const ABSENT_ROUNDS: u32 = 4;
+/// Number of rounds after which all chains had a turn.
+const BEGINNING_ROUNDS: u32 = 2;
+/// Number of additional scans that a connection without a holder waits while scans leave descriptor
+/// tables to the next ones.
+const LEFT_SCANS: u32 = 16;
+/// Number of scans after which the connections of the baseline are complete although no scan had
+/// all.
+const BEGINNING_SCANS_MAX: u32 = 16;
 /// Number of sockets with one 4-tuple that are searched for the one that a small socket stands for.
 /// There are one or two in each network namespace; the bound keeps a crowd of them cheap.
 const TWINS_MAX: usize = 64;
 /// Maximum number of statuses reported in one scan. If more are due at once, the rest follow in the
 /// next scans. That gives the output time to drain, and spreads them from then on.
 const STATUSES_MAX: u32 = 256;
-
-type Tuple = (IpAddr, u16, IpAddr, u16);
-
-fn tuple_of(facts: &ConnectionFacts) -> Tuple {
-    (facts.source, facts.source_port, facts.destination, facts.destination_port)
-}
 
 fn tuple_of_row(row: &ConnectionRow) -> Tuple {
     let ends = &row.endpoints;
@@ -57,19 +61,30 @@ fn listens(row: &ConnectionRow) -> bool {
     TcpState::from_number(row.endpoints.state) == Some(TcpState::Listen)
 }
 
-/// Whether a socket of the scan is one of the small ones that stand for a full one before and after
-/// it.
-fn is_small(row: &ConnectionRow) -> bool {
-    let state = TcpState::from_number(row.endpoints.state);
-    row.counters.is_none()
-        && matches!(state, Some(TcpState::TimeWait | TcpState::FinWait2 | TcpState::SynReceived))
+/// What comparing connections needs only during a scan.
+#[derive(Debug)]
+pub(super) struct ConnectionsScratch {
+    claimed: Box<[bool]>,
+    first_seen_ns: Box<[Option<RealTime>]>,
+    holders: Holders,
+}
+
+impl ConnectionsScratch {
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self {
+            claimed: room::copies(false, limits.connections_seen_max()),
+            first_seen_ns: room::copies(None, limits.connections_seen_max()),
+            holders: Holders::new(limits),
+        }
+    }
 }
 
 /// All connections, and the lists to compare them, in memory allocated at start.
 #[derive(Debug)]
 pub(super) struct Connections {
     pub(super) rows: ListPool<Connection>,
-    head: u32,
+    pub(super) list: List,
+    pub(super) crowded: CrowdedConnections,
     /// Whether each row of the scan belongs to a tracked connection, by its index.
     claimed: Box<[bool]>,
     /// When each tracked row of the scan was first seen.
@@ -80,41 +95,43 @@ pub(super) struct Connections {
     /// The first connection whose status may be reported in the next scan: all before had their
     /// turn.
     statuses_from: Option<Tuple>,
-}
-
-/// The processes that connections refer to.
-pub(super) struct Holding<'a> {
-    pub(super) processes: &'a Table<Process>,
-    /// Row of each process of the scan.
-    pub(super) rows: &'a [Option<RowId>],
-}
-
-impl Holding<'_> {
-    /// Whether a process is tracked but not reported yet.
-    fn is_unannounced(&self, owner: &Owner) -> bool {
-        self.processes
-            .get(owner.row)
-            .is_some_and(|process| process.key == owner.process && !process.life.is_announced())
-    }
+    /// Number of scans until one had all connections.
+    beginning_scans: u32,
+    /// The round of chains of the first scan.
+    first_round: u32,
+    /// Whether one had.
+    pub(super) taken: bool,
 }
 
 impl Connections {
-    pub(super) fn new(limits: &Limits, accept_grace_scans: u32) -> Self {
+    pub(super) fn new(limits: &Limits, accept_grace_scans: u32, key: HashKey) -> Self {
         Self {
+            crowded: CrowdedConnections::new(limits, key),
             accept_grace_scans,
             thresholds: ConnectionThresholds::default(),
             rows: ListPool::new(limits.connections as usize),
-            head: END,
-            claimed: vec![false; limits.connections_seen_max()].into_boxed_slice(),
-            first_seen_ns: vec![None; limits.connections_seen_max()].into_boxed_slice(),
-            holders: Holders::new(limits),
+            list: List::default(),
+            claimed: Box::default(),
+            first_seen_ns: Box::default(),
+            holders: Holders::default(),
             statuses_from: None,
+            beginning_scans: 0,
+            first_round: 0,
+            taken: false,
         }
+    }
+
+    pub(super) fn exchange(&mut self, scratch: &mut ConnectionsScratch) {
+        mem::swap(&mut self.claimed, &mut scratch.claimed);
+        mem::swap(&mut self.first_seen_ns, &mut scratch.first_seen_ns);
+        mem::swap(&mut self.holders, &mut scratch.holders);
     }
 
     pub(super) fn clear(&mut self) {
         self.rows.clear();
-        self.head = END;
+        self.list = List::default();
+        self.crowded.clear();
+        (self.beginning_scans, self.taken) = (0, false);
     }
 
     /// When a connection of the last scan was first seen, if it is tracked.
@@ -132,12 +149,24 @@ impl Connections {
         let is_crowded = nets.into_iter().any(|net| cut.try_push(net.inum).is_err());
         let complete =
             snapshot.connections_cut == 0 && snapshot.connections.dropped == 0 && !is_crowded;
+        if self.beginning_scans == 0 {
+            self.first_round = snapshot.chains_round;
+        }
+        self.beginning_scans = self.beginning_scans.saturating_add(1);
+        let rounds = snapshot.chains_round.wrapping_sub(self.first_round);
+        let had_turns = !snapshot.chains_in_turn || rounds >= BEGINNING_ROUNDS;
+        let is_whole = complete && cut.is_empty();
+        self.taken |= had_turns && (is_whole || self.beginning_scans >= BEGINNING_SCANS_MAX);
         let news = snapshot.connections.as_slice();
         let news = &news[..news.len().min(self.claimed.len())];
+        let Self { crowded, rows, list, holders, .. } = &mut *self;
+        if crowded.divide(rows, holders, holding, snapshot, news) {
+            crowded.remove_above(rows, list, holding);
+        }
         self.claimed[..news.len()].fill(false);
         self.first_seen_ns[..news.len()].fill(None);
         let mut pass = Pass {
-            cursor: ListPool::<Connection>::start(self.head),
+            cursor: ListPool::<Connection>::start(self.list),
             now: emitter.now.monotonic,
             thresholds: self.thresholds,
             statuses_left: STATUSES_MAX,
@@ -316,7 +345,8 @@ impl Pass<'_, '_> {
         old.address = row.address.0;
         self.connections.first_seen_ns[number] = Some(old.first_seen.real);
         old.absent_since = None;
-        old.absent_scans = 0;
+        (old.absent_scans, old.unseen_scans) = (0, 0);
+        old.seen_round = self.emitter.snapshot.chains_round;
         old.stray = false;
         old.owner = owner.or(old.owner);
         if !old.reported {
@@ -364,6 +394,16 @@ impl Pass<'_, '_> {
         let owner = self.owner(number);
         let facts =
             ConnectionFacts::read(self.emitter.snapshot, row, owner.map(|owner| owner.descriptor));
+        let process = owner.as_ref().map(|owner| owner.row);
+        if !self.connections.crowded.admits(process, &facts) {
+            self.connections.rows.refuse(1);
+            return;
+        }
+        if !self.connections.rows.has_room() {
+            self.connections.crowded.was_refused = true;
+            return;
+        }
+        let returns = self.connections.crowded.returns(&facts);
         let mut new = Connection {
             facts,
             first_seen: self.emitter.now,
@@ -371,19 +411,20 @@ impl Pass<'_, '_> {
             measures: Measures::new(self.now),
             address: row.address.0,
             waits: waits(&facts),
+            seen_round: self.emitter.snapshot.chains_round,
             ..Connection::default()
         };
         // A process that started after watching did cannot have had the connection before.
         let existed = |owner: &Owner| {
             self.holding.processes.get(owner.row).is_none_or(|process| process.life.existing)
         };
-        let quiet = self.quiet && new.owner.as_ref().is_none_or(existed);
+        let quiet = returns || self.quiet && new.owner.as_ref().is_none_or(existed);
         new.reported = quiet || new.listens() || self.can_be_reported(&new);
         new.preexisting = quiet;
         let exceeded =
             if new.reported { new.exceed(&self.thresholds, self.now) } else { ArrayVec::new() };
-        let Connections { rows, head, first_seen_ns, .. } = &mut *self.connections;
-        if !rows.insert(head, &mut self.cursor, new) {
+        let Connections { rows, list, first_seen_ns, .. } = &mut *self.connections;
+        if !rows.insert(list, &mut self.cursor, new) {
             return;
         }
         first_seen_ns[number] = Some(new.first_seen.real);
@@ -402,7 +443,13 @@ impl Pass<'_, '_> {
         let Some(row) = self.connections.rows.row_mut(self.cursor) else { return };
         row.unreported_scans = row.unreported_scans.saturating_add(1);
         let copy = *row;
-        if self.can_be_reported(&copy) {
+        let holders = self.connections.holders.of(Index::new(number));
+        // A scan that left its owner's descriptors cannot describe the socket.
+        let waits_for_owner = copy.owner.is_some()
+            && holders.is_empty()
+            && self.leaves_descriptors()
+            && copy.unreported_scans < LEFT_SCANS;
+        if !waits_for_owner && self.can_be_reported(&copy) {
             if let Some(row) = self.connections.rows.row_mut(self.cursor) {
                 row.reported = true;
             }
@@ -414,17 +461,31 @@ impl Pass<'_, '_> {
     /// holder until it is accepted; a holder is reported before it.
     fn can_be_reported(&self, new: &Connection) -> bool {
         match &new.owner {
-            None => new.unreported_scans >= self.connections.accept_grace_scans,
+            None => {
+                let more = if self.leaves_descriptors() { LEFT_SCANS } else { 0 };
+                new.unreported_scans >= self.connections.accept_grace_scans + more
+            }
             Some(owner) => !self.holding.is_unannounced(owner),
         }
+    }
+
+    /// Whether the scan left descriptors, so that holders may be missing.
+    fn leaves_descriptors(&self) -> bool {
+        let left = &self.emitter.snapshot.left;
+        left.tables > 0 || left.files > 0
     }
 
     /// Handles a row that the scan does not show, and moves on.
     fn absent(&mut self) {
         let now = self.emitter.now;
         let Some(old) = self.connections.rows.row_mut(self.cursor) else { return };
+        let snapshot = self.emitter.snapshot;
+        // While chains take turns, its own may not have had one.
+        let had_turn = !snapshot.chains_in_turn
+            || snapshot.chains_round.wrapping_sub(old.seen_round) >= ABSENT_ROUNDS;
+        old.unseen_scans = old.unseen_scans.saturating_add(u32::from(had_turn));
         // Only its own namespace decides: another one must not keep its connections for ever.
-        if self.complete && !self.cut.contains(&old.facts.network_namespace) {
+        if had_turn && self.complete && !self.cut.contains(&old.facts.network_namespace) {
             old.absent_scans += 1;
             old.absent_since.get_or_insert(now);
             // A connection that ended before its process was reported waits for that.
@@ -440,8 +501,8 @@ impl Pass<'_, '_> {
 
     /// Removes the row at the cursor.
     fn terminate(&mut self) {
-        let Connections { rows, head, .. } = &mut *self.connections;
-        let Some(mut old) = rows.remove(head, &mut self.cursor) else { return };
+        let Connections { rows, list, .. } = &mut *self.connections;
+        let Some(mut old) = rows.remove(list, &mut self.cursor) else { return };
         old.absent_since.get_or_insert(self.emitter.now);
         if !old.reported {
             self.report(&old, None, Kind::Created);

@@ -4,19 +4,20 @@
 //! identified by the path of its control group. If the path is reused after all its processes
 //! ended, that is another container.
 
+use core::mem;
 use core::net::{IpAddr, Ipv6Addr};
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::container::Runtime;
 
-use super::described::set_text;
+use super::described::{CONTAINER_NAME_BYTES, set_reserved};
 pub use super::keys::ContainerKey;
 use super::keys::ProcessKey;
 use super::process::Process;
 use crate::limits::Limits;
 use crate::time::Monotonic;
 use crate::walk::{ContainerRow, Index, ProcessRow, Snapshot};
-use panoptes_tables::{HashKey, Row, RowId, Scan, StringId, Strings, Table};
+use panoptes_tables::{HashKey, Row, RowId, Scan, StringId, Strings, Table, room};
 
 /// Number of scans in a row from which a container must be absent: what a scan reads of a process's
 /// control groups can be torn while the process goes on.
@@ -248,7 +249,7 @@ impl Container {
             (&mut self.host_name, facts.host_name),
         ] {
             if let Some(seen) = seen.filter(|seen| !seen.is_empty()) {
-                set_text(strings, kept, seen);
+                set_reserved(strings, kept, seen, CONTAINER_NAME_BYTES);
             }
         }
         if before != (self.id, self.pod_uid, self.host_name) {
@@ -301,6 +302,20 @@ pub(super) struct Gone {
     pub(super) is_news: bool,
 }
 
+/// What finding the tracked containers of a scan needs only during that scan.
+#[derive(Debug)]
+pub(super) struct ContainersScratch {
+    keys: Vec<ContainerKey>,
+    rows: Vec<Option<RowId>>,
+}
+
+impl ContainersScratch {
+    pub(super) fn new(limits: &Limits) -> Self {
+        let seen = limits.containers_seen_max();
+        Self { keys: room::list(seen), rows: room::list(seen) }
+    }
+}
+
 /// All tracked containers.
 #[derive(Debug)]
 pub struct Containers {
@@ -314,13 +329,17 @@ pub struct Containers {
 
 impl Containers {
     pub(crate) fn new(limits: &Limits, key: HashKey) -> Self {
-        let seen = limits.containers_seen_max();
         Self {
             table: Table::new(limits.containers as usize, key.derive("state: containers")),
-            keys: Vec::with_capacity(seen),
-            rows: Vec::with_capacity(seen),
+            keys: Vec::default(),
+            rows: Vec::default(),
             path_key: key.derive("state: paths of containers"),
         }
+    }
+
+    pub(super) fn exchange(&mut self, scratch: &mut ContainersScratch) {
+        mem::swap(&mut self.keys, &mut scratch.keys);
+        mem::swap(&mut self.rows, &mut scratch.rows);
     }
 
     /// The container with that key, and the number of its row.

@@ -10,9 +10,23 @@ use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_decoders::layout::c_string;
 use panoptes_tables::{StringId, Strings};
 
+use super::cut_text::CutText;
 use super::facts::{ProcessFacts, ProcessNumbers};
 use super::keys::ContainerKey;
 use crate::page_cache::Hashes;
+
+/// Bytes of the names of a process for which there is always room.
+pub(super) const CONTAINER_ID_BYTES: usize = 80;
+pub(super) const EXECUTABLE_BYTES: usize = 128;
+pub(super) const DIRECTORY_BYTES: usize = 96;
+pub(super) const LINE_BYTES: usize = 160;
+/// Room for these and for a previous program, each with a header.
+pub(super) const PROCESS_BYTES: usize =
+    CONTAINER_ID_BYTES + DIRECTORY_BYTES + 2 * (EXECUTABLE_BYTES + LINE_BYTES) + 6 * 8;
+/// Bytes of each name of a container for which there is always room.
+pub(super) const CONTAINER_NAME_BYTES: usize = 96;
+/// Room for its five names, each with a header.
+pub(super) const CONTAINER_BYTES: usize = 5 * (CONTAINER_NAME_BYTES + 8);
 
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Described {
@@ -55,6 +69,16 @@ impl Described {
         Self { process_id: task.tgid, program: Program::new(task), ..Self::default() }
     }
 
+    pub(crate) const fn process_id(&self) -> u32 {
+        self.process_id
+    }
+
+    /// The same of another process.
+    #[cfg(test)]
+    pub(crate) const fn of_process(self, process_id: u32) -> Self {
+        Self { process_id, ..self }
+    }
+
     pub(crate) fn facts<'a>(&'a self, strings: &'a Strings) -> ProcessFacts<'a> {
         let text = |id: Option<StringId>| id.map(|id| strings.get(id));
         let program = &self.program;
@@ -74,10 +98,14 @@ impl Described {
         }
     }
 
-    /// The same description with its names in another arena. Names that find no room there are left
-    /// out.
-    pub(crate) fn copy(&self, from: &Strings, to: &mut Strings) -> Self {
-        let mut copy = |id: Option<StringId>| id.and_then(|id| to.intern(from.get(id)));
+    /// The same description with its names in another arena, to which `intern` adds them. Names
+    /// that find no room there are left out.
+    pub(crate) fn copy(
+        &self,
+        from: &Strings,
+        mut intern: impl FnMut(&[u8]) -> Option<StringId>,
+    ) -> Self {
+        let mut copy = |id: Option<StringId>| id.and_then(|id| intern(from.get(id)));
         let program = &self.program;
         let [executable, directory, command_line, container] =
             [program.executable, self.directory, program.command_line, self.container]
@@ -104,6 +132,30 @@ impl Described {
         let Program { name, self_exec_id, .. } = self.program;
         self.program = Program { name, self_exec_id, ..Program::default() };
         (self.directory, self.container) = (None, None);
+    }
+}
+
+/// Sets a name that a process or a container always has: a long one uses the room that all share,
+/// and is cut to `cut_bytes` if that is full.
+pub(super) fn set_reserved(
+    strings: &mut Strings,
+    place: &mut Option<StringId>,
+    text: &[u8],
+    cut_bytes: usize,
+) {
+    if place.is_some_and(|id| strings.get(id) == text) {
+        return;
+    }
+    let new = if text.len() <= cut_bytes {
+        strings.intern_reserved(text)
+    } else {
+        let whole = strings.intern(text);
+        whole.or_else(|| strings.intern_reserved(CutText::new(text, cut_bytes).bytes()))
+    };
+    if let Some(new) = new
+        && let Some(old) = place.replace(new)
+    {
+        strings.release(old);
     }
 }
 

@@ -10,16 +10,16 @@ use panoptes_decoders::kernel::inode::mode::{S_IFMT, S_IFREG};
 use panoptes_decoders::kernel::super_block::takes_orders;
 
 use super::change::{Change, Opened};
-use super::children::Entry;
+use super::children::{Children, Entry, Untracked};
 use super::emit::Emitter;
 use super::facts::{
     DescriptorFacts, FileName, InodeFacts, OpenFlags, is_floating, numbered_kind, open_flags,
 };
-use super::file_names::is_numbered;
+use super::file_names::{Named, is_numbered};
 use super::open_files::OpenFiles;
 use super::process::Process;
 use crate::walk::{DescriptorRow, FileRow, FilesRow, Index, ProcessRow, Snapshot, ThreadRow};
-use panoptes_tables::{Cursor, ListPool};
+use panoptes_tables::{Cursor, List, ListPool};
 use panoptes_tables::{StringId, Strings};
 
 /// One tracked descriptor.
@@ -81,6 +81,12 @@ impl Descriptor {
     }
 }
 
+impl Named for Descriptor {
+    fn name(&mut self) -> &mut Option<StringId> {
+        &mut self.name
+    }
+}
+
 /// Maximum number of threads' own tables compared for one process; further ones are ignored.
 const OWN_TABLES_MAX: usize = 8;
 
@@ -94,24 +100,34 @@ pub(super) fn update(
 ) {
     let snapshot = emitter.snapshot;
     let Some(main) = snapshot.files_structs.at(entry.row.files) else { return };
+    let unknown = entry.children.untracked.descriptors;
     let mut merge = Merge {
         cursor: ListPool::<Descriptor>::start(entry.children.descriptors),
         quiet: entry.quiet(entry.children.descriptors_taken),
+        kept: 0,
+        unknown,
+        untracked: Untracked::default().descriptors,
         descriptors,
         open_files,
         entry,
         emitter,
     };
-    merge.table(0, main, &[]);
+    merge.table(0, main, None);
     let mut own = [None; OWN_TABLES_MAX];
     let count = own_tables(snapshot, merge.entry.row.files, group, &mut own);
-    let main_rows = snapshot.descriptors.range(main.descriptors);
     for table in own[..count].iter().filter_map(|&index| snapshot.files_structs.at(index)) {
-        merge.table(table.address.0, table, main_rows);
+        merge.table(table.address.0, table, Some(main));
     }
     // Tables that ended with their threads.
     while merge.drop_row() {}
-    entry.children.descriptors_taken |= main.complete;
+    let untracked = merge.untracked;
+    let has_all = main.ends_a_round();
+    entry.children.untracked.descriptors =
+        if main.complete || has_all && !main.is_cut { untracked } else { untracked.min(unknown) };
+    if has_all {
+        entry.children.descriptors_taken = true;
+        entry.children.descriptors_clock_ns = snapshot.machine.calendar_ns;
+    }
 }
 
 /// Finds the tables of threads that do not share their process's, sorted by address; returns their
@@ -150,11 +166,11 @@ fn is_writable(open: OpenFlags) -> bool {
 /// Reports the writable descriptors of a process that has ended.
 pub(super) fn tell_writers(
     descriptors: &ListPool<Descriptor>,
-    head: u32,
+    list: List,
     process: &Process,
     emitter: &mut Emitter<'_>,
 ) {
-    let mut cursor = ListPool::<Descriptor>::start(head);
+    let mut cursor = ListPool::<Descriptor>::start(list);
     while let Some(old) = descriptors.row(cursor) {
         report_writer(old, process, &[], emitter);
         descriptors.advance(&mut cursor);
@@ -171,7 +187,8 @@ fn report_writer(old: &Descriptor, process: &Process, threads: &[u32], emitter: 
     }
 }
 
-/// Whether a new process inherited a file: its parent has it open too.
+/// Whether a new process inherited a file: its parent has it open too, or may have it where the
+/// scan has not looked.
 fn is_inherited(
     open_files: &mut OpenFiles,
     snapshot: &Snapshot,
@@ -179,17 +196,50 @@ fn is_inherited(
     file: Option<Index<FileRow>>,
 ) -> bool {
     let parent = snapshot.process_by_pid(process.parent_pid);
-    parent.is_some_and(|parent| open_files.has(snapshot, parent.files, file))
+    let is_left = |parent: &ProcessRow| {
+        snapshot.left.tables > 0
+            && snapshot.files_structs.at(parent.files).is_some_and(|table| !table.complete)
+    };
+    parent.is_some_and(|parent| open_files.has(snapshot, parent.files, file) || is_left(parent))
+}
+
+/// Removes the rows of a process after the first `allowed` ones, which is not reported.
+pub(super) fn cut(
+    descriptors: &mut ListPool<Descriptor>,
+    children: &mut Children,
+    allowed: usize,
+    strings: &mut Strings,
+) {
+    let mut cursor = ListPool::<Descriptor>::start(children.descriptors);
+    for _ in 0..allowed {
+        descriptors.advance(&mut cursor);
+    }
+    let from = cut_from(descriptors, children, &mut cursor, strings);
+    children.untracked.descriptors = children.untracked.descriptors.min(from);
+}
+
+/// Removes the rows of a process from a position on; returns the first of them.
+fn cut_from(
+    descriptors: &mut ListPool<Descriptor>,
+    children: &mut Children,
+    cursor: &mut Cursor,
+    strings: &mut Strings,
+) -> (u64, u32) {
+    let first = descriptors.row(*cursor).map(Descriptor::key);
+    while let Some(old) = descriptors.remove(&mut children.descriptors, cursor) {
+        old.release(strings);
+    }
+    first.unwrap_or(Untracked::default().descriptors)
 }
 
 /// Frees all descriptors of a process that has ended.
 pub(super) fn release_all(
     descriptors: &mut ListPool<Descriptor>,
-    head: &mut u32,
+    list: &mut List,
     strings: &mut Strings,
 ) {
-    let mut cursor = ListPool::<Descriptor>::start(*head);
-    while let Some(old) = descriptors.remove(head, &mut cursor) {
+    let mut cursor = ListPool::<Descriptor>::start(*list);
+    while let Some(old) = descriptors.remove(list, &mut cursor) {
         old.release(strings);
     }
 }
@@ -201,20 +251,28 @@ struct Merge<'a, 'e, 't> {
     emitter: &'a mut Emitter<'t>,
     cursor: Cursor,
     quiet: bool,
+    /// Number of rows before the cursor.
+    kept: u32,
+    /// From where on descriptors were not tracked before this scan.
+    unknown: (u64, u32),
+    /// From where on they are not from now on.
+    untracked: (u64, u32),
 }
 
 impl Merge<'_, '_, '_> {
-    /// Compares one table. `copied` has the descriptors that a thread's own table began with.
-    fn table(&mut self, key: u64, table: &FilesRow, copied: &[DescriptorRow]) {
+    /// Compares one table. A thread's own table began with the descriptors of `main`.
+    fn table(&mut self, key: u64, table: &FilesRow, main: Option<&FilesRow>) {
         let snapshot = self.emitter.snapshot;
+        let copied = main.map_or(&[][..], |main| snapshot.descriptors.range(main.descriptors));
         let threads = snapshot.files_threads.range(table.threads);
-        for row in snapshot.descriptors.range(table.descriptors) {
-            self.pass(key, row.index, table.complete, threads);
+        let rows = snapshot.descriptors.range(table.descriptors);
+        for row in rows {
+            self.pass(key, row.index, table, threads);
             let file = snapshot.files.at(row.file);
             let Some((file, open)) = file.and_then(|file| Some((file, open_flags(file)?))) else {
                 // Not readable this time: keep the old descriptor.
                 if self.here(key, row.index) {
-                    self.descriptors.advance(&mut self.cursor);
+                    self.keep();
                 }
                 continue;
             };
@@ -231,17 +289,25 @@ impl Merge<'_, '_, '_> {
                     if let Some(attributes) = InodeFacts::read(snapshot, file) {
                         old.attributes = attributes;
                     }
-                    self.descriptors.advance(&mut self.cursor);
+                    self.keep();
                     continue;
                 }
                 self.close(threads);
             }
-            let is_copy = copied
-                .binary_search_by_key(&row.index, |row| row.index)
-                .is_ok_and(|at| copied[at].file == row.file);
+            // The main table's slot may be one that the scan left.
+            let is_copy = main.is_some_and(|main| !main.has_slot(row.index))
+                || copied
+                    .binary_search_by_key(&row.index, |row| row.index)
+                    .is_ok_and(|at| copied[at].file == row.file);
             self.open(key, row, open, threads, is_copy);
         }
-        self.pass(key, u32::MAX, table.complete, threads);
+        self.pass(key, u32::MAX, table, threads);
+        if let Some(last) = rows.last()
+            && table.is_cut
+        {
+            // The scan had no room for the others.
+            self.untracked = self.untracked.min((key, last.index.saturating_add(1)));
+        }
     }
 
     /// Whether the cursor is at this descriptor.
@@ -249,20 +315,48 @@ impl Merge<'_, '_, '_> {
         self.descriptors.row(self.cursor).is_some_and(|row| row.key() == (table, index))
     }
 
-    /// Moves past all rows before a descriptor. Rows of this table are closed if the scan has all
-    /// of it; other tables have ended, and so have their rows.
-    fn pass(&mut self, table: u64, index: u32, complete: bool, threads: &[u32]) {
+    /// Moves past all rows before a descriptor. Rows of this table are closed if the scan has their
+    /// slots; other tables have ended, and so have their rows.
+    fn pass(&mut self, key: u64, index: u32, table: &FilesRow, threads: &[u32]) {
         while let Some(old) = self.descriptors.row(self.cursor)
-            && old.key() < (table, index)
+            && old.key() < (key, index)
         {
-            if old.table != table {
+            if old.table != key {
                 self.drop_row();
-            } else if complete {
+            } else if table.has_slot(old.index) {
                 self.close(threads);
             } else {
-                self.descriptors.advance(&mut self.cursor);
+                self.keep();
             }
         }
+    }
+
+    /// Moves past a row that stays.
+    fn keep(&mut self) {
+        self.descriptors.advance(&mut self.cursor);
+        self.count_kept();
+    }
+
+    /// Counts the row before the cursor. If the process may have no more, removes the rest: its
+    /// lowest descriptors stay.
+    fn count_kept(&mut self) {
+        self.kept += 1;
+        if self.kept >= self.entry.allowed.descriptors {
+            let strings = &mut self.emitter.names.strings;
+            let children = &mut *self.entry.children;
+            let from = cut_from(self.descriptors, children, &mut self.cursor, strings);
+            self.untracked = self.untracked.min(from);
+        }
+    }
+
+    /// Whether one more descriptor is tracked; counts it if not.
+    fn has_room(&mut self, key: (u64, u32)) -> bool {
+        if self.kept < self.entry.allowed.descriptors {
+            return self.descriptors.has_room();
+        }
+        self.descriptors.refuse(1);
+        self.untracked = self.untracked.min(key);
+        false
     }
 
     fn open(
@@ -273,9 +367,11 @@ impl Merge<'_, '_, '_> {
         threads: &[u32],
         is_copy: bool,
     ) {
-        if !self.descriptors.has_room() {
+        let key = (table, row.index);
+        if !self.has_room(key) {
             return;
         }
+        let quiet = self.quiet || key >= self.unknown;
         let emitter = &mut *self.emitter;
         let snapshot = emitter.snapshot;
         let Some(file) = snapshot.files.at(row.file) else { return };
@@ -294,13 +390,13 @@ impl Merge<'_, '_, '_> {
             let creation = self.entry.process.creation_time_ns();
             creation.map(|creation| creation.saturating_sub(TICK_NS))
         } else {
-            self.entry.clock_ns
+            self.entry.children.descriptors_clock_ns.or(self.entry.clock_ns)
         };
         let is_recent = since_ns.is_some_and(|since| attributes.modify_time_ns >= since);
         let opened = Opened {
             size: attributes.size,
             modify_time_ns: attributes.modify_time_ns,
-            written: is_recent && !self.quiet && is_writable(open) && !is_taken_over(),
+            written: is_recent && !quiet && is_writable(open) && !is_taken_over(),
         };
         let new = Descriptor {
             table,
@@ -315,13 +411,14 @@ impl Merge<'_, '_, '_> {
             floating: is_floating(snapshot, file),
             close_on_exec: row.close_on_exec,
         };
-        let head = &mut self.entry.children.descriptors;
-        self.descriptors.insert(head, &mut self.cursor, new);
-        if self.quiet || is_copy {
+        let list = &mut self.entry.children.descriptors;
+        self.descriptors.insert(list, &mut self.cursor, new);
+        self.count_kept();
+        if quiet || is_copy {
             return;
         }
         let process = self.entry.process;
-        emitter.emit_named(|names| {
+        self.emitter.emit_named(|names| {
             let mut descriptor = new.facts(&names.strings, threads);
             if name.in_buffer {
                 descriptor.name = Some(FileName::Text(names.buffer.text()));
@@ -331,8 +428,8 @@ impl Merge<'_, '_, '_> {
     }
 
     fn close(&mut self, threads: &[u32]) {
-        let head = &mut self.entry.children.descriptors;
-        let Some(old) = self.descriptors.remove(head, &mut self.cursor) else { return };
+        let list = &mut self.entry.children.descriptors;
+        let Some(old) = self.descriptors.remove(list, &mut self.cursor) else { return };
         let process = self.entry.process;
         self.emitter.emit_named(|names| {
             let descriptor = old.facts(&names.strings, threads);
@@ -344,8 +441,8 @@ impl Merge<'_, '_, '_> {
 
     /// Frees a row without reporting a close, except of a writer; `false` at the end.
     fn drop_row(&mut self) -> bool {
-        let head = &mut self.entry.children.descriptors;
-        let old = self.descriptors.remove(head, &mut self.cursor);
+        let list = &mut self.entry.children.descriptors;
+        let old = self.descriptors.remove(list, &mut self.cursor);
         if let Some(old) = old {
             report_writer(&old, self.entry.process, &[], self.emitter);
             old.release(&mut self.emitter.names.strings);

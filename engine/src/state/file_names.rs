@@ -1,10 +1,14 @@
 //! The names that rows refer to. A name of a file is made at most once in a scan.
 
+use core::mem;
+
+use super::cut_text::CutText;
+use super::described::{CONTAINER_BYTES, PROCESS_BYTES};
 use super::facts::is_floating;
 use crate::limits::Limits;
 use crate::path::{PathBuffer, write_file_name};
 use crate::walk::{FileRow, Index, Snapshot};
-use panoptes_tables::{HashKey, StringId, Strings};
+use panoptes_tables::{HashKey, StringId, Strings, room};
 
 /// A file's name.
 #[derive(Clone, Copy, Debug, Default)]
@@ -18,6 +22,25 @@ pub(super) struct FileName {
     pub(super) in_buffer: bool,
 }
 
+/// What naming the files of a scan needs only during that scan.
+#[derive(Debug)]
+pub(super) struct NamesScratch {
+    memo: Box<[Option<FileName>]>,
+    touched: Vec<Index<FileRow>>,
+}
+
+impl NamesScratch {
+    pub(super) fn new(limits: &Limits) -> Self {
+        let files = limits.files_seen_max();
+        Self { memo: room::copies(None, files), touched: room::list(files) }
+    }
+}
+
+/// A row with a name.
+pub(super) trait Named {
+    fn name(&mut self) -> &mut Option<StringId>;
+}
+
 /// The names that rows refer to, and those of the scan's files.
 #[derive(Debug)]
 pub(super) struct Names {
@@ -27,17 +50,27 @@ pub(super) struct Names {
     /// ends, so that no id is freed and reused meanwhile.
     memo: Box<[Option<FileName>]>,
     touched: Vec<Index<FileRow>>,
+    /// Bytes of a name of the process that is compared; longer ones are cut.
+    pub(super) longest: usize,
 }
+
+/// Bytes to which a name is cut if the whole name finds no room.
+pub(super) const CUT_BYTES: usize = 64;
 
 impl Names {
     pub(super) fn new(limits: &Limits, key: HashKey) -> Self {
-        let files = limits.files_seen_max();
         Self {
-            strings: Strings::new(strings_bytes(limits), key),
+            strings: Strings::with_capacity(open_bytes(limits), reserved_bytes(limits), key),
             buffer: PathBuffer::default(),
-            memo: vec![None; files].into_boxed_slice(),
-            touched: Vec::with_capacity(files),
+            memo: Box::default(),
+            touched: Vec::default(),
+            longest: usize::MAX,
         }
+    }
+
+    pub(super) fn exchange(&mut self, scratch: &mut NamesScratch) {
+        mem::swap(&mut self.memo, &mut scratch.memo);
+        mem::swap(&mut self.touched, &mut scratch.touched);
     }
 
     /// The name of a file of this scan.
@@ -53,8 +86,15 @@ impl Names {
         let Some(named) = write_file_name(snapshot, row, &mut self.buffer) else {
             return FileName::default();
         };
-        let id = self.strings.intern(self.buffer.text());
-        let name = FileName { id, deleted: named.deleted, in_buffer: id.is_none() };
+        let text = self.buffer.text();
+        let whole = if text.len() <= self.longest { self.strings.intern(text) } else { None };
+        // The record of now has all of the name, later ones have its beginning. Other processes
+        // may have the whole name.
+        let id = whole.or_else(|| intern_cut(&mut self.strings, text, self.longest));
+        let name = FileName { id, deleted: named.deleted, in_buffer: whole.is_none() };
+        if whole.is_none() {
+            return name;
+        }
         if let (Some(id), Some(place)) = (id, self.memo.get_mut(file.position())) {
             self.strings.retain(id);
             *place = Some(name);
@@ -75,12 +115,21 @@ impl Names {
     }
 }
 
-/// Bytes for names: a command line and three paths per process, and the paths of open and mapped
-/// files, most of which are shared (sockets and pipes need none). A loaded machine of 350 processes
-/// with 19,000 descriptors and 35,000 areas took 125 KB.
-fn strings_bytes(limits: &Limits) -> usize {
-    let (processes, descriptors) = (limits.processes as usize, limits.file_descriptors as usize);
-    (processes * 512 + descriptors * 16 + limits.vmas as usize * 4).max(64 * 1024)
+/// Adds the beginning of a name, of at most `longest` bytes.
+fn intern_cut(strings: &mut Strings, text: &[u8], longest: usize) -> Option<StringId> {
+    strings.intern(CutText::new(text, longest.min(CUT_BYTES)).bytes())
+}
+
+/// Bytes for the names of open and mapped files, most of which are shared (sockets and pipes need
+/// none), and for long names of processes. A loaded machine of 350 processes with 19,000
+/// descriptors and 35,000 areas took 125 KB.
+fn open_bytes(limits: &Limits) -> usize {
+    (limits.file_descriptors as usize * 12 + limits.vmas as usize * 4).max(64 * 1024)
+}
+
+/// Bytes that are always there for the names of each process and container.
+fn reserved_bytes(limits: &Limits) -> usize {
+    limits.processes as usize * PROCESS_BYTES + limits.containers as usize * CONTAINER_BYTES
 }
 
 /// Whether a file's name is its inode's number in brackets, which needs no room in the arena.

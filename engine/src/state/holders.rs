@@ -2,8 +2,11 @@
 //!
 //! Every scan builds this list anew from its descriptors, in memory allocated at start.
 
+use super::connection::Owner;
+use super::process::Process;
 use crate::limits::Limits;
 use crate::walk::{ConnectionRow, DescriptorRow, Index, ProcessRow, Snapshot, Span};
+use panoptes_tables::{RowId, Table, room};
 
 /// One descriptor of a TCP socket.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -16,8 +19,24 @@ pub struct Holder {
     pub descriptor_row: Index<DescriptorRow>,
 }
 
+/// The processes that connections refer to.
+pub(super) struct Holding<'a> {
+    pub(super) processes: &'a Table<Process>,
+    /// Row of each process of the scan.
+    pub(super) rows: &'a [Option<RowId>],
+}
+
+impl Holding<'_> {
+    /// Whether a process is tracked but not reported yet.
+    pub(super) fn is_unannounced(&self, owner: &Owner) -> bool {
+        self.processes
+            .get(owner.row)
+            .is_some_and(|process| process.key == owner.process && !process.life.is_announced())
+    }
+}
+
 /// All holders of a scan, sorted by connection, process and descriptor.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Holders {
     list: Vec<Holder>,
     /// Number of holders that did not fit.
@@ -27,7 +46,7 @@ pub struct Holders {
 impl Holders {
     /// Allocates for as many holders as one scan can read.
     pub fn new(limits: &Limits) -> Self {
-        Self { list: Vec::with_capacity(limits.file_descriptors_seen_max()), dropped: 0 }
+        Self { list: room::list(limits.file_descriptors_seen_max()), dropped: 0 }
     }
 
     /// Finds all holders of a scan.

@@ -6,129 +6,47 @@
 //! whose pages get other permissions one by one is neither mapped nor unmapped. An area is *mapped*
 //! where nothing of the kind was, and *unmapped* when nothing of it is left. A new address space
 //! (exec) starts anew: the areas of the old one ended with it.
+//!
+//! If a scan shows only some areas of an address space, those are compared
+//! ([`super::unread_areas`]).
 
-use panoptes_decoders::address::KernelVa;
+use core::mem;
+
 use panoptes_decoders::kernel::vm_area_struct::{VM_EXEC, VM_MAYSHARE, VM_READ, VM_WRITE};
-use panoptes_decoders::source::PAGE_BYTES;
 
+use super::area::{Area, Old};
 use super::area_name::AreaName;
 use super::change::{AreaBefore, Change};
-use super::children::Entry;
+use super::children::{Children, Entry, Untracked};
 use super::described::set_text;
 use super::emit::Emitter;
-use super::facts::{AreaFacts, HeapRule, is_main_executable};
+use super::facts::HeapRule;
+use super::process::Process;
 use super::sharing::Sharing;
+use super::unread_areas::Unread;
 use crate::limits::Limits;
 use crate::walk::{MmRow, Snapshot, VmaRow};
-use panoptes_tables::{END, ListPool};
-use panoptes_tables::{StringId, Strings};
+use panoptes_tables::{HashKey, List, ListPool};
+use panoptes_tables::{StringId, Strings, room};
 
-/// One tracked area.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Area {
-    start: u64,
-    end: u64,
-    file: u64,
-    inode: u64,
-    /// Its `anon_vma`, as of the last scan.
-    anon_vma: u64,
-    /// The low half of `VM_*`, which has all that /proc shows.
-    flags: u32,
-    /// The low half of its offset in its file, in pages.
-    page_offset: u32,
-    /// Its file's path or, without a file, its own name.
-    name: Option<StringId>,
-    /// Whether it is a special mapping of the kernel, such as the vDSO.
-    special: bool,
-    is_main_executable: bool,
-    /// Whether any of it was executable at some time.
-    was_executable: bool,
+/// Number of scans for which a new process's areas wait for a scan that has its parent's, too: what
+/// it inherited is not new.
+const PARENT_SCANS: u32 = 16;
+
+/// Whether a new process's areas wait, because the scan left its parent's.
+fn waits_for_parent(snapshot: &Snapshot, entry: &Entry<'_>) -> bool {
+    if snapshot.left.address_spaces == 0 || entry.children.areas_taken {
+        return false;
+    }
+    let parent = snapshot.process_by_pid(entry.row.parent_pid);
+    let mm = parent.and_then(|parent| snapshot.mms.at(parent.mm));
+    entry.process.scans_before() < PARENT_SCANS && mm.is_some_and(|mm| mm.left)
 }
 
 /// The permissions that /proc shows.
 const PERMISSIONS: u32 = (VM_READ | VM_WRITE | VM_EXEC | VM_MAYSHARE) as u32;
 /// The permission that is reported if areas merge.
 const EXECUTE: u32 = VM_EXEC as u32;
-
-impl Area {
-    fn new(snapshot: &Snapshot, mm: &MmRow, row: &VmaRow) -> Self {
-        let vma = &row.vma;
-        Self {
-            start: vma.start,
-            end: vma.end,
-            flags: vma.flags as u32,
-            file: vma.file.0,
-            inode: inode(snapshot, row),
-            anon_vma: vma.anon_vma.0,
-            page_offset: vma.page_offset as u32,
-            was_executable: vma.flags & VM_EXEC != 0,
-            name: None,
-            special: vma.file.is_null() && !vma.ops.is_null(),
-            is_main_executable: is_main_executable(snapshot, mm, row),
-        }
-    }
-
-    /// Whether the scan shows it unchanged.
-    #[inline]
-    fn is(&self, snapshot: &Snapshot, row: &VmaRow) -> bool {
-        let vma = &row.vma;
-        self.start == vma.start
-            && self.end == vma.end
-            && self.flags == vma.flags as u32
-            && self.file == vma.file.0
-            && self.inode == inode(snapshot, row)
-    }
-
-    /// Whether both map the same object.
-    fn is_like(&self, other: &Self) -> bool {
-        self.file == other.file && self.inode == other.inode && self.special == other.special
-    }
-
-    fn facts<'a>(&self, process_id: u32, strings: &'a Strings) -> AreaFacts<'a> {
-        let name = self.name.map(|id| strings.get(id));
-        let has_file = self.file != 0;
-        AreaFacts {
-            process_id,
-            start: self.start,
-            end: self.end,
-            flags: self.flags.into(),
-            is_main_executable: self.is_main_executable,
-            file: name.filter(|_| has_file),
-            name: name.filter(|_| !has_file),
-            has_file,
-            special: self.special,
-            anon_vma: KernelVa(self.anon_vma),
-        }
-    }
-
-    /// The part of it that `new` replaces, as it was.
-    ///
-    /// `was_all_there` needs all old areas, so callers set it.
-    fn before(&self, new: &Self) -> AreaBefore {
-        AreaBefore {
-            start: self.start.max(new.start),
-            end: self.end.min(new.end),
-            flags: self.flags.into(),
-            anon_vma: KernelVa(self.anon_vma),
-            was_executable: self.was_executable,
-            was_all_there: false,
-            had_other_part: self.file != 0
-                && new.file != 0
-                && self.first_page() != new.first_page(),
-        }
-    }
-
-    /// The low half of the page at which the first byte of its file would be.
-    fn first_page(&self) -> u32 {
-        ((self.start / PAGE_BYTES) as u32).wrapping_sub(self.page_offset)
-    }
-
-    fn release(&self, strings: &mut Strings) {
-        if let Some(id) = self.name {
-            strings.release(id);
-        }
-    }
-}
 
 fn set_name(strings: &mut Strings, place: &mut Option<StringId>, name: Option<&[u8]>) {
     match name {
@@ -139,24 +57,6 @@ fn set_name(strings: &mut Strings, place: &mut Option<StringId>, name: Option<&[
             }
         }
     }
-}
-
-fn inode(snapshot: &Snapshot, row: &VmaRow) -> u64 {
-    if row.vma.file.is_null() {
-        return 0;
-    }
-    snapshot.files.at(row.file).map_or(0, |file| file.open.inode.0)
-}
-
-/// An area of the last scan, while it is searched in this one.
-#[derive(Clone, Copy, Debug)]
-struct Old {
-    /// Its row, which is in no list meanwhile.
-    number: u32,
-    /// Whether a new area continues it.
-    claimed: bool,
-    /// Whether any of it is left.
-    touched: bool,
 }
 
 /// The origin of a new area.
@@ -217,38 +117,72 @@ impl Origin {
     }
 }
 
+/// What comparing areas needs only during a scan.
+#[derive(Debug)]
+pub(super) struct AreasScratch {
+    old: Vec<Old>,
+    origins: Vec<Origin>,
+    sharing: Sharing,
+}
+
+impl AreasScratch {
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self {
+            old: room::list(limits.vmas as usize),
+            origins: room::list(limits.vmas_seen_max()),
+            sharing: Sharing::new(limits.processes_seen_max(), limits.vmas_seen_max()),
+        }
+    }
+}
+
 /// Compares areas, in memory allocated at start.
 #[derive(Debug)]
 pub(super) struct Areas {
     pub(super) rows: ListPool<Area>,
     heap: HeapRule,
-    old: Vec<Old>,
+    pub(super) old: Vec<Old>,
     origins: Vec<Origin>,
     area_name: AreaName,
     sharing: Sharing,
+    key: HashKey,
 }
 
 impl Areas {
-    pub(super) fn new(limits: &Limits, heap: HeapRule) -> Self {
+    pub(super) fn new(limits: &Limits, heap: HeapRule, key: HashKey) -> Self {
         Self {
+            key,
             rows: ListPool::new(limits.vmas as usize),
             heap,
-            old: Vec::with_capacity(limits.vmas as usize),
-            origins: Vec::with_capacity(limits.vmas_seen_max()),
+            old: Vec::default(),
+            origins: Vec::default(),
             area_name: AreaName::default(),
-            sharing: Sharing::new(limits.processes_seen_max(), limits.vmas_seen_max()),
+            sharing: Sharing::default(),
         }
+    }
+
+    pub(super) fn exchange(&mut self, scratch: &mut AreasScratch) {
+        mem::swap(&mut self.old, &mut scratch.old);
+        mem::swap(&mut self.origins, &mut scratch.origins);
+        mem::swap(&mut self.sharing, &mut scratch.sharing);
     }
 
     pub(super) fn begin_scan(&mut self) {
         self.sharing.begin_scan();
     }
 
-    /// Compares a process's areas with those of the last scan, if this scan has them all.
+    /// Compares a process's areas with those of the last scan, as far as this scan shows them.
     pub(super) fn update(&mut self, entry: &mut Entry<'_>, emitter: &mut Emitter<'_>) {
         let snapshot = emitter.snapshot;
-        let Some(mm) = snapshot.mms.at(entry.row.mm).filter(|mm| mm.complete) else { return };
-        let news = snapshot.vmas.range(mm.vmas);
+        let Some(mm) = snapshot.mms.at(entry.row.mm) else { return };
+        if waits_for_parent(snapshot, entry) {
+            return;
+        }
+        let all = snapshot.vmas.range(mm.vmas);
+        // What the files are that a scan left is unknown.
+        if !mm.complete && (all.is_empty() || mm.left) {
+            return;
+        }
+        let (news, others) = all.split_at(all.len().min(entry.allowed.areas as usize));
         if entry.row.mm.is_some_and(|space| !self.sharing.admits(space, news.len())) {
             self.rows.refuse(news.len() as u32);
             return;
@@ -261,17 +195,22 @@ impl Areas {
         if entry.children.space != space {
             self.release_all(&mut entry.children.areas, &mut emitter.names.strings);
             entry.children.space = space;
+            entry.children.untracked.areas = Untracked::default().areas;
         }
+        self.rows.refuse(others.len() as u32);
+        let quiet_from = if mm.complete {
+            self.note_untracked(entry.children, others)
+        } else {
+            self.note_unread(entry.children, mm, all, others)
+        };
         if let Some(same_pages) = self.is_unchanged(entry.children.areas, snapshot, news) {
             if !same_pages {
                 self.note_pages(entry.children.areas, news);
             }
-            entry.children.areas_taken = true;
+            entry.children.note_areas(mm.complete);
             return;
         }
-        entry.children.areas_version = entry.children.areas_version.wrapping_add(1);
-        let mut cursor =
-            ListPool::<Area>::start(core::mem::replace(&mut entry.children.areas, END));
+        let mut cursor = ListPool::<Area>::start(mem::take(&mut entry.children.areas));
         self.old.clear();
         while self.rows.row(cursor).is_some() {
             let number = ListPool::<Area>::number(cursor);
@@ -279,15 +218,69 @@ impl Areas {
             self.rows.advance(&mut cursor);
         }
         self.find_origins(snapshot, mm, news);
-        self.unmap(entry, emitter);
-        self.map(entry, mm, news, emitter);
-        entry.children.areas_taken = true;
+        let is_changed = if mm.complete {
+            self.unmap(entry, emitter);
+            self.map(entry, mm, (news, quiet_from), emitter);
+            true
+        } else {
+            self.map_read(entry, mm, (news, quiet_from), emitter)
+        };
+        entry.children.note_areas(mm.complete);
+        let version = &mut entry.children.areas_version;
+        *version = version.wrapping_add(u32::from(is_changed));
+    }
+
+    /// Notes the areas beyond a process's share. Returns from where on areas were not tracked
+    /// before.
+    fn note_untracked(&self, children: &mut Children, others: &[VmaRow]) -> u64 {
+        let hash = others.iter().fold(0, |hash, VmaRow { vma, .. }| {
+            self.key.hash_numbers([hash, vma.start, vma.end, vma.flags, vma.file.0])
+        });
+        let from = others.first().map_or(Untracked::default().areas, |row| row.vma.start);
+        let untracked = &mut children.untracked;
+        if core::mem::replace(&mut untracked.areas_hash, hash) != hash {
+            children.areas_version = children.areas_version.wrapping_add(1);
+        }
+        core::mem::replace(&mut untracked.areas, from)
+    }
+
+    /// The same for a scan that shows only some areas.
+    fn note_unread(
+        &self,
+        children: &mut Children,
+        mm: &MmRow,
+        all: &[VmaRow],
+        others: &[VmaRow],
+    ) -> u64 {
+        let from = children.untracked.areas;
+        if !others.is_empty() {
+            self.note_untracked(children, others);
+        }
+        // The scan had no room for those above.
+        let end = all.last().filter(|_| mm.areas_left == 0).map_or(u64::MAX, |row| row.vma.end);
+        let untracked = &mut children.untracked;
+        untracked.areas = untracked.areas.min(from).min(end);
+        from
+    }
+
+    /// Removes the rows of a process after the first `allowed` ones, which is not reported.
+    pub(super) fn cut(&mut self, children: &mut Children, allowed: usize, strings: &mut Strings) {
+        let mut cursor = ListPool::<Area>::start(children.areas);
+        for _ in 0..allowed {
+            self.rows.advance(&mut cursor);
+        }
+        if let Some(first) = self.rows.row(cursor) {
+            children.untracked.areas = children.untracked.areas.min(first.start);
+        }
+        while let Some(old) = self.rows.remove(&mut children.areas, &mut cursor) {
+            old.release(strings);
+        }
     }
 
     /// Returns `None` if the areas have changed, and otherwise whether their `anon_vma`s are the
     /// same.
-    fn is_unchanged(&self, head: u32, snapshot: &Snapshot, news: &[VmaRow]) -> Option<bool> {
-        let mut cursor = ListPool::<Area>::start(head);
+    fn is_unchanged(&self, list: List, snapshot: &Snapshot, news: &[VmaRow]) -> Option<bool> {
+        let mut cursor = ListPool::<Area>::start(list);
         let mut same_pages = true;
         for row in news {
             let area = self.rows.row(cursor).filter(|area| area.is(snapshot, row))?;
@@ -298,8 +291,8 @@ impl Areas {
     }
 
     /// Updates the `anon_vma`s of areas in which nothing else has changed.
-    fn note_pages(&mut self, head: u32, news: &[VmaRow]) {
-        let mut cursor = ListPool::<Area>::start(head);
+    fn note_pages(&mut self, list: List, news: &[VmaRow]) {
+        let mut cursor = ListPool::<Area>::start(list);
         for row in news {
             if self.rows.row(cursor).is_none() {
                 return;
@@ -349,7 +342,7 @@ impl Areas {
         let process = entry.process;
         for old in self.old.iter().filter(|old| !old.claimed) {
             let row = *self.rows.at(old.number);
-            if !old.touched {
+            if !old.touched && row.start < entry.children.untracked.areas {
                 emitter.emit_named(|names| {
                     let area = row.facts(process.process_id(), &names.strings);
                     Change::AreaUnmapped { process, area }
@@ -365,67 +358,156 @@ impl Areas {
         &mut self,
         entry: &mut Entry<'_>,
         mm: &MmRow,
-        news: &[VmaRow],
+        (news, quiet_from): (&[VmaRow], u64),
         emitter: &mut Emitter<'_>,
     ) {
-        let (snapshot, process) = (emitter.snapshot, entry.process);
+        let snapshot = emitter.snapshot;
         let quiet = entry.quiet(entry.children.areas_taken);
-        let head = &mut entry.children.areas;
-        let mut cursor = ListPool::<Area>::start(*head);
-        for (row, origin) in news.iter().zip(&self.origins) {
+        let list = &mut entry.children.areas;
+        let mut cursor = ListPool::<Area>::start(*list);
+        for (at, row) in news.iter().enumerate() {
+            let Some(&origin) = self.origins.get(at) else { break };
             let mut area = Area::new(snapshot, mm, row);
-            let mut in_buffer = false;
             let before = origin.before(&area);
             area.was_executable |= before.is_some_and(|before| before.was_executable);
-            match *origin {
-                Origin::Claims(number, ..) => {
-                    let old = *self.rows.at(number);
-                    area.name = old.name;
-                    area.was_executable |= old.was_executable;
-                    if area.file == 0 && (area.start, area.end) != (old.start, old.end) {
-                        // It may have become the heap, or stopped being it.
-                        let name = self.area_name.write(snapshot, mm, row, self.heap);
-                        set_name(&mut emitter.names.strings, &mut area.name, name);
-                    }
-                    *self.rows.at_mut(number) = area;
-                    self.rows.attach(head, &mut cursor, number);
+            let mut in_buffer = false;
+            if let Origin::Claims(number, ..) = origin {
+                let old = *self.rows.at(number);
+                area.was_executable |= old.was_executable;
+                area.name = old.name;
+                if area.file == 0 && (area.start, area.end) != (old.start, old.end) {
+                    // It may have become the heap, or stopped being it.
+                    let name = self.area_name.write(snapshot, mm, row, self.heap);
+                    set_name(&mut emitter.names.strings, &mut area.name, name);
                 }
-                Origin::Part(_) | Origin::New if !self.rows.has_room() => continue,
-                Origin::Part(_) | Origin::New => {
-                    if area.file == 0 {
-                        let name = self.area_name.write(snapshot, mm, row, self.heap);
-                        set_name(&mut emitter.names.strings, &mut area.name, name);
-                    } else {
-                        let name = emitter.names.name(snapshot, row.file);
-                        area.name = name.id;
-                        in_buffer = name.in_buffer;
-                    }
-                    self.rows.insert(head, &mut cursor, area);
+                *self.rows.at_mut(number) = area;
+                self.rows.attach(list, &mut cursor, number);
+            } else {
+                if !self.rows.has_room() {
+                    continue;
                 }
+                in_buffer = self.name(&mut area, (mm, row), emitter);
+                self.rows.insert(list, &mut cursor, area);
             }
-            let differs =
-                |before: AreaBefore| (before.flags as u32 ^ area.flags) & PERMISSIONS != 0;
-            if quiet || !before.is_none_or(differs) {
-                continue;
+            if !quiet && (before.is_some() || area.start < quiet_from) {
+                report(entry.process, &area, in_buffer, before, emitter);
             }
-            emitter.emit_named(|names| {
-                let mut facts = area.facts(process.process_id(), &names.strings);
-                if in_buffer {
-                    facts.file = Some(names.buffer.text());
-                }
-                match before {
-                    None => Change::AreaMapped { process, area: facts },
-                    Some(before) => Change::AreaPermissionsChanged { process, area: facts, before },
-                }
-            });
         }
     }
 
+    /// Adds the areas that the scan shows to the list, which keeps those that it does not show.
+    /// Returns whether any area is not as before.
+    fn map_read(
+        &mut self,
+        entry: &mut Entry<'_>,
+        mm: &MmRow,
+        (news, quiet_from): (&[VmaRow], u64),
+        emitter: &mut Emitter<'_>,
+    ) -> bool {
+        let (snapshot, process) = (emitter.snapshot, entry.process);
+        let quiet = entry.quiet(entry.children.areas_taken);
+        let list = &mut entry.children.areas;
+        let mut cursor = ListPool::<Area>::start(*list);
+        let mut unread = Unread::new(mm.map_count as usize, self.old.len());
+        let mut is_changed = false;
+        for (at, row) in news.iter().enumerate() {
+            let Some(&origin) = self.origins.get(at) else { break };
+            let mut area = Area::new(snapshot, mm, row);
+            let before = origin.before(&area);
+            area.was_executable |= before.is_some_and(|before| before.was_executable);
+            // Before the old area that it continues is removed.
+            let old = match origin {
+                Origin::Claims(number, ..) => Some(*self.rows.at(number)),
+                Origin::Part(_) | Origin::New => None,
+            };
+            let same = old.filter(|old| old.is(snapshot, row));
+            is_changed |= same.is_none();
+            let (old_rows, place) = ((&mut self.rows, &*self.old), (&mut *list, &mut cursor));
+            unread.keep(area.start, old_rows, place, process, emitter);
+            let mut in_buffer = false;
+            if let Some(old) = same {
+                area.was_executable |= old.was_executable;
+                area.name = old.name;
+            } else {
+                in_buffer = self.name(&mut area, (mm, row), emitter);
+            }
+            let is_full = self.rows.used() == self.rows.capacity();
+            let reused = match origin {
+                Origin::Claims(number, ..) if same.is_some() || is_full => Some(number),
+                _ => None,
+            };
+            if let Some(number) = reused {
+                let replaced = core::mem::replace(self.rows.at_mut(number), area);
+                if same.is_none() {
+                    replaced.release(&mut emitter.names.strings);
+                }
+            }
+            unread.pass(area.end, reused);
+            let (old_rows, place) = ((&mut self.rows, &*self.old), (&mut *list, &mut cursor));
+            unread.keep(area.end, old_rows, place, process, emitter);
+            if let Some(number) = reused {
+                self.rows.attach(list, &mut cursor, number);
+            } else if !self.rows.insert(list, &mut cursor, area) {
+                area.release(&mut emitter.names.strings);
+                continue;
+            }
+            // What was there before watching began may be seen now for the first time.
+            if before.is_some() || !quiet && area.start < quiet_from {
+                report(process, &area, in_buffer, before, emitter);
+            }
+        }
+        let old_rows = (&mut self.rows, &*self.old);
+        unread.keep(u64::MAX, old_rows, (list, &mut cursor), process, emitter);
+        is_changed
+    }
+
+    /// Sets the name of a new area. Returns whether it found no room and is in the buffer.
+    fn name(
+        &mut self,
+        area: &mut Area,
+        (mm, row): (&MmRow, &VmaRow),
+        emitter: &mut Emitter<'_>,
+    ) -> bool {
+        let snapshot = emitter.snapshot;
+        if area.file == 0 {
+            let name = self.area_name.write(snapshot, mm, row, self.heap);
+            set_name(&mut emitter.names.strings, &mut area.name, name);
+            return false;
+        }
+        let name = emitter.names.name(snapshot, row.file);
+        area.name = name.id;
+        name.in_buffer
+    }
+
     /// Frees all areas of an address space that has ended.
-    pub(super) fn release_all(&mut self, head: &mut u32, strings: &mut Strings) {
-        let mut cursor = ListPool::<Area>::start(*head);
-        while let Some(old) = self.rows.remove(head, &mut cursor) {
+    pub(super) fn release_all(&mut self, list: &mut List, strings: &mut Strings) {
+        let mut cursor = ListPool::<Area>::start(*list);
+        while let Some(old) = self.rows.remove(list, &mut cursor) {
             old.release(strings);
         }
     }
+}
+
+/// Reports an area that was not there before, or that has other permissions than before.
+fn report(
+    process: &Process,
+    area: &Area,
+    in_buffer: bool,
+    before: Option<AreaBefore>,
+    emitter: &mut Emitter<'_>,
+) {
+    let differs = |before: AreaBefore| (before.flags as u32 ^ area.flags) & PERMISSIONS != 0;
+    if !before.is_none_or(differs) {
+        return;
+    }
+    emitter.emit_named(|names| {
+        let mut facts = area.facts(process.process_id(), &names.strings);
+        if in_buffer {
+            facts.file = Some(names.buffer.text());
+        }
+        match before {
+            None => Change::AreaMapped { process, area: facts },
+            Some(before) => Change::AreaPermissionsChanged { process, area: facts, before },
+        }
+    });
 }

@@ -29,9 +29,24 @@
 //! * A process that changed while it was read (`stable`), and a table or address space that was not
 //!   read completely (`complete`), keep their old state: absence from such a scan proves nothing.
 //!
+//! **Absence.** A scan may leave something for the next ones because its budget is spent
+//! ([`crate::walk::Left`]). Nothing is absent that a scan has not looked at:
+//!
+//! * Every scan has all tasks that it can reach, so processes and threads need no more rules.
+//! * A descriptor is absent if the scan has its slot ([`crate::walk::FilesRow::has_slot`]). One
+//!   whose file was left is as it was.
+//! * Areas are absent if the scan has all areas of the address space, with their files.
+//! * Connections are absent if the scan has all chains of their network namespace. While chains
+//!   take turns, a connection is absent when all had their turns without it.
+//! * What is found later belongs to the baseline if it may have existed before: descriptors and
+//!   areas of its processes until one scan, or one round of scans, had all of them; connections
+//!   likewise.
+//! * Detectors treat what was left as unknown, and judge when a later scan has it.
+//!
 //! Not here: wording, severities, and what is enabled (`policy`). Start reading at
 //! [`State::update`].
 
+mod area;
 mod area_name;
 pub mod change;
 mod children;
@@ -39,9 +54,14 @@ pub mod connection;
 mod connections;
 pub mod container;
 pub mod coverage;
+mod crowd;
+mod crowded_connections;
+mod crowded_names;
+mod cut_text;
 pub(crate) mod described;
 mod descriptor;
 mod emit;
+mod evicted;
 pub mod facts;
 mod file_names;
 pub mod holders;
@@ -49,15 +69,20 @@ pub mod keys;
 pub mod memory;
 mod open_files;
 pub mod process;
+mod scratch;
 mod sharing;
 #[cfg(test)]
 pub(crate) mod tests;
 mod thread;
 pub mod thresholds;
+mod unread_areas;
 mod update;
+
+pub use scratch::Scratch;
 
 pub use crate::limits::Limit;
 use crate::limits::{Limits, PerLimit};
+use crate::loss::Loss;
 use crate::time::{Now, RealTime};
 use crate::walk::{ConnectionRow, Index, Snapshot};
 
@@ -66,7 +91,7 @@ use children::Children;
 pub use coverage::Births;
 use facts::HeapRule;
 use keys::ProcessKey;
-use panoptes_tables::{HashKey, LimitGauge, ListPool, RowId, Scan, Table};
+use panoptes_tables::{HashKey, LimitGauge, ListPool, RowId, Scan, Table, room};
 use process::Process;
 pub use thresholds::{ConnectionThresholds, Exceeded};
 
@@ -121,6 +146,9 @@ pub struct State {
     connections: connections::Connections,
     containers: container::Containers,
     names: file_names::Names,
+    crowd: crowd::Crowd,
+    crowded_names: crowded_names::CrowdedNames,
+    admission: evicted::Admission,
     /// The row of each process of the current scan.
     rows: Vec<Option<RowId>>,
     /// Number of scans so far.
@@ -159,21 +187,31 @@ struct Progress {
 }
 
 impl State {
-    /// Allocates for `limits`.
+    /// Allocates for `limits`, including the scratch space.
     pub fn new(limits: &Limits, settings: Settings, key: HashKey) -> Self {
+        let mut state = Self::without_scratch(limits, settings, key);
+        state.exchange(&mut Scratch::new(limits));
+        state
+    }
+
+    /// Allocates for `limits`; each scan needs scratch space ([`Self::exchange`]).
+    pub fn without_scratch(limits: &Limits, settings: Settings, key: HashKey) -> Self {
         let processes = limits.processes as usize;
         Self {
             settings,
             processes: Table::new(processes, key.derive("state: processes")),
-            children: vec![Children::default(); processes].into_boxed_slice(),
+            children: room::copies(Children::default(), processes),
             threads: ListPool::new(limits.threads as usize),
             descriptors: ListPool::new(limits.file_descriptors as usize),
-            open_files: open_files::OpenFiles::new(limits),
-            areas: memory::Areas::new(limits, settings.heap),
-            connections: connections::Connections::new(limits, settings.accept_grace_scans),
+            open_files: open_files::OpenFiles::default(),
+            areas: memory::Areas::new(limits, settings.heap, key.derive("state: areas")),
+            connections: connections::Connections::new(limits, settings.accept_grace_scans, key),
             containers: container::Containers::new(limits, key),
             names: file_names::Names::new(limits, key.derive("state: strings")),
-            rows: Vec::with_capacity(limits.processes_seen_max()),
+            crowd: crowd::Crowd::new(limits),
+            crowded_names: crowded_names::CrowdedNames::new(limits),
+            admission: evicted::Admission::new(limits, key),
+            rows: Vec::default(),
             scan: Scan::default(),
             progress: Progress::default(),
         }
@@ -214,6 +252,7 @@ impl State {
         self.connections.clear();
         self.containers.clear();
         self.names.strings.clear();
+        self.admission.clear();
         self.progress = Progress::default();
     }
 
@@ -262,6 +301,12 @@ impl State {
     /// The processes of which scans show no consistent data.
     pub fn unstable(&self) -> Unstable {
         self.progress.unstable
+    }
+
+    /// What found no room since the machine is watched, by table, each with a process that has more
+    /// than its share.
+    pub fn untracked(&self) -> &PerLimit<Loss> {
+        self.crowd.losses()
     }
 
     /// How full the table of a limit is.

@@ -2,11 +2,11 @@
 
 use crate::limits::Limits;
 use crate::walk::{FileRow, FilesRow, Index, Snapshot};
-use panoptes_tables::Scan;
+use panoptes_tables::{Scan, room};
 
 /// The files of the tables that were asked for in this scan. A table is sorted when it is first
 /// asked for, so all answers together cost no more than sorting all descriptors once.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct OpenFiles {
     /// Numbers of files, in the place of their descriptors' rows; ascending in each sorted table.
     files: Box<[u32]>,
@@ -20,8 +20,8 @@ pub(super) struct OpenFiles {
 impl OpenFiles {
     pub(super) fn new(limits: &Limits) -> Self {
         Self {
-            files: vec![0; limits.file_descriptors_seen_max()].into_boxed_slice(),
-            sorted_in: vec![Scan::default(); limits.processes_seen_max()].into_boxed_slice(),
+            files: room::copies(0, limits.file_descriptors_seen_max()),
+            sorted_in: room::copies(Scan::default(), limits.processes_seen_max()),
             scan: Scan::default(),
             sorted: 0,
         }

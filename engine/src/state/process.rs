@@ -4,7 +4,10 @@ use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::task_struct::{EXIT_DEAD, EXIT_ZOMBIE, Task};
 use panoptes_decoders::layout::c_string;
 
-use super::described::{Described, Program, set_text};
+use super::described::{
+    CONTAINER_ID_BYTES, DIRECTORY_BYTES, Described, EXECUTABLE_BYTES, LINE_BYTES, Program,
+    set_reserved,
+};
 use super::facts::{self, ProcessFacts, ProcessNumbers};
 use super::file_names::Names;
 use super::keys::ContainerKey;
@@ -34,7 +37,7 @@ pub struct Process {
     ran_before: Option<Program>,
     held_still: bool,
     /// `self_exec_id` when it was first seen.
-    first_exec_id: u32,
+    pub(super) first_exec_id: u32,
     in_exec_since: Option<Monotonic>,
     on_cpu: bool,
 }
@@ -64,6 +67,8 @@ pub(super) struct Life {
     pub(super) stage: Stage,
     /// Whether it existed when watching started, so that its creation is not reported.
     pub(super) existing: bool,
+    /// Whether it was reported, made room for others, and is tracked again.
+    pub(super) returned: bool,
     /// Number of scans that showed it before it was announced.
     pub(super) pending_scans: u32,
     /// Number of complete scans in a row from which it was absent.
@@ -85,6 +90,11 @@ impl Life {
 
     pub(super) fn is_ended(&self) -> bool {
         self.stage == Stage::Ended
+    }
+
+    /// Whether it began while the machine was watched, and was not tracked before.
+    pub(super) fn is_news(&self) -> bool {
+        !self.existing && !self.returned
     }
 }
 
@@ -260,7 +270,7 @@ impl Process {
             ProcessNumbers::read(snapshot, process, leader).or_before(&described.numbers);
         match snapshot.container_of(process) {
             Some(id) => {
-                set_text(strings, &mut described.container, id);
+                set_reserved(strings, &mut described.container, id, CONTAINER_ID_BYTES);
                 described.container_key = container;
             }
             // It left its container; but an ended process keeps its last one.
@@ -304,7 +314,8 @@ impl Process {
             && (place != self.executable_place || again)
             && write_file_name(snapshot, file, &mut names.buffer).is_some()
         {
-            set_text(&mut names.strings, &mut program.executable, names.buffer.text());
+            let (strings, text) = (&mut names.strings, names.buffer.text());
+            set_reserved(strings, &mut program.executable, text, EXECUTABLE_BYTES);
             if place != self.executable_place {
                 // Another file without an exec, by `PR_SET_MM_EXE_FILE`; or the same file, whose
                 // hashes are soon known again.
@@ -320,7 +331,8 @@ impl Process {
             && (place != self.directory_place || again)
             && write_path(snapshot, row.cwd, &mut names.buffer).is_some()
         {
-            set_text(&mut names.strings, &mut self.described.directory, names.buffer.text());
+            let (strings, text) = (&mut names.strings, names.buffer.text());
+            set_reserved(strings, &mut self.described.directory, text, DIRECTORY_BYTES);
             self.directory_place = place;
         }
     }
@@ -340,7 +352,8 @@ impl Process {
             && self.in_exec_since.is_none()
             && let Some(file) = facts::executable_of(seen.snapshot, seen.row)
         {
-            program.executable_hashes = files.ask(&file).and_then(|known| known.hashes());
+            program.executable_hashes =
+                files.ask(&file, self.key.process_id).and_then(|known| known.hashes());
         }
     }
 
@@ -349,8 +362,9 @@ impl Process {
         let Some(text) = facts::command_line(seen.snapshot, mm) else { return };
         let kept = text.get(..COMMAND_LINE_BYTES_MAX).unwrap_or(text);
         let program = &mut self.described.program;
-        set_text(strings, &mut program.command_line, kept);
-        program.command_line_cut = mm.command_line_cut || kept.len() < text.len();
+        set_reserved(strings, &mut program.command_line, kept, LINE_BYTES);
+        let length = program.command_line.map_or(0, |id| strings.get(id).len());
+        program.command_line_cut = mm.command_line_cut || length < text.len();
     }
 
     /// Forgets the previous program, once the descriptors that exec closed were reported.

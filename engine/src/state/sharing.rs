@@ -4,10 +4,10 @@
 //! each of them has these areas.
 
 use crate::walk::{Index, MmRow};
-use panoptes_tables::Scan;
+use panoptes_tables::{Scan, room};
 
 /// Which address spaces were compared in this scan, and how many areas may still be.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Sharing {
     /// By address space, the scan in which it was first compared.
     compared_in: Box<[Scan]>,
@@ -21,7 +21,7 @@ impl Sharing {
     /// Allocates for so many address spaces, and as many comparisons with other processes as there
     /// are areas in a scan.
     pub(super) fn new(spaces: usize, areas: usize) -> Self {
-        let compared_in = vec![Scan::default(); spaces].into_boxed_slice();
+        let compared_in = room::copies(Scan::default(), spaces);
         Self { compared_in, scan: Scan::default(), left: areas, room: areas }
     }
 

@@ -3,7 +3,7 @@
 use panoptes_decoders::kernel::task_struct::Task;
 
 use super::change::Change;
-use super::children::Entry;
+use super::children::{Children, Entry, Untracked};
 use super::emit::Emitter;
 use super::facts::ThreadFacts;
 use super::process::is_dead;
@@ -67,7 +67,10 @@ pub(super) fn update(
     let process = entry.process;
     let snapshot = emitter.snapshot;
     let quiet = entry.quiet(entry.children.threads_taken);
-    let mut born = 0;
+    let unknown = entry.children.untracked.threads;
+    let allowed = entry.allowed.threads;
+    let mut untracked = Untracked::default().threads;
+    let (mut born, mut kept) = (0, 0);
     let mut cursor = ListPool::<Thread>::start(entry.children.threads);
     for row in group.iter().filter_map(|&index| snapshot.threads.at(index)) {
         let task = &row.task;
@@ -79,10 +82,18 @@ pub(super) fn update(
         {
             miss(threads, entry, &mut cursor, absent_scans_max, emitter);
         }
+        if kept >= allowed {
+            // The oldest threads stay.
+            threads.refuse(1);
+            untracked = untracked.min(task.pid);
+            while threads.remove(&mut entry.children.threads, &mut cursor).is_some() {}
+            continue;
+        }
         match threads.row_mut(cursor) {
             Some(old) if old.is(task) => {
                 *old = Thread::new(task);
                 threads.advance(&mut cursor);
+                kept += 1;
                 continue;
             }
             Some(old) if old.number == task.pid => {
@@ -95,6 +106,8 @@ pub(super) fn update(
         }
         let new = Thread::new(task);
         if threads.insert(&mut entry.children.threads, &mut cursor, new) {
+            kept += 1;
+            let quiet = quiet || task.pid >= unknown;
             born += u32::from(!quiet);
             if !quiet {
                 emitter.emit(&Change::ThreadCreated { process, thread: new.facts(true) });
@@ -105,7 +118,20 @@ pub(super) fn update(
         miss(threads, entry, &mut cursor, absent_scans_max, emitter);
     }
     entry.children.threads_taken = true;
+    entry.children.untracked.threads = untracked;
     born
+}
+
+/// Removes the threads of a process after the first `allowed` ones, which is not reported.
+pub(super) fn cut(threads: &mut ListPool<Thread>, children: &mut Children, allowed: usize) {
+    let mut cursor = ListPool::<Thread>::start(children.threads);
+    for _ in 0..allowed {
+        threads.advance(&mut cursor);
+    }
+    if let Some(first) = threads.row(cursor) {
+        children.untracked.threads = children.untracked.threads.min(first.number);
+    }
+    while threads.remove(&mut children.threads, &mut cursor).is_some() {}
 }
 
 /// Handles a thread that the scan did not show, and moves on.

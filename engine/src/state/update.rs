@@ -1,9 +1,11 @@
 //! Updates the state from a scan, in a fixed order.
 
+use core::cell::Cell;
+
 use super::change::{Change, Changes};
 use super::children::{Children, Entry};
-use super::connections::Holding;
 use super::emit::Update;
+use super::holders::Holding;
 use super::keys::ProcessKey;
 use super::process::{self, Process, Seen, Stage};
 use super::{Progress, State, Unstable, descriptor, thread};
@@ -60,9 +62,14 @@ impl State {
         self.report_overdue_containers(update);
         born += self.compare_children(update);
         let holding = Holding { processes: &self.processes, rows: &self.rows };
-        let quiet = update.quiet;
+        // Until a scan had all connections, those of the baseline may still come.
+        let quiet = update.quiet || !self.connections.taken && !self.settings.report_existing;
         let mut emitter = update.emitter(&self.containers, &mut self.names);
         self.connections.update(&holding, quiet, &mut emitter);
+        let above = self.connections.crowded.above().and_then(|id| self.processes.get(id));
+        if let Some(process) = above.map(Process::process_id) {
+            self.crowd.blame(Limit::Connections, process);
+        }
         self.names.end_scan();
         self.check_limits(update);
         self.progress.clock_ns = snapshot.machine.calendar_ns.or(self.progress.clock_ns);
@@ -106,6 +113,10 @@ impl State {
             let id = id.filter(|&id| self.see(id, index, snapshot));
             self.rows.push(id);
         }
+        let rows = snapshot.processes.iter().zip(&self.rows);
+        let shown = rows.filter(|(_, id)| id.is_none());
+        let shown = shown.filter_map(|(row, _)| Some(ProcessKey::of(&snapshot.leader(row)?.task)));
+        self.admission.forget_ended(shown, self.scan);
     }
 
     /// Notes that the scan shows a process, as the row of that index; `false` if it has ended or if
@@ -204,12 +215,19 @@ impl State {
     }
 
     fn release_children(&mut self, id: RowId, update: &mut Update<'_>) {
-        let Some(children) = self.children.get_mut(id.0 as usize) else { return };
-        if let Some(process) = self.processes.get(id) {
-            let head = children.descriptors;
+        if let Some(children) = self.children.get(id.0 as usize)
+            && let Some(process) = self.processes.get(id)
+        {
+            let list = children.descriptors;
             let mut emitter = update.emitter(&self.containers, &mut self.names);
-            descriptor::tell_writers(&self.descriptors, head, process, &mut emitter);
+            descriptor::tell_writers(&self.descriptors, list, process, &mut emitter);
         }
+        self.free_children(id);
+    }
+
+    /// Frees the rows of all that a process has.
+    pub(super) fn free_children(&mut self, id: RowId) {
+        let Some(children) = self.children.get_mut(id.0 as usize) else { return };
         let mut cursor = ListPool::<thread::Thread>::start(children.threads);
         while self.threads.remove(&mut children.threads, &mut cursor).is_some() {}
         let strings = &mut self.names.strings;
@@ -221,6 +239,7 @@ impl State {
     /// new ones.
     fn update_processes(&mut self, update: &mut Update<'_>, files: &mut dyn ContentSource) -> u64 {
         let snapshot = update.snapshot;
+        self.make_room(snapshot);
         let mut born = 0;
         for (index, process) in snapshot.processes.indexed().take(self.rows.len()) {
             let Some(leader) = snapshot.leader(process) else { continue };
@@ -229,7 +248,7 @@ impl State {
                 continue;
             };
             let is_news =
-                known.is_none() && self.processes.get(id).is_some_and(|row| !row.life.existing);
+                known.is_none() && self.processes.get(id).is_some_and(|row| row.life.is_news());
             born += u64::from(is_news);
             let Some(row) = self.processes.get_mut(id) else { continue };
             let container = process.container.and_then(|row| self.containers.key(row));
@@ -260,8 +279,20 @@ impl State {
             if let Some(missing) = hidden {
                 let (scans, since_ns) = (row.life.hidden.scans, row.life.hidden.since_ns);
                 let shown = Views(leader.views);
-                let process = row;
-                emitter.emit(&Change::ProcessHidden { process, missing, shown, scans, since_ns });
+                let (process, is_accepted) = (row, &Cell::new(true));
+                emitter.emit(&Change::ProcessHidden {
+                    process,
+                    missing,
+                    shown,
+                    scans,
+                    since_ns,
+                    is_accepted,
+                });
+                if !is_accepted.get()
+                    && let Some(row) = self.processes.get_mut(id)
+                {
+                    row.life.hidden.reported = false;
+                }
             }
         }
         born
@@ -316,6 +347,13 @@ impl State {
         }
     }
 
+    /// The key of a process of the scan that has no row but can have one.
+    pub(super) fn newcomer(&self, row: &ProcessRow, snapshot: &Snapshot) -> Option<ProcessKey> {
+        let leader = snapshot.leader(row).filter(|row| !process::is_dead(&row.task))?;
+        let key = ProcessKey::of(&leader.task);
+        self.processes.find(&key).is_none().then_some(key)
+    }
+
     /// Adds a row for a process, if it is new and there is room.
     fn admit(
         &mut self,
@@ -323,8 +361,12 @@ impl State {
         leader: &ThreadRow,
         update: &Update<'_>,
     ) -> Option<RowId> {
-        let key = ProcessKey::of(&leader.task);
-        if process::is_dead(&leader.task) || self.processes.find(&key).is_some() {
+        let snapshot = update.snapshot;
+        let row = snapshot.processes.at(index)?;
+        let key = self.newcomer(row, snapshot)?;
+        if !self.admission.admits(snapshot, row) {
+            self.processes.refuse();
+            self.crowd.blame(Limit::Processes, key.process_id);
             return None;
         }
         let mut new = Process::new(&leader.task, update.now.monotonic);
@@ -334,14 +376,23 @@ impl State {
             new.life.stage = Stage::Announced;
         }
         let id = self.processes.insert(new, self.scan)?;
+        if let Some(row) = self.processes.get_mut(id) {
+            self.admission.return_to(row);
+        }
         self.rows[index.position()] = Some(id);
-        self.children[id.0 as usize] = Children::default();
+        let children = &mut self.children[id.0 as usize];
+        // Detectors remember versions of the process that had this row before, or of this one.
+        let areas_version = children.areas_version.wrapping_add(1);
+        *children = Children { areas_version, ..Children::default() };
+        self.crowded_names.begin(id);
         Some(id)
     }
 
     /// Compares the children of each process; returns the number of new threads.
     fn compare_children(&mut self, update: &mut Update<'_>) -> u64 {
         let Update { snapshot, absent_scans_max, .. } = *update;
+        self.share_tables(snapshot);
+        self.share_names(snapshot);
         self.open_files.begin_scan();
         self.areas.begin_scan();
         self.progress.unstable = Unstable::default();
@@ -351,7 +402,7 @@ impl State {
             let group = snapshot.by_tid.range(row.threads);
             let alone = thread::living(snapshot, group) == 0;
             let is_zombie = self.watch_zombie(id, alone, update);
-            self.watch_stability(id, row, update.now.monotonic);
+            self.watch_stability(snapshot, id, row, update.now.monotonic);
             let Some(process) = self.processes.get(id).filter(|row| row.life.is_announced()) else {
                 continue;
             };
@@ -367,8 +418,10 @@ impl State {
             }
             let Some(children) = self.children.get_mut(id.0 as usize) else { continue };
             let clock_ns = self.progress.clock_ns;
-            let silent = process.life.existing;
-            let mut entry = Entry { process, row, children, silent, clock_ns };
+            let silent = process.life.existing || process.life.returned;
+            let allowed = self.crowd.allowed(id);
+            self.names.longest = self.crowded_names.longest(id);
+            let mut entry = Entry { process, row, children, silent, clock_ns, allowed };
             let mut emitter = update.emitter(&self.containers, &mut self.names);
             let threads = &mut self.threads;
             let new = thread::update(threads, &mut entry, group, absent_scans_max, &mut emitter);
@@ -384,9 +437,19 @@ impl State {
 
     /// Counts a process if no scan of some time has shown consistent data about it: it may change
     /// them on purpose.
-    fn watch_stability(&mut self, id: RowId, row: &ProcessRow, now: Monotonic) {
+    fn watch_stability(
+        &mut self,
+        snapshot: &Snapshot,
+        id: RowId,
+        row: &ProcessRow,
+        now: Monotonic,
+    ) {
         let Some(process) = self.processes.get_mut(id) else { return };
-        if row.stable && row.files_stable {
+        // Its standard input or output leads elsewhere by the end of each scan.
+        let descriptors = snapshot.files_structs.at(row.files).map(|table| table.descriptors);
+        let descriptors = descriptors.map_or(&[][..], |span| snapshot.descriptors.range(span));
+        let moves = descriptors.iter().take(3).any(|row| row.moved && row.index < 3);
+        if row.stable && row.files_stable && !moves {
             process.life.unstable_since = None;
             return;
         }
@@ -436,6 +499,7 @@ impl State {
             };
             u64::from(unseen) + u64::from(refused)
         });
+        self.crowd.count(&self.progress.untracked);
         for limit in Limit::ALL {
             let super::Usage { used, capacity, untracked } = self.usage(limit);
             let gauge = &mut self.progress.gauges[limit as usize];

@@ -13,11 +13,11 @@ use panoptes_decoders::kernel::sock::{AF_INET, AF_INET6, Endpoints, TcpState};
 use panoptes_decoders::kernel::super_block::magic;
 use panoptes_decoders::layout::{View, u64_at};
 
-use super::fd_slices::fair_share;
+use super::budget::{Mark, SOCKET_BYTES};
 use super::snapshot::{ConnectionRow, Index, InodeRow, row_at};
 use super::tables::Snapshot;
 use super::{Memory, Scratch, Walker, fetch};
-use panoptes_tables::Insertion;
+use panoptes_tables::{Insertion, Rows, fair_share};
 
 /// Maximum number of rounds that follow the chains of all buckets. The kernel's tables keep chains
 /// at a few sockets; an attacker who floods one bucket makes its chain longer.
@@ -26,6 +26,10 @@ const CHAIN_MAX: u32 = 4096;
 /// have its own table, and a guest can present one piece of memory as the tables of many
 /// namespaces.
 const BUCKETS_MAX: u64 = 4 * EHASH_BUCKETS_MAX as u64;
+/// Number of chains that a scan begins whatever its budget is, and of sockets in each that it
+/// follows. The kernel's own chains are shorter.
+const CHAINS_MIN: usize = 1024;
+const ROUNDS_MIN: u32 = 64;
 /// Bytes of a bucket array that are read at once.
 const SLICE_BYTES: u32 = 1 << 16;
 
@@ -70,7 +74,9 @@ impl Walker {
         self.read_tables(memory);
         self.share_buckets();
         self.read_buckets(memory);
-        self.follow_chains(memory);
+        let mark = memory.meter.mark(self.snapshot.count_rows(), 0, (3, 4));
+        self.choose_chains(memory, &mark);
+        self.follow_chains(memory, &mark);
     }
 
     /// Lists the arrays of buckets of all tables, that of the initial namespace first.
@@ -150,10 +156,12 @@ impl Walker {
         }
     }
 
-    /// Collects the first socket of every bucket.
+    /// Collects the first socket of every bucket, and the bucket's number over all tables.
     fn read_buckets(&mut self, memory: &mut Memory<'_>) {
         let Self { reader, scratch, snapshot, .. } = self;
-        let Scratch { addresses: socks, buckets: list, .. } = scratch;
+        let Scratch { addresses: socks, numbers, buckets: list, .. } = scratch;
+        numbers.clear();
+        let mut number = 0_u32;
         let link = u64::from(memory.kernel.layouts.sock_common.skc_node.offset);
         socks.clear();
         let after = |(at, bucket): (usize, u32)| match list.get(at) {
@@ -181,18 +189,22 @@ impl Walker {
             memory.run(reader);
             for object in 0..reader.len() {
                 let Some(all) = list.get(at.0) else { return };
+                let slice = number;
+                number = number.saturating_add(all.slice_bytes(at.1) / all.stride);
                 at = after(at);
                 let Some(bytes) = reader.object(object) else {
                     snapshot.losses.unreadable += 1;
                     continue;
                 };
-                for bucket in bytes.chunks_exact(all.stride as usize) {
+                let buckets = bytes.chunks_exact(all.stride as usize);
+                for (bucket_number, bucket) in (slice..).zip(buckets) {
                     let first = u64_at(bucket, all.offset as usize);
                     // The lowest bit marks the end of a list (`is_a_nulls`).
                     if first & 1 != 0 || first == 0 {
                         continue;
                     }
                     if socks.len() < socks.capacity() {
+                        numbers.push(bucket_number);
                         socks.push(KernelVa(first).minus(link));
                     } else {
                         snapshot.losses.dropped += 1;
@@ -203,18 +215,46 @@ impl Walker {
         }
     }
 
+    /// Leaves the chains for which the budget does not suffice to the next scan, which begins with
+    /// them.
+    fn choose_chains(&mut self, memory: &Memory<'_>, mark: &Mark) {
+        let Scratch { addresses: socks, numbers, .. } = &mut self.scratch;
+        let snapshot = &mut self.snapshot;
+        let resume = &mut self.hints.resume;
+        snapshot.chains_round = resume.chains_round;
+        let room = memory.meter.room(mark, snapshot.count_rows(), 0, SOCKET_BYTES).max(CHAINS_MIN);
+        if socks.len() <= room {
+            resume.bucket = 0;
+            resume.chains_round = resume.chains_round.wrapping_add(1);
+            return;
+        }
+        let begin = numbers.partition_point(|&number| number < resume.bucket);
+        let is_round = begin + room >= socks.len();
+        resume.chains_round = resume.chains_round.wrapping_add(u32::from(is_round));
+        socks.rotate_left(begin);
+        numbers.rotate_left(begin);
+        resume.bucket = numbers.get(room).copied().unwrap_or_default();
+        snapshot.left.chains += (socks.len() - room) as u32;
+        snapshot.chains_in_turn = true;
+        socks.truncate(room);
+    }
+
     /// Reads sockets and, round after round, the next one in each chain.
-    fn follow_chains(&mut self, memory: &mut Memory<'_>) {
+    fn follow_chains(&mut self, memory: &mut Memory<'_>, mark: &Mark) {
         let layout = &memory.kernel.layouts.sock_common;
         let link = u64::from(layout.skc_node.offset);
         let Scratch { addresses: socks, more: next, .. } = &mut self.scratch;
         self.visited.clear();
         let mut is_unbounded = false;
+        let mut others = self.snapshot.connections.capacity();
         for round in 1..=CHAIN_MAX {
             if socks.is_empty() {
                 break;
             }
             next.clear();
+            let (rows, sockets) =
+                (self.snapshot.count_rows(), self.snapshot.connections.len() as u64);
+            let is_spent = round >= ROUNDS_MIN && memory.meter.is_beyond(mark, rows, sockets);
             let (snapshot, visited) = (&mut self.snapshot, &mut self.visited);
             fetch(&mut self.reader, memory, &layout.packing, socks, |index, bytes| {
                 let address = socks[index];
@@ -228,10 +268,11 @@ impl Walker {
                 let endpoints = Endpoints::decode(layout, bytes);
                 let net = row_at(&mut snapshot.nets, endpoints.net);
                 if endpoints.next & 1 == 0 && endpoints.next != 0 {
-                    if round < CHAIN_MAX && next.len() < next.capacity() {
+                    if round < CHAIN_MAX && next.len() < next.capacity() && !is_spent {
                         next.push(KernelVa(endpoints.next).minus(link));
                     } else {
-                        is_unbounded = true;
+                        snapshot.left.chains += u32::from(is_spent);
+                        is_unbounded |= !is_spent;
                         match snapshot.nets.at_mut(net) {
                             Some(net) => net.connections_cut = true,
                             None => snapshot.connections_cut += 1,
@@ -245,7 +286,7 @@ impl Walker {
                         None | Some(TcpState::Closed)
                     );
                 if is_tcp {
-                    snapshot.connections.push(ConnectionRow {
+                    let row = ConnectionRow {
                         address,
                         endpoints,
                         counters: None,
@@ -253,7 +294,8 @@ impl Walker {
                         inode: 0,
                         route_device: 0,
                         net,
-                    });
+                    };
+                    push_connection(&mut snapshot.connections, row, &mut others);
                 }
             });
             mem::swap(socks, next);
@@ -295,15 +337,17 @@ impl Walker {
         }
     }
 
-    /// Sets `connection` in every open file of a connection's socket.
+    /// Sets `connection` in every open file of a connection's socket, except those that were left.
     fn link_files(&mut self) {
         let snapshot = &mut self.snapshot;
+        let has_all = snapshot.left.files == 0;
         for (index, row) in snapshot.connections.indexed() {
             if row.file.is_null() {
                 continue;
             }
             let file = snapshot.files.find(row.file.0);
-            if let Some(file) = snapshot.files.at_mut(file) {
+            let file = snapshot.files.at_mut(file);
+            if let Some(file) = file.filter(|file| has_all || !file.open.inode.is_null()) {
                 file.connection = Some(index);
             }
         }
@@ -314,6 +358,27 @@ impl Walker {
 pub(super) fn is_sockfs(snapshot: &Snapshot, inode: &InodeRow) -> bool {
     let filesystem = snapshot.super_blocks.at(inode.super_block);
     filesystem.is_some_and(|row| row.filesystem.magic == magic::SOCKFS)
+}
+
+/// Adds a connection. If there is no room, it takes that of one that waits (TIME_WAIT), or that is
+/// not established yet (SYN_RECEIVED), whose holders nobody can be: floods of these leave room for
+/// others. Those after row `others` have been replaced.
+fn push_connection(connections: &mut Rows<ConnectionRow>, new: ConnectionRow, others: &mut usize) {
+    let makes_room = |row: &ConnectionRow| {
+        let state = TcpState::from_number(row.endpoints.state);
+        matches!(state, Some(TcpState::TimeWait | TcpState::SynReceived))
+    };
+    if connections.len() < connections.capacity() || makes_room(&new) {
+        connections.push(new);
+        return;
+    }
+    let rows = &mut connections.as_mut_slice()[..*others];
+    let place = rows.iter().rposition(makes_room);
+    *others = place.unwrap_or(0);
+    if let Some(place) = place {
+        rows[place] = new;
+    }
+    connections.dropped = connections.dropped.saturating_add(1);
 }
 
 #[cfg(test)]

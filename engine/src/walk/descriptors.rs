@@ -9,18 +9,23 @@
 //! one of the first slots.
 //!
 //! If there are more descriptors than rows, the tables with the most descriptors are cut, so that
-//! no process takes the rows of others ([`super::fd_slices`]).
+//! no process takes the rows of others ([`fair_share`]).
+//!
+//! If the scan's budget does not suffice for all tables, it reads the first slots of those that it
+//! leaves, and the next scan begins with them.
 
 use core::mem;
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::layout::{View, u64_at};
 
-use super::fd_slices::{GAP_PLACES, RUNS_PER_WORD_MAX, SLICE_PLACES, Slice, add_runs, fair_share};
+use super::budget::{Cursor, FILE_BYTES, Mark, Turn};
+use super::fd_slices::{GAP_PLACES, RUNS_PER_WORD_MAX, SLICE_PLACES, Slice, add_runs};
 use super::snapshot::{DescriptorRow, FilesRow, Span, row_at};
 use super::tables::Snapshot;
 use super::{Kernel, Memory, Walker, fetch};
 use crate::address::Reader;
+use panoptes_tables::fair_share;
 
 /// Largest table that is read. The kernel's maximum for a process is `fs.nr_open`, 1 Mi by default.
 const TABLE_MAX: u32 = 1 << 24;
@@ -41,6 +46,9 @@ const WORDS_MAX: u64 = 1 << 20;
 /// Number of descriptors that a table keeps however many others there are: standard input, output
 /// and error.
 const KEPT_MIN: u32 = 3;
+
+/// Number of slots that a scan reads whatever its budget is, beside the first ones of each table.
+const PLACES_MIN: u32 = 2048;
 
 /// Descriptors whose slots are read again; the first of them is in slot `first`.
 #[derive(Clone, Copy, Debug)]
@@ -107,59 +115,199 @@ impl Walker {
     }
 
     fn read_fd_arrays(&mut self, memory: &mut Memory<'_>) {
+        let tables = &self.snapshot.files_structs;
+        let resume = self.hints.resume;
+        let begin = resume.table.find(tables).unwrap_or(0);
+        self.scratch.table_turn = Turn::new(begin, tables.len());
+        // The slots before `WHOLE_PLACES` are read anyway.
+        let is_it = |table: &&FilesRow| {
+            table.address == resume.table.address
+                && resume.slot > WHOLE_PLACES
+                && resume.slot < table.max_fds
+        };
+        let resumed = tables.get(begin).filter(is_it).map_or(0, |_| resume.slot);
+        self.scratch.resumed_slot = resumed;
         let mut slices = mem::take(&mut self.scratch.slices);
         self.scratch.addresses.clear();
-        let mut next = Slice::default();
         // Number of descriptors that a table may have.
         let mut most = u32::try_from(self.snapshot.descriptors.capacity()).unwrap_or(u32::MAX);
+        let end = self.read_tables_from(memory, resumed, &mut most, &mut slices);
+        self.read_first_slots(memory, end, &mut most, &mut slices);
+        self.scratch.slices = slices;
+        self.leave_tables(resumed, end);
+    }
+
+    /// Reads the tables in turn, the first from slot `resumed` on, as far as the budget allows.
+    /// Returns the first slot that was left.
+    fn read_tables_from(
+        &mut self,
+        memory: &mut Memory<'_>,
+        resumed: u32,
+        most: &mut u32,
+        slices: &mut Vec<Slice>,
+    ) -> Slice {
+        let (rows, files) = (self.snapshot.count_rows(), self.snapshot.files.len() as u64);
+        let mark = memory.meter.mark(rows, files, (1, 2));
+        let mut next = Slice::default();
+        let mut is_first = true;
         while next.table < self.snapshot.files_structs.len() {
             slices.clear();
-            next = self.list_slices(memory, next, most, &mut slices);
+            next = self.list_slices(memory, (next, resumed), *most, slices);
             let mut done = 0;
-            while done < slices.len() {
-                self.reader.clear();
-                let mut end = done;
-                while let Some(slice) = slices.get(end)
-                    && let Some(table) = self.snapshot.files_structs.get(slice.table)
-                    && push_slice(&mut self.reader, memory.kernel, table, slice)
-                {
-                    end += 1;
-                }
-                memory.run(&mut self.reader);
-                for (at, slice) in slices[done..end].iter().enumerate() {
-                    most = self.take_slice(at * 2, slice, most);
-                }
-                // A slice always fits an empty batch.
-                done = end.max(done + 1);
+            while let Some(&slice) = slices.get(done) {
+                let Some(places) = self.places_left(memory, &mark, is_first) else {
+                    return slice;
+                };
+                is_first = false;
+                done = self.read_slices(memory, slices, (done, places), most);
             }
         }
-        self.scratch.slices = slices;
+        next
+    }
+
+    /// How many slots to read next; `None` if the budget is spent.
+    fn places_left(&self, memory: &Memory<'_>, mark: &Mark, is_first: bool) -> Option<u32> {
+        let rows = self.snapshot.count_rows();
+        // The executables, and what descriptors lead to.
+        let files = (self.snapshot.files.len() + self.snapshot.descriptors.len()) as u64;
+        let room = memory.meter.room(mark, rows, files, FILE_BYTES);
+        let room = u32::try_from(room).unwrap_or(u32::MAX);
+        (is_first || !memory.meter.is_beyond(mark, rows, files)).then_some(room.max(PLACES_MIN))
+    }
+
+    /// Reads one batch of slices from `done` on, with so many slots; the last slice may be cut.
+    /// Returns the first that was not read.
+    fn read_slices(
+        &mut self,
+        memory: &mut Memory<'_>,
+        slices: &mut [Slice],
+        (done, places): (usize, u32),
+        most: &mut u32,
+    ) -> usize {
+        self.reader.clear();
+        let turn = self.scratch.table_turn;
+        let (mut end, mut left, mut cut) = (done, places, 0);
+        while let Some(&slice) = slices.get(end)
+            && left > 0
+            && let part = (Slice { count: slice.count.min(left.max(64)), ..slice })
+            && let Some(table) = self.snapshot.files_structs.get(turn.at(part.table))
+            && push_slice(&mut self.reader, memory.kernel, table, &part)
+        {
+            left = left.saturating_sub(part.count);
+            if part.count < slice.count {
+                cut = part.count;
+                break;
+            }
+            end += 1;
+        }
+        memory.run(&mut self.reader);
+        for (at, slice) in slices[done..end].iter().enumerate() {
+            *most = self.take_slice(at * 2, slice, *most);
+        }
+        if cut > 0
+            && let Some(slice) = slices.get_mut(end)
+        {
+            *most = self.take_slice((end - done) * 2, &Slice { count: cut, ..*slice }, *most);
+            slice.first += cut;
+            slice.count -= cut;
+            return end;
+        }
+        // A slice always fits an empty batch.
+        end.max(done + 1)
+    }
+
+    /// Reads the first slots of the tables that were left, from `end` on.
+    fn read_first_slots(
+        &mut self,
+        memory: &mut Memory<'_>,
+        end: Slice,
+        most: &mut u32,
+        slices: &mut Vec<Slice>,
+    ) {
+        let turn = self.scratch.table_turn;
+        let mut next = if end.first == 0 { end.table } else { end.table + 1 };
+        while next < self.snapshot.files_structs.len() {
+            slices.clear();
+            while let Some(table) = self.snapshot.files_structs.get(turn.at(next))
+                && slices.len() < slices.capacity()
+            {
+                let count = table.max_fds.min(KEPT_MIN);
+                if count > 0 {
+                    slices.push(Slice { table: next, first: 0, count });
+                }
+                next += 1;
+            }
+            let mut done = 0;
+            while done < slices.len() {
+                done = self.read_slices(memory, slices, (done, u32::MAX), most);
+            }
+        }
+    }
+
+    /// Marks the tables that were left, from `end` on, and the part of the first table before slot
+    /// `resumed`. The next scan begins at `end`.
+    fn leave_tables(&mut self, resumed: u32, end: Slice) {
+        let turn = self.scratch.table_turn;
+        let Snapshot { files_structs: tables, left, .. } = &mut self.snapshot;
+        let mut leave = |table: &mut FilesRow, first_slots, more_slots| {
+            if table.max_fds == 0 {
+                return;
+            }
+            if mem::take(&mut table.complete) {
+                (table.first_slots, table.more_slots) = (first_slots, more_slots);
+            }
+            left.tables += 1;
+        };
+        if resumed > 0
+            && let Some(first) = tables.get_mut(turn.at(0))
+        {
+            let end = if end.table == 0 { end.first } else { first.max_fds };
+            leave(first, WHOLE_PLACES, resumed..end);
+        }
+        for position in end.table..tables.len() {
+            let Some(table) = tables.get_mut(turn.at(position)) else { break };
+            if position > end.table || end.first == 0 {
+                leave(table, KEPT_MIN, 0..0);
+            } else if position > 0 || resumed == 0 {
+                leave(table, WHOLE_PLACES.min(end.first), 0..end.first);
+            }
+        }
+        let resume = &mut self.hints.resume;
+        let position = turn.at(end.table);
+        (resume.table, resume.slot) = match tables.get(position) {
+            Some(table) if end.table < tables.len() => {
+                (Cursor { address: table.address, position }, end.first / 64 * 64)
+            }
+            _ => (Cursor::default(), 0),
+        };
     }
 
     /// Lists the slices to read next, from `from` on, as many as there is room for, with about as
     /// many used slots as there are rows. Returns where the others begin. No table gets more than
-    /// `most` descriptors.
+    /// `most` descriptors. Tables are numbered by their turn; the first one begins at slot
+    /// `resumed`, after its first slots.
     fn list_slices(
         &mut self,
         memory: &mut Memory<'_>,
-        from: Slice,
+        (from, resumed): (Slice, u32),
         most: u32,
         slices: &mut Vec<Slice>,
     ) -> Slice {
-        self.read_bitmaps(memory, from);
+        self.read_bitmaps(memory, from, resumed);
+        let turn = self.scratch.table_turn;
         let Self { reader, snapshot, .. } = self;
         let Snapshot { files_structs, descriptors, losses, .. } = snapshot;
         let mut next = from;
         let mut object = 0;
         let mut left = descriptors.capacity();
-        while let Some(table) = files_structs.get_mut(next.table)
+        while let Some(table) = files_structs.get_mut(turn.at(next.table))
             && slices.len() < slices.capacity()
             && left > 0
         {
             if next.first == 0 {
                 let count = table.max_fds.min(WHOLE_PLACES);
                 slices.push(Slice { count, ..next });
-                next.first = count;
+                next.first = if next.table == 0 { count.max(resumed) } else { count };
             }
             if next.first < table.max_fds {
                 // Without an object, its bitmap is in the next batch.
@@ -168,6 +316,7 @@ impl Walker {
                 }
                 if let Some(words) = reader.object(object) {
                     let unlisted = list_used(table, words, &mut next, most, slices, &mut left);
+                    table.is_cut |= unlisted > 0;
                     descriptors.dropped = descriptors.dropped.saturating_add(unlisted);
                 } else {
                     losses.unreadable += 1;
@@ -185,11 +334,18 @@ impl Walker {
     }
 
     /// Reads the next bitmaps of large tables, from slot `from` on: one object for each table.
-    fn read_bitmaps(&mut self, memory: &mut Memory<'_>, from: Slice) {
+    fn read_bitmaps(&mut self, memory: &mut Memory<'_>, from: Slice, resumed: u32) {
         self.reader.clear();
+        let turn = self.scratch.table_turn;
         let mut left = BATCH_WORDS;
-        for (at, table) in self.snapshot.files_structs.iter().enumerate().skip(from.table) {
-            let start = if at == from.table { from.first } else { 0 }.max(WHOLE_PLACES);
+        for at in from.table..self.snapshot.files_structs.len() {
+            let Some(table) = self.snapshot.files_structs.get(turn.at(at)) else { break };
+            let start = match at {
+                _ if at == from.table && from.first > 0 => from.first,
+                0 => resumed,
+                _ => 0,
+            };
+            let start = start.max(WHOLE_PLACES);
             let words = table.max_fds.saturating_sub(start).div_ceil(64).min(left);
             let bits = table.open_fds.plus(u64::from(start / 64) * 8);
             if words > 0 && self.reader.push_bytes(&memory.kernel.space, bits, words * 8).is_none()
@@ -211,8 +367,10 @@ impl Walker {
     /// many the tables that follow may get.
     fn take_slice(&mut self, object: usize, slice: &Slice, mut most: u32) -> u32 {
         let Self { reader, snapshot, scratch, .. } = self;
+        let turn = scratch.table_turn;
         let files = &mut scratch.addresses;
-        let Some(table) = snapshot.files_structs.get_mut(slice.table) else { return most };
+        let position = turn.at(slice.table);
+        let Some(table) = snapshot.files_structs.get_mut(position) else { return most };
         if slice.first == 0 {
             table.descriptors = snapshot.descriptors.span_from(snapshot.descriptors.len());
         }
@@ -228,13 +386,13 @@ impl Walker {
                 continue;
             }
             let is_full = snapshot.descriptors.len() == snapshot.descriptors.capacity();
-            let table = snapshot.files_structs.get_mut(slice.table);
+            let table = snapshot.files_structs.get_mut(position);
             let own = table.map_or(0, |table| table.descriptors.len());
             if is_full && own < most as usize {
-                most = snapshot.cut_tables(files);
+                most = snapshot.cut_tables(files, turn);
             }
             let end = snapshot.descriptors.span_from(snapshot.descriptors.len());
-            let Some(table) = snapshot.files_structs.get_mut(slice.table) else { return most };
+            let Some(table) = snapshot.files_structs.get_mut(position) else { return most };
             if table.descriptors.is_empty() {
                 // Its rows come after those that are left.
                 table.descriptors = end;
@@ -249,9 +407,9 @@ impl Walker {
             };
             if table.descriptors.len() >= most as usize {
                 snapshot.descriptors.dropped = snapshot.descriptors.dropped.saturating_add(1);
-                table.complete = false;
+                (table.complete, table.is_cut) = (false, true);
             } else if snapshot.descriptors.push(row).is_none() {
-                table.complete = false;
+                (table.complete, table.is_cut) = (false, true);
             } else {
                 files.push(file);
                 table.descriptors.extend();
@@ -260,13 +418,21 @@ impl Walker {
         most
     }
 
-    /// Adds the descriptors' files.
+    /// Adds the descriptors' files, first those in the first slots of tables.
     fn link_descriptors(&mut self) {
-        let snapshot = &mut self.snapshot;
-        let files = &self.scratch.addresses;
-        for (row, &file) in snapshot.descriptors.iter_mut().zip(files) {
-            row.file = row_at(&mut snapshot.files, file);
+        let (snapshot, scratch) = (&mut self.snapshot, &mut self.scratch);
+        let files = &scratch.addresses;
+        for is_first in [true, false] {
+            for (row, &file) in snapshot.descriptors.iter_mut().zip(files) {
+                if (row.index < KEPT_MIN) == is_first {
+                    row.file = row_at(&mut snapshot.files, file);
+                }
+            }
+            if is_first {
+                scratch.first_files = snapshot.files.len();
+            }
         }
+        scratch.descriptor_files = snapshot.files.len();
     }
 
     /// Reads every table's slots again after their files were read.
@@ -399,17 +565,22 @@ impl Snapshot {
     /// It frees about half of the rows, so that this happens rarely: each table keeps at least half
     /// of an equal share. If there are so many tables that less than a quarter becomes free, no
     /// table gets more in this scan.
-    fn cut_tables(&mut self, files: &mut Vec<KernelVa>) -> u32 {
+    fn cut_tables(&mut self, files: &mut Vec<KernelVa>, turn: Turn) -> u32 {
         let Self { files_structs: tables, descriptors: rows, .. } = self;
         let counts = || tables.iter().map(|table| table.descriptors.len() as u64);
         let share = fair_share(rows.capacity() as u64 / 2, counts).max(KEPT_MIN.into());
         let share = u32::try_from(share).unwrap_or(u32::MAX);
         let mut end = 0;
-        for table in tables.iter_mut().filter(|table| !table.descriptors.is_empty()) {
+        // Their rows are in the order in which the tables were read.
+        for at in turn.all() {
+            let Some(table) = tables.get_mut(at).filter(|table| !table.descriptors.is_empty())
+            else {
+                continue;
+            };
             let all = table.descriptors;
             let kept = all.take(share as usize);
             if kept.len() < all.len() {
-                table.complete = false;
+                (table.complete, table.is_cut) = (false, true);
                 rows.dropped = rows.dropped.saturating_add((all.len() - kept.len()) as u32);
             }
             rows.as_mut_slice().copy_within(kept.positions(), end);

@@ -1,4 +1,4 @@
-//! Which slots of descriptor tables are read, and how many descriptors each table gets.
+//! Which slots of descriptor tables are read.
 
 /// Maximum number of slots of a table read at once: half a MiB.
 pub(super) const SLICE_PLACES: u32 = 1 << 16;
@@ -36,29 +36,6 @@ pub(super) fn add_runs(slices: &mut Vec<Slice>, at: &Slice, word: u64) {
             _ => slices.push(Slice { first: place, count: 1, ..*at }),
         }
     }
-}
-
-/// The largest share so that all demands fit into `room` together, each cut to the share;
-/// `u64::MAX` if none has to be cut.
-pub(super) fn fair_share<I: Iterator<Item = u64>>(room: u64, demands: impl Fn() -> I) -> u64 {
-    let fits = |share: u64| {
-        let sum = demands().fold(0_u64, |sum, demand| sum.saturating_add(demand.min(share)));
-        sum <= room
-    };
-    if fits(u64::MAX) {
-        return u64::MAX;
-    }
-    // `low` fits, `high` does not.
-    let (mut low, mut high) = (0, room.saturating_add(1));
-    while high - low > 1 {
-        let middle = low + (high - low) / 2;
-        if fits(middle) {
-            low = middle;
-        } else {
-            high = middle;
-        }
-    }
-    low
 }
 
 #[cfg(test)]
@@ -103,16 +80,6 @@ mod tests {
                 end = slice.first + slice.count;
             }
             prop_assert!((end..words.len() as u32 * 64).all(|place| !used(place)));
-        }
-
-        #[test]
-        fn a_share_is_the_largest_that_fits(
-            demands in proptest::collection::vec(0_u64..50, 0..20), room in 0_u64..400
-        ) {
-            let sum = |share: u64| demands.iter().map(|&one| one.min(share)).sum::<u64>();
-            let share = fair_share(room, || demands.iter().copied());
-            prop_assert!(sum(share) <= room);
-            prop_assert!(share == u64::MAX || sum(share + 1) > room);
         }
     }
 

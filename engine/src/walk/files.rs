@@ -1,5 +1,8 @@
 //! Open files, inodes, names, mounts and filesystems that the earlier rounds found.
 
+use core::mem;
+use core::ops::Range;
+
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::Layouts;
 use panoptes_decoders::kernel::dentry::Name;
@@ -10,9 +13,10 @@ use panoptes_decoders::kernel::super_block::{Filesystem, magic};
 use panoptes_decoders::layout::View;
 use panoptes_decoders::paging::Levels;
 
+use super::budget::{Cursor, FILE_BYTES, Mark};
 use super::processes::path_of;
 use super::snapshot::{
-    CgroupRow, CssSetRow, CssStateRow, DentryRow, Index, InodeRow, KernfsRow, MountRow,
+    CgroupRow, CssSetRow, CssStateRow, DentryRow, FileRow, Index, InodeRow, KernfsRow, MountRow,
     NAME_INLINE_BYTES, NameKind, NameRow, Rows, SuperBlockRow, row_at,
 };
 use super::tables::Snapshot;
@@ -36,6 +40,14 @@ pub(super) const TORN_MAX: usize = 4096;
 /// processor is stopped during the change.
 const ATTEMPTS_MAX: u32 = 8;
 
+/// Number of open files that a scan reads whatever its budget is, beside the executables and those
+/// in the first slots of tables.
+const FILES_MIN: usize = 1024;
+/// Number of open files that are read before the budget is looked at again: those of one batch.
+const CHUNK: usize = 32_768;
+/// Number of directory levels that a scan reads whatever its budget is. Few paths are deeper.
+const LEVELS_MIN: u32 = 64;
+
 /// A row of one of the tables that lead to each other.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Place {
@@ -47,6 +59,53 @@ pub(super) enum Place {
     CssState(Index<CssStateRow>),
     Cgroup(Index<CgroupRow>),
     KernfsNode(Index<KernfsRow>),
+}
+
+/// The order in which open files are read: first those that every scan reads, then those of
+/// descriptors, then those of areas, or the other way round.
+#[derive(Clone, Copy, Debug)]
+struct FileOrder {
+    /// Number of those that every scan reads.
+    first: usize,
+    /// Number of the next ones, which are the rows from `begin` on.
+    next: usize,
+    begin: usize,
+}
+
+impl FileOrder {
+    fn new(walker: &Walker) -> Self {
+        let count = walker.snapshot.files.len();
+        let first = walker.scratch.first_files.min(count);
+        let middle = walker.scratch.descriptor_files.clamp(first, count);
+        if walker.hints.resume.areas_first {
+            return Self { first, next: count - middle, begin: middle };
+        }
+        Self { first, next: middle - first, begin: first }
+    }
+
+    /// The row that is read in a turn.
+    fn row_of(&self, turn: usize) -> Option<Index<FileRow>> {
+        let Self { first, next, begin } = *self;
+        Index::new(match turn.checked_sub(first) {
+            Some(at) if at < next => begin + at,
+            // Those that come before or after the others.
+            Some(_) if begin > first => turn - next,
+            _ => turn,
+        })
+    }
+
+    /// The turn of a row.
+    fn turn_of(&self, row: Index<FileRow>) -> usize {
+        let Self { first, next, begin } = *self;
+        let row = row.position();
+        if row < first || begin == first {
+            row
+        } else if row < begin {
+            row + next
+        } else {
+            first + row - begin
+        }
+    }
 }
 
 /// Lists the new rows of each table, with the addresses of their objects. `listed` has how many of
@@ -80,7 +139,11 @@ fn list_places(snapshot: &Snapshot, listed: &mut [usize; 8], places: &mut Vec<(P
 impl Walker {
     /// Reads every file that has a row, then everything that it leads to.
     pub(super) fn read_files(&mut self, memory: &mut Memory<'_>) {
-        self.read_open_files(memory);
+        let rows = self.snapshot.count_rows();
+        let mark = memory.meter.mark(rows, 0, (3, 4));
+        let order = FileOrder::new(self);
+        let done = self.read_open_files(memory, order, &mark);
+        self.leave_files(order, done);
         self.read_user_paths(memory);
         let mut listed = [0; 8];
         let mut attempts = 0;
@@ -97,6 +160,12 @@ impl Walker {
                 attempts += 1;
             }
             if places.is_empty() {
+                break;
+            }
+            let is_deep = rounds_left + LEVELS_MIN <= DEPTH_MAX;
+            if is_deep && memory.meter.is_beyond(&mark, self.snapshot.count_rows(), 0) {
+                // The names of the files below stay unknown.
+                self.snapshot.left.files += 1;
                 break;
             }
             let Some(left) = rounds_left.checked_sub(1) else {
@@ -117,21 +186,83 @@ impl Walker {
         self.read_names(memory);
     }
 
-    fn read_open_files(&mut self, memory: &mut Memory<'_>) {
+    /// Reads open files in order, as many as the budget allows; returns their number.
+    fn read_open_files(&mut self, memory: &mut Memory<'_>, order: FileOrder, mark: &Mark) -> usize {
+        self.scratch.backed.clear();
+        let count = self.snapshot.files.len();
+        let mut done = 0;
+        while done < count {
+            let rows = self.snapshot.count_rows();
+            let room = memory.meter.room(mark, rows, 0, FILE_BYTES).min(CHUNK);
+            if done > 0 && room == 0 {
+                break;
+            }
+            let least = if done == 0 { order.first + FILES_MIN } else { 1 };
+            let end = count.min(done + room.max(least));
+            self.read_some_files(memory, order, done..end);
+            done = end;
+        }
+        done
+    }
+
+    /// Counts the open files that were left, from `done` on in their order. A table or an address
+    /// space with one of them is not complete, and the next scan begins with the first of these.
+    fn leave_files(&mut self, order: FileOrder, done: usize) {
+        let snapshot = &mut self.snapshot;
+        if done >= snapshot.files.len() {
+            return;
+        }
+        let Snapshot { files, files_structs, descriptors, mms, vmas, left, .. } = snapshot;
+        left.files += (files.len() - done) as u32;
+        let is_left =
+            |file: Option<Index<FileRow>>| file.is_some_and(|it| order.turn_of(it) >= done);
+        let resume = &mut self.hints.resume;
+        let mut is_first = true;
+        let turn = self.scratch.table_turn;
+        for position in turn.all() {
+            let Some(table) = files_structs.get_mut(position) else { break };
+            let rows = descriptors.range(table.descriptors);
+            let Some(row) = rows.iter().find(|row| is_left(row.file)) else { continue };
+            if mem::take(&mut table.complete) {
+                // Its slots were read, if not its files.
+                table.first_slots = table.max_fds;
+            }
+            table.more_slots = 0..0;
+            if mem::take(&mut is_first) {
+                resume.table = Cursor { address: table.address, position };
+                // The first slots are read again in any case; a table never begins anew for them.
+                let began = if position == turn.at(0) { self.scratch.resumed_slot } else { 0 };
+                resume.slot = (row.index / 64 * 64).max(began);
+            }
+        }
+        let mut first = None;
+        for position in self.scratch.space_turn.all() {
+            let Some(mm) = mms.get_mut(position) else { break };
+            if vmas.range(mm.vmas).iter().any(|row| is_left(row.file)) {
+                (mm.complete, mm.left) = (false, true);
+                left.address_spaces += 1;
+                first = first.or(Some(Cursor { address: mm.address, position }));
+            }
+        }
+        resume.address_space = first.unwrap_or(resume.address_space);
+        // Next time the others come first.
+        resume.areas_first = !resume.areas_first;
+    }
+
+    fn read_some_files(&mut self, memory: &mut Memory<'_>, order: FileOrder, turns: Range<usize>) {
         let kernel = memory.kernel;
         let layouts = &kernel.layouts;
         let mnt = u64::from(layouts.mount.mnt.offset);
         let snapshot = &mut self.snapshot;
         let addresses = &mut self.scratch.addresses;
         addresses.clear();
-        addresses.extend(snapshot.files.iter().map(|file| file.address));
-        let all = snapshot.files.span_from(0);
+        let rows = turns.clone().map(|turn| order.row_of(turn));
+        addresses.extend(rows.filter_map(|row| Some(snapshot.files.at(row)?.address)));
         let packing = &layouts.file.packing;
         let backed = &mut self.scratch.backed;
-        backed.clear();
         let room = if layouts.backing_file.is_some() { USER_PATHS_MAX } else { 0 };
         fetch(&mut self.reader, memory, packing, addresses, |index, bytes| {
-            let (Some(bytes), Some(row)) = (bytes, all.nth(index)) else {
+            let (Some(bytes), Some(row)) = (bytes, order.row_of(turns.start + index)) else {
                 snapshot.losses.unreadable += 1;
                 return;
             };
@@ -373,6 +504,29 @@ mod tests {
         assert!(twice.2 <= 2 * some.2 + 10, "{some:?}, {twice:?}");
         let longest = read_chain(2048);
         assert_eq!((longest.0, longest.1), (2048, 0));
+    }
+
+    #[test]
+    fn every_open_file_has_one_turn() {
+        for (first, middle, count) in [(0, 0, 0), (2, 5, 9), (3, 3, 7), (3, 7, 7), (7, 7, 7)] {
+            for areas_first in [false, true] {
+                let mut walker = walker(&small());
+                for number in 1..=count {
+                    row_at(&mut walker.snapshot.files, va(number as u64));
+                }
+                (walker.scratch.first_files, walker.scratch.descriptor_files) = (first, middle);
+                walker.hints.resume.areas_first = areas_first;
+                let order = FileOrder::new(&walker);
+                let rows: Vec<_> = (0..count).filter_map(|turn| order.row_of(turn)).collect();
+                for (turn, &row) in rows.iter().enumerate() {
+                    assert_eq!(order.turn_of(row), turn, "{order:?}");
+                }
+                let (begin, end) = if areas_first { (middle, count) } else { (first, middle) };
+                let expected: Vec<_> =
+                    (0..first).chain(begin..end).map(|row| Index::new(row).unwrap()).collect();
+                assert_eq!(rows[..expected.len()], expected, "{order:?}");
+            }
+        }
     }
 
     #[test]

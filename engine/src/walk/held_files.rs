@@ -1,6 +1,7 @@
 //! Open files of one kind (sockets, terminals), and what is behind them.
 
 use panoptes_decoders::address::KernelVa;
+use panoptes_tables::room;
 
 use super::snapshot::{FileRow, Index, SocketRow, row_at};
 use super::tables::Snapshot;
@@ -20,9 +21,9 @@ pub(super) struct HeldFiles {
 impl HeldFiles {
     pub(super) fn with_capacity(capacity: usize) -> Self {
         Self {
-            files: Vec::with_capacity(capacity),
-            privates: Vec::with_capacity(capacity),
-            objects: Vec::with_capacity(capacity),
+            files: room::list(capacity),
+            privates: room::list(capacity),
+            objects: room::list(capacity),
         }
     }
 

@@ -10,13 +10,18 @@ use panoptes_tables::Insertion;
 /// Maximum number of entries of all lists together. Each costs a round, and users can make
 /// interfaces and addresses in namespaces of their own.
 const ENTRIES_MAX: u32 = 4096;
+/// Number of entries that are read whatever the scan's budget is.
+const ENTRIES_MIN: u32 = 64;
+/// Batches that an entry takes.
+const ENTRY_BATCHES: u64 = 3;
 
 impl Walker {
     /// Fills `interfaces`. Lists are followed entry by entry, so this costs a round for each entry.
     pub(super) fn read_interfaces(&mut self, memory: &mut Memory<'_>) {
         self.snapshot.interfaces.clear();
         self.visited.clear();
-        let mut left = ENTRIES_MAX;
+        let left = (memory.meter.batches_left() / ENTRY_BATCHES).min(ENTRIES_MAX.into());
+        let mut left = (left as u32).max(ENTRIES_MIN);
         for index in self.snapshot.nets.indexes() {
             let net = self.snapshot.nets[index];
             self.read_devices(memory, &net, &mut left);

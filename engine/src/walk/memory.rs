@@ -1,4 +1,7 @@
 //! Memory areas: reads the trees of all address spaces at once, maple trees or red-black trees.
+//!
+//! If the scan's budget does not suffice, address spaces with more areas than a fair share take
+//! turns.
 
 use core::mem;
 
@@ -7,14 +10,27 @@ use panoptes_decoders::kernel::vm_area_struct::Vma;
 use panoptes_decoders::layout::View;
 use panoptes_decoders::source::PAGE_BYTES;
 
+use super::budget::{AREA_BYTES, Cursor, Mark, Turn};
 use super::snapshot::{FileRow, Index, MmRow, NameKind, NameRow, Span, VmaRow, row_at};
+use super::tables::Snapshot;
 use super::{Kernel, Memory, Reads, Scratch, Walker, fetch, fetch_each};
 use crate::address::Reader;
-use panoptes_tables::{Insertion, Keyed};
+use panoptes_tables::{Insertion, Keyed, fair_share};
 
 /// Maximum depth of a red-black tree: twice the logarithm of the number of areas that a process may
 /// have (`vm.max_map_count`, an int).
 const RED_BLACK_DEPTH_MAX: u32 = 64;
+
+/// Number of areas that a scan reads whatever its budget is, or else one address space.
+const AREAS_MIN: u64 = 4096;
+/// Approximate number of areas that are read before the budget is looked at again. One batch has
+/// about as many.
+const GROUP_AREAS: u64 = 32_768;
+/// Number of areas and nodes, beside twice the kernel's count of areas, after which a tree is
+/// forged, or changed while it was read.
+const LISTED_MORE: u32 = 64;
+/// Number of names of areas that each address space has when half of all names are used.
+const NAMES_MIN: u32 = 16;
 
 /// A node of a maple tree to be read.
 #[derive(Clone, Copy, Debug)]
@@ -27,25 +43,124 @@ pub(super) struct Node {
 impl Walker {
     /// Fills `vmas`, and each address space's range of them.
     pub(super) fn read_areas(&mut self, memory: &mut Memory<'_>) {
-        for mm in self.snapshot.mms.iter_mut() {
-            mm.vmas = Span::default();
-        }
+        self.share_areas();
         self.visited.clear();
-        match &memory.kernel.layouts.maple_node {
-            Some(layout) => self.read_maple_trees(memory, layout),
-            None => self.read_red_black_trees(memory),
+        let files = self.snapshot.files.len() as u64;
+        let mark = memory.meter.mark(self.snapshot.count_rows(), files, (2, 3));
+        let begin = self.hints.resume.address_space.find(&self.snapshot.mms).unwrap_or(0);
+        let turn = Turn::new(begin, self.snapshot.mms.len());
+        self.scratch.space_turn = turn;
+        let mut spaces = mem::take(&mut self.scratch.spaces);
+        self.choose_spaces(memory, &mark, turn, &mut spaces);
+        let mut done = 0;
+        while done < spaces.len() {
+            let (rows, files) = (self.snapshot.count_rows(), self.snapshot.files.len() as u64);
+            if done > 0 && memory.meter.is_beyond(&mark, rows, files) {
+                break;
+            }
+            let group = self.group_of(&spaces[done..]);
+            match &memory.kernel.layouts.maple_node {
+                Some(layout) => self.read_maple_trees(memory, layout, group),
+                None => self.read_red_black_trees(memory, group),
+            }
+            done += group.len();
         }
+        if memory.kernel.layouts.maple_node.is_none() {
+            self.sort_areas();
+        }
+        self.leave_spaces(turn, &spaces[done..]);
+        self.scratch.spaces = spaces;
         for mm in self.snapshot.mms.iter_mut() {
             // The counts differ if the tree changed while it was read, or was forged.
             mm.complete &= mm.vmas.len() == mm.map_count as usize;
         }
     }
 
-    fn read_maple_trees(&mut self, memory: &mut Memory<'_>, layout: &MapleNode) {
+    /// Divides the rows of areas, by the kernel's own counts: an address space that wants more than
+    /// its share gets its lowest areas, and nobody else loses any.
+    fn share_areas(&mut self) {
+        let Snapshot { mms, vmas, .. } = &mut self.snapshot;
+        let counts = || mms.iter().map(|mm| u64::from(mm.map_count));
+        let share = fair_share(vmas.capacity() as u64, counts);
+        for mm in mms.iter_mut() {
+            mm.vmas = Span::default();
+            mm.areas_left = u32::try_from(share).unwrap_or(u32::MAX);
+        }
+    }
+
+    /// Lists the address spaces to read, in turn, as many as the budget allows: all that have no
+    /// more than a fair share, and of the others at least one. The others are marked as left.
+    fn choose_spaces(
+        &mut self,
+        memory: &Memory<'_>,
+        mark: &Mark,
+        turn: Turn,
+        spaces: &mut Vec<Index<MmRow>>,
+    ) {
+        let most = self.snapshot.vmas.capacity() as u64;
+        let count = |mm: &MmRow| u64::from(mm.map_count).min(most);
+        let (rows, files) = (self.snapshot.count_rows(), self.snapshot.files.len() as u64);
+        let room = memory.meter.room(mark, rows, files, AREA_BYTES) as u64;
+        let room = room.max(AREAS_MIN);
+        let mms = &mut self.snapshot.mms;
+        spaces.clear();
+        let share = fair_share(room, || mms.iter().map(count));
+        let small = mms.iter().map(count).filter(|&count| count <= share);
+        let mut room = room.saturating_sub(small.sum());
+        let mut has_large = false;
+        for index in turn.all().filter_map(Index::new) {
+            let Some(mm) = mms.at_mut(index) else { break };
+            let count = count(mm);
+            mm.left = count > share && has_large && count > room;
+            if count > share && !mm.left {
+                has_large = true;
+                room = room.saturating_sub(count);
+            }
+            if !mm.left {
+                spaces.push(index);
+            }
+        }
+    }
+
+    /// The first of these address spaces, with about as many areas as fit a batch.
+    fn group_of<'a>(&self, spaces: &'a [Index<MmRow>]) -> &'a [Index<MmRow>] {
+        let mut areas = 0_u64;
+        let fits = |index: &&Index<MmRow>| {
+            let count = self.snapshot.mms.at(**index).map_or(0, |mm| mm.map_count);
+            areas = areas.saturating_add(count.into());
+            areas <= GROUP_AREAS
+        };
+        let count = spaces.iter().take_while(fits).count();
+        &spaces[..count.max(1).min(spaces.len())]
+    }
+
+    /// Marks the address spaces that were left, and these, too. The next scan begins with the first
+    /// of all.
+    fn leave_spaces(&mut self, turn: Turn, unread: &[Index<MmRow>]) {
+        let Snapshot { mms, left, .. } = &mut self.snapshot;
+        for &index in unread {
+            mms[index].left = true;
+        }
+        let mut first = None;
+        for position in turn.all() {
+            let Some(mm) = mms.get_mut(position).filter(|mm| mm.left) else { continue };
+            mm.complete = false;
+            left.address_spaces += 1;
+            first = first.or(Some(Cursor { address: mm.address, position }));
+        }
+        self.hints.resume.address_space = first.unwrap_or_default();
+    }
+
+    fn read_maple_trees(
+        &mut self,
+        memory: &mut Memory<'_>,
+        layout: &MapleNode,
+        spaces: &[Index<MmRow>],
+    ) {
         let (nodes, areas) = (&mut self.scratch.nodes, &mut self.scratch.areas);
         nodes.clear();
         areas.clear();
-        for index in self.snapshot.mms.indexes() {
+        for &index in spaces {
             let mm = &mut self.snapshot.mms[index];
             match maple_tree::root(mm.ma_root) {
                 Entry::Empty => {}
@@ -67,7 +182,7 @@ impl Walker {
     }
 
     /// Reads the trees whose nodes are the areas themselves, one level of all trees in each round.
-    fn read_red_black_trees(&mut self, memory: &mut Memory<'_>) {
+    fn read_red_black_trees(&mut self, memory: &mut Memory<'_>, spaces: &[Index<MmRow>]) {
         let kernel = memory.kernel;
         let layout = &kernel.layouts.vm_area_struct;
         let (areas, below) = (&mut self.scratch.areas, &mut self.scratch.more_areas);
@@ -75,8 +190,8 @@ impl Walker {
         let (vmas, files, names) = (&mut snapshot.vmas, &mut snapshot.files, &mut snapshot.names);
         let (mms, losses) = (&mut snapshot.mms, &mut snapshot.losses);
         areas.clear();
-        for (index, mm) in mms.indexed().filter(|(_, mm)| !mm.mm_rb.is_null()) {
-            areas.push(index, mm.mm_rb);
+        for &index in spaces.iter().filter(|&&index| !mms[index].mm_rb.is_null()) {
+            areas.push(index, mms[index].mm_rb);
         }
         for _ in 0..RED_BLACK_DEPTH_MAX {
             if areas.rows.is_empty() {
@@ -92,14 +207,22 @@ impl Walker {
                     mm.complete = false;
                     return;
                 };
+                if mm.areas_left == 0 {
+                    vmas.dropped = vmas.dropped.saturating_add(1);
+                    mm.complete = false;
+                    return;
+                }
+                mm.areas_left -= 1;
                 if self.visited.insert(addresses[index].0, 0) != Insertion::New
-                    || vmas.push(row(files, names, vma)).is_none()
+                    || vmas.push(row(files, names, mm, vma)).is_none()
                 {
                     mm.complete = false;
                     return;
                 }
                 for child in vma.children.into_iter().filter(|child| !child.is_null()) {
-                    if below.has_room() {
+                    if !mm.lists_more() {
+                        mm.complete = false;
+                    } else if below.has_room() {
                         below.push(owner, child);
                     } else {
                         mm.complete = false;
@@ -109,6 +232,11 @@ impl Walker {
             });
             mem::swap(areas, below);
         }
+    }
+
+    /// Groups the areas of red-black trees by address space.
+    fn sort_areas(&mut self) {
+        let Snapshot { vmas, mms, .. } = &mut self.snapshot;
         vmas.sort_unstable_by_key(|row| (row.vma.mm, row.vma.start));
         let mut start = 0;
         for group in vmas.chunk_by(|one, next| one.vma.mm == next.vma.mm) {
@@ -126,17 +254,17 @@ impl Walker {
         let Scratch { areas, nodes, more_nodes: children, .. } = &mut self.scratch;
         let visited = &mut self.visited;
         let mms = &mut self.snapshot.mms;
-        let losses = &mut self.snapshot.losses;
+        let (losses, vmas) = (&mut self.snapshot.losses, &mut self.snapshot.vmas);
         children.clear();
         let push = |reader: &mut Reader, space: &_, node: &Node| {
             reader.push(space, node.enode.address(), &layout.packing)
         };
         fetch_each(&mut self.reader, memory, nodes, push, |index, bytes| {
             let Node { mm, enode: node, max } = nodes[index];
-            let complete = &mut mms[mm].complete;
+            let owner = &mut mms[mm];
             let Some(bytes) = bytes else {
                 losses.unreadable += 1;
-                *complete = false;
+                owner.complete = false;
                 return;
             };
             // A node that was replaced points to itself (`ma_dead_node`, lib/maple_tree.c). A
@@ -144,17 +272,25 @@ impl Walker {
             let parent = View::new(bytes).unsigned(layout.parent);
             let is_dead = parent & !0xff == node.address().0;
             if is_dead || visited.insert(node.address().0, 0) != Insertion::New {
-                *complete = false;
+                owner.complete = false;
                 return;
             }
             maple_tree::for_each_entry(layout, node, bytes, max, |entry, end| match entry {
-                Entry::Value(vma) if areas.has_room() => areas.push(mm, vma),
+                Entry::Empty => {}
+                _ if !owner.lists_more() => owner.complete = false,
+                Entry::Value(vma) if areas.has_room() && owner.areas_left > 0 => {
+                    owner.areas_left -= 1;
+                    areas.push(mm, vma);
+                }
+                Entry::Value(_) if owner.areas_left == 0 => {
+                    owner.complete = false;
+                    vmas.dropped = vmas.dropped.saturating_add(1);
+                }
                 Entry::Node(child) if children.len() < children.capacity() => {
                     children.push(Node { mm, enode: child, max: end });
                 }
-                Entry::Empty => {}
                 Entry::Value(_) | Entry::Node(_) => {
-                    *complete = false;
+                    owner.complete = false;
                     losses.dropped += 1;
                 }
             });
@@ -177,7 +313,7 @@ impl Walker {
                 mm.complete = false;
                 return;
             };
-            let row = row(files, names, vma);
+            let row = row(files, names, mm, vma);
             let end = vmas.span_from(vmas.len());
             if mm.vmas.is_empty() {
                 mm.vmas = end;
@@ -193,6 +329,14 @@ impl Walker {
     }
 }
 
+impl MmRow {
+    /// Counts one more area or node that is listed; `false` if no tree of so many areas has it.
+    fn lists_more(&mut self) -> bool {
+        self.listed = self.listed.saturating_add(1);
+        self.listed <= self.map_count.saturating_mul(2).saturating_add(LISTED_MORE)
+    }
+}
+
 /// The area in `bytes`, if it can belong to that address space.
 fn area_of(kernel: &Kernel, mm: &MmRow, bytes: &[u8]) -> Option<Vma> {
     let mut vma = Vma::decode(&kernel.layouts.vm_area_struct, bytes);
@@ -202,7 +346,7 @@ fn area_of(kernel: &Kernel, mm: &MmRow, bytes: &[u8]) -> Option<Vma> {
 }
 
 /// Makes an area's row, and rows for its file and its name.
-fn row(files: &mut Keyed<FileRow>, names: &mut Keyed<NameRow>, vma: Vma) -> VmaRow {
+fn row(files: &mut Keyed<FileRow>, names: &mut Keyed<NameRow>, mm: &mut MmRow, vma: Vma) -> VmaRow {
     let file = row_at(files, vma.file);
     if let Some(file) = files.at_mut(file) {
         file.mapped = true;
@@ -213,6 +357,19 @@ fn row(files: &mut Keyed<FileRow>, names: &mut Keyed<NameRow>, vma: Vma) -> VmaR
     } else {
         (vma.anon_name, NameKind::AnonVma)
     };
-    let name = names.row_of(name.0, || NameRow::new(name, kind));
+    // A process can name each of its areas; the names of the kernel and of others need room too.
+    let is_crowded = names.len() >= names.capacity() / 2;
+    let name = if kind == NameKind::AnonVma
+        && (is_crowded && mm.names >= NAMES_MIN || names.len() >= names.capacity() / 4 * 3)
+    {
+        let known = names.find(name.0);
+        names.dropped += u32::from(known.is_none() && !name.is_null());
+        known
+    } else {
+        let before = names.len();
+        let name = names.row_of(name.0, || NameRow::new(name, kind));
+        mm.names += (names.len() - before) as u32;
+        name
+    };
     VmaRow { vma, file, name }
 }

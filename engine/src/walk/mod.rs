@@ -8,6 +8,7 @@
 //! Not here: deciding what is reported. From one scan to the next, the walk remembers only where to
 //! look: network interfaces, run queues and tasks that no list shows.
 
+mod budget;
 mod cgroups;
 mod connections;
 mod containers;
@@ -16,6 +17,7 @@ mod fd_slices;
 mod files;
 mod held_files;
 mod interfaces;
+mod kept;
 mod kernel;
 mod machine;
 mod memory;
@@ -37,6 +39,8 @@ use panoptes_decoders::layout::{Packing, View};
 use panoptes_decoders::paging::KernelSpace;
 use panoptes_decoders::source::MemorySource;
 
+pub use budget::{Budget, Left};
+pub use kept::Kept;
 pub use kernel::{Kernel, Roots};
 pub use snapshot::{
     CgroupRow, ConnectionRow, ContainerRow, CssSetRow, CssStateRow, DentryRow, DescriptorRow,
@@ -46,11 +50,12 @@ pub use snapshot::{
 };
 pub use tables::Snapshot;
 
+use self::budget::{Meter, Turn};
 use self::held_files::HeldFiles;
 use self::views::Hints;
 use crate::address::{Reader, ReaderSizes};
 use crate::limits::Limits;
-use panoptes_tables::{AddressMap, HashKey};
+use panoptes_tables::{AddressMap, HashKey, room};
 
 /// Which entities a scan reads; it always reads processes and threads.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -88,7 +93,8 @@ pub enum ScanError {
     WentBack,
 }
 
-/// Scans a kernel. Owns everything that a scan writes to, allocated once.
+/// Scans a kernel. Owns everything that a scan writes to, allocated once. Several systems may share
+/// a walker, each with what is [`Kept`] of it.
 #[derive(Debug)]
 pub struct Walker {
     pub(crate) reader: Reader,
@@ -126,8 +132,19 @@ struct Scratch {
     more_areas: Reads<MmRow>,
     nodes: Vec<memory::Node>,
     more_nodes: Vec<memory::Node>,
+    /// Address spaces whose areas are read.
+    spaces: Vec<Index<MmRow>>,
+    /// The orders in which address spaces and descriptor tables are read.
+    space_turn: Turn,
+    table_turn: Turn,
+    /// The slot at which the first table of the turn began.
+    resumed_slot: u32,
     slices: Vec<fd_slices::Slice>,
     checked_slots: Vec<descriptors::CheckedSlots>,
+    /// Of the rows of open files: the number of those that every scan reads (executables, standard
+    /// input, output and error), and the number with those of all descriptors.
+    first_files: usize,
+    descriptor_files: usize,
     backed: Vec<Index<FileRow>>,
     /// Files, and what may be the paths that users know them by.
     user_paths: Vec<(Index<FileRow>, PathRef)>,
@@ -149,26 +166,32 @@ impl Scratch {
         let (mms, vmas) = (snapshot.mms.capacity(), snapshot.vmas.capacity());
         let list = list_max(snapshot);
         Self {
-            addresses: Vec::with_capacity(list),
-            more: Vec::with_capacity(list),
-            pids: Vec::with_capacity(list),
-            numbers: Vec::with_capacity(list),
-            leaders: Vec::with_capacity(snapshot.threads.capacity()),
+            addresses: room::list(list),
+            more: room::list(list),
+            pids: room::list(list),
+            numbers: room::list(list),
+            leaders: room::list(snapshot.threads.capacity()),
             groups: Reads::with_capacity(snapshot.threads.capacity()),
-            buckets: Vec::with_capacity(2 * snapshot.nets.capacity()),
-            mount_namespaces: Vec::with_capacity(processes::CHUNK),
-            pid_numbers: Vec::with_capacity(processes::CHUNK),
+            buckets: room::list(2 * snapshot.nets.capacity()),
+            mount_namespaces: room::list(processes::CHUNK),
+            pid_numbers: room::list(processes::CHUNK),
             areas: Reads::with_capacity(list),
             more_areas: Reads::with_capacity(list),
-            nodes: Vec::with_capacity(vmas / 2 + mms),
-            more_nodes: Vec::with_capacity(vmas / 2 + mms),
-            slices: Vec::with_capacity(descriptors::SLICES_MAX),
-            checked_slots: Vec::with_capacity(descriptors::SLICES_MAX),
-            backed: Vec::with_capacity(files::USER_PATHS_MAX),
-            user_paths: Vec::with_capacity(files::USER_PATHS_MAX),
-            places: Vec::with_capacity(list),
-            long_names: Vec::with_capacity(snapshot.dentries.capacity()),
-            torn: Vec::with_capacity(files::TORN_MAX),
+            nodes: room::list(vmas / 2 + mms),
+            more_nodes: room::list(vmas / 2 + mms),
+            spaces: room::list(mms),
+            space_turn: Turn::default(),
+            table_turn: Turn::default(),
+            resumed_slot: 0,
+            slices: room::list(descriptors::SLICES_MAX),
+            checked_slots: room::list(descriptors::SLICES_MAX),
+            first_files: 0,
+            descriptor_files: 0,
+            backed: room::list(files::USER_PATHS_MAX),
+            user_paths: room::list(files::USER_PATHS_MAX),
+            places: room::list(list),
+            long_names: room::list(snapshot.dentries.capacity()),
+            torn: room::list(files::TORN_MAX),
             texts: Reads::with_capacity(snapshot.names.capacity()),
             inodes: Reads::with_capacity(snapshot.inodes.capacity()),
             connections: tcp_socks::Lists::new(snapshot),
@@ -187,7 +210,7 @@ struct Reads<Row> {
 
 impl<Row> Reads<Row> {
     fn with_capacity(capacity: usize) -> Self {
-        Self { rows: Vec::with_capacity(capacity), addresses: Vec::with_capacity(capacity) }
+        Self { rows: room::list(capacity), addresses: room::list(capacity) }
     }
 
     fn clear(&mut self) {
@@ -245,8 +268,20 @@ impl Walker {
         kernel: &Kernel,
         scope: Scope,
     ) -> Result<&Snapshot, ScanError> {
+        self.scan_within(source, kernel, scope, &Budget::NONE)
+    }
+
+    /// Scans once within a budget. [`Snapshot::left`] has what it leaves for the next scan, which
+    /// begins there.
+    pub fn scan_within<S: MemorySource>(
+        &mut self,
+        source: &mut S,
+        kernel: &Kernel,
+        scope: Scope,
+        budget: &Budget<'_>,
+    ) -> Result<&Snapshot, ScanError> {
         self.clear();
-        let memory = &mut Memory { source, kernel };
+        let memory = &mut Memory::new(source, kernel, *budget);
         self.read_machine(memory);
         self.read_tasks(memory)?;
         self.group_threads();
@@ -268,7 +303,11 @@ impl Walker {
         if scope.interfaces {
             // A device is found through the one before it, so a machine with many devices costs
             // many rounds. The first scan reads them, and then every `INTERFACES_EVERY_SCANS`-th.
-            if self.interface_age == 0 {
+            let is_due = self.interface_age == 0;
+            // A scan without time leaves them to the next one, unless none has read them.
+            if is_due && memory.meter.is_late() && !self.snapshot.interfaces.is_empty() {
+                self.interface_age = INTERFACES_EVERY_SCANS - 1;
+            } else if is_due {
                 self.read_interfaces(memory);
             }
             self.interface_age = (self.interface_age + 1) % INTERFACES_EVERY_SCANS;
@@ -279,6 +318,7 @@ impl Walker {
         self.find_run_queues(memory);
         self.note_missing(kernel);
         self.snapshot.count_dropped();
+        self.snapshot.blame();
         Ok(&self.snapshot)
     }
 
@@ -293,6 +333,7 @@ impl Walker {
         self.snapshot.clear();
         self.pids.clear();
         self.visited.clear();
+        (self.scratch.space_turn, self.scratch.table_turn) = (Turn::default(), Turn::default());
         self.reader.forget_translations();
         self.hints.begin_scan();
     }
@@ -305,12 +346,18 @@ const INTERFACES_EVERY_SCANS: u32 = 128;
 struct Memory<'a> {
     source: &'a mut dyn MemorySource,
     kernel: &'a Kernel,
+    meter: Meter<'a>,
 }
 
-impl Memory<'_> {
-    /// Reads the objects of a batch.
+impl<'a> Memory<'a> {
+    fn new(source: &'a mut dyn MemorySource, kernel: &'a Kernel, budget: Budget<'a>) -> Self {
+        Self { source, kernel, meter: Meter::new(budget) }
+    }
+
+    /// Reads the objects of a batch. All reads of a scan are here, so they are counted here.
     fn run(&mut self, reader: &mut Reader) {
-        reader.run(self.source, self.kernel.space.levels);
+        let work = reader.run(self.source, self.kernel.space.levels);
+        self.meter.add(work);
     }
 
     /// Reads one structure.

@@ -98,6 +98,8 @@ impl Walker {
         self.read_nets(memory, 0);
         self.read_mms(memory);
         self.read_command_lines(memory);
+        let executables = self.snapshot.files.len();
+        (self.scratch.first_files, self.scratch.descriptor_files) = (executables, executables);
     }
 
     fn name_parents(&mut self) {

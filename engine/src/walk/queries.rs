@@ -1,8 +1,10 @@
 //! Lookups in the rows of a scan.
 
 use panoptes_decoders::container::Maker;
+use panoptes_decoders::kernel::inode::mode;
+use panoptes_decoders::kernel::super_block::magic;
 
-use super::snapshot::{FilesRow, Index, NetRow, ProcessRow, Span, ThreadRow};
+use super::snapshot::{FileRow, FilesRow, Index, NetRow, ProcessRow, Span, ThreadRow};
 use super::tables::Snapshot;
 
 impl Snapshot {
@@ -70,6 +72,25 @@ impl Snapshot {
         (pid(index) == Some(process_id)).then(|| self.processes.at(index)).flatten()
     }
 
+    /// Names the process to blame for what the scan left: the one with the largest share of all
+    /// descriptors and areas, if that is more than a quarter.
+    pub(super) fn blame(&mut self) {
+        if self.left.is_empty() {
+            return;
+        }
+        let cost = |process: &ProcessRow| {
+            let table = self.files_structs.at(process.files);
+            let areas = self.mms.at(process.mm).map_or(0, |mm| mm.map_count);
+            let areas = (areas as usize).min(self.vmas.capacity());
+            table.map_or(0, |table| table.descriptors.len()) + areas
+        };
+        let all: usize = self.processes.iter().map(cost).sum();
+        let most = self.processes.iter().max_by_key(|process| cost(process));
+        let most = most.filter(|process| cost(process) > all / 4);
+        let process_id = most.and_then(|process| Some(self.leader(process)?.task.tgid));
+        self.left.process_id = process_id;
+    }
+
     /// Process 1, whose namespaces are the machine's own.
     pub fn init(&self) -> Option<&ProcessRow> {
         self.process_by_pid(1)
@@ -79,5 +100,30 @@ impl Snapshot {
     pub fn shares_first_mounts(&self, process: &ProcessRow) -> bool {
         let first = self.init().map_or(0, |first| first.mount_namespace);
         first != 0 && process.mount_namespace == first
+    }
+
+    /// Whether root alone could have put a file where it is: it is a regular file of root, and
+    /// nobody else can write to it.
+    ///
+    /// The program behind a FUSE mount claims any owner. Only a machine whose first program is on a
+    /// filesystem of the same type (virtiofs) got such a mount from its host.
+    pub fn is_put_by_root(&self, file: &FileRow) -> bool {
+        let Some(inode) = self.inodes.at(file.inode) else { return false };
+        let attributes = &inode.attributes;
+        let is_roots = attributes.uid == 0
+            && attributes.mode & 0o022 == 0
+            && attributes.mode & mode::S_IFMT == mode::S_IFREG;
+        let filesystem = |file: &FileRow| {
+            let inode = self.inodes.at(file.inode)?;
+            Some(self.super_blocks.at(inode.super_block)?.filesystem)
+        };
+        let first = || {
+            let mm = self.mms.at(self.init()?.mm)?;
+            filesystem(self.files.at(mm.exe_file)?)
+        };
+        is_roots
+            && filesystem(file).is_none_or(|it| {
+                it.magic != magic::FUSE || first().is_some_and(|first| first.kind == it.kind)
+            })
     }
 }

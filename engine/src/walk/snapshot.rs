@@ -244,6 +244,24 @@ pub struct FilesRow {
     pub processes: u32,
     /// Whether all its descriptors are in the rows.
     pub complete: bool,
+    /// Whether there were rows for only some of its descriptors.
+    pub is_cut: bool,
+    /// Of a table that is not complete, the slots that the scan has all the same: those before this
+    /// one, and a range of others.
+    pub first_slots: u32,
+    pub more_slots: Range<u32>,
+}
+
+impl FilesRow {
+    /// Whether the scan has a slot, so that absence from it is meaningful.
+    pub fn has_slot(&self, index: u32) -> bool {
+        self.complete || index < self.first_slots || self.more_slots.contains(&index)
+    }
+
+    /// Whether this scan and the ones right before it have every slot, which they shared.
+    pub fn ends_a_round(&self) -> bool {
+        self.complete || self.more_slots.end >= self.max_fds && !self.more_slots.is_empty()
+    }
 }
 
 /// One descriptor.
@@ -260,6 +278,7 @@ pub struct DescriptorRow {
 
 /// One address space, which several processes may share.
 #[derive(Clone, Debug, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts")]
 pub struct MmRow {
     /// `struct mm_struct *`
     pub address: KernelVa,
@@ -295,6 +314,14 @@ pub struct MmRow {
     pub command_line_cut: bool,
     /// Whether all its areas are in the rows.
     pub complete: bool,
+    /// Whether the scan left its areas, or some of their files, for the next one.
+    pub left: bool,
+    /// Number of areas and nodes of its tree that were listed.
+    pub listed: u32,
+    /// Number of further areas that it may have in the rows.
+    pub areas_left: u32,
+    /// Number of rows for names of its areas.
+    pub names: u32,
 }
 
 impl MmRow {

@@ -3,6 +3,7 @@
 
 use panoptes_tables::{HashKey, Keyed, Rows};
 
+use super::budget::Left;
 use super::snapshot::{
     CgroupRow, ConnectionRow, ContainerRow, CssSetRow, CssStateRow, DentryRow, DescriptorRow,
     FileRow, FilesRow, Index, InodeRow, InterfaceRow, KernfsRow, Losses, Machine, MmRow, MountRow,
@@ -21,7 +22,7 @@ const NETS_MAX: usize = 4096;
 /// Maximum number of terminals in one scan. The kernel makes at most 4096 pseudoterminals
 /// (`kernel.pty.max`), each with two ends.
 pub(super) const TERMINALS_MAX: usize = 16_384;
-const INTERFACES_MAX: usize = 256;
+pub(super) const INTERFACES_MAX: usize = 256;
 
 macro_rules! tables {
     ($limits:ident; $($(#[$doc:meta])* $name:ident: $table:ident<$row:ty> = $capacity:expr;)*) => {
@@ -40,6 +41,12 @@ macro_rules! tables {
             /// Number of tables and chains of TCP sockets that were not followed to their ends, so
             /// that absence from them is not meaningful.
             pub connections_cut: u32,
+            /// Whether chains of TCP sockets take turns, because not all have room in a scan.
+            pub chains_in_turn: bool,
+            /// Number of times that all chains had their turn before this scan; it may wrap.
+            pub chains_round: u32,
+            /// What the scan left for the next one.
+            pub left: Left,
             /// Objects that could not be read or did not fit.
             pub losses: Losses,
         }
@@ -59,6 +66,9 @@ macro_rules! tables {
                     task_list_closed: false,
                     idr_complete: false,
                     connections_cut: 0,
+                    chains_in_turn: false,
+                    chains_round: 0,
+                    left: Left::default(),
                     losses: Losses::default(),
                 }
             }
@@ -69,7 +79,19 @@ macro_rules! tables {
                 self.task_list_closed = false;
                 self.idr_complete = false;
                 self.connections_cut = 0;
+                self.chains_in_turn = false;
+                self.left = Left::default();
                 self.losses = Losses::default();
+            }
+
+            /// Number of rows of all tables.
+            pub(super) fn count_rows(&self) -> u64 {
+                0 $(+ self.$name.len() as u64)*
+            }
+
+            /// Admits as many rows as `limits` allow, as far as there is room.
+            pub(super) fn admit(&mut self, $limits: &Limits) {
+                $(self.$name.set_capacity($capacity);)*
             }
 
             /// Adds the rows that did not fit to what the rounds themselves dropped.

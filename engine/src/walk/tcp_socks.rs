@@ -15,7 +15,7 @@ use super::snapshot::{ConnectionRow, SocketRow};
 use super::tables::Snapshot;
 use super::terminals::may_be_terminal;
 use super::{Kernel, Memory, Reads, Walker, fetch_groups};
-use panoptes_tables::{AddressMap, Insertion};
+use panoptes_tables::{AddressMap, Insertion, room};
 
 // Sockets in the first two states are no `tcp_sock`s, but `inet_timewait_sock`s and
 // `request_sock`s (include/net/tcp_states.h).
@@ -66,13 +66,13 @@ impl Lists {
         Self {
             full: Reads::with_capacity(capacity),
             waiting: Reads::with_capacity(capacity),
-            sockets: Vec::with_capacity(capacity),
-            routes: Vec::with_capacity(capacity),
-            route_of: Vec::with_capacity(capacity),
-            distinct: Vec::with_capacity(capacity),
-            devices: Vec::with_capacity(capacity),
-            device_numbers: Vec::with_capacity(capacity),
-            orphans: Vec::with_capacity(capacity),
+            sockets: room::list(capacity),
+            routes: room::list(capacity),
+            route_of: room::list(capacity),
+            distinct: room::list(capacity),
+            devices: room::list(capacity),
+            device_numbers: room::list(capacity),
+            orphans: room::list(capacity),
             orphan_sockets: Reads::with_capacity(capacity),
             unix: Reads::with_capacity(snapshot.sockets.capacity()),
         }

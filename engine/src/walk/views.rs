@@ -13,27 +13,18 @@ use panoptes_decoders::kernel::rq::Running;
 use panoptes_decoders::kernel::task_struct::{PIDTYPE_PGID, PIDTYPE_SID, Task};
 use panoptes_decoders::layout::{Field, View};
 
+use super::budget::Resume;
 use super::cgroups::CSS_SET_HEADS;
+use super::kept::{HINTS_MAX, Hint, Kept, RUN_QUEUES_MAX};
 use super::snapshot::{Index, ProcessRow, ThreadRow, row_at, view};
 use super::{Kernel, Memory, Walker, fetch};
-use panoptes_tables::{AddressMap, Insertion, Keyed};
+use panoptes_tables::{AddressMap, Insertion, Keyed, room};
 
-/// Maximum number of run queues: one per processor.
-const RUN_QUEUES_MAX: usize = 1024;
 /// Maximum number of control groups' queues read to find run queues: each group has one per
 /// processor.
 const CFS_RUN_QUEUES_MAX: usize = 8192;
-/// Maximum number of hints for the next scan, beside one for each known process.
-const HINTS_MAX: usize = 1024;
 /// Number of scans for which the list of run queues is valid: processors are rarely hot-plugged.
 const RUN_QUEUES_EVERY_SCANS: u32 = 128;
-
-/// Address of a task for the next scan to check, and the views that showed it.
-#[derive(Clone, Copy, Debug)]
-struct Hint {
-    task: KernelVa,
-    views: u16,
-}
 
 /// Ways to tasks beside the IDR and the lists. These are only addresses; each scan reads the tasks
 /// anew.
@@ -51,20 +42,38 @@ pub(super) struct Hints {
     pub(super) css_sets: Vec<KernelVa>,
     kept: Vec<Hint>,
     kept_next: Vec<Hint>,
+    /// Where the next scan goes on with what this one leaves.
+    pub(super) resume: Resume,
 }
 
 impl Hints {
     pub(super) fn new(processes: usize) -> Self {
         Self {
             idr_trusted: false,
-            run_queues: Vec::with_capacity(RUN_QUEUES_MAX),
+            run_queues: room::list(RUN_QUEUES_MAX),
             run_queues_age: 0,
-            running: Vec::with_capacity(RUN_QUEUES_MAX),
-            groups: Vec::with_capacity(processes * 2),
-            css_sets: Vec::with_capacity(CSS_SET_HEADS),
-            kept: Vec::with_capacity(processes + HINTS_MAX),
-            kept_next: Vec::with_capacity(processes + HINTS_MAX),
+            running: room::list(RUN_QUEUES_MAX),
+            groups: room::list(processes * 2),
+            css_sets: room::list(CSS_SET_HEADS),
+            kept: room::list(processes + HINTS_MAX),
+            kept_next: room::list(processes + HINTS_MAX),
+            resume: Resume::default(),
         }
+    }
+
+    /// Continues with what is kept of a system.
+    pub(super) fn resume(&mut self, kept: &Kept) {
+        refill(&mut self.run_queues, &kept.run_queues);
+        self.run_queues_age = kept.run_queues_age;
+        refill(&mut self.kept_next, &kept.tasks);
+        self.resume = kept.resume;
+    }
+
+    pub(super) fn keep(&self, kept: &mut Kept) {
+        refill(&mut kept.run_queues, &self.run_queues);
+        kept.run_queues_age = self.run_queues_age;
+        refill(&mut kept.tasks, &self.kept_next);
+        kept.resume = self.resume;
     }
 
     pub(super) fn begin_scan(&mut self) {
@@ -82,6 +91,7 @@ impl Hints {
         self.run_queues_age = 0;
         self.kept.clear();
         self.kept_next.clear();
+        self.resume = Resume::default();
     }
 
     /// Decodes a run queue; ignores an unreadable one.
@@ -103,6 +113,12 @@ impl Hints {
     fn hint(&mut self, task: KernelVa, views: u16) {
         push(&mut self.kept_next, Hint { task, views });
     }
+}
+
+/// Copies a list, as far as there is room.
+fn refill<T: Copy>(list: &mut Vec<T>, from: &[T]) {
+    list.clear();
+    list.extend_from_slice(&from[..from.len().min(list.capacity())]);
 }
 
 /// Adds to a list that was allocated at start, if there is room.

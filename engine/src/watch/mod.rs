@@ -9,8 +9,10 @@
 //! Not here: threads, intervals, finding the kernel, and what happens to the records.
 
 mod clock;
+mod parts;
 mod run_times;
 mod workload;
+mod workspace;
 
 use std::sync::Arc;
 
@@ -22,20 +24,23 @@ use panoptes_tables::HashKey;
 
 use crate::container_config::{ContainerConfig, Glob, Images};
 use crate::detect::binary_attestation::{Attest, Shipped};
-use crate::detect::reverse_shells::ShellsUsage;
-use crate::detect::{Accepted, Detector as _, DetectorSetup, Detectors, Scene};
+use crate::detect::{Accepted, Detector as _, Detectors, Scene};
 use crate::limits::Limits;
+use crate::loss::Loss;
 use crate::page_cache::{Contents, MachineMemory};
-use crate::policy::gaps::Missed;
+use crate::policy::gaps::{GAPS_MAX, Missed};
 use crate::policy::{Policy, PolicyConfig};
 use crate::state::facts::HeapRule;
-use crate::state::{Change, Changes as _, ConnectionThresholds, ScanContext, Settings, State};
+use crate::state::{Change, Changes as _, ConnectionThresholds, ScanContext, State};
 use crate::system::kernel_of;
 use crate::time::{Monotonic, Now};
-use crate::walk::{Kernel, ScanError, Scope, Snapshot, Walker};
+use crate::walk::{Budget, Kept, Kernel, ScanError, Scope, Snapshot, Walker};
 
 use clock::{Clock, Motion};
+use parts::{Parts, PartsSetup};
 use workload::WorkloadTracker;
+
+pub use workspace::Workspace;
 
 /// How records identify a machine.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -87,7 +92,7 @@ pub struct Attestation {
 impl Attestation {
     pub fn new(limits: &Limits, shipped: Arc<Shipped>, images: Images, key: HashKey) -> Self {
         Self {
-            contents: Contents::new(limits, key),
+            contents: Contents::without_buffers(limits, key),
             attest: Attest::new(limits, shipped, images, key),
         }
     }
@@ -111,11 +116,11 @@ pub struct Seen {
     forks: u64,
 }
 
-/// One watched machine.
+/// One watched machine: what is remembered of it. Each scan needs a [`Workspace`].
 #[derive(Debug)]
 pub struct Watched {
     kernel: Kernel,
-    walker: Walker,
+    kept: Kept,
     state: State,
     contents: Contents,
     detectors: Detectors,
@@ -125,7 +130,12 @@ pub struct Watched {
     init_start_ns: Option<u64>,
     /// The kernel's count of forks, which only grows.
     forks: Option<u64>,
+    /// The same when process 1 was read, before the first scan.
+    first_forks: Option<u64>,
     clock: Clock,
+    /// What scans left for the next ones.
+    left: Loss,
+    is_partial: bool,
 }
 
 /// Bytes of files hashed in a scan that asked for some. Small files are known at once, and larger
@@ -133,47 +143,54 @@ pub struct Watched {
 pub const SLICE_BYTES: usize = 256 << 10;
 
 impl Watched {
-    /// Allocates everything that watching needs.
+    /// Allocates everything that watching needs beside a [`Workspace`].
     pub fn new(setup: Setup<'_>) -> Self {
         let kernel = kernel_of(setup.profile);
         let heap = if kernel.heap_may_touch() { HeapRule::Touches } else { HeapRule::Overlaps };
-        let settings =
-            Settings { heap, report_existing: setup.report_existing, ..Settings::default() };
-        let mut state = State::new(&setup.limits, settings, setup.key);
-        state.set_thresholds(setup.policy.wanted(setup.policy.thresholds));
-        let detectors = Detectors::build(&DetectorSetup {
+        let parts = Parts::new(PartsSetup {
             limits: &setup.limits,
-            is_enabled: &|activity| setup.policy.is_enabled(activity),
-            report_existing: setup.report_existing,
-            login_servers: &setup.login_servers,
-            shipped: &setup.shipped,
-            images: &setup.containers.images,
+            heap,
             key: setup.key,
+            message_ids: setup.message_ids,
+            policy: setup.policy,
+            login_servers: &setup.login_servers,
+            containers: setup.containers,
+            report_existing: setup.report_existing,
+            waits_for_clock: setup.waits_for_clock,
+            header: setup.header,
+            identity: setup.identity,
+            shipped: setup.shipped,
         });
-        let mut policy =
-            Policy::new(&setup.limits, setup.policy, setup.header, setup.message_ids, setup.key);
-        policy.set_containers(setup.containers);
-        policy.set_shipped(setup.shipped);
+        let Parts { kept, state, contents, detectors, policy, workload, clock } = parts;
         Self {
-            walker: Walker::new(&setup.limits, setup.key),
+            kernel,
+            kept,
             state,
-            contents: Contents::new(&setup.limits, setup.key),
+            contents,
             detectors,
             policy,
-            workload: WorkloadTracker::new(setup.identity),
-            kernel,
+            workload,
             init_start_ns: None,
             forks: None,
-            clock: Clock::new(setup.waits_for_clock, setup.limits.processes as usize),
+            first_forks: None,
+            clock,
+            left: Loss::default(),
+            is_partial: false,
         }
     }
 
     /// Reads process 1; `None` if it cannot be read now. Anything that starts after this is new.
-    pub fn first_process<S: MemorySource>(&mut self, source: &mut S) -> Option<FirstProcess> {
+    pub fn first_process<S: MemorySource>(
+        &mut self,
+        walker: &mut Walker,
+        source: &mut S,
+    ) -> Option<FirstProcess> {
         let scope = Scope { files: false, memory: false, connections: false, interfaces: false };
-        let snapshot = self.walker.scan(source, &self.kernel, scope).ok()?;
+        walker.resume(&self.kept);
+        let snapshot = walker.scan(source, &self.kernel, scope).ok()?;
         self.clock.begin(&snapshot.machine);
         self.state.note_baseline(snapshot);
+        self.first_forks = snapshot.machine.total_forks;
         first_of(snapshot)
     }
 
@@ -191,8 +208,7 @@ impl Watched {
     /// Continues an earlier watch, if it was of the same boot and time did not go back since: what
     /// began meanwhile is new. Call it after [`Self::first_process`].
     pub fn go_on(&mut self, seen: &Seen) {
-        let forks = self.walker.snapshot().machine.total_forks;
-        let went_on = forks.is_some_and(|forks| forks >= seen.forks);
+        let went_on = self.first_forks.is_some_and(|forks| forks >= seen.forks);
         if went_on && seen.boot_uuid == self.workload.boot_uuid() {
             self.state.go_on_after(seen.newest_start);
         }
@@ -204,15 +220,67 @@ impl Watched {
         self.policy.set_containers(containers);
     }
 
-    /// Scans once and writes a record of every difference into `out`.
+    /// Sets the time from one scan to the next that is wanted, in nanoseconds. The time that is
+    /// reached is reported if it is more than twice as long.
+    pub fn set_scan_interval(&mut self, ns: u64) {
+        self.policy.set_scan_interval(ns);
+    }
+
+    /// Scans once and writes a record of every difference into `out`. The workspace then has the
+    /// snapshot. Only a machine beyond its limits meets the budget ([`Budget::default_for`]).
     pub fn scan<S: MemorySource>(
         &mut self,
+        workspace: &mut Workspace,
         source: &mut S,
         now: Now,
         out: &mut Producer,
     ) -> Result<(), ScanError> {
+        let budget = Budget::default_for(self.kept.limits());
+        self.scan_until(workspace, source, now, &budget, out)
+    }
+
+    /// Scans once within a budget, and writes a record of every difference that is certain into
+    /// `out`. The next scan begins with what this one leaves.
+    pub fn scan_until<S: MemorySource>(
+        &mut self,
+        workspace: &mut Workspace,
+        source: &mut S,
+        now: Now,
+        budget: &Budget<'_>,
+        out: &mut Producer,
+    ) -> Result<(), ScanError> {
+        self.policy.note_scan(now.monotonic);
         self.policy.offer_undelivered(out);
-        let snapshot = self.walker.scan(source, &self.kernel, Scope::ALL)?;
+        let Workspace { walker, .. } = workspace;
+        walker.resume(&self.kept);
+        let scanned = walker.scan_within(source, &self.kernel, Scope::ALL, budget).map(drop);
+        walker.keep(&mut self.kept);
+        scanned?;
+        let left = &workspace.snapshot().left;
+        self.left.add(left.total(), left.process_id);
+        self.is_partial = !left.is_empty();
+        self.exchange(workspace);
+        let compared = self.compare(workspace.snapshot(), source, now, out);
+        self.exchange(workspace);
+        compared
+    }
+
+    /// Takes what is used only during a scan, and returns it by a second call.
+    fn exchange(&mut self, workspace: &mut Workspace) {
+        let Workspace { state, detectors, buffers, .. } = workspace;
+        self.state.exchange(state);
+        self.detectors.exchange(detectors);
+        self.contents.exchange(buffers);
+    }
+
+    /// Compares a scan with the last.
+    fn compare<S: MemorySource>(
+        &mut self,
+        snapshot: &Snapshot,
+        source: &mut S,
+        now: Now,
+        out: &mut Producer,
+    ) -> Result<(), ScanError> {
         let first = first_of(snapshot).map(|first| first.start_ns);
         let motion = self.clock.read(snapshot, now);
         let is_other_boot =
@@ -266,13 +334,19 @@ impl Watched {
         {
             self.clock.set_reported(now.monotonic);
         }
-        reporter.end_scan(&cx, &self.state, &missed(snapshot, &self.state, contents, detectors));
+        let missed = missed(snapshot, &self.state, contents, detectors, self.left);
+        reporter.end_scan(&cx, &self.state, &missed);
         Ok(())
     }
 
     /// Whether the machine runs although its clock stands still.
     pub fn outruns_its_clock(&self, now: Monotonic) -> bool {
         self.clock.is_outrun(now)
+    }
+
+    /// Whether the last scan left something for the next one, because its budget was spent.
+    pub fn is_partial(&self) -> bool {
+        self.is_partial
     }
 
     /// Whether files wait to be hashed.
@@ -282,13 +356,16 @@ impl Watched {
 
     /// Hashes files that scans asked for, reading about `bytes` bytes. Call it between scans while
     /// there is time. The next scan reports the results.
-    pub fn work<S: MemorySource>(&mut self, source: &mut S, bytes: usize) {
-        self.contents.work(
-            source,
-            &self.kernel,
-            bytes,
-            self.detectors.binary_attestation.shipped().as_ref(),
-        );
+    pub fn work<S: MemorySource>(
+        &mut self,
+        workspace: &mut Workspace,
+        source: &mut S,
+        bytes: usize,
+    ) {
+        let shipped = self.detectors.binary_attestation.shipped();
+        self.contents.exchange(&mut workspace.buffers);
+        self.contents.work(source, &self.kernel, bytes, shipped.as_ref());
+        self.contents.exchange(&mut workspace.buffers);
     }
 
     /// Checks everything that runs again, with the SBOM contents in `attestation`; swaps the
@@ -299,25 +376,9 @@ impl Watched {
         self.policy.set_shipped(Arc::clone(self.detectors.binary_attestation.shipped()));
     }
 
-    /// Number of shells and shell commands that were skipped, since there was no room or they could
-    /// not be read.
-    pub fn shell_history_refused(&self) -> u64 {
-        self.detectors.shell_history.unchecked()
-    }
-
-    /// Number of permission changes that were not checked because there were too many.
-    pub fn permissions_refused(&self) -> u64 {
-        self.detectors.memory_permissions.unchecked()
-    }
-
-    /// How much the search for reverse shells skipped.
-    pub fn shells_usage(&self) -> ShellsUsage {
-        self.detectors.reverse_shells.usage()
-    }
-
-    /// The result of the last scan.
-    pub fn snapshot(&self) -> &Snapshot {
-        self.walker.snapshot()
+    /// By gap, how much scans missed since it began ([`crate::policy::gaps`]).
+    pub fn gaps(&self) -> [u64; GAPS_MAX] {
+        self.policy.gap_counts()
     }
 
     /// Sets the thresholds beyond which connections are reported.
@@ -333,10 +394,11 @@ impl Watched {
     }
 
     /// Writes the last records into `out`: no scan follows.
-    pub fn finish(&mut self, now: Now, out: &mut Producer) {
+    pub fn finish(&mut self, workspace: &mut Workspace, now: Now, out: &mut Producer) {
         self.policy.offer_undelivered(out);
         let mut reporter = self.policy.reporter(out);
-        self.state.finish(self.walker.snapshot(), now, &mut reporter);
+        // The last scan may have been one of another system.
+        self.state.finish(workspace.walker.empty(), now, &mut reporter);
     }
 }
 
@@ -346,15 +408,18 @@ fn missed(
     state: &State,
     contents: &Contents,
     detectors: &Detectors,
+    left: Loss,
 ) -> Missed {
-    let shells = detectors.reverse_shells.usage();
     Missed {
         scan: snapshot.losses,
         unstable: state.unstable(),
+        left,
+        tables: *state.untracked(),
         contents: contents.refused(),
         changes: detectors.file_content.unchecked(),
         binaries: detectors.binary_attestation.unchecked(),
-        shells: shells.cut_short + shells.unreported,
+        unjudged: detectors.binary_attestation.unjudged(),
+        shells: detectors.reverse_shells.unchecked(),
         commands: detectors.shell_history.unchecked(),
         permissions: detectors.memory_permissions.unchecked(),
     }

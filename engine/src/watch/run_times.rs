@@ -6,6 +6,7 @@
 //! counter that grows in more scans than that is a proof.
 
 use crate::walk::Snapshot;
+use panoptes_tables::room;
 
 /// Number of scans in which a counter must grow, for a proof.
 const SCANS_MIN: u32 = 4;
@@ -51,8 +52,8 @@ impl RunTimes {
         Self {
             forks: None,
             fork_scans: 0,
-            last: Vec::with_capacity(processes),
-            next: Vec::with_capacity(processes),
+            last: room::list(processes),
+            next: room::list(processes),
             progress: Progress::default(),
             is_proof: false,
         }

@@ -6,6 +6,7 @@ use panoptes_sinks::json::text::Text;
 use panoptes_sinks::record::header::Header;
 use panoptes_sinks::record::value::{Numbered, Uuid};
 use panoptes_sinks::record::workload::Workload;
+use panoptes_tables::room;
 
 use super::Identity;
 use crate::policy::describe;
@@ -31,7 +32,7 @@ impl WorkloadTracker {
             identity,
             hostname: HostName::new(),
             boot_id: [0; 16],
-            interfaces: Vec::with_capacity(INTERFACES_MAX),
+            interfaces: room::list(INTERFACES_MAX),
             written: false,
         }
     }

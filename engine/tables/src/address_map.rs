@@ -6,7 +6,7 @@
 //! the entries move within the same memory. The guest controls the addresses, so they are hashed
 //! with a random key and probes are bounded.
 
-use crate::HashKey;
+use crate::{HashKey, room};
 
 /// Longest run of slots that is searched. At half load a run of 64 does not happen by chance. Only
 /// a guest that guesses the key could make one; [`AddressMap::insert`] then returns
@@ -51,13 +51,18 @@ impl AddressMap {
     pub fn new(capacity: usize, key: HashKey) -> Self {
         let slots = (capacity.max(8) * 2).next_power_of_two();
         Self {
-            slots: vec![Slot::default(); slots].into_boxed_slice(),
+            slots: room::copies(Slot::default(), slots),
             mask: slots.min(SLOTS_MIN) - 1,
             key: key.seed() | 1,
             generation: 1,
             used: 0,
             capacity: capacity.max(8),
         }
+    }
+
+    /// Sets how many entries may be added from now on, at most as many as there is room for.
+    pub fn set_capacity(&mut self, capacity: usize) {
+        self.capacity = capacity.max(8).min(self.slots.len() / 2);
     }
 
     /// Removes all entries, and adapts the number of slots in use to the last scan.

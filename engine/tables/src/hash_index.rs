@@ -7,6 +7,8 @@
 //! The guest chooses the keys, so the hash must use a secret key of this run, and probes are
 //! bounded.
 
+use crate::room;
+
 /// Maximum distance of an entry from its home slot. At half load, a run of 64 does not occur by
 /// chance. Only a guest that guesses the key could make one, and then `insert` finds no room.
 const PROBES_MAX: usize = 64;
@@ -33,7 +35,7 @@ impl HashIndex {
     /// Allocates for at most `capacity` rows at a time.
     pub fn new(capacity: usize) -> Self {
         let slots = (capacity.max(8) * 2).next_power_of_two();
-        Self { slots: vec![EMPTY_SLOT; slots].into_boxed_slice(), mask: slots - 1 }
+        Self { slots: room::copies(EMPTY_SLOT, slots), mask: slots - 1 }
     }
 
     /// The row with this hash for which `is` returns true.

@@ -40,6 +40,12 @@ impl<Row> Keyed<Row> {
         }
     }
 
+    /// Sets how many rows may be added from now on, at most as many as there is room for.
+    pub fn set_capacity(&mut self, capacity: usize) {
+        self.rows.set_capacity(capacity);
+        self.by_address.set_capacity(self.rows.capacity());
+    }
+
     /// Removes all rows and addresses.
     pub fn clear(&mut self) {
         self.rows.clear();

@@ -8,7 +8,9 @@
 //! - [`Table`] keeps rows from scan to scan, found by key. [`HashIndex`] finds rows that are kept
 //!   elsewhere. [`ListPool`] keeps short lists of rows.
 //! - [`Strings`] keeps each string once.
-//! - [`LimitGauge`] reports a full table once.
+//! - [`Shares`] divides the room of a table fairly among those who fill it.
+//! - [`LimitGauge`] reports a full table once. [`Histogram`] counts values by size.
+//! - [`room`] allocates their memory, and counts it before.
 //!
 //! The guest chooses the keys, so every hash uses a secret key of this run ([`HashKey`]), and
 //! probes are bounded. [`Scan`] numbers scans.
@@ -21,23 +23,28 @@
 mod address_map;
 mod hash_index;
 mod hash_key;
+mod histogram;
 mod index;
 mod keyed;
 mod limit_gauge;
 mod list_pool;
+pub mod room;
 mod rows;
 mod scan;
+mod shares;
 mod strings;
 mod table;
 
 pub use address_map::{AddressMap, Insertion};
 pub use hash_index::HashIndex;
 pub use hash_key::HashKey;
+pub use histogram::Histogram;
 pub use index::{Index, Span};
 pub use keyed::Keyed;
 pub use limit_gauge::{Crossing, LimitGauge};
-pub use list_pool::{Cursor, END, ListPool};
+pub use list_pool::{Cursor, List, ListPool};
 pub use rows::Rows;
 pub use scan::Scan;
+pub use shares::{Above, Shares, fair_share};
 pub use strings::{STRING_BYTES_MAX, StringId, Strings};
 pub use table::{Key, Row, RowId, Table};

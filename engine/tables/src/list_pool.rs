@@ -5,8 +5,34 @@
 //! no search, their memory is mostly in the same order, and a process's rows are freed at once when
 //! it ends.
 
+use crate::room;
+
 /// The end of a list.
-pub const END: u32 = u32::MAX;
+const END: u32 = u32::MAX;
+
+/// A list, which its owner keeps: its first row and its length.
+#[derive(Clone, Copy, Debug)]
+pub struct List {
+    first: u32,
+    length: u32,
+}
+
+impl Default for List {
+    fn default() -> Self {
+        Self { first: END, length: 0 }
+    }
+}
+
+impl List {
+    /// Number of rows in it.
+    pub fn len(&self) -> usize {
+        self.length as usize
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+}
 
 /// A position in a list: between a row and the one before it.
 #[derive(Clone, Copy, Debug)]
@@ -15,8 +41,7 @@ pub struct Cursor {
     at: u32,
 }
 
-/// Rows in lists. A list is identified by its first row, which its owner keeps ([`END`] for an
-/// empty list).
+/// Rows in lists.
 #[derive(Debug)]
 pub struct ListPool<T> {
     rows: Box<[T]>,
@@ -33,10 +58,10 @@ impl<T: Clone + Default> ListPool<T> {
     /// Allocates for `capacity` rows in all lists together.
     pub fn new(capacity: usize) -> Self {
         let mut lists = Self {
-            rows: vec![T::default(); capacity].into_boxed_slice(),
-            next: vec![END; capacity].into_boxed_slice(),
+            rows: room::copies(T::default(), capacity),
+            next: room::copies(END, capacity),
             #[cfg(debug_assertions)]
-            is_free: vec![true; capacity].into_boxed_slice(),
+            is_free: room::copies(true, capacity),
             free: END,
             used: 0,
             refused: 0,
@@ -46,8 +71,8 @@ impl<T: Clone + Default> ListPool<T> {
     }
 
     /// The start of a list.
-    pub fn start(head: u32) -> Cursor {
-        Cursor { before: END, at: head }
+    pub fn start(list: List) -> Cursor {
+        Cursor { before: END, at: list.first }
     }
 
     /// The row at a position.
@@ -72,7 +97,7 @@ impl<T: Clone + Default> ListPool<T> {
 
     /// Inserts a row and moves on behind it. If there is no room, counts the row and returns
     /// `false`.
-    pub fn insert(&mut self, head: &mut u32, cursor: &mut Cursor, row: T) -> bool {
+    pub fn insert(&mut self, list: &mut List, cursor: &mut Cursor, row: T) -> bool {
         let number = self.free;
         if number == END {
             self.refused = self.refused.saturating_add(1);
@@ -82,16 +107,17 @@ impl<T: Clone + Default> ListPool<T> {
         self.free = self.next[number as usize];
         self.used += 1;
         self.rows[number as usize] = row;
-        self.attach(head, cursor, number);
+        self.attach(list, cursor, number);
         true
     }
 
     /// Removes the row at a position; the position is then that of the next row.
-    pub fn remove(&mut self, head: &mut u32, cursor: &mut Cursor) -> Option<T> {
+    pub fn remove(&mut self, list: &mut List, cursor: &mut Cursor) -> Option<T> {
         let number = cursor.at;
         let row = self.rows.get_mut(number as usize).map(core::mem::take)?;
         let next = self.next[number as usize];
-        *self.link(head, cursor.before) = next;
+        *self.link(list, cursor.before) = next;
+        list.length -= 1;
         cursor.at = next;
         self.give_back(number);
         Some(row)
@@ -121,12 +147,13 @@ impl<T: Clone + Default> ListPool<T> {
     }
 
     /// Inserts a row that is in no list and moves on behind it.
-    pub fn attach(&mut self, head: &mut u32, cursor: &mut Cursor, number: u32) {
+    pub fn attach(&mut self, list: &mut List, cursor: &mut Cursor, number: u32) {
         #[cfg(debug_assertions)]
         assert!(!self.is_free[number as usize], "a free row is in no list");
         debug_assert_ne!(cursor.at, number, "a row is in one list, once");
         self.next[number as usize] = cursor.at;
-        *self.link(head, cursor.before) = number;
+        *self.link(list, cursor.before) = number;
+        list.length += 1;
         cursor.before = number;
     }
 
@@ -150,8 +177,8 @@ impl<T: Clone + Default> ListPool<T> {
     #[allow(clippy::unused_self, reason = "it is an assertion")]
     fn mark(&mut self, _number: u32, _is_free: bool) {}
 
-    fn link<'a>(&'a mut self, head: &'a mut u32, before: u32) -> &'a mut u32 {
-        if before == END { head } else { &mut self.next[before as usize] }
+    fn link<'a>(&'a mut self, list: &'a mut List, before: u32) -> &'a mut u32 {
+        if before == END { &mut list.first } else { &mut self.next[before as usize] }
     }
 
     /// Number of rows in all lists.
@@ -200,8 +227,8 @@ mod tests {
         Remove(usize, usize),
     }
 
-    fn place(lists: &ListPool<u32>, head: u32, at: usize) -> Cursor {
-        let mut cursor = ListPool::<u32>::start(head);
+    fn place(lists: &ListPool<u32>, list: List, at: usize) -> Cursor {
+        let mut cursor = ListPool::<u32>::start(list);
         for _ in 0..at {
             lists.advance(&mut cursor);
         }
@@ -222,7 +249,7 @@ mod tests {
             capacity in 0_usize..30,
         ) {
             let mut lists = ListPool::<u32>::new(capacity);
-            let mut heads = [END; 3];
+            let mut heads = [List::default(); 3];
             let mut model: [Vec<u32>; 3] = Default::default();
             let mut refused = 0;
             for step in steps {
@@ -250,6 +277,7 @@ mod tests {
                     }
                 }
                 for (head, list) in heads.iter().zip(&model) {
+                    prop_assert_eq!((head.len(), head.is_empty()), (list.len(), list.is_empty()));
                     let mut cursor = ListPool::<u32>::start(*head);
                     for value in list {
                         prop_assert_eq!(lists.row(cursor), Some(value));

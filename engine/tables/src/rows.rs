@@ -2,12 +2,13 @@
 
 use core::ops::{self, Deref, DerefMut};
 
-use crate::{Index, Span};
+use crate::{Index, Span, room};
 
 /// Rows of one kind, in memory allocated at start.
 #[derive(Debug)]
 pub struct Rows<T> {
-    rows: Vec<T>,
+    list: Vec<T>,
+    capacity: usize,
     /// Number of rows that did not fit.
     pub dropped: u32,
 }
@@ -15,18 +16,18 @@ pub struct Rows<T> {
 impl<T> Rows<T> {
     /// Allocates for `capacity` rows.
     pub fn with_capacity(capacity: usize) -> Self {
-        Self { rows: Vec::with_capacity(capacity), dropped: 0 }
+        Self { list: room::list(capacity), capacity, dropped: 0 }
     }
 
     /// Adds a row and returns its index. If there is no room, counts the row and returns `None`.
     #[inline]
     pub fn push(&mut self, row: T) -> Option<Index<T>> {
-        if self.rows.len() == self.rows.capacity() {
+        if self.list.len() == self.capacity {
             self.dropped = self.dropped.saturating_add(1);
             return None;
         }
-        self.rows.push(row);
-        Index::new(self.rows.len() - 1)
+        self.list.push(row);
+        Index::new(self.list.len() - 1)
     }
 
     /// Adds all of `rows`. If they do not fit, adds none and counts that once.
@@ -34,60 +35,65 @@ impl<T> Rows<T> {
     where
         T: Copy,
     {
-        let start = self.rows.len();
-        if rows.len() > self.rows.capacity() - start {
+        let start = self.list.len();
+        if rows.len() > self.capacity - start {
             self.dropped = self.dropped.saturating_add(1);
             return None;
         }
-        self.rows.extend_from_slice(rows);
+        self.list.extend_from_slice(rows);
         Some(self.span_from(start))
     }
 
+    /// Sets how many rows may be added from now on, at most as many as there is room for.
+    pub fn set_capacity(&mut self, capacity: usize) {
+        self.capacity = capacity.min(self.list.capacity());
+    }
+
     pub fn clear(&mut self) {
-        self.rows.clear();
+        self.list.clear();
         self.dropped = 0;
     }
 
     /// Removes all rows from `length` on.
     pub fn truncate(&mut self, length: usize) {
-        self.rows.truncate(length);
+        self.list.truncate(length);
     }
 
     /// The row at an index; `None` without an index, and for one out of range.
     #[inline]
     pub fn at(&self, index: impl Into<Option<Index<T>>>) -> Option<&T> {
-        self.rows.get(Index::position_or_none(index.into()))
+        self.list.get(Index::position_or_none(index.into()))
     }
 
     /// The row at an index; `None` without an index, and for one out of range.
     #[inline]
     pub fn at_mut(&mut self, index: impl Into<Option<Index<T>>>) -> Option<&mut T> {
-        self.rows.get_mut(Index::position_or_none(index.into()))
+        self.list.get_mut(Index::position_or_none(index.into()))
     }
 
     /// The rows of a span; empty if any of them is missing.
     #[inline]
     pub fn range(&self, span: Span<T>) -> &[T] {
-        self.rows.get(span.positions()).unwrap_or(&[])
+        self.list.get(span.positions()).unwrap_or(&[])
     }
 
     /// The rows of a span; empty if any of them is missing.
     #[inline]
     pub fn range_mut(&mut self, span: Span<T>) -> &mut [T] {
-        self.rows.get_mut(span.positions()).unwrap_or(&mut [])
+        self.list.get_mut(span.positions()).unwrap_or(&mut [])
     }
 
     pub fn as_slice(&self) -> &[T] {
-        &self.rows
+        &self.list
     }
 
     pub fn as_mut_slice(&mut self) -> &mut [T] {
-        &mut self.rows
+        &mut self.list
     }
 
     /// The rows from a position on.
     pub fn span_from(&self, start: usize) -> Span<T> {
-        Span::new(start as u32, self.rows.len() as u32)
+        Span::new(start as u32, self.list.len() as u32)
     }
 
     /// The indexes of all rows.
@@ -99,11 +105,11 @@ impl<T> Rows<T> {
     /// All rows with their indexes.
     #[inline]
     pub fn indexed(&self) -> impl Iterator<Item = (Index<T>, &T)> {
-        self.indexes().zip(&self.rows)
+        self.indexes().zip(&self.list)
     }
 
     pub fn capacity(&self) -> usize {
-        self.rows.capacity()
+        self.capacity
     }
 }
 
@@ -113,14 +119,14 @@ impl<T> ops::Index<Index<T>> for Rows<T> {
 
     #[inline]
     fn index(&self, index: Index<T>) -> &T {
-        &self.rows[index.position()]
+        &self.list[index.position()]
     }
 }
 
 impl<T> ops::IndexMut<Index<T>> for Rows<T> {
     #[inline]
     fn index_mut(&mut self, index: Index<T>) -> &mut T {
-        &mut self.rows[index.position()]
+        &mut self.list[index.position()]
     }
 }
 
@@ -128,13 +134,13 @@ impl<T> Deref for Rows<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        &self.rows
+        &self.list
     }
 }
 
 impl<T> DerefMut for Rows<T> {
     fn deref_mut(&mut self) -> &mut [T] {
-        &mut self.rows
+        &mut self.list
     }
 }
 

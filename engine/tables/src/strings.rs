@@ -7,8 +7,8 @@
 
 use core::num::NonZeroU32;
 
-use crate::HashKey;
 use crate::hash_index::HashIndex;
+use crate::{HashKey, room};
 
 /// A string in the arena.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -31,17 +31,32 @@ struct Entry {
     offset: u32,
     length: u32,
     uses: u32,
+    reserved: bool,
 }
 
 /// Length of the longest string that is kept, in bytes.
 pub const STRING_BYTES_MAX: usize = 16 * 1024;
 
+/// A string that is cut keeps so many bytes at its beginning, and gets a hash of all of it.
+const CUT_BYTES: usize = 80;
+/// Length of a cut string: the mark, and a hash in hexadecimal digits.
+const CUT_STRING_BYTES: usize = CUT_BYTES + CUT_MARK.len() + 16;
+const CUT_MARK: &[u8] = "…".as_bytes();
+
 /// Header before each string: its entry and its length.
 const HEADER_BYTES: usize = 8;
+const HEX: &[u8; 16] = b"0123456789abcdef";
 /// The entry number of a released string.
 const NO_ENTRY: u32 = u32::MAX;
 /// Assumed mean length of strings, which sets their maximum number.
 const MEAN_BYTES: usize = 32;
+/// Assumed minimum of reserved bytes for each string.
+const RESERVED_BYTES: usize = 64;
+/// Texts longer than this leave a part of the open room to shorter ones ([`ROOM_PART`]), so that
+/// the beginning of a name still fits when the whole one does not.
+const LONG_BYTES: usize = 64;
+/// The fraction of the open room that is kept from long texts.
+const ROOM_PART: usize = 16;
 /// Compaction must free at least this fraction of the arena, or it would run at every string.
 const GARBAGE_PART: usize = 16;
 
@@ -57,23 +72,43 @@ pub struct Strings {
     index: HashIndex,
     key: HashKey,
     refused: u32,
+    /// Bytes and strings of the open room: its size, and what is used.
+    open: Room,
+    open_used: Room,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Room {
+    bytes: usize,
+    strings: usize,
 }
 
 impl Strings {
     /// Allocates `capacity` bytes, headers included.
     pub fn new(capacity: usize, key: HashKey) -> Self {
-        let capacity = capacity.min(u32::MAX as usize);
+        Self::with_capacity(capacity, 0, key)
+    }
+
+    /// Allocates `open` bytes for [`Self::intern`], and `reserved` bytes that only
+    /// [`Self::intern_reserved`] uses, headers included.
+    pub fn with_capacity(open: usize, reserved: usize, key: HashKey) -> Self {
+        let capacity = open.saturating_add(reserved);
+        // What compaction may leave unused.
+        let spare = if reserved == 0 { 0 } else { capacity / (GARBAGE_PART - 1) + 1 };
+        let capacity = capacity.saturating_add(spare).min(u32::MAX as usize);
         let entries = (capacity / MEAN_BYTES).max(8);
         let mut strings = Self {
-            bytes: vec![0; capacity].into_boxed_slice(),
+            bytes: room::copies(0, capacity),
             end: 0,
             garbage: 0,
-            entries: vec![Entry::default(); entries].into_boxed_slice(),
+            entries: room::copies(Entry::default(), entries),
             free: NO_ENTRY,
             used: 0,
             index: HashIndex::new(entries),
             key,
             refused: 0,
+            open: Room { bytes: open, strings: entries - (reserved / RESERVED_BYTES).min(entries) },
+            open_used: Room::default(),
         };
         strings.clear();
         strings
@@ -81,8 +116,21 @@ impl Strings {
 
     /// Adds a string, or one more use of it. If there is no room, counts it and returns `None`.
     pub fn intern(&mut self, text: &[u8]) -> Option<StringId> {
-        let hash = self.key.hash(text);
-        if let Some(entry) = self.index.find(hash, |entry| self.text(entry) == text) {
+        self.intern_into(text, false)
+    }
+
+    /// The same, in reserved room: the caller limits the number of its strings and their lengths,
+    /// so that all of them always fit.
+    pub fn intern_reserved(&mut self, text: &[u8]) -> Option<StringId> {
+        self.intern_into(text, true)
+    }
+
+    fn intern_into(&mut self, text: &[u8], reserved: bool) -> Option<StringId> {
+        // The same text may be in both rooms: what fills one of them must not grow by what leaves
+        // the other.
+        let hash = self.key.hash(text) ^ u64::from(reserved).wrapping_neg();
+        let is = |at: u32| self.entries[at as usize].reserved == reserved && self.text(at) == text;
+        if let Some(entry) = self.index.find(hash, is) {
             debug_assert!(
                 self.entries[entry as usize].uses > 0,
                 "the index has no released string"
@@ -90,20 +138,58 @@ impl Strings {
             self.entries[entry as usize].uses += 1;
             return StringId::new(entry);
         }
-        let id = self.append(text, hash);
+        let id = self.append(text, hash, reserved);
         if id.is_none() {
             self.refused = self.refused.saturating_add(1);
         }
         id
     }
 
-    fn append(&mut self, text: &[u8], hash: u64) -> Option<StringId> {
+    /// Adds a string if [`Self::room_for_cut`] so many others stays free besides. Others find room
+    /// there that [`Self::intern_cut`] adds.
+    pub fn intern_leaving(&mut self, text: &[u8], others: usize) -> Option<StringId> {
+        let needed = Self::room_for_cut(others) + HEADER_BYTES + text.len();
+        // As much may be garbage that is not worth a compaction.
+        let capacity = self.bytes.len() - self.bytes.len() / GARBAGE_PART;
+        let has_room = self.used_bytes() + needed <= capacity
+            && self.used as usize + others < self.entries.len();
+        if has_room { self.intern(text) } else { None }
+    }
+
+    /// Adds a string, cut and with a hash of all of it if it is long.
+    pub fn intern_cut(&mut self, text: &[u8]) -> Option<StringId> {
+        if text.len() <= CUT_STRING_BYTES {
+            return self.intern(text);
+        }
+        let mut cut = [0; CUT_STRING_BYTES];
+        cut[..CUT_BYTES].copy_from_slice(&text[..CUT_BYTES]);
+        let (mark, digits) = cut[CUT_BYTES..].split_at_mut(CUT_MARK.len());
+        mark.copy_from_slice(CUT_MARK);
+        // Not the key of the table: the string is reported.
+        let hash = HashKey::new(0).hash(text).to_be_bytes();
+        for (digits, byte) in digits.chunks_exact_mut(2).zip(hash) {
+            digits[0] = HEX[usize::from(byte >> 4)];
+            digits[1] = HEX[usize::from(byte & 15)];
+        }
+        self.intern(&cut)
+    }
+
+    /// Number of bytes that so many cut strings take at most.
+    pub const fn room_for_cut(count: usize) -> usize {
+        count.saturating_mul(HEADER_BYTES + CUT_STRING_BYTES)
+    }
+
+    fn append(&mut self, text: &[u8], hash: u64, reserved: bool) -> Option<StringId> {
         let needed = HEADER_BYTES + text.len();
-        if text.len() > STRING_BYTES_MAX || self.free == NO_ENTRY {
+        if text.len() > STRING_BYTES_MAX
+            || self.free == NO_ENTRY
+            || !reserved && !self.has_open_room(needed)
+        {
             return None;
         }
-        if needed > self.bytes.len() - self.end {
-            if self.garbage < needed.max(self.bytes.len() / GARBAGE_PART) {
+        let rest = self.bytes.len() - self.end;
+        if needed > rest {
+            if self.garbage < (needed - rest).max(self.bytes.len() / GARBAGE_PART) {
                 return None;
             }
             self.compact();
@@ -121,9 +207,37 @@ impl Strings {
         let entry = &mut self.entries[number as usize];
         debug_assert!(entry.uses == 0, "a free entry has no string");
         self.free = entry.offset;
-        *entry = Entry { hash, offset: offset as u32, length: text.len() as u32, uses: 1 };
+        let length = text.len() as u32;
+        *entry = Entry { hash, offset: offset as u32, length, uses: 1, reserved };
         self.used += 1;
+        if !reserved {
+            self.open_used.bytes += needed;
+            self.open_used.strings += 1;
+        }
         StringId::new(number)
+    }
+
+    /// Whether a string, header included, may use the open room.
+    fn has_open_room(&self, needed: usize) -> bool {
+        let is_long = needed > HEADER_BYTES + LONG_BYTES && self.has_reserve();
+        let kept = if is_long { self.open.bytes / ROOM_PART } else { 0 };
+        self.open_used.bytes + needed + kept <= self.open.bytes
+            && self.open_used.strings < self.open.strings
+    }
+
+    fn has_reserve(&self) -> bool {
+        self.open.bytes < self.bytes.len()
+    }
+
+    /// Bytes of the open room, and how many of them are used.
+    pub fn open_bytes(&self) -> (usize, usize) {
+        (self.open.bytes, self.open_used.bytes)
+    }
+
+    /// What one use of a string costs, in bytes: an equal part for each of its users.
+    pub fn cost(&self, id: StringId) -> usize {
+        let Entry { length, uses, .. } = self.entries[id.entry() as usize];
+        (HEADER_BYTES + length as usize).div_ceil(uses.max(1) as usize)
     }
 
     /// Adds one more use of a string.
@@ -142,7 +256,11 @@ impl Strings {
         if entry.uses > 0 {
             return;
         }
-        let Entry { hash, offset, length, .. } = *entry;
+        let Entry { hash, offset, length, reserved, .. } = *entry;
+        if !reserved {
+            self.open_used.bytes -= HEADER_BYTES + length as usize;
+            self.open_used.strings -= 1;
+        }
         entry.offset = self.free;
         self.free = number;
         self.used -= 1;
@@ -212,9 +330,10 @@ impl Strings {
         self.garbage = 0;
         self.used = 0;
         self.refused = 0;
+        self.open_used = Room::default();
         self.index.clear();
         self.free = 0;
-        let last = self.entries.len() - 1;
+        let last = self.entries.len().wrapping_sub(1);
         for (number, entry) in self.entries.iter_mut().enumerate() {
             let next = if number == last { NO_ENTRY } else { number as u32 + 1 };
             *entry = Entry { offset: next, ..Entry::default() };
@@ -309,6 +428,49 @@ mod tests {
         }
     }
 
+    proptest! {
+        #[test]
+        fn reserved_strings_always_fit(
+            steps in proptest::collection::vec((0..3_u8, 0..12_usize, 0..100_usize), 0..600),
+            open in 0..2000_usize,
+        ) {
+            const RESERVED: usize = 12;
+            let reserve = RESERVED * (HEADER_BYTES + 100);
+            let mut strings = Strings::with_capacity(open, reserve, HashKey::new(11));
+            let mut reserved = [None; RESERVED];
+            let mut others = Vec::new();
+            for (number, (kind, place, length)) in steps.into_iter().enumerate() {
+                // Different each time, or the same in both rooms.
+                let text = vec![if number % 5 == 0 { 0 } else { number as u8 }; length];
+                match kind {
+                    0 => others.extend(strings.intern(&text)),
+                    1 if !others.is_empty() => {
+                        strings.release(others.swap_remove(place % others.len()));
+                    }
+                    _ => {
+                        reserved[place].take().into_iter().for_each(|id| strings.release(id));
+                        reserved[place] = strings.intern_reserved(&text);
+                        let id = reserved[place].expect("it has room");
+                        prop_assert_eq!(strings.get(id), &text[..]);
+                    }
+                }
+                let (room, used) = strings.open_bytes();
+                prop_assert!(used <= room && room == open);
+            }
+        }
+    }
+
+    #[test]
+    fn long_strings_leave_room_for_short_ones() {
+        let mut strings = Strings::with_capacity(16_000, 1000, HashKey::new(3));
+        let mut count = 0_u32;
+        while strings.intern(&[&[b'x'; 500][..], &count.to_le_bytes()].concat()).is_some() {
+            count += 1;
+        }
+        assert_eq!(count, 15_000 / 512);
+        assert!(strings.intern(&[b'y'; LONG_BYTES]).is_some());
+    }
+
     #[test]
     fn space_that_was_given_up_is_used_again() {
         let mut strings = Strings::new(64 * 1024, HashKey::new(3));
@@ -320,6 +482,28 @@ mod tests {
         assert_eq!(strings.get(keep), b"/usr/bin/bash");
         assert_eq!(strings.len(), 1);
         assert_eq!(strings.take_refused(), 0);
+    }
+
+    #[test]
+    fn long_strings_leave_room_for_others_that_are_cut() {
+        const OTHERS: usize = 100;
+        let mut strings = Strings::new(64 * 1024, HashKey::new(3));
+        let mut kept = 0;
+        for number in 0..100_u32 {
+            let text = [&number.to_le_bytes()[..], &[b'x'; 4000]].concat();
+            kept += usize::from(strings.intern_leaving(&text, OTHERS).is_some());
+        }
+        assert!((10..16).contains(&kept), "{kept}");
+        for number in 0..OTHERS as u32 {
+            let text = [&[b'y'; 4000][..], &number.to_le_bytes()].concat();
+            let id = strings.intern_cut(&text).unwrap();
+            let cut = strings.get(id);
+            assert_eq!((&cut[..CUT_BYTES], cut.len()), (&text[..CUT_BYTES], CUT_STRING_BYTES));
+            assert!(core::str::from_utf8(cut).is_ok());
+        }
+        assert_eq!(strings.len(), kept + OTHERS, "each has a hash of its own");
+        let short = strings.intern_cut(b"/usr/bin/bash").unwrap();
+        assert_eq!(strings.get(short), b"/usr/bin/bash");
     }
 
     #[test]

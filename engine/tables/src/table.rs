@@ -5,7 +5,7 @@
 //! table never grows.
 
 use crate::hash_index::HashIndex;
-use crate::{HashKey, Scan};
+use crate::{HashKey, Scan, room};
 
 pub trait Key: Copy + Eq {
     fn hash(&self, key: HashKey) -> u64;
@@ -46,8 +46,8 @@ impl<R: Row> Table<R> {
     /// Allocates for `capacity` rows.
     pub fn new(capacity: usize, key: HashKey) -> Self {
         Self {
-            slots: core::iter::repeat_with(|| None).take(capacity).collect(),
-            free: Vec::with_capacity(capacity),
+            slots: room::filled(capacity, || None),
+            free: room::list(capacity),
             fresh: 0,
             index: HashIndex::new(capacity),
             key,
@@ -142,6 +142,11 @@ impl<R: Row> Table<R> {
     /// Number of rows that fit.
     pub fn capacity(&self) -> usize {
         self.slots.len()
+    }
+
+    /// Counts a row that the caller does not even try to insert.
+    pub fn refuse(&mut self) {
+        self.newcomers = self.newcomers.saturating_add(1);
     }
 
     /// Number of new rows that found no room since the last call.

@@ -14,7 +14,7 @@ use panoptes_engine::policy::lines::{LineCounts, LineWriter};
 use panoptes_engine::system::kernel_of;
 use panoptes_engine::time::Now;
 use panoptes_engine::walk::{Kernel, ScanError, Scope, Snapshot, Walker};
-use panoptes_engine::watch::{Identity, Setup, Watched};
+use panoptes_engine::watch::{Identity, Setup, Watched, Workspace};
 use panoptes_profiles::{Options, Profile, discover};
 use panoptes_sinks::activities::Activity;
 use panoptes_sinks::json::Limits as TextLimits;
@@ -77,6 +77,7 @@ impl Scanner {
 
 /// Watches a machine for changes, with a queue for its records.
 pub(crate) struct Watcher {
+    workspace: Workspace,
     watched: Watched,
     producer: Producer,
     consumer: Consumer,
@@ -84,12 +85,45 @@ pub(crate) struct Watcher {
 }
 
 /// A reference with one hash, so that attestation checks all programs and none of them is shipped.
-fn one_hash() -> Shipped {
+pub(crate) fn one_hash() -> Shipped {
     let mut builder = ShippedBuilder::new();
     let everywhere = builder.subject(&Subject::Everywhere).expect("there is room");
     let file = ShippedFile { sha256: Some([7; 32]), ..ShippedFile::default() };
     builder.add(everywhere, &file).expect("there is room");
     builder.build()
+}
+
+/// Reports all activities.
+pub(crate) fn everything() -> PolicyConfig {
+    let mut policy = PolicyConfig::default();
+    for &activity in Activity::ALL {
+        policy.set_enabled(activity, true);
+    }
+    policy
+}
+
+/// What a machine is watched with.
+pub(crate) fn setup<'a>(
+    limits: &Limits,
+    profile: &'a Profile,
+    policy: PolicyConfig,
+    shipped: Arc<Shipped>,
+) -> Setup<'a> {
+    let text = TextLimits::new(limits.string_length as usize);
+    Setup {
+        limits: *limits,
+        key: KEY,
+        message_ids: 1,
+        policy,
+        login_servers: Vec::new(),
+        containers: Arc::default(),
+        report_existing: true,
+        waits_for_clock: false,
+        header: Header::new(&"NONE".into(), &BluefieldSystem::default(), text),
+        identity: Identity::default(),
+        profile,
+        shipped,
+    }
 }
 
 impl Watcher {
@@ -100,34 +134,19 @@ impl Watcher {
 
     /// Like [`Self::new`]; with `waits_for_clock`, reports only once the machine's clock runs.
     pub(crate) fn with_clock(limits: &Limits, profile: &Profile, waits_for_clock: bool) -> Self {
-        let mut policy = PolicyConfig::default();
-        for &activity in Activity::ALL {
-            policy.set_enabled(activity, true);
-        }
-        let text = TextLimits::new(limits.string_length as usize);
-        let watched = Watched::new(Setup {
-            limits: *limits,
-            key: KEY,
-            message_ids: 1,
-            policy,
-            login_servers: Vec::new(),
-            containers: std::sync::Arc::default(),
-            report_existing: true,
-            waits_for_clock,
-            header: Header::new(&"NONE".into(), &BluefieldSystem::default(), text),
-            identity: Identity::default(),
-            profile,
-            shipped: Arc::new(one_hash()),
-        });
+        let shipped = Arc::new(one_hash());
+        let setup = setup(limits, profile, everything(), shipped);
+        let watched = Watched::new(Setup { waits_for_clock, ..setup });
         let size = QueueSize { blocks: 8, block_bytes: 1 << 20 };
         let (producer, consumer) = queue(size, &Waker::default());
-        Self { watched, producer, consumer, now: Now::at(1_795_000_000_000_000_000) }
+        let workspace = Workspace::new(limits, KEY);
+        Self { workspace, watched, producer, consumer, now: Now::at(1_795_000_000_000_000_000) }
     }
 
     /// Scans once and removes the records; returns their size in bytes.
     pub(crate) fn scan<S: MemorySource>(&mut self, source: &mut S) -> Result<u64, ScanError> {
         self.now = self.now.after(10_000_000);
-        let scanned = self.watched.scan(source, self.now, &mut self.producer);
+        let scanned = self.watched.scan(&mut self.workspace, source, self.now, &mut self.producer);
         self.producer.flush();
         let mut bytes = 0;
         while let Some(block) = self.consumer.pop() {
@@ -139,7 +158,9 @@ impl Watcher {
 
     /// Scans once at this time; returns the records.
     pub(crate) fn records<S: MemorySource>(&mut self, source: &mut S, now: Now) -> Vec<String> {
-        self.watched.scan(source, now, &mut self.producer).expect("it can be scanned");
+        self.watched
+            .scan(&mut self.workspace, source, now, &mut self.producer)
+            .expect("it can be scanned");
         self.producer.flush();
         let mut records = Vec::new();
         while let Some(block) = self.consumer.pop() {
@@ -150,7 +171,7 @@ impl Watcher {
     }
 
     pub(crate) fn snapshot(&self) -> &Snapshot {
-        self.watched.snapshot()
+        self.workspace.snapshot()
     }
 }
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::transport::{self, Target, Transport, TransportSettings};
 use super::{Counters, DISK_PATIENCE_NS, Output, OutputKind, Standing};
-use crate::queue::Block;
+use crate::queue::{Block, Wanted};
 
 /// How a file is kept.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -27,8 +27,8 @@ pub struct FileOptions {
     /// Data is forced to the disk when this many nanoseconds have passed and data was written,
     /// before a file is rotated, and at the end; `None`: the kernel decides.
     pub sync_ns: Option<u64>,
-    /// Whether the file has alerts alone.
-    pub only_alerts: bool,
+    /// Which records the file has.
+    pub wanted: Wanted,
     pub transport: TransportSettings,
 }
 
@@ -39,7 +39,7 @@ impl Default for FileOptions {
             rotate_size: 64 << 20,
             max_files: 8,
             sync_ns: None,
-            only_alerts: false,
+            wanted: Wanted::All,
             transport: TransportSettings::default(),
         }
     }
@@ -248,8 +248,8 @@ impl Output for FileOutput {
         &self.counters
     }
 
-    fn takes_only_alerts(&self) -> bool {
-        self.options.only_alerts
+    fn wanted(&self) -> Wanted {
+        self.options.wanted
     }
 
     fn append(&mut self, block: &Block, range: Range<usize>, now_ns: u64) -> usize {

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::queue::Block;
+use crate::queue::{Block, Wanted};
 
 /// How an output writes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -110,9 +110,9 @@ pub trait Output: std::fmt::Debug + Send {
     /// Takes records of `range`, as many as there is room for, and returns their number.
     fn append(&mut self, block: &Block, range: Range<usize>, now_ns: u64) -> usize;
 
-    /// Whether it takes alerts alone.
-    fn takes_only_alerts(&self) -> bool {
-        false
+    /// Which records it takes.
+    fn wanted(&self) -> Wanted {
+        Wanted::All
     }
 
     /// Does the work that is due and collects completions. Waits up to `wait` for one when a write

@@ -42,5 +42,15 @@ details! {
         processes_seen: Option<u64>,
         /// How many began and ended between two scans.
         processes_unseen: Option<u64>,
+        /// The configured time from one scan to the next.
+        scan_interval_ns: Option<u64>,
+        /// The time that was reached since the last report, or for the last minute: the mean.
+        scan_interval_mean_ns: Option<u64>,
+        /// 99 of 100 times were at most this long, within 3 %.
+        scan_interval_p99_ns: Option<u64>,
+        /// The longest time.
+        scan_interval_max_ns: Option<u64>,
+        /// Number of these times.
+        scans: Option<u64>,
     }
 }

@@ -25,6 +25,8 @@ pub(crate) struct DescriptorTable {
     /// `struct fdtable *`
     table: KernelVa,
     places: u32,
+    /// No lower descriptor is free (`next_fd`).
+    next: u32,
     /// `struct file *` and whether it closes on exec, by descriptor.
     pub(crate) open: BTreeMap<u32, (KernelVa, bool)>,
 }
@@ -51,7 +53,7 @@ impl Machine {
         let layout = self.layouts().files_struct;
         self.memory.point(at, layout.fdt, table);
         let open = BTreeMap::new();
-        self.tables.insert(at, DescriptorTable { uses: 1, table, places, open });
+        self.tables.insert(at, DescriptorTable { uses: 1, table, places, next: 0, open });
     }
 
     /// `alloc_fdtable`
@@ -95,6 +97,17 @@ impl Machine {
             self.install(at, descriptor, file, close_on_exec);
         }
         at
+    }
+
+    /// Gives a thread a copy of its descriptor table (`unshare(CLONE_FILES)`).
+    pub fn unshare_files(&mut self, tid: u32) {
+        let old = self.files_of(tid);
+        let files = self.dup_files(old);
+        let layout = self.layouts().task_struct;
+        let task = self.thread(tid).task;
+        self.memory.point(task, layout.files, files);
+        self.threads.get_mut(&tid).expect("the thread exists").files = Some(files);
+        self.drop_files(old);
     }
 
     pub(crate) fn drop_files(&mut self, files: KernelVa) {
@@ -209,9 +222,13 @@ impl Machine {
         self.thread(tid).files.expect("the process has not ended")
     }
 
-    fn lowest_free(&self, files: KernelVa) -> u32 {
-        let open = &self.tables[&files].open;
-        (0..).zip(open.keys()).take_while(|(number, used)| number == *used).count() as u32
+    /// `alloc_fd`: the lowest free descriptor.
+    fn lowest_free(&mut self, files: KernelVa) -> u32 {
+        let table = self.tables.get_mut(&files).expect("the table exists");
+        while table.open.contains_key(&table.next) {
+            table.next += 1;
+        }
+        table.next
     }
 
     /// Installs a new file at the lowest free descriptor.
@@ -272,6 +289,7 @@ impl Machine {
         let table = self.tables.get_mut(&files).expect("the table exists");
         let at = table.table;
         let (file, _) = table.open.remove(&descriptor).expect("the descriptor is open");
+        table.next = table.next.min(descriptor);
         let slot = KernelVa(self.memory.get(at, layout.fd)).plus(u64::from(descriptor) * 8);
         self.memory.put_word(slot, 0);
         let bits = self.memory.get(at, layout.open_fds);

@@ -101,7 +101,9 @@ impl Machine {
         self.detach_pid(task, PidType::Tgid, pid);
         self.detach_pid(task, PidType::Pgid, process.group);
         self.detach_pid(task, PidType::Sid, process.session);
-        self.memory.list_del(task.plus(layout.tasks.offset.into()));
+        if !process.is_hidden {
+            self.memory.list_del(task.plus(layout.tasks.offset.into()));
+        }
         if let Some(sibling) = layout.sibling {
             self.memory.list_del_init(task.plus(sibling.offset.into()));
         }

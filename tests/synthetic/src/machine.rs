@@ -13,7 +13,7 @@ use crate::areas::Mm;
 use crate::build::Builder;
 use crate::descriptors::{DescriptorTable, OpenFile};
 use crate::kernel::Kernel;
-use crate::memory::Memory;
+use crate::memory::{DIRECT_MAP, Memory};
 use crate::namespaces::{Container, Namespaces};
 use crate::page_tables::{DirectMapPages, VMEMMAP};
 use crate::paths::FileTree;
@@ -52,6 +52,8 @@ pub struct Machine {
     pub(crate) init_task: KernelVa,
     /// `init_files`, which no profile has.
     pub(crate) init_files: KernelVa,
+    /// Where the array of `struct page` begins in the direct map.
+    pub(crate) page_structs: KernelVa,
     /// `struct vm_special_mapping` of the vDSO, once a program has one.
     pub(crate) vdso_mapping: KernelVa,
 }
@@ -89,6 +91,7 @@ impl Machine {
             network: Network::default(),
             sockets: HashMap::new(),
             run_queues: Vec::new(),
+            page_structs: KernelVa::NULL,
             vdso_mapping: KernelVa::NULL,
             now_ns: 1_000_000_000,
             forks: 0,
@@ -106,6 +109,7 @@ impl Machine {
     fn boot_memory(&mut self, pages: DirectMapPages) {
         let root = self.kernel.symbol("init_top_pgt");
         let page_structs = self.allocate_page_structs();
+        self.page_structs = KernelVa(DIRECT_MAP + page_structs.0);
         let image = self.kernel.image.clone();
         self.memory.map_kernel(root, &image, pages, page_structs);
         for (name, base) in [("page_offset_base", 0xffff_8880_0000_0000), ("vmemmap_base", VMEMMAP)]

@@ -2,14 +2,19 @@
 //!
 //! Memory is one block of zeros. The system backs its pages only once something is stored in them,
 //! so a large machine costs what it uses. Every store goes through [`Memory::write`], which can
-//! keep a journal: a change of many stores is then played store by store ([`Memory::step`]).
+//! keep a journal: a change of many stores is then played store by store ([`Memory::step`]). A
+//! [`Mirror`] repeats the stores in a file.
 
 use std::collections::{HashMap, VecDeque};
+use std::fs::File;
+use std::io;
 use std::ops::Range;
 
 use panoptes_decoders::address::{KernelVa, PhysicalAddress};
 use panoptes_decoders::layout::Field;
 use panoptes_decoders::source::PAGE_BYTES;
+
+use crate::mirror::Mirror;
 
 /// Physical address of the kernel's image (`CONFIG_PHYSICAL_START`).
 pub(crate) const IMAGE_PHYSICAL: u64 = 16 << 20;
@@ -37,6 +42,7 @@ pub struct Memory {
     free: HashMap<u64, Vec<KernelVa>>,
     journal: Option<Vec<Store>>,
     pending: VecDeque<Store>,
+    mirror: Option<Mirror>,
 }
 
 impl Memory {
@@ -51,6 +57,31 @@ impl Memory {
             free: HashMap::new(),
             journal: None,
             pending: VecDeque::new(),
+            mirror: None,
+        }
+    }
+
+    /// Writes the memory to an empty file, and repeats all further stores there. Pages of zeros
+    /// stay holes. Fails if the file cannot be written.
+    pub fn mirror_to(&mut self, file: File) -> io::Result<()> {
+        self.mirror = Some(Mirror::new(file, &self.bytes, self.used() as usize)?);
+        Ok(())
+    }
+
+    /// Writes the last stores to the file of [`Self::mirror_to`], which may lag behind by those to
+    /// one page.
+    ///
+    /// Panics if the file cannot be written: a reader would see a machine that never was.
+    pub fn flush(&mut self) {
+        if let Some(mirror) = &mut self.mirror {
+            mirror.flush(&self.bytes);
+        }
+    }
+
+    /// Repeats a store that was just made in the file.
+    fn repeat(&mut self, at: usize, length: usize) {
+        if let Some(mirror) = &mut self.mirror {
+            mirror.store(&self.bytes, at..at + length);
         }
     }
 
@@ -102,6 +133,7 @@ impl Memory {
             journal.push(Store { at, old: (*place).into(), new: bytes.into() });
         }
         place.copy_from_slice(bytes);
+        self.repeat(at, bytes.len());
     }
 
     /// Begins to record stores.
@@ -115,6 +147,7 @@ impl Memory {
         let journal = self.journal.take().unwrap_or_default();
         for store in journal.iter().rev() {
             self.bytes[store.at..store.at + store.old.len()].copy_from_slice(&store.old);
+            self.repeat(store.at, store.old.len());
         }
         self.pending = journal.into();
     }
@@ -123,6 +156,7 @@ impl Memory {
     pub fn step(&mut self) -> bool {
         let Some(store) = self.pending.pop_front() else { return false };
         self.bytes[store.at..store.at + store.new.len()].copy_from_slice(&store.new);
+        self.repeat(store.at, store.new.len());
         true
     }
 
@@ -177,7 +211,9 @@ impl Memory {
 
     /// Allocates a zeroed object in the direct map, as a slab does: the object of that size that
     /// was freed last is used again. Objects of a power of two bytes are aligned to their size.
-    pub(crate) fn allocate(&mut self, bytes: u32) -> KernelVa {
+    ///
+    /// Panics if the memory is full.
+    pub fn allocate(&mut self, bytes: u32) -> KernelVa {
         let size = slab_size(bytes);
         if let Some(at) = self.free.get_mut(&size).and_then(Vec::pop) {
             self.write(at, &vec![0; size as usize]);

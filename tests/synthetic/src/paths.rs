@@ -30,6 +30,8 @@ pub(crate) struct Node {
     pub(crate) mount: usize,
     unlinked: bool,
     ino: u64,
+    /// Its pages in memory, from the first on.
+    pub(crate) pages: Vec<KernelVa>,
 }
 
 #[derive(Clone, Debug)]
@@ -138,6 +140,7 @@ impl Machine {
             mount,
             unlinked: false,
             ino,
+            pages: Vec::new(),
         });
         self.tree.nodes.len() - 1
     }
@@ -340,6 +343,7 @@ impl Machine {
             mount: SOCKETS,
             unlinked: false,
             ino,
+            pages: Vec::new(),
         });
         self.tree.nodes.len() - 1
     }

@@ -41,6 +41,8 @@ pub struct Process {
     pub is_kernel: bool,
     /// Whether it has ended but was not reaped.
     pub is_zombie: bool,
+    /// Whether an attacker took it out of the task list.
+    pub is_hidden: bool,
     /// Arguments, as the program got them; empty for kernel threads.
     pub arguments: Vec<String>,
     /// Nanoseconds from boot to its creation.
@@ -134,6 +136,7 @@ impl Machine {
                 uid: 0,
                 is_kernel: true,
                 is_zombie: false,
+                is_hidden: false,
                 arguments: Vec::new(),
                 start_ns: 0,
                 container: 0,
@@ -284,6 +287,7 @@ impl Machine {
             is_kernel: kind == Kind::KernelThread,
             start_ns: self.now_ns,
             container: options.container,
+            is_hidden: false,
             children: BTreeSet::new(),
             signal,
             fs,
@@ -353,6 +357,14 @@ impl Machine {
             self.memory.list_add_tail(task.plus(node.offset.into()), head);
         }
         self.memory.put(task, layout.state, TASK_INTERRUPTIBLE);
+    }
+
+    /// Takes a process out of the task list, as a rootkit does. It runs on.
+    pub fn hide(&mut self, pid: u32) {
+        let tasks = u64::from(self.layouts().task_struct.tasks.offset);
+        let task = self.process(pid).task;
+        self.memory.list_del_init(task.plus(tasks));
+        self.process_mut(pid).is_hidden = true;
     }
 
     /// Changes the name of a thread (`prctl(PR_SET_NAME)`).

@@ -206,6 +206,23 @@ impl Machine {
         descriptor
     }
 
+    /// A connection that has ended here and waits for late segments (`tcp_time_wait`): no file and
+    /// no process has it.
+    pub fn time_wait(&mut self, source: SocketAddr, destination: SocketAddr) {
+        let layouts = self.layouts();
+        let layout = &layouts.inet_timewait_sock;
+        let sock = self.memory.allocate(layout.size);
+        self.memory.put(sock, layouts.sock_common.skc_family, family_of(source).into());
+        let net = self.kernel.symbol("init_net");
+        self.memory.point(sock, layouts.sock_common.skc_net, net);
+        self.memory.put(sock, layouts.sock_common.skc_state, TcpState::TimeWait as u64);
+        self.memory.put(sock, layout.tw_substate, TcpState::TimeWait as u64);
+        self.store_ends(sock, source, destination);
+        let bucket = self.random.below(EHASH_BUCKETS);
+        let node = sock.plus(layouts.sock_common.skc_node.offset.into());
+        self.memory.hlist_add_head(node, self.network.ehash.plus(bucket * 8));
+    }
+
     /// Adds to the counters of a connection.
     pub fn transfer(&mut self, pid: u32, descriptor: u32, bytes_in: u64, bytes_out: u64) {
         let (file, _) = self.tables[&self.files_of(pid)].open[&descriptor];
@@ -236,23 +253,28 @@ impl Machine {
         row.source = Some(source);
         row.destination = (!is_listener).then_some(destination);
         let sock = row.sock;
+        let peer = if is_listener { unspecified(source.ip()) } else { destination.ip() };
+        self.store_ends(sock, source, SocketAddr::new(peer, destination.port()));
+        if !is_listener {
+            let (route, field) = (self.network.route, self.layouts().sock.sk_dst_cache);
+            self.memory.point(sock, field, route);
+        }
+    }
+
+    /// Addresses and ports in a `struct sock_common`.
+    fn store_ends(&mut self, sock: KernelVa, source: SocketAddr, destination: SocketAddr) {
         let layouts = self.layouts();
         let layout = &layouts.sock_common;
         self.memory.put(sock, layout.skc_num, source.port().into());
         self.memory.put(sock, layout.skc_dport, destination.port().swap_bytes().into());
-        let destination = if is_listener { unspecified(source.ip()) } else { destination.ip() };
         for (address, v4, v6) in [
             (source.ip(), layout.skc_rcv_saddr, layout.skc_v6_rcv_saddr),
-            (destination, layout.skc_daddr, layout.skc_v6_daddr),
+            (destination.ip(), layout.skc_daddr, layout.skc_v6_daddr),
         ] {
             match address {
                 IpAddr::V4(ip) => self.memory.write(sock.plus(v4.offset.into()), &ip.octets()),
                 IpAddr::V6(ip) => self.memory.write(sock.plus(v6.offset.into()), &ip.octets()),
             }
-        }
-        if !is_listener {
-            let route = self.network.route;
-            self.memory.point(sock, layouts.sock.sk_dst_cache, route);
         }
     }
 

@@ -233,3 +233,37 @@ fn no_store_of_a_process_hides_or_changes_another() {
         }
     }
 }
+
+/// Adversary C14: a few processes with as many areas as the kernel allows filled the rows of areas.
+#[test]
+fn processes_with_too_many_areas_take_no_rows_of_others() {
+    let limits = Limits { vmas: 4000, ..small() };
+    let mut walker = walker(&limits);
+    for release in RELEASES {
+        let mut machine = Machine::builder(&profile(release)).build();
+        let kernel = kernel(&mut machine);
+        let hogs = [(); 3].map(|()| machine.fork(1));
+        for &pid in &hogs {
+            machine.map_anonymous(pid, 5000, 1);
+        }
+        let mut source = Source::new(&mut machine);
+        walker.forget();
+        let snapshot = walker.scan(&mut source, &kernel, Scope::ALL).expect("processes");
+        // Below an area that is left out, a red-black tree is not followed.
+        assert!(snapshot.vmas.dropped > 1000, "{release}: {}", snapshot.vmas.dropped);
+        let mut others = 0;
+        for process in snapshot.processes.iter() {
+            let Some(mm) = snapshot.mms.at(process.mm) else { continue };
+            let pid = snapshot.leader(process).map_or(0, |leader| leader.task.pid);
+            let areas = snapshot.vmas.range(mm.vmas);
+            if hogs.contains(&pid) {
+                assert!(!mm.complete && areas.len() > 1000, "{release}: {}", areas.len());
+                assert!(areas.is_sorted_by_key(|row| row.vma.start));
+            } else {
+                others += 1;
+                assert!(mm.complete && areas.len() == mm.map_count as usize, "{release}: {pid}");
+            }
+        }
+        assert!(others > 3, "{release}: {others}");
+    }
+}

@@ -22,6 +22,7 @@ mod hashes;
 mod human;
 mod kernels;
 mod live;
+mod neighbours;
 mod picture;
 mod profiles;
 mod program;
@@ -52,6 +53,7 @@ enum Command {
     Scenarios(scenarios::Options),
     Shells(shells::Options),
     Twins(twins::Options),
+    Neighbours(neighbours::Options),
     Bench(bench::Options),
     Cost(cost::Options),
     /// Makes docs/records.md and docs/configuration.md anew, from the tables of the code
@@ -78,6 +80,7 @@ fn main() -> ExitCode {
         Command::Scenarios(options) => scenarios::run(options),
         Command::Shells(options) => shells::run(options),
         Command::Twins(options) => twins::run(options),
+        Command::Neighbours(options) => neighbours::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Cost(options) => cost::run(&options),
         Command::Docs => docs::run(),

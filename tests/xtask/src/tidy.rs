@@ -8,6 +8,7 @@ mod functions;
 mod keys;
 mod modules;
 mod public;
+mod security;
 
 use std::path::{Path, PathBuf};
 
@@ -22,6 +23,7 @@ const UNSAFE_FILES: &[&str] = &[
     "engine/sources/src/doca/transfer.rs",
     "engine/sources/src/doca/window.rs",
     "engine/sources/src/guest/private.rs",
+    "engine/sources/src/lock.rs", // mlock2
     "engine/sources/src/mapping.rs",
     "engine/sources/src/sigbus.rs",
     "engine/sources/tests/process.rs",

@@ -15,6 +15,8 @@ pub struct Output {
     pub stdout: bool,
     /// The folder of the event log; `None` is no event log.
     pub log_folder: Option<PathBuf>,
+    /// Whether each system has an event log of its own, too.
+    pub log_per_system: bool,
     /// A file that reaches this size is rotated.
     pub rotate_size: ByteSize,
     /// How many files are kept, including the current one.
@@ -101,6 +103,11 @@ impl Output {
         let mut folder = FolderOrNone(self.log_folder.take());
         section.value("log_folder", &mut folder);
         self.log_folder = log_folder.map(Path::to_owned).or(folder.0);
+        section.value("log_per_system", &mut self.log_per_system);
+        if self.log_per_system && self.log_folder.is_none() {
+            let message = format!("`{}` needs a log_folder", section.full("log_per_system"));
+            section.refuse("log_per_system", message);
+        }
         section.value_in(
             "rotate_size",
             &mut self.rotate_size,
@@ -139,6 +146,7 @@ impl Default for Output {
         Self {
             stdout: false,
             log_folder: None,
+            log_per_system: false,
             rotate_size: ByteSize::mebibytes(64),
             max_files: 10,
             sync: Sync::Every(Duration::from_secs(1)),

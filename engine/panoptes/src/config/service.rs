@@ -50,7 +50,8 @@ impl Default for Service {
 /// The processor cores that scan: one pinned thread on each.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum Cores {
-    /// One thread, on the last core that the process may use.
+    /// One thread, on the last core that the process may use, and more, up to a quarter of the
+    /// cores, while they are needed.
     #[default]
     Auto,
     /// Core numbers, ascending.

@@ -80,6 +80,11 @@ impl Sboms {
         self.find(list).map(|known| Arc::clone(&known.shipped)).unwrap_or_default()
     }
 
+    /// Approximate size of all of them in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.known.iter().map(|known| known.shipped.bytes()).sum()
+    }
+
     /// A hash of the contents of `list`; equal for lists with equal contents.
     pub fn fingerprint(&self, list: &[Reference]) -> u64 {
         self.find(list).map_or(0, |known| known.fingerprint)

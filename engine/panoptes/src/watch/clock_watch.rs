@@ -5,14 +5,15 @@
 //! still.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use panoptes_engine::container_config::ContainerConfig;
+use panoptes_engine::state::ConnectionThresholds;
 use panoptes_engine::watch::Attestation;
 use panoptes_profiles::Profile;
 
-use super::losses::Mailbox;
-use super::skipped::SkippedCounts;
+use super::gap_messages::GapCounts;
 
 /// A clock that has not changed for this time stands still: an idle kernel updates it rarely.
 const STILL: Duration = Duration::from_secs(5);
@@ -30,14 +31,27 @@ pub(super) struct SystemShared {
     /// Whether the clock stands still now.
     is_still: AtomicBool,
     given_up: OnceLock<Reattach>,
-    /// Lasting losses of its scans.
-    pub(super) losses: Mailbox,
-    /// What its detectors skipped.
-    pub(super) skipped: SkippedCounts,
+    /// The number of its own event log, if it has one.
+    pub(super) log: Option<u32>,
+    /// What its scans miss.
+    pub(super) gaps: GapCounts,
     /// The attestation to use from now on; after the scanner's exchange, the one used before.
     attestation: Mutex<Option<Box<Attestation>>>,
     /// Whether `attestation` waits for the scanner.
     has_attestation: AtomicBool,
+    /// Settings to use from now on.
+    settings: Mutex<NewSettings>,
+    /// Whether there are any.
+    has_settings: AtomicBool,
+}
+
+/// Settings of a system that have changed while it is scanned.
+#[derive(Debug, Default)]
+pub(super) struct NewSettings {
+    /// Which containers to report.
+    pub(super) containers: Option<Arc<ContainerConfig>>,
+    /// The thresholds of connections.
+    pub(super) thresholds: Option<ConnectionThresholds>,
 }
 
 /// Why Panoptes has to attach to a machine again.
@@ -60,6 +74,11 @@ impl Reattach {
 }
 
 impl SystemShared {
+    /// For a system whose own event log has this number.
+    pub(super) fn with_log(log: Option<u32>) -> Self {
+        Self { log, ..Self::default() }
+    }
+
     /// Scanner: reports that the clock stands still.
     pub(super) fn set_standstill(&self) {
         self.stands_still.store(true, Ordering::Relaxed);
@@ -112,6 +131,25 @@ impl SystemShared {
             return place.take();
         }
         None
+    }
+
+    /// Control thread: sets settings to use from now on.
+    pub(super) fn set_settings(&self, new: NewSettings) {
+        let mut settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        settings.containers = new.containers.or(settings.containers.take());
+        settings.thresholds = new.thresholds.or(settings.thresholds);
+        self.has_settings.store(true, Ordering::Release);
+    }
+
+    /// Scanner, between two scans: takes settings that have changed.
+    pub(super) fn take_settings(&self) -> Option<NewSettings> {
+        if !self.has_settings.load(Ordering::Acquire) {
+            return None;
+        }
+        // If the control thread is setting others, they are taken at the next scan.
+        let mut settings = self.settings.try_lock().ok()?;
+        self.has_settings.store(false, Ordering::Relaxed);
+        Some(std::mem::take(&mut settings))
     }
 
     /// Control thread: requests that the scanner returns the machine.
@@ -184,6 +222,23 @@ impl ClockWatch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn new_settings_are_taken_once_and_the_last_ones_count() {
+        let shared = SystemShared::default();
+        assert!(shared.take_settings().is_none());
+        let config = Arc::new(ContainerConfig::default());
+        let containers = Some(Arc::clone(&config));
+        shared.set_settings(NewSettings { containers, thresholds: None });
+        let of = |bytes_in| ConnectionThresholds { bytes_in, ..ConnectionThresholds::default() };
+        for thresholds in [of(1), of(2)].map(Some) {
+            shared.set_settings(NewSettings { containers: None, thresholds });
+        }
+        let taken = shared.take_settings().unwrap();
+        assert!(taken.containers.is_some_and(|it| Arc::ptr_eq(&it, &config)));
+        assert_eq!(taken.thresholds, Some(of(2)));
+        assert!(shared.take_settings().is_none());
+    }
 
     #[test]
     fn a_running_clock_needs_no_check() {

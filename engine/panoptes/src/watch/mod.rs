@@ -6,22 +6,23 @@
 //!   receives signals. It waits for nothing else.
 //! - Workers search for kernels, read SBOMs and free memory. They may allocate and wait, and their
 //!   number is bounded.
-//! - Each core has a [`scanner`] thread, which scans its systems in turn. It neither allocates nor
-//!   waits.
+//! - [`scanner`] threads scan systems when they are due, each thread on its core. They neither
+//!   allocate nor wait. One more of them, with a low priority, scans what costs too much.
 //! - The writer's thread writes records to the outputs ([`outputs`]).
 //!
 //! Not for: the scan itself (`panoptes_engine::watch`).
 
+mod balance;
 mod clock_watch;
 mod control;
 mod finder;
-mod losses;
+mod gap_messages;
 mod outputs;
 mod scanner;
 mod signals;
-mod skipped;
 mod stall;
 mod system_events;
+mod system_logs;
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -10,14 +10,14 @@ use panoptes_sinks::output::file::{FileOptions, FileOutput};
 use panoptes_sinks::output::stream::StreamOutput;
 use panoptes_sinks::output::transport::TransportSettings;
 use panoptes_sinks::output::{Counters, Output, OutputKind};
+use panoptes_sinks::queue::Wanted;
 
 use crate::config::{Output as OutputConfiguration, Sync};
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 
-/// The files in the folder of logs, and whether they have alerts alone. Alerts are in both, and
-/// events rotate only the first.
-const LOGS: [(&str, bool); 2] = [("events.jsonl", false), ("alerts.jsonl", true)];
+/// The files in the folder of logs. Alerts are in both, and events rotate only the first.
+const LOGS: [(&str, Wanted); 2] = [("events.jsonl", Wanted::All), ("alerts.jsonl", Wanted::Alerts)];
 
 /// An output's name and counters, which can be read while the writer owns the output itself.
 #[derive(Clone, Debug)]
@@ -56,13 +56,10 @@ pub(super) fn open(
         let failed = |path: &Path, error: std::io::Error| {
             Failure::io(&error, Exit::Output, format_args!("cannot write to {}", path.display()))
         };
-        // Other users of this machine need not read what happens on the watched ones.
-        let mut builder = DirBuilder::new();
-        builder.recursive(true).mode(0o750);
-        builder.create(folder).map_err(|error| failed(folder, error))?;
-        for (name, only_alerts) in LOGS {
+        create_folder(folder).map_err(|error| failed(folder, error))?;
+        for (name, wanted) in LOGS {
             let path = folder.join(name);
-            let options = FileOptions { only_alerts, ..options(configuration) };
+            let options = FileOptions { wanted, ..options(configuration) };
             let output = FileOutput::open(&path, options).map_err(|error| failed(&path, error))?;
             add(path.display().to_string(), Box::new(output));
         }
@@ -70,7 +67,14 @@ pub(super) fn open(
     Ok((outputs, watched))
 }
 
-fn options(configuration: &OutputConfiguration) -> FileOptions {
+/// Creates a folder of logs. Other users of this machine need not read what happens on the watched
+/// ones.
+pub(super) fn create_folder(folder: &Path) -> std::io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o750).create(folder)
+}
+
+/// How files are kept.
+pub(super) fn options(configuration: &OutputConfiguration) -> FileOptions {
     FileOptions {
         rotate_size: configuration.rotate_size.0,
         // The configuration counts the current file, `FileOptions` does not.

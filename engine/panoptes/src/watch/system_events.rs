@@ -18,6 +18,8 @@ use panoptes_sinks::record::{Details, Record, RecordWriter};
 use crate::config::{Configuration, Events, System};
 use crate::dma::Regions;
 use crate::interfaces::Interface;
+use crate::watch::outputs::Watched;
+use crate::watch::system_logs::SystemLogs;
 
 /// Writes system activities into the control thread's queue.
 #[derive(Debug)]
@@ -28,6 +30,8 @@ pub(super) struct SystemEvents {
     user_data: String,
     interfaces: Vec<Interface>,
     events: Events,
+    /// Event logs of single systems, if they are wanted.
+    logs: Option<SystemLogs>,
 }
 
 /// Maximum number of refused candidates that one search reports: a hostile guest can offer one in
@@ -39,6 +43,7 @@ impl SystemEvents {
         producer: Producer,
         configuration: &Configuration,
         interfaces: Vec<Interface>,
+        logs: Option<SystemLogs>,
     ) -> Self {
         let limits = Limits::new(configuration.default.limits.string_length as usize);
         let user_data = configuration.output.user_data.clone();
@@ -48,7 +53,24 @@ impl SystemEvents {
             configuration.default.limits.string_length as usize,
         );
         let events = configuration.default.events.clone();
-        Self { producer, writer, header, user_data, interfaces, events }
+        Self { producer, writer, header, user_data, interfaces, events, logs }
+    }
+
+    /// The number of a system's own event log, which is opened if it is not open.
+    pub(super) fn log_of(&mut self, system: &str) -> Option<u32> {
+        self.logs.as_mut()?.number_of(system)
+    }
+
+    /// Ends the log of a system that is gone.
+    pub(super) fn close_log(&mut self, system: &str) {
+        if let Some(logs) = &mut self.logs {
+            logs.close(system);
+        }
+    }
+
+    /// The logs that were opened since the last call.
+    pub(super) fn opened_logs(&mut self) -> Vec<Watched> {
+        self.logs.as_mut().map(SystemLogs::opened).unwrap_or_default()
     }
 
     /// How many records did not fit in the queue.
@@ -84,7 +106,10 @@ impl SystemEvents {
             unique_identifier: Some(system.name.as_str().into()),
             ..Workload::default()
         });
+        let log = self.log_of(&system.name);
+        self.producer.set_system(log);
         self.write(activity, details);
+        self.producer.set_system(None);
     }
 
     fn write(&mut self, activity: Activity, details: &SystemActivityDetails<'_>) {

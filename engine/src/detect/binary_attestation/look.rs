@@ -6,7 +6,7 @@ use super::arguments::{arguments, base_name};
 use super::program::{Item, ItemKey, NO_ITEM, Program, ProgramKey, Version, Waiting};
 use super::shipped::Applied;
 use super::verdict::Role;
-use super::{Attest, FIRST_SCAN};
+use super::{Attest, FIRST_SCAN, NAMES};
 use crate::page_cache::FileIdentity;
 use crate::path::{own_name, top_mount, write_file_name};
 use crate::state::described::Described;
@@ -14,13 +14,27 @@ use crate::state::facts::{is_floating, is_main_executable};
 use crate::state::process::{Process, ProcessKey};
 use crate::state::{ScanContext, State};
 use crate::walk::{FileRow, Index, MmRow, ProcessRow, Snapshot};
-use panoptes_tables::RowId;
+use panoptes_tables::{RowId, StringId};
 
-/// Area versions that the state never returns: never checked, and not all areas are known.
+/// Instead of a version of areas: never checked, and the scan left the areas.
 const NEVER: u64 = u64::MAX;
-const INCOMPLETE: u64 = u64::MAX - 1;
+const LEFT: u64 = u64::MAX - 1;
+/// A number that changes with the areas that a scan has; the lowest bit is set if it has all.
+fn version_of_areas(version: u32, mm: &MmRow) -> u64 {
+    if mm.left { LEFT } else { u64::from(version) << 1 | u64::from(mm.complete) }
+}
+
+/// Whether a check of areas covers those of now. What some of them led to is checked once, and
+/// again when a scan has them all.
+fn covers(before: u64, now: u64) -> bool {
+    match now {
+        LEFT => before != NEVER,
+        _ => before >> 1 == now >> 1 && before & 1 >= now & 1,
+    }
+}
+
 /// Number of scans until something that found no room is tried again.
-const AGAIN_SCANS: u32 = 64;
+pub(super) const AGAIN_SCANS: u32 = 64;
 /// Number of scans in which an interpreter's script is searched for. The interpreter opens the
 /// script after it has started, and may close it soon.
 const SCRIPT_SCANS: u8 = 64;
@@ -76,10 +90,10 @@ impl Attest {
         if known.is_none() && !row.container_known && process.scans_before() < CONTAINER_SCANS {
             return;
         }
-        let areas = if mm.complete { state.areas_version(id).into() } else { INCOMPLETE };
+        let areas = version_of_areas(state.areas_version(id), mm);
         let is_known = known.and_then(|known| self.programs.get(known)).is_some_and(|program| {
             let again = program.again;
-            program.areas == areas && again.is_none_or(|again| again.is_after(self.scan))
+            covers(program.areas, areas) && again.is_none_or(|again| again.is_after(self.scan))
         });
         if is_known {
             return;
@@ -91,18 +105,26 @@ impl Attest {
             // Its name or directory may have changed.
             self.keep(cx, process, program);
         }
-        let refused = self.refused;
+        let lost = self.lost.count;
+        if let Some(row) = self.programs.get_mut(program) {
+            row.refused = 0;
+        }
         let executable = self.run_executable(cx, row, mm, program);
         let seeks_script =
-            mm.complete && self.run_libraries(cx, process, row, mm, program, executable);
-        let found_no_room = self.refused > refused;
+            !mm.left && self.run_libraries(cx, process, row, mm, program, executable);
+        let has_descriptors =
+            snapshot.left.tables == 0 || snapshot.files_structs_of(row).all(|table| table.complete);
+        let found_no_room = self.lost.count > lost;
         if let Some(row) = self.programs.get_mut(program) {
             row.areas = areas;
             row.again = if seeks_script && row.script_scans < SCRIPT_SCANS {
-                row.script_scans += 1;
+                // A scan that left descriptors may have missed it.
+                row.script_scans += u8::from(has_descriptors);
                 Some(self.scan.next())
             } else {
-                found_no_room.then(|| self.scan.after(AGAIN_SCANS))
+                // The next scan divides the room.
+                let scans = if row.files == 0 { 1 } else { AGAIN_SCANS };
+                found_no_room.then(|| self.scan.after(scans))
             };
         }
     }
@@ -146,7 +168,10 @@ impl Attest {
             again: None,
             script_scans: 0,
             first_item: NO_ITEM,
+            files: 0,
             open: 0,
+            refused: 0,
+            group: group_of(snapshot, row),
             kept: Described::default(),
             line: None,
             arguments: mm.arguments.start,
@@ -164,13 +189,13 @@ impl Attest {
             is_gone: false,
             since: cx.now.monotonic,
         };
-        let id = self.programs.insert(program, self.scan);
+        let id = self.insert_program(program);
         match id {
             Some(id) => {
                 self.keep(cx, process, id);
                 self.find_relative(snapshot, row, id);
             }
-            None => self.refused += 1,
+            None => self.lost.add(1, Some(key.process.process_id)),
         }
         id
     }
@@ -198,12 +223,16 @@ impl Attest {
 
     fn keep(&mut self, cx: &ScanContext<'_>, process: &Process, program: RowId) {
         let facts = process.facts(cx.strings);
-        let kept = process.described().copy(cx.strings, &mut self.strings);
+        let (strings, others) = (&mut self.strings, self.programs.capacity() * NAMES);
+        let kept = process.described().copy(cx.strings, |text| {
+            strings.intern_leaving(text, others).or_else(|| strings.intern_cut(text))
+        });
         let Some(row) = self.programs.get_mut(program) else { return };
         core::mem::replace(&mut row.kept, kept).release(&mut self.strings);
         if row.line.is_none() {
             let line = facts.command_line.filter(|_| !facts.command_line_cut);
-            row.line = line.and_then(|line| self.strings.intern(line));
+            // Only a whole line can be compared.
+            row.line = line.and_then(|line| self.strings.intern_leaving(line, others));
         }
     }
 
@@ -303,7 +332,7 @@ impl Attest {
             for descriptor in snapshot.descriptors.range(table.descriptors) {
                 let Some(left) = self.script_steps_left.checked_sub(1) else {
                     // The process is looked at again later.
-                    self.refused += 1;
+                    self.count_refused(program);
                     return true;
                 };
                 self.script_steps_left = left;
@@ -346,7 +375,7 @@ impl Attest {
                 self.identify_again(at, &identity);
                 return;
             }
-            // Skip it unless it was written to since.
+            // Skip it unless it was written to since, or was never decided.
             if item.is_reported || item.version == version {
                 return;
             }
@@ -356,23 +385,30 @@ impl Attest {
             Some(_) => None,
         };
         let is_inherited = inherited.is_some();
-        if !is_inherited && self.waiting.len() == self.waiting.capacity() {
-            self.refused += 1;
+        let was_decided = known.is_some_and(|(_, item)| item.version != Version::NONE);
+        let (again, is_reported) = (was_decided, inherited == Some(true));
+        let known = known.map(|(id, _)| id);
+        let by_system = owner.is_inside && owner.sees_outside(snapshot, row, file);
+        let named = write_file_name(snapshot, file, &mut self.buffer);
+        let (path, is_path_cut) = match named.filter(|_| !is_inherited) {
+            Some(_) => self.keep_path(ran.is_main_executable),
+            None => (None, false),
+        };
+        let is_nameless = !is_inherited && named.is_some() && path.is_none();
+        if is_nameless || !self.has_room(program, known.is_none(), !is_inherited) {
+            self.refuse(program, path);
             return;
         }
-        let (again, is_reported) = (known.is_some(), inherited == Some(true));
+        let Some(owner) = self.programs.get(program) else { return };
         let waiting = (!is_inherited).then_some(self.waiting.len() as u32);
         let item = Item { key, next: owner.first_item, waiting, is_reported, version };
-        let by_system = owner.is_inside && owner.sees_outside(snapshot, row, file);
-        let Some(item) = self.put_item(program, known.map(|(id, _)| id), item) else {
-            self.refused += 1;
+        let Some(item) = self.put_item(program, known, item) else {
+            self.refuse(program, path);
             return;
         };
         if is_inherited {
             return;
         }
-        let named = write_file_name(snapshot, file, &mut self.buffer);
-        let path = named.and_then(|_| self.strings.intern(self.buffer.text()));
         let is_memfd = is_floating(snapshot, file);
         self.waiting.push(Waiting {
             program,
@@ -380,6 +416,7 @@ impl Attest {
             identity,
             role: ran.role,
             path,
+            is_path_cut,
             is_deleted: named.is_some_and(|named| named.deleted),
             is_memfd,
             is_main_executable: ran.is_main_executable,
@@ -387,11 +424,31 @@ impl Attest {
             by_system,
             since: cx.now,
             since_scan: self.scan,
+            counted: None,
             due: self.scan,
         });
         if let Some(owner) = self.programs.get_mut(program) {
             owner.open += 1;
         }
+    }
+
+    /// Keeps the path in the buffer. That of an executable always finds room, if need be cut:
+    /// returns whether it is.
+    fn keep_path(&mut self, is_main_executable: bool) -> (Option<StringId>, bool) {
+        let (strings, text) = (&mut self.strings, self.buffer.text());
+        let whole = strings.intern_leaving(text, self.programs.capacity() * NAMES);
+        match whole {
+            None if is_main_executable => (strings.intern_cut(text), true),
+            _ => (whole, false),
+        }
+    }
+
+    /// Counts a file of a program that found no room, and releases its path.
+    fn refuse(&mut self, program: RowId, path: Option<StringId>) {
+        if let Some(path) = path {
+            self.strings.release(path);
+        }
+        self.count_refused(program);
     }
 
     /// Changes the row of a file of a program, or adds one. Returns its number, if there is room.
@@ -405,6 +462,7 @@ impl Attest {
         let id = self.items.insert(item, self.scan)?;
         if let Some(owner) = self.programs.get_mut(program) {
             owner.first_item = id.0;
+            owner.files += 1;
         }
         Some(id)
     }
@@ -418,6 +476,19 @@ impl Attest {
             waiting.due = self.scan;
         }
     }
+}
+
+/// Whose a process is: the container that a runtime made for it, or else its user. A user can make
+/// groups that look like containers, and can become other users; who logged in stays (`loginuid`).
+fn group_of(snapshot: &Snapshot, row: &ProcessRow) -> u64 {
+    if let Some(id) = snapshot.trusted_container_of(row) {
+        return id.iter().fold(1 << 32, |sum: u64, &byte| {
+            sum.wrapping_mul(31).wrapping_add(byte.into()) | 1 << 32
+        });
+    }
+    let uid = row.ids.map_or(u32::MAX, |ids| ids.uid);
+    let login = snapshot.leader(row).and_then(|leader| leader.task.loginuid());
+    u64::from(if uid == 0 { 0 } else { login.unwrap_or(uid) })
 }
 
 impl Program {

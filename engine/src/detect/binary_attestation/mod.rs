@@ -16,6 +16,9 @@
 //! * A process is checked again when the state reports that its areas have changed. A scan without
 //!   changes costs one comparison per process.
 //!
+//! Each program has a share of the room ([`quota`]). What it maps beyond that is not checked, and
+//! is counted with its process. So are programs of which no content becomes known.
+//!
 //! A file below another root than its process (a container's runtime before it has entered the
 //! container) is checked against what applies outside of containers.
 //!
@@ -27,6 +30,7 @@ mod first_processes;
 mod forks;
 mod look;
 mod program;
+mod quota;
 pub mod shipped;
 #[cfg(test)]
 mod tests;
@@ -39,6 +43,7 @@ use arrayvec::ArrayVec;
 use super::{Accepted, Detector, DetectorSetup, Finding, Scene};
 use crate::container_config::Images;
 use crate::limits::Limits;
+use crate::loss::Loss;
 use crate::page_cache::{FileIdentity, Format, Hashes, Outcome};
 use crate::path::PathBuffer;
 use crate::state::State;
@@ -46,11 +51,12 @@ use crate::state::facts::ProcessFacts;
 use crate::state::process::Process;
 use crate::time::{Monotonic, RealTime};
 use panoptes_tables::Strings;
-use panoptes_tables::{HashKey, RowId, Scan, Table};
+use panoptes_tables::{HashKey, RowId, Scan, Table, room};
 
 use first_processes::FirstProcesses;
 use forks::Relatives;
 use program::{Item, NO_ITEM, Program, Version, Waiting};
+use quota::Quota;
 use shipped::Applied;
 use verdict::{Basis, Deviation, Question, Role, Verdict, Wrong};
 
@@ -59,12 +65,18 @@ pub use shipped::{Shipped, ShippedBuilder, ShippedFile, Subject};
 
 /// How long to wait for hashes when a finding is possible without them.
 const HASHES_NS: i64 = 2_000_000_000;
+/// How long a running program may have no known content until that is counted, and then until it is
+/// counted again.
+const UNJUDGED_NS: i64 = 5_000_000_000;
 /// How long an ended process is kept while one of its pairs is open.
 const ENDED_NS: i64 = 60_000_000_000;
 /// The number of the first scan.
 const FIRST_SCAN: Scan = Scan(1);
 /// Maximum number of descriptors per scan among which scripts are searched for.
 const SCRIPT_STEPS_MAX: u32 = 1 << 18;
+/// Number of names that each program has room for: its executable, directory, command line and
+/// container.
+const NAMES: usize = 4;
 /// Maximum number of scans between two checks of an open pair.
 const REST_SCANS_MAX: u32 = 64;
 
@@ -141,8 +153,11 @@ pub struct Attest {
     /// Number of descriptors left in this scan among which scripts are searched for.
     script_steps_left: u32,
     first_processes: FirstProcesses,
-    /// Number of rows that found no room.
-    refused: u64,
+    quota: Quota,
+    /// Files that found no room.
+    lost: Loss,
+    /// Running programs of which no content became known, each time that they were missed.
+    unjudged: Loss,
 }
 
 impl Attest {
@@ -153,16 +168,17 @@ impl Attest {
         // Ended programs stay until their files are decided. Of the areas of most mapped files, one
         // in five is executable.
         let programs = room(limits.processes.saturating_mul(5) / 4 + 64);
-        let items = room(limits.vmas / 4 + 1024);
-        let waiting = room(limits.vmas / 8 + 1024);
+        // Each program has room for its executable, whatever the limits.
+        let items = room((limits.vmas / 4 + 1024).max(2 * programs as u32));
+        let waiting = room((limits.vmas / 8 + 1024).max(2 * programs as u32));
         Self {
             system: shipped.of_system(),
             shipped,
             images,
             programs: Table::new(programs, key.derive("attest: programs")),
             items: Table::new(items, key.derive("attest: files")),
-            waiting: Vec::with_capacity(waiting),
-            strings: Strings::new(programs * 512 + waiting * 32, key.derive("attest: strings")),
+            waiting: room::list(waiting),
+            strings: Strings::new(names_bytes(programs, waiting), key.derive("attest: strings")),
             buffer: PathBuffer::default(),
             other_buffer: PathBuffer::default(),
             scan: Scan::default(),
@@ -170,7 +186,9 @@ impl Attest {
             relatives: Relatives::new(programs, key),
             script_steps_left: 0,
             first_processes: FirstProcesses::new(room(limits.containers_seen_max() as u32), key),
-            refused: 0,
+            quota: Quota::new(programs),
+            lost: Loss::default(),
+            unjudged: Loss::default(),
         }
     }
 
@@ -182,6 +200,18 @@ impl Attest {
     pub fn shipped(&self) -> &Arc<Shipped> {
         &self.shipped
     }
+
+    /// Running programs of which no content became known, each time that they were missed.
+    pub fn unjudged(&self) -> Loss {
+        self.unjudged
+    }
+}
+
+/// Room for names in bytes: the names of every program, cut if they are long, and as much for names
+/// of usual length as programs and files have.
+fn names_bytes(programs: usize, waiting: usize) -> usize {
+    let bytes = Strings::room_for_cut(programs * NAMES) + programs * 128 + waiting * 32;
+    bytes + bytes / 8
 }
 
 impl Detector for Attest {
@@ -197,6 +227,7 @@ impl Detector for Attest {
         }
         self.scan = self.scan.next();
         self.script_steps_left = SCRIPT_STEPS_MAX;
+        self.divide_room();
         for (id, process) in state.processes() {
             self.look_at(scene.cx, state, id, process);
         }
@@ -215,12 +246,7 @@ impl Detector for Attest {
             let mut is_lost = false;
             let decided = self.decide(&waiting, scene, contents, &mut is_lost);
             if decided != Decided::No {
-                self.waiting.swap_remove(at);
-                if let Some(moved) = self.waiting.get(at)
-                    && let Some(item) = self.items.get_mut(moved.item)
-                {
-                    item.waiting = Some(at as u32);
-                }
+                self.take_waiting(at);
                 self.forget(&waiting, decided == Decided::Alerted);
                 continue;
             }
@@ -230,6 +256,7 @@ impl Detector for Attest {
                 program.again = Some(self.scan);
             }
             let age = self.scan.since(waiting.since_scan);
+            self.count_unjudged(at, &waiting, scene.cx.now.monotonic, contents);
             if let Some(kept) = self.waiting.get_mut(at) {
                 kept.due = self.scan.after((age / 8).clamp(1, REST_SCANS_MAX));
             }
@@ -237,8 +264,8 @@ impl Detector for Attest {
         }
     }
 
-    fn unchecked(&self) -> u64 {
-        self.refused
+    fn unchecked(&self) -> Loss {
+        self.lost
     }
 }
 
@@ -255,11 +282,12 @@ impl Attest {
         let Some(program) = self.programs.get(waiting.program) else { return Decided::NoAlert };
         let now = scene.cx.now.monotonic;
         let unless_over = || if program.is_over(now) { Decided::NoAlert } else { Decided::No };
-        let known = contents.ask(&waiting.identity);
+        let process_id = program.key.process.process_id;
+        let known = contents.ask(&waiting.identity, process_id);
         *is_lost = known.is_some_and(|known| matches!(known.outcome, Outcome::Nothing));
-        let mut hashes_of = |file: Option<FileIdentity>| contents.ask(&file?)?.hashes();
+        let mut hashes_of = |file: Option<FileIdentity>| contents.ask(&file?, process_id)?.hashes();
         let name = waiting.path.map(|id| self.strings.get(id));
-        let path = name.map(|name| name.get(..waiting.path_length(name)).unwrap_or(name));
+        let path = name.and_then(|name| waiting.path_in(name));
         let mut ran_before = ArrayVec::<Hashes, 2>::new();
         if waiting.is_memfd {
             ran_before
@@ -402,6 +430,41 @@ impl Attest {
         while next != NO_ITEM {
             let removed = self.items.remove(RowId(next));
             next = removed.map_or(NO_ITEM, |item| item.next);
+        }
+    }
+
+    /// Removes an open pair from the list.
+    fn take_waiting(&mut self, at: usize) {
+        self.waiting.swap_remove(at);
+        if let Some(moved) = self.waiting.get(at)
+            && let Some(item) = self.items.get_mut(moved.item)
+        {
+            item.waiting = Some(at as u32);
+        }
+    }
+
+    /// Counts a running program of which nothing is known, now and then.
+    fn count_unjudged(
+        &mut self,
+        at: usize,
+        waiting: &Waiting,
+        now: Monotonic,
+        contents: &mut dyn ContentSource,
+    ) {
+        let is_due = now.since(waiting.counted.unwrap_or(waiting.since.monotonic)) >= UNJUDGED_NS;
+        if waiting.role != Role::Program || !is_due {
+            return;
+        }
+        let Some(program) = self.programs.get(waiting.program).filter(|it| !it.is_gone) else {
+            return;
+        };
+        let process_id = program.key.process.process_id;
+        let known = contents.ask(&waiting.identity, process_id).map(|known| known.outcome);
+        if matches!(known, None | Some(Outcome::Nothing)) {
+            self.unjudged.add(1, Some(process_id));
+            if let Some(kept) = self.waiting.get_mut(at) {
+                kept.counted = Some(now);
+            }
         }
     }
 

@@ -47,8 +47,13 @@ pub(super) struct Program {
     /// Number of scans in which its script was searched for and not found.
     pub(super) script_scans: u8,
     pub(super) first_item: u32,
-    /// Number of its files that are open (not decided).
+    /// Number of its files, and of those that are open (not decided).
+    pub(super) files: u32,
     pub(super) open: u32,
+    /// Number of its files that found no room when it was last checked.
+    pub(super) refused: u32,
+    /// Whose it is: its container or its user.
+    pub(super) group: u64,
     pub(super) kept: Described,
     /// Its arguments at the first check, complete or absent: programs overwrite them.
     pub(super) line: Option<StringId>,
@@ -131,6 +136,12 @@ pub(super) struct Version {
     size: u64,
 }
 
+impl Version {
+    /// No version: the file was never decided, or has made room for another.
+    pub(super) const NONE: Self =
+        Self { change_time_ns: i64::MIN, modify_time_ns: i64::MIN, size: u64::MAX };
+}
+
 impl From<&FileIdentity> for Version {
     fn from(file: &FileIdentity) -> Self {
         let &FileIdentity { change_time_ns, modify_time_ns, size, .. } = file;
@@ -156,6 +167,8 @@ pub(super) struct Waiting {
     pub(super) role: Role,
     /// Path as /proc shows it.
     pub(super) path: Option<StringId>,
+    /// Whether that is only its beginning, for want of room.
+    pub(super) is_path_cut: bool,
     pub(super) is_deleted: bool,
     pub(super) is_memfd: bool,
     pub(super) is_main_executable: bool,
@@ -165,17 +178,16 @@ pub(super) struct Waiting {
     pub(super) by_system: bool,
     pub(super) since: Now,
     pub(super) since_scan: Scan,
+    /// When it was last counted as a program of which nothing is known.
+    pub(super) counted: Option<Monotonic>,
     /// The scan in which it is checked next.
     pub(super) due: Scan,
 }
 
 impl Waiting {
-    /// Length of the path in a name as /proc shows it.
-    pub(super) fn path_length(&self, name: &[u8]) -> usize {
-        if self.is_deleted {
-            name.strip_suffix(DELETED).map_or(name.len(), <[u8]>::len)
-        } else {
-            name.len()
-        }
+    /// The path in a name as /proc shows it, if all of it was kept.
+    pub(super) fn path_in<'a>(&self, name: &'a [u8]) -> Option<&'a [u8]> {
+        let path = name.strip_suffix(DELETED).filter(|_| self.is_deleted).unwrap_or(name);
+        Some(path).filter(|_| !self.is_path_cut)
     }
 }

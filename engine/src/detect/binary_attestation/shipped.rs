@@ -187,6 +187,25 @@ pub struct Shipped {
 }
 
 impl Shipped {
+    /// Approximate size of the index in bytes.
+    pub fn bytes(&self) -> u64 {
+        let lists = [
+            size_of_val(self.subjects.as_slice()),
+            size_of_val(self.files.as_slice()),
+            size_of_val(self.texts.as_slice()),
+            size_of_val(self.arguments.as_slice()),
+            size_of_val(self.pages.as_slice()),
+            size_of_val(self.runs.as_slice()),
+            size_of_val(self.by_sha256.as_slice()),
+            size_of_val(self.by_sha1.as_slice()),
+            size_of_val(self.by_md5.as_slice()),
+            size_of_val(self.by_path.as_slice()),
+            size_of_val(self.by_size.as_slice()),
+            size_of_val(self.has_unsized.as_slice()),
+        ];
+        lists.iter().map(|&bytes| bytes as u64).sum()
+    }
+
     /// Whether nothing was shipped, so that no process is checked.
     pub fn is_empty(&self) -> bool {
         self.subjects.is_empty()

@@ -30,6 +30,7 @@ use panoptes_sinks::activities::Activity;
 use super::{Accepted, Detector, DetectorSetup, Finding, Scene};
 use crate::address::{Reader, ReaderSizes};
 use crate::limits::Limits;
+use crate::loss::Loss;
 use crate::page_cache::{
     ContentSource, FileContent, FileIdentity, Hashes, MachineMemory, Outcome, Partial,
 };
@@ -38,18 +39,24 @@ use crate::state::facts::{DescriptorFacts, FileName, InodeFacts, OpenFlags, Proc
 use crate::state::{Change, Opened, State};
 use crate::time::{Now, RealTime};
 use crate::walk::Snapshot;
-use panoptes_tables::{HashKey, StringId, Strings};
+use panoptes_tables::{HashKey, StringId, Strings, fair_share, room};
 
 /// How long a record waits for hashes.
 const HASHES_NS: i64 = 2_000_000_000;
-/// Maximum number of closings of one scan, beside [`OPEN_MAX`]. Files of further ones are not
-/// checked.
+/// Maximum number of closings of one scan, beside [`OPEN_MAX`]. Of the processes with most, further
+/// ones are not checked.
 const WAITING_MAX: usize = 2048;
-/// Maximum number of closings that wait for their files to close. Further ones are not checked.
+/// Maximum number of closings that wait for their files to close. Of the processes with most,
+/// further ones are not checked.
 const OPEN_MAX: usize = 2048;
 /// Number of scans in a row without an open file after which it is closed: one scan may not read
 /// the table of the process that has it open.
 const ABSENT_SCANS: u8 = 3;
+/// How long a file that scans do not show counts as open while they leave something for the next.
+const LEFT_NS: i64 = 10_000_000_000;
+/// Number of closings that a machine with few descriptors, and one with many, has room for.
+const CLOSINGS_MIN: usize = 512;
+const CLOSINGS_MAX: usize = WAITING_MAX + OPEN_MAX;
 /// Number of reported changes that are remembered: a process that had the file open too may end
 /// later.
 const REPORTED_MAX: usize = 256;
@@ -117,34 +124,50 @@ pub struct ClosedFiles {
     next_reported: usize,
     strings: Strings,
     reader: Reader,
-    /// Number of closings that found no room.
-    refused: u64,
+    /// The closings that found no room.
+    lost: Loss,
 }
 
 impl ClosedFiles {
-    /// Allocates for `limits`. Unless it is `wanted`, records nothing.
+    /// Allocates for `limits`, including the reader. Unless it is `wanted`, records nothing.
     pub fn new(limits: &Limits, wanted: bool, key: HashKey) -> Self {
-        let bytes = ((WAITING_MAX + OPEN_MAX) * 256).min(limits.processes as usize * 512);
+        Self { reader: reader(), ..Self::without_reader(limits, wanted, key) }
+    }
+
+    /// Allocates for `limits`; each scan needs a reader ([`Self::exchange`]).
+    pub fn without_reader(limits: &Limits, wanted: bool, key: HashKey) -> Self {
+        // Not all that is open closes at once.
+        let closings = (limits.file_descriptors as usize / 4).clamp(CLOSINGS_MIN, CLOSINGS_MAX);
+        let bytes = (CLOSINGS_MAX * 256).min(limits.processes as usize * 512);
         Self {
             wanted,
-            closings: Vec::with_capacity(WAITING_MAX + OPEN_MAX),
-            reported: Vec::with_capacity(REPORTED_MAX),
+            closings: room::list(closings),
+            reported: room::list(REPORTED_MAX),
             next_reported: 0,
-            strings: Strings::new(bytes.max(64 * 1024), key.derive("written: strings")),
-            reader: Reader::new(ReaderSizes {
-                objects: INODES,
-                arena_bytes: INODES * 1024,
-                walks: INODES * 8,
-            }),
-            refused: 0,
+            strings: Strings::new(
+                bytes.max(64 * 1024) + Strings::room_for_cut(closings / 2) * 5 / 4,
+                key.derive("written: strings"),
+            ),
+            reader: Reader::default(),
+            lost: Loss::default(),
         }
     }
+
+    /// Takes a reader before a scan, and returns it by a second call after the scan.
+    pub fn exchange(&mut self, reader: &mut Reader) {
+        core::mem::swap(&mut self.reader, reader);
+    }
+}
+
+/// The reader of the inodes of closed files.
+pub(super) fn reader() -> Reader {
+    Reader::new(ReaderSizes { objects: INODES, arena_bytes: INODES * 1024, walks: INODES * 8 })
 }
 
 impl Detector for ClosedFiles {
     fn build(setup: &DetectorSetup<'_>) -> Self {
         let wanted = (setup.is_enabled)(Activity::FileDescriptorFileContentChange);
-        Self::new(setup.limits, wanted, setup.key)
+        Self::without_reader(setup.limits, wanted, setup.key)
     }
 
     /// Records a change if it is the closing of a descriptor.
@@ -154,17 +177,27 @@ impl Detector for ClosedFiles {
         };
         let Some(attributes) = descriptor.inode.filter(|_| self.wanted) else { return };
         if self.closings.len() == self.closings.capacity() {
-            self.refused += 1;
+            // The processes with most make room, for more than one.
+            self.cut(self.closings.capacity() * 3 / 4, |_| true);
+        }
+        if self.closings.len() == self.closings.capacity() {
+            self.lost.add(1, Some(process.process_id()));
             return;
         }
+        // Long names leave room for as many others.
+        let others = self.closings.capacity() / 2;
         let described = process.described_at_close(descriptor.close_on_exec);
         let name = match descriptor.name {
-            Some(FileName::Text(text)) => self.strings.intern(text),
+            Some(FileName::Text(text)) => {
+                self.strings.intern_leaving(text, others).or_else(|| self.strings.intern_cut(text))
+            }
             _ => None,
         };
         self.closings.push(Closing {
             stage: Stage::New,
-            process: described.copy(scene.cx.strings, &mut self.strings),
+            process: described.copy(scene.cx.strings, |text| {
+                self.strings.intern_leaving(text, others).or_else(|| self.strings.intern_cut(text))
+            }),
             index: descriptor.index,
             name,
             open: descriptor.open,
@@ -193,7 +226,7 @@ impl Detector for ClosedFiles {
             if closing.stage != Stage::Waiting {
                 continue;
             }
-            let known = files.ask(&closing.identity());
+            let known = files.ask(&closing.identity(), closing.process.process_id());
             let waited = scene.cx.now.monotonic.since(closing.since.monotonic) >= HASHES_NS;
             if known.is_none() && !waited {
                 continue;
@@ -213,6 +246,16 @@ impl Detector for ClosedFiles {
             }
             self.next_reported = (self.next_reported + 1) % REPORTED_MAX;
         }
+        self.remove_over();
+    }
+
+    fn unchecked(&self) -> Loss {
+        self.lost
+    }
+}
+
+impl ClosedFiles {
+    fn remove_over(&mut self) {
         let strings = &mut self.strings;
         self.closings.retain(|closing| {
             let stays = closing.stage != Stage::Over;
@@ -226,12 +269,41 @@ impl Detector for ClosedFiles {
         });
     }
 
-    fn unchecked(&self) -> u64 {
-        self.refused
+    /// Removes closings for which `counts` holds until at most `room` of them are left: those of
+    /// the processes with most. Those whose files have certainly changed stay first.
+    fn cut(&mut self, room: usize, counts: impl Fn(&Closing) -> bool) {
+        let process = |closing: &Closing| closing.process.process_id();
+        self.closings.sort_unstable_by_key(|closing| {
+            (process(closing), closing.stage != Stage::Waiting, !closing.opened.written)
+        });
+        let of_processes = || self.closings.chunk_by(|one, next| process(one) == process(next));
+        let numbers = || of_processes().map(|of| of.iter().filter(|it| counts(it)).count() as u64);
+        let share = fair_share(room as u64, numbers).max(1);
+        let (mut last, mut number) = (None, 0);
+        for closing in &mut self.closings {
+            let id = process(closing);
+            if last.replace(id) != Some(id) {
+                number = 0;
+            }
+            number += u64::from(counts(closing));
+            if counts(closing) && number > share {
+                closing.stage = Stage::Over;
+                self.lost.add(1, Some(id));
+            }
+        }
+        // More processes than places: those whose files stay open wait longest.
+        let kept = self.closings.iter().filter(|it| it.stage != Stage::Over && counts(it)).count();
+        let mut more = kept.saturating_sub(room);
+        for closing in self.closings.iter_mut().rev().filter(|it| counts(it)) {
+            if more > 0 && matches!(closing.stage, Stage::Open { .. }) {
+                closing.stage = Stage::Over;
+                self.lost.add(1, Some(process(closing)));
+                more -= 1;
+            }
+        }
+        self.remove_over();
     }
-}
 
-impl ClosedFiles {
     /// Finds out which of the files are still open or mapped. Of several closings of one file, one
     /// stays.
     fn follow_files(&mut self, snapshot: &Snapshot, now: Now) {
@@ -245,16 +317,15 @@ impl ClosedFiles {
             let row = snapshot.files.at(snapshot.files.find(file.0.0));
             let is_open = row.is_some_and(|row| row.open.inode == file.1);
             if let Some(closing) = merge(same) {
-                closing.follow(is_open, now);
-                if matches!(closing.stage, Stage::Open { .. }) {
-                    open += 1;
-                    if open > OPEN_MAX {
-                        closing.stage = Stage::Over;
-                        self.refused += 1;
-                    }
-                }
+                let is_unknown = !snapshot.left.is_empty()
+                    && now.monotonic.since(closing.since.monotonic) < LEFT_NS;
+                closing.follow(is_open || is_unknown, now);
+                open += usize::from(matches!(closing.stage, Stage::Open { .. }));
             }
             rest = others;
+        }
+        if open > OPEN_MAX {
+            self.cut(OPEN_MAX, |closing| matches!(closing.stage, Stage::Open { .. }));
         }
     }
 
@@ -512,7 +583,39 @@ mod tests {
         let files: Vec<u64> = (1..=OPEN_MAX as u64 + 3).map(|file| file * 0x1000).collect();
         written.closings.extend(files.iter().map(|&file| closing(file, 4, true)));
         assert_eq!(follow(&mut written, &files).len(), OPEN_MAX);
-        assert_eq!(written.refused, 3);
+        assert_eq!(written.lost.count, 3);
         assert!(written.closings.capacity() >= OPEN_MAX + WAITING_MAX);
+    }
+
+    /// Adversary C11: noise that took the places of other processes' closings.
+    #[test]
+    fn a_process_that_closes_very_many_files_takes_no_room_of_others() {
+        let mut written = written();
+        let of = |process_id: u32, file: u64| Closing {
+            process: Described::default().of_process(process_id),
+            ..closing(file * 0x1000, 4, true)
+        };
+        let all = WAITING_MAX + OPEN_MAX;
+        written.closings.extend((0..all as u64).map(|file| of(7, file)));
+        written.cut(all * 3 / 4, |_| true);
+        assert_eq!(written.closings.len(), all * 3 / 4);
+        assert_eq!(written.lost, Loss { count: all as u64 / 4, process_id: Some(7) });
+        // Others fill the rest. Each has less than the share, so only the first is cut.
+        let others = (0..all as u64 / 4).map(|at| of(100 + (at % 4) as u32, 0x10_0000 + at));
+        written.closings.extend(others);
+        written.cut(all * 3 / 4, |_| true);
+        let of_noise = written.closings.iter().filter(|it| it.process.process_id() == 7).count();
+        assert_eq!((of_noise, written.closings.len()), (all / 2, all * 3 / 4));
+        assert_eq!(written.lost, Loss { count: all as u64 / 2, process_id: Some(7) });
+    }
+
+    #[test]
+    fn what_is_known_to_have_changed_is_kept_first() {
+        let mut written = written();
+        written.closings.extend((1..=9).map(|file| closing(file * 0x1000, 4, false)));
+        written.closings.push(Closing { stage: Stage::Waiting, ..closing(0xa000, 4, true) });
+        written.cut(2, |_| true);
+        let files: Vec<_> = written.closings.iter().map(|closing| closing.file.0).collect();
+        assert_eq!((files.len(), files[0]), (2, 0xa000));
     }
 }

@@ -10,7 +10,8 @@
 //! the last scan: it was written before that, or it could not have been written.
 //!
 //! A change that is undone between two scans is not seen. Only a few changes are reported per
-//! program: a program with more is a runtime that the rule does not know.
+//! program: a program with more is a runtime that the rule does not know. Of such a program one
+//! more is reported now and then, and what is not reported is counted.
 //!
 //! Not here: areas themselves ([`crate::state`]), and the wording of the record (`policy`).
 
@@ -25,23 +26,36 @@ use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::vm_area_struct::{
     VM_EXEC, VM_GROWSDOWN, VM_MAYSHARE, VM_READ, VM_WRITE,
 };
+use panoptes_tables::room;
 
-use super::{Detector, DetectorSetup, Finding, Scene};
-use crate::page_cache::MachineMemory;
+use super::{Accepted, Detector, DetectorSetup, Finding, Scene};
+use crate::address::Reader;
+use crate::loss::Loss;
+use crate::page_cache::{ContentSource, FileIdentity, MachineMemory};
 use crate::state::facts::AreaFacts;
 use crate::state::process::{Process, ProcessKey};
-use crate::state::{AreaBefore, Change, ScanContext};
+use crate::state::{AreaBefore, Change, ScanContext, State};
 use crate::time::Monotonic;
+use crate::walk::{MmRow, Snapshot};
 
 use program::Programs;
 use reserved_space::Surroundings;
-use rule::{Backing, Direction, PermissionChange, Verdict, judge};
+use rule::{Backing, Direction, FindingKind, PermissionChange, Verdict, judge};
 
-/// Maximum number of findings per program, for each direction.
+/// Maximum number of findings per program, for each direction, until the first pause.
 const FINDINGS_MAX: u8 = 8;
+/// After that many findings, a program's changes are reported once after each pause. The pause
+/// begins with the first of these and doubles up to the second.
+const PAUSES_NS: (i64, i64) = (60_000_000_000, 3_600_000_000_000);
+/// Number of programs that claim to be runtimes and are remembered.
+const CLAIMS: usize = 256;
+/// Number of findings that wait until their reports are accepted.
+const OWED_MAX: usize = 64;
 /// Approximate maximum number of areas around changes that one scan checks: for one process, and in
 /// total.
 const STEPS_MAX: (u32, u32) = (1 << 18, 1 << 20);
+/// Number of areas that are checked for each process even if others have used up the total.
+const STEPS_MIN: u32 = 1 << 10;
 /// Number of first scans in which a process's memory may be inherited from its parent.
 const FORK_SCANS: u32 = 4;
 /// Number of programs whose findings are counted.
@@ -58,7 +72,7 @@ pub struct Judged<'a> {
     pub direction: Direction,
     pub backing: Backing,
     pub verdict: Verdict,
-    /// Whether it is the last finding of this program that is reported.
+    /// Whether further findings of this program are reported only now and then.
     pub is_last: bool,
 }
 
@@ -71,12 +85,38 @@ struct Reported {
     arguments: u64,
     /// When its first finding was reported.
     since: Monotonic,
-    /// Start addresses of the areas that became executable.
+    /// Start addresses of the last areas that became executable.
     starts: ArrayVec<u64, { FINDINGS_MAX as usize }>,
     removed: u8,
+    /// By direction, since when, and for how long, nothing more is reported.
+    pauses: [(Monotonic, i64); 2],
 }
 
 impl Reported {
+    /// Whether changes in this direction are not reported now.
+    fn pauses(&self, direction: Direction, now: Monotonic) -> bool {
+        let (since, length) = self.pauses[direction as usize];
+        now.since(since) < length
+    }
+
+    /// Counts a finding, and begins a pause after the last of [`FINDINGS_MAX`].
+    fn count_one(&mut self, direction: Direction, start: u64, now: Monotonic) {
+        match direction {
+            Direction::Added => {
+                if self.starts.is_full() {
+                    self.starts.remove(0);
+                }
+                self.starts.push(start);
+            }
+            Direction::Removed => self.removed = (self.removed + 1).min(FINDINGS_MAX),
+        }
+        if self.count(direction) == FINDINGS_MAX {
+            let (shortest, longest) = PAUSES_NS;
+            let (_, length) = self.pauses[direction as usize];
+            self.pauses[direction as usize] = (now, (length * 2).clamp(shortest, longest));
+        }
+    }
+
     fn count(&self, direction: Direction) -> u8 {
         match direction {
             Direction::Added => self.starts.len() as u8,
@@ -94,6 +134,31 @@ impl Reported {
     }
 }
 
+/// A finding whose report was not accepted, without the names of the area.
+#[derive(Clone, Copy, Debug)]
+struct Owed {
+    process: ProcessKey,
+    area: AreaFacts<'static>,
+    before: Option<AreaBefore>,
+    direction: Direction,
+    backing: Backing,
+    verdict: Verdict,
+    is_last: bool,
+}
+
+impl Owed {
+    fn of(judged: &Judged<'_>) -> Self {
+        let &Judged { process, area, before, direction, backing, verdict, is_last } = judged;
+        let area = AreaFacts { file: None, name: None, ..area };
+        Self { process: process.key, area, before, direction, backing, verdict, is_last }
+    }
+
+    const fn judged<'a>(&self, process: &'a Process) -> Judged<'a> {
+        let &Self { area, before, direction, backing, verdict, is_last, .. } = self;
+        Judged { process, area, before, direction, backing, verdict, is_last }
+    }
+}
+
 /// Checks changes against the rule, in memory allocated at start.
 #[derive(Debug)]
 pub struct Permissions {
@@ -105,28 +170,48 @@ pub struct Permissions {
     /// change.
     steps_left: u32,
     of_process: Option<(ProcessKey, u32)>,
-    /// Number of changes that were not checked, because more areas were around them than one scan
-    /// checks.
-    refused: u64,
+    /// Programs that look like runtimes, and whose changes were reported.
+    claims: Vec<FileIdentity>,
+    next_claim: usize,
+    /// Findings whose reports were not accepted.
+    owed: ArrayVec<Owed, OWED_MAX>,
+    /// The changes that were not checked or not reported.
+    lost: Loss,
 }
 
 impl Permissions {
+    /// Allocates everything, including the reader.
     #[expect(clippy::new_without_default, reason = "it allocates much")]
     pub fn new() -> Self {
+        let mut permissions = Self::without_reader();
+        permissions.exchange(&mut reader());
+        permissions
+    }
+
+    /// Allocates everything; each scan needs a reader ([`Self::exchange`]).
+    pub fn without_reader() -> Self {
         Self {
             programs: Programs::new(),
-            reported: Vec::with_capacity(PROGRAMS),
+            reported: room::list(PROGRAMS),
             next: 0,
             steps_left: STEPS_MAX.1,
             of_process: None,
-            refused: 0,
+            claims: room::list(CLAIMS),
+            next_claim: 0,
+            owed: ArrayVec::new(),
+            lost: Loss::default(),
         }
     }
 }
 
+/// The reader of pages that became executable.
+pub(super) fn reader() -> Reader {
+    program::reader()
+}
+
 impl Detector for Permissions {
     fn build(_setup: &DetectorSetup<'_>) -> Self {
-        Self::new()
+        Self::without_reader()
     }
 
     fn begin_scan(&mut self) {
@@ -136,17 +221,36 @@ impl Detector for Permissions {
     }
 
     fn observe(&mut self, scene: &mut Scene<'_>, change: &Change<'_>) {
-        if let Some(judged) = self.judge(&mut scene.memory, scene.cx, change) {
-            scene.found(&Finding::MemoryPermissions(&judged));
+        if let Some(judged) = self.judge(&mut scene.memory, scene.cx, change)
+            && scene.found(&Finding::MemoryPermissions(&judged)) == Accepted::No
+        {
+            self.owe(&judged);
         }
     }
 
-    fn unchecked(&self) -> u64 {
-        self.refused
+    /// Reports again what was not accepted.
+    fn update(&mut self, scene: &mut Scene<'_>, state: &State, _files: &mut dyn ContentSource) {
+        let lost = &mut self.lost;
+        self.owed.retain(|owed| {
+            let Some(process) = state.find(&owed.process) else {
+                lost.add(1, Some(owed.process.process_id));
+                return false;
+            };
+            scene.found(&Finding::MemoryPermissions(&owed.judged(process))) == Accepted::No
+        });
+    }
+
+    fn unchecked(&self) -> Loss {
+        self.lost
     }
 }
 
 impl Permissions {
+    /// Takes a reader before a scan, and returns it by a second call after the scan.
+    pub fn exchange(&mut self, reader: &mut Reader) {
+        self.programs.exchange(reader);
+    }
+
     /// Checks a change against the rule, if it changes the right to execute.
     fn judge<'a>(
         &mut self,
@@ -173,15 +277,16 @@ impl Permissions {
             is_last,
         };
         let reported = self.entry_of(process).and_then(|at| self.reported.get(at));
-        let steps = match self.of_process {
+        let own = match self.of_process {
             Some((key, left)) if key == process.key => left,
             _ => STEPS_MAX.0,
         };
-        let steps = steps.min(self.steps_left);
-        self.refused += u64::from(steps == 0);
+        let reserved = STEPS_MIN.saturating_sub(STEPS_MAX.0 - own);
+        let steps = own.min(self.steps_left.max(reserved));
         // A process with very many changes costs no more than its findings.
-        if steps == 0 || reported.is_some_and(|reported| reported.count(direction) >= FINDINGS_MAX)
-        {
+        let now = cx.now.monotonic;
+        if steps == 0 || reported.is_some_and(|reported| reported.pauses(direction, now)) {
+            self.lost.add(1, Some(process.process_id()));
             let verdict = Err(rule::Exemption::Enough);
             return Some(judged(verdict, false));
         }
@@ -190,12 +295,8 @@ impl Permissions {
         let row = cx.snapshot.processes.at(process.row());
         let mm = row.and_then(|row| cx.snapshot.mms.at(row.mm));
         let arguments = mm.map_or(0, |mm| mm.arguments.start);
-        let was_reported_before_fork = before.is_none()
-            && process.scans_before() <= FORK_SCANS
-            && row.and_then(|row| cx.snapshot.leader(row)).is_some_and(|leader| {
-                leader.task.is_fork()
-                    && self.reported.iter().any(|reported| reported.has(process, arguments, &area))
-            });
+        let was_reported_before_fork =
+            before.is_none() && self.was_reported_before_fork(cx.snapshot, process, &area);
         self.programs.steps_left = steps;
         let mut around = Surroundings {
             snapshot: cx.snapshot,
@@ -204,17 +305,59 @@ impl Permissions {
             start: area.start,
             part,
             was_reported_before_fork,
+            is_by_generator: false,
             programs: &mut self.programs,
             memory,
         };
-        let verdict = judge(&seen, &mut around);
+        let mut verdict = judge(&seen, &mut around);
         let left = self.programs.steps_left;
         self.steps_left = self.steps_left.saturating_sub(steps - left);
-        self.of_process = Some((process.key, left));
+        self.of_process = Some((process.key, own.saturating_sub(steps - left)));
+        if verdict == Ok(FindingKind::Claimed) && !self.is_first_claim(cx.snapshot, mm) {
+            verdict = Err(rule::Exemption::Claimed);
+        }
         let is_last = verdict.is_ok()
             && self.count(process, arguments, (&seen, area.start), cx.now.monotonic)
                 == FINDINGS_MAX;
         Some(judged(verdict, is_last))
+    }
+
+    /// Whether an area was reported in a program from which a new process was forked.
+    fn was_reported_before_fork(
+        &self,
+        snapshot: &Snapshot,
+        process: &Process,
+        area: &AreaFacts<'_>,
+    ) -> bool {
+        let Some(row) = snapshot.processes.at(process.row()) else { return false };
+        let arguments = snapshot.mms.at(row.mm).map_or(0, |mm| mm.arguments.start);
+        process.scans_before() <= FORK_SCANS
+            && snapshot.leader(row).is_some_and(|leader| leader.task.is_fork())
+            && self.reported.iter().any(|reported| reported.has(process, arguments, area))
+    }
+
+    /// Whether a program's claim to be a runtime was not reported before.
+    fn is_first_claim(&mut self, snapshot: &Snapshot, mm: Option<&MmRow>) -> bool {
+        let Some(file) = mm.and_then(|mm| FileIdentity::of(snapshot, mm.exe_file)) else {
+            return true;
+        };
+        if self.claims.contains(&file) {
+            return false;
+        }
+        if self.claims.len() < CLAIMS {
+            self.claims.push(file);
+        } else {
+            self.claims[self.next_claim % CLAIMS] = file;
+            self.next_claim = (self.next_claim + 1) % CLAIMS;
+        }
+        true
+    }
+
+    /// Keeps a finding whose report was not accepted, if there is room.
+    fn owe(&mut self, judged: &Judged<'_>) {
+        if self.owed.try_push(Owed::of(judged)).is_err() {
+            self.lost.add(1, Some(judged.process.process_id()));
+        }
     }
 
     /// Index of a program's entry in the list of reported findings, if it has one.
@@ -236,7 +379,8 @@ impl Permissions {
         let (key, self_exec_id) = (process.key, process.self_exec_id());
         let at = self.entry_of(process).unwrap_or_else(|| {
             let starts = ArrayVec::new();
-            let new = Reported { key, self_exec_id, arguments, since, starts, removed: 0 };
+            let pauses = [(since, 0); 2];
+            let new = Reported { key, self_exec_id, arguments, since, starts, removed: 0, pauses };
             if self.reported.len() < self.reported.capacity() {
                 self.reported.push(new);
                 return self.reported.len() - 1;
@@ -247,11 +391,7 @@ impl Permissions {
             at
         });
         let reported = &mut self.reported[at];
-        match seen.direction {
-            // Findings beyond the capacity are not checked at all.
-            Direction::Added => _ = reported.starts.try_push(start),
-            Direction::Removed => reported.removed = reported.removed.saturating_add(1),
-        }
+        reported.count_one(seen.direction, start, since);
         reported.count(seen.direction)
     }
 }

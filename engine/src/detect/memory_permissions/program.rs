@@ -8,7 +8,7 @@ use panoptes_decoders::address::{KernelVa, UserVa};
 use panoptes_decoders::kernel::vm_area_struct::VM_EXEC;
 use panoptes_decoders::source::PAGE_BYTES;
 use panoptes_decoders::user::program_headers::{ProgramHeaders, has_text_relocations};
-use panoptes_tables::Scan;
+use panoptes_tables::{Scan, room};
 
 use super::rule::ElfClaim;
 use crate::address::{Reader, ReaderSizes};
@@ -67,16 +67,35 @@ pub(super) enum Question {
     Stack,
     /// Whether it defines a symbol that only a code generator does.
     Generator,
+    /// The same, for files that root alone could have put where they are.
+    RootsGenerator,
 }
 
 impl Question {
+    /// Its place among a file's answers. Whose file it is does not change the answer.
+    const fn place(self) -> usize {
+        match self {
+            Self::Stack => 0,
+            Self::Generator | Self::RootsGenerator => 1,
+        }
+    }
+
     /// Maximum number of files of one process that are read at a time. Known answers do not count.
     const fn files_max(self) -> usize {
         match self {
             Self::Stack => 1024,
-            Self::Generator => 64,
+            Self::Generator | Self::RootsGenerator => 64,
         }
     }
+}
+
+/// The reader of pages that became executable.
+pub(super) fn reader() -> Reader {
+    Reader::new(ReaderSizes {
+        objects: PAGES_MAX,
+        arena_bytes: PAGES_MAX * PAGE_BYTES as usize,
+        walks: PAGES_MAX * 2,
+    })
 }
 
 /// Reads programs and keeps their answers, in memory allocated at start.
@@ -94,19 +113,19 @@ pub(super) struct Programs {
 
 impl Programs {
     pub(super) fn new() -> Self {
-        let sizes = ReaderSizes {
-            objects: PAGES_MAX,
-            arena_bytes: PAGES_MAX * PAGE_BYTES as usize,
-            walks: PAGES_MAX * 2,
-        };
         Self {
-            reader: Reader::new(sizes),
+            reader: Reader::default(),
             files: FileReader::new(),
-            known: Vec::with_capacity(KNOWN),
+            known: room::list(KNOWN),
             next: 0,
             scan: Scan::default(),
             steps_left: 0,
         }
+    }
+
+    /// Takes a reader before a scan, and returns it by a second call after the scan.
+    pub(super) fn exchange(&mut self, reader: &mut Reader) {
+        core::mem::swap(&mut self.reader, reader);
     }
 
     pub(super) fn begin_scan(&mut self) {
@@ -166,11 +185,18 @@ impl Programs {
                 return false;
             }
             self.spend(STEPS_A_FILE);
+            let is_roots = || {
+                let file = snapshot.files.at(row.file);
+                file.is_some_and(|file| snapshot.is_put_by_root(file))
+            };
+            if question == Question::RootsGenerator && !is_roots() {
+                continue;
+            }
             let Some(file) = FileIdentity::of(snapshot, row.file) else { continue };
             let at = self.known.iter().position(|known| known.file == file);
             let new = Known { file, answers: [Answer::default(); 2] };
             let mut file = at.and_then(|at| self.known.get(at)).copied().unwrap_or(new);
-            let answer = &mut file.answers[question as usize];
+            let answer = &mut file.answers[question.place()];
             let is_recent = |asked| self.scan.since(asked) < AGAIN_SCANS;
             if answer.says.is_none() && !answer.asked.is_some_and(is_recent) {
                 if files == question.files_max() {
@@ -182,7 +208,7 @@ impl Programs {
                 self.spend_reads();
                 self.remember(at, file);
             }
-            if file.answers[question as usize].says == Some(true) {
+            if file.answers[question.place()].says == Some(true) {
                 return true;
             }
         }
@@ -201,7 +227,7 @@ impl Programs {
                 let headers = ProgramHeaders::find(file.read(0, HEADER_BYTES)?);
                 Ok(headers.is_some_and(|headers| headers.wants_executable_stack()))
             }
-            Question::Generator => {
+            Question::Generator | Question::RootsGenerator => {
                 let Some(symbols) = Symbols::read(file)? else { return Ok(false) };
                 for name in SYMBOLS {
                     if symbols.find(file, name)?.is_some() {

@@ -37,6 +37,8 @@ pub(super) struct Surroundings<'a, 'm> {
     pub(super) part: Range<u64>,
     /// Whether it was reported in the process that its process was forked from.
     pub(super) was_reported_before_fork: bool,
+    /// Whether a code generator is what explains the change.
+    pub(super) is_by_generator: bool,
     pub(super) programs: &'a mut Programs,
     pub(super) memory: &'a mut MachineMemory<'m>,
 }
@@ -121,7 +123,16 @@ impl AreaContext for Surroundings<'_, '_> {
     }
 
     fn has_generator(&mut self) -> bool {
-        self.any_file(Question::Generator)
+        self.is_by_generator = self.any_file(Question::Generator);
+        self.is_by_generator
+    }
+
+    fn is_of_root(&mut self) -> bool {
+        let snapshot = self.snapshot;
+        self.mm.is_some_and(|mm| {
+            let program = snapshot.files.at(mm.exe_file);
+            program.is_some_and(|file| snapshot.is_put_by_root(file))
+        }) && (!self.is_by_generator || self.any_file(Question::RootsGenerator))
     }
 
     fn file_says(&mut self) -> ElfClaim {

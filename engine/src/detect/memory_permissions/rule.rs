@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | the stack becomes executable | always | a mapped file asks for that ([`Exemption::AskedFor`]) |
 //! | the heap becomes executable | always | nothing was written to it ([`Exemption::Empty`]) |
-//! | memory without a file becomes executable | it was written before | nothing was in it ([`Exemption::Empty`]); it may have been mapped anew ([`Exemption::MappedAnew`]); a fork inherited it ([`Exemption::Inherited`]); it is a part of space reserved for code ([`Exemption::Reserved`]); a code generator is loaded ([`Exemption::Generator`]) |
+//! | memory without a file becomes executable | it was written before | nothing was in it ([`Exemption::Empty`]); it may have been mapped anew ([`Exemption::MappedAnew`]); a fork inherited it ([`Exemption::Inherited`]); it is a part of space reserved for code ([`Exemption::Reserved`]); a code generator is loaded ([`Exemption::Generator`]). The last two hold for programs of root alone ([`AreaContext::is_of_root`]) |
 //! | shared memory becomes executable | it was writable before | it was not: the file's own content ([`Exemption::FilesOwn`]); a code generator is loaded |
 //! | a part of a file becomes executable | it was written before | only the file's own content is there ([`Exemption::FilesOwn`]); the file needs text relocations ([`Exemption::Relocated`]) |
 //! | memory without a file is no longer executable | it is not writable, or this program had a finding before | it is inaccessible now ([`Exemption::Closed`]); all exceptions above |
@@ -84,6 +84,9 @@ pub trait AreaContext {
     fn is_reserved(&mut self) -> bool;
     /// Whether a code generator that reserves no space is loaded.
     fn has_generator(&mut self) -> bool;
+    /// Whether root alone could have put its program, and the code generator if one explains the
+    /// change, where they are. Any user can write a program that looks like a runtime.
+    fn is_of_root(&mut self) -> bool;
     /// What its file declares about it.
     fn file_says(&mut self) -> ElfClaim;
     /// Whether a mapped file wants an executable stack.
@@ -109,6 +112,9 @@ pub enum FindingKind {
     TakenBack,
     /// Text of a file lost the right.
     TextOpened,
+    /// Memory that was written became executable as in a runtime, in a program that any user could
+    /// have written.
+    Claimed,
 }
 
 /// Why a change is not a finding.
@@ -133,9 +139,11 @@ pub enum Exemption {
     Closed,
     /// The file does not declare it as text.
     NotText,
-    /// The program's maximum number of findings was reported, or more areas are around its changes
-    /// than one scan checks.
+    /// As many findings of the program were reported as are for now, or more areas are around its
+    /// changes than one scan checks.
     Enough,
+    /// What the program claims was reported before.
+    Claimed,
 }
 
 /// The rule's decision about a change: what is reported, or why nothing is.
@@ -167,15 +175,13 @@ fn added(seen: &PermissionChange, around: &mut dyn AreaContext) -> Verdict {
             if !seen.preexisting && around.is_inherited() {
                 return Err(Exemption::Inherited);
             }
-            runtime(around)?;
-            Ok(FindingKind::Written)
+            explained(runtime(around), FindingKind::Written, around)
         }
         Backing::Shared => {
             if !seen.was_writable {
                 return Err(Exemption::FilesOwn);
             }
-            generator(around)?;
-            Ok(FindingKind::Shared)
+            explained(generator(around), FindingKind::Shared, around)
         }
         Backing::File => {
             if !seen.is_written {
@@ -224,6 +230,19 @@ fn removed(seen: &PermissionChange, around: &mut dyn AreaContext) -> Verdict {
     }
 }
 
+/// The verdict on memory that became executable: how a runtime explains it, or else `what`.
+fn explained(
+    by: Result<(), Exemption>,
+    what: FindingKind,
+    around: &mut dyn AreaContext,
+) -> Verdict {
+    match by {
+        Ok(()) => Ok(what),
+        Err(exemption) if around.is_of_root() => Err(exemption),
+        Err(_) => Ok(FindingKind::Claimed),
+    }
+}
+
 fn runtime(around: &mut dyn AreaContext) -> Result<(), Exemption> {
     if around.is_reserved() {
         return Err(Exemption::Reserved);
@@ -249,6 +268,7 @@ mod tests {
         generator: bool,
         says: ElfClaim,
         stack: bool,
+        users: bool,
     }
 
     const NOTHING: Fake = Fake {
@@ -258,6 +278,7 @@ mod tests {
         generator: false,
         says: ElfClaim::Unknown,
         stack: false,
+        users: false,
     };
 
     impl AreaContext for Fake {
@@ -272,6 +293,9 @@ mod tests {
         }
         fn has_generator(&mut self) -> bool {
             self.generator
+        }
+        fn is_of_root(&mut self) -> bool {
+            !self.users
         }
         fn file_says(&mut self) -> ElfClaim {
             self.says
@@ -314,6 +338,7 @@ mod tests {
         let inherited = Fake { inherited: true, ..NOTHING };
         let reserved = Fake { reserved: true, ..NOTHING };
         let generator = Fake { generator: true, ..NOTHING };
+        let of_user = |fake| Fake { users: true, ..fake };
         let says = |says| Fake { says, ..NOTHING };
         let rows: &[(&str, Backing, &str, &str, Fake, Verdict)] = &[
             ("mprotect of the stack", Stack, "rw-p>rwxp", "ws", NOTHING, Report(Kind::Stack)),
@@ -389,6 +414,47 @@ mod tests {
             ("V8's code range", Anonymous, "rw-p>rwxp", "ws", reserved, Exempt(Reserved)),
             ("V8's code range before 11", Anonymous, "rw-p>r-xp", "ws", reserved, Exempt(Reserved)),
             ("LuaJIT's machine code", Anonymous, "rw-p>r-xp", "ws", generator, Exempt(Generator)),
+            // Adversary C13: an implant that looks like a runtime.
+            (
+                "a user's program with 8 MiB around its code",
+                Anonymous,
+                "rw-p>r-xp",
+                "ws",
+                of_user(reserved),
+                Report(Kind::Claimed),
+            ),
+            (
+                "a user's program with the symbols of a code generator",
+                Anonymous,
+                ">r-xp",
+                "w",
+                of_user(generator),
+                Report(Kind::Claimed),
+            ),
+            (
+                "the same in shared memory",
+                Shared,
+                "rw-s>r-xs",
+                "",
+                of_user(generator),
+                Report(Kind::Claimed),
+            ),
+            (
+                "a user's program without either",
+                Anonymous,
+                "rw-p>r-xp",
+                "ws",
+                of_user(NOTHING),
+                Report(Kind::Written),
+            ),
+            (
+                "a user's runtime that writes code again",
+                Anonymous,
+                "r-xp>rw-p",
+                "wsk",
+                of_user(reserved),
+                Exempt(Reserved),
+            ),
             ("a memfd that was written", Shared, "rw-s>r-xs", "", NOTHING, Report(Kind::Shared)),
             ("the same in PHP's own", Shared, "rw-s>r-xs", "", generator, Exempt(Generator)),
             ("a file's content", Shared, "r--s>r-xs", "", NOTHING, Exempt(FilesOwn)),

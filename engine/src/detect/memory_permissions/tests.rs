@@ -10,6 +10,7 @@ use super::{FINDINGS_MAX, Permissions};
 use crate::detect::tests::Unreadable;
 use crate::detect::{Accepted, Detector as _, Finding, Scene};
 use crate::limits::Limits;
+use crate::loss::Loss;
 use crate::page_cache::MachineMemory;
 use crate::state::tests::watch::{limits, next_scan};
 use crate::state::tests::world::{FakeArea, FakeFile, FakeProcess, R, W, World, X};
@@ -21,6 +22,11 @@ struct Watch {
     state: State,
     snapshot: Snapshot,
     permissions: Permissions,
+    accepts: Accepted,
+    /// Inode numbers of files that a user may have written.
+    users_files: Vec<u64>,
+    /// Whether other processes have used up a scan's steps.
+    is_used_up: bool,
     now: Now,
 }
 
@@ -34,6 +40,9 @@ impl Watch {
             state: State::new(limits, Settings::default(), HashKey::new(7)),
             snapshot: Snapshot::empty(limits),
             permissions: Permissions::new(),
+            accepts: Accepted::Yes,
+            users_files: Vec::new(),
+            is_used_up: false,
             now: Now::at(1_795_159_906_905_224_659),
         };
         assert_eq!(watch.scan(world), []);
@@ -43,11 +52,18 @@ impl Watch {
     /// The verdicts on the scan's changes: process, start and end of the area, verdict.
     fn scan(&mut self, world: &World) -> Vec<(u32, u64, u64, Verdict)> {
         world.show(&mut self.snapshot);
+        for inode in self.snapshot.inodes.iter_mut() {
+            let is_users = self.users_files.contains(&inode.attributes.ino);
+            inode.attributes.uid = if is_users { 1000 } else { 0 };
+        }
         self.now = next_scan(self.now);
         let kernel = Kernel::default();
         let mut found = Vec::new();
-        let permissions = &mut self.permissions;
+        let (permissions, accepts) = (&mut self.permissions, self.accepts);
         permissions.begin_scan();
+        if self.is_used_up {
+            permissions.steps_left = 0;
+        }
         self.state.update(
             &self.snapshot,
             self.now,
@@ -60,11 +76,20 @@ impl Watch {
                         .before
                         .map_or((area.start, area.end), |before| (before.start, before.end));
                     found.push((judged.process.process_id(), start, end, judged.verdict));
-                    Accepted::Yes
+                    accepts
                 };
                 permissions.observe(&mut Scene { memory, cx, out }, change);
             },
         );
+        let cx = self.state.scan_context(&self.snapshot, self.now);
+        let memory = MachineMemory { source: &mut Unreadable, kernel: &kernel };
+        let out = &mut |_: &ScanContext<'_>, finding: &Finding<'_>| {
+            let Finding::MemoryPermissions(judged) = finding else { panic!("{finding:?}") };
+            let (area, verdict) = (judged.area, judged.verdict);
+            found.push((judged.process.process_id(), area.start, area.end, verdict));
+            accepts
+        };
+        permissions.update(&mut Scene { memory, cx: &cx, out }, &self.state, &mut ());
         found
     }
 }
@@ -128,7 +153,8 @@ fn a_process_with_very_many_changes_costs_a_scan_a_limited_time() {
     let found = watch.scan(&with_areas(&areas(R | W)).with(other(R | X)));
     let not_judged = found.iter().filter(|found| found.3 == Err(Exemption::Enough)).count();
     assert_eq!((found.len(), not_judged), (COUNT as usize + 1, COUNT as usize - JUDGED));
-    assert_eq!(watch.permissions.unchecked(), not_judged as u64);
+    let unchecked = Loss { count: not_judged as u64, process_id: Some(200) };
+    assert_eq!(watch.permissions.unchecked(), unchecked);
     // Another process's change is checked nevertheless, and all of them in the next scan.
     assert!(found.contains(&(300, 0x20_0000, 0x20_8000, WRITTEN)));
     let found = watch.scan(&with_areas(&areas(R | W)).with(other(R | W)));
@@ -383,4 +409,84 @@ fn findings_of_one_program_are_limited() {
         found += u32::from(verdicts[0].3.is_ok());
     }
     assert_eq!(found, 2 * u32::from(FINDINGS_MAX));
+}
+
+/// Adversary C13: an implant with eight findings was not reported any more.
+#[test]
+fn a_program_with_many_findings_is_reported_now_and_then() {
+    let area = |flags| memory(0x20_0000, 0x20_1000, flags).written(PAGES);
+    let mut watch = Watch::after(&with_areas(&[area(R | W)]));
+    let toggle = |watch: &mut Watch, turns: u32| {
+        let mut found = 0;
+        for turn in 0..turns {
+            let flags = if turn.is_multiple_of(2) { R | X } else { R | W };
+            let verdicts = watch.scan(&with_areas(&[area(flags)]));
+            found += u32::from(flags == R | X && verdicts[0].3.is_ok());
+        }
+        found
+    };
+    assert_eq!(toggle(&mut watch, 60), u32::from(FINDINGS_MAX));
+    let lost = watch.permissions.unchecked();
+    assert_eq!(lost, Loss { count: 60 - 2 * u64::from(FINDINGS_MAX), process_id: Some(200) });
+    // One after a minute, then one after two.
+    let minute = super::PAUSES_NS.0;
+    for (minutes, expected) in [(1, 1), (1, 0), (1, 1), (3, 0), (1, 1)] {
+        watch.now = watch.now.after(minutes * minute);
+        assert_eq!(toggle(&mut watch, 20), expected, "{minutes}");
+    }
+}
+
+#[test]
+fn a_finding_whose_report_is_not_accepted_is_reported_again() {
+    let area = |flags| memory(0x20_0000, 0x20_1000, flags).written(PAGES);
+    let mut watch = Watch::after(&with_areas(&[area(R | W)]));
+    watch.accepts = Accepted::No;
+    let found = [(200, 0x20_0000, 0x20_1000, WRITTEN)];
+    assert_eq!(watch.scan(&with_areas(&[area(R | X)])).first(), found.first());
+    assert_eq!(watch.scan(&with_areas(&[area(R | X)])), found);
+    watch.accepts = Accepted::Yes;
+    assert_eq!(watch.scan(&with_areas(&[area(R | X)])), found);
+    assert_eq!(watch.scan(&with_areas(&[area(R | X)])), []);
+    assert_eq!(watch.permissions.unchecked(), Loss::default());
+}
+
+/// Adversary C13: any program that reserves eight mebibytes around its code was exempt.
+#[test]
+fn reserved_space_of_a_users_program_is_reported_once_for_its_file() {
+    let free = |start, end, flags| memory(start, end, flags | VM_NORESERVE).written(PAGES);
+    let process = |pid, ino, code| {
+        let mut process = FakeProcess::new(pid);
+        process.executable =
+            Some(FakeFile::regular(0xffff_8886_0000_0000 + ino * 0x100, ino, "implant"));
+        process.areas = vec![
+            free(0x1000_2000, 0x1000_3000, 0),
+            free(0x1000_3000, 0x1003_f000, code),
+            free(0x1003_f000, 0x2000_0000, 0),
+        ];
+        process
+    };
+    let world = |code| {
+        World::default()
+            .with(process(200, 71, code))
+            .with(process(201, 71, code))
+            .with(process(202, 72, code))
+    };
+    let mut watch = Watch::after(&world(R | W));
+    watch.users_files.push(71);
+    let verdicts: Vec<_> = watch.scan(&world(R | X)).iter().map(|found| found.3).collect();
+    let claimed = [Ok(FindingKind::Claimed), Err(Exemption::Claimed), Err(Exemption::Reserved)];
+    assert_eq!(verdicts, claimed);
+}
+
+#[test]
+fn each_process_is_checked_a_little_when_others_have_used_up_a_scan() {
+    let areas = |flags| -> Vec<_> {
+        let area = |at: u64| memory(0x20_0000 + at * 0x2000, 0x20_1000 + at * 0x2000, flags);
+        (0..20).map(|at| area(at).written(PAGES + at * 64)).collect()
+    };
+    let mut watch = Watch::after(&with_areas(&areas(R | W)));
+    watch.is_used_up = true;
+    let found = watch.scan(&with_areas(&areas(R | X)));
+    let reported = found.iter().filter(|found| found.3.is_ok()).count();
+    assert_eq!((found.len(), reported), (20, usize::from(FINDINGS_MAX)));
 }

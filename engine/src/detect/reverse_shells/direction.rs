@@ -12,7 +12,7 @@ use panoptes_decoders::kernel::sock::{Endpoints, TcpState};
 
 use crate::limits::Limits;
 use crate::walk::{ConnectionRow, Snapshot, SocketRow};
-use panoptes_tables::{AddressMap, HashKey, Insertion};
+use panoptes_tables::{AddressMap, HashKey, Insertion, room};
 
 /// Which end of a connection began it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -32,6 +32,13 @@ const LISTENERS_MAX: usize = 16_384;
 /// many, it is.
 const KEPT_SCANS: u32 = 512;
 
+/// Number of scans after which the connections that existed when watching started are known,
+/// although scans left some.
+const BEGINNING_SCANS: u32 = 16;
+
+/// Number of rounds of chains after which all had a turn.
+const BEGINNING_ROUNDS: u32 = 2;
+
 /// Ports with listeners, and the connections that existed when watching started.
 #[derive(Debug)]
 pub struct Directions {
@@ -41,7 +48,8 @@ pub struct Directions {
     listeners: AddressMap,
     older: AddressMap,
     scans: u32,
-    first: AddressMap,
+    /// Keys of the connections that existed when watching started, ascending.
+    first: Vec<u64>,
     has_begun: bool,
     /// Whether there are more listeners at once than can be remembered: then no connection counts
     /// as outbound.
@@ -51,19 +59,22 @@ pub struct Directions {
 impl Directions {
     /// Allocates for `limits`.
     pub fn new(limits: &Limits, key: HashKey) -> Self {
+        let listeners = LISTENERS_MAX.min(limits.connections_seen_max());
         Self {
             port_key: key.derive("shells: ports"),
             connection_key: key.derive("shells: connections"),
-            listeners: AddressMap::new(LISTENERS_MAX, key.derive("shells: listeners")),
-            older: AddressMap::new(LISTENERS_MAX, key.derive("shells: older listeners")),
+            listeners: AddressMap::new(listeners, key.derive("shells: listeners")),
+            older: AddressMap::new(listeners, key.derive("shells: older listeners")),
             scans: 0,
-            first: AddressMap::new(
-                limits.connections_seen_max(),
-                key.derive("shells: first connections"),
-            ),
+            first: room::list(limits.connections_seen_max()),
             has_begun: false,
             is_full: false,
         }
+    }
+
+    /// Whether there are more listeners than can be remembered.
+    pub(super) fn is_full(&self) -> bool {
+        self.is_full
     }
 
     /// Limits the number of remembered listeners.
@@ -88,10 +99,16 @@ impl Directions {
         }
         if !self.has_begun {
             for row in snapshot.connections.iter().filter(|row| !listens(row)) {
-                self.first.insert(key_of(row, self.connection_key), 0);
+                if self.first.len() < self.first.capacity() {
+                    self.first.push(key_of(row, self.connection_key));
+                }
             }
+            self.first.sort_unstable();
+            self.first.dedup();
         }
-        self.has_begun = true;
+        let had_turns = !snapshot.chains_in_turn || snapshot.chains_round >= BEGINNING_ROUNDS;
+        let is_whole = snapshot.left.chains == 0;
+        self.has_begun |= is_whole || had_turns && self.scans >= BEGINNING_SCANS;
     }
 
     /// Forgets ports that were not seen recently, except those of accepted connections.
@@ -129,11 +146,16 @@ impl Directions {
         };
         if any.into_iter().any(listens) {
             Direction::Accepted
-        } else if self.is_full || self.first.get(key_of(row, self.connection_key)).is_some() {
+        } else if self.is_full || self.is_first(row) {
             Direction::Unknown
         } else {
             Direction::Outbound
         }
+    }
+
+    /// Whether a connection existed when watching started.
+    fn is_first(&self, row: &ConnectionRow) -> bool {
+        self.first.binary_search(&key_of(row, self.connection_key)).is_ok()
     }
 
     fn port(&self, snapshot: &Snapshot, row: &ConnectionRow, address: IpAddr) -> u64 {

@@ -7,10 +7,11 @@ use arrayvec::ArrayVec;
 use panoptes_decoders::kernel::sock::Endpoints;
 
 use super::direction::Direction;
-use super::graph::{Hop, Object, Search, object_of};
+use super::graph::{Object, object_of};
 use super::interpreter::Interpreter;
 use super::judge::Reason;
 use super::rows::{holds, line_of};
+use super::search::{Hop, Search};
 use super::{Candidate, Shell, Shells};
 use crate::detect::{Accepted, Finding, Scene};
 use crate::state::facts::{ConnectionFacts, DescriptorFacts, FileName, ProcessFacts};

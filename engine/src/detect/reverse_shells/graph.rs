@@ -1,13 +1,15 @@
 //! How bytes can get from one process to another: which processes hold the ends of which pipes,
 //! socket pairs, pseudoterminals and connections.
 //!
-//! [`Graph::build`] indexes a scan's descriptors. [`Search`] follows bytes from a descriptor,
-//! breadth first, towards their sources or their targets. A process relays bytes only if it holds
-//! both ends: a source open for reading, and a target open for writing. Every step is bounded, and
-//! nothing is allocated.
+//! [`Graph::build`] indexes a scan's descriptors; [`search`](super::search) follows bytes over it.
+//! Each interpreter has a share of the steps of a scan. What many of them need is found out once.
+//! Nothing is allocated.
 
-use core::cell::Cell;
+use core::cell::{Cell, RefCell};
 use core::net::IpAddr;
+use core::ops::Range;
+
+use panoptes_tables::room;
 
 use arrayvec::ArrayVec;
 use panoptes_decoders::kernel::file::{FMODE_READ, FMODE_WRITE};
@@ -18,15 +20,20 @@ use panoptes_decoders::kernel::unix_sock::AF_UNIX;
 use crate::limits::Limits;
 use crate::walk::{
     ConnectionRow, DescriptorRow, FileRow, FilesRow, Index, InodeRow, ProcessRow, Snapshot,
-    SocketRow, TerminalRow,
+    SocketRow, Span, TerminalRow,
 };
 
-/// Maximum number of hops of one search.
-const HOPS_MAX: usize = 512;
-/// Maximum number of processes in a row that a search passes.
-const DEPTH_MAX: u32 = 12;
-/// Maximum number of descriptors that all searches of one scan check.
+/// Maximum number of descriptors that all searches of one scan check, except those of
+/// [`STEPS_MIN`].
 const STEPS_MAX: u32 = 100_000;
+/// Number of descriptors that each part of an interpreter's share has in any scan.
+const STEPS_MIN: u32 = 128;
+/// An interpreter's share has a part for the way back, one for the way on, and one for what links
+/// both.
+const PARTS: u32 = 3;
+/// In a table with more descriptors that carry bytes than this, connections come first: a search
+/// that is cut short has seen them.
+const FEW_CARRIERS: usize = 64;
 /// A process with more AF_UNIX connections than this serves many others: bytes from one do not go
 /// to another.
 const HUB_CONNECTIONS: usize = 8;
@@ -57,7 +64,7 @@ pub enum Way {
 
 impl Way {
     /// The mode in which a process must hold the object from which bytes come, or to which they go.
-    const fn outer_mode(self) -> u32 {
+    pub(super) const fn outer_mode(self) -> u32 {
         match self {
             Self::Back => FMODE_READ,
             Self::On => FMODE_WRITE,
@@ -65,7 +72,7 @@ impl Way {
     }
 
     /// The mode in which the process at the other end must hold it.
-    const fn inner_mode(self) -> u32 {
+    pub(super) const fn inner_mode(self) -> u32 {
         match self {
             Self::Back => FMODE_WRITE,
             Self::On => FMODE_READ,
@@ -73,29 +80,14 @@ impl Way {
     }
 }
 
-/// One step of a search: a process, and an object that it reads from or writes to.
-#[derive(Clone, Copy, Debug)]
-pub struct Hop {
-    /// Its table of descriptors.
-    pub table: Index<FilesRow>,
-    /// The object further away from the start.
-    pub object: Object,
-    /// The descriptor for that object.
-    pub outer: Index<DescriptorRow>,
-    /// The descriptor towards the search's start, or `None` at the start.
-    pub inner: Option<Index<DescriptorRow>>,
-    /// The previous hop.
-    pub parent: Option<Index<Self>>,
-    depth: u32,
-}
-
 /// Index of the holders of objects in one scan.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Graph {
-    /// By open file, its descriptors.
+    /// By open file, its descriptors, one of each table: the last one.
     descriptors: Lists<DescriptorRow>,
-    /// By descriptor, its table.
+    /// By descriptor, its table; `None` for the others of the same file in a table.
     tables: Vec<Option<Index<FilesRow>>>,
+    carriers: RefCell<Carriers>,
     /// By inode, the open files of a pipe; behind those, by terminal, its open files.
     files: Lists<FileRow>,
     /// The number of inodes.
@@ -107,6 +99,12 @@ pub struct Graph {
     /// By connection, its open file.
     file_of_connection: Vec<Option<Index<FileRow>>>,
     steps: Cell<u32>,
+    /// The number of steps of a part of the present interpreter's share, and that at which the
+    /// present part ends.
+    part: Cell<u32>,
+    limit: Cell<u32>,
+    /// Whether a part was used up.
+    was_exhausted: Cell<bool>,
 }
 
 /// Lists of rows, by the position of their owner. A row is in one list, once.
@@ -117,9 +115,15 @@ struct Lists<Row> {
     next: Vec<Option<Index<Row>>>,
 }
 
+impl<Row> Default for Lists<Row> {
+    fn default() -> Self {
+        Self { first: Vec::default(), next: Vec::default() }
+    }
+}
+
 impl<Row> Lists<Row> {
     fn new(owners: usize, rows: usize) -> Self {
-        Self { first: Vec::with_capacity(owners), next: Vec::with_capacity(rows) }
+        Self { first: room::list(owners), next: room::list(rows) }
     }
 
     fn reset(&mut self, owners: usize, rows: usize) {
@@ -135,6 +139,15 @@ impl<Row> Lists<Row> {
         }
     }
 
+    /// Puts `index` in the place of `before`, the first of the list of `owner`.
+    fn replace_first(&mut self, owner: usize, before: Index<Row>, index: Index<Row>) {
+        let rest = linked(&self.next, before);
+        let first = self.first.get_mut(owner);
+        if let (Some(first), Some(next)) = (first, self.next.get_mut(index.position())) {
+            (*first, *next) = (Some(index), rest);
+        }
+    }
+
     fn of(&self, owner: usize) -> impl Iterator<Item = Index<Row>> + use<'_, Row> {
         let mut at = self.first.get(owner).copied().flatten();
         (0..=self.next.len()).map_while(move |_| {
@@ -142,6 +155,30 @@ impl<Row> Lists<Row> {
             at = linked(&self.next, this);
             Some(this)
         })
+    }
+}
+
+/// What was found out of tables of descriptors in one scan, each when it is needed first.
+#[derive(Debug, Default)]
+struct Carriers {
+    /// By table, the part of the list with its descriptors.
+    spans: Vec<Option<(u32, u32)>>,
+    /// By table, whether its process serves many others.
+    hubs: Vec<Option<bool>>,
+    list: Vec<Index<DescriptorRow>>,
+}
+
+impl Carriers {
+    fn new(tables: usize, descriptors: usize) -> Self {
+        Self { spans: room::list(tables), hubs: room::list(tables), list: room::list(descriptors) }
+    }
+
+    fn reset(&mut self, tables: usize) {
+        self.list.clear();
+        self.spans.clear();
+        self.spans.resize(tables.min(self.spans.capacity()), None);
+        self.hubs.clear();
+        self.hubs.resize(tables.min(self.hubs.capacity()), None);
     }
 }
 
@@ -162,28 +199,34 @@ impl Graph {
         let processes = limits.processes_seen_max();
         Self {
             descriptors: Lists::new(files, descriptors),
-            tables: Vec::with_capacity(descriptors),
+            tables: room::list(descriptors),
             files: Lists::new(2 * files, files),
             first_terminal: 0,
             processes: Lists::new(processes, processes),
             senders: Lists::new(files, files),
-            file_of_connection: Vec::with_capacity(limits.connections_seen_max()),
+            file_of_connection: room::list(limits.connections_seen_max()),
+            carriers: RefCell::new(Carriers::new(processes, descriptors)),
             steps: Cell::new(0),
+            part: Cell::new(STEPS_MAX),
+            limit: Cell::new(STEPS_MAX),
+            was_exhausted: Cell::new(false),
         }
     }
 
     pub fn build(&mut self, snapshot: &Snapshot) {
         self.steps.set(0);
-        self.descriptors.reset(snapshot.files.len(), snapshot.descriptors.len());
-        for (index, row) in snapshot.descriptors.indexed() {
-            if let Some(file) = row.file {
-                self.descriptors.insert(file.position(), index);
-            }
-        }
+        self.limit.set(STEPS_MAX);
+        self.carriers.get_mut().reset(snapshot.files_structs.len());
         reset(&mut self.tables, snapshot.descriptors.len());
         for (index, table) in snapshot.files_structs.indexed() {
             let range = table.descriptors.positions();
             self.tables.get_mut(range).unwrap_or_default().fill(Some(index));
+        }
+        self.descriptors.reset(snapshot.files.len(), snapshot.descriptors.len());
+        for (index, row) in snapshot.descriptors.indexed() {
+            if let Some(file) = row.file {
+                self.insert_descriptor(file, index);
+            }
         }
         self.first_terminal = snapshot.inodes.len();
         let ends = self.first_terminal + snapshot.terminals.len();
@@ -219,6 +262,43 @@ impl Graph {
         }
     }
 
+    /// Inserts a descriptor of an open file, in place of one of the same table: a process that
+    /// duplicates a descriptor adds no work.
+    fn insert_descriptor(&mut self, file: Index<FileRow>, index: Index<DescriptorRow>) {
+        let table = self.table_of(index);
+        let before = linked(&self.descriptors.first, file);
+        if let Some(before) = before.filter(|&before| self.table_of(before) == table) {
+            self.descriptors.replace_first(file.position(), before, index);
+            if let Some(place) = self.tables.get_mut(before.position()) {
+                *place = None;
+            }
+        } else {
+            self.descriptors.insert(file.position(), index);
+        }
+    }
+
+    /// Begins with an interpreter. Its searches may use an equal part of the steps that are left
+    /// for so many.
+    pub(super) fn begin_share(&self, interpreters: usize) {
+        let used = self.steps.get();
+        let interpreters = u32::try_from(interpreters).unwrap_or(u32::MAX).max(1);
+        let share = STEPS_MAX.saturating_sub(used) / interpreters;
+        self.part.set((share / PARTS).max(STEPS_MIN));
+        self.limit.set(used.saturating_add(self.part.get()));
+        self.was_exhausted.set(false);
+    }
+
+    /// Begins with the next part of the present interpreter's share.
+    pub(super) fn begin_part(&self) {
+        self.was_exhausted.set(self.was_exhausted());
+        self.limit.set(self.steps.get().saturating_add(self.part.get()));
+    }
+
+    /// Whether any part of the present interpreter's share was used up.
+    pub(super) fn was_exhausted(&self) -> bool {
+        self.was_exhausted.get() || self.is_exhausted()
+    }
+
     /// Number of descriptors checked since [`Self::build`].
     #[cfg(test)]
     pub(super) fn steps(&self) -> u32 {
@@ -231,13 +311,48 @@ impl Graph {
         self.steps.set(self.steps.get().saturating_add(steps));
     }
 
-    /// Whether the scan's limit of checked descriptors is reached.
+    /// Whether the present part of an interpreter's share of checked descriptors is used up.
     pub fn is_exhausted(&self) -> bool {
-        self.steps.get() >= STEPS_MAX
+        self.steps.get() >= self.limit.get()
+    }
+
+    /// The descriptors of a table that carry bytes, as places for [`Self::carrier`]. Each table is
+    /// looked through once in a scan, so that counts as no step.
+    pub(super) fn carriers_of(&self, snapshot: &Snapshot, table: Index<FilesRow>) -> Range<usize> {
+        let mut carriers = self.carriers.borrow_mut();
+        let Some(known) = carriers.spans.get(table.position()) else { return 0..0 };
+        if let &Some((start, end)) = known {
+            return start as usize..end as usize;
+        }
+        let rows = snapshot.files_structs.at(table).map(|row| row.descriptors);
+        let start = carriers.list.len();
+        for at in rows.into_iter().flat_map(Span::indexes) {
+            let file = snapshot.descriptors.at(at).and_then(|row| row.file);
+            let carries = self.table_of(at) == Some(table) && object_of(snapshot, file).is_some();
+            if carries && carriers.list.len() < carriers.list.capacity() {
+                carriers.list.push(at);
+            }
+        }
+        let span = start..carriers.list.len();
+        if span.len() > FEW_CARRIERS {
+            let is_connection = |at: &Index<DescriptorRow>| {
+                let file = snapshot.descriptors.at(*at).and_then(|row| row.file);
+                let object = object_of(snapshot, file);
+                matches!(object, Some(Object::Connection(_) | Object::Datagram(_)))
+            };
+            carriers.list[span.clone()].sort_unstable_by_key(|at| (!is_connection(at), *at));
+        }
+        carriers.spans[table.position()] = Some((span.start as u32, span.end as u32));
+        span
+    }
+
+    /// A descriptor by its place in [`Self::carriers_of`].
+    pub(super) fn carrier(&self, place: usize) -> Option<Index<DescriptorRow>> {
+        self.carriers.borrow().list.get(place).copied()
     }
 
     /// The table of a descriptor.
-    fn table_of(&self, descriptor: Index<DescriptorRow>) -> Option<Index<FilesRow>> {
+    pub(super) fn table_of(&self, descriptor: Index<DescriptorRow>) -> Option<Index<FilesRow>> {
         linked(&self.tables, descriptor)
     }
 
@@ -273,15 +388,28 @@ impl Graph {
     /// Whether a table has so many AF_UNIX connections that its process serves many others.
     /// Connections of the process with itself, and duplicates, do not count. A table that cannot be
     /// checked completely counts as such.
-    fn is_a_hub(&self, snapshot: &Snapshot, table: Index<FilesRow>) -> bool {
-        let Some(row) = snapshot.files_structs.at(table) else { return false };
+    pub(super) fn is_a_hub(&self, snapshot: &Snapshot, table: Index<FilesRow>) -> bool {
+        let known = self.carriers.borrow().hubs.get(table.position()).copied().flatten();
+        known.unwrap_or_else(|| {
+            let is_hub = self.has_many_pairs(snapshot, table);
+            if let Some(place) = self.carriers.borrow_mut().hubs.get_mut(table.position())
+                && !self.is_exhausted()
+            {
+                *place = Some(is_hub);
+            }
+            is_hub
+        })
+    }
+
+    fn has_many_pairs(&self, snapshot: &Snapshot, table: Index<FilesRow>) -> bool {
         let mut sockets = ArrayVec::<Index<SocketRow>, HUB_CONNECTIONS>::new();
         let mut own = ArrayVec::<Index<SocketRow>, HUB_CONNECTIONS>::new();
-        for row in snapshot.descriptors.range(row.descriptors) {
+        for place in self.carriers_of(snapshot, table) {
             self.spend(1);
             if self.is_exhausted() {
                 return true;
             }
+            let Some(row) = snapshot.descriptors.at(self.carrier(place)) else { continue };
             let Some(at) = snapshot.files.at(row.file).and_then(|file| file.socket) else {
                 continue;
             };
@@ -305,7 +433,7 @@ impl Graph {
 
     /// Passes every descriptor at the other end of `object` to `take` that is open in a mode of
     /// `wanted`.
-    fn other_end(
+    pub(super) fn other_end(
         &self,
         snapshot: &Snapshot,
         object: Object,
@@ -406,12 +534,12 @@ pub fn is_open(connection: &ConnectionRow) -> bool {
 }
 
 /// Whether neither side has closed its sending direction.
-fn is_established(connection: &ConnectionRow) -> bool {
+pub(super) fn is_established(connection: &ConnectionRow) -> bool {
     TcpState::from_number(connection.endpoints.state) == Some(TcpState::Established)
 }
 
 /// Whether this side has closed its sending direction.
-fn has_closed_sending(connection: &ConnectionRow) -> bool {
+pub(super) fn has_closed_sending(connection: &ConnectionRow) -> bool {
     let state = TcpState::from_number(connection.endpoints.state);
     matches!(state, Some(TcpState::FinWait1 | TcpState::FinWait2))
 }
@@ -470,7 +598,7 @@ fn mapped(address: IpAddr) -> IpAddr {
 }
 
 /// Whether two objects are ends of the same link, or the same end.
-fn is_same_link(snapshot: &Snapshot, one: Object, other: Object) -> bool {
+pub(super) fn is_same_link(snapshot: &Snapshot, one: Object, other: Object) -> bool {
     one == other
         || match (one, other) {
             (Object::Unix(one), Object::Unix(other)) => {
@@ -487,166 +615,7 @@ fn is_same_link(snapshot: &Snapshot, one: Object, other: Object) -> bool {
         }
 }
 
-fn is_master(snapshot: &Snapshot, object: Object) -> bool {
+pub(super) fn is_master(snapshot: &Snapshot, object: Object) -> bool {
     let Object::Terminal(at) = object else { return false };
     snapshot.terminals.at(at).is_some_and(|row| row.is_master)
-}
-
-/// A breadth-first search for the sources or targets of bytes.
-#[derive(Debug)]
-pub struct Search {
-    way: Way,
-    hops: Vec<Hop>,
-}
-
-impl Search {
-    /// Allocates room for one search in this direction.
-    pub fn new(way: Way) -> Self {
-        Self { way, hops: Vec::with_capacity(HOPS_MAX) }
-    }
-
-    /// All hops, those near the start first.
-    pub fn hops(&self) -> &[Hop] {
-        &self.hops
-    }
-
-    /// The hops from one of them to the search's start.
-    pub fn path(&self, hop: Option<Index<Hop>>) -> impl Iterator<Item = &Hop> {
-        let mut at = hop;
-        (0..=DEPTH_MAX).map_while(move |_| {
-            let hop = self.hops.get(at?.position())?;
-            at = hop.parent;
-            Some(hop)
-        })
-    }
-
-    pub fn is_full(&self) -> bool {
-        self.hops.len() == self.hops.capacity()
-    }
-
-    /// Clears the search.
-    pub fn begin(&mut self) {
-        self.hops.clear();
-    }
-
-    /// Starts at a descriptor, if bytes can pass it in this direction. A search may have several
-    /// starts.
-    pub fn begin_at(
-        &mut self,
-        snapshot: &Snapshot,
-        table: Index<FilesRow>,
-        descriptor: Option<Index<DescriptorRow>>,
-    ) -> Option<Object> {
-        let outer = descriptor?;
-        let row = snapshot.descriptors.at(outer)?;
-        let object = self.passable(snapshot, row)?;
-        if !self.hops.iter().any(|hop| hop.object == object) {
-            self.push(Hop { table, object, outer, inner: None, parent: None, depth: 0 });
-        }
-        Some(object)
-    }
-
-    /// The object of a descriptor, if it is open in the required mode.
-    fn passable(&self, snapshot: &Snapshot, row: &DescriptorRow) -> Option<Object> {
-        let file = snapshot.files.at(row.file)?;
-        let is_open = file.open.mode & self.way.outer_mode() != 0;
-        let object = object_of(snapshot, row.file).filter(|_| is_open)?;
-        let is_done = |at| snapshot.connections.at(at).is_some_and(has_closed_sending);
-        match (object, self.way) {
-            (Object::Connection(at), Way::On) if is_done(at) => None,
-            _ => Some(object),
-        }
-    }
-
-    fn push(&mut self, hop: Hop) {
-        if self.hops.len() < self.hops.capacity() {
-            self.hops.push(hop);
-        }
-    }
-
-    /// Follows bytes as far as possible.
-    pub fn run(&mut self, snapshot: &Snapshot, graph: &Graph) {
-        let origin = self.hops.first().map(|hop| hop.table);
-        let mut at = 0;
-        while let Some(&hop) = self.hops.get(at) {
-            if hop.depth < DEPTH_MAX && !graph.is_exhausted() {
-                let inner_mode = self.way.inner_mode();
-                // Descriptors of one table are adjacent, and lead to the same objects.
-                let mut last = None;
-                graph.other_end(snapshot, hop.object, inner_mode, &mut |inner| {
-                    if let Some(table) = graph.table_of(inner)
-                        && table != hop.table
-                        && Some(table) != origin
-                        && Some(table) != last
-                        && !self.is_own_input(snapshot, hop, inner)
-                    {
-                        last = Some(table);
-                        self.pass_through(snapshot, graph, Index::new(at), hop, table, inner);
-                    }
-                });
-            }
-            at += 1;
-        }
-    }
-
-    /// Whether a descriptor is its holder's standard input and the same open FIFO that `hop` reads.
-    /// A process that inherited it (`bash <>fifo`, and its commands) reads from it too, and does
-    /// not write answers to it.
-    fn is_own_input(&self, snapshot: &Snapshot, hop: Hop, inner: Index<DescriptorRow>) -> bool {
-        let (inner, outer) = (snapshot.descriptors.at(inner), snapshot.descriptors.at(hop.outer));
-        let is_same = |inner: &DescriptorRow| outer.is_some_and(|row| row.file == inner.file);
-        self.way == Way::Back
-            && matches!(hop.object, Object::Pipe(_))
-            && inner.is_some_and(|inner| inner.index == 0 && is_same(inner))
-    }
-
-    /// Adds the other objects of the holder of `inner`, which is at the other end of `hop`'s
-    /// object.
-    fn pass_through(
-        &mut self,
-        snapshot: &Snapshot,
-        graph: &Graph,
-        parent: Option<Index<Hop>>,
-        hop: Hop,
-        table: Index<FilesRow>,
-        inner: Index<DescriptorRow>,
-    ) {
-        let Some(inner_row) = snapshot.descriptors.at(inner) else { return };
-        let Some(inner_object) = object_of(snapshot, inner_row.file) else { return };
-        let Some(span) = snapshot.files_structs.at(table).map(|row| row.descriptors) else {
-            return;
-        };
-        let mut is_hub = None;
-        for (outer, row) in span.indexes().zip(snapshot.descriptors.range(span)) {
-            graph.spend(1);
-            if graph.is_exhausted() {
-                return;
-            }
-            let Some(object) = self.passable(snapshot, row) else { continue };
-            if is_same_link(snapshot, object, inner_object) {
-                continue;
-            }
-            // A server that still holds a closed connection of an earlier client relays nothing to
-            // that client.
-            if let (Object::Connection(at), Object::Connection(_)) = (object, inner_object)
-                && !snapshot.connections.at(at).is_some_and(is_established)
-            {
-                continue;
-            }
-            // A process that serves several terminals does not pass the output of one to another.
-            if is_master(snapshot, object) && is_master(snapshot, inner_object) {
-                continue;
-            }
-            if let (Object::Unix(_), Object::Unix(_)) = (object, inner_object)
-                && *is_hub.get_or_insert_with(|| graph.is_a_hub(snapshot, table))
-            {
-                continue;
-            }
-            if self.hops.iter().any(|seen| seen.object == object) {
-                continue;
-            }
-            let depth = hop.depth + 1;
-            self.push(Hop { table, object, outer, inner: Some(inner), parent, depth });
-        }
-    }
 }

@@ -1,7 +1,7 @@
 //! Reverse shells: command interpreters whose input comes from a peer, and whose output goes to it.
 //!
 //! [`Detector::update`] checks each process that takes commands ([`interpreter`]). It follows bytes
-//! through all processes that relay them ([`graph`]): from its standard input, or the FIFO that is
+//! through all processes that relay them ([`search`]): from its standard input, or the FIFO that is
 //! its script, back to their sources, and from its standard output and error on to their targets.
 //! The peer of a connection that both paths reach can command the interpreter. [`direction`]
 //! determines which end began the connection, and [`judge`] whether it is reported.
@@ -11,6 +11,7 @@
 //!
 //! Not here: the wording of records ([`crate::policy`]).
 
+mod dead_ends;
 pub mod direction;
 mod finding;
 pub mod graph;
@@ -19,6 +20,7 @@ pub mod judge;
 mod pending;
 mod reported;
 mod rows;
+pub mod search;
 mod servers;
 mod shell;
 #[cfg(test)]
@@ -26,26 +28,29 @@ mod tests;
 
 use arrayvec::ArrayVec;
 use panoptes_sinks::activities::Activity;
-use panoptes_tables::HashKey;
+use panoptes_tables::{HashKey, room};
 
 use super::{Detector, DetectorSetup, Scene};
 use crate::container_config::Glob;
 use crate::limits::Limits;
+use crate::loss::Loss;
 use crate::page_cache::ContentSource;
 use crate::path::PathBuffer;
 use crate::state::State;
 use crate::state::facts::{NameBuffers, executable_of};
 use crate::state::process::ProcessKey;
-use crate::time::{Now, RealTime};
+use crate::time::{Monotonic, Now, RealTime};
 use crate::walk::{FilesRow, Index, ProcessRow, Snapshot};
 
+use dead_ends::DeadEnds;
 use direction::{Direction, Directions};
-use graph::{Graph, Hop, Object, Search, Way, object_of};
+use graph::{Graph, Object, Way, object_of};
 use interpreter::Interpreter;
 use judge::{At, Case, Exemption, Reason};
 use pending::{Pair, PendingList, Question, Seen, Settled};
-use reported::Reported;
+use reported::{Reported, TURN_SCANS};
 use rows::{holds_at_stdio, line, line_of, name_of, program_of};
+use search::{Hop, Search};
 use shell::Shell;
 
 pub use finding::{End, Member, MemberConnection, ReverseShell, Step, Through};
@@ -54,6 +59,10 @@ pub use finding::{End, Member, MemberConnection, ReverseShell, Step, Through};
 const CANDIDATES_MAX: usize = 32;
 /// Ports of X11 displays (`6000 + display`); those that a login forwards begin at the eleventh.
 const X11_PORTS: core::ops::RangeInclusive<u16> = 6000..=6063;
+
+/// For how long scans that leave something for the next may leave an exemption unknown. After that,
+/// what they do not show does not count.
+const UNSURE_NS: i64 = 2_000_000_000;
 
 /// A connection with a path to and from an interpreter.
 #[derive(Clone, Copy, Debug)]
@@ -71,16 +80,6 @@ struct Candidate {
     seen: Seen,
 }
 
-/// Totals of what was left out.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct ShellsUsage {
-    /// Scans in which there was more to follow than the limit of one scan, and interpreters with
-    /// more paths to connections than are checked.
-    pub cut_short: u64,
-    /// Connections that were not reported because no more can be remembered.
-    pub unreported: u64,
-}
-
 /// Detects reverse shells on one machine.
 #[derive(Debug)]
 pub struct Shells {
@@ -93,34 +92,50 @@ pub struct Shells {
     directions: Directions,
     reported: Reported,
     pending: PendingList,
-    /// Whether the last scan had more to follow than the limit.
+    /// Objects from which this scan's searches have reached no connection, and never would.
+    dead_ends: DeadEnds,
+    /// Whether the last scan had more to follow than an interpreter's share, or did not show
+    /// everything.
     was_cut: bool,
-    /// The process to start with, so that each has its turn when there is too much to follow.
+    /// Since when all scans have left something for the next.
+    partial_since: Option<Monotonic>,
+    /// Number of interpreters in the last scan.
+    interpreters: usize,
+    /// The process to start with, so that each has its turn to get what others leave.
     first: usize,
-    usage: ShellsUsage,
+    /// What was left out in all, and the last process of which that was.
+    lost: Loss,
     buffers: NameBuffers,
     path: PathBuffer,
     names: Vec<u8>,
 }
 
 impl Shells {
-    /// Allocates for `limits`. Unless it is `wanted`, nothing is checked.
+    /// Allocates for `limits`, including the graph. Unless it is `wanted`, nothing is checked.
     pub fn new(limits: &Limits, wanted: bool, key: HashKey) -> Self {
+        Self { graph: Graph::new(limits), ..Self::without_graph(limits, wanted, key) }
+    }
+
+    /// Allocates for `limits`; each scan needs a graph ([`Self::exchange`]).
+    pub fn without_graph(limits: &Limits, wanted: bool, key: HashKey) -> Self {
         Self {
             wanted,
             login_servers: Box::default(),
-            graph: Graph::new(limits),
+            graph: Graph::default(),
             inward: Search::new(Way::Back),
             outward: Search::new(Way::On),
             directions: Directions::new(limits, key),
-            reported: Reported::new(key.derive("shells: reported")),
+            reported: Reported::new(limits, key.derive("shells: reported")),
             pending: PendingList::new(),
+            dead_ends: DeadEnds::new(limits, key),
             was_cut: false,
+            partial_since: None,
+            interpreters: 0,
             first: 0,
-            usage: ShellsUsage::default(),
+            lost: Loss::default(),
             buffers: NameBuffers::default(),
             path: PathBuffer::default(),
-            names: Vec::with_capacity(finding::NAMES_BYTES),
+            names: room::list(finding::NAMES_BYTES),
         }
     }
 
@@ -132,15 +147,17 @@ impl Shells {
         self
     }
 
-    pub fn usage(&self) -> ShellsUsage {
-        ShellsUsage { cut_short: self.usage.cut_short + self.pending.refused(), ..self.usage }
+    /// Takes a graph before a scan, and returns it by a second call after the scan.
+    pub fn exchange(&mut self, graph: &mut Graph) {
+        core::mem::swap(&mut self.graph, graph);
     }
 }
 
 impl Detector for Shells {
     fn build(setup: &DetectorSetup<'_>) -> Self {
         let wanted = (setup.is_enabled)(Activity::ReverseShellDetected);
-        Self::new(setup.limits, wanted, setup.key).with_login_servers(setup.login_servers.to_vec())
+        Self::without_graph(setup.limits, wanted, setup.key)
+            .with_login_servers(setup.login_servers.to_vec())
     }
 
     /// Checks the scan and reports new findings. `files` has the contents of programs whose names
@@ -150,37 +167,44 @@ impl Detector for Shells {
             return;
         }
         let snapshot = scene.cx.snapshot;
-        self.pending.begin_scan(core::mem::take(&mut self.was_cut));
+        let is_partial = !snapshot.left.is_empty();
+        self.pending.begin_scan(core::mem::replace(&mut self.was_cut, is_partial));
+        let now = scene.cx.now.monotonic;
+        self.partial_since = is_partial.then(|| self.partial_since.unwrap_or(now));
         self.directions.update(snapshot);
+        if self.directions.is_full() {
+            self.lost.add(1, None);
+        }
         self.reported.forget_ended(snapshot);
-        let mut is_built = false;
+        self.dead_ends.clear();
+        let mut interpreters = 0;
         let count = snapshot.processes.len();
         let begin = if self.first < count { self.first } else { 0 };
-        self.first = 0;
         for index in (begin..count).chain(0..begin) {
             let process = Index::new(index);
             let shell = process.and_then(|process| Shell::of(snapshot, process));
             let Some(shell) = shell else { continue };
-            if !is_built {
+            if interpreters == 0 {
                 self.graph.build(snapshot);
-                is_built = true;
             }
+            self.graph.begin_share(self.interpreters.saturating_sub(interpreters));
+            interpreters += 1;
             self.follow(scene, state, shell, files);
             if let Some(shell) = shell.fed_by_script() {
+                self.graph.begin_part();
                 self.follow(scene, state, shell, files);
             }
-            if self.graph.is_exhausted() {
-                self.usage.cut_short += 1;
+            if self.graph.was_exhausted() {
                 self.was_cut = true;
-                // An interpreter that exceeds the limit by itself must not block the others.
-                self.first = if index == begin { index + 1 } else { index };
-                return;
+                self.count_cut(&shell);
             }
         }
+        self.interpreters = interpreters;
+        self.first = if self.was_cut { begin + 1 } else { 0 };
     }
 
-    fn unchecked(&self) -> u64 {
-        self.usage().cut_short
+    fn unchecked(&self) -> Loss {
+        self.lost
     }
 }
 
@@ -231,8 +255,13 @@ impl Shells {
         let furthest =
             candidates.iter().filter(|it| it.reason.is_some()).max_by_key(|it| depth(it));
         let Some(&candidate) = furthest else { return };
-        if self.reported.is_full() {
-            self.usage.unreported += 1;
+        if self.is_unsure(shell, &candidate, scene.cx.now.monotonic) {
+            return;
+        }
+        let process = shell.key().and_then(|key| state.find(&key));
+        let is_new = process.is_none_or(|it| it.scans_before() <= TURN_SCANS);
+        if !self.reported.makes_room(is_new) {
+            self.lost.add(1, shell.process_id());
             return;
         }
         if self.report(scene, state, shell, &candidate) {
@@ -242,6 +271,24 @@ impl Shells {
                 self.remember_way(snapshot, candidate);
             }
         }
+    }
+
+    /// Whether the scan left something that may exempt a candidate: sockets that listen, or
+    /// descriptors of a process on the path. A later scan judges it then.
+    fn is_unsure(&self, shell: &Shell<'_>, candidate: &Candidate, now: Monotonic) -> bool {
+        let Some(since) = self.partial_since else { return false };
+        if now.since(since) >= UNSURE_NS {
+            return false;
+        }
+        let snapshot = shell.snapshot;
+        let is_left = |table: Option<Index<FilesRow>>| {
+            snapshot.files_structs.at(table).is_some_and(|table| !table.complete)
+        };
+        let (inward, outward) = (candidate.inward, candidate.outward);
+        let mut hops = self.inward.path(inward).chain(self.outward.path(outward));
+        snapshot.left.chains > 0
+            || hops.any(|hop| is_left(Some(hop.table)))
+            || line_of(snapshot, shell.process).any(|process| is_left(process.files))
     }
 
     /// Follows the bytes of an interpreter both ways, and returns the connections that both ways
@@ -254,27 +301,54 @@ impl Shells {
         let snapshot = shell.snapshot;
         let [input, output, error] = shell.stdio;
         self.inward.begin();
-        self.inward.begin_at(snapshot, shell.table, input);
-        self.inward.run(snapshot, &self.graph);
+        let start = self.inward.begin_at(snapshot, shell.table, input);
+        let dead_end = start.and_then(|start| self.dead_ends.get(start, Way::Back));
+        if dead_end.is_none() {
+            self.inward.run(snapshot, &self.graph);
+        }
+        let is_cut = dead_end.unwrap_or_else(|| self.inward.is_full());
         let beside = at_other_descriptors(snapshot, shell.table, &self.graph);
-        if beside.is_empty() && ends_of(&self.inward).next().is_none() {
-            self.usage.cut_short += u64::from(self.inward.is_full());
+        let has_no_end = ends_of(&self.inward).next().is_none();
+        if let Some(start) = start
+            && has_no_end
+            && self.inward.holds_for_all(&self.graph)
+        {
+            self.dead_ends.add(start, Way::Back, is_cut);
+        }
+        if beside.is_empty() && has_no_end {
+            if is_cut {
+                self.count_cut(shell);
+            }
             return None;
         }
         // Most interpreters with a connection stop here: what they run is a server.
         let known = shell.interpreter.or_else(|| of_content(snapshot, shell.process, files));
         let interpreter = known?;
+        self.graph.begin_part();
         self.outward.begin();
-        self.outward.begin_at(snapshot, shell.table, output);
-        self.outward.begin_at(snapshot, shell.table, error);
-        self.outward.run(snapshot, &self.graph);
+        let ends = [output, error].map(|end| self.outward.begin_at(snapshot, shell.table, end));
+        let starts = || ends.into_iter().flatten();
+        let known = || starts().map(|start| self.dead_ends.get(start, Way::On));
+        let mut is_cut = is_cut || known().any(|known| known == Some(true));
+        if !known().all(|known| known.is_some()) {
+            self.outward.run(snapshot, &self.graph);
+            is_cut |= self.outward.is_full();
+            if ends_of(&self.outward).next().is_none() && self.outward.holds_for_all(&self.graph) {
+                let is_cut = self.outward.is_full();
+                starts().for_each(|start| self.dead_ends.add(start, Way::On, is_cut));
+            }
+        }
+        self.graph.begin_part();
         let candidates = self.candidates(snapshot, &beside);
-        let is_cut = beside.is_full()
-            || candidates.is_full()
-            || self.inward.is_full()
-            || self.outward.is_full();
-        self.usage.cut_short += u64::from(is_cut);
+        if is_cut || beside.is_full() || candidates.is_full() {
+            self.count_cut(shell);
+        }
         (!candidates.is_empty()).then_some((interpreter, candidates))
+    }
+
+    /// Counts an interpreter whose bytes were not followed to their end.
+    fn count_cut(&mut self, shell: &Shell<'_>) {
+        self.lost.add(1, shell.process_id());
     }
 
     /// Decides whether a candidate is a finding: its reason, and since when that applies. `None` if
@@ -308,7 +382,12 @@ impl Shells {
         let mut threads = line.flat_map(|process| snapshot.threads_of(process));
         let works = threads.any(|thread| thread.task.is_at_work());
         let question = Question { pair, shape, has_spoken: case.has_spoken, works, settled };
-        Ok(self.pending.settled(&question, now).map(|seen| (reason, seen)))
+        let refused = self.pending.refused();
+        let settled = self.pending.settled(&question, now);
+        if self.pending.refused() > refused {
+            self.count_cut(shell);
+        }
+        Ok(settled.map(|seen| (reason, seen)))
     }
 
     /// The key of an interpreter and a connection, the same in each scan.
@@ -600,7 +679,8 @@ fn of_content(
     files: &mut dyn ContentSource,
 ) -> Option<Interpreter> {
     let process = snapshot.processes.at(index)?;
-    let known = files.ask(&executable_of(snapshot, process)?)?;
-    let comm = snapshot.leader(process)?.task.name();
+    let task = &snapshot.leader(process)?.task;
+    let known = files.ask(&executable_of(snapshot, process)?, task.tgid)?;
+    let comm = task.name();
     interpreter::recognise_content(known.traits, line(snapshot, process), comm)
 }

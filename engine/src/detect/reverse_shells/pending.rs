@@ -1,14 +1,14 @@
 //! Interpreters with a connection that may be about to change: between fork and exec, inside exec,
 //! or in the middle of a command.
 
-use panoptes_tables::Scan;
+use panoptes_tables::{Scan, room};
 
 use super::judge::At;
 use crate::state::process::ProcessKey;
 use crate::time::{Monotonic, Now, RealTime};
 
 /// Maximum number of pairs of interpreter and connection that are watched.
-const PENDING_MAX: usize = 64;
+const PENDING_MAX: usize = 256;
 /// How long a process may keep working before its current state counts.
 const PATIENCE_NS: i64 = 5_000_000_000;
 
@@ -80,7 +80,7 @@ pub(super) struct PendingList {
 
 impl PendingList {
     pub(super) fn new() -> Self {
-        Self { scan: Scan::default(), list: Vec::with_capacity(PENDING_MAX), refused: 0 }
+        Self { scan: Scan::default(), list: room::list(PENDING_MAX), refused: 0 }
     }
 
     /// Number of pairs that found no room.

@@ -2,8 +2,6 @@
 //!
 //! A server is recognised by its file's name only where root alone could have put the file.
 
-use panoptes_decoders::kernel::inode::mode;
-
 use super::rows::{line, name_of};
 use crate::container_config::Glob;
 use crate::path::{PathBuffer, write_path};
@@ -93,10 +91,7 @@ fn path_of_roots<'b>(
     buffer: &'b mut PathBuffer,
 ) -> Option<&'b [u8]> {
     let file = snapshot.mms.at(process.mm).and_then(|mm| snapshot.files.at(mm.exe_file))?;
-    let attributes = &snapshot.inodes.at(file.inode)?.attributes;
-    let is_roots = attributes.uid == 0
-        && attributes.mode & 0o022 == 0
-        && attributes.mode & mode::S_IFMT == mode::S_IFREG;
+    let is_roots = snapshot.is_put_by_root(file);
     // An upgrade replaces the file of running sessions, so a deleted file counts.
     write_path(snapshot, file.path, buffer).filter(|_| is_roots)?;
     Some(buffer.text())

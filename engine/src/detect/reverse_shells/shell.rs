@@ -5,6 +5,7 @@ use panoptes_decoders::kernel::task_struct::PF_KTHREAD;
 use super::graph::{Object, object_of};
 use super::interpreter::{self, Commands, Interpreter, Kind};
 use super::rows::{line, name_of, parent_of, short_name};
+use crate::state::process::ProcessKey;
 use crate::walk::{DescriptorRow, FilesRow, Index, ProcessRow, Snapshot};
 
 /// Descriptors at which shells keep the script that they read: the first free one from number 10 on
@@ -70,6 +71,15 @@ impl<'a> Shell<'a> {
         // A possible shell is searched only if nothing but its recognition is missing.
         let is_promising = if interpreter.is_some() { input || output || error } else { is_fed };
         is_promising.then_some(Self { snapshot, process: index, table, interpreter, stdio, script })
+    }
+
+    pub(super) fn process_id(&self) -> Option<u32> {
+        Some(self.key()?.process_id)
+    }
+
+    pub(super) fn key(&self) -> Option<ProcessKey> {
+        let process = self.snapshot.processes.at(self.process)?;
+        Some(ProcessKey::of(&self.snapshot.leader(process)?.task))
     }
 
     /// The same with its script as input, if that is a FIFO.

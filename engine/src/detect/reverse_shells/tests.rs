@@ -20,6 +20,7 @@ use crate::state::{Change, ScanContext};
 use crate::walk::{DentryRow, Kernel, SocketRow, Span, TerminalRow};
 
 mod exemptions;
+mod many;
 
 const READ: u32 = FMODE_READ;
 const WRITE: u32 = FMODE_WRITE;
@@ -201,7 +202,7 @@ impl Machine {
 struct Files(Vec<u64>);
 
 impl ContentSource for Files {
-    fn ask(&mut self, file: &FileIdentity) -> Option<FileContent> {
+    fn ask(&mut self, file: &FileIdentity, _: u32) -> Option<FileContent> {
         let traits = if self.0.contains(&file.number) { Traits::SHELL } else { Traits::default() };
         Some(FileContent { outcome: Outcome::Nothing, format: Format::Unknown, traits })
     }

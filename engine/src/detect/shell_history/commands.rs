@@ -51,11 +51,11 @@ impl History {
         // Of a list without its old commands, the new ones were typed after it was cleared.
         let is_after = matches!(plan.cleared, Some(Clearing::Some { .. }));
         if let Some((how, seen)) = cleared.filter(|_| !is_after) {
-            self.report(shell, output, HistoryChange::Cleared(how), seen);
+            self.report_clearing(shell, output, how, seen);
         }
         let progress = self.report_commands(machine, shell, output, &plan);
         if let Some((how, seen)) = cleared.filter(|_| is_after) {
-            self.report(shell, output, HistoryChange::Cleared(how), seen);
+            self.report_clearing(shell, output, how, seen);
         }
         self.keep_list(at, shell, &reading, &plan, &progress);
     }
@@ -82,7 +82,7 @@ impl History {
             shell.unread = shell.unread.saturating_add(1);
             shell.again = shell.unread < UNREAD_MAX;
             if shell.unread == UNREAD_MAX {
-                self.refused += 1;
+                self.lost.add(1, Some(shell.process.process_id));
                 shell.waits_since = None;
             }
             return None;
@@ -186,7 +186,7 @@ impl History {
                 let command = Command { line, time_s };
                 keep_last(strings, shell, &command);
                 let seen = (output.cx.now.real, 1);
-                send(output, shell, &*strings, HistoryChange::Executed(command), seen);
+                let _ = send(output, shell, &*strings, HistoryChange::Executed(command), seen);
             };
             let read = list::texts(&mut memory, &self.list, next..most, limit, text, take);
             if waits {
@@ -214,7 +214,7 @@ impl History {
         let end = self.list.keys.len();
         let kept = plan.keep(end, progress, shell.tries);
         let keys = kept.keys;
-        self.refused += u64::from(kept.is_skipped);
+        self.lost.add(u64::from(kept.is_skipped), Some(shell.process.process_id));
         shell.tries = kept.tries;
         shell.again = kept.is_behind;
         shell.waits_since = progress.is_waiting.then(|| shell.waits_since.unwrap_or(self.scan));

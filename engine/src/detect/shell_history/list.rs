@@ -2,7 +2,7 @@
 
 use panoptes_decoders::source::MemorySource;
 use panoptes_decoders::user::bash::{self, ENTRY_BYTES, Entry, TIMESTAMP_BYTES};
-use panoptes_tables::HashKey;
+use panoptes_tables::{HashKey, room};
 
 use super::changes::KEPT_MAX;
 use super::locate::{Verdict, locate};
@@ -41,7 +41,7 @@ pub(super) struct Scratch {
 
 impl Scratch {
     pub(super) fn new(capacity: usize) -> Self {
-        Self { entries: Vec::with_capacity(capacity), keys: Vec::with_capacity(capacity) }
+        Self { entries: room::list(capacity), keys: room::list(capacity) }
     }
 }
 
@@ -206,8 +206,8 @@ pub fn remembered(
     let mut reader = Reader::new(ReaderSizes { objects, arena_bytes, walks: objects * 4 });
     let mut files = FileReader::new();
     let mut scratch = Scratch::new(KEPT_MAX);
-    let mut text = Vec::with_capacity((limit as usize).max(TEXT_ROOM_MIN));
-    let mut pointers = Vec::with_capacity(POINTERS_MAX);
+    let mut text = room::list((limit as usize).max(TEXT_ROOM_MIN));
+    let mut pointers = room::list(POINTERS_MAX);
     let (mut found, mut lost) = (Vec::new(), 0);
     let mut room = REMEMBERED_MAX.1;
     for &index in snapshot.by_pid.iter() {

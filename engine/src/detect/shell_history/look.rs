@@ -10,10 +10,10 @@ use super::structure::{self, Shape};
 use super::variables::{self, FILE_SIZE, OPTIONS, SIZE, Value, Values, number};
 use super::words::{Word, Words};
 use super::{
-    BUSY_SCANS, Command, GONE_SCANS, History, HistoryChange, HistoryEvent, LISTS_A_SCAN,
+    BUSY_SCANS, Clearing, Command, GONE_SCANS, History, HistoryChange, HistoryEvent, LISTS_A_SCAN,
     READY_SCANS, SEARCH_SCANS, SEARCHES_A_SCAN, VARIABLES_EVERY_SCANS, WAIT_SCANS, forget,
 };
-use crate::detect::{Finding, Findings, Scene};
+use crate::detect::{Accepted, Finding, Findings, Scene};
 use crate::page_cache::MachineMemory;
 use crate::state::{ScanContext, State};
 use crate::time::RealTime;
@@ -62,6 +62,9 @@ impl History {
                 self.shells[at] = Some(shell);
                 forget(&mut self.shells, &mut self.strings, at as u32);
                 continue;
+            }
+            if let Some((how, seen)) = shell.owed.take() {
+                self.report_clearing(&mut shell, &mut output, how, seen);
             }
             if shell.seen == self.scan && shell.data.is_some() {
                 self.check_shape(machine, at, &mut shell, &mut searches_left);
@@ -153,32 +156,48 @@ impl History {
         shell.ways = now;
         shell.reported = shell.reported.and(now.or(before));
         let news = now.and(before).and(fresh).without(shell.reported);
-        shell.reported = shell.reported.or(news);
+        for way in news.iter() {
+            let was_on = shell.was_on.has(way);
+            let is_wanted = was_on || way.is_reported_from_the_start();
+            let change = HistoryChange::Disabled { way, was_on };
+            let seen = (shell.ways_since_ns, 2);
+            if !is_wanted || self.report(shell, output, change, seen) == Accepted::Yes {
+                shell.reported = shell.reported.or(way.into());
+            }
+        }
         if now != before || now.without(shell.reported) != DisableMethods::default() {
             // A finding needs two scans: a value that was read once and then remembered does not
             // count twice.
             shell.busy_until = self.scan.after(BUSY_SCANS);
         }
-        for way in news.iter() {
-            let was_on = shell.was_on.has(way);
-            if !was_on && !way.is_reported_from_the_start() {
-                continue;
-            }
-            let since = shell.ways_since_ns;
-            self.report(shell, output, HistoryChange::Disabled { way, was_on }, (since, 2));
-        }
         let known = DisableMethods::known(&shell.words, &shell.values);
         shell.was_on = shell.was_on.or(known.without(now).without(before));
     }
 
-    pub(super) fn report(
+    fn report(
         &self,
         shell: &Shell,
         output: &mut Reporting<'_, '_>,
         change: HistoryChange<'_>,
         seen: (RealTime, u32),
+    ) -> Accepted {
+        send(output, shell, &self.strings, change, seen)
+    }
+
+    /// Reports that a shell's history was cleared. If that is not accepted, the next scan reports
+    /// it again.
+    pub(super) fn report_clearing(
+        &mut self,
+        shell: &mut Shell,
+        output: &mut Reporting<'_, '_>,
+        how: Clearing,
+        seen: (RealTime, u32),
     ) {
-        send(output, shell, &self.strings, change, seen);
+        if self.report(shell, output, HistoryChange::Cleared(how), seen) == Accepted::No
+            && shell.owed.replace((how, seen)).is_some()
+        {
+            self.lost.add(1, Some(shell.process.process_id));
+        }
     }
 }
 
@@ -222,15 +241,15 @@ pub(super) fn send(
     strings: &Strings,
     change: HistoryChange<'_>,
     (since_ns, scans): (RealTime, u32),
-) {
-    let Some(process) = output.state.process(shell.row) else { return };
-    if process.key != shell.process {
-        return;
-    }
+) -> Accepted {
+    let process = output.state.process(shell.row);
+    let Some(process) = process.filter(|process| process.key == shell.process) else {
+        return Accepted::Yes;
+    };
     let last = shell.last.map(|last| Command { line: strings.get(last.line), time_s: last.time_s });
     let process = process.facts(output.cx.strings);
     let event = HistoryEvent { process, change, last, since_ns, scans };
-    output.out.found(output.cx, &Finding::ShellHistory(&event));
+    output.out.found(output.cx, &Finding::ShellHistory(&event))
 }
 
 /// Reads a shell's variables. Returns the ways that the values read just now decide.

@@ -39,6 +39,7 @@ use panoptes_sinks::activities::Activity;
 use super::{Detector, DetectorSetup, Scene};
 use crate::address::{Reader, ReaderSizes};
 use crate::limits::Limits;
+use crate::loss::Loss;
 use crate::page_cache::{ContentSource, FileIdentity, FileReader, MachineMemory, Unread};
 use crate::state::State;
 use crate::state::facts::{ProcessFacts, executable_of};
@@ -46,7 +47,7 @@ use crate::state::process::{Process, ProcessKey};
 use crate::time::RealTime;
 use crate::walk::{Kernel, MmRow, ProcessRow, Snapshot};
 use panoptes_tables::Strings;
-use panoptes_tables::{HashKey, RowId, Scan};
+use panoptes_tables::{HashKey, RowId, Scan, room};
 
 use changes::KEPT_MAX;
 use locate::{Found, Verdict, locate};
@@ -188,7 +189,7 @@ pub struct History {
     report_existing: bool,
     /// By row number of the process.
     looked: Box<[Looked]>,
-    shells: Vec<Option<Shell>>,
+    shells: Box<[Option<Shell>]>,
     /// The keys of each shell's list.
     keys: Box<[u32]>,
     /// Known files: the newest replace the oldest.
@@ -205,41 +206,61 @@ pub struct History {
     text_bytes: u64,
     key: HashKey,
     scan: Scan,
-    /// Number of shells and commands that found no room or could not be read.
-    refused: u64,
+    /// The shells and commands that found no room or could not be read.
+    lost: Loss,
 }
 
 impl History {
-    /// Allocates for `limits` if `wanted`.
+    /// Allocates for `limits` if `wanted`, including the reader.
     pub fn new(limits: &Limits, wanted: bool, report_existing: bool, key: HashKey) -> Self {
+        let reader = if wanted { reader(limits) } else { Reader::default() };
+        Self { reader, ..Self::without_reader(limits, wanted, report_existing, key) }
+    }
+
+    /// Allocates for `limits` if `wanted`; each scan needs a reader ([`Self::exchange`]).
+    pub fn without_reader(
+        limits: &Limits,
+        wanted: bool,
+        report_existing: bool,
+        key: HashKey,
+    ) -> Self {
         let shells = if wanted { SHELLS_MAX.min(limits.processes as usize) } else { 0 };
         let processes = if wanted { limits.processes as usize } else { 0 };
-        let objects = (shells * Word::COUNT).max(list::POINTERS_MAX);
-        let text_bytes = u64::from(limits.string_length) + 1;
-        let arena_bytes = list::arena_bytes(objects, text_bytes);
-        let sizes = ReaderSizes { objects, arena_bytes, walks: objects * 4 };
-        let nothing = ReaderSizes { objects: 0, arena_bytes: 0, walks: 1 };
+        let text_bytes = text_bytes(limits);
         Self {
             wanted,
             report_existing,
-            looked: vec![Looked::default(); processes].into_boxed_slice(),
-            shells: vec![None; shells],
-            keys: vec![0; shells * KEPT_MAX].into_boxed_slice(),
-            files: Vec::with_capacity(if wanted { FILES_MAX } else { 0 }),
+            looked: room::copies(Looked::default(), processes),
+            shells: room::copies(None, shells),
+            keys: room::copies(0, shells * KEPT_MAX),
+            files: room::list(if wanted { FILES_MAX } else { 0 }),
             next_file: 0,
             first_row: 0,
             strings: Strings::new(shells * 256 + 64 * 1024, key.derive("history: strings")),
-            reader: Reader::new(if wanted { sizes } else { nothing }),
+            reader: Reader::default(),
             file_reader: FileReader::new(),
             list: list::Scratch::new(if wanted { KEPT_MAX } else { 0 }),
-            text: Vec::with_capacity((text_bytes as usize).max(list::TEXT_ROOM_MIN)),
-            pointers: Vec::with_capacity(if wanted { list::POINTERS_MAX } else { 0 }),
+            text: room::list((text_bytes as usize).max(list::TEXT_ROOM_MIN)),
+            pointers: room::list(if wanted { list::POINTERS_MAX } else { 0 }),
             text_bytes,
             key: key.derive("history: entries"),
             scan: Scan::default(),
-            refused: 0,
+            lost: Loss::default(),
         }
     }
+}
+
+/// The reader of all shells' variables and of one shell's commands.
+pub(super) fn reader(limits: &Limits) -> Reader {
+    let shells = SHELLS_MAX.min(limits.processes as usize);
+    let objects = (shells * Word::COUNT).max(list::POINTERS_MAX);
+    let arena_bytes = list::arena_bytes(objects, text_bytes(limits));
+    Reader::new(ReaderSizes { objects, arena_bytes, walks: objects * 4 })
+}
+
+/// Bytes of a command that are read: one more than a record has, to know whether it is cut.
+fn text_bytes(limits: &Limits) -> u64 {
+    u64::from(limits.string_length) + 1
 }
 
 impl Detector for History {
@@ -250,7 +271,7 @@ impl Detector for History {
             Activity::ShellHistoryDisabled,
         ];
         let wanted = activities.into_iter().any(setup.is_enabled);
-        Self::new(setup.limits, wanted, setup.report_existing, setup.key)
+        Self::without_reader(setup.limits, wanted, setup.report_existing, setup.key)
     }
 
     /// Checks all shells of the scan.
@@ -273,12 +294,17 @@ impl Detector for History {
         self.read_shells(scene, state);
     }
 
-    fn unchecked(&self) -> u64 {
-        self.refused
+    fn unchecked(&self) -> Loss {
+        self.lost
     }
 }
 
 impl History {
+    /// Takes a reader before a scan, and returns it by a second call after the scan.
+    pub fn exchange(&mut self, reader: &mut Reader) {
+        std::mem::swap(&mut self.reader, reader);
+    }
+
     /// Checks whether a process is a bash, unless that is known.
     fn check_process(
         &mut self,
@@ -327,7 +353,8 @@ impl History {
             }
             Program::Unknown | Program::Later(_) => {}
         }
-        if !row.stable {
+        // What the scan left is checked when it was read.
+        if !row.stable || mm.left {
             return;
         }
         let (is_new, attempts) = (looked.is_new, looked.attempts);
@@ -434,7 +461,7 @@ impl History {
             if let Some(looked) = self.looked.get_mut(id.0 as usize)
                 && !std::mem::replace(&mut looked.is_refused, true)
             {
-                self.refused += 1;
+                self.lost.add(1, Some(process.key.process_id));
             }
             return self.later(attempts, LATER_DOUBLINGS);
         };
@@ -462,6 +489,7 @@ impl History {
             reported: DisableMethods::default(),
             was_on: DisableMethods::default(),
             cleared: None,
+            owed: None,
             last: None,
         });
         Program::Bash(at as u32)

@@ -3,6 +3,7 @@
 use panoptes_decoders::address::PhysicalAddress;
 use panoptes_decoders::user::bash::{has_option, ignores_everything, ignores_spaces};
 
+use super::changes::Clearing;
 use super::variables::{CONTROL, FILE, FILE_SIZE, IGNORE, OPTIONS, SIZE, Value, Values, number};
 use super::words::{Word, Words};
 use crate::state::process::ProcessKey;
@@ -66,6 +67,12 @@ impl DisableMethod {
 /// A set of ways.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct DisableMethods(u8);
+
+impl From<DisableMethod> for DisableMethods {
+    fn from(way: DisableMethod) -> Self {
+        Self(way.bit())
+    }
+}
 
 impl DisableMethods {
     /// The ways in which a shell keeps no history. Unknown ones are left out.
@@ -196,6 +203,8 @@ pub(super) struct Shell {
     /// DisableMethods in which its history was seen to be on.
     pub(super) was_on: DisableMethods,
     pub(super) cleared: Option<Cleared>,
+    /// A clearing whose report was not accepted, and when and how often it was seen.
+    pub(super) owed: Option<(Clearing, (RealTime, u32))>,
     pub(super) last: Option<LastCommand>,
 }
 

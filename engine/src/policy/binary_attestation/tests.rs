@@ -90,8 +90,12 @@ fn report(policy: &mut Policy, out: &mut Producer, alert: &Alert<'_>, times: u32
     let containers = Containers::new(&limits, HashKey::new(1));
     let cx = ScanContext { snapshot: &snapshot, containers: &containers, strings: &strings, now };
     let mut reporter = policy.reporter(out);
-    let finding = Finding::BinaryAttestation(alert);
-    (0..times).fold(Accepted::Yes, |_, _| reporter.found(&cx, &finding))
+    // Each of another process, so that they are not summed up.
+    (0..times).fold(Accepted::Yes, |_, time| {
+        let process_id = alert.process.process_id + time;
+        let process = ProcessFacts { process_id, ..alert.process };
+        reporter.found(&cx, &Finding::BinaryAttestation(&Alert { process, ..*alert }))
+    })
 }
 
 /// The records of one alert.

@@ -91,6 +91,7 @@ fn a_status_is_reported_where_it_is_wanted() {
 #[test]
 fn missed_processes_are_counted() {
     let mut reader = reader(ConnectionThresholds::default(), false);
+    reader.policy.set_scan_interval(10_000_000);
     let mut world = World { forks: Some(1000), ..World::default() };
     reader.scan(&world);
     world.forks = Some(1100);
@@ -101,4 +102,22 @@ fn missed_processes_are_counted() {
         (&details["processes_born"], &details["processes_seen"], &details["processes_unseen"]),
         (&json!(100), &json!(0), &json!(100))
     );
+    assert_eq!(details["scan_interval_ns"], 10_000_000);
+    assert_eq!(details["scan_interval_mean_ns"], 10_000_000);
+}
+
+#[test]
+fn late_scans_are_counted() {
+    let mut reader = reader(ConnectionThresholds::default(), false);
+    reader.policy.set_scan_interval(4_000_000);
+    let records: Vec<Value> = (0..1500).flat_map(|_| reader.scan(&World::default())).collect();
+    assert_eq!(names(&records), ["coverage_report"]);
+    let details = details(&records[0], "system_activity_details");
+    assert_eq!(details["reason"], "scans are 10.0 ms apart on average, not 4.0 ms");
+    // One scan each 10 ms for the 10 s of the first period.
+    let expected = json!([4_000_000, 10_000_000, 10_000_000, 10_000_000, 1000]);
+    let keys = ["", "mean_", "p99_", "max_"].map(|what| format!("scan_interval_{what}ns"));
+    let found = keys.iter().map(String::as_str).chain(["scans"]).map(|key| &details[key]);
+    assert_eq!(found.collect::<Vec<_>>(), expected.as_array().unwrap().iter().collect::<Vec<_>>());
+    assert!(details.get("processes_born").is_none());
 }

@@ -1,5 +1,7 @@
 //! Descriptors and memory areas.
 
+use proptest::prelude::*;
+
 use super::watch::{Watch, limits};
 use super::world::{BOOT_NS, FakeArea, FakeFile, FakeProcess, FakeThread, R, W, World, X};
 use crate::limits::Limits;
@@ -152,7 +154,7 @@ fn a_full_table_of_descriptors_is_reported_once() {
 }
 
 #[test]
-fn a_name_that_finds_no_room_is_reported_once_and_missing_later() {
+fn a_name_that_finds_no_room_is_reported_once() {
     let mut watch = Watch::after(&world());
     // Names fill the smallest arena, of 64 KiB.
     let mut more = world();
@@ -283,18 +285,151 @@ fn an_incompletely_read_address_space_keeps_its_areas() {
     assert_eq!(watch.scan(&whole), NOTHING);
 }
 
+/// A scan that shows only these areas of process 200.
+fn with_some_areas(areas: &[FakeArea]) -> World {
+    let mut some = with_areas(areas);
+    some.process(200).mm_complete = false;
+    some
+}
+
+/// Adversary C9: a process that maps and unmaps memory all the time is never read as a whole.
 #[test]
-fn a_full_table_of_areas_keeps_the_tracked_ones() {
+fn what_a_torn_scan_shows_of_an_address_space_is_compared() {
+    let anonymous = FakeArea::anonymous;
+    let library = FakeArea::of_file(0x20_0000, 0x20_8000, R, &libc());
+    let mut watch = Watch::after(&with_areas(&[library, anonymous(0x30_0000, 0x30_8000, R | W)]));
+    // A part of memory becomes executable, and another library is mapped.
+    let parts = [
+        anonymous(0x30_2000, 0x30_3000, R | X),
+        FakeArea::of_file(0x40_0000, 0x40_1000, R | X, &passwd()),
+    ];
+    let changes = watch.scan(&with_some_areas(&parts));
+    assert_eq!(changes, ["~area 200 302000-303000 3>5", "+area 200 400000-401000 /passwd"]);
+    assert_eq!(watch.scan(&with_some_areas(&parts)), NOTHING);
+    assert_eq!(watch.scan(&with_some_areas(&parts[1..])), NOTHING);
+    // All others are as they were.
+    let [executable, passwd] = parts;
+    let whole = with_areas(&[
+        FakeArea::of_file(0x20_0000, 0x20_8000, R, &libc()),
+        anonymous(0x30_0000, 0x30_2000, R | W),
+        executable,
+        anonymous(0x30_3000, 0x30_8000, R | W),
+        passwd,
+    ]);
+    assert_eq!(watch.scan(&whole), NOTHING);
+    // Another area at its place ends an area.
+    let other = anonymous(0x20_0000, 0x21_0000, R);
+    let changes = watch.scan(&with_some_areas(&[other]));
+    assert_eq!(changes, ["-area 200 200000-208000 /libc.so.6", "+area 200 200000-210000 -"]);
+    let changes = watch.scan(&with_areas(&[]));
+    let areas = ["200000-210000 -", "300000-302000 -", "302000-303000 -", "303000-308000 -"];
+    let expected: Vec<_> = areas.iter().map(|area| format!("-area 200 {area}")).collect();
+    assert_eq!(changes[..4], expected);
+    assert_eq!(changes[4..], ["-area 200 400000-401000 /passwd"]);
+}
+
+#[test]
+fn areas_that_come_and_go_unseen_are_not_kept_for_ever() {
+    let area = |number: u64| FakeArea::anonymous(number * 0x2000, number * 0x2000 + 0x1000, R);
+    let mut watch = Watch::new(&Limits { vmas: 1000, ..limits() }, Settings::default());
+    assert_eq!(watch.scan(&with_areas(&[area(1)])), NOTHING);
+    for number in 0x100..2000 {
+        // Above the heap.
+        let start = number * 0x2000;
+        let mapped = format!("+area 200 {start:x}-{:x} -", start + 0x1000);
+        assert_eq!(watch.scan(&with_some_areas(&[area(number)])), [mapped]);
+        let tracked = watch.state.usage(Limit::Areas).used;
+        assert!(tracked <= 2 + 64 + 4, "{tracked} areas of a process with one");
+    }
+}
+
+#[test]
+fn areas_that_a_torn_first_scan_does_not_show_are_not_new() {
+    let areas = [
+        FakeArea::anonymous(0x20_0000, 0x20_8000, R | W),
+        FakeArea::anonymous(0x30_0000, 0x30_8000, R),
+    ];
+    let mut watch = Watch::after(&with_some_areas(&areas[1..]));
+    assert_eq!(watch.scan(&with_some_areas(&areas)), NOTHING);
+    let [mut first, second] = areas;
+    first.flags = R | X;
+    let changed = [first, second];
+    assert_eq!(watch.scan(&with_some_areas(&changed)), ["~area 200 200000-208000 3>5"]);
+    assert_eq!(watch.scan(&with_areas(&changed)), NOTHING);
+}
+
+proptest! {
+    /// Areas that do not change are never reported, whichever of them scans show. Those that were
+    /// split, merged or given other permissions meanwhile are as the next whole scan has them.
+    #[test]
+    fn scans_that_show_some_areas_report_nothing_false(
+        pages in prop::collection::vec((0_u64..3, 1_u64..5, any::<bool>()), 1..8),
+        shown in prop::collection::vec(any::<u8>(), 0..6),
+    ) {
+        let mut at = 0x20_0000;
+        let areas: Vec<_> = pages
+            .iter()
+            .map(|&(gap, count, is_file)| {
+                let (start, end) = (at + gap * 0x1000, at + (gap + count) * 0x1000);
+                at = end;
+                if is_file {
+                    FakeArea::of_file(start, end, R, &libc())
+                } else {
+                    FakeArea::anonymous(start, end, R)
+                }
+            })
+            .collect();
+        let some = |mask: u8| -> Vec<_> {
+            let is_shown = |number: usize| mask >> number & 1 == 1;
+            let areas = areas.iter().enumerate().filter(|(number, _)| is_shown(*number));
+            areas.map(|(_, area)| area.clone()).collect()
+        };
+        let whole = with_areas(&areas);
+        let mut watch = Watch::after(&whole);
+        for mask in shown {
+            prop_assert_eq!(watch.scan(&with_some_areas(&some(mask))), NOTHING);
+            let halves: Vec<_> = some(mask)
+                .into_iter()
+                .flat_map(|area| {
+                    let middle = u64::midpoint(area.start, area.end) & !0xfff;
+                    let (mut low, mut high) = (area.clone(), area);
+                    (low.end, high.start) = (middle, middle);
+                    [low, high].into_iter().filter(|area| area.start < area.end)
+                })
+                .collect();
+            prop_assert_eq!(watch.scan(&with_some_areas(&halves)), NOTHING);
+        }
+        prop_assert_eq!(watch.scan(&whole), NOTHING);
+        let ended = watch.scan(&with_areas(&[]));
+        prop_assert_eq!(ended.len(), areas.len());
+    }
+}
+
+#[test]
+fn a_torn_scan_loses_no_area_of_a_full_table() {
+    let small = Limits { vmas: 2, ..limits() };
+    let area = |start, flags| FakeArea::anonymous(start, start + 0x1000, flags);
+    let mut watch = Watch::new(&small, Settings::default());
+    let two = |flags| [area(0x5000, flags), area(0x9000, R)];
+    assert_eq!(watch.scan(&with_areas(&two(R))), NOTHING);
+    let changes = watch.scan(&with_some_areas(&two(R)));
+    assert!(changes.iter().all(|change| !change.contains("area 200")), "{changes:?}");
+    assert!(watch.scan(&with_some_areas(&two(R | X))).contains(&"~area 200 5000-6000 1>5".into()));
+    assert_eq!(watch.scan(&with_areas(&two(R | X))), NOTHING);
+}
+
+#[test]
+fn a_full_table_of_areas_keeps_the_lowest_ones() {
     let small = Limits { vmas: 2, ..limits() };
     let area = |start| FakeArea::anonymous(start, start + 0x1000, R);
     let mut watch = Watch::new(&small, Settings::default());
     assert_eq!(watch.scan(&with_areas(&[area(0x5000), area(0x9000)])), NOTHING);
     let three = with_areas(&[area(0x1000), area(0x5000), area(0x9000)]);
-    assert_eq!(watch.scan(&three), ["limit Areas 2 1"]);
+    assert_eq!(watch.scan(&three), ["+area 200 1000-2000 -", "limit Areas 2 1"]);
     assert_eq!(watch.scan(&three), NOTHING);
     assert_eq!(
         watch.scan(&with_areas(&[area(0x5000)])),
-        ["-area 200 9000-a000 -", "cleared Areas 2"]
+        ["-area 200 1000-2000 -", "cleared Areas 2"]
     );
 }
 

@@ -51,6 +51,30 @@ fn a_hidden_task_is_reported_with_the_real_time_of_the_first_scan_without_it() {
 }
 
 #[test]
+fn a_hidden_task_whose_report_is_not_accepted_is_reported_again() {
+    let mut watch = Watch::after(&world());
+    let mut hidden = world();
+    hidden.process(100).views = ALL_VIEWS & !view::TASK_LIST;
+    assert_eq!(watch.scan(&hidden), NOTHING);
+    let mut reported = 0;
+    for scan in 0..4 {
+        hidden.show(&mut watch.snapshot);
+        watch.now = next_scan(watch.now);
+        watch.state.update(
+            &watch.snapshot,
+            watch.now,
+            &mut |_: &ScanContext<'_>, change: &Change<'_>| {
+                if let Change::ProcessHidden { is_accepted, .. } = change {
+                    reported += 1;
+                    is_accepted.set(scan == 2);
+                }
+            },
+        );
+    }
+    assert_eq!(reported, 3);
+}
+
+#[test]
 fn a_task_hidden_from_the_idr_is_reported_too() {
     let mut watch = Watch::after(&world());
     let mut hidden = world();

@@ -3,6 +3,7 @@
 mod children;
 mod connections;
 mod containers;
+mod crowded;
 mod hidden;
 mod lives;
 mod measures;

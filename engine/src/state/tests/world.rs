@@ -118,6 +118,7 @@ pub(crate) struct FakeProcess {
     pub(crate) parent: u32,
     pub(crate) address: u64,
     pub(crate) name: String,
+    pub(crate) uid: u32,
     pub(crate) exec_id: u32,
     pub(crate) flags: u32,
     pub(crate) state: u32,
@@ -161,6 +162,7 @@ impl FakeProcess {
             parent: 1,
             address: 0xffff_8880_0000_0000 + u64::from(pid) * 0x4000,
             name: format!("task{pid}"),
+            uid: 0,
             exec_id: 2,
             flags: 0,
             state: 1,
@@ -285,6 +287,7 @@ impl World {
         });
         let mut shown = Shown {
             files: HashMap::new(),
+            folders: HashMap::new(),
             tasks: self.processes.iter().map(|process| (process.pid, process.address)).collect(),
             snapshot,
         };
@@ -333,8 +336,18 @@ struct Shown<'a> {
     snapshot: &'a mut Snapshot,
     /// The row of each file, by address.
     files: HashMap<u64, Index<FileRow>>,
+    /// The row of each directory, by path.
+    folders: HashMap<String, Option<Index<DentryRow>>>,
     /// The address of each process's leader.
     tasks: HashMap<u32, u64>,
+}
+
+fn dentry_of(address: u64, name: &str, parent: Option<Index<DentryRow>>) -> DentryRow {
+    let length = name.len() as u32;
+    let name_of = Name { address: KernelVa(address), length, ..Name::default() };
+    let mut row = DentryRow { name: name_of, parent, readable: true, ..DentryRow::default() };
+    row.text[..name.len()].copy_from_slice(name.as_bytes());
+    row
 }
 
 impl Shown<'_> {
@@ -349,19 +362,23 @@ impl Shown<'_> {
             FileKind::Socket => (1, 0o140_777, true),
             FileKind::Pipe => (2, 0o010_600, true),
         };
+        let mut parent = Index::new(0);
+        let (folders, name) = file.name.rsplit_once('/').unwrap_or(("", &file.name));
+        let ends = folders.match_indices('/').map(|(end, _)| end).chain([folders.len()]);
+        let known = self.folders.get(folders).copied();
+        parent = known.unwrap_or(parent);
+        for end in ends.filter(|&end| end > 0 && known.is_none()) {
+            let folder = &folders[..end];
+            let name = folder.rsplit('/').next().unwrap_or_default();
+            parent = *self.folders.entry(folder.into()).or_insert_with(|| {
+                let at = 0xffff_8889_0000_0000 + snapshot.dentries.len() as u64 * 192;
+                snapshot.dentries.push(dentry_of(at, name, parent))
+            });
+        }
         let dentry = Index::new(snapshot.dentries.len());
-        let mut row = DentryRow {
-            name: Name {
-                address: KernelVa(0xffff_8883_0000_0000 + file.ino * 192),
-                length: file.name.len() as u32,
-                ..Name::default()
-            },
-            parent: if floating { dentry } else { Index::new(0) },
-            readable: true,
-            ..DentryRow::default()
-        };
-        row.text[..file.name.len()].copy_from_slice(file.name.as_bytes());
-        snapshot.dentries.push(row);
+        let parent = if floating { dentry } else { parent };
+        let address = 0xffff_8883_0000_0000 + file.ino * 192;
+        snapshot.dentries.push(dentry_of(address, name, parent));
         let inode = KernelVa(0xffff_8884_0000_0000 + file.ino * 640);
         let inode_row = snapshot.inodes.push(InodeRow {
             address: inode,
@@ -459,7 +476,7 @@ impl Shown<'_> {
         let net = net(self.snapshot, MACHINE_NET + number);
         self.snapshot.processes.push(ProcessRow {
             parent_pid: process.parent,
-            ids: Some(Ids::default()),
+            ids: Some(Ids { uid: process.uid, ..Ids::default() }),
             pid_namespace: 4_026_531_836 + number,
             mount_namespace: process.mount_namespace + number,
             net,
@@ -549,6 +566,7 @@ impl Shown<'_> {
             command_line,
             has_command_line: !process.in_exec,
             complete: process.mm_complete,
+            areas_left: u32::MAX,
             ..MmRow::default()
         })
     }

@@ -132,3 +132,52 @@ fn namespaces_that_share_a_table_read_it_once() {
     memory.walk(&mut walker, &kernel(), Walker::find_sockets);
     assert_eq!((walker.snapshot.connections.len(), memory.bytes), (2, bytes));
 }
+
+#[test]
+fn connections_that_wait_make_room_for_others() {
+    /// `TCP_TIME_WAIT`
+    const WAITING: u8 = 6;
+    let row = |state: u8, source_port: u16| ConnectionRow {
+        endpoints: Endpoints { state, source_port, ..endpoints() },
+        ..connection()
+    };
+    let mut rows = Rows::with_capacity(4);
+    let mut others = rows.capacity();
+    let mut push = |state, port| push_connection(&mut rows, row(state, port), &mut others);
+    push(WAITING, 1);
+    push(1, 2);
+    push(WAITING, 3);
+    push(1, 4);
+    for (state, port) in [(WAITING, 5), (1, 6), (1, 7), (1, 8), (WAITING, 9)] {
+        push(state, port);
+    }
+    let ports: Vec<_> = rows.iter().map(|row| row.endpoints.source_port).collect();
+    assert_eq!((ports, rows.dropped), (vec![7, 2, 6, 4], 5));
+}
+
+fn endpoints() -> Endpoints {
+    Endpoints {
+        family: AF_INET,
+        state: 0,
+        source: [10, 0, 0, 1].into(),
+        source_port: 0,
+        destination: [10, 0, 0, 2].into(),
+        destination_port: 443,
+        bound_device: 0,
+        net: KernelVa::NULL,
+        prot: KernelVa::NULL,
+        next: 1,
+    }
+}
+
+fn connection() -> ConnectionRow {
+    ConnectionRow {
+        address: KernelVa::NULL,
+        endpoints: endpoints(),
+        counters: None,
+        file: KernelVa::NULL,
+        inode: 0,
+        route_device: 0,
+        net: None,
+    }
+}

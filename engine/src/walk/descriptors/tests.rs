@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::limits::Limits;
+use crate::walk::Budget;
 use crate::walk::snapshot::{FilesRow, Index, ProcessRow};
 use crate::walk::tests::memory::{Sparse, kernel, small, va, walker};
 
@@ -327,4 +328,59 @@ proptest! {
         prop_assert_eq!(seen.tables, expected);
         prop_assert_eq!((seen.dropped, seen.unreadable), (0, 0));
     }
+}
+
+#[test]
+fn scans_without_a_budget_read_every_slot_in_turn() {
+    let mut memory = Sparse::default();
+    let used_of = |number: usize| -> Vec<u32> {
+        if number == 1 {
+            (0..3000).map(|place| place * 101).collect()
+        } else {
+            vec![0, 1, 2, 5, 63]
+        }
+    };
+    let tables: Vec<_> = (0..300)
+        .map(|number| {
+            let max_fds = if number == 1 { LARGE } else { 64 };
+            Table::with(&mut memory, max_fds, used_of(number))
+        })
+        .collect();
+    let mut budget = Budget::NONE;
+    (budget.batches, budget.bytes, budget.rows) = (0, 0, 0);
+    let mut walker = walker(&small());
+    let mut unseen: Vec<(usize, u32)> = (0..tables.len())
+        .flat_map(|number| used_of(number).into_iter().map(move |index| (number, index)))
+        .collect();
+    let mut scans = 0;
+    while !unseen.is_empty() {
+        walker.snapshot.clear();
+        for table in &tables {
+            add(&mut walker, table);
+        }
+        memory.walk_within(&mut walker, &kernel(), budget, Walker::read_descriptors);
+        let snapshot = &walker.snapshot;
+        assert!(snapshot.left.tables > 0);
+        let most = PLACES_MIN as usize + tables.len() * KEPT_MIN as usize;
+        assert!(snapshot.descriptors.len() <= most, "{}", snapshot.descriptors.len());
+        for (number, row) in snapshot.files_structs.iter().enumerate() {
+            let descriptors = snapshot.descriptors.range(row.descriptors);
+            let found: Vec<_> = descriptors.iter().map(|row| row.index).collect();
+            assert!(found.is_sorted_by(|one, next| one < next), "{number}: {found:?}");
+            for descriptor in descriptors {
+                let file = snapshot.files.at(descriptor.file).unwrap();
+                assert_eq!(file.address.0, tables[number].file(descriptor.index));
+            }
+            // What it has not looked at is not claimed to be closed.
+            for index in used_of(number) {
+                let is_found = found.binary_search(&index).is_ok();
+                assert!(is_found || !row.has_slot(index), "{number}: {index}");
+                assert!(is_found || index > 2, "{number}: {index}");
+            }
+            unseen.retain(|&(of, index)| of != number || found.binary_search(&index).is_err());
+        }
+        scans += 1;
+        assert!(scans < 40, "{unseen:?}");
+    }
+    assert!(scans > 2, "{scans}");
 }

@@ -11,7 +11,7 @@ use panoptes_decoders::layout::{Member, Members};
 use panoptes_decoders::source::{MemorySource, Outcome, Request};
 
 use crate::limits::Limits;
-use crate::walk::{Kernel, Memory, Walker};
+use crate::walk::{Budget, Kernel, Memory, Walker};
 use panoptes_tables::HashKey;
 
 const DIRECT_MAP: u64 = 0xffff_8880_0000_0000;
@@ -180,7 +180,18 @@ impl Sparse {
         kernel: &Kernel,
         rounds: impl FnOnce(&mut Walker, &mut Memory<'_>) -> T,
     ) -> T {
-        rounds(walker, &mut Memory { source: self, kernel })
+        self.walk_within(walker, kernel, Budget::NONE, rounds)
+    }
+
+    /// The same within a budget.
+    pub(in crate::walk) fn walk_within<T>(
+        &mut self,
+        walker: &mut Walker,
+        kernel: &Kernel,
+        budget: Budget<'_>,
+        rounds: impl FnOnce(&mut Walker, &mut Memory<'_>) -> T,
+    ) -> T {
+        rounds(walker, &mut Memory::new(self, kernel, budget))
     }
 }
 

@@ -10,6 +10,7 @@ use super::{assert_list, sources};
 const ENGINE_RANKS: &[(&str, u32)] = &[
     ("limits", 0),
     ("container_config", 0),
+    ("loss", 0),
     ("time", 0),
     ("address", 2),
     ("system", 3),

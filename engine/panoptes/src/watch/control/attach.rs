@@ -14,7 +14,7 @@ use super::{Control, FIRST_KERNEL_WAIT};
 use crate::config::Mode;
 use crate::exit::{Exit, Failure};
 use crate::watch::clock_watch::{Found, SystemShared};
-use crate::watch::scanner::{Assigned, Command};
+use crate::watch::scanner::System;
 use crate::watch::system_events::because;
 
 /// The result of a worker's task.
@@ -65,6 +65,7 @@ impl Control {
             header: self.system_events.header_for(&system),
             boot_ids: Arc::clone(&self.boot_ids),
             in_use: self.in_use.clone(),
+            walker: Arc::clone(&self.walker),
             messages: Arc::clone(&self.messages),
             notices: self.notices.0.clone(),
             users: self.users.clone(),
@@ -168,7 +169,9 @@ impl Control {
             AnySource::Guest(memory) => memory.planned(),
             _ => &[],
         };
-        let shared = Arc::new(SystemShared::default());
+        let limits = candidate.system.settings.limits;
+        let log = self.system_events.log_of(&candidate.system.name);
+        let shared = Arc::new(SystemShared::with_log(log));
         let mut scanned = Scanned::new(found, Arc::clone(&shared), layout);
         // The search began with the settings of that time.
         scanned.changes = changes;
@@ -182,7 +185,7 @@ impl Control {
         if !std::mem::replace(&mut self.is_attached, true) {
             self.report_first_failure();
         }
-        self.scanners.send(index, Command::Scan(Assigned { index, watched, source, shared }));
+        self.scanners.add(index, System::new(watched, source, shared, limits));
     }
 
     /// Reports why a system could not be attached to, and sets the next attempt.

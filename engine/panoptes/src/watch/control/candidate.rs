@@ -12,7 +12,7 @@ use super::threads::{TaskId, Urgency};
 use crate::config::{System, SystemAddress, SystemSettings};
 use crate::guests;
 use crate::watch::clock_watch::{Found, SystemShared};
-use crate::watch::skipped::Skipped;
+use crate::watch::gap_messages::LoggedGaps;
 use crate::watch::stall::Stall;
 
 /// Pause before a retry of a system; it doubles with each failure, up to the maximum.
@@ -184,8 +184,8 @@ pub(super) struct Scanned {
     pub(super) changes: Changes,
     /// Whether its processors run while its clock stands still.
     pub(super) stall: Stall,
-    /// What was skipped and already reported.
-    pub(super) reported: Skipped,
+    /// The gaps of its scans of which a message was written.
+    pub(super) gaps: LoggedGaps,
 }
 
 /// A check whether another kernel runs in a machine.
@@ -209,7 +209,7 @@ impl Scanned {
             is_standstill_logged: false,
             changes: Changes::default(),
             stall: Stall::default(),
-            reported: Skipped::default(),
+            gaps: LoggedGaps::default(),
         }
     }
 }

@@ -2,19 +2,26 @@
 //! plugged in.
 
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use panoptes_sinks::activities::Activity;
 
 use super::candidate::{Candidate, Check, Outside, Phase, Scanned};
+use super::scanners::Lost;
 use super::threads::Urgency;
 use super::{Control, MEMORY_LOOK};
 use crate::config::{System, SystemAddress};
 use crate::guests::{self, Guest};
 use crate::watch::clock_watch::{Found, Reattach};
 use crate::watch::finder::is_same;
-use crate::watch::scanner::Lost;
+use crate::watch::gap_messages::GapMessage;
+use crate::watch::scanner;
 use crate::watch::system_events::because;
+
+/// A search for a kernel that takes longer is reported.
+const SEARCH_LONG: Duration = Duration::from_mins(10);
+/// The same for looks at processes and files.
+const LOOK_LONG: Duration = Duration::from_mins(1);
 
 /// What a look at this machine's processes and files has shown.
 #[derive(Debug)]
@@ -93,16 +100,23 @@ impl Control {
     /// Adds new guests, and removes those that ended while they waited to be attached.
     fn update_guests(&mut self, guests: &[Guest]) {
         let now = Instant::now();
+        let mut ended = Vec::new();
         for Candidate { system, is_found, phase, .. } in &mut self.candidates {
             if !*is_found || guests.iter().any(|guest| is_same(system, guest)) {
                 continue;
             }
             match phase {
-                Phase::Waiting(_) => *phase = Phase::Gone,
+                Phase::Waiting(_) => {
+                    *phase = Phase::Gone;
+                    ended.push(system.name.clone());
+                }
                 // The worker reports the failure; then the system waits.
                 Phase::Attaching(attaching) => self.workers.cancel(attaching.task),
                 Phase::Scanned(_) | Phase::Gone => {}
             }
+        }
+        for name in &ended {
+            self.close_log(name);
         }
         for guest in guests {
             let mut known = self.candidates.iter().filter(|candidate| !candidate.is_gone());
@@ -204,6 +218,33 @@ impl Control {
         }
     }
 
+    /// Reports scans and tasks that do not end: a file system or a process does not answer. Each is
+    /// reported once.
+    pub(super) fn check_waits(&mut self) {
+        while let Some(index) = self.scanners.next_stuck() {
+            let Some(candidate) = self.candidates.get(index) else { continue };
+            self.report_wait(&candidate.system.clone(), "a scan has not ended for 10 s");
+        }
+        while let Some(task) = self.workers.next_overdue(SEARCH_LONG) {
+            let mut candidates = self.candidates.iter();
+            let Some(candidate) = candidates.find(|it| it.has_task(task)) else { continue };
+            self.report_wait(&candidate.system.clone(), "a search has not ended for 10 minutes");
+        }
+        let looks = self.lookout.next_overdue(LOOK_LONG).map(|_| "looking for guests");
+        let loads = self.loader.next_overdue(LOOK_LONG).map(|_| "reading the configuration");
+        for what in looks.into_iter().chain(loads) {
+            let reason = format!("{what} has not ended for a minute: something does not answer");
+            self.messages.warning(&reason);
+            self.system_events.service(Activity::DetailsGatheringFailed, &because(&reason));
+        }
+    }
+
+    fn report_wait(&mut self, system: &System, what: &str) {
+        let reason = format!("{what}: its memory is slow, or does not answer");
+        self.messages.warning(format_args!("{}: {reason}", system.name));
+        self.system_events.host(system, Activity::DetailsGatheringFailed, &because(&reason));
+    }
+
     /// Attaches to a guest again if QEMU has plugged memory in or out. Memory without a kernel is
     /// searched again if it is another, and a search ends with its guest.
     fn compare_memory(&mut self, address: &SystemAddress, outside: Option<Outside>) {
@@ -222,16 +263,19 @@ impl Control {
     }
 
     /// Handles a system that can't be scanned any more: reports it, and retries or removes it.
-    pub(super) fn lose(&mut self, lost: Lost) {
-        let candidate = &mut self.candidates[lost.index];
+    pub(super) fn lose(&mut self, lost: Lost<scanner::System>) {
+        let Lost { slot, gone } = lost;
+        let candidate = &mut self.candidates[slot.index];
+        let is_gone = candidate.is_found && gone.has_ended;
         if let Phase::Scanned(Scanned { check: Check::Running(task), .. }) = candidate.phase {
             self.workers.cancel(task);
         }
-        candidate.seen = lost.system.watched.seen().or(candidate.seen);
+        candidate.seen = slot.system.watched.seen().or(candidate.seen);
         self.in_use.remove(&candidate.system.address.to_string());
         let system = candidate.system.clone();
-        self.messages.warning(format_args!("{}: {}", system.name, lost.reason));
-        if candidate.is_found && lost.has_ended {
+        self.messages.warning(format_args!("{}: {}", system.name, gone.reason));
+        self.messages.info(format_args!("{}: {}", system.name, slot.stats));
+        if is_gone {
             candidate.phase = Phase::Gone;
             if let Some(finder) = &mut self.finder {
                 finder.note_end(&system.address);
@@ -239,11 +283,22 @@ impl Control {
         } else {
             candidate.wait_again();
         }
-        self.system_events.host(&system, Activity::DetailsGatheringFailed, &because(&lost.reason));
-        self.other_cores.free(lost.system);
+        self.system_events.host(&system, Activity::DetailsGatheringFailed, &because(&gone.reason));
+        if is_gone {
+            self.close_log(&system.name);
+        }
+        self.other_cores.free(slot);
     }
 
-    /// Writes messages about what scans and detectors missed, and when scans are complete again.
+    /// Ends the log of a system that is gone, unless another one has its name now.
+    fn close_log(&mut self, name: &str) {
+        let mut others = self.candidates.iter().filter(|candidate| !candidate.is_gone());
+        if others.all(|candidate| candidate.system.name != name) {
+            self.system_events.close_log(name);
+        }
+    }
+
+    /// Writes messages about what scans begin to miss, and when that is over.
     pub(super) fn report_missed(&mut self) {
         for Candidate { system, phase, .. } in &mut self.candidates {
             let Phase::Scanned(scanned) = phase else { continue };
@@ -251,17 +306,13 @@ impl Control {
             if let Some(used) = scanned.shared.take_used() {
                 self.other_cores.free(used);
             }
-            let skipped = scanned.shared.skipped.get();
-            let reported = std::mem::replace(&mut scanned.reported, skipped);
-            for warning in skipped.warnings_since(reported) {
-                self.messages.warning(format_args!("{name}: {warning}"));
-            }
-            let Some(losses) = scanned.shared.losses.take() else { continue };
-            let message = format_args!("{name}: {losses}");
-            if losses.is_none() {
-                self.messages.info(message);
-            } else {
-                self.messages.warning(message);
+            for message in scanned.gaps.update(&scanned.shared.gaps) {
+                match message {
+                    GapMessage::Begins(text) => {
+                        self.messages.warning(format_args!("{name}: {text}"));
+                    }
+                    GapMessage::IsOver(text) => self.messages.info(format_args!("{name}: {text}")),
+                }
             }
         }
     }

@@ -1,8 +1,8 @@
 //! The control thread: passes systems to workers and to scanners, receives signals, reports losses.
 //!
 //! [`start`] starts the threads, [`attach`] passes systems on, [`search`] is what a worker does,
-//! [`machines`] follows the systems that are scanned, [`outputs`] has the writer, and [`reload`]
-//! reads the SBOMs and handles SIGHUP.
+//! [`scanners`] has the scanners, [`machines`] follows the systems that are scanned, [`outputs`]
+//! has the writer, and [`reload`] reads the SBOMs and handles SIGHUP.
 //!
 //! This thread only hands out work and collects results. What may take long is done by others, so a
 //! signal takes effect at once.
@@ -14,17 +14,20 @@ mod candidate;
 mod machines;
 mod outputs;
 mod reload;
+mod scanners;
 mod search;
 mod start;
 #[cfg(test)]
 mod tests;
 mod threads;
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender};
+use std::sync::{Arc, Mutex};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use panoptes_engine::walk::Walker;
 use panoptes_sinks::activities::Activity;
 
 use crate::boot_ids::BootIds;
@@ -35,7 +38,7 @@ use crate::message::Messages;
 use crate::request::WatchRequest;
 use crate::sbom::Sboms;
 use crate::watch::finder::Finder;
-use crate::watch::scanner::{Lost, Shared};
+use crate::watch::scanner::{Returned, Scanner, Shared, System, Why};
 use crate::watch::signals::{Signals, StopRequest};
 use crate::watch::system_events::{Notice, SystemEvents, because};
 use attach::Outcome;
@@ -43,12 +46,14 @@ use candidate::{Candidate, Phase};
 use machines::Sighting;
 use outputs::Outputs;
 use reload::{LoadFn, Loaded};
+use scanners::Scanners;
 use search::{InUse, SearchFn};
-use start::Scanners;
 use threads::{OtherCores, Workers};
 
 /// How long `panoptes watch` waits for the first kernel: a guest may still be starting.
 const FIRST_KERNEL_WAIT: Duration = Duration::from_secs(20);
+/// How long scanners may take to end. A scan ends at its next batch of reads.
+const SCANNERS_END: Duration = Duration::from_secs(3);
 /// Period of the control thread's loop.
 const LOOK: Duration = Duration::from_millis(20);
 /// Period of the checks whether memory was plugged into guests or out of them.
@@ -74,8 +79,9 @@ pub(super) struct Control {
     users: guests::Users,
     /// When the layout of QEMU's memory is checked next.
     next_memory: Instant,
-    scanners: Scanners,
-    lost: Receiver<Lost>,
+    scanners: Scanners<System>,
+    /// Reads the first process of each system that is found.
+    walker: Arc<Mutex<Walker>>,
     /// The threads that search for kernels.
     workers: Workers<Outcome>,
     /// The thread that looks at this machine's processes and files.
@@ -151,13 +157,15 @@ impl Control {
 
     /// Handles what scanners and the writer report.
     fn follow_systems(&mut self) {
-        while let Ok(lost) = self.lost.try_recv() {
+        for lost in self.scanners.balance() {
             self.lose(lost);
         }
         self.check_stopped_clocks();
         self.check_stalls();
+        self.check_waits();
         self.apply_changes();
         self.report_missed();
+        self.outputs.watch(self.system_events.opened_logs());
         self.outputs.report_dropped(&self.messages, &mut self.system_events);
         self.report_refused();
     }
@@ -165,6 +173,7 @@ impl Control {
     /// Requests that scanners and workers end. Nobody waits for workers.
     fn stop_threads(&self) {
         self.shared.stop.store(true, Ordering::Relaxed);
+        self.scanners.wake();
         self.workers.cancel_all();
     }
 
@@ -188,8 +197,17 @@ impl Control {
             .service(Activity::ServiceInitializationFailed, &because(&failure.message));
         self.stop_threads();
         drop(self.system_events);
+        let begin = Instant::now();
+        while !self.scanners.have_ended() && begin.elapsed() < SCANNERS_END {
+            sleep(Duration::from_millis(1));
+        }
+        let have_ended = self.scanners.have_ended();
         drop(self.scanners);
-        self.outputs.wait();
+        if have_ended {
+            self.outputs.wait();
+        } else {
+            self.outputs.stop();
+        }
         failure
     }
 
@@ -197,25 +215,54 @@ impl Control {
     fn shut_down(mut self, signals: &Signals) -> Result<Exit, Failure> {
         self.stop_threads();
         self.report_refused();
+        let (begin, mut ended) = (Instant::now(), Vec::new());
         for scanner in self.scanners.drain() {
-            drop(scanner.commands);
             while !scanner.thread.is_finished() {
                 if signals.wait(LOOK) == Some(StopRequest::Stop) {
                     self.outputs.stop();
                     return Ok(Exit::Done);
                 }
+                if begin.elapsed() > SCANNERS_END {
+                    return Ok(self.leave_scanners());
+                }
             }
-            if scanner.thread.join().is_err() {
+            let Ok(scanner) = scanner.thread.join() else {
                 let message = "a scanner thread ended unexpectedly; this is a bug in Panoptes";
                 return Err(Failure::new(Exit::Failed, message));
-            }
-            self.messages.info(&*scanner.stats);
+            };
+            ended.push(scanner);
         }
+        self.finish_moves(&mut ended);
+        for slot in ended.iter().flat_map(Scanner::slots) {
+            let name = &self.candidates[slot.index].system.name;
+            self.messages.info(format_args!("{name}: {}", slot.stats));
+        }
+        drop(ended);
         self.outputs.report_dropped(&self.messages, &mut self.system_events);
         let reason = "stopped on request";
         self.system_events.service(Activity::ServiceGracefullyShutdown, &because(reason));
         drop(self.system_events);
         self.outputs.finish(signals, &self.messages)
+    }
+
+    /// Ends although a scanner waits for memory that does not answer.
+    fn leave_scanners(mut self) -> Exit {
+        let reason = "stopped on request, while memory was read that does not answer: the last \
+                      records of some systems are lost";
+        self.messages.warning(reason);
+        self.system_events.service(Activity::ServiceGracefullyShutdown, &because(reason));
+        drop(self.system_events);
+        self.outputs.stop();
+        Exit::Done
+    }
+
+    /// Writes the last records of systems that were on their way to another scanner.
+    fn finish_moves(&self, ended: &mut [Scanner]) {
+        while let Some(Returned { mut slot, why }) = self.scanners.next_returned() {
+            if let (Some(scanner), Why::Asked | Why::Overran) = (ended.first_mut(), why) {
+                scanner.finish(&mut slot);
+            }
+        }
     }
 
     /// For `panoptes watch`: returns the failure that ends the program, instead of endless retries.

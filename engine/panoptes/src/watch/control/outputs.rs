@@ -44,6 +44,14 @@ impl Outputs {
         Ok(Self { writer, stop, watched, refused: 0 })
     }
 
+    /// Reports from now on what these outputs lose, too, and not what ended ones lost.
+    pub(super) fn watch(&mut self, opened: Vec<Watched>) {
+        if !opened.is_empty() {
+            self.watched.retain(|(output, _)| Arc::strong_count(&output.counters) > 1);
+            self.watched.extend(opened.into_iter().map(|output| (output, 0)));
+        }
+    }
+
     /// Whether the writer has ended by itself, because the reader has closed the output.
     pub(super) fn is_closed(&self) -> bool {
         self.writer.is_finished()

@@ -10,6 +10,7 @@ use std::time::Instant;
 use panoptes_engine::container_config::ContainerConfig;
 use panoptes_engine::watch::Attestation;
 use panoptes_sinks::record::system_activity::SystemActivityDetails;
+use panoptes_tables::room;
 
 use super::candidate::{Changes, Phase};
 use super::threads::{Urgency, nanoseconds};
@@ -18,7 +19,7 @@ use crate::config::{Configuration, System, SystemSettings};
 use crate::exit::{Exit, Failure};
 use crate::request::{Refusal, WatchRequest};
 use crate::sbom::{Fault, Sboms};
-use crate::watch::scanner::Command;
+use crate::watch::clock_watch::NewSettings;
 use crate::watch::system_events::because;
 
 /// Reads all SBOMs of a configuration; a function of this type can replace that in tests.
@@ -117,6 +118,8 @@ impl Control {
         self.take_settings(&new, sboms.ok());
         let interval = new.configuration.service.scan_interval;
         self.shared.interval_ns.store(nanoseconds(interval), Ordering::Relaxed);
+        // They may sleep for as long as the old one was.
+        self.scanners.wake();
         self.messages.set_level(new.configuration.service.log_level);
         if fixed(&new) == fixed(&self.request) {
             self.messages.info("the configuration was read again");
@@ -171,26 +174,28 @@ impl Control {
     /// round, so that signals do not wait.
     pub(super) fn apply_changes(&mut self) {
         let begin = Instant::now();
-        for (index, candidate) in self.candidates.iter_mut().enumerate() {
+        for candidate in &mut self.candidates {
             let Phase::Scanned(scanned) = &mut candidate.phase else { continue };
             let (name, settings) = (&candidate.system.name, &candidate.system.settings);
             let changes = std::mem::take(&mut scanned.changes);
             if changes.attestation {
-                scanned.shared.attest_by(Box::new(Attestation::new(
-                    &settings.limits,
-                    self.sboms.of(&settings.sbom),
-                    ContainerConfig::from(&settings.containers).images,
-                    crate::random::hash_key(),
-                )));
+                let attestation = room::touch(|| {
+                    Attestation::new(
+                        &settings.limits,
+                        self.sboms.of(&settings.sbom),
+                        ContainerConfig::from(&settings.containers).images,
+                        crate::random::hash_key(),
+                    )
+                });
+                scanned.shared.attest_by(Box::new(attestation));
                 self.messages.info(format_args!("{name}: all running programs are checked again"));
             }
-            if changes.containers {
-                let config = Arc::new(ContainerConfig::from(&settings.containers));
-                self.scanners.send(index, Command::Containers(index, config));
-            }
-            if changes.thresholds {
-                let thresholds = settings.events.thresholds;
-                self.scanners.send(index, Command::Thresholds(index, thresholds));
+            if changes.containers || changes.thresholds {
+                let containers = || Arc::new(ContainerConfig::from(&settings.containers));
+                scanned.shared.set_settings(NewSettings {
+                    containers: changes.containers.then(containers),
+                    thresholds: changes.thresholds.then_some(settings.events.thresholds),
+                });
             }
             if begin.elapsed() > LOOK {
                 return;

@@ -13,10 +13,12 @@ use panoptes_engine::container_config::ContainerConfig;
 use panoptes_engine::detect::binary_attestation::Shipped;
 use panoptes_engine::policy::PolicyConfig;
 use panoptes_engine::system::{AttachError, Stop, find_kernel};
+use panoptes_engine::walk::Walker;
 use panoptes_engine::watch::{Identity, Seen, Setup, Watched};
 use panoptes_profiles::{Event, Profile};
 use panoptes_sinks::record::header::Header;
-use panoptes_sources::AnySource;
+use panoptes_sources::{AnySource, lock_own_memory};
+use panoptes_tables::room;
 use uuid::Uuid;
 
 use super::candidate::Outside;
@@ -28,6 +30,7 @@ use crate::config::{Configuration, System};
 use crate::dma::Regions;
 use crate::exit::{Exit, Failure};
 use crate::guests;
+use crate::memory::{check_system, first_walker};
 use crate::message::Messages;
 use crate::watch::clock_watch::Found;
 use crate::watch::system_events::{Notice, SearchEvents};
@@ -66,6 +69,8 @@ pub(super) struct Search {
     pub(super) boot_ids: Arc<BootIds>,
     pub(super) in_use: InUse,
     pub(super) messages: Arc<Messages>,
+    /// Reads the first process of each system. It is large, so all searches share it.
+    pub(super) walker: Arc<Mutex<Walker>>,
     /// Receives what the search reports.
     pub(super) notices: Sender<Notice>,
     /// The users whose guests may be read.
@@ -136,7 +141,15 @@ pub(super) fn search(
         let searched = reporting.has_no_kernel.then_some(Searched { took, outside });
         NotAttached { failure, searched }
     })?;
+    if let Err(failure) = check_system(system) {
+        if !is_silent {
+            reporting.events.failed(&failure);
+        }
+        return Err(failure.into());
+    }
     let (watched, has_begun) = search.prepare(&profile, &mut source);
+    // The start has reported if this is not allowed.
+    let _ = lock_own_memory();
     // A kernel that is still starting does not know its own clock yet, so wait.
     if !has_begun && is_patient {
         let release = &profile.release;
@@ -231,7 +244,7 @@ impl Search {
     /// Makes the state for scanning the system; also returns whether its kernel has started.
     fn prepare(self, profile: &Profile, source: &mut AnySource) -> (Watched, bool) {
         let system = &self.system;
-        let mut watched = Watched::new(Setup {
+        let setup = Setup {
             limits: system.settings.limits,
             key: crate::random::hash_key(),
             message_ids: crate::random::key(),
@@ -248,8 +261,15 @@ impl Search {
             waits_for_clock: self.is_retry,
             profile,
             shipped: self.shipped,
-        });
-        let first = watched.first_process(source);
+        };
+        let mut watched = room::touch(|| Watched::new(setup));
+        let first = {
+            // Another search may wait for memory that does not answer.
+            match self.walker.try_lock() {
+                Ok(mut walker) => watched.first_process(&mut walker, source),
+                Err(_) => watched.first_process(&mut first_walker(&system.settings.limits), source),
+            }
+        };
         let key = BootKey {
             build_id: profile.build_id.as_deref().map(decode_hex).unwrap_or_default(),
             kernel_offset: profile.kernel_offset,

@@ -1,67 +1,39 @@
 //! Starts watching: opens the outputs and starts the threads of the scanners and of the writer.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Sender, channel};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use panoptes_sinks::queue::{Consumer, QueueSize, Waker, queue};
-use panoptes_sinks::writer::Writer;
+use panoptes_engine::limits::Limits;
+use panoptes_engine::watch::Workspace;
+use panoptes_sinks::queue::{Waker, queue};
+use panoptes_sinks::writer::{OutputChange, Writer};
+use panoptes_sources::lock_own_memory;
+use panoptes_tables::room;
 
 use super::candidate::Candidate;
 use super::outputs::Outputs;
+use super::scanners::Scanners;
 use super::search::{InUse, search};
-use super::threads::{OtherCores, Workers, nanoseconds, spawn};
+use super::threads::{OtherCores, Workers, nanoseconds};
 use super::{Control, MEMORY_LOOK, Work};
 use crate::boot_ids::{BootIds, default_folder};
-use crate::config::{Configuration, Cores};
-use crate::exit::Failure;
+use crate::config::Configuration;
+use crate::exit::{Exit, Failure};
 use crate::guests;
 use crate::interfaces::of_this_machine;
+use crate::memory::{CONTROL_QUEUE, Left, Needed, Plan, TOO_MUCH, first_walker, largest};
 use crate::message::Messages;
 use crate::request::WatchRequest;
 use crate::sbom::Sboms;
+use crate::scanner_cores::ScannerCores;
 use crate::watch::finder::Finder;
-use crate::watch::scanner::{Command, Lost, ScanStats, Scanner, Shared};
+use crate::watch::outputs::options;
+use crate::watch::scanner::{MakeScratch, Shared, System};
 use crate::watch::signals::Signals;
 use crate::watch::system_events::SystemEvents;
-
-/// Room for the records of one burst from one scanner: 32 MiB.
-const SCANNER_QUEUE: QueueSize = QueueSize { blocks: 128, block_bytes: 256 * 1024 };
-/// Each record of the control thread takes a block, since it is flushed at once.
-const CONTROL_QUEUE: QueueSize = QueueSize { blocks: 64, block_bytes: 32 * 1024 };
-
-/// The threads of the scanners. A system's index selects its scanner.
-#[derive(Debug)]
-pub(super) struct Scanners(Vec<ScannerHandle>);
-
-/// A scanner thread.
-#[derive(Debug)]
-pub(super) struct ScannerHandle {
-    /// Dropping it ends the thread as soon as that has no systems.
-    pub(super) commands: Sender<Command>,
-    pub(super) stats: Arc<ScanStats>,
-    pub(super) thread: JoinHandle<()>,
-}
-
-impl Scanners {
-    /// Sends a command to the scanner of a system.
-    pub(super) fn send(&self, index: usize, command: Command) {
-        let scanner = &self.0[index % self.0.len()];
-        // If the scanner has ended, the join of its thread reports that.
-        let _ = scanner.commands.send(command);
-    }
-
-    /// How many records did not fit in the queues to the writer.
-    pub(super) fn refused(&self) -> u64 {
-        self.0.iter().map(|scanner| scanner.stats.refused()).sum()
-    }
-
-    pub(super) fn drain(&mut self) -> impl Iterator<Item = ScannerHandle> {
-        self.0.drain(..)
-    }
-}
+use crate::watch::system_logs::SystemLogs;
 
 impl Control {
     /// Opens the outputs and starts the threads.
@@ -72,6 +44,7 @@ impl Control {
         start: Instant,
     ) -> Result<Self, Failure> {
         let configuration = &request.configuration;
+        check_memory(request, messages)?;
         let (outputs, watched) = crate::watch::outputs::open(&configuration.output, messages)?;
         let waker = Waker::default();
         let (producer, control_consumer) = queue(CONTROL_QUEUE, &waker);
@@ -80,18 +53,27 @@ impl Control {
             Vec::new()
         });
         let boot_ids = boot_ids(configuration, messages);
-        let system_events = SystemEvents::new(producer, configuration, interfaces);
+        let (changes, changed_outputs) = channel();
+        let logs = system_logs(configuration, changes, messages);
+        let system_events = SystemEvents::new(producer, configuration, interfaces, logs);
         let shared = Arc::new(Shared::default());
         let interval = configuration.service.scan_interval;
         shared.interval_ns.store(nanoseconds(interval), Ordering::Relaxed);
-        let (lost_sender, lost) = channel();
+        let cores = ScannerCores::of(&configuration.service.cores);
+        // The number of systems that `auto_scan` will find is unknown.
+        let most = if request.auto_scan { usize::MAX } else { request.systems.len() };
+        let limits = limits(request);
+        let wakes = signals.waker();
+        let make = workspaces(limits);
         let (scanners, mut consumers) =
-            start_scanners(request, &waker, &shared, &lost_sender, messages, start)?;
+            Scanners::start((&cores, most), &waker, &shared, wakes, messages, start, make)?;
         // After those of the scanners, so that the last record is the service's.
         consumers.push(control_consumer);
-        let outputs = Outputs::start(Writer::new(consumers, outputs), watched, start)?;
+        let writer = Writer::with_changes(consumers, outputs, changed_outputs);
+        let outputs = Outputs::start(writer, watched, start)?;
+        lock_memory(messages);
         let systems = request.systems.iter();
-        let other_cores = OtherCores::of(&configuration.service.cores);
+        let other_cores = OtherCores::without(&cores.cores);
         Ok(Self {
             request: request.clone(),
             messages: Arc::clone(messages),
@@ -107,7 +89,7 @@ impl Control {
             users: guests::Users::of(&configuration.service.guest_users),
             next_memory: start + MEMORY_LOOK,
             scanners,
-            lost,
+            walker: Arc::new(Mutex::new(room::touch(|| first_walker(&limits)))),
             workers: Workers::for_searches(other_cores, signals.waker()),
             lookout: Workers::new("lookout", 1, other_cores, signals.waker()),
             loader: Workers::new("loader", 1, other_cores, signals.waker()),
@@ -122,47 +104,57 @@ impl Control {
     }
 }
 
+/// The logs of single systems, if they are wanted.
+fn system_logs(
+    configuration: &Configuration,
+    changes: Sender<OutputChange>,
+    messages: &Arc<Messages>,
+) -> Option<SystemLogs> {
+    let output = &configuration.output;
+    let folder = output.log_folder.clone().filter(|_| output.log_per_system)?;
+    Some(SystemLogs::new(folder, options(output), changes, Arc::clone(messages)))
+}
+
+/// Limits that are enough for every system.
+fn limits(request: &WatchRequest) -> Limits {
+    largest(&request.systems, request.auto_scan.then_some(&request.configuration.default))
+}
+
+/// Allocates the memory that scans of systems within these limits share on a thread.
+fn workspaces(limits: Limits) -> MakeScratch<System> {
+    Arc::new(move || {
+        let workspace = room::touch(|| Workspace::new(&limits, crate::random::hash_key()));
+        // A failure was reported at start.
+        let _ = lock_own_memory();
+        workspace
+    })
+}
+
+/// Logs how much memory the systems need, and refuses more than this machine has left.
+fn check_memory(request: &WatchRequest, messages: &Messages) -> Result<(), Failure> {
+    let WatchRequest { configuration, systems, auto_scan, .. } = request;
+    let plan = Plan { configuration, systems, auto_scan: *auto_scan, sboms: None };
+    let Some(needed) = Needed::of(&plan) else {
+        return Err(Failure::new(Exit::Configuration, TOO_MUCH));
+    };
+    messages.info(format_args!("the configuration {needed}"));
+    Left::now().map_or(Ok(()), |left| needed.check(&left))
+}
+
+/// Keeps the memory of scanners in RAM. Without that, watching works, but swap may delay it.
+fn lock_memory(messages: &Messages) {
+    if let Err(error) = lock_own_memory() {
+        messages.warning(format_args!(
+            "cannot lock memory ({error}), so the kernel may swap it out; set \
+             LimitMEMLOCK=infinity in the service, or `ulimit -l unlimited`"
+        ));
+    }
+}
+
 fn boot_ids(configuration: &Configuration, messages: &Arc<Messages>) -> BootIds {
     let folder = configuration.service.state_dir.clone().or_else(default_folder);
     folder.map_or_else(
         || BootIds::ephemeral(Arc::clone(messages)),
         |folder| BootIds::open(&folder, Arc::clone(messages)),
     )
-}
-
-/// Starts a scanner on each core that is configured; also returns the ends of their queues.
-fn start_scanners(
-    request: &WatchRequest,
-    waker: &Waker,
-    shared: &Arc<Shared>,
-    lost: &Sender<Lost>,
-    messages: &Arc<Messages>,
-    start: Instant,
-) -> Result<(Scanners, Vec<Consumer>), Failure> {
-    let cores: Vec<Option<u32>> = match &request.configuration.service.cores {
-        Cores::Auto => vec![None],
-        Cores::Given(cores) => cores.iter().copied().map(Some).collect(),
-    };
-    // The number of systems that `auto_scan` will find is unknown.
-    let most = if request.auto_scan { usize::MAX } else { request.systems.len() };
-    let (mut scanners, mut consumers) = (Vec::new(), Vec::new());
-    for core in cores.into_iter().take(most) {
-        let (producer, consumer) = queue(SCANNER_QUEUE, waker);
-        consumers.push(consumer);
-        let (sender, commands) = channel();
-        let stats = Arc::new(ScanStats::default());
-        let scanner = Scanner {
-            shared: Arc::clone(shared),
-            stats: Arc::clone(&stats),
-            commands,
-            lost: lost.clone(),
-            producer,
-            core,
-            messages: Arc::clone(messages),
-            start,
-        };
-        let thread = spawn("scanner", move || scanner.run())?;
-        scanners.push(ScannerHandle { commands: sender, stats, thread });
-    }
-    Ok((Scanners(scanners), consumers))
 }

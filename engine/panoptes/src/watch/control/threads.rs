@@ -7,14 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
-use crate::config::Cores;
 use crate::exit::{Exit, Failure};
-use crate::watch::scanner::core_of;
 use crate::watch::signals::Waker;
 
 /// Maximum number of searches for kernels at a time: each reads memory as fast as it can.
@@ -44,20 +42,16 @@ pub(super) struct OtherCores {
 }
 
 impl OtherCores {
-    pub(super) fn of(configured: &Cores) -> Self {
-        let mut scanners = match configured {
-            Cores::Auto => vec![core_of(None)],
-            Cores::Given(cores) => cores.iter().map(|core| core_of(Some(*core))).collect(),
-        };
-        scanners.retain(Option::is_some);
+    /// `scanners`: the cores on which scanners may run.
+    pub(super) fn without(scanners: &[usize]) -> Self {
         let Ok(mut set) = sched_getaffinity(Pid::from_raw(0)) else {
             return Self { set: None, allowed: 1 };
         };
         let count = |set: &CpuSet| (0..CpuSet::count()).filter(|&cpu| is_set(set, cpu)).count();
         let allowed = count(&set);
-        for cpu in scanners.into_iter().flatten() {
+        for cpu in scanners {
             // An error here is a core that does not exist.
-            let _ = set.unset(cpu);
+            let _ = set.unset(*cpu);
         }
         Self { set: (count(&set) > 0).then_some(set), allowed }
     }
@@ -128,6 +122,8 @@ struct Running {
     id: TaskId,
     urgency: Urgency,
     is_cancelled: Arc<AtomicBool>,
+    since: Instant,
+    is_overdue: bool,
 }
 
 impl<T: Send + 'static> Workers<T> {
@@ -166,7 +162,8 @@ impl<T: Send + 'static> Workers<T> {
             let _ = sender.send(Ended { id, result });
             waker.wake();
         })?;
-        self.running.push(Running { id, urgency, is_cancelled });
+        let since = Instant::now();
+        self.running.push(Running { id, urgency, is_cancelled, since, is_overdue: false });
         Ok(id)
     }
 
@@ -175,6 +172,14 @@ impl<T: Send + 'static> Workers<T> {
         let ended = self.ended.try_recv().ok()?;
         self.running.retain(|one| one.id != ended.id);
         Some(ended)
+    }
+
+    /// The next task that has run for longer than `most`; each is returned once.
+    pub(super) fn next_overdue(&mut self, most: Duration) -> Option<TaskId> {
+        let is_new = |task: &&mut Running| !task.is_overdue && task.since.elapsed() >= most;
+        let task = self.running.iter_mut().find(is_new)?;
+        task.is_overdue = true;
+        Some(task.id)
     }
 
     /// Requests that a task ends soon.
@@ -201,7 +206,7 @@ mod tests {
 
     fn workers(most: usize) -> (Signals, Workers<u32>) {
         let signals = Signals::take().unwrap();
-        let cores = OtherCores::of(&Cores::Auto);
+        let cores = OtherCores::without(&[]);
         let workers = Workers::new("test", most, cores, signals.waker());
         (signals, workers)
     }
@@ -240,6 +245,18 @@ mod tests {
     }
 
     #[test]
+    fn a_task_that_does_not_end_is_returned_once() {
+        let (signals, mut workers) = workers(1);
+        assert_eq!(workers.next_overdue(Duration::ZERO), None);
+        let id = workers.start(Urgency::New, until_cancelled).unwrap();
+        assert_eq!(workers.next_overdue(Duration::from_mins(1)), None);
+        assert_eq!(workers.next_overdue(Duration::ZERO), Some(id));
+        assert_eq!(workers.next_overdue(Duration::ZERO), None);
+        workers.cancel(id);
+        next(&signals, &mut workers);
+    }
+
+    #[test]
     fn a_task_that_panics_ends() {
         let (signals, mut workers) = workers(1);
         assert!(workers.has_room(Urgency::Again));
@@ -258,7 +275,7 @@ mod tests {
             }
         }
         let (sender, freed) = channel();
-        OtherCores::of(&Cores::Auto).free(Reports(sender));
+        OtherCores::without(&[]).free(Reports(sender));
         let thread = freed.recv_timeout(Duration::from_mins(1)).unwrap();
         assert_ne!(thread, thread::current().id());
     }
@@ -266,8 +283,8 @@ mod tests {
     #[test]
     fn the_cores_of_scanners_are_left_out() {
         let allowed = sched_getaffinity(Pid::from_raw(0)).unwrap();
-        let last = core_of(None).unwrap();
-        let others = OtherCores::of(&Cores::Auto);
+        let last = (0..CpuSet::count()).rfind(|&cpu| is_set(&allowed, cpu)).unwrap();
+        let others = OtherCores::without(&[last]);
         let expected = (0..CpuSet::count()).filter(|&cpu| cpu != last && is_set(&allowed, cpu));
         let set = others.set.unwrap_or_default();
         let found = (0..CpuSet::count()).filter(|&cpu| is_set(&set, cpu));

@@ -108,6 +108,101 @@ fn a_search_for_scripts_among_many_descriptors_is_limited() {
     let row = watch.snapshot.process_by_pid(9).copied().unwrap();
     let cx = watch.state.scan_context(&watch.snapshot, Now::default());
     assert!(watch.attest.run_script(&cx, &row, RowId(0), b"/etc/rc", None));
-    assert_eq!((watch.attest.script_steps_left, watch.attest.unchecked()), (0, 1));
+    assert_eq!((watch.attest.script_steps_left, watch.attest.unchecked().count), (0, 1));
     assert_eq!(watch.scans(&world, 3), ["9 modified script /etc/rc hashed"]);
+}
+
+/// A process that maps so many files of a shipped size executable, none of which is in memory.
+fn hog(pid: u32, files: u64) -> FakeProcess {
+    (0..files).fold(process(pid, &file(BASH, "bin/bash")), |hog, number| {
+        let ino = 100_000 * u64::from(pid) + number;
+        library(hog, &file(ino, &format!("tmp/{pid}/{number}.so")), 0x10_0000 + number * 0x1000)
+    })
+}
+
+/// Adversary C5: files that never become known took the room of all others.
+#[test]
+fn a_process_with_very_many_open_files_hides_nothing_of_others() {
+    let mut watch = Watch::with(&roomy(), at_once(), shipped());
+    let room = watch.attest.waiting.capacity();
+    let world = world().with(hog(9, room as u64 + 200));
+    assert_eq!(watch.scan(&world), [""; 0]);
+    let Loss { count, process_id } = watch.attest.unchecked();
+    assert!(count > 200 && process_id == Some(9), "{count}");
+    // At once, although nothing else has changed.
+    watch.files.hold(20, 9);
+    let evil = library(process(10, &file(20, "tmp/evil")), &file(20, "tmp/evil"), 0x5000);
+    let attacked = world.clone().with(evil);
+    assert_eq!(watch.scan(&attacked), ["10 foreign program /tmp/evil hashed"]);
+    // And a program that was there first and loads something.
+    let mut later = attacked;
+    watch.files.hold(21, 9);
+    let init = later.process(1);
+    let evil = file(21, "tmp/evil.so");
+    init.areas.push(FakeArea::of_file(0x5000, 0x6000, R | X, &evil));
+    assert_eq!(watch.scans(&later, 2), ["1 foreign library /tmp/evil.so hashed"]);
+    watch.scans(&later, 200);
+    assert!(watch.attest.waiting.len() < room);
+    open_pairs(&watch.attest);
+}
+
+/// The same by very many processes of one user.
+#[test]
+fn a_crowd_of_processes_takes_no_room_of_other_users() {
+    let mut watch = Watch::with(&roomy(), at_once(), shipped());
+    let room = watch.attest.waiting.capacity() as u32;
+    let world = (0..64).fold(world(), |world, number| {
+        let mut one = hog(100 + number, u64::from(room / 60));
+        one.container = "crowd-1".into();
+        one.mount_namespace += 5;
+        world.with(one)
+    });
+    watch.scans(&world, 3);
+    assert!(watch.attest.waiting.len() < room as usize);
+    assert!(watch.attest.unchecked().process_id.is_some_and(|id| id >= 100));
+    // It has more files than each of them.
+    let mut attacked = world;
+    for number in 0..u64::from(room / 30) {
+        watch.files.hold(1000 + number, 9);
+        let evil = file(1000 + number, &format!("tmp/evil{number}.so"));
+        let start = 0x10_0000 + number * 0x1000;
+        attacked.process(1).areas.push(FakeArea::of_file(start, start + 0x1000, R | X, &evil));
+    }
+    assert_eq!(watch.scans(&attacked, 2).len(), room as usize / 30);
+    open_pairs(&watch.attest);
+}
+
+#[test]
+fn an_ended_program_makes_room_for_a_new_one() {
+    let mut watch = Watch::with(&limits(), at_once(), shipped());
+    let room = watch.attest.programs.capacity() as u32;
+    // Each ends while its file is not known yet.
+    for pid in 100..100 + room {
+        watch.scan(&world().with(process(pid, &file(u64::from(pid), "tmp/sleeper"))));
+    }
+    watch.scan(&world());
+    let before = watch.attest.unchecked().count;
+    watch.files.hold(20, 9);
+    let evil = world().with(process(9, &file(20, "tmp/evil")));
+    assert_eq!(watch.scans(&evil, 2), ["9 foreign program /tmp/evil hashed"]);
+    let Loss { count, process_id } = watch.attest.unchecked();
+    assert!(count > before && process_id.is_some_and(|id| id >= 100), "{count} {process_id:?}");
+}
+
+#[test]
+fn a_running_program_of_which_nothing_is_known_is_counted() {
+    let mut watch = Watch::with(&limits(), at_once(), shipped());
+    let unknown = library(process(9, &file(20, "tmp/x")), &file(21, "tmp/x.so"), 0x5000);
+    let world = world().with(unknown);
+    watch.scans(&world, 400);
+    assert_eq!(watch.attest.unjudged(), Loss::default(), "it may still be hashed");
+    watch.scans(&world, 200);
+    assert_eq!(watch.attest.unjudged(), Loss { count: 1, process_id: Some(9) });
+    // Again while it lasts, and not when it is over.
+    watch.scans(&world, 600);
+    assert_eq!(watch.attest.unjudged().count, 2);
+    watch.files.hold(20, 9);
+    assert_eq!(watch.scans(&world, 65), ["9 foreign program /tmp/x hashed"]);
+    watch.scans(&world, 1200);
+    assert_eq!(watch.attest.unjudged().count, 2);
 }

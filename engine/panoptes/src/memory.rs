@@ -1,0 +1,365 @@
+//! How much memory a configuration needs, and how much this machine has.
+//!
+//! All memory for scans is allocated when a system is attached. So its size is known before, and a
+//! configuration that needs too much is refused instead of ended by the kernel.
+//!
+//! Not here: memory of sources, such as the cache of a compressed dump.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use panoptes_engine::container_config::Images;
+use panoptes_engine::detect::binary_attestation::{Shipped, ShippedBuilder, ShippedFile, Subject};
+use panoptes_engine::limits::Limits;
+use panoptes_engine::policy::PolicyConfig;
+use panoptes_engine::walk::Walker;
+use panoptes_engine::watch::{Attestation, Watched, Workspace};
+use panoptes_sinks::output::transport::TransportSettings;
+use panoptes_sinks::queue::QueueSize;
+use panoptes_tables::{HashKey, room};
+
+use crate::config::{Configuration, System, SystemSettings};
+use crate::exit::{Exit, Failure};
+use crate::sbom::Sboms;
+use crate::scanner_cores::ScannerCores;
+
+/// Blocks of the queues of all quick scanners together: room for the records of a burst, 32 MiB.
+const QUICK_BLOCKS: usize = 128;
+/// The same for one of them at least: 4 MiB.
+const QUICK_BLOCKS_LEAST: usize = 16;
+const BLOCK_BYTES: usize = 256 * 1024;
+/// Room for the records of one burst from the slow scanner: 8 MiB.
+pub(crate) const SLOW_QUEUE: QueueSize = QueueSize { blocks: 32, block_bytes: BLOCK_BYTES };
+/// Each record of the control thread takes a block, since it is flushed at once.
+pub(crate) const CONTROL_QUEUE: QueueSize = QueueSize { blocks: 64, block_bytes: 32 * 1024 };
+
+/// Room for the records of one burst from each of `count` quick scanners.
+pub(crate) fn quick_queue(count: usize) -> QueueSize {
+    let blocks = (QUICK_BLOCKS / count.max(1)).max(QUICK_BLOCKS_LEAST);
+    QueueSize { blocks, block_bytes: BLOCK_BYTES }
+}
+
+/// Why limits are refused whose sum is not even a number.
+pub(crate) const TOO_MUCH: &str =
+    "the limits need more memory than any machine has; lower `limits`";
+
+/// What is to be watched, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan<'a> {
+    pub configuration: &'a Configuration,
+    pub systems: &'a [System],
+    /// Whether other guests of this machine are watched, too.
+    pub auto_scan: bool,
+    /// The SBOMs, once they were read.
+    pub sboms: Option<&'a Sboms>,
+}
+
+/// Bytes that watching needs.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Needed {
+    /// By system: its name, and the bytes that it needs.
+    pub systems: Vec<(String, u64)>,
+    /// Bytes of each guest that is found later.
+    pub found: Option<u64>,
+    /// Number of scanner threads.
+    pub scanners: u64,
+    /// Bytes of one scanner thread.
+    pub scanner: u64,
+    /// Bytes for the search for kernels, for the outputs and for the control thread.
+    pub service: u64,
+    pub sboms: u64,
+    /// Further bytes while changed SBOMs are applied to all systems.
+    pub reload: u64,
+}
+
+impl Needed {
+    /// Computes what a plan needs; `None` if it is not a number of 64 bits.
+    pub fn of(plan: &Plan<'_>) -> Option<Self> {
+        let found = plan.auto_scan.then_some(&plan.configuration.default);
+        let of_system = |system: &System| Some((system.name.clone(), of_system(&system.settings)?));
+        let limits = largest(plan.systems, found);
+        let workspace = room::measure(|| Workspace::new(&limits, HashKey::new(0)))?;
+        let walker = room::measure(|| first_walker(&limits))?;
+        let output = &plan.configuration.output;
+        let outputs = usize::from(output.stdout) + 2 * usize::from(output.log_folder.is_some());
+        let buffers = TransportSettings::default();
+        let buffers = outputs * buffers.buffers * buffers.buffer_bytes;
+        let (quick, has_slow) = scanners(plan);
+        let slow_queue = if has_slow { SLOW_QUEUE.bytes() } else { 0 };
+        let queues = quick * quick_queue(quick).bytes() + slow_queue;
+        let reload = plan.systems.iter().map(|system| of_reload(&system.settings));
+        Some(Self {
+            systems: plan.systems.iter().map(of_system).collect::<Option<_>>()?,
+            found: match found {
+                Some(settings) => Some(of_system_settings(settings)?),
+                None => None,
+            },
+            scanners: (quick + usize::from(has_slow)) as u64,
+            scanner: workspace,
+            service: walker.checked_add((CONTROL_QUEUE.bytes() + queues + buffers) as u64)?,
+            sboms: plan.sboms.map_or(0, Sboms::bytes),
+            reload: reload.sum::<Option<u64>>()?,
+        })
+    }
+
+    /// All of it, without guests that are found later.
+    pub fn sum(&self) -> Option<u64> {
+        let systems = self.systems.iter().map(|(_, bytes)| *bytes);
+        let others = [self.service, self.sboms, self.reload];
+        let scanners = self.scanners.checked_mul(self.scanner)?;
+        systems.chain(others).try_fold(scanners, u64::checked_add)
+    }
+
+    /// Refuses what needs more than is left.
+    ///
+    /// # Errors
+    ///
+    /// The sum exceeds `left`; the message has the figures.
+    pub fn check(&self, left: &Left) -> Result<(), Failure> {
+        if self.sum().is_some_and(|sum| sum <= left.bytes) {
+            return Ok(());
+        }
+        let message = format!(
+            "the configuration {self}, and this machine has {} left ({}); lower `limits`, watch \
+             fewer systems, or add memory",
+            show(left.bytes),
+            left.by
+        );
+        Err(Failure::new(Exit::Configuration, message))
+    }
+}
+
+/// For people, in one line.
+impl std::fmt::Display for Needed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let sum = self.sum().map_or_else(|| "more than any machine has".to_owned(), show);
+        let count = self.systems.len();
+        let plural = if count == 1 { "" } else { "s" };
+        let systems = self.systems.iter().fold(0_u64, |sum, (_, bytes)| sum.saturating_add(*bytes));
+        let scanners = self.scanners.saturating_mul(self.scanner);
+        write!(
+            f,
+            "needs {sum} of memory: {} for {count} system{plural}, {} for {} scanner{}, {} for the \
+             rest",
+            show(systems),
+            show(scanners),
+            self.scanners,
+            if self.scanners == 1 { "" } else { "s" },
+            show(self.service.saturating_add(self.sboms).saturating_add(self.reload)),
+        )?;
+        if let Some(found) = self.found {
+            write!(f, "; and {} for each guest that is found", show(found))?;
+        }
+        Ok(())
+    }
+}
+
+fn of_system(settings: &SystemSettings) -> Option<u64> {
+    of_system_settings(settings)
+}
+
+/// Refuses a system for which too little memory is left.
+///
+/// # Errors
+///
+/// It needs more than is left; the message has the figures.
+pub(crate) fn check_system(system: &System) -> Result<(), Failure> {
+    let bytes = of_system_settings(&system.settings).unwrap_or(u64::MAX);
+    match Left::now() {
+        Some(left) if left.bytes < bytes => {
+            let (name, needed, left_bytes) = (&system.name, show(bytes), show(left.bytes));
+            let message = format!(
+                "{name}: needs {needed} of memory, and this machine has {left_bytes} left ({}); \
+                 lower its `limits`",
+                left.by
+            );
+            Err(Failure::new(Exit::Failed, message))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Bytes for one system with these settings; `None` if it is not a number of 64 bits.
+pub fn of_system_settings(settings: &SystemSettings) -> Option<u64> {
+    let policy = PolicyConfig::from(&settings.events);
+    Watched::bytes(&settings.limits, &policy, &stand_in(settings))
+}
+
+fn of_reload(settings: &SystemSettings) -> Option<u64> {
+    let (shipped, images) = (stand_in(settings), Images::default());
+    room::measure(|| Attestation::new(&settings.limits, shipped, images, HashKey::new(0)))
+}
+
+/// Some content if the settings name an SBOM: whether there is any decides what is allocated.
+fn stand_in(settings: &SystemSettings) -> Arc<Shipped> {
+    let mut builder = ShippedBuilder::new();
+    if !settings.sbom.is_empty()
+        && let Ok(everywhere) = builder.subject(&Subject::Everywhere)
+    {
+        let file = ShippedFile { sha256: Some([0; 32]), ..ShippedFile::default() };
+        // There is room for one.
+        let _ = builder.add(everywhere, &file);
+    }
+    Arc::new(builder.build())
+}
+
+/// Limits that are enough for all systems.
+pub(crate) fn largest(systems: &[System], found: Option<&SystemSettings>) -> Limits {
+    let systems = systems.iter().map(|system| &system.settings);
+    systems.chain(found).map(|settings| settings.limits).reduce(Limits::largest).unwrap_or_default()
+}
+
+/// Reads processes, and nothing else, of systems with these limits.
+pub(crate) fn first_walker(limits: &Limits) -> Walker {
+    let limits = Limits { file_descriptors: 1, vmas: 1, connections: 1, ..*limits };
+    Walker::new(&limits, crate::random::hash_key())
+}
+
+/// Number of quick scanner threads, and whether there is a slow one.
+fn scanners(plan: &Plan<'_>) -> (usize, bool) {
+    // The number of systems that `auto_scan` will find is unknown.
+    let most = if plan.auto_scan { usize::MAX } else { plan.systems.len() };
+    let cores = ScannerCores::of(&plan.configuration.service.cores);
+    // Further ones of `auto` are started only while they are needed.
+    let count = if cores.is_auto { 1 } else { cores.cores.len() };
+    (count.min(most).max(1), most > 1)
+}
+
+/// How much memory this machine has left, and what limits it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Left {
+    pub bytes: u64,
+    /// The file that shows it.
+    pub by: String,
+}
+
+impl Left {
+    /// Reads how much is left now; `None` if that is not known.
+    pub fn now() -> Option<Self> {
+        Self::under(Path::new("/"), "MemAvailable")
+    }
+
+    /// Reads how much there would be if no program ran; `None` if that is not known.
+    pub fn in_all() -> Option<Self> {
+        Self::under(Path::new("/"), "MemTotal")
+    }
+
+    /// The same, with /proc and /sys of another root directory.
+    fn under(root: &Path, key: &str) -> Option<Self> {
+        let of_machine = of_machine(root, key);
+        let is_now = key == "MemAvailable";
+        let groups = groups(root).into_iter().filter_map(|folder| of_group(&folder, is_now));
+        of_machine.into_iter().chain(groups).min_by_key(|left| left.bytes)
+    }
+}
+
+fn of_machine(root: &Path, key: &str) -> Option<Left> {
+    let path = root.join("proc/meminfo");
+    let text = fs::read_to_string(&path).ok()?;
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+    let kib: u64 = lines.next()?.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(Left { bytes: kib.checked_mul(1024)?, by: format!("{key} in /proc/meminfo") })
+}
+
+/// The folders of this process's control group and of those around it, in the unified hierarchy.
+fn groups(root: &Path) -> Vec<PathBuf> {
+    let text = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
+    let Some(path) = text.lines().find_map(|line| line.strip_prefix("0::/")) else {
+        return Vec::new();
+    };
+    let top = root.join("sys/fs/cgroup");
+    let own = top.join(path);
+    own.ancestors().take_while(|folder| folder.starts_with(&top)).map(Path::to_owned).collect()
+}
+
+/// What a control group may use: in all, or now beside what it uses.
+fn of_group(folder: &Path, is_now: bool) -> Option<Left> {
+    let number = |name: &str| -> Option<u64> {
+        fs::read_to_string(folder.join(name)).ok()?.trim().parse().ok()
+    };
+    let path = folder.join("memory.max");
+    // The page cache makes room when memory is needed.
+    let stat = fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
+    let of_files = |line: &str| -> Option<u64> {
+        let line = line.strip_prefix("active_file ").or(line.strip_prefix("inactive_file "));
+        line?.trim().parse().ok()
+    };
+    let cache: u64 = stat.lines().filter_map(of_files).sum();
+    let used = if is_now { number("memory.current").unwrap_or(0) } else { 0 };
+    let used = used.saturating_sub(cache);
+    let bytes = number("memory.max")?.saturating_sub(used);
+    Some(Left { bytes, by: path.display().to_string() })
+}
+
+/// A size for people: `58.3 MiB`.
+pub fn show(bytes: u64) -> String {
+    const MIB: f64 = 1_048_576.0;
+    #[expect(clippy::cast_precision_loss, reason = "it is rounded anyway")]
+    let mib = bytes as f64 / MIB;
+    if mib < 10_240.0 { format!("{mib:.1} MiB") } else { format!("{:.1} GiB", mib / 1024.0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Mode;
+
+    fn plan(configuration: &Configuration) -> Plan<'_> {
+        Plan { configuration, systems: &[], auto_scan: true, sboms: None }
+    }
+
+    #[test]
+    fn the_sum_has_everything() {
+        let configuration = Configuration::defaults(Mode::Run);
+        let mut needed = Needed::of(&plan(&configuration)).unwrap();
+        let empty = needed.sum().unwrap();
+        assert!(empty > quick_queue(1).bytes() as u64 && needed.found > Some(1 << 20));
+        needed.systems = vec![("a".to_owned(), 7), ("b".to_owned(), 8)];
+        assert_eq!(needed.sum(), Some(empty + 15));
+        needed.systems.push(("c".to_owned(), u64::MAX));
+        assert_eq!(needed.sum(), None);
+        let left = Left { bytes: u64::MAX, by: "a test".to_owned() };
+        let failure = needed.check(&left).unwrap_err();
+        assert_eq!(failure.exit, Exit::Configuration);
+        assert!(failure.message.contains("more than any machine has"), "{}", failure.message);
+    }
+
+    #[test]
+    fn more_than_is_left_is_refused() {
+        let configuration = Configuration::defaults(Mode::Run);
+        let needed = Needed::of(&plan(&configuration)).unwrap();
+        let sum = needed.sum().unwrap();
+        let left = |bytes| Left { bytes, by: "a test".to_owned() };
+        assert_eq!(needed.check(&left(sum)), Ok(()));
+        let failure = needed.check(&left(sum - 1)).unwrap_err();
+        assert!(failure.message.contains(&show(sum)), "{}", failure.message);
+        assert!(failure.message.contains("left (a test)"), "{}", failure.message);
+    }
+
+    #[test]
+    fn what_is_left_is_the_least() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        let under = |key| Left::under(root.path(), key);
+        assert_eq!(under("MemAvailable"), None);
+        write("proc/meminfo", "MemTotal: 99 kB\nMemAvailable:    50 kB\n");
+        let left = || under("MemAvailable").unwrap().bytes;
+        assert_eq!(under("MemTotal").unwrap().bytes, 99 * 1024);
+        assert_eq!(left(), 50 * 1024);
+        write("proc/self/cgroup", "1:cpu:/x\n0::/system.slice/panoptes.service\n");
+        write("sys/fs/cgroup/system.slice/panoptes.service/memory.max", "max\n");
+        assert_eq!(left(), 50 * 1024);
+        write("sys/fs/cgroup/system.slice/memory.max", "40960\n");
+        assert_eq!(left(), 40960);
+        write("sys/fs/cgroup/system.slice/memory.current", "960\n");
+        assert_eq!(left(), 40000);
+        let stat = "anon 700\ninactive_anon 1\ninactive_file 100\nactive_file 160\n";
+        write("sys/fs/cgroup/system.slice/memory.stat", stat);
+        assert_eq!((left(), under("MemTotal").unwrap().bytes), (40260, 40960));
+    }
+}

@@ -1,0 +1,57 @@
+//! The cores of the scanner threads.
+
+use nix::sched::{CpuSet, sched_getaffinity};
+use nix::unistd::Pid;
+
+use crate::config::Cores;
+
+/// The largest number of quick scanners that `auto` uses: their queues must exist from the start.
+const AUTO_MOST: usize = 16;
+
+/// The cores of the scanners.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct ScannerCores {
+    /// One for each quick scanner.
+    pub(crate) cores: Vec<usize>,
+    /// Whether they are used only while they are needed.
+    pub(crate) is_auto: bool,
+}
+
+impl ScannerCores {
+    /// `auto`: the last quarter of the cores that this process may use, the last core first.
+    pub(crate) fn of(configured: &Cores) -> Self {
+        match configured {
+            Cores::Auto => {
+                let allowed = allowed_cores();
+                let most = (allowed.len() / 4).clamp(1, AUTO_MOST);
+                Self { cores: allowed.into_iter().rev().take(most).collect(), is_auto: true }
+            }
+            Cores::Given(cores) => {
+                let cores = cores.iter().map(|core| *core as usize).collect();
+                Self { cores, is_auto: false }
+            }
+        }
+    }
+}
+
+/// The cores that this process may use, ascending.
+pub(crate) fn allowed_cores() -> Vec<usize> {
+    let Ok(set) = sched_getaffinity(Pid::from_raw(0)) else { return Vec::new() };
+    (0..CpuSet::count()).filter(|&core| set.is_set(core).unwrap_or(false)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn auto_is_up_to_a_quarter_of_the_cores_from_the_last_on() {
+        let allowed = allowed_cores();
+        let auto = ScannerCores::of(&Cores::Auto);
+        assert!(auto.is_auto);
+        assert_eq!(auto.cores.len(), (allowed.len() / 4).clamp(1, AUTO_MOST));
+        assert_eq!(auto.cores.first(), allowed.last());
+        let given = ScannerCores::of(&Cores::Given(vec![3, 5]));
+        assert_eq!(given, ScannerCores { cores: vec![3, 5], is_auto: false });
+    }
+}

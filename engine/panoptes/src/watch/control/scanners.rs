@@ -1,0 +1,339 @@
+//! The scanner threads: starts them, passes systems to them and between them, and ends them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use panoptes_sinks::queue::{Consumer, QueueSize, Waker, queue};
+
+use super::threads::{nanoseconds, spawn};
+use crate::exit::Failure;
+use crate::memory::{SLOW_QUEUE, quick_queue};
+use crate::message::Messages;
+use crate::scanner_cores::ScannerCores;
+use crate::watch::balance::{Balance, Place};
+use crate::watch::scanner::turns::Kind;
+use crate::watch::scanner::{
+    Command, Common, Gone, MakeScratch, Measured, Parts, Returned, Scan, Scanner, ScannerState,
+    Shared, Slot, Why,
+};
+use crate::watch::signals;
+
+/// Systems that scanners return at once.
+const RETURNED_MOST: usize = 256;
+/// Systems that move in one period of the control thread.
+const MOVES_MOST: usize = 8;
+/// A scanner whose scan takes longer gets no new systems: memory may not answer.
+const SILENT: Duration = Duration::from_secs(2);
+/// A scan that takes longer is reported.
+const STUCK: Duration = Duration::from_secs(10);
+
+/// All scanner threads: the quick ones, and the slow one.
+#[derive(Debug)]
+pub(super) struct Scanners<S: Scan> {
+    quick: Vec<ScannerHandle<S>>,
+    slow: Option<ScannerHandle<S>>,
+    returned: Receiver<Returned<S>>,
+    balance: Balance,
+    /// What each system costs, by its index in the list of systems.
+    measured: BTreeMap<usize, Arc<Measured>>,
+    shared: Arc<Shared>,
+    start: Instant,
+}
+
+/// A scanner thread.
+#[derive(Debug)]
+pub(super) struct ScannerHandle<S: Scan> {
+    commands: Sender<Command<S>>,
+    pub(super) state: Arc<ScannerState>,
+    pub(super) thread: JoinHandle<Scanner<S>>,
+    /// The scan that takes too long and was reported, by when it began.
+    stuck_ns: u64,
+}
+
+/// A system that no scanner has any more.
+#[derive(Debug)]
+pub(super) struct Lost<S> {
+    pub(super) slot: Box<Slot<S>>,
+    pub(super) gone: Gone,
+}
+
+impl<S: Scan> ScannerHandle<S> {
+    fn start(
+        common: &Common<S>,
+        kind: Kind,
+        cores: Vec<usize>,
+        size: QueueSize,
+        waker: &Waker,
+        scratch: Option<S::Scratch>,
+    ) -> Result<(Self, Consumer), Failure> {
+        let (producer, consumer) = queue(size, waker);
+        let (sender, commands) = channel();
+        let state = Arc::new(ScannerState::default());
+        state.limit_ns.store(u64::MAX, Ordering::Relaxed);
+        let parts = Parts { kind, cores, commands, producer, scratch };
+        let scanner = Scanner::new(Common::clone(common), parts, Arc::clone(&state));
+        let thread = spawn("scanner", move || scanner.run())?;
+        Ok((Self { commands: sender, state, thread, stuck_ns: 0 }, consumer))
+    }
+
+    fn send(&self, command: Command<S>) {
+        // If the scanner has ended, the join of its thread reports that.
+        let _ = self.commands.send(command);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        self.thread.thread().unpark();
+    }
+
+    /// How long its present scan has lasted, in nanoseconds.
+    fn scans_since(&self, now: u64) -> u64 {
+        let since = self.state.scans_since_ns.load(Ordering::Relaxed);
+        if since == 0 { 0 } else { now.saturating_sub(since) }
+    }
+}
+
+impl<S: Scan> Scanners<S> {
+    /// Starts all scanners that may be needed, at most one for each of `most` systems; also returns
+    /// the ends of their queues. Those without systems sleep.
+    pub(super) fn start(
+        (cores, most): (&ScannerCores, usize),
+        waker: &Waker,
+        shared: &Arc<Shared>,
+        signals: signals::Waker,
+        messages: &Arc<Messages>,
+        start: Instant,
+        make_scratch: MakeScratch<S>,
+    ) -> Result<(Self, Vec<Consumer>), Failure> {
+        let (sender, returned) = sync_channel(RETURNED_MOST);
+        let common = Common {
+            shared: Arc::clone(shared),
+            returned: sender,
+            waker: signals,
+            messages: Arc::clone(messages),
+            start,
+            make_scratch,
+        };
+        let count = cores.cores.len().min(most).max(1);
+        let mut consumers = Vec::new();
+        let mut add = |kind, cores: &[usize], size, scratch| {
+            let started = ScannerHandle::start(&common, kind, cores.to_vec(), size, waker, scratch);
+            started.map(|(handle, consumer)| {
+                consumers.push(consumer);
+                handle
+            })
+        };
+        let quick = (0..count)
+            .map(|at| {
+                let cores = cores.cores.get(at..=at).unwrap_or_default();
+                // The others may never be needed.
+                let scratch = (at == 0).then(|| (common.make_scratch)());
+                add(Kind::Quick, cores, quick_queue(count), scratch)
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        // A system alone delays nobody.
+        let all = &cores.cores[..count.min(cores.cores.len())];
+        let slow = if most > 1 { Some(add(Kind::Slow, all, SLOW_QUEUE, None)?) } else { None };
+        let scanners = Self {
+            balance: Balance::new(count, cores.is_auto, slow.is_some()),
+            quick,
+            slow,
+            returned,
+            measured: BTreeMap::new(),
+            shared: Arc::clone(shared),
+            start,
+        };
+        Ok((scanners, consumers))
+    }
+
+    /// Passes a new system to a scanner.
+    pub(super) fn add(&mut self, index: usize, system: S) {
+        let measured = Arc::new(Measured::default());
+        self.measured.insert(index, Arc::clone(&measured));
+        let now = self.now_ns();
+        self.balance.add(index, now);
+        if self.slow.as_ref().is_some_and(|slow| slow.scans_since(now) > nanoseconds(SILENT)) {
+            self.balance.avoid_slow(index);
+        }
+        self.pass_on(Box::new(Slot::new(index, system, measured)));
+    }
+
+    /// Moves systems between scanners as far as needed; returns those that can't be scanned any
+    /// more.
+    pub(super) fn balance(&mut self) -> Vec<Lost<S>> {
+        let mut lost = Vec::new();
+        while let Ok(Returned { slot, why }) = self.returned.try_recv() {
+            match why {
+                Why::Gone(gone) => {
+                    self.balance.remove(slot.index);
+                    self.measured.remove(&slot.index);
+                    lost.push(Lost { slot, gone });
+                }
+                Why::Overran => {
+                    self.balance.overran(slot.index, self.now_ns());
+                    self.pass_on(slot);
+                }
+                Why::Asked => self.pass_on(slot),
+            }
+        }
+        for (index, measured) in &self.measured {
+            let (cost, scans) = measured.get();
+            self.balance.measured(*index, cost, scans);
+        }
+        let (now, interval) = (self.now_ns(), self.shared.interval_ns.load(Ordering::Relaxed));
+        for _ in 0..MOVES_MOST {
+            let Some(moved) = self.balance.next_move(now, interval) else { break };
+            if let Some(scanner) = self.handle(moved.from) {
+                scanner.send(Command::Return(moved.index));
+            }
+        }
+        self.set_limits(interval);
+        lost
+    }
+
+    /// Sets what scans may cost, and how many systems share a scanner.
+    fn set_limits(&self, interval: u64) {
+        let quick = self.quick.iter().enumerate();
+        let quick = quick.map(|(number, scanner)| (Place::Quick(number), scanner));
+        for (place, scanner) in quick.chain(self.slow.iter().map(|slow| (Place::Slow, slow))) {
+            let limit = self.balance.limit(place, interval);
+            let pace = if place == Place::Slow { 0 } else { self.balance.pace(interval) };
+            scanner.state.pace.store(pace, Ordering::Relaxed);
+            scanner.state.limit_ns.store(limit, Ordering::Relaxed);
+            scanner.state.systems.store(self.balance.count(place), Ordering::Relaxed);
+        }
+    }
+
+    fn pass_on(&self, slot: Box<Slot<S>>) {
+        let place = self.balance.place(slot.index).unwrap_or(Place::Quick(0));
+        if let Some(scanner) = self.handle(place) {
+            scanner.send(Command::Scan(slot));
+        }
+    }
+
+    fn handle(&self, place: Place) -> Option<&ScannerHandle<S>> {
+        match place {
+            Place::Quick(number) => self.quick.get(number),
+            Place::Slow => self.slow.as_ref(),
+        }
+    }
+
+    /// Lets all scanners notice at once that something has changed.
+    pub(super) fn wake(&self) {
+        self.quick.iter().chain(&self.slow).for_each(ScannerHandle::wake);
+    }
+
+    /// How many records did not fit in the queues to the writer.
+    pub(super) fn refused(&self) -> u64 {
+        let all = self.quick.iter().chain(&self.slow);
+        all.map(|scanner| scanner.state.refused.load(Ordering::Relaxed)).sum()
+    }
+
+    /// The next system whose scan does not end; each scan is returned once.
+    pub(super) fn next_stuck(&mut self) -> Option<usize> {
+        let now = self.now_ns();
+        let mut all = self.quick.iter_mut().chain(&mut self.slow);
+        all.find_map(|scanner| {
+            let since = scanner.state.scans_since_ns.load(Ordering::Relaxed);
+            let is_stuck = scanner.scans_since(now) > nanoseconds(STUCK);
+            let is_new = is_stuck && std::mem::replace(&mut scanner.stuck_ns, since) != since;
+            is_new.then(|| scanner.state.scans.load(Ordering::Relaxed))
+        })
+    }
+
+    /// Whether all scanners have ended.
+    pub(super) fn have_ended(&self) -> bool {
+        self.quick.iter().chain(&self.slow).all(|scanner| scanner.thread.is_finished())
+    }
+
+    /// All scanners, to wait for their ends.
+    pub(super) fn drain(&mut self) -> Vec<ScannerHandle<S>> {
+        self.quick.drain(..).chain(self.slow.take()).collect()
+    }
+
+    /// The next system that was on its way when the scanners stopped.
+    pub(super) fn next_returned(&self) -> Option<Returned<S>> {
+        self.returned.try_recv().ok()
+    }
+
+    fn now_ns(&self) -> u64 {
+        nanoseconds(self.start.elapsed())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread::sleep;
+
+    use super::*;
+    use crate::config::LogLevel;
+    use crate::scanner_cores::allowed_cores;
+    use crate::watch::scanner::tests::{Fake, Part};
+    use crate::watch::signals::Signals;
+
+    const INTERVAL: Duration = Duration::from_millis(10);
+
+    /// Scans systems for a while on one core, and returns the scanners.
+    fn scan(systems: Vec<Fake>, time: Duration) -> Vec<Scanner<Fake>> {
+        let cores = ScannerCores { cores: vec![allowed_cores()[0]], is_auto: true };
+        let shared = Arc::new(Shared::default());
+        shared.interval_ns.store(nanoseconds(INTERVAL), Ordering::Relaxed);
+        let (waker, wakes) = (Waker::default(), Signals::take().unwrap().waker());
+        let messages = Arc::new(Messages::new(Box::new(std::io::sink()), false, LogLevel::Error));
+        let start = Instant::now();
+        let (mut scanners, consumers) = Scanners::start(
+            (&cores, usize::MAX),
+            &waker,
+            &shared,
+            wakes,
+            &messages,
+            start,
+            Arc::new(|| ()),
+        )
+        .unwrap();
+        for (index, system) in systems.into_iter().enumerate() {
+            scanners.add(index, system);
+        }
+        while start.elapsed() < time {
+            assert!(scanners.balance().is_empty());
+            sleep(Duration::from_millis(20));
+        }
+        shared.stop.store(true, Ordering::Relaxed);
+        scanners.wake();
+        let begin = Instant::now();
+        let ended = scanners.drain().into_iter().map(|one| one.thread.join().unwrap()).collect();
+        assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
+        drop(consumers);
+        ended
+    }
+
+    /// The longest of the mean times from scan to scan of the first eight systems, in nanoseconds
+    /// of CPU time of the scanner: another program may have the core for a while.
+    fn longest(ended: &[Scanner<Fake>]) -> u64 {
+        let slots = || ended.iter().flat_map(Scanner::slots);
+        for slot in slots() {
+            println!("{}: {}", slot.index, slot.stats);
+        }
+        let quiet = slots().filter(|slot| slot.index < 8);
+        quiet.map(|slot| slot.stats.cpu_intervals().mean()).max().unwrap()
+    }
+
+    #[test]
+    fn a_costly_system_does_not_slow_its_neighbours_down() {
+        let quiet = || (0..8).map(|_| Fake::new(Part::Works(100), 4));
+        let time = Duration::from_secs(5);
+        let alone = longest(&scan(quiet().collect(), time));
+        for costly in [Part::Works(1000), Part::Waits(1)] {
+            let all = quiet().chain([Fake::new(costly, 200)]).collect();
+            let ended = scan(all, time);
+            let beside = longest(&ended);
+            assert!(beside <= alone * 12 / 10, "{costly:?}: {beside} ns instead of {alone} ns");
+            let is_slow = |slot: &Slot<Fake>| slot.index == 8;
+            assert!(ended.last().unwrap().slots().any(is_slow), "{costly:?}: it is the slow one");
+        }
+    }
+}

@@ -1,0 +1,405 @@
+//! A scanner thread: scans its systems when they are due.
+//!
+//! Systems are independent of each other, but share a thread. So a scan that costs more than its
+//! share ends early, and its system goes to the slow scanner at once ([`Kind`]). The control thread
+//! decides where systems are scanned otherwise (`balance`); a scanner returns them to it.
+//!
+//! [`turns`] decides which system is next. [`system`] scans one. [`meter`] measures, [`stats`]
+//! keeps the figures.
+
+mod meter;
+mod stats;
+mod system;
+#[cfg(test)]
+pub(super) mod tests;
+pub(super) mod turns;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
+use std::thread::park_timeout;
+use std::time::{Duration, Instant, SystemTime};
+
+use panoptes_engine::time::{Monotonic, Now, RealTime};
+use panoptes_sinks::queue::Producer;
+
+use super::signals::Waker;
+use crate::message::Messages;
+use meter::Meter;
+pub(super) use stats::{Measured, ScanStats, ScannerState};
+pub(super) use system::{Gone, Scan, System};
+use turns::{Cost, Kind, Next, Turn};
+
+/// No slice of hashing starts within this time before the next scan; a slice takes about half of
+/// it.
+const SLICE_TIME: Duration = Duration::from_millis(3);
+/// The part of its time that a scanner without a pause spends on hashing.
+const HASHING_PART: u64 = 20;
+/// Records wait at most this long for the end of a burst.
+const FLUSH_NS: u64 = 5_000_000;
+/// The longest pause of a system whose scans cost much: one scan may have waited for long.
+const PAUSE_MOST_NS: u64 = 1_000_000_000;
+/// Capacity for systems that a scanner reserves at start.
+const SYSTEMS_USUAL: usize = 64;
+/// Maximum wait. Commands and requests to stop wake a scanner.
+const NAP: Duration = Duration::from_millis(50);
+/// The same without systems.
+const IDLE_NAP: Duration = Duration::from_secs(1);
+
+/// State that all threads share.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    /// Set when the threads must stop.
+    pub(super) stop: AtomicBool,
+    /// Nanoseconds from the start of one scan to the start of the next.
+    pub(super) interval_ns: AtomicU64,
+}
+
+/// A system and what its scanner knows of it.
+#[derive(Debug)]
+pub(super) struct Slot<S = System> {
+    /// Its index in the list of systems.
+    pub(super) index: usize,
+    pub(super) system: S,
+    pub(super) stats: ScanStats,
+    measured: Arc<Measured>,
+    turn: Turn,
+    cost: Cost,
+}
+
+impl<S> Slot<S> {
+    pub(super) fn new(index: usize, system: S, measured: Arc<Measured>) -> Self {
+        Self {
+            index,
+            system,
+            stats: ScanStats::default(),
+            measured,
+            turn: Turn::default(),
+            cost: Cost::default(),
+        }
+    }
+}
+
+/// A command of the control thread to a scanner. The scanner is to be woken afterwards.
+#[derive(Debug)]
+pub(super) enum Command<S = System> {
+    /// Scan one more system.
+    Scan(Box<Slot<S>>),
+    /// Return the system of this index, if the scanner has it.
+    Return(usize),
+}
+
+/// A system that a scanner returns to the control thread.
+#[derive(Debug)]
+pub(super) struct Returned<S = System> {
+    pub(super) slot: Box<Slot<S>>,
+    pub(super) why: Why,
+}
+
+/// Why a scanner returns a system.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Why {
+    /// The control thread has asked for it.
+    Asked,
+    /// A scan cost more than its share.
+    Overran,
+    /// It can't be scanned any more. Freeing it takes long, so another thread does that.
+    Gone(Gone),
+}
+
+/// The state of a scanner thread.
+pub(super) struct Scanner<S: Scan = System> {
+    pub(super) kind: Kind,
+    /// The cores that it may use.
+    pub(super) cores: Vec<usize>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) state: Arc<ScannerState>,
+    pub(super) commands: Receiver<Command<S>>,
+    pub(super) returned: SyncSender<Returned<S>>,
+    /// Wakes the control thread.
+    pub(super) waker: Waker,
+    pub(super) producer: Producer,
+    pub(super) messages: Arc<Messages>,
+    pub(super) start: Instant,
+    slots: Vec<Box<Slot<S>>>,
+    /// Memory for scans, from when the first system arrives.
+    scratch: Option<S::Scratch>,
+    make_scratch: MakeScratch<S>,
+    /// Nanoseconds of hashing that scans without a pause have earned.
+    hashing_ns: u64,
+    /// The place of the system that hashes next.
+    hashes_next: usize,
+    /// When records were passed on last.
+    flushed_ns: u64,
+}
+
+/// The parts of a scanner that differ from scanner to scanner.
+pub(super) struct Parts<S: Scan = System> {
+    pub(super) kind: Kind,
+    pub(super) cores: Vec<usize>,
+    pub(super) commands: Receiver<Command<S>>,
+    pub(super) producer: Producer,
+    /// Memory for scans, if the scanner has it from the start.
+    pub(super) scratch: Option<S::Scratch>,
+}
+
+/// Allocates memory for the scans of one scanner.
+pub(super) type MakeScratch<S> = Arc<dyn Fn() -> <S as Scan>::Scratch + Send + Sync>;
+
+/// What all scanners have in common.
+pub(super) struct Common<S: Scan = System> {
+    pub(super) shared: Arc<Shared>,
+    pub(super) returned: SyncSender<Returned<S>>,
+    pub(super) waker: Waker,
+    pub(super) messages: Arc<Messages>,
+    pub(super) start: Instant,
+    pub(super) make_scratch: MakeScratch<S>,
+}
+
+impl<S: Scan> Clone for Common<S> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            returned: self.returned.clone(),
+            waker: self.waker.clone(),
+            messages: Arc::clone(&self.messages),
+            start: self.start,
+            make_scratch: Arc::clone(&self.make_scratch),
+        }
+    }
+}
+
+impl<S: Scan> Scanner<S> {
+    pub(super) fn new(common: Common<S>, parts: Parts<S>, state: Arc<ScannerState>) -> Self {
+        let Common { shared, returned, waker, messages, start, make_scratch } = common;
+        let Parts { kind, cores, commands, producer, scratch } = parts;
+        Self {
+            kind,
+            cores,
+            shared,
+            state,
+            commands,
+            returned,
+            waker,
+            producer,
+            messages,
+            start,
+            // Adding a system must not allocate, because others are being scanned.
+            slots: Vec::with_capacity(SYSTEMS_USUAL),
+            scratch,
+            make_scratch,
+            hashing_ns: 0,
+            hashes_next: 0,
+            flushed_ns: 0,
+        }
+    }
+
+    /// Scans until the request to stop; returns itself, with its systems.
+    pub(super) fn run(mut self) -> Self {
+        meter::place(self.kind, &self.cores, &self.messages);
+        while !self.must_stop() {
+            self.receive();
+            self.step();
+        }
+        self.receive();
+        let now = self.now();
+        let Self { slots, scratch, producer, .. } = &mut self;
+        if let Some(scratch) = scratch {
+            for slot in slots {
+                slot.system.finish(scratch, now, producer);
+            }
+        }
+        producer.set_system(None);
+        self.flush();
+        self
+    }
+
+    /// Writes the last records of a system that was on its way when all scanners stopped.
+    pub(super) fn finish(&mut self, slot: &mut Slot<S>) {
+        let now = self.now();
+        let scratch = self.scratch.get_or_insert_with(|| (self.make_scratch)());
+        slot.system.finish(scratch, now, &mut self.producer);
+        self.producer.set_system(None);
+        self.flush();
+    }
+
+    /// The systems of a scanner that has stopped.
+    pub(super) fn slots(&self) -> impl Iterator<Item = &Slot<S>> {
+        self.slots.iter().map(|slot| &**slot)
+    }
+
+    fn receive(&mut self) {
+        while let Ok(command) = self.commands.try_recv() {
+            match command {
+                Command::Scan(mut slot) => {
+                    self.scratch.get_or_insert_with(|| (self.make_scratch)());
+                    // It has no debt here, and no claim.
+                    let used = self.slots.iter().map(|slot| slot.turn.used).min();
+                    (slot.turn.used, slot.turn.pause) = (used.unwrap_or(0), 0);
+                    self.slots.push(slot);
+                }
+                Command::Return(index) => {
+                    if let Some(at) = self.slots.iter().position(|slot| slot.index == index) {
+                        self.give_back(at, Why::Asked);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Scans the system that is due, or waits.
+    fn step(&mut self) {
+        let turns = self.slots.iter().map(|slot| slot.turn);
+        match turns::next(turns, self.kind, self.now_ns(), self.interval_ns()) {
+            Next::Scan(at) => {
+                self.scan(at);
+                self.hash_a_slice();
+            }
+            Next::Wait(due) => {
+                self.flush();
+                let due = self.start + Duration::from_nanos(due);
+                if !self.hash_before(due) {
+                    self.wait_until(due);
+                }
+            }
+            Next::Nothing => {
+                self.flush();
+                park_timeout(IDLE_NAP);
+            }
+        }
+    }
+
+    fn scan(&mut self, at: usize) {
+        let (now, begin, interval) = (self.now(), self.now_ns(), self.interval_ns());
+        let Self { kind, shared, state, producer, slots, scratch, .. } = self;
+        let Some(scratch) = scratch else { return };
+        let slice = slots[at].cost.slice();
+        let limit = || match kind {
+            Kind::Quick => state.limit_ns.load(Ordering::Relaxed),
+            Kind::Slow => slice,
+        };
+        state.scans.store(slots[at].index, Ordering::Relaxed);
+        state.scans_since_ns.store(begin.max(1), Ordering::Relaxed);
+        producer.share(slots.len());
+        let (slot, meter) = (&mut slots[at], Meter::start());
+        slot.stats.begins(begin, meter::cpu_ns());
+        let must_stop = || shared.stop.load(Ordering::Relaxed);
+        let until = || must_stop() || state.is_shared() && meter.exceeds(limit());
+        let result = slot.system.scan(scratch, now, interval, &until, producer);
+        let (cost, took) = (meter.cost_ns(), meter.elapsed_ns());
+        let is_partial = slot.system.is_partial();
+        slot.cost.add(cost, is_partial);
+        slot.measured.set(slot.cost.ns(), slot.cost.scans);
+        slot.turn.used = slot.turn.used.saturating_add(cost);
+        let end = begin.saturating_add(took);
+        let goes_on = is_partial && *kind == Kind::Slow;
+        let pace = state.pace.load(Ordering::Relaxed);
+        slot.turn.pause = slot.cost.ns().saturating_mul(pace).min(PAUSE_MOST_NS);
+        let is_late = slot.turn.scanned(begin, end, interval, goes_on);
+        slot.stats.ended(cost, is_late, is_partial);
+        producer.set_system(None);
+        producer.end_shares();
+        state.scans_since_ns.store(0, Ordering::Relaxed);
+        let overruns = *kind == Kind::Quick && state.is_shared() && cost > limit();
+        self.hashing_ns = self.hashing_ns.saturating_add(took / HASHING_PART);
+        if let Err(gone) = result {
+            self.slots[at].system.abandon(&mut self.producer);
+            self.producer.set_system(None);
+            self.give_back(at, Why::Gone(gone));
+        } else if overruns {
+            self.give_back(at, Why::Overran);
+        } else if end.saturating_sub(self.flushed_ns) > FLUSH_NS {
+            self.flush();
+        }
+    }
+
+    /// Returns a system to the control thread; it stays if that has no room now.
+    fn give_back(&mut self, at: usize, why: Why) {
+        // The records of its next scanner follow these.
+        self.flush();
+        let mut slot = self.slots.remove(at);
+        slot.stats.moves();
+        // The control thread outlives the scanners.
+        if let Err(TrySendError::Full(Returned { slot, .. })) =
+            self.returned.try_send(Returned { slot, why })
+        {
+            self.slots.push(slot);
+        }
+        self.waker.wake();
+    }
+
+    fn flush(&mut self) {
+        self.producer.flush();
+        self.flushed_ns = self.now_ns();
+        self.state.refused.store(self.producer.refused(), Ordering::Relaxed);
+    }
+
+    fn must_stop(&self) -> bool {
+        self.shared.stop.load(Ordering::Relaxed)
+    }
+
+    fn interval_ns(&self) -> u64 {
+        self.shared.interval_ns.load(Ordering::Relaxed)
+    }
+
+    /// Hashes a slice of the files that scans have requested, if there is enough time before `due`;
+    /// false if nothing was hashed.
+    fn hash_before(&mut self, due: Instant) -> bool {
+        let has_time = Instant::now() + SLICE_TIME < due && !self.must_stop();
+        if has_time {
+            self.hashing_ns = 0;
+        }
+        has_time && self.hash_next()
+    }
+
+    /// Without a pause between scans, hashes nevertheless from time to time.
+    fn hash_a_slice(&mut self) {
+        if u128::from(self.hashing_ns) < SLICE_TIME.as_nanos() || self.must_stop() {
+            return;
+        }
+        let meter = Meter::start();
+        let has_hashed = self.hash_next();
+        let used = if has_hashed { meter.elapsed_ns() } else { self.hashing_ns };
+        self.hashing_ns = self.hashing_ns.saturating_sub(used);
+    }
+
+    /// Hashes a slice of the next system that has files to hash; false if there is none.
+    fn hash_next(&mut self) -> bool {
+        let count = self.slots.len();
+        for _ in 0..count {
+            self.hashes_next = (self.hashes_next + 1) % count;
+            let system = &mut self.slots[self.hashes_next].system;
+            if system.has_work()
+                && let Some(scratch) = &mut self.scratch
+            {
+                system.work(scratch);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Waits until `due`, a command or a request to stop.
+    fn wait_until(&self, due: Instant) {
+        let left = due.saturating_duration_since(Instant::now());
+        if !left.is_zero() && !self.must_stop() {
+            park_timeout(left.min(NAP));
+        }
+    }
+
+    fn now_ns(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// The time by both clocks; the monotonic one counts from the start.
+    fn now(&self) -> Now {
+        let since = i64::try_from(self.start.elapsed().as_nanos()).unwrap_or(i64::MAX);
+        Now { monotonic: Monotonic::from_ns(since), real: RealTime::from_ns(wall_clock_ns()) }
+    }
+}
+
+/// Calendar time in nanoseconds since 1970.
+pub(super) fn wall_clock_ns() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}

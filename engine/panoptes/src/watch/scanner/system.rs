@@ -1,0 +1,181 @@
+//! One system, as its scanner sees it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use panoptes_engine::limits::Limits;
+use panoptes_engine::time::Now;
+use panoptes_engine::walk::Budget;
+use panoptes_engine::watch::{SLICE_BYTES, Watched, Workspace};
+use panoptes_sinks::queue::Producer;
+use panoptes_sources::{AnySource, MachineSource as _};
+
+use crate::watch::clock_watch::{ClockWatch, NewSettings, SystemShared};
+
+/// How many scans of a system must fail in a row before the scanner returns it: memory changes
+/// during a scan, so that a single scan can fail by chance.
+const FAILURES_MAX: u32 = 5;
+
+/// What a scanner does with a system; tests scan something else.
+pub(in crate::watch) trait Scan: Send + 'static {
+    /// Memory that a scan uses only while it runs. Systems of a thread share it.
+    type Scratch: Send;
+
+    /// Scans once, or goes on with a scan that has ended early. It ends soon after `until` returns
+    /// true.
+    fn scan(
+        &mut self,
+        scratch: &mut Self::Scratch,
+        now: Now,
+        interval_ns: u64,
+        until: &dyn Fn() -> bool,
+        out: &mut Producer,
+    ) -> Result<(), Gone>;
+
+    /// Whether the last scan has ended early.
+    fn is_partial(&self) -> bool;
+
+    /// Whether files wait to be hashed.
+    fn has_work(&self) -> bool;
+
+    /// Hashes some of them.
+    fn work(&mut self, scratch: &mut Self::Scratch);
+
+    /// Writes the last records.
+    fn finish(&mut self, scratch: &mut Self::Scratch, now: Now, out: &mut Producer);
+
+    /// Passes on what waits for room, because no scan follows.
+    fn abandon(&mut self, out: &mut Producer);
+}
+
+/// Why a system can't be scanned any more.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(in crate::watch) struct Gone {
+    pub(in crate::watch) reason: String,
+    /// Whether the machine itself has ended, so that a retry is useless.
+    pub(in crate::watch) has_ended: bool,
+}
+
+/// A system that is scanned.
+#[derive(Debug)]
+pub(in crate::watch) struct System {
+    pub(in crate::watch) watched: Box<Watched>,
+    source: AnySource,
+    shared: Arc<SystemShared>,
+    limits: Limits,
+    failures: u32,
+    clock_watch: ClockWatch,
+}
+
+impl System {
+    pub(in crate::watch) fn new(
+        watched: Box<Watched>,
+        source: AnySource,
+        shared: Arc<SystemShared>,
+        limits: Limits,
+    ) -> Self {
+        Self {
+            watched,
+            source,
+            shared,
+            limits,
+            failures: 0,
+            clock_watch: ClockWatch::new(Instant::now()),
+        }
+    }
+
+    /// Uses settings that have changed.
+    fn adopt(&mut self) {
+        let Self { watched, shared, .. } = self;
+        shared.exchange(|attestation| watched.attest_anew(attestation));
+        let Some(NewSettings { containers, thresholds }) = shared.take_settings() else { return };
+        if let Some(containers) = containers {
+            watched.set_containers(containers);
+        }
+        if let Some(thresholds) = thresholds {
+            watched.set_thresholds(thresholds);
+        }
+    }
+
+    /// Passes on what the last scan has shown; `ticks` is the machine's clock. If further scans are
+    /// useless, returns why.
+    fn report(&mut self, ticks: Option<u64>, now: Now) -> Result<(), Gone> {
+        let Self { watched, source, shared, .. } = self;
+        let outruns = watched.outruns_its_clock(now.monotonic);
+        let now = Instant::now();
+        shared.gaps.set(watched.gaps());
+        let is_due = self.clock_watch.beat(ticks, now);
+        shared.set_still(!outruns && self.clock_watch.is_still(now));
+        if is_due {
+            if !outruns && source.is_unlinked() {
+                let reason = "the memory file was removed and the clock in it stands still";
+                return Err(Gone {
+                    reason: format!("{reason}: the machine is gone"),
+                    has_ended: true,
+                });
+            }
+            shared.set_standstill();
+        }
+        Ok(())
+    }
+}
+
+impl Scan for System {
+    type Scratch = Workspace;
+
+    fn scan(
+        &mut self,
+        workspace: &mut Workspace,
+        now: Now,
+        interval_ns: u64,
+        until: &dyn Fn() -> bool,
+        out: &mut Producer,
+    ) -> Result<(), Gone> {
+        self.source.refresh();
+        if self.source.has_ended() {
+            // Its memory may still exist. The objects in it did not end one by one.
+            return Err(Gone { reason: "the guest has ended".to_owned(), has_ended: true });
+        }
+        // Before the scan: changes that another kernel made in this memory are no activities.
+        if let Some(reattach) = self.shared.given_up() {
+            return Err(Gone { reason: reattach.reason().to_owned(), has_ended: false });
+        }
+        self.adopt();
+        self.watched.set_scan_interval(interval_ns);
+        out.set_system(self.shared.log);
+        let budget = Budget::default_for(&self.limits).until(until);
+        match self.watched.scan_until(workspace, &mut self.source, now, &budget, out) {
+            Ok(()) => self.failures = 0,
+            Err(error) => {
+                self.failures += 1;
+                if self.failures < FAILURES_MAX {
+                    return Ok(());
+                }
+                return Err(Gone { reason: error.to_string(), has_ended: false });
+            }
+        }
+        self.report(workspace.snapshot().machine.ticks, now)
+    }
+
+    fn is_partial(&self) -> bool {
+        self.watched.is_partial()
+    }
+
+    fn has_work(&self) -> bool {
+        self.watched.has_work()
+    }
+
+    fn work(&mut self, workspace: &mut Workspace) {
+        self.watched.work(workspace, &mut self.source, SLICE_BYTES);
+    }
+
+    fn finish(&mut self, workspace: &mut Workspace, now: Now, out: &mut Producer) {
+        out.set_system(self.shared.log);
+        self.watched.finish(workspace, now, out);
+    }
+
+    fn abandon(&mut self, out: &mut Producer) {
+        out.set_system(self.shared.log);
+        self.watched.abandon(out);
+    }
+}

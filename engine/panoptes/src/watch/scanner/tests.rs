@@ -1,0 +1,265 @@
+//! Scanner threads with systems that need no memory: they cost what a test wants.
+
+use std::hint::black_box;
+use std::sync::Mutex;
+use std::sync::mpsc::{Sender, channel, sync_channel};
+use std::thread::{JoinHandle, sleep, spawn};
+
+use panoptes_sinks::queue::{self, QueueSize, queue};
+
+use super::meter::cpu_ns;
+use super::*;
+use crate::config::LogLevel;
+use crate::scanner_cores::allowed_cores;
+use crate::watch::signals::Signals;
+
+/// The parts of which a scan consists, like batches of reads.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::watch) enum Part {
+    /// Microseconds of CPU time.
+    Works(u64),
+    /// Milliseconds without an answer.
+    Waits(u64),
+}
+
+/// A system whose scans have a number of equal parts.
+#[derive(Debug)]
+pub(in crate::watch) struct Fake {
+    part: Part,
+    count: u32,
+    /// What is left of the present scan.
+    left: u32,
+    has_work: bool,
+    worked: Arc<AtomicU64>,
+    finished: Arc<Mutex<Vec<u32>>>,
+}
+
+impl Fake {
+    pub(in crate::watch) fn new(part: Part, count: u32) -> Self {
+        Self {
+            part,
+            count,
+            left: 0,
+            has_work: false,
+            worked: Arc::default(),
+            finished: Arc::default(),
+        }
+    }
+}
+
+impl Scan for Fake {
+    type Scratch = ();
+
+    fn scan(
+        &mut self,
+        (): &mut (),
+        _: Now,
+        _: u64,
+        until: &dyn Fn() -> bool,
+        _: &mut Producer,
+    ) -> Result<(), Gone> {
+        if self.count == 0 {
+            return Err(Gone { reason: "it has ended".to_owned(), has_ended: true });
+        }
+        self.left = if self.left == 0 { self.count } else { self.left };
+        while self.left > 0 && !until() {
+            self.left -= 1;
+            match self.part {
+                Part::Works(us) => work(us),
+                Part::Waits(ms) => sleep(Duration::from_millis(ms)),
+            }
+        }
+        Ok(())
+    }
+
+    fn is_partial(&self) -> bool {
+        self.left > 0
+    }
+
+    fn has_work(&self) -> bool {
+        self.has_work
+    }
+
+    fn work(&mut self, (): &mut ()) {
+        work(1500);
+        self.worked.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn finish(&mut self, (): &mut (), _: Now, _: &mut Producer) {
+        self.finished.lock().unwrap().push(self.count);
+    }
+
+    fn abandon(&mut self, _: &mut Producer) {}
+}
+
+/// Uses CPU time of this thread.
+fn work(us: u64) {
+    let (begin, mut sum) = (cpu_ns(), 0_u64);
+    while cpu_ns() - begin < us * 1000 {
+        for step in 0..100 {
+            sum = black_box(sum.wrapping_add(step));
+        }
+    }
+}
+
+/// A scanner thread, and the control thread's ends of its channels.
+struct Running {
+    shared: Arc<Shared>,
+    state: Arc<ScannerState>,
+    commands: Sender<Command<Fake>>,
+    returned: Receiver<Returned<Fake>>,
+    measured: Vec<Arc<Measured>>,
+    thread: JoinHandle<Scanner<Fake>>,
+}
+
+impl Running {
+    fn start(kind: Kind, interval: Duration, systems: Vec<Fake>) -> Self {
+        let shared = Arc::new(Shared::default());
+        shared.interval_ns.store(interval.as_nanos() as u64, Ordering::Relaxed);
+        let (commands, receiver) = channel();
+        let (sender, returned) = sync_channel(16);
+        let messages = Messages::new(Box::new(std::io::sink()), false, LogLevel::Error);
+        let common = Common {
+            shared: Arc::clone(&shared),
+            returned: sender,
+            waker: Signals::take().unwrap().waker(),
+            messages: Arc::new(messages),
+            start: Instant::now(),
+            make_scratch: Arc::new(|| ()),
+        };
+        let (producer, _) = queue(QueueSize::default(), &queue::Waker::default());
+        let cores = allowed_cores().into_iter().take(1).collect();
+        let parts = Parts { kind, cores, commands: receiver, producer, scratch: None };
+        let state = Arc::new(ScannerState::default());
+        state.limit_ns.store(5_000_000, Ordering::Relaxed);
+        state.systems.store(systems.len(), Ordering::Relaxed);
+        let scanner = Scanner::new(common, parts, Arc::clone(&state));
+        let measured: Vec<_> = systems.iter().map(|_| Arc::default()).collect();
+        for (index, system) in systems.into_iter().enumerate() {
+            let slot = Slot::new(index, system, Arc::clone(&measured[index]));
+            commands.send(Command::Scan(Box::new(slot))).unwrap();
+        }
+        let thread = spawn(move || scanner.run());
+        Self { shared, state, commands, returned, measured, thread }
+    }
+
+    /// Waits until the first system was scanned this often.
+    fn wait(&self, scans: u64) {
+        let begin = Instant::now();
+        while self.measured[0].get().1 < scans {
+            assert!(begin.elapsed() < PATIENCE);
+            sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Stops the scanner; returns how long that took, and the scanner.
+    fn stop(self) -> (Duration, Scanner<Fake>) {
+        let begin = Instant::now();
+        self.shared.stop.store(true, Ordering::Relaxed);
+        self.thread.thread().unpark();
+        let scanner = self.thread.join().unwrap();
+        (begin.elapsed(), scanner)
+    }
+}
+
+const TEN: Duration = Duration::from_millis(10);
+const PATIENCE: Duration = Duration::from_mins(1);
+/// Maximum time until a stop takes effect; it is usually a few milliseconds.
+const SOON: Duration = Duration::from_secs(1);
+
+#[test]
+fn a_stop_takes_effect_in_the_middle_of_a_scan() {
+    // Alone, a system may take as long as it needs: five seconds.
+    for (kind, systems) in [(Kind::Quick, 1), (Kind::Slow, 3)] {
+        let fakes = (0..systems).map(|_| Fake::new(Part::Waits(1), 5000)).collect();
+        let running = Running::start(kind, TEN, fakes);
+        let begin = Instant::now();
+        while running.state.scans_since_ns.load(Ordering::Relaxed) == 0 {
+            assert!(begin.elapsed() < PATIENCE);
+            sleep(Duration::from_millis(1));
+        }
+        let (took, scanner) = running.stop();
+        assert!(took < SOON, "{kind:?}: {took:?}");
+        let finished = scanner.slots().map(|slot| slot.system.finished.lock().unwrap().len());
+        assert_eq!(finished.sum::<usize>(), systems);
+    }
+}
+
+#[test]
+fn a_stop_and_a_shorter_interval_take_effect_during_a_long_one() {
+    let fakes = vec![Fake::new(Part::Works(100), 1)];
+    let running = Running::start(Kind::Quick, Duration::from_hours(1), fakes);
+    running.wait(1);
+    running.shared.interval_ns.store(5_000_000, Ordering::Relaxed);
+    running.thread.thread().unpark();
+    running.wait(10);
+    running.shared.interval_ns.store(3_600_000_000_000, Ordering::Relaxed);
+    sleep(Duration::from_millis(20));
+    let (took, _) = running.stop();
+    assert!(took < SOON, "{took:?}");
+}
+
+#[test]
+fn a_scan_that_costs_more_than_its_share_ends_early_and_its_system_leaves() {
+    for part in [Part::Works(1000), Part::Waits(1)] {
+        let costly = Fake::new(part, 600);
+        let quiet = (0..3).map(|_| Fake::new(Part::Works(100), 1));
+        let running = Running::start(Kind::Quick, TEN, quiet.chain([costly]).collect());
+        let Returned { slot, why } = running.returned.recv_timeout(PATIENCE).unwrap();
+        assert_eq!((slot.index, why), (3, Why::Overran));
+        assert!(slot.system.is_partial() && slot.cost.ns() >= 5_000_000);
+        assert!(slot.system.left > 500, "it cost little more than 5 ms: {}", slot.system.left);
+        running.stop();
+    }
+}
+
+#[test]
+fn a_scanner_returns_what_it_is_asked_for_and_what_has_ended() {
+    let fakes = vec![Fake::new(Part::Works(10), 1), Fake::new(Part::Works(10), 1)];
+    let running = Running::start(Kind::Quick, TEN, fakes);
+    running.commands.send(Command::Return(7)).unwrap();
+    running.commands.send(Command::Return(1)).unwrap();
+    let Returned { mut slot, why } = running.returned.recv_timeout(PATIENCE).unwrap();
+    assert_eq!((slot.index, why), (1, Why::Asked));
+    slot.system.count = 0;
+    running.commands.send(Command::Scan(slot)).unwrap();
+    running.thread.thread().unpark();
+    let Returned { slot, why } = running.returned.recv_timeout(PATIENCE).unwrap();
+    assert!(slot.index == 1 && matches!(why, Why::Gone(Gone { has_ended: true, .. })));
+    let (_, scanner) = running.stop();
+    assert_eq!(scanner.slots().map(|slot| slot.index).collect::<Vec<_>>(), [0]);
+}
+
+#[test]
+fn hashing_goes_on_in_turns_although_scans_never_pause() {
+    let fakes = (0..3).map(|_| Fake { has_work: true, ..Fake::new(Part::Works(1000), 4) });
+    let fakes: Vec<_> = fakes.collect();
+    let worked: Vec<_> = fakes.iter().map(|fake| Arc::clone(&fake.worked)).collect();
+    let running = Running::start(Kind::Quick, Duration::from_millis(1), fakes);
+    running.state.limit_ns.store(u64::MAX, Ordering::Relaxed);
+    let begin = Instant::now();
+    let slices = || worked.iter().map(|count| count.load(Ordering::Relaxed)).collect::<Vec<_>>();
+    while slices().iter().sum::<u64>() < 15 {
+        assert!(begin.elapsed() < PATIENCE);
+        sleep(Duration::from_millis(1));
+    }
+    let elapsed = begin.elapsed();
+    running.stop();
+    let slices = slices();
+    assert!(slices.iter().max().unwrap() - slices.iter().min().unwrap() <= 1, "{slices:?}");
+    // A twentieth of the time, at 1.5 ms each.
+    assert!(elapsed > Duration::from_millis(300), "{elapsed:?}");
+}
+
+#[test]
+fn systems_of_a_slow_scanner_get_the_same_time() {
+    let costs = [(1000, 400), (1000, 20), (1000, 100)];
+    let fakes = costs.map(|(us, parts)| Fake::new(Part::Works(us), parts)).into_iter().collect();
+    let running = Running::start(Kind::Slow, TEN, fakes);
+    sleep(Duration::from_secs(3));
+    let (_, scanner) = running.stop();
+    let used: Vec<_> = scanner.slots().map(|slot| slot.turn.used / 1_000_000).collect();
+    let (least, most) = (used.iter().min().unwrap(), used.iter().max().unwrap());
+    // The longest slice, and a little more.
+    assert!(most - least <= 200, "{used:?}");
+}

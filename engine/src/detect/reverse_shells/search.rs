@@ -1,0 +1,203 @@
+//! Follows bytes from a descriptor over the [`Graph`], breadth first, towards their sources or
+//! their targets.
+//!
+//! A process relays bytes only if it holds both ends: a source open for reading, and a target open
+//! for writing. Every step is bounded, and nothing is allocated.
+
+use panoptes_tables::room;
+
+use super::graph::{
+    Graph, Object, Way, has_closed_sending, is_established, is_master, is_same_link, object_of,
+};
+use crate::walk::{DescriptorRow, FilesRow, Index, Snapshot};
+
+/// Maximum number of hops of one search.
+const HOPS_MAX: usize = 512;
+/// Maximum number of processes in a row that a search passes.
+const DEPTH_MAX: u32 = 12;
+
+/// One step of a search: a process, and an object that it reads from or writes to.
+#[derive(Clone, Copy, Debug)]
+pub struct Hop {
+    /// Its table of descriptors.
+    pub table: Index<FilesRow>,
+    /// The object further away from the start.
+    pub object: Object,
+    /// The descriptor for that object.
+    pub outer: Index<DescriptorRow>,
+    /// The descriptor towards the search's start, or `None` at the start.
+    pub inner: Option<Index<DescriptorRow>>,
+    /// The previous hop.
+    pub parent: Option<Index<Self>>,
+    depth: u32,
+}
+
+/// A breadth-first search for the sources or targets of bytes.
+#[derive(Debug)]
+pub struct Search {
+    way: Way,
+    hops: Vec<Hop>,
+    /// Whether something was left out since it belongs to the interpreter that the search began at.
+    left_out_own: bool,
+}
+
+impl Search {
+    /// Allocates room for one search in this direction.
+    pub fn new(way: Way) -> Self {
+        Self { way, hops: room::list(HOPS_MAX), left_out_own: false }
+    }
+
+    /// All hops, those near the start first.
+    pub fn hops(&self) -> &[Hop] {
+        &self.hops
+    }
+
+    /// The hops from one of them to the search's start.
+    pub fn path(&self, hop: Option<Index<Hop>>) -> impl Iterator<Item = &Hop> {
+        let mut at = hop;
+        (0..=DEPTH_MAX).map_while(move |_| {
+            let hop = self.hops.get(at?.position())?;
+            at = hop.parent;
+            Some(hop)
+        })
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.hops.len() == self.hops.capacity()
+    }
+
+    /// Whether a search from the same object finds the same, whichever interpreter it begins at.
+    pub(super) fn holds_for_all(&self, graph: &Graph) -> bool {
+        !self.left_out_own && !graph.is_exhausted()
+    }
+
+    /// Clears the search.
+    pub fn begin(&mut self) {
+        self.hops.clear();
+        self.left_out_own = false;
+    }
+
+    /// Starts at a descriptor, if bytes can pass it in this direction. A search may have several
+    /// starts.
+    pub fn begin_at(
+        &mut self,
+        snapshot: &Snapshot,
+        table: Index<FilesRow>,
+        descriptor: Option<Index<DescriptorRow>>,
+    ) -> Option<Object> {
+        let outer = descriptor?;
+        let row = snapshot.descriptors.at(outer)?;
+        let object = self.passable(snapshot, row)?;
+        if !self.hops.iter().any(|hop| hop.object == object) {
+            self.push(Hop { table, object, outer, inner: None, parent: None, depth: 0 });
+        }
+        Some(object)
+    }
+
+    /// The object of a descriptor, if it is open in the required mode.
+    fn passable(&self, snapshot: &Snapshot, row: &DescriptorRow) -> Option<Object> {
+        let file = snapshot.files.at(row.file)?;
+        let is_open = file.open.mode & self.way.outer_mode() != 0;
+        let object = object_of(snapshot, row.file).filter(|_| is_open)?;
+        let is_done = |at| snapshot.connections.at(at).is_some_and(has_closed_sending);
+        match (object, self.way) {
+            (Object::Connection(at), Way::On) if is_done(at) => None,
+            _ => Some(object),
+        }
+    }
+
+    fn push(&mut self, hop: Hop) {
+        if self.hops.len() < self.hops.capacity() {
+            self.hops.push(hop);
+        }
+    }
+
+    /// Follows bytes as far as possible.
+    pub fn run(&mut self, snapshot: &Snapshot, graph: &Graph) {
+        let origin = self.hops.first().map(|hop| hop.table);
+        let mut at = 0;
+        while let Some(&hop) = self.hops.get(at) {
+            if hop.depth < DEPTH_MAX && !graph.is_exhausted() {
+                let inner_mode = self.way.inner_mode();
+                // Descriptors of one table are adjacent, and lead to the same objects.
+                let mut last = None;
+                let mut left_out_own = false;
+                graph.other_end(snapshot, hop.object, inner_mode, &mut |inner| {
+                    let table = graph.table_of(inner);
+                    let is_own = table == origin || self.is_own_input(snapshot, hop, inner);
+                    left_out_own |= is_own;
+                    if let Some(table) = table
+                        && table != hop.table
+                        && Some(table) != last
+                        && !is_own
+                    {
+                        last = Some(table);
+                        self.pass_through(snapshot, graph, Index::new(at), hop, table, inner);
+                    }
+                });
+                self.left_out_own |= left_out_own;
+            }
+            at += 1;
+        }
+    }
+
+    /// Whether a descriptor is its holder's standard input and the same open FIFO that `hop` reads.
+    /// A process that inherited it (`bash <>fifo`, and its commands) reads from it too, and does
+    /// not write answers to it.
+    fn is_own_input(&self, snapshot: &Snapshot, hop: Hop, inner: Index<DescriptorRow>) -> bool {
+        let (inner, outer) = (snapshot.descriptors.at(inner), snapshot.descriptors.at(hop.outer));
+        let is_same = |inner: &DescriptorRow| outer.is_some_and(|row| row.file == inner.file);
+        self.way == Way::Back
+            && matches!(hop.object, Object::Pipe(_))
+            && inner.is_some_and(|inner| inner.index == 0 && is_same(inner))
+    }
+
+    /// Adds the other objects of the holder of `inner`, which is at the other end of `hop`'s
+    /// object.
+    fn pass_through(
+        &mut self,
+        snapshot: &Snapshot,
+        graph: &Graph,
+        parent: Option<Index<Hop>>,
+        hop: Hop,
+        table: Index<FilesRow>,
+        inner: Index<DescriptorRow>,
+    ) {
+        let Some(inner_row) = snapshot.descriptors.at(inner) else { return };
+        let Some(inner_object) = object_of(snapshot, inner_row.file) else { return };
+        let mut is_hub = None;
+        for place in graph.carriers_of(snapshot, table) {
+            graph.spend(1);
+            if graph.is_exhausted() || self.is_full() {
+                return;
+            }
+            let Some(outer) = graph.carrier(place) else { continue };
+            let Some(row) = snapshot.descriptors.at(outer) else { continue };
+            let Some(object) = self.passable(snapshot, row) else { continue };
+            if is_same_link(snapshot, object, inner_object) {
+                continue;
+            }
+            // A server that still holds a closed connection of an earlier client relays nothing to
+            // that client.
+            if let (Object::Connection(at), Object::Connection(_)) = (object, inner_object)
+                && !snapshot.connections.at(at).is_some_and(is_established)
+            {
+                continue;
+            }
+            // A process that serves several terminals does not pass the output of one to another.
+            if is_master(snapshot, object) && is_master(snapshot, inner_object) {
+                continue;
+            }
+            if let (Object::Unix(_), Object::Unix(_)) = (object, inner_object)
+                && *is_hub.get_or_insert_with(|| graph.is_a_hub(snapshot, table))
+            {
+                continue;
+            }
+            if self.hops.iter().any(|seen| seen.object == object) {
+                continue;
+            }
+            let depth = hop.depth + 1;
+            self.push(Hop { table, object, outer, inner: Some(inner), parent, depth });
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! The time from one scan of a machine to the next: how long it really is.
+//!
+//! A machine that costs too much, or has too many neighbours, is scanned less often than wanted.
+//! What begins and ends between two scans is not seen, so `coverage_report` has the times. It is
+//! also emitted if they are more than twice as long as wanted.
+
+use panoptes_sinks::record::system_activity::SystemActivityDetails;
+use panoptes_tables::Histogram;
+
+use crate::time::Monotonic;
+
+/// Scans that are on average this many times farther apart than wanted are reported.
+const LATE_FACTOR: u64 = 2;
+/// The first report follows after this time, the next ones after `AGAIN_NS` each.
+const FIRST_NS: i64 = 10_000_000_000;
+const AGAIN_NS: i64 = 60_000_000_000;
+
+/// Times between scans, in nanoseconds, since the last report.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Reached {
+    pub(super) wanted: u64,
+    /// Number of times.
+    pub(super) count: u64,
+    pub(super) mean: u64,
+    pub(super) percentile_99: u64,
+    pub(super) longest: u64,
+}
+
+/// The attributes of a record; none if there are no times.
+pub(super) fn details(reached: Option<Reached>) -> SystemActivityDetails<'static> {
+    SystemActivityDetails {
+        scan_interval_ns: reached.map(|reached| reached.wanted),
+        scan_interval_mean_ns: reached.map(|reached| reached.mean),
+        scan_interval_p99_ns: reached.map(|reached| reached.percentile_99),
+        scan_interval_max_ns: reached.map(|reached| reached.longest),
+        scans: reached.map(|reached| reached.count),
+        ..SystemActivityDetails::default()
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Intervals {
+    /// Wanted nanoseconds between scans; 0 if nobody scans regularly.
+    pub(super) wanted: u64,
+    times: Histogram,
+    last: Option<Monotonic>,
+    /// The beginning of the present period, and its length.
+    since: Monotonic,
+    period_ns: i64,
+}
+
+impl Intervals {
+    pub(super) fn new() -> Self {
+        Self {
+            wanted: 0,
+            times: Histogram::new(),
+            last: None,
+            since: Monotonic::default(),
+            period_ns: FIRST_NS,
+        }
+    }
+
+    pub(super) fn note_scan(&mut self, now: Monotonic) {
+        match self.last.replace(now) {
+            Some(last) => self.times.add(now.since(last).max(0) as u64),
+            None => self.since = now,
+        }
+    }
+
+    /// At the end of a period: the times, if scans were late.
+    pub(super) fn late(&mut self, now: Monotonic) -> Option<Reached> {
+        if now.since(self.since) < self.period_ns {
+            return None;
+        }
+        let is_late = self.times.mean() > self.wanted.saturating_mul(LATE_FACTOR);
+        let reached = self.take(now).filter(|_| is_late);
+        self.period_ns = if reached.is_some() { AGAIN_NS } else { FIRST_NS };
+        reached
+    }
+
+    /// The times since the last call; `None` if nobody scans regularly, or there is none.
+    pub(super) fn take(&mut self, now: Monotonic) -> Option<Reached> {
+        let reached = Reached {
+            wanted: self.wanted,
+            count: self.times.count(),
+            mean: self.times.mean(),
+            percentile_99: self.times.percentile_99(),
+            longest: self.times.largest(),
+        };
+        self.times.clear();
+        self.since = now;
+        (reached.wanted > 0 && reached.count > 0).then_some(reached)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: i64 = 1_000_000;
+
+    /// The seconds at which late scans are reported, and the means in milliseconds. `time` gives
+    /// the milliseconds from each scan to the next, by the second.
+    fn reports(seconds: i64, time: impl Fn(i64) -> i64) -> Vec<(i64, u64)> {
+        let mut intervals = Intervals { wanted: 10 * MS as u64, ..Intervals::new() };
+        let (mut now, mut all) = (0, Vec::new());
+        while now < seconds * 1000 {
+            intervals.note_scan(Monotonic::from_ns(now * MS));
+            if let Some(reached) = intervals.late(Monotonic::from_ns(now * MS)) {
+                all.push((now / 1000, reached.mean / MS as u64));
+            }
+            now += time(now / 1000);
+        }
+        all
+    }
+
+    #[test]
+    fn scans_in_time_are_not_reported() {
+        assert_eq!(reports(200, |_| 10), []);
+        assert_eq!(reports(200, |_| 20), [], "up to twice as long");
+        assert_eq!(reports(200, |second| if second == 50 { 900 } else { 10 }), []);
+    }
+
+    #[test]
+    fn late_scans_are_reported_after_ten_seconds_and_then_each_minute() {
+        assert_eq!(reports(140, |_| 25), [(10, 25), (70, 25), (130, 25)]);
+        let late = |second| if (20..40).contains(&second) { 50 } else { 10 };
+        assert_eq!(reports(100, late), [(30, 50)]);
+    }
+
+    #[test]
+    fn figures_are_those_since_the_last_report() {
+        let mut intervals = Intervals { wanted: 10 * MS as u64, ..Intervals::new() };
+        let at = |ms| Monotonic::from_ns(ms * MS);
+        assert_eq!(intervals.take(at(0)), None);
+        for now in [0, 10, 20, 50] {
+            intervals.note_scan(at(now));
+        }
+        let reached = intervals.take(at(50)).unwrap();
+        assert_eq!((reached.count, reached.longest), (3, 30 * MS as u64));
+        assert_eq!(reached.mean, 50 * MS as u64 / 3);
+        assert_eq!(intervals.take(at(60)), None);
+        intervals.wanted = 0;
+        intervals.note_scan(at(70));
+        assert_eq!(intervals.take(at(70)), None, "nobody scans regularly");
+    }
+}

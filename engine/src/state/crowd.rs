@@ -1,0 +1,203 @@
+//! Divides the tables among processes, users and containers, so that nobody fills them for others.
+//!
+//! An owner is a process, and its group is its container or its user ([`Shares`]). A process above
+//! its share keeps its oldest threads, lowest descriptors and lowest areas. The others are neither
+//! reported as closed nor, when there is room again, as opened ([`super::children::Untracked`]).
+//!
+//! Not here: the table of processes itself ([`super::evicted`]).
+
+use panoptes_decoders::container::Maker;
+use panoptes_tables::{RowId, Shares};
+
+use super::children::{Allowed, Children};
+use super::process::Process;
+use super::{State, descriptor, thread};
+use crate::limits::{Limit, Limits, PerLimit};
+use crate::loss::Loss;
+use crate::walk::{Index, ProcessRow, Snapshot};
+
+/// Maximum number of containers inside each other that are followed.
+const NESTED_MAX: usize = 16;
+/// Begins the groups of containers; the other ones are numbers of users.
+const CONTAINERS: u64 = 1 << 32;
+/// Begins the groups of network namespaces.
+pub(super) const NETWORKS: u64 = 1 << 33;
+
+/// The tables that are divided among processes, in the order of their shares.
+const DIVIDED: [Limit; 3] = [Limit::Threads, Limit::Descriptors, Limit::Areas];
+
+/// How the tables are divided in this scan, and what was not tracked.
+#[derive(Debug)]
+pub(super) struct Crowd {
+    shares: [Shares; DIVIDED.len()],
+    /// A process to blame for what a table has no room for.
+    blamed: PerLimit<Option<u32>>,
+    losses: PerLimit<Loss>,
+}
+
+impl Crowd {
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self {
+            shares: DIVIDED.map(|_| Shares::new(limits.processes as usize)),
+            blamed: [None; Limit::ALL.len()],
+            losses: [Loss::default(); Limit::ALL.len()],
+        }
+    }
+
+    pub(super) fn allowed(&self, process: RowId) -> Allowed {
+        let [threads, descriptors, areas] = &self.shares;
+        Allowed {
+            threads: threads.allowed(process.0),
+            descriptors: descriptors.allowed(process.0),
+            areas: areas.allowed(process.0),
+        }
+    }
+
+    /// Names a process whose group has more than its share of a table.
+    pub(super) fn blame(&mut self, limit: Limit, process_id: u32) {
+        self.blamed[limit as usize] = Some(process_id);
+    }
+
+    /// Counts what a scan could not track, and forgets whom to blame.
+    pub(super) fn count(&mut self, untracked: &PerLimit<u64>) {
+        for ((loss, &count), blamed) in self.losses.iter_mut().zip(untracked).zip(&mut self.blamed)
+        {
+            loss.add(count, blamed.take());
+        }
+    }
+
+    /// What was not tracked, by table.
+    pub(super) fn losses(&self) -> &PerLimit<Loss> {
+        &self.losses
+    }
+}
+
+/// Who a process belongs to: the outermost container that a runtime made, or its user. A user can
+/// make groups that look like containers, and can become other users (`newuidmap`); who logged in
+/// stays (`loginuid`).
+pub(super) fn group_of(snapshot: &Snapshot, row: &ProcessRow) -> u64 {
+    let mut group = None;
+    let mut at = row.container;
+    for _ in 0..NESTED_MAX {
+        let Some((index, container)) = at.and_then(|at| Some((at, snapshot.containers.at(at)?)))
+        else {
+            break;
+        };
+        if container.maker == Maker::Runtime {
+            group = Some(CONTAINERS + u64::from(index.number()));
+        }
+        at = container.parent;
+    }
+    let user = || {
+        let uid = row.ids.map_or(u32::MAX, |ids| ids.uid);
+        let login = snapshot.leader(row).and_then(|leader| leader.task.loginuid());
+        u64::from(if uid == 0 { 0 } else { login.unwrap_or(uid) })
+    };
+    group.unwrap_or_else(user)
+}
+
+/// The row of a process that has not ended; an ended one may have that of an earlier scan.
+fn present_row(process: &Process) -> Option<Index<ProcessRow>> {
+    process.row().filter(|_| !process.life.is_ended())
+}
+
+/// How many threads, descriptors and areas a process wants.
+fn wanted(snapshot: &Snapshot, process: &Process, children: &Children) -> [u32; DIVIDED.len()] {
+    let Children { threads, descriptors, areas, untracked, .. } = children;
+    let row = snapshot.processes.at(present_row(process));
+    // Without its leader.
+    let seen_threads = row.map_or(0, |row| row.threads.len().saturating_sub(1));
+    let table = row.and_then(|row| snapshot.files_structs.at(row.files));
+    let seen_descriptors = table.map_or(0, |table| table.descriptors.len());
+    let mm = row.and_then(|row| snapshot.mms.at(row.mm)).filter(|mm| mm.complete);
+    // The rows of a thread's own table, and those that the scan does not show, are tracked too.
+    let is_cut = untracked.descriptors != super::children::Untracked::default().descriptors;
+    let tracked_descriptors = if is_cut && table.is_some() { 0 } else { descriptors.len() };
+    [
+        seen_threads.max(threads.len()),
+        seen_descriptors.max(tracked_descriptors),
+        mm.map_or(areas.len(), |mm| mm.vmas.len()),
+    ]
+    .map(|count| u32::try_from(count).unwrap_or(u32::MAX))
+}
+
+impl State {
+    /// Divides the tables of threads, descriptors and areas, and removes rows of each process that
+    /// has more than its share.
+    pub(super) fn share_tables(&mut self, snapshot: &Snapshot) {
+        let Self { processes, children, crowd, threads, descriptors, areas, names, .. } = self;
+        let capacities = [threads.capacity(), descriptors.capacity(), areas.rows.capacity()];
+        let all = || {
+            processes.ids().filter_map(|id| {
+                let process = processes.get(id)?;
+                Some((id, process, wanted(snapshot, process, children.get(id.0 as usize)?)))
+            })
+        };
+        let mut totals = [0_u64; DIVIDED.len()];
+        for (_, _, wanted) in all() {
+            for (total, wanted) in totals.iter_mut().zip(wanted) {
+                *total += u64::from(wanted);
+            }
+        }
+        for (at, limit) in DIVIDED.into_iter().enumerate() {
+            let shares = &mut crowd.shares[at];
+            shares.begin();
+            if totals[at] <= capacities[at] as u64 {
+                continue;
+            }
+            for (id, process, wanted) in all() {
+                let row = snapshot.processes.at(present_row(process));
+                let group = row.map_or(u64::MAX, |row| group_of(snapshot, row));
+                shares.want(group, id.0, wanted[at]);
+            }
+            shares.divide(capacities[at]);
+            let above = shares.above().and_then(|above| processes.get(RowId(above.owner)));
+            crowd.blamed[limit as usize] = above.map(Process::process_id);
+        }
+        let blamed = &mut crowd.blamed[Limit::Areas as usize];
+        if blamed.is_none() && snapshot.vmas.dropped > 0 {
+            let count = |process: &&Process| {
+                let row = snapshot.processes.at(present_row(process));
+                row.and_then(|row| snapshot.mms.at(row.mm)).map_or(0, |mm| mm.map_count)
+            };
+            let most = processes.ids().filter_map(|id| processes.get(id)).max_by_key(count);
+            *blamed = most.map(Process::process_id);
+        }
+        if !crowd.shares.iter().any(Shares::is_crowded) {
+            return;
+        }
+        for id in processes.ids() {
+            let Some(children) = children.get_mut(id.0 as usize) else { continue };
+            let allowed = crowd.allowed(id);
+            let most = allowed.threads as usize;
+            if children.threads.len() > most {
+                thread::cut(threads, children, most);
+            }
+            let most = allowed.descriptors as usize;
+            if children.descriptors.len() > most {
+                descriptor::cut(descriptors, children, most, &mut names.strings);
+            }
+            let most = allowed.areas as usize;
+            if children.areas.len() > most {
+                areas.cut(children, most, &mut names.strings);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+impl State {
+    /// Number of tracked rows of a process.
+    pub(super) fn rows_of(&self, process_id: u32, limit: Limit) -> usize {
+        let id = self.processes.ids().find(|&id| {
+            self.processes.get(id).is_some_and(|process| process.process_id() == process_id)
+        });
+        let children = id.and_then(|id| self.children.get(id.0 as usize));
+        children.map_or(0, |children| match limit {
+            Limit::Threads => children.threads.len(),
+            Limit::Descriptors => children.descriptors.len(),
+            Limit::Areas => children.areas.len(),
+            _ => 0,
+        })
+    }
+}

@@ -1,0 +1,276 @@
+//! Divides the table of connections, so that a busy process leaves room for those of others.
+//!
+//! The owner of a connection is its process or, if it has none, its network namespace. Small
+//! sockets (TIME_WAIT, SYN_RECEIVED) get what the others leave. Connections above a share are
+//! neither reported as over nor, when they are tracked again, as new. Nor are those that no scan
+//! shows while scans do not show all.
+
+use panoptes_decoders::kernel::sock::TcpState;
+use panoptes_tables::{HashKey, Key, List, ListPool, Row, RowId, Scan, Shares, Table, room};
+
+use super::connection::{Connection, Tuple, is_small, tuple_of};
+use super::crowd::{NETWORKS, group_of};
+use super::facts::ConnectionFacts;
+use super::holders::{Holders, Holding};
+use crate::limits::Limits;
+use crate::walk::{ConnectionRow, Index, Snapshot};
+
+/// Number of owners that stand for network namespaces; several namespaces can have the same.
+const NETS: u32 = 64;
+/// Number of scans in a row, complete or not, from which a connection is absent before it makes
+/// room for others.
+const UNSEEN_SCANS_MAX: u32 = 8;
+/// The part of the connections that is remembered after it made room.
+const EVICTED_PART: usize = 4;
+
+/// Identifies a connection: a hash of its 4-tuple and its network namespace.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct EvictedKey(u64);
+
+impl Key for EvictedKey {
+    fn hash(&self, key: HashKey) -> u64 {
+        key.hash_numbers([self.0])
+    }
+}
+
+/// A connection that made room for others after it was reported.
+#[derive(Debug)]
+struct Evicted(EvictedKey);
+
+impl Row for Evicted {
+    type Key = EvictedKey;
+
+    fn key(&self) -> EvictedKey {
+        self.0
+    }
+}
+
+/// Who owns a connection while the table is divided.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Owner {
+    /// The number of a process's row, or of a network namespace after these.
+    Full(u32),
+    /// Of a network namespace.
+    Small(u32),
+}
+
+/// How many connections each owner may have.
+#[derive(Debug)]
+pub(super) struct CrowdedConnections {
+    full: Shares,
+    small: Shares,
+    used: Box<[u32]>,
+    used_small: [u32; NETS as usize],
+    wanted: Box<[u32]>,
+    processes: u32,
+    evicted: Table<Evicted>,
+    key: HashKey,
+    scan: Scan,
+    is_crowded: bool,
+    /// Whether a connection found no room in the last scan.
+    pub(super) was_refused: bool,
+}
+
+impl CrowdedConnections {
+    pub(super) fn new(limits: &Limits, key: HashKey) -> Self {
+        let owners = limits.processes as usize + NETS as usize;
+        let evicted = limits.connections as usize / EVICTED_PART;
+        Self {
+            full: Shares::new(owners),
+            small: Shares::new(NETS as usize),
+            used: room::copies(0, owners),
+            used_small: [0; NETS as usize],
+            wanted: room::copies(0, owners),
+            processes: limits.processes,
+            evicted: Table::new(evicted, key.derive("state: evicted connections")),
+            key: key.derive("state: owners of connections"),
+            scan: Scan::default(),
+            is_crowded: false,
+            was_refused: false,
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.evicted.clear();
+        self.was_refused = false;
+    }
+
+    fn owner(&self, process: Option<RowId>, net: u32, small: bool) -> Owner {
+        let net = self.key.hash_numbers([net.into()]) as u32 % NETS;
+        match process {
+            _ if small => Owner::Small(net),
+            Some(RowId(row)) => Owner::Full(row),
+            None => Owner::Full(self.processes + net),
+        }
+    }
+
+    fn used(&mut self, owner: Owner) -> Option<&mut u32> {
+        match owner {
+            Owner::Full(owner) => self.used.get_mut(owner as usize),
+            Owner::Small(net) => self.used_small.get_mut(net as usize),
+        }
+    }
+
+    /// Whether an owner may have one more; counts it if so.
+    fn takes(&mut self, owner: Owner) -> bool {
+        let allowed = match owner {
+            Owner::Full(owner) => self.full.allowed(owner),
+            Owner::Small(net) => self.small.allowed(net),
+        };
+        let Some(used) = self.used(owner).filter(|used| **used < allowed) else { return false };
+        *used += 1;
+        true
+    }
+
+    fn key_of(&self, tuple: &Tuple, net: u32) -> EvictedKey {
+        let number = |address: &core::net::IpAddr| match address {
+            core::net::IpAddr::V4(ip) => u128::from(u32::from(*ip)),
+            core::net::IpAddr::V6(ip) => u128::from(*ip) ^ 1,
+        };
+        let (source, source_port, destination, destination_port) = tuple;
+        let ends = [number(source), number(destination)];
+        let ports = u64::from(*source_port) << 16 | u64::from(*destination_port);
+        EvictedKey(self.key.hash_numbers([
+            ends[0] as u64,
+            (ends[0] >> 64) as u64,
+            ends[1] as u64,
+            (ends[1] >> 64) as u64,
+            ports,
+            net.into(),
+        ]))
+    }
+
+    /// Whether a new connection is tracked.
+    pub(super) fn admits(&mut self, process: Option<RowId>, facts: &ConnectionFacts) -> bool {
+        if !self.is_crowded {
+            return true;
+        }
+        let owner = self.owner(process, facts.network_namespace, is_small_now(facts));
+        let admits = self.takes(owner);
+        if !admits {
+            self.was_refused = true;
+            let key = self.key_of(&tuple_of(facts), facts.network_namespace);
+            if let Some(id) = self.evicted.find(&key) {
+                self.evicted.see(id, self.scan);
+            }
+        }
+        admits
+    }
+
+    /// Whether a connection that is tracked from now on was reported before.
+    pub(super) fn returns(&mut self, facts: &ConnectionFacts) -> bool {
+        if self.evicted.is_empty() {
+            return false;
+        }
+        let key = self.key_of(&tuple_of(facts), facts.network_namespace);
+        let id = self.evicted.find(&key);
+        id.is_some_and(|id| self.evicted.remove(id).is_some())
+    }
+
+    /// The process that wants most beyond its share.
+    pub(super) fn above(&self) -> Option<RowId> {
+        let above = self.full.above().filter(|_| self.is_crowded)?;
+        (above.owner < self.processes).then_some(RowId(above.owner))
+    }
+
+    /// Forgets the evicted connections that no scan shows any more.
+    fn forget_gone(&mut self) {
+        self.scan = self.scan.next();
+        for number in 0..self.evicted.end() {
+            let id = RowId(number);
+            let last = self.evicted.last_seen(id);
+            if last.is_some_and(|last| self.scan.since(last) > UNSEEN_SCANS_MAX) {
+                self.evicted.remove(id);
+            }
+        }
+    }
+}
+
+/// Whether a connection has only a small socket by now.
+fn is_small_now(facts: &ConnectionFacts) -> bool {
+    facts.counters.is_none()
+        && matches!(facts.state, TcpState::TimeWait | TcpState::FinWait2 | TcpState::SynReceived)
+}
+
+impl CrowdedConnections {
+    /// Divides the table if not all connections of the scan fit; returns whether it did.
+    pub(super) fn divide(
+        &mut self,
+        rows: &ListPool<Connection>,
+        holders: &Holders,
+        holding: &Holding<'_>,
+        snapshot: &Snapshot,
+        news: &[ConnectionRow],
+    ) -> bool {
+        self.forget_gone();
+        let capacity = rows.capacity();
+        self.is_crowded = core::mem::take(&mut self.was_refused) || news.len() > capacity;
+        if !self.is_crowded {
+            return false;
+        }
+        self.used.fill(0);
+        self.used_small.fill(0);
+        self.wanted.fill(0);
+        let mut small = [0; NETS as usize];
+        for (number, row) in news.iter().enumerate() {
+            let process = holders
+                .of(Index::new(number))
+                .iter()
+                .find_map(|holder| holding.rows.get(holder.process.position()).copied().flatten());
+            let net = snapshot.net_number(row.net);
+            match self.owner(process, net, is_small(row)) {
+                Owner::Full(owner) => self.wanted[owner as usize] += 1,
+                Owner::Small(net) => small[net as usize] += 1,
+            }
+        }
+        self.full.begin();
+        let mut total = 0;
+        for (owner, &wanted) in (0..).zip(&self.wanted) {
+            let process = holding.processes.get(RowId(owner)).filter(|_| owner < self.processes);
+            let row = process.and_then(|process| snapshot.processes.at(process.row()));
+            let group = row.map_or(NETWORKS + u64::from(owner), |row| group_of(snapshot, row));
+            self.full.want(group, owner, wanted);
+            total += wanted as usize;
+        }
+        self.full.divide(capacity);
+        self.small.begin();
+        for (net, &wanted) in (0..).zip(&small) {
+            self.small.want(net.into(), net, wanted);
+        }
+        self.small.divide(capacity.saturating_sub(total));
+        true
+    }
+
+    /// Removes the connections of each owner above its share, and those that no scan shows.
+    pub(super) fn remove_above(
+        &mut self,
+        rows: &mut ListPool<Connection>,
+        list: &mut List,
+        holding: &Holding<'_>,
+    ) {
+        let mut cursor = ListPool::<Connection>::start(*list);
+        while let Some(row) = rows.row(cursor) {
+            let facts = &row.facts;
+            let process = row.owner.filter(|owner| {
+                let process = holding.processes.get(owner.row);
+                process.is_some_and(|process| process.key == owner.process)
+            });
+            let is_small = row.waits || is_small_now(facts);
+            let net = facts.network_namespace;
+            let owner = self.owner(process.map(|owner| owner.row), net, is_small);
+            let is_seen = row.unseen_scans < UNSEEN_SCANS_MAX;
+            if is_seen && self.takes(owner) {
+                rows.advance(&mut cursor);
+                continue;
+            }
+            let key = self.key_of(&tuple_of(facts), net);
+            let is_known = row.reported && self.evicted.find(&key).is_none();
+            if is_known && self.evicted.insert(Evicted(key), self.scan).is_none() {
+                // It could not be remembered.
+                rows.advance(&mut cursor);
+                continue;
+            }
+            rows.remove(list, &mut cursor);
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! What the walk remembers of one system from scan to scan.
+//!
+//! A [`Walker`] may scan several systems in turn. It is passed what is kept of a system before each
+//! scan of it, and returns that afterwards. Everything else of a walker is valid for one scan.
+
+use panoptes_decoders::address::KernelVa;
+use panoptes_tables::{Rows, room};
+
+use super::budget::Resume;
+use super::snapshot::InterfaceRow;
+use super::tables::INTERFACES_MAX;
+use super::{Snapshot, Walker};
+use crate::limits::Limits;
+
+/// Maximum number of run queues: one per processor.
+pub(super) const RUN_QUEUES_MAX: usize = 1024;
+/// Maximum number of hints for the next scan, beside one for each known process.
+pub(super) const HINTS_MAX: usize = 1024;
+
+/// Address of a task for the next scan to check, and the views that showed it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hint {
+    pub(super) task: KernelVa,
+    pub(super) views: u16,
+}
+
+/// What the walk remembers of one system: only addresses, and its network interfaces, which not
+/// every scan reads.
+#[derive(Debug)]
+pub struct Kept {
+    limits: Limits,
+    /// `struct rq *`, one per processor.
+    pub(super) run_queues: Vec<KernelVa>,
+    pub(super) run_queues_age: u32,
+    /// Tasks that the next scan checks.
+    pub(super) tasks: Vec<Hint>,
+    /// Where the next scan goes on with what the last one left.
+    pub(super) resume: Resume,
+    interfaces: Rows<InterfaceRow>,
+    interface_age: u32,
+}
+
+impl Kept {
+    /// The limits of this system.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Allocates for `limits`.
+    pub fn new(limits: &Limits) -> Self {
+        Self {
+            limits: *limits,
+            run_queues: room::list(RUN_QUEUES_MAX),
+            run_queues_age: 0,
+            tasks: room::list(limits.processes_seen_max() + HINTS_MAX),
+            resume: Resume::default(),
+            interfaces: Rows::with_capacity(INTERFACES_MAX),
+            interface_age: 0,
+        }
+    }
+}
+
+impl Walker {
+    /// Continues with a system: the next scan is one of it, and has its limits.
+    pub fn resume(&mut self, kept: &Kept) {
+        self.snapshot.admit(&kept.limits);
+        self.hints.resume(kept);
+        self.interface_age = kept.interface_age;
+        refill(&mut self.snapshot.interfaces, &kept.interfaces);
+    }
+
+    /// Keeps what the next scan of the same system needs.
+    pub fn keep(&self, kept: &mut Kept) {
+        self.hints.keep(kept);
+        kept.interface_age = self.interface_age;
+        refill(&mut kept.interfaces, &self.snapshot.interfaces);
+    }
+
+    /// Empties the result of the last scan, which was one of another system.
+    pub fn empty(&mut self) -> &Snapshot {
+        self.snapshot.clear();
+        self.snapshot.interfaces.clear();
+        self.snapshot.machine = super::Machine::default();
+        &self.snapshot
+    }
+}
+
+fn refill(rows: &mut Rows<InterfaceRow>, from: &Rows<InterfaceRow>) {
+    rows.clear();
+    for row in from.iter() {
+        rows.push(row.clone());
+    }
+}

@@ -1,0 +1,103 @@
+//! All that is allocated for one machine, and its size.
+
+use std::sync::Arc;
+
+use panoptes_sinks::json::Limits as TextLimits;
+use panoptes_sinks::record::header::Header;
+use panoptes_sinks::record::interface::BluefieldSystem;
+use panoptes_tables::{HashKey, room};
+
+use super::clock::Clock;
+use super::workload::WorkloadTracker;
+use super::{Identity, Watched};
+use crate::container_config::{ContainerConfig, Glob};
+use crate::detect::binary_attestation::Shipped;
+use crate::detect::{Detector as _, DetectorSetup, Detectors};
+use crate::limits::Limits;
+use crate::page_cache::Contents;
+use crate::policy::{Policy, PolicyConfig};
+use crate::state::facts::HeapRule;
+use crate::state::{Settings, State};
+use crate::walk::Kept;
+
+/// What the parts are made for: [`super::Setup`], without the profile.
+pub(super) struct PartsSetup<'a> {
+    pub(super) limits: &'a Limits,
+    pub(super) heap: HeapRule,
+    pub(super) key: HashKey,
+    pub(super) message_ids: u64,
+    pub(super) policy: PolicyConfig,
+    pub(super) login_servers: &'a [Glob],
+    pub(super) containers: Arc<ContainerConfig>,
+    pub(super) report_existing: bool,
+    pub(super) waits_for_clock: bool,
+    pub(super) header: Header,
+    pub(super) identity: Identity,
+    pub(super) shipped: Arc<Shipped>,
+}
+
+/// All that is allocated for one machine.
+pub(super) struct Parts {
+    pub(super) kept: Kept,
+    pub(super) state: State,
+    pub(super) contents: Contents,
+    pub(super) detectors: Detectors,
+    pub(super) policy: Policy,
+    pub(super) workload: WorkloadTracker,
+    pub(super) clock: Clock,
+}
+
+impl Parts {
+    pub(super) fn new(setup: PartsSetup<'_>) -> Self {
+        let PartsSetup { limits, key, report_existing, .. } = setup;
+        let settings = Settings { heap: setup.heap, report_existing, ..Settings::default() };
+        let mut state = State::without_scratch(limits, settings, key);
+        state.set_thresholds(setup.policy.wanted(setup.policy.thresholds));
+        let detectors = Detectors::build(&DetectorSetup {
+            limits,
+            is_enabled: &|activity| setup.policy.is_enabled(activity),
+            report_existing,
+            login_servers: setup.login_servers,
+            shipped: &setup.shipped,
+            images: &setup.containers.images,
+            key,
+        });
+        let mut policy = Policy::new(limits, setup.policy, setup.header, setup.message_ids, key);
+        policy.set_containers(setup.containers);
+        policy.set_shipped(setup.shipped);
+        Self {
+            kept: Kept::new(limits),
+            state,
+            contents: Contents::without_buffers(limits, key),
+            detectors,
+            policy,
+            workload: WorkloadTracker::new(setup.identity),
+            clock: Clock::new(setup.waits_for_clock, limits.processes as usize),
+        }
+    }
+}
+
+impl Watched {
+    /// Number of bytes that [`Self::new`] allocates for a machine, beside a copy of its kernel's
+    /// layouts; `None` if it is not a number of 64 bits. Allocates nothing of that.
+    pub fn bytes(limits: &Limits, policy: &PolicyConfig, shipped: &Arc<Shipped>) -> Option<u64> {
+        let text = TextLimits::new(limits.string_length as usize);
+        let header = Header::new(&"NONE".into(), &BluefieldSystem::default(), text);
+        room::measure(|| {
+            Parts::new(PartsSetup {
+                limits,
+                heap: HeapRule::default(),
+                key: HashKey::new(0),
+                message_ids: 0,
+                policy: *policy,
+                login_servers: &[],
+                containers: Arc::default(),
+                report_existing: false,
+                waits_for_clock: false,
+                header,
+                identity: Identity::default(),
+                shipped: Arc::clone(shipped),
+            })
+        })
+    }
+}

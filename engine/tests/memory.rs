@@ -1,0 +1,115 @@
+//! What watching needs is counted before it is allocated, is not much, and is resident from the
+//! beginning.
+
+mod common;
+
+use std::sync::Arc;
+
+use common::recorded::images_or_skip;
+use common::{Machine, everything, one_hash, setup};
+use panoptes_engine::limits::Limits;
+use panoptes_engine::time::Now;
+use panoptes_engine::watch::{Watched, Workspace};
+use panoptes_sinks::queue::{QueueSize, Waker, queue};
+use panoptes_tables::{HashKey, room};
+
+const MIB: u64 = 1 << 20;
+
+fn system(limits: &Limits) -> Option<u64> {
+    Watched::bytes(limits, &everything(), &Arc::new(one_hash()))
+}
+
+fn workspace(limits: &Limits) -> Option<u64> {
+    room::measure(|| Workspace::new(limits, HashKey::new(1)))
+}
+
+/// Limits for 100 processes.
+const HUNDRED: Limits = Limits {
+    processes: 100,
+    threads: 800,
+    file_descriptors: 3200,
+    vmas: 6400,
+    connections: 1600,
+    containers: 25,
+    string_length: 1024,
+    events_per_second: 1000,
+};
+
+#[test]
+fn a_system_needs_little() {
+    let small = system(&HUNDRED).expect("it is a number");
+    let usual = system(&Limits::default()).expect("it is a number");
+    eprintln!("a system of 100 processes: {small} bytes, with default limits: {usual} bytes");
+    eprintln!("workspaces: {:?}, {:?}", workspace(&HUNDRED), workspace(&Limits::default()));
+    assert!(small <= 8 * MIB, "{small} bytes");
+    assert!(usual <= 112 * MIB, "{usual} bytes");
+}
+
+/// Bytes of this process that are resident.
+fn resident() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/statm").expect("/proc is mounted");
+    let pages = text.split_ascii_whitespace().nth(1).and_then(|word| word.parse().ok());
+    pages.unwrap_or(0_u64) * 4096
+}
+
+#[test]
+fn many_systems_need_what_was_counted_and_no_more_later() {
+    const SYSTEMS: u64 = 64;
+    let Some(images) = images_or_skip("the memory of many systems") else { return };
+    let mut machine = Machine::open(&images[0]);
+    let (mut producer, mut consumer) =
+        queue(QueueSize { blocks: 4, block_bytes: 256 << 10 }, &Waker::default());
+    let expected = workspace(&HUNDRED).expect("it is a number")
+        + SYSTEMS * system(&HUNDRED).expect("it is a number");
+    let before = resident();
+    let mut workspace = room::touch(|| Workspace::new(&HUNDRED, common::KEY));
+    let shipped = Arc::new(one_hash());
+    let mut systems: Vec<Watched> = (0..SYSTEMS)
+        .map(|_| setup(&HUNDRED, &machine.profile, everything(), Arc::clone(&shipped)))
+        .map(|setup| room::touch(|| Watched::new(setup)))
+        .collect();
+    let at_start = resident().saturating_sub(before);
+    for round in 0..3 {
+        let now = Now::at(1_795_000_000_000_000_000).after(round * 10_000_000);
+        for system in &mut systems {
+            system
+                .scan(&mut workspace, &mut machine.memory, now, &mut producer)
+                .expect("it can be scanned");
+            producer.flush();
+            while let Some(block) = consumer.pop() {
+                consumer.give_back(block);
+            }
+        }
+    }
+    let later = resident().saturating_sub(before);
+    eprintln!("{SYSTEMS} systems: {expected} bytes counted, {at_start} resident, {later} later");
+    assert!(at_start.abs_diff(expected) <= expected / 20, "{at_start}, not {expected}");
+    assert!(later.abs_diff(at_start) <= expected / 100, "{later}, not {at_start}");
+}
+
+#[test]
+fn the_largest_limits_are_counted() {
+    let mut largest = Limits::default();
+    for setting in Limits::SETTINGS {
+        for value in [*setting.range.start(), *setting.range.end()] {
+            let mut limits = Limits::default();
+            *(setting.field)(&mut limits) = value;
+            assert!(system(&limits).is_some(), "{} = {value}", setting.key);
+            assert!(workspace(&limits).is_some(), "{} = {value}", setting.key);
+        }
+        *(setting.field)(&mut largest) = *setting.range.end();
+    }
+    let (system, workspace) = (system(&largest), workspace(&largest));
+    assert!(system > Some(10 << 30) && workspace > Some(10 << 30), "{system:?} {workspace:?}");
+}
+
+#[test]
+fn larger_limits_need_more() {
+    for setting in Limits::SETTINGS {
+        let mut more = Limits::default();
+        let field = (setting.field)(&mut more);
+        *field = (*field * 4).min(*setting.range.end());
+        let (usual, more) = (system(&Limits::default()), system(&more));
+        assert!(more >= usual, "{}", setting.key);
+    }
+}

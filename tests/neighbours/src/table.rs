@@ -1,0 +1,114 @@
+//! The table of a matrix, for people and as JSON.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::measure::{Shown, percentile};
+use crate::phase::Outcome;
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}
+
+/// The heading of the table.
+pub(crate) fn heading() -> String {
+    format!(
+        "{:<6} {:<36} {:>8} {:>8} {:>8} {:>8} {:>8} {:>6} {:>9} {:>8} {:>5} {:>6} {:>5}  {:<42} {}",
+        "attack",
+        "",
+        "mean ms",
+        "p99 ms",
+        "CPU p99",
+        "own p99",
+        "before",
+        "factor",
+        "reported",
+        "worst ms",
+        "load",
+        "stop",
+        "work",
+        "the hostile system's own",
+        "missed bounds",
+    )
+}
+
+/// One line of the table.
+pub(crate) fn line(outcome: &Outcome) -> String {
+    let Outcome { attack, run, planted, factor } = outcome;
+    let mut line = String::new();
+    let reported = format!("{}/{}", planted.reported, planted.count);
+    let work = run.work.map_or_else(|| "-".to_owned(), |work| format!("{work:.2}"));
+    let missed = outcome.missed();
+    let missed = if missed.is_empty() { "none".to_owned() } else { missed.join(", ") };
+    // Writing to a text does not fail.
+    let _ = write!(
+        line,
+        "{:<6} {:<36} {:>8.1} {:>8.1} {:>8.1} {:>8.1} {:>8.1} {:>6.2} {reported:>9} {:>8.0} \
+         {:>5.2} {:>6.0} {work:>5}  {:<42} {missed}",
+        attack.id,
+        attack.name,
+        ms(run.intervals.mean()),
+        ms(percentile(&run.intervals.real, 0.99)),
+        ms(percentile(&run.intervals.ran, 0.99)),
+        ms(percentile(&run.intervals.own, 0.99)),
+        ms(percentile(&run.before.own, 0.99)),
+        factor,
+        ms(planted.worst),
+        run.load,
+        ms(run.stopped),
+        shown(&run.shown),
+    );
+    line
+}
+
+fn shown(shown: &Shown) -> String {
+    match shown {
+        Shown::Alert(after) => format!("alert after {:.0} ms", ms(*after)),
+        Shown::Loss(name, after) => format!("{name}, {:.0} ms", ms(*after)),
+        Shown::Nothing => "SILENT".to_owned(),
+    }
+}
+
+/// What the columns mean.
+pub(crate) const LEGEND: &str = "\
+mean, p99: a neighbour's interval from scan to scan. CPU: the scanners' CPU time meanwhile. own:
+the interval without the time in which the scanner waited for a processor; before: the same, in the
+same run before the attack; factor: one by the other, at most 1.2. reported: alerts of what was
+planted in the neighbours, each in the time that it takes without an attack and three intervals.
+load: processors that scanners used. stop: ms from SIGTERM to the end. work: the most work of a scan
+by its budget, at most 1.5 (-: not reported). The hostile system's own act is an alert, or a record
+of a loss within a second.";
+
+/// All outcomes as JSON.
+pub(crate) fn json(outcomes: &[Outcome]) -> Value {
+    outcomes.iter().map(row).collect()
+}
+
+fn row(outcome: &Outcome) -> Value {
+    let Outcome { attack, run, planted, factor } = outcome;
+    let kinds: Vec<_> = planted.missed.iter().map(|kind| kind.activity()).collect();
+    json!({
+        "attack": attack.id,
+        "name": attack.name,
+        "interval_mean_ms": ms(run.intervals.mean()),
+        "interval_p99_ms": ms(percentile(&run.intervals.real, 0.99)),
+        "interval_cpu_p99_ms": ms(percentile(&run.intervals.ran, 0.99)),
+        "interval_own_p99_ms": ms(percentile(&run.intervals.own, 0.99)),
+        "interval_before_p99_ms": ms(percentile(&run.before.real, 0.99)),
+        "interval_before_own_p99_ms": ms(percentile(&run.before.own, 0.99)),
+        "interval_p99_reported_ms": run.reported_p99.map(ms),
+        "factor": factor,
+        "planted": planted.count,
+        "reported": planted.reported,
+        "late": planted.late,
+        "worst_ms": ms(planted.worst),
+        "not_reported_or_late": kinds,
+        "load": run.load,
+        "stop_ms": ms(run.stopped),
+        "work": run.work,
+        "hostile": shown(&run.shown),
+        "missed": outcome.missed(),
+    })
+}
