@@ -12,7 +12,7 @@
 //! copy, [`Field::offset`] the offset in the kernel's structure (for `container_of`).
 
 use zerocopy::FromBytes;
-use zerocopy::little_endian::{I64, U16, U32, U64};
+use zerocopy::little_endian::{U32, U64};
 
 /// Maximum number of spans of a packed object.
 const SPANS_MAX: usize = 12;
@@ -300,13 +300,21 @@ impl<'a> View<'a> {
     /// A little-endian unsigned number of the field's size, 1, 2, 4 or 8 bytes.
     #[inline]
     pub fn unsigned(self, field: Field) -> u64 {
-        let bytes = self.bytes(field);
         match field.size {
-            1 => bytes.first().copied().map_or(0, u64::from),
-            2 => U16::ref_from_prefix(bytes).map_or(0, |(n, _)| u64::from(n.get())),
-            4 => U32::ref_from_prefix(bytes).map_or(0, |(n, _)| u64::from(n.get())),
-            _ => U64::ref_from_prefix(bytes).map_or(0, |(n, _)| n.get()),
+            8.. => u64::from_le_bytes(self.first_bytes(field)),
+            4 => u32::from_le_bytes(self.first_bytes(field)).into(),
+            2 => u16::from_le_bytes(self.first_bytes(field)).into(),
+            1 => u8::from_le_bytes(self.first_bytes(field)).into(),
+            _ => 0,
         }
+    }
+
+    /// The first bytes of a field that has as many; zeros outside of the copy.
+    #[inline]
+    fn first_bytes<const N: usize>(self, field: Field) -> [u8; N] {
+        let start = field.packed as usize;
+        let bytes = self.bytes.get(start..start + N);
+        bytes.and_then(|bytes| bytes.try_into().ok()).unwrap_or([0; N])
     }
 
     #[inline]
@@ -317,17 +325,14 @@ impl<'a> View<'a> {
     /// A little-endian signed number of the field's size, 4 or 8 bytes.
     #[inline]
     pub fn signed(self, field: Field) -> i64 {
-        if field.size == 4 {
-            i64::from(self.unsigned(field) as u32 as i32)
-        } else {
-            I64::ref_from_prefix(self.bytes(field)).map_or(0, |(n, _)| n.get())
-        }
+        let number = self.unsigned(field);
+        if field.size == 4 { i64::from(number as u32 as i32) } else { number as i64 }
     }
 
     /// A kernel pointer.
     #[inline]
     pub fn pointer(self, field: Field) -> crate::address::KernelVa {
-        crate::address::KernelVa(self.u64_at(field, 0))
+        crate::address::KernelVa(if field.size < 8 { 0 } else { self.unsigned(field) })
     }
 
     /// The 64-bit number at `index` of an array field; zero past its end.

@@ -117,7 +117,7 @@ limits! {
             => Descriptors "file descriptors" Activity::FileHandlesLimitReached;
         vmas = 262_144 in 1..=67_108_864, "Memory areas of all processes"
             => Areas "memory areas" Activity::ProcessMemoryLimitReached;
-        connections = 65_536 in 1..=16_777_216, "Network connections"
+        connections = 32_768 in 1..=16_777_216, "Network connections"
             => Connections "connections" Activity::NetworkConnectionsLimitReached;
         containers = 1024 in 1..=1_048_576, "Containers"
             => Containers "containers" Activity::ContainersLimitReached;

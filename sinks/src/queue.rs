@@ -284,7 +284,7 @@ impl Producer {
         class: Class,
         write: impl FnMut(&mut [u8]) -> Result<usize, Full>,
     ) -> Result<(), Full> {
-        self.offer_with(class, write).inspect_err(|_| self.count_refused())
+        self.offer_with(class, write).inspect_err(|_| self.count_refused(1))
     }
 
     /// As [`push_with`](Self::push_with), but a record without room is not counted: the caller
@@ -329,9 +329,9 @@ impl Producer {
         self.system = system;
     }
 
-    /// Counts a record that was offered and is lost.
-    pub fn count_refused(&mut self) {
-        self.refused += 1;
+    /// Counts records that were offered, or summed up in one that was, and are lost.
+    pub fn count_refused(&mut self, count: u64) {
+        self.refused += count;
     }
 
     /// Copies one record, without a line feed, into the queue.

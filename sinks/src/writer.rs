@@ -66,7 +66,7 @@ struct Place {
 
 /// The work left after a step.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Left {
+pub enum WorkLeft {
     /// Nothing until a scanner passes a block on.
     Nothing,
     /// A write is under way or waits for its time.
@@ -153,7 +153,7 @@ impl Writer {
     /// work that is due.
     ///
     /// Waits up to `wait` for a write to complete when one is under way.
-    pub fn step(&mut self, now_ns: u64, wait: Duration) -> Left {
+    pub fn step(&mut self, now_ns: u64, wait: Duration) -> WorkLeft {
         // While blocks are being passed on, one lane may show a block and another not yet the one
         // before it. A new output takes all blocks that are not pulled yet.
         let until = self.waker.next();
@@ -185,20 +185,20 @@ impl Writer {
         self.left()
     }
 
-    fn left(&self) -> Left {
+    fn left(&self) -> WorkLeft {
         let all = |standing| self.outputs.iter().all(|reader| reader.standing == standing);
         if !self.outputs.is_empty() && all(Standing::Closed) {
-            Left::NoReader
+            WorkLeft::NoReader
         } else if self.lanes.iter().any(|lane| !lane.held.is_empty()) {
-            Left::Backlog
+            WorkLeft::Backlog
         } else if self
             .outputs
             .iter()
             .all(|reader| matches!(reader.standing, Standing::Idle | Standing::Closed))
         {
-            Left::Nothing
+            WorkLeft::Nothing
         } else {
-            Left::Something
+            WorkLeft::Something
         }
     }
 
@@ -217,15 +217,15 @@ impl Writer {
                 break;
             }
             match self.step(clock(), wait) {
-                Left::NoReader => {
+                WorkLeft::NoReader => {
                     end = End::NoReader;
                     break;
                 }
-                Left::Nothing => {
+                WorkLeft::Nothing => {
                     wait = Duration::ZERO;
                     std::thread::park_timeout(LONG_WAIT);
                 }
-                Left::Something | Left::Backlog => {
+                WorkLeft::Something | WorkLeft::Backlog => {
                     self.sleep_unless_under_way(wait);
                     wait = SHORT_WAIT;
                 }
@@ -252,8 +252,8 @@ impl Writer {
         loop {
             let now_ns = clock();
             match self.step(now_ns, SHORT_WAIT) {
-                Left::Nothing | Left::NoReader => break,
-                Left::Something | Left::Backlog => self.sleep_unless_under_way(SHORT_WAIT),
+                WorkLeft::Nothing | WorkLeft::NoReader => break,
+                WorkLeft::Something | WorkLeft::Backlog => self.sleep_unless_under_way(SHORT_WAIT),
             }
             let mut is_hopeful = false;
             for reader in &mut self.outputs {

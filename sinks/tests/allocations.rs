@@ -21,7 +21,7 @@ use panoptes_sinks::queue::{Class, QueueSize, Waker, Wanted, queue};
 use panoptes_sinks::record::file_descriptor::FileDescriptorDetails;
 use panoptes_sinks::record::scan::ScanLine;
 use panoptes_sinks::record::{Details, Record, RecordWriter};
-use panoptes_sinks::writer::{Left, Writer};
+use panoptes_sinks::writer::{WorkLeft, Writer};
 
 /// Counts allocations and passes them on.
 struct Counting;
@@ -95,7 +95,7 @@ fn a_hundred_thousand_records_allocate_nothing_after_start() {
             producer.push_with(Class::default(), write).unwrap();
             if number % 256 == 0 {
                 producer.flush();
-                while writer.step(now(), Duration::from_millis(1)) == Left::Backlog {}
+                while writer.step(now(), Duration::from_millis(1)) == WorkLeft::Backlog {}
             }
         }
         producer.flush();

@@ -15,7 +15,7 @@ use panoptes_sinks::output::stream::StreamOutput;
 use panoptes_sinks::output::transport::TransportSettings;
 use panoptes_sinks::output::{Counters, Output, OutputKind};
 use panoptes_sinks::queue::{Class, Producer, QueueSize, Waker, Wanted, queue};
-use panoptes_sinks::writer::{End, Left, OutputChange, Writer};
+use panoptes_sinks::writer::{End, OutputChange, WorkLeft, Writer};
 
 const KINDS: [OutputKind; 2] = [OutputKind::IoUring, OutputKind::Plain];
 
@@ -346,7 +346,7 @@ fn alerts_have_a_file_of_their_own() {
         }
     }
     drop(producer);
-    while writer.step(now_ns, Duration::from_millis(1)) != Left::Nothing {
+    while writer.step(now_ns, Duration::from_millis(1)) != WorkLeft::Nothing {
         now_ns += 1_000_000;
     }
     let lines = fs::read_to_string(&alerts).unwrap();
@@ -375,7 +375,7 @@ fn two_scanners_share_a_writer_and_each_keeps_its_order() {
         writer.step(now_ns, Duration::ZERO);
     }
     drop((first, second));
-    while writer.step(now_ns, Duration::from_millis(1)) != Left::Nothing {
+    while writer.step(now_ns, Duration::from_millis(1)) != WorkLeft::Nothing {
         now_ns += 1_000_000;
     }
     assert!(writer.is_finished());
@@ -440,7 +440,7 @@ fn a_system_s_output_can_be_added_and_ended_while_the_writer_runs() {
         push(Some(1), "the last of one");
         changes.send(OutputChange::End(1)).unwrap();
         let begin = Instant::now();
-        while step(&mut writer) != Left::Nothing && begin.elapsed() < Duration::from_mins(1) {}
+        while step(&mut writer) != WorkLeft::Nothing && begin.elapsed() < Duration::from_mins(1) {}
         push(Some(1), "after its log");
         drop(producer);
         writer.finish(&|| begin.elapsed().as_nanos() as u64);

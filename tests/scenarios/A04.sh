@@ -8,17 +8,8 @@
 # allow: file_descriptor_file_content_change
 
 #: prepare
-python3 -c '
-import os, resource, time
-resource.setrlimit(resource.RLIMIT_NOFILE, (8192, 8192))
-os.mkdir("/tmp/a04"); os.chdir("/tmp/a04")
-for level in range(18):
-    name = chr(97 + level) * 200
-    os.mkdir(name); os.chdir(name)
-files = [os.open("%d-" % n + "n" * 200, os.O_CREAT | os.O_RDWR) for n in range(4000)]
-open("/tmp/a04.ready", "w").close()
-time.sleep(6000)' < /dev/null > /dev/null 2>&1 & fact hog $!; disown
-await '[ -e /tmp/a04.ready ]'; scanned
+. lib/covers.sh
+long_names /tmp/a04
 #: act
 act
 /opt/stranger 600 & fact pid $!; seen; scanned; over $pid

@@ -6,19 +6,10 @@
 #   reverse_shell.process_list.0.network_connection_list.0.destination_port: 4610
 
 #: prepare
+. lib/covers.sh
 . lib/peers.sh
 peer 4610
-mkfifo /tmp/a10
-for _ in $(seq 500); do sh < /tmp/a10 > /dev/null 2>&1 & done
-python3 -c '
-import os, resource, time
-resource.setrlimit(resource.RLIMIT_NOFILE, (120000, 120000))
-writer = os.open("/tmp/a10", os.O_WRONLY)
-for _ in range(1000): os.pipe()
-for _ in range(97000): os.dup(writer)
-open("/tmp/a10.ready", "w").close()
-time.sleep(6000)' < /dev/null > /dev/null 2>&1 & fact hog $!; disown
-await '[ -e /tmp/a10.ready ]'; scanned
+crowded_pipe /tmp/a10
 #: act
 . lib/peers.sh
 act

@@ -4,6 +4,7 @@
 #   process.process_id: $pid
 #   process_memory.virtual_memory_area_start_address: $start
 #   process_memory.memory_permissions: r-xp
+# expect: coverage_degraded x0
 
 #: act
 /opt/memory reserved # says @act

@@ -3,7 +3,6 @@
 # expect: process_terminated
 #   process.process_id: $pid
 # expect: coverage_degraded x0
-#   system_activity.gap: unstable
 
 #: act
 act

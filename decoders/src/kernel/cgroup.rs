@@ -45,6 +45,16 @@ crate::layout! {
         parent: ["__parent", "parent"],
         /// A C string in kernel memory.
         name: ["name"],
+        /// `struct kernfs_iattrs *`; null while no attribute was set, so that root owns it.
+        iattr?: ["iattr"],
+    }
+}
+
+crate::layout! {
+    /// `struct kernfs_iattrs` (fs/kernfs/kernfs-internal.h).
+    pub struct KernfsIattrs("kernfs_iattrs") {
+        /// The owner.
+        ia_uid: ["ia_uid.val"],
     }
 }
 

@@ -134,6 +134,7 @@ layouts! {
     cgroup_subsys_state?: cgroup::CgroupSubsysState,
     css_set?: cgroup::CssSet,
     dma_buf?: dma_buf::DmaBuf,
+    kernfs_iattrs?: cgroup::KernfsIattrs,
     kernfs_node?: cgroup::KernfsNode,
     /// `enum pageflags`
     page_flags?: page::PageFlags,

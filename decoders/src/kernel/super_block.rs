@@ -37,16 +37,19 @@ pub struct Filesystem {
     pub magic: u64,
     /// `struct file_system_type *`
     pub kind: KernelVa,
+    pub files: FilesKind,
 }
 
 impl Filesystem {
     /// Decodes the packed copy of a `struct super_block`.
     pub fn decode(layout: &SuperBlock, bytes: &[u8]) -> Self {
         let view = View::new(bytes);
+        let magic = view.unsigned(layout.s_magic);
         Self {
             dev: view.unsigned(layout.s_dev) as u32,
-            magic: view.unsigned(layout.s_magic),
+            magic,
             kind: view.pointer(layout.s_type),
+            files: FilesKind::of(magic),
         }
     }
 
@@ -56,26 +59,54 @@ impl Filesystem {
     }
 }
 
-/// Whether writes to the files of a filesystem are commands to the kernel, not content that the
-/// files keep (include/uapi/linux/magic.h; configfs: fs/configfs/mount.c).
-pub fn takes_orders(magic: u32) -> bool {
-    const ORDERS: &[u32] = &[
-        0x9fa0,      // proc
-        0x0027_e0eb, // cgroup
-        0x6367_7270, // cgroup2
-        0x6265_6572, // sysfs
-        0x6265_6570, // configfs
-        0x6462_6720, // debugfs
-        0x7472_6163, // tracefs
-        0x7363_6673, // securityfs
-        0xf97c_ff8c, // selinuxfs
-        0x4341_5d53, // smackfs
-        0x5a3c_69f0, // apparmorfs
-        0xcafe_4a11, // bpf
-        0x4249_4e4d, // binfmt_misc
-        0x0765_5821, // resctrl
-    ];
-    ORDERS.contains(&magic)
+/// What is special about the files of a filesystem (include/uapi/linux/magic.h).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum FilesKind {
+    #[default]
+    Usual,
+    AnonInodes,
+    DmaBufs,
+    HugePages,
+    Namespaces,
+    /// Writes to the files are commands to the kernel, not content that the files keep.
+    Orders,
+    Pidfds,
+    Pipes,
+    Sockets,
+    Tmpfs,
+}
+
+impl FilesKind {
+    /// The kind of the files of a filesystem with this magic number.
+    pub const fn of(magic: u64) -> Self {
+        // The low half of `s_magic` has every known one.
+        match magic & u32::MAX as u64 {
+            magic::ANON_INODE => Self::AnonInodes,
+            magic::DMA_BUF => Self::DmaBufs,
+            magic::HUGETLBFS => Self::HugePages,
+            magic::NSFS => Self::Namespaces,
+            magic::PID_FS => Self::Pidfds,
+            magic::PIPEFS => Self::Pipes,
+            magic::SOCKFS => Self::Sockets,
+            magic::TMPFS => Self::Tmpfs,
+            0x9fa0 // proc
+            | 0x0027_e0eb // cgroup
+            | 0x6367_7270 // cgroup2
+            | 0x6265_6572 // sysfs
+            | 0x6265_6570 // configfs (fs/configfs/mount.c)
+            | 0x6462_6720 // debugfs
+            | 0x7472_6163 // tracefs
+            | 0x7363_6673 // securityfs
+            | 0xf97c_ff8c // selinuxfs
+            | 0x4341_5d53 // smackfs
+            | 0x5a3c_69f0 // apparmorfs
+            | 0xcafe_4a11 // bpf
+            | 0x4249_4e4d // binfmt_misc
+            | 0x0765_5821 // resctrl
+            => Self::Orders,
+            _ => Self::Usual,
+        }
+    }
 }
 
 /// Magic numbers that identify the kind of a descriptor (include/uapi/linux/magic.h).

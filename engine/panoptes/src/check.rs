@@ -13,7 +13,7 @@ use crate::config::{
     show_duration,
 };
 use crate::exit::Exit;
-use crate::memory::{Left, Needed, Plan, TOO_MUCH, show};
+use crate::memory::{MemoryLeft, Needed, Plan, TOO_MUCH, show};
 use crate::sbom::Sboms;
 
 /// The output of the command, and its exit code.
@@ -40,6 +40,8 @@ pub fn check(file: &Path, json: bool) -> Answer {
         if let Some((configuration, needed)) = configuration {
             object["systems"] = systems(configuration, needed);
             object["memory_bytes"] = needed.sum().into();
+            // Part of that sum, and only used while changed SBOMs are applied.
+            object["memory_bytes_for_reload"] = needed.reload.into();
         }
         return Answer { out: format!("{object}\n"), err: Vec::new(), exit: report.exit() };
     }
@@ -72,7 +74,7 @@ fn with_memory(loaded: Loaded, sboms: &Sboms) -> Result<(Loaded, Needed), Report
         auto_scan: configuration.auto_scan,
         sboms: Some(sboms),
     });
-    let checked = match (&needed, Left::in_all()) {
+    let checked = match (&needed, MemoryLeft::in_all()) {
         (Some(needed), Some(left)) => needed.check(&left).map_err(|failure| failure.message),
         (Some(_), None) => Ok(()),
         (None, _) => Err(TOO_MUCH.to_owned()),

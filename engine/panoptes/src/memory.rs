@@ -8,6 +8,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use panoptes_engine::container_config::Images;
 use panoptes_engine::detect::binary_attestation::{Shipped, ShippedBuilder, ShippedFile, Subject};
@@ -62,11 +63,13 @@ pub struct Needed {
     pub systems: Vec<(String, u64)>,
     /// Bytes of each guest that is found later.
     pub found: Option<u64>,
-    /// Number of scanner threads.
+    /// Number of scanner threads that run in any case.
     pub scanners: u64,
+    /// Number of those that are started only while they are needed, and if there is room.
+    pub further_scanners: u64,
     /// Bytes of one scanner thread.
     pub scanner: u64,
-    /// Bytes for the search for kernels, for the outputs and for the control thread.
+    /// Bytes for the searches for kernels, for the outputs and for the control thread.
     pub service: u64,
     pub sboms: u64,
     /// Further bytes while changed SBOMs are applied to all systems.
@@ -85,7 +88,7 @@ impl Needed {
         let outputs = usize::from(output.stdout) + 2 * usize::from(output.log_folder.is_some());
         let buffers = TransportSettings::default();
         let buffers = outputs * buffers.buffers * buffers.buffer_bytes;
-        let (quick, has_slow) = scanners(plan);
+        let (quick, least, has_slow) = scanners(plan);
         let slow_queue = if has_slow { SLOW_QUEUE.bytes() } else { 0 };
         let queues = quick * quick_queue(quick).bytes() + slow_queue;
         let reload = plan.systems.iter().map(|system| of_reload(&system.settings));
@@ -95,7 +98,8 @@ impl Needed {
                 Some(settings) => Some(of_system_settings(settings)?),
                 None => None,
             },
-            scanners: (quick + usize::from(has_slow)) as u64,
+            scanners: (least + usize::from(has_slow)) as u64,
+            further_scanners: (quick - least) as u64,
             scanner: workspace,
             service: walker.checked_add((CONTROL_QUEUE.bytes() + queues + buffers) as u64)?,
             sboms: plan.sboms.map_or(0, Sboms::bytes),
@@ -111,12 +115,20 @@ impl Needed {
         systems.chain(others).try_fold(scanners, u64::checked_add)
     }
 
+    /// Number of further scanners for which there is room: they use at most half of what is left,
+    /// since guests may be found later.
+    pub(crate) fn further_that_fit(&self, left: &MemoryLeft) -> usize {
+        let spare = self.sum().map_or(0, |sum| left.bytes.saturating_sub(sum)) / 2;
+        let fit = spare.checked_div(self.scanner).unwrap_or(u64::MAX);
+        usize::try_from(fit.min(self.further_scanners)).unwrap_or(usize::MAX)
+    }
+
     /// Refuses what needs more than is left.
     ///
     /// # Errors
     ///
     /// The sum exceeds `left`; the message has the figures.
-    pub fn check(&self, left: &Left) -> Result<(), Failure> {
+    pub fn check(&self, left: &MemoryLeft) -> Result<(), Failure> {
         if self.sum().is_some_and(|sum| sum <= left.bytes) {
             return Ok(());
         }
@@ -148,6 +160,11 @@ impl std::fmt::Display for Needed {
             if self.scanners == 1 { "" } else { "s" },
             show(self.service.saturating_add(self.sboms).saturating_add(self.reload)),
         )?;
+        if self.further_scanners > 0 {
+            let count = self.further_scanners;
+            let (plural, each) = (if count == 1 { "" } else { "s" }, show(self.scanner));
+            write!(f, "; {each} for each of up to {count} further scanner{plural}")?;
+        }
         if let Some(found) = self.found {
             write!(f, "; and {} for each guest that is found", show(found))?;
         }
@@ -155,28 +172,75 @@ impl std::fmt::Display for Needed {
     }
 }
 
+/// Bytes that are promised to parts of the program, which have not allocated them yet: they are not
+/// left, although the machine shows them as such.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Promised(Arc<AtomicU64>);
+
+/// Bytes that are promised as long as this exists.
+#[derive(Debug)]
+pub(crate) struct Promise {
+    all: Promised,
+    bytes: u64,
+    /// Bytes that were promised to others before.
+    others: u64,
+}
+
+impl Promised {
+    /// Promises so many bytes.
+    pub(crate) fn add(&self, bytes: u64) -> Promise {
+        let others = self.0.fetch_add(bytes, Ordering::SeqCst);
+        Promise { all: self.clone(), bytes, others }
+    }
+
+    #[cfg(test)]
+    fn bytes(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        self.all.0.fetch_sub(self.bytes, Ordering::SeqCst);
+    }
+}
+
 fn of_system(settings: &SystemSettings) -> Option<u64> {
     of_system_settings(settings)
 }
 
-/// Refuses a system for which too little memory is left.
+/// Refuses a system for which too little memory is left; promises it what it needs.
 ///
 /// # Errors
 ///
-/// It needs more than is left; the message has the figures.
-pub(crate) fn check_system(system: &System) -> Result<(), Failure> {
-    let bytes = of_system_settings(&system.settings).unwrap_or(u64::MAX);
-    match Left::now() {
-        Some(left) if left.bytes < bytes => {
+/// It needs more than is left and not promised to others; the message has the figures.
+pub(crate) fn check_system(system: &System, promised: &Promised) -> Result<Promise, Failure> {
+    check_system_with(system, promised, MemoryLeft::now)
+}
+
+fn check_system_with(
+    system: &System,
+    promised: &Promised,
+    left: impl FnOnce() -> Option<MemoryLeft>,
+) -> Result<Promise, Failure> {
+    // If it cannot be attached to otherwise, it reads its first process with a walker of its own.
+    let walker = room::measure(|| first_walker(&system.settings.limits)).unwrap_or(u64::MAX);
+    let bytes = of_system_settings(&system.settings).unwrap_or(u64::MAX).saturating_add(walker);
+    // Of two that ask at the same time, one sees the other's promise.
+    let promise = promised.add(bytes.min(1 << 60));
+    let others = promise.others;
+    match left() {
+        Some(left) if left.bytes < bytes.saturating_add(others) => {
             let (name, needed, left_bytes) = (&system.name, show(bytes), show(left.bytes));
             let message = format!(
-                "{name}: needs {needed} of memory, and this machine has {left_bytes} left ({}); \
-                 lower its `limits`",
-                left.by
+                "{name}: needs {needed} of memory, and this machine has {left_bytes} left ({}), of \
+                 which other systems and scanners are about to use {}; lower its `limits`",
+                left.by,
+                show(others)
             );
             Err(Failure::new(Exit::Failed, message))
         }
-        _ => Ok(()),
+        _ => Ok(promise),
     }
 }
 
@@ -216,25 +280,28 @@ pub(crate) fn first_walker(limits: &Limits) -> Walker {
     Walker::new(&limits, crate::random::hash_key())
 }
 
-/// Number of quick scanner threads, and whether there is a slow one.
-fn scanners(plan: &Plan<'_>) -> (usize, bool) {
-    // The number of systems that `auto_scan` will find is unknown.
-    let most = if plan.auto_scan { usize::MAX } else { plan.systems.len() };
+/// Number of quick scanner threads at most and at least, and whether there is a slow one.
+fn scanners(plan: &Plan<'_>) -> (usize, usize, bool) {
+    let most = most_systems(plan);
     let cores = ScannerCores::of(&plan.configuration.service.cores);
-    // Further ones of `auto` are started only while they are needed.
-    let count = if cores.is_auto { 1 } else { cores.cores.len() };
-    (count.min(most).max(1), most > 1)
+    let quick = cores.quick(most);
+    (quick, if cores.is_auto { 1 } else { quick }, most > 1)
+}
+
+/// Maximum number of systems; that of those which `auto_scan` will find is unknown.
+fn most_systems(plan: &Plan<'_>) -> usize {
+    if plan.auto_scan { usize::MAX } else { plan.systems.len() }
 }
 
 /// How much memory this machine has left, and what limits it.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Left {
+pub struct MemoryLeft {
     pub bytes: u64,
     /// The file that shows it.
     pub by: String,
 }
 
-impl Left {
+impl MemoryLeft {
     /// Reads how much is left now; `None` if that is not known.
     pub fn now() -> Option<Self> {
         Self::under(Path::new("/"), "MemAvailable")
@@ -254,12 +321,12 @@ impl Left {
     }
 }
 
-fn of_machine(root: &Path, key: &str) -> Option<Left> {
+fn of_machine(root: &Path, key: &str) -> Option<MemoryLeft> {
     let path = root.join("proc/meminfo");
     let text = fs::read_to_string(&path).ok()?;
     let mut lines = text.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
     let kib: u64 = lines.next()?.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(Left { bytes: kib.checked_mul(1024)?, by: format!("{key} in /proc/meminfo") })
+    Some(MemoryLeft { bytes: kib.checked_mul(1024)?, by: format!("{key} in /proc/meminfo") })
 }
 
 /// The folders of this process's control group and of those around it, in the unified hierarchy.
@@ -274,7 +341,7 @@ fn groups(root: &Path) -> Vec<PathBuf> {
 }
 
 /// What a control group may use: in all, or now beside what it uses.
-fn of_group(folder: &Path, is_now: bool) -> Option<Left> {
+fn of_group(folder: &Path, is_now: bool) -> Option<MemoryLeft> {
     let number = |name: &str| -> Option<u64> {
         fs::read_to_string(folder.join(name)).ok()?.trim().parse().ok()
     };
@@ -289,7 +356,7 @@ fn of_group(folder: &Path, is_now: bool) -> Option<Left> {
     let used = if is_now { number("memory.current").unwrap_or(0) } else { 0 };
     let used = used.saturating_sub(cache);
     let bytes = number("memory.max")?.saturating_sub(used);
-    Some(Left { bytes, by: path.display().to_string() })
+    Some(MemoryLeft { bytes, by: path.display().to_string() })
 }
 
 /// A size for people: `58.3 MiB`.
@@ -303,7 +370,7 @@ pub fn show(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Mode;
+    use crate::config::{Cores, Mode, SystemAddress};
 
     fn plan(configuration: &Configuration) -> Plan<'_> {
         Plan { configuration, systems: &[], auto_scan: true, sboms: None }
@@ -319,10 +386,57 @@ mod tests {
         assert_eq!(needed.sum(), Some(empty + 15));
         needed.systems.push(("c".to_owned(), u64::MAX));
         assert_eq!(needed.sum(), None);
-        let left = Left { bytes: u64::MAX, by: "a test".to_owned() };
+        let left = MemoryLeft { bytes: u64::MAX, by: "a test".to_owned() };
         let failure = needed.check(&left).unwrap_err();
         assert_eq!(failure.exit, Exit::Configuration);
         assert!(failure.message.contains("more than any machine has"), "{}", failure.message);
+    }
+
+    #[test]
+    fn every_scanner_that_runs_in_any_case_is_in_the_sum() {
+        let mut configuration = Configuration::defaults(Mode::Run);
+        let cores = ScannerCores::of(&configuration.service.cores).cores.len();
+        let needed = Needed::of(&plan(&configuration)).unwrap();
+        assert_eq!((needed.scanners, needed.further_scanners), (2, cores as u64 - 1));
+        configuration.service.cores = Cores::Given(vec![0, 1, 2]);
+        assert_eq!(Needed::of(&plan(&configuration)).unwrap().scanners, 4);
+    }
+
+    #[test]
+    fn further_scanners_use_half_of_what_is_left() {
+        let configuration = Configuration::defaults(Mode::Run);
+        let needed = Needed::of(&plan(&configuration)).unwrap();
+        let needed = Needed { further_scanners: 15, ..needed };
+        let left = |bytes| MemoryLeft { bytes, by: "a test".to_owned() };
+        let (sum, each) = (needed.sum().unwrap(), needed.scanner);
+        assert_eq!(needed.further_that_fit(&left(sum + 6 * each)), 3);
+        assert_eq!(needed.further_that_fit(&left(sum + 6 * each - 1)), 2);
+        assert_eq!(needed.further_that_fit(&left(sum)), 0);
+        assert_eq!(needed.further_that_fit(&left(0)), 0);
+        assert_eq!(needed.further_that_fit(&left(u64::MAX)), 15);
+    }
+
+    #[test]
+    fn what_others_are_about_to_use_is_not_left() {
+        let settings = Configuration::defaults(Mode::Run).default;
+        let address = SystemAddress::Qemu(7);
+        let system = System { name: "a".to_owned(), address, settings };
+        let promised = Promised::default();
+        let left = |bytes| move || Some(MemoryLeft { bytes, by: "a test".to_owned() });
+        let alone = check_system_with(&system, &promised, left(u64::MAX)).unwrap();
+        let bytes = promised.bytes();
+        assert!(bytes > 1 << 20);
+        // The memory is enough for one of them.
+        assert!(check_system_with(&system, &promised, left(2 * bytes - 1)).is_err());
+        assert_eq!(promised.bytes(), bytes, "nothing is promised to what is refused");
+        assert!(check_system_with(&system, &promised, left(2 * bytes)).is_ok());
+        assert!(check_system_with(&system, &promised, || None).is_ok());
+        drop(alone);
+        assert_eq!(promised.bytes(), 0);
+        let scanner = promised.add(10);
+        assert!(check_system_with(&system, &promised, left(bytes + 9)).is_err());
+        drop(scanner);
+        assert!(check_system_with(&system, &promised, left(bytes + 9)).is_ok());
     }
 
     #[test]
@@ -330,7 +444,7 @@ mod tests {
         let configuration = Configuration::defaults(Mode::Run);
         let needed = Needed::of(&plan(&configuration)).unwrap();
         let sum = needed.sum().unwrap();
-        let left = |bytes| Left { bytes, by: "a test".to_owned() };
+        let left = |bytes| MemoryLeft { bytes, by: "a test".to_owned() };
         assert_eq!(needed.check(&left(sum)), Ok(()));
         let failure = needed.check(&left(sum - 1)).unwrap_err();
         assert!(failure.message.contains(&show(sum)), "{}", failure.message);
@@ -345,7 +459,7 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         };
-        let under = |key| Left::under(root.path(), key);
+        let under = |key| MemoryLeft::under(root.path(), key);
         assert_eq!(under("MemAvailable"), None);
         write("proc/meminfo", "MemTotal: 99 kB\nMemAvailable:    50 kB\n");
         let left = || under("MemAvailable").unwrap().bytes;

@@ -146,7 +146,7 @@ fn look(
 
 /// Whether a snapshot is complete and consistent.
 fn is_whole(snapshot: &Snapshot, scope: Scope) -> bool {
-    let Losses { unreadable, unbounded, dropped: _, not_resident: _ } = snapshot.losses;
+    let Losses { unreadable, unbounded, .. } = snapshot.losses;
     unreadable == 0 && unbounded == 0 && incomplete(snapshot, scope) == 0
 }
 

@@ -32,6 +32,28 @@ impl ScannerCores {
             }
         }
     }
+
+    /// At most one core and so many further ones, if nobody has chosen the cores.
+    pub(crate) fn with_further(mut self, further: usize) -> Self {
+        if self.is_auto {
+            self.cores.truncate(further.saturating_add(1));
+        }
+        self
+    }
+
+    /// Number of quick scanners that may be started for so many systems.
+    pub(crate) fn quick(&self, systems: usize) -> usize {
+        self.cores.len().min(systems).max(1)
+    }
+}
+
+/// Maximum number of searches for kernels at a time: each reads memory as fast as it can.
+const SEARCHES_MOST: usize = 8;
+
+/// Number of searches for kernels at a time: on a quarter of the allowed cores, but at least two,
+/// so that one that takes long does not delay all others.
+pub(crate) fn searches(allowed: usize) -> usize {
+    (allowed / 4).clamp(2, SEARCHES_MOST)
 }
 
 /// The cores that this process may use, ascending.
@@ -53,5 +75,9 @@ mod tests {
         assert_eq!(auto.cores.first(), allowed.last());
         let given = ScannerCores::of(&Cores::Given(vec![3, 5]));
         assert_eq!(given, ScannerCores { cores: vec![3, 5], is_auto: false });
+        assert_eq!(given.clone().with_further(0), given);
+        let many = ScannerCores { cores: vec![9, 8, 7], is_auto: true };
+        assert_eq!(many.clone().with_further(1).cores, [9, 8]);
+        assert_eq!(many.with_further(usize::MAX).cores, [9, 8, 7]);
     }
 }

@@ -335,7 +335,13 @@ fn the_service_allocates_nothing_while_it_watches() {
     let messages = Arc::new(Messages::new(Box::new(said.clone()), false, LogLevel::Info));
     let service = std::thread::spawn(move || panoptes::watch::watch(&request, &messages));
     let begin = Instant::now();
-    while !said.text().contains("is being watched") {
+    // The scanner still allocates its memory when the first system is found, so wait for a scan.
+    let process = Activity::ProcessCreated.name();
+    let log = || {
+        let files = std::fs::read_dir(&log_folder).into_iter().flatten();
+        files.filter_map(|file| std::fs::read_to_string(file.unwrap().path()).ok())
+    };
+    while !log().any(|text| text.contains(process)) {
         assert!(begin.elapsed() < Duration::from_mins(2), "{}", said.text());
         sleep(INTERVAL);
     }

@@ -5,7 +5,7 @@
 //! translated with the page tables, level by level; each level is one batch for the whole round.
 
 use panoptes_decoders::address::{KernelVa, PhysicalAddress, UserVa};
-use panoptes_decoders::layout::{Packing, u64_at};
+use panoptes_decoders::layout::{Packing, Span, u64_at};
 use panoptes_decoders::paging::{KernelSpace, Levels, Step};
 use panoptes_decoders::source::{MemorySource, Outcome, PAGE_BYTES, Request};
 use panoptes_tables::room;
@@ -165,11 +165,34 @@ impl Reader {
             self.fail(object);
             return Some(object);
         }
-        for span in packing.spans() {
+        let spans = packing.spans();
+        if let Some(first) = linear_all(space, address, spans) {
+            self.requests.extend(spans.iter().map(|span| {
+                let at = PhysicalAddress(first.0.wrapping_add(span.offset.into()));
+                Request::new(at, span.length, target + span.packed)
+            }));
+            self.owners.extend(spans.iter().map(|_| object));
+        } else {
+            self.request_spans(space, object, address, target, spans);
+        }
+        Some(object)
+    }
+
+    /// Requests the spans of a structure that is not in one linear range.
+    #[cold]
+    #[inline(never)]
+    fn request_spans(
+        &mut self,
+        space: &KernelSpace,
+        object: u32,
+        address: KernelVa,
+        target: u32,
+        spans: &[Span],
+    ) {
+        for span in spans {
             let va = address.plus(u64::from(span.offset));
             self.request_kernel(space, object, va, span.length, target + span.packed);
         }
-        Some(object)
     }
 
     /// Adds `length` bytes at a kernel address, as [`Reader::push`] does.
@@ -240,6 +263,13 @@ impl Reader {
         self.requests.truncate(kept);
         let kept = self.walks.partition_point(|walk| (walk.object as usize) < length);
         self.walks.truncate(kept);
+    }
+
+    /// Answers as if none of the pushed objects could be read.
+    pub fn fail_all(&mut self) {
+        for object in &mut self.objects {
+            object.whole = false;
+        }
     }
 
     fn fail(&mut self, object: u32) {
@@ -385,6 +415,16 @@ impl Reader {
         let start = self.arena_start + object.target as usize;
         self.arena.get(start..start + object.length as usize)
     }
+}
+
+/// The translation of an address, if all spans of the structure there are in its linear range.
+#[inline]
+fn linear_all(space: &KernelSpace, address: KernelVa, spans: &[Span]) -> Option<PhysicalAddress> {
+    let end = spans.last().map_or(0, |span| span.offset + span.length);
+    let last = address.0.checked_add(u64::from(end.max(1) - 1))?;
+    let (first, end) = (space.linear(address)?, space.linear(KernelVa(last))?);
+    // Both ends are in the same range.
+    (end.0.wrapping_sub(first.0) == last - address.0).then_some(first)
 }
 
 #[cfg(test)]

@@ -169,6 +169,23 @@ macro_rules! detectors {
             $(pub $folder: $detector,)*
         }
 
+        impl Detectors {
+            /// [`Detector::update`] of each, until `must_stop` returns `true`. Returns whether it
+            /// did not.
+            pub fn update_unless(
+                &mut self,
+                must_stop: &dyn Fn() -> bool,
+                scene: &mut Scene<'_>,
+                state: &State,
+                files: &mut dyn ContentSource,
+            ) -> bool {
+                $(if !must_stop() {
+                    self.$folder.update(scene, state, files);
+                })*
+                !must_stop()
+            }
+        }
+
         impl Detector for Detectors {
             fn build(setup: &DetectorSetup<'_>) -> Self {
                 Self { $($folder: Detector::build(setup),)* }
@@ -188,7 +205,7 @@ macro_rules! detectors {
                 state: &State,
                 files: &mut dyn ContentSource,
             ) {
-                $(self.$folder.update(scene, state, files);)*
+                self.update_unless(&|| false, scene, state, files);
             }
 
             fn settle(&mut self, scene: &mut Scene<'_>, files: &mut dyn ContentSource) {

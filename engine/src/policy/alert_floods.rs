@@ -5,9 +5,10 @@
 //! its first alert on; in a full table, alerts of further processes are all reported.
 
 use panoptes_sinks::activities::Activity;
-use panoptes_tables::{HashKey, Key, Row, RowId, Scan, Table};
+use panoptes_tables::{HashKey, Row, RowId, Scan, Table};
 
 use crate::limits::Limits;
+use crate::state::process::ProcessKey;
 use crate::time::Monotonic;
 
 /// The alerts that one process can cause in any number.
@@ -28,26 +29,17 @@ const ALERTS_MAX: u32 = 64;
 /// The time over which alerts are counted.
 const PERIOD_NS: i64 = 60_000_000_000;
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct ProcessId(u32);
-
-impl Key for ProcessId {
-    fn hash(&self, key: HashKey) -> u64 {
-        key.hash_numbers([self.0.into()])
-    }
-}
-
 /// The alerts of one process in the present period.
 #[derive(Clone, Copy, Debug)]
 struct Count {
-    process: ProcessId,
+    process: ProcessKey,
     alerts: [u32; ACTIVITIES.len()],
 }
 
 impl Row for Count {
-    type Key = ProcessId;
+    type Key = ProcessKey;
 
-    fn key(&self) -> ProcessId {
+    fn key(&self) -> ProcessKey {
         self.process
     }
 }
@@ -55,7 +47,7 @@ impl Row for Count {
 /// Alerts that were counted and not reported.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct More {
-    pub(super) process_id: u32,
+    pub(super) process: ProcessKey,
     pub(super) activity: Activity,
     pub(super) count: u32,
 }
@@ -76,20 +68,19 @@ impl AlertFloods {
     }
 
     /// Whether an alert of a process is reported in full.
-    pub(super) fn admits(&mut self, process_id: u32, activity: Activity) -> bool {
-        self.place(process_id, activity).is_none_or(|count| *count < ALERTS_MAX)
+    pub(super) fn admits(&mut self, process: ProcessKey, activity: Activity) -> bool {
+        self.place(process, activity).is_none_or(|count| *count < ALERTS_MAX)
     }
 
     /// Counts an alert that was reported, or is one too many.
-    pub(super) fn count(&mut self, process_id: u32, activity: Activity) {
-        if let Some(count) = self.place(process_id, activity) {
+    pub(super) fn count(&mut self, process: ProcessKey, activity: Activity) {
+        if let Some(count) = self.place(process, activity) {
             *count = count.saturating_add(1);
         }
     }
 
-    fn place(&mut self, process_id: u32, activity: Activity) -> Option<&mut u32> {
+    fn place(&mut self, process: ProcessKey, activity: Activity) -> Option<&mut u32> {
         let kind = ACTIVITIES.iter().position(|&one| one == activity)?;
-        let process = ProcessId(process_id);
         let found = self.table.find(&process).or_else(|| {
             let count = Count { process, alerts: [0; ACTIVITIES.len()] };
             self.table.insert(count, Scan::default())
@@ -109,8 +100,8 @@ impl AlertFloods {
             let more = self.table.get(RowId(*row)).and_then(|count| {
                 let mut alerts = ACTIVITIES.into_iter().zip(count.alerts);
                 let (activity, alerts) = alerts.find(|(_, alerts)| *alerts > ALERTS_MAX)?;
-                let (process_id, count) = (count.process.0, alerts - ALERTS_MAX);
-                Some(More { process_id, activity, count })
+                let (process, count) = (count.process, alerts - ALERTS_MAX);
+                Some(More { process, activity, count })
             });
             if more.is_some() {
                 return more;
@@ -122,7 +113,7 @@ impl AlertFloods {
 
     /// Forgets what was reported. What could not be is reported by the next scan.
     pub(super) fn forget(&mut self, more: &More) {
-        if let Some(count) = self.place(more.process_id, more.activity) {
+        if let Some(count) = self.place(more.process, more.activity) {
             *count = 0;
         }
     }
@@ -140,12 +131,16 @@ mod tests {
 
     const LIBRARY: Activity = Activity::ForeignLibraryLoaded;
 
+    const fn process(process_id: u32, start_boottime: u64) -> ProcessKey {
+        ProcessKey { process_id, start_boottime }
+    }
+
     /// How many of so many alerts of a process are reported in full.
-    fn admitted(floods: &mut AlertFloods, process_id: u32, alerts: u32) -> u32 {
+    fn admitted(floods: &mut AlertFloods, process: ProcessKey, alerts: u32) -> u32 {
         let mut admitted = 0;
         for _ in 0..alerts {
-            admitted += u32::from(floods.admits(process_id, LIBRARY));
-            floods.count(process_id, LIBRARY);
+            admitted += u32::from(floods.admits(process, LIBRARY));
+            floods.count(process, LIBRARY);
         }
         admitted
     }
@@ -153,13 +148,15 @@ mod tests {
     #[test]
     fn the_alerts_of_a_flood_are_summed_up_by_process_and_kind() {
         let mut floods = AlertFloods::new(&Limits::default(), HashKey::new(1));
-        assert_eq!(admitted(&mut floods, 7, 34_000), ALERTS_MAX);
+        assert_eq!(admitted(&mut floods, process(7, 1), 34_000), ALERTS_MAX);
         // Other kinds and processes are not concerned.
-        assert!(floods.admits(7, Activity::ForeignBinaryExecuted));
-        assert_eq!(admitted(&mut floods, 8, 1), 1);
+        assert!(floods.admits(process(7, 1), Activity::ForeignBinaryExecuted));
+        assert_eq!(admitted(&mut floods, process(8, 1), 1), 1);
+        assert_eq!(admitted(&mut floods, process(7, 2), 10), 10, "its number is used again");
         assert!(!floods.is_over(Now::at(PERIOD_NS - 1).monotonic));
         assert!(floods.is_over(Now::at(PERIOD_NS).monotonic));
-        let more = More { process_id: 7, activity: LIBRARY, count: 34_000 - ALERTS_MAX };
+        let count = 34_000 - ALERTS_MAX;
+        let more = More { process: process(7, 1), activity: LIBRARY, count };
         assert_eq!(floods.next_more(&mut 0), Some(more));
         let mut row = 0;
         assert_eq!(floods.next_more(&mut row), Some(more), "it could not be reported");
@@ -167,6 +164,6 @@ mod tests {
         assert_eq!(floods.next_more(&mut row), None);
         floods.begin_period(Now::at(PERIOD_NS).monotonic);
         assert!(!floods.is_over(Now::at(3 * PERIOD_NS).monotonic), "there is nothing");
-        assert_eq!(admitted(&mut floods, 7, 100), ALERTS_MAX);
+        assert_eq!(admitted(&mut floods, process(7, 1), 100), ALERTS_MAX);
     }
 }

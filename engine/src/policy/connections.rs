@@ -70,7 +70,8 @@ impl Reporter<'_> {
             return;
         }
         let connection = change.connection;
-        let interface = describe::interface_of(&cx.snapshot.interfaces, &connection.facts);
+        let facts = connection.facts();
+        let interface = describe::interface_of(&cx.snapshot.interfaces, &facts);
         let others: ArrayVec<Holder, HOLDERS_MAX> = change
             .holders
             .iter()
@@ -81,13 +82,13 @@ impl Reporter<'_> {
                 file_descriptor_id: holder.descriptor,
             })
             .collect();
-        let mut details = describe::network_connection(&connection.facts, interface);
+        let mut details = describe::network_connection(&facts, interface);
         details.tcp_connection_creation_time_iso_8601_ns =
             Some(Timestamp::from_ns(connection.first_seen.real.ns()));
         let lasted =
             |until: Now| u64::try_from(until.monotonic.since(connection.first_seen.monotonic)).ok();
         if activity == Activity::NetworkConnectionTerminated {
-            let end = connection.absent_since.unwrap_or(cx.now);
+            let end = connection.absent_since().unwrap_or(cx.now);
             details.tcp_connection_termination_time_iso_8601_ns =
                 Some(Timestamp::from_ns(end.real.ns()));
             details.tcp_connection_overall_duration_ns = lasted(end);
@@ -96,7 +97,8 @@ impl Reporter<'_> {
         }
         details.other_holders = (!others.is_empty()).then_some(Objects(&others));
         // Of an owner that has ended, only name and number are kept.
-        let owner = connection.owner.as_ref().map(|owner| ProcessFacts {
+        let last_owner = connection.owner();
+        let owner = last_owner.as_ref().map(|owner| ProcessFacts {
             name: owner.name(),
             process_id: owner.process.process_id,
             ..ProcessFacts::default()
@@ -110,7 +112,7 @@ impl Reporter<'_> {
         let parents = parents(process.as_ref(), descriptor.as_ref());
         let subject = match change.process {
             Some(process) => Subject::of(cx, process),
-            None => Subject::ended(connection.owner.as_ref().and_then(|owner| owner.container)),
+            None => Subject::ended(last_owner.and_then(|owner| owner.container)),
         };
         let record = Record::new(activity, own).with_parents(&parents);
         let _ = match evidence {
@@ -130,7 +132,7 @@ fn parents<'a>(
 }
 
 fn write_reason(out: &mut impl Write, connection: &Connection, exceeded: Exceeded) -> fmt::Result {
-    let facts = &connection.facts;
+    let facts = &connection.facts();
     let at = |address: IpAddr, port| SocketAddr::new(address.to_canonical(), port);
     let own = at(facts.source, facts.source_port);
     let peer = at(facts.destination, facts.destination_port);
@@ -153,7 +155,7 @@ fn write_reason(out: &mut impl Write, connection: &Connection, exceeded: Exceede
                 seconds(lasted_ns),
                 seconds(threshold_ns)
             )?;
-            if connection.preexisting {
+            if connection.preexisting() {
                 out.write_str("; it was there when watching began and may be older")?;
             }
             Ok(())

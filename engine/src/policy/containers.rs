@@ -79,14 +79,14 @@ impl ContainerPolicy {
         self.verdicts.fill(None);
     }
 
-    /// What to do with a record of a tracked container. Alerts are always reported: an attacker can
-    /// choose the names of containers.
+    /// What to do with a record of a tracked container. With `is_due`, it is reported whatever the
+    /// configuration says.
     pub(super) fn tracked<'a>(
         &'a mut self,
         cx: &ScanContext<'a>,
         id: RowId,
         container: &Container,
-        is_alert: bool,
+        is_due: bool,
     ) -> Judged<'a> {
         let facts = container.facts(cx.strings);
         let place = self.verdicts.get_mut(id.0 as usize);
@@ -101,7 +101,7 @@ impl ContainerPolicy {
         if let Some(place) = place {
             *place = Some(verdict);
         }
-        self.judged(facts, verdict.decision, is_alert)
+        self.judged(facts, verdict.decision, is_due)
     }
 
     /// What to do with a record of a container of which only the id is known, because it is not
@@ -110,18 +110,18 @@ impl ContainerPolicy {
         &'a self,
         key: Option<ContainerKey>,
         id: &'a [u8],
-        is_alert: bool,
+        is_due: bool,
     ) -> Judged<'a> {
         let facts = ContainerFacts { id, ..ContainerFacts::default() };
         let kept = key.and_then(|key| self.kept(key));
         let decision = kept.unwrap_or_else(|| decide(&self.config, &self.shipped, &facts));
-        self.judged(facts, decision, is_alert)
+        self.judged(facts, decision, is_due)
     }
 
     /// What to do with a record of a container of which only the key is known.
-    pub(super) fn gone<'a>(&self, key: ContainerKey, is_alert: bool) -> Judged<'a> {
+    pub(super) fn gone<'a>(&self, key: ContainerKey, is_due: bool) -> Judged<'a> {
         let kept = self.kept(key).map(|decision| decision.reported);
-        if is_alert || kept.unwrap_or_else(|| self.config.reports_all()) {
+        if is_due || kept.unwrap_or_else(|| self.config.reports_all()) {
             Judged::Outside
         } else {
             Judged::Silent
@@ -132,9 +132,9 @@ impl ContainerPolicy {
         &'a self,
         facts: ContainerFacts<'a>,
         decision: Decision,
-        is_alert: bool,
+        is_due: bool,
     ) -> Judged<'a> {
-        if !decision.reported && !is_alert {
+        if !decision.reported && !is_due {
             return Judged::Silent;
         }
         let image = decision.image.of(&self.config, &self.shipped);

@@ -8,7 +8,7 @@ use core::net::{IpAddr, Ipv4Addr};
 use panoptes_decoders::kernel::file::FMODE_PATH;
 use panoptes_decoders::kernel::inode::{device_numbers, mode};
 use panoptes_decoders::kernel::sock::{IPPROTO_TCP, TcpState};
-use panoptes_decoders::kernel::super_block::magic;
+use panoptes_decoders::kernel::super_block::FilesKind;
 use panoptes_decoders::kernel::task_struct::TaskState;
 use panoptes_decoders::kernel::vm_area_struct::{VM_EXEC, VM_MAYSHARE, VM_READ, VM_WRITE};
 use panoptes_decoders::layout::c_string;
@@ -329,31 +329,19 @@ fn file_mode(open: OpenFlags, close_on_exec: bool) -> FileMode {
     FileMode { access, flags: flags | close_on_exec }
 }
 
-/// The low half of a magic number, as facts keep it.
-const fn low(magic: u64) -> u32 {
-    magic as u32
-}
-
 fn file_type(inode: &InodeFacts, facts: &DescriptorFacts<'_>) -> FileType {
-    const PIPEFS: u32 = low(magic::PIPEFS);
-    const ANON_INODE: u32 = low(magic::ANON_INODE);
-    const NSFS: u32 = low(magic::NSFS);
-    const DMA_BUF: u32 = low(magic::DMA_BUF);
-    const PID_FS: u32 = low(magic::PID_FS);
-    const TMPFS: u32 = low(magic::TMPFS);
-    const HUGETLBFS: u32 = low(magic::HUGETLBFS);
-    match inode.magic {
+    match inode.files {
         // Inodes of these filesystems have no type of their own, or that of a regular file.
-        ANON_INODE => return anonymous_type(text(facts)),
-        NSFS => return FileType::Namespace,
-        PID_FS => return FileType::Pidfd,
-        DMA_BUF => return FileType::DmaBuf,
+        FilesKind::AnonInodes => return anonymous_type(text(facts)),
+        FilesKind::Namespaces => return FileType::Namespace,
+        FilesKind::Pidfds => return FileType::Pidfd,
+        FilesKind::DmaBufs => return FileType::DmaBuf,
         _ => {}
     }
     match inode.mode & mode::S_IFMT {
         // memfd_create gives a file of the kernel's own tmpfs or hugetlbfs this name (mm/memfd.c).
         mode::S_IFREG
-            if matches!(inode.magic, TMPFS | HUGETLBFS)
+            if matches!(inode.files, FilesKind::Tmpfs | FilesKind::HugePages)
                 && facts.floating
                 && text(facts).starts_with(b"/memfd:") =>
         {
@@ -365,7 +353,7 @@ fn file_type(inode: &InodeFacts, facts: &DescriptorFacts<'_>) -> FileType {
         mode::S_IFCHR if is_terminal(inode.special_device) => FileType::Tty,
         mode::S_IFCHR => FileType::CharacterDevice,
         mode::S_IFBLK => FileType::BlockDevice,
-        mode::S_IFIFO if inode.magic == PIPEFS => FileType::Pipe,
+        mode::S_IFIFO if inode.files == FilesKind::Pipes => FileType::Pipe,
         mode::S_IFIFO => FileType::Fifo,
         mode::S_IFSOCK => FileType::Socket,
         _ => FileType::Unknown,

@@ -54,6 +54,8 @@ pub(super) struct Floods {
     period_start: Monotonic,
     /// Whether a process has exceeded the maximum in this period.
     is_flooded: bool,
+    /// Events beyond the maximum, of processes that are not tracked any more.
+    untracked: [u64; ACTIVITIES.len()],
 }
 
 impl Floods {
@@ -63,6 +65,7 @@ impl Floods {
             most: limits.events_per_second,
             period_start: Monotonic::default(),
             is_flooded: false,
+            untracked: [0; ACTIVITIES.len()],
         }
     }
 
@@ -108,6 +111,20 @@ impl Floods {
     ) -> Option<(ProcessKey, impl Iterator<Item = (Activity, u32)> + use<>)> {
         let id = RowId(row);
         Some((self.table.get(id)?.process, self.exceeded(id)))
+    }
+
+    /// Counts events beyond the maximum, of a process that is not tracked any more.
+    pub(super) fn add_untracked(&mut self, activity: Activity, more: u32) {
+        let kinds = ACTIVITIES.iter().zip(&mut self.untracked);
+        for (_, count) in kinds.filter(|(kind, _)| **kind == activity) {
+            *count = count.saturating_add(more.into());
+        }
+    }
+
+    /// The counts of [`Self::add_untracked`], which begin anew.
+    pub(super) fn take_untracked(&mut self) -> impl Iterator<Item = (Activity, u64)> + use<> {
+        let counts = core::mem::take(&mut self.untracked);
+        ACTIVITIES.into_iter().zip(counts).filter(|(_, count)| *count > 0)
     }
 
     pub(super) fn begin_period(&mut self, now: Monotonic) {

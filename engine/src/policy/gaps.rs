@@ -86,6 +86,14 @@ pub struct Missed {
     pub permissions: Loss,
 }
 
+impl Missed {
+    /// What the scan had no room for, added to `before`.
+    fn dropped_since(&self, before: u64) -> Loss {
+        let Losses { dropped, process_id, .. } = self.scan;
+        Loss { count: before + u64::from(dropped), process_id }
+    }
+}
+
 pub(super) const SECOND_NS: i64 = 1_000_000_000;
 /// Over this time the scans that lost something are counted.
 const WINDOW_NS: i64 = SECOND_NS * 7 / 10;
@@ -176,7 +184,7 @@ impl Gaps {
                 Gap::Unreadable => scan(missed.scan.unreadable),
                 Gap::Unstable => Loss { count: state.total + unstable.count, ..unstable },
                 Gap::Unbounded => scan(missed.scan.unbounded),
-                Gap::Untracked => scan(missed.scan.dropped),
+                Gap::Untracked => missed.dropped_since(state.total),
                 Gap::Budget => missed.left,
                 Gap::Processes => missed.tables[Limit::Processes as usize],
                 Gap::Threads => missed.tables[Limit::Threads as usize],
@@ -310,6 +318,21 @@ mod tests {
             reports(50, |scan| Missed { binaries: binaries(scan).into(), ..Missed::default() });
         assert_eq!(all, [(0, "binaries", Some(9))]);
     }
+
+    #[test]
+    fn what_a_scan_had_no_room_for_names_a_process() {
+        let (mut gaps, mut blamed) = (Gaps::default(), Vec::new());
+        let scan = Losses { dropped: 5, process_id: Some(42), ..Losses::default() };
+        for at in 0..20 {
+            let missed = Missed { scan, ..Missed::default() };
+            gaps.update(&missed, Now::at(at * SCAN_NS), |report| {
+                blamed.push((report.key, report.process_id));
+                Accepted::Yes
+            });
+        }
+        assert_eq!(blamed, [("untracked", Some(42))]);
+    }
+
     #[test]
     fn a_refused_report_of_a_beginning_gap_is_offered_again() {
         let (mut gaps, mut reports) = (Gaps::default(), Vec::new());

@@ -1,8 +1,10 @@
-//! The time from one scan of a machine to the next: how long it really is.
+//! The time from one scan of a machine to the next: how long it really is, and how much of its
+//! budget a scan uses.
 //!
 //! A machine that costs too much, or has too many neighbours, is scanned less often than wanted.
 //! What begins and ends between two scans is not seen, so `coverage_report` has the times. It is
-//! also emitted if they are more than twice as long as wanted.
+//! also emitted if they are more than twice as long as wanted, or if a scan has used more than its
+//! budget of work.
 
 use panoptes_sinks::record::system_activity::SystemActivityDetails;
 use panoptes_tables::Histogram;
@@ -11,6 +13,8 @@ use crate::time::Monotonic;
 
 /// Scans that are on average this many times farther apart than wanted are reported.
 const LATE_FACTOR: u64 = 2;
+/// A scan that uses more of its budget is reported, in percent.
+const BUDGET_PERCENT: u32 = 100;
 /// The first report follows after this time, the next ones after `AGAIN_NS` each.
 const FIRST_NS: i64 = 10_000_000_000;
 const AGAIN_NS: i64 = 60_000_000_000;
@@ -24,6 +28,14 @@ pub(super) struct Reached {
     pub(super) mean: u64,
     pub(super) percentile_99: u64,
     pub(super) longest: u64,
+    /// The most that a scan has used of its budget, in percent.
+    pub(super) budget_used: u32,
+}
+
+impl Reached {
+    pub(super) fn is_late(&self) -> bool {
+        self.mean > self.wanted.saturating_mul(LATE_FACTOR)
+    }
 }
 
 /// The attributes of a record; none if there are no times.
@@ -34,6 +46,7 @@ pub(super) fn details(reached: Option<Reached>) -> SystemActivityDetails<'static
         scan_interval_p99_ns: reached.map(|reached| reached.percentile_99),
         scan_interval_max_ns: reached.map(|reached| reached.longest),
         scans: reached.map(|reached| reached.count),
+        scan_budget_used_max_percent: reached.map(|reached| reached.budget_used),
         ..SystemActivityDetails::default()
     }
 }
@@ -47,6 +60,8 @@ pub(super) struct Intervals {
     /// The beginning of the present period, and its length.
     since: Monotonic,
     period_ns: i64,
+    /// The most that a scan has used of its budget since the last report, in percent.
+    budget_used: u32,
 }
 
 impl Intervals {
@@ -57,7 +72,13 @@ impl Intervals {
             last: None,
             since: Monotonic::default(),
             period_ns: FIRST_NS,
+            budget_used: 0,
         }
+    }
+
+    /// Notes how much of its budget a scan has used, in percent.
+    pub(super) fn note_budget_used(&mut self, percent: u32) {
+        self.budget_used = self.budget_used.max(percent);
     }
 
     pub(super) fn note_scan(&mut self, now: Monotonic) {
@@ -67,13 +88,18 @@ impl Intervals {
         }
     }
 
-    /// At the end of a period: the times, if scans were late.
+    /// At the end of a period: the times, if scans were late or a scan used more than its budget.
     pub(super) fn late(&mut self, now: Monotonic) -> Option<Reached> {
         if now.since(self.since) < self.period_ns {
             return None;
         }
-        let is_late = self.times.mean() > self.wanted.saturating_mul(LATE_FACTOR);
-        let reached = self.take(now).filter(|_| is_late);
+        let budget_used = self.budget_used;
+        let is_reported = |it: &Reached| it.is_late() || it.budget_used > BUDGET_PERCENT;
+        let reached = self.take(now).filter(is_reported);
+        if reached.is_none() {
+            // The next report has it.
+            self.budget_used = budget_used;
+        }
         self.period_ns = if reached.is_some() { AGAIN_NS } else { FIRST_NS };
         reached
     }
@@ -86,10 +112,15 @@ impl Intervals {
             mean: self.times.mean(),
             percentile_99: self.times.percentile_99(),
             longest: self.times.largest(),
+            budget_used: self.budget_used,
         };
         self.times.clear();
         self.since = now;
-        (reached.wanted > 0 && reached.count > 0).then_some(reached)
+        let is_regular = reached.wanted > 0 && reached.count > 0;
+        if is_regular {
+            self.budget_used = 0;
+        }
+        is_regular.then_some(reached)
     }
 }
 
@@ -126,6 +157,29 @@ mod tests {
         assert_eq!(reports(140, |_| 25), [(10, 25), (70, 25), (130, 25)]);
         let late = |second| if (20..40).contains(&second) { 50 } else { 10 };
         assert_eq!(reports(100, late), [(30, 50)]);
+    }
+
+    #[test]
+    fn a_scan_beyond_its_budget_is_reported_and_others_with_the_next_report() {
+        let mut intervals = Intervals { wanted: 10 * MS as u64, ..Intervals::new() };
+        let mut all = Vec::new();
+        for scan in 0..4000_i64 {
+            let now = Monotonic::from_ns(scan * 10 * MS);
+            intervals.note_scan(now);
+            intervals.note_budget_used(match scan {
+                0..1500 => 70,
+                1500 => 160,
+                _ => 30,
+            });
+            all.extend(intervals.late(now).map(|reached| (scan / 100, reached.budget_used)));
+        }
+        assert_eq!(all, [(20, 160)]);
+        let now = Monotonic::from_ns(40_000 * MS);
+        let used = |intervals: &mut Intervals| intervals.take(now).map(|it| it.budget_used);
+        assert_eq!(used(&mut intervals), Some(30));
+        intervals.note_scan(now);
+        intervals.note_scan(now);
+        assert_eq!(used(&mut intervals), Some(0));
     }
 
     #[test]

@@ -25,16 +25,27 @@ impl Reporter<'_> {
     }
 
     /// Reports once a second what was counted of all processes.
-    pub(super) fn sum_up_all(&mut self, cx: &ScanContext<'_>, state: &State) {
-        if !self.policy.floods.is_over(cx.now.monotonic) {
-            return;
+    fn sum_up_all(&mut self, cx: &ScanContext<'_>, state: &State) {
+        if self.policy.floods.is_over(cx.now.monotonic) {
+            self.sum_up_events(cx, state);
         }
+    }
+
+    /// Reports what was counted of all processes, and begins to count anew. Those that are not
+    /// tracked any more are summed up together.
+    fn sum_up_events(&mut self, cx: &ScanContext<'_>, state: &State) {
         for row in 0..self.policy.floods.rows() {
             let Some((key, exceeded)) = self.policy.floods.flooding(row) else { continue };
-            let Some(process) = state.find(&key) else { continue };
+            let process = state.find(&key);
             for (activity, more) in exceeded {
-                self.more_events(cx, process, activity, more);
+                match process {
+                    Some(process) => self.more_events(cx, process, activity, more),
+                    None => self.policy.floods.add_untracked(activity, more),
+                }
             }
+        }
+        for (activity, more) in self.policy.floods.take_untracked() {
+            self.more_events_of_others(cx, activity, more);
         }
         self.policy.floods.begin_period(cx.now.monotonic);
     }
@@ -62,7 +73,46 @@ impl Reporter<'_> {
         let process = describe_process(cx, process);
         let parents = [Details::Process(&process)];
         let record = Record::new(Activity::EventsSummedUp, Details::SystemActivity(&details));
-        self.write(cx, subject, &record.with_parents(&parents));
+        let accepted = self.try_write(cx, subject, &record.with_parents(&parents));
+        self.count_refused_events(accepted, more.into());
+    }
+
+    fn more_events_of_others(&mut self, cx: &ScanContext<'_>, activity: Activity, more: u64) {
+        let mut reason = ArrayString::<160>::new();
+        let name = activity.name();
+        let _ = write!(
+            reason,
+            "{more} more events {name} of processes that are not tracked any more were not written"
+        );
+        let details = SystemActivityDetails {
+            reason: reason.as_str().into(),
+            activity: Some(name),
+            count: Some(more),
+            ..SystemActivityDetails::default()
+        };
+        let accepted = self.try_system(cx, Activity::EventsSummedUp, &details);
+        self.count_refused_events(accepted, more);
+    }
+
+    /// Counts the events of a sum that found no room as lost.
+    fn count_refused_events(&mut self, accepted: Accepted, more: u64) {
+        if accepted == Accepted::No {
+            self.policy.gaps.refused[0] += more;
+            self.out.count_refused(more);
+        }
+    }
+
+    /// Reports what is only counted so far: no scan follows. What finds no room is lost.
+    pub fn finish(&mut self, cx: &ScanContext<'_>, state: &State) {
+        self.sum_up_events(cx, state);
+        let mut row = 0;
+        while let Some(more) = self.policy.alert_floods.next_more(&mut row) {
+            if self.more_alerts(cx, &more) == Accepted::No {
+                self.out.count_refused(more.count.into());
+            }
+            self.policy.alert_floods.forget(&more);
+        }
+        self.policy.drop_undelivered(self.out);
     }
 
     /// Ends a scan: reports what was summed up, and what scans begin to miss, still miss, or see
@@ -83,9 +133,12 @@ impl Reporter<'_> {
 
     /// Reports once a minute the alerts that were only counted.
     fn sum_up_alerts(&mut self, cx: &ScanContext<'_>) {
-        if !self.policy.alert_floods.is_over(cx.now.monotonic) {
-            return;
+        if self.policy.alert_floods.is_over(cx.now.monotonic) {
+            self.write_alert_sums(cx);
         }
+    }
+
+    fn write_alert_sums(&mut self, cx: &ScanContext<'_>) {
         let mut row = 0;
         while let Some(more) = self.policy.alert_floods.next_more(&mut row) {
             if self.more_alerts(cx, &more) == Accepted::No {
@@ -97,7 +150,8 @@ impl Reporter<'_> {
     }
 
     fn more_alerts(&mut self, cx: &ScanContext<'_>, more: &More) -> Accepted {
-        let More { process_id, activity, count } = *more;
+        let More { process, activity, count } = *more;
+        let process_id = process.process_id;
         let mut reason = ArrayString::<160>::new();
         let name = activity.name();
         let _ = write!(
@@ -114,17 +168,22 @@ impl Reporter<'_> {
         self.try_system(cx, Activity::EventsSummedUp, &details)
     }
 
-    /// Reports scans that are much farther apart than is wanted.
+    /// Reports scans that are much farther apart than is wanted, or that use more than their
+    /// budget.
     fn late_scans(&mut self, cx: &ScanContext<'_>) {
         let Some(reached) = self.policy.intervals.late(cx.now.monotonic) else { return };
         let mut reason = ArrayString::<160>::new();
         let milliseconds = |ns: u64| ns as f64 / 1e6;
-        let _ = write!(
-            reason,
-            "scans are {:.1} ms apart on average, not {:.1} ms",
-            milliseconds(reached.mean),
-            milliseconds(reached.wanted)
-        );
+        let _ = if reached.is_late() {
+            write!(
+                reason,
+                "scans are {:.1} ms apart on average, not {:.1} ms",
+                milliseconds(reached.mean),
+                milliseconds(reached.wanted)
+            )
+        } else {
+            write!(reason, "a scan used {} % of its budget of work", reached.budget_used)
+        };
         let details = SystemActivityDetails {
             reason: reason.as_str().into(),
             ..intervals::details(Some(reached))

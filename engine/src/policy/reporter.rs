@@ -35,7 +35,7 @@ use crate::detect::{Accepted, Finding, Findings};
 use crate::limits::Limits;
 use crate::state::container::{Container, ContainerKey};
 use crate::state::facts::{AreaFacts, DescriptorFacts, ProcessFacts, ThreadFacts};
-use crate::state::process::Process;
+use crate::state::process::{Process, ProcessKey};
 use crate::state::{Births, Change, Changes, Limit, ScanContext};
 use crate::time::{Monotonic, RealTime};
 use panoptes_tables::HashKey;
@@ -114,6 +114,11 @@ impl Policy {
         self.intervals.note_scan(now);
     }
 
+    /// Notes how much of its budget of work a scan has used, in percent.
+    pub fn note_budget_used(&mut self, percent: u32) {
+        self.intervals.note_budget_used(percent);
+    }
+
     /// Passes on urgent records for which the queue had no room before.
     pub fn offer_undelivered(&mut self, out: &mut Producer) {
         if !self.undelivered.is_empty() {
@@ -122,10 +127,8 @@ impl Policy {
     }
 
     /// Drops urgent records for which the queue had no room, and counts them.
-    pub fn drop_undelivered(&mut self, out: &mut Producer) {
-        for _ in 0..self.undelivered.clear() {
-            out.count_refused();
-        }
+    pub(super) fn drop_undelivered(&mut self, out: &mut Producer) {
+        out.count_refused(self.undelivered.clear() as u64);
     }
 
     /// A receiver of changes that writes records into `out`.
@@ -138,7 +141,7 @@ impl Policy {
 #[derive(Debug)]
 pub struct Reporter<'a> {
     pub(super) policy: &'a mut Policy,
-    out: &'a mut Producer,
+    pub(super) out: &'a mut Producer,
 }
 
 impl Changes for Reporter<'_> {
@@ -243,10 +246,12 @@ impl Reporter<'_> {
         let Policy { header, writer, containers, undelivered, gaps, .. } = &mut *self.policy;
         let Subject { key, id, .. } = subject;
         let class = header.class(record.activity);
+        // The rules are for what runtimes made. A user can choose every name by which they judge.
+        let is_due = class.is_alert || key.is_some_and(ContainerKey::is_by_user);
         let judged = match (key.and_then(|key| cx.containers.find(key)), key, id) {
-            (Some((row, container)), ..) => containers.tracked(cx, row, container, class.is_alert),
-            (None, _, Some(id)) => containers.untracked(key, id, class.is_alert),
-            (None, Some(key), None) => containers.gone(key, class.is_alert),
+            (Some((row, container)), ..) => containers.tracked(cx, row, container, is_due),
+            (None, _, Some(id)) => containers.untracked(key, id, is_due),
+            (None, Some(key), None) => containers.gone(key, is_due),
             (None, None, None) => Judged::Outside,
         };
         let reported = match judged {
@@ -272,7 +277,7 @@ impl Reporter<'_> {
         if pushed.is_ok() {
             return Accepted::Yes;
         }
-        self.out.count_refused();
+        self.out.count_refused(1);
         gaps.refused[usize::from(class.is_urgent)] += 1;
         Accepted::No
     }
@@ -456,12 +461,12 @@ impl Reporter<'_> {
         if !self.is_wanted(record.activity) {
             return Accepted::Yes;
         }
-        let process_id = subject.process_id.filter(|&id| id != 0);
+        let process = subject.process.filter(|process| process.process_id != 0);
         let floods = &mut self.policy.alert_floods;
-        if let Some(process_id) = process_id
-            && !floods.admits(process_id, record.activity)
+        if let Some(process) = process
+            && !floods.admits(process, record.activity)
         {
-            floods.count(process_id, record.activity);
+            floods.count(process, record.activity);
             return Accepted::Yes;
         }
         let Evidence { reason, techniques, confidence, since_ns, scans } = evidence;
@@ -469,8 +474,8 @@ impl Reporter<'_> {
         let detection = Detection::new(reason.into(), techniques, confidence, since, scans);
         let record = Record { detection: Some(&detection), ..*record };
         let accepted = self.try_write(cx, subject, &record);
-        if let Some(process_id) = process_id.filter(|_| accepted == Accepted::Yes) {
-            self.policy.alert_floods.count(process_id, record.activity);
+        if let Some(process) = process.filter(|_| accepted == Accepted::Yes) {
+            self.policy.alert_floods.count(process, record.activity);
         }
         accepted
     }
@@ -497,27 +502,27 @@ pub(super) enum Object<'a> {
 pub(super) struct Subject<'a> {
     key: Option<ContainerKey>,
     id: Option<&'a [u8]>,
-    process_id: Option<u32>,
+    process: Option<ProcessKey>,
 }
 
 impl<'a> Subject<'a> {
     /// The container of a process, or of an object that it holds.
     pub(super) fn process(facts: &ProcessFacts<'a>) -> Self {
-        let process_id = Some(facts.process_id);
-        Self { key: facts.container_key, id: facts.container, process_id }
+        let process = Some(facts.key());
+        Self { key: facts.container_key, id: facts.container, process }
     }
 
     pub(super) fn of(cx: &ScanContext<'a>, process: &'a Process) -> Self {
-        let process_id = Some(process.process_id());
-        Self { key: process.container_key(), id: process.container(cx.strings), process_id }
+        let (key, id) = (process.container_key(), process.container(cx.strings));
+        Self { key, id, process: Some(process.key) }
     }
 
     const fn container(container: &Container) -> Self {
-        Self { key: Some(container.key), id: None, process_id: None }
+        Self { key: Some(container.key), id: None, process: None }
     }
 
     /// The container of an object whose process has ended.
     pub(super) const fn ended(key: Option<ContainerKey>) -> Self {
-        Self { key, id: None, process_id: None }
+        Self { key, id: None, process: None }
     }
 }

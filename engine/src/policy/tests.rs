@@ -7,7 +7,9 @@ mod floods;
 mod permissions;
 
 use std::net::Ipv4Addr;
+use std::sync::LazyLock;
 
+use jsonschema::Validator;
 use panoptes_sinks::activities::Activity;
 use panoptes_sinks::json::Limits as TextLimits;
 use panoptes_sinks::queue::{Consumer, Producer, QueueSize, Waker, queue};
@@ -34,6 +36,28 @@ use crate::time::Now;
 use crate::walk::{InterfaceRow, Kernel, Snapshot, view};
 
 const SOCK: u64 = 0xffff_8887_0000_0000;
+
+static RECORDS: LazyLock<Validator> = LazyLock::new(|| validator(&record_schema()));
+static LINES: LazyLock<Validator> = LazyLock::new(|| validator(&scan_schema()));
+
+fn validator(schema: &str) -> Validator {
+    jsonschema::validator_for(&serde_json::from_str(schema).unwrap()).unwrap()
+}
+
+/// The records in a queue, which must be valid.
+pub(super) fn records_of(consumer: &mut Consumer) -> Vec<Value> {
+    let mut records = Vec::new();
+    while let Some(block) = consumer.pop() {
+        for record in block.iter() {
+            let record: Value = serde_json::from_slice(record).unwrap();
+            let errors: Vec<_> = RECORDS.iter_errors(&record).map(|it| it.to_string()).collect();
+            assert!(errors.is_empty(), "{errors:?} in {record}");
+            records.push(record);
+        }
+        consumer.give_back(block);
+    }
+    records
+}
 
 /// Watches a [`World`] and reads its records.
 struct Reader {
@@ -96,19 +120,7 @@ impl Reader {
     }
 
     fn records(&mut self) -> Vec<Value> {
-        let schema: Value = serde_json::from_str(&record_schema()).unwrap();
-        let validator = jsonschema::validator_for(&schema).unwrap();
-        let mut records = Vec::new();
-        while let Some(block) = self.consumer.pop() {
-            for record in block.iter() {
-                let record: Value = serde_json::from_slice(record).unwrap();
-                let errors: Vec<_> =
-                    validator.iter_errors(&record).map(|error| error.to_string()).collect();
-                assert!(errors.is_empty(), "{errors:?} in {record}");
-                records.push(record);
-            }
-            self.consumer.give_back(block);
-        }
+        let records = records_of(&mut self.consumer);
         assert_eq!(self.producer.refused(), 0);
         records
     }
@@ -328,12 +340,10 @@ fn scan_lines_are_in_order_and_fit_the_schema() {
     );
     world.show(&mut snapshot);
     let mut writer = LineWriter::new(&limits());
-    let schema: Value = serde_json::from_str(&scan_schema()).unwrap();
-    let validator = jsonschema::validator_for(&schema).unwrap();
     let mut seen = Vec::new();
     let counts = writer.write::<()>(&snapshot, Kinds::ALL, &Traits::default(), &mut |line| {
         let line: Value = serde_json::from_slice(line).unwrap();
-        assert!(validator.is_valid(&line), "{line}");
+        assert!(LINES.is_valid(&line), "{line}");
         let text = |key: &str| line[key].to_string();
         let which = match line["kind"].as_str().unwrap() {
             "file_descriptor" => text("file_descriptor_index"),

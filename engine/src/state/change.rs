@@ -16,7 +16,7 @@ use super::thresholds::Exceeded;
 use crate::limits::Limit;
 use crate::time::{Now, RealTime};
 use crate::walk::{Snapshot, Views};
-use panoptes_tables::Strings;
+use panoptes_tables::{Strings, Tag};
 
 /// The context of a change.
 #[derive(Clone, Copy, Debug)]
@@ -84,8 +84,8 @@ pub enum Change<'a> {
         process: &'a Process,
         /// The descriptor as it was last seen.
         descriptor: DescriptorFacts<'a>,
-        /// `struct file *`
-        file: KernelVa,
+        /// `struct file *`, of its inode.
+        file: Tag<2>,
         /// `struct inode *`
         inode: KernelVa,
         /// The file when the descriptor was first seen.
@@ -155,8 +155,8 @@ pub struct AreaBefore {
     pub end: u64,
     /// `VM_*` before the change.
     pub flags: u64,
-    /// `struct anon_vma *` before the change; null where the area had no pages of its own.
-    pub anon_vma: KernelVa,
+    /// `struct anon_vma *` before the change; none where the area had no pages of its own.
+    pub anon_vma: Tag<4>,
     /// Whether any of it was executable at some time.
     pub was_executable: bool,
     /// Whether all of the present area was mapped before, in one piece or more.

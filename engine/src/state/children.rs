@@ -1,7 +1,7 @@
 //! The threads, descriptors and areas of one process.
 
 use panoptes_decoders::address::KernelVa;
-use panoptes_tables::List;
+use panoptes_tables::{List, Tag};
 
 use super::process::Process;
 use crate::walk::ProcessRow;
@@ -18,6 +18,12 @@ pub(super) struct Children {
     pub(super) space: (KernelVa, u32),
     pub(super) threads_taken: bool,
     pub(super) descriptors_taken: bool,
+    /// Address of the main table of the last scan, or 0.
+    pub(super) table: u64,
+    /// Address of a table of its threads that was its main one. The main one is a copy.
+    pub(super) copied_from: u64,
+    /// Number of tables of its threads of which it may have descriptors.
+    pub(super) own_tables: u16,
     /// The machine's calendar time at the last scan that had all descriptors.
     pub(super) descriptors_clock_ns: Option<i64>,
     pub(super) areas_taken: bool,
@@ -44,7 +50,7 @@ pub(super) struct Untracked {
     /// A thread id.
     pub(super) threads: u32,
     /// A table and a descriptor's number in it.
-    pub(super) descriptors: (u64, u32),
+    pub(super) descriptors: (Tag<3>, u32),
     /// An address.
     pub(super) areas: u64,
     /// A hash of the areas that are not tracked.
@@ -56,7 +62,7 @@ impl Default for Untracked {
     fn default() -> Self {
         Self {
             threads: u32::MAX,
-            descriptors: (u64::MAX, u32::MAX),
+            descriptors: (Tag::MAX, u32::MAX),
             areas: u64::MAX,
             areas_hash: 0,
         }

@@ -1,9 +1,9 @@
 //! Tracked TCP sockets, one row for each connection for all of its life.
 //!
-//! A connection is a socket's address and its 4-tuple. The sockets that the kernel puts in its
-//! place keep the 4-tuple: the request socket before it (SYN_RECEIVED) and the timewait socket
-//! after it (TIME_WAIT). Both lists, the tracked one and the scan's, are ordered by 4-tuple, so
-//! they are compared side by side.
+//! A connection is a socket's address, its 4-tuple and its network namespace. The sockets that the
+//! kernel puts in its place keep the latter two: the request socket before it (SYN_RECEIVED) and
+//! the timewait socket after it (TIME_WAIT). Both lists, the tracked one and the scan's, are
+//! ordered by them, so they are compared side by side.
 //!
 //! A scan follows chains that change meanwhile and can miss a socket. A connection that is absent
 //! once is kept; if the next scan does not show it either, it is *terminated* as of its first
@@ -21,19 +21,19 @@ use arrayvec::ArrayVec;
 use panoptes_decoders::kernel::sock::TcpState;
 
 use super::change::{Change, ConnectionChange};
-use super::connection::{Connection, Owner, Tuple, is_small, tuple_of, waits};
+use super::connection::{Connection, Owner, Tuple, is_small, mark, tuple_of_row};
 use super::crowded_connections::CrowdedConnections;
 use super::emit::Emitter;
 use super::facts::{ConnectionFacts, DescriptorFacts};
 use super::holders::{Holder, Holders, Holding};
-use super::thresholds::{ConnectionThresholds, Exceeded, Measures};
+use super::thresholds::{ConnectionThresholds, Exceeded};
 use crate::limits::Limits;
 use crate::time::{Monotonic, RealTime};
 use crate::walk::{ConnectionRow, Index};
 use panoptes_tables::{Cursor, HashKey, List, ListPool, room};
 
 /// Number of scans in a row from which a connection must be absent to be over.
-const ABSENT_SCANS_MAX: u32 = 2;
+const ABSENT_SCANS_MAX: u8 = 2;
 /// Number of rounds of chains that must begin and end without a connection for it to be over, while
 /// chains take turns: all of them had two turns then.
 const ABSENT_ROUNDS: u32 = 4;
@@ -46,16 +46,11 @@ const LEFT_SCANS: u32 = 16;
 /// all.
 const BEGINNING_SCANS_MAX: u32 = 16;
 /// Number of sockets with one 4-tuple that are searched for the one that a small socket stands for.
-/// There are one or two in each network namespace; the bound keeps a crowd of them cheap.
+/// There are one or two; the bound keeps a forged crowd of them cheap.
 const TWINS_MAX: usize = 64;
 /// Maximum number of statuses reported in one scan. If more are due at once, the rest follow in the
 /// next scans. That gives the output time to drain, and spreads them from then on.
 const STATUSES_MAX: u32 = 256;
-
-fn tuple_of_row(row: &ConnectionRow) -> Tuple {
-    let ends = &row.endpoints;
-    (ends.source, ends.source_port, ends.destination, ends.destination_port)
-}
 
 fn listens(row: &ConnectionRow) -> bool {
     TcpState::from_number(row.endpoints.state) == Some(TcpState::Listen)
@@ -143,6 +138,9 @@ impl Connections {
     /// the baseline.
     pub(super) fn update(&mut self, holding: &Holding<'_>, quiet: bool, emitter: &mut Emitter<'_>) {
         let snapshot = emitter.snapshot;
+        if emitter.must_stop() {
+            return;
+        }
         self.holders.find(snapshot);
         let mut cut = ArrayVec::<u32, CUT_MAX>::new();
         let nets = snapshot.nets.iter().filter(|net| net.connections_cut);
@@ -159,8 +157,9 @@ impl Connections {
         self.taken |= had_turns && (is_whole || self.beginning_scans >= BEGINNING_SCANS_MAX);
         let news = snapshot.connections.as_slice();
         let news = &news[..news.len().min(self.claimed.len())];
+        let has_all = is_whole && !snapshot.chains_in_turn;
         let Self { crowded, rows, list, holders, .. } = &mut *self;
-        if crowded.divide(rows, holders, holding, snapshot, news) {
+        if crowded.divide((rows, *list, has_all), holders, holding, snapshot, news) {
             crowded.remove_above(rows, list, holding);
         }
         self.claimed[..news.len()].fill(false);
@@ -180,10 +179,14 @@ impl Connections {
         };
         let mut start = 0;
         while let Some(row) = news.get(start) {
-            let tuple = tuple_of_row(row);
-            let count = news[start..].iter().take_while(|row| tuple_of_row(row) == tuple).count();
-            pass.absent_before(&tuple);
-            pass.group(&tuple, start, &news[start..start + count]);
+            let tuple = tuple_of_row(snapshot, row);
+            let is_same = |row: &&ConnectionRow| tuple_of_row(snapshot, row) == tuple;
+            let count = news[start..].iter().take_while(is_same).count();
+            let is_known = pass.absent_before(&tuple);
+            if !pass.emitter.goes_on() {
+                return;
+            }
+            pass.group(&tuple, is_known, start, &news[start..start + count]);
             start += count;
         }
         pass.absent_to_end();
@@ -214,28 +217,36 @@ struct Pass<'a, 't> {
 
 impl Pass<'_, '_> {
     fn order(&self, tuple: &Tuple) -> Option<Ordering> {
-        self.connections.rows.row(self.cursor).map(|row| tuple_of(&row.facts).cmp(tuple))
+        self.connections.rows.row(self.cursor).map(|row| row.tuple().cmp(tuple))
     }
 
-    fn absent_before(&mut self, tuple: &Tuple) {
-        while self.order(tuple) == Some(Ordering::Less) {
+    /// Moves past the rows before a tuple. Returns whether the next row has it.
+    fn absent_before(&mut self, tuple: &Tuple) -> bool {
+        loop {
+            let order = self.order(tuple);
+            if order != Some(Ordering::Less) || !self.emitter.goes_on() {
+                return order == Some(Ordering::Equal);
+            }
             self.absent();
         }
     }
 
     fn absent_to_end(&mut self) {
-        while self.connections.rows.row(self.cursor).is_some() {
+        while self.connections.rows.row(self.cursor).is_some() && self.emitter.goes_on() {
             self.absent();
         }
     }
 
-    /// Compares the sockets of one 4-tuple, nearly always one. `first` is the index of the first of
-    /// `news` in the scan; `news` is ordered by address.
-    fn group(&mut self, tuple: &Tuple, first: usize, news: &[ConnectionRow]) {
+    /// Compares the sockets of one 4-tuple and network namespace, nearly always one; `is_known` if
+    /// there is a row of them. `first` is the index of the first of `news` in the scan; `news` is
+    /// ordered by address.
+    fn group(&mut self, tuple: &Tuple, is_known: bool, first: usize, news: &[ConnectionRow]) {
         let start = self.cursor;
         let mut strays = false;
-        while self.order(tuple) == Some(Ordering::Equal) {
+        let mut is_equal = is_known;
+        while is_equal {
             strays |= !self.find_by_address(first, news);
+            is_equal = self.order(tuple) == Some(Ordering::Equal);
         }
         if strays {
             self.cursor = start;
@@ -249,11 +260,14 @@ impl Pass<'_, '_> {
                 self.find_next_life(first, news, &mut next, &mut unclaimed);
             }
         }
+        if self.connections.claimed[first..first + news.len()].iter().all(|claimed| *claimed) {
+            return;
+        }
         for small in [false, true] {
             for (number, row) in news.iter().enumerate() {
                 if !self.connections.claimed[first + number]
                     && is_small(row) == small
-                    && !(small && self.stands_for_another(row, first, news))
+                    && !(small && self.stands_for_another(first, news))
                 {
                     self.create(first + number, row);
                 }
@@ -263,16 +277,11 @@ impl Pass<'_, '_> {
 
     /// Whether the connection of a small socket is tracked under another one that still exists. If
     /// that one is gone, the next scan finds this one in its place.
-    fn stands_for_another(
-        &self,
-        small: &ConnectionRow,
-        first: usize,
-        news: &[ConnectionRow],
-    ) -> bool {
+    fn stands_for_another(&self, first: usize, news: &[ConnectionRow]) -> bool {
         news.iter()
             .zip(&self.connections.claimed[first..])
             .take(TWINS_MAX)
-            .any(|(row, claimed)| *claimed && !listens(row) && row.net == small.net)
+            .any(|(row, claimed)| *claimed && !listens(row))
     }
 
     /// Finds the row at the cursor in `news` by its address, and moves on; `false` if it is not
@@ -284,7 +293,7 @@ impl Pass<'_, '_> {
             news.binary_search_by_key(&old.address, |row| row.address.0).ok().filter(|&number| {
                 !old.was_replaced_by(&ConnectionFacts::read(snapshot, &news[number], None))
             });
-        old.stray = found.is_none();
+        old.set(mark::STRAY, found.is_none());
         match found {
             Some(number) => self.update_row(first + number, &news[number]),
             None => self.connections.rows.advance(&mut self.cursor),
@@ -303,7 +312,7 @@ impl Pass<'_, '_> {
     ) {
         let snapshot = self.emitter.snapshot;
         let Some(old) = self.connections.rows.row(self.cursor) else { return };
-        if !old.stray {
+        if !old.is(mark::STRAY) {
             self.connections.rows.advance(&mut self.cursor);
             return;
         }
@@ -327,31 +336,24 @@ impl Pass<'_, '_> {
         self.connections.claimed[number] = true;
         let mut owner = self.owner(number);
         let Some(old) = self.connections.rows.row_mut(self.cursor) else { return };
-        if old.reported && owner.as_ref().is_some_and(|owner| self.holding.is_unannounced(owner)) {
+        let is_reported = old.is(mark::REPORTED);
+        if is_reported && owner.as_ref().is_some_and(|owner| self.holding.is_unannounced(owner)) {
             // The owner is set once its process has been reported: a full table may have room for
             // it only now.
             owner = None;
         }
-        let before = old.facts.state;
-        let (counters, route_device) = (old.facts.counters, old.facts.route_device);
-        old.facts =
-            ConnectionFacts::read(self.emitter.snapshot, row, owner.map(|owner| owner.descriptor));
-        old.waits = waits(&old.facts);
-        // A timewait socket has no counters; those of the connection stay.
-        old.facts.counters = old.facts.counters.or(counters);
-        if old.facts.route_device == 0 {
-            old.facts.route_device = route_device;
-        }
+        let before = old.state;
+        let snapshot = self.emitter.snapshot;
+        let descriptor = owner.map(|owner| owner.descriptor);
+        old.refresh(&ConnectionFacts::read(snapshot, row, descriptor), owner);
+        let is_changed = before != old.state;
         old.address = row.address.0;
         self.connections.first_seen_ns[number] = Some(old.first_seen.real);
-        old.absent_since = None;
-        (old.absent_scans, old.unseen_scans) = (0, 0);
-        old.seen_round = self.emitter.snapshot.chains_round;
-        old.stray = false;
-        old.owner = owner.or(old.owner);
-        if !old.reported {
+        old.set_present();
+        old.seen_round = snapshot.chains_round;
+        if !is_reported {
             self.report_new(number);
-        } else if before != old.facts.state {
+        } else if is_changed {
             self.report_row(number, Kind::StateChanged);
         }
         self.report_measures(number);
@@ -362,22 +364,19 @@ impl Pass<'_, '_> {
     /// reported.
     fn report_measures(&mut self, number: usize) {
         let from = self.connections.statuses_from;
-        let Some(row) = self.connections.rows.row_mut(self.cursor).filter(|row| row.reported)
-        else {
-            return;
-        };
+        let row = self.connections.rows.row_mut(self.cursor);
+        let Some(row) = row.filter(|row| row.is(mark::REPORTED)) else { return };
         let all = row.exceed(&self.thresholds, self.now);
-        let tuple = tuple_of(&row.facts);
         let mut is_due = false;
         if let Some(period_ns) = self.thresholds.status_period_ns
             && row.is_open()
             // Those that had to wait come first.
-            && from.is_none_or(|from| tuple >= from)
+            && from.is_none_or(|from| row.tuple() >= from)
         {
             if self.statuses_left == 0 {
-                self.statuses_next = self.statuses_next.or(Some(tuple));
+                self.statuses_next = self.statuses_next.or(Some(row.tuple()));
             } else {
-                is_due = row.measures.is_status_due(period_ns, self.now);
+                is_due = row.is_status_due(period_ns, self.now);
             }
         }
         for exceeded in all {
@@ -404,31 +403,24 @@ impl Pass<'_, '_> {
             return;
         }
         let returns = self.connections.crowded.returns(&facts);
-        let mut new = Connection {
-            facts,
-            first_seen: self.emitter.now,
-            owner,
-            measures: Measures::new(self.now),
-            address: row.address.0,
-            waits: waits(&facts),
-            seen_round: self.emitter.snapshot.chains_round,
-            ..Connection::default()
-        };
+        let mut new = Connection::new(&facts, owner, self.emitter.now);
+        (new.address, new.seen_round) = (row.address.0, self.emitter.snapshot.chains_round);
         // A process that started after watching did cannot have had the connection before.
         let existed = |owner: &Owner| {
             self.holding.processes.get(owner.row).is_none_or(|process| process.life.existing)
         };
-        let quiet = returns || self.quiet && new.owner.as_ref().is_none_or(existed);
-        new.reported = quiet || new.listens() || self.can_be_reported(&new);
-        new.preexisting = quiet;
+        let quiet = returns || self.quiet && owner.as_ref().is_none_or(existed);
+        let is_reported = quiet || new.listens() || self.can_be_reported(&new);
+        new.set(mark::REPORTED, is_reported);
+        new.set(mark::PREEXISTING, quiet);
         let exceeded =
-            if new.reported { new.exceed(&self.thresholds, self.now) } else { ArrayVec::new() };
+            if is_reported { new.exceed(&self.thresholds, self.now) } else { ArrayVec::new() };
         let Connections { rows, list, first_seen_ns, .. } = &mut *self.connections;
         if !rows.insert(list, &mut self.cursor, new) {
             return;
         }
         first_seen_ns[number] = Some(new.first_seen.real);
-        if new.reported && !new.listens() {
+        if is_reported && !new.listens() {
             if !quiet {
                 self.report(&new, Some(number), Kind::Created);
             }
@@ -445,13 +437,13 @@ impl Pass<'_, '_> {
         let copy = *row;
         let holders = self.connections.holders.of(Index::new(number));
         // A scan that left its owner's descriptors cannot describe the socket.
-        let waits_for_owner = copy.owner.is_some()
+        let waits_for_owner = copy.is(mark::OWNER)
             && holders.is_empty()
             && self.leaves_descriptors()
-            && copy.unreported_scans < LEFT_SCANS;
+            && u32::from(copy.unreported_scans) < LEFT_SCANS;
         if !waits_for_owner && self.can_be_reported(&copy) {
             if let Some(row) = self.connections.rows.row_mut(self.cursor) {
-                row.reported = true;
+                row.set(mark::REPORTED, true);
             }
             self.report(&copy, Some(number), Kind::Created);
         }
@@ -460,12 +452,13 @@ impl Pass<'_, '_> {
     /// Whether the holder of a new connection is known or no longer expected. A connection has no
     /// holder until it is accepted; a holder is reported before it.
     fn can_be_reported(&self, new: &Connection) -> bool {
-        match &new.owner {
+        match new.owner() {
             None => {
                 let more = if self.leaves_descriptors() { LEFT_SCANS } else { 0 };
-                new.unreported_scans >= self.connections.accept_grace_scans + more
+                let grace = self.connections.accept_grace_scans.saturating_add(more);
+                u32::from(new.unreported_scans) >= grace.min(u8::MAX.into())
             }
-            Some(owner) => !self.holding.is_unannounced(owner),
+            Some(owner) => !self.holding.is_unannounced(&owner),
         }
     }
 
@@ -483,14 +476,14 @@ impl Pass<'_, '_> {
         // While chains take turns, its own may not have had one.
         let had_turn = !snapshot.chains_in_turn
             || snapshot.chains_round.wrapping_sub(old.seen_round) >= ABSENT_ROUNDS;
-        old.unseen_scans = old.unseen_scans.saturating_add(u32::from(had_turn));
+        old.unseen_scans = old.unseen_scans.saturating_add(u8::from(had_turn));
         // Only its own namespace decides: another one must not keep its connections for ever.
-        if had_turn && self.complete && !self.cut.contains(&old.facts.network_namespace) {
-            old.absent_scans += 1;
-            old.absent_since.get_or_insert(now);
+        if had_turn && self.complete && !self.cut.contains(&old.network_namespace) {
+            old.absent_scans = old.absent_scans.saturating_add(1);
+            old.set_absent(now);
             // A connection that ended before its process was reported waits for that.
-            let is_early = !old.reported
-                && old.owner.as_ref().is_some_and(|it| self.holding.is_unannounced(it));
+            let is_early = !old.is(mark::REPORTED)
+                && old.owner().is_some_and(|it| self.holding.is_unannounced(&it));
             if old.absent_scans >= ABSENT_SCANS_MAX && !is_early {
                 self.terminate();
                 return;
@@ -503,8 +496,8 @@ impl Pass<'_, '_> {
     fn terminate(&mut self) {
         let Connections { rows, list, .. } = &mut *self.connections;
         let Some(mut old) = rows.remove(list, &mut self.cursor) else { return };
-        old.absent_since.get_or_insert(self.emitter.now);
-        if !old.reported {
+        old.set_absent(self.emitter.now);
+        if !old.is(mark::REPORTED) {
             self.report(&old, None, Kind::Created);
             for exceeded in old.exceed(&self.thresholds, self.now) {
                 self.report(&old, None, Kind::Exceeded(exceeded));
@@ -538,11 +531,13 @@ impl Pass<'_, '_> {
     fn report(&mut self, connection: &Connection, number: Option<usize>, kind: Kind) {
         let snapshot = self.emitter.snapshot;
         let mut connection = *connection;
-        if connection.owner.as_ref().is_some_and(|owner| self.holding.is_unannounced(owner)) {
-            (connection.owner, connection.facts.descriptor) = (None, None);
+        let mut owner = connection.owner();
+        if owner.as_ref().is_some_and(|owner| self.holding.is_unannounced(owner)) {
+            connection.clear_owner();
+            owner = None;
         }
         let connection = &connection;
-        let owner = connection.owner.as_ref();
+        let owner = owner.as_ref();
         let process = owner.and_then(|owner| {
             self.holding.processes.get(owner.row).filter(|process| process.key == owner.process)
         });

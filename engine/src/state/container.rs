@@ -8,7 +8,7 @@ use core::mem;
 use core::net::{IpAddr, Ipv6Addr};
 
 use panoptes_decoders::address::KernelVa;
-use panoptes_decoders::container::Runtime;
+use panoptes_decoders::container::{Maker, Runtime};
 
 use super::described::{CONTAINER_NAME_BYTES, set_reserved};
 pub use super::keys::ContainerKey;
@@ -376,11 +376,11 @@ impl Containers {
     }
 
     fn key_of(&self, snapshot: &Snapshot, row: &ContainerRow) -> ContainerKey {
-        let path = snapshot.text(row.path);
-        if path.is_empty() {
-            return ContainerKey(self.path_key.hash(&row.node.0.to_le_bytes()));
-        }
-        ContainerKey(self.path_key.hash(path))
+        let hash = match snapshot.text(row.path) {
+            [] => self.path_key.hash(&row.node.0.to_le_bytes()),
+            path => self.path_key.hash(path),
+        };
+        ContainerKey::new(hash, row.maker == Maker::User)
     }
 
     /// Notes that the scan shows a container; `false` if the scan shows another one in its place.

@@ -6,7 +6,6 @@
 //!
 //! Not here: the table of processes itself ([`super::evicted`]).
 
-use panoptes_decoders::container::Maker;
 use panoptes_tables::{RowId, Shares};
 
 use super::children::{Allowed, Children};
@@ -15,13 +14,6 @@ use super::{State, descriptor, thread};
 use crate::limits::{Limit, Limits, PerLimit};
 use crate::loss::Loss;
 use crate::walk::{Index, ProcessRow, Snapshot};
-
-/// Maximum number of containers inside each other that are followed.
-const NESTED_MAX: usize = 16;
-/// Begins the groups of containers; the other ones are numbers of users.
-const CONTAINERS: u64 = 1 << 32;
-/// Begins the groups of network namespaces.
-pub(super) const NETWORKS: u64 = 1 << 33;
 
 /// The tables that are divided among processes, in the order of their shares.
 const DIVIDED: [Limit; 3] = [Limit::Threads, Limit::Descriptors, Limit::Areas];
@@ -72,30 +64,6 @@ impl Crowd {
     }
 }
 
-/// Who a process belongs to: the outermost container that a runtime made, or its user. A user can
-/// make groups that look like containers, and can become other users (`newuidmap`); who logged in
-/// stays (`loginuid`).
-pub(super) fn group_of(snapshot: &Snapshot, row: &ProcessRow) -> u64 {
-    let mut group = None;
-    let mut at = row.container;
-    for _ in 0..NESTED_MAX {
-        let Some((index, container)) = at.and_then(|at| Some((at, snapshot.containers.at(at)?)))
-        else {
-            break;
-        };
-        if container.maker == Maker::Runtime {
-            group = Some(CONTAINERS + u64::from(index.number()));
-        }
-        at = container.parent;
-    }
-    let user = || {
-        let uid = row.ids.map_or(u32::MAX, |ids| ids.uid);
-        let login = snapshot.leader(row).and_then(|leader| leader.task.loginuid());
-        u64::from(if uid == 0 { 0 } else { login.unwrap_or(uid) })
-    };
-    group.unwrap_or_else(user)
-}
-
 /// The row of a process that has not ended; an ended one may have that of an earlier scan.
 fn present_row(process: &Process) -> Option<Index<ProcessRow>> {
     process.row().filter(|_| !process.life.is_ended())
@@ -108,9 +76,11 @@ fn wanted(snapshot: &Snapshot, process: &Process, children: &Children) -> [u32; 
     // Without its leader.
     let seen_threads = row.map_or(0, |row| row.threads.len().saturating_sub(1));
     let table = row.and_then(|row| snapshot.files_structs.at(row.files));
-    let seen_descriptors = table.map_or(0, |table| table.descriptors.len());
+    // Its threads may have tables of their own.
+    let tables = row.into_iter().flat_map(|row| snapshot.files_structs_of(row));
+    let seen_descriptors = tables.map(|table| table.descriptors.len()).sum::<usize>();
     let mm = row.and_then(|row| snapshot.mms.at(row.mm)).filter(|mm| mm.complete);
-    // The rows of a thread's own table, and those that the scan does not show, are tracked too.
+    // Those that the scan does not show are tracked, too.
     let is_cut = untracked.descriptors != super::children::Untracked::default().descriptors;
     let tracked_descriptors = if is_cut && table.is_some() { 0 } else { descriptors.len() };
     [
@@ -135,9 +105,7 @@ impl State {
         };
         let mut totals = [0_u64; DIVIDED.len()];
         for (_, _, wanted) in all() {
-            for (total, wanted) in totals.iter_mut().zip(wanted) {
-                *total += u64::from(wanted);
-            }
+            totals.iter_mut().zip(wanted).for_each(|(total, wanted)| *total += u64::from(wanted));
         }
         for (at, limit) in DIVIDED.into_iter().enumerate() {
             let shares = &mut crowd.shares[at];
@@ -147,21 +115,33 @@ impl State {
             }
             for (id, process, wanted) in all() {
                 let row = snapshot.processes.at(present_row(process));
-                let group = row.map_or(u64::MAX, |row| group_of(snapshot, row));
+                let group = row.map_or(u64::MAX, |row| snapshot.group_of(row));
                 shares.want(group, id.0, wanted[at]);
             }
             shares.divide(capacities[at]);
             let above = shares.above().and_then(|above| processes.get(RowId(above.owner)));
             crowd.blamed[limit as usize] = above.map(Process::process_id);
         }
-        let blamed = &mut crowd.blamed[Limit::Areas as usize];
-        if blamed.is_none() && snapshot.vmas.dropped > 0 {
+        // Who has more than the scan had room for.
+        let most = |count: fn(&Snapshot, &ProcessRow) -> u32| {
             let count = |process: &&Process| {
                 let row = snapshot.processes.at(present_row(process));
-                row.and_then(|row| snapshot.mms.at(row.mm)).map_or(0, |mm| mm.map_count)
+                row.map_or(0, |row| count(snapshot, row))
             };
-            let most = processes.ids().filter_map(|id| processes.get(id)).max_by_key(count);
+            let all = processes.ids().filter_map(|id| processes.get(id)).map(|it| (count(&it), it));
+            all.filter(|(count, _)| *count > 0).max_by_key(|(count, _)| *count).map(|(_, it)| it)
+        };
+        let blamed = &mut crowd.blamed[Limit::Areas as usize];
+        if blamed.is_none() && snapshot.vmas.dropped > 0 {
+            let most = most(|scan, row| scan.mms.at(row.mm).map_or(0, |mm| mm.map_count));
             *blamed = most.map(Process::process_id);
+        }
+        let blamed = &mut crowd.blamed[Limit::Descriptors as usize];
+        if blamed.is_none() && snapshot.descriptors.dropped > 0 {
+            let dropped = |scan: &Snapshot, row: &ProcessRow| {
+                scan.files_structs_of(row).map(|table| table.dropped).max().unwrap_or(0)
+            };
+            *blamed = most(dropped).map(Process::process_id);
         }
         if !crowd.shares.iter().any(Shares::is_crowded) {
             return;

@@ -8,8 +8,7 @@
 use panoptes_decoders::kernel::sock::TcpState;
 use panoptes_tables::{HashKey, Key, List, ListPool, Row, RowId, Scan, Shares, Table, room};
 
-use super::connection::{Connection, Tuple, is_small, tuple_of};
-use super::crowd::{NETWORKS, group_of};
+use super::connection::{Connection, Tuple, is_small, mark, tuple_of, tuple_of_row};
 use super::facts::ConnectionFacts;
 use super::holders::{Holders, Holding};
 use crate::limits::Limits;
@@ -17,9 +16,11 @@ use crate::walk::{ConnectionRow, Index, Snapshot};
 
 /// Number of owners that stand for network namespaces; several namespaces can have the same.
 const NETS: u32 = 64;
+/// Begins the groups of network namespaces; below are users, far above containers.
+const NETWORKS: u64 = 1 << 33;
 /// Number of scans in a row, complete or not, from which a connection is absent before it makes
 /// room for others.
-const UNSEEN_SCANS_MAX: u32 = 8;
+const UNSEEN_SCANS_MAX: u8 = 8;
 /// The part of the connections that is remembered after it made room.
 const EVICTED_PART: usize = 4;
 
@@ -62,10 +63,13 @@ pub(super) struct CrowdedConnections {
     used: Box<[u32]>,
     used_small: [u32; NETS as usize],
     wanted: Box<[u32]>,
+    wanted_small: [u32; NETS as usize],
     processes: u32,
     evicted: Table<Evicted>,
     key: HashKey,
     scan: Scan,
+    /// The round of chains of the last scan.
+    round: u32,
     is_crowded: bool,
     /// Whether a connection found no room in the last scan.
     pub(super) was_refused: bool,
@@ -81,10 +85,12 @@ impl CrowdedConnections {
             used: room::copies(0, owners),
             used_small: [0; NETS as usize],
             wanted: room::copies(0, owners),
+            wanted_small: [0; NETS as usize],
             processes: limits.processes,
             evicted: Table::new(evicted, key.derive("state: evicted connections")),
             key: key.derive("state: owners of connections"),
             scan: Scan::default(),
+            round: 0,
             is_crowded: false,
             was_refused: false,
         }
@@ -122,12 +128,12 @@ impl CrowdedConnections {
         true
     }
 
-    fn key_of(&self, tuple: &Tuple, net: u32) -> EvictedKey {
+    fn key_of(&self, tuple: &Tuple) -> EvictedKey {
         let number = |address: &core::net::IpAddr| match address {
             core::net::IpAddr::V4(ip) => u128::from(u32::from(*ip)),
             core::net::IpAddr::V6(ip) => u128::from(*ip) ^ 1,
         };
-        let (source, source_port, destination, destination_port) = tuple;
+        let (source, source_port, destination, destination_port, net) = tuple;
         let ends = [number(source), number(destination)];
         let ports = u64::from(*source_port) << 16 | u64::from(*destination_port);
         EvictedKey(self.key.hash_numbers([
@@ -136,7 +142,7 @@ impl CrowdedConnections {
             ends[1] as u64,
             (ends[1] >> 64) as u64,
             ports,
-            net.into(),
+            u64::from(*net),
         ]))
     }
 
@@ -149,7 +155,7 @@ impl CrowdedConnections {
         let admits = self.takes(owner);
         if !admits {
             self.was_refused = true;
-            let key = self.key_of(&tuple_of(facts), facts.network_namespace);
+            let key = self.key_of(&tuple_of(facts));
             if let Some(id) = self.evicted.find(&key) {
                 self.evicted.see(id, self.scan);
             }
@@ -162,7 +168,7 @@ impl CrowdedConnections {
         if self.evicted.is_empty() {
             return false;
         }
-        let key = self.key_of(&tuple_of(facts), facts.network_namespace);
+        let key = self.key_of(&tuple_of(facts));
         let id = self.evicted.find(&key);
         id.is_some_and(|id| self.evicted.remove(id).is_some())
     }
@@ -173,13 +179,17 @@ impl CrowdedConnections {
         (above.owner < self.processes).then_some(RowId(above.owner))
     }
 
-    /// Forgets the evicted connections that no scan shows any more.
-    fn forget_gone(&mut self) {
+    /// Forgets the evicted connections that no scan, or no round of chains, shows any more.
+    fn forget_gone(&mut self, snapshot: &Snapshot) {
+        let before = core::mem::replace(&mut self.round, snapshot.chains_round);
+        if snapshot.chains_in_turn && before == snapshot.chains_round {
+            return;
+        }
         self.scan = self.scan.next();
         for number in 0..self.evicted.end() {
             let id = RowId(number);
             let last = self.evicted.last_seen(id);
-            if last.is_some_and(|last| self.scan.since(last) > UNSEEN_SCANS_MAX) {
+            if last.is_some_and(|last| self.scan.since(last) > UNSEEN_SCANS_MAX.into()) {
                 self.evicted.remove(id);
             }
         }
@@ -193,52 +203,103 @@ fn is_small_now(facts: &ConnectionFacts) -> bool {
 }
 
 impl CrowdedConnections {
-    /// Divides the table if not all connections of the scan fit; returns whether it did.
+    /// Divides the table if not all connections fit; returns whether it did. Unless the scan has
+    /// all connections, those that are tracked and that it does not show need room, too.
     pub(super) fn divide(
         &mut self,
-        rows: &ListPool<Connection>,
+        (rows, list, has_all): (&ListPool<Connection>, List, bool),
         holders: &Holders,
         holding: &Holding<'_>,
         snapshot: &Snapshot,
         news: &[ConnectionRow],
     ) -> bool {
-        self.forget_gone();
+        self.forget_gone(snapshot);
         let capacity = rows.capacity();
-        self.is_crowded = core::mem::take(&mut self.was_refused) || news.len() > capacity;
+        let was_refused = core::mem::take(&mut self.was_refused);
+        let others = if has_all { 0 } else { rows.used() };
+        self.is_crowded = was_refused || news.len() + others > capacity;
         if !self.is_crowded {
             return false;
         }
         self.used.fill(0);
         self.used_small.fill(0);
         self.wanted.fill(0);
-        let mut small = [0; NETS as usize];
+        self.wanted_small.fill(0);
         for (number, row) in news.iter().enumerate() {
             let process = holders
                 .of(Index::new(number))
                 .iter()
                 .find_map(|holder| holding.rows.get(holder.process.position()).copied().flatten());
             let net = snapshot.net_number(row.net);
-            match self.owner(process, net, is_small(row)) {
-                Owner::Full(owner) => self.wanted[owner as usize] += 1,
-                Owner::Small(net) => small[net as usize] += 1,
-            }
+            self.want(self.owner(process, net, is_small(row)));
+        }
+        if !has_all {
+            self.want_unseen((rows, list), holding, snapshot, news);
+        }
+        let small: usize = self.wanted_small.iter().map(|&wanted| wanted as usize).sum();
+        let total: usize = self.wanted.iter().map(|&wanted| wanted as usize).sum();
+        if !was_refused && total + small <= capacity {
+            self.is_crowded = false;
+            return false;
         }
         self.full.begin();
-        let mut total = 0;
         for (owner, &wanted) in (0..).zip(&self.wanted) {
             let process = holding.processes.get(RowId(owner)).filter(|_| owner < self.processes);
             let row = process.and_then(|process| snapshot.processes.at(process.row()));
-            let group = row.map_or(NETWORKS + u64::from(owner), |row| group_of(snapshot, row));
+            let group = row.map_or(NETWORKS + u64::from(owner), |row| snapshot.group_of(row));
             self.full.want(group, owner, wanted);
-            total += wanted as usize;
         }
         self.full.divide(capacity);
         self.small.begin();
-        for (net, &wanted) in (0..).zip(&small) {
+        for (net, &wanted) in (0..).zip(&self.wanted_small) {
             self.small.want(net.into(), net, wanted);
         }
         self.small.divide(capacity.saturating_sub(total));
         true
+    }
+
+    /// Counts one more connection that an owner wants.
+    fn want(&mut self, owner: Owner) {
+        let wanted = match owner {
+            Owner::Full(owner) => self.wanted.get_mut(owner as usize),
+            Owner::Small(net) => self.wanted_small.get_mut(net as usize),
+        };
+        if let Some(wanted) = wanted {
+            *wanted += 1;
+        }
+    }
+
+    /// Counts the tracked connections that the scan does not show. Both lists are ordered by
+    /// 4-tuple and network namespace.
+    fn want_unseen(
+        &mut self,
+        (rows, list): (&ListPool<Connection>, List),
+        holding: &Holding<'_>,
+        snapshot: &Snapshot,
+        news: &[ConnectionRow],
+    ) {
+        let mut news = news.iter().map(|row| tuple_of_row(snapshot, row)).peekable();
+        let mut cursor = ListPool::<Connection>::start(list);
+        while let Some(row) = rows.row(cursor) {
+            let tuple = row.tuple();
+            while news.next_if(|new| *new < tuple).is_some() {}
+            if news.peek() != Some(&tuple) && row.unseen_scans < UNSEEN_SCANS_MAX {
+                self.want(self.owner_of(row, holding));
+            }
+            rows.advance(&mut cursor);
+        }
+    }
+
+    /// The owner of a tracked connection.
+    fn owner_of(&self, row: &Connection, holding: &Holding<'_>) -> Owner {
+        let process = row.owner().filter(|owner| {
+            let process = holding.processes.get(owner.row);
+            process.is_some_and(|process| process.key == owner.process)
+        });
+        let facts = &row.facts();
+        let is_small = row.is(mark::WAITS) || is_small_now(facts);
+        let net = facts.network_namespace;
+        self.owner(process.map(|owner| owner.row), net, is_small)
     }
 
     /// Removes the connections of each owner above its share, and those that no scan shows.
@@ -250,21 +311,15 @@ impl CrowdedConnections {
     ) {
         let mut cursor = ListPool::<Connection>::start(*list);
         while let Some(row) = rows.row(cursor) {
-            let facts = &row.facts;
-            let process = row.owner.filter(|owner| {
-                let process = holding.processes.get(owner.row);
-                process.is_some_and(|process| process.key == owner.process)
-            });
-            let is_small = row.waits || is_small_now(facts);
-            let net = facts.network_namespace;
-            let owner = self.owner(process.map(|owner| owner.row), net, is_small);
+            let owner = self.owner_of(row, holding);
             let is_seen = row.unseen_scans < UNSEEN_SCANS_MAX;
             if is_seen && self.takes(owner) {
                 rows.advance(&mut cursor);
                 continue;
             }
-            let key = self.key_of(&tuple_of(facts), net);
-            let is_known = row.reported && self.evicted.find(&key).is_none();
+            let facts = &row.facts();
+            let key = self.key_of(&tuple_of(facts));
+            let is_known = row.is(mark::REPORTED) && self.evicted.find(&key).is_none();
             if is_known && self.evicted.insert(Evicted(key), self.scan).is_none() {
                 // It could not be remembered.
                 rows.advance(&mut cursor);

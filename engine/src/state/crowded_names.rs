@@ -2,15 +2,14 @@
 //!
 //! Once a name found no room, and until half of the room is free, each process pays for its names;
 //! a name costs each of its users an equal part. The names of a process above its share are cut
-//! ([`super::cut_text`]), and so are its new ones. Names that were cut stay so until their rows
-//! change.
+//! ([`CutText`]), and so are its new ones; if that does not suffice, its last ones are removed, and
+//! it gets no new ones. Names that were cut stay so until their rows change. Those that are missing
+//! are made when there is room again ([`super::file_names::Names::is_late_due`]).
 
-use panoptes_tables::{List, ListPool, RowId, Shares, Strings, room};
+use panoptes_tables::{CUT_BYTES_MIN, CutText, List, ListPool, RowId, Shares, Strings, room};
 
 use super::State;
 use super::children::Children;
-use super::crowd::group_of;
-use super::cut_text::{CUT_BYTES_MIN, CutText};
 use super::descriptor::Descriptor;
 use super::file_names::{CUT_BYTES, Named};
 use super::memory::Areas;
@@ -49,14 +48,14 @@ impl CrowdedNames {
         }
     }
 
-    /// Bytes of the longest name that a process may have.
+    /// Bytes of the longest name that a process may have; 0 if it gets no new ones.
     pub(super) fn longest(&self, process: RowId) -> usize {
         let longest = self.longest.get(process.0 as usize).filter(|_| self.is_crowded);
         longest.map_or(usize::MAX, |&longest| longest as usize)
     }
 }
 
-/// Bytes and number of the names in a list.
+/// Bytes and number of the names in a list, with those that are missing.
 fn cost<T: Named + Clone + Default>(
     rows: &ListPool<T>,
     list: List,
@@ -67,19 +66,23 @@ fn cost<T: Named + Clone + Default>(
     while let Some(row) = rows.row(cursor) {
         if let Some(id) = *row.clone().name() {
             cost = (cost.0 + strings.cost(id), cost.1 + 1);
+        } else if row.lacks_name() {
+            cost = (cost.0 + strings.place_bytes(), cost.1 + 1);
         }
         rows.advance(&mut cursor);
     }
     cost
 }
 
-/// Cuts the names in a list that are longer than `longest` bytes.
+/// Cuts the names in a list that are longer than `longest` bytes, and removes those that cost more
+/// than is `left`. Returns whether it removed any.
 fn cut<T: Named + Clone + Default>(
     rows: &mut ListPool<T>,
     list: List,
-    longest: usize,
+    (longest, left): (usize, &mut usize),
     strings: &mut Strings,
-) {
+) -> bool {
+    let mut removes = false;
     let mut cursor = ListPool::<T>::start(list);
     while let Some(row) = rows.row_mut(cursor) {
         let name = row.name();
@@ -90,8 +93,18 @@ fn cut<T: Named + Clone + Default>(
             *name = strings.intern(text.bytes());
             strings.release(id);
         }
+        if let Some(id) = *name {
+            if let Some(rest) = left.checked_sub(strings.cost(id)) {
+                *left = rest;
+            } else {
+                *name = None;
+                strings.release(id);
+                removes = true;
+            }
+        }
         rows.advance(&mut cursor);
     }
+    removes
 }
 
 /// Bytes and number of the names of all that a process has.
@@ -128,7 +141,7 @@ impl State {
             let Some(children) = children.get(id.0 as usize) else { continue };
             let (bytes, _) = cost_of(descriptors, areas, children, strings);
             let row = processes.get(id).and_then(|process| snapshot.processes.at(process.row()));
-            let group = row.map_or(u64::MAX, |row| group_of(snapshot, row));
+            let group = row.map_or(u64::MAX, |row| snapshot.group_of(row));
             shares.want(group, id.0, bytes.try_into().unwrap_or(u32::MAX));
         }
         // A part stays free for what opens next.
@@ -154,9 +167,10 @@ impl State {
             }
             let part = (allowed / count.max(1)).saturating_sub(HEADER_BYTES);
             let part = part.clamp(CUT_BYTES_MIN, CUT_BYTES);
-            *longest = part as u32;
-            cut(descriptors, children.descriptors, part, strings);
-            cut(&mut areas.rows, children.areas, part, strings);
+            let mut left = allowed;
+            let removes = cut(descriptors, children.descriptors, (part, &mut left), strings)
+                | cut(&mut areas.rows, children.areas, (part, &mut left), strings);
+            *longest = if removes { 0 } else { part as u32 };
         }
     }
 }

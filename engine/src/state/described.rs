@@ -8,12 +8,12 @@
 
 use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_decoders::layout::c_string;
-use panoptes_tables::{StringId, Strings};
+use panoptes_tables::{CutText, HEADER_BYTES, StringId, StringRoom, Strings};
 
-use super::cut_text::CutText;
 use super::facts::{ProcessFacts, ProcessNumbers};
-use super::keys::ContainerKey;
+use super::keys::{ContainerKey, ProcessKey};
 use crate::page_cache::Hashes;
+use crate::walk::Ids;
 
 /// Bytes of the names of a process for which there is always room.
 pub(super) const CONTAINER_ID_BYTES: usize = 80;
@@ -21,30 +21,102 @@ pub(super) const EXECUTABLE_BYTES: usize = 128;
 pub(super) const DIRECTORY_BYTES: usize = 96;
 pub(super) const LINE_BYTES: usize = 160;
 /// Room for these and for a previous program, each with a header.
-pub(super) const PROCESS_BYTES: usize =
-    CONTAINER_ID_BYTES + DIRECTORY_BYTES + 2 * (EXECUTABLE_BYTES + LINE_BYTES) + 6 * 8;
+pub(super) const PROCESS_ROOM: StringRoom = StringRoom {
+    bytes: CONTAINER_ID_BYTES
+        + DIRECTORY_BYTES
+        + 2 * (EXECUTABLE_BYTES + LINE_BYTES)
+        + 6 * HEADER_BYTES,
+    strings: 6,
+};
 /// Bytes of each name of a container for which there is always room.
 pub(super) const CONTAINER_NAME_BYTES: usize = 96;
 /// Room for its five names, each with a header.
-pub(super) const CONTAINER_BYTES: usize = 5 * (CONTAINER_NAME_BYTES + 8);
+pub(super) const CONTAINER_ROOM: StringRoom =
+    StringRoom { bytes: 5 * (CONTAINER_NAME_BYTES + HEADER_BYTES), strings: 5 };
 
+/// There are several of each process, so nothing leaves a gap.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Described {
-    pub(super) process_id: u32,
+    pub(super) key: ProcessKey,
+    numbers: Numbers,
+    /// Of its container, if it is in one.
+    container_key: ContainerKey,
     pub(super) program: Program,
     pub(super) directory: Option<StringId>,
     pub(super) container: Option<StringId>,
-    pub(super) container_key: Option<ContainerKey>,
-    pub(super) numbers: ProcessNumbers,
+    is_contained: bool,
+}
+
+const _: () = assert!(size_of::<Described>() == 216);
+
+/// [`ProcessNumbers`] in less room: a number that is missing has a value that it never has.
+#[derive(Clone, Copy, Debug)]
+struct Numbers {
+    /// `i64::MIN` if missing.
+    creation_time_ns: i64,
+    /// `u64::MAX` if missing.
+    cpu_time_ns: u64,
+    ids: Option<Ids>,
+    state: Option<(u32, u32)>,
+    /// Process ids end at 2^22 (`PID_MAX_LIMIT`), and -1 is no login of anyone. `u32::MAX` if
+    /// missing.
+    parent_process_id: u32,
+    login_user_id: u32,
+    audit_session_id: u32,
+    pid_namespace: u32,
+    mount_namespace: u32,
+    network_namespace: u32,
+}
+
+impl Numbers {
+    fn new(numbers: &ProcessNumbers) -> Self {
+        Self {
+            creation_time_ns: numbers.creation_time_ns.unwrap_or(i64::MIN),
+            cpu_time_ns: numbers.cpu_time_ns.unwrap_or(u64::MAX),
+            ids: numbers.ids,
+            state: numbers.state,
+            parent_process_id: numbers.parent_process_id.unwrap_or(u32::MAX),
+            login_user_id: numbers.login_user_id.unwrap_or(u32::MAX),
+            audit_session_id: numbers.audit_session_id.unwrap_or(u32::MAX),
+            pid_namespace: numbers.pid_namespace,
+            mount_namespace: numbers.mount_namespace,
+            network_namespace: numbers.network_namespace,
+        }
+    }
+
+    fn all(&self) -> ProcessNumbers {
+        let known = |number: u32| Some(number).filter(|&number| number != u32::MAX);
+        ProcessNumbers {
+            creation_time_ns: Some(self.creation_time_ns).filter(|&time| time != i64::MIN),
+            parent_process_id: known(self.parent_process_id),
+            ids: self.ids,
+            login_user_id: known(self.login_user_id),
+            audit_session_id: known(self.audit_session_id),
+            state: self.state,
+            cpu_time_ns: Some(self.cpu_time_ns).filter(|&time| time != u64::MAX),
+            pid_namespace: self.pid_namespace,
+            mount_namespace: self.mount_namespace,
+            network_namespace: self.network_namespace,
+        }
+    }
+}
+
+impl Default for Numbers {
+    /// All are missing.
+    fn default() -> Self {
+        Self::new(&ProcessNumbers::default())
+    }
 }
 
 /// The program of a process; exec replaces all of it.
 #[derive(Clone, Copy, Debug, Default)]
+#[repr(Rust, packed(4))]
 pub(super) struct Program {
     pub(super) name: [u8; 16],
     pub(super) self_exec_id: u32,
     pub(super) executable: Option<StringId>,
-    pub(super) executable_size: Option<u64>,
+    /// The size in bytes plus one; 0 if it is not known. No file has 2^63 bytes.
+    size_and_one: u64,
     pub(super) executable_hashes: Option<Hashes>,
     pub(super) command_line: Option<StringId>,
     pub(super) command_line_cut: bool,
@@ -53,6 +125,10 @@ pub(super) struct Program {
 impl Program {
     pub(super) fn new(task: &Task) -> Self {
         Self { name: task.comm, self_exec_id: task.self_exec_id, ..Self::default() }
+    }
+
+    pub(super) const fn set_executable_size(&mut self, bytes: u64) {
+        self.size_and_one = bytes.saturating_add(1);
     }
 
     /// Releases its names.
@@ -66,17 +142,34 @@ impl Program {
 impl Described {
     /// A process as the scan shows it first.
     pub(super) fn new(task: &Task) -> Self {
-        Self { process_id: task.tgid, program: Program::new(task), ..Self::default() }
+        Self { key: ProcessKey::of(task), program: Program::new(task), ..Self::default() }
+    }
+
+    pub(super) fn numbers(&self) -> ProcessNumbers {
+        self.numbers.all()
+    }
+
+    pub(super) fn set_numbers(&mut self, numbers: &ProcessNumbers) {
+        self.numbers = Numbers::new(numbers);
+    }
+
+    /// Its container, if it is in one.
+    pub(super) fn container_key(&self) -> Option<ContainerKey> {
+        self.is_contained.then_some(self.container_key)
+    }
+
+    pub(super) fn set_container_key(&mut self, key: Option<ContainerKey>) {
+        (self.is_contained, self.container_key) = (key.is_some(), key.unwrap_or_default());
     }
 
     pub(crate) const fn process_id(&self) -> u32 {
-        self.process_id
+        self.key.process_id
     }
 
     /// The same of another process.
     #[cfg(test)]
     pub(crate) const fn of_process(self, process_id: u32) -> Self {
-        Self { process_id, ..self }
+        Self { key: ProcessKey { process_id, ..self.key }, ..self }
     }
 
     pub(crate) fn facts<'a>(&'a self, strings: &'a Strings) -> ProcessFacts<'a> {
@@ -84,17 +177,18 @@ impl Described {
         let program = &self.program;
         ProcessFacts {
             name: c_string(&program.name),
-            process_id: self.process_id,
+            process_id: self.key.process_id,
+            start_boottime: self.key.start_boottime,
             self_exec_id: Some(program.self_exec_id),
             executable: text(program.executable),
-            executable_size: program.executable_size,
+            executable_size: program.size_and_one.checked_sub(1),
             executable_hashes: program.executable_hashes,
             directory: text(self.directory),
             command_line: text(program.command_line),
             command_line_cut: program.command_line_cut,
             container: text(self.container),
-            container_key: self.container_key,
-            numbers: self.numbers,
+            container_key: self.container_key(),
+            numbers: self.numbers(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Makes room in the table of processes for those whose user or container has less than its share.
 //!
-//! Groups are those of [`super::crowd`]. Only if a newcomer of a group below its share finds no
-//! room, the newest processes of groups above theirs are evicted. That is no end, so it is not
+//! Groups are those of [`Snapshot::group_of`]. Only if a newcomer of a group below its share finds
+//! no room, the newest processes of groups above theirs are evicted. That is no end, so it is not
 //! reported. The newcomers of such a group are not tracked.
 //!
 //! An evicted process is remembered as long as it exists. If it is tracked again, it is not
@@ -10,7 +10,6 @@
 use panoptes_tables::{HashIndex, HashKey, Row, RowId, Scan, Shares, Table, room};
 
 use super::State;
-use super::crowd::group_of;
 use super::keys::ProcessKey;
 use super::process::{Process, Stage};
 use crate::limits::{Limit, Limits};
@@ -121,7 +120,7 @@ impl Admission {
         if !self.is_crowded {
             return true;
         }
-        let at = self.group(group_of(snapshot, row));
+        let at = self.group(snapshot.group_of(row));
         let allowed = self.shares.allowed(at as u32);
         let Some(group) = self.groups.get_mut(at).filter(|group| group.tracked < allowed) else {
             return false;
@@ -181,7 +180,7 @@ impl State {
                 continue;
             }
             unseen -= usize::from(is_tracked);
-            let at = self.admission.group(group_of(snapshot, row));
+            let at = self.admission.group(snapshot.group_of(row));
             if let Some(group) = self.admission.groups.get_mut(at) {
                 group.wanted += 1;
                 group.tracked += u32::from(is_tracked);
@@ -197,7 +196,7 @@ impl State {
             }
             let found = self.rows[place].zip(snapshot.processes.get(place));
             let Some((id, row)) = found else { continue };
-            let at = self.admission.group(group_of(snapshot, row));
+            let at = self.admission.group(snapshot.group_of(row));
             let allowed = self.admission.shares.allowed(at as u32);
             let Some(group) = self.admission.groups.get_mut(at) else { continue };
             if group.tracked > allowed {

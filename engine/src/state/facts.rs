@@ -7,23 +7,23 @@
 
 use core::net::{IpAddr, Ipv4Addr};
 
-use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::inode::Attributes;
 use panoptes_decoders::kernel::sock::{
     AF_INET, AF_INET6, Counters, Endpoints, IPPROTO_TCP, TcpState,
 };
-use panoptes_decoders::kernel::super_block::magic;
+use panoptes_decoders::kernel::super_block::{FilesKind, magic};
 use panoptes_decoders::kernel::vm_area_struct::Vma;
 
 use super::area_name::AreaName;
 pub use super::area_name::HeapRule;
-use super::keys::ContainerKey;
+use super::keys::{ContainerKey, ProcessKey};
 use crate::page_cache::{FileIdentity, Hashes};
 use crate::path::{PathBuffer, is_same_path, write_file_name, write_path};
 use crate::walk::{
-    ConnectionRow, DescriptorRow, FileRow, Ids, MmRow, ProcessRow, Snapshot, SocketRow, ThreadRow,
-    VmaRow,
+    ConnectionRow, DescriptorRow, FileRow, Ids, InodeRow, MmRow, ProcessRow, Snapshot, SocketRow,
+    ThreadRow, VmaRow,
 };
+use panoptes_tables::Tag;
 
 /// Buffers for the names of one object while it is described.
 #[derive(Debug, Default)]
@@ -41,6 +41,8 @@ pub struct ProcessFacts<'a> {
     pub name: &'a [u8],
     /// The tgid.
     pub process_id: u32,
+    /// Nanoseconds from boot to its creation.
+    pub start_boottime: u64,
     /// Grows with every exec.
     pub self_exec_id: Option<u32>,
     /// Path of the executable.
@@ -140,6 +142,7 @@ impl<'a> ProcessFacts<'a> {
         Some(Self {
             name: task.name(),
             process_id: task.tgid,
+            start_boottime: task.start_boottime,
             self_exec_id: Some(task.self_exec_id),
             executable: path,
             executable_size: executable
@@ -153,6 +156,11 @@ impl<'a> ProcessFacts<'a> {
             container_key: None,
             numbers: ProcessNumbers::read(snapshot, process, leader),
         })
+    }
+
+    /// What identifies the process.
+    pub const fn key(&self) -> ProcessKey {
+        ProcessKey { process_id: self.process_id, start_boottime: self.start_boottime }
     }
 }
 
@@ -227,14 +235,14 @@ pub struct InodeFacts {
     pub device: u32,
     /// `st_rdev` as the kernel encodes it.
     pub special_device: u32,
-    /// The kind of its filesystem: the low half of `s_magic`, which holds every known magic.
-    pub magic: u32,
     /// `st_mode`
     pub mode: u16,
+    /// What is special about its filesystem.
+    pub files: FilesKind,
 }
 
 impl InodeFacts {
-    fn new(attributes: &Attributes, device: u32, magic: u64) -> Self {
+    fn new(attributes: &Attributes, device: u32, files: FilesKind) -> Self {
         Self {
             number: attributes.ino,
             size: attributes.size,
@@ -245,23 +253,28 @@ impl InodeFacts {
             gid: attributes.gid,
             device,
             special_device: attributes.rdev,
-            magic: magic as u32,
             mode: attributes.mode,
+            files,
         }
     }
 
     /// The same inode with new attributes.
     #[must_use]
     pub fn with(&self, attributes: &Attributes) -> Self {
-        Self::new(attributes, self.device, self.magic.into())
+        Self::new(attributes, self.device, self.files)
     }
 
-    /// Reads the attributes of an open file's inode from a scan.
+    /// Reads the attributes of an open file's inode from a scan; `None` if it could not be read.
     pub(super) fn read(snapshot: &Snapshot, file: &FileRow) -> Option<Self> {
-        let inode = snapshot.inodes.at(file.inode)?;
+        let inode = snapshot.inodes.at(file.inode).filter(|inode| inode.was_read())?;
+        Self::of(snapshot, inode)
+    }
+
+    /// Reads the attributes of an inode from a scan.
+    pub(super) fn of(snapshot: &Snapshot, inode: &InodeRow) -> Option<Self> {
         let super_block = snapshot.super_blocks.at(inode.super_block)?;
         let filesystem = &super_block.filesystem;
-        Some(Self::new(&inode.attributes, filesystem.dev, filesystem.magic))
+        Some(Self::new(&inode.attributes, filesystem.dev, filesystem.files))
     }
 }
 
@@ -295,12 +308,10 @@ pub enum FileName<'a> {
 
 /// The kind in the names of a filesystem's files, where names are only numbers (`sockfs_dname`,
 /// net/socket.c; `pipefs_dname`, fs/pipe.c).
-pub(super) fn numbered_kind(magic: u32) -> Option<&'static str> {
-    const SOCKFS: u32 = magic::SOCKFS as u32;
-    const PIPEFS: u32 = magic::PIPEFS as u32;
-    match magic {
-        SOCKFS => Some("socket"),
-        PIPEFS => Some("pipe"),
+pub(super) const fn numbered_kind(files: FilesKind) -> Option<&'static str> {
+    match files {
+        FilesKind::Sockets => Some("socket"),
+        FilesKind::Pipes => Some("pipe"),
         _ => None,
     }
 }
@@ -342,7 +353,7 @@ impl<'a> DescriptorFacts<'a> {
         let file = snapshot.files.at(descriptor.file);
         let inode = file.and_then(|file| InodeFacts::read(snapshot, file));
         let numbered =
-            |inode: InodeFacts| Some(FileName::Numbered(numbered_kind(inode.magic)?, inode.number));
+            |inode: InodeFacts| Some(FileName::Numbered(numbered_kind(inode.files)?, inode.number));
         Self {
             index: descriptor.index,
             name: inode.and_then(numbered),
@@ -404,8 +415,8 @@ pub struct AreaFacts<'a> {
     pub has_file: bool,
     /// Whether it is a special mapping of the kernel, such as the vDSO.
     pub special: bool,
-    /// `struct anon_vma *`: not null if it has its own pages, which were written.
-    pub anon_vma: KernelVa,
+    /// `struct anon_vma *`: there is one if it has its own pages, which were written.
+    pub anon_vma: Tag<4>,
 }
 
 impl<'a> AreaFacts<'a> {
@@ -427,7 +438,7 @@ impl<'a> AreaFacts<'a> {
             is_main_executable: is_main_executable(snapshot, mm, area),
             has_file: !vma.file.is_null(),
             special: vma.file.is_null() && !vma.ops.is_null(),
-            anon_vma: vma.anon_vma,
+            anon_vma: Tag::of(vma.anon_vma.0),
             ..Self::default()
         };
         if !vma.file.is_null() {

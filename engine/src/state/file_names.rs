@@ -1,14 +1,18 @@
-//! The names that rows refer to. A name of a file is made at most once in a scan.
+//! The names that rows refer to. The name of a file is made at most once in a scan if it finds room
+//! as a whole; one that is cut or refused is made again for each row that asks for it.
 
 use core::mem;
 
-use super::cut_text::CutText;
-use super::described::{CONTAINER_BYTES, PROCESS_BYTES};
+use panoptes_decoders::kernel::super_block::FilesKind;
+
+use super::described::{CONTAINER_ROOM, PROCESS_ROOM};
 use super::facts::is_floating;
 use crate::limits::Limits;
 use crate::path::{PathBuffer, write_file_name};
 use crate::walk::{FileRow, Index, Snapshot};
-use panoptes_tables::{HashKey, StringId, Strings, room};
+use panoptes_tables::{
+    CUT_BYTES_MIN, CutText, HEADER_BYTES, HashKey, StringId, StringRoom, Strings, room,
+};
 
 /// A file's name.
 #[derive(Clone, Copy, Debug, Default)]
@@ -39,6 +43,8 @@ impl NamesScratch {
 /// A row with a name.
 pub(super) trait Named {
     fn name(&mut self) -> &mut Option<StringId>;
+    /// Whether it has no name, although its file has one.
+    fn lacks_name(&self) -> bool;
 }
 
 /// The names that rows refer to, and those of the scan's files.
@@ -50,9 +56,15 @@ pub(super) struct Names {
     /// ends, so that no id is freed and reused meanwhile.
     memo: Box<[Option<FileName>]>,
     touched: Vec<Index<FileRow>>,
-    /// Bytes of a name of the process that is compared; longer ones are cut.
+    /// Bytes of a name of the process that is compared; longer ones are cut. With 0 it gets no
+    /// more names.
     pub(super) longest: usize,
+    /// Number of the scan, which may wrap.
+    scan: u32,
 }
+
+/// Number of scans after which a name that found no room, or could not be read, is made again.
+const LATE_SCANS: u64 = 64;
 
 /// Bytes to which a name is cut if the whole name finds no room.
 pub(super) const CUT_BYTES: usize = 64;
@@ -60,11 +72,12 @@ pub(super) const CUT_BYTES: usize = 64;
 impl Names {
     pub(super) fn new(limits: &Limits, key: HashKey) -> Self {
         Self {
-            strings: Strings::with_capacity(open_bytes(limits), reserved_bytes(limits), key),
+            strings: Strings::with_capacity(open_room(limits), reserved_room(limits), key),
             buffer: PathBuffer::default(),
             memo: Box::default(),
             touched: Vec::default(),
             longest: usize::MAX,
+            scan: 0,
         }
     }
 
@@ -86,6 +99,10 @@ impl Names {
         let Some(named) = write_file_name(snapshot, row, &mut self.buffer) else {
             return FileName::default();
         };
+        if self.longest == 0 {
+            self.strings.refuse();
+            return FileName { id: None, deleted: named.deleted, in_buffer: true };
+        }
         let text = self.buffer.text();
         let whole = if text.len() <= self.longest { self.strings.intern(text) } else { None };
         // The record of now has all of the name, later ones have its beginning. Other processes
@@ -103,8 +120,17 @@ impl Names {
         name
     }
 
+    /// Whether the missing name of a row is made in this scan: the rows take turns by a number of
+    /// each.
+    pub(super) fn is_late_due(&self, number: u64) -> bool {
+        number.wrapping_add(self.scan.into()).is_multiple_of(LATE_SCANS)
+            && self.longest > 0
+            && self.strings.has_room(CUT_BYTES)
+    }
+
     /// Forgets the names of this scan's files.
     pub(super) fn end_scan(&mut self) {
+        self.scan = self.scan.wrapping_add(1);
         for file in self.touched.drain(..) {
             if let Some(name) = self.memo[file.position()].take()
                 && let Some(id) = name.id
@@ -120,20 +146,34 @@ fn intern_cut(strings: &mut Strings, text: &[u8], longest: usize) -> Option<Stri
     strings.intern(CutText::new(text, longest.min(CUT_BYTES)).bytes())
 }
 
-/// Bytes for the names of open and mapped files, most of which are shared (sockets and pipes need
-/// none), and for long names of processes. A loaded machine of 350 processes with 19,000
-/// descriptors and 35,000 areas took 125 KB.
-fn open_bytes(limits: &Limits) -> usize {
-    (limits.file_descriptors as usize * 12 + limits.vmas as usize * 4).max(64 * 1024)
+/// Bytes of the shortest name that is cut, with its header: while names are limited by their bytes,
+/// there is no lack of places for them.
+const LEAST_BYTES: usize = CUT_BYTES_MIN + HEADER_BYTES;
+
+/// Room for the names of open and mapped files, most of which are shared (sockets and pipes need
+/// none), and for long names of processes: almost twice what a loaded machine of 350 processes took
+/// (125 KB with 19,000 descriptors and 35,000 areas).
+fn open_room(limits: &Limits) -> StringRoom {
+    let bytes = limits.file_descriptors as usize * 8 + limits.vmas as usize * 2;
+    let bytes = bytes.max(64 * 1024);
+    StringRoom { bytes, strings: bytes / LEAST_BYTES }
 }
 
-/// Bytes that are always there for the names of each process and container.
-fn reserved_bytes(limits: &Limits) -> usize {
-    limits.processes as usize * PROCESS_BYTES + limits.containers as usize * CONTAINER_BYTES
+/// Room that is always there for the names of each process and container.
+fn reserved_room(limits: &Limits) -> StringRoom {
+    let (processes, containers) = (limits.processes as usize, limits.containers as usize);
+    StringRoom {
+        bytes: processes * PROCESS_ROOM.bytes + containers * CONTAINER_ROOM.bytes,
+        strings: processes * PROCESS_ROOM.strings + containers * CONTAINER_ROOM.strings,
+    }
 }
 
 /// Whether a file's name is its inode's number in brackets, which needs no room in the arena.
-pub(super) fn is_numbered(snapshot: &Snapshot, file: Option<Index<FileRow>>, magic: u32) -> bool {
-    super::facts::numbered_kind(magic).is_some()
+pub(super) fn is_numbered(
+    snapshot: &Snapshot,
+    file: Option<Index<FileRow>>,
+    files: FilesKind,
+) -> bool {
+    super::facts::numbered_kind(files).is_some()
         && snapshot.files.at(file).is_some_and(|row| is_floating(snapshot, row))
 }

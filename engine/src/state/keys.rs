@@ -30,9 +30,21 @@ impl Key for ProcessKey {
     }
 }
 
-/// Identifies a container: a hash of its control group's path with this run's secret key.
+/// Identifies a container: a hash of its control group's path with this run's secret key, and
+/// whether an unprivileged user made it, in the lowest bit.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct ContainerKey(pub(super) u64);
+
+impl ContainerKey {
+    pub(super) const fn new(hash: u64, by_user: bool) -> Self {
+        Self(hash & !1 | by_user as u64)
+    }
+
+    /// Whether an unprivileged user made it, perhaps without a runtime, and chose all its names.
+    pub const fn is_by_user(self) -> bool {
+        self.0 & 1 != 0
+    }
+}
 
 impl Key for ContainerKey {
     fn hash(&self, key: HashKey) -> u64 {

@@ -13,14 +13,16 @@
 use core::mem;
 
 use panoptes_decoders::kernel::vm_area_struct::{VM_EXEC, VM_MAYSHARE, VM_READ, VM_WRITE};
+use panoptes_decoders::source::PAGE_BYTES;
 
 use super::area::{Area, Old};
 use super::area_name::AreaName;
 use super::change::{AreaBefore, Change};
 use super::children::{Children, Entry, Untracked};
 use super::described::set_text;
-use super::emit::Emitter;
+use super::emit::{Emitter, ROWS_A_QUESTION};
 use super::facts::HeapRule;
+use super::file_names::Named as _;
 use super::process::Process;
 use super::sharing::Sharing;
 use super::unread_areas::Unread;
@@ -130,7 +132,7 @@ impl AreasScratch {
         Self {
             old: room::list(limits.vmas as usize),
             origins: room::list(limits.vmas_seen_max()),
-            sharing: Sharing::new(limits.processes_seen_max(), limits.vmas_seen_max()),
+            sharing: Sharing::new(limits.processes_seen_max()),
         }
     }
 }
@@ -144,6 +146,8 @@ pub(super) struct Areas {
     origins: Vec<Origin>,
     area_name: AreaName,
     sharing: Sharing,
+    /// Maximum number of areas in a scan.
+    seen_max: usize,
     key: HashKey,
 }
 
@@ -157,6 +161,7 @@ impl Areas {
             origins: Vec::default(),
             area_name: AreaName::default(),
             sharing: Sharing::default(),
+            seen_max: limits.vmas_seen_max(),
         }
     }
 
@@ -167,7 +172,7 @@ impl Areas {
     }
 
     pub(super) fn begin_scan(&mut self) {
-        self.sharing.begin_scan();
+        self.sharing.begin_scan(self.seen_max);
     }
 
     /// Compares a process's areas with those of the last scan, as far as this scan shows them.
@@ -203,9 +208,13 @@ impl Areas {
         } else {
             self.note_unread(entry.children, mm, all, others)
         };
-        if let Some(same_pages) = self.is_unchanged(entry.children.areas, snapshot, news) {
-            if !same_pages {
-                self.note_pages(entry.children.areas, news);
+        let is_noted = self.is_unchanged(entry.children.areas, emitter, news);
+        if is_noted.is_none() && emitter.must_stop() {
+            return;
+        }
+        if let Some(is_noted) = is_noted {
+            if !is_noted {
+                self.note(entry.children.areas, news, emitter);
             }
             entry.children.note_areas(mm.complete);
             return;
@@ -217,7 +226,7 @@ impl Areas {
             self.old.push(Old { number, claimed: false, touched: false });
             self.rows.advance(&mut cursor);
         }
-        self.find_origins(snapshot, mm, news);
+        self.find_origins(mm, news, emitter);
         let is_changed = if mm.complete {
             self.unmap(entry, emitter);
             self.map(entry, mm, (news, quiet_from), emitter);
@@ -270,53 +279,68 @@ impl Areas {
             self.rows.advance(&mut cursor);
         }
         if let Some(first) = self.rows.row(cursor) {
-            children.untracked.areas = children.untracked.areas.min(first.start);
+            children.untracked.areas = children.untracked.areas.min(first.start());
         }
         while let Some(old) = self.rows.remove(&mut children.areas, &mut cursor) {
             old.release(strings);
         }
     }
 
-    /// Returns `None` if the areas have changed, and otherwise whether their `anon_vma`s are the
-    /// same.
-    fn is_unchanged(&self, list: List, snapshot: &Snapshot, news: &[VmaRow]) -> Option<bool> {
+    /// Returns `None` if the areas have changed, and otherwise whether their rows are up to date.
+    fn is_unchanged(&self, list: List, emitter: &Emitter<'_>, news: &[VmaRow]) -> Option<bool> {
+        let snapshot = emitter.snapshot;
         let mut cursor = ListPool::<Area>::start(list);
-        let mut same_pages = true;
-        for row in news {
-            let area = self.rows.row(cursor).filter(|area| area.is(snapshot, row))?;
-            same_pages &= area.anon_vma == row.vma.anon_vma.0;
-            self.rows.advance(&mut cursor);
+        let mut is_noted = true;
+        for rows in news.chunks(ROWS_A_QUESTION as usize) {
+            for row in rows {
+                let area = self.rows.row(cursor).filter(|area| area.is(snapshot, row))?;
+                is_noted &= area.is_noted(row);
+                self.rows.advance(&mut cursor);
+            }
+            if rows.len() == ROWS_A_QUESTION as usize && emitter.must_stop() {
+                return None;
+            }
         }
-        self.rows.row(cursor).is_none().then_some(same_pages)
+        self.rows.row(cursor).is_none().then_some(is_noted)
     }
 
-    /// Updates the `anon_vma`s of areas in which nothing else has changed.
-    fn note_pages(&mut self, list: List, news: &[VmaRow]) {
+    /// Updates what the scan shows of areas in which nothing else has changed.
+    fn note(&mut self, list: List, news: &[VmaRow], emitter: &mut Emitter<'_>) {
         let mut cursor = ListPool::<Area>::start(list);
         for row in news {
             if self.rows.row(cursor).is_none() {
                 return;
             }
-            self.rows.at_mut(ListPool::<Area>::number(cursor)).anon_vma = row.vma.anon_vma.0;
+            let area = self.rows.at_mut(ListPool::<Area>::number(cursor));
+            area.note(emitter.snapshot, row);
+            name_late(area, row, emitter);
             self.rows.advance(&mut cursor);
         }
     }
 
     /// Finds the origin of every new area. Both lists are sorted and neither has overlaps, so one
     /// pass is enough.
-    fn find_origins(&mut self, snapshot: &Snapshot, mm: &MmRow, news: &[VmaRow]) {
+    fn find_origins(&mut self, mm: &MmRow, news: &[VmaRow], emitter: &mut Emitter<'_>) {
+        let snapshot = emitter.snapshot;
         self.origins.clear();
         let mut first = 0;
         for row in news {
+            if !emitter.goes_on() {
+                return;
+            }
             let new = Area::new(snapshot, mm, row);
-            while self.old.get(first).is_some_and(|old| self.rows.at(old.number).end <= new.start) {
+            while self
+                .old
+                .get(first)
+                .is_some_and(|old| self.rows.at(old.number).end() <= new.start())
+            {
                 first += 1;
             }
             let mut origin = Origin::New;
             let mut covered = 0;
             for old in self.old.iter_mut().skip(first) {
                 let area = self.rows.at(old.number);
-                if area.start >= new.end {
+                if area.start() >= new.end() {
                     break;
                 }
                 if !area.is_like(&new) {
@@ -330,7 +354,7 @@ impl Areas {
                 origin = origin.with(claim, before, &new);
                 old.claimed |= matches!(origin, Origin::Claims(number, ..) if number == old.number);
             }
-            if covered == new.end - new.start {
+            if covered == new.end() - new.start() {
                 origin.set_all_mapped_before();
             }
             self.origins.push(origin);
@@ -341,8 +365,11 @@ impl Areas {
     fn unmap(&mut self, entry: &Entry<'_>, emitter: &mut Emitter<'_>) {
         let process = entry.process;
         for old in self.old.iter().filter(|old| !old.claimed) {
+            if !emitter.goes_on() {
+                return;
+            }
             let row = *self.rows.at(old.number);
-            if !old.touched && row.start < entry.children.untracked.areas {
+            if !old.touched && row.start() < entry.children.untracked.areas {
                 emitter.emit_named(|names| {
                     let area = row.facts(process.process_id(), &names.strings);
                     Change::AreaUnmapped { process, area }
@@ -366,16 +393,16 @@ impl Areas {
         let list = &mut entry.children.areas;
         let mut cursor = ListPool::<Area>::start(*list);
         for (at, row) in news.iter().enumerate() {
-            let Some(&origin) = self.origins.get(at) else { break };
+            let Some(&origin) = self.origins.get(at).filter(|_| emitter.goes_on()) else { break };
             let mut area = Area::new(snapshot, mm, row);
             let before = origin.before(&area);
-            area.was_executable |= before.is_some_and(|before| before.was_executable);
+            area.note_executable(before.is_some_and(|before| before.was_executable));
             let mut in_buffer = false;
             if let Origin::Claims(number, ..) = origin {
                 let old = *self.rows.at(number);
-                area.was_executable |= old.was_executable;
-                area.name = old.name;
-                if area.file == 0 && (area.start, area.end) != (old.start, old.end) {
+                area.continue_from(&old);
+                name_late(&mut area, row, emitter);
+                if !area.has_file() && !area.is_at(&old) {
                     // It may have become the heap, or stopped being it.
                     let name = self.area_name.write(snapshot, mm, row, self.heap);
                     set_name(&mut emitter.names.strings, &mut area.name, name);
@@ -389,7 +416,7 @@ impl Areas {
                 in_buffer = self.name(&mut area, (mm, row), emitter);
                 self.rows.insert(list, &mut cursor, area);
             }
-            if !quiet && (before.is_some() || area.start < quiet_from) {
+            if !quiet && (before.is_some() || area.start() < quiet_from) {
                 report(entry.process, &area, in_buffer, before, emitter);
             }
         }
@@ -411,10 +438,10 @@ impl Areas {
         let mut unread = Unread::new(mm.map_count as usize, self.old.len());
         let mut is_changed = false;
         for (at, row) in news.iter().enumerate() {
-            let Some(&origin) = self.origins.get(at) else { break };
+            let Some(&origin) = self.origins.get(at).filter(|_| emitter.goes_on()) else { break };
             let mut area = Area::new(snapshot, mm, row);
             let before = origin.before(&area);
-            area.was_executable |= before.is_some_and(|before| before.was_executable);
+            area.note_executable(before.is_some_and(|before| before.was_executable));
             // Before the old area that it continues is removed.
             let old = match origin {
                 Origin::Claims(number, ..) => Some(*self.rows.at(number)),
@@ -423,11 +450,11 @@ impl Areas {
             let same = old.filter(|old| old.is(snapshot, row));
             is_changed |= same.is_none();
             let (old_rows, place) = ((&mut self.rows, &*self.old), (&mut *list, &mut cursor));
-            unread.keep(area.start, old_rows, place, process, emitter);
+            unread.keep(area.start(), old_rows, place, process, emitter);
             let mut in_buffer = false;
             if let Some(old) = same {
-                area.was_executable |= old.was_executable;
-                area.name = old.name;
+                area.continue_from(&old);
+                name_late(&mut area, row, emitter);
             } else {
                 in_buffer = self.name(&mut area, (mm, row), emitter);
             }
@@ -442,9 +469,9 @@ impl Areas {
                     replaced.release(&mut emitter.names.strings);
                 }
             }
-            unread.pass(area.end, reused);
+            unread.pass(area.end(), reused);
             let (old_rows, place) = ((&mut self.rows, &*self.old), (&mut *list, &mut cursor));
-            unread.keep(area.end, old_rows, place, process, emitter);
+            unread.keep(area.end(), old_rows, place, process, emitter);
             if let Some(number) = reused {
                 self.rows.attach(list, &mut cursor, number);
             } else if !self.rows.insert(list, &mut cursor, area) {
@@ -452,7 +479,7 @@ impl Areas {
                 continue;
             }
             // What was there before watching began may be seen now for the first time.
-            if before.is_some() || !quiet && area.start < quiet_from {
+            if before.is_some() || !quiet && area.start() < quiet_from {
                 report(process, &area, in_buffer, before, emitter);
             }
         }
@@ -469,7 +496,7 @@ impl Areas {
         emitter: &mut Emitter<'_>,
     ) -> bool {
         let snapshot = emitter.snapshot;
-        if area.file == 0 {
+        if !area.has_file() {
             let name = self.area_name.write(snapshot, mm, row, self.heap);
             set_name(&mut emitter.names.strings, &mut area.name, name);
             return false;
@@ -485,6 +512,14 @@ impl Areas {
         while let Some(old) = self.rows.remove(list, &mut cursor) {
             old.release(strings);
         }
+    }
+}
+
+/// Names an area of a file whose name found no room, or could not be read, when it was new.
+fn name_late(area: &mut Area, row: &VmaRow, emitter: &mut Emitter<'_>) {
+    let snapshot = emitter.snapshot;
+    if area.lacks_name() && emitter.names.is_late_due(area.start() / PAGE_BYTES) {
+        area.name = emitter.names.name(snapshot, row.file).id;
     }
 }
 

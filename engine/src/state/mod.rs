@@ -30,7 +30,7 @@
 //!   read completely (`complete`), keep their old state: absence from such a scan proves nothing.
 //!
 //! **Absence.** A scan may leave something for the next ones because its budget is spent
-//! ([`crate::walk::Left`]). Nothing is absent that a scan has not looked at:
+//! ([`crate::walk::Deferred`]). Nothing is absent that a scan has not looked at:
 //!
 //! * Every scan has all tasks that it can reach, so processes and threads need no more rules.
 //! * A descriptor is absent if the scan has its slot ([`crate::walk::FilesRow::has_slot`]). One
@@ -57,7 +57,6 @@ pub mod coverage;
 mod crowd;
 mod crowded_connections;
 mod crowded_names;
-mod cut_text;
 pub(crate) mod described;
 mod descriptor;
 mod emit;
@@ -70,6 +69,7 @@ pub mod memory;
 mod open_files;
 pub mod process;
 mod scratch;
+mod shared_tables;
 mod sharing;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -84,7 +84,7 @@ pub use crate::limits::Limit;
 use crate::limits::{Limits, PerLimit};
 use crate::loss::Loss;
 use crate::time::{Now, RealTime};
-use crate::walk::{ConnectionRow, Index, Snapshot};
+use crate::walk::{ConnectionRow, FilesRow, Index, Snapshot};
 
 pub use change::{AreaBefore, Change, Changes, ConnectionChange, Opened, ScanContext};
 use children::Children;
@@ -142,6 +142,10 @@ pub struct State {
     threads: ListPool<thread::Thread>,
     descriptors: ListPool<descriptor::Descriptor>,
     open_files: open_files::OpenFiles,
+    /// The descriptor tables of threads of the process that is compared.
+    own_tables: Vec<Index<FilesRow>>,
+    /// Number of searches for tables that processes have left, in this scan.
+    table_searches: usize,
     areas: memory::Areas,
     connections: connections::Connections,
     containers: container::Containers,
@@ -204,6 +208,8 @@ impl State {
             threads: ListPool::new(limits.threads as usize),
             descriptors: ListPool::new(limits.file_descriptors as usize),
             open_files: open_files::OpenFiles::default(),
+            own_tables: Vec::default(),
+            table_searches: 0,
             areas: memory::Areas::new(limits, settings.heap, key.derive("state: areas")),
             connections: connections::Connections::new(limits, settings.accept_grace_scans, key),
             containers: container::Containers::new(limits, key),

@@ -210,7 +210,7 @@ impl Process {
 
     /// Time of its fork, in nanoseconds since 1970.
     pub(super) fn creation_time_ns(&self) -> Option<i64> {
-        self.described.numbers.creation_time_ns
+        self.described.numbers().creation_time_ns
     }
 
     /// `comm`
@@ -220,12 +220,12 @@ impl Process {
 
     /// `EXIT_*` of its leader.
     pub fn exit_state(&self) -> u32 {
-        self.described.numbers.state.map_or(0, |(_, exit_state)| exit_state)
+        self.described.numbers().state.map_or(0, |(_, exit_state)| exit_state)
     }
 
     /// Key of its container.
     pub fn container_key(&self) -> Option<ContainerKey> {
-        self.described.container_key
+        self.described.container_key()
     }
 
     /// Identifier or name of its container.
@@ -245,8 +245,11 @@ impl Process {
     /// exec belong to the previous program. (Records follow the order of observation: after an
     /// exec, no other record is about the previous program.)
     pub(crate) fn described_at_close(&self, close_on_exec: bool) -> Described {
-        let before = self.ran_before.filter(|_| close_on_exec);
-        Described { program: before.unwrap_or(self.described.program), ..self.described }
+        let mut described = self.described;
+        if let Some(before) = self.ran_before.filter(|_| close_on_exec) {
+            described.program = before;
+        }
+        described
     }
 
     /// Updates it from the scan. What the scan could not read stays, so that a process that has
@@ -266,16 +269,16 @@ impl Process {
         self.held_still = process.stable && process.files_stable;
         self.on_cpu = task.on_cpu;
         let described = &mut self.described;
-        described.numbers =
-            ProcessNumbers::read(snapshot, process, leader).or_before(&described.numbers);
+        let numbers = ProcessNumbers::read(snapshot, process, leader);
+        described.set_numbers(&numbers.or_before(&described.numbers()));
         match snapshot.container_of(process) {
             Some(id) => {
                 set_reserved(strings, &mut described.container, id, CONTAINER_ID_BYTES);
-                described.container_key = container;
+                described.set_container_key(container);
             }
             // It left its container; but an ended process keeps its last one.
             None if task.exit_state == 0 && process.container_known => {
-                described.container_key = None;
+                described.set_container_key(None);
                 if let Some(id) = described.container.take() {
                     strings.release(id);
                 }
@@ -308,7 +311,7 @@ impl Process {
         let Some(file) = mm.and_then(|mm| snapshot.files.at(mm.exe_file)) else { return };
         let program = &mut self.described.program;
         if let Some(inode) = snapshot.inodes.at(file.inode) {
-            program.executable_size = Some(inode.attributes.size);
+            program.set_executable_size(inode.attributes.size);
         }
         if let Some(place) = Place::of(snapshot, file.path)
             && (place != self.executable_place || again)

@@ -13,12 +13,14 @@ use super::file_names::NamesScratch;
 use super::memory::AreasScratch;
 use super::open_files::OpenFiles;
 use crate::limits::Limits;
+use crate::walk::{FilesRow, Index};
 
 /// What comparing a scan needs only while it runs.
 #[derive(Debug)]
 pub struct Scratch {
     rows: Vec<Option<RowId>>,
     open_files: OpenFiles,
+    own_tables: Vec<Index<FilesRow>>,
     areas: AreasScratch,
     connections: ConnectionsScratch,
     containers: ContainersScratch,
@@ -31,6 +33,7 @@ impl Scratch {
         Self {
             rows: room::list(limits.processes_seen_max()),
             open_files: OpenFiles::new(limits),
+            own_tables: room::list(limits.processes_seen_max()),
             areas: AreasScratch::new(limits),
             connections: ConnectionsScratch::new(limits),
             containers: ContainersScratch::new(limits),
@@ -45,6 +48,7 @@ impl State {
     pub fn exchange(&mut self, scratch: &mut Scratch) {
         mem::swap(&mut self.rows, &mut scratch.rows);
         mem::swap(&mut self.open_files, &mut scratch.open_files);
+        mem::swap(&mut self.own_tables, &mut scratch.own_tables);
         self.areas.exchange(&mut scratch.areas);
         self.connections.exchange(&mut scratch.connections);
         self.containers.exchange(&mut scratch.containers);

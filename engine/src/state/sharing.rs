@@ -14,19 +14,18 @@ pub(super) struct Sharing {
     scan: Scan,
     /// Number of areas that may be compared again in this scan, for other processes.
     left: usize,
-    room: usize,
 }
 
 impl Sharing {
-    /// Allocates for so many address spaces, and as many comparisons with other processes as there
-    /// are areas in a scan.
-    pub(super) fn new(spaces: usize, areas: usize) -> Self {
+    /// Allocates for so many address spaces.
+    pub(super) fn new(spaces: usize) -> Self {
         let compared_in = room::copies(Scan::default(), spaces);
-        Self { compared_in, scan: Scan::default(), left: areas, room: areas }
+        Self { compared_in, scan: Scan::default(), left: 0 }
     }
 
-    pub(super) fn begin_scan(&mut self) {
-        self.left = self.room;
+    /// Begins a scan with as many comparisons with other processes as it can have areas.
+    pub(super) fn begin_scan(&mut self, areas: usize) {
+        self.left = areas;
         self.scan = self.scan.next();
         if self.scan == Scan::default() {
             // The numbers begin anew, and nothing was compared in this scan.
@@ -59,9 +58,9 @@ mod tests {
     #[test]
     fn areas_that_are_compared_do_not_grow_with_the_processes_that_share_them() {
         let compared_by = |processes: usize| {
-            let mut sharing = Sharing::new(10, 1000);
+            let mut sharing = Sharing::new(10);
             (0..3).fold(0, |sum, _| {
-                sharing.begin_scan();
+                sharing.begin_scan(1000);
                 let hog = (0..processes).filter(|_| sharing.admits(space(0), 300)).count() * 300;
                 // Those that share nothing are compared all the same.
                 assert!((1..10).all(|other| sharing.admits(space(other), 100)));
@@ -74,10 +73,10 @@ mod tests {
 
     #[test]
     fn numbers_of_scans_may_wrap() {
-        let mut sharing = Sharing::new(2, 0);
+        let mut sharing = Sharing::new(2);
         sharing.scan = Scan(u32::MAX - 1);
         for _ in 0..4 {
-            sharing.begin_scan();
+            sharing.begin_scan(0);
             assert!(sharing.admits(space(1), 5));
             assert!(!sharing.admits(space(1), 5));
         }

@@ -8,34 +8,38 @@ use super::emit::Emitter;
 use super::facts::ThreadFacts;
 use super::process::is_dead;
 use crate::walk::{Index, Snapshot, ThreadRow};
-use panoptes_tables::{Cursor, ListPool};
+use panoptes_tables::{Cursor, ListPool, Tag};
 
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Thread {
+    start_boottime: u64,
     number: u32,
     self_exec_id: u32,
-    exit_state: u32,
-    absent_scans: u32,
-    start_boottime: u64,
-    address: u64,
+    /// Its `task_struct`.
+    address: Tag<4>,
+    /// The low half of `EXIT_*`, which has all of them.
+    exit_state: u16,
+    absent_scans: u8,
 }
+
+const _: () = assert!(size_of::<Thread>() == 24);
 
 impl Thread {
     fn new(task: &Task) -> Self {
         Self {
             number: task.pid,
             self_exec_id: task.self_exec_id,
-            exit_state: task.exit_state,
+            exit_state: task.exit_state as u16,
             absent_scans: 0,
             start_boottime: task.start_boottime,
-            address: task.address.0,
+            address: Tag::of(task.address.0),
         }
     }
 
     fn is(&self, task: &Task) -> bool {
         self.number == task.pid
             && self.start_boottime == task.start_boottime
-            && self.address == task.address.0
+            && self.address == Tag::of(task.address.0)
     }
 
     /// Its facts. The exit state is known only while the thread is still there.
@@ -43,7 +47,7 @@ impl Thread {
         ThreadFacts {
             thread_id: self.number,
             self_exec_id: self.self_exec_id,
-            exit_state: there.then_some(self.exit_state),
+            exit_state: there.then_some(self.exit_state.into()),
         }
     }
 }
@@ -73,14 +77,16 @@ pub(super) fn update(
     let (mut born, mut kept) = (0, 0);
     let mut cursor = ListPool::<Thread>::start(entry.children.threads);
     for row in group.iter().filter_map(|&index| snapshot.threads.at(index)) {
+        if !emitter.goes_on() {
+            return born;
+        }
         let task = &row.task;
         if task.is_leader() || is_dead(task) {
             continue;
         }
-        while let Some(old) = threads.row(cursor)
-            && old.number < task.pid
-        {
-            miss(threads, entry, &mut cursor, absent_scans_max, emitter);
+        let tid = Some(task.pid);
+        if !miss_before(threads, entry, &mut cursor, tid, absent_scans_max, emitter) {
+            return born;
         }
         if kept >= allowed {
             // The oldest threads stay.
@@ -114,12 +120,31 @@ pub(super) fn update(
             }
         }
     }
-    while threads.row(cursor).is_some() {
-        miss(threads, entry, &mut cursor, absent_scans_max, emitter);
+    if !miss_before(threads, entry, &mut cursor, None, absent_scans_max, emitter) {
+        return born;
     }
     entry.children.threads_taken = true;
     entry.children.untracked.threads = untracked;
     born
+}
+
+/// Moves past the rows before a thread, or past all rows. Returns `false` if the comparison stops,
+/// and some of them are still there.
+fn miss_before(
+    threads: &mut ListPool<Thread>,
+    entry: &mut Entry<'_>,
+    cursor: &mut Cursor,
+    tid: Option<u32>,
+    absent_scans_max: Option<u32>,
+    emitter: &mut Emitter<'_>,
+) -> bool {
+    while let Some(old) = threads.row(*cursor)
+        && tid.is_none_or(|tid| old.number < tid)
+        && emitter.goes_on()
+    {
+        miss(threads, entry, cursor, absent_scans_max, emitter);
+    }
+    !emitter.is_stopped()
 }
 
 /// Removes the threads of a process after the first `allowed` ones, which is not reported.
@@ -143,8 +168,8 @@ fn miss(
     emitter: &mut Emitter<'_>,
 ) {
     let Some(old) = threads.row_mut(*cursor) else { return };
-    old.absent_scans += u32::from(absent_scans_max.is_some());
-    if absent_scans_max.is_some_and(|max| old.absent_scans >= max) {
+    old.absent_scans = old.absent_scans.saturating_add(u8::from(absent_scans_max.is_some()));
+    if absent_scans_max.is_some_and(|max| u32::from(old.absent_scans) >= max) {
         let thread = old.facts(false);
         threads.remove(&mut entry.children.threads, cursor);
         emitter.emit(&Change::ThreadTerminated { process: entry.process, thread });

@@ -48,17 +48,18 @@ pub enum Exceeded {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Measures {
     /// When it was first seen.
-    first: Monotonic,
+    pub(super) first: Monotonic,
     /// When its status was reported last.
-    status: Monotonic,
-    reported_bytes_in: bool,
-    reported_bytes_out: bool,
-    reported_duration: bool,
+    pub(super) status: Monotonic,
+    pub(super) reported_bytes_in: bool,
+    pub(super) reported_bytes_out: bool,
+    pub(super) reported_duration: bool,
 }
 
 impl Measures {
     /// Measures of a connection that is seen for the first time.
-    pub(super) fn new(now: Monotonic) -> Self {
+    #[cfg(test)]
+    fn new(now: Monotonic) -> Self {
         Self { first: now, status: now, ..Self::default() }
     }
 

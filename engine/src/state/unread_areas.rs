@@ -3,7 +3,7 @@
 //! A process can change its tree of areas all the time, so that no scan reads the whole tree. What
 //! a scan did read is compared all the same. A part of an old area is gone only if another area is
 //! at its place; any other part that the scan does not show is kept as it was. If far more are kept
-//! than the process has areas, those that are not shown are not tracked any more.
+//! than the process has areas, those that no scan has shown for a while are not tracked any more.
 
 use panoptes_tables::{Cursor, List, ListPool};
 
@@ -30,6 +30,9 @@ pub(super) struct Unread {
 
 /// Number of areas that are kept beyond twice those that a process has.
 const KEPT_MORE: usize = 64;
+/// Number of scans in a row that show an area no more before it is not tracked any more, if there
+/// are too many. A scan right after a large unmap may show few of those that are left.
+const UNSEEN_SCANS_MAX: u8 = 8;
 
 impl Unread {
     /// For a process that has `present` areas now and had `old` ones.
@@ -54,13 +57,17 @@ impl Unread {
         process: &Process,
         emitter: &mut Emitter<'_>,
     ) {
-        while let Some(&old) = old.get(self.at) {
+        while let Some(&old) = old.get(self.at)
+            && emitter.goes_on()
+        {
             let area = *rows.at(old.number);
-            let (start, end) = (area.start.max(self.from), area.end.min(until));
-            let is_last = area.end <= until;
-            let is_kept = start < end && !self.has_too_many;
+            let (start, end) = (area.start().max(self.from), area.end().min(until));
+            let is_last = area.end() <= until;
+            let is_stale = self.has_too_many && area.unseen_scans() >= UNSEEN_SCANS_MAX;
+            let is_kept = start < end && !is_stale;
             if is_kept {
-                let part = area.part(start, end);
+                let mut part = area.part(start, end);
+                part.add_unseen_scan();
                 if is_last {
                     *rows.at_mut(old.number) = part;
                     rows.attach(list, cursor, old.number);

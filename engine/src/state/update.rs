@@ -31,18 +31,21 @@ const UNSTABLE_NS: i64 = 500_000_000;
 impl State {
     /// Compares one scan with the last and reports every difference to `out`. Allocates nothing.
     pub fn update(&mut self, snapshot: &Snapshot, now: Now, out: &mut dyn Changes) {
-        self.update_with(snapshot, now, &mut (), out);
+        self.update_unless(&|| false, snapshot, now, &mut (), out);
     }
 
     /// The same as [`State::update`], with a source of file contents: asks for the hashes of
-    /// executables.
-    pub fn update_with(
+    /// executables. Ends early if `must_stop` returns `true`, which it must then return every time.
+    /// It is asked between processes and at least once for each few hundred rows. Returns whether
+    /// the comparison is complete. If not, no other may follow.
+    pub fn update_unless(
         &mut self,
+        must_stop: &dyn Fn() -> bool,
         snapshot: &Snapshot,
         now: Now,
         files: &mut dyn ContentSource,
         out: &mut dyn Changes,
-    ) {
+    ) -> bool {
         self.scan = self.scan.next();
         let update = &mut Update {
             snapshot,
@@ -51,8 +54,10 @@ impl State {
             // The first complete scan, and the scans before it, show the baseline, unless `arrival`
             // is known.
             quiet: !self.progress.settled && !self.settings.report_existing,
+            must_stop,
             out,
         };
+        self.table_searches = 0;
         self.match_processes(snapshot);
         self.containers.match_rows(snapshot, self.scan);
         self.remove_ended(update);
@@ -61,14 +66,9 @@ impl State {
         let mut born = self.update_processes(update, files);
         self.report_overdue_containers(update);
         born += self.compare_children(update);
-        let holding = Holding { processes: &self.processes, rows: &self.rows };
-        // Until a scan had all connections, those of the baseline may still come.
-        let quiet = update.quiet || !self.connections.taken && !self.settings.report_existing;
-        let mut emitter = update.emitter(&self.containers, &mut self.names);
-        self.connections.update(&holding, quiet, &mut emitter);
-        let above = self.connections.crowded.above().and_then(|id| self.processes.get(id));
-        if let Some(process) = above.map(Process::process_id) {
-            self.crowd.blame(Limit::Connections, process);
+        self.compare_connections(update);
+        if update.must_stop() {
+            return false;
         }
         self.names.end_scan();
         self.check_limits(update);
@@ -81,6 +81,7 @@ impl State {
         if !self.progress.settled {
             self.settle(update);
         }
+        true
     }
 
     /// Reports what would have been reported later: there is no next scan.
@@ -149,6 +150,9 @@ impl State {
     fn remove_ended(&mut self, update: &mut Update<'_>) {
         let Update { snapshot, absent_scans_max, .. } = *update;
         for number in 0..self.processes.end() {
+            if update.must_stop() {
+                return;
+            }
             let id = RowId(number);
             let seen = self.processes.last_seen(id) == Some(self.scan);
             let Some(row) = self.processes.get_mut(id) else { continue };
@@ -208,6 +212,7 @@ impl State {
             emitter.emit(&Change::ProcessCreated(row));
         }
         emitter.emit(&Change::ProcessTerminated(row));
+        self.pass_on_tables_of(id, None, update.snapshot);
         self.release_children(id, update);
         if let Some(row) = self.processes.get_mut(id) {
             row.release(&mut self.names.strings);
@@ -242,6 +247,9 @@ impl State {
         self.make_room(snapshot);
         let mut born = 0;
         for (index, process) in snapshot.processes.indexed().take(self.rows.len()) {
+            if update.must_stop() {
+                break;
+            }
             let Some(leader) = snapshot.leader(process) else { continue };
             let known = self.rows[index.position()];
             let Some(id) = known.or_else(|| self.admit(index, leader, update)) else {
@@ -308,7 +316,9 @@ impl State {
             let row = processes.find(key).and_then(|id| processes.get(id));
             row.is_some_and(|row| !row.life.is_ended())
         };
-        while let Some(gone) = self.containers.next_gone(from, snapshot, self.scan, whole, is_alive)
+        while !update.must_stop()
+            && let Some(gone) =
+                self.containers.next_gone(from, snapshot, self.scan, whole, is_alive)
         {
             from = gone.id.0 + 1;
             if let Some(container) = self.containers.table.get(gone.id).filter(|_| gone.is_news) {
@@ -336,7 +346,9 @@ impl State {
     /// Reports containers whose first process cannot be reported.
     fn report_overdue_containers(&mut self, update: &mut Update<'_>) {
         let mut from = 0;
-        while let Some(id) = self.containers.next_overdue(from) {
+        while !update.must_stop()
+            && let Some(id) = self.containers.next_overdue(from)
+        {
             from = id.0 + 1;
             let Some(container) = self.containers.table.get(id) else { continue };
             let first = self.processes.find(&container.first);
@@ -391,6 +403,10 @@ impl State {
     /// Compares the children of each process; returns the number of new threads.
     fn compare_children(&mut self, update: &mut Update<'_>) -> u64 {
         let Update { snapshot, absent_scans_max, .. } = *update;
+        self.pass_on_tables(update);
+        if update.must_stop() {
+            return 0;
+        }
         self.share_tables(snapshot);
         self.share_names(snapshot);
         self.open_files.begin_scan();
@@ -398,6 +414,9 @@ impl State {
         self.progress.unstable = Unstable::default();
         let mut born = 0;
         for (index, row) in snapshot.processes.indexed().take(self.rows.len()) {
+            if update.must_stop() {
+                break;
+            }
             let Some(id) = self.rows[index.position()] else { continue };
             let group = snapshot.by_tid.range(row.threads);
             let alone = thread::living(snapshot, group) == 0;
@@ -426,13 +445,28 @@ impl State {
             let threads = &mut self.threads;
             let new = thread::update(threads, &mut entry, group, absent_scans_max, &mut emitter);
             born += u64::from(new);
-            let (descriptors, open_files) = (&mut self.descriptors, &mut self.open_files);
+            if emitter.is_stopped() {
+                break;
+            }
             if row.files_stable {
-                descriptor::update(descriptors, open_files, &mut entry, group, &mut emitter);
+                let tables = (&mut self.open_files, &mut self.own_tables);
+                descriptor::update(&mut self.descriptors, tables, &mut entry, &mut emitter);
             }
             self.areas.update(&mut entry, &mut emitter);
         }
         born
+    }
+
+    fn compare_connections(&mut self, update: &mut Update<'_>) {
+        let holding = Holding { processes: &self.processes, rows: &self.rows };
+        // Until a scan had all connections, those of the baseline may still come.
+        let quiet = update.quiet || !self.connections.taken && !self.settings.report_existing;
+        let mut emitter = update.emitter(&self.containers, &mut self.names);
+        self.connections.update(&holding, quiet, &mut emitter);
+        let above = self.connections.crowded.above().and_then(|id| self.processes.get(id));
+        if let Some(process) = above.map(Process::process_id) {
+            self.crowd.blame(Limit::Connections, process);
+        }
     }
 
     /// Counts a process if no scan of some time has shown consistent data about it: it may change

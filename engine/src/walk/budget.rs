@@ -4,8 +4,8 @@
 //! slots of every descriptor table: the limits bound these. It spends the rest of its [`Budget`] on
 //! descriptor tables, address spaces, open files and sockets. Each of them asks between two pieces
 //! of work whether its part is spent ([`Meter::is_beyond`]). What is not read then is counted in
-//! [`Left`], and [`Resume`] has where the next scan begins. Each scan reads at least a little of
-//! each kind, so that everything is read after finitely many scans.
+//! [`Deferred`], and [`Resume`] has where the next scan begins. Each scan reads at least a little
+//! of each kind, so that everything is read after finitely many scans.
 
 use std::fmt;
 
@@ -35,12 +35,13 @@ pub struct Budget<'a> {
     /// Rows of the snapshot.
     pub rows: u32,
     is_over: Option<&'a dyn Fn() -> bool>,
+    must_stop: Option<&'a dyn Fn() -> bool>,
 }
 
 impl<'a> Budget<'a> {
     /// No bound.
     pub const NONE: Self =
-        Self { batches: u32::MAX, bytes: u64::MAX, rows: u32::MAX, is_over: None };
+        Self { batches: u32::MAX, bytes: u64::MAX, rows: u32::MAX, is_over: None, must_stop: None };
 
     /// A budget that a scan never meets as long as the machine is within its limits: twice what a
     /// scan of a full machine costs.
@@ -57,15 +58,36 @@ impl<'a> Budget<'a> {
             + 2 * count(limits.vmas_seen_max() + limits.connections_seen_max())
             + (1 << 20);
         let rows = u32::try_from(rows).unwrap_or(u32::MAX);
-        Self { batches: 16_384, bytes, rows, is_over: None }
+        Self { batches: 16_384, bytes, rows, ..Self::NONE }
     }
 
     /// The same budget, which is also spent as soon as `is_over` returns `true`: a deadline has
-    /// passed, or the program must stop. It must then return `true` every time. It is called once
-    /// for each batch of reads.
+    /// passed. It must then return `true` every time. It is called once for each batch of reads.
     #[must_use]
     pub const fn until(self, is_over: &'a dyn Fn() -> bool) -> Self {
         Self { is_over: Some(is_over), ..self }
+    }
+
+    /// The same budget for a scan that is given up as soon as `must_stop` returns `true`: nothing
+    /// more is read, and nothing is reported. It must then return `true` every time. It is called
+    /// before each batch of reads, and while the scan is compared at least once for each process.
+    #[must_use]
+    pub const fn unless(self, must_stop: &'a dyn Fn() -> bool) -> Self {
+        Self { must_stop: Some(must_stop), ..self }
+    }
+
+    /// Whether the scan must be given up.
+    pub(crate) fn must_stop(&self) -> bool {
+        self.must_stop.is_some_and(|must_stop| must_stop())
+    }
+
+    /// How much of it so much work and so many rows are, in percent: the largest of the parts.
+    pub(crate) fn percent_of(&self, work: Work, rows: u64) -> u32 {
+        let percent = |used: u64, all: u64| used.saturating_mul(100) / all.max(1);
+        let batches = percent(work.batches, self.batches.into());
+        let bytes = percent(work.bytes, self.bytes);
+        let most = batches.max(bytes).max(percent(rows, self.rows.into()));
+        u32::try_from(most).unwrap_or(u32::MAX)
     }
 }
 
@@ -76,13 +98,14 @@ impl fmt::Debug for Budget<'_> {
             .field("bytes", &self.bytes)
             .field("rows", &self.rows)
             .field("has_deadline", &self.is_over.is_some())
+            .field("can_stop", &self.must_stop.is_some())
             .finish()
     }
 }
 
 /// What a scan left for the next ones, because its budget was spent.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Left {
+pub struct Deferred {
     /// Descriptor tables of which it did not look at every slot.
     pub tables: u32,
     pub address_spaces: u32,
@@ -94,7 +117,7 @@ pub struct Left {
     pub process_id: Option<u32>,
 }
 
-impl Left {
+impl Deferred {
     /// Whether nothing was left.
     pub const fn is_empty(&self) -> bool {
         self.total() == 0
@@ -121,11 +144,29 @@ pub(super) struct Meter<'a> {
     spent: Work,
     /// Whether the deadline has passed.
     is_late: bool,
+    is_stopped: bool,
 }
 
 impl<'a> Meter<'a> {
     pub(super) const fn new(budget: Budget<'a>) -> Self {
-        Self { budget, spent: Work { batches: 0, bytes: 0 }, is_late: false }
+        let spent = Work { batches: 0, bytes: 0 };
+        Self { budget, spent, is_late: false, is_stopped: false }
+    }
+
+    /// Asks whether the scan must be given up.
+    pub(super) fn must_stop(&mut self) -> bool {
+        self.is_stopped = self.is_stopped || self.budget.must_stop();
+        self.is_stopped
+    }
+
+    /// Whether that was answered with yes.
+    pub(super) const fn is_stopped(&self) -> bool {
+        self.is_stopped
+    }
+
+    /// What was read so far.
+    pub(super) const fn spent(&self) -> Work {
+        self.spent
     }
 
     /// Counts what was read.
@@ -247,7 +288,7 @@ mod tests {
 
     #[test]
     fn a_part_gets_its_share_of_what_is_left() {
-        let budget = Budget { batches: 100, bytes: 10_000, rows: 1000, is_over: None };
+        let budget = Budget { batches: 100, bytes: 10_000, rows: 1000, ..Budget::NONE };
         let mut meter = Meter::new(budget);
         meter.add(Work { batches: 20, bytes: 6000 });
         let half = meter.mark(200, 0, (1, 2));
@@ -279,6 +320,18 @@ mod tests {
             assert_eq!((meter.is_late(), meter.is_beyond(&mark, 0, 0)), (is_late, is_late));
         }
         assert_eq!(asked.get(), 2);
+    }
+
+    #[test]
+    fn the_part_that_is_used_is_the_largest() {
+        let budget = Budget { batches: 100, bytes: 10_000, rows: 1000, ..Budget::NONE };
+        let work = |batches, bytes| Work { batches, bytes };
+        assert_eq!(budget.percent_of(work(50, 0), 0), 50);
+        assert_eq!(budget.percent_of(work(50, 16_000), 0), 160);
+        assert_eq!(budget.percent_of(work(50, 16_000), 3000), 300);
+        assert_eq!(Budget::NONE.percent_of(work(1 << 20, 1 << 40), 1 << 20), 0);
+        let none = Budget { batches: 0, ..budget };
+        assert_eq!(none.percent_of(work(1 << 60, 0), 0), u32::MAX);
     }
 
     #[test]

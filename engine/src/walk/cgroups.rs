@@ -8,9 +8,10 @@ use panoptes_decoders::kernel::cgroup::{CssSet, NAME_BYTES_MAX, for_each_subsys}
 use panoptes_decoders::layout::{Field, View, c_string};
 
 use super::files::Place;
+use super::owners::Quotas;
 use super::snapshot::{CssSetRow, Index, row_at};
 use super::tables::Snapshot;
-use super::{Memory, Walker, fetch_each};
+use super::{Memory, Walker, fetch, fetch_each};
 use crate::address::Reader;
 
 /// `css_set_table` has `1 << CSS_SET_HASH_BITS` list heads (kernel/cgroup/cgroup.c, 5.10 to 7.2).
@@ -21,32 +22,49 @@ impl Snapshot {
     pub(super) fn place_group(
         &mut self,
         layouts: &Layouts,
+        quotas: &mut Quotas,
         place: Place,
         bytes: &[u8],
     ) -> Option<()> {
         let view = View::new(bytes);
         match place {
-            Place::CssSet(row) => self.place_css_set(layouts.css_set.as_ref()?, row, bytes),
+            Place::CssSet(row) => {
+                self.place_css_set(layouts.css_set.as_ref()?, quotas, row, bytes);
+            }
             Place::CssState(row) => {
                 let cgroup = view.pointer(layouts.cgroup_subsys_state.as_ref()?.cgroup);
-                self.css_states[row].cgroup = row_at(&mut self.cgroups, cgroup);
+                let state = &mut self.css_states[row];
+                state.cgroup = quotas.row_at(&mut self.cgroups, state.process, cgroup);
             }
             Place::Cgroup(row) => {
                 let node = view.pointer(layouts.cgroup.as_ref()?.kn);
-                self.cgroups[row].node = row_at(&mut self.kernfs_nodes, node);
+                let group = &mut self.cgroups[row];
+                group.node = quotas.row_at(&mut self.kernfs_nodes, group.process, node);
             }
             Place::KernfsNode(row) => {
                 let layout = layouts.kernfs_node.as_ref()?;
-                let parent = row_at(&mut self.kernfs_nodes, view.pointer(layout.parent));
+                let (process, above) =
+                    (self.kernfs_nodes[row].process, view.pointer(layout.parent));
+                let parent = quotas.row_at(&mut self.kernfs_nodes, process, above);
                 let node = &mut self.kernfs_nodes[row];
                 (node.parent, node.name) = (parent, view.pointer(layout.name));
+                let iattr = layout.iattr.filter(|_| layouts.kernfs_iattrs.is_some());
+                node.iattr = iattr.map_or(KernelVa::NULL, |field| view.pointer(field));
+                node.owner = node.iattr.is_null().then_some(0);
+                node.is_root = above.is_null();
             }
             _ => {}
         }
         Some(())
     }
 
-    fn place_css_set(&mut self, layout: &CssSet, row: Index<CssSetRow>, bytes: &[u8]) {
+    fn place_css_set(
+        &mut self,
+        layout: &CssSet,
+        quotas: &mut Quotas,
+        row: Index<CssSetRow>,
+        bytes: &[u8],
+    ) {
         let view = View::new(bytes);
         if let Some(field) = layout.hlist {
             let next = KernelVa(view.u64_at(field, 0));
@@ -61,9 +79,11 @@ impl Snapshot {
             return;
         }
         let unified = view.pointer(layout.dfl_cgrp);
-        set.unified = row_at(&mut self.cgroups, unified);
+        set.unified = quotas.row_at(&mut self.cgroups, set.process, unified);
         for_each_subsys(layout, bytes, |index, address| {
-            set.states[index] = row_at(&mut self.css_states, address);
+            let state = quotas.row_at(&mut self.css_states, set.process, address);
+            set.states[index] = state;
+            set.states_cut |= state.is_none() && !address.is_null();
         });
     }
 }
@@ -83,5 +103,132 @@ impl Walker {
             losses.unreadable += u32::from(text.is_none());
             nodes.as_mut_slice()[index].text = text;
         });
+    }
+
+    /// Reads the owners of the directories that ever had another than root.
+    pub(super) fn read_group_owners(&mut self, memory: &mut Memory<'_>) {
+        let Some(layout) = &memory.kernel.layouts.kernfs_iattrs else { return };
+        let addresses = &mut self.scratch.addresses;
+        let (nodes, losses) = (&mut self.snapshot.kernfs_nodes, &mut self.snapshot.losses);
+        addresses.clear();
+        addresses.extend(nodes.iter().map(|node| node.iattr));
+        fetch(&mut self.reader, memory, &layout.packing, addresses, |index, bytes| {
+            let node = &mut nodes.as_mut_slice()[index];
+            match bytes.map(View::new) {
+                Some(view) => node.owner = Some(view.unsigned(layout.ia_uid) as u32),
+                None => losses.unreadable += u32::from(!node.iattr.is_null()),
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::walk::snapshot::{CssSetRow, Index, ProcessRow};
+    use crate::walk::tests::memory::{Sparse, add_process, kernel, small, va, walker};
+    use crate::walk::{Snapshot, Walker};
+
+    const CONTROLLERS: u64 = 3;
+
+    /// Makes a directory of control groups.
+    fn directory(memory: &mut Sparse, name: &str, parent: u64) -> u64 {
+        let [node, text] = [memory.structure(), memory.structure()];
+        for (at, chunk) in (text..).step_by(8).zip(name.as_bytes().chunks(8)) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            memory.put(at, u64::from_le_bytes(word));
+        }
+        memory.set(node, "kernfs_node", "__parent", parent);
+        memory.set(node, "kernfs_node", "name", text);
+        node
+    }
+
+    /// Puts a process into groups of its own: one for each controller, in one directory. The
+    /// version 2 hierarchy has no other group than `unified`.
+    fn enter(
+        walker: &mut Walker,
+        memory: &mut Sparse,
+        process: Index<ProcessRow>,
+        (unified, node): (u64, u64),
+    ) {
+        let set = memory.structure();
+        memory.set(set, "css_set", "dfl_cgrp", unified);
+        for controller in 0..CONTROLLERS {
+            let [state, group] = [memory.structure(), memory.structure()];
+            memory.set(group, "cgroup", "kn", node);
+            memory.set(state, "cgroup_subsys_state", "cgroup", group);
+            memory.put(Sparse::field(set, "css_set", "subsys") + controller * 8, state);
+        }
+        let (address, process) = (va(set), Some(process));
+        let row = || CssSetRow { address, process, is_used: true, ..CssSetRow::default() };
+        let row = walker.snapshot.css_sets.row_of(set, row);
+        walker.snapshot.processes[process.expect("it has a row")].css_set = row;
+    }
+
+    const CONTAINER: &str =
+        "docker-0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef.scope";
+
+    /// A user owns a subtree of control groups, with a group for each of many processes, in which
+    /// there are many others. Then root's runtime starts a container.
+    fn container_beside_a_crowd(processes: usize, depth: usize, cut: fn(&mut Snapshot)) {
+        let (mut memory, mut walker) = (Sparse::default(), walker(&small()));
+        cut(&mut walker.snapshot);
+        let root = directory(&mut memory, "", 0);
+        let user = directory(&mut memory, "user.slice", root);
+        let unified = memory.structure();
+        memory.set(unified, "cgroup", "kn", root);
+        for _ in 0..processes {
+            let process = add_process(&mut walker, &mut memory, 1000);
+            // What root may make, but a user may not.
+            let mut node = directory(&mut memory, "system.slice", user);
+            for _ in 1..depth {
+                node = directory(&mut memory, CONTAINER, node);
+            }
+            enter(&mut walker, &mut memory, process, (unified, node));
+        }
+        let process = add_process(&mut walker, &mut memory, 0);
+        let nested = (0..8).fold(root, |above, _| directory(&mut memory, "system.slice", above));
+        let node = directory(&mut memory, CONTAINER, nested);
+        enter(&mut walker, &mut memory, process, (unified, node));
+        walker.scratch.quotas.begin(processes + 1);
+        let Walker { scratch, snapshot, .. } = &mut walker;
+        scratch.quotas.set_owners(snapshot);
+        memory.walk(&mut walker, &kernel(), |walker, memory| {
+            walker.read_files(memory);
+            walker.find_containers(memory);
+        });
+        let snapshot = &walker.snapshot;
+        let path = |process: &ProcessRow| {
+            let container = snapshot.containers.at(process.container)?;
+            Some(String::from_utf8_lossy(snapshot.text(container.path)).into_owned())
+        };
+        let process = snapshot.processes.last().expect("there are processes");
+        assert_eq!(path(process), Some(format!("{}/{CONTAINER}", "/system.slice".repeat(8))));
+        assert!(process.container_known);
+        for process in &snapshot.processes.as_slice()[..processes] {
+            let path = path(process);
+            let is_own = path.as_ref().is_none_or(|path| path.starts_with("/user.slice/system"));
+            assert!(is_own, "{path:?}");
+            assert_eq!(process.container_known, path.is_some(), "all are in containers");
+        }
+        let tables =
+            [snapshot.css_states.dropped, snapshot.cgroups.dropped, snapshot.kernfs_nodes.dropped];
+        assert!(tables.iter().any(|&dropped| dropped > 50), "{tables:?}");
+        assert!(walker.scratch.quotas.refused.is_some_and(|row| row.position() < processes));
+    }
+
+    #[test]
+    fn states_of_controllers_of_one_user_leave_room_for_those_of_others() {
+        container_beside_a_crowd(200, 2, |snapshot| snapshot.css_states.set_capacity(200));
+    }
+
+    #[test]
+    fn groups_of_one_user_leave_room_for_those_of_others() {
+        container_beside_a_crowd(200, 2, |snapshot| snapshot.cgroups.set_capacity(200));
+    }
+
+    #[test]
+    fn directories_of_one_user_leave_room_for_those_of_others() {
+        container_beside_a_crowd(60, 20, |snapshot| snapshot.kernfs_nodes.set_capacity(400));
     }
 }

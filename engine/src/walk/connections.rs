@@ -59,10 +59,7 @@ impl Walker {
         self.find_sockets(memory);
         self.read_sockets(memory);
         self.read_more_nets(memory);
-        self.snapshot.connections.sort_unstable_by_key(|row| {
-            let ends = &row.endpoints;
-            (ends.source, ends.source_port, ends.destination, ends.destination_port, row.address)
-        });
+        self.snapshot.sort_connections();
         self.adopt();
         self.link_files();
         self.snapshot.join_sockets(&mut self.visited);
@@ -187,6 +184,9 @@ impl Walker {
                 return;
             }
             memory.run(reader);
+            if memory.is_stopped() {
+                return;
+            }
             for object in 0..reader.len() {
                 let Some(all) = list.get(at.0) else { return };
                 let slice = number;
@@ -351,6 +351,21 @@ impl Walker {
                 file.connection = Some(index);
             }
         }
+    }
+}
+
+impl Snapshot {
+    /// Sorts connections by 4-tuple, by network namespace and by address.
+    pub fn sort_connections(&mut self) {
+        let Self { connections, nets, .. } = self;
+        let rest = |row: &ConnectionRow| {
+            let net = nets.at(row.net).map_or(0, |net| net.inum);
+            (net, row.address)
+        };
+        connections.sort_unstable_by(|one, next| {
+            // Few connections have the same 4-tuple.
+            one.tuple().cmp(&next.tuple()).then_with(|| rest(one).cmp(&rest(next)))
+        });
     }
 }
 

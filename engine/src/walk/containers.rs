@@ -85,14 +85,15 @@ struct GroupPath {
 }
 
 impl GroupPath {
-    /// `None` where a name could not be read.
+    /// `None` where a name or an owner could not be read.
     fn up_from(snapshot: &Snapshot, group: Option<Index<CgroupRow>>) -> Option<Self> {
         let mut at = snapshot.cgroups.at(group)?.node;
         let mut group_path = Self { nodes: [None; DEPTH_MAX], length: 0 };
         loop {
             let node = snapshot.kernfs_nodes.at(at)?;
             node.text?;
-            if node.parent.is_none() {
+            node.owner?;
+            if node.is_root {
                 group_path.nodes[..group_path.length].reverse();
                 return Some(group_path);
             }
@@ -114,6 +115,14 @@ impl GroupPath {
             *name = snapshot.text(snapshot.kernfs_nodes.at(node)?.text?);
         }
         Some(look(names.get(..length)?))
+    }
+
+    /// Whether one of the first `length` directories belongs to a user, who can make any name below
+    /// it. The owner of a container's own directory says nothing: runtimes give it to the user who
+    /// is root in there.
+    fn is_users(&self, snapshot: &Snapshot, length: usize) -> bool {
+        let owner = |&node| snapshot.kernfs_nodes.at(node)?.owner;
+        self.nodes.iter().take(length).filter_map(owner).any(|owner| owner != 0)
     }
 }
 
@@ -145,6 +154,7 @@ impl Walker {
     /// Finds every container, and the container of each process.
     pub(super) fn find_containers(&mut self, memory: &mut Memory<'_>) {
         self.read_group_names(memory);
+        self.read_group_owners(memory);
         for index in self.snapshot.css_sets.indexes() {
             let (container, known) = self.container_of_set(index);
             let set = &mut self.snapshot.css_sets[index];
@@ -158,7 +168,7 @@ impl Walker {
     /// others; and whether it is known.
     fn container_of_set(&mut self, index: Index<CssSetRow>) -> (Option<Index<ContainerRow>>, bool) {
         let set = &self.snapshot.css_sets[index];
-        let (unified, states) = (set.unified, set.states);
+        let (unified, states, states_cut) = (set.unified, set.states, set.states_cut);
         if unified.is_none() {
             return (None, false);
         }
@@ -187,13 +197,20 @@ impl Walker {
                 None => {}
             }
         }
+        if states_cut {
+            return (None, false);
+        }
         plain.map_or((None, true), |(group_path, claim)| self.row_of_claim(&group_path, claim))
     }
 
     fn claim(&self, group_path: &GroupPath, length: usize) -> Option<Claim> {
-        group_path.with_names(&self.snapshot, length, |path| {
+        let claim = group_path.with_names(&self.snapshot, length, |path| {
             container_of(path).as_ref().map(Claim::new)
-        })?
+        })??;
+        // Of a bare name, the directory itself counts, too: nothing shows that a runtime made it.
+        let length = claim.at + usize::from(claim.maker == Maker::Unknown);
+        let is_users = group_path.is_users(&self.snapshot, length);
+        Some(Claim { maker: if is_users { Maker::User } else { claim.maker }, ..claim })
     }
 
     /// Gives a container and its enclosing containers rows. Without room, it counts as unknown.

@@ -8,8 +8,8 @@
 //! a moment inside `dup2`. Code inside the kernel that clears a bit hides a file, unless it is in
 //! one of the first slots.
 //!
-//! If there are more descriptors than rows, the tables with the most descriptors are cut, so that
-//! no process takes the rows of others ([`fair_share`]).
+//! If there are more descriptors than rows, the tables with the most descriptors are cut, first
+//! those of users with the most, so that nobody takes the rows of others ([`divide`]).
 //!
 //! If the scan's budget does not suffice for all tables, it reads the first slots of those that it
 //! leaves, and the next scan begins with them.
@@ -20,15 +20,16 @@ use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::layout::{View, u64_at};
 
 use super::budget::{Cursor, FILE_BYTES, Mark, Turn};
-use super::fd_slices::{GAP_PLACES, RUNS_PER_WORD_MAX, SLICE_PLACES, Slice, add_runs};
-use super::snapshot::{DescriptorRow, FilesRow, Span, row_at};
+use super::fd_slices::{RUNS_PER_WORD_MAX, Slice, add_runs};
+use super::owners::{Owned, Quotas, divide};
+use super::snapshot::{DescriptorRow, FilesRow, Span};
 use super::tables::Snapshot;
 use super::{Kernel, Memory, Walker, fetch};
 use crate::address::Reader;
 use panoptes_tables::fair_share;
 
 /// Largest table that is read. The kernel's maximum for a process is `fs.nr_open`, 1 Mi by default.
-const TABLE_MAX: u32 = 1 << 24;
+pub(crate) const TABLE_MAX: u32 = 1 << 24;
 
 /// Number of slots of every table that are read whatever its bitmap has. A multiple of 64.
 const WHOLE_PLACES: u32 = 256;
@@ -50,11 +51,16 @@ const KEPT_MIN: u32 = 3;
 /// Number of slots that a scan reads whatever its budget is, beside the first ones of each table.
 const PLACES_MIN: u32 = 2048;
 
-/// Descriptors whose slots are read again; the first of them is in slot `first`.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct CheckedSlots {
-    rows: Span<DescriptorRow>,
-    first: u32,
+impl FilesRow {
+    fn may_have_more(&self) -> bool {
+        self.descriptors.len() < self.most as usize
+    }
+
+    /// Counts descriptors without rows.
+    fn drop_more(&mut self, count: u32) {
+        self.complete = false;
+        self.dropped = self.dropped.saturating_add(count);
+    }
 }
 
 impl Walker {
@@ -64,7 +70,7 @@ impl Walker {
         self.share_words();
         self.read_fd_arrays(memory);
         self.link_descriptors();
-        self.group_files_threads();
+        self.snapshot.group_files_threads();
         self.snapshot.limit_sharing();
     }
 
@@ -105,13 +111,24 @@ impl Walker {
 
     /// Cuts the largest tables if all bitmaps together are larger than a scan reads.
     fn share_words(&mut self) {
-        let tables = &mut self.snapshot.files_structs;
-        let share = fair_share(WORDS_MAX, || tables.iter().map(bitmap_words));
-        for table in tables.iter_mut().filter(|table| bitmap_words(table) > share) {
-            table.max_fds = (share as u32 * 64).max(WHOLE_PLACES);
-            table.complete = false;
-            self.snapshot.losses.dropped += 1;
+        let tables = &self.snapshot.files_structs;
+        if tables.iter().map(bitmap_words).sum::<u64>() <= WORDS_MAX {
+            return;
         }
+        let owned = &mut self.scratch.owned_tables;
+        self.snapshot.list_tables(owned);
+        let Snapshot { files_structs: tables, losses, .. } = &mut self.snapshot;
+        for it in owned.iter_mut() {
+            it.wanted = bitmap_words(&tables[it.row]);
+        }
+        divide(WORDS_MAX, owned, |row, most| {
+            let table = &mut tables[row];
+            if bitmap_words(table) > most {
+                table.max_fds = (most as u32 * 64).max(WHOLE_PLACES);
+                table.complete = false;
+                losses.dropped += 1;
+            }
+        });
     }
 
     fn read_fd_arrays(&mut self, memory: &mut Memory<'_>) {
@@ -129,10 +146,13 @@ impl Walker {
         self.scratch.resumed_slot = resumed;
         let mut slices = mem::take(&mut self.scratch.slices);
         self.scratch.addresses.clear();
-        // Number of descriptors that a table may have.
-        let mut most = u32::try_from(self.snapshot.descriptors.capacity()).unwrap_or(u32::MAX);
-        let end = self.read_tables_from(memory, resumed, &mut most, &mut slices);
-        self.read_first_slots(memory, end, &mut most, &mut slices);
+        self.scratch.owned_tables.clear();
+        let most = u32::try_from(self.snapshot.descriptors.capacity()).unwrap_or(u32::MAX);
+        for table in self.snapshot.files_structs.iter_mut() {
+            table.most = most;
+        }
+        let end = self.read_tables_from(memory, resumed, &mut slices);
+        self.read_first_slots(memory, end, &mut slices);
         self.scratch.slices = slices;
         self.leave_tables(resumed, end);
     }
@@ -143,7 +163,6 @@ impl Walker {
         &mut self,
         memory: &mut Memory<'_>,
         resumed: u32,
-        most: &mut u32,
         slices: &mut Vec<Slice>,
     ) -> Slice {
         let (rows, files) = (self.snapshot.count_rows(), self.snapshot.files.len() as u64);
@@ -152,14 +171,14 @@ impl Walker {
         let mut is_first = true;
         while next.table < self.snapshot.files_structs.len() {
             slices.clear();
-            next = self.list_slices(memory, (next, resumed), *most, slices);
+            next = self.list_slices(memory, (next, resumed), slices);
             let mut done = 0;
             while let Some(&slice) = slices.get(done) {
                 let Some(places) = self.places_left(memory, &mark, is_first) else {
                     return slice;
                 };
                 is_first = false;
-                done = self.read_slices(memory, slices, (done, places), most);
+                done = self.read_slices(memory, slices, (done, places));
             }
         }
         next
@@ -182,7 +201,6 @@ impl Walker {
         memory: &mut Memory<'_>,
         slices: &mut [Slice],
         (done, places): (usize, u32),
-        most: &mut u32,
     ) -> usize {
         self.reader.clear();
         let turn = self.scratch.table_turn;
@@ -202,12 +220,12 @@ impl Walker {
         }
         memory.run(&mut self.reader);
         for (at, slice) in slices[done..end].iter().enumerate() {
-            *most = self.take_slice(at * 2, slice, *most);
+            self.take_slice(at * 2, slice);
         }
         if cut > 0
             && let Some(slice) = slices.get_mut(end)
         {
-            *most = self.take_slice((end - done) * 2, &Slice { count: cut, ..*slice }, *most);
+            self.take_slice((end - done) * 2, &Slice { count: cut, ..*slice });
             slice.first += cut;
             slice.count -= cut;
             return end;
@@ -217,13 +235,7 @@ impl Walker {
     }
 
     /// Reads the first slots of the tables that were left, from `end` on.
-    fn read_first_slots(
-        &mut self,
-        memory: &mut Memory<'_>,
-        end: Slice,
-        most: &mut u32,
-        slices: &mut Vec<Slice>,
-    ) {
+    fn read_first_slots(&mut self, memory: &mut Memory<'_>, end: Slice, slices: &mut Vec<Slice>) {
         let turn = self.scratch.table_turn;
         let mut next = if end.first == 0 { end.table } else { end.table + 1 };
         while next < self.snapshot.files_structs.len() {
@@ -239,7 +251,7 @@ impl Walker {
             }
             let mut done = 0;
             while done < slices.len() {
-                done = self.read_slices(memory, slices, (done, u32::MAX), most);
+                done = self.read_slices(memory, slices, (done, u32::MAX));
             }
         }
     }
@@ -283,14 +295,12 @@ impl Walker {
     }
 
     /// Lists the slices to read next, from `from` on, as many as there is room for, with about as
-    /// many used slots as there are rows. Returns where the others begin. No table gets more than
-    /// `most` descriptors. Tables are numbered by their turn; the first one begins at slot
-    /// `resumed`, after its first slots.
+    /// many used slots as there are rows. Returns where the others begin. Tables are numbered by
+    /// their turn; the first one begins at slot `resumed`, after its first slots.
     fn list_slices(
         &mut self,
         memory: &mut Memory<'_>,
         (from, resumed): (Slice, u32),
-        most: u32,
         slices: &mut Vec<Slice>,
     ) -> Slice {
         self.read_bitmaps(memory, from, resumed);
@@ -315,8 +325,8 @@ impl Walker {
                     return next;
                 }
                 if let Some(words) = reader.object(object) {
-                    let unlisted = list_used(table, words, &mut next, most, slices, &mut left);
-                    table.is_cut |= unlisted > 0;
+                    let unlisted = list_used(table, words, &mut next, slices, &mut left);
+                    table.dropped = table.dropped.saturating_add(unlisted);
                     descriptors.dropped = descriptors.dropped.saturating_add(unlisted);
                 } else {
                     losses.unreadable += 1;
@@ -363,21 +373,20 @@ impl Walker {
     }
 
     /// Adds the descriptors of one slice, read as objects `object` and `object + 1` of the batch,
-    /// and the addresses of their files. No table gets more than `most` descriptors. Returns how
-    /// many the tables that follow may get.
-    fn take_slice(&mut self, object: usize, slice: &Slice, mut most: u32) -> u32 {
+    /// and the addresses of their files.
+    fn take_slice(&mut self, object: usize, slice: &Slice) {
         let Self { reader, snapshot, scratch, .. } = self;
         let turn = scratch.table_turn;
-        let files = &mut scratch.addresses;
+        let (files, owned) = (&mut scratch.addresses, &mut scratch.owned_tables);
         let position = turn.at(slice.table);
-        let Some(table) = snapshot.files_structs.get_mut(position) else { return most };
+        let Some(table) = snapshot.files_structs.get_mut(position) else { return };
         if slice.first == 0 {
             table.descriptors = snapshot.descriptors.span_from(snapshot.descriptors.len());
         }
         let Some(array) = reader.object(object) else {
             table.complete = false;
             snapshot.losses.unreadable += 1;
-            return most;
+            return;
         };
         let close_on_exec = reader.object(object + 1).unwrap_or(&[]);
         for place in 0..slice.count {
@@ -386,16 +395,15 @@ impl Walker {
                 continue;
             }
             let is_full = snapshot.descriptors.len() == snapshot.descriptors.capacity();
-            let table = snapshot.files_structs.get_mut(position);
-            let own = table.map_or(0, |table| table.descriptors.len());
-            if is_full && own < most as usize {
-                most = snapshot.cut_tables(files, turn);
+            let table = snapshot.files_structs.get(position);
+            if is_full && table.is_some_and(FilesRow::may_have_more) {
+                snapshot.cut_tables(files, turn, owned);
             }
-            let end = snapshot.descriptors.span_from(snapshot.descriptors.len());
-            let Some(table) = snapshot.files_structs.get_mut(position) else { return most };
+            let Snapshot { files_structs, descriptors, .. } = &mut *snapshot;
+            let Some(table) = files_structs.get_mut(position) else { return };
             if table.descriptors.is_empty() {
                 // Its rows come after those that are left.
-                table.descriptors = end;
+                table.descriptors = descriptors.span_from(descriptors.len());
             }
             let bit = slice.first % 64 + place;
             let row = DescriptorRow {
@@ -405,94 +413,44 @@ impl Walker {
                     == 1,
                 moved: false,
             };
-            if table.descriptors.len() >= most as usize {
-                snapshot.descriptors.dropped = snapshot.descriptors.dropped.saturating_add(1);
-                (table.complete, table.is_cut) = (false, true);
-            } else if snapshot.descriptors.push(row).is_none() {
-                (table.complete, table.is_cut) = (false, true);
+            if !table.may_have_more() {
+                descriptors.dropped = descriptors.dropped.saturating_add(1);
+                table.drop_more(1);
+            } else if descriptors.push(row).is_none() {
+                table.drop_more(1);
             } else {
                 files.push(file);
                 table.descriptors.extend();
             }
         }
-        most
     }
 
     /// Adds the descriptors' files, first those in the first slots of tables.
     fn link_descriptors(&mut self) {
         let (snapshot, scratch) = (&mut self.snapshot, &mut self.scratch);
-        let files = &scratch.addresses;
+        let Snapshot { files_structs: tables, descriptors, files, .. } = snapshot;
         for is_first in [true, false] {
-            for (row, &file) in snapshot.descriptors.iter_mut().zip(files) {
-                if (row.index < KEPT_MIN) == is_first {
-                    row.file = row_at(&mut snapshot.files, file);
+            for table in scratch.table_turn.all().filter_map(|position| tables.get(position)) {
+                let addresses = scratch.addresses.get(table.descriptors.positions());
+                let rows = descriptors.range_mut(table.descriptors).iter_mut();
+                for (row, &address) in rows.zip(addresses.unwrap_or_default()) {
+                    if (row.index < KEPT_MIN) == is_first {
+                        row.file = Quotas::granted(files, table.process, address);
+                    }
                 }
             }
             if is_first {
-                scratch.first_files = snapshot.files.len();
+                scratch.first_files = files.len();
             }
         }
         scratch.descriptor_files = snapshot.files.len();
     }
+}
 
-    /// Reads every table's slots again after their files were read.
-    ///
-    /// Since Linux commit 0ede61d8589c ("file: convert to SLAB_TYPESAFE_BY_RCU") (in v6.7), the
-    /// kernel reuses the memory of a closed file at once, even for another process. If a slot has
-    /// changed, what was read through it may belong to another file.
-    pub(super) fn check_descriptors(&mut self, memory: &mut Memory<'_>) {
-        let mut checked = mem::take(&mut self.scratch.checked_slots);
-        let mut tables = self.snapshot.files_structs.indexes();
-        let mut table = tables.next();
-        let mut done = 0;
-        while table.is_some() {
-            self.reader.clear();
-            checked.clear();
-            while let Some(at) = self.snapshot.files_structs.at(table)
-                && checked.len() < checked.capacity()
-            {
-                let rest = at.descriptors.skip(done);
-                let rows = self.snapshot.descriptors.range(rest);
-                let Some(first) = rows.first() else {
-                    table = tables.next();
-                    done = 0;
-                    continue;
-                };
-                let count = near_rows(rows);
-                let last = rows[..count].last().map_or(first.index, |row| row.index);
-                let places = (last - first.index + 1) * 8;
-                let array = at.fd.plus(u64::from(first.index) * 8);
-                if self.reader.push_bytes(&memory.kernel.space, array, places).is_none() {
-                    break;
-                }
-                checked.push(CheckedSlots { rows: rest.take(count), first: first.index });
-                done += count;
-            }
-            if checked.is_empty() {
-                // Nothing is left, or a slot that cannot be read.
-                table = tables.next();
-                done = 0;
-                continue;
-            }
-            memory.run(&mut self.reader);
-            for (object, slots) in checked.iter().enumerate() {
-                let array = self.reader.object(object).unwrap_or(&[]);
-                for descriptor in self.snapshot.descriptors.range_mut(slots.rows) {
-                    let now = u64_at(array, (descriptor.index - slots.first) as usize * 8);
-                    let file = self.snapshot.files.at(descriptor.file);
-                    if file.is_some_and(|file| file.address.0 != now) {
-                        descriptor.file = None;
-                        descriptor.moved = true;
-                    }
-                }
-            }
-        }
-        self.scratch.checked_slots = checked;
-    }
-
+impl Snapshot {
     /// Lists each table's threads: all that share it, ascending.
-    fn group_files_threads(&mut self) {
-        let snapshot = &mut self.snapshot;
+    pub fn group_files_threads(&mut self) {
+        let snapshot = self;
         // Counting sort: count, compute starts, place. `by_tid` is ascending only within a process,
         // so each group is sorted at the end.
         for table in snapshot.files_structs.iter_mut() {
@@ -527,9 +485,7 @@ impl Walker {
             snapshot.files_threads.range_mut(table.threads).sort_unstable();
         }
     }
-}
 
-impl Snapshot {
     /// Takes shared tables from the newest processes that share them, if all processes together
     /// have more than twice as many descriptors as there are rows. What follows looks at the
     /// descriptors of each process, and thousands can share one large table (`CLONE_FILES`). The
@@ -560,28 +516,42 @@ impl Snapshot {
     }
 
     /// Makes room for descriptors by cutting the tables that have the most, and removes their files
-    /// from `files`. Returns how many descriptors a table may have now.
+    /// from `files`.
     ///
-    /// It frees about half of the rows, so that this happens rarely: each table keeps at least half
+    /// It frees about half of the rows, so that this happens rarely: each user keeps at least half
     /// of an equal share. If there are so many tables that less than a quarter becomes free, no
     /// table gets more in this scan.
-    fn cut_tables(&mut self, files: &mut Vec<KernelVa>, turn: Turn) -> u32 {
+    fn cut_tables(
+        &mut self,
+        files: &mut Vec<KernelVa>,
+        turn: Turn,
+        owned: &mut Vec<Owned<FilesRow>>,
+    ) {
+        if owned.is_empty() {
+            self.list_tables(owned);
+        }
         let Self { files_structs: tables, descriptors: rows, .. } = self;
-        let counts = || tables.iter().map(|table| table.descriptors.len() as u64);
-        let share = fair_share(rows.capacity() as u64 / 2, counts).max(KEPT_MIN.into());
-        let share = u32::try_from(share).unwrap_or(u32::MAX);
+        for it in owned.iter_mut() {
+            it.wanted = tables[it.row].descriptors.len() as u64;
+        }
+        divide(rows.capacity() as u64 / 2, owned, |row, most| {
+            tables[row].most = u32::try_from(most).unwrap_or(u32::MAX).max(KEPT_MIN);
+        });
         let mut end = 0;
         // Their rows are in the order in which the tables were read.
         for at in turn.all() {
-            let Some(table) = tables.get_mut(at).filter(|table| !table.descriptors.is_empty())
-            else {
+            let Some(table) = tables.get_mut(at) else { continue };
+            if table.descriptors.is_empty() {
+                // It may lie behind the rows that are left.
+                table.descriptors = Span::default();
                 continue;
-            };
+            }
             let all = table.descriptors;
-            let kept = all.take(share as usize);
+            let kept = all.take(table.most as usize);
             if kept.len() < all.len() {
-                (table.complete, table.is_cut) = (false, true);
-                rows.dropped = rows.dropped.saturating_add((all.len() - kept.len()) as u32);
+                let dropped = (all.len() - kept.len()) as u32;
+                table.drop_more(dropped);
+                rows.dropped = rows.dropped.saturating_add(dropped);
             }
             rows.as_mut_slice().copy_within(kept.positions(), end);
             files.copy_within(kept.positions(), end);
@@ -590,7 +560,11 @@ impl Snapshot {
         }
         rows.truncate(end);
         files.truncate(end);
-        if end > rows.capacity() / 4 * 3 { 0 } else { share }
+        if end > rows.capacity() / 4 * 3 {
+            for table in tables.iter_mut() {
+                table.most = 0;
+            }
+        }
     }
 }
 
@@ -600,13 +574,12 @@ fn bitmap_words(table: &FilesRow) -> u64 {
 }
 
 /// Lists the used slots of a table from `next` on, by these words of its bitmap, as many as there
-/// is room for and `left` allows, and moves `next` past them. The table gets no more than `most`
-/// descriptors; returns the number of further ones.
+/// is room for and `left` allows, and moves `next` past them. Returns the number of those that the
+/// table may not have.
 fn list_used(
     table: &mut FilesRow,
     words: &[u8],
     next: &mut Slice,
-    most: u32,
     slices: &mut Vec<Slice>,
     left: &mut usize,
 ) -> u32 {
@@ -617,7 +590,7 @@ fn list_used(
         let places = table.max_fds.saturating_sub(next.first).min(64);
         let bits = u64_at(word, 0) & u64::MAX.unbounded_shr(64 - places);
         let used = bits.count_ones();
-        if listed >= most as usize {
+        if listed >= table.most as usize {
             unlisted += used;
             table.complete &= bits == 0;
         } else if slices.len() + RUNS_PER_WORD_MAX > slices.capacity() || *left == 0 {
@@ -630,16 +603,6 @@ fn list_used(
         next.first += 64;
     }
     unlisted
-}
-
-/// Number of the first rows that are read again in one piece.
-fn near_rows(rows: &[DescriptorRow]) -> usize {
-    let Some(first) = rows.first() else { return 0 };
-    let is_far = |pair: &[DescriptorRow]| {
-        let [one, next] = pair else { return false };
-        next.index - one.index > GAP_PLACES || next.index - first.index >= SLICE_PLACES
-    };
-    rows.windows(2).position(is_far).map_or(rows.len(), |at| at + 1)
 }
 
 /// Adds a slice's slots and their close-on-exec bits to the batch; `false` when the batch is full.

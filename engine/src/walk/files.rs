@@ -14,13 +14,14 @@ use panoptes_decoders::layout::View;
 use panoptes_decoders::paging::Levels;
 
 use super::budget::{Cursor, FILE_BYTES, Mark};
+use super::owners::{Leads, Quotas};
 use super::processes::path_of;
 use super::snapshot::{
     CgroupRow, CssSetRow, CssStateRow, DentryRow, FileRow, Index, InodeRow, KernfsRow, MountRow,
     NAME_INLINE_BYTES, NameKind, NameRow, Rows, SuperBlockRow, row_at,
 };
 use super::tables::Snapshot;
-use super::{Kernel, Memory, Reads, Walker, fetch, fetch_each};
+use super::{Kernel, Memory, Reads, Scratch, Walker, fetch, fetch_each};
 use crate::address::Reader;
 use panoptes_tables::Keyed;
 
@@ -189,6 +190,7 @@ impl Walker {
     /// Reads open files in order, as many as the budget allows; returns their number.
     fn read_open_files(&mut self, memory: &mut Memory<'_>, order: FileOrder, mark: &Mark) -> usize {
         self.scratch.backed.clear();
+        self.scratch.inode_processes.clear();
         let count = self.snapshot.files.len();
         let mut done = 0;
         while done < count {
@@ -254,12 +256,11 @@ impl Walker {
         let layouts = &kernel.layouts;
         let mnt = u64::from(layouts.mount.mnt.offset);
         let snapshot = &mut self.snapshot;
-        let addresses = &mut self.scratch.addresses;
+        let Scratch { addresses, backed, quotas, inode_processes, .. } = &mut self.scratch;
         addresses.clear();
         let rows = turns.clone().map(|turn| order.row_of(turn));
         addresses.extend(rows.filter_map(|row| Some(snapshot.files.at(row)?.address)));
         let packing = &layouts.file.packing;
-        let backed = &mut self.scratch.backed;
         let room = if layouts.backing_file.is_some() { USER_PATHS_MAX } else { 0 };
         fetch(&mut self.reader, memory, packing, addresses, |index, bytes| {
             let (Some(bytes), Some(row)) = (bytes, order.row_of(turns.start + index)) else {
@@ -271,14 +272,19 @@ impl Walker {
             if matches!(kernel.space.levels, Levels::Aarch64(_)) {
                 file.open = file.open.of_arm64();
             }
+            let before = snapshot.inodes.len();
             file.inode = row_at(&mut snapshot.inodes, file.open.inode);
+            if snapshot.inodes.len() > before {
+                inode_processes.push(file.process);
+            }
             if file.mapped && file.open.mode & FMODE_BACKING_MAYBE != 0 && backed.len() < room {
                 backed.push(row);
             }
             let dentry = file.open.dentry;
             if !dentry.is_null() {
                 let mount = file.open.mnt.minus(mnt);
-                file.path = path_of(&mut snapshot.mounts, &mut snapshot.dentries, mount, dentry);
+                let (mounts, dentries) = (&mut snapshot.mounts, &mut snapshot.dentries);
+                file.path = path_of(mounts, dentries, (quotas, file.process), mount, dentry);
             }
         });
     }
@@ -286,7 +292,7 @@ impl Walker {
     /// Reads the paths that users know for files mapped through a layered filesystem.
     /// [`Self::take_user_paths`] later decides which of these really are paths.
     fn read_user_paths(&mut self, memory: &mut Memory<'_>) {
-        let user_paths = &mut self.scratch.user_paths;
+        let Scratch { user_paths, quotas, backed, addresses, .. } = &mut self.scratch;
         user_paths.clear();
         let layouts = &memory.kernel.layouts;
         let Some(layout) = &layouts.backing_file else { return };
@@ -295,7 +301,6 @@ impl Walker {
         };
         let mnt = u64::from(layouts.mount.mnt.offset);
         let snapshot = &mut self.snapshot;
-        let (backed, addresses) = (&self.scratch.backed, &mut self.scratch.addresses);
         addresses.clear();
         addresses.extend(backed.iter().map(|&file| snapshot.files[file].address));
         fetch(&mut self.reader, memory, &layout.packing, addresses, |index, bytes| {
@@ -303,7 +308,9 @@ impl Walker {
             let (dentry, mount) = (view.pointer(dentry), view.pointer(mount));
             if dentry.is_plausible() && mount.is_plausible() {
                 let mount = mount.minus(mnt);
-                let path = path_of(&mut snapshot.mounts, &mut snapshot.dentries, mount, dentry);
+                let (mounts, dentries) = (&mut snapshot.mounts, &mut snapshot.dentries);
+                let process = snapshot.files[backed[index]].process;
+                let path = path_of(mounts, dentries, (quotas, process), mount, dentry);
                 user_paths.push((backed[index], path));
             }
         });
@@ -344,7 +351,8 @@ impl Walker {
             reader.push(space, address, packing(place))
         };
         let snapshot = &mut self.snapshot;
-        let (places, torn) = (&self.scratch.places, &mut self.scratch.torn);
+        let Scratch { places, torn, quotas, inode_processes, .. } = &mut self.scratch;
+        let places = &*places;
         fetch_each(&mut self.reader, memory, places, push, |index, bytes| {
             let Some(bytes) = bytes else {
                 snapshot.losses.unreadable += 1;
@@ -352,19 +360,22 @@ impl Walker {
             };
             match places[index].0 {
                 Place::Dentry(row) => {
-                    let taken = take_dentry(layouts, &mut snapshot.dentries, row, bytes);
+                    let taken = take_dentry(layouts, &mut snapshot.dentries, quotas, row, bytes);
                     if !taken && torn.len() < torn.capacity() {
                         torn.push(row);
                     }
                 }
-                Place::Mount(row) => snapshot.place_mount(layouts, row, bytes),
-                Place::Inode(row) => snapshot.place_inode(layouts, row, bytes),
+                Place::Mount(row) => snapshot.place_mount(layouts, quotas, row, bytes),
+                Place::Inode(row) => {
+                    let process = inode_processes.get(row.position()).copied().flatten();
+                    snapshot.place_inode(layouts, (quotas, process), row, bytes);
+                }
                 Place::SuperBlock(row) => {
                     let filesystem = Filesystem::decode(&layouts.super_block, bytes);
                     snapshot.super_blocks[row].filesystem = filesystem;
                 }
                 group => {
-                    snapshot.place_group(layouts, group, bytes);
+                    snapshot.place_group(layouts, quotas, group, bytes);
                 }
             }
         });
@@ -436,20 +447,33 @@ impl Walker {
 }
 
 impl Snapshot {
-    fn place_mount(&mut self, layouts: &Layouts, row: Index<MountRow>, bytes: &[u8]) {
+    fn place_mount(
+        &mut self,
+        layouts: &Layouts,
+        quotas: &mut Quotas,
+        row: Index<MountRow>,
+        bytes: &[u8],
+    ) {
         let mounted = Mounted::decode(&layouts.mount, bytes);
-        let root = row_at(&mut self.dentries, mounted.root);
-        let mountpoint = row_at(&mut self.dentries, mounted.mountpoint);
-        let parent = row_at(&mut self.mounts, mounted.parent);
-        let mount = &mut self.mounts[row];
-        *mount = MountRow { address: mount.address, mounted, root, parent, mountpoint };
+        let MountRow { address, process, .. } = self.mounts[row];
+        let root = quotas.row_at(&mut self.dentries, process, mounted.root);
+        let mountpoint = quotas.row_at(&mut self.dentries, process, mounted.mountpoint);
+        let parent = quotas.row_at(&mut self.mounts, process, mounted.parent);
+        self.mounts[row] = MountRow { address, mounted, root, parent, process, mountpoint };
     }
 
-    fn place_inode(&mut self, layouts: &Layouts, row: Index<InodeRow>, bytes: &[u8]) {
+    fn place_inode(
+        &mut self,
+        layouts: &Layouts,
+        (quotas, process): (&mut Quotas, Leads),
+        row: Index<InodeRow>,
+        bytes: &[u8],
+    ) {
         let attributes = Attributes::decode(&layouts.inode, bytes);
         let inode = &mut self.inodes[row];
         inode.attributes = attributes;
-        inode.super_block = row_at(&mut self.super_blocks, attributes.super_block);
+        let super_blocks = &mut self.super_blocks;
+        inode.super_block = quotas.row_at(super_blocks, process, attributes.super_block);
     }
 }
 
@@ -458,6 +482,7 @@ impl Snapshot {
 fn take_dentry(
     layouts: &Layouts,
     dentries: &mut Keyed<DentryRow>,
+    quotas: &mut Quotas,
     row: Index<DentryRow>,
     bytes: &[u8],
 ) -> bool {
@@ -465,7 +490,7 @@ fn take_dentry(
     if name.changing {
         return false;
     }
-    let parent = row_at(dentries, name.parent);
+    let parent = quotas.row_at(dentries, dentries[row].process, name.parent);
     let dentry = &mut dentries[row];
     dentry.name = name;
     dentry.parent = parent;
@@ -504,6 +529,45 @@ mod tests {
         assert!(twice.2 <= 2 * some.2 + 10, "{some:?}, {twice:?}");
         let longest = read_chain(2048);
         assert_eq!((longest.0, longest.1), (2048, 0));
+    }
+
+    /// A user namespace can have 100,000 mounts (`fs.mount-max`), on each other.
+    #[test]
+    fn mounts_of_one_process_leave_room_for_those_of_others() {
+        const NESTED: usize = 5;
+        let mut memory = Sparse::default();
+        let mut walker = walker(&small());
+        walker.snapshot.mounts.set_capacity(400);
+        walker.scratch.quotas.begin(10);
+        // The first process has most files, and the others one each.
+        for process in (0..150).map(|_| 0).chain(1..10) {
+            let mut mount = 0;
+            for _ in 0..NESTED {
+                let below = memory.structure();
+                memory.set(below, "mount", "mnt_parent", if mount == 0 { below } else { mount });
+                mount = below;
+            }
+            let [file, dentry] = [memory.structure(), memory.structure()];
+            memory.set(dentry, "dentry", "d_parent", dentry);
+            memory.set(file, "file", "f_path.mnt", mount);
+            memory.set(file, "file", "f_path.dentry", dentry);
+            let row = FileRow { process: Index::new(process), ..va(file).into() };
+            walker.snapshot.files.row_of(file, || row);
+        }
+        memory.walk(&mut walker, &kernel(), Walker::read_files);
+        let snapshot = &walker.snapshot;
+        let nested = |file: &FileRow| {
+            let parent = |mount: &Index<MountRow>| {
+                snapshot.mounts[*mount].parent.filter(|parent| parent != mount)
+            };
+            core::iter::successors(file.path.mount, parent).count()
+        };
+        let (hogs, others): (Vec<_>, Vec<_>) =
+            snapshot.files.iter().partition(|file| file.process == Index::new(0));
+        assert_eq!(others.into_iter().map(nested).collect::<Vec<_>>(), [NESTED; 9]);
+        assert!(hogs.into_iter().map(nested).sum::<usize>() > 180);
+        assert!(snapshot.mounts.dropped > 100 && snapshot.mounts.len() <= 220 + 9 * NESTED);
+        assert_eq!(walker.scratch.quotas.refused, Index::new(0));
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! A [`Walker`] may scan several systems in turn. It is passed what is kept of a system before each
 //! scan of it, and returns that afterwards. Everything else of a walker is valid for one scan.
 
+use core::mem;
+
 use panoptes_decoders::address::KernelVa;
 use panoptes_tables::{Rows, room};
 
@@ -19,13 +21,14 @@ pub(super) const HINTS_MAX: usize = 1024;
 
 /// Address of a task for the next scan to check, and the views that showed it.
 #[derive(Clone, Copy, Debug)]
+#[repr(Rust, packed(2))]
 pub(super) struct Hint {
     pub(super) task: KernelVa,
     pub(super) views: u16,
 }
 
-/// What the walk remembers of one system: only addresses, and its network interfaces, which not
-/// every scan reads.
+/// What the walk remembers of one system: its limits, where to look, and its network interfaces,
+/// which not every scan reads.
 #[derive(Debug)]
 pub struct Kept {
     limits: Limits,
@@ -61,19 +64,24 @@ impl Kept {
 }
 
 impl Walker {
-    /// Continues with a system: the next scan is one of it, and has its limits.
-    pub fn resume(&mut self, kept: &Kept) {
+    /// Continues with a system: the next scan is one of it, and has its limits. The walker has what
+    /// is kept until [`Self::keep`].
+    pub fn resume(&mut self, kept: &mut Kept) {
         self.snapshot.admit(&kept.limits);
         self.hints.resume(kept);
-        self.interface_age = kept.interface_age;
-        refill(&mut self.snapshot.interfaces, &kept.interfaces);
+        self.exchange(kept);
     }
 
-    /// Keeps what the next scan of the same system needs.
-    pub fn keep(&self, kept: &mut Kept) {
+    /// Keeps what the next scan of the same system needs, after a scan. The snapshot stays, except
+    /// for the network interfaces.
+    pub fn keep(&mut self, kept: &mut Kept) {
         self.hints.keep(kept);
-        kept.interface_age = self.interface_age;
-        refill(&mut kept.interfaces, &self.snapshot.interfaces);
+        self.exchange(kept);
+    }
+
+    fn exchange(&mut self, kept: &mut Kept) {
+        mem::swap(&mut self.interface_age, &mut kept.interface_age);
+        mem::swap(&mut self.snapshot.interfaces, &mut kept.interfaces);
     }
 
     /// Empties the result of the last scan, which was one of another system.
@@ -82,12 +90,5 @@ impl Walker {
         self.snapshot.interfaces.clear();
         self.snapshot.machine = super::Machine::default();
         &self.snapshot
-    }
-}
-
-fn refill(rows: &mut Rows<InterfaceRow>, from: &Rows<InterfaceRow>) {
-    rows.clear();
-    for row in from.iter() {
-        rows.push(row.clone());
     }
 }

@@ -11,7 +11,8 @@ use panoptes_decoders::layout::View;
 use panoptes_decoders::source::PAGE_BYTES;
 
 use super::budget::{AREA_BYTES, Cursor, Mark, Turn};
-use super::snapshot::{FileRow, Index, MmRow, NameKind, NameRow, Span, VmaRow, row_at};
+use super::owners::{Quotas, divide};
+use super::snapshot::{FileRow, Index, MmRow, NameKind, NameRow, Span, VmaRow};
 use super::tables::Snapshot;
 use super::{Kernel, Memory, Reads, Scratch, Walker, fetch, fetch_each};
 use crate::address::Reader;
@@ -76,16 +77,29 @@ impl Walker {
         }
     }
 
-    /// Divides the rows of areas, by the kernel's own counts: an address space that wants more than
-    /// its share gets its lowest areas, and nobody else loses any.
+    /// Divides the rows of areas among users, and then among the address spaces of each, by the
+    /// kernel's own counts. An address space that wants more than its share gets its lowest areas,
+    /// and nobody else loses any.
     fn share_areas(&mut self) {
-        let Snapshot { mms, vmas, .. } = &mut self.snapshot;
-        let counts = || mms.iter().map(|mm| u64::from(mm.map_count));
-        let share = fair_share(vmas.capacity() as u64, counts);
-        for mm in mms.iter_mut() {
+        let mut total = 0_u64;
+        for mm in self.snapshot.mms.iter_mut() {
             mm.vmas = Span::default();
-            mm.areas_left = u32::try_from(share).unwrap_or(u32::MAX);
+            mm.areas_left = u32::MAX;
+            total = total.saturating_add(mm.map_count.into());
         }
+        let room = self.snapshot.vmas.capacity() as u64;
+        if total <= room {
+            return;
+        }
+        let owned = &mut self.scratch.owned_spaces;
+        self.snapshot.list_spaces(owned);
+        let mms = &mut self.snapshot.mms;
+        for it in owned.iter_mut() {
+            it.wanted = mms[it.row].map_count.into();
+        }
+        divide(room, owned, |mm, most| {
+            mms[mm].areas_left = u32::try_from(most).unwrap_or(u32::MAX);
+        });
     }
 
     /// Lists the address spaces to read, in turn, as many as the budget allows: all that have no
@@ -185,7 +199,7 @@ impl Walker {
     fn read_red_black_trees(&mut self, memory: &mut Memory<'_>, spaces: &[Index<MmRow>]) {
         let kernel = memory.kernel;
         let layout = &kernel.layouts.vm_area_struct;
-        let (areas, below) = (&mut self.scratch.areas, &mut self.scratch.more_areas);
+        let Scratch { areas, more_areas: below, quotas, .. } = &mut self.scratch;
         let snapshot = &mut self.snapshot;
         let (vmas, files, names) = (&mut snapshot.vmas, &mut snapshot.files, &mut snapshot.names);
         let (mms, losses) = (&mut snapshot.mms, &mut snapshot.losses);
@@ -214,7 +228,7 @@ impl Walker {
                 }
                 mm.areas_left -= 1;
                 if self.visited.insert(addresses[index].0, 0) != Insertion::New
-                    || vmas.push(row(files, names, mm, vma)).is_none()
+                    || vmas.push(row(files, names, (quotas, mm), vma)).is_none()
                 {
                     mm.complete = false;
                     return;
@@ -305,7 +319,8 @@ impl Walker {
         let snapshot = &mut self.snapshot;
         let (vmas, files, names) = (&mut snapshot.vmas, &mut snapshot.files, &mut snapshot.names);
         let (mms, losses) = (&mut snapshot.mms, &mut snapshot.losses);
-        let Reads { rows: owners, addresses } = &self.scratch.areas;
+        let Scratch { areas, quotas, .. } = &mut self.scratch;
+        let Reads { rows: owners, addresses } = &*areas;
         fetch(&mut self.reader, memory, &layout.packing, addresses, |index, bytes| {
             let mm = &mut mms[owners[index]];
             let Some(vma) = bytes.and_then(|bytes| area_of(kernel, mm, bytes)) else {
@@ -313,7 +328,7 @@ impl Walker {
                 mm.complete = false;
                 return;
             };
-            let row = row(files, names, mm, vma);
+            let row = row(files, names, (quotas, mm), vma);
             let end = vmas.span_from(vmas.len());
             if mm.vmas.is_empty() {
                 mm.vmas = end;
@@ -346,8 +361,13 @@ fn area_of(kernel: &Kernel, mm: &MmRow, bytes: &[u8]) -> Option<Vma> {
 }
 
 /// Makes an area's row, and rows for its file and its name.
-fn row(files: &mut Keyed<FileRow>, names: &mut Keyed<NameRow>, mm: &mut MmRow, vma: Vma) -> VmaRow {
-    let file = row_at(files, vma.file);
+fn row(
+    files: &mut Keyed<FileRow>,
+    names: &mut Keyed<NameRow>,
+    (quotas, mm): (&mut Quotas, &mut MmRow),
+    vma: Vma,
+) -> VmaRow {
+    let file = quotas.row_at(files, mm.process, vma.file);
     if let Some(file) = files.at_mut(file) {
         file.mapped = true;
     }

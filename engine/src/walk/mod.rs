@@ -21,7 +21,9 @@ mod kept;
 mod kernel;
 mod machine;
 mod memory;
+mod moved_descriptors;
 mod names;
+mod owners;
 mod processes;
 mod queries;
 mod snapshot;
@@ -39,7 +41,8 @@ use panoptes_decoders::layout::{Packing, View};
 use panoptes_decoders::paging::KernelSpace;
 use panoptes_decoders::source::MemorySource;
 
-pub use budget::{Budget, Left};
+pub use budget::{Budget, Deferred};
+pub(crate) use descriptors::TABLE_MAX;
 pub use kept::Kept;
 pub use kernel::{Kernel, Roots};
 pub use snapshot::{
@@ -91,6 +94,9 @@ pub enum ScanError {
     /// The kernel has counted fewer forks than before: this is an earlier time of the same boot.
     #[error("the machine was put back to an earlier time")]
     WentBack,
+    /// The scan was given up ([`Budget::unless`]).
+    #[error("the scan was stopped on request")]
+    Stopped,
 }
 
 /// Scans a kernel. Owns everything that a scan writes to, allocated once. Several systems may share
@@ -127,6 +133,9 @@ struct Scratch {
     /// By process: its mount namespace, and its number in its pid namespace.
     mount_namespaces: Vec<KernelVa>,
     pid_numbers: Vec<KernelVa>,
+    /// By process: its network namespace, and the mount and the name of its working directory.
+    nets: Vec<KernelVa>,
+    directories: Vec<(KernelVa, KernelVa)>,
     /// Areas, or roots of their trees, with their address spaces.
     areas: Reads<MmRow>,
     more_areas: Reads<MmRow>,
@@ -140,7 +149,12 @@ struct Scratch {
     /// The slot at which the first table of the turn began.
     resumed_slot: u32,
     slices: Vec<fd_slices::Slice>,
-    checked_slots: Vec<descriptors::CheckedSlots>,
+    checked_slots: Vec<moved_descriptors::CheckedSlots>,
+    checked_tables: Vec<Index<FilesRow>>,
+    /// Descriptor tables and address spaces with their owners, if rows are divided among these.
+    owned_tables: Vec<owners::Owned<FilesRow>>,
+    owned_spaces: Vec<owners::Owned<MmRow>>,
+    quotas: owners::Quotas,
     /// Of the rows of open files: the number of those that every scan reads (executables, standard
     /// input, output and error), and the number with those of all descriptors.
     first_files: usize,
@@ -155,6 +169,8 @@ struct Scratch {
     /// Names, with the addresses of their texts.
     texts: Reads<NameRow>,
     inodes: Reads<InodeRow>,
+    /// By inode, the first process that leads to it.
+    inode_processes: Vec<owners::Leads>,
     connections: tcp_socks::Lists,
     sockets: HeldFiles,
     terminals: HeldFiles,
@@ -162,7 +178,7 @@ struct Scratch {
 
 impl Scratch {
     /// Allocates for what the tables of `snapshot` can hold.
-    fn new(snapshot: &Snapshot) -> Self {
+    fn new(snapshot: &Snapshot, key: HashKey) -> Self {
         let (mms, vmas) = (snapshot.mms.capacity(), snapshot.vmas.capacity());
         let list = list_max(snapshot);
         Self {
@@ -175,6 +191,8 @@ impl Scratch {
             buckets: room::list(2 * snapshot.nets.capacity()),
             mount_namespaces: room::list(processes::CHUNK),
             pid_numbers: room::list(processes::CHUNK),
+            nets: room::list(snapshot.processes.capacity()),
+            directories: room::list(snapshot.processes.capacity()),
             areas: Reads::with_capacity(list),
             more_areas: Reads::with_capacity(list),
             nodes: room::list(vmas / 2 + mms),
@@ -185,6 +203,10 @@ impl Scratch {
             resumed_slot: 0,
             slices: room::list(descriptors::SLICES_MAX),
             checked_slots: room::list(descriptors::SLICES_MAX),
+            checked_tables: room::list(snapshot.files_structs.capacity()),
+            owned_tables: room::list(snapshot.files_structs.capacity()),
+            owned_spaces: room::list(mms),
+            quotas: owners::Quotas::new(snapshot.processes.capacity(), key.derive("walk: users")),
             first_files: 0,
             descriptor_files: 0,
             backed: room::list(files::USER_PATHS_MAX),
@@ -194,6 +216,7 @@ impl Scratch {
             torn: room::list(files::TORN_MAX),
             texts: Reads::with_capacity(snapshot.names.capacity()),
             inodes: Reads::with_capacity(snapshot.inodes.capacity()),
+            inode_processes: room::list(snapshot.inodes.capacity()),
             connections: tcp_socks::Lists::new(snapshot),
             sockets: HeldFiles::with_capacity(snapshot.files.capacity()),
             terminals: HeldFiles::with_capacity(snapshot.terminals.capacity()),
@@ -248,7 +271,7 @@ impl Walker {
             reader: Reader::new(ReaderSizes::default()),
             pids: AddressMap::new(snapshot.threads.capacity(), key.derive("walk: pids")),
             visited: AddressMap::new(list_max(&snapshot), key.derive("walk: visited")),
-            scratch: Scratch::new(&snapshot),
+            scratch: Scratch::new(&snapshot, key),
             hints: Hints::new(snapshot.processes.capacity()),
             interface_age: 0,
             path_key: key.derive("walk: paths of containers"),
@@ -283,22 +306,30 @@ impl Walker {
         self.clear();
         let memory = &mut Memory::new(source, kernel, *budget);
         self.read_machine(memory);
-        self.read_tasks(memory)?;
+        let tasks = self.read_tasks(memory);
+        memory.goes_on()?;
+        tasks?;
         self.group_threads();
         if self.snapshot.processes.is_empty() {
             return Err(ScanError::NoProcess);
         }
+        self.scratch.quotas.begin(self.snapshot.processes.len());
         self.read_processes(memory);
+        memory.goes_on()?;
         if scope.files || scope.connections {
             self.read_descriptors(memory);
+            memory.goes_on()?;
         }
         if scope.memory {
             self.read_areas(memory);
             self.read_names(memory);
+            memory.goes_on()?;
         }
         self.read_files(memory);
+        memory.goes_on()?;
         if scope.connections {
             self.read_connections(memory);
+            memory.goes_on()?;
         }
         if scope.interfaces {
             // A device is found through the one before it, so a machine with many devices costs
@@ -316,9 +347,11 @@ impl Walker {
         self.check_descriptors(memory);
         self.check_stability(memory);
         self.find_run_queues(memory);
+        memory.goes_on()?;
         self.note_missing(kernel);
+        self.snapshot.work = memory.meter.spent();
         self.snapshot.count_dropped();
-        self.snapshot.blame();
+        self.snapshot.blame(self.scratch.quotas.refused);
         Ok(&self.snapshot)
     }
 
@@ -356,8 +389,22 @@ impl<'a> Memory<'a> {
 
     /// Reads the objects of a batch. All reads of a scan are here, so they are counted here.
     fn run(&mut self, reader: &mut Reader) {
+        if self.meter.must_stop() {
+            reader.fail_all();
+            return;
+        }
         let work = reader.run(self.source, self.kernel.space.levels);
         self.meter.add(work);
+    }
+
+    /// Whether a batch was not read because the scan must be given up. Nothing more is read then.
+    fn is_stopped(&self) -> bool {
+        self.meter.is_stopped()
+    }
+
+    /// Ends a scan that must be given up.
+    fn goes_on(&mut self) -> Result<(), ScanError> {
+        if self.meter.must_stop() { Err(ScanError::Stopped) } else { Ok(()) }
     }
 
     /// Reads one structure.
@@ -388,7 +435,7 @@ impl<'a> Memory<'a> {
 
 /// Reads an object for each of `items`, in as few batches as the reader's size allows. `push` adds
 /// an object to the batch. Calls `decode` with each index in `items` and the bytes, or `None` if
-/// they cannot be read.
+/// they cannot be read, or must not be any more.
 fn fetch_each<Item>(
     reader: &mut Reader,
     memory: &mut Memory<'_>,
@@ -399,6 +446,10 @@ fn fetch_each<Item>(
     let space = &memory.kernel.space;
     let mut done = 0;
     while done < items.len() {
+        if memory.is_stopped() {
+            (done..items.len()).for_each(|index| decode(index, None));
+            return;
+        }
         reader.clear();
         for item in &items[done..] {
             if push(reader, space, item).is_none() {
@@ -441,6 +492,13 @@ fn fetch_groups<Kind: Copy, const N: usize>(
     let space = &memory.kernel.space;
     let (mut group, mut index) = (0, 0);
     loop {
+        if memory.is_stopped() {
+            for (kind, _, addresses) in &groups[group..] {
+                (index..addresses.len()).for_each(|index| decode(*kind, index, None));
+                index = 0;
+            }
+            return;
+        }
         reader.clear();
         let first = (group, index);
         'push: while group < N {

@@ -7,8 +7,9 @@ use panoptes_decoders::layout::View;
 use panoptes_decoders::paging::KernelSpace;
 use panoptes_decoders::source::PAGE_BYTES;
 
+use super::owners::{Leads, Quotas};
 use super::snapshot::{
-    CssSetRow, DentryRow, FilesRow, Ids, MmRow, MountRow, PathRef, ProcessRow, Span, row_at,
+    CssSetRow, DentryRow, FilesRow, Ids, Index, MmRow, MountRow, PathRef, ProcessRow, Span, row_at,
 };
 use super::{Kernel, Memory, Walker, fetch, fetch_groups};
 use crate::address::Reader;
@@ -87,12 +88,17 @@ impl Walker {
         self.name_parents();
         self.snapshot.nets.clear();
         row_at(&mut self.snapshot.nets, memory.kernel.roots.init_net);
+        self.scratch.nets.clear();
+        self.scratch.directories.clear();
         let count = self.snapshot.processes.len();
         let mut start = 0;
         while start < count {
             let end = count.min(start + CHUNK);
             start = self.read_chunk(memory, start, end);
         }
+        self.scratch.quotas.set_owners(&self.snapshot);
+        self.find_nets();
+        self.find_directories();
         self.list_css_sets(memory.kernel);
         self.find_files_structs();
         self.read_nets(memory, 0);
@@ -161,12 +167,11 @@ impl Walker {
             let first = view.u64_at(layouts.signal_struct.thread_head, 0);
             process.first_thread = Some(KernelVa(first));
         }
-        if let Some(view) = fs {
+        self.scratch.directories.push(fs.map_or((KernelVa::NULL, KernelVa::NULL), |view| {
             let mnt = u64::from(layouts.mount.mnt.offset);
             let mount = view.pointer(layouts.fs_struct.pwd_mnt).minus(mnt);
-            let dentry = view.pointer(layouts.fs_struct.pwd_dentry);
-            process.cwd = path_of(&mut snapshot.mounts, &mut snapshot.dentries, mount, dentry);
-        }
+            (mount, view.pointer(layouts.fs_struct.pwd_dentry))
+        }));
         process.ids = cred.map(|view| Ids {
             uid: view.unsigned(layouts.cred.uid) as u32,
             gid: view.unsigned(layouts.cred.gid) as u32,
@@ -176,7 +181,7 @@ impl Walker {
         let pointer = |field| nsproxy.map_or(KernelVa::NULL, |view| view.pointer(field));
         self.scratch.mount_namespaces.push(pointer(layouts.nsproxy.mnt_ns));
         process.uts_namespace = pointer(layouts.nsproxy.uts_ns);
-        process.net = row_at(&mut snapshot.nets, pointer(layouts.nsproxy.net_ns));
+        self.scratch.nets.push(pointer(layouts.nsproxy.net_ns));
         process.first_of_pid = pid.map(|view| KernelVa(view.u64_at(layouts.pid.tasks, 0)));
         // A task's number in its own namespace is the deepest of its `struct pid`:
         // `numbers[level]`.
@@ -190,11 +195,16 @@ impl Walker {
         let (groups, mm) = (task.cgroups, task.mm);
         process.css_set = snapshot.css_sets.row_of(groups.0, || CssSetRow {
             address: groups,
+            process: Index::new(position),
             is_used: true,
             ..CssSetRow::default()
         });
-        process.mm =
-            snapshot.mms.row_of(mm.0, || MmRow { address: mm, complete: true, ..MmRow::default() });
+        process.mm = snapshot.mms.row_of(mm.0, || MmRow {
+            address: mm,
+            process: Index::new(position),
+            complete: true,
+            ..MmRow::default()
+        });
     }
 
     /// Reads the mount and pid namespaces of the processes from position `start` on, as listed.
@@ -233,22 +243,44 @@ impl Walker {
     fn find_files_structs(&mut self) {
         let snapshot = &mut self.snapshot;
         let tables = &mut snapshot.files_structs;
-        let mut row_of = |address: KernelVa| {
-            let row = || FilesRow { address, complete: true, ..FilesRow::default() };
+        let mut row_of = |address: KernelVa, process: Leads| {
+            let row = || FilesRow { address, process, complete: true, ..FilesRow::default() };
             tables.row_of(address.0, row)
         };
         // Oldest processes first, so that the newest ones are dropped when there is no room.
-        for process in snapshot.processes.iter_mut() {
-            process.files = row_of(snapshot.threads[process.leader].task.files);
+        for (index, process) in (0..).zip(snapshot.processes.iter_mut()) {
+            let files = snapshot.threads[process.leader].task.files;
+            process.files = row_of(files, Index::new(index));
         }
         for &index in snapshot.by_tid.iter() {
             let thread = &mut snapshot.threads[index];
-            thread.files = row_of(thread.task.files);
+            thread.files = row_of(thread.task.files, thread.process);
             if let Some(process) = snapshot.processes.at_mut(thread.process)
                 && process.files.is_none()
             {
                 process.files = thread.files;
             }
+        }
+    }
+
+    /// Gives the network namespaces of all processes rows.
+    fn find_nets(&mut self) {
+        let Self { snapshot, scratch, .. } = self;
+        let processes = snapshot.processes.as_mut_slice().iter_mut();
+        for (position, (process, &net)) in processes.zip(&scratch.nets).enumerate() {
+            process.net = scratch.quotas.row_at(&mut snapshot.nets, Index::new(position), net);
+        }
+    }
+
+    /// Gives the working directories of all processes rows.
+    fn find_directories(&mut self) {
+        let Self { snapshot, scratch, .. } = self;
+        let (mounts, dentries) = (&mut snapshot.mounts, &mut snapshot.dentries);
+        let processes = snapshot.processes.as_mut_slice().iter_mut();
+        let directories = processes.zip(&scratch.directories).enumerate();
+        for (position, (process, &(mount, dentry))) in directories {
+            let leads = (&mut scratch.quotas, Index::new(position));
+            process.cwd = path_of(mounts, dentries, leads, mount, dentry);
         }
     }
 
@@ -280,6 +312,7 @@ impl Walker {
         addresses.clear();
         addresses.extend(snapshot.mms.iter().map(|mm| mm.address));
         let (mms, files) = (snapshot.mms.as_mut_slice(), &mut snapshot.files);
+        let quotas = &mut self.scratch.quotas;
         let losses = &mut snapshot.losses;
         fetch(&mut self.reader, memory, &layout.packing, addresses, |index, bytes| {
             let mm = &mut mms[index];
@@ -303,7 +336,7 @@ impl Walker {
             mm.start_stack = view.unsigned(layout.start_stack);
             mm.context_flags = view.optional(layout.context_flags).unwrap_or(0);
             mm.exe_address = view.pointer(layout.exe_file);
-            mm.exe_file = row_at(files, mm.exe_address);
+            mm.exe_file = quotas.row_at(files, mm.process, mm.exe_address);
         });
     }
 
@@ -448,12 +481,52 @@ fn push_arguments(reader: &mut Reader, space: &KernelSpace, mm: &MmRow) -> bool 
     true
 }
 
-/// The path of a file, with rows for its mount and its name.
+/// The path of a file to which a process leads, with rows for its mount and its name.
 pub(super) fn path_of(
     mounts: &mut Keyed<MountRow>,
     dentries: &mut Keyed<DentryRow>,
+    (quotas, process): (&mut Quotas, Leads),
     mount: KernelVa,
     dentry: KernelVa,
 ) -> PathRef {
-    PathRef { mount: row_at(mounts, mount), dentry: row_at(dentries, dentry) }
+    PathRef {
+        mount: quotas.row_at(mounts, process, mount),
+        dentry: quotas.row_at(dentries, process, dentry),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::walk::Walker;
+    use crate::walk::tests::memory::{Sparse, add_process, kernel, small, va, walker};
+
+    /// `unshare --user --map-root-user --net`, again and again.
+    #[test]
+    fn network_namespaces_of_one_user_leave_room_for_those_of_others() {
+        const OTHERS: usize = 20;
+        let (mut memory, mut walker) = (Sparse::default(), walker(&small()));
+        let (mut kernel, number) = (kernel(), |at: usize| 7 + at as u64);
+        kernel.roots.init_net = va(memory.structure());
+        walker.snapshot.nets.set_capacity(200);
+        for position in 0..300 + OTHERS {
+            let uid = if position < 300 { 1000 } else { 0 };
+            let process = add_process(&mut walker, &mut memory, uid);
+            let [nsproxy, net, cred] = [0; 3].map(|_| memory.structure());
+            memory.set(net, "net", "ns.inum", number(position));
+            memory.set(nsproxy, "nsproxy", "net_ns", net);
+            memory.set(cred, "cred", "uid", uid.into());
+            let leader = walker.snapshot.processes[process].leader;
+            let task = &mut walker.snapshot.threads[leader].task;
+            (task.nsproxy, task.real_cred) = (va(nsproxy), va(cred));
+        }
+        walker.scratch.quotas.begin(300 + OTHERS);
+        memory.walk(&mut walker, &kernel, Walker::read_processes);
+        let snapshot = &walker.snapshot;
+        for (position, process) in snapshot.processes.iter().enumerate().skip(300) {
+            assert_eq!(u64::from(snapshot.net_number(process.net)), number(position));
+        }
+        let known = snapshot.processes.iter().filter(|process| process.net.is_some()).count();
+        assert_eq!(known, 99 + 50 + OTHERS, "half of the table, and a user's part of the other");
+        assert_eq!(snapshot.nets.dropped as usize, 300 - 99 - 50);
+    }
 }

@@ -3,9 +3,13 @@
 use panoptes_decoders::container::Maker;
 use panoptes_decoders::kernel::inode::mode;
 use panoptes_decoders::kernel::super_block::magic;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::snapshot::{FileRow, FilesRow, Index, NetRow, ProcessRow, Span, ThreadRow};
 use super::tables::Snapshot;
+
+/// Maximum number of containers inside each other that are followed.
+const NESTED_MAX: usize = 16;
 
 impl Snapshot {
     /// The bytes in a span of [`Snapshot::bytes`].
@@ -38,18 +42,52 @@ impl Snapshot {
     }
 
     /// The container in which a program with root's rights put a process: the innermost one that
-    /// is not an unprivileged user's own.
+    /// is not an unprivileged user's own. What a user made does not prove that a bare name above
+    /// it is a container.
     pub fn trusted_container_of(&self, process: &ProcessRow) -> Option<&[u8]> {
         let mut container = self.containers.at(process.container)?;
+        let mut is_trusted = container.maker != Maker::User;
         // A row's enclosing container was made before the row.
         for _ in 0..self.containers.len() {
-            if container.maker != Maker::User {
+            if is_trusted {
                 break;
             }
             container = self.containers.at(container.parent)?;
+            is_trusted = container.maker == Maker::Runtime;
         }
         let id = self.text(container.id);
-        (container.maker != Maker::User && !id.is_empty()).then_some(id)
+        (is_trusted && !id.is_empty()).then_some(id)
+    }
+
+    /// Who a process belongs to when room is divided: the outermost container that a runtime made,
+    /// by its id, or its user ([`Self::user_of`]). A user can make groups that look like
+    /// containers. Users are below 2^32, containers have the highest bit.
+    pub fn group_of(&self, process: &ProcessRow) -> u64 {
+        let mut outermost = None;
+        let mut at = self.containers.at(process.container);
+        for _ in 0..NESTED_MAX {
+            let Some(container) = at else { break };
+            if container.maker == Maker::Runtime {
+                outermost = Some(container);
+            }
+            at = self.containers.at(container.parent);
+        }
+        outermost.map_or_else(
+            || self.user_of(process).into(),
+            |container| match self.text(container.id) {
+                [] => 1 << 63 | container.node.0,
+                // Ids are random numbers of the runtime, or names that root chose.
+                id => 1 << 63 | xxh3_64(id),
+            },
+        )
+    }
+
+    /// The user that a process belongs to. A user can become others (`newuidmap`), but who logged
+    /// in stays (`loginuid`).
+    pub fn user_of(&self, process: &ProcessRow) -> u32 {
+        let uid = process.ids.map_or(u32::MAX, |ids| ids.uid);
+        let login = self.leader(process).and_then(|leader| leader.task.loginuid());
+        if uid == 0 { 0 } else { login.unwrap_or(uid) }
     }
 
     /// The number of a network namespace, or 0.
@@ -74,7 +112,10 @@ impl Snapshot {
 
     /// Names the process to blame for what the scan left: the one with the largest share of all
     /// descriptors and areas, if that is more than a quarter.
-    pub(super) fn blame(&mut self) {
+    /// `refused` led to more objects than there was room for.
+    pub(super) fn blame(&mut self, refused: Option<Index<ProcessRow>>) {
+        let refused = self.processes.at(refused).and_then(|process| self.leader(process));
+        self.losses.process_id = refused.map(|leader| leader.task.tgid);
         if self.left.is_empty() {
             return;
         }
@@ -125,5 +166,66 @@ impl Snapshot {
             && filesystem(file).is_none_or(|it| {
                 it.magic != magic::FUSE || first().is_some_and(|first| first.kind == it.kind)
             })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use panoptes_decoders::address::KernelVa;
+
+    use super::*;
+    use crate::walk::snapshot::{ContainerRow, Ids};
+    use crate::walk::tests::memory::small;
+
+    /// A scan with these containers, each inside the one before; and a process of user 1000 in the
+    /// last one.
+    fn nested(containers: &[(&str, Maker)], others: usize) -> (Snapshot, ProcessRow) {
+        let mut snapshot = Snapshot::empty(&small());
+        for other in 0..others {
+            snapshot.containers.row_of(other as u64 + 100, ContainerRow::default);
+        }
+        let mut parent = None;
+        for (at, &(id, maker)) in (1..).zip(containers) {
+            let id = snapshot.bytes.extend(id.as_bytes()).unwrap();
+            let node = KernelVa(at);
+            let row = ContainerRow { node, id, maker, parent, ..ContainerRow::default() };
+            parent = snapshot.containers.row_of(at, || row);
+        }
+        let ids = Some(Ids { uid: 1000, ..Ids::default() });
+        let process = ProcessRow::new(Index::new(0).unwrap());
+        (snapshot, ProcessRow { container: parent, ids, ..process })
+    }
+
+    fn group(containers: &[(&str, Maker)], others: usize) -> u64 {
+        let (snapshot, process) = nested(containers, others);
+        snapshot.group_of(&process)
+    }
+
+    #[test]
+    fn a_process_belongs_to_the_outermost_container_of_a_runtime_wherever_its_row_is() {
+        let (outer, inner) = (("c0ffee", Maker::Runtime), ("beef", Maker::Runtime));
+        let users = ("users-1", Maker::User);
+        let expected = group(&[outer], 0);
+        assert!(expected >> 63 == 1 && expected != group(&[inner], 0));
+        for containers in [&[outer, inner][..], &[outer, users], &[users, outer, users]] {
+            assert_eq!(group(containers, 0), expected, "{containers:?}");
+            assert_eq!(group(containers, 3), expected, "{containers:?}");
+        }
+        // A container whose id found no room is found by its group, which is not its row.
+        assert_eq!(group(&[("", Maker::Runtime)], 0), group(&[("", Maker::Runtime)], 5));
+    }
+
+    #[test]
+    fn what_users_make_is_no_container_and_root_is_one_user() {
+        assert_eq!(group(&[("users-1", Maker::User), ("users-2", Maker::User)], 0), 1000);
+        assert_eq!(group(&[("name", Maker::Unknown)], 0), 1000);
+        let (mut snapshot, mut process) = nested(&[], 0);
+        assert_eq!(snapshot.group_of(&process), 1000);
+        let mut leader = crate::walk::ThreadRow::default();
+        leader.task.loginuid = 7;
+        snapshot.threads.row_of(1, || leader);
+        assert_eq!(snapshot.user_of(&process), 7);
+        process.ids = Some(Ids::default());
+        assert_eq!(snapshot.user_of(&process), 0);
     }
 }

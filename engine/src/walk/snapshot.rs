@@ -3,7 +3,7 @@
 //! All rows are allocated at start. A row that does not fit is counted in [`Rows::dropped`], and
 //! references to it are `None`, as those to an object that does not exist or cannot be read.
 
-use core::net::{Ipv4Addr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::ops::Range;
 
 use arrayvec::ArrayVec;
@@ -244,8 +244,12 @@ pub struct FilesRow {
     pub processes: u32,
     /// Whether all its descriptors are in the rows.
     pub complete: bool,
-    /// Whether there were rows for only some of its descriptors.
-    pub is_cut: bool,
+    /// Number of its descriptors for which there were no rows.
+    pub dropped: u32,
+    /// The first process that leads to it.
+    pub process: Option<Index<ProcessRow>>,
+    /// Number of descriptors that it may have in the rows.
+    pub most: u32,
     /// Of a table that is not complete, the slots that the scan has all the same: those before this
     /// one, and a range of others.
     pub first_slots: u32,
@@ -253,9 +257,19 @@ pub struct FilesRow {
 }
 
 impl FilesRow {
+    /// Whether the scan has none of its slots.
+    pub fn is_unknown(&self) -> bool {
+        !self.complete && self.first_slots == 0 && self.more_slots.is_empty()
+    }
+
     /// Whether the scan has a slot, so that absence from it is meaningful.
     pub fn has_slot(&self, index: u32) -> bool {
         self.complete || index < self.first_slots || self.more_slots.contains(&index)
+    }
+
+    /// Whether there were rows for only some of its descriptors.
+    pub const fn is_cut(&self) -> bool {
+        self.dropped > 0
     }
 
     /// Whether this scan and the ones right before it have every slot, which they shared.
@@ -320,6 +334,8 @@ pub struct MmRow {
     pub listed: u32,
     /// Number of further areas that it may have in the rows.
     pub areas_left: u32,
+    /// The first process that leads to it.
+    pub process: Option<Index<ProcessRow>>,
     /// Number of rows for names of its areas.
     pub names: u32,
 }
@@ -352,6 +368,8 @@ pub struct FileRow {
     pub open: OpenFile,
     pub inode: Option<Index<InodeRow>>,
     pub path: PathRef,
+    /// The first process that leads to it.
+    pub process: Option<Index<ProcessRow>>,
     /// Whether an area maps it.
     pub mapped: bool,
     /// Its TCP connection.
@@ -373,9 +391,18 @@ pub struct InodeRow {
     pub own_name: Option<Index<NameRow>>,
 }
 
+impl InodeRow {
+    /// Whether it was read. A living inode has a number, or at least permissions.
+    pub const fn was_read(&self) -> bool {
+        self.attributes.ino != 0 || self.attributes.mode != 0
+    }
+}
+
 /// One filesystem.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SuperBlockRow {
+    /// The first process that leads to it.
+    pub process: Option<Index<ProcessRow>>,
     /// `struct super_block *`
     pub address: KernelVa,
     pub filesystem: Filesystem,
@@ -395,6 +422,8 @@ pub struct DentryRow {
     pub text: [u8; NAME_INLINE_BYTES],
     /// Start of the name in [`super::Snapshot::bytes`], if it is long.
     pub long: Option<Index<u8>>,
+    /// The first process that leads to it.
+    pub process: Option<Index<ProcessRow>>,
     /// Whether the name could be read.
     pub readable: bool,
 }
@@ -406,6 +435,7 @@ impl Default for DentryRow {
             parent: None,
             text: [0; NAME_INLINE_BYTES],
             long: None,
+            process: None,
             readable: false,
         }
     }
@@ -421,6 +451,8 @@ pub struct MountRow {
     pub root: Option<Index<DentryRow>>,
     /// The mount that it is on; the top mount refers to itself.
     pub parent: Option<Index<Self>>,
+    /// The first process that leads to it.
+    pub process: Option<Index<ProcessRow>>,
     /// The dentry that it covers.
     pub mountpoint: Option<Index<DentryRow>>,
 }
@@ -458,13 +490,18 @@ impl NameRow {
 
 /// The control groups of a task, one in each hierarchy. Tasks share them.
 #[derive(Clone, Debug, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts")]
 pub struct CssSetRow {
     /// `struct css_set *`
     pub address: KernelVa,
+    /// The first process that is in it.
+    pub process: Option<Index<ProcessRow>>,
     /// The control group in the version 2 hierarchy.
     pub unified: Option<Index<CgroupRow>>,
     /// By controller, its state in a control group.
     pub states: [Option<Index<CssStateRow>>; SUBSYS_MAX],
+    /// Whether the state of a controller found no room.
+    pub states_cut: bool,
     /// The container that the groups belong to.
     pub container: Option<Index<ContainerRow>>,
     /// Whether the container is known.
@@ -484,6 +521,8 @@ pub struct CssSetRow {
 pub struct CssStateRow {
     /// `struct cgroup_subsys_state *`
     pub address: KernelVa,
+    /// The first process that leads to it.
+    pub process: Option<Index<ProcessRow>>,
     /// The control group.
     pub cgroup: Option<Index<CgroupRow>>,
 }
@@ -493,6 +532,8 @@ pub struct CssStateRow {
 pub struct CgroupRow {
     /// `struct cgroup *`
     pub address: KernelVa,
+    /// The first process that leads to it.
+    pub process: Option<Index<ProcessRow>>,
     /// Its directory.
     pub node: Option<Index<KernfsRow>>,
 }
@@ -502,12 +543,21 @@ pub struct CgroupRow {
 pub struct KernfsRow {
     /// `struct kernfs_node *`
     pub address: KernelVa,
+    /// The first process that leads to it.
+    pub process: Option<Index<ProcessRow>>,
     /// The parent directory.
     pub parent: Option<Index<Self>>,
+    /// Whether it is the root of a hierarchy. Any other directory without a parent here is one
+    /// whose place is unknown.
+    pub is_root: bool,
     /// Address of its name.
     pub name: KernelVa,
     /// Its name, in [`super::Snapshot::bytes`], if it could be read.
     pub text: Option<Span<u8>>,
+    /// `struct kernfs_iattrs *`; null where root owns it.
+    pub iattr: KernelVa,
+    /// The user who owns it, if that could be read.
+    pub owner: Option<u32>,
 }
 
 /// One network namespace.
@@ -515,6 +565,8 @@ pub struct KernfsRow {
 pub struct NetRow {
     /// `struct net *`
     pub address: KernelVa,
+    /// The first process that leads to it.
+    pub process: Option<Index<ProcessRow>>,
     /// Its number, or 0 while unknown.
     pub inum: u32,
     /// `struct inet_hashinfo *`: the table of its TCP sockets.
@@ -543,6 +595,14 @@ pub struct ConnectionRow {
     pub net: Option<Index<NetRow>>,
 }
 
+impl ConnectionRow {
+    /// The 4-tuple.
+    pub(super) const fn tuple(&self) -> (&IpAddr, u16, &IpAddr, u16) {
+        let ends = &self.endpoints;
+        (&ends.source, ends.source_port, &ends.destination, ends.destination_port)
+    }
+}
+
 /// One network interface of the watched machine.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct InterfaceRow {
@@ -566,6 +626,8 @@ pub struct Losses {
     /// Lists or trees that did not end within their bound.
     pub unbounded: u32,
     pub dropped: u32,
+    /// A process that led to more objects than others, if some were dropped for that.
+    pub process_id: Option<u32>,
     /// Attributes that are not resident (user memory swapped out or never touched).
     pub not_resident: u32,
 }

@@ -3,20 +3,21 @@
 
 use panoptes_tables::{HashKey, Keyed, Rows};
 
-use super::budget::Left;
+use super::budget::Deferred;
 use super::snapshot::{
     CgroupRow, ConnectionRow, ContainerRow, CssSetRow, CssStateRow, DentryRow, DescriptorRow,
     FileRow, FilesRow, Index, InodeRow, InterfaceRow, KernfsRow, Losses, Machine, MmRow, MountRow,
     NameRow, NetRow, ProcessRow, SocketRow, SuperBlockRow, TerminalRow, ThreadRow, VmaRow,
 };
+use crate::address::Work;
 use crate::limits::Limits;
 
-/// Maximum number of sets of control groups: one for each container or service with processes.
+/// Maximum number of sets of control groups beside those of each process.
 const CSS_SETS_MAX: usize = 8192;
 /// Maximum number of control groups, and of each kind of structure that leads to them.
 const CGROUPS_MAX: usize = 32_768;
-const MOUNTS_MAX: usize = 8192;
-const SUPER_BLOCKS_MAX: usize = 4096;
+const MOUNTS_MAX: usize = 32_768;
+const SUPER_BLOCKS_MAX: usize = 16_384;
 const NAMES_MAX: usize = 4096;
 const NETS_MAX: usize = 4096;
 /// Maximum number of terminals in one scan. The kernel makes at most 4096 pseudoterminals
@@ -46,7 +47,9 @@ macro_rules! tables {
             /// Number of times that all chains had their turn before this scan; it may wrap.
             pub chains_round: u32,
             /// What the scan left for the next one.
-            pub left: Left,
+            pub left: Deferred,
+            /// What the scan has read.
+            pub work: Work,
             /// Objects that could not be read or did not fit.
             pub losses: Losses,
         }
@@ -68,7 +71,8 @@ macro_rules! tables {
                     connections_cut: 0,
                     chains_in_turn: false,
                     chains_round: 0,
-                    left: Left::default(),
+                    left: Deferred::default(),
+                    work: Work::default(),
                     losses: Losses::default(),
                 }
             }
@@ -80,12 +84,13 @@ macro_rules! tables {
                 self.idr_complete = false;
                 self.connections_cut = 0;
                 self.chains_in_turn = false;
-                self.left = Left::default();
+                self.left = Deferred::default();
+                self.work = Work::default();
                 self.losses = Losses::default();
             }
 
             /// Number of rows of all tables.
-            pub(super) fn count_rows(&self) -> u64 {
+            pub(crate) fn count_rows(&self) -> u64 {
                 0 $(+ self.$name.len() as u64)*
             }
 
@@ -132,7 +137,7 @@ tables! { limits;
     /// Names of areas, namespaces and buffers.
     names: Keyed<NameRow> = NAMES_MAX;
     /// Sets of control groups of tasks.
-    css_sets: Keyed<CssSetRow> = limits.containers_seen_max().max(CSS_SETS_MAX);
+    css_sets: Keyed<CssSetRow> = limits.processes_seen_max() + CSS_SETS_MAX;
     /// Controllers' states in control groups.
     css_states: Keyed<CssStateRow> = CGROUPS_MAX;
     cgroups: Keyed<CgroupRow> = CGROUPS_MAX;

@@ -62,18 +62,22 @@ impl Hints {
     }
 
     /// Continues with what is kept of a system.
-    pub(super) fn resume(&mut self, kept: &Kept) {
-        refill(&mut self.run_queues, &kept.run_queues);
-        self.run_queues_age = kept.run_queues_age;
-        refill(&mut self.kept_next, &kept.tasks);
-        self.resume = kept.resume;
+    pub(super) fn resume(&mut self, kept: &mut Kept) {
+        self.exchange(kept);
+        mem::swap(&mut self.kept_next, &mut kept.tasks);
     }
 
-    pub(super) fn keep(&self, kept: &mut Kept) {
-        refill(&mut kept.run_queues, &self.run_queues);
-        kept.run_queues_age = self.run_queues_age;
-        refill(&mut kept.tasks, &self.kept_next);
-        kept.resume = self.resume;
+    /// Returns what is kept of a system after a scan, which has its list of tasks in `self.kept`.
+    pub(super) fn keep(&mut self, kept: &mut Kept) {
+        self.exchange(kept);
+        refill(&mut self.kept, &self.kept_next);
+        mem::swap(&mut self.kept, &mut kept.tasks);
+    }
+
+    fn exchange(&mut self, kept: &mut Kept) {
+        mem::swap(&mut self.run_queues, &mut kept.run_queues);
+        mem::swap(&mut self.run_queues_age, &mut kept.run_queues_age);
+        mem::swap(&mut self.resume, &mut kept.resume);
     }
 
     pub(super) fn begin_scan(&mut self) {

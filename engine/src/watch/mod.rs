@@ -9,6 +9,7 @@
 //! Not here: threads, intervals, finding the kernel, and what happens to the records.
 
 mod clock;
+mod metered;
 mod parts;
 mod run_times;
 mod workload;
@@ -37,6 +38,7 @@ use crate::time::{Monotonic, Now};
 use crate::walk::{Budget, Kept, Kernel, ScanError, Scope, Snapshot, Walker};
 
 use clock::{Clock, Motion};
+use metered::Metered;
 use parts::{Parts, PartsSetup};
 use workload::WorkloadTracker;
 
@@ -186,8 +188,10 @@ impl Watched {
         source: &mut S,
     ) -> Option<FirstProcess> {
         let scope = Scope { files: false, memory: false, connections: false, interfaces: false };
-        walker.resume(&self.kept);
-        let snapshot = walker.scan(source, &self.kernel, scope).ok()?;
+        walker.resume(&mut self.kept);
+        let scanned = walker.scan(source, &self.kernel, scope).map(drop);
+        walker.keep(&mut self.kept);
+        let snapshot = scanned.ok().map(|()| walker.snapshot())?;
         self.clock.begin(&snapshot.machine);
         self.state.note_baseline(snapshot);
         self.first_forks = snapshot.machine.total_forks;
@@ -227,7 +231,8 @@ impl Watched {
     }
 
     /// Scans once and writes a record of every difference into `out`. The workspace then has the
-    /// snapshot. Only a machine beyond its limits meets the budget ([`Budget::default_for`]).
+    /// snapshot without its network interfaces. Only a machine beyond its limits meets the budget
+    /// ([`Budget::default_for`]).
     pub fn scan<S: MemorySource>(
         &mut self,
         workspace: &mut Workspace,
@@ -241,6 +246,11 @@ impl Watched {
 
     /// Scans once within a budget, and writes a record of every difference that is certain into
     /// `out`. The next scan begins with what this one leaves.
+    ///
+    /// # Errors
+    ///
+    /// There is no snapshot, or it is one of another machine. After [`ScanError::Stopped`], no
+    /// other scan may follow.
     pub fn scan_until<S: MemorySource>(
         &mut self,
         workspace: &mut Workspace,
@@ -252,16 +262,22 @@ impl Watched {
         self.policy.note_scan(now.monotonic);
         self.policy.offer_undelivered(out);
         let Workspace { walker, .. } = workspace;
-        walker.resume(&self.kept);
+        walker.resume(&mut self.kept);
         let scanned = walker.scan_within(source, &self.kernel, Scope::ALL, budget).map(drop);
-        walker.keep(&mut self.kept);
-        scanned?;
-        let left = &workspace.snapshot().left;
-        self.left.add(left.total(), left.process_id);
-        self.is_partial = !left.is_empty();
-        self.exchange(workspace);
-        let compared = self.compare(workspace.snapshot(), source, now, out);
-        self.exchange(workspace);
+        let compared = scanned.and_then(|()| {
+            let left = &workspace.snapshot().left;
+            self.left.add(left.total(), left.process_id);
+            self.is_partial = !left.is_empty();
+            self.exchange(workspace);
+            let work = workspace.snapshot().work;
+            let mut source = Metered { source, budget, work };
+            let compared = self.compare(workspace.snapshot(), &mut source, now, out);
+            let used = budget.percent_of(source.work, workspace.snapshot().count_rows());
+            self.policy.note_budget_used(used);
+            self.exchange(workspace);
+            compared
+        });
+        workspace.walker.keep(&mut self.kept);
         compared
     }
 
@@ -273,14 +289,9 @@ impl Watched {
         self.contents.exchange(buffers);
     }
 
-    /// Compares a scan with the last.
-    fn compare<S: MemorySource>(
-        &mut self,
-        snapshot: &Snapshot,
-        source: &mut S,
-        now: Now,
-        out: &mut Producer,
-    ) -> Result<(), ScanError> {
+    /// Follows the machine's boot and its clock. Returns whether a scan can be compared with the
+    /// last.
+    fn follow(&mut self, snapshot: &Snapshot, now: Now) -> Result<bool, ScanError> {
         let first = first_of(snapshot).map(|first| first.start_ns);
         let motion = self.clock.read(snapshot, now);
         let is_other_boot =
@@ -293,7 +304,7 @@ impl Watched {
             if !went_forward {
                 self.state.note_baseline(snapshot);
             }
-            return Ok(());
+            return Ok(false);
         }
         // Before a new kernel is up, it overwrites the old one's memory bit by bit: missing objects
         // did not end.
@@ -306,7 +317,18 @@ impl Watched {
             (Some(before), Some(now)) if now < before => return Err(ScanError::WentBack),
             (before, now) => self.forks = now.or(before),
         }
-        if motion == Motion::StandsStill {
+        Ok(motion != Motion::StandsStill)
+    }
+
+    /// Compares a scan with the last.
+    fn compare(
+        &mut self,
+        snapshot: &Snapshot,
+        source: &mut Metered<'_>,
+        now: Now,
+        out: &mut Producer,
+    ) -> Result<(), ScanError> {
+        if !self.follow(snapshot, now)? {
             return Ok(());
         }
         self.workload.update(snapshot, self.policy.header_mut());
@@ -314,19 +336,28 @@ impl Watched {
         self.contents.begin_scan();
         let Self { detectors, contents, kernel, .. } = self;
         detectors.begin_scan();
+        let budget = source.budget;
         let on_change = &mut |cx: &ScanContext<'_>, change: &Change<'_>| {
             reporter.change(cx, change);
             let memory = MachineMemory { source: &mut *source, kernel };
             detectors.observe(&mut Scene { memory, cx, out: &mut reporter }, change);
         };
-        self.state.update_with(snapshot, now, contents, on_change);
+        let must_stop = &|| budget.must_stop();
+        if !self.state.update_unless(must_stop, snapshot, now, contents, on_change) {
+            return Err(ScanError::Stopped);
+        }
         let cx = self.state.scan_context(snapshot, now);
         let memory = MachineMemory { source: &mut *source, kernel };
         let scene = &mut Scene { memory, cx: &cx, out: &mut reporter };
-        detectors.update(scene, &self.state, contents);
+        if !detectors.update_unless(must_stop, scene, &self.state, contents) {
+            return Err(ScanError::Stopped);
+        }
         if contents.has_work() {
             let shipped = detectors.binary_attestation.shipped();
             contents.work(scene.memory.source, kernel, SLICE_BYTES, shipped.as_ref());
+            if budget.must_stop() {
+                return Err(ScanError::Stopped);
+            }
             detectors.settle(scene, contents);
         }
         if let Some(tampering) = self.clock.tampering(now.monotonic)
@@ -386,11 +417,13 @@ impl Watched {
         self.state.set_thresholds(self.policy.config().wanted(thresholds));
     }
 
-    /// Passes on urgent records that wait for room; counts the others as lost. No scan follows,
-    /// since the machine was lost.
-    pub fn abandon(&mut self, out: &mut Producer) {
+    /// Passes on urgent records that wait for room, and sums of floods; counts what finds no room
+    /// as lost. No scan follows, since the machine was lost.
+    pub fn abandon(&mut self, workspace: &mut Workspace, now: Now, out: &mut Producer) {
         self.policy.offer_undelivered(out);
-        self.policy.drop_undelivered(out);
+        let snapshot = workspace.walker.empty();
+        let mut reporter = self.policy.reporter(out);
+        reporter.finish(&self.state.scan_context(snapshot, now), &self.state);
     }
 
     /// Writes the last records into `out`: no scan follows.
@@ -398,7 +431,9 @@ impl Watched {
         self.policy.offer_undelivered(out);
         let mut reporter = self.policy.reporter(out);
         // The last scan may have been one of another system.
-        self.state.finish(workspace.walker.empty(), now, &mut reporter);
+        let snapshot = workspace.walker.empty();
+        self.state.finish(snapshot, now, &mut reporter);
+        reporter.finish(&self.state.scan_context(snapshot, now), &self.state);
     }
 }
 

@@ -47,7 +47,7 @@ pub struct AddressMap {
 }
 
 impl AddressMap {
-    /// A table for `capacity` addresses (at least 8), hashed with `key`.
+    /// A table for `capacity` addresses, hashed with `key`.
     pub fn new(capacity: usize, key: HashKey) -> Self {
         let slots = (capacity.max(8) * 2).next_power_of_two();
         Self {
@@ -56,13 +56,13 @@ impl AddressMap {
             key: key.seed() | 1,
             generation: 1,
             used: 0,
-            capacity: capacity.max(8),
+            capacity,
         }
     }
 
     /// Sets how many entries may be added from now on, at most as many as there is room for.
     pub fn set_capacity(&mut self, capacity: usize) {
-        self.capacity = capacity.max(8).min(self.slots.len() / 2);
+        self.capacity = capacity.min(self.slots.len() / 2);
     }
 
     /// Removes all entries, and adapts the number of slots in use to the last scan.
@@ -72,6 +72,19 @@ impl AddressMap {
         self.mask = wanted.clamp(SLOTS_MIN.min(self.slots.len()), self.slots.len()) - 1;
         self.used = 0;
         self.begin_generation();
+    }
+
+    /// Removes the entries whose values are not kept.
+    pub fn retain(&mut self, is_kept: impl Fn(u32) -> bool) {
+        let (old_slots, old) = (self.mask + 1, self.generation);
+        for slot in &mut self.slots[..old_slots] {
+            if slot.generation == old && !is_kept(slot.value) {
+                // No generation has this number.
+                slot.generation = 0;
+                self.used -= 1;
+            }
+        }
+        self.move_all_to_next_generation(old_slots);
     }
 
     fn begin_generation(&mut self) {
@@ -87,6 +100,10 @@ impl AddressMap {
     fn grow(&mut self) {
         let old_slots = self.mask + 1;
         self.mask = (old_slots * 4).min(self.slots.len()) - 1;
+        self.move_all_to_next_generation(old_slots);
+    }
+
+    fn move_all_to_next_generation(&mut self, old_slots: usize) {
         let old = self.generation;
         if old == u32::MAX {
             // Once in four thousand million scans: restart the generations with the same entries.
@@ -191,7 +208,7 @@ impl AddressMap {
         for at in start..start + PROBES_MAX {
             let slot = &mut self.slots[at & mask];
             if slot.generation != self.generation {
-                if self.used == self.capacity {
+                if self.used >= self.capacity {
                     return Insertion::Full;
                 }
                 *slot = Slot { key: address, value, generation: self.generation };
@@ -269,6 +286,28 @@ mod tests {
             assert_eq!(map.insert(i * 8, i as u32), Insertion::New);
         }
         assert_eq!(map.get(49_999 * 8), Some(49_999));
+    }
+
+    #[test]
+    fn it_keeps_what_it_is_asked_to_keep() {
+        let key = HashKey::new(0x1357_9bdf_0246_8ace);
+        for generation in [1, u32::MAX - 1, u32::MAX] {
+            let mut map = AddressMap::new(6000, key);
+            map.generation = generation;
+            for round in 0..8_u32 {
+                let address = |round: u32, at: u64| (u64::from(round) << 32) + at * 64 + 1;
+                for at in 0..2000 {
+                    assert_eq!(map.insert(address(round, at), round), Insertion::New);
+                }
+                map.retain(|value| value + 1 >= round);
+                assert_eq!(map.len(), 2000 * 2.min(round as usize + 1));
+                for old in 0..=round {
+                    let is_kept = old + 1 >= round;
+                    let found = map.get(address(old, 7));
+                    assert_eq!(found, is_kept.then_some(old));
+                }
+            }
+        }
     }
 
     #[test]

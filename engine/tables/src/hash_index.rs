@@ -1,6 +1,6 @@
 //! From a hash to the number of a row: open addressing with backward-shift deletion.
 //!
-//! The slots are allocated once, at least twice as many as rows, so that runs stay short. Removal
+//! The slots are allocated once, twice as many as rows, so that runs stay short. Removal
 //! leaves no tombstones, so they stay short. The rows are stored elsewhere and never move; the
 //! caller identifies them by a closure.
 //!
@@ -13,45 +13,73 @@ use crate::room;
 /// chance. Only a guest that guesses the key could make one, and then `insert` finds no room.
 const PROBES_MAX: usize = 64;
 
-/// A row number that no row has.
+/// Bits of a distance below [`PROBES_MAX`].
+const DISTANCE_BITS: u32 = PROBES_MAX.ilog2();
+
 const EMPTY: u32 = u32::MAX;
-
-#[derive(Clone, Copy, Debug)]
-struct Slot {
-    tag: u32,
-    row: u32,
-}
-
-const EMPTY_SLOT: Slot = Slot { tag: 0, row: EMPTY };
 
 /// Finds rows by their hash.
 #[derive(Debug)]
 pub struct HashIndex {
-    slots: Box<[Slot]>,
-    mask: usize,
+    /// A slot has, from the lowest bit on, the number of its row, its distance from its home slot,
+    /// and a part of the hash. So it takes four bytes and still tells apart nearly all hashes.
+    slots: Box<[u32]>,
+    /// The bits of a row's number. No row has the number that has all of them.
+    row_mask: u32,
 }
 
 impl HashIndex {
-    /// Allocates for at most `capacity` rows at a time.
+    /// Allocates for at most `capacity` rows at a time, with numbers below that. There is room for
+    /// 2^26 rows at most.
     pub fn new(capacity: usize) -> Self {
-        let slots = (capacity.max(8) * 2).next_power_of_two();
-        Self { slots: room::copies(EMPTY_SLOT, slots), mask: slots - 1 }
+        let slots = capacity.max(8).saturating_mul(2);
+        let row_bits = (usize::BITS - capacity.leading_zeros()).clamp(1, u32::BITS - DISTANCE_BITS);
+        Self { slots: room::copies(EMPTY, slots), row_mask: (1 << row_bits) - 1 }
+    }
+
+    /// The slot where a search begins. It depends on those bits first that an entry does not keep.
+    #[inline]
+    fn home(&self, tag: u32) -> usize {
+        let mixed = tag.rotate_left(self.row_mask.leading_zeros() - DISTANCE_BITS);
+        ((u64::from(mixed) * self.slots.len() as u64) >> u32::BITS) as usize
+    }
+
+    /// The slot after one.
+    #[inline]
+    fn after(&self, at: usize) -> usize {
+        if at + 1 == self.slots.len() { 0 } else { at + 1 }
+    }
+
+    /// What an entry has above the number of its row when it is in its home slot.
+    #[inline]
+    const fn at_home(&self, tag: u32) -> u32 {
+        let below = (self.row_mask << DISTANCE_BITS) | (PROBES_MAX as u32 - 1);
+        tag & !below
+    }
+
+    /// What each slot of distance adds to an entry.
+    #[inline]
+    const fn step(&self) -> u32 {
+        self.row_mask + 1
     }
 
     /// The row with this hash for which `is` returns true.
     #[inline]
     pub fn find(&self, hash: u64, mut is: impl FnMut(u32) -> bool) -> Option<u32> {
-        let tag = tag(hash);
-        let mut at = tag as usize & self.mask;
+        let tag = Self::tag(hash);
+        let mut at = self.home(tag);
+        let mut wanted = self.at_home(tag);
         for _ in 0..PROBES_MAX {
             let slot = self.slots[at];
-            if slot.row == EMPTY {
+            if slot == EMPTY {
                 return None;
             }
-            if slot.tag == tag && is(slot.row) {
-                return Some(slot.row);
+            let row = slot & self.row_mask;
+            if slot ^ row == wanted && is(row) {
+                return Some(row);
             }
-            at = (at + 1) & self.mask;
+            wanted = wanted.wrapping_add(self.step());
+            at = self.after(at);
         }
         None
     }
@@ -59,57 +87,127 @@ impl HashIndex {
     /// Adds a row that is not in the index; `false` if there is no room near its home slot.
     #[inline]
     pub fn insert(&mut self, hash: u64, row: u32) -> bool {
-        debug_assert!(row != EMPTY, "no row has this number");
         debug_assert!(self.find(hash, |other| other == row).is_none(), "a row is in it once");
-        let tag = tag(hash);
-        let mut at = tag as usize & self.mask;
+        if row >= self.row_mask {
+            return false;
+        }
+        let tag = Self::tag(hash);
+        let mut at = self.home(tag);
+        let mut entry = self.at_home(tag) | row;
         for _ in 0..PROBES_MAX {
-            if self.slots[at].row == EMPTY {
-                self.slots[at] = Slot { tag, row };
+            if self.slots[at] == EMPTY {
+                self.slots[at] = entry;
                 return true;
             }
-            at = (at + 1) & self.mask;
+            entry = entry.wrapping_add(self.step());
+            at = self.after(at);
         }
         false
     }
 
     /// Removes a row; `false` if it is not in the index.
     pub fn remove(&mut self, hash: u64, row: u32) -> bool {
-        let mut at = tag(hash) as usize & self.mask;
+        let mut at = self.home(Self::tag(hash));
         let mut probes = 0;
-        while self.slots[at].row != row {
+        while self.slots[at] & self.row_mask != row {
             probes += 1;
-            if self.slots[at].row == EMPTY || probes == PROBES_MAX {
+            if self.slots[at] == EMPTY || probes == PROBES_MAX {
                 return false;
             }
-            at = (at + 1) & self.mask;
+            at = self.after(at);
         }
         let mut hole = at;
         // Ends at an empty slot: half of them are empty.
         loop {
-            at = (at + 1) & self.mask;
+            at = self.after(at);
             let slot = self.slots[at];
-            if slot.row == EMPTY {
+            if slot == EMPTY {
                 break;
             }
-            let home = slot.tag as usize & self.mask;
+            let distance = (slot / self.step()) as usize % PROBES_MAX;
             // It may move back into the hole unless the hole is before its home.
-            if at.wrapping_sub(home) & self.mask >= at.wrapping_sub(hole) & self.mask {
-                self.slots[hole] = slot;
+            let back = if at < hole { at + self.slots.len() - hole } else { at - hole };
+            if distance >= back {
+                self.slots[hole] = slot - back as u32 * self.step();
                 hole = at;
             }
         }
-        self.slots[hole] = EMPTY_SLOT;
+        self.slots[hole] = EMPTY;
         true
+    }
+
+    /// The part of a hash that is used.
+    #[inline]
+    const fn tag(hash: u64) -> u32 {
+        (hash ^ hash >> 32) as u32
     }
 
     /// Removes all rows.
     pub fn clear(&mut self) {
-        self.slots.fill(EMPTY_SLOT);
+        self.slots.fill(EMPTY);
     }
 }
 
-/// The part of a hash that is kept.
-const fn tag(hash: u64) -> u32 {
-    (hash ^ hash >> 32) as u32
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Few home slots and few hashes, so that runs are long and wrap around.
+        #[test]
+        fn an_index_agrees_with_a_hash_map(
+            steps in proptest::collection::vec((any::<bool>(), 0..60_u32, 0..6_u64), 0..400),
+            capacity in 1_usize..60,
+        ) {
+            let mut index = HashIndex::new(capacity);
+            let mut model: HashMap<u32, u64> = HashMap::new();
+            for (adds, row, hash) in steps {
+                let hash = (hash % 3) << 31 | 0xffff_fff8 | hash;
+                let row = row % capacity as u32;
+                if adds && !model.contains_key(&row) {
+                    prop_assert!(index.insert(hash, row));
+                    model.insert(row, hash);
+                } else if let Some(hash) = model.remove(&row) {
+                    prop_assert!(index.remove(hash, row));
+                    prop_assert!(!index.remove(hash, row));
+                }
+                for (&row, &hash) in &model {
+                    prop_assert_eq!(index.find(hash, |other| other == row), Some(row));
+                    prop_assert_eq!(index.find(hash ^ 1 << 31, |other| other == row), None);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_of_large_tables_are_found() {
+        for capacity in [8, 65_535, 65_536, (1 << 25) + 1, (1 << 26) - 1] {
+            let mut index = room_for(capacity);
+            let last = capacity as u32 - 1;
+            for hash in [0, u64::MAX, 0x1234_5678_9abc_def0] {
+                assert!(index.insert(hash, last));
+                assert_eq!(index.find(hash, |_| true), Some(last));
+                assert!(index.remove(hash, last));
+                assert_eq!(index.find(hash, |_| true), None);
+            }
+        }
+    }
+
+    /// An index that has few slots, but rows with numbers as of a large table.
+    fn room_for(capacity: usize) -> HashIndex {
+        let small = HashIndex::new(8);
+        let row_bits = usize::BITS - capacity.leading_zeros();
+        HashIndex { row_mask: (1 << row_bits) - 1, ..small }
+    }
+
+    #[test]
+    fn rows_that_no_index_can_have_are_refused() {
+        let mut index = room_for((1 << 26) - 1);
+        assert!(index.insert(1, (1 << 26) - 2));
+        assert!(!index.insert(2, (1 << 26) - 1));
+    }
 }

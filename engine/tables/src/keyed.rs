@@ -83,6 +83,34 @@ mod tests {
     }
 
     #[test]
+    fn an_address_has_a_row_or_none_whatever_the_capacity() {
+        for capacity in 0..=8 {
+            let mut rows = Keyed::new(8, HashKey::new(1));
+            let mut small = Keyed::new(capacity, HashKey::new(1));
+            rows.set_capacity(capacity);
+            for rows in [&mut rows, &mut small] {
+                for address in (1..=10).chain(1..=10) {
+                    let found = rows.row_of(address, || address);
+                    let expected = (address <= capacity as u64).then_some(&address);
+                    assert_eq!((rows.at(found), found.is_some()), (expected, expected.is_some()));
+                    assert_eq!(rows.find(address), found);
+                }
+                assert_eq!((rows.len(), rows.dropped), (capacity, 20 - 2 * capacity as u32));
+            }
+        }
+    }
+
+    #[test]
+    fn fewer_rows_than_there_are_admit_no_more() {
+        let mut rows = Keyed::new(8, HashKey::new(1));
+        (1..=6).for_each(|address| _ = rows.row_of(address, || address));
+        rows.set_capacity(3);
+        assert_eq!((rows.row_of(7, || 7), rows.find(7), rows.len()), (None, None, 6));
+        assert_eq!(rows.extend(&[8]), None);
+        assert!(rows.find(6).is_some());
+    }
+
+    #[test]
     fn addresses_that_do_not_fit_are_counted() {
         let mut rows = Keyed::new(8, HashKey::new(1));
         for address in 1..=10 {

@@ -7,9 +7,10 @@
 //!   [`Keyed`] is a list of rows with such a map.
 //! - [`Table`] keeps rows from scan to scan, found by key. [`HashIndex`] finds rows that are kept
 //!   elsewhere. [`ListPool`] keeps short lists of rows.
-//! - [`Strings`] keeps each string once.
+//! - [`Strings`] keeps each string once. [`CutText`] is the beginning of a long one, with a hash.
 //! - [`Shares`] divides the room of a table fairly among those who fill it.
 //! - [`LimitGauge`] reports a full table once. [`Histogram`] counts values by size.
+//! - [`Tag`] stands for an address in a row that must be small.
 //! - [`room`] allocates their memory, and counts it before.
 //!
 //! The guest chooses the keys, so every hash uses a secret key of this run ([`HashKey`]), and
@@ -21,6 +22,7 @@
 #![forbid(unsafe_code)]
 
 mod address_map;
+mod cut_text;
 mod hash_index;
 mod hash_key;
 mod histogram;
@@ -34,8 +36,10 @@ mod scan;
 mod shares;
 mod strings;
 mod table;
+mod tag;
 
 pub use address_map::{AddressMap, Insertion};
+pub use cut_text::{CUT_BYTES_MIN, CutText};
 pub use hash_index::HashIndex;
 pub use hash_key::HashKey;
 pub use histogram::Histogram;
@@ -46,5 +50,6 @@ pub use list_pool::{Cursor, List, ListPool};
 pub use rows::Rows;
 pub use scan::Scan;
 pub use shares::{Above, Shares, fair_share};
-pub use strings::{STRING_BYTES_MAX, StringId, Strings};
+pub use strings::{HEADER_BYTES, STRING_BYTES_MAX, StringId, StringRoom, Strings};
 pub use table::{Key, Row, RowId, Table};
+pub use tag::Tag;

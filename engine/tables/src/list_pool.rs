@@ -48,7 +48,7 @@ pub struct ListPool<T> {
     next: Box<[u32]>,
     /// Which rows are free, for assertions only.
     #[cfg(debug_assertions)]
-    is_free: Box<[bool]>,
+    is_free: Box<[u64]>,
     free: u32,
     used: u32,
     refused: u32,
@@ -61,7 +61,7 @@ impl<T: Clone + Default> ListPool<T> {
             rows: room::copies(T::default(), capacity),
             next: room::copies(END, capacity),
             #[cfg(debug_assertions)]
-            is_free: room::copies(true, capacity),
+            is_free: room::copies(u64::MAX, capacity.div_ceil(64)),
             free: END,
             used: 0,
             refused: 0,
@@ -149,7 +149,7 @@ impl<T: Clone + Default> ListPool<T> {
     /// Inserts a row that is in no list and moves on behind it.
     pub fn attach(&mut self, list: &mut List, cursor: &mut Cursor, number: u32) {
         #[cfg(debug_assertions)]
-        assert!(!self.is_free[number as usize], "a free row is in no list");
+        assert!(!self.is_free(number), "a free row is in no list");
         debug_assert_ne!(cursor.at, number, "a row is in one list, once");
         self.next[number as usize] = cursor.at;
         *self.link(list, cursor.before) = number;
@@ -169,8 +169,13 @@ impl<T: Clone + Default> ListPool<T> {
     /// Checks, in builds with assertions, that a row is freed once for each time it is used.
     #[cfg(debug_assertions)]
     fn mark(&mut self, number: u32, is_free: bool) {
-        let before = core::mem::replace(&mut self.is_free[number as usize], is_free);
-        assert_ne!(before, is_free, "row {number} is freed and used in turn");
+        assert_ne!(self.is_free(number), is_free, "row {number} is freed and used in turn");
+        self.is_free[number as usize / 64] ^= 1 << (number % 64);
+    }
+
+    #[cfg(debug_assertions)]
+    fn is_free(&self, number: u32) -> bool {
+        self.is_free[number as usize / 64] >> (number % 64) & 1 != 0
     }
 
     #[cfg(not(debug_assertions))]
@@ -208,7 +213,7 @@ impl<T: Clone + Default> ListPool<T> {
             *next = if number == last { END } else { number as u32 + 1 };
         }
         #[cfg(debug_assertions)]
-        self.is_free.fill(true);
+        self.is_free.fill(u64::MAX);
         self.free = if self.next.is_empty() { END } else { 0 };
         self.used = 0;
         self.refused = 0;

@@ -2,15 +2,19 @@
 //!
 //! What is made can be measured before: [`measure`] runs the same constructors, which then allocate
 //! nothing and count what they would. So the size of something cannot differ from what is counted.
-//! [`touch`] makes something whose memory is resident at once, so that no scan waits for the
+//! [`touch_unless`] makes something whose memory is resident at once, so that no scan waits for the
 //! kernel, or finds that there is none left.
 
-use core::cell::Cell;
+use core::cell::{Cell, RefCell};
 use core::hint::black_box;
 use core::mem::MaybeUninit;
+use core::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 
 /// Size in bytes of the smallest page.
 const PAGE_BYTES: usize = 4096;
+/// Number of pages after which a request to stop is looked for: 4 MiB.
+const PART_PAGES: usize = 1024;
 
 /// What this thread does with a request for room.
 #[derive(Clone, Copy)]
@@ -25,21 +29,32 @@ enum Mode {
 
 thread_local! {
     static MODE: Cell<Mode> = const { Cell::new(Mode::Allocate) };
+    /// What is measured, if anyone asks.
+    static PARTS: RefCell<Option<Vec<(&'static str, u64)>>> = const { RefCell::new(None) };
+    /// The request to stop writing to pages.
+    static STOP: RefCell<Option<Arc<AtomicBool>>> = const { RefCell::new(None) };
 }
 
 /// Restores the mode even if a constructor panics.
-struct Restore(Mode);
+struct Restore(Mode, Option<Arc<AtomicBool>>);
+
+impl Restore {
+    fn after(mode: Mode, stop: Option<Arc<AtomicBool>>) -> Self {
+        Self(MODE.replace(mode), STOP.replace(stop))
+    }
+}
 
 impl Drop for Restore {
     fn drop(&mut self) {
         MODE.set(self.0);
+        STOP.set(self.1.take());
     }
 }
 
 /// Number of bytes that `make` would allocate by the functions of this module; `None` if it is not
 /// a number of 64 bits. What it makes has no room for anything and is dropped.
 pub fn measure<T>(make: impl FnOnce() -> T) -> Option<u64> {
-    let _restore = Restore(MODE.replace(Mode::Measure(0)));
+    let _restore = Restore::after(Mode::Measure(0), None);
     drop(make());
     match MODE.get() {
         Mode::Measure(u64::MAX) => None,
@@ -50,14 +65,36 @@ pub fn measure<T>(make: impl FnOnce() -> T) -> Option<u64> {
 
 /// Makes something, and writes to each page of its memory.
 pub fn touch<T>(make: impl FnOnce() -> T) -> T {
-    let _restore = Restore(MODE.replace(Mode::Touch));
+    let _restore = Restore::after(Mode::Touch, None);
     make()
+}
+
+/// The same until `must_stop` is set. What is made then can be used, too.
+pub fn touch_unless<T>(must_stop: &Arc<AtomicBool>, make: impl FnOnce() -> T) -> T {
+    let _restore = Restore::after(Mode::Touch, Some(Arc::clone(must_stop)));
+    make()
+}
+
+fn must_stop() -> bool {
+    STOP.with_borrow(|stop| stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed)))
+}
+
+/// The type and the bytes of everything that `measure` measures: where the memory goes.
+pub fn parts(measure: impl FnOnce()) -> Vec<(&'static str, u64)> {
+    PARTS.set(Some(Vec::new()));
+    measure();
+    PARTS.take().unwrap_or_default()
 }
 
 /// Counts room for `count` entries, if this thread measures. Returns whether it does.
 fn count<T>(count: usize) -> bool {
     let Mode::Measure(before) = MODE.get() else { return false };
     let bytes = (count as u64).saturating_mul(size_of::<T>() as u64);
+    PARTS.with_borrow_mut(|parts| {
+        if let Some(parts) = parts {
+            parts.push((core::any::type_name::<T>(), bytes));
+        }
+    });
     MODE.set(Mode::Measure(before.saturating_add(bytes)));
     true
 }
@@ -71,7 +108,12 @@ pub fn list<T>(capacity: usize) -> Vec<T> {
     if matches!(MODE.get(), Mode::Touch) && size_of::<T>() > 0 {
         let step = (PAGE_BYTES / size_of::<T>()).max(1);
         let spare = list.spare_capacity_mut();
-        spare.iter_mut().step_by(step).for_each(|entry| *entry = MaybeUninit::zeroed());
+        for part in spare.chunks_mut(step * PART_PAGES) {
+            if must_stop() {
+                return list;
+            }
+            part.iter_mut().step_by(step).for_each(|entry| *entry = MaybeUninit::zeroed());
+        }
         if let Some(last) = spare.last_mut() {
             *last = MaybeUninit::zeroed();
         }
@@ -86,6 +128,7 @@ pub fn copies<T: Clone>(value: T, count: usize) -> Box<[T]> {
     match MODE.get() {
         // Zeros take no time.
         Mode::Allocate => vec![value; count].into_boxed_slice(),
+        Mode::Touch if must_stop() => vec![value; count].into_boxed_slice(),
         Mode::Touch | Mode::Measure(_) => filled(count, || value.clone()),
     }
 }
@@ -122,6 +165,8 @@ mod tests {
     #[test]
     fn what_is_measured_is_what_is_allocated() {
         assert_eq!(measure(|| make(1000)), Some(8000 + 1000 + 8));
+        let parts = parts(|| _ = measure(|| make(1000)));
+        assert_eq!(parts, [("u64", 8000), ("bool", 1000), ("(u32, u32)", 8)]);
         let made = make(1000);
         assert_eq!((made.words.capacity(), made.flags.len(), *made.pair), (1000, 1000, (1, 2)));
         assert!(made.words.is_empty() && made.flags.iter().all(|&flag| flag));
@@ -141,6 +186,27 @@ mod tests {
         assert!(made.words.is_empty() && made.flags.iter().all(|&flag| flag));
         assert!(touch(|| list::<()>(5)).is_empty());
         assert!(touch(|| list::<[u8; 9000]>(3)).is_empty());
+    }
+
+    /// Hundreds of MiB take longer than a request to stop may.
+    #[test]
+    fn no_page_is_written_to_after_a_request_to_stop() {
+        let resident = || {
+            let text = std::fs::read_to_string("/proc/self/statm").expect("/proc is mounted");
+            let pages = text.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok());
+            pages.expect("it is a number") * PAGE_BYTES
+        };
+        let (stop, before) = (Arc::new(AtomicBool::new(true)), resident());
+        let made = touch_unless(&stop, || (list::<u64>(1 << 26), make(10_000)));
+        assert_eq!((made.0.capacity(), made.1.flags.len()), (1 << 26, 10_000));
+        assert!(made.1.flags.iter().all(|&flag| flag));
+        assert!(resident() < before + (256 << 20), "{} bytes more", resident() - before);
+        stop.store(false, Ordering::Relaxed);
+        let made = touch_unless(&stop, || list::<u64>(1 << 24));
+        assert!(resident() > before + (120 << 20), "{} bytes", made.capacity());
+        // Nobody stops the next one.
+        stop.store(true, Ordering::Relaxed);
+        assert!(touch(|| !must_stop()));
     }
 
     #[test]

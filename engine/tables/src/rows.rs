@@ -22,7 +22,7 @@ impl<T> Rows<T> {
     /// Adds a row and returns its index. If there is no room, counts the row and returns `None`.
     #[inline]
     pub fn push(&mut self, row: T) -> Option<Index<T>> {
-        if self.list.len() == self.capacity {
+        if self.list.len() >= self.capacity {
             self.dropped = self.dropped.saturating_add(1);
             return None;
         }
@@ -36,7 +36,7 @@ impl<T> Rows<T> {
         T: Copy,
     {
         let start = self.list.len();
-        if rows.len() > self.capacity - start {
+        if rows.len() > self.capacity.saturating_sub(start) {
             self.dropped = self.dropped.saturating_add(1);
             return None;
         }

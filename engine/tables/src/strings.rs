@@ -8,7 +8,7 @@
 use core::num::NonZeroU32;
 
 use crate::hash_index::HashIndex;
-use crate::{HashKey, room};
+use crate::{CutText, HashKey, room};
 
 /// A string in the arena.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -26,32 +26,39 @@ impl StringId {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Entry {
-    hash: u64,
     /// Offset of its header, or the number of the next free entry.
     offset: u32,
-    length: u32,
+    /// Number of its uses; with [`RESERVED`] if it is in the reserved room.
     uses: u32,
-    reserved: bool,
+}
+
+const _: () = assert!(size_of::<Entry>() == 8);
+
+/// Marks a string in the reserved room. No string has so many uses.
+const RESERVED: u32 = 1 << 31;
+
+impl Entry {
+    const fn uses(self) -> u32 {
+        self.uses & !RESERVED
+    }
+
+    const fn is_reserved(self) -> bool {
+        self.uses & RESERVED != 0
+    }
 }
 
 /// Length of the longest string that is kept, in bytes.
 pub const STRING_BYTES_MAX: usize = 16 * 1024;
 
-/// A string that is cut keeps so many bytes at its beginning, and gets a hash of all of it.
-const CUT_BYTES: usize = 80;
-/// Length of a cut string: the mark, and a hash in hexadecimal digits.
-const CUT_STRING_BYTES: usize = CUT_BYTES + CUT_MARK.len() + 16;
-const CUT_MARK: &[u8] = "…".as_bytes();
+/// Bytes of the longest string that [`Strings::intern_cut`] does not cut.
+const CUT_STRING_BYTES: usize = 99;
 
 /// Header before each string: its entry and its length.
-const HEADER_BYTES: usize = 8;
-const HEX: &[u8; 16] = b"0123456789abcdef";
+pub const HEADER_BYTES: usize = 8;
 /// The entry number of a released string.
 const NO_ENTRY: u32 = u32::MAX;
-/// Assumed mean length of strings, which sets their maximum number.
-const MEAN_BYTES: usize = 32;
-/// Assumed minimum of reserved bytes for each string.
-const RESERVED_BYTES: usize = 64;
+/// Smallest number of strings for which there is room.
+const STRINGS_MIN: usize = 8;
 /// Texts longer than this leave a part of the open room to shorter ones ([`ROOM_PART`]), so that
 /// the beginning of a name still fits when the whole one does not.
 const LONG_BYTES: usize = 64;
@@ -73,30 +80,33 @@ pub struct Strings {
     key: HashKey,
     refused: u32,
     /// Bytes and strings of the open room: its size, and what is used.
-    open: Room,
-    open_used: Room,
+    open: StringRoom,
+    open_used: StringRoom,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Room {
-    bytes: usize,
-    strings: usize,
+/// StringRoom for strings.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct StringRoom {
+    /// Number of bytes, with [`HEADER_BYTES`] for each string.
+    pub bytes: usize,
+    /// Number of strings.
+    pub strings: usize,
 }
 
 impl Strings {
-    /// Allocates `capacity` bytes, headers included.
-    pub fn new(capacity: usize, key: HashKey) -> Self {
-        Self::with_capacity(capacity, 0, key)
+    /// Allocates for so many strings, and their bytes.
+    pub fn new(room: StringRoom, key: HashKey) -> Self {
+        Self::with_capacity(room, StringRoom::default(), key)
     }
 
-    /// Allocates `open` bytes for [`Self::intern`], and `reserved` bytes that only
-    /// [`Self::intern_reserved`] uses, headers included.
-    pub fn with_capacity(open: usize, reserved: usize, key: HashKey) -> Self {
-        let capacity = open.saturating_add(reserved);
-        // What compaction may leave unused.
-        let spare = if reserved == 0 { 0 } else { capacity / (GARBAGE_PART - 1) + 1 };
-        let capacity = capacity.saturating_add(spare).min(u32::MAX as usize);
-        let entries = (capacity / MEAN_BYTES).max(8);
+    /// Allocates open room for [`Self::intern`], and reserved room that only
+    /// [`Self::intern_reserved`] uses.
+    pub fn with_capacity(open: StringRoom, reserved: StringRoom, key: HashKey) -> Self {
+        let capacity = open.bytes.saturating_add(reserved.bytes);
+        let has_reserve = reserved.bytes > 0;
+        let capacity = if has_reserve { Self::bytes_for(capacity) } else { capacity };
+        let capacity = capacity.min(u32::MAX as usize);
+        let entries = open.strings.saturating_add(reserved.strings).max(STRINGS_MIN);
         let mut strings = Self {
             bytes: room::copies(0, capacity),
             end: 0,
@@ -107,11 +117,16 @@ impl Strings {
             index: HashIndex::new(entries),
             key,
             refused: 0,
-            open: Room { bytes: open, strings: entries - (reserved / RESERVED_BYTES).min(entries) },
-            open_used: Room::default(),
+            open: StringRoom { strings: entries - reserved.strings, ..open },
+            open_used: StringRoom::default(),
         };
         strings.clear();
         strings
+    }
+
+    /// Bytes of an arena in which so many always fit, whatever compaction leaves unused.
+    pub const fn bytes_for(bytes: usize) -> usize {
+        bytes.saturating_add(bytes / (GARBAGE_PART - 1) + 1)
     }
 
     /// Adds a string, or one more use of it. If there is no room, counts it and returns `None`.
@@ -126,13 +141,12 @@ impl Strings {
     }
 
     fn intern_into(&mut self, text: &[u8], reserved: bool) -> Option<StringId> {
-        // The same text may be in both rooms: what fills one of them must not grow by what leaves
-        // the other.
-        let hash = self.key.hash(text) ^ u64::from(reserved).wrapping_neg();
-        let is = |at: u32| self.entries[at as usize].reserved == reserved && self.text(at) == text;
+        let hash = self.hash(text, reserved);
+        let is =
+            |at: u32| self.entries[at as usize].is_reserved() == reserved && self.text(at) == text;
         if let Some(entry) = self.index.find(hash, is) {
             debug_assert!(
-                self.entries[entry as usize].uses > 0,
+                self.entries[entry as usize].uses() > 0,
                 "the index has no released string"
             );
             self.entries[entry as usize].uses += 1;
@@ -156,27 +170,20 @@ impl Strings {
         if has_room { self.intern(text) } else { None }
     }
 
-    /// Adds a string, cut and with a hash of all of it if it is long.
+    /// Adds a string, cut if it is long ([`CutText`]).
     pub fn intern_cut(&mut self, text: &[u8]) -> Option<StringId> {
-        if text.len() <= CUT_STRING_BYTES {
-            return self.intern(text);
-        }
-        let mut cut = [0; CUT_STRING_BYTES];
-        cut[..CUT_BYTES].copy_from_slice(&text[..CUT_BYTES]);
-        let (mark, digits) = cut[CUT_BYTES..].split_at_mut(CUT_MARK.len());
-        mark.copy_from_slice(CUT_MARK);
-        // Not the key of the table: the string is reported.
-        let hash = HashKey::new(0).hash(text).to_be_bytes();
-        for (digits, byte) in digits.chunks_exact_mut(2).zip(hash) {
-            digits[0] = HEX[usize::from(byte >> 4)];
-            digits[1] = HEX[usize::from(byte & 15)];
-        }
-        self.intern(&cut)
+        self.intern(CutText::new(text, CUT_STRING_BYTES).bytes())
     }
 
     /// Number of bytes that so many cut strings take at most.
     pub const fn room_for_cut(count: usize) -> usize {
         count.saturating_mul(HEADER_BYTES + CUT_STRING_BYTES)
+    }
+
+    /// The same text may be in both rooms: what fills one of them must not grow by what leaves the
+    /// other.
+    fn hash(&self, text: &[u8], reserved: bool) -> u64 {
+        self.key.hash(text) ^ u64::from(reserved).wrapping_neg()
     }
 
     fn append(&mut self, text: &[u8], hash: u64, reserved: bool) -> Option<StringId> {
@@ -205,10 +212,10 @@ impl Strings {
         room[HEADER_BYTES..].copy_from_slice(text);
         self.end += needed;
         let entry = &mut self.entries[number as usize];
-        debug_assert!(entry.uses == 0, "a free entry has no string");
+        debug_assert!(entry.uses() == 0, "a free entry has no string");
         self.free = entry.offset;
-        let length = text.len() as u32;
-        *entry = Entry { hash, offset: offset as u32, length, uses: 1, reserved };
+        let uses = 1 | if reserved { RESERVED } else { 0 };
+        *entry = Entry { offset: offset as u32, uses };
         self.used += 1;
         if !reserved {
             self.open_used.bytes += needed;
@@ -229,21 +236,40 @@ impl Strings {
         self.open.bytes < self.bytes.len()
     }
 
-    /// Bytes of the open room, and how many of them are used.
+    /// Bytes of the open room, and how many of them are used, or taken with the places of short
+    /// strings.
     pub fn open_bytes(&self) -> (usize, usize) {
-        (self.open.bytes, self.open_used.bytes)
+        let places = self.open_used.strings * self.place_bytes();
+        (self.open.bytes, self.open_used.bytes.max(places))
     }
 
-    /// What one use of a string costs, in bytes: an equal part for each of its users.
+    /// Bytes of the open room for each string that fits in it.
+    pub fn place_bytes(&self) -> usize {
+        self.open.bytes / self.open.strings.max(1)
+    }
+
+    /// What one use of a string costs, in bytes: an equal part for each of its users. However short
+    /// it is, it takes one of the places.
     pub fn cost(&self, id: StringId) -> usize {
-        let Entry { length, uses, .. } = self.entries[id.entry() as usize];
-        (HEADER_BYTES + length as usize).div_ceil(uses.max(1) as usize)
+        let uses = self.entries[id.entry() as usize].uses();
+        let bytes = HEADER_BYTES + self.text(id.entry()).len();
+        bytes.max(self.place_bytes()).div_ceil(uses.max(1) as usize)
+    }
+
+    /// Counts a string that the caller does not even try to add.
+    pub fn refuse(&mut self) {
+        self.refused = self.refused.saturating_add(1);
+    }
+
+    /// Whether the open room has a place for a string of so many bytes.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.has_open_room(HEADER_BYTES + bytes)
     }
 
     /// Adds one more use of a string.
     pub fn retain(&mut self, id: StringId) {
         let entry = &mut self.entries[id.entry() as usize];
-        debug_assert!(entry.uses > 0, "a released string is not kept again");
+        debug_assert!(entry.uses() > 0, "a released string is not kept again");
         entry.uses += 1;
     }
 
@@ -251,35 +277,47 @@ impl Strings {
     pub fn release(&mut self, id: StringId) {
         let number = id.entry();
         let entry = &mut self.entries[number as usize];
-        debug_assert!(entry.uses > 0, "released more often than kept");
-        entry.uses = entry.uses.saturating_sub(1);
-        if entry.uses > 0 {
+        debug_assert!(entry.uses() > 0, "released more often than kept");
+        if entry.uses() > 1 {
+            entry.uses -= 1;
             return;
         }
-        let Entry { hash, offset, length, reserved, .. } = *entry;
-        if !reserved {
-            self.open_used.bytes -= HEADER_BYTES + length as usize;
+        let Entry { offset, .. } = *entry;
+        let is_reserved = entry.is_reserved();
+        let hash = self.hash(self.text(number), is_reserved);
+        let entry = &mut self.entries[number as usize];
+        *entry = Entry { offset: self.free, uses: 0 };
+        let length = self.length_at(offset);
+        if !is_reserved {
+            self.open_used.bytes -= HEADER_BYTES + length;
             self.open_used.strings -= 1;
         }
-        entry.offset = self.free;
         self.free = number;
         self.used -= 1;
         let removed = self.index.remove(hash, number);
         debug_assert!(removed, "every string is in the index");
         self.bytes[offset as usize..offset as usize + 4].copy_from_slice(&NO_ENTRY.to_le_bytes());
-        self.garbage += HEADER_BYTES + length as usize;
+        self.garbage += HEADER_BYTES + length;
     }
 
     #[inline]
     pub fn get(&self, id: StringId) -> &[u8] {
-        debug_assert!(self.entries[id.entry() as usize].uses > 0, "a released string is not read");
+        debug_assert!(
+            self.entries[id.entry() as usize].uses() > 0,
+            "a released string is not read"
+        );
         self.text(id.entry())
     }
 
     fn text(&self, entry: u32) -> &[u8] {
-        let Entry { offset, length, .. } = self.entries[entry as usize];
+        let Entry { offset, .. } = self.entries[entry as usize];
         let start = offset as usize + HEADER_BYTES;
-        &self.bytes[start..start + length as usize]
+        &self.bytes[start..start + self.length_at(offset)]
+    }
+
+    /// Length of the string whose header is at an offset.
+    fn length_at(&self, offset: u32) -> usize {
+        u32_at(&self.bytes, offset as usize + 4) as usize
     }
 
     /// Moves every string down over the released ones before it.
@@ -330,13 +368,13 @@ impl Strings {
         self.garbage = 0;
         self.used = 0;
         self.refused = 0;
-        self.open_used = Room::default();
+        self.open_used = StringRoom::default();
         self.index.clear();
         self.free = 0;
         let last = self.entries.len().wrapping_sub(1);
         for (number, entry) in self.entries.iter_mut().enumerate() {
             let next = if number == last { NO_ENTRY } else { number as u32 + 1 };
-            *entry = Entry { offset: next, ..Entry::default() };
+            *entry = Entry { offset: next, uses: 0 };
         }
     }
 }
@@ -354,6 +392,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    /// StringRoom for strings of usual length.
+    fn usual(bytes: usize) -> StringRoom {
+        StringRoom { bytes, strings: bytes / 32 }
+    }
 
     #[derive(Clone, Debug)]
     enum Step {
@@ -378,7 +421,7 @@ mod tests {
     proptest! {
         #[test]
         fn strings_agree_with_a_hash_map(steps in steps(), capacity in 256_usize..2048) {
-            let mut strings = Strings::new(capacity, HashKey::new(11));
+            let mut strings = Strings::new(usual(capacity), HashKey::new(11));
             let mut model: HashMap<Vec<u8>, (StringId, u32)> = HashMap::new();
             let mut refused = 0;
             let pick = |model: &HashMap<Vec<u8>, (StringId, u32)>, at: usize| {
@@ -435,8 +478,9 @@ mod tests {
             open in 0..2000_usize,
         ) {
             const RESERVED: usize = 12;
-            let reserve = RESERVED * (HEADER_BYTES + 100);
-            let mut strings = Strings::with_capacity(open, reserve, HashKey::new(11));
+            let bytes = RESERVED * (HEADER_BYTES + 100);
+            let reserve = StringRoom { bytes, strings: RESERVED };
+            let mut strings = Strings::with_capacity(usual(open), reserve, HashKey::new(11));
             let mut reserved = [None; RESERVED];
             let mut others = Vec::new();
             for (number, (kind, place, length)) in steps.into_iter().enumerate() {
@@ -462,7 +506,7 @@ mod tests {
 
     #[test]
     fn long_strings_leave_room_for_short_ones() {
-        let mut strings = Strings::with_capacity(16_000, 1000, HashKey::new(3));
+        let mut strings = Strings::with_capacity(usual(16_000), usual(1000), HashKey::new(3));
         let mut count = 0_u32;
         while strings.intern(&[&[b'x'; 500][..], &count.to_le_bytes()].concat()).is_some() {
             count += 1;
@@ -473,7 +517,7 @@ mod tests {
 
     #[test]
     fn space_that_was_given_up_is_used_again() {
-        let mut strings = Strings::new(64 * 1024, HashKey::new(3));
+        let mut strings = Strings::new(usual(64 * 1024), HashKey::new(3));
         let keep = strings.intern(b"/usr/bin/bash").unwrap();
         for round in 0..100_000_u32 {
             let id = strings.intern(format!("/proc/{round}/task").as_bytes()).unwrap();
@@ -487,7 +531,7 @@ mod tests {
     #[test]
     fn long_strings_leave_room_for_others_that_are_cut() {
         const OTHERS: usize = 100;
-        let mut strings = Strings::new(64 * 1024, HashKey::new(3));
+        let mut strings = Strings::new(usual(64 * 1024), HashKey::new(3));
         let mut kept = 0;
         for number in 0..100_u32 {
             let text = [&number.to_le_bytes()[..], &[b'x'; 4000]].concat();
@@ -497,9 +541,8 @@ mod tests {
         for number in 0..OTHERS as u32 {
             let text = [&[b'y'; 4000][..], &number.to_le_bytes()].concat();
             let id = strings.intern_cut(&text).unwrap();
-            let cut = strings.get(id);
-            assert_eq!((&cut[..CUT_BYTES], cut.len()), (&text[..CUT_BYTES], CUT_STRING_BYTES));
-            assert!(core::str::from_utf8(cut).is_ok());
+            assert_eq!(strings.get(id), CutText::new(&text, CUT_STRING_BYTES).bytes());
+            assert_eq!(strings.get(id).len(), CUT_STRING_BYTES);
         }
         assert_eq!(strings.len(), kept + OTHERS, "each has a hash of its own");
         let short = strings.intern_cut(b"/usr/bin/bash").unwrap();
@@ -508,7 +551,7 @@ mod tests {
 
     #[test]
     fn a_full_arena_refuses_counts_and_recovers() {
-        let mut strings = Strings::new(4096, HashKey::new(3));
+        let mut strings = Strings::new(usual(4096), HashKey::new(3));
         let mut kept = Vec::new();
         for number in 0..1000_u32 {
             kept.extend(strings.intern(format!("a name of some length {number:04}").as_bytes()));

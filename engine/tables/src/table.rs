@@ -1,8 +1,8 @@
 //! A fixed number of rows, found by key.
 //!
 //! Rows are allocated at start and never move, so a row's number is valid as long as the row
-//! exists. Every row knows the last scan that saw it. A new row that finds no room is counted; the
-//! table never grows.
+//! exists. The table knows the last scan that saw each row, unless it is made without that. A new
+//! row that finds no room is counted; the table never grows.
 
 use crate::hash_index::HashIndex;
 use crate::{HashKey, Scan, room};
@@ -23,18 +23,14 @@ pub trait Row {
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct RowId(pub u32);
 
-#[derive(Debug)]
-struct Slot<R> {
-    row: R,
-    last_seen: Scan,
-}
-
 /// A fixed number of rows, found by key.
 #[derive(Debug)]
 pub struct Table<R> {
-    slots: Box<[Option<Slot<R>>]>,
-    /// Numbers of the empty slots below `fresh`.
-    free: Vec<u32>,
+    slots: Box<[Option<R>]>,
+    /// The last scan that saw each row; empty if that is not kept.
+    last_seen: Box<[Scan]>,
+    /// The empty slots below `fresh`.
+    free: Free,
     /// The first slot that was never used.
     fresh: u32,
     index: HashIndex,
@@ -45,9 +41,20 @@ pub struct Table<R> {
 impl<R: Row> Table<R> {
     /// Allocates for `capacity` rows.
     pub fn new(capacity: usize, key: HashKey) -> Self {
+        Self::with_capacity(capacity, capacity, key)
+    }
+
+    /// Allocates for `capacity` rows of which nobody asks when they were seen.
+    pub fn without_scans(capacity: usize, key: HashKey) -> Self {
+        Self::with_capacity(capacity, 0, key)
+    }
+
+    /// Allocates for `capacity` rows, and for the last scans of the first `scans` of them.
+    fn with_capacity(capacity: usize, scans: usize, key: HashKey) -> Self {
         Self {
             slots: room::filled(capacity, || None),
-            free: room::list(capacity),
+            last_seen: room::copies(Scan::default(), scans),
+            free: Free::new(capacity),
             fresh: 0,
             index: HashIndex::new(capacity),
             key,
@@ -67,8 +74,8 @@ impl<R: Row> Table<R> {
     pub fn insert(&mut self, row: R, scan: Scan) -> Option<RowId> {
         debug_assert!(self.find(&row.key()).is_none(), "a row is inserted once");
         let hash = row.key().hash(self.key);
-        let number = match self.free.last() {
-            Some(&number) => number,
+        let number = match self.free.first() {
+            Some(number) => number,
             None if (self.fresh as usize) < self.slots.len() => self.fresh,
             None => {
                 self.newcomers = self.newcomers.saturating_add(1);
@@ -79,44 +86,50 @@ impl<R: Row> Table<R> {
             self.newcomers = self.newcomers.saturating_add(1);
             return None;
         }
-        if self.free.pop().is_none() {
+        if number == self.fresh {
             self.fresh += 1;
+        } else {
+            self.free.remove(number);
         }
-        let before = self.slots[number as usize].replace(Slot { row, last_seen: scan });
+        let before = self.slots[number as usize].replace(row);
         debug_assert!(before.is_none(), "a free slot is empty");
+        if let Some(last_seen) = self.last_seen.get_mut(number as usize) {
+            *last_seen = scan;
+        }
         Some(RowId(number))
     }
 
     pub fn remove(&mut self, id: RowId) -> Option<R> {
-        let slot = self.slots.get_mut(id.0 as usize)?.take()?;
-        let removed = self.index.remove(slot.row.key().hash(self.key), id.0);
+        let row = self.slots.get_mut(id.0 as usize)?.take()?;
+        let removed = self.index.remove(row.key().hash(self.key), id.0);
         debug_assert!(removed, "every row is in the index");
-        debug_assert!(self.free.len() < self.fresh as usize, "a free slot was used before");
-        self.free.push(id.0);
-        Some(slot.row)
+        debug_assert!(id.0 < self.fresh, "a free slot was used before");
+        self.free.add(id.0);
+        Some(row)
     }
 
     #[inline]
     pub fn get(&self, id: RowId) -> Option<&R> {
-        self.slots.get(id.0 as usize)?.as_ref().map(|slot| &slot.row)
+        self.slots.get(id.0 as usize)?.as_ref()
     }
 
     #[inline]
     pub fn get_mut(&mut self, id: RowId) -> Option<&mut R> {
-        self.slots.get_mut(id.0 as usize)?.as_mut().map(|slot| &mut slot.row)
+        self.slots.get_mut(id.0 as usize)?.as_mut()
     }
 
     /// Notes that `scan` saw a row; `false` if that was noted before.
     pub fn see(&mut self, id: RowId, scan: Scan) -> bool {
-        match self.slots.get_mut(id.0 as usize) {
-            Some(Some(slot)) => core::mem::replace(&mut slot.last_seen, scan) != scan,
-            _ => false,
+        if self.get(id).is_none() {
+            return false;
         }
+        let last_seen = self.last_seen.get_mut(id.0 as usize);
+        last_seen.is_some_and(|last_seen| core::mem::replace(last_seen, scan) != scan)
     }
 
     /// The last scan that saw a row.
     pub fn last_seen(&self, id: RowId) -> Option<Scan> {
-        self.slots.get(id.0 as usize)?.as_ref().map(|slot| slot.last_seen)
+        self.get(id).and_then(|_| self.last_seen.get(id.0 as usize).copied())
     }
 
     /// One more than the highest row number ever used.
@@ -131,7 +144,7 @@ impl<R: Row> Table<R> {
 
     /// Number of rows.
     pub fn len(&self) -> usize {
-        self.fresh as usize - self.free.len()
+        self.fresh as usize - self.free.count
     }
 
     /// Whether there are no rows.
@@ -162,6 +175,47 @@ impl<R: Row> Table<R> {
         self.fresh = 0;
         self.index.clear();
         self.newcomers = 0;
+    }
+}
+
+/// A set of slots, one bit each.
+#[derive(Debug)]
+struct Free {
+    words: Box<[u64]>,
+    /// No word before this one has a slot.
+    from: usize,
+    count: usize,
+}
+
+impl Free {
+    fn new(capacity: usize) -> Self {
+        Self { words: room::copies(0, capacity.div_ceil(64)), from: 0, count: 0 }
+    }
+
+    /// The lowest slot.
+    fn first(&mut self) -> Option<u32> {
+        if self.count == 0 {
+            return None;
+        }
+        self.from += self.words[self.from..].iter().position(|&word| word != 0)?;
+        Some(self.from as u32 * 64 + self.words[self.from].trailing_zeros())
+    }
+
+    fn add(&mut self, slot: u32) {
+        let at = slot as usize / 64;
+        self.words[at] |= 1 << (slot % 64);
+        self.from = self.from.min(at);
+        self.count += 1;
+    }
+
+    fn remove(&mut self, slot: u32) {
+        self.words[slot as usize / 64] &= !(1 << (slot % 64));
+        self.count -= 1;
+    }
+
+    fn clear(&mut self) {
+        self.words.fill(0);
+        (self.from, self.count) = (0, 0);
     }
 }
 
@@ -203,19 +257,19 @@ mod tests {
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
-        let key = 0..60_u16;
+        let key = 0..200_u16;
         let step = prop_oneof![
             6 => (key.clone(), any::<u64>()).prop_map(|(key, value)| Step::Insert(key, value)),
             4 => key.clone().prop_map(Step::Remove),
             2 => key.prop_map(Step::See),
             1 => Just(Step::Clear),
         ];
-        proptest::collection::vec(step, 0..300)
+        proptest::collection::vec(step, 0..600)
     }
 
     proptest! {
         #[test]
-        fn a_table_agrees_with_a_hash_map(steps in steps(), capacity in 1_usize..40) {
+        fn a_table_agrees_with_a_hash_map(steps in steps(), capacity in 1_usize..150) {
             let mut table = Table::new(capacity, HashKey::new(7));
             let mut model: HashMap<u16, (u64, Scan, RowId)> = HashMap::new();
             let mut newcomers = 0;

@@ -52,5 +52,8 @@ details! {
         scan_interval_max_ns: Option<u64>,
         /// Number of these times.
         scans: Option<u64>,
+        /// The most that a scan used of its budget of work since the last report, in percent: the
+        /// largest of batches, bytes and rows.
+        scan_budget_used_max_percent: Option<u32>,
     }
 }

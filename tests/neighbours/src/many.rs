@@ -14,6 +14,8 @@ use crate::watcher::{Setup, Watcher};
 const SCANS_FACTOR: f64 = 1.2;
 /// Growth of resident memory after the first tenth of the time that counts as growth.
 const GROWTH: f64 = 1.01;
+/// The difference between resident memory and what `panoptes check` counts, as a part of that.
+const COUNTED_DIFFERENCE: f64 = 0.05;
 /// How long scans settle before they count.
 const SETTLE: Duration = Duration::from_secs(5);
 
@@ -44,28 +46,43 @@ pub(crate) fn run(plan: &Plan<'_>, count: usize) -> Result<bool, String> {
         eprintln!("neighbours: {} MiB resident", memory.last().unwrap_or(&0) >> 20);
     }
     let (to, log) = (SystemTime::now(), watcher.log().to_owned());
+    let counted = watcher.counted_bytes();
     let stopped = watcher.stop().map_err(wrong)?;
     let records = records::read(&log).map_err(wrong)?;
     let scans = scans(&records, from, to);
     let counts = || systems.iter().map(|(name, _)| scans.get(name.as_str()).copied().unwrap_or(0));
     let (fewest, most) = (counts().min().unwrap_or(0), counts().max().unwrap_or(0));
     let factor = most as f64 / fewest.max(1) as f64;
-    let (first, last) = (memory.get(memory.len() / 10), memory.iter().max());
-    let growth = *last.unwrap_or(&0) as f64 / *first.unwrap_or(&1) as f64;
     let intervals = intervals(&records, from, to);
     println!(
         "{count} systems: {fewest} scans at fewest, {most} at most: a factor of {factor:.2} (at \
          most {SCANS_FACTOR})\n\
          intervals: p50 {:.1} ms, p99 {:.1} ms\n\
-         resident: {} MiB, {:.1} MiB a system; grew by a factor of {growth:.3} (at most {GROWTH})\n\
-         stopped after {:.0} ms",
+         last record {:.0} ms after the request to stop, end after {:.0} ms",
         percentile(&intervals, 0.5).as_secs_f64() * 1e3,
         percentile(&intervals, 0.99).as_secs_f64() * 1e3,
-        last.unwrap_or(&0) >> 20,
-        *last.unwrap_or(&0) as f64 / f64::from(1 << 20) / count as f64,
-        stopped.as_secs_f64() * 1e3,
+        stopped.last_record.as_secs_f64() * 1e3,
+        stopped.end.as_secs_f64() * 1e3,
     );
-    Ok(fewest > 0 && factor <= SCANS_FACTOR && growth <= GROWTH)
+    Ok(memory_is_as_counted(&memory, counted, count) && fewest > 0 && factor <= SCANS_FACTOR)
+}
+
+/// Prints what was resident, in bytes; returns whether that is what was counted and does not grow.
+fn memory_is_as_counted(resident: &[u64], counted: u64, systems: usize) -> bool {
+    let (first, most) = (resident.get(resident.len() / 10), resident.iter().max());
+    let (first, most) = (*first.unwrap_or(&1), *most.unwrap_or(&0));
+    let growth = most as f64 / first as f64;
+    let difference = most.abs_diff(counted) as f64 / counted.max(1) as f64;
+    println!(
+        "resident: {} MiB, {:.1} MiB a system; grew by a factor of {growth:.3} (at most {GROWTH})\n\
+         counted before the start: {} MiB; the difference is {:.1} % (at most {:.0} %)",
+        most >> 20,
+        most as f64 / f64::from(1 << 20) / systems as f64,
+        counted >> 20,
+        difference * 100.0,
+        COUNTED_DIFFERENCE * 100.0,
+    );
+    growth <= GROWTH && difference <= COUNTED_DIFFERENCE
 }
 
 /// Number of scans of each system.
@@ -86,6 +103,16 @@ fn intervals(records: &[Record], from: SystemTime, to: SystemTime) -> Vec<Durati
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn memory_must_neither_grow_nor_differ_from_what_was_counted() {
+        let is_good = |resident: &[u64], counted| memory_is_as_counted(resident, counted, 2);
+        assert!(is_good(&[1000; 20], 960));
+        assert!(!is_good(&[1000; 20], 940) && !is_good(&[1000; 20], 1060));
+        let growing: Vec<u64> = (0..20).map(|at| 1000 + at).collect();
+        assert!(!is_good(&growing, 1000));
+        assert!(!is_good(&[], 1000));
+    }
 
     #[test]
     fn scans_of_each_system_are_counted() {

@@ -11,6 +11,8 @@ use crate::times::Samples;
 pub(crate) const INTERVAL_FACTOR: f64 = 1.2;
 /// The most work of a scan, as a factor of its budget.
 pub(crate) const WORK_FACTOR: f64 = 1.5;
+/// The last record must be written within this time after the request to stop.
+pub(crate) const STOP: Duration = Duration::from_millis(100);
 /// A loss must be a record within this time.
 pub(crate) const RECORD_WITHIN: Duration = Duration::from_secs(1);
 

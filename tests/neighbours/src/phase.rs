@@ -13,12 +13,13 @@ use crate::plants::{Kind, Plant};
 use crate::quiet::Quiets;
 use crate::records::{self, Record, What};
 use crate::times::{self, Samples};
-use crate::watcher::{Setup, Threads, Watcher};
+use crate::watcher::{Setup, Stopped, Threads, Watcher};
 
 /// How long the watcher may take until it scans all systems.
 const READY: Duration = Duration::from_mins(3);
-/// How long it scans before anything is measured.
-const SETTLE: Duration = Duration::from_secs(2);
+/// How long it scans before anything is measured: new systems are with the slow scanner until their
+/// cost is known.
+const SETTLE: Duration = Duration::from_secs(5);
 /// How long records of the last plants are awaited; the attack goes on.
 const GRACE: Duration = Duration::from_secs(5);
 /// From one sample of the scanners' times to the next.
@@ -55,8 +56,7 @@ pub(crate) struct Run {
     pub(crate) caused: bool,
     /// Share of the time in which scanners ran.
     pub(crate) load: f64,
-    /// Time from the request to stop to the end.
-    pub(crate) stopped: Duration,
+    pub(crate) stopped: Stopped,
     /// Most work of a scan, as a factor of its budget, if the watcher reports that.
     pub(crate) work: Option<f64>,
     /// The p99 that the watcher reports about the neighbours, if it does.
@@ -256,6 +256,7 @@ impl Outcome {
             (!self.run.shown.is_good(), "act"),
             (!self.run.caused, "cause"),
             (self.run.work.is_some_and(|work| work > measure::WORK_FACTOR), "work"),
+            (self.run.stopped.last_record > measure::STOP, "stop"),
         ]
         .into_iter()
         .filter_map(|(is_missed, word)| is_missed.then_some(word))

@@ -15,7 +15,8 @@ fn ms(time: Duration) -> f64 {
 /// The heading of the table.
 pub(crate) fn heading() -> String {
     format!(
-        "{:<6} {:<36} {:>8} {:>8} {:>8} {:>8} {:>8} {:>6} {:>9} {:>8} {:>5} {:>6} {:>5}  {:<42} {}",
+        "{:<6} {:<36} {:>8} {:>8} {:>8} {:>8} {:>8} {:>6} {:>9} {:>8} {:>5} {:>5} {:>5} {:>5}  \
+         {:<42} {}",
         "attack",
         "",
         "mean ms",
@@ -28,6 +29,7 @@ pub(crate) fn heading() -> String {
         "worst ms",
         "load",
         "stop",
+        "end",
         "work",
         "the hostile system's own",
         "missed bounds",
@@ -46,7 +48,7 @@ pub(crate) fn line(outcome: &Outcome) -> String {
     let _ = write!(
         line,
         "{:<6} {:<36} {:>8.1} {:>8.1} {:>8.1} {:>8.1} {:>8.1} {:>6.2} {reported:>9} {:>8.0} \
-         {:>5.2} {:>6.0} {work:>5}  {:<42} {missed}",
+         {:>5.2} {:>5.0} {:>5.0} {work:>5}  {:<42} {missed}",
         attack.id,
         attack.name,
         ms(run.intervals.mean()),
@@ -57,7 +59,8 @@ pub(crate) fn line(outcome: &Outcome) -> String {
         factor,
         ms(planted.worst),
         run.load,
-        ms(run.stopped),
+        ms(run.stopped.last_record),
+        ms(run.stopped.end),
         shown(&run.shown),
     );
     line
@@ -77,8 +80,9 @@ mean, p99: a neighbour's interval from scan to scan. CPU: the scanners' CPU time
 the interval without the time in which the scanner waited for a processor; before: the same, in the
 same run before the attack; factor: one by the other, at most 1.2. reported: alerts of what was
 planted in the neighbours, each in the time that it takes without an attack and three intervals.
-load: processors that scanners used. stop: ms from SIGTERM to the end. work: the most work of a scan
-by its budget, at most 1.5 (-: not reported). The hostile system's own act is an alert, or a record
+load: processors that scanners used. stop: ms from SIGTERM to the last record, at most 100; end: to
+the end of the program. work: the most work of a scan by its budget, at most 1.5 (-: not reported).
+The hostile system's own act is an alert, or a record
 of a loss within a second.";
 
 /// All outcomes as JSON.
@@ -106,7 +110,8 @@ fn row(outcome: &Outcome) -> Value {
         "worst_ms": ms(planted.worst),
         "not_reported_or_late": kinds,
         "load": run.load,
-        "stop_ms": ms(run.stopped),
+        "stop_ms": ms(run.stopped.last_record),
+        "end_ms": ms(run.stopped.end),
         "work": run.work,
         "hostile": shown(&run.shown),
         "missed": outcome.missed(),

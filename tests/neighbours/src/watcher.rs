@@ -1,10 +1,10 @@
 //! Runs the program: its configuration, its threads' times, its end.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -14,6 +14,8 @@ use crate::quiet;
 
 /// The beginning of the names of the scanners' threads.
 const SCANNER: &str = "panoptes-scan";
+/// What it records last.
+const LAST_RECORD: &str = "service_gracefully_shutdown";
 /// How long it may take to end.
 const END: Duration = Duration::from_secs(30);
 
@@ -37,6 +39,7 @@ pub(crate) struct Watcher {
     child: Child,
     log: PathBuf,
     messages: PathBuf,
+    counted: u64,
 }
 
 /// How long threads of the scanners ran and waited, since they began.
@@ -58,6 +61,7 @@ impl Watcher {
         let log = folder.join("log");
         let config = folder.join("panoptes.json");
         fs::write(&config, configuration(setup, &folder, &log).to_string())?;
+        let counted = counted_bytes(setup.program, &config)?;
         let messages = folder.join("messages");
         let child = Command::new(setup.program)
             .arg("run")
@@ -67,7 +71,7 @@ impl Watcher {
             .stdout(Stdio::null())
             .stderr(File::create(&messages)?)
             .spawn()?;
-        Ok(Self { child, log: log.join("events.jsonl"), messages })
+        Ok(Self { child, log: log.join("events.jsonl"), messages, counted })
     }
 
     /// The event log.
@@ -95,14 +99,19 @@ impl Watcher {
         Some(kib << 10)
     }
 
+    /// The bytes that `panoptes check` counts for this configuration.
+    pub(crate) fn counted_bytes(&self) -> u64 {
+        self.counted
+    }
+
     /// Its threads.
     pub(crate) fn threads(&self) -> Threads {
         Threads(self.child.id())
     }
 
-    /// Asks the program to end; returns how long that took.
-    pub(crate) fn stop(mut self) -> io::Result<Duration> {
-        let begin = Instant::now();
+    /// Asks the program to end; returns how long that took. Fails if its last record is missing.
+    pub(crate) fn stop(mut self) -> io::Result<Stopped> {
+        let (begin, requested) = (Instant::now(), SystemTime::now());
         kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM)?;
         while self.child.try_wait()?.is_none() {
             if begin.elapsed() > END {
@@ -112,8 +121,34 @@ impl Watcher {
             }
             std::thread::sleep(Duration::from_millis(2));
         }
-        Ok(begin.elapsed())
+        let end = begin.elapsed();
+        if !last_line(&self.log)?.contains(LAST_RECORD) {
+            return Err(io::Error::other(format!("{LAST_RECORD} is not the last record")));
+        }
+        let written = fs::metadata(&self.log)?.modified()?;
+        Ok(Stopped { last_record: written.duration_since(requested).unwrap_or_default(), end })
     }
+}
+
+/// The last line of a log; of a long line, the end.
+fn last_line(log: &Path) -> io::Result<String> {
+    const MOST: u64 = 64 << 10;
+    let mut file = File::open(log)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(MOST)))?;
+    let mut end = Vec::new();
+    file.read_to_end(&mut end)?;
+    let end = String::from_utf8_lossy(&end);
+    Ok(end.lines().last().unwrap_or_default().to_owned())
+}
+
+/// Times from the request to stop.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Stopped {
+    /// To the last record in the event log.
+    pub(crate) last_record: Duration,
+    /// To the end of the program, which frees its memory.
+    pub(crate) end: Duration,
 }
 
 /// The threads of a program, by its process id.
@@ -149,6 +184,16 @@ fn thread_times(text: &str) -> Option<ThreadTimes> {
     let mut numbers = text.split_whitespace().map(str::parse);
     let mut next = || numbers.next()?.ok();
     Some(ThreadTimes { ran_ns: next()?, waited_ns: next()? })
+}
+
+/// What `panoptes check` counts for a configuration, without what a reload of SBOMs would need.
+fn counted_bytes(program: &Path, config: &Path) -> io::Result<u64> {
+    let output = Command::new(program).arg("check").arg("--json").arg(config).output()?;
+    let value: Value = serde_json::from_slice(&output.stdout).map_err(io::Error::other)?;
+    let of = |key: &str| value[key].as_u64();
+    let bytes = of("memory_bytes").zip(of("memory_bytes_for_reload"));
+    let (all, reload) = bytes.ok_or_else(|| io::Error::other(format!("no size: {value}")))?;
+    Ok(all.saturating_sub(reload))
 }
 
 fn configuration(setup: &Setup<'_>, folder: &Path, log: &Path) -> Value {

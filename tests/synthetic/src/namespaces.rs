@@ -114,6 +114,18 @@ impl Machine {
         index
     }
 
+    /// Gives the directory of a control group to a user, as systemd does with those that it
+    /// delegates.
+    pub fn give_control_group(&mut self, path: &str, uid: u32) {
+        let node = self.directory(path);
+        let layouts = self.layouts();
+        let layout = layouts.kernfs_iattrs.expect("the profile has attributes of directories");
+        let field = layouts.kernfs_node.and_then(|node| node.iattr).expect("and their place");
+        let iattr = self.memory.allocate(layout.size);
+        self.memory.put(iattr, layout.ia_uid, uid.into());
+        self.memory.point(node, field, iattr);
+    }
+
     fn new_nsproxy(&mut self, mnt_ns: KernelVa, net: KernelVa, uts: KernelVa) -> KernelVa {
         let layout = self.layouts().nsproxy;
         let nsproxy = self.memory.allocate(layout.size);

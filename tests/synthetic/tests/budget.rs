@@ -7,12 +7,13 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use panoptes_engine::detect::binary_attestation::ShippedBuilder;
+use panoptes_engine::detect::binary_attestation::{ShippedBuilder, ShippedFile, Subject};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::policy::PolicyConfig;
 use panoptes_engine::time::Now;
-use panoptes_engine::walk::{Budget, Scope};
+use panoptes_engine::walk::{Budget, ScanError, Scope};
 use panoptes_engine::watch::{Identity, Setup, Watched, Workspace};
 use panoptes_profiles::Profile;
 use panoptes_sinks::activities::Activity;
@@ -20,7 +21,7 @@ use panoptes_sinks::json::Limits as TextLimits;
 use panoptes_sinks::queue::{Consumer, Producer, QueueSize, Waker, queue};
 use panoptes_sinks::record::header::Header;
 use panoptes_sinks::record::interface::BluefieldSystem;
-use panoptes_synthetic::{Counts, ForkOptions, Machine, Size, Source, profile};
+use panoptes_synthetic::{Counts, ForkOptions, Machine, Size, Source, When, profile};
 use panoptes_tables::HashKey;
 use serde_json::Value;
 
@@ -160,6 +161,19 @@ struct Watcher {
 
 impl Watcher {
     fn new(profile: &Profile) -> Self {
+        Self::with(profile, ShippedBuilder::new())
+    }
+
+    /// One that checks what runs.
+    fn attesting(profile: &Profile) -> Self {
+        let mut shipped = ShippedBuilder::new();
+        let everywhere = shipped.subject(&Subject::Everywhere).expect("there is room");
+        let one = ShippedFile { sha256: Some([7; 32]), ..ShippedFile::default() };
+        shipped.add(everywhere, &one).expect("there is room");
+        Self::with(profile, shipped)
+    }
+
+    fn with(profile: &Profile, shipped: ShippedBuilder) -> Self {
         let mut policy = PolicyConfig::default();
         for &activity in Activity::ALL {
             policy.set_enabled(activity, true);
@@ -178,7 +192,7 @@ impl Watcher {
             header: Header::new(&"NONE".into(), &BluefieldSystem::default(), text),
             identity: Identity::default(),
             profile,
-            shipped: Arc::new(ShippedBuilder::new().build()),
+            shipped: Arc::new(shipped.build()),
         });
         let workspace = Workspace::new(&limits, HashKey::new(0x5eed));
         let size = QueueSize { blocks: 8, block_bytes: 1 << 20 };
@@ -416,7 +430,7 @@ fn a_machine_within_its_limits_never_meets_the_default_budget() {
 type Populate = fn(&mut Machine);
 
 /// Populations that cost much in one way.
-const HOSTILE: [(&str, Populate); 5] = [
+const HOSTILE: [(&str, Populate); 6] = [
     ("sparse tables", |machine| {
         for number in 0..40 {
             let pid = machine.fork(1);
@@ -441,6 +455,12 @@ const HOSTILE: [(&str, Populate); 5] = [
     ("deep directories", |machine| {
         let pid = machine.fork(1);
         machine.open(pid, &"/d".repeat(1200));
+    }),
+    ("programs", |machine| {
+        for number in 0..100 {
+            let pid = machine.fork(1);
+            machine.exec(pid, &format!("/bin/program{number}"), &["program"]);
+        }
     }),
     ("threads", |machine| {
         let pid = machine.fork(1);
@@ -483,6 +503,111 @@ fn no_scan_reads_more_than_one_and_a_half_times_its_budget() {
                 let (read, left) = work(Bound::Batches(batches as u32));
                 assert!(read.batches * 2 <= batches * 3, "{name}: {read:?} of {batches}, {left:?}");
             }
+        }
+    }
+}
+
+/// What a scan did up to a request to stop, and after it.
+#[derive(Debug, Default)]
+struct Stopped {
+    /// Questions whether to stop, until the answer is yes.
+    questions: u64,
+    /// Most batches and requests from one question to the next.
+    most: (u64, u64),
+    /// Batches and requests after the request to stop.
+    after: (u64, u64),
+    result: Option<Result<(), ScanError>>,
+    records: usize,
+}
+
+impl Watcher {
+    /// Scans once; the question with this number, and those after it, are answered by a request to
+    /// stop.
+    fn stop_at(&mut self, machine: &mut Machine, last: u64) -> Stopped {
+        machine.tick(100_000_000);
+        self.now = self.now.after(100_000_000);
+        let read = Arc::new((AtomicU64::new(0), AtomicU64::new(0)));
+        let counts = || (read.0.load(Ordering::Relaxed), read.1.load(Ordering::Relaxed));
+        let hooked = Arc::clone(&read);
+        let mut source = Source::with_hook(&mut *machine, move |_, when, _| {
+            if let When::Batch(requests) = when {
+                hooked.0.fetch_add(1, Ordering::Relaxed);
+                hooked.1.fetch_add(requests.len() as u64, Ordering::Relaxed);
+            }
+        });
+        let (questions, before, at_stop) = (Cell::new(0), Cell::new((0, 0)), Cell::new(None));
+        let most = Cell::new((0, 0));
+        let must_stop = || {
+            let (now, then) = (counts(), before.replace(counts()));
+            if at_stop.get().is_none() {
+                let (batches, requests) = most.get();
+                most.set((batches.max(now.0 - then.0), requests.max(now.1 - then.1)));
+                questions.set(questions.get() + 1);
+                at_stop.set((questions.get() >= last).then_some(now));
+            }
+            at_stop.get().is_some()
+        };
+        let budget = Budget::NONE.unless(&must_stop);
+        let Self { watched, workspace, producer, now, .. } = &mut *self;
+        let result = watched.scan_until(workspace, &mut source, *now, &budget, producer);
+        let (end, stop) = (counts(), at_stop.get().unwrap_or(counts()));
+        self.producer.flush();
+        let mut records = 0;
+        while let Some(block) = self.consumer.pop() {
+            records += block.iter().count();
+            self.consumer.give_back(block);
+        }
+        Stopped {
+            questions: questions.get(),
+            most: most.get(),
+            after: (end.0 - stop.0, end.1 - stop.1),
+            result: Some(result),
+            records,
+        }
+    }
+}
+
+/// Objects of one batch have at most three requests each, and page-table walks one more each.
+const REQUESTS_MAX: u64 = 3 * 32_768 + 16_384;
+/// Batches of one round: one for each level of page tables, and one for the objects.
+const BATCHES_MAX: u64 = 6;
+
+/// SIGTERM takes effect in 100 ms: from one question to the next, a scan reads at most one batch of
+/// objects, and afterwards nothing.
+#[test]
+fn a_scan_that_must_stop_reads_and_reports_nothing_more() {
+    for (name, populate) in HOSTILE {
+        let size = Size { processes: 150, areas: 30, connections: 10, ..Size::default() };
+        let builder = Machine::builder(&profile(RELEASES[2])).size(size).memory(1 << 30);
+        let mut machine = builder.build();
+        let watched = machine.discover();
+        let watcher = |machine: &mut Machine| {
+            let mut watcher = Watcher::attesting(&watched);
+            watcher.scan(machine, Bound::None, 6);
+            watcher
+        };
+        let mut watchers: Vec<_> = (0..8).map(|_| watcher(&mut machine)).collect();
+        populate(&mut machine);
+        // The scan that does the most, and the number of scans before it.
+        let mut first = watchers.pop().expect("there is one");
+        let all: Vec<_> = (0..8).map(|_| first.stop_at(&mut machine, u64::MAX)).collect();
+        let most = (0..).zip(&all).max_by_key(|(_, scan)| scan.questions);
+        let (before, whole) = most.expect("there are scans");
+        assert!(whole.records > 0, "{name}: {whole:?}");
+        for scan in &all {
+            assert_eq!(scan.result, Some(Ok(())), "{name}");
+            let (batches, requests) = scan.most;
+            assert!(batches <= BATCHES_MAX && requests <= REQUESTS_MAX, "{name}: {scan:?}");
+        }
+        println!("{name}, scan {before}: {whole:?}");
+        let parts = watchers.len() as u64;
+        for (part, mut watcher) in (0..).zip(watchers) {
+            watcher.scan(&mut machine, Bound::None, before);
+            let last = 1 + whole.questions * part / parts;
+            let stopped = watcher.stop_at(&mut machine, last);
+            assert_eq!(stopped.result, Some(Err(ScanError::Stopped)), "{name}, {last}");
+            assert_eq!(stopped.after, (0, 0), "{name}, {last}");
+            assert!(stopped.records <= whole.records, "{name}, {last}: {stopped:?}");
         }
     }
 }

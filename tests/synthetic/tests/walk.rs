@@ -9,7 +9,7 @@ use panoptes_engine::limits::Limits;
 use panoptes_engine::walk::{Scope, Walker};
 use panoptes_synthetic::{DirectMapPages, ForkOptions, Machine, Size, Source, When, profile};
 
-use common::{RELEASES, assert_same, kernel, walker};
+use common::{RELEASES, assert_same, expected, found, kernel, walker};
 
 fn small() -> Limits {
     Limits { processes: 1024, file_descriptors: 16_384, vmas: 32_768, ..Limits::default() }
@@ -234,6 +234,53 @@ fn no_store_of_a_process_hides_or_changes_another() {
     }
 }
 
+/// A table that grows while it is read gets new memory; another process gets the old one.
+#[test]
+fn a_table_that_grows_while_it_is_read_shows_nothing_false() {
+    let mut walker = walker(&small());
+    let size = Size { processes: 6, descriptors: 30, areas: 1, containers: 1, ..Size::default() };
+    let builder = Machine::builder(&profile(RELEASES[2])).size(size);
+    let mut batches = 1;
+    let mut unknown = 0;
+    let mut at = 0;
+    while at < batches {
+        let mut machine = builder.build();
+        let kernel = kernel(&mut machine);
+        let pid = machine.processes().last().expect("there are processes").pid;
+        let of_it = |machine: &Machine| -> BTreeSet<String> {
+            let about = format!(" of {pid}: ");
+            let lines = expected(machine).into_iter();
+            lines.filter(|line| line.starts_with("descriptor ") && line.contains(&about)).collect()
+        };
+        let before = of_it(&machine);
+        let mut source = Source::with_hook(&mut machine, |machine, when, counts| {
+            if matches!(when, When::Batch(_)) && counts.batches == at {
+                machine.dup2(pid, 0, 70);
+                machine.fork(1);
+            }
+        });
+        walker.forget();
+        let found = found(walker.scan(&mut source, &kernel, Scope::ALL).expect("processes"));
+        batches = source.counts().batches;
+        drop(source);
+        let after = of_it(&machine);
+        assert!(before.len() > 30 && before.is_subset(&after));
+        let is_incomplete = found.contains(&format!("descriptors incomplete of {pid}"));
+        unknown += usize::from(is_incomplete);
+        for line in &after {
+            let (descriptor, _) = line.split_once(": ").expect("it has a name");
+            let shown = found.iter().find(|found| found.starts_with(&format!("{descriptor}: ")));
+            let is_right = match shown {
+                Some(shown) => shown == line || shown.ends_with(": "),
+                None => is_incomplete || !before.contains(line),
+            };
+            assert!(is_right, "batch {at} of {batches}: {shown:?} instead of {line}");
+        }
+        at += 1;
+    }
+    assert!(batches > 10 && (1..batches as usize).contains(&unknown), "{unknown} of {batches}");
+}
+
 /// Adversary C14: a few processes with as many areas as the kernel allows filled the rows of areas.
 #[test]
 fn processes_with_too_many_areas_take_no_rows_of_others() {
@@ -265,5 +312,84 @@ fn processes_with_too_many_areas_take_no_rows_of_others() {
             }
         }
         assert!(others > 3, "{release}: {others}");
+    }
+}
+
+/// A user with many processes, each of which has no more than others.
+#[test]
+fn a_user_with_many_processes_takes_no_rows_of_others() {
+    let limits = Limits { file_descriptors: 4096, vmas: 4000, ..small() };
+    let mut walker = walker(&limits);
+    let mut machine = Machine::builder(&profile(RELEASES[2])).build();
+    let kernel = kernel(&mut machine);
+    let of_user = ForkOptions { container: 0, uid: 4000, new_session: true };
+    let hogs: Vec<_> = (0..80).map(|_| machine.fork_with(1, of_user)).collect();
+    for &pid in &hogs {
+        (3..300).for_each(|descriptor| machine.dup2(pid, 0, descriptor));
+        machine.map_anonymous(pid, 300, 1);
+    }
+    // A busy process of root, and one that began last.
+    let [busy, last] = [machine.fork(1), machine.fork(1)];
+    (3..1000).for_each(|descriptor| machine.dup2(busy, 0, descriptor));
+    machine.map_anonymous(busy, 1000, 1);
+    machine.open(last, "/tmp/last");
+    let mut source = Source::new(&mut machine);
+    let snapshot = walker.scan(&mut source, &kernel, Scope::ALL).expect("processes");
+    assert!(snapshot.descriptors.dropped > 10_000 && snapshot.vmas.dropped > 10_000);
+    for process in snapshot.processes.iter() {
+        let pid = snapshot.leader(process).map_or(0, |leader| leader.task.pid);
+        let is_hog = hogs.contains(&pid);
+        let Some(table) = snapshot.files_structs.at(process.files) else { continue };
+        assert_eq!(table.complete, !is_hog, "{pid}");
+        assert_eq!(table.dropped > 0, is_hog, "{pid}");
+        assert!(table.descriptors.len() >= 3 || !is_hog, "{pid}: {}", table.descriptors.len());
+        let Some(mm) = snapshot.mms.at(process.mm) else { continue };
+        assert_eq!(mm.complete, !is_hog, "{pid}");
+        assert!(mm.vmas.len() > 10 || !is_hog, "{pid}: {}", mm.vmas.len());
+    }
+    let found = found(snapshot);
+    assert!(found.contains(&format!("descriptor 3 of {last}: /tmp/last")));
+}
+
+/// The owner of a directory can make control groups of any name below it.
+#[test]
+fn a_container_is_trusted_if_only_root_could_make_its_control_group() {
+    let id = "4f1c0de5a7b3e9d2c8f60a1b2c3d4e5f60718293a4b5c6d7e8f9012345678abc";
+    let cases = [
+        // Root's runtime, and one that gave the container its own directory.
+        ("/system.slice/docker-ID.scope", "", true),
+        ("/machine.slice/libpod-ID.scope", "/machine.slice/libpod-ID.scope", true),
+        ("/lxc.payload.web", "/lxc.payload.web", true),
+        ("/machine.slice/machine-web.scope", "/machine.slice/machine-web.scope/payload", true),
+        // What systemd delegated to a user, under its own name and under another.
+        ("/user.slice/user@1000.service/docker-ID.scope", "/user.slice/user@1000.service", false),
+        ("/system.slice/batch.service/docker-ID.scope", "/system.slice/batch.service", false),
+        ("/batch/a/b/c/docker/ID", "/batch", false),
+        ("/batch/a/b/c/docker/ID", "/batch/a/b", false),
+        ("/batch/lxc/web", "/batch/lxc", false),
+        ("/default/web", "/default", false),
+        ("/web", "", true),
+        ("/web", "/web", false),
+    ];
+    for release in RELEASES {
+        let mut walker = walker(&small());
+        for (path, given, is_trusted) in cases {
+            let mut machine = Machine::builder(&profile(release)).build();
+            let kernel = kernel(&mut machine);
+            let (path, given) = (path.replace("ID", id), given.replace("ID", id));
+            let container = machine.add_container(&path, "inside");
+            if !given.is_empty() {
+                machine.give_control_group(&given, 100_000);
+            }
+            let options = ForkOptions { container, uid: 100_000, new_session: true };
+            let pid = machine.fork_with(1, options);
+            walker.forget();
+            let mut source = Source::new(&mut machine);
+            let snapshot = walker.scan(&mut source, &kernel, Scope::ALL).expect("processes");
+            let process = snapshot.process_by_pid(pid).expect("it was forked");
+            assert!(process.container_known && snapshot.container_of(process).is_some(), "{path}");
+            let trusted = snapshot.trusted_container_of(process).is_some();
+            assert_eq!(trusted, is_trusted, "{release}: {path} with {given:?} given away");
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 
+use panoptes_decoders::address::KernelVa;
 use panoptes_rig::Guest;
 use panoptes_rig::scenarios::HostAct;
 
@@ -27,17 +28,18 @@ pub(crate) const AGAIN: Option<fn() -> Result<(), String>> = None;
 ///
 /// `hide PID FROM…`: removes a process from the data structures behind these views;
 /// `show PID`: puts it back;
-/// `flip PID BITS`: flips BITS (hexadecimal) in its flags (`PF_*`).
+/// `flip PID BITS`: flips BITS (hexadecimal) in its flags (`PF_*`);
+/// `set ADDRESS VALUE`: sets a kernel variable of four bytes, at an address (hexadecimal) as
+/// `/proc/kallsyms` has it.
 fn act(guest: &mut Guest, what: &str) -> Result<(), String> {
     let mut words = what.split_whitespace();
-    let (verb, pid) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    let pid: u32 = pid.parse().map_err(|e| format!("{pid:?} is no process id: {e}"))?;
+    let (verb, object) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let rest: Vec<&str> = words.collect();
     // Finding the kernel takes a while, so the guest keeps running meanwhile.
     let mut kernel = GuestKernel::of(guest);
     guest.pause()?;
     guest.memory_is_patched();
-    let done = change(&mut kernel, guest.qemu_pid(), verb, pid, &rest);
+    let done = change(&mut kernel, guest.qemu_pid(), verb, object, &rest);
     guest.resume()?;
     done
 }
@@ -46,9 +48,16 @@ fn change(
     kernel: &mut GuestKernel,
     guest: u32,
     verb: &str,
-    pid: u32,
+    object: &str,
     rest: &[&str],
 ) -> Result<(), String> {
+    if let ("set", [value]) = (verb, rest) {
+        let address = u64::from_str_radix(object, 16).map_err(|e| format!("{object:?}: {e}"))?;
+        let value = value.parse().map_err(|e| format!("{value:?}: {e}"))?;
+        kernel.set(KernelVa(address), value);
+        return Ok(());
+    }
+    let pid = object.parse().map_err(|e| format!("{object:?} is no process id: {e}"))?;
     let mut hidden = HIDDEN.lock().map_err(|e| e.to_string())?;
     let hidden = hidden.get_or_insert_default();
     match (verb, rest) {

@@ -2,9 +2,10 @@
 //!
 //! As long as every system is scanned at the configured interval, nothing moves. If that cannot be
 //! held for a while, another scanner is started, if one is allowed, and systems move there. If none
-//! is allowed, those that cost more than their share of the interval go to the slow scanner. The
-//! shares are max-min fair: who costs less than an equal share leaves the rest to the others, so
-//! nobody is seen less often because another costs much.
+//! is allowed, those that cost more than their share of the interval are scanned less often, and if
+//! one scan would delay the others, go to the slow scanner. The shares are max-min fair: who costs
+//! less than an equal share leaves the rest to the others, so nobody is seen less often because
+//! another costs much.
 //!
 //! Before and after a move, thresholds differ, and who moves again and again stays in the slow
 //! scanner longer and longer. All times are nanoseconds since the program started.
@@ -32,6 +33,9 @@ const STAY_MOST_NS: u64 = 60_000_000_000;
 const KNOWN_SCANS: u64 = 2;
 /// A scan ends early if it costs more than this, and more than twice the fair share.
 const LIMIT_LEAST_NS: u64 = 3_000_000;
+/// The part of the interval, in percent, by which one scan may delay the others in any case: a
+/// system that costs no more need not leave, since it can be scanned less often.
+const DELAY_PERCENT: u64 = 20;
 
 /// A scanner.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -68,8 +72,6 @@ struct Bounds {
     returns: u64,
     /// A system that costs more may have to go there.
     leaves: u64,
-    /// Whether not even the cheapest system can have the interval.
-    is_tight: bool,
 }
 
 /// Where systems are scanned.
@@ -91,6 +93,9 @@ pub(super) struct Balance {
     waiting: Option<u64>,
     /// Since when one scanner less would do.
     spare: Option<u64>,
+    /// The scanners that wait for memory that does not answer: nothing goes there, and nothing that
+    /// they have can leave.
+    silent: Vec<Place>,
 }
 
 impl Balance {
@@ -106,25 +111,31 @@ impl Balance {
             crowded: vec![None; most],
             waiting: None,
             spare: None,
+            silent: Vec::new(),
         }
+    }
+
+    /// Sets whether a scanner waits for memory that does not answer.
+    pub(super) fn set_silent(&mut self, place: Place, is_silent: bool) {
+        if is_silent != self.is_silent(place) {
+            self.silent.retain(|one| *one != place);
+            self.silent.extend(is_silent.then_some(place));
+        }
+    }
+
+    fn is_silent(&self, place: Place) -> bool {
+        self.silent.contains(&place)
     }
 
     /// Adds a system, and returns its first scanner. Its first scans cost much, and how much is not
     /// known yet, so they must not delay others.
     pub(super) fn add(&mut self, index: usize, now: u64) -> Place {
         let is_alone = self.systems.is_empty();
-        let place = if is_alone || !self.has_slow { self.emptiest(self.used) } else { Place::Slow };
+        let is_quick = is_alone || !self.has_slow || self.is_silent(Place::Slow);
+        let place = if is_quick { self.emptiest(self.used) } else { Place::Slow };
         let entry = Entry { place, cost: 0, scans: 0, since: now, scans_before: 0, stay: 0 };
         self.systems.insert(index, entry);
         place
-    }
-
-    /// Passes a new system to a quick scanner, since the slow one does not answer.
-    pub(super) fn avoid_slow(&mut self, index: usize) {
-        let place = self.emptiest(self.used);
-        if let Some(entry) = self.systems.get_mut(&index).filter(|it| it.place == Place::Slow) {
-            entry.place = place;
-        }
     }
 
     pub(super) fn remove(&mut self, index: usize) {
@@ -150,7 +161,7 @@ impl Balance {
 
     /// A scan of this system cost more than [`Self::limit`]: its scanner has returned it.
     pub(super) fn overran(&mut self, index: usize, now: u64) {
-        if self.has_slow && self.count_quick() > 1 {
+        if self.has_slow && self.count_quick() > 1 && !self.is_silent(Place::Slow) {
             self.go(index, Place::Slow, now);
         }
     }
@@ -161,12 +172,18 @@ impl Balance {
         level(&mut costs, usable(interval)).saturating_mul(2).max(LIMIT_LEAST_NS)
     }
 
-    /// The interval of a system in the quick scanners must be at least this many times its cost; 0
-    /// if there is no such bound. If not even the cheapest system can have the interval, those of
-    /// the quick scanners would leave nothing to the slow one.
-    pub(super) fn pace(&self, interval: u64) -> u64 {
-        let is_tight = self.bounds(usable(interval)).is_tight && self.count(Place::Slow) > 0;
-        if is_tight { self.systems.len().div_ceil(self.used) as u64 } else { 0 }
+    /// The time of an interval that a system of the quick scanners may use: its fair share. If its
+    /// scans cost more, they follow each other so much more slowly: else the quick scanners would
+    /// leave too little to the slow one, and to those that cost less. There is no such bound while
+    /// all hold the interval.
+    pub(super) fn share(&self, interval: u64) -> u64 {
+        let holds = |scanner| self.load(Place::Quick(scanner)) <= usable(interval);
+        if self.count(Place::Slow) == 0 && (0..self.used).all(holds) {
+            return u64::MAX;
+        }
+        let all = self.systems.values();
+        let mut costs: Vec<u64> = all.map(|entry| entry.cost).collect();
+        fair_share(&mut costs, interval.saturating_mul(self.used as u64)).max(1)
     }
 
     /// The next system that has to move, if any; [`Self::place`] is its new scanner.
@@ -179,6 +196,9 @@ impl Balance {
             .or_else(|| self.to_slow(now, usable))
             .or_else(|| self.together(now, usable))?;
         let from = self.place(index)?;
+        if self.is_silent(from) || self.is_silent(place) {
+            return None;
+        }
         self.go(index, place, now);
         Some(Move { index, from })
     }
@@ -203,8 +223,11 @@ impl Balance {
         let known = self.at(Place::Slow).filter(|(_, entry)| is_known(entry, now));
         let (index, entry) = known.min_by_key(|(_, entry)| entry.cost)?;
         let place = self.emptiest(self.used);
+        if self.is_silent(Place::Slow) || self.is_silent(place) {
+            return None;
+        }
         let bounds = self.bounds(usable);
-        // One that was never elsewhere has not left.
+        // A system that was never elsewhere has not left.
         let most = if entry.stay == 0 { bounds.leaves } else { bounds.returns };
         (self.count(place) == 0 || entry.cost <= most).then_some((index, place))
     }
@@ -213,14 +236,15 @@ impl Balance {
     /// more room, or to a new one.
     fn spread(&mut self, now: u64, usable: u64) -> Option<(usize, Place)> {
         let can_grow = self.used < self.most;
-        if can_grow && is_past(self.waiting, now) {
+        if can_grow && is_past(self.waiting, now) && !self.is_silent(Place::Slow) {
             self.used += 1;
             let known = self.at(Place::Slow).filter(|(_, entry)| is_known(entry, now));
             let (index, _) = known.min_by_key(|(_, entry)| entry.cost)?;
             return Some((index, Place::Quick(self.used - 1)));
         }
         let crowded = (0..self.used).filter(|&scanner| is_past(self.crowded[scanner], now));
-        let from = crowded.map(Place::Quick).max_by_key(|&place| self.load(place))?;
+        let crowded = crowded.map(Place::Quick).filter(|&place| !self.is_silent(place));
+        let from = crowded.max_by_key(|&place| self.load(place))?;
         let to = if can_grow { Place::Quick(self.used) } else { self.emptiest(self.used) };
         let difference = self.load(from).saturating_sub(self.load(to));
         // Twice its cost is what the difference loses.
@@ -236,13 +260,15 @@ impl Balance {
     /// The costliest system goes to the slow scanner, if it costs more than its share, and another
     /// one cannot have its interval because of it.
     fn to_slow(&self, now: u64, usable: u64) -> Option<(usize, Place)> {
-        let quick = self.systems.iter().filter(|(_, entry)| entry.place != Place::Slow);
+        let can_leave = |entry: &Entry| entry.place != Place::Slow && !self.is_silent(entry.place);
+        let quick = self.systems.iter().filter(|(_, entry)| can_leave(entry));
         let (index, entry) = quick.max_by_key(|(_, entry)| entry.cost)?;
         let is_crowded = self.crowded.iter().any(|since| is_past(*since, now));
         let mut known = self.at(Place::Slow).filter(|(_, entry)| is_known(entry, now));
         let is_waited_for =
             is_past(self.waiting, now) && known.any(|(_, other)| other.cost < entry.cost);
         let moves = self.has_slow
+            && !self.is_silent(Place::Slow)
             && (is_crowded || is_waited_for)
             && entry.cost > self.bounds(usable).leaves;
         moves.then_some((*index, Place::Slow))
@@ -292,12 +318,15 @@ impl Balance {
         let known = self.systems.values().filter(|entry| entry.scans > 0);
         let mut costs: Vec<u64> = known.map(|entry| entry.cost).collect();
         let level = level(&mut costs, usable.saturating_mul(self.used as u64));
+        let delay = usable / USABLE_PERCENT * DELAY_PERCENT;
         let is_tight = costs.first().is_some_and(|least| *least == level);
-        if is_tight {
+        let (returns, leaves) = if is_tight {
             // Those that cost about the same share the time.
-            return Bounds { returns: level / 4 * 7, leaves: level.saturating_mul(2), is_tight };
-        }
-        Bounds { returns: level / 10 * 11, leaves: level / 2 * 3, is_tight }
+            (level / 4 * 7, level.saturating_mul(2))
+        } else {
+            (level / 10 * 11, level / 2 * 3)
+        };
+        Bounds { returns: returns.max(delay / 4 * 3), leaves: leaves.max(delay) }
     }
 
     fn count_quick(&self) -> usize {
@@ -307,7 +336,7 @@ impl Balance {
     /// The quick scanner with the least load, of the first ones.
     fn emptiest(&self, scanners: usize) -> Place {
         let places = (0..scanners).map(Place::Quick);
-        let key = |&place: &Place| (self.load(place), self.count(place));
+        let key = |&place: &Place| (self.is_silent(place), self.load(place), self.count(place));
         places.min_by_key(key).unwrap_or(Place::Quick(0))
     }
 }
@@ -330,16 +359,21 @@ fn usable(interval: u64) -> u64 {
     interval / 100 * USABLE_PERCENT
 }
 
-/// The max-min fair share of `usable` for systems that need `costs`: who needs less leaves the rest
-/// to the others. At least the least of the costs: if nobody can have what it needs, equals stay
-/// equal.
+/// [`fair_share`], but at least the least of the costs: if nobody can have what it needs, equals
+/// stay equal.
 fn level(costs: &mut [u64], usable: u64) -> u64 {
+    fair_share(costs, usable).max(costs.first().copied().unwrap_or(0))
+}
+
+/// The max-min fair share of `usable` for systems that need `costs`: who needs less leaves the rest
+/// to the others. Sorts the costs.
+fn fair_share(costs: &mut [u64], usable: u64) -> u64 {
     costs.sort_unstable();
     let mut left = usable;
     for (at, &cost) in costs.iter().enumerate() {
         let share = left / (costs.len() - at) as u64;
         if cost >= share {
-            return share.max(costs[0]);
+            return share;
         }
         left -= cost;
     }

@@ -20,6 +20,7 @@ mod gap_messages;
 mod outputs;
 mod scanner;
 mod signals;
+mod silence;
 mod stall;
 mod system_events;
 mod system_logs;

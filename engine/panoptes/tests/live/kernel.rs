@@ -140,6 +140,12 @@ impl GuestKernel {
         self.write(flags, self.read(flags) ^ u64::from(bits));
     }
 
+    /// Sets a variable of four bytes.
+    #[allow(dead_code, reason = "the scenarios do it, the tests here do not")]
+    pub(crate) fn set(&self, address: KernelVa, value: u32) {
+        self.memory.write_all_at(&value.to_le_bytes(), self.offset(address)).unwrap();
+    }
+
     /// Removes a link from its list. The link then points to itself, as after `list_del_init`,
     /// because the kernel removes it once more when the process ends.
     fn unlink(&self, link: KernelVa) -> Hidden {

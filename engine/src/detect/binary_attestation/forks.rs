@@ -93,7 +93,7 @@ impl Attest {
             let key = ItemKey { serial, inode: file.inode, number: file.number };
             let item = self.items.get(self.items.find(&key)?)?;
             let is_the_same =
-                item.waiting.is_some() || item.is_reported || item.version == Version::from(file);
+                item.waiting.is_some() || item.is_reported || item.version == Version::of(file);
             is_the_same.then_some(item.is_reported)
         };
         let parent = self.forked_by(snapshot, row, program);

@@ -171,7 +171,7 @@ impl Attest {
             files: 0,
             open: 0,
             refused: 0,
-            group: group_of(snapshot, row),
+            group: snapshot.group_of(row),
             kept: Described::default(),
             line: None,
             arguments: mm.arguments.start,
@@ -368,11 +368,11 @@ impl Attest {
         let Some(identity) = FileIdentity::of_file(snapshot, file) else { return };
         let Some(owner) = self.programs.get(program) else { return };
         let key = ItemKey { serial: owner.serial, inode: identity.inode, number: identity.number };
-        let version = Version::from(&identity);
+        let version = Version::of(&identity);
         let known = self.items.find(&key).and_then(|id| Some((id, self.items.get(id)?)));
         if let Some((_, item)) = known {
             if let Some(at) = item.waiting {
-                self.identify_again(at, &identity);
+                self.identify_again(at, version, &identity);
                 return;
             }
             // Skip it unless it was written to since, or was never decided.
@@ -400,8 +400,9 @@ impl Attest {
             return;
         }
         let Some(owner) = self.programs.get(program) else { return };
-        let waiting = (!is_inherited).then_some(self.waiting.len() as u32);
-        let item = Item { key, next: owner.first_item, waiting, is_reported, version };
+        let waiting = if is_inherited { None } else { Index::new(self.waiting.len()) };
+        let item = Item::new(owner.serial, &identity, owner.first_item);
+        let item = Item { waiting, is_reported, ..item };
         let Some(item) = self.put_item(program, known, item) else {
             self.refuse(program, path);
             return;
@@ -413,7 +414,7 @@ impl Attest {
         self.waiting.push(Waiting {
             program,
             item,
-            identity,
+            device: identity.device,
             role: ran.role,
             path,
             is_path_cut,
@@ -424,7 +425,7 @@ impl Attest {
             by_system,
             since: cx.now,
             since_scan: self.scan,
-            counted: None,
+            counted: cx.now.monotonic,
             due: self.scan,
         });
         if let Some(owner) = self.programs.get_mut(program) {
@@ -467,28 +468,15 @@ impl Attest {
         Some(id)
     }
 
-    /// Updates the identity of the file of the open pair at a position: its times may have changed.
-    fn identify_again(&mut self, at: u32, identity: &FileIdentity) {
-        if let Some(waiting) = self.waiting.get_mut(at as usize)
-            && waiting.identity != *identity
-        {
-            waiting.identity = *identity;
-            waiting.due = self.scan;
+    /// Updates the version of the file of the open pair at a position: its times may have changed.
+    fn identify_again(&mut self, at: Index<Waiting>, version: Version, identity: &FileIdentity) {
+        let Some(waiting) = self.waiting.get_mut(at.position()) else { return };
+        let Some(item) = self.items.get_mut(waiting.item) else { return };
+        if item.version != version || waiting.device != identity.device {
+            item.version = version;
+            (waiting.device, waiting.due) = (identity.device, self.scan);
         }
     }
-}
-
-/// Whose a process is: the container that a runtime made for it, or else its user. A user can make
-/// groups that look like containers, and can become other users; who logged in stays (`loginuid`).
-fn group_of(snapshot: &Snapshot, row: &ProcessRow) -> u64 {
-    if let Some(id) = snapshot.trusted_container_of(row) {
-        return id.iter().fold(1 << 32, |sum: u64, &byte| {
-            sum.wrapping_mul(31).wrapping_add(byte.into()) | 1 << 32
-        });
-    }
-    let uid = row.ids.map_or(u32::MAX, |ids| ids.uid);
-    let login = snapshot.leader(row).and_then(|leader| leader.task.loginuid());
-    u64::from(if uid == 0 { 0 } else { login.unwrap_or(uid) })
 }
 
 impl Program {

@@ -50,12 +50,11 @@ use crate::state::State;
 use crate::state::facts::ProcessFacts;
 use crate::state::process::Process;
 use crate::time::{Monotonic, RealTime};
-use panoptes_tables::Strings;
-use panoptes_tables::{HashKey, RowId, Scan, Table, room};
+use panoptes_tables::{HashKey, Index, RowId, Scan, StringRoom, Strings, Table, room};
 
 use first_processes::FirstProcesses;
 use forks::Relatives;
-use program::{Item, NO_ITEM, Program, Version, Waiting};
+use program::{Item, NO_ITEM, Program, Waiting};
 use quota::Quota;
 use shipped::Applied;
 use verdict::{Basis, Deviation, Question, Role, Verdict, Wrong};
@@ -169,16 +168,16 @@ impl Attest {
         // in five is executable.
         let programs = room(limits.processes.saturating_mul(5) / 4 + 64);
         // Each program has room for its executable, whatever the limits.
-        let items = room((limits.vmas / 4 + 1024).max(2 * programs as u32));
+        let items = room((limits.vmas / 5 + 1024).max(2 * programs as u32));
         let waiting = room((limits.vmas / 8 + 1024).max(2 * programs as u32));
         Self {
             system: shipped.of_system(),
             shipped,
             images,
             programs: Table::new(programs, key.derive("attest: programs")),
-            items: Table::new(items, key.derive("attest: files")),
+            items: Table::without_scans(items, key.derive("attest: files")),
             waiting: room::list(waiting),
-            strings: Strings::new(names_bytes(programs, waiting), key.derive("attest: strings")),
+            strings: Strings::new(names_room(programs, waiting), key.derive("attest: strings")),
             buffer: PathBuffer::default(),
             other_buffer: PathBuffer::default(),
             scan: Scan::default(),
@@ -207,11 +206,12 @@ impl Attest {
     }
 }
 
-/// Room for names in bytes: the names of every program, cut if they are long, and as much for names
-/// of usual length as programs and files have.
-fn names_bytes(programs: usize, waiting: usize) -> usize {
-    let bytes = Strings::room_for_cut(programs * NAMES) + programs * 128 + waiting * 32;
-    bytes + bytes / 8
+/// Room for names: those of every program, cut if they are long, and as much for names of usual
+/// length as programs and files have; many programs map the same files. Each program also has its
+/// arguments, and each open file a path.
+fn names_room(programs: usize, waiting: usize) -> StringRoom {
+    let bytes = Strings::room_for_cut(programs * NAMES) + programs * 128 + waiting * 16;
+    StringRoom { bytes: Strings::bytes_for(bytes), strings: programs * (NAMES + 1) + waiting }
 }
 
 impl Detector for Attest {
@@ -283,7 +283,8 @@ impl Attest {
         let now = scene.cx.now.monotonic;
         let unless_over = || if program.is_over(now) { Decided::NoAlert } else { Decided::No };
         let process_id = program.key.process.process_id;
-        let known = contents.ask(&waiting.identity, process_id);
+        let Some(identity) = self.identity_of(waiting) else { return Decided::NoAlert };
+        let known = contents.ask(&identity, process_id);
         *is_lost = known.is_some_and(|known| matches!(known.outcome, Outcome::Nothing));
         let mut hashes_of = |file: Option<FileIdentity>| contents.ask(&file?, process_id)?.hashes();
         let name = waiting.path.map(|id| self.strings.get(id));
@@ -308,7 +309,7 @@ impl Attest {
             role: waiting.role,
             path,
             is_memfd: waiting.is_memfd,
-            size: waiting.identity.size,
+            size: identity.size,
             known: known.as_ref(),
             ran_before: &ran_before,
         };
@@ -329,8 +330,8 @@ impl Attest {
             process_hashes,
             file: FileFacts {
                 path: name,
-                number: waiting.identity.number,
-                size: waiting.identity.size,
+                number: identity.number,
+                size: identity.size,
                 format: known.map_or(Format::Unknown, |known| known.format),
                 hashes,
                 is_main_executable,
@@ -340,6 +341,11 @@ impl Attest {
             since_ns: waiting.since.real,
         };
         Decided::reported(scene.found(&Finding::BinaryAttestation(&alert)))
+    }
+
+    /// The latest identity of the file of an open pair.
+    fn identity_of(&self, waiting: &Waiting) -> Option<FileIdentity> {
+        self.items.get(waiting.item).map(|item| item.identity(waiting.device))
     }
 
     /// Applies the rules to a pair. Returns what is reported, and whether nothing can change that.
@@ -439,7 +445,7 @@ impl Attest {
         if let Some(moved) = self.waiting.get(at)
             && let Some(item) = self.items.get_mut(moved.item)
         {
-            item.waiting = Some(at as u32);
+            item.waiting = Index::new(at);
         }
     }
 
@@ -451,7 +457,7 @@ impl Attest {
         now: Monotonic,
         contents: &mut dyn ContentSource,
     ) {
-        let is_due = now.since(waiting.counted.unwrap_or(waiting.since.monotonic)) >= UNJUDGED_NS;
+        let is_due = now.since(waiting.counted) >= UNJUDGED_NS;
         if waiting.role != Role::Program || !is_due {
             return;
         }
@@ -459,11 +465,12 @@ impl Attest {
             return;
         };
         let process_id = program.key.process.process_id;
-        let known = contents.ask(&waiting.identity, process_id).map(|known| known.outcome);
+        let Some(identity) = self.identity_of(waiting) else { return };
+        let known = contents.ask(&identity, process_id).map(|known| known.outcome);
         if matches!(known, None | Some(Outcome::Nothing)) {
             self.unjudged.add(1, Some(process_id));
             if let Some(kept) = self.waiting.get_mut(at) {
-                kept.counted = Some(now);
+                kept.counted = now;
             }
         }
     }
@@ -478,7 +485,6 @@ impl Attest {
         if let Some(item) = self.items.get_mut(waiting.item) {
             item.waiting = None;
             item.is_reported |= is_reported;
-            item.version = Version::from(&waiting.identity);
         }
     }
 }

@@ -9,8 +9,7 @@ use crate::page_cache::FileIdentity;
 use crate::state::described::Described;
 use crate::state::process::ProcessKey;
 use crate::time::{Monotonic, Now};
-use panoptes_tables::StringId;
-use panoptes_tables::{HashKey, Key, Row, RowId, Scan};
+use panoptes_tables::{HashKey, Index, Key, Row, RowId, Scan, StringId};
 
 /// Ends a program's list of items.
 pub(super) const NO_ITEM: u32 = u32::MAX;
@@ -117,15 +116,37 @@ impl Key for ItemKey {
 /// A file of a program that was checked.
 #[derive(Debug)]
 pub(super) struct Item {
-    pub(super) key: ItemKey,
+    // The fields of its key, which would need more room together.
+    pub(super) serial: u32,
+    pub(super) inode: KernelVa,
+    pub(super) number: u64,
     /// Row of the program's next item.
     pub(super) next: u32,
     /// Where it waits if it is not decided yet: its position in [`super::Attest::waiting`].
-    pub(super) waiting: Option<u32>,
+    pub(super) waiting: Option<Index<Waiting>>,
     /// Whether it was reported.
     pub(super) is_reported: bool,
-    /// Version when it was checked: with another version the content may differ.
+    /// Version when it was checked: with another version the content may differ. Of one that waits,
+    /// the latest version.
     pub(super) version: Version,
+}
+
+const _: () = assert!(size_of::<Option<Item>>() == 56);
+
+impl Item {
+    /// A file of a program in this version, the first of its list before `next`.
+    pub(super) const fn new(serial: u32, file: &FileIdentity, next: u32) -> Self {
+        let &FileIdentity { inode, number, .. } = file;
+        let version = Version::of(file);
+        Self { serial, inode, number, next, waiting: None, is_reported: false, version }
+    }
+
+    /// Identity of the file on its device.
+    pub(super) const fn identity(&self, device: u32) -> FileIdentity {
+        let Version { change_time_ns, modify_time_ns, size } = self.version;
+        let (inode, number) = (self.inode, self.number);
+        FileIdentity { inode, device, number, change_time_ns, modify_time_ns, size }
+    }
 }
 
 /// When a file was changed last, and its size.
@@ -140,10 +161,8 @@ impl Version {
     /// No version: the file was never decided, or has made room for another.
     pub(super) const NONE: Self =
         Self { change_time_ns: i64::MIN, modify_time_ns: i64::MIN, size: u64::MAX };
-}
 
-impl From<&FileIdentity> for Version {
-    fn from(file: &FileIdentity) -> Self {
+    pub(super) const fn of(file: &FileIdentity) -> Self {
         let &FileIdentity { change_time_ns, modify_time_ns, size, .. } = file;
         Self { change_time_ns, modify_time_ns, size }
     }
@@ -153,7 +172,7 @@ impl Row for Item {
     type Key = ItemKey;
 
     fn key(&self) -> ItemKey {
-        self.key
+        ItemKey { serial: self.serial, inode: self.inode, number: self.number }
     }
 }
 
@@ -162,8 +181,10 @@ impl Row for Item {
 #[expect(clippy::struct_excessive_bools, reason = "each answers a question of its own")]
 pub(super) struct Waiting {
     pub(super) program: RowId,
+    /// The file, in its latest version.
     pub(super) item: RowId,
-    pub(super) identity: FileIdentity,
+    /// The file's device.
+    pub(super) device: u32,
     pub(super) role: Role,
     /// Path as /proc shows it.
     pub(super) path: Option<StringId>,
@@ -178,11 +199,13 @@ pub(super) struct Waiting {
     pub(super) by_system: bool,
     pub(super) since: Now,
     pub(super) since_scan: Scan,
-    /// When it was last counted as a program of which nothing is known.
-    pub(super) counted: Option<Monotonic>,
+    /// When it was last counted as a program of which nothing is known; at first, `since`.
+    pub(super) counted: Monotonic,
     /// The scan in which it is checked next.
     pub(super) due: Scan,
 }
+
+const _: () = assert!(size_of::<Waiting>() == 56);
 
 impl Waiting {
     /// The path in a name as /proc shows it, if all of it was kept.

@@ -79,7 +79,7 @@ impl Attest {
                 lost += 1;
             }
             if let Some(waiting) = waiting {
-                self.drop_waiting(waiting as usize);
+                self.drop_waiting(waiting.position());
             }
             if is_removed
                 && self.items.remove(RowId(at)).is_some()
@@ -153,7 +153,7 @@ impl Attest {
             let waiting = item.waiting;
             next = item.next;
             if let Some(waiting) = waiting {
-                self.drop_waiting(waiting as usize);
+                self.drop_waiting(waiting.position());
             }
         }
         self.lost.add(open.into(), Some(process_id));

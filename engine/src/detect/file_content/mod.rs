@@ -39,7 +39,7 @@ use crate::state::facts::{DescriptorFacts, FileName, InodeFacts, OpenFlags, Proc
 use crate::state::{Change, Opened, State};
 use crate::time::{Now, RealTime};
 use crate::walk::Snapshot;
-use panoptes_tables::{HashKey, StringId, Strings, fair_share, room};
+use panoptes_tables::{HashKey, StringId, StringRoom, Strings, Tag, fair_share, room};
 
 /// How long a record waits for hashes.
 const HASHES_NS: i64 = 2_000_000_000;
@@ -57,6 +57,8 @@ const LEFT_NS: i64 = 10_000_000_000;
 /// Number of closings that a machine with few descriptors, and one with many, has room for.
 const CLOSINGS_MIN: usize = 512;
 const CLOSINGS_MAX: usize = WAITING_MAX + OPEN_MAX;
+/// Number of names for which each closing has room: the file's, and four of its process.
+const NAMES: usize = 5;
 /// Number of reported changes that are remembered: a process that had the file open too may end
 /// later.
 const REPORTED_MAX: usize = 256;
@@ -81,7 +83,7 @@ pub struct ContentChange<'a> {
 }
 
 /// The content of an open file that was reported: `struct file`, inode, modification time and size.
-type Reported = (KernelVa, KernelVa, i64, u64);
+type Reported = (Tag<2>, KernelVa, i64, u64);
 
 /// The progress of a closing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -109,9 +111,11 @@ struct Closing {
     close_on_exec: bool,
     attributes: InodeFacts,
     opened: Opened,
-    file: KernelVa,
+    file: Tag<2>,
     inode: KernelVa,
     since: Now,
+    /// Whether this scan shows its file open.
+    is_open: bool,
 }
 
 /// Tracks closed descriptors until their files are checked.
@@ -145,7 +149,10 @@ impl ClosedFiles {
             reported: room::list(REPORTED_MAX),
             next_reported: 0,
             strings: Strings::new(
-                bytes.max(64 * 1024) + Strings::room_for_cut(closings / 2) * 5 / 4,
+                StringRoom {
+                    bytes: bytes.max(64 * 1024) + Strings::room_for_cut(closings / 2) * 5 / 4,
+                    strings: closings * NAMES,
+                },
                 key.derive("written: strings"),
             ),
             reader: Reader::default(),
@@ -207,6 +214,7 @@ impl Detector for ClosedFiles {
             file,
             inode,
             since: scene.cx.now,
+            is_open: false,
         });
     }
 
@@ -308,14 +316,13 @@ impl ClosedFiles {
     /// stays.
     fn follow_files(&mut self, snapshot: &Snapshot, now: Now) {
         self.closings.sort_unstable_by_key(Closing::order);
+        self.find_open(snapshot);
         let mut open = 0;
         let mut rest = self.closings.as_mut_slice();
         while let Some(first) = rest.first() {
-            let file = first.open_file();
+            let (file, is_open) = (first.open_file(), first.is_open);
             let count = rest.iter().take_while(|closing| closing.open_file() == file).count();
             let (same, others) = rest.split_at_mut(count);
-            let row = snapshot.files.at(snapshot.files.find(file.0.0));
-            let is_open = row.is_some_and(|row| row.open.inode == file.1);
             if let Some(closing) = merge(same) {
                 let is_unknown = !snapshot.left.is_empty()
                     && now.monotonic.since(closing.since.monotonic) < LEFT_NS;
@@ -326,6 +333,29 @@ impl ClosedFiles {
         }
         if open > OPEN_MAX {
             self.cut(OPEN_MAX, |closing| matches!(closing.stage, Stage::Open { .. }));
+        }
+    }
+
+    /// Notes which of the sorted closings are of files that the scan shows: of each file the first
+    /// one. The files are searched only if the inode of one of them is still in use.
+    fn find_open(&mut self, snapshot: &Snapshot) {
+        let inodes = &snapshot.inodes;
+        let mut is_in_use = inodes.dropped > 0;
+        for closing in &mut self.closings {
+            closing.is_open = false;
+            is_in_use |= closing.awaits_close() && inodes.find(closing.inode.0).is_some();
+        }
+        for row in snapshot.files.iter().filter(|row| is_in_use && !row.open.inode.is_null()) {
+            let inode = row.open.inode;
+            let mut at = self.closings.partition_point(|closing| closing.inode < inode);
+            if self.closings.get(at).is_none_or(|closing| closing.inode != inode) {
+                continue;
+            }
+            let file = (inode, Tag::of(row.address.0));
+            at += self.closings[at..].partition_point(|closing| closing.open_file() < file);
+            if let Some(closing) = self.closings.get_mut(at) {
+                closing.is_open |= closing.open_file() == file;
+            }
         }
     }
 
@@ -383,9 +413,9 @@ fn order(opened: Opened) -> (bool, i64) {
 }
 
 impl Closing {
-    /// The `struct file` and its inode.
-    fn open_file(&self) -> (KernelVa, KernelVa) {
-        (self.file, self.inode)
+    /// The inode and the `struct file`.
+    fn open_file(&self) -> (KernelVa, Tag<2>) {
+        (self.inode, self.file)
     }
 
     /// Whether it waits for its file to close.
@@ -394,13 +424,13 @@ impl Closing {
     }
 
     /// By file, those of this scan first, then older ones whose files are open.
-    fn order(&self) -> (u64, u64, u8, (bool, i64)) {
+    fn order(&self) -> ((KernelVa, Tag<2>), u8, (bool, i64)) {
         let stage = match self.stage {
             Stage::New => 0,
             Stage::Open { .. } => 1,
             Stage::Closed | Stage::Waiting | Stage::Over => 2,
         };
-        (self.file.0, self.inode.0, stage, order(self.opened))
+        (self.open_file(), stage, order(self.opened))
     }
 
     /// Updates its stage from a scan that has seen its file open, or not.
@@ -489,7 +519,7 @@ mod tests {
     use panoptes_decoders::kernel::file::OpenFile;
 
     use super::*;
-    use crate::walk::FileRow;
+    use crate::walk::{FileRow, InodeRow};
 
     fn closing(file: u64, size: u64, written: bool) -> Closing {
         Closing {
@@ -501,9 +531,10 @@ mod tests {
             close_on_exec: false,
             attributes: InodeFacts::default(),
             opened: Opened { size, modify_time_ns: 5, written },
-            file: KernelVa(file),
+            file: Tag::of(file),
             inode: KernelVa(0x9000),
             since: Now::default(),
+            is_open: false,
         }
     }
 
@@ -514,6 +545,7 @@ mod tests {
             let open = OpenFile { inode: KernelVa(0x9000), ..OpenFile::default() };
             let row = FileRow { address: KernelVa(file), open, ..FileRow::default() };
             snapshot.files.row_of(file, || row).unwrap();
+            snapshot.inodes.row_of(0x9000, InodeRow::default);
         }
         snapshot
     }
@@ -538,7 +570,8 @@ mod tests {
         written.closings.push(closing(0x1000, 4, true));
         assert_eq!(follow(&mut written, &[0x1000, 0x2000]), [OPEN]);
         // Another file's descriptor closes meanwhile.
-        written.closings.push(closing(0x3000, 1, false));
+        let other = Closing { inode: KernelVa(0xa000), ..closing(0x3000, 1, false) };
+        written.closings.push(other);
         assert_eq!(follow(&mut written, &[0x1000, 0x2000]), [OPEN, Stage::Closed]);
         assert_eq!(written.closings[1].opened.size, 1);
         written.closings.pop();
@@ -615,7 +648,7 @@ mod tests {
         written.closings.extend((1..=9).map(|file| closing(file * 0x1000, 4, false)));
         written.closings.push(Closing { stage: Stage::Waiting, ..closing(0xa000, 4, true) });
         written.cut(2, |_| true);
-        let files: Vec<_> = written.closings.iter().map(|closing| closing.file.0).collect();
-        assert_eq!((files.len(), files[0]), (2, 0xa000));
+        let files: Vec<_> = written.closings.iter().map(|closing| closing.file).collect();
+        assert_eq!((files.len(), files[0]), (2, Tag::of(0xa000)));
     }
 }

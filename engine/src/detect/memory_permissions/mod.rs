@@ -22,11 +22,10 @@ pub mod rule;
 pub(crate) mod tests;
 
 use arrayvec::ArrayVec;
-use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::vm_area_struct::{
     VM_EXEC, VM_GROWSDOWN, VM_MAYSHARE, VM_READ, VM_WRITE,
 };
-use panoptes_tables::room;
+use panoptes_tables::{Tag, room};
 
 use super::{Accepted, Detector, DetectorSetup, Finding, Scene};
 use crate::address::Reader;
@@ -175,6 +174,8 @@ pub struct Permissions {
     next_claim: usize,
     /// Findings whose reports were not accepted.
     owed: ArrayVec<Owed, OWED_MAX>,
+    /// The most of them that one process can have.
+    owed_most: usize,
     /// The changes that were not checked or not reported.
     lost: Loss,
 }
@@ -199,6 +200,7 @@ impl Permissions {
             claims: room::list(CLAIMS),
             next_claim: 0,
             owed: ArrayVec::new(),
+            owed_most: 0,
             lost: Loss::default(),
         }
     }
@@ -353,11 +355,30 @@ impl Permissions {
         true
     }
 
-    /// Keeps a finding whose report was not accepted, if there is room.
+    /// Keeps a finding whose report was not accepted. Without room, the process with the most of
+    /// them loses its newest one to a process that would have fewer.
     fn owe(&mut self, judged: &Judged<'_>) {
-        if self.owed.try_push(Owed::of(judged)).is_err() {
-            self.lost.add(1, Some(judged.process.process_id()));
+        let new = Owed::of(judged);
+        if self.owed.is_full() {
+            let count = |key: ProcessKey| self.owed.iter().filter(|it| it.process == key).count();
+            let own = count(new.process);
+            let mut most = (0, 0);
+            // Once they are equal, this is not counted again.
+            if self.owed_most > own + 1 {
+                let counts = self.owed.iter().map(|it| count(it.process)).zip(0..);
+                most = counts.max().unwrap_or_default();
+                self.owed_most = most.0;
+            }
+            if most.0 <= own + 1 {
+                self.lost.add(1, Some(new.process.process_id));
+                return;
+            }
+            let left_out = self.owed.remove(most.1);
+            self.lost.add(1, Some(left_out.process.process_id));
+        } else {
+            self.owed_most = OWED_MAX;
         }
+        self.owed.push(new);
     }
 
     /// Index of a program's entry in the list of reported findings, if it has one.
@@ -402,7 +423,7 @@ fn seen(area: &AreaFacts<'_>, before: Option<&AreaBefore>) -> Option<PermissionC
     if area.special {
         return None;
     }
-    let is_written = !area.anon_vma.is_null();
+    let is_written = !area.anon_vma.is_none();
     let is_writable = area.flags & VM_WRITE != 0;
     let executes = area.flags & VM_EXEC != 0;
     let direction = match before {
@@ -413,9 +434,8 @@ fn seen(area: &AreaFacts<'_>, before: Option<&AreaBefore>) -> Option<PermissionC
         None if executes && !is_writable && is_written && !area.has_file => Direction::Added,
         None => return None,
     };
-    let before_pages = before
-        .filter(|before| before.was_all_there)
-        .map_or(KernelVa::NULL, |before| before.anon_vma);
+    let before_pages =
+        before.filter(|before| before.was_all_there).map_or(Tag::NONE, |before| before.anon_vma);
     Some(PermissionChange {
         direction,
         backing: backing(area),

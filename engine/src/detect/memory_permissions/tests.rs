@@ -450,6 +450,28 @@ fn a_finding_whose_report_is_not_accepted_is_reported_again() {
     assert_eq!(watch.permissions.unchecked(), Loss::default());
 }
 
+/// One process could fill the list of findings that wait for room in the queue.
+#[test]
+fn a_process_with_many_findings_takes_no_room_of_others() {
+    let process = |pid, count: u64, flags| {
+        let area = |at: u64| memory(at << 20, (at << 20) + 0x1000, flags).written(PAGES);
+        FakeProcess { areas: (1..=count).map(area).collect(), ..FakeProcess::new(pid) }
+    };
+    let world = |flags| {
+        let hog = World::default().with(process(200, 100, flags));
+        (300..303).fold(hog, |world, pid| world.with(process(pid, 1, flags)))
+    };
+    let limits = Limits { vmas: 1000, ..limits() };
+    let mut watch = Watch::with(&limits, &world(R | W));
+    watch.accepts = Accepted::No;
+    watch.scan(&world(R | X));
+    watch.accepts = Accepted::Yes;
+    let found = watch.scan(&world(R | X));
+    let others: Vec<_> = found.iter().map(|(pid, ..)| *pid).filter(|pid| *pid != 200).collect();
+    assert_eq!(others, [300, 301, 302]);
+    assert_eq!(watch.permissions.unchecked().process_id, Some(200));
+}
+
 /// Adversary C13: any program that reserves eight mebibytes around its code was exempt.
 #[test]
 fn reserved_space_of_a_users_program_is_reported_once_for_its_file() {

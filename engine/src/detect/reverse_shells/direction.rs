@@ -44,9 +44,10 @@ const BEGINNING_ROUNDS: u32 = 2;
 pub struct Directions {
     port_key: HashKey,
     connection_key: HashKey,
-    /// Ports seen recently, and ports seen some time ago.
+    /// Ports, each with the period in which it was seen last.
     listeners: AddressMap,
-    older: AddressMap,
+    /// Number of the present period, of [`KEPT_SCANS`] scans.
+    period: u32,
     scans: u32,
     /// Keys of the connections that existed when watching started, ascending.
     first: Vec<u64>,
@@ -64,7 +65,7 @@ impl Directions {
             port_key: key.derive("shells: ports"),
             connection_key: key.derive("shells: connections"),
             listeners: AddressMap::new(listeners, key.derive("shells: listeners")),
-            older: AddressMap::new(listeners, key.derive("shells: older listeners")),
+            period: 0,
             scans: 0,
             first: room::list(limits.connections_seen_max()),
             has_begun: false,
@@ -81,7 +82,6 @@ impl Directions {
     #[cfg(test)]
     pub(super) fn remember_listeners(&mut self, count: usize) {
         self.listeners = AddressMap::new(count, self.port_key);
-        self.older = AddressMap::new(count, self.port_key);
     }
 
     /// Records the current listeners.
@@ -94,7 +94,6 @@ impl Directions {
         if !self.note_listeners(snapshot) {
             // A guest that makes so many listeners causes those that have ended to be forgotten.
             self.listeners.clear();
-            self.older.clear();
             self.is_full = !self.note_listeners(snapshot);
         }
         if !self.has_begun {
@@ -115,11 +114,22 @@ impl Directions {
     fn forget_ports(&mut self, snapshot: &Snapshot) {
         for row in snapshot.connections.iter().filter(|row| !listens(row)) {
             if self.of(snapshot, row) == Direction::Accepted {
-                self.listeners.insert(self.port(snapshot, row, row.endpoints.source), 0);
+                self.note(self.port(snapshot, row, row.endpoints.source));
             }
         }
-        core::mem::swap(&mut self.listeners, &mut self.older);
-        self.listeners.clear();
+        let period = self.period;
+        self.listeners.retain(|seen| seen == period);
+        self.period = period.wrapping_add(1);
+    }
+
+    /// Records that a port was seen in the present period. Returns whether there was room.
+    fn note(&mut self, port: u64) -> bool {
+        match self.listeners.insert(port, self.period) {
+            Insertion::Old(seen) if seen != self.period => self.listeners.set(port, self.period),
+            Insertion::Old(_) | Insertion::New => {}
+            Insertion::Full => return false,
+        }
+        true
     }
 
     /// Records all current listeners. Returns whether there was room.
@@ -127,7 +137,7 @@ impl Directions {
         let mut has_room = true;
         for row in snapshot.connections.iter().filter(|row| listens(row)) {
             let key = self.port(snapshot, row, row.endpoints.source);
-            has_room &= self.listeners.insert(key, 0) != Insertion::Full;
+            has_room &= self.note(key);
         }
         has_room
     }
@@ -140,10 +150,7 @@ impl Directions {
             Ipv4Addr::UNSPECIFIED.into(),
             Ipv6Addr::UNSPECIFIED.into(),
         ];
-        let listens = |address| {
-            let key = self.port(snapshot, row, address);
-            self.listeners.get(key).is_some() || self.older.get(key).is_some()
-        };
+        let listens = |address| self.listeners.get(self.port(snapshot, row, address)).is_some();
         if any.into_iter().any(listens) {
             Direction::Accepted
         } else if self.is_full || self.is_first(row) {

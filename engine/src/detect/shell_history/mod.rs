@@ -46,8 +46,8 @@ use crate::state::facts::{ProcessFacts, executable_of};
 use crate::state::process::{Process, ProcessKey};
 use crate::time::RealTime;
 use crate::walk::{Kernel, MmRow, ProcessRow, Snapshot};
-use panoptes_tables::Strings;
 use panoptes_tables::{HashKey, RowId, Scan, room};
+use panoptes_tables::{StringRoom, Strings};
 
 use changes::KEPT_MAX;
 use locate::{Found, Verdict, locate};
@@ -236,7 +236,7 @@ impl History {
             files: room::list(if wanted { FILES_MAX } else { 0 }),
             next_file: 0,
             first_row: 0,
-            strings: Strings::new(shells * 256 + 64 * 1024, key.derive("history: strings")),
+            strings: Strings::new(commands_room(shells), key.derive("history: strings")),
             reader: Reader::default(),
             file_reader: FileReader::new(),
             list: list::Scratch::new(if wanted { KEPT_MAX } else { 0 }),
@@ -248,6 +248,11 @@ impl History {
             lost: Loss::default(),
         }
     }
+}
+
+/// Room for the last command of each of so many shells, which is long in a few of them.
+fn commands_room(shells: usize) -> StringRoom {
+    StringRoom { bytes: shells * 256 + 64 * 1024, strings: shells }
 }
 
 /// The reader of all shells' variables and of one shell's commands.

@@ -6,7 +6,6 @@ use panoptes_sinks::json::Limits as TextLimits;
 use panoptes_sinks::queue::{Consumer, Producer, QueueSize, Waker, queue};
 use panoptes_sinks::record::header::Header;
 use panoptes_sinks::record::interface::BluefieldSystem;
-use panoptes_sinks::schema::record_schema;
 use serde_json::{Value, json};
 
 use super::*;
@@ -15,13 +14,14 @@ use crate::detect::binary_attestation::verdict::Deviation;
 use crate::detect::binary_attestation::{FileFacts, Shipped, ShippedBuilder, ShippedFile, Subject};
 use crate::detect::{Finding, Findings as _};
 use crate::page_cache::{BestMatch, Hashes, Partial};
+use crate::policy::tests::records_of;
 use crate::policy::{Policy, PolicyConfig};
 use crate::state::container::Containers;
 use crate::state::facts::ProcessFacts;
 use crate::state::tests::watch::limits;
 use crate::time::{Now, RealTime};
 use crate::walk::Snapshot;
-use panoptes_tables::{HashKey, Strings};
+use panoptes_tables::{HashKey, StringRoom, Strings};
 
 const HASHES: Hashes = Hashes { sha256: [0xab; 32], sha1: [0xcd; 20], md5: [0xef; 16] };
 
@@ -85,7 +85,8 @@ fn policy_with(config: PolicyConfig) -> (Policy, Producer, Consumer) {
 /// Reports an alert this often, and returns the last answer.
 fn report(policy: &mut Policy, out: &mut Producer, alert: &Alert<'_>, times: u32) -> Accepted {
     let limits = limits();
-    let (snapshot, strings) = (Snapshot::empty(&limits), Strings::new(1024, HashKey::new(1)));
+    let snapshot = Snapshot::empty(&limits);
+    let strings = Strings::new(StringRoom::default(), HashKey::new(1));
     let now = Now::at(1_795_159_907_905_224_659);
     let containers = Containers::new(&limits, HashKey::new(1));
     let cx = ScanContext { snapshot: &snapshot, containers: &containers, strings: &strings, now };
@@ -103,20 +104,7 @@ fn records(alert: &Alert<'_>) -> Vec<Value> {
     let (mut policy, mut producer, mut consumer) = policy_with(PolicyConfig::default());
     assert_eq!(report(&mut policy, &mut producer, alert, 1), Accepted::Yes);
     producer.flush();
-    let schema: Value = serde_json::from_str(&record_schema()).unwrap();
-    let validator = jsonschema::validator_for(&schema).unwrap();
-    let mut records = Vec::new();
-    while let Some(block) = consumer.pop() {
-        for record in block.iter() {
-            let record: Value = serde_json::from_slice(record).unwrap();
-            let errors: Vec<_> =
-                validator.iter_errors(&record).map(|error| error.to_string()).collect();
-            assert!(errors.is_empty(), "{errors:?} in {record}");
-            records.push(record);
-        }
-        consumer.give_back(block);
-    }
-    records
+    records_of(&mut consumer)
 }
 
 fn names(records: &[Value]) -> Vec<&str> {

@@ -211,12 +211,10 @@ fn containers_have_lines() {
         .with(FakeProcess::new(53).in_container("a"));
     world.show(&mut snapshot);
     let mut writer = LineWriter::new(&limits());
-    let schema: Value = serde_json::from_str(&scan_schema()).unwrap();
-    let validator = jsonschema::validator_for(&schema).unwrap();
     let mut seen = Vec::new();
     let counts = writer.write::<()>(&snapshot, Kinds::ALL, &Traits::default(), &mut |line| {
         let line: Value = serde_json::from_slice(line).unwrap();
-        assert!(validator.is_valid(&line), "{line}");
+        assert!(LINES.is_valid(&line), "{line}");
         if line["kind"] == "container" {
             let text = |key: &str| line[key].as_str().unwrap_or_default().to_owned();
             let first = &line["container_first_process_id"];
@@ -226,4 +224,26 @@ fn containers_have_lines() {
     });
     assert_eq!(seen, ["a 51 ", "b 52 web-1"]);
     assert_eq!(counts.unwrap().too_long, 0);
+}
+
+#[test]
+fn rules_of_containers_say_nothing_about_what_users_made() {
+    for (include, exclude) in [(&["web-*"][..], &[][..]), (&[], &["*"])] {
+        let (include, exclude) = (globs(include), globs(exclude));
+        let config = Arc::new(ContainerConfig { include, exclude, ..Default::default() });
+        let is_reported = |containers: u32, id: &str| {
+            let mut reader = Reader::new(&Limits { containers, ..limits() });
+            reader.policy.set_containers(Arc::clone(&config));
+            // A container that comes first may take the only row.
+            let world = World::default().with(FakeProcess::new(49).in_container("first"));
+            let world = world.with(FakeProcess::new(50).in_container(id));
+            let records = scan_twice(&mut reader, &world);
+            let ended = reader.scan(&World::default());
+            (names(&records).contains(&"process_created"), !ended.is_empty())
+        };
+        for containers in [1, 8] {
+            assert_eq!(is_reported(containers, "db"), (false, false), "{config:?}");
+            assert_eq!(is_reported(containers, "users-db"), (true, true), "{config:?}");
+        }
+    }
 }

@@ -2,22 +2,20 @@
 
 use proptest::prelude::*;
 
-use super::watch::{Watch, limits};
+use super::watch::{NOTHING, Watch, limits};
 use super::world::{BOOT_NS, FakeArea, FakeFile, FakeProcess, FakeThread, R, W, World, X};
 use crate::limits::Limits;
 use crate::state::{Limit, Settings};
 
-const NOTHING: [&str; 0] = [];
-
-fn passwd() -> FakeFile {
+pub(super) fn passwd() -> FakeFile {
     FakeFile::regular(0xffff_8885_0000_0000, 70, "passwd")
 }
 
-fn libc() -> FakeFile {
+pub(super) fn libc() -> FakeFile {
     FakeFile::regular(0xffff_8885_0000_0200, 71, "libc.so.6")
 }
 
-fn world() -> World {
+pub(super) fn world() -> World {
     World::default().with(
         FakeProcess::new(100)
             .with_file(0, FakeFile::pipe(0xffff_8885_0000_1000, 9))
@@ -90,6 +88,25 @@ fn a_thread_can_have_its_own_descriptors() {
     apart.process(100).threads.clear();
     assert_eq!(watch.scan(&apart), ["-thread 100/101"], "its table ended with it");
     assert_eq!(watch.state.usage(Limit::Descriptors).used, 1);
+}
+
+/// Each thread can have its own table, and none of them is left out.
+#[test]
+fn descriptors_of_every_thread_are_compared() {
+    const THREADS: u32 = 30;
+    let mut with = world();
+    for tid in 101..101 + THREADS {
+        let files = Some(with.process(100).files.clone());
+        with.process(100).threads.push(FakeThread { files, ..FakeThread::new(tid) });
+    }
+    let mut watch = Watch::new(&Limits { file_descriptors: 200, ..limits() }, Settings::default());
+    assert_eq!(watch.scan(&with), NOTHING);
+    let mut more = with.clone();
+    for thread in &mut more.process(100).threads {
+        thread.files.as_mut().unwrap().push((9, passwd()));
+    }
+    assert_eq!(watch.scan(&more), vec!["+fd 100/9 /passwd"; THREADS as usize]);
+    assert_eq!(watch.scan(&with), vec!["-fd 100/9 /passwd"; THREADS as usize]);
 }
 
 #[test]
@@ -339,8 +356,26 @@ fn areas_that_come_and_go_unseen_are_not_kept_for_ever() {
         let mapped = format!("+area 200 {start:x}-{:x} -", start + 0x1000);
         assert_eq!(watch.scan(&with_some_areas(&[area(number)])), [mapped]);
         let tracked = watch.state.usage(Limit::Areas).used;
-        assert!(tracked <= 2 + 64 + 4, "{tracked} areas of a process with one");
+        assert!(tracked <= 2 + 64 + 8 + 4, "{tracked} areas of a process with one");
     }
+}
+
+/// A scan that is torn right after a large unmap shows few of the areas that are left.
+#[test]
+fn areas_that_are_left_after_a_large_unmap_are_not_mapped_anew() {
+    let area = |number: u64| {
+        let start = 0x100_0000 + number * 0x2000;
+        FakeArea::anonymous(start, start + 0x1000, R | X)
+    };
+    let areas = |count: u64| (0..count).map(area).collect::<Vec<_>>();
+    let mut watch = Watch::new(&Limits { vmas: 1000, ..limits() }, Settings::default());
+    assert_eq!(watch.scan(&with_areas(&areas(300))), NOTHING);
+    let mut torn = with_some_areas(&areas(2));
+    torn.process(200).unread_areas = 8;
+    assert_eq!(watch.scan(&torn), NOTHING);
+    let lines = watch.scan(&with_areas(&areas(10)));
+    assert!(lines.iter().all(|line| line.starts_with("-area 200")), "{lines:?}");
+    assert_eq!(lines.len(), 290);
 }
 
 #[test]
@@ -405,6 +440,63 @@ proptest! {
     }
 }
 
+/// What a scan could not read, by place: inodes and open files.
+fn show_torn(watch: &mut Watch, world: &World, inodes: u16, files: u16) -> Vec<String> {
+    world.show(&mut watch.snapshot);
+    let is_torn = |mask: u16, at: usize| mask >> (at % 16) & 1 == 1;
+    for (at, inode) in watch.snapshot.inodes.iter_mut().enumerate() {
+        if is_torn(inodes, at) {
+            let address = inode.address;
+            *inode = crate::walk::InodeRow { address, ..Default::default() };
+        }
+    }
+    for (at, file) in watch.snapshot.files.iter_mut().enumerate() {
+        if is_torn(files, at) {
+            let address = file.address;
+            *file = crate::walk::FileRow { address, ..Default::default() };
+        }
+    }
+    watch.update_from()
+}
+
+proptest! {
+    /// Inodes and open files that single scans cannot read change nothing.
+    #[test]
+    fn what_a_scan_cannot_read_neither_ends_nor_begins(
+        torn in prop::collection::vec((any::<u16>(), any::<u16>()), 1..6),
+    ) {
+        let mut world = with_areas(&[
+            FakeArea::of_file(0x20_0000, 0x20_8000, R, &libc()),
+            FakeArea::of_file(0x30_0000, 0x30_8000, R, &passwd()),
+        ]);
+        let file = |number: u64| FakeFile::regular(0x9000 + number * 512, 80 + number, "log");
+        world.process(200).files = (0..10).map(|index| (index, file(index.into()))).collect();
+        world.process(200).files.push((10, FakeFile::socket(0xf000, 99, 0)));
+        let mut watch = Watch::after(&world);
+        for (inodes, files) in torn {
+            prop_assert_eq!(show_torn(&mut watch, &world, inodes, files), NOTHING);
+        }
+        prop_assert_eq!(watch.scan(&world), NOTHING);
+        // They are as they were.
+        world.process(200).files.remove(10);
+        world.process(200).areas.remove(1);
+        let ended = ["-fd 200/10 socket:[99]", "-area 200 300000-308000 /passwd"];
+        prop_assert_eq!(watch.scan(&world), ended);
+    }
+}
+
+/// An inode that could not be read when its descriptor was opened is known later.
+#[test]
+fn an_inode_that_is_read_late_is_the_same() {
+    let mut watch = Watch::after(&world());
+    let mut more = world();
+    more.process(100).files.push((5, passwd()));
+    assert_eq!(show_torn(&mut watch, &more, u16::MAX, 0), ["+fd 100/5 /passwd"]);
+    assert_eq!(watch.scan(&more), NOTHING);
+    more.process(100).files[2].1.ino = 71;
+    assert_eq!(watch.scan(&more), ["-fd 100/5 /passwd", "+fd 100/5 /passwd"]);
+}
+
 #[test]
 fn a_torn_scan_loses_no_area_of_a_full_table() {
     let small = Limits { vmas: 2, ..limits() };
@@ -444,7 +536,12 @@ fn special_mappings_are_marked_as_such() {
 
 /// Shows a world in which all files are open for reading and writing, with a modification time and
 /// a calendar time.
-fn show_writable(watch: &mut Watch, world: &World, modified_ns: i64, clock_ns: i64) -> Vec<String> {
+pub(super) fn show_writable(
+    watch: &mut Watch,
+    world: &World,
+    modified_ns: i64,
+    clock_ns: i64,
+) -> Vec<String> {
     world.show(&mut watch.snapshot);
     for file in watch.snapshot.files.iter_mut() {
         file.open.mode = 3;

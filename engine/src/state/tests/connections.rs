@@ -1,15 +1,13 @@
 //! Connections: one for each 4-tuple and life, under all sockets that stand for it.
 
-use super::watch::{Watch, at_once, limits};
+use super::watch::{NOTHING, Watch, at_once, limits};
 use super::world::{
     ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2, FakeFile, FakeProcess, FakeSocket, MACHINE_NET,
     NEW_SYN_RECV, SYN_SENT, TIME_WAIT, World, net,
 };
 use crate::limits::Limits;
 use crate::state::Settings;
-use crate::walk::Index;
 
-const NOTHING: [&str; 0] = [];
 const SOCK: u64 = 0xffff_8887_0000_0000;
 
 /// A shell whose standard input may be a socket.
@@ -131,6 +129,43 @@ fn a_small_socket_of_another_namespace_is_a_separate_connection() {
     let other = net(&mut watch.snapshot, MACHINE_NET + 1);
     watch.snapshot.connections.get_mut(1).unwrap().net = other;
     assert_eq!(watch.update_from(), ["+connection 58848 TIME_WAIT"]);
+}
+
+/// Scans sockets of one 4-tuple, each in a network namespace of its own (0: the machine's).
+fn scan_in(watch: &mut Watch, sockets: &[(FakeSocket, u32)]) -> Vec<String> {
+    let all: Vec<_> = sockets.iter().map(|(socket, _)| *socket).collect();
+    world(&all, None).show(&mut watch.snapshot);
+    for (socket, number) in sockets {
+        let own = net(&mut watch.snapshot, MACHINE_NET + number);
+        let mut rows = watch.snapshot.connections.iter_mut();
+        rows.find(|row| row.address.0 == socket.address).unwrap().net = own;
+    }
+    watch.snapshot.sort_connections();
+    watch.update_from()
+}
+
+#[test]
+fn connections_with_one_four_tuple_in_two_namespaces_go_on_side_by_side() {
+    let at = |address, state| FakeSocket::new(address, 58848, state);
+    let [first, second] = [0x1000, 0x3000].map(|place| at(SOCK + place, ESTABLISHED));
+    for swapped in [false, true] {
+        let mut watch = Watch::after(&world(&[], None));
+        let both = [(first, 0), (second, 1)];
+        assert_eq!(scan_in(&mut watch, &both), ["+connection 58848 ESTABLISHED"; 2]);
+        // One scan misses the first, and a third begins.
+        let third = at(SOCK + 0x2000, ESTABLISHED);
+        let news = scan_in(&mut watch, &[(second, 1), (third, 2)]);
+        assert_eq!(news, ["+connection 58848 ESTABLISHED"]);
+        assert_eq!(scan_in(&mut watch, &[(first, 0), (second, 1), (third, 2)]), NOTHING);
+        // Their small sockets are in any order in memory.
+        let [low, high] = [0x5000, 0x7000].map(|place| at(SOCK + place, TIME_WAIT));
+        let small = if swapped { [(high, 0), (low, 1)] } else { [(low, 0), (high, 1)] };
+        let all = [small[0], small[1], (third, 2)];
+        assert_eq!(scan_in(&mut watch, &all), ["~connection 58848 TIME_WAIT"; 2], "{swapped}");
+        assert_eq!(scan_in(&mut watch, &all), NOTHING, "{swapped}");
+        assert_eq!(scan_in(&mut watch, &[(third, 2)]), NOTHING, "absent once");
+        assert_eq!(scan_in(&mut watch, &[(third, 2)]), ["-connection 58848 TIME_WAIT"; 2]);
+    }
 }
 
 #[test]
@@ -388,8 +423,12 @@ fn a_crowd_of_small_sockets_with_one_four_tuple_is_compared_in_time() {
         .map(|number| FakeSocket::new(SOCK + number * 0x1000, 1000, TIME_WAIT))
         .collect();
     world(&crowd, None).show(&mut watch.snapshot);
+    // Each is one of ten in its network namespace.
+    let nets = (0..2000).map(|number| net(&mut watch.snapshot, MACHINE_NET + number));
+    let nets: Vec<_> = nets.collect();
     for (number, row) in watch.snapshot.connections.iter_mut().enumerate() {
-        row.net = Index::new(number);
+        row.net = nets[number % nets.len()];
     }
-    assert_eq!(watch.update_from().len(), 20_000);
+    watch.snapshot.sort_connections();
+    assert_eq!(watch.update_from().len(), 2000);
 }

@@ -1,11 +1,9 @@
 //! Containers: start and end, following their processes.
 
-use super::watch::{Watch, limits};
+use super::watch::{NOTHING, Watch, limits};
 use super::world::{FakeProcess, World};
 use crate::limits::Limits;
 use crate::state::{Limit, Settings};
-
-const NOTHING: [&str; 0] = [];
 
 fn inside(pid: u32, id: &str) -> FakeProcess {
     FakeProcess::new(pid).in_container(id)

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::watch::{Watch, at_once, limits};
 use super::world::{
-    ESTABLISHED, FakeArea, FakeFile, FakeProcess, FakeSocket, R, TIME_WAIT, W, World,
+    ESTABLISHED, FakeArea, FakeFile, FakeProcess, FakeSocket, FakeThread, R, TIME_WAIT, W, World,
 };
 use crate::limits::{Limit, Limits};
 
@@ -63,6 +63,32 @@ fn descriptors_of_others_are_tracked_beside_a_process_with_170_000() {
         all
     });
     assert_eq!(watch.scan(&world), Vec::<String>::new(), "nothing flaps");
+}
+
+/// Each thread of one process has its own table.
+#[test]
+fn descriptors_of_others_are_tracked_beside_threads_with_own_tables() {
+    let tracked = Limits { file_descriptors: 64, ..limits() };
+    let mut hog = with_files(FakeProcess::new(7), 3);
+    for tid in 71..91 {
+        let files = Some(with_files(FakeProcess::new(7), 20).files);
+        hog.threads.push(FakeThread { files, ..FakeThread::new(tid) });
+    }
+    let mut world = World::default().with(hog);
+    let mut watch = watch(&tracked, &world);
+    assert_eq!(blamed(&watch, Limit::Descriptors), Some(7));
+    for pid in [9, 10] {
+        world.processes.push(with_files(FakeProcess::new(pid), 15));
+        let lines = watch.scan(&world);
+        let opened = lines.iter().filter(|line| line.starts_with(&format!("+fd {pid}/")));
+        assert_eq!(opened.count(), 15, "{lines:?}");
+        assert_eq!(without_limits(&lines).len(), 16, "{lines:?}");
+        for _ in 0..3 {
+            assert_eq!(without_limits(&watch.scan(&world)), Vec::<&str>::new());
+            assert_eq!(watch.state.rows_of(pid, Limit::Descriptors), 15);
+        }
+    }
+    assert_eq!(blamed(&watch, Limit::Descriptors), Some(7));
 }
 
 /// What was cut was neither closed nor, when it is tracked again, opened.
@@ -270,6 +296,45 @@ fn names_of_processes_always_have_room() {
     assert!(closed.contains('~') && closed.len() < 80, "{closed}");
 }
 
+/// Names of a few bytes take few bytes each, but as many places as long ones.
+#[test]
+fn very_many_short_names_leave_nobody_nameless() {
+    let tracked = Limits { file_descriptors: 4096, processes: 100, ..limits() };
+    let short = |ino: u64| FakeFile { name: format!("{ino:x}"), ..file(ino) };
+    let mut world = World::default().with(FakeProcess::new(7));
+    let mut watch = watch(&tracked, &world);
+    // When the other one comes, there is no room: only its record has its name.
+    let flood = (0..3000).map(|index| (index, short(u64::from(index) + 16)));
+    world.process(7).files.extend(flood);
+    let mapped = FakeArea::of_file(0x7000, 0x8000, R, &file(5001));
+    let other = FakeProcess::new(9).with_file(3, file(5000)).with_area(mapped);
+    world.processes.push(other);
+    let lines = watch.scan(&world);
+    assert!(lines.contains(&"+fd 9/3 /file5000".into()), "{lines:?}");
+    // The hog goes on, and gets no more.
+    for scan in 0..200 {
+        let index = 3000 + scan % 16;
+        world.process(7).files.retain(|file| file.0 != index);
+        world.process(7).files.push((index, short(9000 + u64::from(scan))));
+        world.process(7).files.sort_by_key(|file| file.0);
+        watch.scan(&world);
+        assert_eq!(blamed(&watch, Limit::Strings), Some(7));
+    }
+    world.process(9).files.clear();
+    world.process(9).areas.clear();
+    let lines = watch.scan(&world);
+    assert_eq!(without_limits(&lines), ["-fd 9/3 /file5000", "-area 9 7000-8000 /file5001"]);
+    // Without it, all have names again.
+    world.process(7).files.truncate(1000);
+    for _ in 0..200 {
+        watch.scan(&world);
+    }
+    world.process(7).files.clear();
+    let closed = watch.scan(&world);
+    let is_named = |line: &&String| line.starts_with("-fd 7/") && line.contains(" /");
+    assert_eq!(closed.iter().filter(is_named).count(), 1000);
+}
+
 const SOCK: u64 = 0xffff_8887_0000_0000;
 
 /// Adds `count` connections from `port` on to a process.
@@ -311,6 +376,51 @@ fn connections_of_others_are_tracked_beside_a_busy_proxy() {
     }
     let used = watch.state.usage(Limit::Connections).used;
     assert!((58..=64).contains(&used), "{used}");
+}
+
+/// Each scan shows a quarter of a busy proxy's connections, and of those of others.
+#[test]
+fn connections_of_others_are_tracked_while_chains_take_turns() {
+    const TURNS: usize = 4;
+    let tracked = Limits { connections: 64, file_descriptors: 1000, ..limits() };
+    let mut world = World::default().with(FakeProcess::new(7));
+    connect(&mut world, 7, 10_000, 200);
+    let mut watch = Watch::new(&tracked, at_once());
+    watch.snapshot = crate::walk::Snapshot::empty(&tracked);
+    let mut scans = 0..;
+    let mut round = |world: &World| {
+        let mut lines = Vec::new();
+        for scan in scans.by_ref().take(TURNS) {
+            let mut some = world.clone();
+            some.sockets.retain(|socket| usize::from(socket.source.1) % TURNS == scan % TURNS);
+            some.show(&mut watch.snapshot);
+            watch.snapshot.chains_in_turn = true;
+            watch.snapshot.chains_round = (scan / TURNS) as u32;
+            lines.extend(watch.update_from());
+        }
+        let is_connection = |line: &String| line.contains("connection ");
+        let lines: Vec<_> = lines.into_iter().filter(is_connection).collect();
+        (lines, blamed(&watch, Limit::Connections))
+    };
+    for _ in 0..5 {
+        assert_eq!(round(&world), (Vec::new(), Some(7)));
+    }
+    world.processes.push(FakeProcess::new(9));
+    connect(&mut world, 9, 58_845, 4);
+    let (lines, _) = round(&world);
+    for number in 0..4 {
+        let expected = format!("+connection {} ESTABLISHED 9/{number} task9", 58_845 + number);
+        assert!(lines.iter().any(|line| line.starts_with(&expected)), "{lines:?}");
+    }
+    assert_eq!(lines.len(), 4, "{lines:?}");
+    for _ in 0..5 {
+        assert_eq!(round(&world), (Vec::new(), Some(7)), "nothing flaps");
+    }
+    world.sockets.retain(|socket| socket.source.1 < 58_845);
+    let lines: Vec<_> = (0..8).flat_map(|_| round(&world).0).collect();
+    let ended: Vec<_> = lines.iter().filter(|line| line.starts_with('-')).collect();
+    assert!(ended.iter().all(|line| line.starts_with("-connection 5884")), "{ended:?}");
+    assert_eq!(ended.len(), 4, "{ended:?}");
 }
 
 /// A connection that made room has not ended, and is not new when it is tracked again.

@@ -1,15 +1,9 @@
 //! Hidden processes: a view that must show a process does not.
 
-use super::watch::{Watch, next_scan};
-use super::world::{ALL_VIEWS, FakeProcess, World};
+use super::watch::{NOTHING, Watch, next_scan};
+use super::world::{ALL_VIEWS, two_processes as world};
 use crate::state::{Change, ScanContext};
 use crate::walk::view;
-
-fn world() -> World {
-    World::default().with(FakeProcess::new(100)).with(FakeProcess::new(200))
-}
-
-const NOTHING: [&str; 0] = [];
 
 #[test]
 fn hidden_task_is_reported_once() {

@@ -1,15 +1,9 @@
 //! Processes and threads: created once and terminated once, whatever scans show.
 
-use super::watch::{Watch, limits};
-use super::world::{FakeFile, FakeProcess, FakeThread, World};
+use super::watch::{NOTHING, Watch, limits};
+use super::world::{FakeFile, FakeProcess, FakeThread, World, two_processes as world};
 use crate::limits::Limits;
 use crate::state::{Change, Limit, ScanContext, Settings, Unstable};
-
-fn world() -> World {
-    World::default().with(FakeProcess::new(100)).with(FakeProcess::new(200))
-}
-
-const NOTHING: [&str; 0] = [];
 
 #[test]
 fn baseline_processes_are_not_reported_as_created() {

@@ -1,11 +1,10 @@
 //! Crossed thresholds of connections: reported once, under all sockets that stand for them.
 
-use super::watch::{Watch, at_once};
+use super::watch::{NOTHING, Watch, at_once};
 use super::world::{ESTABLISHED, FIN_WAIT_2, FakeSocket, NEW_SYN_RECV, SYN_SENT, TIME_WAIT, World};
 use crate::state::{ConnectionThresholds, Settings};
 use crate::time::RealTime;
 
-const NOTHING: [&str; 0] = [];
 const SOCK: u64 = 0xffff_8887_0000_0000;
 const PORT: u16 = 58848;
 /// Scans are 10 ms apart.

@@ -8,5 +8,7 @@ mod hidden;
 mod lives;
 mod measures;
 mod model;
+mod shared_tables;
+mod stop;
 pub(crate) mod watch;
 pub(crate) mod world;

@@ -11,6 +11,9 @@ use crate::state::{Change, ConnectionChange, ScanContext, Settings, State};
 use crate::time::{Now, RealTime};
 use crate::walk::Snapshot;
 
+/// No change.
+pub(super) const NOTHING: [&str; 0] = [];
+
 pub(crate) struct Watch {
     pub(crate) state: State,
     pub(crate) snapshot: Snapshot,
@@ -193,9 +196,9 @@ fn state_name(state: TcpState) -> String {
 }
 
 fn connection(change: &ConnectionChange<'_>) -> String {
-    let facts = &change.connection.facts;
+    let facts = change.connection.facts();
     let mut words = vec![facts.source_port.to_string(), state_name(facts.state)];
-    if let Some(owner) = &change.connection.owner {
+    if let Some(owner) = change.connection.owner() {
         words.push(format!("{}/{}", owner.process.process_id, owner.descriptor));
         words.push(text(owner.name()));
     }

@@ -14,7 +14,7 @@ use panoptes_decoders::kernel::dentry::Name;
 use panoptes_decoders::kernel::file::OpenFile;
 use panoptes_decoders::kernel::inode::Attributes;
 use panoptes_decoders::kernel::mount::Mounted;
-use panoptes_decoders::kernel::super_block::{Filesystem, magic};
+use panoptes_decoders::kernel::super_block::{FilesKind, Filesystem, magic};
 use panoptes_decoders::kernel::task_struct::{AUDIT_UNSET, Task};
 use panoptes_decoders::kernel::vm_area_struct::Vma;
 
@@ -102,11 +102,13 @@ pub(crate) struct FakeThread {
     pub(crate) exit_state: u32,
     /// Its own descriptors, if it does not share its process's.
     pub(crate) files: Option<Vec<(u32, FakeFile)>>,
+    /// Address of its own table, if others share that; they all have these descriptors.
+    pub(crate) table: u64,
 }
 
 impl FakeThread {
     pub(crate) fn new(tid: u32) -> Self {
-        Self { tid, start: u64::from(tid) * 1_000_000, exit_state: 0, files: None }
+        Self { tid, start: u64::from(tid) * 1_000_000, exit_state: 0, files: None, table: 0 }
     }
 }
 
@@ -137,12 +139,16 @@ pub(crate) struct FakeProcess {
     pub(crate) in_exec: bool,
     pub(crate) threads: Vec<FakeThread>,
     pub(crate) files: Vec<(u32, FakeFile)>,
+    /// Address of its table, if others share that; they all have these descriptors.
+    pub(crate) table: u64,
     pub(crate) files_complete: bool,
     /// Whether its descriptors led elsewhere after their files were read.
     pub(crate) files_moved: bool,
     pub(crate) mm: u64,
     pub(crate) areas: Vec<FakeArea>,
     pub(crate) mm_complete: bool,
+    /// Number of further areas that the scan does not show.
+    pub(crate) unread_areas: u32,
     pub(crate) brk: (u64, u64),
     pub(crate) container: String,
     pub(crate) mount_namespace: u32,
@@ -178,11 +184,13 @@ impl FakeProcess {
             in_exec: false,
             threads: Vec::new(),
             files: Vec::new(),
+            table: 0,
             files_complete: true,
             files_moved: false,
             mm: 0xffff_8882_0000_0000 + u64::from(pid) * 0x1000,
             areas: Vec::new(),
             mm_complete: true,
+            unread_areas: 0,
             brk: (0, 0),
             container: String::new(),
             mount_namespace: 4_026_531_841,
@@ -248,6 +256,11 @@ impl Default for World {
     }
 }
 
+/// Process 1 and two others.
+pub(super) fn two_processes() -> World {
+    World::default().with(FakeProcess::new(100)).with(FakeProcess::new(200))
+}
+
 impl World {
     pub(crate) fn with(mut self, process: FakeProcess) -> Self {
         self.processes.push(process);
@@ -281,10 +294,7 @@ impl World {
         for socket in &self.sockets {
             socket.push(snapshot);
         }
-        snapshot.connections.sort_unstable_by_key(|row| {
-            let ends = &row.endpoints;
-            (ends.source, ends.source_port, ends.destination, ends.destination_port, row.address)
-        });
+        snapshot.sort_connections();
         let mut shown = Shown {
             files: HashMap::new(),
             folders: HashMap::new(),
@@ -321,12 +331,19 @@ fn root(snapshot: &mut Snapshot) {
         mounted: Mounted::default(),
         root: dentry,
         parent: mount,
+        process: None,
         mountpoint: dentry,
     });
     for (dev, magic) in [(0x80_0001, 0xef53), (8, magic::SOCKFS), (9, magic::PIPEFS)] {
         snapshot.super_blocks.push(SuperBlockRow {
             address: KernelVa(0xffff_8880_2000_0000 + magic),
-            filesystem: Filesystem { dev, magic, kind: KernelVa::NULL },
+            process: None,
+            filesystem: Filesystem {
+                dev,
+                magic,
+                kind: KernelVa::NULL,
+                files: FilesKind::of(magic),
+            },
         });
     }
 }
@@ -394,6 +411,7 @@ impl Shown<'_> {
             open: OpenFile { inode, flags, ..OpenFile::default() },
             inode: inode_row,
             path: PathRef { mount: Index::new(0), dentry },
+            process: None,
             mapped: false,
             connection: connection.and_then(Index::new),
             socket: None,
@@ -405,9 +423,6 @@ impl Shown<'_> {
 
     fn push_process(&mut self, index: Index<ProcessRow>, process: &FakeProcess) {
         let parent = self.tasks.get(&process.parent);
-        let snapshot = &mut *self.snapshot;
-        let has_files = process.exit_state == 0;
-        let files = snapshot.files_structs.len();
         let leader = Task {
             address: KernelVa(process.address),
             pid: process.pid,
@@ -425,13 +440,12 @@ impl Shown<'_> {
             sessionid: process.login.map_or(AUDIT_UNSET, |(_, session)| session),
             ..Task::default()
         };
-        let files_index = Index::new(files).filter(|_| has_files);
+        let (files_index, own_tables) = self.push_tables(process);
+        let snapshot = &mut *self.snapshot;
         let row = |task, views, files| ThreadRow { task, views, process: Some(index), files };
         let leader_row = row(leader, process.views, files_index);
         let Some(leader_index) = snapshot.threads.push(leader_row) else { return };
-        // Threads' own tables follow the process's.
-        let mut own_files = files;
-        for thread in &process.threads {
+        for (thread, own) in process.threads.iter().zip(own_tables) {
             let task = Task {
                 address: KernelVa(process.address + 0x1000 + u64::from(thread.tid) * 0x4000),
                 pid: thread.tid,
@@ -440,30 +454,9 @@ impl Shown<'_> {
                 ..leader
             };
             let views = view::IDR | view::THREAD_GROUP;
-            own_files += usize::from(thread.files.is_some());
-            let own = thread.files.as_ref().and_then(|_| Index::new(own_files));
             snapshot.threads.push(row(task, views, own.or(files_index)));
         }
         let mm = if process.mm == 0 { None } else { self.push_mm(process) };
-        if has_files {
-            let shared = process.threads.iter().filter(|thread| thread.files.is_none());
-            let tids: Vec<u32> = shared.map(|thread| thread.tid).collect();
-            let address = process.address + 0x100;
-            let complete = process.files_complete;
-            let start = self.snapshot.descriptors.len();
-            self.push_table(address, &process.files, process.pid, &tids, complete);
-            for descriptor in self.snapshot.descriptors.iter_mut().skip(start) {
-                if process.files_moved {
-                    (descriptor.file, descriptor.moved) = (None, true);
-                }
-            }
-            for thread in &process.threads {
-                if let Some(files) = &thread.files {
-                    let address = process.address + u64::from(thread.tid);
-                    self.push_table(address, files, thread.tid, &[], complete);
-                }
-            }
-        }
         // As `note_missing` does.
         let is_settled = process.exit_state == 0 && process.state & 0x800 == 0;
         let lacking = if is_settled { ALL_VIEWS & !process.views } else { 0 };
@@ -565,20 +558,46 @@ impl Shown<'_> {
             arguments,
             command_line,
             has_command_line: !process.in_exec,
+            map_count: process.areas.len() as u32 + process.unread_areas,
             complete: process.mm_complete,
             areas_left: u32::MAX,
             ..MmRow::default()
         })
     }
 
+    /// Pushes the table of a process, and those of its threads.
+    fn push_tables(&mut self, process: &FakeProcess) -> (Option<Index<FilesRow>>, OwnTables) {
+        if process.exit_state != 0 {
+            return (None, vec![None; process.threads.len()]);
+        }
+        let or = |table: u64, own: u64| if table == 0 { own } else { table };
+        let complete = process.files_complete;
+        let start = self.snapshot.descriptors.len();
+        let address = or(process.table, process.address + 0x100);
+        let main = self.push_table(address, &process.files, complete);
+        for descriptor in self.snapshot.descriptors.iter_mut().skip(start) {
+            if process.files_moved {
+                (descriptor.file, descriptor.moved) = (None, true);
+            }
+        }
+        let own = process.threads.iter().map(|thread| {
+            let address = or(thread.table, process.address + u64::from(thread.tid));
+            self.push_table(address, thread.files.as_ref()?, complete)
+        });
+        (main, own.collect())
+    }
+
+    /// Pushes a table, unless others have done so.
     fn push_table(
         &mut self,
         address: u64,
         files: &[(u32, FakeFile)],
-        first_thread: u32,
-        other_threads: &[u32],
         complete: bool,
-    ) {
+    ) -> Option<Index<FilesRow>> {
+        let known = self.snapshot.files_structs.find(address);
+        if known.is_some() {
+            return known;
+        }
         let start = self.snapshot.descriptors.len();
         for (index, file) in files {
             let file = self.push_file(file);
@@ -590,20 +609,18 @@ impl Shown<'_> {
             });
         }
         let snapshot = &mut *self.snapshot;
-        let first = snapshot.files_threads.len();
-        snapshot.files_threads.push(first_thread);
-        for &thread in other_threads {
-            snapshot.files_threads.push(thread);
-        }
-        snapshot.files_structs.push(FilesRow {
+        let descriptors = snapshot.descriptors.span_from(start);
+        snapshot.files_structs.row_of(address, || FilesRow {
             address: KernelVa(address),
-            descriptors: snapshot.descriptors.span_from(start),
-            threads: snapshot.files_threads.span_from(first),
+            descriptors,
             complete,
             ..FilesRow::default()
-        });
+        })
     }
 }
+
+/// The table of each thread that has its own.
+type OwnTables = Vec<Option<Index<FilesRow>>>;
 
 fn finish(snapshot: &mut Snapshot) {
     for index in snapshot.threads.indexes().skip(1) {
@@ -629,6 +646,7 @@ fn finish(snapshot: &mut Snapshot) {
     }
     let processes = &snapshot.processes;
     snapshot.by_pid.sort_unstable_by_key(|&index| threads[processes[index].leader].task.pid);
+    snapshot.group_files_threads();
 }
 
 fn comm(name: &str) -> [u8; 16] {

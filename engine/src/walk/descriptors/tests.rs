@@ -207,6 +207,20 @@ fn a_table_that_begins_where_the_rows_end_is_read() {
     }
 }
 
+#[test]
+fn an_empty_table_among_tables_that_are_cut_has_no_rows_of_others() {
+    let room = small().file_descriptors_seen_max() as u32;
+    let mut memory = Sparse::default();
+    // The table before it fills the rows, and the one after it needs some of them.
+    let used = [room, 0, 5];
+    let tables = used.map(|used| Table::with(&mut memory, 1 << 14, 0..used));
+    let (walker, seen) = scan(&mut memory, &small(), &tables);
+    assert_eq!(seen.tables[1], (vec![], true));
+    for table in walker.snapshot.files_structs.iter() {
+        assert!(table.descriptors.end() as usize <= walker.snapshot.descriptors.len());
+    }
+}
+
 /// There may be so many tables that cutting them frees nothing.
 #[test]
 fn tables_that_cannot_be_cut_are_not_cut_again_and_again() {

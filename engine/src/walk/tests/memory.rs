@@ -7,11 +7,12 @@ use std::ops::Range;
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::Layouts;
+use panoptes_decoders::kernel::task_struct::{AUDIT_UNSET, Task};
 use panoptes_decoders::layout::{Member, Members};
 use panoptes_decoders::source::{MemorySource, Outcome, Request};
 
 use crate::limits::Limits;
-use crate::walk::{Budget, Kernel, Memory, Walker};
+use crate::walk::{Budget, Ids, Index, Kernel, Memory, ProcessRow, ThreadRow, Walker};
 use panoptes_tables::HashKey;
 
 const DIRECT_MAP: u64 = 0xffff_8880_0000_0000;
@@ -68,6 +69,16 @@ impl Members for Fields {
             ("dentry", "d_name.len") => (24, 4),
             ("dentry", "d_hash.pprev" | "d_inode" | "d_op" | "d_sb") => (32, 8),
             ("dentry", _) => (40, 40),
+            ("file", "f_path.mnt") => (8, 8),
+            ("file", "f_path.dentry") => (16, 8),
+            ("mount", "mnt.mnt_root") => (8, 8),
+            ("mount", "mnt_parent") => (16, 8),
+            ("mount", "mnt_mountpoint") => (24, 8),
+            ("css_set", "dfl_cgrp") => (8, 8),
+            ("css_set", "subsys") => (16, 24),
+            ("css_set", _) => (64, 16),
+            ("kernfs_node", "__parent") => (8, 8),
+            ("nsproxy", "net_ns") => (8, 8),
             ("inet_hashinfo", "ehash") => (0, 8),
             ("inet_hashinfo", "ehash_mask") => (8, 4),
             ("inet_hashinfo", _) => return None,
@@ -193,6 +204,19 @@ impl Sparse {
     ) -> T {
         rounds(walker, &mut Memory::new(self, kernel, budget))
     }
+}
+
+/// Adds a process of a user to a scan.
+pub(in crate::walk) fn add_process(
+    walker: &mut Walker,
+    memory: &mut Sparse,
+    uid: u32,
+) -> Index<ProcessRow> {
+    let address = va(memory.structure());
+    let task = Task { address, loginuid: AUDIT_UNSET, ..Task::default() };
+    let leader = walker.snapshot.threads.row_of(address.0, || ThreadRow::new(task)).unwrap();
+    let ids = Some(Ids { uid, ..Ids::default() });
+    walker.snapshot.processes.push(ProcessRow { ids, ..ProcessRow::new(leader) }).unwrap()
 }
 
 /// A kernel with these fields.

@@ -132,6 +132,8 @@ impl Scenario {
 }
 
 const CONTENT_CHANGE: &str = "file_descriptor_file_content_change";
+/// Something was not seen.
+const DEGRADED: &str = "coverage_degraded";
 
 #[cfg(test)]
 mod tests {

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::CONTENT_CHANGE;
 use super::outcome::name;
+use super::{CONTENT_CHANGE, DEGRADED};
 use crate::error::{Error, Result};
 use crate::guest::Guest;
 
@@ -37,7 +37,7 @@ impl Arrival {
 pub(super) enum Keep {
     /// Every record: for a few minutes.
     All,
-    /// Alerts, except changes of files; and lines that are no records.
+    /// Alerts, except changes of files; records of what was not seen; lines that are no records.
     Alerts,
 }
 
@@ -46,6 +46,7 @@ impl Keep {
         self == Self::All
             || !record.is_object()
             || (record["message_type"] == "ALERT" && name(record) != CONTENT_CHANGE)
+            || name(record) == DEGRADED
     }
 }
 

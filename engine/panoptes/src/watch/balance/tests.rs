@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::watch::scanner::turns::{Cost, Kind, Next, Turn, next};
+use crate::watch::scanner::turns::{Cost, Kind, Next, Turn, next, pause};
 
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1000 * MS;
@@ -33,6 +33,8 @@ struct Machine {
     /// Until when each core has work.
     busy: Vec<u64>,
     now: u64,
+    /// By how much the host delays scans, in percent of what they cost.
+    host_percent: u64,
 }
 
 impl Machine {
@@ -44,7 +46,7 @@ impl Machine {
             System { cost, turn, measured, left: 0, scans: Vec::new(), moves: 0 }
         };
         let systems = costs.into_iter().enumerate().map(new).collect();
-        Self { balance, systems, busy: vec![0; cores], now: 0 }
+        Self { balance, systems, busy: vec![0; cores], now: 0, host_percent: 0 }
     }
 
     fn run(&mut self, time: u64) {
@@ -105,9 +107,12 @@ impl Machine {
             let limit = if members.len() > 1 { limit } else { u64::MAX };
             let took = self.scan(at, clock, limit);
             let system = &mut self.systems[at];
-            system.turn.pause = system.measured.ns() * self.balance.pace(INTERVAL);
-            (clock, used) = (clock + took, used + took);
-            if took > limit {
+            let share = self.balance.share(INTERVAL);
+            system.turn.pause = pause(system.measured.ns(), share, INTERVAL);
+            let elapsed = took + took / 100 * self.host_percent;
+            (clock, used) = (clock + elapsed, used + elapsed);
+            let period = INTERVAL.max(self.systems[at].turn.pause);
+            if took > limit && self.systems[at].measured.overran(clock, period) {
                 self.balance.overran(at, clock);
                 self.arrive(at);
             }
@@ -140,7 +145,8 @@ impl Machine {
         let is_partial = system.left > 0;
         system.measured.add(took, is_partial);
         system.turn.used += took;
-        system.turn.scanned(clock, clock + took, INTERVAL, is_partial);
+        let goes_on = is_partial && self.balance.place(index) == Some(Place::Slow);
+        system.turn.scanned(clock, clock + took, INTERVAL, goes_on);
         took
     }
 
@@ -187,6 +193,91 @@ fn quiet_systems_hold_their_interval_beside_a_costly_one() {
     let gaps = machine.gaps(8, 2 * SECOND);
     assert!(gaps[gaps.len() / 2] <= 400 * MS, "{gaps:?}");
     assert_eq!(machine.balance.place(8), Some(Place::Slow));
+}
+
+/// Costs around `cost` that differ by half of it from scan to scan, and are dearer at first.
+fn unsteady(cost: u64, seed: u64) -> Box<dyn Fn(u64) -> u64> {
+    Box::new(move |now| {
+        let noise = (now / MS + seed).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54;
+        let first = if now < SECOND / 10 { 20 * MS } else { 0 };
+        first + cost * 3 / 4 + cost * noise / 2048
+    })
+}
+
+/// Systems that nearly fill the core: none of them leaves its place because a costly one appears,
+/// or because one costs a little more than the others.
+#[test]
+fn systems_that_fill_the_core_stay_together_beside_a_costly_one() {
+    stay_together([8, 8, 8, 8, 8, 8, 9, 14]);
+    stay_together([4, 4, 8, 8, 8, 17, 17, 17]);
+}
+
+/// None of them would delay the others by itself, but all together do.
+#[test]
+fn a_cheap_system_holds_its_interval_beside_many_that_fill_the_core() {
+    let costs = std::iter::once(MS / 20).chain([MS * 19 / 10; 19]);
+    let mut machine = Machine::new(1, costs.map(always).collect());
+    machine.run(60 * SECOND);
+    let longest = machine.percentile_99(0, 30 * SECOND);
+    assert!(longest <= INTERVAL * 13 / 10, "{longest}");
+    let counts: Vec<_> = (1..20).map(|at| machine.gaps(at, 30 * SECOND).len()).collect();
+    let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
+    assert!(*most as f64 <= 1.2 * *least as f64, "{counts:?}");
+}
+
+/// The costs are tenths of milliseconds.
+fn stay_together(costs: [u64; 8]) {
+    let costs = costs.into_iter().enumerate();
+    let mut costs: Vec<_> =
+        costs.map(|(at, tenths)| unsteady(tenths * MS / 10, at as u64)).collect();
+    let hostile: Box<dyn Fn(u64) -> u64> =
+        Box::new(|now| if now < 10 * SECOND { 5 * MS } else { 300 * MS });
+    costs.push(hostile);
+    let mut machine = Machine::new(1, costs);
+    machine.run(3 * SECOND);
+    assert_eq!(machine.members(Place::Slow), [8], "soon after the start");
+    machine.run(27 * SECOND);
+    assert_eq!(machine.members(Place::Slow), [8]);
+    for quiet in 0..8 {
+        assert!(machine.systems[quiet].moves <= 1, "{quiet} moves to and fro");
+        let longest = machine.percentile_99(quiet, 3 * SECOND);
+        assert!(longest <= INTERVAL * 14 / 10, "{quiet}: {longest}");
+    }
+    assert!(machine.gaps(8, 10 * SECOND).len() >= 8, "it is seen nevertheless");
+}
+
+/// The host may delay any scan now and then.
+#[test]
+fn a_single_scan_that_takes_long_moves_nobody() {
+    let one_in_3_s = |at: u64| -> Box<dyn Fn(u64) -> u64> {
+        Box::new(move |now| {
+            let is_long = now / (10 * MS) % 300 == at * 40 + 200;
+            if is_long { 18 * MS } else { MS / 2 }
+        })
+    };
+    let costs = (0..4).map(one_in_3_s).chain([always(200 * MS)]).collect();
+    let mut machine = Machine::new(1, costs);
+    machine.run(60 * SECOND);
+    assert_eq!(machine.members(Place::Slow), [4]);
+    assert!(machine.systems[..4].iter().all(|system| system.moves <= 1));
+}
+
+/// While the host delays all scans, those that are rare must not wait until none of the frequent
+/// ones is due.
+#[test]
+fn a_busy_host_delays_rare_scans_by_the_same_part_as_frequent_ones() {
+    let costs = [9, 9, 9, 9, 9, 11, 11, 11, 11, 11, 11].map(|tenths| tenths * MS / 10);
+    let mut machine = Machine::new(1, costs.map(always).into());
+    machine.host_percent = 30;
+    machine.run(60 * SECOND);
+    let late = |at: usize| {
+        let gaps = machine.gaps(at, 30 * SECOND);
+        let period = INTERVAL.max(pause(costs[at], machine.balance.share(INTERVAL), INTERVAL));
+        gaps[gaps.len() / 2] as f64 / period as f64
+    };
+    let mut late: Vec<_> = (0..costs.len()).map(late).collect();
+    late.sort_unstable_by(f64::total_cmp);
+    assert!(late[10] <= 1.1 * late[0], "{late:?}");
 }
 
 #[test]
@@ -349,4 +440,22 @@ proptest! {
             prop_assert!(system.moves <= 16, "{index}: {} moves in {costs:?}", system.moves);
         }
     }
+}
+
+#[test]
+fn nothing_goes_to_a_scanner_whose_memory_does_not_answer() {
+    let mut machine = Machine::new(1, (0..4).map(|_| always(MS)).collect());
+    machine.balance.set_silent(Place::Quick(0), true);
+    machine.run(5 * SECOND);
+    assert_eq!(machine.members(Place::Quick(0)), [0], "the first one cannot leave");
+    machine.balance.set_silent(Place::Quick(0), false);
+    machine.run(5 * SECOND);
+    assert_eq!(machine.members(Place::Quick(0)).len(), 4);
+    machine.balance.set_silent(Place::Slow, true);
+    assert_eq!(machine.balance.add(4, machine.now), Place::Quick(0));
+    // With another core, those of the slow scanner do not wait for the first.
+    let mut machine = Machine::new(2, (0..4).map(|_| always(MS)).collect());
+    machine.balance.set_silent(Place::Quick(0), true);
+    machine.run(5 * SECOND);
+    assert_eq!(machine.members(Place::Quick(1)), [1, 2, 3]);
 }

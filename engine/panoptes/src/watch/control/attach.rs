@@ -65,6 +65,7 @@ impl Control {
             header: self.system_events.header_for(&system),
             boot_ids: Arc::clone(&self.boot_ids),
             in_use: self.in_use.clone(),
+            promised: self.promised.clone(),
             walker: Arc::clone(&self.walker),
             messages: Arc::clone(&self.messages),
             notices: self.notices.0.clone(),

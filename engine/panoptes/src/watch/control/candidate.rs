@@ -13,6 +13,7 @@ use crate::config::{System, SystemAddress, SystemSettings};
 use crate::guests;
 use crate::watch::clock_watch::{Found, SystemShared};
 use crate::watch::gap_messages::LoggedGaps;
+use crate::watch::silence::Silence;
 use crate::watch::stall::Stall;
 
 /// Pause before a retry of a system; it doubles with each failure, up to the maximum.
@@ -184,6 +185,8 @@ pub(super) struct Scanned {
     pub(super) changes: Changes,
     /// Whether its processors run while its clock stands still.
     pub(super) stall: Stall,
+    /// Whether its scanner waits for memory that does not answer.
+    pub(super) silence: Silence,
     /// The gaps of its scans of which a message was written.
     pub(super) gaps: LoggedGaps,
 }
@@ -209,6 +212,7 @@ impl Scanned {
             is_standstill_logged: false,
             changes: Changes::default(),
             stall: Stall::default(),
+            silence: Silence::default(),
             gaps: LoggedGaps::default(),
         }
     }

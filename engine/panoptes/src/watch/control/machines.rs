@@ -2,12 +2,15 @@
 //! plugged in.
 
 use std::io;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use panoptes_sinks::activities::Activity;
+use panoptes_sinks::json::time::Timestamp;
+use panoptes_sinks::record::system_activity::SystemActivityDetails;
 
 use super::candidate::{Candidate, Check, Outside, Phase, Scanned};
-use super::scanners::Lost;
+use super::scanners::{Lost, Unscanned};
 use super::threads::Urgency;
 use super::{Control, MEMORY_LOOK};
 use crate::config::{System, SystemAddress};
@@ -16,6 +19,7 @@ use crate::watch::clock_watch::{Found, Reattach};
 use crate::watch::finder::is_same;
 use crate::watch::gap_messages::GapMessage;
 use crate::watch::scanner;
+use crate::watch::silence::SilenceReport;
 use crate::watch::system_events::because;
 
 /// A search for a kernel that takes longer is reported.
@@ -218,6 +222,46 @@ impl Control {
         }
     }
 
+    /// Reports systems that are not scanned because a scan of their scanner does not end: their
+    /// scanner cannot do so.
+    pub(super) fn check_unscanned(&mut self) {
+        let (now, real_ns) = (Instant::now(), scanner::wall_clock_ns());
+        let interval = self.shared.interval_ns.load(Ordering::Relaxed).max(1);
+        let unscanned = self.scanners.unscanned();
+        let mut reports = Vec::new();
+        for (index, candidate) in self.candidates.iter_mut().enumerate() {
+            let Phase::Scanned(scanned) = &mut candidate.phase else { continue };
+            let of_it = unscanned.iter().find(|it| it.index == index).copied();
+            let silent_for = of_it.map(|it| Duration::from_nanos(it.ns));
+            let report = scanned.silence.look(silent_for, now, real_ns);
+            reports.extend(report.map(|report| (index, report, of_it)));
+        }
+        for (index, report, of_it) in reports {
+            let system = self.candidates[index].system.clone();
+            let (activity, since_ns, reason) = match (report, of_it) {
+                (SilenceReport::Lasts { since_ns }, Some(Unscanned { cause, ns, .. })) => {
+                    let cause = self.candidates.get(cause).map_or("", |it| &it.system.name);
+                    let seconds = Duration::from_nanos(ns).as_secs_f64();
+                    let reason = format!(
+                        "not scanned for {seconds:.1} s: the memory of {cause} does not answer"
+                    );
+                    (Activity::CoverageDegraded, since_ns, reason)
+                }
+                (SilenceReport::Lasts { since_ns } | SilenceReport::IsOver { since_ns }, _) => {
+                    (Activity::CoverageRestored, since_ns, "it is scanned again".to_owned())
+                }
+            };
+            self.messages.warning(format_args!("{}: {reason}", system.name));
+            let details = SystemActivityDetails {
+                gap: Some("scans"),
+                missed: of_it.map(|it| it.ns / interval),
+                since_iso_8601_ns: Some(Timestamp::from_ns(since_ns)),
+                ..because(&reason)
+            };
+            self.system_events.host(&system, activity, &details);
+        }
+    }
+
     /// Reports scans and tasks that do not end: a file system or a process does not answer. Each is
     /// reported once.
     pub(super) fn check_waits(&mut self) {
@@ -275,6 +319,12 @@ impl Control {
         let system = candidate.system.clone();
         self.messages.warning(format_args!("{}: {}", system.name, gone.reason));
         self.messages.info(format_args!("{}: {}", system.name, slot.stats));
+        let was_silent = match &mut candidate.phase {
+            Phase::Scanned(scanned) => {
+                scanned.silence.look(None, Instant::now(), scanner::wall_clock_ns())
+            }
+            _ => None,
+        };
         if is_gone {
             candidate.phase = Phase::Gone;
             if let Some(finder) = &mut self.finder {
@@ -282,6 +332,14 @@ impl Control {
             }
         } else {
             candidate.wait_again();
+        }
+        if let Some(SilenceReport::IsOver { since_ns }) = was_silent {
+            let details = SystemActivityDetails {
+                gap: Some("scans"),
+                since_iso_8601_ns: Some(Timestamp::from_ns(since_ns)),
+                ..because("it is not watched any more")
+            };
+            self.system_events.host(&system, Activity::CoverageRestored, &details);
         }
         self.system_events.host(&system, Activity::DetailsGatheringFailed, &because(&gone.reason));
         if is_gone {

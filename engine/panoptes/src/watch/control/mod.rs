@@ -34,11 +34,12 @@ use crate::boot_ids::BootIds;
 use crate::config::Mode;
 use crate::exit::{Exit, Failure};
 use crate::guests;
+use crate::memory::Promised;
 use crate::message::Messages;
 use crate::request::WatchRequest;
 use crate::sbom::Sboms;
 use crate::watch::finder::Finder;
-use crate::watch::scanner::{Returned, Scanner, Shared, System, Why};
+use crate::watch::scanner::{Returned, Scanner, ScannerState, Shared, System, Why};
 use crate::watch::signals::{Signals, StopRequest};
 use crate::watch::system_events::{Notice, SystemEvents, because};
 use attach::Outcome;
@@ -56,6 +57,8 @@ const FIRST_KERNEL_WAIT: Duration = Duration::from_secs(20);
 const SCANNERS_END: Duration = Duration::from_secs(3);
 /// Period of the control thread's loop.
 const LOOK: Duration = Duration::from_millis(20);
+/// The same at the end: threads that have ended do not wake the control thread.
+const END_LOOK: Duration = Duration::from_millis(1);
 /// Period of the checks whether memory was plugged into guests or out of them.
 const MEMORY_LOOK: Duration = Duration::from_secs(2);
 
@@ -80,6 +83,8 @@ pub(super) struct Control {
     /// When the layout of QEMU's memory is checked next.
     next_memory: Instant,
     scanners: Scanners<System>,
+    /// Memory that searches, and scanners without systems, are about to use.
+    promised: Promised,
     /// Reads the first process of each system that is found.
     walker: Arc<Mutex<Walker>>,
     /// The threads that search for kernels.
@@ -162,6 +167,7 @@ impl Control {
         }
         self.check_stopped_clocks();
         self.check_stalls();
+        self.check_unscanned();
         self.check_waits();
         self.apply_changes();
         self.report_missed();
@@ -216,14 +222,17 @@ impl Control {
         self.stop_threads();
         self.report_refused();
         let (begin, mut ended) = (Instant::now(), Vec::new());
-        for scanner in self.scanners.drain() {
+        let handles = self.scanners.drain();
+        let states: Vec<_> = handles.iter().map(|handle| Arc::clone(&handle.state)).collect();
+        for scanner in handles {
             while !scanner.thread.is_finished() {
-                if signals.wait(LOOK) == Some(StopRequest::Stop) {
+                if signals.wait(END_LOOK) == Some(StopRequest::Stop) {
                     self.outputs.stop();
                     return Ok(Exit::Done);
                 }
                 if begin.elapsed() > SCANNERS_END {
-                    return Ok(self.leave_scanners());
+                    self.finish_moves(&mut ended);
+                    return Ok(self.leave_scanners(&states));
                 }
             }
             let Ok(scanner) = scanner.thread.join() else {
@@ -237,16 +246,25 @@ impl Control {
             let name = &self.candidates[slot.index].system.name;
             self.messages.info(format_args!("{name}: {}", slot.stats));
         }
-        drop(ended);
-        self.outputs.report_dropped(&self.messages, &mut self.system_events);
+        // Freeing memory takes long, so the last records are written first.
+        let _memory: Vec<_> = ended.into_iter().map(Scanner::close).collect();
+        self.report_last_losses(&states);
         let reason = "stopped on request";
         self.system_events.service(Activity::ServiceGracefullyShutdown, &because(reason));
         drop(self.system_events);
         self.outputs.finish(signals, &self.messages)
     }
 
+    /// Reports what scanners could not pass on, also of their last records, and what outputs lost.
+    fn report_last_losses(&mut self, states: &[Arc<ScannerState>]) {
+        let refused = states.iter().map(|state| state.refused.load(Ordering::Relaxed)).sum();
+        self.outputs.report_refused(refused, &self.messages, &mut self.system_events);
+        self.outputs.report_dropped(&self.messages, &mut self.system_events);
+    }
+
     /// Ends although a scanner waits for memory that does not answer.
-    fn leave_scanners(mut self) -> Exit {
+    fn leave_scanners(mut self, states: &[Arc<ScannerState>]) -> Exit {
+        self.report_last_losses(states);
         let reason = "stopped on request, while memory was read that does not answer: the last \
                       records of some systems are lost";
         self.messages.warning(reason);

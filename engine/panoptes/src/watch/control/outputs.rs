@@ -9,7 +9,7 @@ use panoptes_sinks::activities::Activity;
 use panoptes_sinks::record::system_activity::SystemActivityDetails;
 use panoptes_sinks::writer::{End, Writer};
 
-use super::LOOK;
+use super::END_LOOK;
 use super::threads::{nanoseconds, spawn};
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
@@ -122,7 +122,7 @@ impl Outputs {
     pub(super) fn finish(self, signals: &Signals, messages: &Messages) -> Result<Exit, Failure> {
         while !self.writer.is_finished() {
             self.wake();
-            if signals.wait(LOOK) == Some(StopRequest::Stop) {
+            if signals.wait(END_LOOK) == Some(StopRequest::Stop) {
                 self.stop();
                 return Ok(Exit::Done);
             }

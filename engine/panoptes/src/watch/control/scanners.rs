@@ -15,6 +15,7 @@ use crate::memory::{SLOW_QUEUE, quick_queue};
 use crate::message::Messages;
 use crate::scanner_cores::ScannerCores;
 use crate::watch::balance::{Balance, Place};
+use crate::watch::scanner::meter::runnable_ns;
 use crate::watch::scanner::turns::Kind;
 use crate::watch::scanner::{
     Command, Common, Gone, MakeScratch, Measured, Parts, Returned, Scan, Scanner, ScannerState,
@@ -26,8 +27,11 @@ use crate::watch::signals;
 const RETURNED_MOST: usize = 256;
 /// Systems that move in one period of the control thread.
 const MOVES_MOST: usize = 8;
-/// A scanner whose scan takes longer gets no new systems: memory may not answer.
-const SILENT: Duration = Duration::from_secs(2);
+/// A scanner whose scan takes longer does not scan its other systems: memory may not answer.
+const SILENT: Duration = Duration::from_secs(3);
+/// How often the control thread must have looked meanwhile: the whole program may have been
+/// stopped.
+const SILENT_LOOKS: u32 = 20;
 /// A scan that takes longer is reported.
 const STUCK: Duration = Duration::from_secs(10);
 
@@ -40,6 +44,9 @@ pub(super) struct Scanners<S: Scan> {
     balance: Balance,
     /// What each system costs, by its index in the list of systems.
     measured: BTreeMap<usize, Arc<Measured>>,
+    /// The scanner that has each system, by the same index, or is about to get it.
+    holders: BTreeMap<usize, Place>,
+    unscanned: Vec<Unscanned>,
     shared: Arc<Shared>,
     start: Instant,
 }
@@ -52,6 +59,20 @@ pub(super) struct ScannerHandle<S: Scan> {
     pub(super) thread: JoinHandle<Scanner<S>>,
     /// The scan that takes too long and was reported, by when it began.
     stuck_ns: u64,
+    /// The scan that ran at the last look, by when it began, and the number of looks at it.
+    looks: (u64, u32),
+    /// How long its thread was runnable ([`meter::runnable_ns`]), and since when that stands still.
+    still: Option<(u64, u64)>,
+}
+
+/// A system that is not scanned, because its scanner waits for memory that does not answer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Unscanned {
+    pub(super) index: usize,
+    /// The system whose memory does not answer.
+    pub(super) cause: usize,
+    /// How long that scan has lasted, in nanoseconds.
+    pub(super) ns: u64,
 }
 
 /// A system that no scanner has any more.
@@ -68,16 +89,18 @@ impl<S: Scan> ScannerHandle<S> {
         cores: Vec<usize>,
         size: QueueSize,
         waker: &Waker,
-        scratch: Option<S::Scratch>,
+        has_scratch: bool,
     ) -> Result<(Self, Consumer), Failure> {
         let (producer, consumer) = queue(size, waker);
         let (sender, commands) = channel();
         let state = Arc::new(ScannerState::default());
-        state.limit_ns.store(u64::MAX, Ordering::Relaxed);
-        let parts = Parts { kind, cores, commands, producer, scratch };
+        let parts = Parts { kind, cores, commands, producer, has_scratch };
         let scanner = Scanner::new(Common::clone(common), parts, Arc::clone(&state));
         let thread = spawn("scanner", move || scanner.run())?;
-        Ok((Self { commands: sender, state, thread, stuck_ns: 0 }, consumer))
+        Ok((
+            Self { commands: sender, state, thread, stuck_ns: 0, looks: (0, 0), still: None },
+            consumer,
+        ))
     }
 
     fn send(&self, command: Command<S>) {
@@ -95,9 +118,31 @@ impl<S: Scan> ScannerHandle<S> {
         let since = self.state.scans_since_ns.load(Ordering::Relaxed);
         if since == 0 { 0 } else { now.saturating_sub(since) }
     }
+
+    /// Looks at its present scan; returns whether it has waited so long for memory that other
+    /// systems are not scanned. A scan that only takes long (a large system, a core that others
+    /// use) goes on.
+    fn is_silent(&mut self, now: u64) -> bool {
+        let since = self.state.scans_since_ns.load(Ordering::Relaxed);
+        let (before, looks) = self.looks;
+        self.looks = (since, if since == before { looks.saturating_add(1) } else { 0 });
+        if since == 0 || self.looks.1 < SILENT_LOOKS {
+            self.still = None;
+            return false;
+        }
+        let runnable = runnable_ns(self.state.thread_id.load(Ordering::Relaxed));
+        let still = self.still.filter(|(before, _)| *before == runnable);
+        let (_, still_since) = *self.still.insert(still.unwrap_or((runnable, now)));
+        now.saturating_sub(still_since) > nanoseconds(SILENT)
+    }
 }
 
 impl<S: Scan> Scanners<S> {
+    /// The number of threads that [`Self::start`] starts.
+    pub(super) fn count(cores: &ScannerCores, most: usize) -> usize {
+        cores.quick(most) + usize::from(most > 1)
+    }
+
     /// Starts all scanners that may be needed, at most one for each of `most` systems; also returns
     /// the ends of their queues. Those without systems sleep.
     pub(super) fn start(
@@ -118,10 +163,11 @@ impl<S: Scan> Scanners<S> {
             start,
             make_scratch,
         };
-        let count = cores.cores.len().min(most).max(1);
+        let count = cores.quick(most);
         let mut consumers = Vec::new();
-        let mut add = |kind, cores: &[usize], size, scratch| {
-            let started = ScannerHandle::start(&common, kind, cores.to_vec(), size, waker, scratch);
+        let mut add = |kind, cores: &[usize], size, has_scratch| {
+            let cores = cores.to_vec();
+            let started = ScannerHandle::start(&common, kind, cores, size, waker, has_scratch);
             started.map(|(handle, consumer)| {
                 consumers.push(consumer);
                 handle
@@ -131,19 +177,20 @@ impl<S: Scan> Scanners<S> {
             .map(|at| {
                 let cores = cores.cores.get(at..=at).unwrap_or_default();
                 // The others may never be needed.
-                let scratch = (at == 0).then(|| (common.make_scratch)());
-                add(Kind::Quick, cores, quick_queue(count), scratch)
+                add(Kind::Quick, cores, quick_queue(count), at == 0)
             })
             .collect::<Result<Vec<_>, _>>()?;
         // A system alone delays nobody.
         let all = &cores.cores[..count.min(cores.cores.len())];
-        let slow = if most > 1 { Some(add(Kind::Slow, all, SLOW_QUEUE, None)?) } else { None };
+        let slow = if most > 1 { Some(add(Kind::Slow, all, SLOW_QUEUE, false)?) } else { None };
         let scanners = Self {
             balance: Balance::new(count, cores.is_auto, slow.is_some()),
             quick,
             slow,
             returned,
             measured: BTreeMap::new(),
+            holders: BTreeMap::new(),
+            unscanned: Vec::new(),
             shared: Arc::clone(shared),
             start,
         };
@@ -156,9 +203,6 @@ impl<S: Scan> Scanners<S> {
         self.measured.insert(index, Arc::clone(&measured));
         let now = self.now_ns();
         self.balance.add(index, now);
-        if self.slow.as_ref().is_some_and(|slow| slow.scans_since(now) > nanoseconds(SILENT)) {
-            self.balance.avoid_slow(index);
-        }
         self.pass_on(Box::new(Slot::new(index, system, measured)));
     }
 
@@ -167,6 +211,7 @@ impl<S: Scan> Scanners<S> {
     pub(super) fn balance(&mut self) -> Vec<Lost<S>> {
         let mut lost = Vec::new();
         while let Ok(Returned { slot, why }) = self.returned.try_recv() {
+            self.holders.remove(&slot.index);
             match why {
                 Why::Gone(gone) => {
                     self.balance.remove(slot.index);
@@ -184,6 +229,7 @@ impl<S: Scan> Scanners<S> {
             let (cost, scans) = measured.get();
             self.balance.measured(*index, cost, scans);
         }
+        self.look_at_scans();
         let (now, interval) = (self.now_ns(), self.shared.interval_ns.load(Ordering::Relaxed));
         for _ in 0..MOVES_MOST {
             let Some(moved) = self.balance.next_move(now, interval) else { break };
@@ -195,21 +241,48 @@ impl<S: Scan> Scanners<S> {
         lost
     }
 
+    /// Notes which scanners wait for memory that does not answer.
+    fn look_at_scans(&mut self) {
+        let now = self.now_ns();
+        self.unscanned.clear();
+        let quick = self.quick.iter_mut().enumerate();
+        let quick = quick.map(|(number, scanner)| (Place::Quick(number), scanner));
+        for (place, scanner) in quick.chain(self.slow.iter_mut().map(|it| (Place::Slow, it))) {
+            let is_silent = scanner.is_silent(now);
+            self.balance.set_silent(place, is_silent);
+            if is_silent {
+                let cause = scanner.state.scans.load(Ordering::Relaxed);
+                let ns = scanner.scans_since(now);
+                // It still has those, too, that are to leave it.
+                let holders = self.holders.iter().filter(|(_, holder)| **holder == place);
+                let of_it = holders.map(|(&index, _)| Unscanned { index, cause, ns });
+                self.unscanned.extend(of_it);
+            }
+        }
+    }
+
+    /// The systems that are not scanned now, as of the last [`Self::balance`].
+    pub(super) fn unscanned(&self) -> &[Unscanned] {
+        &self.unscanned
+    }
+
     /// Sets what scans may cost, and how many systems share a scanner.
     fn set_limits(&self, interval: u64) {
         let quick = self.quick.iter().enumerate();
         let quick = quick.map(|(number, scanner)| (Place::Quick(number), scanner));
         for (place, scanner) in quick.chain(self.slow.iter().map(|slow| (Place::Slow, slow))) {
             let limit = self.balance.limit(place, interval);
-            let pace = if place == Place::Slow { 0 } else { self.balance.pace(interval) };
-            scanner.state.pace.store(pace, Ordering::Relaxed);
+            let is_slow = place == Place::Slow;
+            let share = if is_slow { u64::MAX } else { self.balance.share(interval) };
+            scanner.state.share_ns.store(share, Ordering::Relaxed);
             scanner.state.limit_ns.store(limit, Ordering::Relaxed);
             scanner.state.systems.store(self.balance.count(place), Ordering::Relaxed);
         }
     }
 
-    fn pass_on(&self, slot: Box<Slot<S>>) {
+    fn pass_on(&mut self, slot: Box<Slot<S>>) {
         let place = self.balance.place(slot.index).unwrap_or(Place::Quick(0));
+        self.holders.insert(slot.index, place);
         if let Some(scanner) = self.handle(place) {
             scanner.send(Command::Scan(slot));
         }
@@ -277,8 +350,13 @@ mod tests {
 
     const INTERVAL: Duration = Duration::from_millis(10);
 
-    /// Scans systems for a while on one core, and returns the scanners.
-    fn scan(systems: Vec<Fake>, time: Duration) -> Vec<Scanner<Fake>> {
+    /// Scans systems for a while on one core, with `look` after each round of the control thread,
+    /// and returns the scanners.
+    fn scan(
+        systems: Vec<Fake>,
+        time: Duration,
+        mut look: impl FnMut(&Scanners<Fake>),
+    ) -> Vec<Scanner<Fake>> {
         let cores = ScannerCores { cores: vec![allowed_cores()[0]], is_auto: true };
         let shared = Arc::new(Shared::default());
         shared.interval_ns.store(nanoseconds(INTERVAL), Ordering::Relaxed);
@@ -300,6 +378,7 @@ mod tests {
         }
         while start.elapsed() < time {
             assert!(scanners.balance().is_empty());
+            look(&scanners);
             sleep(Duration::from_millis(20));
         }
         shared.stop.store(true, Ordering::Relaxed);
@@ -326,14 +405,41 @@ mod tests {
     fn a_costly_system_does_not_slow_its_neighbours_down() {
         let quiet = || (0..8).map(|_| Fake::new(Part::Works(100), 4));
         let time = Duration::from_secs(5);
-        let alone = longest(&scan(quiet().collect(), time));
+        let alone = longest(&scan(quiet().collect(), time, |_| ()));
         for costly in [Part::Works(1000), Part::Waits(1)] {
             let all = quiet().chain([Fake::new(costly, 200)]).collect();
-            let ended = scan(all, time);
+            let ended = scan(all, time, |_| ());
             let beside = longest(&ended);
             assert!(beside <= alone * 12 / 10, "{costly:?}: {beside} ns instead of {alone} ns");
             let is_slow = |slot: &Slot<Fake>| slot.index == 8;
             assert!(ended.last().unwrap().slots().any(is_slow), "{costly:?}: it is the slow one");
         }
+    }
+
+    /// Memory that does not answer keeps a scanner, and nothing can take its systems away. So each
+    /// of them is reported, and systems of other scanners go on.
+    #[test]
+    fn systems_behind_memory_that_does_not_answer_are_known_in_seconds() {
+        // The first one has the quick scanner, and the others begin in the slow one.
+        let hangs = Fake::new(Part::WaitsOnce(6000), 1);
+        let fine = || Fake::new(Part::Works(10), 1);
+        let (mut first, mut all) = (None, Vec::new());
+        let begin = Instant::now();
+        let ended = scan(vec![fine(), hangs, fine()], Duration::from_secs(9), |scanners| {
+            let unscanned: Vec<_> =
+                scanners.unscanned().iter().map(|it| (it.index, it.cause)).collect();
+            if first.is_none() && !unscanned.is_empty() {
+                first = Some(begin.elapsed());
+            }
+            all.push(unscanned);
+        });
+        let first = first.expect("the systems are unscanned");
+        assert!(first > SILENT, "{first:?}");
+        all.dedup();
+        let expected = [vec![], vec![(1, 1), (2, 1)], vec![]];
+        assert!(all.starts_with(&expected), "{all:?}");
+        let scans: Vec<_> = ended.iter().flat_map(Scanner::slots).collect();
+        let of = |index| scans.iter().find(|slot| slot.index == index).expect("it is there");
+        assert!(of(0).stats.scans() > 2 * of(2).stats.scans(), "the first one went on");
     }
 }

@@ -30,7 +30,7 @@ use crate::config::{Configuration, System};
 use crate::dma::Regions;
 use crate::exit::{Exit, Failure};
 use crate::guests;
-use crate::memory::{check_system, first_walker};
+use crate::memory::{Promise, Promised, check_system, first_walker};
 use crate::message::Messages;
 use crate::watch::clock_watch::Found;
 use crate::watch::system_events::{Notice, SearchEvents};
@@ -69,6 +69,8 @@ pub(super) struct Search {
     pub(super) boot_ids: Arc<BootIds>,
     pub(super) in_use: InUse,
     pub(super) messages: Arc<Messages>,
+    /// Memory that is about to be used.
+    pub(super) promised: Promised,
     /// Reads the first process of each system. It is large, so all searches share it.
     pub(super) walker: Arc<Mutex<Walker>>,
     /// Receives what the search reports.
@@ -141,13 +143,12 @@ pub(super) fn search(
         let searched = reporting.has_no_kernel.then_some(Searched { took, outside });
         NotAttached { failure, searched }
     })?;
-    if let Err(failure) = check_system(system) {
+    let promise = check_system(system, &search.promised).inspect_err(|failure| {
         if !is_silent {
-            reporting.events.failed(&failure);
+            reporting.events.failed(failure);
         }
-        return Err(failure.into());
-    }
-    let (watched, has_begun) = search.prepare(&profile, &mut source);
+    })?;
+    let (watched, has_begun) = search.prepare(&profile, &mut source, promise);
     // The start has reported if this is not allowed.
     let _ = lock_own_memory();
     // A kernel that is still starting does not know its own clock yet, so wait.
@@ -242,7 +243,13 @@ impl Observer for Reporting<'_> {
 
 impl Search {
     /// Makes the state for scanning the system; also returns whether its kernel has started.
-    fn prepare(self, profile: &Profile, source: &mut AnySource) -> (Watched, bool) {
+    /// The memory of the state is promised until it is allocated.
+    fn prepare(
+        self,
+        profile: &Profile,
+        source: &mut AnySource,
+        promise: Promise,
+    ) -> (Watched, bool) {
         let system = &self.system;
         let setup = Setup {
             limits: system.settings.limits,
@@ -263,6 +270,7 @@ impl Search {
             shipped: self.shipped,
         };
         let mut watched = room::touch(|| Watched::new(setup));
+        drop(promise);
         let first = {
             // Another search may wait for memory that does not answer.
             match self.walker.try_lock() {

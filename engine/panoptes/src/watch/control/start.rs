@@ -1,8 +1,8 @@
 //! Starts watching: opens the outputs and starts the threads of the scanners and of the writer.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use panoptes_engine::limits::Limits;
@@ -10,7 +10,7 @@ use panoptes_engine::watch::Workspace;
 use panoptes_sinks::queue::{Waker, queue};
 use panoptes_sinks::writer::{OutputChange, Writer};
 use panoptes_sources::lock_own_memory;
-use panoptes_tables::room;
+use panoptes_tables::{HashKey, room};
 
 use super::candidate::Candidate;
 use super::outputs::Outputs;
@@ -23,7 +23,9 @@ use crate::config::Configuration;
 use crate::exit::{Exit, Failure};
 use crate::guests;
 use crate::interfaces::of_this_machine;
-use crate::memory::{CONTROL_QUEUE, Left, Needed, Plan, TOO_MUCH, first_walker, largest};
+use crate::memory::{
+    CONTROL_QUEUE, MemoryLeft, Needed, Plan, Promised, TOO_MUCH, first_walker, largest,
+};
 use crate::message::Messages;
 use crate::request::WatchRequest;
 use crate::sbom::Sboms;
@@ -44,7 +46,7 @@ impl Control {
         start: Instant,
     ) -> Result<Self, Failure> {
         let configuration = &request.configuration;
-        check_memory(request, messages)?;
+        let further = check_memory(request, messages)?;
         let (outputs, watched) = crate::watch::outputs::open(&configuration.output, messages)?;
         let waker = Waker::default();
         let (producer, control_consumer) = queue(CONTROL_QUEUE, &waker);
@@ -59,12 +61,14 @@ impl Control {
         let shared = Arc::new(Shared::default());
         let interval = configuration.service.scan_interval;
         shared.interval_ns.store(nanoseconds(interval), Ordering::Relaxed);
-        let cores = ScannerCores::of(&configuration.service.cores);
+        let cores = ScannerCores::of(&configuration.service.cores).with_further(further);
         // The number of systems that `auto_scan` will find is unknown.
         let most = if request.auto_scan { usize::MAX } else { request.systems.len() };
         let limits = limits(request);
         let wakes = signals.waker();
-        let make = workspaces(limits);
+        let promised = Promised::default();
+        let count = Scanners::<System>::count(&cores, most);
+        let make = workspaces(limits, &promised, count, &shared.stop);
         let (scanners, mut consumers) =
             Scanners::start((&cores, most), &waker, &shared, wakes, messages, start, make)?;
         // After those of the scanners, so that the last record is the service's.
@@ -89,6 +93,7 @@ impl Control {
             users: guests::Users::of(&configuration.service.guest_users),
             next_memory: start + MEMORY_LOOK,
             scanners,
+            promised,
             walker: Arc::new(Mutex::new(room::touch(|| first_walker(&limits)))),
             workers: Workers::for_searches(other_cores, signals.waker()),
             lookout: Workers::new("lookout", 1, other_cores, signals.waker()),
@@ -120,25 +125,44 @@ fn limits(request: &WatchRequest) -> Limits {
     largest(&request.systems, request.auto_scan.then_some(&request.configuration.default))
 }
 
-/// Allocates the memory that scans of systems within these limits share on a thread.
-fn workspaces(limits: Limits) -> MakeScratch<System> {
+/// Allocates the memory that scans of systems within these limits share on a thread. It is promised
+/// to so many scanners until they have it. After `stop`, it is not made resident.
+fn workspaces(
+    limits: Limits,
+    promised: &Promised,
+    scanners: usize,
+    stop: &Arc<AtomicBool>,
+) -> MakeScratch<System> {
+    let key = HashKey::new(0);
+    let bytes = room::measure(|| Workspace::new(&limits, key)).unwrap_or_default();
+    let promises: Vec<_> = (0..scanners).map(|_| promised.add(bytes)).collect();
+    let (promises, stop) = (Mutex::new(promises), Arc::clone(stop));
     Arc::new(move || {
-        let workspace = room::touch(|| Workspace::new(&limits, crate::random::hash_key()));
+        let key = crate::random::hash_key();
+        let workspace = room::touch_unless(&stop, || Workspace::new(&limits, key));
+        drop(promises.lock().unwrap_or_else(PoisonError::into_inner).pop());
         // A failure was reported at start.
         let _ = lock_own_memory();
         workspace
     })
 }
 
-/// Logs how much memory the systems need, and refuses more than this machine has left.
-fn check_memory(request: &WatchRequest, messages: &Messages) -> Result<(), Failure> {
+/// Logs how much memory the systems need, and refuses more than this machine has left. Returns the
+/// number of further scanners for which there is room.
+fn check_memory(request: &WatchRequest, messages: &Messages) -> Result<usize, Failure> {
     let WatchRequest { configuration, systems, auto_scan, .. } = request;
     let plan = Plan { configuration, systems, auto_scan: *auto_scan, sboms: None };
     let Some(needed) = Needed::of(&plan) else {
         return Err(Failure::new(Exit::Configuration, TOO_MUCH));
     };
     messages.info(format_args!("the configuration {needed}"));
-    Left::now().map_or(Ok(()), |left| needed.check(&left))
+    let Some(left) = MemoryLeft::now() else { return Ok(usize::MAX - 1) };
+    needed.check(&left)?;
+    let fit = needed.further_that_fit(&left);
+    if (fit as u64) < needed.further_scanners {
+        messages.info(format_args!("there is memory for {fit} of the further scanners"));
+    }
+    Ok(fit)
 }
 
 /// Keeps the memory of scanners in RAM. Without that, watching works, but swap may delay it.

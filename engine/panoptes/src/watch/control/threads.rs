@@ -13,10 +13,8 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
 use crate::exit::{Exit, Failure};
+use crate::scanner_cores::searches;
 use crate::watch::signals::Waker;
-
-/// Maximum number of searches for kernels at a time: each reads memory as fast as it can.
-const SEARCHES_MOST: usize = 8;
 
 pub(super) fn spawn<T: Send + 'static>(
     name: &str,
@@ -132,10 +130,9 @@ impl<T: Send + 'static> Workers<T> {
         Self { name, most, cores, waker, last: 0, running: Vec::new(), sender, ended }
     }
 
-    /// Workers on a quarter of the allowed cores, but at least two, so that one task that takes
-    /// long does not delay all others.
+    /// Workers for searches for kernels.
     pub(super) fn for_searches(cores: OtherCores, waker: Waker) -> Self {
-        Self::new("attach", (cores.allowed / 4).clamp(2, SEARCHES_MOST), cores, waker)
+        Self::new("attach", searches(cores.allowed), cores, waker)
     }
 
     /// Whether a task of this urgency may start now.

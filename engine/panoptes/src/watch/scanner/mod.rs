@@ -7,7 +7,7 @@
 //! [`turns`] decides which system is next. [`system`] scans one. [`meter`] measures, [`stats`]
 //! keeps the figures.
 
-mod meter;
+pub(super) mod meter;
 mod stats;
 mod system;
 #[cfg(test)]
@@ -25,9 +25,9 @@ use panoptes_sinks::queue::Producer;
 
 use super::signals::Waker;
 use crate::message::Messages;
-use meter::Meter;
+use meter::{Meter, RunDelay};
 pub(super) use stats::{Measured, ScanStats, ScannerState};
-pub(super) use system::{Gone, Scan, System};
+pub(super) use system::{Ends, Gone, Scan, System};
 use turns::{Cost, Kind, Next, Turn};
 
 /// No slice of hashing starts within this time before the next scan; a slice takes about half of
@@ -37,8 +37,6 @@ const SLICE_TIME: Duration = Duration::from_millis(3);
 const HASHING_PART: u64 = 20;
 /// Records wait at most this long for the end of a burst.
 const FLUSH_NS: u64 = 5_000_000;
-/// The longest pause of a system whose scans cost much: one scan may have waited for long.
-const PAUSE_MOST_NS: u64 = 1_000_000_000;
 /// Capacity for systems that a scanner reserves at start.
 const SYSTEMS_USUAL: usize = 64;
 /// Maximum wait. Commands and requests to stop wake a scanner.
@@ -50,7 +48,7 @@ const IDLE_NAP: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Shared {
     /// Set when the threads must stop.
-    pub(super) stop: AtomicBool,
+    pub(super) stop: Arc<AtomicBool>,
     /// Nanoseconds from the start of one scan to the start of the next.
     pub(super) interval_ns: AtomicU64,
 }
@@ -122,9 +120,15 @@ pub(super) struct Scanner<S: Scan = System> {
     pub(super) messages: Arc<Messages>,
     pub(super) start: Instant,
     slots: Vec<Box<Slot<S>>>,
-    /// Memory for scans, from when the first system arrives.
+    /// Systems for which the control thread had no room yet.
+    leaving: Vec<Returned<S>>,
+    /// Memory for scans.
     scratch: Option<S::Scratch>,
+    /// Whether that is made at start, and not when the first system arrives.
+    has_scratch: bool,
     make_scratch: MakeScratch<S>,
+    /// How long this thread has waited for its core.
+    run_delay: RunDelay,
     /// Nanoseconds of hashing that scans without a pause have earned.
     hashing_ns: u64,
     /// The place of the system that hashes next.
@@ -139,8 +143,8 @@ pub(super) struct Parts<S: Scan = System> {
     pub(super) cores: Vec<usize>,
     pub(super) commands: Receiver<Command<S>>,
     pub(super) producer: Producer,
-    /// Memory for scans, if the scanner has it from the start.
-    pub(super) scratch: Option<S::Scratch>,
+    /// Whether it makes the memory for scans at start.
+    pub(super) has_scratch: bool,
 }
 
 /// Allocates memory for the scans of one scanner.
@@ -172,7 +176,7 @@ impl<S: Scan> Clone for Common<S> {
 impl<S: Scan> Scanner<S> {
     pub(super) fn new(common: Common<S>, parts: Parts<S>, state: Arc<ScannerState>) -> Self {
         let Common { shared, returned, waker, messages, start, make_scratch } = common;
-        let Parts { kind, cores, commands, producer, scratch } = parts;
+        let Parts { kind, cores, commands, producer, has_scratch } = parts;
         Self {
             kind,
             cores,
@@ -186,8 +190,11 @@ impl<S: Scan> Scanner<S> {
             start,
             // Adding a system must not allocate, because others are being scanned.
             slots: Vec::with_capacity(SYSTEMS_USUAL),
-            scratch,
+            leaving: Vec::with_capacity(SYSTEMS_USUAL),
+            scratch: None,
+            has_scratch,
             make_scratch,
+            run_delay: RunDelay::default(),
             hashing_ns: 0,
             hashes_next: 0,
             flushed_ns: 0,
@@ -197,13 +204,21 @@ impl<S: Scan> Scanner<S> {
     /// Scans until the request to stop; returns itself, with its systems.
     pub(super) fn run(mut self) -> Self {
         meter::place(self.kind, &self.cores, &self.messages);
+        self.run_delay = RunDelay::of_this_thread();
+        self.state.thread_id.store(meter::thread_id(), Ordering::Relaxed);
+        if self.has_scratch && !self.must_stop() {
+            self.scratch = Some((self.make_scratch)());
+        }
         while !self.must_stop() {
             self.receive();
             self.step();
         }
         self.receive();
         let now = self.now();
-        let Self { slots, scratch, producer, .. } = &mut self;
+        let Self { slots, leaving, scratch, producer, .. } = &mut self;
+        // A system that is gone has no last records.
+        let leaving = leaving.iter_mut().filter(|one| !matches!(one.why, Why::Gone(_)));
+        let slots = slots.iter_mut().chain(leaving.map(|one| &mut one.slot));
         if let Some(scratch) = scratch {
             for slot in slots {
                 slot.system.finish(scratch, now, producer);
@@ -225,7 +240,14 @@ impl<S: Scan> Scanner<S> {
 
     /// The systems of a scanner that has stopped.
     pub(super) fn slots(&self) -> impl Iterator<Item = &Slot<S>> {
-        self.slots.iter().map(|slot| &**slot)
+        let leaving = self.leaving.iter().map(|one| &one.slot);
+        self.slots.iter().chain(leaving).map(|slot| &**slot)
+    }
+
+    /// Closes its queue to the writer, and returns the memory of a scanner that has stopped: its
+    /// systems and that for scans.
+    pub(super) fn close(self) -> impl Sized {
+        (self.slots, self.leaving, self.scratch)
     }
 
     fn receive(&mut self) {
@@ -240,7 +262,7 @@ impl<S: Scan> Scanner<S> {
                 }
                 Command::Return(index) => {
                     if let Some(at) = self.slots.iter().position(|slot| slot.index == index) {
-                        self.give_back(at, Why::Asked);
+                        self.leave(at, Why::Asked);
                     }
                 }
             }
@@ -249,6 +271,7 @@ impl<S: Scan> Scanner<S> {
 
     /// Scans the system that is due, or waits.
     fn step(&mut self) {
+        self.return_leaving();
         let turns = self.slots.iter().map(|slot| slot.turn);
         match turns::next(turns, self.kind, self.now_ns(), self.interval_ns()) {
             Next::Scan(at) => {
@@ -264,28 +287,28 @@ impl<S: Scan> Scanner<S> {
             }
             Next::Nothing => {
                 self.flush();
-                park_timeout(IDLE_NAP);
+                park_timeout(if self.leaving.is_empty() { IDLE_NAP } else { NAP });
             }
         }
     }
 
     fn scan(&mut self, at: usize) {
         let (now, begin, interval) = (self.now(), self.now_ns(), self.interval_ns());
-        let Self { kind, shared, state, producer, slots, scratch, .. } = self;
+        let Self { kind, shared, state, producer, slots, scratch, run_delay, .. } = self;
         let Some(scratch) = scratch else { return };
         let slice = slots[at].cost.slice();
         let limit = || match kind {
             Kind::Quick => state.limit_ns.load(Ordering::Relaxed),
             Kind::Slow => slice,
         };
-        state.scans.store(slots[at].index, Ordering::Relaxed);
-        state.scans_since_ns.store(begin.max(1), Ordering::Relaxed);
+        state.begins(slots[at].index, begin);
         producer.share(slots.len());
-        let (slot, meter) = (&mut slots[at], Meter::start());
-        slot.stats.begins(begin, meter::cpu_ns());
+        let (slot, meter) = (&mut slots[at], Meter::start(run_delay));
+        slot.stats.begins(meter::cpu_ns());
         let must_stop = || shared.stop.load(Ordering::Relaxed);
-        let until = || must_stop() || state.is_shared() && meter.exceeds(limit());
-        let result = slot.system.scan(scratch, now, interval, &until, producer);
+        let is_over = || state.is_shared() && meter.exceeds(limit());
+        let ends = Ends { is_over: &is_over, must_stop: &must_stop };
+        let result = slot.system.scan(scratch, now, interval, ends, producer);
         let (cost, took) = (meter.cost_ns(), meter.elapsed_ns());
         let is_partial = slot.system.is_partial();
         slot.cost.add(cost, is_partial);
@@ -293,39 +316,51 @@ impl<S: Scan> Scanner<S> {
         slot.turn.used = slot.turn.used.saturating_add(cost);
         let end = begin.saturating_add(took);
         let goes_on = is_partial && *kind == Kind::Slow;
-        let pace = state.pace.load(Ordering::Relaxed);
-        slot.turn.pause = slot.cost.ns().saturating_mul(pace).min(PAUSE_MOST_NS);
+        let share = state.share_ns.load(Ordering::Relaxed);
+        // The first scan costs more than the next ones.
+        let usual = if slot.cost.scans > 1 { slot.cost.ns() } else { 0 };
         let is_late = slot.turn.scanned(begin, end, interval, goes_on);
+        let period = interval.max(slot.turn.pause);
+        slot.turn.pause = turns::pause(usual, share, interval);
         slot.stats.ended(cost, is_late, is_partial);
         producer.set_system(None);
         producer.end_shares();
-        state.scans_since_ns.store(0, Ordering::Relaxed);
-        let overruns = *kind == Kind::Quick && state.is_shared() && cost > limit();
+        state.ends();
+        let is_over = *kind == Kind::Quick && state.is_shared() && cost > limit();
+        let overruns = is_over && slot.cost.overran(end, period);
         self.hashing_ns = self.hashing_ns.saturating_add(took / HASHING_PART);
         if let Err(gone) = result {
-            self.slots[at].system.abandon(&mut self.producer);
+            self.slots[at].system.abandon(scratch, now, producer);
             self.producer.set_system(None);
-            self.give_back(at, Why::Gone(gone));
+            self.leave(at, Why::Gone(gone));
         } else if overruns {
-            self.give_back(at, Why::Overran);
+            self.leave(at, Why::Overran);
         } else if end.saturating_sub(self.flushed_ns) > FLUSH_NS {
             self.flush();
         }
     }
 
-    /// Returns a system to the control thread; it stays if that has no room now.
-    fn give_back(&mut self, at: usize, why: Why) {
+    /// Scans a system no more, and returns it to the control thread.
+    fn leave(&mut self, at: usize, why: Why) {
         // The records of its next scanner follow these.
         self.flush();
         let mut slot = self.slots.remove(at);
         slot.stats.moves();
-        // The control thread outlives the scanners.
-        if let Err(TrySendError::Full(Returned { slot, .. })) =
-            self.returned.try_send(Returned { slot, why })
-        {
-            self.slots.push(slot);
+        self.leaving.push(Returned { slot, why });
+        self.return_leaving();
+    }
+
+    /// Returns systems to the control thread. What that has no room for is offered again.
+    fn return_leaving(&mut self) {
+        while let Some(returned) = self.leaving.pop() {
+            // The control thread outlives the scanners.
+            if let Err(TrySendError::Full(returned)) = self.returned.try_send(returned) {
+                self.leaving.push(returned);
+                self.waker.wake();
+                return;
+            }
+            self.waker.wake();
         }
-        self.waker.wake();
     }
 
     fn flush(&mut self) {
@@ -357,9 +392,9 @@ impl<S: Scan> Scanner<S> {
         if u128::from(self.hashing_ns) < SLICE_TIME.as_nanos() || self.must_stop() {
             return;
         }
-        let meter = Meter::start();
+        let begin = Instant::now();
         let has_hashed = self.hash_next();
-        let used = if has_hashed { meter.elapsed_ns() } else { self.hashing_ns };
+        let used = if has_hashed { nanoseconds(begin.elapsed()) } else { self.hashing_ns };
         self.hashing_ns = self.hashing_ns.saturating_sub(used);
     }
 
@@ -368,11 +403,15 @@ impl<S: Scan> Scanner<S> {
         let count = self.slots.len();
         for _ in 0..count {
             self.hashes_next = (self.hashes_next + 1) % count;
-            let system = &mut self.slots[self.hashes_next].system;
+            let now = self.now_ns();
+            let Slot { index, system, .. } = &mut *self.slots[self.hashes_next];
             if system.has_work()
                 && let Some(scratch) = &mut self.scratch
             {
+                // It reads memory, which may not answer.
+                self.state.begins(*index, now);
                 system.work(scratch);
+                self.state.ends();
                 return true;
             }
         }
@@ -388,7 +427,7 @@ impl<S: Scan> Scanner<S> {
     }
 
     fn now_ns(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        nanoseconds(self.start.elapsed())
     }
 
     /// The time by both clocks; the monotonic one counts from the start.
@@ -396,6 +435,10 @@ impl<S: Scan> Scanner<S> {
         let since = i64::try_from(self.start.elapsed().as_nanos()).unwrap_or(i64::MAX);
         Now { monotonic: Monotonic::from_ns(since), real: RealTime::from_ns(wall_clock_ns()) }
     }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Calendar time in nanoseconds since 1970.

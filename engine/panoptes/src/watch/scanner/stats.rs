@@ -1,12 +1,13 @@
-//! How regularly scans run, and what they cost.
+//! What scans cost, in time of the scanner's CPU. `coverage_report` has the real times from scan to
+//! scan.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use panoptes_tables::Histogram;
 
 /// What the control thread knows of one scanner; both write to it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::watch) struct ScannerState {
     /// Scanner: records that did not fit in its queue to the writer.
     pub(in crate::watch) refused: AtomicU64,
@@ -14,15 +15,44 @@ pub(in crate::watch) struct ScannerState {
     pub(in crate::watch) systems: AtomicUsize,
     /// Control thread: what a scan may cost, in nanoseconds, if there are several systems.
     pub(in crate::watch) limit_ns: AtomicU64,
-    /// Control thread: how many times its cost the interval of a system is at least.
-    pub(in crate::watch) pace: AtomicU64,
-    /// Scanner: when the scan that runs began, in nanoseconds since the start; 0 if none runs.
+    /// Control thread: the time of each interval that a system may use, in nanoseconds.
+    pub(in crate::watch) share_ns: AtomicU64,
+    /// Scanner: when the scan that runs, or the hashing, began, in nanoseconds since the start; 0
+    /// if none runs.
     pub(in crate::watch) scans_since_ns: AtomicU64,
     /// Scanner: the system that it scans, or has scanned last.
     pub(in crate::watch) scans: AtomicUsize,
+    /// Scanner: its thread id.
+    pub(in crate::watch) thread_id: AtomicU32,
+}
+
+impl Default for ScannerState {
+    /// Without bounds.
+    fn default() -> Self {
+        Self {
+            refused: AtomicU64::default(),
+            systems: AtomicUsize::default(),
+            limit_ns: AtomicU64::new(u64::MAX),
+            share_ns: AtomicU64::new(u64::MAX),
+            scans_since_ns: AtomicU64::default(),
+            scans: AtomicUsize::default(),
+            thread_id: AtomicU32::default(),
+        }
+    }
 }
 
 impl ScannerState {
+    /// Scanner: begins to read the memory of a system.
+    pub(super) fn begins(&self, system: usize, now_ns: u64) {
+        self.scans.store(system, Ordering::Relaxed);
+        self.scans_since_ns.store(now_ns.max(1), Ordering::Relaxed);
+    }
+
+    /// Scanner: has read it.
+    pub(super) fn ends(&self) {
+        self.scans_since_ns.store(0, Ordering::Relaxed);
+    }
+
     /// Whether a scan must end after some time, because other systems wait for their turn.
     pub(in crate::watch) fn is_shared(&self) -> bool {
         self.systems.load(Ordering::Relaxed) > 1
@@ -52,14 +82,13 @@ impl Measured {
 /// The times of one system's scans since it was attached to.
 #[derive(Debug, Default)]
 pub(in crate::watch) struct ScanStats {
-    /// Nanoseconds from the start of each scan to that of the next.
-    intervals: Histogram,
-    /// The same in CPU time of the scanner: what other programs use does not count.
+    /// Nanoseconds of the scanner's CPU time from the start of each scan to that of the next: what
+    /// other programs use does not count.
     cpu_intervals: Histogram,
     /// Nanoseconds that a scan, or a part of one, cost.
     costs: Histogram,
-    /// When the last scan began, by both clocks.
-    last: Option<(u64, u64)>,
+    /// The CPU time of the scanner when the last scan began; `None` on another scanner.
+    last: Option<u64>,
     late: u64,
     partial: u64,
     moves: u64,
@@ -67,13 +96,9 @@ pub(in crate::watch) struct ScanStats {
 
 impl ScanStats {
     /// A scan begins; `cpu_ns` is the CPU time of the scanner.
-    pub(super) fn begins(&mut self, now_ns: u64, cpu_ns: u64) {
-        if let Some((now_before, cpu_before)) = self.last.replace((now_ns, cpu_ns)) {
-            self.intervals.add(now_ns.saturating_sub(now_before));
-            // Another thread has another clock.
-            if cpu_before > 0 {
-                self.cpu_intervals.add(cpu_ns.saturating_sub(cpu_before));
-            }
+    pub(super) fn begins(&mut self, cpu_ns: u64) {
+        if let Some(before) = self.last.replace(cpu_ns) {
+            self.cpu_intervals.add(cpu_ns.saturating_sub(before));
         }
     }
 
@@ -83,12 +108,16 @@ impl ScanStats {
         self.partial += u64::from(is_partial);
     }
 
-    /// The system is passed to another scanner.
+    /// The system is passed to another scanner, whose thread has another clock.
     pub(super) fn moves(&mut self) {
         self.moves += 1;
-        if let Some((_, cpu)) = &mut self.last {
-            *cpu = 0;
-        }
+        self.last = None;
+    }
+
+    /// Number of scans, or parts of scans.
+    #[cfg(test)]
+    pub(in crate::watch) fn scans(&self) -> u64 {
+        self.costs.count()
     }
 
     /// The times from scan to scan in nanoseconds of the scanner's CPU time.
@@ -99,20 +128,16 @@ impl ScanStats {
 }
 
 impl fmt::Display for ScanStats {
-    /// One line for people: how many scans, how far apart, at what cost.
+    /// One line for people: how many scans, at what cost.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ms = |ns: u64| ns as f64 / 1e6;
-        let Self { intervals, cpu_intervals, costs, late, partial, moves, .. } = self;
+        let Self { cpu_intervals, costs, late, partial, moves, .. } = self;
         write!(
             f,
-            "{} scans, {:.2} ms apart on average, {:.2} ms in 99 of 100 cases and {:.2} ms at \
-             worst, {late} late, {partial} in parts; a scan cost {:.2} ms on average and {:.2} ms \
-             at worst; CPU time of the scanner from scan to scan: {:.2} ms on average, {:.2} ms in \
-             99 of 100 cases; moved {moves} times",
+            "{} scans, {late} late, {partial} in parts; a scan cost {:.2} ms on average and {:.2} \
+             ms at worst; CPU time of the scanner from scan to scan: {:.2} ms on average, {:.2} ms \
+             in 99 of 100 cases; moved {moves} times",
             costs.count(),
-            ms(intervals.mean()),
-            ms(intervals.percentile_99()),
-            ms(intervals.largest()),
             ms(costs.mean()),
             ms(costs.largest()),
             ms(cpu_intervals.mean()),
@@ -129,17 +154,16 @@ mod tests {
     fn the_times_of_a_system_are_one_line() {
         let mut stats = ScanStats::default();
         for scan in 0..101 {
-            stats.begins(1 + scan * 10_000_000, 1 + scan * 2_000_000);
+            stats.begins(1 + scan * 2_000_000);
             stats.ended(500_000, scan == 7, false);
         }
         stats.moves();
-        stats.begins(1_030_000_001, 9);
+        stats.begins(9);
         stats.ended(1_500_000, false, true);
         assert_eq!(
             stats.to_string(),
-            "102 scans, 10.20 ms apart on average, 10.22 ms in 99 of 100 cases and 30.00 ms at \
-             worst, 1 late, 1 in parts; a scan cost 0.51 ms on average and 1.50 ms at worst; CPU \
-             time of the scanner from scan to scan: 2.00 ms on average, 2.00 ms in 99 of 100 \
+            "102 scans, 1 late, 1 in parts; a scan cost 0.51 ms on average and 1.50 ms at worst; \
+             CPU time of the scanner from scan to scan: 2.00 ms on average, 2.00 ms in 99 of 100 \
              cases; moved 1 times"
         );
     }

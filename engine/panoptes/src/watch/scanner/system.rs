@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use panoptes_engine::limits::Limits;
 use panoptes_engine::time::Now;
-use panoptes_engine::walk::Budget;
+use panoptes_engine::walk::{Budget, ScanError};
 use panoptes_engine::watch::{SLICE_BYTES, Watched, Workspace};
 use panoptes_sinks::queue::Producer;
 use panoptes_sources::{AnySource, MachineSource as _};
@@ -21,14 +21,13 @@ pub(in crate::watch) trait Scan: Send + 'static {
     /// Memory that a scan uses only while it runs. Systems of a thread share it.
     type Scratch: Send;
 
-    /// Scans once, or goes on with a scan that has ended early. It ends soon after `until` returns
-    /// true.
+    /// Scans once, or goes on with a scan that has ended early.
     fn scan(
         &mut self,
         scratch: &mut Self::Scratch,
         now: Now,
         interval_ns: u64,
-        until: &dyn Fn() -> bool,
+        ends: Ends<'_>,
         out: &mut Producer,
     ) -> Result<(), Gone>;
 
@@ -45,7 +44,16 @@ pub(in crate::watch) trait Scan: Send + 'static {
     fn finish(&mut self, scratch: &mut Self::Scratch, now: Now, out: &mut Producer);
 
     /// Passes on what waits for room, because no scan follows.
-    fn abandon(&mut self, out: &mut Producer);
+    fn abandon(&mut self, scratch: &mut Self::Scratch, now: Now, out: &mut Producer);
+}
+
+/// When a scan ends before it has read everything.
+#[derive(Clone, Copy)]
+pub(in crate::watch) struct Ends<'a> {
+    /// It goes on later, and what is certain is reported.
+    pub(in crate::watch) is_over: &'a dyn Fn() -> bool,
+    /// It is given up: no scan follows.
+    pub(in crate::watch) must_stop: &'a dyn Fn() -> bool,
 }
 
 /// Why a system can't be scanned any more.
@@ -128,7 +136,7 @@ impl Scan for System {
         workspace: &mut Workspace,
         now: Now,
         interval_ns: u64,
-        until: &dyn Fn() -> bool,
+        ends: Ends<'_>,
         out: &mut Producer,
     ) -> Result<(), Gone> {
         self.source.refresh();
@@ -143,9 +151,11 @@ impl Scan for System {
         self.adopt();
         self.watched.set_scan_interval(interval_ns);
         out.set_system(self.shared.log);
-        let budget = Budget::default_for(&self.limits).until(until);
+        let budget = Budget::default_for(&self.limits);
+        let budget = budget.until(ends.is_over).unless(ends.must_stop);
         match self.watched.scan_until(workspace, &mut self.source, now, &budget, out) {
             Ok(()) => self.failures = 0,
+            Err(ScanError::Stopped) => return Ok(()),
             Err(error) => {
                 self.failures += 1;
                 if self.failures < FAILURES_MAX {
@@ -174,8 +184,8 @@ impl Scan for System {
         self.watched.finish(workspace, now, out);
     }
 
-    fn abandon(&mut self, out: &mut Producer) {
+    fn abandon(&mut self, workspace: &mut Workspace, now: Now, out: &mut Producer) {
         out.set_system(self.shared.log);
-        self.watched.abandon(out);
+        self.watched.abandon(workspace, now, out);
     }
 }

@@ -20,6 +20,8 @@ pub(in crate::watch) enum Part {
     Works(u64),
     /// Milliseconds without an answer.
     Waits(u64),
+    /// The same in the first part alone.
+    WaitsOnce(u64),
 }
 
 /// A system whose scans have a number of equal parts.
@@ -30,6 +32,10 @@ pub(in crate::watch) struct Fake {
     /// What is left of the present scan.
     left: u32,
     has_work: bool,
+    /// Milliseconds for which hashing waits.
+    work_waits_ms: u64,
+    /// Parts of all scans.
+    parts: Arc<AtomicU64>,
     worked: Arc<AtomicU64>,
     finished: Arc<Mutex<Vec<u32>>>,
 }
@@ -41,6 +47,8 @@ impl Fake {
             count,
             left: 0,
             has_work: false,
+            work_waits_ms: 0,
+            parts: Arc::default(),
             worked: Arc::default(),
             finished: Arc::default(),
         }
@@ -55,18 +63,23 @@ impl Scan for Fake {
         (): &mut (),
         _: Now,
         _: u64,
-        until: &dyn Fn() -> bool,
+        ends: Ends<'_>,
         _: &mut Producer,
     ) -> Result<(), Gone> {
         if self.count == 0 {
             return Err(Gone { reason: "it has ended".to_owned(), has_ended: true });
         }
         self.left = if self.left == 0 { self.count } else { self.left };
-        while self.left > 0 && !until() {
+        while self.left > 0 && !(ends.is_over)() && !(ends.must_stop)() {
             self.left -= 1;
+            self.parts.fetch_add(1, Ordering::SeqCst);
             match self.part {
                 Part::Works(us) => work(us),
                 Part::Waits(ms) => sleep(Duration::from_millis(ms)),
+                Part::WaitsOnce(ms) if self.parts.load(Ordering::SeqCst) == 1 => {
+                    sleep(Duration::from_millis(ms));
+                }
+                Part::WaitsOnce(_) => {}
             }
         }
         Ok(())
@@ -82,6 +95,7 @@ impl Scan for Fake {
 
     fn work(&mut self, (): &mut ()) {
         work(1500);
+        sleep(Duration::from_millis(self.work_waits_ms));
         self.worked.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -89,7 +103,7 @@ impl Scan for Fake {
         self.finished.lock().unwrap().push(self.count);
     }
 
-    fn abandon(&mut self, _: &mut Producer) {}
+    fn abandon(&mut self, (): &mut (), _: Now, _: &mut Producer) {}
 }
 
 /// Uses CPU time of this thread.
@@ -114,10 +128,15 @@ struct Running {
 
 impl Running {
     fn start(kind: Kind, interval: Duration, systems: Vec<Fake>) -> Self {
+        Self::with_room(kind, interval, systems, 16)
+    }
+
+    /// The control thread has room for so many systems that it has not received.
+    fn with_room(kind: Kind, interval: Duration, systems: Vec<Fake>, room: usize) -> Self {
         let shared = Arc::new(Shared::default());
         shared.interval_ns.store(interval.as_nanos() as u64, Ordering::Relaxed);
         let (commands, receiver) = channel();
-        let (sender, returned) = sync_channel(16);
+        let (sender, returned) = sync_channel(room);
         let messages = Messages::new(Box::new(std::io::sink()), false, LogLevel::Error);
         let common = Common {
             shared: Arc::clone(&shared),
@@ -129,7 +148,7 @@ impl Running {
         };
         let (producer, _) = queue(QueueSize::default(), &queue::Waker::default());
         let cores = allowed_cores().into_iter().take(1).collect();
-        let parts = Parts { kind, cores, commands: receiver, producer, scratch: None };
+        let parts = Parts { kind, cores, commands: receiver, producer, has_scratch: false };
         let state = Arc::new(ScannerState::default());
         state.limit_ns.store(5_000_000, Ordering::Relaxed);
         state.systems.store(systems.len(), Ordering::Relaxed);
@@ -155,7 +174,7 @@ impl Running {
     /// Stops the scanner; returns how long that took, and the scanner.
     fn stop(self) -> (Duration, Scanner<Fake>) {
         let begin = Instant::now();
-        self.shared.stop.store(true, Ordering::Relaxed);
+        self.shared.stop.store(true, Ordering::SeqCst);
         self.thread.thread().unpark();
         let scanner = self.thread.join().unwrap();
         (begin.elapsed(), scanner)
@@ -171,14 +190,21 @@ const SOON: Duration = Duration::from_secs(1);
 fn a_stop_takes_effect_in_the_middle_of_a_scan() {
     // Alone, a system may take as long as it needs: five seconds.
     for (kind, systems) in [(Kind::Quick, 1), (Kind::Slow, 3)] {
-        let fakes = (0..systems).map(|_| Fake::new(Part::Waits(1), 5000)).collect();
+        let fakes: Vec<_> = (0..systems).map(|_| Fake::new(Part::Waits(1), 5000)).collect();
+        let parts: Vec<_> = fakes.iter().map(|fake| Arc::clone(&fake.parts)).collect();
+        let count = || parts.iter().map(|count| count.load(Ordering::SeqCst)).sum::<u64>();
         let running = Running::start(kind, TEN, fakes);
         let begin = Instant::now();
         while running.state.scans_since_ns.load(Ordering::Relaxed) == 0 {
             assert!(begin.elapsed() < PATIENCE);
             sleep(Duration::from_millis(1));
         }
+        // How long a part takes depends on the machine, but not how many follow: the one that had
+        // begun, and no more.
+        running.shared.stop.store(true, Ordering::SeqCst);
+        let before = count();
         let (took, scanner) = running.stop();
+        assert!(count() <= before + 1, "{kind:?}: {} parts followed", count() - before);
         assert!(took < SOON, "{kind:?}: {took:?}");
         let finished = scanner.slots().map(|slot| slot.system.finished.lock().unwrap().len());
         assert_eq!(finished.sum::<usize>(), systems);
@@ -228,6 +254,65 @@ fn a_scanner_returns_what_it_is_asked_for_and_what_has_ended() {
     assert!(slot.index == 1 && matches!(why, Why::Gone(Gone { has_ended: true, .. })));
     let (_, scanner) = running.stop();
     assert_eq!(scanner.slots().map(|slot| slot.index).collect::<Vec<_>>(), [0]);
+}
+
+/// A system for which the control thread had no room stayed, and nobody knew where.
+#[test]
+fn a_system_is_returned_again_until_there_is_room() {
+    let fakes = (0..4).map(|_| Fake::new(Part::Works(10), 1)).collect();
+    let running = Running::with_room(Kind::Quick, TEN, fakes, 1);
+    running.wait(2);
+    for index in [0, 1, 2] {
+        running.commands.send(Command::Return(index)).unwrap();
+    }
+    // The first one fills the room until the control thread looks.
+    sleep(Duration::from_millis(50));
+    let next = || running.returned.recv_timeout(PATIENCE).unwrap();
+    let mut returned: Vec<_> = (0..3).map(|_| next()).map(|it| (it.slot.index, it.why)).collect();
+    returned.sort_by_key(|(index, _)| *index);
+    assert_eq!(returned, [0, 1, 2].map(|index| (index, Why::Asked)));
+    let (_, scanner) = running.stop();
+    assert_eq!(scanner.slots().map(|slot| slot.index).collect::<Vec<_>>(), [3]);
+}
+
+/// Its last records are written although nobody asks for it any more.
+#[test]
+fn a_system_that_waits_to_be_returned_is_finished_at_a_stop() {
+    let fakes: Vec<_> = (0..2).map(|_| Fake::new(Part::Works(10), 1)).collect();
+    let finished: Vec<_> = fakes.iter().map(|fake| Arc::clone(&fake.finished)).collect();
+    let running = Running::with_room(Kind::Quick, TEN, fakes, 1);
+    running.wait(2);
+    for index in [0, 1] {
+        running.commands.send(Command::Return(index)).unwrap();
+    }
+    running.thread.thread().unpark();
+    sleep(Duration::from_millis(100));
+    // The scanner has the other one, or both if it was slow.
+    let (_, scanner) = running.stop();
+    let count = |index: usize| finished[index].lock().unwrap().len();
+    let kept: Vec<_> = scanner.slots().map(|slot| slot.index).collect();
+    assert!(!kept.is_empty() && kept.iter().all(|&index| count(index) == 1), "{kept:?}");
+}
+
+#[test]
+fn hashing_that_waits_for_memory_is_seen_from_outside() {
+    let fake = Fake::new(Part::Works(10), 1);
+    let running = Running::start(
+        Kind::Quick,
+        Duration::from_millis(100),
+        vec![Fake { has_work: true, work_waits_ms: 500, ..fake }],
+    );
+    let (begin, mut last, mut since) = (Instant::now(), 0, Instant::now());
+    // A scan takes no such time.
+    while last == 0 || since.elapsed() < Duration::from_millis(300) {
+        assert!(begin.elapsed() < PATIENCE);
+        let now = running.state.scans_since_ns.load(Ordering::Relaxed);
+        if std::mem::replace(&mut last, now) != now {
+            since = Instant::now();
+        }
+        sleep(Duration::from_millis(1));
+    }
+    running.stop();
 }
 
 #[test]

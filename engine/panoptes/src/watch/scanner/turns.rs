@@ -19,15 +19,32 @@ pub(in crate::watch) struct Turn {
     last: Option<u64>,
     /// The time that a slow scanner has spent on it.
     pub(in crate::watch) used: u64,
-    /// The least time from scan to scan, if it is more than the interval: a scanner whose systems
-    /// cost too much leaves time to others.
+    /// The least time from scan to scan, if it is more than the interval: a system whose scans cost
+    /// more than its share is scanned less often.
     pub(in crate::watch) pause: u64,
+}
+
+/// The least time from scan to scan of a system whose scans cost this much, so that it uses no more
+/// than `share` of each interval.
+pub(in crate::watch) fn pause(cost: u64, share: u64, interval: u64) -> u64 {
+    /// One scan may have waited for long.
+    const MOST: u64 = 1_000_000_000;
+    let pause = u128::from(cost) * u128::from(interval) / u128::from(share.max(1));
+    u64::try_from(pause).unwrap_or(MOST).min(MOST)
 }
 
 impl Turn {
     /// When it is due; at once before its first scan.
     pub(in crate::watch) fn due(self, interval: u64) -> u64 {
         self.last.map_or(0, |last| last.saturating_add(interval.max(self.pause)))
+    }
+
+    /// How late it is, as a part of its own time from scan to scan, in millionths; 0 before it is
+    /// due.
+    fn lateness(self, now: u64, interval: u64) -> u64 {
+        let period = u128::from(interval.max(self.pause).max(1));
+        let late = u128::from(now.saturating_sub(self.due(interval)));
+        u64::try_from(late * 1_000_000 / period).unwrap_or(u64::MAX)
     }
 
     /// Notes a scan from `begin` to `end`. Returns whether it began so late that another one should
@@ -40,8 +57,10 @@ impl Turn {
         goes_on: bool,
     ) -> bool {
         let due = if self.last.is_some() { self.due(interval) } else { begin };
-        let soonest = end.saturating_sub(interval);
-        self.last = Some(if goes_on { soonest } else { due.max(soonest) });
+        let now = end.saturating_sub(interval);
+        // The pause counts from the beginning of a scan, so one that took longer is due at once.
+        let soonest = end.saturating_sub(interval.max(self.pause));
+        self.last = Some(if goes_on { now } else { due.max(soonest) });
         begin.saturating_sub(due) > interval
     }
 }
@@ -57,8 +76,9 @@ pub(in crate::watch) enum Next {
     Nothing,
 }
 
-/// The next turn. A quick scanner takes the system that has waited longest; a slow one takes the
-/// one that has used the least time, of those that are due.
+/// The next turn, of those that are due. A quick scanner takes the system that is late by the
+/// largest part of its own time from scan to scan; a slow one takes the one that has used the least
+/// time.
 pub(in crate::watch) fn next(
     turns: impl Iterator<Item = Turn>,
     kind: Kind,
@@ -69,9 +89,9 @@ pub(in crate::watch) fn next(
     for (at, turn) in turns.enumerate() {
         let due = turn.due(interval);
         let key = match kind {
-            Kind::Quick => (0, due),
             // Those that are not due come after all others, by time.
-            Kind::Slow if due > now => (u64::MAX, due),
+            _ if due > now => (u64::MAX, due),
+            Kind::Quick => (u64::MAX - 1 - turn.lateness(now, interval), due),
             Kind::Slow => (turn.used, due),
         };
         if best.is_none_or(|(least, ..)| key < least) {
@@ -91,6 +111,11 @@ const SLICE_DOUBLINGS: u32 = 4;
 /// The weight of the last scan in the mean.
 const SMOOTHING: u64 = 8;
 
+/// A second scan within this time, or within so many times the time from scan to scan, that costs
+/// more than its share shows that the system does; a single one may have been delayed by the host.
+const OVERRUNS_NS: u64 = 1_000_000_000;
+const OVERRUNS_SCANS: u64 = 4;
+
 /// What a scan of a system costs.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::watch) struct Cost {
@@ -101,6 +126,8 @@ pub(in crate::watch) struct Cost {
     parts: u32,
     /// Number of scans that were finished.
     pub(in crate::watch) scans: u64,
+    /// When a scan cost more than its share last.
+    overran: Option<u64>,
 }
 
 impl Cost {
@@ -113,11 +140,17 @@ impl Cost {
         self.parts = 0;
         let whole = std::mem::take(&mut self.unfinished);
         self.scans += 1;
-        self.mean = if self.scans == 1 {
-            whole
-        } else {
-            self.mean - self.mean / SMOOTHING + whole / SMOOTHING
-        };
+        // The first scan finds everything new, so it does not count as soon as there is another.
+        let weight = (self.scans - 1).clamp(1, SMOOTHING);
+        self.mean = self.mean - self.mean / weight + whole / weight;
+    }
+
+    /// Notes that a scan cost more than its share; returns whether that happens again and again.
+    /// `period` is the time from scan to scan.
+    pub(in crate::watch) fn overran(&mut self, now: u64, period: u64) -> bool {
+        let most = OVERRUNS_NS.max(period.saturating_mul(OVERRUNS_SCANS));
+        let last = self.overran.replace(now);
+        last.is_some_and(|last| now.saturating_sub(last) <= most)
     }
 
     /// What the next part of a scan may cost in a slow scanner while other systems wait there. It
@@ -150,9 +183,43 @@ mod tests {
         assert_eq!(at(0), Next::Wait(14 * MS));
         assert_eq!(at(14 * MS), Next::Scan(1));
         assert_eq!(at(30 * MS), Next::Scan(1));
+        let rare = Turn { pause: 2 * INTERVAL, ..turn(0, 0) };
+        let with_rare = turns.into_iter().chain([rare]);
+        assert_eq!(next(with_rare, Kind::Quick, 30 * MS, INTERVAL), Next::Scan(1));
+        // One is late by 3 of 10 ms, the other one by 8 of 20.
+        let two = || [turn(15 * MS, 0), rare].into_iter();
+        assert_eq!(next(two(), Kind::Quick, 28 * MS, INTERVAL), Next::Scan(1));
+        assert_eq!(next(two(), Kind::Quick, 36 * MS, INTERVAL), Next::Scan(0));
         let new = turns.into_iter().chain([Turn::default()]);
         assert_eq!(next(new, Kind::Quick, 0, INTERVAL), Next::Scan(3));
         assert_eq!(next([].into_iter(), Kind::Quick, 0, INTERVAL), Next::Nothing);
+    }
+
+    #[test]
+    fn who_costs_more_than_its_share_is_scanned_less_often() {
+        let of = |cost, share| pause(cost, share, INTERVAL);
+        assert_eq!(of(3 * MS, 2 * MS), 15 * MS);
+        assert_eq!(of(MS, 2 * MS), 5 * MS, "that is less than the interval");
+        assert_eq!(of(MS, u64::MAX), 0);
+        assert_eq!((of(MS, 0), of(u64::MAX, 1)), (1000 * MS, 1000 * MS));
+    }
+
+    #[test]
+    fn a_second_overrun_counts_soon_after_the_first() {
+        let overruns = |times: [u64; 3], period: u64| {
+            let mut cost = Cost::default();
+            times.map(|now| cost.overran(now * MS, period * MS))
+        };
+        assert_eq!(overruns([0, 900, 2000], 10), [false, true, false]);
+        assert_eq!(overruns([0, 2100, 4200], 2000), [false, true, true]);
+    }
+
+    #[test]
+    fn a_longer_pause_counts_once() {
+        let mut turn = turn(90 * MS, 0);
+        assert!(!turn.scanned(100 * MS, 101 * MS, INTERVAL, false));
+        turn.pause = 100 * MS;
+        assert_eq!(turn.due(INTERVAL), 200 * MS);
     }
 
     #[test]
@@ -185,14 +252,26 @@ mod tests {
         let mut cost = Cost::default();
         cost.add(800, false);
         assert_eq!((cost.ns(), cost.scans), (800, 1));
-        cost.add(1600, false);
-        assert_eq!(cost.ns(), 900);
         for _ in 0..3 {
             cost.add(1000, true);
         }
-        assert_eq!((cost.ns(), cost.scans), (3000, 2));
+        assert_eq!((cost.ns(), cost.scans), (3000, 1));
         assert_eq!(cost.slice(), 80 * MS);
         cost.add(1000, false);
-        assert_eq!((cost.ns(), cost.scans, cost.slice()), (1288, 3, 10 * MS));
+        assert_eq!((cost.ns(), cost.scans, cost.slice()), (4000, 2, 10 * MS));
+    }
+
+    #[test]
+    fn the_first_scan_soon_counts_no_more() {
+        let mut cost = Cost::default();
+        for (scan, mean) in [(9000, 9000), (1000, 1000), (2000, 1500), (1500, 1500)] {
+            cost.add(scan, false);
+            assert_eq!(cost.ns(), mean);
+        }
+        for _ in 0..SMOOTHING {
+            cost.add(1500, false);
+        }
+        cost.add(1500 + 80 * SMOOTHING, false);
+        assert!(cost.ns().abs_diff(1580) < 10, "{}", cost.ns());
     }
 }

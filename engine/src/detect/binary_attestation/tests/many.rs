@@ -12,9 +12,9 @@ fn roomy() -> Limits {
 fn open_pairs(attest: &Attest) -> usize {
     for (at, waiting) in attest.waiting.iter().enumerate() {
         let item = attest.items.get(waiting.item).expect("its file has a row");
-        assert_eq!(item.waiting, Some(at as u32));
-        let identity = &waiting.identity;
-        assert_eq!((item.key.inode, item.key.number), (identity.inode, identity.number));
+        assert_eq!(item.waiting, Index::new(at));
+        let owner = attest.programs.get(waiting.program).expect("its program has a row");
+        assert_eq!(item.serial, owner.serial);
     }
     let waits = |id| attest.items.get(id).is_some_and(|item| item.waiting.is_some());
     let open = attest.items.ids().filter(|&id| waits(id)).count();

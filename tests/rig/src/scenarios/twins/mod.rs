@@ -6,7 +6,8 @@
 //! ([`Turns`]), so a twin that never ran is detected, too.
 //!
 //! A changed file is an alert by definition, and true here: those alerts are counted, and are no
-//! failure.
+//! failure. A record that something was not seen is one: everyday work must not exceed what the
+//! watcher can see.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -18,7 +19,7 @@ use serde_json::Value;
 use super::outcome::{Facts, name, shown};
 use super::run::{Announced, boot, script_in};
 use super::watcher::{Keep, Watcher};
-use super::{CONTENT_CHANGE, Stage, load, stage};
+use super::{CONTENT_CHANGE, DEGRADED, Stage, load, stage};
 use crate::cache::Scratch;
 use crate::error::{Error, Result};
 use crate::flavor::Flavor;
@@ -57,7 +58,7 @@ pub struct TwinReport {
     pub twins: Vec<(&'static Twin, Turns)>,
     /// Number of records of each activity.
     pub activities: BTreeMap<String, usize>,
-    /// Alerts, except changes of files.
+    /// Alerts, except changes of files, and records of what was not seen.
     pub alerts: Vec<Value>,
 }
 
@@ -202,7 +203,7 @@ fn count(guest: &mut Guest, twins: &mut [(&'static Twin, Turns)]) -> Result<()> 
     Ok(())
 }
 
-/// The alerts up to now, except changes of files.
+/// The alerts up to now, except changes of files, and the records of what was not seen.
 fn alerts(watcher: &Watcher) -> impl Iterator<Item = Value> + use<> {
     let records = watcher.records(0).into_iter().map(|arrival| arrival.record);
     records.filter(|record| name(record) != CONTENT_CHANGE)
@@ -236,7 +237,7 @@ impl TwinReport {
         }
         let _ = writeln!(
             out,
-            "{} alerts (changes of files, which are true, left out); each twin {}",
+            "{} alerts and {DEGRADED} (changes of files, which are true, left out); each twin {}",
             self.alerts.len(),
             if self.twins.iter().all(|(_, turns)| turns.good > 0) { "ran" } else { "did NOT run" }
         );
