@@ -13,9 +13,9 @@ use panoptes_decoders::kernel::ovl_inode::OvlInode;
 use panoptes_decoders::layout::Layout as _;
 use panoptes_decoders::source::{MemorySource, Request};
 use panoptes_engine::limits::Limits;
-use panoptes_engine::loss::Loss;
 use panoptes_engine::page_cache::{
-    BestMatch, Contents, ElfKind, FileContent, Format, Outcome, PageDigest, PageMatcher, Partial,
+    Asker, BestMatch, Contents, ElfKind, FileContent, Format, Outcome, PageDigest, PageMatcher,
+    Partial,
 };
 use panoptes_tables::HashKey;
 use sha2::{Digest as _, Sha256};
@@ -378,6 +378,58 @@ fn partial_files_are_retried_with_back_off() {
     assert!(contents.get(&machine.file).unwrap().hashes().is_some());
 }
 
+/// Adversary C15: two contents had the same times.
+#[test]
+fn a_doubted_content_is_read_again() {
+    let mut machine = Cached::whole(&content(PAGE), EXT4);
+    let mut contents = Contents::new(&limits(), HashKey::new(5));
+    let file = machine.file;
+    contents.begin_scan();
+    contents.ask(&file);
+    work(&mut contents, &mut machine, &());
+    let known = contents.ask(&file).copied();
+    assert!(known.is_some());
+    let mut scan = |is_set: bool| {
+        contents.begin_scan();
+        if is_set {
+            contents.doubt();
+        }
+        let answer = contents.ask(&file).copied();
+        assert!(answer.is_none() || answer == known);
+        assert_eq!(
+            (contents.get(&file), contents.get_last(&file)),
+            (answer.as_ref(), known.as_ref())
+        );
+        assert_eq!(contents.has_work(), answer.is_none());
+        work(&mut contents, &mut machine, &());
+        assert_eq!(contents.ask(&file).copied(), known, "it was read since");
+        answer.is_some()
+    };
+    assert_eq!([false, true, false, false].map(&mut scan), [true, false, true, true]);
+    // A clock that is set without end.
+    assert_eq!([true; 12].map(&mut scan).map(u8::from), [0, 0, 0, 1, 1, 1, 0, 1, 1, 1, 0, 1]);
+    assert_eq!([false, false, false, true, false].map(scan), [true, true, false, false, true]);
+}
+
+#[test]
+fn a_content_that_is_doubted_while_it_is_read_is_read_again() {
+    let mut machine = Cached::whole(&content(300 * PAGE), EXT4);
+    let mut contents = Contents::new(&limits(), HashKey::new(5));
+    let file = machine.file;
+    contents.begin_scan();
+    contents.ask(&file);
+    let kernel = machine.kernel.clone();
+    contents.work(&mut machine, &kernel, 64 << 10, &());
+    contents.begin_scan();
+    contents.doubt();
+    assert_eq!(contents.ask(&file), None);
+    work(&mut contents, &mut machine, &());
+    assert_eq!(contents.finished(), 1);
+    assert_eq!(contents.ask(&file), None, "reading began before");
+    work(&mut contents, &mut machine, &());
+    assert!(contents.ask(&file).is_some());
+}
+
 /// Adversary C5: the files of one process took the places of all others'.
 #[test]
 fn a_process_that_asks_for_very_many_files_leaves_room_for_others() {
@@ -391,15 +443,44 @@ fn a_process_that_asks_for_very_many_files_leaves_room_for_others() {
     };
     contents.begin_scan();
     for number in 0..2 * capacity {
-        contents.ask_for(&file(number), 7);
+        contents.ask_for(&file(number), Asker { process_id: 7, group: 1000 });
     }
-    let refused = Loss { count: capacity + capacity / 8, process_id: Some(7) };
-    assert_eq!(contents.refused(), refused);
+    let refused = |contents: &mut Contents| {
+        let lost = contents.refused();
+        (lost.missed(), lost.process_id())
+    };
+    let expected = (capacity + capacity / 8, Some(7));
+    assert_eq!(refused(&mut contents), expected);
     // Others find room in the same scan.
     for number in 0..capacity / 8 {
-        contents.ask_for(&file(2 * capacity + number), 100 + number as u32);
+        let asker = Asker { process_id: 100 + number as u32, group: number % 2 };
+        contents.ask_for(&file(2 * capacity + number), asker);
     }
-    assert_eq!(contents.refused(), refused);
+    assert_eq!(refused(&mut contents), expected);
+}
+
+/// One user's processes, each with few files, took the places of all other users'.
+#[test]
+fn files_of_the_processes_of_one_user_leave_room_for_those_of_others() {
+    let machine = Cached::whole(&content(PAGE), EXT4);
+    let mut contents = Contents::new(&limits(), HashKey::new(5));
+    let capacity = limits().contents_max() as u64;
+    let file = |number| {
+        let mut file = machine.file;
+        file.number += number;
+        file
+    };
+    contents.begin_scan();
+    for number in 0..2 * capacity {
+        contents.ask_for(&file(number), Asker { process_id: 100 + number as u32, group: 1000 });
+    }
+    let refused = contents.refused().missed();
+    assert_eq!(refused, capacity + capacity / 8);
+    for number in 0..capacity / 8 {
+        let asker = Asker { process_id: 7 + number as u32 % 2, group: number % 2 };
+        contents.ask_for(&file(2 * capacity + number), asker);
+    }
+    assert_eq!(contents.refused().missed(), refused);
 }
 
 #[test]
@@ -420,7 +501,7 @@ fn files_that_are_not_requested_are_evicted() {
         contents.ask(file);
     }
     // Files requested later in the same scan evict no file.
-    assert_eq!(contents.refused().count, 10);
+    assert_eq!(contents.refused().missed(), 10);
     work(&mut contents, &mut machine, &());
     assert!(contents.get(&files[0]).unwrap().hashes().is_some());
     for _ in 0..5 {
@@ -430,7 +511,7 @@ fn files_that_are_not_requested_are_evicted() {
     for file in files.split_off(capacity as usize) {
         assert_eq!(contents.ask(&file), None);
     }
-    assert_eq!(contents.refused().count, 10);
+    assert_eq!(contents.refused().standing(), 0);
     assert!(contents.get(&files[0]).unwrap().hashes().is_some(), "it was requested");
     assert_eq!(contents.get(&files[1]), None, "it was not requested");
     work(&mut contents, &mut machine, &());

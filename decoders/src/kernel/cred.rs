@@ -11,5 +11,21 @@ crate::layout! {
         euid: ["euid.val", "euid"],
         /// Effective group.
         egid: ["egid.val", "egid"],
+        /// `struct user_namespace *` in which its ids and capabilities count.
+        user_ns: ["user_ns"],
     }
 }
+
+crate::layout! {
+    /// `struct user_namespace` (include/linux/user_namespace.h).
+    pub struct UserNamespace("user_namespace") {
+        /// `struct user_namespace *` in which it was made; null for the initial one.
+        parent: ["parent"],
+        /// The user who made it, in the initial user namespace.
+        owner: ["owner.val", "owner"],
+    }
+}
+
+/// Maximum depth of user namespaces (`create_user_ns`, kernel/user_namespace.c: a level above 32
+/// is refused).
+pub const LEVEL_MAX: u32 = 33;

@@ -115,6 +115,7 @@ layouts! {
     tcp_sock: sock::TcpSock,
     timekeeper: timekeeper::Timekeeper,
     upid: pid::Upid,
+    user_namespace: cred::UserNamespace,
     uts_namespace: uts_namespace::UtsNamespace,
     vm_area_struct: vm_area_struct::VmAreaStruct,
     vm_special_mapping: vm_area_struct::VmSpecialMapping,

@@ -127,7 +127,7 @@ fn sboms_are_read_again_on_sighup() {
     fs::write(&list, format!("{}\n", "2".repeat(64))).unwrap();
     service.signal(Signal::SIGHUP);
     let mut err = BufReader::new(service.0.stderr.take().unwrap()).lines();
-    let said = |line: &String| line.contains("the configuration was read again");
+    let said = |line: &String| line.contains("the SBOMs were read again");
     assert!(err.any(|line| said(&line.unwrap())));
     service.signal(Signal::SIGTERM);
     service.next("service_gracefully_shutdown");

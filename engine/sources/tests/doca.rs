@@ -275,6 +275,34 @@ fn a_dead_device_costs_a_watched_thread_next_to_nothing() {
     assert!(asleep_ms(|| drop(source)) < 100);
 }
 
+/// A device that can be restarted, and completes no copy then either, does not get a turn after
+/// each restart.
+#[test]
+fn a_device_that_is_restarted_in_vain_costs_a_watched_thread_next_to_nothing() {
+    let setup = Setup::new("lost_every 1");
+    let mut source = setup.open().unwrap();
+    source.refresh();
+    let mut random = Random(7);
+    let mut scan = || {
+        source.refresh();
+        assert!(setup.check(&mut source, &mut random, 20) > 0);
+        source.counts().restarts
+    };
+    // The first scan waits for its turn.
+    scan();
+    // By the quickest of some restarts: the machine may have other work. A turn is 20 ms.
+    let rest = (1..=4).map(|restarts| {
+        std::thread::sleep(Duration::from_millis(1100));
+        let begin = Instant::now();
+        let last = (0..10).map(|_| scan()).last();
+        let took = begin.elapsed();
+        assert_eq!(last, Some(restarts));
+        took
+    });
+    let rest = rest.min().unwrap();
+    assert!(rest < Duration::from_millis(10), "{rest:?}");
+}
+
 #[test]
 fn a_device_that_was_only_slow_is_used_again_without_a_restart() {
     let setup = Setup::new("slow_every 100 60000");

@@ -83,8 +83,20 @@ pub trait Detector {
     /// Reports what waited for the content of files, as far as it is known by now.
     fn settle(&mut self, _scene: &mut Scene<'_>, _files: &mut dyn ContentSource) {}
 
-    /// The objects that were not checked so far: there was no room, or they could not be read.
-    fn unchecked(&self) -> Loss;
+    /// Offers findings once more that were not accepted: no scan follows. Returns the number of
+    /// those that were not offered.
+    fn finish(
+        &mut self,
+        _cx: &ScanContext<'_>,
+        _out: &mut dyn Findings,
+        _state: &State,
+        _files: &mut dyn ContentSource,
+    ) -> u64 {
+        0
+    }
+
+    /// The objects that are not checked: there is no room, or they cannot be read.
+    fn unchecked(&mut self) -> &mut Loss;
 }
 
 /// What a detector has found.
@@ -103,7 +115,8 @@ pub enum Finding<'a> {
 pub enum Accepted {
     /// It was reported, or its report is not wanted.
     Yes,
-    /// There was no room for its record. The queue counts it as dropped.
+    /// There was no room for its record, which the queue counts as dropped, or there are too many
+    /// of its process at present. It is to be offered again.
     No,
 }
 
@@ -184,40 +197,36 @@ macro_rules! detectors {
                 })*
                 !must_stop()
             }
-        }
 
-        impl Detector for Detectors {
-            fn build(setup: &DetectorSetup<'_>) -> Self {
+            /// [`Detector::build`] of each.
+            pub fn build(setup: &DetectorSetup<'_>) -> Self {
                 Self { $($folder: Detector::build(setup),)* }
             }
 
-            fn begin_scan(&mut self) {
+            /// [`Detector::begin_scan`] of each.
+            pub fn begin_scan(&mut self) {
                 $(self.$folder.begin_scan();)*
             }
 
-            fn observe(&mut self, scene: &mut Scene<'_>, change: &Change<'_>) {
+            /// [`Detector::observe`] of each.
+            pub fn observe(&mut self, scene: &mut Scene<'_>, change: &Change<'_>) {
                 $(self.$folder.observe(scene, change);)*
             }
 
-            fn update(
-                &mut self,
-                scene: &mut Scene<'_>,
-                state: &State,
-                files: &mut dyn ContentSource,
-            ) {
-                self.update_unless(&|| false, scene, state, files);
-            }
-
-            fn settle(&mut self, scene: &mut Scene<'_>, files: &mut dyn ContentSource) {
+            /// [`Detector::settle`] of each.
+            pub fn settle(&mut self, scene: &mut Scene<'_>, files: &mut dyn ContentSource) {
                 $(self.$folder.settle(scene, files);)*
             }
 
-            fn unchecked(&self) -> Loss {
-                let mut all = Loss::default();
-                for loss in [$(self.$folder.unchecked(),)*] {
-                    all.add(loss.count, loss.process_id.or(all.process_id));
-                }
-                all
+            /// [`Detector::finish`] of each.
+            pub fn finish(
+                &mut self,
+                cx: &ScanContext<'_>,
+                out: &mut dyn Findings,
+                state: &State,
+                files: &mut dyn ContentSource,
+            ) -> u64 {
+                [$(self.$folder.finish(cx, out, state, files),)*].into_iter().sum()
             }
         }
     };

@@ -1,70 +1,71 @@
-//! How many entries each process has caused: nobody takes the whole room of [`super::Contents`].
+//! How many entries each user and process has caused: nobody takes the whole room of
+//! [`super::Contents`].
 
-use panoptes_tables::{HashKey, Key, Row, RowId, Scan, Table};
+use panoptes_tables::{Counts, HashKey};
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct ProcessId(u32);
+use super::Asker;
 
-impl Key for ProcessId {
-    fn hash(&self, key: HashKey) -> u64 {
-        key.hash_numbers([self.0.into()])
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Asker {
-    process: ProcessId,
-    entries: u32,
-}
-
-impl Row for Asker {
-    type Key = ProcessId;
-
-    fn key(&self) -> ProcessId {
-        self.process
-    }
-}
+/// Maximum number of users and containers that are counted.
+const GROUPS_MAX: usize = 1024;
 
 /// The processes that have asked for files.
 #[derive(Debug)]
-pub(super) struct Askers(Table<Asker>);
+pub(super) struct Askers {
+    /// By user or container, the number of its entries, and of its processes that have some.
+    entries: Counts,
+    processes: Counts,
+    /// By process and user, the number of its entries.
+    own: Counts,
+}
 
 impl Askers {
     /// Allocates for so many entries.
     pub(super) fn new(entries: usize, key: HashKey) -> Self {
-        Self(Table::new(entries, key.derive("contents: askers")))
+        let groups = entries.min(GROUPS_MAX);
+        Self {
+            entries: Counts::new(groups, key.derive("contents: askers' entries")),
+            processes: Counts::new(groups, key.derive("contents: askers' processes")),
+            own: Counts::new(entries, key.derive("contents: askers")),
+        }
     }
 
     pub(super) fn clear(&mut self) {
-        self.0.clear();
+        self.entries.clear();
+        self.processes.clear();
+        self.own.clear();
     }
 
-    /// Counts one more entry of a process.
-    pub(super) fn add(&mut self, process_id: u32) {
-        let process = ProcessId(process_id);
-        let found = self.0.find(&process);
-        let id = found.or_else(|| self.0.insert(Asker { process, entries: 0 }, Scan::default()));
-        if let Some(asker) = id.and_then(|id| self.0.get_mut(id)) {
-            asker.entries += 1;
+    /// Counts one more entry.
+    pub(super) fn add(&mut self, asker: Asker) {
+        self.entries.add(asker.group);
+        if self.own.add(of_process(asker)) {
+            self.processes.add(asker.group);
         }
     }
 
-    /// Counts one entry of a process less.
-    pub(super) fn remove(&mut self, process_id: u32) {
-        let Some(id) = self.0.find(&ProcessId(process_id)) else { return };
-        let Some(asker) = self.0.get_mut(id) else { return };
-        asker.entries -= 1;
-        if asker.entries == 0 {
-            self.0.remove(id);
+    /// Counts one entry less.
+    pub(super) fn remove(&mut self, asker: Asker) {
+        self.entries.remove(asker.group);
+        if self.own.remove(of_process(asker)) {
+            self.processes.remove(asker.group);
         }
     }
 
-    /// Whether a process has an equal part of `room` entries, or more. One alone has a half.
-    /// Requests for no process (0) have no limit.
-    pub(super) fn is_above_its_share(&self, process_id: u32, room: usize) -> bool {
-        let id: Option<RowId> = self.0.find(&ProcessId(process_id));
-        let entries = id.and_then(|id| self.0.get(id)).map_or(0, |asker| asker.entries);
-        let askers = (self.0.len() + usize::from(entries == 0)).max(2);
-        process_id != 0 && entries as usize >= room / askers
+    /// Whether a user has an equal part of `room` entries or more, or a process an equal part of
+    /// its user's. A user alone has a half. Requests for no process have no limit.
+    pub(super) fn is_above_its_share(&self, asker: Asker, room: usize) -> bool {
+        let entries = self.entries.of(asker.group);
+        let groups = self.entries.owners() + usize::from(entries == 0);
+        let of_group = room / groups.max(2);
+        let own = self.own.of(of_process(asker));
+        let processes = self.processes.of(asker.group) as usize + usize::from(own == 0);
+        let share = (of_group / processes.max(1)).max(1);
+        asker.process_id != 0 && (entries as usize >= of_group || own as usize >= share)
     }
+}
+
+/// A number for a process as one of its user: a process may become another user's. Users are below
+/// 2^32, and those of containers are random.
+fn of_process(asker: Asker) -> u64 {
+    asker.group.rotate_left(32) ^ u64::from(asker.process_id)
 }

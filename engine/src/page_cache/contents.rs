@@ -4,11 +4,10 @@ use panoptes_decoders::source::MemorySource;
 use panoptes_tables::{HashIndex, HashKey, Scan, room};
 
 use super::askers::Askers;
-
 use super::job::{Job, Step};
 use super::memory::KernelMemory;
 use super::scratch::{Buffers, WINDOW_BYTES};
-use super::{FileContent, FileIdentity, Outcome, PageMatcher};
+use super::{Asker, FileContent, FileIdentity, Outcome, PageMatcher};
 use crate::limits::Limits;
 use crate::loss::Loss;
 use crate::walk::Kernel;
@@ -28,9 +27,13 @@ const RETRY_SCANS: u32 = 16;
 const RETRIES_MAX: u32 = 5;
 /// A file that no caller has asked for in this many scans may be evicted.
 const IDLE_SCANS: u32 = 2;
+/// A content that was doubted this often in a row is not doubted for [`SURE_SCANS`] after it was
+/// read: a machine that sets its clock without end must not keep its files from being judged.
+const DOUBTS_MAX: u8 = 3;
+const SURE_SCANS: u32 = 4;
 /// Maximum number of least recently requested entries that are checked for one to evict.
 const EVICTION_CANDIDATES_MAX: usize = 64;
-/// The fraction of the entries that only processes below their share get.
+/// The fraction of the entries that only users and processes below their share get.
 const RESERVED_PART: usize = 8;
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -44,11 +47,18 @@ enum State {
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     file: FileIdentity,
-    /// The process for which it was first requested.
-    process_id: u32,
+    /// For whom it was first requested.
+    asker: Asker,
     known: Option<FileContent>,
     /// Whether the file had changed right before `known` was read.
     recent: bool,
+    /// Whether another content may have the same identity by now.
+    is_doubtful: bool,
+    /// How often in a row that was so, saturating.
+    doubts: u8,
+    /// The last scan before its content was read, and before it was known.
+    begun: Scan,
+    finished: Scan,
     state: State,
     /// The last scan in which a caller asked for it.
     asked: Scan,
@@ -85,8 +95,11 @@ pub struct Contents {
     lanes: [Lane; 3],
     buffers: Option<Box<Buffers>>,
     scan: Scan,
+    /// The last scan that found the machine's calendar time set: the files that were read before
+    /// may have changed without any other times.
+    doubted: Option<Scan>,
     finished: u64,
-    /// By process, the number of its entries.
+    /// Who has how many entries.
     askers: Askers,
     refused: Loss,
 }
@@ -118,9 +131,10 @@ impl Contents {
             lanes: DIGESTS.map(lane),
             buffers: None,
             scan: Scan::default(),
+            doubted: None,
             finished: 0,
             askers: Askers::new(capacity, key),
-            refused: Loss::default(),
+            refused: Loss::new(),
         }
     }
 
@@ -132,6 +146,13 @@ impl Contents {
     /// Starts a scan: retries are scheduled by scan number.
     pub fn begin_scan(&mut self) {
         self.scan = self.scan.next();
+        self.refused.begin_scan();
+    }
+
+    /// Doubts all that is known, because somebody has set the machine's calendar time: other
+    /// contents may have the same times. A file is read again when a caller asks for it.
+    pub fn doubt(&mut self) {
+        self.doubted = Some(self.scan);
     }
 
     /// Number of files that were processed since the start.
@@ -139,9 +160,9 @@ impl Contents {
         self.finished
     }
 
-    /// How often a requested file found no room.
-    pub fn refused(&self) -> Loss {
-        self.refused
+    /// The requests for which there is no room.
+    pub fn refused(&mut self) -> &mut Loss {
+        &mut self.refused
     }
 
     /// Forgets everything, because the machine was lost or has rebooted.
@@ -157,38 +178,46 @@ impl Contents {
 
     /// What is known of a file. Queues nothing.
     pub fn get(&self, file: &FileIdentity) -> Option<&FileContent> {
+        self.entry(self.find(file)?)?.certain()
+    }
+
+    /// What is or was known of a file: by now it may have another content. Queues nothing.
+    pub fn get_last(&self, file: &FileIdentity) -> Option<&FileContent> {
         self.entry(self.find(file)?)?.known.as_ref()
     }
 
     /// What is known of a file. The file is queued if nothing is known, and retried now and then if
     /// it was partly cached. Files that no caller asks for any more are evicted first.
     pub fn ask(&mut self, file: &FileIdentity) -> Option<&FileContent> {
-        self.ask_for(file, 0)
+        self.ask_for(file, Asker::default())
     }
 
-    /// The same on behalf of a process. The last part of the room is for processes with few files.
-    pub fn ask_for(&mut self, file: &FileIdentity, process_id: u32) -> Option<&FileContent> {
+    /// The same on behalf of a process. The last part of the room is for users and processes with
+    /// few files.
+    pub fn ask_for(&mut self, file: &FileIdentity, asker: Asker) -> Option<&FileContent> {
         let known = self.find(file);
-        let Some(index) = known.or_else(|| self.admit(file, process_id)) else {
-            self.refused.add(1, Some(process_id).filter(|&id| id != 0));
+        let Some(index) = known.or_else(|| self.admit(file, asker)) else {
+            self.refused.stand(1, asker.blamed());
             return None;
         };
         if known.is_some() {
             self.unlink(index);
         }
         self.link(index);
-        let scan = self.scan;
+        let (scan, doubted) = (self.scan, self.doubted);
         let entry = self.entries.get_mut(index as usize)?;
         entry.asked = scan;
+        entry.doubt(doubted, scan);
         let is_due = match entry.known {
             None => true,
+            Some(_) if entry.is_doubtful => true,
             Some(FileContent { outcome: Outcome::Whole { .. }, .. }) if !entry.recent => false,
             Some(_) => !entry.retry.is_after(scan),
         };
         if is_due && entry.state == State::Idle {
             self.queue(index);
         }
-        self.entry(index)?.known.as_ref()
+        self.entry(index)?.certain()
     }
 
     /// Whether [`Contents::work`] has anything to do.
@@ -218,7 +247,7 @@ impl Contents {
             let lane = &mut self.lanes[number];
             if lane.current == NONE {
                 let Some(entry) = self.entries.get_mut(lane.first as usize) else { break };
-                entry.state = State::AtWork;
+                (entry.state, entry.begun) = (State::AtWork, self.scan);
                 lane.current = lane.first;
                 lane.first = entry.behind;
                 if lane.first == NONE {
@@ -258,10 +287,12 @@ impl Contents {
 
     fn finish(&mut self, index: u32, known: FileContent, recent: bool) {
         self.finished += 1;
-        let scan = self.scan;
+        let (scan, doubted) = (self.scan, self.doubted);
         let Some(entry) = self.entries.get_mut(index as usize) else { return };
         entry.known = Some(known);
         entry.recent = recent;
+        (entry.is_doubtful, entry.finished) = (false, scan);
+        entry.doubt(doubted, scan);
         entry.state = State::Idle;
         entry.retry = scan.after(RETRY_SCANS << (2 * entry.tries));
         entry.tries = (entry.tries + 1).min(RETRIES_MAX);
@@ -283,17 +314,21 @@ impl Contents {
     }
 
     /// Makes an entry for a new file, in a free place or in that of an idle entry.
-    fn admit(&mut self, file: &FileIdentity, process_id: u32) -> Option<u32> {
+    fn admit(&mut self, file: &FileIdentity, asker: Asker) -> Option<u32> {
         let used = self.entries.len();
         let reserve = self.capacity / RESERVED_PART;
-        let is_above = self.askers.is_above_its_share(process_id, self.capacity);
+        let is_above = self.askers.is_above_its_share(asker, self.capacity);
         let is_free = used < self.capacity && (used < self.capacity - reserve || !is_above);
         let idle = if is_free { None } else { Some(self.idle()?) };
         let entry = Entry {
             file: *file,
-            process_id,
+            asker,
             known: None,
             recent: false,
+            is_doubtful: false,
+            doubts: 0,
+            begun: Scan::default(),
+            finished: Scan::default(),
             state: State::Idle,
             asked: self.scan,
             retry: Scan::default(),
@@ -306,7 +341,7 @@ impl Contents {
             self.unlink(index);
             let hash = self.hash_of(&self.entries[index as usize].file);
             self.index.remove(hash, index);
-            self.askers.remove(self.entries[index as usize].process_id);
+            self.askers.remove(self.entries[index as usize].asker);
             self.entries[index as usize] = entry;
             index
         } else {
@@ -315,8 +350,8 @@ impl Contents {
         };
         // Without a free slot near its hash it is not found again, and is evicted in its turn.
         let is_found = self.index.insert(self.hash_of(file), index);
-        self.refused.add(u64::from(!is_found), Some(process_id).filter(|&id| id != 0));
-        self.askers.add(process_id);
+        self.refused.stand(u64::from(!is_found), asker.blamed());
+        self.askers.add(asker);
         Some(index)
     }
 
@@ -373,6 +408,26 @@ impl Contents {
             Some(entry) => entry.behind = index,
             None => lane.first = index,
         }
+    }
+}
+
+impl Entry {
+    /// Doubts what is known if the clock was set after reading began; `doubted` is when.
+    fn doubt(&mut self, doubted: Option<Scan>, scan: Scan) {
+        let Some(doubted) = doubted.filter(|_| self.known.is_some() && !self.is_doubtful) else {
+            return;
+        };
+        if !doubted.is_after(self.begun) {
+            if doubted != scan {
+                self.doubts = 0;
+            }
+        } else if self.doubts < DOUBTS_MAX || scan.since(self.finished) >= SURE_SCANS {
+            (self.is_doubtful, self.doubts) = (true, self.doubts.saturating_add(1));
+        }
+    }
+
+    fn certain(&self) -> Option<&FileContent> {
+        self.known.as_ref().filter(|_| !self.is_doubtful)
     }
 }
 

@@ -9,8 +9,9 @@ use crate::walk::{FileRow, Index, InodeRow, Snapshot};
 /// kernel shows.
 ///
 /// `i_generation` is left out. It is far from the other fields of an inode, so that every scan
-/// would pay for it, and a reused inode has another change time. A guest that can set the clock can
-/// still give two contents the same times.
+/// would pay for it, and a reused inode has another change time. A guest that sets its clock back
+/// can give two contents the same times: then [`super::Contents::doubt`]. Nothing shows a clock
+/// that is set and put back to the nanosecond between two scans.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub struct FileIdentity {
     /// `struct inode *`

@@ -152,21 +152,46 @@ impl PageMatcher for () {
     }
 }
 
+/// Who asks for the content of a file.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Asker {
+    /// 0: nobody in the machine.
+    pub process_id: u32,
+    /// Whose process that is ([`crate::walk::Snapshot::group_of`]).
+    pub group: u64,
+}
+
+impl Asker {
+    fn blamed(self) -> Option<u32> {
+        Some(self.process_id).filter(|&id| id != 0)
+    }
+}
+
 /// Source of file contents.
 pub trait ContentSource {
     /// What is known of a file. If nothing is, the file is queued, on behalf of a process.
-    fn ask(&mut self, file: &FileIdentity, process_id: u32) -> Option<FileContent>;
+    fn ask(&mut self, file: &FileIdentity, asker: Asker) -> Option<FileContent>;
+
+    /// The same; while a file is read again, what was known of it before.
+    fn ask_last(&mut self, file: &FileIdentity, asker: Asker) -> Option<FileContent> {
+        self.ask(file, asker)
+    }
 }
 
 impl ContentSource for Contents {
-    fn ask(&mut self, file: &FileIdentity, process_id: u32) -> Option<FileContent> {
-        self.ask_for(file, process_id).copied()
+    fn ask(&mut self, file: &FileIdentity, asker: Asker) -> Option<FileContent> {
+        self.ask_for(file, asker).copied()
+    }
+
+    fn ask_last(&mut self, file: &FileIdentity, asker: Asker) -> Option<FileContent> {
+        let known = self.ask_for(file, asker).copied();
+        known.or_else(|| self.get_last(file).copied())
     }
 }
 
 /// A source without contents, which queues nothing.
 impl ContentSource for () {
-    fn ask(&mut self, _: &FileIdentity, _: u32) -> Option<FileContent> {
+    fn ask(&mut self, _: &FileIdentity, _: Asker) -> Option<FileContent> {
         None
     }
 }

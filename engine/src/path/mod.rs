@@ -235,10 +235,7 @@ fn dentry_text<'a>(snapshot: &'a Snapshot, row: &'a DentryRow) -> Option<&'a [u8
         return None;
     }
     let length = row.name.length as usize;
-    if row.name.long_name.is_null() {
-        row.text.get(..length)
-    } else {
-        Some(snapshot.text(Span::of(row.long?, row.name.length)))
-            .filter(|text| text.len() == length)
-    }
+    // A long name without room is cut to fit the row.
+    let Some(start) = row.long else { return row.text.get(..length) };
+    Some(snapshot.text(Span::of(start, row.name.length))).filter(|text| text.len() == length)
 }

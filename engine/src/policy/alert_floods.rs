@@ -1,8 +1,9 @@
-//! Floods of alerts: of one process and kind, the first in each minute are reported in full.
-//! Further ones are counted, and one record gives their number.
+//! Floods of alerts: of one process and kind, a number is reported at once, and then a few a
+//! second. One too many is not accepted: its detector offers it again, until all are reported.
 //!
-//! The first alerts of a process are never dropped for those of another. A process is counted from
-//! its first alert on; in a full table, alerts of further processes are all reported.
+//! The first alerts of a process never wait for those of another. A process is counted from its
+//! first alert on, until it has not exceeded its rate for a while; in a full table, alerts of
+//! further processes are all reported.
 
 use panoptes_sinks::activities::Activity;
 use panoptes_tables::{HashKey, Row, RowId, Scan, Table};
@@ -24,16 +25,17 @@ const ACTIVITIES: [Activity; 10] = [
     Activity::ShellHistoryCleared,
     Activity::ShellHistoryDisabled,
 ];
-/// Maximum number of alerts of one process and kind in a period.
-const ALERTS_MAX: u32 = 64;
-/// The time over which alerts are counted.
-const PERIOD_NS: i64 = 60_000_000_000;
+/// Maximum number of alerts of one process and kind at once.
+const ALERTS_MAX: u8 = 64;
+/// Number of further ones in each second.
+const A_SECOND: u8 = 8;
+const SECOND_NS: i64 = 1_000_000_000;
 
-/// The alerts of one process in the present period.
+/// The alerts of one process that count against its rate.
 #[derive(Clone, Copy, Debug)]
 struct Count {
     process: ProcessKey,
-    alerts: [u32; ACTIVITIES.len()],
+    alerts: [u8; ACTIVITIES.len()],
 }
 
 impl Row for Count {
@@ -44,84 +46,72 @@ impl Row for Count {
     }
 }
 
-/// Alerts that were counted and not reported.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct More {
-    pub(super) process: ProcessKey,
-    pub(super) activity: Activity,
-    pub(super) count: u32,
-}
-
 /// Counts the alerts of each process.
 #[derive(Debug)]
 pub(super) struct AlertFloods {
     table: Table<Count>,
-    period_start: Monotonic,
+    /// When the counts were last lowered.
+    lowered: Monotonic,
+    /// Whether everything is admitted: nothing can be offered again.
+    is_over: bool,
 }
 
 impl AlertFloods {
     pub(super) fn new(limits: &Limits, key: HashKey) -> Self {
         Self {
-            table: Table::new(limits.processes as usize, key.derive("floods of alerts")),
-            period_start: Monotonic::default(),
+            table: Table::new(
+                (limits.processes as usize / 4).max(64),
+                key.derive("floods of alerts"),
+            ),
+            lowered: Monotonic::default(),
+            is_over: false,
         }
     }
 
-    /// Whether an alert of a process is reported in full.
-    pub(super) fn admits(&mut self, process: ProcessKey, activity: Activity) -> bool {
-        self.place(process, activity).is_none_or(|count| *count < ALERTS_MAX)
+    /// Whether an alert of a process is accepted now. Alerts without a process always are.
+    pub(super) fn admits(&self, process: ProcessKey, activity: Activity) -> bool {
+        let count = self.table.find(&process).and_then(|id| self.table.get(id));
+        let alerts = count.zip(kind_of(activity)).map_or(0, |(count, kind)| count.alerts[kind]);
+        self.is_over || alerts < ALERTS_MAX
     }
 
-    /// Counts an alert that was reported, or is one too many.
+    /// Counts an alert that was accepted.
     pub(super) fn count(&mut self, process: ProcessKey, activity: Activity) {
-        if let Some(count) = self.place(process, activity) {
-            *count = count.saturating_add(1);
-        }
-    }
-
-    fn place(&mut self, process: ProcessKey, activity: Activity) -> Option<&mut u32> {
-        let kind = ACTIVITIES.iter().position(|&one| one == activity)?;
+        let Some(kind) = kind_of(activity).filter(|_| process.process_id != 0) else { return };
         let found = self.table.find(&process).or_else(|| {
-            let count = Count { process, alerts: [0; ACTIVITIES.len()] };
-            self.table.insert(count, Scan::default())
+            self.table.insert(Count { process, alerts: [0; ACTIVITIES.len()] }, Scan::default())
         });
-        self.table.get_mut(found?)?.alerts.get_mut(kind)
+        if let Some(count) = found.and_then(|id| self.table.get_mut(id)) {
+            count.alerts[kind] = count.alerts[kind].saturating_add(1);
+        }
     }
 
-    /// Whether the period ends now. If so, the caller reads all of [`next_more`](Self::next_more)
-    /// and calls [`begin_period`](Self::begin_period).
-    pub(super) fn is_over(&self, now: Monotonic) -> bool {
-        !self.table.is_empty() && now.since(self.period_start) >= PERIOD_NS
-    }
-
-    /// The next alerts that were counted and not reported; `row` is 0 at first.
-    pub(super) fn next_more(&self, row: &mut u32) -> Option<More> {
-        while *row < self.table.end() {
-            let more = self.table.get(RowId(*row)).and_then(|count| {
-                let mut alerts = ACTIVITIES.into_iter().zip(count.alerts);
-                let (activity, alerts) = alerts.find(|(_, alerts)| *alerts > ALERTS_MAX)?;
-                let (process, count) = (count.process, alerts - ALERTS_MAX);
-                Some(More { process, activity, count })
-            });
-            if more.is_some() {
-                return more;
+    /// Lowers the counts by what the time since then allows.
+    pub(super) fn note_time(&mut self, now: Monotonic) {
+        let seconds = now.since(self.lowered) / SECOND_NS;
+        if seconds == 0 {
+            return;
+        }
+        self.lowered = now;
+        let less = A_SECOND.saturating_mul(u8::try_from(seconds).unwrap_or(u8::MAX));
+        for number in 0..self.table.end() {
+            let id = RowId(number);
+            let Some(count) = self.table.get_mut(id) else { continue };
+            count.alerts = count.alerts.map(|alerts| alerts.saturating_sub(less));
+            if count.alerts.iter().all(|&alerts| alerts == 0) {
+                self.table.remove(id);
             }
-            *row += 1;
-        }
-        None
-    }
-
-    /// Forgets what was reported. What could not be is reported by the next scan.
-    pub(super) fn forget(&mut self, more: &More) {
-        if let Some(count) = self.place(more.process, more.activity) {
-            *count = 0;
         }
     }
 
-    pub(super) fn begin_period(&mut self, now: Monotonic) {
-        self.period_start = now;
-        self.table.clear();
+    /// Admits everything from now on.
+    pub(super) fn end(&mut self) {
+        self.is_over = true;
     }
+}
+
+fn kind_of(activity: Activity) -> Option<usize> {
+    ACTIVITIES.iter().position(|&one| one == activity)
 }
 
 #[cfg(test)]
@@ -135,35 +125,38 @@ mod tests {
         ProcessKey { process_id, start_boottime }
     }
 
-    /// How many of so many alerts of a process are reported in full.
+    /// How many of so many alerts of a process are accepted.
     fn admitted(floods: &mut AlertFloods, process: ProcessKey, alerts: u32) -> u32 {
         let mut admitted = 0;
         for _ in 0..alerts {
-            admitted += u32::from(floods.admits(process, LIBRARY));
-            floods.count(process, LIBRARY);
+            if floods.admits(process, LIBRARY) {
+                floods.count(process, LIBRARY);
+                admitted += 1;
+            }
         }
         admitted
     }
 
     #[test]
-    fn the_alerts_of_a_flood_are_summed_up_by_process_and_kind() {
+    fn a_process_has_a_number_of_alerts_at_once_and_then_a_few_a_second() {
         let mut floods = AlertFloods::new(&Limits::default(), HashKey::new(1));
-        assert_eq!(admitted(&mut floods, process(7, 1), 34_000), ALERTS_MAX);
+        floods.note_time(Now::at(7 * SECOND_NS).monotonic);
+        assert_eq!(admitted(&mut floods, process(7, 1), 34_000), 64);
         // Other kinds and processes are not concerned.
         assert!(floods.admits(process(7, 1), Activity::ForeignBinaryExecuted));
         assert_eq!(admitted(&mut floods, process(8, 1), 1), 1);
         assert_eq!(admitted(&mut floods, process(7, 2), 10), 10, "its number is used again");
-        assert!(!floods.is_over(Now::at(PERIOD_NS - 1).monotonic));
-        assert!(floods.is_over(Now::at(PERIOD_NS).monotonic));
-        let count = 34_000 - ALERTS_MAX;
-        let more = More { process: process(7, 1), activity: LIBRARY, count };
-        assert_eq!(floods.next_more(&mut 0), Some(more));
-        let mut row = 0;
-        assert_eq!(floods.next_more(&mut row), Some(more), "it could not be reported");
-        floods.forget(&more);
-        assert_eq!(floods.next_more(&mut row), None);
-        floods.begin_period(Now::at(PERIOD_NS).monotonic);
-        assert!(!floods.is_over(Now::at(3 * PERIOD_NS).monotonic), "there is nothing");
-        assert_eq!(admitted(&mut floods, process(7, 1), 100), ALERTS_MAX);
+        floods.note_time(Now::at(8 * SECOND_NS - 1).monotonic);
+        assert_eq!(admitted(&mut floods, process(7, 1), 100), 0);
+        floods.note_time(Now::at(8 * SECOND_NS).monotonic);
+        assert_eq!(admitted(&mut floods, process(7, 1), 100), 8);
+        floods.note_time(Now::at(11 * SECOND_NS).monotonic);
+        assert_eq!(admitted(&mut floods, process(7, 1), 100), 24);
+        // A rate that nobody exceeds needs no room.
+        floods.note_time(Now::at(19 * SECOND_NS).monotonic);
+        assert!(floods.table.is_empty());
+        assert_eq!(admitted(&mut floods, process(7, 1), 100), 64);
+        floods.end();
+        assert_eq!(admitted(&mut floods, process(7, 1), 100), 100);
     }
 }

@@ -40,6 +40,11 @@ impl Reporter<'_> {
         cx: &ScanContext<'_>,
         alert: &Alert<'_>,
     ) -> Accepted {
+        let key = alert.process.key();
+        let activities = activities(alert);
+        if !activities.iter().all(|&activity| self.admits(key, activity)) {
+            return Accepted::No;
+        }
         let process = ProcessFacts {
             executable_hashes: alert.process_hashes.or(alert.process.executable_hashes),
             ..alert.process
@@ -49,7 +54,7 @@ impl Reporter<'_> {
         let details = elf_file(alert);
         let mut accepted = Accepted::Yes;
         let mut is_reported = false;
-        for activity in activities(alert) {
+        for activity in activities {
             let mut reason = ArrayString::<REASON_BYTES>::new();
             // Text that does not fit is cut off: the sentence begins with the most important part.
             let _ = write_reason(&mut reason, activity, alert);

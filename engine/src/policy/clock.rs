@@ -1,4 +1,5 @@
-//! The alert of a machine that runs although its clock stands still.
+//! The alerts of a machine that runs although its clock stands still, and of one whose count of
+//! forks was set back.
 
 use core::fmt::Write as _;
 
@@ -35,6 +36,18 @@ pub struct Tampering {
     pub runtime_ns: u64,
 }
 
+/// A count of forks that was set back while the machine's clock went on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct SetBack {
+    /// When it was first lower than before.
+    pub since: RealTime,
+    /// Number of scans that showed it lower, and the clock further on.
+    pub scans: u32,
+    /// The count before, and after.
+    pub from: u64,
+    pub to: u64,
+}
+
 impl Reporter<'_> {
     /// Writes the alert of a clock that stands still while the machine runs.
     pub(crate) fn clock_tampered(
@@ -42,19 +55,27 @@ impl Reporter<'_> {
         cx: &ScanContext<'_>,
         tampering: &Tampering,
     ) -> Accepted {
-        let reason = reason(tampering);
-        let details = SystemActivityDetails {
-            reason: reason.as_str().into(),
-            ..SystemActivityDetails::default()
-        };
-        let evidence = Evidence {
-            reason: &reason,
-            techniques: ROOTKIT,
-            // A defect of the kernel or of the host can do the same.
-            confidence: Confidence::Medium,
-            since_ns: tampering.since,
-            scans: tampering.scans,
-        };
+        // A defect of the kernel or of the host can do the same.
+        let confidence = Confidence::Medium;
+        self.tampered(cx, &reason(tampering), (tampering.since, tampering.scans), confidence)
+    }
+
+    /// Writes the alert of a count of forks that was set back.
+    pub(crate) fn forks_set_back(&mut self, cx: &ScanContext<'_>, set_back: &SetBack) -> Accepted {
+        let &SetBack { since, scans, .. } = set_back;
+        self.tampered(cx, &reason_of_forks(set_back), (since, scans), Confidence::High)
+    }
+
+    fn tampered(
+        &mut self,
+        cx: &ScanContext<'_>,
+        reason: &str,
+        (since_ns, scans): (RealTime, u32),
+        confidence: Confidence,
+    ) -> Accepted {
+        let details =
+            SystemActivityDetails { reason: reason.into(), ..SystemActivityDetails::default() };
+        let evidence = Evidence { reason, techniques: ROOTKIT, confidence, since_ns, scans };
         let record = Record::new(Activity::ClockTampered, Details::SystemActivity(&details));
         self.alert(cx, Subject::default(), &record, evidence)
     }
@@ -75,9 +96,31 @@ fn reason(tampering: &Tampering) -> ArrayString<REASON_BYTES> {
     reason
 }
 
+fn reason_of_forks(set_back: &SetBack) -> ArrayString<REASON_BYTES> {
+    let SetBack { from, to, .. } = set_back;
+    let mut reason = ArrayString::new();
+    let _ = write!(
+        reason,
+        "the kernel's count of processes and threads that were started went back from {from} to \
+         {to}, while its clock went on"
+    );
+    reason
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_reason_of_a_count_that_was_set_back_fits() {
+        let most = SetBack { since: RealTime::default(), scans: 4, from: u64::MAX, to: u64::MAX };
+        assert!(reason_of_forks(&most).ends_with("clock went on"));
+        assert_eq!(
+            reason_of_forks(&SetBack { from: 900, to: 5, ..most }).as_str(),
+            "the kernel's count of processes and threads that were started went back from 900 to \
+             5, while its clock went on"
+        );
+    }
 
     #[test]
     fn a_reason_has_every_value_and_fits() {

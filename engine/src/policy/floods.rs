@@ -1,5 +1,6 @@
 //! Floods of events: one process may cause a number of events of one kind in a second. Further ones
-//! are counted, and one record a second gives their number.
+//! are counted, and one record a second gives their number. Beginnings and ends of processes count
+//! for their parent.
 //!
 //! Alerts are not events. A process is counted from its first event on; in a full table, further
 //! processes are not counted and all their events are reported.
@@ -12,7 +13,10 @@ use crate::state::process::ProcessKey;
 use crate::time::Monotonic;
 
 /// The events that one process can cause in any number.
-const ACTIVITIES: [Activity; 13] = [
+const ACTIVITIES: [Activity; 16] = [
+    Activity::ProcessCreated,
+    Activity::ProcessTerminated,
+    Activity::ProcessZombie,
     Activity::NetworkConnectionCreated,
     Activity::NetworkConnectionTerminated,
     Activity::TcpNetworkConnectionStateChange,

@@ -2,22 +2,25 @@
 //! minute while it lasts, and `coverage_restored` when nothing more was missed for a while.
 //!
 //! Losses are summed over a period. A machine changes while it is read, so an object that one scan
-//! cannot read is no gap: the gap is that many scans in a row of some time could not read something
-//! ([`Rule::Often`]). What the watcher itself had no room or time for is a gap at once
-//! ([`Rule::AtOnce`]).
+//! cannot read is no gap: the gap is that many scans could not read something ([`Rule::Often`]).
+//! What the watcher itself had no room or time for is a gap at once ([`Rule::AtOnce`]).
+//!
+//! A gap that others cause hides nobody: while it lasts, a process that causes more of it is named
+//! within [`NAMED_NS`].
 
-use crate::detect::Accepted;
+use arrayvec::ArrayVec;
+
+use super::often::Often;
 use crate::limits::{Limit, PerLimit};
-use crate::loss::Loss;
-use crate::state::Unstable;
+use crate::loss::{Blamed, LISTED_MAX, Loss};
 use crate::time::{Monotonic, Now, RealTime};
-use crate::walk::Losses;
+use crate::walk::{Deferred, Losses};
 
 /// When a loss is a gap.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Rule {
     AtOnce,
-    /// If at least half of the scans in [`WINDOW_NS`] had it.
+    /// If scans have it often ([`Often`]).
     Often,
 }
 
@@ -42,7 +45,7 @@ gaps! {
     Unreadable "unreadable" Often "objects could not be read";
     Unbounded "unbounded" Often "lists or trees did not end within their bound";
     Unstable "unstable" AtOnce
-        "times a process changed its descriptor table or program while it was read";
+        "processes changed their descriptor tables or programs whenever they were read";
     Untracked "untracked" Often "objects did not fit within the limits of a scan";
     Budget "budget" Often
         "descriptor tables, address spaces, files or chains were left for the next scan";
@@ -60,71 +63,58 @@ gaps! {
     Changes "content_changes" AtOnce "closed files were not checked: there were too many";
     Binaries "binaries" AtOnce "programs or libraries were not checked: there were too many";
     Unjudged "unjudged" AtOnce
-        "checks of running programs found nothing of their content in memory";
+        "running programs were not judged: nothing of their content is in memory";
     Shells "reverse_shells" AtOnce
         "searches for reverse shells did not follow all pipes and sockets";
     Commands "shell_commands" AtOnce "shells or shell commands did not fit or could not be read";
     Permissions "memory_permissions" AtOnce "changes of permissions were not checked";
 }
 
-/// The losses of one scan.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Missed {
-    /// Of this scan alone.
+/// What a scan missed.
+#[derive(Debug)]
+pub struct Missed<'a> {
     pub scan: Losses,
-    pub unstable: Unstable,
-    /// What was not tracked; these and the following each since the machine is watched.
-    pub tables: PerLimit<Loss>,
-    pub left: Loss,
-    pub contents: Loss,
-    pub changes: Loss,
-    pub binaries: Loss,
+    /// What the scan left for the next one.
+    pub left: Deferred,
+    /// Processes of which scans show no consistent data.
+    pub unstable: &'a mut Loss,
+    /// What was not tracked.
+    pub tables: &'a mut PerLimit<Loss>,
+    pub contents: &'a mut Loss,
+    pub changes: &'a mut Loss,
+    pub binaries: &'a mut Loss,
     /// Running programs of which no content is known.
-    pub unjudged: Loss,
-    pub shells: Loss,
-    pub commands: Loss,
-    pub permissions: Loss,
-}
-
-impl Missed {
-    /// What the scan had no room for, added to `before`.
-    fn dropped_since(&self, before: u64) -> Loss {
-        let Losses { dropped, process_id, .. } = self.scan;
-        Loss { count: before + u64::from(dropped), process_id }
-    }
+    pub unjudged: &'a mut Loss,
+    pub shells: &'a mut Loss,
+    pub commands: &'a mut Loss,
+    pub permissions: &'a mut Loss,
 }
 
 pub(super) const SECOND_NS: i64 = 1_000_000_000;
-/// Over this time the scans that lost something are counted.
-const WINDOW_NS: i64 = SECOND_NS * 7 / 10;
-/// Minimum number of scans in a window.
-const SCANS_MIN: u32 = 8;
 /// A gap that lasts is reported again after this time.
 const AGAIN_NS: i64 = 60 * SECOND_NS;
+/// Within this time, a gap that lasts is reported again if another process causes it.
+const NAMED_NS: i64 = SECOND_NS;
 /// A gap is over when nothing was missed for this time.
 pub(super) const OVER_NS: i64 = 10 * SECOND_NS;
 
 /// The state of one gap.
 #[derive(Clone, Copy, Debug, Default)]
 struct State {
-    /// The number at the last scan, of those that only grow.
-    total: u64,
-    /// Number missed since the last report.
-    missed: u64,
-    /// Number reported since the gap began.
-    reported_missed: u64,
-    /// Number of scans of the window that missed something.
-    scans: u32,
+    often: Often,
     /// Since when the gap lasts.
     since: Option<RealTime>,
     last: Monotonic,
     reported: Monotonic,
-    /// A process to blame for what was missed last.
-    process_id: Option<u32>,
+    /// What was reported since the gap began: the sum of what was skipped once, and the most that
+    /// one scan skipped.
+    before: (u64, u64),
+    /// Number missed since the gap began.
+    count: u64,
 }
 
 /// A report about a gap.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Report {
     /// Its word in records.
     pub(super) key: &'static str,
@@ -133,16 +123,26 @@ pub(super) struct Report {
     /// Number missed since the last report; `None`: the gap is over.
     pub(super) missed: Option<u64>,
     pub(super) since: RealTime,
-    /// A process to blame.
-    pub(super) process_id: Option<u32>,
+    /// The processes to blame.
+    pub(super) blamed: ArrayVec<Blamed, LISTED_MAX>,
+    /// Number of further ones.
+    pub(super) unlisted: u32,
 }
 
 /// Tracks what is missed of one machine.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Gaps {
     states: [State; GAPS_MAX],
-    window_start: Monotonic,
-    window_scans: u32,
+    /// Of the gaps that nothing else counts.
+    events: Loss,
+    alerts: Loss,
+    unreadable: Loss,
+    unbounded: Loss,
+    untracked: Loss,
+    budget: Loss,
+    /// When the last scan was evaluated, and the time before that.
+    at: Monotonic,
+    after_ns: i64,
     /// Events and urgent records that found no room in the queue.
     pub(super) refused: [u64; 2],
 }
@@ -153,107 +153,187 @@ pub fn words_of(gap: usize) -> &'static str {
 }
 
 impl Gaps {
+    pub(super) fn new() -> Self {
+        Self {
+            states: [State::default(); GAPS_MAX],
+            events: Loss::default(),
+            alerts: Loss::default(),
+            unreadable: Loss::default(),
+            unbounded: Loss::default(),
+            untracked: Loss::new(),
+            budget: Loss::new(),
+            at: Monotonic::default(),
+            after_ns: 0,
+            refused: [0; 2],
+        }
+    }
+
     /// By gap, the number missed since it began; 0 if there is no gap.
     pub(super) fn counts(&self) -> [u64; GAPS_MAX] {
-        self.states.map(|state| match state.since {
-            Some(_) => (state.reported_missed + state.missed).max(1),
-            None => 0,
+        self.states.map(|state| state.since.map_or(0, |_| state.count.max(1)))
+    }
+
+    /// Counts what one scan missed.
+    pub(super) fn begin_scan(&mut self, missed: &Missed<'_>, now: Monotonic) {
+        self.after_ns = now.since(core::mem::replace(&mut self.at, now));
+        let [events, alerts] = core::mem::take(&mut self.refused);
+        self.events.add(events, None);
+        self.alerts.add(alerts, None);
+        let Missed { scan, left, .. } = missed;
+        for (loss, count, process_id) in [
+            (&mut self.unreadable, scan.unreadable.into(), None),
+            (&mut self.unbounded, scan.unbounded.into(), None),
+            (&mut self.untracked, scan.dropped.into(), scan.process_id),
+            (&mut self.budget, left.total(), left.process_id),
+        ] {
+            loss.begin_scan();
+            loss.stand(count, process_id);
+        }
+    }
+
+    /// Evaluates one gap after a scan. Returns its report if it begins, lasts or ends, and again
+    /// after each scan until the report is accepted.
+    pub(super) fn report(
+        &mut self,
+        gap: usize,
+        missed: &mut Missed<'_>,
+        now: Now,
+    ) -> Option<Report> {
+        let (_, key, rule, words) = GAPS.get(gap)?;
+        let after_ns = self.after_ns;
+        let (state, loss) = self.parts_of(gap, missed)?;
+        let has_lost = loss.take_added() | (loss.standing() > 0);
+        let is_lost = match rule {
+            // Something whose report was refused stays lost until a report is accepted.
+            Rule::AtOnce => has_lost || state.since.is_none() && loss.missed() > 0,
+            Rule::Often => state.often.count(has_lost, after_ns, state.since.is_some()),
+        };
+        if *rule == Rule::Often && state.since.is_none() && state.often.is_empty() {
+            loss.forget();
+        }
+        let (once, most) = loss.parts();
+        state.count = (state.before.0 + once).saturating_add(state.before.1.max(most));
+        let (is_missed, since) = state.follow(is_lost, loss.names_another(), now)?;
+        Some(Report {
+            key,
+            words,
+            missed: is_missed.then(|| loss.missed()),
+            since,
+            blamed: loss.blamed().iter().copied().filter(|_| is_missed).collect(),
+            unlisted: loss.unlisted(),
         })
     }
 
-    /// Evaluates one scan; calls `report` for each gap that begins, lasts or ends, in each scan
-    /// until the report is accepted.
-    pub(super) fn update(
+    /// Notes that the report of a gap was accepted.
+    pub(super) fn accept(
         &mut self,
-        missed: &Missed,
-        now: Now,
-        mut report: impl FnMut(&Report) -> Accepted,
+        gap: usize,
+        missed: &mut Missed<'_>,
+        report: &Report,
+        now: Monotonic,
     ) {
-        let [events, alerts] = self.refused;
-        let Unstable { processes: unstable, process_id } = missed.unstable;
-        let unstable = Loss { count: unstable.into(), process_id: Some(process_id) };
-        self.window_scans += 1;
-        let ends_window =
-            now.monotonic.since(self.window_start) >= WINDOW_NS && self.window_scans >= SCANS_MIN;
-        let scans = self.window_scans;
-        for ((gap, key, rule, words), state) in GAPS.iter().zip(&mut self.states) {
-            let scan = |count: u32| Loss::from(state.total + u64::from(count));
-            let loss = match gap {
-                Gap::Events => events.into(),
-                Gap::Alerts => alerts.into(),
-                Gap::Unreadable => scan(missed.scan.unreadable),
-                Gap::Unstable => Loss { count: state.total + unstable.count, ..unstable },
-                Gap::Unbounded => scan(missed.scan.unbounded),
-                Gap::Untracked => missed.dropped_since(state.total),
-                Gap::Budget => missed.left,
-                Gap::Processes => missed.tables[Limit::Processes as usize],
-                Gap::Threads => missed.tables[Limit::Threads as usize],
-                Gap::Descriptors => missed.tables[Limit::Descriptors as usize],
-                Gap::Areas => missed.tables[Limit::Areas as usize],
-                Gap::Connections => missed.tables[Limit::Connections as usize],
-                Gap::Containers => missed.tables[Limit::Containers as usize],
-                Gap::Names => missed.tables[Limit::Strings as usize],
-                Gap::Contents => missed.contents,
-                Gap::Changes => missed.changes,
-                Gap::Binaries => missed.binaries,
-                Gap::Unjudged => missed.unjudged,
-                Gap::Shells => missed.shells,
-                Gap::Commands => missed.commands,
-                Gap::Permissions => missed.permissions,
-            };
-            // A detector that begins anew counts from 0.
-            let new = loss.count.saturating_sub(state.total);
-            state.total = loss.count;
-            state.missed += new;
-            if new > 0 {
-                state.process_id = loss.process_id;
-            }
-            state.scans += u32::from(new > 0);
-            let is_lost = match rule {
-                // Something whose report was refused stays lost until a report is accepted.
-                Rule::AtOnce => new > 0 || state.since.is_none() && state.missed > 0,
-                Rule::Often => ends_window && state.scans * 2 >= scans,
-            };
-            if ends_window {
-                state.scans = 0;
-                if *rule == Rule::Often && state.since.is_none() && !is_lost {
-                    state.missed = 0;
-                }
-            }
-            let before = *state;
-            if let Some((missed, since)) = state.follow(is_lost, now) {
-                let process_id = state.process_id.filter(|_| missed.is_some());
-                if report(&Report { key, words, missed, since, process_id }) == Accepted::No {
-                    // The next scan reports it.
-                    *state = State { last: state.last, ..before };
-                }
-            }
+        let Some((state, loss)) = self.parts_of(gap, missed) else { return };
+        if report.missed.is_none() {
+            *state = State { often: state.often, ..State::default() };
+            loss.forget();
+            return;
         }
-        if ends_window {
-            (self.window_start, self.window_scans) = (now.monotonic, 0);
-        }
+        let (once, most) = loss.parts();
+        state.before = (state.before.0 + once, state.before.1.max(most));
+        state.since = Some(report.since);
+        state.reported = now;
+        loss.begin_period();
+    }
+
+    /// The state of a gap, and where its losses are counted.
+    fn parts_of<'a>(
+        &'a mut self,
+        gap: usize,
+        missed: &'a mut Missed<'_>,
+    ) -> Option<(&'a mut State, &'a mut Loss)> {
+        let (kind, ..) = GAPS.get(gap)?;
+        let loss = match kind {
+            Gap::Events => &mut self.events,
+            Gap::Alerts => &mut self.alerts,
+            Gap::Unreadable => &mut self.unreadable,
+            Gap::Unbounded => &mut self.unbounded,
+            Gap::Untracked => &mut self.untracked,
+            Gap::Budget => &mut self.budget,
+            Gap::Unstable => &mut *missed.unstable,
+            Gap::Processes => &mut missed.tables[Limit::Processes as usize],
+            Gap::Threads => &mut missed.tables[Limit::Threads as usize],
+            Gap::Descriptors => &mut missed.tables[Limit::Descriptors as usize],
+            Gap::Areas => &mut missed.tables[Limit::Areas as usize],
+            Gap::Connections => &mut missed.tables[Limit::Connections as usize],
+            Gap::Containers => &mut missed.tables[Limit::Containers as usize],
+            Gap::Names => &mut missed.tables[Limit::Strings as usize],
+            Gap::Contents => &mut *missed.contents,
+            Gap::Changes => &mut *missed.changes,
+            Gap::Binaries => &mut *missed.binaries,
+            Gap::Unjudged => &mut *missed.unjudged,
+            Gap::Shells => &mut *missed.shells,
+            Gap::Commands => &mut *missed.commands,
+            Gap::Permissions => &mut *missed.permissions,
+        };
+        Some((self.states.get_mut(gap)?, loss))
     }
 }
 
 impl State {
-    /// Returns what to report: the number missed, or `None` at the end, and since when.
-    fn follow(&mut self, is_lost: bool, now: Now) -> Option<(Option<u64>, RealTime)> {
+    /// Returns whether to report something missed or the end, and since when the gap lasts; `None`
+    /// if there is nothing to report.
+    fn follow(&mut self, is_lost: bool, names_another: bool, now: Now) -> Option<(bool, RealTime)> {
+        let now_monotonic = now.monotonic;
         if is_lost {
-            self.last = now.monotonic;
+            self.last = now_monotonic;
         }
-        let since = match self.since {
-            None if is_lost => *self.since.insert(now.real),
-            Some(since) if now.monotonic.since(self.last) >= OVER_NS => {
-                (self.since, self.missed, self.reported_missed) = (None, 0, 0);
-                return Some((None, since));
-            }
-            Some(since) if now.monotonic.since(self.reported) >= AGAIN_NS => since,
-            _ => return None,
-        };
-        self.reported = now.monotonic;
-        let missed = core::mem::take(&mut self.missed);
-        self.reported_missed += missed;
-        Some((Some(missed), since))
+        let Some(since) = self.since else { return is_lost.then_some((true, now.real)) };
+        if now_monotonic.since(self.last) >= OVER_NS {
+            return Some((false, since));
+        }
+        let period = if names_another { NAMED_NS } else { AGAIN_NS };
+        (now_monotonic.since(self.reported) >= period).then_some((true, since))
+    }
+}
+
+/// All that counts losses, for tests.
+#[cfg(test)]
+#[derive(Debug)]
+pub(super) struct Lost {
+    pub(super) unstable: Loss,
+    pub(super) tables: PerLimit<Loss>,
+    pub(super) changes: Loss,
+    pub(super) others: [Loss; 6],
+}
+
+#[cfg(test)]
+impl Lost {
+    pub(super) fn new() -> Self {
+        Self {
+            unstable: Loss::new(),
+            tables: Limit::ALL.map(|_| Loss::new()),
+            changes: Loss::new(),
+            others: core::array::from_fn(|_| Loss::new()),
+        }
+    }
+
+    pub(super) fn missed(&mut self, scan: Losses) -> Missed<'_> {
+        let Self { unstable, tables, changes, others } = self;
+        let [contents, binaries, unjudged, shells, commands, permissions] = others;
+        let left = Deferred::default();
+        Missed {
+            scan,
+            left,
+            unstable,
+            tables,
+            contents,
+            changes,
+            binaries,
+            unjudged,
+            shells,
+            commands,
+            permissions,
+        }
     }
 }
 
@@ -261,90 +341,172 @@ impl State {
 mod tests {
     use super::*;
 
+    /// Ten scans in a second.
     const SCAN_NS: i64 = SECOND_NS / 10;
 
-    /// Reports of scans, ten in a second: the number of the scan, the gap's key, and the number
-    /// missed.
-    fn reports(
-        scans: i64,
-        missed: impl Fn(i64) -> Missed,
-    ) -> Vec<(i64, &'static str, Option<u64>)> {
-        let (mut gaps, mut all) = (Gaps::default(), Vec::new());
-        for scan in 0..scans {
-            gaps.update(&missed(scan), Now::at(scan * SCAN_NS), |report| {
-                all.push((scan, report.key, report.missed));
-                Accepted::Yes
-            });
-        }
-        all
+    /// Gaps, and what they lost.
+    struct Watch {
+        gaps: Gaps,
+        lost: Lost,
     }
 
-    fn unreadable(count: u32) -> Missed {
-        Missed { scan: Losses { unreadable: count, ..Losses::default() }, ..Missed::default() }
+    /// A report of a scan.
+    struct Reported {
+        scan: i64,
+        key: &'static str,
+        missed: Option<u64>,
+        blamed: Vec<u32>,
+        unlisted: u32,
+    }
+
+    impl Reported {
+        fn facts(&self) -> (i64, &'static str, Option<u64>) {
+            (self.scan, self.key, self.missed)
+        }
+    }
+
+    impl Watch {
+        fn new() -> Self {
+            Self { gaps: Gaps::new(), lost: Lost::new() }
+        }
+
+        /// The reports of a scan. Those that `accepts` refuses are offered again.
+        fn scan(&mut self, scan: i64, losses: Losses, accepts: bool) -> Vec<Reported> {
+            let now = Now::at(scan * SCAN_NS);
+            let missed = &mut self.lost.missed(losses);
+            self.gaps.begin_scan(missed, now.monotonic);
+            let mut all = Vec::new();
+            for gap in 0..GAPS_MAX {
+                let Some(report) = self.gaps.report(gap, missed, now) else { continue };
+                if accepts {
+                    self.gaps.accept(gap, missed, &report, now.monotonic);
+                }
+                let Report { key, missed, blamed, unlisted, .. } = report;
+                let blamed = blamed.iter().map(|blamed| blamed.process_id).collect();
+                all.push(Reported { scan, key, missed, blamed, unlisted });
+            }
+            all
+        }
+
+        /// The reports of so many scans; `lose` prepares each of them.
+        fn scans(
+            &mut self,
+            scans: i64,
+            mut lose: impl FnMut(i64, &mut Lost) -> Losses,
+        ) -> Vec<Reported> {
+            let scans = 0..scans;
+            let reports = scans.map(|scan| {
+                let losses = lose(scan, &mut self.lost);
+                self.scan(scan, losses, true)
+            });
+            reports.flatten().collect()
+        }
+    }
+
+    fn unreadable(count: u32) -> Losses {
+        Losses { unreadable: count, ..Losses::default() }
     }
 
     #[test]
     fn a_loss_by_chance_is_no_gap() {
-        assert_eq!(reports(2000, |scan| unreadable(u32::from(scan % 3 == 0))), []);
-        assert_eq!(reports(2000, |_| Missed::default()), []);
+        let by_chance = |scan, _: &mut Lost| unreadable(u32::from(scan % 20 == 0));
+        assert!(Watch::new().scans(20_000, by_chance).is_empty());
+        assert!(Watch::new().scans(2000, |_, _| Losses::default()).is_empty());
     }
 
     /// Adversary D4: who spoils most scans was never mentioned, since one clean scan was enough.
     #[test]
     fn who_spoils_most_scans_is_reported_and_so_is_the_end() {
         let spoilt = |scan: i64| (200..1000).contains(&scan) && scan % 20 != 0;
-        let all = reports(1500, |scan| unreadable(if spoilt(scan) { 2 } else { 0 }));
-        let kinds: Vec<_> = all.iter().map(|(_, key, missed)| (*key, missed.is_some())).collect();
-        assert_eq!(kinds, [("unreadable", true), ("unreadable", true), ("unreadable", false)]);
-        let times: Vec<_> = all.iter().map(|(scan, ..)| *scan).collect();
-        assert!((201..=240).contains(&times[0]), "{times:?}");
+        let lose = |scan, _: &mut Lost| unreadable(if spoilt(scan) { 2 } else { 0 });
+        let all = Watch::new().scans(1500, lose);
+        let facts: Vec<_> = all.iter().map(|it| (it.key, it.missed)).collect();
+        let key = "unreadable";
+        assert_eq!(facts, [(key, Some(2)), (key, Some(2)), (key, None)], "two at a time");
+        let times: Vec<_> = all.iter().map(|it| it.scan).collect();
+        assert!((201..=211).contains(&times[0]), "{times:?}");
         assert!((600..=620).contains(&(times[1] - times[0])), "each minute: {times:?}");
         assert!((1080..=1120).contains(&times[2]), "{times:?}");
     }
 
     #[test]
     fn what_found_no_room_is_reported_at_once_with_its_number() {
-        let changes = |scan: i64| if scan < 7 { 0 } else { 40 + scan.min(20) as u64 };
-        let all =
-            reports(130, |scan| Missed { changes: changes(scan).into(), ..Missed::default() });
+        let all = Watch::new().scans(130, |scan, lost| {
+            lost.changes.add(if scan == 7 { 47 } else { u64::from((8..20).contains(&scan)) }, None);
+            Losses::default()
+        });
+        let facts: Vec<_> = all.iter().map(Reported::facts).collect();
         let key = "content_changes";
-        assert_eq!(all, [(7, key, Some(47)), (120, key, None)]);
+        assert_eq!(facts, [(7, key, Some(47)), (119, key, None)]);
     }
 
+    /// Processes that were not tracked for a minute were counted in each scan.
     #[test]
-    fn a_detector_that_begins_anew_has_no_negative_losses() {
-        let binaries = |scan: i64| if scan < 5 { 9 } else { 1 };
-        let all =
-            reports(50, |scan| Missed { binaries: binaries(scan).into(), ..Missed::default() });
-        assert_eq!(all, [(0, "binaries", Some(9))]);
+    fn what_every_scan_skips_is_counted_once_and_lasts_as_long_as_it_does() {
+        let mut watch = Watch::new();
+        let all = watch.scans(2000, |scan, lost| {
+            let table = &mut lost.tables[Limit::Processes as usize];
+            table.begin_scan();
+            let count = if scan == 300 { 250 } else { 200 };
+            table.stand(if scan < 1000 { count } else { 0 }, Some(7));
+            Losses::default()
+        });
+        let facts: Vec<_> = all.iter().map(Reported::facts).collect();
+        let key = "untracked_processes";
+        assert_eq!(facts, [(0, key, Some(200)), (600, key, Some(250)), (1099, key, None)]);
+        assert_eq!(watch.gaps.counts(), [0; GAPS_MAX]);
     }
 
     #[test]
     fn what_a_scan_had_no_room_for_names_a_process() {
-        let (mut gaps, mut blamed) = (Gaps::default(), Vec::new());
         let scan = Losses { dropped: 5, process_id: Some(42), ..Losses::default() };
-        for at in 0..20 {
-            let missed = Missed { scan, ..Missed::default() };
-            gaps.update(&missed, Now::at(at * SCAN_NS), |report| {
-                blamed.push((report.key, report.process_id));
-                Accepted::Yes
+        let all = Watch::new().scans(20, |_, _| scan);
+        assert_eq!((all.len(), all[0].key, &all[0].blamed[..]), (1, "untracked", &[42][..]));
+    }
+
+    /// A decoy kept the gap open, and the process behind it was never named.
+    #[test]
+    fn a_process_that_loses_beside_a_decoy_is_named_within_a_second() {
+        for begin in [0, 1, 5, 30, 599, 700] {
+            let all = Watch::new().scans(begin + 30, |scan, lost| {
+                lost.changes.add(1, Some(7));
+                lost.changes.add(u64::from(scan == begin), Some(42));
+                lost.changes.add(1, Some(7));
+                Losses::default()
             });
+            let names = |it: &&Reported| it.blamed.contains(&42);
+            let named: Vec<_> = all.iter().filter(names).map(|it| it.scan).collect();
+            assert_eq!(named.len(), 1, "{begin}");
+            assert!(named[0] - begin <= 10, "after {} scans", named[0] - begin);
         }
-        assert_eq!(blamed, [("untracked", Some(42))]);
+    }
+
+    #[test]
+    fn decoys_without_end_cause_one_record_a_second() {
+        let mut next = 1000;
+        let all = Watch::new().scans(301, |_, lost| {
+            for _ in 0..20 {
+                next += 1;
+                lost.changes.add(1, Some(next));
+            }
+            Losses::default()
+        });
+        assert_eq!(all.len(), 31);
+        let last = &all[30];
+        assert_eq!((last.missed, last.blamed.len(), last.unlisted), (Some(200), LISTED_MAX, 168));
     }
 
     #[test]
     fn a_refused_report_of_a_beginning_gap_is_offered_again() {
-        let (mut gaps, mut reports) = (Gaps::default(), Vec::new());
-        let changes = Loss { count: 5, process_id: Some(42) };
+        let mut watch = Watch::new();
+        watch.lost.changes.add(5, Some(42));
+        let mut reports = Vec::new();
         for scan in 0..10 {
-            let missed = Missed { changes, ..Missed::default() };
-            gaps.update(&missed, Now::at(scan * SCAN_NS), |report| {
-                reports.push((scan, report.missed, report.process_id));
-                if scan < 6 { Accepted::No } else { Accepted::Yes }
-            });
+            for report in watch.scan(scan, Losses::default(), scan >= 6) {
+                reports.push((scan, report.missed, report.blamed));
+            }
         }
-        let expected: Vec<_> = (0..=6).map(|scan| (scan, Some(5), Some(42))).collect();
+        let expected: Vec<_> = (0..=6).map(|scan| (scan, Some(5), vec![42])).collect();
         assert_eq!(reports, expected);
     }
 }

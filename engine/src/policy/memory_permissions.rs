@@ -32,6 +32,9 @@ impl Reporter<'_> {
             Direction::Added => Activity::ExecutablePermissionsAdded,
             Direction::Removed => Activity::ExecutablePermissionsRemoved,
         };
+        if !self.admits(judged.process.key, activity) {
+            return Accepted::No;
+        }
         let process = describe_process(cx, judged.process);
         let details = describe::memory(&judged.area);
         let reason = reason(judged, what);

@@ -2,17 +2,17 @@
 
 use core::fmt::Write as _;
 
-use arrayvec::ArrayString;
+use arrayvec::{ArrayString, ArrayVec};
 use panoptes_sinks::activities::Activity;
 use panoptes_sinks::json::time::Timestamp;
 use panoptes_sinks::record::system_activity::SystemActivityDetails;
 use panoptes_sinks::record::{Details, Record};
 
-use super::alert_floods::More;
-use super::gaps::{Missed, OVER_NS, Report, SECOND_NS};
+use super::gaps::{GAPS_MAX, Missed, OVER_NS, Report, SECOND_NS};
 use super::intervals;
 use super::reporter::{Reporter, Subject, describe_process};
 use crate::detect::Accepted;
+use crate::loss::{Blamed, LISTED_MAX};
 use crate::state::process::Process;
 use crate::state::{ScanContext, State};
 
@@ -62,7 +62,9 @@ impl Reporter<'_> {
         }
         let mut reason = ArrayString::<160>::new();
         let name = activity.name();
-        let _ = write!(reason, "{more} more events {name} of this process were not written");
+        let whose =
+            if is_of_children(activity) { "this process's children" } else { "this process" };
+        let _ = write!(reason, "{more} more events {name} of {whose} were not written");
         let details = SystemActivityDetails {
             reason: reason.as_str().into(),
             activity: Some(name),
@@ -102,70 +104,30 @@ impl Reporter<'_> {
         }
     }
 
-    /// Reports what is only counted so far: no scan follows. What finds no room is lost.
-    pub fn finish(&mut self, cx: &ScanContext<'_>, state: &State) {
+    /// Reports what is only counted so far: no scan follows. What finds no room is lost, and so are
+    /// findings that detectors still have.
+    pub fn finish(&mut self, cx: &ScanContext<'_>, state: &State, findings_left: u64) {
         self.sum_up_events(cx, state);
-        let mut row = 0;
-        while let Some(more) = self.policy.alert_floods.next_more(&mut row) {
-            if self.more_alerts(cx, &more) == Accepted::No {
-                self.out.count_refused(more.count.into());
-            }
-            self.policy.alert_floods.forget(&more);
-        }
+        self.out.count_refused(findings_left);
         self.policy.drop_undelivered(self.out);
     }
 
-    /// Ends a scan: reports what was summed up, and what scans begin to miss, still miss, or see
-    /// again.
-    pub fn end_scan(&mut self, cx: &ScanContext<'_>, state: &State, missed: &Missed) {
+    /// Ends a scan: reports what was summed up.
+    pub fn end_scan(&mut self, cx: &ScanContext<'_>, state: &State) {
         self.sum_up_all(cx, state);
-        self.sum_up_alerts(cx);
         self.late_scans(cx);
-        let mut gaps = core::mem::take(&mut self.policy.gaps);
-        gaps.update(missed, cx.now, |report| self.gap(cx, report));
-        // Reporting may have added refused records.
-        let refused = self.policy.gaps.refused;
-        for (all, more) in gaps.refused.iter_mut().zip(refused) {
-            *all += more;
-        }
-        self.policy.gaps = gaps;
     }
 
-    /// Reports once a minute the alerts that were only counted.
-    fn sum_up_alerts(&mut self, cx: &ScanContext<'_>) {
-        if self.policy.alert_floods.is_over(cx.now.monotonic) {
-            self.write_alert_sums(cx);
-        }
-    }
-
-    fn write_alert_sums(&mut self, cx: &ScanContext<'_>) {
-        let mut row = 0;
-        while let Some(more) = self.policy.alert_floods.next_more(&mut row) {
-            if self.more_alerts(cx, &more) == Accepted::No {
-                return;
+    /// Reports what scans begin to miss, still miss, or see again.
+    pub fn report_gaps(&mut self, cx: &ScanContext<'_>, missed: &mut Missed<'_>) {
+        let now = cx.now;
+        self.policy.gaps.begin_scan(missed, now.monotonic);
+        for gap in 0..GAPS_MAX {
+            let Some(report) = self.policy.gaps.report(gap, missed, now) else { continue };
+            if self.gap(cx, &report) == Accepted::Yes {
+                self.policy.gaps.accept(gap, missed, &report, now.monotonic);
             }
-            self.policy.alert_floods.forget(&more);
         }
-        self.policy.alert_floods.begin_period(cx.now.monotonic);
-    }
-
-    fn more_alerts(&mut self, cx: &ScanContext<'_>, more: &More) -> Accepted {
-        let More { process, activity, count } = *more;
-        let process_id = process.process_id;
-        let mut reason = ArrayString::<160>::new();
-        let name = activity.name();
-        let _ = write!(
-            reason,
-            "{count} more alerts {name} of process {process_id} were not written in a minute"
-        );
-        let details = SystemActivityDetails {
-            reason: reason.as_str().into(),
-            activity: Some(name),
-            count: Some(count.into()),
-            process_id: Some(process_id),
-            ..SystemActivityDetails::default()
-        };
-        self.try_system(cx, Activity::EventsSummedUp, &details)
     }
 
     /// Reports scans that are much farther apart than is wanted, or that use more than their
@@ -201,14 +163,29 @@ impl Reporter<'_> {
             let _ = write!(reason, "over for {} s: {words}", OVER_NS / SECOND_NS);
             Activity::CoverageRestored
         };
+        let processes: ArrayVec<u32, LISTED_MAX> =
+            report.blamed.iter().map(|it| it.process_id).collect();
+        let counts: ArrayVec<u64, LISTED_MAX> = report.blamed.iter().map(Blamed::missed).collect();
+        let has_any = !processes.is_empty();
         let details = SystemActivityDetails {
             reason: reason.as_str().into(),
             gap: Some(key),
             missed: report.missed,
-            process_id: report.process_id,
+            process_id: processes.last().copied(),
+            process_ids: has_any.then_some(&processes),
+            missed_by_process: has_any.then_some(&counts),
+            further_processes: Some(report.unlisted).filter(|&count| count > 0),
             since_iso_8601_ns: Some(Timestamp::from_ns(report.since.ns())),
             ..SystemActivityDetails::default()
         };
         self.try_system(cx, activity, &details)
     }
+}
+
+/// Whether events of this kind are about the children of the process for which they count.
+fn is_of_children(activity: Activity) -> bool {
+    matches!(
+        activity,
+        Activity::ProcessCreated | Activity::ProcessTerminated | Activity::ProcessZombie
+    )
 }

@@ -25,6 +25,7 @@ mod intervals;
 pub mod lines;
 mod memory_permissions;
 mod missed;
+mod often;
 pub mod reporter;
 mod reverse_shells;
 mod shell_history;
@@ -32,7 +33,8 @@ mod techniques;
 #[cfg(test)]
 mod tests;
 mod undelivered;
+mod unwritten;
 
-pub use clock::Tampering;
+pub use clock::{SetBack, Tampering};
 pub use config::PolicyConfig;
 pub use reporter::{Policy, Reporter};

@@ -29,6 +29,7 @@ use super::hidden;
 use super::intervals::{self, Intervals};
 use super::techniques::ROOTKIT;
 use super::undelivered::Undelivered;
+use super::unwritten::Unwritten;
 use crate::container_config::ContainerConfig;
 use crate::detect::binary_attestation::Shipped;
 use crate::detect::{Accepted, Finding, Findings};
@@ -48,7 +49,8 @@ pub struct Policy {
     writer: RecordWriter,
     containers: ContainerPolicy,
     pub(super) floods: Floods,
-    pub(super) alert_floods: AlertFloods,
+    alert_floods: AlertFloods,
+    unwritten: Unwritten,
     undelivered: Undelivered,
     pub(super) gaps: Gaps,
     pub(super) intervals: Intervals,
@@ -67,6 +69,7 @@ impl Policy {
         let containers = ContainerPolicy::new(limits.containers);
         let floods = Floods::new(limits, key);
         let alert_floods = AlertFloods::new(limits, key);
+        let unwritten = Unwritten::new(limits, key);
         let undelivered = Undelivered::new();
         Self {
             config,
@@ -75,8 +78,9 @@ impl Policy {
             containers,
             floods,
             alert_floods,
+            unwritten,
             undelivered,
-            gaps: Gaps::default(),
+            gaps: Gaps::new(),
             intervals: Intervals::new(),
         }
     }
@@ -112,6 +116,7 @@ impl Policy {
     /// Notes that a scan begins.
     pub fn note_scan(&mut self, now: Monotonic) {
         self.intervals.note_scan(now);
+        self.alert_floods.note_time(now);
     }
 
     /// Notes how much of its budget of work a scan has used, in percent.
@@ -129,6 +134,11 @@ impl Policy {
     /// Drops urgent records for which the queue had no room, and counts them.
     pub(super) fn drop_undelivered(&mut self, out: &mut Producer) {
         out.count_refused(self.undelivered.clear() as u64);
+    }
+
+    /// Accepts all alerts from now on, however many: no scan follows.
+    pub fn end_alert_floods(&mut self) {
+        self.alert_floods.end();
     }
 
     /// A receiver of changes that writes records into `out`.
@@ -289,13 +299,50 @@ impl Reporter<'_> {
     // §10.1
 
     fn process(&mut self, cx: &ScanContext<'_>, activity: Activity, process: &Process) {
-        if self.is_wanted(activity) {
-            let details = describe_process(cx, process);
-            self.write(
-                cx,
-                Subject::of(cx, process),
-                &Record::new(activity, Details::Process(&details)),
-            );
+        if activity == Activity::ProcessTerminated {
+            self.policy.unwritten.remove(process.key);
+        }
+        if !self.is_wanted(activity) {
+            return;
+        }
+        let facts = process.facts(cx.strings);
+        if !self.admits_child(cx, activity, facts.numbers.parent_process_id) {
+            if activity == Activity::ProcessCreated {
+                self.policy.unwritten.add(process.key);
+            }
+            return;
+        }
+        let details = describe::process(&facts, cx.snapshot.machine.tsc_khz);
+        let record = Record::new(activity, Details::Process(&details));
+        self.write(cx, Subject::of(cx, process), &record);
+    }
+
+    /// Counts an event of a child of a process; returns whether it is written. The children of
+    /// process 1, which adopts those of all others, are not a flood of it.
+    fn admits_child(
+        &mut self,
+        cx: &ScanContext<'_>,
+        activity: Activity,
+        parent: Option<u32>,
+    ) -> bool {
+        let parent = parent.and_then(|parent| cx.snapshot.process_by_pid(parent));
+        let parent = parent.and_then(|parent| cx.snapshot.leader(parent));
+        let parent = parent.map(|leader| ProcessKey::of(&leader.task));
+        parent
+            .filter(|parent| parent.process_id > 1)
+            .is_none_or(|parent| self.policy.floods.admit(parent, activity))
+    }
+
+    /// Writes that a process began, if that was left out in a flood: an alert about it follows.
+    pub(super) fn write_beginning(
+        &mut self,
+        cx: &ScanContext<'_>,
+        subject: Subject<'_>,
+        details: &ProcessDetails<'_>,
+    ) {
+        if subject.process.is_some_and(|process| self.policy.unwritten.remove(process)) {
+            let record = Record::new(Activity::ProcessCreated, Details::Process(details));
+            self.write(cx, subject, &record);
         }
     }
 
@@ -449,8 +496,13 @@ impl Reporter<'_> {
 }
 
 impl Reporter<'_> {
-    /// Writes an alert's record with its evidence, if the alert is wanted. One too many of its
-    /// process is only counted.
+    /// Whether an alert of a process is accepted now: there may be too many. To be asked before a
+    /// record is made.
+    pub(super) fn admits(&self, process: ProcessKey, activity: Activity) -> bool {
+        !self.is_wanted(activity) || self.policy.alert_floods.admits(process, activity)
+    }
+
+    /// Writes an alert's record with its evidence, if the alert is wanted.
     pub(super) fn alert(
         &mut self,
         cx: &ScanContext<'_>,
@@ -461,20 +513,17 @@ impl Reporter<'_> {
         if !self.is_wanted(record.activity) {
             return Accepted::Yes;
         }
-        let process = subject.process.filter(|process| process.process_id != 0);
-        let floods = &mut self.policy.alert_floods;
-        if let Some(process) = process
-            && !floods.admits(process, record.activity)
-        {
-            floods.count(process, record.activity);
-            return Accepted::Yes;
+        for details in record.parents.iter().chain([&record.own]) {
+            if let Details::Process(details) = details {
+                self.write_beginning(cx, subject, details);
+            }
         }
         let Evidence { reason, techniques, confidence, since_ns, scans } = evidence;
         let since = Timestamp::from_ns(since_ns.ns());
         let detection = Detection::new(reason.into(), techniques, confidence, since, scans);
         let record = Record { detection: Some(&detection), ..*record };
         let accepted = self.try_write(cx, subject, &record);
-        if let Some(process) = process.filter(|_| accepted == Accepted::Yes) {
+        if let Some(process) = subject.process.filter(|_| accepted == Accepted::Yes) {
             self.policy.alert_floods.count(process, record.activity);
         }
         accepted

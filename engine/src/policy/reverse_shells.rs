@@ -42,8 +42,16 @@ impl Reporter<'_> {
         finding: &ReverseShell<'_>,
     ) -> Accepted {
         let activity = Activity::ReverseShellDetected;
+        let Some(shell) = finding.members.last() else { return Accepted::Yes };
+        if !self.admits(shell.process.key(), activity) {
+            return Accepted::No;
+        }
         let machine = &cx.snapshot.machine;
         let interfaces = &cx.snapshot.interfaces;
+        for member in finding.members {
+            let details = describe::process(&member.process, machine.tsc_khz);
+            self.write_beginning(cx, Subject::process(&member.process), &details);
+        }
         let mut descriptors = ArrayVec::<FileDescriptorDetails<'_>, DESCRIPTORS_MAX>::new();
         let mut connections = ArrayVec::<NetworkConnectionDetails<'_>, CONNECTIONS_MAX>::new();
         for member in finding.members {
@@ -87,7 +95,6 @@ impl Reporter<'_> {
         let details =
             ReverseShellDetails { process_list: Wrapped::cut_if(&processes, finding.is_cut) };
         let record = Record::new(activity, Details::ReverseShell(&details));
-        let Some(shell) = finding.members.last() else { return Accepted::Yes };
         self.alert(cx, Subject::process(&shell.process), &record, evidence)
     }
 }

@@ -38,6 +38,9 @@ impl Reporter<'_> {
         if !self.is_wanted(activity) {
             return Accepted::Yes;
         }
+        if !self.admits(event.process.key(), activity) {
+            return Accepted::No;
+        }
         let command = match event.change {
             HistoryChange::Executed(command) => Some(command),
             // The command before it, if known.

@@ -1,6 +1,7 @@
 //! Records and lines of worlds made by hand: each is valid by the schema, and describes what
 //! happened.
 
+mod alert_floods;
 mod connections;
 mod containers;
 mod floods;
@@ -17,23 +18,25 @@ use panoptes_sinks::record::header::Header;
 use panoptes_sinks::record::interface::BluefieldSystem;
 use panoptes_sinks::schema::{record_schema, scan_schema};
 use panoptes_tables::HashKey;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::gaps::Missed;
+use super::gaps::Lost;
 use super::lines::{Kinds, LineWriter, Traits};
 use super::{Policy, PolicyConfig};
+use crate::container_config::Images;
+use crate::detect::binary_attestation::{Attest, Shipped};
 use crate::detect::memory_permissions::Permissions;
 use crate::detect::tests::Unreadable;
 use crate::detect::{Detector as _, Scene};
 use crate::limits::Limits;
-use crate::page_cache::MachineMemory;
+use crate::page_cache::{Asker, ContentSource, FileContent, FileIdentity, MachineMemory};
 use crate::state::tests::watch::limits;
 use crate::state::tests::world::{
     ESTABLISHED, FakeArea, FakeFile, FakeProcess, FakeSocket, R, TIME_WAIT, W, World, X,
 };
 use crate::state::{Change, Changes as _, ScanContext, Settings, State};
 use crate::time::Now;
-use crate::walk::{InterfaceRow, Kernel, Snapshot, view};
+use crate::walk::{InterfaceRow, Kernel, Losses, Snapshot, view};
 
 const SOCK: u64 = 0xffff_8887_0000_0000;
 
@@ -65,6 +68,9 @@ struct Reader {
     snapshot: Snapshot,
     policy: Policy,
     permissions: Permissions,
+    lost: Lost,
+    attest: Attest,
+    files: Box<dyn ContentSource>,
     producer: Producer,
     consumer: Consumer,
     now: Now,
@@ -90,6 +96,9 @@ impl Reader {
             snapshot,
             policy: Policy::new(limits, config, header, 1, HashKey::new(7)),
             permissions: Permissions::new(),
+            lost: Lost::new(),
+            attest: attest(limits, Shipped::default()),
+            files: Box::new(NoContents),
             producer,
             consumer,
             now: Now::at(1_795_159_906_905_224_659),
@@ -115,7 +124,12 @@ impl Reader {
         };
         self.state.update(&self.snapshot, self.now, observe);
         let cx = self.state.scan_context(&self.snapshot, self.now);
-        reporter.end_scan(&cx, &self.state, &Missed::default());
+        let memory = MachineMemory { source: &mut Unreadable, kernel: &kernel };
+        let scene = &mut Scene { memory, cx: &cx, out: &mut reporter };
+        permissions.update(scene, &self.state, &mut *self.files);
+        self.attest.update(scene, &self.state, &mut *self.files);
+        reporter.end_scan(&cx, &self.state);
+        reporter.report_gaps(&cx, &mut self.lost.missed(Losses::default()));
         self.producer.flush();
     }
 
@@ -124,6 +138,19 @@ impl Reader {
         assert_eq!(self.producer.refused(), 0);
         records
     }
+}
+
+/// Files of which nothing is known.
+struct NoContents;
+
+impl ContentSource for NoContents {
+    fn ask(&mut self, _: &FileIdentity, _: Asker) -> Option<FileContent> {
+        None
+    }
+}
+
+fn attest(limits: &Limits, shipped: Shipped) -> Attest {
+    Attest::new(limits, shipped.into(), Images::default(), HashKey::new(7))
 }
 
 fn eth0() -> InterfaceRow {
@@ -391,4 +418,37 @@ fn lines_stop_at_the_first_error_of_their_sink() {
             if count == 3 { Err("closed") } else { Ok(()) }
         });
     assert_eq!((stopped, count), (Err("closed"), 3));
+}
+
+#[test]
+fn a_gap_names_every_process_that_causes_it() {
+    let mut reader = Reader::new(&limits());
+    reader.scan(&World::default());
+    reader.lost.changes.add(40, Some(7));
+    reader.lost.changes.add(2, Some(42));
+    let records = reader.scan(&World::default());
+    assert_eq!(names(&records), ["coverage_degraded"]);
+    let expected = json!({
+        "reason": "42 closed files were not checked: there were too many",
+        "gap": "content_changes",
+        "missed": 42,
+        "process_id": 42,
+        "process_ids": [7, 42],
+        "missed_by_process": [40, 2],
+        "since_iso_8601_ns": details(&records[0], "system_activity_details")["since_iso_8601_ns"],
+    });
+    assert_eq!(*details(&records[0], "system_activity_details"), expected);
+    // Within a second, nobody who was named makes a record, and another one makes one record.
+    let mut records = Vec::new();
+    for scan in 0..100 {
+        reader.lost.changes.add(1, Some(7));
+        if scan >= 10 {
+            (0..60).for_each(|at| reader.lost.changes.add(1, Some(1000 + at)));
+        }
+        records.extend(reader.scan(&World::default()));
+    }
+    assert_eq!(names(&records), ["coverage_degraded"]);
+    let details = details(&records[0], "system_activity_details");
+    assert_eq!(details["process_ids"].as_array().map(Vec::len), Some(32));
+    assert_eq!(details["further_processes"], 28);
 }

@@ -26,8 +26,10 @@ use super::crowded_connections::CrowdedConnections;
 use super::emit::Emitter;
 use super::facts::{ConnectionFacts, DescriptorFacts};
 use super::holders::{Holder, Holders, Holding};
+use super::process::Process;
 use super::thresholds::{ConnectionThresholds, Exceeded};
 use crate::limits::Limits;
+use crate::loss::Loss;
 use crate::time::{Monotonic, RealTime};
 use crate::walk::{ConnectionRow, Index};
 use panoptes_tables::{Cursor, HashKey, List, ListPool, room};
@@ -135,8 +137,14 @@ impl Connections {
     }
 
     /// Compares all connections with those of the last scan; `quiet` if everything new belongs to
-    /// the baseline.
-    pub(super) fn update(&mut self, holding: &Holding<'_>, quiet: bool, emitter: &mut Emitter<'_>) {
+    /// the baseline. Counts those that find no room.
+    pub(super) fn update(
+        &mut self,
+        holding: &Holding<'_>,
+        quiet: bool,
+        lost: &mut Loss,
+        emitter: &mut Emitter<'_>,
+    ) {
         let snapshot = emitter.snapshot;
         if emitter.must_stop() {
             return;
@@ -172,6 +180,7 @@ impl Connections {
             statuses_next: None,
             connections: self,
             holding,
+            lost,
             emitter,
             complete,
             cut,
@@ -203,6 +212,7 @@ struct Pass<'a, 't> {
     connections: &'a mut Connections,
     cursor: Cursor,
     holding: &'a Holding<'a>,
+    lost: &'a mut Loss,
     emitter: &'a mut Emitter<'t>,
     complete: bool,
     /// The network namespaces of which the scan does not have all connections.
@@ -396,10 +406,13 @@ impl Pass<'_, '_> {
         let process = owner.as_ref().map(|owner| owner.row);
         if !self.connections.crowded.admits(process, &facts) {
             self.connections.rows.refuse(1);
-            return;
-        }
-        if !self.connections.rows.has_room() {
+        } else if !self.connections.rows.has_room() {
             self.connections.crowded.was_refused = true;
+        }
+        let refused = self.connections.rows.take_refused();
+        if refused > 0 {
+            let process = process.and_then(|row| self.holding.processes.get(row));
+            self.lost.stand(refused.into(), process.map(Process::process_id));
             return;
         }
         let returns = self.connections.crowded.returns(&facts);

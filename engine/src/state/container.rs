@@ -17,7 +17,7 @@ use super::process::Process;
 use crate::limits::Limits;
 use crate::time::Monotonic;
 use crate::walk::{ContainerRow, Index, ProcessRow, Snapshot};
-use panoptes_tables::{HashKey, Row, RowId, Scan, StringId, Strings, Table, room};
+use panoptes_tables::{Counts, HashKey, Row, RowId, Scan, StringId, Strings, Table, room};
 
 /// Number of scans in a row from which a container must be absent: what a scan reads of a process's
 /// control groups can be torn while the process goes on.
@@ -31,6 +31,9 @@ const PENDING_OUTSIDE_SCANS_MAX: u32 = 32;
 /// For this long, a busy process with the machine's own namespaces counts as a runtime that still
 /// works. On a busy machine that takes time.
 const WORKING_NS_MAX: i64 = 5_000_000_000;
+/// Of the table, the most that users may fill with containers that they made themselves: each of
+/// them, and all together.
+const USERS_PARTS: [(usize, usize); 2] = [(1, 4), (3, 4)];
 
 /// One tracked container.
 #[derive(Debug, Default)]
@@ -41,6 +44,8 @@ pub struct Container {
     /// Its row in the current scan, if that shows it.
     row: Option<Index<ContainerRow>>,
     pub(super) first: ProcessKey,
+    /// The user that made it, unless root's runtime did.
+    user: Option<u32>,
     inside: Inside,
     /// Start of its newest process in the last scan that showed it.
     newest_start: u64,
@@ -166,10 +171,12 @@ impl Container {
         row: &ContainerRow,
         now: Monotonic,
     ) -> Option<Self> {
+        let made_by = snapshot.processes.at(row.first).filter(|_| key.is_by_user());
         Some(Self {
             key,
             node: row.node,
             first: first_of(snapshot, row)?,
+            user: made_by.map(|process| snapshot.user_of(process)),
             begun: now,
             is_name: row.is_name,
             runtime: row.runtime,
@@ -325,6 +332,11 @@ pub struct Containers {
     /// The row of each, if it has one.
     rows: Vec<Option<RowId>>,
     path_key: HashKey,
+    /// By user, the number of containers that it made.
+    users: Counts,
+    of_users: usize,
+    /// Number of containers in this scan of users with too many, and a process in one of them.
+    refused: (u32, Option<u32>),
 }
 
 impl Containers {
@@ -334,6 +346,9 @@ impl Containers {
             keys: Vec::default(),
             rows: Vec::default(),
             path_key: key.derive("state: paths of containers"),
+            users: Counts::new(limits.containers as usize, key.derive("state: users' containers")),
+            of_users: 0,
+            refused: (0, None),
         }
     }
 
@@ -360,6 +375,37 @@ impl Containers {
 
     pub(super) fn clear(&mut self) {
         self.table.clear();
+        self.users.clear();
+        self.of_users = 0;
+    }
+
+    /// Number of new containers that found no room since the last call, and a process in one of
+    /// them of a user with too many.
+    pub(super) fn take_newcomers(&mut self) -> (u32, Option<u32>) {
+        let (refused, process_id) = core::mem::take(&mut self.refused);
+        (self.table.take_newcomers().saturating_add(refused), process_id)
+    }
+
+    /// Whether a container finds room. A user can make any number of control groups that look like
+    /// containers: they leave room for those of other users, and of root's runtimes.
+    fn admits(&mut self, new: &Container) -> bool {
+        let Some(user) = new.user else { return true };
+        let [own, all] = USERS_PARTS.map(|(part, of)| (self.table.capacity() * part / of).max(1));
+        let is_admitted = (self.users.of(user.into()) as usize) < own && self.of_users < all;
+        if !is_admitted {
+            self.refused = (self.refused.0.saturating_add(1), Some(new.first.process_id));
+        }
+        is_admitted
+    }
+
+    fn insert(&mut self, new: Container, scan: Scan) -> Option<RowId> {
+        let user = new.user;
+        let id = self.table.insert(new, scan);
+        if let Some(user) = user.filter(|_| id.is_some()) {
+            self.users.add(user.into());
+            self.of_users += 1;
+        }
+        id
     }
 
     /// Finds the tracked containers that the scan shows.
@@ -446,6 +492,10 @@ impl Containers {
     pub(super) fn remove(&mut self, id: RowId, strings: &mut Strings) {
         if let Some(mut container) = self.table.remove(id) {
             container.release(strings);
+            if let Some(user) = container.user {
+                self.users.remove(user.into());
+                self.of_users -= 1;
+            }
         }
     }
 
@@ -470,7 +520,7 @@ impl Containers {
                 let mut new = Container::new(key, snapshot, row, now)?;
                 new.announced = existing(&new.first);
                 new.row = Some(index);
-                self.table.insert(new, scan)
+                if self.admits(&new) { self.insert(new, scan) } else { None }
             });
             self.rows[index.position()] = id;
             let Some(container) = id.and_then(|id| self.table.get_mut(id)) else { continue };

@@ -3,6 +3,7 @@
 //! An owner is a process, and its group is its container or its user ([`Shares`]). A process above
 //! its share keeps its oldest threads, lowest descriptors and lowest areas. The others are neither
 //! reported as closed nor, when there is room again, as opened ([`super::children::Untracked`]).
+//! What a process cannot have is counted as its own.
 //!
 //! Not here: the table of processes itself ([`super::evicted`]).
 
@@ -32,7 +33,7 @@ impl Crowd {
         Self {
             shares: DIVIDED.map(|_| Shares::new(limits.processes as usize)),
             blamed: [None; Limit::ALL.len()],
-            losses: [Loss::default(); Limit::ALL.len()],
+            losses: Limit::ALL.map(|_| Loss::new()),
         }
     }
 
@@ -50,17 +51,37 @@ impl Crowd {
         self.blamed[limit as usize] = Some(process_id);
     }
 
-    /// Counts what a scan could not track, and forgets whom to blame.
-    pub(super) fn count(&mut self, untracked: &PerLimit<u64>) {
-        for ((loss, &count), blamed) in self.losses.iter_mut().zip(untracked).zip(&mut self.blamed)
-        {
-            loss.add(count, blamed.take());
-        }
+    /// Begins to count what a scan cannot track.
+    pub(super) fn begin_scan(&mut self) {
+        self.losses.iter_mut().for_each(Loss::begin_scan);
     }
 
-    /// What was not tracked, by table.
+    /// Counts what a table has no room for, and whose it is.
+    pub(super) fn count(&mut self, limit: Limit, count: u32, process_id: Option<u32>) {
+        self.losses[limit as usize].stand(count.into(), process_id);
+    }
+
+    /// Counts what else a table has no room for, and forgets whom to blame. Returns how much this
+    /// scan could not track.
+    pub(super) fn count_rest(&mut self, limit: Limit, count: u32) -> u64 {
+        let loss = &mut self.losses[limit as usize];
+        let blamed = self.blamed[limit as usize].take();
+        if limit == Limit::Strings {
+            // A name that found no room is missing from then on, but only now it is noticed.
+            loss.add(count.into(), blamed);
+            return count.into();
+        }
+        loss.stand(count.into(), blamed);
+        loss.standing()
+    }
+
+    /// What is not tracked, by table.
     pub(super) fn losses(&self) -> &PerLimit<Loss> {
         &self.losses
+    }
+
+    pub(super) fn losses_mut(&mut self) -> &mut PerLimit<Loss> {
+        &mut self.losses
     }
 }
 

@@ -13,7 +13,7 @@ use panoptes_tables::{CutText, HEADER_BYTES, StringId, StringRoom, Strings};
 use super::facts::{ProcessFacts, ProcessNumbers};
 use super::keys::{ContainerKey, ProcessKey};
 use crate::page_cache::Hashes;
-use crate::walk::Ids;
+use crate::walk::{Ids, user};
 
 /// Bytes of the names of a process for which there is always room.
 pub(super) const CONTAINER_ID_BYTES: usize = 80;
@@ -45,6 +45,8 @@ pub(crate) struct Described {
     pub(super) directory: Option<StringId>,
     pub(super) container: Option<StringId>,
     is_contained: bool,
+    /// Whether it began while contact was lost.
+    pub(super) began_unwatched: bool,
 }
 
 const _: () = assert!(size_of::<Described>() == 216);
@@ -166,10 +168,28 @@ impl Described {
         self.key.process_id
     }
 
+    /// Whose process it is when room is divided: as [`crate::walk::Snapshot::group_of`], without a
+    /// scan.
+    pub(crate) fn group(&self) -> u64 {
+        if self.is_contained && !self.container_key.is_by_user() {
+            return 1 << 63 | self.container_key.0;
+        }
+        let numbers = self.numbers();
+        let uid = numbers.ids.map_or(u32::MAX, |ids| ids.uid);
+        user(uid, numbers.login_user_id).into()
+    }
+
     /// The same of another process.
     #[cfg(test)]
     pub(crate) const fn of_process(self, process_id: u32) -> Self {
         Self { key: ProcessKey { process_id, ..self.key }, ..self }
+    }
+
+    /// The same of a process of another user.
+    #[cfg(test)]
+    pub(crate) fn of_user(self, uid: u32) -> Self {
+        let ids = Some(Ids { uid, ..Ids::default() });
+        Self { numbers: Numbers { ids, ..self.numbers }, ..self }
     }
 
     pub(crate) fn facts<'a>(&'a self, strings: &'a Strings) -> ProcessFacts<'a> {
@@ -188,6 +208,7 @@ impl Described {
             command_line_cut: program.command_line_cut,
             container: text(self.container),
             container_key: self.container_key(),
+            began_unwatched: self.began_unwatched,
             numbers: self.numbers(),
         }
     }

@@ -61,6 +61,8 @@ pub struct ProcessFacts<'a> {
     pub container: Option<&'a [u8]>,
     /// Key of its container among the tracked ones.
     pub container_key: Option<ContainerKey>,
+    /// Whether it began while contact with the machine was lost.
+    pub began_unwatched: bool,
     pub numbers: ProcessNumbers,
 }
 
@@ -154,6 +156,7 @@ impl<'a> ProcessFacts<'a> {
             command_line_cut: mm.is_some_and(|mm| mm.command_line_cut),
             container: snapshot.container_of(process),
             container_key: None,
+            began_unwatched: false,
             numbers: ProcessNumbers::read(snapshot, process, leader),
         })
     }

@@ -158,15 +158,8 @@ pub struct State {
     /// Number of scans so far.
     scan: Scan,
     progress: Progress,
-}
-
-/// The processes of which no scan has shown consistent data for a while.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Unstable {
-    /// Their number.
-    pub processes: u32,
-    /// One of them.
-    pub process_id: u32,
+    /// The processes of which no scan has shown consistent data for a while.
+    unstable: Loss,
 }
 
 /// What scans have shown since the state was empty.
@@ -187,7 +180,6 @@ struct Progress {
     arrival: Option<u64>,
     /// Start of the newest process that was seen before contact was lost ([`State::go_on_after`]).
     seen_until: Option<u64>,
-    unstable: Unstable,
 }
 
 impl State {
@@ -220,6 +212,7 @@ impl State {
             rows: Vec::default(),
             scan: Scan::default(),
             progress: Progress::default(),
+            unstable: Loss::new(),
         }
     }
 
@@ -239,6 +232,12 @@ impl State {
     pub fn newest_start(&self) -> Option<u64> {
         let rows = self.processes.ids().filter_map(|id| self.processes.get(id));
         rows.map(|row| row.key.start_boottime).max()
+    }
+
+    /// The tracked processes that run a program.
+    pub fn programs(&self) -> impl Iterator<Item = ProcessKey> {
+        let rows = self.processes.ids().filter_map(|id| self.processes.get(id));
+        rows.filter(|row| row.described().program.executable.is_some()).map(|row| row.key)
     }
 
     /// Continues an earlier watch of the same boot, which saw no process that started after
@@ -305,14 +304,24 @@ impl State {
     }
 
     /// The processes of which scans show no consistent data.
-    pub fn unstable(&self) -> Unstable {
-        self.progress.unstable
+    pub fn unstable(&self) -> &Loss {
+        &self.unstable
     }
 
-    /// What found no room since the machine is watched, by table, each with a process that has more
-    /// than its share.
+    /// What finds no room, by table.
     pub fn untracked(&self) -> &PerLimit<Loss> {
         self.crowd.losses()
+    }
+
+    /// The same two, to be reported, and the context for that.
+    pub fn losses<'a>(
+        &'a mut self,
+        snapshot: &'a Snapshot,
+        now: Now,
+    ) -> (ScanContext<'a>, &'a mut Loss, &'a mut PerLimit<Loss>) {
+        let Self { containers, names, crowd, unstable, .. } = self;
+        let cx = ScanContext { snapshot, containers, strings: &names.strings, now };
+        (cx, unstable, crowd.losses_mut())
     }
 
     /// How full the table of a limit is.

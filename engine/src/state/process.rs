@@ -12,7 +12,7 @@ use super::facts::{self, ProcessFacts, ProcessNumbers};
 use super::file_names::Names;
 use super::keys::ContainerKey;
 pub use super::keys::ProcessKey;
-use crate::page_cache::ContentSource;
+use crate::page_cache::{Asker, ContentSource};
 use crate::path::{write_file_name, write_path};
 use crate::time::{Monotonic, RealTime};
 use crate::walk::{Index, PathRef, ProcessRow, Snapshot, ThreadRow, Views, view};
@@ -203,6 +203,16 @@ impl Process {
         self.life.existing && self.first_exec_id == self.described.program.self_exec_id
     }
 
+    /// Notes that it began while contact was lost: after the last scan before, and before the
+    /// machine was watched again.
+    pub(super) fn set_began_unwatched(&mut self) {
+        self.described.began_unwatched = true;
+    }
+
+    pub(crate) fn began_unwatched(&self) -> bool {
+        self.described.began_unwatched
+    }
+
     /// Number of scans that showed it before this one, up to a few.
     pub(crate) fn scans_before(&self) -> u32 {
         self.life.pending_scans.saturating_sub(1)
@@ -355,8 +365,9 @@ impl Process {
             && self.in_exec_since.is_none()
             && let Some(file) = facts::executable_of(seen.snapshot, seen.row)
         {
-            program.executable_hashes =
-                files.ask(&file, self.key.process_id).and_then(|known| known.hashes());
+            let group = seen.snapshot.group_of(seen.row);
+            let asker = Asker { process_id: self.key.process_id, group };
+            program.executable_hashes = files.ask(&file, asker).and_then(|known| known.hashes());
         }
     }
 

@@ -8,7 +8,7 @@ use super::emit::Update;
 use super::holders::Holding;
 use super::keys::ProcessKey;
 use super::process::{self, Process, Seen, Stage};
-use super::{Progress, State, Unstable, descriptor, thread};
+use super::{Progress, State, descriptor, thread};
 use crate::limits::Limit;
 use crate::page_cache::ContentSource;
 use crate::time::{Monotonic, Now};
@@ -58,6 +58,7 @@ impl State {
             out,
         };
         self.table_searches = 0;
+        self.crowd.begin_scan();
         self.match_processes(snapshot);
         self.containers.match_rows(snapshot, self.scan);
         self.remove_ended(update);
@@ -377,8 +378,7 @@ impl State {
         let row = snapshot.processes.at(index)?;
         let key = self.newcomer(row, snapshot)?;
         if !self.admission.admits(snapshot, row) {
-            self.processes.refuse();
-            self.crowd.blame(Limit::Processes, key.process_id);
+            self.crowd.count(Limit::Processes, 1, Some(key.process_id));
             return None;
         }
         let mut new = Process::new(&leader.task, update.now.monotonic);
@@ -386,8 +386,12 @@ impl State {
         new.life.existing = self.progress.is_baseline(key.start_boottime, update.quiet);
         if new.life.existing {
             new.life.stage = Stage::Announced;
+        } else if self.progress.began_unwatched(key.start_boottime, update.quiet) {
+            new.set_began_unwatched();
         }
-        let id = self.processes.insert(new, self.scan)?;
+        let id = self.processes.insert(new, self.scan);
+        self.crowd.count(Limit::Processes, self.processes.take_newcomers(), Some(key.process_id));
+        let id = id?;
         if let Some(row) = self.processes.get_mut(id) {
             self.admission.return_to(row);
         }
@@ -411,7 +415,7 @@ impl State {
         self.share_names(snapshot);
         self.open_files.begin_scan();
         self.areas.begin_scan();
-        self.progress.unstable = Unstable::default();
+        self.unstable.begin_scan();
         let mut born = 0;
         for (index, row) in snapshot.processes.indexed().take(self.rows.len()) {
             if update.must_stop() {
@@ -453,6 +457,13 @@ impl State {
                 descriptor::update(&mut self.descriptors, tables, &mut entry, &mut emitter);
             }
             self.areas.update(&mut entry, &mut emitter);
+            for (limit, refused) in [
+                (Limit::Threads, self.threads.take_refused()),
+                (Limit::Descriptors, self.descriptors.take_refused()),
+                (Limit::Areas, self.areas.rows.take_refused()),
+            ] {
+                self.crowd.count(limit, refused, Some(process.process_id()));
+            }
         }
         born
     }
@@ -462,7 +473,8 @@ impl State {
         // Until a scan had all connections, those of the baseline may still come.
         let quiet = update.quiet || !self.connections.taken && !self.settings.report_existing;
         let mut emitter = update.emitter(&self.containers, &mut self.names);
-        self.connections.update(&holding, quiet, &mut emitter);
+        let lost = &mut self.crowd.losses_mut()[Limit::Connections as usize];
+        self.connections.update(&holding, quiet, lost, &mut emitter);
         let above = self.connections.crowded.above().and_then(|id| self.processes.get(id));
         if let Some(process) = above.map(Process::process_id) {
             self.crowd.blame(Limit::Connections, process);
@@ -489,9 +501,7 @@ impl State {
         }
         let since = *process.life.unstable_since.get_or_insert(now);
         if now.since(since) >= UNSTABLE_NS {
-            let unstable = &mut self.progress.unstable;
-            unstable.processes += 1;
-            unstable.process_id = process.key.process_id;
+            self.unstable.stand(1, Some(process.key.process_id));
         }
     }
 
@@ -517,7 +527,7 @@ impl State {
         self.progress.untracked = Limit::ALL.map(|limit| {
             // What the scan had no room for, and what the table had none for.
             let (unseen, refused) = match limit {
-                Limit::Processes => (snapshot.processes.dropped, self.processes.take_newcomers()),
+                Limit::Processes => (snapshot.processes.dropped, 0),
                 Limit::Threads => (snapshot.threads.dropped, self.threads.take_refused()),
                 Limit::Descriptors => {
                     (snapshot.descriptors.dropped, self.descriptors.take_refused())
@@ -527,13 +537,16 @@ impl State {
                     (snapshot.connections.dropped, self.connections.rows.take_refused())
                 }
                 Limit::Containers => {
-                    (snapshot.containers.dropped, self.containers.table.take_newcomers())
+                    let (refused, process_id) = self.containers.take_newcomers();
+                    if let Some(process_id) = process_id {
+                        self.crowd.blame(limit, process_id);
+                    }
+                    (snapshot.containers.dropped, refused)
                 }
                 Limit::Strings => (0, self.names.strings.take_refused()),
             };
-            u64::from(unseen) + u64::from(refused)
+            self.crowd.count_rest(limit, unseen.saturating_add(refused))
         });
-        self.crowd.count(&self.progress.untracked);
         for limit in Limit::ALL {
             let super::Usage { used, capacity, untracked } = self.usage(limit);
             let gauge = &mut self.progress.gauges[limit as usize];
@@ -552,9 +565,16 @@ impl Progress {
     /// Whether a process belongs to the baseline: all that this scan shows does (`quiet`), except
     /// later arrivals, or it found no room until now.
     fn is_baseline(&self, start_boottime: u64, quiet: bool) -> bool {
-        let known = self.seen_until.or(self.arrival);
+        // If an earlier state of the machine was restored, `arrival` is the earlier one.
+        let known = [self.seen_until, self.arrival].into_iter().flatten().min();
         let came_later = known.is_some_and(|known| start_boottime > known);
         quiet && !came_later || start_boottime <= self.late_start
+    }
+
+    /// Whether a process began while contact was lost.
+    fn began_unwatched(&self, start_boottime: u64, quiet: bool) -> bool {
+        self.seen_until.is_some_and(|seen| start_boottime > seen)
+            && self.arrival.map_or(quiet, |arrival| start_boottime <= arrival)
     }
 }
 

@@ -11,7 +11,7 @@ use super::files::Place;
 use super::owners::Quotas;
 use super::snapshot::{CssSetRow, Index, row_at};
 use super::tables::Snapshot;
-use super::{Memory, Walker, fetch, fetch_each};
+use super::{Memory, Scratch, Walker, fetch, fetch_each};
 use crate::address::Reader;
 
 /// `css_set_table` has `1 << CSS_SET_HASH_BITS` list heads (kernel/cgroup/cgroup.c, 5.10 to 7.2).
@@ -90,18 +90,19 @@ impl Snapshot {
 
 impl Walker {
     pub(super) fn read_group_names(&mut self, memory: &mut Memory<'_>) {
-        let names = &mut self.scratch.addresses;
-        let (nodes, losses) = (&mut self.snapshot.kernfs_nodes, &mut self.snapshot.losses);
+        let Scratch { addresses: names, quotas, .. } = &mut self.scratch;
+        let Snapshot { kernfs_nodes: nodes, bytes: texts, losses, .. } = &mut self.snapshot;
         names.clear();
         names.extend(nodes.iter().map(|node| node.name));
         let push = |reader: &mut Reader, space: &_, &name: &_| {
             reader.push_bytes(space, name, NAME_BYTES_MAX + 1)
         };
         fetch_each(&mut self.reader, memory, names, push, |index, bytes| {
+            let node = &mut nodes.as_mut_slice()[index];
+            losses.unreadable += u32::from(bytes.is_none());
             // The root of a hierarchy has an empty name.
-            let text = bytes.and_then(|bytes| self.snapshot.bytes.extend(c_string(bytes)));
-            losses.unreadable += u32::from(text.is_none());
-            nodes.as_mut_slice()[index].text = text;
+            let add = |name| quotas.add_group_text(texts, node.process, name);
+            node.text = bytes.map(c_string).and_then(add);
         });
     }
 
@@ -165,8 +166,10 @@ mod tests {
         walker.snapshot.processes[process.expect("it has a row")].css_set = row;
     }
 
-    const CONTAINER: &str =
-        "docker-0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef.scope";
+    /// The name of a container's directory.
+    fn scope(number: usize) -> String {
+        format!("docker-{number:064x}.scope")
+    }
 
     /// A user owns a subtree of control groups, with a group for each of many processes, in which
     /// there are many others. Then root's runtime starts a container.
@@ -177,22 +180,22 @@ mod tests {
         let user = directory(&mut memory, "user.slice", root);
         let unified = memory.structure();
         memory.set(unified, "cgroup", "kn", root);
-        for _ in 0..processes {
+        for number in 1..=processes {
             let process = add_process(&mut walker, &mut memory, 1000);
             // What root may make, but a user may not.
             let mut node = directory(&mut memory, "system.slice", user);
             for _ in 1..depth {
-                node = directory(&mut memory, CONTAINER, node);
+                node = directory(&mut memory, &scope(number), node);
             }
             enter(&mut walker, &mut memory, process, (unified, node));
         }
         let process = add_process(&mut walker, &mut memory, 0);
         let nested = (0..8).fold(root, |above, _| directory(&mut memory, "system.slice", above));
-        let node = directory(&mut memory, CONTAINER, nested);
+        let node = directory(&mut memory, &scope(0), nested);
         enter(&mut walker, &mut memory, process, (unified, node));
         walker.scratch.quotas.begin(processes + 1);
         let Walker { scratch, snapshot, .. } = &mut walker;
-        scratch.quotas.set_owners(snapshot);
+        scratch.quotas.set_owners(snapshot, &[]);
         memory.walk(&mut walker, &kernel(), |walker, memory| {
             walker.read_files(memory);
             walker.find_containers(memory);
@@ -203,16 +206,23 @@ mod tests {
             Some(String::from_utf8_lossy(snapshot.text(container.path)).into_owned())
         };
         let process = snapshot.processes.last().expect("there are processes");
-        assert_eq!(path(process), Some(format!("{}/{CONTAINER}", "/system.slice".repeat(8))));
-        assert!(process.container_known);
+        assert_eq!(path(process), Some(format!("{}/{}", "/system.slice".repeat(8), scope(0))));
+        assert!(process.container_known && snapshot.container_of(process).is_some());
         for process in &snapshot.processes.as_slice()[..processes] {
             let path = path(process);
-            let is_own = path.as_ref().is_none_or(|path| path.starts_with("/user.slice/system"));
+            // A container whose texts have no room has an empty path.
+            let is_users = |path: &String| path.starts_with("/user.slice/system");
+            let is_own = path.as_ref().is_none_or(|path| path.is_empty() || is_users(path));
             assert!(is_own, "{path:?}");
             assert_eq!(process.container_known, path.is_some(), "all are in containers");
         }
-        let tables =
-            [snapshot.css_states.dropped, snapshot.cgroups.dropped, snapshot.kernfs_nodes.dropped];
+        let tables = [
+            snapshot.css_states.dropped,
+            snapshot.cgroups.dropped,
+            snapshot.kernfs_nodes.dropped,
+            snapshot.containers.dropped,
+            snapshot.bytes.dropped,
+        ];
         assert!(tables.iter().any(|&dropped| dropped > 50), "{tables:?}");
         assert!(walker.scratch.quotas.refused.is_some_and(|row| row.position() < processes));
     }
@@ -225,6 +235,16 @@ mod tests {
     #[test]
     fn groups_of_one_user_leave_room_for_those_of_others() {
         container_beside_a_crowd(200, 2, |snapshot| snapshot.cgroups.set_capacity(200));
+    }
+
+    #[test]
+    fn containers_that_one_user_made_leave_room_for_those_of_others() {
+        container_beside_a_crowd(200, 2, |snapshot| snapshot.containers.set_capacity(100));
+    }
+
+    #[test]
+    fn texts_of_groups_of_one_user_leave_room_for_those_of_others() {
+        container_beside_a_crowd(200, 2, |snapshot| snapshot.bytes.set_capacity(16_000));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use panoptes_decoders::layout::{View, c_string};
 
 use super::snapshot::{CgroupRow, CssSetRow, Index, KernfsRow, ProcessRow, Span};
 use super::tables::Snapshot;
-use super::{Memory, Walker, fetch};
+use super::{Memory, Scratch, Walker, fetch};
 
 /// Maximum depth of a control group; a container's is about three deep.
 const DEPTH_MAX: usize = 64;
@@ -45,6 +45,8 @@ pub struct ContainerRow {
     pub maker: Maker,
     /// The enclosing container.
     pub parent: Option<Index<Self>>,
+    /// The first process that leads to it.
+    pub process: Option<Index<ProcessRow>>,
     /// The uid of its Kubernetes pod, in [`Snapshot::bytes`]; empty outside of pods.
     pub pod_uid: Span<u8>,
     /// The oldest living process in it or in containers inside it, preferring one that is
@@ -168,7 +170,7 @@ impl Walker {
     /// others; and whether it is known.
     fn container_of_set(&mut self, index: Index<CssSetRow>) -> (Option<Index<ContainerRow>>, bool) {
         let set = &self.snapshot.css_sets[index];
-        let (unified, states, states_cut) = (set.unified, set.states, set.states_cut);
+        let CssSetRow { unified, states, states_cut, process, .. } = *set;
         if unified.is_none() {
             return (None, false);
         }
@@ -193,14 +195,16 @@ impl Walker {
                 Some(claim) if claim.maker == Maker::Unknown => {
                     plain = plain.or(Some((group_path, claim)));
                 }
-                Some(claim) => return self.row_of_claim(&group_path, claim),
+                Some(claim) => return self.row_of_claim(&group_path, claim, process),
                 None => {}
             }
         }
         if states_cut {
             return (None, false);
         }
-        plain.map_or((None, true), |(group_path, claim)| self.row_of_claim(&group_path, claim))
+        plain.map_or((None, true), |(group_path, claim)| {
+            self.row_of_claim(&group_path, claim, process)
+        })
     }
 
     fn claim(&self, group_path: &GroupPath, length: usize) -> Option<Claim> {
@@ -218,13 +222,14 @@ impl Walker {
         &mut self,
         group_path: &GroupPath,
         claim: Claim,
+        process: Option<Index<ProcessRow>>,
     ) -> (Option<Index<ContainerRow>>, bool) {
         let mut innermost = None;
         let mut inner = None;
         let mut claim = Some(claim);
         while let Some(found) = claim {
             let before = self.snapshot.containers.len();
-            let row = self.container_row(group_path, &found);
+            let row = self.container_row(group_path, &found, process);
             innermost = innermost.or(row);
             if let Some(inner) = self.snapshot.containers.at_mut(inner) {
                 inner.parent = row;
@@ -243,8 +248,9 @@ impl Walker {
         &mut self,
         group_path: &GroupPath,
         claim: &Claim,
+        process: Option<Index<ProcessRow>>,
     ) -> Option<Index<ContainerRow>> {
-        let snapshot = &mut self.snapshot;
+        let Self { snapshot, scratch: Scratch { quotas, .. }, path_key, .. } = self;
         let node = group_path.nodes.get(claim.at).and_then(|&node| snapshot.kernfs_nodes.at(node));
         let node = node?.address;
         let mut path = [0; PATH_BYTES_MAX];
@@ -254,10 +260,10 @@ impl Walker {
         // The same path in two hierarchies is one container.
         let place = match path {
             [] => node.0,
-            path => self.path_key.hash(path) | 1,
+            path => path_key.hash(path) | 1,
         };
         let before = snapshot.containers.len();
-        let row = snapshot.containers.row_of(place, || ContainerRow {
+        let row = quotas.row_of(&mut snapshot.containers, process, place, || ContainerRow {
             node,
             is_name: claim.is_name,
             runtime: claim.runtime,
@@ -271,9 +277,10 @@ impl Walker {
         let uid_length =
             group_path.with_names(snapshot, claim.at + 1, |names| pod_uid(names, &mut uid));
         let uid_length = uid_length.unwrap_or_default();
-        let id = snapshot.bytes.extend(&claim.id[..claim.id_length]).unwrap_or_default();
-        let path = snapshot.bytes.extend(path).unwrap_or_default();
-        let pod_uid = snapshot.bytes.extend(&uid[..uid_length]).unwrap_or_default();
+        let texts = [&claim.id[..claim.id_length], path, &uid[..uid_length]];
+        let [id, path, pod_uid] = texts.map(|text| {
+            quotas.add_group_text(&mut snapshot.bytes, process, text).unwrap_or_default()
+        });
         let container = &mut snapshot.containers[row];
         (container.id, container.path, container.pod_uid) = (id, path, pod_uid);
         Some(row)

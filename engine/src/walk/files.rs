@@ -383,7 +383,7 @@ impl Walker {
 
     /// Reads the names that are stored outside of their dentries.
     fn read_long_names(&mut self, memory: &mut Memory<'_>) {
-        let names = &mut self.scratch.long_names;
+        let Scratch { long_names: names, quotas, .. } = &mut self.scratch;
         let snapshot = &mut self.snapshot;
         names.clear();
         let long = snapshot.dentries.indexed().filter(|(_, row)| !row.name.long_name.is_null());
@@ -396,11 +396,8 @@ impl Walker {
                 snapshot.losses.unreadable += 1;
                 return;
             };
-            if let Some(text) = snapshot.bytes.extend(bytes) {
-                let row = &mut snapshot.dentries[names[index].0];
-                row.long = text.first();
-                row.readable = true;
-            }
+            let row = &mut snapshot.dentries[names[index].0];
+            row.set_long_name(&mut snapshot.bytes, quotas, bytes);
         });
     }
 
@@ -409,14 +406,15 @@ impl Walker {
         if kernel.layouts.dma_buf.is_none() {
             return;
         }
-        let snapshot = &mut self.snapshot;
+        let Self { snapshot, scratch: Scratch { quotas, .. }, .. } = self;
         for file in snapshot.files.iter() {
             let Some(inode) = snapshot.inodes.at_mut(file.inode) else { continue };
             let filesystem = snapshot.super_blocks.at(inode.super_block);
             if filesystem.is_some_and(|row| row.filesystem.magic == magic::DMA_BUF) {
                 let buffer = file.open.private_data;
                 let row = || NameRow::new(buffer, NameKind::DmaBuf);
-                inode.own_name = snapshot.names.row_of(buffer.0, row);
+                let names = &mut snapshot.names;
+                inode.own_name = quotas.row_of(names, file.process, buffer.0, row);
             }
         }
     }
@@ -424,7 +422,7 @@ impl Walker {
     /// Adds name rows for the inodes of namespace files: the name of the namespace's kind.
     fn name_namespace_files(&mut self, memory: &mut Memory<'_>) {
         let snapshot = &mut self.snapshot;
-        let inodes = &mut self.scratch.inodes;
+        let Scratch { inodes, inode_processes, quotas, .. } = &mut self.scratch;
         inodes.clear();
         for (index, inode) in snapshot.inodes.indexed() {
             let filesystem = snapshot.super_blocks.at(inode.super_block);
@@ -441,7 +439,9 @@ impl Walker {
             };
             let ns = view.pointer(layout.i_private);
             let row = || NameRow::new(ns, NameKind::Namespace);
-            snapshot.inodes[rows[index]].own_name = snapshot.names.row_of(ns.0, row);
+            let process = inode_processes.get(rows[index].position()).copied().flatten();
+            let name = quotas.row_of(&mut snapshot.names, process, ns.0, row);
+            snapshot.inodes[rows[index]].own_name = name;
         });
     }
 }

@@ -30,8 +30,6 @@ const GROUP_AREAS: u64 = 32_768;
 /// Number of areas and nodes, beside twice the kernel's count of areas, after which a tree is
 /// forged, or changed while it was read.
 const LISTED_MORE: u32 = 64;
-/// Number of names of areas that each address space has when half of all names are used.
-const NAMES_MIN: u32 = 16;
 
 /// A node of a maple tree to be read.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +43,6 @@ impl Walker {
     /// Fills `vmas`, and each address space's range of them.
     pub(super) fn read_areas(&mut self, memory: &mut Memory<'_>) {
         self.share_areas();
-        self.visited.clear();
         let files = self.snapshot.files.len() as u64;
         let mark = memory.meter.mark(self.snapshot.count_rows(), files, (2, 3));
         let begin = self.hints.resume.address_space.find(&self.snapshot.mms).unwrap_or(0);
@@ -60,6 +57,8 @@ impl Walker {
                 break;
             }
             let group = self.group_of(&spaces[done..]);
+            // Address spaces share no nodes, and those of some must not fill the set for others.
+            self.visited.clear();
             match &memory.kernel.layouts.maple_node {
                 Some(layout) => self.read_maple_trees(memory, layout, group),
                 None => self.read_red_black_trees(memory, group),
@@ -364,7 +363,7 @@ fn area_of(kernel: &Kernel, mm: &MmRow, bytes: &[u8]) -> Option<Vma> {
 fn row(
     files: &mut Keyed<FileRow>,
     names: &mut Keyed<NameRow>,
-    (quotas, mm): (&mut Quotas, &mut MmRow),
+    (quotas, mm): (&mut Quotas, &MmRow),
     vma: Vma,
 ) -> VmaRow {
     let file = quotas.row_at(files, mm.process, vma.file);
@@ -377,19 +376,41 @@ fn row(
     } else {
         (vma.anon_name, NameKind::AnonVma)
     };
-    // A process can name each of its areas; the names of the kernel and of others need room too.
-    let is_crowded = names.len() >= names.capacity() / 2;
-    let name = if kind == NameKind::AnonVma
-        && (is_crowded && mm.names >= NAMES_MIN || names.len() >= names.capacity() / 4 * 3)
-    {
-        let known = names.find(name.0);
-        names.dropped += u32::from(known.is_none() && !name.is_null());
-        known
-    } else {
-        let before = names.len();
-        let name = names.row_of(name.0, || NameRow::new(name, kind));
-        mm.names += (names.len() - before) as u32;
-        name
-    };
+    // A process can name each of its areas.
+    let name = quotas.row_of(names, mm.process, name.0, || NameRow::new(name, kind));
     VmaRow { vma, file, name }
+}
+
+#[cfg(test)]
+mod tests {
+    use panoptes_decoders::address::KernelVa;
+
+    use super::*;
+    use crate::walk::tests::memory::{Sparse, add_process, small, walker};
+
+    /// Any process can name its areas (`PR_SET_VMA_ANON_NAME`).
+    #[test]
+    fn names_of_areas_of_one_user_leave_room_for_those_of_others() {
+        const NAMES: u64 = 16;
+        let (mut memory, mut walker) = (Sparse::default(), walker(&small()));
+        walker.snapshot.names.set_capacity(200);
+        let crowd: Vec<_> = (0..100).map(|_| add_process(&mut walker, &mut memory, 1000)).collect();
+        let other = add_process(&mut walker, &mut memory, 0);
+        walker.scratch.quotas.begin(101);
+        walker.scratch.quotas.set_owners(&mut walker.snapshot, &[]);
+        let Walker { snapshot, scratch, .. } = &mut walker;
+        let mut named = |process, first: u64| {
+            let mm = MmRow { process: Some(process), ..MmRow::default() };
+            let area = |number| {
+                let vma = Vma { anon_name: KernelVa(first + number), ..Vma::default() };
+                row(&mut snapshot.files, &mut snapshot.names, (&mut scratch.quotas, &mm), vma)
+            };
+            (0..NAMES).map(area).filter(|area| area.name.is_some()).count()
+        };
+        let of_crowd: usize =
+            (1..).zip(&crowd).map(|(at, &process)| named(process, at << 16)).sum();
+        assert_eq!(of_crowd, 100 + 50, "half of all, and the part of users");
+        assert_eq!(named(other, 1 << 40), NAMES as usize);
+        assert!(scratch.quotas.refused.is_some_and(|process| process != other));
+    }
 }

@@ -10,8 +10,10 @@
 
 mod budget;
 mod cgroups;
+mod command_lines;
 mod connections;
 mod containers;
+mod crowd;
 mod descriptors;
 mod fd_slices;
 mod files;
@@ -34,6 +36,8 @@ mod tcp_socks;
 mod terminals;
 #[cfg(test)]
 mod tests;
+mod texts;
+mod user_namespaces;
 mod views;
 
 use panoptes_decoders::address::KernelVa;
@@ -45,11 +49,12 @@ pub use budget::{Budget, Deferred};
 pub(crate) use descriptors::TABLE_MAX;
 pub use kept::Kept;
 pub use kernel::{Kernel, Roots};
+pub(crate) use queries::user;
 pub use snapshot::{
     CgroupRow, ConnectionRow, ContainerRow, CssSetRow, CssStateRow, DentryRow, DescriptorRow,
     FileRow, FilesRow, HostName, Ids, Index, InodeRow, InterfaceRow, KernfsRow, Losses, Machine,
     MmRow, MountRow, NameKind, NameRow, NetRow, PathRef, ProcessRow, Rows, SocketRow, Span,
-    SuperBlockRow, TerminalRow, ThreadRow, Views, VmaRow, view,
+    SuperBlockRow, TerminalRow, ThreadRow, UserNamespaceRow, Views, VmaRow, view,
 };
 pub use tables::Snapshot;
 
@@ -133,6 +138,12 @@ struct Scratch {
     /// By process: its mount namespace, and its number in its pid namespace.
     mount_namespaces: Vec<KernelVa>,
     pid_numbers: Vec<KernelVa>,
+    /// By process: its user namespace, and of the pid namespaces around it the outermost one below
+    /// the first. The latter is null for a process of the first one.
+    user_namespaces: Vec<KernelVa>,
+    outer_pid_namespaces: Vec<KernelVa>,
+    /// Processes in nested pid namespaces, with their numbers in the outer ones.
+    nested: Reads<ProcessRow>,
     /// By process: its network namespace, and the mount and the name of its working directory.
     nets: Vec<KernelVa>,
     directories: Vec<(KernelVa, KernelVa)>,
@@ -155,6 +166,7 @@ struct Scratch {
     owned_tables: Vec<owners::Owned<FilesRow>>,
     owned_spaces: Vec<owners::Owned<MmRow>>,
     quotas: owners::Quotas,
+    crowd: crowd::Crowd,
     /// Of the rows of open files: the number of those that every scan reads (executables, standard
     /// input, output and error), and the number with those of all descriptors.
     first_files: usize,
@@ -191,6 +203,9 @@ impl Scratch {
             buckets: room::list(2 * snapshot.nets.capacity()),
             mount_namespaces: room::list(processes::CHUNK),
             pid_numbers: room::list(processes::CHUNK),
+            user_namespaces: room::list(snapshot.processes.capacity()),
+            outer_pid_namespaces: room::list(snapshot.processes.capacity()),
+            nested: Reads::with_capacity(processes::CHUNK),
             nets: room::list(snapshot.processes.capacity()),
             directories: room::list(snapshot.processes.capacity()),
             areas: Reads::with_capacity(list),
@@ -207,6 +222,7 @@ impl Scratch {
             owned_tables: room::list(snapshot.files_structs.capacity()),
             owned_spaces: room::list(mms),
             quotas: owners::Quotas::new(snapshot.processes.capacity(), key.derive("walk: users")),
+            crowd: crowd::Crowd::new(snapshot, list),
             first_files: 0,
             descriptor_files: 0,
             backed: room::list(files::USER_PATHS_MAX),
@@ -309,7 +325,7 @@ impl Walker {
         let tasks = self.read_tasks(memory);
         memory.goes_on()?;
         tasks?;
-        self.group_threads();
+        self.group_threads(memory);
         if self.snapshot.processes.is_empty() {
             return Err(ScanError::NoProcess);
         }

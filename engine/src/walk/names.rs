@@ -13,7 +13,7 @@ const TEXT_BYTES: u32 = 80;
 
 impl NameRow {
     pub(super) fn new(address: KernelVa, kind: NameKind) -> Self {
-        Self { address, kind, length: 0, text: [0; TEXT_BYTES as usize] }
+        Self { address, process: None, kind, length: 0, text: [0; TEXT_BYTES as usize] }
     }
 
     /// Sets the text if it can be the name of such an object.

@@ -1,30 +1,33 @@
 //! Processes: threads grouped, and the structures that each process points to.
 
-use panoptes_decoders::address::{KernelVa, UserVa};
+use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::Layouts;
 use panoptes_decoders::kernel::pid::LEVEL_MAX;
 use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_decoders::layout::View;
-use panoptes_decoders::paging::KernelSpace;
-use panoptes_decoders::source::PAGE_BYTES;
 
 use super::owners::{Leads, Quotas};
 use super::snapshot::{
     CssSetRow, DentryRow, FilesRow, Ids, Index, MmRow, MountRow, PathRef, ProcessRow, Span, row_at,
 };
-use super::{Kernel, Memory, Walker, fetch, fetch_groups};
+use super::tables::Snapshot;
+use super::{Kernel, Memory, Reads, Scratch, Walker, fetch, fetch_groups};
 use crate::address::Reader;
 use panoptes_tables::Keyed;
 
-/// Maximum number of bytes read of a command line.
-const COMMAND_LINE_BYTES_MAX: u64 = 16_384;
-/// Bytes that `/proc/PID/cmdline` returns of a title that a process wrote over its arguments
-/// (`get_mm_proctitle`, fs/proc/base.c): one page.
-const TITLE_BYTES_MAX: u64 = 4096;
-
 impl Walker {
-    /// Makes a row for each process, oldest first, so that the newest ones are dropped when there
-    /// is no room. Also sorts threads and processes by id.
-    pub(super) fn group_threads(&mut self) {
+    /// Makes a row for each process, oldest first. Also sorts threads and processes by id.
+    pub(super) fn group_threads(&mut self, memory: &mut Memory<'_>) {
+        self.list_leaders();
+        if self.scratch.leaders.len() > self.snapshot.processes.capacity() {
+            self.cut_leaders(memory);
+        }
+        self.add_processes();
+        self.group_by_process();
+    }
+
+    /// Lists the leaders, oldest first, and all threads.
+    fn list_leaders(&mut self) {
         let snapshot = &mut self.snapshot;
         let threads = &mut snapshot.threads;
         let leaders = &mut self.scratch.leaders;
@@ -41,17 +44,22 @@ impl Walker {
             let task = &threads[index].task;
             (task.start_boottime, task.pid)
         });
-        let processes = &mut snapshot.processes;
-        for &leader in leaders.iter() {
+    }
+
+    fn add_processes(&mut self) {
+        let Snapshot { threads, processes, by_pid, .. } = &mut self.snapshot;
+        for &leader in &self.scratch.leaders {
             threads[leader].process = processes.push(ProcessRow::new(leader));
         }
         for process in processes.indexes() {
-            snapshot.by_pid.push(process);
+            by_pid.push(process);
         }
-        snapshot
-            .by_pid
-            .sort_unstable_by_key(|&process| threads[processes[process].leader].task.pid);
+        by_pid.sort_unstable_by_key(|&process| threads[processes[process].leader].task.pid);
+    }
 
+    /// Gives each process the span of its threads.
+    fn group_by_process(&mut self) {
+        let Snapshot { threads, processes, by_tid, .. } = &mut self.snapshot;
         by_tid.sort_unstable_by_key(|&index| {
             let task = &threads[index].task;
             (task.tgid, task.pid, index)
@@ -90,13 +98,16 @@ impl Walker {
         row_at(&mut self.snapshot.nets, memory.kernel.roots.init_net);
         self.scratch.nets.clear();
         self.scratch.directories.clear();
+        self.scratch.user_namespaces.clear();
+        self.scratch.outer_pid_namespaces.clear();
         let count = self.snapshot.processes.len();
         let mut start = 0;
         while start < count {
             let end = count.min(start + CHUNK);
             start = self.read_chunk(memory, start, end);
         }
-        self.scratch.quotas.set_owners(&self.snapshot);
+        self.read_user_namespaces(memory);
+        self.scratch.quotas.set_owners(&mut self.snapshot, &self.scratch.outer_pid_namespaces);
         self.find_nets();
         self.find_directories();
         self.list_css_sets(memory.kernel);
@@ -132,6 +143,7 @@ impl Walker {
         memory.run(&mut self.reader);
         self.scratch.mount_namespaces.clear();
         self.scratch.pid_numbers.clear();
+        self.scratch.nested.clear();
         for position in start..end {
             self.place_process(memory.kernel, position, (position - start) * PROCESS_OBJECTS);
         }
@@ -178,19 +190,15 @@ impl Walker {
             euid: view.unsigned(layouts.cred.euid) as u32,
             egid: view.unsigned(layouts.cred.egid) as u32,
         });
+        let user_namespace = cred.map(|view| view.pointer(layouts.cred.user_ns));
+        self.scratch.user_namespaces.push(user_namespace.unwrap_or_default());
         let pointer = |field| nsproxy.map_or(KernelVa::NULL, |view| view.pointer(field));
         self.scratch.mount_namespaces.push(pointer(layouts.nsproxy.mnt_ns));
         process.uts_namespace = pointer(layouts.nsproxy.uts_ns);
         self.scratch.nets.push(pointer(layouts.nsproxy.net_ns));
         process.first_of_pid = pid.map(|view| KernelVa(view.u64_at(layouts.pid.tasks, 0)));
-        // A task's number in its own namespace is the deepest of its `struct pid`:
-        // `numbers[level]`.
         let level = pid.map(|view| view.unsigned(layouts.pid.level) as u32);
-        let number = level.filter(|&level| level <= LEVEL_MAX).map(|level| {
-            let upid = u64::from(level) * u64::from(layouts.upid.size);
-            task.thread_pid.plus(u64::from(layouts.pid.numbers.offset) + upid)
-        });
-        self.scratch.pid_numbers.push(number.unwrap_or_default());
+        self.scratch.list_numbers(layouts, position, task.thread_pid, level);
 
         let (groups, mm) = (task.cgroups, task.mm);
         process.css_set = snapshot.css_sets.row_of(groups.0, || CssSetRow {
@@ -221,6 +229,13 @@ impl Walker {
         fetch(&mut self.reader, memory, &layouts.upid.packing, numbers, |_, bytes| {
             let ns = bytes.map(|bytes| View::new(bytes).pointer(layouts.upid.ns));
             namespaces.push(ns.unwrap_or_default());
+        });
+        let outer = &mut self.scratch.outer_pid_namespaces;
+        outer.resize(self.scratch.user_namespaces.len(), KernelVa::NULL);
+        let Reads { rows, addresses } = &self.scratch.nested;
+        fetch(&mut self.reader, memory, &layouts.upid.packing, addresses, |index, bytes| {
+            let ns = bytes.map(|bytes| View::new(bytes).pointer(layouts.upid.ns));
+            outer[rows[index].position()] = ns.unwrap_or_default();
         });
         let processes = &mut self.snapshot.processes.as_mut_slice()[start..];
         let (mnt, pid) = (&layouts.mnt_namespace, &layouts.pid_namespace);
@@ -340,52 +355,6 @@ impl Walker {
         });
     }
 
-    /// Reads command lines as `/proc/PID/cmdline` does (`get_mm_cmdline`, fs/proc/base.c): the
-    /// arguments or, if the process wrote a title over their last NUL, that title up to its NUL.
-    fn read_command_lines(&mut self, memory: &mut Memory<'_>) {
-        let mut next = 0;
-        while next < self.snapshot.mms.len() {
-            let first = next;
-            self.reader.clear();
-            while let Some(mm) = self.snapshot.mms.get(next) {
-                if !push_arguments(&mut self.reader, &memory.kernel.space, mm) {
-                    break;
-                }
-                next += 1;
-            }
-            if self.reader.is_empty() {
-                return;
-            }
-            memory.run(&mut self.reader);
-            let snapshot = &mut self.snapshot;
-            let losses = &mut snapshot.losses;
-            for (at, mm) in snapshot.mms.as_mut_slice()[first..next].iter_mut().enumerate() {
-                if mm.arguments.is_empty() {
-                    mm.has_command_line = mm.arguments.start == mm.arguments.end;
-                    continue;
-                }
-                let piece = |which| self.reader.object(at * PIECES + which);
-                let (all, last, title, first_page) = (piece(0), piece(1), piece(2), piece(3));
-                let whole = match last {
-                    Some(&[byte]) if byte != 0 => title.or(all).map(|title| {
-                        let end = title.iter().position(|&byte| byte == 0);
-                        &title[..end.map_or(title.len(), |end| end + 1)]
-                    }),
-                    _ => all,
-                };
-                // Arguments that continue into unmapped memory are read up to there.
-                let text = whole.or(first_page);
-                mm.command_line_cut = whole.is_none();
-                let Some(range) = text.and_then(|text| snapshot.bytes.extend(text)) else {
-                    losses.not_resident += 1;
-                    continue;
-                };
-                mm.command_line = range;
-                mm.has_command_line = true;
-            }
-        }
-    }
-
     /// Reads every process's leader again. If it has changed, this scan's data about the process
     /// may be inconsistent.
     pub(super) fn check_stability(&mut self, memory: &mut Memory<'_>) {
@@ -418,6 +387,31 @@ impl Walker {
     }
 }
 
+impl Scratch {
+    /// Lists where the numbers of a process in its own pid namespace and in the outermost one below
+    /// the first are, given its `struct pid` and the level of that.
+    fn list_numbers(
+        &mut self,
+        layouts: &Layouts,
+        position: usize,
+        pid: KernelVa,
+        level: Option<u32>,
+    ) {
+        // A task's number in its own namespace is the deepest: `numbers[level]`.
+        let level = level.filter(|&level| level <= LEVEL_MAX);
+        let number_at = |level: u32| {
+            let upid = u64::from(level) * u64::from(layouts.upid.size);
+            pid.plus(u64::from(layouts.pid.numbers.offset) + upid)
+        };
+        self.pid_numbers.push(level.map(number_at).unwrap_or_default());
+        if level.is_some_and(|level| level > 0)
+            && let Some(row) = Index::new(position)
+        {
+            self.nested.push(row, number_at(1));
+        }
+    }
+}
+
 /// Processes whose first round is one batch. The reader has room for their objects if they are in
 /// the direct map, as all but forged ones are.
 pub(super) const CHUNK: usize = 4096;
@@ -438,42 +432,6 @@ fn push_process(reader: &mut Reader, kernel: &Kernel, task: &Task) -> bool {
     let before = reader.len();
     for (address, packing) in objects {
         if reader.push(&kernel.space, address, packing).is_none() {
-            reader.truncate(before);
-            return false;
-        }
-    }
-    true
-}
-
-/// Pieces in which a command line is read.
-const PIECES: usize = 4;
-
-/// Adds the pieces of an address space's command line to the batch; `false` when the batch is full.
-fn push_arguments(reader: &mut Reader, space: &KernelSpace, mm: &MmRow) -> bool {
-    // The kernel reaches page tables through the direct map.
-    let root = space.linear(mm.pgd).unwrap_or_default();
-    let valid = !mm.arguments.is_empty() && !root.is_null();
-    let length = mm.arguments.end.saturating_sub(mm.arguments.start);
-    let limit = if mm.environment.start == mm.arguments.end {
-        mm.environment.end.max(mm.arguments.end)
-    } else {
-        mm.arguments.end
-    };
-    let title = limit.saturating_sub(mm.arguments.start).min(TITLE_BYTES_MAX);
-    let start = UserVa(mm.arguments.start);
-    let pieces = if valid {
-        [
-            (start, length.min(COMMAND_LINE_BYTES_MAX)),
-            (UserVa(mm.arguments.end - 1), 1),
-            (start, title),
-            (start, length.min(PAGE_BYTES - start.0 % PAGE_BYTES)),
-        ]
-    } else {
-        [(UserVa(u64::MAX), 1); PIECES]
-    };
-    let before = reader.len();
-    for (address, length) in pieces {
-        if reader.push_user(space.levels, root, address, length as u32).is_none() {
             reader.truncate(before);
             return false;
         }
@@ -528,5 +486,38 @@ mod tests {
         let known = snapshot.processes.iter().filter(|process| process.net.is_some()).count();
         assert_eq!(known, 99 + 50 + OTHERS, "half of the table, and a user's part of the other");
         assert_eq!(snapshot.nets.dropped as usize, 300 - 99 - 50);
+    }
+
+    /// A pid namespace in a container is part of the container.
+    #[test]
+    fn a_nested_pid_namespace_counts_for_the_outermost_container() {
+        let (mut memory, mut walker, kernel) = (Sparse::default(), walker(&small()), kernel());
+        let namespaces: Vec<u64> = (0..4)
+            .map(|number| {
+                let namespace = memory.structure();
+                memory.set(namespace, "pid_namespace", "ns.inum", number + 1);
+                namespace
+            })
+            .collect();
+        // The namespaces of each process, from the outermost to its own.
+        let all: [&[usize]; 5] = [&[0], &[0, 1], &[0, 1, 2], &[0, 3], &[0, 3, 2]];
+        for nested in all {
+            let process = add_process(&mut walker, &mut memory, 0);
+            let (pid, cred) = (memory.room(4096), memory.structure());
+            memory.set(pid, "pid", "level", nested.len() as u64 - 1);
+            for (level, &at) in nested.iter().enumerate() {
+                let upid = pid + u64::from(kernel.layouts.pid.numbers.offset);
+                let upid = upid + level as u64 * u64::from(kernel.layouts.upid.size);
+                memory.set(upid, "upid", "ns", namespaces[at]);
+            }
+            let leader = walker.snapshot.processes[process].leader;
+            let task = &mut walker.snapshot.threads[leader].task;
+            (task.thread_pid, task.real_cred) = (va(pid), va(cred));
+        }
+        walker.scratch.quotas.begin(all.len());
+        memory.walk(&mut walker, &kernel, Walker::read_processes);
+        let processes = walker.snapshot.processes.iter();
+        let found: Vec<_> = processes.map(|it| (it.pid_namespace, it.owner)).collect();
+        assert_eq!(found, [(1, 0), (2, 1), (3, 1), (4, 2), (3, 2)]);
     }
 }

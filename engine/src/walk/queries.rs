@@ -11,6 +11,11 @@ use super::tables::Snapshot;
 /// Maximum number of containers inside each other that are followed.
 const NESTED_MAX: usize = 16;
 
+/// The user that a process with a user id belongs to, given who has logged in.
+pub(crate) fn user(uid: u32, login: Option<u32>) -> u32 {
+    if uid == 0 { 0 } else { login.filter(|&login| login != 0).unwrap_or(uid) }
+}
+
 impl Snapshot {
     /// The bytes in a span of [`Snapshot::bytes`].
     pub fn text(&self, span: Span<u8>) -> &[u8] {
@@ -82,12 +87,16 @@ impl Snapshot {
         )
     }
 
-    /// The user that a process belongs to. A user can become others (`newuidmap`), but who logged
-    /// in stays (`loginuid`).
+    /// The user that a process belongs to. A user can become others in a user namespace
+    /// (`newuidmap`), or by programs of theirs with the set-user-ID bit, but who made the namespace
+    /// or logged in stays (`loginuid`). A process of no login can choose one, but not root's.
     pub fn user_of(&self, process: &ProcessRow) -> u32 {
+        if let Some(maker) = process.namespace_maker {
+            return maker.get();
+        }
         let uid = process.ids.map_or(u32::MAX, |ids| ids.uid);
         let login = self.leader(process).and_then(|leader| leader.task.loginuid());
-        if uid == 0 { 0 } else { login.unwrap_or(uid) }
+        user(uid, login)
     }
 
     /// The number of a network namespace, or 0.
@@ -101,21 +110,28 @@ impl Snapshot {
 
     /// A process by its process id.
     pub fn process_by_pid(&self, process_id: u32) -> Option<&ProcessRow> {
+        self.processes.at(self.index_by_pid(process_id))
+    }
+
+    /// The row of a process by its process id.
+    pub(super) fn index_by_pid(&self, process_id: u32) -> Option<Index<ProcessRow>> {
         let pid = |index: Index<ProcessRow>| {
             let process = self.processes.at(index)?;
             Some(self.leader(process)?.task.tgid)
         };
         let at = self.by_pid.partition_point(|&index| pid(index) < Some(process_id));
         let &index = self.by_pid.get(at)?;
-        (pid(index) == Some(process_id)).then(|| self.processes.at(index)).flatten()
+        (pid(index) == Some(process_id)).then_some(index)
     }
 
     /// Names the process to blame for what the scan left: the one with the largest share of all
     /// descriptors and areas, if that is more than a quarter.
-    /// `refused` led to more objects than there was room for.
+    /// `refused` led to more objects than there was room for; of tasks without rows, one is named
+    /// already.
     pub(super) fn blame(&mut self, refused: Option<Index<ProcessRow>>) {
         let refused = self.processes.at(refused).and_then(|process| self.leader(process));
-        self.losses.process_id = refused.map(|leader| leader.task.tgid);
+        let process_id = refused.map(|leader| leader.task.tgid);
+        self.losses.process_id = process_id.or(self.losses.process_id);
         if self.left.is_empty() {
             return;
         }
@@ -225,7 +241,11 @@ mod tests {
         leader.task.loginuid = 7;
         snapshot.threads.row_of(1, || leader);
         assert_eq!(snapshot.user_of(&process), 7);
+        snapshot.threads[process.leader].task.loginuid = 0;
+        assert_eq!(snapshot.user_of(&process), 1000);
         process.ids = Some(Ids::default());
         assert_eq!(snapshot.user_of(&process), 0);
+        process.namespace_maker = core::num::NonZeroU32::new(9);
+        assert_eq!(snapshot.user_of(&process), 9);
     }
 }

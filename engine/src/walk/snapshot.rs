@@ -4,6 +4,7 @@
 //! references to it are `None`, as those to an object that does not exist or cannot be read.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::num::NonZeroU32;
 use core::ops::Range;
 
 use arrayvec::ArrayVec;
@@ -38,7 +39,7 @@ macro_rules! rows_of_objects {
 
 rows_of_objects! {
     CgroupRow CssSetRow CssStateRow FileRow InodeRow KernfsRow MountRow NetRow SuperBlockRow
-    TerminalRow
+    TerminalRow UserNamespaceRow
 }
 
 impl From<KernelVa> for DentryRow {
@@ -152,6 +153,11 @@ pub struct ProcessRow {
     pub parent_pid: u32,
     /// User and group ids, if they could be read.
     pub ids: Option<Ids>,
+    /// The user who made its user namespace, or the outermost one around it; if that is unknown,
+    /// its own. `None`: root, who made the first one.
+    pub namespace_maker: Option<NonZeroU32>,
+    /// The number of its owner, among whom rows of a scan are divided.
+    pub owner: u32,
     /// Number of the pid namespace, or 0.
     pub pid_namespace: u32,
     /// Number of the mount namespace, or 0.
@@ -198,6 +204,8 @@ impl ProcessRow {
             leader,
             parent_pid: 0,
             ids: None,
+            namespace_maker: None,
+            owner: 0,
             pid_namespace: 0,
             mount_namespace: 0,
             net: None,
@@ -326,6 +334,8 @@ pub struct MmRow {
     pub has_command_line: bool,
     /// Whether only its beginning was read: the rest is not resident, or not mapped.
     pub command_line_cut: bool,
+    /// Number of bytes that its command line may have.
+    pub line_bytes: u32,
     /// Whether all its areas are in the rows.
     pub complete: bool,
     /// Whether the scan left its areas, or some of their files, for the next one.
@@ -336,8 +346,6 @@ pub struct MmRow {
     pub areas_left: u32,
     /// The first process that leads to it.
     pub process: Option<Index<ProcessRow>>,
-    /// Number of rows for names of its areas.
-    pub names: u32,
 }
 
 impl MmRow {
@@ -462,6 +470,8 @@ pub struct MountRow {
 pub struct NameRow {
     /// Address of the named object.
     pub address: KernelVa,
+    /// The first process that leads to it.
+    pub process: Option<Index<ProcessRow>>,
     /// Kind of the named object.
     pub kind: NameKind,
     /// Length of the text in bytes.
@@ -575,6 +585,17 @@ pub struct NetRow {
     pub first_device: KernelVa,
     /// Whether some of its TCP sockets were left out, so that a missing one need not have ended.
     pub connections_cut: bool,
+}
+
+/// A user namespace other than that of process 1.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct UserNamespaceRow {
+    /// `struct user_namespace *`
+    pub address: KernelVa,
+    /// `struct user_namespace *` in which it was made; null while unknown.
+    pub parent: KernelVa,
+    /// The user who made it.
+    pub owner: u32,
 }
 
 /// One TCP socket.

@@ -7,7 +7,8 @@ use super::budget::Deferred;
 use super::snapshot::{
     CgroupRow, ConnectionRow, ContainerRow, CssSetRow, CssStateRow, DentryRow, DescriptorRow,
     FileRow, FilesRow, Index, InodeRow, InterfaceRow, KernfsRow, Losses, Machine, MmRow, MountRow,
-    NameRow, NetRow, ProcessRow, SocketRow, SuperBlockRow, TerminalRow, ThreadRow, VmaRow,
+    NameRow, NetRow, ProcessRow, SocketRow, SuperBlockRow, TerminalRow, ThreadRow,
+    UserNamespaceRow, VmaRow,
 };
 use crate::address::Work;
 use crate::limits::Limits;
@@ -20,8 +21,10 @@ const MOUNTS_MAX: usize = 32_768;
 const SUPER_BLOCKS_MAX: usize = 16_384;
 const NAMES_MAX: usize = 4096;
 const NETS_MAX: usize = 4096;
-/// Maximum number of terminals in one scan. The kernel makes at most 4096 pseudoterminals
-/// (`kernel.pty.max`), each with two ends.
+/// Maximum number of user namespaces. Processes in further ones count for their own users.
+const USER_NAMESPACES_MAX: usize = 4096;
+/// Maximum number of terminals in one scan. Nobody but root can fill the table for others: the
+/// kernel makes at most 4096 pseudoterminals (`kernel.pty.max`), each with two ends.
 pub(super) const TERMINALS_MAX: usize = 16_384;
 pub(super) const INTERFACES_MAX: usize = 256;
 
@@ -147,6 +150,8 @@ tables! { limits;
     containers: Keyed<ContainerRow> = limits.containers_seen_max();
     /// Network namespaces; the initial one first.
     nets: Keyed<NetRow> = NETS_MAX;
+    /// User namespaces other than that of process 1, with those around them.
+    user_namespaces: Keyed<UserNamespaceRow> = USER_NAMESPACES_MAX;
     /// TCP sockets.
     connections: Rows<ConnectionRow> = limits.connections_seen_max();
     /// Sockets that descriptors lead to, of every family.
@@ -159,7 +164,7 @@ tables! { limits;
 
 // A busy machine has a million of these rows: what they need more, the processor's cache lacks.
 const _: () = {
-    assert!(size_of::<ThreadRow>() <= 256 && size_of::<ProcessRow>() <= 136);
+    assert!(size_of::<ThreadRow>() <= 256 && size_of::<ProcessRow>() <= 144);
     assert!(size_of::<DescriptorRow>() <= 12 && size_of::<FileRow>() <= 88);
     assert!(size_of::<InodeRow>() <= 96 && size_of::<DentryRow>() <= 112);
     assert!(size_of::<VmaRow>() <= 104 && size_of::<ConnectionRow>() <= 144);

@@ -12,7 +12,8 @@ use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_decoders::kernel::xarray::{self, Slot};
 use panoptes_decoders::layout::{View, u64_at};
 
-use super::snapshot::{Index, ThreadRow, view};
+use super::owners::room_of_shown;
+use super::snapshot::{Index, Losses, ThreadRow, view};
 use super::views::{Candidates, is_sane};
 use super::{Kernel, Memory, Reads, ScanError, Scratch, Walker, fetch, fetch_groups};
 use panoptes_tables::{Insertion, Keyed};
@@ -61,15 +62,19 @@ impl Walker {
             return Err(ScanError::NoInitTask);
         }
         self.read_pid_idr(memory, &mut found);
-        let numbers = mem::take(&mut self.scratch.numbers);
-        self.fetch_tasks(memory, &found, view::IDR | view::PID_LIST, &numbers);
+        // Makes room for the lists in case a forged tree filled the set.
+        self.visited.clear();
+        let mut numbers = mem::take(&mut self.scratch.numbers);
+        if found.len() <= room_of_shown(self.snapshot.threads.capacity()) {
+            self.fetch_tasks(memory, &found, view::IDR | view::PID_LIST, &numbers);
+        } else {
+            self.fetch_crowd(memory, &mut found, &mut numbers);
+        }
         self.scratch.numbers = numbers;
 
         // The view is incomplete if a task of the tree is unreadable or does not look like a task.
         self.hints.idr_trusted = self.snapshot.idr_complete && self.snapshot.losses.unreadable == 0;
 
-        // Makes room for the lists in case a forged tree filled the set.
-        self.visited.clear();
         let mut lists = Lists::begin(&self.snapshot.threads, kernel);
         self.scratch.groups.clear();
         self.follow_lists(memory, &mut lists, &mut found);
@@ -233,7 +238,7 @@ impl Walker {
 
     /// Reads tasks and adds a row for each new one. `numbers` are the expected thread ids, where
     /// known.
-    fn fetch_tasks(
+    pub(super) fn fetch_tasks(
         &mut self,
         memory: &mut Memory<'_>,
         addresses: &[KernelVa],
@@ -250,16 +255,7 @@ impl Walker {
                 return;
             };
             let task = Task::decode(layout, address, bytes);
-            // An attacker who makes a task look like none cannot change its number in the IDR.
-            let is_numbered = numbers.get(index).is_some_and(|&nr| nr != 0 && nr == task.pid);
-            if !is_numbered && !is_sane(&task, kernel) {
-                losses.unreadable += 1;
-                return;
-            }
-            let row = threads.row_of(address.0, || ThreadRow::new(task));
-            if let Some(row) = threads.at_mut(row) {
-                row.views |= seen_in;
-            }
+            place_task(threads, losses, kernel, task, seen_in, numbers.get(index));
         });
     }
 
@@ -345,6 +341,28 @@ impl Walker {
             }
         }
         lists.row = threads.len();
+    }
+}
+
+/// Adds a row for a task, if it is new. `number` is its expected thread id, where known.
+#[inline]
+pub(super) fn place_task(
+    threads: &mut Keyed<ThreadRow>,
+    losses: &mut Losses,
+    kernel: &Kernel,
+    task: Task,
+    seen_in: u16,
+    number: Option<&u32>,
+) {
+    // An attacker who makes a task look like none cannot change its number in the IDR.
+    let is_numbered = number.is_some_and(|&nr| nr != 0 && nr == task.pid);
+    if !is_numbered && !is_sane(&task, kernel) {
+        losses.unreadable += 1;
+        return;
+    }
+    let row = threads.row_of(task.address.0, || ThreadRow::new(task));
+    if let Some(row) = threads.at_mut(row) {
+        row.views |= seen_in;
     }
 }
 

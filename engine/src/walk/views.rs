@@ -349,7 +349,8 @@ impl Walker {
         // A task that leaves all lists but lives on stays at its address.
         for row in threads.iter().skip(1) {
             let is_unlisted = row.views & (view::IDR | view::TASK_LIST) == 0;
-            if (is_unlisted || row.task.is_leader()) && row.task.is_settled() {
+            let is_leader = row.task.is_leader() && row.process.is_some();
+            if (is_unlisted || is_leader) && row.task.is_settled() {
                 let kept = row.views & view::RUN_QUEUE;
                 self.hints.hint(row.task.address, kept | view::REMEMBERED);
             }

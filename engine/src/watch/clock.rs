@@ -198,6 +198,23 @@ impl Standstill {
     }
 }
 
+/// A machine's calendar time, as scans have seen it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct CalendarClock {
+    is_known: bool,
+    /// Its distance from the time since boot. Only setting the clock changes it: NTP lets both go
+    /// faster or slower.
+    boot_to_real_ns: Option<i64>,
+}
+
+impl CalendarClock {
+    /// Whether somebody has set it since the last scan. A time out of all bounds is none.
+    pub(super) fn was_set(&mut self, machine: &Machine) -> bool {
+        let before = std::mem::replace(&mut self.boot_to_real_ns, machine.boot_to_real_ns);
+        std::mem::replace(&mut self.is_known, true) && before != self.boot_to_real_ns
+    }
+}
+
 fn progress(machine: &Machine) -> (Option<i64>, Option<u64>) {
     (machine.boot_ns().or(machine.calendar_ns), machine.total_forks)
 }
@@ -405,6 +422,18 @@ mod tests {
                 u64::from(scans.now.monotonic.since(Monotonic::default()) % (MS * 500) == 0);
         });
         assert_eq!(reported.len(), 1);
+    }
+
+    #[test]
+    fn a_calendar_time_was_set_if_its_distance_from_the_boot_has_changed() {
+        let mut calendar = CalendarClock::default();
+        let distances = [5, 5, 5, 4, 4, 0, 0, 5, 5];
+        let found = distances.map(|distance| {
+            let boot_to_real_ns = Some(distance).filter(|&distance| distance != 0);
+            let machine = Machine { boot_to_real_ns, ..Machine::default() };
+            calendar.was_set(&machine)
+        });
+        assert_eq!(found, [false, false, false, true, false, true, false, true, false]);
     }
 
     #[test]

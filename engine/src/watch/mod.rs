@@ -9,7 +9,9 @@
 //! Not here: threads, intervals, finding the kernel, and what happens to the records.
 
 mod clock;
+mod forks;
 mod metered;
+mod oldest;
 mod parts;
 mod run_times;
 mod workload;
@@ -27,18 +29,19 @@ use crate::container_config::{ContainerConfig, Glob, Images};
 use crate::detect::binary_attestation::{Attest, Shipped};
 use crate::detect::{Accepted, Detector as _, Detectors, Scene};
 use crate::limits::Limits;
-use crate::loss::Loss;
 use crate::page_cache::{Contents, MachineMemory};
 use crate::policy::gaps::{GAPS_MAX, Missed};
-use crate::policy::{Policy, PolicyConfig};
+use crate::policy::{Policy, PolicyConfig, Reporter};
 use crate::state::facts::HeapRule;
 use crate::state::{Change, Changes as _, ConnectionThresholds, ScanContext, State};
 use crate::system::kernel_of;
 use crate::time::{Monotonic, Now};
 use crate::walk::{Budget, Kept, Kernel, ScanError, Scope, Snapshot, Walker};
 
-use clock::{Clock, Motion};
+use clock::{CalendarClock, Clock, Motion};
+use forks::{Course, Forks};
 use metered::Metered;
+use oldest::OldestPrograms;
 use parts::{Parts, PartsSetup};
 use workload::WorkloadTracker;
 
@@ -109,13 +112,12 @@ pub struct FirstProcess {
 }
 
 /// How far a machine was watched before contact was lost.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Seen {
     pub boot_uuid: [u8; 16],
     /// Start of the newest process, in nanoseconds since boot.
     newest_start: u64,
-    /// The kernel's count of forks.
-    forks: u64,
+    oldest: OldestPrograms,
 }
 
 /// One watched machine: what is remembered of it. Each scan needs a [`Workspace`].
@@ -130,13 +132,11 @@ pub struct Watched {
     workload: WorkloadTracker,
     /// Start of process 1, which is constant as long as the machine runs.
     init_start_ns: Option<u64>,
-    /// The kernel's count of forks, which only grows.
-    forks: Option<u64>,
-    /// The same when process 1 was read, before the first scan.
-    first_forks: Option<u64>,
+    forks: Forks,
     clock: Clock,
-    /// What scans left for the next ones.
-    left: Loss,
+    calendar: CalendarClock,
+    /// The programs that ran when process 1 was read, before the first scan.
+    oldest: OldestPrograms,
     is_partial: bool,
 }
 
@@ -173,10 +173,10 @@ impl Watched {
             policy,
             workload,
             init_start_ns: None,
-            forks: None,
-            first_forks: None,
+            forks: Forks::default(),
             clock,
-            left: Loss::default(),
+            calendar: CalendarClock::default(),
+            oldest: OldestPrograms::default(),
             is_partial: false,
         }
     }
@@ -194,7 +194,7 @@ impl Watched {
         let snapshot = scanned.ok().map(|()| walker.snapshot())?;
         self.clock.begin(&snapshot.machine);
         self.state.note_baseline(snapshot);
-        self.first_forks = snapshot.machine.total_forks;
+        self.oldest = OldestPrograms::of(snapshot);
         first_of(snapshot)
     }
 
@@ -205,15 +205,21 @@ impl Watched {
 
     /// How far this machine was watched; `None` if no scan was compared.
     pub fn seen(&self) -> Option<Seen> {
-        let (newest_start, forks) = (self.state.newest_start()?, self.forks?);
-        Some(Seen { boot_uuid: self.workload.boot_uuid(), newest_start, forks })
+        Some(Seen {
+            boot_uuid: self.workload.boot_uuid(),
+            newest_start: self.state.newest_start()?,
+            oldest: OldestPrograms::new(self.state.programs()),
+        })
     }
 
-    /// Continues an earlier watch, if it was of the same boot and time did not go back since: what
-    /// began meanwhile is new. Call it after [`Self::first_process`].
+    /// Continues an earlier watch, if it was of the same boot: what began meanwhile is new. Call it
+    /// after [`Self::first_process`].
+    ///
+    /// If an earlier state of the machine was restored meanwhile, that is right, too: nothing began
+    /// later than what was seen, except what began after the restored state was saved.
     pub fn go_on(&mut self, seen: &Seen) {
-        let went_on = self.first_forks.is_some_and(|forks| forks >= seen.forks);
-        if went_on && seen.boot_uuid == self.workload.boot_uuid() {
+        let has_its_id = seen.boot_uuid == self.workload.boot_uuid();
+        if has_its_id || self.oldest.shares(&seen.oldest) {
             self.state.go_on_after(seen.newest_start);
         }
     }
@@ -266,7 +272,6 @@ impl Watched {
         let scanned = walker.scan_within(source, &self.kernel, Scope::ALL, budget).map(drop);
         let compared = scanned.and_then(|()| {
             let left = &workspace.snapshot().left;
-            self.left.add(left.total(), left.process_id);
             self.is_partial = !left.is_empty();
             self.exchange(workspace);
             let work = workspace.snapshot().work;
@@ -312,12 +317,10 @@ impl Watched {
             return Err(ScanError::NoFirstProcess);
         }
         self.init_start_ns = first;
-        // A saved state was restored. What began after the save did not end: it never was.
-        match (self.forks, snapshot.machine.total_forks) {
-            (Some(before), Some(now)) if now < before => return Err(ScanError::WentBack),
-            (before, now) => self.forks = now.or(before),
-        }
-        Ok(motion != Motion::StandsStill)
+        // If a saved state was restored, what began after the save did not end: it never was.
+        let is_outrun = self.clock.is_outrun(now.monotonic);
+        let course = self.forks.follow(&snapshot.machine, is_outrun, now)?;
+        Ok(motion != Motion::StandsStill && course == Course::GoesOn)
     }
 
     /// Compares a scan with the last.
@@ -334,6 +337,9 @@ impl Watched {
         self.workload.update(snapshot, self.policy.header_mut());
         let mut reporter = self.policy.reporter(out);
         self.contents.begin_scan();
+        if self.calendar.was_set(&snapshot.machine) {
+            self.contents.doubt();
+        }
         let Self { detectors, contents, kernel, .. } = self;
         detectors.begin_scan();
         let budget = source.budget;
@@ -360,13 +366,24 @@ impl Watched {
             }
             detectors.settle(scene, contents);
         }
-        if let Some(tampering) = self.clock.tampering(now.monotonic)
-            && reporter.clock_tampered(&cx, &tampering) == Accepted::Yes
-        {
-            self.clock.set_reported(now.monotonic);
-        }
-        let missed = missed(snapshot, &self.state, contents, detectors, self.left);
-        reporter.end_scan(&cx, &self.state, &missed);
+        report_tampering((&mut self.clock, &mut self.forks), &mut reporter, &cx, now);
+        reporter.end_scan(&cx, &self.state);
+        let (cx, unstable, tables) = self.state.losses(snapshot, now);
+        let (binaries, unjudged) = detectors.binary_attestation.losses();
+        let missed = &mut Missed {
+            scan: snapshot.losses,
+            left: snapshot.left,
+            unstable,
+            tables,
+            contents: contents.refused(),
+            changes: detectors.file_content.unchecked(),
+            binaries,
+            unjudged,
+            shells: detectors.reverse_shells.unchecked(),
+            commands: detectors.shell_history.unchecked(),
+            permissions: detectors.memory_permissions.unchecked(),
+        };
+        reporter.report_gaps(&cx, missed);
         Ok(())
     }
 
@@ -417,50 +434,50 @@ impl Watched {
         self.state.set_thresholds(self.policy.config().wanted(thresholds));
     }
 
-    /// Passes on urgent records that wait for room, and sums of floods; counts what finds no room
-    /// as lost. No scan follows, since the machine was lost.
+    /// Passes on urgent records that wait for room, findings that were not accepted, and sums of
+    /// floods; counts what finds no room as lost. No scan follows, since the machine was lost.
     pub fn abandon(&mut self, workspace: &mut Workspace, now: Now, out: &mut Producer) {
-        self.policy.offer_undelivered(out);
-        let snapshot = workspace.walker.empty();
-        let mut reporter = self.policy.reporter(out);
-        reporter.finish(&self.state.scan_context(snapshot, now), &self.state);
+        self.report_rest(workspace.walker.empty(), now, out);
     }
 
     /// Writes the last records into `out`: no scan follows.
     pub fn finish(&mut self, workspace: &mut Workspace, now: Now, out: &mut Producer) {
-        self.policy.offer_undelivered(out);
-        let mut reporter = self.policy.reporter(out);
         // The last scan may have been one of another system.
         let snapshot = workspace.walker.empty();
-        self.state.finish(snapshot, now, &mut reporter);
-        reporter.finish(&self.state.scan_context(snapshot, now), &self.state);
+        self.state.finish(snapshot, now, &mut self.policy.reporter(out));
+        self.report_rest(snapshot, now, out);
     }
-}
 
-/// What was missed so far.
-fn missed(
-    snapshot: &Snapshot,
-    state: &State,
-    contents: &Contents,
-    detectors: &Detectors,
-    left: Loss,
-) -> Missed {
-    Missed {
-        scan: snapshot.losses,
-        unstable: state.unstable(),
-        left,
-        tables: *state.untracked(),
-        contents: contents.refused(),
-        changes: detectors.file_content.unchecked(),
-        binaries: detectors.binary_attestation.unchecked(),
-        unjudged: detectors.binary_attestation.unjudged(),
-        shells: detectors.reverse_shells.unchecked(),
-        commands: detectors.shell_history.unchecked(),
-        permissions: detectors.memory_permissions.unchecked(),
+    fn report_rest(&mut self, snapshot: &Snapshot, now: Now, out: &mut Producer) {
+        self.policy.offer_undelivered(out);
+        self.policy.end_alert_floods();
+        let cx = self.state.scan_context(snapshot, now);
+        let mut reporter = self.policy.reporter(out);
+        let left = self.detectors.finish(&cx, &mut reporter, &self.state, &mut self.contents);
+        reporter.finish(&cx, &self.state, left);
     }
 }
 
 fn first_of(snapshot: &Snapshot) -> Option<FirstProcess> {
     let init = &snapshot.leader(snapshot.init()?)?.task;
     Some(FirstProcess { start_ns: init.start_boottime, runs_a_program: !init.mm.is_null() })
+}
+
+/// Reports a clock that stands still, and a count of forks that was set back.
+fn report_tampering(
+    (clock, forks): (&mut Clock, &mut Forks),
+    reporter: &mut Reporter<'_>,
+    cx: &ScanContext<'_>,
+    now: Now,
+) {
+    if let Some(tampering) = clock.tampering(now.monotonic)
+        && reporter.clock_tampered(cx, &tampering) == Accepted::Yes
+    {
+        clock.set_reported(now.monotonic);
+    }
+    if let Some(set_back) = forks.set_back()
+        && reporter.forks_set_back(cx, &set_back) == Accepted::Yes
+    {
+        forks.set_reported();
+    }
 }

@@ -12,7 +12,7 @@ use super::workload::WorkloadTracker;
 use super::{Identity, Watched};
 use crate::container_config::{ContainerConfig, Glob};
 use crate::detect::binary_attestation::Shipped;
-use crate::detect::{Detector as _, DetectorSetup, Detectors};
+use crate::detect::{DetectorSetup, Detectors};
 use crate::limits::Limits;
 use crate::page_cache::Contents;
 use crate::policy::{Policy, PolicyConfig};

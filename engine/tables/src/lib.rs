@@ -22,6 +22,7 @@
 #![forbid(unsafe_code)]
 
 mod address_map;
+mod counts;
 mod cut_text;
 mod hash_index;
 mod hash_key;
@@ -39,6 +40,7 @@ mod table;
 mod tag;
 
 pub use address_map::{AddressMap, Insertion};
+pub use counts::Counts;
 pub use cut_text::{CUT_BYTES_MIN, CutText};
 pub use hash_index::HashIndex;
 pub use hash_key::HashKey;

@@ -157,11 +157,6 @@ impl<R: Row> Table<R> {
         self.slots.len()
     }
 
-    /// Counts a row that the caller does not even try to insert.
-    pub fn refuse(&mut self) {
-        self.newcomers = self.newcomers.saturating_add(1);
-    }
-
     /// Number of new rows that found no room since the last call.
     pub fn take_newcomers(&mut self) -> u32 {
         core::mem::take(&mut self.newcomers)

@@ -60,6 +60,8 @@ details! {
         process_network_namespace: Option<Namespace>,
         /// The 64-hex id, or the runtime's name for the container.
         process_container_id: Option<Text<'a>>,
+        /// Whether it began while contact with the system was lost; left out if not.
+        process_began_while_not_watched: Option<bool>,
     }
 }
 

@@ -24,8 +24,15 @@ details! {
         gap: Option<&'static str>,
         /// How many were missed since the last record about this gap.
         missed: Option<u64>,
-        /// A process that causes the gap.
+        /// A process that causes the gap: of several, the one that was found last.
         process_id: Option<u32>,
+        /// The processes that caused it since the last record about this gap, in the order in which
+        /// they were found. Another one is in a record within a second.
+        process_ids: Option<&'a [u32]>,
+        /// How many each of them caused.
+        missed_by_process: Option<&'a [u64]>,
+        /// Number of further processes that caused it, and that no record has named.
+        further_processes: Option<u32>,
         /// Since when the gap lasts, or lasted.
         since_iso_8601_ns: Option<Timestamp>,
         /// The activity of the events that were summed up.

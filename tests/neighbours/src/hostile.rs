@@ -38,8 +38,7 @@ pub(crate) struct Hostile<'a> {
     only_acts: bool,
     hides: Kind,
     editor: Editor,
-    /// When the attack began, and what it did under its cover.
-    pub(crate) began: SystemTime,
+    /// What the attack did under its cover.
     pub(crate) act: Option<Plant>,
 }
 
@@ -59,16 +58,7 @@ impl<'a> Hostile<'a> {
         let mut live = Live::boot(folder, NAME, size, MEMORY_BYTES, 99)?;
         let editor = editor(&mut live.machine, 0);
         live.tick(STEP);
-        Ok(Self {
-            live,
-            signals,
-            clock_goes: true,
-            only_acts: false,
-            hides,
-            editor,
-            began: SystemTime::now(),
-            act: None,
-        })
+        Ok(Self { live, signals, clock_goes: true, only_acts: false, hides, editor, act: None })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -82,7 +72,6 @@ impl<'a> Hostile<'a> {
                 return false;
             }
         }
-        self.began = SystemTime::now();
         true
     }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
 use crate::plants::{Kind, Plant};
-use crate::records::{Record, What};
+use crate::records::{Loss, Record, What};
 use crate::times::Samples;
 
 /// The bound of an interval's p99, as a factor of what it was before the attack.
@@ -22,6 +22,14 @@ pub(crate) fn percentile(values: &[Duration], share: f64) -> Duration {
     sorted.sort_unstable();
     let rank = (share * sorted.len() as f64).ceil() as usize;
     sorted.get(rank.max(1) - 1).copied().unwrap_or_default()
+}
+
+/// The index of the median of some values; of an even number of them, of the higher one in the
+/// middle. 0 without values.
+pub(crate) fn median(values: &[f64]) -> usize {
+    let mut order: Vec<_> = (0..values.len()).collect();
+    order.sort_by(|a, b| values[*a].total_cmp(&values[*b]));
+    order.get(order.len() / 2).copied().unwrap_or(0)
 }
 
 /// Times from one scan of a system to the next.
@@ -153,51 +161,43 @@ impl Shown {
     }
 }
 
-/// Losses of some objects or of one detector, and the kinds of plants that they explain: a reader
-/// does not look for a missing alert behind the others. All other losses explain every kind.
-const PARTIAL: [(&str, &[Kind]); 17] = [
-    ("events", &[]),
-    ("shell_commands", &[]),
-    ("memory_permissions", &[]),
-    ("reverse_shells", &[Kind::ReverseShell]),
-    ("binaries", &[Kind::ForeignBinary]),
-    ("unjudged", &[Kind::ForeignBinary]),
-    ("content_changes", &[Kind::ChangedFile]),
-    ("file_contents", &[Kind::ForeignBinary, Kind::ChangedFile]),
-    ("threads", &[]),
-    ("untracked_threads", &[]),
-    ("vmas", &[]),
-    ("untracked_memory_areas", &[]),
-    ("containers", &[]),
-    ("connections", &[Kind::ReverseShell]),
-    ("untracked_connections", &[Kind::ReverseShell]),
-    ("file_descriptors", &[Kind::ReverseShell, Kind::ChangedFile]),
-    ("untracked_file_descriptors", &[Kind::ReverseShell, Kind::ChangedFile]),
-];
+/// A scan notes its time at its beginning, and may still see what comes later.
+const SCAN: Duration = Duration::from_millis(100);
 
-/// Whether a loss explains why an alert of this kind is missing.
-fn explains(about: Option<&str>, kind: Kind) -> bool {
-    let partial = PARTIAL.iter().find(|(gap, _)| Some(*gap) == about);
-    partial.is_none_or(|(_, kinds)| kinds.contains(&kind))
+/// The name of a loss: the activity, and its gap or limit.
+fn name_of((activity, about): &Loss) -> String {
+    about.as_ref().map_or_else(|| activity.clone(), |about| format!("{activity} {about}"))
 }
 
 /// What the records of the hostile system show about an act: the alert, unless a loss is recorded
-/// and the alert comes late. Losses count from `since` on, when the cover was built.
-pub(crate) fn shown(act: &Plant, records: &[Record], since: SystemTime) -> Shown {
+/// and the alert comes late. A loss counts if it names the act's process after the act. One of
+/// `unnamed` counts without a name, also if it was recorded before and lasts.
+pub(crate) fn shown(act: &Plant, records: &[Record], unnamed: &[&str]) -> Shown {
     let alert = delay(act, records);
-    let losses = records.iter().filter_map(|record| match &record.what {
-        What::Loss(name, about)
-            if record.system == act.system
-                && record.at >= since
-                && explains(about.as_deref(), act.kind) =>
-        {
-            let about = about.as_deref().map_or(String::new(), |about| format!(" {about}"));
-            let after = record.at.duration_since(act.at).unwrap_or_default();
-            Some((after, format!("{name}{about}")))
+    let mut losses: Vec<(Duration, String)> = Vec::new();
+    // Losses that began before the act and last.
+    let mut lasting: Vec<String> = Vec::new();
+    for record in records.iter().filter(|record| record.system == act.system) {
+        let is_before = record.at + SCAN < act.at;
+        match &record.what {
+            What::Loss(loss, pids) => {
+                let name = name_of(loss);
+                if is_before {
+                    lasting.push(name);
+                } else if pids.contains(&act.pid) || unnamed.contains(&name.as_str()) {
+                    losses.push((record.at.duration_since(act.at).unwrap_or_default(), name));
+                }
+            }
+            What::Restored(loss) if is_before => {
+                let name = name_of(loss);
+                lasting.retain(|other| *other != name);
+            }
+            _ => {}
         }
-        _ => None,
-    });
-    match (alert, losses.min()) {
+    }
+    let lasting = lasting.into_iter().filter(|name| unnamed.contains(&name.as_str()));
+    losses.extend(lasting.map(|name| (Duration::ZERO, name)));
+    match (alert, losses.into_iter().min()) {
         (Some(alert), Some((loss, name))) if alert > RECORD_WITHIN && loss < alert => {
             Shown::Loss(name, loss)
         }
@@ -236,6 +236,15 @@ mod tests {
         assert_eq!(percentile(&values, 1.0), ms(200));
         assert_eq!(percentile(&values[..1], 0.99), ms(200));
         assert_eq!(percentile(&[], 0.99), ms(0));
+    }
+
+    #[test]
+    fn the_median_is_the_one_in_the_middle() {
+        assert_eq!(median(&[1.4, 1.1, 1.3]), 2);
+        assert_eq!(median(&[1.1, 1.2, 1.3]), 1);
+        assert_eq!(median(&[2.0, 9.0, 9.0]), 1);
+        assert_eq!(median(&[1.5]), 0);
+        assert_eq!(median(&[]), 0);
     }
 
     #[test]
@@ -281,22 +290,45 @@ mod tests {
         assert_eq!(longest(&plants, &records), HashMap::from([(Kind::ReverseShell, ms(800))]));
     }
 
+    const UNREADABLE: &str = "coverage_degraded unreadable";
+
+    fn unreadable() -> Loss {
+        ("coverage_degraded".to_owned(), Some("unreadable".to_owned()))
+    }
+
+    /// A loss at a time, in a system, that names a process.
+    fn loss(at_ms: u64, system: &str, pid: u32) -> Record {
+        record(at_ms, system, What::Loss(unreadable(), vec![pid]))
+    }
+
+    fn lost(after_ms: u64) -> Shown {
+        Shown::Loss(UNREADABLE.to_owned(), ms(after_ms))
+    }
+
     #[test]
-    fn an_act_is_shown_by_its_alert_or_by_a_loss() {
+    fn an_act_is_shown_by_its_alert_or_by_a_loss_that_names_its_process() {
         let alert = |at_ms| record(at_ms, "a", What::Alert(Kind::ReverseShell, vec![7]));
-        let loss = |at_ms, system: &str| {
-            let about = Some("unreadable".to_owned());
-            record(at_ms, system, What::Loss("coverage_degraded".to_owned(), about))
-        };
-        let shown = |records: &[Record]| super::shown(&shell(7, 100), records, at(50));
-        let lost = |after| Shown::Loss("coverage_degraded unreadable".to_owned(), after);
-        assert_eq!(shown(&[alert(150)]), Shown::Alert(ms(50)));
-        assert_eq!(shown(&[alert(150), loss(110, "a")]), Shown::Alert(ms(50)));
-        assert_eq!(shown(&[alert(3000), loss(400, "a")]), lost(ms(300)));
-        assert_eq!(shown(&[loss(60, "a")]), lost(ms(0)));
-        assert_eq!(shown(&[loss(40, "a"), loss(60, "b")]), Shown::Nothing);
-        let other = What::Loss("coverage_degraded".to_owned(), Some("binaries".to_owned()));
-        assert_eq!(shown(&[record(60, "a", other)]), Shown::Nothing);
-        assert!(lost(ms(900)).is_good() && !lost(ms(1100)).is_good());
+        let shown = |records: &[Record]| super::shown(&shell(7, 500), records, &[]);
+        assert_eq!(shown(&[alert(550)]), Shown::Alert(ms(50)));
+        assert_eq!(shown(&[alert(550), loss(510, "a", 7)]), Shown::Alert(ms(50)));
+        assert_eq!(shown(&[alert(3000), loss(900, "a", 7)]), lost(400));
+        assert_eq!(shown(&[loss(900, "a", 7), loss(700, "a", 7)]), lost(200));
+        assert_eq!(shown(&[loss(700, "a", 8), loss(700, "b", 7)]), Shown::Nothing);
+        // Before the act, but in a scan that may have seen it, and too early for that.
+        assert_eq!(shown(&[loss(450, "a", 7)]), lost(0));
+        assert_eq!(shown(&[loss(350, "a", 7)]), Shown::Nothing);
+        assert!(lost(900).is_good() && !lost(1100).is_good());
+    }
+
+    #[test]
+    fn a_loss_counts_without_a_name_only_where_nobody_can_be_named() {
+        let shown = |records: &[Record]| super::shown(&shell(7, 500), records, &[UNREADABLE]);
+        let restored = |at_ms| record(at_ms, "a", What::Restored(unreadable()));
+        assert_eq!(shown(&[loss(700, "a", 8)]), lost(200));
+        assert_eq!(shown(&[loss(100, "a", 8)]), lost(0), "it lasts");
+        assert_eq!(shown(&[loss(100, "a", 8), restored(300)]), Shown::Nothing);
+        assert_eq!(shown(&[loss(100, "a", 8), restored(300), loss(350, "a", 8)]), lost(0));
+        let other = What::Loss(("coverage_degraded".to_owned(), Some("budget".to_owned())), vec![]);
+        assert_eq!(shown(&[record(600, "a", other)]), Shown::Nothing);
     }
 }

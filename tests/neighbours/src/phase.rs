@@ -82,7 +82,7 @@ pub(crate) fn run(plan: &Plan<'_>, quiets: &mut Quiets, attack: &Attack) -> Resu
     let mut watcher = Watcher::start(&setup).map_err(wrong)?;
     let log = watcher.log().to_owned();
     let threads = watcher.threads();
-    let (measured, stopped, samples, began, act) = thread::scope(|scope| {
+    let (measured, stopped, samples, act) = thread::scope(|scope| {
         let attacking = attack_in(scope, host, *attack).map_err(wrong)?;
         times::take_precedence(true);
         let sampling = scope.spawn(|| sample(threads, &signals.stop));
@@ -94,9 +94,9 @@ pub(crate) fn run(plan: &Plan<'_>, quiets: &mut Quiets, attack: &Attack) -> Resu
         times::take_precedence(false);
         signals.stop.store(true, Ordering::Relaxed);
         let samples = sampling.join().map_err(|_| "the sampler panicked".to_owned())?;
-        let attacked = attacking.join().map_err(|_| format!("{} panicked", attack.id))?;
+        let act = attacking.join().map_err(|_| format!("{} panicked", attack.id))?;
         let (measured, stopped) = measured?;
-        Ok::<_, String>((measured, stopped, samples, attacked.0, attacked.1))
+        Ok::<_, String>((measured, stopped, samples, act))
     })?;
     quiets.clean();
     let records = records::read(&log).map_err(|why| format!("{}: {why}", log.display()))?;
@@ -106,7 +106,7 @@ pub(crate) fn run(plan: &Plan<'_>, quiets: &mut Quiets, attack: &Attack) -> Resu
     Ok(Run {
         before: Intervals::of(&records, &samples, start, from),
         intervals: Intervals::of(&records, &samples, from, to),
-        shown: measure::shown(&act, &records, began),
+        shown: measure::shown(&act, &records, attack.unnamed),
         caused: attack.causes.is_none_or(|name| is_caused(&records, name)),
         load: samples.ran_ns(from, to) as f64 / elapsed.as_nanos().max(1) as f64,
         work: records.iter().filter_map(|record| work(&record.what)).reduce(f64::max),
@@ -118,19 +118,16 @@ pub(crate) fn run(plan: &Plan<'_>, quiets: &mut Quiets, attack: &Attack) -> Resu
     })
 }
 
-/// When the attack began, and its act.
-type Attacked = (SystemTime, Option<Plant>);
-
 fn attack_in<'scope>(
     scope: &'scope Scope<'scope, '_>,
     mut host: Hostile<'scope>,
     attack: Attack,
-) -> std::io::Result<ScopedJoinHandle<'scope, Attacked>> {
+) -> std::io::Result<ScopedJoinHandle<'scope, Option<Plant>>> {
     thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, move || {
         if host.wait() {
             (attack.run)(&mut host);
         }
-        (host.began, host.act.take())
+        host.act.take()
     })
 }
 
@@ -195,9 +192,12 @@ fn beside(plan: &Plan<'_>, quiets: &mut Quiets, signals: &Signals) -> Measured {
 }
 
 fn is_caused(records: &[Record], name: &str) -> bool {
-    records.iter().filter(|record| record.system == hostile::NAME).any(
-        |record| matches!(&record.what, What::Loss(found, _) | What::Other(found) if found == name),
-    )
+    let of_it = records.iter().filter(|record| record.system == hostile::NAME);
+    let mut names = of_it.filter_map(|record| match &record.what {
+        What::Loss((found, _), _) | What::Other(found) => Some(found),
+        _ => None,
+    });
+    names.any(|found| found == name)
 }
 
 /// The most work of a scan in what the watcher reports about a system, as a factor of its budget.
@@ -216,7 +216,7 @@ fn reported_p99(records: &[Record]) -> Option<Duration> {
     ns.max().map(Duration::from_nanos)
 }
 
-/// A run beside an attack, compared with what was before it.
+/// What a row of the table shows: a run beside an attack, compared with what was before it.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) attack: Attack,
@@ -224,6 +224,10 @@ pub(crate) struct Outcome {
     pub(crate) planted: Planted,
     /// p99 of the intervals, as a factor of what it was before the attack.
     pub(crate) factor: f64,
+    /// The factors of all runs beside this attack, in their order.
+    pub(crate) factors: Vec<f64>,
+    /// The bounds that it missed, in words.
+    pub(crate) missed: Vec<&'static str>,
 }
 
 /// How long the report of each kind of plant takes without an attack, at most.
@@ -243,23 +247,105 @@ impl Outcome {
         let planted = measure::judge(&run.plants, &run.records, alone, p99(&run.intervals.real));
         let before = p99(&run.before.own).as_secs_f64();
         let factor = p99(&run.intervals.own).as_secs_f64() / before.max(1e-6);
-        Self { attack, run, planted, factor }
+        let missed = missed(&run, &planted, factor);
+        Self { attack, run, planted, factor, factors: vec![factor], missed }
     }
 
-    /// The bounds that it missed, in words.
-    pub(crate) fn missed(&self) -> Vec<&'static str> {
-        let Planted { count, reported, late, .. } = self.planted;
-        [
-            (self.factor > measure::INTERVAL_FACTOR, "interval"),
-            (reported < count, "unreported"),
-            (late > 0, "late"),
-            (!self.run.shown.is_good(), "act"),
-            (!self.run.caused, "cause"),
-            (self.run.work.is_some_and(|work| work > measure::WORK_FACTOR), "work"),
-            (self.run.stopped.last_record > measure::STOP, "stop"),
-        ]
-        .into_iter()
-        .filter_map(|(is_missed, word)| is_missed.then_some(word))
-        .collect()
+    /// Whether chance may have decided: what else the host does changes the intervals alone.
+    pub(crate) fn is_doubtful(&self) -> bool {
+        self.missed == [INTERVAL]
+    }
+
+    /// One outcome of several runs beside one attack: the run with the median factor. What another
+    /// run missed is missed, except for the interval.
+    ///
+    /// Panics without a run.
+    pub(crate) fn of_tries(tries: Vec<Self>) -> Self {
+        let factors: Vec<_> = tries.iter().map(|run| run.factor).collect();
+        let misses: Vec<_> = tries.iter().flat_map(|run| run.missed.iter().copied()).collect();
+        let median = measure::median(&factors);
+        let mut outcome = tries.into_iter().nth(median).expect("a row has a run");
+        for word in misses {
+            if word != INTERVAL && !outcome.missed.contains(&word) {
+                outcome.missed.push(word);
+            }
+        }
+        Self { factors, ..outcome }
+    }
+}
+
+/// The bound of the intervals, in the list of those that were missed.
+const INTERVAL: &str = "interval";
+
+/// The bounds that a run missed, in words.
+fn missed(run: &Run, planted: &Planted, factor: f64) -> Vec<&'static str> {
+    [
+        (factor > measure::INTERVAL_FACTOR, INTERVAL),
+        (planted.reported < planted.count, "unreported"),
+        (planted.late > 0, "late"),
+        (!run.shown.is_good(), "act"),
+        (!run.caused, "cause"),
+        (run.work.is_some_and(|work| work > measure::WORK_FACTOR), "work"),
+        (run.stopped.last_record > measure::STOP, "stop"),
+    ]
+    .into_iter()
+    .filter_map(|(is_missed, word)| is_missed.then_some(word))
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attacks::ALONE;
+
+    /// A run without plants, whose interval grows from 10 ms to `interval_ms`.
+    fn outcome(interval_ms: u64, shown: Shown) -> Outcome {
+        let intervals = |ms| {
+            let own = vec![Duration::from_millis(ms)];
+            Intervals { real: own.clone(), own, ran: Vec::new() }
+        };
+        let run = Run {
+            before: intervals(10),
+            intervals: intervals(interval_ms),
+            planted_before: Vec::new(),
+            plants: Vec::new(),
+            records: Vec::new(),
+            shown,
+            caused: true,
+            load: 0.0,
+            stopped: Stopped::default(),
+            work: None,
+            reported_p99: None,
+        };
+        Outcome::of(ALONE, run, &Alone::new())
+    }
+
+    fn alert() -> Shown {
+        Shown::Alert(Duration::ZERO)
+    }
+
+    #[test]
+    fn a_row_is_in_doubt_if_it_misses_the_interval_alone() {
+        assert!(!outcome(12, alert()).is_doubtful());
+        assert!(outcome(13, alert()).is_doubtful());
+        assert!(!outcome(13, Shown::Nothing).is_doubtful());
+    }
+
+    #[test]
+    fn of_several_runs_the_median_counts_and_whatever_else_was_missed() {
+        // Factors in tenths.
+        let of = |tries: Vec<Outcome>| {
+            let Outcome { factor, factors, missed, .. } = Outcome::of_tries(tries);
+            let tenths = |factor: f64| (factor * 10.0).round() as u32;
+            (tenths(factor), factors.into_iter().map(tenths).collect::<Vec<_>>(), missed)
+        };
+        let good = of(vec![outcome(30, alert()), outcome(11, alert()), outcome(10, alert())]);
+        assert_eq!(good, (11, vec![30, 11, 10], vec![]));
+        let slow = of(vec![outcome(30, alert()), outcome(11, alert()), outcome(20, alert())]);
+        assert_eq!(slow, (20, vec![30, 11, 20], vec![INTERVAL]));
+        let silent = outcome(10, Shown::Nothing);
+        let silent = of(vec![outcome(30, alert()), outcome(11, alert()), silent]);
+        assert_eq!(silent, (11, vec![30, 11, 10], vec!["act"]));
+        assert_eq!(of(vec![outcome(10, alert())]), (10, vec![10], vec![]));
     }
 }

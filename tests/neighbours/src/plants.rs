@@ -3,7 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::SystemTime;
 
-use panoptes_synthetic::{ForkOptions, Machine};
+use panoptes_decoders::kernel::vm_area_struct::{VM_EXEC, VM_NORESERVE, VM_READ, VM_WRITE};
+use panoptes_synthetic::{Area, ForkOptions, Machine};
 
 /// What is planted.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -12,11 +13,22 @@ pub(crate) enum Kind {
     ForeignBinary,
     HiddenProcess,
     ChangedFile,
+    /// Memory that a user's program wrote becomes executable, in what looks like the reserved
+    /// space of a runtime.
+    WrittenCode,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 4] =
+    /// Those that are planted in quiet systems.
+    pub(crate) const QUIET: [Self; 4] =
         [Self::ReverseShell, Self::ForeignBinary, Self::HiddenProcess, Self::ChangedFile];
+    pub(crate) const ALL: [Self; 5] = [
+        Self::ReverseShell,
+        Self::ForeignBinary,
+        Self::HiddenProcess,
+        Self::ChangedFile,
+        Self::WrittenCode,
+    ];
 
     /// The activity that reports it.
     pub(crate) const fn activity(self) -> &'static str {
@@ -25,6 +37,7 @@ impl Kind {
             Self::ForeignBinary => "foreign_binary_executed",
             Self::HiddenProcess => "process_hidden",
             Self::ChangedFile => "file_descriptor_file_content_change",
+            Self::WrittenCode => "executable_permissions_added",
         }
     }
 }
@@ -110,7 +123,32 @@ pub(crate) fn plant(
             machine.close(editor.pid, editor.descriptor);
             editor.pid
         }
+        Kind::WrittenCode => {
+            let path = format!("/home/user/.cache/{number}");
+            machine.set_size(&path, 16 << 10);
+            machine.give_file(&path, options.uid);
+            let pid = machine.fork_with(1, options);
+            machine.exec(pid, &path, &[&path]);
+            write_code(machine, pid);
+            pid
+        }
     };
     machine.memory().flush();
     pid
+}
+
+/// Reserves address space around an area as a runtime does, writes to it, and makes it executable.
+fn write_code(machine: &mut Machine, pid: u32) {
+    const START: u64 = 0x2000_0000_0000;
+    const CODE: u64 = START + (16 << 20);
+    const CODE_END: u64 = CODE + (64 << 10);
+    let area = |start, end, flags| Area { start, end, flags, ..Area::default() };
+    let areas = [
+        area(START, CODE, VM_NORESERVE),
+        area(CODE, CODE_END, VM_READ | VM_WRITE | VM_NORESERVE),
+        area(CODE_END, CODE_END + (16 << 20), VM_NORESERVE),
+    ];
+    machine.map(pid, &areas);
+    machine.write_to_area(pid, CODE);
+    machine.protect(pid, CODE, VM_READ | VM_EXEC | VM_NORESERVE);
 }

@@ -83,7 +83,7 @@ impl Quiets {
     /// Opens the files that `plants` plants of each system will change.
     pub(crate) fn prepare(&mut self, plants: u32) {
         for quiet in &mut self.all {
-            for _ in 0..plants.div_ceil(Kind::ALL.len() as u32) + 2 {
+            for _ in 0..plants.div_ceil(Kind::QUIET.len() as u32) + 2 {
                 quiet.number += 1;
                 let editor = editor(&mut quiet.live.machine, quiet.number);
                 quiet.editors.push(editor);
@@ -128,7 +128,7 @@ impl Quiets {
             self.tick();
             if start.elapsed() >= period * next / count {
                 let (system, round) = ((next % count) as usize, next / count);
-                let kind = Kind::ALL[(round as usize + system) % Kind::ALL.len()];
+                let kind = Kind::QUIET[(round as usize + system) % Kind::QUIET.len()];
                 plants.push(self.all[system].plant(kind));
                 next += 1;
             }

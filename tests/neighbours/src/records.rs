@@ -17,14 +17,19 @@ pub(crate) enum What {
     Scan,
     /// An alert that names these processes.
     Alert(Kind, Vec<u32>),
-    /// Something that is not seen: the activity, and its gap or its limit.
-    Loss(String, Option<String>),
+    /// Something that is not seen, and the processes that are named for it.
+    Loss(Loss, Vec<u32>),
+    /// That it is seen again.
+    Restored(Loss),
     /// What the watcher reports about the system and itself.
     Figures(Value),
     /// That a system is scanned from now on.
     Ready,
     Other(String),
 }
+
+/// What is not seen: the activity, and its gap or its limit.
+pub(crate) type Loss = (String, Option<String>);
 
 /// One record.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,13 +40,11 @@ pub(crate) struct Record {
 }
 
 /// Activities that say that something is not seen.
-const LOSSES: [&str; 5] = [
-    "coverage_degraded",
-    "records_dropped",
-    "details_gathering_failed",
-    "system_stalled",
-    "clock_tampered",
-];
+const LOSSES: [&str; 5] =
+    [DEGRADED, "records_dropped", "details_gathering_failed", "system_stalled", "clock_tampered"];
+/// That something begins to be missed, and the end of that.
+const DEGRADED: &str = "coverage_degraded";
+const RESTORED: &str = "coverage_restored";
 /// The end of the names of those that say that a table is full.
 const LIMIT: &str = "_limit_reached";
 
@@ -94,7 +97,11 @@ fn record(value: &Value) -> Option<Record> {
         }
         What::Scan
     } else if LOSSES.contains(&name) || name.ends_with(LIMIT) {
-        What::Loss(name.to_owned(), text("gap").or_else(|| text("limit")))
+        let mut pids = Vec::new();
+        collect_pids(data, &mut pids);
+        What::Loss((name.to_owned(), text("gap").or_else(|| text("limit"))), pids)
+    } else if name == RESTORED {
+        What::Restored((DEGRADED.to_owned(), text("gap")))
     } else if name == "coverage_report" {
         What::Figures(details.clone())
     } else if name == "host_initialization_successful" {
@@ -105,12 +112,20 @@ fn record(value: &Value) -> Option<Record> {
     Some(Record { at, system: system.to_owned(), what })
 }
 
+fn pid_of(value: &Value) -> Option<u32> {
+    value.as_u64()?.try_into().ok()
+}
+
+/// Adds all processes that a part of a record names.
 fn collect_pids(value: &Value, pids: &mut Vec<u32>) {
     match value {
         Value::Object(map) => {
             for (key, value) in map {
-                match value.as_u64().and_then(|pid| u32::try_from(pid).ok()) {
-                    Some(pid) if key == "process_id" => pids.push(pid),
+                match (key.as_str(), value) {
+                    ("process_id", pid) => pids.extend(pid_of(pid)),
+                    ("process_ids", Value::Array(all)) => {
+                        pids.extend(all.iter().filter_map(pid_of));
+                    }
                     _ => collect_pids(value, pids),
                 }
             }
@@ -176,10 +191,13 @@ mod tests {
         };
         assert_eq!(what(&status(METRONOME_PORT)), Some(What::Scan));
         assert_eq!(what(&status(443)), None);
-        let gap =
-            line("coverage_degraded", ("system_activity_details", &json!({ "gap": "events" })));
-        let loss = What::Loss("coverage_degraded".to_owned(), Some("events".to_owned()));
-        assert_eq!(what(&gap), Some(loss));
+        let details = json!({ "gap": "events", "process_id": 4, "process_ids": [4, 5] });
+        let gap = line("coverage_degraded", ("system_activity_details", &details));
+        let events = ("coverage_degraded".to_owned(), Some("events".to_owned()));
+        assert_eq!(what(&gap), Some(What::Loss(events.clone(), vec![4, 4, 5])));
+        let end =
+            line("coverage_restored", ("system_activity_details", &json!({ "gap": "events" })));
+        assert_eq!(what(&end), Some(What::Restored(events)));
         assert_eq!(
             record(&gap).map(|record| (record.at, record.system)),
             Some((at(2, 0), "quiet-1".to_owned()))

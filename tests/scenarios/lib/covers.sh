@@ -18,6 +18,8 @@
 # crowded_pipe FIFO                       500 shells read what one process can write to 97,000 times
 # close_files BASE COUNT [READ]           closes changed files below BASE, or one that it has only
 #                                         read, when BASE.go is there
+# while_lost NAME PROGRAM ARGUMENTS...     starts it when process 1 begins anew; /run/NAME has its
+#                                         process id
 # many_areas COUNT CHILDREN MARK FILE     a user's processes have so many areas each
 libc='
 import ctypes, mmap, os, sys, threading, time
@@ -159,4 +161,12 @@ for _ in range(int(sys.argv[2])):
 else: print("x", flush=True)
 time.sleep(6000)' $1 $2 $3 < /dev/null > $4 2> /dev/null & disown
   await "[ -s $4 ]"; scanned
+}
+while_lost() {
+  local begin
+  begin=$(cut -d' ' -f22 /proc/1/stat)
+  (until [ "$(cut -d' ' -f22 /proc/1/stat)" != $begin ]; do
+     read -t 0.01 <> /run/pace/never || :
+   done
+   "${@:2}" & echo $! > /run/$1) < /dev/null > /dev/null 2>&1 & disown
 }

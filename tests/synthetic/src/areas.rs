@@ -17,6 +17,9 @@ const MMAP_TOP: u64 = 0x7fff_f7c0_0000;
 const MM_MT_FLAGS: u32 = 0x303;
 const MT_FLAGS_HEIGHT_OFFSET: u32 = 2;
 
+/// Size of a `struct anon_vma` (include/linux/rmap.h); nothing but its address is read.
+const ANON_VMA_BYTES: u32 = 128;
+
 /// Offsets of a maple tree and of its flags in `mm_struct`.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct MapleTree {
@@ -314,6 +317,16 @@ impl Machine {
         vma.flags = flags;
         let (address, field) = (vma.address, self.kernel.layouts.vm_area_struct.vm_flags);
         self.memory.put(address, field, flags);
+    }
+
+    /// Writes to the private area that begins at `start` (`__anon_vma_prepare`, mm/rmap.c); what
+    /// is written is not in memory.
+    pub fn write_to_area(&mut self, pid: u32, start: u64) {
+        let mm = self.process(pid).mm.expect("the process has an address space");
+        let vma = self.mms[&mm].areas.get(&start).expect("an area begins there").address;
+        let anon_vma = self.memory.allocate(ANON_VMA_BYTES);
+        let field = self.kernel.layouts.vm_area_struct.anon_vma;
+        self.memory.point(vma, field, anon_vma);
     }
 
     /// The areas of a process, ascending; none without an address space.

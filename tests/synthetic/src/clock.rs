@@ -47,7 +47,7 @@ impl Machine {
         let sequence = self.memory.word(counter) as u32;
         self.memory.write(counter, &sequence.wrapping_add(1).to_le_bytes());
         let layout = self.layouts().timekeeper;
-        let real = BOOT_SECONDS * NS_PER_SECOND + self.now_ns;
+        let real = self.calendar_ns();
         let fraction = real % NS_PER_SECOND;
         self.memory.put(at, layout.xtime_sec, real / NS_PER_SECOND);
         self.memory.put(at, layout.xtime_nsec, fraction << SHIFT);
@@ -58,8 +58,24 @@ impl Machine {
         }
     }
 
+    /// Puts the clocks back: an earlier state was restored.
+    pub fn rewind(&mut self, nanoseconds: u64) {
+        self.now_ns -= nanoseconds;
+        self.tick(0);
+    }
+
     /// Calendar time of the machine in nanoseconds since 1970.
     pub fn calendar_ns(&self) -> u64 {
-        BOOT_SECONDS * NS_PER_SECOND + self.now_ns
+        (BOOT_SECONDS * NS_PER_SECOND + self.now_ns).wrapping_add_signed(self.step_ns)
+    }
+
+    /// Sets the calendar time forth or back by this many nanoseconds (`timekeeping_inject_offset`,
+    /// kernel/time/timekeeping.c).
+    pub fn step_clock(&mut self, nanoseconds: i64) {
+        self.step_ns += nanoseconds;
+        let at = self.kernel.timekeeper();
+        let offset = (BOOT_SECONDS * NS_PER_SECOND).wrapping_add_signed(self.step_ns);
+        self.memory.put(at, self.layouts().timekeeper.offs_real, offset);
+        self.tick(0);
     }
 }

@@ -48,8 +48,12 @@ pub struct Machine {
     pub(crate) run_queues: Vec<KernelVa>,
     /// Nanoseconds since boot.
     pub(crate) now_ns: u64,
+    /// By how much the calendar time was set since the boot.
+    pub(crate) step_ns: i64,
     pub(crate) forks: u64,
     pub(crate) init_task: KernelVa,
+    /// The only user namespace.
+    pub(crate) user_ns: KernelVa,
     /// `init_files`, which no profile has.
     pub(crate) init_files: KernelVa,
     /// Where the array of `struct page` begins in the direct map.
@@ -75,6 +79,7 @@ impl Machine {
         let memory = Memory::new(memory_bytes, kernel.image.clone());
         let mut machine = Self {
             init_task: kernel.symbol("init_task"),
+            user_ns: KernelVa::NULL,
             init_files: KernelVa::NULL,
             memory,
             kernel,
@@ -94,6 +99,7 @@ impl Machine {
             page_structs: KernelVa::NULL,
             vdso_mapping: KernelVa::NULL,
             now_ns: 1_000_000_000,
+            step_ns: 0,
             forks: 0,
         };
         machine.boot_memory(pages);

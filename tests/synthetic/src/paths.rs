@@ -247,6 +247,15 @@ impl Machine {
         node
     }
 
+    /// Gives a file to a user (`chown`).
+    pub fn give_file(&mut self, path: &str, uid: u32) {
+        let node = self.file_at(path);
+        let inode = self.tree.nodes[node].inode;
+        let layout = self.layouts().inode;
+        self.memory.put(inode, layout.i_uid, uid.into());
+        self.memory.put(inode, layout.i_gid, uid.into());
+    }
+
     /// Renames a file to another path, as `__d_move` (fs/dcache.c) does: the sequence counter is
     /// odd meanwhile.
     pub fn rename(&mut self, from: &str, to: &str) {

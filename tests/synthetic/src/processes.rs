@@ -86,7 +86,8 @@ impl Machine {
         let layouts = self.layouts();
         let layout = &layouts.task_struct;
         let signal = self.memory.allocate(layouts.signal_struct.size);
-        let cred = self.memory.allocate(layouts.cred.size);
+        self.user_ns = self.memory.allocate(layouts.user_namespace.size);
+        let cred = self.new_cred(0);
         let fs = self.new_fs();
         let files = self.boot_files_struct();
         let pid_layout = layouts.pid;
@@ -303,6 +304,7 @@ impl Machine {
         for field in [layout.uid, layout.gid, layout.euid, layout.egid] {
             self.memory.put(cred, field, uid.into());
         }
+        self.memory.point(cred, layout.user_ns, self.user_ns);
         cred
     }
 

@@ -29,6 +29,7 @@ pub(crate) const AGAIN: Option<fn() -> Result<(), String>> = None;
 /// `hide PID FROM…`: removes a process from the data structures behind these views;
 /// `show PID`: puts it back;
 /// `flip PID BITS`: flips BITS (hexadecimal) in its flags (`PF_*`);
+/// `postpone PID MILLISECONDS`: makes it begin so much later;
 /// `set ADDRESS VALUE`: sets a kernel variable of four bytes, at an address (hexadecimal) as
 /// `/proc/kallsyms` has it.
 fn act(guest: &mut Guest, what: &str) -> Result<(), String> {
@@ -75,6 +76,12 @@ fn change(
             let bits = u32::from_str_radix(bits, 16).map_err(|e| format!("{bits:?}: {e}"))?;
             let task = kernel.task(pid);
             kernel.flip_flags(&task, bits);
+        }
+        ("postpone", [milliseconds]) => {
+            let milliseconds: u64 =
+                milliseconds.parse().map_err(|e| format!("{milliseconds:?}: {e}"))?;
+            let task = kernel.task(pid);
+            kernel.postpone(&task, milliseconds * 1_000_000);
         }
         _ => return Err(format!("unknown command: {verb} {}", rest.join(" "))),
     }

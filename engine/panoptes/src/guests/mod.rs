@@ -10,6 +10,8 @@
 mod arguments;
 pub(crate) mod cpu_time;
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::path::Path;
 
@@ -49,9 +51,54 @@ pub struct Guest {
 impl Guest {
     /// The process, with what the kernel shows of it (the user) and what it claims (the UUID).
     fn described(&self) -> String {
-        let uuid =
-            self.uuid.as_deref().map_or_else(|| "no UUID".to_owned(), |id| format!("UUID {id}"));
-        format!("qemu:{} (user {}, {uuid})", self.pid, self.user)
+        format!("qemu:{} ({})", self.pid, Owner::of(self))
+    }
+}
+
+/// A process that had a name first, with what the kernel shows of it (the user) and what it claims
+/// (the UUID).
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Owner {
+    user: String,
+    uuid: Option<String>,
+}
+
+impl Owner {
+    fn of(guest: &Guest) -> Self {
+        Self { user: guest.user.clone(), uuid: guest.uuid.clone() }
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { user, uuid } = self;
+        match uuid {
+            Some(uuid) => write!(out, "user {user}, UUID {uuid}"),
+            None => write!(out, "user {user}, no UUID"),
+        }
+    }
+}
+
+/// Who was the first to have each name, since the start of the service: a guest that does not run
+/// keeps its name.
+#[derive(Debug, Default)]
+pub struct Owners(BTreeMap<String, Owner>);
+
+/// Names that are remembered. Behind that, a name has no owner, and is given to nobody.
+const OWNERS_MAX: usize = 1 << 14;
+
+impl Owners {
+    /// Gives the name of a guest to it if nobody had it; returns to whom it belongs otherwise.
+    fn take(&mut self, name: &str, guest: &Guest) -> Option<String> {
+        let new = Owner::of(guest);
+        match self.0.get(name) {
+            Some(owner) => (*owner != new).then(|| format!("an earlier guest ({owner})")),
+            None if self.0.len() >= OWNERS_MAX => Some("nobody: there were too many".to_owned()),
+            None => {
+                self.0.insert(name.to_owned(), new);
+                None
+            }
+        }
     }
 }
 
@@ -64,9 +111,14 @@ pub struct Named {
 }
 
 /// Names a guest. Any process of an allowed user can claim the name of another guest. So a name
-/// that another of `guests` claims, or that `is_taken` by another system, is followed by what the
-/// kernel shows of the process.
-pub fn name_of(guest: &Guest, guests: &[Guest], is_taken: impl Fn(&str) -> bool) -> Named {
+/// that another of `guests` claims, that `is_taken` by another system, or that another guest had
+/// first, is followed by what the kernel shows of the process.
+pub fn name_of(
+    guest: &Guest,
+    guests: &[Guest],
+    owners: &mut Owners,
+    is_taken: impl Fn(&str) -> bool,
+) -> Named {
     let Some(name) = &guest.name else {
         return Named { name: format!("qemu:{}", guest.pid), ambiguity: None };
     };
@@ -74,6 +126,9 @@ pub fn name_of(guest: &Guest, guests: &[Guest], is_taken: impl Fn(&str) -> bool)
     let mut rivals: Vec<String> = rivals.map(Guest::described).collect();
     if rivals.is_empty() && is_taken(name) {
         rivals.push("another system".to_owned());
+    }
+    if rivals.is_empty() {
+        rivals.extend(owners.take(name, guest));
     }
     if rivals.is_empty() {
         return Named { name: name.clone(), ambiguity: None };
@@ -85,6 +140,14 @@ pub fn name_of(guest: &Guest, guests: &[Guest], is_taken: impl Fn(&str) -> bool)
     );
     let name = format!("{name} (qemu:{}, user {})", guest.pid, guest.user);
     Named { name, ambiguity: Some(ambiguity) }
+}
+
+/// A guest's process, as records name it: its user, and the UUID that it claims.
+pub fn describe(process: &GuestProcess) -> io::Result<String> {
+    let user = user_name(process.users()?[1]);
+    let uuid = Arguments::parse(&process.arguments()?).uuid;
+    let guest = Guest { pid: process.pid(), user, uuid, ..Guest::default() };
+    Ok(guest.described())
 }
 
 /// What distinguishes a guest from others, also after its process has been restarted: its user, and
@@ -339,23 +402,57 @@ mod tests {
         for (one, name) in
             [(&owner, "web (qemu:7, user libvirt-qemu)"), (&poser, "web (qemu:9, user mallory)")]
         {
-            let named = name_of(one, &both, nobody);
+            let named = name_of(one, &both, &mut Owners::default(), nobody);
             assert_eq!(named.name, name);
             let ambiguity = named.ambiguity.unwrap();
             assert!(ambiguity.contains("qemu:7 (user libvirt-qemu, UUID 4dea22b3)"), "{ambiguity}");
             assert!(ambiguity.contains("qemu:9 (user mallory, UUID 4dea22b3)"), "{ambiguity}");
         }
         assert_eq!(
-            name_of(&other, &both, nobody),
+            name_of(&other, &both, &mut Owners::default(), nobody),
             Named { name: "db".to_owned(), ambiguity: None }
         );
         // The name of a system that is configured.
-        let named = name_of(&other, &both, |name| name == "db");
+        let named = name_of(&other, &both, &mut Owners::default(), |name| name == "db");
         assert_eq!(named.name, "db (qemu:11, user libvirt-qemu)");
         assert!(named.ambiguity.unwrap().contains("(user libvirt-qemu, no UUID)"));
         let unnamed = [guest(3, None, "root", None), guest(4, None, "root", None)];
-        let named = name_of(&unnamed[0], &unnamed, nobody);
+        let named = name_of(&unnamed[0], &unnamed, &mut Owners::default(), nobody);
         assert_eq!(named, Named { name: "qemu:3".to_owned(), ambiguity: None });
+    }
+
+    /// The owner of the name is off, so no other process shows that it is not the poser's.
+    #[test]
+    fn a_process_that_poses_as_a_guest_that_is_off_is_told_apart() {
+        let owner = guest(7, Some("web"), "libvirt-qemu", Some("4dea22b3"));
+        let restarted = Guest { pid: 8, ..owner.clone() };
+        let poser = guest(9, Some("web"), "mallory", Some("4dea22b3"));
+        let other = guest(10, Some("web"), "libvirt-qemu", Some("ffff0000"));
+        let mut owners = Owners::default();
+        let mut name =
+            |guest: &Guest| name_of(guest, std::slice::from_ref(guest), &mut owners, |_| false);
+        assert_eq!(name(&owner).ambiguity, None);
+        for (one, expected, who) in [
+            (&poser, "web (qemu:9, user mallory)", "qemu:9 (user mallory, UUID 4dea22b3)"),
+            (&other, "web (qemu:10, user libvirt-qemu)", "(user libvirt-qemu, UUID ffff0000)"),
+        ] {
+            let named = name(one);
+            assert_eq!(named.name, expected);
+            let ambiguity = named.ambiguity.unwrap();
+            assert!(ambiguity.contains(who), "{ambiguity}");
+            let earlier = "an earlier guest (user libvirt-qemu, UUID 4dea22b3)";
+            assert!(ambiguity.contains(earlier), "{ambiguity}");
+        }
+        assert_eq!(name(&restarted), Named { name: "web".to_owned(), ambiguity: None });
+    }
+
+    #[test]
+    fn names_beyond_those_that_are_remembered_are_given_to_nobody() {
+        let mut owners = Owners::default();
+        let mut take = |number: usize| owners.take(&number.to_string(), &guest(7, None, "a", None));
+        assert!((0..OWNERS_MAX).all(|number| take(number).is_none()));
+        assert!(take(OWNERS_MAX).is_some());
+        assert!(take(5).is_none(), "it has its name");
     }
 
     #[test]

@@ -140,6 +140,14 @@ impl GuestKernel {
         self.write(flags, self.read(flags) ^ u64::from(bits));
     }
 
+    /// Makes a process begin later.
+    #[allow(dead_code, reason = "the scenarios do it, the tests here do not")]
+    pub(crate) fn postpone(&self, task: &Task, nanoseconds: u64) {
+        let start = self.kernel.layouts.task_struct.start_boottime.offset;
+        let start = task.address.plus(start.into());
+        self.write(start, self.read(start) + nanoseconds);
+    }
+
     /// Sets a variable of four bytes.
     #[allow(dead_code, reason = "the scenarios do it, the tests here do not")]
     pub(crate) fn set(&self, address: KernelVa, value: u32) {

@@ -258,7 +258,7 @@ impl Watcher {
     /// Makes the watcher read the configuration again, and waits until it has.
     #[track_caller]
     pub(crate) fn reload(&self) {
-        const DONE: &str = "the configuration was read again";
+        const DONE: &str = "the SBOMs were read again";
         let count = |all: &All| all.said.iter().filter(|line| line.contains(DONE)).count();
         let before = self.look(count);
         kill(self.pid(), Signal::SIGHUP).unwrap();

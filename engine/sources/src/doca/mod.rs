@@ -61,6 +61,8 @@ const ADDRESS_END: u64 = 1 << 52;
 /// Time between two refreshes for which batches wait for a device in total. A copy usually takes
 /// some ten microseconds.
 const TURN: Duration = Duration::from_millis(20);
+/// The same for a device that has completed no copy since its restart.
+const PROOF: Duration = Duration::from_millis(1);
 /// Shortest time between two attempts to revive a device that stopped answering.
 const REVIVAL: Duration = Duration::from_secs(1);
 /// Number of polls without a result before the thread sleeps between two polls.
@@ -116,6 +118,8 @@ pub struct DocaMemory {
     may_revive: bool,
     /// Whether the device answers.
     answers: bool,
+    /// Whether it has completed a copy since its restart, if it was restarted.
+    is_proven: bool,
     /// When the device last completed a copy, or was restarted.
     heard: Instant,
     revived: Instant,
@@ -167,6 +171,7 @@ impl DocaMemory {
             turn: None,
             may_revive: true,
             answers: true,
+            is_proven: true,
             heard: Instant::now(),
             revived: Instant::now(),
             counts: DocaCounts::default(),
@@ -200,7 +205,7 @@ impl DocaMemory {
         }
         // Since when the batch waits, and for how long it may.
         let mut silent = Instant::now();
-        let mut most = self.turn.map_or(self.patience, |turn| turn.min(self.patience));
+        let mut most = self.most();
         loop {
             if self.answers {
                 self.hand_out(requests);
@@ -215,6 +220,9 @@ impl DocaMemory {
             let mut any = false;
             while let Some(finished) = self.transfer.take() {
                 any = true;
+                if !std::mem::replace(&mut self.is_proven, true) {
+                    most = self.most();
+                }
                 self.settle(&finished, requests, arena);
                 self.transfer.release(&finished);
             }
@@ -245,6 +253,15 @@ impl DocaMemory {
         self.planner.finish(requests);
         let failed = |request: &&Request| request.outcome == Outcome::Failed;
         self.counts.failed += requests.iter().filter(failed).count() as u64;
+    }
+
+    /// How long a batch may wait without a completed copy.
+    fn most(&self) -> Duration {
+        match self.turn {
+            Some(_) if !self.is_proven => PROOF,
+            Some(turn) => turn.min(self.patience),
+            None => self.patience,
+        }
     }
 
     /// Submits jobs while there are any and the device has room.
@@ -346,7 +363,7 @@ impl DocaMemory {
             let is_running = self.transfer.is_running();
             if is_running && !self.transfer.has_lost_any() {
                 // All copies came back, only late.
-                self.answers = true;
+                (self.answers, self.is_proven) = (true, true);
                 return true;
             }
             // A device may be slow, but one that is stopped does not start by itself.
@@ -359,7 +376,7 @@ impl DocaMemory {
         }
         if self.transfer.restart() == Ok(true) {
             self.heard = Instant::now();
-            self.answers = true;
+            (self.answers, self.is_proven) = (true, false);
         }
         self.answers
     }

@@ -3,7 +3,7 @@
 use panoptes_decoders::kernel::vm_area_struct::VM_EXEC;
 
 use super::arguments::{arguments, base_name};
-use super::program::{Item, ItemKey, NO_ITEM, Program, ProgramKey, Version, Waiting};
+use super::program::{Item, ItemKey, NO_ITEM, Program, ProgramKey, Standing, Version, Waiting};
 use super::shipped::Applied;
 use super::verdict::Role;
 use super::{Attest, FIRST_SCAN, NAMES};
@@ -105,7 +105,6 @@ impl Attest {
             // Its name or directory may have changed.
             self.keep(cx, process, program);
         }
-        let lost = self.lost.count;
         if let Some(row) = self.programs.get_mut(program) {
             row.refused = 0;
         }
@@ -114,8 +113,8 @@ impl Attest {
             !mm.left && self.run_libraries(cx, process, row, mm, program, executable);
         let has_descriptors =
             snapshot.left.tables == 0 || snapshot.files_structs_of(row).all(|table| table.complete);
-        let found_no_room = self.lost.count > lost;
         if let Some(row) = self.programs.get_mut(program) {
+            let found_no_room = row.refused > 0;
             row.areas = areas;
             row.again = if seeks_script && row.script_scans < SCRIPT_SCANS {
                 // A scan that left descriptors may have missed it.
@@ -144,8 +143,7 @@ impl Attest {
         let is_from_outside = container.is_some() && parent_row.is_some() && parents != container;
         let (applied, is_inside) = self.applied_to(snapshot, row);
         let before = self.before(&key).and_then(|id| self.programs.get(id));
-        // The program existed when watching started, or when the SBOMs were reloaded.
-        let preexisting = process.program_preexisting() || self.scan == FIRST_SCAN;
+        let preexisting = self.is_preexisting(cx, process);
         let runtime = before.map(|before| before.is_inside && before.runs_outside);
         // The first of the container's own programs in the container's first process.
         let is_entrypoint = is_inside
@@ -187,6 +185,7 @@ impl Attest {
             runs_outside: false,
             preexisting,
             is_gone: false,
+            put_off: None,
             since: cx.now.monotonic,
         };
         let id = self.insert_program(program);
@@ -195,9 +194,16 @@ impl Attest {
                 self.keep(cx, process, id);
                 self.find_relative(snapshot, row, id);
             }
-            None => self.lost.add(1, Some(key.process.process_id)),
+            None => self.lost.stand(1, Some(key.process.process_id)),
         }
         id
+    }
+
+    /// Whether a process's program existed when watching started, or when the SBOMs were reloaded.
+    fn is_preexisting(&self, cx: &ScanContext<'_>, process: &Process) -> bool {
+        // One that began while contact was lost is checked as soon as it is seen.
+        let is_new = process.began_unwatched() && process.first_seen == cx.now.monotonic;
+        process.program_preexisting() || self.scan == FIRST_SCAN && !is_new
     }
 
     /// The subjects that apply to a process, and whether they are those of a container.
@@ -385,8 +391,7 @@ impl Attest {
             Some(_) => None,
         };
         let is_inherited = inherited.is_some();
-        let was_decided = known.is_some_and(|(_, item)| item.version != Version::NONE);
-        let (again, is_reported) = (was_decided, inherited == Some(true));
+        let again = known.is_some_and(|(_, item)| item.version != Version::NONE);
         let known = known.map(|(id, _)| id);
         let by_system = owner.is_inside && owner.sees_outside(snapshot, row, file);
         let named = write_file_name(snapshot, file, &mut self.buffer);
@@ -402,7 +407,7 @@ impl Attest {
         let Some(owner) = self.programs.get(program) else { return };
         let waiting = if is_inherited { None } else { Index::new(self.waiting.len()) };
         let item = Item::new(owner.serial, &identity, owner.first_item);
-        let item = Item { waiting, is_reported, ..item };
+        let item = Item { waiting, is_reported: inherited == Some(true), ..item };
         let Some(item) = self.put_item(program, known, item) else {
             self.refuse(program, path);
             return;
@@ -410,7 +415,6 @@ impl Attest {
         if is_inherited {
             return;
         }
-        let is_memfd = is_floating(snapshot, file);
         self.waiting.push(Waiting {
             program,
             item,
@@ -419,13 +423,14 @@ impl Attest {
             path,
             is_path_cut,
             is_deleted: named.is_some_and(|named| named.deleted),
-            is_memfd,
+            is_memfd: is_floating(snapshot, file),
             is_main_executable: ran.is_main_executable,
             again,
             by_system,
+            standing: Standing::Open,
             since: cx.now,
             since_scan: self.scan,
-            counted: cx.now.monotonic,
+            asked: cx.now.monotonic,
             due: self.scan,
         });
         if let Some(owner) = self.programs.get_mut(program) {

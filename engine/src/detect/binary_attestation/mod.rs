@@ -40,21 +40,21 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
-use super::{Accepted, Detector, DetectorSetup, Finding, Scene};
+use super::{Accepted, Detector, DetectorSetup, Finding, Findings, Scene};
 use crate::container_config::Images;
 use crate::limits::Limits;
 use crate::loss::Loss;
 use crate::page_cache::{FileIdentity, Format, Hashes, Outcome};
 use crate::path::PathBuffer;
-use crate::state::State;
 use crate::state::facts::ProcessFacts;
 use crate::state::process::Process;
+use crate::state::{ScanContext, State};
 use crate::time::{Monotonic, RealTime};
 use panoptes_tables::{HashKey, Index, RowId, Scan, StringRoom, Strings, Table, room};
 
 use first_processes::FirstProcesses;
 use forks::Relatives;
-use program::{Item, NO_ITEM, Program, Waiting};
+use program::{Item, NO_ITEM, Program, Standing, Waiting};
 use quota::Quota;
 use shipped::Applied;
 use verdict::{Basis, Deviation, Question, Role, Verdict, Wrong};
@@ -64,8 +64,8 @@ pub use shipped::{Shipped, ShippedBuilder, ShippedFile, Subject};
 
 /// How long to wait for hashes when a finding is possible without them.
 const HASHES_NS: i64 = 2_000_000_000;
-/// How long a running program may have no known content until that is counted, and then until it is
-/// counted again.
+/// How long a running program may have no known content until that is counted, and then until that
+/// is asked again.
 const UNJUDGED_NS: i64 = 5_000_000_000;
 /// How long an ended process is kept while one of its pairs is open.
 const ENDED_NS: i64 = 60_000_000_000;
@@ -121,16 +121,8 @@ enum Decided {
     /// The file is as shipped, or its content will never be known.
     NoAlert,
     Alerted,
-}
-
-impl Decided {
-    /// An alert that was not accepted is decided again.
-    const fn reported(accepted: Accepted) -> Self {
-        match accepted {
-            Accepted::Yes => Self::Alerted,
-            Accepted::No => Self::No,
-        }
-    }
+    /// It is a finding, whose alert is not accepted now.
+    Refused,
 }
 
 /// Tracks which programs and files were checked and which are open.
@@ -153,9 +145,9 @@ pub struct Attest {
     script_steps_left: u32,
     first_processes: FirstProcesses,
     quota: Quota,
-    /// Files that found no room.
+    /// Files that find no room.
     lost: Loss,
-    /// Running programs of which no content became known, each time that they were missed.
+    /// Running programs of which no content is known.
     unjudged: Loss,
 }
 
@@ -186,8 +178,8 @@ impl Attest {
             script_steps_left: 0,
             first_processes: FirstProcesses::new(room(limits.containers_seen_max() as u32), key),
             quota: Quota::new(programs),
-            lost: Loss::default(),
-            unjudged: Loss::default(),
+            lost: Loss::new(),
+            unjudged: Loss::new(),
         }
     }
 
@@ -200,9 +192,9 @@ impl Attest {
         &self.shipped
     }
 
-    /// Running programs of which no content became known, each time that they were missed.
-    pub fn unjudged(&self) -> Loss {
-        self.unjudged
+    /// The files that find no room, and the running programs of which no content is known.
+    pub fn losses(&mut self) -> (&mut Loss, &mut Loss) {
+        (&mut self.lost, &mut self.unjudged)
     }
 }
 
@@ -227,6 +219,7 @@ impl Detector for Attest {
         }
         self.scan = self.scan.next();
         self.script_steps_left = SCRIPT_STEPS_MAX;
+        self.lost.begin_scan();
         self.divide_room();
         for (id, process) in state.processes() {
             self.look_at(scene.cx, state, id, process);
@@ -235,58 +228,143 @@ impl Detector for Attest {
         self.settle(scene, contents);
     }
 
-    /// Reports what can be decided by now.
+    /// Reports what can be decided by now, in the order in which it was found.
     fn settle(&mut self, scene: &mut Scene<'_>, contents: &mut dyn ContentSource) {
-        let mut at = 0;
-        while let Some(&waiting) = self.waiting.get(at) {
-            if waiting.due.is_after(self.scan) {
-                at += 1;
-                continue;
+        self.unjudged.begin_scan();
+        let mut kept = 0;
+        for at in 0..self.waiting.len() {
+            if !self.settle_one(at, scene, contents) {
+                self.count_unjudged(at);
+                self.move_waiting(at, kept);
+                kept += 1;
             }
-            let mut is_lost = false;
-            let decided = self.decide(&waiting, scene, contents, &mut is_lost);
-            if decided != Decided::No {
-                self.take_waiting(at);
-                self.forget(&waiting, decided == Decided::Alerted);
-                continue;
-            }
-            if is_lost && let Some(program) = self.programs.get_mut(waiting.program) {
-                // The identity may be outdated: removing or renaming a file changes its inode's
-                // times.
-                program.again = Some(self.scan);
-            }
-            let age = self.scan.since(waiting.since_scan);
-            self.count_unjudged(at, &waiting, scene.cx.now.monotonic, contents);
-            if let Some(kept) = self.waiting.get_mut(at) {
-                kept.due = self.scan.after((age / 8).clamp(1, REST_SCANS_MAX));
-            }
-            at += 1;
         }
+        self.waiting.truncate(kept);
     }
 
-    fn unchecked(&self) -> Loss {
-        self.lost
+    fn finish(
+        &mut self,
+        cx: &ScanContext<'_>,
+        out: &mut dyn Findings,
+        _state: &State,
+        contents: &mut dyn ContentSource,
+    ) -> u64 {
+        let (mut left, mut is_full) = (0, false);
+        for waiting in self.waiting.iter().filter(|waiting| waiting.standing == Standing::Owed) {
+            // The queue counts the first that it refuses.
+            left += u64::from(is_full);
+            if !is_full {
+                let decided = self.decide(waiting, (cx, out), contents, true, &mut false);
+                is_full = decided == Decided::Refused;
+                left += u64::from(decided == Decided::No);
+            }
+        }
+        left
+    }
+
+    fn unchecked(&mut self) -> &mut Loss {
+        &mut self.lost
     }
 }
 
 impl Attest {
-    /// Decides about one pair if possible. Sets `is_lost` if the file is not found under its known
-    /// identity.
+    /// Decides about the pair at a position if it is time for that. Returns whether it is closed.
+    fn settle_one(
+        &mut self,
+        at: usize,
+        scene: &mut Scene<'_>,
+        contents: &mut dyn ContentSource,
+    ) -> bool {
+        let Some(&waiting) = self.waiting.get(at) else { return false };
+        let scan = self.scan;
+        let program = self.programs.get(waiting.program);
+        let may_alert = program.is_some_and(|program| program.may_alert(waiting.role, scan));
+        let is_owed = waiting.standing == Standing::Owed;
+        // A finding is offered in each scan until another one of its program is not accepted. Its
+        // file's content is asked for now and then, so that it stays known.
+        if waiting.due.is_after(scan) && !(is_owed && may_alert) {
+            return false;
+        }
+        // A new finding is offered in any case: it may be of another kind.
+        let may_alert = may_alert || !is_owed;
+        let mut is_lost = false;
+        let (cx, out): (_, &mut dyn Findings) = (scene.cx, &mut *scene.out);
+        let decided = self.decide(&waiting, (cx, out), contents, may_alert, &mut is_lost);
+        if matches!(decided, Decided::NoAlert | Decided::Alerted) {
+            if is_owed && decided == Decided::NoAlert {
+                let process_id = self.programs.get(waiting.program).map(Program::process_id);
+                self.lost.add(1, process_id);
+            }
+            self.forget(&waiting, decided == Decided::Alerted);
+            return true;
+        }
+        let is_refused = decided == Decided::Refused;
+        let is_evicted = is_owed && !is_refused && !self.is_known(&waiting, contents);
+        if let Some(program) = self.programs.get_mut(waiting.program) {
+            if is_refused {
+                program.put_off = Some(scan);
+            } else if is_lost {
+                // The identity may be outdated: removing or renaming a file changes its inode's
+                // times.
+                program.again = Some(scan);
+            }
+            if is_evicted {
+                // The content was known and had to make room.
+                self.lost.add(1, Some(program.process_id()));
+            }
+        }
+        if !is_refused {
+            self.judge_unjudged(at, &waiting, cx.now.monotonic, contents);
+        }
+        let age = scan.since(waiting.since_scan);
+        let rest = if is_refused { REST_SCANS_MAX } else { (age / 8).clamp(1, REST_SCANS_MAX) };
+        if let Some(kept) = self.waiting.get_mut(at) {
+            kept.due = scan.after(rest);
+            if is_refused {
+                kept.standing = Standing::Owed;
+            } else if kept.standing == Standing::Owed {
+                kept.standing = Standing::Open;
+            }
+        }
+        false
+    }
+
+    /// Whether something is known of a file's content, if it may be of before a change of clocks.
+    fn is_known(&self, waiting: &Waiting, contents: &mut dyn ContentSource) -> bool {
+        let program = self.programs.get(waiting.program);
+        let asked = self.identity_of(waiting).zip(program);
+        asked.is_some_and(|(file, program)| contents.ask_last(&file, program.asker()).is_some())
+    }
+
+    /// Moves an open pair to a position further in front.
+    fn move_waiting(&mut self, from: usize, to: usize) {
+        if from != to
+            && let Some(&moved) = self.waiting.get(from)
+            && let Some(item) = self.items.get_mut(moved.item)
+        {
+            item.waiting = Index::new(to);
+            self.waiting[to] = moved;
+        }
+    }
+
+    /// Decides about one pair if possible, and reports a finding if it `may_alert`. Sets `is_lost`
+    /// if the file is not found under its known identity.
     fn decide(
         &self,
         waiting: &Waiting,
-        scene: &mut Scene<'_>,
+        (cx, out): (&ScanContext<'_>, &mut dyn Findings),
         contents: &mut dyn ContentSource,
+        may_alert: bool,
         is_lost: &mut bool,
     ) -> Decided {
         let Some(program) = self.programs.get(waiting.program) else { return Decided::NoAlert };
-        let now = scene.cx.now.monotonic;
+        let now = cx.now.monotonic;
         let unless_over = || if program.is_over(now) { Decided::NoAlert } else { Decided::No };
-        let process_id = program.key.process.process_id;
+        let asker = program.asker();
         let Some(identity) = self.identity_of(waiting) else { return Decided::NoAlert };
-        let known = contents.ask(&identity, process_id);
+        let known = contents.ask(&identity, asker);
         *is_lost = known.is_some_and(|known| matches!(known.outcome, Outcome::Nothing));
-        let mut hashes_of = |file: Option<FileIdentity>| contents.ask(&file?, process_id)?.hashes();
+        let mut hashes_of = |file: Option<FileIdentity>| contents.ask_last(&file?, asker)?.hashes();
         let name = waiting.path.map(|id| self.strings.get(id));
         let path = name.and_then(|name| waiting.path_in(name));
         let mut ran_before = ArrayVec::<Hashes, 2>::new();
@@ -317,10 +395,12 @@ impl Attest {
         let Some(finding) = finding else {
             return if is_last { Decided::NoAlert } else { unless_over() };
         };
+        if !may_alert {
+            return Decided::Refused;
+        }
         let hashes = known.and_then(|known| known.hashes());
-        let is_main_executable = waiting.is_main_executable;
         let process_hashes =
-            if is_main_executable { hashes } else { hashes_of(program.executable) };
+            if waiting.is_main_executable { hashes } else { hashes_of(program.executable) };
         let alert = Alert {
             shipped: &self.shipped,
             applied,
@@ -328,19 +408,13 @@ impl Attest {
             role: waiting.role,
             process: program.kept.facts(&self.strings),
             process_hashes,
-            file: FileFacts {
-                path: name,
-                number: identity.number,
-                size: identity.size,
-                format: known.map_or(Format::Unknown, |known| known.format),
-                hashes,
-                is_main_executable,
-                is_memfd: waiting.is_memfd,
-                is_deleted: waiting.is_deleted,
-            },
+            file: waiting.file(&identity, name, known.as_ref()),
             since_ns: waiting.since.real,
         };
-        Decided::reported(scene.found(&Finding::BinaryAttestation(&alert)))
+        match out.found(cx, &Finding::BinaryAttestation(&alert)) {
+            Accepted::Yes => Decided::Alerted,
+            Accepted::No => Decided::Refused,
+        }
     }
 
     /// The latest identity of the file of an open pair.
@@ -411,7 +485,8 @@ impl Attest {
         is_other.then(|| wrong(true))
     }
 
-    /// Removes ended programs that have no open files.
+    /// Counts the files of running programs that find no room, and removes ended programs that have
+    /// no open files.
     fn remove_ended(&mut self, state: &State) {
         for number in 0..self.programs.end() {
             let id = RowId(number);
@@ -420,6 +495,9 @@ impl Attest {
             let is_its = |process: &Process| process.self_exec_id() == program.key.exec;
             let is_there = was_seen || state.missed(&program.key.process).is_some_and(is_its);
             program.is_gone = !is_there;
+            if is_there {
+                self.lost.stand(program.refused.into(), Some(program.key.process.process_id));
+            }
             if !is_there && program.open == 0 {
                 self.remove(id);
             }
@@ -449,30 +527,36 @@ impl Attest {
         }
     }
 
-    /// Counts a running program of which nothing is known, now and then.
-    fn count_unjudged(
+    /// Counts a running program if nothing was known of it when that was last asked.
+    fn count_unjudged(&mut self, at: usize) {
+        if let Some(waiting) = self.waiting.get(at)
+            && waiting.standing == Standing::Unjudged
+            && let Some(program) = self.programs.get(waiting.program)
+            && !program.is_gone
+        {
+            self.unjudged.stand(1, Some(program.key.process.process_id));
+        }
+    }
+
+    /// Finds out now and then whether nothing is known of a running program.
+    fn judge_unjudged(
         &mut self,
         at: usize,
         waiting: &Waiting,
         now: Monotonic,
         contents: &mut dyn ContentSource,
     ) {
-        let is_due = now.since(waiting.counted) >= UNJUDGED_NS;
+        let is_due = now.since(waiting.asked) >= UNJUDGED_NS;
         if waiting.role != Role::Program || !is_due {
             return;
         }
-        let Some(program) = self.programs.get(waiting.program).filter(|it| !it.is_gone) else {
-            return;
-        };
-        let process_id = program.key.process.process_id;
+        let Some(program) = self.programs.get(waiting.program) else { return };
         let Some(identity) = self.identity_of(waiting) else { return };
-        let known = contents.ask(&identity, process_id).map(|known| known.outcome);
-        if matches!(known, None | Some(Outcome::Nothing)) {
-            self.unjudged.add(1, Some(process_id));
-            if let Some(kept) = self.waiting.get_mut(at) {
-                kept.counted = now;
-            }
-        }
+        let known = contents.ask_last(&identity, program.asker()).map(|known| known.outcome);
+        let Some(kept) = self.waiting.get_mut(at) else { return };
+        kept.asked = now;
+        let is_unjudged = matches!(known, None | Some(Outcome::Nothing));
+        kept.standing = if is_unjudged { Standing::Unjudged } else { Standing::Open };
     }
 
     /// Releases what a decided pair holds.

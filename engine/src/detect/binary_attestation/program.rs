@@ -2,10 +2,10 @@
 
 use panoptes_decoders::address::KernelVa;
 
-use super::ENDED_NS;
 use super::shipped::Applied;
 use super::verdict::Role;
-use crate::page_cache::FileIdentity;
+use super::{ENDED_NS, FileFacts};
+use crate::page_cache::{Asker, FileContent, FileIdentity, Format};
 use crate::state::described::Described;
 use crate::state::process::ProcessKey;
 use crate::time::{Monotonic, Now};
@@ -80,6 +80,8 @@ pub(super) struct Program {
     /// Whether it ran when watching started.
     pub(super) preexisting: bool,
     pub(super) is_gone: bool,
+    /// The last scan in which an alert about one of its libraries was not accepted.
+    pub(super) put_off: Option<Scan>,
     pub(super) since: Monotonic,
 }
 
@@ -92,6 +94,21 @@ impl Row for Program {
 }
 
 impl Program {
+    /// On whose behalf the contents of its files are asked for.
+    pub(super) fn asker(&self) -> Asker {
+        Asker { process_id: self.key.process.process_id, group: self.group }
+    }
+
+    pub(super) const fn process_id(&self) -> u32 {
+        self.key.process.process_id
+    }
+
+    /// Whether an alert about a file of it may be accepted in this scan. That of a library is
+    /// refused if another one was.
+    pub(super) fn may_alert(&self, role: Role, scan: Scan) -> bool {
+        role != Role::Library || self.put_off != Some(scan)
+    }
+
     /// Whether it ended long enough ago to be removed with its open files.
     pub(super) fn is_over(&self, now: Monotonic) -> bool {
         self.is_gone && now.since(self.since) > ENDED_NS
@@ -176,6 +193,16 @@ impl Row for Item {
     }
 }
 
+/// What is known about a file that is not decided.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Standing {
+    Open,
+    /// It is a finding whose alert was not accepted yet.
+    Owed,
+    /// A program of which nothing was known when that was last asked.
+    Unjudged,
+}
+
 /// A file of a program that is not decided yet.
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each answers a question of its own")]
@@ -197,10 +224,11 @@ pub(super) struct Waiting {
     pub(super) again: bool,
     /// Whether the system's subjects apply although the process is in a container.
     pub(super) by_system: bool,
+    pub(super) standing: Standing,
     pub(super) since: Now,
     pub(super) since_scan: Scan,
-    /// When it was last counted as a program of which nothing is known; at first, `since`.
-    pub(super) counted: Monotonic,
+    /// When it was last asked whether anything is known of it as a program; at first, `since`.
+    pub(super) asked: Monotonic,
     /// The scan in which it is checked next.
     pub(super) due: Scan,
 }
@@ -208,6 +236,25 @@ pub(super) struct Waiting {
 const _: () = assert!(size_of::<Waiting>() == 56);
 
 impl Waiting {
+    /// Its file, by what is known of the content.
+    pub(super) fn file<'a>(
+        &self,
+        identity: &FileIdentity,
+        path: Option<&'a [u8]>,
+        known: Option<&FileContent>,
+    ) -> FileFacts<'a> {
+        FileFacts {
+            path,
+            number: identity.number,
+            size: identity.size,
+            format: known.map_or(Format::Unknown, |known| known.format),
+            hashes: known.and_then(FileContent::hashes),
+            is_main_executable: self.is_main_executable,
+            is_memfd: self.is_memfd,
+            is_deleted: self.is_deleted,
+        }
+    }
+
     /// The path in a name as /proc shows it, if all of it was kept.
     pub(super) fn path_in<'a>(&self, name: &'a [u8]) -> Option<&'a [u8]> {
         let path = name.strip_suffix(DELETED).filter(|_| self.is_deleted).unwrap_or(name);

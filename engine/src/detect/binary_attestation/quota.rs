@@ -66,7 +66,7 @@ impl Attest {
     /// Removes a program's latest files until it has at most so many open ones, and so many in all.
     fn cut(&mut self, id: RowId, (open, files): (u32, u32)) {
         let Some(program) = self.programs.get(id) else { return };
-        let process_id = program.key.process.process_id;
+        let (process_id, is_gone) = (program.key.process.process_id, program.is_gone);
         let mut at = program.first_item;
         let mut lost = 0;
         while let Some(program) = self.programs.get(id)
@@ -89,7 +89,9 @@ impl Attest {
             }
             at = next;
         }
-        self.lost.add(lost, Some(process_id));
+        if is_gone {
+            self.lost.add(lost, Some(process_id));
+        }
         let again = self.scan.after(super::look::AGAIN_SCANS);
         if let Some(program) = self.programs.get_mut(id) {
             program.refused = program.refused.saturating_add(lost as u32);
@@ -125,7 +127,6 @@ impl Attest {
     pub(super) fn count_refused(&mut self, id: RowId) {
         if let Some(program) = self.programs.get_mut(id) {
             program.refused = program.refused.saturating_add(1);
-            self.lost.add(1, Some(program.key.process.process_id));
         }
     }
 

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use super::*;
 use crate::detect::Accepted;
 use crate::detect::tests::Unreadable;
-use crate::page_cache::{ElfKind, FileContent, MachineMemory, Partial, Traits};
+use crate::page_cache::{Asker, ElfKind, FileContent, MachineMemory, Partial, Traits};
 use panoptes_decoders::kernel::task_struct::PF_FORKNOEXEC;
 use panoptes_tables::HashKey;
 
@@ -40,7 +40,7 @@ impl Files {
 }
 
 impl ContentSource for Files {
-    fn ask(&mut self, file: &FileIdentity, _: u32) -> Option<FileContent> {
+    fn ask(&mut self, file: &FileIdentity, _: Asker) -> Option<FileContent> {
         self.asked += 1;
         if self.changed.get(&file.number).copied().unwrap_or(0) != file.change_time_ns {
             return Some(FileContent {
@@ -629,6 +629,21 @@ fn arguments_of_existing_programs_are_not_checked_at_start_or_after_a_reload() {
 }
 
 #[test]
+fn arguments_of_programs_that_began_while_contact_was_lost_are_checked() {
+    let other = in_web(9, b"bash\0-c\0evil\0");
+    for (until, expected) in [
+        (other.start, &[][..]),
+        (other.start - 1, &["9 not the entrypoint program /bin/bash hashed"]),
+    ] {
+        let (mut watch, world) = (Watch::new(), world().with(other.clone()));
+        watch.state.go_on_after(until);
+        world.show(&mut watch.snapshot);
+        watch.state.note_baseline(&watch.snapshot);
+        assert_eq!(watch.scans(&world, 3), expected);
+    }
+}
+
+#[test]
 fn files_without_room_are_counted_and_retried() {
     // Room for 4096 / 5 + 1024 files, of which 4096 / 8 + 1024 may be open. One program has no more
     // than 7 / 8 of it.
@@ -641,13 +656,13 @@ fn files_without_room_are_counted_and_retried() {
     }
     let world = world().with(crowd);
     assert_eq!(watch.scan(&world), [""; 0]);
-    let usage = |watch: &Watch| (watch.usage().1, watch.attest.unchecked().count);
-    assert_eq!(usage(&watch), (1344, 2202 - 1344));
+    let usage = |watch: &mut Watch| (watch.usage().1, watch.attest.unchecked().standing());
+    assert_eq!(usage(&mut watch), (1344, 2202 - 1344));
     watch.scans(&world, 10);
-    assert_eq!(usage(&watch), (1344, 2202 - 1344), "not in every scan");
-    assert_eq!(watch.attest.unchecked().process_id, Some(9));
+    assert_eq!(usage(&mut watch), (1344, 2202 - 1344), "as long as it lasts");
+    assert_eq!(watch.attest.unchecked().process_id(), Some(9));
     watch.scans(&world, 64);
-    assert_eq!(usage(&watch), (1613, 2202 - 1344 + 2202 - 1613));
+    assert_eq!(usage(&mut watch), (1613, 2202 - 1613));
 }
 
 #[test]
@@ -655,6 +670,6 @@ fn nothing_is_kept_where_nothing_was_shipped() {
     let mut watch = Watch::with(&limits(), at_once(), Shipped::default());
     watch.scans(&world().with(process(9, &file(20, "tmp/evil"))), 3);
     assert_eq!(watch.usage(), (0, 0, 0));
-    assert_eq!(watch.attest.unchecked(), Loss::default());
+    assert_eq!(watch.attest.unchecked().missed(), 0);
     assert_eq!(watch.files.asked, 0);
 }

@@ -23,6 +23,8 @@
 //!
 //! Not here: hashing ([`crate::page_cache`]) and the wording of the record (`policy`).
 
+mod cut;
+
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::inode::{Attributes, mode};
 use panoptes_sinks::activities::Activity;
@@ -32,22 +34,22 @@ use crate::address::{Reader, ReaderSizes};
 use crate::limits::Limits;
 use crate::loss::Loss;
 use crate::page_cache::{
-    ContentSource, FileContent, FileIdentity, Hashes, MachineMemory, Outcome, Partial,
+    Asker, ContentSource, FileContent, FileIdentity, Hashes, MachineMemory, Outcome, Partial,
 };
 use crate::state::described::Described;
 use crate::state::facts::{DescriptorFacts, FileName, InodeFacts, OpenFlags, ProcessFacts};
 use crate::state::{Change, Opened, State};
 use crate::time::{Now, RealTime};
 use crate::walk::Snapshot;
-use panoptes_tables::{HashKey, StringId, StringRoom, Strings, Tag, fair_share, room};
+use panoptes_tables::{HashKey, StringId, StringRoom, Strings, Tag, room};
 
 /// How long a record waits for hashes.
 const HASHES_NS: i64 = 2_000_000_000;
-/// Maximum number of closings of one scan, beside [`OPEN_MAX`]. Of the processes with most, further
-/// ones are not checked.
+/// Maximum number of closings of one scan, beside [`OPEN_MAX`]. Of the users with most, and of
+/// their processes with most, further ones are not checked.
 const WAITING_MAX: usize = 2048;
-/// Maximum number of closings that wait for their files to close. Of the processes with most,
-/// further ones are not checked.
+/// Maximum number of closings that wait for their files to close. Of the users with most, and of
+/// their processes with most, further ones are not checked.
 const OPEN_MAX: usize = 2048;
 /// Number of scans in a row without an open file after which it is closed: one scan may not read
 /// the table of the process that has it open.
@@ -156,7 +158,7 @@ impl ClosedFiles {
                 key.derive("written: strings"),
             ),
             reader: Reader::default(),
-            lost: Loss::default(),
+            lost: Loss::new(),
         }
     }
 
@@ -184,7 +186,7 @@ impl Detector for ClosedFiles {
         };
         let Some(attributes) = descriptor.inode.filter(|_| self.wanted) else { return };
         if self.closings.len() == self.closings.capacity() {
-            // The processes with most make room, for more than one.
+            // The users with most make room, for more than one.
             self.cut(self.closings.capacity() * 3 / 4, |_| true);
         }
         if self.closings.len() == self.closings.capacity() {
@@ -234,7 +236,7 @@ impl Detector for ClosedFiles {
             if closing.stage != Stage::Waiting {
                 continue;
             }
-            let known = files.ask(&closing.identity(), closing.process.process_id());
+            let known = files.ask(&closing.identity(), closing.asker());
             let waited = scene.cx.now.monotonic.since(closing.since.monotonic) >= HASHES_NS;
             if known.is_none() && !waited {
                 continue;
@@ -257,8 +259,8 @@ impl Detector for ClosedFiles {
         self.remove_over();
     }
 
-    fn unchecked(&self) -> Loss {
-        self.lost
+    fn unchecked(&mut self) -> &mut Loss {
+        &mut self.lost
     }
 }
 
@@ -275,41 +277,6 @@ impl ClosedFiles {
             }
             stays
         });
-    }
-
-    /// Removes closings for which `counts` holds until at most `room` of them are left: those of
-    /// the processes with most. Those whose files have certainly changed stay first.
-    fn cut(&mut self, room: usize, counts: impl Fn(&Closing) -> bool) {
-        let process = |closing: &Closing| closing.process.process_id();
-        self.closings.sort_unstable_by_key(|closing| {
-            (process(closing), closing.stage != Stage::Waiting, !closing.opened.written)
-        });
-        let of_processes = || self.closings.chunk_by(|one, next| process(one) == process(next));
-        let numbers = || of_processes().map(|of| of.iter().filter(|it| counts(it)).count() as u64);
-        let share = fair_share(room as u64, numbers).max(1);
-        let (mut last, mut number) = (None, 0);
-        for closing in &mut self.closings {
-            let id = process(closing);
-            if last.replace(id) != Some(id) {
-                number = 0;
-            }
-            number += u64::from(counts(closing));
-            if counts(closing) && number > share {
-                closing.stage = Stage::Over;
-                self.lost.add(1, Some(id));
-            }
-        }
-        // More processes than places: those whose files stay open wait longest.
-        let kept = self.closings.iter().filter(|it| it.stage != Stage::Over && counts(it)).count();
-        let mut more = kept.saturating_sub(room);
-        for closing in self.closings.iter_mut().rev().filter(|it| counts(it)) {
-            if more > 0 && matches!(closing.stage, Stage::Open { .. }) {
-                closing.stage = Stage::Over;
-                self.lost.add(1, Some(process(closing)));
-                more -= 1;
-            }
-        }
-        self.remove_over();
     }
 
     /// Finds out which of the files are still open or mapped. Of several closings of one file, one
@@ -470,6 +437,11 @@ impl Closing {
         self.stage = if has_changed { Stage::Waiting } else { Stage::Over };
     }
 
+    /// On whose behalf the file's content is asked for.
+    fn asker(&self) -> Asker {
+        Asker { process_id: self.process.process_id(), group: self.process.group() }
+    }
+
     fn content(&self) -> Reported {
         (self.file, self.inode, self.attributes.modify_time_ns, self.attributes.size)
     }
@@ -616,7 +588,7 @@ mod tests {
         let files: Vec<u64> = (1..=OPEN_MAX as u64 + 3).map(|file| file * 0x1000).collect();
         written.closings.extend(files.iter().map(|&file| closing(file, 4, true)));
         assert_eq!(follow(&mut written, &files).len(), OPEN_MAX);
-        assert_eq!(written.lost.count, 3);
+        assert_eq!(written.lost.missed(), 3);
         assert!(written.closings.capacity() >= OPEN_MAX + WAITING_MAX);
     }
 
@@ -632,14 +604,39 @@ mod tests {
         written.closings.extend((0..all as u64).map(|file| of(7, file)));
         written.cut(all * 3 / 4, |_| true);
         assert_eq!(written.closings.len(), all * 3 / 4);
-        assert_eq!(written.lost, Loss { count: all as u64 / 4, process_id: Some(7) });
+        let lost = |written: &ClosedFiles| (written.lost.missed(), written.lost.process_id());
+        assert_eq!(lost(&written), (all as u64 / 4, Some(7)));
         // Others fill the rest. Each has less than the share, so only the first is cut.
         let others = (0..all as u64 / 4).map(|at| of(100 + (at % 4) as u32, 0x10_0000 + at));
         written.closings.extend(others);
         written.cut(all * 3 / 4, |_| true);
         let of_noise = written.closings.iter().filter(|it| it.process.process_id() == 7).count();
         assert_eq!((of_noise, written.closings.len()), (all / 2, all * 3 / 4));
-        assert_eq!(written.lost, Loss { count: all as u64 / 2, process_id: Some(7) });
+        assert_eq!(lost(&written), (all as u64 / 2, Some(7)), "each is counted with its process");
+    }
+
+    /// Many processes of one user, each with few closings, took the places of other users'.
+    #[test]
+    fn closings_of_the_processes_of_one_user_leave_room_for_those_of_others() {
+        let mut written = written();
+        let of = |uid: u32, process_id: u32, file: u64| Closing {
+            process: Described::default().of_process(process_id).of_user(uid),
+            ..closing(file * 0x1000, 4, true)
+        };
+        let all = (WAITING_MAX + OPEN_MAX) as u32;
+        let others = 100;
+        let crowd = (others..all).map(|at| of(1000, 1 + at, u64::from(at)));
+        written.closings.extend(crowd);
+        // Another user's one process has more than each of theirs.
+        written.closings.extend((0..others).map(|at| of(1001, 9999, 0x10_0000 + u64::from(at))));
+        for closing in &mut written.closings {
+            closing.stage = OPEN;
+        }
+        let room = all as usize / 2;
+        written.cut(room, |_| true);
+        let of_other = written.closings.iter().filter(|it| it.process.process_id() == 9999);
+        assert_eq!((of_other.count(), written.closings.len()), (others as usize, room));
+        assert!(written.lost.process_id().is_some_and(|process_id| process_id <= all));
     }
 
     #[test]

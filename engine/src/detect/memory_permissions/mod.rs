@@ -27,7 +27,7 @@ use panoptes_decoders::kernel::vm_area_struct::{
 };
 use panoptes_tables::{Tag, room};
 
-use super::{Accepted, Detector, DetectorSetup, Finding, Scene};
+use super::{Accepted, Detector, DetectorSetup, Finding, Findings, Scene};
 use crate::address::Reader;
 use crate::loss::Loss;
 use crate::page_cache::{ContentSource, FileIdentity, MachineMemory};
@@ -201,7 +201,7 @@ impl Permissions {
             next_claim: 0,
             owed: ArrayVec::new(),
             owed_most: 0,
-            lost: Loss::default(),
+            lost: Loss::new(),
         }
     }
 }
@@ -232,18 +232,22 @@ impl Detector for Permissions {
 
     /// Reports again what was not accepted.
     fn update(&mut self, scene: &mut Scene<'_>, state: &State, _files: &mut dyn ContentSource) {
-        let lost = &mut self.lost;
-        self.owed.retain(|owed| {
-            let Some(process) = state.find(&owed.process) else {
-                lost.add(1, Some(owed.process.process_id));
-                return false;
-            };
-            scene.found(&Finding::MemoryPermissions(&owed.judged(process))) == Accepted::No
-        });
+        self.offer_owed(scene.cx, scene.out, state);
     }
 
-    fn unchecked(&self) -> Loss {
-        self.lost
+    fn finish(
+        &mut self,
+        cx: &ScanContext<'_>,
+        out: &mut dyn Findings,
+        state: &State,
+        _files: &mut dyn ContentSource,
+    ) -> u64 {
+        self.offer_owed(cx, out, state);
+        0
+    }
+
+    fn unchecked(&mut self) -> &mut Loss {
+        &mut self.lost
     }
 }
 
@@ -251,6 +255,17 @@ impl Permissions {
     /// Takes a reader before a scan, and returns it by a second call after the scan.
     pub fn exchange(&mut self, reader: &mut Reader) {
         self.programs.exchange(reader);
+    }
+
+    fn offer_owed(&mut self, cx: &ScanContext<'_>, out: &mut dyn Findings, state: &State) {
+        let lost = &mut self.lost;
+        self.owed.retain(|owed| {
+            let Some(process) = state.find(&owed.process) else {
+                lost.add(1, Some(owed.process.process_id));
+                return false;
+            };
+            out.found(cx, &Finding::MemoryPermissions(&owed.judged(process))) == Accepted::No
+        });
     }
 
     /// Checks a change against the rule, if it changes the right to execute.

@@ -10,7 +10,6 @@ use super::{FINDINGS_MAX, Permissions};
 use crate::detect::tests::Unreadable;
 use crate::detect::{Accepted, Detector as _, Finding, Scene};
 use crate::limits::Limits;
-use crate::loss::Loss;
 use crate::page_cache::MachineMemory;
 use crate::state::tests::watch::{limits, next_scan};
 use crate::state::tests::world::{FakeArea, FakeFile, FakeProcess, R, W, World, X};
@@ -153,8 +152,8 @@ fn a_process_with_very_many_changes_costs_a_scan_a_limited_time() {
     let found = watch.scan(&with_areas(&areas(R | W)).with(other(R | X)));
     let not_judged = found.iter().filter(|found| found.3 == Err(Exemption::Enough)).count();
     assert_eq!((found.len(), not_judged), (COUNT as usize + 1, COUNT as usize - JUDGED));
-    let unchecked = Loss { count: not_judged as u64, process_id: Some(200) };
-    assert_eq!(watch.permissions.unchecked(), unchecked);
+    let lost = watch.permissions.unchecked();
+    assert_eq!((lost.missed(), lost.process_id()), (not_judged as u64, Some(200)));
     // Another process's change is checked nevertheless, and all of them in the next scan.
     assert!(found.contains(&(300, 0x20_0000, 0x20_8000, WRITTEN)));
     let found = watch.scan(&with_areas(&areas(R | W)).with(other(R | W)));
@@ -427,7 +426,8 @@ fn a_program_with_many_findings_is_reported_now_and_then() {
     };
     assert_eq!(toggle(&mut watch, 60), u32::from(FINDINGS_MAX));
     let lost = watch.permissions.unchecked();
-    assert_eq!(lost, Loss { count: 60 - 2 * u64::from(FINDINGS_MAX), process_id: Some(200) });
+    let count = 60 - 2 * u64::from(FINDINGS_MAX);
+    assert_eq!((lost.missed(), lost.process_id()), (count, Some(200)));
     // One after a minute, then one after two.
     let minute = super::PAUSES_NS.0;
     for (minutes, expected) in [(1, 1), (1, 0), (1, 1), (3, 0), (1, 1)] {
@@ -447,7 +447,7 @@ fn a_finding_whose_report_is_not_accepted_is_reported_again() {
     watch.accepts = Accepted::Yes;
     assert_eq!(watch.scan(&with_areas(&[area(R | X)])), found);
     assert_eq!(watch.scan(&with_areas(&[area(R | X)])), []);
-    assert_eq!(watch.permissions.unchecked(), Loss::default());
+    assert_eq!(watch.permissions.unchecked().missed(), 0);
 }
 
 /// One process could fill the list of findings that wait for room in the queue.
@@ -469,7 +469,7 @@ fn a_process_with_many_findings_takes_no_room_of_others() {
     let found = watch.scan(&world(R | X));
     let others: Vec<_> = found.iter().map(|(pid, ..)| *pid).filter(|pid| *pid != 200).collect();
     assert_eq!(others, [300, 301, 302]);
-    assert_eq!(watch.permissions.unchecked().process_id, Some(200));
+    assert_eq!(watch.permissions.unchecked().process_id(), Some(200));
 }
 
 /// Adversary C13: any program that reserves eight mebibytes around its code was exempt.

@@ -34,7 +34,7 @@ use super::{Detector, DetectorSetup, Scene};
 use crate::container_config::Glob;
 use crate::limits::Limits;
 use crate::loss::Loss;
-use crate::page_cache::ContentSource;
+use crate::page_cache::{Asker, ContentSource};
 use crate::path::PathBuffer;
 use crate::state::State;
 use crate::state::facts::{NameBuffers, executable_of};
@@ -103,7 +103,7 @@ pub struct Shells {
     interpreters: usize,
     /// The process to start with, so that each has its turn to get what others leave.
     first: usize,
-    /// What was left out in all, and the last process of which that was.
+    /// The searches that this scan cut short.
     lost: Loss,
     buffers: NameBuffers,
     path: PathBuffer,
@@ -126,13 +126,13 @@ impl Shells {
             outward: Search::new(Way::On),
             directions: Directions::new(limits, key),
             reported: Reported::new(limits, key.derive("shells: reported")),
-            pending: PendingList::new(),
+            pending: PendingList::new(key.derive("shells: pending")),
             dead_ends: DeadEnds::new(limits, key),
             was_cut: false,
             partial_since: None,
             interpreters: 0,
             first: 0,
-            lost: Loss::default(),
+            lost: Loss::new(),
             buffers: NameBuffers::default(),
             path: PathBuffer::default(),
             names: room::list(finding::NAMES_BYTES),
@@ -166,6 +166,7 @@ impl Detector for Shells {
         if !self.wanted {
             return;
         }
+        self.lost.begin_scan();
         let snapshot = scene.cx.snapshot;
         let is_partial = !snapshot.left.is_empty();
         self.pending.begin_scan(core::mem::replace(&mut self.was_cut, is_partial));
@@ -173,7 +174,7 @@ impl Detector for Shells {
         self.partial_since = is_partial.then(|| self.partial_since.unwrap_or(now));
         self.directions.update(snapshot);
         if self.directions.is_full() {
-            self.lost.add(1, None);
+            self.lost.stand(1, None);
         }
         self.reported.forget_ended(snapshot);
         self.dead_ends.clear();
@@ -203,8 +204,8 @@ impl Detector for Shells {
         self.first = if self.was_cut { begin + 1 } else { 0 };
     }
 
-    fn unchecked(&self) -> Loss {
-        self.lost
+    fn unchecked(&mut self) -> &mut Loss {
+        &mut self.lost
     }
 }
 
@@ -261,7 +262,7 @@ impl Shells {
         let process = shell.key().and_then(|key| state.find(&key));
         let is_new = process.is_none_or(|it| it.scans_before() <= TURN_SCANS);
         if !self.reported.makes_room(is_new) {
-            self.lost.add(1, shell.process_id());
+            self.lost.stand(1, shell.process_id());
             return;
         }
         if self.report(scene, state, shell, &candidate) {
@@ -348,7 +349,7 @@ impl Shells {
 
     /// Counts an interpreter whose bytes were not followed to their end.
     fn count_cut(&mut self, shell: &Shell<'_>) {
-        self.lost.add(1, shell.process_id());
+        self.lost.stand(1, shell.process_id());
     }
 
     /// Decides whether a candidate is a finding: its reason, and since when that applies. `None` if
@@ -381,11 +382,11 @@ impl Shells {
         let line = line_of(snapshot, shell.process).take(who);
         let mut threads = line.flat_map(|process| snapshot.threads_of(process));
         let works = threads.any(|thread| thread.task.is_at_work());
-        let question = Question { pair, shape, has_spoken: case.has_spoken, works, settled };
-        let refused = self.pending.refused();
+        let group = snapshot.processes.at(shell.process).map_or(0, |row| snapshot.group_of(row));
+        let question = Question { pair, group, shape, has_spoken: case.has_spoken, works, settled };
         let settled = self.pending.settled(&question, now);
-        if self.pending.refused() > refused {
-            self.count_cut(shell);
+        if let Some(process_id) = self.pending.take_refused() {
+            self.lost.add(1, Some(process_id));
         }
         Ok(settled.map(|seen| (reason, seen)))
     }
@@ -680,7 +681,8 @@ fn of_content(
 ) -> Option<Interpreter> {
     let process = snapshot.processes.at(index)?;
     let task = &snapshot.leader(process)?.task;
-    let known = files.ask(&executable_of(snapshot, process)?, task.tgid)?;
+    let asker = Asker { process_id: task.tgid, group: snapshot.group_of(process) };
+    let known = files.ask_last(&executable_of(snapshot, process)?, asker)?;
     let comm = task.name();
     interpreter::recognise_content(known.traits, line(snapshot, process), comm)
 }

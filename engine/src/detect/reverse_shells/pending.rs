@@ -1,7 +1,7 @@
 //! Interpreters with a connection that may be about to change: between fork and exec, inside exec,
 //! or in the middle of a command.
 
-use panoptes_tables::{Scan, room};
+use panoptes_tables::{Counts, HashKey, Scan, room};
 
 use super::judge::At;
 use crate::state::process::ProcessKey;
@@ -48,6 +48,8 @@ pub(super) struct Seen {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Question {
     pub(super) pair: Pair,
+    /// Whose interpreter it is ([`crate::walk::Snapshot::group_of`]).
+    pub(super) group: u64,
     /// How they are linked.
     pub(super) shape: (At, At),
     /// Whether any byte was written to the connection.
@@ -60,6 +62,7 @@ pub(super) struct Question {
 #[derive(Clone, Copy, Debug)]
 struct Pending {
     pair: Pair,
+    group: u64,
     shape: (At, At),
     /// Whether any byte had been written to the connection when this state was first seen.
     had_spoken: bool,
@@ -69,23 +72,43 @@ struct Pending {
     seen: Scan,
 }
 
-/// All pairs that are watched.
+/// All pairs that are watched. Whose interpreters have most of them makes room for those of others.
 #[derive(Debug)]
 pub(super) struct PendingList {
     scan: Scan,
     list: Vec<Pending>,
-    /// Number of pairs that found no room.
-    refused: u64,
+    groups: Counts,
+    /// The process of the last pair that found no room or made room.
+    refused: Option<u32>,
 }
 
 impl PendingList {
-    pub(super) fn new() -> Self {
-        Self { scan: Scan::default(), list: room::list(PENDING_MAX), refused: 0 }
+    pub(super) fn new(key: HashKey) -> Self {
+        let groups = Counts::new(PENDING_MAX, key);
+        Self { scan: Scan::default(), list: room::list(PENDING_MAX), groups, refused: None }
     }
 
-    /// Number of pairs that found no room.
-    pub(super) fn refused(&self) -> u64 {
-        self.refused
+    /// The process of a pair that has found no room or made room since the last call.
+    pub(super) fn take_refused(&mut self) -> Option<u32> {
+        self.refused.take()
+    }
+
+    /// Whether there is room for one more pair; another one may make it.
+    fn makes_room(&mut self, question: &Question) -> bool {
+        if self.list.len() < self.list.capacity() {
+            return true;
+        }
+        let above = self.groups.who_makes_room_for(question.group);
+        // The one that was seen last.
+        let at = above.and_then(|above| self.list.iter().rposition(|it| it.group == above));
+        let Some(at) = at else {
+            self.refused = Some(question.pair.process.process_id);
+            return false;
+        };
+        let left_out = self.list.remove(at);
+        self.groups.remove(left_out.group);
+        self.refused = Some(left_out.pair.process.process_id);
+        true
     }
 
     /// Removes pairs that the last scan did not show, unless it `was_cut`: then it may not have
@@ -96,8 +119,14 @@ impl PendingList {
             self.list.iter_mut().for_each(|pending| pending.seen = scan);
         }
         self.scan = self.scan.next();
-        let scan = self.scan;
-        self.list.retain(|pending| scan.since(pending.seen) <= 1);
+        let (scan, groups) = (self.scan, &mut self.groups);
+        self.list.retain(|pending| {
+            let stays = scan.since(pending.seen) <= 1;
+            if !stays {
+                groups.remove(pending.group);
+            }
+            stays
+        });
     }
 
     /// Whether any byte had been written to the connection when a pair with this shape was first
@@ -111,15 +140,16 @@ impl PendingList {
     /// settled while the interpreter, or the process that feeds it, is working, which takes longer
     /// on a busy machine.
     pub(super) fn settled(&mut self, question: &Question, now: Now) -> Option<Seen> {
-        let Question { pair, shape, has_spoken, works, settled } = *question;
+        let Question { pair, group, shape, has_spoken, works, settled } = *question;
         let scan = self.scan;
         let Some(pending) = self.list.iter_mut().find(|pending| pending.pair == pair) else {
-            if self.list.len() == self.list.capacity() {
-                self.refused += 1;
+            if !self.makes_room(question) {
                 return None;
             }
+            self.groups.add(group);
             self.list.push(Pending {
                 pair,
+                group,
                 shape,
                 had_spoken: has_spoken,
                 begun: now.monotonic,
@@ -144,5 +174,42 @@ impl PendingList {
         let lasted = now.monotonic.since(pending.since.monotonic);
         let seen = Seen { since_ns: pending.since.real, scans: pending.scans };
         (seen.scans >= settled.scans && lasted >= settled.ns).then_some(seen)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn question(process_id: u32, group: u64) -> Question {
+        let process = ProcessKey { process_id, start_boottime: 1 };
+        let pair = Pair { key: process_id.into(), process, exec_id: 1 };
+        let shape = (At::Stdio, At::Stdio);
+        Question { pair, group, shape, has_spoken: false, works: false, settled: Settled::AT_REST }
+    }
+
+    /// One user's shells took the places of all others'.
+    #[test]
+    fn interpreters_of_one_user_leave_room_for_those_of_others() {
+        let mut pending = PendingList::new(HashKey::new(1));
+        let crowd = 1000..1000 + PENDING_MAX as u32 + 50;
+        for scan in 0..10 {
+            pending.begin_scan(false);
+            let now = Now::at(scan * 100_000_000);
+            let settled = |pending: &mut PendingList, process_id, group| {
+                pending.settled(&question(process_id, group), now).is_some()
+            };
+            for process_id in crowd.clone() {
+                settled(&mut pending, process_id, 1000);
+            }
+            assert!(pending.take_refused().is_some_and(|process_id| crowd.contains(&process_id)));
+            let others = [(7, 0), (8, 1001)].map(|(id, group)| settled(&mut pending, id, group));
+            assert_eq!(others, [scan > 0; 2], "{scan}");
+            assert_eq!(pending.list.len(), PENDING_MAX);
+        }
+        // What is not seen any more makes room.
+        pending.begin_scan(false);
+        pending.begin_scan(false);
+        assert_eq!((pending.list.len(), pending.groups.owners()), (0, 0));
     }
 }

@@ -13,7 +13,7 @@ use panoptes_decoders::kernel::unix_sock::AF_UNIX;
 use super::*;
 use crate::detect::tests::Unreadable;
 use crate::detect::{Accepted, Finding};
-use crate::page_cache::{FileContent, FileIdentity, Format, MachineMemory, Outcome, Traits};
+use crate::page_cache::{Asker, FileContent, FileIdentity, Format, MachineMemory, Outcome, Traits};
 use crate::state::tests::watch::{at_once, limits, next_scan};
 use crate::state::tests::world::{ESTABLISHED, FakeFile, FakeProcess, FakeSocket, World};
 use crate::state::{Change, ScanContext};
@@ -202,7 +202,7 @@ impl Machine {
 struct Files(Vec<u64>);
 
 impl ContentSource for Files {
-    fn ask(&mut self, file: &FileIdentity, _: u32) -> Option<FileContent> {
+    fn ask(&mut self, file: &FileIdentity, _: Asker) -> Option<FileContent> {
         let traits = if self.0.contains(&file.number) { Traits::SHELL } else { Traits::default() };
         Some(FileContent { outcome: Outcome::Nothing, format: Format::Unknown, traits })
     }

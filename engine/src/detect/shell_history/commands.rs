@@ -11,7 +11,9 @@ use super::plan::{Before, Plan, Progress, plan};
 use super::shell::{Cleared, Known, LastCommand, Shell};
 use super::variables::{CONTROL, SIZE, number};
 use super::words::Word;
-use super::{COMMANDS_A_SCAN, Clearing, Command, History, HistoryChange, UNREAD_MAX};
+use super::{
+    COMMANDS_A_SCAN, Clearing, Command, History, HistoryChange, UNREAD_MAX, VARIABLES_EVERY_SCANS,
+};
 use crate::page_cache::MachineMemory;
 use panoptes_tables::Strings;
 
@@ -80,9 +82,9 @@ impl History {
         let Some(mut length) = list::read(&mut memory, &words, by, &mut self.list) else {
             // The list is being changed right now.
             shell.unread = shell.unread.saturating_add(1);
-            shell.again = shell.unread < UNREAD_MAX;
+            shell.again = shell.unread < UNREAD_MAX
+                || self.scan.after(at as u32).0.is_multiple_of(VARIABLES_EVERY_SCANS);
             if shell.unread == UNREAD_MAX {
-                self.lost.add(1, Some(shell.process.process_id));
                 shell.waits_since = None;
             }
             return None;

@@ -26,6 +26,7 @@ mod list;
 mod locate;
 mod look;
 mod memory;
+mod places;
 mod plan;
 mod shell;
 mod structure;
@@ -46,22 +47,22 @@ use crate::state::facts::{ProcessFacts, executable_of};
 use crate::state::process::{Process, ProcessKey};
 use crate::time::RealTime;
 use crate::walk::{Kernel, MmRow, ProcessRow, Snapshot};
-use panoptes_tables::{HashKey, RowId, Scan, room};
+use panoptes_tables::{Counts, HashKey, RowId, Scan, room};
 use panoptes_tables::{StringRoom, Strings};
 
 use changes::KEPT_MAX;
 use locate::{Found, Verdict, locate};
 use memory::Memory;
-use shell::{DisableMethods, Shell};
+use shell::Shell;
 use structure::Pointer;
-use variables::Values;
-use words::{Word, Words};
+use words::Word;
 
 pub use changes::Clearing;
 pub use list::{Remembered, remembered};
 pub use shell::DisableMethod;
 
-/// Maximum number of shells that are watched at a time. Further ones are not reported.
+/// Maximum number of shells that are watched at a time. Of the users with most, further ones are
+/// not reported.
 const SHELLS_MAX: usize = 256;
 /// Maximum number of files whose answer to "is it a bash?" is kept.
 const FILES_MAX: usize = 1024;
@@ -98,7 +99,7 @@ const VARIABLES_EVERY_SCANS: u32 = 64;
 const GONE_SCANS: u32 = 64;
 /// A command that this many scans could not read is left out.
 const TRIES_MAX: u8 = 8;
-/// A list that this many scans could not read is read again only when it changes.
+/// A list that this many scans could not read is read again when it changes, and now and then.
 const UNREAD_MAX: u8 = 64;
 /// Maximum number of memories that one scan searches for a list.
 const SEARCHES_A_SCAN: u32 = 2;
@@ -190,6 +191,8 @@ pub struct History {
     /// By row number of the process.
     looked: Box<[Looked]>,
     shells: Box<[Option<Shell>]>,
+    /// How many of them each user and container has; counted when they are all in use.
+    groups: Counts,
     /// The keys of each shell's list.
     keys: Box<[u32]>,
     /// Known files: the newest replace the oldest.
@@ -232,6 +235,7 @@ impl History {
             report_existing,
             looked: room::copies(Looked::default(), processes),
             shells: room::copies(None, shells),
+            groups: Counts::new(shells, key.derive("history: groups")),
             keys: room::copies(0, shells * KEPT_MAX),
             files: room::list(if wanted { FILES_MAX } else { 0 }),
             next_file: 0,
@@ -245,7 +249,7 @@ impl History {
             text_bytes,
             key: key.derive("history: entries"),
             scan: Scan::default(),
-            lost: Loss::default(),
+            lost: Loss::new(),
         }
     }
 }
@@ -285,6 +289,7 @@ impl Detector for History {
             return;
         }
         self.scan = self.scan.next();
+        self.lost.begin_scan();
         self.reader.forget_translations();
         let mut files_left = FILES_A_SCAN;
         let first = std::mem::take(&mut self.first_row);
@@ -294,13 +299,15 @@ impl Detector for History {
         for (id, process) in in_turn {
             let snapshot = scene.cx.snapshot;
             self.check_process(&mut scene.memory, snapshot, id, process, &mut files_left);
+            self.count_refused(snapshot, id, process);
         }
         self.read_words(&mut scene.memory);
         self.read_shells(scene, state);
+        self.count_unread();
     }
 
-    fn unchecked(&self) -> Loss {
-        self.lost
+    fn unchecked(&mut self) -> &mut Loss {
+        &mut self.lost
     }
 }
 
@@ -373,8 +380,28 @@ impl History {
             Err(Some(program)) => program,
         };
         if let Some(looked) = self.looked.get_mut(id.0 as usize) {
+            looked.is_refused &= matches!(program, Program::Later(_));
             looked.program = program;
             looked.attempts = looked.attempts.saturating_add(1);
+        }
+    }
+
+    /// Counts the shells whose lists cannot be read.
+    fn count_unread(&mut self) {
+        let shells = self.shells.iter().flatten();
+        for shell in shells.filter(|it| it.unread >= UNREAD_MAX && it.seen == self.scan) {
+            self.lost.stand(1, Some(shell.process.process_id));
+        }
+    }
+
+    /// Counts a process if it is a shell that is not watched.
+    fn count_refused(&mut self, snapshot: &Snapshot, id: RowId, process: &Process) {
+        let looked = self.looked.get(id.0 as usize);
+        let is_its = |looked: &&Looked| looked.is_refused && looked.process == Some(process.key);
+        let row = snapshot.processes.at(process.row());
+        let is_running = row.is_some_and(|row| snapshot.mms.at(row.mm).is_some());
+        if looked.as_ref().is_some_and(is_its) && is_running {
+            self.lost.stand(1, Some(process.key.process_id));
         }
     }
 
@@ -462,40 +489,19 @@ impl History {
         let Some(places) = found.place(snapshot, mm) else {
             return self.later(attempts, LATER_DOUBLINGS);
         };
-        let Some(at) = self.free_place() else {
-            if let Some(looked) = self.looked.get_mut(id.0 as usize)
-                && !std::mem::replace(&mut looked.is_refused, true)
-            {
-                self.lost.add(1, Some(process.key.process_id));
+        let group = snapshot.processes.at(process.row()).map_or(0, |row| snapshot.group_of(row));
+        let Some(at) = self.free_place().or_else(|| self.take_place(group)) else {
+            if let Some(looked) = self.looked.get_mut(id.0 as usize) {
+                looked.is_refused = true;
             }
             return self.later(attempts, LATER_DOUBLINGS);
         };
         self.shells[at] = Some(Shell {
-            row: id,
-            process: process.key,
             places,
             data: found.data(snapshot, mm),
-            is_interactive: false,
-            ready_scans: 0,
             is_new,
-            seen: self.scan,
             root: kernel.space.linear(mm.pgd).unwrap_or_default(),
-            words: Words::default(),
-            is_changed: false,
-            known: None,
-            again: true,
-            tries: 0,
-            unread: 0,
-            waits_since: None,
-            busy_until: self.scan.after(BUSY_SCANS),
-            values: Values::default(),
-            ways: DisableMethods::default(),
-            ways_since_ns: RealTime::default(),
-            reported: DisableMethods::default(),
-            was_on: DisableMethods::default(),
-            cleared: None,
-            owed: None,
-            last: None,
+            ..Shell::new(id, process.key, group, self.scan)
         });
         Program::Bash(at as u32)
     }
@@ -514,18 +520,7 @@ impl History {
             .or_else(|| {
                 self.shells.iter().position(|shell| shell.as_ref().is_some_and(Shell::is_idle))
             })?;
-        let (row, process, is_known) = self.shells[at]
-            .as_ref()
-            .map(|shell| (shell.row, shell.process, shell.known.is_some()))?;
-        if let Some(looked) = self.looked.get_mut(row.0 as usize)
-            && looked.process == Some(process)
-        {
-            // A shell that has only just started may be used later.
-            let wait = wait_after(looked.attempts, UNMATCHED_DOUBLINGS);
-            looked.program = Program::Later(scan.after(wait));
-            looked.is_new &= !is_known;
-        }
-        forget(&mut self.shells, &mut self.strings, at as u32);
+        self.leave(at);
         Some(at)
     }
 
@@ -577,6 +572,82 @@ fn forget(shells: &mut [Option<Shell>], strings: &mut Strings, at: u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::detect::tests::Unreadable;
+    use crate::detect::{Accepted, Finding};
+    use crate::state::ScanContext;
+    use crate::state::tests::watch::Watch;
+    use crate::state::tests::world::{FakeArea, FakeFile, FakeProcess, R, World, X};
+
+    /// Two shells, of which nothing can be read, in a history that knows their file.
+    struct Shells {
+        history: History,
+        watch: Watch,
+        world: World,
+    }
+
+    impl Shells {
+        fn new() -> Self {
+            let bash = FakeFile::regular(0xffff_8885_0000_0000, 7, "bin/bash");
+            let shell = |pid| FakeProcess {
+                executable: Some(bash.clone()),
+                ..FakeProcess::new(pid).with_area(FakeArea::of_file(0x1000, 0x2000, R | X, &bash))
+            };
+            Self {
+                history: History::new(&Limits::default(), true, false, HashKey::new(1)),
+                watch: Watch::quiet(),
+                world: World::default().with(FakeProcess::new(1)).with(shell(9)).with(shell(10)),
+            }
+        }
+
+        /// The number of shells that are missed at present, and the processes to blame so far.
+        fn scan(&mut self) -> (u64, Vec<u32>) {
+            let Self { history, watch, world } = self;
+            watch.scan(world);
+            let row = watch.snapshot.process_by_pid(10);
+            if let Some(file) = row.and_then(|row| executable_of(&watch.snapshot, row)) {
+                history.keep(KnownFile { file, found: Some(Found::default()), unmatched: 0 });
+            }
+            let kernel = Kernel::default();
+            let memory = MachineMemory { source: &mut Unreadable, kernel: &kernel };
+            let cx = &watch.state.scan_context(&watch.snapshot, watch.now);
+            let out = &mut |_: &ScanContext<'_>, _: &Finding<'_>| Accepted::Yes;
+            history.update(&mut Scene { memory, cx, out }, &watch.state, &mut ());
+            let lost = history.unchecked();
+            assert!(lost.missed() <= 2, "no shell counts twice");
+            (lost.standing(), lost.blamed().iter().map(|blamed| blamed.process_id).collect())
+        }
+    }
+
+    /// A shell for which there was no room was counted once. The gap was over after 10 s, while the
+    /// shell went on.
+    #[test]
+    fn a_shell_without_room_is_counted_as_long_as_it_runs() {
+        let mut shells = Shells::new();
+        shells.history.shells = Box::default();
+        for _ in 0..1000 {
+            assert_eq!(shells.scan(), (2, vec![9, 10]));
+        }
+        shells.world.remove(9);
+        shells.scan();
+        assert_eq!(shells.scan().0, 1);
+        shells.world.remove(10);
+        shells.scan();
+        assert_eq!(shells.scan().0, 0);
+    }
+
+    #[test]
+    fn a_shell_whose_list_cannot_be_read_is_counted_as_long_as_it_runs() {
+        let mut shells = Shells::new();
+        assert_eq!(shells.scan(), (0, vec![]));
+        let shell = shells.history.shells.iter_mut().flatten().next().unwrap();
+        (shell.unread, shell.again) = (UNREAD_MAX, false);
+        for _ in 0..100 {
+            assert_eq!(shells.scan(), (1, vec![9]));
+        }
+        shells.world.remove(9);
+        shells.scan();
+        assert_eq!(shells.scan().0, 0);
+    }
 
     #[test]
     fn one_process_without_signs_does_not_decide_for_its_file() {

@@ -3,6 +3,7 @@
 use panoptes_decoders::address::PhysicalAddress;
 use panoptes_decoders::user::bash::{has_option, ignores_everything, ignores_spaces};
 
+use super::BUSY_SCANS;
 use super::changes::Clearing;
 use super::variables::{CONTROL, FILE, FILE_SIZE, IGNORE, OPTIONS, SIZE, Value, Values, number};
 use super::words::{Word, Words};
@@ -169,6 +170,8 @@ pub(super) struct LastCommand {
 pub(super) struct Shell {
     pub(super) row: RowId,
     pub(super) process: ProcessKey,
+    /// Whose shell it is ([`crate::walk::Snapshot::group_of`]).
+    pub(super) group: u64,
     pub(super) places: [u64; Word::COUNT],
     /// Address and length of its data, if it was recognised by shape.
     pub(super) data: Option<(u64, u64)>,
@@ -209,6 +212,38 @@ pub(super) struct Shell {
 }
 
 impl Shell {
+    /// A shell that is seen first in this scan, and of which nothing is known.
+    pub(super) fn new(row: RowId, process: ProcessKey, group: u64, scan: Scan) -> Self {
+        Self {
+            row,
+            process,
+            group,
+            places: [0; Word::COUNT],
+            data: None,
+            is_interactive: false,
+            ready_scans: 0,
+            is_new: false,
+            seen: scan,
+            root: PhysicalAddress::default(),
+            words: Words::default(),
+            is_changed: false,
+            known: None,
+            again: true,
+            tries: 0,
+            unread: 0,
+            waits_since: None,
+            busy_until: scan.after(BUSY_SCANS),
+            values: Values::default(),
+            ways: DisableMethods::default(),
+            ways_since_ns: RealTime::default(),
+            reported: DisableMethods::default(),
+            was_on: DisableMethods::default(),
+            cleared: None,
+            owed: None,
+            last: None,
+        }
+    }
+
     /// Whether it is not interactive, as far as the scans have seen.
     pub(super) fn is_idle(&self) -> bool {
         let by_word = self.words.int(Word::Interactive) == Some(0);

@@ -1,37 +1,33 @@
 //! Floods: events of one process are summed up, and no flood costs an alert.
 
-use panoptes_sinks::activities::Activity;
 use panoptes_sinks::json::Full;
 use panoptes_sinks::queue::Class;
 use serde_json::{Value, json};
 
 use super::{Reader, details, names};
+use crate::detect::Detector as _;
 use crate::limits::Limits;
-use crate::state::process::ProcessKey;
 use crate::state::tests::watch::limits;
 use crate::state::tests::world::{FakeArea, FakeFile, FakeProcess, R, W, World, X};
 
 const SECOND_NS: i64 = 1_000_000_000;
-const LIBRARY: Activity = Activity::ForeignLibraryLoaded;
 
 impl Reader {
     /// Fills the queue, also what is reserved in it.
-    fn fill(&mut self) {
+    pub(super) fn fill(&mut self) {
         let urgent = Class { is_urgent: true, is_alert: true };
         let filler = |room: &mut [u8]| if room.len() > 1000 { Ok(1000) } else { Err(Full) };
         while self.producer.offer_with(urgent, filler).is_ok() {}
     }
 
-    /// Counts so many alerts of a process.
-    fn count_alerts(&mut self, process_id: u32, count: u32) {
-        let process = ProcessKey { process_id, start_boottime: 1 };
-        (0..count).for_each(|_| self.policy.alert_floods.count(process, LIBRARY));
-    }
-
     /// Writes the last records; returns how many records were lost by then.
-    fn finish(&mut self) -> u64 {
+    pub(super) fn finish(&mut self) -> u64 {
+        self.policy.end_alert_floods();
+        let cx = self.state.scan_context(&self.snapshot, self.now);
         let mut reporter = self.policy.reporter(&mut self.producer);
-        reporter.finish(&self.state.scan_context(&self.snapshot, self.now), &self.state);
+        self.permissions.finish(&cx, &mut reporter, &self.state, &mut *self.files);
+        let left = self.attest.finish(&cx, &mut reporter, &self.state, &mut *self.files);
+        reporter.finish(&cx, &self.state, left);
         self.producer.flush();
         self.producer.refused()
     }
@@ -118,18 +114,55 @@ fn the_events_of_a_process_that_is_not_tracked_any_more_are_summed_up() {
     assert_eq!(*details(sum, "system_activity_details"), more);
 }
 
+/// A process that forks in a loop wrote as many records as it liked.
+#[test]
+fn children_of_one_process_are_summed_up_and_those_with_an_alert_are_written() {
+    let mut reader = reader();
+    let child = |pid: u32| FakeProcess { parent: 714, ..FakeProcess::new(pid) };
+    let mut world = with_pipes(0);
+    world.processes.extend((1000..1012).map(child));
+    // Children of others, and those that process 1 has adopted, are no part of the flood.
+    world.processes.push(FakeProcess { parent: 715, ..FakeProcess::new(1100) });
+    world.processes.extend((1200..1210).map(FakeProcess::new));
+    let area = FakeArea::anonymous(0x7f1c_3000_0000, 0x7f1c_3000_1000, R | W).written(1 << 40);
+    world.process(1011).areas.push(area);
+    let records = [reader.scan(&world), reader.scan(&world)].concat();
+    let created = records.iter().filter(|it| it["activity_data"]["name"] == "process_created");
+    let mut pids: Vec<_> =
+        created.map(|it| details(it, "process_details")["process_id"].as_u64().unwrap()).collect();
+    pids.sort_unstable();
+    let expected = [1000..1005, 1100..1101, 1200..1210].into_iter().flatten();
+    assert_eq!(pids, expected.collect::<Vec<_>>());
+    reader.now = reader.now.after(SECOND_NS);
+    let records = reader.scan(&world);
+    assert_eq!(names(&records), ["events_summed_up"]);
+    let more = json!({
+        "reason": "7 more events process_created of this process's children were not written",
+        "activity": "process_created",
+        "count": 7,
+    });
+    assert_eq!(*details(&records[0], "system_activity_details"), more);
+    assert_eq!(details(&records[0], "process_details")["process_id"], 714);
+    world.process(1011).areas[0].flags = R | X;
+    let records = reader.scan(&world);
+    assert_eq!(names(&records), ["process_created", "executable_permissions_added"]);
+    for record in &records {
+        assert_eq!(details(record, "process_details")["process_id"], 1011);
+    }
+    // Their ends are summed up, too.
+    world.processes.retain(|process| process.parent != 714);
+    let records = [reader.scan(&world), reader.scan(&world)].concat();
+    assert_eq!(names(&records), ["process_terminated"; 5]);
+}
+
 #[test]
 fn what_is_only_counted_at_the_stop_is_summed_up() {
     let mut reader = reader();
     reader.scan(&with_pipes(12));
-    reader.count_alerts(714, 70);
-    reader.count_alerts(715, 74);
     assert_eq!(reader.finish(), 0);
     let records = reader.records();
-    let counts: Vec<_> =
-        records.iter().map(|it| details(it, "system_activity_details")["count"].as_u64()).collect();
-    assert_eq!(names(&records), ["events_summed_up"; 3]);
-    assert_eq!(counts, [Some(7), Some(6), Some(10)]);
+    assert_eq!(names(&records), ["events_summed_up"]);
+    assert_eq!(details(&records[0], "system_activity_details")["count"], 7);
     assert_eq!(reader.finish(), 0);
     assert_eq!(reader.records().len(), 0, "once");
 }
@@ -138,11 +171,9 @@ fn what_is_only_counted_at_the_stop_is_summed_up() {
 fn sums_that_find_no_room_at_the_stop_are_lost_records() {
     let mut reader = reader();
     reader.scan(&with_pipes(12));
-    reader.count_alerts(714, 70);
-    reader.count_alerts(715, 74);
     reader.fill();
-    // Each sum, and what it was to sum up.
-    assert_eq!(reader.finish(), 3 + 7 + 6 + 10);
+    // The sum, and what it was to sum up.
+    assert_eq!(reader.finish(), 1 + 7);
 }
 
 #[test]

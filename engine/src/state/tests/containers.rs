@@ -181,6 +181,44 @@ fn a_full_table_is_reported_and_processes_go_on() {
     assert_eq!(changes, ["+container c of 52"]);
 }
 
+/// Control groups that one user named like containers took the places of all others'.
+#[test]
+fn containers_that_a_user_made_leave_room_for_those_of_others() {
+    let by_user = |pid: u32, uid: u32| FakeProcess { uid, ..inside(pid, &format!("users-{pid}")) };
+    let mut watch = Watch::new(&Limits { containers: 16, ..limits() }, Settings::default());
+    watch.scan(&World::default());
+    let mut world = World::default();
+    world.processes.extend((100..130).map(|pid| by_user(pid, 1000)));
+    watch.scan(&world);
+    watch.scan(&world);
+    let usage = |watch: &Watch| {
+        let usage = watch.state.usage(Limit::Containers);
+        (usage.used, usage.untracked)
+    };
+    assert_eq!(usage(&watch), (4, 26));
+    assert!(watch.state.untracked()[Limit::Containers as usize].process_id().is_some());
+    // Another user's, and those of root's runtime.
+    world = world.with(by_user(200, 1001));
+    world.processes.extend((300..304).map(|pid| inside(pid, &format!("{pid}"))));
+    watch.scan(&world);
+    let mut found = about(watch.scan(&world));
+    found.sort();
+    let expected = (300..304).map(|pid| format!("+container {pid} of {pid}"));
+    let expected: Vec<_> = expected.chain(["+container users-200 of 200".to_owned()]).collect();
+    assert_eq!(found, expected);
+    // Users together leave a part for root's.
+    world.processes.extend((400..430).map(|pid| by_user(pid, 2000 + pid)));
+    watch.scan(&world);
+    assert_eq!(usage(&watch).0, 12 + 4);
+    // What ends makes room.
+    watch.scan(&World::default());
+    watch.scan(&World::default());
+    assert_eq!(usage(&watch), (0, 0));
+    let again = World::default().with(by_user(500, 1000));
+    watch.scan(&again);
+    assert_eq!(usage(&watch), (1, 0));
+}
+
 #[test]
 fn names_are_released() {
     let mut watch = Watch::after(&World::default());

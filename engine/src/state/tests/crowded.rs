@@ -7,6 +7,7 @@ use super::world::{
     ESTABLISHED, FakeArea, FakeFile, FakeProcess, FakeSocket, FakeThread, R, TIME_WAIT, W, World,
 };
 use crate::limits::{Limit, Limits};
+use crate::loss::Blamed;
 
 fn file(ino: u64) -> FakeFile {
     FakeFile::regular(0xffff_8885_0000_0000 + ino * 512, ino, &format!("file{ino}"))
@@ -38,7 +39,7 @@ fn watch(tracked: &Limits, first: &World) -> Watch {
 }
 
 fn blamed(watch: &Watch, limit: Limit) -> Option<u32> {
-    watch.state.untracked()[limit as usize].process_id
+    watch.state.untracked()[limit as usize].process_id()
 }
 
 /// Adversary C1: 170,000 duplicates of one descriptor, opened before the attack.
@@ -195,6 +196,43 @@ fn processes_of_others_are_tracked_beside_4096_sleepers() {
     assert!((100..4300).contains(&blamed), "{blamed}");
     for _ in 0..20 {
         assert_eq!(watch.scan(&world), Vec::<String>::new(), "nothing flaps");
+    }
+    // A further process of the crowd has no row, and is named. The others count once.
+    let untracked = world.processes.len() as u64 - watch.state.usage(Limit::Processes).used;
+    assert!(untracked >= 4206 - 4096);
+    let lost = &mut watch.state.losses(&watch.snapshot, watch.now).2[Limit::Processes as usize];
+    assert_eq!((lost.missed(), lost.standing()), (untracked, untracked));
+    lost.begin_period();
+    world.processes.push(of_user(6000, 1000));
+    world.processes.push(of_user(6001, 1000));
+    watch.scan(&world);
+    let lost = &watch.state.untracked()[Limit::Processes as usize];
+    let last: Vec<_> = lost.blamed().iter().map(|blamed| blamed.process_id).collect();
+    assert_eq!(last[last.len() - 2..], [6000, 6001]);
+    assert_eq!((lost.names_another(), lost.standing()), (true, untracked + 2));
+}
+
+/// A process with much more than others kept those from being named that lose rows beside it.
+#[test]
+fn each_process_above_its_share_is_named_with_what_it_lost() {
+    let tracked = Limits { file_descriptors: 64, vmas: 64, threads: 64, ..limits() };
+    let mut hog = with_areas(with_files(FakeProcess::new(7), 90), 90);
+    hog.threads.extend((701..800).map(FakeThread::new));
+    let mut world = World::default().with(hog);
+    let mut watch = watch(&tracked, &world);
+    let mut other = with_areas(with_files(FakeProcess::new(9), 45), 45);
+    other.threads.extend((901..950).map(FakeThread::new));
+    world.processes.push(other);
+    for _ in 0..20 {
+        watch.scan(&world);
+    }
+    for limit in [Limit::Threads, Limit::Descriptors, Limit::Areas] {
+        let lost = &watch.state.untracked()[limit as usize];
+        let of = |pid| lost.blamed().iter().find(|it| it.process_id == pid).map(Blamed::missed);
+        let seen = if limit == Limit::Threads { 99 + 49 } else { 90 + 45 };
+        let used = watch.state.usage(limit).used;
+        assert_eq!(lost.standing(), seen - used, "{limit:?}: each counts once");
+        assert!(of(7) > of(9) && of(9) > Some(10), "{limit:?}: {:?} {:?}", of(7), of(9));
     }
 }
 

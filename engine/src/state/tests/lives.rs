@@ -3,7 +3,7 @@
 use super::watch::{NOTHING, Watch, limits};
 use super::world::{FakeFile, FakeProcess, FakeThread, World, two_processes as world};
 use crate::limits::Limits;
-use crate::state::{Change, Limit, ScanContext, Settings, Unstable};
+use crate::state::{Change, Limit, ScanContext, Settings};
 
 #[test]
 fn baseline_processes_are_not_reported_as_created() {
@@ -79,6 +79,17 @@ fn what_began_while_contact_was_lost_is_new() {
     assert_eq!(watch.scan(&more), ["+process 300 task300"]);
     more.remove(300);
     assert_eq!(watch.scan(&more), ["-process 300 task300"]);
+}
+
+#[test]
+fn what_starts_in_a_restored_machine_is_new_from_its_first_scan_on() {
+    let mut watch = Watch::quiet();
+    // A later process was seen before an earlier state of the machine was restored.
+    watch.state.go_on_after(u64::MAX);
+    world().show(&mut watch.snapshot);
+    watch.state.note_baseline(&watch.snapshot);
+    let more = world().with(FakeProcess::new(300));
+    assert_eq!(watch.scan(&more), ["+process 300 task300"]);
 }
 
 #[test]
@@ -287,14 +298,15 @@ fn a_process_that_swaps_its_descriptor_table_is_compared_and_counted() {
     *process = process.clone().with_thread(101).with_file(9, FakeFile::pipe(1 << 40, 8));
     process.files_stable = false;
     assert_eq!(watch.scan(&swapping), ["+thread 100/101"], "its table may be another process's");
-    assert_eq!(watch.state.unstable(), Unstable::default());
+    assert_eq!(watch.state.unstable().missed(), 0);
     for _ in 0..100 {
         assert_eq!(watch.scan(&swapping), NOTHING);
     }
-    assert_eq!(watch.state.unstable(), Unstable { processes: 1, process_id: 100 });
+    let unstable = watch.state.unstable();
+    assert_eq!((unstable.missed(), unstable.process_id()), (1, Some(100)), "one process");
     swapping.process(100).files_stable = true;
     assert_eq!(watch.scan(&swapping), ["+fd 100/9 pipe:[8]"]);
-    assert_eq!(watch.state.unstable(), Unstable::default());
+    assert_eq!(watch.state.unstable().standing(), 0);
 }
 
 #[test]

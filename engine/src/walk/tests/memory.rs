@@ -78,6 +78,12 @@ impl Members for Fields {
             ("css_set", "subsys") => (16, 24),
             ("css_set", _) => (64, 16),
             ("kernfs_node", "__parent") => (8, 8),
+            ("cred", "user_ns") => (8, 8),
+            ("user_namespace", "owner.val") => (8, 4),
+            ("pid", "level") => (0, 4),
+            ("pid", "tasks") => (8, 8),
+            ("pid", "numbers") => (16, 16),
+            ("pid_namespace", "idr") => (8, 16),
             ("nsproxy", "net_ns") => (8, 8),
             ("inet_hashinfo", "ehash") => (0, 8),
             ("inet_hashinfo", "ehash_mask") => (8, 4),
@@ -206,17 +212,21 @@ impl Sparse {
     }
 }
 
-/// Adds a process of a user to a scan.
+/// Adds a process of a user to a scan. The first one is process 1.
 pub(in crate::walk) fn add_process(
     walker: &mut Walker,
     memory: &mut Sparse,
     uid: u32,
 ) -> Index<ProcessRow> {
     let address = va(memory.structure());
-    let task = Task { address, loginuid: AUDIT_UNSET, ..Task::default() };
+    let tgid = walker.snapshot.processes.len() as u32 + 1;
+    let task = Task { address, tgid, loginuid: AUDIT_UNSET, ..Task::default() };
     let leader = walker.snapshot.threads.row_of(address.0, || ThreadRow::new(task)).unwrap();
     let ids = Some(Ids { uid, ..Ids::default() });
-    walker.snapshot.processes.push(ProcessRow { ids, ..ProcessRow::new(leader) }).unwrap()
+    let process = ProcessRow { ids, ..ProcessRow::new(leader) };
+    let process = walker.snapshot.processes.push(process).unwrap();
+    walker.snapshot.by_pid.push(process).unwrap();
+    process
 }
 
 /// A kernel with these fields.

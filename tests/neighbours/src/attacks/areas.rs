@@ -74,3 +74,9 @@ pub(super) fn many(host: &mut Hostile<'_>) {
     host.act();
     host.rest_on();
 }
+
+/// C13: a program reserves address space around its code as a runtime does.
+pub(super) fn reserved(host: &mut Hostile<'_>) {
+    host.act();
+    host.rest_on();
+}

@@ -5,6 +5,7 @@
 
 mod areas;
 mod descriptors;
+mod file;
 mod kernel;
 mod names;
 mod network;
@@ -23,6 +24,9 @@ pub(crate) struct Attack {
     pub(crate) hides: Kind,
     /// A record that it must cause, beside what shows the hidden act.
     pub(crate) causes: Option<&'static str>,
+    /// Losses that may stand for the act without a name, since nobody can be named for them: the
+    /// process to blame is not known, or not read at all. All others must name the act's process.
+    pub(crate) unnamed: &'static [&'static str],
     pub(crate) run: fn(&mut Hostile<'_>),
 }
 
@@ -32,7 +36,7 @@ const fn attack(
     hides: Kind,
     run: fn(&mut Hostile<'_>),
 ) -> Attack {
-    Attack { id, name, hides, causes: None, run }
+    Attack { id, name, hides, causes: None, unnamed: &[], run }
 }
 
 /// The measure without an attack: the hostile system only acts.
@@ -41,7 +45,7 @@ pub(crate) const ALONE: Attack = attack("alone", "no attack", Kind::ReverseShell
     host.rest_on();
 });
 
-use Kind::{ChangedFile, ForeignBinary, HiddenProcess, ReverseShell};
+use Kind::{ChangedFile, ForeignBinary, HiddenProcess, ReverseShell, WrittenCode};
 
 /// All attacks.
 pub(crate) const ATTACKS: &[Attack] = &[
@@ -49,10 +53,17 @@ pub(crate) const ATTACKS: &[Attack] = &[
         causes: Some("events_summed_up"),
         ..attack("A1", "60,000 files opened and closed", ReverseShell, descriptors::flood)
     },
+    attack("A2", "58,000 objects to be scanned", ReverseShell, processes::many),
+    attack("A3", "memory that is taken and given back", ReverseShell, file::shrinks),
     attack("B1.1", "forks with 60,000 descriptors", ReverseShell, descriptors::forks),
     attack("B1.3", "33,000 sparse executable maps", ForeignBinary, areas::sparse_maps),
     attack("B2", "128 sparse descriptor tables", ReverseShell, descriptors::sparse_tables),
-    attack("B3.1", "a crafted list of 16,384 tasks", HiddenProcess, kernel::task_list),
+    Attack {
+        // What cannot be read are entries of the list that are no tasks: no process has them. The
+        // list of all processes is spoilt, so a process that it lacks cannot be told.
+        unnamed: &["coverage_degraded unreadable"],
+        ..attack("B3.1", "a crafted list of 16,384 tasks", HiddenProcess, kernel::task_list)
+    },
     attack("B3.2", "a TCP chain of 60,000 sockets", ReverseShell, kernel::tcp_chain),
     attack("B3.3", "a file 4,000 directories deep", ForeignBinary, names::deep_directories),
     attack("C1", "170,000 duplicated descriptors", ReverseShell, descriptors::duplicates),
@@ -70,8 +81,19 @@ pub(crate) const ATTACKS: &[Attack] = &[
     attack("C10", "500 decoy shells on 100,000 pipes", ReverseShell, processes::decoys),
     attack("C11", "3,000 files written and closed", ChangedFile, descriptors::closes),
     attack("C12", "90,000 sockets in TIME_WAIT", ReverseShell, network::time_wait),
+    attack("C13", "code in space reserved as by a runtime", WrittenCode, areas::reserved),
     attack("C14", "300,000 areas", ForeignBinary, areas::many),
     attack("C15", "a descriptor table shared and not", ReverseShell, descriptors::toggled),
+];
+
+/// Attacks that no synthetic machine in a file can run, and what shows them instead.
+pub(crate) const ELSEWHERE: &[(&str, &str, &str)] = &[
+    (
+        "A4",
+        "failed hardware, and more mapped ranges than have room",
+        "tests of engine/sources: sigbus.rs, mapping.rs, mapped/tests.rs",
+    ),
+    ("A5", "a DMA device that does not answer", "engine/sources/tests/doca.rs"),
 ];
 
 /// The attacks with one of these ids; all without ids.

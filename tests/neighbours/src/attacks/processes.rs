@@ -2,6 +2,22 @@
 
 use crate::hostile::Hostile;
 
+/// A2: a machine that takes long to scan: 1,000 processes with 58 descriptors each.
+pub(super) fn many(host: &mut Hostile<'_>) {
+    for _ in 0..1000 {
+        let pid = host.busy();
+        let first = host.machine().open(pid, "/tmp/one");
+        for number in 1..58 {
+            host.machine().dup2(pid, first, first + number);
+        }
+        if !host.goes_on() {
+            return;
+        }
+    }
+    host.act();
+    host.rest_on();
+}
+
 /// C3: the foreign program runs in a scope of its user, named like a container of a runtime.
 pub(super) fn fake_container(host: &mut Hostile<'_>) {
     let id = "0123456789abcdef".repeat(4);

@@ -7,6 +7,46 @@ use super::{files, sources};
 /// The columns of the table.
 const HEADING: &str =
     "| resource | who can fill it | what is lost then | what is reported | shown by |";
+/// The folders of the engine whose constants `*_MAX` may limit something that is shared.
+const FOLDERS: [&str; 5] = ["detect", "page_cache", "policy", "state", "walk"];
+/// Words in the names of constants that bound one object, or tries, time and work for it: nobody
+/// can fill that for others.
+const OF_ONE_OBJECT: &str = "ABSENT ARGUMENTS ATTEMPTS BEGINNING BITS BYTES CANDIDATES CHAIN DEPTH \
+    ENTRIES GENERATIONS LENGTH NESTED NS PAGES PASSES RETRIES ROUNDS SCANS STATUSES STEPS TRIES \
+    UNREAD WORD WORDS";
+/// Further constants without a row, and why.
+const WITHOUT_ROW: [(&str, &str); 7] = [
+    ("what the user wrote", "build::FILES_MAX build::SUBJECTS_MAX shipped::APPLIED_MAX"),
+    ("the kinds of gaps", "gaps::GAPS_MAX"),
+    (
+        "one process, file or chain",
+        "changes::KEPT_MAX connections::BUCKETS_MAX connections::TWINS_MAX contents::DOUBTS_MAX \
+         descriptors::TABLE_MAX \
+         job::HOLES_MAX list::COUNTED_MAX list::POINTERS_MAX list::REMEMBERED_MAX \
+         locate::LIBRARIES_MAX memory_permissions::FINDINGS_MAX pages::SKIPS_MAX \
+         reserved_space::NEIGHBOURS_MAX search::HOPS_MAX graph::MIRRORS_MAX \
+         shell_history::TYPED_MAX structure::CONTEXTS_MAX structure::LISTS_MAX tree::SLOTS_MAX",
+    ),
+    (
+        "one record, which says that it is cut",
+        "connections::HOLDERS_MAX finding::CONNECTIONS_MAX finding::DESCRIPTORS_MAX \
+         finding::MEMBERS_MAX finding::OBJECTS_MAX reverse_shells::CONNECTIONS_MAX \
+         reverse_shells::DESCRIPTORS_MAX reverse_shells::PROCESSES_MAX",
+    ),
+    (
+        "the work of one step, which goes on after it",
+        "connections::CUT_MAX descriptors::SLICES_MAX shared_tables::PASSED_MAX \
+         shared_tables::SEARCHES_MAX",
+    ),
+    (
+        "one of several ways to find something",
+        "kept::HINTS_MAX kept::RUN_QUEUES_MAX views::CFS_RUN_QUEUES_MAX shell_history::FILES_MAX",
+    ),
+    (
+        "detail: a path on a layer, a name of the next scan, a change that is reported twice",
+        "files::TORN_MAX files::USER_PATHS_MAX file_content::REPORTED_MAX",
+    ),
+];
 /// Measures that are commands and no tests.
 const MEASURES: &[&str] = &["cargo xtask neighbours"];
 
@@ -47,6 +87,65 @@ fn gaps(text: &str) -> BTreeSet<&str> {
     lines.filter_map(|line| line.split('"').nth(1)).collect()
 }
 
+/// The constants `*_MAX` of the engine's folders that may limit something shared, each behind the
+/// name of its file, or of its folder for a `mod.rs`.
+fn constants<'a>(sources: &'a [(String, String)]) -> BTreeSet<String> {
+    let in_folders = sources.iter().filter_map(|(path, text)| {
+        let folder = path.strip_prefix("engine/src/")?.split('/').next()?;
+        let is_test = path.contains("/tests/") || path.ends_with("/tests.rs");
+        (FOLDERS.contains(&folder) && !is_test).then_some((path, text))
+    });
+    let of_file = |(path, text): (&'a String, &'a String)| {
+        let mut parts = path.trim_end_matches(".rs").trim_end_matches("/mod").rsplit('/');
+        let file = parts.next().unwrap_or_default();
+        let names = text.lines().filter_map(constant).filter(|name| !is_of_one_object(name));
+        names.map(move |name| format!("{file}::{name}"))
+    };
+    in_folders.flat_map(of_file).collect()
+}
+
+/// The name of a constant `*_MAX` that a line declares.
+fn constant(line: &str) -> Option<&str> {
+    let (visibility, rest) = line.trim_start().split_once("const ")?;
+    let (name, _) = rest.split_once(':')?;
+    (visibility.is_empty() || visibility.starts_with("pub")).then_some(())?;
+    name.ends_with("_MAX").then_some(name)
+}
+
+fn is_of_one_object(name: &str) -> bool {
+    name.split('_').any(|word| OF_ONE_OBJECT.split_whitespace().any(|one| one == word))
+}
+
+#[test]
+fn every_constant_that_limits_something_shared_has_a_row() {
+    let (sources, pages) = (sources(), files(&["md"]));
+    let is_page = |(path, _): &&(String, String)| path == "SECURITY.md";
+    let (_, page) = pages.iter().find(is_page).expect("SECURITY.md exists");
+    let constants = constants(&sources);
+    assert!(constants.len() > 40, "too few constants: {constants:?}");
+    let without = WITHOUT_ROW.iter().flat_map(|(_, names)| names.split_whitespace());
+    let rows = rows(page);
+    let with = rows.iter().flat_map(|row| quoted(row[0])).filter(|key| key.contains("::"));
+    let mut known = BTreeSet::new();
+    for name in with.chain(without) {
+        assert!(constants.contains(name), "there is no constant {name}");
+        assert!(known.insert(name.to_owned()), "{name} is named twice");
+    }
+    let missing: Vec<_> = constants.difference(&known).collect();
+    assert!(missing.is_empty(), "SECURITY.md has no row of {missing:?}, nor is there a reason");
+}
+
+#[test]
+fn constants_are_found() {
+    let name = |line| constant(line).filter(|name| !is_of_one_object(name));
+    assert_eq!(name("pub(super) const SHELLS_MAX: usize = 256;"), Some("SHELLS_MAX"));
+    assert_eq!(name("    const OPEN_MAX: u32 = 1;"), Some("OPEN_MAX"));
+    for line in ["const PATH_BYTES_MAX: usize = 9;", "const SHELLS: u32 = 1;", "// const A_MAX: x"]
+    {
+        assert_eq!(name(line), None, "{line}");
+    }
+}
+
 #[test]
 fn every_limit_and_every_gap_has_one_row() {
     let (sources, pages) = (sources(), files(&["md"]));
@@ -65,7 +164,7 @@ fn every_limit_and_every_gap_has_one_row() {
     let mut missing: BTreeSet<&str> = limits.union(&gaps).copied().collect();
     for row in &rows {
         assert_eq!(row.len(), 5, "{row:?}");
-        for key in quoted(row[0]) {
+        for key in quoted(row[0]).filter(|key| !key.contains("::")) {
             assert!(missing.remove(key), "SECURITY.md: `{key}` is unknown, or has two rows");
         }
     }

@@ -71,7 +71,7 @@ impl Control {
             notices: self.notices.0.clone(),
             users: self.users.clone(),
             is_retry,
-            seen: candidate.seen,
+            seen: candidate.seen.clone(),
             is_silent: waiting.is_reported,
             is_patient: waiting.is_patient(),
             system,
@@ -156,9 +156,10 @@ impl Control {
     fn assign(&mut self, index: usize, attached: Attached) {
         let candidate = &mut self.candidates[index];
         let Phase::Attaching(Attaching { changes, .. }) = candidate.phase else { return };
-        let Attached { watched, source, found, release, build_id, took } = attached;
+        let Attached { watched, source, found, release, build_id, process, took } = attached;
         let took_ms = took.as_secs_f64() * 1e3;
-        let reason = format!("Linux {release} is being watched, found in {took_ms:.0} ms");
+        let of = process.map_or_else(String::new, |process| format!(" of {process}"));
+        let reason = format!("Linux {release}{of} is being watched, found in {took_ms:.0} ms");
         let details = SystemActivityDetails {
             profile: build_id.as_deref().map(Into::into),
             ..because(&reason)

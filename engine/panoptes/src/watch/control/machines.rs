@@ -102,7 +102,7 @@ impl Control {
     }
 
     /// Adds new guests, and removes those that ended while they waited to be attached.
-    fn update_guests(&mut self, guests: &[Guest]) {
+    pub(super) fn update_guests(&mut self, guests: &[Guest]) {
         let now = Instant::now();
         let mut ended = Vec::new();
         for Candidate { system, is_found, phase, .. } in &mut self.candidates {
@@ -128,7 +128,7 @@ impl Control {
                 continue;
             }
             let address = SystemAddress::Qemu(guest.pid);
-            let named = guests::name_of(guest, guests, |name| {
+            let named = guests::name_of(guest, guests, &mut self.owners, |name| {
                 let mut known = self.candidates.iter().filter(|candidate| !candidate.is_gone());
                 // A guest that has ended does not keep its name.
                 let is_there = |candidate: &Candidate| {
@@ -314,7 +314,7 @@ impl Control {
         if let Phase::Scanned(Scanned { check: Check::Running(task), .. }) = candidate.phase {
             self.workers.cancel(task);
         }
-        candidate.seen = slot.system.watched.seen().or(candidate.seen);
+        candidate.seen = slot.system.watched.seen().or_else(|| candidate.seen.take());
         self.in_use.remove(&candidate.system.address.to_string());
         let system = candidate.system.clone();
         self.messages.warning(format_args!("{}: {}", system.name, gone.reason));

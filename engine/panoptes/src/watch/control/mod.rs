@@ -46,15 +46,21 @@ use attach::Outcome;
 use candidate::{Candidate, Phase};
 use machines::Sighting;
 use outputs::Outputs;
-use reload::{LoadFn, Loaded};
-use scanners::Scanners;
+use reload::{LoadFn, Loaded, Reloads};
+use scanners::{ScannerHandle, Scanners};
 use search::{InUse, SearchFn};
 use threads::{OtherCores, Workers};
 
 /// How long `panoptes watch` waits for the first kernel: a guest may still be starting.
 const FIRST_KERNEL_WAIT: Duration = Duration::from_secs(20);
-/// How long scanners may take to end. A scan ends at its next batch of reads.
+/// How long scanners may take to end, if other programs have the cores.
 const SCANNERS_END: Duration = Duration::from_secs(3);
+/// How long a scanner may neither run nor wait for a core after the request to stop. A scan ends at
+/// its next batch of reads, so a longer wait is for memory that does not answer.
+const SCANNERS_WAIT: Duration = Duration::from_millis(50);
+/// Most threads that read the configuration and SBOMs at once. One that a file system does not
+/// answer is left behind.
+const LOADERS: usize = 8;
 /// Period of the control thread's loop.
 const LOOK: Duration = Duration::from_millis(20);
 /// The same at the end: threads that have ended do not wake the control thread.
@@ -80,6 +86,8 @@ pub(super) struct Control {
     finder: Option<Finder>,
     /// The users whose guests may be read.
     users: guests::Users,
+    /// To whom the names of guests belong.
+    owners: guests::Owners,
     /// When the layout of QEMU's memory is checked next.
     next_memory: Instant,
     scanners: Scanners<System>,
@@ -91,8 +99,9 @@ pub(super) struct Control {
     workers: Workers<Outcome>,
     /// The thread that looks at this machine's processes and files.
     lookout: Workers<Sighting>,
-    /// The thread that reads the configuration and its SBOMs.
+    /// The threads that read the configuration and its SBOMs.
     loader: Workers<Loaded>,
+    reloads: Reloads,
     /// What workers report.
     notices: (Sender<Notice>, Receiver<Notice>),
     other_cores: OtherCores,
@@ -221,19 +230,16 @@ impl Control {
     fn shut_down(mut self, signals: &Signals) -> Result<Exit, Failure> {
         self.stop_threads();
         self.report_refused();
-        let (begin, mut ended) = (Instant::now(), Vec::new());
         let handles = self.scanners.drain();
         let states: Vec<_> = handles.iter().map(|handle| Arc::clone(&handle.state)).collect();
+        if wait_for(&handles, signals) == Some(StopRequest::Stop) {
+            self.outputs.stop();
+            return Ok(Exit::Done);
+        }
+        let mut ended = Vec::new();
         for scanner in handles {
-            while !scanner.thread.is_finished() {
-                if signals.wait(END_LOOK) == Some(StopRequest::Stop) {
-                    self.outputs.stop();
-                    return Ok(Exit::Done);
-                }
-                if begin.elapsed() > SCANNERS_END {
-                    self.finish_moves(&mut ended);
-                    return Ok(self.leave_scanners(&states));
-                }
+            if !scanner.thread.is_finished() {
+                continue;
             }
             let Ok(scanner) = scanner.thread.join() else {
                 let message = "a scanner thread ended unexpectedly; this is a bug in Panoptes";
@@ -242,6 +248,9 @@ impl Control {
             ended.push(scanner);
         }
         self.finish_moves(&mut ended);
+        if ended.len() < states.len() {
+            return Ok(self.leave_scanners(&states));
+        }
         for slot in ended.iter().flat_map(Scanner::slots) {
             let name = &self.candidates[slot.index].system.name;
             self.messages.info(format_args!("{name}: {}", slot.stats));
@@ -298,5 +307,26 @@ impl Control {
         let failure = self.first_failure.as_ref()?;
         let patient = failure.exit == Exit::NoKernel && self.start.elapsed() < FIRST_KERNEL_WAIT;
         if patient { None } else { self.first_failure.take() }
+    }
+}
+
+/// Waits until all scanners have ended, or wait for memory that does not answer; returns another
+/// request to stop, which ends the wait.
+fn wait_for(scanners: &[ScannerHandle<System>], signals: &Signals) -> Option<StopRequest> {
+    let begin = Instant::now();
+    let runnable: Vec<_> = scanners.iter().map(ScannerHandle::runnable_ns).collect();
+    loop {
+        let elapsed = begin.elapsed();
+        let is_awaited = |(scanner, before): (&ScannerHandle<System>, &u64)| {
+            let ran = Duration::from_nanos(scanner.runnable_ns().saturating_sub(*before));
+            elapsed < SCANNERS_WAIT || elapsed < SCANNERS_END && elapsed < SCANNERS_WAIT + ran
+        };
+        let mut left = scanners.iter().zip(&runnable).filter(|(one, _)| !one.thread.is_finished());
+        if !left.any(is_awaited) {
+            return None;
+        }
+        if signals.wait(END_LOOK) == Some(StopRequest::Stop) {
+            return Some(StopRequest::Stop);
+        }
     }
 }

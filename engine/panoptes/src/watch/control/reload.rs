@@ -1,7 +1,9 @@
 //! Reads the SBOMs at start, and the configuration and its SBOMs again on SIGHUP, while systems are
 //! watched.
 //!
-//! Files are read on another thread: SBOMs are large, and a file system may not answer.
+//! Files are read on other threads: SBOMs are large, and a file system may not answer. A thread
+//! that gets no answer is left behind: the settings apply before the SBOMs are read, and a later
+//! SIGHUP starts another thread.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,7 +15,7 @@ use panoptes_sinks::record::system_activity::SystemActivityDetails;
 use panoptes_tables::room;
 
 use super::candidate::{Changes, Phase};
-use super::threads::{Urgency, nanoseconds};
+use super::threads::{TaskId, Urgency, nanoseconds};
 use super::{Control, LOOK};
 use crate::config::{Configuration, System, SystemSettings};
 use crate::exit::{Exit, Failure};
@@ -30,8 +32,19 @@ pub(super) type LoadFn = fn(&Configuration) -> Result<Sboms, Vec<Fault>>;
 pub(super) enum Loaded {
     /// The SBOMs at start.
     First(Result<Sboms, Vec<Fault>>),
-    /// The configuration and its SBOMs.
-    Again(Result<Box<WatchRequest>, Refusal>, Result<Sboms, Vec<Fault>>),
+    /// The configuration again.
+    Configuration(Result<Box<WatchRequest>, Refusal>),
+    /// The SBOMs of a configuration that was read again.
+    Sboms(Box<WatchRequest>, Result<Sboms, Vec<Fault>>),
+}
+
+/// The tasks whose results count.
+#[derive(Debug, Default)]
+pub(super) struct Reloads {
+    /// The one that has read the configuration that applies.
+    configuration: Option<TaskId>,
+    /// The one that reads the SBOMs of that configuration.
+    sboms: Option<TaskId>,
 }
 
 impl Control {
@@ -51,26 +64,28 @@ impl Control {
         while let Some(ended) = self.loader.next_ended() {
             let unexpected = "reading the SBOMs ended unexpectedly; this is a bug in Panoptes";
             match ended.result {
-                Ok(Loaded::First(sboms)) => {
+                Ok(Loaded::First(sboms)) if !self.is_ready => {
                     self.sboms = sboms.map_err(|faults| self.report_faults(&faults))?;
                     self.is_ready = true;
                 }
-                Ok(Loaded::Again(new, sboms)) => self.reload(new, sboms),
+                Ok(Loaded::Configuration(new)) if self.reloads.configuration < Some(ended.id) => {
+                    self.reloads.configuration = Some(ended.id);
+                    self.reload(new);
+                }
+                Ok(Loaded::Sboms(new, sboms)) if self.reloads.sboms == Some(ended.id) => {
+                    self.use_sboms(&new, sboms);
+                }
+                // A later request was faster.
+                Ok(outdated) => self.other_cores.free(outdated),
                 Err(_) if self.is_ready => self.messages.error(unexpected),
                 Err(_) => return Err(Failure::new(Exit::Failed, unexpected)),
             }
         }
         if self.wants_reload && self.loader.has_room(Urgency::New) {
             self.wants_reload = false;
-            let (load, request) = (self.work.load, self.request.clone());
-            let started = self.loader.start(Urgency::New, move |_| {
-                let new = request.reload();
-                let sboms = new
-                    .as_ref()
-                    .map_or_else(|_| Ok(Sboms::default()), |new| load(&new.configuration));
-                Loaded::Again(new.map(Box::new), sboms)
-            });
-            if let Err(failure) = started {
+            let request = self.request.clone();
+            let run = move |_: &_| Loaded::Configuration(request.reload().map(Box::new));
+            if let Err(failure) = self.loader.start(Urgency::New, run) {
                 self.messages.error(failure);
             }
         }
@@ -97,12 +112,24 @@ impl Control {
         Failure::new(Exit::Configuration, reason)
     }
 
-    /// Applies the settings that can change while running.
-    fn reload(
-        &mut self,
-        new: Result<Box<WatchRequest>, Refusal>,
-        sboms: Result<Sboms, Vec<Fault>>,
-    ) {
+    /// Uses SBOMs that were read again.
+    fn use_sboms(&mut self, new: &WatchRequest, sboms: Result<Sboms, Vec<Fault>>) {
+        match sboms {
+            Ok(sboms) => {
+                self.take_settings(new, Some(sboms));
+                self.is_ready = true;
+                self.messages.info("the SBOMs were read again");
+            }
+            Err(faults) => {
+                let failure = self.report_faults(&faults);
+                self.messages
+                    .error(format_args!("the SBOMs are refused and not changed: {failure}"));
+            }
+        }
+    }
+
+    /// Applies the settings that can change while running, and begins to read the SBOMs.
+    fn reload(&mut self, new: Result<Box<WatchRequest>, Refusal>) {
         let new = match new {
             Ok(new) => new,
             Err(refusal) => {
@@ -111,11 +138,7 @@ impl Control {
                 return;
             }
         };
-        let sboms = sboms.map_err(|faults| {
-            let failure = self.report_faults(&faults);
-            self.messages.error(format_args!("the SBOMs are refused and not changed: {failure}"));
-        });
-        self.take_settings(&new, sboms.ok());
+        self.take_settings(&new, None);
         let interval = new.configuration.service.scan_interval;
         self.shared.interval_ns.store(nanoseconds(interval), Ordering::Relaxed);
         // They may sleep for as long as the old one was.
@@ -125,17 +148,27 @@ impl Control {
             self.messages.info("the configuration was read again");
         } else {
             self.messages.warning(
-                "the scan interval, the log level, the SBOMs, the settings of containers and the \
-                 thresholds of connections were read again; the other changes of the \
+                "the scan interval, the log level, the settings of containers and the thresholds \
+                 of connections were read again, and the SBOMs follow; the other changes of the \
                  configuration need a restart",
             );
         }
         self.request.configuration.service.scan_interval = interval;
         self.request.configuration.service.log_level = new.configuration.service.log_level;
+        let load = self.work.load;
+        let run = move |_: &_| {
+            let sboms = load(&new.configuration);
+            Loaded::Sboms(new, sboms)
+        };
+        match self.loader.start(Urgency::New, run) {
+            // Those of an earlier configuration are not used any more.
+            Ok(task) => self.reloads.sboms = Some(task),
+            Err(failure) => self.messages.error(failure),
+        }
     }
 
     /// Sets the new SBOMs, filters of containers and thresholds of every system. `sboms` is `None`
-    /// if the SBOMs are refused.
+    /// if they stay as they are.
     fn take_settings(&mut self, new: &WatchRequest, sboms: Option<Sboms>) {
         let takes_sboms = sboms.is_some();
         let old = sboms.map(|sboms| std::mem::replace(&mut self.sboms, sboms));

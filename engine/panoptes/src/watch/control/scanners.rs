@@ -113,6 +113,11 @@ impl<S: Scan> ScannerHandle<S> {
         self.thread.thread().unpark();
     }
 
+    /// How long its thread has had a core or could have used one, in nanoseconds.
+    pub(super) fn runnable_ns(&self) -> u64 {
+        runnable_ns(self.state.thread_id.load(Ordering::Relaxed))
+    }
+
     /// How long its present scan has lasted, in nanoseconds.
     fn scans_since(&self, now: u64) -> u64 {
         let since = self.state.scans_since_ns.load(Ordering::Relaxed);

@@ -95,6 +95,8 @@ pub(super) struct Attached {
     pub(super) release: String,
     /// The profile's build id.
     pub(super) build_id: Option<String>,
+    /// The process whose memory it is, if it is one of QEMU: its user, and the UUID that it claims.
+    pub(super) process: Option<String>,
     pub(super) took: Duration,
 }
 
@@ -161,8 +163,13 @@ pub(super) fn search(
         }
         return Err(failure.into());
     }
+    let process = match &source {
+        AnySource::Guest(memory) => guests::describe(memory.process()).ok(),
+        _ => None,
+    };
     Ok(Box::new(Attached {
         watched: Box::new(watched),
+        process,
         source,
         found: Found::of(&profile),
         release: profile.release,

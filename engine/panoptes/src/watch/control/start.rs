@@ -14,10 +14,11 @@ use panoptes_tables::{HashKey, room};
 
 use super::candidate::Candidate;
 use super::outputs::Outputs;
+use super::reload::Reloads;
 use super::scanners::Scanners;
 use super::search::{InUse, search};
 use super::threads::{OtherCores, Workers, nanoseconds};
-use super::{Control, MEMORY_LOOK, Work};
+use super::{Control, LOADERS, MEMORY_LOOK, Work};
 use crate::boot_ids::{BootIds, default_folder};
 use crate::config::Configuration;
 use crate::exit::{Exit, Failure};
@@ -91,13 +92,15 @@ impl Control {
             candidates: systems.map(|one| Candidate::new(one.clone(), start, false)).collect(),
             finder: request.auto_scan.then(|| Finder::new(start)),
             users: guests::Users::of(&configuration.service.guest_users),
+            owners: guests::Owners::default(),
             next_memory: start + MEMORY_LOOK,
             scanners,
             promised,
             walker: Arc::new(Mutex::new(room::touch(|| first_walker(&limits)))),
             workers: Workers::for_searches(other_cores, signals.waker()),
             lookout: Workers::new("lookout", 1, other_cores, signals.waker()),
-            loader: Workers::new("loader", 1, other_cores, signals.waker()),
+            loader: Workers::new("loader", LOADERS, other_cores, signals.waker()),
+            reloads: Reloads::default(),
             notices: channel(),
             other_cores,
             work: Work { search, load: Sboms::load },

@@ -82,7 +82,7 @@ fn is_set(set: &CpuSet, cpu: usize) -> bool {
 }
 
 /// The number of a task of [`Workers`].
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) struct TaskId(u64);
 
 /// A task that has ended.

@@ -108,7 +108,8 @@ fn a_search_for_scripts_among_many_descriptors_is_limited() {
     let row = watch.snapshot.process_by_pid(9).copied().unwrap();
     let cx = watch.state.scan_context(&watch.snapshot, Now::default());
     assert!(watch.attest.run_script(&cx, &row, RowId(0), b"/etc/rc", None));
-    assert_eq!((watch.attest.script_steps_left, watch.attest.unchecked().count), (0, 1));
+    let refused = watch.attest.programs.get(RowId(0)).map(|program| program.refused);
+    assert_eq!((watch.attest.script_steps_left, refused), (0, Some(1)));
     assert_eq!(watch.scans(&world, 3), ["9 modified script /etc/rc hashed"]);
 }
 
@@ -127,7 +128,8 @@ fn a_process_with_very_many_open_files_hides_nothing_of_others() {
     let room = watch.attest.waiting.capacity();
     let world = world().with(hog(9, room as u64 + 200));
     assert_eq!(watch.scan(&world), [""; 0]);
-    let Loss { count, process_id } = watch.attest.unchecked();
+    let lost = watch.attest.unchecked();
+    let (count, process_id) = (lost.missed(), lost.process_id());
     assert!(count > 200 && process_id == Some(9), "{count}");
     // At once, although nothing else has changed.
     watch.files.hold(20, 9);
@@ -159,7 +161,7 @@ fn a_crowd_of_processes_takes_no_room_of_other_users() {
     });
     watch.scans(&world, 3);
     assert!(watch.attest.waiting.len() < room as usize);
-    assert!(watch.attest.unchecked().process_id.is_some_and(|id| id >= 100));
+    assert!(watch.attest.unchecked().process_id().is_some_and(|id| id >= 100));
     // It has more files than each of them.
     let mut attacked = world;
     for number in 0..u64::from(room / 30) {
@@ -181,11 +183,12 @@ fn an_ended_program_makes_room_for_a_new_one() {
         watch.scan(&world().with(process(pid, &file(u64::from(pid), "tmp/sleeper"))));
     }
     watch.scan(&world());
-    let before = watch.attest.unchecked().count;
+    let before = watch.attest.unchecked().missed();
     watch.files.hold(20, 9);
     let evil = world().with(process(9, &file(20, "tmp/evil")));
     assert_eq!(watch.scans(&evil, 2), ["9 foreign program /tmp/evil hashed"]);
-    let Loss { count, process_id } = watch.attest.unchecked();
+    let lost = watch.attest.unchecked();
+    let (count, process_id) = (lost.missed(), lost.process_id());
     assert!(count > before && process_id.is_some_and(|id| id >= 100), "{count} {process_id:?}");
 }
 
@@ -195,14 +198,15 @@ fn a_running_program_of_which_nothing_is_known_is_counted() {
     let unknown = library(process(9, &file(20, "tmp/x")), &file(21, "tmp/x.so"), 0x5000);
     let world = world().with(unknown);
     watch.scans(&world, 400);
-    assert_eq!(watch.attest.unjudged(), Loss::default(), "it may still be hashed");
+    assert_eq!(watch.attest.unjudged.missed(), 0, "it may still be hashed");
     watch.scans(&world, 200);
-    assert_eq!(watch.attest.unjudged(), Loss { count: 1, process_id: Some(9) });
-    // Again while it lasts, and not when it is over.
-    watch.scans(&world, 600);
-    assert_eq!(watch.attest.unjudged().count, 2);
+    // In each scan while it lasts, and not when it is over.
+    for _ in 0..600 {
+        watch.scan(&world);
+        assert_eq!(watch.attest.unjudged.standing(), 1);
+    }
+    assert_eq!(watch.attest.unjudged.process_id(), Some(9));
     watch.files.hold(20, 9);
     assert_eq!(watch.scans(&world, 65), ["9 foreign program /tmp/x hashed"]);
-    watch.scans(&world, 1200);
-    assert_eq!(watch.attest.unjudged().count, 2);
+    assert_eq!(watch.attest.unjudged.standing(), 0);
 }

@@ -1,0 +1,155 @@
+//! Command lines, and the room that each process has for its own.
+
+use core::array::from_fn;
+use core::mem;
+
+use panoptes_decoders::address::UserVa;
+use panoptes_decoders::paging::KernelSpace;
+use panoptes_decoders::source::PAGE_BYTES;
+
+use super::owners::divide;
+use super::snapshot::MmRow;
+use super::tables::Snapshot;
+use super::texts;
+use super::{Memory, Walker};
+use crate::address::Reader;
+use panoptes_tables::Rows;
+
+/// Maximum number of bytes read of a command line.
+const LINE_BYTES_MAX: u64 = 16_384;
+/// Number of bytes that each command line may have, however many there are.
+const LINE_BYTES_MIN: u64 = 128;
+/// Bytes that `/proc/PID/cmdline` returns of a title that a process wrote over its arguments
+/// (`get_mm_proctitle`, fs/proc/base.c): one page.
+const TITLE_BYTES_MAX: u64 = 4096;
+/// Pieces in which a command line is read.
+const PIECES: usize = 4;
+
+impl Walker {
+    /// Sets how long each command line may be. If all are longer than there is room, the room is
+    /// divided. Returns what is left for titles that are longer than the arguments.
+    fn share_lines(&mut self) -> u64 {
+        let Self { snapshot, scratch, .. } = self;
+        let room = texts::room_for_lines(&snapshot.bytes);
+        let mut all = 0;
+        for mm in snapshot.mms.iter_mut().filter(|mm| !mm.arguments.is_empty()) {
+            let length = mm.arguments.end - mm.arguments.start;
+            mm.line_bytes = length.clamp(LINE_BYTES_MIN, LINE_BYTES_MAX) as u32;
+            all += u64::from(mm.line_bytes);
+        }
+        if all <= room {
+            return room - all;
+        }
+        let mut owned = mem::take(&mut scratch.owned_spaces);
+        snapshot.list_spaces(&mut owned);
+        owned.retain_mut(|it| {
+            it.wanted = u64::from(snapshot.mms[it.row].line_bytes).saturating_sub(LINE_BYTES_MIN);
+            snapshot.mms[it.row].line_bytes > 0
+        });
+        let reserved = LINE_BYTES_MIN * owned.len() as u64;
+        divide(room.saturating_sub(reserved), &owned, |row, most| {
+            let most = most.saturating_add(LINE_BYTES_MIN);
+            let bytes = &mut snapshot.mms[row].line_bytes;
+            *bytes = most.min(u64::from(*bytes)) as u32;
+        });
+        scratch.owned_spaces = owned;
+        0
+    }
+
+    /// Reads command lines as `/proc/PID/cmdline` does (`get_mm_cmdline`, fs/proc/base.c): the
+    /// arguments or, if the process wrote a title over their last NUL, that title up to its NUL.
+    pub(super) fn read_command_lines(&mut self, memory: &mut Memory<'_>) {
+        let mut spare = self.share_lines();
+        let mut next = 0;
+        while next < self.snapshot.mms.len() {
+            let first = next;
+            self.reader.clear();
+            while let Some(mm) = self.snapshot.mms.get(next) {
+                if !push_arguments(&mut self.reader, &memory.kernel.space, mm) {
+                    break;
+                }
+                next += 1;
+            }
+            if self.reader.is_empty() {
+                return;
+            }
+            memory.run(&mut self.reader);
+            let Snapshot { mms, bytes, losses, .. } = &mut self.snapshot;
+            for (at, mm) in mms.as_mut_slice()[first..next].iter_mut().enumerate() {
+                let pieces = from_fn(|piece| self.reader.object(at * PIECES + piece));
+                let dropped = bytes.dropped;
+                losses.not_resident += u32::from(!take_line(mm, pieces, bytes, &mut spare));
+                if bytes.dropped > dropped {
+                    self.scratch.quotas.refused = mm.process;
+                }
+            }
+        }
+    }
+}
+
+/// Keeps the command line of an address space, or as much of it as has room; `false` if it is not
+/// resident. `spare` is room that nobody needs.
+fn take_line(
+    mm: &mut MmRow,
+    [all, last, title, first_page]: [Option<&[u8]>; PIECES],
+    bytes: &mut Rows<u8>,
+    spare: &mut u64,
+) -> bool {
+    if mm.arguments.is_empty() {
+        mm.has_command_line = mm.arguments.start == mm.arguments.end;
+        return true;
+    }
+    let is_title = matches!(last, Some(&[byte]) if byte != 0);
+    let up_to_nul = |text: &'_ [u8]| {
+        let end = text.iter().position(|&byte| byte == 0);
+        end.map_or(text.len(), |end| end + 1)
+    };
+    let whole = if is_title { title.or(all).map(|title| &title[..up_to_nul(title)]) } else { all };
+    // Arguments that continue into unmapped memory are read up to there.
+    let Some(text) = whole.or(first_page) else { return false };
+    let room = u64::from(mm.line_bytes);
+    let length = text.len() as u64;
+    let kept = length.min(room.saturating_add(*spare));
+    *spare = spare.saturating_add(room) - kept;
+    let Some(range) = bytes.extend(&text[..kept as usize]) else { return false };
+    (mm.command_line, mm.has_command_line) = (range, true);
+    // Of arguments, no more was read than has room.
+    let arguments = mm.arguments.end - mm.arguments.start;
+    let wanted = if is_title || whole.is_none() { length } else { arguments };
+    mm.command_line_cut = whole.is_none() || kept < wanted;
+    bytes.dropped += u32::from(kept < wanted.min(LINE_BYTES_MAX));
+    true
+}
+
+/// Adds the pieces of an address space's command line to the batch; `false` when the batch is full.
+fn push_arguments(reader: &mut Reader, space: &KernelSpace, mm: &MmRow) -> bool {
+    // The kernel reaches page tables through the direct map.
+    let root = space.linear(mm.pgd).unwrap_or_default();
+    let valid = !mm.arguments.is_empty() && !root.is_null();
+    let length = mm.arguments.end.saturating_sub(mm.arguments.start);
+    let limit = if mm.environment.start == mm.arguments.end {
+        mm.environment.end.max(mm.arguments.end)
+    } else {
+        mm.arguments.end
+    };
+    let title = limit.saturating_sub(mm.arguments.start).min(TITLE_BYTES_MAX);
+    let start = UserVa(mm.arguments.start);
+    let pieces = if valid {
+        [
+            (start, length.min(mm.line_bytes.into())),
+            (UserVa(mm.arguments.end - 1), 1),
+            (start, title),
+            (start, length.min(PAGE_BYTES - start.0 % PAGE_BYTES)),
+        ]
+    } else {
+        [(UserVa(u64::MAX), 1); PIECES]
+    };
+    let before = reader.len();
+    for (address, length) in pieces {
+        if reader.push_user(space.levels, root, address, length as u32).is_none() {
+            reader.truncate(before);
+            return false;
+        }
+    }
+    true
+}

@@ -1,0 +1,190 @@
+//! Follows the kernel's count of forks, which only grows.
+//!
+//! If it is lower than before, an earlier state of the machine was restored, or somebody has set it
+//! back. A restored state has an earlier clock, too, so the clock decides.
+
+use crate::policy::SetBack;
+use crate::time::{Monotonic, Now};
+use crate::walk::{Machine, ScanError};
+
+/// Number of scans with a lower count that must show a later clock than the one before, for the
+/// count to be set back. While a state is loaded, each page of memory changes once or twice.
+const SCANS_MIN: u32 = 4;
+/// By how much more than the watcher's clock the machine's may go forward meanwhile.
+const AHEAD_NS: i64 = 1_000_000_000;
+
+/// What the count shows.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Course {
+    GoesOn,
+    /// It went back, and the clock does not show yet why.
+    Unclear,
+}
+
+/// The count, as scans have seen it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Forks {
+    count: Option<u64>,
+    /// The machine's time since boot at the last scan, and when that was.
+    boot_ns: Option<i64>,
+    read: Monotonic,
+    set_back: Option<SetBack>,
+    is_proven: bool,
+    is_reported: bool,
+}
+
+impl Forks {
+    /// Updates from a scan at the time `now`; `is_outrun` if the machine's clock stands still, and
+    /// its tasks do not.
+    ///
+    /// # Errors
+    ///
+    /// An earlier state of the machine was restored.
+    pub(super) fn follow(
+        &mut self,
+        machine: &Machine,
+        is_outrun: bool,
+        now: Now,
+    ) -> Result<Course, ScanError> {
+        let course = self.course(machine, is_outrun, now)?;
+        self.boot_ns = machine.boot_ns().or(self.boot_ns);
+        self.read = now.monotonic;
+        Ok(course)
+    }
+
+    fn course(
+        &mut self,
+        machine: &Machine,
+        is_outrun: bool,
+        now: Now,
+    ) -> Result<Course, ScanError> {
+        let times = machine.boot_ns().zip(self.boot_ns);
+        let forth_ns = times.map(|(now, before)| now.saturating_sub(before));
+        if self.is_proven {
+            // From now on the clock alone shows that a state was restored.
+            let is_earlier = forth_ns.is_some_and(|ns| ns < 0);
+            return if is_earlier { Err(ScanError::WentBack) } else { Ok(Course::GoesOn) };
+        }
+        let (Some(from), Some(to)) = (self.count, machine.total_forks) else {
+            self.count = machine.total_forks.or(self.count);
+            return Ok(Course::GoesOn);
+        };
+        if to >= from {
+            self.count = Some(to);
+            return Ok(Course::GoesOn);
+        }
+        let most_ns = now.monotonic.since(self.read).saturating_add(AHEAD_NS);
+        let Some(forth_ns) = forth_ns.filter(|ns| (0..=most_ns).contains(ns)) else {
+            return Err(ScanError::WentBack);
+        };
+        let set_back = self.set_back.get_or_insert(SetBack { since: now.real, scans: 0, from, to });
+        set_back.scans += u32::from(forth_ns > 0 || is_outrun);
+        self.is_proven = set_back.scans >= SCANS_MIN;
+        Ok(if self.is_proven { Course::GoesOn } else { Course::Unclear })
+    }
+
+    /// What to report of a count that was set back, if that is due.
+    pub(super) fn set_back(&self) -> Option<SetBack> {
+        self.set_back.filter(|_| self.is_proven && !self.is_reported)
+    }
+
+    /// Notes that it was reported.
+    pub(super) fn set_reported(&mut self) {
+        self.is_reported = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: i64 = 1_000_000;
+
+    /// The results of scans ten milliseconds apart, each of a clock in milliseconds and a count.
+    fn courses(scans: &[(i64, u64)]) -> (Vec<Result<Course, ScanError>>, Forks) {
+        courses_of(scans, false)
+    }
+
+    fn courses_of(
+        scans: &[(i64, u64)],
+        is_outrun: bool,
+    ) -> (Vec<Result<Course, ScanError>>, Forks) {
+        let mut forks = Forks::default();
+        let follow = |(at, &(clock_ms, count)): (usize, &(i64, u64))| {
+            let machine = Machine {
+                calendar_ns: Some(clock_ms * MS),
+                boot_to_real_ns: Some(0),
+                total_forks: Some(count),
+                ..Machine::default()
+            };
+            forks.follow(&machine, is_outrun, Now::at(at as i64 * 10 * MS))
+        };
+        let courses = scans.iter().enumerate().map(follow).collect();
+        (courses, forks)
+    }
+
+    /// A count that is set back beside a clock that is made to stand still is no silence.
+    #[test]
+    fn a_clock_that_stands_still_hides_no_count_that_was_set_back() {
+        let scans = [(100, 50), (100, 40), (100, 40), (100, 41), (100, 41), (100, 41)];
+        let (found, forks) = courses_of(&scans, true);
+        assert_eq!(found[1..5], [UNCLEAR, UNCLEAR, UNCLEAR, ON]);
+        assert!(forks.set_back().is_some());
+        assert!(courses_of(&scans, false).0[1..].iter().all(|course| *course == UNCLEAR));
+    }
+
+    #[test]
+    fn clocks_that_a_guest_chose_overflow_nothing() {
+        let mut forks = Forks::default();
+        for boot_to_real_ns in [i64::MAX, i64::MIN, i64::MAX] {
+            let machine = Machine {
+                calendar_ns: Some(-1),
+                boot_to_real_ns: Some(boot_to_real_ns),
+                total_forks: Some(1),
+                ..Machine::default()
+            };
+            let _ = forks.follow(&machine, false, Now::at(0));
+        }
+    }
+
+    const ON: Result<Course, ScanError> = Ok(Course::GoesOn);
+    const UNCLEAR: Result<Course, ScanError> = Ok(Course::Unclear);
+    const BACK: Result<Course, ScanError> = Err(ScanError::WentBack);
+
+    #[test]
+    fn a_lower_count_under_a_clock_that_goes_on_was_set_back() {
+        let scans = [(10, 900), (20, 5), (30, 5), (30, 6), (40, 7), (50, 5), (60, 5), (70, 9)];
+        let (found, mut forks) = courses(&scans);
+        assert_eq!(found, [ON, UNCLEAR, UNCLEAR, UNCLEAR, UNCLEAR, ON, ON, ON]);
+        let set_back = forks.set_back().map(|it| (it.from, it.to, it.scans));
+        assert_eq!(set_back, Some((900, 5, 4)));
+        forks.set_reported();
+        assert_eq!(forks.set_back(), None);
+    }
+
+    #[test]
+    fn a_count_that_is_set_back_and_forth_gives_no_cover() {
+        let scans =
+            [(10, 900), (20, 5), (30, 900), (40, 5), (50, 901), (60, 5), (70, 902), (80, 5)];
+        let expected = [ON, UNCLEAR, ON, UNCLEAR, ON, UNCLEAR, ON, ON];
+        assert_eq!(courses(&scans).0, expected);
+    }
+
+    #[test]
+    fn a_restored_state_has_an_earlier_clock() {
+        assert_eq!(courses(&[(1000, 900), (500, 800)]).0, [ON, BACK]);
+        // The clock's page is loaded later than the count's.
+        let scans = [(1000, 900), (1005, 800), (1005, 800), (1005, 800), (500, 800)];
+        let (found, forks) = courses(&scans);
+        assert_eq!(found, [ON, UNCLEAR, UNCLEAR, UNCLEAR, BACK]);
+        assert_eq!(forks.set_back(), None);
+        // A state that was saved later, in another course of events.
+        assert_eq!(courses(&[(1000, 900), (9000, 800)]).0, [ON, BACK]);
+    }
+
+    #[test]
+    fn a_state_that_is_restored_later_has_an_earlier_clock_too() {
+        let scans = [(10, 900), (20, 5), (30, 5), (40, 5), (50, 5), (60, 5), (40, 5)];
+        assert_eq!(courses(&scans).0.last(), Some(&BACK));
+    }
+}

@@ -1,0 +1,113 @@
+//! How many entries of a list or table each owner has.
+
+use crate::{HashKey, Key, Row, Scan, Table};
+
+/// An owner: a process, a user or a container.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Owner(u64);
+
+impl Key for Owner {
+    fn hash(&self, key: HashKey) -> u64 {
+        key.hash_numbers([self.0])
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Count {
+    owner: Owner,
+    entries: u32,
+}
+
+impl Row for Count {
+    type Key = Owner;
+
+    fn key(&self) -> Owner {
+        self.owner
+    }
+}
+
+/// Counts the entries of each owner.
+#[derive(Debug)]
+pub struct Counts(Table<Count>);
+
+impl Counts {
+    /// Allocates for so many owners. Further ones are not counted.
+    pub fn new(owners: usize, key: HashKey) -> Self {
+        Self(Table::without_scans(owners, key))
+    }
+
+    /// Counts one more entry of an owner. Returns whether it is the first.
+    pub fn add(&mut self, owner: u64) -> bool {
+        let owner = Owner(owner);
+        let found = self.0.find(&owner);
+        let id = found.or_else(|| self.0.insert(Count { owner, entries: 0 }, Scan::default()));
+        if let Some(count) = id.and_then(|id| self.0.get_mut(id)) {
+            count.entries += 1;
+        }
+        found.is_none() && id.is_some()
+    }
+
+    /// Counts one entry of an owner less. Returns whether it was the last.
+    pub fn remove(&mut self, owner: u64) -> bool {
+        let Some(id) = self.0.find(&Owner(owner)) else { return false };
+        let Some(count) = self.0.get_mut(id) else { return false };
+        count.entries -= 1;
+        let is_last = count.entries == 0;
+        if is_last {
+            self.0.remove(id);
+        }
+        is_last
+    }
+
+    /// Number of entries of an owner.
+    pub fn of(&self, owner: u64) -> u32 {
+        let id = self.0.find(&Owner(owner));
+        id.and_then(|id| self.0.get(id)).map_or(0, |count| count.entries)
+    }
+
+    /// Number of owners with entries.
+    pub fn owners(&self) -> usize {
+        self.0.len()
+    }
+
+    /// An owner that can make room for one more entry of `owner`: the one with most, if it has
+    /// at least two more.
+    pub fn who_makes_room_for(&self, owner: u64) -> Option<u64> {
+        let all = self.0.ids().filter_map(|id| self.0.get(id));
+        let most = all.max_by_key(|count| count.entries)?;
+        (most.entries > self.of(owner) + 1).then_some(most.owner.0)
+    }
+
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_counted_by_owner() {
+        let mut counts = Counts::new(3, HashKey::new(1));
+        assert_eq!([7, 7, 8, 7].map(|owner| counts.add(owner)), [true, false, true, false]);
+        assert_eq!((counts.of(7), counts.of(8), counts.of(9), counts.owners()), (3, 1, 0, 2));
+        assert_eq!(counts.who_makes_room_for(9), Some(7));
+        assert_eq!(counts.who_makes_room_for(8), Some(7));
+        assert_eq!([7, 9, 8].map(|owner| counts.remove(owner)), [false, false, true]);
+        assert_eq!((counts.of(7), counts.owners()), (2, 1));
+        assert_eq!(counts.who_makes_room_for(7), None);
+        counts.add(8);
+        assert_eq!(counts.who_makes_room_for(8), None, "they would only change places");
+        counts.clear();
+        assert_eq!((counts.of(7), counts.who_makes_room_for(9)), (0, None));
+    }
+
+    #[test]
+    fn an_owner_without_room_is_not_counted() {
+        let mut counts = Counts::new(1, HashKey::new(1));
+        assert_eq!([7, 8].map(|owner| counts.add(owner)), [true, false]);
+        assert_eq!((counts.of(8), counts.remove(8)), (0, false));
+    }
+}
