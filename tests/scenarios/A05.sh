@@ -9,7 +9,8 @@
 #   system_activity.process_id: $hog
 # allow: file_descriptor_file_content_change
 #
-# The files are as large as a shipped one, so they wait to be hashed.
+# The files are as large as a shipped one, so they wait to be hashed. The last alerts about them
+# follow within a second.
 
 #: act
 . lib/covers.sh
@@ -17,4 +18,4 @@ many_files /tmp/a05 33000 5
 act
 /opt/stranger 600 & fact pid $!; seen; scanned; over $pid
 #: clean
-kill $hog; rm -r /tmp/a05 /tmp/a05.ready
+kill $hog; rm -r /tmp/a05 /tmp/a05.ready; sleep 2

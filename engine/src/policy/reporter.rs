@@ -37,7 +37,7 @@ use crate::limits::Limits;
 use crate::state::container::{Container, ContainerKey};
 use crate::state::facts::{AreaFacts, DescriptorFacts, ProcessFacts, ThreadFacts};
 use crate::state::process::{Process, ProcessKey};
-use crate::state::{Births, Change, Changes, Limit, ScanContext};
+use crate::state::{AreaBefore, Births, Change, Changes, Limit, ScanContext};
 use crate::time::{Monotonic, RealTime};
 use panoptes_tables::HashKey;
 
@@ -188,9 +188,11 @@ impl Changes for Reporter<'_> {
             }
             Change::AreaMapped { process, area } => self.area_mapped(cx, process, &area),
             Change::AreaUnmapped { process, area } => self.area_unmapped(cx, process, &area),
-            // Written files are reported after they are checked, and permissions only where they
-            // are a finding.
-            Change::WriterClosed { .. } | Change::AreaPermissionsChanged { .. } => {}
+            Change::AreaPermissionsChanged { process, area, before } => {
+                self.code_mapped(cx, process, &area, before);
+            }
+            // Written files are reported after they are checked.
+            Change::WriterClosed { .. } => {}
             Change::ConnectionCreated(ref connection) => {
                 self.connection(cx, Activity::NetworkConnectionCreated, connection, None);
             }
@@ -371,6 +373,22 @@ impl Reporter<'_> {
             self.object(cx, Activity::NewFileMapped, process, object);
         } else if area.flags & VM_EXEC != 0 && !area.special {
             self.object(cx, Activity::NewExecutableAnonymousMemoryMapped, process, object);
+        }
+    }
+
+    /// A loader maps a whole library before it maps the library's code over a part of that. A scan
+    /// between the two sees only an area whose permissions change. Other changes of permissions are
+    /// reported where they are a finding.
+    fn code_mapped(
+        &mut self,
+        cx: &ScanContext<'_>,
+        process: &Process,
+        area: &AreaFacts<'_>,
+        before: AreaBefore,
+    ) {
+        let was_code = before.was_executable || before.flags & VM_EXEC != 0;
+        if area.has_file && area.flags & VM_EXEC != 0 && !was_code {
+            self.object(cx, Activity::NewFileMapped, process, Object::Area(area));
         }
     }
 

@@ -291,6 +291,33 @@ fn the_vdso_is_not_a_finding() {
     assert_eq!(names(&records), ["process_created", "process_memory_created"]);
 }
 
+/// A process whose only file is mapped in these areas.
+fn with_library(areas: &[(u64, u64, u64)]) -> World {
+    let library = FakeFile::regular(0xffff_8885_0000_0200, 71, "libz.so.1.2.13");
+    let area = |&(start, end, flags)| FakeArea::of_file(start, end, flags, &library);
+    let process = areas.iter().map(area).fold(FakeProcess::new(200), FakeProcess::with_area);
+    World::default().with(process)
+}
+
+#[test]
+fn code_that_a_loader_maps_over_its_library_is_a_new_mapping() {
+    let whole = (0x1000_0000, 0x1001_d000, R);
+    let before = (0x1000_0000, 0x1000_3000, R);
+    let code = (0x1000_3000, 0x1001_4000, R | X);
+    let behind = (0x1001_4000, 0x1001_d000, R);
+    let mut reader = Reader::new(&limits());
+    reader.scan(&with_library(&[]));
+    let records = reader.scan(&with_library(&[whole]));
+    assert_eq!(names(&records), ["process_memory_created", "new_file_mapped"]);
+    let records = reader.scan(&with_library(&[before, code, behind]));
+    assert_eq!(names(&records), ["new_file_mapped"]);
+    let area = details(&records[0], "process_memory_details");
+    assert_eq!(area["memory_permissions"], "r-xp");
+    let data = [(0x1001_4000, 0x1001_c000, R), (0x1001_c000, 0x1001_d000, R | W)];
+    let records = reader.scan(&with_library(&[before, code, data[0], data[1]]));
+    assert_eq!(records, [Value::Null; 0]);
+}
+
 #[test]
 fn disabled_activities_are_not_reported() {
     let mut config = PolicyConfig::default();

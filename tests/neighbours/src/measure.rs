@@ -112,17 +112,18 @@ pub(crate) fn longest(plants: &[Plant], records: &[Record]) -> HashMap<Kind, Dur
 pub(crate) struct Planted {
     pub(crate) count: usize,
     pub(crate) reported: usize,
-    /// Number reported later than alone plus three intervals.
+    /// Number reported later than alone plus three intervals, by other things than the host.
     pub(crate) late: usize,
     pub(crate) worst: Duration,
     /// Kinds that were not reported, or late.
     pub(crate) missed: Vec<Kind>,
 }
 
-/// Compares plants with records; `alone` is how long each kind takes alone.
+/// Compares plants with records; `alone` is how long each kind takes alone. What the host took from
+/// this machine meanwhile delays nothing.
 pub(crate) fn judge(
-    plants: &[Plant],
-    records: &[Record],
+    (plants, records): (&[Plant], &[Record]),
+    samples: &Samples,
     alone: &HashMap<Kind, Duration>,
     interval: Duration,
 ) -> Planted {
@@ -130,7 +131,9 @@ pub(crate) fn judge(
     for plant in plants {
         let delay = delay(plant, records);
         let most = alone.get(&plant.kind).copied().unwrap_or(Duration::MAX);
-        let is_late = delay.is_some_and(|delay| delay > most.saturating_add(interval * 3));
+        let stolen = |delay| samples.stolen(plant.at, plant.at + delay);
+        let own = delay.map(|delay| delay.saturating_sub(stolen(delay)));
+        let is_late = own.is_some_and(|own| own > most.saturating_add(interval * 3));
         planted.reported += usize::from(delay.is_some());
         planted.late += usize::from(is_late);
         planted.worst = planted.worst.max(delay.unwrap_or_default());
@@ -284,9 +287,15 @@ mod tests {
         assert_eq!(delay(&shell(9, 100), &records), None);
         let plants = [shell(7, 100), shell(8, 100), shell(9, 100)];
         let alone = HashMap::from([(Kind::ReverseShell, ms(50))]);
-        let judged = judge(&plants, &records, &alone, ms(10));
+        let mut samples = Samples::default();
+        let judged = judge((&plants, &records), &samples, &alone, ms(10));
         assert_eq!((judged.count, judged.reported, judged.late), (3, 2, 1));
         assert_eq!((judged.worst, judged.missed), (ms(800), vec![Kind::ReverseShell]));
+        for (at_ms, stolen) in [(0, 0), (500, 720), (999, 720)] {
+            samples.add_stolen(at(at_ms), ms(stolen));
+        }
+        let judged = judge((&plants, &records), &samples, &alone, ms(10));
+        assert_eq!((judged.reported, judged.late), (2, 0), "the host delayed it");
         assert_eq!(longest(&plants, &records), HashMap::from([(Kind::ReverseShell, ms(800))]));
     }
 

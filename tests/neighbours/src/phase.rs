@@ -61,6 +61,9 @@ pub(crate) struct Run {
     pub(crate) work: Option<f64>,
     /// The p99 that the watcher reports about the neighbours, if it does.
     pub(crate) reported_p99: Option<Duration>,
+    /// What the host took from this machine beside the attack.
+    pub(crate) stolen: Duration,
+    pub(crate) samples: Samples,
 }
 
 /// Runs the watcher beside an attack.
@@ -111,9 +114,11 @@ pub(crate) fn run(plan: &Plan<'_>, quiets: &mut Quiets, attack: &Attack) -> Resu
         load: samples.ran_ns(from, to) as f64 / elapsed.as_nanos().max(1) as f64,
         work: records.iter().filter_map(|record| work(&record.what)).reduce(f64::max),
         reported_p99: reported_p99(&records),
+        stolen: samples.stolen(from, to),
         planted_before,
         plants,
         records,
+        samples,
         stopped,
     })
 }
@@ -133,8 +138,17 @@ fn attack_in<'scope>(
 
 fn sample(threads: Threads, stop: &AtomicBool) -> Samples {
     let mut samples = Samples::default();
-    while !stop.load(Ordering::Relaxed) {
+    for number in 0_u32.. {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
         samples.add(SystemTime::now(), threads.scanners());
+        // The kernel counts stolen time in ticks of 10 ms.
+        if number.is_multiple_of(4)
+            && let Ok(stolen) = times::stolen_since_boot()
+        {
+            samples.add_stolen(SystemTime::now(), stolen);
+        }
         thread::sleep(SAMPLE);
     }
     samples
@@ -244,7 +258,9 @@ pub(crate) fn add_alone(alone: &mut Alone, plants: &[Plant], records: &[Record])
 impl Outcome {
     pub(crate) fn of(attack: Attack, run: Run, alone: &Alone) -> Self {
         let p99 = |times: &[Duration]| measure::percentile(times, 0.99);
-        let planted = measure::judge(&run.plants, &run.records, alone, p99(&run.intervals.real));
+        let interval = p99(&run.intervals.real);
+        let found = (&run.plants[..], &run.records[..]);
+        let planted = measure::judge(found, &run.samples, alone, interval);
         let before = p99(&run.before.own).as_secs_f64();
         let factor = p99(&run.intervals.own).as_secs_f64() / before.max(1e-6);
         let missed = missed(&run, &planted, factor);
@@ -316,6 +332,8 @@ mod tests {
             stopped: Stopped::default(),
             work: None,
             reported_p99: None,
+            stolen: Duration::ZERO,
+            samples: Samples::default(),
         };
         Outcome::of(ALONE, run, &Alone::new())
     }

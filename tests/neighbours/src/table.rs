@@ -15,8 +15,8 @@ fn ms(time: Duration) -> f64 {
 /// The heading of the table.
 pub(crate) fn heading() -> String {
     format!(
-        "{:<6} {:<36} {:>8} {:>8} {:>8} {:>8} {:>8} {:>6} {:>5} {:>9} {:>8} {:>5} {:>5} {:>5} \
-         {:>5}  {:<42} {}",
+        "{:<6} {:<36} {:>8} {:>8} {:>8} {:>8} {:>8} {:>6} {:>5} {:>9} {:>8} {:>6} {:>5} \
+         {:>5} {:>5} {:>5}  {:<42} {}",
         "attack",
         "",
         "mean ms",
@@ -28,6 +28,7 @@ pub(crate) fn heading() -> String {
         "tries",
         "reported",
         "worst ms",
+        "stolen",
         "load",
         "stop",
         "end",
@@ -48,7 +49,7 @@ pub(crate) fn line(outcome: &Outcome) -> String {
     let _ = write!(
         line,
         "{:<6} {:<36} {:>8.1} {:>8.1} {:>8.1} {:>8.1} {:>8.1} {:>6.2} {:>5} {reported:>9} \
-         {:>8.0} {:>5.2} {:>5.0} {:>5.0} {work:>5}  {:<42} {missed}",
+         {:>8.0} {:>6.0} {:>5.2} {:>5.0} {:>5.0} {work:>5}  {:<42} {missed}",
         attack.id,
         attack.name,
         ms(run.intervals.mean()),
@@ -59,6 +60,7 @@ pub(crate) fn line(outcome: &Outcome) -> String {
         factor,
         factors.len(),
         ms(planted.worst),
+        ms(run.stolen),
         run.load,
         ms(run.stopped.last_record),
         ms(run.stopped.end),
@@ -77,18 +79,18 @@ fn shown(shown: &Shown) -> String {
 
 /// What the columns mean.
 pub(crate) const LEGEND: &str = "\
-mean, p99: a neighbour's interval from scan to scan. CPU: the scanners' CPU time meanwhile. own:
-the interval without the time in which the scanner waited for a processor; before: the same, in the
-same run before the attack; factor: one by the other, at most 1.2. tries: what else the host does
-may change the interval alone by more than that, so a row that misses only this bound is measured
-twice more, and is that of the median factor; what any of its runs misses otherwise is missed.
-reported: alerts of what was
-planted in the neighbours, each in the time that it takes without an attack and three intervals.
-load: processors that scanners used. stop: ms from SIGTERM to the last record, at most 100; end: to
-the end of the program. work: the most work of a scan by its budget, at most 1.5 (-: not reported).
-The hostile system's own act is an alert,
-or the record of a loss that names its process within a second after it. Where nobody can be named,
-the attack's row in the source code states which losses stand for it, and why.";
+mean, p99: a neighbour's interval from scan to scan. CPU: the scanners' CPU time meanwhile. own: the
+interval without the time in which the scanner waited for a processor; before: the same, in the same
+run before the attack; factor: one by the other, at most 1.2. tries: what else the host does may
+change the interval alone by more than that, so a row that misses only this bound is measured twice
+more, and is that of the median factor; what any of its runs misses otherwise is missed. reported:
+alerts of what was planted in the neighbours, each in the time that it takes without an attack and
+three intervals, without what the host took from this machine's processors meanwhile; worst: with
+it; stolen: ms that it took beside the attack. load: processors that scanners used. stop: ms from
+SIGTERM to the last record, at most 100; end: to the end of the program. work: the most work of a
+scan by its budget, at most 1.5 (-: not reported). The hostile system's own act is an alert, or the
+record of a loss that names its process within a second after it. Where nobody can be named, the
+attack's row in the source code states which losses stand for it, and why.";
 
 /// All outcomes as JSON.
 pub(crate) fn json(outcomes: &[Outcome]) -> Value {
@@ -114,6 +116,7 @@ fn row(outcome: &Outcome) -> Value {
         "reported": planted.reported,
         "late": planted.late,
         "worst_ms": ms(planted.worst),
+        "stolen_ms": ms(run.stolen),
         "not_reported_or_late": kinds,
         "load": run.load,
         "stop_ms": ms(run.stopped.last_record),
