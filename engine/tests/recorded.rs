@@ -8,10 +8,10 @@ use std::ops::Range;
 
 use common::recorded::{MAKE, Seen, images_or_skip};
 use common::{Machine, Scanner, entities};
-use panoptes_decoders::address::PhysicalAddress;
+use panoptes_decoders::address::{KernelVa, PhysicalAddress};
 use panoptes_decoders::source::{MemorySource, Outcome, Request};
 use panoptes_engine::limits::Limits;
-use panoptes_engine::walk::{Kernel, PathRef, Scope, Snapshot};
+use panoptes_engine::walk::{Kernel, PathRef, Scope, Snapshot, UserNamespaceRow};
 use panoptes_sources::{Detail, Meter};
 
 /// Generous limit of a scan's batches besides those for each level of a tree or list.
@@ -75,7 +75,20 @@ fn levels(snapshot: &Snapshot) -> u64 {
         reach *= 5;
         maple += 1;
     }
-    idr + maple + rounds_of_places(snapshot)
+    idr + maple + rounds_of_places(snapshot) + rounds_of_user_namespaces(snapshot)
+}
+
+/// Number of rounds that read all user namespaces, from those of processes to the outermost ones.
+fn rounds_of_user_namespaces(snapshot: &Snapshot) -> u64 {
+    let namespaces = &snapshot.user_namespaces;
+    let above = |at: &KernelVa| {
+        let row = namespaces.iter().find(|row| row.address == *at)?;
+        Some(row.parent).filter(|parent| namespaces.iter().any(|row| row.address == *parent))
+    };
+    let depth = |row: &UserNamespaceRow| {
+        std::iter::successors(Some(row.address), above).take(64).count() as u64
+    };
+    namespaces.iter().map(depth).max().unwrap_or(0)
 }
 
 /// Number of rounds that reach all directories and mounts from the open files and the working
