@@ -86,6 +86,24 @@ pub enum Stage {
     Done,
 }
 
+/// What the step does, for people.
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::SweepPageBeginnings => "searching the beginnings of all pages",
+            Self::SweepEverything => "searching all of memory",
+            Self::SweepPageTables => "searching for page tables",
+            Self::ProvePageTables => "verifying page tables",
+            Self::Kallsyms => "reading the symbol table",
+            Self::Btf => "reading the types",
+            Self::Bind => "binding the layouts",
+            Self::Derive => "finding the direct map",
+            Self::Verify => "verifying the profile",
+            Self::Done => "done",
+        })
+    }
+}
+
 /// An event during discovery.
 #[derive(Clone, Debug)]
 #[non_exhaustive]

@@ -113,7 +113,7 @@ fn each_activity(filling: &Filling, mut check: impl FnMut(&Record<'_>)) {
         filling.ids.iter().map(|&id| Holder { process_id: id, file_descriptor_id: 3 }).collect();
     let connection = NetworkConnectionDetails {
         tcp_bytes_in: Some(filling.number),
-        other_holders: Some(Objects(&holders)),
+        other_holders: Some(Objects::new(&holders)),
         ..connection()
     };
     let memory = ProcessMemoryDetails {
@@ -139,7 +139,7 @@ fn each_activity(filling: &Filling, mut check: impl FnMut(&Record<'_>)) {
         };
         20
     ];
-    let history = ShellHistoryDetails { shell_command_execution_history: Objects(&commands) };
+    let history = ShellHistoryDetails { shell_command_execution_history: Objects::new(&commands) };
     let (descriptors, connections) = ([descriptor; 3], [connection; 2]);
     let chain = [ShellProcess {
         process: Flat(process),

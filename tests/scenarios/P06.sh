@@ -1,5 +1,5 @@
 # P06: a process that its parent never waits for
-# stage: behaviour
+# stage: thresholds
 # expect: process_zombie
 #   process.process_id: $pid
 #   process.process_state: Z (zombie)

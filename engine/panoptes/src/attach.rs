@@ -167,9 +167,7 @@ pub fn log_event(event: &Event<'_>, system: &str, messages: &Messages) {
             messages.debug(format_args!("{system}: {trace} at {at}: Linux {release}"));
         }
         Event::OsIdentifierDiscoveryExtended { to } => {
-            messages.info(format_args!(
-                "{system}: no kernel in the usual place, the search continues ({to:?})"
-            ));
+            messages.info(format_args!("{system}: no kernel in the usual place; {to}"));
         }
         Event::CandidateRefused(attempt) => {
             messages.debug(format_args!("{system}: refused {attempt}"));

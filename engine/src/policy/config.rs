@@ -2,14 +2,14 @@
 
 use panoptes_sinks::activities::Activity;
 
-use crate::state::ConnectionThresholds;
+use crate::state::Thresholds;
 
 /// Which activities are reported.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct PolicyConfig {
     enabled: [bool; Activity::ALL.len()],
     /// Thresholds above which some of them are.
-    pub thresholds: ConnectionThresholds,
+    pub thresholds: Thresholds,
 }
 
 impl Default for PolicyConfig {
@@ -18,7 +18,7 @@ impl Default for PolicyConfig {
         for &activity in Activity::ALL {
             enabled[activity as usize] = activity.info().default_on;
         }
-        Self { enabled, thresholds: ConnectionThresholds::default() }
+        Self { enabled, thresholds: Thresholds::default() }
     }
 }
 
@@ -33,7 +33,7 @@ impl PolicyConfig {
 
     /// The thresholds for the state: those of disabled activities are left out.
     #[must_use]
-    pub fn wanted(&self, mut thresholds: ConnectionThresholds) -> ConnectionThresholds {
+    pub fn wanted(&self, mut thresholds: Thresholds) -> Thresholds {
         if !self.is_enabled(Activity::TcpNetworkConnectionStatus) {
             thresholds.status_period_ns = None;
         }

@@ -95,7 +95,7 @@ impl Reporter<'_> {
         } else if activity == Activity::TcpLongLastingConnection {
             details.tcp_connection_overall_duration_ns = lasted(cx.now);
         }
-        details.other_holders = (!others.is_empty()).then_some(Objects(&others));
+        details.other_holders = (!others.is_empty()).then_some(Objects::new(&others));
         // Of an owner that has ended, only name and number are kept.
         let last_owner = connection.owner();
         let owner = last_owner.as_ref().map(|owner| ProcessFacts {

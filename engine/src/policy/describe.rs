@@ -153,16 +153,21 @@ pub fn memory<'a>(facts: &AreaFacts<'a>) -> ProcessMemoryDetails<'a> {
         process_id: facts.process_id,
         virtual_memory_area_start_address: MemoryAddress(facts.start),
         virtual_memory_area_end_address: MemoryAddress(facts.end),
-        memory_permissions: MemoryPermissions {
-            read: facts.flags & VM_READ != 0,
-            write: facts.flags & VM_WRITE != 0,
-            execute: facts.flags & VM_EXEC != 0,
-            shared: facts.flags & VM_MAYSHARE != 0,
-        },
+        memory_permissions: permissions(facts.flags),
         is_main_process_executable: Some(facts.is_main_executable),
         file_path: facts.file.map(Text::new),
         file_name: facts.file.map(|path| Text::new(last_component(path))),
         memory_name: facts.name.map(Text::new),
+    }
+}
+
+/// The permissions in `VM_*` flags.
+pub fn permissions(flags: u64) -> MemoryPermissions {
+    MemoryPermissions {
+        read: flags & VM_READ != 0,
+        write: flags & VM_WRITE != 0,
+        execute: flags & VM_EXEC != 0,
+        shared: flags & VM_MAYSHARE != 0,
     }
 }
 

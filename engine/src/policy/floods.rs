@@ -13,8 +13,9 @@ use crate::state::process::ProcessKey;
 use crate::time::Monotonic;
 
 /// The events that one process can cause in any number.
-const ACTIVITIES: [Activity; 16] = [
+const ACTIVITIES: [Activity; 17] = [
     Activity::ProcessCreated,
+    Activity::ProcessExecuted,
     Activity::ProcessTerminated,
     Activity::ProcessZombie,
     Activity::NetworkConnectionCreated,

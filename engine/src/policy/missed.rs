@@ -186,6 +186,9 @@ impl Reporter<'_> {
 fn is_of_children(activity: Activity) -> bool {
     matches!(
         activity,
-        Activity::ProcessCreated | Activity::ProcessTerminated | Activity::ProcessZombie
+        Activity::ProcessCreated
+            | Activity::ProcessExecuted
+            | Activity::ProcessTerminated
+            | Activity::ProcessZombie
     )
 }

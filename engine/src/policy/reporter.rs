@@ -160,11 +160,14 @@ impl Changes for Reporter<'_> {
             Change::ProcessCreated(process) => {
                 self.process(cx, Activity::ProcessCreated, process);
             }
+            Change::ProcessExecuted { process, before, mapped } => {
+                self.executed(cx, process, before, mapped);
+            }
             Change::ProcessTerminated(process) => {
                 self.sum_up(cx, process);
                 self.process(cx, Activity::ProcessTerminated, process);
             }
-            Change::ProcessZombie { process, .. } => {
+            Change::ProcessZombie(process) => {
                 self.process(cx, Activity::ProcessZombie, process);
             }
             Change::ProcessHidden { process, missing, shown, scans, since_ns, is_accepted } => {
@@ -321,7 +324,7 @@ impl Reporter<'_> {
 
     /// Counts an event of a child of a process; returns whether it is written. The children of
     /// process 1, which adopts those of all others, are not a flood of it.
-    fn admits_child(
+    pub(super) fn admits_child(
         &mut self,
         cx: &ScanContext<'_>,
         activity: Activity,

@@ -47,8 +47,9 @@ impl Reporter<'_> {
             _ => event.last,
         };
         let command = command.as_ref().map(shell_command);
-        let details =
-            ShellHistoryDetails { shell_command_execution_history: Objects(command.as_slice()) };
+        let details = ShellHistoryDetails {
+            shell_command_execution_history: Objects::new(command.as_slice()),
+        };
         let process = describe::process(&event.process, cx.snapshot.machine.tsc_khz);
         let parents = [Details::Process(&process)];
         let record = Record::new(activity, Details::ShellHistory(&details)).with_parents(&parents);

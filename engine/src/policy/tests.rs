@@ -4,6 +4,7 @@
 mod alert_floods;
 mod connections;
 mod containers;
+mod execs;
 mod floods;
 mod permissions;
 
@@ -81,6 +82,8 @@ impl Reader {
         let mut config = PolicyConfig::default();
         config.set_enabled(Activity::ProcessMemoryCreated, true);
         config.set_enabled(Activity::ProcessMemoryTerminated, true);
+        // Most tests are about something else than the program that a process runs.
+        config.set_enabled(Activity::ProcessExecuted, false);
         Self::with(limits, config)
     }
 

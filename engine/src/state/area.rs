@@ -111,6 +111,11 @@ impl Area {
         !self.file.is_none()
     }
 
+    /// Whether both map the same file, opened at once or not.
+    pub(super) fn maps_file_of(&self, other: &Self) -> bool {
+        self.file == other.file || !self.inode.is_none() && self.inode == other.inode
+    }
+
     const fn is_marked(&self, mark: u8) -> bool {
         self.marks & mark != 0
     }

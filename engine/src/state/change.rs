@@ -11,6 +11,7 @@ use super::container::{Container, Containers};
 use super::coverage::Births;
 use super::facts::{AreaFacts, DescriptorFacts, ThreadFacts};
 use super::holders::Holder;
+use super::mapped_files::MappedFiles;
 use super::process::Process;
 use super::thresholds::Exceeded;
 use crate::limits::Limit;
@@ -48,10 +49,18 @@ impl<F: FnMut(&ScanContext<'_>, &Change<'_>)> Changes for F {
 pub enum Change<'a> {
     /// A process is new.
     ProcessCreated(&'a Process),
+    /// A process runs another program.
+    ProcessExecuted {
+        process: &'a Process,
+        /// Path of the previous program, if a scan saw that.
+        before: Option<&'a [u8]>,
+        /// What the kernel and the loader have mapped for the new one.
+        mapped: MappedFiles<'a>,
+    },
     /// A process has ended.
     ProcessTerminated(&'a Process),
-    /// A process has ended, and in `scans` scans in a row nothing has collected its exit code.
-    ProcessZombie { process: &'a Process, scans: u32 },
+    /// A process has ended, and nothing has collected its exit code for a while.
+    ProcessZombie(&'a Process),
     /// A process is missing from kernel views that must show every process.
     ProcessHidden {
         process: &'a Process,

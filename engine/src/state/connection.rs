@@ -11,7 +11,7 @@ use panoptes_tables::RowId;
 
 use super::facts::ConnectionFacts;
 use super::keys::{ContainerKey, ProcessKey};
-use super::thresholds::{ConnectionThresholds, Exceeded, Measures, is_open};
+use super::thresholds::{Exceeded, Measures, Thresholds, is_open};
 use crate::time::{Monotonic, Now};
 use crate::walk::{ConnectionRow, Snapshot};
 
@@ -293,7 +293,7 @@ impl Connection {
     /// The exceeded thresholds that were not reported yet.
     pub(super) fn exceed(
         &mut self,
-        thresholds: &ConnectionThresholds,
+        thresholds: &Thresholds,
         now: Monotonic,
     ) -> ArrayVec<Exceeded, 3> {
         if self.listens() {

@@ -27,7 +27,7 @@ use super::emit::Emitter;
 use super::facts::{ConnectionFacts, DescriptorFacts};
 use super::holders::{Holder, Holders, Holding};
 use super::process::Process;
-use super::thresholds::{ConnectionThresholds, Exceeded};
+use super::thresholds::{Exceeded, Thresholds};
 use crate::limits::Limits;
 use crate::loss::Loss;
 use crate::time::{Monotonic, RealTime};
@@ -88,7 +88,7 @@ pub(super) struct Connections {
     first_seen_ns: Box<[Option<RealTime>]>,
     pub(super) holders: Holders,
     accept_grace_scans: u32,
-    pub(super) thresholds: ConnectionThresholds,
+    pub(super) thresholds: Thresholds,
     /// The first connection whose status may be reported in the next scan: all before had their
     /// turn.
     statuses_from: Option<Tuple>,
@@ -105,7 +105,7 @@ impl Connections {
         Self {
             crowded: CrowdedConnections::new(limits, key),
             accept_grace_scans,
-            thresholds: ConnectionThresholds::default(),
+            thresholds: Thresholds::default(),
             rows: ListPool::new(limits.connections as usize),
             list: List::default(),
             claimed: Box::default(),
@@ -219,7 +219,7 @@ struct Pass<'a, 't> {
     cut: ArrayVec<u32, CUT_MAX>,
     quiet: bool,
     now: Monotonic,
-    thresholds: ConnectionThresholds,
+    thresholds: Thresholds,
     statuses_left: u32,
     /// The first due connection that has to wait for the next scan.
     statuses_next: Option<Tuple>,

@@ -135,6 +135,7 @@ impl Admission {
         let Some(evicted) = id.and_then(|id| self.evicted.remove(id)) else { return };
         new.life.stage = Stage::Announced;
         new.life.returned = true;
+        new.set_program_known();
         new.life.existing = evicted.existing;
         new.first_exec_id = evicted.first_exec_id;
     }

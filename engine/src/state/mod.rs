@@ -17,6 +17,9 @@
 //!   its parent. A process that ends before that is reported all the same. A process has ended when
 //!   no complete view shows it or any of its threads; if views are never complete, when none has
 //!   shown any of these for several scans.
+//! * A process *executes* each program that a scan has shown of it, once: when the loader has
+//!   finished, or when the process ends or runs another program before that. A program that ran
+//!   when watching started was not executed.
 //! * Threads are all but each process's leader, which is the process itself.
 //! * Everything that a new process already has is reported: inherited descriptors, libraries. What
 //!   ends with its process is not reported separately, nor the memory that an exec drops:
@@ -65,6 +68,7 @@ pub mod facts;
 mod file_names;
 pub mod holders;
 pub mod keys;
+mod mapped_files;
 pub mod memory;
 mod open_files;
 pub mod process;
@@ -91,9 +95,10 @@ use children::Children;
 pub use coverage::Births;
 use facts::HeapRule;
 use keys::ProcessKey;
+pub use mapped_files::{MappedFile, MappedFiles};
 use panoptes_tables::{HashKey, LimitGauge, ListPool, RowId, Scan, Table, room};
 use process::Process;
-pub use thresholds::{ConnectionThresholds, Exceeded};
+pub use thresholds::{Exceeded, Thresholds};
 
 /// How scans are compared.
 #[derive(Clone, Copy, Debug)]
@@ -104,8 +109,7 @@ pub struct Settings {
     pub fork_grace_scans: u32,
     /// Number of additional scans that a connection without a holder gets to be accepted.
     pub accept_grace_scans: u32,
-    /// Number of scans in a row in which a view must hide a process, or a process must be a zombie.
-    /// At least two.
+    /// Number of scans in a row in which a view must hide a process. At least two.
     pub confirm_scans: u32,
     /// Which areas are called `[heap]`.
     pub heap: HeapRule,
@@ -160,6 +164,8 @@ pub struct State {
     progress: Progress,
     /// The processes of which no scan has shown consistent data for a while.
     unstable: Loss,
+    /// How long a process is a zombie before it is reported.
+    zombie_after_ns: u64,
 }
 
 /// What scans have shown since the state was empty.
@@ -213,11 +219,13 @@ impl State {
             scan: Scan::default(),
             progress: Progress::default(),
             unstable: Loss::new(),
+            zombie_after_ns: Thresholds::default().zombie_after_ns,
         }
     }
 
-    /// Sets the thresholds for connections. What was reported is not reported again.
-    pub fn set_thresholds(&mut self, thresholds: ConnectionThresholds) {
+    /// Sets the thresholds. What was reported is not reported again.
+    pub fn set_thresholds(&mut self, thresholds: Thresholds) {
+        self.zombie_after_ns = thresholds.zombie_after_ns;
         self.connections.thresholds = thresholds;
     }
 

@@ -33,13 +33,27 @@ pub struct Process {
     executable_place: Place,
     directory_place: Place,
     /// The previous program, kept until a scan with stable data has shown which descriptors exec
-    /// closed.
+    /// closed, and until the exec is reported.
     ran_before: Option<Program>,
+    /// Whether descriptors that exec closes may still be found closed.
+    is_closing: bool,
     held_still: bool,
+    exec: Exec,
     /// `self_exec_id` when it was first seen.
     pub(super) first_exec_id: u32,
     in_exec_since: Option<Monotonic>,
     on_cpu: bool,
+}
+
+/// The exec of a process's present program.
+#[derive(Clone, Copy, Debug, Default)]
+struct Exec {
+    /// Whether it is to be reported.
+    is_due: bool,
+    /// When a scan first showed the program, set up and stable.
+    since: Option<Monotonic>,
+    /// The version of its areas in the last such scan, and since when it is that one.
+    areas: Option<(u32, Monotonic)>,
 }
 
 /// A process as a scan shows it.
@@ -76,8 +90,8 @@ pub(super) struct Life {
     /// Number of scans in a row, complete or not, that showed neither it nor any of its threads.
     pub(super) unseen_scans: u32,
     pub(super) hidden: Hidden,
-    /// Number of scans in a row in which it was a zombie.
-    pub(super) zombie_scans: u32,
+    /// Since when each scan that showed it has shown a zombie.
+    pub(super) zombie_since: Option<Monotonic>,
     pub(super) zombie_reported: bool,
     /// Since when no scan has shown consistent data about it.
     pub(super) unstable_since: Option<Monotonic>,
@@ -135,6 +149,10 @@ const COMMAND_LINE_BYTES_MAX: usize = 4096;
 /// A path is made again if its file or directory has changed, and every this many scans, because a
 /// directory above it may have been renamed.
 const REFRESH_SCANS: u32 = 64;
+/// Time without a change of a new program's areas after which its loader counts as finished.
+const LOADED_NS: i64 = 15_000_000;
+/// Time after which an exec is reported although the program's areas still change.
+const LOADING_MAX_NS: i64 = 100_000_000;
 /// Number of scans after which a new process is reported although its data was never stable.
 const PENDING_SCANS_MAX: u32 = 4;
 /// Number of scans, in addition to the grace, that a process inside exec gets to come out of it.
@@ -161,6 +179,7 @@ impl Process {
             first_seen: now,
             described: Described::new(task),
             first_exec_id: task.self_exec_id,
+            exec: Exec { is_due: !task.is_fork(), ..Exec::default() },
             on_cpu: task.on_cpu,
             ..Self::default()
         }
@@ -256,7 +275,7 @@ impl Process {
     /// exec, no other record is about the previous program.)
     pub(crate) fn described_at_close(&self, close_on_exec: bool) -> Described {
         let mut described = self.described;
-        if let Some(before) = self.ran_before.filter(|_| close_on_exec) {
+        if let Some(before) = self.ran_before.filter(|_| close_on_exec && self.is_closing) {
             described.program = before;
         }
         described
@@ -299,6 +318,8 @@ impl Process {
             // Another program: nothing of the last one may stand for what cannot be read of it.
             let before = core::mem::replace(&mut described.program, Program::new(task));
             self.executable_place = Place::default();
+            self.is_closing = true;
+            self.exec = Exec { is_due: true, ..Exec::default() };
             if let Some(older) = self.ran_before.replace(before) {
                 older.release(strings);
             }
@@ -381,12 +402,51 @@ impl Process {
         program.command_line_cut = mm.command_line_cut || length < text.len();
     }
 
-    /// Forgets the previous program, once the descriptors that exec closed were reported.
+    /// Forgets the previous program, once the exec and the descriptors that it closed were
+    /// reported.
     pub(super) fn forget_before(&mut self, strings: &mut Strings) {
-        let held_still = self.held_still;
-        if let Some(before) = self.ran_before.take_if(|_| held_still) {
+        self.is_closing &= !self.held_still;
+        let is_needed = self.is_closing || self.exec.is_due;
+        if let Some(before) = self.ran_before.take_if(|_| !is_needed) {
             before.release(strings);
         }
+    }
+
+    /// Notes that the exec of its present program needs no report.
+    pub(super) fn set_program_known(&mut self) {
+        self.exec.is_due = false;
+    }
+
+    /// Whether the exec of the program that scans have shown so far is to be reported.
+    pub(super) fn owes_exec(&self) -> bool {
+        self.exec.is_due
+            && self.life.is_announced()
+            && self.in_exec_since.is_none()
+            && self.described.program.executable.is_some()
+    }
+
+    /// The same before a scan that shows another program is taken into the description.
+    pub(super) fn owes_exec_before(&self, task: &Task) -> bool {
+        self.described.program.self_exec_id != task.self_exec_id
+            && self.exec.since.is_some()
+            && self.owes_exec()
+    }
+
+    /// Notes which areas a scan shows; returns whether its exec is to be reported now, because its
+    /// loader has finished or takes long.
+    pub(super) fn has_loaded(&mut self, areas_version: u32, now: Monotonic) -> bool {
+        if !self.owes_exec() {
+            return false;
+        }
+        let since = *self.exec.since.get_or_insert(now);
+        let same = self.exec.areas.filter(|(version, _)| *version == areas_version);
+        let (_, same_since) = *self.exec.areas.insert(same.unwrap_or((areas_version, now)));
+        now.since(same_since) >= LOADED_NS || now.since(since) >= LOADING_MAX_NS
+    }
+
+    /// Path of the program that it ran before, if a scan saw that.
+    pub(super) fn executable_before<'a>(&self, strings: &'a Strings) -> Option<&'a [u8]> {
+        self.ran_before?.executable.map(|id| strings.get(id))
     }
 
     /// Releases its names.

@@ -8,9 +8,9 @@ use panoptes_decoders::kernel::sock::{Counters, TcpState};
 
 use crate::time::Monotonic;
 
-/// Thresholds beyond which connections are reported.
+/// Thresholds beyond which connections and zombies are reported.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct ConnectionThresholds {
+pub struct Thresholds {
     /// Bytes received.
     pub bytes_in: u64,
     /// Bytes sent, retransmissions included.
@@ -19,16 +19,19 @@ pub struct ConnectionThresholds {
     pub duration_ns: u64,
     /// Time between two reports of a status, in nanoseconds; `None` for no reports.
     pub status_period_ns: Option<u64>,
+    /// How long a process is a zombie before it is reported, in nanoseconds.
+    pub zombie_after_ns: u64,
 }
 
-impl Default for ConnectionThresholds {
-    /// 100 MiB each way and an hour; no status.
+impl Default for Thresholds {
+    /// 100 MiB each way and an hour; no status; ten seconds.
     fn default() -> Self {
         Self {
             bytes_in: 100 << 20,
             bytes_out: 100 << 20,
             duration_ns: 3_600_000_000_000,
             status_period_ns: None,
+            zombie_after_ns: 10_000_000_000,
         }
     }
 }
@@ -67,7 +70,7 @@ impl Measures {
     /// change.
     pub(super) fn exceed(
         &mut self,
-        thresholds: &ConnectionThresholds,
+        thresholds: &Thresholds,
         counters: Option<Counters>,
         is_open: bool,
         now: Monotonic,
@@ -126,11 +129,12 @@ pub(super) fn is_open(state: TcpState) -> bool {
 mod tests {
     use super::*;
 
-    const THRESHOLDS: ConnectionThresholds = ConnectionThresholds {
+    const THRESHOLDS: Thresholds = Thresholds {
         bytes_in: 1000,
         bytes_out: 500,
         duration_ns: 100,
         status_period_ns: None,
+        zombie_after_ns: 0,
     };
 
     fn at(now_ns: i64) -> Monotonic {
@@ -170,7 +174,7 @@ mod tests {
             ]
         );
         assert_eq!(exceed(&mut measures, counted(u64::MAX, u64::MAX), at(i64::MAX)), []);
-        let other = ConnectionThresholds { bytes_in: 10_000, ..THRESHOLDS };
+        let other = Thresholds { bytes_in: 10_000, ..THRESHOLDS };
         let all = measures.exceed(&other, Some(counted(20_000, 0)), true, at(200));
         assert!(all.is_empty(), "nor under another threshold");
     }

@@ -7,6 +7,7 @@ use super::children::{Children, Entry};
 use super::emit::Update;
 use super::holders::Holding;
 use super::keys::ProcessKey;
+use super::mapped_files::MappedFiles;
 use super::process::{self, Process, Seen, Stage};
 use super::{Progress, State, descriptor, thread};
 use crate::limits::Limit;
@@ -14,7 +15,7 @@ use crate::page_cache::ContentSource;
 use crate::time::{Monotonic, Now};
 use crate::walk::{Index, ProcessRow, Snapshot, ThreadRow, Views};
 use panoptes_tables::RowId;
-use panoptes_tables::{Crossing, ListPool};
+use panoptes_tables::{Crossing, List, ListPool};
 
 /// Number of scans in a row from which an object must be absent if scans have unreadable parts.
 const ABSENT_SCANS_MAX: u32 = 2;
@@ -212,6 +213,11 @@ impl State {
         if unannounced {
             emitter.emit(&Change::ProcessCreated(row));
         }
+        if row.owes_exec() {
+            self.report_exec(id, update);
+        }
+        let Some(row) = self.processes.get(id) else { return };
+        let mut emitter = update.emitter(&self.containers, &mut self.names);
         emitter.emit(&Change::ProcessTerminated(row));
         self.pass_on_tables_of(id, None, update.snapshot);
         self.release_children(id, update);
@@ -262,6 +268,11 @@ impl State {
             let Some(row) = self.processes.get_mut(id) else { continue };
             let container = process.container.and_then(|row| self.containers.key(row));
             let seen = Seen { snapshot, row: process, leader };
+            if row.owes_exec_before(&leader.task) {
+                // No later scan shows that program.
+                self.report_exec(id, update);
+            }
+            let Some(row) = self.processes.get_mut(id) else { continue };
             row.watch_exec(seen, update.now.monotonic);
             row.refresh(seen, container, self.scan, &mut self.names);
             row.refresh_hashes(seen, files);
@@ -386,6 +397,7 @@ impl State {
         new.life.existing = self.progress.is_baseline(key.start_boottime, update.quiet);
         if new.life.existing {
             new.life.stage = Stage::Announced;
+            new.set_program_known();
         } else if self.progress.began_unwatched(key.start_boottime, update.quiet) {
             new.set_began_unwatched();
         }
@@ -432,6 +444,9 @@ impl State {
             if alone && process.exit_state() != 0 {
                 // All that it had ended with it.
                 if is_zombie {
+                    if process.owes_exec() {
+                        self.report_exec(id, update);
+                    }
                     self.release_children(id, update);
                 }
                 continue;
@@ -457,15 +472,38 @@ impl State {
                 descriptor::update(&mut self.descriptors, tables, &mut entry, &mut emitter);
             }
             self.areas.update(&mut entry, &mut emitter);
+            let (process_id, version) = (process.process_id(), children.areas_version);
             for (limit, refused) in [
                 (Limit::Threads, self.threads.take_refused()),
                 (Limit::Descriptors, self.descriptors.take_refused()),
                 (Limit::Areas, self.areas.rows.take_refused()),
             ] {
-                self.crowd.count(limit, refused, Some(process.process_id()));
+                self.crowd.count(limit, refused, Some(process_id));
+            }
+            let now = update.now.monotonic;
+            if self.processes.get_mut(id).is_some_and(|row| row.has_loaded(version, now)) {
+                self.report_exec(id, update);
             }
         }
         born
+    }
+
+    /// Reports that a process runs another program.
+    fn report_exec(&mut self, id: RowId, update: &mut Update<'_>) {
+        let Some(row) = self.processes.get_mut(id) else { return };
+        row.set_program_known();
+        let process = &*row;
+        // The areas of an earlier program are not those of this one.
+        let list = self.children.get(id.0 as usize).map_or_else(List::default, |children| {
+            let is_its_own = children.space.1 == process.self_exec_id();
+            if is_its_own { children.areas } else { List::default() }
+        });
+        let rows = &self.areas.rows;
+        update.emitter(&self.containers, &mut self.names).emit_named(|names| {
+            let before = process.executable_before(&names.strings);
+            let mapped = MappedFiles::new(rows, list, &names.strings);
+            Change::ProcessExecuted { process, before, mapped }
+        });
     }
 
     fn compare_connections(&mut self, update: &mut Update<'_>) {
@@ -505,18 +543,24 @@ impl State {
         }
     }
 
-    /// Counts the scans in a row in which a process is a zombie, and reports that once. `alone` if
-    /// none of its threads goes on. Returns whether it is a zombie.
+    /// Notes since when a process is a zombie, and reports one that stays so, once. `alone` if none
+    /// of its threads goes on. Returns whether it is a zombie.
     fn watch_zombie(&mut self, id: RowId, alone: bool, update: &mut Update<'_>) -> bool {
         let Some(row) = self.processes.get_mut(id) else { return false };
         let is_zombie = alone && row.is_zombie();
-        row.life.zombie_scans = if is_zombie { row.life.zombie_scans.saturating_add(1) } else { 0 };
-        let scans = row.life.zombie_scans;
-        let is_due = scans >= self.settings.confirm_scans.max(2) && row.life.is_announced();
-        if is_due && !core::mem::replace(&mut row.life.zombie_reported, true) {
+        let now = update.now.monotonic;
+        let since = row.life.zombie_since.filter(|_| is_zombie);
+        row.life.zombie_since = is_zombie.then_some(since.unwrap_or(now));
+        let after_ns = i64::try_from(self.zombie_after_ns).unwrap_or(i64::MAX);
+        // A scan may show a process between its end and its parent's wait: one scan is none.
+        let is_due = since.is_some_and(|since| now.since(since) >= after_ns);
+        if is_due
+            && row.life.is_announced()
+            && !core::mem::replace(&mut row.life.zombie_reported, true)
+        {
             let process = &*row;
             let mut emitter = update.emitter(&self.containers, &mut self.names);
-            emitter.emit(&Change::ProcessZombie { process, scans });
+            emitter.emit(&Change::ProcessZombie(process));
         }
         is_zombie
     }

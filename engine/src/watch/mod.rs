@@ -33,7 +33,7 @@ use crate::page_cache::{Contents, MachineMemory};
 use crate::policy::gaps::{GAPS_MAX, Missed};
 use crate::policy::{Policy, PolicyConfig, Reporter};
 use crate::state::facts::HeapRule;
-use crate::state::{Change, Changes as _, ConnectionThresholds, ScanContext, State};
+use crate::state::{Change, Changes as _, ScanContext, State, Thresholds};
 use crate::system::kernel_of;
 use crate::time::{Monotonic, Now};
 use crate::walk::{Budget, Kept, Kernel, ScanError, Scope, Snapshot, Walker};
@@ -430,7 +430,7 @@ impl Watched {
     }
 
     /// Sets the thresholds beyond which connections are reported.
-    pub fn set_thresholds(&mut self, thresholds: ConnectionThresholds) {
+    pub fn set_thresholds(&mut self, thresholds: Thresholds) {
         self.state.set_thresholds(self.policy.config().wanted(thresholds));
     }
 

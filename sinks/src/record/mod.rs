@@ -20,6 +20,7 @@ pub(crate) mod macros;
 pub mod message_id;
 pub mod network_connection;
 pub mod process;
+pub mod process_executed;
 pub mod process_memory;
 pub mod reverse_shell;
 pub mod scan;
@@ -37,6 +38,7 @@ use header::Header;
 use message_id::MessageIds;
 use network_connection::NetworkConnectionDetails;
 use process::ProcessDetails;
+use process_executed::ProcessExecutedDetails;
 use process_memory::ProcessMemoryDetails;
 use reverse_shell::ReverseShellDetails;
 use shell_history::ShellHistoryDetails;
@@ -130,6 +132,7 @@ details_kinds! {
     ShellHistory ShellHistoryDetails<'a>;
     ReverseShell ReverseShellDetails<'a>;
     SystemActivity SystemActivityDetails<'a>;
+    ProcessExecuted ProcessExecutedDetails<'a>;
 }
 
 /// The content of one record.

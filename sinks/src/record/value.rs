@@ -149,11 +149,29 @@ impl<T: DetailsObject> Scalar for Wrapped<'_, T> {
 
 /// Objects in a plain array.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Objects<'a, T>(pub &'a [T]);
+pub struct Objects<'a, T> {
+    items: &'a [T],
+    is_cut: bool,
+}
+
+impl<'a, T> Objects<'a, T> {
+    /// The complete list.
+    pub const fn new(items: &'a [T]) -> Self {
+        Self { items, is_cut: false }
+    }
+
+    /// If `is_cut`, `items` is only part of the list: the enclosing object will have `truncated`.
+    pub const fn cut_if(items: &'a [T], is_cut: bool) -> Self {
+        Self { items, is_cut }
+    }
+}
 
 impl<T: DetailsObject> Scalar for Objects<'_, T> {
     fn write(&self, out: &mut JsonWriter<'_>) -> Result<(), Full> {
-        out.list(self.0, |out, object| out.object(|out| object.append_fields(out)))
+        if self.is_cut {
+            out.set_truncated();
+        }
+        out.list(self.items, |out, object| out.object(|out| object.append_fields(out)))
     }
 
     fn schema() -> Type {

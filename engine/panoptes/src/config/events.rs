@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use panoptes_engine::container_config::Glob;
 use panoptes_engine::policy::PolicyConfig;
-use panoptes_engine::state::ConnectionThresholds;
+use panoptes_engine::state::Thresholds;
 use panoptes_sinks::activities::{Activity, Severity};
 
 use super::section::Section;
@@ -32,7 +32,7 @@ pub struct EventSetting {
 pub struct Events {
     /// One for each activity, in the table's order.
     settings: Vec<EventSetting>,
-    pub thresholds: ConnectionThresholds,
+    pub thresholds: Thresholds,
     /// `reverse_shell_detected`: programs whose purpose is to give shells to their peers.
     pub login_servers: Vec<ProgramPath>,
 }
@@ -111,16 +111,14 @@ impl Default for Events {
                 EventSetting { enabled: info.default_on, severity: info.severity }
             })
             .collect();
-        let thresholds = ConnectionThresholds {
-            status_period_ns: Some(STATUS_PERIOD_NS),
-            ..ConnectionThresholds::default()
-        };
+        let thresholds =
+            Thresholds { status_period_ns: Some(STATUS_PERIOD_NS), ..Thresholds::default() };
         Self { settings, thresholds, login_servers: Vec::new() }
     }
 }
 
 /// Reads the thresholds of an activity.
-fn read_thresholds(into: &mut ConnectionThresholds, activity: Activity, section: &mut Section<'_>) {
+fn read_thresholds(into: &mut Thresholds, activity: Activity, section: &mut Section<'_>) {
     let mut bytes = |key, bytes: &mut u64| {
         let mut size = ByteSize(*bytes);
         section.value_in(key, &mut size, ByteSize(1)..=ByteSize(u64::MAX));
@@ -132,6 +130,7 @@ fn read_thresholds(into: &mut ConnectionThresholds, activity: Activity, section:
             bytes("bytes_out", &mut into.bytes_out);
         }
         Activity::TcpLongLastingConnection => time(section, "duration", &mut into.duration_ns),
+        Activity::ProcessZombie => time(section, "after", &mut into.zombie_after_ns),
         Activity::TcpNetworkConnectionStatus => {
             time(section, "period", into.status_period_ns.get_or_insert(STATUS_PERIOD_NS));
         }
@@ -184,7 +183,7 @@ mod tests {
     #[test]
     fn the_default_thresholds_are_those_of_the_engine() {
         let policy = PolicyConfig::from(&Events::default());
-        assert_eq!(policy.wanted(policy.thresholds), ConnectionThresholds::default());
+        assert_eq!(policy.wanted(policy.thresholds), Thresholds::default());
         assert_eq!(policy.thresholds.status_period_ns, Some(60_000_000_000));
     }
 

@@ -171,6 +171,7 @@ pub const RELOADED: [&str; 8] = [
     "default.containers",
     "default.events.tcp_connection_excessive_data.bytes_in",
     "default.events.tcp_connection_excessive_data.bytes_out",
+    "default.events.process_zombie.after",
     "default.events.tcp_long_lasting_connection.duration",
     "default.events.tcp_network_connection_status.period",
 ];

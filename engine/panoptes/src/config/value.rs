@@ -301,6 +301,9 @@ impl Setting for Duration {
             return Err(format!("is not a duration; {EXAMPLE}"));
         }
         if unit.is_empty() {
+            if whole_number(number) == Ok(0) {
+                return Err(format!("is too short; {EXAMPLE}"));
+            }
             return Err(format!("has no unit; write {number}ms, {number}s or {number}m"));
         }
         let number = whole_number(number)?;
@@ -375,6 +378,8 @@ mod tests {
         assert_eq!(read("2 s"), Ok(Duration::from_secs(2)));
         assert_eq!(read("1m"), Ok(Duration::from_mins(1)));
         assert_eq!(read::<Duration>("10").unwrap_err(), "has no unit; write 10ms, 10s or 10m");
+        let too_short = "is too short; write a whole number and a unit, such as 10ms, 2s or 1m";
+        assert_eq!(read::<Duration>("0").unwrap_err(), too_short);
         for wrong in ["", "ms", "-1s", "1.5s", "5xs", "1S", "99999999999999999999s", "9999999999d"]
         {
             assert!(read::<Duration>(wrong).is_err(), "{wrong}");

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use panoptes_engine::container_config::ContainerConfig;
-use panoptes_engine::state::ConnectionThresholds;
+use panoptes_engine::state::Thresholds;
 use panoptes_engine::watch::Attestation;
 use panoptes_profiles::Profile;
 
@@ -51,7 +51,7 @@ pub(super) struct NewSettings {
     /// Which containers to report.
     pub(super) containers: Option<Arc<ContainerConfig>>,
     /// The thresholds of connections.
-    pub(super) thresholds: Option<ConnectionThresholds>,
+    pub(super) thresholds: Option<Thresholds>,
 }
 
 /// Why Panoptes has to attach to a machine again.
@@ -230,7 +230,7 @@ mod tests {
         let config = Arc::new(ContainerConfig::default());
         let containers = Some(Arc::clone(&config));
         shared.set_settings(NewSettings { containers, thresholds: None });
-        let of = |bytes_in| ConnectionThresholds { bytes_in, ..ConnectionThresholds::default() };
+        let of = |bytes_in| Thresholds { bytes_in, ..Thresholds::default() };
         for thresholds in [of(1), of(2)].map(Some) {
             shared.set_settings(NewSettings { containers: None, thresholds });
         }

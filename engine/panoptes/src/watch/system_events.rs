@@ -174,7 +174,7 @@ impl SearchEvents {
             }
             Event::OsIdentifierDiscoveryExtended { to } => (
                 Activity::OsIdentifierDiscoveryExtended,
-                format!("no kernel in the usual place; the search continues: {to:?}"),
+                format!("no kernel in the usual place; {to}"),
             ),
             Event::LoadingProfileCandidate(origin) => (
                 Activity::LoadingProfileCandidate,

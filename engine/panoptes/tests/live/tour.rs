@@ -316,7 +316,8 @@ fn check_program(records: &[Record]) {
 
 fn a_tour_is_reported(flavor: Flavor) {
     let mut guest = inside::boot(flavor);
-    let watcher = Watch::of(&guest).attached();
+    let soon = "default.events.process_zombie.after=100ms";
+    let watcher = Watch::of(&guest).set(soon).attached();
     let before = watcher.seen();
     let mut tour = Tour { guest: &mut guest, watcher: &watcher, seen: before };
     let life = tour.thread_and_file();

@@ -5,13 +5,14 @@ use serde_json::{Value, json};
 
 use super::{Reader, details, names, with_shell};
 use crate::policy::PolicyConfig;
-use crate::state::ConnectionThresholds;
+use crate::state::Thresholds;
 use crate::state::tests::watch::limits;
 use crate::state::tests::world::World;
 
-fn reader(thresholds: ConnectionThresholds, status: bool) -> Reader {
+fn reader(thresholds: Thresholds, status: bool) -> Reader {
     let mut config = PolicyConfig::default();
     config.set_enabled(Activity::TcpNetworkConnectionStatus, status);
+    config.set_enabled(Activity::ProcessExecuted, false);
     config.thresholds = thresholds;
     let mut reader = Reader::with(&limits(), config);
     reader.state.set_thresholds(config.wanted(config.thresholds));
@@ -26,8 +27,7 @@ fn with_bytes(bytes_in: u64) -> World {
 
 #[test]
 fn an_alert_of_a_connection_is_complete_and_has_a_reason() {
-    let thresholds =
-        ConnectionThresholds { bytes_in: 1000, duration_ns: 15_000_000, ..Default::default() };
+    let thresholds = Thresholds { bytes_in: 1000, duration_ns: 15_000_000, ..Default::default() };
     let mut reader = reader(thresholds, false);
     reader.scan(&World::default());
     reader.scan(&with_bytes(1000));
@@ -63,7 +63,7 @@ fn an_alert_of_a_connection_is_complete_and_has_a_reason() {
 
 #[test]
 fn connections_from_before_watching_may_be_older() {
-    let thresholds = ConnectionThresholds { duration_ns: 5_000_000, ..Default::default() };
+    let thresholds = Thresholds { duration_ns: 5_000_000, ..Default::default() };
     let mut reader = reader(thresholds, false);
     reader.scan(&with_shell());
     let records = reader.scan(&with_shell());
@@ -75,7 +75,7 @@ fn connections_from_before_watching_may_be_older() {
 #[test]
 fn a_status_is_reported_where_it_is_wanted() {
     for wanted in [true, false] {
-        let period = ConnectionThresholds { status_period_ns: Some(1), ..Default::default() };
+        let period = Thresholds { status_period_ns: Some(1), ..Default::default() };
         let mut reader = reader(period, wanted);
         reader.scan(&with_shell());
         let records = reader.scan(&with_shell());
@@ -90,7 +90,7 @@ fn a_status_is_reported_where_it_is_wanted() {
 
 #[test]
 fn missed_processes_are_counted() {
-    let mut reader = reader(ConnectionThresholds::default(), false);
+    let mut reader = reader(Thresholds::default(), false);
     reader.policy.set_scan_interval(10_000_000);
     let mut world = World { forks: Some(1000), ..World::default() };
     reader.scan(&world);
@@ -108,7 +108,7 @@ fn missed_processes_are_counted() {
 
 #[test]
 fn late_scans_are_counted() {
-    let mut reader = reader(ConnectionThresholds::default(), false);
+    let mut reader = reader(Thresholds::default(), false);
     reader.policy.set_scan_interval(4_000_000);
     let records: Vec<Value> = (0..1500).flat_map(|_| reader.scan(&World::default())).collect();
     assert_eq!(names(&records), ["coverage_report"]);

@@ -3,7 +3,7 @@
 use super::watch::{NOTHING, Watch, limits};
 use super::world::{FakeFile, FakeProcess, FakeThread, World, two_processes as world};
 use crate::limits::Limits;
-use crate::state::{Change, Limit, ScanContext, Settings};
+use crate::state::{Change, Limit, ScanContext, Settings, Thresholds};
 
 #[test]
 fn baseline_processes_are_not_reported_as_created() {
@@ -427,15 +427,41 @@ fn a_process_whose_threads_are_seen_goes_on() {
 }
 
 #[test]
-fn a_zombie_is_reported_once_after_its_grace() {
+fn a_zombie_is_reported_once_after_its_time() {
     let mut watch = Watch::after(&world());
+    watch.state.set_thresholds(Thresholds { zombie_after_ns: 30_000_000, ..Thresholds::default() });
     let mut dead = world();
     dead.process(100).become_zombie();
-    assert_eq!(watch.scan(&dead), NOTHING);
-    assert_eq!(watch.scan(&dead), ["zombie 100 2"]);
+    // From the first scan that shows it, 10 ms apart.
+    for _ in 0..3 {
+        assert_eq!(watch.scan(&dead), NOTHING);
+    }
+    assert_eq!(watch.scan(&dead), ["zombie 100"]);
     assert_eq!(watch.scan(&dead), NOTHING);
     dead.remove(100);
     assert_eq!(watch.scan(&dead), ["-process 100 task100"]);
+}
+
+#[test]
+fn a_zombie_is_reported_after_ten_seconds_by_default() {
+    let mut watch = Watch::after(&world());
+    watch.state.set_thresholds(Thresholds::default());
+    let mut dead = world();
+    dead.process(100).become_zombie();
+    for _ in 0..1000 {
+        assert_eq!(watch.scan(&dead), NOTHING);
+    }
+    assert_eq!(watch.scan(&dead), ["zombie 100"]);
+}
+
+#[test]
+fn a_zombie_that_is_reported_at_once_was_seen_twice() {
+    let mut watch = Watch::after(&world());
+    watch.state.set_thresholds(Thresholds { zombie_after_ns: 0, ..Thresholds::default() });
+    let mut dead = world();
+    dead.process(100).become_zombie();
+    assert_eq!(watch.scan(&dead), NOTHING);
+    assert_eq!(watch.scan(&dead), ["zombie 100"]);
 }
 
 #[test]
@@ -472,7 +498,7 @@ fn a_leader_that_ends_before_its_threads_is_no_zombie() {
     }
     headless.process(300).become_zombie();
     assert_eq!(watch.scan(&headless), NOTHING);
-    assert_eq!(watch.scan(&headless), ["zombie 300 2"]);
+    assert_eq!(watch.scan(&headless), ["zombie 300"]);
 }
 
 #[test]
@@ -482,7 +508,7 @@ fn a_process_first_seen_as_a_zombie_is_created_too() {
     dead.become_zombie();
     let with = world().with(dead);
     assert_eq!(watch.scan(&with), ["+process 300 task300"]);
-    assert_eq!(watch.scan(&with), ["zombie 300 2"]);
+    assert_eq!(watch.scan(&with), ["zombie 300"]);
     assert_eq!(watch.scan(&world()), ["-process 300 task300"]);
 }
 

@@ -2,17 +2,18 @@
 
 use super::watch::{NOTHING, Watch, at_once};
 use super::world::{ESTABLISHED, FIN_WAIT_2, FakeSocket, NEW_SYN_RECV, SYN_SENT, TIME_WAIT, World};
-use crate::state::{ConnectionThresholds, Settings};
+use crate::state::{Settings, Thresholds};
 use crate::time::RealTime;
 
 const SOCK: u64 = 0xffff_8887_0000_0000;
 const PORT: u16 = 58848;
 /// Scans are 10 ms apart.
-const THRESHOLDS: ConnectionThresholds = ConnectionThresholds {
+const THRESHOLDS: Thresholds = Thresholds {
     bytes_in: 1000,
     bytes_out: u64::MAX,
     duration_ns: u64::MAX,
     status_period_ns: None,
+    zombie_after_ns: 0,
 };
 
 fn world(sockets: &[FakeSocket]) -> World {
@@ -24,7 +25,7 @@ fn counted(state: u8, bytes_in: u64) -> FakeSocket {
 }
 
 /// A watch after a first scan, of that world.
-fn watch(first: &World, thresholds: ConnectionThresholds) -> (Watch, Vec<String>) {
+fn watch(first: &World, thresholds: Thresholds) -> (Watch, Vec<String>) {
     let mut watch = Watch::new(&super::watch::limits(), at_once());
     watch.state.set_thresholds(thresholds);
     let changes = watch.scan(first);
@@ -83,7 +84,7 @@ fn a_new_connection_is_reported_before_its_crossings() {
 
 #[test]
 fn a_connection_lasts_from_its_first_sight_while_it_is_open() {
-    let thresholds = ConnectionThresholds { duration_ns: 25_000_000, ..THRESHOLDS };
+    let thresholds = Thresholds { duration_ns: 25_000_000, ..THRESHOLDS };
     let long =
         "!connection 58848 ESTABLISHED Duration { lasted_ns: 30000000, threshold_ns: 25000000 }";
     for preexisting in [true, false] {
@@ -116,7 +117,7 @@ fn a_connection_lasts_from_its_first_sight_while_it_is_open() {
 
 #[test]
 fn setting_a_clock_makes_no_connection_long_or_short() {
-    let thresholds = ConnectionThresholds { duration_ns: 25_000_000, ..THRESHOLDS };
+    let thresholds = Thresholds { duration_ns: 25_000_000, ..THRESHOLDS };
     let open = world(&[counted(ESTABLISHED, 0)]);
     let mut watch = Watch::new(&super::watch::limits(), at_once());
     watch.state.set_thresholds(thresholds);
@@ -139,16 +140,16 @@ fn other_thresholds_report_nothing_again() {
     let (mut watch, changes) = watch(&world(&[counted(ESTABLISHED, 1001)]), THRESHOLDS);
     assert_eq!(changes, [MUCH]);
     for bytes_in in [5000, 10] {
-        watch.state.set_thresholds(ConnectionThresholds { bytes_in, ..THRESHOLDS });
+        watch.state.set_thresholds(Thresholds { bytes_in, ..THRESHOLDS });
         assert_eq!(watch.scan(&world(&[counted(ESTABLISHED, 6000)])), NOTHING);
     }
-    watch.state.set_thresholds(ConnectionThresholds { duration_ns: 1, ..THRESHOLDS });
+    watch.state.set_thresholds(Thresholds { duration_ns: 1, ..THRESHOLDS });
     assert_eq!(watch.scan(&world(&[counted(ESTABLISHED, 6000)])).len(), 1, "another threshold");
 }
 
 #[test]
 fn the_status_of_open_connections_is_reported_every_period() {
-    let thresholds = ConnectionThresholds { status_period_ns: Some(30_000_000), ..THRESHOLDS };
+    let thresholds = Thresholds { status_period_ns: Some(30_000_000), ..THRESHOLDS };
     let listener = FakeSocket::listener(SOCK + 0x2000, 22);
     let waiting = FakeSocket::new(SOCK + 0x3000, PORT + 2, TIME_WAIT);
     let open = world(&[counted(ESTABLISHED, 0), listener, waiting]);
@@ -166,7 +167,7 @@ fn a_crowd_that_is_due_at_once_is_spread() {
     let many = crate::limits::Limits { connections: 1000, ..super::watch::limits() };
     let mut watch = Watch::new(&many, at_once());
     let period = Some(100_000_000);
-    watch.state.set_thresholds(ConnectionThresholds { status_period_ns: period, ..THRESHOLDS });
+    watch.state.set_thresholds(Thresholds { status_period_ns: period, ..THRESHOLDS });
     let crowd: Vec<_> = (0..1000)
         .map(|number| FakeSocket::new(SOCK + number * 0x1000, 1000 + number as u16, ESTABLISHED))
         .collect();
@@ -186,7 +187,7 @@ fn a_crowd_that_is_due_at_once_is_spread() {
 fn each_of_a_crowd_that_is_always_due_has_its_turn() {
     let many = crate::limits::Limits { connections: 1000, ..super::watch::limits() };
     let mut watch = Watch::new(&many, at_once());
-    watch.state.set_thresholds(ConnectionThresholds { status_period_ns: Some(1), ..THRESHOLDS });
+    watch.state.set_thresholds(Thresholds { status_period_ns: Some(1), ..THRESHOLDS });
     let crowd: Vec<_> = (0..1000)
         .map(|number| FakeSocket::new(SOCK + number * 0x1000, 1000 + number as u16, ESTABLISHED))
         .collect();

@@ -4,6 +4,7 @@ mod children;
 mod connections;
 mod containers;
 mod crowded;
+mod execs;
 mod hidden;
 mod lives;
 mod measures;

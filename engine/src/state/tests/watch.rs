@@ -1,13 +1,16 @@
 //! Updates a state from scans of a [`World`] and collects the changes, one line each.
 
 use panoptes_decoders::kernel::sock::TcpState;
+use panoptes_decoders::kernel::vm_area_struct::{VM_EXEC, VM_READ, VM_WRITE};
 use panoptes_tables::HashKey;
 
 use super::world::World;
 use crate::limits::Limits;
 use crate::state::facts::FileName;
 use crate::state::process::Process;
-use crate::state::{Change, ConnectionChange, ScanContext, Settings, State};
+use crate::state::{
+    Change, ConnectionChange, MappedFile, ScanContext, Settings, State, Thresholds,
+};
 use crate::time::{Now, RealTime};
 use crate::walk::Snapshot;
 
@@ -18,15 +21,17 @@ pub(crate) struct Watch {
     pub(crate) state: State,
     pub(crate) snapshot: Snapshot,
     pub(crate) now: Now,
+    /// Whether execs have lines: most tests are about something else.
+    pub(crate) shows_execs: bool,
 }
 
 impl Watch {
     pub(crate) fn new(limits: &Limits, settings: Settings) -> Self {
-        Self {
-            state: State::new(limits, settings, HashKey::new(7)),
-            snapshot: Snapshot::empty(limits),
-            now: Now::at(1_000_000),
-        }
+        let mut state = State::new(limits, settings, HashKey::new(7));
+        // Zombies are reported as soon as two scans have seen them.
+        state.set_thresholds(Thresholds { zombie_after_ns: 0, ..Thresholds::default() });
+        let (snapshot, now) = (Snapshot::empty(limits), Now::at(1_000_000));
+        Self { state, snapshot, now, shows_execs: false }
     }
 
     /// With small limits, and a baseline that is not reported.
@@ -51,11 +56,14 @@ impl Watch {
     pub(crate) fn update_from(&mut self) -> Vec<String> {
         self.now = next_scan(self.now);
         let mut changes = Vec::new();
+        let shows_execs = self.shows_execs;
         self.state.update(
             &self.snapshot,
             self.now,
             &mut |cx: &ScanContext<'_>, change: &Change<'_>| {
-                changes.push(line(cx, change));
+                if shows_execs || !matches!(change, Change::ProcessExecuted { .. }) {
+                    changes.push(line(cx, change));
+                }
             },
         );
         changes
@@ -93,18 +101,29 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+fn mapped_file(file: &MappedFile<'_>) -> String {
+    let path = file.path.map_or_else(|| "?".to_owned(), text);
+    let letter = |flag, letter| if file.flags & flag == 0 { "" } else { letter };
+    format!(" {path}:{}{}{}", letter(VM_READ, "r"), letter(VM_WRITE, "w"), letter(VM_EXEC, "x"))
+}
+
 fn line(cx: &ScanContext<'_>, change: &Change<'_>) -> String {
     match change {
         Change::ProcessCreated(process) => {
             let facts = process.facts(cx.strings);
             format!("+process {} {}", facts.process_id, text(facts.name))
         }
+        Change::ProcessExecuted { process, before, mapped } => {
+            let before = before.map_or_else(String::new, |path| format!(" after {}", text(path)));
+            let mapped: String = mapped.iter().map(|file| mapped_file(&file)).collect();
+            format!("exec {} {}{before}{mapped}", process.process_id(), text(process.name()))
+        }
         Change::ProcessTerminated(process) => {
             let facts = process.facts(cx.strings);
             format!("-process {} {}", facts.process_id, text(facts.name))
         }
-        Change::ProcessZombie { process, scans } => {
-            format!("zombie {} {scans}", process.process_id())
+        Change::ProcessZombie(process) => {
+            format!("zombie {}", process.process_id())
         }
         Change::ProcessHidden { process, missing, shown, scans, .. } => {
             assert!(missing.and(*shown).is_empty());

@@ -24,6 +24,7 @@ pub(super) fn files() -> Result<Vec<(String, PathBuf)>> {
 const LOW_THRESHOLDS: &str = "  events:
     tcp_connection_excessive_data: { bytes_in: 1MiB, bytes_out: 1MiB }
     tcp_long_lasting_connection: { duration: 15s }
+    process_zombie: { after: 1s }
 ";
 
 /// A program that the user declares as a login server, which gives shells to its peers.

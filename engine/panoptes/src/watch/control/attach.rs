@@ -74,6 +74,7 @@ impl Control {
             seen: candidate.seen.clone(),
             is_silent: waiting.is_reported,
             is_patient: waiting.is_patient(),
+            is_failure_reported: waiting.is_failure_reported,
             system,
         };
         let run = self.work.search;
@@ -192,12 +193,15 @@ impl Control {
 
     /// Reports why a system could not be attached to, and sets the next attempt.
     fn report_failure(&mut self, index: usize, waiting: Waiting, error: NotAttached) {
-        let NotAttached { failure, searched } = error;
+        let NotAttached { failure, searched, is_early } = error;
         self.in_use.remove(&self.candidates[index].system.address.to_string());
         let ends_it =
             self.request.mode == Mode::Watch && !self.is_attached && self.finder.is_none();
-        if !waiting.is_reported && !ends_it {
+        let is_new = !waiting.is_failure_reported && !is_early;
+        if is_new && !ends_it {
             self.messages.error(&failure);
+        } else if is_early && !waiting.is_reported && !ends_it {
+            self.messages.info(format_args!("{failure}; waiting for a kernel to start"));
         } else if !waiting.is_reported && failure.exit == Exit::NoKernel {
             // A failure that ends the program is reported when it ends.
             self.messages.info(format_args!(
@@ -208,7 +212,9 @@ impl Control {
         let candidate = &mut self.candidates[index];
         let took = searched.as_ref().map(|searched| searched.took);
         candidate.searched = searched.and_then(|searched| searched.outside);
-        candidate.phase = Phase::Waiting(waiting.next(took, Instant::now()));
+        let mut waiting = waiting.next(took, Instant::now());
+        waiting.is_failure_reported |= is_new;
+        candidate.phase = Phase::Waiting(waiting);
         self.first_failure.get_or_insert(failure);
     }
 

@@ -55,14 +55,16 @@ pub(super) struct Waiting {
     pub(super) due: Instant,
     /// The pause after that attempt, if it fails.
     pause: Duration,
-    /// Whether a failure was reported; it is reported once until the system works again.
+    /// Whether an attempt has failed: the next ones report no progress.
     pub(super) is_reported: bool,
+    /// Whether a failure was reported; it is reported once until the system works again.
+    pub(super) is_failure_reported: bool,
 }
 
 impl Waiting {
     /// The first attempt.
     fn first(due: Instant) -> Self {
-        Self { due, pause: RETRY_FIRST, is_reported: false }
+        Self { due, pause: RETRY_FIRST, is_reported: false, is_failure_reported: false }
     }
 
     /// The attempt after a failed one. `searched` is the time for which its memory was searched if
@@ -77,7 +79,7 @@ impl Waiting {
             None => (self.pause, RETRY_MOST),
         };
         let pause = pause.min(most);
-        Self { due: now + pause, pause: (pause * 2).min(most), is_reported: true }
+        Self { due: now + pause, pause: (pause * 2).min(most), is_reported: true, ..self }
     }
 
     /// The same attempt now, and short pauses after it, because something has changed.

@@ -13,7 +13,7 @@ use super::candidate::{Candidate, Check, Outside, Phase, Scanned};
 use super::scanners::{Lost, Unscanned};
 use super::threads::Urgency;
 use super::{Control, MEMORY_LOOK};
-use crate::config::{System, SystemAddress};
+use crate::config::{Mode, System, SystemAddress};
 use crate::guests::{self, Guest};
 use crate::watch::clock_watch::{Found, Reattach};
 use crate::watch::finder::is_same;
@@ -310,7 +310,10 @@ impl Control {
     pub(super) fn lose(&mut self, lost: Lost<scanner::System>) {
         let Lost { slot, gone } = lost;
         let candidate = &mut self.candidates[slot.index];
-        let is_gone = candidate.is_found && gone.has_ended;
+        // No other guest gets the process id that a user has named.
+        let is_named = self.request.mode == Mode::Watch
+            && matches!(candidate.system.address, SystemAddress::Qemu(_));
+        let is_gone = (candidate.is_found || is_named) && gone.has_ended;
         if let Phase::Scanned(Scanned { check: Check::Running(task), .. }) = candidate.phase {
             self.workers.cancel(task);
         }

@@ -156,11 +156,14 @@ impl Control {
                     self.outputs.stop();
                     return Ok(Exit::Done);
                 }
-                Some(StopRequest::Stop) => return self.shut_down(signals),
+                Some(StopRequest::Stop) => return self.shut_down(signals, "stopped on request"),
                 Some(StopRequest::Reload) => self.wants_reload = true,
                 None => {}
             }
             self.follow_systems();
+            if self.have_all_ended() {
+                return self.shut_down(signals, "all systems have ended");
+            }
             if self.outputs.is_closed() {
                 // The reader has closed the output, which is no error.
                 self.stop_threads();
@@ -226,8 +229,17 @@ impl Control {
         failure
     }
 
-    /// Ends all threads after a request to stop; a second request ends the wait for them.
-    fn shut_down(mut self, signals: &Signals) -> Result<Exit, Failure> {
+    /// Whether nothing is left to watch, and nothing can come: for `panoptes watch`.
+    fn have_all_ended(&self) -> bool {
+        self.request.mode == Mode::Watch
+            && self.finder.is_none()
+            && self.is_attached
+            && self.candidates.iter().all(Candidate::is_gone)
+    }
+
+    /// Ends all threads because of `reason`, such as a request to stop; a second request ends the
+    /// wait for them.
+    fn shut_down(mut self, signals: &Signals, reason: &str) -> Result<Exit, Failure> {
         self.stop_threads();
         self.report_refused();
         let handles = self.scanners.drain();
@@ -258,7 +270,6 @@ impl Control {
         // Freeing memory takes long, so the last records are written first.
         let _memory: Vec<_> = ended.into_iter().map(Scanner::close).collect();
         self.report_last_losses(&states);
-        let reason = "stopped on request";
         self.system_events.service(Activity::ServiceGracefullyShutdown, &because(reason));
         drop(self.system_events);
         self.outputs.finish(signals, &self.messages)

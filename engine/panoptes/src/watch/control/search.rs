@@ -80,10 +80,12 @@ pub(super) struct Search {
     pub(super) is_retry: bool,
     /// How far the system was watched before contact was lost.
     pub(super) seen: Option<Seen>,
-    /// Whether an earlier failure was reported: then nothing is reported.
+    /// Whether an earlier attempt has failed: then no progress is reported.
     pub(super) is_silent: bool,
     /// Whether to wait for a kernel that is still starting.
     pub(super) is_patient: bool,
+    /// Whether an earlier failure was reported: then this one is not.
+    pub(super) is_failure_reported: bool,
 }
 
 /// A system that is ready to be watched.
@@ -106,6 +108,8 @@ pub(super) struct NotAttached {
     pub(super) failure: Failure,
     /// The search, if the memory has no kernel.
     pub(super) searched: Option<Searched>,
+    /// Whether a kernel may be about to start there: then the failure is not reported yet.
+    pub(super) is_early: bool,
 }
 
 /// A search that found no kernel.
@@ -118,7 +122,7 @@ pub(super) struct Searched {
 
 impl From<Failure> for NotAttached {
     fn from(failure: Failure) -> Self {
-        Self { failure, searched: None }
+        Self { failure, searched: None, is_early: false }
     }
 }
 
@@ -135,18 +139,27 @@ pub(super) fn search(
     let (system, messages) = (Arc::clone(&search.system), Arc::clone(&search.messages));
     let (system, messages) = (&*system, &*messages);
     let events = SearchEvents::new(Arc::clone(&search.system), search.notices.clone());
-    let (is_silent, is_patient) = (search.is_silent, search.is_patient);
-    let mut reporting = Reporting { system, events, messages, is_silent, has_no_kernel: false };
+    let Search { is_silent, is_patient, is_failure_reported, .. } = search;
+    let mut reporting = Reporting {
+        system,
+        events,
+        messages,
+        is_silent,
+        is_patient,
+        is_failure_reported,
+        has_no_kernel: false,
+        is_early: false,
+    };
     let has_stop_request = || is_cancelled.load(Ordering::Relaxed);
     let stop = Stop::when(&has_stop_request);
     let attached = attach(system, &search.configuration, true, messages, &mut reporting, stop);
     let (mut source, profile) = attached.map_err(|failure| {
         let took = begin.elapsed();
         let searched = reporting.has_no_kernel.then_some(Searched { took, outside });
-        NotAttached { failure, searched }
+        NotAttached { failure, searched, is_early: reporting.is_early }
     })?;
     let promise = check_system(system, &search.promised).inspect_err(|failure| {
-        if !is_silent {
+        if !is_failure_reported {
             reporting.events.failed(failure);
         }
     })?;
@@ -158,10 +171,7 @@ pub(super) fn search(
         let release = &profile.release;
         let message = format!("{}: Linux {release} is still starting", system.name);
         let failure = Failure::new(Exit::NoKernel, message);
-        if !is_silent {
-            reporting.events.failed(&failure);
-        }
-        return Err(failure.into());
+        return Err(NotAttached { is_early: true, ..failure.into() });
     }
     let process = match &source {
         AnySource::Guest(memory) => guests::describe(memory.process()).ok(),
@@ -203,8 +213,12 @@ struct Reporting<'a> {
     events: SearchEvents,
     messages: &'a Messages,
     is_silent: bool,
+    is_patient: bool,
+    is_failure_reported: bool,
     /// Whether the memory has no kernel.
     has_no_kernel: bool,
+    /// Whether a kernel may be about to start there.
+    is_early: bool,
 }
 
 impl Observer for Reporting<'_> {
@@ -215,19 +229,27 @@ impl Observer for Reporting<'_> {
     }
 
     fn opened(&mut self, source: &AnySource) {
+        // No kernel will ever start in a dump.
+        self.is_patient &= !matches!(source, AnySource::File(file) if file.format().is_still());
         if !self.is_silent {
             log_source(source, self.system, true, self.messages);
         }
     }
 
     fn not_opened(&mut self, failure: &Failure) {
-        if !self.is_silent {
+        if !self.is_failure_reported {
             self.events.failed(failure);
         }
     }
 
     fn event(&mut self, event: &Event<'_>) {
-        if !self.is_silent {
+        // A kernel that is still starting may look like a damaged one.
+        let is_silent = if matches!(event, Event::CandidateRefused(_)) {
+            self.is_patient || self.is_failure_reported
+        } else {
+            self.is_silent
+        };
+        if !is_silent {
             log_event(event, &self.system.name, self.messages);
             self.events.discovery(event);
         }
@@ -235,7 +257,8 @@ impl Observer for Reporting<'_> {
 
     fn not_attached(&mut self, source: &AnySource, error: &AttachError, failure: &Failure) {
         self.has_no_kernel = matches!(error, AttachError::NoKernel(_));
-        if self.is_silent {
+        self.is_early = self.has_no_kernel && self.is_patient;
+        if self.is_failure_reported || self.is_early {
             return;
         }
         match error {

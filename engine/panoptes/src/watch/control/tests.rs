@@ -366,7 +366,8 @@ fn memory_without_a_kernel_is_searched_again_when_it_is_another() {
         messages.info("the memory was searched");
         let outside = Outside::of(&system.address, &users);
         let failure = Failure::new(Exit::NoKernel, "ram: no kernel");
-        Err(NotAttached { failure, searched: Some(Searched { took: AGES, outside }) })
+        let searched = Some(Searched { took: AGES, outside });
+        Err(NotAttached { failure, searched, is_early: false })
     }
     let folder = tempfile::tempdir().unwrap();
     let ram = folder.path().join("ram");
