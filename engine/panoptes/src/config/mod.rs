@@ -164,7 +164,7 @@ pub fn keys() -> Vec<Key> {
 
 /// The keys, or beginnings of keys, that SIGHUP changes at once. All others need a restart. Systems
 /// have the same keys as `default`.
-pub const RELOADED: [&str; 8] = [
+pub const RELOADED: [&str; 9] = [
     "service.log_level",
     "service.scan_interval",
     "default.sbom",
