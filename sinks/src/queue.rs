@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 
+use crate::activities::Preset;
 use crate::json::Full;
 
 /// The capacity of a queue.
@@ -43,6 +44,8 @@ pub struct Class {
     pub is_urgent: bool,
     /// Whether it is an alert: outputs may take alerts alone.
     pub is_alert: bool,
+    /// The smallest preset that contains it.
+    pub preset: Preset,
 }
 
 /// Which records an output takes.
@@ -52,6 +55,8 @@ pub enum Wanted {
     All,
     /// Alerts alone.
     Alerts,
+    /// The records of a preset.
+    Preset(Preset),
     /// The records about the system of this number ([`Producer::set_system`]).
     System(u32),
 }
@@ -60,9 +65,10 @@ impl QueueSize {
     /// Approximate size in bytes of a queue.
     pub const fn bytes(&self) -> usize {
         let blocks = if self.blocks < BLOCKS_MIN { BLOCKS_MIN } else { self.blocks };
-        // Each record that fits has the place of its end, and a flag.
+        // Each record that fits has the place of its end, and a mark.
         let records = self.block_bytes / RECORD_BYTES_MIN + 1;
-        blocks.saturating_mul(self.block_bytes + records * (size_of::<u32>() + 1))
+        let of_record = size_of::<u32>() + size_of::<Mark>();
+        blocks.saturating_mul(self.block_bytes + records * of_record)
     }
 }
 
@@ -79,14 +85,27 @@ const TURNS_MAX: usize = 128;
 /// Lower bound on a record's size, which bounds the number of ends in a block.
 const RECORD_BYTES_MIN: usize = 16;
 
+/// What outputs must know of a record to choose.
+#[derive(Clone, Copy, Debug, Default)]
+struct Mark {
+    is_alert: bool,
+    preset: Preset,
+}
+
+impl Mark {
+    const fn of(class: Class) -> Self {
+        Self { is_alert: class.is_alert, preset: class.preset }
+    }
+}
+
 /// Whole records, one after the other.
 #[derive(Debug)]
 pub struct Block {
     bytes: Box<[u8]>,
     /// Where each record ends, its line feed included.
     ends: Box<[u32]>,
-    /// Which records are alerts.
-    alerts: Box<[bool]>,
+    /// One for each record.
+    marks: Box<[Mark]>,
     /// The first record of each turn of a system, and the system's number.
     turns: Vec<(u32, Option<u32>)>,
     records: usize,
@@ -99,7 +118,7 @@ impl Block {
         Self {
             bytes: vec![0; bytes].into_boxed_slice(),
             ends: vec![0; records_max].into_boxed_slice(),
-            alerts: vec![false; records_max].into_boxed_slice(),
+            marks: vec![Mark::default(); records_max].into_boxed_slice(),
             turns: Vec::with_capacity(TURNS_MAX),
             records: 0,
             number: 0,
@@ -137,7 +156,8 @@ impl Block {
     pub fn next_wanted(&self, wanted: Wanted, index: usize) -> Range<usize> {
         match wanted {
             Wanted::All => index..self.records,
-            Wanted::Alerts => self.next_alerts(index),
+            Wanted::Alerts => self.next_marked(index, |mark| mark.is_alert),
+            Wanted::Preset(preset) => self.next_marked(index, |mark| mark.preset <= preset),
             Wanted::System(system) => {
                 let mut own = self.turns_of(system).filter(|turn| turn.end > index);
                 own.next()
@@ -150,9 +170,8 @@ impl Block {
     pub fn wanted_from(&self, wanted: Wanted, index: usize) -> usize {
         match wanted {
             Wanted::All => self.records - index,
-            Wanted::Alerts => {
-                self.alerts[index..self.records].iter().filter(|is_alert| **is_alert).count()
-            }
+            Wanted::Alerts => self.marked_from(index, |mark| mark.is_alert),
+            Wanted::Preset(preset) => self.marked_from(index, |mark| mark.preset <= preset),
             Wanted::System(system) => self
                 .turns_of(system)
                 .map(|turn| turn.end.saturating_sub(turn.start.max(index)))
@@ -160,11 +179,15 @@ impl Block {
         }
     }
 
-    fn next_alerts(&self, index: usize) -> Range<usize> {
-        let rest = &self.alerts[index..self.records];
-        let start = rest.iter().position(|is_alert| *is_alert).unwrap_or(rest.len());
-        let count = rest[start..].iter().take_while(|is_alert| **is_alert).count();
+    fn next_marked(&self, index: usize, is_wanted: impl Fn(&Mark) -> bool) -> Range<usize> {
+        let rest = &self.marks[index..self.records];
+        let start = rest.iter().position(&is_wanted).unwrap_or(rest.len());
+        let count = rest[start..].iter().take_while(|mark| is_wanted(mark)).count();
         index + start..index + start + count
+    }
+
+    fn marked_from(&self, index: usize, is_wanted: impl Fn(&Mark) -> bool) -> usize {
+        self.marks[index..self.records].iter().filter(|mark| is_wanted(mark)).count()
     }
 
     /// The records of each turn of a system.
@@ -197,7 +220,7 @@ impl Block {
     }
 
     /// Adds the record that was written at the start of the room.
-    fn commit(&mut self, length: usize, is_alert: bool, system: Option<u32>) {
+    fn commit(&mut self, length: usize, class: Class, system: Option<u32>) {
         debug_assert!(length <= self.room(system).len(), "the record was written into the room");
         if !self.continues(system) {
             self.turns.push((self.records as u32, system));
@@ -205,7 +228,7 @@ impl Block {
         let end = self.start(self.records) + length;
         self.bytes[end] = b'\n';
         self.ends[self.records] = end as u32 + 1;
-        self.alerts[self.records] = is_alert;
+        self.marks[self.records] = Mark::of(class);
         self.records += 1;
     }
 }
@@ -305,7 +328,7 @@ impl Producer {
                 }
             }
             if let Ok(length) = write(block.room(self.system)) {
-                block.commit(length, class.is_alert, self.system);
+                block.commit(length, class, self.system);
                 self.spend(length);
                 return Ok(());
             }
@@ -319,7 +342,7 @@ impl Producer {
         }
         let block = self.current.as_mut().ok_or(Full)?;
         let length = write(block.room(self.system))?;
-        block.commit(length, class.is_alert, self.system);
+        block.commit(length, class, self.system);
         self.spend(length);
         Ok(())
     }
@@ -579,7 +602,7 @@ mod tests {
         assert_eq!(counts, [3 * TURNS_MAX / 2; 2]);
     }
 
-    const URGENT: Class = Class { is_urgent: true, is_alert: true };
+    const URGENT: Class = Class { is_urgent: true, is_alert: true, preset: Preset::Alerts };
     const LARGE: QueueSize = QueueSize { blocks: 16, block_bytes: 64 };
 
     /// Pushes records of 30 bytes, two to a block, until one is refused; returns their number.
@@ -651,6 +674,24 @@ mod tests {
             [1..3, 2..3, 4..5, 5..5]
         );
         assert_eq!([0, 2, 5].map(|from| block.wanted_from(Wanted::Alerts, from)), [3, 2, 0]);
+    }
+
+    #[test]
+    fn a_preset_has_the_records_of_smaller_ones() {
+        let (mut producer, mut consumer) = queue(QueueSize::default(), &Waker::default());
+        for preset in [Preset::Security, Preset::Everything, Preset::Alerts, Preset::Security] {
+            producer.try_push(Class { preset, ..Class::default() }, b"x").unwrap();
+        }
+        producer.flush();
+        let block = consumer.pop().unwrap();
+        let runs = |preset| {
+            let wanted = Wanted::Preset(preset);
+            let first = block.next_wanted(wanted, 0);
+            (first.clone(), block.next_wanted(wanted, first.end), block.wanted_from(wanted, 0))
+        };
+        assert_eq!(runs(Preset::Alerts), (2..3, 4..4, 1));
+        assert_eq!(runs(Preset::Security), (0..1, 2..4, 3));
+        assert_eq!(runs(Preset::Everything), (0..4, 4..4, 4));
     }
 
     proptest! {

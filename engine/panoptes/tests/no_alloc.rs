@@ -330,7 +330,7 @@ fn the_service_allocates_nothing_while_it_watches() {
     let Command::Watch(watch) = Arguments::try_parse_from(words).unwrap().command else {
         panic!("the command line is good");
     };
-    let request = WatchRequest::watch(watch).unwrap();
+    let request = WatchRequest::watch(watch, false).unwrap();
     let said = Said::default();
     let messages = Arc::new(Messages::new(Box::new(said.clone()), false, LogLevel::Info));
     let service = std::thread::spawn(move || panoptes::watch::watch(&request, &messages));

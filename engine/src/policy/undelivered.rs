@@ -74,11 +74,12 @@ impl Undelivered {
 
 #[cfg(test)]
 mod tests {
+    use panoptes_sinks::activities::Preset;
     use panoptes_sinks::queue::{Consumer, QueueSize, Waker, queue};
 
     use super::*;
 
-    const URGENT: Class = Class { is_urgent: true, is_alert: true };
+    const URGENT: Class = Class { is_urgent: true, is_alert: true, preset: Preset::Alerts };
 
     fn keep(undelivered: &mut Undelivered, record: &[u8]) -> Result<(), Full> {
         undelivered.keep(URGENT, |room| {

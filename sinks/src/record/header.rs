@@ -5,7 +5,7 @@
 //! zone to workload). Both are in space allocated once; [`Header::set_workload`] and
 //! [`Header::set_severity`] rewrite them in place.
 
-use crate::activities::{Activity, ActivityInfo, MessageType, Severity};
+use crate::activities::{Activity, ActivityInfo, MessageType, Preset, Severity};
 use crate::json::text::Text;
 use crate::json::{Full, JsonWriter, Limits, fit};
 use crate::queue::Class;
@@ -42,6 +42,8 @@ struct Head {
     bytes: [u8; HEAD_BYTES],
     length: usize,
     is_urgent: bool,
+    /// The smallest preset that contains the activity's records.
+    preset: Preset,
 }
 
 impl Header {
@@ -49,7 +51,9 @@ impl Header {
     pub fn new(user_data: &Text<'_>, watcher: &BluefieldSystem<'_>, limits: Limits) -> Self {
         let heads = Activity::ALL
             .iter()
-            .map(|activity| Head::new(activity.info(), activity.info().severity))
+            .map(|&activity| {
+                Head::new(activity.info(), activity.info().severity, activity.preset())
+            })
             .collect();
         let mut middle = vec![0; MIDDLE_BYTES_MAX].into_boxed_slice();
         // The other half is reserved for the workload.
@@ -84,13 +88,20 @@ impl Header {
 
     /// Overrides the table's severity of an activity.
     pub fn set_severity(&mut self, activity: Activity, severity: Severity) {
-        self.heads[activity as usize] = Head::new(activity.info(), severity);
+        let head = &mut self.heads[activity as usize];
+        *head = Head::new(activity.info(), severity, head.preset);
     }
 
-    /// How important the records of an activity are.
+    /// Overrides the smallest preset that contains the records of an activity.
+    pub fn set_preset(&mut self, activity: Activity, preset: Preset) {
+        self.heads[activity as usize].preset = preset;
+    }
+
+    /// How important the records of an activity are, and to whom.
     pub fn class(&self, activity: Activity) -> Class {
         let is_alert = activity.info().message_type == MessageType::Alert;
-        Class { is_urgent: self.heads[activity as usize].is_urgent, is_alert }
+        let head = &self.heads[activity as usize];
+        Class { is_urgent: head.is_urgent, is_alert, preset: head.preset }
     }
 
     /// From the brace to the message id's quote.
@@ -119,7 +130,7 @@ impl Header {
 }
 
 impl Head {
-    fn new(info: &ActivityInfo, severity: Severity) -> Self {
+    fn new(info: &ActivityInfo, severity: Severity, preset: Preset) -> Self {
         let mut bytes = [0; HEAD_BYTES];
         let mut out = JsonWriter::new(&mut bytes, Limits::new(HEAD_BYTES));
         let mut write = || {
@@ -138,6 +149,6 @@ impl Head {
         };
         write().expect("the constants fit into a head");
         let length = out.length();
-        Self { bytes, length, is_urgent: severity >= Severity::Medium }
+        Self { bytes, length, is_urgent: severity >= Severity::Medium, preset }
     }
 }

@@ -30,8 +30,10 @@ mod tests;
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
+use panoptes_sinks::activities::Preset;
+
 pub use address::SystemAddress;
-pub use events::{EventSetting, Events};
+pub use events::{Choice, Enabled, EventSetting, Events};
 pub use load::{Loaded, Loader};
 pub use output::{
     NetworkAddress, Output, Sync, Telemetry, TelemetryAddress, TelemetryFormat, Transport,
@@ -120,9 +122,25 @@ impl Configuration {
             });
         });
         section.section("output", |section| self.output.read(log_folder, section));
+        self.collect(self.output.preset());
         if mode == Mode::Run {
             self.check_auto_scan(section);
         }
+    }
+
+    /// Sets the largest preset of all outputs.
+    pub(crate) fn collect(&mut self, preset: Preset) {
+        self.each_events(|events| events.preset = preset);
+    }
+
+    /// Leaves out what the command line does not ask for.
+    pub(crate) fn choose(&mut self, choice: &Choice) {
+        self.each_events(|events| events.choose(choice));
+    }
+
+    fn each_events(&mut self, mut change: impl FnMut(&mut Events)) {
+        change(&mut self.default.events);
+        self.systems.iter_mut().for_each(|system| change(&mut system.settings.events));
     }
 
     /// Refuses a service that has nothing to watch. An empty file is valid.
