@@ -46,6 +46,23 @@ pub struct Class {
     pub is_alert: bool,
     /// The smallest preset that contains it.
     pub preset: Preset,
+    /// Where the part begins in it that all records of a header have alike. The places of `lists`
+    /// count from there.
+    pub middle: u16,
+    /// The lists of interfaces in it.
+    pub lists: HeaderLists,
+}
+
+/// The two lists of interfaces in the header of a record: what an output with compact headers
+/// leaves out.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct HeaderLists {
+    /// A hash of the system's name.
+    pub system: u64,
+    /// A hash of both lists.
+    pub content: u64,
+    /// Where each begins and ends, in the order of the record.
+    pub places: [(u16, u16); 2],
 }
 
 /// Which records an output takes.
@@ -79,7 +96,7 @@ impl Default for QueueSize {
     }
 }
 
-/// Maximum number of times that the system changes within a block.
+/// Maximum number of times that the system, or the lists in its header, change within a block.
 const TURNS_MAX: usize = 128;
 
 /// Lower bound on a record's size, which bounds the number of ends in a block.
@@ -90,12 +107,27 @@ const RECORD_BYTES_MIN: usize = 16;
 struct Mark {
     is_alert: bool,
     preset: Preset,
+    middle: u16,
 }
 
 impl Mark {
     const fn of(class: Class) -> Self {
-        Self { is_alert: class.is_alert, preset: class.preset }
+        Self { is_alert: class.is_alert, preset: class.preset, middle: class.middle }
     }
+}
+
+/// Records in a row about one system, with the same lists in their headers.
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    first: u32,
+    of: Whose,
+}
+
+/// The number of a record's system, and the lists in its header.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Whose {
+    system: Option<u32>,
+    lists: HeaderLists,
 }
 
 /// Whole records, one after the other.
@@ -106,8 +138,7 @@ pub struct Block {
     ends: Box<[u32]>,
     /// One for each record.
     marks: Box<[Mark]>,
-    /// The first record of each turn of a system, and the system's number.
-    turns: Vec<(u32, Option<u32>)>,
+    turns: Vec<Turn>,
     records: usize,
     number: u64,
 }
@@ -192,17 +223,35 @@ impl Block {
 
     /// The records of each turn of a system.
     fn turns_of(&self, system: u32) -> impl Iterator<Item = Range<usize>> {
-        let ends = self.turns.iter().skip(1).map(|(first, _)| *first as usize);
+        let ends = self.turns.iter().skip(1).map(|turn| turn.first as usize);
         let ends = ends.chain([self.records]);
         let turns = self.turns.iter().zip(ends);
         turns
-            .filter(move |((_, of), _)| *of == Some(system))
-            .map(|((first, _), end)| *first as usize..end)
+            .filter(move |(turn, _)| turn.of.system == Some(system))
+            .map(|(turn, end)| turn.first as usize..end)
     }
 
-    /// Whether a record about `system` continues the last turn.
-    fn continues(&self, system: Option<u32>) -> bool {
-        self.turns.last().is_some_and(|(_, last)| *last == system)
+    /// Whether such a record continues the last turn.
+    fn continues(&self, of: Whose) -> bool {
+        self.turns.last().is_some_and(|turn| turn.of == of)
+    }
+
+    /// The lists in the header of record `index`.
+    pub fn lists(&self, index: usize) -> HeaderLists {
+        let turn = self.turns.partition_point(|turn| turn.first as usize <= index);
+        self.turns[turn - 1].of.lists
+    }
+
+    /// Record `index` without the lists in its header, in pieces.
+    pub fn without_lists(&self, index: usize) -> [&[u8]; 3] {
+        let (record, middle) = (self.slice(index, 1), usize::from(self.marks[index].middle));
+        let [first, second] = self.lists(index).places;
+        let place = |place: u16| middle + usize::from(place);
+        [
+            &record[..place(first.0)],
+            &record[place(first.1)..place(second.0)],
+            &record[place(second.1)..],
+        ]
     }
 
     /// The records one by one, without their line feeds.
@@ -210,20 +259,25 @@ impl Block {
         (0..self.records).map(|index| self.slice(index, 1).strip_suffix(b"\n").unwrap_or_default())
     }
 
-    /// Room for one more record about `system`, without its line feed.
-    fn room(&mut self, system: Option<u32>) -> &mut [u8] {
+    /// Bytes that are left.
+    fn left(&self) -> usize {
+        let is_full = self.records == self.ends.len();
+        if is_full { 0 } else { (self.bytes.len() - 1).saturating_sub(self.start(self.records)) }
+    }
+
+    /// Room for one more such record, without its line feed.
+    fn room(&mut self, of: Whose) -> &mut [u8] {
         let start = self.start(self.records);
-        let is_full = self.records == self.ends.len()
-            || self.turns.len() == TURNS_MAX && !self.continues(system);
-        let end = if is_full { start } else { self.bytes.len() - 1 };
-        &mut self.bytes[start..end.max(start)]
+        let has_turn = self.turns.len() < TURNS_MAX || self.continues(of);
+        let length = if has_turn { self.left() } else { 0 };
+        &mut self.bytes[start..start + length]
     }
 
     /// Adds the record that was written at the start of the room.
-    fn commit(&mut self, length: usize, class: Class, system: Option<u32>) {
-        debug_assert!(length <= self.room(system).len(), "the record was written into the room");
-        if !self.continues(system) {
-            self.turns.push((self.records as u32, system));
+    fn commit(&mut self, length: usize, class: Class, of: Whose) {
+        debug_assert!(length <= self.room(of).len(), "the record was written into the room");
+        if !self.continues(of) {
+            self.turns.push(Turn { first: self.records as u32, of });
         }
         let end = self.start(self.records) + length;
         self.bytes[end] = b'\n';
@@ -320,6 +374,7 @@ impl Producer {
         if self.left[usize::from(!class.is_urgent)] == 0 {
             return Err(Full);
         }
+        let of = Whose { system: self.system, lists: class.lists };
         if let Some(block) = &mut self.current {
             if self.is_reserved && !class.is_urgent {
                 self.is_reserved = self.free.slots() < self.reserve;
@@ -327,8 +382,8 @@ impl Producer {
                     return Err(Full);
                 }
             }
-            if let Ok(length) = write(block.room(self.system)) {
-                block.commit(length, class, self.system);
+            if let Ok(length) = write(block.room(of)) {
+                block.commit(length, class, of);
                 self.spend(length);
                 return Ok(());
             }
@@ -341,8 +396,8 @@ impl Producer {
             return Err(Full);
         }
         let block = self.current.as_mut().ok_or(Full)?;
-        let length = write(block.room(self.system))?;
-        block.commit(length, class, self.system);
+        let length = write(block.room(of))?;
+        block.commit(length, class, of);
         self.spend(length);
         Ok(())
     }
@@ -368,8 +423,7 @@ impl Producer {
     /// Begins the turn of one of `turns` systems: its records may use that part of the free blocks,
     /// and the last of them may exceed it. Without this call, records may use all free blocks.
     pub fn share(&mut self, turns: usize) {
-        let system = self.system;
-        let rest = self.current.as_mut().map_or(0, |block| block.room(system).len());
+        let rest = self.current.as_ref().map_or(0, Block::left);
         let free = self.free.slots();
         let events = free.saturating_sub(self.reserve);
         let turns = turns.max(1);
@@ -602,7 +656,10 @@ mod tests {
         assert_eq!(counts, [3 * TURNS_MAX / 2; 2]);
     }
 
-    const URGENT: Class = Class { is_urgent: true, is_alert: true, preset: Preset::Alerts };
+    fn urgent() -> Class {
+        Class { is_urgent: true, is_alert: true, ..Class::default() }
+    }
+
     const LARGE: QueueSize = QueueSize { blocks: 16, block_bytes: 64 };
 
     /// Pushes records of 30 bytes, two to a block, until one is refused; returns their number.
@@ -614,7 +671,7 @@ mod tests {
     fn a_flood_leaves_room_for_urgent_records() {
         let (mut producer, mut consumer) = queue(LARGE, &Waker::default());
         assert_eq!(fill(&mut producer, Class::default()), 28);
-        assert_eq!(fill(&mut producer, URGENT), 4);
+        assert_eq!(fill(&mut producer, urgent()), 4);
         // What the writer gives back goes to urgent records first, then to others.
         for accepted in [0, 0, 2, 2] {
             let block = consumer.pop().unwrap();
@@ -629,7 +686,7 @@ mod tests {
         fill(&mut producer, Class::default());
         producer.flush();
         assert_eq!(producer.try_push(Class::default(), b"event"), Err(Full));
-        producer.try_push(URGENT, b"alert").unwrap();
+        producer.try_push(urgent(), b"alert").unwrap();
         assert_eq!(producer.try_push(Class::default(), b"event"), Err(Full));
         for _ in 0..4 {
             let block = consumer.pop().unwrap();
@@ -648,7 +705,7 @@ mod tests {
             let flood = fill(&mut producer, Class::default());
             for turns in (1..=3).rev() {
                 producer.share(turns);
-                assert_eq!(producer.try_push(URGENT, b"alert"), Ok(()));
+                assert_eq!(producer.try_push(urgent(), b"alert"), Ok(()));
             }
             accepted.push(flood);
         }
@@ -664,7 +721,7 @@ mod tests {
     #[test]
     fn alerts_are_found_in_a_block() {
         let (mut producer, mut consumer) = queue(QueueSize::default(), &Waker::default());
-        for class in [Class::default(), URGENT, URGENT, Class::default(), URGENT] {
+        for class in [Class::default(), urgent(), urgent(), Class::default(), urgent()] {
             producer.try_push(class, b"x").unwrap();
         }
         producer.flush();

@@ -79,10 +79,10 @@ impl View {
     /// What standard output shows.
     fn shown(&self, output: &Output, names_system: bool) -> Shown {
         if !self.is_terminal {
-            return Shown { preset: output.preset(), form: Form::Full };
+            return Shown { preset: output.preset(), form: output.form() };
         }
         let style = LineStyle { has_colours: wants_colour(true), names_system };
-        let form = if self.json { Form::Full } else { Form::ForPeople(style) };
+        let form = if self.json { output.form() } else { Form::ForPeople(style) };
         Shown { preset: output.preset_on_terminal(), form }
     }
 }

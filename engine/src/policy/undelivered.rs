@@ -74,15 +74,16 @@ impl Undelivered {
 
 #[cfg(test)]
 mod tests {
-    use panoptes_sinks::activities::Preset;
     use panoptes_sinks::queue::{Consumer, QueueSize, Waker, queue};
 
     use super::*;
 
-    const URGENT: Class = Class { is_urgent: true, is_alert: true, preset: Preset::Alerts };
+    fn urgent() -> Class {
+        Class { is_urgent: true, is_alert: true, ..Class::default() }
+    }
 
     fn keep(undelivered: &mut Undelivered, record: &[u8]) -> Result<(), Full> {
-        undelivered.keep(URGENT, |room| {
+        undelivered.keep(urgent(), |room| {
             room.get_mut(..record.len()).ok_or(Full)?.copy_from_slice(record);
             Ok(record.len())
         })

@@ -36,7 +36,8 @@ pub use address::SystemAddress;
 pub use events::{Choice, Enabled, EventSetting, Events};
 pub use load::{Loaded, Loader};
 pub use output::{
-    NetworkAddress, Output, Sync, Telemetry, TelemetryAddress, TelemetryFormat, Transport,
+    HeaderForm, NetworkAddress, Output, Sync, Telemetry, TelemetryAddress, TelemetryFormat,
+    Transport,
 };
 pub use overrides::Overrides;
 pub(crate) use problem::one_line;
@@ -121,10 +122,24 @@ impl Configuration {
                 self.systems.extend(System::read(name, &self.default, section));
             });
         });
-        section.section("output", |section| self.output.read(log_folder, section));
+        section.section("output", |section| {
+            self.output.read(log_folder, section);
+            self.check_header(section);
+        });
         self.collect(self.output.preset());
         if mode == Mode::Run {
             self.check_auto_scan(section);
+        }
+    }
+
+    /// Refuses compact headers where readers know only the full one.
+    fn check_header(&self, section: &Section<'_>) {
+        let is_compatible = self.service.compatibility == Compatibility::DocaArgus;
+        if is_compatible && self.output.header == HeaderForm::Compact {
+            let message = "`output.header: compact` conflicts with `service.compatibility: \
+                           doca_argus`: its consumers expect the whole header in each record; \
+                           write `header: full`";
+            section.refuse("header", message);
         }
     }
 

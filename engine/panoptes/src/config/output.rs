@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use panoptes_sinks::activities::Preset;
+use panoptes_sinks::output::lines::Form;
 
 use super::section::Section;
 use super::value::{AutoOr, ByteSize, FolderOrNone, Setting, Word};
@@ -26,12 +27,22 @@ pub struct Output {
     pub sync: Sync,
     /// Which activities the outputs have; auto is everything, and security on a terminal.
     pub preset: AutoOr<Preset>,
+    pub header: HeaderForm,
     /// `user_data` of every record.
     pub user_data: String,
     /// Remote receivers of records.
     pub telemetry: Vec<Telemetry>,
     /// The address that serves metrics of the program.
     pub metrics: Option<NetworkAddress>,
+}
+
+/// The form of the records' headers.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum HeaderForm {
+    #[default]
+    Full,
+    /// The lists of interfaces are written only where they are new.
+    Compact,
 }
 
 /// When written records are forced to the disk.
@@ -130,6 +141,7 @@ impl Output {
             section.refuse("sync", message);
         }
         section.value("preset", &mut self.preset);
+        section.value("header", &mut self.header);
         let mut user_data = UserData(std::mem::take(&mut self.user_data));
         section.value("user_data", &mut user_data);
         self.user_data = user_data.0;
@@ -147,6 +159,14 @@ impl Output {
 }
 
 impl Output {
+    /// The form of records for programs.
+    pub fn form(&self) -> Form {
+        match self.header {
+            HeaderForm::Full => Form::Full,
+            HeaderForm::Compact => Form::Compact,
+        }
+    }
+
     /// The preset of logs, and of standard output that is no terminal.
     pub fn preset(&self) -> Preset {
         self.preset_or(Preset::default())
@@ -175,6 +195,7 @@ impl Default for Output {
             max_files: 10,
             sync: Sync::Every(Duration::from_secs(1)),
             preset: AutoOr::Auto,
+            header: HeaderForm::Full,
             user_data: "NONE".to_owned(),
             telemetry: Vec::new(),
             metrics: None,
@@ -259,6 +280,11 @@ impl Word for Preset {
         (Self::Security.word(), Self::Security),
         (Self::Everything.word(), Self::Everything),
     ];
+}
+
+impl Word for HeaderForm {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("full", Self::Full), ("compact", Self::Compact)];
 }
 
 impl Word for Transport {

@@ -458,6 +458,20 @@ fn a_preset_decides_what_every_system_reports() {
 }
 
 #[test]
+fn compact_headers_are_not_for_consumers_of_another_product() {
+    assert_eq!(good("output: {header: compact}").output.header, HeaderForm::Compact);
+    let text = "service: {compatibility: doca_argus}\noutput: {header: compact}";
+    let (_, problems) = read_file(text);
+    let messages: Vec<_> = problems.into_iter().map(|problem| problem.message).collect();
+    assert!(
+        messages.iter().any(|message| message.starts_with(
+            "`output.header: compact` conflicts with `service.compatibility: doca_argus`"
+        )),
+        "{messages:?}"
+    );
+}
+
+#[test]
 fn records_must_go_somewhere() {
     check(
         "output: {log_folder: none}",

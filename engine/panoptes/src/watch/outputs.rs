@@ -88,6 +88,7 @@ pub(super) fn options(configuration: &OutputConfiguration) -> FileOptions {
             Sync::Every(time) => Some(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)),
             Sync::Always => Some(0),
         },
+        form: configuration.form(),
         ..FileOptions::default()
     }
 }

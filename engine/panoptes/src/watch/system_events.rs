@@ -243,7 +243,7 @@ fn of_refusal(refusal: &panoptes_profiles::report::Refusal) -> Option<Activity> 
 
 fn header(user_data: &str, interfaces: &[Interface], limits: Limits, events: &Events) -> Header {
     let records: Vec<_> = interfaces.iter().map(Interface::record).collect();
-    let watcher = BluefieldSystem { bluefield_networking_interfaces: Numbered(&records) };
+    let watcher = BluefieldSystem { bluefield_networking_interfaces: Some(Numbered(&records)) };
     let mut header = Header::new(&user_data.into(), &watcher, limits);
     for (activity, setting) in events.iter() {
         header.set_severity(activity, setting.severity);

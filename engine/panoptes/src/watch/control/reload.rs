@@ -286,6 +286,7 @@ mod tests {
             ("level", None) => Some("10".to_owned()),
             ("list: text" | "list: path or hash", None) => Some("[other]".to_owned()),
             ("preset, true or false", None) => Some("true".to_owned()),
+            ("full or compact", None) => Some("compact".to_owned()),
             ("alerts, security or everything or auto", None) => Some("alerts".to_owned()),
             (_, None) => form.starts_with("INFO, LOW").then(|| "CRITICAL".to_owned()),
         }
