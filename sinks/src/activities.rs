@@ -57,8 +57,6 @@ pub enum Preset {
 }
 
 impl Preset {
-    pub const ALL: [Self; 3] = [Self::Alerts, Self::Security, Self::Everything];
-
     /// The preset's name in a configuration.
     pub const fn word(self) -> &'static str {
         match self {
