@@ -44,6 +44,45 @@ impl Severity {
     }
 }
 
+/// Sets of activities from which an output chooses. Each contains the one before it.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Preset {
+    /// Alerts, and what concerns Panoptes itself.
+    Alerts,
+    /// Those, and [`SECURITY`]: who ran what, and who spoke with whom.
+    Security,
+    /// All activities.
+    #[default]
+    Everything,
+}
+
+impl Preset {
+    /// The preset's name in a configuration.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Alerts => "alerts",
+            Self::Security => "security",
+            Self::Everything => "everything",
+        }
+    }
+}
+
+/// The events of [`Preset::Security`], by name: of processes, programs, connections, containers and
+/// shells, and how many of them were left out in a flood. A connection's changes of state are not
+/// among them: its record at the end has what it was used for.
+const SECURITY: [&str; 10] = [
+    "process_created",
+    "process_executed",
+    "process_terminated",
+    "process_zombie",
+    "network_connection_created",
+    "network_connection_terminated",
+    "container_started",
+    "container_terminated",
+    "shell_command_executed",
+    "events_summed_up",
+];
+
 /// One row of the table of activities.
 #[derive(Clone, Copy, Debug)]
 pub struct ActivityInfo {
@@ -247,6 +286,15 @@ impl Activity {
         self.info().name
     }
 
+    /// The smallest preset that contains the activity.
+    pub fn preset(self) -> Preset {
+        match self.info().message_type {
+            MessageType::Alert | MessageType::SystemActivity => Preset::Alerts,
+            MessageType::Event if SECURITY.contains(&self.name()) => Preset::Security,
+            MessageType::Event => Preset::Everything,
+        }
+    }
+
     /// The activity with this name, as in a record or a configuration.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|activity| activity.name() == name)
@@ -311,6 +359,23 @@ mod tests {
                 "process_memory_terminated"
             ]
         );
+    }
+
+    #[test]
+    fn the_events_of_the_preset_security_exist() {
+        let is_event = |name: &str| {
+            let activity = Activity::from_name(name);
+            activity.is_some_and(|one| one.info().message_type == MessageType::Event)
+        };
+        assert!(SECURITY.iter().all(|name| is_event(name)));
+    }
+
+    #[test]
+    fn alerts_and_what_concerns_panoptes_are_in_every_preset() {
+        for activity in Activity::ALL {
+            let is_event = activity.info().message_type == MessageType::Event;
+            assert_eq!(activity.preset() > Preset::Alerts, is_event, "{}", activity.name());
+        }
     }
 
     #[test]

@@ -89,6 +89,7 @@
 pub mod activities;
 pub mod json;
 pub mod output;
+pub mod people;
 pub mod queue;
 pub mod record;
 pub mod schema;

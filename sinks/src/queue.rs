@@ -14,12 +14,16 @@
 //! A record is framed by a line feed and by the block's own list of ends, so binary data can be
 //! carried too.
 
-use std::ops::Range;
+mod block;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 
 use crate::json::Full;
+use block::{Mark, RECORD_BYTES_MIN, Whose};
+
+pub use block::{Block, Class, HeaderLists, Wanted};
 
 /// The capacity of a queue.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -36,33 +40,14 @@ const BLOCKS_MIN: usize = 4;
 /// One block of this many is reserved for urgent records.
 const RESERVED_PART: usize = 8;
 
-/// How important a record is.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Class {
-    /// Whether its severity is MEDIUM or above: it may use the reserved blocks.
-    pub is_urgent: bool,
-    /// Whether it is an alert: outputs may take alerts alone.
-    pub is_alert: bool,
-}
-
-/// Which records an output takes.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Wanted {
-    #[default]
-    All,
-    /// Alerts alone.
-    Alerts,
-    /// The records about the system of this number ([`Producer::set_system`]).
-    System(u32),
-}
-
 impl QueueSize {
     /// Approximate size in bytes of a queue.
     pub const fn bytes(&self) -> usize {
         let blocks = if self.blocks < BLOCKS_MIN { BLOCKS_MIN } else { self.blocks };
-        // Each record that fits has the place of its end, and a flag.
+        // Each record that fits has the place of its end, and a mark.
         let records = self.block_bytes / RECORD_BYTES_MIN + 1;
-        blocks.saturating_mul(self.block_bytes + records * (size_of::<u32>() + 1))
+        let of_record = size_of::<u32>() + size_of::<Mark>();
+        blocks.saturating_mul(self.block_bytes + records * of_record)
     }
 }
 
@@ -70,143 +55,6 @@ impl Default for QueueSize {
     /// 4 MiB: about two thousand records.
     fn default() -> Self {
         Self { blocks: 16, block_bytes: 256 * 1024 }
-    }
-}
-
-/// Maximum number of times that the system changes within a block.
-const TURNS_MAX: usize = 128;
-
-/// Lower bound on a record's size, which bounds the number of ends in a block.
-const RECORD_BYTES_MIN: usize = 16;
-
-/// Whole records, one after the other.
-#[derive(Debug)]
-pub struct Block {
-    bytes: Box<[u8]>,
-    /// Where each record ends, its line feed included.
-    ends: Box<[u32]>,
-    /// Which records are alerts.
-    alerts: Box<[bool]>,
-    /// The first record of each turn of a system, and the system's number.
-    turns: Vec<(u32, Option<u32>)>,
-    records: usize,
-    number: u64,
-}
-
-impl Block {
-    fn new(bytes: usize) -> Self {
-        let records_max = bytes / RECORD_BYTES_MIN + 1;
-        Self {
-            bytes: vec![0; bytes].into_boxed_slice(),
-            ends: vec![0; records_max].into_boxed_slice(),
-            alerts: vec![false; records_max].into_boxed_slice(),
-            turns: Vec::with_capacity(TURNS_MAX),
-            records: 0,
-            number: 0,
-        }
-    }
-
-    pub const fn records(&self) -> usize {
-        self.records
-    }
-
-    /// The block's sequence number among all blocks that reached this writer from any queue. A
-    /// block that was passed on after another one was seen, or after its producer reported it to
-    /// another thread, has a higher number.
-    pub const fn number(&self) -> u64 {
-        self.number
-    }
-
-    /// Where record `index` begins, or where the last one ends.
-    fn start(&self, index: usize) -> usize {
-        if index == 0 { 0 } else { self.ends[index - 1] as usize }
-    }
-
-    /// The bytes of `count` records from `index` on, line feeds included.
-    pub fn slice(&self, index: usize, count: usize) -> &[u8] {
-        &self.bytes[self.start(index)..self.start(index + count)]
-    }
-
-    /// How many records from the start of `range` on fit into `room` bytes.
-    pub fn fitting(&self, range: Range<usize>, room: usize) -> usize {
-        let start = self.start(range.start);
-        self.ends[range].partition_point(|&end| end as usize - start <= room)
-    }
-
-    /// The next wanted records in a row, from record `index` on; empty at the end if there is none.
-    pub fn next_wanted(&self, wanted: Wanted, index: usize) -> Range<usize> {
-        match wanted {
-            Wanted::All => index..self.records,
-            Wanted::Alerts => self.next_alerts(index),
-            Wanted::System(system) => {
-                let mut own = self.turns_of(system).filter(|turn| turn.end > index);
-                own.next()
-                    .map_or(self.records..self.records, |turn| turn.start.max(index)..turn.end)
-            }
-        }
-    }
-
-    /// The number of wanted records from record `index` on.
-    pub fn wanted_from(&self, wanted: Wanted, index: usize) -> usize {
-        match wanted {
-            Wanted::All => self.records - index,
-            Wanted::Alerts => {
-                self.alerts[index..self.records].iter().filter(|is_alert| **is_alert).count()
-            }
-            Wanted::System(system) => self
-                .turns_of(system)
-                .map(|turn| turn.end.saturating_sub(turn.start.max(index)))
-                .sum(),
-        }
-    }
-
-    fn next_alerts(&self, index: usize) -> Range<usize> {
-        let rest = &self.alerts[index..self.records];
-        let start = rest.iter().position(|is_alert| *is_alert).unwrap_or(rest.len());
-        let count = rest[start..].iter().take_while(|is_alert| **is_alert).count();
-        index + start..index + start + count
-    }
-
-    /// The records of each turn of a system.
-    fn turns_of(&self, system: u32) -> impl Iterator<Item = Range<usize>> {
-        let ends = self.turns.iter().skip(1).map(|(first, _)| *first as usize);
-        let ends = ends.chain([self.records]);
-        let turns = self.turns.iter().zip(ends);
-        turns
-            .filter(move |((_, of), _)| *of == Some(system))
-            .map(|((first, _), end)| *first as usize..end)
-    }
-
-    /// Whether a record about `system` continues the last turn.
-    fn continues(&self, system: Option<u32>) -> bool {
-        self.turns.last().is_some_and(|(_, last)| *last == system)
-    }
-
-    /// The records one by one, without their line feeds.
-    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        (0..self.records).map(|index| self.slice(index, 1).strip_suffix(b"\n").unwrap_or_default())
-    }
-
-    /// Room for one more record about `system`, without its line feed.
-    fn room(&mut self, system: Option<u32>) -> &mut [u8] {
-        let start = self.start(self.records);
-        let is_full = self.records == self.ends.len()
-            || self.turns.len() == TURNS_MAX && !self.continues(system);
-        let end = if is_full { start } else { self.bytes.len() - 1 };
-        &mut self.bytes[start..end.max(start)]
-    }
-
-    /// Adds the record that was written at the start of the room.
-    fn commit(&mut self, length: usize, is_alert: bool, system: Option<u32>) {
-        debug_assert!(length <= self.room(system).len(), "the record was written into the room");
-        if !self.continues(system) {
-            self.turns.push((self.records as u32, system));
-        }
-        let end = self.start(self.records) + length;
-        self.bytes[end] = b'\n';
-        self.ends[self.records] = end as u32 + 1;
-        self.alerts[self.records] = is_alert;
-        self.records += 1;
     }
 }
 
@@ -297,6 +145,7 @@ impl Producer {
         if self.left[usize::from(!class.is_urgent)] == 0 {
             return Err(Full);
         }
+        let of = Whose { system: self.system, lists: class.lists };
         if let Some(block) = &mut self.current {
             if self.is_reserved && !class.is_urgent {
                 self.is_reserved = self.free.slots() < self.reserve;
@@ -304,12 +153,12 @@ impl Producer {
                     return Err(Full);
                 }
             }
-            if let Ok(length) = write(block.room(self.system)) {
-                block.commit(length, class.is_alert, self.system);
+            if let Ok(length) = write(block.room(of)) {
+                block.commit(length, class, of);
                 self.spend(length);
                 return Ok(());
             }
-            if block.records == 0 {
+            if block.records() == 0 {
                 return Err(Full); // too long for any block
             }
             self.pass_on();
@@ -318,8 +167,8 @@ impl Producer {
             return Err(Full);
         }
         let block = self.current.as_mut().ok_or(Full)?;
-        let length = write(block.room(self.system))?;
-        block.commit(length, class.is_alert, self.system);
+        let length = write(block.room(of))?;
+        block.commit(length, class, of);
         self.spend(length);
         Ok(())
     }
@@ -345,8 +194,7 @@ impl Producer {
     /// Begins the turn of one of `turns` systems: its records may use that part of the free blocks,
     /// and the last of them may exceed it. Without this call, records may use all free blocks.
     pub fn share(&mut self, turns: usize) {
-        let system = self.system;
-        let rest = self.current.as_mut().map_or(0, |block| block.room(system).len());
+        let rest = self.current.as_ref().map_or(0, Block::left);
         let free = self.free.slots();
         let events = free.saturating_sub(self.reserve);
         let turns = turns.max(1);
@@ -369,7 +217,7 @@ impl Producer {
 
     /// Passes the current block on if it has records.
     fn pass_on(&mut self) -> bool {
-        let Some(mut block) = self.current.take_if(|block| block.records > 0) else {
+        let Some(mut block) = self.current.take_if(|block| block.records() > 0) else {
             return false;
         };
         block.number = self.waker.0.0.next.fetch_add(1, Ordering::SeqCst);
@@ -423,8 +271,7 @@ impl Consumer {
 
     /// Returns a block for reuse.
     pub fn give_back(&mut self, mut block: Block) {
-        block.records = 0;
-        block.turns.clear();
+        block.clear();
         // If the producer is gone, the block is not needed.
         let _ = self.free.push(block);
     }
@@ -472,207 +319,4 @@ pub fn queue(size: QueueSize, waker: &Waker) -> (Producer, Consumer) {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const SMALL: QueueSize = QueueSize { blocks: 4, block_bytes: 64 };
-
-    #[test]
-    fn records_come_out_whole_and_in_order() {
-        let (mut producer, mut consumer) = queue(SMALL, &Waker::default());
-        for number in 0..20_u32 {
-            producer.try_push(Class::default(), number.to_string().as_bytes()).unwrap();
-        }
-        producer.flush();
-        let mut seen = Vec::new();
-        while let Some(block) = consumer.pop() {
-            assert!(block.slice(0, block.records()).ends_with(b"\n"));
-            seen.extend(block.iter().map(|record| String::from_utf8(record.to_vec()).unwrap()));
-            consumer.give_back(block);
-        }
-        assert_eq!(seen, (0..20).map(|number| number.to_string()).collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn nothing_is_handed_over_before_a_flush_or_a_full_block() {
-        let (mut producer, mut consumer) = queue(SMALL, &Waker::default());
-        producer.try_push(Class::default(), b"record").unwrap();
-        assert!(consumer.pop().is_none());
-        producer.flush();
-        assert_eq!(consumer.pop().unwrap().records(), 1);
-        producer.flush();
-        assert!(consumer.pop().is_none());
-    }
-
-    #[test]
-    fn a_full_queue_refuses_counts_and_recovers() {
-        let (mut producer, mut consumer) = queue(SMALL, &Waker::default());
-        let mut taken = 0;
-        while producer.try_push(Class::default(), &[b'x'; 30]).is_ok() {
-            taken += 1;
-        }
-        assert_eq!((taken, producer.refused()), (8, 1));
-        assert_eq!(producer.try_push(Class::default(), b"y"), Err(Full));
-        let block = consumer.pop().unwrap();
-        consumer.give_back(block);
-        assert_eq!(producer.try_push(Class::default(), b"y"), Ok(()));
-        assert_eq!(producer.refused(), 2);
-    }
-
-    #[test]
-    fn a_record_longer_than_a_block_is_refused_and_others_still_pass() {
-        let (mut producer, mut consumer) = queue(SMALL, &Waker::default());
-        producer.try_push(Class::default(), b"before").unwrap();
-        assert_eq!(producer.try_push(Class::default(), &[b'x'; 64]), Err(Full));
-        assert_eq!(producer.try_push(Class::default(), &[b'x'; 64]), Err(Full));
-        producer.try_push(Class::default(), &[b'x'; 63]).unwrap();
-        drop(producer);
-        assert_eq!(consumer.pop().unwrap().slice(0, 1), b"before\n");
-        assert_eq!(consumer.pop().unwrap().slice(0, 1).len(), 64);
-        assert!(consumer.is_finished());
-    }
-
-    /// The records of each system, found as an output finds them.
-    fn records_of(block: &Block, system: u32) -> Vec<usize> {
-        let (wanted, mut at, mut found) = (Wanted::System(system), 0, Vec::new());
-        while at < block.records() {
-            assert_eq!(block.wanted_from(wanted, at), block.wanted_from(wanted, 0) - found.len());
-            let run = block.next_wanted(wanted, at);
-            found.extend(run.clone());
-            at = run.end;
-        }
-        found
-    }
-
-    #[test]
-    fn the_records_of_a_system_are_found_in_a_block() {
-        let (mut producer, mut consumer) = queue(QueueSize::default(), &Waker::default());
-        let systems = [None, Some(3), Some(3), Some(1), None, Some(3), Some(1), Some(1)];
-        for system in systems {
-            producer.set_system(system);
-            producer.try_push(Class::default(), b"a record").unwrap();
-        }
-        producer.flush();
-        let block = consumer.pop().unwrap();
-        assert_eq!(records_of(&block, 3), [1, 2, 5]);
-        assert_eq!(records_of(&block, 1), [3, 6, 7]);
-        assert_eq!(records_of(&block, 2), [0; 0]);
-    }
-
-    #[test]
-    fn systems_that_take_turns_often_use_more_blocks() {
-        let (mut producer, mut consumer) = queue(QueueSize::default(), &Waker::default());
-        for turn in 0..3 * TURNS_MAX {
-            producer.set_system(Some(turn as u32 % 2));
-            producer.try_push(Class::default(), b"a record").unwrap();
-        }
-        producer.flush();
-        let mut counts = [0; 2];
-        while let Some(block) = consumer.pop() {
-            for (system, count) in counts.iter_mut().enumerate() {
-                *count += records_of(&block, system as u32).len();
-            }
-            consumer.give_back(block);
-        }
-        assert_eq!(counts, [3 * TURNS_MAX / 2; 2]);
-    }
-
-    const URGENT: Class = Class { is_urgent: true, is_alert: true };
-    const LARGE: QueueSize = QueueSize { blocks: 16, block_bytes: 64 };
-
-    /// Pushes records of 30 bytes, two to a block, until one is refused; returns their number.
-    fn fill(producer: &mut Producer, class: Class) -> usize {
-        (0..1000).take_while(|_| producer.try_push(class, &[b'x'; 30]).is_ok()).count()
-    }
-
-    #[test]
-    fn a_flood_leaves_room_for_urgent_records() {
-        let (mut producer, mut consumer) = queue(LARGE, &Waker::default());
-        assert_eq!(fill(&mut producer, Class::default()), 28);
-        assert_eq!(fill(&mut producer, URGENT), 4);
-        // What the writer gives back goes to urgent records first, then to others.
-        for accepted in [0, 0, 2, 2] {
-            let block = consumer.pop().unwrap();
-            consumer.give_back(block);
-            assert_eq!(fill(&mut producer, Class::default()), accepted);
-        }
-    }
-
-    #[test]
-    fn a_reserved_block_takes_events_when_there_is_room_again() {
-        let (mut producer, mut consumer) = queue(LARGE, &Waker::default());
-        fill(&mut producer, Class::default());
-        producer.flush();
-        assert_eq!(producer.try_push(Class::default(), b"event"), Err(Full));
-        producer.try_push(URGENT, b"alert").unwrap();
-        assert_eq!(producer.try_push(Class::default(), b"event"), Err(Full));
-        for _ in 0..4 {
-            let block = consumer.pop().unwrap();
-            consumer.give_back(block);
-        }
-        assert_eq!(producer.try_push(Class::default(), b"event"), Ok(()));
-    }
-
-    #[test]
-    fn each_system_has_its_share_of_what_is_free() {
-        let (mut producer, mut consumer) = queue(LARGE, &Waker::default());
-        let mut accepted = Vec::new();
-        // The first of four systems floods; the writer takes nothing for five rounds.
-        for _ in 0..5 {
-            producer.share(4);
-            let flood = fill(&mut producer, Class::default());
-            for turns in (1..=3).rev() {
-                producer.share(turns);
-                assert_eq!(producer.try_push(URGENT, b"alert"), Ok(()));
-            }
-            accepted.push(flood);
-        }
-        assert!(accepted[0] <= 8, "{accepted:?}");
-        assert!(accepted.is_sorted_by(|before, after| before >= after), "{accepted:?}");
-        while let Some(block) = consumer.pop() {
-            consumer.give_back(block);
-        }
-        producer.end_shares();
-        assert!(fill(&mut producer, Class::default()) > 20);
-    }
-
-    #[test]
-    fn alerts_are_found_in_a_block() {
-        let (mut producer, mut consumer) = queue(QueueSize::default(), &Waker::default());
-        for class in [Class::default(), URGENT, URGENT, Class::default(), URGENT] {
-            producer.try_push(class, b"x").unwrap();
-        }
-        producer.flush();
-        let block = consumer.pop().unwrap();
-        assert_eq!(
-            [0, 2, 3, 5].map(|from| block.next_wanted(Wanted::Alerts, from)),
-            [1..3, 2..3, 4..5, 5..5]
-        );
-        assert_eq!([0, 2, 5].map(|from| block.wanted_from(Wanted::Alerts, from)), [3, 2, 0]);
-    }
-
-    proptest! {
-        #[test]
-        fn what_fits_is_never_cut(
-            lengths in proptest::collection::vec(0_usize..20, 1..20),
-            room in 0_usize..200,
-        ) {
-            let size = QueueSize { blocks: 4, block_bytes: 512 };
-            let (mut producer, mut consumer) = queue(size, &Waker::default());
-            for &length in &lengths {
-                producer.try_push(Class::default(), &vec![b'x'; length]).unwrap();
-            }
-            producer.flush();
-            let block = consumer.pop().unwrap();
-            for index in 0..block.records() {
-                let count = block.fitting(index..block.records(), room);
-                prop_assert!(block.slice(index, count).len() <= room);
-                if index + count < block.records() {
-                    prop_assert!(block.slice(index, count + 1).len() > room);
-                }
-            }
-        }
-    }
-}
+mod tests;

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use common::{NOW_NS, STRING_LENGTH, bash, connection, set_web_1, stdin_socket, web_1_header};
 use panoptes_sinks::activities::{Activity, Severity};
 use panoptes_sinks::output::file::{FileOptions, FileOutput};
+use panoptes_sinks::output::lines::Form;
 use panoptes_sinks::output::stream::StreamOutput;
 use panoptes_sinks::output::transport::TransportSettings;
 use panoptes_sinks::output::{Output, OutputKind};
@@ -57,6 +58,7 @@ fn a_hundred_thousand_records_allocate_nothing_after_start() {
             max_files: 2,
             sync_ns: Some(50_000_000),
             wanted: Wanted::All,
+            form: Form::Compact,
             transport,
         };
         let file = FileOutput::open(&folder.path().join("events.jsonl"), options).unwrap();

@@ -10,10 +10,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use panoptes_sinks::activities::Preset;
 use panoptes_sinks::output::file::{FileOptions, FileOutput};
+use panoptes_sinks::output::lines::Form;
 use panoptes_sinks::output::stream::StreamOutput;
 use panoptes_sinks::output::transport::TransportSettings;
 use panoptes_sinks::output::{Counters, Output, OutputKind};
+use panoptes_sinks::people::LineStyle;
 use panoptes_sinks::queue::{Class, Producer, QueueSize, Waker, Wanted, queue};
 use panoptes_sinks::writer::{End, OutputChange, WorkLeft, Writer};
 
@@ -337,7 +340,7 @@ fn alerts_have_a_file_of_their_own() {
     let mut now_ns = 0;
     for number in 0..1000 {
         let is_alert = number % 20 == 7;
-        let class = Class { is_urgent: is_alert, is_alert };
+        let class = Class { is_urgent: is_alert, is_alert, ..Class::default() };
         producer.try_push(class, record(number).as_bytes()).unwrap();
         if number % 9 == 0 {
             producer.flush();
@@ -451,5 +454,38 @@ fn a_system_s_output_can_be_added_and_ended_while_the_writer_runs() {
         for name in ["all", "1", "2"] {
             fs::remove_file(path(name)).unwrap();
         }
+    }
+}
+
+#[test]
+fn a_terminal_shows_a_preset_as_lines_for_people() {
+    let folder = tempfile::tempdir().unwrap();
+    for kind in KINDS {
+        let path = folder.path().join("terminal");
+        let output = StreamOutput::new(File::create(&path).unwrap(), settings(kind))
+            .with_form(Form::ForPeople(LineStyle::default()))
+            .with_wanted(Wanted::Preset(Preset::Security));
+        let (mut producer, running) = start(QueueSize::default(), vec![Box::new(output)]);
+        let names = ["process_created", "thread_created", "reverse_shell_detected"];
+        let presets = [Preset::Security, Preset::Everything, Preset::Alerts];
+        for (name, preset) in names.into_iter().zip(presets) {
+            let text = format!(
+                "{{\"occurred_message_time_iso_8601_ns\":\"2026-11-20T07:31:46.905224659+00:00\",\
+                 \"severity\":\"INFO\",\"activity_data\":{{\"name\":\"{name}\"}}}}"
+            );
+            producer.try_push(Class { preset, ..Class::default() }, text.as_bytes()).unwrap();
+        }
+        drop(producer);
+        running.thread.join().unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
+        assert_eq!(
+            lines,
+            [
+                "07:31:46.905  INFO    process_created",
+                "07:31:46.905  INFO    reverse_shell_detected"
+            ]
+        );
+        assert_eq!(running.counters[0].records(), 2);
     }
 }

@@ -37,6 +37,10 @@ that it belongs to.
 
 An attribute whose value is not known is left out; there is no `null`. Attributes marked * are
 always there. An object in which something was cut has `truncated`: true.
+
+The tables of activities have under *preset* the smallest `output.preset` that has the activity:
+`alerts` is part of `security`, and `security` of `everything`. What is *off* is in none of them
+until `events` enables it.
 ";
 
 /// The first value of each key in the golden records.
@@ -120,7 +124,7 @@ fn activities(out: &mut String) {
     ] {
         let _ = write!(
             out,
-            "\n## {title}\n\n| activity | severity | on by default | its object | belongs to |\n\
+            "\n## {title}\n\n| activity | severity | preset | its object | belongs to |\n\
              |---|---|---|---|---|\n"
         );
         let of_type = |activity: &&Activity| activity.info().message_type == message_type;
@@ -133,7 +137,7 @@ fn activities(out: &mut String) {
                 "| `{}` | {} | {} | `{}` | {} |",
                 activity.name(),
                 info.severity.word(),
-                if info.default_on { "yes" } else { "no" },
+                if info.default_on { activity.preset().word() } else { "off" },
                 info.own.key(),
                 parents.join(", ")
             );

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use panoptes_sinks::activities::{Activity, Severity};
 use panoptes_sinks::record::scan::Kind;
 
 use crate::config::Overrides;
@@ -124,6 +125,19 @@ pub struct Watch {
     /// --config, the default is every configured system
     #[arg(value_name = "SYSTEM", required_unless_present = "config")]
     pub systems: Vec<OsString>,
+    /// Print records as JSON lines on a terminal, too
+    #[arg(long)]
+    pub json: bool,
+    /// Report alerts, and what concerns Panoptes itself; short for --set output.preset=alerts
+    #[arg(long, conflicts_with = "activities")]
+    pub alerts: bool,
+    /// Report no activity below this severity
+    #[arg(long, value_name = "LEAST", value_parser = severities(), ignore_case = true)]
+    pub severity: Option<Severity>,
+    /// Report these activities only, comma separated, also those that are off by default
+    #[arg(long, value_name = "NAMES", value_parser = activities(), value_delimiter = ',')]
+    #[arg(hide_possible_values = true)]
+    pub activities: Vec<Activity>,
     #[command(flatten)]
     pub settings: Settings,
 }
@@ -242,6 +256,18 @@ pub enum PageHashes {
     None,
 }
 
+/// Reads the words for severities, least first.
+fn severities() -> impl TypedValueParser<Value = Severity> {
+    PossibleValuesParser::new(Severity::ALL.iter().map(|severity| severity.word()))
+        .try_map(|word| Severity::from_word(&word.to_ascii_uppercase()).ok_or("no severity"))
+}
+
+/// Reads the names of activities.
+fn activities() -> impl TypedValueParser<Value = Activity> {
+    PossibleValuesParser::new(Activity::ALL.iter().map(|activity| activity.name()))
+        .try_map(|name| Activity::from_name(&name).ok_or("no activity"))
+}
+
 /// Reads the words for kinds. Those of kinds that are not built are hidden and refused.
 fn kinds() -> impl TypedValueParser<Value = Kind> {
     let built = Kind::ALL.iter().map(|kind| PossibleValue::new(kind.word()).help(kind.help()));
@@ -287,8 +313,13 @@ Examples:
   panoptes scan web-1 --config panoptes.yaml";
 
 const WATCH_HELP: &str = "\
+On a terminal, records are lines for people, and only the activities of output.preset=security are
+shown unless another preset is set.
+
 Examples:
   panoptes watch /dev/shm/guest.mem
+  panoptes watch qemu:4711 --alerts --severity HIGH
+  panoptes watch guest.mem --activities process_created,shell_command_executed --json
   panoptes watch /dev/shm/a.mem /dev/shm/b.mem --interval 100ms --log-folder /tmp/log
   panoptes watch --config panoptes.yaml --set default.events.thread_created=false
   panoptes watch guest.mem --limits processes=8192,file-descriptors=200000";
@@ -392,6 +423,20 @@ mod tests {
             let line = format!("  {:<3} {meaning}", exit as u8);
             assert!(help.contains(&line), "{line:?} is not in {help}");
         }
+    }
+
+    #[test]
+    fn watch_chooses_activities_by_name_and_severity() {
+        let line = "panoptes watch x --severity high --activities process_hidden,thread_created";
+        let Ok(Command::Watch(watch)) = parse(line) else {
+            panic!("this is a good command line");
+        };
+        assert_eq!(watch.severity, Some(Severity::High));
+        assert_eq!(watch.activities, [Activity::ProcessHidden, Activity::ThreadCreated]);
+        let error = parse("panoptes watch x --activities process_create").unwrap_err();
+        assert!(error.to_string().contains("process_created"), "{error}");
+        assert!(parse("panoptes watch x --severity loud").is_err());
+        assert!(parse("panoptes watch x --alerts --activities process_created").is_err());
     }
 
     #[test]

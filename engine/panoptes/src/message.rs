@@ -139,7 +139,8 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn wants_colour(terminal: bool) -> bool {
+/// Whether what is written to a terminal, or elsewhere, has colours.
+pub(crate) fn wants_colour(terminal: bool) -> bool {
     // https://no-color.org: any value but the empty one.
     let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");

@@ -1,7 +1,7 @@
 //! One run of the program, from its arguments to its exit code.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal as _, Write};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -49,7 +49,9 @@ fn carry_out(command: Command) -> Result<Exit, Refusal> {
             let messages = configured(Mode::Scan, &request.configuration, &request.warnings)?;
             scan::scan(&request, &messages)?
         }
-        Command::Watch(watch) => watch_systems(&WatchRequest::watch(watch)?)?,
+        Command::Watch(watch) => {
+            watch_systems(&WatchRequest::watch(watch, io::stdout().is_terminal())?)?
+        }
         Command::Run(settings) => {
             watch_systems(&WatchRequest::run(settings, Path::new(DEFAULT_CONFIG))?)?
         }

@@ -8,14 +8,18 @@
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
+use panoptes_sinks::activities::Preset;
+use panoptes_sinks::output::lines::Form;
+use panoptes_sinks::people::LineStyle;
 use panoptes_sinks::record::scan::Kinds;
 
 use crate::cli::{Scan, Settings, Watch};
 use crate::config::{
-    Configuration, Loader, Mode, NOTHING_TO_WATCH, Place, Problem, Report, System, SystemAddress,
-    printable,
+    Choice, Configuration, Loaded, Loader, Mode, NOTHING_TO_WATCH, Output, Place, Problem, Report,
+    System, SystemAddress, printable,
 };
 use crate::exit::{Exit, Failure};
+use crate::message::wants_colour;
 
 /// `panoptes scan`: one snapshot of one system.
 #[derive(Clone, Debug)]
@@ -42,12 +46,45 @@ pub struct WatchRequest {
     /// Whether to find and watch systems that are not named, too.
     pub auto_scan: bool,
     pub configuration: Configuration,
+    /// What standard output shows, if records go there.
+    pub stdout: Shown,
     /// Warnings about the configuration.
     pub warnings: Report,
+    /// What the command line asks to see.
+    view: View,
     /// For reading the configuration again on SIGHUP: [`WatchRequest::reload`].
     loader: Loader,
     /// The systems of the command line.
     named: Vec<OsString>,
+}
+
+/// What an output shows, and how.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Shown {
+    pub preset: Preset,
+    pub form: Form,
+}
+
+/// What the command line of `panoptes watch` asks to see.
+#[derive(Clone, Debug, Default)]
+struct View {
+    /// Whether a person reads standard output.
+    is_terminal: bool,
+    /// Whether even a person reads JSON.
+    json: bool,
+    choice: Choice,
+}
+
+impl View {
+    /// What standard output shows.
+    fn shown(&self, output: &Output, names_system: bool) -> Shown {
+        if !self.is_terminal {
+            return Shown { preset: output.preset(), form: output.form() };
+        }
+        let style = LineStyle { has_colours: wants_colour(true), names_system };
+        let form = if self.json { output.form() } else { Form::ForPeople(style) };
+        Shown { preset: output.preset_on_terminal(), form }
+    }
 }
 
 /// Why a request can't be made.
@@ -76,9 +113,14 @@ impl ScanRequest {
 }
 
 impl WatchRequest {
-    /// The request of `panoptes watch`.
-    pub fn watch(watch: Watch) -> Result<Self, Refusal> {
-        Self::make(loader(Mode::Watch, watch.settings), watch.systems)
+    /// The request of `panoptes watch`; `is_terminal` is whether standard output is a terminal.
+    pub fn watch(watch: Watch, is_terminal: bool) -> Result<Self, Refusal> {
+        let Watch { systems, json, alerts, severity, activities, mut settings } = watch;
+        if alerts {
+            settings.overrides.set.push("output.preset=alerts".to_owned());
+        }
+        let choice = Choice { severity, activities };
+        Self::make(loader(Mode::Watch, settings), systems, View { is_terminal, json, choice })
     }
 
     /// The request of `panoptes run`; `default_config` is the file that the service reads without
@@ -88,23 +130,30 @@ impl WatchRequest {
         if loader.file.is_none() && default_config.exists() {
             loader.file = Some(default_config.to_owned());
         }
-        Self::make(loader, Vec::new())
+        Self::make(loader, Vec::new(), View::default())
     }
 
     /// Makes the same request with the current content of the configuration file.
     pub fn reload(&self) -> Result<Self, Refusal> {
-        Self::make(self.loader.clone(), self.named.clone())
+        Self::make(self.loader.clone(), self.named.clone(), self.view.clone())
     }
 
-    fn make(loader: Loader, named: Vec<OsString>) -> Result<Self, Refusal> {
-        let loaded = loader.load()?;
-        let systems = if named.is_empty() {
-            loaded.configuration.systems.clone()
-        } else {
-            pick_all(&named, &loaded.configuration)?
-        };
+    fn make(loader: Loader, named: Vec<OsString>, view: View) -> Result<Self, Refusal> {
+        let Loaded { mut configuration, warnings } = loader.load()?;
         // A user who names systems wants only those.
-        let auto_scan = loaded.configuration.auto_scan && named.is_empty();
+        let auto_scan = configuration.auto_scan && named.is_empty();
+        let count = if named.is_empty() { configuration.systems.len() } else { named.len() };
+        let stdout = view.shown(&configuration.output, auto_scan || count > 1);
+        // A log is complete, whatever a terminal shows.
+        if configuration.output.stdout && configuration.output.log_folder.is_none() {
+            configuration.collect(stdout.preset);
+        }
+        configuration.choose(&view.choice);
+        let systems = if named.is_empty() {
+            configuration.systems.clone()
+        } else {
+            pick_all(&named, &configuration)?
+        };
         if systems.is_empty() && !auto_scan {
             return Err(nothing_to_watch(&loader).into());
         }
@@ -112,8 +161,10 @@ impl WatchRequest {
             mode: loader.mode,
             systems,
             auto_scan,
-            configuration: loaded.configuration,
-            warnings: loaded.warnings,
+            configuration,
+            stdout,
+            warnings,
+            view,
             loader,
             named,
         })
@@ -186,6 +237,7 @@ mod tests {
     use std::time::Duration;
 
     use clap::Parser;
+    use panoptes_sinks::activities::Activity;
     use panoptes_sinks::record::scan::Kind;
     use tempfile::{TempDir, tempdir};
 
@@ -205,7 +257,14 @@ mod tests {
 
     fn watch(line: &str) -> WatchRequest {
         match command(line) {
-            Command::Watch(watch) => WatchRequest::watch(watch).unwrap(),
+            Command::Watch(watch) => WatchRequest::watch(watch, false).unwrap(),
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    fn watch_on_terminal(line: &str) -> WatchRequest {
+        match command(line) {
+            Command::Watch(watch) => WatchRequest::watch(watch, true).unwrap(),
             other => panic!("{line}: {other:?}"),
         }
     }
@@ -246,6 +305,47 @@ mod tests {
         let request = watch("panoptes watch /a/web.mem file:/b/db.mem /b/web.mem");
         assert_eq!(names(&request), ["web.mem", "db.mem", "file:/b/web.mem"]);
         assert!(request.configuration.output.stdout);
+    }
+
+    /// Whether the first system's opened descriptors and new processes are collected.
+    fn collected(request: &WatchRequest) -> [bool; 2] {
+        let events = &request.systems[0].settings.events;
+        [Activity::FileDescriptorOpen, Activity::ProcessCreated].map(|one| events.is_enabled(one))
+    }
+
+    #[test]
+    fn a_terminal_shows_the_preset_security_unless_another_is_set() {
+        let request = watch("panoptes watch /a");
+        assert_eq!(request.stdout, Shown::default());
+        assert_eq!(collected(&request), [true, true]);
+        let request = watch_on_terminal("panoptes watch /a");
+        assert_eq!(request.stdout.preset, Preset::Security);
+        assert!(matches!(request.stdout.form, Form::ForPeople(style) if !style.names_system));
+        assert_eq!(collected(&request), [false, true]);
+        let again = request.reload().unwrap();
+        assert_eq!((again.stdout, collected(&again)), (request.stdout, [false, true]));
+        let request = watch_on_terminal("panoptes watch /a /b --set output.preset=everything");
+        assert_eq!(request.stdout.preset, Preset::Everything);
+        assert!(matches!(request.stdout.form, Form::ForPeople(style) if style.names_system));
+        assert_eq!(collected(&request), [true, true]);
+    }
+
+    #[test]
+    fn a_log_beside_a_terminal_is_complete() {
+        let request = watch_on_terminal("panoptes watch /a --json --log-folder /tmp/log");
+        assert_eq!(request.stdout, Shown { preset: Preset::Security, form: Form::Full });
+        assert_eq!(collected(&request), [true, true]);
+    }
+
+    #[test]
+    fn watch_reports_what_its_options_name() {
+        let request = watch_on_terminal("panoptes watch /a --activities file_descriptor_open");
+        assert_eq!(collected(&request), [true, false]);
+        assert_eq!(collected(&watch("panoptes watch /a --severity LOW")), [false, false]);
+        let request = watch("panoptes watch /a --set output.preset=everything --alerts");
+        assert_eq!(request.stdout.preset, Preset::Alerts);
+        assert_eq!(collected(&request), [false, false]);
+        assert_eq!(collected(&request.reload().unwrap()), [false, false]);
     }
 
     #[test]

@@ -31,6 +31,7 @@ use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, setup};
 use panoptes_sinks::activities::Activity;
 use panoptes_sinks::json::Limits as TextLimits;
 use panoptes_sinks::output::file::{FileOptions, FileOutput};
+use panoptes_sinks::output::lines::Form;
 use panoptes_sinks::output::stream::StreamOutput;
 use panoptes_sinks::output::transport::TransportSettings;
 use panoptes_sinks::output::{Output, OutputKind};
@@ -165,6 +166,7 @@ fn outputs(folder: &Path) -> Vec<Box<dyn Output>> {
             max_files: 2,
             sync_ns: Some(100_000_000),
             wanted: Wanted::All,
+            form: Form::Compact,
             transport,
         };
         let path = folder.join(format!("{kind:?}.jsonl"));
@@ -178,7 +180,7 @@ fn outputs(folder: &Path) -> Vec<Box<dyn Output>> {
 fn watched(source: &mut FileSource, limits: Limits) -> Watched {
     let profile = discover(source, &Options::default(), &mut ()).unwrap();
     let text = TextLimits::new(limits.string_length as usize);
-    let watcher = BluefieldSystem { bluefield_networking_interfaces: Numbered(&[]) };
+    let watcher = BluefieldSystem { bluefield_networking_interfaces: Some(Numbered(&[])) };
     let mut policy = PolicyConfig::default();
     for &activity in Activity::ALL {
         policy.set_enabled(activity, true);
@@ -330,7 +332,7 @@ fn the_service_allocates_nothing_while_it_watches() {
     let Command::Watch(watch) = Arguments::try_parse_from(words).unwrap().command else {
         panic!("the command line is good");
     };
-    let request = WatchRequest::watch(watch).unwrap();
+    let request = WatchRequest::watch(watch, false).unwrap();
     let said = Said::default();
     let messages = Arc::new(Messages::new(Box::new(said.clone()), false, LogLevel::Info));
     let service = std::thread::spawn(move || panoptes::watch::watch(&request, &messages));

@@ -78,10 +78,12 @@ mod tests {
 
     use super::*;
 
-    const URGENT: Class = Class { is_urgent: true, is_alert: true };
+    fn urgent() -> Class {
+        Class { is_urgent: true, is_alert: true, ..Class::default() }
+    }
 
     fn keep(undelivered: &mut Undelivered, record: &[u8]) -> Result<(), Full> {
-        undelivered.keep(URGENT, |room| {
+        undelivered.keep(urgent(), |room| {
             room.get_mut(..record.len()).ok_or(Full)?.copy_from_slice(record);
             Ok(record.len())
         })

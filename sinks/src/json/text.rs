@@ -1,9 +1,10 @@
 //! Strings from arbitrary bytes that a watched machine uses as names, and command lines.
 //!
 //! The output is always valid UTF-8 in valid JSON: each byte that is not UTF-8 becomes U+FFFD,
-//! control characters (C0, DEL, C1) are escaped, and a string is cut at the limit on a character
-//! boundary. The limit counts the bytes of the value, after U+FFFD was inserted and before
-//! escaping, so the reader's string never has more than `string_length` bytes.
+//! control characters (C0, DEL, C1) and characters that split or reorder lines are escaped, and a
+//! string is cut at the limit on a character boundary. The limit counts the bytes of the value,
+//! after U+FFFD was inserted and before escaping, so the reader's string never has more than
+//! `string_length` bytes.
 
 use super::{Full, HEX, JsonWriter};
 
@@ -207,22 +208,40 @@ impl JsonWriter<'_> {
                     b'\t' => b"\\t",
                     0x08 => b"\\b",
                     0x0c => b"\\f",
-                    _ => return self.unicode_escape(byte).map(|()| 1),
+                    _ => return self.unicode_escape(byte.into()).map(|()| 1),
                 };
                 self.raw(short).map(|()| 1)
             }
-            // U+0080 to U+009F are control characters too.
-            Character::Valid([0xc2, low @ 0x80..=0x9f]) => self.unicode_escape(*low).map(|()| 2),
-            Character::Valid(sequence) => self.raw(sequence).map(|()| sequence.len()),
+            Character::Valid(sequence) => {
+                match unsafe_code_point(sequence) {
+                    Some(code) => self.unicode_escape(code)?,
+                    None => self.raw(sequence)?,
+                }
+                Ok(sequence.len())
+            }
             Character::Invalid => self.raw("\u{fffd}".as_bytes()).map(|()| 1),
         }
     }
 
     /// `\u001b`.
-    fn unicode_escape(&mut self, code: u8) -> Result<(), Full> {
-        let [high, low] = [HEX[usize::from(code >> 4)], HEX[usize::from(code & 15)]];
-        self.raw(&[b'\\', b'u', b'0', b'0', high, low])
+    fn unicode_escape(&mut self, code: u16) -> Result<(), Full> {
+        let digit = |shift: u32| HEX[usize::from(code >> shift & 15)];
+        self.raw(&[b'\\', b'u', digit(12), digit(8), digit(4), digit(0)])
     }
+}
+
+/// The code point of a character beyond ASCII that is escaped: a control character, a separator of
+/// lines or paragraphs, which some readers take for the end of a line, or a control of the writing
+/// direction, which reorders the text after it on a screen (Unicode Standard Annex #9, 2).
+const fn unsafe_code_point(sequence: &[u8]) -> Option<u16> {
+    let code = match *sequence {
+        [0xc2, low @ 0x80..=0x9f] => low as u16,
+        [0xd8, 0x9c] => 0x061c,
+        [0xe2, 0x80, low @ (0x8e | 0x8f | 0xa8..=0xae)] => 0x2000 | (low & 0x3f) as u16,
+        [0xe2, 0x81, low @ 0xa6..=0xa9] => 0x2040 | (low & 0x3f) as u16,
+        _ => return None,
+    };
+    Some(code)
 }
 
 /// `:[18446744073709551615]`
@@ -382,8 +401,37 @@ mod tests {
         check(b"\xff\xfe", "\"\u{fffd}\u{fffd}\"");
         check(b"\xe2\x82A", "\"\u{fffd}\u{fffd}A\"");
         check(b"\xed\xa0\x80", "\"\u{fffd}\u{fffd}\u{fffd}\"");
-        check("naïve \u{2028} \u{1f980}".as_bytes(), "\"naïve \u{2028} \u{1f980}\"");
+        check("naïve \u{1f980}".as_bytes(), "\"naïve \u{1f980}\"");
         check("\u{85}".as_bytes(), r#""\u0085""#);
+        check("a\u{2028}b\u{2029}".as_bytes(), r#""a\u2028b\u2029""#);
+        check("\u{202e}gpj.exe".as_bytes(), r#""\u202egpj.exe""#);
+    }
+
+    /// Separators of lines, and all characters with the property `Bidi_Control` (`PropList.txt` of
+    /// the Unicode Character Database).
+    const REORDER_OR_SPLIT: [char; 14] = [
+        '\u{61c}', '\u{200e}', '\u{200f}', '\u{2028}', '\u{2029}', '\u{202a}', '\u{202b}',
+        '\u{202c}', '\u{202d}', '\u{202e}', '\u{2066}', '\u{2067}', '\u{2068}', '\u{2069}',
+    ];
+
+    #[test]
+    fn exactly_control_characters_and_those_that_reorder_or_split_lines_are_escaped() {
+        for character in '\u{80}'..=char::MAX {
+            let json = write(&Text::from(character.to_string().as_str()), 8).0;
+            let is_escaped = character.is_control() || REORDER_OR_SPLIT.contains(&character);
+            let expected = if is_escaped {
+                format!("\"\\u{:04x}\"", u32::from(character))
+            } else {
+                format!("\"{character}\"")
+            };
+            assert_eq!(json, expected);
+        }
+    }
+
+    #[test]
+    fn an_escaped_character_counts_as_in_the_readers_string() {
+        assert_eq!(write(&Text::from("a\u{202e}b"), 4), (r#""a\u202e""#.into(), true));
+        assert_eq!(write(&Text::from("a\u{202e}b"), 3), (r#""a""#.into(), true));
     }
 
     #[test]
@@ -439,6 +487,16 @@ mod tests {
             prop_assert!(value.len() <= string_length);
             prop_assert_eq!(truncated, value != model(&bytes, usize::MAX));
             prop_assert!(!json.chars().any(char::is_control));
+        }
+
+        #[test]
+        fn no_text_splits_or_reorders_a_line(
+            text in "[\u{61c}\u{200c}-\u{2010}\u{2027}-\u{2030}\u{2060}-\u{2070}a\u{85}]{0,40}",
+        ) {
+            let (json, _) = write(&Text::from(text.as_str()), 1024);
+            let reorders = |one: char| one.is_control() || REORDER_OR_SPLIT.contains(&one);
+            prop_assert!(!json.chars().any(reorders));
+            prop_assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
         }
 
         #[test]

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::lines::{Form, Lines};
 use super::transport::{self, Target, Transport, TransportSettings};
 use super::{Counters, DISK_PATIENCE_NS, Output, OutputKind, Standing};
 use crate::queue::{Block, Wanted};
@@ -29,6 +30,7 @@ pub struct FileOptions {
     pub sync_ns: Option<u64>,
     /// Which records the file has.
     pub wanted: Wanted,
+    pub form: Form,
     pub transport: TransportSettings,
 }
 
@@ -40,6 +42,7 @@ impl Default for FileOptions {
             max_files: 8,
             sync_ns: None,
             wanted: Wanted::All,
+            form: Form::default(),
             transport: TransportSettings::default(),
         }
     }
@@ -48,6 +51,7 @@ impl Default for FileOptions {
 #[derive(Debug)]
 pub struct FileOutput {
     transport: Box<dyn Transport>,
+    lines: Lines,
     /// The current file, then the old ones, youngest first.
     paths: Vec<PathBuf>,
     options: FileOptions,
@@ -109,6 +113,7 @@ impl FileOutput {
         let paths = (0..=options.max_files).map(|number| numbered(path, number)).collect();
         let mut output = Self {
             transport,
+            lines: Lines::new(options.form),
             paths,
             options,
             counters,
@@ -204,6 +209,7 @@ impl FileOutput {
         let file = open_file(&self.paths[0])?;
         let size = file.metadata()?.len();
         self.transport.set_file(file)?;
+        self.lines.begin();
         self.size = size;
         Ok(())
     }
@@ -231,6 +237,7 @@ impl FileOutput {
             }
         } else if opened.len() < self.size {
             self.size = opened.len();
+            self.lines.begin();
         }
     }
 }
@@ -257,12 +264,13 @@ impl Output for FileOutput {
         while self.phase == Phase::Writing && at < range.end {
             let in_file = self.room_in_file(now_ns);
             let in_buffer = self.transport.buffers().room();
-            let mut count = block.fitting(at..range.end, in_buffer.min(in_file));
+            let lines = &mut self.lines;
+            let mut count = lines.fitting(block, at..range.end, in_buffer.min(in_file));
             if count == 0 {
-                let is_first = self.size == 0 && block.fitting(at..range.end, in_buffer) > 0;
+                let is_first = self.size == 0 && lines.fitting(block, at..range.end, in_buffer) > 0;
                 if is_first {
                     count = 1; // longer than the maximum file size: it gets a file of its own
-                } else if block.fitting(at..range.end, in_file) == 0 && self.size > 0 {
+                } else if lines.fitting(block, at..range.end, in_file) == 0 && self.size > 0 {
                     self.phase = Phase::Draining;
                     break;
                 } else if self.transport.buffers().filled() > 0 {
@@ -272,9 +280,8 @@ impl Output for FileOutput {
                     break;
                 }
             }
-            let bytes = block.slice(at, count);
-            self.transport.buffers().append(bytes, count);
-            self.size += bytes.len() as u64;
+            let length = self.lines.append(block, at, count, self.transport.buffers());
+            self.size += length as u64;
             self.waiting_since.get_or_insert(now_ns);
             at += count;
         }

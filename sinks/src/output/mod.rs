@@ -6,10 +6,11 @@
 //!
 //! Layers: `file.rs` and `stream.rs` decide what is written where and when (rotation, sync, flush);
 //! `transport.rs` writes buffers to a descriptor, with `ring.rs` and `plain.rs` as its two ways;
-//! `buffers.rs` tracks how much of each buffer is written.
+//! `lines.rs` brings records into an output's form; `buffers.rs` tracks how much of each buffer is written.
 
 mod buffers;
 pub mod file;
+pub mod lines;
 mod plain;
 mod ring;
 pub mod stream;

@@ -6,13 +6,16 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::lines::{Form, Lines};
 use super::transport::{self, Target, Transport, TransportSettings};
 use super::{Counters, Output, OutputKind, Standing};
-use crate::queue::Block;
+use crate::queue::{Block, Wanted};
 
 #[derive(Debug)]
 pub struct StreamOutput {
     transport: Box<dyn Transport>,
+    lines: Lines,
+    wanted: Wanted,
     counters: Arc<Counters>,
     is_closed: bool,
     retry_at: Option<u64>,
@@ -21,12 +24,25 @@ pub struct StreamOutput {
 const RETRY_NS: u64 = 100_000_000;
 
 impl StreamOutput {
-    /// Writes to `file` at its current position. For standard output, pass a duplicate of its
-    /// descriptor.
+    /// Writes all records, as they are, to `file` at its current position. For standard output, pass a
+    /// duplicate of its descriptor.
     pub fn new(file: File, settings: TransportSettings) -> Self {
         let counters = Arc::new(Counters::default());
         let transport = transport::open(file, Target::Stream, settings, &counters);
-        Self { transport, counters, is_closed: false, retry_at: None }
+        let (lines, wanted) = (Lines::new(Form::default()), Wanted::default());
+        Self { transport, lines, wanted, counters, is_closed: false, retry_at: None }
+    }
+
+    /// Writes records in this form.
+    #[must_use]
+    pub fn with_form(self, form: Form) -> Self {
+        Self { lines: Lines::new(form), ..self }
+    }
+
+    /// Writes these records only.
+    #[must_use]
+    pub fn with_wanted(self, wanted: Wanted) -> Self {
+        Self { wanted, ..self }
     }
 
     fn take_in(&mut self, error: &io::Error, now_ns: u64) {
@@ -67,6 +83,10 @@ impl Output for StreamOutput {
         &self.counters
     }
 
+    fn wanted(&self) -> Wanted {
+        self.wanted
+    }
+
     /// Takes records of `range`, as many as there is room for; all of them after the reader is
     /// gone.
     fn append(&mut self, block: &Block, range: Range<usize>, _now_ns: u64) -> usize {
@@ -76,9 +96,9 @@ impl Output for StreamOutput {
         let buffers = self.transport.buffers();
         let mut at = range.start;
         while at < range.end {
-            let count = block.fitting(at..range.end, buffers.room());
+            let count = self.lines.fitting(block, at..range.end, buffers.room());
             if count > 0 {
-                buffers.append(block.slice(at, count), count);
+                self.lines.append(block, at, count, buffers);
                 at += count;
             } else if buffers.filled() > 0 {
                 buffers.seal(0);

@@ -3,14 +3,20 @@
 //! More than half of a record's bytes are the same in every record of a system. A [`Header`] holds
 //! them: one head for each activity (vendor to schema version) and one middle for the system (time
 //! zone to workload). Both are in space allocated once; [`Header::set_workload`] and
-//! [`Header::set_severity`] rewrite them in place.
+//! [`Header::set_severity`] rewrite them in place. A header knows where its lists of interfaces are,
+//! for outputs that write them only where they are new.
 
-use crate::activities::{Activity, ActivityInfo, MessageType, Severity};
+use std::hash::{DefaultHasher, Hasher};
+use std::ops::Range;
+
+use crate::activities::{Activity, ActivityInfo, MessageType, Preset, Severity};
 use crate::json::text::Text;
+use crate::json::time::TIMESTAMP_LENGTH;
 use crate::json::{Full, JsonWriter, Limits, fit};
-use crate::queue::Class;
+use crate::queue::{Class, HeaderLists};
 
 use super::interface::BluefieldSystem;
+use super::value::Uuid;
 use super::workload::{ContainerContext, Workload};
 use super::{DetailsObject, SCHEMA_VERSION};
 
@@ -25,6 +31,12 @@ const HEAD_BYTES: usize = 224;
 /// description.
 const MIDDLE_BYTES_MAX: usize = super::RECORD_BYTES_MAX / 3;
 
+/// What is between the message id and the time.
+pub(crate) const TIME_KEY: &[u8] = b"\",\"occurred_message_time_iso_8601_ns\":\"";
+
+/// Bytes between the head and the middle: the message id and the time.
+const BETWEEN_BYTES: usize = Uuid::TEXT_LENGTH + TIME_KEY.len() + TIMESTAMP_LENGTH;
+
 #[derive(Debug)]
 pub struct Header {
     heads: Box<[Head]>,
@@ -34,6 +46,9 @@ pub struct Header {
     /// Where the workload's fields start in `middle`; the bytes before never change.
     workload_start: usize,
     workload_is_empty: bool,
+    /// The watcher's list of interfaces in `middle`.
+    watcher_list: Range<usize>,
+    lists: HeaderLists,
     limits: Limits,
 }
 
@@ -42,6 +57,8 @@ struct Head {
     bytes: [u8; HEAD_BYTES],
     length: usize,
     is_urgent: bool,
+    /// The smallest preset that contains the activity's records.
+    preset: Preset,
 }
 
 impl Header {
@@ -49,14 +66,20 @@ impl Header {
     pub fn new(user_data: &Text<'_>, watcher: &BluefieldSystem<'_>, limits: Limits) -> Self {
         let heads = Activity::ALL
             .iter()
-            .map(|activity| Head::new(activity.info(), activity.info().severity))
+            .map(|&activity| {
+                Head::new(activity.info(), activity.info().severity, activity.preset())
+            })
             .collect();
         let mut middle = vec![0; MIDDLE_BYTES_MAX].into_boxed_slice();
+        let mut watcher_list = 0..0;
         // The other half is reserved for the workload.
         let start = fit(&mut middle[..MIDDLE_BYTES_MAX / 2], limits, 0, |out| {
             out.raw(b"\",\"message_timezone\":\"UTC\",\"user_data\":")?;
             out.text(user_data)?;
+            // All between the braces of the watcher's object.
+            let begin = out.length() + BluefieldSystem::KEY_FRAGMENT.len() + 1;
             watcher.append(out)?;
+            watcher_list = begin..out.length() - 1;
             out.raw(b",\"workload_information\":")
         });
         let workload_start = start.expect("half a middle holds the shortest of all watchers");
@@ -66,6 +89,8 @@ impl Header {
             middle_length: 0,
             workload_start,
             workload_is_empty: true,
+            watcher_list,
+            lists: HeaderLists::default(),
             limits,
         };
         header.set_workload(&Workload::default());
@@ -74,9 +99,34 @@ impl Header {
 
     /// Sets the machine that later records are about.
     pub fn set_workload(&mut self, workload: &Workload<'_>) {
+        let Workload { unique_identifier, workload_networking_interfaces, .. } = *workload;
+        let name = Workload { unique_identifier, ..Workload::default() };
+        let list = Workload { workload_networking_interfaces, ..Workload::default() };
+        let others = Workload { workload_networking_interfaces: None, ..*workload };
         let room = &mut self.middle[self.workload_start..];
-        let length = fit(room, self.limits, 0, |out| out.object(|out| workload.append_fields(out)))
-            .expect("half a middle holds the shortest of all workloads");
+        let length = fit(room, self.limits, 0, |out| name.append_fields(out))
+            .expect("half a middle holds a name");
+        let system = hash([&room[..length]]);
+        let mut place = 0..0;
+        let length = fit(room, self.limits, 0, |out| {
+            out.object(|out| {
+                others.append_fields(out)?;
+                let begin = out.length();
+                // The last field of the object.
+                list.append_fields(out)?;
+                // As the first field it has the object's brace, and stays.
+                place = if begin == 0 { 0..0 } else { begin..out.length() };
+                Ok(())
+            })
+        })
+        .expect("half a middle holds the shortest of all workloads");
+        let place = self.workload_start + place.start..self.workload_start + place.end;
+        let lists = [self.watcher_list.clone(), place];
+        self.lists = HeaderLists {
+            system,
+            content: hash(lists.each_ref().map(|list| &self.middle[list.clone()])),
+            places: lists.map(|list| (list.start as u16, list.end as u16)),
+        };
         // The last brace is written after the container's context.
         self.middle_length = self.workload_start + length - 1;
         self.workload_is_empty = length == 2;
@@ -84,13 +134,26 @@ impl Header {
 
     /// Overrides the table's severity of an activity.
     pub fn set_severity(&mut self, activity: Activity, severity: Severity) {
-        self.heads[activity as usize] = Head::new(activity.info(), severity);
+        let head = &mut self.heads[activity as usize];
+        *head = Head::new(activity.info(), severity, head.preset);
     }
 
-    /// How important the records of an activity are.
+    /// Overrides the smallest preset that contains the records of an activity.
+    pub fn set_preset(&mut self, activity: Activity, preset: Preset) {
+        self.heads[activity as usize].preset = preset;
+    }
+
+    /// How important the records of an activity are, and to whom.
     pub fn class(&self, activity: Activity) -> Class {
         let is_alert = activity.info().message_type == MessageType::Alert;
-        Class { is_urgent: self.heads[activity as usize].is_urgent, is_alert }
+        let head = &self.heads[activity as usize];
+        Class {
+            is_urgent: head.is_urgent,
+            is_alert,
+            preset: head.preset,
+            middle: (head.length + BETWEEN_BYTES) as u16,
+            lists: self.lists,
+        }
     }
 
     /// From the brace to the message id's quote.
@@ -118,8 +181,18 @@ impl Header {
     }
 }
 
+/// A hash of some bytes, and of where each piece of them ends.
+fn hash<const N: usize>(pieces: [&[u8]; N]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for piece in pieces {
+        hasher.write_usize(piece.len());
+        hasher.write(piece);
+    }
+    hasher.finish()
+}
+
 impl Head {
-    fn new(info: &ActivityInfo, severity: Severity) -> Self {
+    fn new(info: &ActivityInfo, severity: Severity, preset: Preset) -> Self {
         let mut bytes = [0; HEAD_BYTES];
         let mut out = JsonWriter::new(&mut bytes, Limits::new(HEAD_BYTES));
         let mut write = || {
@@ -138,6 +211,6 @@ impl Head {
         };
         write().expect("the constants fit into a head");
         let length = out.length();
-        Self { bytes, length, is_urgent: severity >= Severity::Medium }
+        Self { bytes, length, is_urgent: severity >= Severity::Medium, preset }
     }
 }

@@ -39,7 +39,7 @@ details! {
 details! {
     /// The host that Panoptes runs on.
     pub struct BluefieldSystem<'a> "bluefield_system_information" {
-        /// Keyed "0", "1", …
-        bluefield_networking_interfaces: Numbered<'a, BluefieldInterface<'a>>,
+        /// Keyed "0", "1", …; with a compact header, only where they are new.
+        bluefield_networking_interfaces: Option<Numbered<'a, BluefieldInterface<'a>>>,
     }
 }

@@ -34,7 +34,7 @@ use container::ContainerDetails;
 use detection::Detection;
 use elf_file::ElfFileDetails;
 use file_descriptor::FileDescriptorDetails;
-use header::Header;
+use header::{Header, TIME_KEY};
 use message_id::MessageIds;
 use network_connection::NetworkConnectionDetails;
 use process::ProcessDetails;
@@ -221,7 +221,7 @@ impl RecordWriter {
         fit(&mut out[..room], self.limits, most, |out| {
             out.raw(header.head(record.activity))?;
             out.raw(&id)?;
-            out.raw(b"\",\"occurred_message_time_iso_8601_ns\":\"")?;
+            out.raw(TIME_KEY)?;
             out.raw(time)?;
             header.append_middle(record.container, out)?;
             out.raw(record.activity.info().opening.as_bytes())?;

@@ -259,9 +259,12 @@ impl<const BYTES: usize> Scalar for Hash<BYTES> {
 pub struct Uuid(pub [u8; 16]);
 
 impl Uuid {
+    /// Bytes of the text.
+    pub(crate) const TEXT_LENGTH: usize = 36;
+
     /// The text, without quotes.
-    pub fn text(self) -> [u8; 36] {
-        let mut text = [b'-'; 36];
+    pub fn text(self) -> [u8; Self::TEXT_LENGTH] {
+        let mut text = [b'-'; Self::TEXT_LENGTH];
         let mut at = 0;
         for (index, byte) in self.0.iter().enumerate() {
             at += usize::from(matches!(index, 4 | 6 | 8 | 10));

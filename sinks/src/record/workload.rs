@@ -21,7 +21,7 @@ details! {
         kernel_boot_id: Option<Uuid>,
         /// The first UTS namespace's node name.
         hostname: Option<Text<'a>>,
-        /// Keyed "0", "1", …
+        /// Keyed "0", "1", …; with a compact header, only where they are new.
         workload_networking_interfaces: Option<Numbered<'a, WorkloadInterface<'a>>>,
     }
 }

@@ -49,7 +49,7 @@ pub(crate) fn service_header() -> Header {
         bluefield_network_interface_ipv4_address: &OOB_IPV4,
         bluefield_network_interface_ipv6_address: &OOB_IPV6,
     }];
-    let watcher = BluefieldSystem { bluefield_networking_interfaces: Numbered(&interfaces) };
+    let watcher = BluefieldSystem { bluefield_networking_interfaces: Some(Numbered(&interfaces)) };
     Header::new(&"NONE".into(), &watcher, Limits::new(STRING_LENGTH))
 }
 

@@ -15,6 +15,7 @@ use clap::Args;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, cache, death, setup};
+use panoptes_sinks::people::{LineStyle, escape, line};
 use serde_json::Value;
 
 use crate::{folders, human, program};
@@ -176,10 +177,10 @@ fn show(
     screen: &Screen,
 ) -> BTreeMap<String, u64> {
     let mut counts = BTreeMap::new();
-    for line in records.lines() {
-        let Ok(line) = line else { break };
-        let Ok(record) = serde_json::from_str::<Value>(&line) else {
-            println!("not a record: {}", human::escape(&line));
+    for text in records.lines() {
+        let Ok(text) = text else { break };
+        let Ok(record) = serde_json::from_str::<Value>(&text) else {
+            println!("not a record: {}", escape(&text));
             continue;
         };
         let name = record["activity_data"]["name"].as_str().unwrap_or("?").to_owned();
@@ -190,7 +191,9 @@ fn show(
         }
         *counts.entry(name).or_insert(0) += 1;
         if all || !human::is_housekeeping(&record) {
-            screen.print(|colour| human::line(&record, colour));
+            screen.print(|has_colours| {
+                line(&record, LineStyle { has_colours, ..LineStyle::default() })
+            });
         }
     }
     counts

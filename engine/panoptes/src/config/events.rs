@@ -9,7 +9,7 @@ use std::time::Duration;
 use panoptes_engine::container_config::Glob;
 use panoptes_engine::policy::PolicyConfig;
 use panoptes_engine::state::Thresholds;
-use panoptes_sinks::activities::{Activity, Severity};
+use panoptes_sinks::activities::{Activity, Preset, Severity};
 
 use super::section::Section;
 use super::value::{ByteSize, Setting, listed};
@@ -20,10 +20,44 @@ const fn reports(activity: Activity) -> bool {
     !matches!(activity, Activity::ServiceRuntimeFailure)
 }
 
+/// Whether an activity is reported.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Enabled {
+    /// To the outputs whose preset contains it.
+    #[default]
+    ByPreset,
+    /// To every output, whatever its preset.
+    Always,
+    Never,
+}
+
+impl Setting for Enabled {
+    const FORM: &'static str = "preset, true or false";
+
+    fn show(&self) -> String {
+        match self {
+            Self::ByPreset => "preset".to_owned(),
+            Self::Always => true.show(),
+            Self::Never => false.show(),
+        }
+    }
+
+    fn read(text: &str, base: &Path) -> Result<Self, String> {
+        if text == "preset" {
+            return Ok(Self::ByPreset);
+        }
+        match bool::read(text, base) {
+            Ok(true) => Ok(Self::Always),
+            Ok(false) => Ok(Self::Never),
+            Err(_) => Err(format!("is not {}", Self::FORM)),
+        }
+    }
+}
+
 /// The setting of one activity.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct EventSetting {
-    pub enabled: bool,
+    pub enabled: Enabled,
     pub severity: Severity,
 }
 
@@ -32,9 +66,21 @@ pub struct EventSetting {
 pub struct Events {
     /// One for each activity, in the table's order.
     settings: Vec<EventSetting>,
+    /// The largest preset of an output: nothing beyond it is collected, unless it is always
+    /// reported.
+    pub preset: Preset,
     pub thresholds: Thresholds,
     /// `reverse_shell_detected`: programs whose purpose is to give shells to their peers.
     pub login_servers: Vec<ProgramPath>,
+}
+
+/// The activities that `panoptes watch` is to report.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Choice {
+    /// No activity below this severity.
+    pub severity: Option<Severity>,
+    /// Only these, also those that are off by default; empty: all.
+    pub activities: Vec<Activity>,
 }
 
 /// The path of a program in a watched machine; its folders may contain the wildcards `*` and `?`.
@@ -67,6 +113,37 @@ impl Events {
         self.settings[activity as usize]
     }
 
+    /// Whether an activity is collected, since an output wants it.
+    pub fn is_enabled(&self, activity: Activity) -> bool {
+        match self.get(activity).enabled {
+            Enabled::ByPreset => activity.preset() <= self.preset,
+            Enabled::Always => true,
+            Enabled::Never => false,
+        }
+    }
+
+    /// The smallest preset that has the records of an activity.
+    pub fn preset_of(&self, activity: Activity) -> Preset {
+        match self.get(activity).enabled {
+            Enabled::Always => Preset::Alerts,
+            Enabled::ByPreset | Enabled::Never => activity.preset(),
+        }
+    }
+
+    /// Leaves out what the command line does not ask for.
+    pub(crate) fn choose(&mut self, choice: &Choice) {
+        for &activity in Activity::ALL {
+            let setting = &mut self.settings[activity as usize];
+            if !choice.activities.is_empty() {
+                let is_named = choice.activities.contains(&activity);
+                setting.enabled = if is_named { Enabled::Always } else { Enabled::Never };
+            }
+            if choice.severity.is_some_and(|least| setting.severity < least) {
+                setting.enabled = Enabled::Never;
+            }
+        }
+    }
+
     /// Every activity with its setting, in the table's order.
     pub fn iter(&self) -> impl Iterator<Item = (Activity, EventSetting)> + '_ {
         Activity::ALL.iter().copied().zip(self.settings.iter().copied())
@@ -74,7 +151,8 @@ impl Events {
 
     /// How many activities are reported: enabled, and built in this version.
     pub fn enabled_count(&self) -> usize {
-        self.iter().filter(|(activity, setting)| setting.enabled && reports(*activity)).count()
+        let is_reported = |activity: &&Activity| self.is_enabled(**activity) && reports(**activity);
+        Activity::ALL.iter().filter(is_reported).count()
     }
 
     /// The programs whose purpose is to give shells to their peers.
@@ -108,12 +186,13 @@ impl Default for Events {
             .iter()
             .map(|activity| {
                 let info = activity.info();
-                EventSetting { enabled: info.default_on, severity: info.severity }
+                let enabled = if info.default_on { Enabled::ByPreset } else { Enabled::Never };
+                EventSetting { enabled, severity: info.severity }
             })
             .collect();
         let thresholds =
             Thresholds { status_period_ns: Some(STATUS_PERIOD_NS), ..Thresholds::default() };
-        Self { settings, thresholds, login_servers: Vec::new() }
+        Self { settings, preset: Preset::default(), thresholds, login_servers: Vec::new() }
     }
 }
 
@@ -165,8 +244,8 @@ impl Setting for Severity {
 impl From<&Events> for PolicyConfig {
     fn from(events: &Events) -> Self {
         let mut policy = Self::default();
-        for (activity, setting) in events.iter() {
-            policy.set_enabled(activity, setting.enabled);
+        for &activity in Activity::ALL {
+            policy.set_enabled(activity, events.is_enabled(activity));
         }
         policy.thresholds = events.thresholds;
         policy
@@ -185,6 +264,42 @@ mod tests {
         let policy = PolicyConfig::from(&Events::default());
         assert_eq!(policy.wanted(policy.thresholds), Thresholds::default());
         assert_eq!(policy.thresholds.status_period_ns, Some(60_000_000_000));
+    }
+
+    fn enabled(events: &Events) -> Vec<&'static str> {
+        let all = Activity::ALL.iter().filter(|activity| events.is_enabled(**activity));
+        all.map(|activity| activity.name()).collect()
+    }
+
+    #[test]
+    fn what_is_enabled_by_name_is_collected_whatever_the_preset_and_what_is_disabled_never() {
+        let (opened, memory) = (Activity::FileDescriptorOpen, Activity::ProcessMemoryCreated);
+        let (created, shell) = (Activity::ProcessCreated, Activity::ReverseShellDetected);
+        let mut events = Events { preset: Preset::Alerts, ..Events::default() };
+        assert!(events.is_enabled(shell) && !events.is_enabled(created));
+        events.settings[opened as usize].enabled = Enabled::Always;
+        events.settings[shell as usize].enabled = Enabled::Never;
+        assert!(events.is_enabled(opened) && !events.is_enabled(shell));
+        assert_eq!(events.preset_of(opened), Preset::Alerts);
+        events.preset = Preset::Everything;
+        assert!(events.is_enabled(created) && !events.is_enabled(memory));
+        assert!(!events.is_enabled(shell));
+        assert_eq!(events.preset_of(created), Preset::Security);
+    }
+
+    #[test]
+    fn the_command_line_chooses_by_name_and_severity() {
+        let mut events = Events { preset: Preset::Alerts, ..Events::default() };
+        let activities = vec![Activity::ThreadCreated, Activity::ProcessMemoryCreated];
+        events.choose(&Choice { activities, severity: None });
+        assert_eq!(enabled(&events), ["process_memory_created", "thread_created"]);
+        let mut events = Events::default();
+        events.choose(&Choice { severity: Some(Severity::High), ..Choice::default() });
+        let enabled = enabled(&events);
+        assert!(
+            enabled.contains(&"process_hidden") && enabled.contains(&"host_initialization_failed")
+        );
+        assert!(!enabled.contains(&"process_created") && !enabled.contains(&"records_dropped"));
     }
 
     /// Collects the activities that the sources in a folder name, except in tests and in `config`.

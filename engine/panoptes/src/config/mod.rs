@@ -30,11 +30,14 @@ mod tests;
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
+use panoptes_sinks::activities::Preset;
+
 pub use address::SystemAddress;
-pub use events::{EventSetting, Events};
+pub use events::{Choice, Enabled, EventSetting, Events};
 pub use load::{Loaded, Loader};
 pub use output::{
-    NetworkAddress, Output, Sync, Telemetry, TelemetryAddress, TelemetryFormat, Transport,
+    HeaderForm, NetworkAddress, Output, Sync, Telemetry, TelemetryAddress, TelemetryFormat,
+    Transport,
 };
 pub use overrides::Overrides;
 pub(crate) use problem::one_line;
@@ -119,10 +122,40 @@ impl Configuration {
                 self.systems.extend(System::read(name, &self.default, section));
             });
         });
-        section.section("output", |section| self.output.read(log_folder, section));
+        section.section("output", |section| {
+            self.output.read(log_folder, section);
+            self.check_header(section);
+        });
+        self.collect(self.output.preset());
         if mode == Mode::Run {
             self.check_auto_scan(section);
         }
+    }
+
+    /// Refuses compact headers where readers know only the full one.
+    fn check_header(&self, section: &Section<'_>) {
+        let is_compatible = self.service.compatibility == Compatibility::DocaArgus;
+        if is_compatible && self.output.header == HeaderForm::Compact {
+            let message = "`output.header: compact` conflicts with `service.compatibility: \
+                           doca_argus`: its consumers expect the whole header in each record; \
+                           write `header: full`";
+            section.refuse("header", message);
+        }
+    }
+
+    /// Sets the largest preset of all outputs.
+    pub(crate) fn collect(&mut self, preset: Preset) {
+        self.each_events(|events| events.preset = preset);
+    }
+
+    /// Leaves out what the command line does not ask for.
+    pub(crate) fn choose(&mut self, choice: &Choice) {
+        self.each_events(|events| events.choose(choice));
+    }
+
+    fn each_events(&mut self, mut change: impl FnMut(&mut Events)) {
+        change(&mut self.default.events);
+        self.systems.iter_mut().for_each(|system| change(&mut system.settings.events));
     }
 
     /// Refuses a service that has nothing to watch. An empty file is valid.

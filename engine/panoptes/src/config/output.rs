@@ -5,8 +5,11 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use panoptes_sinks::activities::Preset;
+use panoptes_sinks::output::lines::Form;
+
 use super::section::Section;
-use super::value::{ByteSize, FolderOrNone, Setting, Word};
+use super::value::{AutoOr, ByteSize, FolderOrNone, Setting, Word};
 
 /// Where records go.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -22,12 +25,24 @@ pub struct Output {
     /// How many files are kept, including the current one.
     pub max_files: u32,
     pub sync: Sync,
+    /// Which activities the outputs have; auto is everything, and security on a terminal.
+    pub preset: AutoOr<Preset>,
+    pub header: HeaderForm,
     /// `user_data` of every record.
     pub user_data: String,
     /// Remote receivers of records.
     pub telemetry: Vec<Telemetry>,
     /// The address that serves metrics of the program.
     pub metrics: Option<NetworkAddress>,
+}
+
+/// The form of the records' headers.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum HeaderForm {
+    #[default]
+    Full,
+    /// The lists of interfaces are written only where they are new.
+    Compact,
 }
 
 /// When written records are forced to the disk.
@@ -125,6 +140,8 @@ impl Output {
             );
             section.refuse("sync", message);
         }
+        section.value("preset", &mut self.preset);
+        section.value("header", &mut self.header);
         let mut user_data = UserData(std::mem::take(&mut self.user_data));
         section.value("user_data", &mut user_data);
         self.user_data = user_data.0;
@@ -141,6 +158,33 @@ impl Output {
     }
 }
 
+impl Output {
+    /// The form of records for programs.
+    pub fn form(&self) -> Form {
+        match self.header {
+            HeaderForm::Full => Form::Full,
+            HeaderForm::Compact => Form::Compact,
+        }
+    }
+
+    /// The preset of logs, and of standard output that is no terminal.
+    pub fn preset(&self) -> Preset {
+        self.preset_or(Preset::default())
+    }
+
+    /// The preset of a terminal on which a person watches.
+    pub fn preset_on_terminal(&self) -> Preset {
+        self.preset_or(Preset::Security)
+    }
+
+    fn preset_or(&self, preset: Preset) -> Preset {
+        match self.preset {
+            AutoOr::Auto => preset,
+            AutoOr::Given(preset) => preset,
+        }
+    }
+}
+
 impl Default for Output {
     fn default() -> Self {
         Self {
@@ -150,6 +194,8 @@ impl Default for Output {
             rotate_size: ByteSize::mebibytes(64),
             max_files: 10,
             sync: Sync::Every(Duration::from_secs(1)),
+            preset: AutoOr::Auto,
+            header: HeaderForm::Full,
             user_data: "NONE".to_owned(),
             telemetry: Vec::new(),
             metrics: None,
@@ -226,6 +272,19 @@ impl Setting for Sync {
                 .map_err(|_| "is not one of never, always, or a duration such as 1s".to_owned()),
         }
     }
+}
+
+impl Word for Preset {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        (Self::Alerts.word(), Self::Alerts),
+        (Self::Security.word(), Self::Security),
+        (Self::Everything.word(), Self::Everything),
+    ];
+}
+
+impl Word for HeaderForm {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("full", Self::Full), ("compact", Self::Compact)];
 }
 
 impl Word for Transport {

@@ -140,8 +140,8 @@ pub(crate) fn one_line(text: &str) -> String {
 /// Control characters, and those that reorder the text around them on a terminal.
 pub(crate) fn is_unprintable(character: char) -> bool {
     character.is_control()
-        || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}')
-        || matches!(character, '\u{2028}' | '\u{2029}' | '\u{2066}'..='\u{2069}')
+        || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}')
+        || matches!(character, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Long enough for any path that a person would read.
@@ -187,6 +187,7 @@ mod tests {
     fn text_from_outside_cannot_control_the_terminal() {
         assert_eq!(printable("a\u{1b}[31m\nb"), "a\\u{1b}[31m\\u{a}b");
         assert_eq!(printable("a\u{202e}b"), "a\\u{202e}b");
+        assert_eq!(printable("a\u{61c}b\u{2029}"), "a\\u{61c}b\\u{2029}");
         assert_eq!(printable(&"x".repeat(1000)).chars().count(), SHOWN_CHARACTERS_MAX + 1);
     }
 }

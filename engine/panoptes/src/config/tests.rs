@@ -291,9 +291,9 @@ fn a_system_starts_from_the_default() {
     let symbols = PathBuf::from("/etc/panoptes/symbols");
     assert_eq!(a.settings.os_symbol_path, AutoOr::Given(symbols));
     let created = a.settings.events.get(Activity::ProcessCreated);
-    assert_eq!(created, EventSetting { enabled: false, severity: Severity::Low });
-    assert!(a.settings.events.get(Activity::ThreadCreated).enabled);
-    assert!(!b.settings.events.get(Activity::ThreadCreated).enabled);
+    assert_eq!(created, EventSetting { enabled: Enabled::Never, severity: Severity::Low });
+    assert!(a.settings.events.is_enabled(Activity::ThreadCreated));
+    assert!(!b.settings.events.is_enabled(Activity::ThreadCreated));
     assert_eq!(a.settings.events.thresholds.bytes_in, 1024);
     assert_eq!(a.settings.events.thresholds.bytes_out, 100 << 20);
 }
@@ -316,7 +316,7 @@ fn the_command_line_overrides_the_file() {
     assert_eq!(configuration.output.user_data, "a: b");
     assert_eq!(configuration.systems[1].name, "b.c");
     assert_eq!(configuration.systems[1].settings.limits.vmas, 9);
-    assert!(!configuration.default.events.get(Activity::ThreadCreated).enabled);
+    assert!(!configuration.default.events.is_enabled(Activity::ThreadCreated));
 
     overrides.interval = Some("4s".to_owned());
     overrides.limits = vec!["processes=6,string-length=64".to_owned()];
@@ -434,6 +434,40 @@ fn a_system_names_its_memory_once() {
     check(
         "default: {system: /a}",
         &["1:19: `system` is for a single system; move it to `systems`"],
+    );
+}
+
+#[test]
+fn a_preset_decides_what_every_system_reports() {
+    let a = "systems: {a: {system: /a, events: {file_descriptor_open: true}}, b: {system: /b}}\n";
+    let configuration = good(&format!("{a}output: {{preset: alerts}}"));
+    let [a, b] = &configuration.systems[..] else { panic!("two systems") };
+    let events = [&a.settings.events, &b.settings.events, &configuration.default.events];
+    let collected = |activity| events.map(|events| events.is_enabled(activity));
+    assert_eq!(collected(Activity::ProcessCreated), [false; 3]);
+    assert_eq!(collected(Activity::ReverseShellDetected), [true; 3]);
+    assert_eq!(collected(Activity::ServiceInitializationStarted), [true; 3]);
+    assert_eq!(collected(Activity::FileDescriptorOpen), [true, false, false]);
+    let configuration = good("output: {preset: security}");
+    assert!(configuration.default.events.is_enabled(Activity::ProcessCreated));
+    assert!(!configuration.default.events.is_enabled(Activity::ThreadCreated));
+    check(
+        "output: {preset: most}",
+        &["1:18: `output.preset`: `most` is not one of alerts, security or everything"],
+    );
+}
+
+#[test]
+fn compact_headers_are_not_for_consumers_of_another_product() {
+    assert_eq!(good("output: {header: compact}").output.header, HeaderForm::Compact);
+    let text = "service: {compatibility: doca_argus}\noutput: {header: compact}";
+    let (_, problems) = read_file(text);
+    let messages: Vec<_> = problems.into_iter().map(|problem| problem.message).collect();
+    assert!(
+        messages.iter().any(|message| message.starts_with(
+            "`output.header: compact` conflicts with `service.compatibility: doca_argus`"
+        )),
+        "{messages:?}"
     );
 }
 

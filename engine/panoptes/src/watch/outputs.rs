@@ -15,6 +15,7 @@ use panoptes_sinks::queue::Wanted;
 use crate::config::{Output as OutputConfiguration, Sync};
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
+use crate::request::Shown;
 
 /// The files in the folder of logs. Alerts are in both, and events rotate only the first.
 const LOGS: [(&str, Wanted); 2] = [("events.jsonl", Wanted::All), ("alerts.jsonl", Wanted::Alerts)];
@@ -29,9 +30,10 @@ pub(super) struct Watched {
 
 type Opened = (Vec<Box<dyn Output>>, Vec<Watched>);
 
-/// Opens all configured outputs.
+/// Opens all configured outputs; `stdout` is what standard output shows.
 pub(super) fn open(
     configuration: &OutputConfiguration,
+    stdout: Shown,
     messages: &Messages,
 ) -> Result<Opened, Failure> {
     let mut outputs = Vec::new();
@@ -48,8 +50,10 @@ pub(super) fn open(
     };
     if configuration.stdout {
         let failed = |error| Failure::new(Exit::Output, format!("standard output: {error}"));
-        let stdout = std::io::stdout().as_fd().try_clone_to_owned().map_err(failed)?;
-        let output = StreamOutput::new(File::from(stdout), TransportSettings::default());
+        let file = std::io::stdout().as_fd().try_clone_to_owned().map_err(failed)?;
+        let output = StreamOutput::new(File::from(file), TransportSettings::default())
+            .with_form(stdout.form)
+            .with_wanted(Wanted::Preset(stdout.preset));
         add("standard output".to_owned(), Box::new(output));
     }
     if let Some(folder) = &configuration.log_folder {
@@ -84,6 +88,7 @@ pub(super) fn options(configuration: &OutputConfiguration) -> FileOptions {
             Sync::Every(time) => Some(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)),
             Sync::Always => Some(0),
         },
+        form: configuration.form(),
         ..FileOptions::default()
     }
 }

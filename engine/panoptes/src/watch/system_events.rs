@@ -86,7 +86,7 @@ impl SystemEvents {
 
     /// Reports an activity of the service itself.
     pub(super) fn service(&mut self, activity: Activity, details: &SystemActivityDetails<'_>) {
-        if self.events.get(activity).enabled {
+        if self.events.is_enabled(activity) {
             self.header.set_workload(&Workload::default());
             self.write(activity, details);
         }
@@ -99,7 +99,7 @@ impl SystemEvents {
         activity: Activity,
         details: &SystemActivityDetails<'_>,
     ) {
-        if !system.settings.events.get(activity).enabled {
+        if !system.settings.events.is_enabled(activity) {
             return;
         }
         self.header.set_workload(&Workload {
@@ -243,10 +243,11 @@ fn of_refusal(refusal: &panoptes_profiles::report::Refusal) -> Option<Activity> 
 
 fn header(user_data: &str, interfaces: &[Interface], limits: Limits, events: &Events) -> Header {
     let records: Vec<_> = interfaces.iter().map(Interface::record).collect();
-    let watcher = BluefieldSystem { bluefield_networking_interfaces: Numbered(&records) };
+    let watcher = BluefieldSystem { bluefield_networking_interfaces: Some(Numbered(&records)) };
     let mut header = Header::new(&user_data.into(), &watcher, limits);
     for (activity, setting) in events.iter() {
         header.set_severity(activity, setting.severity);
+        header.set_preset(activity, events.preset_of(activity));
     }
     header
 }

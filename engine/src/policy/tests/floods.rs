@@ -15,7 +15,7 @@ const SECOND_NS: i64 = 1_000_000_000;
 impl Reader {
     /// Fills the queue, also what is reserved in it.
     pub(super) fn fill(&mut self) {
-        let urgent = Class { is_urgent: true, is_alert: true };
+        let urgent = Class { is_urgent: true, is_alert: true, ..Class::default() };
         let filler = |room: &mut [u8]| if room.len() > 1000 { Ok(1000) } else { Err(Full) };
         while self.producer.offer_with(urgent, filler).is_ok() {}
     }

@@ -285,6 +285,9 @@ mod tests {
             ("path" | "path or auto" | "path or none", None) => Some("/other".to_owned()),
             ("level", None) => Some("10".to_owned()),
             ("list: text" | "list: path or hash", None) => Some("[other]".to_owned()),
+            ("preset, true or false", None) => Some("true".to_owned()),
+            ("full or compact", None) => Some("compact".to_owned()),
+            ("alerts, security or everything or auto", None) => Some("alerts".to_owned()),
             (_, None) => form.starts_with("INFO, LOW").then(|| "CRITICAL".to_owned()),
         }
     }

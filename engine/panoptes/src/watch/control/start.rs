@@ -48,7 +48,8 @@ impl Control {
     ) -> Result<Self, Failure> {
         let configuration = &request.configuration;
         let further = check_memory(request, messages)?;
-        let (outputs, watched) = crate::watch::outputs::open(&configuration.output, messages)?;
+        let (outputs, watched) =
+            crate::watch::outputs::open(&configuration.output, request.stdout, messages)?;
         let waker = Waker::default();
         let (producer, control_consumer) = queue(CONTROL_QUEUE, &waker);
         let interfaces = of_this_machine().unwrap_or_else(|error| {

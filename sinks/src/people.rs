@@ -1,0 +1,209 @@
+//! A record as one line for people: what `panoptes watch` prints on a terminal.
+//!
+//! Names come from a guest that may be hostile: whatever could move the cursor, change colours or
+//! reorder text is escaped. Programs should read the records instead.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+/// Maximum length of a line without its end.
+const WIDTH: usize = 400;
+
+/// How lines are written.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct LineStyle {
+    /// Whether alerts and warnings have colours.
+    pub has_colours: bool,
+    /// Whether each line names the system that it is about.
+    pub names_system: bool,
+}
+
+/// The line of a record as it was written; the text itself if it is no record.
+pub(crate) fn line_of(record: &[u8], style: LineStyle) -> String {
+    match serde_json::from_slice(record) {
+        Ok(record) => line(&record, style),
+        Err(_) => escape(&String::from_utf8_lossy(record)),
+    }
+}
+
+/// One line: time, severity, activity and the object concerned.
+pub fn line(record: &Value, style: LineStyle) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
+    let time = text(&record["occurred_message_time_iso_8601_ns"]);
+    let time = time.get(11..23).unwrap_or("");
+    let severity = text(&record["severity"]);
+    let name = text(&record["activity_data"]["name"]);
+    let system = match record["workload_information"]["unique_identifier"].as_str() {
+        Some(system) if style.names_system => format!("{}: ", escape(system)),
+        _ => String::new(),
+    };
+    let about = cut(&escape(&about(record)));
+    let (on, off) = match (style.has_colours, record["message_type"].as_str(), severity.as_str()) {
+        (true, Some("ALERT"), _) => ("\x1b[1;31m", "\x1b[0m"),
+        (true, _, "WARNING" | "MEDIUM") => ("\x1b[33m", "\x1b[0m"),
+        (true, _, "ERROR") => ("\x1b[31m", "\x1b[0m"),
+        (true, Some("SYSTEM_ACTIVITY"), _) => ("\x1b[2m", "\x1b[0m"),
+        _ => ("", ""),
+    };
+    format!("{on}{time}  {severity:<8}{name:<40}{system}{about}{off}")
+}
+
+/// Escapes control characters and those that reorder text (Unicode's bidirectional formatting).
+pub fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        let turns = matches!(
+            character,
+            '\u{61c}'
+                | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{feff}'
+        );
+        if character.is_control() || turns {
+            let _ = write!(escaped, "\\u{{{:x}}}", u32::from(character));
+        } else {
+            escaped.push(character);
+        }
+    }
+    escaped
+}
+
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(WIDTH) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", &text[..end]),
+    }
+}
+
+fn about(record: &Value) -> String {
+    let data = &record["activity_data"];
+    let mut parts = Vec::new();
+    // What an alert is about is in its reason.
+    if let Some(reason) = record["detection"]["reason"].as_str() {
+        parts.push(reason.to_owned());
+    }
+    let mut details = |key: &str, describe: fn(&Value) -> String| {
+        if data[key].is_object() {
+            parts.push(describe(&data[key]));
+        }
+    };
+    details("system_activity_details", system_activity);
+    details("thread_details", |thread| format!("thread {}", thread["thread_id"]));
+    details("file_descriptor_details", descriptor);
+    details("process_memory_details", memory);
+    details("network_connection_details", connection);
+    details("elf_file_details", |file| text(&file["elf_file_path"]).to_owned());
+    details("container_details", |container| text(&container["container_id"]).to_owned());
+    details("shell_history_details", shell_history);
+    details("process_details", process);
+    parts.join("  ")
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or("?")
+}
+
+fn system_activity(details: &Value) -> String {
+    let mut line = text(&details["reason"]).to_owned();
+    for key in ["limit", "capacity", "untracked", "output", "dropped"] {
+        if !details[key].is_null() {
+            let _ = write!(line, ", {key} {}", details[key]);
+        }
+    }
+    line
+}
+
+fn process(details: &Value) -> String {
+    let mut line = format!("{} ({})", text(&details["process_name"]), details["process_id"]);
+    if let Some(arguments) = details["process_command_line_arguments"].as_str() {
+        let _ = write!(line, " `{arguments}`");
+    }
+    line
+}
+
+fn descriptor(details: &Value) -> String {
+    let name = details["file_descriptor_name"].as_str().unwrap_or("?");
+    format!("{} -> {name}", details["file_descriptor_index"])
+}
+
+fn memory(details: &Value) -> String {
+    let name = details["file_path"].as_str().or_else(|| details["memory_name"].as_str());
+    format!(
+        "{} {}-{} {}",
+        text(&details["memory_permissions"]),
+        text(&details["virtual_memory_area_start_address"]),
+        text(&details["virtual_memory_area_end_address"]),
+        name.unwrap_or("anonymous"),
+    )
+}
+
+fn shell_history(details: &Value) -> String {
+    let commands = details["shell_command_execution_history"].as_array().into_iter().flatten();
+    let commands: Vec<String> =
+        commands.map(|command| format!("`{}`", text(&command["command_line"]))).collect();
+    commands.join(", ")
+}
+
+fn connection(details: &Value) -> String {
+    format!(
+        "{}:{} -> {}:{} {}",
+        text(&details["source_ip_address"]),
+        details["source_port"],
+        text(&details["destination_ip_address"]),
+        details["destination_port"],
+        text(&details["connection_state"]),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn no_name_can_move_the_cursor_or_turn_text_around() {
+        assert_eq!(
+            escape("a\x1b[2Jb\r\n\u{202e}c\u{9b}é"),
+            "a\\u{1b}[2Jb\\u{d}\\u{a}\\u{202e}c\\u{9b}é"
+        );
+        let record = json!({
+            "occurred_message_time_iso_8601_ns": "2026-11-20T07:31:46.905224659+00:00",
+            "severity": "INFO", "message_type": "EVENT",
+            "activity_data": {"name": "process_created",
+                "process_details": {"process_name": "x\x1b]0;y", "process_id": 7}},
+        });
+        let line = line(&record, LineStyle::default());
+        assert_eq!(
+            line,
+            "07:31:46.905  INFO    process_created                         x\\u{1b}]0;y (7)"
+        );
+    }
+
+    #[test]
+    fn a_line_names_its_system_if_there_are_several() {
+        let record = json!({
+            "occurred_message_time_iso_8601_ns": "2026-11-20T07:31:46.905224659+00:00",
+            "severity": "HIGH", "message_type": "ALERT",
+            "workload_information": {"unique_identifier": "web\u{202e}-1"},
+            "activity_data": {"name": "process_hidden",
+                "process_details": {"process_name": "x", "process_id": 7}},
+            "detection": {"reason": "no list has it"},
+        });
+        let style = LineStyle { has_colours: true, names_system: true };
+        assert_eq!(
+            line(&record, style),
+            "\x1b[1;31m07:31:46.905  HIGH    process_hidden                          \
+             web\\u{202e}-1: no list has it  x (7)\x1b[0m"
+        );
+        assert_eq!(line_of(b"no \x1b[2J record", style), "no \\u{1b}[2J record");
+    }
+
+    #[test]
+    fn long_lines_are_cut_between_letters() {
+        let long = "é".repeat(WIDTH + 1);
+        assert_eq!(cut(&long), format!("{}…", "é".repeat(WIDTH)));
+    }
+}
