@@ -9,6 +9,8 @@
 use crate::record::DetailsKind;
 use crate::record::macros::words;
 
+pub use crate::preset::Preset;
+
 words! {
     /// The kind of message that reports an activity (`message_type`).
     pub enum MessageType {
@@ -41,29 +43,6 @@ impl Severity {
     /// The severity with this word, as in a configuration.
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|severity| severity.word() == word)
-    }
-}
-
-/// Sets of activities from which an output chooses. Each contains the one before it.
-#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
-pub enum Preset {
-    /// Alerts, and what concerns Panoptes itself.
-    Alerts,
-    /// Those, and [`SECURITY`]: who ran what, and who spoke with whom.
-    Security,
-    /// All activities.
-    #[default]
-    Everything,
-}
-
-impl Preset {
-    /// The preset's name in a configuration.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Alerts => "alerts",
-            Self::Security => "security",
-            Self::Everything => "everything",
-        }
     }
 }
 

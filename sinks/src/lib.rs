@@ -90,6 +90,7 @@ pub mod activities;
 pub mod json;
 pub mod output;
 pub mod people;
+mod preset;
 pub mod queue;
 pub mod record;
 pub mod schema;

@@ -24,8 +24,8 @@ pub struct StreamOutput {
 const RETRY_NS: u64 = 100_000_000;
 
 impl StreamOutput {
-    /// Writes all records, as they are, to `file` at its current position. For standard output, pass a
-    /// duplicate of its descriptor.
+    /// Writes all records, as they are, to `file` at its current position. For standard output,
+    /// pass a duplicate of its descriptor.
     pub fn new(file: File, settings: TransportSettings) -> Self {
         let counters = Arc::new(Counters::default());
         let transport = transport::open(file, Target::Stream, settings, &counters);

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::activities::Preset;
+use crate::preset::Preset;
 
 /// How important a record is.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -41,7 +41,7 @@ pub enum Wanted {
     Alerts,
     /// The records of a preset.
     Preset(Preset),
-    /// The records about the system of this number ([`Producer::set_system`](super::Producer::set_system)).
+    /// The records about the system of this number ([`super::Producer::set_system`]).
     System(u32),
 }
 

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::block::TURNS_MAX;
 use super::*;
-use crate::activities::Preset;
+use crate::preset::Preset;
 
 const SMALL: QueueSize = QueueSize { blocks: 4, block_bytes: 64 };
 

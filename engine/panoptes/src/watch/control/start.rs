@@ -32,7 +32,7 @@ use crate::request::WatchRequest;
 use crate::sbom::Sboms;
 use crate::scanner_cores::ScannerCores;
 use crate::watch::finder::Finder;
-use crate::watch::outputs::options;
+use crate::watch::outputs::{open, options};
 use crate::watch::scanner::{MakeScratch, Shared, System};
 use crate::watch::signals::Signals;
 use crate::watch::system_events::SystemEvents;
@@ -48,8 +48,7 @@ impl Control {
     ) -> Result<Self, Failure> {
         let configuration = &request.configuration;
         let further = check_memory(request, messages)?;
-        let (outputs, watched) =
-            crate::watch::outputs::open(&configuration.output, request.stdout, messages)?;
+        let (outputs, watched) = open(&configuration.output, request.stdout, messages)?;
         let waker = Waker::default();
         let (producer, control_consumer) = queue(CONTROL_QUEUE, &waker);
         let interfaces = of_this_machine().unwrap_or_else(|error| {
