@@ -244,6 +244,12 @@ impl Activity {
         self.info().name
     }
 
+    /// Whether its records can be alerts or events, by what they are about
+    /// ([`Weight`](crate::record::header::Weight)).
+    pub const fn is_weighed(self) -> bool {
+        matches!(self, Self::FileDescriptorFileContentChange)
+    }
+
     /// The activity with this name, as in a record or a configuration.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|activity| activity.name() == name)

@@ -40,6 +40,8 @@ pub struct DetectorSetup<'a> {
     pub report_existing: bool,
     /// Further login servers, by patterns of their programs' paths.
     pub login_servers: &'a [Glob],
+    /// Which changes of files are alerts.
+    pub content_rules: &'a Arc<file_content::rules::ContentRules>,
     /// What may run.
     pub shipped: &'a Arc<binary_attestation::Shipped>,
     pub images: &'a Images,

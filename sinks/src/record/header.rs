@@ -12,7 +12,7 @@ use crate::queue::Class;
 
 use super::interface::BluefieldSystem;
 use super::workload::{ContainerContext, Workload};
-use super::{DetailsObject, SCHEMA_VERSION};
+use super::{DetailsObject, Record, SCHEMA_VERSION};
 
 const VENDOR_NAME: &str = "PANOPTES";
 const PRODUCT_NAME: &str = "PANOPTES";
@@ -24,6 +24,27 @@ const HEAD_BYTES: usize = 224;
 /// first of them, marked `truncated`, because the activity matters more than the machine's
 /// description.
 const MIDDLE_BYTES_MAX: usize = super::RECORD_BYTES_MAX / 3;
+
+/// Type and severity of one record, where these depend on more than its activity.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Weight {
+    pub message_type: MessageType,
+    pub severity: Severity,
+}
+
+impl Weight {
+    /// That of an activity's records.
+    fn of(info: &ActivityInfo, severity: Severity) -> Self {
+        Self { message_type: info.message_type, severity }
+    }
+
+    fn class(self) -> Class {
+        Class {
+            is_urgent: self.severity >= Severity::Medium,
+            is_alert: self.message_type == MessageType::Alert,
+        }
+    }
+}
 
 #[derive(Debug)]
 pub struct Header {
@@ -41,7 +62,7 @@ pub struct Header {
 struct Head {
     bytes: [u8; HEAD_BYTES],
     length: usize,
-    is_urgent: bool,
+    weight: Weight,
 }
 
 impl Header {
@@ -49,7 +70,7 @@ impl Header {
     pub fn new(user_data: &Text<'_>, watcher: &BluefieldSystem<'_>, limits: Limits) -> Self {
         let heads = Activity::ALL
             .iter()
-            .map(|activity| Head::new(activity.info(), activity.info().severity))
+            .map(|activity| Head::new(Weight::of(activity.info(), activity.info().severity)))
             .collect();
         let mut middle = vec![0; MIDDLE_BYTES_MAX].into_boxed_slice();
         // The other half is reserved for the workload.
@@ -84,19 +105,29 @@ impl Header {
 
     /// Overrides the table's severity of an activity.
     pub fn set_severity(&mut self, activity: Activity, severity: Severity) {
-        self.heads[activity as usize] = Head::new(activity.info(), severity);
+        self.heads[activity as usize] = Head::new(Weight::of(activity.info(), severity));
     }
 
-    /// How important the records of an activity are.
+    /// How important the records of an activity are, unless they have a weight of their own.
     pub fn class(&self, activity: Activity) -> Class {
-        let is_alert = activity.info().message_type == MessageType::Alert;
-        Class { is_urgent: self.heads[activity as usize].is_urgent, is_alert }
+        self.heads[activity as usize].weight.class()
     }
 
-    /// From the brace to the message id's quote.
-    pub(crate) fn head(&self, activity: Activity) -> &[u8] {
-        let head = &self.heads[activity as usize];
-        &head.bytes[..head.length]
+    /// How important a record is.
+    pub fn class_of(&self, record: &Record<'_>) -> Class {
+        record.weight.map_or_else(|| self.class(record.activity), Weight::class)
+    }
+
+    /// Appends everything from the brace to the message id's quote.
+    pub(crate) fn append_head(
+        &self,
+        record: &Record<'_>,
+        out: &mut JsonWriter<'_>,
+    ) -> Result<(), Full> {
+        match record.weight {
+            Some(weight) => out.raw(Head::new(weight).text()),
+            None => out.raw(self.heads[record.activity as usize].text()),
+        }
     }
 
     /// From the time's closing quote to the workload's last field, and the container if there is
@@ -119,7 +150,7 @@ impl Header {
 }
 
 impl Head {
-    fn new(info: &ActivityInfo, severity: Severity) -> Self {
+    fn new(weight: Weight) -> Self {
         let mut bytes = [0; HEAD_BYTES];
         let mut out = JsonWriter::new(&mut bytes, Limits::new(HEAD_BYTES));
         let mut write = || {
@@ -127,8 +158,8 @@ impl Head {
                 ("{\"vendor_name\":", VENDOR_NAME),
                 (",\"product_name\":", PRODUCT_NAME),
                 (",\"product_version\":", env!("CARGO_PKG_VERSION")),
-                (",\"message_type\":", info.message_type.word()),
-                (",\"severity\":", severity.word()),
+                (",\"message_type\":", weight.message_type.word()),
+                (",\"severity\":", weight.severity.word()),
                 (",\"schema_version\":", SCHEMA_VERSION),
             ] {
                 out.raw(key.as_bytes())?;
@@ -138,6 +169,10 @@ impl Head {
         };
         write().expect("the constants fit into a head");
         let length = out.length();
-        Self { bytes, length, is_urgent: severity >= Severity::Medium }
+        Self { bytes, length, weight }
+    }
+
+    fn text(&self) -> &[u8] {
+        &self.bytes[..self.length]
     }
 }

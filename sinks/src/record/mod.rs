@@ -33,7 +33,7 @@ use container::ContainerDetails;
 use detection::Detection;
 use elf_file::ElfFileDetails;
 use file_descriptor::FileDescriptorDetails;
-use header::Header;
+use header::{Header, Weight};
 use message_id::MessageIds;
 use network_connection::NetworkConnectionDetails;
 use process::ProcessDetails;
@@ -143,12 +143,14 @@ pub struct Record<'a> {
     /// The container in which it happened.
     pub container: Option<&'a ContainerContext<'a>>,
     pub detection: Option<&'a Detection<'a>>,
+    /// Type and severity, if they are not those of the activity.
+    pub weight: Option<Weight>,
 }
 
 impl<'a> Record<'a> {
     /// A record of an activity, without parents, container or detection.
     pub const fn new(activity: Activity, own: Details<'a>) -> Self {
-        Self { activity, own, parents: &[], container: None, detection: None }
+        Self { activity, own, parents: &[], container: None, detection: None, weight: None }
     }
 
     /// Adds the objects that it belongs to.
@@ -168,6 +170,7 @@ impl<'a> Record<'a> {
         let info = self.activity.info();
         let mut allowed = info.parents.iter();
         info.own == self.own.kind()
+            && (self.weight.is_none() || self.activity.is_weighed())
             && self.says_why()
             && self.parents.iter().all(|parent| allowed.any(|kind| *kind == parent.kind()))
     }
@@ -216,7 +219,7 @@ impl RecordWriter {
         let most = RECORD_BYTES_MAX - 1; // the line feed
         let room = out.len().min(most);
         fit(&mut out[..room], self.limits, most, |out| {
-            out.raw(header.head(record.activity))?;
+            header.append_head(record, out)?;
             out.raw(&id)?;
             out.raw(b"\",\"occurred_message_time_iso_8601_ns\":\"")?;
             out.raw(time)?;

@@ -11,6 +11,7 @@ use panoptes_engine::policy::PolicyConfig;
 use panoptes_engine::state::ConnectionThresholds;
 use panoptes_sinks::activities::{Activity, Severity};
 
+use super::content::ContentChanges;
 use super::section::Section;
 use super::value::{ByteSize, Setting, listed};
 
@@ -35,6 +36,8 @@ pub struct Events {
     pub thresholds: ConnectionThresholds,
     /// `reverse_shell_detected`: programs whose purpose is to give shells to their peers.
     pub login_servers: Vec<ProgramPath>,
+    /// `file_descriptor_file_content_change`: which files matter.
+    pub content: ContentChanges,
 }
 
 /// The path of a program in a watched machine; its folders may contain the wildcards `*` and `?`.
@@ -90,7 +93,11 @@ impl Events {
             let mut enabled = setting.enabled;
             section.value_or_section(activity.name(), &mut enabled, |enabled, section| {
                 section.value("enabled", enabled);
-                section.value("severity", &mut setting.severity);
+                if *activity == Activity::FileDescriptorFileContentChange {
+                    self.content.read(&mut setting.severity, section);
+                } else {
+                    section.value("severity", &mut setting.severity);
+                }
                 read_thresholds(thresholds, *activity, section);
                 if *activity == Activity::ReverseShellDetected {
                     section.values("login_servers", &mut self.login_servers);
@@ -115,7 +122,8 @@ impl Default for Events {
             status_period_ns: Some(STATUS_PERIOD_NS),
             ..ConnectionThresholds::default()
         };
-        Self { settings, thresholds, login_servers: Vec::new() }
+        let (login_servers, content) = (Vec::new(), ContentChanges::default());
+        Self { settings, thresholds, login_servers, content }
     }
 }
 

@@ -13,6 +13,7 @@
 //! Start reading at [`Configuration`], then `section`, which reads all keys.
 
 mod address;
+mod content;
 mod events;
 mod load;
 mod output;
@@ -31,6 +32,7 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 pub use address::SystemAddress;
+pub use content::{ContentChanges, FilePattern};
 pub use events::{EventSetting, Events};
 pub use load::{Loaded, Loader};
 pub use output::{
@@ -120,6 +122,13 @@ impl Configuration {
             });
         });
         section.section("output", |section| self.output.read(log_folder, section));
+        if self.service.compatibility == Compatibility::DocaArgus {
+            // By the guide's rule every change is an alert.
+            let systems = self.systems.iter_mut().map(|system| &mut system.settings);
+            for settings in systems.chain([&mut self.default]) {
+                settings.events.content = ContentChanges::every_change();
+            }
+        }
         if mode == Mode::Run {
             self.check_auto_scan(section);
         }

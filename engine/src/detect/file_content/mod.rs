@@ -16,6 +16,8 @@
 //! * Writes to files of proc, sysfs, control groups and similar filesystems are commands to the
 //!   kernel and change no content.
 //! * A file without a name is deleted with its last descriptor and is not reported.
+//! * Whether it matters is decided once, when its content has changed ([`rules`]). Others are only
+//!   reported if the configuration asks for them.
 //! * The record has the hashes of the file as it is now. The wait for them is limited.
 //!
 //! For files that are open when watching starts, changes count from then on. A descriptor that is
@@ -24,11 +26,20 @@
 //! Not here: hashing ([`crate::page_cache`]) and the wording of the record (`policy`).
 
 mod cut;
+pub mod important;
+pub mod rules;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::inode::{Attributes, mode};
-use panoptes_sinks::activities::Activity;
+use panoptes_decoders::kernel::vm_area_struct::VM_EXEC;
+use panoptes_sinks::activities::{Activity, Severity};
 
+use self::rules::{ChangedFile, ContentRules};
+use super::binary_attestation::Shipped;
 use super::{Accepted, Detector, DetectorSetup, Finding, Scene};
 use crate::address::{Reader, ReaderSizes};
 use crate::limits::Limits;
@@ -64,6 +75,8 @@ const NAMES: usize = 5;
 /// Number of reported changes that are remembered: a process that had the file open too may end
 /// later.
 const REPORTED_MAX: usize = 256;
+/// The bits of a mode with which someone may execute a file.
+const ANY_EXECUTE: u16 = 0o111;
 /// Number of inodes that are read in one batch.
 const INODES: usize = 64;
 
@@ -82,6 +95,10 @@ pub struct ContentChange<'a> {
     pub partial: Option<Partial>,
     /// When the closing was seen.
     pub since_ns: RealTime,
+    /// Whether it changes what will run, or who may enter.
+    pub matters: bool,
+    /// The severity that the configuration sets for this file.
+    pub severity: Option<Severity>,
 }
 
 /// The content of an open file that was reported: `struct file`, inode, modification time and size.
@@ -96,10 +113,12 @@ enum Stage {
     Open { absent_scans: u8 },
     /// The file is closed; its inode has to be read.
     Closed,
-    /// Unchanged, or reported.
+    /// Unchanged, or reported, or not to be reported.
     Over,
-    /// The content may have changed; its hashes are awaited.
-    Waiting,
+    /// The content may have changed; whether it matters has to be decided.
+    Changed,
+    /// It is to be reported; its hashes are awaited.
+    Waiting { matters: bool },
 }
 
 /// A descriptor that has closed.
@@ -118,12 +137,16 @@ struct Closing {
     since: Now,
     /// Whether this scan shows its file open.
     is_open: bool,
+    /// Whether a scan showed that a process runs its file.
+    is_running: bool,
 }
 
 /// Tracks closed descriptors until their files are checked.
 #[derive(Debug)]
 pub struct ClosedFiles {
     wanted: bool,
+    rules: Arc<ContentRules>,
+    shipped: Arc<Shipped>,
     closings: Vec<Closing>,
     /// The last reported changes, and the place of the next one.
     reported: Vec<Reported>,
@@ -147,6 +170,8 @@ impl ClosedFiles {
         let bytes = (CLOSINGS_MAX * 256).min(limits.processes as usize * 512);
         Self {
             wanted,
+            rules: Arc::default(),
+            shipped: Arc::default(),
             closings: room::list(closings),
             reported: room::list(REPORTED_MAX),
             next_reported: 0,
@@ -160,6 +185,11 @@ impl ClosedFiles {
             reader: Reader::default(),
             lost: Loss::new(),
         }
+    }
+
+    /// Sets what should run: its files matter.
+    pub fn set_shipped(&mut self, shipped: Arc<Shipped>) {
+        self.shipped = shipped;
     }
 
     /// Takes a reader before a scan, and returns it by a second call after the scan.
@@ -176,7 +206,11 @@ pub(super) fn reader() -> Reader {
 impl Detector for ClosedFiles {
     fn build(setup: &DetectorSetup<'_>) -> Self {
         let wanted = (setup.is_enabled)(Activity::FileDescriptorFileContentChange);
-        Self::without_reader(setup.limits, wanted, setup.key)
+        Self {
+            rules: Arc::clone(setup.content_rules),
+            shipped: Arc::clone(setup.shipped),
+            ..Self::without_reader(setup.limits, wanted, setup.key)
+        }
     }
 
     /// Records a change if it is the closing of a descriptor.
@@ -217,6 +251,7 @@ impl Detector for ClosedFiles {
             inode,
             since: scene.cx.now,
             is_open: false,
+            is_running: false,
         });
     }
 
@@ -226,6 +261,7 @@ impl Detector for ClosedFiles {
         if self.closings.iter().any(Closing::awaits_close) {
             self.follow_files(scene.cx.snapshot, scene.cx.now);
             self.read_inodes(&mut scene.memory);
+            self.judge(scene.cx.snapshot);
         }
         self.settle(scene, files);
     }
@@ -233,9 +269,7 @@ impl Detector for ClosedFiles {
     /// Reports changed files whose hashes are known or whose wait is over.
     fn settle(&mut self, scene: &mut Scene<'_>, files: &mut dyn ContentSource) {
         for closing in &mut self.closings {
-            if closing.stage != Stage::Waiting {
-                continue;
-            }
+            let Stage::Waiting { matters } = closing.stage else { continue };
             let known = files.ask(&closing.identity(), closing.asker());
             let waited = scene.cx.now.monotonic.since(closing.since.monotonic) >= HASHES_NS;
             if known.is_none() && !waited {
@@ -246,7 +280,9 @@ impl Detector for ClosedFiles {
                 closing.stage = Stage::Over;
                 continue;
             }
-            if closing.report(&self.strings, scene, known.as_ref()) == Accepted::No {
+            let name = closing.name.map(|id| self.strings.get(id));
+            let weight = (matters, self.rules.severity(name));
+            if closing.report(&self.strings, scene, known.as_ref(), weight) == Accepted::No {
                 continue;
             }
             closing.stage = Stage::Over;
@@ -326,7 +362,53 @@ impl ClosedFiles {
         }
     }
 
-    /// Reads the inodes of closed files, and decides.
+    /// Decides which of the changed files matter. Of the others, most end here.
+    fn judge(&mut self, snapshot: &Snapshot) {
+        let mut running_found = false;
+        for at in 0..self.closings.len() {
+            if self.closings[at].stage != Stage::Changed {
+                continue;
+            }
+            let mut matters = self.matters(&self.closings[at]);
+            if !matters && snapshot.inodes.find(self.closings[at].inode.0).is_some() {
+                if !running_found {
+                    self.find_running(snapshot);
+                    running_found = true;
+                }
+                matters = self.matters(&self.closings[at]);
+            }
+            let is_wanted = matters || self.rules.others;
+            let stage = if is_wanted { Stage::Waiting { matters } } else { Stage::Over };
+            self.closings[at].stage = stage;
+        }
+    }
+
+    fn matters(&self, closing: &Closing) -> bool {
+        let path = closing.name.map(|id| self.strings.get(id));
+        let in_container = closing.process.is_contained();
+        self.rules.matters(&ChangedFile {
+            path,
+            may_execute: closing.attributes.mode & ANY_EXECUTE != 0,
+            is_shipped: path.is_some_and(|path| self.shipped.has_path(in_container, path)),
+            is_running: closing.is_running,
+        })
+    }
+
+    /// Notes which of the changed files are executables, or are mapped executable. The closings
+    /// are in the order of their inodes.
+    fn find_running(&mut self, snapshot: &Snapshot) {
+        let code = snapshot.vmas.iter().filter(|area| area.vma.flags & VM_EXEC != 0);
+        let executables = snapshot.mms.iter().map(|mm| mm.exe_file);
+        for file in executables.chain(code.map(|area| area.file)) {
+            let Some(row) = snapshot.files.at(file) else { continue };
+            let inode = row.open.inode;
+            let start = self.closings.partition_point(|closing| closing.inode < inode);
+            let same = self.closings[start..].iter_mut().take_while(|it| it.inode == inode);
+            same.for_each(|closing| closing.is_running = true);
+        }
+    }
+
+    /// Reads the inodes of closed files, and decides whether their content has changed.
     fn read_inodes(&mut self, memory: &mut MachineMemory<'_>) {
         let MachineMemory { source, kernel } = memory;
         let layout = &kernel.layouts.inode;
@@ -395,7 +477,7 @@ impl Closing {
         let stage = match self.stage {
             Stage::New => 0,
             Stage::Open { .. } => 1,
-            Stage::Closed | Stage::Waiting | Stage::Over => 2,
+            _ => 2,
         };
         (self.open_file(), stage, order(self.opened))
     }
@@ -412,7 +494,7 @@ impl Closing {
                 Stage::Closed
             }
             Stage::New => Stage::Closed,
-            Stage::Closed | Stage::Waiting | Stage::Over => return,
+            Stage::Closed | Stage::Changed | Stage::Waiting { .. } | Stage::Over => return,
         };
     }
 
@@ -434,7 +516,7 @@ impl Closing {
         let has_changed = was.written && !is_new
             || is.size != was.size
             || is.modify_time_ns != was.modify_time_ns;
-        self.stage = if has_changed { Stage::Waiting } else { Stage::Over };
+        self.stage = if has_changed { Stage::Changed } else { Stage::Over };
     }
 
     /// On whose behalf the file's content is asked for.
@@ -462,6 +544,7 @@ impl Closing {
         strings: &Strings,
         scene: &mut Scene<'_>,
         known: Option<&FileContent>,
+        (matters, severity): (bool, Option<Severity>),
     ) -> Accepted {
         let partial = known.and_then(|known| match known.outcome {
             Outcome::Partial(partial) => Some(partial),
@@ -481,171 +564,9 @@ impl Closing {
             hashes: known.and_then(FileContent::hashes),
             partial,
             since_ns: self.since.real,
+            matters,
+            severity,
         };
         scene.found(&Finding::FileContent(&change))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use panoptes_decoders::kernel::file::OpenFile;
-
-    use super::*;
-    use crate::walk::{FileRow, InodeRow};
-
-    fn closing(file: u64, size: u64, written: bool) -> Closing {
-        Closing {
-            stage: Stage::New,
-            process: Described::default(),
-            index: 7,
-            name: None,
-            open: None,
-            close_on_exec: false,
-            attributes: InodeFacts::default(),
-            opened: Opened { size, modify_time_ns: 5, written },
-            file: Tag::of(file),
-            inode: KernelVa(0x9000),
-            since: Now::default(),
-            is_open: false,
-        }
-    }
-
-    /// A scan with these open files.
-    fn scan(files: &[u64]) -> Snapshot {
-        let mut snapshot = Snapshot::empty(&Limits::default());
-        for &file in files {
-            let open = OpenFile { inode: KernelVa(0x9000), ..OpenFile::default() };
-            let row = FileRow { address: KernelVa(file), open, ..FileRow::default() };
-            snapshot.files.row_of(file, || row).unwrap();
-            snapshot.inodes.row_of(0x9000, InodeRow::default);
-        }
-        snapshot
-    }
-
-    /// Scans with these open files; returns the stages of the closings, in their order.
-    fn follow(written: &mut ClosedFiles, files: &[u64]) -> Vec<Stage> {
-        written.follow_files(&scan(files), Now::default());
-        written.closings.retain(|closing| closing.stage != Stage::Over);
-        written.closings.iter().map(|closing| closing.stage).collect()
-    }
-
-    fn written() -> ClosedFiles {
-        ClosedFiles::new(&Limits::default(), true, HashKey::new(1))
-    }
-
-    const OPEN: Stage = Stage::Open { absent_scans: 0 };
-
-    #[test]
-    fn the_last_descriptor_to_close_is_compared_with_the_first_seen_state() {
-        let mut written = written();
-        // A shell moves its descriptor: the file is still open.
-        written.closings.push(closing(0x1000, 4, true));
-        assert_eq!(follow(&mut written, &[0x1000, 0x2000]), [OPEN]);
-        // Another file's descriptor closes meanwhile.
-        let other = Closing { inode: KernelVa(0xa000), ..closing(0x3000, 1, false) };
-        written.closings.push(other);
-        assert_eq!(follow(&mut written, &[0x1000, 0x2000]), [OPEN, Stage::Closed]);
-        assert_eq!(written.closings[1].opened.size, 1);
-        written.closings.pop();
-        // Then the last one closes, which has seen no change itself.
-        written.closings.push(Closing { index: 8, ..closing(0x1000, 9, false) });
-        assert_eq!(follow(&mut written, &[0x2000]), [Stage::Closed]);
-        let opened = Opened { size: 4, modify_time_ns: 5, written: true };
-        assert_eq!((written.closings[0].index, written.closings[0].opened), (8, opened));
-    }
-
-    #[test]
-    fn a_file_that_is_first_seen_changed_does_not_hide_an_older_state() {
-        let mut written = written();
-        let mut late = closing(0x1000, 9, false);
-        late.opened.modify_time_ns = 7;
-        written.closings.push(late);
-        assert_eq!(follow(&mut written, &[0x1000]), [OPEN]);
-        written.closings.push(closing(0x1000, 4, false));
-        assert_eq!(follow(&mut written, &[]), [Stage::Closed]);
-        assert_eq!(written.closings[0].opened.size, 4);
-    }
-
-    /// `exec 7<&-` in bash keeps the file open under another descriptor for a moment. A scan may
-    /// see the file there, but not track the descriptor. A file may also be mapped for longer than
-    /// it is open.
-    #[test]
-    fn a_file_that_closes_without_another_tracked_closing_is_checked() {
-        let mut written = written();
-        written.closings.push(closing(0x1000, 4, true));
-        assert_eq!(follow(&mut written, &[0x1000]), [OPEN]);
-        // One scan does not see it.
-        assert_eq!(follow(&mut written, &[]), [Stage::Open { absent_scans: 1 }]);
-        assert_eq!(follow(&mut written, &[0x1000]), [OPEN]);
-        let stages: Vec<_> = (0..ABSENT_SCANS).map(|_| follow(&mut written, &[])[0]).collect();
-        assert_eq!(stages.last(), Some(&Stage::Closed));
-        assert!(!stages[..stages.len() - 1].contains(&Stage::Closed));
-    }
-
-    #[test]
-    fn files_that_stay_open_leave_room_for_closings() {
-        let mut written = written();
-        let files: Vec<u64> = (1..=OPEN_MAX as u64 + 3).map(|file| file * 0x1000).collect();
-        written.closings.extend(files.iter().map(|&file| closing(file, 4, true)));
-        assert_eq!(follow(&mut written, &files).len(), OPEN_MAX);
-        assert_eq!(written.lost.missed(), 3);
-        assert!(written.closings.capacity() >= OPEN_MAX + WAITING_MAX);
-    }
-
-    /// Adversary C11: noise that took the places of other processes' closings.
-    #[test]
-    fn a_process_that_closes_very_many_files_takes_no_room_of_others() {
-        let mut written = written();
-        let of = |process_id: u32, file: u64| Closing {
-            process: Described::default().of_process(process_id),
-            ..closing(file * 0x1000, 4, true)
-        };
-        let all = WAITING_MAX + OPEN_MAX;
-        written.closings.extend((0..all as u64).map(|file| of(7, file)));
-        written.cut(all * 3 / 4, |_| true);
-        assert_eq!(written.closings.len(), all * 3 / 4);
-        let lost = |written: &ClosedFiles| (written.lost.missed(), written.lost.process_id());
-        assert_eq!(lost(&written), (all as u64 / 4, Some(7)));
-        // Others fill the rest. Each has less than the share, so only the first is cut.
-        let others = (0..all as u64 / 4).map(|at| of(100 + (at % 4) as u32, 0x10_0000 + at));
-        written.closings.extend(others);
-        written.cut(all * 3 / 4, |_| true);
-        let of_noise = written.closings.iter().filter(|it| it.process.process_id() == 7).count();
-        assert_eq!((of_noise, written.closings.len()), (all / 2, all * 3 / 4));
-        assert_eq!(lost(&written), (all as u64 / 2, Some(7)), "each is counted with its process");
-    }
-
-    /// Many processes of one user, each with few closings, took the places of other users'.
-    #[test]
-    fn closings_of_the_processes_of_one_user_leave_room_for_those_of_others() {
-        let mut written = written();
-        let of = |uid: u32, process_id: u32, file: u64| Closing {
-            process: Described::default().of_process(process_id).of_user(uid),
-            ..closing(file * 0x1000, 4, true)
-        };
-        let all = (WAITING_MAX + OPEN_MAX) as u32;
-        let others = 100;
-        let crowd = (others..all).map(|at| of(1000, 1 + at, u64::from(at)));
-        written.closings.extend(crowd);
-        // Another user's one process has more than each of theirs.
-        written.closings.extend((0..others).map(|at| of(1001, 9999, 0x10_0000 + u64::from(at))));
-        for closing in &mut written.closings {
-            closing.stage = OPEN;
-        }
-        let room = all as usize / 2;
-        written.cut(room, |_| true);
-        let of_other = written.closings.iter().filter(|it| it.process.process_id() == 9999);
-        assert_eq!((of_other.count(), written.closings.len()), (others as usize, room));
-        assert!(written.lost.process_id().is_some_and(|process_id| process_id <= all));
-    }
-
-    #[test]
-    fn what_is_known_to_have_changed_is_kept_first() {
-        let mut written = written();
-        written.closings.extend((1..=9).map(|file| closing(file * 0x1000, 4, false)));
-        written.closings.push(Closing { stage: Stage::Waiting, ..closing(0xa000, 4, true) });
-        written.cut(2, |_| true);
-        let files: Vec<_> = written.closings.iter().map(|closing| closing.file).collect();
-        assert_eq!((files.len(), files[0]), (2, Tag::of(0xa000)));
     }
 }
