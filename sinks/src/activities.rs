@@ -228,6 +228,9 @@ activities! {
         SystemStalled "system_stalled" SystemActivity Medium;
         ClockTampered "clock_tampered" Alert High;
     }
+    Package PROCESS {
+        PackageFilesChanged "package_files_changed" Event Info;
+    }
     SystemActivity PROCESS {
         EventsSummedUp "events_summed_up" Event Info;
     }
@@ -276,7 +279,7 @@ mod tests {
         assert_eq!(count(MessageType::Event), 19);
         assert_eq!(count(MessageType::Alert), 14);
         assert_eq!(count(MessageType::SystemActivity), 21);
-        assert_eq!(Activity::ALL.len(), GUIDE_COUNT + 14);
+        assert_eq!(Activity::ALL.len(), GUIDE_COUNT + 15);
     }
 
     #[test]

@@ -228,6 +228,7 @@ impl Findings for Reporter<'_> {
             Finding::BinaryAttestation(alert) => self.binary_attestation(cx, alert),
             Finding::FileContent(change) => self.file_content(cx, change),
             Finding::MemoryPermissions(judged) => self.memory_permissions(cx, judged),
+            Finding::PackageFiles(found) => self.package_files(cx, found),
             Finding::ReverseShell(shell) => self.reverse_shell(cx, shell),
             Finding::ShellHistory(event) => self.shell_history(cx, event),
         }

@@ -19,6 +19,7 @@ pub mod interface;
 pub(crate) mod macros;
 pub mod message_id;
 pub mod network_connection;
+pub mod package;
 pub mod process;
 pub mod process_memory;
 pub mod reverse_shell;
@@ -36,6 +37,7 @@ use file_descriptor::FileDescriptorDetails;
 use header::{Header, Weight};
 use message_id::MessageIds;
 use network_connection::NetworkConnectionDetails;
+use package::PackageDetails;
 use process::ProcessDetails;
 use process_memory::ProcessMemoryDetails;
 use reverse_shell::ReverseShellDetails;
@@ -129,6 +131,7 @@ details_kinds! {
     Container ContainerDetails<'a>;
     ShellHistory ShellHistoryDetails<'a>;
     ReverseShell ReverseShellDetails<'a>;
+    Package PackageDetails<'a>;
     SystemActivity SystemActivityDetails<'a>;
 }
 

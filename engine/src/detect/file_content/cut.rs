@@ -2,7 +2,8 @@
 
 use panoptes_tables::fair_share;
 
-use super::{ClosedFiles, Closing, Stage};
+use super::ClosedFiles;
+use super::closing::{Closing, Stage};
 use crate::page_cache::Asker;
 
 impl ClosedFiles {

@@ -9,6 +9,8 @@
 //!   The closing waits until the file is closed, with the file's first known state, because a shell
 //!   moves its descriptors. It waits for the file and not for another closing: what holds the file
 //!   last may be a mapping, or a descriptor that no scan has tracked.
+//! * What was written is reported once, although the processes that share the open file end one
+//!   after the other ([`merge`]).
 //! * The inode is read again after the closing. The content may have changed if the size or the
 //!   modification time differs from when the descriptor was first seen, or if the file was modified
 //!   between that scan and the one before. Changes of nothing but the change time (permissions,
@@ -25,34 +27,34 @@
 //!
 //! Not here: hashing ([`crate::page_cache`]) and the wording of the record (`policy`).
 
+mod closing;
 mod cut;
 pub mod important;
+pub mod packages;
 pub mod rules;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
-use panoptes_decoders::address::KernelVa;
-use panoptes_decoders::kernel::inode::{Attributes, mode};
+use panoptes_decoders::kernel::inode::Attributes;
 use panoptes_decoders::kernel::vm_area_struct::VM_EXEC;
 use panoptes_sinks::activities::{Activity, Severity};
 
+use self::closing::{Closing, Reported, Stage, merge};
+use self::packages::Packages;
 use self::rules::{ChangedFile, ContentRules};
 use super::binary_attestation::Shipped;
-use super::{Accepted, Detector, DetectorSetup, Finding, Scene};
+use super::{Accepted, Detector, DetectorSetup, Scene};
 use crate::address::{Reader, ReaderSizes};
 use crate::limits::Limits;
 use crate::loss::Loss;
-use crate::page_cache::{
-    Asker, ContentSource, FileContent, FileIdentity, Hashes, MachineMemory, Outcome, Partial,
-};
-use crate::state::described::Described;
-use crate::state::facts::{DescriptorFacts, FileName, InodeFacts, OpenFlags, ProcessFacts};
+use crate::page_cache::{ContentSource, Hashes, MachineMemory, Partial};
+use crate::state::facts::{DescriptorFacts, FileName, ProcessFacts};
 use crate::state::{Change, Opened, State};
 use crate::time::{Now, RealTime};
 use crate::walk::Snapshot;
-use panoptes_tables::{HashKey, StringId, StringRoom, Strings, Tag, room};
+use panoptes_tables::{HashKey, StringRoom, Strings, Tag, room};
 
 /// How long a record waits for hashes.
 const HASHES_NS: i64 = 2_000_000_000;
@@ -65,6 +67,9 @@ const OPEN_MAX: usize = 2048;
 /// Number of scans in a row without an open file after which it is closed: one scan may not read
 /// the table of the process that has it open.
 const ABSENT_SCANS: u8 = 3;
+/// Number of scans after its closing in which a change waits for other closings of its file. Those
+/// that share an open file often end together, and a scan may miss one that just ends.
+const SETTLED_SCANS: u8 = 2;
 /// How long a file that scans do not show counts as open while they leave something for the next.
 const LEFT_NS: i64 = 10_000_000_000;
 /// Number of closings that a machine with few descriptors, and one with many, has room for.
@@ -101,46 +106,6 @@ pub struct ContentChange<'a> {
     pub severity: Option<Severity>,
 }
 
-/// The content of an open file that was reported: `struct file`, inode, modification time and size.
-type Reported = (Tag<2>, KernelVa, i64, u64);
-
-/// The progress of a closing.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Stage {
-    /// Not checked yet.
-    New,
-    /// The file is still open elsewhere, or was in one of the last scans.
-    Open { absent_scans: u8 },
-    /// The file is closed; its inode has to be read.
-    Closed,
-    /// Unchanged, or reported, or not to be reported.
-    Over,
-    /// The content may have changed; whether it matters has to be decided.
-    Changed,
-    /// It is to be reported; its hashes are awaited.
-    Waiting { matters: bool },
-}
-
-/// A descriptor that has closed.
-#[derive(Clone, Copy, Debug)]
-struct Closing {
-    stage: Stage,
-    process: Described,
-    index: u32,
-    name: Option<StringId>,
-    open: Option<OpenFlags>,
-    close_on_exec: bool,
-    attributes: InodeFacts,
-    opened: Opened,
-    file: Tag<2>,
-    inode: KernelVa,
-    since: Now,
-    /// Whether this scan shows its file open.
-    is_open: bool,
-    /// Whether a scan showed that a process runs its file.
-    is_running: bool,
-}
-
 /// Tracks closed descriptors until their files are checked.
 #[derive(Debug)]
 pub struct ClosedFiles {
@@ -152,6 +117,7 @@ pub struct ClosedFiles {
     reported: Vec<Reported>,
     next_reported: usize,
     strings: Strings,
+    packages: Packages,
     reader: Reader,
     /// The closings that found no room.
     lost: Loss,
@@ -178,10 +144,11 @@ impl ClosedFiles {
             strings: Strings::new(
                 StringRoom {
                     bytes: bytes.max(64 * 1024) + Strings::room_for_cut(closings / 2) * 5 / 4,
-                    strings: closings * NAMES,
+                    strings: closings * NAMES + packages::STRINGS,
                 },
                 key.derive("written: strings"),
             ),
+            packages: Packages::new(),
             reader: Reader::default(),
             lost: Loss::new(),
         }
@@ -213,12 +180,27 @@ impl Detector for ClosedFiles {
         }
     }
 
-    /// Records a change if it is the closing of a descriptor.
+    /// Records a change if it is the closing of a descriptor, or about a package manager.
     fn observe(&mut self, scene: &mut Scene<'_>, change: &Change<'_>) {
-        let Change::WriterClosed { process, descriptor, file, inode, opened } = *change else {
+        if !self.wanted {
             return;
+        }
+        let snapshot = scene.cx.snapshot;
+        let (process, descriptor, file, inode, opened) = match *change {
+            Change::WriterClosed { process, descriptor, file, inode, opened } => {
+                (process, descriptor, file, inode, opened)
+            }
+            Change::DescriptorOpened { process, descriptor } => {
+                // When it closes the file, its ancestors may have ended.
+                if descriptor.writes_a_file() {
+                    self.packages.manager_of(snapshot, process, &mut self.strings);
+                }
+                return;
+            }
+            Change::ProcessTerminated(process) => return self.packages.note_end(process.key),
+            _ => return,
         };
-        let Some(attributes) = descriptor.inode.filter(|_| self.wanted) else { return };
+        let Some(attributes) = descriptor.inode else { return };
         if self.closings.len() == self.closings.capacity() {
             // The users with most make room, for more than one.
             self.cut(self.closings.capacity() * 3 / 4, |_| true);
@@ -251,13 +233,18 @@ impl Detector for ClosedFiles {
             inode,
             since: scene.cx.now,
             is_open: false,
+            closed_scans: 0,
             is_running: false,
+            manager: self.packages.manager_of(snapshot, process, &mut self.strings),
         });
     }
 
     /// Checks the scan's closings, and reports changed files whose hashes are known or whose wait
     /// is over.
     fn update(&mut self, scene: &mut Scene<'_>, _state: &State, files: &mut dyn ContentSource) {
+        for closing in &mut self.closings {
+            closing.closed_scans = closing.closed_scans.saturating_add(1);
+        }
         if self.closings.iter().any(Closing::awaits_close) {
             self.follow_files(scene.cx.snapshot, scene.cx.now);
             self.read_inodes(&mut scene.memory);
@@ -270,9 +257,21 @@ impl Detector for ClosedFiles {
     fn settle(&mut self, scene: &mut Scene<'_>, files: &mut dyn ContentSource) {
         for closing in &mut self.closings {
             let Stage::Waiting { matters } = closing.stage else { continue };
+            let (now, has_waited) = (scene.cx.now, closing.has_waited(scene.cx.now));
+            if let Some(manager) = closing.manager.filter(|_| matters) {
+                match self.packages.is_trusted(manager, &self.shipped, files) {
+                    Some(true) if closing.is_due(true, now) => {
+                        self.packages.count(manager, closing.name, &mut self.strings);
+                        closing.stage = Stage::Over;
+                        continue;
+                    }
+                    Some(true) => continue,
+                    None if !has_waited => continue,
+                    None | Some(false) => {}
+                }
+            }
             let known = files.ask(&closing.identity(), closing.asker());
-            let waited = scene.cx.now.monotonic.since(closing.since.monotonic) >= HASHES_NS;
-            if known.is_none() && !waited {
+            if !closing.is_due(known.is_some(), now) {
                 continue;
             }
             let content = closing.content();
@@ -293,6 +292,10 @@ impl Detector for ClosedFiles {
             self.next_reported = (self.next_reported + 1) % REPORTED_MAX;
         }
         self.remove_over();
+        let Self { packages, strings, closings, .. } = self;
+        packages.report(scene, strings, |manager| {
+            closings.iter().any(|closing| closing.manager == Some(manager))
+        });
     }
 
     fn unchecked(&mut self) -> &mut Loss {
@@ -326,7 +329,7 @@ impl ClosedFiles {
             let (file, is_open) = (first.open_file(), first.is_open);
             let count = rest.iter().take_while(|closing| closing.open_file() == file).count();
             let (same, others) = rest.split_at_mut(count);
-            if let Some(closing) = merge(same) {
+            if let Some(closing) = merge(same, is_open) {
                 let is_unknown = !snapshot.left.is_empty()
                     && now.monotonic.since(closing.since.monotonic) < LEFT_NS;
                 closing.follow(is_open || is_unknown, now);
@@ -364,6 +367,8 @@ impl ClosedFiles {
 
     /// Decides which of the changed files matter. Of the others, most end here.
     fn judge(&mut self, snapshot: &Snapshot) {
+        // Some may have been cut meanwhile.
+        self.closings.sort_unstable_by_key(Closing::order);
         let mut running_found = false;
         for at in 0..self.closings.len() {
             if self.closings[at].stage != Stage::Changed {
@@ -439,134 +444,5 @@ impl ClosedFiles {
             // An inode that has no room in an empty reader cannot be read.
             done = at.max(done + 1);
         }
-    }
-}
-
-/// Of closings of one file in [`Closing::order`], keeps one that waits for the file to close: a new
-/// one if there is one. It takes over the first known state of the file: the state of the
-/// descriptor that saw it modified, or else the one with the oldest modification time.
-fn merge(same: &mut [Closing]) -> Option<&mut Closing> {
-    let waiting = same.iter().filter(|closing| closing.awaits_close());
-    let opened = waiting.map(|closing| closing.opened).min_by_key(|opened| order(*opened))?;
-    let (kept, others) = same.split_first_mut()?;
-    for closing in others.iter_mut().filter(|closing| closing.awaits_close()) {
-        closing.stage = Stage::Over;
-    }
-    kept.opened = opened;
-    Some(kept)
-}
-
-/// The order in which states of a file were probably seen.
-fn order(opened: Opened) -> (bool, i64) {
-    (!opened.written, opened.modify_time_ns)
-}
-
-impl Closing {
-    /// The inode and the `struct file`.
-    fn open_file(&self) -> (KernelVa, Tag<2>) {
-        (self.inode, self.file)
-    }
-
-    /// Whether it waits for its file to close.
-    fn awaits_close(&self) -> bool {
-        matches!(self.stage, Stage::New | Stage::Open { .. })
-    }
-
-    /// By file, those of this scan first, then older ones whose files are open.
-    fn order(&self) -> ((KernelVa, Tag<2>), u8, (bool, i64)) {
-        let stage = match self.stage {
-            Stage::New => 0,
-            Stage::Open { .. } => 1,
-            _ => 2,
-        };
-        (self.open_file(), stage, order(self.opened))
-    }
-
-    /// Updates its stage from a scan that has seen its file open, or not.
-    fn follow(&mut self, is_open: bool, now: Now) {
-        self.stage = match self.stage {
-            Stage::New | Stage::Open { .. } if is_open => Stage::Open { absent_scans: 0 },
-            Stage::Open { absent_scans } if absent_scans + 1 < ABSENT_SCANS => {
-                Stage::Open { absent_scans: absent_scans + 1 }
-            }
-            Stage::Open { .. } => {
-                self.since = now;
-                Stage::Closed
-            }
-            Stage::New => Stage::Closed,
-            Stage::Closed | Stage::Changed | Stage::Waiting { .. } | Stage::Over => return,
-        };
-    }
-
-    /// Decides whether the content may have changed. `now` is what was read at the inode's address.
-    fn decide(&mut self, now: Option<Attributes>) {
-        let now = now.filter(|now| {
-            now.ino == self.attributes.number && now.mode & mode::S_IFMT == mode::S_IFREG
-        });
-        if let Some(now) = now {
-            if now.nlink == 0 {
-                self.stage = Stage::Over;
-                return;
-            }
-            self.attributes = self.attributes.with(&now);
-        }
-        let (is, was) = (&self.attributes, &self.opened);
-        // A file that was just created is as old as its last access; nothing was written to it.
-        let is_new = is.size == 0 && was.size == 0 && is.access_time_ns == is.modify_time_ns;
-        let has_changed = was.written && !is_new
-            || is.size != was.size
-            || is.modify_time_ns != was.modify_time_ns;
-        self.stage = if has_changed { Stage::Changed } else { Stage::Over };
-    }
-
-    /// On whose behalf the file's content is asked for.
-    fn asker(&self) -> Asker {
-        Asker { process_id: self.process.process_id(), group: self.process.group() }
-    }
-
-    fn content(&self) -> Reported {
-        (self.file, self.inode, self.attributes.modify_time_ns, self.attributes.size)
-    }
-
-    fn identity(&self) -> FileIdentity {
-        FileIdentity {
-            inode: self.inode,
-            device: self.attributes.device,
-            number: self.attributes.number,
-            change_time_ns: self.attributes.change_time_ns,
-            modify_time_ns: self.attributes.modify_time_ns,
-            size: self.attributes.size,
-        }
-    }
-
-    fn report(
-        &self,
-        strings: &Strings,
-        scene: &mut Scene<'_>,
-        known: Option<&FileContent>,
-        (matters, severity): (bool, Option<Severity>),
-    ) -> Accepted {
-        let partial = known.and_then(|known| match known.outcome {
-            Outcome::Partial(partial) => Some(partial),
-            Outcome::Whole { .. } | Outcome::Nothing => None,
-        });
-        let change = ContentChange {
-            process: self.process.facts(strings),
-            descriptor: DescriptorFacts {
-                index: self.index,
-                name: self.name.map(|id| FileName::Text(strings.get(id))),
-                close_on_exec: self.close_on_exec,
-                open: self.open,
-                inode: Some(self.attributes),
-                ..DescriptorFacts::default()
-            },
-            opened: self.opened,
-            hashes: known.and_then(FileContent::hashes),
-            partial,
-            since_ns: self.since.real,
-            matters,
-            severity,
-        };
-        scene.found(&Finding::FileContent(&change))
     }
 }

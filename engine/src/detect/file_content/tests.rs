@@ -1,9 +1,12 @@
 //! Closings of files: which are checked, and which stay when there is no room.
 
+use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::file::OpenFile;
 
 use super::*;
 use crate::container_config::Glob;
+use crate::state::described::Described;
+use crate::state::facts::InodeFacts;
 use crate::walk::{FileRow, InodeRow, MmRow, VmaRow};
 
 fn closing(file: u64, size: u64, written: bool) -> Closing {
@@ -20,7 +23,9 @@ fn closing(file: u64, size: u64, written: bool) -> Closing {
         inode: KernelVa(0x9000),
         since: Now::default(),
         is_open: false,
+        closed_scans: 0,
         is_running: false,
+        manager: None,
     }
 }
 
@@ -48,6 +53,8 @@ fn written() -> ClosedFiles {
 }
 
 const OPEN: Stage = Stage::Open { absent_scans: 0 };
+const ALERT: Stage = Stage::Waiting { matters: true };
+const EVENT: Stage = Stage::Waiting { matters: false };
 
 #[test]
 fn the_last_descriptor_to_close_is_compared_with_the_first_seen_state() {
@@ -78,6 +85,48 @@ fn a_file_that_is_first_seen_changed_does_not_hide_an_older_state() {
     written.closings.push(closing(0x1000, 4, false));
     assert_eq!(follow(&mut written, &[]), [Stage::Closed]);
     assert_eq!(written.closings[0].opened.size, 4);
+}
+
+/// run-parts and the `sh` that it runs share the open file of `/run/motd.dynamic.new`, and end
+/// within one or two scans. The first of these may not show that run-parts has the file open.
+#[test]
+fn a_change_by_processes_that_end_one_after_the_other_is_one_record() {
+    let mut written = written();
+    written.closings.push(closing(0x1000, 4, true));
+    assert_eq!(follow(&mut written, &[]), [Stage::Closed]);
+    written.closings[0].stage = ALERT;
+    let late = Closing { index: 8, since: Now::default().after(10), ..closing(0x1000, 9, false) };
+    written.closings.push(late);
+    assert_eq!(follow(&mut written, &[]), [Stage::Closed]);
+    let kept = written.closings[0];
+    assert_eq!((kept.index, kept.opened.size, kept.opened.written), (8, 4, true));
+    assert_eq!(kept.since, Now::default(), "it waits no longer than the first");
+    // Another open file of the same inode is another change.
+    written.closings[0].stage = ALERT;
+    written.closings.push(closing(0x2000, 9, true));
+    assert_eq!(follow(&mut written, &[]).len(), 2);
+}
+
+/// Who opens the file again might get the same `struct file`.
+#[test]
+fn a_change_is_not_withheld_by_a_file_that_is_open() {
+    let mut written = written();
+    written.closings.push(Closing { stage: ALERT, ..closing(0x1000, 4, true) });
+    written.closings.push(Closing { index: 8, ..closing(0x1000, 9, true) });
+    assert_eq!(follow(&mut written, &[0x1000]), [OPEN, ALERT]);
+    assert_eq!(follow(&mut written, &[]), [Stage::Open { absent_scans: 1 }, ALERT]);
+}
+
+#[test]
+fn a_change_waits_for_hashes_and_for_others_that_close_the_file() {
+    let mut change = Closing { stage: ALERT, ..closing(0x1000, 4, true) };
+    let soon = Now::default().after(20_000_000);
+    assert!(!change.is_due(true, soon));
+    change.closed_scans = SETTLED_SCANS;
+    assert!(change.is_due(true, soon));
+    assert!(!change.is_due(false, soon));
+    change.closed_scans = 0;
+    assert!(change.is_due(false, Now::default().after(HASHES_NS)));
 }
 
 /// `exec 7<&-` in bash keeps the file open under another descriptor for a moment. A scan may
@@ -176,9 +225,6 @@ fn judge(written: &mut ClosedFiles, snapshot: &Snapshot) -> Vec<Stage> {
     written.judge(snapshot);
     written.closings.drain(..).map(|closing| closing.stage).collect()
 }
-
-const ALERT: Stage = Stage::Waiting { matters: true };
-const EVENT: Stage = Stage::Waiting { matters: false };
 
 #[test]
 fn files_that_do_not_matter_are_reported_only_if_they_are_wanted() {
