@@ -118,6 +118,8 @@ pub const UNIMPORTANT: &[&str] = &[
     "/var/spool/cron/atjobs/.SEQ",
     "/var/spool/cron/atspool/*",
     "*/.ssh/known_hosts*",
+    // what Python writes when it first runs a module
+    "*/__pycache__/*",
 ];
 
 /// Folders in which runtimes keep the file systems of containers, and the folder below which the

@@ -87,8 +87,8 @@ fn a_file_that_is_first_seen_changed_does_not_hide_an_older_state() {
     assert_eq!(written.closings[0].opened.size, 4);
 }
 
-/// run-parts and the `sh` that it runs share the open file of `/run/motd.dynamic.new`, and end
-/// within one or two scans. The first of these may not show that run-parts has the file open.
+/// A shell and the program that it runs share an open file, and may end within one or two scans.
+/// The first of these may not show that the shell still has the file open.
 #[test]
 fn a_change_by_processes_that_end_one_after_the_other_is_one_record() {
     let mut written = written();
