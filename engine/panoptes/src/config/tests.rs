@@ -297,14 +297,14 @@ fn changed_files_matter_by_patterns() {
     check(
         &at("include: [etc]"),
         &[&format!(
-            "1:69: {what}.include`: `etc` is not a pattern of absolute paths; it must begin with \
+            "1:68: {what}.include`: `etc` is not a pattern of absolute paths; it must begin with \
              `/` or `*`"
         )],
     );
     check(
         &at("severity: {/etc/shadow: very}"),
         &[&format!(
-            "1:83: {what}.severity./etc/shadow`: `very` is not a severity; write {}",
+            "1:82: {what}.severity./etc/shadow`: `very` is not a severity; write {}",
             Severity::form()
         )],
     );
