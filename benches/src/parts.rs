@@ -67,6 +67,7 @@ impl Way {
             identity: Identity::default(),
             profile,
             login_servers: Vec::new(),
+            content_rules: Arc::default(),
             containers: Arc::new(ContainerConfig::default()),
             shipped: Arc::new(shipped.build()),
         });

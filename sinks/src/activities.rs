@@ -249,6 +249,9 @@ activities! {
     ProcessExecuted PROCESS {
         ProcessExecuted "process_executed" Event Info;
     }
+    Package PROCESS {
+        PackageFilesChanged "package_files_changed" Event Info;
+    }
     SystemActivity PROCESS {
         EventsSummedUp "events_summed_up" Event Info;
     }
@@ -272,6 +275,12 @@ impl Activity {
             MessageType::Event if SECURITY.contains(&self.name()) => Preset::Security,
             MessageType::Event => Preset::Everything,
         }
+    }
+
+    /// Whether its records can be alerts or events, by what they are about
+    /// ([`Weight`](crate::record::header::Weight)).
+    pub const fn is_weighed(self) -> bool {
+        matches!(self, Self::FileDescriptorFileContentChange)
     }
 
     /// The activity with this name, as in a record or a configuration.
@@ -300,7 +309,7 @@ mod tests {
         assert_eq!(count(MessageType::Event), 19);
         assert_eq!(count(MessageType::Alert), 14);
         assert_eq!(count(MessageType::SystemActivity), 21);
-        assert_eq!(Activity::ALL.len(), GUIDE_COUNT + 15);
+        assert_eq!(Activity::ALL.len(), GUIDE_COUNT + 16);
     }
 
     #[test]

@@ -212,8 +212,8 @@ fn alike() -> Vec<Vec<Activity>> {
         let info = activity.info();
         let group = groups.iter_mut().find(|group| {
             let other = group[0].info();
-            (other.message_type, other.own, other.parents)
-                == (info.message_type, info.own, info.parents)
+            (other.message_type, other.own, other.parents, group[0].is_weighed())
+                == (info.message_type, info.own, info.parents, activity.is_weighed())
         });
         match group {
             Some(group) => group.push(activity),
@@ -231,8 +231,12 @@ fn of_activities(activities: &[Activity]) -> Value {
     for kind in std::iter::once(&info.own).chain(info.parents) {
         data[kind.key()] = json!({"$ref": format!("#/$defs/{}", kind.key())});
     }
+    let mut types = json!({"const": info.message_type.word()});
+    if activities[0].is_weighed() {
+        types = json!({"enum": [MessageType::Event.word(), MessageType::Alert.word()]});
+    }
     let mut schema = json!({"properties": {
-        "message_type": {"const": info.message_type.word()},
+        "message_type": types,
         "activity_data": {
             "properties": data,
             "required": ["name", info.own.key()],

@@ -20,6 +20,7 @@ use panoptes_sinks::record::elf_file::ElfFileDetails;
 use panoptes_sinks::record::file_descriptor::FileDescriptorDetails;
 use panoptes_sinks::record::header::Header;
 use panoptes_sinks::record::network_connection::{Holder, NetworkConnectionDetails};
+use panoptes_sinks::record::package::{PackageDetails, PackageFile};
 use panoptes_sinks::record::process::ProcessDetails;
 use panoptes_sinks::record::process_memory::ProcessMemoryDetails;
 use panoptes_sinks::record::reverse_shell::{ReverseShellDetails, ShellProcess};
@@ -140,6 +141,12 @@ fn each_activity(filling: &Filling, mut check: impl FnMut(&Record<'_>)) {
         20
     ];
     let history = ShellHistoryDetails { shell_command_execution_history: Objects::new(&commands) };
+    let files = vec![PackageFile { file_path: text }; 128];
+    let package = PackageDetails {
+        package_program: Some(text),
+        package_file_count: filling.number,
+        package_files: Objects::new(&files),
+    };
     let (descriptors, connections) = ([descriptor; 3], [connection; 2]);
     let chain = [ShellProcess {
         process: Flat(process),
@@ -164,6 +171,7 @@ fn each_activity(filling: &Filling, mut check: impl FnMut(&Record<'_>)) {
         DetailsKind::Container => Details::Container(&container),
         DetailsKind::ShellHistory => Details::ShellHistory(&history),
         DetailsKind::ReverseShell => Details::ReverseShell(&shell),
+        DetailsKind::Package => Details::Package(&package),
         DetailsKind::SystemActivity => Details::SystemActivity(&system),
     };
     let pod = ContainerContext { pod_name: Some(text), ..ContainerContext::default() };

@@ -1,16 +1,16 @@
 # F12b: a file is overwritten in place, its size as before
 # stage: shipped
 # expect: file_descriptor_file_content_change
-#   file_descriptor.file_descriptor_name: /tmp/f12b
+#   file_descriptor.file_descriptor_name: /etc/f12b
 #   file_descriptor.file_descriptor_inode_size_bytes: 7
 #   file_descriptor.file_descriptor_inode_hash_sha256: $sha256
 #   process.process_id: $pid
 
 #: prepare
-echo before > /tmp/f12b
+echo before > /etc/f12b
 #: act
-(exec 7<>/tmp/f12b; scanned; echo behind >&7; scanned; act; exec 7>&-; scanned) & fact pid $!
+(exec 7<>/etc/f12b; scanned; echo behind >&7; scanned; act; exec 7>&-; scanned) & fact pid $!
 wait $pid
-fact sha256 "$(sha256sum < /tmp/f12b | cut -d' ' -f1)"
+fact sha256 "$(sha256sum < /etc/f12b | cut -d' ' -f1)"
 #: clean
-rm /tmp/f12b
+rm /etc/f12b

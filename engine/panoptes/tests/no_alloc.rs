@@ -191,6 +191,7 @@ fn watched(source: &mut FileSource, limits: Limits) -> Watched {
         message_ids: 2,
         policy,
         login_servers: Vec::new(),
+        content_rules: Arc::default(),
         containers: std::sync::Arc::default(),
         report_existing: true,
         waits_for_clock: false,

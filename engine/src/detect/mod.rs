@@ -40,6 +40,8 @@ pub struct DetectorSetup<'a> {
     pub report_existing: bool,
     /// Further login servers, by patterns of their programs' paths.
     pub login_servers: &'a [Glob],
+    /// Which changes of files are alerts.
+    pub content_rules: &'a Arc<file_content::rules::ContentRules>,
     /// What may run.
     pub shipped: &'a Arc<binary_attestation::Shipped>,
     pub images: &'a Images,
@@ -106,6 +108,7 @@ pub enum Finding<'a> {
     FileContent(&'a file_content::ContentChange<'a>),
     /// Any change of the right to execute memory, with the rule's verdict.
     MemoryPermissions(&'a memory_permissions::Judged<'a>),
+    PackageFiles(&'a file_content::packages::PackageFiles<'a>),
     ReverseShell(&'a reverse_shells::ReverseShell<'a>),
     ShellHistory(&'a shell_history::HistoryEvent<'a>),
 }

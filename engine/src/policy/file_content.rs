@@ -1,12 +1,16 @@
 //! §10.6: records of files whose content may have changed while they were open.
 
+#[cfg(test)]
+mod tests;
+
 use core::fmt::Write as _;
 
 use arrayvec::ArrayString;
-use panoptes_sinks::activities::Activity;
+use panoptes_sinks::activities::{Activity, MessageType, Severity};
 use panoptes_sinks::json::time::Timestamp;
 use panoptes_sinks::record::detection::Confidence;
 use panoptes_sinks::record::file_descriptor::FileDescriptorDetails;
+use panoptes_sinks::record::header::Weight;
 use panoptes_sinks::record::value::Hash;
 use panoptes_sinks::record::{Details, Record};
 
@@ -49,11 +53,27 @@ impl Reporter<'_> {
             since_ns: change.since_ns,
             scans: 1,
         };
-        let record = Record::new(activity, Details::FileDescriptor(&details));
         let parents = [Details::Process(&process)];
-        let record = record.with_parents(&parents);
-        self.alert(cx, Subject::process(&change.process), &record, evidence)
+        let record = Record::new(activity, Details::FileDescriptor(&details));
+        let record = Record { weight: weight(change), ..record.with_parents(&parents) };
+        let subject = Subject::process(&change.process);
+        if change.matters {
+            return self.alert(cx, subject, &record, evidence);
+        }
+        let detection = evidence.detection();
+        self.try_write(cx, subject, &Record { detection: Some(&detection), ..record })
     }
+}
+
+/// Type and severity, if they are not those of the activity: changes of files that do not matter
+/// are events.
+fn weight(change: &ContentChange<'_>) -> Option<Weight> {
+    if change.matters {
+        let message_type = MessageType::Alert;
+        return change.severity.map(|severity| Weight { message_type, severity });
+    }
+    let severity = change.severity.unwrap_or(Severity::Info);
+    Some(Weight { message_type: MessageType::Event, severity })
 }
 
 fn reason(change: &ContentChange<'_>) -> ArrayString<REASON_BYTES> {

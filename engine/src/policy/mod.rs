@@ -26,6 +26,7 @@ pub mod lines;
 mod memory_permissions;
 mod missed;
 mod often;
+mod packages;
 mod process_executed;
 pub mod reporter;
 mod reverse_shells;

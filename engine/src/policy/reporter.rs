@@ -10,9 +10,8 @@ use arrayvec::ArrayString;
 use panoptes_decoders::kernel::vm_area_struct::VM_EXEC;
 use panoptes_sinks::activities::Activity;
 use panoptes_sinks::json::Full;
-use panoptes_sinks::json::time::Timestamp;
 use panoptes_sinks::queue::Producer;
-use panoptes_sinks::record::detection::{Confidence, Detection};
+use panoptes_sinks::record::detection::Confidence;
 use panoptes_sinks::record::header::Header;
 use panoptes_sinks::record::process::ProcessDetails;
 use panoptes_sinks::record::system_activity::SystemActivityDetails;
@@ -232,6 +231,7 @@ impl Findings for Reporter<'_> {
             Finding::BinaryAttestation(alert) => self.binary_attestation(cx, alert),
             Finding::FileContent(change) => self.file_content(cx, change),
             Finding::MemoryPermissions(judged) => self.memory_permissions(cx, judged),
+            Finding::PackageFiles(found) => self.package_files(cx, found),
             Finding::ReverseShell(shell) => self.reverse_shell(cx, shell),
             Finding::ShellHistory(event) => self.shell_history(cx, event),
         }
@@ -260,7 +260,7 @@ impl Reporter<'_> {
     ) -> Accepted {
         let Policy { header, writer, containers, undelivered, gaps, .. } = &mut *self.policy;
         let Subject { key, id, .. } = subject;
-        let class = header.class(record.activity);
+        let class = header.class_of(record);
         // The rules are for what runtimes made. A user can choose every name by which they judge.
         let is_due = class.is_alert || key.is_some_and(ContainerKey::is_by_user);
         let judged = match (key.and_then(|key| cx.containers.find(key)), key, id) {
@@ -539,9 +539,7 @@ impl Reporter<'_> {
                 self.write_beginning(cx, subject, details);
             }
         }
-        let Evidence { reason, techniques, confidence, since_ns, scans } = evidence;
-        let since = Timestamp::from_ns(since_ns.ns());
-        let detection = Detection::new(reason.into(), techniques, confidence, since, scans);
+        let detection = evidence.detection();
         let record = Record { detection: Some(&detection), ..*record };
         let accepted = self.try_write(cx, subject, &record);
         if let Some(process) = subject.process.filter(|_| accepted == Accepted::Yes) {

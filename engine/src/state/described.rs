@@ -160,6 +160,10 @@ impl Described {
         self.is_contained.then_some(self.container_key)
     }
 
+    pub(crate) const fn is_contained(&self) -> bool {
+        self.is_contained
+    }
+
     pub(super) fn set_container_key(&mut self, key: Option<ContainerKey>) {
         (self.is_contained, self.container_key) = (key.is_some(), key.unwrap_or_default());
     }

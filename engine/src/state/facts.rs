@@ -7,7 +7,8 @@
 
 use core::net::{IpAddr, Ipv4Addr};
 
-use panoptes_decoders::kernel::inode::Attributes;
+use panoptes_decoders::kernel::file::FMODE_WRITE;
+use panoptes_decoders::kernel::inode::{Attributes, mode};
 use panoptes_decoders::kernel::sock::{
     AF_INET, AF_INET6, Counters, Endpoints, IPPROTO_TCP, TcpState,
 };
@@ -367,6 +368,13 @@ impl<'a> DescriptorFacts<'a> {
             inode,
             threads,
         }
+    }
+
+    /// Whether it can write to a regular file.
+    pub(crate) fn writes_a_file(&self) -> bool {
+        let is_regular = |inode: InodeFacts| inode.mode & mode::S_IFMT == mode::S_IFREG;
+        self.open.is_some_and(|open| open.mode & FMODE_WRITE != 0)
+            && self.inode.is_some_and(is_regular)
     }
 
     /// Reads the facts about a socket's descriptor from a scan; its name is a number.

@@ -27,6 +27,7 @@ use panoptes_tables::HashKey;
 
 use crate::container_config::{ContainerConfig, Glob, Images};
 use crate::detect::binary_attestation::{Attest, Shipped};
+use crate::detect::file_content::rules::ContentRules;
 use crate::detect::{Accepted, Detector as _, Detectors, Scene};
 use crate::limits::Limits;
 use crate::page_cache::{Contents, MachineMemory};
@@ -70,6 +71,8 @@ pub struct Setup<'a> {
     /// Further login servers, by patterns of their programs' paths
     /// ([`Shells::with_login_servers`]).
     pub login_servers: Vec<Glob>,
+    /// Which changes of files are alerts.
+    pub content_rules: Arc<ContentRules>,
     /// Which containers to report, and their images.
     pub containers: Arc<ContainerConfig>,
     /// Whether to report objects that exist when watching starts as if they were new.
@@ -156,6 +159,7 @@ impl Watched {
             message_ids: setup.message_ids,
             policy: setup.policy,
             login_servers: &setup.login_servers,
+            content_rules: setup.content_rules,
             containers: setup.containers,
             report_existing: setup.report_existing,
             waits_for_clock: setup.waits_for_clock,
@@ -421,7 +425,9 @@ impl Watched {
     pub fn attest_anew(&mut self, attestation: &mut Attestation) {
         std::mem::swap(&mut self.contents, &mut attestation.contents);
         std::mem::swap(&mut self.detectors.binary_attestation, &mut attestation.attest);
-        self.policy.set_shipped(Arc::clone(self.detectors.binary_attestation.shipped()));
+        let shipped = self.detectors.binary_attestation.shipped();
+        self.policy.set_shipped(Arc::clone(shipped));
+        self.detectors.file_content.set_shipped(Arc::clone(shipped));
     }
 
     /// By gap, how much scans missed since it began ([`crate::policy::gaps`]).

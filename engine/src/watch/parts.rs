@@ -12,6 +12,7 @@ use super::workload::WorkloadTracker;
 use super::{Identity, Watched};
 use crate::container_config::{ContainerConfig, Glob};
 use crate::detect::binary_attestation::Shipped;
+use crate::detect::file_content::rules::ContentRules;
 use crate::detect::{DetectorSetup, Detectors};
 use crate::limits::Limits;
 use crate::page_cache::Contents;
@@ -28,6 +29,7 @@ pub(super) struct PartsSetup<'a> {
     pub(super) message_ids: u64,
     pub(super) policy: PolicyConfig,
     pub(super) login_servers: &'a [Glob],
+    pub(super) content_rules: Arc<ContentRules>,
     pub(super) containers: Arc<ContainerConfig>,
     pub(super) report_existing: bool,
     pub(super) waits_for_clock: bool,
@@ -58,6 +60,7 @@ impl Parts {
             is_enabled: &|activity| setup.policy.is_enabled(activity),
             report_existing,
             login_servers: setup.login_servers,
+            content_rules: &setup.content_rules,
             shipped: &setup.shipped,
             images: &setup.containers.images,
             key,
@@ -91,6 +94,7 @@ impl Watched {
                 message_ids: 0,
                 policy: *policy,
                 login_servers: &[],
+                content_rules: Arc::default(),
                 containers: Arc::default(),
                 report_existing: false,
                 waits_for_clock: false,

@@ -116,6 +116,7 @@ pub(crate) fn setup<'a>(
         message_ids: 1,
         policy,
         login_servers: Vec::new(),
+        content_rules: Arc::default(),
         containers: Arc::default(),
         report_existing: true,
         waits_for_clock: false,

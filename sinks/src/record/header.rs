@@ -18,7 +18,7 @@ use crate::queue::{Class, HeaderLists};
 use super::interface::BluefieldSystem;
 use super::value::Uuid;
 use super::workload::{ContainerContext, Workload};
-use super::{DetailsObject, SCHEMA_VERSION};
+use super::{DetailsObject, Record, SCHEMA_VERSION};
 
 const VENDOR_NAME: &str = "PANOPTES";
 const PRODUCT_NAME: &str = "PANOPTES";
@@ -36,6 +36,20 @@ pub(crate) const TIME_KEY: &[u8] = b"\",\"occurred_message_time_iso_8601_ns\":\"
 
 /// Bytes between the head and the middle: the message id and the time.
 const BETWEEN_BYTES: usize = Uuid::TEXT_LENGTH + TIME_KEY.len() + TIMESTAMP_LENGTH;
+
+/// Type and severity of one record, where these depend on more than its activity.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Weight {
+    pub message_type: MessageType,
+    pub severity: Severity,
+}
+
+impl Weight {
+    /// That of an activity's records.
+    fn of(info: &ActivityInfo, severity: Severity) -> Self {
+        Self { message_type: info.message_type, severity }
+    }
+}
 
 #[derive(Debug)]
 pub struct Header {
@@ -56,7 +70,7 @@ pub struct Header {
 struct Head {
     bytes: [u8; HEAD_BYTES],
     length: usize,
-    is_urgent: bool,
+    weight: Weight,
     /// The smallest preset that contains the activity's records.
     preset: Preset,
 }
@@ -67,7 +81,8 @@ impl Header {
         let heads = Activity::ALL
             .iter()
             .map(|&activity| {
-                Head::new(activity.info(), activity.info().severity, activity.preset())
+                let weight = Weight::of(activity.info(), activity.info().severity);
+                Head::new(weight, activity.preset())
             })
             .collect();
         let mut middle = vec![0; MIDDLE_BYTES_MAX].into_boxed_slice();
@@ -135,7 +150,7 @@ impl Header {
     /// Overrides the table's severity of an activity.
     pub fn set_severity(&mut self, activity: Activity, severity: Severity) {
         let head = &mut self.heads[activity as usize];
-        *head = Head::new(activity.info(), severity, head.preset);
+        *head = Head::new(Weight::of(activity.info(), severity), head.preset);
     }
 
     /// Overrides the smallest preset that contains the records of an activity.
@@ -143,23 +158,42 @@ impl Header {
         self.heads[activity as usize].preset = preset;
     }
 
-    /// How important the records of an activity are, and to whom.
+    /// How important the records of an activity are, and to whom, unless they have a weight of
+    /// their own.
     pub fn class(&self, activity: Activity) -> Class {
-        let is_alert = activity.info().message_type == MessageType::Alert;
-        let head = &self.heads[activity as usize];
+        self.class_by(&self.heads[activity as usize])
+    }
+
+    /// The same of a record.
+    pub fn class_of(&self, record: &Record<'_>) -> Class {
+        let head = &self.heads[record.activity as usize];
+        record.weight.map_or_else(
+            || self.class_by(head),
+            |weight| self.class_by(&Head::new(weight, head.preset)),
+        )
+    }
+
+    fn class_by(&self, head: &Head) -> Class {
         Class {
-            is_urgent: head.is_urgent,
-            is_alert,
+            is_urgent: head.weight.severity >= Severity::Medium,
+            is_alert: head.weight.message_type == MessageType::Alert,
             preset: head.preset,
             middle: (head.length + BETWEEN_BYTES) as u16,
             lists: self.lists,
         }
     }
 
-    /// From the brace to the message id's quote.
-    pub(crate) fn head(&self, activity: Activity) -> &[u8] {
-        let head = &self.heads[activity as usize];
-        &head.bytes[..head.length]
+    /// Appends everything from the brace to the message id's quote.
+    pub(crate) fn append_head(
+        &self,
+        record: &Record<'_>,
+        out: &mut JsonWriter<'_>,
+    ) -> Result<(), Full> {
+        let head = &self.heads[record.activity as usize];
+        match record.weight {
+            Some(weight) => out.raw(Head::new(weight, head.preset).text()),
+            None => out.raw(head.text()),
+        }
     }
 
     /// From the time's closing quote to the workload's last field, and the container if there is
@@ -192,7 +226,7 @@ fn hash<const N: usize>(pieces: [&[u8]; N]) -> u64 {
 }
 
 impl Head {
-    fn new(info: &ActivityInfo, severity: Severity, preset: Preset) -> Self {
+    fn new(weight: Weight, preset: Preset) -> Self {
         let mut bytes = [0; HEAD_BYTES];
         let mut out = JsonWriter::new(&mut bytes, Limits::new(HEAD_BYTES));
         let mut write = || {
@@ -200,8 +234,8 @@ impl Head {
                 ("{\"vendor_name\":", VENDOR_NAME),
                 (",\"product_name\":", PRODUCT_NAME),
                 (",\"product_version\":", env!("CARGO_PKG_VERSION")),
-                (",\"message_type\":", info.message_type.word()),
-                (",\"severity\":", severity.word()),
+                (",\"message_type\":", weight.message_type.word()),
+                (",\"severity\":", weight.severity.word()),
                 (",\"schema_version\":", SCHEMA_VERSION),
             ] {
                 out.raw(key.as_bytes())?;
@@ -211,6 +245,10 @@ impl Head {
         };
         write().expect("the constants fit into a head");
         let length = out.length();
-        Self { bytes, length, is_urgent: severity >= Severity::Medium, preset }
+        Self { bytes, length, weight, preset }
+    }
+
+    fn text(&self) -> &[u8] {
+        &self.bytes[..self.length]
     }
 }

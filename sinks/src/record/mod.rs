@@ -19,6 +19,7 @@ pub mod interface;
 pub(crate) mod macros;
 pub mod message_id;
 pub mod network_connection;
+pub mod package;
 pub mod process;
 pub mod process_executed;
 pub mod process_memory;
@@ -34,9 +35,10 @@ use container::ContainerDetails;
 use detection::Detection;
 use elf_file::ElfFileDetails;
 use file_descriptor::FileDescriptorDetails;
-use header::{Header, TIME_KEY};
+use header::{Header, TIME_KEY, Weight};
 use message_id::MessageIds;
 use network_connection::NetworkConnectionDetails;
+use package::PackageDetails;
 use process::ProcessDetails;
 use process_executed::ProcessExecutedDetails;
 use process_memory::ProcessMemoryDetails;
@@ -131,6 +133,7 @@ details_kinds! {
     Container ContainerDetails<'a>;
     ShellHistory ShellHistoryDetails<'a>;
     ReverseShell ReverseShellDetails<'a>;
+    Package PackageDetails<'a>;
     SystemActivity SystemActivityDetails<'a>;
     ProcessExecuted ProcessExecutedDetails<'a>;
 }
@@ -146,12 +149,14 @@ pub struct Record<'a> {
     /// The container in which it happened.
     pub container: Option<&'a ContainerContext<'a>>,
     pub detection: Option<&'a Detection<'a>>,
+    /// Type and severity, if they are not those of the activity.
+    pub weight: Option<Weight>,
 }
 
 impl<'a> Record<'a> {
     /// A record of an activity, without parents, container or detection.
     pub const fn new(activity: Activity, own: Details<'a>) -> Self {
-        Self { activity, own, parents: &[], container: None, detection: None }
+        Self { activity, own, parents: &[], container: None, detection: None, weight: None }
     }
 
     /// Adds the objects that it belongs to.
@@ -171,6 +176,7 @@ impl<'a> Record<'a> {
         let info = self.activity.info();
         let mut allowed = info.parents.iter();
         info.own == self.own.kind()
+            && (self.weight.is_none() || self.activity.is_weighed())
             && self.says_why()
             && self.parents.iter().all(|parent| allowed.any(|kind| *kind == parent.kind()))
     }
@@ -219,7 +225,7 @@ impl RecordWriter {
         let most = RECORD_BYTES_MAX - 1; // the line feed
         let room = out.len().min(most);
         fit(&mut out[..room], self.limits, most, |out| {
-            out.raw(header.head(record.activity))?;
+            header.append_head(record, out)?;
             out.raw(&id)?;
             out.raw(TIME_KEY)?;
             out.raw(time)?;

@@ -186,6 +186,7 @@ impl Watcher {
             message_ids: 1,
             policy,
             login_servers: Vec::new(),
+            content_rules: Arc::default(),
             containers: Arc::default(),
             report_existing: false,
             waits_for_clock: false,

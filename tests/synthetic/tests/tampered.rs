@@ -59,6 +59,7 @@ fn watched(profile: &Profile, shipped: &Arc<Shipped>) -> Watched {
         message_ids: 1,
         policy,
         login_servers: Vec::new(),
+        content_rules: Arc::default(),
         containers: Arc::default(),
         report_existing: false,
         waits_for_clock: false,

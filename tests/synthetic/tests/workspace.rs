@@ -45,6 +45,7 @@ impl System {
             message_ids: 1,
             policy,
             login_servers: Vec::new(),
+            content_rules: Arc::default(),
             containers: Arc::default(),
             report_existing: true,
             waits_for_clock: false,

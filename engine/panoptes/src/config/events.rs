@@ -11,6 +11,7 @@ use panoptes_engine::policy::PolicyConfig;
 use panoptes_engine::state::Thresholds;
 use panoptes_sinks::activities::{Activity, Preset, Severity};
 
+use super::content::ContentChanges;
 use super::section::Section;
 use super::value::{ByteSize, Setting, listed};
 
@@ -72,6 +73,8 @@ pub struct Events {
     pub thresholds: Thresholds,
     /// `reverse_shell_detected`: programs whose purpose is to give shells to their peers.
     pub login_servers: Vec<ProgramPath>,
+    /// `file_descriptor_file_content_change`: which files matter.
+    pub content: ContentChanges,
 }
 
 /// The activities that `panoptes watch` is to report.
@@ -168,7 +171,11 @@ impl Events {
             let mut enabled = setting.enabled;
             section.value_or_section(activity.name(), &mut enabled, |enabled, section| {
                 section.value("enabled", enabled);
-                section.value("severity", &mut setting.severity);
+                if *activity == Activity::FileDescriptorFileContentChange {
+                    self.content.read(&mut setting.severity, section);
+                } else {
+                    section.value("severity", &mut setting.severity);
+                }
                 read_thresholds(thresholds, *activity, section);
                 if *activity == Activity::ReverseShellDetected {
                     section.values("login_servers", &mut self.login_servers);
@@ -192,7 +199,8 @@ impl Default for Events {
             .collect();
         let thresholds =
             Thresholds { status_period_ns: Some(STATUS_PERIOD_NS), ..Thresholds::default() };
-        Self { settings, preset: Preset::default(), thresholds, login_servers: Vec::new() }
+        let (login_servers, content) = (Vec::new(), ContentChanges::default());
+        Self { settings, preset: Preset::default(), thresholds, login_servers, content }
     }
 }
 

@@ -13,6 +13,7 @@
 //! Start reading at [`Configuration`], then `section`, which reads all keys.
 
 mod address;
+mod content;
 mod events;
 mod load;
 mod output;
@@ -33,6 +34,7 @@ use std::path::{Path, PathBuf};
 use panoptes_sinks::activities::Preset;
 
 pub use address::SystemAddress;
+pub use content::{ContentChanges, FilePattern};
 pub use events::{Choice, Enabled, EventSetting, Events};
 pub use load::{Loaded, Loader};
 pub use output::{
@@ -127,6 +129,13 @@ impl Configuration {
             self.check_header(section);
         });
         self.collect(self.output.preset());
+        if self.service.compatibility == Compatibility::DocaArgus {
+            // By the guide's rule every change is an alert.
+            let systems = self.systems.iter_mut().map(|system| &mut system.settings);
+            for settings in systems.chain([&mut self.default]) {
+                settings.events.content = ContentChanges::every_change();
+            }
+        }
         if mode == Mode::Run {
             self.check_auto_scan(section);
         }

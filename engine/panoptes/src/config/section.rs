@@ -258,20 +258,45 @@ impl<'a> Section<'a> {
         self.know(key, |known| {
             (known.form, known.default) = (Some("patterns and texts".to_owned()), "{}".to_owned());
         });
-        let Some(node) = self.find(key) else { return };
+        if let Some(node) = self.find(key) {
+            *into = self.pairs(key, node);
+        }
+    }
+
+    /// Reads `key` either as one value or, if it is a mapping, as one value for each of the user's
+    /// patterns, which replaces the previous mapping.
+    pub(crate) fn value_or_patterns<K: Setting, T: Setting>(
+        &mut self,
+        key: &'static str,
+        into: &mut T,
+        patterns: &mut Vec<(K, T)>,
+    ) {
+        match self.find(key).filter(|node| matches!(node.value, Value::Map(_))) {
+            Some(node) => {
+                self.know(key, |_| {});
+                *patterns = self.pairs(key, node);
+            }
+            None => self.value(key, into),
+        }
+    }
+
+    /// The entries of a mapping whose keys the user chose.
+    fn pairs<K: Setting, T: Setting>(&self, key: &str, node: &'a Node) -> Vec<(K, T)> {
         let path = self.full(key);
         let section = Section::of(self.context, path.clone(), node);
-        into.clear();
+        let mut pairs = Vec::new();
         for entry in section.entries {
-            if let Err(why) = String::read(&entry.key, Path::new("")) {
-                let message = format!("the key `{}` of `{path}` {why}", printable(&entry.key));
-                self.refuse_at(&entry.place, message);
-            }
             let own = format!("{path}.{}", printable(&entry.key));
-            if let Some(line) = self.scalar::<String>(&own, &entry.value) {
-                into.push((entry.key.clone(), line));
+            let value = self.scalar::<T>(&own, &entry.value);
+            match K::read(&entry.key, Path::new("")) {
+                Ok(key) => pairs.extend(value.map(|value| (key, value))),
+                Err(why) => {
+                    let message = format!("the key `{}` of `{path}` {why}", printable(&entry.key));
+                    self.refuse_at(&entry.place, message);
+                }
             }
         }
+        pairs
     }
 
     /// Reads `key` either as one value or, if it is a mapping, as a section.

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use panoptes_engine::detect::file_content::rules::ChangedFile;
 use panoptes_engine::limits::Limits;
 use panoptes_sinks::activities::{Activity, Severity};
 use proptest::prelude::*;
@@ -261,6 +262,64 @@ fn servers_of_logins_are_named_by_their_programs_paths() {
             "{what} `/usr/bin/*` names no program; only its folders may contain `*` and `?`"
         )],
     );
+}
+
+#[test]
+fn changed_files_matter_by_patterns() {
+    let configuration = good(
+        "default:\n\
+         \x20 events:\n\
+         \x20   file_descriptor_file_content_change:\n\
+         \x20     include: ['/srv/app/*']\n\
+         \x20     exclude: ['*.bak']\n\
+         \x20     severity: {/etc/shadow: high, '/etc/*': LOW}\n\
+         \x20     others: true\n\
+         systems:\n\
+         \x20 a: {system: web.mem, events: {file_descriptor_file_content_change: \
+         {severity: LOW, others: false}}}\n",
+    );
+    let content = &configuration.default.events.content;
+    let pattern = |text: &str| FilePattern(text.to_owned());
+    assert_eq!(content.include, [pattern("/srv/app/*")]);
+    assert_eq!(content.exclude, [pattern("*.bak")]);
+    let severities = [("/etc/shadow", Severity::High), ("/etc/*", Severity::Low)];
+    assert_eq!(content.severities, severities.map(|(text, severity)| (pattern(text), severity)));
+    assert!(content.others);
+    let activity = Activity::FileDescriptorFileContentChange;
+    assert_eq!(configuration.default.events.get(activity).severity, Severity::Medium);
+    let own = &configuration.systems[0].settings.events;
+    assert_eq!(own.get(activity).severity, Severity::Low);
+    assert_eq!((own.content.include.len(), own.content.others), (1, false));
+    let at = |text: &str| {
+        format!("default: {{events: {{file_descriptor_file_content_change: {{{text}}}}}}}")
+    };
+    let what = "`default.events.file_descriptor_file_content_change";
+    check(
+        &at("include: [etc]"),
+        &[&format!(
+            "1:68: {what}.include`: `etc` is not a pattern of absolute paths; it must begin with \
+             `/` or `*`"
+        )],
+    );
+    check(
+        &at("severity: {/etc/shadow: very}"),
+        &[&format!(
+            "1:82: {what}.severity./etc/shadow`: `very` is not a severity; write {}",
+            Severity::form()
+        )],
+    );
+}
+
+/// The guide's rule: each change is an alert.
+#[test]
+fn with_compatibility_every_change_is_an_alert() {
+    let text = "service: {compatibility: doca_argus}\nsystems: {a: {system: web.mem}}\n";
+    let (configuration, _) = read(text, Path::new("/"), Mode::Run, &Overrides::default());
+    let of_a = &configuration.systems[0].settings.events.content;
+    for content in [&configuration.default.events.content, of_a] {
+        let file = ChangedFile { path: Some(b"/tmp/x"), ..ChangedFile::default() };
+        assert!(content.rules().matters(&file));
+    }
 }
 
 #[test]

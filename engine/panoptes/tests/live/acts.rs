@@ -145,25 +145,25 @@ fn written_files(actor: &mut Actor<'_>) {
         actor.wait_for_descriptor(name, file);
     };
     // Written to after the record of its opening.
-    does(actor, "exec 7>>/tmp/written", open, "/tmp/written");
+    does(actor, "exec 7>>/etc/written", open, "/etc/written");
     actor.does("echo one >&7");
     actor.has_done();
-    does(actor, "exec 7<&-", close, "/tmp/written");
-    wait_for_change(actor, "/tmp/written");
+    does(actor, "exec 7<&-", close, "/etc/written");
+    wait_for_change(actor, "/etc/written");
     // Not written to: for reading, for both, and only its permissions changed.
-    does(actor, "exec 7</tmp/written; read line <&7", open, "/tmp/written");
-    does(actor, "exec 7<&-; exec 7<>/tmp/only-opened", open, "/tmp/only-opened");
-    does(actor, "exec 7<&-", close, "/tmp/only-opened");
+    does(actor, "exec 7</etc/written; read line <&7", open, "/etc/written");
+    does(actor, "exec 7<&-; exec 7<>/etc/only-opened", open, "/etc/only-opened");
+    does(actor, "exec 7<&-", close, "/etc/only-opened");
     actor.has_done();
-    does(actor, "exec 7<>/tmp/written", open, "/tmp/written");
-    does(actor, "chmod 600 /tmp/written; exec 7<&-", close, "/tmp/written");
+    does(actor, "exec 7<>/etc/written", open, "/etc/written");
+    does(actor, "chmod 600 /etc/written; exec 7<&-", close, "/etc/written");
     // Written to before a scan read it as open, and not since, unless the watcher is very fast.
-    does(actor, "exec 7>/tmp/at-once; echo two >&7", open, "/tmp/at-once");
+    does(actor, "exec 7>/etc/at-once; echo two >&7", open, "/etc/at-once");
     actor.has_done();
-    does(actor, "exec 7<&-", close, "/tmp/at-once");
-    wait_for_change(actor, "/tmp/at-once");
+    does(actor, "exec 7<&-", close, "/etc/at-once");
+    wait_for_change(actor, "/etc/at-once");
     // A log: programs that run meanwhile inherit the descriptor, and end.
-    does(actor, "exec 7>>/tmp/log", open, "/tmp/log");
+    does(actor, "exec 7>>/etc/log", open, "/etc/log");
     for _ in 0..4 {
         actor.does("echo line >&7; busybox sleep 1000");
         let child = actor.children(1).remove(0);
@@ -171,9 +171,9 @@ fn written_files(actor: &mut Actor<'_>) {
     }
     actor.has_done();
     let early = actor.watcher.records();
-    assert_eq!(early.iter().filter(|record| of("/tmp/log", record)).count(), 0);
-    does(actor, "exec 7<&-", close, "/tmp/log");
-    wait_for_change(actor, "/tmp/log");
+    assert_eq!(early.iter().filter(|record| of("/etc/log", record)).count(), 0);
+    does(actor, "exec 7<&-", close, "/etc/log");
+    wait_for_change(actor, "/etc/log");
     // A terminal and a pipe.
     does(actor, "exec 7<>/dev/tty0; echo x >&7", open, "/dev/tty0");
     actor.has_done();
@@ -190,7 +190,7 @@ fn written_files(actor: &mut Actor<'_>) {
     let records = actor.watcher.records();
     let changes: Vec<_> = records.iter().filter(|record| record.is(CHANGE)).collect();
     assert_eq!(changes.len(), 3, "{}", list(changes.iter().copied()));
-    for file in ["/tmp/written", "/tmp/at-once", "/tmp/log"] {
+    for file in ["/etc/written", "/etc/at-once", "/etc/log"] {
         let change = only(&records, file, |record| of(file, record));
         content_is_true(actor, change);
     }
@@ -201,7 +201,7 @@ fn changes_have_hashes(actor: &mut Actor<'_>) {
     let begin = Instant::now();
     let mut tries = 0;
     loop {
-        let file = format!("/tmp/hashed-{tries}");
+        let file = format!("/etc/hashed-{tries}");
         actor.does(&format!("exec 7>>{file}"));
         actor.wait_for_descriptor("file_descriptor_open", &file);
         actor.does("echo one >&7");

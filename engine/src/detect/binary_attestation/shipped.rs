@@ -289,6 +289,16 @@ impl Shipped {
         self.by_path[start..start + count].iter().filter_map(|&number| self.file(FileId(number)))
     }
 
+    /// Whether an image (`in_container`), or the system, has a file at this path.
+    pub fn has_path(&self, in_container: bool, path: &[u8]) -> bool {
+        let numbered = (0..).map(SubjectId).zip(&self.subjects);
+        let mut at_path = numbered.filter_map(|(id, kept)| {
+            let is_image = matches!(kept, KeptSubject::Image(_));
+            (is_image == in_container).then(|| self.at_path(id, path).next())?
+        });
+        at_path.next().is_some()
+    }
+
     /// Files of any subject with this size in bytes.
     pub fn of_size(&self, size: u64) -> impl Iterator<Item = File<'_>> {
         let of = |number: &u32| self.files.get(*number as usize).map(|kept| kept.size);

@@ -2,7 +2,8 @@
 
 use panoptes_tables::fair_share;
 
-use super::{ClosedFiles, Closing, Stage};
+use super::ClosedFiles;
+use super::closing::{Closing, Stage};
 use crate::page_cache::Asker;
 
 impl ClosedFiles {
@@ -12,7 +13,12 @@ impl ClosedFiles {
     pub(super) fn cut(&mut self, room: usize, counts: impl Fn(&Closing) -> bool) {
         self.closings.sort_unstable_by_key(|closing| {
             let Asker { group, process_id } = closing.asker();
-            (group, process_id, closing.stage != Stage::Waiting, !closing.opened.written)
+            (
+                group,
+                process_id,
+                !matches!(closing.stage, Stage::Waiting { .. }),
+                !closing.opened.written,
+            )
         });
         let numbers = || self.closings.chunk_by(is_of_one_group).map(|of| number(of, &counts));
         let share = fair_share(room as u64, numbers);

@@ -9,6 +9,8 @@
 //!   The closing waits until the file is closed, with the file's first known state, because a shell
 //!   moves its descriptors. It waits for the file and not for another closing: what holds the file
 //!   last may be a mapping, or a descriptor that no scan has tracked.
+//! * What was written is reported once, although the processes that share the open file end one
+//!   after the other ([`merge`]).
 //! * The inode is read again after the closing. The content may have changed if the size or the
 //!   modification time differs from when the descriptor was first seen, or if the file was modified
 //!   between that scan and the one before. Changes of nothing but the change time (permissions,
@@ -16,6 +18,8 @@
 //! * Writes to files of proc, sysfs, control groups and similar filesystems are commands to the
 //!   kernel and change no content.
 //! * A file without a name is deleted with its last descriptor and is not reported.
+//! * Whether it matters is decided once, when its content has changed ([`rules`]). Others are only
+//!   reported if the configuration asks for them.
 //! * The record has the hashes of the file as it is now. The wait for them is limited.
 //!
 //! For files that are open when watching starts, changes count from then on. A descriptor that is
@@ -23,25 +27,34 @@
 //!
 //! Not here: hashing ([`crate::page_cache`]) and the wording of the record (`policy`).
 
+mod closing;
 mod cut;
+pub mod important;
+pub mod packages;
+pub mod rules;
+#[cfg(test)]
+mod tests;
 
-use panoptes_decoders::address::KernelVa;
-use panoptes_decoders::kernel::inode::{Attributes, mode};
-use panoptes_sinks::activities::Activity;
+use std::sync::Arc;
 
-use super::{Accepted, Detector, DetectorSetup, Finding, Scene};
+use panoptes_decoders::kernel::inode::Attributes;
+use panoptes_decoders::kernel::vm_area_struct::VM_EXEC;
+use panoptes_sinks::activities::{Activity, Severity};
+
+use self::closing::{Closing, Reported, Stage, merge};
+use self::packages::Packages;
+use self::rules::{ChangedFile, ContentRules};
+use super::binary_attestation::Shipped;
+use super::{Accepted, Detector, DetectorSetup, Scene};
 use crate::address::{Reader, ReaderSizes};
 use crate::limits::Limits;
 use crate::loss::Loss;
-use crate::page_cache::{
-    Asker, ContentSource, FileContent, FileIdentity, Hashes, MachineMemory, Outcome, Partial,
-};
-use crate::state::described::Described;
-use crate::state::facts::{DescriptorFacts, FileName, InodeFacts, OpenFlags, ProcessFacts};
+use crate::page_cache::{ContentSource, Hashes, MachineMemory, Partial};
+use crate::state::facts::{DescriptorFacts, FileName, ProcessFacts};
 use crate::state::{Change, Opened, State};
 use crate::time::{Now, RealTime};
 use crate::walk::Snapshot;
-use panoptes_tables::{HashKey, StringId, StringRoom, Strings, Tag, room};
+use panoptes_tables::{HashKey, StringRoom, Strings, Tag, room};
 
 /// How long a record waits for hashes.
 const HASHES_NS: i64 = 2_000_000_000;
@@ -54,6 +67,9 @@ const OPEN_MAX: usize = 2048;
 /// Number of scans in a row without an open file after which it is closed: one scan may not read
 /// the table of the process that has it open.
 const ABSENT_SCANS: u8 = 3;
+/// Number of scans after its closing in which a change waits for other closings of its file. Those
+/// that share an open file often end together, and a scan may miss one that just ends.
+const SETTLED_SCANS: u8 = 2;
 /// How long a file that scans do not show counts as open while they leave something for the next.
 const LEFT_NS: i64 = 10_000_000_000;
 /// Number of closings that a machine with few descriptors, and one with many, has room for.
@@ -64,6 +80,8 @@ const NAMES: usize = 5;
 /// Number of reported changes that are remembered: a process that had the file open too may end
 /// later.
 const REPORTED_MAX: usize = 256;
+/// The bits of a mode with which someone may execute a file.
+const ANY_EXECUTE: u16 = 0o111;
 /// Number of inodes that are read in one batch.
 const INODES: usize = 64;
 
@@ -82,53 +100,24 @@ pub struct ContentChange<'a> {
     pub partial: Option<Partial>,
     /// When the closing was seen.
     pub since_ns: RealTime,
-}
-
-/// The content of an open file that was reported: `struct file`, inode, modification time and size.
-type Reported = (Tag<2>, KernelVa, i64, u64);
-
-/// The progress of a closing.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Stage {
-    /// Not checked yet.
-    New,
-    /// The file is still open elsewhere, or was in one of the last scans.
-    Open { absent_scans: u8 },
-    /// The file is closed; its inode has to be read.
-    Closed,
-    /// Unchanged, or reported.
-    Over,
-    /// The content may have changed; its hashes are awaited.
-    Waiting,
-}
-
-/// A descriptor that has closed.
-#[derive(Clone, Copy, Debug)]
-struct Closing {
-    stage: Stage,
-    process: Described,
-    index: u32,
-    name: Option<StringId>,
-    open: Option<OpenFlags>,
-    close_on_exec: bool,
-    attributes: InodeFacts,
-    opened: Opened,
-    file: Tag<2>,
-    inode: KernelVa,
-    since: Now,
-    /// Whether this scan shows its file open.
-    is_open: bool,
+    /// Whether it changes what will run, or who may enter.
+    pub matters: bool,
+    /// The severity that the configuration sets for this file.
+    pub severity: Option<Severity>,
 }
 
 /// Tracks closed descriptors until their files are checked.
 #[derive(Debug)]
 pub struct ClosedFiles {
     wanted: bool,
+    rules: Arc<ContentRules>,
+    shipped: Arc<Shipped>,
     closings: Vec<Closing>,
     /// The last reported changes, and the place of the next one.
     reported: Vec<Reported>,
     next_reported: usize,
     strings: Strings,
+    packages: Packages,
     reader: Reader,
     /// The closings that found no room.
     lost: Loss,
@@ -147,19 +136,27 @@ impl ClosedFiles {
         let bytes = (CLOSINGS_MAX * 256).min(limits.processes as usize * 512);
         Self {
             wanted,
+            rules: Arc::default(),
+            shipped: Arc::default(),
             closings: room::list(closings),
             reported: room::list(REPORTED_MAX),
             next_reported: 0,
             strings: Strings::new(
                 StringRoom {
                     bytes: bytes.max(64 * 1024) + Strings::room_for_cut(closings / 2) * 5 / 4,
-                    strings: closings * NAMES,
+                    strings: closings * NAMES + packages::STRINGS,
                 },
                 key.derive("written: strings"),
             ),
+            packages: Packages::new(),
             reader: Reader::default(),
             lost: Loss::new(),
         }
+    }
+
+    /// Sets what should run: its files matter.
+    pub fn set_shipped(&mut self, shipped: Arc<Shipped>) {
+        self.shipped = shipped;
     }
 
     /// Takes a reader before a scan, and returns it by a second call after the scan.
@@ -176,15 +173,34 @@ pub(super) fn reader() -> Reader {
 impl Detector for ClosedFiles {
     fn build(setup: &DetectorSetup<'_>) -> Self {
         let wanted = (setup.is_enabled)(Activity::FileDescriptorFileContentChange);
-        Self::without_reader(setup.limits, wanted, setup.key)
+        Self {
+            rules: Arc::clone(setup.content_rules),
+            shipped: Arc::clone(setup.shipped),
+            ..Self::without_reader(setup.limits, wanted, setup.key)
+        }
     }
 
-    /// Records a change if it is the closing of a descriptor.
+    /// Records a change if it is the closing of a descriptor, or about a package manager.
     fn observe(&mut self, scene: &mut Scene<'_>, change: &Change<'_>) {
-        let Change::WriterClosed { process, descriptor, file, inode, opened } = *change else {
+        if !self.wanted {
             return;
+        }
+        let snapshot = scene.cx.snapshot;
+        let (process, descriptor, file, inode, opened) = match *change {
+            Change::WriterClosed { process, descriptor, file, inode, opened } => {
+                (process, descriptor, file, inode, opened)
+            }
+            Change::DescriptorOpened { process, descriptor } => {
+                // When it closes the file, its ancestors may have ended.
+                if descriptor.writes_a_file() {
+                    self.packages.manager_of(snapshot, process, &mut self.strings);
+                }
+                return;
+            }
+            Change::ProcessTerminated(process) => return self.packages.note_end(process.key),
+            _ => return,
         };
-        let Some(attributes) = descriptor.inode.filter(|_| self.wanted) else { return };
+        let Some(attributes) = descriptor.inode else { return };
         if self.closings.len() == self.closings.capacity() {
             // The users with most make room, for more than one.
             self.cut(self.closings.capacity() * 3 / 4, |_| true);
@@ -217,15 +233,22 @@ impl Detector for ClosedFiles {
             inode,
             since: scene.cx.now,
             is_open: false,
+            closed_scans: 0,
+            is_running: false,
+            manager: self.packages.manager_of(snapshot, process, &mut self.strings),
         });
     }
 
     /// Checks the scan's closings, and reports changed files whose hashes are known or whose wait
     /// is over.
     fn update(&mut self, scene: &mut Scene<'_>, _state: &State, files: &mut dyn ContentSource) {
+        for closing in &mut self.closings {
+            closing.closed_scans = closing.closed_scans.saturating_add(1);
+        }
         if self.closings.iter().any(Closing::awaits_close) {
             self.follow_files(scene.cx.snapshot, scene.cx.now);
             self.read_inodes(&mut scene.memory);
+            self.judge(scene.cx.snapshot);
         }
         self.settle(scene, files);
     }
@@ -233,12 +256,22 @@ impl Detector for ClosedFiles {
     /// Reports changed files whose hashes are known or whose wait is over.
     fn settle(&mut self, scene: &mut Scene<'_>, files: &mut dyn ContentSource) {
         for closing in &mut self.closings {
-            if closing.stage != Stage::Waiting {
-                continue;
+            let Stage::Waiting { matters } = closing.stage else { continue };
+            let (now, has_waited) = (scene.cx.now, closing.has_waited(scene.cx.now));
+            if let Some(manager) = closing.manager.filter(|_| matters) {
+                match self.packages.is_trusted(manager, &self.shipped, files) {
+                    Some(true) if closing.is_due(true, now) => {
+                        self.packages.count(manager, closing.name, &mut self.strings);
+                        closing.stage = Stage::Over;
+                        continue;
+                    }
+                    Some(true) => continue,
+                    None if !has_waited => continue,
+                    None | Some(false) => {}
+                }
             }
             let known = files.ask(&closing.identity(), closing.asker());
-            let waited = scene.cx.now.monotonic.since(closing.since.monotonic) >= HASHES_NS;
-            if known.is_none() && !waited {
+            if !closing.is_due(known.is_some(), now) {
                 continue;
             }
             let content = closing.content();
@@ -246,7 +279,9 @@ impl Detector for ClosedFiles {
                 closing.stage = Stage::Over;
                 continue;
             }
-            if closing.report(&self.strings, scene, known.as_ref()) == Accepted::No {
+            let name = closing.name.map(|id| self.strings.get(id));
+            let weight = (matters, self.rules.severity(name));
+            if closing.report(&self.strings, scene, known.as_ref(), weight) == Accepted::No {
                 continue;
             }
             closing.stage = Stage::Over;
@@ -257,6 +292,10 @@ impl Detector for ClosedFiles {
             self.next_reported = (self.next_reported + 1) % REPORTED_MAX;
         }
         self.remove_over();
+        let Self { packages, strings, closings, .. } = self;
+        packages.report(scene, strings, |manager| {
+            closings.iter().any(|closing| closing.manager == Some(manager))
+        });
     }
 
     fn unchecked(&mut self) -> &mut Loss {
@@ -290,7 +329,7 @@ impl ClosedFiles {
             let (file, is_open) = (first.open_file(), first.is_open);
             let count = rest.iter().take_while(|closing| closing.open_file() == file).count();
             let (same, others) = rest.split_at_mut(count);
-            if let Some(closing) = merge(same) {
+            if let Some(closing) = merge(same, is_open) {
                 let is_unknown = !snapshot.left.is_empty()
                     && now.monotonic.since(closing.since.monotonic) < LEFT_NS;
                 closing.follow(is_open || is_unknown, now);
@@ -326,7 +365,55 @@ impl ClosedFiles {
         }
     }
 
-    /// Reads the inodes of closed files, and decides.
+    /// Decides which of the changed files matter. Of the others, most end here.
+    fn judge(&mut self, snapshot: &Snapshot) {
+        // Some may have been cut meanwhile.
+        self.closings.sort_unstable_by_key(Closing::order);
+        let mut running_found = false;
+        for at in 0..self.closings.len() {
+            if self.closings[at].stage != Stage::Changed {
+                continue;
+            }
+            let mut matters = self.matters(&self.closings[at]);
+            if !matters && snapshot.inodes.find(self.closings[at].inode.0).is_some() {
+                if !running_found {
+                    self.find_running(snapshot);
+                    running_found = true;
+                }
+                matters = self.matters(&self.closings[at]);
+            }
+            let is_wanted = matters || self.rules.others;
+            let stage = if is_wanted { Stage::Waiting { matters } } else { Stage::Over };
+            self.closings[at].stage = stage;
+        }
+    }
+
+    fn matters(&self, closing: &Closing) -> bool {
+        let path = closing.name.map(|id| self.strings.get(id));
+        let in_container = closing.process.is_contained();
+        self.rules.matters(&ChangedFile {
+            path,
+            may_execute: closing.attributes.mode & ANY_EXECUTE != 0,
+            is_shipped: path.is_some_and(|path| self.shipped.has_path(in_container, path)),
+            is_running: closing.is_running,
+        })
+    }
+
+    /// Notes which of the changed files are executables, or are mapped executable. The closings
+    /// are in the order of their inodes.
+    fn find_running(&mut self, snapshot: &Snapshot) {
+        let code = snapshot.vmas.iter().filter(|area| area.vma.flags & VM_EXEC != 0);
+        let executables = snapshot.mms.iter().map(|mm| mm.exe_file);
+        for file in executables.chain(code.map(|area| area.file)) {
+            let Some(row) = snapshot.files.at(file) else { continue };
+            let inode = row.open.inode;
+            let start = self.closings.partition_point(|closing| closing.inode < inode);
+            let same = self.closings[start..].iter_mut().take_while(|it| it.inode == inode);
+            same.for_each(|closing| closing.is_running = true);
+        }
+    }
+
+    /// Reads the inodes of closed files, and decides whether their content has changed.
     fn read_inodes(&mut self, memory: &mut MachineMemory<'_>) {
         let MachineMemory { source, kernel } = memory;
         let layout = &kernel.layouts.inode;
@@ -357,295 +444,5 @@ impl ClosedFiles {
             // An inode that has no room in an empty reader cannot be read.
             done = at.max(done + 1);
         }
-    }
-}
-
-/// Of closings of one file in [`Closing::order`], keeps one that waits for the file to close: a new
-/// one if there is one. It takes over the first known state of the file: the state of the
-/// descriptor that saw it modified, or else the one with the oldest modification time.
-fn merge(same: &mut [Closing]) -> Option<&mut Closing> {
-    let waiting = same.iter().filter(|closing| closing.awaits_close());
-    let opened = waiting.map(|closing| closing.opened).min_by_key(|opened| order(*opened))?;
-    let (kept, others) = same.split_first_mut()?;
-    for closing in others.iter_mut().filter(|closing| closing.awaits_close()) {
-        closing.stage = Stage::Over;
-    }
-    kept.opened = opened;
-    Some(kept)
-}
-
-/// The order in which states of a file were probably seen.
-fn order(opened: Opened) -> (bool, i64) {
-    (!opened.written, opened.modify_time_ns)
-}
-
-impl Closing {
-    /// The inode and the `struct file`.
-    fn open_file(&self) -> (KernelVa, Tag<2>) {
-        (self.inode, self.file)
-    }
-
-    /// Whether it waits for its file to close.
-    fn awaits_close(&self) -> bool {
-        matches!(self.stage, Stage::New | Stage::Open { .. })
-    }
-
-    /// By file, those of this scan first, then older ones whose files are open.
-    fn order(&self) -> ((KernelVa, Tag<2>), u8, (bool, i64)) {
-        let stage = match self.stage {
-            Stage::New => 0,
-            Stage::Open { .. } => 1,
-            Stage::Closed | Stage::Waiting | Stage::Over => 2,
-        };
-        (self.open_file(), stage, order(self.opened))
-    }
-
-    /// Updates its stage from a scan that has seen its file open, or not.
-    fn follow(&mut self, is_open: bool, now: Now) {
-        self.stage = match self.stage {
-            Stage::New | Stage::Open { .. } if is_open => Stage::Open { absent_scans: 0 },
-            Stage::Open { absent_scans } if absent_scans + 1 < ABSENT_SCANS => {
-                Stage::Open { absent_scans: absent_scans + 1 }
-            }
-            Stage::Open { .. } => {
-                self.since = now;
-                Stage::Closed
-            }
-            Stage::New => Stage::Closed,
-            Stage::Closed | Stage::Waiting | Stage::Over => return,
-        };
-    }
-
-    /// Decides whether the content may have changed. `now` is what was read at the inode's address.
-    fn decide(&mut self, now: Option<Attributes>) {
-        let now = now.filter(|now| {
-            now.ino == self.attributes.number && now.mode & mode::S_IFMT == mode::S_IFREG
-        });
-        if let Some(now) = now {
-            if now.nlink == 0 {
-                self.stage = Stage::Over;
-                return;
-            }
-            self.attributes = self.attributes.with(&now);
-        }
-        let (is, was) = (&self.attributes, &self.opened);
-        // A file that was just created is as old as its last access; nothing was written to it.
-        let is_new = is.size == 0 && was.size == 0 && is.access_time_ns == is.modify_time_ns;
-        let has_changed = was.written && !is_new
-            || is.size != was.size
-            || is.modify_time_ns != was.modify_time_ns;
-        self.stage = if has_changed { Stage::Waiting } else { Stage::Over };
-    }
-
-    /// On whose behalf the file's content is asked for.
-    fn asker(&self) -> Asker {
-        Asker { process_id: self.process.process_id(), group: self.process.group() }
-    }
-
-    fn content(&self) -> Reported {
-        (self.file, self.inode, self.attributes.modify_time_ns, self.attributes.size)
-    }
-
-    fn identity(&self) -> FileIdentity {
-        FileIdentity {
-            inode: self.inode,
-            device: self.attributes.device,
-            number: self.attributes.number,
-            change_time_ns: self.attributes.change_time_ns,
-            modify_time_ns: self.attributes.modify_time_ns,
-            size: self.attributes.size,
-        }
-    }
-
-    fn report(
-        &self,
-        strings: &Strings,
-        scene: &mut Scene<'_>,
-        known: Option<&FileContent>,
-    ) -> Accepted {
-        let partial = known.and_then(|known| match known.outcome {
-            Outcome::Partial(partial) => Some(partial),
-            Outcome::Whole { .. } | Outcome::Nothing => None,
-        });
-        let change = ContentChange {
-            process: self.process.facts(strings),
-            descriptor: DescriptorFacts {
-                index: self.index,
-                name: self.name.map(|id| FileName::Text(strings.get(id))),
-                close_on_exec: self.close_on_exec,
-                open: self.open,
-                inode: Some(self.attributes),
-                ..DescriptorFacts::default()
-            },
-            opened: self.opened,
-            hashes: known.and_then(FileContent::hashes),
-            partial,
-            since_ns: self.since.real,
-        };
-        scene.found(&Finding::FileContent(&change))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use panoptes_decoders::kernel::file::OpenFile;
-
-    use super::*;
-    use crate::walk::{FileRow, InodeRow};
-
-    fn closing(file: u64, size: u64, written: bool) -> Closing {
-        Closing {
-            stage: Stage::New,
-            process: Described::default(),
-            index: 7,
-            name: None,
-            open: None,
-            close_on_exec: false,
-            attributes: InodeFacts::default(),
-            opened: Opened { size, modify_time_ns: 5, written },
-            file: Tag::of(file),
-            inode: KernelVa(0x9000),
-            since: Now::default(),
-            is_open: false,
-        }
-    }
-
-    /// A scan with these open files.
-    fn scan(files: &[u64]) -> Snapshot {
-        let mut snapshot = Snapshot::empty(&Limits::default());
-        for &file in files {
-            let open = OpenFile { inode: KernelVa(0x9000), ..OpenFile::default() };
-            let row = FileRow { address: KernelVa(file), open, ..FileRow::default() };
-            snapshot.files.row_of(file, || row).unwrap();
-            snapshot.inodes.row_of(0x9000, InodeRow::default);
-        }
-        snapshot
-    }
-
-    /// Scans with these open files; returns the stages of the closings, in their order.
-    fn follow(written: &mut ClosedFiles, files: &[u64]) -> Vec<Stage> {
-        written.follow_files(&scan(files), Now::default());
-        written.closings.retain(|closing| closing.stage != Stage::Over);
-        written.closings.iter().map(|closing| closing.stage).collect()
-    }
-
-    fn written() -> ClosedFiles {
-        ClosedFiles::new(&Limits::default(), true, HashKey::new(1))
-    }
-
-    const OPEN: Stage = Stage::Open { absent_scans: 0 };
-
-    #[test]
-    fn the_last_descriptor_to_close_is_compared_with_the_first_seen_state() {
-        let mut written = written();
-        // A shell moves its descriptor: the file is still open.
-        written.closings.push(closing(0x1000, 4, true));
-        assert_eq!(follow(&mut written, &[0x1000, 0x2000]), [OPEN]);
-        // Another file's descriptor closes meanwhile.
-        let other = Closing { inode: KernelVa(0xa000), ..closing(0x3000, 1, false) };
-        written.closings.push(other);
-        assert_eq!(follow(&mut written, &[0x1000, 0x2000]), [OPEN, Stage::Closed]);
-        assert_eq!(written.closings[1].opened.size, 1);
-        written.closings.pop();
-        // Then the last one closes, which has seen no change itself.
-        written.closings.push(Closing { index: 8, ..closing(0x1000, 9, false) });
-        assert_eq!(follow(&mut written, &[0x2000]), [Stage::Closed]);
-        let opened = Opened { size: 4, modify_time_ns: 5, written: true };
-        assert_eq!((written.closings[0].index, written.closings[0].opened), (8, opened));
-    }
-
-    #[test]
-    fn a_file_that_is_first_seen_changed_does_not_hide_an_older_state() {
-        let mut written = written();
-        let mut late = closing(0x1000, 9, false);
-        late.opened.modify_time_ns = 7;
-        written.closings.push(late);
-        assert_eq!(follow(&mut written, &[0x1000]), [OPEN]);
-        written.closings.push(closing(0x1000, 4, false));
-        assert_eq!(follow(&mut written, &[]), [Stage::Closed]);
-        assert_eq!(written.closings[0].opened.size, 4);
-    }
-
-    /// `exec 7<&-` in bash keeps the file open under another descriptor for a moment. A scan may
-    /// see the file there, but not track the descriptor. A file may also be mapped for longer than
-    /// it is open.
-    #[test]
-    fn a_file_that_closes_without_another_tracked_closing_is_checked() {
-        let mut written = written();
-        written.closings.push(closing(0x1000, 4, true));
-        assert_eq!(follow(&mut written, &[0x1000]), [OPEN]);
-        // One scan does not see it.
-        assert_eq!(follow(&mut written, &[]), [Stage::Open { absent_scans: 1 }]);
-        assert_eq!(follow(&mut written, &[0x1000]), [OPEN]);
-        let stages: Vec<_> = (0..ABSENT_SCANS).map(|_| follow(&mut written, &[])[0]).collect();
-        assert_eq!(stages.last(), Some(&Stage::Closed));
-        assert!(!stages[..stages.len() - 1].contains(&Stage::Closed));
-    }
-
-    #[test]
-    fn files_that_stay_open_leave_room_for_closings() {
-        let mut written = written();
-        let files: Vec<u64> = (1..=OPEN_MAX as u64 + 3).map(|file| file * 0x1000).collect();
-        written.closings.extend(files.iter().map(|&file| closing(file, 4, true)));
-        assert_eq!(follow(&mut written, &files).len(), OPEN_MAX);
-        assert_eq!(written.lost.missed(), 3);
-        assert!(written.closings.capacity() >= OPEN_MAX + WAITING_MAX);
-    }
-
-    /// Adversary C11: noise that took the places of other processes' closings.
-    #[test]
-    fn a_process_that_closes_very_many_files_takes_no_room_of_others() {
-        let mut written = written();
-        let of = |process_id: u32, file: u64| Closing {
-            process: Described::default().of_process(process_id),
-            ..closing(file * 0x1000, 4, true)
-        };
-        let all = WAITING_MAX + OPEN_MAX;
-        written.closings.extend((0..all as u64).map(|file| of(7, file)));
-        written.cut(all * 3 / 4, |_| true);
-        assert_eq!(written.closings.len(), all * 3 / 4);
-        let lost = |written: &ClosedFiles| (written.lost.missed(), written.lost.process_id());
-        assert_eq!(lost(&written), (all as u64 / 4, Some(7)));
-        // Others fill the rest. Each has less than the share, so only the first is cut.
-        let others = (0..all as u64 / 4).map(|at| of(100 + (at % 4) as u32, 0x10_0000 + at));
-        written.closings.extend(others);
-        written.cut(all * 3 / 4, |_| true);
-        let of_noise = written.closings.iter().filter(|it| it.process.process_id() == 7).count();
-        assert_eq!((of_noise, written.closings.len()), (all / 2, all * 3 / 4));
-        assert_eq!(lost(&written), (all as u64 / 2, Some(7)), "each is counted with its process");
-    }
-
-    /// Many processes of one user, each with few closings, took the places of other users'.
-    #[test]
-    fn closings_of_the_processes_of_one_user_leave_room_for_those_of_others() {
-        let mut written = written();
-        let of = |uid: u32, process_id: u32, file: u64| Closing {
-            process: Described::default().of_process(process_id).of_user(uid),
-            ..closing(file * 0x1000, 4, true)
-        };
-        let all = (WAITING_MAX + OPEN_MAX) as u32;
-        let others = 100;
-        let crowd = (others..all).map(|at| of(1000, 1 + at, u64::from(at)));
-        written.closings.extend(crowd);
-        // Another user's one process has more than each of theirs.
-        written.closings.extend((0..others).map(|at| of(1001, 9999, 0x10_0000 + u64::from(at))));
-        for closing in &mut written.closings {
-            closing.stage = OPEN;
-        }
-        let room = all as usize / 2;
-        written.cut(room, |_| true);
-        let of_other = written.closings.iter().filter(|it| it.process.process_id() == 9999);
-        assert_eq!((of_other.count(), written.closings.len()), (others as usize, room));
-        assert!(written.lost.process_id().is_some_and(|process_id| process_id <= all));
-    }
-
-    #[test]
-    fn what_is_known_to_have_changed_is_kept_first() {
-        let mut written = written();
-        written.closings.extend((1..=9).map(|file| closing(file * 0x1000, 4, false)));
-        written.closings.push(Closing { stage: Stage::Waiting, ..closing(0xa000, 4, true) });
-        written.cut(2, |_| true);
-        let files: Vec<_> = written.closings.iter().map(|closing| closing.file).collect();
-        assert_eq!((files.len(), files[0]), (2, Tag::of(0xa000)));
     }
 }

@@ -107,7 +107,8 @@ pub(super) fn closes(host: &mut Hostile<'_>) {
     while host.goes_on() {
         let mut opened = Vec::new();
         for number in 0..3000 {
-            let path = format!("/tmp/noise/{number}");
+            // Files that matter.
+            let path = format!("/home/user/.ssh/{number}");
             opened.push((host.machine().open(pid, &path), path));
         }
         if !host.rest(Duration::from_millis(500)) {

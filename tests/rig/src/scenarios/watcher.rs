@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::DEGRADED;
 use super::outcome::name;
-use super::{CONTENT_CHANGE, DEGRADED};
 use crate::error::{Error, Result};
 use crate::guest::Guest;
 
@@ -37,7 +37,7 @@ impl Arrival {
 pub(super) enum Keep {
     /// Every record: for a few minutes.
     All,
-    /// Alerts, except changes of files; records of what was not seen; lines that are no records.
+    /// Alerts; records of what was not seen; lines that are no records.
     Alerts,
 }
 
@@ -45,7 +45,7 @@ impl Keep {
     fn takes(self, record: &Value) -> bool {
         self == Self::All
             || !record.is_object()
-            || (record["message_type"] == "ALERT" && name(record) != CONTENT_CHANGE)
+            || record["message_type"] == "ALERT"
             || name(record) == DEGRADED
     }
 }

@@ -287,6 +287,7 @@ impl Search {
             message_ids: crate::random::key(),
             policy: PolicyConfig::from(&system.settings.events),
             login_servers: system.settings.events.login_servers(),
+            content_rules: Arc::new(system.settings.events.content.rules()),
             containers: Arc::new(ContainerConfig::from(&system.settings.containers)),
             header: self.header,
             identity: Identity {

@@ -5,8 +5,7 @@
 //! without knowledge of what should run watches. The guest reports the results of turns
 //! ([`Turns`]), so a twin that never ran is detected, too.
 //!
-//! A changed file is an alert by definition, and true here: those alerts are counted, and are no
-//! failure. A record that something was not seen is one: everyday work must not exceed what the
+//! A record that something was not seen is a failure, too: everyday work must not exceed what the
 //! watcher can see.
 
 use std::collections::BTreeMap;
@@ -16,10 +15,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::outcome::{Facts, name, shown};
+use super::outcome::{Facts, shown};
 use super::run::{Announced, boot, script_in};
 use super::watcher::{Keep, Watcher};
-use super::{CONTENT_CHANGE, DEGRADED, Stage, load, stage};
+use super::{DEGRADED, Stage, load, stage};
 use crate::cache::Scratch;
 use crate::error::{Error, Result};
 use crate::flavor::Flavor;
@@ -58,7 +57,7 @@ pub struct TwinReport {
     pub twins: Vec<(&'static Twin, Turns)>,
     /// Number of records of each activity.
     pub activities: BTreeMap<String, usize>,
-    /// Alerts, except changes of files, and records of what was not seen.
+    /// Alerts, and records of what was not seen.
     pub alerts: Vec<Value>,
 }
 
@@ -203,10 +202,9 @@ fn count(guest: &mut Guest, twins: &mut [(&'static Twin, Turns)]) -> Result<()> 
     Ok(())
 }
 
-/// The alerts up to now, except changes of files, and the records of what was not seen.
+/// The alerts up to now, and the records of what was not seen.
 fn alerts(watcher: &Watcher) -> impl Iterator<Item = Value> + use<> {
-    let records = watcher.records(0).into_iter().map(|arrival| arrival.record);
-    records.filter(|record| name(record) != CONTENT_CHANGE)
+    watcher.records(0).into_iter().map(|arrival| arrival.record)
 }
 
 impl TwinReport {

@@ -1,0 +1,217 @@
+//! One closed descriptor: its progress, and the change of its file.
+
+use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::inode::{Attributes, mode};
+use panoptes_sinks::activities::Severity;
+use panoptes_tables::{StringId, Strings, Tag};
+
+use super::{ABSENT_SCANS, ContentChange, HASHES_NS, SETTLED_SCANS};
+use crate::detect::{Accepted, Finding, Scene};
+use crate::page_cache::{Asker, FileContent, FileIdentity, Outcome};
+use crate::state::Opened;
+use crate::state::described::Described;
+use crate::state::facts::{DescriptorFacts, FileName, InodeFacts, OpenFlags};
+use crate::state::process::ProcessKey;
+use crate::time::Now;
+
+/// The content of an open file that was reported: `struct file`, inode, modification time and size.
+pub(super) type Reported = (Tag<2>, KernelVa, i64, u64);
+
+/// The progress of a closing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Stage {
+    /// Not checked yet.
+    New,
+    /// The file is still open elsewhere, or was in one of the last scans.
+    Open { absent_scans: u8 },
+    /// The file is closed; its inode has to be read.
+    Closed,
+    /// Unchanged, or reported, or not to be reported.
+    Over,
+    /// The content may have changed; whether it matters has to be decided.
+    Changed,
+    /// It is to be reported; its hashes are awaited.
+    Waiting { matters: bool },
+}
+
+/// A descriptor that has closed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Closing {
+    pub(super) stage: Stage,
+    pub(super) process: Described,
+    pub(super) index: u32,
+    pub(super) name: Option<StringId>,
+    pub(super) open: Option<OpenFlags>,
+    pub(super) close_on_exec: bool,
+    pub(super) attributes: InodeFacts,
+    pub(super) opened: Opened,
+    pub(super) file: Tag<2>,
+    pub(super) inode: KernelVa,
+    pub(super) since: Now,
+    /// Whether this scan shows its file open.
+    pub(super) is_open: bool,
+    /// Number of scans since its file was closed.
+    pub(super) closed_scans: u8,
+    /// Whether a scan showed that a process runs its file.
+    pub(super) is_running: bool,
+    /// The package manager that the process descends from.
+    pub(super) manager: Option<ProcessKey>,
+}
+
+impl Closing {
+    /// The inode and the `struct file`.
+    pub(super) fn open_file(&self) -> (KernelVa, Tag<2>) {
+        (self.inode, self.file)
+    }
+
+    /// Whether it waits for its file to close.
+    pub(super) fn awaits_close(&self) -> bool {
+        matches!(self.stage, Stage::New | Stage::Open { .. })
+    }
+
+    /// By file, those of this scan first, then older ones whose files are open.
+    pub(super) fn order(&self) -> ((KernelVa, Tag<2>), u8, (bool, i64)) {
+        let stage = match self.stage {
+            Stage::New => 0,
+            Stage::Open { .. } => 1,
+            _ => 2,
+        };
+        (self.open_file(), stage, order(self.opened))
+    }
+
+    /// Updates its stage from a scan that has seen its file open, or not.
+    pub(super) fn follow(&mut self, is_open: bool, now: Now) {
+        self.stage = match self.stage {
+            Stage::New | Stage::Open { .. } if is_open => Stage::Open { absent_scans: 0 },
+            Stage::Open { absent_scans } if absent_scans + 1 < ABSENT_SCANS => {
+                Stage::Open { absent_scans: absent_scans + 1 }
+            }
+            Stage::Open { .. } => {
+                self.since = now;
+                // It was absent for some scans already.
+                self.closed_scans = SETTLED_SCANS;
+                Stage::Closed
+            }
+            Stage::New => {
+                self.closed_scans = 0;
+                Stage::Closed
+            }
+            Stage::Closed | Stage::Changed | Stage::Waiting { .. } | Stage::Over => return,
+        };
+    }
+
+    /// Decides whether the content may have changed. `now` is what was read at the inode's address.
+    pub(super) fn decide(&mut self, now: Option<Attributes>) {
+        let now = now.filter(|now| {
+            now.ino == self.attributes.number && now.mode & mode::S_IFMT == mode::S_IFREG
+        });
+        if let Some(now) = now {
+            if now.nlink == 0 {
+                self.stage = Stage::Over;
+                return;
+            }
+            self.attributes = self.attributes.with(&now);
+        }
+        let (is, was) = (&self.attributes, &self.opened);
+        // A file that was just created is as old as its last access; nothing was written to it.
+        let is_new = is.size == 0 && was.size == 0 && is.access_time_ns == is.modify_time_ns;
+        let has_changed = was.written && !is_new
+            || is.size != was.size
+            || is.modify_time_ns != was.modify_time_ns;
+        self.stage = if has_changed { Stage::Changed } else { Stage::Over };
+    }
+
+    /// Whether a change is reported now: its hashes are known, and no other closing of the file
+    /// came in the last scans, or it has waited long enough.
+    pub(super) fn is_due(&self, has_hashes: bool, now: Now) -> bool {
+        has_hashes && self.closed_scans >= SETTLED_SCANS || self.has_waited(now)
+    }
+
+    pub(super) fn has_waited(&self, now: Now) -> bool {
+        now.monotonic.since(self.since.monotonic) >= HASHES_NS
+    }
+
+    /// On whose behalf the file's content is asked for.
+    pub(super) fn asker(&self) -> Asker {
+        Asker { process_id: self.process.process_id(), group: self.process.group() }
+    }
+
+    pub(super) fn content(&self) -> Reported {
+        (self.file, self.inode, self.attributes.modify_time_ns, self.attributes.size)
+    }
+
+    pub(super) fn identity(&self) -> FileIdentity {
+        FileIdentity {
+            inode: self.inode,
+            device: self.attributes.device,
+            number: self.attributes.number,
+            change_time_ns: self.attributes.change_time_ns,
+            modify_time_ns: self.attributes.modify_time_ns,
+            size: self.attributes.size,
+        }
+    }
+
+    pub(super) fn report(
+        &self,
+        strings: &Strings,
+        scene: &mut Scene<'_>,
+        known: Option<&FileContent>,
+        (matters, severity): (bool, Option<Severity>),
+    ) -> Accepted {
+        let partial = known.and_then(|known| match known.outcome {
+            Outcome::Partial(partial) => Some(partial),
+            Outcome::Whole { .. } | Outcome::Nothing => None,
+        });
+        let change = ContentChange {
+            process: self.process.facts(strings),
+            descriptor: DescriptorFacts {
+                index: self.index,
+                name: self.name.map(|id| FileName::Text(strings.get(id))),
+                close_on_exec: self.close_on_exec,
+                open: self.open,
+                inode: Some(self.attributes),
+                ..DescriptorFacts::default()
+            },
+            opened: self.opened,
+            hashes: known.and_then(FileContent::hashes),
+            partial,
+            since_ns: self.since.real,
+            matters,
+            severity,
+        };
+        scene.found(&Finding::FileContent(&change))
+    }
+}
+
+/// Of closings of one file in [`Closing::order`], keeps one that waits for the file to close: a new
+/// one if there is one. It takes over the first known state of the file: the state of the
+/// descriptor that saw it modified, or else the one with the oldest modification time.
+///
+/// A scan may not show that another process has the file open, so the change may wait to be
+/// reported already. If the file `is_open` no more, a new closing stands for that change, too, and
+/// waits no longer than the first would have.
+pub(super) fn merge(same: &mut [Closing], is_open: bool) -> Option<&mut Closing> {
+    let (kept, others) = same.split_first_mut().filter(|(first, _)| first.awaits_close())?;
+    let takes_over = kept.stage == Stage::New && !is_open;
+    for closing in others {
+        let is_changed = matches!(closing.stage, Stage::Waiting { .. });
+        if is_changed && takes_over && closing.since.monotonic < kept.since.monotonic {
+            kept.since = closing.since;
+        }
+        if closing.awaits_close() || is_changed && takes_over {
+            kept.opened = first_of(kept.opened, closing.opened);
+            closing.stage = Stage::Over;
+        }
+    }
+    Some(kept)
+}
+
+/// The order in which states of a file were probably seen.
+fn order(opened: Opened) -> (bool, i64) {
+    (!opened.written, opened.modify_time_ns)
+}
+
+/// The state that was probably seen first.
+fn first_of(one: Opened, other: Opened) -> Opened {
+    if order(other) < order(one) { other } else { one }
+}

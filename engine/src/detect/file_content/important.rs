@@ -1,0 +1,222 @@
+//! The files that matter: those that change what will run, or who may enter.
+//!
+//! This file has the default list, and nothing else decides by a path. The documentation shows the
+//! same lists (`docs/detectors/file_content.md`); a test compares them.
+//!
+//! In a pattern `*` matches any characters, slashes too, and `?` matches one. A path is that of the
+//! process's mount namespace.
+
+use panoptes_decoders::text::matches_glob;
+
+/// Files that matter whatever they are.
+pub const IMPORTANT: &[&str] = &[
+    // programs and libraries of the system
+    "/bin/*",
+    "/sbin/*",
+    "/lib/*",
+    "/lib32/*",
+    "/lib64/*",
+    "/libx32/*",
+    "/usr/bin/*",
+    "/usr/sbin/*",
+    "/usr/lib/*",
+    "/usr/lib32/*",
+    "/usr/lib64/*",
+    "/usr/libx32/*",
+    "/usr/libexec/*",
+    "/usr/local/bin/*",
+    "/usr/local/sbin/*",
+    "/usr/local/lib/*",
+    "/usr/local/lib64/*",
+    "/usr/local/libexec/*",
+    // settings: accounts, sudo, PAM, the loader, units, crontabs, start files of shells
+    "/etc/*",
+    "/usr/share/bash-completion/*",
+    "/usr/share/dbus-1/*",
+    "/usr/share/pam-configs/*",
+    "/usr/share/polkit-1/*",
+    // the start of the machine
+    "/boot/*",
+    "/efi/*",
+    // what runs at a time, for an event or at an upgrade
+    "/run/systemd/system/*",
+    "/run/udev/rules.d/*",
+    "/var/lib/dpkg/info/*",
+    "/var/spool/at/*",
+    "/var/spool/cron/*",
+    "*/.config/autostart/*",
+    "*/.config/systemd/user/*",
+    "*/.local/share/systemd/user/*",
+    // who may enter
+    "*/.k5login",
+    "*/.rhosts",
+    "*/.shosts",
+    "*/.ssh/*",
+    // what runs at a login
+    "*/.bash_aliases",
+    "*/.bash_login",
+    "*/.bash_logout",
+    "*/.bash_profile",
+    "*/.bashrc",
+    "*/.config/fish/config.fish",
+    "*/.config/fish/conf.d/*",
+    "*/.cshrc",
+    "*/.kshrc",
+    "*/.login",
+    "*/.mkshrc",
+    "*/.pam_environment",
+    "*/.profile",
+    "*/.tcshrc",
+    "*/.xinitrc",
+    "*/.xprofile",
+    "*/.xsession",
+    "*/.xsessionrc",
+    "*/.zlogin",
+    "*/.zlogout",
+    "*/.zprofile",
+    "*/.zshenv",
+    "*/.zshrc",
+];
+
+/// Files that matter if they may be executed, or have the name of a library or script.
+pub const IMPORTANT_IF_RUN: &[&str] = &["/opt/*", "/usr/*"];
+
+/// Names of libraries and scripts.
+pub const RUN_BY_NAME: &[&str] = &[
+    "*.bash", "*.jar", "*.js", "*.ko", "*.lua", "*.php", "*.pl", "*.pm", "*.py", "*.rb", "*.sh",
+    "*.so", "*.so.*", "*.tcl",
+];
+
+/// Files among these that do not matter: the system writes them by itself.
+pub const UNIMPORTANT: &[&str] = &[
+    // copies that editors and account tools make beside a file
+    "/etc/*.swp",
+    "/etc/*.swx",
+    "/etc/group-",
+    "/etc/gshadow-",
+    "/etc/passwd-",
+    "/etc/shadow-",
+    "/etc/subgid-",
+    "/etc/subuid-",
+    // clocks, leases, mounts, states of services
+    "/etc/.pwd.lock",
+    "/etc/adjtime",
+    "/etc/blkid.tab*",
+    "/etc/cups/subscriptions.conf*",
+    "/etc/fake-hwclock.data",
+    "/etc/lvm/archive/*",
+    "/etc/lvm/backup/*",
+    "/etc/lvm/cache/*",
+    "/etc/mtab*",
+    "/etc/network/run/*",
+    "/etc/resolv.conf*",
+    // states of boot loaders
+    "/boot/*/grubenv",
+    "/boot/*/random-seed",
+    "/efi/*/random-seed",
+    // counters and outputs of jobs, keys of hosts that a user has met
+    "/var/spool/cron/atjobs/.SEQ",
+    "/var/spool/cron/atspool/*",
+    "*/.ssh/known_hosts*",
+    // what Python writes when it first runs a module
+    "*/__pycache__/*",
+];
+
+/// Folders in which runtimes keep the file systems of containers, and the folder below which the
+/// root of one begins.
+pub const CONTAINER_ROOTS: &[(&str, &str)] = &[
+    ("/containers/storage/overlay/", "/diff/"),
+    ("/containers/storage/overlay/", "/merged/"),
+    ("/docker/overlay2/", "/diff/"),
+    ("/docker/overlay2/", "/merged/"),
+    ("/io.containerd.runtime.v2.task/", "/rootfs/"),
+    ("/io.containerd.snapshotter.v1.overlayfs/snapshots/", "/fs/"),
+];
+
+/// Whether a file matters by its path, by default. `may_execute`: whether its mode lets someone
+/// execute it.
+pub fn is_important(path: &[u8], may_execute: bool) -> bool {
+    let path = in_container_root(path).unwrap_or(path);
+    let matters = any(IMPORTANT, path) || any(IMPORTANT_IF_RUN, path) && is_run(path, may_execute);
+    matters && !any(UNIMPORTANT, path)
+}
+
+/// Whether a file is one that runs, by its mode or its name.
+pub fn is_run(path: &[u8], may_execute: bool) -> bool {
+    may_execute || any(RUN_BY_NAME, path)
+}
+
+fn any(patterns: &[&str], path: &[u8]) -> bool {
+    patterns.iter().any(|pattern| matches_glob(pattern.as_bytes(), path))
+}
+
+/// The path of a file inside of a container's root, if a runtime keeps it there.
+fn in_container_root(path: &[u8]) -> Option<&[u8]> {
+    CONTAINER_ROOTS.iter().find_map(|(folder, root)| {
+        let below = after(path, folder.as_bytes())?;
+        let inside = after(below, root.as_bytes())?;
+        // With its first slash.
+        Some(&path[path.len() - inside.len() - 1..])
+    })
+}
+
+/// What follows the first place of `part` in `path`.
+fn after<'a>(path: &'a [u8], part: &[u8]) -> Option<&'a [u8]> {
+    let at = path.windows(part.len()).position(|window| window == part)?;
+    path.get(at + part.len()..)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: &str = include_str!("../../../../docs/detectors/file_content.md");
+
+    /// The lines of the page's block of code below a heading.
+    fn block(heading: &str) -> Vec<&'static str> {
+        let (_, below) = PAGE.split_once(heading).expect(heading);
+        let (_, code) = below.split_once("```text\n").expect(heading);
+        let (code, _) = code.split_once("```").expect(heading);
+        code.split_whitespace().collect()
+    }
+
+    #[test]
+    fn the_page_shows_the_same_lists() {
+        for (heading, list) in [
+            ("\n### Always", IMPORTANT),
+            ("\n### If they may be executed", IMPORTANT_IF_RUN),
+            ("\nor scripts:\n", RUN_BY_NAME),
+            ("\n### Never", UNIMPORTANT),
+        ] {
+            assert_eq!(block(heading), list, "{heading}");
+        }
+        let roots: Vec<String> = CONTAINER_ROOTS
+            .iter()
+            .map(|(folder, root)| format!("*{folder}*{}", root.trim_end_matches('/')))
+            .collect();
+        assert_eq!(block("\n### Roots of containers"), roots);
+    }
+
+    #[test]
+    fn paths_below_the_roots_of_containers_are_those_of_the_containers() {
+        for (path, inside) in [
+            ("/var/lib/docker/overlay2/4f1c/diff/etc/passwd", Some("/etc/passwd")),
+            ("/var/lib/docker/overlay2/4f1c/merged/etc/passwd", Some("/etc/passwd")),
+            ("/home/ann/.local/share/containers/storage/overlay/9e/diff/bin/sh", Some("/bin/sh")),
+            (
+                "/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots/7/fs/bin/sh",
+                Some("/bin/sh"),
+            ),
+            (
+                "/run/containerd/io.containerd.runtime.v2.task/k8s.io/4f1c/rootfs/bin/sh",
+                Some("/bin/sh"),
+            ),
+            ("/var/lib/docker/overlay2/4f1c/link", None),
+            ("/var/lib/docker/overlay2/diff", None),
+            ("/etc/passwd", None),
+            ("", None),
+        ] {
+            assert_eq!(in_container_root(path.as_bytes()), inside.map(str::as_bytes), "{path}");
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! Files that a package manager's processes write: one event of it, instead of an alert for each.
+//!
+//! A package manager is a process of root that runs dpkg or rpm from a folder of the system, outside
+//! of containers. An SBOM of the system must approve its content. Without one, it must be root's, and
+//! nobody else may write to it. What descends from such a process belongs to it.
+
+use core::fmt;
+
+use arrayvec::ArrayVec;
+use panoptes_tables::{StringId, Strings, room};
+
+use super::Shipped;
+use crate::detect::{Accepted, Finding, Scene};
+use crate::page_cache::{Asker, ContentSource, FileIdentity, Outcome};
+use crate::path::{PathBuffer, own_name, write_path};
+use crate::state::facts::{NameBuffers, ProcessFacts, ProcessNumbers};
+use crate::state::process::{Process, ProcessKey};
+use crate::walk::{ProcessRow, Snapshot};
+
+/// The names of package managers' executables.
+const PROGRAMS: &[&[u8]] = &[b"dpkg", b"rpm"];
+/// Where systems keep them.
+const FOLDERS: &[&[u8]] = &[b"/bin/", b"/usr/bin/"];
+/// Maximum number of package managers at a time. Changes by further ones are alerts.
+const MANAGERS_MAX: usize = 8;
+/// Number of files that one event lists.
+pub const FILES_MAX: usize = 128;
+/// Number of writers that are remembered with their package managers: a process that has ended has
+/// no ancestors any more.
+const WRITERS_MAX: usize = 256;
+/// Maximum number of generations between a package manager and a writer.
+const GENERATIONS_MAX: usize = 16;
+/// Number of strings that package managers need: theirs, and their files' names.
+pub(super) const STRINGS: usize = MANAGERS_MAX * (FILES_MAX + 3);
+
+/// What one package manager's processes wrote.
+#[derive(Clone, Copy)]
+pub struct PackageFiles<'a> {
+    /// The package manager as it was when it was first seen.
+    pub process: ProcessFacts<'a>,
+    /// Number of changed files that matter.
+    pub count: u64,
+    /// The names of the first of them.
+    pub files: &'a [StringId],
+    /// Where the names are.
+    pub strings: &'a Strings,
+}
+
+impl fmt::Debug for PackageFiles<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PackageFiles").field("process", &self.process).finish_non_exhaustive()
+    }
+}
+
+/// A package manager.
+#[derive(Clone, Debug)]
+struct Manager {
+    key: ProcessKey,
+    executable: FileIdentity,
+    asker: Asker,
+    /// Whether its executable is root's, and nobody else may write to it.
+    is_roots: bool,
+    /// Whether an SBOM approves it, once that is known.
+    is_approved: Option<bool>,
+    has_ended: bool,
+    name: Option<StringId>,
+    path: Option<StringId>,
+    command_line: Option<StringId>,
+    numbers: ProcessNumbers,
+    files: ArrayVec<StringId, FILES_MAX>,
+    count: u64,
+}
+
+/// The package managers that run, and what they wrote.
+#[derive(Debug)]
+pub(super) struct Packages {
+    managers: Vec<Manager>,
+    /// Writers and their package managers, and the place of the next one.
+    writers: Vec<(ProcessKey, ProcessKey)>,
+    next_writer: usize,
+    names: NameBuffers,
+    buffer: PathBuffer,
+}
+
+impl Packages {
+    pub(super) fn new() -> Self {
+        Self {
+            managers: room::list(MANAGERS_MAX),
+            writers: room::list(WRITERS_MAX),
+            next_writer: 0,
+            names: NameBuffers::default(),
+            buffer: PathBuffer::default(),
+        }
+    }
+
+    /// The package manager that a process descends from, or is.
+    pub(super) fn manager_of(
+        &mut self,
+        snapshot: &Snapshot,
+        process: &Process,
+        strings: &mut Strings,
+    ) -> Option<ProcessKey> {
+        let known = self.writers.iter().find(|(writer, _)| *writer == process.key);
+        if let Some(&(_, manager)) = known {
+            return Some(manager);
+        }
+        let mut row = snapshot.processes.at(process.row());
+        for _ in 0..GENERATIONS_MAX {
+            let key = key_of(snapshot, row?)?;
+            if self.is_known(key) || self.add(snapshot, row?, key, strings) {
+                self.remember(process.key, key);
+                return Some(key);
+            }
+            let parent = snapshot.process_by_pid(row?.parent_pid);
+            row = parent.filter(|_| row.is_some_and(|row| row.parent_pid > 1));
+        }
+        None
+    }
+
+    fn is_known(&self, key: ProcessKey) -> bool {
+        self.managers.iter().any(|manager| manager.key == key)
+    }
+
+    fn remember(&mut self, writer: ProcessKey, manager: ProcessKey) {
+        match self.writers.get_mut(self.next_writer) {
+            Some(oldest) => *oldest = (writer, manager),
+            None => self.writers.push((writer, manager)),
+        }
+        self.next_writer = (self.next_writer + 1) % WRITERS_MAX;
+    }
+
+    /// Adds a process if it is a package manager and there is room.
+    fn add(
+        &mut self,
+        snapshot: &Snapshot,
+        row: &ProcessRow,
+        key: ProcessKey,
+        strings: &mut Strings,
+    ) -> bool {
+        let mm = snapshot.mms.at(row.mm);
+        let Some(file) = mm.and_then(|mm| snapshot.files.at(mm.exe_file)) else { return false };
+        let is_named = own_name(snapshot, file.path).is_some_and(|name| PROGRAMS.contains(&name));
+        if !is_named
+            || self.managers.len() == MANAGERS_MAX
+            || row.ids.is_none_or(|ids| (ids.uid, ids.euid) != (0, 0))
+            || snapshot.container_of(row).is_some()
+            || !snapshot.shares_first_mounts(row)
+            || write_path(snapshot, file.path, &mut self.buffer).is_none()
+            || !FOLDERS.iter().any(|folder| self.buffer.text().starts_with(folder))
+        {
+            return false;
+        }
+        let Some(executable) = FileIdentity::of_file(snapshot, file) else { return false };
+        let Some(facts) = ProcessFacts::read(snapshot, row, &mut self.names) else { return false };
+        let mut keep = |text: &[u8]| strings.intern(text).or_else(|| strings.intern_cut(text));
+        self.managers.push(Manager {
+            key,
+            executable,
+            asker: Asker { process_id: key.process_id, group: snapshot.group_of(row) },
+            is_roots: snapshot.is_put_by_root(file),
+            is_approved: None,
+            has_ended: false,
+            name: keep(facts.name),
+            path: facts.executable.and_then(&mut keep),
+            command_line: facts.command_line.and_then(&mut keep),
+            numbers: facts.numbers,
+            files: ArrayVec::new(),
+            count: 0,
+        });
+        true
+    }
+
+    /// Whether changes by a package manager's processes are no alerts; `None` if that is not known
+    /// yet.
+    pub(super) fn is_trusted(
+        &mut self,
+        key: ProcessKey,
+        shipped: &Shipped,
+        contents: &mut dyn ContentSource,
+    ) -> Option<bool> {
+        let Some(manager) = self.managers.iter_mut().find(|manager| manager.key == key) else {
+            return Some(false);
+        };
+        let system = shipped.of_system();
+        if system.is_empty() {
+            return Some(manager.is_roots);
+        }
+        if manager.is_approved.is_none() {
+            manager.is_approved = match contents.ask(&manager.executable, manager.asker)?.outcome {
+                Outcome::Whole { hashes } => {
+                    Some(shipped.with_content(&hashes).any(|file| system.has(file.subject())))
+                }
+                // Most programs are only partly in memory.
+                Outcome::Partial(partial) => partial.best_match.map(|best| best.differing == 0),
+                Outcome::Nothing => None,
+            };
+        }
+        manager.is_approved
+    }
+
+    /// Counts a file that a package manager's process has changed.
+    pub(super) fn count(&mut self, key: ProcessKey, name: Option<StringId>, strings: &mut Strings) {
+        let manager = self.managers.iter_mut().find(|manager| manager.key == key);
+        let Some(manager) = manager else { return };
+        manager.count += 1;
+        if let Some(name) = name.filter(|_| !manager.files.is_full()) {
+            strings.retain(name);
+            manager.files.push(name);
+        }
+    }
+
+    /// Notes that a process has ended.
+    pub(super) fn note_end(&mut self, key: ProcessKey) {
+        for manager in self.managers.iter_mut().filter(|manager| manager.key == key) {
+            manager.has_ended = true;
+        }
+    }
+
+    /// Reports what package managers wrote that have ended, or whose lists are full. `is_awaited`:
+    /// whether a change by the processes of one is still being checked.
+    pub(super) fn report(
+        &mut self,
+        scene: &mut Scene<'_>,
+        strings: &mut Strings,
+        is_awaited: impl Fn(ProcessKey) -> bool,
+    ) {
+        for manager in &mut self.managers {
+            let is_over = manager.has_ended && !is_awaited(manager.key);
+            if manager.count == 0 || !is_over && !manager.files.is_full() {
+                continue;
+            }
+            let found = PackageFiles {
+                process: manager.facts(strings),
+                count: manager.count,
+                files: &manager.files,
+                strings,
+            };
+            if scene.found(&Finding::PackageFiles(&found)) == Accepted::Yes {
+                manager.count = 0;
+                manager.files.drain(..).for_each(|name| strings.release(name));
+            }
+        }
+        let writers = &mut self.writers;
+        self.managers.retain(|manager| {
+            let stays = manager.count > 0 || !manager.has_ended || is_awaited(manager.key);
+            if !stays {
+                let names = [manager.name, manager.path, manager.command_line];
+                names.into_iter().flatten().for_each(|name| strings.release(name));
+                for (writer, of) in writers.iter_mut().filter(|(_, of)| *of == manager.key) {
+                    (*writer, *of) = (ProcessKey::default(), ProcessKey::default());
+                }
+            }
+            stays
+        });
+    }
+}
+
+impl Manager {
+    fn facts<'a>(&self, strings: &'a Strings) -> ProcessFacts<'a> {
+        let text = |id: Option<StringId>| id.map(|id| strings.get(id));
+        ProcessFacts {
+            name: text(self.name).unwrap_or_default(),
+            process_id: self.key.process_id,
+            start_boottime: self.key.start_boottime,
+            executable: text(self.path),
+            command_line: text(self.command_line),
+            numbers: self.numbers,
+            ..ProcessFacts::default()
+        }
+    }
+}
+
+fn key_of(snapshot: &Snapshot, row: &ProcessRow) -> Option<ProcessKey> {
+    snapshot.leader(row).map(|leader| ProcessKey::of(&leader.task))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,105 @@
+//! Which processes belong to a package manager, and which package manager is trusted.
+
+use panoptes_tables::{HashKey, StringRoom};
+
+use super::*;
+use crate::detect::binary_attestation::{ShippedBuilder, ShippedFile, Subject};
+use crate::page_cache::{FileContent, Format, Hashes, Outcome, Traits};
+use crate::state::tests::watch::limits;
+use crate::state::tests::world::{FakeFile, FakeProcess, World};
+use crate::state::{Change, ScanContext, Settings, State};
+use crate::time::Now;
+
+fn process(pid: u32, parent: u32, executable: &str) -> FakeProcess {
+    let address = 0xffff_8881_0000_0000 + u64::from(pid) * 0x100;
+    let executable = FakeFile::regular(address, u64::from(pid), executable);
+    // Each has called exec more often than its parent.
+    let exec_id = pid - 90;
+    FakeProcess { parent, exec_id, executable: Some(executable), ..FakeProcess::new(pid) }
+}
+
+fn strings() -> Strings {
+    Strings::new(StringRoom { bytes: 1 << 16, strings: 256 }, HashKey::new(7))
+}
+
+/// By each new process, the package manager that it belongs to.
+fn managers(packages: &mut Packages, strings: &mut Strings, world: &World) -> Vec<(u32, u32)> {
+    let limits = limits();
+    let mut snapshot = Snapshot::empty(&limits);
+    let mut state = State::new(&limits, Settings::default(), HashKey::new(7));
+    World::default().show(&mut snapshot);
+    state.update(
+        &snapshot,
+        Now::at(1_795_159_906_905_224_659),
+        &mut |_: &ScanContext<'_>, _: &Change<'_>| {},
+    );
+    world.show(&mut snapshot);
+    let mut found = Vec::new();
+    let on_change = &mut |cx: &ScanContext<'_>, change: &Change<'_>| {
+        if let Change::ProcessCreated(process) = change {
+            let manager = packages.manager_of(cx.snapshot, process, strings);
+            found.extend(manager.map(|manager| (process.process_id(), manager.process_id)));
+        }
+    };
+    state.update(&snapshot, Now::at(1_795_159_906_915_224_659), on_change);
+    found
+}
+
+#[test]
+fn what_descends_from_a_package_manager_belongs_to_it() {
+    let world = World::default()
+        .with(process(100, 1, "usr/bin/apt"))
+        .with(process(101, 100, "usr/bin/dpkg"))
+        .with(process(102, 101, "bin/sh"))
+        .with(process(103, 102, "usr/bin/install"))
+        .with(process(104, 1, "bin/sh"))
+        // Not where systems have it, and another name.
+        .with(process(105, 1, "tmp/dpkg"))
+        .with(process(106, 1, "usr/bin/dpkg-deb"))
+        .with(FakeProcess { uid: 1000, ..process(109, 1, "usr/bin/dpkg") })
+        .with(process(107, 1, "bin/rpm").in_container("4f1c0de5a7b3"));
+    let (mut packages, mut strings) = (Packages::new(), strings());
+    let found = managers(&mut packages, &mut strings, &world);
+    assert_eq!(found, [(101, 101), (102, 101), (103, 101)]);
+    // Those that write later are known, although their ancestors have ended.
+    let mut world = World::default().with(process(103, 1, "usr/bin/install"));
+    assert_eq!(managers(&mut packages, &mut strings, &world), [(103, 101)]);
+    world.processes.push(process(108, 1, "usr/bin/install"));
+    assert_eq!(managers(&mut packages, &mut strings, &world), [(103, 101)]);
+}
+
+/// The content of one file, once it is known.
+struct Contents(Option<[u8; 32]>);
+
+impl ContentSource for Contents {
+    fn ask(&mut self, _: &FileIdentity, _: Asker) -> Option<FileContent> {
+        let hashes = Hashes { sha256: self.0?, sha1: [0; 20], md5: [0; 16] };
+        let outcome = Outcome::Whole { hashes };
+        Some(FileContent { outcome, format: Format::Other, traits: Traits::default() })
+    }
+}
+
+#[test]
+fn a_package_manager_is_trusted_by_its_content_or_by_its_owner() {
+    let mut packages = Packages::new();
+    let world = World::default().with(process(101, 1, "usr/bin/dpkg"));
+    managers(&mut packages, &mut strings(), &world);
+    let key = packages.managers[0].key;
+    let nothing = Shipped::default();
+    let unknown = ProcessKey { process_id: 102, ..key };
+    assert_eq!(packages.is_trusted(unknown, &nothing, &mut Contents(None)), Some(false));
+    for is_roots in [true, false] {
+        packages.managers[0].is_roots = is_roots;
+        assert_eq!(packages.is_trusted(key, &nothing, &mut Contents(None)), Some(is_roots));
+    }
+    let mut builder = ShippedBuilder::new();
+    let system = builder.subject(&Subject::System).unwrap();
+    let file = ShippedFile { sha256: Some([7; 32]), ..ShippedFile::default() };
+    builder.add(system, &file).unwrap();
+    let shipped = builder.build();
+    packages.managers[0].is_roots = true;
+    assert_eq!(packages.is_trusted(key, &shipped, &mut Contents(None)), None);
+    assert_eq!(packages.is_trusted(key, &shipped, &mut Contents(Some([8; 32]))), Some(false));
+    packages.managers[0].is_approved = None;
+    assert_eq!(packages.is_trusted(key, &shipped, &mut Contents(Some([7; 32]))), Some(true));
+}
