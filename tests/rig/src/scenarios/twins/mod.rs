@@ -235,7 +235,7 @@ impl TwinReport {
         }
         let _ = writeln!(
             out,
-            "{} alerts and {DEGRADED} (changes of files, which are true, left out); each twin {}",
+            "{} alerts and {DEGRADED}; each twin {}",
             self.alerts.len(),
             if self.twins.iter().all(|(_, turns)| turns.good > 0) { "ran" } else { "did NOT run" }
         );
