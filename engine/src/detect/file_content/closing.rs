@@ -188,20 +188,25 @@ impl Closing {
 /// descriptor that saw it modified, or else the one with the oldest modification time.
 ///
 /// A scan may not show that another process has the file open, so the change may wait to be
-/// reported already. If the file `is_open` no more, a new closing stands for that change, too, and
-/// waits no longer than the first would have.
+/// reported already. If the file `is_open` no more, that closing stands for the new one, too: the
+/// file is read again, and the change waits no longer than it would have.
 pub(super) fn merge(same: &mut [Closing], is_open: bool) -> Option<&mut Closing> {
-    let (kept, others) = same.split_first_mut().filter(|(first, _)| first.awaits_close())?;
-    let takes_over = kept.stage == Stage::New && !is_open;
-    for closing in others {
-        let is_changed = matches!(closing.stage, Stage::Waiting { .. });
-        if is_changed && takes_over && closing.since.monotonic < kept.since.monotonic {
-            kept.since = closing.since;
-        }
-        if closing.awaits_close() || is_changed && takes_over {
-            kept.opened = first_of(kept.opened, closing.opened);
+    let first = same.first().filter(|first| first.awaits_close())?;
+    let is_new = first.stage == Stage::New && !is_open;
+    let is_changed = |closing: &Closing| matches!(closing.stage, Stage::Waiting { .. });
+    let changed = if is_new { same.iter().position(is_changed) } else { None };
+    let kept_at = changed.unwrap_or(0);
+    let mut opened = same.get(kept_at)?.opened;
+    for (at, closing) in same.iter_mut().enumerate() {
+        if at != kept_at && closing.awaits_close() {
+            opened = first_of(opened, closing.opened);
             closing.stage = Stage::Over;
         }
+    }
+    let kept = same.get_mut(kept_at)?;
+    kept.opened = opened;
+    if changed.is_some() {
+        kept.stage = Stage::New;
     }
     Some(kept)
 }
