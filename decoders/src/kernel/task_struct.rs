@@ -264,9 +264,13 @@ impl Task {
     /// Whether it runs, can run, or waits for something that arrives soon without anyone's action
     /// (a page from a disk), rather than for an event.
     pub const fn is_at_work(&self) -> bool {
-        self.exit_state == 0
-            && (self.state & TASK_REPORT == 0
-                || self.state & (TASK_INTERRUPTIBLE | TASK_UNINTERRUPTIBLE) == TASK_UNINTERRUPTIBLE)
+        self.exit_state == 0 && (self.state & TASK_REPORT == 0 || self.is_uninterruptible())
+    }
+
+    /// Whether it waits for something that arrives without anyone's action, such as a page from a
+    /// disk, or for a lock.
+    pub const fn is_uninterruptible(&self) -> bool {
+        self.state & (TASK_INTERRUPTIBLE | TASK_UNINTERRUPTIBLE) == TASK_UNINTERRUPTIBLE
     }
 }
 

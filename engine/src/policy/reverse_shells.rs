@@ -152,8 +152,16 @@ fn write_reason(out: &mut impl Write, finding: &ReverseShell<'_>) -> fmt::Result
             out,
             "{shell} is run by a program that was given on a command line, with {peer} for input"
         )?,
+        Reason::Given => write!(out, "{shell} runs a command with {peer} for input")?,
+        Reason::Turns { .. } => {
+            write!(out, "{shell} runs a process each time that {peer} sends something")?;
+        }
     }
-    out.write_str(" and what it writes goes there, over ")?;
+    out.write_str(match finding.reason {
+        Reason::Turns { answers: true } => ", and what those write goes there, over ",
+        Reason::Turns { answers: false } => ", over ",
+        _ => " and what it writes goes there, over ",
+    })?;
     match (&finding.end, finding.direction) {
         (End::Datagram(_, protocol), _) => {
             write!(out, "a socket of IP protocol {protocol} at {own}")?;
@@ -174,6 +182,9 @@ fn write_reason(out: &mut impl Write, finding: &ReverseShell<'_>) -> fmt::Result
         write!(out, ", back over another one from {}", self::own(other))?;
     }
     write!(out, "; in: {}", way(finding, finding.inward))?;
+    if finding.outward.is_empty() || finding.reason == (Reason::Turns { answers: false }) {
+        return Ok(());
+    }
     write!(out, "; out: {}", way(finding, finding.outward))
 }
 

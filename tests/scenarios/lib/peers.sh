@@ -1,6 +1,8 @@
 # peer PORT [LINE]    accepts a connection, sends a line, and closes it when the scenario is over
 # peer6 PORT          the same for either family
 # knock PORT          connects instead
+# commander PORT SECONDS LINE  accepts a connection, sends a line twice a second, and closes it
+#                     after so many seconds, or when the scenario is over
 . lib/looks.sh
 peer() {
   python3 -c '
@@ -28,4 +30,15 @@ connection = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
 connection.sendall(b":\n")
 while os.path.exists(os.environ["hold"]): time.sleep(0.1)
 ' $1 > /dev/null 2>&1 &
+}
+commander() {
+  python3 -c '
+import os, socket, sys, time
+server = socket.create_server(("", int(sys.argv[1])))
+connection, _ = server.accept()
+end = time.monotonic() + float(sys.argv[2])
+while os.path.exists(os.environ["hold"]) and time.monotonic() < end:
+    time.sleep(0.5); connection.sendall(sys.argv[3].encode() + b"\n")
+' $1 $2 "$3" > /dev/null 2>&1 &
+  await "grep -q :$(printf %04X $1).*:0000.0A /proc/net/tcp"
 }

@@ -326,7 +326,7 @@ impl<'a> Held<'a> {
 }
 
 /// The local end of a connection.
-fn end_of(snapshot: &Snapshot, object: Object) -> Option<End> {
+pub(super) fn end_of(snapshot: &Snapshot, object: Object) -> Option<End> {
     match object {
         Object::Connection(at) => {
             let row = snapshot.connections.at(at)?;
@@ -427,7 +427,7 @@ fn turn(steps: &mut ArrayVec<Step, MEMBERS_MAX>) {
     }
 }
 
-fn through(snapshot: &Snapshot, object: Object) -> Through {
+pub(super) fn through(snapshot: &Snapshot, object: Object) -> Through {
     match object {
         Object::Pipe(inode) => {
             Through::Pipe(snapshot.inodes.at(inode).map_or(0, |row| row.attributes.ino))

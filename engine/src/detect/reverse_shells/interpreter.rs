@@ -29,6 +29,8 @@ pub enum Commands {
         /// Whether it has the option to be interactive (`-i`).
         interactive: bool,
     },
+    /// Its input, each line of which is a command for a shell that it runs (`xargs -I{} sh -c {}`).
+    Lines,
     /// Its command line (`-c`, `-e`).
     Argument,
     Script,
@@ -78,6 +80,11 @@ const LANGUAGES: &[&[u8]] = &[
     b"tclsh", b"guile", b"deno", b"bun", b"psysh", b"ipython",
 ];
 
+const XARGS: &[u8] = b"xargs";
+/// Folders that any user can write to.
+const OPEN_FOLDERS: &[&[u8]] =
+    &[b"/tmp/", b"/var/tmp/", b"/dev/shm/", b"/dev/fd/", b"/proc/", b"/run/user/"];
+
 /// Recognises a program by the name of its file and by its command line.
 pub fn recognise(file: &[u8], line: Option<&[u8]>, comm: &[u8]) -> Option<Interpreter> {
     if BOXES.contains(&file) {
@@ -87,9 +94,27 @@ pub fn recognise(file: &[u8], line: Option<&[u8]>, comm: &[u8]) -> Option<Interp
         return Some(shell(line, 1));
     }
     if is_versioned(file, LANGUAGES) {
-        return Some(Interpreter { kind: Kind::Language, commands: language(file, line) });
+        return Some(Interpreter { kind: Kind::Language, commands: language(file, line).0 });
     }
-    None
+    if file == XARGS { xargs(line?, 1) } else { None }
+}
+
+/// Whether an interpreter's program is nobody's file: it is on the command line, comes from the
+/// input, or is a script in a folder that anyone can write to.
+pub fn is_makeshift(interpreter: Interpreter, file: &[u8], line: Option<&[u8]>) -> bool {
+    let Some(line) = line else { return false };
+    match (interpreter.commands, interpreter.kind) {
+        (Commands::Input { .. }, _) | (Commands::Argument, Kind::Shell) => true,
+        (Commands::Argument, Kind::Language) => has_code(file, line),
+        (Commands::Script, kind) => {
+            let script = match kind {
+                Kind::Shell => shell_commands(line, first_of(file, line)).1,
+                Kind::Language => language(file, Some(line)).1,
+            };
+            script.is_some_and(|path| OPEN_FOLDERS.iter().any(|folder| path.starts_with(folder)))
+        }
+        (Commands::Lines | Commands::Unknown, _) => false,
+    }
 }
 
 /// Recognises a program without a known name by the words in its file.
@@ -117,10 +142,14 @@ fn base_name(path: &[u8]) -> &[u8] {
 
 /// The last component of the path to the script of a shell. `file` is the name of the shell's file.
 pub fn script_name<'a>(file: &[u8], line: &'a [u8]) -> Option<&'a [u8]> {
-    let is_box = arguments(line).next().is_some_and(|first| BOXES.contains(&base_name(first)));
-    let first = if is_box && BOXES.contains(&file) { 2 } else { 1 };
-    let path = shell_commands(line, first).1?;
+    let path = shell_commands(line, first_of(file, line)).1?;
     path.rsplit(|&byte| byte == b'/').next()
+}
+
+/// The number of a shell's first argument: that of a multi-call binary comes after its name.
+fn first_of(file: &[u8], line: &[u8]) -> usize {
+    let is_box = arguments(line).next().is_some_and(|first| BOXES.contains(&base_name(first)));
+    if is_box && BOXES.contains(&file) { 2 } else { 1 }
 }
 
 fn arguments(line: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -139,11 +168,46 @@ fn of_box(line: Option<&[u8]>, comm: &[u8]) -> Option<Interpreter> {
     if APPLETS.contains(&first) {
         return Some(shell(Some(line), 1));
     }
+    if first == XARGS {
+        return xargs(line, 1);
+    }
     if BOXES.contains(&first) {
         let applet = base_name(all.next()?);
+        if applet == XARGS {
+            return xargs(line, 2);
+        }
         return APPLETS.contains(&applet).then(|| shell(Some(line), 2));
     }
     // Called by another name (`exec -a`), it would not know which program to be.
+    None
+}
+
+/// An `xargs` that runs each line of its input in a shell, as it is: `xargs -I{} sh -c {}`,
+/// `xargs -n1 sh -c`. One that puts lines into a command of its own takes data.
+fn xargs(line: &[u8], first: usize) -> Option<Interpreter> {
+    let mut all = arguments(line).skip(first);
+    let mut replaced: Option<&[u8]> = None;
+    while let Some(argument) = all.next() {
+        match argument {
+            b"-I" => replaced = all.next(),
+            b"-i" | b"--replace" => replaced = Some(b"{}"),
+            [b'-', b'I' | b'i', rest @ ..] => replaced = Some(rest),
+            _ if argument.starts_with(b"--replace=") => replaced = Some(&argument[10..]),
+            [b'-', ..] => {}
+            _ if SHELLS.contains(&base_name(argument)) => {
+                let is_command = |it: &&[u8]| it.starts_with(b"-") && it.ends_with(b"c");
+                all.find(is_command)?;
+                let runs_lines = match (all.next(), replaced) {
+                    (None, None) => true,
+                    (Some(command), Some(replaced)) => command.trim_ascii().starts_with(replaced),
+                    _ => false,
+                };
+                let interpreter = Interpreter { kind: Kind::Shell, commands: Commands::Lines };
+                return runs_lines.then_some(interpreter);
+            }
+            _ => {}
+        }
+    }
     None
 }
 
@@ -218,16 +282,16 @@ fn is_title(name: &[u8], line: &[u8]) -> bool {
         || called != name && !is_versioned(called, LANGUAGES)
 }
 
-fn language(name: &[u8], line: Option<&[u8]>) -> Commands {
-    let Some(line) = line else { return Commands::Unknown };
-    if is_title(name, line) {
-        return Commands::Unknown;
-    }
+/// Where the commands of a language's interpreter come from, and its script, if there is one.
+fn language<'a>(name: &[u8], line: Option<&'a [u8]>) -> (Commands, Option<&'a [u8]>) {
+    let Some(line) = line.filter(|line| !is_title(name, line)) else {
+        return (Commands::Unknown, None);
+    };
     let mut interactive = false;
     for argument in arguments(line).skip(1) {
         match argument {
             b"-" => break,
-            b"--eval" | b"--print" | b"--run" | b"eval" => return Commands::Argument,
+            b"--eval" | b"--print" | b"--run" | b"eval" => return (Commands::Argument, None),
             b"--interactive" => interactive = true,
             _ if argument.starts_with(b"--") => {}
             [b'-', letters @ ..] => {
@@ -237,16 +301,35 @@ fn language(name: &[u8], line: Option<&[u8]>) -> Commands {
                     if interactive && goes_on(name) {
                         break;
                     }
-                    return Commands::Argument;
+                    return (Commands::Argument, None);
                 }
                 interactive |= goes_on_after;
             }
             file if is_input(file) => break,
             _ if interactive && goes_on(name) => break,
-            _ => return Commands::Script,
+            file => return (Commands::Script, Some(file)),
         }
     }
-    Commands::Input { interactive }
+    (Commands::Input { interactive }, None)
+}
+
+/// Whether the program of a language's interpreter is text on its command line, rather than the
+/// name of a module or of a file there: `python3 -m celery`, `php -f x.php`.
+fn has_code(name: &[u8], line: &[u8]) -> bool {
+    let file_letters: &[u8] = match name {
+        name if name.starts_with(b"py") || name.starts_with(b"ipython") => b"m",
+        name if name.starts_with(b"php") => b"fF",
+        _ => b"",
+    };
+    let program = arguments(line).skip(1).find_map(|argument| match argument {
+        b"--run" => Some(true),
+        _ if argument.starts_with(b"--") => None,
+        [b'-', letters @ ..] if has_program(name, letters) => {
+            Some(letters.iter().any(|letter| file_letters.contains(letter)))
+        }
+        _ => None,
+    });
+    program != Some(true)
 }
 
 /// Whether an interactive (`-i`) interpreter of a language continues with its input after the
@@ -265,7 +348,7 @@ pub fn is_awk_one_liner(file: &[u8], line: Option<&[u8]>) -> bool {
 /// Whether a process runs a program from its own command line: `python3 -c …`, `awk 'BEGIN …'`.
 pub fn runs_its_argument(file: &[u8], line: Option<&[u8]>) -> bool {
     is_awk_one_liner(file, line)
-        || is_versioned(file, LANGUAGES) && language(file, line) == Commands::Argument
+        || is_versioned(file, LANGUAGES) && language(file, line).0 == Commands::Argument
 }
 
 #[cfg(test)]
@@ -359,6 +442,54 @@ mod tests {
         }
         for called in ["python3", "/usr/bin/python3.11", "-python3", "python"] {
             assert_eq!(of("python3.11", called), Some((Kind::Language, INPUT)), "{called}");
+        }
+    }
+
+    #[test]
+    fn xargs_takes_commands_if_each_line_is_one() {
+        const LINES: Option<(Kind, Commands)> = Some((Kind::Shell, Commands::Lines));
+        for (file, line, found) in [
+            ("xargs", "xargs -I{} bash -c {}", LINES),
+            ("xargs", "xargs -I % /bin/sh -c %", LINES),
+            ("xargs", "xargs -i sh -c {}", LINES),
+            ("xargs", "xargs --replace=@ sh -ec @", LINES),
+            ("xargs", "xargs -d ; -n 1 sh -c", LINES),
+            ("busybox", "busybox xargs -n1 sh -c", LINES),
+            ("busybox", "xargs -n1 sh -c", LINES),
+            ("xargs", "xargs -I{} sh -c wget", None),
+            ("xargs", "xargs -n1 sh -c $0", None),
+            ("xargs", "xargs sh", None),
+            ("xargs", "xargs -I{} rm {}", None),
+            ("xargs", "xargs", None),
+        ] {
+            assert_eq!(of(file, line), found, "{line}");
+        }
+    }
+
+    #[test]
+    fn programs_that_are_nobodys_file_are_makeshift() {
+        for (file, line, makeshift) in [
+            ("perl", "perl -MIO -e x", true),
+            ("python3.11", "python3 -c x", true),
+            ("python3.11", "python3", true),
+            ("python3.11", "python3 /tmp/x.py", true),
+            ("python3.11", "python3 -u /usr/lib/agent.py", false),
+            ("python3.11", "python3 agent.py", false),
+            ("python3.11", "python3 -m celery worker", false),
+            ("php8.2", "php -r x", true),
+            ("php8.2", "php -f /srv/x.php", false),
+            ("node", "node --eval x", true),
+            ("node", "node --run start", false),
+            ("ruby3.1", "ruby -rsocket -e x", true),
+            ("bash", "bash -c x", true),
+            ("bash", "bash /usr/bin/agent", false),
+            ("dash", "sh /dev/shm/.x a", true),
+            ("busybox", "busybox sh /tmp/x", true),
+        ] {
+            let line = line.replace(' ', "\0") + "\0";
+            let known = recognise(file.as_bytes(), Some(line.as_bytes()), b"").unwrap();
+            let found = is_makeshift(known, file.as_bytes(), Some(line.as_bytes()));
+            assert_eq!(found, makeshift, "{line}");
         }
     }
 

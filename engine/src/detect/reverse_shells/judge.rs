@@ -27,6 +27,8 @@ pub struct Case {
     pub opened_by_interpreter: bool,
     /// Whether any byte was written to the connection.
     pub has_spoken: bool,
+    /// Whether output goes back over the same connection.
+    pub is_one_connection: bool,
     /// Whether a process on the path runs a program from its command line.
     pub relayed_by_one_liner: bool,
     /// Whether the process that started it writes to its standard input by a pipe or a pair of
@@ -59,6 +61,11 @@ pub enum Reason {
     Opened,
     /// It runs a program, and a one-liner relays the peer's bytes to it.
     OneLiner,
+    /// It runs a command that it was given by a process which made an outbound connection its input
+    /// and output.
+    Given,
+    /// It runs a process for each message of the peer; whether what they write goes there.
+    Turns { answers: bool },
 }
 
 /// Why an interpreter is not reported.
@@ -113,7 +120,7 @@ impl Case {
 
 /// Decides whether an interpreter is reported.
 pub fn judge(case: &Case) -> Result<Reason, Exemption> {
-    use Commands::{Argument, Input, Script, Unknown};
+    use Commands::{Argument, Input, Lines, Script, Unknown};
     let Interpreter { kind, commands } = case.interpreter;
     match (kind, commands, case.direction) {
         _ if case.by_login => Err(Exemption::Login),
@@ -122,7 +129,9 @@ pub fn judge(case: &Case) -> Result<Reason, Exemption> {
         // An interactive `echo GET >&3; read -r line <&3`.
         _ if case.is_at_other_fd() && case.has_spoken => Err(Exemption::OnlyHeld),
         _ if case.fetched => Err(Exemption::Program),
-        (_, Input { .. }, _) | (Kind::Shell, Unknown, Direction::Outbound) => Ok(Reason::Commanded),
+        (_, Input { .. } | Lines, _) | (Kind::Shell, Unknown, Direction::Outbound) => {
+            Ok(Reason::Commanded)
+        }
         (Kind::Shell, Argument | Script, Direction::Outbound | Direction::Unknown)
             if case.opened_by_interpreter && case.takes_input() =>
         {
@@ -132,6 +141,15 @@ pub fn judge(case: &Case) -> Result<Reason, Exemption> {
             if case.relayed_by_one_liner =>
         {
             Ok(Reason::OneLiner)
+        }
+        // Servers do this with what they have accepted. A command of a client that only reads from
+        // a connection, or only writes to it, has the other one elsewhere.
+        (Kind::Shell, Argument, Direction::Outbound)
+            if case.is_one_connection
+                && !case.opened_by_interpreter
+                && (case.inward, case.outward) == (At::Stdio, At::Stdio) =>
+        {
+            Ok(Reason::Given)
         }
         _ => Err(Exemption::Program),
     }
@@ -153,6 +171,7 @@ mod tests {
             into_container: false,
             opened_by_interpreter: false,
             has_spoken: false,
+            is_one_connection: true,
             relayed_by_one_liner: false,
             stdin_from_ancestor: false,
             fetched: false,
@@ -207,7 +226,7 @@ mod tests {
         for commands in [Commands::Script, Commands::Argument] {
             for direction in [Direction::Accepted, Direction::Outbound, Direction::Unknown] {
                 for kind in [Kind::Shell, Kind::Language] {
-                    let case = case(kind, commands, direction);
+                    let case = Case { inward: At::Relayed, ..case(kind, commands, direction) };
                     assert_eq!(judge(&case), Err(Exemption::Program), "{case:?}");
                 }
             }
@@ -233,6 +252,24 @@ mod tests {
         }
         let accepted = Case { direction: Direction::Accepted, ..opened };
         assert_eq!(judge(&accepted), Err(Exemption::Program));
+    }
+
+    #[test]
+    fn a_command_with_an_outbound_connection_as_input_and_output_is_reported() {
+        let given = case(Kind::Shell, Commands::Argument, Direction::Outbound);
+        assert_eq!(judge(&given), Ok(Reason::Given));
+        for other in [
+            case(Kind::Shell, Commands::Argument, Direction::Accepted),
+            case(Kind::Shell, Commands::Argument, Direction::Unknown),
+            case(Kind::Shell, Commands::Script, Direction::Outbound),
+            case(Kind::Language, Commands::Argument, Direction::Outbound),
+            Case { is_one_connection: false, ..given },
+            Case { inward: At::Relayed, ..given },
+            Case { outward: At::Relayed, ..given },
+            Case { outward: At::OtherFd, ..given },
+        ] {
+            assert_eq!(judge(&other), Err(Exemption::Program), "{other:?}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@
 
 mod dead_ends;
 pub mod direction;
+mod ended;
 mod finding;
 pub mod graph;
 pub mod interpreter;
@@ -25,8 +26,10 @@ mod servers;
 mod shell;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use arrayvec::ArrayVec;
+use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_sinks::activities::Activity;
 use panoptes_tables::{HashKey, room};
 
@@ -45,13 +48,14 @@ use crate::walk::{FilesRow, Index, ProcessRow, Snapshot};
 use dead_ends::DeadEnds;
 use direction::{Direction, Directions};
 use graph::{Graph, Object, Way, object_of};
-use interpreter::Interpreter;
+use interpreter::{Commands, Interpreter};
 use judge::{At, Case, Exemption, Reason};
 use pending::{Pair, PendingList, Question, Seen, Settled};
 use reported::{Reported, TURN_SCANS};
-use rows::{holds_at_stdio, line, line_of, name_of, program_of};
+use rows::{counters_of, holds_at_stdio, line, line_of, name_of, program_of};
 use search::{Hop, Search};
-use shell::Shell;
+use shell::{Program, Shell};
+use turns::Turns;
 
 pub use finding::{End, Member, MemberConnection, ReverseShell, Step, Through};
 
@@ -92,6 +96,7 @@ pub struct Shells {
     directions: Directions,
     reported: Reported,
     pending: PendingList,
+    turns: Turns,
     /// Objects from which this scan's searches have reached no connection, and never would.
     dead_ends: DeadEnds,
     /// Whether the last scan had more to follow than an interpreter's share, or did not show
@@ -127,6 +132,7 @@ impl Shells {
             directions: Directions::new(limits, key),
             reported: Reported::new(limits, key.derive("shells: reported")),
             pending: PendingList::new(key.derive("shells: pending")),
+            turns: Turns::new(key.derive("shells: turns")),
             dead_ends: DeadEnds::new(limits, key),
             was_cut: false,
             partial_since: None,
@@ -170,6 +176,7 @@ impl Detector for Shells {
         let snapshot = scene.cx.snapshot;
         let is_partial = !snapshot.left.is_empty();
         self.pending.begin_scan(core::mem::replace(&mut self.was_cut, is_partial));
+        self.turns.begin_scan();
         let now = scene.cx.now.monotonic;
         self.partial_since = is_partial.then(|| self.partial_since.unwrap_or(now));
         self.directions.update(snapshot);
@@ -182,15 +189,19 @@ impl Detector for Shells {
         let count = snapshot.processes.len();
         let begin = if self.first < count { self.first } else { 0 };
         for index in (begin..count).chain(0..begin) {
-            let process = Index::new(index);
-            let shell = process.and_then(|process| Shell::of(snapshot, process));
-            let Some(shell) = shell else { continue };
+            let program = Index::new(index).and_then(|process| Program::of(snapshot, process));
+            let Some(program) = program else { continue };
+            self.watch_turns(scene, state, &program);
+            let Some(shell) = Shell::of(&program) else { continue };
             if interpreters == 0 {
                 self.graph.build(snapshot);
             }
             self.graph.begin_share(self.interpreters.saturating_sub(interpreters));
             interpreters += 1;
             self.follow(scene, state, shell, files);
+            if shell.interpreter.is_some_and(|it| it.commands == Commands::Lines) {
+                self.watch_lines(scene, state, &shell);
+            }
             if let Some(shell) = shell.fed_by_script() {
                 self.graph.begin_part();
                 self.follow(scene, state, shell, files);
@@ -200,6 +211,7 @@ impl Detector for Shells {
                 self.count_cut(&shell);
             }
         }
+        self.report_ended(scene, state);
         self.interpreters = interpreters;
         self.first = if self.was_cut { begin + 1 } else { 0 };
     }
@@ -256,7 +268,20 @@ impl Shells {
         let furthest =
             candidates.iter().filter(|it| it.reason.is_some()).max_by_key(|it| depth(it));
         let Some(&candidate) = furthest else { return };
-        if self.is_unsure(shell, &candidate, scene.cx.now.monotonic) {
+        self.report_first(scene, state, shell, &candidates, &candidate);
+    }
+
+    /// Reports one candidate, unless it has to wait, and remembers the connections of all.
+    fn report_first(
+        &mut self,
+        scene: &mut Scene<'_>,
+        state: &State,
+        shell: &Shell<'_>,
+        candidates: &[Candidate],
+        candidate: &Candidate,
+    ) {
+        let snapshot = shell.snapshot;
+        if self.is_unsure(shell, candidate, scene.cx.now.monotonic) {
             return;
         }
         let process = shell.key().and_then(|key| state.find(&key));
@@ -265,7 +290,7 @@ impl Shells {
             self.lost.stand(1, shell.process_id());
             return;
         }
-        if self.report(scene, state, shell, &candidate) {
+        if self.report(scene, state, shell, candidate) {
             // First the connection that was reported.
             self.reported.add(snapshot, candidate.object);
             for candidate in candidates.iter().filter(|it| it.reason.is_some()) {
@@ -379,11 +404,18 @@ impl Shells {
             (false, true) => (1, Settled::HELD),
             (false, false) => (1, Settled::AT_REST),
         };
-        let line = line_of(snapshot, shell.process).take(who);
-        let mut threads = line.flat_map(|process| snapshot.threads_of(process));
-        let works = threads.any(|thread| thread.task.is_at_work());
+        let works = line_of(snapshot, shell.process).take(who).enumerate().any(|(at, process)| {
+            // A shell that is fed may wait for the lock of its pipe, which a relay holds.
+            let waits = |task: &Task| who > 1 && at == 0 && task.is_uninterruptible();
+            let mut tasks = snapshot.threads_of(process).map(|thread| &thread.task);
+            tasks.any(|task| task.is_at_work() && !waits(task))
+        });
         let group = snapshot.processes.at(shell.process).map_or(0, |row| snapshot.group_of(row));
-        let question = Question { pair, group, shape, has_spoken: case.has_spoken, works, settled };
+        let counters = counters_of(snapshot, candidate.object);
+        let received = counters.map_or(0, |counters| counters.bytes_in);
+        let has_spoken = case.has_spoken;
+        let fed = self.fed(shell, candidate);
+        let question = Question { pair, group, shape, has_spoken, received, works, settled, fed };
         let settled = self.pending.settled(&question, now);
         if let Some(process_id) = self.pending.take_refused() {
             self.lost.add(1, Some(process_id));
@@ -546,6 +578,7 @@ impl Shells {
         let into_container = is_known
             && container(inside) != container(outside)
             && !(candidate.direction == Direction::Outbound && at_stdio());
+        let counters = counters_of(snapshot, candidate.object);
         Case {
             interpreter,
             inward: at(&self.inward, candidate.inward),
@@ -554,9 +587,10 @@ impl Shells {
             by_login,
             into_container,
             opened_by_interpreter: self.is_opened_by(shell, candidate.object),
-            has_spoken: has_spoken(snapshot, candidate.object),
+            has_spoken: counters.is_some_and(|counters| counters.bytes_out > 0),
+            is_one_connection: candidate.object == candidate.out_object,
             relayed_by_one_liner: one_liner,
-            stdin_from_ancestor: self.is_stdin_from_ancestor(shell, candidate.inward),
+            stdin_from_ancestor: self.feeder_of(shell, candidate).is_some(),
             fetched: self.is_fetched(shell, candidate),
         }
     }
@@ -575,23 +609,6 @@ impl Shells {
         candidate.out_object != candidate.object
             && holder(&self.outward, candidate.outward).is_some_and(starts)
             && !holder(&self.inward, candidate.inward).is_some_and(starts)
-    }
-
-    /// Whether an ancestor of the interpreter writes to its standard input, by a pipe or a pair of
-    /// sockets, and is more than a relay.
-    fn is_stdin_from_ancestor(&self, shell: &Shell<'_>, inward: Option<Index<Hop>>) -> bool {
-        let snapshot = shell.snapshot;
-        // The last hop is the interpreter's own, the one before it that of the process that writes
-        // its input.
-        let (mut writer, mut own) = (None, None);
-        for hop in self.inward.path(inward) {
-            writer = own.replace(hop);
-        }
-        let (Some(writer), Some(own)) = (writer, own) else { return false };
-        matches!(own.object, Object::Pipe(_) | Object::Unix(_))
-            && line_of(snapshot, shell.process).skip(1).any(|starter| {
-                starter.files == Some(writer.table) && !is_relay(name_of(snapshot, starter))
-            })
     }
 
     /// Whether the interpreter's oldest ancestor that holds the connection runs the same program.
@@ -626,13 +643,6 @@ const RELAYS: &[&[u8]] =
 
 fn is_relay(name: &[u8]) -> bool {
     RELAYS.contains(&name)
-}
-
-/// Whether any byte was written to a connection.
-fn has_spoken(snapshot: &Snapshot, object: Object) -> bool {
-    let Object::Connection(at) = object else { return false };
-    let counters = snapshot.connections.at(at).and_then(|row| row.counters);
-    counters.is_some_and(|counters| counters.bytes_out > 0)
 }
 
 /// The connections that a search has reached, nearest first.

@@ -82,8 +82,11 @@ impl Reported {
     }
 
     pub(super) fn has(&self, snapshot: &Snapshot, object: Object) -> bool {
-        let key = self.key(snapshot, object);
-        key.is_some_and(|key| self.table.find(&EntryKey(key)).is_some())
+        self.key(snapshot, object).is_some_and(|key| self.has_key(key))
+    }
+
+    pub(super) fn has_key(&self, key: u64) -> bool {
+        self.table.find(&EntryKey(key)).is_some()
     }
 
     /// Whether there is room for one more, of a new interpreter or an old one. If all places are

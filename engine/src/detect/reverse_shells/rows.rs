@@ -1,8 +1,10 @@
 //! Queries of a scan's rows: a process's ancestors, its program, and the objects that it holds.
 
 use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::sock::Counters;
 
 use super::graph::{Object, object_of};
+use crate::state::process::ProcessKey;
 use crate::walk::{DentryRow, Index, PathRef, ProcessRow, Snapshot};
 
 /// Maximum number of generations in which a connection's first holder is searched.
@@ -27,6 +29,16 @@ pub(super) fn parent_of<'a>(
     process: &ProcessRow,
 ) -> Option<&'a ProcessRow> {
     (process.parent_pid != 0).then(|| snapshot.process_by_pid(process.parent_pid)).flatten()
+}
+
+/// The process with this key, if it has not ended.
+pub(super) fn process_of_key<'a>(
+    snapshot: &'a Snapshot,
+    key: &ProcessKey,
+) -> Option<&'a ProcessRow> {
+    let process = snapshot.process_by_pid(key.process_id)?;
+    let task = &snapshot.leader(process)?.task;
+    (ProcessKey::of(task) == *key && task.exit_state == 0).then_some(process)
 }
 
 /// `struct inode *` of the file that a process executes.
@@ -54,6 +66,12 @@ fn descriptors_to(
     rows.iter()
         .filter(move |row| object_of(snapshot, row.file) == Some(object))
         .map(|row| row.index)
+}
+
+/// What was counted of a connection.
+pub(super) fn counters_of(snapshot: &Snapshot, object: Object) -> Option<Counters> {
+    let Object::Connection(at) = object else { return None };
+    snapshot.connections.at(at)?.counters
 }
 
 /// The name of a process's program, if it is short enough to be a known one.

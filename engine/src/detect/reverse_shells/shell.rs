@@ -29,17 +29,34 @@ pub(super) struct Shell<'a> {
     pub(super) script: Option<Index<DescriptorRow>>,
 }
 
-impl<'a> Shell<'a> {
-    /// A process as an interpreter whose input may come from a peer, if it is one.
+/// A process of a scan that has a program and does not change.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Program<'a> {
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) index: Index<ProcessRow>,
+    pub(super) row: &'a ProcessRow,
+    /// What it is by its name.
+    pub(super) interpreter: Option<Interpreter>,
+}
+
+impl<'a> Program<'a> {
     pub(super) fn of(snapshot: &'a Snapshot, index: Index<ProcessRow>) -> Option<Self> {
-        let process = snapshot.processes.at(index)?;
-        let leader = snapshot.leader(process)?;
-        let is_stable = process.stable && process.files_stable;
+        let row = snapshot.processes.at(index)?;
+        let leader = snapshot.leader(row)?;
+        let is_stable = row.stable && row.files_stable;
         if !is_stable || leader.task.exit_state != 0 || leader.task.flags & PF_KTHREAD != 0 {
             return None;
         }
-        let name = name_of(snapshot, process);
-        let interpreter = interpreter::recognise(name, line(snapshot, process), leader.task.name());
+        let name = name_of(snapshot, row);
+        let interpreter = interpreter::recognise(name, line(snapshot, row), leader.task.name());
+        Some(Self { snapshot, index, row, interpreter })
+    }
+}
+
+impl<'a> Shell<'a> {
+    /// A program as an interpreter whose input may come from a peer, if it is one.
+    pub(super) fn of(program: &Program<'a>) -> Option<Self> {
+        let Program { snapshot, index, row: process, interpreter } = *program;
         if let Some(Interpreter { kind: Kind::Language, commands }) = interpreter
             && !matches!(commands, Commands::Input { .. })
         {

@@ -19,8 +19,10 @@ use crate::state::tests::world::{ESTABLISHED, FakeFile, FakeProcess, FakeSocket,
 use crate::state::{Change, ScanContext};
 use crate::walk::{DentryRow, Kernel, SocketRow, Span, TerminalRow};
 
+mod busy;
 mod exemptions;
 mod many;
+mod turns;
 
 const READ: u32 = FMODE_READ;
 const WRITE: u32 = FMODE_WRITE;
@@ -40,6 +42,8 @@ struct Machine {
     closed_on_exec: Vec<u32>,
     /// Number of bytes sent over each connection.
     sent: u64,
+    /// Number of bytes received over each connection.
+    received: u64,
     next: u64,
 }
 
@@ -163,7 +167,8 @@ impl Machine {
         }
         Self::put_servers_in_place(snapshot);
         for row in snapshot.connections.iter_mut() {
-            row.counters.iter_mut().for_each(|counters| counters.bytes_out = self.sent);
+            let Some(counters) = &mut row.counters else { continue };
+            (counters.bytes_out, counters.bytes_in) = (self.sent, self.received);
         }
         for (one, other) in &self.pairs {
             if let (Some(&one), Some(&other)) = (sockets.get(one), sockets.get(other)) {

