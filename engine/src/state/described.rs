@@ -172,6 +172,11 @@ impl Described {
         self.key.process_id
     }
 
+    /// Start of the process, in nanoseconds since boot.
+    pub(crate) const fn start_boottime(&self) -> u64 {
+        self.key.start_boottime
+    }
+
     /// Whose process it is when room is divided: as [`crate::walk::Snapshot::group_of`], without a
     /// scan.
     pub(crate) fn group(&self) -> u64 {
@@ -187,6 +192,12 @@ impl Described {
     #[cfg(test)]
     pub(crate) const fn of_process(self, process_id: u32) -> Self {
         Self { key: ProcessKey { process_id, ..self.key }, ..self }
+    }
+
+    /// The same of a process that began at this time.
+    #[cfg(test)]
+    pub(crate) const fn began(self, start_boottime: u64) -> Self {
+        Self { key: ProcessKey { start_boottime, ..self.key }, ..self }
     }
 
     /// The same of a process of another user.

@@ -1,5 +1,7 @@
 //! One closed descriptor: its progress, and the change of its file.
 
+use core::mem::swap;
+
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::inode::{Attributes, mode};
 use panoptes_sinks::activities::Severity;
@@ -121,6 +123,19 @@ impl Closing {
         self.stage = if has_changed { Stage::Changed } else { Stage::Over };
     }
 
+    /// Exchanges the holder and its descriptor with those of a closing of the same file, if this
+    /// one's process is older: a younger one has inherited the file, or shares the table.
+    fn give_older_to(&mut self, other: &mut Self) {
+        if self.process.start_boottime() < other.process.start_boottime() {
+            swap(&mut self.process, &mut other.process);
+            swap(&mut self.index, &mut other.index);
+            swap(&mut self.name, &mut other.name);
+            swap(&mut self.open, &mut other.open);
+            swap(&mut self.close_on_exec, &mut other.close_on_exec);
+            swap(&mut self.manager, &mut other.manager);
+        }
+    }
+
     /// Whether a change is reported now: its hashes are known, and no other closing of the file
     /// came in the last scans, or it has waited long enough.
     pub(super) fn is_due(&self, has_hashes: bool, now: Now) -> bool {
@@ -202,6 +217,11 @@ pub(super) fn merge(same: &mut [Closing], is_open: bool) -> Option<&mut Closing>
             opened = first_of(opened, closing.opened);
             closing.stage = Stage::Over;
         }
+    }
+    if let Some((new, rest)) = same.split_first_mut()
+        && let Some(kept) = kept_at.checked_sub(1).and_then(|at| rest.get_mut(at))
+    {
+        new.give_older_to(kept);
     }
     let kept = same.get_mut(kept_at)?;
     kept.opened = opened;

@@ -107,6 +107,25 @@ fn a_change_by_processes_that_end_one_after_the_other_is_one_record() {
     assert_eq!(follow(&mut written, &[]).len(), 2);
 }
 
+/// A child that shares its parent's table ends, in a scan that cannot show the parent's table.
+#[test]
+fn a_change_is_that_of_the_oldest_process_that_closes_the_file() {
+    let mut written = written();
+    let (parent, child) = (Described::default().began(5), Described::default().began(6));
+    let of = |process, index| Closing { process, index, ..closing(0x1000, 4, true) };
+    written.closings.push(Closing { stage: ALERT, ..of(child, 3) });
+    written.closings.push(of(parent, 4));
+    assert_eq!(follow(&mut written, &[]), [Stage::Closed]);
+    let kept = written.closings[0];
+    assert_eq!((kept.process.start_boottime(), kept.index), (5, 4));
+    // A child that closes the file later does not replace it.
+    written.closings[0].stage = ALERT;
+    written.closings.push(of(child, 3));
+    assert_eq!(follow(&mut written, &[]), [Stage::Closed]);
+    let kept = written.closings[0];
+    assert_eq!((kept.process.start_boottime(), kept.index), (5, 4));
+}
+
 /// Who opens the file again might get the same `struct file`.
 #[test]
 fn a_change_is_not_withheld_by_a_file_that_is_open() {
