@@ -5,7 +5,8 @@
 //! bytes to a [`walk::Snapshot`]), [`path`] (names of files), [`page_cache`] (file contents),
 //! [`state`] (comparison with earlier scans), [`detect`] (attacks), [`policy`] (what is reported)
 //! and [`watch`], which joins them. [`system`] attaches to a machine. [`limits`] sets every
-//! capacity, [`container_config`] has the configuration of containers, and [`time`] the clocks.
+//! capacity, [`container_config`] has the configuration of containers, [`shipped`] the SBOMs, and
+//! [`time`] the clocks.
 //!
 //! Not here: configuration, command line and threads (`panoptes`), and the output format
 //! (`panoptes-sinks`). Time, memory and randomness are arguments, so that every run can be
@@ -26,6 +27,7 @@ pub mod loss;
 pub mod page_cache;
 pub mod path;
 pub mod policy;
+pub mod shipped;
 pub mod state;
 pub mod system;
 pub mod time;

@@ -22,6 +22,7 @@ use panoptes_sinks::record::header::Header;
 use panoptes_sinks::record::network_connection::{Holder, NetworkConnectionDetails};
 use panoptes_sinks::record::package::{PackageDetails, PackageFile};
 use panoptes_sinks::record::process::ProcessDetails;
+use panoptes_sinks::record::process_executed::{MappedFile, ProcessExecutedDetails};
 use panoptes_sinks::record::process_memory::ProcessMemoryDetails;
 use panoptes_sinks::record::reverse_shell::{ReverseShellDetails, ShellProcess};
 use panoptes_sinks::record::scan::{SCAN_LINE_BYTES, ScanLine};
@@ -147,6 +148,13 @@ fn each_activity(filling: &Filling, mut check: impl FnMut(&Record<'_>)) {
         package_file_count: filling.number,
         package_files: Objects::new(&files),
     };
+    let mapped = MappedFile { file_path: Some(text), ..MappedFile::default() };
+    let mapped = vec![mapped; 64];
+    let executed = ProcessExecutedDetails {
+        process_previous_executable_path: Some(text),
+        process_mapped_files: Some(Objects::cut_if(&mapped, true)),
+        process_mapped_files_count: Some(filling.number),
+    };
     let (descriptors, connections) = ([descriptor; 3], [connection; 2]);
     let chain = [ShellProcess {
         process: Flat(process),
@@ -171,6 +179,7 @@ fn each_activity(filling: &Filling, mut check: impl FnMut(&Record<'_>)) {
         DetailsKind::Container => Details::Container(&container),
         DetailsKind::ShellHistory => Details::ShellHistory(&history),
         DetailsKind::ReverseShell => Details::ReverseShell(&shell),
+        DetailsKind::ProcessExecuted => Details::ProcessExecuted(&executed),
         DetailsKind::Package => Details::Package(&package),
         DetailsKind::SystemActivity => Details::SystemActivity(&system),
     };

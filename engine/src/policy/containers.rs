@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::container_config::{ContainerConfig, Image, Names};
 use crate::detect::binary_attestation::Shipped;
-use crate::detect::binary_attestation::shipped::Applied;
+use crate::shipped::Applied;
 use crate::state::ScanContext;
 use crate::state::container::{Container, ContainerFacts, ContainerKey};
 use panoptes_tables::{RowId, room};

@@ -13,7 +13,7 @@ use crate::state::process::Process;
 use crate::state::{MappedFiles, ScanContext};
 
 /// Number of mapped files that a record lists.
-const FILES_MAX: usize = 64;
+const FILES_LISTED: usize = 64;
 
 impl Reporter<'_> {
     /// Writes the record of an exec; `before` is the path of the previous program.
@@ -31,7 +31,7 @@ impl Reporter<'_> {
         {
             return;
         }
-        let mut files = ArrayVec::<_, FILES_MAX>::new();
+        let mut files = ArrayVec::<_, FILES_LISTED>::new();
         let mut count = 0;
         for file in mapped.iter() {
             count += 1;

@@ -4,10 +4,28 @@ use panoptes_decoders::kernel::vm_area_struct::VM_EXEC;
 use panoptes_decoders::source::PAGE_BYTES;
 use panoptes_tables::{StringId, Strings, Tag};
 
-use super::change::AreaBefore;
 use super::facts::{AreaFacts, is_main_executable};
 use super::file_names::Named;
 use crate::walk::{MmRow, Snapshot, VmaRow};
+
+/// An area, or a part of one, as it was in the last scan.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct AreaBefore {
+    /// Start of the part that has changed.
+    pub start: u64,
+    /// End of the part that has changed.
+    pub end: u64,
+    /// `VM_*` before the change.
+    pub flags: u64,
+    /// `struct anon_vma *` before the change; none where the area had no pages of its own.
+    pub anon_vma: Tag<4>,
+    /// Whether any of it was executable at some time.
+    pub was_executable: bool,
+    /// Whether all of the present area was mapped before, in one piece or more.
+    pub was_all_there: bool,
+    /// Whether another part of a file was mapped there.
+    pub had_other_part: bool,
+}
 
 /// One tracked area.
 ///

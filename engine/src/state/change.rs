@@ -6,6 +6,7 @@ use core::cell::Cell;
 
 use panoptes_decoders::address::KernelVa;
 
+use super::area::AreaBefore;
 use super::connection::Connection;
 use super::container::{Container, Containers};
 use super::coverage::Births;
@@ -153,25 +154,6 @@ pub enum Change<'a> {
         /// Capacity of the table.
         capacity: u64,
     },
-}
-
-/// An area, or a part of one, as it was in the last scan.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct AreaBefore {
-    /// Start of the part that has changed.
-    pub start: u64,
-    /// End of the part that has changed.
-    pub end: u64,
-    /// `VM_*` before the change.
-    pub flags: u64,
-    /// `struct anon_vma *` before the change; none where the area had no pages of its own.
-    pub anon_vma: Tag<4>,
-    /// Whether any of it was executable at some time.
-    pub was_executable: bool,
-    /// Whether all of the present area was mapped before, in one piece or more.
-    pub was_all_there: bool,
-    /// Whether another part of a file was mapped there.
-    pub had_other_part: bool,
 }
 
 /// A file as it was when a descriptor of it was first seen.

@@ -15,9 +15,9 @@ use core::mem;
 use panoptes_decoders::kernel::vm_area_struct::{VM_EXEC, VM_MAYSHARE, VM_READ, VM_WRITE};
 use panoptes_decoders::source::PAGE_BYTES;
 
-use super::area::{Area, Old};
+use super::area::{Area, AreaBefore, Old};
 use super::area_name::AreaName;
-use super::change::{AreaBefore, Change};
+use super::change::Change;
 use super::children::{Children, Entry, Untracked};
 use super::described::set_text;
 use super::emit::{Emitter, ROWS_A_QUESTION};

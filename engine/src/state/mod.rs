@@ -90,7 +90,8 @@ use crate::loss::Loss;
 use crate::time::{Now, RealTime};
 use crate::walk::{ConnectionRow, FilesRow, Index, Snapshot};
 
-pub use change::{AreaBefore, Change, Changes, ConnectionChange, Opened, ScanContext};
+pub use area::AreaBefore;
+pub use change::{Change, Changes, ConnectionChange, Opened, ScanContext};
 use children::Children;
 pub use coverage::Births;
 use facts::HeapRule;

@@ -6,10 +6,10 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use panoptes_engine::detect::binary_attestation::shipped::TooMuch;
 use panoptes_engine::detect::binary_attestation::{
     Shipped, ShippedBuilder, ShippedFile, Subject as Target,
 };
+use panoptes_engine::shipped::TooMuch;
 use panoptes_reference::digest::from_hex;
 use panoptes_reference::load;
 use panoptes_reference::model::{Sbom, Subject};

@@ -4,11 +4,11 @@ use panoptes_decoders::kernel::vm_area_struct::VM_EXEC;
 
 use super::arguments::{arguments, base_name};
 use super::program::{Item, ItemKey, NO_ITEM, Program, ProgramKey, Standing, Version, Waiting};
-use super::shipped::Applied;
 use super::verdict::Role;
 use super::{Attest, FIRST_SCAN, NAMES};
 use crate::page_cache::FileIdentity;
 use crate::path::{own_name, top_mount, write_file_name};
+use crate::shipped::{self, Applied};
 use crate::state::described::Described;
 use crate::state::facts::{is_floating, is_main_executable};
 use crate::state::process::{Process, ProcessKey};
@@ -547,8 +547,7 @@ fn script_of<'a>(line: &'a [u8], comm: &[u8], executable: &[u8]) -> Option<&'a [
 /// Whether a file's path is the one that an argument names, relative to the process's directory.
 fn is_path_of(argument: &[u8], path: &[u8], directory: Option<&[u8]>) -> bool {
     if argument.starts_with(b"/") {
-        return argument == path
-            || super::shipped::merged(argument) == super::shipped::merged(path);
+        return argument == path || shipped::merged(argument) == shipped::merged(path);
     }
     let argument = argument.strip_prefix(b"./").unwrap_or(argument);
     let Some(rest) = path.strip_suffix(argument).filter(|_| !argument.is_empty()) else {

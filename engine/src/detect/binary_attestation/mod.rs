@@ -31,7 +31,6 @@ mod forks;
 mod look;
 mod program;
 mod quota;
-pub mod shipped;
 #[cfg(test)]
 mod tests;
 pub mod verdict;
@@ -52,15 +51,15 @@ use crate::state::{ScanContext, State};
 use crate::time::{Monotonic, RealTime};
 use panoptes_tables::{HashKey, Index, RowId, Scan, StringRoom, Strings, Table, room};
 
+use crate::shipped::Applied;
 use first_processes::FirstProcesses;
 use forks::Relatives;
 use program::{Item, NO_ITEM, Program, Standing, Waiting};
 use quota::Quota;
-use shipped::Applied;
 use verdict::{Basis, Deviation, Question, Role, Verdict, Wrong};
 
 pub use crate::page_cache::ContentSource;
-pub use shipped::{Shipped, ShippedBuilder, ShippedFile, Subject};
+pub use crate::shipped::{Shipped, ShippedBuilder, ShippedFile, Subject};
 
 /// How long to wait for hashes when a finding is possible without them.
 const HASHES_NS: i64 = 2_000_000_000;

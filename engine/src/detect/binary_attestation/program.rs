@@ -2,10 +2,10 @@
 
 use panoptes_decoders::address::KernelVa;
 
-use super::shipped::Applied;
 use super::verdict::Role;
 use super::{ENDED_NS, FileFacts};
 use crate::page_cache::{Asker, FileContent, FileIdentity, Format};
+use crate::shipped::Applied;
 use crate::state::described::Described;
 use crate::state::process::ProcessKey;
 use crate::time::{Monotonic, Now};

@@ -7,7 +7,7 @@
 //! 2. Shipped content is fine at a path that it was shipped at, or if it was shipped without one
 //!    (lists of hashes). A program with content that was shipped elsewhere is *not as intended*; a
 //!    library or a script is fine. `/usr/bin` and `/bin` are the same on merged systems
-//!    ([`super::shipped::merged`]).
+//!    ([`crate::shipped::merged`]).
 //! 3. Content that was not shipped is *foreign*. If a file of another size was shipped at its path,
 //!    it is a *size mismatch* as well.
 //! 4. If only parts of the content are known, those parts are compared. If none differs, the file
@@ -28,8 +28,8 @@
 #[cfg(test)]
 mod tests;
 
-use super::shipped::{Applied, File, FileId, RunId, Shipped};
 use crate::page_cache::{BestMatch, FileContent, Hashes, Outcome, Partial};
+use crate::shipped::{Applied, File, FileId, RunId, Shipped};
 
 /// What a file is to the process that runs it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

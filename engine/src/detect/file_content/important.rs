@@ -9,7 +9,7 @@
 use panoptes_decoders::text::matches_glob;
 
 /// Files that matter whatever they are.
-pub const IMPORTANT: &[&str] = &[
+const IMPORTANT: &[&str] = &[
     // programs and libraries of the system
     "/bin/*",
     "/sbin/*",
@@ -79,16 +79,16 @@ pub const IMPORTANT: &[&str] = &[
 ];
 
 /// Files that matter if they may be executed, or have the name of a library or script.
-pub const IMPORTANT_IF_RUN: &[&str] = &["/opt/*", "/usr/*"];
+const IMPORTANT_IF_RUN: &[&str] = &["/opt/*", "/usr/*"];
 
 /// Names of libraries and scripts.
-pub const RUN_BY_NAME: &[&str] = &[
+const RUN_BY_NAME: &[&str] = &[
     "*.bash", "*.jar", "*.js", "*.ko", "*.lua", "*.php", "*.pl", "*.pm", "*.py", "*.rb", "*.sh",
     "*.so", "*.so.*", "*.tcl",
 ];
 
 /// Files among these that do not matter: the system writes them by itself.
-pub const UNIMPORTANT: &[&str] = &[
+const UNIMPORTANT: &[&str] = &[
     // copies that editors and account tools make beside a file
     "/etc/*.swp",
     "/etc/*.swx",
@@ -124,7 +124,7 @@ pub const UNIMPORTANT: &[&str] = &[
 
 /// Folders in which runtimes keep the file systems of containers, and the folder below which the
 /// root of one begins.
-pub const CONTAINER_ROOTS: &[(&str, &str)] = &[
+const CONTAINER_ROOTS: &[(&str, &str)] = &[
     ("/containers/storage/overlay/", "/diff/"),
     ("/containers/storage/overlay/", "/merged/"),
     ("/docker/overlay2/", "/diff/"),

@@ -1,8 +1,8 @@
 //! Files that a package manager's processes write: one event of it, instead of an alert for each.
 //!
-//! A package manager is a process of root that runs dpkg or rpm from a folder of the system, outside
-//! of containers. An SBOM of the system must approve its content. Without one, it must be root's, and
-//! nobody else may write to it. What descends from such a process belongs to it.
+//! A package manager is a process of root that runs dpkg or rpm from a folder of the system,
+//! outside of containers. An SBOM of the system must approve its content. Without one, it must be
+//! root's, and nobody else may write to it. What descends from such a process belongs to it.
 
 use core::fmt;
 

@@ -9,13 +9,13 @@ use panoptes_sinks::record::interface::BluefieldSystem;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::detect::binary_attestation::shipped::Applied;
 use crate::detect::binary_attestation::verdict::Deviation;
 use crate::detect::binary_attestation::{FileFacts, Shipped, ShippedBuilder, ShippedFile, Subject};
 use crate::detect::{Finding, Findings as _};
 use crate::page_cache::{BestMatch, Hashes, Partial};
 use crate::policy::tests::records_of;
 use crate::policy::{Policy, PolicyConfig};
+use crate::shipped::Applied;
 use crate::state::container::Containers;
 use crate::state::facts::ProcessFacts;
 use crate::state::tests::watch::limits;

@@ -8,7 +8,7 @@ use super::{files, sources};
 const HEADING: &str =
     "| resource | who can fill it | what is lost then | what is reported | shown by |";
 /// The folders of the engine whose constants `*_MAX` may limit something that is shared.
-const FOLDERS: [&str; 5] = ["detect", "page_cache", "policy", "state", "walk"];
+const FOLDERS: [&str; 6] = ["detect", "page_cache", "policy", "shipped", "state", "walk"];
 /// Words in the names of constants that bound one object, or tries, time and work for it: nobody
 /// can fill that for others.
 const OF_ONE_OBJECT: &str = "ABSENT ARGUMENTS ATTEMPTS BEGINNING BITS BYTES CANDIDATES CHAIN DEPTH \
@@ -31,7 +31,8 @@ const WITHOUT_ROW: [(&str, &str); 7] = [
         "one record, which says that it is cut",
         "connections::HOLDERS_MAX finding::CONNECTIONS_MAX finding::DESCRIPTORS_MAX \
          finding::MEMBERS_MAX finding::OBJECTS_MAX packages::FILES_MAX \
-         reverse_shells::CONNECTIONS_MAX reverse_shells::DESCRIPTORS_MAX reverse_shells::PROCESSES_MAX",
+         reverse_shells::CONNECTIONS_MAX reverse_shells::DESCRIPTORS_MAX \
+         reverse_shells::PROCESSES_MAX",
     ),
     (
         "the work of one step, which goes on after it",

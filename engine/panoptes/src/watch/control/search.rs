@@ -60,6 +60,7 @@ impl InUse {
 
 /// The task to attach to a system, with all that it needs.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a question of its own")]
 pub(super) struct Search {
     pub(super) system: Arc<System>,
     pub(super) configuration: Configuration,
@@ -208,6 +209,7 @@ pub(super) fn find_again(
 }
 
 /// Reports the progress of attaching to a system, in messages and in records.
+#[expect(clippy::struct_excessive_bools, reason = "each is a question of its own")]
 struct Reporting<'a> {
     system: &'a System,
     events: SearchEvents,

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::detect::binary_attestation::shipped::{ShippedBuilder, ShippedFile, Subject};
 use crate::page_cache::{ElfKind, Format, PageDigest, PageMatcher};
+use crate::shipped::{ShippedBuilder, ShippedFile, Subject};
 
 const ELF: Format = Format::Elf(ElfKind::Executable);
 

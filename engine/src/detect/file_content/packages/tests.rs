@@ -3,8 +3,8 @@
 use panoptes_tables::{HashKey, StringRoom};
 
 use super::*;
-use crate::detect::binary_attestation::{ShippedBuilder, ShippedFile, Subject};
 use crate::page_cache::{FileContent, Format, Hashes, Outcome, Traits};
+use crate::shipped::{ShippedBuilder, ShippedFile, Subject};
 use crate::state::tests::watch::limits;
 use crate::state::tests::world::{FakeFile, FakeProcess, World};
 use crate::state::{Change, ScanContext, Settings, State};
