@@ -2,6 +2,7 @@
 # stage: behaviour
 # expect: reverse_shell_detected
 #   detection.reason: ~outbound
+#   detection.reason: ~FIFO /tmp/r02 →
 #   reverse_shell.process_list.length: 3
 #   reverse_shell.process_list.0.process_id: $nc
 #   reverse_shell.process_list.0.network_connection_list.0.destination_port: 4402

@@ -1,7 +1,7 @@
 # R16: bash on a UDP socket
 # stage: behaviour
 # expect: reverse_shell_detected
-#   detection.reason: ~127.0.0.1
+#   detection.reason: ~over a UDP socket at
 
 #: prepare
 . lib/peers.sh

@@ -93,6 +93,8 @@ pub const AF_INET6: u16 = 10;
 pub const SOCK_STREAM: u16 = 1;
 /// `IPPROTO_TCP` (include/uapi/linux/in.h).
 pub const IPPROTO_TCP: u16 = 6;
+/// `IPPROTO_UDP` (include/uapi/linux/in.h).
+pub const IPPROTO_UDP: u16 = 17;
 
 /// State of a TCP connection (include/net/tcp_states.h).
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]

@@ -4,6 +4,8 @@ use core::fmt::{self, Display, Write};
 use core::net::SocketAddr;
 
 use arrayvec::{ArrayString, ArrayVec};
+use panoptes_decoders::kernel::inode::mode;
+use panoptes_decoders::kernel::sock::IPPROTO_UDP;
 use panoptes_sinks::activities::Activity;
 use panoptes_sinks::json::time::Timestamp;
 use panoptes_sinks::record::detection::Confidence;
@@ -23,6 +25,7 @@ use crate::detect::reverse_shells::interpreter::Kind;
 use crate::detect::reverse_shells::judge::Reason;
 use crate::detect::reverse_shells::{End, ReverseShell, Step, Through};
 use crate::state::ScanContext;
+use crate::state::facts::FileName;
 
 /// Maximum length of the reason in bytes: two paths of a dozen processes.
 const REASON_BYTES: usize = 1024;
@@ -163,6 +166,7 @@ fn write_reason(out: &mut impl Write, finding: &ReverseShell<'_>) -> fmt::Result
         _ => " and what it writes goes there, over ",
     })?;
     match (&finding.end, finding.direction) {
+        (End::Datagram(_, IPPROTO_UDP), _) => write!(out, "a UDP socket at {own}")?,
         (End::Datagram(_, protocol), _) => {
             write!(out, "a socket of IP protocol {protocol} at {own}")?;
         }
@@ -197,6 +201,21 @@ fn name(finding: &ReverseShell<'_>, member: usize) -> impl Display {
     })
 }
 
+/// The path of a FIFO with this inode number, if that is one and not a pipe without a name.
+fn fifo<'a>(finding: &ReverseShell<'a>, number: u64) -> Option<&'a [u8]> {
+    let descriptors = finding.members.iter().flat_map(|member| member.descriptors);
+    let mut fifos = descriptors.filter(|descriptor| {
+        let inode = descriptor.inode;
+        inode.is_some_and(|inode| {
+            inode.number == number && inode.mode & mode::S_IFMT == mode::S_IFIFO
+        })
+    });
+    fifos.find_map(|descriptor| match descriptor.name? {
+        FileName::Text(path) => Some(path),
+        FileName::Numbered(..) => None,
+    })
+}
+
 /// A chain of processes, with what connects them.
 fn way(finding: &ReverseShell<'_>, steps: &[Step]) -> impl Display {
     fmt::from_fn(move |f| {
@@ -204,7 +223,10 @@ fn way(finding: &ReverseShell<'_>, steps: &[Step]) -> impl Display {
             name(finding, step.member).fmt(f)?;
             match step.through {
                 None => {}
-                Some(Through::Pipe(number)) => write!(f, " → pipe {number} → ")?,
+                Some(Through::Pipe(number)) => match fifo(finding, number) {
+                    Some(path) => write!(f, " → FIFO {} → ", path.escape_ascii())?,
+                    None => write!(f, " → pipe {number} → ")?,
+                },
                 Some(Through::Unix) => f.write_str(" → socket pair → ")?,
                 Some(Through::Terminal(number)) => write!(f, " → pseudoterminal {number} → ")?,
                 Some(Through::Connection) => f.write_str(" → connection within the machine → ")?,
