@@ -4,7 +4,7 @@
 #   process.process_id: $pid
 
 #: act
-(while read -r line; do :; done < <(sleep 1)) & pid=$!; fact pid $pid
+(read -r -t 2 _ <> /run/pace/never) & pid=$!; fact pid $pid
 act
 wait $pid
 lacks process_executed process.process_id=$pid
