@@ -3,11 +3,12 @@
 //! [`build`] detects the type of a source and passes it on: `root` is a root directory, whose files
 //! are hashed on all processors, and `dpkg` the data of its packages about them; `image` is a
 //! container image, whose blobs are in a `store` and whose `layer`s are merged in a `tree`; `deb`
-//! is a package.
+//! is a package, `initramfs` what a machine boots with.
 
 mod deb;
 mod dpkg;
 mod image;
+mod initramfs;
 mod layer;
 mod root;
 mod store;
@@ -189,6 +190,10 @@ fn of_file(source: &Path, options: &Options, progress: &dyn Progress) -> Result<
     if beginning.starts_with(deb::AR) {
         std::io::Seek::rewind(&mut &file).map_err(failed)?;
         return deb::build(file, options, progress).map_err(within);
+    }
+    if initramfs::is_one(&beginning) {
+        std::io::Seek::rewind(&mut &file).map_err(failed)?;
+        return initramfs::build(file, options, progress).map_err(within);
     }
     if let Some(name) = unpack::compression(&beginning) {
         let message = format!("{} is packed with {name}; unpack it first", source.display());

@@ -172,7 +172,7 @@ fn pax(records: &[u8], pending: &mut Pending) -> Result<(), Error> {
 }
 
 /// A path from the root in canonical form; `..` cannot lead above the root.
-fn cleaned(path: &[u8]) -> Result<Vec<u8>, Error> {
+pub(super) fn cleaned(path: &[u8]) -> Result<Vec<u8>, Error> {
     let mut names: Vec<&[u8]> = Vec::new();
     for name in path.split(|byte| *byte == b'/') {
         match name {
