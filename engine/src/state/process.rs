@@ -50,10 +50,18 @@ pub struct Process {
 struct Exec {
     /// Whether it is to be reported.
     is_due: bool,
-    /// When a scan first showed the program, set up and stable.
-    since: Option<Monotonic>,
+    /// Whether a scan has shown the program, set up and stable.
+    is_seen: bool,
+    /// When the first such scan was, in milliseconds.
+    since_ms: u32,
     /// The version of its areas in the last such scan, and since when it is that one.
-    areas: Option<(u32, Monotonic)>,
+    areas_version: u32,
+    same_since_ms: u32,
+}
+
+/// A time in milliseconds, which begins anew after some weeks: for short times between two.
+fn milliseconds(now: Monotonic) -> u32 {
+    (now.since(Monotonic::default()) / 1_000_000) as u32
 }
 
 /// A process as a scan shows it.
@@ -150,9 +158,9 @@ const COMMAND_LINE_BYTES_MAX: usize = 4096;
 /// directory above it may have been renamed.
 const REFRESH_SCANS: u32 = 64;
 /// Time without a change of a new program's areas after which its loader counts as finished.
-const LOADED_NS: i64 = 15_000_000;
+const LOADED_MS: u32 = 15;
 /// Time after which an exec is reported although the program's areas still change.
-const LOADING_MAX_NS: i64 = 100_000_000;
+const LOADING_MAX_MS: u32 = 100;
 /// Number of scans after which a new process is reported although its data was never stable.
 const PENDING_SCANS_MAX: u32 = 4;
 /// Number of scans, in addition to the grace, that a process inside exec gets to come out of it.
@@ -428,7 +436,7 @@ impl Process {
     /// The same before a scan that shows another program is taken into the description.
     pub(super) fn owes_exec_before(&self, task: &Task) -> bool {
         self.described.program.self_exec_id != task.self_exec_id
-            && self.exec.since.is_some()
+            && self.exec.is_seen
             && self.owes_exec()
     }
 
@@ -438,10 +446,16 @@ impl Process {
         if !self.owes_exec() {
             return false;
         }
-        let since = *self.exec.since.get_or_insert(now);
-        let same = self.exec.areas.filter(|(version, _)| *version == areas_version);
-        let (_, same_since) = *self.exec.areas.insert(same.unwrap_or((areas_version, now)));
-        now.since(same_since) >= LOADED_NS || now.since(since) >= LOADING_MAX_NS
+        let (now, exec) = (milliseconds(now), &mut self.exec);
+        if !exec.is_seen {
+            exec.since_ms = now;
+        }
+        if !exec.is_seen || exec.areas_version != areas_version {
+            (exec.areas_version, exec.same_since_ms) = (areas_version, now);
+        }
+        exec.is_seen = true;
+        now.wrapping_sub(exec.same_since_ms) >= LOADED_MS
+            || now.wrapping_sub(exec.since_ms) >= LOADING_MAX_MS
     }
 
     /// Path of the program that it ran before, if a scan saw that.
