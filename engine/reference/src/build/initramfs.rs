@@ -77,12 +77,15 @@ struct Archives<'a> {
     options: &'a Options,
     entries: Vec<Entry>,
     /// Names of the files that have several, by device and inode number, until one has data.
-    links: HashMap<(u64, u64), Vec<(Vec<u8>, u16)>>,
+    links: HashMap<(u64, u64), Vec<Name>>,
     /// Number of entries so far.
     count: usize,
     /// Number of page digests so far.
     pages: usize,
 }
+
+/// A path, and a file's permission bits.
+type Name = (Vec<u8>, u16);
 
 /// The header of an entry.
 struct Header {
