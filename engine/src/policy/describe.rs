@@ -7,7 +7,7 @@ use core::net::{IpAddr, Ipv4Addr};
 
 use panoptes_decoders::kernel::file::FMODE_PATH;
 use panoptes_decoders::kernel::inode::{device_numbers, mode};
-use panoptes_decoders::kernel::sock::{IPPROTO_TCP, TcpState};
+use panoptes_decoders::kernel::sock::{IPPROTO_TCP, IPPROTO_UDP, TcpState};
 use panoptes_decoders::kernel::super_block::FilesKind;
 use panoptes_decoders::kernel::task_struct::TaskState;
 use panoptes_decoders::kernel::vm_area_struct::{VM_EXEC, VM_MAYSHARE, VM_READ, VM_WRITE};
@@ -203,7 +203,7 @@ pub fn network_connection<'a>(
 const fn protocol(number: u16) -> Protocol {
     match number {
         IPPROTO_TCP => Protocol::Tcp,
-        17 | 136 => Protocol::Udp,
+        IPPROTO_UDP | 136 => Protocol::Udp,
         1 | 58 => Protocol::Icmp,
         132 => Protocol::Sctp,
         33 => Protocol::Dccp,

@@ -213,9 +213,7 @@ impl State {
         if unannounced {
             emitter.emit(&Change::ProcessCreated(row));
         }
-        if row.owes_exec() {
-            self.report_exec(id, update);
-        }
+        self.report_exec(id, update);
         let Some(row) = self.processes.get(id) else { return };
         let mut emitter = update.emitter(&self.containers, &mut self.names);
         emitter.emit(&Change::ProcessTerminated(row));
@@ -444,9 +442,7 @@ impl State {
             if alone && process.exit_state() != 0 {
                 // All that it had ended with it.
                 if is_zombie {
-                    if process.owes_exec() {
-                        self.report_exec(id, update);
-                    }
+                    self.report_exec(id, update);
                     self.release_children(id, update);
                 }
                 continue;
@@ -488,9 +484,10 @@ impl State {
         born
     }
 
-    /// Reports that a process runs another program.
+    /// Reports that a process runs another program, if that is due.
     fn report_exec(&mut self, id: RowId, update: &mut Update<'_>) {
-        let Some(row) = self.processes.get_mut(id) else { return };
+        let row = self.processes.get_mut(id).filter(|row| row.owes_exec());
+        let Some(row) = row else { return };
         row.set_program_known();
         let process = &*row;
         // The areas of an earlier program are not those of this one.

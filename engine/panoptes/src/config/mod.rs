@@ -131,10 +131,7 @@ impl Configuration {
         self.collect(self.output.preset());
         if self.service.compatibility == Compatibility::DocaArgus {
             // By the guide's rule every change is an alert.
-            let systems = self.systems.iter_mut().map(|system| &mut system.settings);
-            for settings in systems.chain([&mut self.default]) {
-                settings.events.content = ContentChanges::every_change();
-            }
+            self.each_events(|events| events.content = ContentChanges::every_change());
         }
         if mode == Mode::Run {
             self.check_auto_scan(section);

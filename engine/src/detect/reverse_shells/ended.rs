@@ -5,11 +5,12 @@
 //! pipe, it was a session.
 
 use arrayvec::ArrayVec;
+use panoptes_decoders::layout::c_string;
 
 use super::finding::{Member, ReverseShell, Step, end_of, through};
 use super::graph::{Object, object_of};
 use super::judge::Reason;
-use super::pending::{Fed, NAME_BYTES, Undecided};
+use super::pending::{Fed, Undecided};
 use super::rows::process_of_key;
 use super::search::Hop;
 use super::shell::Shell;
@@ -111,9 +112,8 @@ fn has_ended(snapshot: &Snapshot, one: &Undecided) -> bool {
 fn report(scene: &mut Scene<'_>, state: &State, one: &Undecided) -> Accepted {
     let Undecided { pair, fed, begun, scans } = *one;
     let facts = |key| state.find(key).map(|process| process.facts(scene.cx.strings));
-    let end = fed.name.iter().position(|&byte| byte == 0).unwrap_or(NAME_BYTES);
     let of_shell = ProcessFacts {
-        name: &fed.name[..end],
+        name: c_string(&fed.name),
         process_id: pair.process.process_id,
         start_boottime: pair.process.start_boottime,
         self_exec_id: Some(pair.exec_id),

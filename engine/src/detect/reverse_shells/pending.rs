@@ -2,12 +2,13 @@
 //! or in the middle of a command.
 
 use panoptes_decoders::address::KernelVa;
-use panoptes_tables::{Counts, HashKey, Scan, room};
+use panoptes_tables::HashKey;
 
 use super::direction::Direction;
 use super::finding::{End, Through};
 use super::interpreter::Interpreter;
 use super::judge::At;
+use super::pairs::{Pair, Pairs};
 use crate::state::process::ProcessKey;
 use crate::time::{Now, RealTime};
 
@@ -16,9 +17,6 @@ const PENDING_MAX: usize = 256;
 /// In how many scans a process may be seen at work before its current state counts. On a busy
 /// machine the way from fork to exec takes that long.
 const PATIENCE_SCANS: u32 = 64;
-
-/// Length of a `comm`, with its NUL.
-pub(super) const NAME_BYTES: usize = 16;
 
 /// How long, and in how many scans in a row, the state must last while no process works.
 #[derive(Clone, Copy, Debug)]
@@ -37,15 +35,6 @@ impl Settled {
     pub(super) const FED: Self = Self { ns: 100_000_000, scans: 3, by_commands: true };
     /// An interactive shell may wait for a server's answer (`read -r line <&3`).
     pub(super) const HELD: Self = Self { ns: 2_000_000_000, scans: 3, by_commands: false };
-}
-
-/// An interpreter and a connection.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Pair {
-    pub(super) key: u64,
-    /// The interpreter, and which of its programs.
-    pub(super) process: ProcessKey,
-    pub(super) exec_id: u32,
 }
 
 /// When a state was first seen, and in how many scans since.
@@ -79,7 +68,7 @@ pub(super) struct Question {
 pub(super) struct Fed {
     pub(super) starter: ProcessKey,
     /// The shell's `comm`: its other attributes end with it.
-    pub(super) name: [u8; NAME_BYTES],
+    pub(super) name: [u8; 16],
     /// The starter's end of the pipe: its descriptor and its `struct file *`.
     pub(super) held: (u32, KernelVa),
     pub(super) through: Through,
@@ -100,8 +89,6 @@ pub(super) struct Undecided {
 
 #[derive(Clone, Copy, Debug)]
 struct Pending {
-    pair: Pair,
-    group: u64,
     shape: (At, At),
     /// Whether any byte had been written to the connection when this state was first seen.
     had_spoken: bool,
@@ -115,72 +102,37 @@ struct Pending {
     /// Since when, and in how many scans in a row, no process has worked.
     since: Now,
     scans: u32,
-    seen: Scan,
     fed: Option<Fed>,
 }
 
-/// All pairs that are watched. Whose interpreters have most of them makes room for those of others.
+/// All pairs that are watched.
 #[derive(Debug)]
-pub(super) struct PendingList {
-    scan: Scan,
-    list: Vec<Pending>,
-    groups: Counts,
-    /// The process of the last pair that found no room or made room.
-    refused: Option<u32>,
-}
+pub(super) struct PendingList(Pairs<Pending>);
 
 impl PendingList {
     pub(super) fn new(key: HashKey) -> Self {
-        let groups = Counts::new(PENDING_MAX, key);
-        Self { scan: Scan::default(), list: room::list(PENDING_MAX), groups, refused: None }
+        Self(Pairs::new(PENDING_MAX, key))
     }
 
     /// The process of a pair that has found no room or made room since the last call.
     pub(super) fn take_refused(&mut self) -> Option<u32> {
-        self.refused.take()
-    }
-
-    /// Whether there is room for one more pair; another one may make it.
-    fn makes_room(&mut self, question: &Question) -> bool {
-        if self.list.len() < self.list.capacity() {
-            return true;
-        }
-        let above = self.groups.who_makes_room_for(question.group);
-        // The one that was seen last.
-        let at = above.and_then(|above| self.list.iter().rposition(|it| it.group == above));
-        let Some(at) = at else {
-            self.refused = Some(question.pair.process.process_id);
-            return false;
-        };
-        let left_out = self.list.remove(at);
-        self.groups.remove(left_out.group);
-        self.refused = Some(left_out.pair.process.process_id);
-        true
+        self.0.take_refused()
     }
 
     /// Removes pairs that the last scan did not show, unless it `was_cut`: then it may not have
     /// checked them.
     pub(super) fn begin_scan(&mut self, was_cut: bool) {
         if was_cut {
-            let scan = self.scan;
-            self.list.iter_mut().for_each(|pending| pending.seen = scan);
+            self.0.see_all();
         }
-        self.scan = self.scan.next();
-        let (scan, groups) = (self.scan, &mut self.groups);
-        self.list.retain(|pending| {
-            let stays = scan.since(pending.seen) <= 1;
-            if !stays {
-                groups.remove(pending.group);
-            }
-            stays
-        });
+        self.0.begin_scan(1);
     }
 
     /// Whether any byte had been written to the connection when a pair with this shape was first
     /// seen; `None` for a new one.
     pub(super) fn had_spoken(&self, pair: Pair, shape: (At, At)) -> Option<bool> {
-        let mut list = self.list.iter();
-        list.find(|it| it.pair == pair && it.shape == shape).map(|pending| pending.had_spoken)
+        let pending = self.0.get(pair).filter(|pending| pending.shape == shape);
+        pending.map(|pending| pending.had_spoken)
     }
 
     /// Returns since when a pair has been in its state, if that is long enough. A pair is not
@@ -188,15 +140,14 @@ impl PendingList {
     /// on a busy machine; unless it works for too long, or the peer sends commands meanwhile.
     pub(super) fn settled(&mut self, question: &Question, now: Now) -> Option<Seen> {
         let Question { pair, shape, has_spoken, received, works, settled, .. } = *question;
-        let scan = self.scan;
-        let Some(pending) = self.list.iter_mut().find(|pending| pending.pair == pair) else {
+        let Some((pending, is_first)) = self.0.see(pair) else {
             self.add(question, now);
             return None;
         };
-        if pending.seen == scan {
+        if !is_first {
             return None;
         }
-        (pending.seen, pending.fed) = (scan, question.fed);
+        pending.fed = question.fed;
         pending.seen_scans = pending.seen_scans.saturating_add(1);
         let is_busy = works && pending.seen_scans <= PATIENCE_SCANS;
         if pending.shape != shape {
@@ -219,22 +170,16 @@ impl PendingList {
 
     /// The fed pairs that the last scan showed, and this one does not.
     pub(super) fn undecided(&self) -> impl Iterator<Item = Undecided> {
-        let missed = self.list.iter().filter(|it| self.scan.since(it.seen) == 1);
-        missed.filter(|it| it.lasted_scans >= Settled::FED.scans).filter_map(|it| {
-            let Pending { pair, begun, lasted_scans: scans, .. } = *it;
+        let missed = self.0.missed().filter(|(_, it)| it.lasted_scans >= Settled::FED.scans);
+        missed.filter_map(|(pair, it)| {
+            let Pending { begun, lasted_scans: scans, .. } = *it;
             Some(Undecided { pair, fed: it.fed?, begun, scans })
         })
     }
 
     /// Begins to watch a pair, if there is room.
     fn add(&mut self, question: &Question, now: Now) {
-        if !self.makes_room(question) {
-            return;
-        }
-        self.groups.add(question.group);
-        self.list.push(Pending {
-            pair: question.pair,
-            group: question.group,
+        let pending = Pending {
             shape: question.shape,
             had_spoken: question.has_spoken,
             received: question.received,
@@ -243,9 +188,9 @@ impl PendingList {
             seen_scans: 1,
             since: now,
             scans: u32::from(!question.works),
-            seen: self.scan,
             fed: question.fed,
-        });
+        };
+        self.0.add(question.pair, question.group, pending);
     }
 }
 
@@ -287,11 +232,11 @@ mod tests {
             assert!(pending.take_refused().is_some_and(|process_id| crowd.contains(&process_id)));
             let others = [(7, 0), (8, 1001)].map(|(id, group)| settled(&mut pending, id, group));
             assert_eq!(others, [scan > 0; 2], "{scan}");
-            assert_eq!(pending.list.len(), PENDING_MAX);
+            assert_eq!(pending.0.list.len(), PENDING_MAX);
         }
         // What is not seen any more makes room.
         pending.begin_scan(false);
         pending.begin_scan(false);
-        assert_eq!((pending.list.len(), pending.groups.owners()), (0, 0));
+        assert_eq!((pending.0.list.len(), pending.0.groups.owners()), (0, 0));
     }
 }

@@ -14,10 +14,11 @@
 
 use arrayvec::ArrayVec;
 use panoptes_decoders::kernel::file::FMODE_READ;
-use panoptes_tables::{Counts, HashKey, Scan, room};
+use panoptes_tables::HashKey;
 
 use super::graph::{Object, object_of};
-use super::pending::{Pair, Seen};
+use super::pairs::{Pair, Pairs};
+use super::pending::Seen;
 use super::rows::{counters_of, line, name_of};
 use super::search::Hop;
 use super::shell::{Program, Shell};
@@ -76,8 +77,6 @@ enum Step {
 
 #[derive(Clone, Copy, Debug)]
 struct Watched {
-    pair: Pair,
-    group: u64,
     received: u64,
     sent: u64,
     newest: u64,
@@ -90,41 +89,25 @@ struct Watched {
     /// When the first turn was complete.
     since: RealTime,
     scans: u32,
-    seen: Scan,
 }
 
-/// All pairs that are watched. Whose programs have most of them makes room for those of others.
+/// All pairs that are watched.
 #[derive(Debug)]
-pub(super) struct Turns {
-    scan: Scan,
-    list: Vec<Watched>,
-    groups: Counts,
-    /// The process of the last pair that found no room or made room.
-    refused: Option<u32>,
-}
+pub(super) struct Turns(Pairs<Watched>);
 
 impl Turns {
     pub(super) fn new(key: HashKey) -> Self {
-        let groups = Counts::new(WATCHED_MAX, key);
-        Self { scan: Scan::default(), list: room::list(WATCHED_MAX), groups, refused: None }
+        Self(Pairs::new(WATCHED_MAX, key))
     }
 
     /// Forgets pairs that no recent scan has shown.
     pub(super) fn begin_scan(&mut self) {
-        self.scan = self.scan.next();
-        let (scan, groups) = (self.scan, &mut self.groups);
-        self.list.retain(|watched| {
-            let stays = scan.since(watched.seen) <= ABSENT_SCANS;
-            if !stays {
-                groups.remove(watched.group);
-            }
-            stays
-        });
+        self.0.begin_scan(ABSENT_SCANS);
     }
 
     /// The process of a pair that has found no room or made room since the last call.
     fn take_refused(&mut self) -> Option<u32> {
-        self.refused.take()
+        self.0.take_refused()
     }
 
     /// Takes note of a pair in this scan. Returns since when the program has taken turns with the
@@ -136,13 +119,11 @@ impl Turns {
         now: Now,
         has_started: impl FnOnce(u64) -> bool,
     ) -> Option<Seen> {
-        let scan = self.scan;
-        let Some(watched) = self.list.iter_mut().find(|it| it.pair == question.pair) else {
+        let Some((watched, is_first)) = self.0.see(question.pair) else {
             self.add(question, now);
             return None;
         };
-        if watched.seen != scan {
-            watched.seen = scan;
+        if is_first {
             watched.scans = watched.scans.saturating_add(1);
             watched.take_step(question, now, has_started);
         }
@@ -153,20 +134,7 @@ impl Turns {
 
     fn add(&mut self, question: &Question, now: Now) {
         let Question { pair, group, received, sent, newest, .. } = *question;
-        if self.list.len() == self.list.capacity() {
-            self.refused = Some(pair.process.process_id);
-            let above = self.groups.who_makes_room_for(group);
-            // The one that was seen last.
-            let at = above.and_then(|above| self.list.iter().rposition(|it| it.group == above));
-            let Some(at) = at else { return };
-            let left_out = self.list.remove(at);
-            self.groups.remove(left_out.group);
-            self.refused = Some(left_out.pair.process.process_id);
-        }
-        self.groups.add(group);
-        self.list.push(Watched {
-            pair,
-            group,
+        let watched = Watched {
             received,
             sent,
             newest,
@@ -176,8 +144,8 @@ impl Turns {
             turns: 0,
             since: now.real,
             scans: 1,
-            seen: self.scan,
-        });
+        };
+        self.0.add(pair, group, watched);
     }
 }
 
@@ -390,11 +358,11 @@ mod tests {
             let others =
                 [(7, 0), (8, 1001)].map(|(id, group)| observe(&mut turns, id, group, scan));
             found = others;
-            assert_eq!(turns.list.len(), WATCHED_MAX);
+            assert_eq!(turns.0.list.len(), WATCHED_MAX);
         }
         assert_eq!(found, [true; 2]);
         // What is not seen any more makes room.
         (0..=ABSENT_SCANS).for_each(|_| turns.begin_scan());
-        assert_eq!((turns.list.len(), turns.groups.owners()), (0, 0));
+        assert_eq!((turns.0.list.len(), turns.0.groups.owners()), (0, 0));
     }
 }

@@ -154,7 +154,9 @@ impl Seeds {
         let image =
             tar(&[("manifest.json", manifest), ("c.json", config), ("l/layer.tar", &layer)]);
         self.write("image", "saved.tar", &[&image])?;
-        self.write("image", "initramfs.cpio", &[&cpio(&[("init", b"text"), ("TRAILER!!!", b"")])])
+        let mut initramfs = Archive::default();
+        initramfs.file("init", 0o755, b"text");
+        self.write("image", "initramfs.cpio", &[&initramfs.finish()])
     }
 
     /// Lists of changes to what a target builds itself.
@@ -170,23 +172,6 @@ impl Seeds {
         }
         Ok(())
     }
-}
-
-/// A cpio archive of format "newc" of these files.
-fn cpio(files: &[(&str, &[u8])]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for (name, content) in files {
-        let (size, length) = (content.len(), name.len() + 1);
-        bytes.extend(b"070701");
-        for field in [1, 0o100_755, 0, 0, 1, 0, size, 0, 0, 0, 0, length, 0] {
-            bytes.extend(format!("{field:08x}").bytes());
-        }
-        for part in [[name.as_bytes(), b"\0"].concat(), content.to_vec()] {
-            bytes.extend(part);
-            bytes.resize(bytes.len().next_multiple_of(4), 0);
-        }
-    }
-    bytes
 }
 
 /// Types of each kind, with the paths that the target looks up.

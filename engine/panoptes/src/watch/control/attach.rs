@@ -54,7 +54,7 @@ impl Control {
         let is_retry = std::mem::replace(&mut candidate.is_retry, true);
         let system = Arc::new(candidate.system.clone());
         self.in_use.add(system.address.to_string());
-        if !waiting.is_reported {
+        if !waiting.has_failed {
             let reason = format!("looking for a kernel in {}", system.address);
             let activity = Activity::HostInitializationStarted;
             self.system_events.host(&system, activity, &because(&reason));
@@ -72,7 +72,7 @@ impl Control {
             users: self.users.clone(),
             is_retry,
             seen: candidate.seen.clone(),
-            is_silent: waiting.is_reported,
+            is_silent: waiting.has_failed,
             is_patient: waiting.is_patient(),
             is_failure_reported: waiting.is_failure_reported,
             system,
@@ -200,9 +200,9 @@ impl Control {
         let is_new = !waiting.is_failure_reported && !is_early;
         if is_new && !ends_it {
             self.messages.error(&failure);
-        } else if is_early && !waiting.is_reported && !ends_it {
+        } else if is_early && !waiting.has_failed && !ends_it {
             self.messages.info(format_args!("{failure}; waiting for a kernel to start"));
-        } else if !waiting.is_reported && failure.exit == Exit::NoKernel {
+        } else if !waiting.has_failed && failure.exit == Exit::NoKernel {
             // A failure that ends the program is reported when it ends.
             self.messages.info(format_args!(
                 "{failure}; waiting up to {} s for a kernel to start",

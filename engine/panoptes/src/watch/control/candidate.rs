@@ -56,7 +56,7 @@ pub(super) struct Waiting {
     /// The pause after that attempt, if it fails.
     pause: Duration,
     /// Whether an attempt has failed: the next ones report no progress.
-    pub(super) is_reported: bool,
+    pub(super) has_failed: bool,
     /// Whether a failure was reported; it is reported once until the system works again.
     pub(super) is_failure_reported: bool,
 }
@@ -64,7 +64,7 @@ pub(super) struct Waiting {
 impl Waiting {
     /// The first attempt.
     fn first(due: Instant) -> Self {
-        Self { due, pause: RETRY_FIRST, is_reported: false, is_failure_reported: false }
+        Self { due, pause: RETRY_FIRST, has_failed: false, is_failure_reported: false }
     }
 
     /// The attempt after a failed one. `searched` is the time for which its memory was searched if
@@ -79,7 +79,7 @@ impl Waiting {
             None => (self.pause, RETRY_MOST),
         };
         let pause = pause.min(most);
-        Self { due: now + pause, pause: (pause * 2).min(most), is_reported: true, ..self }
+        Self { due: now + pause, pause: (pause * 2).min(most), has_failed: true, ..self }
     }
 
     /// The same attempt now, and short pauses after it, because something has changed.
@@ -99,7 +99,7 @@ impl Waiting {
     }
 
     pub(super) fn urgency(self) -> Urgency {
-        if self.is_reported { Urgency::Again } else { Urgency::New }
+        if self.has_failed { Urgency::Again } else { Urgency::New }
     }
 }
 
@@ -244,7 +244,7 @@ impl Candidate {
     pub(super) fn is_untried(&self) -> bool {
         match &self.phase {
             Phase::Waiting(waiting) | Phase::Attaching(Attaching { waiting, .. }) => {
-                !waiting.is_reported
+                !waiting.has_failed
             }
             _ => false,
         }
@@ -287,7 +287,7 @@ mod tests {
         let mut pauses = Vec::new();
         for _ in 0..20 {
             waiting = waiting.next(searched, now);
-            assert!(waiting.is_reported);
+            assert!(waiting.has_failed);
             pauses.push(waiting.due.duration_since(now).as_millis());
         }
         pauses
@@ -331,7 +331,7 @@ mod tests {
         assert!(long.due >= now + Duration::from_mins(10));
         long.restart(now);
         assert_eq!((long.due, long.pause), (now, RETRY_FIRST));
-        assert!(long.is_reported, "the next failure is no news");
+        assert!(long.has_failed, "the next failure is no news");
     }
 
     #[test]

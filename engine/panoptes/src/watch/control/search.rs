@@ -149,7 +149,6 @@ pub(super) fn search(
         is_patient,
         is_failure_reported,
         has_no_kernel: false,
-        is_early: false,
     };
     let has_stop_request = || is_cancelled.load(Ordering::Relaxed);
     let stop = Stop::when(&has_stop_request);
@@ -157,7 +156,7 @@ pub(super) fn search(
     let (mut source, profile) = attached.map_err(|failure| {
         let took = begin.elapsed();
         let searched = reporting.has_no_kernel.then_some(Searched { took, outside });
-        NotAttached { failure, searched, is_early: reporting.is_early }
+        NotAttached { failure, searched, is_early: reporting.is_early() }
     })?;
     let promise = check_system(system, &search.promised).inspect_err(|failure| {
         if !is_failure_reported {
@@ -219,8 +218,13 @@ struct Reporting<'a> {
     is_failure_reported: bool,
     /// Whether the memory has no kernel.
     has_no_kernel: bool,
-    /// Whether a kernel may be about to start there.
-    is_early: bool,
+}
+
+impl Reporting<'_> {
+    /// Whether a kernel may be about to start in the memory, which has none.
+    const fn is_early(&self) -> bool {
+        self.has_no_kernel && self.is_patient
+    }
 }
 
 impl Observer for Reporting<'_> {
@@ -259,8 +263,7 @@ impl Observer for Reporting<'_> {
 
     fn not_attached(&mut self, source: &AnySource, error: &AttachError, failure: &Failure) {
         self.has_no_kernel = matches!(error, AttachError::NoKernel(_));
-        self.is_early = self.has_no_kernel && self.is_patient;
-        if self.is_failure_reported || self.is_early {
+        if self.is_failure_reported || self.is_early() {
             return;
         }
         match error {
