@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::activities::{Activity, MessageType, Severity};
 use crate::json::time::Timestamp;
-use crate::record::detection::Detection;
+use crate::record::detection::{Detection, Membership};
 use crate::record::interface::BluefieldSystem;
 use crate::record::scan::Kind;
 use crate::record::value::{Scalar, Uuid};
@@ -175,7 +175,10 @@ pub fn record_schema() -> String {
         "bluefield_system_information": Object::of::<BluefieldSystem<'_>>().json(),
         "workload_information": workload.json(),
         "activity_data": {"type": "object"},
-        "detection": Object::of::<Detection<'_>>().json(),
+        "detection": {"anyOf": [
+            Object::of::<Detection<'_>>().json(),
+            Object::of::<Membership>().json(),
+        ]},
     });
     let mut schema = closed(properties, HEADER_KEYS);
     schema["$schema"] = DRAFT.into();
@@ -246,6 +249,7 @@ fn of_activities(activities: &[Activity]) -> Value {
     if info.message_type == MessageType::Alert {
         // Every alert has a reason.
         schema["required"] = json!(["detection"]);
+        schema["properties"]["detection"] = json!({"required": ["reason"]});
     }
     schema
 }

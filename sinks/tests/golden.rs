@@ -10,19 +10,24 @@ use common::{
 };
 use panoptes_sinks::activities::Activity;
 use panoptes_sinks::json::time::Timestamp;
-use panoptes_sinks::record::detection::{Confidence, Detection};
+use panoptes_sinks::record::detection::{Ancestor, Confidence, Detection};
 use panoptes_sinks::record::header::Header;
 use panoptes_sinks::record::process::ProcessDetails;
 use panoptes_sinks::record::reverse_shell::{ReverseShellDetails, ShellProcess};
 use panoptes_sinks::record::scan::{ScanLine, ScanObject};
+use panoptes_sinks::record::shell_history::{ShellCommand, ShellHistoryDetails};
 use panoptes_sinks::record::system_activity::SystemActivityDetails;
 use panoptes_sinks::record::thread::ThreadDetails;
-use panoptes_sinks::record::value::{Flat, Namespace, Wrapped};
+use panoptes_sinks::record::value::{Flat, Namespace, Objects, Uuid, Wrapped};
 use panoptes_sinks::record::{Details, RECORD_BYTES_MAX, Record, RecordWriter};
 use panoptes_sinks::schema::{record_schema, scan_schema};
 
 const RECORDS: &str = include_str!("golden/records.jsonl");
 const SCAN: &str = include_str!("golden/scan.jsonl");
+
+/// The `message_id` of the golden alert, which begins an incident, and of two records before it.
+const INCIDENT: u128 = 0x01a2_f3c4_0000_7000_8000_0000_0000_0006;
+const EARLIER: [u128; 2] = [INCIDENT - 4, INCIDENT - 2];
 
 /// The ids of the examples are invented: they count from 1. Everything else must be equal.
 fn with_example_id(record: &str, number: usize) -> String {
@@ -98,12 +103,37 @@ fn reverse_shell_detected() {
         network_connection_list: Wrapped::new(&connections),
     }];
     let shell = ReverseShellDetails { process_list: Wrapped::new(&processes) };
-    let detection = shell_detection();
+    let earlier = EARLIER.map(|id| Uuid(id.to_be_bytes()));
+    let ancestors = [
+        Ancestor {
+            process_id: 702,
+            process_name: "sh".into(),
+            process_executable_path: Some("/usr/bin/dash".into()),
+            process_real_user_id: Some(33),
+        },
+        Ancestor { process_id: 411, process_name: "nginx".into(), ..Ancestor::default() },
+    ];
+    let detection = shell_detection().with_past(&earlier, &ancestors, false);
     let record = Record {
         detection: Some(&detection),
+        incident: Some(Uuid(INCIDENT.to_be_bytes())),
         ..Record::new(Activity::ReverseShellDetected, Details::ReverseShell(&shell))
     };
     check(6, &web_1_header(), &record);
+}
+
+#[test]
+fn a_command_typed_in_a_reverse_shell() {
+    let commands = [ShellCommand { command_line: "id".into(), ..ShellCommand::default() }];
+    let details = ShellHistoryDetails { shell_command_execution_history: Objects::new(&commands) };
+    let process = bash();
+    let parents = [Details::Process(&process)];
+    let record = Record {
+        incident: Some(Uuid(INCIDENT.to_be_bytes())),
+        ..Record::new(Activity::ShellCommandExecuted, Details::ShellHistory(&details))
+            .with_parents(&parents)
+    };
+    check(9, &web_1_header(), &record);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use panoptes_sinks::activities::{Activity, MessageType};
 use panoptes_sinks::record::DetailsKind;
-use panoptes_sinks::record::detection::Detection;
+use panoptes_sinks::record::detection::{Ancestor, Detection};
 use panoptes_sinks::record::interface::BluefieldSystem;
 use panoptes_sinks::record::workload::{ContainerContext, Workload};
 use panoptes_sinks::schema::{Object, Type};
@@ -32,7 +32,8 @@ Schema of all records. [Notes on attributes](attributes.md) explains some values
 Every record has `vendor_name`, `product_name`, `product_version`, `message_type`, `severity`,
 `schema_version`, `message_id`, `occurred_message_time_iso_8601_ns`, `message_timezone`,
 `user_data`, `bluefield_system_information`, `workload_information` and `activity_data`. An alert
-also has `detection`. `activity_data` has the activity's `name`, its own object, and the objects
+also has `detection`; an event that belongs to an incident has only its `incident_id` there.
+`activity_data` has the activity's `name`, its own object, and the objects
 that it belongs to.
 
 An attribute whose value is not known is left out; there is no `null`. Attributes marked * are
@@ -155,6 +156,7 @@ fn page() -> String {
     }
     for (key, object) in [
         ("detection", Object::of::<Detection<'_>>()),
+        ("an ancestor, in `detection`", Object::of::<Ancestor<'_>>()),
         ("bluefield_system_information", Object::of::<BluefieldSystem<'_>>()),
         ("workload_information", Object::of::<Workload<'_>>()),
         ("container context, in `workload_information`", Object::of::<ContainerContext<'_>>()),

@@ -16,10 +16,11 @@ use panoptes_sinks::record::{Details, Record};
 
 use super::describe;
 use super::evidence::Evidence;
-use super::reporter::{Reporter, Subject};
+use super::reporter::Reporter;
 use super::techniques::{
     DELETED, ELSEWHERE, ELSEWHERE_FILELESS, FILELESS, FOREIGN, LIBRARY, MODIFIED, Techniques,
 };
+use super::writing::Subject;
 use crate::detect::Accepted;
 use crate::detect::binary_attestation::Alert;
 use crate::detect::binary_attestation::arguments::arguments;

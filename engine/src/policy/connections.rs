@@ -15,8 +15,9 @@ use panoptes_sinks::record::{Details, Record};
 
 use super::describe;
 use super::evidence::Evidence;
-use super::reporter::{Reporter, Subject, describe_process};
+use super::reporter::{Reporter, describe_process};
 use super::techniques;
+use super::writing::Subject;
 use crate::state::connection::Connection;
 use crate::state::facts::ProcessFacts;
 use crate::state::{ConnectionChange, Exceeded, ScanContext};
@@ -110,15 +111,20 @@ impl Reporter<'_> {
         let descriptor = change.descriptor.as_ref().map(describe::file_descriptor);
         let own = Details::NetworkConnection(&details);
         let parents = parents(process.as_ref(), descriptor.as_ref());
-        let subject = match change.process {
-            Some(process) => Subject::of(cx, process),
-            None => Subject::ended(last_owner.and_then(|owner| owner.container)),
+        let subject = match (change.process, &last_owner) {
+            (Some(process), _) => Subject::of(cx, process),
+            (None, Some(owner)) => Subject::ended(owner.process, owner.container),
+            (None, None) => Subject::default(),
         };
+        let subject = subject.with_connection(Some(&facts));
         let record = Record::new(activity, own).with_parents(&parents);
         let _ = match evidence {
             Some(evidence) => self.alert(cx, subject, &record, evidence),
             None => self.try_write(cx, subject, &record),
         };
+        if activity == Activity::NetworkConnectionTerminated {
+            self.policy.incidents.end_connection(&facts);
+        }
     }
 }
 

@@ -10,7 +10,8 @@ use panoptes_sinks::record::{Details, Record};
 
 use super::gaps::{GAPS_MAX, Missed, OVER_NS, Report, SECOND_NS};
 use super::intervals;
-use super::reporter::{Reporter, Subject, describe_process};
+use super::reporter::{Reporter, describe_process};
+use super::writing::Subject;
 use crate::detect::Accepted;
 use crate::loss::{Blamed, LISTED_MAX};
 use crate::state::process::Process;

@@ -3,13 +3,15 @@
 //!
 //! [`describe`] fills the details objects of both. [`lines`] prints a snapshot. [`reporter`] turns
 //! changes into records, as [`config`] allows. The findings of each detector have a module with
-//! that detector's name, and `evidence` puts the reason of an alert into its record.
+//! that detector's name, and `evidence` has the reason of an alert. `writing` writes each record:
+//! `incidents` ties those of one act together, `ancestors` lists where a process came from.
 //!
 //! Nothing is missed silently: `undelivered` keeps urgent records for which the queue is full,
 //! `floods` counts the events of each process, [`gaps`] tracks what is not seen, and `missed`
 //! reports both. `intervals` measures the time between scans.
 
 mod alert_floods;
+mod ancestors;
 mod binary_attestation;
 mod clock;
 pub mod config;
@@ -21,6 +23,7 @@ mod file_content;
 mod floods;
 pub mod gaps;
 mod hidden;
+mod incidents;
 mod intervals;
 pub mod lines;
 mod memory_permissions;
@@ -36,6 +39,7 @@ mod techniques;
 mod tests;
 mod undelivered;
 mod unwritten;
+mod writing;
 
 pub use clock::{SetBack, Tampering};
 pub use config::PolicyConfig;

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use arrayvec::ArrayString;
 use panoptes_decoders::kernel::vm_area_struct::VM_EXEC;
 use panoptes_sinks::activities::Activity;
-use panoptes_sinks::json::Full;
 use panoptes_sinks::queue::Producer;
 use panoptes_sinks::record::detection::Confidence;
 use panoptes_sinks::record::header::Header;
@@ -19,22 +18,25 @@ use panoptes_sinks::record::{Details, Record, RecordWriter};
 
 use super::PolicyConfig;
 use super::alert_floods::AlertFloods;
-use super::containers::{ContainerPolicy, Judged};
+use super::ancestors::Ancestors;
+use super::containers::ContainerPolicy;
 use super::describe;
 use super::evidence::Evidence;
 use super::floods::Floods;
 use super::gaps::{GAPS_MAX, Gaps};
 use super::hidden;
+use super::incidents::Incidents;
 use super::intervals::{self, Intervals};
 use super::techniques::ROOTKIT;
 use super::undelivered::Undelivered;
 use super::unwritten::Unwritten;
+use super::writing::Subject;
 use crate::container_config::ContainerConfig;
 use crate::detect::binary_attestation::Shipped;
 use crate::detect::{Accepted, Finding, Findings};
 use crate::limits::Limits;
-use crate::state::container::{Container, ContainerKey};
-use crate::state::facts::{AreaFacts, DescriptorFacts, ProcessFacts, ThreadFacts};
+use crate::state::container::Container;
+use crate::state::facts::{AreaFacts, DescriptorFacts, ThreadFacts};
 use crate::state::process::{Process, ProcessKey};
 use crate::state::{AreaBefore, Births, Change, Changes, Limit, ScanContext};
 use crate::time::{Monotonic, RealTime};
@@ -44,13 +46,15 @@ use panoptes_tables::HashKey;
 #[derive(Debug)]
 pub struct Policy {
     config: PolicyConfig,
-    header: Header,
-    writer: RecordWriter,
-    containers: ContainerPolicy,
+    pub(super) header: Header,
+    pub(super) writer: RecordWriter,
+    pub(super) containers: ContainerPolicy,
     pub(super) floods: Floods,
-    alert_floods: AlertFloods,
-    unwritten: Unwritten,
-    undelivered: Undelivered,
+    pub(super) alert_floods: AlertFloods,
+    pub(super) incidents: Incidents,
+    pub(super) ancestors: Ancestors,
+    pub(super) unwritten: Unwritten,
+    pub(super) undelivered: Undelivered,
     pub(super) gaps: Gaps,
     pub(super) intervals: Intervals,
 }
@@ -68,6 +72,7 @@ impl Policy {
         let containers = ContainerPolicy::new(limits.containers);
         let floods = Floods::new(limits, key);
         let alert_floods = AlertFloods::new(limits, key);
+        let incidents = Incidents::new(limits, key);
         let unwritten = Unwritten::new(limits, key);
         let undelivered = Undelivered::new();
         Self {
@@ -77,6 +82,8 @@ impl Policy {
             containers,
             floods,
             alert_floods,
+            incidents,
+            ancestors: Ancestors::new(),
             unwritten,
             undelivered,
             gaps: Gaps::new(),
@@ -116,6 +123,7 @@ impl Policy {
     pub fn note_scan(&mut self, now: Monotonic) {
         self.intervals.note_scan(now);
         self.alert_floods.note_time(now);
+        self.incidents.note_time(now);
     }
 
     /// Notes how much of its budget of work a scan has used, in percent.
@@ -157,6 +165,7 @@ impl Changes for Reporter<'_> {
     fn change(&mut self, cx: &ScanContext<'_>, change: &Change<'_>) {
         match *change {
             Change::ProcessCreated(process) => {
+                self.policy.incidents.note_beginning(cx.snapshot, process.key);
                 self.process(cx, Activity::ProcessCreated, process);
             }
             Change::ProcessExecuted { process, before, mapped } => {
@@ -165,6 +174,7 @@ impl Changes for Reporter<'_> {
             Change::ProcessTerminated(process) => {
                 self.sum_up(cx, process);
                 self.process(cx, Activity::ProcessTerminated, process);
+                self.policy.incidents.note_end(process.key);
             }
             Change::ProcessZombie(process) => {
                 self.process(cx, Activity::ProcessZombie, process);
@@ -239,64 +249,6 @@ impl Findings for Reporter<'_> {
 }
 
 impl Reporter<'_> {
-    /// Writes the record of a change. No later scan shows the change again: an event that finds no
-    /// room is lost.
-    pub(super) fn write(
-        &mut self,
-        cx: &ScanContext<'_>,
-        subject: Subject<'_>,
-        record: &Record<'_>,
-    ) {
-        let _ = self.try_write(cx, subject, record);
-    }
-
-    /// Writes a record with the context of its container, unless that container is not reported. An
-    /// urgent record that finds no room in the queue is kept for the next scan.
-    pub(super) fn try_write(
-        &mut self,
-        cx: &ScanContext<'_>,
-        subject: Subject<'_>,
-        record: &Record<'_>,
-    ) -> Accepted {
-        let Policy { header, writer, containers, undelivered, gaps, .. } = &mut *self.policy;
-        let Subject { key, id, .. } = subject;
-        let class = header.class_of(record);
-        // The rules are for what runtimes made. A user can choose every name by which they judge.
-        let is_due = class.is_alert || key.is_some_and(ContainerKey::is_by_user);
-        let judged = match (key.and_then(|key| cx.containers.find(key)), key, id) {
-            (Some((row, container)), ..) => containers.tracked(cx, row, container, is_due),
-            (None, _, Some(id)) => containers.untracked(key, id, is_due),
-            (None, Some(key), None) => containers.gone(key, is_due),
-            (None, None, None) => Judged::Outside,
-        };
-        let reported = match judged {
-            Judged::Silent => return Accepted::Yes,
-            Judged::Outside => None,
-            Judged::Reported(reported) => Some(reported),
-        };
-        let context = reported.map(|reported| {
-            let machine = &cx.snapshot.machine;
-            let address = reported.facts.pod_address(cx.snapshot);
-            describe::container_context(&reported.facts, reported.image, address, machine)
-        });
-        let record = &Record { container: context.as_ref(), ..*record };
-        let mut write = |room: &mut [u8]| writer.write(room, header, record, cx.now.real.ns());
-        // Those that wait come first.
-        let mut pushed = Err(Full);
-        if !class.is_urgent || undelivered.is_empty() {
-            pushed = self.out.offer_with(class, &mut write);
-        }
-        if class.is_urgent {
-            pushed = pushed.or_else(|_| undelivered.keep(class, &mut write));
-        }
-        if pushed.is_ok() {
-            return Accepted::Yes;
-        }
-        self.out.count_refused(1);
-        gaps.refused[usize::from(class.is_urgent)] += 1;
-        Accepted::No
-    }
-
     pub(super) fn is_wanted(&self, activity: Activity) -> bool {
         self.policy.config.is_enabled(activity)
     }
@@ -338,19 +290,6 @@ impl Reporter<'_> {
             .is_none_or(|parent| self.policy.floods.admit(parent, activity))
     }
 
-    /// Writes that a process began, if that was left out in a flood: an alert about it follows.
-    pub(super) fn write_beginning(
-        &mut self,
-        cx: &ScanContext<'_>,
-        subject: Subject<'_>,
-        details: &ProcessDetails<'_>,
-    ) {
-        if subject.process.is_some_and(|process| self.policy.unwritten.remove(process)) {
-            let record = Record::new(Activity::ProcessCreated, Details::Process(details));
-            self.write(cx, subject, &record);
-        }
-    }
-
     fn hidden(
         &mut self,
         cx: &ScanContext<'_>,
@@ -360,11 +299,12 @@ impl Reporter<'_> {
         since_ns: RealTime,
     ) -> Accepted {
         let activity = Activity::ProcessHidden;
-        let details = describe_process(cx, process);
+        let facts = process.facts(cx.strings);
+        let details = describe::process(&facts, cx.snapshot.machine.tsc_khz);
         let record = Record::new(activity, Details::Process(&details));
         let (techniques, confidence) = (ROOTKIT, Confidence::High);
         let evidence = Evidence { reason, techniques, confidence, since_ns, scans };
-        self.alert(cx, Subject::of(cx, process), &record, evidence)
+        self.alert(cx, Subject::process(&facts), &record, evidence)
     }
 
     // §10.5
@@ -447,11 +387,11 @@ impl Reporter<'_> {
     ) {
         if self.is_wanted(activity) {
             let details = describe::container(&container.facts(cx.strings));
-            let process = process.map(|process| describe_process(cx, process));
-            let parent = process.as_ref().map(Details::Process);
+            let described = process.map(|process| describe_process(cx, process));
+            let parent = described.as_ref().map(Details::Process);
             let record = Record::new(activity, Details::Container(&details));
             let record = record.with_parents(parent.as_slice());
-            self.write(cx, Subject::container(container), &record);
+            self.write(cx, Subject::container(container, process), &record);
         }
     }
 
@@ -516,39 +456,6 @@ impl Reporter<'_> {
     }
 }
 
-impl Reporter<'_> {
-    /// Whether an alert of a process is accepted now: there may be too many. To be asked before a
-    /// record is made.
-    pub(super) fn admits(&self, process: ProcessKey, activity: Activity) -> bool {
-        !self.is_wanted(activity) || self.policy.alert_floods.admits(process, activity)
-    }
-
-    /// Writes an alert's record with its evidence, if the alert is wanted.
-    pub(super) fn alert(
-        &mut self,
-        cx: &ScanContext<'_>,
-        subject: Subject<'_>,
-        record: &Record<'_>,
-        evidence: Evidence<'_>,
-    ) -> Accepted {
-        if !self.is_wanted(record.activity) {
-            return Accepted::Yes;
-        }
-        for details in record.parents.iter().chain([&record.own]) {
-            if let Details::Process(details) = details {
-                self.write_beginning(cx, subject, details);
-            }
-        }
-        let detection = evidence.detection();
-        let record = Record { detection: Some(&detection), ..*record };
-        let accepted = self.try_write(cx, subject, &record);
-        if let Some(process) = subject.process.filter(|_| accepted == Accepted::Yes) {
-            self.policy.alert_floods.count(process, record.activity);
-        }
-        accepted
-    }
-}
-
 pub(super) fn describe_process<'a>(
     cx: &'a ScanContext<'_>,
     process: &'a Process,
@@ -562,35 +469,4 @@ pub(super) enum Object<'a> {
     Area(&'a AreaFacts<'a>),
     Descriptor(&'a DescriptorFacts<'a>),
     Thread(&'a ThreadFacts),
-}
-
-/// The container of a record, as far as it is known, and the process that it is about; without the
-/// former for a subject outside of containers.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Subject<'a> {
-    key: Option<ContainerKey>,
-    id: Option<&'a [u8]>,
-    process: Option<ProcessKey>,
-}
-
-impl<'a> Subject<'a> {
-    /// The container of a process, or of an object that it holds.
-    pub(super) fn process(facts: &ProcessFacts<'a>) -> Self {
-        let process = Some(facts.key());
-        Self { key: facts.container_key, id: facts.container, process }
-    }
-
-    pub(super) fn of(cx: &ScanContext<'a>, process: &'a Process) -> Self {
-        let (key, id) = (process.container_key(), process.container(cx.strings));
-        Self { key, id, process: Some(process.key) }
-    }
-
-    const fn container(container: &Container) -> Self {
-        Self { key: Some(container.key), id: None, process: None }
-    }
-
-    /// The container of an object whose process has ended.
-    pub(super) const fn ended(key: Option<ContainerKey>) -> Self {
-        Self { key, id: None, process: None }
-    }
 }

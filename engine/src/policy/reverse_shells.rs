@@ -17,8 +17,10 @@ use panoptes_sinks::record::{Details, Record};
 
 use super::describe;
 use super::evidence::Evidence;
-use super::reporter::{Reporter, Subject};
+use super::incidents::Party;
+use super::reporter::Reporter;
 use super::techniques::{LANGUAGE, LANGUAGE_AT_KNOWN_PORT, SHELL, SHELL_AT_KNOWN_PORT, Techniques};
+use super::writing::Subject;
 use crate::detect::Accepted;
 use crate::detect::reverse_shells::direction::Direction;
 use crate::detect::reverse_shells::interpreter::Kind;
@@ -98,8 +100,25 @@ impl Reporter<'_> {
         let details =
             ReverseShellDetails { process_list: Wrapped::cut_if(&processes, finding.is_cut) };
         let record = Record::new(activity, Details::ReverseShell(&details));
-        self.alert(cx, Subject::process(&shell.process), &record, evidence)
+        let connection = match &finding.end {
+            End::Connection(facts) => Some(facts),
+            End::Datagram(..) => None,
+        };
+        let parties = parties(finding);
+        let subject = Subject::process(&shell.process).with_parties(&parties);
+        self.alert(cx, subject.with_connection(connection), &record, evidence)
     }
+}
+
+/// The processes of a shell. What others than the interpreter and the holders of the connection
+/// start may be somebody else's: a terminal multiplexer starts shells for all of its users.
+fn parties(finding: &ReverseShell<'_>) -> ArrayVec<Party, PROCESSES_MAX> {
+    let last = finding.members.len().saturating_sub(1);
+    let parties = finding.members.iter().enumerate().map(|(at, member)| Party {
+        process: member.process.key(),
+        includes_children: at == last || !member.connections.is_empty(),
+    });
+    parties.take(PROCESSES_MAX).collect()
 }
 
 fn techniques(finding: &ReverseShell<'_>) -> Techniques {

@@ -7,6 +7,7 @@ mod containers;
 mod execs;
 mod floods;
 mod permissions;
+mod stories;
 
 use std::net::Ipv4Addr;
 use std::sync::LazyLock;

@@ -4,6 +4,7 @@ use crate::json::text::Text;
 use crate::json::time::Timestamp;
 
 use super::macros::{details, words};
+use super::value::{Objects, Uuid};
 
 /// The version of ATT&CK that technique ids are from.
 pub const ATTACK_VERSION: &str = "19";
@@ -25,6 +26,37 @@ details! {
         first_seen: Timestamp,
         /// Number of scans that confirmed it.
         scans_confirmed: u32,
+        /// The incident that it belongs to: the `message_id` of the incident's first alert.
+        incident_id: Option<Uuid>,
+        /// In the first alert of an incident: `message_id` of earlier records about its processes
+        /// (`process_created`, `process_executed`, `network_connection_created`, alerts), as far as
+        /// they are remembered.
+        earlier_message_ids: Option<&'a [Uuid]>,
+        /// In alerts of severity HIGH: the process's parent, the parent's parent and so on, up to
+        /// the child of process 1.
+        process_ancestors: Option<Objects<'a, Ancestor<'a>>>,
+    }
+}
+
+details! {
+    /// A process from which another one descends.
+    pub struct Ancestor<'a> "ancestor" {
+        /// The tgid.
+        process_id: u32,
+        /// `comm`
+        process_name: Text<'a>,
+        /// Absolute path, with ` (deleted)` as /proc has it.
+        process_executable_path: Option<Text<'a>>,
+        /// Real uid, in the first user namespace.
+        process_real_user_id: Option<u32>,
+    }
+}
+
+details! {
+    /// What an event that belongs to an incident has in place of a reason.
+    pub struct Membership "detection" {
+        /// The incident that it belongs to: the `message_id` of the incident's first alert.
+        incident_id: Uuid,
     }
 }
 
@@ -45,6 +77,32 @@ impl<'a> Detection<'a> {
             confidence,
             first_seen,
             scans_confirmed,
+            incident_id: None,
+            earlier_message_ids: None,
+            process_ancestors: None,
+        }
+    }
+
+    /// Adds the incident that it belongs to.
+    #[must_use]
+    pub const fn of_incident(self, incident: Option<Uuid>) -> Self {
+        Self { incident_id: incident, ..self }
+    }
+
+    /// Adds what happened before: ids of earlier records, and the process's ancestors, of which
+    /// `is_cut` leaves some out. Empty lists are left out.
+    #[must_use]
+    pub fn with_past(
+        self,
+        earlier: &'a [Uuid],
+        ancestors: &'a [Ancestor<'a>],
+        is_cut: bool,
+    ) -> Self {
+        Self {
+            earlier_message_ids: (!earlier.is_empty()).then_some(earlier),
+            process_ancestors: (!ancestors.is_empty())
+                .then_some(Objects::cut_if(ancestors, is_cut)),
+            ..self
         }
     }
 }

@@ -9,6 +9,9 @@
 
 use super::value::Uuid;
 
+/// Number of bytes after which all ids of one writer are equal: its random bits follow.
+pub const OWN_BYTES: usize = 11;
+
 /// Makes the ids of one writer.
 #[derive(Clone, Debug)]
 pub struct MessageIds {
@@ -58,5 +61,16 @@ mod tests {
             last = next;
         }
         assert!(text(ids.next(now + NS_PER_MS)) > last);
+    }
+
+    #[test]
+    fn ids_of_one_writer_differ_in_their_own_bytes_alone() {
+        let mut ids = MessageIds::new(0x2a5_5aa5_5aa5);
+        let first = ids.next(0).0;
+        for now in (0..10_000).map(|number| number * 7_777_777) {
+            let next = ids.next(now).0;
+            assert_eq!(next[OWN_BYTES..], first[OWN_BYTES..]);
+            assert_ne!(next[..OWN_BYTES], first[..OWN_BYTES]);
+        }
     }
 }

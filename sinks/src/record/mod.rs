@@ -32,7 +32,7 @@ pub mod value;
 pub mod workload;
 
 use container::ContainerDetails;
-use detection::Detection;
+use detection::{Detection, Membership};
 use elf_file::ElfFileDetails;
 use file_descriptor::FileDescriptorDetails;
 use header::{Header, TIME_KEY, Weight};
@@ -46,6 +46,7 @@ use reverse_shell::ReverseShellDetails;
 use shell_history::ShellHistoryDetails;
 use system_activity::SystemActivityDetails;
 use thread::ThreadDetails;
+use value::Uuid;
 use workload::ContainerContext;
 
 /// `schema_version`.
@@ -149,6 +150,8 @@ pub struct Record<'a> {
     /// The container in which it happened.
     pub container: Option<&'a ContainerContext<'a>>,
     pub detection: Option<&'a Detection<'a>>,
+    /// The incident that it belongs to.
+    pub incident: Option<Uuid>,
     /// Type and severity, if they are not those of the activity.
     pub weight: Option<Weight>,
 }
@@ -156,7 +159,8 @@ pub struct Record<'a> {
 impl<'a> Record<'a> {
     /// A record of an activity, without parents, container or detection.
     pub const fn new(activity: Activity, own: Details<'a>) -> Self {
-        Self { activity, own, parents: &[], container: None, detection: None, weight: None }
+        let (container, detection, incident, weight) = (None, None, None, None);
+        Self { activity, own, parents: &[], container, detection, incident, weight }
     }
 
     /// Adds the objects that it belongs to.
@@ -203,13 +207,32 @@ impl RecordWriter {
         }
     }
 
-    /// Writes one record without a line feed and returns its length.
+    /// The id of the next record.
+    pub fn next_id(&mut self, now_ns: i64) -> Uuid {
+        self.ids.next(now_ns)
+    }
+
+    /// [`Self::write_as`] with the next id.
+    pub fn write(
+        &mut self,
+        out: &mut [u8],
+        header: &Header,
+        record: &Record<'_>,
+        now_ns: i64,
+    ) -> Result<usize, Full> {
+        let id = self.next_id(now_ns);
+        self.write_as(id, out, header, record, now_ns)
+    }
+
+    /// Writes one record without a line feed and returns its length. `id` is from
+    /// [`Self::next_id`].
     ///
     /// A record longer than [`RECORD_BYTES_MAX`] loses the ends of its lists, then of its strings.
     /// If `out` is shorter than that, nothing is cut: a record that does not fit gives [`Full`],
     /// `out` holds no part of it, and the caller passes a larger `out`.
-    pub fn write(
+    pub fn write_as(
         &mut self,
+        id: Uuid,
         out: &mut [u8],
         header: &Header,
         record: &Record<'_>,
@@ -220,7 +243,7 @@ impl RecordWriter {
             self.time_ns = now_ns;
             self.time_text = Timestamp::from_ns(now_ns).text();
         }
-        let id = self.ids.next(now_ns).text();
+        let id = id.text();
         let time = &self.time_text;
         let most = RECORD_BYTES_MAX - 1; // the line feed
         let room = out.len().min(most);
@@ -236,8 +259,10 @@ impl RecordWriter {
                 parent.append(out)?;
             }
             out.raw(b"}")?;
-            if let Some(detection) = record.detection {
-                detection.append(out)?;
+            match (record.detection, record.incident) {
+                (Some(detection), incident) => detection.of_incident(incident).append(out)?,
+                (None, Some(incident_id)) => Membership { incident_id }.append(out)?,
+                (None, None) => {}
             }
             out.raw(b"}")
         })

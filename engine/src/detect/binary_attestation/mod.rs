@@ -160,7 +160,8 @@ impl Attest {
         let programs = room(limits.processes.saturating_mul(5) / 4 + 64);
         // Each program has room for its executable, whatever the limits.
         let items = room((limits.vmas / 5 + 1024).max(2 * programs as u32));
-        let waiting = room((limits.vmas / 8 + 1024).max(2 * programs as u32));
+        // Most are decided soon. Those without room wait where they are.
+        let waiting = room((limits.vmas / 16 + 1024).max(2 * programs as u32));
         Self {
             system: shipped.of_system(),
             shipped,

@@ -645,8 +645,8 @@ fn arguments_of_programs_that_began_while_contact_was_lost_are_checked() {
 
 #[test]
 fn files_without_room_are_counted_and_retried() {
-    // Room for 4096 / 5 + 1024 files, of which 4096 / 8 + 1024 may be open. One program has no more
-    // than 7 / 8 of it.
+    // Room for 4096 / 5 + 1024 files, of which 4096 / 16 + 1024 may be open. One program has no
+    // more than 7 / 8 of it.
     let mut watch = Watch::with(&Limits { vmas: 4096, ..limits() }, at_once(), shipped());
     let mut crowd = process(9, &file(BASH, "bin/bash"));
     for number in 0..2200 {
@@ -657,9 +657,9 @@ fn files_without_room_are_counted_and_retried() {
     let world = world().with(crowd);
     assert_eq!(watch.scan(&world), [""; 0]);
     let usage = |watch: &mut Watch| (watch.usage().1, watch.attest.unchecked().standing());
-    assert_eq!(usage(&mut watch), (1344, 2202 - 1344));
+    assert_eq!(usage(&mut watch), (1120, 2202 - 1120));
     watch.scans(&world, 10);
-    assert_eq!(usage(&mut watch), (1344, 2202 - 1344), "as long as it lasts");
+    assert_eq!(usage(&mut watch), (1120, 2202 - 1120), "as long as it lasts");
     assert_eq!(watch.attest.unchecked().process_id(), Some(9));
     watch.scans(&world, 64);
     assert_eq!(usage(&mut watch), (1613, 2202 - 1613));

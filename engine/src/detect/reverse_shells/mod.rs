@@ -54,7 +54,9 @@ use judge::{At, Case, Exemption, Reason};
 use pairs::Pair;
 use pending::{PendingList, Question, Seen, Settled};
 use reported::{Reported, TURN_SCANS};
-use rows::{counters_of, holds_at_stdio, line, line_of, name_of, program_of};
+use rows::{
+    counters_of, holds_at_stdio, is_relay, line, line_of, name_of, program_of, runs_its_argument,
+};
 use search::{Hop, Search};
 use shell::{Program, Shell};
 use turns::Turns;
@@ -638,15 +640,6 @@ impl Shells {
     }
 }
 
-/// Programs that only relay bytes: what they pass to a shell is not a script with an end. The names
-/// only make detection faster.
-const RELAYS: &[&[u8]] =
-    &[b"socat", b"socat1", b"nc", b"ncat", b"nc.openbsd", b"nc.traditional", b"netcat", b"telnet"];
-
-fn is_relay(name: &[u8]) -> bool {
-    RELAYS.contains(&name)
-}
-
 /// The connections that a search has reached, nearest first.
 fn ends_of(search: &Search) -> impl Iterator<Item = (Object, Option<Index<Hop>>)> + '_ {
     search.hops().iter().enumerate().filter_map(|(at, hop)| {
@@ -679,10 +672,6 @@ fn at_other_descriptors(
         }
     }
     found
-}
-
-fn runs_its_argument(snapshot: &Snapshot, process: &ProcessRow) -> bool {
-    interpreter::runs_its_argument(name_of(snapshot, process), line(snapshot, process))
 }
 
 /// Recognises a program by its file's content, if that is known by now.

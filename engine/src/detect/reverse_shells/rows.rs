@@ -4,6 +4,7 @@ use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::sock::Counters;
 
 use super::graph::{Object, object_of};
+use super::interpreter;
 use crate::state::process::ProcessKey;
 use crate::walk::{DentryRow, Index, PathRef, ProcessRow, Snapshot};
 
@@ -91,4 +92,17 @@ pub(super) fn line<'a>(snapshot: &'a Snapshot, process: &ProcessRow) -> Option<&
     let mm = snapshot.mms.at(process.mm)?;
     let text = snapshot.text(mm.command_line);
     (mm.has_command_line && !text.is_empty()).then_some(text)
+}
+
+/// Programs that only relay bytes: what they pass to a shell is not a script with an end. The names
+/// only make detection faster.
+const RELAYS: &[&[u8]] =
+    &[b"socat", b"socat1", b"nc", b"ncat", b"nc.openbsd", b"nc.traditional", b"netcat", b"telnet"];
+
+pub(super) fn is_relay(name: &[u8]) -> bool {
+    RELAYS.contains(&name)
+}
+
+pub(super) fn runs_its_argument(snapshot: &Snapshot, process: &ProcessRow) -> bool {
+    interpreter::runs_its_argument(name_of(snapshot, process), line(snapshot, process))
 }

@@ -166,6 +166,7 @@ fn a_foreign_binary_is_reported_with_all_known_attributes() {
             "confidence": "high",
             "first_seen": "2026-11-20T07:31:46.905224659+00:00",
             "scans_confirmed": 1,
+            "incident_id": record["message_id"],
         })
     );
 }

@@ -1,0 +1,232 @@
+//! Writes records: with their container, their incident and, for alerts, their evidence.
+
+use panoptes_sinks::activities::{Activity, Severity};
+use panoptes_sinks::json::Full;
+use panoptes_sinks::record::process::ProcessDetails;
+use panoptes_sinks::record::value::Uuid;
+use panoptes_sinks::record::{Details, Record};
+
+use super::containers::Judged;
+use super::describe;
+use super::evidence::Evidence;
+use super::incidents::Party;
+use super::reporter::{Policy, Reporter};
+use crate::detect::Accepted;
+use crate::state::ScanContext;
+use crate::state::container::{Container, ContainerKey};
+use crate::state::facts::{ConnectionFacts, ProcessFacts};
+use crate::state::process::{Process, ProcessKey};
+
+/// What became of a record.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Written {
+    Yes,
+    /// Its container is not reported.
+    Silent,
+    /// The queue is full.
+    No,
+}
+
+impl From<Written> for Accepted {
+    fn from(written: Written) -> Self {
+        if written == Written::No { Self::No } else { Self::Yes }
+    }
+}
+
+impl Reporter<'_> {
+    /// Writes the record of a change. No later scan shows the change again: an event that finds no
+    /// room is lost.
+    pub(super) fn write(
+        &mut self,
+        cx: &ScanContext<'_>,
+        subject: Subject<'_>,
+        record: &Record<'_>,
+    ) {
+        let _ = self.try_write(cx, subject, record);
+    }
+
+    /// Writes a record, unless its container is not reported. An urgent record that finds no room
+    /// in the queue is kept for the next scan.
+    pub(super) fn try_write(
+        &mut self,
+        cx: &ScanContext<'_>,
+        subject: Subject<'_>,
+        record: &Record<'_>,
+    ) -> Accepted {
+        let Policy { writer, incidents, .. } = &mut *self.policy;
+        let id = writer.next_id(cx.now.real.ns());
+        let incident = incidents.find(subject.process, subject.connection);
+        self.write_as(id, cx, subject, &Record { incident, ..*record }).into()
+    }
+
+    /// Whether an alert of a process is accepted now: there may be too many. To be asked before a
+    /// record is made.
+    pub(super) fn admits(&self, process: ProcessKey, activity: Activity) -> bool {
+        !self.is_wanted(activity) || self.policy.alert_floods.admits(process, activity)
+    }
+
+    /// Writes an alert's record with its evidence, if the alert is wanted.
+    pub(super) fn alert(
+        &mut self,
+        cx: &ScanContext<'_>,
+        subject: Subject<'_>,
+        record: &Record<'_>,
+        evidence: Evidence<'_>,
+    ) -> Accepted {
+        let activity = record.activity;
+        if !self.is_wanted(activity) {
+            return Accepted::Yes;
+        }
+        for details in record.parents.iter().chain([&record.own]) {
+            if let Details::Process(details) = details {
+                self.write_beginning(cx, subject, details);
+            }
+        }
+        let own = subject.process.map(|process| Party { process, includes_children: true });
+        let parties = if subject.parties.is_empty() { own.as_slice() } else { subject.parties };
+        let Policy { writer, incidents, ancestors, .. } = &mut *self.policy;
+        let id = writer.next_id(cx.now.real.ns());
+        let of_party = parties.iter().map(|party| party.process);
+        let found = incidents.find(of_party, subject.connection);
+        let is_high = activity.info().severity >= Severity::High && !parties.is_empty();
+        let begins = is_high && found.is_none();
+        let incident = found.or(begins.then_some(id));
+        let earlier = if begins { incidents.earlier(parties, id) } else { <_>::default() };
+        let mut ancestors = core::mem::take(ancestors);
+        let parent = subject.parent.filter(|_| is_high);
+        let (line, is_cut) = ancestors.of(cx.snapshot, parent.unwrap_or(0));
+        let detection = evidence.detection().with_past(&earlier, &line, is_cut);
+        let record = Record { detection: Some(&detection), incident, ..*record };
+        let written = self.write_as(id, cx, subject, &record);
+        drop(line);
+        self.policy.ancestors = ancestors;
+        if written == Written::Yes {
+            let Policy { incidents, alert_floods, .. } = &mut *self.policy;
+            if let Some(incident) = incident.filter(|_| is_high) {
+                incidents.add(cx.snapshot, incident, parties, subject.key, subject.connection);
+            }
+            if let Some(process) = subject.process {
+                alert_floods.count(process, activity);
+            }
+        }
+        written.into()
+    }
+
+    /// Writes that a process began, if that was left out in a flood: an alert about it follows.
+    pub(super) fn write_beginning(
+        &mut self,
+        cx: &ScanContext<'_>,
+        subject: Subject<'_>,
+        details: &ProcessDetails<'_>,
+    ) {
+        if subject.process.is_some_and(|process| self.policy.unwritten.remove(process)) {
+            let record = Record::new(Activity::ProcessCreated, Details::Process(details));
+            self.write(cx, subject, &record);
+        }
+    }
+
+    /// Writes a record with the context of its container.
+    fn write_as(
+        &mut self,
+        message_id: Uuid,
+        cx: &ScanContext<'_>,
+        subject: Subject<'_>,
+        record: &Record<'_>,
+    ) -> Written {
+        let Policy { header, writer, containers, undelivered, gaps, incidents, .. } =
+            &mut *self.policy;
+        let Subject { key, id, .. } = subject;
+        let class = header.class_of(record);
+        // The rules are for what runtimes made. A user can choose every name by which they judge.
+        let is_due = class.is_alert || key.is_some_and(ContainerKey::is_by_user);
+        let judged = match (key.and_then(|key| cx.containers.find(key)), key, id) {
+            (Some((row, container)), ..) => containers.tracked(cx, row, container, is_due),
+            (None, _, Some(id)) => containers.untracked(key, id, is_due),
+            (None, Some(key), None) => containers.gone(key, is_due),
+            (None, None, None) => Judged::Outside,
+        };
+        let reported = match judged {
+            Judged::Silent => return Written::Silent,
+            Judged::Outside => None,
+            Judged::Reported(reported) => Some(reported),
+        };
+        let context = reported.map(|reported| {
+            let machine = &cx.snapshot.machine;
+            let address = reported.facts.pod_address(cx.snapshot);
+            describe::container_context(&reported.facts, reported.image, address, machine)
+        });
+        let record = &Record { container: context.as_ref(), ..*record };
+        let now_ns = cx.now.real.ns();
+        let mut write = |room: &mut [u8]| writer.write_as(message_id, room, header, record, now_ns);
+        // Those that wait come first.
+        let mut pushed = Err(Full);
+        if !class.is_urgent || undelivered.is_empty() {
+            pushed = self.out.offer_with(class, &mut write);
+        }
+        if class.is_urgent {
+            pushed = pushed.or_else(|_| undelivered.keep(class, &mut write));
+        }
+        if pushed.is_ok() {
+            if let Some(process) = subject.process {
+                incidents.note_record(cx.snapshot, process, record.activity, message_id);
+            }
+            return Written::Yes;
+        }
+        self.out.count_refused(1);
+        gaps.refused[usize::from(class.is_urgent)] += 1;
+        Written::No
+    }
+}
+
+/// What a record is about: its container, as far as that is known, unless it is outside of
+/// containers; its process; and what else decides to which incident it belongs.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Subject<'a> {
+    key: Option<ContainerKey>,
+    id: Option<&'a [u8]>,
+    pub(super) process: Option<ProcessKey>,
+    /// The process's parent, if it is known.
+    parent: Option<u32>,
+    /// All processes that an alert is about, if there may be several.
+    parties: &'a [Party],
+    connection: Option<&'a ConnectionFacts>,
+}
+
+impl<'a> Subject<'a> {
+    /// A process, or an object that it holds.
+    pub(super) fn process(facts: &ProcessFacts<'a>) -> Self {
+        Self {
+            key: facts.container_key,
+            id: facts.container,
+            process: Some(facts.key()),
+            parent: facts.numbers.parent_process_id,
+            ..Self::default()
+        }
+    }
+
+    /// The same for records that do not list the process's ancestors.
+    pub(super) fn of(cx: &ScanContext<'a>, process: &'a Process) -> Self {
+        let (key, id) = (process.container_key(), process.container(cx.strings));
+        Self { key, id, process: Some(process.key), ..Self::default() }
+    }
+
+    pub(super) fn container(container: &Container, process: Option<&Process>) -> Self {
+        let process = process.map(|process| process.key);
+        Self { key: Some(container.key), process, ..Self::default() }
+    }
+
+    /// An object whose process has ended, with the process's container.
+    pub(super) fn ended(process: ProcessKey, key: Option<ContainerKey>) -> Self {
+        Self { key, process: Some(process), ..Self::default() }
+    }
+
+    /// Adds the connection that a record is about.
+    pub(super) fn with_connection(self, connection: Option<&'a ConnectionFacts>) -> Self {
+        Self { connection, ..self }
+    }
+
+    /// Adds all processes that an alert is about.
+    pub(super) fn with_parties(self, parties: &'a [Party]) -> Self {
+        Self { parties, ..self }
+    }
+}
