@@ -38,6 +38,7 @@ pub mod setup;
 pub mod snapshot;
 mod spawn;
 pub mod standin;
+pub mod story;
 mod strangers;
 mod tools;
 pub mod turn;

@@ -263,6 +263,10 @@ pub struct Report {
     pub outcomes: Vec<Outcome>,
     /// Number of records of each activity.
     pub activities: BTreeMap<String, usize>,
+    /// Number of incidents, and of later records that belonged to one as they must.
+    pub incidents: usize,
+    /// See [`Self::incidents`].
+    pub members: usize,
 }
 
 impl Report {
@@ -296,6 +300,8 @@ impl Report {
         }
         let good = self.outcomes.iter().filter(|outcome| outcome.is_good()).count();
         let _ = writeln!(out, "{good} of {} scenarios as expected", self.outcomes.len());
+        let (incidents, members) = (self.incidents, self.members);
+        let _ = writeln!(out, "{incidents} incidents with {members} later records");
         let alerts = || self.outcomes.iter().filter(|outcome| outcome.is_alert);
         if let Some(latencies) = Latencies::of(alerts().filter_map(|o| o.latency)) {
             let _ = writeln!(out, "from act to alert: {latencies}");

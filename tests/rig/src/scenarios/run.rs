@@ -17,6 +17,7 @@ use crate::flavor::Flavor;
 use crate::guest::{Guest, GuestSpec};
 use crate::kernel::Kernel;
 use crate::setup;
+use crate::story::Story;
 use crate::userland::Userland;
 
 /// The scenarios to play, and how.
@@ -87,6 +88,8 @@ pub fn run(
         kernel: kernel.release().to_owned(),
         outcomes: Vec::new(),
         activities: BTreeMap::new(),
+        incidents: 0,
+        members: 0,
     };
     let stages: BTreeSet<Stage> = choice.scenarios.iter().map(|scenario| scenario.stage).collect();
     let mut machine: Option<Machine> = None;
@@ -181,9 +184,14 @@ impl Show<'_> {
             return Ok(false);
         }
         report.add_rest(rest);
+        let (mut story, mut told) = (Story::default(), 0);
         while let Some(&scenario) = left.front() {
             let answers = Answers { pace, watcher: &watcher, scenario, from: watcher.count() };
-            let outcome = Play { guest, answers, choice, scenario, clock: *clock }.play();
+            let mut outcome = Play { guest, answers, choice, scenario, clock: *clock }.play();
+            let records = watcher.records(told);
+            told += records.len();
+            let errors = records.iter().flat_map(|arrival| story.read(&arrival.record));
+            outcome.extra.extend(errors.map(|error| format!("story: {error}")));
             // A death may show only in missing records.
             if guest.is_dead() || (!outcome.is_good() && guest.has_died()) {
                 return Ok(false);
@@ -193,6 +201,8 @@ impl Show<'_> {
             on_outcome(&outcome);
             report.outcomes.push(outcome);
         }
+        report.incidents += story.incidents;
+        report.members += story.members;
         for (name, count) in watcher.activities() {
             *report.activities.entry(name).or_insert(0) += count;
         }
