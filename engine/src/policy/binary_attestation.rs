@@ -16,11 +16,10 @@ use panoptes_sinks::record::{Details, Record};
 
 use super::describe;
 use super::evidence::Evidence;
-use super::reporter::Reporter;
 use super::techniques::{
     DELETED, ELSEWHERE, ELSEWHERE_FILELESS, FILELESS, FOREIGN, LIBRARY, MODIFIED, Techniques,
 };
-use super::writing::Subject;
+use super::writing::{Reporter, Subject};
 use crate::detect::Accepted;
 use crate::detect::binary_attestation::Alert;
 use crate::detect::binary_attestation::arguments::arguments;

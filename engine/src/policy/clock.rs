@@ -10,9 +10,8 @@ use panoptes_sinks::record::system_activity::SystemActivityDetails;
 use panoptes_sinks::record::{Details, Record};
 
 use super::evidence::Evidence;
-use super::reporter::Reporter;
 use super::techniques::ROOTKIT;
-use super::writing::Subject;
+use super::writing::{Reporter, Subject};
 use crate::detect::Accepted;
 use crate::state::ScanContext;
 use crate::time::RealTime;

@@ -15,9 +15,9 @@ use panoptes_sinks::record::{Details, Record};
 
 use super::describe;
 use super::evidence::Evidence;
-use super::reporter::{Reporter, describe_process};
+use super::reporter::describe_process;
 use super::techniques;
-use super::writing::Subject;
+use super::writing::{Reporter, Subject};
 use crate::state::connection::Connection;
 use crate::state::facts::ProcessFacts;
 use crate::state::{ConnectionChange, Exceeded, ScanContext};

@@ -16,9 +16,8 @@ use panoptes_sinks::record::{Details, Record};
 
 use super::describe;
 use super::evidence::Evidence;
-use super::reporter::Reporter;
 use super::techniques::CONTENT;
-use super::writing::Subject;
+use super::writing::{Reporter, Subject};
 use crate::detect::Accepted;
 use crate::detect::file_content::ContentChange;
 use crate::state::ScanContext;

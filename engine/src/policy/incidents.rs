@@ -48,8 +48,8 @@ const ENDED_OF_INCIDENT_NS: i64 = 30_000_000_000;
 const ROWS_A_SCAN: u32 = 64;
 /// Time between two searches for room.
 const SEARCH_NS: i64 = 1_000_000_000;
-/// The processes up to this one start everything else.
-const KERNEL_MAX: u32 = 2;
+/// The processes up to this one, init and kthreadd, start everything else.
+const KTHREADD: u32 = 2;
 /// Maximum number of generations below the processes of an alert, when it begins an incident.
 const GENERATIONS_MAX: usize = 16;
 
@@ -234,7 +234,7 @@ impl Incidents {
             number
         };
         let mut is_new = false;
-        for &party in parties.iter().filter(|party| party.process.process_id > KERNEL_MAX) {
+        for &party in parties.iter().filter(|party| party.process.process_id > KTHREADD) {
             is_new |= self.join(snapshot, party, number) && party.includes_children;
         }
         for _ in 0..GENERATIONS_MAX {

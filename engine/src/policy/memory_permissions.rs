@@ -10,9 +10,9 @@ use panoptes_sinks::record::{Details, Record};
 
 use super::describe;
 use super::evidence::Evidence;
-use super::reporter::{Object, Reporter, describe_process};
+use super::reporter::{Object, describe_process};
 use super::techniques::{INJECTED, PATCHED};
-use super::writing::Subject;
+use super::writing::{Reporter, Subject};
 use crate::detect::Accepted;
 use crate::detect::memory_permissions::Judged;
 use crate::detect::memory_permissions::rule::{Backing, Direction, FindingKind};

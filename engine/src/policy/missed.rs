@@ -10,8 +10,8 @@ use panoptes_sinks::record::{Details, Record};
 
 use super::gaps::{GAPS_MAX, Missed, OVER_NS, Report, SECOND_NS};
 use super::intervals;
-use super::reporter::{Reporter, describe_process};
-use super::writing::Subject;
+use super::reporter::describe_process;
+use super::writing::{Reporter, Subject};
 use crate::detect::Accepted;
 use crate::loss::{Blamed, LISTED_MAX};
 use crate::state::process::Process;

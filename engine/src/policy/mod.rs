@@ -43,4 +43,4 @@ mod writing;
 
 pub use clock::{SetBack, Tampering};
 pub use config::PolicyConfig;
-pub use reporter::{Policy, Reporter};
+pub use writing::{Policy, Reporter};

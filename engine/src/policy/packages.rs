@@ -7,8 +7,7 @@ use panoptes_sinks::record::value::Objects;
 use panoptes_sinks::record::{Details, Record};
 
 use super::describe;
-use super::reporter::Reporter;
-use super::writing::Subject;
+use super::writing::{Reporter, Subject};
 use crate::detect::Accepted;
 use crate::detect::file_content::packages::{FILES_MAX, PackageFiles};
 use crate::state::ScanContext;

@@ -8,8 +8,8 @@ use panoptes_sinks::record::value::Objects;
 use panoptes_sinks::record::{Details, Record};
 
 use super::describe;
-use super::reporter::{Reporter, describe_process};
-use super::writing::Subject;
+use super::reporter::describe_process;
+use super::writing::{Reporter, Subject};
 use crate::state::process::Process;
 use crate::state::{MappedFiles, ScanContext};
 

@@ -4,168 +4,32 @@
 //! the configuration whether it is reported.
 
 use core::fmt::Write as _;
-use std::sync::Arc;
 
 use arrayvec::ArrayString;
 use panoptes_decoders::kernel::vm_area_struct::VM_EXEC;
 use panoptes_sinks::activities::Activity;
-use panoptes_sinks::queue::Producer;
 use panoptes_sinks::record::detection::Confidence;
-use panoptes_sinks::record::header::Header;
 use panoptes_sinks::record::process::ProcessDetails;
 use panoptes_sinks::record::system_activity::SystemActivityDetails;
-use panoptes_sinks::record::{Details, Record, RecordWriter};
+use panoptes_sinks::record::{Details, Record};
 
-use super::PolicyConfig;
-use super::alert_floods::AlertFloods;
-use super::ancestors::Ancestors;
-use super::containers::ContainerPolicy;
 use super::describe;
 use super::evidence::Evidence;
-use super::floods::Floods;
-use super::gaps::{GAPS_MAX, Gaps};
 use super::hidden;
-use super::incidents::Incidents;
-use super::intervals::{self, Intervals};
+use super::intervals;
 use super::techniques::ROOTKIT;
-use super::undelivered::Undelivered;
-use super::unwritten::Unwritten;
-use super::writing::Subject;
-use crate::container_config::ContainerConfig;
-use crate::detect::binary_attestation::Shipped;
+use super::writing::{Reporter, Subject};
 use crate::detect::{Accepted, Finding, Findings};
-use crate::limits::Limits;
 use crate::state::container::Container;
 use crate::state::facts::{AreaFacts, DescriptorFacts, ThreadFacts};
 use crate::state::process::{Process, ProcessKey};
 use crate::state::{AreaBefore, Births, Change, Changes, Limit, ScanContext};
-use crate::time::{Monotonic, RealTime};
-use panoptes_tables::HashKey;
-
-/// Decides about the records of one machine and writes them.
-#[derive(Debug)]
-pub struct Policy {
-    config: PolicyConfig,
-    pub(super) header: Header,
-    pub(super) writer: RecordWriter,
-    pub(super) containers: ContainerPolicy,
-    pub(super) floods: Floods,
-    pub(super) alert_floods: AlertFloods,
-    pub(super) incidents: Incidents,
-    pub(super) ancestors: Ancestors,
-    pub(super) unwritten: Unwritten,
-    pub(super) undelivered: Undelivered,
-    pub(super) gaps: Gaps,
-    pub(super) intervals: Intervals,
-}
-
-impl Policy {
-    /// `message_ids` is random, drawn afresh for each machine.
-    pub fn new(
-        limits: &Limits,
-        config: PolicyConfig,
-        header: Header,
-        message_ids: u64,
-        key: HashKey,
-    ) -> Self {
-        let writer = RecordWriter::new(message_ids, limits.string_length as usize);
-        let containers = ContainerPolicy::new(limits.containers);
-        let floods = Floods::new(limits, key);
-        let alert_floods = AlertFloods::new(limits, key);
-        let incidents = Incidents::new(limits, key);
-        let unwritten = Unwritten::new(limits, key);
-        let undelivered = Undelivered::new();
-        Self {
-            config,
-            header,
-            writer,
-            containers,
-            floods,
-            alert_floods,
-            incidents,
-            ancestors: Ancestors::new(),
-            unwritten,
-            undelivered,
-            gaps: Gaps::new(),
-            intervals: Intervals::new(),
-        }
-    }
-
-    /// Sets the SBOMs, which may name the images of containers.
-    pub fn set_shipped(&mut self, shipped: Arc<Shipped>) {
-        self.containers.set_shipped(shipped);
-    }
-
-    /// Sets which containers are reported, and their images.
-    pub fn set_containers(&mut self, config: Arc<ContainerConfig>) {
-        self.containers.set(config);
-    }
-
-    pub fn config(&self) -> &PolicyConfig {
-        &self.config
-    }
-
-    pub fn header_mut(&mut self) -> &mut Header {
-        &mut self.header
-    }
-
-    /// By gap, how much scans missed since it began; 0 if there is no gap.
-    pub fn gap_counts(&self) -> [u64; GAPS_MAX] {
-        self.gaps.counts()
-    }
-
-    /// Sets the time from one scan to the next that is wanted, in nanoseconds.
-    pub fn set_scan_interval(&mut self, ns: u64) {
-        self.intervals.wanted = ns;
-    }
-
-    /// Notes that a scan begins.
-    pub fn note_scan(&mut self, now: Monotonic) {
-        self.intervals.note_scan(now);
-        self.alert_floods.note_time(now);
-        self.incidents.note_time(now);
-    }
-
-    /// Notes how much of its budget of work a scan has used, in percent.
-    pub fn note_budget_used(&mut self, percent: u32) {
-        self.intervals.note_budget_used(percent);
-    }
-
-    /// Passes on urgent records for which the queue had no room before.
-    pub fn offer_undelivered(&mut self, out: &mut Producer) {
-        if !self.undelivered.is_empty() {
-            self.undelivered.offer(out);
-        }
-    }
-
-    /// Drops urgent records for which the queue had no room, and counts them.
-    pub(super) fn drop_undelivered(&mut self, out: &mut Producer) {
-        out.count_refused(self.undelivered.clear() as u64);
-    }
-
-    /// Accepts all alerts from now on, however many: no scan follows.
-    pub fn end_alert_floods(&mut self) {
-        self.alert_floods.end();
-    }
-
-    /// A receiver of changes that writes records into `out`.
-    pub fn reporter<'a>(&'a mut self, out: &'a mut Producer) -> Reporter<'a> {
-        Reporter { policy: self, out }
-    }
-}
-
-/// Turns changes into records.
-#[derive(Debug)]
-pub struct Reporter<'a> {
-    pub(super) policy: &'a mut Policy,
-    pub(super) out: &'a mut Producer,
-}
+use crate::time::RealTime;
 
 impl Changes for Reporter<'_> {
     fn change(&mut self, cx: &ScanContext<'_>, change: &Change<'_>) {
         match *change {
             Change::ProcessCreated(process) => {
-                self.policy.incidents.note_beginning(cx.snapshot, process.key);
                 self.process(cx, Activity::ProcessCreated, process);
             }
             Change::ProcessExecuted { process, before, mapped } => {
@@ -174,7 +38,6 @@ impl Changes for Reporter<'_> {
             Change::ProcessTerminated(process) => {
                 self.sum_up(cx, process);
                 self.process(cx, Activity::ProcessTerminated, process);
-                self.policy.incidents.note_end(process.key);
             }
             Change::ProcessZombie(process) => {
                 self.process(cx, Activity::ProcessZombie, process);
@@ -249,14 +112,13 @@ impl Findings for Reporter<'_> {
 }
 
 impl Reporter<'_> {
-    pub(super) fn is_wanted(&self, activity: Activity) -> bool {
-        self.policy.config.is_enabled(activity)
-    }
-
     // §10.1
 
     fn process(&mut self, cx: &ScanContext<'_>, activity: Activity, process: &Process) {
-        if activity == Activity::ProcessTerminated {
+        if activity == Activity::ProcessCreated {
+            self.policy.incidents.note_beginning(cx.snapshot, process.key);
+        } else if activity == Activity::ProcessTerminated {
+            self.policy.incidents.note_end(process.key);
             self.policy.unwritten.remove(process.key);
         }
         if !self.is_wanted(activity) {

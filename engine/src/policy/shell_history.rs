@@ -12,9 +12,8 @@ use panoptes_sinks::record::{Details, Record};
 
 use super::describe;
 use super::evidence::Evidence;
-use super::reporter::Reporter;
 use super::techniques::{CLEAR_HISTORY, PREVENT_HISTORY};
-use super::writing::Subject;
+use super::writing::{Reporter, Subject};
 use crate::detect::Accepted;
 use crate::detect::shell_history::{Clearing, Command, DisableMethod, HistoryChange, HistoryEvent};
 use crate::state::ScanContext;

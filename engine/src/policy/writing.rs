@@ -1,21 +1,157 @@
-//! Writes records: with their container, their incident and, for alerts, their evidence.
+//! The policy of one machine, and how it writes records: with their container, their incident and,
+//! for alerts, their evidence.
+
+use std::sync::Arc;
 
 use panoptes_sinks::activities::{Activity, Severity};
 use panoptes_sinks::json::Full;
+use panoptes_sinks::queue::Producer;
+use panoptes_sinks::record::header::Header;
 use panoptes_sinks::record::process::ProcessDetails;
 use panoptes_sinks::record::value::Uuid;
-use panoptes_sinks::record::{Details, Record};
+use panoptes_sinks::record::{Details, Record, RecordWriter};
+use panoptes_tables::HashKey;
 
-use super::containers::Judged;
+use super::PolicyConfig;
+use super::alert_floods::AlertFloods;
+use super::ancestors::Ancestors;
+use super::containers::{ContainerPolicy, Judged};
 use super::describe;
 use super::evidence::Evidence;
-use super::incidents::Party;
-use super::reporter::{Policy, Reporter};
+use super::floods::Floods;
+use super::gaps::{GAPS_MAX, Gaps};
+use super::incidents::{Incidents, Party};
+use super::intervals::Intervals;
+use super::undelivered::Undelivered;
+use super::unwritten::Unwritten;
+use crate::container_config::ContainerConfig;
 use crate::detect::Accepted;
+use crate::detect::binary_attestation::Shipped;
+use crate::limits::Limits;
 use crate::state::ScanContext;
 use crate::state::container::{Container, ContainerKey};
 use crate::state::facts::{ConnectionFacts, ProcessFacts};
 use crate::state::process::{Process, ProcessKey};
+use crate::time::Monotonic;
+
+/// Decides about the records of one machine and writes them.
+#[derive(Debug)]
+pub struct Policy {
+    config: PolicyConfig,
+    pub(super) header: Header,
+    pub(super) writer: RecordWriter,
+    pub(super) containers: ContainerPolicy,
+    pub(super) floods: Floods,
+    pub(super) alert_floods: AlertFloods,
+    pub(super) incidents: Incidents,
+    pub(super) ancestors: Ancestors,
+    pub(super) unwritten: Unwritten,
+    pub(super) undelivered: Undelivered,
+    pub(super) gaps: Gaps,
+    pub(super) intervals: Intervals,
+}
+
+impl Policy {
+    /// `message_ids` is random, drawn afresh for each machine.
+    pub fn new(
+        limits: &Limits,
+        config: PolicyConfig,
+        header: Header,
+        message_ids: u64,
+        key: HashKey,
+    ) -> Self {
+        let writer = RecordWriter::new(message_ids, limits.string_length as usize);
+        let containers = ContainerPolicy::new(limits.containers);
+        let floods = Floods::new(limits, key);
+        let alert_floods = AlertFloods::new(limits, key);
+        let incidents = Incidents::new(limits, key);
+        let unwritten = Unwritten::new(limits, key);
+        let undelivered = Undelivered::new();
+        Self {
+            config,
+            header,
+            writer,
+            containers,
+            floods,
+            alert_floods,
+            incidents,
+            ancestors: Ancestors::new(),
+            unwritten,
+            undelivered,
+            gaps: Gaps::new(),
+            intervals: Intervals::new(),
+        }
+    }
+
+    /// Sets the SBOMs, which may name the images of containers.
+    pub fn set_shipped(&mut self, shipped: Arc<Shipped>) {
+        self.containers.set_shipped(shipped);
+    }
+
+    /// Sets which containers are reported, and their images.
+    pub fn set_containers(&mut self, config: Arc<ContainerConfig>) {
+        self.containers.set(config);
+    }
+
+    pub fn config(&self) -> &PolicyConfig {
+        &self.config
+    }
+
+    pub fn header_mut(&mut self) -> &mut Header {
+        &mut self.header
+    }
+
+    /// By gap, how much scans missed since it began; 0 if there is no gap.
+    pub fn gap_counts(&self) -> [u64; GAPS_MAX] {
+        self.gaps.counts()
+    }
+
+    /// Sets the time from one scan to the next that is wanted, in nanoseconds.
+    pub fn set_scan_interval(&mut self, ns: u64) {
+        self.intervals.wanted = ns;
+    }
+
+    /// Notes that a scan begins.
+    pub fn note_scan(&mut self, now: Monotonic) {
+        self.intervals.note_scan(now);
+        self.alert_floods.note_time(now);
+        self.incidents.note_time(now);
+    }
+
+    /// Notes how much of its budget of work a scan has used, in percent.
+    pub fn note_budget_used(&mut self, percent: u32) {
+        self.intervals.note_budget_used(percent);
+    }
+
+    /// Passes on urgent records for which the queue had no room before.
+    pub fn offer_undelivered(&mut self, out: &mut Producer) {
+        if !self.undelivered.is_empty() {
+            self.undelivered.offer(out);
+        }
+    }
+
+    /// Drops urgent records for which the queue had no room, and counts them.
+    pub(super) fn drop_undelivered(&mut self, out: &mut Producer) {
+        out.count_refused(self.undelivered.clear() as u64);
+    }
+
+    /// Accepts all alerts from now on, however many: no scan follows.
+    pub fn end_alert_floods(&mut self) {
+        self.alert_floods.end();
+    }
+
+    /// A receiver of changes that writes records into `out`.
+    pub fn reporter<'a>(&'a mut self, out: &'a mut Producer) -> Reporter<'a> {
+        Reporter { policy: self, out }
+    }
+}
+
+/// Turns changes into records.
+#[derive(Debug)]
+pub struct Reporter<'a> {
+    pub(super) policy: &'a mut Policy,
+    pub(super) out: &'a mut Producer,
+}
 
 /// What became of a record.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -34,6 +170,10 @@ impl From<Written> for Accepted {
 }
 
 impl Reporter<'_> {
+    pub(super) fn is_wanted(&self, activity: Activity) -> bool {
+        self.policy.config.is_enabled(activity)
+    }
+
     /// Writes the record of a change. No later scan shows the change again: an event that finds no
     /// room is lost.
     pub(super) fn write(

@@ -14,7 +14,7 @@ const LISTED: usize = 4;
 /// Maximum number of records that an alert lists.
 const LISTED_MAX: usize = 32;
 
-/// What the records told of a process.
+/// A process as the records show it.
 #[derive(Clone, Debug, Default)]
 struct Process {
     parent: u64,

@@ -29,7 +29,8 @@ const WITHOUT_ROW: [(&str, &str); 7] = [
     ),
     (
         "one record, which says that it is cut",
-        "connections::HOLDERS_MAX finding::CONNECTIONS_MAX finding::DESCRIPTORS_MAX \
+        "ancestors::ANCESTORS_MAX connections::HOLDERS_MAX incidents::EARLIER_MAX \
+         finding::CONNECTIONS_MAX finding::DESCRIPTORS_MAX \
          finding::MEMBERS_MAX finding::OBJECTS_MAX packages::FILES_MAX \
          reverse_shells::CONNECTIONS_MAX reverse_shells::DESCRIPTORS_MAX \
          reverse_shells::PROCESSES_MAX",
