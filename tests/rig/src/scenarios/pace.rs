@@ -14,10 +14,12 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use super::outcome::{Facts, Tally, fits};
 use super::run::{escaped, quoted};
 use super::watcher::Watcher;
-use super::{Expected, Scenario};
+use super::{Expected, PROCESS_CREATED, Scenario};
 use crate::error::{Error, Result};
 use crate::guest::Guest;
 
@@ -92,7 +94,7 @@ impl Pace {
             let marker = self.mark()?;
             let fields = [("process.process_id", marker.as_str())];
             let is_there = watcher.wait_for(from, Instant::now() + PATIENCE, |arrival| {
-                fits(&arrival.record, "process_created", fields, &Facts::new())
+                fits(&arrival.record, PROCESS_CREATED, fields, &Facts::new())
             });
             self.say(&format!("end {marker}"))?;
             if !is_there {
@@ -125,6 +127,12 @@ impl Pace {
 /// Whether a line of a script is a question.
 pub(super) fn is_question(line: &str) -> bool {
     ["@scanned ", "@seen ", "@come ", "@lacks "].iter().any(|question| line.starts_with(question))
+}
+
+/// Whether a record is about a new marker.
+pub(super) fn is_marker(record: &Value) -> bool {
+    let command_line = ("process.process_command_line_arguments", "bash /run/pace/helper");
+    fits(record, PROCESS_CREATED, [command_line], &Facts::new())
 }
 
 fn socket(folder: &Path) -> PathBuf {
