@@ -363,7 +363,8 @@ pub(crate) fn build_equipped(kernel: &Kernel, modules: &[PathBuf]) -> Result<(Pa
         cache::write(&stamp, made_of.as_bytes())?;
     }
     let mut archive = Archive::default();
-    for folder in ["dev", "modules", ROOT_ON_DISK] {
+    // Guests' additional files are in `opt` until they are copied to the disk.
+    for folder in ["dev", "modules", "opt", ROOT_ON_DISK] {
         archive.directory(folder, 0o755);
     }
     archive.character_device("dev/console", 0o600, 5, 1);

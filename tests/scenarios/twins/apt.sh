@@ -21,4 +21,4 @@ LD_PRELOAD=/usr/lib/libtwin.so twin 300 & running=$!
 apt-get -qq --yes install twin=2.0
 grep -q 'twin.*(deleted)' /proc/$running/maps; kill $running
 dpkg --status twin | grep -q 'Version: 2.0'
-dpkg --verify; dpkg --listfiles twin | grep -q /usr/bin/twin
+dpkg --verify twin; dpkg --listfiles twin | grep -q /usr/bin/twin

@@ -6,5 +6,5 @@ screen -c /dev/null -dmS twin bash --norc
 await 'screen -S twin -X stuff $'"'id -u > /tmp/screen.out\n'"
 await '[ -s /tmp/screen.out ]'
 screen -S twin -X quit
-(sleep 4; echo exit; sleep 1) | TERM=xterm ssh -tt root@127.0.0.1 \
+(sleep 3; for i in {1..20}; do sleep 1; echo exit; done) | TERM=xterm ssh -tt root@127.0.0.1 \
   "TERM=xterm SCREENDIR=$SCREENDIR screen -c /dev/null bash --norc" > /dev/null

@@ -1,4 +1,4 @@
-# units: systemd, as process 1 of a container, runs services, scopes and timers
+# units: systemd, as process 1 of a container, runs services and timers
 
 #: prepare
 mkdir -p /sys/fs/cgroup/units
@@ -18,7 +18,6 @@ inside() { nsenter -a -t "$(cat /run/units.pid)" "$@"; }
 rm -f /tmp/unit-*; name=twin-$$-$SECONDS
 inside systemd-run -q -p DefaultDependencies=no --unit $name \
   sh -c 'sleep 0.5; id -u | cat > /tmp/unit-service'
-inside systemd-run -q -p DefaultDependencies=no --scope sh -c 'id -u | cat > /tmp/unit-scope'
 inside systemd-run -q -p DefaultDependencies=no --timer-property=DefaultDependencies=no \
   --on-active=1 sh -c 'id -u > /tmp/unit-timer'
-await '[ -s /tmp/unit-service ] && [ -s /tmp/unit-scope ] && [ -s /tmp/unit-timer ]'
+await '[ -s /tmp/unit-service ] && [ -s /tmp/unit-timer ]'

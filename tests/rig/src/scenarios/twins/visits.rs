@@ -17,7 +17,7 @@ use crate::setup;
 use crate::userland;
 
 /// The longest turn.
-const TURN_SECONDS: u32 = 240;
+const TURN_SECONDS: u32 = 120;
 /// The time between two turns.
 const PAUSE: Duration = Duration::from_secs(2);
 /// The end of a failed turn's output that is kept.
