@@ -91,3 +91,59 @@ impl Attacks {
         self.played.into_iter().map(|played| played.outcome).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use serde_json::json;
+
+    use super::super::super::outcome::{Facts, evaluate};
+    use super::super::super::{Count, Expected};
+    use super::*;
+
+    static SHELL: Scenario = Scenario {
+        expect: &[Expected {
+            activity: "reverse_shell_detected",
+            fields: &[("process.process_id", "7")],
+            count: Count::Exactly(1),
+            distinct: None,
+        }],
+        ..Scenario::new("T1", "a shell")
+    };
+
+    fn arrival(name: &str, message_type: &str, pid: u64) -> Arrival {
+        let record = json!({
+            "message_type": message_type,
+            "activity_data": { "name": name, "process_details": { "process_id": pid } },
+        });
+        Arrival { at: Instant::now(), record }
+    }
+
+    #[test]
+    fn an_attack_explains_its_own_alerts_while_it_is_played() {
+        let shell = |pid| arrival("reverse_shell_detected", "ALERT", pid);
+        let kept = vec![
+            shell(7), // before
+            shell(7),
+            shell(8), // another one
+            arrival("process_created", "EVENT", 9),
+            arrival("coverage_degraded", "SYSTEM_ACTIVITY", 9),
+            shell(7), // after
+        ];
+        let outcome = evaluate(&SHELL, &kept[1..5], None, &Facts::new());
+        let choice = Choice {
+            flavor: crate::Flavor::from_name("6.1").unwrap(),
+            scenarios: Vec::new(),
+            quiet: QUIET,
+            log_folder: None,
+            host: None,
+            files: Vec::new(),
+        };
+        let played = vec![Played { scenario: &SHELL, outcome, records: 1..5 }];
+        assert!(played[0].outcome.is_met());
+        let others = Attacks { choice, played }.others(kept.clone());
+        let expected = [0, 2, 4, 5].map(|index: usize| kept[index].record.clone());
+        assert_eq!(others, expected);
+    }
+}

@@ -98,3 +98,32 @@ impl TwinReport {
         out
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_preset_has_the_records_of_its_activities() {
+        let volume = |records, bytes| Volume { records, bytes };
+        let activities = [
+            ("process_terminated", volume(2, 20)),
+            ("new_file_mapped", volume(30, 300)),
+            ("reverse_shell_detected", volume(4, 400)),
+            ("", volume(1, 1)),
+        ];
+        let report = TwinReport {
+            kernel: String::new(),
+            sbom: false,
+            time: Duration::ZERO,
+            twins: Vec::new(),
+            activities: activities.map(|(name, volume)| (name.to_owned(), volume)).into(),
+            alerts: Vec::new(),
+            attacks: Vec::new(),
+        };
+        assert_eq!(report.processes(), 2);
+        assert_eq!(report.volume(Preset::Alerts), volume(4, 400));
+        assert_eq!(report.volume(Preset::Security), volume(6, 420));
+        assert_eq!(report.volume(Preset::Everything), volume(36, 720));
+    }
+}
