@@ -1,7 +1,7 @@
 # screen: screen with a shell, detached, and in a login
 
 #: turn
-export SCREENDIR=/tmp/screens; mkdir -p -m 700 $SCREENDIR; rm -f /tmp/screen.out
+export SCREENDIR=/tmp/screens; mkdir -p $SCREENDIR; chmod 700 $SCREENDIR; rm -f /tmp/screen.out
 screen -c /dev/null -dmS twin bash --norc
 await 'screen -S twin -X stuff $'"'id -u > /tmp/screen.out\n'"
 await '[ -s /tmp/screen.out ]'

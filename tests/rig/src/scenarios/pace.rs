@@ -14,8 +14,6 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
 use super::outcome::{Facts, Tally, fits};
 use super::run::{escaped, quoted};
 use super::watcher::Watcher;
@@ -127,12 +125,6 @@ impl Pace {
 /// Whether a line of a script is a question.
 pub(super) fn is_question(line: &str) -> bool {
     ["@scanned ", "@seen ", "@come ", "@lacks "].iter().any(|question| line.starts_with(question))
-}
-
-/// Whether a record is about a new marker.
-pub(super) fn is_marker(record: &Value) -> bool {
-    let command_line = ("process.process_command_line_arguments", "bash /run/pace/helper");
-    fits(record, PROCESS_CREATED, [command_line], &Facts::new())
 }
 
 fn socket(folder: &Path) -> PathBuf {

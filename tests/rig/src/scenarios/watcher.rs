@@ -10,9 +10,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::DEGRADED;
 use super::outcome::name;
-use super::pace;
+use super::{DEGRADED, PROCESS_CREATED};
 use crate::error::{Error, Result};
 use crate::guest::Guest;
 
@@ -45,13 +44,20 @@ pub(super) enum Keep {
 
 impl Keep {
     fn takes(self, record: &Value) -> bool {
-        self == Self::All || is_finding(record) || pace::is_marker(record)
+        self == Self::All || is_finding(record) || is_marker(record)
     }
 }
 
 /// Whether a record is an alert, one of what was not seen, or a line that is no record.
 pub(super) fn is_finding(record: &Value) -> bool {
     !record.is_object() || record["message_type"] == "ALERT" || name(record) == DEGRADED
+}
+
+/// Whether a record is about a new marker of [`pace`](super::pace).
+fn is_marker(record: &Value) -> bool {
+    let command_line =
+        &record["activity_data"]["process_details"]["process_command_line_arguments"];
+    name(record) == PROCESS_CREATED && *command_line == "bash /run/pace/helper"
 }
 
 /// The size of some records.
