@@ -66,6 +66,11 @@ pub(crate) fn ensure_for_building() -> Result<()> {
     ])
 }
 
+/// Installs the client that logs into guests.
+pub(crate) fn ensure_for_visits() -> Result<()> {
+    install(&[(Need::Program("ssh"), "openssh-client")])
+}
+
 /// Installs the packages that compile libFuzzer.
 pub fn ensure_for_fuzzing() -> Result<()> {
     install(&[(Need::Program("g++"), "g++")])

@@ -73,8 +73,10 @@ const MORE_PACKAGES: &[&str] = &[
     "curl",
     "dropbear-bin",
     "expect",
+    "fcgiwrap",
     "gawk",
     "gcc",
+    "git",
     "gjs", // SpiderMonkey
     "libc6-dev",
     "lighttpd",
@@ -88,6 +90,7 @@ const MORE_PACKAGES: &[&str] = &[
     "ncurses-base", // terminal descriptions for tmux
     "netcat-openbsd",
     "netcat-traditional",
+    "nginx",
     "nodejs",
     "openjdk-17-jre-headless",
     "openssh-client",
@@ -96,8 +99,10 @@ const MORE_PACKAGES: &[&str] = &[
     "perl",
     "php8.2-cli",
     "postgresql-client-15",
+    "redis-server",
     "rsync",
     "ruby3.1",
+    "screen",
     "socat",
     "systemd", // systemd-socket-activate
     "telnetd-ssl",
@@ -358,7 +363,8 @@ pub(crate) fn build_equipped(kernel: &Kernel, modules: &[PathBuf]) -> Result<(Pa
         cache::write(&stamp, made_of.as_bytes())?;
     }
     let mut archive = Archive::default();
-    for folder in ["dev", "modules", ROOT_ON_DISK] {
+    // Guests' additional files are in `opt` until they are copied to the disk.
+    for folder in ["dev", "modules", "opt", ROOT_ON_DISK] {
         archive.directory(folder, 0o755);
     }
     archive.character_device("dev/console", 0o600, 5, 1);
@@ -373,7 +379,7 @@ pub(crate) fn build_equipped(kernel: &Kernel, modules: &[PathBuf]) -> Result<(Pa
 /// With this folder in the initramfs, the root is on the first disk (tests/agent/boot.c).
 const ROOT_ON_DISK: &str = "root-on-disk";
 
-fn set_mode(path: &Path, mode: u32) -> Result<()> {
+pub(crate) fn set_mode(path: &Path, mode: u32) -> Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     let permissions = std::fs::Permissions::from_mode(mode);
     std::fs::set_permissions(path, permissions).map_err(|e| Error::io("set the mode of", path, &e))

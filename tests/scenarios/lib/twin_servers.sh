@@ -4,7 +4,7 @@ ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/id_ed25519
 ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key
 cp /root/.ssh/id_ed25519.pub /root/.ssh/authorized_keys
 printf 'Host *\nStrictHostKeyChecking no\nLogLevel ERROR\n' > /root/.ssh/config
-[ -e /etc/ssh/sshd_config ] || touch /etc/ssh/sshd_config
+echo 'Subsystem sftp /usr/lib/openssh/sftp-server' > /etc/ssh/sshd_config
 /usr/sbin/sshd -o UsePAM=yes -o PermitRootLogin=yes -o MaxStartups=100 -E /var/log/sshd.log; port 22
 cat > /srv/web/conf <<'CONF'
 server.modules = ("mod_cgi")

@@ -12,6 +12,7 @@ mod bench;
 mod bindings;
 mod busy;
 mod cargo;
+mod churn;
 mod cost;
 mod demo;
 mod docs;
@@ -53,6 +54,7 @@ enum Command {
     Scenarios(scenarios::Options),
     Shells(shells::Options),
     Twins(twins::Options),
+    Churn(churn::Options),
     Neighbours(neighbours::Options),
     Bench(bench::Options),
     Cost(cost::Options),
@@ -80,6 +82,7 @@ fn main() -> ExitCode {
         Command::Scenarios(options) => scenarios::run(options),
         Command::Shells(options) => shells::run(options),
         Command::Twins(options) => twins::run(options),
+        Command::Churn(options) => churn::run(&options),
         Command::Neighbours(options) => neighbours::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Cost(options) => cost::run(&options),

@@ -43,6 +43,8 @@ pub(crate) fn run(options: Options) -> Result<(), String> {
         names: options.names,
         time: Duration::from_mins(options.minutes),
         log_folder: options.log_folder,
+        sbom: false,
+        attacks: &[],
     };
     let report = twins::run(&choice, &program::obtain()?, |line| eprintln!("twins: {line}"))?;
     println!("{}", report.table());

@@ -49,7 +49,7 @@ pub fn all() -> Result<&'static [Scenario]> {
 /// All twins, in the order of their names: `tests/scenarios/twins/NAME.sh`. They are read once.
 pub(super) fn twins() -> Result<&'static [Twin]> {
     static ALL: OnceLock<Result<Vec<Twin>>> = OnceLock::new();
-    let all = ALL.get_or_init(|| read("twins", &["prepare", "turn"], Parts::twin));
+    let all = ALL.get_or_init(|| read("twins", &["prepare", "turn", "visit"], Parts::twin));
     all.as_deref().map_err(Clone::clone)
 }
 
@@ -208,6 +208,7 @@ impl Parts {
             about: leak(&self.title),
             prepare: self.script("prepare"),
             turn: self.script("turn"),
+            visit: self.script("visit"),
         }
     }
 

@@ -26,6 +26,7 @@ mod watcher;
 pub use load::all;
 pub use outcome::{Outcome, Report};
 pub use run::{Choice, HostAct, run};
+pub use watcher::Volume;
 
 use crate::userland::Userland;
 
@@ -132,6 +133,8 @@ impl Scenario {
 }
 
 const CONTENT_CHANGE: &str = "file_descriptor_file_content_change";
+const PROCESS_CREATED: &str = "process_created";
+const PROCESS_TERMINATED: &str = "process_terminated";
 /// Something was not seen.
 const DEGRADED: &str = "coverage_degraded";
 

@@ -32,6 +32,8 @@ pub struct Outcome {
     pub is_alert: bool,
     /// An error inside the guest.
     pub failure: Option<String>,
+    /// What the scripts defined.
+    pub(super) facts: Facts,
 }
 
 /// One expectation, and how often it was met.
@@ -48,7 +50,12 @@ pub struct Seen {
 impl Outcome {
     /// Whether every expectation is met, with nothing extra and no failure.
     pub fn is_good(&self) -> bool {
-        self.failure.is_none() && self.extra.is_empty() && self.expected.iter().all(|e| e.met)
+        self.extra.is_empty() && self.is_met()
+    }
+
+    /// Whether every expectation is met, without failure.
+    pub fn is_met(&self) -> bool {
+        self.failure.is_none() && self.expected.iter().all(|e| e.met)
     }
 }
 
@@ -223,8 +230,18 @@ pub(super) fn evaluate(
     let latency =
         first.zip(acted).map(|(arrival, acted)| arrival.at.saturating_duration_since(acted));
     let (id, name) = (scenario.id, scenario.name);
-    let (latency_of_fact, failure) = (None, None);
-    Outcome { id, name, activity, expected, extra, latency, latency_of_fact, is_alert, failure }
+    Outcome {
+        id,
+        name,
+        activity,
+        expected,
+        extra,
+        latency,
+        latency_of_fact: None,
+        is_alert,
+        failure: None,
+        facts: Facts::new(),
+    }
 }
 
 /// The first record of the first expectation.
@@ -238,7 +255,7 @@ pub(super) fn first<'a>(
 }
 
 /// Whether a record is an alert that is neither expected nor allowed, or a line that is no record.
-fn is_extra(scenario: &Scenario, record: &Value, facts: &Facts) -> bool {
+pub(super) fn is_extra(scenario: &Scenario, record: &Value, facts: &Facts) -> bool {
     if record.is_object() && record["message_type"] != "ALERT" {
         return false;
     }

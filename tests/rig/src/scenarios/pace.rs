@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use super::outcome::{Facts, Tally, fits};
 use super::run::{escaped, quoted};
 use super::watcher::Watcher;
-use super::{Expected, Scenario};
+use super::{Expected, PROCESS_CREATED, Scenario};
 use crate::error::{Error, Result};
 use crate::guest::Guest;
 
@@ -92,7 +92,7 @@ impl Pace {
             let marker = self.mark()?;
             let fields = [("process.process_id", marker.as_str())];
             let is_there = watcher.wait_for(from, Instant::now() + PATIENCE, |arrival| {
-                fits(&arrival.record, "process_created", fields, &Facts::new())
+                fits(&arrival.record, PROCESS_CREATED, fields, &Facts::new())
             });
             self.say(&format!("end {marker}"))?;
             if !is_there {

@@ -101,7 +101,8 @@ pub fn run(
             // One guest at a time.
             drop(machine.take_if(|machine| machine.userland != stage.userland()));
             if machine.is_none() {
-                machine = Machine::boot(&kernel, stage.userland(), choice, &folder)?;
+                let files = &choice.files;
+                machine = Machine::boot(&kernel, stage.userland(), MEMORY_MIB, files, &folder)?;
             }
             let show = Show { choice, program, folder: &folder, stage };
             let is_whole = match &mut machine {
@@ -127,22 +128,31 @@ pub fn run(
 }
 
 /// A guest for the scenarios of one userland.
-struct Machine {
+pub(super) struct Machine {
     userland: Userland,
-    guest: Guest,
+    pub(super) guest: Guest,
     clock: Clock,
     pace: Pace,
 }
 
 impl Machine {
     /// Boots a guest; `None` if it died by itself before it was ready.
-    fn boot(
+    pub(super) fn boot(
         kernel: &Kernel,
         userland: Userland,
-        choice: &Choice,
+        memory_mib: u64,
+        more: &[(String, PathBuf)],
         folder: &Path,
     ) -> Result<Option<Self>> {
-        let mut guest = boot(kernel, userland, MEMORY_MIB, &choice.files, folder)?;
+        let mut files = stage::files()?;
+        files.extend_from_slice(more);
+        let mut guest = Guest::boot(&GuestSpec {
+            memory_mib,
+            userland,
+            files,
+            qemu_arguments: Pace::arguments(folder),
+            ..GuestSpec::new(kernel.clone())
+        })?;
         let ready = Clock::start(&mut guest)
             .and_then(|clock| Ok((clock, Pace::start(&mut guest, folder)?)));
         match ready {
@@ -150,6 +160,18 @@ impl Machine {
             Err(_) if guest.has_died() => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Plays one scenario.
+    pub(super) fn play(
+        &mut self,
+        watcher: &Watcher,
+        choice: &Choice,
+        scenario: &'static Scenario,
+    ) -> Outcome {
+        let Self { guest, clock, pace, .. } = self;
+        let answers = Answers { pace, watcher, scenario, from: watcher.count() };
+        Play { guest, answers, choice, scenario, clock: *clock }.play()
     }
 }
 
@@ -171,27 +193,32 @@ impl Show<'_> {
         on_outcome: &mut impl FnMut(&Outcome),
     ) -> Result<bool> {
         let Self { choice, program, folder, stage } = *self;
-        let Machine { guest, clock, pace, .. } = machine;
         let log = choice
             .log_folder
             .as_ref()
             .map(|log| log.join(format!("{}-{stage:?}", choice.flavor.name()).to_lowercase()));
         let configuration = stage::configuration(stage, program, folder)?;
-        let mut watcher =
-            Watcher::start(program, guest, &configuration, folder, log.as_deref(), Keep::All)?;
-        let rest = at_rest(stage, &watcher, pace, choice.quiet)?;
-        if !rest.is_good() && guest.has_died() {
+        let mut watcher = Watcher::start(
+            program,
+            &machine.guest,
+            &configuration,
+            folder,
+            log.as_deref(),
+            Keep::All,
+        )?;
+        let rest = at_rest(stage, &watcher, &mut machine.pace, choice.quiet)?;
+        if !rest.is_good() && machine.guest.has_died() {
             return Ok(false);
         }
         report.add_rest(rest);
         let (mut story, mut told) = (Story::default(), 0);
         while let Some(&scenario) = left.front() {
-            let answers = Answers { pace, watcher: &watcher, scenario, from: watcher.count() };
-            let mut outcome = Play { guest, answers, choice, scenario, clock: *clock }.play();
+            let mut outcome = machine.play(&watcher, choice, scenario);
             let records = watcher.records(told);
             told += records.len();
             let errors = records.iter().flat_map(|arrival| story.read(&arrival.record));
             outcome.extra.extend(errors.map(|error| format!("story: {error}")));
+            let guest = &mut machine.guest;
             // A death may show only in missing records.
             if guest.is_dead() || (!outcome.is_good() && guest.has_died()) {
                 return Ok(false);
@@ -203,30 +230,11 @@ impl Show<'_> {
         }
         report.incidents += story.incidents;
         report.members += story.members;
-        for (name, count) in watcher.activities() {
-            *report.activities.entry(name).or_insert(0) += count;
+        for (name, volume) in watcher.activities() {
+            *report.activities.entry(name).or_insert(0) += volume.records;
         }
         Ok(true)
     }
-}
-
-/// Boots a guest for scenarios.
-pub(super) fn boot(
-    kernel: &Kernel,
-    userland: Userland,
-    memory_mib: u64,
-    more: &[(String, PathBuf)],
-    folder: &Path,
-) -> Result<Guest> {
-    let mut files = stage::files()?;
-    files.extend_from_slice(more);
-    Guest::boot(&GuestSpec {
-        memory_mib,
-        userland,
-        files,
-        qemu_arguments: Pace::arguments(folder),
-        ..GuestSpec::new(kernel.clone())
-    })
 }
 
 /// Everything that exists when the watcher starts was shipped, so no record is expected.
@@ -265,7 +273,7 @@ impl Play<'_> {
         let cleaned = self.clean(&mut facts);
         let failure = done.and(undone).and(cleaned).err().map(|error| error.to_string());
         let outcome = evaluate(scenario, &arrivals, announced.acted, &facts);
-        Outcome { failure, latency_of_fact: latency, ..outcome }
+        Outcome { failure, latency_of_fact: latency, facts, ..outcome }
     }
 
     /// Waits for late extra records: by the clock, and by the watcher's scans.

@@ -79,6 +79,23 @@ pub(super) fn configuration(stage: Stage, program: &Path, folder: &Path) -> Resu
     Ok(path)
 }
 
+/// Writes the configuration for twins into `folder` and returns its path: with lists of what should
+/// run, made from these sources.
+pub(super) fn of_twins(sources: &[PathBuf], program: &Path, folder: &Path) -> Result<PathBuf> {
+    let mut text = String::from("output: { preset: everything, header: compact }\n");
+    let mut named = sources.iter().enumerate().peekable();
+    if named.peek().is_some() {
+        text.push_str("default:\n  sbom:\n");
+    }
+    for (i, source) in named {
+        let list = list(program, source, &folder.join(format!("{i}.json")))?;
+        let _ = writeln!(text, "    - {}", list.display());
+    }
+    let path = folder.join("twins.yaml");
+    cache::write(&path, text.as_bytes())?;
+    Ok(path)
+}
+
 /// The lists of what should run, made by the `panoptes` program itself.
 fn lists(stage: Stage, program: &Path, folder: &Path) -> Result<Vec<PathBuf>> {
     let root = userland::debian(Architecture::Amd64)?;

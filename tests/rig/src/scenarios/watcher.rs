@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
+use std::ops::AddAssign;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -9,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::DEGRADED;
 use super::outcome::name;
+use super::{DEGRADED, PROCESS_CREATED};
 use crate::error::{Error, Result};
 use crate::guest::Guest;
 
@@ -37,16 +38,47 @@ impl Arrival {
 pub(super) enum Keep {
     /// Every record: for a few minutes.
     All,
-    /// Alerts; records of what was not seen; lines that are no records.
-    Alerts,
+    /// [Findings](is_finding), and what scripts wait for.
+    Findings,
 }
 
 impl Keep {
     fn takes(self, record: &Value) -> bool {
-        self == Self::All
-            || !record.is_object()
-            || record["message_type"] == "ALERT"
-            || name(record) == DEGRADED
+        self == Self::All || is_finding(record) || is_marker(record)
+    }
+}
+
+/// Whether a record is an alert, one of what was not seen, or a line that is no record.
+pub(super) fn is_finding(record: &Value) -> bool {
+    !record.is_object() || record["message_type"] == "ALERT" || name(record) == DEGRADED
+}
+
+/// Whether a record is about a new marker of [`pace`](super::pace).
+fn is_marker(record: &Value) -> bool {
+    let command_line =
+        &record["activity_data"]["process_details"]["process_command_line_arguments"];
+    name(record) == PROCESS_CREATED && *command_line == "bash /run/pace/helper"
+}
+
+/// The size of some records.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Volume {
+    /// Number of records.
+    pub records: usize,
+    pub bytes: u64,
+}
+
+impl Volume {
+    #[allow(clippy::cast_precision_loss, reason = "for people")]
+    pub fn megabytes(self) -> f64 {
+        self.bytes as f64 / 1e6
+    }
+}
+
+impl AddAssign for Volume {
+    fn add_assign(&mut self, other: Self) {
+        self.records += other.records;
+        self.bytes += other.bytes;
     }
 }
 
@@ -54,16 +86,18 @@ impl Keep {
 #[derive(Debug, Default)]
 struct Heard {
     arrivals: Vec<Arrival>,
-    activities: BTreeMap<String, usize>,
+    activities: BTreeMap<String, Volume>,
     messages: Vec<String>,
 }
 
 impl Heard {
-    fn take(&mut self, arrival: Arrival, keep: Keep) {
+    /// Takes a record that was so many bytes long.
+    fn take(&mut self, arrival: Arrival, bytes: u64, keep: Keep) {
         let name = name(&arrival.record);
+        let volume = Volume { records: 1, bytes };
         match self.activities.get_mut(name) {
-            Some(count) => *count += 1,
-            None => _ = self.activities.insert(name.to_owned(), 1),
+            Some(all) => *all += volume,
+            None => _ = self.activities.insert(name.to_owned(), volume),
         }
         if keep.takes(&arrival.record) {
             self.arrivals.push(arrival);
@@ -129,8 +163,9 @@ impl Watcher {
             std::thread::spawn(move || {
                 for line in BufReader::new(records).lines().map_while(std::result::Result::ok) {
                     let at = Instant::now();
+                    let bytes = line.len() as u64 + 1;
                     let record = serde_json::from_str(&line).unwrap_or(Value::String(line));
-                    shared.add(|heard| heard.take(Arrival { at, record }, keep));
+                    shared.add(|heard| heard.take(Arrival { at, record }, bytes, keep));
                 }
             });
         }
@@ -197,18 +232,18 @@ impl Watcher {
         })
     }
 
-    /// Number of records.
+    /// Number of records that were kept.
     pub(super) fn count(&self) -> usize {
         self.shared.lock().arrivals.len()
     }
 
-    /// The records from index `from` on.
+    /// The kept records from index `from` on.
     pub(super) fn records(&self, from: usize) -> Vec<Arrival> {
         self.shared.lock().arrivals[from..].to_vec()
     }
 
-    /// Number of records of each activity.
-    pub(super) fn activities(&self) -> BTreeMap<String, usize> {
+    /// The records of each activity, kept or not.
+    pub(super) fn activities(&self) -> BTreeMap<String, Volume> {
         self.shared.lock().activities.clone()
     }
 

@@ -1,30 +1,39 @@
 //! The harmless twins of detected activity, again and again, many at once, for a given time: no
 //! alert may come.
 //!
-//! Several lanes run at the same time in one guest, each through some of the twins, while a watcher
-//! without knowledge of what should run watches. The guest reports the results of turns
-//! ([`Turns`]), so a twin that never ran is detected, too.
+//! Several lanes run at the same time in one guest, each through some of the twins; others come in
+//! from the host, each in a lane of its own. A watcher, with or without knowledge of what should
+//! run, watches from when everything is set up. The guest reports the results of turns ([`Turns`]),
+//! so a twin that never ran is detected, too.
+//!
+//! Scenarios can be played meanwhile: attacks that must be reported, and nothing else.
 //!
 //! A record that something was not seen is a failure, too: everyday work must not exceed what the
 //! watcher can see.
 
-use std::collections::BTreeMap;
+mod attacks;
+mod package;
+mod report;
+mod visits;
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
+use self::attacks::Attacks;
+pub use self::report::TwinReport;
+use self::visits::Visits;
 use super::outcome::{Facts, shown};
-use super::run::{Announced, boot, script_in};
+use super::run::{Announced, Machine, script_in};
 use super::watcher::{Keep, Watcher};
-use super::{DEGRADED, Stage, load, stage};
+use super::{load, stage};
 use crate::cache::Scratch;
 use crate::error::{Error, Result};
 use crate::flavor::Flavor;
 use crate::guest::Guest;
 use crate::kernel::Kernel;
 use crate::setup;
+use crate::userland::{self, Userland};
 
 /// The twins to run, and how.
 #[derive(Clone, Debug)]
@@ -32,10 +41,15 @@ pub struct TwinChoice {
     pub flavor: Flavor,
     /// The twins' names; empty for all.
     pub names: Vec<String>,
-    /// How long they run after all servers are up.
+    /// How long they run at least after all servers are up.
     pub time: Duration,
     /// The folder for all records, if any.
     pub log_folder: Option<PathBuf>,
+    /// Whether the watcher knows what should run.
+    pub sbom: bool,
+    /// Ids of scenarios, all of them attacks that only alerts follow: one is played each minute,
+    /// again and again.
+    pub attacks: &'static [&'static str],
 }
 
 /// How many of a twin's turns succeeded and failed.
@@ -45,20 +59,8 @@ pub struct Turns {
     pub good: usize,
     /// Turns with another status.
     pub bad: usize,
-    /// The output of the last failed turn, or why the twin could not be prepared.
+    /// Why the twin could not be prepared, or the output of the last failed turn.
     pub output: String,
-}
-
-/// The result of a run.
-#[derive(Clone, Debug)]
-pub struct TwinReport {
-    pub kernel: String,
-    pub time: Duration,
-    pub twins: Vec<(&'static Twin, Turns)>,
-    /// Number of records of each activity.
-    pub activities: BTreeMap<String, usize>,
-    /// Alerts, and records of what was not seen.
-    pub alerts: Vec<Value>,
 }
 
 /// Memory for all of them at once.
@@ -88,6 +90,8 @@ pub struct Twin {
     pub(super) prepare: &'static str,
     /// bash, again and again: status 0 means that it has done all that it is there for.
     pub(super) turn: &'static str,
+    /// The same, on the host: with `$port` of the guest's ssh, and the file `$key`.
+    pub(super) visit: &'static str,
 }
 
 /// All twins, in the order of their names.
@@ -102,39 +106,37 @@ pub fn run(
     mut report: impl FnMut(&str),
 ) -> Result<TwinReport> {
     let chosen = chosen(&choice.names)?;
+    let mut attacks = Attacks::new(choice)?;
     setup::ensure()?;
     let kernel = Kernel::obtain(choice.flavor)?;
     let folder = Scratch::of_process("scenarios")?;
-    let mut guest = boot(&kernel, Stage::Equipped.userland(), MEMORY_MIB, &[], &folder)?;
-    let configuration = stage::configuration(Stage::Equipped, program, &folder)?;
-    let log = choice.log_folder.as_deref();
-    let mut watcher = Watcher::start(program, &guest, &configuration, &folder, log, Keep::Alerts)?;
-    let mut twins: Vec<(&'static Twin, Turns)> = Vec::new();
-    script(&mut guest, &format!("mkdir -p /run/twins\n{COMMON}"))?;
-    for twin in chosen {
-        let install = format!(
-            "cat > /run/twins/{} <<'END-OF-TWIN'\n{}{}{}\nEND-OF-TWIN\n{}",
-            twin.name,
-            super::run::PRELUDE,
-            FUNCTIONS,
-            twin.turn,
-            twin.prepare
-        );
-        let prepared = script(&mut guest, &install);
-        let words = prepared.as_ref().err().map(ToString::to_string).unwrap_or_default();
-        report(&format!("{} is ready{}", twin.name, if words.is_empty() { "" } else { ", NOT" }));
-        twins.push((twin, Turns { output: words, ..Turns::default() }));
+    let packages = package::build(&folder)?;
+    let booted = Machine::boot(&kernel, Userland::Equipped, MEMORY_MIB, &packages, &folder)?;
+    let mut machine = booted.ok_or_else(|| Error::new("the guest died by itself"))?;
+    let mut twins = prepare(&mut machine.guest, chosen, choice.sbom, &mut report)?;
+    let mut lists = Vec::new();
+    if choice.sbom {
+        lists.push(userland::equipped()?);
+        lists.extend(packages.into_iter().map(|(_, path)| path));
     }
-    start(&mut guest, &twins)?;
+    let configuration = stage::of_twins(&lists, program, &folder)?;
+    let log = choice.log_folder.as_deref();
+    let mut watcher =
+        Watcher::start(program, &machine.guest, &configuration, &folder, log, Keep::Findings)?;
+    start(&mut machine.guest, &twins)?;
+    let visits = Visits::start(&mut machine.guest, &twins, &folder)?;
     let started = Instant::now();
     let (mut reported, mut minutes) = (0, 0);
-    while started.elapsed() < choice.time {
-        std::thread::sleep(PERIOD.min(choice.time.saturating_sub(started.elapsed())));
+    while is_on(started.elapsed(), choice.time, &twins) {
+        std::thread::sleep(PERIOD);
         watcher.check()?;
-        count(&mut guest, &mut twins)?;
-        for arrival in alerts(&watcher).skip(reported) {
+        if let Some(outcome) = attacks.play_next(started.elapsed(), &mut machine, &watcher) {
+            report(outcome.lines().trim_end());
+        }
+        count(&mut machine.guest, &visits, &mut twins)?;
+        for alert in attacks.others(watcher.records(0)).iter().skip(reported) {
             reported += 1;
-            report(&format!("ALERT {}", shown(&arrival)));
+            report(&format!("ALERT {}", shown(alert)));
         }
         if started.elapsed().as_secs() / 60 > minutes {
             minutes = started.elapsed().as_secs() / 60;
@@ -142,19 +144,59 @@ pub fn run(
             report(&format!("{minutes} min: {turns} turns, {reported} alerts"));
         }
     }
-    for (twin, turns) in &mut twins {
-        if turns.bad > 0 {
-            let ask = format!("run cat /run/twins/{}.bad", twin.name);
-            turns.output = guest.agent(&ask)?.join(" / ");
-        }
+    let failed =
+        |twin: &Twin, turns: &Turns| runs_inside(twin) && turns.bad > 0 && turns.output.is_empty();
+    for (twin, turns) in twins.iter_mut().filter(|(twin, turns)| failed(twin, turns)) {
+        let ask = format!("run cat /run/twins/{}.bad", twin.name);
+        turns.output = machine.guest.agent(&ask)?.join(" / ");
     }
     Ok(TwinReport {
         kernel: kernel.release().to_owned(),
+        sbom: choice.sbom,
         time: started.elapsed(),
         twins,
         activities: watcher.activities(),
-        alerts: alerts(&watcher).collect(),
+        alerts: attacks.others(watcher.records(0)),
+        attacks: attacks.into_outcomes(),
     })
+}
+
+/// Whether to go on: for the given time, and on a slow host for up to twice as long, until each
+/// twin ran.
+fn is_on(elapsed: Duration, time: Duration, twins: &[(&'static Twin, Turns)]) -> bool {
+    elapsed < time || (elapsed < time * 2 && twins.iter().any(|(_, turns)| turns.good == 0))
+}
+
+/// Starts what the twins need.
+fn prepare(
+    guest: &mut Guest,
+    chosen: Vec<&'static Twin>,
+    sbom: bool,
+    report: &mut impl FnMut(&str),
+) -> Result<Vec<(&'static Twin, Turns)>> {
+    let mut twins = Vec::new();
+    script(guest, &format!("mkdir -p /run/twins\n{COMMON}"))?;
+    for twin in chosen {
+        let install = format!(
+            "cat > /run/twins/{} <<'END-OF-TWIN'\n{}{}sbom={}\n{}\nEND-OF-TWIN\n{}",
+            twin.name,
+            super::run::PRELUDE,
+            FUNCTIONS,
+            if sbom { "yes" } else { "" },
+            twin.turn,
+            twin.prepare
+        );
+        let prepared = script(guest, &install);
+        let words = prepared.as_ref().err().map(ToString::to_string).unwrap_or_default();
+        report(&format!("{} is ready{}", twin.name, if words.is_empty() { "" } else { ", NOT" }));
+        twins.push((twin, Turns { output: words, ..Turns::default() }));
+    }
+    Ok(twins)
+}
+
+/// Whether its turns are in the guest.
+const fn runs_inside(twin: &Twin) -> bool {
+    !twin.turn.is_empty()
 }
 
 fn chosen(names: &[String]) -> Result<Vec<&'static Twin>> {
@@ -174,11 +216,12 @@ fn script(guest: &mut Guest, text: &str) -> Result<()> {
     script_in(guest, &text, &mut Facts::new(), &mut Announced::default(), None)
 }
 
+/// Starts the lanes.
 fn start(guest: &mut Guest, twins: &[(&'static Twin, Turns)]) -> Result<()> {
+    let inside = || twins.iter().map(|(twin, _)| twin).filter(|twin| runs_inside(twin));
     let mut text = format!("cat > /run/twins/.lane <<'END-OF-LANE'\n{LANE}\nEND-OF-LANE\n");
     for lane in 0..LANES {
-        let names: Vec<&str> =
-            twins.iter().skip(lane).step_by(LANES).map(|(twin, _)| twin.name).collect();
+        let names: Vec<&str> = inside().skip(lane).step_by(LANES).map(|twin| twin.name).collect();
         if !names.is_empty() {
             let names = names.join(" ");
             let _ = writeln!(
@@ -191,54 +234,17 @@ fn start(guest: &mut Guest, twins: &[(&'static Twin, Turns)]) -> Result<()> {
 }
 
 /// Counts the turns up to now.
-fn count(guest: &mut Guest, twins: &mut [(&'static Twin, Turns)]) -> Result<()> {
+fn count(guest: &mut Guest, visits: &Visits, twins: &mut [(&'static Twin, Turns)]) -> Result<()> {
     let lines = guest.agent("run cat /run/twins/log || true")?;
     for (twin, turns) in twins {
+        if let Some(of_visits) = visits.turns(twin) {
+            *turns = of_visits;
+            continue;
+        }
         let of_twin = lines.iter().filter_map(|line| line.split_once(' '));
         let (good, bad): (Vec<_>, Vec<_>) =
             of_twin.filter(|(name, _)| *name == twin.name).partition(|(_, status)| *status == "0");
         (turns.good, turns.bad) = (good.len(), bad.len());
     }
     Ok(())
-}
-
-/// The alerts up to now, and the records of what was not seen.
-fn alerts(watcher: &Watcher) -> impl Iterator<Item = Value> + use<> {
-    watcher.records(0).into_iter().map(|arrival| arrival.record)
-}
-
-impl TwinReport {
-    /// Whether each twin ran, and no alert came.
-    pub fn is_good(&self) -> bool {
-        self.alerts.is_empty() && self.twins.iter().all(|(_, turns)| turns.good > 0)
-    }
-
-    /// The twins, the records and the alerts, for people.
-    pub fn table(&self) -> String {
-        let mut out = format!("Linux {}, {} s\n", self.kernel, self.time.as_secs());
-        let _ = writeln!(out, "{:<13} {:>5} {:>7}  what", "twin", "turns", "failed");
-        for (twin, turns) in &self.twins {
-            let _ = writeln!(
-                out,
-                "{:<13} {:>5} {:>7}  {}",
-                twin.name, turns.good, turns.bad, twin.about
-            );
-            if !turns.output.is_empty() {
-                let _ = writeln!(out, "              {}", turns.output);
-            }
-        }
-        for (name, count) in &self.activities {
-            let _ = writeln!(out, "{count:>9} {name}");
-        }
-        for alert in &self.alerts {
-            let _ = writeln!(out, "ALERT {}", shown(alert));
-        }
-        let _ = writeln!(
-            out,
-            "{} alerts and {DEGRADED}; each twin {}",
-            self.alerts.len(),
-            if self.twins.iter().all(|(_, turns)| turns.good > 0) { "ran" } else { "did NOT run" }
-        );
-        out
-    }
 }
