@@ -16,7 +16,7 @@ const ANCESTORS_MAX: usize = 16;
 const PATHS_BYTES: usize = 8 * 1024;
 
 /// Buffers for the ancestors' paths.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Ancestors {
     path: PathBuffer,
     paths: Vec<u8>,

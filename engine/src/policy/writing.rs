@@ -44,7 +44,8 @@ pub struct Policy {
     pub(super) floods: Floods,
     pub(super) alert_floods: AlertFloods,
     pub(super) incidents: Incidents,
-    pub(super) ancestors: Ancestors,
+    /// `None` only while an alert is written.
+    pub(super) ancestors: Option<Ancestors>,
     pub(super) unwritten: Unwritten,
     pub(super) undelivered: Undelivered,
     pub(super) gaps: Gaps,
@@ -75,7 +76,7 @@ impl Policy {
             floods,
             alert_floods,
             incidents,
-            ancestors: Ancestors::new(),
+            ancestors: Some(Ancestors::new()),
             unwritten,
             undelivered,
             gaps: Gaps::new(),
@@ -232,9 +233,10 @@ impl Reporter<'_> {
         let begins = is_high && found.is_none();
         let incident = found.or(begins.then_some(id));
         let earlier = if begins { incidents.earlier(parties, id) } else { <_>::default() };
-        let mut ancestors = core::mem::take(ancestors);
-        let parent = subject.parent.filter(|_| is_high);
-        let (line, is_cut) = ancestors.of(cx.snapshot, parent.unwrap_or(0));
+        let mut ancestors = ancestors.take();
+        let parent = subject.parent.filter(|_| is_high).unwrap_or(0);
+        let line = ancestors.as_mut().map(|ancestors| ancestors.of(cx.snapshot, parent));
+        let (line, is_cut) = line.unwrap_or_default();
         let detection = evidence.detection().with_past(&earlier, &line, is_cut);
         let record = Record { detection: Some(&detection), incident, ..*record };
         let written = self.write_as(id, cx, subject, &record);
