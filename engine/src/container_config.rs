@@ -45,6 +45,11 @@ impl Glob {
         matches_glob(&self.pattern, text)
     }
 
+    /// What the pattern begins with before its first wildcard.
+    pub fn beginning(&self) -> &[u8] {
+        self.pattern.split(|byte| b"*?".contains(byte)).next().unwrap_or_default()
+    }
+
     /// Whether the pattern matches the container of that id or name.
     pub(crate) fn means(&self, id: &[u8], name: Option<&[u8]>) -> bool {
         self.matches(id)

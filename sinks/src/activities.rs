@@ -252,6 +252,9 @@ activities! {
     Package PROCESS {
         PackageFilesChanged "package_files_changed" Event Info;
     }
+    File NONE {
+        FileContentChange "file_content_change" Alert Medium;
+    }
     SystemActivity PROCESS {
         EventsSummedUp "events_summed_up" Event Info;
     }
@@ -280,7 +283,7 @@ impl Activity {
     /// Whether its records can be alerts or events, by what they are about
     /// ([`Weight`](crate::record::header::Weight)).
     pub const fn is_weighed(self) -> bool {
-        matches!(self, Self::FileDescriptorFileContentChange)
+        matches!(self, Self::FileDescriptorFileContentChange | Self::FileContentChange)
     }
 
     /// The activity with this name, as in a record or a configuration.
@@ -309,7 +312,7 @@ mod tests {
         assert_eq!(count(MessageType::Event), 19);
         assert_eq!(count(MessageType::Alert), 14);
         assert_eq!(count(MessageType::SystemActivity), 21);
-        assert_eq!(Activity::ALL.len(), GUIDE_COUNT + 16);
+        assert_eq!(Activity::ALL.len(), GUIDE_COUNT + 17);
     }
 
     #[test]

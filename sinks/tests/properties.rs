@@ -17,6 +17,7 @@ use panoptes_sinks::json::text::{CommandLine, Text};
 use panoptes_sinks::json::time::Timestamp;
 use panoptes_sinks::record::container::ContainerDetails;
 use panoptes_sinks::record::elf_file::ElfFileDetails;
+use panoptes_sinks::record::file::FileDetails;
 use panoptes_sinks::record::file_descriptor::FileDescriptorDetails;
 use panoptes_sinks::record::header::Header;
 use panoptes_sinks::record::network_connection::{Holder, NetworkConnectionDetails};
@@ -148,6 +149,13 @@ fn each_activity(filling: &Filling, mut check: impl FnMut(&Record<'_>)) {
         package_file_count: filling.number,
         package_files: Objects::new(&files),
     };
+    let file = FileDetails {
+        file_path: text,
+        file_inode_device_identifier: Device { major: 259, minor: 1 },
+        file_inode_hash_sha256: Some(Hash([0xa5; 32])),
+        file_previous_inode_size_bytes: Some(filling.number),
+        ..FileDetails::default()
+    };
     let mapped = MappedFile { file_path: Some(text), ..MappedFile::default() };
     let mapped = vec![mapped; 64];
     let executed = ProcessExecutedDetails {
@@ -180,6 +188,7 @@ fn each_activity(filling: &Filling, mut check: impl FnMut(&Record<'_>)) {
         DetailsKind::ShellHistory => Details::ShellHistory(&history),
         DetailsKind::ReverseShell => Details::ReverseShell(&shell),
         DetailsKind::ProcessExecuted => Details::ProcessExecuted(&executed),
+        DetailsKind::File => Details::File(&file),
         DetailsKind::Package => Details::Package(&package),
         DetailsKind::SystemActivity => Details::SystemActivity(&system),
     };

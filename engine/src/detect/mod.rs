@@ -109,6 +109,7 @@ pub enum Finding<'a> {
     /// Any change of the right to execute memory, with the rule's verdict.
     MemoryPermissions(&'a memory_permissions::Judged<'a>),
     PackageFiles(&'a file_content::packages::PackageFiles<'a>),
+    PathChange(&'a file_content::paths::PathChange<'a>),
     ReverseShell(&'a reverse_shells::ReverseShell<'a>),
     ShellHistory(&'a shell_history::HistoryEvent<'a>),
 }

@@ -176,6 +176,11 @@ pub trait ContentSource {
     fn ask_last(&mut self, file: &FileIdentity, asker: Asker) -> Option<FileContent> {
         self.ask(file, asker)
     }
+
+    /// What was known of a file as it was. Queues nothing.
+    fn known(&self, _file: &FileIdentity) -> Option<FileContent> {
+        None
+    }
 }
 
 impl ContentSource for Contents {
@@ -186,6 +191,10 @@ impl ContentSource for Contents {
     fn ask_last(&mut self, file: &FileIdentity, asker: Asker) -> Option<FileContent> {
         let known = self.ask_for(file, asker).copied();
         known.or_else(|| self.get_last(file).copied())
+    }
+
+    fn known(&self, file: &FileIdentity) -> Option<FileContent> {
+        self.get_last(file).copied()
     }
 }
 

@@ -274,7 +274,7 @@ fn time(ns: i64) -> Option<Timestamp> {
     (ns != i64::MAX && ns != i64::MIN).then_some(Timestamp::from_ns(ns))
 }
 
-fn device(number: u32) -> Device {
+pub(super) fn device(number: u32) -> Device {
     let (major, minor) = device_numbers(number);
     Device { major, minor }
 }

@@ -30,6 +30,7 @@ mod memory_permissions;
 mod missed;
 mod often;
 mod packages;
+mod path_change;
 mod process_executed;
 pub mod reporter;
 mod reverse_shells;

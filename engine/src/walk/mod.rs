@@ -35,7 +35,7 @@ mod tasks;
 mod tcp_socks;
 mod terminals;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod texts;
 mod user_namespaces;
 mod views;

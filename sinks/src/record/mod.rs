@@ -13,6 +13,7 @@ use crate::schema::Object;
 pub mod container;
 pub mod detection;
 pub mod elf_file;
+pub mod file;
 pub mod file_descriptor;
 pub mod header;
 pub mod interface;
@@ -34,6 +35,7 @@ pub mod workload;
 use container::ContainerDetails;
 use detection::{Detection, Membership};
 use elf_file::ElfFileDetails;
+use file::FileDetails;
 use file_descriptor::FileDescriptorDetails;
 use header::{Header, TIME_KEY, Weight};
 use message_id::MessageIds;
@@ -135,6 +137,7 @@ details_kinds! {
     ShellHistory ShellHistoryDetails<'a>;
     ReverseShell ReverseShellDetails<'a>;
     Package PackageDetails<'a>;
+    File FileDetails<'a>;
     SystemActivity SystemActivityDetails<'a>;
     ProcessExecuted ProcessExecutedDetails<'a>;
 }

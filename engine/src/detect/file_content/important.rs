@@ -9,7 +9,7 @@
 use panoptes_decoders::text::matches_glob;
 
 /// Files that matter whatever they are.
-const IMPORTANT: &[&str] = &[
+pub(super) const IMPORTANT: &[&str] = &[
     // programs and libraries of the system
     "/bin/*",
     "/sbin/*",
@@ -79,7 +79,7 @@ const IMPORTANT: &[&str] = &[
 ];
 
 /// Files that matter if they may be executed, or have the name of a library or script.
-const IMPORTANT_IF_RUN: &[&str] = &["/opt/*", "/usr/*"];
+pub(super) const IMPORTANT_IF_RUN: &[&str] = &["/opt/*", "/usr/*"];
 
 /// Names of libraries and scripts.
 const RUN_BY_NAME: &[&str] = &[
@@ -144,6 +144,13 @@ pub fn is_important(path: &[u8], may_execute: bool) -> bool {
 /// Whether a file is one that runs, by its mode or its name.
 pub fn is_run(path: &[u8], may_execute: bool) -> bool {
     may_execute || any(RUN_BY_NAME, path)
+}
+
+/// Whether no file of a folder matters, since the system writes all of them by itself. `folder`
+/// ends with a slash.
+pub(super) fn is_never(folder: &[u8]) -> bool {
+    let mut folders = UNIMPORTANT.iter().filter_map(|pattern| pattern.strip_suffix('*'));
+    folders.any(|pattern| pattern.ends_with('/') && matches_glob(pattern.as_bytes(), folder))
 }
 
 fn any(patterns: &[&str], path: &[u8]) -> bool {

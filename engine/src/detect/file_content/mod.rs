@@ -23,17 +23,21 @@
 //! * The record has the hashes of the file as it is now. The wait for them is limited.
 //!
 //! For files that are open when watching starts, changes count from then on. A descriptor that is
-//! opened and closed between two scans is not seen.
+//! opened and closed between two scans is not seen. What it has written is found by the file's path
+//! ([`paths`]), if the file matters, as are files that are put in the place of others.
 //!
 //! Not here: hashing ([`crate::page_cache`]) and the wording of the record (`policy`).
 
 mod closing;
 mod cut;
+mod explained;
 pub mod important;
 pub mod packages;
+pub mod paths;
 pub mod rules;
 #[cfg(test)]
 mod tests;
+mod unseen;
 
 use std::sync::Arc;
 
@@ -42,7 +46,9 @@ use panoptes_decoders::kernel::vm_area_struct::VM_EXEC;
 use panoptes_sinks::activities::{Activity, Severity};
 
 use self::closing::{Closing, Reported, Stage, merge};
+use self::explained::{ReportedContent, ReportedContents};
 use self::packages::Packages;
+use self::paths::Paths;
 use self::rules::{ChangedFile, ContentRules};
 use super::{Accepted, Detector, DetectorSetup, Scene};
 use crate::address::{Reader, ReaderSizes};
@@ -50,7 +56,7 @@ use crate::limits::Limits;
 use crate::loss::Loss;
 use crate::page_cache::{ContentSource, Hashes, MachineMemory, Partial};
 use crate::shipped::Shipped;
-use crate::state::facts::{DescriptorFacts, FileName, ProcessFacts};
+use crate::state::facts::{DescriptorFacts, FileName, InodeFacts, ProcessFacts};
 use crate::state::{Change, Opened, State};
 use crate::time::{Now, RealTime};
 use crate::walk::Snapshot;
@@ -59,8 +65,9 @@ use panoptes_tables::{HashKey, StringRoom, Strings, Tag, room};
 /// How long a record waits for hashes.
 const HASHES_NS: i64 = 2_000_000_000;
 /// Maximum number of closings of one scan, beside [`OPEN_MAX`]. Of the users with most, and of
-/// their processes with most, further ones are not checked.
-const WAITING_MAX: usize = 2048;
+/// their processes with most, further ones are not checked: what they wrote is found by the files'
+/// paths, if these matter.
+const WAITING_MAX: usize = 1152;
 /// Maximum number of closings that wait for their files to close. Of the users with most, and of
 /// their processes with most, further ones are not checked.
 const OPEN_MAX: usize = 1536;
@@ -116,8 +123,11 @@ pub struct ClosedFiles {
     /// The last reported changes, and the place of the next one.
     reported: Vec<Reported>,
     next_reported: usize,
+    /// What needs no record of a changed path.
+    explained: ReportedContents,
     strings: Strings,
     packages: Packages,
+    paths: Paths,
     reader: Reader,
     /// The closings that found no room.
     lost: Loss,
@@ -126,29 +136,36 @@ pub struct ClosedFiles {
 impl ClosedFiles {
     /// Allocates for `limits`, including the reader. Unless it is `wanted`, records nothing.
     pub fn new(limits: &Limits, wanted: bool, key: HashKey) -> Self {
-        Self { reader: reader(), ..Self::without_reader(limits, wanted, key) }
+        Self { reader: reader(), ..Self::without_reader(limits, (wanted, false), key) }
     }
 
-    /// Allocates for `limits`; each scan needs a reader ([`Self::exchange`]).
-    pub fn without_reader(limits: &Limits, wanted: bool, key: HashKey) -> Self {
+    /// Allocates for `limits`; each scan needs a reader ([`Self::exchange`]). Whether closings are
+    /// wanted, and changed paths.
+    pub fn without_reader(
+        limits: &Limits,
+        (closings_wanted, paths_wanted): (bool, bool),
+        key: HashKey,
+    ) -> Self {
         // Not all that is open closes at once.
         let closings = (limits.file_descriptors as usize / 4).clamp(CLOSINGS_MIN, CLOSINGS_MAX);
         let bytes = (CLOSINGS_MAX * 256).min(limits.processes as usize * 512);
         Self {
-            wanted,
+            wanted: closings_wanted || paths_wanted,
             rules: Arc::default(),
             shipped: Arc::default(),
             closings: room::list(closings),
             reported: room::list(REPORTED_MAX),
             next_reported: 0,
+            explained: ReportedContents::new(),
             strings: Strings::new(
                 StringRoom {
                     bytes: bytes.max(64 * 1024) + Strings::room_for_cut(closings / 2) * 5 / 4,
-                    strings: closings * NAMES + packages::STRINGS,
+                    strings: closings * NAMES + packages::STRINGS + paths::STRINGS,
                 },
                 key.derive("written: strings"),
             ),
             packages: Packages::new(),
+            paths: Paths::new(limits, paths_wanted, key),
             reader: Reader::default(),
             lost: Loss::new(),
         }
@@ -165,6 +182,20 @@ impl ClosedFiles {
     }
 }
 
+/// Notes that a closing stands for the change of its file: a changed path is no second record.
+fn explain(
+    explained: &mut ReportedContents,
+    paths: &mut Paths,
+    closing: &Closing,
+    name: Option<&[u8]>,
+) {
+    let InodeFacts { number, modify_time_ns, size, .. } = closing.attributes;
+    explained.push(ReportedContent { inode: closing.inode, number, modify_time_ns, size });
+    if let Some(path) = name {
+        paths.note(path, &closing.attributes);
+    }
+}
+
 /// The reader of the inodes of closed files.
 pub(super) fn reader() -> Reader {
     Reader::new(ReaderSizes { objects: INODES, arena_bytes: INODES * 1024, walks: INODES * 8 })
@@ -172,7 +203,11 @@ pub(super) fn reader() -> Reader {
 
 impl Detector for ClosedFiles {
     fn build(setup: &DetectorSetup<'_>) -> Self {
-        let wanted = (setup.is_enabled)(Activity::FileDescriptorFileContentChange);
+        let is_enabled = setup.is_enabled;
+        let wanted = (
+            is_enabled(Activity::FileDescriptorFileContentChange),
+            is_enabled(Activity::FileContentChange),
+        );
         Self {
             rules: Arc::clone(setup.content_rules),
             shipped: Arc::clone(setup.shipped),
@@ -197,7 +232,9 @@ impl Detector for ClosedFiles {
                 }
                 return;
             }
-            Change::ProcessTerminated(process) => return self.packages.note_end(process.key),
+            Change::ProcessTerminated(process) => {
+                return self.packages.note_end(process.key, scene.cx.now, &snapshot.machine);
+            }
             _ => return,
         };
         let Some(attributes) = descriptor.inode else { return };
@@ -251,6 +288,7 @@ impl Detector for ClosedFiles {
             self.judge(scene.cx.snapshot);
         }
         self.settle(scene, files);
+        self.follow_paths(scene, files);
     }
 
     /// Reports changed files whose hashes are known or whose wait is over.
@@ -263,6 +301,8 @@ impl Detector for ClosedFiles {
                     Some(true) if closing.is_due(true, now) => {
                         self.packages.count(manager, closing.name, &mut self.strings);
                         closing.stage = Stage::Over;
+                        let name = closing.name.map(|id| self.strings.get(id));
+                        explain(&mut self.explained, &mut self.paths, closing, name);
                         continue;
                     }
                     Some(true) => continue,
@@ -285,6 +325,9 @@ impl Detector for ClosedFiles {
                 continue;
             }
             closing.stage = Stage::Over;
+            if matters {
+                explain(&mut self.explained, &mut self.paths, closing, name);
+            }
             match self.reported.get_mut(self.next_reported) {
                 Some(oldest) => *oldest = content,
                 None => self.reported.push(content),
@@ -292,9 +335,11 @@ impl Detector for ClosedFiles {
             self.next_reported = (self.next_reported + 1) % REPORTED_MAX;
         }
         self.remove_over();
-        let Self { packages, strings, closings, .. } = self;
-        packages.report(scene, strings, |manager| {
+        let Self { packages, strings, closings, paths, .. } = self;
+        let now = scene.cx.now.monotonic;
+        packages.report(scene, strings, |manager, ended| {
             closings.iter().any(|closing| closing.manager == Some(manager))
+                || paths.may_find_until(ended, now)
         });
     }
 

@@ -15,7 +15,8 @@ use crate::page_cache::{Asker, ContentSource, FileIdentity, Outcome};
 use crate::path::{PathBuffer, own_name, write_path};
 use crate::state::facts::{NameBuffers, ProcessFacts, ProcessNumbers};
 use crate::state::process::{Process, ProcessKey};
-use crate::walk::{ProcessRow, Snapshot};
+use crate::time::{Monotonic, Now};
+use crate::walk::{Machine, ProcessRow, Snapshot};
 
 /// The names of package managers' executables.
 const PROGRAMS: &[&[u8]] = &[b"dpkg", b"rpm"];
@@ -62,13 +63,21 @@ struct Manager {
     is_roots: bool,
     /// Whether an SBOM approves it, once that is known.
     is_approved: Option<bool>,
-    has_ended: bool,
+    ended: Option<Ended>,
     name: Option<StringId>,
     path: Option<StringId>,
     command_line: Option<StringId>,
     numbers: ProcessNumbers,
     files: ArrayVec<StringId, FILES_MAX>,
     count: u64,
+}
+
+/// When a package manager was seen to have ended.
+#[derive(Clone, Copy, Debug)]
+struct Ended {
+    at: Monotonic,
+    /// By the machine's clock.
+    calendar_ns: Option<i64>,
 }
 
 /// The package managers that run, and what they wrote.
@@ -159,7 +168,7 @@ impl Packages {
             asker: Asker { process_id: key.process_id, group: snapshot.group_of(row) },
             is_roots: snapshot.is_put_by_root(file),
             is_approved: None,
-            has_ended: false,
+            ended: None,
             name: keep(facts.name),
             path: facts.executable.and_then(&mut keep),
             command_line: facts.command_line.and_then(&mut keep),
@@ -210,22 +219,43 @@ impl Packages {
     }
 
     /// Notes that a process has ended.
-    pub(super) fn note_end(&mut self, key: ProcessKey) {
+    pub(super) fn note_end(&mut self, key: ProcessKey, now: Now, machine: &Machine) {
         for manager in self.managers.iter_mut().filter(|manager| manager.key == key) {
-            manager.has_ended = true;
+            let ended = Ended { at: now.monotonic, calendar_ns: machine.calendar_ns };
+            manager.ended.get_or_insert(ended);
         }
     }
 
+    /// The package manager that ran at a time by the machine's clock.
+    pub(super) fn manager_at(&self, calendar_ns: i64, machine: &Machine) -> Option<ProcessKey> {
+        let boot_to_real_ns = machine.boot_to_real_ns?;
+        let ran = |manager: &&Manager| {
+            let began = boot_to_real_ns.saturating_add_unsigned(manager.key.start_boottime);
+            let ended = match manager.ended {
+                Some(ended) => ended.calendar_ns.unwrap_or(began),
+                None => i64::MAX,
+            };
+            (began..=ended).contains(&calendar_ns)
+        };
+        self.managers.iter().find(ran).map(|manager| manager.key)
+    }
+
     /// Reports what package managers wrote that have ended, or whose lists are full. `is_awaited`:
-    /// whether a change by the processes of one is still being checked.
+    /// whether a change by the processes of one, which ended then, is still being checked. Where
+    /// there are as many as possible, those that have ended make room.
     pub(super) fn report(
         &mut self,
         scene: &mut Scene<'_>,
         strings: &mut Strings,
-        is_awaited: impl Fn(ProcessKey) -> bool,
+        is_awaited: impl Fn(ProcessKey, Monotonic) -> bool,
     ) {
+        let is_full = self.managers.len() == MANAGERS_MAX;
+        let is_over = |manager: &Manager| {
+            let ended = manager.ended;
+            ended.is_some_and(|ended| is_full || !is_awaited(manager.key, ended.at))
+        };
         for manager in &mut self.managers {
-            let is_over = manager.has_ended && !is_awaited(manager.key);
+            let is_over = is_over(manager);
             if manager.count == 0 || !is_over && !manager.files.is_full() {
                 continue;
             }
@@ -242,7 +272,7 @@ impl Packages {
         }
         let writers = &mut self.writers;
         self.managers.retain(|manager| {
-            let stays = manager.count > 0 || !manager.has_ended || is_awaited(manager.key);
+            let stays = manager.count > 0 || !is_over(manager);
             if !stays {
                 let names = [manager.name, manager.path, manager.command_line];
                 names.into_iter().flatten().for_each(|name| strings.release(name));

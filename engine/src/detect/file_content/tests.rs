@@ -9,7 +9,7 @@ use crate::state::described::Described;
 use crate::state::facts::InodeFacts;
 use crate::walk::{FileRow, InodeRow, MmRow, VmaRow};
 
-fn closing(file: u64, size: u64, written: bool) -> Closing {
+pub(super) fn closing(file: u64, size: u64, written: bool) -> Closing {
     Closing {
         stage: Stage::New,
         process: Described::default(),

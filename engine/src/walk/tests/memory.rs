@@ -68,12 +68,25 @@ impl Members for Fields {
             ("dentry", "d_name.name") => (16, 8),
             ("dentry", "d_name.len") => (24, 4),
             ("dentry", "d_hash.pprev" | "d_inode" | "d_op" | "d_sb") => (32, 8),
+            ("dentry", "d_sib.next") => (80, 8),
+            ("dentry", "d_children.first") => (88, 8),
             ("dentry", _) => (40, 40),
+            ("fs_struct", "root.dentry") => (8, 8),
+            ("inode", "i_mode") => (0, 2),
+            ("inode", "i_nlink") => (4, 4),
+            ("inode", "i_ino") => (8, 8),
+            ("inode", "i_size") => (16, 8),
+            ("inode", "i_sb") => (24, 8),
+            ("inode", "i_mtime_sec") => (32, 8),
+            ("inode", "i_ctime_sec") => (40, 8),
+            ("inode", _) => (48, 8),
             ("file", "f_path.mnt") => (8, 8),
             ("file", "f_path.dentry") => (16, 8),
             ("mount", "mnt.mnt_root") => (8, 8),
             ("mount", "mnt_parent") => (16, 8),
             ("mount", "mnt_mountpoint") => (24, 8),
+            ("mount", "mnt_mounts.next") => (32, 8),
+            ("mount", "mnt_child.next") => (48, 8),
             ("css_set", "dfl_cgrp") => (8, 8),
             ("css_set", "subsys") => (16, 24),
             ("css_set", _) => (64, 16),
@@ -109,14 +122,14 @@ impl Members for Fields {
 
 /// Memory in which every page exists, full of zeros until something is put there.
 #[derive(Debug, Default)]
-pub(in crate::walk) struct Sparse {
+pub(crate) struct Sparse {
     pages: HashMap<u64, Vec<u8>>,
     /// Memory that cannot be read.
-    pub(in crate::walk) missing: Vec<Range<u64>>,
+    pub(crate) missing: Vec<Range<u64>>,
     used: u64,
-    pub(in crate::walk) batches: u64,
-    pub(in crate::walk) requests: u64,
-    pub(in crate::walk) bytes: u64,
+    pub(crate) batches: u64,
+    pub(crate) requests: u64,
+    pub(crate) bytes: u64,
 }
 
 impl MemorySource for Sparse {
@@ -151,7 +164,7 @@ impl MemorySource for Sparse {
 
 impl Sparse {
     /// Room for an object.
-    pub(in crate::walk) fn room(&mut self, bytes: u64) -> u64 {
+    pub(crate) fn room(&mut self, bytes: u64) -> u64 {
         let at = DIRECT_MAP + PAGE + self.used;
         self.used += bytes.next_multiple_of(64);
         assert!(self.used < DIRECT_MAP_BYTES - PAGE);
@@ -159,7 +172,7 @@ impl Sparse {
     }
 
     /// Room for a structure.
-    pub(in crate::walk) fn structure(&mut self) -> u64 {
+    pub(crate) fn structure(&mut self) -> u64 {
         self.room(STRUCTURE_BYTES.into())
     }
 
@@ -169,16 +182,21 @@ impl Sparse {
         &mut page[(address % PAGE) as usize..][..length]
     }
 
-    pub(in crate::walk) fn put(&mut self, at: u64, value: u64) {
+    pub(crate) fn put(&mut self, at: u64, value: u64) {
         self.bytes_at(at, 8).copy_from_slice(&value.to_le_bytes());
     }
 
-    pub(in crate::walk) fn set_bit(&mut self, bitmap: u64, bit: u32) {
+    pub(crate) fn get(&mut self, at: u64) -> u64 {
+        let bytes = self.bytes_at(at, 8).first_chunk().copied().unwrap();
+        u64::from_le_bytes(bytes)
+    }
+
+    pub(crate) fn set_bit(&mut self, bitmap: u64, bit: u32) {
         self.bytes_at(bitmap + u64::from(bit) / 8, 1)[0] |= 1 << (bit % 8);
     }
 
     /// Writes a field of a structure.
-    pub(in crate::walk) fn set(&mut self, at: u64, structure: &str, path: &str, value: u64) {
+    pub(crate) fn set(&mut self, at: u64, structure: &str, path: &str, value: u64) {
         let member = Fields.member(structure, path).unwrap();
         let size = member.size.min(8) as usize;
         self.bytes_at(at + u64::from(member.offset), size)
@@ -186,7 +204,7 @@ impl Sparse {
     }
 
     /// Address of a field of a structure.
-    pub(in crate::walk) fn field(at: u64, structure: &str, path: &str) -> u64 {
+    pub(crate) fn field(at: u64, structure: &str, path: &str) -> u64 {
         at + u64::from(Fields.member(structure, path).unwrap().offset)
     }
 
@@ -213,11 +231,7 @@ impl Sparse {
 }
 
 /// Adds a process of a user to a scan. The first one is process 1.
-pub(in crate::walk) fn add_process(
-    walker: &mut Walker,
-    memory: &mut Sparse,
-    uid: u32,
-) -> Index<ProcessRow> {
+pub(crate) fn add_process(walker: &mut Walker, memory: &mut Sparse, uid: u32) -> Index<ProcessRow> {
     let address = va(memory.structure());
     let tgid = walker.snapshot.processes.len() as u32 + 1;
     let task = Task { address, tgid, loginuid: AUDIT_UNSET, ..Task::default() };
@@ -230,19 +244,19 @@ pub(in crate::walk) fn add_process(
 }
 
 /// A kernel with these fields.
-pub(in crate::walk) fn kernel() -> Kernel {
+pub(crate) fn kernel() -> Kernel {
     let layouts = Layouts::bind(&Fields).unwrap();
     let mut kernel = Kernel { layouts, ..Kernel::default() };
     kernel.space.direct_map = DIRECT_MAP..DIRECT_MAP + DIRECT_MAP_BYTES;
     kernel
 }
 
-pub(in crate::walk) fn walker(limits: &Limits) -> Walker {
+pub(crate) fn walker(limits: &Limits) -> Walker {
     Walker::new(limits, HashKey::new(0x5eed))
 }
 
 /// Limits of a small machine.
-pub(in crate::walk) fn small() -> Limits {
+pub(crate) fn small() -> Limits {
     Limits {
         processes: 256,
         threads: 1024,
@@ -254,6 +268,6 @@ pub(in crate::walk) fn small() -> Limits {
     }
 }
 
-pub(in crate::walk) const fn va(address: u64) -> KernelVa {
+pub(crate) const fn va(address: u64) -> KernelVa {
     KernelVa(address)
 }

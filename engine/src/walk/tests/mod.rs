@@ -1,6 +1,6 @@
 //! What tests of the rounds share, and tests of reading in batches.
 
-pub(super) mod memory;
+pub(crate) mod memory;
 
 use core::cell::Cell;
 

@@ -6,7 +6,7 @@ use super::*;
 use crate::page_cache::{FileContent, Format, Hashes, Outcome, Traits};
 use crate::shipped::{ShippedBuilder, ShippedFile, Subject};
 use crate::state::tests::watch::limits;
-use crate::state::tests::world::{FakeFile, FakeProcess, World};
+use crate::state::tests::world::{BOOT_NS, FakeFile, FakeProcess, World};
 use crate::state::{Change, ScanContext, Settings, State};
 use crate::time::Now;
 
@@ -102,4 +102,25 @@ fn a_package_manager_is_trusted_by_its_content_or_by_its_owner() {
     assert_eq!(packages.is_trusted(key, &shipped, &mut Contents(Some([8; 32]))), Some(false));
     packages.managers[0].is_approved = None;
     assert_eq!(packages.is_trusted(key, &shipped, &mut Contents(Some([7; 32]))), Some(true));
+}
+
+#[test]
+fn what_changes_while_a_package_manager_runs_is_its_work() {
+    let mut packages = Packages::new();
+    let world = World::default().with(process(101, 1, "usr/bin/dpkg"));
+    managers(&mut packages, &mut strings(), &world);
+    let key = packages.managers[0].key;
+    let began = BOOT_NS + key.start_boottime as i64;
+    let mut machine = Machine { boot_to_real_ns: Some(BOOT_NS), ..Machine::default() };
+    let manager_at = |packages: &Packages, at, machine: &Machine| packages.manager_at(at, machine);
+    assert_eq!(manager_at(&packages, began - 1, &machine), None);
+    assert_eq!(manager_at(&packages, began + 5_000_000_000, &machine), Some(key));
+    machine.calendar_ns = Some(began + 1_000_000_000);
+    packages.note_end(key, Now::at(5), &machine);
+    // A later scan does not show it, either.
+    let later = Machine { calendar_ns: Some(began + 9_000_000_000), ..machine };
+    packages.note_end(key, Now::at(9), &later);
+    assert_eq!(manager_at(&packages, began + 1_000_000_000, &later), Some(key));
+    assert_eq!(manager_at(&packages, began + 1_000_000_001, &later), None);
+    assert_eq!(manager_at(&packages, began, &Machine::default()), None);
 }

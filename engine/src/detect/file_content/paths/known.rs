@@ -1,0 +1,254 @@
+//! What each path named when it was last seen: a table of fixed size, by hashes of paths.
+//!
+//! Nothing is removed. Where there is no room, a path that was seen now takes the place of one that
+//! was not seen for a while: its name is no longer in the machine's memory. Such a path counts as
+//! unknown when it is seen again.
+
+use core::mem::replace;
+
+use panoptes_decoders::kernel::inode::Attributes;
+use panoptes_tables::{HashKey, Tag, room};
+
+use crate::state::facts::InodeFacts;
+
+/// Number of places in which a path may be.
+const TRIES_MAX: usize = 32;
+/// Number of sweeps after which a path that was not seen may lose its place.
+const STALE_SWEEPS: u16 = 2;
+const SECOND_NS: i64 = 1_000_000_000;
+
+/// What a path names.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in super::super) struct Named {
+    /// Number of the inode.
+    pub number: u64,
+    pub size: u64,
+    pub modify_time_ns: i64,
+    pub change_time_ns: i64,
+    /// Its `struct super_block`; none if that is not known.
+    pub filesystem: Tag<4>,
+}
+
+impl Named {
+    pub(super) fn of(attributes: &Attributes) -> Self {
+        Self {
+            number: attributes.ino,
+            size: attributes.size,
+            modify_time_ns: attributes.mtime_ns,
+            change_time_ns: attributes.ctime_ns,
+            filesystem: Tag::of(attributes.super_block.0),
+        }
+    }
+
+    /// The same of a closed file, whose filesystem is known by its device only.
+    pub(super) fn of_facts(facts: &InodeFacts) -> Self {
+        Self {
+            number: facts.number,
+            size: facts.size,
+            modify_time_ns: facts.modify_time_ns,
+            change_time_ns: facts.change_time_ns,
+            filesystem: Tag::NONE,
+        }
+    }
+
+    pub(super) fn is_same_file(&self, other: &Self) -> bool {
+        let is_known = !self.filesystem.is_none() && !other.filesystem.is_none();
+        self.number == other.number && (!is_known || self.filesystem == other.filesystem)
+    }
+
+    /// Whether the content may be the same, by size and time. A filesystem may keep whole seconds
+    /// only, so that an inode that is read again has lost the rest.
+    pub(super) fn has_same_content(&self, later: &Self) -> bool {
+        let (before, now) = (self.modify_time_ns, later.modify_time_ns);
+        let is_cut = now % SECOND_NS == 0 && before.div_euclid(SECOND_NS) == now / SECOND_NS;
+        self.size == later.size && (before == now || is_cut)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    /// The hash of the path; 0 for a free place.
+    path: u64,
+    number: u64,
+    size: u64,
+    modify_time_ns: i64,
+    change_time_ns: i64,
+    filesystem: Tag<4>,
+    /// The sweep that saw it last.
+    sweep: u16,
+}
+
+const _: () = assert!(size_of::<Entry>() == 48, "there are very many");
+
+const FREE: Entry = Entry {
+    path: 0,
+    number: 0,
+    size: 0,
+    modify_time_ns: 0,
+    change_time_ns: 0,
+    filesystem: Tag::NONE,
+    sweep: 0,
+};
+
+impl Entry {
+    const fn new(path: u64, named: &Named, sweep: u16) -> Self {
+        let Named { number, size, modify_time_ns, change_time_ns, filesystem } = *named;
+        Self { path, number, size, modify_time_ns, change_time_ns, filesystem, sweep }
+    }
+
+    const fn named(&self) -> Named {
+        let Self { number, size, modify_time_ns, change_time_ns, filesystem, .. } = *self;
+        Named { number, size, modify_time_ns, change_time_ns, filesystem }
+    }
+}
+
+/// What paths named.
+#[derive(Debug)]
+pub(in super::super) struct Known {
+    entries: Box<[Entry]>,
+    key: HashKey,
+    /// The number of the sweep that goes on.
+    sweep: u16,
+}
+
+impl Known {
+    /// Allocates for `capacity` paths.
+    pub(super) fn new(capacity: usize, key: HashKey) -> Self {
+        Self { entries: room::copies(FREE, capacity), key, sweep: STALE_SWEEPS }
+    }
+
+    pub(super) fn begin_sweep(&mut self) {
+        self.sweep = self.sweep.wrapping_add(1);
+    }
+
+    pub(super) fn forget(&mut self) {
+        self.entries.fill(FREE);
+    }
+
+    fn hash(&self, path: &[u8]) -> u64 {
+        self.key.hash(path).max(1)
+    }
+
+    /// The places of a path, from the first one on.
+    fn places(&self, hash: u64) -> impl Iterator<Item = usize> + use<> {
+        let count = self.entries.len();
+        let first = ((u128::from(hash) * count as u128) >> 64) as usize;
+        (0..TRIES_MAX.min(count)).map(move |step| {
+            let at = first + step;
+            if at < count { at } else { at - count }
+        })
+    }
+
+    /// The place that has a path, if one has it.
+    fn place_of(&self, hash: u64) -> Option<usize> {
+        self.places(hash).take_while(|&at| self.entries[at].path != 0).find(|&at| {
+            let entry = &self.entries[at];
+            entry.path == hash
+        })
+    }
+
+    /// What a path named when it was last seen.
+    pub(super) fn get(&mut self, path: &[u8]) -> Option<Named> {
+        let at = self.place_of(self.hash(path))?;
+        let entry = &mut self.entries[at];
+        entry.sweep = self.sweep;
+        Some(entry.named())
+    }
+
+    /// Notes what a path names. Returns what it named before.
+    pub(in super::super) fn set(&mut self, path: &[u8], named: Named) -> Option<Named> {
+        let hash = self.hash(path);
+        let sweep = self.sweep;
+        if let Some(at) = self.place_of(hash) {
+            let new = Entry::new(hash, &named, sweep);
+            return Some(replace(&mut self.entries[at], new).named());
+        }
+        let age = |entry: &Entry| match entry.path {
+            0 => u16::MAX,
+            _ => sweep.wrapping_sub(entry.sweep),
+        };
+        // The first free place, or else the one that was not seen for longest.
+        let mut oldest = None;
+        for at in self.places(hash) {
+            let age = age(&self.entries[at]);
+            if oldest.is_none_or(|(_, most)| age > most) {
+                oldest = Some((at, age));
+            }
+            if age == u16::MAX {
+                break;
+            }
+        }
+        if let Some((at, age)) = oldest
+            && age >= STALE_SWEEPS
+        {
+            self.entries[at] = Entry::new(hash, &named, sweep);
+        }
+        None
+    }
+
+    /// Whether any path named this file with this content.
+    pub(super) fn has_content(&self, named: &Named) -> bool {
+        let is_same = |other: &Named| other.is_same_file(named) && other.has_same_content(named);
+        self.entries.iter().any(|entry| entry.path != 0 && is_same(&entry.named()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(number: u64) -> Named {
+        Named {
+            number,
+            size: 4,
+            modify_time_ns: 7 * SECOND_NS + 5,
+            change_time_ns: 8 * SECOND_NS,
+            filesystem: Tag::of(0x1000),
+        }
+    }
+
+    fn known(capacity: usize) -> Known {
+        Known::new(capacity, HashKey::new(5))
+    }
+
+    #[test]
+    fn a_path_has_what_it_named_last() {
+        let mut known = known(64);
+        assert_eq!(known.set(b"/etc/passwd", named(1)), None);
+        assert_eq!(known.set(b"/etc/passwd", named(2)), Some(named(1)));
+        assert_eq!(known.get(b"/etc/passwd"), Some(named(2)));
+        assert_eq!(known.get(b"/etc/shadow"), None);
+        assert!(known.has_content(&named(2)) && !known.has_content(&named(1)));
+    }
+
+    #[test]
+    fn paths_that_are_not_seen_any_more_leave_their_places() {
+        let mut known = known(64);
+        let path = |number: u64| format!("/usr/bin/{number}").into_bytes();
+        (0..64).for_each(|number| _ = known.set(&path(number), named(number)));
+        let kept = |known: &mut Known| {
+            let is_kept = |number: &u64| known.get(&path(*number)) == Some(named(*number));
+            (0..64).filter(is_kept).collect::<Vec<_>>()
+        };
+        // What has been seen just now keeps its place.
+        let before = kept(&mut known);
+        assert!(before.len() > 48, "{}", before.len());
+        (100..164).for_each(|number| _ = known.set(&path(number), named(number)));
+        assert!(kept(&mut known).len() >= before.len());
+        for _ in 0..STALE_SWEEPS {
+            known.begin_sweep();
+        }
+        (100..164).for_each(|number| _ = known.set(&path(number), named(number)));
+        let new = (100..164).filter(|&number| known.get(&path(number)).is_some()).count();
+        assert!(new > 48, "{new}");
+    }
+
+    #[test]
+    fn an_inode_that_is_read_again_may_have_lost_parts_of_a_second() {
+        let with = |modify_time_ns| Named { modify_time_ns, ..named(1) };
+        assert!(named(1).has_same_content(&with(7 * SECOND_NS)));
+        assert!(!with(7 * SECOND_NS).has_same_content(&named(1)));
+        assert!(!named(1).has_same_content(&with(6 * SECOND_NS)));
+        assert!(!named(1).has_same_content(&Named { size: 5, ..named(1) }));
+    }
+}

@@ -1,0 +1,306 @@
+//! Paths that matter and whose files have changed, by descriptors that no scan has seen, or by
+//! another name: a rename, a link, a mount.
+//!
+//! A [`Sweep`] goes through the names that the kernel keeps in memory, and [`Known`] has what each
+//! path named when it was last seen:
+//!
+//! * Same file, other size or modification time: its content was written.
+//! * Another file, which was changed or got a name since watching started: the path was given to
+//!   it.
+//! * An unknown path is new if its file was written since watching started, or got this name since
+//!   then: the folder was changed at the file's change time. A name that moves from a known path to
+//!   an unknown one is no change.
+//!
+//! A change of nothing but the change time (permissions, owner) is none. What a descriptor's
+//! closing reports, or a package manager has written, is no second record: changes wait a few scans
+//! for that, and for hashes.
+//!
+//! Not here: files of containers, and names that nothing keeps in memory.
+
+mod folders;
+mod known;
+mod pending;
+mod sweep;
+#[cfg(test)]
+mod tests;
+
+use panoptes_tables::{HashKey, Strings, room};
+
+use self::folders::Matter;
+use self::known::{Known, Named};
+pub use self::pending::{Before, PathChange};
+pub(super) use self::pending::{Pending, Step};
+use self::sweep::{Found, Progress, Sweep};
+use super::rules::{ChangedFile, ContentRules};
+use super::{ANY_EXECUTE, important};
+use crate::address::Reader;
+use crate::limits::Limits;
+use crate::page_cache::MachineMemory;
+use crate::shipped::Shipped;
+use crate::state::facts::InodeFacts;
+use crate::time::{Monotonic, Now};
+use crate::walk::Snapshot;
+
+/// Time between the beginnings of two sweeps, at least.
+const SWEEP_EVERY_NS: i64 = 400_000_000;
+/// Number of paths that a large machine has room for, and a small one.
+const KNOWN_MAX: usize = 12_288;
+const KNOWN_MIN: usize = 2048;
+/// Number of changes that wait at a time. Further ones are found by the next sweep.
+const PENDING_MAX: usize = 256;
+/// Number of unknown paths in one scan whose files are searched under other paths.
+const SEARCHES_MAX: usize = 4;
+/// Time between the change of a file's name and that of its folder.
+const NAMED_NS: i64 = 50_000_000;
+/// A step of the machine's clock by more than this is no correction.
+const CLOCK_STEP_NS: i64 = 500_000_000;
+/// How long a package manager's event waits for a sweep that began after it ended.
+const SWEEP_WAIT_NS: i64 = 30_000_000_000;
+/// Number of strings that waiting changes need.
+pub(super) const STRINGS: usize = PENDING_MAX;
+
+/// What the paths that matter name.
+#[derive(Debug)]
+pub(super) struct Paths {
+    pub(super) is_wanted: bool,
+    sweep: Sweep,
+    known: Known,
+    pending: Vec<Pending>,
+    /// Changes count from then on, by the machine's clock.
+    start_ns: Option<i64>,
+    /// The machine's calendar time minus its time since boot.
+    boot_to_real_ns: Option<i64>,
+    /// When the sweep that goes on, or the last one, began.
+    began: Monotonic,
+    /// Whether it left a change to the next one.
+    has_left: bool,
+    /// Whether a sweep has ended, or nothing can be read.
+    has_swept: bool,
+    /// When the last complete one began that left nothing.
+    complete: Option<Monotonic>,
+}
+
+/// By what a found path is judged.
+struct Judge<'a> {
+    known: &'a mut Known,
+    pending: &'a mut Vec<Pending>,
+    strings: &'a mut Strings,
+    rules: &'a ContentRules,
+    shipped: &'a Shipped,
+    start_ns: i64,
+    now: Now,
+    now_ns: i64,
+    searches_left: usize,
+    has_left: &'a mut bool,
+}
+
+impl Paths {
+    /// Allocates for `limits`; unless they are wanted, almost nothing.
+    pub(super) fn new(limits: &Limits, is_wanted: bool, key: HashKey) -> Self {
+        let of_limits = (limits.file_descriptors as usize / 4).clamp(KNOWN_MIN, KNOWN_MAX);
+        let capacity = if is_wanted { of_limits } else { 0 };
+        Self {
+            is_wanted,
+            sweep: Sweep::new(),
+            known: Known::new(capacity, key.derive("paths: known")),
+            pending: room::list(PENDING_MAX),
+            start_ns: None,
+            boot_to_real_ns: None,
+            began: Monotonic::default(),
+            has_left: false,
+            has_swept: false,
+            complete: None,
+        }
+    }
+
+    /// Whether changes until then, when a package manager ended, may still be found.
+    pub(super) fn may_find_until(&self, ended: Monotonic, now: Monotonic) -> bool {
+        let is_swept = self.complete.is_some_and(|began| began.since(ended) > 0);
+        self.is_wanted
+            && (self.pending.iter().any(Pending::has_manager)
+                || !is_swept && now.since(ended) < SWEEP_WAIT_NS)
+    }
+
+    /// Notes what a path names: a descriptor's closing has reported it.
+    pub(super) fn note(&mut self, path: &[u8], inode: &InodeFacts) {
+        if self.is_wanted {
+            self.known.set(path, Named::of_facts(inode));
+        }
+    }
+
+    /// Goes on with the sweep, and notes what has changed.
+    pub(super) fn look(
+        &mut self,
+        (reader, memory): (&mut Reader, &mut MachineMemory<'_>),
+        (snapshot, now): (&Snapshot, Now),
+        (rules, shipped): (&ContentRules, &Shipped),
+        strings: &mut Strings,
+    ) {
+        self.follow_clock(snapshot);
+        let first = snapshot.process_by_pid(1).and_then(|process| snapshot.leader(process));
+        let (Some(first), Some(start_ns)) = (first, self.start_ns) else { return };
+        let Some(now_ns) = snapshot.machine.calendar_ns else { return };
+        if !self.sweep.is_going_on() {
+            if self.has_swept && now.monotonic.since(self.began) < SWEEP_EVERY_NS {
+                return;
+            }
+            (self.began, self.has_left) = (now.monotonic, false);
+            self.known.begin_sweep();
+        }
+        let mut judge = Judge {
+            known: &mut self.known,
+            pending: &mut self.pending,
+            strings,
+            rules,
+            shipped,
+            start_ns,
+            now,
+            now_ns,
+            searches_left: SEARCHES_MAX,
+            has_left: &mut self.has_left,
+        };
+        let found = &mut |found: &Found<'_>| judge.take(found);
+        reader.forget_translations();
+        let place = (first.task.fs, now_ns);
+        match self.sweep.go_on((reader, memory), place, &rules.include, found) {
+            Progress::Complete => {
+                self.has_swept = true;
+                if !self.has_left {
+                    self.complete = Some(self.began);
+                }
+            }
+            Progress::OtherRoot => self.begin_anew(now_ns),
+            Progress::Nothing => self.has_swept = true,
+            Progress::GoesOn => {}
+        }
+    }
+
+    /// Forgets all paths: process 1 sees another tree.
+    fn begin_anew(&mut self, now_ns: i64) {
+        self.known.forget();
+        self.start_ns = Some(now_ns);
+    }
+
+    /// Follows the machine's clock. After a step, changes count from then on: the times of older
+    /// ones mean nothing.
+    fn follow_clock(&mut self, snapshot: &Snapshot) {
+        let machine = &snapshot.machine;
+        let (Some(now_ns), Some(offset)) = (machine.calendar_ns, machine.boot_to_real_ns) else {
+            return;
+        };
+        let before = self.boot_to_real_ns.replace(offset);
+        let has_stepped = before
+            .is_none_or(|before| before.saturating_sub(offset).saturating_abs() > CLOCK_STEP_NS);
+        if has_stepped {
+            self.start_ns = Some(now_ns);
+        }
+    }
+}
+
+impl Judge<'_> {
+    /// Compares what a path names with what it named before.
+    fn take(&mut self, found: &Found<'_>) {
+        let named = Named::of(found.attributes);
+        let before = self.known.get(found.path);
+        if before.is_none() && !self.may_matter(found) {
+            return;
+        }
+        let has_changed = match before {
+            Some(before) => self.has_changed(&before, found),
+            None => self.is_new(found),
+        };
+        let is_left = match has_changed {
+            Some(has_changed) => has_changed && self.matters(found) && !self.wait(found, before),
+            None => true,
+        };
+        if is_left {
+            *self.has_left = true;
+            return;
+        }
+        if before != Some(named) {
+            self.known.set(found.path, named);
+        }
+    }
+
+    /// Whether a file that is not known yet may matter.
+    fn may_matter(&self, found: &Found<'_>) -> bool {
+        match found.folder.matter {
+            Matter::All => true,
+            Matter::IfRun => {
+                let may_execute = found.attributes.mode & ANY_EXECUTE != 0;
+                important::is_run(found.path, may_execute)
+            }
+            Matter::ByName => self.matters(found),
+        }
+    }
+
+    fn matters(&self, found: &Found<'_>) -> bool {
+        self.rules.matters(&ChangedFile {
+            path: Some(found.path),
+            may_execute: found.attributes.mode & ANY_EXECUTE != 0,
+            is_shipped: self.shipped.has_path(false, found.path),
+            is_running: false,
+        })
+    }
+
+    /// Whether a file was changed, or got this name, since watching started. Its change time says
+    /// so: nobody can set it without the machine's clock.
+    fn is_recent(&self, found: &Found<'_>) -> bool {
+        let change = found.attributes.ctime_ns;
+        change > self.start_ns && change <= self.now_ns.saturating_add(CLOCK_STEP_NS)
+    }
+
+    /// Whether a known path has other content.
+    #[expect(clippy::unnecessary_wraps, reason = "as for unknown paths")]
+    fn has_changed(&self, before: &Named, found: &Found<'_>) -> Option<bool> {
+        let named = Named::of(found.attributes);
+        let has_same_content = before.has_same_content(&named);
+        // Filesystems without inode numbers of their own give new ones to old files.
+        let is_other = !before.is_same_file(&named) && self.is_recent(found);
+        Some(!has_same_content || is_other)
+    }
+
+    /// Whether an unknown path is new; `None` if only the next sweep can tell.
+    fn is_new(&mut self, found: &Found<'_>) -> Option<bool> {
+        let (attributes, folder) = (found.attributes, found.folder);
+        if !self.is_recent(found) || attributes.size == 0 {
+            return Some(false);
+        }
+        let change = attributes.ctime_ns;
+        let is_written = attributes.mtime_ns > self.start_ns;
+        if !is_written && change.saturating_add(NAMED_NS) > folder.begun_ns {
+            // The folder's own time may be older than that.
+            return None;
+        }
+        let since_change = folder.modify_time_ns.saturating_sub(change);
+        if !is_written && since_change.saturating_abs() > NAMED_NS {
+            return Some(false);
+        }
+        // An old name of a file whose new name is not known yet, or the other way round.
+        self.searches_left = self.searches_left.checked_sub(1)?;
+        Some(!self.known.has_content(&Named::of(attributes)))
+    }
+
+    /// Lets a change wait for what explains it; `false` if there is no room.
+    fn wait(&mut self, found: &Found<'_>, before: Option<Named>) -> bool {
+        let inode = (found.inode, found.attributes.ino);
+        // A file that is renamed while its change waits: its last name counts.
+        if let Some(same) = self.pending.iter_mut().find(|it| it.is_of(inode)) {
+            if self.strings.get(same.path) == found.path {
+                return true;
+            }
+            let Some(path) = self.strings.intern(found.path) else { return false };
+            self.strings.release(same.path);
+            same.path = path;
+            same.before = before.or(same.before);
+            return true;
+        }
+        if self.pending.len() == self.pending.capacity() {
+            return false;
+        }
+        let Some(path) = self.strings.intern(found.path) else { return false };
+        let attributes = *found.attributes;
+        self.pending.push(Pending::new(path, found.inode, attributes, before, self.now));
+        true
+    }
+}

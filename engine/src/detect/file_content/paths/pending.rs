@@ -1,0 +1,276 @@
+//! Changed paths that wait: for the closing of a descriptor that explains them, and for hashes.
+
+use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::file::FMODE_WRITE;
+use panoptes_decoders::kernel::inode::{Attributes, mode};
+use panoptes_decoders::layout::View;
+use panoptes_sinks::activities::Severity;
+use panoptes_tables::{StringId, Strings};
+
+use super::super::explained::ReportedContent;
+use super::known::Named;
+use super::{PENDING_MAX, Paths};
+use crate::address::Reader;
+use crate::page_cache::{
+    Asker, ContentSource, FileContent, FileIdentity, Hashes, MachineMemory, Outcome, Partial,
+};
+use crate::state::process::ProcessKey;
+use crate::time::{Now, RealTime};
+use crate::walk::Snapshot;
+
+/// Number of scans, and time, in which a descriptor that was open may show, or its closing.
+const SETTLED_SCANS: u8 = 4;
+const SETTLED_NS: i64 = 150_000_000;
+/// How long a file that is open for writing is awaited. Its closing reports it later.
+const OPEN_NS: i64 = 10_000_000_000;
+/// How long a record waits for hashes.
+const HASHES_NS: i64 = 2_000_000_000;
+
+/// A path that names another content than before.
+#[derive(Clone, Copy, Debug)]
+pub struct PathChange<'a> {
+    pub path: &'a [u8],
+    /// What it names now.
+    pub attributes: Attributes,
+    /// Device of its filesystem, as the kernel encodes it.
+    pub device: u32,
+    /// What the path named before: inode number, size and modification time; `None` if it was not
+    /// known.
+    pub before: Option<Before>,
+    /// Hashes of the file as it is now, if all of it is known.
+    pub hashes: Option<Hashes>,
+    /// How much of it is in memory, if not all of it.
+    pub partial: Option<Partial>,
+    /// When the change was seen.
+    pub since_ns: RealTime,
+    /// The severity that the configuration sets for this file.
+    pub severity: Option<Severity>,
+}
+
+/// What a path named before.
+#[derive(Clone, Copy, Debug)]
+pub struct Before {
+    pub number: u64,
+    pub size: u64,
+    pub modify_time_ns: i64,
+    /// Whether it was the same file.
+    pub is_same_file: bool,
+    /// Hashes, if they are known by chance.
+    pub hashes: Option<Hashes>,
+}
+
+/// A change that waits.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) struct Pending {
+    pub(in super::super) path: StringId,
+    inode: KernelVa,
+    attributes: Attributes,
+    pub(super) before: Option<Named>,
+    hashes_before: Option<Hashes>,
+    since: Now,
+    scans: u8,
+    device: Option<u32>,
+    manager: Option<ProcessKey>,
+    is_over: bool,
+}
+
+/// What becomes of a change that has waited long enough.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) enum Step {
+    Waits,
+    /// Something else reports it.
+    Over,
+    Report,
+}
+
+impl Pending {
+    pub(super) fn new(
+        path: StringId,
+        inode: KernelVa,
+        attributes: Attributes,
+        before: Option<Named>,
+        since: Now,
+    ) -> Self {
+        Self {
+            path,
+            inode,
+            attributes,
+            before,
+            hashes_before: None,
+            since,
+            scans: 0,
+            device: None,
+            manager: None,
+            is_over: false,
+        }
+    }
+
+    /// Whether it is of the inode with that address and number.
+    pub(super) fn is_of(&self, inode: (KernelVa, u64)) -> bool {
+        (self.inode, self.attributes.ino) == inode
+    }
+
+    pub(super) fn has_manager(&self) -> bool {
+        self.manager.is_some()
+    }
+
+    pub(in super::super) fn content(&self) -> ReportedContent {
+        let Attributes { ino: number, mtime_ns: modify_time_ns, size, .. } = self.attributes;
+        ReportedContent { inode: self.inode, number, modify_time_ns, size }
+    }
+
+    pub(in super::super) fn change_time_ns(&self) -> i64 {
+        self.attributes.ctime_ns
+    }
+
+    pub(in super::super) fn set_manager(&mut self, manager: ProcessKey) {
+        self.manager = Some(manager);
+    }
+
+    /// Ends it.
+    pub(in super::super) fn end(&mut self) {
+        self.is_over = true;
+    }
+
+    fn age(&self, now: Now) -> i64 {
+        now.monotonic.since(self.since.monotonic)
+    }
+
+    pub(in super::super) fn has_waited(&self, now: Now) -> bool {
+        self.age(now) >= HASHES_NS
+    }
+
+    /// Whether descriptors that were open have shown by now, and its inode was read again.
+    pub(in super::super) fn is_settled(&self, now: Now) -> bool {
+        self.scans >= SETTLED_SCANS && self.age(now) >= SETTLED_NS && self.device.is_some()
+    }
+
+    /// Whether it is to wait since the file is open for writing, or to end since it stays so.
+    pub(in super::super) fn step_while_open(&self, snapshot: &Snapshot, now: Now) -> Option<Step> {
+        snapshot.inodes.find(self.inode.0)?;
+        let is_open = snapshot
+            .files
+            .iter()
+            .any(|file| file.open.inode == self.inode && file.open.mode & FMODE_WRITE != 0);
+        let step = if self.age(now) < OPEN_NS { Step::Waits } else { Step::Over };
+        is_open.then_some(step)
+    }
+
+    fn identity(&self) -> FileIdentity {
+        let it = &self.attributes;
+        FileIdentity {
+            inode: self.inode,
+            device: self.device.unwrap_or_default(),
+            number: it.ino,
+            change_time_ns: it.ctime_ns,
+            modify_time_ns: it.mtime_ns,
+            size: it.size,
+        }
+    }
+
+    /// What is known of the file as it is now. Asks for it if nothing is.
+    pub(in super::super) fn ask(&mut self, files: &mut dyn ContentSource) -> Option<FileContent> {
+        if let Some(before) = &self.before
+            && before.number == self.attributes.ino
+            && self.hashes_before.is_none()
+        {
+            let was = FileIdentity {
+                change_time_ns: before.change_time_ns,
+                modify_time_ns: before.modify_time_ns,
+                size: before.size,
+                ..self.identity()
+            };
+            self.hashes_before = files.known(&was).and_then(|content| content.hashes());
+        }
+        files.ask(&self.identity(), Asker::default())
+    }
+
+    /// Whether its content can be hashed at all.
+    pub(in super::super) fn is_regular(&self) -> bool {
+        self.attributes.kind() == mode::S_IFREG
+    }
+
+    /// The change, for its record.
+    pub(in super::super) fn change<'a>(
+        &self,
+        strings: &'a Strings,
+        known: Option<&FileContent>,
+        severity: Option<Severity>,
+    ) -> PathChange<'a> {
+        let partial = known.and_then(|known| match known.outcome {
+            Outcome::Partial(partial) => Some(partial),
+            Outcome::Whole { .. } | Outcome::Nothing => None,
+        });
+        let is = Named::of(&self.attributes);
+        PathChange {
+            path: strings.get(self.path),
+            attributes: self.attributes,
+            device: self.device.unwrap_or_default(),
+            before: self.before.map(|was| Before {
+                number: was.number,
+                size: was.size,
+                modify_time_ns: was.modify_time_ns,
+                is_same_file: was.is_same_file(&is),
+                hashes: self.hashes_before,
+            }),
+            hashes: known.and_then(FileContent::hashes),
+            partial,
+            since_ns: self.since.real,
+            severity,
+        }
+    }
+}
+
+impl Paths {
+    /// The changes that wait, after another scan. Reads the inodes of those that were found before
+    /// the last scans again: files that are gone by now are not reported.
+    pub(in super::super) fn settle(
+        &mut self,
+        (reader, memory): (&mut Reader, &mut MachineMemory<'_>),
+        strings: &mut Strings,
+    ) -> &mut [Pending] {
+        self.remove_over(strings);
+        for pending in &mut self.pending {
+            pending.scans = pending.scans.saturating_add(1);
+        }
+        let MachineMemory { source, kernel } = memory;
+        let layouts = &kernel.layouts;
+        let is_due = |it: &Pending| it.device.is_none() && it.scans >= SETTLED_SCANS;
+        reader.clear();
+        // Two objects each, of few at a time: further ones wait for the next scan.
+        let mut read: [Option<(u32, u32)>; PENDING_MAX] = [None; PENDING_MAX];
+        for (pending, read) in self.pending.iter().zip(&mut read).filter(|(it, _)| is_due(it)) {
+            let super_block = pending.attributes.super_block;
+            let inode = reader.push(&kernel.space, pending.inode, &layouts.inode.packing);
+            let block = reader.push(&kernel.space, super_block, &layouts.super_block.packing);
+            let (Some(inode), Some(block)) = (inode, block) else { break };
+            *read = Some((inode, block));
+        }
+        if !reader.is_empty() {
+            reader.run(source, kernel.space.levels);
+        }
+        for (pending, read) in self.pending.iter_mut().zip(read) {
+            let Some((inode, block)) = read else { continue };
+            let inode = reader.object(inode as usize);
+            let inode = inode.map(|bytes| Attributes::decode(&layouts.inode, bytes));
+            let block = reader.object(block as usize).map(View::new);
+            let was = &pending.attributes;
+            let same = inode.filter(|is| is.ino == was.ino && is.nlink > 0);
+            pending.is_over = same.is_none() || block.is_none();
+            pending.attributes = same.unwrap_or(*was);
+            let device = block.map(|view| view.unsigned(layouts.super_block.s_dev) as u32);
+            pending.device = device;
+        }
+        self.remove_over(strings);
+        &mut self.pending
+    }
+
+    pub(in super::super) fn remove_over(&mut self, strings: &mut Strings) {
+        self.pending.retain(|pending| {
+            if pending.is_over {
+                strings.release(pending.path);
+            }
+            !pending.is_over
+        });
+    }
+}

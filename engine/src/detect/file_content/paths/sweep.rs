@@ -1,0 +1,460 @@
+//! Reads the names that the kernel keeps in memory, a few in each scan, folder by folder.
+//!
+//! A sweep begins with the mounts that process 1 sees, and then follows the lists of names from its
+//! root on. A name that is in no list, because nothing has used it for long, is not seen. The lists
+//! change while they are read: one that breaks off is left, and the next sweep reads it again.
+//!
+//! Bounds: the guest may link anything with anything. A scan reads [`NAMES_PER_SCAN`] names, a list
+//! has [`LIST_STEPS_MAX`], a sweep [`SWEEP_STEPS_MAX`], and a path [`PATH_BYTES_MAX`] bytes.
+
+use arrayvec::ArrayVec;
+use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::dentry::{ListedName, NAME_BYTES_MAX};
+use panoptes_decoders::kernel::inode::{Attributes, mode};
+use panoptes_decoders::kernel::mount::ListedMount;
+use panoptes_decoders::layout::View;
+use panoptes_tables::room;
+
+use super::folders::{Matter, matter};
+use crate::address::Reader;
+use crate::container_config::Glob;
+use crate::page_cache::MachineMemory;
+
+/// Number of names that a scan reads.
+const NAMES_PER_SCAN: usize = 64;
+/// Number of steps in which it reads them at most: a list goes on with the name that was read last,
+/// so one step reads one name of each list.
+const STEPS_PER_SCAN: usize = 12;
+/// Number of lists that go on in one step.
+const LISTS_AT_ONCE: usize = 16;
+/// Maximum number of names in one list.
+const LIST_STEPS_MAX: u32 = 32_768;
+/// Maximum number of names in one sweep.
+const SWEEP_STEPS_MAX: u32 = 1 << 20;
+/// Maximum length of a folder's path.
+const PATH_BYTES_MAX: usize = 200;
+/// Maximum number of folders whose lists are being read. With fewer than `FOLDERS_RESERVED` left,
+/// lists are read one after the other.
+const FOLDERS_MAX: usize = 128;
+const FOLDERS_RESERVED: usize = 40;
+/// Maximum number of mounts that process 1 sees.
+const MOUNTS_MAX: usize = 512;
+
+/// Number of mounts at one place that are followed.
+const MOUNTS_DEPTH_MAX: usize = 16;
+
+/// A path of a folder, with a slash at its end.
+type Path = ArrayVec<u8, PATH_BYTES_MAX>;
+
+/// A name that a sweep has come to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Found<'a> {
+    pub path: &'a [u8],
+    /// `struct inode *`
+    pub inode: KernelVa,
+    pub attributes: &'a Attributes,
+    pub folder: &'a Folder,
+}
+
+/// A folder whose list of names is being read.
+#[derive(Clone, Debug)]
+pub(super) struct Folder {
+    /// `struct dentry *`
+    dentry: KernelVa,
+    /// `struct mount *`
+    mount: KernelVa,
+    /// `struct dentry *` of the next name; null if `dentry` itself is not read yet, since it is the
+    /// root of a mount.
+    next: KernelVa,
+    steps: u32,
+    pub matter: Matter,
+    /// When its names were changed last, as it was when its list was begun.
+    pub modify_time_ns: i64,
+    /// When its list was begun, by the machine's clock.
+    pub begun_ns: i64,
+    path: Path,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Mount {
+    /// `struct mount *`
+    address: KernelVa,
+    /// `struct mount *`
+    parent: KernelVa,
+    /// `struct dentry *`
+    mountpoint: KernelVa,
+    /// `struct dentry *`
+    root: KernelVa,
+    /// `struct mount *` of the next one that is mounted on it, while its list is read.
+    next: Option<KernelVa>,
+}
+
+/// What a step has read of one list.
+#[derive(Clone, Debug)]
+struct Read {
+    folder: usize,
+    dentry: KernelVa,
+    listed: Option<ListedName>,
+    name: ArrayVec<u8, NAME_BYTES_MAX>,
+    /// The places of inode and long name in the second batch.
+    inode: Option<u32>,
+    long_name: Option<u32>,
+    attributes: Option<Attributes>,
+}
+
+/// A sweep that goes on from scan to scan.
+#[derive(Debug)]
+pub(super) struct Sweep {
+    /// `struct fs_struct *` of process 1.
+    fs: KernelVa,
+    /// `struct mount *` and `struct dentry *` of its root.
+    root: (KernelVa, KernelVa),
+    mounts: Vec<Mount>,
+    has_all_mounts: bool,
+    folders: Vec<Folder>,
+    reads: Vec<Read>,
+    steps: u32,
+    /// The time by the machine's clock.
+    now_ns: i64,
+}
+
+/// What a scan's part of a sweep came to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Progress {
+    /// Nothing can be read: the root of process 1 is not known.
+    Nothing,
+    /// The root is another one than before.
+    OtherRoot,
+    GoesOn,
+    Complete,
+}
+
+impl Sweep {
+    pub(super) fn new() -> Self {
+        Self {
+            fs: KernelVa::NULL,
+            root: (KernelVa::NULL, KernelVa::NULL),
+            mounts: room::list(MOUNTS_MAX),
+            has_all_mounts: false,
+            folders: room::list(FOLDERS_MAX),
+            reads: room::list(LISTS_AT_ONCE),
+            steps: 0,
+            now_ns: 0,
+        }
+    }
+
+    /// Whether a sweep goes on; if not, [`Self::go_on`] begins one.
+    pub(super) fn is_going_on(&self) -> bool {
+        !self.folders.is_empty()
+    }
+
+    /// Goes on with the sweep, or begins one: `fs` is the `struct fs_struct` of process 1, `now_ns`
+    /// the time by the machine's clock. Calls `found` for each file and symbolic link in a folder
+    /// where files may matter.
+    pub(super) fn go_on(
+        &mut self,
+        (reader, memory): (&mut Reader, &mut MachineMemory<'_>),
+        (fs, now_ns): (KernelVa, i64),
+        include: &[Glob],
+        found: &mut dyn FnMut(&Found<'_>),
+    ) -> Progress {
+        self.now_ns = now_ns;
+        if self.folders.is_empty() || self.fs != fs {
+            let before = self.root;
+            self.fs = fs;
+            if !self.begin(reader, memory) {
+                self.folders.clear();
+                return Progress::Nothing;
+            }
+            if self.root != before && !before.0.is_null() {
+                return Progress::OtherRoot;
+            }
+        }
+        let mut names = 0;
+        for _ in 0..STEPS_PER_SCAN {
+            if self.has_all_mounts {
+                names += self.read_names(reader, memory);
+                self.take_names(include, found);
+            } else {
+                names += self.read_mounts(reader, memory);
+            }
+            if self.folders.is_empty() {
+                return Progress::Complete;
+            }
+            if names >= NAMES_PER_SCAN {
+                break;
+            }
+        }
+        Progress::GoesOn
+    }
+
+    /// Reads the root of process 1; `false` if it cannot be read.
+    fn begin(&mut self, reader: &mut Reader, memory: &mut MachineMemory<'_>) -> bool {
+        (self.has_all_mounts, self.steps) = (false, 0);
+        self.mounts.clear();
+        self.folders.clear();
+        let MachineMemory { source, kernel } = memory;
+        let layouts = &kernel.layouts;
+        reader.clear();
+        reader.push(&kernel.space, self.fs, &layouts.fs_struct.packing);
+        reader.run(source, kernel.space.levels);
+        let Some(view) = reader.object(0).map(View::new) else { return false };
+        let mount = view.pointer(layouts.fs_struct.root_mnt);
+        let dentry = view.pointer(layouts.fs_struct.root_dentry);
+        if !mount.is_plausible() || !dentry.is_plausible() {
+            return false;
+        }
+        let mount = mount.minus(u64::from(layouts.mount.mnt.offset));
+        self.root = (mount, dentry);
+        reader.clear();
+        reader.push(&kernel.space, mount, &layouts.mount_tree.packing);
+        reader.run(source, kernel.space.levels);
+        let Some(bytes) = reader.object(0) else { return false };
+        let listed = ListedMount::decode(&layouts.mount_tree, mount, bytes);
+        self.mounts.push(Mount { address: mount, next: listed.first, ..Mount::default() });
+        let path = b"/".iter().copied().collect();
+        self.push_mounted(mount, dentry, Matter::ByName, path);
+        true
+    }
+
+    /// Adds what is mounted somewhere: the root of a mount.
+    fn push_mounted(&mut self, mount: KernelVa, root: KernelVa, matter: Matter, path: Path) {
+        if self.folders.len() < FOLDERS_MAX {
+            self.folders.push(Folder {
+                dentry: root,
+                mount,
+                next: KernelVa::NULL,
+                steps: 0,
+                matter,
+                modify_time_ns: 0,
+                begun_ns: self.now_ns,
+                path,
+            });
+        }
+    }
+
+    /// Reads the next one in each list of mounts; returns how many were read.
+    fn read_mounts(&mut self, reader: &mut Reader, memory: &mut MachineMemory<'_>) -> usize {
+        let MachineMemory { source, kernel } = memory;
+        let layout = &kernel.layouts.mount_tree;
+        reader.clear();
+        let mut lists: ArrayVec<(usize, KernelVa), LISTS_AT_ONCE> = ArrayVec::new();
+        for (at, mount) in self.mounts.iter().enumerate() {
+            let Some(next) = mount.next else { continue };
+            if lists.is_full() || reader.push(&kernel.space, next, &layout.packing).is_none() {
+                break;
+            }
+            lists.push((at, next));
+        }
+        if lists.is_empty() || self.mounts.len() == MOUNTS_MAX {
+            // What more is mounted is not seen.
+            self.has_all_mounts = true;
+            self.mounts.sort_unstable_by_key(|mount| (mount.parent, mount.mountpoint));
+            return 0;
+        }
+        reader.run(source, kernel.space.levels);
+        for (object, &(at, address)) in lists.iter().enumerate() {
+            let parent = self.mounts[at].address;
+            let listed = reader.object(object).map(|bytes| {
+                let listed = ListedMount::decode(layout, address, bytes);
+                (listed, listed.parent == parent)
+            });
+            let Some((listed, true)) = listed else {
+                self.mounts[at].next = None;
+                continue;
+            };
+            self.mounts[at].next = listed.next;
+            if self.mounts.len() < MOUNTS_MAX {
+                self.mounts.push(Mount {
+                    address,
+                    parent,
+                    mountpoint: listed.mountpoint,
+                    root: listed.root,
+                    next: listed.first,
+                });
+            }
+        }
+        lists.len()
+    }
+
+    /// What is mounted on a name, the last one of those on each other.
+    fn mounted_on(&self, mount: KernelVa, dentry: KernelVa) -> Option<Mount> {
+        let find = |at: (KernelVa, KernelVa)| {
+            let found = self.mounts.binary_search_by_key(&at, |it| (it.parent, it.mountpoint));
+            self.mounts.get(found.ok()?).copied()
+        };
+        let mut last = find((mount, dentry))?;
+        for _ in 0..MOUNTS_DEPTH_MAX {
+            let Some(above) = find((last.address, last.root)) else { break };
+            last = above;
+        }
+        Some(last)
+    }
+
+    /// The folders whose lists go on now, at most half of them from the beginning: long lists
+    /// are there, while the last ones are those of the newest folders, which leave soon.
+    fn choose(&self) -> ArrayVec<usize, LISTS_AT_ONCE> {
+        let count = self.folders.len();
+        if FOLDERS_MAX - count < FOLDERS_RESERVED {
+            return core::iter::once(count - 1).collect();
+        }
+        let first = (LISTS_AT_ONCE / 2).min(count);
+        let last = count.saturating_sub(LISTS_AT_ONCE / 2).max(first);
+        (0..first).chain(last..count).collect()
+    }
+
+    /// Reads the next name of some lists, with its inode; returns how many were read.
+    fn read_names(&mut self, reader: &mut Reader, memory: &mut MachineMemory<'_>) -> usize {
+        let MachineMemory { source, kernel } = memory;
+        let layouts = &kernel.layouts;
+        self.reads.clear();
+        reader.clear();
+        for folder in self.choose() {
+            let from = &self.folders[folder];
+            let dentry = if from.next.is_null() { from.dentry } else { from.next };
+            if reader.push(&kernel.space, dentry, &layouts.dentry_tree.packing).is_none() {
+                break;
+            }
+            self.reads.push(Read {
+                folder,
+                dentry,
+                listed: None,
+                name: ArrayVec::new(),
+                inode: None,
+                long_name: None,
+                attributes: None,
+            });
+        }
+        reader.run(source, kernel.space.levels);
+        for (object, read) in self.reads.iter_mut().enumerate() {
+            let Some(bytes) = reader.object(object) else { continue };
+            let (listed, name) = ListedName::decode(&layouts.dentry_tree, read.dentry, bytes);
+            read.listed = Some(listed);
+            read.name.extend(name.iter().copied().take(NAME_BYTES_MAX));
+        }
+        reader.clear();
+        for read in &mut self.reads {
+            let Some(listed) = read.listed.filter(|it| !it.unlinked && !it.inode.is_null()) else {
+                continue;
+            };
+            read.inode = reader.push(&kernel.space, listed.inode, &layouts.inode.packing);
+            if !listed.long_name.is_null() {
+                read.long_name = reader.push_bytes(&kernel.space, listed.long_name, listed.length);
+            }
+        }
+        if !reader.is_empty() {
+            reader.run(source, kernel.space.levels);
+        }
+        for read in &mut self.reads {
+            let object = |pushed: Option<u32>| reader.object(pushed? as usize);
+            let decode = |bytes| Attributes::decode(&layouts.inode, bytes);
+            read.attributes = object(read.inode).map(decode);
+            if let Some(bytes) = object(read.long_name) {
+                read.name = bytes.iter().copied().take(NAME_BYTES_MAX).collect();
+            }
+        }
+        self.reads.len()
+    }
+
+    /// Follows what was read: lists go on, folders are added, and files are passed on.
+    fn take_names(&mut self, include: &[Glob], found: &mut dyn FnMut(&Found<'_>)) {
+        let mut reads = core::mem::take(&mut self.reads);
+        // From the last one on: a folder that is removed is replaced by the last one.
+        let mut over: ArrayVec<usize, LISTS_AT_ONCE> = ArrayVec::new();
+        for read in &reads {
+            self.steps = self.steps.saturating_add(1);
+            if !self.advance(read) {
+                over.push(read.folder);
+            }
+            self.take_name(read, include, found);
+        }
+        over.sort_unstable();
+        for folder in over.into_iter().rev() {
+            self.folders.swap_remove(folder);
+        }
+        if self.steps >= SWEEP_STEPS_MAX {
+            self.folders.clear();
+        }
+        reads.clear();
+        self.reads = reads;
+    }
+
+    /// Goes on to the next name of a list; `false` at its end, or where it breaks off.
+    fn advance(&mut self, read: &Read) -> bool {
+        let folder = &mut self.folders[read.folder];
+        let Some(listed) = &read.listed else { return false };
+        folder.steps += 1;
+        if folder.next.is_null() {
+            // The root of a mount: its own list begins.
+            folder.modify_time_ns = read.attributes.map_or(0, |it| it.mtime_ns);
+            folder.begun_ns = self.now_ns;
+            folder.next = listed.first.unwrap_or_default();
+            return listed.first.is_some() && read.attributes.is_some_and(|it| is_folder(&it));
+        }
+        if listed.parent != folder.dentry || folder.steps > LIST_STEPS_MAX {
+            return false;
+        }
+        folder.next = listed.next.unwrap_or_default();
+        listed.next.is_some_and(KernelVa::is_plausible)
+    }
+
+    /// Adds a folder, or passes a file on.
+    fn take_name(&mut self, read: &Read, include: &[Glob], found: &mut dyn FnMut(&Found<'_>)) {
+        let (Some(listed), Some(attributes)) = (read.listed, &read.attributes) else { return };
+        let folder = &self.folders[read.folder];
+        if read.dentry == folder.dentry {
+            // What is mounted on a file.
+            let path = folder.path.strip_suffix(b"/").unwrap_or_default();
+            if !path.is_empty() && is_file(attributes) {
+                found(&Found { path, inode: listed.inode, attributes, folder });
+            }
+            return;
+        }
+        if listed.parent != folder.dentry || read.name.is_empty() {
+            return;
+        }
+        let mut path: ArrayVec<u8, { PATH_BYTES_MAX + NAME_BYTES_MAX }> = ArrayVec::new();
+        path.extend(folder.path.iter().chain(&read.name).copied());
+        let mounted = self.mounted_on(folder.mount, read.dentry);
+        if mounted.is_none() && is_file(attributes) {
+            found(&Found { path: &path, inode: listed.inode, attributes, folder });
+            return;
+        }
+        if path.len() >= PATH_BYTES_MAX {
+            return;
+        }
+        path.push(b'/');
+        let below = matter(&path, include);
+        let path = path.iter().copied().collect();
+        if let Some(mounted) = mounted {
+            // What is mounted on a file matters as that does.
+            let matter = if is_file(attributes) { Some(folder.matter) } else { below };
+            if let Some(matter) = matter {
+                self.push_mounted(mounted.address, mounted.root, matter, path);
+            }
+        } else if is_folder(attributes)
+            && self.folders.len() < FOLDERS_MAX
+            && let (Some(matter), Some(first)) = (below, listed.first)
+        {
+            self.folders.push(Folder {
+                dentry: read.dentry,
+                mount: folder.mount,
+                next: first,
+                steps: 0,
+                matter,
+                modify_time_ns: attributes.mtime_ns,
+                begun_ns: self.now_ns,
+                path,
+            });
+        }
+    }
+}
+
+fn is_folder(attributes: &Attributes) -> bool {
+    attributes.kind() == mode::S_IFDIR
+}
+
+/// Whether it is a regular file or a symbolic link.
+fn is_file(attributes: &Attributes) -> bool {
+    [mode::S_IFREG, mode::S_IFLNK].contains(&attributes.kind())
+}

@@ -1,0 +1,453 @@
+//! Sweeps over names made by hand, and what is found in them.
+
+use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::inode::mode;
+use panoptes_tables::{HashKey, StringRoom, Strings};
+
+use super::super::closing::Stage;
+use super::super::explained::ReportedContent;
+use super::super::tests::closing;
+use super::super::{ClosedFiles, reader};
+use super::*;
+use crate::detect::{Accepted, Finding, Scene};
+use crate::page_cache::{
+    Asker, ContentSource, FileContent, FileIdentity, Format, Hashes, Outcome, Traits,
+};
+use crate::state::ScanContext;
+use crate::state::container::Containers;
+use crate::state::tests::watch::limits;
+use crate::state::tests::world::{BOOT_NS, World};
+use crate::walk::tests::memory::{Sparse, kernel};
+use crate::walk::{Index, Kernel};
+
+const SECOND_NS: i64 = 1_000_000_000;
+/// The machine's clock when watching starts.
+const START: i64 = 1_795_000_100;
+const SCAN_NS: i64 = 10_000_000;
+const SUPER_BLOCK: u64 = 0xffff_8880_2000_0000;
+
+/// Contents that are known at once.
+struct AllKnown;
+
+impl ContentSource for AllKnown {
+    fn ask(&mut self, file: &FileIdentity, _: Asker) -> Option<FileContent> {
+        let hashes = Hashes { sha256: [file.number as u8; 32], sha1: [0; 20], md5: [0; 16] };
+        let outcome = Outcome::Whole { hashes };
+        Some(FileContent { outcome, format: Format::Other, traits: Traits::default() })
+    }
+}
+
+/// A machine with a tree of names.
+struct Machine {
+    memory: Sparse,
+    kernel: Kernel,
+    files: ClosedFiles,
+    snapshot: Snapshot,
+    containers: Containers,
+    strings: Strings,
+    now: Now,
+    fs: u64,
+    mount: u64,
+    root: u64,
+    inodes: u64,
+    calendar_ns: i64,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let limits = limits();
+        let key = HashKey::new(3);
+        let without_reader = ClosedFiles::without_reader(&limits, (true, true), key);
+        let mut memory = Sparse::default();
+        let [fs, mount] = [memory.structure(), memory.structure()];
+        let mut machine = Self {
+            files: ClosedFiles { reader: reader(), ..without_reader },
+            kernel: kernel(),
+            snapshot: Snapshot::empty(&limits),
+            containers: Containers::new(&limits, HashKey::new(1)),
+            strings: Strings::new(StringRoom::default(), HashKey::new(1)),
+            now: Now::at(0),
+            fs,
+            mount,
+            root: 0,
+            inodes: 10,
+            calendar_ns: START * SECOND_NS,
+            memory,
+        };
+        machine.root = machine.dentry(0, "", mode::S_IFDIR, 0);
+        let root = machine.root;
+        machine.mount_at(mount, mount, 0, root);
+        machine.memory.set(fs, "fs_struct", "root.mnt", mount);
+        machine.memory.set(fs, "fs_struct", "root.dentry", root);
+        machine
+    }
+
+    /// Makes a mount, which is in no list.
+    fn mount_at(&mut self, mount: u64, parent: u64, mountpoint: u64, root: u64) {
+        for (field, value) in [
+            ("mnt.mnt_root", root),
+            ("mnt_parent", parent),
+            ("mnt_mountpoint", mountpoint),
+            ("mnt_mounts.next", Sparse::field(mount, "mount", "mnt_mounts.next")),
+        ] {
+            self.memory.set(mount, "mount", field, value);
+        }
+    }
+
+    /// Mounts a tree, or a file, over a name of the first mount.
+    fn mount_over(&mut self, mountpoint: u64, root: u64) {
+        let (below, above) = (self.mount, self.memory.structure());
+        self.mount_at(above, below, mountpoint, root);
+        let list = Sparse::field(below, "mount", "mnt_mounts.next");
+        self.memory.set(above, "mount", "mnt_child.next", list);
+        let link = Sparse::field(above, "mount", "mnt_child.next");
+        self.memory.set(below, "mount", "mnt_mounts.next", link);
+    }
+
+    /// A new inode.
+    fn inode(&mut self, mode: u16, size: u64, seconds: i64) -> u64 {
+        let inode = self.memory.structure();
+        self.inodes += 1;
+        self.memory.set(inode, "inode", "i_mode", u64::from(mode | 0o755));
+        self.memory.set(inode, "inode", "i_nlink", 1);
+        self.memory.set(inode, "inode", "i_ino", self.inodes);
+        self.memory.set(inode, "inode", "i_sb", SUPER_BLOCK);
+        self.set_content(inode, size, seconds);
+        inode
+    }
+
+    fn set_content(&mut self, inode: u64, size: u64, seconds: i64) {
+        self.memory.set(inode, "inode", "i_size", size);
+        self.memory.set(inode, "inode", "i_mtime_sec", seconds as u64);
+        self.memory.set(inode, "inode", "i_ctime_sec", seconds as u64);
+    }
+
+    fn set_change_time(&mut self, inode: u64, seconds: i64) {
+        self.memory.set(inode, "inode", "i_ctime_sec", seconds as u64);
+    }
+
+    /// A new name in a folder, the first of its list.
+    fn name(&mut self, folder: u64, name: &str, inode: u64) -> u64 {
+        let dentry = self.memory.structure();
+        let text = Sparse::field(dentry, "dentry", "d_iname");
+        for (at, bytes) in (0..).step_by(8).zip(name.as_bytes().chunks(8)) {
+            let mut word = [0; 8];
+            word[..bytes.len()].copy_from_slice(bytes);
+            self.memory.put(text + at, u64::from_le_bytes(word));
+        }
+        self.memory.set(dentry, "dentry", "d_name.name", text);
+        self.memory.set(dentry, "dentry", "d_name.len", name.len() as u64);
+        self.memory.set(dentry, "dentry", "d_inode", inode);
+        let parent = if folder == 0 { dentry } else { folder };
+        self.memory.set(dentry, "dentry", "d_parent", parent);
+        if folder != 0 {
+            let first = self.first_link(folder);
+            self.memory.set(dentry, "dentry", "d_sib.next", first);
+            let link = Sparse::field(dentry, "dentry", "d_sib.next");
+            self.memory.set(folder, "dentry", "d_children.first", link);
+        }
+        dentry
+    }
+
+    fn first_link(&mut self, folder: u64) -> u64 {
+        self.memory.get(Sparse::field(folder, "dentry", "d_children.first"))
+    }
+
+    fn dentry(&mut self, folder: u64, name: &str, kind: u16, size: u64) -> u64 {
+        let inode = self.inode(kind, size, START - 1000);
+        self.name(folder, name, inode)
+    }
+
+    fn folder(&mut self, folder: u64, name: &str) -> u64 {
+        self.dentry(folder, name, mode::S_IFDIR, 0)
+    }
+
+    fn inode_of(&mut self, dentry: u64) -> u64 {
+        self.memory.get(Sparse::field(dentry, "dentry", "d_inode"))
+    }
+
+    /// The machine's time in seconds.
+    fn seconds(&self) -> i64 {
+        self.calendar_ns / SECOND_NS
+    }
+
+    /// Scans for some milliseconds; returns what was found, as path, size before and now.
+    fn run(&mut self, milliseconds: i64) -> Vec<(String, Option<u64>, u64)> {
+        let mut all = Vec::new();
+        for _ in 0..milliseconds / 10 {
+            self.now = self.now.after(SCAN_NS);
+            self.calendar_ns += SCAN_NS;
+            World::default().show(&mut self.snapshot);
+            self.snapshot.machine.calendar_ns = Some(self.calendar_ns);
+            let leader = self.snapshot.threads.iter().position(|row| row.task.tgid == 1).unwrap();
+            self.snapshot.threads[Index::new(leader).unwrap()].task.fs = KernelVa(self.fs);
+            let cx = ScanContext {
+                snapshot: &self.snapshot,
+                containers: &self.containers,
+                strings: &self.strings,
+                now: self.now,
+            };
+            let out = &mut |_: &ScanContext<'_>, finding: &Finding<'_>| {
+                let Finding::PathChange(change) = finding else { panic!("{finding:?}") };
+                let path = String::from_utf8_lossy(change.path).into_owned();
+                all.push((path, change.before.map(|it| it.size), change.attributes.size));
+                Accepted::Yes
+            };
+            let memory = MachineMemory { source: &mut self.memory, kernel: &self.kernel };
+            let scene = &mut Scene { memory, cx: &cx, out };
+            self.files.follow_paths(scene, &mut AllKnown);
+        }
+        all
+    }
+}
+
+/// A machine with `/usr/bin/tail` of 4 bytes, after a first sweep.
+fn swept() -> (Machine, u64, u64) {
+    let mut machine = Machine::new();
+    let root = machine.root;
+    let usr = machine.folder(root, "usr");
+    let bin = machine.folder(usr, "bin");
+    let tail = machine.dentry(bin, "tail", mode::S_IFREG, 4);
+    assert_eq!(machine.run(2000), []);
+    (machine, bin, tail)
+}
+
+fn found(path: &str, before: Option<u64>, now: u64) -> Vec<(String, Option<u64>, u64)> {
+    vec![(path.to_owned(), before, now)]
+}
+
+#[test]
+fn a_written_file_is_found_once() {
+    let (mut machine, _, tail) = swept();
+    let inode = machine.inode_of(tail);
+    machine.set_content(inode, 5, machine.seconds());
+    assert_eq!(machine.run(2000), found("/usr/bin/tail", Some(4), 5));
+    assert_eq!(machine.run(2000), []);
+}
+
+#[test]
+fn changes_of_permissions_and_of_files_that_do_not_matter_are_none() {
+    let (mut machine, _, tail) = swept();
+    let inode = machine.inode_of(tail);
+    machine.set_change_time(inode, machine.seconds());
+    let root = machine.root;
+    let tmp = machine.folder(root, "tmp");
+    machine.dentry(tmp, "note", mode::S_IFREG, 4);
+    assert_eq!(machine.run(2000), []);
+}
+
+#[test]
+fn a_path_that_names_another_file_has_changed() {
+    let (mut machine, bin, tail) = swept();
+    // The old name is gone, and the new one is the first of the list.
+    machine.memory.set(tail, "dentry", "d_inode", 0);
+    let other = machine.inode(mode::S_IFREG, 9, START - 500);
+    machine.set_change_time(other, machine.seconds());
+    machine.name(bin, "tail", other);
+    assert_eq!(machine.run(2000), found("/usr/bin/tail", Some(4), 9));
+}
+
+#[test]
+fn what_is_mounted_over_a_file_is_another_file() {
+    let (mut machine, _, tail) = swept();
+    let root = machine.root;
+    let srv = machine.folder(root, "srv");
+    let other = machine.dentry(srv, "other", mode::S_IFREG, 7);
+    machine.mount_over(tail, other);
+    assert_eq!(machine.run(2000), found("/usr/bin/tail", Some(4), 7));
+}
+
+#[test]
+fn what_is_mounted_over_a_folder_is_swept() {
+    let (mut machine, bin, _) = swept();
+    let root = machine.folder(0, "");
+    machine.dentry(root, "tail", mode::S_IFREG, 8);
+    machine.dentry(root, "unknown", mode::S_IFREG, 8);
+    machine.mount_over(bin, root);
+    assert_eq!(machine.run(2000), found("/usr/bin/tail", Some(4), 8));
+}
+
+#[test]
+fn a_new_file_is_found_if_it_was_written_or_named_since_watching_started() {
+    let (mut machine, bin, _) = swept();
+    let seconds = machine.seconds();
+    let written = machine.inode(mode::S_IFREG, 6, seconds);
+    machine.name(bin, "written", written);
+    assert_eq!(machine.run(2000), found("/usr/bin/written", None, 6));
+    // An old one that was moved here: the folder was changed at the same time.
+    let moved = machine.inode(mode::S_IFREG, 7, START - 500);
+    let seconds = machine.seconds();
+    machine.set_change_time(moved, seconds);
+    let folder = machine.inode_of(bin);
+    machine.memory.set(folder, "inode", "i_mtime_sec", seconds as u64);
+    machine.name(bin, "moved", moved);
+    assert_eq!(machine.run(2000), found("/usr/bin/moved", None, 7));
+    // One that is looked up for the first time, one whose mode has changed, and an empty one.
+    machine.dentry(bin, "old", mode::S_IFREG, 3);
+    let mode_changed = machine.inode(mode::S_IFREG, 8, START - 500);
+    machine.set_change_time(mode_changed, START + 1);
+    machine.name(bin, "mode", mode_changed);
+    let empty = machine.inode(mode::S_IFREG, 0, machine.seconds());
+    machine.name(bin, "empty", empty);
+    assert_eq!(machine.run(2000), []);
+}
+
+/// An editor renames the old file, and writes a new one.
+#[test]
+fn a_file_that_is_renamed_is_no_change_of_the_new_name() {
+    let (mut machine, bin, tail) = swept();
+    let old = machine.inode_of(tail);
+    let seconds = machine.seconds();
+    machine.set_change_time(old, seconds);
+    machine.memory.set(tail, "dentry", "d_inode", 0);
+    machine.name(bin, "tail~", old);
+    let new = machine.inode(mode::S_IFREG, 5, seconds);
+    machine.name(bin, "tail", new);
+    assert_eq!(machine.run(2000), found("/usr/bin/tail", Some(4), 5));
+}
+
+#[test]
+fn what_was_reported_is_no_second_record() {
+    let (mut machine, bin, _) = swept();
+    let seconds = machine.seconds();
+    let inode = machine.inode(mode::S_IFREG, 6, seconds);
+    let reported = ReportedContent {
+        inode: KernelVa(inode),
+        number: machine.inodes,
+        modify_time_ns: seconds * SECOND_NS,
+        size: 6,
+    };
+    machine.files.explained.push(reported);
+    machine.name(bin, "renamed", inode);
+    assert_eq!(machine.run(2000), []);
+    // Another inode at the address of one that is gone, with a copy of the file.
+    let copy = machine.inode(mode::S_IFREG, 6, seconds);
+    machine.files.explained.push(ReportedContent { inode: KernelVa(copy), ..reported });
+    machine.name(bin, "copy", copy);
+    assert_eq!(machine.run(2000), found("/usr/bin/copy", None, 6));
+}
+
+/// A descriptor that scans have seen wrote the file.
+#[test]
+fn a_closing_explains_the_change_of_its_file_if_it_is_reported() {
+    for (stage, is_explained) in [
+        (Stage::Waiting { matters: true }, true),
+        (Stage::Open { absent_scans: 0 }, true),
+        (Stage::Waiting { matters: false }, false),
+        (Stage::Over, false),
+    ] {
+        let (mut machine, _, tail) = swept();
+        let inode = machine.inode_of(tail);
+        let mut closing = closing(0x1000, 4, true);
+        (closing.stage, closing.inode) = (stage, KernelVa(inode));
+        machine.files.closings.push(closing);
+        machine.set_content(inode, 5, machine.seconds());
+        let expected = if is_explained { vec![] } else { found("/usr/bin/tail", Some(4), 5) };
+        assert_eq!(machine.run(2000), expected, "{stage:?}");
+    }
+}
+
+#[test]
+fn what_finds_no_room_is_found_by_the_next_sweep() {
+    let (mut machine, bin, _) = swept();
+    let files: Vec<_> = (0..3 * PENDING_MAX)
+        .map(|at| machine.dentry(bin, &format!("f{at}"), mode::S_IFREG, 4))
+        .collect();
+    assert_eq!(machine.run(2000), []);
+    let seconds = machine.seconds();
+    for &file in &files {
+        let inode = machine.inode_of(file);
+        machine.set_content(inode, 5, seconds);
+    }
+    let (ended, seen) = (machine.now.monotonic, machine.run(500).len());
+    assert!((1..files.len()).contains(&seen), "{seen}");
+    // An event of a package manager that ended when they were written waits for the rest.
+    assert!(machine.files.paths.may_find_until(ended, machine.now.monotonic));
+    assert_eq!(seen + machine.run(6000).len(), files.len());
+    assert!(!machine.files.paths.may_find_until(ended, machine.now.monotonic));
+    assert_eq!(machine.run(2000), []);
+}
+
+#[test]
+fn a_step_of_the_clock_makes_nothing_new() {
+    let (mut machine, bin, _) = swept();
+    let inode = machine.inode(mode::S_IFREG, 6, machine.seconds());
+    // The clock goes forward by a day: a machine without one of its own asks others.
+    machine.files.paths.boot_to_real_ns = Some(BOOT_NS - SECOND_NS);
+    machine.run(20);
+    machine.name(bin, "written", inode);
+    assert_eq!(machine.run(2000), []);
+}
+
+#[test]
+fn another_root_is_another_tree() {
+    let (mut machine, _, _) = swept();
+    let root = machine.folder(0, "");
+    let usr = machine.folder(root, "usr");
+    let bin = machine.folder(usr, "bin");
+    machine.dentry(bin, "tail", mode::S_IFREG, 99);
+    let fs = machine.fs;
+    machine.memory.set(fs, "fs_struct", "root.dentry", root);
+    assert_eq!(machine.run(2000), []);
+}
+
+#[test]
+fn lists_that_a_guest_has_broken_end_a_sweep() {
+    let (mut machine, bin, tail) = swept();
+    let inode = machine.inode_of(tail);
+    // A list that leads to itself, a folder in itself, and names that cannot be read.
+    let loops = machine.dentry(bin, "loops", mode::S_IFREG, 1);
+    let link = Sparse::field(loops, "dentry", "d_sib.next");
+    machine.memory.set(loops, "dentry", "d_sib.next", link);
+    let within = machine.folder(bin, "within");
+    let own = Sparse::field(within, "dentry", "d_sib.next");
+    machine.memory.set(within, "dentry", "d_children.first", own);
+    let long = machine.dentry(bin, "long", mode::S_IFREG, 1);
+    machine.memory.set(long, "dentry", "d_name.name", 0xffff_8880_0000_0000);
+    machine.memory.set(long, "dentry", "d_name.len", u64::from(u32::MAX));
+    machine.set_content(inode, 5, machine.seconds());
+    let before = machine.memory.requests;
+    // The list is cut before it comes to `tail`.
+    assert_eq!(machine.run(1000), []);
+    let requests = machine.memory.requests - before;
+    assert!(requests < 100 * 1000, "{requests} requests in 100 scans");
+}
+
+#[test]
+fn long_names_are_read() {
+    let (mut machine, bin, _) = swept();
+    let name = "a".repeat(180);
+    let text = machine.memory.room(256);
+    for at in (0..184).step_by(8) {
+        machine.memory.put(text + at, u64::from_le_bytes(*b"aaaaaaaa"));
+    }
+    let inode = machine.inode(mode::S_IFREG, 6, machine.seconds());
+    let dentry = machine.name(bin, "", inode);
+    machine.memory.set(dentry, "dentry", "d_name.name", text);
+    machine.memory.set(dentry, "dentry", "d_name.len", 180);
+    assert_eq!(machine.run(2000), found(&format!("/usr/bin/{name}"), None, 6));
+}
+
+#[test]
+fn every_name_of_many_folders_is_seen() {
+    let mut machine = Machine::new();
+    let root = machine.root;
+    let usr = machine.folder(root, "usr");
+    let lib = machine.folder(usr, "lib");
+    let mut inodes = Vec::new();
+    for at in 0..300 {
+        let folder = machine.folder(lib, &format!("d{at}"));
+        let below = machine.folder(folder, "below");
+        let file = machine.dentry(below, "file", mode::S_IFREG, 4);
+        inodes.push(machine.inode_of(file));
+    }
+    assert_eq!(machine.run(3000), []);
+    let seconds = machine.seconds();
+    for (at, &inode) in inodes.iter().enumerate().filter(|(at, _)| at % 10 == 0) {
+        machine.set_content(inode, 5 + at as u64, seconds);
+    }
+    let mut found = machine.run(3000);
+    found.sort();
+    assert_eq!(found.len(), 30);
+    assert!(found.iter().all(|(_, before, _)| *before == Some(4)), "{found:?}");
+}

@@ -1,0 +1,125 @@
+//! Records of paths that name another content than before.
+
+#[cfg(test)]
+mod tests;
+
+use core::fmt::Write as _;
+
+use arrayvec::ArrayString;
+use panoptes_decoders::kernel::inode::{Attributes, mode};
+use panoptes_sinks::activities::{Activity, MessageType};
+use panoptes_sinks::json::time::Timestamp;
+use panoptes_sinks::record::detection::Confidence;
+use panoptes_sinks::record::file::FileDetails;
+use panoptes_sinks::record::file_descriptor::FileType;
+use panoptes_sinks::record::header::Weight;
+use panoptes_sinks::record::value::{Hash, Permissions};
+use panoptes_sinks::record::{Details, Record};
+
+use super::describe;
+use super::evidence::Evidence;
+use super::techniques::CONTENT;
+use super::writing::{Reporter, Subject};
+use crate::detect::Accepted;
+use crate::detect::file_content::paths::PathChange;
+use crate::state::ScanContext;
+
+/// Maximum length of the reason in bytes: four numbers of 20 digits, two times and the text
+/// between.
+const REASON_BYTES: usize = 320;
+
+impl Reporter<'_> {
+    /// Reports a path that names another content than before.
+    pub(super) fn path_change(
+        &mut self,
+        cx: &ScanContext<'_>,
+        change: &PathChange<'_>,
+    ) -> Accepted {
+        let inode = &change.attributes;
+        let (hashes, before) = (change.hashes, change.before);
+        let hashes_before = before.and_then(|before| before.hashes);
+        let details = FileDetails {
+            file_path: change.path.into(),
+            file_type: file_type(inode),
+            file_inode_number: inode.ino,
+            file_inode_device_identifier: describe::device(change.device),
+            file_inode_permissions: Permissions(inode.mode & 0o7777),
+            file_inode_uid: inode.uid,
+            file_inode_gid: inode.gid,
+            file_inode_size_bytes: inode.size,
+            file_inode_hash_sha1: hashes.map(|hashes| Hash(hashes.sha1)),
+            file_inode_hash_sha256: hashes.map(|hashes| Hash(hashes.sha256)),
+            file_inode_hash_md5: hashes.map(|hashes| Hash(hashes.md5)),
+            file_inode_change_time_iso_8601_ns: Timestamp::from_ns(inode.ctime_ns),
+            file_inode_modify_time_iso_8601_ns: Timestamp::from_ns(inode.mtime_ns),
+            file_inode_access_time_iso_8601_ns: Timestamp::from_ns(inode.atime_ns),
+            file_previous_inode_number: before.map(|before| before.number),
+            file_previous_inode_size_bytes: before.map(|before| before.size),
+            file_previous_inode_modify_time_iso_8601_ns: before
+                .map(|before| Timestamp::from_ns(before.modify_time_ns)),
+            file_previous_inode_hash_sha1: hashes_before.map(|hashes| Hash(hashes.sha1)),
+            file_previous_inode_hash_sha256: hashes_before.map(|hashes| Hash(hashes.sha256)),
+            file_previous_inode_hash_md5: hashes_before.map(|hashes| Hash(hashes.md5)),
+        };
+        let has_other_size = before.is_none_or(|before| before.size != inode.size);
+        let evidence = Evidence {
+            reason: &reason(change),
+            techniques: CONTENT,
+            // The new content may equal the old one.
+            confidence: if has_other_size { Confidence::High } else { Confidence::Medium },
+            since_ns: change.since_ns,
+            scans: 1,
+        };
+        let message_type = MessageType::Alert;
+        let weight = change.severity.map(|severity| Weight { message_type, severity });
+        let record = Record::new(Activity::FileContentChange, Details::File(&details));
+        self.alert(cx, Subject::default(), &Record { weight, ..record }, evidence)
+    }
+}
+
+/// The type of what a path names: a regular file or a symbolic link.
+fn file_type(inode: &Attributes) -> Option<FileType> {
+    match inode.kind() {
+        mode::S_IFREG => Some(FileType::Regular),
+        mode::S_IFLNK => Some(FileType::Symlink),
+        _ => None,
+    }
+}
+
+fn reason(change: &PathChange<'_>) -> ArrayString<REASON_BYTES> {
+    let mut reason = ArrayString::new();
+    let is = &change.attributes;
+    let time = |ns| {
+        let text = Timestamp::from_ns(ns).text();
+        ArrayString::<64>::from(str::from_utf8(&text).unwrap_or_default()).unwrap_or_default()
+    };
+    // Text that does not fit is cut off: the sentence begins with the most important part.
+    let _ = match change.before {
+        Some(was) if was.is_same_file => write!(
+            reason,
+            "the file has {} bytes, modified at {}; before, {} bytes, modified at {}",
+            is.size,
+            time(is.mtime_ns),
+            was.size,
+            time(was.modify_time_ns),
+        ),
+        Some(was) => write!(
+            reason,
+            "the path names another file: inode {} of {} bytes; before, inode {} of {} bytes",
+            is.ino, is.size, was.number, was.size,
+        ),
+        None => write!(
+            reason,
+            "a file of {} bytes, modified at {}, is new at this path since {}",
+            is.size,
+            time(is.mtime_ns),
+            time(is.ctime_ns),
+        ),
+    };
+    let _ = reason.try_push_str("; no descriptor was seen that wrote it");
+    if let Some(partial) = change.partial {
+        let (resident, pages) = (partial.resident, partial.pages);
+        let _ = write!(reason, "; no hashes: {resident} of {pages} pages are in memory");
+    }
+    reason
+}

@@ -1,0 +1,93 @@
+//! What the record of a changed path says.
+
+use panoptes_decoders::kernel::inode::{Attributes, mode};
+use panoptes_sinks::activities::Severity;
+use panoptes_sinks::json::Limits as TextLimits;
+use panoptes_sinks::queue::{QueueSize, Waker, queue};
+use panoptes_sinks::record::header::Header;
+use panoptes_sinks::record::interface::BluefieldSystem;
+use panoptes_tables::{HashKey, StringRoom, Strings};
+use serde_json::Value;
+
+use super::*;
+use crate::detect::file_content::paths::Before;
+use crate::detect::{Finding, Findings as _};
+use crate::page_cache::Hashes;
+use crate::policy::tests::records_of;
+use crate::policy::{Policy, PolicyConfig};
+use crate::state::container::Containers;
+use crate::state::tests::watch::limits;
+use crate::time::{Now, RealTime};
+use crate::walk::Snapshot;
+
+fn record(before: Option<Before>, severity: Option<Severity>) -> Value {
+    let limits = limits();
+    let text = TextLimits::new(limits.string_length as usize);
+    let header = Header::new(&"NONE".into(), &BluefieldSystem::default(), text);
+    let mut policy = Policy::new(&limits, PolicyConfig::default(), header, 1, HashKey::new(7));
+    let size = QueueSize { blocks: 4, block_bytes: 1 << 20 };
+    let (mut out, mut consumer) = queue(size, &Waker::default());
+    let change = PathChange {
+        path: b"/usr/bin/tail",
+        attributes: Attributes {
+            mode: mode::S_IFREG | 0o755,
+            ino: 12,
+            size: 20,
+            mtime_ns: 1_795_159_905_000_000_000,
+            ..Attributes::default()
+        },
+        device: 8 << 20 | 1,
+        before,
+        hashes: Some(Hashes { sha256: [1; 32], sha1: [2; 20], md5: [3; 16] }),
+        partial: None,
+        since_ns: RealTime::from_ns(1_795_159_906_905_224_659),
+        severity,
+    };
+    let snapshot = Snapshot::empty(&limits);
+    let strings = Strings::new(StringRoom::default(), HashKey::new(1));
+    let containers = Containers::new(&limits, HashKey::new(1));
+    let now = Now::at(1_795_159_907_905_224_659);
+    let cx = ScanContext { snapshot: &snapshot, containers: &containers, strings: &strings, now };
+    let accepted = policy.reporter(&mut out).found(&cx, &Finding::PathChange(&change));
+    assert_eq!(accepted, Accepted::Yes);
+    out.flush();
+    records_of(&mut consumer).remove(0)
+}
+
+#[test]
+fn a_record_has_the_file_as_it_is_and_as_it_was() {
+    let hashes = Some(Hashes { sha256: [4; 32], sha1: [5; 20], md5: [6; 16] });
+    let was = Before { number: 12, size: 19, modify_time_ns: 7, is_same_file: true, hashes };
+    let record = record(Some(was), None);
+    assert_eq!(record["message_type"], "ALERT");
+    assert_eq!(record["severity"], "MEDIUM");
+    let data = &record["activity_data"];
+    assert_eq!(data["name"], "file_content_change");
+    let file = &data["file_details"];
+    assert_eq!(file["file_path"], "/usr/bin/tail");
+    assert_eq!(file["file_type"], "REGULAR");
+    assert_eq!(file["file_inode_device_identifier"], "8:1");
+    assert_eq!(file["file_inode_permissions"], "0755");
+    assert_eq!(file["file_inode_size_bytes"], 20);
+    assert_eq!(file["file_inode_hash_sha256"], "01".repeat(32));
+    assert_eq!(file["file_previous_inode_number"], 12);
+    assert_eq!(file["file_previous_inode_size_bytes"], 19);
+    assert_eq!(file["file_previous_inode_hash_sha256"], "04".repeat(32));
+    assert_eq!(record["detection"]["confidence"], "high");
+    let reason = record["detection"]["reason"].as_str().unwrap();
+    assert!(reason.starts_with("the file has 20 bytes, modified at 2026-11-20T"), "{reason}");
+}
+
+#[test]
+fn a_record_says_what_is_not_known() {
+    let new = record(None, Some(Severity::High));
+    assert_eq!(new["severity"], "HIGH");
+    let file = new["activity_data"]["file_details"].as_object().unwrap();
+    assert!(file.keys().all(|key| !key.starts_with("file_previous")), "{file:?}");
+    let other =
+        Before { number: 11, size: 20, modify_time_ns: 7, is_same_file: false, hashes: None };
+    let other = record(Some(other), None);
+    let reason = other["detection"]["reason"].as_str().unwrap();
+    assert!(reason.starts_with("the path names another file: inode 12 of 20 bytes"), "{reason}");
+    assert_eq!(other["detection"]["confidence"], "medium");
+}

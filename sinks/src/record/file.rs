@@ -1,0 +1,46 @@
+//! `file_details` (not in the guide).
+
+use crate::json::text::Text;
+use crate::json::time::Timestamp;
+
+use super::file_descriptor::FileType;
+use super::macros::details;
+use super::value::{Device, Hash, Permissions};
+
+details! {
+    /// A file at a path that matters.
+    pub struct FileDetails<'a> "file_details" {
+        /// From the root of process 1.
+        file_path: Text<'a>,
+        file_type: Option<FileType>,
+        /// `st_ino`
+        file_inode_number: u64,
+        /// `st_dev`
+        file_inode_device_identifier: Device,
+        /// `st_mode & 07777`
+        file_inode_permissions: Permissions,
+        /// `st_uid`
+        file_inode_uid: u32,
+        /// `st_gid`
+        file_inode_gid: u32,
+        /// `st_size`
+        file_inode_size_bytes: u64,
+        file_inode_hash_sha1: Option<Hash<20>>,
+        file_inode_hash_sha256: Option<Hash<32>>,
+        file_inode_hash_md5: Option<Hash<16>>,
+        /// `st_ctim`
+        file_inode_change_time_iso_8601_ns: Timestamp,
+        /// `st_mtim`
+        file_inode_modify_time_iso_8601_ns: Timestamp,
+        /// `st_atim`
+        file_inode_access_time_iso_8601_ns: Timestamp,
+        /// What the path named before; left out, with the next ones, if that is not known.
+        file_previous_inode_number: Option<u64>,
+        file_previous_inode_size_bytes: Option<u64>,
+        file_previous_inode_modify_time_iso_8601_ns: Option<Timestamp>,
+        /// If a program of this content has run.
+        file_previous_inode_hash_sha1: Option<Hash<20>>,
+        file_previous_inode_hash_sha256: Option<Hash<32>>,
+        file_previous_inode_hash_md5: Option<Hash<16>>,
+    }
+}
