@@ -6,6 +6,8 @@
 #   process_memory.memory_permissions: r-xp
 # allow: file_descriptor_file_content_change
 #   file_descriptor.file_descriptor_name: $library.new
+# allow: file_content_change
+#   file.file_path: ~$library
 
 #: prepare
 library=$(readlink -f /usr/lib/x86_64-linux-gnu/libz.so.1); fact library $library

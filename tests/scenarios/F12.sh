@@ -13,6 +13,9 @@
 #   file_descriptor.file_descriptor_name: /etc/f12
 #   file_descriptor.file_descriptor_index: 7
 #   process.process_id: $pid
+# allow: file_content_change
+#   file.file_path: /etc/f12
+#   detection.reason: ~is new at this path
 
 #: prepare
 echo before > /etc/f12

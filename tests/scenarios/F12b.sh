@@ -5,6 +5,9 @@
 #   file_descriptor.file_descriptor_inode_size_bytes: 7
 #   file_descriptor.file_descriptor_inode_hash_sha256: $sha256
 #   process.process_id: $pid
+# allow: file_content_change
+#   file.file_path: /etc/f12b
+#   detection.reason: ~is new at this path
 
 #: prepare
 echo before > /etc/f12b

@@ -4,6 +4,9 @@
 #   file_descriptor.file_descriptor_name: /etc/f13b
 #   file_descriptor.file_descriptor_inode_size_bytes: 12
 #   process.process_id: $pid
+# allow: file_content_change
+#   file.file_path: /etc/f13b
+#   detection.reason: ~is new at this path
 
 #: prepare
 echo before > /etc/f13b

@@ -139,6 +139,7 @@ fn parts(sums: &Counts) -> Counts {
     parts.extend(more("reverse shells", "watch_shells", "watch"));
     parts.extend(more("shell history", "watch_history", "watch"));
     parts.extend(more("attestation", "watch_attestation", "watch"));
+    parts.extend(more("changed paths", "watch_paths", "watch"));
     parts
 }
 

@@ -128,15 +128,23 @@ impl Scenario {
 
     /// Whether changes of files are what the scenario tests.
     fn is_about_changes(&self) -> bool {
-        self.expect.iter().any(|expected| expected.activity == CONTENT_CHANGE)
+        self.expect.iter().any(|expected| is_of_change(expected.activity))
     }
 }
 
 const CONTENT_CHANGE: &str = "file_descriptor_file_content_change";
+/// The same, by a descriptor that no scan has seen.
+const PATH_CHANGE: &str = "file_content_change";
+
 const PROCESS_CREATED: &str = "process_created";
 const PROCESS_TERMINATED: &str = "process_terminated";
 /// Something was not seen.
 const DEGRADED: &str = "coverage_degraded";
+
+/// Whether an activity is about a changed file.
+fn is_of_change(activity: &str) -> bool {
+    [CONTENT_CHANGE, PATH_CHANGE].contains(&activity)
+}
 
 #[cfg(test)]
 mod tests {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::watcher::Arrival;
-use super::{CONTENT_CHANGE, Count, Expected, Scenario};
+use super::{Count, Expected, PATH_CHANGE, Scenario, is_of_change};
 
 /// A script's facts: `$NAME` and its value.
 pub(super) type Facts = BTreeMap<String, String>;
@@ -264,11 +264,14 @@ pub(super) fn is_extra(scenario: &Scenario, record: &Value, facts: &Facts) -> bo
         return false;
     }
     let wrote = || {
-        let file = field(record, "file_descriptor.file_descriptor_name");
+        let file = match name(record) {
+            PATH_CHANGE => field(record, "file.file_path"),
+            _ => field(record, "file_descriptor.file_descriptor_name"),
+        };
         let file = file.trim_end_matches(" (deleted)");
         [scenario.prepare, scenario.act, scenario.clean].iter().any(|script| script.contains(file))
     };
-    name(record) != CONTENT_CHANGE
+    !is_of_change(name(record))
         || scenario.is_about_changes()
         || !(scenario.stage.is_about_behaviour() || wrote())
 }
@@ -422,6 +425,7 @@ fn milliseconds(duration: Duration) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::CONTENT_CHANGE;
     use super::super::Count;
     use super::*;
 
