@@ -24,6 +24,8 @@ pub enum Part {
     /// No file's content is known in a recorded image, so every file stays unverified: the worst
     /// case. The list of shipped content is one hash, so everything that runs is foreign.
     Attestation,
+    /// Names in the machine's memory, and what they name.
+    ChangedPaths,
 }
 
 /// A watched machine with some parts enabled, and a buffer for its records.
@@ -41,6 +43,7 @@ impl Way {
     pub fn new(parts: &[Part], profile: &Profile) -> Self {
         let mut policy = PolicyConfig::default();
         policy.set_enabled(Activity::ReverseShellDetected, parts.contains(&Part::ReverseShells));
+        policy.set_enabled(Activity::FileContentChange, parts.contains(&Part::ChangedPaths));
         for activity in [
             Activity::ShellCommandExecuted,
             Activity::ShellHistoryCleared,

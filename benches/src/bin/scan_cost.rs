@@ -54,15 +54,19 @@ macro_rules! scans {
     };
 }
 
-scans!(stage_first_scan stage_watch stage_watch_shells stage_watch_history stage_watch_attestation);
+scans! {
+    stage_first_scan stage_watch stage_watch_shells stage_watch_history stage_watch_attestation
+    stage_watch_paths
+}
 
 type Stage = fn(&mut Way, &mut Replay, Now);
 
-const STAGES: [(&[Part], Stage); 4] = [
+const STAGES: [(&[Part], Stage); 5] = [
     (&[], stage_watch),
     (&[Part::ReverseShells], stage_watch_shells),
     (&[Part::ShellHistory], stage_watch_history),
     (&[Part::Attestation], stage_watch_attestation),
+    (&[Part::ChangedPaths], stage_watch_paths),
 ];
 
 fn main() -> ExitCode {
