@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use panoptes_rig::story::Story;
 use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, cache, death, setup};
 use panoptes_sinks::people::{LineStyle, escape, line};
 use serde_json::Value;
@@ -80,7 +81,7 @@ fn tour(kernel: &Kernel, program: &Path, all: bool, screen: &Arc<Screen>) -> Res
     eprintln!();
     guest.agent_lines("tour", |line| screen.print(|colour| human::act(line, colour)))?;
     std::thread::sleep(Duration::from_millis(500));
-    let counts = watcher.stop()?;
+    let Shown { counts, story, errors } = watcher.stop()?;
     drop(guest);
 
     println!();
@@ -94,13 +95,30 @@ fn tour(kernel: &Kernel, program: &Path, all: bool, screen: &Arc<Screen>) -> Res
         begin.elapsed().as_secs_f64()
     );
     println!("  {}", folder.join("events.jsonl").display());
-    Ok(())
+    println!("{} incidents have {} later records.", story.incidents, story.members);
+    if story.incidents == 0 {
+        return Err("no alert began an incident".into());
+    }
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(format!("records without their right incident: {}", errors.join("; ")))
+}
+
+/// What was shown.
+#[derive(Default)]
+struct Shown {
+    /// Number of records by activity.
+    counts: BTreeMap<String, u64>,
+    story: Story,
+    /// What is wrong with the incidents.
+    errors: Vec<String>,
 }
 
 /// `panoptes watch`, and a thread that prints its records.
 struct Watcher {
     child: Child,
-    reader: Option<JoinHandle<BTreeMap<String, u64>>>,
+    reader: Option<JoinHandle<Shown>>,
     attached: Arc<Mutex<bool>>,
 }
 
@@ -146,8 +164,8 @@ impl Watcher {
         }
     }
 
-    /// Asks the watcher to stop, waits for its end, and returns the number of records by activity.
-    fn stop(mut self) -> Result<BTreeMap<String, u64>, String> {
+    /// Asks the watcher to stop, waits for its end, and returns what was shown.
+    fn stop(mut self) -> Result<Shown, String> {
         let pid = i32::try_from(self.child.id()).map_err(|e| e.to_string())?;
         kill(Pid::from_raw(pid), Signal::SIGTERM).map_err(|e| e.to_string())?;
         let status = program::wait(&mut self.child, PATIENCE).map_err(|e| e.to_string())?;
@@ -156,8 +174,8 @@ impl Watcher {
             return Err("panoptes did not stop on request".into());
         };
         let reader = self.reader.take().ok_or("there is no reader")?;
-        let counts = reader.join().map_err(|_| "the reader failed")?;
-        if status.success() { Ok(counts) } else { Err(format!("panoptes ended with {status}")) }
+        let shown = reader.join().map_err(|_| "the reader failed")?;
+        if status.success() { Ok(shown) } else { Err(format!("panoptes ended with {status}")) }
     }
 }
 
@@ -175,8 +193,8 @@ fn show(
     attached: &Mutex<bool>,
     all: bool,
     screen: &Screen,
-) -> BTreeMap<String, u64> {
-    let mut counts = BTreeMap::new();
+) -> Shown {
+    let mut shown = Shown::default();
     for text in records.lines() {
         let Ok(text) = text else { break };
         let Ok(record) = serde_json::from_str::<Value>(&text) else {
@@ -189,12 +207,13 @@ fn show(
         {
             *attached = true;
         }
-        *counts.entry(name).or_insert(0) += 1;
+        *shown.counts.entry(name).or_insert(0) += 1;
         if all || !human::is_housekeeping(&record) {
             screen.print(|has_colours| {
                 line(&record, LineStyle { has_colours, ..LineStyle::default() })
             });
         }
+        shown.errors.extend(shown.story.read(&record));
     }
-    counts
+    shown
 }

@@ -31,7 +31,8 @@ use crate::walk::{DescriptorRow, Index, ProcessRow, Snapshot};
 /// Maximum number of pairs of program and connection that are watched.
 const WATCHED_MAX: usize = 256;
 /// Number of turns after which a program is reported, if the peer was the first to send something.
-const TURNS: u32 = 3;
+/// One may be the greeting of a server that is slow.
+const TURNS: u32 = 2;
 /// The same if this end was, or if that is not known: so do clients.
 const TURNS_OF_CLIENT: u32 = 8;
 /// For how long this end has sent nothing when the peer sends something unasked. Answers of servers
