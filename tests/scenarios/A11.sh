@@ -5,8 +5,11 @@
 #   process.process_id: $pid
 # allow: file_descriptor_file_content_change
 #   file_descriptor.file_descriptor_name: ~/etc/a11/
+# allow: file_content_change
+#   file.file_path: ~/etc/a11/
 #
-# Beyond its share, the noise is counted: coverage_degraded names its process.
+# Beyond its share, the noise is counted: coverage_degraded names its process. The paths show what
+# it wrote.
 
 #: prepare
 . lib/covers.sh

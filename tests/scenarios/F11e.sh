@@ -7,6 +7,9 @@
 # allow: file_content_change
 #   file.file_path: /etc/f11e
 #   detection.reason: ~is new at this path
+# allow: file_descriptor_file_content_change
+#   file_descriptor.file_descriptor_name: /etc/f11e
+#   detection.reason: ~it had only just been opened
 
 #: prepare
 echo before > /etc/f11e

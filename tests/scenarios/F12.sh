@@ -16,6 +16,9 @@
 # allow: file_content_change
 #   file.file_path: /etc/f12
 #   detection.reason: ~is new at this path
+# allow: file_descriptor_file_content_change
+#   file_descriptor.file_descriptor_name: /etc/f12
+#   detection.reason: ~it had only just been opened
 
 #: prepare
 echo before > /etc/f12

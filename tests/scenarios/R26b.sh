@@ -1,5 +1,6 @@
 # R26b: perl runs what a peer sends, without a shell
 # stage: equipped
+# within: 1500 ms
 # expect: reverse_shell_detected
 #   detection.reason: ~outbound
 #   reverse_shell.process_list.0.process_id: $perl

@@ -1,5 +1,6 @@
 # R27: python runs each command of a peer by a shell on its connection
 # stage: behaviour
+# within: 1500 ms
 # expect: reverse_shell_detected
 #   detection.reason: ~outbound
 #   reverse_shell.process_list.0.process_id: $python

@@ -1,5 +1,6 @@
 # R28b: perl reads the output of each command of a peer
 # stage: equipped
+# within: 1500 ms
 # expect: reverse_shell_detected
 #   detection.reason: ~outbound
 #   reverse_shell.process_list.0.process_id: $perl

@@ -1,5 +1,6 @@
 # R30: xargs runs each line of a peer
 # stage: behaviour
+# within: 1500 ms
 # expect: reverse_shell_detected
 #   detection.reason: ~outbound
 #   reverse_shell.process_list.length: 2

@@ -1,5 +1,6 @@
 # R31: a relay that spins, for a second and a half
 # stage: behaviour
+# within: 1500 ms
 # expect: reverse_shell_detected
 #   detection.reason: ~outbound
 #   reverse_shell.process_list.length: 2

@@ -1,5 +1,6 @@
 # R32: a relay by splice, which holds the lock of the pipe
 # stage: behaviour
+# within: 1500 ms
 # expect: reverse_shell_detected
 #   detection.reason: ~outbound
 #   reverse_shell.process_list.length: 2

@@ -2,7 +2,8 @@
 # peer6 PORT          the same for either family
 # knock PORT          connects instead
 # commander PORT SECONDS LINE  accepts a connection, sends a line twice a second, and closes it
-#                     after so many seconds, or when the scenario is over
+#                     after so many seconds, or when the scenario is over; the first one comes
+#                     half a second after the connection: `within: 1500 ms` is one second after it
 . lib/looks.sh
 peer() {
   python3 -c '

@@ -21,6 +21,8 @@
 //! - `expect`: an activity and how often (`x2`, `at least 50`; once without), then `distinct
 //!   FIELD`. The indented lines below have its fields. A value with blanks at its ends is in double
 //!   quotes, as in JSON.
+//! - `within`: the maximum time from the last fact that the first record names to that record, in
+//!   milliseconds; from the act if the guest's kernel has not noted that fact.
 //! - `allow`: the same for records that may come besides; `*` is any activity.
 //! - Everything else in the header is for people, below an empty comment.
 //!
@@ -28,6 +30,7 @@
 
 use std::path::Path;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use super::twins::Twin;
 use super::{Count, Expected, Scenario, Stage};
@@ -74,6 +77,7 @@ struct Parts {
     host: Vec<&'static str>,
     undo: Vec<&'static str>,
     expect: Vec<Wanted>,
+    within: Option<Duration>,
     allow: Vec<Wanted>,
     /// Whether fields belong to the last of `allow`.
     is_allowed: bool,
@@ -191,6 +195,11 @@ impl Parts {
                 let list = if self.is_allowed { &mut self.allow } else { &mut self.expect };
                 list.push(Wanted::parse(value)?);
             }
+            "within" => {
+                let milliseconds = value.strip_suffix(" ms").and_then(|number| number.parse().ok());
+                let milliseconds = milliseconds.ok_or("`within` needs a time: `1000 ms`")?;
+                self.within = Some(Duration::from_millis(milliseconds));
+            }
             key if key == self.id => value.clone_into(&mut self.title),
             key => return Err(format!("there is no key {key:?}")),
         }
@@ -226,6 +235,7 @@ impl Parts {
             act,
             clean,
             expect: of(self.expect),
+            within: self.within,
             besides: of(self.allow),
             ..Scenario::new(leak(&self.id), leak(&self.title))
         }

@@ -28,6 +28,8 @@ pub use outcome::{Outcome, Report};
 pub use run::{Choice, HostAct, run};
 pub use watcher::Volume;
 
+use std::time::Duration;
+
 use crate::userland::Userland;
 
 /// One row of the table.
@@ -53,6 +55,9 @@ pub struct Scenario {
     pub clean: &'static str,
     /// The records that must come, each exactly as often as stated.
     pub expect: &'static [Expected],
+    /// Maximum time from the last fact that the first record names to that record; from the act if
+    /// the guest's kernel has not noted that fact.
+    pub within: Option<Duration>,
     /// Further records that may come. A change of a file's content may come if the scripts name the
     /// file.
     pub besides: &'static [Expected],
@@ -122,6 +127,7 @@ impl Scenario {
             undo: &[],
             clean: "",
             expect: &[],
+            within: None,
             besides: &[],
         }
     }

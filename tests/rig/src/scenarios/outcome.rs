@@ -53,6 +53,16 @@ impl Outcome {
         self.extra.is_empty() && self.is_met()
     }
 
+    /// Fails the scenario if its first record came later, or if that is not known.
+    pub(super) fn require(&mut self, within: Duration) {
+        let time = self.latency_of_fact.or(self.latency);
+        if self.failure.is_none() && time.is_none_or(|time| time > within) {
+            let time = time.map_or(f64::INFINITY, milliseconds);
+            let within = milliseconds(within);
+            self.failure = Some(format!("the record came after {time:.0} ms, not {within:.0} ms"));
+        }
+    }
+
     /// Whether every expectation is met, without failure.
     pub fn is_met(&self) -> bool {
         self.failure.is_none() && self.expected.iter().all(|e| e.met)

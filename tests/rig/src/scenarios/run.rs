@@ -273,7 +273,11 @@ impl Play<'_> {
         let cleaned = self.clean(&mut facts);
         let failure = done.and(undone).and(cleaned).err().map(|error| error.to_string());
         let outcome = evaluate(scenario, &arrivals, announced.acted, &facts);
-        Outcome { failure, latency_of_fact: latency, facts, ..outcome }
+        let mut outcome = Outcome { failure, latency_of_fact: latency, facts, ..outcome };
+        if let Some(within) = scenario.within {
+            outcome.require(within);
+        }
+        outcome
     }
 
     /// Waits for late extra records: by the clock, and by the watcher's scans.
