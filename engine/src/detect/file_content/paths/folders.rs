@@ -60,6 +60,11 @@ pub(super) fn matter(folder: &[u8], include: &[Glob]) -> Option<Matter> {
         .then_some(Matter::ByName)
 }
 
+/// Whether a path is in the home of a user who is not root: others must not lose anything to it.
+pub(super) fn is_in_homes(path: &[u8]) -> bool {
+    path.starts_with(HOMES)
+}
+
 /// What a pattern begins with before its first wildcard.
 fn beginning(pattern: &str) -> &[u8] {
     pattern.split(['*', '?']).next().unwrap_or_default().as_bytes()

@@ -2,13 +2,15 @@
 //!
 //! Nothing is removed. Where there is no room, a path that was seen now takes the place of one that
 //! was not seen for a while: its name is no longer in the machine's memory. Such a path counts as
-//! unknown when it is seen again.
+//! unknown when it is seen again. A path of the system also takes the place of one in the home of a
+//! user.
 
 use core::mem::replace;
 
 use panoptes_decoders::kernel::inode::Attributes;
 use panoptes_tables::{HashKey, Tag, room};
 
+use super::folders::is_in_homes;
 use crate::state::facts::InodeFacts;
 
 /// Number of places in which a path may be.
@@ -76,6 +78,7 @@ struct Entry {
     filesystem: Tag<4>,
     /// The sweep that saw it last.
     sweep: u16,
+    is_in_homes: bool,
 }
 
 const _: () = assert!(size_of::<Entry>() == 48, "there are very many");
@@ -88,12 +91,15 @@ const FREE: Entry = Entry {
     change_time_ns: 0,
     filesystem: Tag::NONE,
     sweep: 0,
+    is_in_homes: false,
 };
 
 impl Entry {
-    const fn new(path: u64, named: &Named, sweep: u16) -> Self {
+    fn new(path: &[u8], hash: u64, named: &Named, sweep: u16) -> Self {
         let Named { number, size, modify_time_ns, change_time_ns, filesystem } = *named;
-        Self { path, number, size, modify_time_ns, change_time_ns, filesystem, sweep }
+        let is_in_homes = is_in_homes(path);
+        let path = hash;
+        Self { path, number, size, modify_time_ns, change_time_ns, filesystem, sweep, is_in_homes }
     }
 
     const fn named(&self) -> Named {
@@ -160,11 +166,13 @@ impl Known {
         let hash = self.hash(path);
         let sweep = self.sweep;
         if let Some(at) = self.place_of(hash) {
-            let new = Entry::new(hash, &named, sweep);
+            let new = Entry::new(path, hash, &named, sweep);
             return Some(replace(&mut self.entries[at], new).named());
         }
+        let is_of_system = !is_in_homes(path);
         let age = |entry: &Entry| match entry.path {
             0 => u16::MAX,
+            _ if is_of_system && entry.is_in_homes => u16::MAX - 1,
             _ => sweep.wrapping_sub(entry.sweep),
         };
         // The first free place, or else the one that was not seen for longest.
@@ -181,7 +189,7 @@ impl Known {
         if let Some((at, age)) = oldest
             && age >= STALE_SWEEPS
         {
-            self.entries[at] = Entry::new(hash, &named, sweep);
+            self.entries[at] = Entry::new(path, hash, &named, sweep);
         }
         None
     }
@@ -241,6 +249,17 @@ mod tests {
         (100..164).for_each(|number| _ = known.set(&path(number), named(number)));
         let new = (100..164).filter(|&number| known.get(&path(number)).is_some()).count();
         assert!(new > 48, "{new}");
+    }
+
+    #[test]
+    fn paths_in_homes_leave_room_for_those_of_the_system() {
+        let mut known = known(64);
+        let home = |number: u64| format!("/home/eve/.ssh/{number}").into_bytes();
+        let bin = |number: u64| format!("/usr/bin/{number}").into_bytes();
+        (0..400).for_each(|number| _ = known.set(&home(number), named(number)));
+        (0..48).for_each(|number| _ = known.set(&bin(number), named(number)));
+        (0..400).for_each(|number| _ = known.set(&home(number), named(number)));
+        assert!((0..48).all(|number| known.get(&bin(number)) == Some(named(number))));
     }
 
     #[test]

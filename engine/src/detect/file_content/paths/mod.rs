@@ -26,7 +26,7 @@ mod tests;
 
 use panoptes_tables::{HashKey, Strings, room};
 
-use self::folders::Matter;
+use self::folders::{Matter, is_in_homes};
 use self::known::{Known, Named};
 pub use self::pending::{Before, PathChange};
 pub(super) use self::pending::{Pending, Step};
@@ -48,6 +48,8 @@ const KNOWN_MAX: usize = 12_288;
 const KNOWN_MIN: usize = 2048;
 /// Number of changes that wait at a time. Further ones are found by the next sweep.
 const PENDING_MAX: usize = 256;
+/// Number of changes in the homes of users that wait at a time.
+const PENDING_IN_HOMES_MAX: usize = PENDING_MAX / 2;
 /// Number of unknown paths in one scan whose files are searched under other paths.
 const SEARCHES_MAX: usize = 4;
 /// Time between the change of a file's name and that of its folder.
@@ -281,6 +283,14 @@ impl Judge<'_> {
         Some(!self.known.has_content(&Named::of(attributes)))
     }
 
+    /// Whether a change of a path may wait, too.
+    fn has_room(&self, path: &[u8]) -> bool {
+        let is_in_home = |it: &&Pending| is_in_homes(self.strings.get(it.path));
+        self.pending.len() < self.pending.capacity()
+            && (!is_in_homes(path)
+                || self.pending.iter().filter(is_in_home).count() < PENDING_IN_HOMES_MAX)
+    }
+
     /// Lets a change wait for what explains it; `false` if there is no room.
     fn wait(&mut self, found: &Found<'_>, before: Option<Named>) -> bool {
         let inode = (found.inode, found.attributes.ino);
@@ -295,7 +305,7 @@ impl Judge<'_> {
             same.before = before.or(same.before);
             return true;
         }
-        if self.pending.len() == self.pending.capacity() {
+        if !self.has_room(found.path) {
             return false;
         }
         let Some(path) = self.strings.intern(found.path) else { return false };

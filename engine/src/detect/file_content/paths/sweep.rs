@@ -5,7 +5,8 @@
 //! change while they are read: one that breaks off is left, and the next sweep reads it again.
 //!
 //! Bounds: the guest may link anything with anything. A scan reads [`NAMES_PER_SCAN`] names, a list
-//! has [`LIST_STEPS_MAX`], a sweep [`SWEEP_STEPS_MAX`], and a path [`PATH_BYTES_MAX`] bytes.
+//! has [`LIST_STEPS_MAX`], a sweep [`SWEEP_STEPS_MAX`], and a path [`PATH_BYTES_MAX`] bytes. The
+//! homes of users come last, for [`HOME_SCANS_MAX`] scans: nobody delays the system's folders.
 
 use arrayvec::ArrayVec;
 use panoptes_decoders::address::KernelVa;
@@ -15,7 +16,7 @@ use panoptes_decoders::kernel::mount::ListedMount;
 use panoptes_decoders::layout::View;
 use panoptes_tables::room;
 
-use super::folders::{Matter, matter};
+use super::folders::{Matter, is_in_homes, matter};
 use crate::address::Reader;
 use crate::container_config::Glob;
 use crate::page_cache::MachineMemory;
@@ -31,6 +32,9 @@ const LISTS_AT_ONCE: usize = 16;
 const LIST_STEPS_MAX: u32 = 32_768;
 /// Maximum number of names in one sweep.
 const SWEEP_STEPS_MAX: u32 = 1 << 20;
+/// Number of scans of one sweep that read the homes of users. The newest names of a folder come
+/// first.
+pub(super) const HOME_SCANS_MAX: u32 = 256;
 /// Maximum length of a folder's path.
 const PATH_BYTES_MAX: usize = 200;
 /// Maximum number of folders whose lists are being read. With fewer than `FOLDERS_RESERVED` left,
@@ -114,6 +118,7 @@ pub(super) struct Sweep {
     folders: Vec<Folder>,
     reads: Vec<Read>,
     steps: u32,
+    home_scans: u32,
     /// The time by the machine's clock.
     now_ns: i64,
 }
@@ -139,6 +144,7 @@ impl Sweep {
             folders: room::list(FOLDERS_MAX),
             reads: room::list(LISTS_AT_ONCE),
             steps: 0,
+            home_scans: 0,
             now_ns: 0,
         }
     }
@@ -170,6 +176,13 @@ impl Sweep {
                 return Progress::OtherRoot;
             }
         }
+        if self.has_all_mounts && self.folders.iter().all(is_home) {
+            self.home_scans += 1;
+            if self.home_scans > HOME_SCANS_MAX {
+                self.folders.clear();
+                return Progress::Complete;
+            }
+        }
         let mut names = 0;
         for _ in 0..STEPS_PER_SCAN {
             if self.has_all_mounts {
@@ -190,7 +203,7 @@ impl Sweep {
 
     /// Reads the root of process 1; `false` if it cannot be read.
     fn begin(&mut self, reader: &mut Reader, memory: &mut MachineMemory<'_>) -> bool {
-        (self.has_all_mounts, self.steps) = (false, 0);
+        (self.has_all_mounts, self.steps, self.home_scans) = (false, 0, 0);
         self.mounts.clear();
         self.folders.clear();
         let MachineMemory { source, kernel } = memory;
@@ -291,16 +304,21 @@ impl Sweep {
         Some(last)
     }
 
-    /// The folders whose lists go on now, at most half of them from the beginning: long lists
-    /// are there, while the last ones are those of the newest folders, which leave soon.
+    /// The folders whose lists go on now, those in homes only if there are no others. At most half
+    /// of them are from the beginning: long lists are there, while the last ones are those of the
+    /// newest folders, which leave soon.
     fn choose(&self) -> ArrayVec<usize, LISTS_AT_ONCE> {
-        let count = self.folders.len();
-        if FOLDERS_MAX - count < FOLDERS_RESERVED {
-            return core::iter::once(count - 1).collect();
+        let only_homes = self.folders.iter().all(is_home);
+        let all = self.folders.iter().enumerate();
+        let chosen = all.filter(|(_, folder)| is_home(folder) == only_homes);
+        let chosen: ArrayVec<usize, FOLDERS_MAX> = chosen.map(|(at, _)| at).collect();
+        let count = chosen.len();
+        if FOLDERS_MAX - self.folders.len() < FOLDERS_RESERVED {
+            return chosen.last().copied().into_iter().collect();
         }
         let first = (LISTS_AT_ONCE / 2).min(count);
         let last = count.saturating_sub(LISTS_AT_ONCE / 2).max(first);
-        (0..first).chain(last..count).collect()
+        chosen[..first].iter().chain(&chosen[last..]).copied().collect()
     }
 
     /// Reads the next name of some lists, with its inode; returns how many were read.
@@ -448,6 +466,10 @@ impl Sweep {
             });
         }
     }
+}
+
+fn is_home(folder: &Folder) -> bool {
+    is_in_homes(&folder.path)
 }
 
 fn is_folder(attributes: &Attributes) -> bool {

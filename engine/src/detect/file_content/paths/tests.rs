@@ -428,6 +428,33 @@ fn long_names_are_read() {
     assert_eq!(machine.run(2000), found(&format!("/usr/bin/{name}"), None, 6));
 }
 
+/// A user of the machine has more folders and names than a sweep reads in homes, and writes very
+/// many files.
+#[test]
+fn a_user_with_very_many_names_delays_nothing_of_the_system() {
+    let (mut machine, _, tail) = swept();
+    let root = machine.root;
+    let home = machine.folder(root, "home");
+    let eve = machine.folder(home, "eve");
+    let ssh = machine.folder(eve, ".ssh");
+    let old = machine.inode(mode::S_IFREG, 4, 0);
+    for at in 0..160 {
+        let folder = machine.folder(ssh, &format!("d{at}"));
+        (0..200).for_each(|_| _ = machine.name(folder, "name", old));
+    }
+    let scans_of_homes = i64::from(sweep::HOME_SCANS_MAX);
+    assert_eq!(machine.run(10 * scans_of_homes), []);
+    // Her own changes take no more than half of the room.
+    for at in 0..2 * PENDING_MAX {
+        let new = machine.inode(mode::S_IFREG, 4, machine.seconds());
+        machine.name(ssh, &format!("new{at}"), new);
+    }
+    let inode = machine.inode_of(tail);
+    machine.set_content(inode, 5, machine.seconds());
+    let reported = machine.run(10 * scans_of_homes + 1500);
+    assert!(reported.contains(&("/usr/bin/tail".into(), Some(4), 5)), "{}", reported.len());
+}
+
 #[test]
 fn every_name_of_many_folders_is_seen() {
     let mut machine = Machine::new();
