@@ -165,7 +165,12 @@ impl Story {
         } else if !earlier.is_empty() {
             errors.push(format!("{what} is not the first alert and lists {earlier:?}"));
         }
-        errors.extend(ancestors(record, last).map(|error| format!("{what}: {error}")));
+        // Nothing is known any more of a parent that has ended.
+        let parent = last.details["process_parent_process_id"].as_u64();
+        let parent = parent.and_then(|id| self.processes.get(self.latest.get(&id)?));
+        if parent.is_none_or(|parent| !parent.has_ended) {
+            errors.extend(ancestors(record, last).map(|error| format!("{what}: {error}")));
+        }
         self.join(&id, record, named);
         errors
     }
@@ -318,6 +323,14 @@ mod tests {
             records.iter().map(|record| story.read(record).len()).sum()
         };
         assert_eq!(errors(&good), 0);
+        let mut orphan = good.clone();
+        orphan.push(record(7, "process_terminated", 11, 10, Some(3)));
+        orphan.push(alert(8, 12, &[]));
+        orphan[7]["activity_data"]["process_details"]["process_parent_process_id"] = 11.into();
+        orphan[7]["detection"]["incident_id"] = "3".into();
+        assert_eq!(errors(&orphan), 0, "its parent has ended");
+        orphan.remove(6);
+        assert_eq!(errors(&orphan), 1, "its parent has not ended");
         for (at, wrong) in [
             (2, alert(3, 10, &[])),
             (2, alert(3, 10, &["1", "2"])),
