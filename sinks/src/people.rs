@@ -95,9 +95,14 @@ fn about(record: &Value) -> String {
     details("process_memory_details", memory);
     details("network_connection_details", connection);
     details("elf_file_details", |file| text(&file["elf_file_path"]).to_owned());
+    details("file_details", |file| text(&file["file_path"]).to_owned());
+    details("package_details", package);
+    details("reverse_shell_details", reverse_shell);
     details("container_details", |container| text(&container["container_id"]).to_owned());
     details("shell_history_details", shell_history);
     details("process_details", process);
+    details("process_executed_details", executed);
+    parts.retain(|part| !part.is_empty());
     parts.join("  ")
 }
 
@@ -121,6 +126,24 @@ fn process(details: &Value) -> String {
         let _ = write!(line, " `{arguments}`");
     }
     line
+}
+
+/// The program that a process ran before.
+fn executed(details: &Value) -> String {
+    let before = details["process_previous_executable_path"].as_str();
+    before.map_or_else(String::new, |before| format!("from {before}"))
+}
+
+/// The processes from the one that holds the connection to the shell.
+fn reverse_shell(details: &Value) -> String {
+    let list = details["process_list"].as_array().into_iter().flatten();
+    let list: Vec<String> = list.map(|item| process(&item["process_details"])).collect();
+    list.join(" -> ")
+}
+
+fn package(details: &Value) -> String {
+    let program = text(&details["package_program"]);
+    format!("{program} changed {} files", details["package_file_count"])
 }
 
 fn descriptor(details: &Value) -> String {
@@ -199,6 +222,34 @@ mod tests {
              web\\u{202e}-1: no list has it  x (7)\x1b[0m"
         );
         assert_eq!(line_of(b"no \x1b[2J record", style), "no \\u{1b}[2J record");
+    }
+
+    #[test]
+    fn a_line_has_what_matters_about_its_activity() {
+        let named = |name: &str, id: u32| json!({ "process_name": name, "process_id": id });
+        let chain = [("nc", 5), ("sh", 6)];
+        let chain = chain.map(|(name, id)| json!({ "process_details": named(name, id) }));
+        let before = json!({ "process_previous_executable_path": "/bin/sh" });
+        let package = json!({ "package_program": "/usr/bin/dpkg", "package_file_count": 3 });
+        for (data, expected) in [
+            (json!({ "file_details": { "file_path": "/usr/bin/tail" } }), "why  /usr/bin/tail"),
+            (
+                json!({ "reverse_shell_details": { "process_list": chain } }),
+                "why  nc (5) -> sh (6)",
+            ),
+            (json!({ "package_details": package }), "why  /usr/bin/dpkg changed 3 files"),
+            (
+                json!({ "process_executed_details": before, "process_details": named("ls", 7) }),
+                "why  ls (7)  from /bin/sh",
+            ),
+            (
+                json!({ "process_executed_details": {}, "process_details": named("ls", 7) }),
+                "why  ls (7)",
+            ),
+        ] {
+            let record = json!({ "activity_data": data, "detection": { "reason": "why" } });
+            assert_eq!(about(&record), expected);
+        }
     }
 
     #[test]
