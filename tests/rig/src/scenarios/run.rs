@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use super::moments::{self, Clock, Sync};
-use super::outcome::{Facts, Outcome, Report, evaluate, filled, first};
+use super::outcome::{Facts, Outcome, Report, evaluate, filled, first, is_of_scenario_before};
 use super::pace::{self, Answers, PATIENCE, Pace};
 use super::watcher::{Keep, Watcher};
 use super::{Scenario, Stage, all, stage};
@@ -133,6 +133,8 @@ pub(super) struct Machine {
     pub(super) guest: Guest,
     clock: Clock,
     pace: Pace,
+    /// The scenario that was played last.
+    before: Option<&'static Scenario>,
 }
 
 impl Machine {
@@ -156,7 +158,7 @@ impl Machine {
         let ready = Clock::start(&mut guest)
             .and_then(|clock| Ok((clock, Pace::start(&mut guest, folder)?)));
         match ready {
-            Ok((clock, pace)) => Ok(Some(Self { userland, guest, clock, pace })),
+            Ok((clock, pace)) => Ok(Some(Self { userland, guest, clock, pace, before: None })),
             Err(_) if guest.has_died() => Ok(None),
             Err(error) => Err(error),
         }
@@ -171,7 +173,8 @@ impl Machine {
     ) -> Outcome {
         let Self { guest, clock, pace, .. } = self;
         let answers = Answers { pace, watcher, scenario, from: watcher.count() };
-        Play { guest, answers, choice, scenario, clock: *clock }.play()
+        let before = self.before.replace(scenario);
+        Play { guest, answers, choice, scenario, before, clock: *clock }.play()
     }
 }
 
@@ -252,6 +255,8 @@ struct Play<'a> {
     answers: Answers<'a>,
     choice: &'a Choice,
     scenario: &'static Scenario,
+    /// The one that was played before on this machine.
+    before: Option<&'static Scenario>,
     clock: Clock,
 }
 
@@ -265,7 +270,10 @@ impl Play<'_> {
             self.answers.all_come(scenario.expect, deadline, &facts);
             done = self.settle();
         }
-        let arrivals = self.answers.watcher.records(self.answers.from);
+        let mut arrivals = self.answers.watcher.records(self.answers.from);
+        if let Some(before) = self.before {
+            arrivals.retain(|it| !is_of_scenario_before(before, scenario, &it.record));
+        }
         let first = first(scenario, &arrivals, &facts);
         let latency =
             first.and_then(|first| self.clock.latency(self.guest, first, &announced.syncs));
