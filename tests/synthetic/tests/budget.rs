@@ -589,12 +589,13 @@ fn a_scan_that_must_stop_reads_and_reports_nothing_more() {
         };
         let mut watchers: Vec<_> = (0..8).map(|_| watcher(&mut machine)).collect();
         populate(&mut machine);
-        // The scan that does the most, and the number of scans before it.
+        // Of the scans that report something, the one that does the most, and the number of scans
+        // before it. A later one may do more: it also looks for changed paths.
         let mut first = watchers.pop().expect("there is one");
         let all: Vec<_> = (0..8).map(|_| first.stop_at(&mut machine, u64::MAX)).collect();
-        let most = (0..).zip(&all).max_by_key(|(_, scan)| scan.questions);
-        let (before, whole) = most.expect("there are scans");
-        assert!(whole.records > 0, "{name}: {whole:?}");
+        let reporting = (0..).zip(&all).filter(|(_, scan)| scan.records > 0);
+        let most = reporting.max_by_key(|(_, scan)| scan.questions);
+        let (before, whole) = most.expect("a scan reports something");
         for scan in &all {
             assert_eq!(scan.result, Some(Ok(())), "{name}");
             let (batches, requests) = scan.most;
