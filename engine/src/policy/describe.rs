@@ -3,6 +3,7 @@
 //! Records and scan lines use the same functions, so that they cannot differ. These functions read
 //! no memory, know no time, and do not decide what is reported.
 
+use core::fmt;
 use core::net::{IpAddr, Ipv4Addr};
 
 use panoptes_decoders::kernel::file::FMODE_PATH;
@@ -32,6 +33,7 @@ use panoptes_sinks::record::value::{
 use panoptes_sinks::record::workload::ContainerContext;
 
 use crate::container_config::Image;
+use crate::page_cache::Partial;
 use crate::state::container::ContainerFacts;
 use crate::state::facts::{
     AreaFacts, ConnectionFacts, DescriptorFacts, FileName, InodeFacts, OpenFlags, ProcessFacts,
@@ -272,6 +274,13 @@ fn cycles(time_ns: u64, khz: u32) -> Option<u64> {
 fn time(ns: i64) -> Option<Timestamp> {
     // A saturated value is not a time.
     (ns != i64::MAX && ns != i64::MIN).then_some(Timestamp::from_ns(ns))
+}
+
+/// Adds to a reason that a file has no hashes, since it is not all in memory. Text that does not
+/// fit is cut off.
+pub(super) fn add_partial(reason: &mut impl fmt::Write, partial: Partial) {
+    let Partial { resident, pages, .. } = partial;
+    let _ = write!(reason, "; no hashes: {resident} of {pages} pages are in memory");
 }
 
 pub(super) fn device(number: u32) -> Device {

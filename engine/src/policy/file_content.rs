@@ -102,8 +102,7 @@ fn reason(change: &ContentChange<'_>) -> ArrayString<REASON_BYTES> {
         )
     };
     if let Some(partial) = change.partial {
-        let (resident, pages) = (partial.resident, partial.pages);
-        let _ = write!(reason, "; no hashes: {resident} of {pages} pages are in memory");
+        describe::add_partial(&mut reason, partial);
     } else if change.hashes.is_none() {
         let _ = write!(reason, "; no hashes: it is not in memory, or was still being written");
     }

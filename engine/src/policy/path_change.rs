@@ -118,8 +118,7 @@ fn reason(change: &PathChange<'_>) -> ArrayString<REASON_BYTES> {
     };
     let _ = reason.try_push_str("; no descriptor was seen that wrote it");
     if let Some(partial) = change.partial {
-        let (resident, pages) = (partial.resident, partial.pages);
-        let _ = write!(reason, "; no hashes: {resident} of {pages} pages are in memory");
+        describe::add_partial(&mut reason, partial);
     }
     reason
 }
