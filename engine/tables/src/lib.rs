@@ -8,6 +8,7 @@
 //! - [`Table`] keeps rows from scan to scan, found by key. [`HashIndex`] finds rows that are kept
 //!   elsewhere. [`ListPool`] keeps short lists of rows.
 //! - [`Strings`] keeps each string once. [`CutText`] is the beginning of a long one, with a hash.
+//! - [`Latest`] keeps the last things.
 //! - [`Shares`] divides the room of a table fairly among those who fill it.
 //! - [`LimitGauge`] reports a full table once. [`Histogram`] counts values by size.
 //! - [`Tag`] stands for an address in a row that must be small.
@@ -29,6 +30,7 @@ mod hash_key;
 mod histogram;
 mod index;
 mod keyed;
+mod latest;
 mod limit_gauge;
 mod list_pool;
 pub mod room;
@@ -47,6 +49,7 @@ pub use hash_key::HashKey;
 pub use histogram::Histogram;
 pub use index::{Index, Span};
 pub use keyed::Keyed;
+pub use latest::Latest;
 pub use limit_gauge::{Crossing, LimitGauge};
 pub use list_pool::{Cursor, List, ListPool};
 pub use rows::Rows;

@@ -46,7 +46,7 @@ use panoptes_decoders::kernel::vm_area_struct::VM_EXEC;
 use panoptes_sinks::activities::{Activity, Severity};
 
 use self::closing::{Closing, Reported, Stage, merge};
-use self::explained::{ReportedContent, ReportedContents};
+use self::explained::ReportedContent;
 use self::packages::Packages;
 use self::paths::Paths;
 use self::rules::{ChangedFile, ContentRules};
@@ -60,7 +60,7 @@ use crate::state::facts::{DescriptorFacts, FileName, InodeFacts, ProcessFacts};
 use crate::state::{Change, Opened, State};
 use crate::time::{Now, RealTime};
 use crate::walk::Snapshot;
-use panoptes_tables::{HashKey, StringRoom, Strings, Tag, room};
+use panoptes_tables::{HashKey, Latest, StringRoom, Strings, Tag, room};
 
 /// How long a record waits for hashes.
 const HASHES_NS: i64 = 2_000_000_000;
@@ -120,11 +120,11 @@ pub struct ClosedFiles {
     rules: Arc<ContentRules>,
     shipped: Arc<Shipped>,
     closings: Vec<Closing>,
-    /// The last reported changes, and the place of the next one.
-    reported: Vec<Reported>,
-    next_reported: usize,
-    /// What needs no record of a changed path.
-    explained: ReportedContents,
+    /// The last reported changes.
+    reported: Latest<Reported>,
+    /// What needs no record of a changed path: the last changes of files that matter that were
+    /// reported, or are in a package manager's event.
+    explained: Latest<ReportedContent>,
     strings: Strings,
     packages: Packages,
     paths: Paths,
@@ -154,9 +154,8 @@ impl ClosedFiles {
             rules: Arc::default(),
             shipped: Arc::default(),
             closings: room::list(closings),
-            reported: room::list(REPORTED_MAX),
-            next_reported: 0,
-            explained: ReportedContents::new(),
+            reported: Latest::new(REPORTED_MAX),
+            explained: Latest::new(REPORTED_MAX),
             strings: Strings::new(
                 StringRoom {
                     bytes: bytes.max(64 * 1024) + Strings::room_for_cut(closings / 2) * 5 / 4,
@@ -184,13 +183,13 @@ impl ClosedFiles {
 
 /// Notes that a closing stands for the change of its file: a changed path is no second record.
 fn explain(
-    explained: &mut ReportedContents,
+    explained: &mut Latest<ReportedContent>,
     paths: &mut Paths,
     closing: &Closing,
     name: Option<&[u8]>,
 ) {
     let InodeFacts { number, modify_time_ns, size, .. } = closing.attributes;
-    explained.push(ReportedContent { inode: closing.inode, number, modify_time_ns, size });
+    explained.insert(ReportedContent { inode: closing.inode, number, modify_time_ns, size });
     if let Some(path) = name {
         paths.note(path, &closing.attributes);
     }
@@ -328,11 +327,7 @@ impl Detector for ClosedFiles {
             if matters {
                 explain(&mut self.explained, &mut self.paths, closing, name);
             }
-            match self.reported.get_mut(self.next_reported) {
-                Some(oldest) => *oldest = content,
-                None => self.reported.push(content),
-            }
-            self.next_reported = (self.next_reported + 1) % REPORTED_MAX;
+            self.reported.push(content);
         }
         self.remove_over();
         let Self { packages, strings, closings, paths, .. } = self;

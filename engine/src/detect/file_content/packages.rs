@@ -7,7 +7,7 @@
 use core::fmt;
 
 use arrayvec::ArrayVec;
-use panoptes_tables::{StringId, Strings, room};
+use panoptes_tables::{Latest, StringId, Strings, room};
 
 use super::Shipped;
 use crate::detect::{Accepted, Finding, Scene};
@@ -84,9 +84,8 @@ struct Ended {
 #[derive(Debug)]
 pub(super) struct Packages {
     managers: Vec<Manager>,
-    /// Writers and their package managers, and the place of the next one.
-    writers: Vec<(ProcessKey, ProcessKey)>,
-    next_writer: usize,
+    /// Writers and their package managers.
+    writers: Latest<(ProcessKey, ProcessKey)>,
     names: NameBuffers,
     buffer: PathBuffer,
 }
@@ -95,8 +94,7 @@ impl Packages {
     pub(super) fn new() -> Self {
         Self {
             managers: room::list(MANAGERS_MAX),
-            writers: room::list(WRITERS_MAX),
-            next_writer: 0,
+            writers: Latest::new(WRITERS_MAX),
             names: NameBuffers::default(),
             buffer: PathBuffer::default(),
         }
@@ -117,7 +115,7 @@ impl Packages {
         for _ in 0..GENERATIONS_MAX {
             let key = key_of(snapshot, row?)?;
             if self.is_known(key) || self.add(snapshot, row?, key, strings) {
-                self.remember(process.key, key);
+                self.writers.push((process.key, key));
                 return Some(key);
             }
             let parent = snapshot.process_by_pid(row?.parent_pid);
@@ -128,14 +126,6 @@ impl Packages {
 
     fn is_known(&self, key: ProcessKey) -> bool {
         self.managers.iter().any(|manager| manager.key == key)
-    }
-
-    fn remember(&mut self, writer: ProcessKey, manager: ProcessKey) {
-        match self.writers.get_mut(self.next_writer) {
-            Some(oldest) => *oldest = (writer, manager),
-            None => self.writers.push((writer, manager)),
-        }
-        self.next_writer = (self.next_writer + 1) % WRITERS_MAX;
     }
 
     /// Adds a process if it is a package manager and there is room.

@@ -2,7 +2,7 @@
 
 use super::ClosedFiles;
 use super::closing::{Closing, Stage};
-use super::explained::ReportedContents;
+use super::explained::ReportedContent;
 use super::paths::{Pending, Step};
 use crate::detect::{Accepted, Finding, Scene};
 use crate::page_cache::ContentSource;
@@ -18,14 +18,14 @@ impl ClosedFiles {
         let (snapshot, now) = (scene.cx.snapshot, scene.cx.now);
         let memory = &mut scene.memory;
         paths.look((reader, memory), (snapshot, now), (rules, shipped), strings);
-        for change in paths.settle((reader, memory), strings) {
+        for change in paths.settle((reader, memory), snapshot, strings) {
             let is_due = snapshot.left.is_empty() || change.has_waited(now);
             if !change.is_settled(now) || !is_due {
                 continue;
             }
             let mut step = step(change, closings, explained);
             if let Step::Report = step {
-                step = change.step_while_open(snapshot, now).unwrap_or(step);
+                step = change.step_while_open(now).unwrap_or(step);
             }
             if let Step::Report = step
                 && let Some(manager) =
@@ -35,7 +35,7 @@ impl ClosedFiles {
                 match packages.is_trusted(manager, shipped, files) {
                     Some(true) => {
                         packages.count(manager, Some(change.path), strings);
-                        explained.push(change.content());
+                        explained.insert(change.content());
                         step = Step::Over;
                     }
                     None if !change.has_waited(now) => step = Step::Waits,
@@ -53,7 +53,7 @@ impl ClosedFiles {
                     let severity = rules.severity(Some(strings.get(change.path)));
                     let found = change.change(strings, known.as_ref(), severity);
                     if scene.out.found(scene.cx, &Finding::PathChange(&found)) == Accepted::Yes {
-                        explained.push(change.content());
+                        explained.insert(change.content());
                         change.end();
                     }
                 }
@@ -64,8 +64,8 @@ impl ClosedFiles {
 }
 
 /// What becomes of a change, by the closings of its file and by what was reported.
-fn step(change: &Pending, closings: &[Closing], explained: &ReportedContents) -> Step {
-    if explained.contains(change.content()) {
+fn step(change: &Pending, closings: &[Closing], explained: &[ReportedContent]) -> Step {
+    if explained.contains(&change.content()) {
         return Step::Over;
     }
     let inode = change.content().inode;

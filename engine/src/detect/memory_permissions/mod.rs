@@ -25,7 +25,7 @@ use arrayvec::ArrayVec;
 use panoptes_decoders::kernel::vm_area_struct::{
     VM_EXEC, VM_GROWSDOWN, VM_MAYSHARE, VM_READ, VM_WRITE,
 };
-use panoptes_tables::{Tag, room};
+use panoptes_tables::{Latest, Tag, room};
 
 use super::{Accepted, Detector, DetectorSetup, Finding, Findings, Scene};
 use crate::address::Reader;
@@ -170,8 +170,7 @@ pub struct Permissions {
     steps_left: u32,
     of_process: Option<(ProcessKey, u32)>,
     /// Programs that look like runtimes, and whose changes were reported.
-    claims: Vec<FileIdentity>,
-    next_claim: usize,
+    claims: Latest<FileIdentity>,
     /// Findings whose reports were not accepted.
     owed: ArrayVec<Owed, OWED_MAX>,
     /// The most of them that one process can have.
@@ -197,8 +196,7 @@ impl Permissions {
             next: 0,
             steps_left: STEPS_MAX.1,
             of_process: None,
-            claims: room::list(CLAIMS),
-            next_claim: 0,
+            claims: Latest::new(CLAIMS),
             owed: ArrayVec::new(),
             owed_most: 0,
             lost: Loss::new(),
@@ -358,16 +356,7 @@ impl Permissions {
         let Some(file) = mm.and_then(|mm| FileIdentity::of(snapshot, mm.exe_file)) else {
             return true;
         };
-        if self.claims.contains(&file) {
-            return false;
-        }
-        if self.claims.len() < CLAIMS {
-            self.claims.push(file);
-        } else {
-            self.claims[self.next_claim % CLAIMS] = file;
-            self.next_claim = (self.next_claim + 1) % CLAIMS;
-        }
-        true
+        self.claims.insert(file)
     }
 
     /// Keeps a finding whose report was not accepted. Without room, the process with the most of

@@ -47,7 +47,7 @@ use crate::state::facts::{ProcessFacts, executable_of};
 use crate::state::process::{Process, ProcessKey};
 use crate::time::RealTime;
 use crate::walk::{Kernel, MmRow, ProcessRow, Snapshot};
-use panoptes_tables::{Counts, HashKey, RowId, Scan, room};
+use panoptes_tables::{Counts, HashKey, Latest, RowId, Scan, room};
 use panoptes_tables::{StringRoom, Strings};
 
 use changes::KEPT_MAX;
@@ -196,8 +196,7 @@ pub struct History {
     /// The keys of each shell's list.
     keys: Box<[u32]>,
     /// Known files: the newest replace the oldest.
-    files: Vec<KnownFile>,
-    next_file: usize,
+    files: Latest<KnownFile>,
     /// The row that had to wait in the last scan: the next scan starts there.
     first_row: u32,
     strings: Strings,
@@ -237,8 +236,7 @@ impl History {
             shells: room::copies(None, shells),
             groups: Counts::new(shells, key.derive("history: groups")),
             keys: room::copies(0, shells * KEPT_MAX),
-            files: room::list(if wanted { FILES_MAX } else { 0 }),
-            next_file: 0,
+            files: Latest::new(if wanted { FILES_MAX } else { 0 }),
             first_row: 0,
             strings: Strings::new(commands_room(shells), key.derive("history: strings")),
             reader: Reader::default(),
@@ -535,11 +533,8 @@ impl History {
     fn keep(&mut self, known: KnownFile) {
         if let Some(place) = self.files.iter_mut().find(|old| old.file == known.file) {
             *place = known;
-        } else if self.files.len() < self.files.capacity() {
+        } else {
             self.files.push(known);
-        } else if let Some(place) = self.files.get_mut(self.next_file) {
-            *place = known;
-            self.next_file = (self.next_file + 1) % FILES_MAX;
         }
     }
 }

@@ -208,7 +208,7 @@ impl Judge<'_> {
             return;
         }
         let has_changed = match before {
-            Some(before) => self.has_changed(&before, found),
+            Some(before) => Some(self.has_changed(&before, found)),
             None => self.is_new(found),
         };
         let is_left = match has_changed {
@@ -253,13 +253,12 @@ impl Judge<'_> {
     }
 
     /// Whether a known path has other content.
-    #[expect(clippy::unnecessary_wraps, reason = "as for unknown paths")]
-    fn has_changed(&self, before: &Named, found: &Found<'_>) -> Option<bool> {
+    fn has_changed(&self, before: &Named, found: &Found<'_>) -> bool {
         let named = Named::of(found.attributes);
         let has_same_content = before.has_same_content(&named);
         // Filesystems without inode numbers of their own give new ones to old files.
         let is_other = !before.is_same_file(&named) && self.is_recent(found);
-        Some(!has_same_content || is_other)
+        !has_same_content || is_other
     }
 
     /// Whether an unknown path is new; `None` if only the next sweep can tell.

@@ -1,5 +1,6 @@
 //! Changed paths that wait: for the closing of a descriptor that explains them, and for hashes.
 
+use arrayvec::ArrayVec;
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::file::FMODE_WRITE;
 use panoptes_decoders::kernel::inode::{Attributes, mode};
@@ -71,6 +72,8 @@ pub(in super::super) struct Pending {
     scans: u8,
     device: Option<u32>,
     manager: Option<ProcessKey>,
+    /// Whether the last scan showed a descriptor that can write its file.
+    is_open: bool,
     is_over: bool,
 }
 
@@ -101,6 +104,7 @@ impl Pending {
             scans: 0,
             device: None,
             manager: None,
+            is_open: false,
             is_over: false,
         }
     }
@@ -146,14 +150,9 @@ impl Pending {
     }
 
     /// Whether it is to wait since the file is open for writing, or to end since it stays so.
-    pub(in super::super) fn step_while_open(&self, snapshot: &Snapshot, now: Now) -> Option<Step> {
-        snapshot.inodes.find(self.inode.0)?;
-        let is_open = snapshot
-            .files
-            .iter()
-            .any(|file| file.open.inode == self.inode && file.open.mode & FMODE_WRITE != 0);
+    pub(in super::super) fn step_while_open(&self, now: Now) -> Option<Step> {
         let step = if self.age(now) < OPEN_NS { Step::Waits } else { Step::Over };
-        is_open.then_some(step)
+        self.is_open.then_some(step)
     }
 
     fn identity(&self) -> FileIdentity {
@@ -227,6 +226,7 @@ impl Paths {
     pub(in super::super) fn settle(
         &mut self,
         (reader, memory): (&mut Reader, &mut MachineMemory<'_>),
+        snapshot: &Snapshot,
         strings: &mut Strings,
     ) -> &mut [Pending] {
         self.remove_over(strings);
@@ -262,7 +262,32 @@ impl Paths {
             pending.device = device;
         }
         self.remove_over(strings);
+        self.find_open(snapshot);
         &mut self.pending
+    }
+
+    /// Notes which of the files are open for writing. The scan's files are searched once, and only
+    /// if an inode of a change is in use.
+    fn find_open(&mut self, snapshot: &Snapshot) {
+        let mut inodes = ArrayVec::<(KernelVa, usize), PENDING_MAX>::new();
+        for (at, pending) in self.pending.iter_mut().enumerate() {
+            pending.is_open = false;
+            if snapshot.inodes.find(pending.inode.0).is_some() {
+                inodes.push((pending.inode, at));
+            }
+        }
+        inodes.sort_unstable();
+        let is_in_use = !inodes.is_empty();
+        for file in snapshot.files.iter().filter(|_| is_in_use) {
+            if file.open.mode & FMODE_WRITE == 0 {
+                continue;
+            }
+            let inode = file.open.inode;
+            let first = inodes.partition_point(|(of, _)| *of < inode);
+            for &(_, at) in inodes[first..].iter().take_while(|(of, _)| *of == inode) {
+                self.pending[at].is_open = true;
+            }
+        }
     }
 
     pub(in super::super) fn remove_over(&mut self, strings: &mut Strings) {

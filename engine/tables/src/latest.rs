@@ -1,0 +1,91 @@
+//! A list of the last things: when it is full, a new one takes the place of the oldest.
+
+use core::ops::{Deref, DerefMut};
+
+use crate::room;
+
+/// The last things that were added, in no order.
+#[derive(Debug)]
+pub struct Latest<T> {
+    list: Vec<T>,
+    /// The place of the oldest one, when the list is full.
+    oldest: usize,
+}
+
+impl<T> Latest<T> {
+    /// Allocates for so many; with no room, nothing is kept.
+    pub fn new(capacity: usize) -> Self {
+        Self { list: room::list(capacity), oldest: 0 }
+    }
+
+    /// Adds one.
+    pub fn push(&mut self, new: T) {
+        if self.list.len() < self.list.capacity() {
+            self.list.push(new);
+        } else if let Some(place) = self.list.get_mut(self.oldest) {
+            *place = new;
+            self.oldest = (self.oldest + 1) % self.list.len();
+        }
+    }
+}
+
+impl<T: PartialEq> Latest<T> {
+    /// Adds one that the list does not have; returns whether that was so.
+    pub fn insert(&mut self, new: T) -> bool {
+        let is_new = !self.list.contains(&new);
+        if is_new {
+            self.push(new);
+        }
+        is_new
+    }
+}
+
+impl<T> Deref for Latest<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        &self.list
+    }
+}
+
+impl<T> DerefMut for Latest<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut self.list
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_one_takes_the_place_of_the_oldest() {
+        let mut latest = Latest::new(3);
+        let mut shown = |number| {
+            let is_new = latest.insert(number);
+            let mut all = latest.to_vec();
+            all.sort_unstable();
+            (is_new, all)
+        };
+        for (number, expected) in [
+            (1, (true, vec![1])),
+            (2, (true, vec![1, 2])),
+            (1, (false, vec![1, 2])),
+            (3, (true, vec![1, 2, 3])),
+            (4, (true, vec![2, 3, 4])),
+            (5, (true, vec![3, 4, 5])),
+            (4, (false, vec![3, 4, 5])),
+            (6, (true, vec![4, 5, 6])),
+            (7, (true, vec![5, 6, 7])),
+        ] {
+            assert_eq!(shown(number), expected, "{number}");
+        }
+    }
+
+    #[test]
+    fn without_room_nothing_is_kept() {
+        let mut latest = Latest::new(0);
+        assert!(latest.insert(1) && latest.insert(1));
+        assert!(latest.is_empty());
+    }
+}
