@@ -2,17 +2,20 @@
 //!
 //! Writes go to explicit offsets, so several can be under way and a failed one can be retried in
 //! its place: a full disk tears no line. A file ends only between two records. When a file is full,
-//! writes under way are finished, the old files are renamed (`events.jsonl.1` is the youngest) and
-//! a new file begins; meanwhile records wait in the queue.
+//! writes under way are finished, a new file is created, the old ones are renamed ([`chain`]) and
+//! the new one begins; meanwhile records wait in the queue.
 
-use std::fs::{self, File, OpenOptions};
+mod chain;
+
+use std::fs::{self, File};
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::chain::Chain;
 use super::lines::{Form, Lines};
 use super::transport::{self, Target, Transport, TransportSettings};
 use super::{Counters, DISK_PATIENCE_NS, Output, OutputKind, Standing};
@@ -23,7 +26,7 @@ use crate::queue::{Block, Wanted};
 pub struct FileOptions {
     /// Maximum file size in bytes; only a single record that is longer may exceed it.
     pub rotate_size: u64,
-    /// Number of old files kept.
+    /// Number of old files kept. Those with higher numbers are removed when the file is opened.
     pub max_files: u32,
     /// Data is forced to the disk when this many nanoseconds have passed and data was written,
     /// before a file is rotated, and at the end; `None`: the kernel decides.
@@ -52,8 +55,7 @@ impl Default for FileOptions {
 pub struct FileOutput {
     transport: Box<dyn Transport>,
     lines: Lines,
-    /// The current file, then the old ones, youngest first.
-    paths: Vec<PathBuf>,
+    chain: Chain,
     options: FileOptions,
     counters: Arc<Counters>,
     /// Where the file ends, buffered records included.
@@ -102,19 +104,22 @@ impl FileOutput {
         options: FileOptions,
         open_transport: impl FnOnce(File, &Arc<Counters>) -> Box<dyn Transport>,
     ) -> io::Result<Self> {
-        let file = open_file(path)?;
+        let chain = Chain::new(path, options.max_files);
+        let file = chain.open()?;
         let size = file.metadata()?.len();
         let counters = Arc::new(Counters::default());
+        if let Err(error) = chain.remove_surplus() {
+            counters.add_error(&error);
+        }
         let mut last = [b'\n'];
         if size > 0 {
             file.read_exact_at(&mut last, size - 1)?;
         }
         let transport = open_transport(file, &counters);
-        let paths = (0..=options.max_files).map(|number| numbered(path, number)).collect();
         let mut output = Self {
             transport,
             lines: Lines::new(options.form),
-            paths,
+            chain,
             options,
             counters,
             size,
@@ -188,25 +193,16 @@ impl FileOutput {
         }
     }
 
-    /// Renames the old files, oldest first, and begins a new one.
+    /// Begins a new file and makes the current one an old one.
     fn rotate(&mut self) -> io::Result<()> {
-        let unless_missing = |result: io::Result<()>| match result {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        };
-        for pair in self.paths.windows(2).rev() {
-            unless_missing(fs::rename(&pair[0], &pair[1]))?;
-        }
-        if let [only] = self.paths.as_slice() {
-            unless_missing(fs::remove_file(only))?;
-        }
-        self.begin_file()?;
+        let file = self.chain.rotate()?;
+        self.begin(file)?;
         Counters::add(&self.counters.rotations, 1);
         Ok(())
     }
 
-    fn begin_file(&mut self) -> io::Result<()> {
-        let file = open_file(&self.paths[0])?;
+    /// Goes on at the end of this file.
+    fn begin(&mut self, file: File) -> io::Result<()> {
         let size = file.metadata()?.len();
         self.transport.set_file(file)?;
         self.lines.begin();
@@ -229,10 +225,11 @@ impl FileOutput {
         let Ok(opened) = self.transport.file().metadata() else {
             return;
         };
-        let is_same = fs::metadata(&self.paths[0])
+        let is_same = fs::metadata(self.chain.current())
             .is_ok_and(|named| (named.dev(), named.ino()) == (opened.dev(), opened.ino()));
         if !is_same {
-            if let Err(error) = self.begin_file() {
+            let begun = self.chain.open().and_then(|file| self.begin(file));
+            if let Err(error) = begun {
                 self.counters.add_error(&error);
             }
         } else if opened.len() < self.size {
@@ -354,30 +351,6 @@ impl Output for FileOutput {
             }
         }
     }
-}
-
-/// Opens for reading its last byte and for writing.
-fn open_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(FILE_MODE)
-        .open(path)
-}
-
-/// Records contain command lines and paths, so the file is not readable by everyone.
-const FILE_MODE: u32 = 0o640;
-
-/// `events.jsonl`, `events.jsonl.1`, …
-fn numbered(path: &Path, number: u32) -> PathBuf {
-    if number == 0 {
-        return path.to_owned();
-    }
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{number}"));
-    name.into()
 }
 
 #[cfg(test)]

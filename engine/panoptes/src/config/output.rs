@@ -128,7 +128,7 @@ impl Output {
             &mut self.rotate_size,
             ROTATE_SIZE_MIN..=ByteSize(u64::MAX),
         );
-        section.value_in("max_files", &mut self.max_files, 1..=100_000);
+        section.value_in("max_files", &mut self.max_files, 1..=1000);
         section.value("sync", &mut self.sync);
         if let Sync::Every(duration) = self.sync
             && !(Duration::from_millis(1)..=Duration::from_hours(1)).contains(&duration)

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use proptest::prelude::*;
 
+use super::chain::numbered;
 use super::*;
 use crate::output::buffers::{Buffers, Piece};
 use crate::queue::{Class, QueueSize, Waker, queue};

@@ -1,0 +1,123 @@
+//! The event log on a file system of its own that has too few inodes or bytes.
+
+#![allow(clippy::unwrap_used, reason = "a test may")]
+#![allow(clippy::print_stderr, reason = "what is left out is said")]
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use panoptes_sinks::output::file::{FileOptions, FileOutput};
+use panoptes_sinks::output::{Counters, Output};
+use panoptes_sinks::queue::{Class, Producer, QueueSize, Waker, queue};
+use panoptes_sinks::writer::{WorkLeft, Writer};
+
+/// In the inner run, the folder of the file system.
+const FOLDER: &str = "PANOPTES_SMALL_DISK";
+
+/// Runs the test of this name again, in namespaces of its own where it may mount a file system.
+/// Returns its folder in that inner run only.
+fn small_disk(test: &str, mount_options: &str) -> Option<PathBuf> {
+    if let Some(folder) = std::env::var_os(FOLDER) {
+        return Some(folder.into());
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let unshare = |script: &str| {
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script, test]);
+        command.arg(mount_options).arg(folder.path()).arg(std::env::current_exe().unwrap());
+        command.env(FOLDER, folder.path());
+        command
+    };
+    let mount = "mount -t tmpfs -o \"$1\" tmpfs \"$2\"";
+    if !unshare(mount).status().is_ok_and(|status| status.success()) {
+        eprintln!("{test}: left out: no user namespace with a file system can be had");
+        return None;
+    }
+    let script = format!("{mount} && exec \"$3\" --exact \"$0\" --nocapture");
+    assert!(unshare(&script).status().unwrap().success());
+    None
+}
+
+/// A log and its writer, with a clock that each step moves.
+struct Log {
+    producer: Producer,
+    writer: Writer,
+    counters: Arc<Counters>,
+    now_ns: u64,
+    /// Number of records so far.
+    count: usize,
+}
+
+fn record(number: usize) -> String {
+    format!("{number:06} {}", "x".repeat(92))
+}
+
+impl Log {
+    fn open(folder: &Path, max_files: u32) -> Self {
+        let options = FileOptions { rotate_size: 1000, max_files, ..FileOptions::default() };
+        let output = FileOutput::open(&folder.join("events.jsonl"), options).unwrap();
+        let counters = Arc::clone(output.counters());
+        let (producer, consumer) = queue(QueueSize::default(), &Waker::default());
+        let writer = Writer::new(vec![consumer], vec![Box::new(output)]);
+        Self { producer, writer, counters, now_ns: 0, count: 0 }
+    }
+
+    /// Writes one record each 200 ms.
+    fn write(&mut self, count: usize) {
+        for _ in 0..count {
+            self.producer.try_push(Class::default(), record(self.count).as_bytes()).unwrap();
+            self.producer.flush();
+            self.count += 1;
+            self.now_ns += 200_000_000;
+            while self.writer.step(self.now_ns, Duration::from_millis(1)) != WorkLeft::Nothing {
+                self.now_ns += 1_000_000;
+            }
+        }
+    }
+}
+
+/// The numbers of the records in this file.
+fn numbers(folder: &Path, name: &str) -> Vec<usize> {
+    let text = fs::read_to_string(folder.join(name)).unwrap_or_default();
+    text.lines().map(|line| line[..6].parse().unwrap()).collect()
+}
+
+/// Creates files until none can be created.
+fn use_up_inodes(folder: &Path) -> Vec<PathBuf> {
+    let others = (0..1000).map(|number| folder.join(format!("other-{number}")));
+    let others: Vec<_> = others.take_while(|path| File::create(path).is_ok()).collect();
+    assert!(others.len() < 1000);
+    others
+}
+
+#[test]
+fn inodes_that_are_used_up_cost_no_old_file() {
+    let name = "inodes_that_are_used_up_cost_no_old_file";
+    let Some(disk) = small_disk(name, "size=1m,nr_inodes=40") else { return };
+    for max_files in [0, 3] {
+        let folder = disk.join(max_files.to_string());
+        fs::create_dir(&folder).unwrap();
+        let mut log = Log::open(&folder, max_files);
+        log.write(45);
+        let old = ["events.jsonl.3", "events.jsonl.2", "events.jsonl.1"];
+        let before = old.map(|name| numbers(&folder, name));
+        let others = use_up_inodes(&folder);
+        log.write(45);
+        assert_eq!(old.map(|name| numbers(&folder, name)), before);
+        assert_eq!(numbers(&folder, "events.jsonl"), (40..90).collect::<Vec<_>>());
+        assert!(log.counters.errors() > 0);
+        for other in others {
+            fs::remove_file(other).unwrap();
+        }
+        log.write(10);
+        assert_eq!(numbers(&folder, "events.jsonl").last(), Some(&99));
+        if max_files > 0 {
+            assert_eq!(numbers(&folder, "events.jsonl.1").first(), Some(&40));
+            assert_eq!(numbers(&folder, "events.jsonl.2"), before[2]);
+        }
+        assert_eq!((log.counters.records(), log.counters.dropped()), (100, 0));
+    }
+}
