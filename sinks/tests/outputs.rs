@@ -144,6 +144,37 @@ fn rotation_under_load_keeps_every_record_once_and_whole() {
 }
 
 #[test]
+fn a_folder_that_is_removed_under_load_is_made_anew_and_has_all_that_follows() {
+    for kind in KINDS {
+        let outer = tempfile::tempdir().unwrap();
+        let folder = outer.path().join("log");
+        let path = folder.join("events.jsonl");
+        let output = file_output(&path, kind, FileOptions::default());
+        let (mut producer, running) = start(LARGE, vec![output]);
+        let begin = Instant::now();
+        let (mut count, mut before) = (0, None);
+        while begin.elapsed() < Duration::from_millis(1500) {
+            producer.try_push(Class::default(), format!("{count}").as_bytes()).unwrap();
+            producer.flush();
+            count += 1;
+            if before.is_none() && begin.elapsed() > Duration::from_millis(200) {
+                before = Some(running.counters[0].records());
+                fs::remove_dir_all(&folder).unwrap();
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(running.counters[0].remade(), 1, "{:?}", running.counters[0]);
+        drop(producer);
+        running.thread.join().unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let numbers: Vec<u64> = text.lines().map(|line| line.parse().unwrap()).collect();
+        assert!(numbers[0] <= before.unwrap());
+        assert_eq!(numbers, (numbers[0]..count).collect::<Vec<_>>());
+        assert_eq!(running.counters[0].dropped(), 0);
+    }
+}
+
+#[test]
 fn old_files_beyond_the_limit_are_removed() {
     for (kind, max_files) in KINDS.into_iter().flat_map(|kind| [(kind, 0), (kind, 3)]) {
         let folder = tempfile::tempdir().unwrap();

@@ -4,6 +4,7 @@
 #![allow(clippy::print_stderr, reason = "what is left out is said")]
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -77,12 +78,31 @@ impl Log {
             }
         }
     }
+
+    /// The same, but goes on when the disk accepts nothing.
+    fn write_some(&mut self, count: usize) {
+        for _ in 0..count {
+            self.producer.try_push(Class::default(), record(self.count).as_bytes()).unwrap();
+            self.count += 1;
+        }
+        self.producer.flush();
+        for _ in 0..300 {
+            self.now_ns += 10_000_000;
+            self.writer.step(self.now_ns, Duration::from_millis(1));
+        }
+    }
 }
 
 /// The numbers of the records in this file.
 fn numbers(folder: &Path, name: &str) -> Vec<usize> {
     let text = fs::read_to_string(folder.join(name)).unwrap_or_default();
     text.lines().map(|line| line[..6].parse().unwrap()).collect()
+}
+
+/// The same of the file with this number.
+fn numbered(folder: &Path, number: usize) -> Vec<usize> {
+    let suffix = if number == 0 { String::new() } else { format!(".{number}") };
+    numbers(folder, &format!("events.jsonl{suffix}"))
 }
 
 /// Creates files until none can be created.
@@ -120,4 +140,29 @@ fn inodes_that_are_used_up_cost_no_old_file() {
         }
         assert_eq!((log.counters.records(), log.counters.dropped()), (100, 0));
     }
+}
+
+#[test]
+fn a_file_that_is_removed_from_a_full_disk_makes_room_and_is_made_anew() {
+    let name = "a_file_that_is_removed_from_a_full_disk_makes_room_and_is_made_anew";
+    let Some(disk) = small_disk(name, "size=1m") else { return };
+    let mut log = Log::open(&disk, 1000);
+    let mut filler = File::create(disk.join("filler")).unwrap();
+    log.write(205);
+    while filler.write(&[b'x'; 4096]).is_ok() {}
+    log.write_some(100);
+    assert!(log.counters.errors() > 0);
+    for entry in fs::read_dir(&disk).unwrap() {
+        let path = entry.unwrap().path();
+        if path != disk.join("filler") {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    log.write(10);
+    let counters = &log.counters;
+    assert_eq!(numbers(&disk, "events.jsonl").last(), Some(&314));
+    let all: Vec<_> = (0..30).rev().flat_map(|number| numbered(&disk, number)).collect();
+    let first = all[0];
+    assert_eq!(all, (first..315).collect::<Vec<_>>());
+    assert_eq!(counters.remade(), 1);
 }

@@ -86,6 +86,11 @@ impl Buffers {
         self.filling().map_or(0, |index| self.slots[index].filled)
     }
 
+    /// Bytes of all buffers that are not wholly written, or that follow one.
+    pub(crate) fn pending(&self) -> u64 {
+        self.slots.iter().map(|slot| slot.filled as u64).sum()
+    }
+
     /// Adds whole records, which must fit.
     pub(crate) fn append(&mut self, bytes: &[u8], records: usize) {
         let index = self.filling().expect("the caller asked for room");
@@ -184,6 +189,19 @@ impl Buffers {
         }
     }
 
+    /// Has everything sealed written again, from `offset` on: into another file. Returns where it
+    /// ends. Only allowed while nothing is under way.
+    pub(crate) fn move_to(&mut self, mut offset: u64) -> u64 {
+        for place in 0..self.sealed {
+            let index = self.place(place);
+            let slot = &mut self.slots[index];
+            debug_assert_ne!(slot.state, State::Writing, "nothing is under way");
+            (slot.offset, slot.written, slot.state) = (offset, 0, State::Ready);
+            offset += slot.filled as u64;
+        }
+        offset
+    }
+
     /// Where the file would end after its last whole line if no more were written; `None` when all
     /// was written.
     pub(crate) fn whole_end(&self) -> Option<u64> {
@@ -272,5 +290,22 @@ mod tests {
         buffers.failed(0);
         assert_eq!(buffers.abandon(), 4);
         assert_eq!(buffers.whole_end(), None);
+    }
+
+    #[test]
+    fn what_is_not_wholly_written_goes_into_another_file_whole() {
+        let mut buffers = filled(3, 3);
+        let pieces: Vec<_> = std::iter::from_fn(|| buffers.begin()).collect();
+        buffers.wrote(pieces[0].slot, 6);
+        buffers.wrote(pieces[1].slot, 2);
+        buffers.begin().unwrap();
+        buffers.failed(pieces[1].slot);
+        buffers.wrote(pieces[2].slot, 6);
+        buffers.append(b"ef\n", 1);
+        assert_eq!(buffers.pending(), 15);
+        assert_eq!(buffers.move_to(100), 112);
+        let pieces: Vec<_> = std::iter::from_fn(|| buffers.begin()).collect();
+        assert_eq!(pieces.iter().map(|piece| piece.offset).collect::<Vec<_>>(), [100, 106]);
+        assert!(pieces.iter().all(|piece| (piece.start, piece.end) == (0, 6)));
     }
 }

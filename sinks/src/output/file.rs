@@ -4,11 +4,15 @@
 //! its place: a full disk tears no line. A file ends only between two records. When a file is full,
 //! writes under way are finished, a new file is created, the old ones are renamed ([`chain`]) and
 //! the new one begins; meanwhile records wait in the queue.
+//!
+//! Once a second, and before each rotation, the file must have its name. If somebody moved it, the
+//! log goes on in a new file of that name. If somebody removed it, what was written since it was
+//! last seen there is copied, because nobody could read it.
 
 mod chain;
 
-use std::fs::{self, File};
-use std::io;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
@@ -69,18 +73,38 @@ pub struct FileOutput {
     next_check: u64,
     /// When to retry after a failure.
     retry_at: Option<u64>,
-    /// After a failed rotation, the file may grow until this time.
-    rotate_after: u64,
+    /// After a failed change of files, when it is tried again. The file may grow until then, unless
+    /// it was removed: nobody could see how large it is.
+    change_after: u64,
+    /// What was written when the file was last seen under its name.
+    seen: Written,
+    is_gone: bool,
 }
 
-/// Progress of a rotation.
+#[derive(Clone, Copy, Debug, Default)]
+struct Written {
+    /// Bytes of the file, whole records.
+    end: u64,
+    /// Records of the output.
+    records: u64,
+}
+
+/// Progress of a change to another file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Phase {
     Writing,
     /// Waits until everything is written.
-    Draining,
+    Draining(Change),
     /// Waits until everything is synced.
-    Syncing,
+    Syncing(Change),
+}
+
+/// Why to change to another file.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Change {
+    Full,
+    /// It does not have its name any more.
+    Gone,
 }
 
 /// Maximum time that a record waits for others to share its write.
@@ -92,7 +116,8 @@ const LAST_WAITS: usize = 100;
 const LAST_WAIT: Duration = Duration::from_millis(20);
 
 impl FileOutput {
-    /// Opens the file at its end, or creates it. A last line without a line feed is ended first.
+    /// Opens the file at its end, or creates it, with its folder. A last line without a line feed
+    /// is ended first.
     pub fn open(path: &Path, options: FileOptions) -> io::Result<Self> {
         Self::open_with(path, options, |file, counters| {
             transport::open(file, Target::File, options.transport, counters)
@@ -129,7 +154,9 @@ impl FileOutput {
             next_sync: 0,
             next_check: 0,
             retry_at: None,
-            rotate_after: 0,
+            change_after: 0,
+            seen: Written { end: size, records: 0 },
+            is_gone: false,
         };
         if last != [b'\n'] {
             output.transport.buffers().append(b"\n", 0);
@@ -139,7 +166,7 @@ impl FileOutput {
     }
 
     fn room_in_file(&self, now_ns: u64) -> usize {
-        if now_ns < self.rotate_after {
+        if now_ns < self.change_after && !self.is_gone {
             return usize::MAX;
         }
         usize::try_from(self.options.rotate_size.saturating_sub(self.size)).unwrap_or(usize::MAX)
@@ -172,71 +199,143 @@ impl FileOutput {
         buffers.filled() > 0 && (is_due || is_over || buffers.is_idle())
     }
 
-    fn advance_rotation(&mut self, now_ns: u64) {
-        if self.phase == Phase::Draining
-            && self.transport.buffers().is_idle()
-            && !self.transport.is_syncing()
+    fn advance_change(&mut self, now_ns: u64) {
+        let is_syncing = self.transport.is_syncing();
+        let buffers = self.transport.buffers();
+        let is_idle = buffers.is_idle();
+        let is_at_rest = buffers.under_way() == 0 && !is_syncing;
+        if let Phase::Draining(change) = self.phase
+            // What a full disk does not accept can go into another file.
+            && (is_idle || change != Change::Full && buffers.has_failed())
+            && is_at_rest
         {
             if self.options.sync_ns.is_some() {
                 self.transport.begin_sync();
                 self.is_dirty = false;
             }
-            self.phase = Phase::Syncing;
+            self.phase = Phase::Syncing(change);
         }
-        if self.phase == Phase::Syncing && !self.transport.is_syncing() {
+        if let Phase::Syncing(change) = self.phase
+            && !self.transport.is_syncing()
+            && self.transport.buffers().under_way() == 0
+        {
             self.phase = Phase::Writing;
-            if let Err(error) = self.rotate() {
+            let changed = match change {
+                Change::Full if self.is_current() => self.rotate(),
+                Change::Full | Change::Gone => self.remake(),
+            };
+            if let Err(error) = changed {
                 // Better a file too long than records lost: it is tried again a little later.
                 self.counters.add_error(&error);
-                self.rotate_after = now_ns + SECOND_NS;
+                self.change_after = now_ns + SECOND_NS;
             }
         }
+    }
+
+    fn is_current(&self) -> bool {
+        self.transport.file().metadata().is_ok_and(|opened| self.chain.is_current(&opened))
+    }
+
+    /// Whether the file has no name at all.
+    fn is_removed(&self) -> bool {
+        self.transport.file().metadata().is_ok_and(|opened| opened.nlink() == 0)
     }
 
     /// Begins a new file and makes the current one an old one.
     fn rotate(&mut self) -> io::Result<()> {
         let file = self.chain.rotate()?;
-        self.begin(file)?;
+        self.begin(file, 0)?;
         Counters::add(&self.counters.rotations, 1);
         Ok(())
     }
 
-    /// Goes on at the end of this file.
-    fn begin(&mut self, file: File) -> io::Result<()> {
-        let size = file.metadata()?.len();
+    /// Goes on in another file, at this place.
+    fn begin(&mut self, file: File, end: u64) -> io::Result<()> {
         self.transport.set_file(file)?;
         self.lines.begin();
-        self.size = size;
+        let buffers = self.transport.buffers();
+        self.size = buffers.move_to(end) + buffers.filled() as u64;
+        self.saw_file();
         Ok(())
     }
 
-    /// Checks once a second, and only at rest, whether another program (a log rotator) has cut,
-    /// moved or removed the file.
+    fn saw_file(&mut self) {
+        self.seen = self.written();
+        self.is_gone = false;
+    }
+
+    fn written(&mut self) -> Written {
+        let end = self.size - self.transport.buffers().pending();
+        Written { end, records: self.counters.records() }
+    }
+
+    /// Opens or creates a file of the log's name, which the one that is written does not have.
+    fn remake(&mut self) -> io::Result<()> {
+        self.is_gone = true;
+        let file = self.chain.open()?;
+        let mut end = file.metadata()?.len();
+        let (seen, written) = (self.seen, self.written());
+        if self.is_removed() && written.end > seen.end {
+            match copy(self.transport.file(), seen.end..written.end, &file, end) {
+                Ok(()) => end += written.end - seen.end,
+                Err(error) => {
+                    // The space is free when the removed file is closed.
+                    file.set_len(end)?;
+                    self.counters.add_error(&error);
+                    self.counters.add_dropped((written.records - seen.records) as usize);
+                }
+            }
+        }
+        self.begin(file, end)?;
+        self.is_dirty = true;
+        Counters::add(&self.counters.remade, 1);
+        Ok(())
+    }
+
+    /// Checks once a second whether another program has cut, moved or removed the file.
     fn check_file(&mut self, now_ns: u64) {
-        let buffers = self.transport.buffers();
-        if now_ns < self.next_check
-            || !buffers.is_idle()
-            || buffers.filled() > 0
-            || self.transport.is_syncing()
-        {
+        if now_ns < self.next_check || matches!(self.phase, Phase::Syncing(_)) {
             return;
         }
         self.next_check = now_ns + SECOND_NS;
         let Ok(opened) = self.transport.file().metadata() else {
             return;
         };
-        let is_same = fs::metadata(self.chain.current())
-            .is_ok_and(|named| (named.dev(), named.ino()) == (opened.dev(), opened.ino()));
-        if !is_same {
-            let begun = self.chain.open().and_then(|file| self.begin(file));
-            if let Err(error) = begun {
-                self.counters.add_error(&error);
-            }
-        } else if opened.len() < self.size {
+        if !self.chain.is_current(&opened) {
+            self.phase = Phase::Draining(Change::Gone);
+            return;
+        }
+        let is_at_rest = self.transport.buffers().pending() == 0 && !self.transport.is_syncing();
+        if opened.len() < self.size && is_at_rest {
             self.size = opened.len();
             self.lines.begin();
         }
+        self.saw_file();
     }
+
+    /// Writes what is in the buffers, as far as the disk accepts it.
+    fn write_out(&mut self) {
+        self.transport.buffers().retry();
+        for _ in 0..LAST_WAITS {
+            let failed = self.transport.advance(LAST_WAIT);
+            let buffers = self.transport.buffers();
+            if let Err(error) = failed {
+                self.counters.add_error(&error);
+            }
+            if buffers.is_idle() || (buffers.has_failed() && buffers.under_way() == 0) {
+                break;
+            }
+        }
+    }
+}
+
+/// Copies a part of a file to a place in another one.
+fn copy(mut from: &File, part: Range<u64>, mut to: &File, at: u64) -> io::Result<()> {
+    from.seek(SeekFrom::Start(part.start))?;
+    to.seek(SeekFrom::Start(at))?;
+    let length = part.end - part.start;
+    let copied = io::copy(&mut from.take(length), &mut to)?;
+    if copied == length { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
 impl Output for FileOutput {
@@ -268,7 +367,9 @@ impl Output for FileOutput {
                 if is_first {
                     count = 1; // longer than the maximum file size: it gets a file of its own
                 } else if lines.fitting(block, at..range.end, in_file) == 0 && self.size > 0 {
-                    self.phase = Phase::Draining;
+                    if now_ns >= self.change_after {
+                        self.phase = Phase::Draining(Change::Full);
+                    }
                     break;
                 } else if self.transport.buffers().filled() > 0 {
                     self.seal();
@@ -308,25 +409,24 @@ impl Output for FileOutput {
             self.counters.add_error(&error);
             self.retry_at = Some(now_ns + RETRY_NS);
         }
-        self.advance_rotation(now_ns);
+        self.advance_change(now_ns);
         self.standing()
     }
 
     /// Writes and syncs what is left. Records that the disk does not accept are dropped and
-    /// counted; the file ends after a whole line.
+    /// counted, and so are those of a file that was removed and can't be made anew; the file ends
+    /// after a whole line.
     fn finish(&mut self) {
         self.seal();
         self.phase = Phase::Writing;
-        self.transport.buffers().retry();
-        for _ in 0..LAST_WAITS {
-            let failed = self.transport.advance(LAST_WAIT);
-            let buffers = self.transport.buffers();
-            if let Err(error) = failed {
+        self.write_out();
+        if self.is_removed() && self.transport.buffers().under_way() == 0 {
+            let lost = self.written().records - self.seen.records;
+            if let Err(error) = self.remake() {
                 self.counters.add_error(&error);
+                self.counters.add_dropped(lost as usize);
             }
-            if buffers.is_idle() || (buffers.has_failed() && buffers.under_way() == 0) {
-                break;
-            }
+            self.write_out();
         }
         if let Some(end) = self.transport.buffers().whole_end() {
             let lost = self.transport.buffers().abandon();

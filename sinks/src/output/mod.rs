@@ -65,6 +65,8 @@ counters! {
     /// Completed syncs.
     syncs;
     rotations;
+    /// How often the file was not where it belongs, and a file was made there.
+    remade;
     /// Failed operations, retries included.
     errors;
 }

@@ -16,7 +16,7 @@ details! {
         capacity: Option<u64>,
         /// Number of objects that had no place in the table.
         untracked: Option<u64>,
-        /// The output that lost records.
+        /// The output that lost records, or failed.
         output: Option<Text<'a>>,
         /// Number of records that the output lost.
         dropped: Option<u64>,

@@ -1,8 +1,7 @@
 //! Opens the writer's outputs from the configuration's `output`.
 
-use std::fs::{DirBuilder, File};
+use std::fs::File;
 use std::os::fd::AsFd;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -60,7 +59,6 @@ pub(super) fn open(
         let failed = |path: &Path, error: std::io::Error| {
             Failure::io(&error, Exit::Output, format_args!("cannot write to {}", path.display()))
         };
-        create_folder(folder).map_err(|error| failed(folder, error))?;
         for (name, wanted) in LOGS {
             let path = folder.join(name);
             let options = FileOptions { wanted, ..options(configuration) };
@@ -69,12 +67,6 @@ pub(super) fn open(
         }
     }
     Ok((outputs, watched))
-}
-
-/// Creates a folder of logs. Other users of this machine need not read what happens on the watched
-/// ones.
-pub(super) fn create_folder(folder: &Path) -> std::io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o750).create(folder)
 }
 
 /// How files are kept.

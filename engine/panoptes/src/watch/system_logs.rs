@@ -14,7 +14,7 @@ use panoptes_sinks::output::file::{FileOptions, FileOutput};
 use panoptes_sinks::queue::Wanted;
 use panoptes_sinks::writer::OutputChange;
 
-use super::outputs::{Watched, create_folder};
+use super::outputs::Watched;
 use crate::message::Messages;
 
 /// The folder of these logs, in the folder of all logs.
@@ -68,9 +68,6 @@ impl SystemLogs {
     }
 
     fn open(&mut self, path: &Path) -> io::Result<u32> {
-        if let Some(folder) = path.parent() {
-            create_folder(folder)?;
-        }
         let number = self.next;
         let options = FileOptions { wanted: Wanted::System(number), ..self.options };
         let output = FileOutput::open(path, options)?;

@@ -184,7 +184,7 @@ impl Control {
         self.apply_changes();
         self.report_missed();
         self.outputs.watch(self.system_events.opened_logs());
-        self.outputs.report_dropped(&self.messages, &mut self.system_events);
+        self.outputs.report(&self.messages, &mut self.system_events);
         self.report_refused();
     }
 
@@ -279,7 +279,7 @@ impl Control {
     fn report_last_losses(&mut self, states: &[Arc<ScannerState>]) {
         let refused = states.iter().map(|state| state.refused.load(Ordering::Relaxed)).sum();
         self.outputs.report_refused(refused, &self.messages, &mut self.system_events);
-        self.outputs.report_dropped(&self.messages, &mut self.system_events);
+        self.outputs.report(&self.messages, &mut self.system_events);
     }
 
     /// Ends although a scanner waits for memory that does not answer.

@@ -1,11 +1,13 @@
 //! The writer's thread and its outputs: reports the records that they lose.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{JoinHandle, sleep};
 use std::time::{Duration, Instant};
 
 use panoptes_sinks::activities::Activity;
+use panoptes_sinks::output::Counters;
 use panoptes_sinks::record::system_activity::SystemActivityDetails;
 use panoptes_sinks::writer::{End, Writer};
 
@@ -20,12 +22,25 @@ use crate::watch::system_events::{SystemEvents, because};
 /// How long the writer may take for what is under way when records are left out.
 const STOP_WAIT: Duration = Duration::from_millis(500);
 
+/// What was reported of an output: its counters then.
+#[derive(Debug, Default)]
+struct Reported {
+    dropped: u64,
+    remade: u64,
+    errors: u64,
+    /// When errors may be reported again.
+    next_errors: Option<Instant>,
+}
+
+/// How often errors of an output are reported: a full disk makes ten a second.
+const ERRORS_PERIOD: Duration = Duration::from_mins(1);
+
 #[derive(Debug)]
 pub(super) struct Outputs {
     writer: JoinHandle<End>,
     stop: Arc<AtomicBool>,
-    /// Each output, and how many of its lost records were reported.
-    watched: Vec<(Watched, u64)>,
+    /// Each output, and what of it was reported.
+    watched: Vec<(Watched, Reported)>,
     /// How many records that did not fit in a queue were reported.
     refused: u64,
 }
@@ -40,7 +55,7 @@ impl Outputs {
         let stop = Arc::new(AtomicBool::new(false));
         let stops = Arc::clone(&stop);
         let writer = spawn("writer", move || writer.run(&|| nanoseconds(start.elapsed()), &stops))?;
-        let watched = watched.into_iter().map(|watched| (watched, 0)).collect();
+        let watched = watched.into_iter().map(|watched| (watched, Reported::default())).collect();
         Ok(Self { writer, stop, watched, refused: 0 })
     }
 
@@ -48,7 +63,7 @@ impl Outputs {
     pub(super) fn watch(&mut self, opened: Vec<Watched>) {
         if !opened.is_empty() {
             self.watched.retain(|(output, _)| Arc::strong_count(&output.counters) > 1);
-            self.watched.extend(opened.into_iter().map(|output| (output, 0)));
+            self.watched.extend(opened.into_iter().map(|output| (output, Reported::default())));
         }
     }
 
@@ -79,15 +94,33 @@ impl Outputs {
         let _ = self.writer.join();
     }
 
-    /// Reports the records that outputs lost since the last report.
-    pub(super) fn report_dropped(&mut self, messages: &Messages, events: &mut SystemEvents) {
+    /// Reports what happened to outputs since the last report, and the records that they lost.
+    pub(super) fn report(&mut self, messages: &Messages, events: &mut SystemEvents) {
         for (output, reported) in &mut self.watched {
-            let dropped = output.counters.dropped();
-            if dropped == *reported {
+            let counters = &output.counters;
+            let trouble = |reason: &str, events: &mut SystemEvents| {
+                messages.warning(format_args!("{}: {reason}", output.name));
+                let name = Some(output.name.as_str().into());
+                let details = SystemActivityDetails { output: name, ..because(reason) };
+                events.service(Activity::DetailsGatheringFailed, &details);
+            };
+            let (remade, errors) = (counters.remade(), counters.errors());
+            if remade != reported.remade {
+                reported.remade = remade;
+                trouble("the file was moved or removed, and is made anew", events);
+            }
+            if errors != reported.errors && reported.next_errors <= Some(Instant::now()) {
+                reported.errors = errors;
+                reported.next_errors = Some(Instant::now() + ERRORS_PERIOD);
+                let reason = format!("it is tried again: {}", last_error(counters));
+                trouble(&reason, events);
+            }
+            let dropped = counters.dropped();
+            if dropped == reported.dropped {
                 continue;
             }
-            let new = dropped - *reported;
-            *reported = dropped;
+            let new = dropped - reported.dropped;
+            reported.dropped = dropped;
             messages.warning(format_args!("{}: {new} records were lost", output.name));
             let details = SystemActivityDetails {
                 output: Some(output.name.as_str().into()),
@@ -133,7 +166,7 @@ impl Outputs {
                 continue;
             }
             if output.counters.errors() > 0 {
-                let error = std::io::Error::from_raw_os_error(output.counters.last_error());
+                let error = last_error(&output.counters);
                 let message = format!("{}: {dropped} records were lost: {error}", output.name);
                 return Err(Failure::new(Exit::Output, message));
             }
@@ -142,4 +175,9 @@ impl Outputs {
         }
         Ok(Exit::Done)
     }
+}
+
+/// Why an output failed last.
+fn last_error(counters: &Counters) -> io::Error {
+    io::Error::from_raw_os_error(counters.last_error())
 }

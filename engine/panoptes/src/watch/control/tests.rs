@@ -1,5 +1,7 @@
 //! The control thread with a real machine's memory, and with work that takes far too long.
 
+mod outputs;
+
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt as _;

@@ -1,0 +1,28 @@
+//! What becomes of the logs, while the control thread runs.
+
+use super::*;
+
+/// The configuration of a service whose only system is absent.
+fn idle(folder: &TempDir) -> PathBuf {
+    configure(folder.path(), "systems: {a: {system: /absent}}")
+}
+
+#[test]
+fn a_folder_of_logs_that_goes_away_is_made_anew_and_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let (exit, kept, _) = run(&folder, &idle(&folder), REAL, |driver| {
+        driver.wait_for("record", || driver.log().contains("host_initialization_failed"));
+        fs::remove_dir_all(&log).unwrap();
+        driver.wait_for("record", || driver.log().matches("is made anew").count() == 2);
+    });
+    assert_eq!(exit, Ok(Exit::Done), "{}", kept.text());
+    for name in ["events.jsonl", "alerts.jsonl"] {
+        let name = log.join(name).display().to_string();
+        let message = format!("{name}: the file was moved or removed, and is made anew");
+        assert_eq!(kept.count(&message), 1, "{}", kept.text());
+        let all = lines(&log.join("events.jsonl"));
+        let reports = all.iter().filter(|(_, line)| line.contains("is made anew"));
+        assert_eq!(reports.filter(|(_, line)| line.contains(&name)).count(), 1);
+    }
+}
