@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::chain::Chain;
+use super::folder::{FolderLock, has_name};
 use super::lines::{Form, Lines};
 use super::transport::{self, Target, Transport, TransportSettings};
 use super::{Counters, DISK_PATIENCE_NS, Output, OutputKind, Standing};
@@ -79,6 +80,7 @@ pub struct FileOutput {
     /// What was written when the file was last seen under its name.
     seen: Written,
     is_gone: bool,
+    lock: Option<Arc<FolderLock>>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -157,12 +159,23 @@ impl FileOutput {
             change_after: 0,
             seen: Written { end: size, records: 0 },
             is_gone: false,
+            lock: None,
         };
         if last != [b'\n'] {
             output.transport.buffers().append(b"\n", 0);
             output.size += 1;
         }
         Ok(output)
+    }
+
+    /// Keeps this lock, and makes no file anew that another program has by then.
+    #[must_use]
+    pub fn with_lock(self, lock: &Arc<FolderLock>) -> Self {
+        Self { lock: Some(Arc::clone(lock)), ..self }
+    }
+
+    fn hold_lock(&self) -> io::Result<()> {
+        self.lock.as_ref().map_or(Ok(()), |lock| lock.hold())
     }
 
     fn room_in_file(&self, now_ns: u64) -> usize {
@@ -233,7 +246,7 @@ impl FileOutput {
     }
 
     fn is_current(&self) -> bool {
-        self.transport.file().metadata().is_ok_and(|opened| self.chain.is_current(&opened))
+        self.transport.file().metadata().is_ok_and(|opened| has_name(&opened, self.chain.current()))
     }
 
     /// Whether the file has no name at all.
@@ -272,6 +285,7 @@ impl FileOutput {
     /// Opens or creates a file of the log's name, which the one that is written does not have.
     fn remake(&mut self) -> io::Result<()> {
         self.is_gone = true;
+        self.hold_lock()?;
         let file = self.chain.open()?;
         let mut end = file.metadata()?.len();
         let (seen, written) = (self.seen, self.written());
@@ -301,9 +315,12 @@ impl FileOutput {
         let Ok(opened) = self.transport.file().metadata() else {
             return;
         };
-        if !self.chain.is_current(&opened) {
+        if !has_name(&opened, self.chain.current()) {
             self.phase = Phase::Draining(Change::Gone);
             return;
+        }
+        if let Err(error) = self.hold_lock() {
+            self.counters.add_error(&error);
         }
         let is_at_rest = self.transport.buffers().pending() == 0 && !self.transport.is_syncing();
         if opened.len() < self.size && is_at_rest {

@@ -6,11 +6,12 @@
 //!
 //! Layers: `file.rs` and `stream.rs` decide what is written where and when (rotation, sync, flush);
 //! `transport.rs` writes buffers to a descriptor, with `ring.rs` and `plain.rs` as its two ways;
-//! `lines.rs` brings records into an output's form; `buffers.rs` tracks how much of each buffer is
+//! `folder.rs` keeps other programs out; `lines.rs` brings records into an output's form; `buffers.rs` tracks how much of each buffer is
 //! written.
 
 mod buffers;
 pub mod file;
+pub mod folder;
 pub mod lines;
 mod plain;
 mod ring;
@@ -87,7 +88,9 @@ impl Counters {
 
     pub(crate) fn add_error(&self, error: &std::io::Error) {
         Self::add(&self.errors, 1);
-        self.last_error.store(error.raw_os_error().unwrap_or(-1), Ordering::Relaxed);
+        let is_taken = error.kind() == std::io::ErrorKind::ResourceBusy;
+        let otherwise = if is_taken { libc::EBUSY } else { libc::EIO };
+        self.last_error.store(error.raw_os_error().unwrap_or(otherwise), Ordering::Relaxed);
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use panoptes_sinks::output::file::{FileOptions, FileOutput};
+use panoptes_sinks::output::folder::FolderLock;
 use panoptes_sinks::output::stream::StreamOutput;
 use panoptes_sinks::output::transport::TransportSettings;
 use panoptes_sinks::output::{Counters, Output, OutputKind};
@@ -27,9 +28,10 @@ pub(super) struct Watched {
     pub(super) counters: Arc<Counters>,
 }
 
-type Opened = (Vec<Box<dyn Output>>, Vec<Watched>);
+type Opened = (Vec<Box<dyn Output>>, Vec<Watched>, Option<Arc<FolderLock>>);
 
-/// Opens all configured outputs; `stdout` is what standard output shows.
+/// Opens all configured outputs, and locks the folder of logs; `stdout` is what standard output
+/// shows.
 pub(super) fn open(
     configuration: &OutputConfiguration,
     stdout: Shown,
@@ -55,18 +57,21 @@ pub(super) fn open(
             .with_wanted(Wanted::Preset(stdout.preset));
         add("standard output".to_owned(), Box::new(output));
     }
+    let mut locked = None;
     if let Some(folder) = &configuration.log_folder {
         let failed = |path: &Path, error: std::io::Error| {
             Failure::io(&error, Exit::Output, format_args!("cannot write to {}", path.display()))
         };
+        let lock = FolderLock::take(folder).map_err(|error| failed(folder, error))?;
         for (name, wanted) in LOGS {
             let path = folder.join(name);
             let options = FileOptions { wanted, ..options(configuration) };
             let output = FileOutput::open(&path, options).map_err(|error| failed(&path, error))?;
-            add(path.display().to_string(), Box::new(output));
+            add(path.display().to_string(), Box::new(output.with_lock(&lock)));
         }
+        locked = Some(lock);
     }
-    Ok((outputs, watched))
+    Ok((outputs, watched, locked))
 }
 
 /// How files are kept.

@@ -11,6 +11,7 @@ use std::sync::mpsc::Sender;
 
 use panoptes_sinks::output::Output as _;
 use panoptes_sinks::output::file::{FileOptions, FileOutput};
+use panoptes_sinks::output::folder::FolderLock;
 use panoptes_sinks::queue::Wanted;
 use panoptes_sinks::writer::OutputChange;
 
@@ -26,6 +27,7 @@ const NAME_BYTES_MAX: usize = 200;
 #[derive(Debug)]
 pub(super) struct SystemLogs {
     folder: PathBuf,
+    lock: Arc<FolderLock>,
     options: FileOptions,
     changes: Sender<OutputChange>,
     messages: Arc<Messages>,
@@ -37,15 +39,16 @@ pub(super) struct SystemLogs {
 }
 
 impl SystemLogs {
-    /// Logs below `folder`. The writer at the other end of `changes` writes them.
+    /// Logs below `folder`, which `lock` locks. The writer at the other end of `changes` writes
+    /// them.
     pub(super) fn new(
-        folder: PathBuf,
+        (folder, lock): (PathBuf, Arc<FolderLock>),
         options: FileOptions,
         changes: Sender<OutputChange>,
         messages: Arc<Messages>,
     ) -> Self {
         let (numbers, opened) = (HashMap::new(), Vec::new());
-        Self { folder, options, changes, messages, numbers, next: 0, opened }
+        Self { folder, lock, options, changes, messages, numbers, next: 0, opened }
     }
 
     /// The number of a system's log, which is opened if it is not open.
@@ -70,7 +73,7 @@ impl SystemLogs {
     fn open(&mut self, path: &Path) -> io::Result<u32> {
         let number = self.next;
         let options = FileOptions { wanted: Wanted::System(number), ..self.options };
-        let output = FileOutput::open(path, options)?;
+        let output = FileOutput::open(path, options)?.with_lock(&self.lock);
         let counters = Arc::clone(output.counters());
         self.opened.push(Watched { name: path.display().to_string(), counters });
         self.next += 1;

@@ -3,10 +3,12 @@
 //! `events.jsonl.1` is the youngest old file. A new file is created under a name of its own before
 //! an old one is touched: a file system without room for it costs no old file.
 
-use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+use crate::output::folder::{self, FILE_MODE};
 
 #[derive(Debug)]
 pub(super) struct Chain {
@@ -16,10 +18,6 @@ pub(super) struct Chain {
     next: PathBuf,
 }
 
-/// Records contain command lines and paths, so the file is not readable by everyone.
-const FILE_MODE: u32 = 0o640;
-/// Other users of this machine need not read what happens on the watched ones.
-const FOLDER_MODE: u32 = 0o750;
 /// Old files with higher numbers are not ours: others name files by date.
 const NUMBER_MAX: u32 = 100_000;
 
@@ -43,17 +41,11 @@ impl Chain {
         let open = || file_options().create(true).truncate(false).open(self.current());
         match open() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(self.folder())?;
+                folder::create(self.folder())?;
                 open()
             }
             opened => opened,
         }
-    }
-
-    /// Whether this file has the name of the current one.
-    pub(super) fn is_current(&self, file: &Metadata) -> bool {
-        let named = fs::metadata(self.current());
-        named.is_ok_and(|named| (named.dev(), named.ino()) == (file.dev(), file.ino()))
     }
 
     /// Makes an empty file the current one, and the current one an old one. After a failure every

@@ -259,7 +259,7 @@ fn a_folder_that_goes_away_while_a_write_is_always_under_way_is_made_anew() {
         fs::create_dir(&folder).unwrap();
         rig.output.chain = Chain::new(&path, 1000);
         rig.output.begin(rig.output.chain.open().unwrap(), 0).unwrap();
-        let block = block(&[20; 10_000]);
+        let block = block(&[20; 2000]);
         let mut at = 0;
         // A step is a millisecond; the folder goes away when 1.5 s have passed.
         let mut write = |rig: &mut Rig, steps| {
@@ -292,4 +292,38 @@ fn a_folder_that_goes_away_while_a_write_is_always_under_way_is_made_anew() {
         assert_eq!(all, (first..count).collect::<Vec<_>>());
         assert_eq!(rig.output.counters().dropped(), 0);
     }
+}
+
+#[test]
+fn a_folder_that_another_program_has_taken_meanwhile_is_not_written_until_it_is_free() {
+    let outer = tempfile::tempdir().unwrap();
+    let folder = outer.path().join("log");
+    let path = folder.join("events.jsonl");
+    let lock = FolderLock::take(&folder).unwrap();
+    let mut output = FileOutput::open(&path, FileOptions::default()).unwrap().with_lock(&lock);
+    drop(lock);
+    let block = block(&[10; 100]);
+    let mut now_ns = 0;
+    let mut write = |range: Range<usize>| {
+        for index in range {
+            now_ns += SECOND_NS / 5;
+            assert_eq!(output.append(&block, index..index + 1, now_ns), 1);
+            while output.advance(now_ns, Duration::from_millis(10)) != Standing::Idle {}
+        }
+        (output.counters().remade(), output.counters().errors())
+    };
+    assert_eq!(write(0..10), (0, 0));
+    fs::remove_dir_all(&folder).unwrap();
+    let other = FolderLock::take(&folder).unwrap();
+    assert!(write(10..30).1 > 0);
+    assert!(!path.exists());
+    drop(other);
+    assert_eq!(write(30..60).0, 1);
+    // All that was written since the file was last seen in its place.
+    let numbers = numbers(&path);
+    assert!(numbers[0] < 10, "{numbers:?}");
+    assert_eq!(numbers, (numbers[0]..60).collect::<Vec<_>>());
+    let error = FolderLock::take(&folder).unwrap_err();
+    let owner = format!("another panoptes (process {}) writes its logs there", std::process::id());
+    assert_eq!(error.to_string(), owner);
 }

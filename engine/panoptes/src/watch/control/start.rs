@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use panoptes_engine::limits::Limits;
 use panoptes_engine::watch::Workspace;
+use panoptes_sinks::output::folder::FolderLock;
 use panoptes_sinks::queue::{Waker, queue};
 use panoptes_sinks::writer::{OutputChange, Writer};
 use panoptes_sources::lock_own_memory;
@@ -48,7 +49,7 @@ impl Control {
     ) -> Result<Self, Failure> {
         let configuration = &request.configuration;
         let further = check_memory(request, messages)?;
-        let (outputs, watched) = open(&configuration.output, request.stdout, messages)?;
+        let (outputs, watched, lock) = open(&configuration.output, request.stdout, messages)?;
         let waker = Waker::default();
         let (producer, control_consumer) = queue(CONTROL_QUEUE, &waker);
         let interfaces = of_this_machine().unwrap_or_else(|error| {
@@ -57,7 +58,7 @@ impl Control {
         });
         let boot_ids = boot_ids(configuration, messages);
         let (changes, changed_outputs) = channel();
-        let logs = system_logs(configuration, changes, messages);
+        let logs = system_logs(configuration, lock, changes, messages);
         let system_events = SystemEvents::new(producer, configuration, interfaces, logs);
         let shared = Arc::new(Shared::default());
         let interval = configuration.service.scan_interval;
@@ -115,12 +116,13 @@ impl Control {
 /// The logs of single systems, if they are wanted.
 fn system_logs(
     configuration: &Configuration,
+    lock: Option<Arc<FolderLock>>,
     changes: Sender<OutputChange>,
     messages: &Arc<Messages>,
 ) -> Option<SystemLogs> {
     let output = &configuration.output;
     let folder = output.log_folder.clone().filter(|_| output.log_per_system)?;
-    Some(SystemLogs::new(folder, options(output), changes, Arc::clone(messages)))
+    Some(SystemLogs::new((folder, lock?), options(output), changes, Arc::clone(messages)))
 }
 
 /// Limits that are enough for every system.

@@ -136,6 +136,13 @@ fn configure(folder: &Path, more: &str) -> PathBuf {
     file
 }
 
+fn request(file: &Path) -> WatchRequest {
+    let file = file.to_string_lossy();
+    let arguments = Arguments::try_parse_from(["panoptes", "run", "--config", &file]).unwrap();
+    let Subcommand::Run(settings) = arguments.command else { panic!("{file}") };
+    WatchRequest::run(settings, Path::new("/missing")).unwrap()
+}
+
 /// Runs a control thread in this thread, and `script` in another one; returns how it ended, the
 /// messages, and how long it took to end after the script.
 fn run(
@@ -155,10 +162,7 @@ fn run_changed(
     change: impl FnOnce(&mut Control, &Signals),
     script: impl FnOnce(&Driver) + Send,
 ) -> (Result<Exit, Failure>, Kept, Duration) {
-    let file = file.to_string_lossy();
-    let arguments = Arguments::try_parse_from(["panoptes", "run", "--config", &file]).unwrap();
-    let Subcommand::Run(settings) = arguments.command else { panic!("{file}") };
-    let request = WatchRequest::run(settings, Path::new("/missing")).unwrap();
+    let request = request(file);
     let kept = Kept::default();
     let messages = Arc::new(Messages::new(Box::new(kept.clone()), false, LogLevel::Debug));
     let signals = Signals::take().unwrap();

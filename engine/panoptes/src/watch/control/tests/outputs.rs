@@ -1,5 +1,7 @@
 //! What becomes of the logs, while the control thread runs.
 
+use panoptes_sinks::output::folder::FolderLock;
+
 use super::*;
 
 /// The configuration of a service whose only system is absent.
@@ -25,4 +27,28 @@ fn a_folder_of_logs_that_goes_away_is_made_anew_and_reported() {
         let reports = all.iter().filter(|(_, line)| line.contains("is made anew"));
         assert_eq!(reports.filter(|(_, line)| line.contains(&name)).count(), 1);
     }
+}
+
+#[test]
+fn a_second_service_does_not_write_into_the_folder_of_the_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = idle(&folder);
+    let (exit, kept, _) = run(&folder, &file, REAL, |driver| {
+        driver.wait_for("record", || driver.log().contains("host_initialization_failed"));
+        let before = driver.log();
+        let quiet = Arc::new(Messages::new(Box::new(io::sink()), false, LogLevel::Error));
+        let signals = Signals::take().unwrap();
+        let failure = Control::new(&request(&file), &quiet, &signals, Instant::now()).unwrap_err();
+        assert_eq!(failure.exit, Exit::Output);
+        let log = folder.path().join("log");
+        let expected = format!(
+            "cannot write to {}: another panoptes (process {}) writes its logs there",
+            log.display(),
+            std::process::id()
+        );
+        assert_eq!(failure.message, expected);
+        assert_eq!(driver.log(), before);
+    });
+    assert_eq!(exit, Ok(Exit::Done), "{}", kept.text());
+    FolderLock::take(&folder.path().join("log")).unwrap();
 }
