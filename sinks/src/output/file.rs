@@ -10,16 +10,18 @@
 //! last seen there is copied, because nobody could read it.
 
 mod chain;
+mod mend;
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use self::chain::Chain;
+use self::mend::mend;
 use super::folder::{FolderLock, has_name};
 use super::lines::{Form, Lines};
 use super::transport::{self, Target, Transport, TransportSettings};
@@ -118,8 +120,8 @@ const LAST_WAITS: usize = 100;
 const LAST_WAIT: Duration = Duration::from_millis(20);
 
 impl FileOutput {
-    /// Opens the file at its end, or creates it, with its folder. A last line without a line feed
-    /// is ended first.
+    /// Opens the file at its end, or creates it, with its folder. Broken lines at its end, which a
+    /// crash left, are removed.
     pub fn open(path: &Path, options: FileOptions) -> io::Result<Self> {
         Self::open_with(path, options, |file, counters| {
             transport::open(file, Target::File, options.transport, counters)
@@ -132,18 +134,13 @@ impl FileOutput {
         open_transport: impl FnOnce(File, &Arc<Counters>) -> Box<dyn Transport>,
     ) -> io::Result<Self> {
         let chain = Chain::new(path, options.max_files);
-        let file = chain.open()?;
-        let size = file.metadata()?.len();
         let counters = Arc::new(Counters::default());
+        let (file, size) = open_current(&chain, &counters)?;
         if let Err(error) = chain.remove_surplus() {
             counters.add_error(&error);
         }
-        let mut last = [b'\n'];
-        if size > 0 {
-            file.read_exact_at(&mut last, size - 1)?;
-        }
         let transport = open_transport(file, &counters);
-        let mut output = Self {
+        Ok(Self {
             transport,
             lines: Lines::new(options.form),
             chain,
@@ -160,12 +157,7 @@ impl FileOutput {
             seen: Written { end: size, records: 0 },
             is_gone: false,
             lock: None,
-        };
-        if last != [b'\n'] {
-            output.transport.buffers().append(b"\n", 0);
-            output.size += 1;
-        }
-        Ok(output)
+        })
     }
 
     /// Keeps this lock, and makes no file anew that another program has by then.
@@ -286,8 +278,7 @@ impl FileOutput {
     fn remake(&mut self) -> io::Result<()> {
         self.is_gone = true;
         self.hold_lock()?;
-        let file = self.chain.open()?;
-        let mut end = file.metadata()?.len();
+        let (file, mut end) = open_current(&self.chain, &self.counters)?;
         let (seen, written) = (self.seen, self.written());
         if self.is_removed() && written.end > seen.end {
             match copy(self.transport.file(), seen.end..written.end, &file, end) {
@@ -344,6 +335,14 @@ impl FileOutput {
             }
         }
     }
+}
+
+/// Opens the current file of a log, and returns where it ends.
+fn open_current(chain: &Chain, counters: &Counters) -> io::Result<(File, u64)> {
+    let file = chain.open()?;
+    let mended = mend(&file)?;
+    Counters::add(&counters.mended, mended.lines);
+    Ok((file, mended.end))
 }
 
 /// Copies a part of a file to a place in another one.

@@ -68,6 +68,8 @@ counters! {
     rotations;
     /// How often the file was not where it belongs, and a file was made there.
     remade;
+    /// Broken lines that were removed from the end of the file when it was opened.
+    mended;
     /// Failed operations, retries included.
     errors;
 }

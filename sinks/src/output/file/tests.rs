@@ -10,6 +10,7 @@ use super::*;
 use crate::output::buffers::{Buffers, Piece};
 use crate::queue::{Class, QueueSize, Waker, queue};
 use std::fs;
+use std::os::unix::fs::FileExt;
 
 /// Completes writes in any order and any lengths, from a fixed random sequence.
 #[derive(Debug)]
@@ -258,7 +259,8 @@ fn a_folder_that_goes_away_while_a_write_is_always_under_way_is_made_anew() {
         let path = folder.join("events.jsonl");
         fs::create_dir(&folder).unwrap();
         rig.output.chain = Chain::new(&path, 1000);
-        rig.output.begin(rig.output.chain.open().unwrap(), 0).unwrap();
+        let file = rig.output.chain.open().unwrap();
+        rig.output.begin(file, 0).unwrap();
         let block = block(&[20; 2000]);
         let mut at = 0;
         // A step is a millisecond; the folder goes away when 1.5 s have passed.

@@ -26,6 +26,7 @@ const STOP_WAIT: Duration = Duration::from_millis(500);
 #[derive(Debug, Default)]
 struct Reported {
     dropped: u64,
+    mended: u64,
     remade: u64,
     errors: u64,
     /// When errors may be reported again.
@@ -97,37 +98,37 @@ impl Outputs {
     /// Reports what happened to outputs since the last report, and the records that they lost.
     pub(super) fn report(&mut self, messages: &Messages, events: &mut SystemEvents) {
         for (output, reported) in &mut self.watched {
-            let counters = &output.counters;
-            let trouble = |reason: &str, events: &mut SystemEvents| {
-                messages.warning(format_args!("{}: {reason}", output.name));
-                let name = Some(output.name.as_str().into());
-                let details = SystemActivityDetails { output: name, ..because(reason) };
-                events.service(Activity::DetailsGatheringFailed, &details);
+            let mut report = |dropped: Option<u64>, reason: &str| {
+                let name = &output.name;
+                let activity = match dropped {
+                    Some(_) => Activity::RecordsDropped,
+                    None => Activity::DetailsGatheringFailed,
+                };
+                match dropped {
+                    Some(count) => messages
+                        .warning(format_args!("{name}: {count} records were lost: {reason}")),
+                    None => messages.warning(format_args!("{name}: {reason}")),
+                }
+                let output = Some(name.as_str().into());
+                let details = SystemActivityDetails { output, dropped, ..because(reason) };
+                events.service(activity, &details);
             };
-            let (remade, errors) = (counters.remade(), counters.errors());
-            if remade != reported.remade {
-                reported.remade = remade;
-                trouble("the file was moved or removed, and is made anew", events);
+            let now = &output.counters;
+            if let Some(lines) = newer(&mut reported.mended, now.mended()) {
+                report(Some(lines), "broken lines at the end of the file were removed");
             }
-            if errors != reported.errors && reported.next_errors <= Some(Instant::now()) {
-                reported.errors = errors;
+            if newer(&mut reported.remade, now.remade()).is_some() {
+                report(None, "the file was moved or removed, and is made anew");
+            }
+            if reported.next_errors <= Some(Instant::now())
+                && newer(&mut reported.errors, now.errors()).is_some()
+            {
                 reported.next_errors = Some(Instant::now() + ERRORS_PERIOD);
-                let reason = format!("it is tried again: {}", last_error(counters));
-                trouble(&reason, events);
+                report(None, &format!("it is tried again: {}", last_error(now)));
             }
-            let dropped = counters.dropped();
-            if dropped == reported.dropped {
-                continue;
+            if let Some(records) = newer(&mut reported.dropped, now.dropped()) {
+                report(Some(records), "an output could not accept records in time");
             }
-            let new = dropped - reported.dropped;
-            reported.dropped = dropped;
-            messages.warning(format_args!("{}: {new} records were lost", output.name));
-            let details = SystemActivityDetails {
-                output: Some(output.name.as_str().into()),
-                dropped: Some(new),
-                ..because("an output could not accept records in time")
-            };
-            events.service(Activity::RecordsDropped, &details);
         }
     }
 
@@ -175,6 +176,12 @@ impl Outputs {
         }
         Ok(Exit::Done)
     }
+}
+
+/// By how much a counter has grown since it was reported; it is reported then.
+fn newer(reported: &mut u64, counter: u64) -> Option<u64> {
+    let before = std::mem::replace(reported, counter);
+    (counter > before).then(|| counter - before)
 }
 
 /// Why an output failed last.

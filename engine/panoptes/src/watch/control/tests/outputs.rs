@@ -52,3 +52,22 @@ fn a_second_service_does_not_write_into_the_folder_of_the_first() {
     assert_eq!(exit, Ok(Exit::Done), "{}", kept.text());
     FolderLock::take(&folder.path().join("log")).unwrap();
 }
+
+#[test]
+fn a_torn_last_line_is_removed_at_start_and_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    fs::create_dir(&log).unwrap();
+    fs::write(log.join("events.jsonl"), "{\"torn\":").unwrap();
+    let (exit, kept, _) = run(&folder, &idle(&folder), REAL, |driver| {
+        driver.wait_for("record", || driver.log().contains("\"records_dropped\""));
+    });
+    assert_eq!(exit, Ok(Exit::Done), "{}", kept.text());
+    let reason = "1 records were lost: broken lines at the end of the file were removed";
+    assert_eq!(kept.count(reason), 1, "{}", kept.text());
+    let all = lines(&log.join("events.jsonl"));
+    let mut reports = all.iter().filter(|(_, line)| line.contains("\"records_dropped\""));
+    let report = &reports.next().unwrap().1;
+    assert!(report.contains("\"dropped\":1}") && report.contains("events.jsonl"), "{report}");
+    assert!(reports.next().is_none());
+}
