@@ -211,6 +211,23 @@ fn an_old_file_is_continued_without_its_torn_last_line() {
 }
 
 #[test]
+fn a_file_that_cannot_be_synced_counts_its_records_as_unsynced() {
+    for kind in KINDS {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events.jsonl");
+        std::os::unix::fs::symlink("/dev/null", &path).unwrap();
+        let options = FileOptions { sync_ns: Some(0), ..FileOptions::default() };
+        let (mut producer, running) = start(LARGE, vec![file_output(&path, kind, options)]);
+        push_all(&mut producer, 10);
+        drop(producer);
+        running.thread.join().unwrap();
+        let counters = &running.counters[0];
+        assert!(counters.failed_syncs() > 0 && counters.syncs() == 0, "{counters:?}");
+        assert_eq!((counters.records(), counters.unsynced()), (10, 10));
+    }
+}
+
+#[test]
 fn a_slow_pipe_gets_every_record_whole_through_short_writes() {
     const COUNT: usize = 20_000;
     for kind in KINDS {

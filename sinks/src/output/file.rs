@@ -82,6 +82,7 @@ pub struct FileOutput {
     /// What was written when the file was last seen under its name.
     seen: Written,
     is_gone: bool,
+    synced: Synced,
     lock: Option<Arc<FolderLock>>,
 }
 
@@ -91,6 +92,15 @@ struct Written {
     end: u64,
     /// Records of the output.
     records: u64,
+}
+
+/// Which of the output's records have a sync with a known result.
+#[derive(Debug, Default)]
+struct Synced {
+    /// Records before the last sync whose result is known.
+    known: u64,
+    /// Records before the sync that is under way, and how many had failed then.
+    begun: Option<(u64, u64)>,
 }
 
 /// Progress of a change to another file.
@@ -156,6 +166,7 @@ impl FileOutput {
             change_after: 0,
             seen: Written { end: size, records: 0 },
             is_gone: false,
+            synced: Synced::default(),
             lock: None,
         })
     }
@@ -215,7 +226,7 @@ impl FileOutput {
             && is_at_rest
         {
             if self.options.sync_ns.is_some() {
-                self.transport.begin_sync();
+                self.begin_sync();
                 self.is_dirty = false;
             }
             self.phase = Phase::Syncing(change);
@@ -234,6 +245,31 @@ impl FileOutput {
                 self.counters.add_error(&error);
                 self.change_after = now_ns + SECOND_NS;
             }
+        }
+    }
+
+    fn begin_sync(&mut self) {
+        self.end_sync();
+        if !self.transport.is_syncing() {
+            self.synced.begun = Some((self.counters.records(), self.counters.failed_syncs()));
+            self.transport.begin_sync();
+        }
+    }
+
+    /// Counts the records that a sync which has failed may have lost. There is no second try: the
+    /// kernel has dropped what it could not write.
+    fn end_sync(&mut self) {
+        if self.transport.is_syncing() {
+            return;
+        }
+        if let Some((records, failed)) = self.synced.begun.take() {
+            let mut known = records;
+            if self.counters.failed_syncs() > failed {
+                // What was written meanwhile may be lost, too.
+                known = self.counters.records();
+                Counters::add(&self.counters.unsynced, (known - self.synced.known) as usize);
+            }
+            self.synced.known = known;
         }
     }
 
@@ -414,17 +450,19 @@ impl Output for FileOutput {
         if let Some(period) = self.options.sync_ns
             && self.phase == Phase::Writing
             && self.is_dirty
+            && !self.transport.is_syncing()
             && now_ns >= self.next_sync
         {
             self.next_sync = now_ns + period;
             // This sync may miss writes that are still under way.
             self.is_dirty = !self.transport.buffers().is_idle();
-            self.transport.begin_sync();
+            self.begin_sync();
         }
         if let Err(error) = self.transport.advance(wait) {
             self.counters.add_error(&error);
             self.retry_at = Some(now_ns + RETRY_NS);
         }
+        self.end_sync();
         self.advance_change(now_ns);
         self.standing()
     }
@@ -456,7 +494,7 @@ impl Output for FileOutput {
             }
         }
         if self.options.sync_ns.is_some() {
-            self.transport.begin_sync();
+            self.begin_sync();
             for _ in 0..LAST_WAITS {
                 if let Err(error) = self.transport.advance(LAST_WAIT) {
                     self.counters.add_error(&error);
@@ -465,6 +503,7 @@ impl Output for FileOutput {
                     break;
                 }
             }
+            self.end_sync();
         }
     }
 }

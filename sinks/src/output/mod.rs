@@ -70,7 +70,12 @@ counters! {
     remade;
     /// Broken lines that were removed from the end of the file when it was opened.
     mended;
-    /// Failed operations, retries included.
+    /// Failed syncs.
+    failed_syncs;
+    /// Records that had reached the kernel since the last good sync when one failed: they may be
+    /// lost. The kernel does not write them again.
+    unsynced;
+    /// Other failed operations, retries included.
     errors;
 }
 
@@ -90,6 +95,15 @@ impl Counters {
 
     pub(crate) fn add_error(&self, error: &std::io::Error) {
         Self::add(&self.errors, 1);
+        self.set_error(error);
+    }
+
+    pub(crate) fn add_failed_sync(&self, error: &std::io::Error) {
+        Self::add(&self.failed_syncs, 1);
+        self.set_error(error);
+    }
+
+    fn set_error(&self, error: &std::io::Error) {
         let is_taken = error.kind() == std::io::ErrorKind::ResourceBusy;
         let otherwise = if is_taken { libc::EBUSY } else { libc::EIO };
         self.last_error.store(error.raw_os_error().unwrap_or(otherwise), Ordering::Relaxed);

@@ -24,7 +24,6 @@ pub(crate) struct PlainWriter {
     is_regular: bool,
     buffers: Buffers,
     counters: Arc<Counters>,
-    sync_error: Option<io::Error>,
 }
 
 /// Bytes that a writable pipe accepts without blocking (`PIPE_BUF`, pipe(7)).
@@ -38,7 +37,7 @@ impl PlainWriter {
         counters: Arc<Counters>,
     ) -> Self {
         let is_regular = file.metadata().is_ok_and(|metadata| metadata.is_file());
-        Self { file, target, is_regular, buffers, counters, sync_error: None }
+        Self { file, target, is_regular, buffers, counters }
     }
 
     /// Whether a write would not block, now or within `wait`.
@@ -103,13 +102,13 @@ impl Transport for PlainWriter {
                 }
             }
         }
-        self.sync_error.take().map_or(Ok(()), Err)
+        Ok(())
     }
 
     fn begin_sync(&mut self) {
         match self.file.sync_data() {
             Ok(()) => Counters::add(&self.counters.syncs, 1),
-            Err(error) => self.sync_error = Some(error),
+            Err(error) => self.counters.add_failed_sync(&error),
         }
     }
 

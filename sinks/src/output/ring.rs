@@ -137,7 +137,7 @@ impl RingWriter {
             if entry.user_data() == SYNC {
                 self.is_syncing = false;
                 if result < 0 {
-                    self.set_error(io::Error::from_raw_os_error(-result));
+                    self.counters.add_failed_sync(&io::Error::from_raw_os_error(-result));
                 } else {
                     Counters::add(&self.counters.syncs, 1);
                 }
@@ -235,6 +235,9 @@ impl Transport for RingWriter {
         }
         let entry = opcode::Fsync::new(FILE).flags(FsyncFlags::DATASYNC).build().user_data(SYNC);
         self.is_syncing = self.push(&entry);
+        if !self.is_syncing {
+            self.counters.add_failed_sync(&io::ErrorKind::ResourceBusy.into());
+        }
     }
 
     fn is_syncing(&self) -> bool {

@@ -20,11 +20,11 @@ pub(crate) trait Transport: std::fmt::Debug + Send {
     /// Begins ready buffers and collects completions. Waits up to `wait` for one when a write or
     /// sync is under way.
     ///
-    /// An error is that of the first write or sync that failed since the last call. The buffer
-    /// stays, failed, and is begun again after [`Buffers::retry`].
+    /// An error is that of the first write that failed since the last call. The buffer stays,
+    /// failed, and is begun again after [`Buffers::retry`].
     fn advance(&mut self, wait: Duration) -> io::Result<()>;
 
-    /// Begins to sync what has been written.
+    /// Begins to sync what has been written. A failure is counted when it is known.
     fn begin_sync(&mut self);
 
     /// Whether a sync is under way.

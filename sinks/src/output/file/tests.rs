@@ -22,6 +22,7 @@ struct FaultyWriter {
     dice: u64,
     is_full: Arc<AtomicBool>,
     syncs_left: u32,
+    has_bad_syncs: Arc<AtomicBool>,
 }
 
 impl FaultyWriter {
@@ -48,6 +49,9 @@ impl Transport for FaultyWriter {
             self.under_way.push(piece);
         }
         self.syncs_left = self.syncs_left.saturating_sub(1);
+        if self.syncs_left == 1 && self.has_bad_syncs.load(Ordering::Relaxed) {
+            self.counters.add_failed_sync(&io::Error::from_raw_os_error(libc::EIO));
+        }
         let mut result = Ok(());
         for _ in 0..self.roll(3) {
             if self.under_way.is_empty() {
@@ -93,12 +97,14 @@ struct Rig {
     folder: tempfile::TempDir,
     output: FileOutput,
     is_full: Arc<AtomicBool>,
+    has_bad_syncs: Arc<AtomicBool>,
     now_ns: u64,
 }
 
 fn rig(dice: u64, options: FileOptions) -> Rig {
     let folder = tempfile::tempdir().unwrap();
     let is_full = Arc::new(AtomicBool::new(false));
+    let has_bad_syncs = Arc::new(AtomicBool::new(false));
     let output =
         FileOutput::open_with(&folder.path().join("events.jsonl"), options, |file, counters| {
             let writer = FaultyWriter {
@@ -109,11 +115,12 @@ fn rig(dice: u64, options: FileOptions) -> Rig {
                 dice: dice | 1,
                 is_full: Arc::clone(&is_full),
                 syncs_left: 0,
+                has_bad_syncs: Arc::clone(&has_bad_syncs),
             };
             Box::new(writer)
         })
         .unwrap();
-    Rig { folder, output, is_full, now_ns: 0 }
+    Rig { folder, output, is_full, has_bad_syncs, now_ns: 0 }
 }
 
 impl Rig {
@@ -328,4 +335,32 @@ fn a_folder_that_another_program_has_taken_meanwhile_is_not_written_until_it_is_
     let error = FolderLock::take(&folder).unwrap_err();
     let owner = format!("another panoptes (process {}) writes its logs there", std::process::id());
     assert_eq!(error.to_string(), owner);
+}
+
+#[test]
+fn a_failed_sync_counts_what_was_written_since_the_last_good_one() {
+    let mut rig = rig(3, small(1 << 20, Some(0)));
+    let block = block(&[10; 100]);
+    let write = |rig: &mut Rig, range: Range<usize>| {
+        let mut at = range.start;
+        loop {
+            at += rig.output.append(&block, at..range.end, rig.now_ns);
+            rig.advance();
+            if at == range.end && rig.output.counters().records() == at as u64 {
+                break;
+            }
+        }
+        // The last sync ends, too.
+        for _ in 0..20 {
+            rig.advance();
+        }
+        let counters = rig.output.counters();
+        (counters.failed_syncs(), counters.unsynced())
+    };
+    assert_eq!(write(&mut rig, 0..50), (0, 0));
+    rig.has_bad_syncs.store(true, Ordering::Relaxed);
+    assert_eq!(write(&mut rig, 50..70).1, 20);
+    rig.has_bad_syncs.store(false, Ordering::Relaxed);
+    assert_eq!(write(&mut rig, 70..100).1, 20);
+    assert!(rig.output.counters().failed_syncs() > 0);
 }

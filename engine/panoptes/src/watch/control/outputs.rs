@@ -28,8 +28,9 @@ struct Reported {
     dropped: u64,
     mended: u64,
     remade: u64,
+    failed_syncs: u64,
     errors: u64,
-    /// When errors may be reported again.
+    /// When errors and failed syncs may be reported again.
     next_errors: Option<Instant>,
 }
 
@@ -120,11 +121,18 @@ impl Outputs {
             if newer(&mut reported.remade, now.remade()).is_some() {
                 report(None, "the file was moved or removed, and is made anew");
             }
-            if reported.next_errors <= Some(Instant::now())
-                && newer(&mut reported.errors, now.errors()).is_some()
-            {
-                reported.next_errors = Some(Instant::now() + ERRORS_PERIOD);
-                report(None, &format!("it is tried again: {}", last_error(now)));
+            if reported.next_errors <= Some(Instant::now()) {
+                let is_unsynced = newer(&mut reported.failed_syncs, now.failed_syncs()).is_some();
+                let has_failed = newer(&mut reported.errors, now.errors()).is_some();
+                if is_unsynced {
+                    report(None, &unsynced(now));
+                }
+                if has_failed {
+                    report(None, &format!("it is tried again: {}", last_error(now)));
+                }
+                if is_unsynced || has_failed {
+                    reported.next_errors = Some(Instant::now() + ERRORS_PERIOD);
+                }
             }
             if let Some(records) = newer(&mut reported.dropped, now.dropped()) {
                 report(Some(records), "an output could not accept records in time");
@@ -162,6 +170,10 @@ impl Outputs {
             }
         }
         for (output, _) in &self.watched {
+            if output.counters.failed_syncs() > 0 {
+                let message = format!("{}: {}", output.name, unsynced(&output.counters));
+                return Err(Failure::new(Exit::Output, message));
+            }
             let dropped = output.counters.dropped();
             if dropped == 0 {
                 continue;
@@ -182,6 +194,11 @@ impl Outputs {
 fn newer(reported: &mut u64, counter: u64) -> Option<u64> {
     let before = std::mem::replace(reported, counter);
     (counter > before).then(|| counter - before)
+}
+
+fn unsynced(counters: &Counters) -> String {
+    let (records, error) = (counters.unsynced(), last_error(counters));
+    format!("a sync failed, and {records} records so far may not be on the disk: {error}")
 }
 
 /// Why an output failed last.

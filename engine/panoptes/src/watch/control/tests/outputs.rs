@@ -71,3 +71,21 @@ fn a_torn_last_line_is_removed_at_start_and_reported() {
     assert!(report.contains("\"dropped\":1}") && report.contains("events.jsonl"), "{report}");
     assert!(reports.next().is_none());
 }
+
+#[test]
+fn a_failed_sync_is_reported_and_is_the_exit_code() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    fs::create_dir(&log).unwrap();
+    std::os::unix::fs::symlink("/dev/null", log.join("events.jsonl")).unwrap();
+    let file = idle(&folder);
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace("log_folder: log", "log_folder: log, sync: always")).unwrap();
+    let (exit, kept, _) = run(&folder, &file, REAL, |driver| {
+        driver.wait("a sync failed, and ", 1);
+    });
+    let failure = exit.unwrap_err();
+    assert_eq!(failure.exit, Exit::Output, "{}", kept.text());
+    assert!(failure.message.contains("events.jsonl: a sync failed, and "), "{failure}");
+    assert!(failure.message.ends_with(": Invalid argument (os error 22)"), "{failure}");
+}
