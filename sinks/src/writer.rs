@@ -33,6 +33,8 @@ pub enum OutputChange {
     /// No more records follow for the output of a system's records. The writer ends it when all
     /// that were passed on before are written.
     End(u32),
+    /// All outputs that write files open them again: another program has moved them.
+    Reopen,
 }
 
 /// A queue, and its blocks that some output has not yet taken.
@@ -115,11 +117,14 @@ impl Writer {
         Self { lanes, outputs, changes, waker }
     }
 
-    /// Adds and ends outputs as requested.
+    /// Changes outputs as requested.
     fn change_outputs(&mut self) {
         while let Ok(change) = self.changes.try_recv() {
             match change {
                 OutputChange::Add(output) => self.outputs.push(Reader::new(output, &self.lanes)),
+                OutputChange::Reopen => {
+                    self.outputs.iter_mut().for_each(|reader| reader.output.reopen());
+                }
                 OutputChange::End(system) => {
                     let next = self.waker.next();
                     let wanted = Wanted::System(system);

@@ -228,6 +228,44 @@ fn a_file_that_cannot_be_synced_counts_its_records_as_unsynced() {
 }
 
 #[test]
+fn files_that_were_moved_are_opened_again_on_request_without_losing_a_record() {
+    const COUNT: usize = 20_000;
+    for kind in KINDS {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events.jsonl");
+        let (mut producer, consumer) = queue(LARGE, &Waker::default());
+        let output = file_output(&path, kind, FileOptions::default());
+        let counters = Arc::clone(output.counters());
+        let (changes, changed) = std::sync::mpsc::channel();
+        let mut writer = Writer::with_changes(vec![consumer], vec![output], changed);
+        let thread = thread::spawn(move || {
+            let start = Instant::now();
+            writer.run(&|| start.elapsed().as_nanos() as u64, &AtomicBool::new(false))
+        });
+        let mut names = Vec::new();
+        for number in 0..COUNT {
+            producer.try_push(Class::default(), record(number).as_bytes()).unwrap();
+            if number % 5000 == 2500 {
+                producer.flush();
+                names.push(folder.path().join(format!("moved-{number}")));
+                fs::rename(&path, names.last().unwrap()).unwrap();
+                changes.send(OutputChange::Reopen).unwrap();
+                thread.thread().unpark();
+                while !path.exists() {
+                    thread::sleep(Duration::from_millis(1));
+                }
+            }
+        }
+        drop(producer);
+        thread.join().unwrap();
+        names.push(path);
+        let text: String = names.iter().map(|name| fs::read_to_string(name).unwrap()).collect();
+        check_complete(&text, COUNT);
+        assert_eq!((counters.errors(), counters.dropped()), (0, 0));
+    }
+}
+
+#[test]
 fn a_slow_pipe_gets_every_record_whole_through_short_writes() {
     const COUNT: usize = 20_000;
     for kind in KINDS {

@@ -119,6 +119,8 @@ enum Change {
     Full,
     /// It does not have its name any more.
     Gone,
+    /// It was requested, by who has moved the file.
+    Asked,
 }
 
 /// Maximum time that a record waits for others to share its write.
@@ -238,7 +240,8 @@ impl FileOutput {
             self.phase = Phase::Writing;
             let changed = match change {
                 Change::Full if self.is_current() => self.rotate(),
-                Change::Full | Change::Gone => self.remake(),
+                Change::Full | Change::Gone => self.remake(true),
+                Change::Asked => self.remake(false),
             };
             if let Err(error) = changed {
                 // Better a file too long than records lost: it is tried again a little later.
@@ -310,8 +313,12 @@ impl FileOutput {
         Written { end, records: self.counters.records() }
     }
 
-    /// Opens or creates a file of the log's name, which the one that is written does not have.
-    fn remake(&mut self) -> io::Result<()> {
+    /// Opens or creates a file of the log's name, unless the one that is written has it.
+    fn remake(&mut self, is_surprise: bool) -> io::Result<()> {
+        if self.is_current() {
+            self.saw_file();
+            return Ok(());
+        }
         self.is_gone = true;
         self.hold_lock()?;
         let (file, mut end) = open_current(&self.chain, &self.counters)?;
@@ -327,9 +334,13 @@ impl FileOutput {
                 }
             }
         }
+        if !self.is_removed() && !self.transport.buffers().is_idle() {
+            // What is not wholly written there follows in the new file.
+            self.transport.file().set_len(written.end)?;
+        }
         self.begin(file, end)?;
         self.is_dirty = true;
-        Counters::add(&self.counters.remade, 1);
+        Counters::add(&self.counters.remade, usize::from(is_surprise));
         Ok(())
     }
 
@@ -343,7 +354,9 @@ impl FileOutput {
             return;
         };
         if !has_name(&opened, self.chain.current()) {
-            self.phase = Phase::Draining(Change::Gone);
+            if self.phase != Phase::Draining(Change::Asked) {
+                self.phase = Phase::Draining(Change::Gone);
+            }
             return;
         }
         if let Err(error) = self.hold_lock() {
@@ -357,16 +370,17 @@ impl FileOutput {
         self.saw_file();
     }
 
-    /// Writes what is in the buffers, as far as the disk accepts it.
+    /// Writes what is in the buffers, as far as the disk accepts it, and ends a sync.
     fn write_out(&mut self) {
         self.transport.buffers().retry();
         for _ in 0..LAST_WAITS {
-            let failed = self.transport.advance(LAST_WAIT);
-            let buffers = self.transport.buffers();
-            if let Err(error) = failed {
+            if let Err(error) = self.transport.advance(LAST_WAIT) {
                 self.counters.add_error(&error);
             }
-            if buffers.is_idle() || (buffers.has_failed() && buffers.under_way() == 0) {
+            let is_syncing = self.transport.is_syncing();
+            let buffers = self.transport.buffers();
+            let is_over = buffers.is_idle() || buffers.has_failed() && buffers.under_way() == 0;
+            if is_over && !is_syncing {
                 break;
             }
         }
@@ -467,6 +481,13 @@ impl Output for FileOutput {
         self.standing()
     }
 
+    fn reopen(&mut self) {
+        // A rotation that is about to begin a file does the same.
+        if !matches!(self.phase, Phase::Syncing(_)) {
+            self.phase = Phase::Draining(Change::Asked);
+        }
+    }
+
     /// Writes and syncs what is left. Records that the disk does not accept are dropped and
     /// counted, and so are those of a file that was removed and can't be made anew; the file ends
     /// after a whole line.
@@ -474,9 +495,10 @@ impl Output for FileOutput {
         self.seal();
         self.phase = Phase::Writing;
         self.write_out();
-        if self.is_removed() && self.transport.buffers().under_way() == 0 {
+        let is_at_rest = self.transport.buffers().under_way() == 0 && !self.transport.is_syncing();
+        if self.is_removed() && is_at_rest {
             let lost = self.written().records - self.seen.records;
-            if let Err(error) = self.remake() {
+            if let Err(error) = self.remake(true) {
                 self.counters.add_error(&error);
                 self.counters.add_dropped(lost as usize);
             }

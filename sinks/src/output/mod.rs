@@ -142,6 +142,9 @@ pub trait Output: std::fmt::Debug + Send {
     /// or sync is under way.
     fn advance(&mut self, now_ns: u64, wait: Duration) -> Standing;
 
+    /// Opens its file again, if it has one, when what was taken until now is written.
+    fn reopen(&mut self) {}
+
     /// Ends the output: records that could not be written are dropped and counted.
     fn finish(&mut self);
 

@@ -17,6 +17,8 @@ pub(super) enum StopRequest {
     Stop,
     /// Read the configuration again.
     Reload,
+    /// Open the files of the outputs again: another program has moved them.
+    Reopen,
 }
 
 /// Ends the control thread's wait for signals, from any thread.
@@ -46,6 +48,7 @@ impl Signals {
         set.add(Signal::SIGINT);
         set.add(Signal::SIGTERM);
         set.add(Signal::SIGHUP);
+        set.add(Signal::SIGUSR1);
         let failed = |error| Failure::new(Exit::Failed, format!("cannot handle signals: {error}"));
         set.thread_block().map_err(failed)?;
         let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
@@ -71,8 +74,14 @@ impl Signals {
         // An error here is a counter of 0.
         let _ = self.waker.0.read();
         let signal = self.receiver.read_signal().ok().flatten()?;
-        let is_hangup = i32::try_from(signal.ssi_signo) == Ok(Signal::SIGHUP as i32);
-        Some(if is_hangup { StopRequest::Reload } else { StopRequest::Stop })
+        let is = |other: Signal| i32::try_from(signal.ssi_signo) == Ok(other as i32);
+        Some(if is(Signal::SIGHUP) {
+            StopRequest::Reload
+        } else if is(Signal::SIGUSR1) {
+            StopRequest::Reopen
+        } else {
+            StopRequest::Stop
+        })
     }
 }
 
@@ -86,10 +95,13 @@ mod tests {
     fn each_request_is_returned_once() {
         let signals = Signals::take().unwrap();
         pthread_kill(pthread_self(), Signal::SIGHUP).unwrap();
+        pthread_kill(pthread_self(), Signal::SIGUSR1).unwrap();
         pthread_kill(pthread_self(), Signal::SIGTERM).unwrap();
         let next = || signals.wait(Duration::ZERO);
-        let expected = [Some(StopRequest::Reload), Some(StopRequest::Stop), None];
-        assert_eq!([next(), next(), next()], expected);
+        // The kernel returns the smallest number first.
+        let requests = [StopRequest::Reload, StopRequest::Reopen, StopRequest::Stop];
+        assert_eq!([next(), next(), next()], requests.map(Some));
+        assert_eq!(next(), None);
     }
 
     #[test]

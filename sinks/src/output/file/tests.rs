@@ -364,3 +364,16 @@ fn a_failed_sync_counts_what_was_written_since_the_last_good_one() {
     assert_eq!(write(&mut rig, 70..100).1, 20);
     assert!(rig.output.counters().failed_syncs() > 0);
 }
+
+#[test]
+fn what_a_removed_file_has_is_in_a_new_one_at_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log/events.jsonl");
+    let mut output = FileOutput::open(&path, FileOptions::default()).unwrap();
+    assert_eq!(output.append(&block(&[10; 10]), 0..10, 0), 10);
+    while output.advance(0, Duration::from_millis(10)) != Standing::Idle {}
+    fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    output.finish();
+    assert_eq!(numbers(&path), (0..10).collect::<Vec<_>>());
+    assert_eq!(output.counters().dropped(), 0);
+}

@@ -158,6 +158,7 @@ impl Control {
                 }
                 Some(StopRequest::Stop) => return self.shut_down(signals, "stopped on request"),
                 Some(StopRequest::Reload) => self.wants_reload = true,
+                Some(StopRequest::Reopen) => self.outputs.reopen(&self.messages),
                 None => {}
             }
             self.follow_systems();

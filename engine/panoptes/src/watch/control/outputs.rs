@@ -3,13 +3,14 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
 use std::thread::{JoinHandle, sleep};
 use std::time::{Duration, Instant};
 
 use panoptes_sinks::activities::Activity;
 use panoptes_sinks::output::Counters;
 use panoptes_sinks::record::system_activity::SystemActivityDetails;
-use panoptes_sinks::writer::{End, Writer};
+use panoptes_sinks::writer::{End, OutputChange, Writer};
 
 use super::END_LOOK;
 use super::threads::{nanoseconds, spawn};
@@ -41,6 +42,7 @@ const ERRORS_PERIOD: Duration = Duration::from_mins(1);
 pub(super) struct Outputs {
     writer: JoinHandle<End>,
     stop: Arc<AtomicBool>,
+    changes: Sender<OutputChange>,
     /// Each output, and what of it was reported.
     watched: Vec<(Watched, Reported)>,
     /// How many records that did not fit in a queue were reported.
@@ -48,9 +50,10 @@ pub(super) struct Outputs {
 }
 
 impl Outputs {
-    /// Starts the writer's thread.
+    /// Starts the writer's thread; the writer is at the other end of `changes`.
     pub(super) fn start(
         mut writer: Writer,
+        changes: Sender<OutputChange>,
         watched: Vec<Watched>,
         start: Instant,
     ) -> Result<Self, Failure> {
@@ -58,7 +61,7 @@ impl Outputs {
         let stops = Arc::clone(&stop);
         let writer = spawn("writer", move || writer.run(&|| nanoseconds(start.elapsed()), &stops))?;
         let watched = watched.into_iter().map(|watched| (watched, Reported::default())).collect();
-        Ok(Self { writer, stop, watched, refused: 0 })
+        Ok(Self { writer, stop, changes, watched, refused: 0 })
     }
 
     /// Reports from now on what these outputs lose, too, and not what ended ones lost.
@@ -67,6 +70,14 @@ impl Outputs {
             self.watched.retain(|(output, _)| Arc::strong_count(&output.counters) > 1);
             self.watched.extend(opened.into_iter().map(|output| (output, Reported::default())));
         }
+    }
+
+    /// Has all files opened again, for a program that rotates logs.
+    pub(super) fn reopen(&self, messages: &Messages) {
+        messages.info("opens the files of its outputs again");
+        // Without a writer, the program ends.
+        let _ = self.changes.send(OutputChange::Reopen);
+        self.wake();
     }
 
     /// Whether the writer has ended by itself, because the reader has closed the output.

@@ -58,7 +58,7 @@ impl Control {
         });
         let boot_ids = boot_ids(configuration, messages);
         let (changes, changed_outputs) = channel();
-        let logs = system_logs(configuration, lock, changes, messages);
+        let logs = system_logs(configuration, lock, changes.clone(), messages);
         let system_events = SystemEvents::new(producer, configuration, interfaces, logs);
         let shared = Arc::new(Shared::default());
         let interval = configuration.service.scan_interval;
@@ -76,7 +76,7 @@ impl Control {
         // After those of the scanners, so that the last record is the service's.
         consumers.push(control_consumer);
         let writer = Writer::with_changes(consumers, outputs, changed_outputs);
-        let outputs = Outputs::start(writer, watched, start)?;
+        let outputs = Outputs::start(writer, changes, watched, start)?;
         lock_memory(messages);
         let systems = request.systems.iter();
         let other_cores = OtherCores::without(&cores.cores);

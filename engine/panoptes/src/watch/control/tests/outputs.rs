@@ -89,3 +89,24 @@ fn a_failed_sync_is_reported_and_is_the_exit_code() {
     assert!(failure.message.contains("events.jsonl: a sync failed, and "), "{failure}");
     assert!(failure.message.ends_with(": Invalid argument (os error 22)"), "{failure}");
 }
+
+#[test]
+fn sigusr1_opens_moved_logs_again_and_ends_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let (exit, kept, _) = run(&folder, &idle(&folder), REAL, |driver| {
+        driver.wait_for("record", || driver.log().contains("host_initialization_failed"));
+        for name in ["events.jsonl", "alerts.jsonl"] {
+            fs::rename(log.join(name), log.join(format!("{name}-20261123"))).unwrap();
+        }
+        driver.signal(Signal::SIGUSR1);
+        for name in ["events.jsonl", "alerts.jsonl"] {
+            driver.wait_for(name, || log.join(name).exists());
+        }
+    });
+    assert_eq!(exit, Ok(Exit::Done), "{}", kept.text());
+    assert_eq!(kept.count("opens the files of its outputs again"), 1, "{}", kept.text());
+    assert!(!lines(&log.join("events.jsonl-20261123")).is_empty());
+    let last = lines(&log.join("events.jsonl"));
+    assert!(last.last().unwrap().1.contains("service_gracefully_shutdown"));
+}
