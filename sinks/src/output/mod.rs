@@ -6,8 +6,8 @@
 //!
 //! Layers: `file.rs` and `stream.rs` decide what is written where and when (rotation, sync, flush);
 //! `transport.rs` writes buffers to a descriptor, with `ring.rs` and `plain.rs` as its two ways;
-//! `folder.rs` keeps other programs out; `lines.rs` brings records into an output's form; `buffers.rs` tracks how much of each buffer is
-//! written.
+//! `folder.rs` keeps other programs out; `lines.rs` brings records into an output's form;
+//! `buffers.rs` tracks how much of each buffer is written.
 
 mod buffers;
 pub mod file;

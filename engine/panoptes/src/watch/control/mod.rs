@@ -262,7 +262,7 @@ impl Control {
         }
         self.finish_moves(&mut ended);
         if ended.len() < states.len() {
-            return Ok(self.leave_scanners(&states));
+            return self.leave_scanners(&states);
         }
         for slot in ended.iter().flat_map(Scanner::slots) {
             let name = &self.candidates[slot.index].system.name;
@@ -284,7 +284,7 @@ impl Control {
     }
 
     /// Ends although a scanner waits for memory that does not answer.
-    fn leave_scanners(mut self, states: &[Arc<ScannerState>]) -> Exit {
+    fn leave_scanners(mut self, states: &[Arc<ScannerState>]) -> Result<Exit, Failure> {
         self.report_last_losses(states);
         let reason = "stopped on request, while memory was read that does not answer: the last \
                       records of some systems are lost";
@@ -292,7 +292,7 @@ impl Control {
         self.system_events.service(Activity::ServiceGracefullyShutdown, &because(reason));
         drop(self.system_events);
         self.outputs.stop();
-        Exit::Done
+        self.outputs.result(&self.messages)
     }
 
     /// Writes the last records of systems that were on their way to another scanner.

@@ -180,6 +180,11 @@ impl Outputs {
                 return Ok(Exit::Done);
             }
         }
+        self.result(messages)
+    }
+
+    /// The failure of an output that lost records, or may have lost them, since it failed.
+    pub(super) fn result(&self, messages: &Messages) -> Result<Exit, Failure> {
         for (output, _) in &self.watched {
             if output.counters.failed_syncs() > 0 {
                 let message = format!("{}: {}", output.name, unsynced(&output.counters));
