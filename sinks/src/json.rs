@@ -8,9 +8,12 @@
 //! first comma when the object is closed. So keys are constant fragments, and no branch asks
 //! whether a field is the first.
 //!
-//! Parsing and pretty printing are not here. Start at [`JsonWriter::object`] and `text.rs`.
+//! `read.rs` reads what was written here, and nothing else. Start at [`JsonWriter::object`] and
+//! `text.rs`.
 
 pub mod address;
+pub mod read;
+pub mod shorten;
 pub mod text;
 pub mod time;
 

@@ -308,7 +308,7 @@ fn whole_characters(bytes: &[u8], cut: bool) -> &[u8] {
 
 /// The number of leading bytes that need no care: printable ASCII but `"` and `\`.
 #[inline]
-fn clean_prefix(bytes: &[u8]) -> usize {
+pub(super) fn clean_prefix(bytes: &[u8]) -> usize {
     let (chunks, tail) = bytes.as_chunks::<8>();
     for (index, chunk) in chunks.iter().enumerate() {
         let flags = special_bytes(u64::from_le_bytes(*chunk));

@@ -1,0 +1,57 @@
+//! Records as Panoptes writes them: read as serde_json reads them, and shortened.
+#![cfg_attr(fuzzing, no_main)]
+
+use panoptes_fuzz::fuzz_target;
+use panoptes_sinks::json::read::{Malformed, Reader, Token};
+use panoptes_sinks::json::shorten::shorten;
+use serde_json::{Map, Value};
+
+fuzz_target!(|data: &[u8]| {
+    let Ok(value) = read(data) else { return };
+    assert_eq!(serde_json::from_slice::<Value>(data).expect("what is read is JSON"), value);
+    let mut out = vec![0; data.len()];
+    for part in 1..8 {
+        let room = data.len() * part / 8;
+        let Ok(length) = shorten(data, &mut out[..room]) else { continue };
+        let short = read(&out[..length]).expect("a shortened record can be read");
+        let same = serde_json::from_slice::<Value>(&out[..length]).expect("it is JSON");
+        assert_eq!(short, same);
+    }
+});
+
+/// The whole record.
+fn read(data: &[u8]) -> Result<Value, Malformed> {
+    let mut reader = Reader::new(data)?;
+    let first = reader.read()?;
+    let value = value_of(&mut reader, first)?;
+    assert_eq!(reader.read()?, Token::End);
+    Ok(value)
+}
+
+fn value_of(reader: &mut Reader<'_>, token: Token<'_>) -> Result<Value, Malformed> {
+    Ok(match token {
+        Token::Object => {
+            let mut object = Map::new();
+            while let Token::Key(key) = reader.read()? {
+                let token = reader.read()?;
+                object.insert(key.to_owned(), value_of(reader, token)?);
+            }
+            Value::Object(object)
+        }
+        Token::List => {
+            let mut list = Vec::new();
+            loop {
+                match reader.read()? {
+                    Token::ListEnd => break Value::Array(list),
+                    token => list.push(value_of(reader, token)?),
+                }
+            }
+        }
+        Token::Text(text) => Value::String(text.characters().collect()),
+        Token::Number(number) => number.into(),
+        Token::Boolean(value) => value.into(),
+        token @ (Token::Key(_) | Token::ObjectEnd | Token::ListEnd | Token::End) => {
+            panic!("{token:?} in place of a value")
+        }
+    })
+}

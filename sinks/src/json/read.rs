@@ -1,0 +1,530 @@
+//! Reads records that Panoptes wrote: a pull parser without allocation.
+//!
+//! It accepts the JSON that [`JsonWriter`](super::JsonWriter) writes, and nothing else: no blanks,
+//! no fractions or signs, no null, no escapes in keys, no deeper nesting than a record has.
+//! Anything else gives [`Malformed`], never a panic. [`Reader`] is a position, so a copy of it
+//! goes back to where it was made.
+
+use super::text::clean_prefix;
+
+/// The text is no record that Panoptes wrote.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("no record as Panoptes writes it")]
+pub struct Malformed;
+
+/// How deep objects and lists are in each other in the deepest record.
+pub const DEPTH_MAX: u32 = 11;
+
+/// A part of a record, in the order of its text.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Token<'r> {
+    /// The beginning of an object. Then come its keys, each with a value.
+    Object,
+    Key(&'r str),
+    ObjectEnd,
+    /// The beginning of a list.
+    List,
+    ListEnd,
+    Text(Escaped<'r>),
+    Number(u64),
+    Boolean(bool),
+    /// The end of the record.
+    End,
+}
+
+/// The inside of a string as it is written, escapes included.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Escaped<'r>(&'r str);
+
+/// A position in a record.
+#[derive(Clone, Copy, Debug)]
+pub struct Reader<'r> {
+    text: &'r str,
+    at: usize,
+    /// Which of the open objects and lists are objects: one bit for each, the innermost lowest.
+    objects: u16,
+    depth: u32,
+    expected: Expected,
+}
+
+const _: () = assert!(DEPTH_MAX <= u16::BITS);
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Expected {
+    Value,
+    /// A first key or element, or the end of an object or list without any.
+    FirstOrEnd,
+    /// A comma and more, or the end of what is open; outside of all, the end of the record.
+    MoreOrEnd,
+}
+
+impl<'r> Reader<'r> {
+    /// Starts at the beginning of a record, which has no line feed.
+    pub fn new(record: &'r [u8]) -> Result<Self, Malformed> {
+        let text = std::str::from_utf8(record).or(Err(Malformed))?;
+        Ok(Self { text, at: 0, objects: 0, depth: 0, expected: Expected::Value })
+    }
+
+    /// The next part. After the end, the end again.
+    pub fn read(&mut self) -> Result<Token<'r>, Malformed> {
+        if self.expected == Expected::Value {
+            return self.value();
+        }
+        if self.depth == 0 {
+            let is_end = self.at == self.text.len();
+            return if is_end { Ok(Token::End) } else { Err(Malformed) };
+        }
+        if let Some(token) = self.end() {
+            return Ok(token);
+        }
+        if self.expected == Expected::MoreOrEnd {
+            self.require(b',')?;
+        }
+        self.entry()
+    }
+
+    /// Goes on behind the end of the innermost open object or list.
+    pub fn skip_rest(&mut self) -> Result<(), Malformed> {
+        let depth = self.depth;
+        while self.depth >= depth && self.read()? != Token::End {}
+        Ok(())
+    }
+
+    const fn is_in_object(&self) -> bool {
+        self.objects & 1 == 1
+    }
+
+    fn byte(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    fn require(&mut self, byte: u8) -> Result<(), Malformed> {
+        if self.byte() != Some(byte) {
+            return Err(Malformed);
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    /// The end of the innermost open object or list, if it is here.
+    fn end(&mut self) -> Option<Token<'r>> {
+        let (byte, token) =
+            if self.is_in_object() { (b'}', Token::ObjectEnd) } else { (b']', Token::ListEnd) };
+        self.require(byte).ok()?;
+        self.depth -= 1;
+        self.objects >>= 1;
+        self.expected = Expected::MoreOrEnd;
+        Some(token)
+    }
+
+    /// A key, or an element of a list.
+    fn entry(&mut self) -> Result<Token<'r>, Malformed> {
+        if !self.is_in_object() {
+            return self.value();
+        }
+        self.require(b'"')?;
+        let Escaped(key) = self.string()?;
+        if key.contains('\\') {
+            return Err(Malformed);
+        }
+        self.require(b':')?;
+        self.expected = Expected::Value;
+        Ok(Token::Key(key))
+    }
+
+    fn value(&mut self) -> Result<Token<'r>, Malformed> {
+        let first = self.byte().ok_or(Malformed)?;
+        self.expected = Expected::MoreOrEnd;
+        match first {
+            b'{' | b'[' => self.open(first == b'{'),
+            b'"' => {
+                self.at += 1;
+                self.string().map(Token::Text)
+            }
+            b'0'..=b'9' => self.number().map(Token::Number),
+            b't' => self.word("true").map(|()| Token::Boolean(true)),
+            b'f' => self.word("false").map(|()| Token::Boolean(false)),
+            _ => Err(Malformed),
+        }
+    }
+
+    fn open(&mut self, is_object: bool) -> Result<Token<'r>, Malformed> {
+        if self.depth == DEPTH_MAX {
+            return Err(Malformed);
+        }
+        self.at += 1;
+        self.depth += 1;
+        self.objects = self.objects << 1 | u16::from(is_object);
+        self.expected = Expected::FirstOrEnd;
+        Ok(if is_object { Token::Object } else { Token::List })
+    }
+
+    fn word(&mut self, word: &str) -> Result<(), Malformed> {
+        if !self.text.as_bytes()[self.at..].starts_with(word.as_bytes()) {
+            return Err(Malformed);
+        }
+        self.at += word.len();
+        Ok(())
+    }
+
+    fn number(&mut self) -> Result<u64, Malformed> {
+        let rest = &self.text.as_bytes()[self.at..];
+        let count = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        if rest[0] == b'0' && count > 1 {
+            return Err(Malformed);
+        }
+        let digits = &self.text[self.at..self.at + count];
+        self.at += count;
+        digits.parse().or(Err(Malformed))
+    }
+
+    /// The rest of a string, behind its first quote.
+    fn string(&mut self) -> Result<Escaped<'r>, Malformed> {
+        let start = self.at;
+        let bytes = self.text.as_bytes();
+        loop {
+            self.at += clean_prefix(&bytes[self.at..]);
+            match bytes.get(self.at).ok_or(Malformed)? {
+                b'"' => break,
+                b'\\' => self.at += Escape::at(&self.text[self.at..]).ok_or(Malformed)?.length,
+                0..0x20 => return Err(Malformed),
+                // A byte of a character beyond ASCII, or DEL.
+                _ => self.at += 1,
+            }
+        }
+        self.at += 1;
+        Ok(Escaped(&self.text[start..self.at - 1]))
+    }
+}
+
+/// One escape, as `JsonWriter` writes them.
+#[derive(Clone, Copy, Debug)]
+struct Escape {
+    length: usize,
+    character: char,
+}
+
+impl Escape {
+    /// The escape at the start of `text`, which begins with a backslash.
+    fn at(text: &str) -> Option<Self> {
+        let character = match text.as_bytes().get(1)? {
+            byte @ (b'"' | b'\\') => char::from(*byte),
+            b'n' => '\n',
+            b'r' => '\r',
+            b't' => '\t',
+            b'b' => '\u{8}',
+            b'f' => '\u{c}',
+            b'u' => {
+                let digits = text.get(2..6)?;
+                // `from_str_radix` takes a sign, too.
+                let are_digits = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+                let code = u32::from_str_radix(digits, 16).ok().filter(|_| are_digits)?;
+                // Half of a pair of surrogates is no character; the writer escapes none.
+                return Some(Self { length: 6, character: char::from_u32(code)? });
+            }
+            _ => return None,
+        };
+        Some(Self { length: 2, character })
+    }
+}
+
+impl<'r> Escaped<'r> {
+    /// The bytes as written.
+    pub const fn as_written(self) -> &'r str {
+        self.0
+    }
+
+    /// The characters of the value.
+    pub fn characters(self) -> impl Iterator<Item = char> + use<'r> {
+        let mut rest = self.0;
+        std::iter::from_fn(move || {
+            let (character, length) = first(rest)?;
+            rest = &rest[length..];
+            Some(character)
+        })
+    }
+
+    /// The longest beginning that has at most `limit` bytes as written and ends between two
+    /// characters.
+    pub fn cut(self, limit: usize) -> &'r str {
+        if self.0.len() <= limit {
+            return self.0;
+        }
+        let mut end = 0;
+        while let Some((_, length)) = first(&self.0[end..]) {
+            if end + length > limit {
+                break;
+            }
+            end += length;
+        }
+        &self.0[..end]
+    }
+}
+
+/// The first character of an escaped text, and its length as written.
+fn first(escaped: &str) -> Option<(char, usize)> {
+    let character = escaped.chars().next()?;
+    if character == '\\' {
+        Escape::at(escaped).map(|escape| (escape.character, escape.length))
+    } else {
+        Some((character, character.len_utf8()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Map, Value};
+
+    use super::*;
+    use crate::record::DetailsKind;
+    use crate::schema::{Object, Type};
+
+    /// The whole text as serde_json's value.
+    fn read(text: &[u8]) -> Result<Value, Malformed> {
+        let mut reader = Reader::new(text)?;
+        let first = reader.read()?;
+        let value = value_of(&mut reader, first)?;
+        match reader.read()? {
+            Token::End => Ok(value),
+            other => panic!("{other:?} after the end"),
+        }
+    }
+
+    fn value_of(reader: &mut Reader<'_>, token: Token<'_>) -> Result<Value, Malformed> {
+        Ok(match token {
+            Token::Object => {
+                let mut object = Map::new();
+                while let Token::Key(key) = reader.read()? {
+                    let token = reader.read()?;
+                    object.insert(key.to_owned(), value_of(reader, token)?);
+                }
+                Value::Object(object)
+            }
+            Token::List => {
+                let mut list = Vec::new();
+                loop {
+                    match reader.read()? {
+                        Token::ListEnd => break Value::Array(list),
+                        token => list.push(value_of(reader, token)?),
+                    }
+                }
+            }
+            Token::Text(text) => Value::String(text.characters().collect()),
+            Token::Number(number) => number.into(),
+            Token::Boolean(value) => value.into(),
+            Token::Key(_) | Token::ObjectEnd | Token::ListEnd | Token::End => {
+                panic!("{token:?} for a value")
+            }
+        })
+    }
+
+    #[test]
+    fn written_records_are_read() {
+        let golden = include_str!("../../tests/golden/records.jsonl");
+        let lines = include_str!("../../tests/golden/scan.jsonl");
+        for line in golden.lines().chain(lines.lines()) {
+            assert_eq!(read(line.as_bytes()), Ok(serde_json::from_str(line).unwrap()));
+        }
+    }
+
+    #[test]
+    fn what_panoptes_does_not_write_is_refused() {
+        for text in [
+            "",
+            " {}",
+            "{} ",
+            "{ }",
+            "{}{}",
+            "{",
+            "[",
+            "[1",
+            "[1,]",
+            "[,1]",
+            "[1 ,2]",
+            "{\"a\"}",
+            "{\"a\":}",
+            "{\"a\":1,}",
+            "{,\"a\":1}",
+            "{\"a\":1]",
+            "[1}",
+            "{1:2}",
+            "{\"\\n\":1}",
+            "null",
+            "-1",
+            "+1",
+            "1.5",
+            "1e3",
+            "01",
+            "18446744073709551616",
+            "tru",
+            "True",
+            "nan",
+            "\"",
+            "\"\\",
+            "\"\\\"",
+            "\"\\/\"",
+            "\"\\x\"",
+            "\"\\u12\"",
+            "\"\\u+123\"",
+            "\"\\u12g4\"",
+            "\"\\ud800\"",
+            "\"\\ud83d\\ude00\"",
+            "\"\n\"",
+            "\"\0\"",
+            "'a'",
+            "\"a\"\"b\"",
+            "]",
+            "}",
+        ] {
+            assert_eq!(read(text.as_bytes()), Err(Malformed), "{text:?}");
+        }
+        assert_eq!(read(b"\"\xff\""), Err(Malformed));
+        assert_eq!(read(b"\"\xe2\x80\""), Err(Malformed));
+    }
+
+    #[test]
+    fn values_are_read_to_their_edges() {
+        for text in [
+            "{}",
+            "[]",
+            "0",
+            "18446744073709551615",
+            "true",
+            "false",
+            "\"\"",
+            "[[],{},\"\",0]",
+            "\"\\\"\\\\\\n\\r\\t\\b\\f\\u001b\\u2028\"",
+            "\"\u{7f}\u{fffd}\u{1f600}é\"",
+        ] {
+            assert_eq!(read(text.as_bytes()), Ok(serde_json::from_str(text).unwrap()), "{text}");
+        }
+    }
+
+    #[test]
+    fn deeper_nesting_than_that_of_a_record_is_refused() {
+        let deep = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        let most = DEPTH_MAX as usize;
+        assert!(read(deep(most).as_bytes()).is_ok());
+        assert_eq!(read(deep(most + 1).as_bytes()), Err(Malformed));
+        assert_eq!(read("[".repeat(100_000).as_bytes()), Err(Malformed));
+    }
+
+    #[test]
+    fn the_deepest_record_is_as_deep_as_the_reader_goes() {
+        fn of(value: &Type) -> u32 {
+            match value {
+                Type::List(item) | Type::Numbered(item) | Type::Wrapped(_, item) => 1 + of(item),
+                Type::Object(object) => of_object(object),
+                _ => 0,
+            }
+        }
+        fn of_object(object: &Object) -> u32 {
+            1 + object.properties.iter().map(|property| of(&property.value)).max().unwrap_or(0)
+        }
+        let details = DetailsKind::ALL.iter().map(|kind| of_object(&kind.describe()));
+        // Around them are the record and `activity_data`.
+        assert_eq!(DEPTH_MAX, 2 + details.max().unwrap());
+    }
+
+    #[test]
+    fn the_rest_of_an_object_or_list_is_skipped() {
+        let mut reader = Reader::new(b"{\"a\":[1,[2],{\"b\":\"]\"}],\"c\":3}").unwrap();
+        for expected in [Token::Object, Token::Key("a"), Token::List, Token::Number(1)] {
+            assert_eq!(reader.read(), Ok(expected));
+        }
+        reader.skip_rest().unwrap();
+        assert_eq!(reader.read(), Ok(Token::Key("c")));
+        reader.skip_rest().unwrap();
+        assert_eq!((reader.read(), reader.read()), (Ok(Token::End), Ok(Token::End)));
+        reader.skip_rest().unwrap();
+    }
+
+    #[test]
+    fn texts_are_cut_between_characters() {
+        let check = |text, limit, expected| assert_eq!(Escaped(text).cut(limit), expected);
+        check("abc", 3, "abc");
+        check("abc", 2, "ab");
+        check("a\\u001bc", 6, "a");
+        check("a\\u001bc", 7, "a\\u001b");
+        check("\\\\\\\\u0041", 5, "\\\\\\\\u");
+        check("\\\"", 1, "");
+        check("é\u{1f600}", 5, "é");
+        check("é\u{1f600}", 1, "");
+    }
+
+    /// JSON of every kind, not only what records have.
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+        ];
+        leaf.prop_recursive(16, 64, 4, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                proptest::collection::btree_map("[a-z_0-9é\"]{0,8}", inner, 0..4)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    /// Whether it has only what a record has.
+    fn is_plain(value: &Value, depth: u32) -> bool {
+        match value {
+            Value::Null => false,
+            Value::Bool(_) | Value::String(_) => true,
+            Value::Number(number) => number.is_u64(),
+            Value::Array(list) => {
+                depth < DEPTH_MAX && list.iter().all(|value| is_plain(value, depth + 1))
+            }
+            Value::Object(object) => {
+                let is_plain = |(key, value): (&String, &Value)| {
+                    !key.contains('"') && is_plain(value, depth + 1)
+                };
+                depth < DEPTH_MAX && object.iter().all(is_plain)
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn json_is_read_as_serde_json_does_or_refused(value in any_json()) {
+            let expected = if is_plain(&value, 0) { Ok(value.clone()) } else { Err(Malformed) };
+            prop_assert_eq!(read(value.to_string().as_bytes()), expected);
+        }
+
+        #[test]
+        fn damaged_json_is_refused_or_read_as_serde_json_does(
+            value in any_json(),
+            changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+            end in any::<prop::sample::Index>(),
+        ) {
+            let mut text = value.to_string().into_bytes();
+            for (at, byte) in changes {
+                let at = at.index(text.len());
+                text[at] = byte;
+            }
+            for text in [&text[..], &text[..end.index(text.len())]] {
+                if let Ok(value) = read(text) {
+                    prop_assert_eq!(serde_json::from_slice::<Value>(text).unwrap(), value);
+                }
+            }
+        }
+
+        #[test]
+        fn a_cut_text_is_the_beginning_of_its_value(text in any::<String>(), limit in 0_usize..64) {
+            let written = serde_json::to_string(&text).unwrap();
+            let written = Escaped(&written[1..written.len() - 1]);
+            let cut = written.cut(limit);
+            prop_assert!(cut.len() <= limit && written.as_written().starts_with(cut));
+            let value: String = serde_json::from_str(&format!("\"{cut}\"")).unwrap();
+            prop_assert!(text.starts_with(&value));
+            // The next character would have been too long.
+            prop_assert!(cut.len() + 6 > limit || value == text);
+        }
+    }
+}
