@@ -12,14 +12,18 @@ use common::{
     shell_detection, stdin_socket, web_1_header,
 };
 use panoptes_sinks::activities::{Activity, Severity};
-use panoptes_sinks::json::Full;
 use panoptes_sinks::json::text::{CommandLine, Text};
 use panoptes_sinks::json::time::Timestamp;
+use panoptes_sinks::json::{Full, Limits};
+use panoptes_sinks::output::form::syslog::{
+    About, FRAME_BYTES_MAX, Framing, MESSAGE_BYTES_MAX, Syslog,
+};
 use panoptes_sinks::record::container::ContainerDetails;
 use panoptes_sinks::record::elf_file::ElfFileDetails;
 use panoptes_sinks::record::file::FileDetails;
 use panoptes_sinks::record::file_descriptor::FileDescriptorDetails;
 use panoptes_sinks::record::header::Header;
+use panoptes_sinks::record::interface::BluefieldSystem;
 use panoptes_sinks::record::network_connection::{Holder, NetworkConnectionDetails};
 use panoptes_sinks::record::package::{PackageDetails, PackageFile};
 use panoptes_sinks::record::process::ProcessDetails;
@@ -204,8 +208,70 @@ fn each_activity(filling: &Filling, mut check: impl FnMut(&Record<'_>)) {
     }
 }
 
+/// Checks the record's syslog message: it is complete, or shortened, valid and still clear.
+fn check_message(header: &Header, record: &Record<'_>) {
+    let whole = written(header, record);
+    let mut text = vec![0; RECORD_BYTES_MAX];
+    let length = RecordWriter::new(1, STRING_LENGTH).write(&mut text, header, record, NOW_NS);
+    let text = &text[..length.unwrap()];
+    let time = whole["occurred_message_time_iso_8601_ns"].as_str().unwrap().as_bytes();
+    let severity = Severity::from_word(whole["severity"].as_str().unwrap()).unwrap();
+    let about = About { activity: record.activity, severity, time: time.try_into().unwrap() };
+    let mut out = [0; FRAME_BYTES_MAX];
+    let syslog = Syslog::new(Framing::OctetCounting, &"h".repeat(300), u32::MAX);
+    let frame = std::str::from_utf8(syslog.write(&about, text, &mut out).unwrap()).unwrap();
+
+    let (length, message) = frame.split_once(' ').unwrap();
+    assert_eq!(length, message.len().to_string());
+    assert!(message.len() <= MESSAGE_BYTES_MAX);
+    // Priority and version, time, hostname, program, process, message id, no data.
+    let fields: Vec<_> = message.splitn(8, ' ').collect();
+    assert_eq!(fields[6], "-");
+    let short: Value = serde_json::from_str(fields[7]).unwrap();
+    assert!(RECORDS.is_valid(&short), "{:?} in {short}", RECORDS.validate(&short).err());
+    let least = text.len().min(MESSAGE_BYTES_MAX / 2);
+    assert!(message.len() > least, "{} of {} bytes", message.len(), text.len());
+    let chain = "/activity_data/reverse_shell_details/process_list/0";
+    assert_eq!(short.pointer(chain).is_some(), whole.pointer(chain).is_some());
+    let places: Vec<_> =
+        HEADER_KEYS.iter().map(|key| fields[7].find(&format!("\"{key}\":"))).collect();
+    assert!(places.is_sorted() && places[0].is_some());
+    for key in &HEADER_KEYS[..9] {
+        assert_eq!(short[*key], whole[*key]);
+    }
+    assert_eq!(short["activity_data"]["name"], whole["activity_data"]["name"]);
+    let reason = |value: &Value| value["detection"]["reason"].as_str().unwrap().to_owned();
+    assert!(reason(&whole).starts_with(&reason(&short)));
+}
+
+#[test]
+fn every_activity_fits_a_syslog_message_if_all_names_are_escaped() {
+    // Each byte takes six in the record.
+    let [bytes, more] = [vec![1; 3000], vec![0x1b; 3000]];
+    let filling = Filling { bytes, more, number: u64::MAX, ids: (0..6000).collect() };
+    let user_data = "\x01".repeat(1000);
+    let interfaces = vec![eth0(); 400];
+    let mut header = Header::new(
+        &user_data.as_str().into(),
+        &BluefieldSystem::default(),
+        Limits::new(STRING_LENGTH),
+    );
+    header.set_workload(&Workload {
+        unique_identifier: Some(Text::new(&filling.bytes)),
+        hostname: Some(Text::new(&filling.bytes)),
+        workload_networking_interfaces: Some(Numbered(&interfaces)),
+        ..Workload::default()
+    });
+    each_activity(&filling, |record| check_message(&header, record));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn every_activity_fits_a_syslog_message_whatever_the_names(filling in filling()) {
+        each_activity(&filling, |record| check_message(&web_1_header(), record));
+    }
 
     #[test]
     fn every_activity_gives_a_valid_record_whatever_the_names(filling in filling()) {

@@ -6,12 +6,13 @@
 //!
 //! Layers: `file.rs` and `stream.rs` decide what is written where and when (rotation, sync, flush);
 //! `transport.rs` writes buffers to a descriptor, with `ring.rs` and `plain.rs` as its two ways;
-//! `folder.rs` keeps other programs out; `lines.rs` brings records into an output's form;
-//! `buffers.rs` tracks how much of each buffer is written.
+//! `folder.rs` keeps other programs out; `lines.rs` brings records into an output's form; `form/`
+//! has the forms for receivers of messages; `buffers.rs` tracks how much of each buffer is written.
 
 mod buffers;
 pub mod file;
 pub mod folder;
+pub mod form;
 pub mod lines;
 mod plain;
 mod ring;

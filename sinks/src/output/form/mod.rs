@@ -1,0 +1,3 @@
+//! The forms of records for receivers that want more than lines of JSON: one file a form.
+
+pub mod syslog;

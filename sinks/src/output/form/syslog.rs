@@ -1,0 +1,198 @@
+//! Records as syslog messages (RFC 5424), framed for a stream (RFC 6587) or a datagram (RFC 5426).
+//!
+//! ```text
+//! <134>1 2026-11-20T07:31:46.905224Z sensor-1 panoptes 4711 process_created - {"vendor_name":…
+//! ```
+//!
+//! The header names the machine that watches; the watched one is in the record. Common receivers
+//! set the rules: rsyslog cuts messages at 8,096 bytes and garbles times with more than six digits
+//! after the second, and a byte order mark before the record breaks its reader's JSON.
+
+use crate::activities::{Activity, Severity};
+use crate::json::shorten::shorten;
+use crate::json::time::TIMESTAMP_LENGTH;
+use crate::json::{Full, JsonWriter, Limits};
+
+/// Maximum length of a message, its header included and its framing not.
+pub const MESSAGE_BYTES_MAX: usize = 8000;
+
+/// Maximum length of a message with its framing.
+pub const FRAME_BYTES_MAX: usize = LENGTH_BYTES_MAX + MESSAGE_BYTES_MAX + 1;
+
+/// `8000 ` before a message.
+const LENGTH_BYTES_MAX: usize = 5;
+
+/// How a receiver finds the end of a message.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Framing {
+    /// The message's length and a blank come first.
+    #[default]
+    OctetCounting,
+    /// A line feed follows the message, which has none.
+    LineFeed,
+    /// Each message is a datagram.
+    Datagram,
+}
+
+/// What the header of a message has of its record.
+#[derive(Clone, Copy, Debug)]
+pub struct About<'r> {
+    pub activity: Activity,
+    pub severity: Severity,
+    /// `occurred_message_time_iso_8601_ns`
+    pub time: &'r [u8; TIMESTAMP_LENGTH],
+}
+
+/// Makes the messages of one sender.
+#[derive(Debug)]
+pub struct Syslog {
+    framing: Framing,
+    /// ` HOSTNAME APP-NAME PROCID `
+    sender: String,
+}
+
+/// RFC 5424, 6: lengths of HOSTNAME and of PROCID.
+const HOSTNAME_BYTES_MAX: usize = 255;
+const APP_NAME: &str = "panoptes";
+
+/// local0 (RFC 5424, 6.2.1).
+const FACILITY: u64 = 16;
+
+impl Syslog {
+    /// Messages from this machine and process.
+    pub fn new(framing: Framing, hostname: &str, process_id: u32) -> Self {
+        let printable = |byte: u8| if byte.is_ascii_graphic() { char::from(byte) } else { '?' };
+        let name: String = hostname.bytes().take(HOSTNAME_BYTES_MAX).map(printable).collect();
+        let name = if name.is_empty() { "-" } else { name.as_str() };
+        Self { framing, sender: format!(" {name} {APP_NAME} {process_id} ") }
+    }
+
+    /// Writes the message of a record, which has no line feed, into `out`. Returns the message in
+    /// its frame.
+    ///
+    /// A record that is too long is shortened. Gives [`Full`] if that is impossible.
+    pub fn write<'o>(
+        &self,
+        about: &About<'_>,
+        record: &[u8],
+        out: &'o mut [u8; FRAME_BYTES_MAX],
+    ) -> Result<&'o [u8], Full> {
+        let message = &mut out[LENGTH_BYTES_MAX..LENGTH_BYTES_MAX + MESSAGE_BYTES_MAX];
+        let header = self.header(about, message)?;
+        let length = header + shorten(record, &mut message[header..])?;
+        let end = LENGTH_BYTES_MAX + length;
+        let frame = match self.framing {
+            Framing::OctetCounting => {
+                let mut before = [0; LENGTH_BYTES_MAX];
+                let mut writer = JsonWriter::new(&mut before, Limits::new(0));
+                writer.number(length as u64)?;
+                writer.raw(b" ")?;
+                let start = LENGTH_BYTES_MAX - writer.length();
+                out[start..LENGTH_BYTES_MAX].copy_from_slice(&before[..LENGTH_BYTES_MAX - start]);
+                start..end
+            }
+            Framing::LineFeed => {
+                out[end] = b'\n';
+                LENGTH_BYTES_MAX..end + 1
+            }
+            Framing::Datagram => LENGTH_BYTES_MAX..end,
+        };
+        Ok(&out[frame])
+    }
+
+    /// Writes the header and the blank behind it; returns their length.
+    fn header(&self, about: &About<'_>, out: &mut [u8]) -> Result<usize, Full> {
+        let mut out = JsonWriter::new(out, Limits::new(0));
+        out.raw(b"<")?;
+        out.number(FACILITY * 8 + severity(about.severity))?;
+        out.raw(b">1 ")?;
+        out.raw(&about.time[..SECONDS_BYTES])?;
+        out.raw(b"Z")?;
+        out.raw(self.sender.as_bytes())?;
+        out.raw(about.activity.info().short_id.as_bytes())?;
+        // No structured data.
+        out.raw(b" - ")?;
+        Ok(out.length())
+    }
+}
+
+/// `2026-11-20T07:31:46.905224`: six digits are the most that RFC 5424 allows (6.2.3).
+const SECONDS_BYTES: usize = 26;
+
+/// The severity's number in RFC 5424, 6.2.1.
+const fn severity(severity: Severity) -> u64 {
+    match severity {
+        Severity::Critical => 2,
+        Severity::High | Severity::Error => 3,
+        Severity::Warning | Severity::Medium => 4,
+        Severity::Low => 5,
+        Severity::Info => 6,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RECORD: &[u8] = b"{\"vendor_name\":\"PANOPTES\"}";
+    const TIME: &[u8; TIMESTAMP_LENGTH] = b"2026-11-20T07:31:46.905224659+00:00";
+
+    fn message(syslog: &Syslog, activity: Activity, severity: Severity) -> String {
+        let about = About { activity, severity, time: TIME };
+        let mut out = [0; FRAME_BYTES_MAX];
+        String::from_utf8(syslog.write(&about, RECORD, &mut out).unwrap().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn messages_have_the_header_of_rfc_5424_in_the_frame_that_was_chosen() {
+        let plain = "<134>1 2026-11-20T07:31:46.905224Z sensor-1 panoptes 4711 process_created - \
+                     {\"vendor_name\":\"PANOPTES\"}";
+        for (framing, expected) in [
+            (Framing::OctetCounting, format!("{} {plain}", plain.len())),
+            (Framing::LineFeed, format!("{plain}\n")),
+            (Framing::Datagram, plain.to_owned()),
+        ] {
+            let syslog = Syslog::new(framing, "sensor-1", 4711);
+            assert_eq!(message(&syslog, Activity::ProcessCreated, Severity::Info), expected);
+        }
+    }
+
+    #[test]
+    fn every_severity_has_its_priority() {
+        let syslog = Syslog::new(Framing::Datagram, "sensor-1", 1);
+        for (severity, priority) in [
+            (Severity::Info, "<134>"),
+            (Severity::Low, "<133>"),
+            (Severity::Warning, "<132>"),
+            (Severity::Medium, "<132>"),
+            (Severity::High, "<131>"),
+            (Severity::Error, "<131>"),
+            (Severity::Critical, "<130>"),
+        ] {
+            let message = message(&syslog, Activity::ProcessZombie, severity);
+            assert!(message.starts_with(&format!("{priority}1 ")), "{message}");
+        }
+    }
+
+    #[test]
+    fn the_message_id_is_the_activitys_short_id() {
+        let syslog = Syslog::new(Framing::Datagram, "sensor-1", 1);
+        for &activity in Activity::ALL {
+            let message = message(&syslog, activity, Severity::Info);
+            assert_eq!(message.split(' ').nth(5), Some(activity.info().short_id));
+        }
+    }
+
+    #[test]
+    fn hostnames_have_only_what_the_header_allows() {
+        let check = |hostname: &str, expected: &str| {
+            let syslog = Syslog::new(Framing::Datagram, hostname, 1);
+            let message = message(&syslog, Activity::ProcessCreated, Severity::Info);
+            assert_eq!(message.split(' ').nth(2), Some(expected));
+        };
+        check("", "-");
+        check("a b\nc", "a?b?c");
+        check("é", "??");
+        check(&"x".repeat(300), &"x".repeat(255));
+    }
+}
