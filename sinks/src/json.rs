@@ -165,29 +165,34 @@ impl<'b> JsonWriter<'b> {
         self.out[self.length - 1] = b'}';
     }
 
-    /// An array. When it grows over the limit, the element that did it and all after it are left
-    /// out.
-    pub fn list<T>(
+    /// An array. When it grows over the limit, the element that did it is written again with short
+    /// strings; if that does not help, it and all after it are left out.
+    pub fn list<T: Copy>(
         &mut self,
         items: impl IntoIterator<Item = T>,
         mut write: impl FnMut(&mut Self, T) -> Result<(), Full>,
     ) -> Result<(), Full> {
-        let start = self.length;
-        let limit = self.limits.list_bytes;
+        let (start, limits) = (self.length, self.limits);
         // A list in a list gets a part only, or its first element would already be over the outer
         // one's limit.
-        self.limits.list_bytes = limit / 4;
-        for item in items {
-            let before = self.length;
-            self.raw(b",")?;
-            write(self, item)?;
-            if self.length - start > limit {
-                self.length = before;
-                self.truncated = true;
-                break;
+        self.limits.list_bytes = limits.list_bytes / 4;
+        'items: for item in items {
+            let (before, truncated) = (self.length, self.truncated);
+            for string_length in [limits.string_length, limits.list_bytes / STRINGS_OF_ELEMENT] {
+                (self.length, self.truncated) = (before, truncated);
+                self.limits.string_length = string_length.min(limits.string_length);
+                match self.raw(b",").and_then(|()| write(self, item)) {
+                    Ok(()) if self.length - start <= limits.list_bytes => continue 'items,
+                    // Without room for it, an element is over a limit that is no longer than that.
+                    Err(Full) if self.out.len() - start < limits.list_bytes => return Err(Full),
+                    Ok(()) | Err(Full) => {}
+                }
             }
+            self.length = before;
+            self.truncated = true;
+            break;
         }
-        self.limits.list_bytes = limit;
+        self.limits = limits;
         if self.length == start {
             return self.raw(b"[]");
         }
@@ -225,6 +230,10 @@ pub fn fit(
     }
     Err(Full)
 }
+
+/// Which part of a list's limit each string of an element has that would not fit otherwise: a
+/// process of a reverse shell has ten, and a character takes up to six bytes.
+const STRINGS_OF_ELEMENT: usize = 128;
 
 /// After this many halvings, a string of a 31 KiB record has at most 15 bytes. What still does not
 /// fit is no record.

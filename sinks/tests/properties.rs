@@ -341,6 +341,42 @@ fn a_list_that_is_too_long_is_cut_and_marked_while_the_rest_stays_whole() {
 }
 
 #[test]
+fn names_that_need_escapes_push_no_process_out_of_a_reverse_shell() {
+    let name = [1; STRING_LENGTH];
+    let process = ProcessDetails {
+        process_executable_path: Some(Text::new(&name)),
+        process_current_working_directory: Some(Text::new(&name)),
+        process_command_line_arguments: Some(CommandLine::new(&name)),
+        ..bash()
+    };
+    let descriptors =
+        [FileDescriptorDetails { file_descriptor_name: Some(Text::new(&name)), ..stdin_socket() };
+            2];
+    let connections = [connection()];
+    let chain = [ShellProcess {
+        process: Flat(process),
+        file_descriptor_list: Wrapped::new(&descriptors),
+        network_connection_list: Wrapped::new(&connections),
+    }; 2];
+    let shell = ReverseShellDetails { process_list: Wrapped::new(&chain) };
+    let detection = shell_detection();
+    let record = Record {
+        detection: Some(&detection),
+        ..Record::new(Activity::ReverseShellDetected, Details::ReverseShell(&shell))
+    };
+    check_message(&web_1_header(), &record);
+    let value = written(&web_1_header(), &record);
+    let list = &value["activity_data"]["reverse_shell_details"]["process_list"];
+    assert_eq!(list.as_array().unwrap().len(), chain.len());
+    for process in list.as_array().unwrap().iter().map(|process| &process["process_details"]) {
+        assert_eq!(process["truncated"], true);
+        assert!(process["process_executable_path"].as_str().unwrap().len() >= 100);
+        assert_eq!(process["file_descriptor_list"].as_array().unwrap().len(), 2);
+        assert_eq!(process["network_connection_list"].as_array().unwrap().len(), 1);
+    }
+}
+
+#[test]
 fn an_incomplete_chain_is_marked_where_it_was_cut() {
     let descriptors = [stdin_socket()];
     let process = |is_cut| ShellProcess {
