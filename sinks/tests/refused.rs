@@ -5,9 +5,13 @@
 
 use std::fs;
 use std::io;
+use std::net::UdpSocket;
+use std::sync::Arc;
+use std::time::Duration;
 
 use panoptes_sinks::output::file::{FileOptions, FileOutput};
-use panoptes_sinks::output::{Output, OutputKind};
+use panoptes_sinks::output::socket::{Connecting, Names, Peer, Socket};
+use panoptes_sinks::output::{Counters, Output, OutputKind};
 use panoptes_sinks::queue::{Class, QueueSize, Waker, queue};
 use panoptes_sinks::writer::Writer;
 
@@ -49,6 +53,28 @@ fn plain_writes_take_over_where_io_uring_is_refused() {
         drop(producer);
         writer.finish(&|| 0);
         assert_eq!(fs::read(&path).unwrap(), b"{}\n");
+        assert_eq!((counters.plain_writes(), counters.ring_writes()), (1, 0));
+    })
+    .join()
+    .unwrap();
+}
+
+#[test]
+fn plain_sends_take_over_where_io_uring_is_refused() {
+    std::thread::spawn(|| {
+        refuse_io_uring();
+        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let peer = Peer::udp("127.0.0.1", receiver.local_addr().unwrap().port());
+        let addresses = Names::start(&peer).unwrap().answer().unwrap().unwrap();
+        let connected = Connecting::new(&peer, addresses).advance(0, Duration::from_secs(1));
+        let counters = Arc::new(Counters::default());
+        let mut socket = Socket::new(OutputKind::IoUring, &counters);
+        assert_eq!(socket.kind(), OutputKind::Plain);
+        socket.open(connected.unwrap().unwrap());
+        assert_eq!(socket.append(b"{}"), 2);
+        socket.advance(Duration::ZERO).unwrap();
+        let mut room = [0; 8];
+        assert_eq!(receiver.recv(&mut room).unwrap(), 2);
         assert_eq!((counters.plain_writes(), counters.ring_writes()), (1, 0));
     })
     .join()

@@ -7,7 +7,8 @@
 //! Layers: `file.rs` and `stream.rs` decide what is written where and when (rotation, sync, flush);
 //! `transport.rs` writes buffers to a descriptor, with `ring.rs` and `plain.rs` as its two ways;
 //! `folder.rs` keeps other programs out; `lines.rs` brings records into an output's form; `form/`
-//! has the forms for receivers of messages; `buffers.rs` tracks how much of each buffer is written.
+//! has the forms for receivers of messages; `buffers.rs` tracks how much of each buffer is written;
+//! `socket/` connects to receivers.
 
 mod buffers;
 pub mod file;
@@ -16,6 +17,7 @@ pub mod form;
 pub mod lines;
 mod plain;
 mod ring;
+pub mod socket;
 pub mod stream;
 pub mod transport;
 

@@ -5,7 +5,7 @@
 //! and [`RingWriter::new`] returns its arguments when something is missing or refused, as in many
 //! containers.
 //!
-//! This is the only file of the crate with unsafe code. Its one rule: a buffer that the kernel may
+//! The one rule of the unsafe code: a buffer that the kernel may
 //! read is neither changed nor freed. `Buffers` changes only free buffers, and `Drop` leaks a
 //! buffer that is still under way instead of freeing it.
 #![allow(unsafe_code, reason = "io_uring reads buffers by address")]

@@ -30,6 +30,8 @@ const UNSAFE_FILES: &[&str] = &[
     "engine/tests/no_alloc.rs",
     "engine/tests/state_allocations.rs",
     "sinks/src/output/ring.rs",
+    "sinks/src/output/socket/ring.rs",
+    "sinks/src/output/socket/unsent.rs", // SIOCOUTQ
     "sinks/tests/allocations.rs",
     "sinks/tests/refused.rs",
 ];

@@ -1,0 +1,80 @@
+//! Where a receiver is.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A receiver's place. A copy shares it and allocates nothing.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Peer(Arc<Place>);
+
+#[derive(Debug, Eq, PartialEq)]
+pub(super) enum Place {
+    Network { host: String, port: u16, is_stream: bool },
+    Unix { path: PathBuf, kind: UnixKind },
+}
+
+/// Which sockets are looked for at a path.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum UnixKind {
+    /// One for datagrams, else one for a stream: /dev/log is either, as the syslog daemon likes.
+    Any,
+    Stream,
+}
+
+/// The addresses of a name, as many as are tried.
+pub(super) type Addresses = [Option<SocketAddr>; ADDRESSES_MAX];
+
+/// Addresses of one name that are tried. More are those of a pool, of which any will do.
+pub(super) const ADDRESSES_MAX: usize = 8;
+
+impl Peer {
+    /// `host` is a name, an IPv4 address, or an IPv6 address without brackets.
+    pub fn tcp(host: &str, port: u16) -> Self {
+        Self(Arc::new(Place::Network { host: host.to_owned(), port, is_stream: true }))
+    }
+
+    /// The same, for datagrams.
+    pub fn udp(host: &str, port: u16) -> Self {
+        Self(Arc::new(Place::Network { host: host.to_owned(), port, is_stream: false }))
+    }
+
+    /// A socket of this host.
+    pub fn unix(path: impl AsRef<Path>, kind: UnixKind) -> Self {
+        Self(Arc::new(Place::Unix { path: path.as_ref().to_owned(), kind }))
+    }
+
+    pub(super) fn place(&self) -> &Place {
+        &self.0
+    }
+
+    /// The addresses if no name must be resolved.
+    pub(super) fn known(&self) -> Option<Addresses> {
+        match self.place() {
+            Place::Network { host, port, .. } => {
+                let address: IpAddr = host.parse().ok()?;
+                Some(first(std::iter::once(SocketAddr::new(address, *port))))
+            }
+            Place::Unix { .. } => Some(first(std::iter::empty())),
+        }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.place() {
+            Place::Network { host, port, is_stream } => {
+                let (open, close) = if host.contains(':') { ("[", "]") } else { ("", "") };
+                let protocol = if *is_stream { "tcp" } else { "udp" };
+                write!(out, "{open}{host}{close}:{port} ({protocol})")
+            }
+            Place::Unix { path, .. } => path.display().fmt(out),
+        }
+    }
+}
+
+/// The first addresses.
+pub(super) fn first(mut all: impl Iterator<Item = SocketAddr>) -> Addresses {
+    std::array::from_fn(|_| all.next())
+}
