@@ -8,6 +8,9 @@ mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs::File;
+use std::io::Read;
+use std::net::TcpListener;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -15,9 +18,10 @@ use common::{NOW_NS, STRING_LENGTH, bash, connection, set_web_1, stdin_socket, w
 use panoptes_sinks::activities::{Activity, Severity};
 use panoptes_sinks::output::file::{FileOptions, FileOutput};
 use panoptes_sinks::output::lines::Form;
+use panoptes_sinks::output::socket::{Connecting, Names, Peer, Socket};
 use panoptes_sinks::output::stream::StreamOutput;
 use panoptes_sinks::output::transport::TransportSettings;
-use panoptes_sinks::output::{Output, OutputKind};
+use panoptes_sinks::output::{Counters, Output, OutputKind};
 use panoptes_sinks::queue::{Class, QueueSize, Waker, Wanted, queue};
 use panoptes_sinks::record::file_descriptor::FileDescriptorDetails;
 use panoptes_sinks::record::scan::ScanLine;
@@ -48,65 +52,102 @@ static ALLOCATOR: Counting = Counting;
 
 /// One test in this file, and everything on one thread: no other code may allocate meanwhile.
 #[test]
-fn a_hundred_thousand_records_allocate_nothing_after_start() {
-    const COUNT: usize = 100_000;
+fn nothing_is_allocated_after_start() {
     for kind in [OutputKind::IoUring, OutputKind::Plain] {
-        let folder = tempfile::tempdir().unwrap();
-        let transport = TransportSettings { kind, ..TransportSettings::default() };
-        let options = FileOptions {
-            rotate_size: 20 << 20,
-            max_files: 2,
-            sync_ns: Some(50_000_000),
-            wanted: Wanted::All,
-            form: Form::Compact,
-            transport,
-        };
-        let file = FileOutput::open(&folder.path().join("events.jsonl"), options).unwrap();
-        let null = File::options().write(true).open("/dev/null").unwrap();
-        let outputs: Vec<Box<dyn Output>> =
-            vec![Box::new(file), Box::new(StreamOutput::new(null, transport))];
-        let counters: Vec<_> = outputs.iter().map(|output| output.counters().clone()).collect();
-        let (mut producer, consumer) = queue(QueueSize::default(), &Waker::default());
-        let mut writer = Writer::new(vec![consumer], outputs);
-        let mut header = web_1_header();
-        let mut records = RecordWriter::new(1, STRING_LENGTH);
-        let threads: Vec<u32> = (0..10_000).collect();
-        let mut line = vec![0; 4096];
-        let start = Instant::now();
-        let now = || start.elapsed().as_nanos() as u64;
-
-        let before = ALLOCATIONS.load(Ordering::Relaxed);
-        let (process, descriptor, connection) = (bash(), stdin_socket(), connection());
-        let crowded =
-            FileDescriptorDetails { file_descriptor_thread_id_array: Some(&threads), ..descriptor };
-        let parents = [Details::FileDescriptor(&descriptor), Details::Process(&process)];
-        let connected = Record::new(
-            Activity::NetworkConnectionCreated,
-            Details::NetworkConnection(&connection),
-        )
-        .with_parents(&parents);
-        let cut = Record::new(Activity::FileDescriptorOpen, Details::FileDescriptor(&crowded));
-        for number in 0..COUNT {
-            if number % 10_000 == 0 {
-                set_web_1(&mut header);
-                header.set_severity(Activity::ProcessZombie, Severity::High);
-                ScanLine::new(&process).write(&mut line, STRING_LENGTH).unwrap();
-            }
-            let record = if number % 1000 == 0 { &cut } else { &connected };
-            let write = |room: &mut [u8]| records.write(room, &header, record, NOW_NS);
-            producer.push_with(Class::default(), write).unwrap();
-            if number % 256 == 0 {
-                producer.flush();
-                while writer.step(now(), Duration::from_millis(1)) == WorkLeft::Backlog {}
-            }
-        }
-        producer.flush();
-        writer.finish(&now);
-        assert_eq!(ALLOCATIONS.load(Ordering::Relaxed), before, "{kind:?}");
-
-        for counters in &counters {
-            assert_eq!((counters.records(), counters.dropped()), (COUNT as u64, 0), "{counters:?}");
-        }
-        assert!(counters[0].rotations() > 3 && counters[0].syncs() > 0);
+        a_hundred_thousand_records_allocate_nothing(kind);
+        a_receiver_allocates_nothing(kind);
     }
+}
+
+/// Over several connections, of which some are closed while they send.
+fn a_receiver_allocates_nothing(kind: OutputKind) {
+    const ROUNDS: usize = 20;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let peer = Peer::tcp("127.0.0.1", listener.local_addr().unwrap().port());
+    let counters = Arc::new(Counters::default());
+    let mut names = Names::start(&peer).unwrap();
+    let mut socket = Socket::new(kind, &counters);
+    assert_eq!(socket.kind(), kind);
+    let (line, mut room) = ([b'x'; 1000], vec![0; 1 << 20]);
+
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    for round in 0..ROUNDS {
+        names.ask();
+        let mut connecting = Connecting::new(&peer, names.answer().unwrap().unwrap());
+        socket.open(connecting.advance(0, Duration::from_secs(1)).unwrap().unwrap());
+        let mut stream = listener.accept().unwrap().0;
+        let mut taken = 0;
+        for _ in 0..5000 {
+            taken += socket.append(&line);
+            socket.advance(Duration::ZERO).unwrap();
+            if round % 2 == 0 && taken >= 1 << 20 {
+                let arrived = room.len().min((socket.sent().bytes - socket.unsent()) as usize);
+                taken -= stream.read(&mut room[..arrived]).unwrap();
+            }
+        }
+        assert!(socket.sent().bytes > 100_000 && socket.received().is_empty());
+        if round % 2 == 1 {
+            assert!(!socket.is_idle(), "it is closed while it sends");
+        }
+    }
+    assert_eq!(ALLOCATIONS.load(Ordering::Relaxed), before, "{kind:?}");
+}
+
+fn a_hundred_thousand_records_allocate_nothing(kind: OutputKind) {
+    const COUNT: usize = 100_000;
+    let folder = tempfile::tempdir().unwrap();
+    let transport = TransportSettings { kind, ..TransportSettings::default() };
+    let options = FileOptions {
+        rotate_size: 20 << 20,
+        max_files: 2,
+        sync_ns: Some(50_000_000),
+        wanted: Wanted::All,
+        form: Form::Compact,
+        transport,
+    };
+    let file = FileOutput::open(&folder.path().join("events.jsonl"), options).unwrap();
+    let null = File::options().write(true).open("/dev/null").unwrap();
+    let outputs: Vec<Box<dyn Output>> =
+        vec![Box::new(file), Box::new(StreamOutput::new(null, transport))];
+    let counters: Vec<_> = outputs.iter().map(|output| output.counters().clone()).collect();
+    let (mut producer, consumer) = queue(QueueSize::default(), &Waker::default());
+    let mut writer = Writer::new(vec![consumer], outputs);
+    let mut header = web_1_header();
+    let mut records = RecordWriter::new(1, STRING_LENGTH);
+    let threads: Vec<u32> = (0..10_000).collect();
+    let mut line = vec![0; 4096];
+    let start = Instant::now();
+    let now = || start.elapsed().as_nanos() as u64;
+
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    let (process, descriptor, connection) = (bash(), stdin_socket(), connection());
+    let crowded =
+        FileDescriptorDetails { file_descriptor_thread_id_array: Some(&threads), ..descriptor };
+    let parents = [Details::FileDescriptor(&descriptor), Details::Process(&process)];
+    let connected =
+        Record::new(Activity::NetworkConnectionCreated, Details::NetworkConnection(&connection))
+            .with_parents(&parents);
+    let cut = Record::new(Activity::FileDescriptorOpen, Details::FileDescriptor(&crowded));
+    for number in 0..COUNT {
+        if number % 10_000 == 0 {
+            set_web_1(&mut header);
+            header.set_severity(Activity::ProcessZombie, Severity::High);
+            ScanLine::new(&process).write(&mut line, STRING_LENGTH).unwrap();
+        }
+        let record = if number % 1000 == 0 { &cut } else { &connected };
+        let write = |room: &mut [u8]| records.write(room, &header, record, NOW_NS);
+        producer.push_with(Class::default(), write).unwrap();
+        if number % 256 == 0 {
+            producer.flush();
+            while writer.step(now(), Duration::from_millis(1)) == WorkLeft::Backlog {}
+        }
+    }
+    producer.flush();
+    writer.finish(&now);
+    assert_eq!(ALLOCATIONS.load(Ordering::Relaxed), before, "{kind:?}");
+
+    for counters in &counters {
+        assert_eq!((counters.records(), counters.dropped()), (COUNT as u64, 0), "{counters:?}");
+    }
+    assert!(counters[0].rotations() > 3 && counters[0].syncs() > 0);
 }
