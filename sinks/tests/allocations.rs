@@ -1,5 +1,5 @@
 //! After start nothing is allocated: neither when records are written, nor by the queue, nor by the
-//! outputs, rotation included.
+//! outputs, rotation included, nor by a backlog, nor for syslog messages.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 #![allow(unsafe_code, reason = "an allocator is unsafe to write")]
@@ -16,7 +16,10 @@ use std::time::{Duration, Instant};
 
 use common::{NOW_NS, STRING_LENGTH, bash, connection, set_web_1, stdin_socket, web_1_header};
 use panoptes_sinks::activities::{Activity, Severity};
+use panoptes_sinks::json::time::Timestamp;
+use panoptes_sinks::output::backlog::Backlog;
 use panoptes_sinks::output::file::{FileOptions, FileOutput};
+use panoptes_sinks::output::form::syslog::{About, FRAME_BYTES_MAX, Framing, Syslog};
 use panoptes_sinks::output::lines::Form;
 use panoptes_sinks::output::socket::{Connecting, Names, Peer, Socket};
 use panoptes_sinks::output::stream::StreamOutput;
@@ -25,7 +28,7 @@ use panoptes_sinks::output::{Counters, Output, OutputKind};
 use panoptes_sinks::queue::{Class, QueueSize, Waker, Wanted, queue};
 use panoptes_sinks::record::file_descriptor::FileDescriptorDetails;
 use panoptes_sinks::record::scan::ScanLine;
-use panoptes_sinks::record::{Details, Record, RecordWriter};
+use panoptes_sinks::record::{Details, RECORD_BYTES_MAX, Record, RecordWriter};
 use panoptes_sinks::writer::{WorkLeft, Writer};
 
 /// Counts allocations and passes them on.
@@ -57,6 +60,41 @@ fn nothing_is_allocated_after_start() {
         a_hundred_thousand_records_allocate_nothing(kind);
         a_receiver_allocates_nothing(kind);
     }
+    backlogs_and_messages_allocate_nothing();
+}
+
+/// A receiver that is gone most of the time gets shortened messages.
+fn backlogs_and_messages_allocate_nothing() {
+    let syslog = Syslog::new(Framing::OctetCounting, "sensor-1", 4711);
+    let mut backlog = Backlog::new(1 << 20);
+    let (mut record, mut out) = (vec![0; RECORD_BYTES_MAX], [0; FRAME_BYTES_MAX]);
+    let threads: Vec<u32> = (0..10_000).collect();
+    let crowded =
+        FileDescriptorDetails { file_descriptor_thread_id_array: Some(&threads), ..stdin_socket() };
+    let activity = Activity::FileDescriptorOpen;
+    let crowded = Record::new(activity, Details::FileDescriptor(&crowded));
+    let length =
+        RecordWriter::new(1, STRING_LENGTH).write(&mut record, &web_1_header(), &crowded, NOW_NS);
+    let record = &record[..length.unwrap()];
+    let time = &Timestamp::from_ns(NOW_NS).text();
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    for number in 0..1000 {
+        let about = About { activity, severity: Severity::Info, time };
+        let message = syslog.write(&about, record, &mut out).unwrap();
+        backlog.push(number % 10 == 0, number, &[message]);
+        if number % 100 == 0 {
+            let entry = backlog.peek().unwrap();
+            assert!(entry.bytes.len() > 6000 && entry.bytes.len() < record.len());
+            let (sequence, length) = (entry.sequence, entry.bytes.len());
+            backlog.send(length);
+            backlog.confirm(sequence);
+            backlog.send(length / 2);
+            backlog.confirm_bytes(length / 2);
+            backlog.rewind();
+        }
+    }
+    assert_eq!(ALLOCATIONS.load(Ordering::Relaxed), before);
+    assert!(backlog.dropped().full > 500 && backlog.waiting().bytes > 1 << 19);
 }
 
 /// Over several connections, of which some are closed while they send.

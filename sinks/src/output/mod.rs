@@ -7,9 +7,10 @@
 //! Layers: `file.rs` and `stream.rs` decide what is written where and when (rotation, sync, flush);
 //! `transport.rs` writes buffers to a descriptor, with `ring.rs` and `plain.rs` as its two ways;
 //! `folder.rs` keeps other programs out; `lines.rs` brings records into an output's form; `form/`
-//! has the forms for receivers of messages; `buffers.rs` tracks how much of each buffer is written;
-//! `socket/` connects to receivers.
+//! has the forms for receivers of messages; `backlog/` has what waits for a receiver; `socket/`
+//! connects to receivers; `buffers.rs` tracks how much of each buffer is written.
 
+pub mod backlog;
 mod buffers;
 pub mod file;
 pub mod folder;
