@@ -80,7 +80,7 @@ use self::ring::RingSocket;
 use self::wire::{Fault, Wire};
 use super::{Counters, OutputKind};
 
-/// One connection at a time, and the memory for all of them.
+/// One connection at a time, and the memory for all of them: 264 KiB.
 #[derive(Debug)]
 pub struct Socket {
     way: Box<dyn Way>,
@@ -171,8 +171,7 @@ impl Socket {
 
     /// What has arrived in the last step; the next one replaces it.
     pub fn received(&self) -> &[u8] {
-        let wire = self.way.wire();
-        &wire.received[..wire.arrived]
+        self.way.wire().received()
     }
 
     /// Whether the kernel has accepted everything that was appended.

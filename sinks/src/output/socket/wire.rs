@@ -1,5 +1,6 @@
 //! What both ways of sending have: the socket, the bytes to send, and those that arrived.
 
+use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -10,15 +11,15 @@ use super::error::Action;
 use crate::output::Counters;
 use crate::output::buffers::Buffers;
 
-#[derive(Debug)]
 pub(super) struct Wire {
     pub(super) socket: Option<OwnedFd>,
     pub(super) is_stream: bool,
     /// One is sent at a time. Each has one datagram, or a part of the stream.
     pub(super) buffers: Buffers,
-    /// A vector, since the kernel may write to it while its owner moves.
+    /// A vector, since the kernel may write to it while its owner moves. It is only looked at when
+    /// something has arrived.
     pub(super) received: Vec<u8>,
-    /// Bytes at the beginning of `received` that arrived.
+    /// Bytes at its beginning that have arrived. A receive is only begun while there are none.
     pub(super) arrived: usize,
     pub(super) sent: Sent,
     /// The connection is over; only [`super::Socket::close`] follows.
@@ -141,8 +142,21 @@ impl Wire {
         }
     }
 
+    /// What has arrived.
+    pub(super) fn received(&self) -> &[u8] {
+        if self.arrived == 0 { &[] } else { &self.received[..self.arrived] }
+    }
+
     pub(super) fn is_idle(&self) -> bool {
         self.buffers.is_idle() && self.buffers.filled() == 0
+    }
+}
+
+impl fmt::Debug for Wire {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the memory: the kernel may write to it.
+        let mut wire = formatter.debug_struct("Wire");
+        wire.field("socket", &self.socket).field("sent", &self.sent).finish_non_exhaustive()
     }
 }
 
