@@ -17,6 +17,7 @@ use std::time::Duration;
 use io_uring::types::{Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, Probe, opcode, squeue};
 use rustix::event::PollFlags;
+use rustix::net::{Shutdown, shutdown};
 
 use super::Way;
 use super::connect::Connected;
@@ -251,7 +252,9 @@ impl Way for RingSocket {
             self.reap();
         }
         if self.is_under_way() {
-            // The kernel may still use both, and the entry may still name the descriptor.
+            // The kernel may still use both, and the entry may still name the descriptor. The peer
+            // sees the end nevertheless.
+            let _ = self.wire.socket.as_ref().map(|socket| shutdown(socket, Shutdown::Both));
             std::mem::forget((self.wire.replace_memory(), self.wire.socket.take()));
             (self.sending, self.is_receiving) = (None, false);
             self.generation += 1;
@@ -274,7 +277,7 @@ impl std::fmt::Debug for RingSocket {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
 
     use super::super::{Peer, UnixKind};
@@ -289,7 +292,7 @@ mod tests {
     #[test]
     fn memory_that_the_kernel_keeps_is_leaked_and_what_it_says_of_it_later_is_ignored() {
         let mut socket = RingSocket::new(&Arc::default()).unwrap();
-        let (connected, _first) = connection();
+        let (connected, mut first) = connection();
         socket.open(connected);
         // As if a receive could not be cancelled.
         socket.is_receiving = true;
@@ -297,6 +300,7 @@ mod tests {
         socket.close();
         assert_ne!(socket.wire.received.as_ptr(), kept);
         assert!(socket.wire.socket.is_none() && !socket.is_under_way());
+        assert_eq!(first.read(&mut [0]).unwrap(), 0, "the peer sees the end");
 
         let (connected, mut second) = connection();
         socket.open(connected);
