@@ -19,6 +19,8 @@ use panoptes_sinks::output::{Counters, OutputKind};
 const KINDS: [OutputKind; 2] = [OutputKind::IoUring, OutputKind::Plain];
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// A call that waits for a frozen peer would wait without end; a busy machine is only slow.
+const BLOCKED: Duration = Duration::from_secs(5);
 const WAIT: Duration = Duration::from_millis(2);
 
 /// The kernel accepts one more piece while it has less than 256 KiB.
@@ -107,7 +109,7 @@ fn fill(socket: &mut Socket, bytes: &[u8]) -> usize {
         let start = Instant::now();
         let count = socket.append(&bytes[taken..]);
         socket.advance(Duration::ZERO).unwrap();
-        assert!(start.elapsed() < Duration::from_secs(1), "the caller was blocked");
+        assert!(start.elapsed() < BLOCKED, "the caller was blocked");
         taken += count;
         still = if count == 0 { still + 1 } else { 0 };
         assert!(taken < bytes.len(), "the kernel takes everything");
@@ -148,7 +150,12 @@ fn a_peer_reads_everything_in_order() {
     };
     for kind in KINDS {
         for host in ["127.0.0.1", "::1"] {
-            let listener = TcpListener::bind((host, 0)).unwrap();
+            let listener = match TcpListener::bind((host, 0)) {
+                Err(error) if host == "::1" && error.kind() == ErrorKind::AddrNotAvailable => {
+                    continue; // Many containers have no IPv6.
+                }
+                listener => listener.unwrap(),
+            };
             let peer = tcp(listener.local_addr().unwrap());
             check(kind, &peer, &|| Box::new(listener.accept().unwrap().0));
         }
@@ -470,31 +477,36 @@ fn a_socket_may_be_closed_opened_and_dropped_while_it_sends() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let peer = tcp(listener.local_addr().unwrap());
         let (mut socket, _) = connected(kind, &peer);
-        let mut first = listener.accept().unwrap().0;
+        let first = accept(&listener);
         fill(&mut socket, &text);
         let start = Instant::now();
         // Closes the first connection: nothing of what it had left is in the second.
         socket.open(connect(&peer).unwrap());
-        assert!(start.elapsed() < Duration::from_secs(1), "the caller was blocked");
+        assert!(start.elapsed() < BLOCKED, "the caller was blocked");
         assert!(socket.is_idle());
         assert_eq!((socket.sent(), socket.received()), (Sent::default(), b"".as_slice()));
-        let second = reader(listener.accept().unwrap().0);
+        let second = reader(accept(&listener));
         send_all(&mut socket, b"the second connection").unwrap();
         socket.close();
         assert_eq!(second.join().unwrap(), b"the second connection");
         // The first one got the beginning of the text, and no other byte.
-        let mut received = Vec::new();
-        first.read_to_end(&mut received).unwrap();
-        assert!(text.starts_with(&received) && !received.is_empty());
+        check_prefix(first, &text);
 
         socket.open(connect(&peer).unwrap());
-        let third = listener.accept().unwrap().0;
+        let third = accept(&listener);
         fill(&mut socket, &text);
         let start = Instant::now();
         drop(socket);
-        assert!(start.elapsed() < Duration::from_secs(1), "the caller was blocked");
+        assert!(start.elapsed() < BLOCKED, "the caller was blocked");
         check_prefix(third, &text);
     }
+}
+
+/// A connection of which the end must come.
+fn accept(listener: &TcpListener) -> TcpStream {
+    let stream = listener.accept().unwrap().0;
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
 }
 
 fn check_prefix(mut stream: TcpStream, text: &[u8]) {
