@@ -1,7 +1,7 @@
 //! The event log on a file system of its own that has too few inodes or bytes.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
-#![allow(clippy::print_stderr, reason = "what is left out is said")]
+#![allow(clippy::print_stderr, reason = "it prints what it leaves out")]
 
 use std::fs::{self, File};
 use std::io::Write;
