@@ -6,8 +6,8 @@
 //! one table, so an activity is added in one place. When an activity is reported is the engine's
 //! policy and is not decided here.
 
-use crate::record::DetailsKind;
-use crate::record::macros::words;
+use crate::details_kind::DetailsKind;
+use crate::words::words;
 
 pub use crate::preset::Preset;
 

@@ -87,6 +87,7 @@
 //! ```
 
 pub mod activities;
+mod details_kind;
 pub mod json;
 pub mod output;
 pub mod people;
@@ -94,4 +95,5 @@ mod preset;
 pub mod queue;
 pub mod record;
 pub mod schema;
+mod words;
 pub mod writer;

@@ -2,8 +2,9 @@
 
 use crate::json::text::Text;
 use crate::json::time::Timestamp;
+use crate::words::words;
 
-use super::macros::{details, words};
+use super::macros::details;
 use super::value::{Objects, Uuid};
 
 /// The version of ATT&CK that technique ids are from.

@@ -1,8 +1,9 @@
 //! `elf_file_details` (guide §11.6).
 
 use crate::json::text::Text;
+use crate::words::words;
 
-use super::macros::{details, words};
+use super::macros::details;
 use super::value::Hash;
 
 details! {

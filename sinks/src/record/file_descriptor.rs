@@ -4,8 +4,9 @@ use crate::json::text::Text;
 use crate::json::time::Timestamp;
 use crate::json::{Full, JsonWriter};
 use crate::schema::Type;
+use crate::words::words;
 
-use super::macros::{details, words};
+use super::macros::details;
 use super::value::{Device, Hash, Permissions, Scalar};
 
 details! {

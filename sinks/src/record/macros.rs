@@ -1,4 +1,4 @@
-//! `details!` and `words!`: a details object or a fixed set of words, declared once.
+//! `details!`: a details object, declared once.
 //!
 //! The struct, the order of its keys, their names, the serialiser and the schema come from one
 //! declaration, so none of them can drift from the others. A new field is one line in one file; a
@@ -59,46 +59,4 @@ macro_rules! details {
     };
 }
 
-/// Declares an enumeration whose variants are written as fixed words. The first one is the default.
-macro_rules! words {
-    ($(#[$docs:meta])* pub enum $name:ident {
-        $(#[$first_docs:meta])* $first:ident = $first_word:literal
-        $(, $(#[$more:meta])* $variant:ident = $word:literal)* $(,)?
-    }) => {
-        $(#[$docs])*
-        #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
-        pub enum $name {
-            #[doc = concat!("`", $first_word, "`")]
-            $(#[$first_docs])*
-            #[default]
-            $first,
-            $(#[doc = concat!("`", $word, "`")] $(#[$more])* $variant,)*
-        }
-
-        impl $name {
-            pub const ALL: &'static [Self] = &[Self::$first, $(Self::$variant,)*];
-            /// Every word, in the order of declaration.
-            pub const WORDS: &'static [&'static str] = &[$first_word, $($word,)*];
-
-            pub const fn word(self) -> &'static str {
-                Self::WORDS[self as usize]
-            }
-        }
-
-        impl $crate::record::value::Scalar for $name {
-            #[inline]
-            fn write(
-                &self,
-                out: &mut $crate::json::JsonWriter<'_>,
-            ) -> Result<(), $crate::json::Full> {
-                out.word(self.word())
-            }
-
-            fn schema() -> $crate::schema::Type {
-                $crate::schema::Type::Words(Self::WORDS)
-            }
-        }
-    };
-}
-
-pub(crate) use {details, words};
+pub(crate) use details;

@@ -10,6 +10,8 @@ use crate::json::time::{TIMESTAMP_LENGTH, Timestamp};
 use crate::json::{Full, JsonWriter, Limits, fit};
 use crate::schema::Object;
 
+pub use crate::details_kind::DetailsKind;
+
 pub mod container;
 pub mod detection;
 pub mod elf_file;
@@ -17,7 +19,7 @@ pub mod file;
 pub mod file_descriptor;
 pub mod header;
 pub mod interface;
-pub(crate) mod macros;
+mod macros;
 pub mod message_id;
 pub mod network_connection;
 pub mod package;
@@ -87,11 +89,6 @@ macro_rules! details_kinds {
             $(#[doc = concat!("[`", stringify!($type), "`]")] $variant(&'a $type $(<$life>)?),)*
         }
 
-        #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-        pub enum DetailsKind {
-            $(#[doc = concat!("[`", stringify!($type), "`]")] $variant,)*
-        }
-
         impl Details<'_> {
             pub const fn kind(&self) -> DetailsKind {
                 match self {
@@ -107,8 +104,6 @@ macro_rules! details_kinds {
         }
 
         impl DetailsKind {
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
-
             /// The object's key in a record.
             pub const fn key(self) -> &'static str {
                 match self {

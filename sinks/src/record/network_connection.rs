@@ -3,9 +3,10 @@
 use std::net::IpAddr;
 
 use crate::json::time::Timestamp;
+use crate::words::words;
 
 use super::interface::WorkloadInterface;
-use super::macros::{details, words};
+use super::macros::details;
 use super::value::{Flat, Objects};
 
 details! {

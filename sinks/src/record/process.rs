@@ -2,8 +2,9 @@
 
 use crate::json::text::{CommandLine, Text};
 use crate::json::time::Timestamp;
+use crate::words::words;
 
-use super::macros::{details, words};
+use super::macros::details;
 use super::value::{Hash, Namespace};
 
 details! {

@@ -43,7 +43,7 @@ const CIRCLES: &[&str] = &[
     "engine/src/walk: containers snapshot sockets tables terminals",
     "profiles/src/discovery: arm64 candidate",
     "sinks/src/output: plain ring transport",
-    "sinks/src: activities record schema",
+    "sinks/src: record schema",
     "tests/rig/src/scenarios: load twins",
     "tests/rig/src/scenarios: outcome watcher",
     "tests/rig/src/scenarios: pace run",
