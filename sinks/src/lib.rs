@@ -88,6 +88,7 @@
 
 pub mod activities;
 mod details_kind;
+pub mod filter;
 pub mod json;
 pub mod output;
 pub mod people;

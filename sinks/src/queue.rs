@@ -21,9 +21,9 @@ use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 
 use crate::json::Full;
-use block::{Mark, RECORD_BYTES_MIN, Whose};
+use block::{Known, RECORD_BYTES_MIN, Whose};
 
-pub use block::{Block, Class, HeaderLists, Wanted};
+pub use block::{Block, Class, HeaderLists};
 
 /// The capacity of a queue.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -44,9 +44,9 @@ impl QueueSize {
     /// Approximate size in bytes of a queue.
     pub const fn bytes(&self) -> usize {
         let blocks = if self.blocks < BLOCKS_MIN { BLOCKS_MIN } else { self.blocks };
-        // Each record that fits has the place of its end, and a mark.
+        // Each record that fits has the place of its end, and what is known of it.
         let records = self.block_bytes / RECORD_BYTES_MIN + 1;
-        let of_record = size_of::<u32>() + size_of::<Mark>();
+        let of_record = size_of::<u32>() + size_of::<Known>();
         blocks.saturating_mul(self.block_bytes + records * of_record)
     }
 }

@@ -15,7 +15,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use crate::output::{Output, PATIENCE_NS, Standing};
-use crate::queue::{Block, Consumer, Waker, Wanted};
+use crate::queue::{Block, Consumer, Waker};
 
 #[derive(Debug)]
 pub struct Writer {
@@ -127,8 +127,7 @@ impl Writer {
                 }
                 OutputChange::End(system) => {
                     let next = self.waker.next();
-                    let wanted = Wanted::System(system);
-                    let own = |reader: &&mut Reader| reader.output.wanted() == wanted;
+                    let own = |reader: &&mut Reader| reader.output.filter().system == Some(system);
                     for reader in self.outputs.iter_mut().filter(own) {
                         reader.until.get_or_insert(next);
                     }
@@ -354,7 +353,7 @@ impl Reader {
             let Some((block, place)) = next.min_by_key(|(block, _)| block.number()) else {
                 return taken;
             };
-            let run = block.next_wanted(self.output.wanted(), place.record);
+            let run = block.next_wanted(&self.output.filter(), place.record);
             let count = self.output.append(block, run.clone(), now_ns);
             taken += count;
             place.record = run.start + count;
@@ -387,7 +386,7 @@ impl Reader {
         let Some(block) = lane.held.get((place.block - lane.first) as usize) else {
             return false;
         };
-        let lost = block.wanted_from(self.output.wanted(), place.record);
+        let lost = block.wanted_from(&self.output.filter(), place.record);
         self.output.counters().add_dropped(lost);
         *place = Place { block: place.block + 1, record: 0 };
         true

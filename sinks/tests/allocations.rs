@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use common::{NOW_NS, STRING_LENGTH, bash, connection, set_web_1, stdin_socket, web_1_header};
 use panoptes_sinks::activities::{Activity, Severity};
+use panoptes_sinks::filter::Filter;
 use panoptes_sinks::json::time::Timestamp;
 use panoptes_sinks::output::backlog::Backlog;
 use panoptes_sinks::output::file::{FileOptions, FileOutput};
@@ -25,7 +26,7 @@ use panoptes_sinks::output::socket::{Connecting, Names, Peer, Socket};
 use panoptes_sinks::output::stream::StreamOutput;
 use panoptes_sinks::output::transport::TransportSettings;
 use panoptes_sinks::output::{Counters, Output, OutputKind};
-use panoptes_sinks::queue::{Class, QueueSize, Waker, Wanted, queue};
+use panoptes_sinks::queue::{Class, QueueSize, Waker, queue};
 use panoptes_sinks::record::file_descriptor::FileDescriptorDetails;
 use panoptes_sinks::record::scan::ScanLine;
 use panoptes_sinks::record::{Details, RECORD_BYTES_MAX, Record, RecordWriter};
@@ -139,7 +140,7 @@ fn a_hundred_thousand_records_allocate_nothing(kind: OutputKind) {
         rotate_size: 20 << 20,
         max_files: 2,
         sync_ns: Some(50_000_000),
-        wanted: Wanted::All,
+        filter: Filter::ALL,
         form: Form::Compact,
         transport,
     };

@@ -11,13 +11,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use panoptes_sinks::activities::Preset;
+use panoptes_sinks::filter::Filter;
 use panoptes_sinks::output::file::{FileOptions, FileOutput};
 use panoptes_sinks::output::lines::Form;
 use panoptes_sinks::output::stream::StreamOutput;
 use panoptes_sinks::output::transport::TransportSettings;
 use panoptes_sinks::output::{Counters, Output, OutputKind};
 use panoptes_sinks::people::LineStyle;
-use panoptes_sinks::queue::{Class, Producer, QueueSize, Waker, Wanted, queue};
+use panoptes_sinks::queue::{Class, Producer, QueueSize, Waker, queue};
 use panoptes_sinks::writer::{End, OutputChange, WorkLeft, Writer};
 
 const KINDS: [OutputKind; 2] = [OutputKind::IoUring, OutputKind::Plain];
@@ -415,7 +416,7 @@ fn alerts_have_a_file_of_their_own() {
         file_output(
             &alerts,
             OutputKind::Plain,
-            FileOptions { wanted: Wanted::Alerts, ..FileOptions::default() },
+            FileOptions { filter: Filter::ALERTS, ..FileOptions::default() },
         ),
     ];
     let (mut producer, consumer) = queue(LARGE, &Waker::default());
@@ -516,7 +517,8 @@ fn a_system_s_output_can_be_added_and_ended_while_the_writer_runs() {
         push(Some(1), "before its log");
         step(&mut writer);
         for system in [1, 2] {
-            let options = FileOptions { wanted: Wanted::System(system), ..FileOptions::default() };
+            let options =
+                FileOptions { filter: Filter::of_system(system), ..FileOptions::default() };
             let log = file_output(&path(&system.to_string()), kind, options);
             changes.send(OutputChange::Add(log)).unwrap();
         }
@@ -547,7 +549,7 @@ fn a_terminal_shows_a_preset_as_lines_for_people() {
         let path = folder.path().join("terminal");
         let output = StreamOutput::new(File::create(&path).unwrap(), settings(kind))
             .with_form(Form::ForPeople(LineStyle::default()))
-            .with_wanted(Wanted::Preset(Preset::Security));
+            .with_filter(Filter::of_preset(Preset::Security));
         let (mut producer, running) = start(QueueSize::default(), vec![Box::new(output)]);
         let names = ["process_created", "thread_created", "reverse_shell_detected"];
         let presets = [Preset::Security, Preset::Everything, Preset::Alerts];

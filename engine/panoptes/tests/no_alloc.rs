@@ -29,13 +29,14 @@ use panoptes_engine::watch::{Identity, SLICE_BYTES, Setup, Watched, Workspace};
 use panoptes_profiles::{Options, discover};
 use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, setup};
 use panoptes_sinks::activities::Activity;
+use panoptes_sinks::filter::Filter;
 use panoptes_sinks::json::Limits as TextLimits;
 use panoptes_sinks::output::file::{FileOptions, FileOutput};
 use panoptes_sinks::output::lines::Form;
 use panoptes_sinks::output::stream::StreamOutput;
 use panoptes_sinks::output::transport::TransportSettings;
 use panoptes_sinks::output::{Output, OutputKind};
-use panoptes_sinks::queue::{QueueSize, Waker, Wanted, queue};
+use panoptes_sinks::queue::{QueueSize, Waker, queue};
 use panoptes_sinks::record::header::Header;
 use panoptes_sinks::record::interface::BluefieldSystem;
 use panoptes_sinks::record::value::Numbered;
@@ -165,7 +166,7 @@ fn outputs(folder: &Path) -> Vec<Box<dyn Output>> {
             rotate_size: 1 << 20,
             max_files: 2,
             sync_ns: Some(100_000_000),
-            wanted: Wanted::All,
+            filter: Filter::ALL,
             form: Form::Compact,
             transport,
         };

@@ -26,7 +26,8 @@ use super::folder::{FolderLock, has_name};
 use super::lines::{Form, Lines};
 use super::transport::{self, Target, Transport, TransportSettings};
 use super::{Counters, DISK_PATIENCE_NS, Output, OutputKind, Standing};
-use crate::queue::{Block, Wanted};
+use crate::filter::Filter;
+use crate::queue::Block;
 
 /// How a file is kept.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -39,7 +40,7 @@ pub struct FileOptions {
     /// before a file is rotated, and at the end; `None`: the kernel decides.
     pub sync_ns: Option<u64>,
     /// Which records the file has.
-    pub wanted: Wanted,
+    pub filter: Filter,
     pub form: Form,
     pub transport: TransportSettings,
 }
@@ -51,7 +52,7 @@ impl Default for FileOptions {
             rotate_size: 64 << 20,
             max_files: 8,
             sync_ns: None,
-            wanted: Wanted::All,
+            filter: Filter::ALL,
             form: Form::default(),
             transport: TransportSettings::default(),
         }
@@ -417,8 +418,8 @@ impl Output for FileOutput {
         &self.counters
     }
 
-    fn wanted(&self) -> Wanted {
-        self.options.wanted
+    fn filter(&self) -> Filter {
+        self.options.filter
     }
 
     fn append(&mut self, block: &Block, range: Range<usize>, now_ns: u64) -> usize {

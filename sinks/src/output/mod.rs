@@ -27,7 +27,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::queue::{Block, Wanted};
+use crate::filter::Filter;
+use crate::queue::Block;
 
 /// How an output writes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -138,8 +139,8 @@ pub trait Output: std::fmt::Debug + Send {
     fn append(&mut self, block: &Block, range: Range<usize>, now_ns: u64) -> usize;
 
     /// Which records it takes.
-    fn wanted(&self) -> Wanted {
-        Wanted::All
+    fn filter(&self) -> Filter {
+        Filter::ALL
     }
 
     /// Does the work that is due and collects completions. Waits up to `wait` for one when a write

@@ -9,13 +9,14 @@ use std::time::Duration;
 use super::lines::{Form, Lines};
 use super::transport::{self, Target, Transport, TransportSettings};
 use super::{Counters, Output, OutputKind, Standing};
-use crate::queue::{Block, Wanted};
+use crate::filter::Filter;
+use crate::queue::Block;
 
 #[derive(Debug)]
 pub struct StreamOutput {
     transport: Box<dyn Transport>,
     lines: Lines,
-    wanted: Wanted,
+    filter: Filter,
     counters: Arc<Counters>,
     is_closed: bool,
     retry_at: Option<u64>,
@@ -29,8 +30,8 @@ impl StreamOutput {
     pub fn new(file: File, settings: TransportSettings) -> Self {
         let counters = Arc::new(Counters::default());
         let transport = transport::open(file, Target::Stream, settings, &counters);
-        let (lines, wanted) = (Lines::new(Form::default()), Wanted::default());
-        Self { transport, lines, wanted, counters, is_closed: false, retry_at: None }
+        let (lines, filter) = (Lines::new(Form::default()), Filter::ALL);
+        Self { transport, lines, filter, counters, is_closed: false, retry_at: None }
     }
 
     /// Writes records in this form.
@@ -41,8 +42,8 @@ impl StreamOutput {
 
     /// Writes these records only.
     #[must_use]
-    pub fn with_wanted(self, wanted: Wanted) -> Self {
-        Self { wanted, ..self }
+    pub fn with_filter(self, filter: Filter) -> Self {
+        Self { filter, ..self }
     }
 
     fn take_in(&mut self, error: &io::Error, now_ns: u64) {
@@ -83,8 +84,8 @@ impl Output for StreamOutput {
         &self.counters
     }
 
-    fn wanted(&self) -> Wanted {
-        self.wanted
+    fn filter(&self) -> Filter {
+        self.filter
     }
 
     /// Takes records of `range`, as many as there is room for; all of them after the reader is

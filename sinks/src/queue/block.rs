@@ -2,11 +2,16 @@
 
 use std::ops::Range;
 
+use crate::activities::{Activity, Severity};
+
+use crate::filter::{Filter, Mark};
 use crate::preset::Preset;
 
-/// How important a record is.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+/// What a record is, and how important.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Class {
+    pub activity: Activity,
+    pub severity: Severity,
     /// Whether its severity is MEDIUM or above: it may use the reserved blocks.
     pub is_urgent: bool,
     /// Whether it is an alert: outputs may take alerts alone.
@@ -18,6 +23,21 @@ pub struct Class {
     pub middle: u16,
     /// The lists of interfaces in it.
     pub lists: HeaderLists,
+}
+
+impl Default for Class {
+    /// That of an event in a header without lists.
+    fn default() -> Self {
+        Self {
+            activity: Activity::ProcessCreated,
+            severity: Severity::Info,
+            is_urgent: false,
+            is_alert: false,
+            preset: Preset::default(),
+            middle: 0,
+            lists: HeaderLists::default(),
+        }
+    }
 }
 
 /// The two lists of interfaces in the header of a record: what an output with compact headers
@@ -32,36 +52,23 @@ pub struct HeaderLists {
     pub places: [(u16, u16); 2],
 }
 
-/// Which records an output takes.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Wanted {
-    #[default]
-    All,
-    /// Alerts alone.
-    Alerts,
-    /// The records of a preset.
-    Preset(Preset),
-    /// The records about the system of this number ([`super::Producer::set_system`]).
-    System(u32),
-}
-
 /// Maximum number of times that the system, or the lists in its header, change within a block.
 pub(super) const TURNS_MAX: usize = 128;
 
 /// Lower bound on a record's size, which bounds the number of ends in a block.
 pub(super) const RECORD_BYTES_MIN: usize = 16;
 
-/// What outputs must know of a record to choose.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Mark {
-    is_alert: bool,
-    preset: Preset,
+/// What is known of a record beside its bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known {
+    mark: Mark,
     middle: u16,
 }
 
-impl Mark {
-    const fn of(class: Class) -> Self {
-        Self { is_alert: class.is_alert, preset: class.preset, middle: class.middle }
+impl Known {
+    const fn of(class: &Class) -> Self {
+        let Class { activity, severity, is_alert, preset, middle, .. } = *class;
+        Self { mark: Mark { activity, severity, is_alert, preset }, middle }
     }
 }
 
@@ -86,7 +93,7 @@ pub struct Block {
     /// Where each record ends, its line feed included.
     ends: Box<[u32]>,
     /// One for each record.
-    marks: Box<[Mark]>,
+    known: Box<[Known]>,
     turns: Vec<Turn>,
     records: usize,
     pub(super) number: u64,
@@ -98,7 +105,7 @@ impl Block {
         Self {
             bytes: vec![0; bytes].into_boxed_slice(),
             ends: vec![0; records_max].into_boxed_slice(),
-            marks: vec![Mark::default(); records_max].into_boxed_slice(),
+            known: vec![Known::of(&Class::default()); records_max].into_boxed_slice(),
             turns: Vec::with_capacity(TURNS_MAX),
             records: 0,
             number: 0,
@@ -132,52 +139,45 @@ impl Block {
         self.ends[range].partition_point(|&end| end as usize - start <= room)
     }
 
-    /// The next wanted records in a row, from record `index` on; empty at the end if there is none.
-    pub fn next_wanted(&self, wanted: Wanted, index: usize) -> Range<usize> {
-        match wanted {
-            Wanted::All => index..self.records,
-            Wanted::Alerts => self.next_marked(index, |mark| mark.is_alert),
-            Wanted::Preset(preset) => self.next_marked(index, |mark| mark.preset <= preset),
-            Wanted::System(system) => {
-                let mut own = self.turns_of(system).filter(|turn| turn.end > index);
-                own.next()
-                    .map_or(self.records..self.records, |turn| turn.start.max(index)..turn.end)
+    /// The next records in a row that an output takes, from record `index` on; empty at the end if
+    /// there is none.
+    pub fn next_wanted(&self, filter: &Filter, index: usize) -> Range<usize> {
+        let mut run = self.records..self.records;
+        for turn in self.turns_of(filter, index) {
+            if !run.is_empty() && run.end != turn.start {
+                break;
+            }
+            if run.is_empty() {
+                let mut known = self.known[turn.clone()].iter();
+                let Some(first) = known.position(|known| filter.takes(&known.mark)) else {
+                    continue;
+                };
+                run = turn.start + first..turn.start + first;
+            }
+            let rest = self.known[run.end..turn.end].iter();
+            run.end += rest.take_while(|known| filter.takes(&known.mark)).count();
+            if run.end < turn.end {
+                break;
             }
         }
+        run
     }
 
-    /// The number of wanted records from record `index` on.
-    pub fn wanted_from(&self, wanted: Wanted, index: usize) -> usize {
-        match wanted {
-            Wanted::All => self.records - index,
-            Wanted::Alerts => self.marked_from(index, |mark| mark.is_alert),
-            Wanted::Preset(preset) => self.marked_from(index, |mark| mark.preset <= preset),
-            Wanted::System(system) => self
-                .turns_of(system)
-                .map(|turn| turn.end.saturating_sub(turn.start.max(index)))
-                .sum(),
-        }
+    /// The number of records that an output takes, from record `index` on.
+    pub fn wanted_from(&self, filter: &Filter, index: usize) -> usize {
+        let count = |turn: Range<usize>| {
+            self.known[turn].iter().filter(|known| filter.takes(&known.mark)).count()
+        };
+        self.turns_of(filter, index).map(count).sum()
     }
 
-    fn next_marked(&self, index: usize, is_wanted: impl Fn(&Mark) -> bool) -> Range<usize> {
-        let rest = &self.marks[index..self.records];
-        let start = rest.iter().position(&is_wanted).unwrap_or(rest.len());
-        let count = rest[start..].iter().take_while(|mark| is_wanted(mark)).count();
-        index + start..index + start + count
-    }
-
-    fn marked_from(&self, index: usize, is_wanted: impl Fn(&Mark) -> bool) -> usize {
-        self.marks[index..self.records].iter().filter(|mark| is_wanted(mark)).count()
-    }
-
-    /// The records of each turn of a system.
-    fn turns_of(&self, system: u32) -> impl Iterator<Item = Range<usize>> {
+    /// The records of each turn of the systems that an output takes, from record `index` on.
+    fn turns_of(&self, filter: &Filter, index: usize) -> impl Iterator<Item = Range<usize>> {
         let ends = self.turns.iter().skip(1).map(|turn| turn.first as usize);
-        let ends = ends.chain([self.records]);
-        let turns = self.turns.iter().zip(ends);
-        turns
-            .filter(move |(turn, _)| turn.of.system == Some(system))
-            .map(|(turn, end)| turn.first as usize..end)
+        let turns = self.turns.iter().zip(ends.chain([self.records]));
+        let own = turns.filter(|(turn, _)| filter.takes_system(turn.of.system));
+        own.map(move |(turn, end)| (turn.first as usize).max(index)..end)
+            .filter(|turn| !turn.is_empty())
     }
 
     /// Whether such a record continues the last turn.
@@ -193,7 +193,7 @@ impl Block {
 
     /// Record `index` without the lists in its header, in pieces.
     pub fn without_lists(&self, index: usize) -> [&[u8]; 3] {
-        let (record, middle) = (self.slice(index, 1), usize::from(self.marks[index].middle));
+        let (record, middle) = (self.slice(index, 1), usize::from(self.known[index].middle));
         let [first, second] = self.lists(index).places;
         let place = |place: u16| middle + usize::from(place);
         [
@@ -237,7 +237,7 @@ impl Block {
         let end = self.start(self.records) + length;
         self.bytes[end] = b'\n';
         self.ends[self.records] = end as u32 + 1;
-        self.marks[self.records] = Mark::of(class);
+        self.known[self.records] = Known::of(&class);
         self.records += 1;
     }
 }

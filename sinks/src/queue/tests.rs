@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::block::TURNS_MAX;
 use super::*;
+use crate::filter::Filter;
 use crate::preset::Preset;
 
 const SMALL: QueueSize = QueueSize { blocks: 4, block_bytes: 64 };
@@ -65,7 +66,7 @@ fn a_record_longer_than_a_block_is_refused_and_others_still_pass() {
 
 /// The records of each system, found as an output finds them.
 fn records_of(block: &Block, system: u32) -> Vec<usize> {
-    let (wanted, mut at, mut found) = (Wanted::System(system), 0, Vec::new());
+    let (wanted, mut at, mut found) = (&Filter::of_system(system), 0, Vec::new());
     while at < block.records() {
         assert_eq!(block.wanted_from(wanted, at), block.wanted_from(wanted, 0) - found.len());
         let run = block.next_wanted(wanted, at);
@@ -179,10 +180,10 @@ fn alerts_are_found_in_a_block() {
     producer.flush();
     let block = consumer.pop().unwrap();
     assert_eq!(
-        [0, 2, 3, 5].map(|from| block.next_wanted(Wanted::Alerts, from)),
+        [0, 2, 3, 5].map(|from| block.next_wanted(&Filter::ALERTS, from)),
         [1..3, 2..3, 4..5, 5..5]
     );
-    assert_eq!([0, 2, 5].map(|from| block.wanted_from(Wanted::Alerts, from)), [3, 2, 0]);
+    assert_eq!([0, 2, 5].map(|from| block.wanted_from(&Filter::ALERTS, from)), [3, 2, 0]);
 }
 
 #[test]
@@ -194,7 +195,7 @@ fn a_preset_has_the_records_of_smaller_ones() {
     producer.flush();
     let block = consumer.pop().unwrap();
     let runs = |preset| {
-        let wanted = Wanted::Preset(preset);
+        let wanted = &Filter::of_preset(preset);
         let first = block.next_wanted(wanted, 0);
         (first.clone(), block.next_wanted(wanted, first.end), block.wanted_from(wanted, 0))
     };

@@ -161,20 +161,22 @@ impl Header {
     /// How important the records of an activity are, and to whom, unless they have a weight of
     /// their own.
     pub fn class(&self, activity: Activity) -> Class {
-        self.class_by(&self.heads[activity as usize])
+        self.class_by(activity, &self.heads[activity as usize])
     }
 
     /// The same of a record.
     pub fn class_of(&self, record: &Record<'_>) -> Class {
         let head = &self.heads[record.activity as usize];
         record.weight.map_or_else(
-            || self.class_by(head),
-            |weight| self.class_by(&Head::new(weight, head.preset)),
+            || self.class_by(record.activity, head),
+            |weight| self.class_by(record.activity, &Head::new(weight, head.preset)),
         )
     }
 
-    fn class_by(&self, head: &Head) -> Class {
+    fn class_by(&self, activity: Activity, head: &Head) -> Class {
         Class {
+            activity,
+            severity: head.weight.severity,
             is_urgent: head.weight.severity >= Severity::Medium,
             is_alert: head.weight.message_type == MessageType::Alert,
             preset: head.preset,

@@ -5,12 +5,12 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 
+use panoptes_sinks::filter::Filter;
 use panoptes_sinks::output::file::{FileOptions, FileOutput};
 use panoptes_sinks::output::folder::FolderLock;
 use panoptes_sinks::output::stream::StreamOutput;
 use panoptes_sinks::output::transport::TransportSettings;
 use panoptes_sinks::output::{Counters, Output, OutputKind};
-use panoptes_sinks::queue::Wanted;
 
 use crate::config::{Output as OutputConfiguration, Sync};
 use crate::exit::{Exit, Failure};
@@ -18,7 +18,7 @@ use crate::message::Messages;
 use crate::request::Shown;
 
 /// The files in the folder of logs. Alerts are in both, and events rotate only the first.
-const LOGS: [(&str, Wanted); 2] = [("events.jsonl", Wanted::All), ("alerts.jsonl", Wanted::Alerts)];
+const LOGS: [(&str, Filter); 2] = [("events.jsonl", Filter::ALL), ("alerts.jsonl", Filter::ALERTS)];
 
 /// An output's name and counters, which can be read while the writer owns the output itself.
 #[derive(Clone, Debug)]
@@ -54,7 +54,7 @@ pub(super) fn open(
         let file = std::io::stdout().as_fd().try_clone_to_owned().map_err(failed)?;
         let output = StreamOutput::new(File::from(file), TransportSettings::default())
             .with_form(stdout.form)
-            .with_wanted(Wanted::Preset(stdout.preset));
+            .with_filter(Filter::of_preset(stdout.preset));
         add("standard output".to_owned(), Box::new(output));
     }
     let mut locked = None;
@@ -63,9 +63,9 @@ pub(super) fn open(
             Failure::io(&error, Exit::Output, format_args!("cannot write to {}", path.display()))
         };
         let lock = FolderLock::take(folder).map_err(|error| failed(folder, error))?;
-        for (name, wanted) in LOGS {
+        for (name, filter) in LOGS {
             let path = folder.join(name);
-            let options = FileOptions { wanted, ..options(configuration) };
+            let options = FileOptions { filter, ..options(configuration) };
             let output = FileOutput::open(&path, options).map_err(|error| failed(&path, error))?;
             add(path.display().to_string(), Box::new(output.with_lock(&lock)));
         }

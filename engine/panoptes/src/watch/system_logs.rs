@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
+use panoptes_sinks::filter::Filter;
 use panoptes_sinks::output::Output as _;
 use panoptes_sinks::output::file::{FileOptions, FileOutput};
 use panoptes_sinks::output::folder::FolderLock;
-use panoptes_sinks::queue::Wanted;
 use panoptes_sinks::writer::OutputChange;
 
 use super::outputs::Watched;
@@ -72,7 +72,7 @@ impl SystemLogs {
 
     fn open(&mut self, path: &Path) -> io::Result<u32> {
         let number = self.next;
-        let options = FileOptions { wanted: Wanted::System(number), ..self.options };
+        let options = FileOptions { filter: Filter::of_system(number), ..self.options };
         let output = FileOutput::open(path, options)?.with_lock(&self.lock);
         let counters = Arc::clone(output.counters());
         self.opened.push(Watched { name: path.display().to_string(), counters });
