@@ -23,10 +23,28 @@ pub struct Filter {
     /// Records of this severity or a higher one.
     pub severity: Severity,
     pub activities: Activities,
-    /// The records about the system of this number ([`Producer::set_system`]) alone.
-    ///
-    /// [`Producer::set_system`]: crate::queue::Producer::set_system
+    /// The records about the system of this number ([`Subject::system`]) alone.
     pub system: Option<u32>,
+    /// The number of this output, if it takes some systems only: those that have its bit
+    /// ([`Subject::receivers`]).
+    pub receiver: Option<u8>,
+}
+
+/// What records are about, for outputs that choose by it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Subject {
+    /// The number of a system that has an output of its own.
+    pub system: Option<u32>,
+    /// A bit for each of the outputs that take some systems only, set if it takes this one.
+    pub receivers: u64,
+}
+
+/// Maximum number of outputs that take some systems only.
+pub const RECEIVERS_MAX: usize = u64::BITS as usize;
+
+impl Subject {
+    /// No system: records about Panoptes itself.
+    pub const SERVICE: Self = Self { system: None, receivers: u64::MAX };
 }
 
 impl Filter {
@@ -37,19 +55,12 @@ impl Filter {
         severity: Severity::Info,
         activities: Activities::ALL,
         system: None,
+        receiver: None,
     };
-
-    /// Alerts alone.
-    pub const ALERTS: Self = Self { alerts_only: true, ..Self::ALL };
 
     /// The records of a preset.
     pub const fn of_preset(preset: Preset) -> Self {
         Self { preset, ..Self::ALL }
-    }
-
-    /// The records about the system of this number alone.
-    pub const fn of_system(number: u32) -> Self {
-        Self { system: Some(number), ..Self::ALL }
     }
 
     pub(crate) fn takes(&self, mark: &Mark) -> bool {
@@ -59,8 +70,15 @@ impl Filter {
             && self.activities.has(mark.activity)
     }
 
-    pub(crate) fn takes_system(&self, system: Option<u32>) -> bool {
-        self.system.is_none() || self.system == system
+    pub(crate) fn takes_subject(&self, subject: &Subject) -> bool {
+        (self.system.is_none() || self.system == subject.system)
+            && self.receiver.is_none_or(|number| subject.receivers >> number & 1 != 0)
+    }
+}
+
+impl Default for Subject {
+    fn default() -> Self {
+        Self::SERVICE
     }
 }
 
@@ -95,10 +113,10 @@ mod tests {
     use crate::queue::{Class, QueueSize, Waker, queue};
 
     /// The records that a filter takes of these.
-    fn taken(filter: &Filter, classes: &[(Class, Option<u32>)]) -> Vec<usize> {
+    fn taken(filter: &Filter, classes: &[(Class, Subject)]) -> Vec<usize> {
         let (mut producer, mut consumer) = queue(QueueSize::default(), &Waker::default());
-        for &(class, system) in classes {
-            producer.set_system(system);
+        for &(class, subject) in classes {
+            producer.set_subject(subject);
             producer.try_push(class, b"a record").unwrap();
         }
         producer.flush();
@@ -122,25 +140,32 @@ mod tests {
             preset: activity.preset(),
             ..Class::default()
         };
+        let of = |system, receivers| Subject { system: Some(system), receivers };
+        let (first, second, service) = (of(1, 0b01), of(2, 0b11), Subject::SERVICE);
         let classes = [
-            (class(Activity::ProcessCreated, Severity::Info, false), Some(1)),
-            (class(Activity::ProcessHidden, Severity::High, true), Some(1)),
-            (class(Activity::ProcessHidden, Severity::Low, true), Some(2)),
-            (class(Activity::ProcessZombie, Severity::Warning, false), Some(2)),
-            (class(Activity::FileDescriptorOpen, Severity::Info, false), None),
-            (class(Activity::ServiceInitializationStarted, Severity::Info, false), None),
+            (class(Activity::ProcessCreated, Severity::Info, false), first),
+            (class(Activity::ProcessHidden, Severity::High, true), first),
+            (class(Activity::ProcessHidden, Severity::Low, true), second),
+            (class(Activity::ProcessZombie, Severity::Warning, false), second),
+            (class(Activity::FileDescriptorOpen, Severity::Info, false), service),
+            (class(Activity::ServiceInitializationStarted, Severity::Info, false), service),
         ];
         let activities = Activities::of([Activity::ProcessHidden, Activity::FileDescriptorOpen]);
-        let severity = Severity::Medium;
+        let (severity, alerts_only) = (Severity::Medium, true);
+        let of_system = Filter { system: Some(2), ..Filter::ALL };
         for (filter, expected) in [
             (Filter::ALL, &[0, 1, 2, 3, 4, 5][..]),
-            (Filter::ALERTS, &[1, 2]),
+            (Filter { alerts_only, ..Filter::ALL }, &[1, 2]),
             (Filter::of_preset(Preset::Alerts), &[1, 2, 5]),
             (Filter { severity, ..Filter::ALL }, &[1]),
             (Filter { activities, ..Filter::ALL }, &[1, 2, 4]),
             (Filter { activities, ..Filter::of_preset(Preset::Security) }, &[1, 2]),
-            (Filter::of_system(2), &[2, 3]),
-            (Filter { system: Some(2), ..Filter::ALERTS }, &[2]),
+            (of_system, &[2, 3]),
+            (Filter { alerts_only, ..of_system }, &[2]),
+            (Filter { receiver: Some(0), ..Filter::ALL }, &[0, 1, 2, 3, 4, 5]),
+            (Filter { receiver: Some(1), ..Filter::ALL }, &[2, 3, 4, 5]),
+            (Filter { receiver: Some(63), ..Filter::ALL }, &[4, 5]),
+            (Filter { receiver: Some(1), alerts_only, ..Filter::ALL }, &[2]),
         ] {
             assert_eq!(taken(&filter, &classes), expected, "{filter:?}");
         }

@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 
+use crate::filter::Subject;
 use crate::json::Full;
 use block::{Known, RECORD_BYTES_MIN, Whose};
 
@@ -105,8 +106,8 @@ pub struct Producer {
     left: [usize; 2],
     block_bytes: usize,
     refused: u64,
-    /// The number of the system that records are about.
-    system: Option<u32>,
+    /// What records are about.
+    subject: Subject,
     /// Declared last, so that the writer finds the queue abandoned when it wakes.
     waker: WakeOnDrop,
 }
@@ -145,7 +146,7 @@ impl Producer {
         if self.left[usize::from(!class.is_urgent)] == 0 {
             return Err(Full);
         }
-        let of = Whose { system: self.system, lists: class.lists };
+        let of = Whose { subject: self.subject, lists: class.lists };
         if let Some(block) = &mut self.current {
             if self.is_reserved && !class.is_urgent {
                 self.is_reserved = self.free.slots() < self.reserve;
@@ -173,9 +174,9 @@ impl Producer {
         Ok(())
     }
 
-    /// Sets the system that the next records are about, by a number of the caller's choice.
-    pub fn set_system(&mut self, system: Option<u32>) {
-        self.system = system;
+    /// Sets what the next records are about.
+    pub fn set_subject(&mut self, subject: Subject) {
+        self.subject = subject;
     }
 
     /// Counts records that were offered, or summed up in one that was, and are lost.
@@ -310,7 +311,7 @@ pub fn queue(size: QueueSize, waker: &Waker) -> (Producer, Consumer) {
         left: [usize::MAX; 2],
         block_bytes: size.block_bytes,
         refused: 0,
-        system: None,
+        subject: Subject::SERVICE,
         waker: WakeOnDrop(waker.clone()),
     };
     let consumer =

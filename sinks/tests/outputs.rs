@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use panoptes_sinks::activities::Preset;
-use panoptes_sinks::filter::Filter;
+use panoptes_sinks::filter::{Filter, Subject};
 use panoptes_sinks::output::file::{FileOptions, FileOutput};
 use panoptes_sinks::output::lines::Form;
 use panoptes_sinks::output::stream::StreamOutput;
@@ -21,6 +21,7 @@ use panoptes_sinks::people::LineStyle;
 use panoptes_sinks::queue::{Class, Producer, QueueSize, Waker, queue};
 use panoptes_sinks::writer::{End, OutputChange, WorkLeft, Writer};
 
+const ALERTS: Filter = Filter { alerts_only: true, ..Filter::ALL };
 const KINDS: [OutputKind; 2] = [OutputKind::IoUring, OutputKind::Plain];
 
 fn settings(kind: OutputKind) -> TransportSettings {
@@ -416,7 +417,7 @@ fn alerts_have_a_file_of_their_own() {
         file_output(
             &alerts,
             OutputKind::Plain,
-            FileOptions { filter: Filter::ALERTS, ..FileOptions::default() },
+            FileOptions { filter: ALERTS, ..FileOptions::default() },
         ),
     ];
     let (mut producer, consumer) = queue(LARGE, &Waker::default());
@@ -510,15 +511,15 @@ fn a_system_s_output_can_be_added_and_ended_while_the_writer_runs() {
             }
         };
         let mut push = |system: Option<u32>, text: &str| {
-            producer.set_system(system);
+            producer.set_subject(Subject { system, ..Subject::SERVICE });
             producer.try_push(Class::default(), text.as_bytes()).unwrap();
             producer.flush();
         };
         push(Some(1), "before its log");
         step(&mut writer);
         for system in [1, 2] {
-            let options =
-                FileOptions { filter: Filter::of_system(system), ..FileOptions::default() };
+            let filter = Filter { system: Some(system), ..Filter::ALL };
+            let options = FileOptions { filter, ..FileOptions::default() };
             let log = file_output(&path(&system.to_string()), kind, options);
             changes.send(OutputChange::Add(log)).unwrap();
         }

@@ -3,8 +3,7 @@
 use std::ops::Range;
 
 use crate::activities::{Activity, Severity};
-
-use crate::filter::{Filter, Mark};
+use crate::filter::{Filter, Mark, Subject};
 use crate::preset::Preset;
 
 /// What a record is, and how important.
@@ -79,10 +78,10 @@ struct Turn {
     of: Whose,
 }
 
-/// The number of a record's system, and the lists in its header.
+/// What a record is about, and the lists in its header.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Whose {
-    pub(super) system: Option<u32>,
+    pub(super) subject: Subject,
     pub(super) lists: HeaderLists,
 }
 
@@ -171,11 +170,11 @@ impl Block {
         self.turns_of(filter, index).map(count).sum()
     }
 
-    /// The records of each turn of the systems that an output takes, from record `index` on.
+    /// The records of each turn about what an output takes, from record `index` on.
     fn turns_of(&self, filter: &Filter, index: usize) -> impl Iterator<Item = Range<usize>> {
         let ends = self.turns.iter().skip(1).map(|turn| turn.first as usize);
         let turns = self.turns.iter().zip(ends.chain([self.records]));
-        let own = turns.filter(|(turn, _)| filter.takes_system(turn.of.system));
+        let own = turns.filter(|(turn, _)| filter.takes_subject(&turn.of.subject));
         own.map(move |(turn, end)| (turn.first as usize).max(index)..end)
             .filter(|turn| !turn.is_empty())
     }

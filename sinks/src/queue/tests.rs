@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::block::TURNS_MAX;
 use super::*;
-use crate::filter::Filter;
+use crate::filter::{Filter, Subject};
 use crate::preset::Preset;
 
 const SMALL: QueueSize = QueueSize { blocks: 4, block_bytes: 64 };
@@ -66,7 +66,8 @@ fn a_record_longer_than_a_block_is_refused_and_others_still_pass() {
 
 /// The records of each system, found as an output finds them.
 fn records_of(block: &Block, system: u32) -> Vec<usize> {
-    let (wanted, mut at, mut found) = (&Filter::of_system(system), 0, Vec::new());
+    let (wanted, mut at, mut found) =
+        (&Filter { system: Some(system), ..Filter::ALL }, 0, Vec::new());
     while at < block.records() {
         assert_eq!(block.wanted_from(wanted, at), block.wanted_from(wanted, 0) - found.len());
         let run = block.next_wanted(wanted, at);
@@ -81,7 +82,7 @@ fn the_records_of_a_system_are_found_in_a_block() {
     let (mut producer, mut consumer) = queue(QueueSize::default(), &Waker::default());
     let systems = [None, Some(3), Some(3), Some(1), None, Some(3), Some(1), Some(1)];
     for system in systems {
-        producer.set_system(system);
+        producer.set_subject(Subject { system, ..Subject::SERVICE });
         producer.try_push(Class::default(), b"a record").unwrap();
     }
     producer.flush();
@@ -95,7 +96,8 @@ fn the_records_of_a_system_are_found_in_a_block() {
 fn systems_that_take_turns_often_use_more_blocks() {
     let (mut producer, mut consumer) = queue(QueueSize::default(), &Waker::default());
     for turn in 0..3 * TURNS_MAX {
-        producer.set_system(Some(turn as u32 % 2));
+        let system = Some(turn as u32 % 2);
+        producer.set_subject(Subject { system, ..Subject::SERVICE });
         producer.try_push(Class::default(), b"a record").unwrap();
     }
     producer.flush();
@@ -171,6 +173,8 @@ fn each_system_has_its_share_of_what_is_free() {
     assert!(fill(&mut producer, Class::default()) > 20);
 }
 
+const ALERTS: Filter = Filter { alerts_only: true, ..Filter::ALL };
+
 #[test]
 fn alerts_are_found_in_a_block() {
     let (mut producer, mut consumer) = queue(QueueSize::default(), &Waker::default());
@@ -179,11 +183,8 @@ fn alerts_are_found_in_a_block() {
     }
     producer.flush();
     let block = consumer.pop().unwrap();
-    assert_eq!(
-        [0, 2, 3, 5].map(|from| block.next_wanted(&Filter::ALERTS, from)),
-        [1..3, 2..3, 4..5, 5..5]
-    );
-    assert_eq!([0, 2, 5].map(|from| block.wanted_from(&Filter::ALERTS, from)), [3, 2, 0]);
+    assert_eq!([0, 2, 3, 5].map(|from| block.next_wanted(&ALERTS, from)), [1..3, 2..3, 4..5, 5..5]);
+    assert_eq!([0, 2, 5].map(|from| block.wanted_from(&ALERTS, from)), [3, 2, 0]);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use panoptes_engine::container_config::ContainerConfig;
 use panoptes_engine::state::Thresholds;
 use panoptes_engine::watch::Attestation;
 use panoptes_profiles::Profile;
+use panoptes_sinks::filter::Subject;
 
 use super::gap_messages::GapCounts;
 
@@ -31,8 +32,8 @@ pub(super) struct SystemShared {
     /// Whether the clock stands still now.
     is_still: AtomicBool,
     given_up: OnceLock<Reattach>,
-    /// The number of its own event log, if it has one.
-    pub(super) log: Option<u32>,
+    /// Which outputs take its records.
+    pub(super) subject: Subject,
     /// What its scans miss.
     pub(super) gaps: GapCounts,
     /// The attestation to use from now on; after the scanner's exchange, the one used before.
@@ -74,9 +75,9 @@ impl Reattach {
 }
 
 impl SystemShared {
-    /// For a system whose own event log has this number.
-    pub(super) fn with_log(log: Option<u32>) -> Self {
-        Self { log, ..Self::default() }
+    /// For a system whose records are about `subject`.
+    pub(super) fn of(subject: Subject) -> Self {
+        Self { subject, ..Self::default() }
     }
 
     /// Scanner: reports that the clock stands still.

@@ -17,8 +17,9 @@ use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 use crate::request::Shown;
 
-/// The files in the folder of logs. Alerts are in both, and events rotate only the first.
-const LOGS: [(&str, Filter); 2] = [("events.jsonl", Filter::ALL), ("alerts.jsonl", Filter::ALERTS)];
+/// The files in the folder of logs, and whether they have alerts alone. Events rotate only the
+/// first.
+const LOGS: [(&str, bool); 2] = [("events.jsonl", false), ("alerts.jsonl", true)];
 
 /// An output's name and counters, which can be read while the writer owns the output itself.
 #[derive(Clone, Debug)]
@@ -63,9 +64,11 @@ pub(super) fn open(
             Failure::io(&error, Exit::Output, format_args!("cannot write to {}", path.display()))
         };
         let lock = FolderLock::take(folder).map_err(|error| failed(folder, error))?;
-        for (name, filter) in LOGS {
+        for (name, alerts_only) in LOGS {
             let path = folder.join(name);
-            let options = FileOptions { filter, ..options(configuration) };
+            let options = options(configuration);
+            let filter = Filter { alerts_only, ..options.filter };
+            let options = FileOptions { filter, ..options };
             let output = FileOutput::open(&path, options).map_err(|error| failed(&path, error))?;
             add(path.display().to_string(), Box::new(output.with_lock(&lock)));
         }

@@ -6,6 +6,7 @@ use std::sync::mpsc::Sender;
 
 use panoptes_profiles::{DiscoveryError, Event};
 use panoptes_sinks::activities::Activity;
+use panoptes_sinks::filter::Subject;
 use panoptes_sinks::json::Limits;
 use panoptes_sinks::queue::Producer;
 use panoptes_sinks::record::header::Header;
@@ -56,9 +57,10 @@ impl SystemEvents {
         Self { producer, writer, header, user_data, interfaces, events, logs }
     }
 
-    /// The number of a system's own event log, which is opened if it is not open.
-    pub(super) fn log_of(&mut self, system: &str) -> Option<u32> {
-        self.logs.as_mut()?.number_of(system)
+    /// Which outputs take a system's records. Its own event log is opened if it is not open.
+    pub(super) fn subject_of(&mut self, system: &str) -> Subject {
+        let system = self.logs.as_mut().and_then(|logs| logs.number_of(system));
+        Subject { system, receivers: 0 }
     }
 
     /// Ends the log of a system that is gone.
@@ -106,10 +108,10 @@ impl SystemEvents {
             unique_identifier: Some(system.name.as_str().into()),
             ..Workload::default()
         });
-        let log = self.log_of(&system.name);
-        self.producer.set_system(log);
+        let subject = self.subject_of(&system.name);
+        self.producer.set_subject(subject);
         self.write(activity, details);
-        self.producer.set_system(None);
+        self.producer.set_subject(Subject::SERVICE);
     }
 
     fn write(&mut self, activity: Activity, details: &SystemActivityDetails<'_>) {

@@ -72,7 +72,8 @@ impl SystemLogs {
 
     fn open(&mut self, path: &Path) -> io::Result<u32> {
         let number = self.next;
-        let options = FileOptions { filter: Filter::of_system(number), ..self.options };
+        let filter = Filter { system: Some(number), ..self.options.filter };
+        let options = FileOptions { filter, ..self.options };
         let output = FileOutput::open(path, options)?.with_lock(&self.lock);
         let counters = Arc::clone(output.counters());
         self.opened.push(Watched { name: path.display().to_string(), counters });

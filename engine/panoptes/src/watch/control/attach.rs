@@ -173,8 +173,8 @@ impl Control {
             _ => &[],
         };
         let limits = candidate.system.settings.limits;
-        let log = self.system_events.log_of(&candidate.system.name);
-        let shared = Arc::new(SystemShared::with_log(log));
+        let subject = self.system_events.subject_of(&candidate.system.name);
+        let shared = Arc::new(SystemShared::of(subject));
         let mut scanned = Scanned::new(found, Arc::clone(&shared), layout);
         // The search began with the settings of that time.
         scanned.changes = changes;

@@ -21,6 +21,7 @@ use std::thread::park_timeout;
 use std::time::{Duration, Instant, SystemTime};
 
 use panoptes_engine::time::{Monotonic, Now, RealTime};
+use panoptes_sinks::filter::Subject;
 use panoptes_sinks::queue::Producer;
 
 use super::signals::Waker;
@@ -224,7 +225,7 @@ impl<S: Scan> Scanner<S> {
                 slot.system.finish(scratch, now, producer);
             }
         }
-        producer.set_system(None);
+        producer.set_subject(Subject::SERVICE);
         self.flush();
         self
     }
@@ -234,7 +235,7 @@ impl<S: Scan> Scanner<S> {
         let now = self.now();
         let scratch = self.scratch.get_or_insert_with(|| (self.make_scratch)());
         slot.system.finish(scratch, now, &mut self.producer);
-        self.producer.set_system(None);
+        self.producer.set_subject(Subject::SERVICE);
         self.flush();
     }
 
@@ -323,7 +324,7 @@ impl<S: Scan> Scanner<S> {
         let period = interval.max(slot.turn.pause);
         slot.turn.pause = turns::pause(usual, share, interval);
         slot.stats.ended(cost, is_late, is_partial);
-        producer.set_system(None);
+        producer.set_subject(Subject::SERVICE);
         producer.end_shares();
         state.ends();
         let is_over = *kind == Kind::Quick && state.is_shared() && cost > limit();
@@ -331,7 +332,7 @@ impl<S: Scan> Scanner<S> {
         self.hashing_ns = self.hashing_ns.saturating_add(took / HASHING_PART);
         if let Err(gone) = result {
             self.slots[at].system.abandon(scratch, now, producer);
-            self.producer.set_system(None);
+            self.producer.set_subject(Subject::SERVICE);
             self.leave(at, Why::Gone(gone));
         } else if overruns {
             self.leave(at, Why::Overran);

@@ -150,7 +150,7 @@ impl Scan for System {
         }
         self.adopt();
         self.watched.set_scan_interval(interval_ns);
-        out.set_system(self.shared.log);
+        out.set_subject(self.shared.subject);
         let budget = Budget::default_for(&self.limits);
         let budget = budget.until(ends.is_over).unless(ends.must_stop);
         match self.watched.scan_until(workspace, &mut self.source, now, &budget, out) {
@@ -180,12 +180,12 @@ impl Scan for System {
     }
 
     fn finish(&mut self, workspace: &mut Workspace, now: Now, out: &mut Producer) {
-        out.set_system(self.shared.log);
+        out.set_subject(self.shared.subject);
         self.watched.finish(workspace, now, out);
     }
 
     fn abandon(&mut self, workspace: &mut Workspace, now: Now, out: &mut Producer) {
-        out.set_system(self.shared.log);
+        out.set_subject(self.shared.subject);
         self.watched.abandon(workspace, now, out);
     }
 }
