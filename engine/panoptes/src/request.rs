@@ -144,10 +144,7 @@ impl WatchRequest {
         let auto_scan = configuration.auto_scan && named.is_empty();
         let count = if named.is_empty() { configuration.systems.len() } else { named.len() };
         let stdout = view.shown(&configuration.output, auto_scan || count > 1);
-        // A log is complete, whatever a terminal shows.
-        if configuration.output.stdout && configuration.output.log_folder.is_none() {
-            configuration.collect(stdout.preset);
-        }
+        configuration.collect(configuration.output.collected(stdout.preset));
         configuration.choose(&view.choice);
         let systems = if named.is_empty() {
             configuration.systems.clone()

@@ -41,28 +41,49 @@ SIGHUP reads the file again. Keys with *yes* under *SIGHUP* then change at once;
 restart.
 ";
 
-/// The comments above the keys of the example, by the path of the key.
+/// The comments above the keys of the example, by the path of the key. The elements of a list are
+/// comments themselves, and have the meanings of their keys behind them.
 fn meanings() -> BTreeMap<String, String> {
     let mut meanings = BTreeMap::new();
     let mut path: Vec<&str> = Vec::new();
+    let mut in_element: Vec<&str> = Vec::new();
     let mut comment = String::new();
     for line in CONFIGURATION.lines() {
         let text = line.trim_start();
         let depth = (line.len() - text.len()) / 2;
-        if let Some(text) = text.strip_prefix('#') {
+        if let Some((key, meaning)) = text.strip_prefix("# ").and_then(of_element) {
+            let key_text = key.trim_start_matches([' ', '-']);
+            in_element.truncate((key.len() - key_text.len()) / 2 - 1);
+            in_element.push(key_text);
+            if !meaning.is_empty() {
+                let key = format!("{}[0].{}", path.join("."), in_element.join("."));
+                meanings.insert(key, escaped(meaning));
+            }
+        } else if let Some(text) = text.strip_prefix('#') {
             let _ = write!(comment, " {}", text.trim_start());
         } else if let Some((key, _)) = text.split_once(':') {
             path.truncate(depth);
             path.push(key);
-            // A star would begin emphasis, a pipe another cell.
-            let meaning = comment.trim_start().replace('*', "\\*").replace('|', "\\|");
-            meanings.insert(path.join("."), meaning);
+            meanings.insert(path.join("."), escaped(comment.trim_start()));
             comment.clear();
         } else {
             comment.clear();
         }
     }
     meanings
+}
+
+/// The key, with its indentation, and its meaning, if a comment has a key of a list's element.
+fn of_element(comment: &str) -> Option<(&str, &str)> {
+    let is_of_element = comment.starts_with("- ") || comment.starts_with("  ");
+    let (setting, meaning) = comment.split_once(" # ").unwrap_or((comment, ""));
+    let (key, _) = setting.split_once(':').filter(|_| is_of_element)?;
+    Some((key, meaning.trim_start()))
+}
+
+/// A star would begin emphasis, a pipe another cell.
+fn escaped(meaning: &str) -> String {
+    meaning.replace('*', "\\*").replace('|', "\\|")
 }
 
 /// A table of keys. A section has a row if it has a meaning.

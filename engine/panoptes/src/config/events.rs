@@ -118,8 +118,13 @@ impl Events {
 
     /// Whether an activity is collected, since an output wants it.
     pub fn is_enabled(&self, activity: Activity) -> bool {
+        self.is_in(activity, self.preset)
+    }
+
+    /// Whether an output of this preset has an activity.
+    pub(super) fn is_in(&self, activity: Activity, preset: Preset) -> bool {
         match self.get(activity).enabled {
-            Enabled::ByPreset => activity.preset() <= self.preset,
+            Enabled::ByPreset => activity.preset() <= preset,
             Enabled::Always => true,
             Enabled::Never => false,
         }

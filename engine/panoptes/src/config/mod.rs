@@ -15,6 +15,7 @@
 mod address;
 mod content;
 mod events;
+mod header;
 mod load;
 mod output;
 mod overrides;
@@ -22,6 +23,7 @@ mod problem;
 mod section;
 mod service;
 mod system;
+mod telemetry;
 mod tree;
 mod value;
 
@@ -36,16 +38,18 @@ use panoptes_sinks::activities::Preset;
 pub use address::SystemAddress;
 pub use content::{ContentChanges, FilePattern};
 pub use events::{Choice, Enabled, EventSetting, Events};
+pub use header::HeaderForm;
 pub use load::{Loaded, Loader};
-pub use output::{
-    HeaderForm, NetworkAddress, Output, Sync, Telemetry, TelemetryAddress, TelemetryFormat,
-    Transport,
-};
+pub use output::{Output, Sync};
 pub use overrides::Overrides;
 pub(crate) use problem::one_line;
 pub use problem::{Place, Problem, Report, Weight, printable};
 pub use service::{Compatibility, Cores, Service};
 pub use system::{ContainerFilter, OsType, Reference, System, SystemSettings};
+pub use telemetry::{
+    Backlog, Facility, FieldName, FieldValue, HostName, NetworkAddress, RecordChoice,
+    SyslogFraming, Telemetry, TelemetryAddress, TelemetryFormat, Tls, Transport, Url,
+};
 pub use value::{AutoOr, ByteSize, LogLevel, show_duration};
 
 pub use section::Key;
@@ -125,27 +129,17 @@ impl Configuration {
             });
         });
         section.section("output", |section| {
-            self.output.read(log_folder, section);
-            self.check_header(section);
+            let events = self.systems.iter().map(|system| &system.settings.events);
+            let events = events.chain([&self.default.events]).collect();
+            self.output.read(log_folder, self.service.compatibility, events, section);
         });
-        self.collect(self.output.preset());
+        self.collect(self.output.collected(self.output.preset()));
         if self.service.compatibility == Compatibility::DocaArgus {
             // By the guide's rule every change is an alert.
             self.each_events(|events| events.content = ContentChanges::every_change());
         }
         if mode == Mode::Run {
             self.check_auto_scan(section);
-        }
-    }
-
-    /// Refuses compact headers where readers know only the full one.
-    fn check_header(&self, section: &Section<'_>) {
-        let is_compatible = self.service.compatibility == Compatibility::DocaArgus;
-        if is_compatible && self.output.header == HeaderForm::Compact {
-            let message = "`output.header: compact` conflicts with `service.compatibility: \
-                           doca_argus`: its consumers expect the whole header in each record; \
-                           write `header: full`";
-            section.refuse("header", message);
         }
     }
 

@@ -1,14 +1,16 @@
 //! `output`: where records go.
 
-use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use panoptes_sinks::activities::Preset;
 use panoptes_sinks::output::lines::Form;
 
+use super::events::Events;
+use super::header::HeaderForm;
 use super::section::Section;
+use super::service::Compatibility;
+use super::telemetry::{self, NetworkAddress, Telemetry};
 use super::value::{AutoOr, ByteSize, FolderOrNone, Setting, Word};
 
 /// Where records go.
@@ -36,15 +38,6 @@ pub struct Output {
     pub metrics: Option<NetworkAddress>,
 }
 
-/// The form of the records' headers.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum HeaderForm {
-    #[default]
-    Full,
-    /// The lists of interfaces are written only where they are new.
-    Compact,
-}
-
 /// When written records are forced to the disk.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Sync {
@@ -56,64 +49,16 @@ pub enum Sync {
     Always,
 }
 
-/// One receiver of records.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Telemetry {
-    pub address: TelemetryAddress,
-    pub transport: Transport,
-    /// Identifies Panoptes to the receiver.
-    pub tag: String,
-    pub format: TelemetryFormat,
-    /// How much is buffered while the receiver is unreachable.
-    pub backlog: ByteSize,
-}
-
-/// The address of a receiver.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum TelemetryAddress {
-    Network(NetworkAddress),
-    /// A Unix socket on this host.
-    Unix(PathBuf),
-}
-
-/// The transport to a receiver.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Transport {
-    #[default]
-    Tcp,
-    /// TLS over TCP.
-    Tls,
-    Udp,
-    /// A Unix socket.
-    Unix,
-}
-
-/// The format of records for a receiver.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum TelemetryFormat {
-    /// One JSON object a line.
-    #[default]
-    Json,
-    /// RFC 5424.
-    Syslog,
-    /// The Forward protocol.
-    Forward,
-    /// Events of the Open Cybersecurity Schema Framework.
-    Ocsf,
-}
-
-/// A host and a port.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct NetworkAddress {
-    /// A name or an address, IPv6 without brackets.
-    pub host: String,
-    pub port: u16,
-}
-
 impl Output {
     /// Reads the section. `log_folder` is the option of the command line, which may be a path that
-    /// is not text.
-    pub(crate) fn read(&mut self, log_folder: Option<&Path>, section: &mut Section<'_>) {
+    /// is not text; `events` are those of `default` and of all systems.
+    pub(crate) fn read(
+        &mut self,
+        log_folder: Option<&Path>,
+        compatibility: Compatibility,
+        events: Vec<&Events>,
+        section: &mut Section<'_>,
+    ) {
         section.value("stdout", &mut self.stdout);
         let mut folder = FolderOrNone(self.log_folder.take());
         section.value("log_folder", &mut folder);
@@ -145,8 +90,13 @@ impl Output {
         let mut user_data = UserData(std::mem::take(&mut self.user_data));
         section.value("user_data", &mut user_data);
         self.user_data = user_data.0;
-        let telemetry = &mut self.telemetry;
-        section.sections("telemetry", |section| telemetry.extend(Telemetry::read(section)));
+        let needs_full_header = compatibility == Compatibility::DocaArgus;
+        if needs_full_header && self.header == HeaderForm::Compact {
+            section.refuse("header", HeaderForm::full_is_needed(&section.full("header")));
+        }
+        let (preset, header) = (self.preset(), self.header);
+        let others = telemetry::Others { preset, header, needs_full_header, events };
+        self.telemetry = telemetry::read(&others, section);
         section.not_built("telemetry");
         if !self.stdout && self.log_folder.is_none() && self.telemetry.is_empty() {
             let message =
@@ -177,6 +127,15 @@ impl Output {
         self.preset_or(Preset::Security)
     }
 
+    /// The largest preset of all outputs, of which standard output has `stdout`: the rest is not
+    /// collected.
+    pub(crate) fn collected(&self, stdout: Preset) -> Preset {
+        let log = self.log_folder.as_ref().map(|_| self.preset());
+        let receivers = self.telemetry.iter().map(|receiver| receiver.choice.preset);
+        let all = log.into_iter().chain(self.stdout.then_some(stdout)).chain(receivers);
+        all.max().unwrap_or_default()
+    }
+
     fn preset_or(&self, preset: Preset) -> Preset {
         match self.preset {
             AutoOr::Auto => preset,
@@ -200,37 +159,6 @@ impl Default for Output {
             telemetry: Vec::new(),
             metrics: None,
         }
-    }
-}
-
-impl Telemetry {
-    fn read(section: &mut Section<'_>) -> Option<Self> {
-        let mut transport = Transport::default();
-        section.value("transport", &mut transport);
-        let mut tag = "panoptes".to_owned();
-        section.value("tag", &mut tag);
-        let mut format = TelemetryFormat::default();
-        section.value("format", &mut format);
-        let mut backlog = ByteSize::mebibytes(16);
-        section.value_in("backlog", &mut backlog, ByteSize(1 << 16)..=ByteSize(1 << 40));
-        let address = if transport == Transport::Unix {
-            let mut path: Option<PathBuf> = None;
-            section.value("address", &mut path);
-            path.map(TelemetryAddress::Unix)
-        } else {
-            let mut network: Option<NetworkAddress> = None;
-            section.value("address", &mut network);
-            network.map(TelemetryAddress::Network)
-        };
-        if !section.has("address") {
-            let message = format!("`{}` is missing; write host:port", section.full("address"));
-            section.refuse("address", message);
-        }
-        if transport == Transport::Udp && format == TelemetryFormat::Forward {
-            let message = "`format: forward` needs a stream; use `transport: tcp`, tls or unix";
-            section.refuse("format", message);
-        }
-        Some(Self { address: address?, transport, tag, format, backlog })
     }
 }
 
@@ -282,65 +210,6 @@ impl Word for Preset {
     ];
 }
 
-impl Word for HeaderForm {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("full", Self::Full), ("compact", Self::Compact)];
-}
-
-impl Word for Transport {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("tcp", Self::Tcp), ("tls", Self::Tls), ("udp", Self::Udp), ("unix", Self::Unix)];
-}
-
-impl Word for TelemetryFormat {
-    const WORDS: &'static [(&'static str, Self)] = &[
-        ("json", Self::Json),
-        ("syslog", Self::Syslog),
-        ("forward", Self::Forward),
-        ("ocsf", Self::Ocsf),
-    ];
-}
-
-impl Setting for NetworkAddress {
-    const FORM: &'static str = "host:port";
-
-    fn show(&self) -> String {
-        self.to_string()
-    }
-
-    fn read(text: &str, _base: &Path) -> Result<Self, String> {
-        const FORM: &str = "is not host:port; write for example 127.0.0.1:24224, [::1]:24224 or \
-                            collector.example.com:24224";
-        let (host, port) = text.rsplit_once(':').ok_or_else(|| FORM.to_owned())?;
-        let port: u16 =
-            port.parse().ok().filter(|port| *port != 0).ok_or_else(|| {
-                format!("has no port from 1 to {} after its last colon", u16::MAX)
-            })?;
-        let bracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-        let host = match bracketed {
-            Some(inner) => inner.parse::<Ipv6Addr>().ok().map(|_| inner),
-            None => is_host_name(host).then_some(host),
-        };
-        let host = host.ok_or_else(|| FORM.to_owned())?.to_owned();
-        Ok(Self { host, port })
-    }
-}
-
-impl fmt::Display for NetworkAddress {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.host.parse::<IpAddr>() {
-            Ok(IpAddr::V6(address)) => write!(out, "[{address}]:{}", self.port),
-            _ => write!(out, "{}:{}", self.host, self.port),
-        }
-    }
-}
-
-fn is_host_name(host: &str) -> bool {
-    !host.is_empty()
-        && host.len() <= 253
-        && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte))
-}
-
 /// A record is at most 31 KiB and is never split over two files.
 const ROTATE_SIZE_MIN: ByteSize = ByteSize(64 << 10);
 
@@ -350,19 +219,6 @@ const USER_DATA_BYTES_MAX: usize = 4096;
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn receivers_are_named_by_host_and_port() {
-        let read =
-            |text| NetworkAddress::read(text, Path::new("")).map(|address| address.to_string());
-        for good in ["127.0.0.1:24224", "[::1]:24224", "collector.example.com:514"] {
-            assert_eq!(read(good).as_deref(), Ok(good));
-        }
-        for wrong in ["", "host", "host:", ":1", "host:0", "host:70000", "::1:5", "[x]:1", "a b:1"]
-        {
-            assert!(read(wrong).is_err(), "{wrong}");
-        }
-    }
 
     #[test]
     fn syncing_is_never_always_or_a_time() {

@@ -205,6 +205,17 @@ impl<'a> Section<'a> {
 
     /// Reads a list of single values, which replaces the previous list.
     pub(crate) fn values<T: Setting>(&mut self, key: &'static str, into: &mut Vec<T>) {
+        self.checked_values(key, into, |_| Ok(()));
+    }
+
+    /// The same, where a value can be wrong beside other keys. The error of `check` completes
+    /// "`value` …".
+    pub(crate) fn checked_values<T: Setting>(
+        &mut self,
+        key: &'static str,
+        into: &mut Vec<T>,
+        check: impl Fn(&T) -> Result<(), String>,
+    ) {
         self.know(key, |known| {
             let values: Vec<String> = into.iter().map(T::show).collect();
             known.form = Some(format!("list: {}", T::form()));
@@ -212,7 +223,7 @@ impl<'a> Section<'a> {
         });
         if let Some(nodes) = self.list(key) {
             let path = self.full(key);
-            *into = nodes.iter().filter_map(|node| self.scalar(&path, node)).collect();
+            *into = nodes.iter().filter_map(|node| self.checked(&path, node, &check)).collect();
         }
     }
 
@@ -253,10 +264,16 @@ impl<'a> Section<'a> {
         self.entries = &[];
     }
 
-    /// Reads a mapping of the user's patterns to single lines, which replaces the previous mapping.
-    pub(crate) fn texts(&mut self, key: &'static str, into: &mut Vec<(String, String)>) {
+    /// Reads a mapping of the user's patterns or names to single values, which replaces the
+    /// previous mapping. `form` says what they are.
+    pub(crate) fn texts<K: Setting, T: Setting>(
+        &mut self,
+        key: &'static str,
+        form: &str,
+        into: &mut Vec<(K, T)>,
+    ) {
         self.know(key, |known| {
-            (known.form, known.default) = (Some("patterns and texts".to_owned()), "{}".to_owned());
+            (known.form, known.default) = (Some(form.to_owned()), "{}".to_owned());
         });
         if let Some(node) = self.find(key) {
             *into = self.pairs(key, node);
@@ -318,8 +335,21 @@ impl<'a> Section<'a> {
     }
 
     fn scalar<T: Setting>(&self, path: &str, node: &Node) -> Option<T> {
+        self.checked(path, node, |_| Ok(()))
+    }
+
+    fn checked<T: Setting>(
+        &self,
+        path: &str,
+        node: &Node,
+        check: impl Fn(&T) -> Result<(), String>,
+    ) -> Option<T> {
+        let read = |text| {
+            let value = T::read(text, self.context.base(&node.place))?;
+            check(&value).map(|()| value)
+        };
         let problem = match &node.value {
-            Value::Scalar(text) => match T::read(text, self.context.base(&node.place)) {
+            Value::Scalar(text) => match read(text) {
                 Ok(value) => return Some(value),
                 Err(why) => format!("`{path}`: `{}` {why}", printable(text)),
             },

@@ -107,7 +107,7 @@ impl ContainerFilter {
     fn read(&mut self, section: &mut Section<'_>) {
         section.values("include", &mut self.include);
         section.values("exclude", &mut self.exclude);
-        section.texts("images", &mut self.images);
+        section.texts("images", "patterns and texts", &mut self.images);
     }
 }
 

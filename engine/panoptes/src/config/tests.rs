@@ -13,6 +13,8 @@ use super::problem::is_unprintable;
 use super::tree::{Node, Value};
 use super::*;
 
+mod telemetry;
+
 const EXAMPLE: &str = include_str!("../../panoptes.yaml");
 
 fn read_file(text: &str) -> (Configuration, Vec<Problem>) {
@@ -134,7 +136,7 @@ fn the_commented_parts_of_the_example_are_right() {
     }
     let (configuration, problems) = read_file(&text);
     assert_eq!(configuration.systems.len(), 2, "{text}");
-    assert_eq!(configuration.output.telemetry.len(), 1, "{text}");
+    assert_eq!(configuration.output.telemetry.len(), 2, "{text}");
     let problems: Vec<String> =
         lines(problems).into_iter().filter(|line| !line.contains("not built yet")).collect();
     assert_eq!(problems, Vec::<String>::new(), "{text}");
@@ -460,7 +462,8 @@ fn what_is_not_built_is_checked_and_refused() {
             "3:3: `output.telemetry` is not built yet; leave it out",
             "4:15: `output.telemetry[0].address`: `127.0.0.1` is not host:port; write for example \
              127.0.0.1:24224, [::1]:24224 or collector.example.com:24224",
-            "4:34: `output.telemetry[0].format`: `jsn` is not one of json, syslog, forward or ocsf",
+            "4:34: `output.telemetry[0].format`: `jsn` is not one of json, syslog, forward, otlp, \
+             ocsf or ecs",
         ],
     );
     check(

@@ -88,6 +88,8 @@ pub(super) fn options(configuration: &OutputConfiguration) -> FileOptions {
             Sync::Every(time) => Some(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)),
             Sync::Always => Some(0),
         },
+        // Another output may have a larger preset.
+        filter: Filter::of_preset(configuration.preset()),
         form: configuration.form(),
         ..FileOptions::default()
     }

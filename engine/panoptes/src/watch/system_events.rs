@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
+use panoptes_engine::container_config::Glob;
 use panoptes_profiles::{DiscoveryError, Event};
 use panoptes_sinks::activities::Activity;
 use panoptes_sinks::filter::Subject;
@@ -33,6 +34,8 @@ pub(super) struct SystemEvents {
     events: Events,
     /// Event logs of single systems, if they are wanted.
     logs: Option<SystemLogs>,
+    /// For each receiver, the patterns of the systems that it takes, if it does not take all.
+    receivers: Vec<Vec<Glob>>,
 }
 
 /// Maximum number of refused candidates that one search reports: a hostile guest can offer one in
@@ -54,13 +57,20 @@ impl SystemEvents {
             configuration.default.limits.string_length as usize,
         );
         let events = configuration.default.events.clone();
-        Self { producer, writer, header, user_data, interfaces, events, logs }
+        let receivers = configuration.output.telemetry.iter();
+        let receivers = receivers.map(|receiver| receiver.choice.systems()).collect();
+        Self { producer, writer, header, user_data, interfaces, events, logs, receivers }
     }
 
     /// Which outputs take a system's records. Its own event log is opened if it is not open.
     pub(super) fn subject_of(&mut self, system: &str) -> Subject {
-        let system = self.logs.as_mut().and_then(|logs| logs.number_of(system));
-        Subject { system, receivers: 0 }
+        let mut subject = Subject { system: None, receivers: 0 };
+        subject.system = self.logs.as_mut().and_then(|logs| logs.number_of(system));
+        for (number, patterns) in self.receivers.iter().enumerate() {
+            let is_taken = patterns.iter().any(|pattern| pattern.matches(system.as_bytes()));
+            subject.receivers |= u64::from(is_taken) << number;
+        }
+        subject
     }
 
     /// Ends the log of a system that is gone.

@@ -1,0 +1,290 @@
+//! `output.telemetry`: remote receivers of records, and what each of them gets.
+//!
+//! A key that would have no effect beside the others is a mistake.
+//!
+//! Not for: looking up names, or reading the files of keys and tokens.
+
+mod address;
+mod choice;
+mod values;
+
+use std::path::PathBuf;
+
+use panoptes_sinks::activities::Preset;
+use panoptes_sinks::filter::RECEIVERS_MAX;
+
+pub use address::{HostName, NetworkAddress, Url};
+pub use choice::RecordChoice;
+pub use values::{Backlog, Facility, FieldName, FieldValue, SyslogFraming};
+
+use super::events::Events;
+use super::header::HeaderForm;
+use super::section::Section;
+use super::value::{AutoOr, Setting as _, Word};
+
+/// One receiver of records.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Telemetry {
+    pub address: TelemetryAddress,
+    pub transport: Transport,
+    /// How the connection is encrypted, if it is.
+    pub tls: Option<Tls>,
+    /// Identifies Panoptes to the receiver.
+    pub tag: String,
+    pub format: TelemetryFormat,
+    /// How a receiver of syslog messages finds their ends in a stream.
+    pub framing: SyslogFraming,
+    /// The facility of syslog messages.
+    pub facility: Facility,
+    /// Fields of the header of each HTTP request.
+    pub headers: Vec<(FieldName, FieldValue)>,
+    pub backlog: Backlog,
+    /// Which records it gets.
+    pub choice: RecordChoice,
+    pub header: HeaderForm,
+}
+
+/// The address of a receiver.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum TelemetryAddress {
+    Network(NetworkAddress),
+    /// A Unix socket on this host.
+    Unix(PathBuf),
+    /// Where HTTP requests go.
+    Url(Url),
+}
+
+/// How a receiver proves who it is, and Panoptes to it.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Tls {
+    /// A file of the certificates that may sign the receiver's; auto: those of this machine.
+    pub ca: AutoOr<PathBuf>,
+    /// Files of Panoptes' own certificate and its key.
+    pub own: Option<(PathBuf, PathBuf)>,
+    /// The name in the receiver's certificate; auto: the host in the address.
+    pub server_name: AutoOr<HostName>,
+}
+
+/// The transport to a receiver.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Transport {
+    #[default]
+    Tcp,
+    /// TLS over TCP.
+    Tls,
+    Udp,
+    /// A Unix socket.
+    Unix,
+    /// Requests of HTTP/1.1, each with many records.
+    Http,
+}
+
+/// The format of records for a receiver.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum TelemetryFormat {
+    /// One JSON object a line.
+    #[default]
+    Json,
+    /// RFC 5424.
+    Syslog,
+    /// The Forward protocol.
+    Forward,
+    /// Logs of OpenTelemetry (OTLP/HTTP, JSON).
+    Otlp,
+    /// Events of the Open Cybersecurity Schema Framework.
+    Ocsf,
+    /// The Elastic Common Schema.
+    Ecs,
+}
+
+/// What a receiver's settings depend on.
+#[derive(Debug)]
+pub(super) struct Others<'a> {
+    /// The preset of logs.
+    pub(super) preset: Preset,
+    /// The header of logs.
+    pub(super) header: HeaderForm,
+    /// Whether consumers know no compact header.
+    pub(super) needs_full_header: bool,
+    /// The events of `default` and of all systems.
+    pub(super) events: Vec<&'a Events>,
+}
+
+/// Reads the list of receivers.
+pub(super) fn read(others: &Others<'_>, section: &mut Section<'_>) -> Vec<Telemetry> {
+    let (mut receivers, mut count) = (Vec::new(), 0);
+    section.sections("telemetry", |section| {
+        receivers.extend(Telemetry::read(others, section));
+        count += 1;
+    });
+    if count > RECEIVERS_MAX {
+        let path = section.full("telemetry");
+        let message = format!("`{path}` has {count} receivers; there can be {RECEIVERS_MAX}");
+        section.refuse("telemetry", message);
+    }
+    receivers
+}
+
+impl Telemetry {
+    fn read(others: &Others<'_>, section: &mut Section<'_>) -> Option<Self> {
+        let (mut transport, mut format) = (Transport::default(), TelemetryFormat::default());
+        section.value("transport", &mut transport);
+        section.value("format", &mut format);
+        if let Err(why) = check_pair(transport, format) {
+            section.refuse("format", why);
+        }
+        let address = TelemetryAddress::read(transport, format, section);
+        let tls = read_tls(transport, address.as_ref(), section);
+        let mut tag = "panoptes".to_owned();
+        section.value("tag", &mut tag);
+        let (mut facility, mut headers) = (Facility::LOCAL0, Vec::new());
+        let mut framing = SyslogFraming::default_of(transport);
+        section.value("framing", &mut framing);
+        section.value("facility", &mut facility);
+        section.texts("headers", "names and texts", &mut headers);
+        let is_syslog = format == TelemetryFormat::Syslog;
+        let is_stream = !matches!(transport, Transport::Udp | Transport::Http);
+        only_for(is_syslog && is_stream, "framing", "`format: syslog` on a stream", section);
+        only_for(is_syslog, "facility", "`format: syslog`", section);
+        only_for(transport == Transport::Http, "headers", "`transport: http`", section);
+        let mut backlog = Backlog::default();
+        backlog.read("backlog", section);
+        let choice = RecordChoice::read(others, section);
+        let mut header = others.header;
+        section.value("header", &mut header);
+        if others.needs_full_header && header == HeaderForm::Compact && section.has("header") {
+            section.refuse("header", HeaderForm::full_is_needed(&section.full("header")));
+        }
+        Some(Self {
+            address: address?,
+            transport,
+            tls,
+            tag,
+            format,
+            framing,
+            facility,
+            headers,
+            backlog,
+            choice,
+            header,
+        })
+    }
+}
+
+impl TelemetryAddress {
+    fn read(
+        transport: Transport,
+        format: TelemetryFormat,
+        section: &mut Section<'_>,
+    ) -> Option<Self> {
+        if !section.has("address") {
+            let form = match transport {
+                Transport::Tcp | Transport::Tls | Transport::Udp => "host:port",
+                Transport::Unix => "the path of a socket",
+                Transport::Http => Url::EXAMPLE,
+            };
+            let message = format!("`{}` is missing; write {form}", section.full("address"));
+            section.refuse("address", message);
+        }
+        match transport {
+            Transport::Tcp | Transport::Tls | Transport::Udp => {
+                let mut network = None;
+                section.value("address", &mut network);
+                network.map(Self::Network)
+            }
+            Transport::Unix => {
+                let mut path = None;
+                section.value("address", &mut path);
+                path.map(Self::Unix)
+            }
+            Transport::Http => {
+                let mut url = None;
+                section.value("address", &mut url);
+                // Where receivers of OpenTelemetry take logs.
+                let path = if format == TelemetryFormat::Otlp { "/v1/logs" } else { "/" };
+                url.map(|url: Url| Self::Url(url.or_path(path)))
+            }
+        }
+    }
+}
+
+/// Whether a receiver can get such a format over such a transport.
+fn check_pair(transport: Transport, format: TelemetryFormat) -> Result<(), String> {
+    use TelemetryFormat as Format;
+    match (transport, format) {
+        (Transport::Udp, Format::Forward) => {
+            Err("`format: forward` needs a stream; use `transport: tcp`, tls or unix".to_owned())
+        }
+        (Transport::Http, Format::Syslog | Format::Forward) => Err(format!(
+            "`format: {}` is not for `transport: http`; use json, otlp, ocsf or ecs",
+            format.show()
+        )),
+        (Transport::Tcp | Transport::Tls | Transport::Udp | Transport::Unix, Format::Otlp) => {
+            Err("`format: otlp` needs `transport: http`".to_owned())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses `key`, which has an effect only with `what`.
+fn only_for(has_effect: bool, key: &'static str, what: &str, section: &Section<'_>) {
+    if !has_effect && section.has(key) {
+        section.refuse(key, format!("`{}` is only for {what}", section.full(key)));
+    }
+}
+
+/// Reads `tls`. Gives `None` where the connection is not encrypted.
+fn read_tls(
+    transport: Transport,
+    address: Option<&TelemetryAddress>,
+    section: &mut Section<'_>,
+) -> Option<Tls> {
+    let mut tls = Tls::default();
+    section.section("tls", |section| tls.read(section));
+    let is_encrypted = match address {
+        Some(TelemetryAddress::Url(url)) => url.is_tls,
+        // The address is refused already.
+        None if transport == Transport::Http => return None,
+        _ => transport == Transport::Tls,
+    };
+    only_for(is_encrypted, "tls", "`transport: tls`, and for http with an https:// URL", section);
+    is_encrypted.then_some(tls)
+}
+
+impl Tls {
+    fn read(&mut self, section: &mut Section<'_>) {
+        let (mut certificate, mut key) = (None, None);
+        section.value("ca", &mut self.ca);
+        section.value("certificate", &mut certificate);
+        section.value("key", &mut key);
+        section.value("server_name", &mut self.server_name);
+        for (given, other) in [("certificate", "key"), ("key", "certificate")] {
+            if section.has(given) && !section.has(other) {
+                let (given_path, path) = (section.full(given), section.full(other));
+                section.refuse(given, format!("`{given_path}` needs `{path}`, too"));
+            }
+        }
+        self.own = certificate.zip(key);
+    }
+}
+
+impl Word for Transport {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("tcp", Self::Tcp),
+        ("tls", Self::Tls),
+        ("udp", Self::Udp),
+        ("unix", Self::Unix),
+        ("http", Self::Http),
+    ];
+}
+
+impl Word for TelemetryFormat {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("json", Self::Json),
+        ("syslog", Self::Syslog),
+        ("forward", Self::Forward),
+        ("otlp", Self::Otlp),
+        ("ocsf", Self::Ocsf),
+        ("ecs", Self::Ecs),
+    ];
+}

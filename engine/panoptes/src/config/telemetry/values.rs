@@ -1,0 +1,217 @@
+//! Single values of a receiver.
+
+use std::path::{Path, PathBuf};
+
+use panoptes_sinks::activities::Activity;
+
+use super::Transport;
+use crate::config::section::{Section, advice};
+use crate::config::value::{ByteSize, Setting, Word};
+
+/// How much is kept while a receiver cannot be reached.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Backlog {
+    pub memory: ByteSize,
+    /// How much is kept on the disk, if anything is; it survives a restart.
+    pub disk: Option<ByteSize>,
+}
+
+/// How a receiver of syslog messages finds their ends in a stream (RFC 6587).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SyslogFraming {
+    /// The message's length and a blank come first.
+    OctetCounting,
+    /// A line feed follows.
+    LineFeed,
+}
+
+/// The number of a facility of syslog (RFC 5424, 6.2.1).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Facility(pub u8);
+
+/// The name of a field in the header of an HTTP request.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct FieldName(pub String);
+
+/// The value of such a field.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum FieldValue {
+    Text(String),
+    /// A file whose first line is the value, such as a token.
+    File(PathBuf),
+}
+
+/// An activity, by name.
+pub(super) struct ActivityName(pub(super) Activity);
+
+impl Backlog {
+    /// The bounds of each part. A record can have 31 KiB.
+    const MEMORY: [ByteSize; 2] = [ByteSize(64 << 10), ByteSize(1 << 40)];
+    const DISK: [ByteSize; 2] = [ByteSize::mebibytes(1), ByteSize(1 << 50)];
+
+    /// Reads `key`: a size in memory, or sizes in memory and on the disk.
+    pub(super) fn read(&mut self, key: &'static str, section: &mut Section<'_>) {
+        let [memory_min, memory_max] = Self::MEMORY;
+        section.value_or_section(key, self, |backlog, section| {
+            section.value_in("memory", &mut backlog.memory, memory_min..=memory_max);
+            let [disk_min, disk_max] = Self::DISK.map(Some);
+            section.value_in("disk", &mut backlog.disk, disk_min..=disk_max);
+        });
+        if !(memory_min..=memory_max).contains(&self.memory) {
+            let (path, memory) = (section.full(key), self.memory);
+            let message =
+                format!("`{path}` is {memory}; it must be from {memory_min} to {memory_max}");
+            section.refuse(key, message);
+        }
+    }
+}
+
+impl Default for Backlog {
+    fn default() -> Self {
+        Self { memory: ByteSize::mebibytes(16), disk: None }
+    }
+}
+
+impl Setting for Backlog {
+    const FORM: &'static str = ByteSize::FORM;
+
+    fn show(&self) -> String {
+        self.memory.show()
+    }
+
+    fn read(text: &str, base: &Path) -> Result<Self, String> {
+        Ok(Self { memory: ByteSize::read(text, base)?, disk: None })
+    }
+}
+
+impl SyslogFraming {
+    /// How most receivers read such a stream.
+    pub(super) const fn default_of(transport: Transport) -> Self {
+        match transport {
+            Transport::Unix => Self::LineFeed,
+            _ => Self::OctetCounting,
+        }
+    }
+}
+
+impl Word for SyslogFraming {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("octet_counting", Self::OctetCounting), ("lf", Self::LineFeed)];
+}
+
+impl Facility {
+    pub const LOCAL0: Self = Self(16);
+
+    /// The names in `syslog.h`. The numbers 12 to 15 have none.
+    const NAMES: [(&'static str, u8); 20] = [
+        ("kern", 0),
+        ("user", 1),
+        ("mail", 2),
+        ("daemon", 3),
+        ("auth", 4),
+        ("syslog", 5),
+        ("lpr", 6),
+        ("news", 7),
+        ("uucp", 8),
+        ("cron", 9),
+        ("authpriv", 10),
+        ("ftp", 11),
+        ("local0", 16),
+        ("local1", 17),
+        ("local2", 18),
+        ("local3", 19),
+        ("local4", 20),
+        ("local5", 21),
+        ("local6", 22),
+        ("local7", 23),
+    ];
+}
+
+impl Setting for Facility {
+    const FORM: &'static str = "facility of syslog";
+
+    fn show(&self) -> String {
+        let name = Self::NAMES.iter().find(|(_, number)| *number == self.0);
+        name.map_or_else(|| self.0.to_string(), |(name, _)| (*name).to_owned())
+    }
+
+    fn read(text: &str, _base: &Path) -> Result<Self, String> {
+        let name = Self::NAMES.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
+        let number = name.map(|(_, number)| *number).or_else(|| text.parse().ok());
+        number.filter(|number| *number < 24).map(Self).ok_or_else(|| {
+            "is not a facility of syslog; write a name, such as local0 or authpriv, or a number \
+             from 0 to 23"
+                .to_owned()
+        })
+    }
+}
+
+impl Setting for FieldName {
+    const FORM: &'static str = "name";
+
+    fn show(&self) -> String {
+        self.0.clone()
+    }
+
+    fn read(text: &str, _base: &Path) -> Result<Self, String> {
+        // RFC 9110, 5.6.2.
+        let is_token =
+            |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        if text.is_empty() || text.len() > FIELD_NAME_BYTES_MAX || !text.bytes().all(is_token) {
+            return Err("is not the name of a header field, such as Authorization".to_owned());
+        }
+        if OWN_FIELDS.iter().any(|own| own.eq_ignore_ascii_case(text)) {
+            return Err("is a header field that panoptes writes itself".to_owned());
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl Setting for FieldValue {
+    const FORM: &'static str = "text or file:PATH";
+
+    fn show(&self) -> String {
+        match self {
+            Self::Text(text) => text.clone(),
+            Self::File(path) => format!("file:{}", path.display()),
+        }
+    }
+
+    fn read(text: &str, base: &Path) -> Result<Self, String> {
+        if let Some(path) = text.strip_prefix("file:") {
+            return PathBuf::read(path, base).map(Self::File);
+        }
+        let text = String::read(text, base)?;
+        if text.is_ascii() {
+            Ok(Self::Text(text))
+        } else {
+            Err("has characters that a header field cannot have".to_owned())
+        }
+    }
+}
+
+impl Setting for ActivityName {
+    const FORM: &'static str = "activity";
+
+    fn show(&self) -> String {
+        self.0.name().to_owned()
+    }
+
+    fn read(text: &str, _base: &Path) -> Result<Self, String> {
+        let names: Vec<&str> = Activity::ALL.iter().map(|activity| activity.name()).collect();
+        let found = Activity::from_name(text).map(Self);
+        found.ok_or_else(|| format!("is no activity; {}", advice(text, &names)))
+    }
+}
+
+const FIELD_NAME_BYTES_MAX: usize = 64;
+
+/// Fields that depend on the body of a request, or on the connection.
+const OWN_FIELDS: [&str; 6] = [
+    "Connection",
+    "Content-Encoding",
+    "Content-Length",
+    "Content-Type",
+    "Host",
+    "Transfer-Encoding",
+];

@@ -1,0 +1,327 @@
+//! Remote receivers: every key, what each mistake says, and what the receivers get.
+
+use panoptes_sinks::activities::Preset;
+use panoptes_sinks::filter::{Activities, Filter};
+
+use super::*;
+
+/// What is said of receivers as long as nothing sends to them.
+const NOT_BUILT: &str = "`output.telemetry` is not built yet; leave it out";
+
+/// The receivers of a file, which follow the line `before`, and its mistakes.
+fn read_receivers(before: &str, receivers: &str) -> (Configuration, Vec<String>) {
+    let (configuration, problems) =
+        read_file(&format!("{before}\noutput:\n  telemetry:\n{receivers}"));
+    let mut problems = lines(problems);
+    problems.retain(|line| !line.contains(NOT_BUILT));
+    (configuration, problems)
+}
+
+/// The receivers of a file without mistakes.
+#[track_caller]
+fn receivers(receivers: &str) -> Vec<Telemetry> {
+    let (configuration, problems) = read_receivers("", receivers);
+    assert_eq!(problems, Vec::<String>::new(), "of {receivers}");
+    configuration.output.telemetry
+}
+
+/// The only receiver; it has these keys.
+#[track_caller]
+fn receiver(keys: &str) -> Telemetry {
+    let [receiver] = receivers(&format!("  - {{{keys}}}\n")).try_into().unwrap();
+    receiver
+}
+
+/// The only mistake of a receiver with these keys. Its place is where `at` begins, or the receiver
+/// if that is empty.
+#[track_caller]
+fn mistake(keys: &str, at: &str, expected: &str) {
+    let (_, problems) = read_receivers("", &format!("  - {{{keys}}}\n"));
+    let column = match at {
+        "" => "  - {".len(),
+        at => "  - {".len() + keys.rfind(at).unwrap() + 1,
+    };
+    assert_eq!(problems, [format!("4:{column}: {expected}")], "of {keys}");
+}
+
+#[test]
+fn a_receiver_needs_only_an_address() {
+    let network = NetworkAddress { host: "logs".to_owned(), port: 24224 };
+    assert_eq!(
+        receiver("address: 'logs:24224'"),
+        Telemetry {
+            address: TelemetryAddress::Network(network),
+            transport: Transport::Tcp,
+            tls: None,
+            tag: "panoptes".to_owned(),
+            format: TelemetryFormat::Json,
+            framing: SyslogFraming::OctetCounting,
+            facility: Facility::LOCAL0,
+            headers: Vec::new(),
+            backlog: Backlog { memory: ByteSize::mebibytes(16), disk: None },
+            choice: RecordChoice {
+                preset: Preset::Everything,
+                severity: Severity::Info,
+                activities: Vec::new(),
+                systems: Vec::new(),
+            },
+            header: HeaderForm::Full,
+        }
+    );
+}
+
+#[test]
+fn every_key_of_a_receiver_is_read() {
+    let receiver = receiver(
+        "address: 'logs.example.com:6514', transport: tls, tag: site-7, format: syslog, \
+         tls: {ca: ca.pem, certificate: me.pem, key: /run/me.key, server_name: logs}, \
+         framing: lf, facility: authpriv, backlog: {memory: 1MiB, disk: 2GiB}, \
+         preset: security, severity: medium, activities: [process_hidden, process_created], \
+         systems: ['web-*', db], header: compact",
+    );
+    let network = NetworkAddress { host: "logs.example.com".to_owned(), port: 6514 };
+    assert_eq!(
+        receiver,
+        Telemetry {
+            address: TelemetryAddress::Network(network),
+            transport: Transport::Tls,
+            tls: Some(Tls {
+                ca: AutoOr::Given("/etc/panoptes/ca.pem".into()),
+                own: Some(("/etc/panoptes/me.pem".into(), "/run/me.key".into())),
+                server_name: AutoOr::Given(HostName("logs".to_owned())),
+            }),
+            tag: "site-7".to_owned(),
+            format: TelemetryFormat::Syslog,
+            framing: SyslogFraming::LineFeed,
+            facility: Facility(10),
+            headers: Vec::new(),
+            backlog: Backlog { memory: ByteSize::mebibytes(1), disk: Some(ByteSize(2 << 30)) },
+            choice: RecordChoice {
+                preset: Preset::Security,
+                severity: Severity::Medium,
+                activities: vec![Activity::ProcessHidden, Activity::ProcessCreated],
+                systems: vec!["web-*".to_owned(), "db".to_owned()],
+            },
+            header: HeaderForm::Compact,
+        }
+    );
+}
+
+#[test]
+fn a_receiver_on_this_host_reads_lines() {
+    let receiver = receiver(
+        "address: /dev/log, transport: unix, format: syslog, facility: 13, backlog: 64KiB",
+    );
+    assert_eq!(receiver.address, TelemetryAddress::Unix("/dev/log".into()));
+    assert_eq!((receiver.framing, receiver.facility), (SyslogFraming::LineFeed, Facility(13)));
+    assert_eq!(receiver.backlog, Backlog { memory: ByteSize(64 << 10), disk: None });
+}
+
+#[test]
+fn a_url_says_whether_requests_are_encrypted_and_where_they_go() {
+    let of = |keys: &str| {
+        let receiver = receiver(&format!("transport: http, {keys}"));
+        let TelemetryAddress::Url(url) = receiver.address else { panic!("{keys}") };
+        assert_eq!(receiver.tls.is_some(), url.is_tls, "{keys}");
+        (url.address.to_string(), url.path, receiver.headers)
+    };
+    let (address, path, headers) =
+        of("address: 'http://[::1]:9/x', format: ecs, headers: {X-Site: seven, \
+            Authorization: 'file:token'}");
+    assert_eq!((address.as_str(), path.as_str()), ("[::1]:9", "/x"));
+    let field = |name: &str, value| (FieldName(name.to_owned()), value);
+    let (site, token) = ("seven".to_owned(), "/etc/panoptes/token".into());
+    assert_eq!(
+        headers,
+        [field("X-Site", FieldValue::Text(site)), field("Authorization", FieldValue::File(token)),]
+    );
+    let (address, path, _) = of("address: 'https://otel.example.com', format: otlp");
+    assert_eq!((address.as_str(), path.as_str()), ("otel.example.com:443", "/v1/logs"));
+    let (address, path, _) = of("address: 'https://logs.example.com', tls: {ca: ca.pem}");
+    assert_eq!((address.as_str(), path.as_str()), ("logs.example.com:443", "/"));
+}
+
+#[test]
+fn a_wrong_value_of_a_receiver_is_named() {
+    let check = |keys: &str, at: &str, key: &str, expected: &str| {
+        let keys = format!("address: 'a:1', {keys}");
+        mistake(&keys, at, &format!("`output.telemetry[0].{key}`{expected}"));
+    };
+    check("transport: ip", "ip", "transport", ": `ip` is not one of tcp, tls, udp, unix or http");
+    let formats = "json, syslog, forward, otlp, ocsf or ecs";
+    check("format: cef", "cef", "format", &format!(": `cef` is not one of {formats}"));
+    check("tag: ''", "''", "tag", ": `` is empty");
+    let expected = ": `nul` is not one of octet_counting or lf";
+    check("format: syslog, framing: nul", "nul", "framing", expected);
+    let expected = ": `24` is not a facility of syslog; write a name, such as local0 or authpriv, \
+                    or a number from 0 to 23";
+    check("format: syslog, facility: 24", "24", "facility", expected);
+    let expected = " is 1KiB; it must be from 64KiB to 1TiB";
+    check("backlog: 1KiB", "1KiB", "backlog", expected);
+    check("backlog: {memory: 1KiB}", "1KiB", "backlog.memory", expected);
+    let expected = " is 1KiB; it must be from 1MiB to 1024TiB";
+    check("backlog: {disk: 1KiB}", "1KiB", "backlog.disk", expected);
+    let expected = ": `all` is not one of alerts, security or everything";
+    check("preset: all", "all", "preset", expected);
+    let expected = ": `debug` is not a severity; write INFO, LOW, WARNING, MEDIUM, HIGH, ERROR or \
+                    CRITICAL";
+    check("severity: debug", "debug", "severity", expected);
+    let expected = ": `process_create` is no activity; did you mean `process_created`?";
+    check("activities: [process_create]", "process_create", "activities", expected);
+    check("systems: ['']", "''", "systems", ": `` is empty");
+    check("header: none", "none", "header", ": `none` is not one of full or compact");
+    let expected = "unknown key `backlogs` in `output.telemetry[0]`; did you mean `backlog`?";
+    mistake("address: 'a:1', backlogs: 5", "backlogs", expected);
+}
+
+#[test]
+fn a_wrong_address_of_a_receiver_says_what_to_write() {
+    let check = |keys: &str, at: &str, expected: &str| {
+        mistake(keys, at, &format!("`output.telemetry[0].address`{expected}"));
+    };
+    let url = "a URL such as https://collector.example.com:4318/v1/logs";
+    check("tag: x", "", " is missing; write host:port");
+    check("transport: unix", "", " is missing; write the path of a socket");
+    check("transport: http", "", &format!(" is missing; write {url}"));
+    let expected = ": `logs` is not host:port; write for example 127.0.0.1:24224, [::1]:24224 or \
+                    collector.example.com:24224";
+    check("address: logs", "logs", expected);
+    let expected = ": `http://a/` is a URL, which needs `transport: http`; write host:port";
+    check("address: 'http://a/'", "'http", expected);
+    let expected = format!(": `logs:80` is not {url}");
+    check("transport: http, address: logs:80", "logs", &expected);
+    let expected = ": `http://me:word@logs/` contains a user; write `headers: {Authorization: …}` \
+                    instead";
+    check("transport: http, address: http://me:word@logs/", "http:", expected);
+    let expected = ": `` is empty; a path is needed";
+    check("transport: unix, address: ''", "''", expected);
+}
+
+#[test]
+fn a_key_without_effect_is_a_mistake() {
+    let check = |keys: &str, at: &str, what: &str| {
+        let (_, key) = keys.rsplit_once(", ").unwrap();
+        let (key, _) = key.split_once(':').unwrap();
+        mistake(keys, at, &format!("`output.telemetry[0].{key}` is only for {what}"));
+    };
+    let tls = "`transport: tls`, and for http with an https:// URL";
+    check("address: 'a:1', tls: {ca: x}", "{ca", tls);
+    check("transport: http, address: 'http://a', tls: {ca: x}", "{ca", tls);
+    let stream = "`format: syslog` on a stream";
+    check("address: 'a:1', framing: lf", "lf", stream);
+    check("address: 'a:1', transport: udp, format: syslog, framing: lf", "lf", stream);
+    check("address: 'a:1', facility: user", "user", "`format: syslog`");
+    check("address: 'a:1', headers: {A: b}", "{A", "`transport: http`");
+}
+
+#[test]
+fn keys_of_a_receiver_must_fit_each_other() {
+    let expected = "`format: forward` needs a stream; use `transport: tcp`, tls or unix";
+    mistake("address: 'a:1', transport: udp, format: forward", "forward", expected);
+    let expected = "`format: otlp` needs `transport: http`";
+    mistake("address: 'a:1', format: otlp", "otlp", expected);
+    let expected = "`format: syslog` is not for `transport: http`; use json, otlp, ocsf or ecs";
+    mistake("address: 'http://a', transport: http, format: syslog", "syslog", expected);
+    let (certificate, key) =
+        ("`output.telemetry[0].tls.certificate`", "`output.telemetry[0].tls.key`");
+    let tls = "address: 'a:1', transport: tls, tls:";
+    let expected = format!("{certificate} needs {key}, too");
+    mistake(&format!("{tls} {{certificate: me}}"), "me}", &expected);
+    mistake(&format!("{tls} {{key: me}}"), "me}", &format!("{key} needs {certificate}, too"));
+    let expected = "`output.telemetry[0].tls.server_name`: `a b` is not the name of a host, such \
+                    as collector.example.com";
+    mistake(&format!("{tls} {{server_name: a b}}"), "a b", expected);
+    let many = "  - {address: 'a:1'}\n".repeat(65);
+    let (_, problems) = read_receivers("", &many);
+    assert_eq!(problems, ["4:5: `output.telemetry` has 65 receivers; there can be 64"]);
+}
+
+#[test]
+fn fields_of_a_request_s_header_are_checked() {
+    let check = |headers: &str, at: &str, expected: &str| {
+        let keys = format!("address: 'http://a', transport: http, headers: {{{headers}}}");
+        mistake(&keys, at, expected);
+    };
+    let of = "of `output.telemetry[0].headers` is";
+    let expected = "the name of a header field, such as Authorization";
+    check("a b: c", "a b", &format!("the key `a b` {of} not {expected}"));
+    let expected = "a header field that panoptes writes itself";
+    check("host: c", "host", &format!("the key `host` {of} {expected}"));
+    let expected = "`output.telemetry[0].headers.A`: `é` has characters that a header field \
+                    cannot have";
+    check("A: é", "é", expected);
+}
+
+#[test]
+fn no_receiver_of_another_product_s_consumers_has_compact_headers() {
+    let compatible = "service: {compatibility: doca_argus}";
+    let expected = "`output.telemetry[0].header: compact` conflicts with \
+                    `service.compatibility: doca_argus`";
+    let (_, problems) = read_receivers(compatible, "  - {address: 'a:1', header: compact}\n");
+    assert!(
+        problems.iter().any(|line| line.starts_with(&format!("4:30: {expected}"))),
+        "{problems:?}"
+    );
+}
+
+#[test]
+fn the_activities_of_a_receiver_narrow_its_preset() {
+    let opened = "address: 'a:1', preset: security, activities: [file_descriptor_open]";
+    let path = "`output.telemetry[0].activities`";
+    let expected = format!(
+        "{path}: `file_descriptor_open` is not in the preset security; write `preset: \
+         everything`, or enable it in `events`"
+    );
+    mistake(opened, "file_", &expected);
+    let memory = "address: 'a:1', activities: [process_memory_created]";
+    let expected = format!("{path}: `process_memory_created` is off; enable it in `events`");
+    mistake(memory, "process_memory", &expected);
+    for events in [
+        "default: {events: {file_descriptor_open: true}}",
+        "systems: {a: {system: 'file:/a', events: {file_descriptor_open: true}}}",
+    ] {
+        let (configuration, problems) = read_receivers(events, &format!("  - {{{opened}}}\n"));
+        assert_eq!(problems, Vec::<String>::new());
+        let filter = configuration.output.telemetry[0].choice.filter(0);
+        let activities = Activities::of([Activity::FileDescriptorOpen]);
+        assert_eq!(filter, Filter { activities, ..Filter::of_preset(Preset::Security) });
+    }
+}
+
+#[test]
+fn what_any_output_has_is_collected() {
+    let check = |output: &str, expected, of_receivers: &[Preset]| {
+        let system = "systems: {a: {system: 'file:/a'}}";
+        let (configuration, problems) = read_receivers(system, output);
+        assert_eq!(problems, Vec::<String>::new(), "of {output}");
+        let events = [&configuration.systems[0].settings.events, &configuration.default.events];
+        assert_eq!(events.map(|events| events.preset), [expected; 2], "of {output}");
+        let presets = configuration.output.telemetry.iter().map(|one| one.choice.preset);
+        assert_eq!(presets.collect::<Vec<_>>(), of_receivers, "of {output}");
+    };
+    let alerts = "  - {address: 'a:1', preset: alerts}\n";
+    let security = "  - {address: 'b:1', preset: security}\n";
+    let auto = "  - {address: 'c:1', preset: auto}\n";
+    let log = "  preset: alerts\n";
+    use Preset::{Alerts, Everything, Security};
+    check(&format!("{alerts}{auto}"), Everything, &[Alerts, Everything]);
+    check(&format!("{auto}{log}"), Alerts, &[Alerts]);
+    check(&format!("{alerts}{security}{log}"), Security, &[Alerts, Security]);
+    check(&format!("{alerts}{security}  log_folder: none\n"), Security, &[Alerts, Security]);
+}
+
+#[test]
+fn a_receiver_s_filter_has_all_its_choices() {
+    let of = |keys: &str| receiver(&format!("address: 'a:1'{keys}")).choice;
+    assert_eq!(of("").filter(3), Filter::ALL);
+    let choice = of(", preset: alerts, severity: HIGH, activities: [process_hidden], systems: [a]");
+    assert_eq!(
+        choice.filter(3),
+        Filter {
+            severity: Severity::High,
+            activities: Activities::of([Activity::ProcessHidden]),
+            receiver: Some(3),
+            ..Filter::of_preset(Preset::Alerts)
+        }
+    );
+}
