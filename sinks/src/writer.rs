@@ -198,7 +198,7 @@ impl Writer {
         } else if self
             .outputs
             .iter()
-            .all(|reader| matches!(reader.standing, Standing::Idle | Standing::Closed))
+            .all(|reader| !matches!(reader.standing, Standing::Busy | Standing::Failing))
         {
             WorkLeft::Nothing
         } else {
@@ -255,9 +255,12 @@ impl Writer {
         }
         loop {
             let now_ns = clock();
-            match self.step(now_ns, SHORT_WAIT) {
-                WorkLeft::Nothing | WorkLeft::NoReader => break,
-                WorkLeft::Something | WorkLeft::Backlog => self.sleep_unless_under_way(SHORT_WAIT),
+            let left = self.step(now_ns, SHORT_WAIT);
+            let is_away = self.outputs.iter().any(|reader| reader.standing == Standing::Away);
+            match left {
+                WorkLeft::NoReader => break,
+                WorkLeft::Nothing if !is_away => break,
+                _ => self.sleep_unless_under_way(SHORT_WAIT),
             }
             let mut is_hopeful = false;
             for reader in &mut self.outputs {
@@ -374,8 +377,8 @@ impl Reader {
         }
         let patience_ns = match self.standing {
             Standing::Closed => return false,
-            Standing::Busy => self.output.patience_ns(),
-            Standing::Idle | Standing::Failing => PATIENCE_NS,
+            Standing::Idle => PATIENCE_NS,
+            Standing::Busy | Standing::Failing | Standing::Away => self.output.patience_ns(),
         };
         now_ns < self.progress_ns + patience_ns
     }

@@ -66,7 +66,7 @@ fn nothing_is_allocated_after_start() {
 
 /// A receiver that is gone most of the time gets shortened messages.
 fn backlogs_and_messages_allocate_nothing() {
-    let syslog = Syslog::new(Framing::OctetCounting, "sensor-1", 4711);
+    let syslog = Syslog::new(Framing::OctetCounting, 16, "sensor-1", 4711);
     let mut backlog = Backlog::new(1 << 20);
     let (mut record, mut out) = (vec![0; RECORD_BYTES_MAX], [0; FRAME_BYTES_MAX]);
     let threads: Vec<u32> = (0..10_000).collect();

@@ -1,5 +1,7 @@
 //! Times as in the records: `2025-10-22T07:31:46.905224659+00:00`, always UTC, always nine digits.
 
+use std::ops::Range;
+
 use super::{Full, JsonWriter, write_decimal};
 
 /// A point in time: seconds since 1970 and nanoseconds.
@@ -51,6 +53,38 @@ impl Timestamp {
         write_decimal(&mut text[20..29], u64::from(self.nanoseconds));
         text
     }
+}
+
+impl Timestamp {
+    /// A time as [`Timestamp::text`] writes it.
+    pub fn parse(text: &[u8; TIMESTAMP_LENGTH]) -> Option<Self> {
+        let number = |range: Range<usize>| {
+            let digits = text.get(range)?;
+            let is_plain = digits.iter().all(u8::is_ascii_digit);
+            is_plain.then(|| {
+                digits.iter().fold(0, |number, digit| number * 10 + i64::from(digit - b'0'))
+            })
+        };
+        let days = days_of(number(0..4)?, number(5..7)?, number(8..10)?);
+        let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
+        let seconds = days * SECONDS_PER_DAY + hour * 3600 + minute * 60 + second;
+        let time = Self::new(seconds, u32::try_from(number(20..29)?).ok()?)?;
+        (time.text() == *text).then_some(time)
+    }
+
+    /// Seconds since 1970, and nanoseconds.
+    pub const fn parts(self) -> (i64, u32) {
+        (self.seconds, self.nanoseconds)
+    }
+}
+
+/// The day of a date, counted from 1970-01-01: the reverse of [`civil_date`].
+const fn days_of(year: i64, month: i64, day: i64) -> i64 {
+    let (year, march_month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let day_of_year = (153 * march_month + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    era * 146_097 + day_of_era - 719_468
 }
 
 /// 0000-01-01T00:00:00 and 9999-12-31T23:59:59.
@@ -112,6 +146,28 @@ mod tests {
         check(LAST_SECOND + 1, None);
         check(i64::MIN, None);
         assert_eq!(Timestamp::new(0, 1_000_000_000), None);
+    }
+
+    #[test]
+    fn times_are_read_as_they_were_written() {
+        for ns in [1_761_118_306_905_224_659, 0, -1, 951_782_400_000_000_001, i64::MAX, i64::MIN] {
+            let time = Timestamp::from_ns(ns);
+            assert_eq!(Timestamp::parse(&time.text()), Some(time));
+        }
+        for second in [FIRST_SECOND, LAST_SECOND] {
+            let time = Timestamp::new(second, 999_999_999).unwrap();
+            assert_eq!(Timestamp::parse(&time.text()), Some(time));
+        }
+        for wrong in [
+            b"2025-02-30T07:31:46.905224659+00:00",
+            b"2025-13-01T07:31:46.905224659+00:00",
+            b"2025-10-22T24:31:46.905224659+00:00",
+            b"2025-10-22 07:31:46.905224659+00:00",
+            b"2025-10-22T07:31:46.905224659+01:00",
+            b"+025-10-22T07:31:46.905224659+00:00",
+        ] {
+            assert_eq!(Timestamp::parse(wrong), None);
+        }
     }
 
     #[test]

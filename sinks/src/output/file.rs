@@ -25,7 +25,7 @@ use self::mend::mend;
 use super::folder::{FolderLock, has_name};
 use super::lines::{Form, Lines};
 use super::transport::{self, Target, Transport, TransportSettings};
-use super::{Counters, DISK_PATIENCE_NS, Output, OutputKind, Standing};
+use super::{Counters, DISK_PATIENCE_NS, Output, OutputKind, PATIENCE_NS, Standing};
 use crate::filter::Filter;
 use crate::queue::Block;
 
@@ -407,7 +407,7 @@ fn copy(mut from: &File, part: Range<u64>, mut to: &File, at: u64) -> io::Result
 
 impl Output for FileOutput {
     fn patience_ns(&self) -> u64 {
-        DISK_PATIENCE_NS
+        if self.retry_at.is_some() { PATIENCE_NS } else { DISK_PATIENCE_NS }
     }
 
     fn kind(&self) -> OutputKind {

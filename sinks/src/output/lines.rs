@@ -93,7 +93,7 @@ impl Lines {
 
 /// The systems whose lists of interfaces were written, and which lists those are, as hashes.
 #[derive(Debug, Default)]
-struct Known {
+pub(crate) struct Known {
     systems: Vec<(u64, u64)>,
     /// The one to replace if there is no room.
     oldest: usize,
@@ -105,21 +105,21 @@ struct Known {
 const SYSTEMS_MAX: usize = 1024;
 
 impl Known {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { systems: Vec::with_capacity(SYSTEMS_MAX), ..Self::default() }
     }
 
-    fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.systems.clear();
         (self.oldest, self.last) = (0, None);
     }
 
-    fn has(&self, lists: HeaderLists) -> bool {
+    pub(crate) fn has(&self, lists: HeaderLists) -> bool {
         let lists = (lists.system, lists.content);
         self.last == Some(lists) || self.systems.contains(&lists)
     }
 
-    fn add(&mut self, lists: HeaderLists) {
+    pub(crate) fn add(&mut self, lists: HeaderLists) {
         let lists = (lists.system, lists.content);
         if self.last == Some(lists) {
             return;

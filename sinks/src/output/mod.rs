@@ -8,7 +8,8 @@
 //! `transport.rs` writes buffers to a descriptor, with `ring.rs` and `plain.rs` as its two ways;
 //! `folder.rs` keeps other programs out; `lines.rs` brings records into an output's form; `form/`
 //! has the forms for receivers of messages; `backlog/` has what waits for a receiver; `socket/`
-//! connects to receivers; `buffers.rs` tracks how much of each buffer is written.
+//! connects to receivers, and `remote/` sends records to them; `buffers.rs` tracks how much of each
+//! buffer is written.
 
 pub mod backlog;
 mod buffers;
@@ -17,14 +18,16 @@ pub mod folder;
 pub mod form;
 pub mod lines;
 mod plain;
+pub mod remote;
 mod ring;
 pub mod socket;
 pub mod stream;
 pub mod transport;
 
+use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::filter::Filter;
@@ -46,6 +49,7 @@ macro_rules! counters {
         pub struct Counters {
             $($name: AtomicU64,)*
             last_error: AtomicI32,
+            failure: Mutex<String>,
         }
 
         impl Counters {
@@ -71,6 +75,8 @@ counters! {
     /// Completed syncs.
     syncs;
     rotations;
+    /// Connections that were made to a receiver.
+    connections;
     /// How often the file was not where it belongs, and a file was made there.
     remade;
     /// Broken lines that were removed from the end of the file when it was opened.
@@ -88,6 +94,15 @@ impl Counters {
     /// The `errno` of the last failed operation; 0 before the first failure.
     pub fn last_error(&self) -> i32 {
         self.last_error.load(Ordering::Relaxed)
+    }
+
+    /// What the last failure of a receiver was; empty before the first one, and for other outputs.
+    pub fn failure(&self) -> String {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_failure(&self, failure: impl fmt::Display) {
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure.to_string();
     }
 
     pub(crate) fn add(counter: &AtomicU64, count: usize) {
@@ -118,18 +133,20 @@ impl Counters {
 /// The state of an output after a step.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Standing {
-    /// All records that it took have reached the kernel.
+    /// All records that it took have reached the kernel, or the receiver.
     Idle,
     /// A write or sync is under way, or records wait for their flush time.
     Busy,
     /// The last operation failed and is retried.
     Failing,
+    /// Records wait for a receiver that is gone, or does not read: looking now and then is enough.
+    Away,
     /// The reader is gone, which is no error. Later records are discarded and not counted.
     Closed,
 }
 
-/// A file that rotates ([`file::FileOutput`]), or standard output, a pipe, a terminal
-/// ([`stream::StreamOutput`]).
+/// A file that rotates ([`file::FileOutput`]), standard output, a pipe, a terminal
+/// ([`stream::StreamOutput`]), or a receiver ([`remote::RemoteOutput`]).
 pub trait Output: std::fmt::Debug + Send {
     fn kind(&self) -> OutputKind;
 
@@ -153,7 +170,7 @@ pub trait Output: std::fmt::Debug + Send {
     /// Ends the output: records that could not be written are dropped and counted.
     fn finish(&mut self);
 
-    /// Maximum time without progress at the end, while a write or sync is under way.
+    /// Maximum time without progress at the end, as long as something is left to write.
     fn patience_ns(&self) -> u64 {
         PATIENCE_NS
     }

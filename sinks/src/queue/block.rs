@@ -190,6 +190,16 @@ impl Block {
         self.turns[turn - 1].of.lists
     }
 
+    /// What record `index` is.
+    pub(crate) fn mark(&self, index: usize) -> &Mark {
+        &self.known[index].mark
+    }
+
+    /// Where the part begins in record `index` that all records of its header have alike.
+    pub(crate) fn middle(&self, index: usize) -> u16 {
+        self.known[index].middle
+    }
+
     /// Record `index` without the lists in its header, in pieces.
     pub fn without_lists(&self, index: usize) -> [&[u8]; 3] {
         let (record, middle) = (self.slice(index, 1), usize::from(self.known[index].middle));

@@ -1,3 +1,4 @@
 //! The forms of records for receivers that want more than lines of JSON: one file a form.
 
+pub mod msgpack;
 pub mod syslog;

@@ -47,6 +47,7 @@ pub struct About<'r> {
 #[derive(Debug)]
 pub struct Syslog {
     framing: Framing,
+    facility: u8,
     /// ` HOSTNAME APP-NAME PROCID `
     sender: String,
 }
@@ -55,16 +56,18 @@ pub struct Syslog {
 const HOSTNAME_BYTES_MAX: usize = 255;
 const APP_NAME: &str = "panoptes";
 
-/// local0 (RFC 5424, 6.2.1).
-const FACILITY: u64 = 16;
-
 impl Syslog {
-    /// Messages from this machine and process.
-    pub fn new(framing: Framing, hostname: &str, process_id: u32) -> Self {
+    /// Messages from this machine and process. The facility is a number (RFC 5424, 6.2.1).
+    pub fn new(framing: Framing, facility: u8, hostname: &str, process_id: u32) -> Self {
         let printable = |byte: u8| if byte.is_ascii_graphic() { char::from(byte) } else { '?' };
         let name: String = hostname.bytes().take(HOSTNAME_BYTES_MAX).map(printable).collect();
         let name = if name.is_empty() { "-" } else { name.as_str() };
-        Self { framing, sender: format!(" {name} {APP_NAME} {process_id} ") }
+        Self { framing, facility, sender: format!(" {name} {APP_NAME} {process_id} ") }
+    }
+
+    /// How the next messages are framed.
+    pub fn set_framing(&mut self, framing: Framing) {
+        self.framing = framing;
     }
 
     /// Writes the message of a record, which has no line feed, into `out`. Returns the message in
@@ -104,7 +107,7 @@ impl Syslog {
     fn header(&self, about: &About<'_>, out: &mut [u8]) -> Result<usize, Full> {
         let mut out = JsonWriter::new(out, Limits::new(0));
         out.raw(b"<")?;
-        out.number(FACILITY * 8 + severity(about.severity))?;
+        out.number(u64::from(self.facility) * 8 + severity(about.severity))?;
         out.raw(b">1 ")?;
         out.raw(&about.time[..SECONDS_BYTES])?;
         out.raw(b"Z")?;
@@ -152,14 +155,14 @@ mod tests {
             (Framing::LineFeed, format!("{plain}\n")),
             (Framing::Datagram, plain.to_owned()),
         ] {
-            let syslog = Syslog::new(framing, "sensor-1", 4711);
+            let syslog = Syslog::new(framing, 16, "sensor-1", 4711);
             assert_eq!(message(&syslog, Activity::ProcessCreated, Severity::Info), expected);
         }
     }
 
     #[test]
     fn every_severity_has_its_priority() {
-        let syslog = Syslog::new(Framing::Datagram, "sensor-1", 1);
+        let syslog = Syslog::new(Framing::Datagram, 16, "sensor-1", 1);
         for (severity, priority) in [
             (Severity::Info, "<134>"),
             (Severity::Low, "<133>"),
@@ -176,7 +179,7 @@ mod tests {
 
     #[test]
     fn the_message_id_is_the_activitys_short_id() {
-        let syslog = Syslog::new(Framing::Datagram, "sensor-1", 1);
+        let syslog = Syslog::new(Framing::Datagram, 16, "sensor-1", 1);
         for &activity in Activity::ALL {
             let message = message(&syslog, activity, Severity::Info);
             assert_eq!(message.split(' ').nth(5), Some(activity.info().short_id));
@@ -186,7 +189,7 @@ mod tests {
     #[test]
     fn hostnames_have_only_what_the_header_allows() {
         let check = |hostname: &str, expected: &str| {
-            let syslog = Syslog::new(Framing::Datagram, hostname, 1);
+            let syslog = Syslog::new(Framing::Datagram, 16, hostname, 1);
             let message = message(&syslog, Activity::ProcessCreated, Severity::Info);
             assert_eq!(message.split(' ').nth(2), Some(expected));
         };

@@ -37,7 +37,7 @@ impl Action {
 }
 
 impl SocketError {
-    pub(super) fn new(action: Action, peer: &Peer, cause: impl Into<io::Error>) -> Self {
+    pub(crate) fn new(action: Action, peer: &Peer, cause: impl Into<io::Error>) -> Self {
         Self { action, peer: peer.clone(), cause: cause.into() }
     }
 }

@@ -1,0 +1,263 @@
+//! Records as they wait for a receiver, and as messages for it.
+
+use super::forward::{self, Forward};
+use crate::activities::{Activity, Severity};
+use crate::json::time::TIMESTAMP_LENGTH;
+use crate::output::backlog::Backlog;
+use crate::output::form::syslog::{About, FRAME_BYTES_MAX, Framing, Syslog};
+use crate::output::lines::Known;
+use crate::queue::{Block, HeaderLists};
+use crate::record::RECORD_BYTES_MAX;
+
+/// The form of what a receiver gets.
+#[derive(Debug)]
+pub enum Messages {
+    /// Each record as a line of JSON, or as a datagram without its line feed.
+    Json {
+        /// Whether the lists of interfaces are left out where the receiver has them already, over
+        /// this connection.
+        is_compact: bool,
+    },
+    /// Syslog messages, each with a record.
+    Syslog {
+        syslog: Syslog,
+        /// How the receiver finds their ends in a stream.
+        stream: Framing,
+    },
+    /// Messages of the Forward protocol, each with many records, which the receiver acknowledges.
+    Forward(Forward),
+}
+
+/// What must be known of a record that waits, beside its text.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Note {
+    activity: Activity,
+    severity: Severity,
+    middle: u16,
+    lists: HeaderLists,
+}
+
+/// Makes the messages of one connection after the other.
+#[derive(Debug)]
+pub(super) struct Composer {
+    messages: Messages,
+    is_stream: bool,
+    known: Known,
+    message: Vec<u8>,
+    /// A record whose lists are left out, if another form follows.
+    record: Vec<u8>,
+    frame: Box<[u8; FRAME_BYTES_MAX]>,
+}
+
+/// The records of a message.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Batch {
+    /// The sequence of the last one in the backlog.
+    pub(super) sequence: u64,
+    pub(super) records: u64,
+    /// How many were left out, since no message can have them.
+    pub(super) left_out: u64,
+    /// The number by which the receiver acknowledges the message, if it does.
+    pub(super) chunk: Option<u64>,
+}
+
+/// A message of many records ends when it is so long.
+const BATCH_BYTES: usize = 32 * 1024;
+
+/// Length of a note in a backlog.
+pub(super) const NOTE_BYTES: usize = 1 + 1 + 2 + 4 * 2 + 2 * 8;
+
+impl Note {
+    pub(super) fn of(block: &Block, index: usize) -> Self {
+        let mark = block.mark(index);
+        let (activity, severity) = (mark.activity, mark.severity);
+        Self { activity, severity, middle: block.middle(index), lists: block.lists(index) }
+    }
+
+    pub(super) fn to_bytes(self) -> [u8; NOTE_BYTES] {
+        let HeaderLists { system, content, places } = self.lists;
+        let [first, second] = places;
+        let mut bytes = [0; NOTE_BYTES];
+        let mut rest = &mut bytes[..];
+        for part in [
+            &[self.activity as u8, self.severity as u8][..],
+            &self.middle.to_le_bytes(),
+            &first.0.to_le_bytes(),
+            &first.1.to_le_bytes(),
+            &second.0.to_le_bytes(),
+            &second.1.to_le_bytes(),
+            &system.to_le_bytes(),
+            &content.to_le_bytes(),
+        ] {
+            let (place, after) = rest.split_at_mut(part.len());
+            place.copy_from_slice(part);
+            rest = after;
+        }
+        bytes
+    }
+
+    /// A note and the record behind it; `None` if these are no such bytes.
+    pub(super) fn read(bytes: &[u8]) -> Option<(Self, &[u8])> {
+        let (note, record) = bytes.split_first_chunk::<NOTE_BYTES>()?;
+        let short = |at: usize| u16::from_le_bytes([note[at], note[at + 1]]);
+        let long = |at: usize| note[at..].first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
+        let places = [(short(4), short(6)), (short(8), short(10))];
+        let lists = HeaderLists { system: long(12)?, content: long(20)?, places };
+        let activity = *Activity::ALL.get(usize::from(note[0]))?;
+        let severity = *Severity::ALL.get(usize::from(note[1]))?;
+        Some((Self { activity, severity, middle: short(2), lists }, record))
+    }
+
+    /// The record in pieces, without its lists of interfaces; `None` if it has no such places.
+    fn without_lists(self, record: &[u8]) -> Option<[&[u8]; 3]> {
+        let place = |place: u16| usize::from(self.middle) + usize::from(place);
+        let [first, second] = self.lists.places;
+        Some([
+            record.get(..place(first.0))?,
+            record.get(place(first.1)..place(second.0))?,
+            record.get(place(second.1)..)?,
+        ])
+    }
+
+    /// The record's time, which ends where the middle begins.
+    fn time(self, record: &[u8]) -> Option<&[u8; TIMESTAMP_LENGTH]> {
+        record.get(..usize::from(self.middle))?.last_chunk()
+    }
+}
+
+impl Composer {
+    pub(super) fn new(messages: Messages) -> Self {
+        let is_compact = match &messages {
+            Messages::Json { is_compact } => *is_compact,
+            Messages::Forward(forward) => forward.is_compact,
+            Messages::Syslog { .. } => false,
+        };
+        let length = match messages {
+            Messages::Forward(_) => BATCH_BYTES + 2 * RECORD_BYTES_MAX,
+            _ => RECORD_BYTES_MAX + 1,
+        };
+        Self {
+            messages,
+            is_stream: true,
+            known: if is_compact { Known::new() } else { Known::default() },
+            message: Vec::with_capacity(length),
+            record: Vec::with_capacity(RECORD_BYTES_MAX),
+            frame: Box::new([0; FRAME_BYTES_MAX]),
+        }
+    }
+
+    /// Begins a connection: who is there now knows nothing.
+    pub(super) fn begin(&mut self, is_stream: bool) {
+        self.is_stream = is_stream;
+        self.known.clear();
+        if let Messages::Syslog { syslog, stream } = &mut self.messages {
+            syslog.set_framing(if is_stream { *stream } else { Framing::Datagram });
+        }
+    }
+
+    /// What acknowledges messages, if the receiver does.
+    pub(super) fn forward(&self) -> Option<&Forward> {
+        match &self.messages {
+            Messages::Forward(forward) => Some(forward),
+            Messages::Json { .. } | Messages::Syslog { .. } => None,
+        }
+    }
+
+    /// Whether the receiver acknowledges messages.
+    pub(super) fn awaits_acks(&self) -> bool {
+        self.forward().is_some()
+    }
+
+    /// Makes the next message and marks its records as sent; `None`: nothing waits. The message is
+    /// empty if none of its records can be in one.
+    pub(super) fn compose(&mut self, backlog: &mut Backlog) -> Option<Batch> {
+        self.message.clear();
+        let mut batch = Batch::default();
+        if let Messages::Forward(forward) = &mut self.messages {
+            batch.chunk = Some(forward.begin(&mut self.message));
+        }
+        let mut is_any = false;
+        while let Some(entry) = backlog.peek() {
+            let (sequence, length) = (entry.sequence, entry.bytes.len());
+            let is_added = self.add(entry.bytes).is_some();
+            backlog.send(length);
+            is_any = true;
+            batch.sequence = sequence;
+            batch.records += u64::from(is_added);
+            batch.left_out += u64::from(!is_added);
+            if !self.awaits_acks() || self.message.len() >= BATCH_BYTES {
+                break;
+            }
+        }
+        match &mut self.messages {
+            Messages::Forward(forward) if batch.records > 0 => {
+                forward.end(batch.records, &mut self.message);
+            }
+            _ if batch.records == 0 => self.message.clear(),
+            _ => {}
+        }
+        is_any.then_some(batch)
+    }
+
+    /// The last message that was made.
+    pub(super) fn message(&self) -> &[u8] {
+        &self.message
+    }
+
+    /// Adds a record to the message; `None` if it cannot be in one.
+    fn add(&mut self, entry: &[u8]) -> Option<()> {
+        let (note, record) = Note::read(entry)?;
+        let mut pieces = [record, &[], &[]];
+        let is_compact = match &self.messages {
+            Messages::Json { is_compact } => *is_compact,
+            Messages::Forward(forward) => forward.is_compact,
+            Messages::Syslog { .. } => false,
+        };
+        if is_compact && self.known.has(note.lists) {
+            pieces = note.without_lists(record)?;
+        }
+        match &self.messages {
+            Messages::Json { .. } => {
+                for piece in pieces {
+                    self.message.extend_from_slice(piece);
+                }
+                if self.is_stream {
+                    self.message.push(b'\n');
+                }
+            }
+            Messages::Forward(_) => {
+                self.record.clear();
+                for piece in pieces {
+                    self.record.extend_from_slice(piece);
+                }
+                forward::append_entry(note.time(record)?, &self.record, &mut self.message)?;
+            }
+            Messages::Syslog { syslog, .. } => {
+                let time = note.time(record)?;
+                let about = About { activity: note.activity, severity: note.severity, time };
+                let message = syslog.write(&about, record, &mut self.frame).ok()?;
+                self.message.extend_from_slice(message);
+            }
+        }
+        if is_compact {
+            self.known.add(note.lists);
+        }
+        Some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_is_read_as_it_was_written() {
+        let lists = HeaderLists { system: u64::MAX - 1, content: 7, places: [(1, 2), (30, 65535)] };
+        let (activity, severity) = (Activity::ProcessHidden, Severity::Critical);
+        let note = Note { activity, severity, middle: 400, lists };
+        let bytes = [&note.to_bytes()[..], b"a record"].concat();
+        assert_eq!(Note::read(&bytes), Some((note, &b"a record"[..])));
+        assert_eq!(Note::read(&bytes[..NOTE_BYTES - 1]), None);
+        assert_eq!(Note::read(&[0xff; 99]), None);
+    }
+}

@@ -1,0 +1,324 @@
+//! Records to a receiver: over TCP, UDP, or a Unix socket.
+//!
+//! Each record that the output takes goes into its backlog, so a receiver that is slow, or away,
+//! delays neither the scanners nor other outputs. What does not fit there is dropped and counted:
+//! the oldest events first, alerts last.
+//!
+//! ```text
+//! Down ──pause over──► Resolving ──► Connecting ──► Up
+//!  ▲                       │             │           │
+//!  └───────── failure, with a longer pause each ─────┘
+//! ```
+//!
+//! A record leaves the backlog when it is confirmed. A stream's receiver confirms what its kernel
+//! has received; a datagram counts when it is sent. A new connection begins with the first record
+//! that was not confirmed, and with its first byte: within a connection, no record is cut or doubled.
+//! With the Forward protocol, the receiver itself acknowledges each message.
+
+mod flight;
+mod forward;
+mod message;
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use self::forward::Forward;
+pub use self::message::Messages;
+
+use self::flight::Flight;
+use self::forward::Acks;
+use self::message::{Batch, Composer, Note};
+use super::backlog::{Backlog, Dropped};
+use super::socket::{Action, BackOff, Connecting, Names, Peer, Socket, SocketError};
+use super::{Counters, Output, OutputKind, Standing};
+use crate::filter::Filter;
+use crate::queue::Block;
+
+/// What an output to a receiver needs.
+#[derive(Debug)]
+pub struct RemoteSettings {
+    pub peer: Peer,
+    pub messages: Messages,
+    pub filter: Filter,
+    /// How many bytes of records wait at most.
+    pub backlog_bytes: usize,
+    /// The way to send that is tried first.
+    pub kind: OutputKind,
+    /// Differs between outputs and machines, so that they do not all connect at the same time.
+    pub seed: u64,
+}
+
+#[derive(Debug)]
+pub struct RemoteOutput {
+    peer: Peer,
+    filter: Filter,
+    names: Names,
+    socket: Socket,
+    backoff: BackOff,
+    state: State,
+    /// When it came into this state, or last made progress in it.
+    since_ns: u64,
+    backlog: Backlog,
+    composer: Composer,
+    /// The composer's message, if the socket has not taken all of it.
+    begun: Option<Begun>,
+    flight: Flight,
+    acks: Acks,
+    counters: Arc<Counters>,
+    /// How many dropped records of the backlog were counted.
+    dropped: u64,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Until this time.
+    Down(u64),
+    Resolving,
+    Connecting(Connecting),
+    Up,
+}
+
+/// A message that is not wholly passed on to the socket.
+#[derive(Clone, Copy, Debug)]
+struct Begun {
+    batch: Batch,
+    /// How much of it the socket has taken.
+    taken: usize,
+}
+
+/// A receiver that makes no progress for this time is looked at now and then only.
+const SOON_NS: u64 = 100_000_000;
+/// How long a receiver may take to acknowledge a message. What waits for that is sent again then.
+const ACK_NS: u64 = 60_000_000_000;
+/// How long what is left may take at the end.
+const LAST_PATIENCE_NS: u64 = 5_000_000_000;
+
+impl RemoteOutput {
+    /// About how many bytes an output needs beside its backlog.
+    pub const BYTES: u64 = 512 * 1024;
+
+    /// Makes the output's memory. It connects in its first steps.
+    pub fn new(settings: RemoteSettings) -> Result<Self, SocketError> {
+        let RemoteSettings { peer, messages, filter, backlog_bytes, kind, seed } = settings;
+        let counters = Arc::new(Counters::default());
+        Ok(Self {
+            names: Names::start(&peer)?,
+            socket: Socket::new(kind, &counters),
+            backoff: BackOff::new(seed),
+            state: State::Down(0),
+            since_ns: 0,
+            backlog: Backlog::new(backlog_bytes),
+            composer: Composer::new(messages),
+            begun: None,
+            flight: Flight::new(),
+            acks: Acks::new(),
+            dropped: 0,
+            peer,
+            filter,
+            counters,
+        })
+    }
+
+    fn enter(&mut self, state: State, now_ns: u64) {
+        (self.state, self.since_ns) = (state, now_ns);
+    }
+
+    /// Goes towards a connection; returns the wait that is left.
+    fn connect(&mut self, now_ns: u64, wait: Duration) -> Result<Duration, SocketError> {
+        if let State::Down(until) = self.state
+            && now_ns >= until
+        {
+            self.names.ask();
+            self.enter(State::Resolving, now_ns);
+        }
+        if let State::Resolving = self.state
+            && let Some(resolved) = self.names.answer()
+        {
+            let connecting = Connecting::new(&self.peer, resolved?);
+            self.enter(State::Connecting(connecting), now_ns);
+        }
+        let State::Connecting(connecting) = &mut self.state else { return Ok(wait) };
+        if let Some(connected) = connecting.advance(now_ns, wait) {
+            self.socket.open(connected?);
+            self.composer.begin(self.socket.is_stream());
+            Counters::add(&self.counters.connections, 1);
+            self.enter(State::Up, now_ns);
+        }
+        Ok(Duration::ZERO)
+    }
+
+    /// Sends what waits, as far as the kernel takes it.
+    fn send(&mut self, now_ns: u64, wait: Duration) -> Result<(), SocketError> {
+        // The end of the connection shows before more is sent to nobody.
+        self.receive(Duration::ZERO)?;
+        let is_moved = self.fill();
+        let wait = if is_moved || self.is_done() { Duration::ZERO } else { wait };
+        self.receive(wait)?;
+        if self.confirm() || is_moved {
+            self.since_ns = now_ns;
+        }
+        let is_late = now_ns > self.since_ns.saturating_add(ACK_NS);
+        if is_late && self.composer.awaits_acks() && !self.is_done() {
+            return Err(self.failed(io::ErrorKind::TimedOut.into()));
+        }
+        Ok(())
+    }
+
+    /// Sends what the socket has, and reads acknowledgements.
+    fn receive(&mut self, wait: Duration) -> Result<(), SocketError> {
+        self.socket.advance(wait)?;
+        let Some(forward) = self.composer.forward() else { return Ok(()) };
+        let flight = &mut self.flight;
+        let read =
+            self.acks.read(self.socket.received(), forward, |chunk| flight.acknowledge(chunk));
+        read.map_err(|error| self.failed(io::Error::other(error)))
+    }
+
+    /// A failure of the receiver.
+    fn failed(&self, cause: io::Error) -> SocketError {
+        SocketError::new(Action::Receive, &self.peer, cause)
+    }
+
+    /// Passes messages on to the socket while it takes them; returns whether it took anything.
+    fn fill(&mut self) -> bool {
+        let mut is_moved = false;
+        while !self.flight.is_full()
+            && let Some(Begun { batch, taken }) = self.begun.or_else(|| self.begin())
+        {
+            let rest = &self.composer.message()[taken..];
+            let more = self.socket.append(rest);
+            is_moved |= more > 0;
+            if more < rest.len() {
+                self.begun = Some(Begun { batch, taken: taken + more });
+                break;
+            }
+            self.begun = None;
+            let length = (taken + more) as u64;
+            let size = if self.socket.is_stream() { length } else { length.min(1) };
+            self.flight.push(batch, size);
+        }
+        is_moved
+    }
+
+    fn begin(&mut self) -> Option<Begun> {
+        let batch = self.composer.compose(&mut self.backlog)?;
+        Some(Begun { batch, taken: 0 })
+    }
+
+    /// Removes what has arrived from the backlog; returns whether anything had.
+    fn confirm(&mut self) -> bool {
+        let sent = self.socket.sent();
+        let arrived = if self.socket.is_stream() {
+            sent.bytes.saturating_sub(self.socket.unsent())
+        } else {
+            sent.datagrams + sent.refused
+        };
+        let Some(confirmed) = self.flight.confirm(arrived) else { return false };
+        self.backlog.confirm(confirmed.sequence);
+        let refused = self.flight.newly_refused(sent.refused);
+        let lost = confirmed.left_out + refused;
+        Counters::add(&self.counters.records, confirmed.records.saturating_sub(refused) as usize);
+        self.counters.add_dropped(lost as usize);
+        if self.socket.is_stream() || refused == 0 {
+            self.backoff.reset();
+        }
+        true
+    }
+
+    /// Ends the connection, or the attempt to make one.
+    fn go_down(&mut self, error: &SocketError, now_ns: u64) {
+        if let State::Up = self.state {
+            self.confirm();
+        }
+        self.counters.add_error(&error.cause);
+        self.counters.set_failure(error);
+        self.socket.close();
+        self.backlog.rewind();
+        self.flight.clear();
+        self.acks.clear();
+        self.begun = None;
+        let until = now_ns.saturating_add(self.backoff.pause_ns());
+        self.enter(State::Down(until), now_ns);
+    }
+
+    /// Counts the records that the backlog has dropped.
+    fn count_dropped(&mut self) {
+        let Dropped { full, too_long } = self.backlog.dropped();
+        let dropped = full + too_long;
+        self.counters.add_dropped((dropped - self.dropped) as usize);
+        self.dropped = dropped;
+    }
+
+    /// Whether nothing waits, and all that was sent is confirmed.
+    fn is_done(&self) -> bool {
+        self.backlog.waiting().entries == 0
+    }
+
+    fn standing(&self, now_ns: u64) -> Standing {
+        if self.is_done() {
+            return Standing::Idle;
+        }
+        let is_soon = now_ns < self.since_ns.saturating_add(SOON_NS);
+        match self.state {
+            State::Up | State::Connecting(_) if is_soon => Standing::Busy,
+            State::Resolving if is_soon => Standing::Failing,
+            State::Down(until) if until < now_ns.saturating_add(SOON_NS) => Standing::Failing,
+            _ => Standing::Away,
+        }
+    }
+}
+
+impl Output for RemoteOutput {
+    fn kind(&self) -> OutputKind {
+        self.socket.kind()
+    }
+
+    fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    fn filter(&self) -> Filter {
+        self.filter
+    }
+
+    /// Takes all of them: the backlog drops what has no room.
+    fn append(&mut self, block: &Block, range: Range<usize>, now_ns: u64) -> usize {
+        if self.is_done() {
+            self.since_ns = now_ns;
+        }
+        for index in range.clone() {
+            let note = Note::of(block, index).to_bytes();
+            let record = block.slice(index, 1);
+            let record = record.strip_suffix(b"\n").unwrap_or(record);
+            self.backlog.push(block.mark(index).is_alert, 0, &[&note, record]);
+        }
+        self.count_dropped();
+        range.len()
+    }
+
+    fn advance(&mut self, now_ns: u64, wait: Duration) -> Standing {
+        let step = self.connect(now_ns, wait).and_then(|wait| match self.state {
+            State::Up => self.send(now_ns, wait),
+            _ => Ok(()),
+        });
+        if let Err(error) = step {
+            self.go_down(&error, now_ns);
+        }
+        self.standing(now_ns)
+    }
+
+    /// Counts what was not confirmed as lost.
+    fn finish(&mut self) {
+        if let State::Up = self.state {
+            self.confirm();
+        }
+        self.socket.close();
+        self.counters.add_dropped(self.backlog.waiting().entries);
+    }
+
+    fn patience_ns(&self) -> u64 {
+        LAST_PATIENCE_NS
+    }
+}

@@ -1,0 +1,449 @@
+//! Records through queue and writer to receivers on this machine that read, stop, restart, or are
+//! not there, by both ways of sending.
+
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+mod common;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use common::{NOW_NS, STRING_LENGTH, bash, plain_record, web_1_header};
+use panoptes_sinks::filter::Filter;
+use panoptes_sinks::output::file::{FileOptions, FileOutput};
+use panoptes_sinks::output::form::syslog::{Framing, Syslog};
+use panoptes_sinks::output::remote::{Forward, Messages, RemoteOutput, RemoteSettings};
+use panoptes_sinks::output::socket::{Peer, UnixKind};
+use panoptes_sinks::output::{Counters, Output, OutputKind};
+use panoptes_sinks::queue::{Class, Producer, QueueSize, Waker, queue};
+use panoptes_sinks::record::RecordWriter;
+use panoptes_sinks::writer::{End, Writer};
+use serde_json::Value;
+
+const KINDS: [OutputKind; 2] = [OutputKind::IoUring, OutputKind::Plain];
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// A queue that never overruns in these tests.
+const LARGE: QueueSize = QueueSize { blocks: 600, block_bytes: 64 * 1024 };
+const JSON: Messages = Messages::Json { is_compact: false };
+
+fn remote(peer: Peer, messages: Messages, kind: OutputKind, backlog_bytes: usize) -> RemoteOutput {
+    let filter = Filter::ALL;
+    let settings = RemoteSettings { peer, messages, filter, backlog_bytes, kind, seed: 7 };
+    let output = RemoteOutput::new(settings).unwrap();
+    assert_eq!(output.kind(), kind);
+    output
+}
+
+fn tcp(address: SocketAddr) -> Peer {
+    Peer::tcp(&address.ip().to_string(), address.port())
+}
+
+/// A writer on its own thread.
+struct Running {
+    thread: JoinHandle<End>,
+    counters: Vec<Arc<Counters>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Running {
+    fn end(self) {
+        assert_eq!(self.thread.join().unwrap(), End::Finished);
+    }
+}
+
+fn start(outputs: Vec<Box<dyn Output>>) -> (Producer, Running) {
+    let (producer, consumer) = queue(LARGE, &Waker::default());
+    let counters = outputs.iter().map(|output| Arc::clone(output.counters())).collect();
+    let mut writer = Writer::new(vec![consumer], outputs);
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = Arc::clone(&stop);
+    let thread = thread::spawn(move || {
+        let start = Instant::now();
+        writer.run(&|| start.elapsed().as_nanos() as u64, &stopped)
+    });
+    (producer, Running { thread, counters, stop })
+}
+
+fn wait_for(what: &str, mut is_true: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_true() {
+        assert!(start.elapsed() < PATIENCE, "no {what}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn text(number: usize) -> String {
+    format!("{{\"number\":{number},\"text\":\"{}\"}}", "x".repeat(number % 300))
+}
+
+/// Pushes the records of these numbers; every tenth one is an alert.
+fn push(producer: &mut Producer, numbers: std::ops::Range<usize>) {
+    for number in numbers {
+        let class = Class { is_alert: number.is_multiple_of(10), ..Class::default() };
+        while producer.try_push(class, text(number).as_bytes()).is_err() {
+            thread::yield_now();
+        }
+        if number % 1000 == 999 {
+            producer.flush();
+        }
+    }
+    producer.flush();
+}
+
+/// The number of a line, which must be whole.
+fn number(line: &str) -> usize {
+    let value: Value = serde_json::from_str(line).unwrap();
+    let number = value["number"].as_u64().unwrap() as usize;
+    assert_eq!(line, text(number));
+    number
+}
+
+/// Reads a connection to its end; returns the numbers of its records. A last line without a line
+/// feed is no record.
+fn read_all(stream: TcpStream) -> Vec<usize> {
+    let mut lines = BufReader::new(stream);
+    let mut numbers = Vec::new();
+    let mut line = String::new();
+    while lines.read_line(&mut line).unwrap_or(0) > 0 {
+        if let Some(line) = line.strip_suffix('\n') {
+            numbers.push(number(line));
+        }
+        line.clear();
+    }
+    numbers
+}
+
+fn check_way(counters: &Counters, kind: OutputKind) {
+    let (ring, plain) = (counters.ring_writes(), counters.plain_writes());
+    match kind {
+        OutputKind::IoUring => assert!(ring > 0 && plain == 0, "{counters:?}"),
+        OutputKind::Plain => assert!(ring == 0 && plain > 0, "{counters:?}"),
+    }
+}
+
+#[test]
+fn a_receiver_gets_every_record_once_in_order() {
+    const COUNT: usize = 50_000;
+    for kind in KINDS {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let reader = thread::spawn(move || read_all(listener.accept().unwrap().0));
+        let (mut producer, running) =
+            start(vec![Box::new(remote(tcp(address), JSON, kind, 64 << 20))]);
+        push(&mut producer, 0..COUNT);
+        drop(producer);
+        let counters = Arc::clone(&running.counters[0]);
+        running.end();
+        assert!(reader.join().unwrap().into_iter().eq(0..COUNT));
+        assert_eq!((counters.records(), counters.dropped()), (COUNT as u64, 0));
+        assert_eq!((counters.connections(), counters.errors()), (1, 0));
+        check_way(&counters, kind);
+    }
+}
+
+#[test]
+fn a_receiver_that_is_not_there_at_first_gets_everything_later() {
+    const COUNT: usize = 10_000;
+    for kind in KINDS {
+        // The port is free again, and nobody else here is given it at once.
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let (mut producer, running) =
+            start(vec![Box::new(remote(tcp(address), JSON, kind, 16 << 20))]);
+        push(&mut producer, 0..COUNT / 2);
+        wait_for("refusal", || running.counters[0].errors() >= 2);
+        let failure = running.counters[0].failure();
+        assert!(failure.starts_with(&format!("cannot connect to {address} (tcp): ")), "{failure}");
+        let listener = TcpListener::bind(address).unwrap();
+        let reader = thread::spawn(move || read_all(listener.accept().unwrap().0));
+        push(&mut producer, COUNT / 2..COUNT);
+        drop(producer);
+        running.end();
+        assert!(reader.join().unwrap().into_iter().eq(0..COUNT));
+    }
+}
+
+/// A receiver that ends its connections reads what has arrived until then, as one does that stops
+/// in good order: then nothing is lost, and nothing comes twice within a connection.
+#[test]
+fn a_receiver_that_restarts_goes_on_with_whole_records() {
+    const COUNT: usize = 40_000;
+    const CONNECTIONS: usize = 10;
+    for kind in KINDS {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let reader = thread::spawn(move || {
+            let mut connections = Vec::new();
+            for connection in 1..=CONNECTIONS {
+                let stream = listener.accept().unwrap().0;
+                if connection == CONNECTIONS {
+                    connections.push(read_all(stream));
+                    return connections;
+                }
+                let mut part = vec![0; 100_000];
+                (&stream).read_exact(&mut part).unwrap();
+                // What lies unread in the receiver's kernel is lost.
+                drop(stream);
+                let whole = part.iter().rposition(|&byte| byte == b'\n').unwrap();
+                let text = String::from_utf8(part[..whole].to_vec()).unwrap();
+                connections.push(text.lines().map(number).collect());
+            }
+            connections
+        });
+        let (mut producer, running) =
+            start(vec![Box::new(remote(tcp(address), JSON, kind, 16 << 20))]);
+        push(&mut producer, 0..COUNT);
+        drop(producer);
+        let counters = Arc::clone(&running.counters[0]);
+        running.end();
+        let connections = reader.join().unwrap();
+        assert_eq!(connections.len(), CONNECTIONS);
+        for connection in &connections {
+            let first = connection[0];
+            assert!(connection.iter().copied().eq(first..first + connection.len()));
+        }
+        assert_eq!(connections[0][0], 0);
+        assert_eq!(connections[CONNECTIONS - 1].last(), Some(&(COUNT - 1)));
+        assert_eq!(counters.connections(), CONNECTIONS as u64);
+        assert_eq!((counters.records(), counters.dropped()), (COUNT as u64, 0));
+    }
+}
+
+#[test]
+fn a_receiver_that_does_not_read_delays_no_other_output_and_costs_the_oldest_events() {
+    const COUNT: usize = 60_000;
+    for kind in KINDS {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let file = FileOutput::open(&path, FileOptions::default()).unwrap();
+        let frozen = remote(tcp(address), JSON, kind, 4 << 20);
+        let (mut producer, running) = start(vec![Box::new(frozen), Box::new(file)]);
+        let stream = listener.accept().unwrap().0;
+        push(&mut producer, 0..COUNT);
+        wait_for("log", || running.counters[1].records() == COUNT as u64);
+        let counters = Arc::clone(&running.counters[0]);
+        wait_for("drop", || counters.dropped() > 0);
+        let reader = thread::spawn(move || read_all(stream));
+        drop(producer);
+        running.end();
+        let received = reader.join().unwrap();
+        assert!(received.is_sorted());
+        assert_eq!(received.last(), Some(&(COUNT - 1)));
+        assert_eq!(received.len() as u64 + counters.dropped(), COUNT as u64);
+        assert_eq!(counters.records(), received.len() as u64);
+        let alerts = received.iter().filter(|number| number.is_multiple_of(10)).count();
+        assert_eq!(alerts, COUNT / 10, "alerts go last");
+    }
+}
+
+#[test]
+fn what_a_receiver_never_took_is_counted_at_the_end() {
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let away = remote(tcp(address), JSON, OutputKind::IoUring, 16 << 20);
+    let (mut producer, running) = start(vec![Box::new(away)]);
+    push(&mut producer, 0..1000);
+    let counters = Arc::clone(&running.counters[0]);
+    wait_for("refusal", || counters.errors() > 0);
+    let begin = Instant::now();
+    drop(producer);
+    running.end();
+    assert!(begin.elapsed() < Duration::from_secs(20));
+    assert_eq!((counters.records(), counters.dropped()), (0, 1000));
+}
+
+/// Pushes real records of a process.
+fn push_real(producer: &mut Producer, count: usize) {
+    let (header, mut records, process) =
+        (web_1_header(), RecordWriter::new(7, STRING_LENGTH), bash());
+    for _ in 0..count {
+        let record = plain_record(&process);
+        let class = header.class(record.activity);
+        producer.push_with(class, |room| records.write(room, &header, &record, NOW_NS)).unwrap();
+    }
+    producer.flush();
+}
+
+fn syslog(stream: Framing) -> Messages {
+    Messages::Syslog { syslog: Syslog::new(stream, 16, "sensor-1", 4711), stream }
+}
+
+/// Checks a syslog message's header, and that it ends with a whole record.
+fn check_syslog(message: &str) {
+    let header = "<134>1 2026-11-";
+    assert!(message.starts_with(header), "{message}");
+    let mut parts = message.splitn(8, ' ');
+    assert_eq!(parts.nth(2), Some("sensor-1"));
+    let record: Value = serde_json::from_str(parts.nth(4).unwrap()).unwrap();
+    assert_eq!(record["activity_data"]["name"], "process_created");
+}
+
+#[test]
+fn syslog_messages_are_framed_as_the_transport_needs() {
+    const COUNT: usize = 500;
+    for kind in KINDS {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer = tcp(listener.local_addr().unwrap());
+        let framing = Framing::OctetCounting;
+        let (mut producer, running) =
+            start(vec![Box::new(remote(peer, syslog(framing), kind, 16 << 20))]);
+        push_real(&mut producer, COUNT);
+        let mut stream = BufReader::new(listener.accept().unwrap().0);
+        drop(producer);
+        for _ in 0..COUNT {
+            let mut length = Vec::new();
+            stream.read_until(b' ', &mut length).unwrap();
+            let length: usize = str::from_utf8(&length).unwrap().trim_end().parse().unwrap();
+            let mut message = vec![0; length];
+            stream.read_exact(&mut message).unwrap();
+            check_syslog(str::from_utf8(&message).unwrap());
+        }
+        running.end();
+        assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+    }
+}
+
+#[test]
+fn a_datagram_is_a_message() {
+    const COUNT: usize = 100;
+    for kind in KINDS {
+        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = receiver.local_addr().unwrap();
+        let peer = Peer::udp(&address.ip().to_string(), address.port());
+        let (mut producer, running) =
+            start(vec![Box::new(remote(peer, syslog(Framing::OctetCounting), kind, 1 << 20))]);
+        push_real(&mut producer, COUNT);
+        let counters = Arc::clone(&running.counters[0]);
+        wait_for("datagrams", || counters.records() == COUNT as u64);
+        drop(producer);
+        running.end();
+        receiver.set_nonblocking(true).unwrap();
+        let mut message = [0; 9000];
+        let length = receiver.recv(&mut message).unwrap();
+        check_syslog(str::from_utf8(&message[..length]).unwrap());
+    }
+}
+
+#[test]
+fn a_unix_socket_of_either_kind_takes_messages() {
+    const COUNT: usize = 20;
+    let folder = tempfile::tempdir().unwrap();
+    let send = |path: &Path| {
+        let peer = Peer::unix(path, UnixKind::Any);
+        let output = remote(peer, syslog(Framing::LineFeed), OutputKind::IoUring, 1 << 20);
+        let (mut producer, running) = start(vec![Box::new(output)]);
+        push_real(&mut producer, COUNT);
+        drop(producer);
+        running.end();
+    };
+    let path = folder.path().join("datagrams");
+    let receiver = UnixDatagram::bind(&path).unwrap();
+    let reader = thread::spawn(move || {
+        for _ in 0..COUNT {
+            let mut message = [0; 9000];
+            let length = receiver.recv(&mut message).unwrap();
+            check_syslog(str::from_utf8(&message[..length]).unwrap());
+        }
+    });
+    send(&path);
+    reader.join().unwrap();
+
+    let path = folder.path().join("stream");
+    let listener = UnixListener::bind(&path).unwrap();
+    let reader = thread::spawn(move || {
+        let lines = BufReader::new(listener.accept().unwrap().0).lines();
+        lines.map(|line| check_syslog(&line.unwrap())).count()
+    });
+    send(&path);
+    assert_eq!(reader.join().unwrap(), COUNT);
+    fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn a_compact_header_is_whole_again_on_a_new_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let peer = tcp(listener.local_addr().unwrap());
+    let output = remote(peer, Messages::Json { is_compact: true }, OutputKind::IoUring, 1 << 20);
+    let (mut producer, running) = start(vec![Box::new(output)]);
+    for _ in 0..2 {
+        let mut stream = BufReader::new(listener.accept().unwrap().0);
+        push_real(&mut producer, 3);
+        let mut has_lists = Vec::new();
+        for _ in 0..3 {
+            let mut line = String::new();
+            stream.read_line(&mut line).unwrap();
+            let record: Value = serde_json::from_str(&line).unwrap();
+            let workload = &record["workload_information"];
+            has_lists.push(workload.get("workload_networking_interfaces").is_some());
+        }
+        assert_eq!(has_lists, [true, false, false]);
+    }
+    running.stop.store(true, Ordering::Relaxed);
+    drop(producer);
+    running.thread.join().unwrap();
+}
+
+/// Reads messages of the Forward protocol and acknowledges so many; returns the counters of all
+/// records that came.
+fn read_forward(mut stream: TcpStream, acknowledged: usize) -> Vec<String> {
+    let mut ids = Vec::new();
+    for number in 0.. {
+        let Ok(message) = rmpv::decode::read_value(&mut stream) else { break };
+        let parts = message.as_array().unwrap();
+        assert_eq!(parts[0].as_str(), Some("sensor"));
+        let entries = parts[1].as_array().unwrap();
+        let option = |key: &str| {
+            let mut options = parts[2].as_map().unwrap().iter();
+            options.find(|(found, _)| found.as_str() == Some(key)).unwrap().1.clone()
+        };
+        assert_eq!(option("size").as_u64(), Some(entries.len() as u64));
+        for entry in entries {
+            let [time, record] = &entry.as_array().unwrap()[..] else { panic!("{entry}") };
+            let (kind, time) = time.as_ext().unwrap();
+            assert_eq!((kind, time.len()), (0, 8));
+            let record = serde_json::to_value(record).unwrap();
+            assert_eq!(record["activity_data"]["name"], "process_created");
+            ids.push(record["message_id"].as_str().unwrap().to_owned());
+        }
+        if number == acknowledged {
+            break;
+        }
+        let answer = rmpv::Value::Map(vec![("ack".into(), option("chunk"))]);
+        rmpv::encode::write_value(&mut stream, &answer).unwrap();
+    }
+    ids
+}
+
+#[test]
+fn forward_messages_are_sent_until_they_are_acknowledged() {
+    const COUNT: usize = 2000;
+    for kind in KINDS {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer = tcp(listener.local_addr().unwrap());
+        let messages = Messages::Forward(Forward::new("sensor", false, 0xfeed));
+        let (mut producer, running) = start(vec![Box::new(remote(peer, messages, kind, 16 << 20))]);
+        let reader = thread::spawn(move || {
+            let first = read_forward(listener.accept().unwrap().0, 2);
+            (first, read_forward(listener.accept().unwrap().0, usize::MAX))
+        });
+        push_real(&mut producer, COUNT);
+        drop(producer);
+        let counters = Arc::clone(&running.counters[0]);
+        running.end();
+        let (first, second) = reader.join().unwrap();
+        assert!(first.is_sorted() && second.is_sorted());
+        assert_eq!((counters.records(), counters.dropped()), (COUNT as u64, 0));
+        assert_eq!(counters.connections(), 2);
+        let again = first.iter().filter(|id| second.contains(id)).count();
+        assert!(again > 0, "the third message was not acknowledged");
+        assert_eq!(first.len() + second.len() - again, COUNT);
+    }
+}
