@@ -16,6 +16,7 @@ use panoptes_engine::limits::Limits;
 use panoptes_engine::policy::PolicyConfig;
 use panoptes_engine::walk::Walker;
 use panoptes_engine::watch::{Attestation, Watched, Workspace};
+use panoptes_sinks::output::remote::RemoteOutput;
 use panoptes_sinks::output::transport::TransportSettings;
 use panoptes_sinks::queue::QueueSize;
 use panoptes_tables::{HashKey, room};
@@ -87,7 +88,11 @@ impl Needed {
         let output = &plan.configuration.output;
         let outputs = usize::from(output.stdout) + 2 * usize::from(output.log_folder.is_some());
         let buffers = TransportSettings::default();
-        let buffers = outputs * buffers.buffers * buffers.buffer_bytes;
+        let buffers = (outputs * buffers.buffers * buffers.buffer_bytes) as u64;
+        let outputs = output.telemetry.iter().try_fold(buffers, |sum, receiver| {
+            let bytes = receiver.backlog.memory.0.checked_add(RemoteOutput::BYTES)?;
+            bytes.checked_add(sum)
+        })?;
         let (quick, least, has_slow) = scanners(plan);
         let slow_queue = if has_slow { SLOW_QUEUE.bytes() } else { 0 };
         let queues = quick * quick_queue(quick).bytes() + slow_queue;
@@ -101,7 +106,9 @@ impl Needed {
             scanners: (least + usize::from(has_slow)) as u64,
             further_scanners: (quick - least) as u64,
             scanner: workspace,
-            service: walker.checked_add((CONTROL_QUEUE.bytes() + queues + buffers) as u64)?,
+            service: walker
+                .checked_add((CONTROL_QUEUE.bytes() + queues) as u64)?
+                .checked_add(outputs)?,
             sboms: plan.sboms.map_or(0, Sboms::bytes),
             reload: reload.sum::<Option<u64>>()?,
         })

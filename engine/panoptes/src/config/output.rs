@@ -97,7 +97,6 @@ impl Output {
         let (preset, header) = (self.preset(), self.header);
         let others = telemetry::Others { preset, header, needs_full_header, events };
         self.telemetry = telemetry::read(&others, section);
-        section.not_built("telemetry");
         if !self.stdout && self.log_folder.is_none() && self.telemetry.is_empty() {
             let message =
                 "`output` sends records nowhere; give it a log_folder, stdout or telemetry";

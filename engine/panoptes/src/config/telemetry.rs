@@ -133,6 +133,7 @@ impl Telemetry {
         if let Err(why) = check_pair(transport, format) {
             section.refuse("format", why);
         }
+        refuse_unbuilt(transport, format, section);
         let address = TelemetryAddress::read(transport, format, section);
         let tls = read_tls(transport, address.as_ref(), section);
         let mut tag = "panoptes".to_owned();
@@ -149,6 +150,10 @@ impl Telemetry {
         only_for(transport == Transport::Http, "headers", "`transport: http`", section);
         let mut backlog = Backlog::default();
         backlog.read("backlog", section);
+        if backlog.disk.is_some() {
+            let path = section.full("backlog.disk");
+            section.refuse("backlog", format!("`{path}` is not built yet; leave it out"));
+        }
         let choice = RecordChoice::read(others, section);
         let mut header = others.header;
         section.value("header", &mut header);
@@ -223,6 +228,21 @@ fn check_pair(transport: Transport, format: TelemetryFormat) -> Result<(), Strin
             Err("`format: otlp` needs `transport: http`".to_owned())
         }
         _ => Ok(()),
+    }
+}
+
+/// Refuses what this version does not have.
+fn refuse_unbuilt(transport: Transport, format: TelemetryFormat, section: &Section<'_>) {
+    if matches!(transport, Transport::Tls | Transport::Http) {
+        let (path, word) = (section.full("transport"), transport.show());
+        let message = format!("`{path}`: {word} is not built yet; use tcp, udp or unix");
+        section.refuse("transport", message);
+    }
+    use TelemetryFormat as Format;
+    if matches!(format, Format::Otlp | Format::Ocsf | Format::Ecs) {
+        let (path, word) = (section.full("format"), format.show());
+        let message = format!("`{path}`: {word} is not built yet; use json, syslog or forward");
+        section.refuse("format", message);
     }
 }
 

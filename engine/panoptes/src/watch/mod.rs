@@ -24,6 +24,7 @@ mod silence;
 mod stall;
 mod system_events;
 mod system_logs;
+mod telemetry;
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -12,6 +12,7 @@ use panoptes_sinks::output::stream::StreamOutput;
 use panoptes_sinks::output::transport::TransportSettings;
 use panoptes_sinks::output::{Counters, Output, OutputKind};
 
+use super::telemetry;
 use crate::config::{Output as OutputConfiguration, Sync};
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
@@ -24,7 +25,7 @@ const LOGS: [(&str, bool); 2] = [("events.jsonl", false), ("alerts.jsonl", true)
 /// An output's name and counters, which can be read while the writer owns the output itself.
 #[derive(Clone, Debug)]
 pub(super) struct Watched {
-    /// `standard output`, or the file's path.
+    /// `standard output`, the file's path, or the receiver's address.
     pub(super) name: String,
     pub(super) counters: Arc<Counters>,
 }
@@ -73,6 +74,10 @@ pub(super) fn open(
             add(path.display().to_string(), Box::new(output.with_lock(&lock)));
         }
         locked = Some(lock);
+    }
+    for (number, receiver) in configuration.telemetry.iter().enumerate() {
+        let (name, output) = telemetry::open(number, receiver)?;
+        add(name, output);
     }
     Ok((outputs, watched, locked))
 }

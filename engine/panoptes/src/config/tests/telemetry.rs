@@ -5,8 +5,8 @@ use panoptes_sinks::filter::{Activities, Filter};
 
 use super::*;
 
-/// What is said of receivers as long as nothing sends to them.
-const NOT_BUILT: &str = "`output.telemetry` is not built yet; leave it out";
+/// In the mistakes of what this version does not have.
+const NOT_BUILT: &str = " is not built yet; ";
 
 /// The receivers of a file, which follow the line `before`, and its mistakes.
 fn read_receivers(before: &str, receivers: &str) -> (Configuration, Vec<String>) {

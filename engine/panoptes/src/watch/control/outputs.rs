@@ -31,6 +31,7 @@ struct Reported {
     remade: u64,
     failed_syncs: u64,
     errors: u64,
+    connections: u64,
     /// When errors and failed syncs may be reported again.
     next_errors: Option<Instant>,
 }
@@ -110,8 +111,8 @@ impl Outputs {
     /// Reports what happened to outputs since the last report, and the records that they lost.
     pub(super) fn report(&mut self, messages: &Messages, events: &mut SystemEvents) {
         for (output, reported) in &mut self.watched {
+            let name = &output.name;
             let mut report = |dropped: Option<u64>, reason: &str| {
-                let name = &output.name;
                 let activity = match dropped {
                     Some(_) => Activity::RecordsDropped,
                     None => Activity::DetailsGatheringFailed,
@@ -126,6 +127,9 @@ impl Outputs {
                 events.service(activity, &details);
             };
             let now = &output.counters;
+            if newer(&mut reported.connections, now.connections()).is_some() {
+                messages.info(format_args!("{name}: connected"));
+            }
             if let Some(lines) = newer(&mut reported.mended, now.mended()) {
                 report(Some(lines), "broken lines at the end of the file were removed");
             }
@@ -218,6 +222,11 @@ fn unsynced(counters: &Counters) -> String {
 }
 
 /// Why an output failed last.
-fn last_error(counters: &Counters) -> io::Error {
-    io::Error::from_raw_os_error(counters.last_error())
+fn last_error(counters: &Counters) -> String {
+    match counters.failure() {
+        failure if failure.is_empty() => {
+            io::Error::from_raw_os_error(counters.last_error()).to_string()
+        }
+        failure => failure,
+    }
 }

@@ -1,5 +1,9 @@
 //! What becomes of the logs, while the control thread runs.
 
+use std::io::Read;
+use std::net::TcpListener;
+use std::thread;
+
 use panoptes_sinks::output::folder::FolderLock;
 
 use super::*;
@@ -109,4 +113,62 @@ fn sigusr1_opens_moved_logs_again_and_ends_nothing() {
     assert!(!lines(&log.join("events.jsonl-20261123")).is_empty());
     let last = lines(&log.join("events.jsonl"));
     assert!(last.last().unwrap().1.contains("service_gracefully_shutdown"));
+}
+
+#[test]
+fn receivers_get_what_the_log_has_in_the_same_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let file = idle(&folder);
+    let text = fs::read_to_string(&file).unwrap();
+    let telemetry = format!(
+        "log_folder: log, telemetry: [{{address: '{address}'}}, \
+         {{address: '{address}', severity: ERROR}}]"
+    );
+    fs::write(&file, text.replace("log_folder: log", &telemetry)).unwrap();
+    let readers: Vec<_> = [(); 2]
+        .map(|()| listener.try_clone().unwrap())
+        .map(|listener| {
+            thread::spawn(move || {
+                let mut text = String::new();
+                listener.accept().unwrap().0.read_to_string(&mut text).unwrap();
+                text
+            })
+        })
+        .into();
+    let (exit, kept, _) = run(&folder, &file, REAL, |driver| {
+        driver.wait_for("record", || driver.log().contains("host_initialization_failed"));
+    });
+    assert_eq!(exit, Ok(Exit::Done), "{}", kept.text());
+    let connected = format!("{address} (tcp): connected");
+    assert_eq!(kept.count(&connected), 2, "{}", kept.text());
+    let log = fs::read_to_string(folder.path().join("log/events.jsonl")).unwrap();
+    let mut texts: Vec<String> = readers.into_iter().map(|one| one.join().unwrap()).collect();
+    texts.sort_by_key(String::len);
+    assert_eq!(texts[1], log);
+    let errors = log.lines().filter(|line| line.contains("\"severity\":\"ERROR\""));
+    assert!(texts[0].lines().eq(errors));
+    assert!(texts[0].contains("host_initialization_failed"), "{}", texts[0]);
+}
+
+#[test]
+fn a_receiver_that_is_not_there_is_reported_and_costs_the_others_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let file = idle(&folder);
+    let text = fs::read_to_string(&file).unwrap();
+    let telemetry = format!("log_folder: log, telemetry: [{{address: '{address}'}}]");
+    fs::write(&file, text.replace("log_folder: log", &telemetry)).unwrap();
+    let failure = format!("cannot connect to {address} (tcp): Connection refused");
+    let (exit, kept, _) = run(&folder, &file, REAL, |driver| {
+        driver.wait_for("record", || driver.log().contains(&failure));
+    });
+    let exit = exit.unwrap_err();
+    assert_eq!(exit.exit, Exit::Output, "{}", kept.text());
+    assert!(exit.message.contains(&failure), "{exit}");
+    let log = lines(&folder.path().join("log/events.jsonl"));
+    let report = log.iter().find(|(_, line)| line.contains(&failure)).unwrap();
+    assert!(report.1.contains("details_gathering_failed"), "{}", report.1);
+    assert!(log.last().unwrap().1.contains("service_gracefully_shutdown"));
 }
