@@ -103,6 +103,7 @@ impl Control {
 
     /// Adds new guests, and removes those that ended while they waited to be attached.
     pub(super) fn update_guests(&mut self, guests: &[Guest]) {
+        self.has_looked = true;
         let now = Instant::now();
         let mut ended = Vec::new();
         for Candidate { system, is_found, phase, .. } in &mut self.candidates {

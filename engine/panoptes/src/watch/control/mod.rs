@@ -84,6 +84,8 @@ pub(super) struct Control {
     wants_reload: bool,
     candidates: Vec<Candidate>,
     finder: Option<Finder>,
+    /// Whether guests were looked for.
+    has_looked: bool,
     /// The users whose guests may be read.
     users: guests::Users,
     /// To whom the names of guests belong.
@@ -139,11 +141,10 @@ impl Control {
                 self.collect_tasks();
                 self.start_due_tasks();
             }
-            if self.is_attached && !is_readiness_reported {
+            if !is_readiness_reported && let Some(reason) = self.readiness() {
                 is_readiness_reported = true;
-                let reason = "the first system is being watched";
-                self.system_events
-                    .service(Activity::ServiceInitializationSuccessful, &because(reason));
+                let activity = Activity::ServiceInitializationSuccessful;
+                self.system_events.service(activity, &because(reason));
             }
             if let Some(failure) = self.gives_up() {
                 return Err(self.fail(failure));
@@ -171,6 +172,15 @@ impl Control {
                 return Ok(Exit::Done);
             }
         }
+    }
+
+    /// Why the service is ready, if it is: a system is watched, or there is none yet.
+    fn readiness(&self) -> Option<&'static str> {
+        if self.is_attached {
+            return Some("the first system is being watched");
+        }
+        let is_idle = self.has_looked && self.candidates.iter().all(Candidate::is_gone);
+        is_idle.then_some("no guest that can be watched runs on this machine yet")
     }
 
     /// Handles what scanners and the writer report.

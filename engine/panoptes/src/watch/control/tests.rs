@@ -1,5 +1,6 @@
 //! The control thread with a real machine's memory, and with work that takes far too long.
 
+mod details;
 mod outputs;
 
 use std::fs;
