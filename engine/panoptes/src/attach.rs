@@ -3,6 +3,7 @@
 //!
 //! Not for: using the kernel (`scan`, `watch`, `profile`).
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use panoptes_engine::system::{self, AttachError, Stop};
@@ -87,14 +88,16 @@ pub trait Observer {
     /// The memory is open.
     fn opened(&mut self, _: &AnySource) {}
 
-    /// The memory could not be opened.
-    fn not_opened(&mut self, _: &Failure) {}
-
     fn event(&mut self, _: &Event<'_>) {}
 
-    /// The memory has no kernel that can be scanned. The failure is the same as the error, for
-    /// users.
-    fn not_attached(&mut self, _: &AnySource, _: &AttachError, _: &Failure) {}
+    /// The profile that is configured can't be used.
+    fn no_profile(&mut self, _: &ProfileProblem) {}
+
+    /// Which files of a folder of profiles can't be used; none if all can.
+    fn left_out(&mut self, _: &[ProfileProblem]) {}
+
+    /// The memory has no kernel that can be scanned.
+    fn not_attached(&mut self, _: &AnySource, _: &AttachError) {}
 }
 
 impl Observer for () {}
@@ -114,6 +117,12 @@ impl Observer for MessageObserver<'_> {
         }
     }
 
+    fn left_out(&mut self, problems: &[ProfileProblem]) {
+        for problem in problems {
+            self.messages.warning(format_args!("{}: {problem}", self.system.name));
+        }
+    }
+
     fn opened(&mut self, source: &AnySource) {
         log_source(source, self.system, false, self.messages);
     }
@@ -122,7 +131,7 @@ impl Observer for MessageObserver<'_> {
         log_event(event, &self.system.name, self.messages);
     }
 
-    fn not_attached(&mut self, source: &AnySource, error: &AttachError, _: &Failure) {
+    fn not_attached(&mut self, source: &AnySource, error: &AttachError) {
         if matches!(error, AttachError::NoKernel(_)) {
             warn_losses(source, &self.system.name, self.messages);
         }
@@ -134,23 +143,24 @@ pub fn attach(
     system: &System,
     configuration: &Configuration,
     watching: bool,
-    messages: &Messages,
     observer: &mut dyn Observer,
     stop: Stop<'_>,
 ) -> Result<(AnySource, Profile), Failure> {
-    let files = profile_files(system, messages)?;
+    let Profiles { files, left_out } = profile_files(&system.settings).map_err(|problem| {
+        observer.no_profile(&problem);
+        Failure::new(Exit::NoKernel, format!("{}: {problem}", system.name))
+    })?;
+    observer.left_out(&left_out);
     let mut regions = |regions: &dma::Regions| observer.regions(regions);
     let (settings, service) = (&system.settings, &configuration.service);
-    let opened = open_with(&system.address, settings, service, watching, &mut regions);
-    let mut source = opened.inspect_err(|failure| observer.not_opened(failure))?;
+    let mut source = open_with(&system.address, settings, service, watching, &mut regions)?;
     observer.opened(&source);
     let mut progress = |event: Event<'_>| observer.event(&event);
     match system::attach(&mut source, &options(&files, configuration), &mut progress, stop) {
         Ok(profile) => Ok((source, profile)),
         Err(error) => {
-            let failure = attach_failure(system, &error);
-            observer.not_attached(&source, &error, &failure);
-            Err(failure)
+            observer.not_attached(&source, &error);
+            Err(attach_failure(system, &error))
         }
     }
 }
@@ -184,17 +194,39 @@ pub fn log_event(event: &Event<'_>, system: &str, messages: &Messages) {
     }
 }
 
-/// Reads the profile files that are configured for a system.
-pub fn profile_files(system: &System, messages: &Messages) -> Result<Vec<ProfileFile>, Failure> {
-    let AutoOr::Given(path) = &system.settings.os_symbol_path else { return Ok(Vec::new()) };
-    let wrong = |path: &Path, error: &dyn std::fmt::Display| {
-        let message = format!("{}: profile {}: {error}", system.name, path.display());
-        Failure::new(Exit::NoKernel, message)
-    };
-    if !path.is_dir() {
-        return Ok(vec![read_profile(path).map_err(|error| wrong(path, &*error))?]);
+/// The profiles that are configured for a system.
+#[derive(Debug, Default)]
+pub struct Profiles {
+    pub files: Vec<ProfileFile>,
+    /// The files of a folder that can't be used. The others can.
+    pub left_out: Vec<ProfileProblem>,
+}
+
+/// Why a file of profiles, or a folder of them, can't be used.
+#[derive(Debug, thiserror::Error)]
+#[error("profile {}: {error}", path.display())]
+pub struct ProfileProblem {
+    pub path: PathBuf,
+    pub error: import::Error,
+}
+
+impl ProfileProblem {
+    /// Whether its content is damaged; otherwise, it can't be read.
+    pub fn is_damage(&self) -> bool {
+        let import::Error::Io(error) = &self.error else { return true };
+        matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
     }
-    let entries = std::fs::read_dir(path).map_err(|error| wrong(path, &error))?;
+}
+
+/// Reads the profile files that are configured for a system.
+pub fn profile_files(settings: &SystemSettings) -> Result<Profiles, ProfileProblem> {
+    let AutoOr::Given(path) = &settings.os_symbol_path else { return Ok(Profiles::default()) };
+    let problem = |path: &Path, error| ProfileProblem { path: path.to_owned(), error };
+    if !path.is_dir() {
+        let file = read_profile(path).map_err(|error| problem(path, error))?;
+        return Ok(Profiles { files: vec![file], left_out: Vec::new() });
+    }
+    let entries = std::fs::read_dir(path).map_err(|error| problem(path, error.into()))?;
     let mut paths: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| {
@@ -204,23 +236,23 @@ pub fn profile_files(system: &System, messages: &Messages) -> Result<Vec<Profile
         })
         .collect();
     paths.sort();
-    let mut files = Vec::new();
+    let mut profiles = Profiles::default();
     for path in paths {
         match read_profile(&path) {
-            Ok(file) => files.push(file),
+            Ok(file) => profiles.files.push(file),
             // One bad file in a folder must not prevent the use of the others.
-            Err(error) => messages.warning(wrong(&path, &*error)),
+            Err(error) => profiles.left_out.push(problem(&path, error)),
         }
     }
-    Ok(files)
+    Ok(profiles)
 }
 
-fn read_profile(path: &Path) -> Result<ProfileFile, Box<dyn std::error::Error>> {
+fn read_profile(path: &Path) -> Result<ProfileFile, import::Error> {
     // Opening a pipe would wait for a writer, and a device may do anything.
     if !std::fs::metadata(path)?.is_file() {
-        return Err("it is not a regular file".into());
+        return Err(io::Error::other("it is not a regular file").into());
     }
-    Ok(import::from_kernel(&mut std::fs::File::open(path)?, Wanted::default())?)
+    import::from_kernel(&mut std::fs::File::open(path)?, Wanted::default())
 }
 
 /// The failure for memory without a kernel that can be scanned.

@@ -68,6 +68,8 @@ pub struct BootIds {
     /// The ids that this run has returned: they never change during the run.
     given: Mutex<BTreeMap<BootKey, Given>>,
     messages: Arc<Messages>,
+    /// What failed since the last [`Self::take_problems`].
+    problems: Mutex<Vec<String>>,
 }
 
 impl BootIds {
@@ -76,23 +78,34 @@ impl BootIds {
         let boots = folder.join(BOOTS);
         // Other users need not know which kernels are watched.
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&boots);
-        let folder = match made {
-            Ok(()) => Some(boots),
-            Err(error) => {
-                messages.warning(format_args!(
-                    "the state folder {} can't be used ({error}): boot_uuid will change when \
-                     panoptes restarts; set service.state_dir",
-                    folder.display()
-                ));
-                None
-            }
-        };
-        Self { folder, given: Mutex::default(), messages }
+        let mut store = Self::ephemeral(messages);
+        match made {
+            Ok(()) => store.folder = Some(boots),
+            Err(error) => store.warn(format!(
+                "the state folder {} can't be used ({error}): boot_uuid will change when panoptes \
+                 restarts; set service.state_dir",
+                folder.display()
+            )),
+        }
+        store
     }
 
     /// A store that is only valid for this run.
     pub fn ephemeral(messages: Arc<Messages>) -> Self {
-        Self { folder: None, given: Mutex::default(), messages }
+        Self { folder: None, given: Mutex::default(), messages, problems: Mutex::default() }
+    }
+
+    /// What failed since the last call; a message was written of each.
+    pub fn take_problems(&self) -> Vec<String> {
+        std::mem::take(&mut self.problems.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn warn(&self, text: String) {
+        self.messages.warning(&text);
+        let mut problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
+        if problems.len() < PROBLEMS_MAX {
+            problems.push(text);
+        }
     }
 
     /// The id of a boot in the system at `address`: the stored one, or a new one. `is_watched`
@@ -123,7 +136,7 @@ impl BootIds {
         match kept {
             Some(Ok(uuid)) => uuid,
             Some(Err(error)) => {
-                self.messages.warning(format_args!(
+                self.warn(format!(
                     "the state folder can't be used ({error}): this boot_uuid will change when \
                      panoptes restarts"
                 ));
@@ -165,7 +178,7 @@ impl BootIds {
     fn set_aside(&self, path: &Path) -> io::Result<()> {
         let aside = path.with_extension("damaged");
         fs::rename(path, &aside)?;
-        self.messages.warning(format_args!(
+        self.warn(format!(
             "{} is damaged: it was set aside as {}, and the boot gets a new boot_uuid",
             printable(&path.to_string_lossy()),
             printable(&aside.file_name().unwrap_or_default().to_string_lossy()),
@@ -307,6 +320,8 @@ fn forget_oldest(folder: &Path) -> io::Result<()> {
 
 const BOOTS: &str = "boots";
 const BOOT_COUNT_MAX: usize = 4096;
+/// Problems that are kept until they are reported.
+const PROBLEMS_MAX: usize = 16;
 /// Maximum number of systems that continue one boot.
 const SYSTEMS_MAX: usize = 256;
 /// [`SYSTEMS_MAX`] addresses of files of 4 KiB each.

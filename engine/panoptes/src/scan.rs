@@ -84,8 +84,7 @@ fn attach_to(
 ) -> Result<(AnySource, Profile), Failure> {
     let ScanRequest { system, configuration, .. } = request;
     let mut observer = MessageObserver { system, messages };
-    let (source, profile) =
-        attach(system, configuration, false, messages, &mut observer, Stop::NEVER)?;
+    let (source, profile) = attach(system, configuration, false, &mut observer, Stop::NEVER)?;
     messages.info(format_args!(
         "{}: Linux {} found and verified by the {} in {:.0} ms",
         system.name,

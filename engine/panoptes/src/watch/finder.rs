@@ -1,18 +1,29 @@
 //! Finds the guests of this machine at regular intervals, off the scan path (`auto_scan`).
 
 use std::collections::BTreeMap;
-use std::io;
 use std::time::{Duration, Instant};
 
 use panoptes_sources::file_identity;
 
 use crate::config::{System, SystemAddress};
 use crate::guests::Guest;
-use crate::message::Messages;
 
 /// Time between two searches. One search takes some milliseconds on a machine with hundreds of
 /// processes.
 const LOOK: Duration = Duration::from_secs(3);
+
+/// Guests that can't be watched that one search reports: any user may start programs that look like
+/// guests.
+const OBSTACLES_MAX: usize = 16;
+
+/// What a search has shown.
+#[derive(Debug)]
+pub(super) struct Watchable {
+    /// The guests that can be watched.
+    pub(super) guests: Vec<Guest>,
+    /// Why others can't be, if that was not reported yet.
+    pub(super) obstacles: Vec<String>,
+}
 
 #[derive(Debug)]
 pub(super) struct Finder {
@@ -46,33 +57,21 @@ impl Finder {
     }
 
     /// Returns the guests of a search that can be watched.
-    pub(super) fn watchable(
-        &mut self,
-        found: io::Result<Vec<Guest>>,
-        messages: &Messages,
-    ) -> Option<Vec<Guest>> {
-        let mut guests = match found {
-            Ok(guests) => guests,
-            Err(error) => {
-                messages.debug(format_args!("cannot list this machine's processes: {error}"));
-                return None;
-            }
-        };
+    pub(super) fn watchable(&mut self, mut guests: Vec<Guest>) -> Watchable {
+        let mut obstacles = Vec::new();
         guests.retain(|guest| !self.ended.contains(&guest.pid));
         self.reported.retain(|pid, _| guests.iter().any(|guest| guest.pid == *pid));
         guests.retain(|guest| {
             let Some(obstacle) = &guest.obstacle else { return true };
-            if self.reported.get(&guest.pid) != Some(obstacle) {
+            if self.reported.get(&guest.pid) != Some(obstacle) && obstacles.len() < OBSTACLES_MAX {
                 self.reported.insert(guest.pid, obstacle.clone());
                 let name = guest.name.as_deref().unwrap_or("a guest");
-                messages.warning(format_args!(
-                    "{name} (qemu:{}) cannot be watched: {obstacle}",
-                    guest.pid
-                ));
+                obstacles
+                    .push(format!("{name} (qemu:{}) cannot be watched: {obstacle}", guest.pid));
             }
             false
         });
-        Some(guests)
+        Watchable { guests, obstacles }
     }
 }
 
@@ -90,21 +89,41 @@ pub(super) fn is_same(system: &System, guest: &Guest) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
     use super::*;
-    use crate::config::LogLevel;
 
     #[test]
     fn a_guest_that_ended_during_the_search_is_not_new() {
-        let messages = Messages::new(Box::new(io::sink()), false, LogLevel::Error);
         let start = Instant::now();
-        let guests = || Ok([3, 4].map(|pid| Guest { pid, ..Guest::default() }).to_vec());
+        let guests = || [3, 4].map(|pid| Guest { pid, ..Guest::default() }).to_vec();
         let mut finder = Finder::new(start);
         assert!(finder.begins(start) && !finder.begins(start));
         finder.note_end(&SystemAddress::Qemu(3));
-        let pids = |guests: Vec<Guest>| guests.iter().map(|guest| guest.pid).collect::<Vec<_>>();
-        assert_eq!(finder.watchable(guests(), &messages).map(pids), Some(vec![4]));
+        let pids = |finder: &mut Finder| {
+            let watchable = finder.watchable(guests());
+            watchable.guests.iter().map(|guest| guest.pid).collect::<Vec<_>>()
+        };
+        assert_eq!(pids(&mut finder), [4]);
         // Another process may have the number later.
         assert!(finder.begins(start + LOOK));
-        assert_eq!(finder.watchable(guests(), &messages).map(pids), Some(vec![3, 4]));
+        assert_eq!(pids(&mut finder), [3, 4]);
+    }
+
+    #[test]
+    fn each_obstacle_is_reported_once() {
+        let guests = |pids: Range<u32>| {
+            let obstacle = Some("its user is not allowed".to_owned());
+            pids.map(|pid| Guest { pid, obstacle: obstacle.clone(), ..Guest::default() }).collect()
+        };
+        let mut finder = Finder::new(Instant::now());
+        let Watchable { guests: watchable, obstacles } = finder.watchable(guests(3..4));
+        assert!(watchable.is_empty());
+        assert_eq!(obstacles, ["a guest (qemu:3) cannot be watched: its user is not allowed"]);
+        assert!(finder.watchable(guests(3..4)).obstacles.is_empty());
+        // A user may start many programs that look like guests.
+        assert_eq!(finder.watchable(guests(3..100)).obstacles.len(), OBSTACLES_MAX);
+        assert!(finder.watchable(guests(0..0)).obstacles.is_empty());
+        assert_eq!(finder.watchable(guests(3..4)).obstacles.len(), 1, "another has the number");
     }
 }

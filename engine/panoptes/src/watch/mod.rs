@@ -18,6 +18,7 @@ mod control;
 mod finder;
 mod gap_messages;
 mod outputs;
+mod problems;
 mod scanner;
 mod signals;
 mod silence;

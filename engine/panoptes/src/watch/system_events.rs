@@ -1,6 +1,5 @@
 //! Records about Panoptes itself: service, host and profile activities (guide §10.10).
 
-use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
@@ -17,10 +16,12 @@ use panoptes_sinks::record::value::Numbered;
 use panoptes_sinks::record::workload::Workload;
 use panoptes_sinks::record::{Details, Record, RecordWriter};
 
+use crate::attach::ProfileProblem;
 use crate::config::{Configuration, Events, System};
 use crate::dma::Regions;
 use crate::interfaces::Interface;
 use crate::watch::outputs::Watched;
+use crate::watch::problems::Topic;
 use crate::watch::system_logs::SystemLogs;
 
 /// Writes system activities into the control thread's queue.
@@ -133,23 +134,21 @@ impl SystemEvents {
         let _ = self.producer.push_with(class, |room| writer.write(room, header, &record, now_ns));
         self.producer.flush();
     }
-
-    /// Reports what another thread found out about a system.
-    pub(super) fn notice(&mut self, notice: &Notice) {
-        let Notice { system, activity, reason, profile } = notice;
-        let profile = profile.as_deref().map(Into::into);
-        self.host(system, *activity, &SystemActivityDetails { profile, ..because(reason) });
-    }
 }
 
-/// A record about a system that another thread asks for.
+/// What another thread asks the control thread to report.
 #[derive(Debug)]
-pub(super) struct Notice {
-    system: Arc<System>,
-    activity: Activity,
-    reason: String,
-    /// The profile's build id.
-    profile: Option<String>,
+pub(super) enum Notice {
+    /// A record about a system.
+    Activity {
+        system: Arc<System>,
+        activity: Activity,
+        reason: String,
+        /// The profile's build id or path.
+        profile: Option<String>,
+    },
+    /// What could not be found out of a system, or of this machine; without a reason, it was.
+    Problem { system: Option<Arc<System>>, topic: Topic, reason: Option<String> },
 }
 
 /// Asks the control thread for records about the search for a system's kernel.
@@ -173,7 +172,24 @@ impl SearchEvents {
     fn with_profile(&self, activity: Activity, reason: String, profile: Option<String>) {
         let system = Arc::clone(&self.system);
         // Without a receiver, the program ends.
-        let _ = self.notices.send(Notice { system, activity, reason, profile });
+        let _ = self.notices.send(Notice::Activity { system, activity, reason, profile });
+    }
+
+    /// Reports what could not be found out of the system, once until it changes.
+    pub(super) fn problem(&self, topic: Topic, reason: Option<String>) {
+        let system = Some(Arc::clone(&self.system));
+        let _ = self.notices.send(Notice::Problem { system, topic, reason });
+    }
+
+    /// Reports that the system's profile can't be used.
+    pub(super) fn no_profile(&self, problem: &ProfileProblem) {
+        let activity = if problem.is_damage() {
+            Activity::ProfileParsingFailed
+        } else {
+            Activity::DetailsGatheringFailed
+        };
+        let path = problem.path.display().to_string();
+        self.with_profile(activity, problem.to_string(), Some(path));
     }
 
     /// Reports an event of discovery.
@@ -208,7 +224,7 @@ impl SearchEvents {
         self.host(activity, reason);
     }
 
-    /// Reports why no kernel was found in the system's memory.
+    /// Reports why no kernel was found in the system's memory, where that has a record of its own.
     pub(super) fn not_found(&self, error: &DiscoveryError) {
         // Mistakes of a profile have been reported when its candidate was refused.
         match error {
@@ -220,7 +236,6 @@ impl SearchEvents {
             }
             _ => {}
         }
-        self.failed(error);
     }
 
     /// Reports the result of the search for the system's memory regions.
@@ -230,11 +245,6 @@ impl SearchEvents {
             Regions::NotFound { .. } => Activity::LoadMemRegionsFailed,
         };
         self.host(activity, regions.to_string());
-    }
-
-    /// Reports that the system could not be initialised.
-    pub(super) fn failed(&self, reason: &dyn Display) {
-        self.host(Activity::HostInitializationFailed, reason.to_string());
     }
 }
 

@@ -8,21 +8,22 @@ use panoptes_sinks::record::system_activity::SystemActivityDetails;
 use panoptes_sources::{AnySource, FileFormat, Format};
 
 use super::candidate::{Attaching, Changes, Check, Phase, Scanned, Waiting};
-use super::search::{Attached, NotAttached, Search, find_again};
+use super::search::{Attached, NotAttached, Search};
 use super::threads::{Ended, Urgency};
 use super::{Control, FIRST_KERNEL_WAIT};
-use crate::config::Mode;
+use crate::config::{Mode, System};
 use crate::exit::{Exit, Failure};
 use crate::watch::clock_watch::{Found, SystemShared};
-use crate::watch::scanner::System;
-use crate::watch::system_events::because;
+use crate::watch::problems::Topic;
+use crate::watch::scanner;
+use crate::watch::system_events::{Notice, because};
 
 /// The result of a worker's task.
 #[derive(Debug)]
 pub(super) enum Outcome {
     Attached(Result<Box<Attached>, NotAttached>),
-    /// The kernel that runs in a system whose clock stands still.
-    Checked(Option<Found>),
+    /// The kernel that runs in a system whose clock stands still, or why that is not known.
+    Checked(Result<Option<Found>, String>),
 }
 
 impl Control {
@@ -95,12 +96,15 @@ impl Control {
     fn start_check(&mut self, index: usize) {
         let candidate = &mut self.candidates[index];
         let Phase::Scanned(scanned) = &mut candidate.phase else { return };
-        let (system, messages) = (candidate.system.clone(), Arc::clone(&self.messages));
-        let configuration = self.request.configuration.clone();
+        let system = candidate.system.clone();
+        let (configuration, find) = (self.request.configuration.clone(), self.work.find_again);
         let started = self.workers.start(Urgency::Again, move |is_cancelled| {
-            Outcome::Checked(find_again(&system, &configuration, &messages, is_cancelled))
+            Outcome::Checked(find(&system, &configuration, is_cancelled))
         });
-        scanned.check = started.map_or(Check::None, Check::Running);
+        match started {
+            Ok(task) => scanned.check = Check::Running(task),
+            Err(failure) => self.fail_task(index, failure.into()),
+        }
     }
 
     /// Handles what workers have reported and the tasks that they have ended.
@@ -113,9 +117,47 @@ impl Control {
         self.report_notices();
     }
 
-    fn report_notices(&mut self) {
+    pub(super) fn report_notices(&mut self) {
         while let Ok(notice) = self.notices.1.try_recv() {
-            self.system_events.notice(&notice);
+            match notice {
+                Notice::Activity { system, activity, reason, profile } => {
+                    let profile = profile.as_deref().map(Into::into);
+                    let details = SystemActivityDetails { profile, ..because(&reason) };
+                    self.system_events.host(&system, activity, &details);
+                }
+                Notice::Problem { system, topic, reason } => {
+                    self.note_problem(system.as_deref(), topic, reason.as_deref());
+                }
+            }
+        }
+        for reason in self.boot_ids.take_problems() {
+            let activity = Activity::DetailsGatheringFailed;
+            self.system_events.service(activity, &because(&reason));
+        }
+    }
+
+    /// Reports what could not be found out of a system, or of this machine, once until it changes;
+    /// without a reason, all is well.
+    pub(super) fn note_problem(
+        &mut self,
+        system: Option<&System>,
+        topic: Topic,
+        reason: Option<&str>,
+    ) {
+        let name = system.map_or("", |system| &system.name);
+        if !self.problems.is_new((name, topic), reason, Instant::now()) {
+            return;
+        }
+        let (activity, reason) = (Activity::DetailsGatheringFailed, reason.unwrap_or_default());
+        match system {
+            Some(system) => {
+                self.messages.warning(format_args!("{name}: {reason}"));
+                self.system_events.host(system, activity, &because(reason));
+            }
+            None => {
+                self.messages.warning(reason);
+                self.system_events.service(activity, &because(reason));
+            }
         }
     }
 
@@ -129,7 +171,12 @@ impl Control {
         match ended.result {
             Ok(Outcome::Attached(Ok(attached))) => self.assign(index, *attached),
             Ok(Outcome::Attached(Err(error))) => self.fail_task(index, error),
-            Ok(Outcome::Checked(found)) => self.compare_kernels(index, found.as_ref()),
+            Ok(Outcome::Checked(found)) => {
+                let system = self.candidates[index].system.clone();
+                let problem = found.as_ref().err().map(String::as_str);
+                self.note_problem(Some(&system), Topic::Kernel, problem);
+                self.compare_kernels(index, found.ok().flatten().as_ref());
+            }
             Err(_) => {
                 let name = &self.candidates[index].system.name;
                 let message =
@@ -147,7 +194,9 @@ impl Control {
             }
             Phase::Scanned(scanned) => {
                 scanned.check = Check::None;
-                self.messages.error(&error.failure);
+                let system = self.candidates[index].system.clone();
+                let reason = about(&system, &error.failure);
+                self.note_problem(Some(&system), Topic::Kernel, Some(reason));
             }
             Phase::Waiting(_) | Phase::Gone => {}
         }
@@ -188,7 +237,7 @@ impl Control {
         if !std::mem::replace(&mut self.is_attached, true) {
             self.report_first_failure();
         }
-        self.scanners.add(index, System::new(watched, source, shared, limits));
+        self.scanners.add(index, scanner::System::new(watched, source, shared, limits));
     }
 
     /// Reports why a system could not be attached to, and sets the next attempt.
@@ -198,6 +247,11 @@ impl Control {
         let ends_it =
             self.request.mode == Mode::Watch && !self.is_attached && self.finder.is_none();
         let is_new = !waiting.is_failure_reported && !is_early;
+        if is_new {
+            let system = &self.candidates[index].system;
+            let reason = about(system, &failure);
+            self.system_events.host(system, Activity::HostInitializationFailed, &because(reason));
+        }
         if is_new && !ends_it {
             self.messages.error(&failure);
         } else if is_early && !waiting.has_failed && !ends_it {
@@ -227,4 +281,10 @@ impl Control {
             self.messages.error(failure);
         }
     }
+}
+
+/// The text of a failure without the name of the system that it is about: a record has that.
+fn about<'a>(system: &System, failure: &'a Failure) -> &'a str {
+    let text = failure.message.strip_prefix(&*system.name);
+    text.and_then(|text| text.strip_prefix(": ")).unwrap_or(&failure.message)
 }

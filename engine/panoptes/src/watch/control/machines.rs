@@ -16,8 +16,9 @@ use super::{Control, MEMORY_LOOK};
 use crate::config::{Mode, System, SystemAddress};
 use crate::guests::{self, Guest};
 use crate::watch::clock_watch::{Found, Reattach};
-use crate::watch::finder::is_same;
+use crate::watch::finder::{Watchable, is_same};
 use crate::watch::gap_messages::GapMessage;
+use crate::watch::problems::Topic;
 use crate::watch::scanner;
 use crate::watch::silence::SilenceReport;
 use crate::watch::system_events::because;
@@ -34,6 +35,14 @@ pub(super) struct Sighting {
     guests: Option<io::Result<Vec<Guest>>>,
     /// What is known of the memory of systems; `None` if nothing is.
     memory: Vec<(SystemAddress, Option<Outside>)>,
+}
+
+impl Sighting {
+    /// What a look for guests has shown.
+    #[cfg(test)]
+    pub(super) fn of_guests(guests: io::Result<Vec<Guest>>) -> Self {
+        Self { guests: Some(guests), memory: Vec::new() }
+    }
 }
 
 impl Scanned {
@@ -77,7 +86,7 @@ impl Control {
             Sighting { guests, memory: addresses.into_iter().map(look).collect() }
         });
         if let Err(failure) = started {
-            self.messages.error(failure);
+            self.note_problem(None, Topic::Guests, Some(&failure.message));
         }
     }
 
@@ -86,19 +95,37 @@ impl Control {
         while let Some(ended) = self.lookout.next_ended() {
             let Ok(sighting) = ended.result else {
                 let what = "looking for guests ended unexpectedly; this is a bug in Panoptes";
-                self.messages.error(what);
+                self.note_problem(None, Topic::Guests, Some(what));
                 continue;
             };
-            if let Some(found) = sighting.guests
-                && let Some(finder) = &mut self.finder
-                && let Some(guests) = finder.watchable(found, &self.messages)
-            {
-                self.update_guests(&guests);
-            }
-            for (address, outside) in sighting.memory {
-                self.compare_memory(&address, outside);
-            }
+            self.use_sighting(sighting);
         }
+    }
+
+    pub(super) fn use_sighting(&mut self, sighting: Sighting) {
+        match sighting.guests {
+            Some(Ok(guests)) => self.take_guests(guests),
+            Some(Err(error)) => {
+                let reason = format!("cannot list this machine's processes: {error}");
+                self.note_problem(None, Topic::Guests, Some(&reason));
+            }
+            None => {}
+        }
+        for (address, outside) in sighting.memory {
+            self.compare_memory(&address, outside);
+        }
+    }
+
+    /// Uses the guests that a look has found.
+    fn take_guests(&mut self, found: Vec<Guest>) {
+        self.note_problem(None, Topic::Guests, None);
+        let Some(finder) = &mut self.finder else { return };
+        let Watchable { guests, obstacles } = finder.watchable(found);
+        for obstacle in obstacles {
+            self.messages.warning(&obstacle);
+            self.system_events.service(Activity::DetailsGatheringFailed, &because(&obstacle));
+        }
+        self.update_guests(&guests);
     }
 
     /// Adds new guests, and removes those that ended while they waited to be attached.
@@ -121,7 +148,7 @@ impl Control {
             }
         }
         for name in &ended {
-            self.close_log(name);
+            self.forget(name);
         }
         for guest in guests {
             let mut known = self.candidates.iter().filter(|candidate| !candidate.is_gone());
@@ -347,16 +374,18 @@ impl Control {
         }
         self.system_events.host(&system, Activity::DetailsGatheringFailed, &because(&gone.reason));
         if is_gone {
-            self.close_log(&system.name);
+            self.forget(&system.name);
         }
         self.other_cores.free(slot);
     }
 
-    /// Ends the log of a system that is gone, unless another one has its name now.
-    fn close_log(&mut self, name: &str) {
+    /// Ends the log of a system that is gone, and forgets its problems, unless another one has its
+    /// name now.
+    fn forget(&mut self, name: &str) {
         let mut others = self.candidates.iter().filter(|candidate| !candidate.is_gone());
         if others.all(|candidate| candidate.system.name != name) {
             self.system_events.close_log(name);
+            self.problems.forget(name);
         }
     }
 

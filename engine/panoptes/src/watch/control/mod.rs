@@ -39,6 +39,7 @@ use crate::message::Messages;
 use crate::request::WatchRequest;
 use crate::sbom::Sboms;
 use crate::watch::finder::Finder;
+use crate::watch::problems::Problems;
 use crate::watch::scanner::{Returned, Scanner, ScannerState, Shared, System, Why};
 use crate::watch::signals::{Signals, StopRequest};
 use crate::watch::system_events::{Notice, SystemEvents, because};
@@ -48,7 +49,7 @@ use machines::Sighting;
 use outputs::Outputs;
 use reload::{LoadFn, Loaded, Reloads};
 use scanners::{ScannerHandle, Scanners};
-use search::{InUse, SearchFn};
+use search::{FindFn, InUse, SearchFn};
 use threads::{OtherCores, Workers};
 
 /// How long `panoptes watch` waits for the first kernel: a guest may still be starting.
@@ -106,6 +107,7 @@ pub(super) struct Control {
     reloads: Reloads,
     /// What workers report.
     notices: (Sender<Notice>, Receiver<Notice>),
+    problems: Problems,
     other_cores: OtherCores,
     work: Work,
     outputs: Outputs,
@@ -120,6 +122,7 @@ pub(super) struct Control {
 #[derive(Clone, Copy, Debug)]
 struct Work {
     search: SearchFn,
+    find_again: FindFn,
     load: LoadFn,
 }
 
@@ -127,6 +130,7 @@ impl Control {
     /// Watches until stopped.
     pub(super) fn run(mut self, signals: &Signals) -> Result<Exit, Failure> {
         self.report_start();
+        self.report_notices();
         if let Err(failure) = self.read_sboms() {
             return Err(self.fail(failure));
         }

@@ -22,6 +22,7 @@ use crate::exit::{Exit, Failure};
 use crate::request::{Refusal, WatchRequest};
 use crate::sbom::{Fault, Sboms};
 use crate::watch::clock_watch::NewSettings;
+use crate::watch::problems::Topic;
 use crate::watch::system_events::because;
 
 /// Reads all SBOMs of a configuration; a function of this type can replace that in tests.
@@ -77,7 +78,9 @@ impl Control {
                 }
                 // A later request was faster.
                 Ok(outdated) => self.other_cores.free(outdated),
-                Err(_) if self.is_ready => self.messages.error(unexpected),
+                Err(_) if self.is_ready => {
+                    self.note_problem(None, Topic::Configuration, Some(unexpected));
+                }
                 Err(_) => return Err(Failure::new(Exit::Failed, unexpected)),
             }
         }
@@ -86,7 +89,7 @@ impl Control {
             let request = self.request.clone();
             let run = move |_: &_| Loaded::Configuration(request.reload().map(Box::new));
             if let Err(failure) = self.loader.start(Urgency::New, run) {
-                self.messages.error(failure);
+                self.note_problem(None, Topic::Configuration, Some(&failure.message));
             }
         }
         Ok(())
@@ -163,7 +166,9 @@ impl Control {
         match self.loader.start(Urgency::New, run) {
             // Those of an earlier configuration are not used any more.
             Ok(task) => self.reloads.sboms = Some(task),
-            Err(failure) => self.messages.error(failure),
+            Err(failure) => {
+                self.note_problem(None, Topic::Configuration, Some(&failure.message));
+            }
         }
     }
 

@@ -23,7 +23,8 @@ use uuid::Uuid;
 
 use super::candidate::Outside;
 use crate::attach::{
-    Observer, attach, log_event, log_source, open_with, options, profile_files, warn_losses,
+    Observer, ProfileProblem, attach, log_event, log_source, open_with, options, profile_files,
+    warn_losses,
 };
 use crate::boot_ids::{BootIds, BootKey};
 use crate::config::{Configuration, System};
@@ -33,6 +34,7 @@ use crate::guests;
 use crate::memory::{Promise, Promised, check_system, first_walker};
 use crate::message::Messages;
 use crate::watch::clock_watch::Found;
+use crate::watch::problems::Topic;
 use crate::watch::system_events::{Notice, SearchEvents};
 
 /// The addresses of the systems that are watched, or about to be. Two of them never have one boot
@@ -130,6 +132,9 @@ impl From<Failure> for NotAttached {
 /// Attaches to a system; a function of this type can replace that in tests.
 pub(super) type SearchFn = fn(Search, &AtomicBool) -> Result<Box<Attached>, NotAttached>;
 
+/// Finds the kernel that runs in a system now; a function of this type can replace that in tests.
+pub(super) type FindFn = fn(&System, &Configuration, &AtomicBool) -> Result<Option<Found>, String>;
+
 /// Opens a system, finds its kernel and allocates all memory for watching it.
 pub(super) fn search(
     search: Search,
@@ -152,17 +157,13 @@ pub(super) fn search(
     };
     let has_stop_request = || is_cancelled.load(Ordering::Relaxed);
     let stop = Stop::when(&has_stop_request);
-    let attached = attach(system, &search.configuration, true, messages, &mut reporting, stop);
+    let attached = attach(system, &search.configuration, true, &mut reporting, stop);
     let (mut source, profile) = attached.map_err(|failure| {
         let took = begin.elapsed();
         let searched = reporting.has_no_kernel.then_some(Searched { took, outside });
         NotAttached { failure, searched, is_early: reporting.is_early() }
     })?;
-    let promise = check_system(system, &search.promised).inspect_err(|failure| {
-        if !is_failure_reported {
-            reporting.events.failed(failure);
-        }
-    })?;
+    let promise = check_system(system, &search.promised)?;
     let (watched, has_begun) = search.prepare(&profile, &mut source, promise);
     // The start has reported if this is not allowed.
     let _ = lock_own_memory();
@@ -188,23 +189,24 @@ pub(super) fn search(
     }))
 }
 
-/// Finds the kernel that runs in a system now; `None` if none can be found.
+/// Finds the kernel that runs in a system now; `None` if it has none. An error is why that could
+/// not be found out.
 pub(super) fn find_again(
     system: &System,
     configuration: &Configuration,
-    messages: &Messages,
     is_cancelled: &AtomicBool,
-) -> Option<Found> {
-    let files = profile_files(system, messages).ok()?;
-    let options = options(&files, configuration);
-    let service = &configuration.service;
-    // An error here occurs again when the machine is scanned.
+) -> Result<Option<Found>, String> {
     let (address, settings) = (&system.address, &system.settings);
-    let mut source = open_with(address, settings, service, true, &mut |_| {}).ok()?;
+    let profiles = profile_files(settings).map_err(|problem| problem.to_string())?;
+    let options = options(&profiles.files, configuration);
+    let service = &configuration.service;
+    let mut source = open_with(address, settings, service, true, &mut |_| {})
+        .map_err(|failure| failure.message)?;
     let has_stop_request = || is_cancelled.load(Ordering::Relaxed);
     let stop = Stop::when(&has_stop_request);
-    let profile = find_kernel(&mut source, &options, &mut (), stop).ok()?;
-    Some(Found::of(&profile))
+    let found = find_kernel(&mut source, &options, &mut (), stop);
+    // Memory without a kernel, and a machine that ended, are results.
+    Ok(found.ok().map(|profile| Found::of(&profile)))
 }
 
 /// Reports the progress of attaching to a system, in messages and in records.
@@ -242,10 +244,16 @@ impl Observer for Reporting<'_> {
         }
     }
 
-    fn not_opened(&mut self, failure: &Failure) {
+    fn no_profile(&mut self, problem: &ProfileProblem) {
         if !self.is_failure_reported {
-            self.events.failed(failure);
+            self.events.no_profile(problem);
         }
+    }
+
+    fn left_out(&mut self, problems: &[ProfileProblem]) {
+        let all: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        let reason = (!all.is_empty()).then(|| all.join("; "));
+        self.events.problem(Topic::Profiles, reason);
     }
 
     fn event(&mut self, event: &Event<'_>) {
@@ -261,17 +269,12 @@ impl Observer for Reporting<'_> {
         }
     }
 
-    fn not_attached(&mut self, source: &AnySource, error: &AttachError, failure: &Failure) {
-        self.has_no_kernel = matches!(error, AttachError::NoKernel(_));
-        if self.is_failure_reported || self.is_early() {
-            return;
-        }
-        match error {
-            AttachError::NoKernel(error) => {
-                warn_losses(source, &self.system.name, self.messages);
-                self.events.not_found(error);
-            }
-            AttachError::Ended | AttachError::Stopped => self.events.failed(failure),
+    fn not_attached(&mut self, source: &AnySource, error: &AttachError) {
+        let AttachError::NoKernel(error) = error else { return };
+        self.has_no_kernel = true;
+        if !self.is_failure_reported && !self.is_early() {
+            warn_losses(source, &self.system.name, self.messages);
+            self.events.not_found(error);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Starts watching: opens the outputs and starts the threads of the scanners and of the writer.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,14 +18,14 @@ use super::candidate::Candidate;
 use super::outputs::Outputs;
 use super::reload::Reloads;
 use super::scanners::Scanners;
-use super::search::{InUse, search};
+use super::search::{InUse, find_again, search};
 use super::threads::{OtherCores, Workers, nanoseconds};
 use super::{Control, LOADERS, MEMORY_LOOK, Work};
 use crate::boot_ids::{BootIds, default_folder};
 use crate::config::Configuration;
 use crate::exit::{Exit, Failure};
 use crate::guests;
-use crate::interfaces::of_this_machine;
+use crate::interfaces::{Interface, of_this_machine};
 use crate::memory::{
     CONTROL_QUEUE, MemoryLeft, Needed, Plan, Promised, TOO_MUCH, first_walker, largest,
 };
@@ -34,9 +35,10 @@ use crate::sbom::Sboms;
 use crate::scanner_cores::ScannerCores;
 use crate::watch::finder::Finder;
 use crate::watch::outputs::{open, options};
+use crate::watch::problems::{Problems, Topic};
 use crate::watch::scanner::{MakeScratch, Shared, System};
 use crate::watch::signals::Signals;
-use crate::watch::system_events::SystemEvents;
+use crate::watch::system_events::{Notice, SystemEvents};
 use crate::watch::system_logs::SystemLogs;
 
 impl Control {
@@ -52,10 +54,8 @@ impl Control {
         let (outputs, watched, lock) = open(&configuration.output, request.stdout, messages)?;
         let waker = Waker::default();
         let (producer, control_consumer) = queue(CONTROL_QUEUE, &waker);
-        let interfaces = of_this_machine().unwrap_or_else(|error| {
-            messages.warning(format_args!("cannot read this machine's interfaces: {error}"));
-            Vec::new()
-        });
+        let notices = channel();
+        let interfaces = interfaces(of_this_machine(), &notices.0);
         let boot_ids = boot_ids(configuration, messages);
         let (changes, changed_outputs) = channel();
         let logs = system_logs(configuration, lock, changes.clone(), messages);
@@ -103,15 +103,29 @@ impl Control {
             lookout: Workers::new("lookout", 1, other_cores, signals.waker()),
             loader: Workers::new("loader", LOADERS, other_cores, signals.waker()),
             reloads: Reloads::default(),
-            notices: channel(),
+            notices,
+            problems: Problems::default(),
             other_cores,
-            work: Work { search, load: Sboms::load },
+            work: Work { search, find_again, load: Sboms::load },
             outputs,
             start,
             is_attached: false,
             first_failure: None,
         })
     }
+}
+
+/// The interfaces of this machine; none if they can't be read, which is reported.
+pub(super) fn interfaces(
+    read: io::Result<Vec<Interface>>,
+    notices: &Sender<Notice>,
+) -> Vec<Interface> {
+    read.unwrap_or_else(|error| {
+        let reason = Some(format!("cannot read this machine's interfaces: {error}"));
+        // The receiver lives as long as the sender.
+        let _ = notices.send(Notice::Problem { system: None, topic: Topic::Interfaces, reason });
+        Vec::new()
+    })
 }
 
 /// The logs of single systems, if they are wanted.

@@ -25,7 +25,7 @@ use tempfile::TempDir;
 
 use super::candidate::Outside;
 use super::scanners::Scanners;
-use super::search::{Attached, NotAttached, Search, Searched, search};
+use super::search::{Attached, NotAttached, Search, Searched, find_again, search};
 use super::{Control, Work};
 use crate::cli::{Arguments, Command as Subcommand};
 use crate::config::{Configuration, Cores, LogLevel, SystemAddress};
@@ -48,7 +48,7 @@ const SOON: Duration = Duration::from_secs(5);
 const SIGNAL: Duration = Duration::from_millis(100);
 const TRIES: usize = 5;
 
-const REAL: Work = Work { search, load: Sboms::load };
+const REAL: Work = Work { search, find_again, load: Sboms::load };
 
 /// Keeps messages.
 #[derive(Clone, Default)]
@@ -325,7 +325,7 @@ fn sboms_that_are_not_read_in_time_delay_no_other_configuration() {
     let folder = tempfile::tempdir().unwrap();
     let systems = "systems: {slow: {system: /slow}}\n";
     let file = configure(folder.path(), systems);
-    let work = Work { search: slow_search, load };
+    let work = Work { search: slow_search, load, ..REAL };
     let (exit, kept, _) = run(&folder, &file, work, |driver| {
         driver.wait_for("record", || driver.log().contains("host_initialization_started"));
         let hangs = format!("{systems}default: {{sbom: [{}]}}", file.display());
