@@ -88,9 +88,11 @@
 
 pub mod activities;
 mod details_kind;
+pub mod failpoints;
 pub mod filter;
 pub mod json;
 pub mod output;
+pub mod panics;
 pub mod people;
 mod preset;
 pub mod queue;

@@ -10,11 +10,16 @@
 //! record that watching it began.
 
 use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use crate::output::{Output, PATIENCE_NS, Standing};
+use crate::failpoints;
+use crate::filter::Filter;
+use crate::output::{Counters, Output, OutputKind, PATIENCE_NS, Standing};
+use crate::panics::{self, caught};
 use crate::queue::{Block, Consumer, Waker};
 
 #[derive(Debug)]
@@ -35,6 +40,8 @@ pub enum OutputChange {
     End(u32),
     /// All outputs that write files open them again: another program has moved them.
     Reopen,
+    /// An output in the place of the one with these counters, which has panicked.
+    Replace(Arc<Counters>, Box<dyn Output>),
 }
 
 /// A queue, and its blocks that some output has not yet taken.
@@ -54,6 +61,11 @@ struct Reader {
     standing: Standing,
     /// The number of the first block that it does not need, if it is to be ended.
     until: Option<u64>,
+    /// How many records it took, and how many of its counter's dropped ones it did not.
+    taken: u64,
+    skipped: u64,
+    /// The lane from which it takes records now.
+    taking: Option<usize>,
     /// While finishing: how many bytes were written at the last progress, and when that was.
     progress_bytes: u64,
     progress_ns: u64,
@@ -106,6 +118,7 @@ impl Writer {
         outputs: Vec<Box<dyn Output>>,
         changes: Receiver<OutputChange>,
     ) -> Self {
+        panics::note();
         let waker = queues.first().map(|queue| queue.waker().clone()).unwrap_or_default();
         let lane = |consumer: Consumer| Lane {
             held: VecDeque::with_capacity(consumer.blocks()),
@@ -123,7 +136,15 @@ impl Writer {
             match change {
                 OutputChange::Add(output) => self.outputs.push(Reader::new(output, &self.lanes)),
                 OutputChange::Reopen => {
-                    self.outputs.iter_mut().for_each(|reader| reader.output.reopen());
+                    for reader in &mut self.outputs {
+                        reader.guarded(&self.lanes, Reader::reopen);
+                    }
+                }
+                OutputChange::Replace(counters, output) => {
+                    let is_it = |it: &&mut Reader| Arc::ptr_eq(it.output.counters(), &counters);
+                    if let Some(reader) = self.outputs.iter_mut().find(is_it) {
+                        reader.replace(output);
+                    }
                 }
                 OutputChange::End(system) => {
                     let next = self.waker.next();
@@ -142,7 +163,7 @@ impl Writer {
         self.outputs.retain_mut(|reader| {
             let is_over = reader.is_over(lanes);
             if is_over {
-                reader.output.finish();
+                reader.guarded(lanes, Reader::finish);
             }
             !is_over
         });
@@ -158,6 +179,7 @@ impl Writer {
     ///
     /// Waits up to `wait` for a write to complete when one is under way.
     pub fn step(&mut self, now_ns: u64, wait: Duration) -> WorkLeft {
+        failpoints::reach("writer");
         // While blocks are being passed on, one lane may show a block and another not yet the one
         // before it. A new output takes all blocks that are not pulled yet.
         let until = self.waker.next();
@@ -170,16 +192,9 @@ impl Writer {
         while is_moved {
             is_moved = false;
             for reader in &mut self.outputs {
-                let taken = reader.take(&self.lanes, until, now_ns);
-                is_moved |= taken > 0;
-                // Only one output may wait, and only one with a write under way and nothing new to
-                // begin.
-                let may_wait = taken == 0 && reader.standing == Standing::Busy;
-                let wait = if may_wait { std::mem::take(&mut wait) } else { Duration::ZERO };
-                let standing = reader.output.advance(now_ns, wait);
-                // A rotation has ended, or the last buffer is free again: there is room.
-                is_moved |= reader.standing == Standing::Busy && standing == Standing::Idle;
-                reader.standing = standing;
+                let lanes = &self.lanes;
+                let step = |reader: &mut Reader| reader.step(lanes, until, now_ns, &mut wait);
+                is_moved |= reader.guarded(lanes, step).unwrap_or(false);
             }
         }
         for (index, lane) in self.lanes.iter_mut().enumerate() {
@@ -271,7 +286,7 @@ impl Writer {
             }
         }
         for reader in &mut self.outputs {
-            reader.output.finish();
+            reader.guarded(&self.lanes, Reader::finish);
         }
         for (index, lane) in self.lanes.iter_mut().enumerate() {
             for reader in &mut self.outputs {
@@ -328,9 +343,72 @@ impl Reader {
             places: lanes.iter().map(place).collect(),
             standing: Standing::Idle,
             until: None,
+            taken: 0,
+            skipped: 0,
+            taking: None,
             progress_bytes: 0,
             progress_ns: 0,
         }
+    }
+
+    /// Lets the output do something. If it panics, it is dropped, and [`Absent`] has its place
+    /// until another output has.
+    fn guarded<T>(&mut self, lanes: &[Lane], run: impl FnOnce(&mut Self) -> T) -> Option<T> {
+        match caught(|| run(self)) {
+            Ok(result) => Some(result),
+            Err(panic) => {
+                self.lose_output(lanes, panic);
+                None
+            }
+        }
+    }
+
+    /// Drops an output that has panicked; counts the records that it had not written.
+    fn lose_output(&mut self, lanes: &[Lane], panic: String) {
+        let counters = Arc::clone(self.output.counters());
+        let absent = Absent { kind: self.output.kind(), filter: self.output.filter(), counters };
+        let output = std::mem::replace(&mut self.output, Box::new(absent));
+        // Its buffers are half changed, so this may panic as well; nothing of it is used again.
+        let _ = caught(move || drop(output));
+        self.standing = Standing::Failing;
+        let counters = Arc::clone(self.output.counters());
+        let own = counters.dropped().saturating_sub(self.skipped);
+        let unwritten = self.taken.saturating_sub(counters.records()).saturating_sub(own);
+        counters.add_dropped(unwritten as usize);
+        // A record that makes one output panic does so with the next one.
+        if let Some(index) = self.taking.take() {
+            self.skip_block(index, &lanes[index]);
+        }
+        counters.set_panic(panic);
+    }
+
+    /// Goes on with another output.
+    fn replace(&mut self, output: Box<dyn Output>) {
+        self.output = output;
+        self.standing = Standing::Idle;
+        (self.taken, self.skipped) = (0, 0);
+    }
+
+    fn reopen(&mut self) {
+        self.output.reopen();
+    }
+
+    fn finish(&mut self) {
+        self.output.finish();
+    }
+
+    /// Takes blocks and does the work that is due; returns whether there is room for more. Only one
+    /// output may use up `wait`, and only one with a write under way and nothing new to begin.
+    fn step(&mut self, lanes: &[Lane], until: u64, now_ns: u64, wait: &mut Duration) -> bool {
+        failpoints::reach("output");
+        let taken = self.take(lanes, until, now_ns);
+        let may_wait = taken == 0 && self.standing == Standing::Busy;
+        let wait = if may_wait { std::mem::take(wait) } else { Duration::ZERO };
+        let standing = self.output.advance(now_ns, wait);
+        // A rotation has ended, or the last buffer is free again: there is room.
+        let has_room = self.standing == Standing::Busy && standing == Standing::Idle;
+        self.standing = standing;
+        taken > 0 || has_room
     }
 
     /// Whether it is to be ended and has written all its records.
@@ -348,17 +426,21 @@ impl Reader {
     fn take(&mut self, lanes: &[Lane], until: u64, now_ns: u64) -> usize {
         let mut taken = 0;
         loop {
-            let places = lanes.iter().zip(&mut self.places);
-            let next = places.filter_map(|(lane, place)| {
+            let places = lanes.iter().zip(&mut self.places).enumerate();
+            let next = places.filter_map(|(index, (lane, place))| {
                 let block = lane.held.get((place.block - lane.first) as usize)?;
-                (block.number() < until).then_some((block, place))
+                (block.number() < until).then_some((index, block, place))
             });
-            let Some((block, place)) = next.min_by_key(|(block, _)| block.number()) else {
+            let Some((index, block, place)) = next.min_by_key(|(_, block, _)| block.number())
+            else {
                 return taken;
             };
             let run = block.next_wanted(&self.output.filter(), place.record);
+            self.taking = Some(index);
             let count = self.output.append(block, run.clone(), now_ns);
+            self.taking = None;
             taken += count;
+            self.taken += count as u64;
             place.record = run.start + count;
             if place.record < run.end {
                 return taken;
@@ -391,7 +473,43 @@ impl Reader {
         };
         let lost = block.wanted_from(&self.output.filter(), place.record);
         self.output.counters().add_dropped(lost);
+        self.skipped += lost as u64;
         *place = Place { block: place.block + 1, record: 0 };
         true
     }
 }
+
+/// In the place of an output that has panicked: records wait for the next one.
+#[derive(Debug)]
+struct Absent {
+    kind: OutputKind,
+    filter: Filter,
+    counters: Arc<Counters>,
+}
+
+impl Output for Absent {
+    fn kind(&self) -> OutputKind {
+        self.kind
+    }
+
+    fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    fn append(&mut self, _: &Block, _: Range<usize>, _: u64) -> usize {
+        0
+    }
+
+    fn filter(&self) -> Filter {
+        self.filter
+    }
+
+    fn advance(&mut self, _: u64, _: Duration) -> Standing {
+        Standing::Failing
+    }
+
+    fn finish(&mut self) {}
+}
+
+#[cfg(test)]
+mod tests;

@@ -50,6 +50,7 @@ macro_rules! counters {
             $($name: AtomicU64,)*
             last_error: AtomicI32,
             failure: Mutex<String>,
+            panic: Mutex<Option<String>>,
         }
 
         impl Counters {
@@ -103,6 +104,16 @@ impl Counters {
 
     pub(crate) fn set_failure(&self, failure: impl fmt::Display) {
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure.to_string();
+    }
+
+    /// Why the output was dropped, if it has panicked since the last call. The writer waits for
+    /// another one ([`crate::writer::OutputChange::Replace`]).
+    pub fn take_panic(&self) -> Option<String> {
+        self.panic.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    pub(crate) fn set_panic(&self, text: String) {
+        *self.panic.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
     }
 
     pub(crate) fn add(counter: &AtomicU64, count: usize) {

@@ -28,6 +28,8 @@ pub(super) struct Watchable {
 #[derive(Debug)]
 pub(super) struct Finder {
     next: Instant,
+    /// Whether a search has ended.
+    pub(super) has_looked: bool,
     /// Guests that can't be watched, and the reported reason.
     reported: BTreeMap<u32, String>,
     /// Guests that ended after the last search began: it may still show them.
@@ -36,7 +38,7 @@ pub(super) struct Finder {
 
 impl Finder {
     pub(super) fn new(now: Instant) -> Self {
-        Self { next: now, reported: BTreeMap::new(), ended: Vec::new() }
+        Self { next: now, has_looked: false, reported: BTreeMap::new(), ended: Vec::new() }
     }
 
     /// Whether a search is due; if so, the next one is due after a pause.

@@ -1,8 +1,9 @@
 //! Opens the writer's outputs from the configuration's `output`.
 
 use std::fs::File;
+use std::io;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use panoptes_sinks::filter::Filter;
@@ -13,7 +14,7 @@ use panoptes_sinks::output::transport::TransportSettings;
 use panoptes_sinks::output::{Counters, Output, OutputKind};
 
 use super::telemetry;
-use crate::config::{Output as OutputConfiguration, Sync};
+use crate::config::{Output as OutputConfiguration, Sync, Telemetry};
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 use crate::request::Shown;
@@ -28,6 +29,36 @@ pub(super) struct Watched {
     /// `standard output`, the file's path, or the receiver's address.
     pub(super) name: String,
     pub(super) counters: Arc<Counters>,
+    pub(super) recipe: Recipe,
+}
+
+/// How an output is opened, at first and after it has panicked.
+#[derive(Clone, Debug)]
+pub(super) enum Recipe {
+    Stdout(Shown),
+    File {
+        path: PathBuf,
+        options: FileOptions,
+        lock: Arc<FolderLock>,
+    },
+    /// The receiver of this number.
+    Receiver(usize, Box<Telemetry>),
+}
+
+impl Recipe {
+    pub(super) fn open(&self) -> io::Result<Box<dyn Output>> {
+        Ok(match self {
+            Self::Stdout(shown) => {
+                let file = io::stdout().as_fd().try_clone_to_owned()?;
+                let output = StreamOutput::new(File::from(file), TransportSettings::default());
+                Box::new(output.with_form(shown.form).with_filter(Filter::of_preset(shown.preset)))
+            }
+            Self::File { path, options, lock } => {
+                Box::new(FileOutput::open(path, *options)?.with_lock(lock))
+            }
+            Self::Receiver(number, receiver) => telemetry::open(*number, receiver)?,
+        })
+    }
 }
 
 type Opened = (Vec<Box<dyn Output>>, Vec<Watched>, Option<Arc<FolderLock>>);
@@ -41,27 +72,24 @@ pub(super) fn open(
 ) -> Result<Opened, Failure> {
     let mut outputs = Vec::new();
     let mut watched = Vec::new();
-    let mut add = |name: String, output: Box<dyn Output>| {
+    let mut add = |name: String, output: Box<dyn Output>, recipe| {
         match output.kind() {
             OutputKind::IoUring => messages.debug(format_args!("{name}: uses io_uring")),
             OutputKind::Plain => {
                 messages.info(format_args!("{name}: io_uring is not available, uses write(2)"));
             }
         }
-        watched.push(Watched { name, counters: Arc::clone(output.counters()) });
+        watched.push(Watched { name, counters: Arc::clone(output.counters()), recipe });
         outputs.push(output);
     };
     if configuration.stdout {
         let failed = |error| Failure::new(Exit::Output, format!("standard output: {error}"));
-        let file = std::io::stdout().as_fd().try_clone_to_owned().map_err(failed)?;
-        let output = StreamOutput::new(File::from(file), TransportSettings::default())
-            .with_form(stdout.form)
-            .with_filter(Filter::of_preset(stdout.preset));
-        add("standard output".to_owned(), Box::new(output));
+        let recipe = Recipe::Stdout(stdout);
+        add("standard output".to_owned(), recipe.open().map_err(failed)?, recipe);
     }
     let mut locked = None;
     if let Some(folder) = &configuration.log_folder {
-        let failed = |path: &Path, error: std::io::Error| {
+        let failed = |path: &Path, error: io::Error| {
             Failure::io(&error, Exit::Output, format_args!("cannot write to {}", path.display()))
         };
         let lock = FolderLock::take(folder).map_err(|error| failed(folder, error))?;
@@ -70,14 +98,19 @@ pub(super) fn open(
             let options = options(configuration);
             let filter = Filter { alerts_only, ..options.filter };
             let options = FileOptions { filter, ..options };
-            let output = FileOutput::open(&path, options).map_err(|error| failed(&path, error))?;
-            add(path.display().to_string(), Box::new(output.with_lock(&lock)));
+            let name = path.display().to_string();
+            let recipe = Recipe::File { path: path.clone(), options, lock: Arc::clone(&lock) };
+            add(name, recipe.open().map_err(|error| failed(&path, error))?, recipe);
         }
         locked = Some(lock);
     }
     for (number, receiver) in configuration.telemetry.iter().enumerate() {
-        let (name, output) = telemetry::open(number, receiver)?;
-        add(name, output);
+        let failed = |error: io::Error| {
+            let what = format_args!("output.telemetry[{number}]");
+            Failure::io(&error, Exit::Output, what)
+        };
+        let recipe = Recipe::Receiver(number, Box::new(receiver.clone()));
+        add(telemetry::name_of(receiver), recipe.open().map_err(failed)?, recipe);
     }
     Ok((outputs, watched, locked))
 }

@@ -10,12 +10,11 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use panoptes_sinks::filter::Filter;
-use panoptes_sinks::output::Output as _;
-use panoptes_sinks::output::file::{FileOptions, FileOutput};
+use panoptes_sinks::output::file::FileOptions;
 use panoptes_sinks::output::folder::FolderLock;
 use panoptes_sinks::writer::OutputChange;
 
-use super::outputs::Watched;
+use super::outputs::{Recipe, Watched};
 use crate::message::Messages;
 
 /// The folder of these logs, in the folder of all logs.
@@ -74,12 +73,14 @@ impl SystemLogs {
         let number = self.next;
         let filter = Filter { system: Some(number), ..self.options.filter };
         let options = FileOptions { filter, ..self.options };
-        let output = FileOutput::open(path, options)?.with_lock(&self.lock);
+        let lock = Arc::clone(&self.lock);
+        let recipe = Recipe::File { path: path.to_owned(), options, lock };
+        let output = recipe.open()?;
         let counters = Arc::clone(output.counters());
-        self.opened.push(Watched { name: path.display().to_string(), counters });
+        self.opened.push(Watched { name: path.display().to_string(), counters, recipe });
         self.next += 1;
         // Without a writer, the program ends.
-        let _ = self.changes.send(OutputChange::Add(Box::new(output)));
+        let _ = self.changes.send(OutputChange::Add(output));
         Ok(number)
     }
 

@@ -1,5 +1,7 @@
 //! Opens the outputs to receivers from the configuration's `output.telemetry`.
 
+use std::io;
+
 use panoptes_sinks::output::form::syslog::{Framing, Syslog};
 use panoptes_sinks::output::remote::{Forward, Messages, RemoteOutput, RemoteSettings};
 use panoptes_sinks::output::socket::{Peer, UnixKind};
@@ -8,30 +10,27 @@ use panoptes_sinks::output::{Output, OutputKind};
 use crate::config::{
     HeaderForm, SyslogFraming, Telemetry, TelemetryAddress, TelemetryFormat, Transport,
 };
-use crate::exit::{Exit, Failure};
 use crate::random;
 
 /// Makes the output to the receiver of this number; it connects when the writer runs.
-pub(super) fn open(
-    number: usize,
-    receiver: &Telemetry,
-) -> Result<(String, Box<dyn Output>), Failure> {
-    let failed =
-        |why: String| Failure::new(Exit::Output, format!("output.telemetry[{number}]: {why}"));
-    let peer = peer(receiver)
-        .ok_or_else(|| failed("a receiver of this kind is not built yet".to_owned()))?;
-    let messages = messages(receiver)
-        .ok_or_else(|| failed("a receiver of this format is not built yet".to_owned()))?;
+pub(super) fn open(number: usize, receiver: &Telemetry) -> io::Result<Box<dyn Output>> {
+    let (Some(peer), Some(messages)) = (peer(receiver), messages(receiver)) else {
+        return Err(io::ErrorKind::Unsupported.into());
+    };
     let settings = RemoteSettings {
-        peer: peer.clone(),
+        peer,
         messages,
         filter: receiver.choice.filter(number),
         backlog_bytes: usize::try_from(receiver.backlog.memory.0).unwrap_or(usize::MAX),
         kind: OutputKind::IoUring,
         seed: random::key(),
     };
-    let output = RemoteOutput::new(settings).map_err(|error| failed(error.to_string()))?;
-    Ok((peer.to_string(), Box::new(output)))
+    Ok(Box::new(RemoteOutput::new(settings).map_err(io::Error::other)?))
+}
+
+/// What messages call a receiver.
+pub(super) fn name_of(receiver: &Telemetry) -> String {
+    peer(receiver).map(|peer| peer.to_string()).unwrap_or_default()
 }
 
 /// Where the receiver is; `None`: that is not built yet.

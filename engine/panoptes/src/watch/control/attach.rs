@@ -149,15 +149,12 @@ impl Control {
             return;
         }
         let (activity, reason) = (Activity::DetailsGatheringFailed, reason.unwrap_or_default());
-        match system {
-            Some(system) => {
-                self.messages.warning(format_args!("{name}: {reason}"));
-                self.system_events.host(system, activity, &because(reason));
-            }
-            None => {
-                self.messages.warning(reason);
-                self.system_events.service(activity, &because(reason));
-            }
+        if let Some(system) = system {
+            self.messages.warning(format_args!("{name}: {reason}"));
+            self.system_events.host(system, activity, &because(reason));
+        } else {
+            self.messages.warning(reason);
+            self.system_events.service(activity, &because(reason));
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use panoptes_engine::watch::Seen;
+use panoptes_sinks::panics::Restarts;
 use panoptes_sources::{Placed, file_identity};
 
 use super::threads::{TaskId, Urgency};
@@ -35,6 +36,8 @@ pub(super) struct Candidate {
     pub(super) searched: Option<Outside>,
     /// How far it was watched before contact was lost.
     pub(super) seen: Option<Seen>,
+    /// How often its scans have panicked.
+    pub(super) panics: Restarts,
     pub(super) phase: Phase,
 }
 
@@ -223,12 +226,24 @@ impl Scanned {
 impl Candidate {
     pub(super) fn new(system: System, now: Instant, is_found: bool) -> Self {
         let phase = Phase::Waiting(Waiting::first(now));
-        Self { system, is_retry: false, is_found, searched: None, seen: None, phase }
+        Self {
+            system,
+            is_retry: false,
+            is_found,
+            searched: None,
+            seen: None,
+            panics: Restarts::default(),
+            phase,
+        }
     }
 
     /// Attaches to it again after a pause.
     pub(super) fn wait_again(&mut self) {
-        self.phase = Phase::Waiting(Waiting::first(Instant::now() + RETRY_FIRST));
+        self.wait_for(RETRY_FIRST);
+    }
+
+    pub(super) fn wait_for(&mut self, pause: Duration) {
+        self.phase = Phase::Waiting(Waiting::first(Instant::now() + pause));
     }
 
     /// When its next task for a worker is due.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use panoptes_sinks::activities::Activity;
 use panoptes_sinks::json::time::Timestamp;
+use panoptes_sinks::panics::caught;
 use panoptes_sinks::record::system_activity::SystemActivityDetails;
 
 use super::candidate::{Candidate, Check, Outside, Phase, Scanned};
@@ -130,7 +131,9 @@ impl Control {
 
     /// Adds new guests, and removes those that ended while they waited to be attached.
     pub(super) fn update_guests(&mut self, guests: &[Guest]) {
-        self.has_looked = true;
+        if let Some(finder) = &mut self.finder {
+            finder.has_looked = true;
+        }
         let now = Instant::now();
         let mut ended = Vec::new();
         for Candidate { system, is_found, phase, .. } in &mut self.candidates {
@@ -336,7 +339,7 @@ impl Control {
 
     /// Handles a system that can't be scanned any more: reports it, and retries or removes it.
     pub(super) fn lose(&mut self, lost: Lost<scanner::System>) {
-        let Lost { slot, gone } = lost;
+        let Lost { slot, gone, has_panicked } = lost;
         let candidate = &mut self.candidates[slot.index];
         // No other guest gets the process id that a user has named.
         let is_named = self.request.mode == Mode::Watch
@@ -345,10 +348,17 @@ impl Control {
         if let Phase::Scanned(Scanned { check: Check::Running(task), .. }) = candidate.phase {
             self.workers.cancel(task);
         }
-        candidate.seen = slot.system.watched.seen().or_else(|| candidate.seen.take());
+        // What has panicked may be half changed, and is read only here.
+        let seen = caught(|| slot.system.watched.seen()).ok().flatten();
+        candidate.seen = seen.or_else(|| candidate.seen.take());
         self.in_use.remove(&candidate.system.address.to_string());
         let system = candidate.system.clone();
-        self.messages.warning(format_args!("{}: {}", system.name, gone.reason));
+        let reason = if has_panicked {
+            format!("its scan panicked, and it is attached to again: {}", gone.reason)
+        } else {
+            gone.reason
+        };
+        self.messages.warning(format_args!("{}: {reason}", system.name));
         self.messages.info(format_args!("{}: {}", system.name, slot.stats));
         let was_silent = match &mut candidate.phase {
             Phase::Scanned(scanned) => {
@@ -361,6 +371,9 @@ impl Control {
             if let Some(finder) = &mut self.finder {
                 finder.note_end(&system.address);
             }
+        } else if has_panicked {
+            let pause = candidate.panics.add(Instant::now());
+            candidate.wait_for(pause);
         } else {
             candidate.wait_again();
         }
@@ -372,7 +385,12 @@ impl Control {
             };
             self.system_events.host(&system, Activity::CoverageRestored, &details);
         }
-        self.system_events.host(&system, Activity::DetailsGatheringFailed, &because(&gone.reason));
+        let activity = if has_panicked {
+            Activity::ServiceRuntimeFailure
+        } else {
+            Activity::DetailsGatheringFailed
+        };
+        self.system_events.host(&system, activity, &because(&reason));
         if is_gone {
             self.forget(&system.name);
         }

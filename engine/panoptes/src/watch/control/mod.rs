@@ -29,6 +29,8 @@ use std::time::{Duration, Instant};
 
 use panoptes_engine::walk::Walker;
 use panoptes_sinks::activities::Activity;
+use panoptes_sinks::failpoints;
+use panoptes_sinks::panics::caught;
 
 use crate::boot_ids::BootIds;
 use crate::config::Mode;
@@ -85,8 +87,6 @@ pub(super) struct Control {
     wants_reload: bool,
     candidates: Vec<Candidate>,
     finder: Option<Finder>,
-    /// Whether guests were looked for.
-    has_looked: bool,
     /// The users whose guests may be read.
     users: guests::Users,
     /// To whom the names of guests belong.
@@ -118,6 +118,17 @@ pub(super) struct Control {
     first_failure: Option<Failure>,
 }
 
+/// How watching ends.
+#[derive(Clone, Copy, Debug)]
+enum Ending {
+    /// All records are written, for this reason.
+    Shutdown(&'static str),
+    /// Nobody waits for what is not written.
+    AtOnce,
+    /// The writer has ended: the reader has closed the output, which is no error, or it panics.
+    Closed,
+}
+
 /// What the other threads do; tests replace it.
 #[derive(Clone, Copy, Debug)]
 struct Work {
@@ -129,16 +140,35 @@ struct Work {
 impl Control {
     /// Watches until stopped.
     pub(super) fn run(mut self, signals: &Signals) -> Result<Exit, Failure> {
+        // After a panic, only what reports it is used again.
+        match caught(|| self.watch_until_end(signals)) {
+            Ok(Ok(Ending::Shutdown(reason))) => self.shut_down(signals, reason),
+            Ok(Ok(Ending::AtOnce)) => {
+                self.stop_threads();
+                self.outputs.stop();
+                Ok(Exit::Done)
+            }
+            Ok(Ok(Ending::Closed)) => {
+                self.stop_threads();
+                self.outputs.end()
+            }
+            Ok(Err(failure)) => Err(self.fail(Activity::ServiceInitializationFailed, failure)),
+            Err(panic) => {
+                let message = format!("the control thread panicked, and the service ends: {panic}");
+                let failure = Failure::new(Exit::Failed, message);
+                Err(self.fail(Activity::ServiceRuntimeFailure, failure))
+            }
+        }
+    }
+
+    fn watch_until_end(&mut self, signals: &Signals) -> Result<Ending, Failure> {
         self.report_start();
         self.report_notices();
-        if let Err(failure) = self.read_sboms() {
-            return Err(self.fail(failure));
-        }
+        self.read_sboms()?;
         let mut is_readiness_reported = false;
         loop {
-            if let Err(failure) = self.collect_loaded() {
-                return Err(self.fail(failure));
-            }
+            failpoints::reach("control");
+            self.collect_loaded()?;
             if self.is_ready {
                 self.collect_sightings();
                 self.look_around();
@@ -151,29 +181,25 @@ impl Control {
                 self.system_events.service(activity, &because(reason));
             }
             if let Some(failure) = self.gives_up() {
-                return Err(self.fail(failure));
+                return Err(failure);
             }
             match signals.wait(LOOK) {
                 Some(StopRequest::Stop)
                     if self.request.configuration.service.immediate_shutdown =>
                 {
-                    self.stop_threads();
-                    self.outputs.stop();
-                    return Ok(Exit::Done);
+                    return Ok(Ending::AtOnce);
                 }
-                Some(StopRequest::Stop) => return self.shut_down(signals, "stopped on request"),
+                Some(StopRequest::Stop) => return Ok(Ending::Shutdown("stopped on request")),
                 Some(StopRequest::Reload) => self.wants_reload = true,
                 Some(StopRequest::Reopen) => self.outputs.reopen(&self.messages),
                 None => {}
             }
             self.follow_systems();
             if self.have_all_ended() {
-                return self.shut_down(signals, "all systems have ended");
+                return Ok(Ending::Shutdown("all systems have ended"));
             }
             if self.outputs.is_closed() {
-                // The reader has closed the output, which is no error.
-                self.stop_threads();
-                return Ok(Exit::Done);
+                return Ok(Ending::Closed);
             }
         }
     }
@@ -183,7 +209,8 @@ impl Control {
         if self.is_attached {
             return Some("the first system is being watched");
         }
-        let is_idle = self.has_looked && self.candidates.iter().all(Candidate::is_gone);
+        let has_looked = self.finder.as_ref().is_some_and(|finder| finder.has_looked);
+        let is_idle = has_looked && self.candidates.iter().all(Candidate::is_gone);
         is_idle.then_some("no guest that can be watched runs on this machine yet")
     }
 
@@ -198,7 +225,13 @@ impl Control {
         self.check_waits();
         self.apply_changes();
         self.report_missed();
+        while let Some(panic) = self.scanners.next_panic() {
+            let reason = format!("a scanner panicked, and goes on: {panic}");
+            self.messages.error(&reason);
+            self.system_events.service(Activity::ServiceRuntimeFailure, &because(&reason));
+        }
         self.outputs.watch(self.system_events.opened_logs());
+        self.outputs.replace_panicked(&self.messages, &mut self.system_events);
         self.outputs.report(&self.messages, &mut self.system_events);
         self.report_refused();
     }
@@ -224,10 +257,9 @@ impl Control {
         self.outputs.report_refused(by_scanners, &self.messages, &mut self.system_events);
     }
 
-    /// Ends all threads after a failure, which is reported and returned.
-    fn fail(mut self, failure: Failure) -> Failure {
-        self.system_events
-            .service(Activity::ServiceInitializationFailed, &because(&failure.message));
+    /// Ends all threads after a failure, which is reported as this activity and returned.
+    fn fail(mut self, activity: Activity, failure: Failure) -> Failure {
+        self.system_events.service(activity, &because(&failure.message));
         self.stop_threads();
         drop(self.system_events);
         let begin = Instant::now();

@@ -3,12 +3,15 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{JoinHandle, sleep};
 use std::time::{Duration, Instant};
 
 use panoptes_sinks::activities::Activity;
 use panoptes_sinks::output::Counters;
+#[cfg(test)]
+use panoptes_sinks::output::Output;
+use panoptes_sinks::panics::{Restarts, caught};
 use panoptes_sinks::record::system_activity::SystemActivityDetails;
 use panoptes_sinks::writer::{End, OutputChange, Writer};
 
@@ -20,6 +23,8 @@ use crate::watch::outputs::Watched;
 use crate::watch::signals::{Signals, StopRequest};
 use crate::watch::system_events::{SystemEvents, because};
 
+/// How often in a row the writer is started again before the program ends.
+const RESTARTS_MAX: u32 = 6;
 /// How long the writer may take for what is under way when records are left out.
 const STOP_WAIT: Duration = Duration::from_millis(500);
 
@@ -34,6 +39,10 @@ struct Reported {
     connections: u64,
     /// When errors and failed syncs may be reported again.
     next_errors: Option<Instant>,
+    /// How often it has panicked, why, and when another one is opened in its place.
+    panics: Restarts,
+    panic: Option<String>,
+    replaced_at: Option<Instant>,
 }
 
 /// How often errors of an output are reported: a full disk makes ten a second.
@@ -41,9 +50,12 @@ const ERRORS_PERIOD: Duration = Duration::from_mins(1);
 
 #[derive(Debug)]
 pub(super) struct Outputs {
-    writer: JoinHandle<End>,
+    /// Returns `None` if it panics again and again.
+    writer: JoinHandle<Option<End>>,
     stop: Arc<AtomicBool>,
     changes: Sender<OutputChange>,
+    /// The panics of the writer itself.
+    panics: Receiver<String>,
     /// Each output, and what of it was reported.
     watched: Vec<(Watched, Reported)>,
     /// How many records that did not fit in a queue were reported.
@@ -60,9 +72,33 @@ impl Outputs {
     ) -> Result<Self, Failure> {
         let stop = Arc::new(AtomicBool::new(false));
         let stops = Arc::clone(&stop);
-        let writer = spawn("writer", move || writer.run(&|| nanoseconds(start.elapsed()), &stops))?;
+        let (sender, panics) = channel();
+        let writer = spawn("writer", move || {
+            let mut restarts = Restarts::default();
+            loop {
+                let clock = || nanoseconds(start.elapsed());
+                // Outputs have guards of their own. All else that a panic could leave half changed
+                // is the list of blocks, of which one may be missing.
+                match caught(|| writer.run(&clock, &stops)) {
+                    Ok(end) => return Some(end),
+                    Err(_) if restarts.count() == RESTARTS_MAX => return None,
+                    Err(panic) => {
+                        // Without a receiver, the program ends.
+                        let _ = sender.send(panic);
+                        pause(restarts.add(Instant::now()), &stops);
+                    }
+                }
+            }
+        })?;
         let watched = watched.into_iter().map(|watched| (watched, Reported::default())).collect();
-        Ok(Self { writer, stop, changes, watched, refused: 0 })
+        Ok(Self { writer, stop, changes, panics, watched, refused: 0 })
+    }
+
+    /// One more output.
+    #[cfg(test)]
+    pub(super) fn add(&mut self, output: Box<dyn Output>, watched: Watched) {
+        self.changes.send(OutputChange::Add(output)).unwrap();
+        self.watch(vec![watched]);
     }
 
     /// Reports from now on what these outputs lose, too, and not what ended ones lost.
@@ -106,6 +142,61 @@ impl Outputs {
     /// Waits until all records are written, whatever becomes of them.
     pub(super) fn wait(self) {
         let _ = self.writer.join();
+    }
+
+    /// The result of a writer that has ended by itself.
+    pub(super) fn end(self) -> Result<Exit, Failure> {
+        if let Ok(Some(_)) = self.writer.join() {
+            return Ok(Exit::Done);
+        }
+        let message = "the writer panics again and again; this is a bug in Panoptes";
+        Err(Failure::new(Exit::Failed, message))
+    }
+
+    /// Opens outputs again that have panicked, and reports that.
+    pub(super) fn replace_panicked(&mut self, messages: &Messages, events: &mut SystemEvents) {
+        let mut report = |output: Option<&str>, reason: &str| {
+            match output {
+                Some(name) => messages.error(format_args!("{name}: {reason}")),
+                None => messages.error(reason),
+            }
+            let details =
+                SystemActivityDetails { output: output.map(Into::into), ..because(reason) };
+            events.service(Activity::ServiceRuntimeFailure, &details);
+        };
+        while let Ok(panic) = self.panics.try_recv() {
+            report(None, &format!("the writer panicked, and goes on: {panic}"));
+        }
+        for (output, reported) in &mut self.watched {
+            let now = Instant::now();
+            if let Some(panic) = output.counters.take_panic() {
+                reported.panic = Some(panic);
+                reported.replaced_at = Some(now + reported.panics.add(now));
+            }
+            if reported.replaced_at.is_none_or(|at| at > now) {
+                continue;
+            }
+            let reason = reported.panic.take();
+            let opened = output.recipe.open().map(|opened| {
+                let counters =
+                    std::mem::replace(&mut output.counters, Arc::clone(opened.counters()));
+                let panics = reported.panics;
+                *reported = Reported { panics, ..Reported::default() };
+                // Without a writer, the program ends.
+                let _ = self.changes.send(OutputChange::Replace(counters, opened));
+                self.writer.thread().unpark();
+            });
+            if opened.is_err() {
+                reported.replaced_at = Some(now + reported.panics.add(now));
+            }
+            // That it can't be opened is reported once.
+            let Some(panic) = reason else { continue };
+            let what = match opened {
+                Ok(()) => "was opened again".to_owned(),
+                Err(error) => format!("can't be opened again ({error})"),
+            };
+            report(Some(&output.name), &format!("the output panicked, and {what}: {panic}"));
+        }
     }
 
     /// Reports what happened to outputs since the last report, and the records that they lost.
@@ -184,7 +275,8 @@ impl Outputs {
                 return Ok(Exit::Done);
             }
         }
-        self.result(messages)
+        self.result(messages)?;
+        self.end()
     }
 
     /// The failure of an output that lost records, or may have lost them, since it failed.
@@ -207,6 +299,14 @@ impl Outputs {
             messages.warning(format_args!("{name}: {dropped} records were lost in total"));
         }
         Ok(Exit::Done)
+    }
+}
+
+/// Waits for so long, or until `stop`.
+fn pause(time: Duration, stop: &AtomicBool) {
+    let begin = Instant::now();
+    while begin.elapsed() < time && !stop.load(Ordering::Relaxed) {
+        sleep(Duration::from_millis(10));
     }
 }
 

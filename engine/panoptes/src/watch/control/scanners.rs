@@ -80,6 +80,8 @@ pub(super) struct Unscanned {
 pub(super) struct Lost<S> {
     pub(super) slot: Box<Slot<S>>,
     pub(super) gone: Gone,
+    /// Whether its scan has panicked: then its state is not used again.
+    pub(super) has_panicked: bool,
 }
 
 impl<S: Scan> ScannerHandle<S> {
@@ -221,7 +223,13 @@ impl<S: Scan> Scanners<S> {
                 Why::Gone(gone) => {
                     self.balance.remove(slot.index);
                     self.measured.remove(&slot.index);
-                    lost.push(Lost { slot, gone });
+                    lost.push(Lost { slot, gone, has_panicked: false });
+                }
+                Why::Panicked(panic) => {
+                    self.balance.remove(slot.index);
+                    self.measured.remove(&slot.index);
+                    let gone = Gone { reason: panic, has_ended: false };
+                    lost.push(Lost { slot, gone, has_panicked: true });
                 }
                 Why::Overran => {
                     self.balance.overran(slot.index, self.now_ns());
@@ -309,6 +317,11 @@ impl<S: Scan> Scanners<S> {
     pub(super) fn refused(&self) -> u64 {
         let all = self.quick.iter().chain(&self.slow);
         all.map(|scanner| scanner.state.refused.load(Ordering::Relaxed)).sum()
+    }
+
+    /// The next panic of a scanner that was not in the scan of a system.
+    pub(super) fn next_panic(&self) -> Option<String> {
+        self.quick.iter().chain(&self.slow).find_map(|scanner| scanner.state.take_panic())
     }
 
     /// The next system whose scan does not end; each scan is returned once.

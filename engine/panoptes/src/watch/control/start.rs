@@ -92,7 +92,6 @@ impl Control {
             wants_reload: false,
             candidates: systems.map(|one| Candidate::new(one.clone(), start, false)).collect(),
             finder: request.auto_scan.then(|| Finder::new(start)),
-            has_looked: false,
             users: guests::Users::of(&configuration.service.guest_users),
             owners: guests::Owners::default(),
             next_memory: start + MEMORY_LOOK,

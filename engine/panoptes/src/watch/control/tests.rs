@@ -2,6 +2,7 @@
 
 mod details;
 mod outputs;
+mod panics;
 
 use std::fs;
 use std::io::{self, Write};

@@ -21,7 +21,9 @@ use std::thread::park_timeout;
 use std::time::{Duration, Instant, SystemTime};
 
 use panoptes_engine::time::{Monotonic, Now, RealTime};
+use panoptes_sinks::failpoints;
 use panoptes_sinks::filter::Subject;
+use panoptes_sinks::panics::{self, Restarts, caught};
 use panoptes_sinks::queue::Producer;
 
 use super::signals::Waker;
@@ -104,6 +106,8 @@ pub(super) enum Why {
     Overran,
     /// It can't be scanned any more. Freeing it takes long, so another thread does that.
     Gone(Gone),
+    /// Its scan has panicked: the panic's message and place. Its state is not used again.
+    Panicked(String),
 }
 
 /// The state of a scanner thread.
@@ -176,6 +180,7 @@ impl<S: Scan> Clone for Common<S> {
 
 impl<S: Scan> Scanner<S> {
     pub(super) fn new(common: Common<S>, parts: Parts<S>, state: Arc<ScannerState>) -> Self {
+        panics::note();
         let Common { shared, returned, waker, messages, start, make_scratch } = common;
         let Parts { kind, cores, commands, producer, has_scratch } = parts;
         Self {
@@ -210,31 +215,58 @@ impl<S: Scan> Scanner<S> {
         if self.has_scratch && !self.must_stop() {
             self.scratch = Some((self.make_scratch)());
         }
+        let mut restarts = Restarts::default();
+        // What runs a system has its own guard. All else that a panic could leave half changed are
+        // figures and the order of systems, which every step makes anew.
+        while let Err(panic) = caught(|| self.run_until_stop()) {
+            self.restart(&panic, restarts.add(Instant::now()));
+        }
+        self.receive();
+        for mut slot in self.take_unfinished() {
+            self.finish(&mut slot);
+            self.slots.push(slot);
+        }
+        self
+    }
+
+    fn run_until_stop(&mut self) {
         while !self.must_stop() {
             self.receive();
             self.step();
         }
-        self.receive();
-        let now = self.now();
-        let Self { slots, leaving, scratch, producer, .. } = &mut self;
-        // A system that is gone has no last records.
-        let leaving = leaving.iter_mut().filter(|one| !matches!(one.why, Why::Gone(_)));
-        let slots = slots.iter_mut().chain(leaving.map(|one| &mut one.slot));
-        if let Some(scratch) = scratch {
-            for slot in slots {
-                slot.system.finish(scratch, now, producer);
-            }
-        }
-        producer.set_subject(Subject::SERVICE);
-        self.flush();
-        self
     }
 
-    /// Writes the last records of a system that was on its way when all scanners stopped.
+    /// Reports a panic that was not in the scan of a system, and pauses before the next step.
+    fn restart(&mut self, panic: &str, pause: Duration) {
+        self.state.ends();
+        self.producer.set_subject(Subject::SERVICE);
+        self.producer.end_shares();
+        self.state.report_panic(panic);
+        let due = Instant::now() + pause;
+        while Instant::now() < due && !self.must_stop() {
+            self.wait_until(due);
+        }
+    }
+
+    /// The systems whose last records are to be written: those that it has or is about to return.
+    fn take_unfinished(&mut self) -> Vec<Box<Slot<S>>> {
+        let has_ended = |one: &Returned<S>| matches!(one.why, Why::Gone(_) | Why::Panicked(_));
+        let (ended, others): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.leaving).into_iter().partition(has_ended);
+        self.leaving = ended;
+        let slots = std::mem::take(&mut self.slots).into_iter();
+        slots.chain(others.into_iter().map(|one| one.slot)).collect()
+    }
+
+    /// Writes the last records of a system when all scanners stop. One that panics has none.
     pub(super) fn finish(&mut self, slot: &mut Slot<S>) {
         let now = self.now();
-        let scratch = self.scratch.get_or_insert_with(|| (self.make_scratch)());
-        slot.system.finish(scratch, now, &mut self.producer);
+        let Self { scratch, make_scratch, producer, .. } = self;
+        let memory = scratch.get_or_insert_with(|| make_scratch());
+        if let Err(panic) = caught(|| slot.system.finish(memory, now, producer)) {
+            *scratch = None;
+            self.messages.error(format_args!("the last records of a system are lost: {panic}"));
+        }
         self.producer.set_subject(Subject::SERVICE);
         self.flush();
     }
@@ -272,6 +304,7 @@ impl<S: Scan> Scanner<S> {
 
     /// Scans the system that is due, or waits.
     fn step(&mut self) {
+        failpoints::reach("loop");
         self.return_leaving();
         let turns = self.slots.iter().map(|slot| slot.turn);
         match turns::next(turns, self.kind, self.now_ns(), self.interval_ns()) {
@@ -309,7 +342,10 @@ impl<S: Scan> Scanner<S> {
         let must_stop = || shared.stop.load(Ordering::Relaxed);
         let is_over = || state.is_shared() && meter.exceeds(limit());
         let ends = Ends { is_over: &is_over, must_stop: &must_stop };
-        let result = slot.system.scan(scratch, now, interval, ends, producer);
+        let result = caught(|| {
+            failpoints::reach("scan");
+            slot.system.scan(scratch, now, interval, ends, producer)
+        });
         let (cost, took) = (meter.cost_ns(), meter.elapsed_ns());
         let is_partial = slot.system.is_partial();
         slot.cost.add(cost, is_partial);
@@ -330,14 +366,35 @@ impl<S: Scan> Scanner<S> {
         let is_over = *kind == Kind::Quick && state.is_shared() && cost > limit();
         let overruns = is_over && slot.cost.overran(end, period);
         self.hashing_ns = self.hashing_ns.saturating_add(took / HASHING_PART);
-        if let Err(gone) = result {
-            self.slots[at].system.abandon(scratch, now, producer);
-            self.producer.set_subject(Subject::SERVICE);
-            self.leave(at, Why::Gone(gone));
-        } else if overruns {
-            self.leave(at, Why::Overran);
-        } else if end.saturating_sub(self.flushed_ns) > FLUSH_NS {
-            self.flush();
+        match result {
+            Err(panic) => self.give_up(at, panic),
+            Ok(Err(gone)) => self.abandon(at, gone, now),
+            Ok(Ok(())) if overruns => self.leave(at, Why::Overran),
+            Ok(Ok(())) if end.saturating_sub(self.flushed_ns) > FLUSH_NS => self.flush(),
+            Ok(Ok(())) => {}
+        }
+    }
+
+    /// Returns a system that can't be scanned any more.
+    fn abandon(&mut self, at: usize, gone: Gone, now: Now) {
+        let Self { slots, scratch, producer, .. } = self;
+        let Some(scratch) = scratch else { return };
+        let abandoned = caught(|| slots[at].system.abandon(scratch, now, producer));
+        producer.set_subject(Subject::SERVICE);
+        match abandoned {
+            Ok(()) => self.leave(at, Why::Gone(gone)),
+            Err(panic) => self.give_up(at, panic),
+        }
+    }
+
+    /// Returns a system that has panicked. It and the memory for scans may be half changed, so
+    /// neither is used again.
+    fn give_up(&mut self, at: usize, panic: String) {
+        self.producer.set_subject(Subject::SERVICE);
+        self.scratch = None;
+        self.leave(at, Why::Panicked(panic));
+        if !self.slots.is_empty() {
+            self.scratch = Some((self.make_scratch)());
         }
     }
 
@@ -405,14 +462,21 @@ impl<S: Scan> Scanner<S> {
         for _ in 0..count {
             self.hashes_next = (self.hashes_next + 1) % count;
             let now = self.now_ns();
-            let Slot { index, system, .. } = &mut *self.slots[self.hashes_next];
+            let at = self.hashes_next;
+            let Slot { index, system, .. } = &mut *self.slots[at];
             if system.has_work()
                 && let Some(scratch) = &mut self.scratch
             {
                 // It reads memory, which may not answer.
                 self.state.begins(*index, now);
-                system.work(scratch);
+                let worked = caught(|| {
+                    failpoints::reach("hash");
+                    system.work(scratch);
+                });
                 self.state.ends();
+                if let Err(panic) = worked {
+                    self.give_up(at, panic);
+                }
                 return true;
             }
         }

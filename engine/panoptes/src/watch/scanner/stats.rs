@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use panoptes_tables::Histogram;
 
@@ -24,6 +25,8 @@ pub(in crate::watch) struct ScannerState {
     pub(in crate::watch) scans: AtomicUsize,
     /// Scanner: its thread id.
     pub(in crate::watch) thread_id: AtomicU32,
+    /// Scanner: a panic that was not in the scan of a system.
+    panic: Mutex<Option<String>>,
 }
 
 impl Default for ScannerState {
@@ -37,6 +40,7 @@ impl Default for ScannerState {
             scans_since_ns: AtomicU64::default(),
             scans: AtomicUsize::default(),
             thread_id: AtomicU32::default(),
+            panic: Mutex::default(),
         }
     }
 }
@@ -51,6 +55,16 @@ impl ScannerState {
     /// Scanner: has read it.
     pub(super) fn ends(&self) {
         self.scans_since_ns.store(0, Ordering::Relaxed);
+    }
+
+    /// Scanner: has panicked, and goes on.
+    pub(super) fn report_panic(&self, panic: &str) {
+        *self.panic.lock().unwrap_or_else(PoisonError::into_inner) = Some(panic.to_owned());
+    }
+
+    /// Control thread: the panic since the last call, if there was one.
+    pub(in crate::watch) fn take_panic(&self) -> Option<String> {
+        self.panic.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Whether a scan must end after some time, because other systems wait for their turn.

@@ -1,5 +1,6 @@
 //! Scanner threads with systems that need no memory: they cost what a test wants.
 
+use std::cell::Cell;
 use std::hint::black_box;
 use std::sync::Mutex;
 use std::sync::mpsc::{Sender, channel, sync_channel};
@@ -22,6 +23,19 @@ pub(in crate::watch) enum Part {
     Waits(u64),
     /// The same in the first part alone.
     WaitsOnce(u64),
+    Panics,
+}
+
+/// What else panics.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Bad {
+    Nothing,
+    /// Hashing.
+    Work,
+    /// The question whether there is anything to hash, once: no scan of a system.
+    Question,
+    /// Writing the last records.
+    End,
 }
 
 /// A system whose scans have a number of equal parts.
@@ -38,6 +52,7 @@ pub(in crate::watch) struct Fake {
     parts: Arc<AtomicU64>,
     worked: Arc<AtomicU64>,
     finished: Arc<Mutex<Vec<u32>>>,
+    bad: Cell<Bad>,
 }
 
 impl Fake {
@@ -51,7 +66,12 @@ impl Fake {
             parts: Arc::default(),
             worked: Arc::default(),
             finished: Arc::default(),
+            bad: Cell::new(Bad::Nothing),
         }
+    }
+
+    fn with_bad(self, bad: Bad) -> Self {
+        Self { bad: Cell::new(bad), has_work: bad == Bad::Work, ..self }
     }
 }
 
@@ -80,6 +100,7 @@ impl Scan for Fake {
                     sleep(Duration::from_millis(ms));
                 }
                 Part::WaitsOnce(_) => {}
+                Part::Panics => panic!("a bad scan"),
             }
         }
         Ok(())
@@ -90,16 +111,22 @@ impl Scan for Fake {
     }
 
     fn has_work(&self) -> bool {
+        if self.bad.get() == Bad::Question {
+            self.bad.set(Bad::Nothing);
+            panic!("a bad question");
+        }
         self.has_work
     }
 
     fn work(&mut self, (): &mut ()) {
+        assert_ne!(self.bad.get(), Bad::Work, "bad work");
         work(1500);
         sleep(Duration::from_millis(self.work_waits_ms));
         self.worked.fetch_add(1, Ordering::Relaxed);
     }
 
     fn finish(&mut self, (): &mut (), _: Now, _: &mut Producer) {
+        assert_ne!(self.bad.get(), Bad::End, "a bad end");
         self.finished.lock().unwrap().push(self.count);
     }
 
@@ -123,6 +150,8 @@ struct Running {
     commands: Sender<Command<Fake>>,
     returned: Receiver<Returned<Fake>>,
     measured: Vec<Arc<Measured>>,
+    /// How often memory for scans was made.
+    scratches: Arc<AtomicU64>,
     thread: JoinHandle<Scanner<Fake>>,
 }
 
@@ -138,13 +167,18 @@ impl Running {
         let (commands, receiver) = channel();
         let (sender, returned) = sync_channel(room);
         let messages = Messages::new(Box::new(std::io::sink()), false, LogLevel::Error);
+        let scratches = Arc::new(AtomicU64::default());
+        let made = Arc::clone(&scratches);
+        let make_scratch = move || {
+            made.fetch_add(1, Ordering::SeqCst);
+        };
         let common = Common {
             shared: Arc::clone(&shared),
             returned: sender,
             waker: Signals::take().unwrap().waker(),
             messages: Arc::new(messages),
             start: Instant::now(),
-            make_scratch: Arc::new(|| ()),
+            make_scratch: Arc::new(make_scratch),
         };
         let (producer, _) = queue(QueueSize::default(), &queue::Waker::default());
         let cores = allowed_cores().into_iter().take(1).collect();
@@ -159,7 +193,7 @@ impl Running {
             commands.send(Command::Scan(Box::new(slot))).unwrap();
         }
         let thread = spawn(move || scanner.run());
-        Self { shared, state, commands, returned, measured, thread }
+        Self { shared, state, commands, returned, measured, scratches, thread }
     }
 
     /// Waits until the first system was scanned this often.
@@ -347,4 +381,51 @@ fn systems_of_a_slow_scanner_get_the_same_time() {
     let (least, most) = (used.iter().min().unwrap(), used.iter().max().unwrap());
     // The longest slice, and a little more.
     assert!(most - least <= 200, "{used:?}");
+}
+
+#[test]
+fn what_panics_leaves_and_the_other_systems_go_on_with_new_memory() {
+    let bad_scan = Fake::new(Part::Panics, 1);
+    let bad_work = Fake::new(Part::Works(10), 1).with_bad(Bad::Work);
+    for (bad, text) in [(bad_scan, "a bad scan ("), (bad_work, "bad work")] {
+        let running = Running::start(Kind::Quick, TEN, vec![Fake::new(Part::Works(10), 1), bad]);
+        let Returned { slot, why } = running.returned.recv_timeout(PATIENCE).unwrap();
+        let Why::Panicked(panic) = why else { panic!("{why:?}") };
+        assert!(slot.index == 1 && panic.contains(text), "{panic}");
+        running.wait(running.measured[0].get().1 + 5);
+        assert_eq!(running.scratches.load(Ordering::SeqCst), 2);
+        let (_, scanner) = running.stop();
+        assert_eq!(scanner.slots().map(|slot| slot.index).collect::<Vec<_>>(), [0]);
+    }
+}
+
+#[test]
+fn a_scanner_that_panics_outside_of_a_scan_goes_on_with_its_systems() {
+    let fake = Fake::new(Part::Works(10), 1).with_bad(Bad::Question);
+    let running = Running::start(Kind::Quick, TEN, vec![fake]);
+    let begin = Instant::now();
+    let panic = loop {
+        assert!(begin.elapsed() < PATIENCE);
+        if let Some(panic) = running.state.take_panic() {
+            break panic;
+        }
+        sleep(Duration::from_millis(1));
+    };
+    assert!(panic.starts_with("a bad question ("), "{panic}");
+    running.wait(running.measured[0].get().1 + 5);
+    let (_, scanner) = running.stop();
+    assert_eq!(scanner.slots().count(), 1);
+}
+
+#[test]
+fn last_records_that_panic_cost_no_other_system_its_own() {
+    let good = [Fake::new(Part::Works(10), 1), Fake::new(Part::Works(10), 1)];
+    let finished = good.each_ref().map(|fake| Arc::clone(&fake.finished));
+    let [first, last] = good;
+    let bad = Fake::new(Part::Works(10), 1).with_bad(Bad::End);
+    let running = Running::start(Kind::Quick, TEN, vec![first, bad, last]);
+    running.wait(2);
+    let (_, scanner) = running.stop();
+    assert_eq!(scanner.slots().count(), 3);
+    assert_eq!(finished.map(|list| list.lock().unwrap().len()), [1, 1]);
 }
