@@ -4,6 +4,7 @@
 //! so one run shows all failures; the last line is the sum.
 
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use clap::{Args, value_parser};
@@ -102,6 +103,7 @@ fn everything(stages: &mut Stages) -> Result<Count, String> {
     let live = || live_tests(&executables, &[], &saved);
     count.add(part(stages, "recording", record));
     count.add(part(stages, "tests without guests", tests_without_guests));
+    count.add(part(stages, "panics in a release build", panics));
     count.add(part(stages, "fuzz targets", fuzz_targets));
     count.add(part(stages, "live tests", live));
     Ok(count)
@@ -135,6 +137,14 @@ fn check_and_build(
 /// Builds all tests, and the programs that they use.
 fn build() -> Result<Vec<Executable>, String> {
     cargo::build(cargo::command().args(["test", "--no-run"]).args(WORKSPACE))
+}
+
+/// What survives panics, in a build as users have it but for the feature that provokes them.
+fn panics() -> Result<Count, String> {
+    let features = ["--package", "panoptes", "--features", "failpoints"];
+    let mut command = cargo::command();
+    command.args(["test", "--release", "--test", "runtime_failures"]).args(features);
+    tests(&mut command)
 }
 
 /// A thousand executions of each fuzz target.
@@ -210,9 +220,14 @@ fn check(arguments: &[&str]) -> Result<Count, String> {
 fn tests_without_guests() -> Result<Count, String> {
     let mut command = cargo::command();
     command.arg("test").args(WORKSPACE).arg("--no-fail-fast");
+    tests(&mut command)
+}
+
+/// Runs a `cargo test`, and prints what failed again at its end.
+fn tests(command: &mut Command) -> Result<Count, String> {
     let mut count = Count::default();
     let mut failures = Failures::default();
-    let status = cargo::each_line(&mut command, |line| {
+    let status = cargo::each_line(command, |line| {
         println!("{line}");
         count.add(result_line(line).unwrap_or_default());
         failures.take(line);

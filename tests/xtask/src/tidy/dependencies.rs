@@ -15,6 +15,25 @@ fn dependencies_of_the_workspace_have_a_member() {
     assert!(unused.is_empty(), "no member uses {unused:?}");
 }
 
+/// A panic must not end the service, and no build for users panics on purpose.
+#[test]
+fn release_builds_unwind_and_have_no_failpoints() {
+    let manifests = files(&["toml"]);
+    let sections = manifests
+        .iter()
+        .flat_map(|(path, manifest)| manifest.split("\n[").map(move |section| (path, section)));
+    let mut unwinds = false;
+    for (path, section) in sections {
+        let name = section.split(']').next().unwrap_or_default();
+        unwinds |= name == "profile.release" && section.contains("\npanic = \"unwind\"\n");
+        assert!(!section.contains("panic = \"abort\""), "{path}: {name}");
+        let mut lines = section.lines();
+        let default = lines.find(|line| line.starts_with("default =")).unwrap_or_default();
+        assert!(!default.contains("failpoints"), "{path}: {default}");
+    }
+    assert!(unwinds, "the profile for release");
+}
+
 #[test]
 fn dependencies_of_a_member_occur_in_its_sources() {
     let (manifests, sources) = (files(&["toml"]), sources());

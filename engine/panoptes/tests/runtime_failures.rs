@@ -1,0 +1,193 @@
+//! Panics in the program itself: each part that can panic is made to, and what survives is checked.
+//! `cargo test --release --package panoptes --features failpoints --test runtime_failures`
+
+#![cfg(feature = "failpoints")]
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+use std::fs;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use panoptes_sources::{MemorySource as _, Replay};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Maximum time to wait for what must happen.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A service that watches two machines.
+struct Service {
+    folder: TempDir,
+    child: Child,
+}
+
+/// Writes the memory of the recorded machine; returns whether it can be unpacked here.
+fn write_machine(paths: &[PathBuf]) -> bool {
+    let packed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../benches/images/6.1.image.xz");
+    let Ok(unpacked) = Command::new("xz").arg("-dc").arg(packed).output() else { return false };
+    let mut replay = Replay::from_bytes(unpacked.stdout).unwrap();
+    let pages: Vec<_> = replay.page_addresses().collect();
+    for path in paths {
+        let file = fs::File::create(path).unwrap();
+        file.set_len(replay.regions().last().unwrap().end).unwrap();
+        let mut page = [0; 4096];
+        for &address in &pages {
+            assert!(replay.read_exact(address, &mut page));
+            file.write_all_at(&page, address.0).unwrap();
+        }
+    }
+    true
+}
+
+impl Service {
+    /// Starts a service whose failpoints are these; `None` without xz.
+    fn start(failpoints: &str) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        if !write_machine(&["a", "b"].map(|name| folder.path().join(name))) {
+            eprintln!("skipped: it needs xz");
+            return None;
+        }
+        let text = "auto_scan: false\n\
+                    service: {state_dir: state}\n\
+                    output: {stdout: false, log_folder: log}\n\
+                    systems:\n  \
+                      a: {system: a, file_format: raw}\n  \
+                      b: {system: b, file_format: raw}\n";
+        fs::write(folder.path().join("p.yaml"), text).unwrap();
+        let said = fs::File::create(folder.path().join("said")).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_panoptes"))
+            .args(["run", "--config", "p.yaml"])
+            .current_dir(folder.path())
+            .env("PANOPTES_FAILPOINTS", failpoints)
+            .stdin(Stdio::null())
+            .stdout(said.try_clone().unwrap())
+            .stderr(said)
+            .spawn()
+            .unwrap();
+        Some(Self { folder, child })
+    }
+
+    fn records(&self) -> Vec<Value> {
+        let log = fs::read_to_string(self.folder.path().join("log/events.jsonl"));
+        let log = log.unwrap_or_default();
+        // The last line may be on its way.
+        let lines = log.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        lines.map(|line| serde_json::from_str(line).expect("a record is JSON")).collect()
+    }
+
+    fn of(&self, activity: &str) -> Vec<Value> {
+        let records = self.records().into_iter();
+        records.filter(|record| record["activity_data"]["name"] == activity).collect()
+    }
+
+    /// Waits for so many records of an activity; returns them.
+    #[track_caller]
+    fn wait(&self, activity: &str, count: usize) -> Vec<Value> {
+        let begin = Instant::now();
+        loop {
+            let found = self.of(activity);
+            if found.len() >= count {
+                return found;
+            }
+            assert!(begin.elapsed() < PATIENCE, "{activity}: {}", self.said());
+            sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn said(&self) -> String {
+        fs::read_to_string(self.folder.path().join("said")).unwrap()
+    }
+
+    /// Stops it, and returns its exit code.
+    fn stop(&mut self) -> Option<i32> {
+        kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM).unwrap();
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn reason(record: &Value) -> &str {
+    assert_eq!(record["severity"], "ERROR");
+    record["activity_data"]["system_activity_details"]["reason"].as_str().unwrap()
+}
+
+/// Runs until it has reported its one failure, and some time after that.
+fn run(failpoint: &str, begins: &str) -> Option<(Service, Value)> {
+    let service = Service::start(failpoint)?;
+    let failure = service.wait("service_runtime_failure", 1).remove(0);
+    let (place, _) = failpoint.split_once('=').unwrap();
+    let reason = reason(&failure);
+    assert!(reason.starts_with(begins), "{reason}");
+    assert!(reason.contains(&format!(": the failpoint {place} (")), "{reason}");
+    let begin = Instant::now();
+    while !service.said().contains(reason) {
+        assert!(begin.elapsed() < PATIENCE, "{}", service.said());
+        sleep(Duration::from_millis(20));
+    }
+    Some((service, failure))
+}
+
+#[test]
+fn a_system_whose_scan_panics_is_attached_to_again() {
+    let begins = "its scan panicked, and it is attached to again";
+    let Some((mut service, failure)) = run("scan=200", begins) else { return };
+    let name = &failure["workload_information"]["unique_identifier"];
+    let attached = service.wait("host_initialization_successful", 3);
+    let names: Vec<_> = attached
+        .iter()
+        .map(|record| &record["workload_information"]["unique_identifier"])
+        .collect();
+    assert_eq!(names[2], name, "the other one goes on");
+    assert_eq!(service.stop(), Some(0), "{}", service.said());
+    assert_eq!(service.of("service_runtime_failure").len(), 1);
+    assert_eq!(service.of("host_initialization_successful").len(), 3);
+    assert_eq!(service.of("service_gracefully_shutdown").len(), 1);
+}
+
+#[test]
+fn a_scanner_that_panics_goes_on() {
+    let Some((mut service, _)) = run("loop=500", "a scanner panicked, and goes on") else { return };
+    assert_eq!(service.stop(), Some(0), "{}", service.said());
+    assert_eq!(service.of("host_initialization_successful").len(), 2, "both stay attached");
+    assert_eq!(service.of("service_gracefully_shutdown").len(), 1);
+}
+
+#[test]
+fn an_output_that_panics_is_opened_again() {
+    let begins = "the output panicked, and was opened again";
+    let Some((mut service, _)) = run("output=20", begins) else { return };
+    service.wait("host_initialization_successful", 1);
+    assert_eq!(service.stop(), Some(0), "{}", service.said());
+    assert_eq!(service.of("service_gracefully_shutdown").len(), 1);
+}
+
+#[test]
+fn a_writer_that_panics_goes_on() {
+    let Some((mut service, _)) = run("writer=20", "the writer panicked, and goes on") else {
+        return;
+    };
+    service.wait("host_initialization_successful", 2);
+    assert_eq!(service.stop(), Some(0), "{}", service.said());
+    assert_eq!(service.of("service_gracefully_shutdown").len(), 1);
+}
+
+#[test]
+fn a_control_thread_that_panics_ends_the_service_with_a_last_record() {
+    let begins = "the control thread panicked, and the service ends";
+    let Some((mut service, _)) = run("control=100", begins) else { return };
+    assert_eq!(service.child.wait().unwrap().code(), Some(1), "{}", service.said());
+    let records = service.records();
+    let last = &records.last().unwrap()["activity_data"]["name"];
+    assert_eq!(last, "service_runtime_failure", "{}", service.said());
+}
