@@ -257,7 +257,9 @@ pub(super) fn because(reason: &str) -> SystemActivityDetails<'_> {
 fn of_refusal(refusal: &panoptes_profiles::report::Refusal) -> Option<Activity> {
     use panoptes_profiles::report::Refusal;
     match refusal {
-        Refusal::Verification(_) => Some(Activity::ProfileVerificationFailed),
+        Refusal::NoInitTask | Refusal::NoDirectMap | Refusal::Verification(_) => {
+            Some(Activity::ProfileVerificationFailed)
+        }
         Refusal::Btf(_) | Refusal::Missing(_) => Some(Activity::ProfileParsingFailed),
         _ => None,
     }

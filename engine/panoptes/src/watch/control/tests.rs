@@ -3,6 +3,7 @@
 mod details;
 mod outputs;
 mod panics;
+mod stages;
 
 use std::fs;
 use std::io::{self, Write};
