@@ -17,6 +17,7 @@ mod clock_watch;
 mod control;
 mod finder;
 mod gap_messages;
+mod notify;
 mod outputs;
 mod problems;
 mod scanner;

@@ -41,6 +41,7 @@ use crate::message::Messages;
 use crate::request::WatchRequest;
 use crate::sbom::Sboms;
 use crate::watch::finder::Finder;
+use crate::watch::notify::{self, Facts, Notifier};
 use crate::watch::problems::Problems;
 use crate::watch::scanner::{Returned, Scanner, ScannerState, Shared, System, Why};
 use crate::watch::signals::{Signals, StopRequest};
@@ -111,6 +112,7 @@ pub(super) struct Control {
     other_cores: OtherCores,
     work: Work,
     outputs: Outputs,
+    notifier: Notifier,
     start: Instant,
     /// Whether any system was ever attached.
     is_attached: bool,
@@ -194,6 +196,7 @@ impl Control {
                 Some(StopRequest::Reopen) => self.outputs.reopen(&self.messages),
                 None => {}
             }
+            self.notifier.update(self.facts(), Instant::now(), &self.messages);
             self.follow_systems();
             if self.have_all_ended() {
                 return Ok(Ending::Shutdown("all systems have ended"));
@@ -236,8 +239,20 @@ impl Control {
         self.report_refused();
     }
 
+    /// What the service manager has to know.
+    fn facts(&self) -> Facts {
+        let has_looked = self.finder.as_ref().is_none_or(|finder| finder.has_looked);
+        let has_tried = has_looked && !self.candidates.iter().any(Candidate::is_untried);
+        Facts {
+            is_initialized: self.is_attached || self.is_ready && has_tried,
+            is_reloading: self.is_reloading(),
+            is_alive: self.scanners.are_alive(),
+        }
+    }
+
     /// Requests that scanners and workers end. Nobody waits for workers.
     fn stop_threads(&self) {
+        notify::stopping(&self.messages);
         self.shared.stop.store(true, Ordering::Relaxed);
         self.scanners.wake();
         self.workers.cancel_all();

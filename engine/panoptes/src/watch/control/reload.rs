@@ -46,6 +46,8 @@ pub(super) struct Reloads {
     configuration: Option<TaskId>,
     /// The one that reads the SBOMs of that configuration.
     sboms: Option<TaskId>,
+    /// The one that has to end next, for the last SIGHUP.
+    awaited: Option<TaskId>,
 }
 
 impl Control {
@@ -63,6 +65,7 @@ impl Control {
     /// The SBOMs can't be used at start.
     pub(super) fn collect_loaded(&mut self) -> Result<(), Failure> {
         while let Some(ended) = self.loader.next_ended() {
+            self.reloads.awaited.take_if(|task| *task == ended.id);
             let unexpected = "reading the SBOMs ended unexpectedly; this is a bug in Panoptes";
             match ended.result {
                 Ok(Loaded::First(sboms)) if !self.is_ready => {
@@ -88,11 +91,19 @@ impl Control {
             self.wants_reload = false;
             let request = self.request.clone();
             let run = move |_: &_| Loaded::Configuration(request.reload().map(Box::new));
-            if let Err(failure) = self.loader.start(Urgency::New, run) {
-                self.note_problem(None, Topic::Configuration, Some(&failure.message));
+            match self.loader.start(Urgency::New, run) {
+                Ok(task) => self.reloads.awaited = Some(task),
+                Err(failure) => {
+                    self.note_problem(None, Topic::Configuration, Some(&failure.message));
+                }
             }
         }
         Ok(())
+    }
+
+    /// Whether a request to read the configuration again is not carried out yet.
+    pub(super) fn is_reloading(&self) -> bool {
+        self.wants_reload || self.reloads.awaited.is_some()
     }
 
     /// Reports the faults of SBOMs, and returns a failure that stands for all.
@@ -165,7 +176,11 @@ impl Control {
         };
         match self.loader.start(Urgency::New, run) {
             // Those of an earlier configuration are not used any more.
-            Ok(task) => self.reloads.sboms = Some(task),
+            Ok(task) => {
+                self.reloads.sboms = Some(task);
+                // A later SIGHUP is awaited first.
+                self.reloads.awaited.get_or_insert(task);
+            }
             Err(failure) => {
                 self.note_problem(None, Topic::Configuration, Some(&failure.message));
             }

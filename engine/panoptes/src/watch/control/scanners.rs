@@ -336,6 +336,11 @@ impl<S: Scan> Scanners<S> {
         })
     }
 
+    /// Whether no scanner has ended.
+    pub(super) fn are_alive(&self) -> bool {
+        self.quick.iter().chain(&self.slow).all(|scanner| !scanner.thread.is_finished())
+    }
+
     /// Whether all scanners have ended.
     pub(super) fn have_ended(&self) -> bool {
         self.quick.iter().chain(&self.slow).all(|scanner| scanner.thread.is_finished())

@@ -1,0 +1,128 @@
+//! What the service reports to a service manager through `NOTIFY_SOCKET`.
+
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+/// Maximum time to wait for what must happen.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A service with a manager's socket; killed at the end of the test.
+struct Managed {
+    socket: UnixDatagram,
+    service: Child,
+    folder: TempDir,
+}
+
+impl Managed {
+    /// Starts a service that is expected to give a sign of life each `watchdog`.
+    fn start(configuration: &str, watchdog: Option<Duration>) -> Self {
+        let folder = tempfile::tempdir().expect("there is room for a folder");
+        let path = folder.path().join("notify");
+        let socket = UnixDatagram::bind(&path).expect("a socket can be made");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a time can be set");
+        let file = folder.path().join("p.yaml");
+        fs::write(&file, configuration).expect("there is room for a file");
+        let service = command(folder.path())
+            .args(["run", "--config"])
+            .arg(&file)
+            .arg("--log-folder")
+            .arg(folder.path().join("log"))
+            .env("NOTIFY_SOCKET", &path)
+            .envs(watchdog.map(|time| ("WATCHDOG_USEC", time.as_micros().to_string())))
+            .spawn()
+            .expect("the program starts");
+        Self { socket, service, folder }
+    }
+
+    /// The next message to the manager.
+    #[track_caller]
+    fn next(&self) -> String {
+        let mut bytes = [0; 4096];
+        let length = self.socket.recv(&mut bytes).expect("a message comes");
+        String::from_utf8(bytes[..length].to_vec()).expect("it is text")
+    }
+
+    /// The next message that is no sign of life.
+    #[track_caller]
+    fn next_state(&self) -> String {
+        loop {
+            let message = self.next();
+            if message != "WATCHDOG=1\n" {
+                return message;
+            }
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.service.id().cast_signed()), signal).expect("it runs");
+    }
+
+    /// Reads the configuration again, and checks what the manager learns of that.
+    #[track_caller]
+    fn reload(&self) {
+        self.signal(Signal::SIGHUP);
+        let message = self.next_state();
+        let time = message.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").map(str::trim_end);
+        assert!(time.is_some_and(|time| time.parse::<u64>().is_ok()), "{message:?}");
+        assert_eq!(self.next_state(), "READY=1\n");
+    }
+
+    /// Stops the service; returns its exit code.
+    fn stop(&mut self) -> Option<i32> {
+        self.signal(Signal::SIGTERM);
+        assert_eq!(self.next_state(), "STOPPING=1\n");
+        self.service.wait().expect("it ends").code()
+    }
+}
+
+impl Drop for Managed {
+    fn drop(&mut self) {
+        let _ = self.service.kill();
+        let _ = self.service.wait();
+    }
+}
+
+fn command(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_panoptes"));
+    command.current_dir(folder).env("HOME", folder).stdin(Stdio::null()).stdout(Stdio::null());
+    command
+}
+
+/// Finds no guest, unless this user runs one.
+const NO_GUESTS: &str = "service: {guest_users: []}\ndefault: {limits: {processes: 64}}\n";
+
+#[test]
+fn a_manager_learns_of_start_reload_and_end() {
+    let mut managed = Managed::start(NO_GUESTS, None);
+    // The first look at this machine has found no guest.
+    assert_eq!(managed.next(), "READY=1\n");
+    managed.reload();
+    // A configuration that is refused ends a reload, too.
+    fs::write(managed.folder.path().join("p.yaml"), "service: 1\n").unwrap();
+    managed.reload();
+    assert_eq!(managed.stop(), Some(0));
+}
+
+#[test]
+fn a_service_is_ready_though_a_system_is_missing() {
+    let text = "auto_scan: false\nsystems: {web: {system: /missing/web}}\n";
+    let mut managed = Managed::start(text, None);
+    assert_eq!(managed.next(), "READY=1\n");
+    assert_eq!(managed.stop(), Some(0));
+}
+
+#[test]
+fn the_watchdog_gets_signs_of_life() {
+    let mut managed = Managed::start(NO_GUESTS, Some(Duration::from_millis(200)));
+    let messages: Vec<_> = (0..4).map(|_| managed.next()).collect();
+    let signs = messages.iter().filter(|message| *message == "WATCHDOG=1\n").count();
+    assert!(signs >= 3, "{messages:?}");
+    assert_eq!(managed.stop(), Some(0));
+}
