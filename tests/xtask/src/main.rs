@@ -24,6 +24,8 @@ mod human;
 mod kernels;
 mod live;
 mod neighbours;
+#[cfg(test)]
+mod packaging;
 mod picture;
 mod profiles;
 mod program;

@@ -112,7 +112,6 @@ pub(super) struct Control {
     other_cores: OtherCores,
     work: Work,
     outputs: Outputs,
-    notifier: Notifier,
     start: Instant,
     /// Whether any system was ever attached.
     is_attached: bool,
@@ -168,6 +167,7 @@ impl Control {
         self.report_notices();
         self.read_sboms()?;
         let mut is_readiness_reported = false;
+        let mut notifier = Notifier::new();
         loop {
             failpoints::reach("control");
             self.collect_loaded()?;
@@ -196,7 +196,7 @@ impl Control {
                 Some(StopRequest::Reopen) => self.outputs.reopen(&self.messages),
                 None => {}
             }
-            self.notifier.update(self.facts(), Instant::now(), &self.messages);
+            notifier.update(self.facts(), Instant::now(), &self.messages);
             self.follow_systems();
             if self.have_all_ended() {
                 return Ok(Ending::Shutdown("all systems have ended"));

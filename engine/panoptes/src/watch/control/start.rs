@@ -34,7 +34,6 @@ use crate::request::WatchRequest;
 use crate::sbom::Sboms;
 use crate::scanner_cores::ScannerCores;
 use crate::watch::finder::Finder;
-use crate::watch::notify::Notifier;
 use crate::watch::outputs::{open, options};
 use crate::watch::problems::{Problems, Topic};
 use crate::watch::scanner::{MakeScratch, Shared, System};
@@ -108,7 +107,6 @@ impl Control {
             other_cores,
             work: Work { search, find_again, load: Sboms::load },
             outputs,
-            notifier: Notifier::new(),
             start,
             is_attached: false,
             first_failure: None,

@@ -1,0 +1,142 @@
+//! Checks the files of `packaging/` with systemd's own programs, where they are installed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use crate::folders::ROOT;
+
+/// What `systemd-analyze security` may say of the unit alone, in tenths.
+const BASE_EXPOSURE_MAX: u32 = 15;
+/// The same with the drop-in of one kind of source.
+const EXPOSURE_MAX: u32 = 25;
+const DROP_INS: [&str; 3] = ["qemu", "host", "doca"];
+
+/// A folder that is removed at the end of the test.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("packaging-{}-{name}", std::process::id()));
+        fs::create_dir_all(&path).expect("there is room for a folder");
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn file(name: &str) -> PathBuf {
+    Path::new(ROOT).join("packaging").join(name)
+}
+
+/// Runs a program of systemd's; `None` if it is not installed.
+fn run(command: &mut Command) -> Option<Output> {
+    match command.output() {
+        Ok(output) => Some(output),
+        Err(error) => {
+            println!("skipped: {}: {error}", command.get_program().display());
+            None
+        }
+    }
+}
+
+#[track_caller]
+fn succeeds(output: &Output) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success() && err.is_empty(), "{out}{err}");
+}
+
+/// Writes the unit with drop-ins into a folder, with a program that exists here; returns its path.
+fn unit(folder: &Folder, drop_ins: &[&str]) -> PathBuf {
+    let text = fs::read_to_string(file("systemd/panoptes.service")).expect("the unit exists");
+    assert!(text.contains("ExecStart=/usr/bin/panoptes run\n"));
+    let path = folder.0.join("panoptes.service");
+    fs::write(&path, text.replace("/usr/bin/panoptes", "/bin/true")).expect("there is room");
+    let beside = folder.0.join("panoptes.service.d");
+    fs::create_dir_all(&beside).expect("there is room");
+    for name in drop_ins {
+        let name = format!("{name}.conf");
+        fs::copy(file("systemd/drop-ins").join(&name), beside.join(&name)).expect("it exists");
+    }
+    path
+}
+
+/// Checks that systemd understands the unit, and that the unit exposes little.
+fn check(name: &str, drop_ins: &[&str], most: u32) {
+    let folder = Folder::new(name);
+    let unit = unit(&folder, drop_ins);
+    let mut verify = Command::new("systemd-analyze");
+    verify.args(["verify", "--man=no"]).arg(&unit);
+    let Some(output) = run(&mut verify) else { return };
+    succeeds(&output);
+    let mut security = Command::new("systemd-analyze");
+    security.args(["security", "--offline=true", "--no-pager"]).arg(&unit);
+    security.arg(format!("--threshold={most}"));
+    succeeds(&run(&mut security).expect("it ran before"));
+}
+
+#[test]
+fn the_unit_is_sound_and_exposes_little() {
+    check("base", &[], BASE_EXPOSURE_MAX);
+}
+
+#[test]
+fn each_drop_in_is_sound_and_exposes_little() {
+    for name in DROP_INS {
+        check(name, &[name], EXPOSURE_MAX);
+    }
+    let folder = fs::read_dir(file("systemd/drop-ins")).expect("the folder exists");
+    assert_eq!(folder.count(), DROP_INS.len(), "a drop-in is not checked");
+}
+
+/// What no drop-in of another source needs, none of them gives.
+#[test]
+fn drop_ins_give_what_their_sources_need_and_no_more() {
+    let capabilities = |name: &str| {
+        let path = file("systemd/drop-ins").join(format!("{name}.conf"));
+        let text = fs::read_to_string(path).expect("the drop-in exists");
+        let of = |key: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(key)).expect("it has both");
+            line.split(' ').map(str::to_owned).collect::<Vec<_>>()
+        };
+        let bounding = of("CapabilityBoundingSet=");
+        assert_eq!(bounding, of("AmbientCapabilities="), "{name}");
+        bounding
+    };
+    let qemu = ["CAP_SYS_PTRACE", "CAP_CHECKPOINT_RESTORE", "CAP_DAC_READ_SEARCH"];
+    assert_eq!(capabilities("qemu"), qemu);
+    assert_eq!(capabilities("host"), ["CAP_SYS_RAWIO", "CAP_DAC_READ_SEARCH"]);
+}
+
+#[test]
+fn the_user_and_the_folders_of_the_service_can_be_made() {
+    let root = Folder::new("root");
+    fs::create_dir(root.0.join("etc")).expect("there is room");
+    let option = format!("--root={}", root.0.display());
+    let mut users = Command::new("systemd-sysusers");
+    let Some(output) = run(users.arg(&option).arg(file("systemd/sysusers.conf"))) else { return };
+    assert!(output.status.success(), "{output:?}");
+    let passwd = fs::read_to_string(root.0.join("etc/passwd")).expect("it has made users");
+    let line = passwd.lines().find(|line| line.starts_with("panoptes:")).expect("the user");
+    assert!(line.ends_with(":/var/lib/panoptes:/usr/sbin/nologin"), "{line}");
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped: only root can give folders to another user");
+        return;
+    }
+    let mut folders = Command::new("systemd-tmpfiles");
+    folders.arg("--create").arg(&option).arg(file("systemd/tmpfiles.conf"));
+    let Some(output) = run(&mut folders) else { return };
+    succeeds(&output);
+    for name in ["var/log/panoptes", "var/lib/panoptes"] {
+        let facts = fs::metadata(root.0.join(name)).expect("the folder was made");
+        let mode = std::os::unix::fs::PermissionsExt::mode(&facts.permissions());
+        assert_eq!(mode & 0o7777, 0o750, "{name}");
+        let owner = std::os::unix::fs::MetadataExt::uid(&facts).to_string();
+        assert_eq!(line.split(':').nth(2), Some(&*owner), "{name}");
+    }
+}
