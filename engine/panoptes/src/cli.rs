@@ -74,6 +74,16 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// List what on this machine stands in the way of watching, each with its fix
+    #[command(after_help = DOCTOR_HELP)]
+    Doctor {
+        /// Check for this configuration (YAML or JSON)
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
     /// Print the JSON Schema of every record
     #[command(after_help = SCHEMA_HELP)]
     Schema {
@@ -344,6 +354,20 @@ const CHECK_HELP: &str = "\
 Examples:
   panoptes check /etc/panoptes/panoptes.yaml
   panoptes check panoptes.yaml --json";
+
+const DOCTOR_HELP: &str = "\
+Without --config, the file of `panoptes run` is used. Checked are io_uring, memory and how much of it
+may be locked, ptrace_scope, capabilities, guest_users, each guest that runs, huge pages, /proc/kcore,
+DOCA, memory files, the folders that are written to, and the port of metrics. Each check is `ok`,
+`unused` (the configuration does not need it), `warning` (it works, but not as well as it could), or
+`obstacle`. The exit code is 1 if there is an obstacle.
+
+What is checked is what this user may do. The unit panoptes.service runs the command before the
+service, so the journal has what stands in the way of that.
+
+Examples:
+  panoptes doctor
+  panoptes doctor --config panoptes.yaml --json";
 
 const SBOM_BUILD_HELP: &str = "\
 The type of SOURCE is detected:

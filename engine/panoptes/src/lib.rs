@@ -14,6 +14,7 @@ pub mod check;
 pub mod cli;
 pub mod config;
 pub mod dma;
+mod doctor;
 pub mod exit;
 pub mod guests;
 pub mod interfaces;

@@ -12,6 +12,7 @@ use panoptes_sinks::schema::{record_schema, scan_schema};
 use crate::check::check;
 use crate::cli::{Arguments, Command, Profile, Sbom, Settings};
 use crate::config::{Configuration, LogLevel, Mode, Report, Weight, one_line, printable};
+use crate::doctor::doctor;
 use crate::exit::{Exit, Failure, print};
 use crate::message::Messages;
 use crate::request::{Refusal, ScanRequest, WatchRequest, loader};
@@ -75,6 +76,13 @@ fn carry_out(command: Command) -> Result<Exit, Refusal> {
             for line in &answer.err {
                 print_line(line);
             }
+            print(answer.out.as_bytes())?;
+            answer.exit
+        }
+        Command::Doctor { config, json } => {
+            let default = Path::new(DEFAULT_CONFIG);
+            let file = config.or_else(|| default.exists().then(|| default.to_owned()));
+            let answer = doctor(file.as_deref(), json);
             print(answer.out.as_bytes())?;
             answer.exit
         }

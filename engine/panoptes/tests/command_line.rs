@@ -203,6 +203,41 @@ fn the_example_passes_its_check() {
 }
 
 #[test]
+fn a_doctor_names_what_stands_in_the_way() {
+    let (folder, file) = configured(
+        "auto_scan: false\nservice: {state_dir: state}\n\
+         systems: {web: {system: file, limits: {processes: 16}}}\noutput: {log_folder: file}\n",
+    );
+    let path = file.to_string_lossy();
+    fs::write(folder.path().join("file"), "").unwrap();
+    let found = run(&["doctor", "--config", &path, "--json"]);
+    let answer: Value = serde_json::from_str(&found.out).unwrap();
+    let state = |check: &str| {
+        let mut checks = answer["checks"].as_array().unwrap().iter();
+        let check = checks.find(|one| one["check"] == check).unwrap();
+        (check["state"].as_str().unwrap().to_owned(), check["fix"].is_string())
+    };
+    // A file is no folder for logs; nothing but that is wrong.
+    assert_eq!(state("log_folder"), ("obstacle".to_owned(), true));
+    assert_eq!(state("file:"), ("ok".to_owned(), false));
+    assert_eq!(state("state_dir"), ("ok".to_owned(), false));
+    assert_eq!(state("capabilities"), ("unused".to_owned(), false));
+    assert_eq!((found.code, &answer["obstacles"]), (1, &Value::from(1)), "{}", found.out);
+
+    let text = fs::read_to_string(&file).unwrap().replace("log_folder: file", "log_folder: log");
+    fs::write(&file, text).unwrap();
+    let found = run(&["doctor", "--config", &path]);
+    assert_eq!((found.code, found.err.as_str()), (0, ""), "{}", found.out);
+    assert!(found.out.ends_with("nothing stands in the way\n"), "{}", found.out);
+    assert!(!folder.path().join("log").exists(), "nothing was changed");
+
+    fs::write(&file, "nonsense: 1\n").unwrap();
+    let found = run(&["doctor", "--config", &path]);
+    assert_eq!(found.code, 1, "{}", found.out);
+    assert!(found.out.contains("fix: panoptes check"), "{}", found.out);
+}
+
+#[test]
 fn generated_texts_are_complete() {
     let schema: Value = serde_json::from_str(&run(&["schema"]).out).unwrap();
     assert!(schema.is_object());

@@ -1,0 +1,263 @@
+//! `panoptes doctor`: lists what on this machine stands in the way of a configuration, each with
+//! its fix.
+//!
+//! This module reads the facts, as the user and with the capabilities that the program has;
+//! [`checks`] decides what they mean. Nothing is changed. Not for: mistakes of a configuration
+//! (`check`).
+
+mod checks;
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::Error;
+use std::net::TcpListener;
+use std::path::Path;
+
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
+use nix::unistd::{AccessFlags, Uid, User, access, geteuid};
+use panoptes_sinks::output::stream::StreamOutput;
+use panoptes_sinks::output::transport::TransportSettings;
+use panoptes_sinks::output::{Output as _, OutputKind};
+use panoptes_sources::Kcore;
+use serde_json::json;
+
+use crate::boot_ids::default_folder;
+use crate::check::Answer;
+use crate::config::{Configuration, Loader, Mode, Overrides, SystemAddress, Weight};
+use crate::dma;
+use crate::exit::Exit;
+use crate::guests;
+use crate::memory::{MemoryLeft, Needed, Plan, TOO_MUCH};
+use checks::{Access, Capabilities, Check, State};
+
+/// Checks this machine for a configuration, or for an empty one.
+pub(crate) fn doctor(file: Option<&Path>, as_json: bool) -> Answer {
+    let checks = examine(file);
+    let obstacles = checks.iter().filter(|check| check.state == State::Obstacle).count();
+    let exit = if obstacles == 0 { Exit::Done } else { Exit::Failed };
+    let user = user_name(geteuid());
+    let out = if as_json {
+        let list: Vec<_> = checks.iter().map(Check::object).collect();
+        format!("{}\n", json!({ "user": user, "obstacles": obstacles, "checks": list }))
+    } else {
+        table(&user, obstacles, &checks)
+    };
+    Answer { out, err: Vec::new(), exit }
+}
+
+/// For people: a line a check, and one for its fix.
+fn table(user: &str, obstacles: usize, checks: &[Check]) -> String {
+    let mut text = format!("as user {user}:\n");
+    for Check { what, state, message, fix } in checks {
+        let _ = writeln!(text, "{:8}  {what:13}  {message}", state.word());
+        if let Some(fix) = fix {
+            let _ = writeln!(text, "{:25}fix: {fix}", "");
+        }
+    }
+    let _ = match obstacles {
+        0 => writeln!(text, "nothing stands in the way"),
+        1 => writeln!(text, "1 obstacle stands in the way"),
+        count => writeln!(text, "{count} obstacles stand in the way"),
+    };
+    text
+}
+
+fn examine(file: Option<&Path>) -> Vec<Check> {
+    let (configuration, first) = load(file);
+    let service = &configuration.service;
+    let is_watched = |is_it: fn(&SystemAddress) -> bool| {
+        configuration.systems.iter().any(|system| is_it(&system.address))
+    };
+    let wants_guests =
+        configuration.auto_scan || is_watched(|it| matches!(it, SystemAddress::Qemu(_)));
+    let wants_host = is_watched(|it| matches!(it, SystemAddress::Host));
+    let wants_doca = service.doca_library_path.is_some()
+        || is_watched(|it| matches!(it, SystemAddress::Doca { .. }));
+    let users: Vec<_> = service.guest_users.iter().map(|user| (user, user_id(user))).collect();
+    let own = geteuid().as_raw();
+    let access = Access {
+        wants_guests,
+        has_other_users: users.iter().any(|(_, id)| id.is_some_and(|id| id != own || own == 0)),
+        has: Capabilities::of(&fs::read_to_string("/proc/self/status").unwrap_or_default()),
+        ptrace_scope: number("/proc/sys/kernel/yama/ptrace_scope"),
+    };
+    let known: Vec<_> = users.iter().map(|(name, id)| ((*name).clone(), id.is_some())).collect();
+    let mut checks =
+        vec![first, checks::io_uring(way_to_write(), number("/proc/sys/kernel/io_uring_disabled"))];
+    checks.extend(memory(&configuration, access.has));
+    checks.extend([
+        checks::ptrace_scope(access),
+        checks::capabilities(access),
+        checks::guest_users(wants_guests, &known),
+    ]);
+    if wants_guests {
+        checks.extend(checks::guests(&running_guests(&service.guest_users)));
+    }
+    checks.push(checks::huge_pages(access, &huge_page_mounts()));
+    let lockdown = fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
+    let opened = if wants_host { Kcore::open().map(drop) } else { Ok(()) };
+    let opened = opened.map_err(|error| error.to_string());
+    checks.push(checks::host(wants_host, &lockdown, opened));
+    checks.push(checks::doca(
+        wants_doca,
+        if wants_doca { functions(service) } else { Ok((None, 0)) },
+    ));
+    checks.extend(places(&configuration));
+    checks
+}
+
+/// The configuration, or the default one if it has mistakes, and the check of it.
+fn load(file: Option<&Path>) -> (Configuration, Check) {
+    let loader =
+        Loader { mode: Mode::Run, file: file.map(Path::to_owned), overrides: Overrides::default() };
+    let name = file.map_or_else(|| "the default".to_owned(), |file| file.display().to_string());
+    match loader.load() {
+        Ok(loaded) => (loaded.configuration, checks::configuration(&[], &name)),
+        Err(report) => {
+            let errors = report.lines().filter(|(weight, _)| *weight == Weight::Error);
+            let errors: Vec<_> = errors.map(|(_, line)| line).collect();
+            (Configuration::defaults(Mode::Run), checks::configuration(&errors, &name))
+        }
+    }
+}
+
+/// How outputs write here: as the service finds out.
+fn way_to_write() -> OutputKind {
+    let null = File::options().write(true).open("/dev/null");
+    null.map_or(OutputKind::Plain, |null| {
+        StreamOutput::new(null, TransportSettings::default()).kind()
+    })
+}
+
+fn memory(configuration: &Configuration, has: Capabilities) -> [Check; 2] {
+    let needed = Needed::of(&Plan {
+        configuration,
+        systems: &configuration.systems,
+        auto_scan: configuration.auto_scan,
+        sboms: None,
+    });
+    let sum = needed.as_ref().and_then(Needed::sum).unwrap_or(u64::MAX);
+    let checked = match (&needed, MemoryLeft::now()) {
+        (None, _) => Err(TOO_MUCH.to_owned()),
+        (Some(needed), None) => Ok(needed.to_string()),
+        (Some(needed), Some(left)) => {
+            needed.check(&left).map(|()| needed.to_string()).map_err(|failure| failure.message)
+        }
+    };
+    // Without a limit that is known, none is assumed.
+    let limit = getrlimit(Resource::RLIMIT_MEMLOCK).ok().map(|(soft, _)| soft);
+    let limit = limit.filter(|limit| *limit != RLIM_INFINITY);
+    [checks::memory(checked), checks::locked_memory(limit, sum, has)]
+}
+
+/// The guests that run: their names, and why they cannot be watched.
+fn running_guests(users: &[String]) -> Result<Vec<(String, Option<String>)>, String> {
+    let found = guests::find(&guests::Users::of(users)).map_err(|error| error.to_string())?;
+    let described = |guest: guests::Guest| {
+        let name = guest.name.unwrap_or_else(|| "a guest".to_owned());
+        (format!("{name} (qemu:{})", guest.pid), guest.obstacle)
+    };
+    Ok(found.into_iter().map(described).collect())
+}
+
+fn functions(service: &crate::config::Service) -> Result<(Option<String>, usize), String> {
+    let found = dma::find(service.doca_library_path.as_deref());
+    match found.obstacle {
+        Some(obstacle) => Err(obstacle),
+        None => Ok((found.version, found.functions.len())),
+    }
+}
+
+/// Where huge pages are mounted, and whether these folders can be entered.
+fn huge_page_mounts() -> Vec<(String, bool)> {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let paths = mounts.lines().filter_map(|line| {
+        let mut words = line.split(' ').skip(1);
+        let path = words.next()?;
+        (words.next()? == "hugetlbfs").then(|| path.to_owned())
+    });
+    paths.map(|path| (path.clone(), access(&*path, AccessFlags::X_OK).is_ok())).collect()
+}
+
+/// Files that are read, folders that are written to, and the port of metrics.
+fn places(configuration: &Configuration) -> Vec<Check> {
+    let (service, output) = (&configuration.service, &configuration.output);
+    let mut checks = Vec::new();
+    for system in &configuration.systems {
+        if let SystemAddress::File(path) = &system.address {
+            // A pipe would wait for a writer; access(2) opens nothing.
+            let opened = access(path, AccessFlags::R_OK).map_err(Error::from);
+            checks.push(checks::memory_file(&system.name, path, opened));
+        }
+    }
+    let state_folder = service.state_dir.clone().or_else(default_folder);
+    for (what, path) in [
+        ("log_folder", output.log_folder.as_deref()),
+        ("debug_log", service.debug_log_folder.as_deref()),
+        ("state_dir", state_folder.as_deref()),
+    ] {
+        checks.push(checks::folder(what, path, path.map_or(Ok(()), writable)));
+    }
+    let address = output.metrics.as_ref();
+    let bind = |address: &crate::config::NetworkAddress| {
+        TcpListener::bind((&*address.host, address.port)).map(drop)
+    };
+    let bound = address.map_or(Ok(()), bind);
+    checks.push(checks::metrics(address.map(ToString::to_string).as_deref(), bound));
+    checks
+}
+
+/// Whether files can be made in a folder, or, if it does not exist, the folder itself.
+fn writable(folder: &Path) -> Result<(), Error> {
+    let existing = folder.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    if !existing.is_dir() {
+        return Err(Error::from(nix::errno::Errno::ENOTDIR));
+    }
+    access(existing, AccessFlags::W_OK | AccessFlags::X_OK).map_err(Error::from)
+}
+
+/// The number in a file of the kernel's.
+fn number(path: &str) -> Option<u32> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+fn user_id(name: &str) -> Option<u32> {
+    name.parse().ok().or_else(|| Some(User::from_name(name).ok()??.uid.as_raw()))
+}
+
+fn user_name(id: Uid) -> String {
+    User::from_uid(id).ok().flatten().map_or_else(|| id.to_string(), |user| user.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_does_not_exist_is_judged_by_its_parent() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(writable(&folder.path().join("a/b")).is_ok());
+        let file = folder.path().join("file");
+        fs::write(&file, "").unwrap();
+        let error = writable(&file.join("a")).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(nix::libc::ENOTDIR));
+    }
+
+    #[test]
+    fn a_table_ends_with_a_verdict() {
+        let check = checks::metrics(None, Ok(()));
+        let bad = checks::memory(Err("too much".to_owned()));
+        assert_eq!(
+            table("root", 0, std::slice::from_ref(&check)),
+            "as user root:\nunused    metrics        they are off\nnothing stands in the way\n"
+        );
+        assert_eq!(
+            table("root", 1, &[check, bad]),
+            "as user root:\n\
+             unused    metrics        they are off\n\
+             obstacle  memory         too much\n                         \
+             fix: lower limits, watch fewer systems, or add memory\n\
+             1 obstacle stands in the way\n"
+        );
+    }
+}
