@@ -24,6 +24,7 @@ mod human;
 mod kernels;
 mod live;
 mod neighbours;
+mod package;
 #[cfg(test)]
 mod packaging;
 mod picture;
@@ -64,6 +65,8 @@ enum Command {
     Docs,
     Fuzz(fuzz::Options),
     Guest(guest::Options),
+    /// Builds the Debian package, and checks it by lintian where that is installed
+    Package,
     Profiles(profiles::Options),
     /// Records the images that plain `cargo test`, the benches and the fuzz targets use
     Record,
@@ -91,6 +94,7 @@ fn main() -> ExitCode {
         Command::Docs => docs::run(),
         Command::Fuzz(options) => fuzz::run(options),
         Command::Guest(options) => guest::run(options),
+        Command::Package => package::run(),
         Command::Profiles(options) => profiles::run(options),
         Command::Record => recorded::run(),
         Command::Bindings => bindings::run(),

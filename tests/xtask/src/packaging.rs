@@ -119,7 +119,9 @@ fn the_user_and_the_folders_of_the_service_can_be_made() {
     fs::create_dir(root.0.join("etc")).expect("there is room");
     let option = format!("--root={}", root.0.display());
     let mut users = Command::new("systemd-sysusers");
-    let Some(output) = run(users.arg(&option).arg(file("systemd/sysusers.conf"))) else { return };
+    let Some(output) = run(users.arg(&option).arg(file("sysusers.d/panoptes.conf"))) else {
+        return;
+    };
     assert!(output.status.success(), "{output:?}");
     let passwd = fs::read_to_string(root.0.join("etc/passwd")).expect("it has made users");
     let line = passwd.lines().find(|line| line.starts_with("panoptes:")).expect("the user");
@@ -129,7 +131,7 @@ fn the_user_and_the_folders_of_the_service_can_be_made() {
         return;
     }
     let mut folders = Command::new("systemd-tmpfiles");
-    folders.arg("--create").arg(&option).arg(file("systemd/tmpfiles.conf"));
+    folders.arg("--create").arg(&option).arg(file("tmpfiles.d/panoptes.conf"));
     let Some(output) = run(&mut folders) else { return };
     succeeds(&output);
     for name in ["var/log/panoptes", "var/lib/panoptes"] {

@@ -1,0 +1,147 @@
+//! `cargo xtask package`: the Debian package for this machine's architecture.
+//!
+//! What is in it stands in `engine/panoptes/Cargo.toml`; its files are in `packaging/`. Manual
+//! pages and completions come from the program itself.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use panoptes_rig::cache;
+
+use crate::cargo;
+use crate::folders::ROOT;
+
+/// The release of cargo-deb that is installed if there is none.
+const CARGO_DEB: &str = "^3.8";
+/// The completions, and the names that shells look for.
+const COMPLETIONS: [(&str, &str); 3] =
+    [("bash", "panoptes.bash"), ("zsh", "_panoptes"), ("fish", "panoptes.fish")];
+
+/// Builds the package, prints its path, and checks it by lintian where that is installed.
+pub(crate) fn run() -> Result<(), String> {
+    let mut build = cargo::command();
+    build.current_dir(ROOT).args(["build", "--release", "--package", "panoptes"]);
+    let program = cargo::program(&mut build, "bin", "panoptes")?;
+    let folder = program.with_file_name("packaging");
+    generate(&program, &folder)?;
+    install_cargo_deb()?;
+    let mut deb = cargo::command();
+    deb.current_dir(ROOT).args(["deb", "--package", "panoptes", "--no-build"]);
+    let output = deb.stderr(std::process::Stdio::inherit()).output();
+    let output = output.map_err(|error| format!("cannot start cargo: {error}"))?;
+    if !output.status.success() {
+        return Err("cargo-deb failed; see above".to_owned());
+    }
+    // Its only line on standard output.
+    let path = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    println!("{path}");
+    check(Path::new(&path))
+}
+
+/// Makes the files that the program itself prints, and the changelog in Debian's form.
+fn generate(program: &Path, folder: &Path) -> Result<(), String> {
+    let pages = folder.join("man");
+    if pages.exists() {
+        fs::remove_dir_all(&pages).map_err(|error| format!("{}: {error}", pages.display()))?;
+    }
+    cache::create(&pages)?;
+    write_pages(program, &pages, &[])?;
+    for (shell, name) in COMPLETIONS {
+        write(&folder.join(name), &printed(program, &["completions", shell])?)?;
+    }
+    let version = env!("CARGO_PKG_VERSION");
+    let date = printed(Path::new("date"), &["--rfc-email"])?;
+    let entry = format!(
+        "panoptes ({version}-1) unstable; urgency=medium\n\n  * See CHANGELOG.md of the sources.\n\n \
+         -- The Panoptes authors <noreply@panoptes.example>  {date}"
+    );
+    write(&folder.join("changelog"), &entry)?;
+    compress(&[folder.join("changelog")])?;
+    compress(&cache::list(&pages)?)
+}
+
+/// Replaces files by compressed ones, as Debian's policy asks of manual pages.
+fn compress(files: &[PathBuf]) -> Result<(), String> {
+    // Without times and names, so that equal files stay equal.
+    let succeeds = cargo::succeeds(Command::new("gzip").arg("-9nf").args(files))?;
+    succeeds.then_some(()).ok_or_else(|| "gzip failed; see above".to_owned())
+}
+
+/// Writes the manual page of a command and those of its subcommands.
+fn write_pages(program: &Path, folder: &Path, command: &[String]) -> Result<(), String> {
+    let arguments: Vec<&str> =
+        ["man"].into_iter().chain(command.iter().map(String::as_str)).collect();
+    let page = printed(program, &arguments)?;
+    let name: Vec<_> = ["panoptes"].into_iter().chain(arguments.into_iter().skip(1)).collect();
+    let name = name.join("-");
+    write(&folder.join(format!("{name}.1")), &page)?;
+    for subcommand in subcommands(&page, &name) {
+        let command: Vec<_> = command.iter().cloned().chain([subcommand]).collect();
+        write_pages(program, folder, &command)?;
+    }
+    Ok(())
+}
+
+/// The subcommands that a manual page refers to, without `help`.
+fn subcommands(page: &str, name: &str) -> Vec<String> {
+    let page = page.replace("\\-", "-");
+    let lines = page.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('-'));
+    let names = lines.filter_map(|line| line.strip_suffix("(1)"));
+    names.filter(|name| *name != "help").map(str::to_owned).collect()
+}
+
+fn printed(program: &Path, arguments: &[&str]) -> Result<String, String> {
+    let name = program.display();
+    let output = Command::new(program).args(arguments).output();
+    let output = output.map_err(|error| format!("cannot start {name}: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("{name} {} failed", arguments.join(" ")));
+    }
+    String::from_utf8(output.stdout).map_err(|_| format!("{name} prints no text"))
+}
+
+fn write(path: &Path, text: &str) -> Result<(), String> {
+    fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn install_cargo_deb() -> Result<(), String> {
+    let version = cargo::command().args(["deb", "--version"]).output();
+    if version.is_ok_and(|output| output.status.success()) {
+        return Ok(());
+    }
+    println!("cargo-deb is installed");
+    let mut install = cargo::command();
+    install.args(["install", "cargo-deb", "--locked", "--version", CARGO_DEB]);
+    let succeeds = cargo::succeeds(&mut install)?;
+    succeeds.then_some(()).ok_or_else(|| "cargo-deb could not be installed; see above".to_owned())
+}
+
+/// Checks the package by lintian, if that is installed.
+fn check(package: &Path) -> Result<(), String> {
+    let mut lintian = Command::new("lintian");
+    lintian.args(["--allow-root", "--fail-on", "error"]).arg(package);
+    match lintian.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(_) => Err("lintian found mistakes; see above".to_owned()),
+        Err(error) => {
+            println!("skipped: lintian: {error}");
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subcommands_are_found_in_a_page() {
+        // As clap_mangen writes them.
+        let page = ".SH SUBCOMMANDS\n.TP\npanoptes\\-scan(1)\nTake one\n.TP\npanoptes\\-help(1)\n";
+        assert_eq!(subcommands(page, "panoptes"), ["scan"]);
+        assert!(subcommands(page, "panoptes-scan").is_empty());
+        let page = ".TP\npanoptes\\-profile\\-build(1)\n";
+        assert_eq!(subcommands(page, "panoptes-profile"), ["build"]);
+    }
+}
