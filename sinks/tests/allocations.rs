@@ -12,16 +12,18 @@ use std::io::Read;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{NOW_NS, STRING_LENGTH, bash, connection, set_web_1, stdin_socket, web_1_header};
 use panoptes_sinks::activities::{Activity, Severity};
-use panoptes_sinks::filter::Filter;
+use panoptes_sinks::filter::{Activities, Filter, Subject};
 use panoptes_sinks::json::time::Timestamp;
 use panoptes_sinks::output::backlog::Backlog;
 use panoptes_sinks::output::file::{FileOptions, FileOutput};
 use panoptes_sinks::output::form::syslog::{About, FRAME_BYTES_MAX, Framing, Syslog};
 use panoptes_sinks::output::lines::Form;
+use panoptes_sinks::output::remote::{Messages, RemoteOutput, RemoteSettings};
 use panoptes_sinks::output::socket::{Connecting, Names, Peer, Socket};
 use panoptes_sinks::output::stream::StreamOutput;
 use panoptes_sinks::output::transport::TransportSettings;
@@ -59,7 +61,12 @@ static ALLOCATOR: Counting = Counting;
 fn nothing_is_allocated_after_start() {
     for kind in [OutputKind::IoUring, OutputKind::Plain] {
         a_hundred_thousand_records_allocate_nothing(kind);
-        a_receiver_allocates_nothing(kind);
+        a_socket_allocates_nothing(kind);
+        let syslog = Syslog::new(Framing::OctetCounting, 16, "sensor-1", 4711);
+        let stream = Framing::OctetCounting;
+        for messages in [Messages::Json { is_compact: true }, Messages::Syslog { syslog, stream }] {
+            a_receiver_allocates_nothing(messages, kind);
+        }
     }
     backlogs_and_messages_allocate_nothing();
 }
@@ -99,7 +106,7 @@ fn backlogs_and_messages_allocate_nothing() {
 }
 
 /// Over several connections, of which some are closed while they send.
-fn a_receiver_allocates_nothing(kind: OutputKind) {
+fn a_socket_allocates_nothing(kind: OutputKind) {
     const ROUNDS: usize = 20;
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let peer = Peer::tcp("127.0.0.1", listener.local_addr().unwrap().port());
@@ -132,6 +139,48 @@ fn a_receiver_allocates_nothing(kind: OutputKind) {
     assert_eq!(ALLOCATIONS.load(Ordering::Relaxed), before, "{kind:?}");
 }
 
+/// Records to a receiver that reads.
+fn a_receiver_allocates_nothing(messages: Messages, kind: OutputKind) {
+    const COUNT: usize = 10_000;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let peer = Peer::tcp("127.0.0.1", listener.local_addr().unwrap().port());
+    let (filter, backlog_bytes, seed) = (Filter::ALL, 1 << 20, 1);
+    let settings = RemoteSettings { peer, messages, filter, backlog_bytes, kind, seed };
+    let output = RemoteOutput::new(settings).unwrap();
+    let counters = output.counters().clone();
+    let (mut producer, consumer) = queue(QueueSize::default(), &Waker::default());
+    let mut writer = Writer::new(vec![consumer], vec![Box::new(output)]);
+    let (header, mut records, process) =
+        (web_1_header(), RecordWriter::new(1, STRING_LENGTH), bash());
+    let record = Record::new(Activity::ProcessCreated, Details::Process(&process));
+    let start = Instant::now();
+    let now = || start.elapsed().as_nanos() as u64;
+    while counters.connections() == 0 {
+        writer.step(now(), Duration::from_millis(1));
+    }
+    let mut stream = listener.accept().unwrap().0;
+    let reader = thread::spawn(move || {
+        let mut bytes = [0; 1 << 16];
+        while stream.read(&mut bytes).unwrap() > 0 {}
+    });
+
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    for number in 1..=COUNT {
+        let write = |room: &mut [u8]| records.write(room, &header, &record, NOW_NS);
+        producer.push_with(header.class(record.activity), write).unwrap();
+        if number % 100 == 0 {
+            producer.flush();
+            while counters.records() < number as u64 {
+                writer.step(now(), Duration::from_millis(1));
+            }
+        }
+    }
+    assert_eq!(ALLOCATIONS.load(Ordering::Relaxed), before, "{kind:?}");
+    assert_eq!((counters.records(), counters.dropped()), (COUNT as u64, 0));
+    drop(writer);
+    reader.join().unwrap();
+}
+
 fn a_hundred_thousand_records_allocate_nothing(kind: OutputKind) {
     const COUNT: usize = 100_000;
     let folder = tempfile::tempdir().unwrap();
@@ -145,9 +194,14 @@ fn a_hundred_thousand_records_allocate_nothing(kind: OutputKind) {
         transport,
     };
     let file = FileOutput::open(&folder.path().join("events.jsonl"), options).unwrap();
-    let null = File::options().write(true).open("/dev/null").unwrap();
+    let stream = || {
+        let null = File::options().write(true).open("/dev/null").unwrap();
+        StreamOutput::new(null, transport)
+    };
+    let activities = Activities::of([Activity::NetworkConnectionCreated]);
+    let some = Filter { activities, receiver: Some(0), ..Filter::ALL };
     let outputs: Vec<Box<dyn Output>> =
-        vec![Box::new(file), Box::new(StreamOutput::new(null, transport))];
+        vec![Box::new(file), Box::new(stream()), Box::new(stream().with_filter(some))];
     let counters: Vec<_> = outputs.iter().map(|output| output.counters().clone()).collect();
     let (mut producer, consumer) = queue(QueueSize::default(), &Waker::default());
     let mut writer = Writer::new(vec![consumer], outputs);
@@ -175,7 +229,11 @@ fn a_hundred_thousand_records_allocate_nothing(kind: OutputKind) {
         }
         let record = if number % 1000 == 0 { &cut } else { &connected };
         let write = |room: &mut [u8]| records.write(room, &header, record, NOW_NS);
-        producer.push_with(Class::default(), write).unwrap();
+        let class = Class { activity: record.activity, ..Class::default() };
+        // Two systems in turn, 100 records of each; one receiver takes the first alone.
+        let receivers = u64::from(number / 100 % 2 == 0);
+        producer.set_subject(Subject { receivers, ..Subject::SERVICE });
+        producer.push_with(class, write).unwrap();
         if number % 256 == 0 {
             producer.flush();
             while writer.step(now(), Duration::from_millis(1)) == WorkLeft::Backlog {}
@@ -185,8 +243,10 @@ fn a_hundred_thousand_records_allocate_nothing(kind: OutputKind) {
     writer.finish(&now);
     assert_eq!(ALLOCATIONS.load(Ordering::Relaxed), before, "{kind:?}");
 
-    for counters in &counters {
-        assert_eq!((counters.records(), counters.dropped()), (COUNT as u64, 0), "{counters:?}");
+    // Half of them, without those of another activity.
+    let some = COUNT / 2 - COUNT / 1000;
+    for (counters, count) in counters.iter().zip([COUNT, COUNT, some]) {
+        assert_eq!((counters.records(), counters.dropped()), (count as u64, 0), "{counters:?}");
     }
     assert!(counters[0].rotations() > 3 && counters[0].syncs() > 0);
 }
