@@ -45,6 +45,8 @@ pub(crate) struct Described {
     pub(super) directory: Option<StringId>,
     pub(super) container: Option<StringId>,
     is_contained: bool,
+    /// Whether a runtime with root's rights made that container.
+    container_is_roots: bool,
     /// Whether it began while contact was lost.
     pub(super) began_unwatched: bool,
 }
@@ -122,6 +124,8 @@ pub(super) struct Program {
     pub(super) executable_hashes: Option<Hashes>,
     pub(super) command_line: Option<StringId>,
     pub(super) command_line_cut: bool,
+    /// Whether root alone could have put it where `executable` says.
+    pub(super) is_roots: bool,
 }
 
 impl Program {
@@ -164,8 +168,10 @@ impl Described {
         self.is_contained
     }
 
-    pub(super) fn set_container_key(&mut self, key: Option<ContainerKey>) {
+    /// Sets its container, and whether a runtime with root's rights made that.
+    pub(super) fn set_container_key(&mut self, key: Option<ContainerKey>, is_roots: bool) {
         (self.is_contained, self.container_key) = (key.is_some(), key.unwrap_or_default());
+        self.container_is_roots = is_roots;
     }
 
     pub(crate) const fn process_id(&self) -> u32 {
@@ -216,6 +222,7 @@ impl Described {
             start_boottime: self.key.start_boottime,
             self_exec_id: Some(program.self_exec_id),
             executable: text(program.executable),
+            executable_is_roots: program.is_roots,
             executable_size: program.size_and_one.checked_sub(1),
             executable_hashes: program.executable_hashes,
             directory: text(self.directory),
@@ -223,6 +230,7 @@ impl Described {
             command_line_cut: program.command_line_cut,
             container: text(self.container),
             container_key: self.container_key(),
+            container_is_roots: self.container_is_roots,
             began_unwatched: self.began_unwatched,
             numbers: self.numbers(),
         }

@@ -37,6 +37,7 @@ pub struct NameBuffers {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a question of its own")]
 pub struct ProcessFacts<'a> {
     /// `comm`
     pub name: &'a [u8],
@@ -48,6 +49,8 @@ pub struct ProcessFacts<'a> {
     pub self_exec_id: Option<u32>,
     /// Path of the executable.
     pub executable: Option<&'a [u8]>,
+    /// Whether root alone could have put it there ([`Snapshot::runs_program_of_root`]).
+    pub executable_is_roots: bool,
     /// Size of the executable in bytes.
     pub executable_size: Option<u64>,
     /// The hashes of the executable, if all of its content is known.
@@ -62,6 +65,8 @@ pub struct ProcessFacts<'a> {
     pub container: Option<&'a [u8]>,
     /// Key of its container among the tracked ones.
     pub container_key: Option<ContainerKey>,
+    /// Whether a runtime with root's rights made that container.
+    pub container_is_roots: bool,
     /// Whether it began while contact with the machine was lost.
     pub began_unwatched: bool,
     pub numbers: ProcessNumbers,
@@ -148,6 +153,7 @@ impl<'a> ProcessFacts<'a> {
             start_boottime: task.start_boottime,
             self_exec_id: Some(task.self_exec_id),
             executable: path,
+            executable_is_roots: snapshot.runs_program_of_root(process),
             executable_size: executable
                 .and_then(|file| snapshot.inodes.at(file.inode))
                 .map(|inode| inode.attributes.size),
@@ -157,6 +163,7 @@ impl<'a> ProcessFacts<'a> {
             command_line_cut: mm.is_some_and(|mm| mm.command_line_cut),
             container: snapshot.container_of(process),
             container_key: None,
+            container_is_roots: snapshot.is_in_container_of_root(process),
             began_unwatched: false,
             numbers: ProcessNumbers::read(snapshot, process, leader),
         })

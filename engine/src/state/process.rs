@@ -153,7 +153,7 @@ impl Place {
 }
 
 /// Bytes of a command line that are kept.
-const COMMAND_LINE_BYTES_MAX: usize = 4096;
+pub(crate) const COMMAND_LINE_BYTES_MAX: usize = 4096;
 /// A path is made again if its file or directory has changed, and every this many scans, because a
 /// directory above it may have been renamed.
 const REFRESH_SCANS: u32 = 64;
@@ -311,11 +311,12 @@ impl Process {
         match snapshot.container_of(process) {
             Some(id) => {
                 set_reserved(strings, &mut described.container, id, CONTAINER_ID_BYTES);
-                described.set_container_key(container);
+                let is_roots = snapshot.is_in_container_of_root(process);
+                described.set_container_key(container, is_roots);
             }
             // It left its container; but an ended process keeps its last one.
             None if task.exit_state == 0 && process.container_known => {
-                described.set_container_key(None);
+                described.set_container_key(None, false);
                 if let Some(id) = described.container.take() {
                     strings.release(id);
                 }
@@ -358,6 +359,7 @@ impl Process {
         {
             let (strings, text) = (&mut names.strings, names.buffer.text());
             set_reserved(strings, &mut program.executable, text, EXECUTABLE_BYTES);
+            program.is_roots = snapshot.runs_program_of_root(row);
             if place != self.executable_place {
                 // Another file without an exec, by `PR_SET_MM_EXE_FILE`; or the same file, whose
                 // hashes are soon known again.

@@ -183,6 +183,21 @@ impl Snapshot {
                 it.magic != magic::FUSE || first().is_some_and(|first| first.kind == it.kind)
             })
     }
+
+    /// Whether root alone could have put a process's program where its path says. Elsewhere than in
+    /// the mounts of process 1, any user may mount one file over another. In a user namespace, any
+    /// user may set another file as the executable (`PR_SET_MM_EXE_FILE`).
+    pub fn runs_program_of_root(&self, process: &ProcessRow) -> bool {
+        let file = self.mms.at(process.mm).and_then(|mm| self.files.at(mm.exe_file));
+        process.namespace_maker.is_none()
+            && self.shares_first_mounts(process)
+            && file.is_some_and(|file| self.is_put_by_root(file))
+    }
+
+    /// Whether a runtime with root's rights made the container of a process.
+    pub fn is_in_container_of_root(&self, process: &ProcessRow) -> bool {
+        self.containers.at(process.container).is_some_and(|row| row.maker == Maker::Runtime)
+    }
 }
 
 #[cfg(test)]

@@ -16,6 +16,8 @@ pub(crate) struct FakeSocket {
     pub(crate) source: (IpAddr, u16),
     pub(crate) destination: (IpAddr, u16),
     pub(crate) bytes_in: Option<u64>,
+    /// Number of its network namespace.
+    pub(crate) net: u32,
 }
 
 pub(crate) const ESTABLISHED: u8 = 1;
@@ -27,6 +29,9 @@ pub(crate) const LISTEN: u8 = 10;
 pub(crate) const NEW_SYN_RECV: u8 = 12;
 
 impl FakeSocket {
+    /// Number of another network namespace than the machine's own.
+    pub(crate) const OTHER_NET: u32 = MACHINE_NET + 500;
+
     /// A connection from this local port.
     pub(crate) fn new(address: u64, port: u16, state: u8) -> Self {
         Self {
@@ -35,6 +40,7 @@ impl FakeSocket {
             source: (Ipv4Addr::new(10, 0, 2, 15).into(), port),
             destination: (Ipv4Addr::new(203, 0, 113, 9).into(), 4444),
             bytes_in: Some(0),
+            net: MACHINE_NET,
         }
     }
 
@@ -46,7 +52,7 @@ impl FakeSocket {
     pub(super) fn push(&self, snapshot: &mut Snapshot) {
         let small = matches!(self.state, TIME_WAIT | NEW_SYN_RECV);
         let bytes_in = self.bytes_in.filter(|_| !small);
-        let net = net(snapshot, MACHINE_NET);
+        let net = net(snapshot, self.net);
         snapshot.connections.push(ConnectionRow {
             address: KernelVa(self.address),
             endpoints: Endpoints {

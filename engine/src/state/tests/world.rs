@@ -6,6 +6,7 @@
 #[path = "sockets.rs"]
 mod sockets;
 
+use core::num::NonZeroU32;
 use std::collections::HashMap;
 
 use panoptes_decoders::address::KernelVa;
@@ -39,6 +40,7 @@ pub(crate) struct FakeFile {
     pub(crate) ino: u64,
     pub(crate) name: String,
     pub(crate) kind: FileKind,
+    pub(crate) owner: u32,
     /// Address of the socket of its connection.
     pub(crate) sock: u64,
 }
@@ -54,15 +56,15 @@ pub(crate) enum FileKind {
 
 impl FakeFile {
     pub(crate) fn regular(address: u64, ino: u64, name: &str) -> Self {
-        Self { address, ino, name: name.into(), kind: FileKind::Regular, sock: 0 }
+        Self { address, ino, name: name.into(), kind: FileKind::Regular, owner: 0, sock: 0 }
     }
 
     pub(crate) fn socket(address: u64, ino: u64, sock: u64) -> Self {
-        Self { address, ino, name: String::new(), kind: FileKind::Socket, sock }
+        Self { address, ino, name: String::new(), kind: FileKind::Socket, owner: 0, sock }
     }
 
     pub(crate) fn pipe(address: u64, ino: u64) -> Self {
-        Self { address, ino, name: String::new(), kind: FileKind::Pipe, sock: 0 }
+        Self { address, ino, name: String::new(), kind: FileKind::Pipe, owner: 0, sock: 0 }
     }
 }
 
@@ -156,6 +158,8 @@ pub(crate) struct FakeProcess {
     pub(crate) container_known: bool,
     /// Whether it has its own namespaces.
     pub(crate) own_namespaces: bool,
+    /// Who made its user namespace; 0 is root.
+    pub(crate) namespace_maker: u32,
 }
 
 impl FakeProcess {
@@ -196,6 +200,7 @@ impl FakeProcess {
             mount_namespace: 4_026_531_841,
             container_known: true,
             own_namespaces: true,
+            namespace_maker: 0,
         }
     }
 
@@ -399,7 +404,13 @@ impl Shown<'_> {
         let inode = KernelVa(0xffff_8884_0000_0000 + file.ino * 640);
         let inode_row = snapshot.inodes.push(InodeRow {
             address: inode,
-            attributes: Attributes { mode, ino: file.ino, size: 4096, ..Attributes::default() },
+            attributes: Attributes {
+                mode,
+                uid: file.owner,
+                ino: file.ino,
+                size: 4096,
+                ..Attributes::default()
+            },
             super_block: Index::new(super_block),
             own_name: None,
         });
@@ -470,6 +481,7 @@ impl Shown<'_> {
         self.snapshot.processes.push(ProcessRow {
             parent_pid: process.parent,
             ids: Some(Ids { uid: process.uid, ..Ids::default() }),
+            namespace_maker: NonZeroU32::new(process.namespace_maker),
             pid_namespace: 4_026_531_836 + number,
             mount_namespace: process.mount_namespace + number,
             net,
