@@ -72,6 +72,7 @@ impl Way {
             login_servers: Vec::new(),
             content_rules: Arc::default(),
             containers: Arc::new(ContainerConfig::default()),
+            exceptions: Arc::default(),
             shipped: Arc::new(shipped.build()),
         });
         let size = QueueSize { blocks: 16, block_bytes: 1 << 20 };

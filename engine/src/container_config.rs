@@ -45,6 +45,11 @@ impl Glob {
         matches_glob(&self.pattern, text)
     }
 
+    /// Whether the pattern ends in `*`.
+    pub(crate) fn is_open(&self) -> bool {
+        self.pattern.ends_with(b"*")
+    }
+
     /// What the pattern begins with before its first wildcard.
     pub fn beginning(&self) -> &[u8] {
         self.pattern.split(|byte| b"*?".contains(byte)).next().unwrap_or_default()
@@ -59,9 +64,19 @@ impl Glob {
 
     /// Whether the pattern matches any name of a container.
     fn means_any(&self, names: &Names<'_>) -> bool {
-        let image = [names.image.name, names.image.digest].map(|part| part.map(str::as_bytes));
-        let others = [names.pod_name, names.pod_uid].into_iter().chain(image);
-        self.means(names.id, names.name) || others.flatten().any(|name| self.matches(name))
+        self.means_container(names) || self.means_image(&names.image)
+    }
+
+    /// Whether the pattern matches a container's id, its name or its pod.
+    pub(crate) fn means_container(&self, names: &Names<'_>) -> bool {
+        let pod = [names.pod_name, names.pod_uid].into_iter().flatten();
+        self.means(names.id, names.name) || pod.into_iter().any(|name| self.matches(name))
+    }
+
+    /// Whether the pattern matches an image's name or digest.
+    pub(crate) fn means_image(&self, image: &Image<'_>) -> bool {
+        let parts = [image.name, image.digest].into_iter().flatten();
+        parts.into_iter().any(|part| self.matches(part.as_bytes()))
     }
 }
 

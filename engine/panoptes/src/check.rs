@@ -120,6 +120,9 @@ fn summary(file: &Path, configuration: &Configuration, needed: &Needed) -> Strin
             show(*bytes)
         );
     }
+    for exception in &configuration.exceptions {
+        let _ = writeln!(text, "{exception}");
+    }
     let _ = writeln!(text, "{needed}");
     text
 }

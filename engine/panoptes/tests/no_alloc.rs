@@ -194,6 +194,7 @@ fn watched(source: &mut FileSource, limits: Limits) -> Watched {
         login_servers: Vec::new(),
         content_rules: Arc::default(),
         containers: std::sync::Arc::default(),
+        exceptions: std::sync::Arc::default(),
         report_existing: true,
         waits_for_clock: false,
         header: Header::new(&"NONE".into(), &watcher, text),

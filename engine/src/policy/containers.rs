@@ -8,6 +8,7 @@ use crate::detect::binary_attestation::Shipped;
 use crate::shipped::Applied;
 use crate::state::ScanContext;
 use crate::state::container::{Container, ContainerFacts, ContainerKey};
+use crate::state::facts::ProcessFacts;
 use panoptes_tables::{RowId, room};
 
 /// The configuration's answers for one tracked container.
@@ -128,6 +129,24 @@ impl ContainerPolicy {
         }
     }
 
+    /// The names of the container of a process, and its image, as far as they are known.
+    pub(super) fn names_of<'a>(
+        &'a mut self,
+        cx: &ScanContext<'a>,
+        process: &ProcessFacts<'a>,
+    ) -> Option<Names<'a>> {
+        let (key, id) = (process.container_key, process.container);
+        let judged = match (key.and_then(|key| cx.containers.find(key)), id) {
+            (Some((row, container)), _) => self.tracked(cx, row, container, true),
+            (None, Some(id)) => self.untracked(key, id, true),
+            (None, None) => Judged::Outside,
+        };
+        match judged {
+            Judged::Reported(Reported { facts, image }) => Some(names(&facts, image)),
+            Judged::Silent | Judged::Outside => None,
+        }
+    }
+
     fn judged<'a>(
         &'a self,
         facts: ContainerFacts<'a>,
@@ -162,12 +181,16 @@ fn decide(config: &ContainerConfig, shipped: &Shipped, facts: &ContainerFacts<'_
     let configured_image = configured.and_then(|image| config.images.get(image));
     let applied = shipped.of_container(facts.id, facts.name(), configured_image);
     let image = ImageId { configured, applied };
-    let names = Names {
+    let names = names(facts, image.of(config, shipped));
+    Decision { reported: config.reports(&names), image }
+}
+
+fn names<'a>(facts: &ContainerFacts<'a>, image: Image<'a>) -> Names<'a> {
+    Names {
         id: facts.id,
         name: facts.name(),
         pod_name: facts.pod_name(),
         pod_uid: facts.pod_uid,
-        image: image.of(config, shipped),
-    };
-    Decision { reported: config.reports(&names), image }
+        image,
+    }
 }

@@ -4,7 +4,8 @@
 //! [`describe`] fills the details objects of both. [`lines`] prints a snapshot. [`reporter`] turns
 //! changes into records, as [`config`] allows. The findings of each detector have a module with
 //! that detector's name, and `evidence` has the reason of an alert. `writing` writes each record:
-//! `incidents` ties those of one act together, `ancestors` lists where a process came from.
+//! `incidents` ties those of one act together, `ancestors` lists where a process came from, and
+//! [`exceptions`] are the alerts that are not written.
 //!
 //! Nothing is missed silently: `undelivered` keeps urgent records for which the queue is full,
 //! `floods` counts the events of each process, [`gaps`] tracks what is not seen, and `missed`
@@ -19,6 +20,7 @@ mod connections;
 mod containers;
 pub mod describe;
 mod evidence;
+pub mod exceptions;
 mod file_content;
 mod floods;
 pub mod gaps;

@@ -104,7 +104,7 @@ impl Reporter<'_> {
             End::Datagram(..) => None,
         };
         let parties = parties(finding);
-        let subject = Subject::process(&shell.process).with_parties(&parties);
+        let subject = Subject::process(&shell.process).with_parties(&parties, finding.members);
         self.alert(cx, subject.with_connection(connection), &record, evidence)
     }
 }

@@ -4,6 +4,7 @@
 mod alert_floods;
 mod connections;
 mod containers;
+mod exceptions;
 mod execs;
 mod floods;
 mod permissions;

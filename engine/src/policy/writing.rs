@@ -18,6 +18,7 @@ use super::ancestors::Ancestors;
 use super::containers::{ContainerPolicy, Judged};
 use super::describe;
 use super::evidence::Evidence;
+use super::exceptions::{About, Exceptions, Processes};
 use super::floods::Floods;
 use super::gaps::{GAPS_MAX, Gaps};
 use super::incidents::{Incidents, Party};
@@ -27,6 +28,7 @@ use super::unwritten::Unwritten;
 use crate::container_config::ContainerConfig;
 use crate::detect::Accepted;
 use crate::detect::binary_attestation::Shipped;
+use crate::detect::reverse_shells::Member;
 use crate::limits::Limits;
 use crate::state::ScanContext;
 use crate::state::container::{Container, ContainerKey};
@@ -41,6 +43,7 @@ pub struct Policy {
     pub(super) header: Header,
     pub(super) writer: RecordWriter,
     pub(super) containers: ContainerPolicy,
+    pub(super) exceptions: Arc<Exceptions>,
     pub(super) floods: Floods,
     pub(super) alert_floods: AlertFloods,
     pub(super) incidents: Incidents,
@@ -73,6 +76,7 @@ impl Policy {
             header,
             writer,
             containers,
+            exceptions: Arc::default(),
             floods,
             alert_floods,
             incidents,
@@ -92,6 +96,11 @@ impl Policy {
     /// Sets which containers are reported, and their images.
     pub fn set_containers(&mut self, config: Arc<ContainerConfig>) {
         self.containers.set(config);
+    }
+
+    /// Sets which alerts are silenced.
+    pub fn set_exceptions(&mut self, exceptions: Arc<Exceptions>) {
+        self.exceptions = exceptions;
     }
 
     pub fn config(&self) -> &PolicyConfig {
@@ -206,7 +215,8 @@ impl Reporter<'_> {
         !self.is_wanted(activity) || self.policy.alert_floods.admits(process, activity)
     }
 
-    /// Writes an alert's record with its evidence, if the alert is wanted.
+    /// Writes an alert's record with its evidence, if the alert is wanted and no exception silences
+    /// it.
     pub(super) fn alert(
         &mut self,
         cx: &ScanContext<'_>,
@@ -215,7 +225,7 @@ impl Reporter<'_> {
         evidence: Evidence<'_>,
     ) -> Accepted {
         let activity = record.activity;
-        if !self.is_wanted(activity) {
+        if !self.is_wanted(activity) || self.is_silenced(cx, activity, subject) {
             return Accepted::Yes;
         }
         for details in record.parents.iter().chain([&record.own]) {
@@ -252,6 +262,18 @@ impl Reporter<'_> {
             }
         }
         written.into()
+    }
+
+    /// Whether an exception silences an alert.
+    fn is_silenced(
+        &mut self,
+        cx: &ScanContext<'_>,
+        activity: Activity,
+        subject: Subject<'_>,
+    ) -> bool {
+        let Policy { exceptions, containers, .. } = &mut *self.policy;
+        let Subject { processes, connection, .. } = subject;
+        exceptions.silences(cx, activity, About { processes, connection }, containers)
     }
 
     /// Writes that a process began, if that was left out in a flood: an alert about it follows.
@@ -332,15 +354,17 @@ pub(super) struct Subject<'a> {
     /// All processes that an alert is about, if there may be several.
     parties: &'a [Party],
     connection: Option<&'a ConnectionFacts>,
+    processes: Processes<'a>,
 }
 
 impl<'a> Subject<'a> {
     /// A process, or an object that it holds.
-    pub(super) fn process(facts: &ProcessFacts<'a>) -> Self {
+    pub(super) fn process(facts: &'a ProcessFacts<'a>) -> Self {
         Self {
             key: facts.container_key,
             id: facts.container,
             process: Some(facts.key()),
+            processes: Processes::Described(facts),
             parent: facts.numbers.parent_process_id,
             ..Self::default()
         }
@@ -349,7 +373,8 @@ impl<'a> Subject<'a> {
     /// The same for records that do not list the process's ancestors.
     pub(super) fn of(cx: &ScanContext<'a>, process: &'a Process) -> Self {
         let (key, id) = (process.container_key(), process.container(cx.strings));
-        Self { key, id, process: Some(process.key), ..Self::default() }
+        let processes = Processes::Tracked(process);
+        Self { key, id, process: Some(process.key), processes, ..Self::default() }
     }
 
     pub(super) fn container(container: &Container, process: Option<&Process>) -> Self {
@@ -368,7 +393,7 @@ impl<'a> Subject<'a> {
     }
 
     /// Adds all processes that an alert is about.
-    pub(super) fn with_parties(self, parties: &'a [Party]) -> Self {
-        Self { parties, ..self }
+    pub(super) fn with_parties(self, parties: &'a [Party], members: &'a [Member<'a>]) -> Self {
+        Self { parties, processes: Processes::Members(members), ..self }
     }
 }

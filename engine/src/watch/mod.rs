@@ -31,6 +31,7 @@ use crate::detect::file_content::rules::ContentRules;
 use crate::detect::{Accepted, Detector as _, Detectors, Scene};
 use crate::limits::Limits;
 use crate::page_cache::{Contents, MachineMemory};
+use crate::policy::exceptions::Exceptions;
 use crate::policy::gaps::{GAPS_MAX, Missed};
 use crate::policy::{Policy, PolicyConfig, Reporter};
 use crate::state::facts::HeapRule;
@@ -75,6 +76,8 @@ pub struct Setup<'a> {
     pub content_rules: Arc<ContentRules>,
     /// Which containers to report, and their images.
     pub containers: Arc<ContainerConfig>,
+    /// Which alerts are silenced.
+    pub exceptions: Arc<Exceptions>,
     /// Whether to report objects that exist when watching starts as if they were new.
     pub report_existing: bool,
     /// Whether to report nothing until the machine's clock was seen to go: QEMU may still be
@@ -161,6 +164,7 @@ impl Watched {
             login_servers: &setup.login_servers,
             content_rules: setup.content_rules,
             containers: setup.containers,
+            exceptions: setup.exceptions,
             report_existing: setup.report_existing,
             waits_for_clock: setup.waits_for_clock,
             header: setup.header,

@@ -16,6 +16,7 @@ use crate::detect::file_content::rules::ContentRules;
 use crate::detect::{DetectorSetup, Detectors};
 use crate::limits::Limits;
 use crate::page_cache::Contents;
+use crate::policy::exceptions::Exceptions;
 use crate::policy::{Policy, PolicyConfig};
 use crate::state::facts::HeapRule;
 use crate::state::{Settings, State};
@@ -31,6 +32,7 @@ pub(super) struct PartsSetup<'a> {
     pub(super) login_servers: &'a [Glob],
     pub(super) content_rules: Arc<ContentRules>,
     pub(super) containers: Arc<ContainerConfig>,
+    pub(super) exceptions: Arc<Exceptions>,
     pub(super) report_existing: bool,
     pub(super) waits_for_clock: bool,
     pub(super) header: Header,
@@ -67,6 +69,7 @@ impl Parts {
         });
         let mut policy = Policy::new(limits, setup.policy, setup.header, setup.message_ids, key);
         policy.set_containers(setup.containers);
+        policy.set_exceptions(setup.exceptions);
         policy.set_shipped(setup.shipped);
         Self {
             kept: Kept::new(limits),
@@ -96,6 +99,7 @@ impl Watched {
                 login_servers: &[],
                 content_rules: Arc::default(),
                 containers: Arc::default(),
+                exceptions: Arc::default(),
                 report_existing: false,
                 waits_for_clock: false,
                 header,

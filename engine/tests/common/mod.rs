@@ -118,6 +118,7 @@ pub(crate) fn setup<'a>(
         login_servers: Vec::new(),
         content_rules: Arc::default(),
         containers: Arc::default(),
+        exceptions: Arc::default(),
         report_existing: true,
         waits_for_clock: false,
         header: Header::new(&"NONE".into(), &BluefieldSystem::default(), text),

@@ -35,7 +35,8 @@ details! {
         further_processes: Option<u32>,
         /// Since when the gap lasts, or lasted.
         since_iso_8601_ns: Option<Timestamp>,
-        /// The activity of the events that were summed up.
+        /// The activity of the events that were summed up, or of the alerts that an exception
+        /// silenced.
         activity: Option<&'static str>,
         /// Their number.
         count: Option<u64>,

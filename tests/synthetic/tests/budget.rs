@@ -188,6 +188,7 @@ impl Watcher {
             login_servers: Vec::new(),
             content_rules: Arc::default(),
             containers: Arc::default(),
+            exceptions: Arc::default(),
             report_existing: false,
             waits_for_clock: false,
             header: Header::new(&"NONE".into(), &BluefieldSystem::default(), text),

@@ -47,6 +47,7 @@ impl System {
             login_servers: Vec::new(),
             content_rules: Arc::default(),
             containers: Arc::default(),
+            exceptions: Arc::default(),
             report_existing: true,
             waits_for_clock: false,
             header: Header::new(

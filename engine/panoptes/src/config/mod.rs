@@ -15,6 +15,7 @@
 mod address;
 mod content;
 mod events;
+mod exceptions;
 mod header;
 mod load;
 mod output;
@@ -33,11 +34,13 @@ mod tests;
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
+use panoptes_engine::policy::exceptions::{EXCEPTIONS_MAX, Exceptions};
 use panoptes_sinks::activities::Preset;
 
 pub use address::SystemAddress;
 pub use content::{ContentChanges, FilePattern};
 pub use events::{Choice, Enabled, EventSetting, Events};
+pub use exceptions::Exception;
 pub use header::HeaderForm;
 pub use load::{Loaded, Loader};
 pub use output::{Output, Sync};
@@ -72,6 +75,8 @@ pub struct Configuration {
     /// The configured systems, in the order of the file.
     pub systems: Vec<System>,
     pub output: Output,
+    /// Alerts that are silenced, of all systems.
+    pub exceptions: Vec<Exception>,
 }
 
 /// The command that uses the configuration; some defaults depend on it.
@@ -102,6 +107,7 @@ impl Configuration {
             default: SystemSettings::default(),
             systems: Vec::new(),
             output,
+            exceptions: Vec::new(),
         }
     }
 
@@ -133,6 +139,14 @@ impl Configuration {
             let events = events.chain([&self.default.events]).collect();
             self.output.read(log_folder, self.service.compatibility, events, section);
         });
+        section.sections("exceptions", |section| self.exceptions.extend(Exception::read(section)));
+        if self.exceptions.len() > EXCEPTIONS_MAX {
+            let message = format!(
+                "`exceptions` has {} entries; at most {EXCEPTIONS_MAX} are possible",
+                self.exceptions.len()
+            );
+            section.refuse("exceptions", message);
+        }
         self.collect(self.output.collected(self.output.preset()));
         if self.service.compatibility == Compatibility::DocaArgus {
             // By the guide's rule every change is an alert.
@@ -146,6 +160,11 @@ impl Configuration {
     /// Sets the largest preset of all outputs.
     pub(crate) fn collect(&mut self, preset: Preset) {
         self.each_events(|events| events.preset = preset);
+    }
+
+    /// The exceptions as the engine compares them, with new counts.
+    pub(crate) fn exceptions(&self) -> Exceptions {
+        Exceptions::new(self.exceptions.iter().map(Into::into))
     }
 
     /// Leaves out what the command line does not ask for.
@@ -183,7 +202,8 @@ pub fn read(
 /// Every key of the configuration with its default, in the order of reading. A system is called
 /// `NAME` and has only the keys that `default` lacks; a list of mappings has one element.
 pub fn keys() -> Vec<Key> {
-    let text = "systems: {NAME: {system: 'file:/'}}\noutput: {telemetry: [{address: 'a:1'}]}";
+    let text = "systems: {NAME: {system: 'file:/'}}\noutput: {telemetry: [{address: 'a:1'}]}\n\
+                exceptions: [{activity: process_hidden}]";
     let context = Context::listing(Path::new(""));
     read_in(&context, text, Mode::Run, &Overrides::default());
     let mut keys = context.keys.map(RefCell::into_inner).unwrap_or_default();

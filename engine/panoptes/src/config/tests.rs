@@ -119,7 +119,7 @@ fn the_commented_parts_of_the_example_are_right() {
     let mut shown = false;
     for line in EXAMPLE.lines() {
         match line {
-            "systems: {}" | "  telemetry: []" => {
+            "systems: {}" | "  telemetry: []" | "exceptions: []" => {
                 shown = true;
                 line.split_inclusive(':').take(1).for_each(|key| text.push_str(key));
             }
@@ -137,6 +137,7 @@ fn the_commented_parts_of_the_example_are_right() {
     let (configuration, problems) = read_file(&text);
     assert_eq!(configuration.systems.len(), 2, "{text}");
     assert_eq!(configuration.output.telemetry.len(), 2, "{text}");
+    assert_eq!(configuration.exceptions.len(), 2, "{text}");
     let problems: Vec<String> =
         lines(problems).into_iter().filter(|line| !line.contains("not built yet")).collect();
     assert_eq!(problems, Vec::<String>::new(), "{text}");

@@ -15,6 +15,7 @@
 mod balance;
 mod clock_watch;
 mod control;
+mod exceptions;
 mod finder;
 mod gap_messages;
 mod notify;

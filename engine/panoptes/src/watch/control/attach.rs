@@ -63,6 +63,7 @@ impl Control {
         let search = Search {
             configuration: self.request.configuration.clone(),
             shipped: self.sboms.of(&system.settings.sbom),
+            exceptions: self.silenced.exceptions(),
             header: self.system_events.header_for(&system),
             boot_ids: Arc::clone(&self.boot_ids),
             in_use: self.in_use.clone(),

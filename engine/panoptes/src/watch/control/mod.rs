@@ -40,6 +40,7 @@ use crate::memory::Promised;
 use crate::message::Messages;
 use crate::request::WatchRequest;
 use crate::sbom::Sboms;
+use crate::watch::exceptions::Silenced;
 use crate::watch::finder::Finder;
 use crate::watch::notify::{self, Facts, Notifier};
 use crate::watch::problems::Problems;
@@ -112,6 +113,8 @@ pub(super) struct Control {
     other_cores: OtherCores,
     work: Work,
     outputs: Outputs,
+    /// The exceptions, and what they silence.
+    silenced: Silenced,
     start: Instant,
     /// Whether any system was ever attached.
     is_attached: bool,
@@ -233,6 +236,7 @@ impl Control {
             self.messages.error(&reason);
             self.system_events.service(Activity::ServiceRuntimeFailure, &because(&reason));
         }
+        self.silenced.report(Instant::now(), &mut self.system_events);
         self.outputs.watch(self.system_events.opened_logs());
         self.outputs.replace_panicked(&self.messages, &mut self.system_events);
         self.outputs.report(&self.messages, &mut self.system_events);
@@ -337,9 +341,11 @@ impl Control {
         self.outputs.finish(signals, &self.messages)
     }
 
-    /// Reports what scanners could not pass on, also of their last records, and what outputs lost.
+    /// Reports what exceptions silenced, what scanners could not pass on, also of their last
+    /// records, and what outputs lost.
     fn report_last_losses(&mut self, states: &[Arc<ScannerState>]) {
         let refused = states.iter().map(|state| state.refused.load(Ordering::Relaxed)).sum();
+        self.silenced.finish(&self.messages, &mut self.system_events);
         self.outputs.report_refused(refused, &self.messages, &mut self.system_events);
         self.outputs.report(&self.messages, &mut self.system_events);
     }

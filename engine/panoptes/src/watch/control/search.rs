@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use panoptes_engine::container_config::ContainerConfig;
 use panoptes_engine::detect::binary_attestation::Shipped;
 use panoptes_engine::policy::PolicyConfig;
+use panoptes_engine::policy::exceptions::Exceptions;
 use panoptes_engine::system::{AttachError, Stop, find_kernel};
 use panoptes_engine::walk::Walker;
 use panoptes_engine::watch::{Identity, Seen, Setup, Watched};
@@ -67,6 +68,7 @@ pub(super) struct Search {
     pub(super) system: Arc<System>,
     pub(super) configuration: Configuration,
     pub(super) shipped: Arc<Shipped>,
+    pub(super) exceptions: Arc<Exceptions>,
     /// The header of the system's records.
     pub(super) header: Header,
     pub(super) boot_ids: Arc<BootIds>,
@@ -297,6 +299,7 @@ impl Search {
             login_servers: system.settings.events.login_servers(),
             content_rules: Arc::new(system.settings.events.content.rules()),
             containers: Arc::new(ContainerConfig::from(&system.settings.containers)),
+            exceptions: self.exceptions,
             header: self.header,
             identity: Identity {
                 name: system.name.clone(),

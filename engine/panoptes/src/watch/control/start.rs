@@ -33,6 +33,7 @@ use crate::message::Messages;
 use crate::request::WatchRequest;
 use crate::sbom::Sboms;
 use crate::scanner_cores::ScannerCores;
+use crate::watch::exceptions::Silenced;
 use crate::watch::finder::Finder;
 use crate::watch::outputs::{open, options};
 use crate::watch::problems::{Problems, Topic};
@@ -56,7 +57,6 @@ impl Control {
         let (producer, control_consumer) = queue(CONTROL_QUEUE, &waker);
         let notices = channel();
         let interfaces = interfaces(of_this_machine(), &notices.0);
-        let boot_ids = boot_ids(configuration, messages);
         let (changes, changed_outputs) = channel();
         let logs = system_logs(configuration, lock, changes.clone(), messages);
         let system_events = SystemEvents::new(producer, configuration, interfaces, logs);
@@ -85,7 +85,7 @@ impl Control {
             messages: Arc::clone(messages),
             shared,
             system_events,
-            boot_ids: Arc::new(boot_ids),
+            boot_ids: Arc::new(boot_ids(configuration, messages)),
             in_use: InUse::default(),
             sboms: Sboms::default(),
             is_ready: false,
@@ -107,6 +107,7 @@ impl Control {
             other_cores,
             work: Work { search, find_again, load: Sboms::load },
             outputs,
+            silenced: Silenced::new(configuration.exceptions(), start),
             start,
             is_attached: false,
             first_failure: None,
