@@ -2,14 +2,31 @@
 
 use std::collections::VecDeque;
 
-use super::memory::{Blocks, Entry, Filled, HEAD_BYTES};
+use super::disk::Segment;
+use super::memory::{Entry, HEAD_BYTES, Memory, Slot};
 
 #[derive(Debug)]
 pub(super) struct Chain {
-    blocks: VecDeque<u32>,
+    blocks: VecDeque<Block>,
     /// Where the first entry is that is not confirmed: in the first block.
     confirmed: usize,
     sent: Place,
+}
+
+/// Entries in memory, on disk, or both.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Block {
+    /// What is in flight, is sent next, or gets further entries is in memory.
+    pub(super) slot: Option<Slot>,
+    pub(super) is_on_disk: bool,
+    /// The sequences in it.
+    pub(super) first: u64,
+    pub(super) last: u64,
+    /// Entries, those that are confirmed included.
+    pub(super) count: usize,
+    /// Entries that are not confirmed.
+    pub(super) entries: usize,
+    pub(super) length: usize,
 }
 
 /// Where the first entry is that was not sent as a whole; at the end of the last block if there is
@@ -23,30 +40,54 @@ struct Place {
     part: usize,
 }
 
-/// What a block had whose entries are dropped.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Lost {
-    pub(super) entries: usize,
-    pub(super) bytes: usize,
+impl Block {
+    /// An empty block for the entry of this sequence.
+    pub(super) const fn new(slot: Slot, sequence: u64) -> Self {
+        let (first, last, slot) = (sequence, sequence, Some(slot));
+        Self { slot, is_on_disk: false, first, last, count: 0, entries: 0, length: 0 }
+    }
+
+    /// Its file.
+    pub(super) const fn segment(&self, is_alert: bool) -> Segment {
+        Segment { first: self.first, last: self.last, entries: self.count, is_alert }
+    }
+
+    /// The bytes of the entries that are not confirmed, which begin there.
+    pub(super) const fn bytes(&self, confirmed: usize) -> usize {
+        self.length.saturating_sub(confirmed + self.entries * HEAD_BYTES)
+    }
 }
 
 impl Chain {
-    /// A chain of at most so many blocks.
+    /// A chain with room for so many blocks.
     pub(super) fn new(blocks: usize) -> Self {
         Self { blocks: VecDeque::with_capacity(blocks), confirmed: 0, sent: Place::default() }
     }
 
-    /// The last block, which may have room for more.
-    pub(super) fn last(&self) -> Option<u32> {
-        self.blocks.back().copied()
+    pub(super) fn blocks(&self) -> usize {
+        self.blocks.len()
     }
 
-    /// Adds an empty block at the end.
-    pub(super) fn extend(&mut self, block: u32, blocks: &Blocks) {
+    pub(super) fn block(&mut self, index: usize) -> Option<&mut Block> {
+        self.blocks.get_mut(index)
+    }
+
+    /// The last block, if it can get further entries.
+    pub(super) fn last(&mut self) -> Option<&mut Block> {
+        self.blocks.back_mut().filter(|block| !block.is_on_disk)
+    }
+
+    /// Where the first entry of a block is that is not confirmed.
+    pub(super) fn confirmed(&self, index: usize) -> usize {
+        if index == 0 { self.confirmed } else { 0 }
+    }
+
+    /// Adds a block at the end.
+    pub(super) fn extend(&mut self, block: Block) {
         // All before it was sent: the next entry is the first of this block.
-        if let Some(last) = self.last()
+        if let Some(last) = self.blocks.back()
             && self.sent.block + 1 == self.blocks.len()
-            && self.sent.offset == blocks.length(last)
+            && self.sent.offset == last.length
         {
             self.sent = Place { block: self.blocks.len(), ..Place::default() };
         }
@@ -56,8 +97,7 @@ impl Chain {
     /// How many blocks have bytes that were sent and not confirmed. They are the first ones.
     pub(super) fn in_flight(&self) -> usize {
         let Place { block, offset, part } = self.sent;
-        let confirmed = if block == 0 { self.confirmed } else { 0 };
-        block + usize::from(offset > confirmed || part > 0)
+        block + usize::from(offset > self.confirmed(block) || part > 0)
     }
 
     /// Whether sending the next entry adds a block to those in flight.
@@ -65,22 +105,59 @@ impl Chain {
         self.sent.block >= self.in_flight()
     }
 
+    /// The block to send from next.
+    pub(super) const fn next_block(&self) -> usize {
+        self.sent.block
+    }
+
+    /// The block to send from next, if it is not in memory.
+    pub(super) fn block_to_load(&self) -> Option<&Block> {
+        self.blocks.get(self.sent.block).filter(|block| block.slot.is_none())
+    }
+
+    /// The oldest block, on disk or not, whose memory others may have.
+    pub(super) fn block_to_leave(&self, is_on_disk: bool) -> Option<usize> {
+        let may_grow = |index| index + 1 == self.blocks.len() && !self.blocks[index].is_on_disk;
+        (self.sent.block + 1..self.blocks.len()).find(|&index| {
+            let block = &self.blocks[index];
+            block.slot.is_some() && block.is_on_disk == is_on_disk && !may_grow(index)
+        })
+    }
+
+    /// The oldest block in which nothing is in flight. For its memory, it is not the next one.
+    pub(super) fn block_to_drop(&self, for_memory: bool) -> Option<usize> {
+        let first = if for_memory { self.sent.block + 1 } else { self.in_flight() };
+        let may_drop = |index: &usize| !for_memory || self.blocks[*index].slot.is_some();
+        (first..self.blocks.len()).find(may_drop)
+    }
+
+    /// The sequence of the next entry to send.
+    pub(super) fn next_sequence(&self, memory: &Memory) -> Option<u64> {
+        let block = self.blocks.get(self.sent.block)?;
+        if self.sent.offset == 0 {
+            return Some(block.first);
+        }
+        self.next(memory).map(|entry| entry.sequence)
+    }
+
     /// The next entry to send: what was not sent of it.
-    pub(super) fn next<'b>(&self, blocks: &'b Blocks) -> Option<Entry<'b>> {
-        let entry = blocks.entry(*self.blocks.get(self.sent.block)?, self.sent.offset)?;
+    pub(super) fn next<'m>(&self, memory: &'m Memory) -> Option<Entry<'m>> {
+        let block = self.blocks.get(self.sent.block)?;
+        let entry = memory.entry(block.slot?, self.sent.offset);
+        let entry = entry.filter(|_| self.sent.offset < block.length)?;
         Some(Entry { bytes: &entry.bytes[self.sent.part..], ..entry })
     }
 
     /// Marks so many further bytes of the next entry as sent.
-    pub(super) fn send(&mut self, bytes: usize, blocks: &Blocks) {
-        let Some(entry) = self.next(blocks) else { return };
+    pub(super) fn send(&mut self, bytes: usize, memory: &Memory) {
+        let Some(entry) = self.next(memory) else { return };
         if bytes < entry.bytes.len() {
             self.sent.part += bytes;
             return;
         }
         let offset = self.sent.offset + HEAD_BYTES + self.sent.part + entry.bytes.len();
         let is_last = self.sent.block + 1 == self.blocks.len();
-        self.sent = if offset == blocks.length(self.blocks[self.sent.block]) && !is_last {
+        self.sent = if offset == self.blocks[self.sent.block].length && !is_last {
             Place { block: self.sent.block + 1, ..Place::default() }
         } else {
             Place { block: self.sent.block, offset, part: 0 }
@@ -88,28 +165,28 @@ impl Chain {
     }
 
     /// The first entry that is not confirmed, if it was sent.
-    pub(super) fn first_sent<'b>(&self, blocks: &'b Blocks) -> Option<Entry<'b>> {
+    pub(super) fn first_sent<'m>(&self, memory: &'m Memory) -> Option<Entry<'m>> {
         let is_sent = self.sent.block > 0 || self.confirmed < self.sent.offset;
         let first = self.blocks.front().filter(|_| is_sent)?;
-        blocks.entry(*first, self.confirmed)
+        memory.entry(first.slot?, self.confirmed)
     }
 
-    /// Removes the first entry, which was sent, and its block with the last of its entries.
-    pub(super) fn confirm(&mut self, blocks: &mut Blocks) {
-        let Some(entry) = self.first_sent(blocks) else { return };
+    /// Removes the first entry, which was sent, and returns its block with the last of its entries.
+    pub(super) fn confirm(&mut self, memory: &Memory) -> Option<Block> {
+        let entry = self.first_sent(memory)?;
         self.confirmed += HEAD_BYTES + entry.bytes.len();
-        let first = self.blocks[0];
-        if blocks.confirm(first) > 0 {
-            return;
+        let first = self.blocks.front_mut()?;
+        first.entries -= 1;
+        if first.entries > 0 {
+            return None;
         }
-        blocks.release(first);
-        self.blocks.pop_front();
         self.confirmed = 0;
         // All of it was sent: the next place is in the next block, or nowhere.
         self.sent = match self.sent.block.checked_sub(1) {
             Some(block) => Place { block, ..self.sent },
             None => Place::default(),
         };
+        self.blocks.pop_front()
     }
 
     /// Everything that is not confirmed is to be sent again.
@@ -117,21 +194,17 @@ impl Chain {
         self.sent = Place { offset: self.confirmed, ..Place::default() };
     }
 
-    /// Drops the oldest block in which nothing is in flight.
-    pub(super) fn drop_oldest(&mut self, blocks: &mut Blocks) -> Option<Lost> {
-        let index = self.in_flight();
+    /// Takes a block out in which nothing is in flight.
+    pub(super) fn remove(&mut self, index: usize) -> Option<Block> {
         let block = self.blocks.remove(index)?;
-        let Filled { length, entries } = blocks.release(block);
-        let mut lost = Lost { entries, bytes: length - entries * HEAD_BYTES };
         if index == 0 {
-            lost.bytes -= self.confirmed;
             self.confirmed = 0;
             self.sent = Place::default();
         } else if self.sent.block == self.blocks.len() {
             // The block before it is the last one now, and may get further entries.
-            let (block, offset) = (index - 1, blocks.length(self.blocks[index - 1]));
-            self.sent = Place { block, offset, part: 0 };
+            let offset = self.blocks[index - 1].length;
+            self.sent = Place { block: index - 1, offset, part: 0 };
         }
-        Some(lost)
+        Some(block)
     }
 }

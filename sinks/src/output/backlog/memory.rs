@@ -1,10 +1,14 @@
 //! Blocks of memory with entries, allocated once.
 
+use xxhash_rust::xxh3::Xxh3Default;
+
 /// Length of a block, and maximum length of an entry with its head.
 pub(super) const BLOCK_BYTES: usize = 64 * 1024;
 
-/// Sequence, stamp and length before each entry.
-pub(super) const HEAD_BYTES: usize = 8 + 8 + 4;
+/// Sequence, stamp, length and check before each entry.
+pub(super) const HEAD_BYTES: usize = CHECK_AT + 4;
+/// A hash of all the rest of an entry, for the way over a disk.
+const CHECK_AT: usize = 8 + 8 + 4;
 
 /// An entry of a backlog.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -16,60 +20,57 @@ pub struct Entry<'b> {
     pub bytes: &'b [u8],
 }
 
-/// All blocks of a backlog.
+/// The memory of a backlog.
 #[derive(Debug)]
-pub(super) struct Blocks {
+pub(super) struct Memory {
     bytes: Box<[u8]>,
-    filled: Box<[Filled]>,
-    free: Vec<u32>,
+    free: Vec<Slot>,
 }
 
-/// How much of a block is in use.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Filled {
-    pub(super) length: usize,
-    /// Entries that are not confirmed.
-    pub(super) entries: usize,
-}
+/// The number of a block of memory.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Slot(u32);
 
-impl Blocks {
-    pub(super) fn new(count: usize) -> Self {
+impl Memory {
+    pub(super) fn new(slots: usize) -> Self {
         Self {
-            bytes: vec![0; count * BLOCK_BYTES].into_boxed_slice(),
-            filled: vec![Filled::default(); count].into_boxed_slice(),
-            free: (0..count as u32).collect(),
+            bytes: vec![0; slots * BLOCK_BYTES].into_boxed_slice(),
+            free: (0..slots as u32).map(Slot).collect(),
         }
     }
 
-    pub(super) fn count(&self) -> usize {
-        self.filled.len()
+    pub(super) fn slots(&self) -> usize {
+        self.bytes.len() / BLOCK_BYTES
     }
 
-    pub(super) fn take_free(&mut self) -> Option<u32> {
+    pub(super) fn free(&self) -> usize {
+        self.free.len()
+    }
+
+    pub(super) fn take(&mut self) -> Option<Slot> {
         self.free.pop()
     }
 
-    /// Empties a block for others to take; returns what was in it.
-    pub(super) fn release(&mut self, block: u32) -> Filled {
-        self.free.push(block);
-        std::mem::take(&mut self.filled[block as usize])
+    pub(super) fn release(&mut self, slot: Slot) {
+        debug_assert!(!self.free.contains(&slot));
+        self.free.push(slot);
     }
 
-    pub(super) fn length(&self, block: u32) -> usize {
-        self.filled[block as usize].length
+    pub(super) fn bytes(&self, slot: Slot) -> &[u8] {
+        &self.bytes[slot.0 as usize * BLOCK_BYTES..][..BLOCK_BYTES]
     }
 
-    /// Adds an entry, for which there must be room, to a block. It is passed in pieces.
-    pub(super) fn push(&mut self, block: u32, sequence: u64, stamp: u64, pieces: &[&[u8]]) {
+    pub(super) fn bytes_mut(&mut self, slot: Slot) -> &mut [u8] {
+        &mut self.bytes[slot.0 as usize * BLOCK_BYTES..][..BLOCK_BYTES]
+    }
+
+    /// Writes an entry, for which there must be room, at a place of a block. It is passed in
+    /// pieces.
+    pub(super) fn write(&mut self, slot: Slot, offset: usize, head: (u64, u64), pieces: &[&[u8]]) {
         let length: usize = pieces.iter().map(|piece| piece.len()).sum();
-        let filled = &mut self.filled[block as usize];
-        let start = block as usize * BLOCK_BYTES + filled.length;
-        filled.length += HEAD_BYTES + length;
-        filled.entries += 1;
-        debug_assert!(filled.length <= BLOCK_BYTES);
-        let mut rest = &mut self.bytes[start..start + HEAD_BYTES + length];
-        let head: [&[u8]; 3] =
-            [&sequence.to_le_bytes(), &stamp.to_le_bytes(), &(length as u32).to_le_bytes()];
+        let mut rest = &mut self.bytes_mut(slot)[offset..offset + HEAD_BYTES + length];
+        let (sequence, stamp) = (head.0.to_le_bytes(), head.1.to_le_bytes());
+        let head: [&[u8]; 4] = [&sequence, &stamp, &(length as u32).to_le_bytes(), &[0; 4]];
         for piece in head.iter().chain(pieces) {
             let (room, after) = rest.split_at_mut(piece.len());
             room.copy_from_slice(piece);
@@ -77,24 +78,65 @@ impl Blocks {
         }
     }
 
-    /// The entry at this place of a block, if there is one.
-    pub(super) fn entry(&self, block: u32, offset: usize) -> Option<Entry<'_>> {
-        let start = block as usize * BLOCK_BYTES;
-        let bytes = &self.bytes[start + offset..start + self.length(block)];
-        let (sequence, bytes) = bytes.split_first_chunk()?;
-        let (stamp, bytes) = bytes.split_first_chunk()?;
-        let (length, bytes) = bytes.split_first_chunk()?;
-        Some(Entry {
-            sequence: u64::from_le_bytes(*sequence),
-            stamp: u64::from_le_bytes(*stamp),
-            bytes: bytes.get(..u32::from_le_bytes(*length) as usize)?,
-        })
+    /// The entry at a place before the end of a block.
+    pub(super) fn entry(&self, slot: Slot, offset: usize) -> Option<Entry<'_>> {
+        entry_at(&self.bytes(slot)[offset..])
     }
 
-    /// Counts an entry of a block as confirmed; returns how many are not.
-    pub(super) fn confirm(&mut self, block: u32) -> usize {
-        let filled = &mut self.filled[block as usize];
-        filled.entries -= 1;
-        filled.entries
+    /// Adds the checks of the entries in a part of a block; returns its bytes.
+    pub(super) fn seal(&mut self, slot: Slot, start: usize, end: usize) -> &[u8] {
+        let bytes = &mut self.bytes_mut(slot)[start..end];
+        let mut offset = 0;
+        while let Some(length) = entry_at(&bytes[offset..]).map(|entry| entry.bytes.len()) {
+            let end = offset + HEAD_BYTES + length;
+            let check = check(&bytes[offset..end]);
+            bytes[offset + CHECK_AT..offset + HEAD_BYTES].copy_from_slice(&check);
+            offset = end;
+        }
+        bytes
     }
+}
+
+fn entry_at(bytes: &[u8]) -> Option<Entry<'_>> {
+    let (sequence, bytes) = bytes.split_first_chunk()?;
+    let (stamp, bytes) = bytes.split_first_chunk()?;
+    let (length, bytes) = bytes.split_first_chunk()?;
+    let bytes = bytes.get(HEAD_BYTES - CHECK_AT..)?;
+    Some(Entry {
+        sequence: u64::from_le_bytes(*sequence),
+        stamp: u64::from_le_bytes(*stamp),
+        bytes: bytes.get(..u32::from_le_bytes(*length) as usize)?,
+    })
+}
+
+/// The check of an entry, whose head and bytes these are.
+fn check(bytes: &[u8]) -> [u8; 4] {
+    let mut hash = Xxh3Default::new();
+    hash.update(&bytes[..CHECK_AT]);
+    hash.update(&bytes[HEAD_BYTES..]);
+    (hash.digest() as u32).to_le_bytes()
+}
+
+/// Moves up to `count` entries, from the sequence `first` on, to the start of a file's bytes: those
+/// before a damaged one. Returns their number and their length.
+pub(super) fn keep_whole(bytes: &mut [u8], first: u64, count: usize) -> (usize, usize) {
+    let (mut entries, mut start, mut end) = (0, 0, 0);
+    let mut expected = 0;
+    while let Some(entry) = entry_at(&bytes[end..]).filter(|_| entries < count) {
+        let sequence = entry.sequence;
+        let next = end + HEAD_BYTES + entry.bytes.len();
+        let checked = &bytes[end..next];
+        if sequence < expected || check(checked) != checked[CHECK_AT..HEAD_BYTES] {
+            break;
+        }
+        expected = sequence.saturating_add(1);
+        end = next;
+        if sequence < first {
+            start = end;
+        } else {
+            entries += 1;
+        }
+    }
+    bytes.copy_within(start..end, 0);
+    (entries, end - start)
 }
