@@ -218,7 +218,7 @@ fn check_message(header: &Header, record: &Record<'_>) {
     let severity = Severity::from_word(whole["severity"].as_str().unwrap()).unwrap();
     let about = About { activity: record.activity, severity, time: time.try_into().unwrap() };
     let mut out = [0; FRAME_BYTES_MAX];
-    let syslog = Syslog::new(Framing::OctetCounting, &"h".repeat(300), u32::MAX);
+    let syslog = Syslog::new(Framing::OctetCounting, 16, &"h".repeat(300), u32::MAX);
     let frame = std::str::from_utf8(syslog.write(&about, text, &mut out).unwrap()).unwrap();
 
     let (length, message) = frame.split_once(' ').unwrap();

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use common::{NOW_NS, STRING_LENGTH, bash, plain_record, web_1_header};
 use panoptes_sinks::filter::Filter;
+use panoptes_sinks::output::backlog::Backlog;
 use panoptes_sinks::output::file::{FileOptions, FileOutput};
 use panoptes_sinks::output::form::syslog::{Framing, Syslog};
 use panoptes_sinks::output::remote::{Forward, Messages, RemoteOutput, RemoteSettings};
@@ -36,7 +37,8 @@ const JSON: Messages = Messages::Json { is_compact: false };
 
 fn remote(peer: Peer, messages: Messages, kind: OutputKind, backlog_bytes: usize) -> RemoteOutput {
     let filter = Filter::ALL;
-    let settings = RemoteSettings { peer, messages, filter, backlog_bytes, kind, seed: 7 };
+    let backlog = Backlog::new(backlog_bytes);
+    let settings = RemoteSettings { peer, messages, filter, backlog, kind, seed: 7 };
     let output = RemoteOutput::new(settings).unwrap();
     assert_eq!(output.kind(), kind);
     output
@@ -446,4 +448,37 @@ fn forward_messages_are_sent_until_they_are_acknowledged() {
         assert!(again > 0, "the third message was not acknowledged");
         assert_eq!(first.len() + second.len() - again, COUNT);
     }
+}
+
+#[test]
+fn what_waits_on_the_disk_is_sent_after_a_restart() {
+    const COUNT: usize = 5000;
+    let folder = tempfile::tempdir().unwrap();
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let output = || {
+        RemoteOutput::new(RemoteSettings {
+            peer: tcp(address),
+            messages: JSON,
+            filter: Filter::ALL,
+            backlog: Backlog::open(1 << 20, folder.path(), 64 << 20).unwrap(),
+            kind: OutputKind::IoUring,
+            seed: 7,
+        })
+    };
+    let (mut producer, running) = start(vec![Box::new(output().unwrap())]);
+    push(&mut producer, 0..COUNT / 2);
+    drop(producer);
+    let counters = Arc::clone(&running.counters[0]);
+    running.end();
+    assert_eq!((counters.records(), counters.dropped()), (0, 0));
+
+    let listener = TcpListener::bind(address).unwrap();
+    let reader = thread::spawn(move || read_all(listener.accept().unwrap().0));
+    let (mut producer, running) = start(vec![Box::new(output().unwrap())]);
+    push(&mut producer, COUNT / 2..COUNT);
+    drop(producer);
+    let counters = Arc::clone(&running.counters[0]);
+    running.end();
+    assert!(reader.join().unwrap().into_iter().eq(0..COUNT));
+    assert_eq!((counters.records(), counters.dropped()), (COUNT as u64, 0));
 }

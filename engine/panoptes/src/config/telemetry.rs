@@ -150,10 +150,6 @@ impl Telemetry {
         only_for(transport == Transport::Http, "headers", "`transport: http`", section);
         let mut backlog = Backlog::default();
         backlog.read("backlog", section);
-        if backlog.disk.is_some() {
-            let path = section.full("backlog.disk");
-            section.refuse("backlog", format!("`{path}` is not built yet; leave it out"));
-        }
         let choice = RecordChoice::read(others, section);
         let mut header = others.header;
         section.value("header", &mut header);

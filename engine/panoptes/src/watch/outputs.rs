@@ -14,7 +14,8 @@ use panoptes_sinks::output::transport::TransportSettings;
 use panoptes_sinks::output::{Counters, Output, OutputKind};
 
 use super::telemetry;
-use crate::config::{Output as OutputConfiguration, Sync, Telemetry};
+use crate::boot_ids::default_folder;
+use crate::config::{Configuration, Output as OutputConfiguration, Sync, Telemetry};
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 use crate::request::Shown;
@@ -42,7 +43,11 @@ pub(super) enum Recipe {
         lock: Arc<FolderLock>,
     },
     /// The receiver of this number.
-    Receiver(usize, Box<Telemetry>),
+    Receiver {
+        number: usize,
+        receiver: Box<Telemetry>,
+        state_dir: Option<PathBuf>,
+    },
 }
 
 impl Recipe {
@@ -56,7 +61,9 @@ impl Recipe {
             Self::File { path, options, lock } => {
                 Box::new(FileOutput::open(path, *options)?.with_lock(lock))
             }
-            Self::Receiver(number, receiver) => telemetry::open(*number, receiver)?,
+            Self::Receiver { number, receiver, state_dir } => {
+                telemetry::open(*number, receiver, state_dir.as_deref())?
+            }
         })
     }
 }
@@ -66,10 +73,12 @@ type Opened = (Vec<Box<dyn Output>>, Vec<Watched>, Option<Arc<FolderLock>>);
 /// Opens all configured outputs, and locks the folder of logs; `stdout` is what standard output
 /// shows.
 pub(super) fn open(
-    configuration: &OutputConfiguration,
+    configuration: &Configuration,
     stdout: Shown,
     messages: &Messages,
 ) -> Result<Opened, Failure> {
+    let state_dir = configuration.service.state_dir.clone().or_else(default_folder);
+    let configuration = &configuration.output;
     let mut outputs = Vec::new();
     let mut watched = Vec::new();
     let mut add = |name: String, output: Box<dyn Output>, recipe| {
@@ -109,8 +118,10 @@ pub(super) fn open(
             let what = format_args!("output.telemetry[{number}]");
             Failure::io(&error, Exit::Output, what)
         };
-        let recipe = Recipe::Receiver(number, Box::new(receiver.clone()));
-        add(telemetry::name_of(receiver), recipe.open().map_err(failed)?, recipe);
+        let (receiver, state_dir) = (Box::new(receiver.clone()), state_dir.clone());
+        let name = telemetry::name_of(&receiver);
+        let recipe = Recipe::Receiver { number, receiver, state_dir };
+        add(name, recipe.open().map_err(failed)?, recipe);
     }
     Ok((outputs, watched, locked))
 }

@@ -1,19 +1,25 @@
 //! Opens the outputs to receivers from the configuration's `output.telemetry`.
 
 use std::io;
+use std::path::Path;
 
+use panoptes_sinks::output::backlog::Backlog;
 use panoptes_sinks::output::form::syslog::{Framing, Syslog};
 use panoptes_sinks::output::remote::{Forward, Messages, RemoteOutput, RemoteSettings};
 use panoptes_sinks::output::socket::{Peer, UnixKind};
 use panoptes_sinks::output::{Output, OutputKind};
 
 use crate::config::{
-    HeaderForm, SyslogFraming, Telemetry, TelemetryAddress, TelemetryFormat, Transport,
+    ByteSize, HeaderForm, SyslogFraming, Telemetry, TelemetryAddress, TelemetryFormat, Transport,
 };
 use crate::random;
 
 /// Makes the output to the receiver of this number; it connects when the writer runs.
-pub(super) fn open(number: usize, receiver: &Telemetry) -> io::Result<Box<dyn Output>> {
+pub(super) fn open(
+    number: usize,
+    receiver: &Telemetry,
+    state_dir: Option<&Path>,
+) -> io::Result<Box<dyn Output>> {
     let (Some(peer), Some(messages)) = (peer(receiver), messages(receiver)) else {
         return Err(io::ErrorKind::Unsupported.into());
     };
@@ -21,11 +27,26 @@ pub(super) fn open(number: usize, receiver: &Telemetry) -> io::Result<Box<dyn Ou
         peer,
         messages,
         filter: receiver.choice.filter(number),
-        backlog_bytes: usize::try_from(receiver.backlog.memory.0).unwrap_or(usize::MAX),
+        backlog: backlog(receiver, state_dir)?,
         kind: OutputKind::IoUring,
         seed: random::key(),
     };
     Ok(Box::new(RemoteOutput::new(settings).map_err(io::Error::other)?))
+}
+
+/// What waits for it. On the disk, each receiver has a folder of its own, which another order of the
+/// receivers does not change.
+fn backlog(receiver: &Telemetry, state_dir: Option<&Path>) -> io::Result<Backlog> {
+    let bytes = |size: ByteSize| usize::try_from(size.0).unwrap_or(usize::MAX);
+    let memory = bytes(receiver.backlog.memory);
+    let Some(disk) = receiver.backlog.disk else { return Ok(Backlog::new(memory)) };
+    let without = "`backlog.disk` needs `service.state_dir`";
+    let folder = state_dir.ok_or_else(|| io::Error::other(without))?;
+    let name = format!("{} {:?}", name_of(receiver), receiver.format);
+    let plain = |byte: char| if byte.is_ascii_alphanumeric() { byte } else { '_' };
+    let folder = folder.join("backlog").join(name.chars().map(plain).collect::<String>());
+    Backlog::open(memory, &folder, bytes(disk))
+        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", folder.display())))
 }
 
 /// What messages call a receiver.

@@ -1,6 +1,8 @@
 //! Records as they wait for a receiver, and as messages for it.
 
 use super::forward::{self, Forward};
+use std::sync::LazyLock;
+
 use crate::activities::{Activity, Severity};
 use crate::json::time::TIMESTAMP_LENGTH;
 use crate::output::backlog::Backlog;
@@ -65,7 +67,17 @@ pub(super) struct Batch {
 const BATCH_BYTES: usize = 32 * 1024;
 
 /// Length of a note in a backlog.
-pub(super) const NOTE_BYTES: usize = 1 + 1 + 2 + 4 * 2 + 2 * 8;
+pub(super) const NOTE_BYTES: usize = 4 + 1 + 2 + 4 * 2 + 2 * 8;
+
+/// The number of each activity in a note. It may wait on a disk for a version with another table of
+/// activities, so it follows from the name (FNV-1a).
+static NUMBERS: LazyLock<Vec<u32>> = LazyLock::new(|| {
+    let number = |name: &str| {
+        name.bytes()
+            .fold(0x811c_9dc5, |hash: u32, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+    };
+    Activity::ALL.iter().map(|activity| number(activity.name())).collect()
+});
 
 impl Note {
     pub(super) fn of(block: &Block, index: usize) -> Self {
@@ -80,7 +92,8 @@ impl Note {
         let mut bytes = [0; NOTE_BYTES];
         let mut rest = &mut bytes[..];
         for part in [
-            &[self.activity as u8, self.severity as u8][..],
+            &NUMBERS[self.activity as usize].to_le_bytes()[..],
+            &[self.severity as u8],
             &self.middle.to_le_bytes(),
             &first.0.to_le_bytes(),
             &first.1.to_le_bytes(),
@@ -101,11 +114,13 @@ impl Note {
         let (note, record) = bytes.split_first_chunk::<NOTE_BYTES>()?;
         let short = |at: usize| u16::from_le_bytes([note[at], note[at + 1]]);
         let long = |at: usize| note[at..].first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
-        let places = [(short(4), short(6)), (short(8), short(10))];
-        let lists = HeaderLists { system: long(12)?, content: long(20)?, places };
-        let activity = *Activity::ALL.get(usize::from(note[0]))?;
-        let severity = *Severity::ALL.get(usize::from(note[1]))?;
-        Some((Self { activity, severity, middle: short(2), lists }, record))
+        let places = [(short(7), short(9)), (short(11), short(13))];
+        let lists = HeaderLists { system: long(15)?, content: long(23)?, places };
+        let number = u32::from_le_bytes(*note.first_chunk()?);
+        let activity = NUMBERS.iter().position(|known| *known == number)?;
+        let severity = *Severity::ALL.get(usize::from(note[4]))?;
+        let activity = *Activity::ALL.get(activity)?;
+        Some((Self { activity, severity, middle: short(5), lists }, record))
     }
 
     /// The record in pieces, without its lists of interfaces; `None` if it has no such places.
@@ -127,6 +142,8 @@ impl Note {
 
 impl Composer {
     pub(super) fn new(messages: Messages) -> Self {
+        // It allocates.
+        LazyLock::force(&NUMBERS);
         let is_compact = match &messages {
             Messages::Json { is_compact } => *is_compact,
             Messages::Forward(forward) => forward.is_compact,
@@ -253,11 +270,12 @@ mod tests {
     #[test]
     fn a_note_is_read_as_it_was_written() {
         let lists = HeaderLists { system: u64::MAX - 1, content: 7, places: [(1, 2), (30, 65535)] };
-        let (activity, severity) = (Activity::ProcessHidden, Severity::Critical);
-        let note = Note { activity, severity, middle: 400, lists };
-        let bytes = [&note.to_bytes()[..], b"a record"].concat();
-        assert_eq!(Note::read(&bytes), Some((note, &b"a record"[..])));
-        assert_eq!(Note::read(&bytes[..NOTE_BYTES - 1]), None);
+        for &activity in Activity::ALL {
+            let note = Note { activity, severity: Severity::Critical, middle: 400, lists };
+            let bytes = [&note.to_bytes()[..], b"a record"].concat();
+            assert_eq!(Note::read(&bytes), Some((note, &b"a record"[..])));
+            assert_eq!(Note::read(&bytes[..NOTE_BYTES - 1]), None);
+        }
         assert_eq!(Note::read(&[0xff; 99]), None);
     }
 }

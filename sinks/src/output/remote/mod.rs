@@ -42,8 +42,8 @@ pub struct RemoteSettings {
     pub peer: Peer,
     pub messages: Messages,
     pub filter: Filter,
-    /// How many bytes of records wait at most.
-    pub backlog_bytes: usize,
+    /// What waits, and perhaps has waited since before the start.
+    pub backlog: Backlog,
     /// The way to send that is tried first.
     pub kind: OutputKind,
     /// Differs between outputs and machines, so that they do not all connect at the same time.
@@ -101,7 +101,7 @@ impl RemoteOutput {
 
     /// Makes the output's memory. It connects in its first steps.
     pub fn new(settings: RemoteSettings) -> Result<Self, SocketError> {
-        let RemoteSettings { peer, messages, filter, backlog_bytes, kind, seed } = settings;
+        let RemoteSettings { peer, messages, filter, backlog, kind, seed } = settings;
         let counters = Arc::new(Counters::default());
         Ok(Self {
             names: Names::start(&peer)?,
@@ -109,7 +109,7 @@ impl RemoteOutput {
             backoff: BackOff::new(seed),
             state: State::Down(0),
             since_ns: 0,
-            backlog: Backlog::new(backlog_bytes),
+            backlog,
             composer: Composer::new(messages),
             begun: None,
             flight: Flight::new(),
@@ -245,10 +245,13 @@ impl RemoteOutput {
 
     /// Counts the records that the backlog has dropped.
     fn count_dropped(&mut self) {
-        let Dropped { full, too_long } = self.backlog.dropped();
-        let dropped = full + too_long;
+        let Dropped { full, too_long, damaged } = self.backlog.dropped();
+        let dropped = full + too_long + damaged;
         self.counters.add_dropped((dropped - self.dropped) as usize);
         self.dropped = dropped;
+        if let Some(error) = self.backlog.take_error() {
+            self.counters.add_error(&error);
+        }
     }
 
     /// Whether nothing waits, and all that was sent is confirmed.
@@ -309,13 +312,15 @@ impl Output for RemoteOutput {
         self.standing(now_ns)
     }
 
-    /// Counts what was not confirmed as lost.
+    /// What was not confirmed waits on the disk for the next start, or is lost.
     fn finish(&mut self) {
         if let State::Up = self.state {
             self.confirm();
         }
         self.socket.close();
-        self.counters.add_dropped(self.backlog.waiting().entries);
+        let lost = self.backlog.finish();
+        self.counters.add_dropped(lost);
+        self.count_dropped();
     }
 
     fn patience_ns(&self) -> u64 {

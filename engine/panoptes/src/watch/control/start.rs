@@ -52,7 +52,7 @@ impl Control {
     ) -> Result<Self, Failure> {
         let configuration = &request.configuration;
         let further = check_memory(request, messages)?;
-        let (outputs, watched, lock) = open(&configuration.output, request.stdout, messages)?;
+        let (outputs, watched, lock) = open(configuration, request.stdout, messages)?;
         let waker = Waker::default();
         let (producer, control_consumer) = queue(CONTROL_QUEUE, &waker);
         let notices = channel();
