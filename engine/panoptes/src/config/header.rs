@@ -1,5 +1,7 @@
 //! The form of the records' headers.
 
+use panoptes_sinks::output::lines::Form;
+
 use super::value::Word;
 
 /// The form of the records' headers.
@@ -12,6 +14,14 @@ pub enum HeaderForm {
 }
 
 impl HeaderForm {
+    /// The form of records for programs.
+    pub fn form(self) -> Form {
+        match self {
+            Self::Full => Form::Full,
+            Self::Compact => Form::Compact,
+        }
+    }
+
     /// Why the key at `path` must be `full`.
     pub(super) fn full_is_needed(path: &str) -> String {
         format!(

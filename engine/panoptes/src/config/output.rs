@@ -110,10 +110,7 @@ impl Output {
 impl Output {
     /// The form of records for programs.
     pub fn form(&self) -> Form {
-        match self.header {
-            HeaderForm::Full => Form::Full,
-            HeaderForm::Compact => Form::Compact,
-        }
+        self.header.form()
     }
 
     /// The preset of logs, and of standard output that is no terminal.

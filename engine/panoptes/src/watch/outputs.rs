@@ -143,3 +143,26 @@ pub(super) fn options(configuration: &OutputConfiguration) -> FileOptions {
         ..FileOptions::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use panoptes_sinks::activities::Preset;
+
+    use super::*;
+    use crate::config::{AutoOr, LogLevel};
+
+    #[test]
+    fn logs_have_their_own_preset_whatever_else_is_collected() {
+        let folder = tempfile::tempdir().unwrap();
+        let configuration = OutputConfiguration {
+            log_folder: Some(folder.path().to_owned()),
+            preset: AutoOr::Given(Preset::Security),
+            ..OutputConfiguration::default()
+        };
+        let messages = Messages::on_stderr(LogLevel::Disable);
+        let (outputs, ..) = open(&configuration, Shown::default(), &messages).unwrap();
+        let filters: Vec<Filter> = outputs.iter().map(|output| output.filter()).collect();
+        let events = Filter::of_preset(Preset::Security);
+        assert_eq!(filters, [events, Filter { alerts_only: true, ..events }]);
+    }
+}

@@ -275,3 +275,33 @@ fn header(user_data: &str, interfaces: &[Interface], limits: Limits, events: &Ev
     }
     header
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use panoptes_sinks::queue::{QueueSize, Waker, queue};
+
+    use super::*;
+    use crate::config::{Mode, Overrides, read};
+
+    #[test]
+    fn a_receiver_takes_the_systems_whose_names_match_a_pattern() {
+        let text = "output:\n\
+                    \x20 telemetry:\n\
+                    \x20 - {address: 'a:1'}\n\
+                    \x20 - {address: 'b:1', systems: ['web-*', db]}\n\
+                    \x20 - {address: 'c:1', systems: ['*']}\n\
+                    \x20 - {address: 'd:1', systems: ['web-?']}\n";
+        let (configuration, _) = read(text, Path::new(""), Mode::Run, &Overrides::default());
+        let (producer, _consumer) = queue(QueueSize::default(), &Waker::default());
+        let mut events = SystemEvents::new(producer, &configuration, Vec::new(), None);
+        for (system, receivers) in
+            [("web-1", 0b1110), ("web-17", 0b0110), ("db", 0b0110), ("db-2", 0b0100)]
+        {
+            assert_eq!(events.subject_of(system), Subject { system: None, receivers }, "{system}");
+        }
+        // The first one takes all systems, and does not ask.
+        assert_eq!(configuration.output.telemetry[0].choice.filter(0).receiver, None);
+    }
+}
