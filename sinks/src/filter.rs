@@ -63,7 +63,7 @@ impl Filter {
         Self { preset, ..Self::ALL }
     }
 
-    pub(crate) fn takes(&self, mark: &Mark) -> bool {
+    pub(crate) fn takes(&self, mark: Mark) -> bool {
         (mark.is_alert || !self.alerts_only)
             && mark.preset <= self.preset
             && mark.severity >= self.severity

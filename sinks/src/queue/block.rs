@@ -148,13 +148,13 @@ impl Block {
             }
             if run.is_empty() {
                 let mut known = self.known[turn.clone()].iter();
-                let Some(first) = known.position(|known| filter.takes(&known.mark)) else {
+                let Some(first) = known.position(|known| filter.takes(known.mark)) else {
                     continue;
                 };
                 run = turn.start + first..turn.start + first;
             }
             let rest = self.known[run.end..turn.end].iter();
-            run.end += rest.take_while(|known| filter.takes(&known.mark)).count();
+            run.end += rest.take_while(|known| filter.takes(known.mark)).count();
             if run.end < turn.end {
                 break;
             }
@@ -165,7 +165,7 @@ impl Block {
     /// The number of records that an output takes, from record `index` on.
     pub fn wanted_from(&self, filter: &Filter, index: usize) -> usize {
         let count = |turn: Range<usize>| {
-            self.known[turn].iter().filter(|known| filter.takes(&known.mark)).count()
+            self.known[turn].iter().filter(|known| filter.takes(known.mark)).count()
         };
         self.turns_of(filter, index).map(count).sum()
     }
@@ -191,8 +191,8 @@ impl Block {
     }
 
     /// What record `index` is.
-    pub(crate) fn mark(&self, index: usize) -> &Mark {
-        &self.known[index].mark
+    pub(crate) fn mark(&self, index: usize) -> Mark {
+        self.known[index].mark
     }
 
     /// Where the part begins in record `index` that all records of its header have alike.

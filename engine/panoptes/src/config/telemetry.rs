@@ -234,8 +234,8 @@ fn refuse_unbuilt(transport: Transport, format: TelemetryFormat, section: &Secti
         let message = format!("`{path}`: {word} is not built yet; use tcp, udp or unix");
         section.refuse("transport", message);
     }
-    use TelemetryFormat as Format;
-    if matches!(format, Format::Otlp | Format::Ocsf | Format::Ecs) {
+    let formats = [TelemetryFormat::Otlp, TelemetryFormat::Ocsf, TelemetryFormat::Ecs];
+    if formats.contains(&format) {
         let (path, word) = (section.full("format"), format.show());
         let message = format!("`{path}`: {word} is not built yet; use json, syslog or forward");
         section.refuse("format", message);

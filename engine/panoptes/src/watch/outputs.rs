@@ -149,16 +149,17 @@ mod tests {
     use panoptes_sinks::activities::Preset;
 
     use super::*;
-    use crate::config::{AutoOr, LogLevel};
+    use crate::config::{AutoOr, LogLevel, Mode};
 
     #[test]
     fn logs_have_their_own_preset_whatever_else_is_collected() {
         let folder = tempfile::tempdir().unwrap();
-        let configuration = OutputConfiguration {
+        let output = OutputConfiguration {
             log_folder: Some(folder.path().to_owned()),
             preset: AutoOr::Given(Preset::Security),
             ..OutputConfiguration::default()
         };
+        let configuration = Configuration { output, ..Configuration::defaults(Mode::Run) };
         let messages = Messages::on_stderr(LogLevel::Disable);
         let (outputs, ..) = open(&configuration, Shown::default(), &messages).unwrap();
         let filters: Vec<Filter> = outputs.iter().map(|output| output.filter()).collect();

@@ -58,6 +58,8 @@ pub struct RemoteOutput {
     socket: Socket,
     backoff: BackOff,
     state: State,
+    /// While connecting.
+    connecting: Option<Connecting>,
     /// When it came into this state, or last made progress in it.
     since_ns: u64,
     backlog: Backlog,
@@ -71,12 +73,12 @@ pub struct RemoteOutput {
     dropped: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 enum State {
     /// Until this time.
     Down(u64),
     Resolving,
-    Connecting(Connecting),
+    Connecting,
     Up,
 }
 
@@ -108,6 +110,7 @@ impl RemoteOutput {
             socket: Socket::new(kind, &counters),
             backoff: BackOff::new(seed),
             state: State::Down(0),
+            connecting: None,
             since_ns: 0,
             backlog,
             composer: Composer::new(messages),
@@ -136,12 +139,13 @@ impl RemoteOutput {
         if let State::Resolving = self.state
             && let Some(resolved) = self.names.answer()
         {
-            let connecting = Connecting::new(&self.peer, resolved?);
-            self.enter(State::Connecting(connecting), now_ns);
+            self.connecting = Some(Connecting::new(&self.peer, resolved?));
+            self.enter(State::Connecting, now_ns);
         }
-        let State::Connecting(connecting) = &mut self.state else { return Ok(wait) };
+        let Some(connecting) = &mut self.connecting else { return Ok(wait) };
         if let Some(connected) = connecting.advance(now_ns, wait) {
             self.socket.open(connected?);
+            self.connecting = None;
             self.composer.begin(self.socket.is_stream());
             Counters::add(&self.counters.connections, 1);
             self.enter(State::Up, now_ns);
@@ -237,6 +241,7 @@ impl RemoteOutput {
         self.socket.close();
         self.backlog.rewind();
         self.flight.clear();
+        self.connecting = None;
         self.acks.clear();
         self.begun = None;
         let until = now_ns.saturating_add(self.backoff.pause_ns());
@@ -265,7 +270,7 @@ impl RemoteOutput {
         }
         let is_soon = now_ns < self.since_ns.saturating_add(SOON_NS);
         match self.state {
-            State::Up | State::Connecting(_) if is_soon => Standing::Busy,
+            State::Up | State::Connecting if is_soon => Standing::Busy,
             State::Resolving if is_soon => Standing::Failing,
             State::Down(until) if until < now_ns.saturating_add(SOON_NS) => Standing::Failing,
             _ => Standing::Away,

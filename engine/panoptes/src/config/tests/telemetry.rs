@@ -290,6 +290,8 @@ fn the_activities_of_a_receiver_narrow_its_preset() {
 
 #[test]
 fn what_any_output_has_is_collected() {
+    use Preset::{Alerts, Everything, Security};
+
     let check = |output: &str, expected, of_receivers: &[Preset]| {
         let system = "systems: {a: {system: 'file:/a'}}";
         let (configuration, problems) = read_receivers(system, output);
@@ -303,7 +305,6 @@ fn what_any_output_has_is_collected() {
     let security = "  - {address: 'b:1', preset: security}\n";
     let auto = "  - {address: 'c:1', preset: auto}\n";
     let log = "  preset: alerts\n";
-    use Preset::{Alerts, Everything, Security};
     check(&format!("{alerts}{auto}"), Everything, &[Alerts, Everything]);
     check(&format!("{auto}{log}"), Alerts, &[Alerts]);
     check(&format!("{alerts}{security}{log}"), Security, &[Alerts, Security]);
