@@ -6,8 +6,8 @@ use std::sync::OnceLock;
 #[cfg(feature = "failpoints")]
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Panics if the environment variable `PANOPTES_FAILPOINTS` says so: `scan=5,loop=3` is the fifth
-/// time that the place `scan` is reached, and the third time for `loop`.
+/// Panics as the environment variable `PANOPTES_FAILPOINTS` requests: with `scan=5,loop=3`, the
+/// fifth time that the place `scan` is reached, and the third time that `loop` is.
 #[cfg(feature = "failpoints")]
 pub fn reach(place: &str) {
     static LEFT: OnceLock<Vec<(String, AtomicU64)>> = OnceLock::new();

@@ -53,7 +53,8 @@ fn generate(program: &Path, folder: &Path) -> Result<(), String> {
     let version = env!("CARGO_PKG_VERSION");
     let date = printed(Path::new("date"), &["--rfc-email"])?;
     let entry = format!(
-        "panoptes ({version}-1) unstable; urgency=medium\n\n  * See CHANGELOG.md of the sources.\n\n \
+        "panoptes ({version}-1) unstable; urgency=medium\n\n  \
+         * See CHANGELOG.md of the sources.\n\n \
          -- The Panoptes authors <noreply@panoptes.example>  {date}"
     );
     write(&folder.join("changelog"), &entry)?;

@@ -34,8 +34,8 @@ pub(super) fn open(
     Ok(Box::new(RemoteOutput::new(settings).map_err(io::Error::other)?))
 }
 
-/// What waits for it. On the disk, each receiver has a folder of its own, which another order of the
-/// receivers does not change.
+/// What waits for it. On the disk, each receiver has a folder of its own, which another order of
+/// the receivers does not change.
 fn backlog(receiver: &Telemetry, state_dir: Option<&Path>) -> io::Result<Backlog> {
     let bytes = |size: ByteSize| usize::try_from(size.0).unwrap_or(usize::MAX);
     let memory = bytes(receiver.backlog.memory);

@@ -12,7 +12,8 @@
 //!
 //! A record leaves the backlog when it is confirmed. A stream's receiver confirms what its kernel
 //! has received; a datagram counts when it is sent. A new connection begins with the first record
-//! that was not confirmed, and with its first byte: within a connection, no record is cut or doubled.
+//! that was not confirmed, and with its first byte: within a connection, no record is cut or
+//! doubled.
 //! With the Forward protocol, the receiver itself acknowledges each message.
 
 mod flight;
