@@ -134,7 +134,7 @@ fn a_bad_configuration_is_refused_with_every_mistake() {
     let (folder, _) = configured(
         "service: {log_level: 1}\n\
          system: {}\n\
-         output: {telemetry: [{}]}\n\
+         output: {telemetry: [{format: jsn}]}\n\
          systems: {a: {system: /a}}\n",
     );
     let run = run_in(folder.path(), &["check", "p.yaml"]);
