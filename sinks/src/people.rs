@@ -13,7 +13,7 @@ const WIDTH: usize = 400;
 /// How lines are written.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct LineStyle {
-    /// Whether alerts and warnings have colours.
+    /// Whether the severities of alerts and warnings have colours.
     pub has_colours: bool,
     /// Whether each line names the system that it is about.
     pub names_system: bool,
@@ -46,7 +46,8 @@ pub fn line(record: &Value, style: LineStyle) -> String {
         (true, Some("SYSTEM_ACTIVITY"), _) => ("\x1b[2m", "\x1b[0m"),
         _ => ("", ""),
     };
-    format!("{on}{time}  {severity:<8}{name:<40}{system}{about}{off}")
+    let severity = format!("{on}{severity:<8}{off}");
+    format!("{time}  {severity}{name:<40}{system}{about}")
 }
 
 /// Escapes control characters and those that reorder text (Unicode's bidirectional formatting).
@@ -218,8 +219,8 @@ mod tests {
         let style = LineStyle { has_colours: true, names_system: true };
         assert_eq!(
             line(&record, style),
-            "\x1b[1;31m07:31:46.905  HIGH    process_hidden                          \
-             web\\u{202e}-1: no list has it  x (7)\x1b[0m"
+            "07:31:46.905  \x1b[1;31mHIGH    \x1b[0mprocess_hidden                          \
+             web\\u{202e}-1: no list has it  x (7)"
         );
         assert_eq!(line_of(b"no \x1b[2J record", style), "no \\u{1b}[2J record");
     }

@@ -53,7 +53,7 @@ fn choose(lines: &[String]) -> Vec<&str> {
     let mut chosen = Vec::new();
     let mut after_act = 0;
     for line in lines.iter().skip_while(|line| !is_act(line)) {
-        let is_marked = line.starts_with("\x1b[1;31m") || line.starts_with("\x1b[33m");
+        let is_marked = line.contains("\x1b[1;31m") || line.contains("\x1b[33m");
         after_act = if is_act(&line) { 0 } else { after_act + 1 };
         if after_act > AFTER_ACT && !is_marked {
             continue;
