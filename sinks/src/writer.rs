@@ -102,6 +102,8 @@ pub enum End {
 
 /// The blocks that a queue's producer needs to go on: one to fill and one to change to.
 const BLOCKS_SPARE: usize = 2;
+/// How long the rest may take when the writer was stopped: who stops it waits half a second.
+const STOPPED_NS: u64 = 300_000_000;
 /// Maximum sleep while work is left, and while none is.
 const SHORT_WAIT: Duration = Duration::from_millis(2);
 const LONG_WAIT: Duration = Duration::from_millis(500);
@@ -250,7 +252,7 @@ impl Writer {
                 }
             }
         }
-        self.finish(clock);
+        self.finish_unless(clock, stop);
         end
     }
 
@@ -264,6 +266,12 @@ impl Writer {
     /// Writes what is left: takes all blocks passed on, and gives up on outputs that make no
     /// progress.
     pub fn finish(&mut self, clock: &impl Fn() -> u64) {
+        self.finish_unless(clock, &AtomicBool::new(false));
+    }
+
+    /// The same; once `stop` is set, it ends soon although outputs make progress.
+    fn finish_unless(&mut self, clock: &impl Fn() -> u64, stop: &AtomicBool) {
+        let mut until_ns = u64::MAX;
         let start_ns = clock();
         for reader in &mut self.outputs {
             reader.progress_ns = start_ns;
@@ -281,7 +289,10 @@ impl Writer {
             for reader in &mut self.outputs {
                 is_hopeful |= reader.is_hopeful(now_ns);
             }
-            if !is_hopeful {
+            if stop.load(Ordering::Relaxed) {
+                until_ns = until_ns.min(now_ns.saturating_add(STOPPED_NS));
+            }
+            if !is_hopeful || now_ns >= until_ns {
                 break;
             }
         }

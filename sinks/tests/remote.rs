@@ -177,7 +177,7 @@ fn a_receiver_that_is_not_there_at_first_gets_everything_later() {
 #[test]
 fn a_receiver_that_restarts_goes_on_with_whole_records() {
     const COUNT: usize = 40_000;
-    const CONNECTIONS: usize = 10;
+    const CONNECTIONS: usize = 5;
     for kind in KINDS {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -260,6 +260,22 @@ fn what_a_receiver_never_took_is_counted_at_the_end() {
     running.end();
     assert!(begin.elapsed() < Duration::from_secs(20));
     assert_eq!((counters.records(), counters.dropped()), (0, 1000));
+}
+
+#[test]
+fn a_stop_leaves_out_what_a_receiver_does_not_take() {
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let away = remote(tcp(address), JSON, OutputKind::IoUring, 16 << 20);
+    let (mut producer, running) = start(vec![Box::new(away)]);
+    push(&mut producer, 0..1000);
+    let counters = Arc::clone(&running.counters[0]);
+    wait_for("refusal", || counters.errors() > 0);
+    let begin = Instant::now();
+    running.stop.store(true, Ordering::Relaxed);
+    assert_eq!(running.thread.join().unwrap(), End::Stopped);
+    assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
+    assert_eq!((counters.records(), counters.dropped()), (0, 1000));
+    drop(producer);
 }
 
 /// Pushes real records of a process.

@@ -63,6 +63,8 @@ pub struct RemoteOutput {
     connecting: Option<Connecting>,
     /// When it came into this state, or last made progress in it.
     since_ns: u64,
+    /// When the connection was made.
+    up_ns: u64,
     backlog: Backlog,
     composer: Composer,
     /// The composer's message, if the socket has not taken all of it.
@@ -93,6 +95,9 @@ struct Begun {
 
 /// A receiver that makes no progress for this time is looked at now and then only.
 const SOON_NS: u64 = 100_000_000;
+/// A connection that ends sooner lengthens the pause before the next one, even if a part of the
+/// records had arrived: a receiver that ends all connections is not called ten times a second.
+const GOOD_NS: u64 = 1_000_000_000;
 /// How long a receiver may take to acknowledge a message. What waits for that is sent again then.
 const ACK_NS: u64 = 60_000_000_000;
 /// How long what is left may take at the end.
@@ -113,6 +118,7 @@ impl RemoteOutput {
             state: State::Down(0),
             connecting: None,
             since_ns: 0,
+            up_ns: 0,
             backlog,
             composer: Composer::new(messages),
             begun: None,
@@ -150,6 +156,7 @@ impl RemoteOutput {
             self.composer.begin(self.socket.is_stream());
             Counters::add(&self.counters.connections, 1);
             self.enter(State::Up, now_ns);
+            self.up_ns = now_ns;
         }
         Ok(Duration::ZERO)
     }
@@ -161,8 +168,12 @@ impl RemoteOutput {
         let is_moved = self.fill();
         let wait = if is_moved || self.is_done() { Duration::ZERO } else { wait };
         self.receive(wait)?;
-        if self.confirm() || is_moved {
+        let is_confirmed = self.confirm();
+        if is_confirmed || is_moved {
             self.since_ns = now_ns;
+        }
+        if is_confirmed && now_ns > self.up_ns.saturating_add(GOOD_NS) {
+            self.backoff.reset();
         }
         let is_late = now_ns > self.since_ns.saturating_add(ACK_NS);
         if is_late && self.composer.awaits_acks() && !self.is_done() {
@@ -226,9 +237,6 @@ impl RemoteOutput {
         let lost = confirmed.left_out + refused;
         Counters::add(&self.counters.records, confirmed.records.saturating_sub(refused) as usize);
         self.counters.add_dropped(lost as usize);
-        if self.socket.is_stream() || refused == 0 {
-            self.backoff.reset();
-        }
         true
     }
 
