@@ -56,6 +56,7 @@ pub fn open_with(
 /// Writes a message about what is missing in a dump; if `watching`, also that it never changes.
 pub fn log_source(source: &AnySource, system: &System, watching: bool, messages: &Messages) {
     let AnySource::File(source) = source else { return };
+    let messages = messages.of(system);
     let (name, format, lacks) = (&system.name, source.format(), source.lacks());
     let what = format.name();
     if lacks.is_damage() {
@@ -113,13 +114,15 @@ impl Observer for MessageObserver<'_> {
     fn regions(&mut self, regions: &dma::Regions) {
         // If the regions are not found, the failure reports it.
         if matches!(regions, dma::Regions::Found { .. }) {
-            self.messages.info(format_args!("{}: {regions}", self.system.name));
+            let messages = self.messages.of(self.system);
+            messages.info(format_args!("{}: {regions}", self.system.name));
         }
     }
 
     fn left_out(&mut self, problems: &[ProfileProblem]) {
         for problem in problems {
-            self.messages.warning(format_args!("{}: {problem}", self.system.name));
+            let messages = self.messages.of(self.system);
+            messages.warning(format_args!("{}: {problem}", self.system.name));
         }
     }
 
@@ -128,12 +131,12 @@ impl Observer for MessageObserver<'_> {
     }
 
     fn event(&mut self, event: &Event<'_>) {
-        log_event(event, &self.system.name, self.messages);
+        log_event(event, self.system, self.messages);
     }
 
     fn not_attached(&mut self, source: &AnySource, error: &AttachError) {
         if matches!(error, AttachError::NoKernel(_)) {
-            warn_losses(source, &self.system.name, self.messages);
+            warn_losses(source, self.system, self.messages);
         }
     }
 }
@@ -166,12 +169,14 @@ pub fn attach(
 }
 
 /// Writes a warning if the transport has lost anything.
-pub fn warn_losses(source: &AnySource, system: &str, messages: &Messages) {
-    source.losses(&mut |losses| messages.warning(format_args!("{system}: {losses}")));
+pub fn warn_losses(source: &AnySource, system: &System, messages: &Messages) {
+    let (messages, name) = (messages.of(system), &system.name);
+    source.losses(&mut |losses| messages.warning(format_args!("{name}: {losses}")));
 }
 
 /// Writes a message about an event of discovery; most are of level `debug`.
-pub fn log_event(event: &Event<'_>, system: &str, messages: &Messages) {
+pub fn log_event(event: &Event<'_>, system: &System, messages: &Messages) {
+    let (messages, system) = (messages.of(system), &system.name);
     match event {
         Event::OsIdentifierFound { trace, at, release, .. } => {
             messages.debug(format_args!("{system}: {trace} at {at}: Linux {release}"));

@@ -1,22 +1,26 @@
 //! Messages for people, by level.
 //!
-//! Each message is one line on stderr (for the service: on stdout, guide §8.1). A debug log
-//! receives all messages, whatever their level. Control characters are escaped, so that text from
+//! Each message is one line on stderr (for the service: on stdout, guide §8.1). A message about a
+//! system has that system's level, if it has one of its own. A debug log receives all messages,
+//! whatever their level. Control characters are escaped, so that text from
 //! a watched machine can't control the terminal.
 //!
 //! Not for: records (`panoptes-sinks`).
 
+mod debug_log;
+
 use std::fmt::{self, Display};
-use std::fs::{File, OpenOptions, create_dir_all};
 use std::io::{self, IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use panoptes_sinks::json::time::Timestamp;
+use panoptes_sinks::output::file::FileOptions;
 
-use crate::config::{LogLevel, one_line};
+use self::debug_log::DebugLog;
+use crate::config::{LogLevel, System, one_line};
 use crate::exit::{Exit, Failure};
 
 /// Writes messages up to a level, and all messages to the debug log if there is one.
@@ -27,9 +31,11 @@ pub struct Messages {
     debug_log: Mutex<Option<DebugLog>>,
 }
 
-struct DebugLog {
-    path: PathBuf,
-    file: File,
+/// Messages about one system, at its level.
+#[derive(Clone, Copy, Debug)]
+pub struct SystemMessages<'a> {
+    messages: &'a Messages,
+    level: Option<LogLevel>,
 }
 
 impl Messages {
@@ -60,18 +66,29 @@ impl Messages {
         self.level.store(level as u8, Ordering::Relaxed);
     }
 
-    /// Writes every message, of every level, into `folder` as well.
-    pub fn log_to(&self, folder: &Path) -> Result<(), Failure> {
-        let path = folder.join(DEBUG_LOG_NAME);
-        let file = create_dir_all(folder)
-            .and_then(|()| OpenOptions::new().create(true).append(true).open(&path))
-            .map_err(|error| {
-                let path = path.display();
-                let what = format_args!("service.debug_log_folder: {path} can't be written");
-                Failure::io(&error, Exit::Output, what)
-            })?;
-        *locked(&self.debug_log) = Some(DebugLog { path, file });
+    /// Writes every message, of every level, into `folder` as well, in files that rotate by these
+    /// options.
+    pub fn log_to(&self, folder: &Path, options: &FileOptions) -> Result<(), Failure> {
+        let log = DebugLog::open(folder, options).map_err(|error| {
+            let folder = folder.display();
+            let what = format_args!("service.debug_log_folder: {folder} can't be written");
+            Failure::io(&error, Exit::Output, what)
+        })?;
+        *locked(&self.debug_log) = Some(log);
         Ok(())
+    }
+
+    /// Opens the debug log again: another program has moved it.
+    pub fn reopen(&self) {
+        let reopened = locked(&self.debug_log).as_mut().map(DebugLog::reopen);
+        if let Some(Err(error)) = reopened {
+            self.warning(format_args!("the debug log is not opened again: {error}"));
+        }
+    }
+
+    /// Messages about a system.
+    pub fn of(&self, system: &System) -> SystemMessages<'_> {
+        SystemMessages { messages: self, level: system.settings.log_level }
     }
 
     /// Writes a message about a failure.
@@ -97,7 +114,10 @@ impl Messages {
     /// Writes a message at a level. A message that can't be written is lost: there is no other
     /// channel on which to report the error.
     pub fn say(&self, level: LogLevel, text: impl Display) {
-        let shown = self.shows(level);
+        self.say_if(self.shows(level), level, text);
+    }
+
+    fn say_if(&self, shown: bool, level: LogLevel, text: impl Display) {
         let mut debug_log = locked(&self.debug_log);
         if !shown && debug_log.is_none() {
             return;
@@ -111,8 +131,8 @@ impl Messages {
         }
         if let Some(log) = debug_log.as_mut() {
             let line = format!("{} {} {text}\n", now(), format!("{level:?}").to_lowercase());
-            if let Err(error) = log.file.write_all(line.as_bytes()) {
-                let path = log.path.display().to_string();
+            if let Err(error) = log.write(line.as_bytes()) {
+                let path = log.path().display().to_string();
                 *debug_log = None;
                 drop(debug_log);
                 self.warning(format_args!("the debug log {path} ends here: {error}"));
@@ -122,6 +142,33 @@ impl Messages {
 
     fn shows(&self, level: LogLevel) -> bool {
         level as u8 <= self.level.load(Ordering::Relaxed)
+    }
+}
+
+impl SystemMessages<'_> {
+    /// Writes a message about a failure.
+    pub fn error(&self, text: impl Display) {
+        self.say(LogLevel::Error, text);
+    }
+
+    /// Writes a message that a person should act on.
+    pub fn warning(&self, text: impl Display) {
+        self.say(LogLevel::Warning, text);
+    }
+
+    /// Writes a message about normal operation.
+    pub fn info(&self, text: impl Display) {
+        self.say(LogLevel::Info, text);
+    }
+
+    /// Writes a message for developers.
+    pub fn debug(&self, text: impl Display) {
+        self.say(LogLevel::Debug, text);
+    }
+
+    fn say(&self, level: LogLevel, text: impl Display) {
+        let shown = self.level.map_or(self.messages.shows(level), |most| level <= most);
+        self.messages.say_if(shown, level, text);
     }
 }
 
@@ -170,13 +217,12 @@ fn now() -> String {
     String::from_utf8_lossy(&time.text()).replace("+00:00", "Z")
 }
 
-const DEBUG_LOG_NAME: &str = "panoptes.log";
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::config::{SystemAddress, SystemSettings};
 
     #[derive(Clone, Default)]
     struct Kept(Arc<Mutex<Vec<u8>>>);
@@ -241,7 +287,7 @@ mod tests {
         let inner = folder.path().join("new");
         let kept = Kept::default();
         let messages = Messages::new(Box::new(kept.clone()), false, LogLevel::Error);
-        messages.log_to(&inner).unwrap();
+        messages.log_to(&inner, &FileOptions::default()).unwrap();
         messages.say(LogLevel::Trace, "quiet");
         messages.error("loud");
         assert_eq!(kept.text(), "panoptes: error: loud\n");
@@ -253,12 +299,35 @@ mod tests {
     }
 
     #[test]
+    fn a_system_may_have_a_level_of_its_own() {
+        let system = |log_level| {
+            let settings = SystemSettings { log_level, ..SystemSettings::default() };
+            System { name: "a".to_owned(), address: SystemAddress::Host, settings }
+        };
+        let kept = Kept::default();
+        let messages = Messages::new(Box::new(kept.clone()), false, LogLevel::Warning);
+        for (log_level, text) in [
+            (None, "panoptes: warning: b\n"),
+            (Some(LogLevel::Disable), ""),
+            (Some(LogLevel::Debug), "panoptes: warning: b\npanoptes: c\npanoptes: debug: d\n"),
+        ] {
+            kept.0.lock().unwrap().clear();
+            let system = system(log_level);
+            let messages = messages.of(&system);
+            messages.warning("b");
+            messages.info("c");
+            messages.debug("d");
+            assert_eq!(kept.text(), text);
+        }
+    }
+
+    #[test]
     fn a_debug_log_that_cannot_be_is_a_failure() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         std::fs::write(&file, "").unwrap();
         let messages = Messages::new(Box::new(io::sink()), false, LogLevel::Error);
-        let failure = messages.log_to(&file).unwrap_err();
+        let failure = messages.log_to(&file, &FileOptions::default()).unwrap_err();
         assert_eq!(failure.exit, Exit::Output);
         assert!(failure.message.starts_with("service.debug_log_folder: "), "{failure}");
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use clap::{CommandFactory, Parser};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use panoptes_sinks::output::file::FileOptions;
 use panoptes_sinks::schema::{record_schema, scan_schema};
 
 use crate::check::check;
@@ -125,7 +126,9 @@ fn configured(
         Messages::on_stderr(level)
     };
     if let Some(folder) = &configuration.service.debug_log_folder {
-        messages.log_to(folder)?;
+        let (rotate_size, max_files) = configuration.output.rotation();
+        messages
+            .log_to(folder, &FileOptions { rotate_size, max_files, ..FileOptions::default() })?;
     }
     for (weight, line) in warnings.lines() {
         debug_assert_eq!(weight, Weight::Warning, "an error would have ended the program");

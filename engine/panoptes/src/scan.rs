@@ -1,6 +1,8 @@
 //! `panoptes scan`: prints one snapshot of a system.
 
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use panoptes_engine::detect::shell_history::{Remembered, remembered};
@@ -12,6 +14,7 @@ use panoptes_engine::system::{Stop, kernel_of};
 use panoptes_engine::walk::{Kernel, Losses, Scope, Snapshot, Walker};
 use panoptes_engine::watch::SLICE_BYTES;
 use panoptes_profiles::Profile;
+use panoptes_sinks::output::file::Chain;
 use panoptes_sources::{AnySource, Counts, Detail, Meter};
 use serde_json::{Value, json};
 
@@ -27,6 +30,8 @@ const ATTEMPTS_MAX: u32 = 8;
 pub fn scan(request: &ScanRequest, messages: &Messages) -> Result<Exit, Failure> {
     let begin = Instant::now();
     let (name, kinds) = (&request.system.name, request.kinds);
+    let mut log =
+        request.configuration.output.log_folder.as_deref().map(Log::create).transpose()?;
     let (source, profile) = attach_to(request, begin, messages)?;
     let kernel = kernel_of(&profile);
     let mut times = Times { discovered: begin.elapsed(), ..Times::default() };
@@ -52,13 +57,17 @@ pub fn scan(request: &ScanRequest, messages: &Messages) -> Result<Exit, Failure>
 
     let extras = Extras { contents: contents.as_ref(), commands: &commands };
     let printing = Instant::now();
-    let counts = if request.summary {
-        print_lines(&mut lines, snapshot, extras, kinds, &kernel, &mut io::sink())
+    let shown: Box<dyn Write> = if request.summary {
+        Box::new(io::sink())
     } else {
-        let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
+        Box::new(BufWriter::with_capacity(BUFFER_BYTES, io::stdout().lock()))
+    };
+    let counts = {
+        let mut out = Out { shown, log: log.as_mut() };
         let written = print_lines(&mut lines, snapshot, extras, kinds, &kernel, &mut out);
         written.and_then(|counts| out.flush().map(|()| counts))
     };
+    log.map_or(Ok(()), Log::end)?;
     let Some(counts) = printed(counts)? else { return Ok(Exit::Done) };
     times.printed = printing.elapsed();
     if request.summary {
@@ -67,13 +76,66 @@ pub fn scan(request: &ScanRequest, messages: &Messages) -> Result<Exit, Failure>
         let text = if request.json { summary.json() } else { summary.text() };
         print(text.as_bytes())?;
     }
-    warn_losses(source.source_mut(), name, messages);
+    warn_losses(source.source_mut(), &request.system, messages);
     if unread > 0 {
         messages.warning(format_args!(
             "{name}: {unread} shell commands are not in memory and were left out"
         ));
     }
     Ok(verdict(snapshot, scope(kinds), &counts, name, messages))
+}
+
+/// The file of `output.log_folder` with the lines of the last scan.
+struct Log {
+    path: PathBuf,
+    file: BufWriter<File>,
+    /// Why the file has not all lines.
+    error: Option<io::Error>,
+}
+
+const LOG_NAME: &str = "scan.jsonl";
+const BUFFER_BYTES: usize = 1 << 16;
+
+impl Log {
+    fn create(folder: &Path) -> Result<Self, Failure> {
+        let path = folder.join(LOG_NAME);
+        let opened = Chain::new(&path, 0).open().and_then(|file| file.set_len(0).map(|()| file));
+        match opened {
+            Ok(file) => {
+                let file = BufWriter::with_capacity(BUFFER_BYTES, file);
+                Ok(Self { path, file, error: None })
+            }
+            Err(error) => Err(Self::failure(&path, &error)),
+        }
+    }
+
+    fn end(mut self) -> Result<(), Failure> {
+        let error = self.error.or_else(|| self.file.flush().err());
+        error.map_or(Ok(()), |error| Err(Self::failure(&self.path, &error)))
+    }
+
+    fn failure(path: &Path, error: &io::Error) -> Failure {
+        Failure::io(error, Exit::Output, format_args!("cannot write to {}", path.display()))
+    }
+}
+
+/// Where lines go: standard output or nothing, and the log if there is one.
+struct Out<'a> {
+    shown: Box<dyn Write>,
+    log: Option<&'a mut Log>,
+}
+
+impl Write for Out<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(log) = self.log.as_mut().filter(|log| log.error.is_none()) {
+            log.error = log.file.write_all(bytes).err();
+        }
+        self.shown.write_all(bytes).map(|()| bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.shown.flush()
+    }
 }
 
 /// Attaches to the system to scan; `begin` is the start of the program's work.
@@ -317,5 +379,46 @@ impl Summary<'_> {
             "attempts": self.attempts,
         });
         format!("{summary}\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_has_the_lines_of_the_last_scan() {
+        let folder = tempfile::tempdir().unwrap();
+        let logs = folder.path().join("new");
+        for text in ["a first scan\n", "a scan\n"] {
+            let mut log = Log::create(&logs).unwrap();
+            let mut out = Out { shown: Box::new(io::sink()), log: Some(&mut log) };
+            out.write_all(text.as_bytes()).unwrap();
+            out.flush().unwrap();
+            drop(out);
+            log.end().unwrap();
+        }
+        assert_eq!(std::fs::read(logs.join(LOG_NAME)).unwrap(), b"a scan\n");
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_written_is_a_failure_and_costs_no_line_of_the_output() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(LOG_NAME);
+        std::os::unix::fs::symlink("/dev/full", &path).unwrap();
+        let file = BufWriter::new(File::options().write(true).open(&path).unwrap());
+        let mut log = Log { path, file, error: None };
+        let (mut reader, writer) = io::pipe().unwrap();
+        let mut out = Out { shown: Box::new(writer), log: Some(&mut log) };
+        for _ in 0..3 {
+            out.write_all(&[b'x'; 10_000]).unwrap();
+        }
+        drop(out);
+        let mut shown = Vec::new();
+        io::Read::read_to_end(&mut reader, &mut shown).unwrap();
+        assert_eq!(shown.len(), 30_000);
+        let failure = log.end().unwrap_err();
+        assert_eq!(failure.exit, Exit::Output);
+        assert!(failure.message.contains("No space left on device"), "{failure}");
     }
 }

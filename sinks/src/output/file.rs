@@ -20,7 +20,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::chain::Chain;
+pub use self::chain::Chain;
+
 use self::mend::mend;
 use super::folder::{FolderLock, has_name};
 use super::lines::{Form, Lines};

@@ -108,6 +108,11 @@ impl Output {
 }
 
 impl Output {
+    /// The size at which a file is rotated, and how many old files are kept beside it.
+    pub(crate) fn rotation(&self) -> (u64, u32) {
+        (self.rotate_size.0, self.max_files.saturating_sub(1))
+    }
+
     /// The form of records for programs.
     pub fn form(&self) -> Form {
         self.header.form()

@@ -101,7 +101,7 @@ pub(super) fn kernel_in(
     let system = System { name: address.default_name(), address: address.clone(), settings };
     let mut source = open_with(address, &system.settings, &service, false, &mut |_| {})?;
     log_source(&source, &system, false, messages);
-    let mut progress = |event: Event<'_>| log_event(&event, &system.name, messages);
+    let mut progress = |event: Event<'_>| log_event(&event, &system, messages);
     let found = find_kernel(&mut source, options, &mut progress, Stop::NEVER);
     Ok((system, found))
 }

@@ -9,13 +9,17 @@ use std::sync::Arc;
 use panoptes_sinks::filter::Filter;
 use panoptes_sinks::output::file::{FileOptions, FileOutput};
 use panoptes_sinks::output::folder::FolderLock;
+use panoptes_sinks::output::lines::Form;
 use panoptes_sinks::output::stream::StreamOutput;
 use panoptes_sinks::output::transport::TransportSettings;
 use panoptes_sinks::output::{Counters, Output, OutputKind};
+use panoptes_sinks::people::LineStyle;
 
 use super::telemetry;
 use crate::boot_ids::default_folder;
-use crate::config::{Configuration, Output as OutputConfiguration, Sync, Telemetry};
+use crate::config::{
+    Configuration, LogLevel, Output as OutputConfiguration, Service, Sync, Telemetry,
+};
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 use crate::request::Shown;
@@ -23,6 +27,9 @@ use crate::request::Shown;
 /// The files in the folder of logs, and whether they have alerts alone. Events rotate only the
 /// first.
 const LOGS: [(&str, bool); 2] = [("events.jsonl", false), ("alerts.jsonl", true)];
+
+/// The lines about all records, in the folder of the debug log.
+const DEBUG_EVENTS: &str = "panoptes-events.log";
 
 /// An output's name and counters, which can be read while the writer owns the output itself.
 #[derive(Clone, Debug)]
@@ -40,7 +47,7 @@ pub(super) enum Recipe {
     File {
         path: PathBuf,
         options: FileOptions,
-        lock: Arc<FolderLock>,
+        lock: Option<Arc<FolderLock>>,
     },
     /// The receiver of this number.
     Receiver {
@@ -59,7 +66,11 @@ impl Recipe {
                 Box::new(output.with_form(shown.form).with_filter(Filter::of_preset(shown.preset)))
             }
             Self::File { path, options, lock } => {
-                Box::new(FileOutput::open(path, *options)?.with_lock(lock))
+                let output = FileOutput::open(path, *options)?;
+                Box::new(match lock {
+                    Some(lock) => output.with_lock(lock),
+                    None => output,
+                })
             }
             Self::Receiver { number, receiver, state_dir } => {
                 telemetry::open(*number, receiver, state_dir.as_deref())?
@@ -77,61 +88,97 @@ pub(super) fn open(
     stdout: Shown,
     messages: &Messages,
 ) -> Result<Opened, Failure> {
-    let state_dir = configuration.service.state_dir.clone().or_else(default_folder);
-    let configuration = &configuration.output;
-    let mut outputs = Vec::new();
-    let mut watched = Vec::new();
-    let mut add = |name: String, output: Box<dyn Output>, recipe| {
-        match output.kind() {
-            OutputKind::IoUring => messages.debug(format_args!("{name}: uses io_uring")),
-            OutputKind::Plain => {
-                messages.info(format_args!("{name}: io_uring is not available, uses write(2)"));
-            }
-        }
-        watched.push(Watched { name, counters: Arc::clone(output.counters()), recipe });
-        outputs.push(output);
-    };
-    if configuration.stdout {
+    let Configuration { output, service, .. } = configuration;
+    let mut opening = Opening { outputs: Vec::new(), watched: Vec::new(), messages };
+    if output.stdout {
         let failed = |error| Failure::new(Exit::Output, format!("standard output: {error}"));
-        let recipe = Recipe::Stdout(stdout);
-        add("standard output".to_owned(), recipe.open().map_err(failed)?, recipe);
+        opening.add("standard output".to_owned(), Recipe::Stdout(stdout), failed)?;
     }
     let mut locked = None;
-    if let Some(folder) = &configuration.log_folder {
-        let failed = |path: &Path, error: io::Error| {
-            Failure::io(&error, Exit::Output, format_args!("cannot write to {}", path.display()))
-        };
-        let lock = FolderLock::take(folder).map_err(|error| failed(folder, error))?;
+    if let Some(folder) = &output.log_folder {
+        let lock = FolderLock::take(folder).map_err(|error| not_written(folder, &error))?;
         for (name, alerts_only) in LOGS {
-            let path = folder.join(name);
-            let options = options(configuration);
+            let options = options(output);
             let filter = Filter { alerts_only, ..options.filter };
             let options = FileOptions { filter, ..options };
-            let name = path.display().to_string();
-            let recipe = Recipe::File { path: path.clone(), options, lock: Arc::clone(&lock) };
-            add(name, recipe.open().map_err(|error| failed(&path, error))?, recipe);
+            opening.add_file(&folder.join(name), options, Some(Arc::clone(&lock)))?;
         }
         locked = Some(lock);
     }
-    for (number, receiver) in configuration.telemetry.iter().enumerate() {
+    if let Some(folder) = events_folder(service) {
+        let form = Form::ForPeople(LineStyle { has_colours: false, names_system: true });
+        let filter = Filter::ALL;
+        let options = FileOptions { filter, form, sync_ns: None, ..options(output) };
+        opening.add_file(&folder.join(DEBUG_EVENTS), options, None)?;
+    }
+    let state_dir = service.state_dir.clone().or_else(default_folder);
+    for (number, receiver) in output.telemetry.iter().enumerate() {
         let failed = |error: io::Error| {
             let what = format_args!("output.telemetry[{number}]");
             Failure::io(&error, Exit::Output, what)
         };
         let (receiver, state_dir) = (Box::new(receiver.clone()), state_dir.clone());
         let name = telemetry::name_of(&receiver);
-        let recipe = Recipe::Receiver { number, receiver, state_dir };
-        add(name, recipe.open().map_err(failed)?, recipe);
+        opening.add(name, Recipe::Receiver { number, receiver, state_dir }, failed)?;
     }
-    Ok((outputs, watched, locked))
+    Ok((opening.outputs, opening.watched, locked))
+}
+
+/// The outputs that are open so far.
+struct Opening<'a> {
+    outputs: Vec<Box<dyn Output>>,
+    watched: Vec<Watched>,
+    messages: &'a Messages,
+}
+
+impl Opening<'_> {
+    fn add(
+        &mut self,
+        name: String,
+        recipe: Recipe,
+        failed: impl Fn(io::Error) -> Failure,
+    ) -> Result<(), Failure> {
+        let output = recipe.open().map_err(failed)?;
+        match output.kind() {
+            OutputKind::IoUring => self.messages.debug(format_args!("{name}: uses io_uring")),
+            OutputKind::Plain => {
+                self.messages
+                    .info(format_args!("{name}: io_uring is not available, uses write(2)"));
+            }
+        }
+        self.watched.push(Watched { name, counters: Arc::clone(output.counters()), recipe });
+        self.outputs.push(output);
+        Ok(())
+    }
+
+    fn add_file(
+        &mut self,
+        path: &Path,
+        options: FileOptions,
+        lock: Option<Arc<FolderLock>>,
+    ) -> Result<(), Failure> {
+        let name = path.display().to_string();
+        let recipe = Recipe::File { path: path.to_owned(), options, lock };
+        self.add(name, recipe, |error| not_written(path, &error))
+    }
+}
+
+fn not_written(path: &Path, error: &io::Error) -> Failure {
+    Failure::io(error, Exit::Output, format_args!("cannot write to {}", path.display()))
+}
+
+/// Where the debug log has a line about each record: from the level DEBUG on (guide §8.2).
+fn events_folder(service: &Service) -> Option<&Path> {
+    let is_wanted = service.log_level >= LogLevel::Debug;
+    service.debug_log_folder.as_deref().filter(|_| is_wanted)
 }
 
 /// How files are kept.
 pub(super) fn options(configuration: &OutputConfiguration) -> FileOptions {
+    let (rotate_size, max_files) = configuration.rotation();
     FileOptions {
-        rotate_size: configuration.rotate_size.0,
-        // The configuration counts the current file, `FileOptions` does not.
-        max_files: configuration.max_files.saturating_sub(1),
+        rotate_size,
+        max_files,
         sync_ns: match configuration.sync {
             Sync::Never => None,
             Sync::Every(time) => Some(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)),
@@ -149,7 +196,7 @@ mod tests {
     use panoptes_sinks::activities::Preset;
 
     use super::*;
-    use crate::config::{AutoOr, LogLevel, Mode};
+    use crate::config::{AutoOr, Mode};
 
     #[test]
     fn logs_have_their_own_preset_whatever_else_is_collected() {

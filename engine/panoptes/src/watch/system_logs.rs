@@ -73,7 +73,7 @@ impl SystemLogs {
         let number = self.next;
         let filter = Filter { system: Some(number), ..self.options.filter };
         let options = FileOptions { filter, ..self.options };
-        let lock = Arc::clone(&self.lock);
+        let lock = Some(Arc::clone(&self.lock));
         let recipe = Recipe::File { path: path.to_owned(), options, lock };
         let output = recipe.open()?;
         let counters = Arc::clone(output.counters());

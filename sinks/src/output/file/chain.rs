@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 
 use crate::output::folder::{self, FILE_MODE};
 
+/// The files of one log.
 #[derive(Debug)]
-pub(super) struct Chain {
+pub struct Chain {
     /// The current file, then the old ones, youngest first.
     paths: Vec<PathBuf>,
     /// The next current file, until it has its name.
@@ -22,12 +23,14 @@ pub(super) struct Chain {
 const NUMBER_MAX: u32 = 100_000;
 
 impl Chain {
-    pub(super) fn new(path: &Path, max_files: u32) -> Self {
+    /// The log of this name, with at most so many old files.
+    pub fn new(path: &Path, max_files: u32) -> Self {
         let paths = (0..=max_files).map(|number| numbered(path, number)).collect();
         Self { paths, next: with_suffix(path, "new") }
     }
 
-    pub(super) fn current(&self) -> &Path {
+    /// The file that is written.
+    pub fn current(&self) -> &Path {
         &self.paths[0]
     }
 
@@ -37,7 +40,7 @@ impl Chain {
     }
 
     /// Opens the current file, or creates it, with its folder.
-    pub(super) fn open(&self) -> io::Result<File> {
+    pub fn open(&self) -> io::Result<File> {
         let open = || file_options().create(true).truncate(false).open(self.current());
         match open() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -50,7 +53,7 @@ impl Chain {
 
     /// Makes an empty file the current one, and the current one an old one. After a failure every
     /// file is still there, but for an oldest one that had to go.
-    pub(super) fn rotate(&self) -> io::Result<File> {
+    pub fn rotate(&self) -> io::Result<File> {
         let created = match file_options().create_new(true).open(&self.next) {
             // The program ended amid a rotation: nothing was written to it yet.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -80,7 +83,7 @@ impl Chain {
     }
 
     /// Removes the old files beyond the number that is kept; an earlier run may have kept more.
-    pub(super) fn remove_surplus(&self) -> io::Result<()> {
+    pub fn remove_surplus(&self) -> io::Result<()> {
         let (folder, Some(name)) = (self.folder(), self.current().file_name()) else {
             return Ok(());
         };

@@ -190,6 +190,21 @@ fn the_tests_of_the_rows_exist() {
 }
 
 #[test]
+fn the_tests_of_the_guides_promises_exist() {
+    let (sources, pages) = (sources(), files(&["md"]));
+    let is_page = |(path, _): &&(String, String)| path == "tests/README.md";
+    let (_, page) = pages.iter().find(is_page).expect("tests/README.md exists");
+    let rows = page.lines().filter(|line| line.starts_with('|') && line.contains('`'));
+    let rows: Vec<_> = rows.filter_map(|row| row.trim_matches('|').rsplit('|').next()).collect();
+    assert!(rows.len() > 30, "the tables were not found");
+    for test in rows.into_iter().flat_map(quoted) {
+        let function = format!("fn {test}(");
+        let is_test = sources.iter().any(|(_, text)| text.contains(&function));
+        assert!(is_test, "tests/README.md: there is no test {test}");
+    }
+}
+
+#[test]
 fn keys_are_found() {
     let text = r#"
 limits! {

@@ -151,7 +151,7 @@ impl Control {
         }
         let (activity, reason) = (Activity::DetailsGatheringFailed, reason.unwrap_or_default());
         if let Some(system) = system {
-            self.messages.warning(format_args!("{name}: {reason}"));
+            self.messages.of(system).warning(format_args!("{name}: {reason}"));
             self.system_events.host(system, activity, &because(reason));
         } else {
             self.messages.warning(reason);
@@ -214,7 +214,8 @@ impl Control {
         };
         let activity = Activity::HostInitializationSuccessful;
         self.system_events.host(&candidate.system, activity, &details);
-        self.messages.info(format_args!("{}: {reason}", candidate.system.name));
+        let messages = self.messages.of(&candidate.system);
+        messages.info(format_args!("{}: {reason}", candidate.system.name));
         let layout = match &source {
             AnySource::Guest(memory) => memory.planned(),
             _ => &[],
@@ -250,13 +251,14 @@ impl Control {
             let reason = about(system, &failure);
             self.system_events.host(system, Activity::HostInitializationFailed, &because(reason));
         }
+        let messages = self.messages.of(&self.candidates[index].system);
         if is_new && !ends_it {
-            self.messages.error(&failure);
+            messages.error(&failure);
         } else if is_early && !waiting.has_failed && !ends_it {
-            self.messages.info(format_args!("{failure}; waiting for a kernel to start"));
+            messages.info(format_args!("{failure}; waiting for a kernel to start"));
         } else if !waiting.has_failed && failure.exit == Exit::NoKernel {
             // A failure that ends the program is reported when it ends.
-            self.messages.info(format_args!(
+            messages.info(format_args!(
                 "{failure}; waiting up to {} s for a kernel to start",
                 FIRST_KERNEL_WAIT.as_secs()
             ));

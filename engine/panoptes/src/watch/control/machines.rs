@@ -216,7 +216,7 @@ impl Control {
         if found.is_some_and(|found| *found != scanned.found) {
             scanned.shared.give_up(Reattach::OtherKernel);
         } else if !std::mem::replace(&mut scanned.is_standstill_logged, true) {
-            self.messages.debug(format_args!(
+            self.messages.of(system).debug(format_args!(
                 "{}: its clock stands still: it is paused, or has ended",
                 system.name
             ));
@@ -248,7 +248,7 @@ impl Control {
                 still.as_secs_f64(),
                 used.as_secs_f64()
             );
-            self.messages.warning(format_args!("{}: {reason}", system.name));
+            self.messages.of(system).warning(format_args!("{}: {reason}", system.name));
             self.system_events.host(system, Activity::SystemStalled, &because(&reason));
         }
     }
@@ -282,7 +282,7 @@ impl Control {
                     (Activity::CoverageRestored, since_ns, "it is scanned again".to_owned())
                 }
             };
-            self.messages.warning(format_args!("{}: {reason}", system.name));
+            self.messages.of(&system).warning(format_args!("{}: {reason}", system.name));
             let details = SystemActivityDetails {
                 gap: Some("scans"),
                 missed: of_it.map(|it| it.ns / interval),
@@ -316,7 +316,7 @@ impl Control {
 
     fn report_wait(&mut self, system: &System, what: &str) {
         let reason = format!("{what}: its memory is slow, or does not answer");
-        self.messages.warning(format_args!("{}: {reason}", system.name));
+        self.messages.of(system).warning(format_args!("{}: {reason}", system.name));
         self.system_events.host(system, Activity::DetailsGatheringFailed, &because(&reason));
     }
 
@@ -358,8 +358,9 @@ impl Control {
         } else {
             gone.reason
         };
-        self.messages.warning(format_args!("{}: {reason}", system.name));
-        self.messages.info(format_args!("{}: {}", system.name, slot.stats));
+        let messages = self.messages.of(&system);
+        messages.warning(format_args!("{}: {reason}", system.name));
+        messages.info(format_args!("{}: {}", system.name, slot.stats));
         let was_silent = match &mut candidate.phase {
             Phase::Scanned(scanned) => {
                 scanned.silence.look(None, Instant::now(), scanner::wall_clock_ns())
@@ -411,16 +412,16 @@ impl Control {
     pub(super) fn report_missed(&mut self) {
         for Candidate { system, phase, .. } in &mut self.candidates {
             let Phase::Scanned(scanned) = phase else { continue };
-            let name = &system.name;
+            let (name, messages) = (&system.name, self.messages.of(system));
             if let Some(used) = scanned.shared.take_used() {
                 self.other_cores.free(used);
             }
             for message in scanned.gaps.update(&scanned.shared.gaps) {
                 match message {
                     GapMessage::Begins(text) => {
-                        self.messages.warning(format_args!("{name}: {text}"));
+                        messages.warning(format_args!("{name}: {text}"));
                     }
-                    GapMessage::IsOver(text) => self.messages.info(format_args!("{name}: {text}")),
+                    GapMessage::IsOver(text) => messages.info(format_args!("{name}: {text}")),
                 }
             }
         }

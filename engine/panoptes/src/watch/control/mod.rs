@@ -196,7 +196,10 @@ impl Control {
                 }
                 Some(StopRequest::Stop) => return Ok(Ending::Shutdown("stopped on request")),
                 Some(StopRequest::Reload) => self.wants_reload = true,
-                Some(StopRequest::Reopen) => self.outputs.reopen(&self.messages),
+                Some(StopRequest::Reopen) => {
+                    self.messages.reopen();
+                    self.outputs.reopen(&self.messages);
+                }
                 None => {}
             }
             notifier.update(self.facts(), Instant::now(), &self.messages);
@@ -330,8 +333,9 @@ impl Control {
             return self.leave_scanners(&states);
         }
         for slot in ended.iter().flat_map(Scanner::slots) {
-            let name = &self.candidates[slot.index].system.name;
-            self.messages.info(format_args!("{name}: {}", slot.stats));
+            let system = &self.candidates[slot.index].system;
+            let messages = self.messages.of(system);
+            messages.info(format_args!("{}: {}", system.name, slot.stats));
         }
         // Freeing memory takes long, so the last records are written first.
         let _memory: Vec<_> = ended.into_iter().map(Scanner::close).collect();

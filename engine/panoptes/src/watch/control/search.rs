@@ -266,7 +266,7 @@ impl Observer for Reporting<'_> {
             self.is_silent
         };
         if !is_silent {
-            log_event(event, &self.system.name, self.messages);
+            log_event(event, self.system, self.messages);
             self.events.discovery(event);
         }
     }
@@ -275,7 +275,7 @@ impl Observer for Reporting<'_> {
         let AttachError::NoKernel(error) = error else { return };
         self.has_no_kernel = true;
         if !self.is_failure_reported && !self.is_early() {
-            warn_losses(source, &self.system.name, self.messages);
+            warn_losses(source, self.system, self.messages);
             self.events.not_found(error);
         }
     }

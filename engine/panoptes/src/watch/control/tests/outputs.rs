@@ -95,6 +95,29 @@ fn a_failed_sync_is_reported_and_is_the_exit_code() {
 }
 
 #[test]
+fn the_debug_log_has_a_line_about_each_record_from_the_level_debug_on() {
+    for (level, is_expected) in [("info", false), ("debug", true)] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = idle(&folder);
+        let text = fs::read_to_string(&file).unwrap();
+        let service = format!("service: {{log_level: {level}, debug_log_folder: debug, ");
+        fs::write(&file, text.replace("service: {", &service)).unwrap();
+        let (exit, kept, _) = run(&folder, &file, REAL, |driver| {
+            driver.wait_for("record", || driver.log().contains("host_initialization_failed"));
+        });
+        assert_eq!(exit, Ok(Exit::Done), "{}", kept.text());
+        let debug = folder.path().join("debug/panoptes-events.log");
+        assert_eq!(debug.exists(), is_expected);
+        if is_expected {
+            let lines = fs::read_to_string(debug).unwrap();
+            let records = fs::read_to_string(folder.path().join("log/events.jsonl")).unwrap();
+            assert_eq!(lines.lines().count(), records.lines().count());
+            assert!(lines.contains("host_initialization_failed"), "{lines}");
+        }
+    }
+}
+
+#[test]
 fn sigusr1_opens_moved_logs_again_and_ends_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("log");

@@ -42,7 +42,8 @@ fn an_output_that_panics_is_reported_and_opened_again() {
     let file = configure(folder.path(), "systems: {a: {system: /absent}}");
     let add = |control: &mut Control, _: &Signals| {
         let lock = FolderLock::take(&other).unwrap();
-        let recipe = Recipe::File { path: path.clone(), options: FileOptions::default(), lock };
+        let recipe =
+            Recipe::File { path: path.clone(), options: FileOptions::default(), lock: Some(lock) };
         let fragile = Fragile::default();
         let counters = Arc::clone(&fragile.0);
         let watched = Watched { name: "fragile".to_owned(), counters, recipe };
