@@ -139,11 +139,14 @@ fn build() -> Result<Vec<Executable>, String> {
     cargo::build(cargo::command().args(["test", "--no-run"]).args(WORKSPACE))
 }
 
-/// What survives panics, in a build as users have it but for the feature that provokes them.
+/// What survives panics, in a build as users have it, but for the feature that provokes them and for
+/// optimisation at link time, which takes minutes.
 fn panics() -> Result<Count, String> {
     let features = ["--package", "panoptes", "--features", "failpoints"];
     let mut command = cargo::command();
     command.args(["test", "--release", "--test", "runtime_failures"]).args(features);
+    let profile = [("LTO", "off"), ("CODEGEN_UNITS", "16"), ("DEBUG", "none")];
+    command.envs(profile.map(|(key, value)| (format!("CARGO_PROFILE_RELEASE_{key}"), value)));
     tests(&mut command)
 }
 
