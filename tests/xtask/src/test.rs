@@ -139,8 +139,8 @@ fn build() -> Result<Vec<Executable>, String> {
     cargo::build(cargo::command().args(["test", "--no-run"]).args(WORKSPACE))
 }
 
-/// What survives panics, in a build as users have it, but for the feature that provokes them and for
-/// optimisation at link time, which takes minutes.
+/// What survives panics, in a build as users have it, but for the feature that provokes them and
+/// for optimisation at link time, which takes minutes.
 fn panics() -> Result<Count, String> {
     let features = ["--package", "panoptes", "--features", "failpoints"];
     let mut command = cargo::command();
