@@ -247,14 +247,20 @@ fn a_receiver_that_does_not_read_delays_no_other_output_and_costs_the_oldest_eve
     }
 }
 
-#[test]
-fn what_a_receiver_never_took_is_counted_at_the_end() {
+/// A writer with 1000 records for a receiver that has refused a connection.
+fn start_away() -> (Producer, Running, Arc<Counters>) {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let away = remote(tcp(address), JSON, OutputKind::IoUring, 16 << 20);
     let (mut producer, running) = start(vec![Box::new(away)]);
     push(&mut producer, 0..1000);
     let counters = Arc::clone(&running.counters[0]);
     wait_for("refusal", || counters.errors() > 0);
+    (producer, running, counters)
+}
+
+#[test]
+fn what_a_receiver_never_took_is_counted_at_the_end() {
+    let (producer, running, counters) = start_away();
     let begin = Instant::now();
     drop(producer);
     running.end();
@@ -264,12 +270,7 @@ fn what_a_receiver_never_took_is_counted_at_the_end() {
 
 #[test]
 fn a_stop_leaves_out_what_a_receiver_does_not_take() {
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let away = remote(tcp(address), JSON, OutputKind::IoUring, 16 << 20);
-    let (mut producer, running) = start(vec![Box::new(away)]);
-    push(&mut producer, 0..1000);
-    let counters = Arc::clone(&running.counters[0]);
-    wait_for("refusal", || counters.errors() > 0);
+    let (producer, running, counters) = start_away();
     let begin = Instant::now();
     running.stop.store(true, Ordering::Relaxed);
     assert_eq!(running.thread.join().unwrap(), End::Stopped);

@@ -51,6 +51,20 @@ pub struct HeaderLists {
     pub places: [(u16, u16); 2],
 }
 
+impl HeaderLists {
+    /// A record without these lists, in pieces; `None` if it has no such places. Its middle begins
+    /// there.
+    pub(crate) fn leave_out(self, record: &[u8], middle: u16) -> Option<[&[u8]; 3]> {
+        let place = |place: u16| usize::from(middle) + usize::from(place);
+        let [first, second] = self.places;
+        Some([
+            record.get(..place(first.0))?,
+            record.get(place(first.1)..place(second.0))?,
+            record.get(place(second.1)..)?,
+        ])
+    }
+}
+
 /// Maximum number of times that the system, or the lists in its header, change within a block.
 pub(super) const TURNS_MAX: usize = 128;
 
@@ -202,14 +216,8 @@ impl Block {
 
     /// Record `index` without the lists in its header, in pieces.
     pub fn without_lists(&self, index: usize) -> [&[u8]; 3] {
-        let (record, middle) = (self.slice(index, 1), usize::from(self.known[index].middle));
-        let [first, second] = self.lists(index).places;
-        let place = |place: u16| middle + usize::from(place);
-        [
-            &record[..place(first.0)],
-            &record[place(first.1)..place(second.0)],
-            &record[place(second.1)..],
-        ]
+        let pieces = self.lists(index).leave_out(self.slice(index, 1), self.middle(index));
+        pieces.expect("a header knows where its lists are")
     }
 
     /// Removes all records.

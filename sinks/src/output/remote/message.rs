@@ -1,8 +1,8 @@
 //! Records as they wait for a receiver, and as messages for it.
 
-use super::forward::{self, Forward};
 use std::sync::LazyLock;
 
+use super::forward::{self, Forward};
 use crate::activities::{Activity, Severity};
 use crate::json::time::TIMESTAMP_LENGTH;
 use crate::output::backlog::Backlog;
@@ -28,6 +28,16 @@ pub enum Messages {
     },
     /// Messages of the Forward protocol, each with many records, which the receiver acknowledges.
     Forward(Forward),
+}
+
+impl Messages {
+    const fn is_compact(&self) -> bool {
+        match self {
+            Self::Json { is_compact } => *is_compact,
+            Self::Forward(forward) => forward.is_compact,
+            Self::Syslog { .. } => false,
+        }
+    }
 }
 
 /// What must be known of a record that waits, beside its text.
@@ -123,17 +133,6 @@ impl Note {
         Some((Self { activity, severity, middle: short(5), lists }, record))
     }
 
-    /// The record in pieces, without its lists of interfaces; `None` if it has no such places.
-    fn without_lists(self, record: &[u8]) -> Option<[&[u8]; 3]> {
-        let place = |place: u16| usize::from(self.middle) + usize::from(place);
-        let [first, second] = self.lists.places;
-        Some([
-            record.get(..place(first.0))?,
-            record.get(place(first.1)..place(second.0))?,
-            record.get(place(second.1)..)?,
-        ])
-    }
-
     /// The record's time, which ends where the middle begins.
     fn time(self, record: &[u8]) -> Option<&[u8; TIMESTAMP_LENGTH]> {
         record.get(..usize::from(self.middle))?.last_chunk()
@@ -144,11 +143,7 @@ impl Composer {
     pub(super) fn new(messages: Messages) -> Self {
         // It allocates.
         LazyLock::force(&NUMBERS);
-        let is_compact = match &messages {
-            Messages::Json { is_compact } => *is_compact,
-            Messages::Forward(forward) => forward.is_compact,
-            Messages::Syslog { .. } => false,
-        };
+        let known = if messages.is_compact() { Known::new() } else { Known::default() };
         let length = match messages {
             Messages::Forward(_) => BATCH_BYTES + 2 * RECORD_BYTES_MAX,
             _ => RECORD_BYTES_MAX + 1,
@@ -156,7 +151,7 @@ impl Composer {
         Self {
             messages,
             is_stream: true,
-            known: if is_compact { Known::new() } else { Known::default() },
+            known,
             message: Vec::with_capacity(length),
             record: Vec::with_capacity(RECORD_BYTES_MAX),
             frame: Box::new([0; FRAME_BYTES_MAX]),
@@ -225,13 +220,9 @@ impl Composer {
     fn add(&mut self, entry: &[u8]) -> Option<()> {
         let (note, record) = Note::read(entry)?;
         let mut pieces = [record, &[], &[]];
-        let is_compact = match &self.messages {
-            Messages::Json { is_compact } => *is_compact,
-            Messages::Forward(forward) => forward.is_compact,
-            Messages::Syslog { .. } => false,
-        };
+        let is_compact = self.messages.is_compact();
         if is_compact && self.known.has(note.lists) {
-            pieces = note.without_lists(record)?;
+            pieces = note.lists.leave_out(record, note.middle)?;
         }
         match &self.messages {
             Messages::Json { .. } => {
