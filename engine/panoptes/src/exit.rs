@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use panoptes_sources::{ErrorClass, SourceError};
@@ -77,6 +78,11 @@ impl Failure {
     /// The failure for an error of the operating system, with a missing permission apart.
     pub fn io(error: &io::Error, otherwise: Exit, what: impl fmt::Display) -> Self {
         Self::new(Exit::from_io(error, otherwise), format!("{what}: {error}"))
+    }
+
+    /// The failure for a file, or a folder of files, that cannot be written.
+    pub fn not_written(path: &Path, error: &io::Error) -> Self {
+        Self::io(error, Exit::Output, format_args!("cannot write to {}", path.display()))
     }
 
     /// The failure for a feature that is documented but not built in this version.

@@ -105,17 +105,13 @@ impl Log {
                 let file = BufWriter::with_capacity(BUFFER_BYTES, file);
                 Ok(Self { path, file, error: None })
             }
-            Err(error) => Err(Self::failure(&path, &error)),
+            Err(error) => Err(Failure::not_written(&path, &error)),
         }
     }
 
     fn end(mut self) -> Result<(), Failure> {
         let error = self.error.or_else(|| self.file.flush().err());
-        error.map_or(Ok(()), |error| Err(Self::failure(&self.path, &error)))
-    }
-
-    fn failure(path: &Path, error: &io::Error) -> Failure {
-        Failure::io(error, Exit::Output, format_args!("cannot write to {}", path.display()))
+        error.map_or(Ok(()), |error| Err(Failure::not_written(&self.path, &error)))
     }
 }
 

@@ -21,9 +21,7 @@ pub fn build(
     let profile = profile_of(&address(source)?, Wanted { dwarf }, messages)?;
     let bytes = profile.to_bytes();
     let Some(path) = output else { return print(&bytes) };
-    std::fs::write(path, &bytes).map_err(|error| {
-        Failure::io(&error, Exit::Output, format_args!("cannot write to {}", path.display()))
-    })?;
+    std::fs::write(path, &bytes).map_err(|error| Failure::not_written(path, &error))?;
     messages.info(format_args!(
         "wrote the profile of Linux {} to {}; set os_symbol_path to this file to use it",
         profile.release,

@@ -91,9 +91,7 @@ fn write(built: &Built, out: impl Write) -> io::Result<()> {
 /// Writes a new file and renames it over the old one, so that a concurrent reader gets one or the
 /// other completely. A path that is no regular file is written directly.
 fn write_file(path: &Path, built: &Built) -> Result<(), Failure> {
-    let failed = |error: io::Error| {
-        Failure::io(&error, Exit::Output, format_args!("cannot write to {}", path.display()))
-    };
+    let failed = |error: io::Error| Failure::not_written(path, &error);
     if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
         let file = std::fs::OpenOptions::new().write(true).open(path).map_err(failed)?;
         return write(built, file).map_err(failed);

@@ -96,7 +96,8 @@ pub(super) fn open(
     }
     let mut locked = None;
     if let Some(folder) = &output.log_folder {
-        let lock = FolderLock::take(folder).map_err(|error| not_written(folder, &error))?;
+        let lock =
+            FolderLock::take(folder).map_err(|error| Failure::not_written(folder, &error))?;
         for (name, alerts_only) in LOGS {
             let options = options(output);
             let filter = Filter { alerts_only, ..options.filter };
@@ -159,12 +160,8 @@ impl Opening<'_> {
     ) -> Result<(), Failure> {
         let name = path.display().to_string();
         let recipe = Recipe::File { path: path.to_owned(), options, lock };
-        self.add(name, recipe, |error| not_written(path, &error))
+        self.add(name, recipe, |error| Failure::not_written(path, &error))
     }
-}
-
-fn not_written(path: &Path, error: &io::Error) -> Failure {
-    Failure::io(error, Exit::Output, format_args!("cannot write to {}", path.display()))
 }
 
 /// Where the debug log has a line about each record: from the level DEBUG on (guide §8.2).
