@@ -13,7 +13,7 @@ use std::fmt::{self, Display};
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use panoptes_sinks::json::time::Timestamp;
@@ -24,18 +24,18 @@ use crate::config::{LogLevel, System, one_line};
 use crate::exit::{Exit, Failure};
 
 /// Writes messages up to a level, and all messages to the debug log if there is one.
+#[derive(Clone)]
 pub struct Messages {
+    shared: Arc<Shared>,
+    /// The level of the system that they are about, if it has one of its own.
+    level: Option<LogLevel>,
+}
+
+struct Shared {
     level: AtomicU8,
     colour: bool,
     out: Mutex<Box<dyn Write + Send>>,
     debug_log: Mutex<Option<DebugLog>>,
-}
-
-/// Messages about one system, at its level.
-#[derive(Clone, Copy, Debug)]
-pub struct SystemMessages<'a> {
-    messages: &'a Messages,
-    level: Option<LogLevel>,
 }
 
 impl Messages {
@@ -53,17 +53,18 @@ impl Messages {
 
     /// Messages to a writer of the caller's choice.
     pub fn new(out: Box<dyn Write + Send>, colour: bool, level: LogLevel) -> Self {
-        Self {
+        let shared = Shared {
             level: AtomicU8::new(level as u8),
             colour,
             out: Mutex::new(out),
             debug_log: Mutex::new(None),
-        }
+        };
+        Self { shared: Arc::new(shared), level: None }
     }
 
     /// Changes the level from now on.
     pub fn set_level(&self, level: LogLevel) {
-        self.level.store(level as u8, Ordering::Relaxed);
+        self.shared.level.store(level as u8, Ordering::Relaxed);
     }
 
     /// Writes every message, of every level, into `folder` as well, in files that rotate by these
@@ -74,21 +75,22 @@ impl Messages {
             let what = format_args!("service.debug_log_folder: {folder} can't be written");
             Failure::io(&error, Exit::Output, what)
         })?;
-        *locked(&self.debug_log) = Some(log);
+        *locked(&self.shared.debug_log) = Some(log);
         Ok(())
     }
 
     /// Opens the debug log again: another program has moved it.
     pub fn reopen(&self) {
-        let reopened = locked(&self.debug_log).as_mut().map(DebugLog::reopen);
+        let reopened = locked(&self.shared.debug_log).as_mut().map(DebugLog::reopen);
         if let Some(Err(error)) = reopened {
             self.warning(format_args!("the debug log is not opened again: {error}"));
         }
     }
 
-    /// Messages about a system.
-    pub fn of(&self, system: &System) -> SystemMessages<'_> {
-        SystemMessages { messages: self, level: system.settings.log_level }
+    /// Messages about a system, at its level.
+    #[must_use]
+    pub fn of(&self, system: &System) -> Self {
+        Self { shared: Arc::clone(&self.shared), level: system.settings.log_level }
     }
 
     /// Writes a message about a failure.
@@ -114,18 +116,15 @@ impl Messages {
     /// Writes a message at a level. A message that can't be written is lost: there is no other
     /// channel on which to report the error.
     pub fn say(&self, level: LogLevel, text: impl Display) {
-        self.say_if(self.shows(level), level, text);
-    }
-
-    fn say_if(&self, shown: bool, level: LogLevel, text: impl Display) {
-        let mut debug_log = locked(&self.debug_log);
+        let (shown, shared) = (self.shows(level), &self.shared);
+        let mut debug_log = locked(&shared.debug_log);
         if !shown && debug_log.is_none() {
             return;
         }
         let text = one_line(&text.to_string());
         if shown {
-            let line = format!("{}{text}\n", prefix(level, self.colour));
-            let mut out = locked(&self.out);
+            let line = format!("{}{text}\n", prefix(level, shared.colour));
+            let mut out = locked(&shared.out);
             // One write, so that lines of several processes do not mix.
             let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
         }
@@ -141,42 +140,16 @@ impl Messages {
     }
 
     fn shows(&self, level: LogLevel) -> bool {
-        level as u8 <= self.level.load(Ordering::Relaxed)
-    }
-}
-
-impl SystemMessages<'_> {
-    /// Writes a message about a failure.
-    pub fn error(&self, text: impl Display) {
-        self.say(LogLevel::Error, text);
-    }
-
-    /// Writes a message that a person should act on.
-    pub fn warning(&self, text: impl Display) {
-        self.say(LogLevel::Warning, text);
-    }
-
-    /// Writes a message about normal operation.
-    pub fn info(&self, text: impl Display) {
-        self.say(LogLevel::Info, text);
-    }
-
-    /// Writes a message for developers.
-    pub fn debug(&self, text: impl Display) {
-        self.say(LogLevel::Debug, text);
-    }
-
-    fn say(&self, level: LogLevel, text: impl Display) {
-        let shown = self.level.map_or(self.messages.shows(level), |most| level <= most);
-        self.messages.say_if(shown, level, text);
+        let most = self.level.map_or(self.shared.level.load(Ordering::Relaxed), |own| own as u8);
+        level as u8 <= most
     }
 }
 
 impl fmt::Debug for Messages {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("Messages")
-            .field("level", &self.level)
-            .field("colour", &self.colour)
+            .field("level", &self.shared.level)
+            .field("colour", &self.shared.colour)
             .finish_non_exhaustive()
     }
 }
@@ -219,8 +192,6 @@ fn now() -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::config::{SystemAddress, SystemSettings};
 
