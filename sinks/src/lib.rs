@@ -97,6 +97,7 @@ pub mod people;
 mod preset;
 pub mod queue;
 pub mod record;
+pub mod record_counts;
 pub mod schema;
 mod words;
 pub mod writer;

@@ -21,6 +21,7 @@ use crate::filter::Filter;
 use crate::output::{Counters, Output, OutputKind, PATIENCE_NS, Standing};
 use crate::panics::{self, caught};
 use crate::queue::{Block, Consumer, Waker};
+use crate::record_counts::RecordCounts;
 
 #[derive(Debug)]
 pub struct Writer {
@@ -28,6 +29,7 @@ pub struct Writer {
     outputs: Vec<Reader>,
     changes: Receiver<OutputChange>,
     waker: Waker,
+    counts: Arc<RecordCounts>,
 }
 
 /// A change of the outputs while the writer runs.
@@ -129,7 +131,12 @@ impl Writer {
         };
         let lanes: Vec<_> = queues.into_iter().map(lane).collect();
         let outputs = outputs.into_iter().map(|output| Reader::new(output, &lanes)).collect();
-        Self { lanes, outputs, changes, waker }
+        Self { lanes, outputs, changes, waker, counts: Arc::default() }
+    }
+
+    /// How many records it has received.
+    pub const fn record_counts(&self) -> &Arc<RecordCounts> {
+        &self.counts
     }
 
     /// Changes outputs as requested.
@@ -187,7 +194,7 @@ impl Writer {
         let until = self.waker.next();
         self.change_outputs();
         for lane in &mut self.lanes {
-            lane.pull();
+            lane.pull(&self.counts);
         }
         let mut wait = wait;
         let mut is_moved = true;
@@ -309,9 +316,10 @@ impl Writer {
 }
 
 impl Lane {
-    /// Takes all blocks that were passed on.
-    fn pull(&mut self) {
+    /// Takes all blocks that were passed on, and counts their records.
+    fn pull(&mut self, counts: &RecordCounts) {
         while let Some(block) = self.consumer.pop() {
+            counts.add(&block);
             self.held.push_back(block);
         }
     }

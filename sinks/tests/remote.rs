@@ -242,6 +242,7 @@ fn a_receiver_that_does_not_read_delays_no_other_output_and_costs_the_oldest_eve
         assert_eq!(received.last(), Some(&(COUNT - 1)));
         assert_eq!(received.len() as u64 + counters.dropped(), COUNT as u64);
         assert_eq!(counters.records(), received.len() as u64);
+        assert_eq!((counters.waiting(), counters.waiting_bytes()), (0, 0));
         let alerts = received.iter().filter(|number| number.is_multiple_of(10)).count();
         assert_eq!(alerts, COUNT / 10, "alerts go last");
     }
@@ -261,6 +262,9 @@ fn start_away() -> (Producer, Running, Arc<Counters>) {
 #[test]
 fn what_a_receiver_never_took_is_counted_at_the_end() {
     let (producer, running, counters) = start_away();
+    wait_for("backlog", || counters.waiting() == 1000);
+    let bytes: usize = (0..1000).map(|number| text(number).len()).sum();
+    assert!(counters.waiting_bytes() >= bytes as u64);
     let begin = Instant::now();
     drop(producer);
     running.end();

@@ -93,7 +93,7 @@ fn what_is_not_built_is_refused() {
     for arguments in [
         &["flow", "-r", "x"][..],
         &["scan", "x", "--only", "modules"],
-        &["watch", "x", "--set", "output.metrics.address=127.0.0.1:1"],
+        &["watch", "x", "--set", "service.compatibility=doca_argus"],
     ] {
         refuses(arguments, 2, "is not built yet");
     }

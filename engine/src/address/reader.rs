@@ -35,6 +35,8 @@ pub struct Work {
     pub batches: u64,
     /// Bytes of all objects, and of page-table entries.
     pub bytes: u64,
+    /// Requests that the source could not answer.
+    pub failed: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -351,6 +353,7 @@ impl Reader {
         for (request, &owner) in self.requests.iter().zip(&self.owners) {
             if request.outcome != Outcome::Read {
                 self.objects[owner as usize].whole = false;
+                work.failed += 1;
             }
         }
         work
@@ -382,6 +385,7 @@ impl Reader {
                 let entry = if request.outcome == Outcome::Read {
                     u64_at(&self.walk_arena, request.target as usize)
                 } else {
+                    work.failed += 1;
                     0
                 };
                 match levels.step(entry, walk.address, level) {
@@ -498,6 +502,19 @@ mod tests {
         assert_eq!(reader.object(3), None);
         // One batch for each of four levels and one for the objects, however many there are.
         assert_eq!(memory.1, 5);
+    }
+
+    #[test]
+    fn requests_without_an_answer_are_counted() {
+        let mut reader = Reader::new(ReaderSizes { objects: 8, arena_bytes: 4096, walks: 32 });
+        let (mut memory, space) = (Flat(vec![0; 0x4000], 0), space());
+        for at in [0x2000, 0x8000, 0x3ffe] {
+            reader.push_bytes(&space, KernelVa(0xffff_8880_0000_0000 + at), 4);
+        }
+        // Its tables can be read, and have no entry.
+        reader.push_bytes(&space, KernelVa(0xffff_c900_0000_0000), 4);
+        assert_eq!(reader.run(&mut memory, space.levels).failed, 2);
+        assert!(reader.object(0).is_some() && reader.object(1).is_none());
     }
 
     #[test]

@@ -147,6 +147,11 @@ pub(super) struct Gaps {
     pub(super) refused: [u64; 2],
 }
 
+/// The word for the gap of this index in records.
+pub fn key_of(gap: usize) -> &'static str {
+    GAPS.get(gap).map_or("", |(_, key, ..)| key)
+}
+
 /// What the gap of this index misses, in words that follow a number.
 pub fn words_of(gap: usize) -> &'static str {
     GAPS.get(gap).map_or("", |(.., words)| words)

@@ -36,12 +36,19 @@ pub struct Budget<'a> {
     pub rows: u32,
     is_over: Option<&'a dyn Fn() -> bool>,
     must_stop: Option<&'a dyn Fn() -> bool>,
+    clock: Option<&'a dyn Fn() -> u64>,
 }
 
 impl<'a> Budget<'a> {
     /// No bound.
-    pub const NONE: Self =
-        Self { batches: u32::MAX, bytes: u64::MAX, rows: u32::MAX, is_over: None, must_stop: None };
+    pub const NONE: Self = Self {
+        batches: u32::MAX,
+        bytes: u64::MAX,
+        rows: u32::MAX,
+        is_over: None,
+        must_stop: None,
+        clock: None,
+    };
 
     /// A budget that a scan never meets as long as the machine is within its limits: twice what a
     /// scan of a full machine costs.
@@ -74,6 +81,17 @@ impl<'a> Budget<'a> {
     #[must_use]
     pub const fn unless(self, must_stop: &'a dyn Fn() -> bool) -> Self {
         Self { must_stop: Some(must_stop), ..self }
+    }
+
+    /// The same budget for a scan whose stages are measured by this clock, in nanoseconds.
+    #[must_use]
+    pub const fn timed_by(self, clock: &'a dyn Fn() -> u64) -> Self {
+        Self { clock: Some(clock), ..self }
+    }
+
+    /// The time; 0 without a clock.
+    pub(crate) fn now_ns(&self) -> u64 {
+        self.clock.map_or(0, |clock| clock())
     }
 
     /// Whether the scan must be given up.
@@ -149,7 +167,7 @@ pub(super) struct Meter<'a> {
 
 impl<'a> Meter<'a> {
     pub(super) const fn new(budget: Budget<'a>) -> Self {
-        let spent = Work { batches: 0, bytes: 0 };
+        let spent = Work { batches: 0, bytes: 0, failed: 0 };
         Self { budget, spent, is_late: false, is_stopped: false }
     }
 
@@ -174,6 +192,7 @@ impl<'a> Meter<'a> {
     pub(super) fn add(&mut self, work: Work) {
         self.spent.batches += work.batches;
         self.spent.bytes += work.bytes;
+        self.spent.failed += work.failed;
         if let Some(is_over) = self.budget.is_over {
             self.is_late = self.is_late || is_over();
         }
@@ -286,21 +305,25 @@ mod tests {
 
     use super::*;
 
+    fn work(batches: u64, bytes: u64) -> Work {
+        Work { batches, bytes, ..Work::default() }
+    }
+
     #[test]
     fn a_part_gets_its_share_of_what_is_left() {
         let budget = Budget { batches: 100, bytes: 10_000, rows: 1000, ..Budget::NONE };
         let mut meter = Meter::new(budget);
-        meter.add(Work { batches: 20, bytes: 6000 });
+        meter.add(work(20, 6000));
         let half = meter.mark(200, 0, (1, 2));
         assert_eq!((half.batches, half.bytes, half.rows), (60, 8000, 600));
         assert!(!meter.is_beyond(&half, 200, 3));
         assert!(meter.is_beyond(&half, 200, 4), "files that will be read count");
         assert!(meter.is_beyond(&half, 600, 0));
         assert_eq!((meter.room(&half, 200, 0, 100), meter.room(&half, 590, 0, 100)), (20, 10));
-        meter.add(Work { batches: 40, bytes: 0 });
+        meter.add(work(40, 0));
         assert!(meter.is_beyond(&half, 200, 0));
         // A budget that is spent leaves nothing, and nothing overflows.
-        meter.add(Work { batches: 1 << 40, bytes: 1 << 50 });
+        meter.add(work(1 << 40, 1 << 50));
         let none = meter.mark(1 << 40, 1, (1, 2));
         assert!(meter.is_beyond(&none, 1 << 40, 0));
         assert_eq!((meter.room(&none, 1 << 40, 1, 1), meter.batches_left()), (0, 0));
@@ -316,7 +339,7 @@ mod tests {
         let mut meter = Meter::new(Budget::NONE.until(&is_over));
         let mark = meter.mark(0, 0, (1, 1));
         for is_late in [false, true, true] {
-            meter.add(Work { batches: 1, bytes: 1 });
+            meter.add(work(1, 1));
             assert_eq!((meter.is_late(), meter.is_beyond(&mark, 0, 0)), (is_late, is_late));
         }
         assert_eq!(asked.get(), 2);
@@ -325,7 +348,6 @@ mod tests {
     #[test]
     fn the_part_that_is_used_is_the_largest() {
         let budget = Budget { batches: 100, bytes: 10_000, rows: 1000, ..Budget::NONE };
-        let work = |batches, bytes| Work { batches, bytes };
         assert_eq!(budget.percent_of(work(50, 0), 0), 50);
         assert_eq!(budget.percent_of(work(50, 16_000), 0), 160);
         assert_eq!(budget.percent_of(work(50, 16_000), 3000), 300);

@@ -27,6 +27,8 @@ impl MemorySource for Metered<'_> {
         self.work.batches += 1;
         self.work.bytes += requests.iter().map(|request| u64::from(request.length)).sum::<u64>();
         self.source.read_batch(requests, arena);
+        let failed = requests.iter().filter(|request| request.outcome != Outcome::Read);
+        self.work.failed += failed.count() as u64;
     }
 
     fn regions(&self) -> &[Range<u64>] {

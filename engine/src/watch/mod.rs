@@ -9,6 +9,7 @@
 //! Not here: threads, intervals, finding the kernel, and what happens to the records.
 
 mod clock;
+mod figures;
 mod forks;
 mod metered;
 mod oldest;
@@ -29,13 +30,13 @@ use crate::container_config::{ContainerConfig, Glob, Images};
 use crate::detect::binary_attestation::{Attest, Shipped};
 use crate::detect::file_content::rules::ContentRules;
 use crate::detect::{Accepted, Detector as _, Detectors, Scene};
-use crate::limits::Limits;
+use crate::limits::{Limit, Limits};
 use crate::page_cache::{Contents, MachineMemory};
 use crate::policy::exceptions::Exceptions;
 use crate::policy::gaps::{GAPS_MAX, Missed};
 use crate::policy::{Policy, PolicyConfig, Reporter};
 use crate::state::facts::HeapRule;
-use crate::state::{Change, Changes as _, ScanContext, State, Thresholds};
+use crate::state::{Change, Changes as _, ScanContext, State, Thresholds, Usage};
 use crate::system::kernel_of;
 use crate::time::{Monotonic, Now};
 use crate::walk::{Budget, Kept, Kernel, ScanError, Scope, Snapshot, Walker};
@@ -47,6 +48,7 @@ use oldest::OldestPrograms;
 use parts::{Parts, PartsSetup};
 use workload::WorkloadTracker;
 
+pub use figures::{ScanFigures, Stage};
 pub use workspace::Workspace;
 
 /// How records identify a machine.
@@ -144,6 +146,7 @@ pub struct Watched {
     /// The programs that ran when process 1 was read, before the first scan.
     oldest: OldestPrograms,
     is_partial: bool,
+    figures: ScanFigures,
 }
 
 /// Bytes of files hashed in a scan that asked for some. Small files are known at once, and larger
@@ -186,6 +189,7 @@ impl Watched {
             calendar: CalendarClock::default(),
             oldest: OldestPrograms::default(),
             is_partial: false,
+            figures: ScanFigures::default(),
         }
     }
 
@@ -275,9 +279,11 @@ impl Watched {
     ) -> Result<(), ScanError> {
         self.policy.note_scan(now.monotonic);
         self.policy.offer_undelivered(out);
+        self.figures = ScanFigures::begin(budget);
         let Workspace { walker, .. } = workspace;
         walker.resume(&mut self.kept);
         let scanned = walker.scan_within(source, &self.kernel, Scope::ALL, budget).map(drop);
+        self.figures.end(Stage::Walk, budget);
         let compared = scanned.and_then(|()| {
             let left = &workspace.snapshot().left;
             self.is_partial = !left.is_empty();
@@ -287,6 +293,7 @@ impl Watched {
             let compared = self.compare(workspace.snapshot(), &mut source, now, out);
             let used = budget.percent_of(source.work, workspace.snapshot().count_rows());
             self.policy.note_budget_used(used);
+            self.figures.work = source.work;
             self.exchange(workspace);
             compared
         });
@@ -360,12 +367,14 @@ impl Watched {
         if !self.state.update_unless(must_stop, snapshot, now, contents, on_change) {
             return Err(ScanError::Stopped);
         }
+        self.figures.end(Stage::Compare, budget);
         let cx = self.state.scan_context(snapshot, now);
         let memory = MachineMemory { source: &mut *source, kernel };
         let scene = &mut Scene { memory, cx: &cx, out: &mut reporter };
         if !detectors.update_unless(must_stop, scene, &self.state, contents) {
             return Err(ScanError::Stopped);
         }
+        self.figures.end(Stage::Detect, budget);
         if contents.has_work() {
             let shipped = detectors.binary_attestation.shipped();
             contents.work(scene.memory.source, kernel, SLICE_BYTES, shipped.as_ref());
@@ -374,6 +383,7 @@ impl Watched {
             }
             detectors.settle(scene, contents);
         }
+        self.figures.end(Stage::Hash, budget);
         report_tampering((&mut self.clock, &mut self.forks), &mut reporter, &cx, now);
         reporter.end_scan(&cx, &self.state);
         let (cx, unstable, tables) = self.state.losses(snapshot, now);
@@ -392,6 +402,7 @@ impl Watched {
             permissions: detectors.memory_permissions.unchecked(),
         };
         reporter.report_gaps(&cx, missed);
+        self.figures.end(Stage::Write, budget);
         Ok(())
     }
 
@@ -403,6 +414,16 @@ impl Watched {
     /// Whether the last scan left something for the next one, because its budget was spent.
     pub fn is_partial(&self) -> bool {
         self.is_partial
+    }
+
+    /// What the last scan has cost.
+    pub const fn figures(&self) -> &ScanFigures {
+        &self.figures
+    }
+
+    /// How full the table of a limit is.
+    pub fn usage(&self, limit: Limit) -> Usage {
+        self.state.usage(limit)
     }
 
     /// Whether files wait to be hashed.

@@ -89,6 +89,10 @@ counters! {
     unsynced;
     /// Other failed operations, retries included.
     errors;
+    /// Records that wait for a receiver now: it has not confirmed them.
+    waiting;
+    /// Their bytes.
+    waiting_bytes;
 }
 
 impl Counters {
@@ -118,6 +122,11 @@ impl Counters {
 
     pub(crate) fn add(counter: &AtomicU64, count: usize) {
         counter.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_waiting(&self, records: usize, bytes: usize) {
+        self.waiting.store(records as u64, Ordering::Relaxed);
+        self.waiting_bytes.store(bytes as u64, Ordering::Relaxed);
     }
 
     pub(crate) fn add_dropped(&self, records: usize) {

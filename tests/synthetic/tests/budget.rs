@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use panoptes_engine::detect::binary_attestation::{ShippedBuilder, ShippedFile, Subject};
-use panoptes_engine::limits::Limits;
+use panoptes_engine::limits::{Limit, Limits};
 use panoptes_engine::policy::PolicyConfig;
 use panoptes_engine::time::Now;
 use panoptes_engine::walk::{Budget, ScanError, Scope};
@@ -567,6 +567,36 @@ impl Watcher {
             records,
         }
     }
+}
+
+#[test]
+fn what_a_scan_has_cost_is_known() {
+    let mut machine = builder().build();
+    let mut watcher = Watcher::new(&machine.discover());
+    watcher.scan(&mut machine, Bound::None, 2);
+    assert_eq!(watcher.watched.figures().stages_ns, [0; 5], "without a clock");
+    let ticks = Cell::new(0);
+    // Each stage takes as long as the ones before it together.
+    let clock = || {
+        ticks.set(2 * ticks.get() + 1);
+        ticks.get()
+    };
+    let budget = Budget::NONE.timed_by(&clock);
+    machine.tick(100_000_000);
+    let now = watcher.now.after(100_000_000);
+    let mut source = Source::new(&mut machine);
+    let Watcher { watched, workspace, producer, .. } = &mut watcher;
+    let scanned = watched.scan_until(workspace, &mut source, now, &budget, producer);
+    assert_eq!(scanned, Ok(()));
+    let (figures, counts) = (watched.figures(), source.counts());
+    assert_eq!(figures.stages_ns, [2, 4, 8, 16, 32]);
+    assert_eq!(figures.work.batches, counts.batches);
+    // Objects take whole words, and nothing was read twice.
+    let bytes = figures.work.bytes;
+    assert!((counts.bytes..counts.bytes * 2).contains(&bytes), "{bytes} {counts:?}");
+    let processes = watched.usage(Limit::Processes);
+    let found = workspace.snapshot().processes.len() as u64;
+    assert_eq!((processes.used, processes.capacity, processes.untracked), (found, 1024, 0));
 }
 
 /// Objects of one batch have at most three requests each, and page-table walks one more each.

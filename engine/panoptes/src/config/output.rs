@@ -103,7 +103,6 @@ impl Output {
             section.refuse("log_folder", message);
         }
         section.section("metrics", |section| section.value("address", &mut self.metrics));
-        section.not_built("metrics");
     }
 }
 

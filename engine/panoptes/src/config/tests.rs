@@ -459,7 +459,6 @@ fn what_is_not_built_is_checked_and_refused() {
          \x20 telemetry:\n\
          \x20 - {address: 127.0.0.1, format: jsn}\n",
         &[
-            "2:3: `output.metrics` is not built yet; leave it out",
             "4:15: `output.telemetry[0].address`: `127.0.0.1` is not host:port; write for example \
              127.0.0.1:24224, [::1]:24224 or collector.example.com:24224",
             "4:34: `output.telemetry[0].format`: `jsn` is not one of json, syslog, forward, otlp, \

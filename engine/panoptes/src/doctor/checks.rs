@@ -347,12 +347,18 @@ pub(super) fn folder(what: &'static str, path: Option<&Path>, usable: Result<(),
     }
 }
 
-/// `bound`: whether a socket could be bound to the address of metrics.
-pub(super) fn metrics(address: Option<&str>, bound: Result<(), Error>) -> Check {
+/// `bound`: whether a socket could be bound to the address of metrics, and is reachable only from
+/// this machine.
+pub(super) fn metrics(address: Option<&str>, bound: Result<bool, Error>) -> Check {
     let what = "metrics";
     let Some(address) = address else { return Check::unused(what, "they are off") };
     match bound {
-        Ok(()) => Check::fine(what, format!("{address} is free")),
+        Ok(true) => Check::fine(what, format!("{address} is free")),
+        Ok(false) => Check::warning(
+            what,
+            format!("{address} is free; other machines can reach it, and it asks for no password"),
+            "set output.metrics.address to 127.0.0.1:9464, or let a firewall protect the port",
+        ),
         Err(error) if error.kind() == ErrorKind::AddrInUse => Check::warning(
             what,
             format!("{address} is in use"),
@@ -500,11 +506,13 @@ mod tests {
         expect(&folder("log_folder", None, Ok(())), State::Unused, "none");
         expect(&folder("log_folder", Some(path), Ok(())), State::Fine, "/x");
         expect(&folder("log_folder", Some(path), denied()), State::Obstacle, "ReadWritePaths=");
-        expect(&metrics(None, Ok(())), State::Unused, "off");
-        expect(&metrics(Some("127.0.0.1:1"), Ok(())), State::Fine, "free");
+        expect(&metrics(None, Ok(true)), State::Unused, "off");
+        expect(&metrics(Some("127.0.0.1:1"), Ok(true)), State::Fine, "free");
+        expect(&metrics(Some("0.0.0.0:1"), Ok(false)), State::Warning, "no password");
         let used = Err(Error::from(ErrorKind::AddrInUse));
         expect(&metrics(Some("127.0.0.1:1"), used), State::Warning, "in use");
-        expect(&metrics(Some("192.0.2.1:1"), denied()), State::Obstacle, "output.metrics.address");
+        let absent = Err(Error::from(ErrorKind::AddrNotAvailable));
+        expect(&metrics(Some("192.0.2.1:1"), absent), State::Obstacle, "output.metrics.address");
     }
 
     #[test]

@@ -200,9 +200,10 @@ fn places(configuration: &Configuration) -> Vec<Check> {
     }
     let address = output.metrics.as_ref();
     let bind = |address: &crate::config::NetworkAddress| {
-        TcpListener::bind((&*address.host, address.port)).map(drop)
+        let bound = TcpListener::bind((&*address.host, address.port))?.local_addr()?;
+        Ok(bound.ip().to_canonical().is_loopback())
     };
-    let bound = address.map_or(Ok(()), bind);
+    let bound = address.map_or(Ok(true), bind);
     checks.push(checks::metrics(address.map(ToString::to_string).as_deref(), bound));
     checks
 }
@@ -245,7 +246,7 @@ mod tests {
 
     #[test]
     fn a_table_ends_with_a_verdict() {
-        let check = checks::metrics(None, Ok(()));
+        let check = checks::metrics(None, Ok(true));
         let bad = checks::memory(Err("too much".to_owned()));
         assert_eq!(
             table("root", 0, std::slice::from_ref(&check)),

@@ -15,6 +15,7 @@ use panoptes_profiles::Profile;
 use panoptes_sinks::filter::Subject;
 
 use super::gap_messages::GapCounts;
+use super::metrics::SystemFigures;
 
 /// A clock that has not changed for this time stands still: an idle kernel updates it rarely.
 const STILL: Duration = Duration::from_secs(5);
@@ -36,6 +37,8 @@ pub(super) struct SystemShared {
     pub(super) subject: Subject,
     /// What its scans miss.
     pub(super) gaps: GapCounts,
+    /// For metrics.
+    pub(super) figures: Arc<SystemFigures>,
     /// The attestation to use from now on; after the scanner's exchange, the one used before.
     attestation: Mutex<Option<Box<Attestation>>>,
     /// Whether `attestation` waits for the scanner.
@@ -76,8 +79,8 @@ impl Reattach {
 
 impl SystemShared {
     /// For a system whose records are about `subject`.
-    pub(super) fn of(subject: Subject) -> Self {
-        Self { subject, ..Self::default() }
+    pub(super) fn of(subject: Subject, figures: Arc<SystemFigures>) -> Self {
+        Self { subject, figures, ..Self::default() }
     }
 
     /// Scanner: reports that the clock stands still.

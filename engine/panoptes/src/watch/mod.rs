@@ -1,6 +1,6 @@
 //! `panoptes watch` and `panoptes run`: watches systems until a request to stop.
 //!
-//! There are four kinds of thread.
+//! There are four kinds of thread, and one for metrics if they are wanted ([`metrics`]).
 //!
 //! - This thread, the control thread, finds guests, passes systems to workers and scanners, and
 //!   receives signals. It waits for nothing else.
@@ -18,6 +18,7 @@ mod control;
 mod exceptions;
 mod finder;
 mod gap_messages;
+mod metrics;
 mod notify;
 mod outputs;
 mod problems;

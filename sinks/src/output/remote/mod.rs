@@ -257,8 +257,10 @@ impl RemoteOutput {
         self.enter(State::Down(until), now_ns);
     }
 
-    /// Counts the records that the backlog has dropped.
-    fn count_dropped(&mut self) {
+    /// Counts the records that the backlog has dropped, and those that wait in it.
+    fn count_backlog(&mut self) {
+        let waiting = self.backlog.waiting();
+        self.counters.set_waiting(waiting.entries, waiting.bytes);
         let Dropped { full, too_long, damaged } = self.backlog.dropped();
         let dropped = full + too_long + damaged;
         self.counters.add_dropped((dropped - self.dropped) as usize);
@@ -311,7 +313,7 @@ impl Output for RemoteOutput {
             let record = record.strip_suffix(b"\n").unwrap_or(record);
             self.backlog.push(block.mark(index).is_alert, 0, &[&note, record]);
         }
-        self.count_dropped();
+        self.count_backlog();
         range.len()
     }
 
@@ -323,6 +325,7 @@ impl Output for RemoteOutput {
         if let Err(error) = step {
             self.go_down(&error, now_ns);
         }
+        self.count_backlog();
         self.standing(now_ns)
     }
 
@@ -334,7 +337,7 @@ impl Output for RemoteOutput {
         self.socket.close();
         let lost = self.backlog.finish();
         self.counters.add_dropped(lost);
-        self.count_dropped();
+        self.count_backlog();
     }
 
     fn patience_ns(&self) -> u64 {

@@ -55,6 +55,8 @@ impl Control {
         let is_retry = std::mem::replace(&mut candidate.is_retry, true);
         let system = Arc::new(candidate.system.clone());
         self.in_use.add(system.address.to_string());
+        // From now on, metrics show that it is not watched.
+        let _ = self.figures.system(&system.name);
         if !waiting.has_failed {
             let reason = format!("looking for a kernel in {}", system.address);
             let activity = Activity::HostInitializationStarted;
@@ -222,7 +224,9 @@ impl Control {
         };
         let limits = candidate.system.settings.limits;
         let subject = self.system_events.subject_of(&candidate.system.name);
-        let shared = Arc::new(SystemShared::of(subject));
+        let figures = self.figures.system(&candidate.system.name);
+        figures.set_watched(true);
+        let shared = Arc::new(SystemShared::of(subject, figures));
         let mut scanned = Scanned::new(found, Arc::clone(&shared), layout);
         // The search began with the settings of that time.
         scanned.changes = changes;

@@ -353,6 +353,7 @@ impl Control {
         candidate.seen = seen.or_else(|| candidate.seen.take());
         self.in_use.remove(&candidate.system.address.to_string());
         let system = candidate.system.clone();
+        self.figures.system(&system.name).set_watched(false);
         let reason = if has_panicked {
             format!("its scan panicked, and it is attached to again: {}", gone.reason)
         } else {
@@ -405,6 +406,7 @@ impl Control {
         if others.all(|candidate| candidate.system.name != name) {
             self.system_events.close_log(name);
             self.problems.forget(name);
+            self.figures.forget(name);
         }
     }
 

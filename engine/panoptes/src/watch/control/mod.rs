@@ -42,6 +42,7 @@ use crate::request::WatchRequest;
 use crate::sbom::Sboms;
 use crate::watch::exceptions::Silenced;
 use crate::watch::finder::Finder;
+use crate::watch::metrics::Figures;
 use crate::watch::notify::{self, Facts, Notifier};
 use crate::watch::problems::Problems;
 use crate::watch::scanner::{Returned, Scanner, ScannerState, Shared, System, Why};
@@ -115,6 +116,7 @@ pub(super) struct Control {
     outputs: Outputs,
     /// The exceptions, and what they silence.
     silenced: Silenced,
+    figures: Arc<Figures>,
     start: Instant,
     /// Whether any system was ever attached.
     is_attached: bool,
@@ -202,7 +204,11 @@ impl Control {
                 }
                 None => {}
             }
-            notifier.update(self.facts(), Instant::now(), &self.messages);
+            let facts = self.facts();
+            notifier.update(facts, Instant::now(), &self.messages);
+            if facts.is_initialized {
+                self.figures.set_ready();
+            }
             self.follow_systems();
             if self.have_all_ended() {
                 return Ok(Ending::Shutdown("all systems have ended"));
@@ -242,6 +248,9 @@ impl Control {
         self.silenced.report(Instant::now(), &mut self.system_events);
         self.outputs.watch(self.system_events.opened_logs());
         self.outputs.replace_panicked(&self.messages, &mut self.system_events);
+        if let Some(outputs) = self.outputs.take_changed() {
+            self.figures.set_outputs(outputs);
+        }
         self.outputs.report(&self.messages, &mut self.system_events);
         self.report_refused();
     }
@@ -276,6 +285,7 @@ impl Control {
 
     fn report_refused(&mut self) {
         let by_scanners = self.scanners.refused();
+        self.figures.set_refused(by_scanners + self.system_events.refused());
         self.outputs.report_refused(by_scanners, &self.messages, &mut self.system_events);
     }
 

@@ -1,9 +1,9 @@
 //! The writer's thread and its outputs: reports the records that they lose.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Weak};
 use std::thread::{JoinHandle, sleep};
 use std::time::{Duration, Instant};
 
@@ -58,6 +58,8 @@ pub(super) struct Outputs {
     panics: Receiver<String>,
     /// Each output, and what of it was reported.
     watched: Vec<(Watched, Reported)>,
+    /// Whether there are others than at the last call of [`Self::take_changed`].
+    have_changed: bool,
     /// How many records that did not fit in a queue were reported.
     refused: u64,
 }
@@ -91,7 +93,7 @@ impl Outputs {
             }
         })?;
         let watched = watched.into_iter().map(|watched| (watched, Reported::default())).collect();
-        Ok(Self { writer, stop, changes, panics, watched, refused: 0 })
+        Ok(Self { writer, stop, changes, panics, watched, have_changed: true, refused: 0 })
     }
 
     /// One more output.
@@ -106,7 +108,17 @@ impl Outputs {
         if !opened.is_empty() {
             self.watched.retain(|(output, _)| Arc::strong_count(&output.counters) > 1);
             self.watched.extend(opened.into_iter().map(|output| (output, Reported::default())));
+            self.have_changed = true;
         }
+    }
+
+    /// The names and counters of all outputs, if there are others than at the last call.
+    pub(super) fn take_changed(&mut self) -> Option<Vec<(String, Weak<Counters>)>> {
+        let of = |(output, _): &(Watched, Reported)| {
+            (output.name.clone(), Arc::downgrade(&output.counters))
+        };
+        let have_changed = std::mem::take(&mut self.have_changed);
+        have_changed.then(|| self.watched.iter().map(of).collect())
     }
 
     /// Has all files opened again, for a program that rotates logs.
@@ -180,6 +192,7 @@ impl Outputs {
             let opened = output.recipe.open().map(|opened| {
                 let counters =
                     std::mem::replace(&mut output.counters, Arc::clone(opened.counters()));
+                self.have_changed = true;
                 let panics = reported.panics;
                 *reported = Reported { panics, ..Reported::default() };
                 // Without a writer, the program ends.

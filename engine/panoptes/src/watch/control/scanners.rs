@@ -319,6 +319,11 @@ impl<S: Scan> Scanners<S> {
         all.map(|scanner| scanner.state.refused.load(Ordering::Relaxed)).sum()
     }
 
+    /// What is known of each scanner.
+    pub(super) fn states(&self) -> Vec<Arc<ScannerState>> {
+        self.quick.iter().chain(&self.slow).map(|scanner| Arc::clone(&scanner.state)).collect()
+    }
+
     /// The next panic of a scanner that was not in the scan of a system.
     pub(super) fn next_panic(&self) -> Option<String> {
         self.quick.iter().chain(&self.slow).find_map(|scanner| scanner.state.take_panic())

@@ -1,7 +1,7 @@
 //! Starts watching: opens the outputs and starts the threads of the scanners and of the writer.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -35,6 +35,7 @@ use crate::sbom::Sboms;
 use crate::scanner_cores::ScannerCores;
 use crate::watch::exceptions::Silenced;
 use crate::watch::finder::Finder;
+use crate::watch::metrics::{self, Figures, Server};
 use crate::watch::outputs::{open, options};
 use crate::watch::problems::{Problems, Topic};
 use crate::watch::scanner::{MakeScratch, Shared, System};
@@ -51,8 +52,9 @@ impl Control {
         start: Instant,
     ) -> Result<Self, Failure> {
         let configuration = &request.configuration;
-        let further = check_memory(request, messages)?;
+        let cores = scanner_cores(request, messages)?;
         let (outputs, watched, lock) = open(configuration, request.stdout, messages)?;
+        let server = bind_metrics(configuration, messages)?;
         let waker = Waker::default();
         let (producer, control_consumer) = queue(CONTROL_QUEUE, &waker);
         let notices = channel();
@@ -60,10 +62,7 @@ impl Control {
         let (changes, changed_outputs) = channel();
         let logs = system_logs(configuration, lock, changes.clone(), messages);
         let system_events = SystemEvents::new(producer, configuration, interfaces, logs);
-        let shared = Arc::new(Shared::default());
-        let interval = configuration.service.scan_interval;
-        shared.interval_ns.store(nanoseconds(interval), Ordering::Relaxed);
-        let cores = ScannerCores::of(&configuration.service.cores).with_further(further);
+        let shared = Arc::new(shared(configuration));
         // The number of systems that `auto_scan` will find is unknown.
         let most = if request.auto_scan { usize::MAX } else { request.systems.len() };
         let limits = limits(request);
@@ -76,10 +75,12 @@ impl Control {
         // After those of the scanners, so that the last record is the service's.
         consumers.push(control_consumer);
         let writer = Writer::with_changes(consumers, outputs, changed_outputs);
+        let silenced = Silenced::new(configuration.exceptions(), start);
+        let figures = Arc::new(Figures::new(start, &shared, scanners.states(), &writer, &silenced));
         let outputs = Outputs::start(writer, changes, watched, start)?;
         lock_memory(messages);
-        let systems = request.systems.iter();
         let other_cores = OtherCores::without(&cores.cores);
+        serve_metrics(server, &figures, other_cores, messages)?;
         Ok(Self {
             request: request.clone(),
             messages: Arc::clone(messages),
@@ -90,7 +91,7 @@ impl Control {
             sboms: Sboms::default(),
             is_ready: false,
             wants_reload: false,
-            candidates: systems.map(|one| Candidate::new(one.clone(), start, false)).collect(),
+            candidates: candidates(request, start),
             finder: request.auto_scan.then(|| Finder::new(start)),
             users: guests::Users::of(&configuration.service.guest_users),
             owners: guests::Owners::default(),
@@ -107,12 +108,53 @@ impl Control {
             other_cores,
             work: Work { search, find_again, load: Sboms::load },
             outputs,
-            silenced: Silenced::new(configuration.exceptions(), start),
+            silenced,
+            figures,
             start,
             is_attached: false,
             first_failure: None,
         })
     }
+}
+
+/// The cores of scanners, as far as there is memory for them.
+fn scanner_cores(request: &WatchRequest, messages: &Messages) -> Result<ScannerCores, Failure> {
+    let further = check_memory(request, messages)?;
+    Ok(ScannerCores::of(&request.configuration.service.cores).with_further(further))
+}
+
+fn shared(configuration: &Configuration) -> Shared {
+    let interval = nanoseconds(configuration.service.scan_interval);
+    Shared { interval_ns: AtomicU64::new(interval), ..Shared::default() }
+}
+
+/// The systems that are named.
+fn candidates(request: &WatchRequest, start: Instant) -> Vec<Candidate> {
+    request.systems.iter().map(|one| Candidate::new(one.clone(), start, false)).collect()
+}
+
+/// Opens the port for metrics, if they are wanted.
+fn bind_metrics(
+    configuration: &Configuration,
+    messages: &Messages,
+) -> Result<Option<Server>, Failure> {
+    let address = configuration.output.metrics.as_ref();
+    metrics::bind(address, messages).map_err(|error| {
+        let address = address.map(ToString::to_string).unwrap_or_default();
+        Failure::io(&error, Exit::Output, format_args!("output.metrics.address: {address}"))
+    })
+}
+
+/// Starts the thread that answers requests for metrics.
+fn serve_metrics(
+    server: Option<Server>,
+    figures: &Arc<Figures>,
+    cores: OtherCores,
+    messages: &Arc<Messages>,
+) -> Result<(), Failure> {
+    let Some(server) = server else { return Ok(()) };
+    let (figures, messages) = (Arc::clone(figures), Arc::clone(messages));
+    cores.spawn("metrics", move || figures.serve(&server, &messages))
 }
 
 /// The interfaces of this machine; none if they can't be read, which is reported.

@@ -1,6 +1,7 @@
 //! The control thread with a real machine's memory, and with work that takes far too long.
 
 mod details;
+mod metrics;
 mod outputs;
 mod panics;
 mod stages;

@@ -306,8 +306,10 @@ impl<S: Scan> Scanner<S> {
     fn step(&mut self) {
         failpoints::reach("loop");
         self.return_leaving();
+        let now = self.now_ns();
+        self.state.step_ns.store(now, Ordering::Relaxed);
         let turns = self.slots.iter().map(|slot| slot.turn);
-        match turns::next(turns, self.kind, self.now_ns(), self.interval_ns()) {
+        match turns::next(turns, self.kind, now, self.interval_ns()) {
             Next::Scan(at) => {
                 self.scan(at);
                 self.hash_a_slice();

@@ -23,6 +23,8 @@ pub(in crate::watch) struct ScannerState {
     pub(in crate::watch) scans_since_ns: AtomicU64,
     /// Scanner: the system that it scans, or has scanned last.
     pub(in crate::watch) scans: AtomicUsize,
+    /// Scanner: when it made its last step, in nanoseconds since the start.
+    pub(in crate::watch) step_ns: AtomicU64,
     /// Scanner: its thread id.
     pub(in crate::watch) thread_id: AtomicU32,
     /// Scanner: a panic that was not in the scan of a system.
@@ -39,6 +41,7 @@ impl Default for ScannerState {
             share_ns: AtomicU64::new(u64::MAX),
             scans_since_ns: AtomicU64::default(),
             scans: AtomicUsize::default(),
+            step_ns: AtomicU64::default(),
             thread_id: AtomicU32::default(),
             panic: Mutex::default(),
         }

@@ -151,12 +151,17 @@ impl Scan for System {
         self.adopt();
         self.watched.set_scan_interval(interval_ns);
         out.set_subject(self.shared.subject);
+        let figures = &self.shared.figures;
+        figures.begins(now);
+        let begin = Instant::now();
+        let clock = || u64::try_from(begin.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let budget = Budget::default_for(&self.limits);
-        let budget = budget.until(ends.is_over).unless(ends.must_stop);
+        let budget = budget.until(ends.is_over).unless(ends.must_stop).timed_by(&clock);
         match self.watched.scan_until(workspace, &mut self.source, now, &budget, out) {
             Ok(()) => self.failures = 0,
             Err(ScanError::Stopped) => return Ok(()),
             Err(error) => {
+                figures.failed();
                 self.failures += 1;
                 if self.failures < FAILURES_MAX {
                     return Ok(());
@@ -164,6 +169,7 @@ impl Scan for System {
                 return Err(Gone { reason: error.to_string(), has_ended: false });
             }
         }
+        figures.ended(&self.watched, now);
         self.report(workspace.snapshot().machine.ticks, now)
     }
 
@@ -176,7 +182,9 @@ impl Scan for System {
     }
 
     fn work(&mut self, workspace: &mut Workspace) {
+        let begin = Instant::now();
         self.watched.work(workspace, &mut self.source, SLICE_BYTES);
+        self.shared.figures.hashed(begin.elapsed());
     }
 
     fn finish(&mut self, workspace: &mut Workspace, now: Now, out: &mut Producer) {

@@ -1,0 +1,181 @@
+//! Figures of the service for Prometheus, at `output.metrics.address`.
+//!
+//! Scanners and outputs keep their figures in atomics, once a scan or a write; nobody waits for a
+//! reader ([`SystemFigures`], `ScannerState`, `Counters`). The control thread notes what there is
+//! ([`Figures`]). The thread `panoptes-metrics` renders them ([`page`]) and answers requests
+//! ([`server`]). It has a low priority, and none of the scanners' cores if there are others.
+//!
+//! Names of systems, outputs and exceptions are texts of others: [`text`] escapes and bounds them.
+
+mod page;
+mod server;
+mod system;
+#[cfg(test)]
+pub(super) mod tests;
+mod text;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use panoptes_engine::policy::exceptions::Exceptions;
+use panoptes_sinks::output::Counters;
+use panoptes_sinks::panics::{Restarts, caught};
+use panoptes_sinks::record_counts::RecordCounts;
+use panoptes_sinks::writer::Writer;
+use rustix::process::{getpriority_process, setpriority_process};
+
+use super::exceptions::Silenced;
+use super::scanner::{ScannerState, Shared};
+use crate::config::NetworkAddress;
+use crate::message::Messages;
+use server::Answer;
+pub(super) use server::Server;
+pub(super) use system::SystemFigures;
+
+/// A scanner stands still if it has made no step for so many intervals, and for this time at least:
+/// a host may be busy for seconds.
+const STANDS_STILL_INTERVALS: u64 = 10;
+const STANDS_STILL: Duration = Duration::from_secs(10);
+/// Added to the program's nice value, as for the slow scanner.
+const NICE: i32 = 10;
+
+/// All that metrics show.
+#[derive(Debug)]
+pub(super) struct Figures {
+    start: Instant,
+    shared: Arc<Shared>,
+    scanners: Vec<Arc<ScannerState>>,
+    records: Arc<RecordCounts>,
+    exceptions: Arc<Exceptions>,
+    /// By name.
+    systems: Mutex<BTreeMap<String, Arc<SystemFigures>>>,
+    /// Each output's name. It goes when the writer and the control thread have dropped the counters.
+    outputs: Mutex<Vec<(String, Weak<Counters>)>>,
+    /// Records that did not fit in the queues to the writer.
+    refused: AtomicU64,
+    is_ready: AtomicBool,
+}
+
+impl Figures {
+    pub(super) fn new(
+        start: Instant,
+        shared: &Arc<Shared>,
+        scanners: Vec<Arc<ScannerState>>,
+        writer: &Writer,
+        silenced: &Silenced,
+    ) -> Self {
+        Self {
+            start,
+            shared: Arc::clone(shared),
+            scanners,
+            records: Arc::clone(writer.record_counts()),
+            exceptions: silenced.exceptions(),
+            systems: Mutex::default(),
+            outputs: Mutex::default(),
+            refused: AtomicU64::default(),
+            is_ready: AtomicBool::default(),
+        }
+    }
+
+    /// Control thread: the figures of the system of this name, which go on when it is attached to
+    /// again.
+    pub(super) fn system(&self, name: &str) -> Arc<SystemFigures> {
+        let mut systems = lock(&self.systems);
+        if let Some(figures) = systems.get(name) {
+            return Arc::clone(figures);
+        }
+        Arc::clone(systems.entry(name.to_owned()).or_default())
+    }
+
+    /// Control thread: no system has this name any more.
+    pub(super) fn forget(&self, name: &str) {
+        lock(&self.systems).remove(name);
+    }
+
+    /// Control thread: sets all outputs.
+    pub(super) fn set_outputs(&self, outputs: Vec<(String, Weak<Counters>)>) {
+        *lock(&self.outputs) = outputs;
+    }
+
+    /// Control thread: sets how many records did not fit in the queues to the writer.
+    pub(super) fn set_refused(&self, records: u64) {
+        self.refused.store(records, Ordering::Relaxed);
+    }
+
+    /// Control thread: the service is ready.
+    pub(super) fn set_ready(&self) {
+        self.is_ready.store(true, Ordering::Relaxed);
+    }
+
+    fn interval_ns(&self) -> u64 {
+        self.shared.interval_ns.load(Ordering::Relaxed)
+    }
+
+    /// Whether each scanner goes on.
+    fn is_healthy(&self) -> bool {
+        let now = nanoseconds(self.start.elapsed());
+        let intervals = self.interval_ns().saturating_mul(STANDS_STILL_INTERVALS);
+        let most = intervals.max(nanoseconds(STANDS_STILL));
+        let step = |scanner: &Arc<ScannerState>| scanner.step_ns.load(Ordering::Relaxed);
+        self.scanners.iter().all(|scanner| now.saturating_sub(step(scanner)) <= most)
+    }
+
+    /// The answer to a request for this path.
+    fn answer(&self, path: &str) -> Option<Answer> {
+        let of = |is_good: bool, good: &str, bad: &str| {
+            let text = if is_good { good } else { bad };
+            Some(Answer { is_good, body: format!("{text}\n") })
+        };
+        match path {
+            "/metrics" => Some(Answer { is_good: true, body: page::page(self) }),
+            "/healthz" => of(self.is_healthy(), "ok", "a scanner stands still"),
+            "/readyz" => of(self.is_ready.load(Ordering::Relaxed), "ready", "starting"),
+            _ => None,
+        }
+    }
+
+    /// Answers requests until the threads must stop.
+    pub(super) fn serve(&self, server: &Server, messages: &Messages) {
+        let nice = getpriority_process(None).unwrap_or(0).saturating_add(NICE).min(19);
+        if let Err(error) = setpriority_process(None, nice) {
+            messages.warning(format_args!("cannot lower the priority of metrics: {error}"));
+        }
+        let mut restarts = Restarts::default();
+        let answer = |path: &str| self.answer(path);
+        // The server keeps nothing but its socket.
+        while let Err(panic) = caught(|| server.run(&self.shared.stop, &answer)) {
+            messages.error(format_args!("metrics panicked, and go on: {panic}"));
+            sleep(restarts.add(Instant::now()));
+        }
+    }
+}
+
+/// Opens the port for metrics, if they are wanted.
+pub(super) fn bind(
+    address: Option<&NetworkAddress>,
+    messages: &Messages,
+) -> io::Result<Option<Server>> {
+    let Some(address) = address else { return Ok(None) };
+    let server = Server::bind(address)?;
+    messages.info(format_args!("metrics are at http://{address}/metrics"));
+    if !server.is_local() {
+        messages.warning(format_args!(
+            "output.metrics.address: {address} can be reached from other machines, and asks for no \
+             password"
+        ));
+    }
+    Ok(Some(server))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic elsewhere cannot leave the value incomplete.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,246 @@
+//! The page `/metrics`: the figures as text.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use panoptes_engine::limits::Limit;
+use panoptes_engine::policy::gaps::key_of;
+use panoptes_engine::watch::Stage;
+use panoptes_sinks::output::Counters;
+
+use super::system::TableFigures;
+use super::text::{Kind, Label, Text, seconds};
+use super::{Figures, SystemFigures, lock};
+
+/// A figure of a system.
+type OfSystem = fn(&SystemFigures) -> u64;
+/// A figure of a table.
+type OfTable = fn(&TableFigures) -> &AtomicU64;
+/// A figure of an output.
+type OfOutput = fn(&Counters) -> u64;
+
+const SYSTEM_METRICS: [(&str, Kind, &str, OfSystem); 7] = [
+    (
+        "panoptes_system_watched",
+        Kind::Gauge,
+        "Whether the system is scanned; 0 while its kernel is searched, or it is absent.",
+        |system| system.is_watched.load(Ordering::Relaxed).into(),
+    ),
+    (
+        "panoptes_scans_total",
+        Kind::Counter,
+        "Scans; a scan in parts counts once for each part.",
+        |system| system.scans.load(Ordering::Relaxed),
+    ),
+    (
+        "panoptes_partial_scans_total",
+        Kind::Counter,
+        "Scans that left something for the next one.",
+        |system| system.partial.load(Ordering::Relaxed),
+    ),
+    (
+        "panoptes_failed_scans_total",
+        Kind::Counter,
+        "Scans that found no consistent process list, or another boot.",
+        |system| system.failed.load(Ordering::Relaxed),
+    ),
+    (
+        "panoptes_read_bytes_total",
+        Kind::Counter,
+        "Bytes of the machine's memory that scans have read.",
+        |system| system.read_bytes.load(Ordering::Relaxed),
+    ),
+    ("panoptes_read_batches_total", Kind::Counter, "Batches of reads.", |system| {
+        system.read_batches.load(Ordering::Relaxed)
+    }),
+    (
+        "panoptes_read_errors_total",
+        Kind::Counter,
+        "Reads that gave no bytes: memory that is not there, or does not answer.",
+        |system| system.read_errors.load(Ordering::Relaxed),
+    ),
+];
+
+const TABLE_METRICS: [(&str, &str, OfTable); 3] = [
+    (
+        "panoptes_table_entries",
+        "Tracked objects by table; bytes of names for the table strings.",
+        |table| &table.used,
+    ),
+    ("panoptes_table_capacity", "The table's capacity.", |table| &table.capacity),
+    (
+        "panoptes_table_untracked",
+        "Objects that found no room in the table in the last scan.",
+        |table| &table.untracked,
+    ),
+];
+
+const OUTPUT_METRICS: [(&str, Kind, &str, OfOutput); 8] = [
+    (
+        "panoptes_output_records_total",
+        Kind::Counter,
+        "Records that reached the kernel, or that the receiver has confirmed.",
+        Counters::records,
+    ),
+    (
+        "panoptes_output_bytes_total",
+        Kind::Counter,
+        "Bytes that reached the kernel.",
+        Counters::bytes,
+    ),
+    (
+        "panoptes_output_backlog_records",
+        Kind::Gauge,
+        "Records that wait for the receiver.",
+        Counters::waiting,
+    ),
+    (
+        "panoptes_output_backlog_bytes",
+        Kind::Gauge,
+        "Bytes that wait for the receiver.",
+        Counters::waiting_bytes,
+    ),
+    (
+        "panoptes_output_dropped_total",
+        Kind::Counter,
+        "Records that the output could not accept in time, or that found no room in its backlog.",
+        Counters::dropped,
+    ),
+    (
+        "panoptes_output_errors_total",
+        Kind::Counter,
+        "Failed operations, retries included.",
+        Counters::errors,
+    ),
+    (
+        "panoptes_output_failed_syncs_total",
+        Kind::Counter,
+        "Failed syncs: what was written before may not be on the disk.",
+        Counters::failed_syncs,
+    ),
+    (
+        "panoptes_output_connections_total",
+        Kind::Counter,
+        "Connections that were made to the receiver.",
+        Counters::connections,
+    ),
+];
+
+/// Renders all figures.
+pub(super) fn page(figures: &Figures) -> String {
+    let mut text = Text::default();
+    let version = Label::new(env!("CARGO_PKG_VERSION"));
+    text.metric("panoptes_build_info", Kind::Gauge, "Always 1, with the version.");
+    text.sample(&[("version", &version)], 1);
+    let help = "The time from scan to scan that is configured.";
+    text.metric("panoptes_configured_scan_interval_seconds", Kind::Gauge, help);
+    text.sample(&[], seconds(figures.interval_ns()));
+    // The lock is not held while the text is made.
+    let systems: Vec<_> = lock(&figures.systems)
+        .iter()
+        .map(|(name, figures)| (Label::new(name), Arc::clone(figures)))
+        .collect();
+    add_systems(&mut text, &systems);
+    add_scans(&mut text, &systems);
+    add_records(&mut text, figures);
+    add_outputs(&mut text, figures);
+    add_exceptions(&mut text, figures);
+    text.finish()
+}
+
+fn add_systems(text: &mut Text, systems: &[(Label, Arc<SystemFigures>)]) {
+    for (name, kind, help, value) in SYSTEM_METRICS {
+        text.metric(name, kind, help);
+        for (system, figures) in systems {
+            text.sample(&[("system", system)], value(figures));
+        }
+    }
+    let names = Limit::ALL.map(|limit| Label::new(limit.key()));
+    for (name, help, value) in TABLE_METRICS {
+        text.metric(name, Kind::Gauge, help);
+        for (system, figures) in systems {
+            for (table, figures) in names.iter().zip(&figures.tables) {
+                let value = value(figures).load(Ordering::Relaxed);
+                text.sample(&[("system", system), ("table", table)], value);
+            }
+        }
+    }
+    let help = "What scans missed since the gap began; 0 without a gap.";
+    text.metric("panoptes_coverage_missed", Kind::Gauge, help);
+    for (system, figures) in systems {
+        for (gap, count) in figures.gaps.iter().enumerate() {
+            let gap = Label::new(key_of(gap));
+            text.sample(&[("system", system), ("gap", &gap)], count.load(Ordering::Relaxed));
+        }
+    }
+}
+
+fn add_scans(text: &mut Text, systems: &[(Label, Arc<SystemFigures>)]) {
+    let help = "When the last scan began, in seconds since 1970; absent before the first one.";
+    text.metric("panoptes_last_scan_timestamp_seconds", Kind::Gauge, help);
+    for (system, figures) in systems {
+        let last_ns = figures.last_scan_ns.load(Ordering::Relaxed);
+        if let Ok(ns) = u64::try_from(last_ns)
+            && ns > 0
+        {
+            text.sample(&[("system", system)], seconds(ns));
+        }
+    }
+    let help = "Time of a scan by stage. Hashing has a share of the time between scans, too.";
+    text.metric("panoptes_scan_duration_seconds", Kind::Histogram, help);
+    for (system, figures) in systems {
+        for (stage, durations) in Stage::ALL.iter().zip(&figures.stages) {
+            let stage = Label::new(stage.name());
+            text.histogram(&[("system", system), ("stage", &stage)], durations);
+        }
+    }
+    let help = "Time from the start of a scan to the start of the next one.";
+    text.metric("panoptes_scan_interval_seconds", Kind::Histogram, help);
+    for (system, figures) in systems {
+        text.histogram(&[("system", system)], &figures.intervals);
+    }
+}
+
+fn add_records(text: &mut Text, figures: &Figures) {
+    text.metric("panoptes_records_total", Kind::Counter, "Records by activity.");
+    for (activity, message_type, count) in figures.records.all() {
+        let (kind, name) = (Label::new(message_type.word()), Label::new(activity.name()));
+        text.sample(&[("type", &kind), ("activity", &name)], count);
+    }
+    let help = "Records that found no room in the queues to the writer.";
+    text.metric("panoptes_queue_dropped_total", Kind::Counter, help);
+    text.sample(&[], figures.refused.load(Ordering::Relaxed));
+}
+
+fn add_outputs(text: &mut Text, figures: &Figures) {
+    // Two receivers may have the same address; they are one here.
+    let mut outputs: BTreeMap<Label, Vec<Arc<Counters>>> = BTreeMap::new();
+    for (name, counters) in &*lock(&figures.outputs) {
+        if let Some(counters) = counters.upgrade() {
+            outputs.entry(Label::new(name)).or_default().push(counters);
+        }
+    }
+    for (name, kind, help, value) in OUTPUT_METRICS {
+        text.metric(name, kind, help);
+        for (output, all) in &outputs {
+            let sum = all.iter().map(|counters| value(counters)).fold(0, u64::saturating_add);
+            text.sample(&[("output", output)], sum);
+        }
+    }
+}
+
+fn add_exceptions(text: &mut Text, figures: &Figures) {
+    // Two exceptions may have the same reason.
+    let mut counts: BTreeMap<(&str, Label), u64> = BTreeMap::new();
+    for (exception, count) in figures.exceptions.counts() {
+        let key = (exception.activity.name(), Label::new(&exception.reason));
+        *counts.entry(key).or_default() += count;
+    }
+    let help = "Alerts that exceptions have silenced.";
+    text.metric("panoptes_exceptions_total", Kind::Counter, help);
+    for ((activity, reason), count) in &counts {
+        let activity = Label::new(activity);
+        text.sample(&[("activity", &activity), ("reason", reason)], count);
+    }
+}
