@@ -68,8 +68,8 @@ struct Reader {
     skipped: u64,
     /// The lane from which it takes records now.
     taking: Option<usize>,
-    /// While finishing: how many bytes were written at the last progress, and when that was.
-    progress_bytes: u64,
+    /// While finishing: the output's progress at the last look, and when it made some.
+    progress: u64,
     progress_ns: u64,
 }
 
@@ -365,7 +365,7 @@ impl Reader {
             taken: 0,
             skipped: 0,
             taking: None,
-            progress_bytes: 0,
+            progress: 0,
             progress_ns: 0,
         }
     }
@@ -472,9 +472,9 @@ impl Reader {
 
     /// Whether it is worth waiting for this output to write the rest.
     fn is_hopeful(&mut self, now_ns: u64) -> bool {
-        let bytes = self.output.counters().bytes();
-        if bytes > self.progress_bytes {
-            (self.progress_bytes, self.progress_ns) = (bytes, now_ns);
+        let progress = self.output.progress();
+        if progress > self.progress {
+            (self.progress, self.progress_ns) = (progress, now_ns);
         }
         let patience_ns = match self.standing {
             Standing::Closed => return false,

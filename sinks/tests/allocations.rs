@@ -144,7 +144,7 @@ fn a_receiver_allocates_nothing(messages: Messages, kind: OutputKind) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let peer = Peer::tcp("127.0.0.1", listener.local_addr().unwrap().port());
     let (filter, backlog, seed) = (Filter::ALL, Backlog::new(1 << 20), 1);
-    let settings = RemoteSettings { peer, messages, filter, backlog, kind, seed };
+    let settings = RemoteSettings { peer, tls: None, messages, filter, backlog, kind, seed };
     let output = RemoteOutput::new(settings).unwrap();
     let counters = output.counters().clone();
     let (mut producer, consumer) = queue(QueueSize::default(), &Waker::default());

@@ -4,132 +4,31 @@
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
 mod common;
+#[path = "common/receivers.rs"]
+mod receivers;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::sync::atomic::Ordering;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{NOW_NS, STRING_LENGTH, bash, plain_record, web_1_header};
 use panoptes_sinks::filter::Filter;
+use panoptes_sinks::output::OutputKind;
 use panoptes_sinks::output::backlog::Backlog;
 use panoptes_sinks::output::file::{FileOptions, FileOutput};
 use panoptes_sinks::output::form::syslog::{Framing, Syslog};
 use panoptes_sinks::output::remote::{Forward, Messages, RemoteOutput, RemoteSettings};
 use panoptes_sinks::output::socket::{Peer, UnixKind};
-use panoptes_sinks::output::{Counters, Output, OutputKind};
-use panoptes_sinks::queue::{Class, Producer, QueueSize, Waker, queue};
-use panoptes_sinks::record::RecordWriter;
-use panoptes_sinks::writer::{End, Writer};
+use panoptes_sinks::writer::End;
+use receivers::{
+    JSON, KINDS, check_way, number, push, push_real, read_all, remote, start, tcp, wait_for,
+};
 use serde_json::Value;
-
-const KINDS: [OutputKind; 2] = [OutputKind::IoUring, OutputKind::Plain];
-/// Longer than anything here takes.
-const PATIENCE: Duration = Duration::from_mins(1);
-/// A queue that never overruns in these tests.
-const LARGE: QueueSize = QueueSize { blocks: 600, block_bytes: 64 * 1024 };
-const JSON: Messages = Messages::Json { is_compact: false };
-
-fn remote(peer: Peer, messages: Messages, kind: OutputKind, backlog_bytes: usize) -> RemoteOutput {
-    let filter = Filter::ALL;
-    let backlog = Backlog::new(backlog_bytes);
-    let settings = RemoteSettings { peer, messages, filter, backlog, kind, seed: 7 };
-    let output = RemoteOutput::new(settings).unwrap();
-    assert_eq!(output.kind(), kind);
-    output
-}
-
-fn tcp(address: SocketAddr) -> Peer {
-    Peer::tcp(&address.ip().to_string(), address.port())
-}
-
-/// A writer on its own thread.
-struct Running {
-    thread: JoinHandle<End>,
-    counters: Vec<Arc<Counters>>,
-    stop: Arc<AtomicBool>,
-}
-
-impl Running {
-    fn end(self) {
-        assert_eq!(self.thread.join().unwrap(), End::Finished);
-    }
-}
-
-fn start(outputs: Vec<Box<dyn Output>>) -> (Producer, Running) {
-    let (producer, consumer) = queue(LARGE, &Waker::default());
-    let counters = outputs.iter().map(|output| Arc::clone(output.counters())).collect();
-    let mut writer = Writer::new(vec![consumer], outputs);
-    let stop = Arc::new(AtomicBool::new(false));
-    let stopped = Arc::clone(&stop);
-    let thread = thread::spawn(move || {
-        let start = Instant::now();
-        writer.run(&|| start.elapsed().as_nanos() as u64, &stopped)
-    });
-    (producer, Running { thread, counters, stop })
-}
-
-fn wait_for(what: &str, mut is_true: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !is_true() {
-        assert!(start.elapsed() < PATIENCE, "no {what}");
-        thread::sleep(Duration::from_millis(1));
-    }
-}
-
-fn text(number: usize) -> String {
-    format!("{{\"number\":{number},\"text\":\"{}\"}}", "x".repeat(number % 300))
-}
-
-/// Pushes the records of these numbers; every tenth one is an alert.
-fn push(producer: &mut Producer, numbers: std::ops::Range<usize>) {
-    for number in numbers {
-        let class = Class { is_alert: number.is_multiple_of(10), ..Class::default() };
-        while producer.try_push(class, text(number).as_bytes()).is_err() {
-            thread::yield_now();
-        }
-        if number % 1000 == 999 {
-            producer.flush();
-        }
-    }
-    producer.flush();
-}
-
-/// The number of a line, which must be whole.
-fn number(line: &str) -> usize {
-    let value: Value = serde_json::from_str(line).unwrap();
-    let number = value["number"].as_u64().unwrap() as usize;
-    assert_eq!(line, text(number));
-    number
-}
-
-/// Reads a connection to its end; returns the numbers of its records. A last line without a line
-/// feed is no record.
-fn read_all(stream: TcpStream) -> Vec<usize> {
-    let mut lines = BufReader::new(stream);
-    let mut numbers = Vec::new();
-    let mut line = String::new();
-    while lines.read_line(&mut line).unwrap_or(0) > 0 {
-        if let Some(line) = line.strip_suffix('\n') {
-            numbers.push(number(line));
-        }
-        line.clear();
-    }
-    numbers
-}
-
-fn check_way(counters: &Counters, kind: OutputKind) {
-    let (ring, plain) = (counters.ring_writes(), counters.plain_writes());
-    match kind {
-        OutputKind::IoUring => assert!(ring > 0 && plain == 0, "{counters:?}"),
-        OutputKind::Plain => assert!(ring == 0 && plain > 0, "{counters:?}"),
-    }
-}
 
 #[test]
 fn a_receiver_gets_every_record_once_in_order() {
@@ -281,18 +180,6 @@ fn a_stop_leaves_out_what_a_receiver_does_not_take() {
     assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
     assert_eq!((counters.records(), counters.dropped()), (0, 1000));
     drop(producer);
-}
-
-/// Pushes real records of a process.
-fn push_real(producer: &mut Producer, count: usize) {
-    let (header, mut records, process) =
-        (web_1_header(), RecordWriter::new(7, STRING_LENGTH), bash());
-    for _ in 0..count {
-        let record = plain_record(&process);
-        let class = header.class(record.activity);
-        producer.push_with(class, |room| records.write(room, &header, &record, NOW_NS)).unwrap();
-    }
-    producer.flush();
 }
 
 fn syslog(stream: Framing) -> Messages {
@@ -479,6 +366,7 @@ fn what_waits_on_the_disk_is_sent_after_a_restart() {
     let output = || {
         RemoteOutput::new(RemoteSettings {
             peer: tcp(address),
+            tls: None,
             messages: JSON,
             filter: Filter::ALL,
             backlog: Backlog::open(1 << 20, folder.path(), 64 << 20).unwrap(),

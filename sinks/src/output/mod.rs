@@ -190,6 +190,11 @@ pub trait Output: std::fmt::Debug + Send {
     /// Ends the output: records that could not be written are dropped and counted.
     fn finish(&mut self);
 
+    /// A number that grows while it gets rid of records.
+    fn progress(&self) -> u64 {
+        self.counters().bytes()
+    }
+
     /// Maximum time without progress at the end, as long as something is left to write.
     fn patience_ns(&self) -> u64 {
         PATIENCE_NS

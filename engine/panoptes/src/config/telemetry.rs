@@ -133,7 +133,7 @@ impl Telemetry {
         if let Err(why) = check_pair(transport, format) {
             section.refuse("format", why);
         }
-        refuse_unbuilt(transport, format, section);
+        refuse_unbuilt(format, section);
         let address = TelemetryAddress::read(transport, format, section);
         let tls = read_tls(transport, address.as_ref(), section);
         let mut tag = "panoptes".to_owned();
@@ -228,16 +228,11 @@ fn check_pair(transport: Transport, format: TelemetryFormat) -> Result<(), Strin
 }
 
 /// Refuses what this version does not have.
-fn refuse_unbuilt(transport: Transport, format: TelemetryFormat, section: &Section<'_>) {
-    if matches!(transport, Transport::Tls | Transport::Http) {
-        let (path, word) = (section.full("transport"), transport.show());
-        let message = format!("`{path}`: {word} is not built yet; use tcp, udp or unix");
-        section.refuse("transport", message);
-    }
-    let formats = [TelemetryFormat::Otlp, TelemetryFormat::Ocsf, TelemetryFormat::Ecs];
-    if formats.contains(&format) {
+fn refuse_unbuilt(format: TelemetryFormat, section: &Section<'_>) {
+    if matches!(format, TelemetryFormat::Ocsf | TelemetryFormat::Ecs) {
         let (path, word) = (section.full("format"), format.show());
-        let message = format!("`{path}`: {word} is not built yet; use json, syslog or forward");
+        let message =
+            format!("`{path}`: {word} is not built yet; use json, syslog, forward or otlp");
         section.refuse("format", message);
     }
 }

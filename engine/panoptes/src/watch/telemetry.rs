@@ -4,13 +4,17 @@ use std::io;
 use std::path::Path;
 
 use panoptes_sinks::output::backlog::Backlog;
+use panoptes_sinks::output::form::otlp::Otlp;
 use panoptes_sinks::output::form::syslog::{Framing, Syslog};
-use panoptes_sinks::output::remote::{Forward, Messages, RemoteOutput, RemoteSettings};
+use panoptes_sinks::output::remote::{
+    Body, Forward, Http, Messages, RemoteOutput, RemoteSettings, Tls, TlsFiles,
+};
 use panoptes_sinks::output::socket::{Peer, UnixKind};
 use panoptes_sinks::output::{Output, OutputKind};
 
 use crate::config::{
-    ByteSize, HeaderForm, SyslogFraming, Telemetry, TelemetryAddress, TelemetryFormat, Transport,
+    AutoOr, ByteSize, FieldName, FieldValue, HeaderForm, NetworkAddress, SyslogFraming, Telemetry,
+    TelemetryAddress, TelemetryFormat, Transport, Url,
 };
 use crate::random;
 
@@ -20,12 +24,10 @@ pub(super) fn open(
     receiver: &Telemetry,
     state_dir: Option<&Path>,
 ) -> io::Result<Box<dyn Output>> {
-    let (Some(peer), Some(messages)) = (peer(receiver), messages(receiver)) else {
-        return Err(io::ErrorKind::Unsupported.into());
-    };
     let settings = RemoteSettings {
-        peer,
-        messages,
+        peer: peer(receiver),
+        tls: tls(receiver)?,
+        messages: messages(receiver)?,
         filter: receiver.choice.filter(number),
         backlog: backlog(receiver, state_dir)?,
         kind: OutputKind::IoUring,
@@ -49,31 +51,56 @@ fn backlog(receiver: &Telemetry, state_dir: Option<&Path>) -> io::Result<Backlog
         .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", folder.display())))
 }
 
-/// What messages call a receiver.
+/// What messages call a receiver. The query of a URL may hold a secret.
 pub(super) fn name_of(receiver: &Telemetry) -> String {
-    peer(receiver).map(|peer| peer.to_string()).unwrap_or_default()
+    match &receiver.address {
+        TelemetryAddress::Url(url) => {
+            let url = url.to_string();
+            url.split('?').next().unwrap_or_default().to_owned()
+        }
+        _ => peer(receiver).to_string(),
+    }
 }
 
-/// Where the receiver is; `None`: that is not built yet.
-fn peer(receiver: &Telemetry) -> Option<Peer> {
+/// Where the receiver is.
+fn peer(receiver: &Telemetry) -> Peer {
     match (&receiver.address, receiver.transport) {
-        (TelemetryAddress::Network(at), Transport::Tcp) => Some(Peer::tcp(&at.host, at.port)),
-        (TelemetryAddress::Network(at), Transport::Udp) => Some(Peer::udp(&at.host, at.port)),
+        (TelemetryAddress::Network(at), Transport::Udp) => Peer::udp(&at.host, at.port),
+        (TelemetryAddress::Network(at) | TelemetryAddress::Url(Url { address: at, .. }), _) => {
+            Peer::tcp(&at.host, at.port)
+        }
         (TelemetryAddress::Unix(path), _) => {
             // /dev/log takes datagrams or a stream, as the syslog daemon likes.
             let is_syslog = receiver.format == TelemetryFormat::Syslog;
             let kind = if is_syslog { UnixKind::Any } else { UnixKind::Stream };
-            Some(Peer::unix(path, kind))
+            Peer::unix(path, kind)
         }
-        _ => None,
     }
 }
 
-/// What it gets; `None`: that is not built yet.
-fn messages(receiver: &Telemetry) -> Option<Messages> {
+/// How the connection is encrypted, if it is.
+fn tls(receiver: &Telemetry) -> io::Result<Option<Tls>> {
+    let Some(settings) = &receiver.tls else { return Ok(None) };
+    let (host, protocol) = match &receiver.address {
+        TelemetryAddress::Network(at) => (at.host.as_str(), None),
+        TelemetryAddress::Url(url) => (url.address.host.as_str(), Some("http/1.1")),
+        TelemetryAddress::Unix(_) => return Ok(None),
+    };
+    let ca = match &settings.ca {
+        AutoOr::Auto => None,
+        AutoOr::Given(path) => Some(path.clone()),
+    };
+    let server_name = match &settings.server_name {
+        AutoOr::Auto => host.to_owned(),
+        AutoOr::Given(name) => name.0.clone(),
+    };
+    Tls::read(&TlsFiles { ca, own: settings.own.clone(), server_name }, protocol).map(Some)
+}
+
+/// What it gets.
+fn messages(receiver: &Telemetry) -> io::Result<Messages> {
     let is_compact = receiver.header == HeaderForm::Compact;
-    match receiver.format {
-        TelemetryFormat::Json => Some(Messages::Json { is_compact }),
+    let body = match receiver.format {
         TelemetryFormat::Syslog => {
             let stream = match receiver.framing {
                 SyslogFraming::OctetCounting => Framing::OctetCounting,
@@ -81,17 +108,95 @@ fn messages(receiver: &Telemetry) -> Option<Messages> {
             };
             let facility = receiver.facility.0;
             let syslog = Syslog::new(stream, facility, &hostname(), std::process::id());
-            Some(Messages::Syslog { syslog, stream })
+            return Ok(Messages::Syslog { syslog, stream });
         }
         TelemetryFormat::Forward => {
-            Some(Messages::Forward(Forward::new(&receiver.tag, is_compact, random::key())))
+            let forward = Forward::new(&receiver.tag, is_compact, random::key());
+            return Ok(Messages::Forward(forward));
         }
-        TelemetryFormat::Otlp | TelemetryFormat::Ocsf | TelemetryFormat::Ecs => None,
+        TelemetryFormat::Json => Body::Lines,
+        TelemetryFormat::Otlp => Body::Otlp(Otlp::new(&hostname())),
+        TelemetryFormat::Ocsf | TelemetryFormat::Ecs => {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+    };
+    let TelemetryAddress::Url(url) = &receiver.address else {
+        return Ok(Messages::Json { is_compact });
+    };
+    let fields: io::Result<Vec<_>> = receiver.headers.iter().map(field).collect();
+    Ok(Messages::Http(Http::new(&host(url), &url.path, &fields?, body)))
+}
+
+/// The host in the head of a request: without the port, if that is the usual one.
+fn host(url: &Url) -> String {
+    let NetworkAddress { host, port } = &url.address;
+    let address = url.address.to_string();
+    let usual = if url.is_tls { 443 } else { 80 };
+    if *port != usual {
+        return address;
     }
+    address.strip_suffix(&format!(":{port}")).unwrap_or(host).to_owned()
+}
+
+/// A field for the head of each request.
+fn field((FieldName(name), value): &(FieldName, FieldValue)) -> io::Result<(String, String)> {
+    let value = match value {
+        FieldValue::Text(text) => text.clone(),
+        FieldValue::File(path) => {
+            let failed = |error: io::Error| {
+                io::Error::new(error.kind(), format!("{name}: {}: {error}", path.display()))
+            };
+            let text = std::fs::read_to_string(path).map_err(failed)?;
+            let line = text.lines().next().unwrap_or_default().trim();
+            let is_plain = |c: char| c.is_ascii_graphic() || c == ' ' || c == '\t';
+            if line.is_empty() || !line.chars().all(is_plain) {
+                let wrong = "its first line is not the value of a header field";
+                return Err(failed(io::Error::other(wrong)));
+            }
+            line.to_owned()
+        }
+    };
+    Ok((name.clone(), value))
 }
 
 /// The name of this machine; empty if it cannot be read.
 fn hostname() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     name.trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_name_the_host_as_its_servers_expect_it() {
+        let url = |is_tls, host: &str, port| Url {
+            is_tls,
+            address: NetworkAddress { host: host.to_owned(), port },
+            path: "/".to_owned(),
+        };
+        assert_eq!(host(&url(false, "a", 80)), "a");
+        assert_eq!(host(&url(true, "a", 80)), "a:80");
+        assert_eq!(host(&url(true, "::1", 443)), "[::1]");
+    }
+
+    #[test]
+    fn a_token_is_the_first_line_of_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        let read = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            field(&(FieldName("A".to_owned()), FieldValue::File(path.clone())))
+        };
+        let expected = ("A".to_owned(), "Bearer x".to_owned());
+        assert_eq!(read("Bearer x\r\nsecond").unwrap(), expected);
+        for wrong in ["", "\n", "\u{1}x", "\u{e9}"] {
+            let error = read(wrong).unwrap_err().to_string();
+            assert!(error.ends_with("is not the value of a header field"), "{error}");
+        }
+        let missing = FieldValue::File(folder.path().join("missing"));
+        let error = field(&(FieldName("A".to_owned()), missing)).unwrap_err().to_string();
+        assert!(error.starts_with("A: ") && error.contains("No such file"), "{error}");
+    }
 }

@@ -37,7 +37,28 @@ impl Flight {
     pub(super) fn push(&mut self, batch: Batch, size: u64) {
         self.end += size;
         // What is not sent needs no answer.
-        self.messages.push_back(Sent { batch, end: self.end, is_acknowledged: size == 0 });
+        let is_acknowledged = batch.records == 0;
+        self.messages.push_back(Sent { batch, end: self.end, is_acknowledged });
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    /// The message that was sent first.
+    pub(super) fn first(&self) -> Option<Batch> {
+        self.messages.front().map(|sent| sent.batch)
+    }
+
+    /// Notes that the receiver has answered the message that was sent first, and takes so many of
+    /// its records never.
+    pub(super) fn answer_first(&mut self, refused: u64) {
+        if let Some(Sent { batch, is_acknowledged, .. }) = self.messages.front_mut() {
+            let refused = refused.min(batch.records);
+            batch.records -= refused;
+            batch.left_out += refused;
+            *is_acknowledged = true;
+        }
     }
 
     /// Notes that the receiver has a message.

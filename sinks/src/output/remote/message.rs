@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 
 use super::forward::{self, Forward};
+use super::http::{Body, Http};
 use crate::activities::{Activity, Severity};
 use crate::json::time::TIMESTAMP_LENGTH;
 use crate::output::backlog::Backlog;
@@ -28,14 +29,18 @@ pub enum Messages {
     },
     /// Messages of the Forward protocol, each with many records, which the receiver acknowledges.
     Forward(Forward),
+    /// Requests of HTTP, each with many records, which the receiver answers.
+    Http(Http),
 }
 
 impl Messages {
+    /// Whether the lists of interfaces are left out where the receiver has them. Connections to
+    /// one URL may lead to several receivers.
     const fn is_compact(&self) -> bool {
         match self {
             Self::Json { is_compact } => *is_compact,
             Self::Forward(forward) => forward.is_compact,
-            Self::Syslog { .. } => false,
+            Self::Syslog { .. } | Self::Http(_) => false,
         }
     }
 }
@@ -69,12 +74,14 @@ pub(super) struct Batch {
     pub(super) records: u64,
     /// How many were left out, since no message can have them.
     pub(super) left_out: u64,
-    /// The number by which the receiver acknowledges the message, if it does.
+    /// The number by which the receiver acknowledges the message, or answers it, if it does.
     pub(super) chunk: Option<u64>,
 }
 
 /// A message of many records ends when it is so long.
 const BATCH_BYTES: usize = 32 * 1024;
+/// A request, too. There is only one at a time, so it is longer.
+const REQUEST_BYTES: usize = 128 * 1024;
 
 /// Length of a note in a backlog.
 pub(super) const NOTE_BYTES: usize = 4 + 1 + 2 + 4 * 2 + 2 * 8;
@@ -137,21 +144,27 @@ impl Note {
     fn time(self, record: &[u8]) -> Option<&[u8; TIMESTAMP_LENGTH]> {
         record.get(..usize::from(self.middle))?.last_chunk()
     }
+
+    /// What forms need to know of the record.
+    fn about(self, record: &[u8]) -> Option<About<'_>> {
+        let time = self.time(record)?;
+        Some(About { activity: self.activity, severity: self.severity, time })
+    }
 }
 
 impl Composer {
     pub(super) fn new(messages: Messages) -> Self {
         // It allocates.
         LazyLock::force(&NUMBERS);
-        let known = if messages.is_compact() { Known::new() } else { Known::default() };
         let length = match messages {
             Messages::Forward(_) => BATCH_BYTES + 2 * RECORD_BYTES_MAX,
+            Messages::Http(_) => REQUEST_BYTES + 3 * RECORD_BYTES_MAX,
             _ => RECORD_BYTES_MAX + 1,
         };
         Self {
-            messages,
             is_stream: true,
-            known,
+            known: if messages.is_compact() { Known::new() } else { Known::default() },
+            messages,
             message: Vec::with_capacity(length),
             record: Vec::with_capacity(RECORD_BYTES_MAX),
             frame: Box::new([0; FRAME_BYTES_MAX]),
@@ -171,13 +184,25 @@ impl Composer {
     pub(super) fn forward(&self) -> Option<&Forward> {
         match &self.messages {
             Messages::Forward(forward) => Some(forward),
-            Messages::Json { .. } | Messages::Syslog { .. } => None,
+            _ => None,
         }
     }
 
-    /// Whether the receiver acknowledges messages.
-    pub(super) fn awaits_acks(&self) -> bool {
-        self.forward().is_some()
+    /// What makes requests, if the receiver gets such.
+    pub(super) fn http(&mut self) -> Option<&mut Http> {
+        match &mut self.messages {
+            Messages::Http(http) => Some(http),
+            _ => None,
+        }
+    }
+
+    pub(super) const fn is_http(&self) -> bool {
+        matches!(self.messages, Messages::Http(_))
+    }
+
+    /// Whether the receiver acknowledges messages, or answers them.
+    pub(super) const fn awaits_acks(&self) -> bool {
+        matches!(self.messages, Messages::Forward(_) | Messages::Http(_))
     }
 
     /// Makes the next message and marks its records as sent; `None`: nothing waits. The message is
@@ -185,30 +210,43 @@ impl Composer {
     pub(super) fn compose(&mut self, backlog: &mut Backlog) -> Option<Batch> {
         self.message.clear();
         let mut batch = Batch::default();
-        if let Messages::Forward(forward) = &mut self.messages {
-            batch.chunk = Some(forward.begin(&mut self.message));
-        }
+        batch.chunk = match &mut self.messages {
+            Messages::Forward(forward) => Some(forward.begin(&mut self.message)),
+            Messages::Http(http) => Some(http.begin(&mut self.message)),
+            _ => None,
+        };
         let mut is_any = false;
         while let Some(entry) = backlog.peek() {
             let (sequence, length) = (entry.sequence, entry.bytes.len());
-            let is_added = self.add(entry.bytes).is_some();
+            let is_added = self.add(entry.bytes, batch.records == 0).is_some();
             backlog.send(length);
             is_any = true;
             batch.sequence = sequence;
             batch.records += u64::from(is_added);
             batch.left_out += u64::from(!is_added);
-            if !self.awaits_acks() || self.message.len() >= BATCH_BYTES {
+            if self.is_complete(&batch) {
                 break;
             }
         }
-        match &mut self.messages {
-            Messages::Forward(forward) if batch.records > 0 => {
-                forward.end(batch.records, &mut self.message);
-            }
+        match &self.messages {
             _ if batch.records == 0 => self.message.clear(),
+            Messages::Forward(forward) => forward.end(batch.records, &mut self.message),
+            Messages::Http(http) => http.end(&mut self.message),
             _ => {}
         }
         is_any.then_some(batch)
+    }
+
+    /// Whether the message has all records that it can have.
+    fn is_complete(&self, batch: &Batch) -> bool {
+        match &self.messages {
+            Messages::Forward(_) => self.message.len() >= BATCH_BYTES,
+            Messages::Http(http) => {
+                self.message.len() >= REQUEST_BYTES
+                    || http.is_complete(batch.sequence, batch.records)
+            }
+            _ => true,
+        }
     }
 
     /// The last message that was made.
@@ -217,7 +255,7 @@ impl Composer {
     }
 
     /// Adds a record to the message; `None` if it cannot be in one.
-    fn add(&mut self, entry: &[u8]) -> Option<()> {
+    fn add(&mut self, entry: &[u8], is_first: bool) -> Option<()> {
         let (note, record) = Note::read(entry)?;
         let mut pieces = [record, &[], &[]];
         let is_compact = self.messages.is_compact();
@@ -240,9 +278,17 @@ impl Composer {
                 }
                 forward::append_entry(note.time(record)?, &self.record, &mut self.message)?;
             }
+            Messages::Http(http) => match &http.body {
+                Body::Lines => {
+                    self.message.extend_from_slice(record);
+                    self.message.push(b'\n');
+                }
+                Body::Otlp(otlp) => {
+                    otlp.append(&note.about(record)?, record, is_first, &mut self.message)?;
+                }
+            },
             Messages::Syslog { syslog, .. } => {
-                let time = note.time(record)?;
-                let about = About { activity: note.activity, severity: note.severity, time };
+                let about = note.about(record)?;
                 let message = syslog.write(&about, record, &mut self.frame).ok()?;
                 self.message.extend_from_slice(message);
             }

@@ -1,4 +1,4 @@
-//! Records to a receiver: over TCP, UDP, or a Unix socket.
+//! Records to a receiver: over TCP, TLS, UDP, or a Unix socket.
 //!
 //! Each record that the output takes goes into its backlog, so a receiver that is slow, or away,
 //! delays neither the scanners nor other outputs. What does not fit there is dropped and counted:
@@ -14,11 +14,15 @@
 //! has received; a datagram counts when it is sent. A new connection begins with the first record
 //! that was not confirmed, and with its first byte: within a connection, no record is cut or
 //! doubled.
-//! With the Forward protocol, the receiver itself acknowledges each message.
+//! With the Forward protocol, the receiver itself acknowledges each message; with HTTP, it answers
+//! each request.
 
 mod flight;
 mod forward;
+mod http;
+mod link;
 mod message;
+mod tls;
 
 use std::io;
 use std::ops::Range;
@@ -26,13 +30,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::forward::Forward;
+pub use self::http::{Body, Http};
 pub use self::message::Messages;
+pub use self::tls::{Tls, TlsFiles};
 
 use self::flight::Flight;
 use self::forward::Acks;
+use self::http::{Answer, Answers, Verdict};
+use self::link::Link;
 use self::message::{Batch, Composer, Note};
 use super::backlog::{Backlog, Dropped};
-use super::socket::{Action, BackOff, Connecting, Names, Peer, Socket, SocketError};
+use super::socket::{Action, BackOff, Connecting, Names, Peer, SocketError};
 use super::{Counters, Output, OutputKind, Standing};
 use crate::filter::Filter;
 use crate::queue::Block;
@@ -41,6 +49,8 @@ use crate::queue::Block;
 #[derive(Debug)]
 pub struct RemoteSettings {
     pub peer: Peer,
+    /// How the connection is encrypted, if it is.
+    pub tls: Option<Tls>,
     pub messages: Messages,
     pub filter: Filter,
     /// What waits, and perhaps has waited since before the start.
@@ -56,7 +66,7 @@ pub struct RemoteOutput {
     peer: Peer,
     filter: Filter,
     names: Names,
-    socket: Socket,
+    link: Link,
     backoff: BackOff,
     state: State,
     /// While connecting.
@@ -71,6 +81,9 @@ pub struct RemoteOutput {
     begun: Option<Begun>,
     flight: Flight,
     acks: Acks,
+    answers: Answers,
+    /// Whether a request was answered on this connection.
+    is_answered: bool,
     counters: Arc<Counters>,
     /// How many dropped records of the backlog were counted.
     dropped: u64,
@@ -93,6 +106,16 @@ struct Begun {
     taken: usize,
 }
 
+/// Why a connection is over, or none could be made.
+#[derive(Debug)]
+enum Ended {
+    Failed(SocketError),
+    /// The receiver wants nothing for so many seconds.
+    Busy(SocketError, u64),
+    /// In good order: the next request has another connection.
+    InOrder,
+}
+
 /// A receiver that makes no progress for this time is looked at now and then only.
 const SOON_NS: u64 = 100_000_000;
 /// A connection that ends sooner lengthens the pause before the next one, even if a part of the
@@ -100,20 +123,24 @@ const SOON_NS: u64 = 100_000_000;
 const GOOD_NS: u64 = 1_000_000_000;
 /// How long a receiver may take to acknowledge a message. What waits for that is sent again then.
 const ACK_NS: u64 = 60_000_000_000;
+/// How long the handshake of TLS may take.
+const HANDSHAKE_NS: u64 = 10_000_000_000;
+/// The longest pause that a receiver can ask for, in seconds.
+const BUSY_SECONDS_MAX: u64 = 600;
 /// How long what is left may take at the end.
 const LAST_PATIENCE_NS: u64 = 5_000_000_000;
 
 impl RemoteOutput {
     /// About how many bytes an output needs beside its backlog.
-    pub const BYTES: u64 = 512 * 1024;
+    pub const BYTES: u64 = 768 * 1024;
 
     /// Makes the output's memory. It connects in its first steps.
     pub fn new(settings: RemoteSettings) -> Result<Self, SocketError> {
-        let RemoteSettings { peer, messages, filter, backlog, kind, seed } = settings;
+        let RemoteSettings { peer, tls, messages, filter, backlog, kind, seed } = settings;
         let counters = Arc::new(Counters::default());
         Ok(Self {
             names: Names::start(&peer)?,
-            socket: Socket::new(kind, &counters),
+            link: Link::new(&peer, tls, kind, &counters),
             backoff: BackOff::new(seed),
             state: State::Down(0),
             connecting: None,
@@ -124,6 +151,8 @@ impl RemoteOutput {
             begun: None,
             flight: Flight::new(),
             acks: Acks::new(),
+            answers: Answers::new(),
+            is_answered: false,
             dropped: 0,
             peer,
             filter,
@@ -137,8 +166,11 @@ impl RemoteOutput {
 
     /// Goes towards a connection; returns the wait that is left.
     fn connect(&mut self, now_ns: u64, wait: Duration) -> Result<Duration, SocketError> {
+        // Servers of HTTP end connections that nobody uses.
+        let is_needed = !self.composer.is_http() || !self.is_done();
         if let State::Down(until) = self.state
             && now_ns >= until
+            && is_needed
         {
             self.names.ask();
             self.enter(State::Resolving, now_ns);
@@ -151,9 +183,10 @@ impl RemoteOutput {
         }
         let Some(connecting) = &mut self.connecting else { return Ok(wait) };
         if let Some(connected) = connecting.advance(now_ns, wait) {
-            self.socket.open(connected?);
             self.connecting = None;
-            self.composer.begin(self.socket.is_stream());
+            self.link.open(connected?)?;
+            self.composer.begin(self.link.is_stream());
+            self.is_answered = false;
             Counters::add(&self.counters.connections, 1);
             self.enter(State::Up, now_ns);
             self.up_ns = now_ns;
@@ -162,49 +195,108 @@ impl RemoteOutput {
     }
 
     /// Sends what waits, as far as the kernel takes it.
-    fn send(&mut self, now_ns: u64, wait: Duration) -> Result<(), SocketError> {
+    fn send(&mut self, now_ns: u64, wait: Duration) -> Result<(), Ended> {
         // The end of the connection shows before more is sent to nobody.
-        self.receive(Duration::ZERO)?;
-        let is_moved = self.fill();
+        self.receive(now_ns, Duration::ZERO)?;
+        // The next request waits for the answer to this one.
+        let is_answered = self.composer.is_http() && self.confirm();
+        let is_moved = self.link.is_ready() && self.fill() || is_answered;
         let wait = if is_moved || self.is_done() { Duration::ZERO } else { wait };
-        self.receive(wait)?;
-        let is_confirmed = self.confirm();
+        self.receive(now_ns, wait)?;
+        let is_confirmed = self.confirm() || is_answered;
         if is_confirmed || is_moved {
             self.since_ns = now_ns;
         }
         if is_confirmed && now_ns > self.up_ns.saturating_add(GOOD_NS) {
             self.backoff.reset();
         }
-        let is_late = now_ns > self.since_ns.saturating_add(ACK_NS);
-        if is_late && self.composer.awaits_acks() && !self.is_done() {
-            return Err(self.failed(io::ErrorKind::TimedOut.into()));
+        let (patience_ns, action) = if !self.link.is_ready() {
+            (HANDSHAKE_NS, Action::Secure)
+        } else if self.composer.awaits_acks() && !self.is_done() {
+            (ACK_NS, Action::Receive)
+        } else {
+            return Ok(());
+        };
+        if now_ns > self.since_ns.saturating_add(patience_ns) {
+            return Err(self.failed(action, io::ErrorKind::TimedOut.into()));
         }
         Ok(())
     }
 
-    /// Sends what the socket has, and reads acknowledgements.
-    fn receive(&mut self, wait: Duration) -> Result<(), SocketError> {
-        self.socket.advance(wait)?;
+    /// Sends what the socket has, and reads acknowledgements and answers.
+    fn receive(&mut self, now_ns: u64, wait: Duration) -> Result<(), Ended> {
+        if let Err(error) = self.link.advance(now_ns, wait) {
+            // Nobody waits for an answer.
+            let is_in_order = self.is_answered && self.flight.is_empty() && self.begun.is_none();
+            return Err(if is_in_order { Ended::InOrder } else { Ended::Failed(error) });
+        }
+        if self.composer.is_http() {
+            let read = self.answers.read(self.link.received());
+            return match read {
+                Ok(None) => Ok(()),
+                Ok(Some(answer)) => self.answered(&answer),
+                Err(error) => Err(self.failed(Action::Deliver, io::Error::other(error))),
+            };
+        }
         let Some(forward) = self.composer.forward() else { return Ok(()) };
         let flight = &mut self.flight;
-        let read =
-            self.acks.read(self.socket.received(), forward, |chunk| flight.acknowledge(chunk));
-        read.map_err(|error| self.failed(io::Error::other(error)))
+        let read = self.acks.read(self.link.received(), forward, |chunk| flight.acknowledge(chunk));
+        read.map_err(|error| self.failed(Action::Receive, io::Error::other(error)))
+    }
+
+    /// Does what the receiver's answer to the request demands. Only after one that took the records
+    /// the connection goes on.
+    fn answered(&mut self, answer: &Answer) -> Result<(), Ended> {
+        // It may come before the whole request is sent, and then the rest is not.
+        let begun = self.begun.take();
+        if let Some(Begun { batch, .. }) = begun {
+            self.flight.push(batch, 0);
+        }
+        let cause = io::Error::other(format!("it answers {}{}", answer.text, answer.hint()));
+        let error = SocketError::new(Action::Deliver, &self.peer, cause);
+        let Some(batch) = self.flight.first() else {
+            return Err(if self.is_answered { Ended::InOrder } else { Ended::Failed(error) });
+        };
+        match answer.verdict() {
+            Verdict::Taken => {
+                self.flight.answer_first(answer.rejected);
+                self.is_answered = true;
+                self.backoff.reset();
+                if answer.rejected > 0 {
+                    self.counters.add_error(&error.cause);
+                    self.counters.set_failure(&error);
+                }
+                let is_over = answer.is_last || begun.is_some();
+                if is_over { Err(Ended::InOrder) } else { Ok(()) }
+            }
+            Verdict::Busy => {
+                let seconds = answer.retry_after.unwrap_or_default().min(BUSY_SECONDS_MAX);
+                Err(Ended::Busy(error, seconds))
+            }
+            Verdict::Refused => {
+                let Batch { sequence, records, .. } = batch;
+                if !self.composer.http().is_some_and(|http| http.halve(sequence, records)) {
+                    self.flight.answer_first(records);
+                }
+                Err(Ended::Failed(error))
+            }
+            Verdict::Failed => Err(Ended::Failed(error)),
+        }
     }
 
     /// A failure of the receiver.
-    fn failed(&self, cause: io::Error) -> SocketError {
-        SocketError::new(Action::Receive, &self.peer, cause)
+    fn failed(&self, action: Action, cause: io::Error) -> Ended {
+        Ended::Failed(SocketError::new(action, &self.peer, cause))
     }
 
     /// Passes messages on to the socket while it takes them; returns whether it took anything.
     fn fill(&mut self) -> bool {
         let mut is_moved = false;
-        while !self.flight.is_full()
+        while self.may_send()
             && let Some(Begun { batch, taken }) = self.begun.or_else(|| self.begin())
         {
             let rest = &self.composer.message()[taken..];
-            let more = self.socket.append(rest);
+            let more = self.link.append(rest);
             is_moved |= more > 0;
             if more < rest.len() {
                 self.begun = Some(Begun { batch, taken: taken + more });
@@ -212,10 +304,16 @@ impl RemoteOutput {
             }
             self.begun = None;
             let length = (taken + more) as u64;
-            let size = if self.socket.is_stream() { length } else { length.min(1) };
-            self.flight.push(batch, size);
+            let size = if self.link.is_stream() { length } else { length.min(1) };
+            // An answer confirms a request, whatever the kernel knows.
+            self.flight.push(batch, if self.composer.is_http() { 0 } else { size });
         }
         is_moved
+    }
+
+    /// Whether more may be sent: one request at a time.
+    fn may_send(&self) -> bool {
+        if self.composer.is_http() { self.flight.is_empty() } else { !self.flight.is_full() }
     }
 
     fn begin(&mut self) -> Option<Begun> {
@@ -225,12 +323,7 @@ impl RemoteOutput {
 
     /// Removes what has arrived from the backlog; returns whether anything had.
     fn confirm(&mut self) -> bool {
-        let sent = self.socket.sent();
-        let arrived = if self.socket.is_stream() {
-            sent.bytes.saturating_sub(self.socket.unsent())
-        } else {
-            sent.datagrams + sent.refused
-        };
+        let (sent, arrived) = (self.link.sent(), self.link.arrived());
         let Some(confirmed) = self.flight.confirm(arrived) else { return false };
         self.backlog.confirm(confirmed.sequence);
         let refused = self.flight.newly_refused(sent.refused);
@@ -241,20 +334,29 @@ impl RemoteOutput {
     }
 
     /// Ends the connection, or the attempt to make one.
-    fn go_down(&mut self, error: &SocketError, now_ns: u64) {
+    fn go_down(&mut self, ended: &Ended, now_ns: u64) {
         if let State::Up = self.state {
             self.confirm();
         }
-        self.counters.add_error(&error.cause);
-        self.counters.set_failure(error);
-        self.socket.close();
+        let (error, pause_ns) = match ended {
+            Ended::Failed(error) => (Some(error), self.backoff.pause_ns()),
+            Ended::Busy(error, seconds) => {
+                (Some(error), self.backoff.pause_ns().max(seconds * 1_000_000_000))
+            }
+            Ended::InOrder => (None, 0),
+        };
+        if let Some(error) = error {
+            self.counters.add_error(&error.cause);
+            self.counters.set_failure(error);
+        }
+        self.link.close();
         self.backlog.rewind();
         self.flight.clear();
         self.connecting = None;
         self.acks.clear();
+        self.answers.clear();
         self.begun = None;
-        let until = now_ns.saturating_add(self.backoff.pause_ns());
-        self.enter(State::Down(until), now_ns);
+        self.enter(State::Down(now_ns.saturating_add(pause_ns)), now_ns);
     }
 
     /// Counts the records that the backlog has dropped, and those that wait in it.
@@ -291,7 +393,7 @@ impl RemoteOutput {
 
 impl Output for RemoteOutput {
     fn kind(&self) -> OutputKind {
-        self.socket.kind()
+        self.link.kind()
     }
 
     fn counters(&self) -> &Arc<Counters> {
@@ -318,12 +420,13 @@ impl Output for RemoteOutput {
     }
 
     fn advance(&mut self, now_ns: u64, wait: Duration) -> Standing {
-        let step = self.connect(now_ns, wait).and_then(|wait| match self.state {
+        let connected = self.connect(now_ns, wait).map_err(Ended::Failed);
+        let step = connected.and_then(|wait| match self.state {
             State::Up => self.send(now_ns, wait),
             _ => Ok(()),
         });
-        if let Err(error) = step {
-            self.go_down(&error, now_ns);
+        if let Err(ended) = step {
+            self.go_down(&ended, now_ns);
         }
         self.count_backlog();
         self.standing(now_ns)
@@ -334,10 +437,15 @@ impl Output for RemoteOutput {
         if let State::Up = self.state {
             self.confirm();
         }
-        self.socket.close();
+        self.link.end();
         let lost = self.backlog.finish();
         self.counters.add_dropped(lost);
         self.count_backlog();
+    }
+
+    /// A receiver that refuses everything costs bytes, too.
+    fn progress(&self) -> u64 {
+        self.counters.records() + self.counters.dropped()
     }
 
     fn patience_ns(&self) -> u64 {

@@ -20,9 +20,13 @@ pub struct SocketError {
 pub enum Action {
     Resolve,
     Connect,
+    /// The handshake of TLS.
+    Secure,
     Send,
     /// The connection's end, or its failure, while nothing was sent.
     Receive,
+    /// The receiver has answered something else than that it has the records.
+    Deliver,
 }
 
 impl Action {
@@ -30,8 +34,10 @@ impl Action {
         match self {
             Self::Resolve => "find the address of",
             Self::Connect => "connect to",
+            Self::Secure => "make a secure connection to",
             Self::Send => "send to",
             Self::Receive => "keep the connection to",
+            Self::Deliver => "deliver records to",
         }
     }
 }

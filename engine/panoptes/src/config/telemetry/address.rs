@@ -82,8 +82,7 @@ impl Setting for Url {
     const FORM: &'static str = "http:// or https:// URL";
 
     fn show(&self) -> String {
-        let scheme = if self.is_tls { "https" } else { "http" };
-        format!("{scheme}://{}{}", self.address, self.path)
+        self.to_string()
     }
 
     fn read(text: &str, base: &Path) -> Result<Self, String> {
@@ -107,6 +106,13 @@ impl Setting for Url {
         let authority = if has_port { authority } else { default.as_str() };
         let path = if path.starts_with('?') { format!("/{path}") } else { path.to_owned() };
         Ok(Self { is_tls, address: NetworkAddress::read(authority, base)?, path })
+    }
+}
+
+impl fmt::Display for Url {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.is_tls { "https" } else { "http" };
+        write!(out, "{scheme}://{}{}", self.address, self.path)
     }
 }
 

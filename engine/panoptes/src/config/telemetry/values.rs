@@ -182,7 +182,8 @@ impl Setting for FieldValue {
             return PathBuf::read(path, base).map(Self::File);
         }
         let text = String::read(text, base)?;
-        if text.is_ascii() {
+        // RFC 9110, 5.5.
+        if text.bytes().all(|byte| byte.is_ascii_graphic() || matches!(byte, b' ' | b'\t')) {
             Ok(Self::Text(text))
         } else {
             Err("has characters that a header field cannot have".to_owned())

@@ -1,0 +1,220 @@
+//! Records as logs of OpenTelemetry: the JSON of an `ExportLogsServiceRequest`
+//! (OTLP 1, "JSON Protobuf Encoding").
+//!
+//! A log's body is the whole record, as a text. Its attributes are those that receivers filter by.
+
+use std::io::Write;
+
+use super::syslog::About;
+use crate::activities::Severity;
+use crate::json::read::{Reader, Token};
+use crate::json::time::Timestamp;
+
+/// Makes the bodies of requests of one sender.
+#[derive(Debug)]
+pub struct Otlp {
+    /// What comes before the first log.
+    start: String,
+}
+
+impl Otlp {
+    /// Bodies from this machine.
+    pub fn new(hostname: &str) -> Self {
+        let plain = |c: &char| c.is_ascii_graphic() && !matches!(c, '"' | '\\');
+        let hostname: String = hostname.chars().filter(plain).collect();
+        let version = env!("CARGO_PKG_VERSION");
+        let start = format!(
+            "{{\"resourceLogs\":[{{\"resource\":{{\"attributes\":[{},{}]}},\
+             \"scopeLogs\":[{{\"scope\":{{\"name\":\"panoptes\",\"version\":\"{version}\"}},\
+             \"logRecords\":[",
+            attribute("service.name", "panoptes"),
+            attribute("host.name", &hostname),
+        );
+        Self { start }
+    }
+
+    /// Begins a body.
+    pub(crate) fn begin(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.start.as_bytes());
+    }
+
+    /// Appends a record; `None`, and nothing, if it cannot be read.
+    pub(crate) fn append(
+        &self,
+        about: &About<'_>,
+        record: &[u8],
+        is_first: bool,
+        out: &mut Vec<u8>,
+    ) -> Option<()> {
+        let (seconds, nanoseconds) = Timestamp::parse(about.time)?.parts();
+        let time = u64::try_from(seconds).ok()? * 1_000_000_000 + u64::from(nanoseconds);
+        let system = system(record);
+        let comma = if is_first { "" } else { "," };
+        let (number, severity) = (number(about.severity), about.severity.word());
+        // Writing to memory does not fail.
+        let _ = write!(
+            out,
+            "{comma}{{\"timeUnixNano\":\"{time}\",\"observedTimeUnixNano\":\"{time}\",\
+             \"severityNumber\":{number},\"severityText\":\"{severity}\",\
+             \"body\":{{\"stringValue\":\"",
+        );
+        escape(record, out);
+        let _ = write!(
+            out,
+            "\"}},\"attributes\":[{},{}",
+            attribute("activity", about.activity.name()),
+            attribute("severity", severity),
+        );
+        if let Some(system) = system {
+            let _ = write!(out, ",{}", attribute("system", system));
+        }
+        out.extend_from_slice(b"]}");
+        Some(())
+    }
+
+    /// Ends a body.
+    pub(crate) fn end(&self, out: &mut Vec<u8>) {
+        debug_assert!(out.starts_with(self.start.as_bytes()));
+        out.extend_from_slice(b"]}]}]}");
+    }
+}
+
+/// An attribute; `value` is the inside of a JSON string.
+fn attribute(key: &str, value: &str) -> String {
+    format!("{{\"key\":\"{key}\",\"value\":{{\"stringValue\":\"{value}\"}}}}")
+}
+
+/// The number of a severity (OpenTelemetry, "Logs Data Model", SeverityNumber).
+const fn number(severity: Severity) -> u8 {
+    match severity {
+        Severity::Info => 9,
+        Severity::Low => 10,
+        Severity::Warning => 13,
+        Severity::Medium => 14,
+        Severity::High => 17,
+        Severity::Error => 18,
+        Severity::Critical => 21,
+    }
+}
+
+/// Writes a record, in which no control character occurs, as the inside of a JSON string.
+fn escape(record: &[u8], out: &mut Vec<u8>) {
+    for part in record.split_inclusive(|byte| matches!(byte, b'"' | b'\\')) {
+        match part.split_last() {
+            Some((last @ (b'"' | b'\\'), before)) => {
+                out.extend_from_slice(before);
+                out.extend_from_slice(&[b'\\', *last]);
+            }
+            _ => out.extend_from_slice(part),
+        }
+    }
+}
+
+/// The name of the watched machine, as it is written; `None` for the service's own records.
+fn system(record: &[u8]) -> Option<&str> {
+    let mut reader = Reader::new(record).ok()?;
+    enter(&mut reader, "workload_information")?;
+    enter(&mut reader, "unique_identifier")?;
+    match reader.read() {
+        Ok(Token::Text(name)) => Some(name.as_written()),
+        _ => None,
+    }
+}
+
+/// Goes to the value of a key of the object that comes next.
+fn enter(reader: &mut Reader<'_>, wanted: &str) -> Option<()> {
+    if reader.read().ok()? != Token::Object {
+        return None;
+    }
+    loop {
+        match reader.read().ok()? {
+            Token::Key(key) if key == wanted => return Some(()),
+            Token::Key(_) => {
+                if let Token::Object | Token::List = reader.read().ok()? {
+                    reader.skip_rest().ok()?;
+                }
+            }
+            _ => return None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::activities::Activity;
+
+    fn about(severity: Severity) -> About<'static> {
+        let activity = Activity::ProcessCreated;
+        About { activity, severity, time: b"2026-11-20T07:31:46.905224659+00:00" }
+    }
+
+    fn body(records: &[&str], severity: Severity) -> Value {
+        let otlp = Otlp::new("sensor-1");
+        let mut out = Vec::new();
+        otlp.begin(&mut out);
+        for (index, record) in records.iter().enumerate() {
+            otlp.append(&about(severity), record.as_bytes(), index == 0, &mut out).unwrap();
+        }
+        otlp.end(&mut out);
+        serde_json::from_slice(&out).unwrap()
+    }
+
+    #[test]
+    fn logs_have_the_record_its_time_and_what_receivers_filter_by() {
+        let first =
+            r#"{"a":["x\"\\\u0001"],"workload_information":{"b":{},"unique_identifier":"w\"1"}}"#;
+        let second = r#"{"workload_information":{}}"#;
+        let text = |key: &str, value: &str| json!({"key": key, "value": {"stringValue": value}});
+        let log = |record: &str, attributes: Vec<Value>| {
+            json!({
+                "timeUnixNano": "1795159906905224659",
+                "observedTimeUnixNano": "1795159906905224659",
+                "severityNumber": 17,
+                "severityText": "HIGH",
+                "body": {"stringValue": record},
+                "attributes": attributes,
+            })
+        };
+        let common = || vec![text("activity", "process_created"), text("severity", "HIGH")];
+        let with_system = [common(), vec![text("system", "w\"1")]].concat();
+        let attributes = [text("service.name", "panoptes"), text("host.name", "sensor-1")];
+        let scope = json!({"name": "panoptes", "version": env!("CARGO_PKG_VERSION")});
+        let expected = json!({"resourceLogs": [{
+            "resource": {"attributes": attributes},
+            "scopeLogs": [{"scope": scope, "logRecords": [
+                log(first, with_system),
+                log(second, common()),
+            ]}],
+        }]});
+        assert_eq!(body(&[first, second], Severity::High), expected);
+    }
+
+    #[test]
+    fn every_severity_has_its_number() {
+        for (severity, number) in [
+            (Severity::Info, 9),
+            (Severity::Low, 10),
+            (Severity::Warning, 13),
+            (Severity::Medium, 14),
+            (Severity::High, 17),
+            (Severity::Error, 18),
+            (Severity::Critical, 21),
+        ] {
+            let body = body(&["{}"], severity);
+            let log = &body["resourceLogs"][0]["scopeLogs"][0]["logRecords"][0];
+            assert_eq!(log["severityNumber"], number);
+        }
+    }
+
+    #[test]
+    fn a_record_without_a_time_adds_nothing() {
+        let mut out = b"x".to_vec();
+        let time = &[b'?'; 35];
+        let about = About { time, ..about(Severity::Info) };
+        assert_eq!(Otlp::new("a").append(&about, b"{}", true, &mut out), None);
+        assert_eq!(out, b"x");
+    }
+}

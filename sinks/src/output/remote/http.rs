@@ -1,0 +1,430 @@
+//! Requests of HTTP/1.1 (RFC 9112), each with many records, and what receivers answer.
+//!
+//! One request is under way at a time. The receiver has its records when it answers 2xx.
+
+use httparse::{EMPTY_HEADER, Header, Response, Status, parse_chunk_size};
+
+use crate::output::form::otlp::Otlp;
+
+/// Makes requests for one receiver.
+#[derive(Debug)]
+pub struct Http {
+    pub(super) body: Body,
+    /// The head of a request, up to the length of its body.
+    head: String,
+    /// The number of the last request.
+    request: u64,
+    halves: Option<Halves>,
+}
+
+/// The body of a request.
+#[derive(Debug)]
+pub enum Body {
+    /// Each record as a line of JSON.
+    Lines,
+    /// Logs of OpenTelemetry.
+    Otlp(Otlp),
+}
+
+/// Records that the receiver has refused together.
+#[derive(Clone, Copy, Debug)]
+struct Halves {
+    /// The sequence of the last one in the backlog.
+    until: u64,
+    /// How many a request can have.
+    records: u64,
+}
+
+impl Http {
+    /// Requests to this host, with its port if that is not the usual one, and path. The fields are
+    /// added to the head of each.
+    pub fn new(host: &str, path: &str, fields: &[(String, String)], body: Body) -> Self {
+        let content = match body {
+            Body::Lines => "application/x-ndjson",
+            Body::Otlp(_) => "application/json",
+        };
+        let version = env!("CARGO_PKG_VERSION");
+        let mut head = format!("POST {path} HTTP/1.1\r\nHost: {host}\r\n");
+        if !fields.iter().any(|(name, _)| name.eq_ignore_ascii_case("User-Agent")) {
+            head += &format!("User-Agent: panoptes/{version}\r\n");
+        }
+        for (name, value) in fields {
+            head += &format!("{name}: {value}\r\n");
+        }
+        head += &format!("Content-Type: {content}\r\nContent-Length: ");
+        Self { body, head, request: 0, halves: None }
+    }
+
+    /// Begins a request; returns its number.
+    pub(super) fn begin(&mut self, out: &mut Vec<u8>) -> u64 {
+        if let Body::Otlp(otlp) = &self.body {
+            otlp.begin(out);
+        }
+        self.request += 1;
+        self.request
+    }
+
+    /// Ends the request, whose body is in `out`.
+    pub(super) fn end(&self, out: &mut Vec<u8>) {
+        if let Body::Otlp(otlp) = &self.body {
+            otlp.end(out);
+        }
+        let head = format!("{}{}\r\n\r\n", self.head, out.len());
+        drop(out.splice(..0, head.into_bytes()));
+    }
+
+    /// Whether a request is complete that has so many records, the last one of this sequence.
+    pub(super) fn is_complete(&self, sequence: u64, records: u64) -> bool {
+        self.halves.is_some_and(|halves| {
+            let is_last = sequence == halves.until;
+            let is_half = sequence < halves.until && records >= halves.records;
+            is_last || is_half
+        })
+    }
+
+    /// Notes that such a request was refused for its body. Returns whether its records shall be
+    /// tried again, as two halves.
+    pub(super) fn halve(&mut self, sequence: u64, records: u64) -> bool {
+        let was_half = self.halves.is_some_and(|halves| sequence <= halves.until);
+        if was_half || records < 2 {
+            return false;
+        }
+        self.halves = Some(Halves { until: sequence, records: records.div_ceil(2) });
+        true
+    }
+}
+
+/// What has arrived from the receiver and is not read.
+#[derive(Debug)]
+pub(super) struct Answers {
+    bytes: Vec<u8>,
+}
+
+/// The answer to a request.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Answer {
+    status: u16,
+    /// The status with the receiver's words for it.
+    pub(super) text: String,
+    /// How many of the records the receiver has not taken, though it took the others
+    /// (OTLP, "Partial Success").
+    pub(super) rejected: u64,
+    /// `Retry-After`, in seconds.
+    pub(super) retry_after: Option<u64>,
+    /// Whether the connection takes no further request.
+    pub(super) is_last: bool,
+}
+
+/// What an answer means for the records.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Verdict {
+    /// The receiver has them.
+    Taken,
+    /// It wants none now.
+    Busy,
+    /// It does not take these.
+    Refused,
+    /// It takes none as things are.
+    Failed,
+}
+
+/// The receiver does not speak HTTP.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("its answer is no HTTP; is this the port and the scheme of its URL?")]
+pub(super) struct NoHttp;
+
+/// A longer answer ends the connection.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+const FIELDS_MAX: usize = 64;
+/// So much of the words in an answer is shown.
+const WORDS_BYTES_MAX: usize = 200;
+
+impl Answers {
+    pub(super) fn new() -> Self {
+        Self { bytes: Vec::new() }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+    }
+
+    /// Takes what has arrived; returns an answer when it is there.
+    pub(super) fn read(&mut self, arrived: &[u8]) -> Result<Option<Answer>, NoHttp> {
+        self.bytes.extend_from_slice(arrived);
+        while !self.bytes.is_empty() {
+            let Some((answer, length)) = answer(&self.bytes)? else { return Ok(None) };
+            self.bytes.drain(..length);
+            // 100 Continue and the like come before the answer.
+            if answer.status >= 200 {
+                return Ok(Some(answer));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Answer {
+    pub(super) fn verdict(&self) -> Verdict {
+        match self.status {
+            200..300 => Verdict::Taken,
+            429 | 503 => Verdict::Busy,
+            400 | 413 => Verdict::Refused,
+            _ => Verdict::Failed,
+        }
+    }
+
+    /// What to do about it.
+    pub(super) fn hint(&self) -> &'static str {
+        match self.status {
+            401 | 403 => "; is the token in `headers` right?",
+            300..=399 | 404 | 405 => "; is the URL in `address` right?",
+            _ => "",
+        }
+    }
+}
+
+/// The answer at the beginning of these bytes, and its length; `None` if it is not complete.
+fn answer(bytes: &[u8]) -> Result<Option<(Answer, usize)>, NoHttp> {
+    let mut fields = [EMPTY_HEADER; FIELDS_MAX];
+    let mut response = Response::new(&mut fields);
+    let head = match response.parse(bytes) {
+        Ok(Status::Complete(length)) => length,
+        Ok(Status::Partial) if bytes.len() < ANSWER_BYTES_MAX => return Ok(None),
+        Ok(Status::Partial) | Err(_) => return Err(NoHttp),
+    };
+    let status = response.code.ok_or(NoHttp)?;
+    let body = &bytes[head..];
+    let length = match body_length(status, response.headers, body)? {
+        Length::Known(length) if length < ANSWER_BYTES_MAX => Some(length),
+        Length::Partial if bytes.len() < ANSWER_BYTES_MAX => None,
+        Length::Known(_) | Length::Partial | Length::ToTheEnd => Some(usize::MAX),
+    };
+    // Of another answer, the words in the body are of use, but the connection ends.
+    let is_there = length.is_some_and(|length| length <= body.len());
+    let is_endless = length == Some(usize::MAX);
+    if !is_there && !is_endless && status / 100 == 2 {
+        return Ok(None);
+    }
+    let is_close = field(response.headers, "Connection")
+        .is_some_and(|value| value.to_ascii_lowercase().contains("close"));
+    let is_last = is_close || is_endless || response.version == Some(0) || status >= 300;
+    let words =
+        format!("{} {}", response.reason.unwrap_or_default(), String::from_utf8_lossy(body));
+    let text = format!("{status} {}", printable(&words)).trim_end().to_owned();
+    let retry_after = field(response.headers, "Retry-After").and_then(|text| text.parse().ok());
+    let used = head + length.unwrap_or(usize::MAX).min(body.len());
+    let rejected = rejected(body);
+    Ok(Some((Answer { status, text, rejected, retry_after, is_last }, used)))
+}
+
+/// The number in `{"partialSuccess": {"rejectedLogRecords": "3", …}}`.
+fn rejected(body: &[u8]) -> u64 {
+    let text = String::from_utf8_lossy(body);
+    let Some((_, rest)) = text.split_once("\"rejectedLogRecords\"") else { return 0 };
+    let rest = rest.trim_start_matches([':', ' ', '"']);
+    let digits = rest.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
+    digits.parse().unwrap_or(0)
+}
+
+/// How long a body is.
+enum Length {
+    Known(usize),
+    /// It has not arrived, and its length is not known before that.
+    Partial,
+    /// Up to the end of the connection.
+    ToTheEnd,
+}
+
+/// RFC 9112, 6.3.
+fn body_length(status: u16, fields: &[Header<'_>], body: &[u8]) -> Result<Length, NoHttp> {
+    if status < 200 || status == 204 || status == 304 {
+        return Ok(Length::Known(0));
+    }
+    if let Some(coding) = field(fields, "Transfer-Encoding") {
+        let is_chunked = coding.to_ascii_lowercase().ends_with("chunked");
+        return if is_chunked { chunks_length(body) } else { Ok(Length::ToTheEnd) };
+    }
+    match field(fields, "Content-Length") {
+        Some(length) => length.parse().map(Length::Known).or(Err(NoHttp)),
+        None => Ok(Length::ToTheEnd),
+    }
+}
+
+/// RFC 9112, 7.1.
+fn chunks_length(body: &[u8]) -> Result<Length, NoHttp> {
+    let mut at = 0;
+    loop {
+        match parse_chunk_size(&body[at..]) {
+            Ok(Status::Complete((head, 0))) => {
+                at += head;
+                break;
+            }
+            Ok(Status::Complete((head, size))) => {
+                let size = usize::try_from(size).unwrap_or(usize::MAX);
+                at = at.saturating_add(head).saturating_add(size).saturating_add(2);
+                if at > body.len() {
+                    return Ok(Length::Partial);
+                }
+            }
+            Ok(Status::Partial) => return Ok(Length::Partial),
+            Err(_) => return Err(NoHttp),
+        }
+    }
+    // Fields may follow, and then an empty line.
+    while let Some(length) = body[at..].windows(2).position(|end| end == b"\r\n") {
+        at += length + 2;
+        if length == 0 {
+            return Ok(Length::Known(at));
+        }
+    }
+    Ok(Length::Partial)
+}
+
+fn field<'a>(fields: &[Header<'a>], name: &str) -> Option<&'a str> {
+    let field = fields.iter().find(|field| field.name.eq_ignore_ascii_case(name))?;
+    std::str::from_utf8(field.value).ok().map(str::trim)
+}
+
+/// Text from the network, as one line without control characters.
+fn printable(text: &str) -> String {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let plain = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
+    words.join(" ").chars().take(WORDS_BYTES_MAX).map(plain).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn no_answer_causes_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            for head in ["", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"] {
+                let bytes = [head.as_bytes(), &bytes].concat();
+                let _ = Answers::new().read(&bytes);
+            }
+        }
+    }
+
+    fn read(text: &str) -> Result<Option<Answer>, NoHttp> {
+        Answers::new().read(text.as_bytes())
+    }
+
+    #[track_caller]
+    fn answer_of(text: &str) -> Answer {
+        read(text).unwrap().expect("an answer")
+    }
+
+    #[test]
+    fn a_request_has_its_fields_and_the_length_of_its_body() {
+        let fields = [("Authorization".to_owned(), "Bearer x".to_owned())];
+        let mut http = Http::new("a:4318", "/in", &fields, Body::Lines);
+        let mut out = Vec::new();
+        assert_eq!(http.begin(&mut out), 1);
+        out.extend_from_slice(b"{\"a\":1}\n");
+        http.end(&mut out);
+        let version = env!("CARGO_PKG_VERSION");
+        let expected = format!(
+            "POST /in HTTP/1.1\r\nHost: a:4318\r\nUser-Agent: panoptes/{version}\r\n\
+             Authorization: Bearer x\r\nContent-Type: application/x-ndjson\r\n\
+             Content-Length: 8\r\n\r\n{{\"a\":1}}\n"
+        );
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+        assert_eq!(http.begin(&mut Vec::new()), 2);
+    }
+
+    #[test]
+    fn answers_end_where_their_bodies_end_however_they_arrive() {
+        for answer in [
+            "HTTP/1.1 204 No Content\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n{}\n",
+            "HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n",
+            "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{}\n\r\n0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nA: b\r\n\r\n",
+        ] {
+            let mut answers = Answers::new();
+            let last = answer.len() - 1;
+            for byte in &answer.as_bytes()[..last] {
+                assert_eq!(answers.read(&[*byte]), Ok(None), "of {answer}");
+            }
+            let read = answers.read(&answer.as_bytes()[last..]).unwrap().unwrap();
+            assert_eq!((read.verdict(), read.is_last), (Verdict::Taken, false), "of {answer}");
+            assert!(answers.bytes.is_empty());
+        }
+    }
+
+    #[test]
+    fn an_answer_says_whether_the_connection_goes_on() {
+        for (answer, is_last) in [
+            ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", false),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", true),
+            ("HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n", true),
+            ("HTTP/1.1 200 OK\r\n\r\nto the end", true),
+        ] {
+            assert_eq!(answer_of(answer).is_last, is_last, "of {answer}");
+        }
+    }
+
+    #[test]
+    fn a_status_decides_about_the_records() {
+        for (status, verdict) in [
+            (200, Verdict::Taken),
+            (299, Verdict::Taken),
+            (301, Verdict::Failed),
+            (400, Verdict::Refused),
+            (401, Verdict::Failed),
+            (413, Verdict::Refused),
+            (429, Verdict::Busy),
+            (500, Verdict::Failed),
+            (503, Verdict::Busy),
+        ] {
+            let text = format!("HTTP/1.1 {status} x\r\nContent-Length: 0\r\n\r\n");
+            assert_eq!(answer_of(&text).verdict(), verdict, "of {status}");
+        }
+        let answer =
+            answer_of("HTTP/1.1 429 Slow\r\nRetry-After: 7\r\n\r\nlater,\x1b[1m\r\nplease");
+        assert_eq!(answer.retry_after, Some(7));
+        assert_eq!(answer.text, "429 Slow later,?[1m please");
+    }
+
+    #[test]
+    fn what_a_receiver_rejects_of_a_request_is_read() {
+        for (body, rejected) in [
+            ("{}", 0),
+            (r#"{"partialSuccess":{}}"#, 0),
+            (r#"{"partialSuccess":{"rejectedLogRecords":"17","errorMessage":"old"}}"#, 17),
+            (r#"{ "partialSuccess": { "rejectedLogRecords": 3 } }"#, 3),
+            (r#"{"partialSuccess":{"rejectedLogRecords":-1}}"#, 0),
+        ] {
+            let length = body.len();
+            let text = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}");
+            assert_eq!(answer_of(&text).rejected, rejected, "of {body}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_http_is_refused() {
+        assert_eq!(read("SSH-2.0-OpenSSH_9.2\r\n"), Err(NoHttp));
+        assert_eq!(read("HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n"), Err(NoHttp));
+        assert_eq!(read("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz"), Err(NoHttp));
+        let long = format!("HTTP/1.1 200 OK\r\nA: {}", "x".repeat(ANSWER_BYTES_MAX));
+        assert_eq!(read(&long), Err(NoHttp));
+    }
+
+    #[test]
+    fn refused_records_are_tried_as_two_halves_once() {
+        let mut http = Http::new("a", "/", &[], Body::Lines);
+        assert!(!http.is_complete(10, 100));
+        assert!(http.halve(10, 5));
+        assert!(!http.is_complete(7, 2));
+        assert!(http.is_complete(8, 3));
+        assert!(!http.halve(8, 3), "of a half");
+        assert!(http.is_complete(10, 2));
+        assert!(!http.is_complete(11, 9), "behind both");
+        assert!(http.halve(30, 9));
+        assert!(!http.halve(31, 1), "of one record");
+    }
+}

@@ -1,0 +1,327 @@
+//! Records in requests of HTTP to receivers on this machine that take, refuse or delay them.
+
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+#[path = "common/certificates.rs"]
+mod certificates;
+mod common;
+#[path = "common/receivers.rs"]
+mod receivers;
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use certificates::{Authority, Kind};
+use panoptes_sinks::output::form::otlp::Otlp;
+use panoptes_sinks::output::remote::{Body, Http, Messages};
+use panoptes_sinks::output::{Counters, OutputKind};
+use receivers::{
+    KINDS, check_way, number, push, push_real, remote, remote_over, start, tcp, wait_for,
+};
+use rustls::version::TLS13;
+use rustls::{ServerConnection, StreamOwned};
+use serde_json::Value;
+
+const TAKEN: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
+
+/// A request: its head, and its body.
+struct Request {
+    head: String,
+    body: String,
+}
+
+impl Request {
+    fn read(stream: &mut impl BufRead) -> Option<Self> {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            if stream.read_line(&mut head).ok()? == 0 {
+                return None;
+            }
+        }
+        let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
+        let mut body = vec![0; length.unwrap().parse().unwrap()];
+        stream.read_exact(&mut body).ok()?;
+        Some(Self { head, body: String::from_utf8(body).unwrap() })
+    }
+
+    fn numbers(&self) -> Vec<usize> {
+        self.body.lines().map(number).collect()
+    }
+}
+
+/// What a receiver has taken.
+type Taken = Arc<Mutex<Vec<Request>>>;
+
+/// A receiver that answers each request as `answer` says, which gets the request's number, too.
+fn serve(
+    mut answer: impl FnMut(usize, &Request) -> String + Send + 'static,
+) -> (SocketAddr, Taken) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let all = Taken::default();
+    let taken = Arc::clone(&all);
+    thread::spawn(move || {
+        let mut count = 0;
+        for stream in listener.incoming() {
+            let stream = stream.unwrap();
+            let mut reader = BufReader::new(&stream);
+            while let Some(request) = Request::read(&mut reader) {
+                let text = answer(count, &request);
+                count += 1;
+                if text.starts_with("HTTP/1.1 2") {
+                    taken.lock().unwrap().push(request);
+                }
+                (&stream).write_all(text.as_bytes()).unwrap();
+                if text.contains("close") {
+                    break;
+                }
+            }
+        }
+    });
+    (address, all)
+}
+
+fn lines() -> Messages {
+    let fields = [("Authorization".to_owned(), "Bearer secret".to_owned())];
+    Messages::Http(Http::new("a:80", "/in?x=1", &fields, Body::Lines))
+}
+
+/// Sends so many records, in parts with pauses; returns the counters at the end.
+fn send(address: SocketAddr, kind: OutputKind, count: usize) -> Arc<Counters> {
+    let output = remote(tcp(address), lines(), kind, 64 << 20);
+    let (mut producer, running) = start(vec![Box::new(output)]);
+    for part in 0..4 {
+        push(&mut producer, part * count / 4..(part + 1) * count / 4);
+        thread::sleep(Duration::from_millis(20));
+    }
+    let counters = Arc::clone(&running.counters[0]);
+    wait_for("end", || counters.records() + counters.dropped() == count as u64);
+    drop(producer);
+    running.end();
+    counters
+}
+
+fn numbers(taken: &Taken) -> Vec<usize> {
+    taken.lock().unwrap().iter().flat_map(Request::numbers).collect()
+}
+
+#[test]
+fn a_receiver_gets_every_record_once_in_order_over_one_connection() {
+    const COUNT: usize = 20_000;
+    for kind in KINDS {
+        let (address, taken) = serve(|_, _| TAKEN.to_owned());
+        let counters = send(address, kind, COUNT);
+        assert!(numbers(&taken).into_iter().eq(0..COUNT));
+        assert_eq!((counters.records(), counters.dropped()), (COUNT as u64, 0));
+        assert_eq!((counters.connections(), counters.errors()), (1, 0));
+        check_way(&counters, kind);
+        let taken = taken.lock().unwrap();
+        let head = &taken[0].head;
+        assert!(head.starts_with("POST /in?x=1 HTTP/1.1\r\nHost: a:80\r\n"), "{head}");
+        assert!(head.contains("\r\nAuthorization: Bearer secret\r\n"), "{head}");
+        assert!(head.contains("\r\nContent-Type: application/x-ndjson\r\n"), "{head}");
+    }
+}
+
+#[test]
+fn a_receiver_may_end_the_connection_after_each_answer() {
+    const COUNT: usize = 10_000;
+    for end in ["Content-Length: 0\r\nConnection: close\r\n\r\n", "\r\nto the end, close"] {
+        let (address, taken) = serve(move |_, _| format!("HTTP/1.1 200 OK\r\n{end}"));
+        let counters = send(address, OutputKind::IoUring, COUNT);
+        assert!(numbers(&taken).into_iter().eq(0..COUNT));
+        assert_eq!(counters.connections(), taken.lock().unwrap().len() as u64);
+        assert_eq!((counters.errors(), counters.dropped()), (0, 0));
+    }
+}
+
+/// A server of HTTP ends connections that nobody uses, which is no failure.
+#[test]
+fn a_connection_that_ends_while_it_is_idle_is_no_failure() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let output = remote(tcp(listener.local_addr().unwrap()), lines(), OutputKind::IoUring, 1 << 20);
+    let (mut producer, running) = start(vec![Box::new(output)]);
+    let counters = Arc::clone(&running.counters[0]);
+    for part in 0..3 {
+        push(&mut producer, part * 10..(part + 1) * 10);
+        let stream = listener.accept().unwrap().0;
+        let mut got = Vec::new();
+        while got.last() != Some(&(part * 10 + 9)) {
+            got.extend(Request::read(&mut BufReader::new(&stream)).unwrap().numbers());
+            (&stream).write_all(TAKEN.as_bytes()).unwrap();
+        }
+        wait_for("answer", || counters.records() == (part as u64 + 1) * 10);
+        drop(stream);
+        thread::sleep(Duration::from_millis(100));
+    }
+    drop(producer);
+    running.end();
+    assert_eq!((counters.errors(), counters.connections()), (0, 3));
+}
+
+#[test]
+fn a_receiver_that_is_busy_is_left_alone_as_long_as_it_asks() {
+    const COUNT: usize = 1000;
+    for status in ["429 Too Many Requests", "503 Service Unavailable"] {
+        let start = Instant::now();
+        let (address, taken) = serve(move |number, _| match number {
+            0 => format!("HTTP/1.1 {status}\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"),
+            _ => {
+                assert!(start.elapsed() >= Duration::from_secs(1));
+                TAKEN.to_owned()
+            }
+        });
+        let counters = send(address, OutputKind::IoUring, COUNT);
+        assert!(numbers(&taken).into_iter().eq(0..COUNT));
+        assert_eq!((counters.errors(), counters.dropped()), (1, 0));
+        let expected = format!("cannot deliver records to {address} (tcp): it answers {status}");
+        assert_eq!(counters.failure(), expected);
+    }
+}
+
+#[test]
+fn other_failures_are_tried_again() {
+    const COUNT: usize = 1000;
+    for (status, hint) in [
+        ("500 Internal Server Error", ""),
+        ("401 Unauthorized", "; is the token in `headers` right?"),
+        ("404 Not Found", "; is the URL in `address` right?"),
+    ] {
+        let (address, taken) = serve(move |number, _| match number {
+            0..3 => format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n"),
+            _ => TAKEN.to_owned(),
+        });
+        let counters = send(address, OutputKind::IoUring, COUNT);
+        assert!(numbers(&taken).into_iter().eq(0..COUNT));
+        assert_eq!((counters.errors(), counters.dropped()), (3, 0));
+        let failure = counters.failure();
+        assert!(failure.ends_with(&format!("it answers {status}{hint}")), "{failure}");
+    }
+}
+
+#[test]
+fn a_request_that_is_too_large_comes_as_two_halves() {
+    const COUNT: usize = 100;
+    let (address, taken) = serve(|_, request| match request.numbers().len() {
+        0..=50 => TAKEN.to_owned(),
+        _ => "HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n".to_owned(),
+    });
+    let output = remote(tcp(address), lines(), OutputKind::IoUring, 1 << 20);
+    let (mut producer, running) = start(vec![Box::new(output)]);
+    push(&mut producer, 0..COUNT);
+    drop(producer);
+    let counters = Arc::clone(&running.counters[0]);
+    running.end();
+    assert!(numbers(&taken).into_iter().eq(0..COUNT));
+    assert_eq!((counters.records(), counters.dropped()), (COUNT as u64, 0));
+}
+
+#[test]
+fn the_half_of_a_request_that_is_refused_again_is_dropped_and_counted() {
+    const COUNT: usize = 1000;
+    const WRONG: usize = 321;
+    for kind in KINDS {
+        let (address, taken) = serve(|_, request| {
+            if request.numbers().contains(&WRONG) {
+                "HTTP/1.1 400 Bad Request\r\nContent-Length: 9\r\n\r\nno number".to_owned()
+            } else {
+                TAKEN.to_owned()
+            }
+        });
+        let counters = send(address, kind, COUNT);
+        let numbers = numbers(&taken);
+        assert!(numbers.is_sorted_by(|left, right| left < right));
+        assert!(!numbers.contains(&WRONG));
+        assert_eq!(counters.records(), numbers.len() as u64);
+        assert_eq!(counters.dropped(), (COUNT - numbers.len()) as u64);
+        assert!((1..=COUNT as u64 / 2).contains(&counters.dropped()), "{counters:?}");
+        assert_eq!(counters.errors(), 2);
+        let failure = counters.failure();
+        assert!(failure.contains("it answers 400 Bad Request"), "{failure}");
+    }
+}
+
+#[test]
+fn records_that_a_receiver_rejects_though_it_takes_others_are_counted() {
+    const COUNT: usize = 1000;
+    let (address, _) = serve(|number, _| match number {
+        0 => {
+            let body = r#"{"partialSuccess":{"rejectedLogRecords":"1"}}"#;
+            let length = body.len();
+            format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}")
+        }
+        _ => TAKEN.to_owned(),
+    });
+    let counters = send(address, OutputKind::IoUring, COUNT);
+    assert_eq!((counters.records(), counters.dropped()), (COUNT as u64 - 1, 1));
+    assert_eq!((counters.connections(), counters.errors()), (1, 1));
+    let failure = counters.failure();
+    assert!(failure.contains("it answers 200 OK {\"partialSuccess\""), "{failure}");
+}
+
+#[test]
+fn what_answers_no_http_is_named() {
+    let (address, _) = serve(|_, _| "SSH-2.0-OpenSSH_9.2\r\n".to_owned());
+    let output = remote(tcp(address), lines(), OutputKind::IoUring, 1 << 20);
+    let (mut producer, running) = start(vec![Box::new(output)]);
+    push(&mut producer, 0..10);
+    let counters = Arc::clone(&running.counters[0]);
+    wait_for("failure", || counters.errors() > 0);
+    drop(producer);
+    running.end();
+    let failure = counters.failure();
+    assert!(failure.contains("its answer is no HTTP; "), "{failure}");
+    assert_eq!((counters.records(), counters.dropped()), (0, 10));
+}
+
+#[test]
+fn receivers_of_opentelemetry_get_logs_over_https() {
+    const COUNT: usize = 500;
+    let authority = Authority::new("an authority");
+    let config = authority.sign("otel.example.com", Kind::default()).server(&[&TLS13], None);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let reader = thread::spawn(move || {
+        let connection = ServerConnection::new(config).unwrap();
+        let stream = StreamOwned::new(connection, listener.accept().unwrap().0);
+        let mut stream = BufReader::new(stream);
+        let mut requests = Vec::new();
+        while let Some(request) = Request::read(&mut stream) {
+            requests.push(request);
+            stream.get_mut().write_all(TAKEN.as_bytes()).unwrap();
+        }
+        requests
+    });
+    let body = Body::Otlp(Otlp::new("sensor-1"));
+    let messages = Messages::Http(Http::new("otel.example.com", "/v1/logs", &[], body));
+    let tls = Some(authority.client("otel.example.com", None));
+    let output = remote_over(tls, tcp(address), messages, OutputKind::IoUring, 16 << 20);
+    let (mut producer, running) = start(vec![Box::new(output)]);
+    push_real(&mut producer, COUNT);
+    drop(producer);
+    let counters = Arc::clone(&running.counters[0]);
+    running.end();
+    assert_eq!((counters.records(), counters.dropped()), (COUNT as u64, 0));
+    let mut ids = Vec::new();
+    for request in reader.join().unwrap() {
+        assert!(request.head.starts_with("POST /v1/logs HTTP/1.1\r\nHost: otel.example.com\r\n"));
+        assert!(request.head.contains("\r\nContent-Type: application/json\r\n"));
+        let body: Value = serde_json::from_str(&request.body).unwrap();
+        let logs = &body["resourceLogs"][0]["scopeLogs"][0]["logRecords"];
+        for log in logs.as_array().unwrap() {
+            let record = log["body"]["stringValue"].as_str().unwrap();
+            let record: Value = serde_json::from_str(record).unwrap();
+            ids.push(record["message_id"].as_str().unwrap().to_owned());
+            let system = &log["attributes"][2];
+            assert_eq!(
+                (&system["key"], &system["value"]["stringValue"]),
+                (&Value::from("system"), &Value::from("web-1"),)
+            );
+        }
+    }
+    assert_eq!(ids.len(), COUNT);
+    assert!(ids.is_sorted_by(|left, right| left < right));
+}
