@@ -165,10 +165,8 @@ impl Events {
         for activity in Activity::ALL {
             let mut setting = self.get(*activity);
             let thresholds = &mut self.thresholds;
-            // `process_created: false` is the short form of `{ enabled: false }`.
-            let mut enabled = setting.enabled;
-            section.value_or_section(activity.name(), &mut enabled, |enabled, section| {
-                section.value("enabled", enabled);
+            section.section_or_value(activity.name(), "enabled", |section| {
+                section.value("enabled", &mut setting.enabled);
                 if *activity == Activity::FileDescriptorFileContentChange {
                     self.content.read(&mut setting.severity, section);
                 } else {
@@ -179,7 +177,6 @@ impl Events {
                     section.values("login_servers", &mut self.login_servers);
                 }
             });
-            setting.enabled = enabled;
             self.settings[*activity as usize] = setting;
         }
     }

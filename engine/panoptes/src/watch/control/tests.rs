@@ -3,6 +3,7 @@
 mod details;
 mod outputs;
 mod panics;
+mod reload;
 mod stages;
 
 use std::fs;
