@@ -4,11 +4,14 @@
 //! only the thresholds.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use panoptes_engine::container_config::Glob;
 use panoptes_engine::policy::PolicyConfig;
+use panoptes_engine::policy::exceptions::Exceptions;
 use panoptes_engine::state::Thresholds;
+use panoptes_engine::watch::PolicySettings;
 use panoptes_sinks::activities::{Activity, Preset, Severity};
 
 use super::content::ContentChanges;
@@ -157,8 +160,22 @@ impl Events {
     }
 
     /// The programs whose purpose is to give shells to their peers.
-    pub(crate) fn login_servers(&self) -> Vec<Glob> {
+    pub(crate) fn login_servers(&self) -> Arc<[Glob]> {
         self.login_servers.iter().map(|path| Glob::new(&path.0)).collect()
+    }
+
+    /// What the engine does with them.
+    pub(crate) fn policy(&self, exceptions: Arc<Exceptions>) -> PolicySettings {
+        let weights = self.iter();
+        let weights = weights
+            .map(|(activity, setting)| (activity, setting.severity, self.preset_of(activity)));
+        PolicySettings {
+            config: self.into(),
+            weights: weights.collect(),
+            login_servers: self.login_servers(),
+            content_rules: Arc::new(self.content.rules()),
+            exceptions,
+        }
     }
 
     pub(crate) fn read(&mut self, section: &mut Section<'_>) {

@@ -37,7 +37,7 @@ pub enum Effect {
 
 /// The keys, or beginnings of keys, with an effect other than that of the beginning. Systems have
 /// the same keys as `default`.
-const EFFECTS: [(&str, Effect); 20] = [
+const EFFECTS: [(&str, Effect); 15] = [
     ("service", Effect::Restart),
     ("service.immediate_shutdown", Effect::Now),
     ("service.log_level", Effect::Now),
@@ -49,15 +49,10 @@ const EFFECTS: [(&str, Effect); 20] = [
     ("default", Effect::Restart),
     ("default.sbom", Effect::Sboms),
     ("default.containers", Effect::Now),
-    ("default.events", Effect::Restart),
-    ("default.events.tcp_connection_excessive_data.bytes_in", Effect::Now),
-    ("default.events.tcp_connection_excessive_data.bytes_out", Effect::Now),
-    ("default.events.process_zombie.after", Effect::Now),
-    ("default.events.tcp_long_lasting_connection.duration", Effect::Now),
-    ("default.events.tcp_network_connection_status.period", Effect::Now),
+    ("default.events", Effect::Now),
     ("systems", Effect::Restart),
     ("output", Effect::Restart),
-    ("exceptions", Effect::Restart),
+    ("exceptions", Effect::Now),
 ];
 
 /// A key that two configurations have differently, or an element that only one of them has.

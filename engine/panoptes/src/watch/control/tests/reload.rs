@@ -109,3 +109,48 @@ fn sboms_have_records_of_their_own_when_they_are_read() {
     assert_eq!(refused.len(), 1, "{log}");
     assert!(refused[0]["reason"].as_str().unwrap().contains("/missing"), "{log}");
 }
+
+#[test]
+fn a_severity_applies_to_the_next_record_and_so_does_a_switch() {
+    const SYSTEMS: &str = "systems: {a: {system: /a}}\n";
+    let with =
+        |setting| format!("{SYSTEMS}default: {{events: {{configuration_reloaded: {setting}}}}}");
+    let folder = tempfile::tempdir().unwrap();
+    let file = configure(folder.path(), SYSTEMS);
+    let (exit, kept, _) = run(&folder, &file, REAL, |driver| {
+        reload(driver, &with("{severity: HIGH}"));
+        reload(driver, &with("false"));
+        reload(driver, &with("{severity: LOW}"));
+    });
+    assert_eq!(exit, Ok(Exit::Done), "{}", kept.text());
+    let log = fs::read_to_string(folder.path().join("log/events.jsonl")).unwrap();
+    let of_it = log.lines().filter(|line| line.contains("\"configuration_reloaded\""));
+    let severities: Vec<Value> =
+        of_it.map(|line| serde_json::from_str::<Value>(line).unwrap()["severity"].take()).collect();
+    assert_eq!(severities, ["HIGH", "LOW"], "{log}");
+}
+
+#[test]
+fn a_detector_that_needs_memory_is_switched_by_attaching_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(ram) = machine(folder.path()) else {
+        eprintln!("skipped: it needs xz");
+        return;
+    };
+    let systems = format!("systems: {{a: {{system: {}, file_format: raw}}}}\n", ram.display());
+    let file = configure(folder.path(), &systems);
+    let off = |names: &[&str]| {
+        let all: Vec<String> = names.iter().map(|name| format!("{name}: false")).collect();
+        format!("{systems}default: {{events: {{{}}}}}", all.join(", "))
+    };
+    let (exit, kept, _) = run(&folder, &file, REAL, |driver| {
+        driver.wait(" is being watched, found in ", 1);
+        // The detector is still on for others.
+        reload(driver, &off(&["shell_command_executed", "process_hidden"]));
+        reload(driver, &off(&["file_content_change"]));
+        driver.wait("the configuration has changed; attaching again", 1);
+        driver.wait(" is being watched, found in ", 2);
+    });
+    assert_eq!(exit, Ok(Exit::Done), "{}", kept.text());
+    assert_eq!(kept.count("attaching again"), 1, "{}", kept.text());
+}
