@@ -69,7 +69,7 @@ impl Way {
             header: Header::new(&"NONE".into(), &BluefieldSystem::default(), text),
             identity: Identity::default(),
             profile,
-            login_servers: Vec::new(),
+            login_servers: <_>::default(),
             content_rules: Arc::default(),
             containers: Arc::new(ContainerConfig::default()),
             exceptions: Arc::default(),

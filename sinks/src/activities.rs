@@ -245,6 +245,8 @@ activities! {
             = "invalid_sbom_config_folder";
         SystemStalled "system_stalled" SystemActivity Medium;
         ClockTampered "clock_tampered" Alert High;
+        ConfigurationReloaded "configuration_reloaded" SystemActivity Info;
+        ConfigurationRefused "configuration_refused" SystemActivity Error;
     }
     ProcessExecuted PROCESS {
         ProcessExecuted "process_executed" Event Info;
@@ -312,7 +314,7 @@ mod tests {
         assert_eq!(count(MessageType::Event), 19);
         assert_eq!(count(MessageType::Alert), 14);
         assert_eq!(count(MessageType::SystemActivity), 21);
-        assert_eq!(Activity::ALL.len(), GUIDE_COUNT + 17);
+        assert_eq!(Activity::ALL.len(), GUIDE_COUNT + 19);
     }
 
     #[test]

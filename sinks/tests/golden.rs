@@ -9,6 +9,7 @@ use common::{
     service_header, shell_detection, stdin_socket, web_1_header,
 };
 use panoptes_sinks::activities::Activity;
+use panoptes_sinks::json::text::Text;
 use panoptes_sinks::json::time::Timestamp;
 use panoptes_sinks::record::detection::{Ancestor, Confidence, Detection};
 use panoptes_sinks::record::header::Header;
@@ -156,6 +157,34 @@ fn clock_tampered() {
         ..Record::new(Activity::ClockTampered, Details::SystemActivity(&details))
     };
     check(8, &web_1_header(), &record);
+}
+
+#[test]
+fn configuration_reloaded() {
+    let keys = ["service.scan_interval", "systems.web.containers.exclude"].map(Text::from);
+    let needs_restart = ["service.cores"].map(Text::from);
+    let reason = "the configuration was read again: 2 keys have changed, and 1 key needs a restart";
+    let details = SystemActivityDetails {
+        reason: reason.into(),
+        keys: Some(&keys),
+        needs_restart: Some(&needs_restart),
+        ..SystemActivityDetails::default()
+    };
+    let own = Details::SystemActivity(&details);
+    check(10, &service_header(), &Record::new(Activity::ConfigurationReloaded, own));
+}
+
+#[test]
+fn configuration_refused() {
+    let reason = "the configuration is refused and not changed: /etc/panoptes/panoptes.yaml:3:8: \
+                  `output.sync`: `often` is not one of never, always, or a duration such as 1s";
+    let details = SystemActivityDetails {
+        reason: reason.into(),
+        path: Some("/etc/panoptes/panoptes.yaml".into()),
+        ..SystemActivityDetails::default()
+    };
+    let own = Details::SystemActivity(&details);
+    check(11, &service_header(), &Record::new(Activity::ConfigurationRefused, own));
 }
 
 fn line<T: ScanObject>(line: &ScanLine<'_, T>) -> String {

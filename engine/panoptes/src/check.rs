@@ -3,14 +3,15 @@
 //! The SBOMs that the configuration names are read too. Not for: finding mistakes (`config`), and
 //! not for checking whether anything else that the configuration names exists.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
 use serde_json::{Value, json};
 
 use crate::config::{
-    Configuration, Loaded, Loader, Mode, Overrides, Place, Problem, Report, Weight, printable,
-    show_duration,
+    Configuration, Key, Loaded, Loader, Mode, Overrides, Place, Problem, Report, Weight, one_line,
+    printable, show_duration,
 };
 use crate::exit::Exit;
 use crate::memory::{MemoryLeft, Needed, Plan, TOO_MUCH, show};
@@ -26,15 +27,17 @@ pub struct Answer {
     pub exit: Exit,
 }
 
-/// Checks a file as the service would read it.
-pub fn check(file: &Path, json: bool) -> Answer {
-    let loader =
-        Loader { mode: Mode::Run, file: Some(file.to_owned()), overrides: Overrides::default() };
-    let loaded = loader.load().and_then(with_sboms);
+/// Checks a file as the service would read it. `shows_keys`: prints every key with its value.
+pub fn check(file: &Path, overrides: Overrides, json: bool, shows_keys: bool) -> Answer {
+    let loader = Loader { mode: Mode::Run, file: Some(file.to_owned()), overrides };
+    let loaded = if shows_keys { loader.load_with_all_keys() } else { loader.load() };
+    let loaded = loaded.and_then(with_sboms);
     let (report, configuration) = match &loaded {
         Ok((loaded, needed)) => (&loaded.warnings, Some((&loaded.configuration, needed))),
         Err(report) => (report, None),
     };
+    let keys =
+        loaded.as_ref().ok().filter(|_| shows_keys).map(|(loaded, _)| loaded.keys.as_slice());
     if json {
         let mut object = problems(file, report);
         if let Some((configuration, needed)) = configuration {
@@ -43,10 +46,23 @@ pub fn check(file: &Path, json: bool) -> Answer {
             // Part of that sum, and only used while changed SBOMs are applied.
             object["memory_bytes_for_reload"] = needed.reload.into();
         }
+        if let Some(keys) = keys {
+            object["effective"] = effective(keys).map(key_object).collect();
+        }
         return Answer { out: format!("{object}\n"), err: Vec::new(), exit: report.exit() };
     }
     let out = configuration.map(|(configuration, needed)| summary(file, configuration, needed));
-    let out = out.unwrap_or_default();
+    let mut out = out.unwrap_or_default();
+    for (key, value, place) in keys.into_iter().flat_map(effective) {
+        let origin = match place {
+            Some(Place::File { line, column }) => {
+                format!("{}:{line}:{column}", printable(&file.to_string_lossy()))
+            }
+            Some(Place::Option(option)) => printable(option),
+            None => "default".to_owned(),
+        };
+        let _ = writeln!(out, "{}: {value} # {origin}", key.path);
+    }
     // Lines that editors and other tools can follow: each starts with the place.
     let err = report.to_string().lines().map(str::to_owned).collect();
     Answer { out, err, exit: report.exit() }
@@ -125,6 +141,31 @@ fn summary(file: &Path, configuration: &Configuration, needed: &Needed) -> Strin
     }
     let _ = writeln!(text, "{needed}");
     text
+}
+
+/// Every key that has a value, with the value, and where that was given.
+fn effective(keys: &[Key]) -> impl Iterator<Item = (&Key, String, Option<&Place>)> {
+    let given = keys.iter().filter_map(|key| Some((key.path.as_str(), key.place.as_ref()?)));
+    let given: HashMap<&str, &Place> = given.collect();
+    keys.iter().filter(|key| key.form.is_some()).map(move |key| {
+        let inherited = || given.get(key.inherited()?.as_str()).copied();
+        let is_secret = key.path.ends_with(".headers") && key.value != "{}";
+        let value = if is_secret { "(not shown)".to_owned() } else { one_line(&key.value) };
+        (key, value, key.place.as_ref().or_else(inherited))
+    })
+}
+
+fn key_object((key, value, place): (&Key, String, Option<&Place>)) -> Value {
+    let mut object = json!({"key": key.path, "value": value});
+    match place {
+        Some(Place::File { line, column }) => {
+            object["line"] = (*line).into();
+            object["column"] = (*column).into();
+        }
+        Some(Place::Option(option)) => object["option"] = (&**option).into(),
+        None => {}
+    }
+    object
 }
 
 fn problems(file: &Path, report: &Report) -> Value {

@@ -73,6 +73,11 @@ pub enum Command {
         /// Print the result as one JSON object
         #[arg(long)]
         json: bool,
+        /// Print every key with its value, and where that was given
+        #[arg(long)]
+        show_effective: bool,
+        #[command(flatten)]
+        overrides: Overrides,
     },
     /// List what on this machine stands in the way of watching, each with its fix
     #[command(after_help = DOCTOR_HELP)]
@@ -351,9 +356,14 @@ Examples:
   panoptes scan qemu:4711";
 
 const CHECK_HELP: &str = "\
+With --show-effective, each line is a key, its value, and where that was given: a place in the file,
+an option, or `default`. A system has the values of `default` where it has none of its own. Values
+of `headers`, such as tokens, are not shown.
+
 Examples:
   panoptes check /etc/panoptes/panoptes.yaml
-  panoptes check panoptes.yaml --json";
+  panoptes check panoptes.yaml --json
+  panoptes check panoptes.yaml --show-effective --set service.scan_interval=5ms";
 
 const DOCTOR_HELP: &str = "\
 Without --config, the file of `panoptes run` is used. The command checks io_uring, memory and how

@@ -72,8 +72,8 @@ fn carry_out(command: Command) -> Result<Exit, Refusal> {
             profile::verify(&profile, &system, json, &messages)?
         }
         Command::Sbom(Sbom::Build(build)) => sbom::build(build, &messages)?,
-        Command::Check { file, json } => {
-            let answer = check(&file, json);
+        Command::Check { file, json, show_effective, overrides } => {
+            let answer = check(&file, overrides, json, show_effective);
             for line in &answer.err {
                 print_line(line);
             }

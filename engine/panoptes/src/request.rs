@@ -15,8 +15,8 @@ use panoptes_sinks::record::scan::Kinds;
 
 use crate::cli::{Scan, Settings, Watch};
 use crate::config::{
-    Choice, Configuration, Loaded, Loader, Mode, NOTHING_TO_WATCH, Output, Place, Problem, Report,
-    System, SystemAddress, printable,
+    Choice, Configuration, Key, Loaded, Loader, Mode, NOTHING_TO_WATCH, Output, Place, Problem,
+    Report, System, SystemAddress, printable,
 };
 use crate::exit::{Exit, Failure};
 use crate::message::wants_colour;
@@ -50,6 +50,8 @@ pub struct WatchRequest {
     pub stdout: Shown,
     /// Warnings about the configuration.
     pub warnings: Report,
+    /// The keys of the configuration with their values; of systems only what is given.
+    pub keys: Vec<Key>,
     /// What the command line asks to see.
     view: View,
     /// For reading the configuration again on SIGHUP: [`WatchRequest::reload`].
@@ -139,7 +141,7 @@ impl WatchRequest {
     }
 
     fn make(loader: Loader, named: Vec<OsString>, view: View) -> Result<Self, Refusal> {
-        let Loaded { mut configuration, warnings } = loader.load()?;
+        let Loaded { mut configuration, warnings, keys } = loader.load()?;
         // A user who names systems wants only those.
         let auto_scan = configuration.auto_scan && named.is_empty();
         let count = if named.is_empty() { configuration.systems.len() } else { named.len() };
@@ -161,6 +163,7 @@ impl WatchRequest {
             configuration,
             stdout,
             warnings,
+            keys,
             view,
             loader,
             named,

@@ -130,6 +130,43 @@ fn a_good_configuration_is_summarised() {
 }
 
 #[test]
+fn every_key_is_shown_with_its_value_and_its_origin() {
+    let text = "service: {scan_interval: 5ms}\n\
+                default: {limits: {threads: 40000}, events: {process_created: false}}\n\
+                systems: {web: {system: web.mem, limits: {processes: 7}}}\n";
+    let (folder, _) = configured(text);
+    let check = ["check", "p.yaml", "--show-effective", "--set", "output.sync=2s"];
+    let run = run_in(folder.path(), &check);
+    assert_eq!((run.code, run.err.as_str()), (0, ""));
+    let lines: Vec<&str> = run.out.lines().collect();
+    for line in [
+        "service.scan_interval: 5ms # p.yaml:1:26",
+        "service.cores: auto # default",
+        "default.limits.threads: 40000 # p.yaml:2:29",
+        "default.events.process_created.enabled: false # p.yaml:2:63",
+        "default.events.process_created.severity: INFO # default",
+        "systems.web.system: file:web.mem # p.yaml:3:25",
+        "systems.web.limits.processes: 7 # p.yaml:3:54",
+        // From `default`, as the file has it.
+        "systems.web.limits.threads: 40000 # p.yaml:2:29",
+        "systems.web.limits.vmas: 262144 # default",
+        "output.sync: 2s # --set output.sync=2s",
+        "output.telemetry: [] # default",
+        "exceptions: [] # default",
+    ] {
+        assert!(lines.contains(&line), "{line} is not in {}", run.out);
+    }
+    let run = run_in(folder.path(), &[&check[..], &["--json"]].concat());
+    let answer: Value = serde_json::from_str(&run.out).unwrap();
+    let effective = answer["effective"].as_array().unwrap();
+    let key = serde_json::json!({
+        "key": "service.scan_interval", "value": "5ms", "line": 1, "column": 26,
+    });
+    assert!(effective.contains(&key), "{effective:?}");
+    assert_eq!(effective.len(), lines.iter().filter(|line| line.contains(" # ")).count());
+}
+
+#[test]
 fn a_bad_configuration_is_refused_with_every_mistake() {
     let (folder, _) = configured(
         "service: {log_level: 1}\n\

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use panoptes::config::{Key, RELOADED, keys};
+use panoptes::config::{Effect, Key, keys};
 use panoptes_engine::limits::Limits;
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
@@ -38,7 +38,10 @@ default, so an empty file is a good configuration. `panoptes check FILE` reports
 its line and column. `--set KEY=VALUE` overrides one key.
 
 SIGHUP reads the file again. Keys with *yes* under *SIGHUP* then change at once; all others need a
-restart.
+restart. The record `configuration_reloaded` names the keys that have changed and those that need a
+restart; a file with a mistake changes nothing, and `configuration_refused` has the mistake.
+
+`panoptes check FILE --show-effective` prints every key with its value, and where that was given.
 ";
 
 /// The comments above the keys of the example, by the path of the key. The elements of a list are
@@ -89,15 +92,18 @@ fn escaped(meaning: &str) -> String {
 /// A table of keys. A section has a row if it has a meaning.
 fn table(keys: &[Key], meaning: &dyn Fn(&str) -> String) -> String {
     let mut text = String::from(TABLE);
-    for Key { path, form, default, range } in keys {
+    for key in keys {
+        let Key { path, form, default, range, .. } = key;
         let meaning = meaning(path);
         let range = range.as_ref().map(|(least, most)| match most.as_str() {
             UNBOUNDED => format!("at least {least}"),
             most => format!("{least} to {most}"),
         });
         let range = range.unwrap_or_default();
-        let reloads = RELOADED.iter().any(|reloaded| path.starts_with(reloaded));
-        let reloads = if reloads { "yes" } else { "" };
+        let reloads = match key.effect() {
+            Effect::Now | Effect::Sboms => "yes",
+            Effect::Restart => "",
+        };
         // A list of mappings was read with one element.
         let path = path.replace("[0]", "[]");
         let _ = match form {

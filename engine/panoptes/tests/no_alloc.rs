@@ -191,7 +191,7 @@ fn watched(source: &mut FileSource, limits: Limits) -> Watched {
         key: HashKey::new(1),
         message_ids: 2,
         policy,
-        login_servers: Vec::new(),
+        login_servers: <_>::default(),
         content_rules: Arc::default(),
         containers: std::sync::Arc::default(),
         exceptions: std::sync::Arc::default(),

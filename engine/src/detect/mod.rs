@@ -39,7 +39,7 @@ pub struct DetectorSetup<'a> {
     /// Whether what exists when watching starts counts as new.
     pub report_existing: bool,
     /// Further login servers, by patterns of their programs' paths.
-    pub login_servers: &'a [Glob],
+    pub login_servers: &'a Arc<[Glob]>,
     /// Which changes of files are alerts.
     pub content_rules: &'a Arc<file_content::rules::ContentRules>,
     /// What may run.
@@ -99,6 +99,11 @@ pub trait Detector {
 
     /// The objects that are not checked: there is no room, or they cannot be read.
     fn unchecked(&mut self) -> &mut Loss;
+}
+
+/// Which of the detectors that need memory of their own are on, if these activities are reported.
+pub fn with_memory(is_enabled: &dyn Fn(Activity) -> bool) -> [bool; 2] {
+    [shell_history::is_wanted(is_enabled), is_enabled(Activity::FileContentChange)]
 }
 
 /// What a detector has found.

@@ -103,8 +103,9 @@ impl Policy {
         self.exceptions = exceptions;
     }
 
-    pub fn config(&self) -> &PolicyConfig {
-        &self.config
+    /// Sets which activities are reported.
+    pub fn set_config(&mut self, config: PolicyConfig) {
+        self.config = config;
     }
 
     pub fn header_mut(&mut self) -> &mut Header {

@@ -14,6 +14,7 @@ mod forks;
 mod metered;
 mod oldest;
 mod parts;
+mod policy_settings;
 mod run_times;
 mod workload;
 mod workspace;
@@ -36,7 +37,7 @@ use crate::policy::exceptions::Exceptions;
 use crate::policy::gaps::{GAPS_MAX, Missed};
 use crate::policy::{Policy, PolicyConfig, Reporter};
 use crate::state::facts::HeapRule;
-use crate::state::{Change, Changes as _, ScanContext, State, Thresholds, Usage};
+use crate::state::{Change, Changes as _, ScanContext, State, Usage};
 use crate::system::kernel_of;
 use crate::time::{Monotonic, Now};
 use crate::walk::{Budget, Kept, Kernel, ScanError, Scope, Snapshot, Walker};
@@ -49,6 +50,7 @@ use parts::{Parts, PartsSetup};
 use workload::WorkloadTracker;
 
 pub use figures::{ScanFigures, Stage};
+pub use policy_settings::PolicySettings;
 pub use workspace::Workspace;
 
 /// How records identify a machine.
@@ -73,7 +75,7 @@ pub struct Setup<'a> {
     pub policy: PolicyConfig,
     /// Further login servers, by patterns of their programs' paths
     /// ([`Shells::with_login_servers`]).
-    pub login_servers: Vec<Glob>,
+    pub login_servers: Arc<[Glob]>,
     /// Which changes of files are alerts.
     pub content_rules: Arc<ContentRules>,
     /// Which containers to report, and their images.
@@ -164,7 +166,7 @@ impl Watched {
             key: setup.key,
             message_ids: setup.message_ids,
             policy: setup.policy,
-            login_servers: &setup.login_servers,
+            login_servers: setup.login_servers,
             content_rules: setup.content_rules,
             containers: setup.containers,
             exceptions: setup.exceptions,
@@ -458,11 +460,6 @@ impl Watched {
     /// By gap, how much scans missed since it began ([`crate::policy::gaps`]).
     pub fn gaps(&self) -> [u64; GAPS_MAX] {
         self.policy.gap_counts()
-    }
-
-    /// Sets the thresholds beyond which connections are reported.
-    pub fn set_thresholds(&mut self, thresholds: Thresholds) {
-        self.state.set_thresholds(self.policy.config().wanted(thresholds));
     }
 
     /// Passes on urgent records that wait for room, findings that were not accepted, and sums of

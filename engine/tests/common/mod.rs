@@ -115,7 +115,7 @@ pub(crate) fn setup<'a>(
         key: KEY,
         message_ids: 1,
         policy,
-        login_servers: Vec::new(),
+        login_servers: <_>::default(),
         content_rules: Arc::default(),
         containers: Arc::default(),
         exceptions: Arc::default(),

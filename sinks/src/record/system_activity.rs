@@ -63,5 +63,10 @@ details! {
         /// The most that a scan used of its budget of work since the last report, in percent: the
         /// largest of batches, bytes and rows.
         scan_budget_used_max_percent: Option<u32>,
+        /// The keys of the configuration that have changed and apply now. A system or an element of
+        /// a list that is new or gone has one key for all of its own.
+        keys: Option<&'a [Text<'a>]>,
+        /// The keys that have changed and apply only after a restart.
+        needs_restart: Option<&'a [Text<'a>]>,
     }
 }

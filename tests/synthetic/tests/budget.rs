@@ -185,7 +185,7 @@ impl Watcher {
             key: HashKey::new(0x5eed),
             message_ids: 1,
             policy,
-            login_servers: Vec::new(),
+            login_servers: <_>::default(),
             content_rules: Arc::default(),
             containers: Arc::default(),
             exceptions: Arc::default(),

@@ -37,7 +37,7 @@ fn records(exceptions: Arc<Exceptions>) -> Vec<Value> {
         key: KEY,
         message_ids: 1,
         policy: PolicyConfig::default(),
-        login_servers: Vec::new(),
+        login_servers: <_>::default(),
         content_rules: Arc::default(),
         containers: Arc::default(),
         exceptions,

@@ -58,7 +58,7 @@ fn watched(profile: &Profile, shipped: &Arc<Shipped>) -> Watched {
         key: KEY,
         message_ids: 1,
         policy,
-        login_servers: Vec::new(),
+        login_servers: <_>::default(),
         content_rules: Arc::default(),
         containers: Arc::default(),
         exceptions: Arc::default(),

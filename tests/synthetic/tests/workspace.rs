@@ -44,7 +44,7 @@ impl System {
             key: KEY,
             message_ids: 1,
             policy,
-            login_servers: Vec::new(),
+            login_servers: <_>::default(),
             content_rules: Arc::default(),
             containers: Arc::default(),
             exceptions: Arc::default(),

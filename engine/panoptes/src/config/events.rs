@@ -4,11 +4,14 @@
 //! only the thresholds.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use panoptes_engine::container_config::Glob;
 use panoptes_engine::policy::PolicyConfig;
+use panoptes_engine::policy::exceptions::Exceptions;
 use panoptes_engine::state::Thresholds;
+use panoptes_engine::watch::PolicySettings;
 use panoptes_sinks::activities::{Activity, Preset, Severity};
 
 use super::content::ContentChanges;
@@ -157,18 +160,30 @@ impl Events {
     }
 
     /// The programs whose purpose is to give shells to their peers.
-    pub(crate) fn login_servers(&self) -> Vec<Glob> {
+    pub(crate) fn login_servers(&self) -> Arc<[Glob]> {
         self.login_servers.iter().map(|path| Glob::new(&path.0)).collect()
+    }
+
+    /// What the engine does with them.
+    pub(crate) fn policy(&self, exceptions: Arc<Exceptions>) -> PolicySettings {
+        let weights = self.iter();
+        let weights = weights
+            .map(|(activity, setting)| (activity, setting.severity, self.preset_of(activity)));
+        PolicySettings {
+            config: self.into(),
+            weights: weights.collect(),
+            login_servers: self.login_servers(),
+            content_rules: Arc::new(self.content.rules()),
+            exceptions,
+        }
     }
 
     pub(crate) fn read(&mut self, section: &mut Section<'_>) {
         for activity in Activity::ALL {
             let mut setting = self.get(*activity);
             let thresholds = &mut self.thresholds;
-            // `process_created: false` is the short form of `{ enabled: false }`.
-            let mut enabled = setting.enabled;
-            section.value_or_section(activity.name(), &mut enabled, |enabled, section| {
-                section.value("enabled", enabled);
+            section.section_or_value(activity.name(), "enabled", |section| {
+                section.value("enabled", &mut setting.enabled);
                 if *activity == Activity::FileDescriptorFileContentChange {
                     self.content.read(&mut setting.severity, section);
                 } else {
@@ -179,7 +194,6 @@ impl Events {
                     section.values("login_servers", &mut self.login_servers);
                 }
             });
-            setting.enabled = enabled;
             self.settings[*activity as usize] = setting;
         }
     }

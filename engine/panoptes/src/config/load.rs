@@ -5,7 +5,8 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::problem::{Place, Problem, Report, Weight};
-use super::{Configuration, Mode, Overrides, read};
+use super::section::Context;
+use super::{Configuration, Key, Mode, Overrides, read_with_keys};
 
 /// The source of a configuration; kept, so that SIGHUP can read it again.
 #[derive(Clone, Debug)]
@@ -22,22 +23,35 @@ pub struct Loaded {
     pub configuration: Configuration,
     /// Has no errors.
     pub warnings: Report,
+    /// The keys with their values; of systems only what is given, or all if so asked.
+    pub keys: Vec<Key>,
 }
 
 impl Loader {
     /// Reads the file and the command line, or returns all their mistakes.
     pub fn load(&self) -> Result<Loaded, Report> {
+        self.load_listing(false)
+    }
+
+    /// The same, with all keys of all systems.
+    pub fn load_with_all_keys(&self) -> Result<Loaded, Report> {
+        self.load_listing(true)
+    }
+
+    fn load_listing(&self, all: bool) -> Result<Loaded, Report> {
         let (text, folder) = match &self.file {
             Some(file) => (self.read_file(file)?, file.parent().unwrap_or(Path::new(""))),
             None => (String::new(), Path::new("")),
         };
-        let (configuration, problems) = read(&text, folder, self.mode, &self.overrides);
+        let context = if all { Context::listing_all(folder) } else { Context::listing(folder) };
+        let (configuration, problems, keys) =
+            read_with_keys(context, &text, self.mode, &self.overrides);
         let report = Report { file: self.file.clone(), problems, denied: false };
         if report.has_errors() {
             Err(report)
         } else {
             debug_assert!(report.problems.iter().all(|one| one.weight == Weight::Warning));
-            Ok(Loaded { configuration, warnings: report })
+            Ok(Loaded { configuration, warnings: report, keys })
         }
     }
 

@@ -17,6 +17,7 @@ mod content;
 mod events;
 mod exceptions;
 mod header;
+mod key;
 mod load;
 mod output;
 mod overrides;
@@ -42,6 +43,7 @@ pub use content::{ContentChanges, FilePattern};
 pub use events::{Choice, Enabled, EventSetting, Events};
 pub use exceptions::Exception;
 pub use header::HeaderForm;
+pub use key::{ChangedKey, Effect, Key, changed_keys, keys_with_old};
 pub use load::{Loaded, Loader};
 pub use output::{Output, Sync};
 pub use overrides::Overrides;
@@ -55,7 +57,6 @@ pub use telemetry::{
 };
 pub use value::{AutoOr, ByteSize, LogLevel, show_duration};
 
-pub use section::Key;
 use section::{Context, Section};
 use tree::{Origin, parse};
 use value::Setting;
@@ -199,14 +200,25 @@ pub fn read(
     (configuration, context.problems.into_inner())
 }
 
+/// The same, with the keys that the context lists.
+fn read_with_keys(
+    context: Context<'_>,
+    text: &str,
+    mode: Mode,
+    overrides: &Overrides,
+) -> (Configuration, Vec<Problem>, Vec<Key>) {
+    let configuration = read_in(&context, text, mode, overrides);
+    let keys = context.keys.map(RefCell::into_inner).unwrap_or_default();
+    (configuration, context.problems.into_inner(), keys)
+}
+
 /// Every key of the configuration with its default, in the order of reading. A system is called
 /// `NAME` and has only the keys that `default` lacks; a list of mappings has one element.
 pub fn keys() -> Vec<Key> {
     let text = "systems: {NAME: {system: 'file:/'}}\noutput: {telemetry: [{address: 'a:1'}]}\n\
                 exceptions: [{activity: process_hidden}]";
-    let context = Context::listing(Path::new(""));
-    read_in(&context, text, Mode::Run, &Overrides::default());
-    let mut keys = context.keys.map(RefCell::into_inner).unwrap_or_default();
+    let context = Context::listing_all(Path::new(""));
+    let (_, _, mut keys) = read_with_keys(context, text, Mode::Run, &Overrides::default());
     let known: Vec<String> = keys.iter().map(|key| key.path.clone()).collect();
     keys.retain(|key| {
         let rest = key.path.strip_prefix("systems.NAME.");
@@ -214,20 +226,6 @@ pub fn keys() -> Vec<Key> {
     });
     keys
 }
-
-/// The keys, or beginnings of keys, that SIGHUP changes at once. All others need a restart. Systems
-/// have the same keys as `default`.
-pub const RELOADED: [&str; 9] = [
-    "service.log_level",
-    "service.scan_interval",
-    "default.sbom",
-    "default.containers",
-    "default.events.tcp_connection_excessive_data.bytes_in",
-    "default.events.tcp_connection_excessive_data.bytes_out",
-    "default.events.process_zombie.after",
-    "default.events.tcp_long_lasting_connection.duration",
-    "default.events.tcp_network_connection_status.period",
-];
 
 /// Reads a configuration; its problems, and its keys if they are listed, are in `context` then.
 fn read_in(context: &Context<'_>, text: &str, mode: Mode, overrides: &Overrides) -> Configuration {

@@ -63,6 +63,10 @@ impl Output {
         let mut folder = FolderOrNone(self.log_folder.take());
         section.value("log_folder", &mut folder);
         self.log_folder = log_folder.map(Path::to_owned).or(folder.0);
+        if let Some(folder) = log_folder {
+            let folder = folder.display().to_string();
+            section.note_option("log_folder", folder.clone(), format!("--log-folder {folder}"));
+        }
         section.value("log_per_system", &mut self.log_per_system);
         if self.log_per_system && self.log_folder.is_none() {
             let message = format!("`{}` needs a log_folder", section.full("log_per_system"));

@@ -1,7 +1,8 @@
 //! Reads one mapping of a configuration, key by key, into values that already have the defaults.
 //!
 //! Each key is named once, where it is read. Keys that remain at the end are unknown and refused
-//! with the nearest known key. Reading continues after a mistake.
+//! with the nearest known key. Reading continues after a mistake. What is read can be listed, with
+//! its values and places ([`Key`]).
 //!
 //! Not for: the meaning of any key (the files beside this one).
 
@@ -9,6 +10,7 @@ use std::cell::RefCell;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
+use super::key::{Key, MAPPINGS};
 use super::problem::{Place, Problem, printable};
 use super::tree::{Entry, Node, Value};
 use super::value::{Setting, listed};
@@ -20,31 +22,26 @@ pub(crate) struct Context<'a> {
     pub(crate) folder: &'a Path,
     /// All mistakes found so far.
     pub(crate) problems: RefCell<Vec<Problem>>,
-    /// Every key that was looked up, if they are to be listed.
+    /// The keys that were looked up, if they are to be listed.
     pub(crate) keys: Option<RefCell<Vec<Key>>>,
-}
-
-/// A key of the configuration as the reader knows it, for the documentation.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Key {
-    /// The key with its path: `service.log_level`.
-    pub path: String,
-    /// What it can hold; `None` for a section.
-    pub form: Option<String>,
-    /// The value without the key, as a user would write it; empty for a section.
-    pub default: String,
-    /// The least and the greatest value, if the reader checks a range.
-    pub range: Option<(String, String)>,
+    /// Whether keys that a system leaves out are listed, too.
+    lists_inherited: bool,
 }
 
 impl<'a> Context<'a> {
     pub(crate) fn new(folder: &'a Path) -> Self {
-        Self { folder, problems: RefCell::default(), keys: None }
+        let problems = RefCell::default();
+        Self { folder, problems, keys: None, lists_inherited: false }
     }
 
-    /// A context that lists the keys.
+    /// A context that lists the keys, and of systems only what is given.
     pub(crate) fn listing(folder: &'a Path) -> Self {
         Self { keys: Some(RefCell::default()), ..Self::new(folder) }
+    }
+
+    /// A context that lists all keys of all systems.
+    pub(crate) fn listing_all(folder: &'a Path) -> Self {
+        Self { lists_inherited: true, ..Self::listing(folder) }
     }
 
     pub(crate) fn push(&self, problem: Problem) {
@@ -66,8 +63,12 @@ pub(crate) struct Section<'a> {
     context: &'a Context<'a>,
     /// The key with dots, empty for the whole file.
     path: String,
+    /// How much of the path names a system or an element of a list; 0 if nothing does.
+    element: usize,
     place: Option<Place>,
     entries: &'a [Entry],
+    /// The key whose value stands for the whole section, with that value.
+    short: Option<(&'static str, &'a Node)>,
     known: Vec<&'static str>,
 }
 
@@ -75,10 +76,10 @@ impl<'a> Section<'a> {
     /// The whole file.
     pub(crate) fn root(context: &'a Context<'a>, node: &'a Node) -> Self {
         // A problem of the whole file has no place in it.
-        Self { place: None, ..Self::of(context, String::new(), node) }
+        Self { place: None, ..Self::of(context, String::new(), 0, node) }
     }
 
-    fn of(context: &'a Context<'a>, path: String, node: &'a Node) -> Self {
+    fn of(context: &'a Context<'a>, path: String, element: usize, node: &'a Node) -> Self {
         let entries: &[Entry] = match &node.value {
             Value::Map(entries) => entries,
             Value::Null => &[],
@@ -94,11 +95,12 @@ impl<'a> Section<'a> {
                 &[]
             }
         };
-        Self { context, path, place: Some(node.place.clone()), entries, known: Vec::new() }
+        let place = Some(node.place.clone());
+        Self { place, entries, ..Self::absent(context, path, element) }
     }
 
-    fn absent(context: &'a Context<'a>, path: String) -> Self {
-        Self { context, path, place: None, entries: &[], known: Vec::new() }
+    fn absent(context: &'a Context<'a>, path: String, element: usize) -> Self {
+        Self { context, path, element, place: None, entries: &[], short: None, known: Vec::new() }
     }
 
     /// Refuses every key that was not looked up.
@@ -175,6 +177,7 @@ impl<'a> Section<'a> {
         if let Some(value) = self.read(key) {
             *into = value;
         }
+        self.note(key, || into.show());
     }
 
     /// Reads a single value that must be in a range.
@@ -188,19 +191,21 @@ impl<'a> Section<'a> {
             (known.form, known.default) = (Some(T::form()), into.show());
             known.range = Some((range.start().show(), range.end().show()));
         });
-        let Some(value) = self.read::<T>(key) else { return };
-        if range.contains(&value) {
-            *into = value;
-        } else {
-            let message = format!(
-                "`{}` is {}; it must be from {} to {}",
-                self.full(key),
-                value.show(),
-                range.start().show(),
-                range.end().show()
-            );
-            self.refuse(key, message);
+        match self.read::<T>(key) {
+            Some(value) if range.contains(&value) => *into = value,
+            Some(value) => {
+                let message = format!(
+                    "`{}` is {}; it must be from {} to {}",
+                    self.full(key),
+                    value.show(),
+                    range.start().show(),
+                    range.end().show()
+                );
+                self.refuse(key, message);
+            }
+            None => {}
         }
+        self.note(key, || into.show());
     }
 
     /// Reads a list of single values, which replaces the previous list.
@@ -217,14 +222,14 @@ impl<'a> Section<'a> {
         check: impl Fn(&T) -> Result<(), String>,
     ) {
         self.know(key, |known| {
-            let values: Vec<String> = into.iter().map(T::show).collect();
             known.form = Some(format!("list: {}", T::form()));
-            known.default = format!("[{}]", values.join(", "));
+            known.default = show_list(into);
         });
         if let Some(nodes) = self.list(key) {
             let path = self.full(key);
             *into = nodes.iter().filter_map(|node| self.checked(&path, node, &check)).collect();
         }
+        self.note(key, || show_list(into));
     }
 
     /// Reads a mapping under `key`.
@@ -232,8 +237,8 @@ impl<'a> Section<'a> {
         self.know(key, |_| {});
         let path = self.full(key);
         let mut section = match self.find(key) {
-            Some(node) => Section::of(self.context, path, node),
-            None => Section::absent(self.context, path),
+            Some(node) => Section::of(self.context, path, self.element, node),
+            None => Section::absent(self.context, path, self.element),
         };
         read(&mut section);
         section.finish();
@@ -242,11 +247,15 @@ impl<'a> Section<'a> {
     /// Reads a list of mappings under `key`.
     pub(crate) fn sections(&mut self, key: &'static str, mut read: impl FnMut(&mut Section<'a>)) {
         self.know(key, |known| {
-            (known.form, known.default) = (Some("list of mappings".to_owned()), "[]".to_owned());
+            (known.form, known.default) = (Some(MAPPINGS.to_owned()), "[]".to_owned());
         });
-        for (index, node) in self.list(key).unwrap_or_default().iter().enumerate() {
+        let nodes = self.list(key).unwrap_or_default();
+        let shown = if nodes.is_empty() { "[]" } else { "[…]" };
+        self.note(key, || shown.to_owned());
+        for (index, node) in nodes.iter().enumerate() {
             let path = format!("{}[{index}]", self.full(key));
-            let mut section = Section::of(self.context, path, node);
+            let element = path.len();
+            let mut section = Section::of(self.context, path, element, node);
             read(&mut section);
             section.finish();
         }
@@ -256,9 +265,17 @@ impl<'a> Section<'a> {
     pub(crate) fn named(&mut self, mut read: impl FnMut(&'a str, &Place, &mut Section<'a>)) {
         for entry in self.entries {
             let path = format!("{}.{}", self.path, printable(&entry.key));
-            let mut section = Section::of(self.context, path, &entry.value);
+            let element = path.len();
+            let mut section = Section::of(self.context, path, element, &entry.value);
+            let first = self.context.keys.as_ref().map_or(0, |keys| keys.borrow().len());
             read(&entry.key, &entry.place, &mut section);
             section.finish();
+            if let Some(keys) = self.context.keys.as_ref().filter(|_| !self.context.lists_inherited)
+            {
+                let mut keys = keys.borrow_mut();
+                let own = keys.split_off(first).into_iter().filter(|key| key.place.is_some());
+                keys.extend(own);
+            }
         }
         // All names are allowed, so nothing is left for `finish` to refuse.
         self.entries = &[];
@@ -278,6 +295,7 @@ impl<'a> Section<'a> {
         if let Some(node) = self.find(key) {
             *into = self.pairs(key, node);
         }
+        self.note(key, || show_pairs(into));
     }
 
     /// Reads `key` either as one value or, if it is a mapping, as one value for each of the user's
@@ -290,17 +308,23 @@ impl<'a> Section<'a> {
     ) {
         match self.find(key).filter(|node| matches!(node.value, Value::Map(_))) {
             Some(node) => {
-                self.know(key, |_| {});
+                self.know(key, |known| {
+                    (known.form, known.default) = (Some(T::form()), into.show());
+                });
                 *patterns = self.pairs(key, node);
             }
             None => self.value(key, into),
         }
+        self.note(key, || match patterns.as_slice() {
+            [] => into.show(),
+            _ => format!("{} for others than {}", into.show(), show_pairs(patterns)),
+        });
     }
 
     /// The entries of a mapping whose keys the user chose.
     fn pairs<K: Setting, T: Setting>(&self, key: &str, node: &'a Node) -> Vec<(K, T)> {
         let path = self.full(key);
-        let section = Section::of(self.context, path.clone(), node);
+        let section = Section::of(self.context, path.clone(), self.element, node);
         let mut pairs = Vec::new();
         for entry in section.entries {
             let own = format!("{path}.{}", printable(&entry.key));
@@ -316,17 +340,20 @@ impl<'a> Section<'a> {
         pairs
     }
 
-    /// Reads `key` either as one value or, if it is a mapping, as a section.
-    pub(crate) fn value_or_section<T: Setting>(
+    /// Reads `key` as a section. A single value is short for a section that has only `short`.
+    pub(crate) fn section_or_value(
         &mut self,
         key: &'static str,
-        into: &mut T,
-        read: impl FnOnce(&mut T, &mut Section<'a>),
+        short: &'static str,
+        read: impl FnOnce(&mut Section<'a>),
     ) {
-        match self.find(key).map(|node| &node.value) {
-            Some(Value::Scalar(_)) => self.value(key, into),
-            _ => self.section(key, |section| read(into, section)),
-        }
+        let is_value = |node: &&Node| matches!(node.value, Value::Scalar(_));
+        let Some(node) = self.find(key).filter(is_value) else { return self.section(key, read) };
+        self.know(key, |_| {});
+        let mut section = Section::absent(self.context, self.full(key), self.element);
+        (section.place, section.short) = (Some(node.place.clone()), Some((short, node)));
+        read(&mut section);
+        section.finish();
     }
 
     fn read<T: Setting>(&self, key: &str) -> Option<T> {
@@ -371,6 +398,9 @@ impl<'a> Section<'a> {
 
     /// The node under `key`, unless it is null, which is the same as leaving it out.
     fn find(&self, key: &str) -> Option<&'a Node> {
+        if let Some((_, node)) = self.short.filter(|(short, _)| *short == key) {
+            return Some(node);
+        }
         let entry = self.entries.iter().find(|entry| entry.key == key)?;
         (!matches!(entry.value.value, Value::Null)).then_some(&entry.value)
     }
@@ -382,16 +412,55 @@ impl<'a> Section<'a> {
         }
         self.known.push(key);
         if let Some(keys) = &self.context.keys {
-            let mut known = Key { path: self.full(key), ..Key::default() };
+            let (path, element) = (self.joined(key), self.element);
+            let mut known = Key { path, element, ..Key::default() };
             describe(&mut known);
             keys.borrow_mut().push(known);
         }
     }
 
-    /// The key with its path.
+    /// Lists the value that `key` has now, if the keys are to be listed.
+    fn note(&self, key: &str, show: impl FnOnce() -> String) {
+        self.note_at(key, show, self.place_of(key));
+    }
+
+    /// The same for a value that an option of the command line has set.
+    pub(crate) fn note_option(&self, key: &str, value: String, option: String) {
+        self.note_at(key, || value, Some(Place::Option(option.into())));
+    }
+
+    fn note_at(&self, key: &str, show: impl FnOnce() -> String, place: Option<Place>) {
+        let Some(keys) = &self.context.keys else { return };
+        let path = self.joined(key);
+        // It was listed a moment ago.
+        let mut keys = keys.borrow_mut();
+        if let Some(known) = keys.iter_mut().rev().find(|known| known.path == path) {
+            (known.value, known.place) = (show(), place);
+        }
+    }
+
+    /// The key with its path, as the user wrote it.
     pub(crate) fn full(&self, key: &str) -> String {
+        match self.short {
+            Some((short, _)) if short == key => self.path.clone(),
+            _ => self.joined(key),
+        }
+    }
+
+    fn joined(&self, key: &str) -> String {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
+}
+
+fn show_list<T: Setting>(values: &[T]) -> String {
+    let values: Vec<String> = values.iter().map(T::show).collect();
+    format!("[{}]", values.join(", "))
+}
+
+fn show_pairs<K: Setting, T: Setting>(pairs: &[(K, T)]) -> String {
+    let pairs: Vec<String> =
+        pairs.iter().map(|(key, value)| format!("{}: {}", key.show(), value.show())).collect();
+    format!("{{{}}}", pairs.join(", "))
 }
 
 /// Whether a node has no content: null, or only empty lists and mappings.

@@ -67,7 +67,7 @@ fn the_example_has_every_default() {
 
 #[test]
 fn the_example_has_every_key() {
-    let context = Context::listing(Path::new(""));
+    let context = Context::listing_all(Path::new(""));
     read_in(&context, EXAMPLE, Mode::Run, &Overrides::default());
     let keys = context.keys.unwrap().into_inner();
     let (root, _) = parse(EXAMPLE, &Origin::File);

@@ -9,8 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use panoptes_engine::container_config::ContainerConfig;
-use panoptes_engine::state::Thresholds;
-use panoptes_engine::watch::Attestation;
+use panoptes_engine::watch::{Attestation, PolicySettings};
 use panoptes_profiles::Profile;
 use panoptes_sinks::filter::Subject;
 
@@ -54,8 +53,8 @@ pub(super) struct SystemShared {
 pub(super) struct NewSettings {
     /// Which containers to report.
     pub(super) containers: Option<Arc<ContainerConfig>>,
-    /// The thresholds of connections.
-    pub(super) thresholds: Option<Thresholds>,
+    /// What to report, and how.
+    pub(super) policy: Option<Box<PolicySettings>>,
 }
 
 /// Why Panoptes has to attach to a machine again.
@@ -65,6 +64,8 @@ pub(super) enum Reattach {
     OtherKernel,
     /// Memory was added or removed.
     OtherMemory,
+    /// A setting has changed that needs other memory.
+    OtherSettings,
 }
 
 impl Reattach {
@@ -73,6 +74,7 @@ impl Reattach {
         match self {
             Self::OtherKernel => "another kernel was started in this memory",
             Self::OtherMemory => "memory was plugged in or out; attaching to the guest again",
+            Self::OtherSettings => "the configuration has changed; attaching again",
         }
     }
 }
@@ -141,7 +143,7 @@ impl SystemShared {
     pub(super) fn set_settings(&self, new: NewSettings) {
         let mut settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
         settings.containers = new.containers.or(settings.containers.take());
-        settings.thresholds = new.thresholds.or(settings.thresholds);
+        settings.policy = new.policy.or(settings.policy.take());
         self.has_settings.store(true, Ordering::Release);
     }
 
@@ -226,6 +228,7 @@ impl ClockWatch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Events;
 
     #[test]
     fn new_settings_are_taken_once_and_the_last_ones_count() {
@@ -233,14 +236,15 @@ mod tests {
         assert!(shared.take_settings().is_none());
         let config = Arc::new(ContainerConfig::default());
         let containers = Some(Arc::clone(&config));
-        shared.set_settings(NewSettings { containers, thresholds: None });
-        let of = |bytes_in| Thresholds { bytes_in, ..Thresholds::default() };
-        for thresholds in [of(1), of(2)].map(Some) {
-            shared.set_settings(NewSettings { containers: None, thresholds });
+        shared.set_settings(NewSettings { containers, policy: None });
+        for bytes_in in [1, 2] {
+            let mut policy = Events::default().policy(Arc::default());
+            policy.config.thresholds.bytes_in = bytes_in;
+            shared.set_settings(NewSettings { containers: None, policy: Some(Box::new(policy)) });
         }
         let taken = shared.take_settings().unwrap();
         assert!(taken.containers.is_some_and(|it| Arc::ptr_eq(&it, &config)));
-        assert_eq!(taken.thresholds, Some(of(2)));
+        assert_eq!(taken.policy.unwrap().config.thresholds.bytes_in, 2);
         assert!(shared.take_settings().is_none());
     }
 

@@ -19,20 +19,40 @@ const PERIOD: Duration = Duration::from_mins(1);
 /// The exceptions of all systems, and what was reported of each.
 #[derive(Debug)]
 pub(super) struct Silenced {
+    current: Counted,
+    /// Earlier ones that scanners may still have.
+    earlier: Vec<Counted>,
+    next: Instant,
+}
+
+/// Exceptions, and how many alerts of each were reported as silenced.
+#[derive(Debug)]
+struct Counted {
     exceptions: Arc<Exceptions>,
     reported: Vec<u64>,
-    next: Instant,
+}
+
+impl Counted {
+    fn new(exceptions: Exceptions) -> Self {
+        let reported = exceptions.counts().map(|_| 0).collect();
+        Self { exceptions: Arc::new(exceptions), reported }
+    }
 }
 
 impl Silenced {
     pub(super) fn new(exceptions: Exceptions, start: Instant) -> Self {
-        let reported = exceptions.counts().map(|_| 0).collect();
-        Self { exceptions: Arc::new(exceptions), reported, next: start }
+        Self { current: Counted::new(exceptions), earlier: Vec::new(), next: start }
     }
 
     /// The exceptions, for a system.
     pub(super) fn exceptions(&self) -> Arc<Exceptions> {
-        Arc::clone(&self.exceptions)
+        Arc::clone(&self.current.exceptions)
+    }
+
+    /// Sets other exceptions.
+    pub(super) fn replace(&mut self, exceptions: Exceptions) {
+        let before = std::mem::replace(&mut self.current, Counted::new(exceptions));
+        self.earlier.push(before);
     }
 
     /// Reports what was silenced since the last report, if that is due.
@@ -45,7 +65,7 @@ impl Silenced {
     /// Reports the rest, and all together.
     pub(super) fn finish(&mut self, messages: &Messages, events: &mut SystemEvents) {
         self.write(events);
-        for (exception, count) in self.exceptions.counts().filter(|(_, count)| *count > 0) {
+        for (exception, count) in self.current.exceptions.counts().filter(|(_, count)| *count > 0) {
             let (name, reason) = (exception.activity.name(), &exception.reason);
             messages.info(format_args!(
                 "{count} alerts {name} were silenced by an exception: {reason}"
@@ -55,6 +75,25 @@ impl Silenced {
 
     /// Writes a record of each exception that has silenced more alerts than were reported; returns
     /// whether there was any.
+    fn write(&mut self, events: &mut SystemEvents) -> bool {
+        // Nobody counts in those that only this list has, from here on.
+        let (left, over): (Vec<_>, Vec<_>) = std::mem::take(&mut self.earlier)
+            .into_iter()
+            .partition(|counted| Arc::strong_count(&counted.exceptions) > 1);
+        self.earlier = left;
+        let mut is_any = false;
+        for mut counted in over {
+            is_any |= counted.write(events);
+        }
+        for counted in self.earlier.iter_mut().chain([&mut self.current]) {
+            is_any |= counted.write(events);
+        }
+        is_any
+    }
+}
+
+impl Counted {
+    /// The same for these exceptions.
     fn write(&mut self, events: &mut SystemEvents) -> bool {
         let mut is_any = false;
         for ((exception, count), reported) in self.exceptions.counts().zip(&mut self.reported) {

@@ -63,6 +63,12 @@ impl SystemEvents {
         Self { producer, writer, header, user_data, interfaces, events, logs, receivers }
     }
 
+    /// Uses other settings of events from now on.
+    pub(super) fn set_events(&mut self, events: &Events) {
+        set_weights(&mut self.header, events);
+        self.events.clone_from(events);
+    }
+
     /// Which outputs take a system's records. Its own event log is opened if it is not open.
     pub(super) fn subject_of(&mut self, system: &str) -> Subject {
         let mut subject = Subject { system: None, receivers: 0 };
@@ -269,11 +275,15 @@ fn header(user_data: &str, interfaces: &[Interface], limits: Limits, events: &Ev
     let records: Vec<_> = interfaces.iter().map(Interface::record).collect();
     let watcher = BluefieldSystem { bluefield_networking_interfaces: Some(Numbered(&records)) };
     let mut header = Header::new(&user_data.into(), &watcher, limits);
+    set_weights(&mut header, events);
+    header
+}
+
+fn set_weights(header: &mut Header, events: &Events) {
     for (activity, setting) in events.iter() {
         header.set_severity(activity, setting.severity);
         header.set_preset(activity, events.preset_of(activity));
     }
-    header
 }
 
 #[cfg(test)]

@@ -170,6 +170,13 @@ impl ClosedFiles {
         }
     }
 
+    /// Checks by these rules from now on. Changed paths are followed as they were wanted at start.
+    pub fn set_rules(&mut self, is_enabled: &dyn Fn(Activity) -> bool, rules: Arc<ContentRules>) {
+        let is_change = is_enabled(Activity::FileDescriptorFileContentChange);
+        self.wanted = is_change || self.paths.is_wanted;
+        self.rules = rules;
+    }
+
     /// Sets what should run: its files matter.
     pub fn set_shipped(&mut self, shipped: Arc<Shipped>) {
         self.shipped = shipped;

@@ -256,9 +256,11 @@ fn files_that_do_not_matter_are_reported_only_if_they_are_wanted() {
     };
     assert_eq!(all(&mut written), [ALERT, Stage::Over, Stage::Over]);
     let include = vec![Glob::new("/srv/app/*")];
-    written.rules = Arc::new(ContentRules { include, ..ContentRules::default() });
+    let rules = ContentRules { include, ..ContentRules::default() };
+    written.set_rules(&|_| true, Arc::new(rules));
     assert_eq!(all(&mut written), [ALERT, Stage::Over, ALERT]);
-    written.rules = Arc::new(ContentRules { others: true, ..ContentRules::default() });
+    let rules = ContentRules { others: true, ..ContentRules::default() };
+    written.set_rules(&|_| true, Arc::new(rules));
     assert_eq!(all(&mut written), [ALERT, EVENT, EVENT]);
 }
 

@@ -29,6 +29,8 @@ mod shell;
 mod tests;
 mod turns;
 
+use std::sync::Arc;
+
 use arrayvec::ArrayVec;
 use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_sinks::activities::Activity;
@@ -93,7 +95,7 @@ struct Candidate {
 pub struct Shells {
     wanted: bool,
     /// The login servers that the configuration names.
-    login_servers: Box<[Glob]>,
+    login_servers: Arc<[Glob]>,
     graph: Graph,
     inward: Search,
     outward: Search,
@@ -129,7 +131,7 @@ impl Shells {
     pub fn without_graph(limits: &Limits, wanted: bool, key: HashKey) -> Self {
         Self {
             wanted,
-            login_servers: Box::default(),
+            login_servers: Arc::default(),
             graph: Graph::default(),
             inward: Search::new(Way::Back),
             outward: Search::new(Way::On),
@@ -152,9 +154,15 @@ impl Shells {
     /// Names further login servers, by patterns of their programs' paths: sessions through them are
     /// not reported, whichever end began the connection.
     #[must_use]
-    pub fn with_login_servers(mut self, paths: Vec<Glob>) -> Self {
-        self.login_servers = paths.into();
+    pub fn with_login_servers(mut self, paths: Arc<[Glob]>) -> Self {
+        self.login_servers = paths;
         self
+    }
+
+    /// Checks by these rules from now on.
+    pub fn set_rules(&mut self, is_enabled: &dyn Fn(Activity) -> bool, login_servers: Arc<[Glob]>) {
+        self.wanted = is_enabled(Activity::ReverseShellDetected);
+        self.login_servers = login_servers;
     }
 
     /// Takes a graph before a scan, and returns it by a second call after the scan.
@@ -167,7 +175,7 @@ impl Detector for Shells {
     fn build(setup: &DetectorSetup<'_>) -> Self {
         let wanted = (setup.is_enabled)(Activity::ReverseShellDetected);
         Self::without_graph(setup.limits, wanted, setup.key)
-            .with_login_servers(setup.login_servers.to_vec())
+            .with_login_servers(Arc::clone(setup.login_servers))
     }
 
     /// Checks the scan and reports new findings. `files` has the contents of programs whose names

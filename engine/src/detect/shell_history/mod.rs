@@ -257,6 +257,16 @@ fn commands_room(shells: usize) -> StringRoom {
     StringRoom { bytes: shells * 256 + 64 * 1024, strings: shells }
 }
 
+/// Whether an activity of shell histories is reported.
+pub(super) fn is_wanted(is_enabled: &dyn Fn(Activity) -> bool) -> bool {
+    let activities = [
+        Activity::ShellCommandExecuted,
+        Activity::ShellHistoryCleared,
+        Activity::ShellHistoryDisabled,
+    ];
+    activities.into_iter().any(is_enabled)
+}
+
 /// The reader of all shells' variables and of one shell's commands.
 pub(super) fn reader(limits: &Limits) -> Reader {
     let shells = SHELLS_MAX.min(limits.processes as usize);
@@ -272,12 +282,7 @@ fn text_bytes(limits: &Limits) -> u64 {
 
 impl Detector for History {
     fn build(setup: &DetectorSetup<'_>) -> Self {
-        let activities = [
-            Activity::ShellCommandExecuted,
-            Activity::ShellHistoryCleared,
-            Activity::ShellHistoryDisabled,
-        ];
-        let wanted = activities.into_iter().any(setup.is_enabled);
+        let wanted = is_wanted(setup.is_enabled);
         Self::without_reader(setup.limits, wanted, setup.report_existing, setup.key)
     }
 

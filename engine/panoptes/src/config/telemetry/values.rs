@@ -52,35 +52,17 @@ impl Backlog {
     /// Reads `key`: a size in memory, or sizes in memory and on the disk.
     pub(super) fn read(&mut self, key: &'static str, section: &mut Section<'_>) {
         let [memory_min, memory_max] = Self::MEMORY;
-        section.value_or_section(key, self, |backlog, section| {
-            section.value_in("memory", &mut backlog.memory, memory_min..=memory_max);
+        section.section_or_value(key, "memory", |section| {
+            section.value_in("memory", &mut self.memory, memory_min..=memory_max);
             let [disk_min, disk_max] = Self::DISK.map(Some);
-            section.value_in("disk", &mut backlog.disk, disk_min..=disk_max);
+            section.value_in("disk", &mut self.disk, disk_min..=disk_max);
         });
-        if !(memory_min..=memory_max).contains(&self.memory) {
-            let (path, memory) = (section.full(key), self.memory);
-            let message =
-                format!("`{path}` is {memory}; it must be from {memory_min} to {memory_max}");
-            section.refuse(key, message);
-        }
     }
 }
 
 impl Default for Backlog {
     fn default() -> Self {
         Self { memory: ByteSize::mebibytes(16), disk: None }
-    }
-}
-
-impl Setting for Backlog {
-    const FORM: &'static str = ByteSize::FORM;
-
-    fn show(&self) -> String {
-        self.memory.show()
-    }
-
-    fn read(text: &str, base: &Path) -> Result<Self, String> {
-        Ok(Self { memory: ByteSize::read(text, base)?, disk: None })
     }
 }
 

@@ -5,12 +5,13 @@ use std::ops::BitOrAssign;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use panoptes_engine::detect::with_memory;
 use panoptes_engine::watch::Seen;
 use panoptes_sinks::panics::Restarts;
 use panoptes_sources::{Placed, file_identity};
 
 use super::threads::{TaskId, Urgency};
-use crate::config::{System, SystemAddress, SystemSettings};
+use crate::config::{Events, System, SystemAddress, SystemSettings};
 use crate::guests;
 use crate::watch::clock_watch::{Found, SystemShared};
 use crate::watch::gap_messages::LoggedGaps;
@@ -146,7 +147,10 @@ pub(super) struct Changes {
     /// The SBOMs, or which containers run which images.
     pub(super) attestation: bool,
     pub(super) containers: bool,
-    pub(super) thresholds: bool,
+    /// What is reported, and how.
+    pub(super) policy: bool,
+    /// Which detectors are on that need memory of their own.
+    pub(super) memory: bool,
 }
 
 impl Changes {
@@ -159,7 +163,8 @@ impl Changes {
         Self {
             attestation: has_other_sboms || before.containers.images != after.containers.images,
             containers: before.containers != after.containers,
-            thresholds: before.events.thresholds != after.events.thresholds,
+            policy: before.events != after.events,
+            memory: detectors(&before.events) != detectors(&after.events),
         }
     }
 }
@@ -168,8 +173,14 @@ impl BitOrAssign for Changes {
     fn bitor_assign(&mut self, other: Self) {
         self.attestation |= other.attestation;
         self.containers |= other.containers;
-        self.thresholds |= other.thresholds;
+        self.policy |= other.policy;
+        self.memory |= other.memory;
     }
+}
+
+/// Which detectors are on that need memory of their own.
+fn detectors(events: &Events) -> [bool; 2] {
+    with_memory(&|activity| events.is_enabled(activity))
 }
 
 /// A system that a scanner has.
@@ -374,11 +385,11 @@ mod tests {
         let attestation = Changes { attestation: true, ..Changes::default() };
         assert_eq!(Changes::between(&before, &after, true), attestation);
         after.events.thresholds.bytes_in += 1;
-        let thresholds = Changes { thresholds: true, ..Changes::default() };
-        assert_eq!(Changes::between(&before, &after, false), thresholds);
+        let policy = Changes { policy: true, ..Changes::default() };
+        assert_eq!(Changes::between(&before, &after, false), policy);
         after.containers.images.push(("web".to_owned(), "nginx:1".to_owned()));
         let mut all = Changes { containers: true, ..attestation };
-        all |= thresholds;
+        all |= policy;
         assert_eq!(Changes::between(&before, &after, false), all);
     }
 }

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use panoptes_engine::container_config::ContainerConfig;
 use panoptes_engine::detect::binary_attestation::Shipped;
-use panoptes_engine::policy::PolicyConfig;
 use panoptes_engine::policy::exceptions::Exceptions;
 use panoptes_engine::system::{AttachError, Stop, find_kernel};
 use panoptes_engine::walk::Walker;
@@ -291,15 +290,16 @@ impl Search {
         promise: Promise,
     ) -> (Watched, bool) {
         let system = &self.system;
+        let policy = system.settings.events.policy(self.exceptions);
         let setup = Setup {
             limits: system.settings.limits,
             key: crate::random::hash_key(),
             message_ids: crate::random::key(),
-            policy: PolicyConfig::from(&system.settings.events),
-            login_servers: system.settings.events.login_servers(),
-            content_rules: Arc::new(system.settings.events.content.rules()),
+            policy: policy.config,
+            login_servers: policy.login_servers,
+            content_rules: policy.content_rules,
             containers: Arc::new(ContainerConfig::from(&system.settings.containers)),
-            exceptions: self.exceptions,
+            exceptions: policy.exceptions,
             header: self.header,
             identity: Identity {
                 name: system.name.clone(),

@@ -4,6 +4,7 @@ mod details;
 mod metrics;
 mod outputs;
 mod panics;
+mod reload;
 mod stages;
 
 use std::fs;

@@ -96,12 +96,12 @@ impl System {
     fn adopt(&mut self) {
         let Self { watched, shared, .. } = self;
         shared.exchange(|attestation| watched.attest_anew(attestation));
-        let Some(NewSettings { containers, thresholds }) = shared.take_settings() else { return };
+        let Some(NewSettings { containers, policy }) = shared.take_settings() else { return };
         if let Some(containers) = containers {
             watched.set_containers(containers);
         }
-        if let Some(thresholds) = thresholds {
-            watched.set_thresholds(thresholds);
+        if let Some(policy) = policy {
+            watched.set_policy(*policy);
         }
     }
 

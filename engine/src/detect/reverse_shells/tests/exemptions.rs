@@ -62,8 +62,30 @@ fn a_named_login_server_raises_no_alert_whichever_end_began() {
     machine.run(20, "sshd", "bash", &[(0, &tcp), (1, &tcp), (2, &tcp)]);
     let mut watch = Watch::new();
     watch.files.0.push(number_of("sshd"));
-    watch.shells = watch.shells.with_login_servers(vec![Glob::new("/sbin/sshd")]);
+    watch.shells = watch.shells.with_login_servers([Glob::new("/sbin/sshd")].into());
     assert_eq!(watch.settle(&machine), ["Outbound 40000: 20 in 20 out 20"]);
+}
+
+#[test]
+fn login_servers_and_whether_shells_are_reported_can_change_between_scans() {
+    let session = || {
+        let mut machine = Machine::default();
+        let tcp = machine.connection(40000, PEER);
+        let (master, slave) = machine.terminal();
+        machine.run(20, "sshd", "sshd", &[(3, &tcp), (4, &master)]);
+        machine.run(21, "bash", "bash", &[(0, &slave), (1, &slave), (2, &slave)]);
+        machine
+    };
+    let found = |is_enabled: bool, servers: &[&str]| {
+        let mut watch = Watch::new();
+        assert_eq!(watch.scan(&Machine::default()), [""; 0]);
+        let servers = servers.iter().map(|path| Glob::new(path)).collect();
+        watch.shells.set_rules(&|_| is_enabled, servers);
+        watch.settle(&session()).len()
+    };
+    assert_eq!(found(true, &[]), 1);
+    assert_eq!(found(true, &["/sbin/sshd"]), 0);
+    assert_eq!(found(false, &[]), 0);
 }
 
 #[test]

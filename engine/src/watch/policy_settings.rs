@@ -1,0 +1,45 @@
+//! What is reported of a machine, and how: all of it can change between two scans.
+
+use std::sync::Arc;
+
+use panoptes_sinks::activities::{Activity, Preset, Severity};
+
+use super::Watched;
+use crate::container_config::Glob;
+use crate::detect::file_content::rules::ContentRules;
+use crate::policy::PolicyConfig;
+use crate::policy::exceptions::Exceptions;
+
+/// What is reported, and how.
+#[derive(Clone, Debug)]
+pub struct PolicySettings {
+    /// Which activities are reported, and their thresholds.
+    pub config: PolicyConfig,
+    /// The severity of activities, and the smallest preset that has them.
+    pub weights: Vec<(Activity, Severity, Preset)>,
+    /// Further login servers, by patterns of their programs' paths.
+    pub login_servers: Arc<[Glob]>,
+    /// Which changes of files are alerts.
+    pub content_rules: Arc<ContentRules>,
+    /// Which alerts are silenced.
+    pub exceptions: Arc<Exceptions>,
+}
+
+impl Watched {
+    /// Uses other settings from now on. A detector that needs memory of its own
+    /// ([`crate::detect::with_memory`]) must have been on since the start.
+    pub fn set_policy(&mut self, new: PolicySettings) {
+        let PolicySettings { config, weights, login_servers, content_rules, exceptions } = new;
+        let header = self.policy.header_mut();
+        for (activity, severity, preset) in weights {
+            header.set_severity(activity, severity);
+            header.set_preset(activity, preset);
+        }
+        self.state.set_thresholds(config.wanted(config.thresholds));
+        let is_enabled = |activity| config.is_enabled(activity);
+        self.detectors.reverse_shells.set_rules(&is_enabled, login_servers);
+        self.detectors.file_content.set_rules(&is_enabled, content_rules);
+        self.policy.set_config(config);
+        self.policy.set_exceptions(exceptions);
+    }
+}
