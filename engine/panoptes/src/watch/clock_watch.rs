@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use panoptes_engine::container_config::ContainerConfig;
 use panoptes_engine::state::Thresholds;
-use panoptes_engine::watch::Attestation;
+use panoptes_engine::watch::{Attestation, KnownMachine};
 use panoptes_profiles::Profile;
 use panoptes_sinks::filter::Subject;
 
@@ -36,6 +36,8 @@ pub(super) struct SystemShared {
     pub(super) subject: Subject,
     /// What its scans miss.
     pub(super) gaps: GapCounts,
+    /// What is known of the machine.
+    machine: Arc<Mutex<KnownMachine>>,
     /// The attestation to use from now on; after the scanner's exchange, the one used before.
     attestation: Mutex<Option<Box<Attestation>>>,
     /// Whether `attestation` waits for the scanner.
@@ -75,9 +77,23 @@ impl Reattach {
 }
 
 impl SystemShared {
-    /// For a system whose records are about `subject`.
-    pub(super) fn of(subject: Subject) -> Self {
-        Self { subject, ..Self::default() }
+    /// For a system whose records are about `subject`, and about this machine.
+    pub(super) fn of(subject: Subject, machine: KnownMachine) -> Self {
+        Self { subject, machine: Arc::new(Mutex::new(machine)), ..Self::default() }
+    }
+
+    /// Control thread: what is known of the machine, as scans update it.
+    pub(super) fn machine(&self) -> &Arc<Mutex<KnownMachine>> {
+        &self.machine
+    }
+
+    /// Scanner, when a scan has shown a change: passes on what is known. Returns whether it did:
+    /// the control thread may be writing a record.
+    pub(super) fn show(&self, machine: &KnownMachine) -> bool {
+        self.machine.try_lock().is_ok_and(|mut shown| {
+            shown.update_from(machine);
+            true
+        })
     }
 
     /// Scanner: reports that the clock stands still.

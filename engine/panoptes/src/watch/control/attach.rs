@@ -55,6 +55,8 @@ impl Control {
         let is_retry = std::mem::replace(&mut candidate.is_retry, true);
         let system = Arc::new(candidate.system.clone());
         self.in_use.add(system.address.to_string());
+        // Another machine may run there now.
+        self.system_events.forget_machine(&system.name);
         if !waiting.has_failed {
             let reason = format!("looking for a kernel in {}", system.address);
             let activity = Activity::HostInitializationStarted;
@@ -121,10 +123,11 @@ impl Control {
     pub(super) fn report_notices(&mut self) {
         while let Ok(notice) = self.notices.1.try_recv() {
             match notice {
-                Notice::Activity { system, activity, reason, profile } => {
+                Notice::Activity { system, os_version, activity, reason, profile } => {
                     let profile = profile.as_deref().map(Into::into);
                     let details = SystemActivityDetails { profile, ..because(&reason) };
-                    self.system_events.host(&system, activity, &details);
+                    let os_version = os_version.as_deref();
+                    self.system_events.search(&system, os_version, activity, &details);
                 }
                 Notice::Problem { system, topic, reason } => {
                     self.note_problem(system.as_deref(), topic, reason.as_deref());
@@ -212,6 +215,10 @@ impl Control {
             profile: build_id.as_deref().map(Into::into),
             ..because(&reason)
         };
+        let subject = self.system_events.subject_of(&candidate.system.name);
+        let machine = watched.known_machine().copy();
+        let shared = Arc::new(SystemShared::of(subject, machine));
+        self.system_events.know(&candidate.system, shared.machine());
         let activity = Activity::HostInitializationSuccessful;
         self.system_events.host(&candidate.system, activity, &details);
         let messages = self.messages.of(&candidate.system);
@@ -221,8 +228,6 @@ impl Control {
             _ => &[],
         };
         let limits = candidate.system.settings.limits;
-        let subject = self.system_events.subject_of(&candidate.system.name);
-        let shared = Arc::new(SystemShared::of(subject));
         let mut scanned = Scanned::new(found, Arc::clone(&shared), layout);
         // The search began with the settings of that time.
         scanned.changes = changes;
