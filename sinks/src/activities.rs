@@ -7,6 +7,7 @@
 //! policy and is not decided here.
 
 use crate::details_kind::DetailsKind;
+use crate::dialect::Dialect;
 use crate::words::words;
 
 pub use crate::preset::Preset;
@@ -86,6 +87,18 @@ pub struct ActivityInfo {
 const NONE: &[DetailsKind] = &[];
 const PROCESS: &[DetailsKind] = &[DetailsKind::Process];
 const HELD: &[DetailsKind] = &[DetailsKind::FileDescriptor, DetailsKind::Process];
+/// The shell and the connection to its peer.
+const SHELL: &[DetailsKind] = &[DetailsKind::Process, DetailsKind::NetworkConnection];
+
+impl ActivityInfo {
+    /// The details objects that may follow in records of a dialect, in this order.
+    pub const fn parents_in(&self, dialect: Dialect) -> &'static [DetailsKind] {
+        match (dialect, self.own) {
+            (Dialect::DocaArgus, DetailsKind::ReverseShell) => SHELL,
+            _ => self.parents,
+        }
+    }
+}
 
 macro_rules! short_id {
     ($name:literal) => {

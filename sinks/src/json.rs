@@ -17,6 +17,8 @@ pub mod shorten;
 pub mod text;
 pub mod time;
 
+use crate::dialect::Dialect;
+
 /// The output slice is too small. Nothing of the attempt counts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("no room for the record")]
@@ -47,12 +49,23 @@ pub struct JsonWriter<'b> {
     limits: Limits,
     /// Something in the object being written has been cut.
     truncated: bool,
+    dialect: Dialect,
 }
 
 impl<'b> JsonWriter<'b> {
     /// Starts at the beginning of `out`.
     pub const fn new(out: &'b mut [u8], limits: Limits) -> Self {
-        Self { out, length: 0, limits, truncated: false }
+        Self { out, length: 0, limits, truncated: false, dialect: Dialect::Panoptes }
+    }
+
+    /// Writes in this dialect from now on.
+    pub(crate) const fn set_dialect(&mut self, dialect: Dialect) {
+        self.dialect = dialect;
+    }
+
+    #[inline]
+    pub(crate) const fn dialect(&self) -> Dialect {
+        self.dialect
     }
 
     /// Number of bytes written.
@@ -81,6 +94,20 @@ impl<'b> JsonWriter<'b> {
         Ok(())
     }
 
+    /// Writes what is there once more: if lists are cut at all, those in it most.
+    pub(crate) fn repeated(
+        &mut self,
+        write: impl FnOnce(&mut Self) -> Result<(), Full>,
+    ) -> Result<(), Full> {
+        let limits = self.limits;
+        if limits.list_bytes != usize::MAX {
+            self.limits.list_bytes = limits.list_bytes / 8;
+        }
+        let result = write(self);
+        self.limits = limits;
+        result
+    }
+
     /// The next `count` bytes of the output, to be filled by the caller.
     #[inline]
     fn claim(&mut self, count: usize) -> Result<&mut [u8], Full> {
@@ -98,6 +125,32 @@ impl<'b> JsonWriter<'b> {
         let room = self.claim(decimal_length(value))?;
         write_decimal(room, value);
         Ok(())
+    }
+
+    /// The value of a field that is a number.
+    #[inline]
+    pub fn integer(&mut self, value: u64) -> Result<(), Full> {
+        if self.dialect.is_foreign() {
+            return self.quoted_number(value);
+        }
+        self.number(value)
+    }
+
+    #[cold]
+    fn quoted_number(&mut self, value: u64) -> Result<(), Full> {
+        self.raw(b"\"")?;
+        self.number(value)?;
+        self.raw(b"\"")
+    }
+
+    /// The value of a field that is true or false.
+    #[inline]
+    pub fn boolean(&mut self, value: bool) -> Result<(), Full> {
+        let word = if value { "true" } else { "false" };
+        if self.dialect.is_foreign() {
+            return self.word(word);
+        }
+        self.raw(word.as_bytes())
     }
 
     /// `"0x7f1c2a000000"`.
@@ -139,7 +192,8 @@ impl<'b> JsonWriter<'b> {
     #[inline]
     pub(crate) fn close_object(&mut self, start: usize) -> Result<(), Full> {
         if self.truncated {
-            self.raw(b",\"truncated\":true")?;
+            self.raw(b",\"truncated\":")?;
+            self.boolean(true)?;
         }
         if self.length == start {
             return self.raw(b"{}");

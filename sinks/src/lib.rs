@@ -88,6 +88,7 @@
 
 pub mod activities;
 mod details_kind;
+pub mod dialect;
 pub mod failpoints;
 pub mod filter;
 pub mod json;

@@ -91,7 +91,7 @@ fn about(record: &Value) -> String {
         }
     };
     details("system_activity_details", system_activity);
-    details("thread_details", |thread| format!("thread {}", thread["thread_id"]));
+    details("thread_details", |thread| format!("thread {}", number(&thread["thread_id"])));
     details("file_descriptor_details", descriptor);
     details("process_memory_details", memory);
     details("network_connection_details", connection);
@@ -111,18 +111,26 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or("?")
 }
 
+/// A number, which records for consumers of another product have as a string.
+fn number(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
 fn system_activity(details: &Value) -> String {
     let mut line = text(&details["reason"]).to_owned();
     for key in ["limit", "capacity", "untracked", "output", "dropped"] {
         if !details[key].is_null() {
-            let _ = write!(line, ", {key} {}", details[key]);
+            let is_text = matches!(key, "limit" | "output");
+            let value = if is_text { details[key].to_string() } else { number(&details[key]) };
+            let _ = write!(line, ", {key} {value}");
         }
     }
     line
 }
 
 fn process(details: &Value) -> String {
-    let mut line = format!("{} ({})", text(&details["process_name"]), details["process_id"]);
+    let mut line =
+        format!("{} ({})", text(&details["process_name"]), number(&details["process_id"]));
     if let Some(arguments) = details["process_command_line_arguments"].as_str() {
         let _ = write!(line, " `{arguments}`");
     }
@@ -144,12 +152,12 @@ fn reverse_shell(details: &Value) -> String {
 
 fn package(details: &Value) -> String {
     let program = text(&details["package_program"]);
-    format!("{program} changed {} files", details["package_file_count"])
+    format!("{program} changed {} files", number(&details["package_file_count"]))
 }
 
 fn descriptor(details: &Value) -> String {
     let name = details["file_descriptor_name"].as_str().unwrap_or("?");
-    format!("{} -> {name}", details["file_descriptor_index"])
+    format!("{} -> {name}", number(&details["file_descriptor_index"]))
 }
 
 fn memory(details: &Value) -> String {
@@ -174,9 +182,9 @@ fn connection(details: &Value) -> String {
     format!(
         "{}:{} -> {}:{} {}",
         text(&details["source_ip_address"]),
-        details["source_port"],
+        number(&details["source_port"]),
         text(&details["destination_ip_address"]),
-        details["destination_port"],
+        number(&details["destination_port"]),
         text(&details["connection_state"]),
     )
 }
@@ -250,6 +258,19 @@ mod tests {
         ] {
             let record = json!({ "activity_data": data, "detection": { "reason": "why" } });
             assert_eq!(about(&record), expected);
+        }
+    }
+
+    #[test]
+    fn numbers_that_are_strings_look_like_numbers() {
+        let process = json!({ "process_name": "sh", "process_id": "714" });
+        let full = json!({ "reason": "full", "limit": "threads", "capacity": "9" });
+        for (data, expected) in [
+            (json!({ "process_details": process }), "sh (714)"),
+            (json!({ "thread_details": { "thread_id": "7" } }), "thread 7"),
+            (json!({ "system_activity_details": full }), "full, limit \"threads\", capacity 9"),
+        ] {
+            assert_eq!(about(&json!({ "activity_data": data })), expected);
         }
     }
 

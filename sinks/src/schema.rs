@@ -8,6 +8,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::activities::{Activity, MessageType, Severity};
+use crate::dialect::Dialect;
 use crate::json::time::Timestamp;
 use crate::record::detection::{Detection, Membership};
 use crate::record::interface::BluefieldSystem;
@@ -27,6 +28,8 @@ pub enum Type {
     },
     /// A string that matches the pattern.
     Pattern(&'static str),
+    /// A time, always of one length.
+    Time,
     /// One of these strings.
     Words(&'static [&'static str]),
     /// Lower-case hex of a fixed length.
@@ -54,6 +57,8 @@ pub struct Object {
 pub struct Property {
     /// Its key.
     pub name: &'static str,
+    /// Its second key in the dialect of another product.
+    pub alias: Option<&'static str>,
     pub value: Type,
     /// Whether the object always has it. Other fields are left out while their value is unknown.
     pub required: bool,
@@ -64,7 +69,14 @@ pub struct Property {
 impl Object {
     /// Adds a field, without a meaning.
     pub fn add(&mut self, name: &'static str, value: Type, required: bool) {
-        self.properties.push(Property { name, value, required, meaning: "" });
+        self.properties.push(Property { name, alias: None, value, required, meaning: "" });
+    }
+
+    /// Gives the last field a second key.
+    pub(crate) fn alias_last(&mut self, alias: &'static str) {
+        if let Some(property) = self.properties.last_mut() {
+            property.alias = Some(alias);
+        }
     }
 
     /// Gives a meaning to the fields from index `first` on that have none.
@@ -91,19 +103,35 @@ impl Object {
     }
 
     /// The schema. Any object may have `truncated`.
-    fn json(&self) -> Value {
+    fn json(&self, dialect: Dialect) -> Value {
         let mut properties = Map::new();
+        let mut required = Vec::new();
         for property in &self.properties {
-            let mut value = property.value.json();
+            let mut value = property.value.json(dialect);
             if !property.meaning.is_empty() {
                 value["description"] = property.meaning.into();
             }
-            properties.insert(property.name.to_owned(), value);
+            let alias = property.alias.filter(|_| dialect.is_foreign());
+            for name in [property.name].into_iter().chain(alias) {
+                properties.insert(name.to_owned(), value.clone());
+                if property.required && !may_be_unknown(&property.value, dialect) {
+                    required.push(name);
+                }
+            }
         }
-        properties.insert("truncated".to_owned(), json!({"const": true}));
-        let required = self.properties.iter().filter(|property| property.required);
-        closed(properties, required.map(|property| property.name))
+        properties.insert("truncated".to_owned(), truncated(dialect));
+        closed(properties, required)
     }
+}
+
+/// Whether a field of this type is left out where its value is not known, even if it is required.
+fn may_be_unknown(value: &Type, dialect: Dialect) -> bool {
+    dialect.is_foreign() && matches!(value, Type::Time)
+}
+
+/// The schema of `truncated`.
+fn truncated(dialect: Dialect) -> Value {
+    if dialect.is_foreign() { json!({"const": "true"}) } else { json!({"const": true}) }
 }
 
 /// The schema of an object that has no other fields than `properties`.
@@ -132,59 +160,69 @@ impl Type {
         Self::Object(Object::of::<T>())
     }
 
-    fn json(&self) -> Value {
+    fn json(&self, dialect: Dialect) -> Value {
         match self {
             Self::Text => json!({"type": "string"}),
+            Self::Boolean if dialect.is_foreign() => json!({"enum": ["false", "true"]}),
+            Self::Integer { .. } if dialect.is_foreign() => {
+                json!({"type": "string", "pattern": "^(0|[1-9][0-9]{0,19})$"})
+            }
             Self::Boolean => json!({"type": "boolean"}),
             Self::Integer { maximum: None } => json!({"type": "integer", "minimum": 0}),
             Self::Integer { maximum } => {
                 json!({"type": "integer", "minimum": 0, "maximum": maximum})
             }
             Self::Pattern(pattern) => json!({"type": "string", "pattern": pattern}),
+            Self::Time => json!({"type": "string", "pattern": TIME_PATTERN}),
             Self::Words(words) => json!({"enum": words}),
             Self::Hex { digits } => {
                 json!({"type": "string", "pattern": format!("^[0-9a-f]{{{digits}}}$")})
             }
-            Self::List(item) => json!({"type": "array", "items": item.json()}),
+            Self::List(item) => json!({"type": "array", "items": item.json(dialect)}),
             Self::Numbered(item) => json!({
                 "type": "object",
-                "patternProperties": {"^(0|[1-9][0-9]*)$": item.json()},
+                "patternProperties": {"^(0|[1-9][0-9]*)$": item.json(dialect)},
                 "additionalProperties": false,
             }),
-            Self::Wrapped(key, item) => closed(json!({*key: item.json()}), [*key]),
-            Self::Object(object) => object.json(),
+            Self::Wrapped(key, item) => closed(json!({*key: item.json(dialect)}), [*key]),
+            Self::Object(object) => object.json(dialect),
         }
     }
 }
 
-/// The schema of every record.
-pub fn record_schema() -> String {
+const TIME_PATTERN: &str =
+    r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{9}\+00:00$";
+
+/// The schema of every record in a dialect.
+pub fn record_schema(dialect: Dialect) -> String {
     let mut workload = Object::of::<Workload<'_>>();
     workload.add(ContainerContext::KEY, Type::object::<ContainerContext<'_>>(), false);
     let properties = json!({
-        "vendor_name": {"const": "PANOPTES"},
-        "product_name": {"const": "PANOPTES"},
+        "vendor_name": {"const": dialect.vendor_name()},
+        "product_name": {"const": dialect.product_name()},
         "product_version": {"type": "string"},
-        "message_type": MessageType::schema().json(),
-        "severity": Severity::schema().json(),
+        "message_type": MessageType::schema().json(dialect),
+        "severity": Severity::schema().json(dialect),
         "schema_version": {"const": SCHEMA_VERSION},
-        "message_id": Uuid::schema().json(),
-        "occurred_message_time_iso_8601_ns": Timestamp::schema().json(),
+        "message_id": Uuid::schema().json(dialect),
+        "occurred_message_time_iso_8601_ns": Timestamp::schema().json(dialect),
         "message_timezone": {"const": "UTC"},
         "user_data": {"type": "string"},
-        "bluefield_system_information": Object::of::<BluefieldSystem<'_>>().json(),
-        "workload_information": workload.json(),
+        "bluefield_system_information": Object::of::<BluefieldSystem<'_>>().json(dialect),
+        "workload_information": workload.json(dialect),
         "activity_data": {"type": "object"},
         "detection": {"anyOf": [
-            Object::of::<Detection<'_>>().json(),
-            Object::of::<Membership>().json(),
+            Object::of::<Detection<'_>>().json(dialect),
+            Object::of::<Membership>().json(dialect),
         ]},
     });
-    let mut schema = closed(properties, HEADER_KEYS);
+    let is_always_there =
+        |key: &&str| !(dialect.is_foreign() && *key == "occurred_message_time_iso_8601_ns");
+    let mut schema = closed(properties, HEADER_KEYS.into_iter().filter(is_always_there));
     schema["$schema"] = DRAFT.into();
     schema["title"] = "Panoptes record".into();
-    schema["oneOf"] = alike().iter().map(|activities| of_activities(activities)).collect();
-    let details = DetailsKind::ALL.iter().map(|kind| (kind.key(), kind.describe().json()));
+    schema["oneOf"] = alike().iter().map(|of| of_activities(of, dialect)).collect();
+    let details = DetailsKind::ALL.iter().map(|kind| (kind.key(), kind.describe().json(dialect)));
     schema["$defs"] = details.collect();
     schema.to_string()
 }
@@ -227,12 +265,18 @@ fn alike() -> Vec<Vec<Activity>> {
 }
 
 /// The schema of records for such a group.
-fn of_activities(activities: &[Activity]) -> Value {
+fn of_activities(activities: &[Activity], dialect: Dialect) -> Value {
     let info = activities[0].info();
     let names: Vec<&str> = activities.iter().map(|activity| activity.name()).collect();
     let mut data = json!({"name": {"enum": names}});
-    for kind in std::iter::once(&info.own).chain(info.parents) {
+    for kind in std::iter::once(&info.own).chain(info.parents_in(dialect)) {
         data[kind.key()] = json!({"$ref": format!("#/$defs/{}", kind.key())});
+    }
+    if dialect.is_foreign() && info.own == DetailsKind::ReverseShell {
+        for property in info.own.describe().properties {
+            data[property.name] = property.value.json(dialect);
+        }
+        data["truncated"] = truncated(dialect);
     }
     let mut types = json!({"const": info.message_type.word()});
     if activities[0].is_weighed() {
@@ -256,6 +300,6 @@ fn of_activities(activities: &[Activity]) -> Value {
 
 /// The schema of every line of a scan.
 pub fn scan_schema() -> String {
-    let lines: Value = Kind::ALL.iter().map(|kind| kind.line().json()).collect();
+    let lines: Value = Kind::ALL.iter().map(|kind| kind.line().json(Dialect::Panoptes)).collect();
     json!({"$schema": DRAFT, "title": "Panoptes scan line", "oneOf": lines}).to_string()
 }

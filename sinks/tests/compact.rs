@@ -15,6 +15,7 @@ use common::{
     web_1_header,
 };
 use panoptes_sinks::activities::Activity;
+use panoptes_sinks::dialect::Dialect;
 use panoptes_sinks::output::file::{FileOptions, FileOutput};
 use panoptes_sinks::output::lines::Form;
 use panoptes_sinks::output::stream::StreamOutput;
@@ -134,7 +135,7 @@ fn complete(file: &mut [Value]) -> usize {
 
 #[test]
 fn every_file_of_a_log_has_the_whole_header_of_each_system_before_compact_ones() {
-    let schema = serde_json::from_str(&record_schema()).unwrap();
+    let schema = serde_json::from_str(&record_schema(Dialect::Panoptes)).unwrap();
     let validator = jsonschema::validator_for(&schema).unwrap();
     for kind in [OutputKind::IoUring, OutputKind::Plain] {
         let folder = tempfile::tempdir().unwrap();

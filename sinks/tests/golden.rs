@@ -6,9 +6,10 @@ mod common;
 
 use common::{
     CONTAINER_ID, NOW_NS, STRING_LENGTH, bash, connection, libc_text, limit_reached, pod,
-    service_header, shell_detection, stdin_socket, web_1_header,
+    service_header_in, shell_detection, stdin_socket, web_1_header, web_1_header_in,
 };
 use panoptes_sinks::activities::Activity;
+use panoptes_sinks::dialect::Dialect;
 use panoptes_sinks::json::text::Text;
 use panoptes_sinks::json::time::Timestamp;
 use panoptes_sinks::record::detection::{Ancestor, Confidence, Detection};
@@ -24,6 +25,8 @@ use panoptes_sinks::record::{Details, RECORD_BYTES_MAX, Record, RecordWriter};
 use panoptes_sinks::schema::{record_schema, scan_schema};
 
 const RECORDS: &str = include_str!("golden/records.jsonl");
+/// The same records as consumers of DOCA Argus read them.
+const FOREIGN_RECORDS: &str = include_str!("golden/doca_argus.jsonl");
 const SCAN: &str = include_str!("golden/scan.jsonl");
 
 /// The `message_id` of the golden alert, which begins an incident, and of two records before it.
@@ -37,8 +40,19 @@ fn with_example_id(record: &str, number: usize) -> String {
     format!("{}01a2f3c4-0000-7000-8000-{number:012x}{}", &record[..at], &record[at + 36..])
 }
 
-fn check(number: usize, header: &Header, record: &Record<'_>) {
-    let expected = RECORDS.lines().nth(number - 1).unwrap();
+/// Checks a record in each dialect.
+fn check(number: usize, header: fn(Dialect) -> Header, record: &Record<'_>) {
+    for dialect in [Dialect::Panoptes, Dialect::DocaArgus] {
+        check_in(dialect, number, &header(dialect), record);
+    }
+}
+
+fn check_in(dialect: Dialect, number: usize, header: &Header, record: &Record<'_>) {
+    let records = match dialect {
+        Dialect::Panoptes => RECORDS,
+        Dialect::DocaArgus => FOREIGN_RECORDS,
+    };
+    let expected = records.lines().nth(number - 1).unwrap();
     let mut out = vec![0; RECORD_BYTES_MAX];
     let mut writer = RecordWriter::new(7, STRING_LENGTH);
     let length = writer.write(&mut out, header, record, NOW_NS).unwrap();
@@ -54,14 +68,14 @@ fn a_system_activity_about_no_machine() {
     };
     let record =
         Record::new(Activity::ServiceInitializationStarted, Details::SystemActivity(&details));
-    check(1, &service_header(), &record);
+    check(1, service_header_in, &record);
 }
 
 #[test]
 fn process_created() {
     let process = bash();
     let record = Record::new(Activity::ProcessCreated, Details::Process(&process));
-    check(2, &web_1_header(), &record);
+    check(2, web_1_header_in, &record);
 }
 
 #[test]
@@ -70,7 +84,7 @@ fn file_descriptor_open() {
     let parents = [Details::Process(&process)];
     let record = Record::new(Activity::FileDescriptorOpen, Details::FileDescriptor(&descriptor))
         .with_parents(&parents);
-    check(3, &web_1_header(), &record);
+    check(3, web_1_header_in, &record);
 }
 
 #[test]
@@ -79,7 +93,7 @@ fn network_connection_created() {
     let parents = [Details::FileDescriptor(&descriptor), Details::Process(&process)];
     let own = Details::NetworkConnection(&connection);
     let record = Record::new(Activity::NetworkConnectionCreated, own).with_parents(&parents);
-    check(4, &web_1_header(), &record);
+    check(4, web_1_header_in, &record);
 }
 
 #[test]
@@ -92,7 +106,7 @@ fn new_file_mapped_in_a_container() {
         ..Record::new(Activity::NewFileMapped, Details::ProcessMemory(&memory))
             .with_parents(&parents)
     };
-    check(5, &web_1_header(), &record);
+    check(5, web_1_header_in, &record);
 }
 
 #[test]
@@ -120,7 +134,12 @@ fn reverse_shell_detected() {
         incident: Some(Uuid(INCIDENT.to_be_bytes())),
         ..Record::new(Activity::ReverseShellDetected, Details::ReverseShell(&shell))
     };
-    check(6, &web_1_header(), &record);
+    check_in(Dialect::Panoptes, 6, &web_1_header(), &record);
+    // The shell and its peer once more, where other records have them.
+    let (shell, peer) = (bash(), connection());
+    let apart = [Details::Process(&shell), Details::NetworkConnection(&peer)];
+    let record = record.with_parents(&apart);
+    check_in(Dialect::DocaArgus, 6, &web_1_header_in(Dialect::DocaArgus), &record);
 }
 
 #[test]
@@ -134,14 +153,14 @@ fn a_command_typed_in_a_reverse_shell() {
         ..Record::new(Activity::ShellCommandExecuted, Details::ShellHistory(&details))
             .with_parents(&parents)
     };
-    check(9, &web_1_header(), &record);
+    check(9, web_1_header_in, &record);
 }
 
 #[test]
 fn process_limit_reached() {
     let details = limit_reached();
     let record = Record::new(Activity::ProcessLimitReached, Details::SystemActivity(&details));
-    check(7, &web_1_header(), &record);
+    check(7, web_1_header_in, &record);
 }
 
 #[test]
@@ -156,7 +175,7 @@ fn clock_tampered() {
         detection: Some(&detection),
         ..Record::new(Activity::ClockTampered, Details::SystemActivity(&details))
     };
-    check(8, &web_1_header(), &record);
+    check(8, web_1_header_in, &record);
 }
 
 #[test]
@@ -171,7 +190,7 @@ fn configuration_reloaded() {
         ..SystemActivityDetails::default()
     };
     let own = Details::SystemActivity(&details);
-    check(10, &service_header(), &Record::new(Activity::ConfigurationReloaded, own));
+    check(10, service_header_in, &Record::new(Activity::ConfigurationReloaded, own));
 }
 
 #[test]
@@ -184,7 +203,7 @@ fn configuration_refused() {
         ..SystemActivityDetails::default()
     };
     let own = Details::SystemActivity(&details);
-    check(11, &service_header(), &Record::new(Activity::ConfigurationRefused, own));
+    check(11, service_header_in, &Record::new(Activity::ConfigurationRefused, own));
 }
 
 fn line<T: ScanObject>(line: &ScanLine<'_, T>) -> String {
@@ -213,7 +232,11 @@ fn scan_lines() {
 
 #[test]
 fn every_example_is_valid_and_a_stranger_is_not() {
-    for (lines, schema) in [(RECORDS, record_schema()), (SCAN, scan_schema())] {
+    for (lines, schema) in [
+        (RECORDS, record_schema(Dialect::Panoptes)),
+        (FOREIGN_RECORDS, record_schema(Dialect::DocaArgus)),
+        (SCAN, scan_schema()),
+    ] {
         let schema: serde_json::Value = serde_json::from_str(&schema).unwrap();
         jsonschema::meta::validate(&schema).unwrap();
         let validator = jsonschema::validator_for(&schema).unwrap();

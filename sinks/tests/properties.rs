@@ -4,50 +4,54 @@
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
 mod common;
+#[path = "common/every.rs"]
+mod every;
 
 use std::sync::LazyLock;
 
 use common::{
-    NOW_NS, STRING_LENGTH, bash, connection, detection, eth0, service_header, set_web_1,
-    shell_detection, stdin_socket, web_1_header,
+    NOW_NS, STRING_LENGTH, bash, connection, eth0, service_header, set_web_1, shell_detection,
+    stdin_socket, web_1_header, web_1_header_in,
 };
+use every::{Filling, each_activity};
 use panoptes_sinks::activities::{Activity, Severity};
+use panoptes_sinks::dialect::Dialect;
 use panoptes_sinks::json::text::{CommandLine, Text};
-use panoptes_sinks::json::time::Timestamp;
 use panoptes_sinks::json::{Full, Limits};
 use panoptes_sinks::output::form::syslog::{
     About, FRAME_BYTES_MAX, Framing, MESSAGE_BYTES_MAX, Syslog,
 };
-use panoptes_sinks::record::container::ContainerDetails;
-use panoptes_sinks::record::elf_file::ElfFileDetails;
-use panoptes_sinks::record::file::FileDetails;
 use panoptes_sinks::record::file_descriptor::FileDescriptorDetails;
 use panoptes_sinks::record::header::Header;
 use panoptes_sinks::record::interface::BluefieldSystem;
-use panoptes_sinks::record::network_connection::{Holder, NetworkConnectionDetails};
-use panoptes_sinks::record::package::{PackageDetails, PackageFile};
 use panoptes_sinks::record::process::ProcessDetails;
-use panoptes_sinks::record::process_executed::{MappedFile, ProcessExecutedDetails};
-use panoptes_sinks::record::process_memory::ProcessMemoryDetails;
 use panoptes_sinks::record::reverse_shell::{ReverseShellDetails, ShellProcess};
 use panoptes_sinks::record::scan::{SCAN_LINE_BYTES, ScanLine};
-use panoptes_sinks::record::shell_history::{ShellCommand, ShellHistoryDetails};
-use panoptes_sinks::record::system_activity::SystemActivityDetails;
-use panoptes_sinks::record::thread::ThreadDetails;
-use panoptes_sinks::record::value::{
-    Device, Flat, Hash, MemoryAddress, Numbered, Objects, Permissions, Wrapped,
-};
+use panoptes_sinks::record::value::{Flat, Numbered, Wrapped};
 use panoptes_sinks::record::workload::{ContainerContext, Workload};
-use panoptes_sinks::record::{Details, DetailsKind, RECORD_BYTES_MAX, Record, RecordWriter};
+use panoptes_sinks::record::{Details, RECORD_BYTES_MAX, Record, RecordWriter};
 use panoptes_sinks::schema::{HEADER_KEYS, record_schema, scan_schema};
 use proptest::prelude::*;
 use serde_json::Value;
 
-static RECORDS: LazyLock<jsonschema::Validator> = LazyLock::new(|| validator(&record_schema()));
+const DIALECTS: [Dialect; 2] = [Dialect::Panoptes, Dialect::DocaArgus];
+
+static RECORDS: LazyLock<jsonschema::Validator> =
+    LazyLock::new(|| validator(&record_schema(Dialect::Panoptes)));
+static FOREIGN_RECORDS: LazyLock<jsonschema::Validator> =
+    LazyLock::new(|| validator(&record_schema(Dialect::DocaArgus)));
 static SCAN: LazyLock<jsonschema::Validator> = LazyLock::new(|| validator(&scan_schema()));
 
 fn validator(schema: &str) -> jsonschema::Validator {
     jsonschema::validator_for(&serde_json::from_str(schema).unwrap()).unwrap()
+}
+
+/// The schema of records with this header.
+fn schema_of(header: &Header) -> &'static jsonschema::Validator {
+    match header.dialect() {
+        Dialect::Panoptes => &RECORDS,
+        Dialect::DocaArgus => &FOREIGN_RECORDS,
+    }
 }
 
 /// Writes, parses and validates.
@@ -58,18 +62,10 @@ fn written(header: &Header, record: &Record<'_>) -> Value {
     assert!(length < RECORD_BYTES_MAX);
     assert!(!out[..length].contains(&b'\n'));
     let value: Value = serde_json::from_slice(&out[..length]).unwrap();
-    let errors: Vec<_> = RECORDS.iter_errors(&value).map(|error| error.to_string()).collect();
+    let schema = schema_of(header);
+    let errors: Vec<_> = schema.iter_errors(&value).map(|error| error.to_string()).collect();
     assert!(errors.is_empty(), "{errors:?} in {value}");
     value
-}
-
-/// Strings and numbers for every field of every details object.
-#[derive(Clone, Debug)]
-struct Filling {
-    bytes: Vec<u8>,
-    more: Vec<u8>,
-    number: u64,
-    ids: Vec<u32>,
 }
 
 fn filling() -> impl Strategy<Value = Filling> {
@@ -81,131 +77,6 @@ fn filling() -> impl Strategy<Value = Filling> {
         number,
         ids,
     })
-}
-
-impl Filling {
-    fn process(&self) -> ProcessDetails<'_> {
-        ProcessDetails {
-            process_name: Text::new(&self.bytes),
-            process_hash_sha256: Some(Hash([7; 32])),
-            process_hash_sha1: Some(Hash([7; 20])),
-            process_hash_md5: Some(Hash([7; 16])),
-            process_executable_path: Some(Text::new(&self.more)),
-            process_command_line_arguments: Some(CommandLine::new(&self.bytes)),
-            process_creation_time_iso_8601_ns: Some(Timestamp::from_ns(self.number as i64)),
-            process_cpu_clock_cycles: Some(self.number),
-            process_container_id: Some(Text::cut(&self.bytes)),
-            ..bash()
-        }
-    }
-
-    fn descriptor(&self) -> FileDescriptorDetails<'_> {
-        FileDescriptorDetails {
-            file_descriptor_name: Some(Text::new(&self.more)),
-            file_descriptor_inode_number: Some(self.number),
-            file_descriptor_inode_device_identifier: Some(Device { major: 259, minor: 1 }),
-            file_descriptor_inode_permissions: Some(Permissions(self.number as u16)),
-            file_descriptor_thread_id_array: Some(&self.ids),
-            file_descriptor_inode_access_time_iso_8601_ns: Timestamp::new(self.number as i64, 5),
-            ..stdin_socket()
-        }
-    }
-}
-
-/// Calls `check` with a record of every activity, each with every optional part of its kind.
-fn each_activity(filling: &Filling, mut check: impl FnMut(&Record<'_>)) {
-    let (process, descriptor) = (filling.process(), filling.descriptor());
-    let text = Text::new(&filling.bytes);
-    let holders: Vec<_> =
-        filling.ids.iter().map(|&id| Holder { process_id: id, file_descriptor_id: 3 }).collect();
-    let connection = NetworkConnectionDetails {
-        tcp_bytes_in: Some(filling.number),
-        other_holders: Some(Objects::new(&holders)),
-        ..connection()
-    };
-    let memory = ProcessMemoryDetails {
-        virtual_memory_area_end_address: MemoryAddress(filling.number),
-        file_path: Some(text),
-        memory_name: Some(text),
-        ..ProcessMemoryDetails::default()
-    };
-    let elf = ElfFileDetails {
-        elf_file_path: Some(text),
-        elf_file_hash_sha256: Some(Hash([0xa5; 32])),
-        ..ElfFileDetails::default()
-    };
-    let container = ContainerDetails {
-        container_id: text,
-        container_runtime: Some(text),
-        ..ContainerDetails::default()
-    };
-    let commands = vec![
-        ShellCommand {
-            command_line: text,
-            command_execution_time_iso_8601_ns: Some(Timestamp::from_ns(0)),
-        };
-        20
-    ];
-    let history = ShellHistoryDetails { shell_command_execution_history: Objects::new(&commands) };
-    let files = vec![PackageFile { file_path: text }; 128];
-    let package = PackageDetails {
-        package_program: Some(text),
-        package_file_count: filling.number,
-        package_files: Objects::new(&files),
-    };
-    let file = FileDetails {
-        file_path: text,
-        file_inode_device_identifier: Device { major: 259, minor: 1 },
-        file_inode_hash_sha256: Some(Hash([0xa5; 32])),
-        file_previous_inode_size_bytes: Some(filling.number),
-        ..FileDetails::default()
-    };
-    let mapped = MappedFile { file_path: Some(text), ..MappedFile::default() };
-    let mapped = vec![mapped; 64];
-    let executed = ProcessExecutedDetails {
-        process_previous_executable_path: Some(text),
-        process_mapped_files: Some(Objects::cut_if(&mapped, true)),
-        process_mapped_files_count: Some(filling.number),
-    };
-    let (descriptors, connections) = ([descriptor; 3], [connection; 2]);
-    let chain = [ShellProcess {
-        process: Flat(process),
-        file_descriptor_list: Wrapped::new(&descriptors),
-        network_connection_list: Wrapped::new(&connections),
-    }; 4];
-    let shell = ReverseShellDetails { process_list: Wrapped::new(&chain) };
-    let system = SystemActivityDetails {
-        reason: text,
-        limit: Some("vmas"),
-        dropped: Some(filling.number),
-        ..SystemActivityDetails::default()
-    };
-    let thread = ThreadDetails { thread_id: 1, ..ThreadDetails::default() };
-    let details = |kind| match kind {
-        DetailsKind::Process => Details::Process(&process),
-        DetailsKind::Thread => Details::Thread(&thread),
-        DetailsKind::FileDescriptor => Details::FileDescriptor(&descriptor),
-        DetailsKind::NetworkConnection => Details::NetworkConnection(&connection),
-        DetailsKind::ProcessMemory => Details::ProcessMemory(&memory),
-        DetailsKind::ElfFile => Details::ElfFile(&elf),
-        DetailsKind::Container => Details::Container(&container),
-        DetailsKind::ShellHistory => Details::ShellHistory(&history),
-        DetailsKind::ReverseShell => Details::ReverseShell(&shell),
-        DetailsKind::ProcessExecuted => Details::ProcessExecuted(&executed),
-        DetailsKind::File => Details::File(&file),
-        DetailsKind::Package => Details::Package(&package),
-        DetailsKind::SystemActivity => Details::SystemActivity(&system),
-    };
-    let pod = ContainerContext { pod_name: Some(text), ..ContainerContext::default() };
-    let detection = detection(text);
-    for &activity in Activity::ALL {
-        let parents: Vec<_> = activity.info().parents.iter().map(|&kind| details(kind)).collect();
-        check(&Record {
-            container: Some(&pod),
-            detection: Some(&detection),
-            ..Record::new(activity, details(activity.info().own)).with_parents(&parents)
-        });
-    }
 }
 
 /// Checks the record's syslog message: it is complete, or shortened, valid and still clear.
@@ -228,7 +99,8 @@ fn check_message(header: &Header, record: &Record<'_>) {
     let fields: Vec<_> = message.splitn(8, ' ').collect();
     assert_eq!(fields[6], "-");
     let short: Value = serde_json::from_str(fields[7]).unwrap();
-    assert!(RECORDS.is_valid(&short), "{:?} in {short}", RECORDS.validate(&short).err());
+    let errors = schema_of(header).validate(&short).err();
+    assert!(errors.is_none(), "{errors:?} in {short}");
     let least = text.len().min(MESSAGE_BYTES_MAX / 2);
     assert!(message.len() > least, "{} of {} bytes", message.len(), text.len());
     let chain = "/activity_data/reverse_shell_details/process_list/0";
@@ -251,18 +123,21 @@ fn every_activity_fits_a_syslog_message_if_all_names_are_escaped() {
     let filling = Filling { bytes, more, number: u64::MAX, ids: (0..6000).collect() };
     let user_data = "\x01".repeat(1000);
     let interfaces = vec![eth0(); 400];
-    let mut header = Header::new(
-        &user_data.as_str().into(),
-        &BluefieldSystem::default(),
-        Limits::new(STRING_LENGTH),
-    );
-    header.set_workload(&Workload {
-        unique_identifier: Some(Text::new(&filling.bytes)),
-        hostname: Some(Text::new(&filling.bytes)),
-        workload_networking_interfaces: Some(Numbered(&interfaces)),
-        ..Workload::default()
-    });
-    each_activity(&filling, |record| check_message(&header, record));
+    for dialect in DIALECTS {
+        let mut header = Header::in_dialect(
+            dialect,
+            &user_data.as_str().into(),
+            &BluefieldSystem::default(),
+            Limits::new(STRING_LENGTH),
+        );
+        header.set_workload(&Workload {
+            unique_identifier: Some(Text::new(&filling.bytes)),
+            hostname: Some(Text::new(&filling.bytes)),
+            workload_networking_interfaces: Some(Numbered(&interfaces)),
+            ..Workload::default()
+        });
+        each_activity(&filling, dialect, |record| check_message(&header, record));
+    }
 }
 
 proptest! {
@@ -270,16 +145,21 @@ proptest! {
 
     #[test]
     fn every_activity_fits_a_syslog_message_whatever_the_names(filling in filling()) {
-        each_activity(&filling, |record| check_message(&web_1_header(), record));
+        for dialect in DIALECTS {
+            let header = web_1_header_in(dialect);
+            each_activity(&filling, dialect, |record| check_message(&header, record));
+        }
     }
 
     #[test]
     fn every_activity_gives_a_valid_record_whatever_the_names(filling in filling()) {
-        let header = web_1_header();
-        each_activity(&filling, |record| {
-            let value = written(&header, record);
-            assert_eq!(value["activity_data"]["name"], record.activity.name());
-        });
+        for dialect in DIALECTS {
+            let header = web_1_header_in(dialect);
+            each_activity(&filling, dialect, |record| {
+                let value = written(&header, record);
+                assert_eq!(value["activity_data"]["name"], record.activity.name());
+            });
+        }
     }
 
     #[test]

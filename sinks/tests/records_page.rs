@@ -39,6 +39,9 @@ that it belongs to.
 An attribute whose value is not known is left out; there is no `null`. Attributes marked * are
 always there. An object in which something was cut has `truncated`: true.
 
+With `service.compatibility: doca_argus`, records have another form: [Consumers of DOCA
+Argus](compatibility.md).
+
 The tables of activities have under *preset* the smallest `output.preset` that has the activity:
 `alerts` is part of `security`, and `security` of `everything`. What is *off* is in none of them
 until `events` enables it.
@@ -80,7 +83,7 @@ fn type_of(value: &Type) -> String {
             maximum => format!("integer, 0 to {maximum}"),
         },
         Type::Integer { .. } => "integer".to_owned(),
-        Type::Pattern(pattern) if pattern.contains('T') => "time".to_owned(),
+        Type::Time => "time".to_owned(),
         Type::Pattern(_) => "text of a fixed form".to_owned(),
         Type::Words(words) => {
             words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")

@@ -18,15 +18,17 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use panoptes_sinks::filter::Filter;
-use panoptes_sinks::output::OutputKind;
 use panoptes_sinks::output::backlog::Backlog;
 use panoptes_sinks::output::file::{FileOptions, FileOutput};
 use panoptes_sinks::output::form::syslog::{Framing, Syslog};
 use panoptes_sinks::output::remote::{Forward, Messages, RemoteOutput, RemoteSettings};
 use panoptes_sinks::output::socket::{Peer, UnixKind};
+use panoptes_sinks::output::{Counters, OutputKind};
+use panoptes_sinks::queue::Producer;
 use panoptes_sinks::writer::End;
 use receivers::{
-    JSON, KINDS, check_way, number, push, push_real, read_all, remote, start, tcp, wait_for,
+    JSON, KINDS, Running, check_way, number, push, push_real, read_all, remote, start, tcp, text,
+    wait_for,
 };
 use serde_json::Value;
 

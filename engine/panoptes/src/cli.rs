@@ -98,6 +98,9 @@ pub enum Command {
         /// Print the schema of the output of `panoptes sbom build` instead
         #[arg(long)]
         sbom: bool,
+        /// Print the schema of records with `service.compatibility: doca_argus` instead
+        #[arg(long, conflicts_with_all = ["scan", "sbom"])]
+        doca_argus: bool,
     },
     /// Print completions for a shell
     #[command(after_help = COMPLETIONS_HELP)]
@@ -399,7 +402,8 @@ const SCHEMA_HELP: &str = "\
 Examples:
   panoptes schema > record.schema.json
   panoptes schema --scan > scan.schema.json
-  panoptes schema --sbom > sbom.schema.json";
+  panoptes schema --sbom > sbom.schema.json
+  panoptes schema --doca-argus > doca_argus.schema.json";
 
 const COMPLETIONS_HELP: &str = "\
 Examples:

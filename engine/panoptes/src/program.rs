@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use clap::{CommandFactory, Parser};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use panoptes_sinks::dialect::Dialect;
 use panoptes_sinks::output::file::FileOptions;
 use panoptes_sinks::schema::{record_schema, scan_schema};
 
@@ -87,7 +88,9 @@ fn carry_out(command: Command) -> Result<Exit, Refusal> {
             print(answer.out.as_bytes())?;
             answer.exit
         }
-        Command::Schema { scan, sbom } => print(schema(scan, sbom).as_bytes())?,
+        Command::Schema { scan, sbom, doca_argus } => {
+            print(schema(scan, sbom, doca_argus).as_bytes())?
+        }
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "panoptes", &mut script);
@@ -152,11 +155,12 @@ fn usage(error: &clap::Error) -> Exit {
 }
 
 /// The text of a JSON Schema, which ends with a line feed.
-fn schema(of_scan: bool, of_sbom: bool) -> String {
+fn schema(of_scan: bool, of_sbom: bool, of_doca_argus: bool) -> String {
+    let dialect = if of_doca_argus { Dialect::DocaArgus } else { Dialect::Panoptes };
     let mut text = match (of_scan, of_sbom) {
         (true, _) => scan_schema(),
         (false, true) => panoptes_reference::format::SCHEMA.to_owned(),
-        (false, false) => record_schema(),
+        (false, false) => record_schema(dialect),
     };
     if !text.ends_with('\n') {
         text.push('\n');

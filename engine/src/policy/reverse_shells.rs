@@ -7,6 +7,7 @@ use arrayvec::{ArrayString, ArrayVec};
 use panoptes_decoders::kernel::inode::mode;
 use panoptes_decoders::kernel::sock::IPPROTO_UDP;
 use panoptes_sinks::activities::Activity;
+use panoptes_sinks::dialect::Dialect;
 use panoptes_sinks::json::time::Timestamp;
 use panoptes_sinks::record::detection::Confidence;
 use panoptes_sinks::record::file_descriptor::FileDescriptorDetails;
@@ -24,7 +25,7 @@ use crate::detect::Accepted;
 use crate::detect::reverse_shells::direction::Direction;
 use crate::detect::reverse_shells::interpreter::Kind;
 use crate::detect::reverse_shells::judge::Reason;
-use crate::detect::reverse_shells::{End, ReverseShell, Step, Through};
+use crate::detect::reverse_shells::{End, MemberConnection, ReverseShell, Step, Through};
 use crate::state::ScanContext;
 use crate::state::facts::FileName;
 
@@ -51,7 +52,6 @@ impl Reporter<'_> {
             return Accepted::No;
         }
         let machine = &cx.snapshot.machine;
-        let interfaces = &cx.snapshot.interfaces;
         for member in finding.members {
             let details = describe::process(&member.process, machine.tsc_khz);
             self.write_beginning(cx, Subject::process(&member.process), &details);
@@ -63,12 +63,7 @@ impl Reporter<'_> {
                 descriptors.push(describe::file_descriptor(descriptor));
             }
             for connection in member.connections.iter().take(connections.remaining_capacity()) {
-                let interface = describe::interface_of(interfaces, &connection.facts);
-                let creation = connection.first_seen_ns.map(|first| Timestamp::from_ns(first.ns()));
-                connections.push(NetworkConnectionDetails {
-                    tcp_connection_creation_time_iso_8601_ns: creation,
-                    ..describe::network_connection(&connection.facts, interface)
-                });
+                connections.push(connection_details(cx, connection));
             }
         }
         let mut processes = ArrayVec::<ShellProcess<'_>, PROCESSES_MAX>::new();
@@ -98,7 +93,14 @@ impl Reporter<'_> {
         };
         let details =
             ReverseShellDetails { process_list: Wrapped::cut_if(&processes, finding.is_cut) };
-        let record = Record::new(activity, Details::ReverseShell(&details));
+        let interpreter = describe::process(&shell.process, machine.tsc_khz);
+        let peer = connection_to_peer(finding).map(|held| connection_details(cx, &held));
+        let mut apart = ArrayVec::<Details<'_>, 2>::new();
+        if self.policy.header.dialect() == Dialect::DocaArgus {
+            apart.push(Details::Process(&interpreter));
+            apart.extend(peer.as_ref().map(Details::NetworkConnection));
+        }
+        let record = Record::new(activity, Details::ReverseShell(&details)).with_parents(&apart);
         let connection = match &finding.end {
             End::Connection(facts) => Some(facts),
             End::Datagram(..) => None,
@@ -106,6 +108,34 @@ impl Reporter<'_> {
         let parties = parties(finding);
         let subject = Subject::process(&shell.process).with_parties(&parties, finding.members);
         self.alert(cx, subject.with_connection(connection), &record, evidence)
+    }
+}
+
+/// A connection of a process, with when it was first seen.
+fn connection_details<'a>(
+    cx: &ScanContext<'a>,
+    connection: &MemberConnection,
+) -> NetworkConnectionDetails<'a> {
+    let interface = describe::interface_of(&cx.snapshot.interfaces, &connection.facts);
+    let creation = connection.first_seen_ns.map(|first| Timestamp::from_ns(first.ns()));
+    NetworkConnectionDetails {
+        tcp_connection_creation_time_iso_8601_ns: creation,
+        ..describe::network_connection(&connection.facts, interface)
+    }
+}
+
+/// The connection to the peer, as the first process that holds it has it.
+fn connection_to_peer(finding: &ReverseShell<'_>) -> Option<MemberConnection> {
+    let ends = (own(&finding.end), peer(&finding.end));
+    let mut held = finding.members.iter().flat_map(|member| member.connections);
+    let held = held.find(|held| {
+        let end = End::Connection(held.facts);
+        (own(&end), peer(&end)) == ends
+    });
+    match (held, &finding.end) {
+        (Some(held), _) => Some(*held),
+        (None, &End::Connection(facts)) => Some(MemberConnection { facts, first_seen_ns: None }),
+        (None, End::Datagram(..)) => None,
     }
 }
 

@@ -15,6 +15,7 @@ use std::sync::LazyLock;
 
 use jsonschema::Validator;
 use panoptes_sinks::activities::Activity;
+use panoptes_sinks::dialect::Dialect;
 use panoptes_sinks::json::Limits as TextLimits;
 use panoptes_sinks::queue::{Consumer, Producer, QueueSize, Waker, queue};
 use panoptes_sinks::record::header::Header;
@@ -43,7 +44,10 @@ use crate::walk::{InterfaceRow, Kernel, Losses, Snapshot, view};
 
 const SOCK: u64 = 0xffff_8887_0000_0000;
 
-static RECORDS: LazyLock<Validator> = LazyLock::new(|| validator(&record_schema()));
+static RECORDS: LazyLock<Validator> =
+    LazyLock::new(|| validator(&record_schema(Dialect::Panoptes)));
+static FOREIGN_RECORDS: LazyLock<Validator> =
+    LazyLock::new(|| validator(&record_schema(Dialect::DocaArgus)));
 static LINES: LazyLock<Validator> = LazyLock::new(|| validator(&scan_schema()));
 
 fn validator(schema: &str) -> Validator {
@@ -56,7 +60,9 @@ pub(super) fn records_of(consumer: &mut Consumer) -> Vec<Value> {
     while let Some(block) = consumer.pop() {
         for record in block.iter() {
             let record: Value = serde_json::from_slice(record).unwrap();
-            let errors: Vec<_> = RECORDS.iter_errors(&record).map(|it| it.to_string()).collect();
+            let is_foreign = record["vendor_name"] == Dialect::DocaArgus.vendor_name();
+            let schema = if is_foreign { &*FOREIGN_RECORDS } else { &*RECORDS };
+            let errors: Vec<_> = schema.iter_errors(&record).map(|it| it.to_string()).collect();
             assert!(errors.is_empty(), "{errors:?} in {record}");
             records.push(record);
         }
@@ -90,8 +96,13 @@ impl Reader {
     }
 
     fn with(limits: &Limits, config: PolicyConfig) -> Self {
+        Self::in_dialect(Dialect::Panoptes, limits, config)
+    }
+
+    fn in_dialect(dialect: Dialect, limits: &Limits, config: PolicyConfig) -> Self {
         let text = TextLimits::new(limits.string_length as usize);
-        let header = Header::new(&"NONE".into(), &BluefieldSystem::default(), text);
+        let watcher = BluefieldSystem::default();
+        let header = Header::in_dialect(dialect, &"NONE".into(), &watcher, text);
         let size = QueueSize { blocks: 4, block_bytes: 1 << 20 };
         let (producer, consumer) = queue(size, &Waker::default());
         let mut snapshot = Snapshot::empty(limits);

@@ -47,10 +47,10 @@ use forks::{Course, Forks};
 use metered::Metered;
 use oldest::OldestPrograms;
 use parts::{Parts, PartsSetup};
-use workload::WorkloadTracker;
 
 pub use figures::{ScanFigures, Stage};
 pub use policy_settings::PolicySettings;
+pub use workload::KnownMachine;
 pub use workspace::Workspace;
 
 /// How records identify a machine.
@@ -139,7 +139,7 @@ pub struct Watched {
     contents: Contents,
     detectors: Detectors,
     policy: Policy,
-    workload: WorkloadTracker,
+    workload: KnownMachine,
     /// Start of process 1, which is constant as long as the machine runs.
     init_start_ns: Option<u64>,
     forks: Forks,
@@ -209,12 +209,19 @@ impl Watched {
         self.clock.begin(&snapshot.machine);
         self.state.note_baseline(snapshot);
         self.oldest = OldestPrograms::of(snapshot);
+        self.workload.note_first(&snapshot.machine);
         first_of(snapshot)
     }
 
     /// Sets the id of the present boot.
     pub fn set_boot_uuid(&mut self, boot_uuid: [u8; 16]) {
         self.workload.set_boot_uuid(boot_uuid);
+        self.workload.write(self.policy.header_mut());
+    }
+
+    /// What is known of the machine.
+    pub fn known_machine(&self) -> &KnownMachine {
+        &self.workload
     }
 
     /// How far this machine was watched; `None` if no scan was compared.

@@ -8,7 +8,7 @@ use panoptes_sinks::record::interface::BluefieldSystem;
 use panoptes_tables::{HashKey, room};
 
 use super::clock::Clock;
-use super::workload::WorkloadTracker;
+use super::workload::KnownMachine;
 use super::{Identity, Watched};
 use crate::container_config::{ContainerConfig, Glob};
 use crate::detect::binary_attestation::Shipped;
@@ -47,7 +47,7 @@ pub(super) struct Parts {
     pub(super) contents: Contents,
     pub(super) detectors: Detectors,
     pub(super) policy: Policy,
-    pub(super) workload: WorkloadTracker,
+    pub(super) workload: KnownMachine,
     pub(super) clock: Clock,
 }
 
@@ -77,7 +77,7 @@ impl Parts {
             contents: Contents::without_buffers(limits, key),
             detectors,
             policy,
-            workload: WorkloadTracker::new(setup.identity),
+            workload: KnownMachine::new(setup.identity),
             clock: Clock::new(setup.waits_for_clock, limits.processes as usize),
         }
     }

@@ -10,31 +10,55 @@ use panoptes_tables::room;
 
 use super::Identity;
 use crate::policy::describe;
-use crate::walk::{HostName, InterfaceRow, Snapshot};
+use crate::walk::{HostName, InterfaceRow, Machine, Snapshot};
 
 /// Maximum number of interfaces in a record.
 const INTERFACES_MAX: usize = 32;
 
-/// The facts about a machine that its records' header has.
-#[derive(Debug)]
-pub(super) struct WorkloadTracker {
+/// What is known of a machine, for the header of its records.
+#[derive(Debug, Default)]
+pub struct KnownMachine {
     identity: Identity,
+    /// Empty if it is not known.
     hostname: HostName,
+    /// Zeros if it is not known.
     boot_id: [u8; 16],
     interfaces: Vec<InterfaceRow>,
-    /// Whether the header is up to date.
+    /// Whether a scan has read the interfaces.
+    has_interfaces: bool,
+    /// Whether the header of the machine's scans is up to date.
     written: bool,
+    /// How often a scan has shown a change.
+    changes: u64,
 }
 
-impl WorkloadTracker {
+impl KnownMachine {
     pub(super) fn new(identity: Identity) -> Self {
-        Self {
-            identity,
-            hostname: HostName::new(),
-            boot_id: [0; 16],
-            interfaces: room::list(INTERFACES_MAX),
-            written: false,
+        Self { identity, interfaces: room::list(INTERFACES_MAX), ..Self::default() }
+    }
+
+    /// What is known now, with room for what will be.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let mut copy = Self::new(self.identity.clone());
+        copy.update_from(self);
+        copy
+    }
+
+    /// Takes over what is known of the same machine. Allocates nothing.
+    pub fn update_from(&mut self, other: &Self) {
+        if self.identity != other.identity {
+            self.identity.clone_from(&other.identity);
         }
+        self.note(&other.hostname, other.boot_id);
+        self.interfaces.clear();
+        self.interfaces.extend(other.interfaces.iter().cloned());
+        (self.has_interfaces, self.changes) = (other.has_interfaces, other.changes);
+    }
+
+    /// How often a scan has shown a change.
+    pub const fn changes(&self) -> u64 {
+        self.changes
     }
 
     pub(super) fn set_boot_uuid(&mut self, boot_uuid: [u8; 16]) {
@@ -44,6 +68,16 @@ impl WorkloadTracker {
 
     pub(super) fn boot_uuid(&self) -> [u8; 16] {
         self.identity.boot_uuid
+    }
+
+    /// Notes what a first look has shown, which reads no interfaces.
+    pub(super) fn note_first(&mut self, machine: &Machine) {
+        self.note(&machine.hostname, machine.boot_id);
+    }
+
+    fn note(&mut self, hostname: &HostName, boot_id: [u8; 16]) {
+        self.hostname.clone_from(hostname);
+        self.boot_id = boot_id;
     }
 
     /// Updates the header from a scan.
@@ -65,25 +99,28 @@ impl WorkloadTracker {
         if same {
             return;
         }
-        self.hostname.clone_from(&machine.hostname);
-        self.boot_id = machine.boot_id;
+        self.note(&machine.hostname, machine.boot_id);
         self.interfaces.clear();
         self.interfaces.extend(own().cloned());
+        self.has_interfaces = true;
+        self.changes += 1;
         self.write(header);
         self.written = true;
     }
 
-    fn write(&self, header: &mut Header) {
+    /// Writes it into the header of records about the machine.
+    pub fn write(&self, header: &mut Header) {
         let described: ArrayVec<_, INTERFACES_MAX> =
             self.interfaces.iter().map(describe::interface).collect();
-        let is_known = |id: &[u8; 16]| *id != [0; 16];
+        let Identity { name, os_version, boot_uuid } = &self.identity;
+        let id = |id: [u8; 16]| (id != [0; 16]).then_some(Uuid(id));
         header.set_workload(&Workload {
-            unique_identifier: Some(self.identity.name.as_str().into()),
-            os_version: Some(self.identity.os_version.as_str().into()),
-            boot_uuid: is_known(&self.identity.boot_uuid).then_some(Uuid(self.identity.boot_uuid)),
-            kernel_boot_id: is_known(&self.boot_id).then_some(Uuid(self.boot_id)),
+            unique_identifier: Some(name.as_str().into()),
+            os_version: (!os_version.is_empty()).then(|| os_version.as_str().into()),
+            boot_uuid: id(*boot_uuid),
+            kernel_boot_id: id(self.boot_id),
             hostname: (!self.hostname.is_empty()).then(|| Text::new(&self.hostname)),
-            workload_networking_interfaces: Some(Numbered(&described)),
+            workload_networking_interfaces: self.has_interfaces.then_some(Numbered(&described)),
         });
     }
 }

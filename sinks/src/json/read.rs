@@ -322,8 +322,9 @@ mod tests {
     #[test]
     fn written_records_are_read() {
         let golden = include_str!("../../tests/golden/records.jsonl");
+        let foreign = include_str!("../../tests/golden/doca_argus.jsonl");
         let lines = include_str!("../../tests/golden/scan.jsonl");
-        for line in golden.lines().chain(lines.lines()) {
+        for line in golden.lines().chain(foreign.lines()).chain(lines.lines()) {
             assert_eq!(read(line.as_bytes()), Ok(serde_json::from_str(line).unwrap()));
         }
     }

@@ -9,6 +9,7 @@
 
 use super::read::{Escaped, Malformed, Reader, Token};
 use super::{Full, JsonWriter, Limits};
+use crate::dialect::Dialect;
 
 /// Writes `record` into `out`, shortened if it is longer than that.
 ///
@@ -94,6 +95,7 @@ fn limit(steps: usize, room: usize, least: usize) -> usize {
 /// Writes the record so cut.
 fn write(record: &[u8], cut: Cut, out: &mut [u8]) -> Result<usize, Full> {
     let mut out = JsonWriter::new(out, Limits::new(usize::MAX));
+    out.set_dialect(Dialect::of(record));
     let mut shortener = Shortener { reader: Reader::new(record)?, cut };
     let first = shortener.reader.read()?;
     shortener.value("", first, &mut out)?;
@@ -125,7 +127,7 @@ impl<'r> Shortener<'r> {
             Token::List => self.list(key, self.cut.lists, out),
             Token::Text(text) => self.text(key, text, out),
             Token::Number(number) => out.number(number),
-            Token::Boolean(value) => out.raw(if value { b"true" } else { b"false" }),
+            Token::Boolean(value) => out.boolean(value),
             Token::Key(_) | Token::ObjectEnd | Token::ListEnd | Token::End => Err(Full),
         }
     }
@@ -144,7 +146,9 @@ impl<'r> Shortener<'r> {
             while let Token::Key(key) = self.reader.read()? {
                 match self.reader.read()? {
                     // It comes after all others.
-                    Token::Boolean(true) if key == "truncated" => out.set_truncated(),
+                    Token::Boolean(true) | Token::Text(_) if key == "truncated" => {
+                        out.set_truncated();
+                    }
                     value => {
                         out.raw(b",")?;
                         append_key(key, out)?;

@@ -72,6 +72,13 @@ impl Timestamp {
         (time.text() == *text).then_some(time)
     }
 
+    /// Whether it can be the time of anything. A clock that was never set counts from 1970, and
+    /// what has no time has a 0: consumers take no time of that day for one.
+    #[inline]
+    pub(crate) fn is_set(self) -> bool {
+        !(0..SECONDS_PER_DAY).contains(&self.seconds)
+    }
+
     /// Seconds since 1970, and nanoseconds.
     pub const fn parts(self) -> (i64, u32) {
         (self.seconds, self.nanoseconds)

@@ -10,6 +10,7 @@ use std::hash::{DefaultHasher, Hasher};
 use std::ops::Range;
 
 use crate::activities::{Activity, ActivityInfo, MessageType, Preset, Severity};
+use crate::dialect::Dialect;
 use crate::json::text::Text;
 use crate::json::time::TIMESTAMP_LENGTH;
 use crate::json::{Full, JsonWriter, Limits, fit};
@@ -19,9 +20,6 @@ use super::interface::BluefieldSystem;
 use super::value::Uuid;
 use super::workload::{ContainerContext, Workload};
 use super::{DetailsObject, Record, SCHEMA_VERSION};
-
-const VENDOR_NAME: &str = "PANOPTES";
-const PRODUCT_NAME: &str = "PANOPTES";
 
 /// A head has a handful of short constants and no external data.
 const HEAD_BYTES: usize = 224;
@@ -53,6 +51,7 @@ impl Weight {
 
 #[derive(Debug)]
 pub struct Header {
+    dialect: Dialect,
     heads: Box<[Head]>,
     /// `","message_timezone":…,"workload_information":{…` without the last brace.
     middle: Box<[u8]>,
@@ -78,17 +77,28 @@ struct Head {
 impl Header {
     /// Serialises the constant parts, with no workload yet: `"workload_information":{}`.
     pub fn new(user_data: &Text<'_>, watcher: &BluefieldSystem<'_>, limits: Limits) -> Self {
+        Self::in_dialect(Dialect::Panoptes, user_data, watcher, limits)
+    }
+
+    /// The same in a dialect, which all records with this header have.
+    pub fn in_dialect(
+        dialect: Dialect,
+        user_data: &Text<'_>,
+        watcher: &BluefieldSystem<'_>,
+        limits: Limits,
+    ) -> Self {
         let heads = Activity::ALL
             .iter()
             .map(|&activity| {
                 let weight = Weight::of(activity.info(), activity.info().severity);
-                Head::new(weight, activity.preset())
+                Head::new(dialect, weight, activity.preset())
             })
             .collect();
         let mut middle = vec![0; MIDDLE_BYTES_MAX].into_boxed_slice();
         let mut watcher_list = 0..0;
         // The other half is reserved for the workload.
         let start = fit(&mut middle[..MIDDLE_BYTES_MAX / 2], limits, 0, |out| {
+            out.set_dialect(dialect);
             out.raw(b"\",\"message_timezone\":\"UTC\",\"user_data\":")?;
             out.text(user_data)?;
             // All between the braces of the watcher's object.
@@ -99,6 +109,7 @@ impl Header {
         });
         let workload_start = start.expect("half a middle holds the shortest of all watchers");
         let mut header = Self {
+            dialect,
             heads,
             middle,
             middle_length: 0,
@@ -110,6 +121,12 @@ impl Header {
         };
         header.set_workload(&Workload::default());
         header
+    }
+
+    /// That of all records with this header.
+    #[inline]
+    pub const fn dialect(&self) -> Dialect {
+        self.dialect
     }
 
     /// Sets the machine that later records are about.
@@ -124,6 +141,7 @@ impl Header {
         let system = hash([&room[..length]]);
         let mut place = 0..0;
         let length = fit(room, self.limits, 0, |out| {
+            out.set_dialect(self.dialect);
             out.object(|out| {
                 others.append_fields(out)?;
                 let begin = out.length();
@@ -150,7 +168,7 @@ impl Header {
     /// Overrides the table's severity of an activity.
     pub fn set_severity(&mut self, activity: Activity, severity: Severity) {
         let head = &mut self.heads[activity as usize];
-        *head = Head::new(Weight::of(activity.info(), severity), head.preset);
+        *head = Head::new(self.dialect, Weight::of(activity.info(), severity), head.preset);
     }
 
     /// Overrides the smallest preset that contains the records of an activity.
@@ -169,7 +187,10 @@ impl Header {
         let head = &self.heads[record.activity as usize];
         record.weight.map_or_else(
             || self.class_by(record.activity, head),
-            |weight| self.class_by(record.activity, &Head::new(weight, head.preset)),
+            |weight| {
+                let head = Head::new(self.dialect, weight, head.preset);
+                self.class_by(record.activity, &head)
+            },
         )
     }
 
@@ -193,7 +214,7 @@ impl Header {
     ) -> Result<(), Full> {
         let head = &self.heads[record.activity as usize];
         match record.weight {
-            Some(weight) => out.raw(Head::new(weight, head.preset).text()),
+            Some(weight) => out.raw(Head::new(self.dialect, weight, head.preset).text()),
             None => out.raw(head.text()),
         }
     }
@@ -228,13 +249,13 @@ fn hash<const N: usize>(pieces: [&[u8]; N]) -> u64 {
 }
 
 impl Head {
-    fn new(weight: Weight, preset: Preset) -> Self {
+    fn new(dialect: Dialect, weight: Weight, preset: Preset) -> Self {
         let mut bytes = [0; HEAD_BYTES];
         let mut out = JsonWriter::new(&mut bytes, Limits::new(HEAD_BYTES));
         let mut write = || {
             for (key, word) in [
-                ("{\"vendor_name\":", VENDOR_NAME),
-                (",\"product_name\":", PRODUCT_NAME),
+                ("{\"vendor_name\":", dialect.vendor_name()),
+                (",\"product_name\":", dialect.product_name()),
                 (",\"product_version\":", env!("CARGO_PKG_VERSION")),
                 (",\"message_type\":", weight.message_type.word()),
                 (",\"severity\":", weight.severity.word()),

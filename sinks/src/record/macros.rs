@@ -5,8 +5,9 @@
 //! new kind of value is one `Scalar` in `value.rs`.
 
 /// Declares a details object: `pub struct Name<'a> "json_key" { field: Type, … }`, fields in the
-/// order they are written. Behind `complete`, the fields are private and there is no default value:
-/// the object's own constructor fills all of them.
+/// order they are written. In the dialect of another product, a field declared with `as other` is
+/// written once more, under that name. Behind `complete`, the fields are private and there is no
+/// default value: the object's own constructor fills all of them.
 macro_rules! details {
     ($(#[$docs:meta])* pub struct $name:ident $(<$life:lifetime>)? $key:literal complete {
         $($fields:tt)*
@@ -23,7 +24,7 @@ macro_rules! details {
     };
     (@declare $visible:vis fields $(#[$docs:meta])*
     struct $name:ident $(<$life:lifetime>)? $key:literal {
-        $($(#[doc = $meaning:literal])* $field:ident: $type:ty,)*
+        $($(#[doc = $meaning:literal])* $field:ident $(as $alias:ident)?: $type:ty,)*
     }) => {
         $(#[$docs])*
         #[derive(Clone, Copy, Debug)]
@@ -40,11 +41,20 @@ macro_rules! details {
                 &self,
                 out: &mut $crate::json::JsonWriter<'_>,
             ) -> Result<(), $crate::json::Full> {
-                $($crate::record::value::Value::append(
-                    &self.$field,
-                    concat!(",\"", stringify!($field), "\":"),
-                    out,
-                )?;)*
+                $(
+                    $crate::record::value::Value::append(
+                        &self.$field,
+                        concat!(",\"", stringify!($field), "\":"),
+                        out,
+                    )?;
+                    $(if out.dialect().is_foreign() {
+                        $crate::record::value::Value::append(
+                            &self.$field,
+                            concat!(",\"", stringify!($alias), "\":"),
+                            out,
+                        )?;
+                    })?
+                )*
                 Ok(())
             }
 
@@ -53,6 +63,7 @@ macro_rules! details {
                     let first = object.properties.len();
                     <$type as $crate::record::value::Value>::describe(stringify!($field), object);
                     object.explain_from(first, concat!($($meaning),*));
+                    $(object.alias_last(stringify!($alias));)?
                 )*
             }
         }

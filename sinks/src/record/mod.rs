@@ -6,6 +6,7 @@
 //! a record. Start at [`RecordWriter::write`].
 
 use crate::activities::{Activity, MessageType};
+use crate::dialect::Dialect;
 use crate::json::time::{TIMESTAMP_LENGTH, Timestamp};
 use crate::json::{Full, JsonWriter, Limits, fit};
 use crate::schema::Object;
@@ -174,9 +175,9 @@ impl<'a> Record<'a> {
     }
 
     /// Whether own details and parents match the activities' table, and an alert gives its reason.
-    fn fits_its_activity(&self) -> bool {
+    fn fits_its_activity(&self, dialect: Dialect) -> bool {
         let info = self.activity.info();
-        let mut allowed = info.parents.iter();
+        let mut allowed = info.parents_in(dialect).iter();
         info.own == self.own.kind()
             && (self.weight.is_none() || self.activity.is_weighed())
             && self.says_why()
@@ -236,23 +237,35 @@ impl RecordWriter {
         record: &Record<'_>,
         now_ns: i64,
     ) -> Result<usize, Full> {
-        debug_assert!(record.fits_its_activity(), "{record:?}");
+        let dialect = header.dialect();
+        debug_assert!(record.fits_its_activity(dialect), "{record:?}");
         if now_ns != self.time_ns {
             self.time_ns = now_ns;
             self.time_text = Timestamp::from_ns(now_ns).text();
         }
         let id = id.text();
         let time = &self.time_text;
+        let has_time = !dialect.is_foreign() || Timestamp::from_ns(now_ns).is_set();
         let most = RECORD_BYTES_MAX - 1; // the line feed
         let room = out.len().min(most);
         fit(&mut out[..room], self.limits, most, |out| {
+            out.set_dialect(dialect);
             header.append_head(record, out)?;
             out.raw(&id)?;
-            out.raw(TIME_KEY)?;
-            out.raw(time)?;
+            if has_time {
+                out.raw(TIME_KEY)?;
+                out.raw(time)?;
+            }
             header.append_middle(record.container, out)?;
             out.raw(record.activity.info().opening.as_bytes())?;
-            record.own.append(out)?;
+            match (dialect, record.own) {
+                (Dialect::DocaArgus, Details::ReverseShell(shell)) => {
+                    out.repeated(|out| shell.append(out))?;
+                    // The list itself, where consumers of that product look for it.
+                    shell.append_fields(out)?;
+                }
+                _ => record.own.append(out)?,
+            }
             for parent in record.parents {
                 parent.append(out)?;
             }

@@ -18,13 +18,13 @@ details! {
         /// `TCP`; the connections of a reverse shell may have other protocols.
         protocol: Protocol,
         /// The watched machine's end.
-        source_ip_address: Ip,
+        source_ip_address as local_address: Ip,
         /// The watched machine's end.
-        source_port: u16,
+        source_port as local_port: u16,
         /// The peer's end; all zeros for a listener.
-        destination_ip_address: Ip,
+        destination_ip_address as peer_address: Ip,
         /// The peer's end; 0 for a listener.
-        destination_port: u16,
+        destination_port as peer_port: u16,
         tcp_bytes_in: Option<u64>,
         /// Bytes sent, retransmissions included.
         tcp_bytes_out: Option<u64>,

@@ -6,6 +6,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::dialect::Dialect;
 use crate::json::address::MacAddress;
 use crate::json::text::{CommandLine, Text};
 use crate::json::time::Timestamp;
@@ -19,6 +20,12 @@ pub trait Scalar {
     fn write(&self, out: &mut JsonWriter<'_>) -> Result<(), Full>;
 
     fn schema() -> Type;
+
+    /// Whether records in this dialect have it.
+    #[inline]
+    fn is_known(&self, _dialect: Dialect) -> bool {
+        true
+    }
 }
 
 /// The type of a field in a details object.
@@ -33,6 +40,9 @@ pub trait Value {
 impl<T: Scalar> Value for T {
     #[inline]
     fn append(&self, key: &'static str, out: &mut JsonWriter<'_>) -> Result<(), Full> {
+        if !self.is_known(out.dialect()) {
+            return Ok(());
+        }
         out.raw(key.as_bytes())?;
         self.write(out)
     }
@@ -209,24 +219,37 @@ macro_rules! scalars {
 
 scalars! {
     Text<'_>, Type::Text, |value, out| out.text(value);
-    u16, Type::up_to(u16::MAX.into()), |value, out| out.number((*value).into());
-    u32, Type::up_to(u32::MAX.into()), |value, out| out.number((*value).into());
-    u64, Type::Integer { maximum: None }, |value, out| out.number(*value);
-    bool, Type::Boolean, |value, out| out.raw(if *value { b"true" } else { b"false" });
+    u16, Type::up_to(u16::MAX.into()), |value, out| out.integer((*value).into());
+    u32, Type::up_to(u32::MAX.into()), |value, out| out.integer((*value).into());
+    u64, Type::Integer { maximum: None }, |value, out| out.integer(*value);
+    bool, Type::Boolean, |value, out| out.boolean(*value);
     IpAddr, Type::Pattern(IP_PATTERN), |value, out| out.ip_address(*value);
     Ipv4Addr, Type::Pattern(IPV4_PATTERN), |value, out| out.ip_address((*value).into());
     Ipv6Addr, Type::Pattern(IP_PATTERN), |value, out| out.ip_address((*value).into());
     MacAddress, Type::Pattern(MAC_PATTERN), |value, out| out.mac_address(*value);
-    Timestamp, Type::Pattern(TIME_PATTERN), |value, out| out.timestamp(*value);
     /// A fixed word; it must need no escapes.
     &'static str, Type::Text, |value, out| out.word(value);
+}
+
+impl Scalar for Timestamp {
+    #[inline]
+    fn write(&self, out: &mut JsonWriter<'_>) -> Result<(), Full> {
+        out.timestamp(*self)
+    }
+
+    fn schema() -> Type {
+        Type::Time
+    }
+
+    #[inline]
+    fn is_known(&self, dialect: Dialect) -> bool {
+        !dialect.is_foreign() || self.is_set()
+    }
 }
 
 const MAC_PATTERN: &str = "^([0-9a-f]{2}:){5}[0-9a-f]{2}$";
 const IPV4_PATTERN: &str = r"^([0-9]{1,3}\.){3}[0-9]{1,3}$";
 const IP_PATTERN: &str = r"^(([0-9]{1,3}\.){3}[0-9]{1,3}|[0-9a-f:]+)$";
-const TIME_PATTERN: &str =
-    r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{9}\+00:00$";
 
 /// A memory address: `"0x7f1c2a000000"`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

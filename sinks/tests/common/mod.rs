@@ -4,6 +4,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use panoptes_sinks::activities::Activity;
+use panoptes_sinks::dialect::Dialect;
 use panoptes_sinks::json::Limits;
 use panoptes_sinks::json::address::MacAddress;
 use panoptes_sinks::json::text::{CommandLine, Text};
@@ -43,6 +44,10 @@ const ETH0_IPV6: [Ipv6Addr; 1] = [Ipv6Addr::new(0xfe80, 0, 0, 0, 0x5054, 0x00ff,
 
 /// A header that names no machine.
 pub(crate) fn service_header() -> Header {
+    service_header_in(Dialect::Panoptes)
+}
+
+pub(crate) fn service_header_in(dialect: Dialect) -> Header {
     let interfaces = [BluefieldInterface {
         bluefield_network_interface_name: "oob_net0".into(),
         bluefield_network_interface_mac_address: Some(MacAddress([0xb8, 0xce, 0xf6, 0, 0, 1])),
@@ -50,12 +55,16 @@ pub(crate) fn service_header() -> Header {
         bluefield_network_interface_ipv6_address: &OOB_IPV6,
     }];
     let watcher = BluefieldSystem { bluefield_networking_interfaces: Some(Numbered(&interfaces)) };
-    Header::new(&"NONE".into(), &watcher, Limits::new(STRING_LENGTH))
+    Header::in_dialect(dialect, &"NONE".into(), &watcher, Limits::new(STRING_LENGTH))
 }
 
 /// A header for `web-1`.
 pub(crate) fn web_1_header() -> Header {
-    let mut header = service_header();
+    web_1_header_in(Dialect::Panoptes)
+}
+
+pub(crate) fn web_1_header_in(dialect: Dialect) -> Header {
+    let mut header = service_header_in(dialect);
     set_web_1(&mut header);
     header
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use panoptes_sinks::dialect::Dialect;
+
 use super::section::Section;
 use super::value::{LogLevel, Setting, Word};
 
@@ -80,8 +82,23 @@ impl Service {
         section.values("guest_users", &mut self.guest_users);
         section.value("doca_library_path", &mut self.doca_library_path);
         section.value("compatibility", &mut self.compatibility);
-        if self.compatibility != Compatibility::None {
-            section.not_built("compatibility");
+    }
+}
+
+impl Compatibility {
+    /// The form of the records.
+    pub(crate) const fn dialect(self) -> Dialect {
+        match self {
+            Self::None => Dialect::Panoptes,
+            Self::DocaArgus => Dialect::DocaArgus,
+        }
+    }
+
+    /// The file name of event logs.
+    pub(crate) const fn event_log(self) -> &'static str {
+        match self {
+            Self::None => "events.jsonl",
+            Self::DocaArgus => "doca_argus_log.json.log",
         }
     }
 }

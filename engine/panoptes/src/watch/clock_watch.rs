@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use panoptes_engine::container_config::ContainerConfig;
-use panoptes_engine::watch::{Attestation, PolicySettings};
+use panoptes_engine::watch::{Attestation, KnownMachine, PolicySettings};
 use panoptes_profiles::Profile;
 use panoptes_sinks::filter::Subject;
 
@@ -38,6 +38,8 @@ pub(super) struct SystemShared {
     pub(super) gaps: GapCounts,
     /// For metrics.
     pub(super) figures: Arc<SystemFigures>,
+    /// What is known of the machine.
+    machine: Arc<Mutex<KnownMachine>>,
     /// The attestation to use from now on; after the scanner's exchange, the one used before.
     attestation: Mutex<Option<Box<Attestation>>>,
     /// Whether `attestation` waits for the scanner.
@@ -80,9 +82,23 @@ impl Reattach {
 }
 
 impl SystemShared {
-    /// For a system whose records are about `subject`.
-    pub(super) fn of(subject: Subject, figures: Arc<SystemFigures>) -> Self {
-        Self { subject, figures, ..Self::default() }
+    /// For a system whose records are about `subject`, and about this machine.
+    pub(super) fn of(subject: Subject, machine: KnownMachine, figures: Arc<SystemFigures>) -> Self {
+        Self { subject, figures, machine: Arc::new(Mutex::new(machine)), ..Self::default() }
+    }
+
+    /// Control thread: what is known of the machine, as scans update it.
+    pub(super) fn machine(&self) -> &Arc<Mutex<KnownMachine>> {
+        &self.machine
+    }
+
+    /// Scanner, when a scan has shown a change: passes on what is known. Returns whether it did:
+    /// the control thread may be writing a record.
+    pub(super) fn show(&self, machine: &KnownMachine) -> bool {
+        self.machine.try_lock().is_ok_and(|mut shown| {
+            shown.update_from(machine);
+            true
+        })
     }
 
     /// Scanner: reports that the clock stands still.

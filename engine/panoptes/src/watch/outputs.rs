@@ -24,9 +24,9 @@ use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 use crate::request::Shown;
 
-/// The files in the folder of logs, and whether they have alerts alone. Events rotate only the
-/// first.
-const LOGS: [(&str, bool); 2] = [("events.jsonl", false), ("alerts.jsonl", true)];
+/// The alerts once more, in a file that events do not rotate. Consumers of another product do not
+/// look for this name, so they get each alert once.
+const ALERTS: &str = "alerts.jsonl";
 
 /// The lines about all records, in the folder of the debug log.
 const DEBUG_EVENTS: &str = "panoptes-events.log";
@@ -89,6 +89,7 @@ pub(super) fn open(
     messages: &Messages,
 ) -> Result<Opened, Failure> {
     let Configuration { output, service, .. } = configuration;
+    let event_log = service.compatibility.event_log();
     let mut opening = Opening { outputs: Vec::new(), watched: Vec::new(), messages };
     if output.stdout {
         let failed = |error| Failure::new(Exit::Output, format!("standard output: {error}"));
@@ -98,7 +99,7 @@ pub(super) fn open(
     if let Some(folder) = &output.log_folder {
         let lock =
             FolderLock::take(folder).map_err(|error| Failure::not_written(folder, &error))?;
-        for (name, alerts_only) in LOGS {
+        for (name, alerts_only) in [(event_log, false), (ALERTS, true)] {
             let options = options(output);
             let filter = Filter { alerts_only, ..options.filter };
             let options = FileOptions { filter, ..options };

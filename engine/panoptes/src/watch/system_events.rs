@@ -1,11 +1,14 @@
 //! Records about Panoptes itself: service, host and profile activities (guide §10.10).
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use panoptes_engine::container_config::Glob;
+use panoptes_engine::watch::KnownMachine;
 use panoptes_profiles::{DiscoveryError, Event};
 use panoptes_sinks::activities::Activity;
+use panoptes_sinks::dialect::Dialect;
 use panoptes_sinks::filter::Subject;
 use panoptes_sinks::json::Limits;
 use panoptes_sinks::queue::Producer;
@@ -30,6 +33,7 @@ pub(super) struct SystemEvents {
     producer: Producer,
     writer: RecordWriter,
     header: Header,
+    dialect: Dialect,
     user_data: String,
     interfaces: Vec<Interface>,
     events: Events,
@@ -37,6 +41,8 @@ pub(super) struct SystemEvents {
     logs: Option<SystemLogs>,
     /// For each receiver, the patterns of the systems that it takes, if it does not take all.
     receivers: Vec<Vec<Glob>>,
+    /// By name of a system, what is known of its machine since it was attached to.
+    machines: HashMap<String, Arc<Mutex<KnownMachine>>>,
 }
 
 /// Maximum number of refused candidates that one search reports: a hostile guest can offer one in
@@ -52,15 +58,28 @@ impl SystemEvents {
     ) -> Self {
         let limits = Limits::new(configuration.default.limits.string_length as usize);
         let user_data = configuration.output.user_data.clone();
-        let header = header(&user_data, &interfaces, limits, &configuration.default.events);
+        let dialect = configuration.service.compatibility.dialect();
+        let events = configuration.default.events.clone();
+        let header = header(dialect, &user_data, &interfaces, limits, &events);
         let writer = RecordWriter::new(
             crate::random::key(),
             configuration.default.limits.string_length as usize,
         );
-        let events = configuration.default.events.clone();
         let receivers = configuration.output.telemetry.iter();
         let receivers = receivers.map(|receiver| receiver.choice.systems()).collect();
-        Self { producer, writer, header, user_data, interfaces, events, logs, receivers }
+        let machines = HashMap::new();
+        Self {
+            producer,
+            writer,
+            header,
+            dialect,
+            user_data,
+            interfaces,
+            events,
+            logs,
+            receivers,
+            machines,
+        }
     }
 
     /// Uses other settings of events from now on.
@@ -80,8 +99,19 @@ impl SystemEvents {
         subject
     }
 
-    /// Ends the log of a system that is gone.
-    pub(super) fn close_log(&mut self, system: &str) {
+    /// Records about a system have from now on what is known of its machine.
+    pub(super) fn know(&mut self, system: &System, machine: &Arc<Mutex<KnownMachine>>) {
+        self.machines.insert(system.name.clone(), Arc::clone(machine));
+    }
+
+    /// Forgets the machine of a system.
+    pub(super) fn forget_machine(&mut self, system: &str) {
+        self.machines.remove(system);
+    }
+
+    /// Ends the log of a system that is gone, and forgets its machine.
+    pub(super) fn forget(&mut self, system: &str) {
+        self.forget_machine(system);
         if let Some(logs) = &mut self.logs {
             logs.close(system);
         }
@@ -100,7 +130,8 @@ impl SystemEvents {
     /// A header for a system's records; the workload is set later.
     pub(super) fn header_for(&self, system: &System) -> Header {
         let limits = Limits::new(system.settings.limits.string_length as usize);
-        header(&self.user_data, &self.interfaces, limits, &system.settings.events)
+        let Self { dialect, user_data, interfaces, .. } = self;
+        header(*dialect, user_data, interfaces, limits, &system.settings.events)
     }
 
     /// Reports an activity of the service itself.
@@ -118,13 +149,30 @@ impl SystemEvents {
         activity: Activity,
         details: &SystemActivityDetails<'_>,
     ) {
+        self.search(system, None, activity, details);
+    }
+
+    /// The same while its kernel is searched, with the version of the one that may be it.
+    pub(super) fn search(
+        &mut self,
+        system: &System,
+        os_version: Option<&str>,
+        activity: Activity,
+        details: &SystemActivityDetails<'_>,
+    ) {
         if !system.settings.events.is_enabled(activity) {
             return;
         }
-        self.header.set_workload(&Workload {
-            unique_identifier: Some(system.name.as_str().into()),
-            ..Workload::default()
-        });
+        if let Some(machine) = self.machines.get(&system.name) {
+            // A panic amid a copy leaves parts that are older.
+            machine.lock().unwrap_or_else(PoisonError::into_inner).write(&mut self.header);
+        } else {
+            self.header.set_workload(&Workload {
+                unique_identifier: Some(system.name.as_str().into()),
+                os_version: os_version.map(Into::into),
+                ..Workload::default()
+            });
+        }
         let subject = self.subject_of(&system.name);
         self.producer.set_subject(subject);
         self.write(activity, details);
@@ -148,6 +196,8 @@ pub(super) enum Notice {
     /// A record about a system.
     Activity {
         system: Arc<System>,
+        /// Of the kernel that was found, unless it was refused.
+        os_version: Option<String>,
         activity: Activity,
         reason: String,
         /// The profile's build id or path.
@@ -164,11 +214,13 @@ pub(super) struct SearchEvents {
     notices: Sender<Notice>,
     /// How many more refused candidates the search may report.
     refusals_left: u32,
+    /// Of the kernel that was found last, unless it was refused.
+    os_version: Option<String>,
 }
 
 impl SearchEvents {
     pub(super) fn new(system: Arc<System>, notices: Sender<Notice>) -> Self {
-        Self { system, notices, refusals_left: REFUSALS_MAX }
+        Self { system, notices, refusals_left: REFUSALS_MAX, os_version: None }
     }
 
     fn host(&self, activity: Activity, reason: String) {
@@ -176,9 +228,10 @@ impl SearchEvents {
     }
 
     fn with_profile(&self, activity: Activity, reason: String, profile: Option<String>) {
-        let system = Arc::clone(&self.system);
+        let (system, os_version) = (Arc::clone(&self.system), self.os_version.clone());
+        let notice = Notice::Activity { system, os_version, activity, reason, profile };
         // Without a receiver, the program ends.
-        let _ = self.notices.send(Notice::Activity { system, activity, reason, profile });
+        let _ = self.notices.send(notice);
     }
 
     /// Reports what could not be found out of the system, once until it changes.
@@ -202,6 +255,7 @@ impl SearchEvents {
     pub(super) fn discovery(&mut self, event: &Event<'_>) {
         let (activity, reason) = match event {
             Event::OsIdentifierFound { trace, at, release, build_id } => {
+                self.os_version = Some(os_version(release));
                 let reason = format!("{trace} at {at}: Linux {release}");
                 let profile = build_id.map(ToOwned::to_owned);
                 return self.with_profile(Activity::OsIdentifierFound, reason, profile);
@@ -218,13 +272,16 @@ impl SearchEvents {
                 Activity::ProfileVerificationSuccessful,
                 format!("all {} checks of the profile passed", checks.len()),
             ),
-            Event::CandidateRefused(attempt) => match of_refusal(&attempt.refusal) {
-                Some(activity) if self.refusals_left > 0 => {
-                    self.refusals_left -= 1;
-                    (activity, attempt.to_string())
+            Event::CandidateRefused(attempt) => {
+                self.os_version = None;
+                match of_refusal(&attempt.refusal) {
+                    Some(activity) if self.refusals_left > 0 => {
+                        self.refusals_left -= 1;
+                        (activity, attempt.to_string())
+                    }
+                    _ => return,
                 }
-                _ => return,
-            },
+            }
             _ => return,
         };
         self.host(activity, reason);
@@ -259,6 +316,13 @@ pub(super) fn because(reason: &str) -> SystemActivityDetails<'_> {
     SystemActivityDetails { reason: reason.into(), ..SystemActivityDetails::default() }
 }
 
+/// Formats `6.1.0-37-amd64` as records name it: `Linux Kernel 6.1`.
+pub(super) fn os_version(release: &str) -> String {
+    let mut numbers = release.splitn(3, ['.', '-', '+']);
+    let (major, minor) = (numbers.next().unwrap_or(""), numbers.next().unwrap_or(""));
+    format!("Linux Kernel {major}.{minor}")
+}
+
 /// The activity that reports a refused candidate; most candidates are only noise in memory.
 fn of_refusal(refusal: &panoptes_profiles::report::Refusal) -> Option<Activity> {
     use panoptes_profiles::report::Refusal;
@@ -271,7 +335,13 @@ fn of_refusal(refusal: &panoptes_profiles::report::Refusal) -> Option<Activity> 
     }
 }
 
-fn header(user_data: &str, interfaces: &[Interface], limits: Limits, events: &Events) -> Header {
+fn header(
+    dialect: Dialect,
+    user_data: &str,
+    interfaces: &[Interface],
+    limits: Limits,
+    events: &Events,
+) -> Header {
     let records: Vec<_> = interfaces.iter().map(Interface::record).collect();
     let watcher = BluefieldSystem { bluefield_networking_interfaces: Some(Numbered(&records)) };
     let mut header = Header::new(&user_data.into(), &watcher, limits);
@@ -294,6 +364,13 @@ mod tests {
 
     use super::*;
     use crate::config::{Mode, Overrides, read};
+
+    #[test]
+    fn releases_become_versions() {
+        assert_eq!(os_version("6.1.0-37-amd64"), "Linux Kernel 6.1");
+        assert_eq!(os_version("6.12.107+deb13-amd64"), "Linux Kernel 6.12");
+        assert_eq!(os_version(""), "Linux Kernel .");
+    }
 
     #[test]
     fn a_receiver_takes_the_systems_whose_names_match_a_pattern() {

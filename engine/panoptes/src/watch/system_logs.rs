@@ -26,6 +26,8 @@ const NAME_BYTES_MAX: usize = 200;
 #[derive(Debug)]
 pub(super) struct SystemLogs {
     folder: PathBuf,
+    /// The file name of each.
+    name: &'static str,
     lock: Arc<FolderLock>,
     options: FileOptions,
     changes: Sender<OutputChange>,
@@ -38,16 +40,17 @@ pub(super) struct SystemLogs {
 }
 
 impl SystemLogs {
-    /// Logs below `folder`, which `lock` locks. The writer at the other end of `changes` writes
-    /// them.
+    /// Logs of this name below `folder`, which `lock` locks. The writer at the other end of
+    /// `changes` writes them.
     pub(super) fn new(
         (folder, lock): (PathBuf, Arc<FolderLock>),
+        name: &'static str,
         options: FileOptions,
         changes: Sender<OutputChange>,
         messages: Arc<Messages>,
     ) -> Self {
         let (numbers, opened) = (HashMap::new(), Vec::new());
-        Self { folder, lock, options, changes, messages, numbers, next: 0, opened }
+        Self { folder, name, lock, options, changes, messages, numbers, next: 0, opened }
     }
 
     /// The number of a system's log, which is opened if it is not open.
@@ -55,7 +58,7 @@ impl SystemLogs {
         if let Some(number) = self.numbers.get(system) {
             return *number;
         }
-        let path = self.folder.join(FOLDER).join(folder_name(system)).join("events.jsonl");
+        let path = self.folder.join(FOLDER).join(folder_name(system)).join(self.name);
         let number = match self.open(&path) {
             Ok(number) => Some(number),
             Err(error) => {

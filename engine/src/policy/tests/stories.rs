@@ -1,6 +1,7 @@
 //! Stories: which records share the incident of an alert, and what the first alert tells of before.
 
 use panoptes_sinks::activities::Activity;
+use panoptes_sinks::dialect::Dialect;
 use serde_json::{Value, json};
 
 use super::{Reader, SOCK, details, names};
@@ -18,10 +19,14 @@ use crate::walk::view;
 const SECOND_NS: i64 = 1_000_000_000;
 
 fn reader() -> Reader {
+    reader_in(Dialect::Panoptes)
+}
+
+fn reader_in(dialect: Dialect) -> Reader {
     let mut config = PolicyConfig::default();
     config.set_enabled(Activity::FileDescriptorOpen, false);
     config.set_enabled(Activity::ProcessExecuted, false);
-    Reader::with(&limits(), config)
+    Reader::in_dialect(dialect, &limits(), config)
 }
 
 /// Shows a world until all of its processes are reported.
@@ -176,14 +181,48 @@ fn report_shell(reader: &mut Reader, world: &World, processes: [u32; 3]) -> Valu
     records[0].clone()
 }
 
-#[test]
-fn a_reverse_shells_incident_has_its_connection_and_not_what_a_mere_relay_starts() {
-    let mut reader = reader();
-    reader.scan(&World::default());
+/// 700 has a connection, and 714 is a child of 701.
+fn world_of_a_shell() -> World {
     let socket = FakeFile::socket(0xffff_8885_0000_1200, 13_731, SOCK);
     let mut world = World::default().with(process(700, 1).with_file(3, socket));
     world.processes.extend([process(701, 1), process(714, 701)]);
     world.sockets.push(FakeSocket::new(SOCK, 58848, ESTABLISHED));
+    world
+}
+
+#[test]
+fn for_consumers_of_doca_argus_a_reverse_shell_has_its_shell_and_its_peer_apart() {
+    for dialect in [Dialect::Panoptes, Dialect::DocaArgus] {
+        let mut reader = reader_in(dialect);
+        reader.scan(&World::default());
+        let world = world_of_a_shell();
+        scan_twice(&mut reader, &world);
+        let alert = report_shell(&mut reader, &world, [700, 701, 714]);
+        let data = &alert["activity_data"];
+        let [list, shell, peer] =
+            ["process_list", "process_details", "network_connection_details"].map(|key| &data[key]);
+        if dialect == Dialect::Panoptes {
+            assert!([list, shell, peer].iter().all(|value| value.is_null()), "{data}");
+            continue;
+        }
+        assert_eq!(*list, data["reverse_shell_details"]["process_list"]);
+        let chain: Vec<&Value> =
+            list.as_array().unwrap().iter().map(|it| &it["process_details"]).collect();
+        assert_eq!([0, 1, 2].map(|at| &chain[at]["process_id"]), ["700", "701", "714"]);
+        assert_eq!(shell["process_id"], "714");
+        assert!(shell["network_connection_list"].is_null());
+        let held = &chain[0]["network_connection_list"][0]["network_connection_details"];
+        assert_eq!(peer, held);
+        assert_eq!([&peer["local_port"], &peer["file_descriptor_id"]], ["58848", "3"]);
+        assert!(peer["peer_address"].is_string());
+    }
+}
+
+#[test]
+fn a_reverse_shells_incident_has_its_connection_and_not_what_a_mere_relay_starts() {
+    let mut reader = reader();
+    reader.scan(&World::default());
+    let mut world = world_of_a_shell();
     let before = scan_twice(&mut reader, &world);
     let alert = report_shell(&mut reader, &world, [700, 701, 714]);
     let id = message_id(&alert).to_owned();

@@ -1,6 +1,7 @@
 //! The files of a log: the current one and its old ones, by name.
 //!
-//! `events.jsonl.1` is the youngest old file. A new file is created under a name of its own before
+//! `events.jsonl.1` is the youngest old file, and of `x.json.log` it is `x.json.1.log`: who follows
+//! files with that ending goes on reading what was rotated. A new file is created under a name of its own before
 //! an old one is touched: a file system without room for it costs no old file.
 
 use std::fs::{self, File, OpenOptions};
@@ -84,14 +85,17 @@ impl Chain {
 
     /// Removes the old files beyond the number that is kept; an earlier run may have kept more.
     pub fn remove_surplus(&self) -> io::Result<()> {
-        let (folder, Some(name)) = (self.folder(), self.current().file_name()) else {
+        let (name, end) = name_and_end(self.current());
+        let (folder, Some(name)) = (self.folder(), name.file_name()) else {
             return Ok(());
         };
         for entry in fs::read_dir(folder)? {
             let entry = entry?;
             let found = entry.file_name();
-            let suffix = found.as_encoded_bytes().strip_prefix(name.as_encoded_bytes());
-            let number = suffix.and_then(|suffix| suffix.strip_prefix(b".")).and_then(number_of);
+            let found = found.as_encoded_bytes().strip_prefix(name.as_encoded_bytes());
+            let number = found.and_then(|found| found.strip_prefix(b"."));
+            let number = number.and_then(|number| number.strip_suffix(end.as_bytes()));
+            let number = number.and_then(number_of);
             if number.is_some_and(|number| self.paths.len() <= number as usize) {
                 fs::remove_file(entry.path())?;
             }
@@ -110,9 +114,22 @@ fn is_missing(path: &Path) -> bool {
     path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
-/// `events.jsonl`, `events.jsonl.1`, …
+/// `events.jsonl`, `events.jsonl.1`, …; `x.json.log`, `x.json.1.log`, …
 pub(super) fn numbered(path: &Path, number: u32) -> PathBuf {
-    if number == 0 { path.to_owned() } else { with_suffix(path, &number.to_string()) }
+    if number == 0 {
+        return path.to_owned();
+    }
+    let (name, end) = name_and_end(path);
+    with_suffix(&name, &format!("{number}{end}"))
+}
+
+/// Where the number goes: between these two. A log of records keeps the ending `.log`.
+fn name_and_end(path: &Path) -> (PathBuf, &'static str) {
+    if path.as_os_str().as_encoded_bytes().ends_with(b".json.log") {
+        (path.with_extension(""), ".log")
+    } else {
+        (path.to_owned(), "")
+    }
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
@@ -201,6 +218,23 @@ mod tests {
         let folder = folder(&["log", "log.new"]);
         chain(&folder, 0).rotate().unwrap();
         check(&folder, &[("log", "")]);
+    }
+
+    #[test]
+    fn rotated_files_keep_the_ending_log() {
+        let folder = folder(&["x.json.log", "x.json.1.log", "x.json.7.log", "x.json.log.1"]);
+        let chain = Chain::new(&folder.path().join("x.json.log"), 2);
+        chain.rotate().unwrap();
+        chain.remove_surplus().unwrap();
+        check(
+            &folder,
+            &[
+                ("x.json.1.log", "x.json.log"),
+                ("x.json.2.log", "x.json.1.log"),
+                ("x.json.log", ""),
+                ("x.json.log.1", "x.json.log.1"),
+            ],
+        );
     }
 
     #[test]

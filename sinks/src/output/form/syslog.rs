@@ -109,8 +109,12 @@ impl Syslog {
         out.raw(b"<")?;
         out.number(u64::from(self.facility) * 8 + severity(about.severity))?;
         out.raw(b">1 ")?;
-        out.raw(&about.time[..SECONDS_BYTES])?;
-        out.raw(b"Z")?;
+        if about.time.starts_with(NEVER_SET) {
+            out.raw(b"-")?;
+        } else {
+            out.raw(&about.time[..SECONDS_BYTES])?;
+            out.raw(b"Z")?;
+        }
         out.raw(self.sender.as_bytes())?;
         out.raw(about.activity.info().short_id.as_bytes())?;
         // No structured data.
@@ -121,6 +125,9 @@ impl Syslog {
 
 /// `2026-11-20T07:31:46.905224`: six digits are the most that RFC 5424 allows (6.2.3).
 const SECONDS_BYTES: usize = 26;
+
+/// The time of a clock that was never set is left out (6.2.3).
+const NEVER_SET: &[u8] = b"1970-01-01T";
 
 /// The severity's number in RFC 5424, 6.2.1.
 const fn severity(severity: Severity) -> u64 {
@@ -158,6 +165,16 @@ mod tests {
             let syslog = Syslog::new(framing, 16, "sensor-1", 4711);
             assert_eq!(message(&syslog, Activity::ProcessCreated, Severity::Info), expected);
         }
+    }
+
+    #[test]
+    fn a_clock_that_was_never_set_gives_no_time() {
+        let syslog = Syslog::new(Framing::Datagram, 16, "a", 1);
+        let (activity, severity) = (Activity::ProcessCreated, Severity::Info);
+        let time = b"1970-01-01T00:00:12.905224659+00:00";
+        let mut out = [0; FRAME_BYTES_MAX];
+        let message = syslog.write(&About { activity, severity, time }, RECORD, &mut out).unwrap();
+        assert!(message.starts_with(b"<134>1 - a panoptes 1 process_created - {"), "{message:?}");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::output::form::syslog::{About, FRAME_BYTES_MAX, Framing, Syslog};
 use crate::output::lines::Known;
 use crate::queue::{Block, HeaderLists};
 use crate::record::RECORD_BYTES_MAX;
+use crate::record::header::TIME_KEY;
 
 /// The form of what a receiver gets.
 #[derive(Debug)]
@@ -96,6 +97,9 @@ static NUMBERS: LazyLock<Vec<u32>> = LazyLock::new(|| {
     Activity::ALL.iter().map(|activity| number(activity.name())).collect()
 });
 
+/// That of a clock that was never set.
+const NO_TIME: &[u8; TIMESTAMP_LENGTH] = b"1970-01-01T00:00:00.000000000+00:00";
+
 impl Note {
     pub(super) fn of(block: &Block, index: usize) -> Self {
         let mark = block.mark(index);
@@ -140,9 +144,10 @@ impl Note {
         Some((Self { activity, severity, middle: short(5), lists }, record))
     }
 
-    /// The record's time, which ends where the middle begins.
+    /// The record's time, which ends where the middle begins, if it has one.
     fn time(self, record: &[u8]) -> Option<&[u8; TIMESTAMP_LENGTH]> {
-        record.get(..usize::from(self.middle))?.last_chunk()
+        let (before, time) = record.get(..usize::from(self.middle))?.split_last_chunk()?;
+        Some(if before.ends_with(TIME_KEY) { time } else { NO_TIME })
     }
 
     /// What forms need to know of the record.

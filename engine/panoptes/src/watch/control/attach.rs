@@ -57,6 +57,8 @@ impl Control {
         self.in_use.add(system.address.to_string());
         // From now on, metrics show that it is not watched.
         let _ = self.figures.system(&system.name);
+        // Another machine may run there now.
+        self.system_events.forget_machine(&system.name);
         if !waiting.has_failed {
             let reason = format!("looking for a kernel in {}", system.address);
             let activity = Activity::HostInitializationStarted;
@@ -123,10 +125,11 @@ impl Control {
     pub(super) fn report_notices(&mut self) {
         while let Ok(notice) = self.notices.1.try_recv() {
             match notice {
-                Notice::Activity { system, activity, reason, profile } => {
+                Notice::Activity { system, os_version, activity, reason, profile } => {
                     let profile = profile.as_deref().map(Into::into);
                     let details = SystemActivityDetails { profile, ..because(&reason) };
-                    self.system_events.host(&system, activity, &details);
+                    let os_version = os_version.as_deref();
+                    self.system_events.search(&system, os_version, activity, &details);
                 }
                 Notice::Problem { system, topic, reason } => {
                     self.note_problem(system.as_deref(), topic, reason.as_deref());
@@ -214,6 +217,12 @@ impl Control {
             profile: build_id.as_deref().map(Into::into),
             ..because(&reason)
         };
+        let subject = self.system_events.subject_of(&candidate.system.name);
+        let machine = watched.known_machine().copy();
+        let figures = self.figures.system(&candidate.system.name);
+        figures.set_watched(true);
+        let shared = Arc::new(SystemShared::of(subject, machine, figures));
+        self.system_events.know(&candidate.system, shared.machine());
         let activity = Activity::HostInitializationSuccessful;
         self.system_events.host(&candidate.system, activity, &details);
         let messages = self.messages.of(&candidate.system);
@@ -223,10 +232,6 @@ impl Control {
             _ => &[],
         };
         let limits = candidate.system.settings.limits;
-        let subject = self.system_events.subject_of(&candidate.system.name);
-        let figures = self.figures.system(&candidate.system.name);
-        figures.set_watched(true);
-        let shared = Arc::new(SystemShared::of(subject, figures));
         let mut scanned = Scanned::new(found, Arc::clone(&shared), layout);
         // The search began with the settings of that time.
         scanned.changes = changes;

@@ -404,7 +404,7 @@ impl Control {
     fn forget(&mut self, name: &str) {
         let mut others = self.candidates.iter().filter(|candidate| !candidate.is_gone());
         if others.all(|candidate| candidate.system.name != name) {
-            self.system_events.close_log(name);
+            self.system_events.forget(name);
             self.problems.forget(name);
             self.figures.forget(name);
         }

@@ -35,7 +35,7 @@ use crate::memory::{Promise, Promised, check_system, first_walker};
 use crate::message::Messages;
 use crate::watch::clock_watch::Found;
 use crate::watch::problems::Topic;
-use crate::watch::system_events::{Notice, SearchEvents};
+use crate::watch::system_events::{Notice, SearchEvents, os_version};
 
 /// The addresses of the systems that are watched, or about to be. Two of them never have one boot
 /// id, so a search needs them as they are at its end.
@@ -351,13 +351,6 @@ fn identity(system: &System, source: &AnySource) -> String {
     of_guest.unwrap_or_else(|| system.address.to_string())
 }
 
-/// Formats `6.1.0-37-amd64` as records name it: `Linux Kernel 6.1`.
-fn os_version(release: &str) -> String {
-    let mut numbers = release.splitn(3, ['.', '-', '+']);
-    let (major, minor) = (numbers.next().unwrap_or(""), numbers.next().unwrap_or(""));
-    format!("Linux Kernel {major}.{minor}")
-}
-
 fn decode_hex(text: &str) -> Vec<u8> {
     text.as_bytes()
         .chunks_exact(2)
@@ -368,13 +361,6 @@ fn decode_hex(text: &str) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn releases_become_versions() {
-        assert_eq!(os_version("6.1.0-37-amd64"), "Linux Kernel 6.1");
-        assert_eq!(os_version("6.12.107+deb13-amd64"), "Linux Kernel 6.12");
-        assert_eq!(os_version(""), "Linux Kernel .");
-    }
 
     #[test]
     fn build_ids_are_bytes() {

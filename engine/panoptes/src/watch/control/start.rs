@@ -179,7 +179,9 @@ fn system_logs(
 ) -> Option<SystemLogs> {
     let output = &configuration.output;
     let folder = output.log_folder.clone().filter(|_| output.log_per_system)?;
-    Some(SystemLogs::new((folder, lock?), options(output), changes, Arc::clone(messages)))
+    let name = configuration.service.compatibility.event_log();
+    let messages = Arc::clone(messages);
+    Some(SystemLogs::new((folder, lock?), name, options(output), changes, messages))
 }
 
 /// Limits that are enough for every system.

@@ -1,5 +1,6 @@
 //! The control thread with a real machine's memory, and with work that takes far too long.
 
+mod compatibility;
 mod details;
 mod metrics;
 mod outputs;
@@ -541,6 +542,13 @@ fn a_machine_that_runs_while_its_clock_stands_still_is_reported() {
     assert_eq!(exit, Ok(Exit::Done), "{}", kept.text());
     let all = lines(&folder.path().join("log/events.jsonl"));
     let stalled = all.iter().filter(|(_, line)| line.contains("\"system_stalled\""));
-    let stalled: Vec<_> = stalled.map(|(system, _)| system.as_str()).collect();
-    assert_eq!(stalled, ["guest"], "{}", kept.text());
+    let stalled: Vec<_> = stalled.collect();
+    let [(system, line)] = &stalled[..] else { panic!("{}", kept.text()) };
+    assert_eq!(system, "guest");
+    // What the scans have shown of the machine.
+    let record: Value = serde_json::from_str(line).unwrap();
+    let workload = &record["workload_information"];
+    for key in ["os_version", "boot_uuid", "hostname", "workload_networking_interfaces"] {
+        assert!(!workload[key].is_null(), "{key} in {workload}");
+    }
 }

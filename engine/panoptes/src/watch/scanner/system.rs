@@ -73,6 +73,8 @@ pub(in crate::watch) struct System {
     limits: Limits,
     failures: u32,
     clock_watch: ClockWatch,
+    /// Which changes of the machine the control thread has.
+    shown: u64,
 }
 
 impl System {
@@ -89,6 +91,7 @@ impl System {
             limits,
             failures: 0,
             clock_watch: ClockWatch::new(Instant::now()),
+            shown: 0,
         }
     }
 
@@ -112,6 +115,10 @@ impl System {
         let outruns = watched.outruns_its_clock(now.monotonic);
         let now = Instant::now();
         shared.gaps.set(watched.gaps());
+        let machine = watched.known_machine();
+        if machine.changes() != self.shown && shared.show(machine) {
+            self.shown = machine.changes();
+        }
         let is_due = self.clock_watch.beat(ticks, now);
         shared.set_still(!outruns && self.clock_watch.is_still(now));
         if is_due {

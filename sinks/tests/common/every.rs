@@ -1,0 +1,166 @@
+//! A record of every activity, with strings and numbers that a test chooses.
+
+use panoptes_sinks::activities::Activity;
+use panoptes_sinks::dialect::Dialect;
+use panoptes_sinks::json::text::{CommandLine, Text};
+use panoptes_sinks::json::time::Timestamp;
+use panoptes_sinks::record::container::ContainerDetails;
+use panoptes_sinks::record::elf_file::ElfFileDetails;
+use panoptes_sinks::record::file::FileDetails;
+use panoptes_sinks::record::file_descriptor::FileDescriptorDetails;
+use panoptes_sinks::record::network_connection::{Holder, NetworkConnectionDetails};
+use panoptes_sinks::record::package::{PackageDetails, PackageFile};
+use panoptes_sinks::record::process::ProcessDetails;
+use panoptes_sinks::record::process_executed::{MappedFile, ProcessExecutedDetails};
+use panoptes_sinks::record::process_memory::ProcessMemoryDetails;
+use panoptes_sinks::record::reverse_shell::{ReverseShellDetails, ShellProcess};
+use panoptes_sinks::record::shell_history::{ShellCommand, ShellHistoryDetails};
+use panoptes_sinks::record::system_activity::SystemActivityDetails;
+use panoptes_sinks::record::thread::ThreadDetails;
+use panoptes_sinks::record::value::{
+    Device, Flat, Hash, MemoryAddress, Objects, Permissions, Wrapped,
+};
+use panoptes_sinks::record::workload::ContainerContext;
+use panoptes_sinks::record::{Details, DetailsKind, Record};
+
+use crate::common::{bash, connection, detection, stdin_socket};
+
+/// Strings and numbers for every field of every details object.
+#[derive(Clone, Debug)]
+pub(crate) struct Filling {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) more: Vec<u8>,
+    pub(crate) number: u64,
+    pub(crate) ids: Vec<u32>,
+}
+
+impl Filling {
+    pub(crate) fn process(&self) -> ProcessDetails<'_> {
+        ProcessDetails {
+            process_name: Text::new(&self.bytes),
+            process_hash_sha256: Some(Hash([7; 32])),
+            process_hash_sha1: Some(Hash([7; 20])),
+            process_hash_md5: Some(Hash([7; 16])),
+            process_executable_path: Some(Text::new(&self.more)),
+            process_command_line_arguments: Some(CommandLine::new(&self.bytes)),
+            process_creation_time_iso_8601_ns: Some(Timestamp::from_ns(self.number as i64)),
+            process_cpu_clock_cycles: Some(self.number),
+            process_container_id: Some(Text::cut(&self.bytes)),
+            ..bash()
+        }
+    }
+
+    pub(crate) fn descriptor(&self) -> FileDescriptorDetails<'_> {
+        FileDescriptorDetails {
+            file_descriptor_name: Some(Text::new(&self.more)),
+            file_descriptor_inode_number: Some(self.number),
+            file_descriptor_inode_device_identifier: Some(Device { major: 259, minor: 1 }),
+            file_descriptor_inode_permissions: Some(Permissions(self.number as u16)),
+            file_descriptor_thread_id_array: Some(&self.ids),
+            file_descriptor_inode_access_time_iso_8601_ns: Timestamp::new(self.number as i64, 5),
+            ..stdin_socket()
+        }
+    }
+}
+
+/// Calls `check` with a record of every activity, as a dialect has them, each with every optional
+/// part of its kind.
+pub(crate) fn each_activity(
+    filling: &Filling,
+    dialect: Dialect,
+    mut check: impl FnMut(&Record<'_>),
+) {
+    let (process, descriptor) = (filling.process(), filling.descriptor());
+    let text = Text::new(&filling.bytes);
+    let holders: Vec<_> =
+        filling.ids.iter().map(|&id| Holder { process_id: id, file_descriptor_id: 3 }).collect();
+    let connection = NetworkConnectionDetails {
+        tcp_bytes_in: Some(filling.number),
+        other_holders: Some(Objects::new(&holders)),
+        ..connection()
+    };
+    let memory = ProcessMemoryDetails {
+        virtual_memory_area_end_address: MemoryAddress(filling.number),
+        file_path: Some(text),
+        memory_name: Some(text),
+        ..ProcessMemoryDetails::default()
+    };
+    let elf = ElfFileDetails {
+        elf_file_path: Some(text),
+        elf_file_hash_sha256: Some(Hash([0xa5; 32])),
+        ..ElfFileDetails::default()
+    };
+    let container = ContainerDetails {
+        container_id: text,
+        container_runtime: Some(text),
+        ..ContainerDetails::default()
+    };
+    let commands = vec![
+        ShellCommand {
+            command_line: text,
+            command_execution_time_iso_8601_ns: Some(Timestamp::from_ns(0)),
+        };
+        20
+    ];
+    let history = ShellHistoryDetails { shell_command_execution_history: Objects::new(&commands) };
+    let files = vec![PackageFile { file_path: text }; 128];
+    let package = PackageDetails {
+        package_program: Some(text),
+        package_file_count: filling.number,
+        package_files: Objects::new(&files),
+    };
+    let file = FileDetails {
+        file_path: text,
+        file_inode_device_identifier: Device { major: 259, minor: 1 },
+        file_inode_hash_sha256: Some(Hash([0xa5; 32])),
+        file_previous_inode_size_bytes: Some(filling.number),
+        ..FileDetails::default()
+    };
+    let mapped = MappedFile { file_path: Some(text), ..MappedFile::default() };
+    let mapped = vec![mapped; 64];
+    let executed = ProcessExecutedDetails {
+        process_previous_executable_path: Some(text),
+        process_mapped_files: Some(Objects::cut_if(&mapped, true)),
+        process_mapped_files_count: Some(filling.number),
+    };
+    let (descriptors, connections) = ([descriptor; 3], [connection; 2]);
+    let chain = [ShellProcess {
+        process: Flat(process),
+        file_descriptor_list: Wrapped::new(&descriptors),
+        network_connection_list: Wrapped::new(&connections),
+    }; 4];
+    let shell = ReverseShellDetails { process_list: Wrapped::new(&chain) };
+    let system = SystemActivityDetails {
+        reason: text,
+        limit: Some("vmas"),
+        dropped: Some(filling.number),
+        ..SystemActivityDetails::default()
+    };
+    let thread = ThreadDetails { thread_id: 1, ..ThreadDetails::default() };
+    let details = |kind| match kind {
+        DetailsKind::Process => Details::Process(&process),
+        DetailsKind::Thread => Details::Thread(&thread),
+        DetailsKind::FileDescriptor => Details::FileDescriptor(&descriptor),
+        DetailsKind::NetworkConnection => Details::NetworkConnection(&connection),
+        DetailsKind::ProcessMemory => Details::ProcessMemory(&memory),
+        DetailsKind::ElfFile => Details::ElfFile(&elf),
+        DetailsKind::Container => Details::Container(&container),
+        DetailsKind::ShellHistory => Details::ShellHistory(&history),
+        DetailsKind::ReverseShell => Details::ReverseShell(&shell),
+        DetailsKind::ProcessExecuted => Details::ProcessExecuted(&executed),
+        DetailsKind::File => Details::File(&file),
+        DetailsKind::Package => Details::Package(&package),
+        DetailsKind::SystemActivity => Details::SystemActivity(&system),
+    };
+    let pod = ContainerContext { pod_name: Some(text), ..ContainerContext::default() };
+    let detection = detection(text);
+    for &activity in Activity::ALL {
+        let parents = activity.info().parents_in(dialect).iter();
+        let parents: Vec<_> = parents.map(|&kind| details(kind)).collect();
+        check(&Record {
+            container: Some(&pod),
+            detection: Some(&detection),
+            ..Record::new(activity, details(activity.info().own)).with_parents(&parents)
+        });
+    }
+}
