@@ -1,6 +1,6 @@
 //! Programs of Debian's that checks use: the machine's own, else unpacked into the cache.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::cache;
@@ -24,6 +24,18 @@ pub fn valgrind() -> Result<Command> {
         command.env("VALGRIND_LIB", root.join("usr/libexec/valgrind"));
         command
     })
+}
+
+/// The folder of an unpacked package, which has this program. It is fetched unless the cache has
+/// it.
+pub fn package(name: &str, program: &str) -> Result<PathBuf> {
+    let folder = cache::folder("programs")?;
+    let root = folder.join(name);
+    if !root.join(program).is_file() {
+        eprintln!("rig: fetching {name} from {SUITE} (kept in the cache, not installed)");
+        unpacked::unpack(SUITE, name, &folder, name)?;
+    }
+    Ok(root)
 }
 
 /// A command that runs `package`; `in_root` makes it from the folder of the unpacked package,

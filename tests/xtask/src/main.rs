@@ -14,6 +14,7 @@ mod busy;
 mod cargo;
 mod churn;
 mod cost;
+mod delivery;
 mod demo;
 mod docs;
 mod folders;
@@ -59,6 +60,7 @@ enum Command {
     Twins(twins::Options),
     Churn(churn::Options),
     Neighbours(neighbours::Options),
+    Delivery(delivery::Options),
     Bench(bench::Options),
     Cost(cost::Options),
     /// Makes docs/records.md and docs/configuration.md anew, from the tables of the code
@@ -89,6 +91,7 @@ fn main() -> ExitCode {
         Command::Twins(options) => twins::run(options),
         Command::Churn(options) => churn::run(&options),
         Command::Neighbours(options) => neighbours::run(&options),
+        Command::Delivery(options) => delivery::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Cost(options) => cost::run(&options),
         Command::Docs => docs::run(),
