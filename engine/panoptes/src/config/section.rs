@@ -161,16 +161,6 @@ impl<'a> Section<'a> {
         self.context.push(Problem::warning(place, message));
     }
 
-    /// Refuses `key` if it has content, because this version does not have the feature. Mistakes in
-    /// the content are reported, too.
-    pub(crate) fn not_built(&self, key: &str) {
-        let entry = self.entries.iter().find(|entry| entry.key == key);
-        if let Some(entry) = entry.filter(|entry| !has_no_content(&entry.value)) {
-            let message = format!("`{}` is not built yet; leave it out", self.full(key));
-            self.refuse_at(&entry.place, message);
-        }
-    }
-
     /// Reads a single value. If the key is absent, `into` is unchanged.
     pub(crate) fn value<T: Setting>(&mut self, key: &'static str, into: &mut T) {
         self.know(key, |known| (known.form, known.default) = (Some(T::form()), into.show()));

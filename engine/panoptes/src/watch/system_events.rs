@@ -344,7 +344,7 @@ fn header(
 ) -> Header {
     let records: Vec<_> = interfaces.iter().map(Interface::record).collect();
     let watcher = BluefieldSystem { bluefield_networking_interfaces: Some(Numbered(&records)) };
-    let mut header = Header::new(&user_data.into(), &watcher, limits);
+    let mut header = Header::in_dialect(dialect, &user_data.into(), &watcher, limits);
     set_weights(&mut header, events);
     header
 }
