@@ -148,7 +148,7 @@ fn inodes(stage: &mut Stage) -> io::Result<()> {
     fs::remove_dir_all(folder)
 }
 
-/// What was in the removed files counts as received: whoever removed them has had it.
+/// What was in the removed files counts as received: who removed them has had it.
 fn removed(stage: &mut Stage) -> io::Result<()> {
     stage.flow(stage.scale.records / 3)?;
     let folder = stage.service.logs();

@@ -37,7 +37,7 @@ impl Row {
             ("records are cut or changed", received.wrong > 0),
             ("records come from nowhere", received.unknown > 0 && !kills_program),
             ("a connection or a file has a gap or no order", received.breaks > 0 && separates),
-            ("nothing came", received.received == 0),
+            ("nothing came", received.whole == 0),
         ];
         rules.into_iter().filter(|(_, is_broken)| *is_broken).map(|(rule, _)| rule).collect()
     }
@@ -50,9 +50,9 @@ pub(crate) const HEADING: &str =
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let receiver = self.receiver.map_or("event log", Kind::name);
-        let Received { received, lost, doubled, .. } = self.received;
+        let Received { whole, lost, doubled, .. } = self.received;
         let (fault, sent, seconds) = (self.fault.name, self.sent, self.time.as_secs_f64());
-        write!(f, "{fault:<10} {receiver:<10} {sent:>8}  {received:>8}")?;
+        write!(f, "{fault:<10} {receiver:<10} {sent:>8}  {whole:>8}")?;
         write!(f, "  {lost:>6}  {doubled:>7}  {seconds:>7.1}")?;
         self.broken().iter().try_for_each(|rule| write!(f, "  {rule}"))
     }
@@ -70,14 +70,14 @@ mod tests {
             let time = Duration::from_secs(1);
             Row { fault, receiver, sent: 10, received, time }.broken().is_empty()
         };
-        let lost = Received { received: 9, lost: 1, ..Received::default() };
-        let doubled = Received { received: 10, doubled: 1, ..Received::default() };
+        let lost = Received { whole: 9, lost: 1, ..Received::default() };
+        let doubled = Received { whole: 10, doubled: 1, ..Received::default() };
         let (json, forward) = (Some(Kind::Own("json")), Some(Kind::Own("forward")));
         assert!(is_good("restarts", json, lost) && !is_good("restarts", forward, lost));
         assert!(!is_good("restarts", None, lost) && !is_good("frozen", json, lost));
         assert!(is_good("frozen", forward, doubled) && !is_good("frozen", json, doubled));
         assert!(is_good("removed", None, doubled) && !is_good("none", None, doubled));
-        let broken = Received { received: 10, breaks: 1, ..Received::default() };
+        let broken = Received { whole: 10, breaks: 1, ..Received::default() };
         assert!(
             !is_good("restarts", json, broken) && is_good("frozen", Some(Kind::Fluent), broken)
         );

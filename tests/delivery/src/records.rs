@@ -25,7 +25,7 @@ pub(crate) struct Sent {
 /// What became of them in one place.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Received {
-    pub(crate) received: usize,
+    pub(crate) whole: usize,
     pub(crate) lost: usize,
     /// Records that came more than once, on whatever connections.
     pub(crate) doubled: usize,
@@ -79,7 +79,7 @@ impl Sent {
                 last = Some(place);
             })?;
         }
-        received.received = seen.len();
+        received.whole = seen.len();
         received.lost = self.count() - seen.len();
         Ok(received)
     }
@@ -140,14 +140,14 @@ mod tests {
             let paths: Vec<_> = texts.iter().enumerate().map(write).collect();
             assert_eq!(sent.compare(&paths).expect("the files can be read"), expected, "{texts:?}");
         };
-        let all = Received { received: 8, ..Received::default() };
+        let all = Received { whole: 8, ..Received::default() };
         check(&[lines(&[0, 1, 2, 3, 4, 5, 6, 7])], all);
         check(&[lines(&[0, 1, 2]), lines(&[3, 4, 5, 6, 7]) + "{\"mess"], all);
         let doubled = Received { doubled: 1, ..all };
         check(&[lines(&[0, 1, 2]), lines(&[2, 3, 4, 5, 6, 7])], doubled);
         check(&[lines(&[0, 1, 2, 2, 3, 4, 5, 6, 7])], Received { breaks: 1, ..doubled });
         // The end of the first run is lost, and then something within the second.
-        let lost = Received { received: 5, lost: 3, breaks: 1, ..Received::default() };
+        let lost = Received { whole: 5, lost: 3, breaks: 1, ..Received::default() };
         check(&[lines(&[0, 1, 2, 5, 7])], lost);
         let cut = lines(&[0, 1, 2, 3, 4, 5, 6]) + &line(7).replace("\"n\":7", "") + "{}\n";
         check(&[cut + &line(8)], Received { wrong: 2, unknown: 1, ..all });

@@ -40,7 +40,6 @@ impl Otlp {
 
     /// Appends a record; `None`, and nothing, if it cannot be read.
     pub(crate) fn append(
-        &self,
         about: &About<'_>,
         record: &[u8],
         is_first: bool,
@@ -156,7 +155,7 @@ mod tests {
         let mut out = Vec::new();
         otlp.begin(&mut out);
         for (index, record) in records.iter().enumerate() {
-            otlp.append(&about(severity), record.as_bytes(), index == 0, &mut out).unwrap();
+            Otlp::append(&about(severity), record.as_bytes(), index == 0, &mut out).unwrap();
         }
         otlp.end(&mut out);
         serde_json::from_slice(&out).unwrap()
@@ -214,7 +213,7 @@ mod tests {
         let mut out = b"x".to_vec();
         let time = &[b'?'; 35];
         let about = About { time, ..about(Severity::Info) };
-        assert_eq!(Otlp::new("a").append(&about, b"{}", true, &mut out), None);
+        assert_eq!(Otlp::append(&about, b"{}", true, &mut out), None);
         assert_eq!(out, b"x");
     }
 }

@@ -46,12 +46,12 @@ impl Http {
         let version = env!("CARGO_PKG_VERSION");
         let mut head = format!("POST {path} HTTP/1.1\r\nHost: {host}\r\n");
         if !fields.iter().any(|(name, _)| name.eq_ignore_ascii_case("User-Agent")) {
-            head += &format!("User-Agent: panoptes/{version}\r\n");
+            head.extend(["User-Agent: panoptes/", version, "\r\n"]);
         }
         for (name, value) in fields {
-            head += &format!("{name}: {value}\r\n");
+            head.extend([name, ": ", value, "\r\n"]);
         }
-        head += &format!("Content-Type: {content}\r\nContent-Length: ");
+        head.extend(["Content-Type: ", content, "\r\nContent-Length: "]);
         Self { body, head, request: 0, halves: None }
     }
 

@@ -7,6 +7,7 @@ use super::http::{Body, Http};
 use crate::activities::{Activity, Severity};
 use crate::json::time::TIMESTAMP_LENGTH;
 use crate::output::backlog::Backlog;
+use crate::output::form::otlp::Otlp;
 use crate::output::form::syslog::{About, FRAME_BYTES_MAX, Framing, Syslog};
 use crate::output::lines::Known;
 use crate::queue::{Block, HeaderLists};
@@ -214,12 +215,12 @@ impl Composer {
     /// empty if none of its records can be in one.
     pub(super) fn compose(&mut self, backlog: &mut Backlog) -> Option<Batch> {
         self.message.clear();
-        let mut batch = Batch::default();
-        batch.chunk = match &mut self.messages {
+        let chunk = match &mut self.messages {
             Messages::Forward(forward) => Some(forward.begin(&mut self.message)),
             Messages::Http(http) => Some(http.begin(&mut self.message)),
             _ => None,
         };
+        let mut batch = Batch { chunk, ..Batch::default() };
         let mut is_any = false;
         while let Some(entry) = backlog.peek() {
             let (sequence, length) = (entry.sequence, entry.bytes.len());
@@ -288,8 +289,8 @@ impl Composer {
                     self.message.extend_from_slice(record);
                     self.message.push(b'\n');
                 }
-                Body::Otlp(otlp) => {
-                    otlp.append(&note.about(record)?, record, is_first, &mut self.message)?;
+                Body::Otlp(_) => {
+                    Otlp::append(&note.about(record)?, record, is_first, &mut self.message)?;
                 }
             },
             Messages::Syslog { syslog, .. } => {
