@@ -167,12 +167,12 @@ fn a_receiver_that_is_busy_is_left_alone_as_long_as_it_asks() {
     const COUNT: usize = 1000;
     for status in ["429 Too Many Requests", "503 Service Unavailable"] {
         let start = Instant::now();
-        let (address, taken) = serve(move |number, _| match number {
-            0 => format!("HTTP/1.1 {status}\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"),
-            _ => {
-                assert!(start.elapsed() >= Duration::from_secs(1));
-                TAKEN.to_owned()
+        let (address, taken) = serve(move |number, _| {
+            if number == 0 {
+                return format!("HTTP/1.1 {status}\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n");
             }
+            assert!(start.elapsed() >= Duration::from_secs(1));
+            TAKEN.to_owned()
         });
         let counters = send(address, OutputKind::IoUring, COUNT);
         assert!(numbers(&taken).into_iter().eq(0..COUNT));

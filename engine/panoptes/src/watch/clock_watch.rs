@@ -63,20 +63,20 @@ pub(super) struct NewSettings {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Reattach {
     /// Another kernel runs in its memory.
-    OtherKernel,
+    Kernel,
     /// Memory was added or removed.
-    OtherMemory,
+    Memory,
     /// A setting has changed that needs other memory.
-    OtherSettings,
+    Settings,
 }
 
 impl Reattach {
     /// The reason in messages and records.
     pub(super) const fn reason(self) -> &'static str {
         match self {
-            Self::OtherKernel => "another kernel was started in this memory",
-            Self::OtherMemory => "memory was plugged in or out; attaching to the guest again",
-            Self::OtherSettings => "the configuration has changed; attaching again",
+            Self::Kernel => "another kernel was started in this memory",
+            Self::Memory => "memory was plugged in or out; attaching to the guest again",
+            Self::Settings => "the configuration has changed; attaching again",
         }
     }
 }

@@ -143,6 +143,7 @@ pub(super) struct Attaching {
 
 /// Which settings of a system have changed, of those that can change while it is scanned.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each can change alone")]
 pub(super) struct Changes {
     /// The SBOMs, or which containers run which images.
     pub(super) attestation: bool,

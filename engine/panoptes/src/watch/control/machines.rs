@@ -53,7 +53,7 @@ impl Scanned {
         let Some(Outside::Guest(layout)) = outside else { return };
         // Wait for two equal layouts: while memory is plugged in, more is mapped than is used.
         if layout != self.opened_layout && layout == self.last_layout {
-            self.shared.give_up(Reattach::OtherMemory);
+            self.shared.give_up(Reattach::Memory);
         }
         self.last_layout = layout;
     }
@@ -214,7 +214,7 @@ impl Control {
         let Phase::Scanned(scanned) = phase else { return };
         scanned.check = Check::None;
         if found.is_some_and(|found| *found != scanned.found) {
-            scanned.shared.give_up(Reattach::OtherKernel);
+            scanned.shared.give_up(Reattach::Kernel);
         } else if !std::mem::replace(&mut scanned.is_standstill_logged, true) {
             self.messages.of(system).debug(format_args!(
                 "{}: its clock stands still: it is paused, or has ended",

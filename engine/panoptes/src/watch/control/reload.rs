@@ -320,7 +320,7 @@ impl Control {
                 });
             }
             if changes.memory {
-                scanned.shared.give_up(Reattach::OtherSettings);
+                scanned.shared.give_up(Reattach::Settings);
             }
             if begin.elapsed() > LOOK {
                 return;
