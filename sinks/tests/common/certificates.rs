@@ -94,7 +94,8 @@ impl Identity {
         vec![self.certificate.der().clone()]
     }
 
-    /// A receiver with this certificate. It demands certificates of this authority, if one is given.
+    /// A receiver with this certificate. It demands certificates of this authority, if one is
+    /// given.
     pub(crate) fn server(
         &self,
         versions: &[&'static SupportedProtocolVersion],

@@ -31,7 +31,8 @@ pub(crate) struct Received {
     pub(crate) doubled: usize,
     /// Lines that are no record that was sent: cut, or changed.
     pub(crate) wrong: usize,
-    /// Records that were not sent to the undisturbed place; there are some if the program is killed.
+    /// Records that were not sent to the undisturbed place; there are some if the program is
+    /// killed.
     pub(crate) unknown: usize,
     /// Places within a file where the next record is not the next one that was sent.
     pub(crate) breaks: usize,

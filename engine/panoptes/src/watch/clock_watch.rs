@@ -13,8 +13,8 @@ use panoptes_engine::watch::{Attestation, KnownMachine, PolicySettings};
 use panoptes_profiles::Profile;
 use panoptes_sinks::filter::Subject;
 
+use super::figures::SystemFigures;
 use super::gap_messages::GapCounts;
-use super::metrics::SystemFigures;
 
 /// A clock that has not changed for this time stands still: an idle kernel updates it rarely.
 const STILL: Duration = Duration::from_secs(5);

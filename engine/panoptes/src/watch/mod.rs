@@ -14,8 +14,10 @@
 
 mod balance;
 mod clock_watch;
+mod clocks;
 mod control;
 mod exceptions;
+mod figures;
 mod finder;
 mod gap_messages;
 mod metrics;

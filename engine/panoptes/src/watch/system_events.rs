@@ -180,7 +180,7 @@ impl SystemEvents {
     }
 
     fn write(&mut self, activity: Activity, details: &SystemActivityDetails<'_>) {
-        let now_ns = super::scanner::wall_clock_ns();
+        let now_ns = super::clocks::wall_clock_ns();
         let record = Record::new(activity, Details::SystemActivity(details));
         let (writer, header) = (&mut self.writer, &self.header);
         let class = header.class(activity);

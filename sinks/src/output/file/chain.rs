@@ -1,8 +1,8 @@
 //! The files of a log: the current one and its old ones, by name.
 //!
 //! `events.jsonl.1` is the youngest old file, and of `x.json.log` it is `x.json.1.log`: who follows
-//! files with that ending goes on reading what was rotated. A new file is created under a name of its own before
-//! an old one is touched: a file system without room for it costs no old file.
+//! files with that ending goes on reading what was rotated. A new file is created under a name of
+//! its own before an old one is touched: a file system without room for it costs no old file.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;

@@ -17,6 +17,7 @@ use super::{Control, MEMORY_LOOK};
 use crate::config::{Mode, System, SystemAddress};
 use crate::guests::{self, Guest};
 use crate::watch::clock_watch::{Found, Reattach};
+use crate::watch::clocks::wall_clock_ns;
 use crate::watch::finder::{Watchable, is_same};
 use crate::watch::gap_messages::GapMessage;
 use crate::watch::problems::Topic;
@@ -256,7 +257,7 @@ impl Control {
     /// Reports systems that are not scanned because a scan of their scanner does not end: their
     /// scanner cannot do so.
     pub(super) fn check_unscanned(&mut self) {
-        let (now, real_ns) = (Instant::now(), scanner::wall_clock_ns());
+        let (now, real_ns) = (Instant::now(), wall_clock_ns());
         let interval = self.shared.interval_ns.load(Ordering::Relaxed).max(1);
         let unscanned = self.scanners.unscanned();
         let mut reports = Vec::new();
@@ -363,9 +364,7 @@ impl Control {
         messages.warning(format_args!("{}: {reason}", system.name));
         messages.info(format_args!("{}: {}", system.name, slot.stats));
         let was_silent = match &mut candidate.phase {
-            Phase::Scanned(scanned) => {
-                scanned.silence.look(None, Instant::now(), scanner::wall_clock_ns())
-            }
+            Phase::Scanned(scanned) => scanned.silence.look(None, Instant::now(), wall_clock_ns()),
             _ => None,
         };
         if is_gone {

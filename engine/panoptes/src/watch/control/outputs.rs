@@ -16,9 +16,10 @@ use panoptes_sinks::record::system_activity::SystemActivityDetails;
 use panoptes_sinks::writer::{End, OutputChange, Writer};
 
 use super::END_LOOK;
-use super::threads::{nanoseconds, spawn};
+use super::threads::spawn;
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
+use crate::watch::clocks::nanoseconds;
 use crate::watch::outputs::Watched;
 use crate::watch::signals::{Signals, StopRequest};
 use crate::watch::system_events::{SystemEvents, because};

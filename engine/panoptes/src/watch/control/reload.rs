@@ -17,7 +17,7 @@ use panoptes_sinks::record::system_activity::SystemActivityDetails;
 use panoptes_tables::room;
 
 use super::candidate::{Changes, Phase};
-use super::threads::{TaskId, Urgency, nanoseconds};
+use super::threads::{TaskId, Urgency};
 use super::{Control, LOOK};
 use crate::config::{
     ChangedKey, Configuration, Effect, SystemSettings, changed_keys, keys_with_old,
@@ -27,6 +27,7 @@ use crate::guests;
 use crate::request::{Refusal, WatchRequest};
 use crate::sbom::{Fault, Sboms};
 use crate::watch::clock_watch::{NewSettings, Reattach};
+use crate::watch::clocks::nanoseconds;
 use crate::watch::problems::Topic;
 use crate::watch::system_events::because;
 

@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 
 use panoptes_sinks::queue::{Consumer, QueueSize, Waker, queue};
 
-use super::threads::{nanoseconds, spawn};
+use super::threads::spawn;
 use crate::exit::Failure;
 use crate::memory::{SLOW_QUEUE, quick_queue};
 use crate::message::Messages;
 use crate::scanner_cores::ScannerCores;
 use crate::watch::balance::{Balance, Place};
+use crate::watch::clocks::nanoseconds;
 use crate::watch::scanner::meter::runnable_ns;
 use crate::watch::scanner::turns::Kind;
 use crate::watch::scanner::{

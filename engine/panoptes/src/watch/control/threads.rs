@@ -26,10 +26,6 @@ pub(super) fn spawn<T: Send + 'static>(
         .map_err(|error| Failure::new(Exit::Failed, format!("cannot start a thread: {error}")))
 }
 
-pub(super) fn nanoseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
-
 /// The cores for everything but scans: those that this process may use, without those of scanners.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OtherCores {

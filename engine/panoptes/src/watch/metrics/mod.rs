@@ -9,7 +9,6 @@
 
 mod page;
 mod server;
-mod system;
 #[cfg(test)]
 pub(super) mod tests;
 mod text;
@@ -28,13 +27,14 @@ use panoptes_sinks::record_counts::RecordCounts;
 use panoptes_sinks::writer::Writer;
 use rustix::process::{getpriority_process, setpriority_process};
 
+use super::clocks::nanoseconds;
 use super::exceptions::Silenced;
+use super::figures::SystemFigures;
 use super::scanner::{ScannerState, Shared};
 use crate::config::NetworkAddress;
 use crate::message::Messages;
 use server::Answer;
 pub(super) use server::Server;
-pub(super) use system::SystemFigures;
 
 /// A scanner stands still if it has made no step for so many intervals, and for this time at least:
 /// a host may be busy for seconds.
@@ -53,7 +53,8 @@ pub(super) struct Figures {
     exceptions: Arc<Exceptions>,
     /// By name.
     systems: Mutex<BTreeMap<String, Arc<SystemFigures>>>,
-    /// Each output's name. It goes when the writer and the control thread have dropped the counters.
+    /// Each output's name. It goes when the writer and the control thread have dropped its
+    /// counters.
     outputs: Mutex<Vec<(String, Weak<Counters>)>>,
     /// Records that did not fit in the queues to the writer.
     refused: AtomicU64,
@@ -174,8 +175,4 @@ pub(super) fn bind(
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A panic elsewhere cannot leave the value incomplete.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn nanoseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -9,9 +9,9 @@ use panoptes_engine::policy::gaps::key_of;
 use panoptes_engine::watch::Stage;
 use panoptes_sinks::output::Counters;
 
-use super::system::TableFigures;
 use super::text::{Kind, Label, Text, seconds};
-use super::{Figures, SystemFigures, lock};
+use super::{Figures, lock};
+use crate::watch::figures::{SystemFigures, TableFigures};
 
 /// A figure of a system.
 type OfSystem = fn(&SystemFigures) -> u64;

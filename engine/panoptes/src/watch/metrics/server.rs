@@ -1,6 +1,6 @@
 //! Answers HTTP requests, a few at a time, on one thread.
 //!
-//! Whoever reaches the port may send anything, or nothing. So a request has a maximum length, a
+//! A client of the port may send anything, or nothing. So a request has a maximum length, a
 //! connection a deadline, and a new connection takes the place of the oldest one if there are too
 //! many. Each connection has one answer.
 

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
 use std::thread::park_timeout;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use panoptes_engine::time::{Monotonic, Now, RealTime};
 use panoptes_sinks::failpoints;
@@ -26,6 +26,7 @@ use panoptes_sinks::filter::Subject;
 use panoptes_sinks::panics::{self, Restarts, caught};
 use panoptes_sinks::queue::Producer;
 
+use super::clocks::{nanoseconds, wall_clock_ns};
 use super::signals::Waker;
 use crate::message::Messages;
 use meter::{Meter, RunDelay};
@@ -502,14 +503,4 @@ impl<S: Scan> Scanner<S> {
         let since = i64::try_from(self.start.elapsed().as_nanos()).unwrap_or(i64::MAX);
         Now { monotonic: Monotonic::from_ns(since), real: RealTime::from_ns(wall_clock_ns()) }
     }
-}
-
-fn nanoseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// Calendar time in nanoseconds since 1970.
-pub(super) fn wall_clock_ns() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }

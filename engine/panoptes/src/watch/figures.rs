@@ -8,6 +8,8 @@ use panoptes_engine::policy::gaps::GAPS_MAX;
 use panoptes_engine::time::{Monotonic, Now};
 use panoptes_engine::watch::{Stage, Watched};
 
+use super::clocks::nanoseconds;
+
 /// The upper bounds of a histogram's buckets, in nanoseconds. A last bucket has the rest.
 pub(super) const BOUNDS_NS: [u64; 12] = [
     100_000,
@@ -55,7 +57,7 @@ pub(super) struct TableFigures {
 }
 
 #[derive(Debug, Default)]
-pub(in crate::watch) struct SystemFigures {
+pub(super) struct SystemFigures {
     /// Control thread: whether a scanner has it.
     pub(super) is_watched: AtomicBool,
     /// Scans, and parts of scans; the number of such parts; scans that failed.
@@ -79,14 +81,14 @@ pub(in crate::watch) struct SystemFigures {
 
 impl SystemFigures {
     /// Control thread: sets whether a scanner has the system.
-    pub(in crate::watch) fn set_watched(&self, is_watched: bool) {
+    pub(super) fn set_watched(&self, is_watched: bool) {
         // What passes until the next attempt to attach to it is no interval.
         self.began_ns.store(0, Ordering::Relaxed);
         self.is_watched.store(is_watched, Ordering::Relaxed);
     }
 
     /// Scanner: a scan begins.
-    pub(in crate::watch) fn begins(&self, now: Now) {
+    pub(super) fn begins(&self, now: Now) {
         let now_ns = now.monotonic.since(Monotonic::default()).max(1);
         let before = self.began_ns.swap(now_ns, Ordering::Relaxed);
         if before > 0 {
@@ -95,7 +97,7 @@ impl SystemFigures {
     }
 
     /// Scanner: the scan that began at `now` has ended.
-    pub(in crate::watch) fn ended(&self, watched: &Watched, now: Now) {
+    pub(super) fn ended(&self, watched: &Watched, now: Now) {
         let add = |place: &AtomicU64, count: u64| _ = place.fetch_add(count, Ordering::Relaxed);
         let set = |place: &AtomicU64, value: u64| place.store(value, Ordering::Relaxed);
         add(&self.scans, 1);
@@ -122,12 +124,12 @@ impl SystemFigures {
     }
 
     /// Scanner: a scan has failed.
-    pub(in crate::watch) fn failed(&self) {
+    pub(super) fn failed(&self) {
         self.failed.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Scanner: files were hashed between two scans.
-    pub(in crate::watch) fn hashed(&self, time: Duration) {
-        self.stages[Stage::Hash as usize].add(super::nanoseconds(time));
+    pub(super) fn hashed(&self, time: Duration) {
+        self.stages[Stage::Hash as usize].add(nanoseconds(time));
     }
 }
