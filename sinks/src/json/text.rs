@@ -131,8 +131,8 @@ impl JsonWriter<'_> {
         Ok(())
     }
 
-    /// `"socket:[13731]"`, if the limit leaves room for it.
-    fn numbered(&mut self, kind: &'static str, number: u64) -> Result<(), Full> {
+    /// `"socket:[13731]"`, whole whatever the limit.
+    pub(crate) fn numbered(&mut self, kind: &'static str, number: u64) -> Result<(), Full> {
         self.raw(b"\"")?;
         self.raw(kind.as_bytes())?;
         self.raw(b":[")?;

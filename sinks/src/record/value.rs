@@ -360,7 +360,8 @@ scalars! {
         out.raw(&[b'"', read, write, letter(value.execute, b'x'), sharing, b'"'])
     };
     Namespace, Type::Pattern(r"^[a-z_]+:\[[0-9]+\]$"), |value, out| {
-        out.text(&Text::numbered(value.kind, value.inode))
+        // A part of it would be another value.
+        out.numbered(value.kind, value.inode)
     };
 }
 
