@@ -90,11 +90,7 @@ fn a_wrong_command_line_is_a_usage_error() {
 
 #[test]
 fn what_is_not_built_is_refused() {
-    for arguments in [
-        &["flow", "-r", "x"][..],
-        &["scan", "x", "--only", "modules"],
-        &["watch", "x", "--set", "service.compatibility=doca_argus"],
-    ] {
+    for arguments in [&["flow", "-r", "x"][..], &["scan", "x", "--only", "modules"]] {
         refuses(arguments, 2, "is not built yet");
     }
     let help = run(&["--help"]).out + &run(&["profile", "--help"]).out;
