@@ -250,8 +250,7 @@ fn fields_of_a_request_s_header_are_checked() {
     let expected = "`output.telemetry[0].headers.A`: `é` has characters that a header field \
                     cannot have";
     check("A: é", "é", expected);
-    let expected = "`output.telemetry[0].headers.A`: `b\\nB: c` has characters that a header field \
-                    cannot have";
+    let expected = "`output.telemetry[0].headers.A`: `b\\u{a}B: c` contains control characters";
     check("A: \"b\\nB: c\"", "\"b", expected);
 }
 
