@@ -252,6 +252,7 @@ fn a_reverse_shell_starts_and_ends() {
     assert_eq!(connection["file_descriptor_id"], 0);
     assert_eq!(connection["source_ip_address"], "10.0.2.15");
     assert_eq!(connection["workload_network_interface_name"], "eth0");
+    assert_eq!(connection["network_namespace"], "net:[4026531840]");
     assert_eq!(details(&records[7], "file_descriptor_details"), descriptor);
 
     let mut gone = World::default();
