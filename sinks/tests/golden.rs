@@ -20,7 +20,7 @@ use panoptes_sinks::record::scan::{ScanLine, ScanObject};
 use panoptes_sinks::record::shell_history::{ShellCommand, ShellHistoryDetails};
 use panoptes_sinks::record::system_activity::SystemActivityDetails;
 use panoptes_sinks::record::thread::ThreadDetails;
-use panoptes_sinks::record::value::{Flat, Namespace, Objects, Uuid, Wrapped};
+use panoptes_sinks::record::value::{Flat, Objects, Uuid, Wrapped};
 use panoptes_sinks::record::{Details, RECORD_BYTES_MAX, Record, RecordWriter};
 use panoptes_sinks::schema::{record_schema, scan_schema};
 
@@ -219,13 +219,12 @@ fn scan_lines() {
         ThreadDetails { thread_id: 714, thread_self_exec_id: Some(2), thread_exit_state: Some(0) };
     let (process, descriptor, memory, connection) =
         (bash(), stdin_socket(), libc_text(), connection());
-    let network_namespace = Some(Namespace::new("net", 4_026_531_840));
     let written = [
         line(&ScanLine::new(&process)),
         line(&ScanLine::of_process(714, &thread)),
         line(&ScanLine::of_process(714, &descriptor)),
         line(&ScanLine::new(&memory)),
-        line(&ScanLine { network_namespace, ..ScanLine::of_process(714, &connection) }),
+        line(&ScanLine::of_process(714, &connection)),
     ];
     assert_eq!(written.concat(), SCAN);
 }

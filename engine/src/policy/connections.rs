@@ -97,8 +97,9 @@ impl Reporter<'_> {
             details.tcp_connection_overall_duration_ns = lasted(cx.now);
         }
         details.other_holders = (!others.is_empty()).then_some(Objects::new(&others));
-        // Of an owner that has ended, only name and number are kept.
+        // Of an owner that has ended, the connection itself has name and number.
         let last_owner = connection.owner();
+        let ended = change.ended.map(|ended| ended.facts(cx.strings));
         let owner = last_owner.as_ref().map(|owner| ProcessFacts {
             name: owner.name(),
             process_id: owner.process.process_id,
@@ -106,15 +107,18 @@ impl Reporter<'_> {
         });
         let process = match change.process {
             Some(process) => Some(describe_process(cx, process)),
-            None => owner.map(|facts| describe::process(&facts, None)),
+            None => {
+                ended.or(owner).map(|facts| describe::process(&facts, cx.snapshot.machine.tsc_khz))
+            }
         };
         let descriptor = change.descriptor.as_ref().map(describe::file_descriptor);
         let own = Details::NetworkConnection(&details);
         let parents = parents(process.as_ref(), descriptor.as_ref());
-        let subject = match (change.process, &last_owner) {
-            (Some(process), _) => Subject::of(cx, process),
-            (None, Some(owner)) => Subject::ended(owner.process, owner.container),
-            (None, None) => Subject::default(),
+        let subject = match (change.process, &ended, &last_owner) {
+            (Some(process), ..) => Subject::of(cx, process),
+            (None, Some(ended), _) => Subject::process(ended),
+            (None, None, Some(owner)) => Subject::ended(owner.process, owner.container),
+            (None, None, None) => Subject::default(),
         };
         let subject = subject.with_connection(Some(&facts));
         let record = Record::new(activity, own).with_parents(&parents);

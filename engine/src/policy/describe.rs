@@ -197,6 +197,7 @@ pub fn network_connection<'a>(
             .and_then(|counters| average(counters.bytes_in, counters.data_segments_in)),
         tcp_average_bytes_out: counters
             .and_then(|counters| average(counters.bytes_out, counters.data_segments_out)),
+        network_namespace: namespace("net", facts.network_namespace),
         ..NetworkConnectionDetails::default()
     }
 }

@@ -100,12 +100,8 @@ impl<E> Lines<'_, E> {
         let facts = ConnectionFacts::read(snapshot, row, holder.map(|(_, descriptor)| descriptor));
         let interface = describe::interface_of(&snapshot.interfaces, &facts);
         let details = describe::network_connection(&facts, interface);
-        let line = ScanLine {
-            process_id: holder.map(|(process_id, _)| process_id),
-            details: &details,
-            network_namespace: describe::namespace("net", facts.network_namespace),
-        };
-        self.write(&line)
+        let process_id = holder.map(|(process_id, _)| process_id);
+        self.write(&ScanLine { process_id, ..ScanLine::new(&details) })
     }
 
     fn interfaces(&mut self, snapshot: &Snapshot) -> Result<(), E> {

@@ -10,6 +10,7 @@ use super::area::AreaBefore;
 use super::connection::Connection;
 use super::container::{Container, Containers};
 use super::coverage::Births;
+use super::ended::EndedOwner;
 use super::facts::{AreaFacts, DescriptorFacts, ThreadFacts};
 use super::holders::Holder;
 use super::mapped_files::MappedFiles;
@@ -174,6 +175,8 @@ pub struct ConnectionChange<'a> {
     pub connection: &'a Connection,
     /// Its owner, if that is tracked and alive.
     pub process: Option<&'a Process>,
+    /// Its owner, if that has ended and there is room for what was known of it.
+    pub ended: Option<&'a EndedOwner>,
     /// The owner's descriptor, if that is open.
     pub descriptor: Option<DescriptorFacts<'a>>,
     /// All holders by this scan, the owner first.

@@ -24,6 +24,7 @@ use super::change::{Change, ConnectionChange};
 use super::connection::{Connection, Owner, Tuple, is_small, mark, tuple_of_row};
 use super::crowded_connections::CrowdedConnections;
 use super::emit::Emitter;
+use super::ended::EndedOwners;
 use super::facts::{ConnectionFacts, DescriptorFacts};
 use super::holders::{Holder, Holders, Holding};
 use super::process::Process;
@@ -87,6 +88,7 @@ pub(super) struct Connections {
     /// When each tracked row of the scan was first seen.
     first_seen_ns: Box<[Option<RealTime>]>,
     pub(super) holders: Holders,
+    pub(super) ended: EndedOwners,
     accept_grace_scans: u32,
     pub(super) thresholds: Thresholds,
     /// The first connection whose status may be reported in the next scan: all before had their
@@ -104,6 +106,7 @@ impl Connections {
     pub(super) fn new(limits: &Limits, accept_grace_scans: u32, key: HashKey) -> Self {
         Self {
             crowded: CrowdedConnections::new(limits, key),
+            ended: EndedOwners::new(limits, key),
             accept_grace_scans,
             thresholds: Thresholds::default(),
             rows: ListPool::new(limits.connections as usize),
@@ -128,6 +131,7 @@ impl Connections {
         self.rows.clear();
         self.list = List::default();
         self.crowded.clear();
+        self.ended.clear();
         (self.beginning_scans, self.taken) = (0, false);
     }
 
@@ -170,6 +174,7 @@ impl Connections {
         if crowded.divide((rows, *list, has_all), holders, holding, snapshot, news) {
             crowded.remove_above(rows, list, holding);
         }
+        self.ended.begin_scan();
         self.claimed[..news.len()].fill(false);
         self.first_seen_ns[..news.len()].fill(None);
         let mut pass = Pass {
@@ -201,6 +206,9 @@ impl Connections {
         pass.absent_to_end();
         let next = pass.statuses_next;
         self.statuses_from = next;
+        if !emitter.is_stopped() {
+            self.ended.forget_unseen(&mut emitter.names.strings);
+        }
     }
 }
 
@@ -367,7 +375,21 @@ impl Pass<'_, '_> {
             self.report_row(number, Kind::StateChanged);
         }
         self.report_measures(number);
+        match owner {
+            Some(owner) => self.connections.ended.note_owner(owner.row),
+            None => self.keep_ended_owner(),
+        }
         self.connections.rows.advance(&mut self.cursor);
+    }
+
+    /// Keeps what is known of the owner of the row at the cursor, if that has ended.
+    fn keep_ended_owner(&mut self) {
+        let Connections { rows, ended, .. } = &mut *self.connections;
+        if !ended.is_empty()
+            && let Some(owner) = rows.row(self.cursor).and_then(Connection::owner)
+        {
+            ended.see(&owner.process);
+        }
     }
 
     /// Reports exceeded thresholds and the status of the row at the cursor, if the row itself was
@@ -433,6 +455,9 @@ impl Pass<'_, '_> {
             return;
         }
         first_seen_ns[number] = Some(new.first_seen.real);
+        if let Some(owner) = owner {
+            self.connections.ended.note_owner(owner.row);
+        }
         if is_reported && !new.listens() {
             if !quiet {
                 self.report(&new, Some(number), Kind::Created);
@@ -502,6 +527,7 @@ impl Pass<'_, '_> {
                 return;
             }
         }
+        self.keep_ended_owner();
         self.connections.rows.advance(&mut self.cursor);
     }
 
@@ -552,8 +578,11 @@ impl Pass<'_, '_> {
         let connection = &connection;
         let owner = owner.as_ref();
         let process = owner.and_then(|owner| {
-            self.holding.processes.get(owner.row).filter(|process| process.key == owner.process)
+            let process = self.holding.processes.get(owner.row);
+            process.filter(|process| process.key == owner.process && !process.life.is_ended())
         });
+        let ended = owner.filter(|_| process.is_none());
+        let ended = ended.and_then(|owner| self.connections.ended.find(&owner.process));
         let holders =
             number.map_or(&[][..], |number| self.connections.holders.of(Index::new(number)));
         let descriptor = process.zip(owner).and_then(|(process, owner)| {
@@ -564,7 +593,7 @@ impl Pass<'_, '_> {
             let row = snapshot.descriptors.at(holder.descriptor_row)?;
             Some(DescriptorFacts::read_socket(snapshot, row, process.threads_of_table(snapshot)))
         });
-        let change = ConnectionChange { connection, process, descriptor, holders };
+        let change = ConnectionChange { connection, process, ended, descriptor, holders };
         let change = match kind {
             Kind::Created => Change::ConnectionCreated(change),
             Kind::StateChanged => Change::ConnectionStateChanged(change),

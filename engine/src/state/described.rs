@@ -256,6 +256,27 @@ impl Described {
         }
     }
 
+    /// The same description with each of its names replaced by what `keep` returns for it, and for
+    /// the bytes that it may have at most.
+    pub(super) fn kept(&self, mut keep: impl FnMut(StringId, usize) -> Option<StringId>) -> Self {
+        let Self {
+            program: Program { executable, command_line, .. }, directory, container, ..
+        } = *self;
+        let kept_line = command_line.and_then(|id| keep(id, LINE_BYTES));
+        let is_cut = self.program.command_line_cut || kept_line != command_line;
+        Self {
+            program: Program {
+                executable: executable.and_then(|id| keep(id, EXECUTABLE_BYTES)),
+                command_line: kept_line,
+                command_line_cut: is_cut,
+                ..self.program
+            },
+            directory: directory.and_then(|id| keep(id, DIRECTORY_BYTES)),
+            container: container.and_then(|id| keep(id, CONTAINER_ID_BYTES)),
+            ..*self
+        }
+    }
+
     /// Releases its names.
     pub(crate) fn release(&self, strings: &mut Strings) {
         self.program.release(strings);

@@ -6,6 +6,7 @@ use core::mem;
 use panoptes_decoders::kernel::super_block::FilesKind;
 
 use super::described::{CONTAINER_ROOM, PROCESS_ROOM};
+use super::ended::ended_room;
 use super::facts::is_floating;
 use crate::limits::Limits;
 use crate::path::{PathBuffer, write_file_name};
@@ -159,12 +160,15 @@ fn open_room(limits: &Limits) -> StringRoom {
     StringRoom { bytes, strings: bytes / LEAST_BYTES }
 }
 
-/// Room that is always there for the names of each process and container.
+/// Room that is always there for the names of each process, container and ended owner.
 fn reserved_room(limits: &Limits) -> StringRoom {
     let (processes, containers) = (limits.processes as usize, limits.containers as usize);
+    let ended = ended_room(limits);
     StringRoom {
-        bytes: processes * PROCESS_ROOM.bytes + containers * CONTAINER_ROOM.bytes,
-        strings: processes * PROCESS_ROOM.strings + containers * CONTAINER_ROOM.strings,
+        bytes: processes * PROCESS_ROOM.bytes + containers * CONTAINER_ROOM.bytes + ended.bytes,
+        strings: processes * PROCESS_ROOM.strings
+            + containers * CONTAINER_ROOM.strings
+            + ended.strings,
     }
 }
 

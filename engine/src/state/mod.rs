@@ -24,7 +24,7 @@
 //! * Everything that a new process already has is reported: inherited descriptors, libraries. What
 //!   ends with its process is not reported separately, nor the memory that an exec drops:
 //!   *terminated* and the new program imply it. Connections end by themselves, not with their
-//!   holders.
+//!   holders, and what was known of an ended owner is kept until then ([`ended`]).
 //! * A container exists as long as it has a living process ([`container`]). Its start is reported
 //!   after its first process, and its end after the end of its processes.
 //! * Memory areas go on as long as anything of them is left ([`memory`]); connections go on under
@@ -63,6 +63,7 @@ mod crowded_names;
 pub(crate) mod described;
 mod descriptor;
 mod emit;
+pub mod ended;
 mod evicted;
 pub mod facts;
 mod file_names;

@@ -220,6 +220,7 @@ impl State {
         self.pass_on_tables_of(id, None, update.snapshot);
         self.release_children(id, update);
         if let Some(row) = self.processes.get_mut(id) {
+            self.connections.ended.keep(id, row.described(), &mut self.names.strings);
             row.release(&mut self.names.strings);
         }
     }
@@ -411,6 +412,7 @@ impl State {
         let areas_version = children.areas_version.wrapping_add(1);
         *children = Children { areas_version, ..Children::default() };
         self.crowded_names.begin(id);
+        self.connections.ended.begin(id);
         Some(id)
     }
 

@@ -7,7 +7,7 @@ use crate::words::words;
 
 use super::interface::WorkloadInterface;
 use super::macros::details;
-use super::value::{Flat, Objects};
+use super::value::{Flat, Namespace, Objects};
 
 details! {
     /// A TCP connection. `source` is the watched machine's end, whichever end opened it.
@@ -46,6 +46,8 @@ details! {
         tcp_average_bytes_out: Option<u64>,
         /// The other processes that hold the socket.
         other_holders: Option<Objects<'a, Holder>>,
+        /// The namespace in which the addresses and ports stand for this connection.
+        network_namespace: Option<Namespace>,
     }
 }
 

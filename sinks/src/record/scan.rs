@@ -27,7 +27,7 @@ pub struct ScanLine<'a, T> {
     /// The tgid of the process that has the object, for kinds of which a process has many.
     pub process_id: Option<u32>,
     pub details: &'a T,
-    /// Only for kinds that can be in several namespaces.
+    /// Only for kinds that are in a namespace and have no field for it.
     pub network_namespace: Option<Namespace>,
 }
 
@@ -41,7 +41,7 @@ pub trait ScanObject: DetailsObject {
 enum Ids {
     Own,
     Process,
-    MaybeProcessAndNamespace,
+    MaybeProcess,
     Namespace,
 }
 
@@ -96,7 +96,7 @@ kinds! {
         FileDescriptorDetails<'_>, Process;
     Memory "memory" "memory" "Memory areas", ProcessMemoryDetails<'_>, Own;
     Connections "connections" "connection" "Network connections",
-        NetworkConnectionDetails<'_>, MaybeProcessAndNamespace;
+        NetworkConnectionDetails<'_>, MaybeProcess;
     Interfaces "interfaces" "interface" "Network interfaces", WorkloadInterface<'_>, Namespace;
     Containers "containers" "container" "Containers", ContainerDetails<'_>, Own;
     ShellHistory "shell-history" "shell_command" "Commands in the histories of shells",
@@ -118,11 +118,11 @@ impl Kind {
 fn line<T: ScanObject>(ids: Ids) -> Object {
     let mut object = Object::default();
     object.add("kind", Type::Words(std::slice::from_ref(&Kind::NAMES[T::KIND as usize])), true);
-    if matches!(ids, Ids::Process | Ids::MaybeProcessAndNamespace) {
+    if matches!(ids, Ids::Process | Ids::MaybeProcess) {
         object.add("process_id", u32::schema(), ids == Ids::Process);
     }
     T::describe_fields(&mut object);
-    if matches!(ids, Ids::MaybeProcessAndNamespace | Ids::Namespace) {
+    if ids == Ids::Namespace {
         object.add("network_namespace", Namespace::schema(), false);
     }
     object

@@ -155,6 +155,7 @@ pub(crate) fn connection() -> NetworkConnectionDetails<'static> {
         tcp_segments_out: Some(7),
         interface: Some(Flat(eth0())),
         tcp_connection_creation_time_iso_8601_ns: Some(Timestamp::from_ns(CREATED_NS)),
+        network_namespace: Some(Namespace::new("net", 4_026_531_840)),
         ..NetworkConnectionDetails::default()
     }
 }

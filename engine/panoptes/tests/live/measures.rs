@@ -148,7 +148,7 @@ fn same_as_in_scan(record: &Record, line: &Value, lines: &[Value]) {
             assert_eq!(*value, line[key], "{key} of {record}");
         }
     }
-    let others = ["kind", "process_id", "network_namespace"];
+    let others = ["kind", "process_id"];
     for (key, _) in line.as_object().unwrap() {
         assert!(others.contains(&key.as_str()) || details.contains_key(key), "{key} of {record}");
     }

@@ -5,7 +5,7 @@ use super::world::{
     ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2, FakeFile, FakeProcess, FakeSocket, MACHINE_NET,
     NEW_SYN_RECV, SYN_SENT, TIME_WAIT, World, net,
 };
-use crate::limits::Limits;
+use crate::limits::{Limit, Limits};
 use crate::state::Settings;
 
 const SOCK: u64 = 0xffff_8887_0000_0000;
@@ -256,6 +256,29 @@ fn connections_outlive_their_process() {
     gone.sockets.clear();
     watch.scan(&gone);
     assert_eq!(watch.scan(&gone), ["-connection 58848 FIN_WAIT_1 714/0 bash"]);
+}
+
+#[test]
+fn names_of_an_ended_owner_go_with_its_last_connection() {
+    let socket = FakeSocket::new(SOCK, 58848, ESTABLISHED);
+    let mut watch = Watch::after(&world(&[], None));
+    watch.scan(&World::default());
+    let names = |watch: &Watch| watch.state.usage(Limit::Strings).used;
+    let before = names(&watch);
+    let mut with_owner = world(&[socket], Some(SOCK));
+    let program = FakeFile::regular(0xffff_8885_0000_7000, 71, "a program of its own");
+    with_owner.process(714).executable = Some(program);
+    watch.scan(&with_owner);
+    let mut gone = World::default();
+    gone.sockets.push(FakeSocket::new(SOCK + 0x5000, 58848, TIME_WAIT));
+    for _ in 0..10 {
+        watch.scan(&gone);
+        assert!(names(&watch) > before, "the connection is still there");
+    }
+    for _ in 0..2 {
+        watch.scan(&World::default());
+    }
+    assert_eq!(names(&watch), before);
 }
 
 #[test]
