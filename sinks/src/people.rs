@@ -17,14 +17,20 @@ pub struct LineStyle {
     pub has_colours: bool,
     /// Whether each line names the system that it is about.
     pub names_system: bool,
+    /// Whether a status line may stand where a line begins: the line erases it.
+    pub has_status: bool,
 }
+
+/// Erases the line of the cursor, which goes to its beginning (ECMA-48: CR, EL).
+pub const ERASE_LINE: &str = "\r\x1b[K";
 
 /// The line of a record as it was written; the text itself if it is no record.
 pub(crate) fn line_of(record: &[u8], style: LineStyle) -> String {
-    match serde_json::from_slice(record) {
+    let line = match serde_json::from_slice(record) {
         Ok(record) => line(&record, style),
         Err(_) => escape(&String::from_utf8_lossy(record)),
-    }
+    };
+    if style.has_status { format!("{ERASE_LINE}{line}") } else { line }
 }
 
 /// One line: time, severity, activity and the object concerned.
@@ -102,7 +108,9 @@ fn about(record: &Value) -> String {
     details("container_details", |container| text(&container["container_id"]).to_owned());
     details("shell_history_details", shell_history);
     details("process_details", process);
-    details("process_executed_details", executed);
+    if data["process_executed_details"].is_object() {
+        parts.push(executed(data));
+    }
     parts.retain(|part| !part.is_empty());
     parts.join("  ")
 }
@@ -137,10 +145,14 @@ fn process(details: &Value) -> String {
     line
 }
 
-/// The program that a process ran before.
-fn executed(details: &Value) -> String {
-    let before = details["process_previous_executable_path"].as_str();
-    before.map_or_else(String::new, |before| format!("from {before}"))
+/// The program that a process runs now, which its name need not show, and the one that it ran
+/// before.
+fn executed(data: &Value) -> String {
+    let now = data["process_details"]["process_executable_path"].as_str();
+    let before = data["process_executed_details"]["process_previous_executable_path"].as_str();
+    let before = before.map(|before| format!("from {before}"));
+    let both: Vec<&str> = now.into_iter().chain(before.as_deref()).collect();
+    both.join(" ")
 }
 
 /// The processes from the one that holds the connection to the shell.
@@ -224,13 +236,15 @@ mod tests {
                 "process_details": {"process_name": "x", "process_id": 7}},
             "detection": {"reason": "no list has it"},
         });
-        let style = LineStyle { has_colours: true, names_system: true };
+        let style = LineStyle { has_colours: true, names_system: true, has_status: false };
         assert_eq!(
             line(&record, style),
             "07:31:46.905  \x1b[1;31mHIGH    \x1b[0mprocess_hidden                          \
              web\\u{202e}-1: no list has it  x (7)"
         );
         assert_eq!(line_of(b"no \x1b[2J record", style), "no \\u{1b}[2J record");
+        let style = LineStyle { has_status: true, ..style };
+        assert_eq!(line_of(b"no record", style), "\r\x1b[Kno record");
     }
 
     #[test]
@@ -239,6 +253,8 @@ mod tests {
         let chain = [("nc", 5), ("sh", 6)];
         let chain = chain.map(|(name, id)| json!({ "process_details": named(name, id) }));
         let before = json!({ "process_previous_executable_path": "/bin/sh" });
+        let mut program = named("a", 7);
+        program["process_executable_path"] = "/usr/bin/ls".into();
         let package = json!({ "package_program": "/usr/bin/dpkg", "package_file_count": 3 });
         for (data, expected) in [
             (json!({ "file_details": { "file_path": "/usr/bin/tail" } }), "why  /usr/bin/tail"),
@@ -250,6 +266,10 @@ mod tests {
             (
                 json!({ "process_executed_details": before, "process_details": named("ls", 7) }),
                 "why  ls (7)  from /bin/sh",
+            ),
+            (
+                json!({ "process_executed_details": before, "process_details": program }),
+                "why  a (7)  /usr/bin/ls from /bin/sh",
             ),
             (
                 json!({ "process_executed_details": {}, "process_details": named("ls", 7) }),

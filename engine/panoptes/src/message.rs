@@ -3,7 +3,8 @@
 //! Each message is one line on stderr (for the service: on stdout, guide §8.1). A message about a
 //! system has that system's level, if it has one of its own. A debug log receives all messages,
 //! whatever their level. Control characters are escaped, so that text from
-//! a watched machine can't control the terminal.
+//! a watched machine can't control the terminal. On a terminal, a status line may stand below the
+//! messages: it is erased before each of them, and drawn again.
 //!
 //! Not for: records (`panoptes-sinks`).
 
@@ -18,6 +19,7 @@ use std::time::SystemTime;
 
 use panoptes_sinks::json::time::Timestamp;
 use panoptes_sinks::output::file::FileOptions;
+use panoptes_sinks::people::ERASE_LINE;
 
 use self::debug_log::DebugLog;
 use crate::config::{LogLevel, System, one_line};
@@ -34,8 +36,27 @@ pub struct Messages {
 struct Shared {
     level: AtomicU8,
     colour: bool,
-    out: Mutex<Box<dyn Write + Send>>,
+    out: Mutex<Out>,
     debug_log: Mutex<Option<DebugLog>>,
+}
+
+/// Where messages go, and the status line there.
+struct Out {
+    to: Box<dyn Write + Send>,
+    /// Empty while there is none.
+    status: String,
+    has_ended: bool,
+}
+
+impl Out {
+    /// Writes a line of text, or nothing, above the status line. One write, so that lines of
+    /// several processes do not mix.
+    fn write(&mut self, line: &str) {
+        let erase = if self.status.is_empty() { "" } else { ERASE_LINE };
+        let text = format!("{erase}{line}{}", self.status);
+        // What can't be written is lost: there is no other channel on which to report that.
+        let _ = self.to.write_all(text.as_bytes()).and_then(|()| self.to.flush());
+    }
 }
 
 impl Messages {
@@ -56,7 +77,7 @@ impl Messages {
         let shared = Shared {
             level: AtomicU8::new(level as u8),
             colour,
-            out: Mutex::new(out),
+            out: Mutex::new(Out { to: out, status: String::new(), has_ended: false }),
             debug_log: Mutex::new(None),
         };
         Self { shared: Arc::new(shared), level: None }
@@ -93,6 +114,25 @@ impl Messages {
         Self { shared: Arc::clone(&self.shared), level: system.settings.log_level }
     }
 
+    /// Draws the status line, one row of text without control characters, in place of the last one.
+    pub(crate) fn set_status(&self, status: String) {
+        let mut out = locked(&self.shared.out);
+        if !out.has_ended && !status.is_empty() {
+            out.status = status;
+            out.write("");
+        }
+    }
+
+    /// Erases the status line for good.
+    pub(crate) fn end_status(&self) {
+        let mut out = locked(&self.shared.out);
+        out.has_ended = true;
+        if !out.status.is_empty() {
+            out.status.clear();
+            out.write(ERASE_LINE);
+        }
+    }
+
     /// Writes a message about a failure.
     pub fn error(&self, text: impl Display) {
         self.say(LogLevel::Error, text);
@@ -124,9 +164,7 @@ impl Messages {
         let text = one_line(&text.to_string());
         if shown {
             let line = format!("{}{text}\n", prefix(level, shared.colour));
-            let mut out = locked(&shared.out);
-            // One write, so that lines of several processes do not mix.
-            let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+            locked(&shared.out).write(&line);
         }
         if let Some(log) = debug_log.as_mut() {
             let line = format!("{} {} {text}\n", now(), format!("{level:?}").to_lowercase());
@@ -163,8 +201,17 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) fn wants_colour(terminal: bool) -> bool {
     // https://no-color.org: any value but the empty one.
     let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
-    terminal && !refused && !dumb
+    terminal && !refused && !is_dumb()
+}
+
+/// Whether stderr can have a status line: it is a terminal whose lines can be erased.
+pub(crate) fn has_status_line() -> bool {
+    io::stderr().is_terminal() && !is_dumb()
+}
+
+/// Whether the terminal understands no control sequences.
+fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|value| value == "dumb")
 }
 
 fn prefix(level: LogLevel, colour: bool) -> String {
@@ -250,6 +297,32 @@ mod tests {
         let messages = Messages::new(Box::new(kept.clone()), false, LogLevel::Info);
         messages.info("a guest named \u{1b}[2J\nitself");
         assert_eq!(kept.text(), "panoptes: a guest named \\u{1b}[2J\\u{a}itself\n");
+    }
+
+    #[test]
+    fn a_message_stands_above_the_status_line() {
+        let kept = Kept::default();
+        let messages = Messages::new(Box::new(kept.clone()), false, LogLevel::Info);
+        let mut expected = String::new();
+        let mut check = |more: &str| {
+            expected += more;
+            assert_eq!(kept.text(), expected);
+        };
+        messages.info("a");
+        check("panoptes: a\n");
+        messages.set_status("1".to_owned());
+        check("\r\x1b[K1");
+        messages.info("b");
+        check("\r\x1b[Kpanoptes: b\n1");
+        messages.debug("not shown");
+        messages.set_status("2".to_owned());
+        check("\r\x1b[K2");
+        messages.end_status();
+        check("\r\x1b[K");
+        messages.set_status("3".to_owned());
+        messages.end_status();
+        messages.info("c");
+        check("panoptes: c\n");
     }
 
     #[test]

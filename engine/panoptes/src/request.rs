@@ -19,7 +19,7 @@ use crate::config::{
     Report, System, SystemAddress, printable,
 };
 use crate::exit::{Exit, Failure};
-use crate::message::wants_colour;
+use crate::message::{has_status_line, wants_colour};
 
 /// `panoptes scan`: one snapshot of one system.
 #[derive(Clone, Debug)]
@@ -83,7 +83,8 @@ impl View {
         if !self.is_terminal {
             return Shown { preset: output.preset(), form: output.form() };
         }
-        let style = LineStyle { has_colours: wants_colour(true), names_system };
+        let (has_colours, has_status) = (wants_colour(true), has_status_line());
+        let style = LineStyle { has_colours, names_system, has_status };
         let form = if self.json { output.form() } else { Form::ForPeople(style) };
         Shown { preset: output.preset_on_terminal(), form }
     }

@@ -4,18 +4,19 @@
 #![cfg(feature = "failpoints")]
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
+mod recorded;
+
 use std::fs;
-use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use panoptes_sources::{MemorySource as _, Replay};
 use serde_json::Value;
 use tempfile::TempDir;
+
+use recorded::write_machine;
 
 /// Maximum time to wait for what must happen.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -26,30 +27,11 @@ struct Service {
     child: Child,
 }
 
-/// Writes the memory of the recorded machine; returns whether it can be unpacked here.
-fn write_machine(paths: &[PathBuf]) -> bool {
-    let packed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../benches/images/6.1.image.xz");
-    let Ok(unpacked) = Command::new("xz").arg("-dc").arg(packed).output() else { return false };
-    let mut replay = Replay::from_bytes(unpacked.stdout).unwrap();
-    let pages: Vec<_> = replay.page_addresses().collect();
-    for path in paths {
-        let file = fs::File::create(path).unwrap();
-        file.set_len(replay.regions().last().unwrap().end).unwrap();
-        let mut page = [0; 4096];
-        for &address in &pages {
-            assert!(replay.read_exact(address, &mut page));
-            file.write_all_at(&page, address.0).unwrap();
-        }
-    }
-    true
-}
-
 impl Service {
     /// Starts a service whose failpoints are these; `None` without xz.
     fn start(failpoints: &str) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         if !write_machine(&["a", "b"].map(|name| folder.path().join(name))) {
-            eprintln!("skipped: it needs xz");
             return None;
         }
         let text = "auto_scan: false\n\

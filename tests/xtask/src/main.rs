@@ -24,6 +24,7 @@ mod hashes;
 mod human;
 mod kernels;
 mod live;
+mod metrics;
 mod neighbours;
 mod package;
 #[cfg(test)]
@@ -61,6 +62,8 @@ enum Command {
     Churn(churn::Options),
     Neighbours(neighbours::Options),
     Delivery(delivery::Options),
+    /// Runs the dashboard's queries and the alert rules in a real Prometheus over our metrics
+    Metrics,
     Bench(bench::Options),
     Cost(cost::Options),
     /// Makes docs/records.md and docs/configuration.md anew, from the tables of the code
@@ -92,6 +95,7 @@ fn main() -> ExitCode {
         Command::Churn(options) => churn::run(&options),
         Command::Neighbours(options) => neighbours::run(&options),
         Command::Delivery(options) => delivery::run(&options),
+        Command::Metrics => metrics::run(),
         Command::Bench(options) => bench::run(&options),
         Command::Cost(options) => cost::run(&options),
         Command::Docs => docs::run(),

@@ -56,6 +56,21 @@ pub(super) struct TableFigures {
     pub(super) untracked: AtomicU64,
 }
 
+/// Figures of all systems together.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Sums {
+    /// The number of systems, and of those that a scanner has.
+    pub(super) systems: usize,
+    pub(super) watched: usize,
+    /// Scans since the start, and the time that they took, without the hashing of files.
+    pub(super) scans: u64,
+    pub(super) scan_ns: u64,
+    /// Tracked objects.
+    pub(super) objects: u64,
+    /// Alerts since the start.
+    pub(super) alerts: u64,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct SystemFigures {
     /// Control thread: whether a scanner has it.
@@ -85,6 +100,25 @@ impl SystemFigures {
         // What passes until the next attempt to attach to it is no interval.
         self.began_ns.store(0, Ordering::Relaxed);
         self.is_watched.store(is_watched, Ordering::Relaxed);
+    }
+
+    /// Adds the system to the sums of all systems. Objects of one that is not watched do not count.
+    pub(super) fn add_to(&self, sums: &mut Sums) {
+        let is_watched = self.is_watched.load(Ordering::Relaxed);
+        sums.systems += 1;
+        sums.watched += usize::from(is_watched);
+        sums.scans += self.scans.load(Ordering::Relaxed);
+        for (stage, durations) in Stage::ALL.iter().zip(&self.stages) {
+            if *stage != Stage::Hash {
+                sums.scan_ns += durations.get().1;
+            }
+        }
+        if is_watched {
+            let objects =
+                self.tables.iter().zip(Limit::ALL).filter(|(_, limit)| *limit != Limit::Strings);
+            sums.objects +=
+                objects.map(|(table, _)| table.used.load(Ordering::Relaxed)).sum::<u64>();
+        }
     }
 
     /// Scanner: a scan begins.

@@ -1,6 +1,7 @@
 //! `panoptes watch` and `panoptes run`: watches systems until a request to stop.
 //!
-//! There are four kinds of thread, and one for metrics if they are wanted ([`metrics`]).
+//! There are four kinds of thread, one for metrics if they are wanted ([`metrics`]), and one for
+//! the status line on a terminal ([`status_line`]).
 //!
 //! - This thread, the control thread, finds guests, passes systems to workers and scanners, and
 //!   receives signals. It waits for nothing else.
@@ -28,6 +29,7 @@ mod scanner;
 mod signals;
 mod silence;
 mod stall;
+mod status_line;
 mod system_events;
 mod system_logs;
 mod telemetry;
@@ -44,5 +46,7 @@ pub fn watch(request: &WatchRequest, messages: &Arc<Messages>) -> Result<Exit, F
     // Before any thread starts: threads inherit the blocked signals.
     let signals = signals::Signals::take()?;
     let start = Instant::now();
-    control::Control::new(request, messages, &signals, start)?.run(&signals)
+    let done = control::Control::new(request, messages, &signals, start)?.run(&signals);
+    messages.end_status();
+    done
 }

@@ -108,7 +108,7 @@ pub(super) fn open(
         locked = Some(lock);
     }
     if let Some(folder) = events_folder(service) {
-        let form = Form::ForPeople(LineStyle { has_colours: false, names_system: true });
+        let form = Form::ForPeople(LineStyle { names_system: true, ..LineStyle::default() });
         let filter = Filter::ALL;
         let options = FileOptions { filter, form, sync_ns: None, ..options(output) };
         opening.add_file(&folder.join(DEBUG_EVENTS), options, None)?;

@@ -9,6 +9,7 @@ use std::time::Instant;
 use panoptes_engine::limits::Limits;
 use panoptes_engine::watch::Workspace;
 use panoptes_sinks::output::folder::FolderLock;
+use panoptes_sinks::output::lines::Form;
 use panoptes_sinks::queue::{Waker, queue};
 use panoptes_sinks::writer::{OutputChange, Writer};
 use panoptes_sources::lock_own_memory;
@@ -41,6 +42,7 @@ use crate::watch::outputs::{open, options};
 use crate::watch::problems::{Problems, Topic};
 use crate::watch::scanner::{MakeScratch, Shared, System};
 use crate::watch::signals::Signals;
+use crate::watch::status_line::show_status;
 use crate::watch::system_events::{Notice, SystemEvents};
 use crate::watch::system_logs::SystemLogs;
 
@@ -81,7 +83,7 @@ impl Control {
         let outputs = Outputs::start(writer, changes, watched, start)?;
         lock_memory(messages);
         let other_cores = OtherCores::without(&cores.cores);
-        serve_metrics(server, &figures, other_cores, messages)?;
+        show_figures(request, server, &figures, &shared.stop, other_cores, messages)?;
         Ok(Self {
             request: request.clone(),
             messages: Arc::clone(messages),
@@ -146,16 +148,26 @@ fn bind_metrics(
     })
 }
 
-/// Starts the thread that answers requests for metrics.
-fn serve_metrics(
+/// Starts the thread that answers requests for metrics, and the one that draws the status line if
+/// standard output has lines for people above it.
+fn show_figures(
+    request: &WatchRequest,
     server: Option<Server>,
     figures: &Arc<Figures>,
+    stop: &Arc<AtomicBool>,
     cores: OtherCores,
     messages: &Arc<Messages>,
 ) -> Result<(), Failure> {
-    let Some(server) = server else { return Ok(()) };
-    let (figures, messages) = (Arc::clone(figures), Arc::clone(messages));
-    cores.spawn("metrics", move || figures.serve(&server, &messages))
+    if let Some(server) = server {
+        let (figures, messages) = (Arc::clone(figures), Arc::clone(messages));
+        cores.spawn("metrics", move || figures.serve(&server, &messages))?;
+    }
+    if matches!(request.stdout.form, Form::ForPeople(style) if style.has_status) {
+        let (figures, messages) = (Arc::clone(figures), Arc::clone(messages));
+        let stop = Arc::clone(stop);
+        cores.spawn("status", move || show_status(&figures, &stop, &messages))?;
+    }
+    Ok(())
 }
 
 /// The interfaces of this machine; none if they can't be read, which is reported.

@@ -21,6 +21,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use panoptes_engine::policy::exceptions::Exceptions;
+use panoptes_sinks::activities::MessageType;
 use panoptes_sinks::output::Counters;
 use panoptes_sinks::panics::{Restarts, caught};
 use panoptes_sinks::record_counts::RecordCounts;
@@ -29,7 +30,7 @@ use rustix::process::{getpriority_process, setpriority_process};
 
 use super::clocks::nanoseconds;
 use super::exceptions::Silenced;
-use super::figures::SystemFigures;
+use super::figures::{Sums, SystemFigures};
 use super::scanner::{ScannerState, Shared};
 use crate::config::NetworkAddress;
 use crate::message::Messages;
@@ -110,6 +111,16 @@ impl Figures {
     /// Control thread: the service is ready.
     pub(super) fn set_ready(&self) {
         self.is_ready.store(true, Ordering::Relaxed);
+    }
+
+    /// The figures of all systems, as sums.
+    pub(super) fn sums(&self) -> Sums {
+        let alerts = self.records.all().filter(|(_, kind, _)| *kind == MessageType::Alert);
+        let mut sums = Sums { alerts: alerts.map(|(.., count)| count).sum(), ..Sums::default() };
+        for system in lock(&self.systems).values() {
+            system.add_to(&mut sums);
+        }
+        sums
     }
 
     fn interval_ns(&self) -> u64 {

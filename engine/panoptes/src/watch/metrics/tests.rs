@@ -2,6 +2,8 @@
 
 #![allow(clippy::float_cmp, reason = "the numbers are small, or sums of the same durations")]
 
+mod documents;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
