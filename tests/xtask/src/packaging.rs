@@ -1,4 +1,5 @@
-//! Checks the files of `packaging/` with systemd's own programs, where they are installed.
+//! Checks the files of `packaging/`, also with systemd's own programs and helm, where they are
+//! installed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -111,6 +112,85 @@ fn drop_ins_give_what_their_sources_need_and_no_more() {
     let qemu = ["CAP_SYS_PTRACE", "CAP_CHECKPOINT_RESTORE", "CAP_DAC_READ_SEARCH"];
     assert_eq!(capabilities("qemu"), qemu);
     assert_eq!(capabilities("host"), ["CAP_SYS_RAWIO", "CAP_DAC_READ_SEARCH"]);
+}
+
+fn text_of(name: &str) -> String {
+    fs::read_to_string(file(name)).expect("the file exists")
+}
+
+/// What follows the only line that begins so.
+fn value_of(text: &str, key: &str) -> String {
+    let values = text.lines().filter_map(|line| line.trim_start().strip_prefix(key));
+    let [value] = values.collect::<Vec<_>>()[..] else { panic!("{key} is not there once") };
+    value.trim().to_owned()
+}
+
+#[test]
+fn manifests_and_charts_are_of_this_release() {
+    let version = env!("CARGO_PKG_VERSION");
+    let chart = text_of("helm/panoptes/Chart.yaml");
+    assert_eq!(value_of(&chart, "version:"), version);
+    assert_eq!(value_of(&chart, "appVersion:"), version);
+    for name in ["template", "service"] {
+        assert_eq!(value_of(&text_of(&format!("dpf/{name}.yaml")), "version:"), version, "{name}");
+    }
+    for (name, key) in [
+        ("helm/panoptes/values.yaml", "containerImage:"),
+        ("kubernetes/daemonset.yaml", "image:"),
+        ("dpf/configuration.yaml", "containerImage:"),
+        ("dpf/service.yaml", "containerImage:"),
+    ] {
+        let image = value_of(&text_of(name), key);
+        assert!(image.ends_with(&format!("panoptes:{version}")), "{name}: {image}");
+    }
+}
+
+#[test]
+fn the_chart_and_the_manifest_give_a_pod_the_same_capabilities() {
+    let manifest = value_of(&text_of("kubernetes/daemonset.yaml"), "add:");
+    assert_eq!(value_of(&text_of("helm/panoptes/values.yaml"), "capabilities:"), manifest);
+    let drop_in = value_of(&text_of("systemd/drop-ins/qemu.conf"), "AmbientCapabilities=");
+    let of_unit = drop_in.replace("CAP_", "").replace(' ', ", ");
+    // The unit raises the limit of locked memory instead.
+    assert_eq!(manifest, format!("[{of_unit}, IPC_LOCK]"));
+}
+
+/// Helm takes a key without a value for an empty one.
+#[test]
+fn each_value_of_the_chart_has_a_default_and_a_use() {
+    let names = ["_helpers.tpl", "configmap.yaml", "daemonset.yaml"];
+    let templates: String =
+        names.iter().map(|name| text_of(&format!("helm/panoptes/templates/{name}"))).collect();
+    let folder = fs::read_dir(file("helm/panoptes/templates")).expect("the folder exists");
+    assert_eq!(folder.count(), names.len(), "a template is not checked");
+    let is_name = |letter: char| letter.is_ascii_alphanumeric();
+    let used: std::collections::BTreeSet<_> = templates
+        .split(".Values.")
+        .skip(1)
+        .filter_map(|text| text.split(|letter| !is_name(letter)).next())
+        .collect();
+    let values = text_of("helm/panoptes/values.yaml");
+    let keys = values.lines().filter(|line| line.starts_with(is_name));
+    assert_eq!(used, keys.filter_map(|line| line.split(':').next()).collect());
+}
+
+#[test]
+fn helm_finds_no_mistake_in_the_chart() {
+    let mut lint = Command::new("helm");
+    let Some(output) = run(lint.args(["lint", "--strict"]).arg(file("helm/panoptes"))) else {
+        return;
+    };
+    succeeds(&output);
+    let mut render = Command::new("helm");
+    succeeds(&run(render.args(["template", "a"]).arg(file("helm/panoptes"))).expect("it ran"));
+}
+
+#[test]
+fn the_parts_for_dpf_have_one_name() {
+    for name in ["template", "configuration"] {
+        let text = text_of(&format!("dpf/{name}.yaml"));
+        assert_eq!(value_of(&text, "deploymentServiceName:"), "panoptes", "{name}");
+    }
 }
 
 #[test]
