@@ -1,14 +1,19 @@
-//! Records as Panoptes writes them: read as serde_json reads them, and shortened.
+//! Records as Panoptes writes them: read as serde_json reads them, shortened, and written as events
+//! of other schemas.
 #![cfg_attr(fuzzing, no_main)]
 
 use panoptes_fuzz::fuzz_target;
+use panoptes_sinks::activities::{Activity, Severity};
 use panoptes_sinks::json::read::{Malformed, Reader, Token};
 use panoptes_sinks::json::shorten::shorten;
+use panoptes_sinks::output::form::Schema;
+use panoptes_sinks::output::form::syslog::About;
 use serde_json::{Map, Value};
 
 fuzz_target!(|data: &[u8]| {
     let Ok(value) = read(data) else { return };
     assert_eq!(serde_json::from_slice::<Value>(data).expect("what is read is JSON"), value);
+    events(data);
     let mut out = vec![0; data.len()];
     for part in 1..8 {
         let room = data.len() * part / 8;
@@ -18,6 +23,22 @@ fuzz_target!(|data: &[u8]| {
         assert_eq!(short, same);
     }
 });
+
+/// Whatever a record has, its events are JSON. What is no record of an activity has none.
+fn events(data: &[u8]) {
+    let time = b"2026-11-20T07:31:46.905224659+00:00";
+    for &activity in Activity::ALL {
+        let about = About { activity, severity: Severity::High, time };
+        for schema in [Schema::Ocsf, Schema::Ecs] {
+            let mut out = Vec::new();
+            if schema.append(&about, data, &mut out).is_some() {
+                serde_json::from_slice::<Value>(&out).expect("an event is JSON");
+            } else {
+                assert!(out.is_empty());
+            }
+        }
+    }
+}
 
 /// The whole record.
 fn read(data: &[u8]) -> Result<Value, Malformed> {

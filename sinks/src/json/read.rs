@@ -68,7 +68,7 @@ impl<'r> Reader<'r> {
     /// The next part. After the end, the end again.
     pub fn read(&mut self) -> Result<Token<'r>, Malformed> {
         if self.expected == Expected::Value {
-            return self.value();
+            return self.any_value();
         }
         if self.depth == 0 {
             let is_end = self.at == self.text.len();
@@ -88,6 +88,21 @@ impl<'r> Reader<'r> {
         let depth = self.depth;
         while self.depth >= depth && self.read()? != Token::End {}
         Ok(())
+    }
+
+    /// The text of the value that comes next.
+    pub(crate) fn value(&mut self) -> Result<&'r str, Malformed> {
+        // Of an element, the comma before it is no part.
+        let comma = usize::from(self.expected == Expected::MoreOrEnd);
+        let start = self.at + comma;
+        match self.read()? {
+            Token::Object | Token::List => self.skip_rest()?,
+            Token::Text(_) | Token::Number(_) | Token::Boolean(_) => {}
+            Token::Key(_) | Token::ObjectEnd | Token::ListEnd | Token::End => {
+                return Err(Malformed);
+            }
+        }
+        Ok(&self.text[start..self.at])
     }
 
     const fn is_in_object(&self) -> bool {
@@ -120,7 +135,7 @@ impl<'r> Reader<'r> {
     /// A key, or an element of a list.
     fn entry(&mut self) -> Result<Token<'r>, Malformed> {
         if !self.is_in_object() {
-            return self.value();
+            return self.any_value();
         }
         self.require(b'"')?;
         let Escaped(key) = self.string()?;
@@ -132,7 +147,7 @@ impl<'r> Reader<'r> {
         Ok(Token::Key(key))
     }
 
-    fn value(&mut self) -> Result<Token<'r>, Malformed> {
+    fn any_value(&mut self) -> Result<Token<'r>, Malformed> {
         let first = self.byte().ok_or(Malformed)?;
         self.expected = Expected::MoreOrEnd;
         match first {

@@ -133,7 +133,6 @@ impl Telemetry {
         if let Err(why) = check_pair(transport, format) {
             section.refuse("format", why);
         }
-        refuse_unbuilt(format, section);
         let address = TelemetryAddress::read(transport, format, section);
         let tls = read_tls(transport, address.as_ref(), section);
         let mut tag = "panoptes".to_owned();
@@ -153,6 +152,8 @@ impl Telemetry {
         let choice = RecordChoice::read(others, section);
         let mut header = others.header;
         section.value("header", &mut header);
+        let is_event = matches!(format, TelemetryFormat::Ocsf | TelemetryFormat::Ecs);
+        only_for(!is_event, "header", "formats that have the record itself", section);
         if others.needs_full_header && header == HeaderForm::Compact && section.has("header") {
             section.refuse("header", HeaderForm::full_is_needed(&section.full("header")));
         }
@@ -224,16 +225,6 @@ fn check_pair(transport: Transport, format: TelemetryFormat) -> Result<(), Strin
             Err("`format: otlp` needs `transport: http`".to_owned())
         }
         _ => Ok(()),
-    }
-}
-
-/// Refuses what this version does not have.
-fn refuse_unbuilt(format: TelemetryFormat, section: &Section<'_>) {
-    if matches!(format, TelemetryFormat::Ocsf | TelemetryFormat::Ecs) {
-        let (path, word) = (section.full("format"), format.show());
-        let message =
-            format!("`{path}`: {word} is not built yet; use json, syslog, forward or otlp");
-        section.refuse("format", message);
     }
 }
 

@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 
 use panoptes_sinks::output::backlog::Backlog;
+use panoptes_sinks::output::form::Schema;
 use panoptes_sinks::output::form::otlp::Otlp;
 use panoptes_sinks::output::form::syslog::{Framing, Syslog};
 use panoptes_sinks::output::remote::{
@@ -116,12 +117,14 @@ fn messages(receiver: &Telemetry) -> io::Result<Messages> {
         }
         TelemetryFormat::Json => Body::Lines,
         TelemetryFormat::Otlp => Body::Otlp(Otlp::new(&hostname())),
-        TelemetryFormat::Ocsf | TelemetryFormat::Ecs => {
-            return Err(io::ErrorKind::Unsupported.into());
-        }
+        TelemetryFormat::Ocsf => Body::Events(Schema::Ocsf),
+        TelemetryFormat::Ecs => Body::Events(Schema::Ecs),
     };
     let TelemetryAddress::Url(url) = &receiver.address else {
-        return Ok(Messages::Json { is_compact });
+        return Ok(match body {
+            Body::Events(schema) => Messages::Events(schema),
+            Body::Lines | Body::Otlp(_) => Messages::Json { is_compact },
+        });
     };
     let fields: io::Result<Vec<_>> = receiver.headers.iter().map(field).collect();
     Ok(Messages::Http(Http::new(&host(url), &url.path, &fields?, body)))

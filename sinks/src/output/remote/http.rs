@@ -4,6 +4,7 @@
 
 use httparse::{EMPTY_HEADER, Header, Response, Status, parse_chunk_size};
 
+use crate::output::form::Schema;
 use crate::output::form::otlp::Otlp;
 
 /// Makes requests for one receiver.
@@ -22,6 +23,8 @@ pub struct Http {
 pub enum Body {
     /// Each record as a line of JSON.
     Lines,
+    /// Each record as an event of a schema, a line each.
+    Events(Schema),
     /// Logs of OpenTelemetry.
     Otlp(Otlp),
 }
@@ -40,7 +43,7 @@ impl Http {
     /// added to the head of each.
     pub fn new(host: &str, path: &str, fields: &[(String, String)], body: Body) -> Self {
         let content = match body {
-            Body::Lines => "application/x-ndjson",
+            Body::Lines | Body::Events(_) => "application/x-ndjson",
             Body::Otlp(_) => "application/json",
         };
         let version = env!("CARGO_PKG_VERSION");

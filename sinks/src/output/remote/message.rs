@@ -5,8 +5,10 @@ use std::sync::LazyLock;
 use super::forward::{self, Forward};
 use super::http::{Body, Http};
 use crate::activities::{Activity, Severity};
+use crate::json::shorten::shorten;
 use crate::json::time::TIMESTAMP_LENGTH;
 use crate::output::backlog::Backlog;
+use crate::output::form::Schema;
 use crate::output::form::otlp::Otlp;
 use crate::output::form::syslog::{About, FRAME_BYTES_MAX, Framing, Syslog};
 use crate::output::lines::Known;
@@ -23,6 +25,8 @@ pub enum Messages {
         /// this connection.
         is_compact: bool,
     },
+    /// Each record as an event of a schema, a line or a datagram each.
+    Events(Schema),
     /// Syslog messages, each with a record.
     Syslog {
         syslog: Syslog,
@@ -42,7 +46,7 @@ impl Messages {
         match self {
             Self::Json { is_compact } => *is_compact,
             Self::Forward(forward) => forward.is_compact,
-            Self::Syslog { .. } | Self::Http(_) => false,
+            Self::Events(_) | Self::Syslog { .. } | Self::Http(_) => false,
         }
     }
 }
@@ -165,6 +169,8 @@ impl Composer {
         let length = match messages {
             Messages::Forward(_) => BATCH_BYTES + 2 * RECORD_BYTES_MAX,
             Messages::Http(_) => REQUEST_BYTES + 3 * RECORD_BYTES_MAX,
+            // An event may be too long at first.
+            Messages::Events(_) => 3 * RECORD_BYTES_MAX,
             _ => RECORD_BYTES_MAX + 1,
         };
         Self {
@@ -277,6 +283,12 @@ impl Composer {
                     self.message.push(b'\n');
                 }
             }
+            Messages::Events(schema) => {
+                event(*schema, note, record, &mut self.record, &mut self.message)?;
+                if self.is_stream {
+                    self.message.push(b'\n');
+                }
+            }
             Messages::Forward(_) => {
                 self.record.clear();
                 for piece in pieces {
@@ -287,6 +299,10 @@ impl Composer {
             Messages::Http(http) => match &http.body {
                 Body::Lines => {
                     self.message.extend_from_slice(record);
+                    self.message.push(b'\n');
+                }
+                Body::Events(schema) => {
+                    event(*schema, note, record, &mut self.record, &mut self.message)?;
                     self.message.push(b'\n');
                 }
                 Body::Otlp(_) => {
@@ -306,9 +322,64 @@ impl Composer {
     }
 }
 
+/// Appends a record as an event that is no longer than a record may be. What is longer is made of
+/// the shortened record.
+fn event(
+    schema: Schema,
+    note: Note,
+    record: &[u8],
+    short: &mut Vec<u8>,
+    out: &mut Vec<u8>,
+) -> Option<()> {
+    let start = out.len();
+    let about = note.about(record)?;
+    schema.append(&about, record, out)?;
+    let mut room = record.len();
+    while out.len() - start >= RECORD_BYTES_MAX {
+        room = room.checked_sub(out.len() - start - RECORD_BYTES_MAX + 1)?;
+        out.truncate(start);
+        short.resize(room, 0);
+        let length = shorten(record, short).ok()?;
+        schema.append(&about, &short[..length], out)?;
+    }
+    Some(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_event_is_no_longer_than_a_record_may_be() {
+        let time = "2026-11-20T07:31:46.905224659+00:00";
+        let start = format!(
+            "{{\"message_type\":\"EVENT\",\"message_id\":\"1\",\
+             \"occurred_message_time_iso_8601_ns\":\"{time}"
+        );
+        let activity = Activity::ProcessCreated;
+        let middle = start.len() as u16;
+        let lists = HeaderLists::default();
+        let note = Note { activity, severity: Severity::Info, middle, lists };
+        // The last name of the path is written twice.
+        for (length, is_cut) in [(12_000, false), (20_000, true), (30_000, true)] {
+            let path = "x".repeat(length);
+            let record = format!(
+                "{start}\",\"activity_data\":{{\"name\":\"process_created\",\"process_details\":\
+                 {{\"process_name\":\"a\",\"process_id\":1,\
+                 \"process_executable_path\":\"/{path}\"}}}}}}"
+            );
+            for schema in [Schema::Ocsf, Schema::Ecs] {
+                let mut out = b"before".to_vec();
+                event(schema, note, record.as_bytes(), &mut Vec::new(), &mut out).unwrap();
+                let event = &out[b"before".len()..];
+                assert!(event.len() < RECORD_BYTES_MAX, "{}", event.len());
+                serde_json::from_slice::<serde_json::Value>(event).unwrap();
+                let text = std::str::from_utf8(event).unwrap();
+                let is_short = schema == Schema::Ecs && length < RECORD_BYTES_MAX - 1000;
+                assert_eq!(text.contains("\"truncated\":true"), is_cut && !is_short);
+            }
+        }
+    }
 
     #[test]
     fn a_note_is_read_as_it_was_written() {
