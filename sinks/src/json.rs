@@ -146,11 +146,15 @@ impl<'b> JsonWriter<'b> {
     /// The value of a field that is true or false.
     #[inline]
     pub fn boolean(&mut self, value: bool) -> Result<(), Full> {
-        let word = if value { "true" } else { "false" };
         if self.dialect.is_foreign() {
-            return self.word(word);
+            return self.quoted_boolean(value);
         }
-        self.raw(word.as_bytes())
+        self.raw(if value { b"true" } else { b"false" })
+    }
+
+    #[cold]
+    fn quoted_boolean(&mut self, value: bool) -> Result<(), Full> {
+        self.word(if value { "true" } else { "false" })
     }
 
     /// `"0x7f1c2a000000"`.
@@ -192,14 +196,19 @@ impl<'b> JsonWriter<'b> {
     #[inline]
     pub(crate) fn close_object(&mut self, start: usize) -> Result<(), Full> {
         if self.truncated {
-            self.raw(b",\"truncated\":")?;
-            self.boolean(true)?;
+            self.mark_truncated()?;
         }
         if self.length == start {
             return self.raw(b"{}");
         }
         self.out[start] = b'{';
         self.raw(b"}")
+    }
+
+    #[cold]
+    fn mark_truncated(&mut self) -> Result<(), Full> {
+        self.raw(b",\"truncated\":")?;
+        self.boolean(true)
     }
 
     /// A quoted word that needs no escapes.

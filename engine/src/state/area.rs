@@ -258,6 +258,7 @@ fn is_same_inode(one: Tag<3>, other: Tag<3>) -> bool {
 }
 
 /// An area's inode; none without a file, and if the scan could not read the file.
+#[inline]
 fn inode(snapshot: &Snapshot, row: &VmaRow) -> Tag<3> {
     if row.vma.file.is_null() {
         return Tag::NONE;

@@ -38,7 +38,11 @@ pub trait Value {
 }
 
 impl<T: Scalar> Value for T {
-    #[inline]
+    #[expect(
+        clippy::inline_always,
+        reason = "the key's length is known only then: 5 % of a record"
+    )]
+    #[inline(always)]
     fn append(&self, key: &'static str, out: &mut JsonWriter<'_>) -> Result<(), Full> {
         if !self.is_known(out.dialect()) {
             return Ok(());
