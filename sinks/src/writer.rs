@@ -40,9 +40,14 @@ pub enum OutputChange {
     /// No more records follow for the output of a system's records. The writer ends it when all
     /// that were passed on before are written.
     End(u32),
+    /// The same for the output with these counters. One whose receiver is away ends soon.
+    Remove(Arc<Counters>),
+    /// The same, and another output follows in its place: later records wait for that. When the
+    /// output has ended, its counters show it ([`Counters::is_released`]).
+    Release(Arc<Counters>),
     /// All outputs that write files open them again: another program has moved them.
     Reopen,
-    /// An output in the place of the one with these counters, which has panicked.
+    /// An output in the place of the one with these counters, which has panicked or was released.
     Replace(Arc<Counters>, Box<dyn Output>),
 }
 
@@ -63,6 +68,10 @@ struct Reader {
     standing: Standing,
     /// The number of the first block that it does not need, if it is to be ended.
     until: Option<u64>,
+    /// Whether another output follows in its place then.
+    has_successor: bool,
+    /// Whether the place is empty: the output has panicked, or was released.
+    is_absent: bool,
     /// How many records it took, and how many of its counter's dropped ones it did not.
     taken: u64,
     skipped: u64,
@@ -140,8 +149,13 @@ impl Writer {
     }
 
     /// Changes outputs as requested.
-    fn change_outputs(&mut self) {
+    fn change_outputs(&mut self, now_ns: u64) {
         while let Ok(change) = self.changes.try_recv() {
+            let next = self.waker.next();
+            let is_of = |counters: &Arc<Counters>| {
+                let counters = Arc::clone(counters);
+                move |it: &&mut Reader| Arc::ptr_eq(it.output.counters(), &counters)
+            };
             match change {
                 OutputChange::Add(output) => self.outputs.push(Reader::new(output, &self.lanes)),
                 OutputChange::Reopen => {
@@ -150,16 +164,26 @@ impl Writer {
                     }
                 }
                 OutputChange::Replace(counters, output) => {
-                    let is_it = |it: &&mut Reader| Arc::ptr_eq(it.output.counters(), &counters);
-                    if let Some(reader) = self.outputs.iter_mut().find(is_it) {
+                    if let Some(reader) = self.outputs.iter_mut().find(is_of(&counters)) {
                         reader.replace(output);
                     }
                 }
                 OutputChange::End(system) => {
-                    let next = self.waker.next();
                     let own = |reader: &&mut Reader| reader.output.filter().system == Some(system);
                     for reader in self.outputs.iter_mut().filter(own) {
-                        reader.until.get_or_insert(next);
+                        reader.end(next, now_ns);
+                    }
+                }
+                OutputChange::Remove(counters) => {
+                    if let Some(reader) = self.outputs.iter_mut().find(is_of(&counters)) {
+                        reader.has_successor = false;
+                        reader.end(next, now_ns);
+                    }
+                }
+                OutputChange::Release(counters) => {
+                    if let Some(reader) = self.outputs.iter_mut().find(is_of(&counters)) {
+                        reader.has_successor = true;
+                        reader.end(next, now_ns);
                     }
                 }
             }
@@ -167,14 +191,17 @@ impl Writer {
     }
 
     /// Ends the outputs that are to be ended and have written all their records.
-    fn end_outputs(&mut self) {
+    fn end_outputs(&mut self, now_ns: u64) {
         let lanes = &self.lanes;
         self.outputs.retain_mut(|reader| {
-            let is_over = reader.is_over(lanes);
-            if is_over {
-                reader.guarded(lanes, Reader::finish);
+            if !reader.is_over(lanes, now_ns) {
+                return true;
             }
-            !is_over
+            reader.guarded(lanes, Reader::finish);
+            if reader.has_successor {
+                reader.release();
+            }
+            reader.has_successor
         });
     }
 
@@ -192,7 +219,7 @@ impl Writer {
         // While blocks are being passed on, one lane may show a block and another not yet the one
         // before it. A new output takes all blocks that are not pulled yet.
         let until = self.waker.next();
-        self.change_outputs();
+        self.change_outputs(now_ns);
         for lane in &mut self.lanes {
             lane.pull(&self.counts);
         }
@@ -209,7 +236,7 @@ impl Writer {
         for (index, lane) in self.lanes.iter_mut().enumerate() {
             lane.release(&mut self.outputs, index);
         }
-        self.end_outputs();
+        self.end_outputs(now_ns);
         self.left()
     }
 
@@ -362,6 +389,8 @@ impl Reader {
             places: lanes.iter().map(place).collect(),
             standing: Standing::Idle,
             until: None,
+            has_successor: false,
+            is_absent: false,
             taken: 0,
             skipped: 0,
             taking: None,
@@ -382,14 +411,33 @@ impl Reader {
         }
     }
 
-    /// Drops an output that has panicked; counts the records that it had not written.
-    fn lose_output(&mut self, lanes: &[Lane], panic: String) {
+    /// Drops the output, and leaves its place empty.
+    fn vacate(&mut self) {
         let counters = Arc::clone(self.output.counters());
         let absent = Absent { kind: self.output.kind(), filter: self.output.filter(), counters };
         let output = std::mem::replace(&mut self.output, Box::new(absent));
-        // Its buffers are half changed, so this may panic as well; nothing of it is used again.
+        // Its buffers may be half changed, so this may panic; nothing of it is used again.
         let _ = caught(move || drop(output));
         self.standing = Standing::Failing;
+        self.is_absent = true;
+    }
+
+    /// Leaves the place of an output that has ended to the next one.
+    fn release(&mut self) {
+        self.vacate();
+        self.until = None;
+        self.output.counters().set_released();
+    }
+
+    /// No more records than those before block `until` follow for it.
+    fn end(&mut self, until: u64, now_ns: u64) {
+        self.until.get_or_insert(until);
+        (self.progress, self.progress_ns) = (self.output.progress(), now_ns);
+    }
+
+    /// Drops an output that has panicked; counts the records that it had not written.
+    fn lose_output(&mut self, lanes: &[Lane], panic: String) {
+        self.vacate();
         let counters = Arc::clone(self.output.counters());
         let own = counters.dropped().saturating_sub(self.skipped);
         let unwritten = self.taken.saturating_sub(counters.records()).saturating_sub(own);
@@ -405,6 +453,7 @@ impl Reader {
     fn replace(&mut self, output: Box<dyn Output>) {
         self.output = output;
         self.standing = Standing::Idle;
+        self.is_absent = false;
         (self.taken, self.skipped) = (0, 0);
     }
 
@@ -430,20 +479,31 @@ impl Reader {
         taken > 0 || has_room
     }
 
-    /// Whether it is to be ended and has written all its records.
-    fn is_over(&self, lanes: &[Lane]) -> bool {
+    /// Whether it is to be ended and has written all its records, or is not going to.
+    fn is_over(&mut self, lanes: &[Lane], now_ns: u64) -> bool {
         let Some(until) = self.until else { return false };
+        if self.is_absent {
+            return true;
+        }
         let places = lanes.iter().zip(&self.places);
         let mut next =
             places.filter_map(|(lane, place)| lane.held.get((place.block - lane.first) as usize));
-        matches!(self.standing, Standing::Idle | Standing::Closed)
-            && next.all(|block| block.number() >= until)
+        if next.any(|block| block.number() < until) {
+            return self.standing == Standing::Closed;
+        }
+        match self.standing {
+            Standing::Idle | Standing::Closed => true,
+            // A disk may be full for long.
+            Standing::Failing => false,
+            Standing::Busy | Standing::Away => !self.is_hopeful(now_ns),
+        }
     }
 
     /// Takes blocks before number `until`, in their order, as far as there is room; returns the
     /// number of records.
     fn take(&mut self, lanes: &[Lane], until: u64, now_ns: u64) -> usize {
         let mut taken = 0;
+        let until = self.until.map_or(until, |own| own.min(until));
         loop {
             let places = lanes.iter().zip(&mut self.places).enumerate();
             let next = places.filter_map(|(index, (lane, place))| {
@@ -490,15 +550,19 @@ impl Reader {
         let Some(block) = lane.held.get((place.block - lane.first) as usize) else {
             return false;
         };
-        let lost = block.wanted_from(&self.output.filter(), place.record);
-        self.output.counters().add_dropped(lost);
-        self.skipped += lost as u64;
+        // What comes after its end is not for it.
+        let is_for_it = self.until.is_none_or(|until| self.has_successor || block.number() < until);
+        if is_for_it {
+            let lost = block.wanted_from(&self.output.filter(), place.record);
+            self.output.counters().add_dropped(lost);
+            self.skipped += lost as u64;
+        }
         *place = Place { block: place.block + 1, record: 0 };
         true
     }
 }
 
-/// In the place of an output that has panicked: records wait for the next one.
+/// In the place of an output that has panicked or was released: records wait for the next one.
 #[derive(Debug)]
 struct Absent {
     kind: OutputKind,

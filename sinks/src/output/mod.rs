@@ -26,7 +26,7 @@ pub mod transport;
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -51,6 +51,7 @@ macro_rules! counters {
             last_error: AtomicI32,
             failure: Mutex<String>,
             panic: Mutex<Option<String>>,
+            is_released: AtomicBool,
         }
 
         impl Counters {
@@ -114,6 +115,16 @@ impl Counters {
     /// another one ([`crate::writer::OutputChange::Replace`]).
     pub fn take_panic(&self) -> Option<String> {
         self.panic.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Whether the output has ended and waits for another one in its place
+    /// ([`crate::writer::OutputChange::Release`]).
+    pub fn is_released(&self) -> bool {
+        self.is_released.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_released(&self) {
+        self.is_released.store(true, Ordering::Release);
     }
 
     pub(crate) fn set_panic(&self, text: String) {

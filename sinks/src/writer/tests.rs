@@ -1,4 +1,4 @@
-//! Outputs that panic.
+//! Outputs that panic, are removed, or make room for others.
 
 use std::sync::Mutex;
 
@@ -14,6 +14,8 @@ struct Fragile {
     bad: Option<&'static str>,
     is_bad_when_it_advances: bool,
     is_bad_at_its_end: bool,
+    /// Its receiver is away for as long as this is true.
+    is_away: Arc<AtomicBool>,
 }
 
 impl Output for Fragile {
@@ -36,7 +38,7 @@ impl Output for Fragile {
 
     fn advance(&mut self, _: u64, _: Duration) -> Standing {
         assert!(!self.is_bad_when_it_advances, "a bad step");
-        Standing::Idle
+        if self.is_away.load(Ordering::Relaxed) { Standing::Away } else { Standing::Idle }
     }
 
     fn finish(&mut self) {
@@ -65,6 +67,10 @@ impl Running {
             self.producer.flush();
         }
         self.writer.step(0, Duration::ZERO);
+    }
+
+    fn change(&self, change: OutputChange) {
+        self.changes.send(change).unwrap();
     }
 }
 
@@ -119,4 +125,44 @@ fn an_output_that_panics_at_its_end_ends() {
     drop(running.producer);
     running.writer.finish(&|| 0);
     assert!(counters.take_panic().unwrap().contains("a bad end"));
+}
+
+#[test]
+fn an_output_that_makes_room_has_all_records_before_and_the_next_one_all_after() {
+    let (steady, old, next) = (Fragile::default(), Fragile::default(), Fragile::default());
+    let all = Arc::clone(&steady.kept);
+    let (before, after) = (Arc::clone(&old.kept), Arc::clone(&next.kept));
+    let counters = Arc::clone(&old.counters);
+    let mut running = start(vec![old, steady]);
+    running.write(&["a"]);
+    assert!(!counters.is_released());
+    running.change(OutputChange::Release(Arc::clone(&counters)));
+    running.write(&["b"]);
+    assert!(counters.is_released());
+    running.write(&["c", "d"]);
+    running.change(OutputChange::Replace(Arc::clone(&counters), Box::new(next)));
+    running.write(&["e"]);
+    let both = [before.lock().unwrap().clone(), after.lock().unwrap().clone()];
+    assert_eq!(both.concat(), ["a", "b", "c", "d", "e"]);
+    assert_eq!(both[1].last().map(String::as_str), Some("e"));
+    assert_eq!(*all.lock().unwrap(), ["a", "b", "c", "d", "e"]);
+    assert_eq!(counters.dropped(), 0);
+}
+
+#[test]
+fn an_output_is_removed_when_its_receiver_stays_away_for_too_long() {
+    let (steady, away) = (Fragile::default(), Fragile::default());
+    let all = Arc::clone(&steady.kept);
+    let (counters, is_away) = (Arc::clone(&away.counters), Arc::clone(&away.is_away));
+    is_away.store(true, Ordering::Relaxed);
+    let mut running = start(vec![away, steady]);
+    running.write(&["a"]);
+    running.change(OutputChange::Remove(Arc::clone(&counters)));
+    running.write(&["b"]);
+    assert!(Arc::strong_count(&counters) > 1);
+    running.writer.step(PATIENCE_NS, Duration::ZERO);
+    assert_eq!(Arc::strong_count(&counters), 1, "the writer has dropped it");
+    running.write(&["c"]);
+    assert_eq!(*all.lock().unwrap(), ["a", "b", "c"]);
+    assert!(!counters.is_released());
 }
