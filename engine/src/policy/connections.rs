@@ -73,16 +73,7 @@ impl Reporter<'_> {
         let connection = change.connection;
         let facts = connection.facts();
         let interface = describe::interface_of(&cx.snapshot.interfaces, &facts);
-        let others: ArrayVec<Holder, HOLDERS_MAX> = change
-            .holders
-            .iter()
-            .skip(1)
-            .take(HOLDERS_MAX)
-            .map(|holder| Holder {
-                process_id: holder.process_id,
-                file_descriptor_id: holder.descriptor,
-            })
-            .collect();
+        let others = other_holders(change);
         let mut details = describe::network_connection(&facts, interface);
         details.tcp_connection_creation_time_iso_8601_ns =
             Some(Timestamp::from_ns(connection.first_seen.real.ns()));
@@ -130,6 +121,17 @@ impl Reporter<'_> {
             self.policy.incidents.end_connection(&facts);
         }
     }
+}
+
+/// The first holders after the owner.
+fn other_holders(change: &ConnectionChange<'_>) -> ArrayVec<Holder, HOLDERS_MAX> {
+    let others = change.holders.iter().skip(1).take(HOLDERS_MAX);
+    others
+        .map(|holder| Holder {
+            process_id: holder.process_id,
+            file_descriptor_id: holder.descriptor,
+        })
+        .collect()
 }
 
 /// The details that follow a connection's own in a record, in the contract's order.
