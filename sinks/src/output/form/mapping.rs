@@ -36,7 +36,8 @@ pub(super) struct Pair {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum When {
     Always,
-    /// If its object has a value already: the outermost one in the pair's path, or that of the part.
+    /// If its object has a value already: the outermost one in the pair's path, or that of the
+    /// part.
     Beside,
     /// Unless its object has a value already, or it is an object that is there.
     Otherwise,

@@ -148,7 +148,8 @@ pub(super) fn append(about: &About<'_>, record: &[u8], out: &mut Vec<u8>) -> Opt
     // Writing to memory does not fail.
     let _ = write!(
         out,
-        "{{\"time\":{time},\"class_uid\":{class_uid},\"category_uid\":{},\"activity_id\":{activity},\
+        "{{\"time\":{time},\"class_uid\":{class_uid},\"category_uid\":{},\
+         \"activity_id\":{activity},\
          \"type_uid\":{},\"severity_id\":{}",
         class_uid / 1000,
         class_uid * 100 + activity,
