@@ -126,16 +126,17 @@ const WRITER: &[c_long] = &[
     libc::SYS_openat,
     libc::SYS_pwrite64,
     libc::SYS_pwritev,
-    libc::SYS_renameat,
     libc::SYS_renameat2,
     libc::SYS_sendfile,
-    libc::SYS_sync_file_range,
     libc::SYS_unlinkat,
 ];
 #[cfg(target_arch = "x86_64")]
 const WRITER_OLD: &[c_long] =
-    &[libc::SYS_mkdir, libc::SYS_rename, libc::SYS_rmdir, libc::SYS_unlink];
-#[cfg(not(target_arch = "x86_64"))]
+    &[libc::SYS_mkdir, libc::SYS_rename, libc::SYS_renameat, libc::SYS_rmdir, libc::SYS_unlink];
+/// `renameat`, by which its C library renames (include/uapi/asm-generic/unistd.h).
+#[cfg(target_arch = "aarch64")]
+const WRITER_OLD: &[c_long] = &[38];
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 const WRITER_OLD: &[c_long] = &[];
 const WRITER_LIMITED: &[Limited] = &[
     (libc::SYS_ioctl, &[(1, u32::MAX as u64, libc::TIOCOUTQ)]),
