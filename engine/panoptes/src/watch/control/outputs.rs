@@ -19,7 +19,11 @@ use super::END_LOOK;
 use super::threads::spawn;
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
+<<<<<<< HEAD
 use crate::watch::clocks::nanoseconds;
+=======
+use crate::sandbox::Role;
+>>>>>>> b818f8cc (Restrict threads: capabilities, and filters of system calls)
 use crate::watch::outputs::Watched;
 use crate::watch::signals::{Signals, StopRequest};
 use crate::watch::system_events::{SystemEvents, because};
@@ -72,11 +76,14 @@ impl Outputs {
         changes: Sender<OutputChange>,
         watched: Vec<Watched>,
         start: Instant,
+        messages: &Arc<Messages>,
     ) -> Result<Self, Failure> {
         let stop = Arc::new(AtomicBool::new(false));
         let stops = Arc::clone(&stop);
         let (sender, panics) = channel();
+        let messages = Arc::clone(messages);
         let writer = spawn("writer", move || {
+            Role::Writer.enter(&messages);
             let mut restarts = Restarts::default();
             loop {
                 let clock = || nanoseconds(start.elapsed());
