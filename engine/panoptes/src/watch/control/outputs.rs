@@ -19,11 +19,8 @@ use super::END_LOOK;
 use super::threads::spawn;
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
-<<<<<<< HEAD
-use crate::watch::clocks::nanoseconds;
-=======
 use crate::sandbox::Role;
->>>>>>> b818f8cc (Restrict threads: capabilities, and filters of system calls)
+use crate::watch::clocks::nanoseconds;
 use crate::watch::outputs::Watched;
 use crate::watch::signals::{Signals, StopRequest};
 use crate::watch::system_events::{SystemEvents, because};

@@ -165,10 +165,12 @@ fn show_figures(
     cores: OtherCores,
     messages: &Arc<Messages>,
 ) -> Result<(), Failure> {
-<<<<<<< HEAD
     if let Some(server) = server {
         let (figures, messages) = (Arc::clone(figures), Arc::clone(messages));
-        cores.spawn("metrics", move || figures.serve(&server, &messages))?;
+        cores.spawn("metrics", move || {
+            Role::Metrics.enter(&messages);
+            figures.serve(&server, &messages);
+        })?;
     }
     if matches!(request.stdout.form, Form::ForPeople(style) if style.has_status) {
         let (figures, messages) = (Arc::clone(figures), Arc::clone(messages));
@@ -176,14 +178,6 @@ fn show_figures(
         cores.spawn("status", move || show_status(&figures, &stop, &messages))?;
     }
     Ok(())
-=======
-    let Some(server) = server else { return Ok(()) };
-    let (figures, messages) = (Arc::clone(figures), Arc::clone(messages));
-    cores.spawn("metrics", move || {
-        Role::Metrics.enter(&messages);
-        figures.serve(&server, &messages);
-    })
->>>>>>> b818f8cc (Restrict threads: capabilities, and filters of system calls)
 }
 
 /// The interfaces of this machine; none if they can't be read, which is reported.
