@@ -23,6 +23,7 @@ pub mod message;
 pub mod profile;
 mod random;
 pub mod request;
+mod sandbox;
 pub mod sbom;
 pub mod scan;
 mod scanner_cores;

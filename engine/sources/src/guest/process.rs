@@ -147,7 +147,10 @@ impl GuestProcess {
 
     /// Whether the process has ended or executes another program: one system call.
     pub fn has_ended(&self) -> bool {
-        self.life() != Some(self.life)
+        let (began, stack) = self.life;
+        // A thread without CAP_SYS_PTRACE does not see the stack of another user's process: it
+        // reads 0 (do_task_stat, fs/proc/array.c).
+        self.life().is_none_or(|now| now.0 != began || now.1 != stack && now.1 != 0)
     }
 
     /// Start time, and address of the stack, which an execve(2) moves; `None` once the process has

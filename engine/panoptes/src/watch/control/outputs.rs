@@ -19,6 +19,7 @@ use super::END_LOOK;
 use super::threads::spawn;
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
+use crate::sandbox::Role;
 use crate::watch::clocks::nanoseconds;
 use crate::watch::outputs::Watched;
 use crate::watch::signals::{Signals, StopRequest};
@@ -72,11 +73,14 @@ impl Outputs {
         changes: Sender<OutputChange>,
         watched: Vec<Watched>,
         start: Instant,
+        messages: &Arc<Messages>,
     ) -> Result<Self, Failure> {
         let stop = Arc::new(AtomicBool::new(false));
         let stops = Arc::clone(&stop);
         let (sender, panics) = channel();
+        let messages = Arc::clone(messages);
         let writer = spawn("writer", move || {
+            Role::Writer.enter(&messages);
             let mut restarts = Restarts::default();
             loop {
                 let clock = || nanoseconds(start.elapsed());

@@ -13,6 +13,7 @@ use super::threads::spawn;
 use crate::exit::Failure;
 use crate::memory::{SLOW_QUEUE, quick_queue};
 use crate::message::Messages;
+use crate::sandbox::Role;
 use crate::scanner_cores::ScannerCores;
 use crate::watch::balance::{Balance, Place};
 use crate::watch::clocks::nanoseconds;
@@ -99,7 +100,12 @@ impl<S: Scan> ScannerHandle<S> {
         let state = Arc::new(ScannerState::default());
         let parts = Parts { kind, cores, commands, producer, has_scratch };
         let scanner = Scanner::new(Common::clone(common), parts, Arc::clone(&state));
-        let thread = spawn("scanner", move || scanner.run())?;
+        let role = Role::Scanner { has_dma: common.shared.has_dma };
+        let messages = Arc::clone(&common.messages);
+        let thread = spawn("scanner", move || {
+            role.enter(&messages);
+            scanner.run()
+        })?;
         Ok((
             Self { commands: sender, state, thread, stuck_ns: 0, looks: (0, 0), still: None },
             consumer,

@@ -32,6 +32,7 @@ use crate::memory::{
 };
 use crate::message::Messages;
 use crate::request::WatchRequest;
+use crate::sandbox::{Role, has_dma};
 use crate::sbom::Sboms;
 use crate::scanner_cores::ScannerCores;
 use crate::watch::clocks::nanoseconds;
@@ -65,7 +66,7 @@ impl Control {
         let (changes, changed_outputs) = channel();
         let logs = system_logs(configuration, lock, changes.clone(), messages);
         let system_events = SystemEvents::new(producer, configuration, interfaces, logs);
-        let shared = Arc::new(shared(configuration));
+        let shared = Arc::new(shared(request));
         // The number of systems that `auto_scan` will find is unknown.
         let most = if request.auto_scan { usize::MAX } else { request.systems.len() };
         let limits = limits(request);
@@ -80,7 +81,7 @@ impl Control {
         let writer = Writer::with_changes(consumers, outputs, changed_outputs);
         let silenced = Silenced::new(configuration.exceptions(), start);
         let figures = Arc::new(Figures::new(start, &shared, scanners.states(), &writer, &silenced));
-        let outputs = Outputs::start(writer, changes, watched, start)?;
+        let outputs = Outputs::start(writer, changes, watched, start, messages)?;
         lock_memory(messages);
         let other_cores = OtherCores::without(&cores.cores);
         show_figures(request, server, &figures, &shared.stop, other_cores, messages)?;
@@ -126,9 +127,10 @@ fn scanner_cores(request: &WatchRequest, messages: &Messages) -> Result<ScannerC
     Ok(ScannerCores::of(&request.configuration.service.cores).with_further(further))
 }
 
-fn shared(configuration: &Configuration) -> Shared {
-    let interval = nanoseconds(configuration.service.scan_interval);
-    Shared { interval_ns: AtomicU64::new(interval), ..Shared::default() }
+fn shared(request: &WatchRequest) -> Shared {
+    let interval = nanoseconds(request.configuration.service.scan_interval);
+    let has_dma = has_dma(&request.systems);
+    Shared { interval_ns: AtomicU64::new(interval), has_dma, ..Shared::default() }
 }
 
 /// The systems that are named.
@@ -160,7 +162,10 @@ fn show_figures(
 ) -> Result<(), Failure> {
     if let Some(server) = server {
         let (figures, messages) = (Arc::clone(figures), Arc::clone(messages));
-        cores.spawn("metrics", move || figures.serve(&server, &messages))?;
+        cores.spawn("metrics", move || {
+            Role::Metrics.enter(&messages);
+            figures.serve(&server, &messages);
+        })?;
     }
     if matches!(request.stdout.form, Form::ForPeople(style) if style.has_status) {
         let (figures, messages) = (Arc::clone(figures), Arc::clone(messages));

@@ -55,6 +55,8 @@ pub(super) struct Shared {
     pub(super) stop: Arc<AtomicBool>,
     /// Nanoseconds from the start of one scan to the start of the next.
     pub(super) interval_ns: AtomicU64,
+    /// Whether NVIDIA's library may run on scanners.
+    pub(super) has_dma: bool,
 }
 
 /// A system and what its scanner knows of it.

@@ -1,0 +1,136 @@
+//! What the threads of the service may still do, so that a bug in one of them gives an attacker
+//! little: capabilities, and system calls ([`filter`]).
+//!
+//! [`give_up_capabilities`] leaves the process what its sources need. Threads inherit that from the
+//! control thread: workers attach to guests with it. The others call [`Role::enter`] and keep less.
+//!
+//! Nothing here stops the service. Where the kernel or a container refuses, a debug line says it.
+
+mod filter;
+#[cfg(test)]
+mod tests;
+
+use std::fmt::Display;
+
+use caps::{CapSet, Capability, CapsHashSet};
+
+use crate::config::{System, SystemAddress};
+use crate::message::Messages;
+use crate::request::WatchRequest;
+
+/// What everything but the sources needs: logs and sockets that another user owns, locked memory,
+/// and a port below 1024 for metrics.
+const SERVICE: [Capability; 4] = [
+    Capability::CAP_DAC_OVERRIDE,
+    Capability::CAP_FOWNER,
+    Capability::CAP_IPC_LOCK,
+    Capability::CAP_NET_BIND_SERVICE,
+];
+/// Files of memory that another user owns, and whether somebody writes them (a lease).
+const FILES: [Capability; 2] = [Capability::CAP_DAC_READ_SEARCH, Capability::CAP_LEASE];
+/// Seeing and reading processes of other users, and the files that they have mapped.
+const GUESTS: [Capability; 2] = [Capability::CAP_SYS_PTRACE, Capability::CAP_CHECKPOINT_RESTORE];
+/// /proc/kcore.
+const HOST: [Capability; 2] = [Capability::CAP_SYS_RAWIO, Capability::CAP_DAC_READ_SEARCH];
+
+/// What a thread does, and so what it needs.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Role {
+    /// Reads memory that workers have opened.
+    Scanner {
+        /// Whether NVIDIA's library may run on the thread. Its needs are not known.
+        has_dma: bool,
+    },
+    /// Writes, rotates and syncs logs, and connects to receivers.
+    Writer,
+    /// Answers requests for metrics.
+    Metrics,
+}
+
+impl Role {
+    /// Restricts the present thread, and the threads that it starts, to what this role needs.
+    pub(crate) fn enter(self, messages: &Messages) {
+        if let Some(kept) = self.capabilities() {
+            note(messages, "capabilities of a thread", restrict(&kept));
+        }
+        note(messages, "system calls of a thread", filter::install(self));
+    }
+
+    /// The capabilities that it keeps; `None` for all.
+    fn capabilities(self) -> Option<CapsHashSet> {
+        Some(match self {
+            Self::Scanner { has_dma: true } => return None,
+            // Its memory for scans is locked when it is made.
+            Self::Scanner { has_dma: false } => CapsHashSet::from([Capability::CAP_IPC_LOCK]),
+            Self::Writer => {
+                CapsHashSet::from([Capability::CAP_DAC_OVERRIDE, Capability::CAP_FOWNER])
+            }
+            Self::Metrics => CapsHashSet::new(),
+        })
+    }
+}
+
+/// Whether a system may be read by NVIDIA's library.
+pub(crate) fn has_dma(systems: &[System]) -> bool {
+    systems.iter().any(|system| matches!(system.address, SystemAddress::Doca { .. }))
+}
+
+/// Gives up the capabilities that no source of this request needs. Other systems need a restart, so
+/// nothing else is needed later. Call it before any thread starts.
+pub(crate) fn give_up_capabilities(request: &WatchRequest, messages: &Messages) {
+    let Some(kept) = needed(&request.systems, request.auto_scan) else {
+        return messages.debug("all capabilities are kept for NVIDIA's library");
+    };
+    for capability in caps::runtime::thread_all_supported().difference(&kept) {
+        // Only with CAP_SETPCAP. It matters for programs that are executed, of which there are
+        // none.
+        let _ = caps::drop(None, CapSet::Bounding, *capability);
+    }
+    note(messages, "capabilities", restrict(&kept));
+}
+
+/// The capabilities that the service needs for these systems; `None` for all.
+fn needed(systems: &[System], auto_scan: bool) -> Option<CapsHashSet> {
+    if has_dma(systems) {
+        return None;
+    }
+    let mut kept = CapsHashSet::from(SERVICE);
+    if auto_scan {
+        kept.extend(guests());
+    }
+    for system in systems {
+        match system.address {
+            SystemAddress::Qemu(_) => kept.extend(guests()),
+            SystemAddress::File(_) => kept.extend(FILES),
+            SystemAddress::Host => kept.extend(HOST),
+            SystemAddress::Doca { .. } => return None,
+        }
+    }
+    Some(kept)
+}
+
+/// What guests of this machine take.
+fn guests() -> impl Iterator<Item = Capability> {
+    // Before 5.9, opening mapped files takes CAP_SYS_ADMIN.
+    let known = caps::runtime::thread_all_supported();
+    let is_old = !known.contains(&Capability::CAP_CHECKPOINT_RESTORE);
+    let instead = is_old.then_some(Capability::CAP_SYS_ADMIN);
+    GUESTS.into_iter().chain(FILES).chain(instead)
+}
+
+/// Keeps those of the present thread's capabilities that are among these.
+fn restrict(kept: &CapsHashSet) -> Result<(), caps::errors::CapsError> {
+    // A thread can raise again what is permitted, so that goes last: each set contains the former.
+    caps::clear(None, CapSet::Inheritable)?;
+    for set in [CapSet::Effective, CapSet::Permitted] {
+        let present = caps::read(None, set)?;
+        caps::set(None, set, &present.intersection(kept).copied().collect())?;
+    }
+    Ok(())
+}
+
+fn note<E: Display>(messages: &Messages, what: &str, result: Result<(), E>) {
+    if let Err(error) = result {
+        messages.debug(format_args!("the {what} are not restricted: {error}"));
+    }
+}

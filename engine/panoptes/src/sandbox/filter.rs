@@ -1,0 +1,238 @@
+//! The system calls of threads: filters of seccomp(2).
+//!
+//! Other calls fail with ENOSYS, as on an older kernel. C libraries then use the call that a newer
+//! one replaces, so a new release of one does not end the service: with EPERM it could abort, and
+//! a signal would end the service at once. What is refused shows as the error of what asked for it.
+//!
+//! Rings of io_uring are not filtered, so only the writer may use them.
+
+use std::collections::BTreeMap;
+use std::env::consts::ARCH;
+
+use libc::c_long;
+use seccompiler::SeccompCmpArgLen::Dword;
+use seccompiler::SeccompCmpOp::{Eq, MaskedEq};
+use seccompiler::{
+    BackendError, BpfProgram, Error, SeccompAction, SeccompCondition, SeccompFilter, SeccompRule,
+};
+
+use super::Role;
+
+/// A call for which each of these must hold: number of the argument, bits, and their value.
+type Limited = (c_long, &'static [(u8, u64, u64)]);
+
+/// What threads of all roles use: time, memory, locks, panics with a backtrace, and what is open.
+const COMMON: &[c_long] = &[
+    libc::SYS_brk,
+    libc::SYS_clock_getres,
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_close,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_fcntl,
+    libc::SYS_fstat,
+    libc::SYS_futex,
+    libc::SYS_getcpu,
+    libc::SYS_getcwd,
+    libc::SYS_getpid,
+    libc::SYS_getpriority,
+    libc::SYS_getrandom,
+    libc::SYS_getrusage,
+    libc::SYS_gettid,
+    libc::SYS_gettimeofday,
+    libc::SYS_lseek,
+    libc::SYS_madvise,
+    libc::SYS_membarrier,
+    libc::SYS_mlock,
+    libc::SYS_mlock2,
+    libc::SYS_mremap,
+    libc::SYS_munlock,
+    libc::SYS_munmap,
+    libc::SYS_nanosleep,
+    libc::SYS_newfstatat,
+    libc::SYS_ppoll,
+    libc::SYS_pread64,
+    libc::SYS_preadv,
+    libc::SYS_read,
+    libc::SYS_readlinkat,
+    libc::SYS_readv,
+    libc::SYS_restart_syscall,
+    libc::SYS_rseq,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_sched_setaffinity,
+    libc::SYS_sched_yield,
+    libc::SYS_set_robust_list,
+    // A slow scanner lowers its priority.
+    libc::SYS_setpriority,
+    libc::SYS_sigaltstack,
+    libc::SYS_statx,
+    libc::SYS_sysinfo,
+    libc::SYS_tgkill,
+    libc::SYS_uname,
+    libc::SYS_write,
+    libc::SYS_writev,
+];
+/// The same, where they exist beside newer calls.
+#[cfg(target_arch = "x86_64")]
+const COMMON_OLD: &[c_long] =
+    &[libc::SYS_lstat, libc::SYS_poll, libc::SYS_readlink, libc::SYS_stat];
+#[cfg(not(target_arch = "x86_64"))]
+const COMMON_OLD: &[c_long] = &[];
+
+const EXECUTABLE: u64 = libc::PROT_EXEC as u64;
+/// Flags of open(2) that an open for reading alone does not have.
+const CHANGES: u64 = (libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC) as u64;
+/// No memory that can be executed, and no files that can be written.
+const COMMON_LIMITED: &[Limited] = &[
+    (libc::SYS_mmap, &[(2, EXECUTABLE, 0)]),
+    (libc::SYS_mprotect, &[(2, EXECUTABLE, 0)]),
+    (libc::SYS_openat, &[(2, CHANGES, 0)]),
+];
+/// `UFFDIO_REGISTER` (include/uapi/linux/userfaultfd.h): a part of a guest's file is mapped again.
+const SCANNER_LIMITED: &[Limited] = &[(libc::SYS_ioctl, &[(1, u32::MAX as u64, 0xc020_aa00)])];
+
+/// What connections of receivers and clients take.
+const NETWORK: &[c_long] = &[
+    libc::SYS_getpeername,
+    libc::SYS_getsockname,
+    libc::SYS_getsockopt,
+    libc::SYS_recvfrom,
+    libc::SYS_recvmsg,
+    libc::SYS_sendmsg,
+    libc::SYS_sendto,
+    libc::SYS_setsockopt,
+    libc::SYS_shutdown,
+];
+const WRITER: &[c_long] = &[
+    libc::SYS_connect,
+    libc::SYS_copy_file_range,
+    libc::SYS_fallocate,
+    libc::SYS_fchmod,
+    libc::SYS_fchmodat,
+    libc::SYS_fdatasync,
+    libc::SYS_flock,
+    libc::SYS_fstatfs,
+    libc::SYS_fsync,
+    libc::SYS_ftruncate,
+    libc::SYS_getdents64,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+    libc::SYS_io_uring_setup,
+    libc::SYS_mkdirat,
+    libc::SYS_openat,
+    libc::SYS_pwrite64,
+    libc::SYS_pwritev,
+    libc::SYS_renameat2,
+    libc::SYS_sendfile,
+    libc::SYS_unlinkat,
+];
+#[cfg(target_arch = "x86_64")]
+const WRITER_OLD: &[c_long] =
+    &[libc::SYS_mkdir, libc::SYS_rename, libc::SYS_renameat, libc::SYS_rmdir, libc::SYS_unlink];
+/// `renameat`, by which its C library renames (include/uapi/asm-generic/unistd.h).
+#[cfg(target_arch = "aarch64")]
+const WRITER_OLD: &[c_long] = &[38];
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+const WRITER_OLD: &[c_long] = &[];
+const WRITER_LIMITED: &[Limited] = &[
+    (libc::SYS_ioctl, &[(1, u32::MAX as u64, libc::TIOCOUTQ)]),
+    (libc::SYS_socket, &[(0, u32::MAX as u64, libc::AF_UNIX as u64)]),
+    (libc::SYS_socket, &[(0, u32::MAX as u64, libc::AF_INET as u64)]),
+    (libc::SYS_socket, &[(0, u32::MAX as u64, libc::AF_INET6 as u64)]),
+];
+
+const METRICS: &[c_long] = &[libc::SYS_accept4];
+const METRICS_LIMITED: &[Limited] = &[(libc::SYS_ioctl, &[(1, u32::MAX as u64, libc::FIONBIO)])];
+
+/// What even a thread may not do on which NVIDIA's library runs: which calls that makes is not
+/// known, but these are none of a library that copies memory.
+const NEVER: &[c_long] = &[
+    libc::SYS_acct,
+    libc::SYS_add_key,
+    libc::SYS_adjtimex,
+    libc::SYS_bpf,
+    libc::SYS_chroot,
+    libc::SYS_clock_adjtime,
+    libc::SYS_clock_settime,
+    libc::SYS_delete_module,
+    libc::SYS_execve,
+    libc::SYS_execveat,
+    libc::SYS_finit_module,
+    libc::SYS_init_module,
+    libc::SYS_kexec_load,
+    libc::SYS_keyctl,
+    libc::SYS_mount,
+    libc::SYS_move_mount,
+    libc::SYS_open_tree,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_pivot_root,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_ptrace,
+    libc::SYS_reboot,
+    libc::SYS_request_key,
+    libc::SYS_setdomainname,
+    libc::SYS_setgid,
+    libc::SYS_setgroups,
+    libc::SYS_sethostname,
+    libc::SYS_setns,
+    libc::SYS_setresgid,
+    libc::SYS_setresuid,
+    libc::SYS_settimeofday,
+    libc::SYS_setuid,
+    libc::SYS_swapoff,
+    libc::SYS_swapon,
+    libc::SYS_umount2,
+    libc::SYS_unshare,
+];
+
+/// Restricts the present thread, for good, and the threads that it starts.
+pub(super) fn install(role: Role) -> Result<(), Error> {
+    seccompiler::apply_filter(&program(role)?)
+}
+
+fn program(role: Role) -> Result<BpfProgram, BackendError> {
+    let refused = SeccompAction::Errno(libc::ENOSYS.cast_unsigned());
+    let (calls, limited): (&[&[c_long]], &[&[Limited]]) = match role {
+        Role::Scanner { has_dma: true } => {
+            // They exist everywhere, so nothing is tried in their place.
+            let refused = SeccompAction::Errno(libc::EPERM.cast_unsigned());
+            let rules = rules(&[NEVER], &[])?;
+            let arch = ARCH.try_into()?;
+            return SeccompFilter::new(rules, SeccompAction::Allow, refused, arch)?.try_into();
+        }
+        Role::Scanner { has_dma: false } => {
+            (&[COMMON, COMMON_OLD], &[COMMON_LIMITED, SCANNER_LIMITED])
+        }
+        Role::Writer => {
+            (&[COMMON, COMMON_OLD, NETWORK, WRITER, WRITER_OLD], &[COMMON_LIMITED, WRITER_LIMITED])
+        }
+        Role::Metrics => {
+            (&[COMMON, COMMON_OLD, NETWORK, METRICS], &[COMMON_LIMITED, METRICS_LIMITED])
+        }
+    };
+    let rules = rules(calls, limited)?;
+    SeccompFilter::new(rules, refused, SeccompAction::Allow, ARCH.try_into()?)?.try_into()
+}
+
+/// The rules by system call: none for a call with any arguments.
+fn rules(
+    calls: &[&[c_long]],
+    limited: &[&[Limited]],
+) -> Result<BTreeMap<c_long, Vec<SeccompRule>>, BackendError> {
+    let mut rules = BTreeMap::<c_long, Vec<SeccompRule>>::new();
+    for (call, arguments) in limited.iter().copied().flatten() {
+        let conditions = arguments.iter().map(|&(argument, bits, value)| {
+            let holds = if bits == u64::from(u32::MAX) { Eq } else { MaskedEq(bits) };
+            SeccompCondition::new(argument, Dword, holds, value)
+        });
+        let rule = SeccompRule::new(conditions.collect::<Result<_, _>>()?)?;
+        rules.entry(*call).or_default().push(rule);
+    }
+    rules.extend(calls.iter().copied().flatten().map(|call| (*call, Vec::new())));
+    Ok(rules)
+}

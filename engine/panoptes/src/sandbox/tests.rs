@@ -1,0 +1,198 @@
+use std::ffi::CStr;
+use std::fs::{self, File};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command};
+use std::thread;
+
+use nix::errno::Errno;
+use nix::sys::ptrace;
+use nix::unistd::{Pid, execv, geteuid};
+use panoptes_sinks::panics::{caught, note};
+use panoptes_sources::{GuestProcess, lock_own_memory};
+
+use super::*;
+use crate::config::{LogLevel, SystemSettings};
+
+const SCANNER: Role = Role::Scanner { has_dma: false };
+const DMA: Role = Role::Scanner { has_dma: true };
+
+/// Runs on a thread of this role, which the rest of the test's process does not share.
+fn on<T: Send + 'static>(role: Role, run: impl FnOnce() -> T + Send + 'static) -> T {
+    thread::spawn(move || {
+        role.enter(&Messages::on_stderr(LogLevel::Debug));
+        run()
+    })
+    .join()
+    .expect("a filter ends no thread")
+}
+
+/// What no thread may do: execute, and control other processes.
+fn attacks() {
+    // If that succeeded, the test would end with the exit code of this program.
+    let program: &CStr = c"/bin/false";
+    assert!(matches!(execv(program, &[program]), Err(Errno::ENOSYS | Errno::EPERM)));
+    let traced = ptrace::attach(Pid::parent());
+    assert!(matches!(traced, Err(Errno::ENOSYS | Errno::EPERM)), "{traced:?}");
+    assert!(Command::new("/bin/true").spawn().is_err());
+}
+
+/// What each thread has to go on doing.
+fn work() {
+    note();
+    let bytes = vec![1_u8; 64 << 20];
+    assert_eq!(bytes.iter().map(|byte| u64::from(*byte)).sum::<u64>(), 64 << 20);
+    drop(bytes);
+    thread::park_timeout(std::time::Duration::from_millis(1));
+    thread::sleep(std::time::Duration::from_millis(1));
+    assert!(!fs::read("/proc/self/maps").unwrap().is_empty());
+    assert!(File::open("/proc/thread-self/schedstat").is_ok());
+    let panic = caught(|| panic!("a test's panic")).unwrap_err();
+    assert!(panic.starts_with("a test's panic ("), "{panic}");
+}
+
+#[test]
+fn a_scanner_executes_nothing_connects_nowhere_and_writes_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, existing) = (folder.path().join("new"), folder.path().join("old"));
+    fs::write(&existing, "a").unwrap();
+    on(SCANNER, move || {
+        attacks();
+        let error = UdpSocket::bind("127.0.0.1:0").unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOSYS));
+        assert!(File::create(&path).is_err());
+        assert!(File::options().append(true).open(&existing).is_err());
+        assert!(fs::remove_file(&existing).is_err());
+        assert!(thread::Builder::new().spawn(|| ()).is_err());
+        work();
+        // An error only if the limit is too low.
+        let _ = lock_own_memory();
+        assert_eq!(fs::read(&existing).unwrap(), b"a");
+    });
+}
+
+#[test]
+fn a_writer_rotates_and_connects_and_executes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    on(Role::Writer, move || {
+        attacks();
+        work();
+        let (new, old) = (folder.path().join("a/new"), folder.path().join("a/old"));
+        fs::create_dir(folder.path().join("a")).unwrap();
+        let file = File::create(&new).unwrap();
+        file.sync_all().unwrap();
+        file.set_len(3).unwrap();
+        file.lock().unwrap();
+        fs::rename(&new, &old).unwrap();
+        assert_eq!(fs::read_dir(folder.path().join("a")).unwrap().count(), 1);
+        fs::remove_file(&old).unwrap();
+        assert!(TcpStream::connect(address).is_ok());
+        assert!(UdpSocket::bind("127.0.0.1:0").is_err(), "it sends, and receives nothing");
+        assert!(TcpListener::bind("127.0.0.1:0").is_err());
+        assert!(thread::Builder::new().spawn(|| ()).is_err());
+    });
+}
+
+#[test]
+fn a_thread_for_metrics_answers_and_connects_nowhere() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let client = thread::spawn(move || TcpStream::connect(address).map(drop));
+    on(Role::Metrics, move || {
+        attacks();
+        work();
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        assert!(TcpStream::connect(address).is_err());
+        assert!(File::create("/dev/null").is_err());
+    });
+    client.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_scanner_with_nvidias_library_does_most_but_executes_nothing() {
+    on(DMA, || {
+        attacks();
+        work();
+        assert!(UdpSocket::bind("127.0.0.1:0").is_ok());
+        assert!(thread::spawn(|| ()).join().is_ok());
+    });
+}
+
+#[test]
+fn threads_keep_the_capabilities_of_their_roles() {
+    for role in [SCANNER, Role::Writer, Role::Metrics, DMA] {
+        let before = caps::read(None, CapSet::Permitted).unwrap();
+        let allowed = role.capabilities().unwrap_or_else(|| before.clone());
+        let expected = before.intersection(&allowed).fold(0, |mask, one| mask | one.bitmask());
+        on(role, move || {
+            // A filter refuses the call that returns them.
+            let status = fs::read_to_string("/proc/thread-self/status").unwrap();
+            for key in ["CapEff:", "CapPrm:"] {
+                let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+                let found = u64::from_str_radix(line.trim(), 16).unwrap();
+                assert_eq!(found, expected, "{role:?} {key}");
+            }
+        });
+    }
+}
+
+fn system(address: SystemAddress) -> System {
+    System { name: "a".to_owned(), address, settings: SystemSettings::default() }
+}
+
+#[test]
+fn each_source_has_what_it_needs_and_no_more() {
+    use Capability as C;
+    let further = |address, auto_scan| -> Option<Vec<C>> {
+        let systems: Vec<System> = Option::into_iter(address).map(system).collect();
+        let needed = needed(&systems, auto_scan)?;
+        assert!(SERVICE.iter().all(|one| needed.contains(one)));
+        let mut further: Vec<C> = needed.into_iter().filter(|one| !SERVICE.contains(one)).collect();
+        further.sort_by_key(C::index);
+        Some(further)
+    };
+    // In the order of their numbers.
+    let guests =
+        [C::CAP_DAC_READ_SEARCH, C::CAP_SYS_PTRACE, C::CAP_LEASE, C::CAP_CHECKPOINT_RESTORE];
+    assert_eq!(further(None, false).as_deref(), Some(&[][..]));
+    assert_eq!(further(None, true).as_deref(), Some(&guests[..]));
+    assert_eq!(further(Some(SystemAddress::Qemu(7)), false).as_deref(), Some(&guests[..]));
+    let file = [C::CAP_DAC_READ_SEARCH, C::CAP_LEASE];
+    let path = SystemAddress::File("/a".into());
+    assert_eq!(further(Some(path), false).as_deref(), Some(&file[..]));
+    let host = [C::CAP_DAC_READ_SEARCH, C::CAP_SYS_RAWIO];
+    assert_eq!(further(Some(SystemAddress::Host), false).as_deref(), Some(&host[..]));
+    let doca = SystemAddress::Doca { device: "mlx5_0".to_owned(), vuid: "a".to_owned() };
+    assert_eq!(further(Some(doca), true), None);
+}
+
+/// A process of another user, which root starts.
+struct Other(Child);
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_scanner_takes_no_guest_of_another_user_for_ended() {
+    if !geteuid().is_root() {
+        eprintln!("skipped: it needs root");
+        return;
+    }
+    let mut command = Command::new("sleep");
+    let mut other = Other(command.arg("60").uid(65534).gid(65534).spawn().unwrap());
+    let process = GuestProcess::open(other.0.id()).unwrap();
+    let process = on(SCANNER, move || {
+        assert!(!process.has_ended(), "its stack is hidden from threads without capabilities");
+        process
+    });
+    other.0.kill().unwrap();
+    other.0.wait().unwrap();
+    assert!(process.has_ended());
+}
