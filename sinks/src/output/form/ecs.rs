@@ -12,110 +12,117 @@ use crate::activities::Activity;
 
 mod parts;
 
-/// `event.category` and `event.type`, as JSON.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Row(&'static str, &'static str);
+/// `event.category` and `event.type`.
+type Row = (&'static [&'static str], &'static [&'static str]);
 
-/// What an activity is.
-const fn row(activity: Activity) -> Row {
-    use Activity as A;
-    match activity {
-        A::ProcessCreated | A::ProcessExecuted | A::ContainerStarted => {
-            Row("\"process\"", "\"start\"")
+macro_rules! rows {
+    ($($activity:ident [$($category:literal)*] [$($kind:literal)*];)*) => {
+        /// What an activity is.
+        const fn row(activity: Activity) -> Row {
+            match activity {
+                $(Activity::$activity => (&[$($category),*], &[$($kind),*]),)*
+            }
         }
-        A::ProcessTerminated | A::ContainerTerminated => Row("\"process\"", "\"end\""),
-        A::ProcessZombie => Row("\"process\"", "\"change\""),
-        A::ThreadCreated
-        | A::ThreadTerminated
-        | A::ShellCommandExecuted
-        | A::ProcessMemoryCreated
-        | A::ProcessMemoryTerminated => Row("\"process\"", "\"info\""),
-        A::NewExecutableAnonymousMemoryMapped => Row("\"process\"", "\"change\",\"info\""),
-        A::ProcessHidden => Row("\"process\",\"intrusion_detection\"", "\"info\""),
-        A::ExecutablePermissionsAdded
-        | A::ExecutablePermissionsRemoved
-        | A::ShellHistoryCleared
-        | A::ShellHistoryDisabled => {
-            Row("\"process\",\"intrusion_detection\"", "\"change\",\"info\"")
-        }
-        A::ForeignBinaryExecuted
-        | A::BinaryExecutedNotAsIntended
-        | A::ForeignBinaryExecutedFileSizeMismatch => {
-            Row("\"process\",\"intrusion_detection\"", "\"start\",\"info\"")
-        }
-        A::ForeignLibraryLoaded | A::ForeignLibraryLoadedFileSizeMismatch => {
-            Row("\"library\",\"intrusion_detection\"", "\"start\",\"info\"")
-        }
-        A::NetworkConnectionCreated => Row("\"network\"", "\"connection\",\"start\""),
-        A::NetworkConnectionTerminated => Row("\"network\"", "\"connection\",\"end\""),
-        A::TcpNetworkConnectionStateChange | A::TcpNetworkConnectionStatus => {
-            Row("\"network\"", "\"connection\",\"info\"")
-        }
-        A::TcpConnectionExcessiveData | A::TcpLongLastingConnection => {
-            Row("\"network\",\"intrusion_detection\"", "\"connection\",\"info\"")
-        }
-        A::ReverseShellDetected => {
-            Row("\"process\",\"network\",\"intrusion_detection\"", "\"info\"")
-        }
-        A::NewFileMapped | A::FileUnmapped => Row("\"file\",\"process\"", "\"info\""),
-        A::FileDescriptorOpen => Row("\"file\"", "\"access\""),
-        A::FileDescriptorClose => Row("\"file\"", "\"info\""),
-        A::FileDescriptorFileContentChange | A::FileContentChange => Row("\"file\"", "\"change\""),
-        A::PackageFilesChanged => Row("\"package\"", "\"change\""),
-        A::ClockTampered => Row("\"host\",\"intrusion_detection\"", "\"change\",\"info\""),
-        A::ConfigurationReloaded => Row("\"configuration\"", "\"change\""),
-        A::ConfigurationRefused => Row("\"configuration\"", "\"info\""),
-        A::ServiceInitializationStarted
-        | A::ServiceInitializationSuccessful
-        | A::HostInitializationStarted
-        | A::HostInitializationSuccessful => Row("\"host\"", "\"start\""),
-        A::ServiceGracefullyShutdown => Row("\"host\"", "\"end\""),
-        A::ServiceInitializationFailed
-        | A::ServiceRuntimeFailure
-        | A::DetailsGatheringFailed
-        | A::HostInitializationFailed
-        | A::OsIdentifierFound
-        | A::OsIdentifierDiscoveryExtended
-        | A::LoadingProfileCandidate
-        | A::ProfileVerificationSuccessful
-        | A::ProfileVerificationFailed
-        | A::ProfileParsingFailed
-        | A::NoMatchingProfileFound
-        | A::UnableToDetermineTargetOs
-        | A::ProcessLimitReached
-        | A::FileHandlesLimitReached
-        | A::ProcessMemoryLimitReached
-        | A::ThreadsLimitReached
-        | A::NetworkConnectionsLimitReached
-        | A::ContainersLimitReached
-        | A::LimitCleared
-        | A::RecordsDropped
-        | A::CoverageReport
-        | A::CoverageDegraded
-        | A::CoverageRestored
-        | A::LoadMemRegionsFailed
-        | A::LoadMemRegionsSuccessful
-        | A::InvalidSbomConfigurationFile
-        | A::InvalidSbomConfigurationFolder
-        | A::SystemStalled
-        | A::EventsSummedUp => Row("\"host\"", "\"info\""),
-    }
+    };
+}
+
+rows! {
+    ProcessCreated ["process"] ["start"];
+    ProcessTerminated ["process"] ["end"];
+    ProcessZombie ["process"] ["change"];
+    ProcessHidden ["process" "intrusion_detection"] ["info"];
+    NetworkConnectionCreated ["network"] ["connection" "start"];
+    NetworkConnectionTerminated ["network"] ["connection" "end"];
+    TcpConnectionExcessiveData ["network" "intrusion_detection"] ["connection" "info"];
+    TcpLongLastingConnection ["network" "intrusion_detection"] ["connection" "info"];
+    TcpNetworkConnectionStateChange ["network"] ["connection" "info"];
+    TcpNetworkConnectionStatus ["network"] ["connection" "info"];
+    ReverseShellDetected ["process" "network" "intrusion_detection"] ["info"];
+    ForeignBinaryExecuted ["process" "intrusion_detection"] ["start" "info"];
+    BinaryExecutedNotAsIntended ["process" "intrusion_detection"] ["start" "info"];
+    ForeignBinaryExecutedFileSizeMismatch ["process" "intrusion_detection"] ["start" "info"];
+    ForeignLibraryLoaded ["library" "intrusion_detection"] ["start" "info"];
+    ForeignLibraryLoadedFileSizeMismatch ["library" "intrusion_detection"] ["start" "info"];
+    ProcessMemoryCreated ["process"] ["info"];
+    ProcessMemoryTerminated ["process"] ["info"];
+    NewExecutableAnonymousMemoryMapped ["process"] ["change" "info"];
+    ExecutablePermissionsAdded ["process" "intrusion_detection"] ["change" "info"];
+    ExecutablePermissionsRemoved ["process" "intrusion_detection"] ["change" "info"];
+    NewFileMapped ["file" "process"] ["info"];
+    FileUnmapped ["file" "process"] ["info"];
+    FileDescriptorOpen ["file"] ["access"];
+    FileDescriptorClose ["file"] ["info"];
+    FileDescriptorFileContentChange ["file"] ["change"];
+    ThreadCreated ["process"] ["info"];
+    ThreadTerminated ["process"] ["info"];
+    ContainerStarted ["process"] ["start"];
+    ContainerTerminated ["process"] ["end"];
+    ShellCommandExecuted ["process"] ["info"];
+    ShellHistoryCleared ["process" "intrusion_detection"] ["change" "info"];
+    ShellHistoryDisabled ["process" "intrusion_detection"] ["change" "info"];
+    ServiceInitializationStarted ["host"] ["start"];
+    ServiceInitializationSuccessful ["host"] ["start"];
+    ServiceInitializationFailed ["host"] ["info"];
+    ServiceRuntimeFailure ["host"] ["info"];
+    ServiceGracefullyShutdown ["host"] ["end"];
+    DetailsGatheringFailed ["host"] ["info"];
+    HostInitializationStarted ["host"] ["start"];
+    HostInitializationSuccessful ["host"] ["start"];
+    HostInitializationFailed ["host"] ["info"];
+    OsIdentifierFound ["host"] ["info"];
+    OsIdentifierDiscoveryExtended ["host"] ["info"];
+    LoadingProfileCandidate ["host"] ["info"];
+    ProfileVerificationSuccessful ["host"] ["info"];
+    ProfileVerificationFailed ["host"] ["info"];
+    ProfileParsingFailed ["host"] ["info"];
+    NoMatchingProfileFound ["host"] ["info"];
+    UnableToDetermineTargetOs ["host"] ["info"];
+    ProcessLimitReached ["host"] ["info"];
+    FileHandlesLimitReached ["host"] ["info"];
+    ProcessMemoryLimitReached ["host"] ["info"];
+    ThreadsLimitReached ["host"] ["info"];
+    NetworkConnectionsLimitReached ["host"] ["info"];
+    ContainersLimitReached ["host"] ["info"];
+    LimitCleared ["host"] ["info"];
+    RecordsDropped ["host"] ["info"];
+    CoverageReport ["host"] ["info"];
+    CoverageDegraded ["host"] ["info"];
+    CoverageRestored ["host"] ["info"];
+    LoadMemRegionsFailed ["host"] ["info"];
+    LoadMemRegionsSuccessful ["host"] ["info"];
+    InvalidSbomConfigurationFile ["host"] ["info"];
+    InvalidSbomConfigurationFolder ["host"] ["info"];
+    SystemStalled ["host"] ["info"];
+    ClockTampered ["host" "intrusion_detection"] ["change" "info"];
+    ConfigurationReloaded ["configuration"] ["change"];
+    ConfigurationRefused ["configuration"] ["info"];
+    ProcessExecuted ["process"] ["start"];
+    PackageFilesChanged ["package"] ["change"];
+    FileContentChange ["file"] ["change"];
+    EventsSummedUp ["host"] ["info"];
 }
 
 /// Appends a record as an event; `None` if it cannot be read.
 pub(super) fn append(about: &About<'_>, record: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let is_alert = top_value(record, "message_type").ok()? == Some("\"ALERT\"");
-    let Row(category, kind) = row(about.activity);
+    let (categories, kinds) = row(about.activity);
     let time = std::str::from_utf8(about.time).ok()?;
     // Writing to memory does not fail.
     let _ = write!(
         out,
         "{{\"@timestamp\":\"{time}\",\"ecs\":{{\"version\":\"9.4.0\"}},\"event\":{{\
-         \"kind\":\"{}\",\"category\":[{category}],\"type\":[{kind}],\"severity\":{},\
-         \"module\":\"panoptes\"",
+         \"kind\":\"{}\",\"severity\":{},\"module\":\"panoptes\"",
         if is_alert { "alert" } else { "event" },
         severity_number(about.severity),
     );
+    for (key, words) in [("category", categories), ("type", kinds)] {
+        let _ = write!(out, ",\"{key}\":[");
+        for (index, word) in words.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            let _ = write!(out, "{comma}\"{word}\"");
+        }
+        out.push(b']');
+    }
     let parts: &'static [Part] = parts::PARTS;
     let mut values = Values::read(record, parts).ok()?;
     if about.activity == Activity::ReverseShellDetected {

@@ -30,78 +30,91 @@ enum Class {
 /// `activity_id` of what no other number says.
 const OTHER: u32 = 99;
 
-/// The class of an activity's events, and the number of the activity in it.
-const fn row(activity: Activity) -> (Class, u32) {
-    use Activity as A;
-    match activity {
-        A::ProcessCreated | A::ProcessExecuted => (Class::Process, 1),
-        A::ProcessTerminated => (Class::Process, 2),
-        A::ProcessZombie | A::ThreadCreated | A::ThreadTerminated => (Class::Process, OTHER),
-        A::NetworkConnectionCreated => (Class::Network, 1),
-        A::NetworkConnectionTerminated => (Class::Network, 2),
-        A::TcpNetworkConnectionStatus => (Class::Network, 6),
-        A::TcpNetworkConnectionStateChange => (Class::Network, OTHER),
-        A::ProcessMemoryCreated | A::NewExecutableAnonymousMemoryMapped => (Class::Memory, 1),
-        A::ProcessMemoryTerminated => (Class::Memory, 3),
-        A::NewFileMapped => (Class::Memory, 9),
-        A::FileUnmapped => (Class::Memory, OTHER),
-        A::FileDescriptorOpen => (Class::File, 14),
-        A::FileDescriptorClose => (Class::File, OTHER),
-        A::FileDescriptorFileContentChange | A::FileContentChange => (Class::File, 3),
-        A::ShellCommandExecuted => (Class::Script, 1),
-        A::ProcessHidden
-        | A::TcpConnectionExcessiveData
-        | A::TcpLongLastingConnection
-        | A::ReverseShellDetected
-        | A::ForeignBinaryExecuted
-        | A::BinaryExecutedNotAsIntended
-        | A::ForeignBinaryExecutedFileSizeMismatch
-        | A::ForeignLibraryLoaded
-        | A::ForeignLibraryLoadedFileSizeMismatch
-        | A::ExecutablePermissionsAdded
-        | A::ExecutablePermissionsRemoved
-        | A::ShellHistoryCleared
-        | A::ShellHistoryDisabled
-        | A::ClockTampered => FINDING,
-        A::ContainerStarted
-        | A::ServiceInitializationStarted
-        | A::ServiceInitializationSuccessful
-        | A::HostInitializationStarted
-        | A::HostInitializationSuccessful => (Class::Lifecycle, 3),
-        A::ContainerTerminated | A::ServiceGracefullyShutdown => (Class::Lifecycle, 4),
-        A::PackageFilesChanged => (Class::Lifecycle, 8),
-        A::ServiceInitializationFailed
-        | A::ServiceRuntimeFailure
-        | A::DetailsGatheringFailed
-        | A::HostInitializationFailed
-        | A::ProfileVerificationFailed
-        | A::ProfileParsingFailed
-        | A::NoMatchingProfileFound
-        | A::UnableToDetermineTargetOs
-        | A::LoadMemRegionsFailed
-        | A::InvalidSbomConfigurationFile
-        | A::InvalidSbomConfigurationFolder
-        | A::ConfigurationRefused => (Class::Error, 1),
-        A::OsIdentifierFound
-        | A::OsIdentifierDiscoveryExtended
-        | A::LoadingProfileCandidate
-        | A::ProfileVerificationSuccessful
-        | A::ProcessLimitReached
-        | A::FileHandlesLimitReached
-        | A::ProcessMemoryLimitReached
-        | A::ThreadsLimitReached
-        | A::NetworkConnectionsLimitReached
-        | A::ContainersLimitReached
-        | A::LimitCleared
-        | A::RecordsDropped
-        | A::CoverageReport
-        | A::CoverageDegraded
-        | A::CoverageRestored
-        | A::LoadMemRegionsSuccessful
-        | A::SystemStalled
-        | A::ConfigurationReloaded => (Class::Lifecycle, OTHER),
-        A::EventsSummedUp => (Class::Base, OTHER),
-    }
+macro_rules! rows {
+    ($($activity:ident $class:ident $number:expr;)*) => {
+        /// The class of an activity's events, and the number of the activity in it.
+        const fn row(activity: Activity) -> (Class, u32) {
+            match activity {
+                $(Activity::$activity => (Class::$class, $number),)*
+            }
+        }
+    };
+}
+
+rows! {
+    ProcessCreated Process 1;
+    ProcessTerminated Process 2;
+    ProcessZombie Process OTHER;
+    ProcessHidden Finding 1;
+    NetworkConnectionCreated Network 1;
+    NetworkConnectionTerminated Network 2;
+    TcpConnectionExcessiveData Finding 1;
+    TcpLongLastingConnection Finding 1;
+    TcpNetworkConnectionStateChange Network OTHER;
+    TcpNetworkConnectionStatus Network 6;
+    ReverseShellDetected Finding 1;
+    ForeignBinaryExecuted Finding 1;
+    BinaryExecutedNotAsIntended Finding 1;
+    ForeignBinaryExecutedFileSizeMismatch Finding 1;
+    ForeignLibraryLoaded Finding 1;
+    ForeignLibraryLoadedFileSizeMismatch Finding 1;
+    ProcessMemoryCreated Memory 1;
+    ProcessMemoryTerminated Memory 3;
+    NewExecutableAnonymousMemoryMapped Memory 1;
+    ExecutablePermissionsAdded Finding 1;
+    ExecutablePermissionsRemoved Finding 1;
+    NewFileMapped Memory 9;
+    FileUnmapped Memory OTHER;
+    FileDescriptorOpen File 14;
+    FileDescriptorClose File OTHER;
+    FileDescriptorFileContentChange File 3;
+    ThreadCreated Process OTHER;
+    ThreadTerminated Process OTHER;
+    ContainerStarted Lifecycle 3;
+    ContainerTerminated Lifecycle 4;
+    ShellCommandExecuted Script 1;
+    ShellHistoryCleared Finding 1;
+    ShellHistoryDisabled Finding 1;
+    ServiceInitializationStarted Lifecycle 3;
+    ServiceInitializationSuccessful Lifecycle 3;
+    ServiceInitializationFailed Error 1;
+    ServiceRuntimeFailure Error 1;
+    ServiceGracefullyShutdown Lifecycle 4;
+    DetailsGatheringFailed Error 1;
+    HostInitializationStarted Lifecycle 3;
+    HostInitializationSuccessful Lifecycle 3;
+    HostInitializationFailed Error 1;
+    OsIdentifierFound Lifecycle OTHER;
+    OsIdentifierDiscoveryExtended Lifecycle OTHER;
+    LoadingProfileCandidate Lifecycle OTHER;
+    ProfileVerificationSuccessful Lifecycle OTHER;
+    ProfileVerificationFailed Error 1;
+    ProfileParsingFailed Error 1;
+    NoMatchingProfileFound Error 1;
+    UnableToDetermineTargetOs Error 1;
+    ProcessLimitReached Lifecycle OTHER;
+    FileHandlesLimitReached Lifecycle OTHER;
+    ProcessMemoryLimitReached Lifecycle OTHER;
+    ThreadsLimitReached Lifecycle OTHER;
+    NetworkConnectionsLimitReached Lifecycle OTHER;
+    ContainersLimitReached Lifecycle OTHER;
+    LimitCleared Lifecycle OTHER;
+    RecordsDropped Lifecycle OTHER;
+    CoverageReport Lifecycle OTHER;
+    CoverageDegraded Lifecycle OTHER;
+    CoverageRestored Lifecycle OTHER;
+    LoadMemRegionsFailed Error 1;
+    LoadMemRegionsSuccessful Lifecycle OTHER;
+    InvalidSbomConfigurationFile Error 1;
+    InvalidSbomConfigurationFolder Error 1;
+    SystemStalled Lifecycle OTHER;
+    ClockTampered Finding 1;
+    ConfigurationReloaded Lifecycle OTHER;
+    ConfigurationRefused Error 1;
+    ProcessExecuted Process 1;
+    PackageFilesChanged Lifecycle 8;
+    FileContentChange File 3;
+    EventsSummedUp Base OTHER;
 }
 
 /// An alert, which is a finding that was created.
