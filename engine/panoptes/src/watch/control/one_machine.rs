@@ -149,12 +149,15 @@ fn compare(own: &mut impl MemorySource, other: &mut impl MemorySource, pages: &[
     if lines.iter().any(|line| line.differs >= DIFFERENT_ROUNDS && !line.fits) {
         return Verdict::Other;
     }
-    let fitting = lines.iter().filter(|line| line.fits && line.has_content).count();
-    if fitting * PAGES_MIN >= lines.len() { Verdict::Same } else { Verdict::Unknown }
+    let fitting = lines.iter().filter(|line| line.fits).count();
+    let content = lines.iter().filter(|line| line.has_content).count();
+    let is_enough = fitting * 2 >= lines.len() && content >= CONTENT_MIN;
+    if is_enough { Verdict::Same } else { Verdict::Unknown }
 }
 
-/// One in so many lines must be the same and hold something.
-const PAGES_MIN: usize = 16;
+/// Lines that must be the same and hold something: much of a machine's memory may be zeros, but the
+/// first task's page is not.
+const CONTENT_MIN: usize = 16;
 
 /// What the rounds have shown of a line.
 #[derive(Clone, Copy, Debug, Default)]
