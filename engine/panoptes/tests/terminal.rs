@@ -159,7 +159,8 @@ const STATUS: &str = "\r\x1b[Kwatching 1 of 2 systems, scan ";
 fn a_status_line_never_mixes_with_lines() {
     let Some(watch) = Watch::start(Start::default()) else { return };
     watch.wait("status", |text| text.contains(STATUS));
-    // Soon: the pauses between the tries to attach grow. A line comes while the status line stands there.
+    // Soon: the pauses between the tries to attach grow. A line comes while the status line stands
+    // there.
     fs::copy(watch.folder.path().join("web"), watch.folder.path().join("new")).unwrap();
     fs::rename(watch.folder.path().join("new"), watch.folder.path().join("db")).unwrap();
     watch.wait("second system", |text| text.contains("\r\x1b[Kwatching 2 systems, scan "));
@@ -215,8 +216,9 @@ fn only_people_at_a_capable_terminal_have_a_status_line() {
 #[test]
 fn without_colours_there_is_a_status_line() {
     let start = Start { environment: &[("NO_COLOR", "1")], ..Start::default() };
-    let Some((text, _)) = watched(start) else { return };
-    assert!(text.contains(STATUS), "{text:?}");
+    let Some(watch) = Watch::start(start) else { return };
+    watch.wait("status", |text| text.contains(STATUS));
+    let text = watch.text();
     assert!(!text.replace("\x1b[K", "").contains('\x1b'), "{text:?}");
 }
 
