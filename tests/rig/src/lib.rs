@@ -56,5 +56,5 @@ pub use kernel::Kernel;
 pub use random::Random;
 pub use spawn::tied;
 pub use strangers::build as strangers;
-pub use tools::{package, shellcheck, valgrind};
+pub use tools::{arm64_programs, package, shellcheck, valgrind};
 pub use userland::Userland;

@@ -49,8 +49,8 @@ pub fn ensure() -> Result<()> {
     install(NEEDS)
 }
 
-/// Installs missing packages for guests of an architecture.
-pub(crate) fn ensure_for(architecture: Architecture) -> Result<()> {
+/// Installs missing packages for guests of an architecture, and for programs that run there.
+pub fn ensure_for(architecture: Architecture) -> Result<()> {
     match architecture {
         Architecture::Amd64 => Ok(()),
         Architecture::Arm64 => install(ARM64_NEEDS),

@@ -3,13 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::cache;
+use crate::cache::{self, Scratch};
 use crate::command;
 use crate::error::Result;
 use crate::unpacked;
 
 /// The suite that they are taken from.
 const SUITE: &str = "bookworm";
+const ARM64: &str = "qemu-aarch64";
+/// Its emulator of programs is as new as that of guests, and needs no libraries.
+const ARM64_SUITE: &str = "bookworm-backports";
 
 /// A command that runs shellcheck, which checks the scripts of scenarios.
 pub fn shellcheck() -> Result<Command> {
@@ -24,6 +27,19 @@ pub fn valgrind() -> Result<Command> {
         command.env("VALGRIND_LIB", root.join("usr/libexec/valgrind"));
         command
     })
+}
+
+/// The emulator of arm64 programs on this machine's kernel. It is fetched unless the cache has it.
+pub fn arm64_programs() -> Result<PathBuf> {
+    let folder = cache::folder("programs")?;
+    let path = folder.join(ARM64);
+    if !runs(&mut Command::new(&path)) {
+        eprintln!("rig: fetching {ARM64} from {ARM64_SUITE} (63 MB, of which 14 are kept)");
+        let scratch = Scratch::new(folder.join(format!(".{ARM64}")))?;
+        unpacked::unpack(ARM64_SUITE, "qemu-user", &scratch, "root")?;
+        cache::rename(&scratch.join("root/usr/bin").join(ARM64), &path)?;
+    }
+    Ok(path)
 }
 
 /// The folder of an unpacked package, which has this program. It is fetched unless the cache has

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+mod arm64;
 mod before_after;
 mod bench;
 mod bindings;
@@ -30,6 +31,7 @@ mod package;
 #[cfg(test)]
 mod packaging;
 mod picture;
+mod platform;
 mod profiles;
 mod program;
 mod recorded;
@@ -72,6 +74,7 @@ enum Command {
     Guest(guest::Options),
     /// Builds the Debian package, and checks it by lintian where that is installed
     Package,
+    Arm64(arm64::Options),
     Profiles(profiles::Options),
     /// Records the images that plain `cargo test`, the benches and the fuzz targets use
     Record,
@@ -102,6 +105,7 @@ fn main() -> ExitCode {
         Command::Fuzz(options) => fuzz::run(options),
         Command::Guest(options) => guest::run(options),
         Command::Package => package::run(),
+        Command::Arm64(options) => arm64::run(&options),
         Command::Profiles(options) => profiles::run(options),
         Command::Record => recorded::run(),
         Command::Bindings => bindings::run(),

@@ -1,4 +1,4 @@
-//! `cargo xtask package`: the Debian package for this machine's architecture.
+//! `cargo xtask package`: the Debian package for this machine's architecture. `arm64` uses it, too.
 //!
 //! What is in it stands in `engine/panoptes/Cargo.toml`; its files are in `packaging/`. Manual
 //! pages and completions come from the program itself.
@@ -11,6 +11,7 @@ use panoptes_rig::cache;
 
 use crate::cargo;
 use crate::folders::ROOT;
+use crate::platform::Platform;
 
 /// The release of cargo-deb that is installed if there is none.
 const CARGO_DEB: &str = "^3.8";
@@ -20,27 +21,34 @@ const COMPLETIONS: [(&str, &str); 3] =
 
 /// Builds the package, prints its path, and checks it by lintian where that is installed.
 pub(crate) fn run() -> Result<(), String> {
-    let mut build = cargo::command();
-    build.current_dir(ROOT).args(["build", "--release", "--package", "panoptes"]);
+    make(&Platform::default()).map(drop)
+}
+
+/// The same for a platform; returns the path of the package.
+pub(crate) fn make(platform: &Platform) -> Result<PathBuf, String> {
+    let mut build = platform.cargo("build");
+    build.current_dir(ROOT).args(["--release", "--package", "panoptes"]);
     let program = cargo::program(&mut build, "bin", "panoptes")?;
     let folder = program.with_file_name("packaging");
-    generate(&program, &folder)?;
+    generate(&|| platform.run(&program), &folder)?;
     install_cargo_deb()?;
-    let mut deb = cargo::command();
-    deb.current_dir(ROOT).args(["deb", "--package", "panoptes", "--no-build"]);
+    let mut deb = platform.cargo("deb");
+    deb.current_dir(ROOT).args(["--package", "panoptes", "--no-build"]);
+    deb.args(platform.variant().iter().flat_map(|name| ["--variant", name]));
     let output = deb.stderr(std::process::Stdio::inherit()).output();
     let output = output.map_err(|error| format!("cannot start cargo: {error}"))?;
     if !output.status.success() {
         return Err("cargo-deb failed; see above".to_owned());
     }
     // Its only line on standard output.
-    let path = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    println!("{path}");
-    check(Path::new(&path))
+    let path = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+    println!("{}", path.display());
+    check(&path)?;
+    Ok(path)
 }
 
 /// Makes the files that the program itself prints, and the changelog in Debian's form.
-fn generate(program: &Path, folder: &Path) -> Result<(), String> {
+fn generate(program: &dyn Fn() -> Command, folder: &Path) -> Result<(), String> {
     let pages = folder.join("man");
     if pages.exists() {
         fs::remove_dir_all(&pages).map_err(|error| format!("{}: {error}", pages.display()))?;
@@ -48,10 +56,10 @@ fn generate(program: &Path, folder: &Path) -> Result<(), String> {
     cache::create(&pages)?;
     write_pages(program, &pages, &[])?;
     for (shell, name) in COMPLETIONS {
-        write(&folder.join(name), &printed(program, &["completions", shell])?)?;
+        write(&folder.join(name), &printed(&mut program(), &["completions", shell])?)?;
     }
     let version = env!("CARGO_PKG_VERSION");
-    let date = printed(Path::new("date"), &["--rfc-email"])?;
+    let date = printed(&mut Command::new("date"), &["--rfc-email"])?;
     let entry = format!(
         "panoptes ({version}-1) unstable; urgency=medium\n\n  \
          * See CHANGELOG.md of the sources.\n\n \
@@ -70,10 +78,14 @@ fn compress(files: &[PathBuf]) -> Result<(), String> {
 }
 
 /// Writes the manual page of a command and those of its subcommands.
-fn write_pages(program: &Path, folder: &Path, command: &[String]) -> Result<(), String> {
+fn write_pages(
+    program: &dyn Fn() -> Command,
+    folder: &Path,
+    command: &[String],
+) -> Result<(), String> {
     let arguments: Vec<&str> =
         ["man"].into_iter().chain(command.iter().map(String::as_str)).collect();
-    let page = printed(program, &arguments)?;
+    let page = printed(&mut program(), &arguments)?;
     let name: Vec<_> = ["panoptes"].into_iter().chain(arguments.into_iter().skip(1)).collect();
     let name = name.join("-");
     write(&folder.join(format!("{name}.1")), &page)?;
@@ -92,9 +104,9 @@ fn subcommands(page: &str, name: &str) -> Vec<String> {
     names.filter(|name| *name != "help").map(str::to_owned).collect()
 }
 
-fn printed(program: &Path, arguments: &[&str]) -> Result<String, String> {
-    let name = program.display();
-    let output = Command::new(program).args(arguments).output();
+fn printed(command: &mut Command, arguments: &[&str]) -> Result<String, String> {
+    let name = command.get_program().display().to_string();
+    let output = command.args(arguments).output();
     let output = output.map_err(|error| format!("cannot start {name}: {error}"))?;
     if !output.status.success() {
         return Err(format!("{name} {} failed", arguments.join(" ")));

@@ -18,18 +18,18 @@ use crate::{busy, folders, live};
 
 /// Number of checks that passed and failed.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-struct Count {
-    passed: u64,
-    failed: u64,
+pub(crate) struct Count {
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
 }
 
 impl Count {
-    fn add(&mut self, other: Self) {
+    pub(crate) fn add(&mut self, other: Self) {
         self.passed += other.passed;
         self.failed += other.failed;
     }
 
-    const fn of_one(held: bool) -> Self {
+    pub(crate) const fn of_one(held: bool) -> Self {
         Self { passed: held as u64, failed: !held as u64 }
     }
 }
@@ -110,7 +110,11 @@ fn everything(stages: &mut Stages) -> Result<Count, String> {
 }
 
 /// Runs one stage. A stage that cannot run counts as one failure, and the next stages run.
-fn part(stages: &mut Stages, name: &str, work: impl FnOnce() -> Result<Count, String>) -> Count {
+pub(crate) fn part(
+    stages: &mut Stages,
+    name: &str,
+    work: impl FnOnce() -> Result<Count, String>,
+) -> Count {
     stages.run(name, work).unwrap_or_else(|error| {
         println!("== FAILED: {name}: {error}");
         Count::of_one(false)
@@ -227,26 +231,42 @@ fn tests_without_guests() -> Result<Count, String> {
 }
 
 /// Runs a `cargo test`, and prints what failed again at its end.
-fn tests(command: &mut Command) -> Result<Count, String> {
-    let mut count = Count::default();
-    let mut failures = Failures::default();
-    let status = cargo::each_line(command, |line| {
+pub(crate) fn tests(command: &mut Command) -> Result<Count, String> {
+    let mut results = Results::default();
+    let status = cargo::each_line(command, |line| results.take(line))?;
+    Ok(results.end(status.success(), &status.to_string()))
+}
+
+/// What libtest prints, as it comes.
+#[derive(Debug, Default)]
+pub(crate) struct Results {
+    count: Count,
+    failures: Failures,
+}
+
+impl Results {
+    /// Prints a line, and takes the results in it.
+    pub(crate) fn take(&mut self, line: &str) {
         println!("{line}");
-        count.add(result_line(line).unwrap_or_default());
-        failures.take(line);
-    })?;
-    if !status.success() && count.failed == 0 {
-        // A test that does not compile, or a harness that was killed, prints no result.
-        println!("== FAILED without a result ({status})");
-        count.failed += 1;
+        self.count.add(result_line(line).unwrap_or_default());
+        self.failures.take(line);
     }
-    if !failures.lines.is_empty() {
-        println!("== the failures again");
-        for line in &failures.lines {
-            println!("{line}");
+
+    /// Prints what failed again. `succeeded` and `status` are of the program that printed.
+    pub(crate) fn end(mut self, succeeded: bool, status: &str) -> Count {
+        if !succeeded && self.count.failed == 0 {
+            // A test that does not compile, or a harness that was killed, prints no result.
+            println!("== FAILED without a result ({status})");
+            self.count.failed += 1;
         }
+        if !self.failures.lines.is_empty() {
+            println!("== the failures again");
+            for line in &self.failures.lines {
+                println!("{line}");
+            }
+        }
+        self.count
     }
-    Ok(count)
 }
 
 /// The output of failing tests, printed again at the end: the first time it is hidden among

@@ -1,0 +1,184 @@
+//! `cargo xtask arm64`: Panoptes as a program of arm64 machines, such as a BlueField's own cores.
+//!
+//! Debian 12's cross compiler links it against glibc 2.36, of which it uses nothing that is newer
+//! than [`GLIBC_MAX`]. Tests of what computes run in QEMU's emulator of programs. It lacks
+//! io_uring and seccomp, and cannot start programs.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use clap::{Args, ValueEnum};
+use panoptes_rig::{cache, output, packages};
+
+use crate::cargo::{self, Executable};
+use crate::platform::Platform;
+use crate::stages::Stages;
+use crate::test::{self, Count};
+use crate::{folders, package};
+
+/// Builds Panoptes for arm64, makes its Debian package, and runs its tests
+///
+/// The last line is `N passed, N failed`.
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    /// Run only these parts
+    parts: Vec<Part>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum Part {
+    /// Build the Debian package
+    Package,
+    /// Run tests in an emulator of programs
+    Programs,
+}
+
+/// The C library of Ubuntu 22.04, which BlueFields run.
+const GLIBC_MAX: (u32, u32) = (2, 35);
+
+/// The packages whose tests are built.
+const PACKAGES: [&str; 8] = [
+    "panoptes",
+    "panoptes-decoders",
+    "panoptes-engine",
+    "panoptes-profiles",
+    "panoptes-reference",
+    "panoptes-sinks",
+    "panoptes-sources",
+    "panoptes-tables",
+];
+
+/// The folders of packages, and those of their tests that an emulator of programs can run; all if
+/// none is named.
+const EMULATED: [(&str, &[&str]); 6] = [
+    ("decoders", &[]),
+    ("profiles", &[]),
+    ("engine", &[]),
+    ("engine/tables", &[]),
+    ("engine/reference", &[]),
+    ("sinks", &["panoptes_sinks", "compact", "consumers", "filters", "golden", "properties"]),
+];
+
+pub(crate) fn run(options: &Options) -> Result<(), String> {
+    let begin = Instant::now();
+    let platform = Platform::arm64()?;
+    let mut stages = Stages::default();
+    let mut count = Count::default();
+    let is_chosen = |part| options.parts.is_empty() || options.parts.contains(&part);
+    if is_chosen(Part::Package) {
+        let package = || make_package(&platform).map(|()| Count::of_one(true));
+        count.add(test::part(&mut stages, "package", package));
+    }
+    if is_chosen(Part::Programs) {
+        let programs = stages.run("building tests", || build(&platform))?;
+        for test in programs.iter().filter(|program| is_emulated(program)) {
+            let name = format!("{} of {}", test.name, test.folder.display());
+            count.add(test::part(&mut stages, &name, || emulated(&platform, test)));
+        }
+    }
+    println!("== stages\n{}", stages.table().trim_end());
+    println!("{:8.1} s  in all", begin.elapsed().as_secs_f64());
+    println!("{} passed, {} failed", count.passed, count.failed);
+    // The sum stays the last line.
+    if count.failed == 0 { Ok(()) } else { Err(String::new()) }
+}
+
+/// Builds all tests, and the program that some of them start.
+fn build(platform: &Platform) -> Result<Vec<Executable>, String> {
+    let mut build = platform.cargo("test");
+    build.current_dir(folders::ROOT).args(["--no-run", "--all-features"]);
+    build.args(PACKAGES.iter().flat_map(|name| ["--package", name]));
+    cargo::build(&mut build)
+}
+
+/// Whether an emulator of programs can run a program: a test of [`EMULATED`].
+fn is_emulated(program: &Executable) -> bool {
+    let can = |(folder, tests): &(&str, &[&str])| {
+        let is_named = tests.is_empty() || tests.contains(&program.name.as_str());
+        is_named && root().join(folder) == program.folder
+    };
+    program.is_test && EMULATED.iter().any(can)
+}
+
+/// The root of the repository, as cargo names it.
+fn root() -> PathBuf {
+    let root = Path::new(folders::ROOT);
+    root.canonicalize().unwrap_or_else(|_| root.to_owned())
+}
+
+/// Runs a test program in the emulator of programs.
+fn emulated(platform: &Platform, test: &Executable) -> Result<Count, String> {
+    let mut command = platform.run(&test.path);
+    test::tests(command.current_dir(&test.folder))
+}
+
+/// Makes the Debian package, and checks what its program needs of a machine.
+fn make_package(platform: &Platform) -> Result<(), String> {
+    let made = package::make(platform)?;
+    let field = |name: &str| {
+        let field = output(Command::new("dpkg-deb").arg("--field").arg(&made).arg(name));
+        field.map(|text| text.trim().to_owned())
+    };
+    let (architecture, depends) = (field("Architecture")?, field("Depends")?);
+    println!("{architecture}; depends on {depends}");
+    let unpacked = made.with_extension("unpacked");
+    cache::remove(&unpacked)?;
+    packages::unpack(&made, &unpacked)?;
+    let program = unpacked.join("usr/bin/panoptes");
+    let symbols = output(Command::new("aarch64-linux-gnu-objdump").arg("-T").arg(&program))?;
+    let (major, minor) = newest_glibc(&symbols).ok_or("the program uses no symbol of glibc")?;
+    println!("the program needs glibc {major}.{minor}");
+    let library = format!("libc6 (>= {major}.{minor}),");
+    if architecture != "arm64" || !depends.starts_with(&library) {
+        return Err(format!("{} does not state this", made.display()));
+    }
+    if (major, minor) > GLIBC_MAX {
+        return Err(format!("that is newer than {}.{}", GLIBC_MAX.0, GLIBC_MAX.1));
+    }
+    Ok(())
+}
+
+/// The newest version of glibc among the symbols that a program uses, as objdump prints them:
+/// `(GLIBC_2.17) memcpy`.
+fn newest_glibc(symbols: &str) -> Option<(u32, u32)> {
+    let versions = symbols.split("GLIBC_").skip(1).filter_map(|text| {
+        let end = text.find(|c: char| c != '.' && !c.is_ascii_digit()).unwrap_or(text.len());
+        let mut numbers = text[..end].split('.').map(str::parse);
+        Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+    });
+    versions.max()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tests_that_need_the_kernel_are_not_emulated() {
+        let of = |folder: &str, name: &str| Executable {
+            name: name.to_owned(),
+            kind: "test".to_owned(),
+            is_test: true,
+            folder: root().join(folder),
+            path: PathBuf::new(),
+        };
+        for test in [of("decoders", "any"), of("engine/tables", "any"), of("sinks", "golden")] {
+            assert!(is_emulated(&test), "{test:?}");
+        }
+        for test in [of("sinks", "outputs"), of("engine/sources", "process")] {
+            assert!(!is_emulated(&test), "{test:?}");
+        }
+        assert!(!is_emulated(&Executable { is_test: false, ..of("engine", "replay") }));
+    }
+
+    #[test]
+    fn the_newest_glibc_is_found_among_symbols() {
+        let symbols = "0000000000000000      DF *UND*  0000000000000000 (GLIBC_2.9)  a\n\
+                       0000000000000000      DF *UND*  0000000000000000 (GLIBC_2.34) b\n\
+                       0000000000000000  w   DF *UND*  0000000000000000 (GLIBC_2.17) c\n\
+                       0000000000000000      DF *UND*  0000000000000000 (GCC_3.0) d\n";
+        assert_eq!(newest_glibc(symbols), Some((2, 34)));
+        assert_eq!(newest_glibc("no symbols"), None);
+    }
+}
