@@ -269,7 +269,7 @@ impl Control {
         self.in_use.remove(&address.to_string());
         self.machines.remove(&address);
         if let Some(used) = spare_of {
-            self.keep_spare(index, used);
+            self.keep_spare(index, *used);
             return;
         }
         let ends_it =

@@ -63,12 +63,11 @@ impl Control {
     /// Uses the lists that have ended.
     pub(super) fn collect_functions(&mut self) {
         while let Some(ended) = self.functions.lookout.next_ended() {
-            match ended.result {
-                Ok(found) => self.take_functions(&found),
-                Err(_) => {
-                    let what = "listing functions ended unexpectedly; this is a bug in Panoptes";
-                    self.note_problem(None, Topic::Functions, Some(what));
-                }
+            if let Ok(found) = ended.result {
+                self.take_functions(&found);
+            } else {
+                let what = "listing functions ended unexpectedly; this is a bug in Panoptes";
+                self.note_problem(None, Topic::Functions, Some(what));
             }
         }
     }

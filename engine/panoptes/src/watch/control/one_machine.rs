@@ -273,6 +273,7 @@ fn accepted(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::slice;
 
     const BYTES: usize = 96 * PAGE_BYTES as usize;
 
@@ -281,13 +282,13 @@ mod tests {
     struct Memory {
         bytes: Vec<u8>,
         ticks: bool,
-        region: [Range<u64>; 1],
+        region: Range<u64>,
     }
 
     impl Memory {
         fn new() -> Self {
             let bytes = (0..BYTES).map(|at| (at / 64 + at) as u8).collect();
-            Self { bytes, ticks: false, region: [0..BYTES as u64] }
+            Self { bytes, ticks: false, region: Range { start: 0, end: BYTES as u64 } }
         }
     }
 
@@ -307,7 +308,7 @@ mod tests {
         }
 
         fn regions(&self) -> &[Range<u64>] {
-            &self.region
+            slice::from_ref(&self.region)
         }
     }
 

@@ -121,7 +121,7 @@ pub(super) struct NotAttached {
     /// Whether a kernel may be about to start there: then the failure is not reported yet.
     pub(super) is_early: bool,
     /// It is another function of the machine that is watched through this one.
-    pub(super) spare_of: Option<SystemAddress>,
+    pub(super) spare_of: Option<Box<SystemAddress>>,
 }
 
 /// A search that found no kernel.
@@ -141,7 +141,7 @@ impl From<Failure> for NotAttached {
 impl NotAttached {
     fn spare_of(used: SystemAddress) -> Self {
         let message = format!("another function of its machine is used: {used}");
-        Self { spare_of: Some(used), ..Failure::new(Exit::Source, message).into() }
+        Self { spare_of: Some(Box::new(used)), ..Failure::new(Exit::Source, message).into() }
     }
 }
 
