@@ -8,7 +8,7 @@ use std::path::Path;
 
 use panoptes_sources::AnySource;
 
-use crate::config::{AutoOr, Service, SystemAddress, SystemSettings};
+use crate::config::{AutoOr, Service, SystemSettings};
 use crate::exit::{Exit, Failure};
 
 /// The result of the search for a machine's memory regions.
@@ -65,38 +65,7 @@ pub struct Found {
     pub functions: Vec<Function>,
     /// Why there are no functions.
     pub obstacle: Option<String>,
-    /// Devices whose functions could not be listed; `None`: no device could.
-    pub unlisted: Option<Vec<String>>,
-    /// What was left out of the list.
-    pub left_out: Vec<String>,
 }
-
-impl Found {
-    /// Whether the list does not exclude that there is such a function.
-    pub fn may_have(&self, address: &SystemAddress) -> bool {
-        let (SystemAddress::Doca { device, vuid }, Some(unlisted)) = (address, &self.unlisted)
-        else {
-            return true;
-        };
-        let is_it = |one: &Function| one.device == *device && one.vuid == *vuid;
-        unlisted.contains(device) || self.functions.iter().any(is_it)
-    }
-
-    /// Why functions cannot be watched, each reason once.
-    pub fn obstacles(&self) -> Option<String> {
-        let of_functions = self.functions.iter().filter_map(|function| function.obstacle.as_ref());
-        let mut reasons: Vec<&str> = Vec::new();
-        for reason in self.obstacle.iter().chain(&self.left_out).chain(of_functions) {
-            if !reasons.contains(&reason.as_str()) && reasons.len() < OBSTACLES_MAX {
-                reasons.push(reason);
-            }
-        }
-        (!reasons.is_empty()).then(|| reasons.join("; "))
-    }
-}
-
-/// Most reasons that one report names.
-const OBSTACLES_MAX: usize = 16;
 
 fn regions_file(path: &Path) -> Result<Vec<std::ops::Range<u64>>, Failure> {
     use panoptes_profiles::memory_regions::{FILE_BYTES_MAX, RegionsError, parse};
@@ -160,10 +129,6 @@ pub fn open(
     Ok(AnySource::Doca(Box::new(source)))
 }
 
-/// Most functions that are listed.
-#[cfg(feature = "doca")]
-const FUNCTIONS_MAX: usize = 1024;
-
 /// Lists the functions of all DMA devices.
 #[cfg(feature = "doca")]
 pub fn find(library_path: Option<&Path>) -> Found {
@@ -180,45 +145,21 @@ pub fn find(library_path: Option<&Path>) -> Found {
             return Found { version, obstacle: Some(error.to_string()), ..Found::default() };
         }
     };
-    let mut functions: Vec<Function> = Vec::new();
-    let (mut unlisted, mut left_out) = (Vec::new(), Vec::new());
+    let mut functions = Vec::new();
     let mut obstacle = found.is_empty().then(|| "DOCA finds no device on this machine".to_owned());
     for device in found {
         let mute =
             (!device.copies_memory).then(|| format!("the device {} copies no memory", device.name));
         match device.functions {
-            Ok(list) => {
-                if device.left_out > 0 {
-                    let (name, count) = (&device.name, device.left_out);
-                    left_out.push(format!("the device {name} lists {count} functions too many"));
-                }
-                for function in list {
-                    let (name, vuid) = (&device.name, function.vuid);
-                    // A device can be listed several times.
-                    let is_it = |one: &Function| one.device == *name && one.vuid == vuid;
-                    if functions.iter().any(is_it) {
-                        continue;
-                    }
-                    if functions.len() >= FUNCTIONS_MAX {
-                        left_out.push(format!("there are more than {FUNCTIONS_MAX} functions"));
-                        break;
-                    }
-                    let obstacle = match SystemAddress::doca_from_parts(name, &vuid) {
-                        Some(_) => mute.clone(),
-                        None => Some(format!("{name} has a function whose name is no address")),
-                    };
-                    functions.push(Function {
-                        device: name.clone(),
-                        vuid,
-                        kind: function.kind.map(|kind| kind.to_string()),
-                        pci_address: function.pci_address,
-                        obstacle,
-                    });
-                }
-            }
+            Ok(list) => functions.extend(list.into_iter().map(|function| Function {
+                device: device.name.clone(),
+                vuid: function.vuid,
+                kind: function.kind.map(|kind| kind.to_string()),
+                pci_address: function.pci_address,
+                obstacle: mute.clone(),
+            })),
             // On a host, each device returns this error.
             Err(error) => {
-                unlisted.push(device.name.clone());
                 obstacle.get_or_insert(format!("the device {}: {error}", device.name));
             }
         }
@@ -226,7 +167,7 @@ pub fn find(library_path: Option<&Path>) -> Found {
     if !functions.is_empty() {
         obstacle = None;
     }
-    Found { version, functions, obstacle, unlisted: Some(unlisted), left_out }
+    Found { version, functions, obstacle }
 }
 
 /// Fails, because this program was built without DOCA.

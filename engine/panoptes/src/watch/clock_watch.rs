@@ -66,24 +66,16 @@ pub(super) enum Reattach {
     Kernel,
     /// Memory was added or removed.
     Memory,
-    /// The function of the DMA device is gone.
-    Function,
     /// A setting has changed that needs other memory.
     Settings,
 }
 
 impl Reattach {
-    /// Whether the memory is gone, rather than changed.
-    pub(super) const fn is_end(self) -> bool {
-        matches!(self, Self::Function)
-    }
-
     /// The reason in messages and records.
     pub(super) const fn reason(self) -> &'static str {
         match self {
             Self::Kernel => "another kernel was started in this memory",
             Self::Memory => "memory was plugged in or out; attaching to the guest again",
-            Self::Function => "the DMA device does not list this function any more",
             Self::Settings => "the configuration has changed; attaching again",
         }
     }

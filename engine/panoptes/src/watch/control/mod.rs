@@ -11,9 +11,7 @@
 
 mod attach;
 mod candidate;
-mod functions;
 mod machines;
-mod one_machine;
 mod outputs;
 mod reload;
 mod scanners;
@@ -23,7 +21,6 @@ mod start;
 mod tests;
 mod threads;
 
-use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex};
@@ -37,7 +34,6 @@ use panoptes_sinks::panics::caught;
 
 use crate::boot_ids::BootIds;
 use crate::config::Mode;
-use crate::dma;
 use crate::exit::{Exit, Failure};
 use crate::guests;
 use crate::memory::Promised;
@@ -54,9 +50,7 @@ use crate::watch::signals::{Signals, StopRequest};
 use crate::watch::system_events::{Notice, SystemEvents, because};
 use attach::Outcome;
 use candidate::{Candidate, Phase};
-use functions::Functions;
 use machines::Sighting;
-use one_machine::Machines;
 use outputs::Outputs;
 use reload::{LoadFn, Loaded, Reloads};
 use scanners::{ScannerHandle, Scanners};
@@ -89,8 +83,6 @@ pub(super) struct Control {
     boot_ids: Arc<BootIds>,
     /// The addresses of the systems that are watched, or about to be.
     in_use: InUse,
-    /// The machines that are watched through functions of DMA devices.
-    machines: Machines,
     sboms: Sboms,
     /// Whether the SBOMs were read.
     is_ready: bool,
@@ -113,7 +105,6 @@ pub(super) struct Control {
     workers: Workers<Outcome>,
     /// The thread that looks at this machine's processes and files.
     lookout: Workers<Sighting>,
-    functions: Functions,
     /// The threads that read the configuration and its SBOMs.
     loader: Workers<Loaded>,
     reloads: Reloads,
@@ -149,7 +140,6 @@ enum Ending {
 struct Work {
     search: SearchFn,
     find_again: FindFn,
-    find_functions: fn(Option<&Path>) -> dma::Found,
     load: LoadFn,
 }
 
@@ -188,8 +178,6 @@ impl Control {
             self.collect_loaded()?;
             if self.is_ready {
                 self.collect_sightings();
-                self.collect_functions();
-                self.look_for_functions();
                 self.look_around();
                 self.collect_tasks();
                 self.start_due_tasks();

@@ -22,13 +22,12 @@ use panoptes_tables::room;
 use uuid::Uuid;
 
 use super::candidate::Outside;
-use super::one_machine::{Known, Machines, Verdict};
 use crate::attach::{
     Observer, ProfileProblem, attach, log_event, log_source, open_with, options, profile_files,
     warn_losses,
 };
 use crate::boot_ids::{BootIds, BootKey};
-use crate::config::{Configuration, System, SystemAddress};
+use crate::config::{Configuration, System};
 use crate::dma::Regions;
 use crate::exit::{Exit, Failure};
 use crate::guests;
@@ -73,11 +72,6 @@ pub(super) struct Search {
     pub(super) header: Header,
     pub(super) boot_ids: Arc<BootIds>,
     pub(super) in_use: InUse,
-    pub(super) machines: Machines,
-    /// Whether `auto_scan` has found the system.
-    pub(super) is_found: bool,
-    /// The function that was used instead of this one until now.
-    pub(super) spare_of: Option<SystemAddress>,
     pub(super) messages: Arc<Messages>,
     /// Memory that is about to be used.
     pub(super) promised: Promised,
@@ -120,8 +114,6 @@ pub(super) struct NotAttached {
     pub(super) searched: Option<Searched>,
     /// Whether a kernel may be about to start there: then the failure is not reported yet.
     pub(super) is_early: bool,
-    /// It is another function of the machine that is watched through this one.
-    pub(super) spare_of: Option<Box<SystemAddress>>,
 }
 
 /// A search that found no kernel.
@@ -134,14 +126,7 @@ pub(super) struct Searched {
 
 impl From<Failure> for NotAttached {
     fn from(failure: Failure) -> Self {
-        Self { failure, searched: None, is_early: false, spare_of: None }
-    }
-}
-
-impl NotAttached {
-    fn spare_of(used: SystemAddress) -> Self {
-        let message = format!("another function of its machine is used: {used}");
-        Self { spare_of: Some(Box::new(used)), ..Failure::new(Exit::Source, message).into() }
+        Self { failure, searched: None, is_early: false }
     }
 }
 
@@ -162,9 +147,6 @@ pub(super) fn search(
     let (system, messages) = (&*system, &*messages);
     let events = SearchEvents::new(Arc::clone(&search.system), search.notices.clone());
     let Search { is_silent, is_patient, is_failure_reported, .. } = search;
-    if let Some(used) = search.used_instead() {
-        return Err(NotAttached::spare_of(used));
-    }
     let mut reporting = Reporting {
         system,
         events,
@@ -180,11 +162,8 @@ pub(super) fn search(
     let (mut source, profile) = attached.map_err(|failure| {
         let took = begin.elapsed();
         let searched = reporting.has_no_kernel.then_some(Searched { took, outside });
-        NotAttached { failure, searched, is_early: reporting.is_early(), spare_of: None }
+        NotAttached { failure, searched, is_early: reporting.is_early() }
     })?;
-    if let Some(used) = search.register(&profile, &mut source) {
-        return Err(NotAttached::spare_of(used));
-    }
     let promise = check_system(system, &search.promised)?;
     let (watched, has_begun) = search.prepare(&profile, &mut source, promise);
     // The start has reported if this is not allowed.
@@ -302,47 +281,6 @@ impl Observer for Reporting<'_> {
 }
 
 impl Search {
-    fn is_function(&self) -> bool {
-        matches!(self.system.address, SystemAddress::Doca { .. })
-    }
-
-    /// The function that gives the same memory and is used, before anything is searched here.
-    fn used_instead(&self) -> Option<SystemAddress> {
-        if !self.is_found || !self.is_function() {
-            return None;
-        }
-        if self.machines.is_empty() {
-            return None;
-        }
-        // Without an answer, nothing has changed.
-        let Some(mut source) = self.open(&self.system) else { return self.spare_of.clone() };
-        self.machines.find(&self.system.address, |known| self.is_same(known, &mut source))
-    }
-
-    /// Adds the machine of a function to those that are watched, unless it is one of them: then
-    /// returns the function that is used.
-    fn register(&self, profile: &Profile, source: &mut AnySource) -> Option<SystemAddress> {
-        if !self.is_function() {
-            return None;
-        }
-        let known = Known::of(&self.system, profile, source)?;
-        // Who names a function wants it.
-        self.machines.add(known, |other| self.is_found && self.is_same(other, source))
-    }
-
-    fn is_same(&self, known: &Known, source: &mut AnySource) -> bool {
-        match known.compare(source, |system| self.open(system)) {
-            Verdict::Same => true,
-            Verdict::Other => false,
-            Verdict::Unknown => self.spare_of.as_ref() == Some(&known.system.address),
-        }
-    }
-
-    fn open(&self, system: &System) -> Option<AnySource> {
-        let service = &self.configuration.service;
-        open_with(&system.address, &system.settings, service, true, &mut |_| {}).ok()
-    }
-
     /// Makes the state for scanning the system; also returns whether its kernel has started.
     /// The memory of the state is promised until it is allocated.
     fn prepare(
@@ -387,7 +325,7 @@ impl Search {
             kernel_offset: profile.kernel_offset,
             direct_map_base: profile.space.direct_map.start,
             init_start_ns: first.map_or(0, |first| first.start_ns),
-            system: identity(system, self.is_found, source),
+            system: identity(system, source),
         };
         let address = system.address.to_string();
         let boot_uuid = if first.is_some() {
@@ -405,11 +343,7 @@ impl Search {
 }
 
 /// What distinguishes a system from others.
-fn identity(system: &System, is_found: bool, source: &AnySource) -> String {
-    // Another function of the machine may be used after this one.
-    if is_found && matches!(system.address, SystemAddress::Doca { .. }) {
-        return format!("dma {}", system.name);
-    }
+fn identity(system: &System, source: &AnySource) -> String {
     let of_guest = match source {
         AnySource::Guest(memory) => guests::identity(memory.process()).ok(),
         _ => None,

@@ -16,8 +16,6 @@ use panoptes_sources::lock_own_memory;
 use panoptes_tables::{HashKey, room};
 
 use super::candidate::Candidate;
-use super::functions::Functions;
-use super::one_machine::Machines;
 use super::outputs::Outputs;
 use super::reload::Reloads;
 use super::scanners::Scanners;
@@ -26,7 +24,6 @@ use super::threads::{OtherCores, Workers};
 use super::{Control, LOADERS, MEMORY_LOOK, Work};
 use crate::boot_ids::{BootIds, default_folder};
 use crate::config::Configuration;
-use crate::dma;
 use crate::exit::{Exit, Failure};
 use crate::guests;
 use crate::interfaces::{Interface, of_this_machine};
@@ -95,7 +92,6 @@ impl Control {
             system_events,
             boot_ids: Arc::new(boot_ids(configuration, messages)),
             in_use: InUse::default(),
-            machines: Machines::default(),
             sboms: Sboms::default(),
             is_ready: false,
             wants_reload: false,
@@ -109,13 +105,12 @@ impl Control {
             walker: Arc::new(Mutex::new(room::touch(|| first_walker(&limits)))),
             workers: Workers::for_searches(other_cores, signals.waker()),
             lookout: Workers::new("lookout", 1, other_cores, signals.waker()),
-            functions: Functions::new(other_cores, signals.waker(), start),
             loader: Workers::new("loader", LOADERS, other_cores, signals.waker()),
             reloads: Reloads::default(),
             notices,
             problems: Problems::default(),
             other_cores,
-            work: Work { search, find_again, find_functions: dma::find, load: Sboms::load },
+            work: Work { search, find_again, load: Sboms::load },
             outputs,
             silenced,
             figures,

@@ -2,8 +2,6 @@
 
 mod compatibility;
 mod details;
-#[cfg(feature = "doca")]
-mod functions;
 mod metrics;
 mod outputs;
 mod panics;
@@ -36,7 +34,6 @@ use super::search::{Attached, NotAttached, Search, Searched, find_again, search}
 use super::{Control, Work};
 use crate::cli::{Arguments, Command as Subcommand};
 use crate::config::{Configuration, Cores, LogLevel, SystemAddress};
-use crate::dma;
 use crate::exit::{Exit, Failure};
 use crate::guests::Guest;
 use crate::message::Messages;
@@ -56,7 +53,7 @@ const SOON: Duration = Duration::from_secs(5);
 const SIGNAL: Duration = Duration::from_millis(100);
 const TRIES: usize = 5;
 
-const REAL: Work = Work { search, find_again, find_functions: dma::find, load: Sboms::load };
+const REAL: Work = Work { search, find_again, load: Sboms::load };
 
 /// Keeps messages.
 #[derive(Clone, Default)]
@@ -382,7 +379,7 @@ fn memory_without_a_kernel_is_searched_again_when_it_is_another() {
         let outside = Outside::of(&system.address, &users);
         let failure = Failure::new(Exit::NoKernel, "ram: no kernel");
         let searched = Some(Searched { took: AGES, outside });
-        Err(NotAttached { failure, searched, is_early: false, spare_of: None })
+        Err(NotAttached { failure, searched, is_early: false })
     }
     let folder = tempfile::tempdir().unwrap();
     let ram = folder.path().join("ram");
