@@ -1,3 +1,5 @@
+//! Threads in each role: what they may do, and what they may not.
+
 use std::ffi::CStr;
 use std::fs::{self, File};
 use std::net::{TcpListener, TcpStream, UdpSocket};
