@@ -236,13 +236,14 @@ fn a_peer_that_never_stops_talking_gets_everything_too() {
         });
         let start = Instant::now();
         let (mut rest, mut heard) = (text.as_slice(), 0);
-        while !rest.is_empty() || !socket.is_idle() {
+        // On a busy machine, the peer may begin to talk when it has read everything.
+        while !rest.is_empty() || !socket.is_idle() || heard == 0 {
             rest = &rest[socket.append(rest)..];
             socket.advance(Duration::ZERO).unwrap();
             heard += socket.received().len();
             assert!(start.elapsed() < PATIENCE, "{} bytes are left", rest.len());
         }
-        assert!(reader.join().unwrap() == text && heard > 0);
+        assert!(reader.join().unwrap() == text);
         drop(socket);
         talker.join().unwrap();
     }
