@@ -11,7 +11,7 @@ use std::env::consts::ARCH;
 
 use libc::c_long;
 use seccompiler::SeccompCmpArgLen::Dword;
-use seccompiler::SeccompCmpOp::{Eq, MaskedEq};
+use seccompiler::SeccompCmpOp::{Eq, MaskedEq, Ne};
 use seccompiler::{
     BackendError, BpfProgram, Error, SeccompAction, SeccompCondition, SeccompFilter, SeccompRule,
 };
@@ -30,7 +30,6 @@ const COMMON: &[c_long] = &[
     libc::SYS_close,
     libc::SYS_exit,
     libc::SYS_exit_group,
-    libc::SYS_fcntl,
     libc::SYS_fstat,
     libc::SYS_futex,
     libc::SYS_getcpu,
@@ -66,12 +65,9 @@ const COMMON: &[c_long] = &[
     libc::SYS_sched_setaffinity,
     libc::SYS_sched_yield,
     libc::SYS_set_robust_list,
-    // A slow scanner lowers its priority.
-    libc::SYS_setpriority,
     libc::SYS_sigaltstack,
     libc::SYS_statx,
     libc::SYS_sysinfo,
-    libc::SYS_tgkill,
     libc::SYS_uname,
     libc::SYS_write,
     libc::SYS_writev,
@@ -83,6 +79,9 @@ const COMMON_OLD: &[c_long] =
 #[cfg(not(target_arch = "x86_64"))]
 const COMMON_OLD: &[c_long] = &[];
 
+/// `F_SETOWN`, `F_SETSIG`, `F_SETOWN_EX` (include/uapi/asm-generic/fcntl.h): by these, the kernel
+/// sends signals to any process.
+const SIGNALS_OF_FILES: [u64; 3] = [8, 10, 15];
 const EXECUTABLE: u64 = libc::PROT_EXEC as u64;
 /// Flags of open(2) that an open for reading alone does not have.
 const CHANGES: u64 = (libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC) as u64;
@@ -91,6 +90,8 @@ const COMMON_LIMITED: &[Limited] = &[
     (libc::SYS_mmap, &[(2, EXECUTABLE, 0)]),
     (libc::SYS_mprotect, &[(2, EXECUTABLE, 0)]),
     (libc::SYS_openat, &[(2, CHANGES, 0)]),
+    // A slow scanner, and the one for metrics, lower their own priority (`PRIO_PROCESS`, 0).
+    (libc::SYS_setpriority, &[(0, u32::MAX as u64, 0), (1, u32::MAX as u64, 0)]),
 ];
 /// `UFFDIO_REGISTER` (include/uapi/linux/userfaultfd.h): a part of a guest's file is mapped again.
 const SCANNER_LIMITED: &[Limited] = &[(libc::SYS_ioctl, &[(1, u32::MAX as u64, 0xc020_aa00)])];
@@ -149,12 +150,14 @@ const METRICS: &[c_long] = &[libc::SYS_accept4];
 const METRICS_LIMITED: &[Limited] = &[(libc::SYS_ioctl, &[(1, u32::MAX as u64, libc::FIONBIO)])];
 
 /// What even a thread may not do on which NVIDIA's library runs: which calls that makes is not
-/// known, but these are none of a library that copies memory.
+/// known, but these are none of a library that copies memory. It stops no attacker: the thread
+/// keeps all capabilities, and may write files.
 const NEVER: &[c_long] = &[
     libc::SYS_acct,
     libc::SYS_add_key,
     libc::SYS_adjtimex,
     libc::SYS_bpf,
+    libc::SYS_capset,
     libc::SYS_chroot,
     libc::SYS_clock_adjtime,
     libc::SYS_clock_settime,
@@ -162,30 +165,45 @@ const NEVER: &[c_long] = &[
     libc::SYS_execve,
     libc::SYS_execveat,
     libc::SYS_finit_module,
+    libc::SYS_fsconfig,
+    libc::SYS_fsmount,
+    libc::SYS_fsopen,
     libc::SYS_init_module,
+    libc::SYS_kexec_file_load,
     libc::SYS_kexec_load,
     libc::SYS_keyctl,
+    libc::SYS_kill,
     libc::SYS_mount,
+    libc::SYS_mount_setattr,
     libc::SYS_move_mount,
+    libc::SYS_open_by_handle_at,
     libc::SYS_open_tree,
+    libc::SYS_perf_event_open,
     libc::SYS_pidfd_getfd,
+    libc::SYS_pidfd_send_signal,
     libc::SYS_pivot_root,
+    libc::SYS_process_madvise,
     libc::SYS_process_vm_readv,
     libc::SYS_process_vm_writev,
     libc::SYS_ptrace,
     libc::SYS_reboot,
     libc::SYS_request_key,
     libc::SYS_setdomainname,
+    libc::SYS_setfsgid,
+    libc::SYS_setfsuid,
     libc::SYS_setgid,
     libc::SYS_setgroups,
     libc::SYS_sethostname,
     libc::SYS_setns,
+    libc::SYS_setregid,
     libc::SYS_setresgid,
     libc::SYS_setresuid,
+    libc::SYS_setreuid,
     libc::SYS_settimeofday,
     libc::SYS_setuid,
     libc::SYS_swapoff,
     libc::SYS_swapon,
+    libc::SYS_tkill,
     libc::SYS_umount2,
     libc::SYS_unshare,
 ];
@@ -215,8 +233,20 @@ fn program(role: Role) -> Result<BpfProgram, BackendError> {
             (&[COMMON, COMMON_OLD, NETWORK, METRICS], &[COMMON_LIMITED, METRICS_LIMITED])
         }
     };
-    let rules = rules(calls, limited)?;
+    let mut rules = rules(calls, limited)?;
+    rules.insert(libc::SYS_tgkill, vec![to_this_process()?]);
+    rules.insert(libc::SYS_fcntl, vec![without_signals()?]);
     SeccompFilter::new(rules, refused, SeccompAction::Allow, ARCH.try_into()?)?.try_into()
+}
+
+/// A panic that cannot unwind ends the process by a signal.
+fn to_this_process() -> Result<SeccompRule, BackendError> {
+    SeccompRule::new(vec![SeccompCondition::new(0, Dword, Eq, std::process::id().into())?])
+}
+
+fn without_signals() -> Result<SeccompRule, BackendError> {
+    let other = |command| SeccompCondition::new(1, Dword, Ne, command);
+    SeccompRule::new(SIGNALS_OF_FILES.into_iter().map(other).collect::<Result<_, _>>()?)
 }
 
 /// The rules by system call: none for a call with any arguments.

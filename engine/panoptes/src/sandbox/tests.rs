@@ -9,9 +9,11 @@ use std::thread;
 
 use nix::errno::Errno;
 use nix::sys::ptrace;
+use nix::sys::signal::kill;
 use nix::unistd::{Pid, execv, geteuid};
 use panoptes_sinks::panics::{caught, note};
 use panoptes_sources::{GuestProcess, lock_own_memory};
+use rustix::process::{getppid, getpriority_process, setpriority_process};
 
 use super::*;
 use crate::config::{LogLevel, SystemSettings};
@@ -37,6 +39,7 @@ fn attacks() {
     let traced = ptrace::attach(Pid::parent());
     assert!(matches!(traced, Err(Errno::ENOSYS | Errno::EPERM)), "{traced:?}");
     assert!(Command::new("/bin/true").spawn().is_err());
+    assert!(kill(Pid::parent(), None).is_err());
 }
 
 /// What each thread has to go on doing.
@@ -58,8 +61,12 @@ fn a_scanner_executes_nothing_connects_nowhere_and_writes_no_file() {
     let folder = tempfile::tempdir().unwrap();
     let (path, existing) = (folder.path().join("new"), folder.path().join("old"));
     fs::write(&existing, "a").unwrap();
+    let parent = getppid();
     on(SCANNER, move || {
         attacks();
+        // Its own priority may be lower.
+        assert!(setpriority_process(parent, 0).is_err());
+        assert_eq!(setpriority_process(None, getpriority_process(None).unwrap()), Ok(()));
         let error = UdpSocket::bind("127.0.0.1:0").unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ENOSYS));
         assert!(File::create(&path).is_err());

@@ -288,8 +288,8 @@ fn field<'a>(fields: &[Header<'a>], name: &str) -> Option<&'a str> {
     std::str::from_utf8(field.value).ok().map(str::trim)
 }
 
-/// Text from the network, as one line without control characters.
-fn printable(text: &str) -> String {
+/// Text from the network, as one line of at most 200 characters, none of them a control character.
+pub(super) fn printable(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     let plain = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
     words.join(" ").chars().take(WORDS_BYTES_MAX).map(plain).collect()

@@ -25,6 +25,8 @@ use rustls::{
     ProtocolVersion, RootCertStore,
 };
 
+use super::http::printable;
+
 /// How a receiver proves who it is, and this side to it.
 #[derive(Clone, Debug)]
 pub struct TlsFiles {
@@ -319,7 +321,11 @@ fn refused(error: &CertificateError) -> String {
         CertificateError::NotValidForNameContext { expected, presented } => format!(
             "the receiver's certificate is not for `{}`, but for {}; set `tls.server_name`",
             expected.to_str(),
-            if presented.is_empty() { "no name".to_owned() } else { presented.join(", ") },
+            if presented.is_empty() {
+                "no name".to_owned()
+            } else {
+                printable(&presented.join(", "))
+            },
         ),
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
             "the receiver's certificate has expired".to_owned()
@@ -332,7 +338,7 @@ fn refused(error: &CertificateError) -> String {
             text if text.contains("CaUsedAsEndEntity") => "the receiver shows the certificate of \
                  an authority as its own; make one for it that the authority signs"
                 .to_owned(),
-            text => format!("the receiver's certificate cannot be used: {text}"),
+            text => format!("the receiver's certificate cannot be used: {}", printable(&text)),
         },
     }
 }

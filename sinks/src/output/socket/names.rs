@@ -5,6 +5,8 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread;
 
+use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
+
 use super::error::{Action, SocketError};
 use super::peer::{Addresses, Peer, Place, first};
 
@@ -45,6 +47,12 @@ impl Names {
         let (questions, asked) = sync_channel(1);
         let (answer, answers) = sync_channel(1);
         let run = move || {
+            // The C library reads answers of the network, so this thread may do nothing else. A
+            // kernel that refuses leaves it what the others have.
+            let nothing = CapabilitySet::empty();
+            let none =
+                CapabilitySets { effective: nothing, permitted: nothing, inheritable: nothing };
+            let _ = set_capabilities(None, none);
             let Place::Network { host, port, .. } = own.place() else { return };
             while let Ok(()) = asked.recv() {
                 let found = lookup(host, *port).map(first);
