@@ -40,11 +40,12 @@ pub enum OutputChange {
     /// No more records follow for the output of a system's records. The writer ends it when all
     /// that were passed on before are written.
     End(u32),
-    /// The same for the output with these counters. One whose receiver is away ends soon.
-    Remove(Arc<Counters>),
-    /// The same, and another output follows in its place: later records wait for that. When the
-    /// output has ended, its counters show it ([`Counters::is_released`]).
-    Release(Arc<Counters>),
+    /// No block from this number on ([`Waker::next`]) is for the output with these counters. One
+    /// that makes no progress ends soon: its receiver is away, or its disk is full.
+    Remove(Arc<Counters>, u64),
+    /// The same, and another output with this filter follows in its place: later records wait for
+    /// that. When the output has ended, its counters show it ([`Counters::is_released`]).
+    Release(Arc<Counters>, u64, Filter),
     /// All outputs that write files open them again: another program has moved them.
     Reopen,
     /// An output in the place of the one with these counters, which has panicked or was released.
@@ -68,8 +69,8 @@ struct Reader {
     standing: Standing,
     /// The number of the first block that it does not need, if it is to be ended.
     until: Option<u64>,
-    /// Whether another output follows in its place then.
-    has_successor: bool,
+    /// What follows then.
+    sequel: Sequel,
     /// Whether the place is empty: the output has panicked, or was released.
     is_absent: bool,
     /// How many records it took, and how many of its counter's dropped ones it did not.
@@ -80,6 +81,17 @@ struct Reader {
     /// While finishing: the output's progress at the last look, and when it made some.
     progress: u64,
     progress_ns: u64,
+}
+
+/// What follows when an output has ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Sequel {
+    /// Nothing, and its records may wait for long: a disk may be full.
+    Nothing,
+    /// Nothing, and soon.
+    NothingSoon,
+    /// Another output with this filter, in its place.
+    Output(Filter),
 }
 
 /// The next record to take.
@@ -143,6 +155,11 @@ impl Writer {
         Self { lanes, outputs, changes, waker, counts: Arc::default() }
     }
 
+    /// What numbers the blocks of its queues.
+    pub const fn waker(&self) -> &Waker {
+        &self.waker
+    }
+
     /// How many records it has received.
     pub const fn record_counts(&self) -> &Arc<RecordCounts> {
         &self.counts
@@ -171,19 +188,17 @@ impl Writer {
                 OutputChange::End(system) => {
                     let own = |reader: &&mut Reader| reader.output.filter().system == Some(system);
                     for reader in self.outputs.iter_mut().filter(own) {
-                        reader.end(next, now_ns);
+                        reader.end(next, Sequel::Nothing, now_ns);
                     }
                 }
-                OutputChange::Remove(counters) => {
+                OutputChange::Remove(counters, until) => {
                     if let Some(reader) = self.outputs.iter_mut().find(is_of(&counters)) {
-                        reader.has_successor = false;
-                        reader.end(next, now_ns);
+                        reader.end(until, Sequel::NothingSoon, now_ns);
                     }
                 }
-                OutputChange::Release(counters) => {
+                OutputChange::Release(counters, until, filter) => {
                     if let Some(reader) = self.outputs.iter_mut().find(is_of(&counters)) {
-                        reader.has_successor = true;
-                        reader.end(next, now_ns);
+                        reader.end(until, Sequel::Output(filter), now_ns);
                     }
                 }
             }
@@ -198,10 +213,15 @@ impl Writer {
                 return true;
             }
             reader.guarded(lanes, Reader::finish);
-            if reader.has_successor {
-                reader.release();
+            if let Sequel::Output(filter) = reader.sequel {
+                // The next one goes on where it was.
+                reader.release(filter);
+                return true;
             }
-            reader.has_successor
+            for (index, lane) in lanes.iter().enumerate() {
+                while reader.skip_block(index, lane) {}
+            }
+            false
         });
     }
 
@@ -389,7 +409,7 @@ impl Reader {
             places: lanes.iter().map(place).collect(),
             standing: Standing::Idle,
             until: None,
-            has_successor: false,
+            sequel: Sequel::Nothing,
             is_absent: false,
             taken: 0,
             skipped: 0,
@@ -411,10 +431,10 @@ impl Reader {
         }
     }
 
-    /// Drops the output, and leaves its place empty.
-    fn vacate(&mut self) {
+    /// Drops the output, and leaves its place empty. The next output has this filter.
+    fn vacate(&mut self, filter: Filter) {
         let counters = Arc::clone(self.output.counters());
-        let absent = Absent { kind: self.output.kind(), filter: self.output.filter(), counters };
+        let absent = Absent { kind: self.output.kind(), filter, counters };
         let output = std::mem::replace(&mut self.output, Box::new(absent));
         // Its buffers may be half changed, so this may panic; nothing of it is used again.
         let _ = caught(move || drop(output));
@@ -423,21 +443,22 @@ impl Reader {
     }
 
     /// Leaves the place of an output that has ended to the next one.
-    fn release(&mut self) {
-        self.vacate();
-        self.until = None;
+    fn release(&mut self, filter: Filter) {
+        self.vacate(filter);
+        (self.until, self.sequel) = (None, Sequel::Nothing);
         self.output.counters().set_released();
     }
 
     /// No more records than those before block `until` follow for it.
-    fn end(&mut self, until: u64, now_ns: u64) {
+    fn end(&mut self, until: u64, sequel: Sequel, now_ns: u64) {
         self.until.get_or_insert(until);
+        self.sequel = sequel;
         (self.progress, self.progress_ns) = (self.output.progress(), now_ns);
     }
 
     /// Drops an output that has panicked; counts the records that it had not written.
     fn lose_output(&mut self, lanes: &[Lane], panic: String) {
-        self.vacate();
+        self.vacate(self.output.filter());
         let counters = Arc::clone(self.output.counters());
         let own = counters.dropped().saturating_sub(self.skipped);
         let unwritten = self.taken.saturating_sub(counters.records()).saturating_sub(own);
@@ -488,14 +509,13 @@ impl Reader {
         let places = lanes.iter().zip(&self.places);
         let mut next =
             places.filter_map(|(lane, place)| lane.held.get((place.block - lane.first) as usize));
-        if next.any(|block| block.number() < until) {
-            return self.standing == Standing::Closed;
-        }
+        let has_more = next.any(|block| block.number() < until);
         match self.standing {
-            Standing::Idle | Standing::Closed => true,
-            // A disk may be full for long.
-            Standing::Failing => false,
-            Standing::Busy | Standing::Away => !self.is_hopeful(now_ns),
+            Standing::Idle if !has_more => true,
+            Standing::Closed => true,
+            Standing::Failing if self.sequel == Sequel::Nothing => false,
+            _ if has_more && self.sequel == Sequel::Nothing => false,
+            _ => !self.is_hopeful(now_ns),
         }
     }
 
@@ -551,7 +571,8 @@ impl Reader {
             return false;
         };
         // What comes after its end is not for it.
-        let is_for_it = self.until.is_none_or(|until| self.has_successor || block.number() < until);
+        let has_next = matches!(self.sequel, Sequel::Output(_));
+        let is_for_it = self.until.is_none_or(|until| has_next || block.number() < until);
         if is_for_it {
             let lost = block.wanted_from(&self.output.filter(), place.record);
             self.output.counters().add_dropped(lost);

@@ -149,6 +149,46 @@ impl Needed {
     }
 }
 
+/// How much more memory a changed configuration needs than the one before.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Growth(Option<u64>);
+
+impl Growth {
+    /// From one plan to another one, while so many found systems are watched by so many scanners.
+    pub(crate) fn between(old: &Plan<'_>, new: &Plan<'_>, found: u64, scanners: u64) -> Self {
+        let sum = |plan: &Plan<'_>| {
+            let needed = Needed::of(plan)?;
+            let found = needed.found.unwrap_or(0).checked_mul(found)?;
+            let scanners = needed.scanner.checked_mul(scanners)?;
+            let systems = needed.systems.iter().map(|(_, bytes)| *bytes);
+            systems
+                .chain([found, needed.service, needed.reload])
+                .try_fold(scanners, u64::checked_add)
+        };
+        Self(sum(new).map(|new| new.saturating_sub(sum(old).unwrap_or(0))))
+    }
+
+    /// Refuses more than is left and not promised to others.
+    ///
+    /// # Errors
+    ///
+    /// The message has the figures.
+    pub(crate) fn check(self, left: &MemoryLeft, promised: &Promised) -> Result<(), Failure> {
+        let bytes = left.bytes.saturating_sub(promised.0.load(Ordering::SeqCst));
+        if self.0.is_some_and(|more| more <= bytes) {
+            return Ok(());
+        }
+        let more = self.0.map_or_else(|| "more than any machine has".to_owned(), show);
+        let message = format!(
+            "it needs {more} of memory more, and this machine has {} left ({}); lower `limits`, \
+             watch fewer systems, or add memory",
+            show(bytes),
+            left.by
+        );
+        Err(Failure::new(Exit::Configuration, message))
+    }
+}
+
 /// For people, in one line.
 impl std::fmt::Display for Needed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -444,6 +484,26 @@ mod tests {
         assert!(check_system_with(&system, &promised, left(bytes + 9)).is_err());
         drop(scanner);
         assert!(check_system_with(&system, &promised, left(bytes + 9)).is_ok());
+    }
+
+    #[test]
+    fn a_changed_configuration_may_need_as_much_more_as_is_left() {
+        let old = Configuration::defaults(Mode::Run);
+        let mut new = old.clone();
+        (new.default.limits.processes, new.default.limits.threads) = (50_000, 100_000);
+        let growth = |found, scanners| Growth::between(&plan(&old), &plan(&new), found, scanners);
+        let Growth(Some(of_service)) = growth(0, 0) else { panic!("it is a number") };
+        let Growth(Some(of_found)) = growth(3, 0) else { panic!("it is a number") };
+        let Growth(Some(more)) = growth(3, 2) else { panic!("it is a number") };
+        assert!(of_service < of_found && of_found < more, "{of_service} {of_found} {more}");
+        assert_eq!(Growth::between(&plan(&new), &plan(&old), 3, 2), Growth(Some(0)));
+        let left = |bytes| MemoryLeft { bytes, by: "a test".to_owned() };
+        let promised = Promised::default();
+        assert_eq!(growth(3, 2).check(&left(more), &promised), Ok(()));
+        let _other = promised.add(1);
+        let failure = growth(3, 2).check(&left(more), &promised).unwrap_err();
+        assert_eq!(failure.exit, Exit::Configuration);
+        assert!(failure.message.contains(&show(more)), "{}", failure.message);
     }
 
     #[test]

@@ -18,7 +18,6 @@ use crate::doctor::doctor;
 use crate::exit::{Exit, Failure, print};
 use crate::message::Messages;
 use crate::request::{Refusal, ScanRequest, WatchRequest, loader};
-use crate::sandbox::give_up_capabilities;
 use crate::{profile, sbom, scan, systems, watch};
 
 /// Runs the program with `arguments`, which start with the program's own name.
@@ -107,7 +106,6 @@ fn watch_systems(request: &WatchRequest) -> Result<Exit, Failure> {
     if let Err(error) = allow_descriptors() {
         messages.debug(format_args!("the limit of open files stays: {error}"));
     }
-    give_up_capabilities(request, &messages);
     watch::watch(request, &messages)
 }
 

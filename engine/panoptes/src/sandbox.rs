@@ -15,6 +15,7 @@ use std::fmt::Display;
 use caps::{CapSet, Capability, CapsHashSet};
 
 use crate::config::{System, SystemAddress};
+use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 use crate::request::WatchRequest;
 
@@ -75,18 +76,61 @@ pub(crate) fn has_dma(systems: &[System]) -> bool {
     systems.iter().any(|system| matches!(system.address, SystemAddress::Doca { .. }))
 }
 
-/// Gives up the capabilities that no source of this request needs. Other systems need a restart, so
-/// nothing else is needed later. Call it before any thread starts.
-pub(crate) fn give_up_capabilities(request: &WatchRequest, messages: &Messages) {
+/// What the process had when it was started, and does not have any more.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct GivenUp {
+    capabilities: CapsHashSet,
+    /// Whether scanners are restricted, so that NVIDIA's library can't run on them.
+    dma: bool,
+}
+
+impl GivenUp {
+    /// `has_dma`: whether NVIDIA's library may run on scanners.
+    pub(crate) fn with_dma(self, has_dma: bool) -> Self {
+        Self { dma: !has_dma, ..self }
+    }
+
+    /// Refuses systems that need what was given up.
+    ///
+    /// # Errors
+    ///
+    /// The message names the first such system.
+    pub(crate) fn check(&self, systems: &[System], auto_scan: bool) -> Result<(), Failure> {
+        let lacks = |systems: &[System], auto_scan| match needed(systems, auto_scan) {
+            Some(needed) => !self.capabilities.is_disjoint(&needed),
+            None => self.dma,
+        };
+        let system = systems.iter().find(|system| lacks(std::slice::from_ref(*system), false));
+        let key = match system {
+            Some(system) => format!("systems.{}", system.name),
+            None if lacks(&[], auto_scan) => "auto_scan".to_owned(),
+            None => return Ok(()),
+        };
+        let message = format!(
+            "{key}: it needs capabilities that the service gave up at its start; restart the \
+             service"
+        );
+        Err(Failure::new(Exit::Permission, message))
+    }
+}
+
+/// Gives up the capabilities that no source of this request needs, and returns them. Systems that
+/// need them later are refused. Call it before any thread starts.
+pub(crate) fn give_up_capabilities(request: &WatchRequest, messages: &Messages) -> GivenUp {
     let Some(kept) = needed(&request.systems, request.auto_scan) else {
-        return messages.debug("all capabilities are kept for NVIDIA's library");
+        messages.debug("all capabilities are kept for NVIDIA's library");
+        return GivenUp::default();
     };
+    let permitted = || caps::read(None, CapSet::Permitted).unwrap_or_default();
+    let before = permitted();
     for capability in caps::runtime::thread_all_supported().difference(&kept) {
         // Only with CAP_SETPCAP. It matters for programs that are executed, of which there are
         // none.
         let _ = caps::drop(None, CapSet::Bounding, *capability);
     }
     note(messages, "capabilities", restrict(&kept));
+    let capabilities = before.difference(&permitted()).copied().collect();
+    GivenUp { capabilities, ..GivenUp::default() }
 }
 
 /// The capabilities that the service needs for these systems; `None` for all.

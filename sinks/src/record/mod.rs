@@ -206,6 +206,11 @@ impl RecordWriter {
         }
     }
 
+    /// Cuts strings at another length, in bytes, from now on.
+    pub fn set_string_length(&mut self, string_length: usize) {
+        self.limits = Limits::new(string_length);
+    }
+
     /// The id of the next record.
     pub fn next_id(&mut self, now_ns: i64) -> Uuid {
         self.ids.next(now_ns)

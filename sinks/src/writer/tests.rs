@@ -16,6 +16,9 @@ struct Fragile {
     is_bad_at_its_end: bool,
     /// Its receiver is away for as long as this is true.
     is_away: Arc<AtomicBool>,
+    /// Its disk is full: it takes nothing.
+    is_full: bool,
+    filter: Filter,
 }
 
 impl Output for Fragile {
@@ -27,7 +30,14 @@ impl Output for Fragile {
         &self.counters
     }
 
+    fn filter(&self) -> Filter {
+        self.filter
+    }
+
     fn append(&mut self, block: &Block, range: Range<usize>, _: u64) -> usize {
+        if self.is_full {
+            return 0;
+        }
         for index in range.clone() {
             let record = String::from_utf8_lossy(block.slice(index, 1)).trim_end().to_owned();
             assert_ne!(Some(record.as_str()), self.bad, "a bad record");
@@ -38,7 +48,11 @@ impl Output for Fragile {
 
     fn advance(&mut self, _: u64, _: Duration) -> Standing {
         assert!(!self.is_bad_when_it_advances, "a bad step");
-        if self.is_away.load(Ordering::Relaxed) { Standing::Away } else { Standing::Idle }
+        match self.is_away.load(Ordering::Relaxed) {
+            _ if self.is_full => Standing::Failing,
+            true => Standing::Away,
+            false => Standing::Idle,
+        }
     }
 
     fn finish(&mut self) {
@@ -71,6 +85,17 @@ impl Running {
 
     fn change(&self, change: OutputChange) {
         self.changes.send(change).unwrap();
+    }
+
+    fn remove(&self, counters: &Arc<Counters>) {
+        let until = self.writer.waker().next();
+        self.change(OutputChange::Remove(Arc::clone(counters), until));
+    }
+
+    /// For an output that takes everything.
+    fn release(&self, counters: &Arc<Counters>) {
+        let until = self.writer.waker().next();
+        self.change(OutputChange::Release(Arc::clone(counters), until, Filter::ALL));
     }
 }
 
@@ -136,7 +161,7 @@ fn an_output_that_makes_room_has_all_records_before_and_the_next_one_all_after()
     let mut running = start(vec![old, steady]);
     running.write(&["a"]);
     assert!(!counters.is_released());
-    running.change(OutputChange::Release(Arc::clone(&counters)));
+    running.release(&counters);
     running.write(&["b"]);
     assert!(counters.is_released());
     running.write(&["c", "d"]);
@@ -157,7 +182,7 @@ fn an_output_is_removed_when_its_receiver_stays_away_for_too_long() {
     is_away.store(true, Ordering::Relaxed);
     let mut running = start(vec![away, steady]);
     running.write(&["a"]);
-    running.change(OutputChange::Remove(Arc::clone(&counters)));
+    running.remove(&counters);
     running.write(&["b"]);
     assert!(Arc::strong_count(&counters) > 1);
     running.writer.step(PATIENCE_NS, Duration::ZERO);
@@ -165,4 +190,52 @@ fn an_output_is_removed_when_its_receiver_stays_away_for_too_long() {
     running.write(&["c"]);
     assert_eq!(*all.lock().unwrap(), ["a", "b", "c"]);
     assert!(!counters.is_released());
+}
+
+#[test]
+fn an_output_whose_disk_is_full_ends_and_what_it_could_not_take_is_counted() {
+    let full = Fragile { is_full: true, ..Fragile::default() };
+    let counters = Arc::clone(&full.counters);
+    let mut running = start(vec![full, Fragile::default()]);
+    running.write(&["a", "b"]);
+    running.remove(&counters);
+    running.write(&["c"]);
+    assert!(Arc::strong_count(&counters) > 1);
+    running.writer.step(PATIENCE_NS, Duration::ZERO);
+    assert_eq!((Arc::strong_count(&counters), counters.dropped()), (1, 2));
+}
+
+#[test]
+fn what_an_output_could_not_take_is_for_the_next_one() {
+    let (full, next) = (Fragile { is_full: true, ..Fragile::default() }, Fragile::default());
+    let (counters, after) = (Arc::clone(&full.counters), Arc::clone(&next.kept));
+    let mut running = start(vec![full]);
+    running.write(&["a"]);
+    running.release(&counters);
+    running.write(&["b"]);
+    assert!(!counters.is_released());
+    running.writer.step(PATIENCE_NS, Duration::ZERO);
+    assert!(counters.is_released());
+    running.change(OutputChange::Replace(Arc::clone(&counters), Box::new(next)));
+    running.write(&["c"]);
+    assert_eq!(*after.lock().unwrap(), ["a", "b", "c"]);
+    assert_eq!(counters.dropped(), 0);
+}
+
+/// Between the two outputs, the new filter decides which records wait.
+#[test]
+fn records_that_only_the_next_output_takes_wait_for_it() {
+    let few = Filter { alerts_only: true, ..Filter::ALL };
+    let old = Fragile { filter: few, ..Fragile::default() };
+    let (next, counters) = (Fragile::default(), Arc::clone(&old.counters));
+    let (before, after) = (Arc::clone(&old.kept), Arc::clone(&next.kept));
+    let mut running = start(vec![old]);
+    running.write(&["a"]);
+    running.release(&counters);
+    running.write(&["b"]);
+    assert!(counters.is_released());
+    running.change(OutputChange::Replace(Arc::clone(&counters), Box::new(next)));
+    running.write(&["c"]);
+    assert!(before.lock().unwrap().is_empty());
+    assert_eq!(*after.lock().unwrap(), ["b", "c"]);
 }

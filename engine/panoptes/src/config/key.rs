@@ -43,15 +43,15 @@ const EFFECTS: [(&str, Effect); 15] = [
     ("service.log_level", Effect::Now),
     ("service.scan_interval", Effect::Now),
     ("service.guest_users", Effect::Now),
-    ("auto_scan", Effect::Restart),
+    ("auto_scan", Effect::Now),
     ("profile_generation", Effect::Now),
     ("built_in_profiles", Effect::Now),
-    ("default", Effect::Restart),
+    ("default", Effect::Now),
     ("default.sbom", Effect::Sboms),
-    ("default.containers", Effect::Now),
-    ("default.events", Effect::Now),
-    ("systems", Effect::Restart),
-    ("output", Effect::Restart),
+    ("systems", Effect::Now),
+    ("output", Effect::Now),
+    ("output.stdout", Effect::Restart),
+    ("output.user_data", Effect::Restart),
     ("exceptions", Effect::Now),
 ];
 
@@ -121,10 +121,7 @@ pub fn changed_keys(old: &[Key], new: &[Key]) -> Vec<ChangedKey> {
 /// it was.
 pub fn keys_with_old(old: &[Key], new: Vec<Key>, changed: &[&ChangedKey]) -> Vec<Key> {
     let stays: HashSet<&str> = changed.iter().map(|key| key.path.as_str()).collect();
-    let has_stayed = |key: &Key| {
-        let element = key.element().is_some_and(|element| stays.contains(element));
-        element || stays.contains(key.path.as_str())
-    };
+    let has_stayed = |key: &Key| stays.contains(key.path.as_str());
     let mut keys: Vec<Key> = new.into_iter().filter(|key| !has_stayed(key)).collect();
     keys.extend(old.iter().filter(|key| has_stayed(key)).cloned());
     keys
@@ -253,7 +250,7 @@ mod tests {
         let now = keys_with_old(&old, new.clone(), &stays);
         let left = changed_keys(&now, &new);
         let paths: Vec<&str> = left.iter().map(|key| key.path.as_str()).collect();
-        assert_eq!(paths, ["service.cores", "systems.db", "systems.web"]);
+        assert_eq!(paths, ["service.cores"]);
         assert_eq!(changed_keys(&now, &old)[0].path, "service.scan_interval");
     }
 
@@ -276,8 +273,8 @@ mod tests {
         assert_eq!(
             effects,
             [
-                ("systems.web.system", Effect::Restart),
-                ("systems.web.os_symbol_path", Effect::Restart),
+                ("systems.web.system", Effect::Now),
+                ("systems.web.os_symbol_path", Effect::Now),
                 ("systems.web.sbom", Effect::Sboms),
             ]
         );

@@ -224,6 +224,12 @@ pub fn open(pid: u32, users: &Users) -> Result<GuestMemory, Failure> {
     if users.allow(ids) { Ok(memory) } else { Err(not_allowed(pid, ids)) }
 }
 
+/// Whether a process runs as a user that is not allowed. One that has ended is not.
+pub fn is_forbidden(pid: u32, users: &Users) -> bool {
+    let ids = GuestProcess::open(pid).and_then(|process| process.users());
+    ids.is_ok_and(|ids| !users.allow(ids))
+}
+
 /// Returns where QEMU has a guest's memory now.
 pub fn plan(pid: u32, users: &Users) -> Result<Vec<Placed>, Failure> {
     let (process, arguments) = examine(pid, users)?;

@@ -32,7 +32,7 @@ pub(super) struct SystemShared {
     /// Whether the clock stands still now.
     is_still: AtomicBool,
     given_up: OnceLock<Reattach>,
-    /// Which outputs take its records.
+    /// Which outputs took its records when it was attached to.
     pub(super) subject: Subject,
     /// What its scans miss.
     pub(super) gaps: GapCounts,
@@ -53,6 +53,8 @@ pub(super) struct SystemShared {
 /// Settings of a system that have changed while it is scanned.
 #[derive(Debug, Default)]
 pub(super) struct NewSettings {
+    /// Which outputs take its records.
+    pub(super) subject: Option<Subject>,
     /// Which containers to report.
     pub(super) containers: Option<Arc<ContainerConfig>>,
     /// What to report, and how.
@@ -68,15 +70,23 @@ pub(super) enum Reattach {
     Memory,
     /// A setting has changed that needs other memory.
     Settings,
+    /// It is not to be watched any more.
+    Removed,
 }
 
 impl Reattach {
+    /// Whether the user wants it.
+    pub(super) const fn is_requested(self) -> bool {
+        matches!(self, Self::Settings | Self::Removed)
+    }
+
     /// The reason in messages and records.
     pub(super) const fn reason(self) -> &'static str {
         match self {
             Self::Kernel => "another kernel was started in this memory",
             Self::Memory => "memory was plugged in or out; attaching to the guest again",
             Self::Settings => "the configuration has changed; attaching again",
+            Self::Removed => "the configuration has changed; it is not watched any more",
         }
     }
 }
@@ -158,6 +168,7 @@ impl SystemShared {
     /// Control thread: sets settings to use from now on.
     pub(super) fn set_settings(&self, new: NewSettings) {
         let mut settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        settings.subject = new.subject.or(settings.subject);
         settings.containers = new.containers.or(settings.containers.take());
         settings.policy = new.policy.or(settings.policy.take());
         self.has_settings.store(true, Ordering::Release);
@@ -252,11 +263,12 @@ mod tests {
         assert!(shared.take_settings().is_none());
         let config = Arc::new(ContainerConfig::default());
         let containers = Some(Arc::clone(&config));
-        shared.set_settings(NewSettings { containers, policy: None });
+        shared.set_settings(NewSettings { containers, ..NewSettings::default() });
         for bytes_in in [1, 2] {
             let mut policy = Events::default().policy(Arc::default());
             policy.config.thresholds.bytes_in = bytes_in;
-            shared.set_settings(NewSettings { containers: None, policy: Some(Box::new(policy)) });
+            let policy = Some(Box::new(policy));
+            shared.set_settings(NewSettings { policy, ..NewSettings::default() });
         }
         let taken = shared.take_settings().unwrap();
         assert!(taken.containers.is_some_and(|it| Arc::ptr_eq(&it, &config)));

@@ -40,13 +40,17 @@ use std::time::Instant;
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 use crate::request::WatchRequest;
+use crate::sandbox::give_up_capabilities;
 
 /// Watches until stopped.
 pub fn watch(request: &WatchRequest, messages: &Arc<Messages>) -> Result<Exit, Failure> {
+    // Before any thread starts: threads inherit what this one may do.
+    let given_up = give_up_capabilities(request, messages);
     // Before any thread starts: threads inherit the blocked signals.
     let signals = signals::Signals::take()?;
     let start = Instant::now();
-    let done = control::Control::new(request, messages, &signals, start)?.run(&signals);
+    let control = control::Control::new(request, messages, &signals, (start, given_up))?;
+    let done = control.run(&signals);
     messages.end_status();
     done
 }

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use panoptes_sinks::filter::Filter;
+use panoptes_sinks::filter::{Filter, RECEIVERS_MAX};
 use panoptes_sinks::output::file::{FileOptions, FileOutput};
 use panoptes_sinks::output::folder::FolderLock;
 use panoptes_sinks::output::lines::Form;
@@ -27,6 +27,9 @@ use crate::request::Shown;
 /// The alerts once more, in a file that events do not rotate. Consumers of another product do not
 /// look for this name, so they get each alert once.
 const ALERTS: &str = "alerts.jsonl";
+
+/// The name of standard output.
+const STDOUT: &str = "standard output";
 
 /// The lines about all records, in the folder of the debug log.
 const DEBUG_EVENTS: &str = "panoptes-events.log";
@@ -53,17 +56,88 @@ pub(super) enum Recipe {
     Receiver {
         number: usize,
         receiver: Box<Telemetry>,
+        /// Of the files that its settings name.
+        digest: u64,
         state_dir: Option<PathBuf>,
     },
 }
 
 impl Recipe {
+    /// Why it can't be opened.
+    fn failure(&self, error: &io::Error) -> Failure {
+        match self {
+            Self::Stdout(_) => Failure::new(Exit::Output, format!("{STDOUT}: {error}")),
+            Self::File { path, .. } => Failure::not_written(path, error),
+            Self::Receiver { receiver, .. } => {
+                let name = telemetry::name_of(receiver);
+                Failure::io(error, Exit::Output, format_args!("output.telemetry: {name}"))
+            }
+        }
+    }
+
+    /// Whether the other one opens the same output with the same settings.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Stdout(left), Self::Stdout(right)) => left == right,
+            (
+                Self::File { path, options, .. },
+                Self::File { path: other_path, options: other_options, .. },
+            ) => path == other_path && options == other_options,
+            (
+                Self::Receiver { number, receiver, digest, .. },
+                Self::Receiver { number: other_number, receiver: other, digest: others, .. },
+            ) => number == other_number && receiver == other && digest == others,
+            _ => false,
+        }
+    }
+
+    /// Whether the next one takes its place: both write to the same file or receiver, or are the
+    /// log of the same system.
+    pub(super) fn is_replaced_by(&self, next: &Self) -> bool {
+        match (self, next) {
+            (Self::Stdout(_), Self::Stdout(_)) => true,
+            (Self::File { path, .. }, Self::File { path: next_path, .. }) => {
+                let (system, next) = (self.filter().system, next.filter().system);
+                path == next_path || system.is_some() && system == next
+            }
+            (
+                Self::Receiver { number, receiver, .. },
+                Self::Receiver { number: next_number, receiver: next, .. },
+            ) => number == next_number && telemetry::name_of(receiver) == telemetry::name_of(next),
+            _ => false,
+        }
+    }
+
+    /// Whether it is the log of a single system.
+    pub(super) fn is_of_system(&self) -> bool {
+        self.filter().system.is_some()
+    }
+
+    /// Checks what can be checked before it is opened: the files of a receiver's settings.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        match self {
+            Self::Receiver { receiver, .. } => {
+                telemetry::check(receiver).map_err(|error| self.failure(&error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Which records the output takes.
+    pub(super) fn filter(&self) -> Filter {
+        match self {
+            Self::Stdout(shown) => Filter::of_preset(shown.preset),
+            Self::File { options, .. } => options.filter,
+            Self::Receiver { number, receiver, .. } => receiver.choice.filter(*number),
+        }
+    }
+
     pub(super) fn open(&self) -> io::Result<Box<dyn Output>> {
         Ok(match self {
             Self::Stdout(shown) => {
                 let file = io::stdout().as_fd().try_clone_to_owned()?;
                 let output = StreamOutput::new(File::from(file), TransportSettings::default());
-                Box::new(output.with_form(shown.form).with_filter(Filter::of_preset(shown.preset)))
+                Box::new(output.with_form(shown.form).with_filter(self.filter()))
             }
             Self::File { path, options, lock } => {
                 let output = FileOutput::open(path, *options)?;
@@ -72,97 +146,138 @@ impl Recipe {
                     None => output,
                 })
             }
-            Self::Receiver { number, receiver, state_dir } => {
+            Self::Receiver { number, receiver, state_dir, .. } => {
                 telemetry::open(*number, receiver, state_dir.as_deref())?
             }
         })
     }
 }
 
-type Opened = (Vec<Box<dyn Output>>, Vec<Watched>, Option<Arc<FolderLock>>);
+/// An output that the configuration wants.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    pub(super) name: String,
+    pub(super) recipe: Recipe,
+}
 
-/// Opens all configured outputs, and locks the folder of logs; `stdout` is what standard output
-/// shows.
-pub(super) fn open(
+impl Wanted {
+    pub(super) fn file(path: PathBuf, options: FileOptions, lock: Option<Arc<FolderLock>>) -> Self {
+        Self { name: path.display().to_string(), recipe: Recipe::File { path, options, lock } }
+    }
+
+    /// Opens it.
+    ///
+    /// # Errors
+    ///
+    /// The message names the output.
+    pub(super) fn open(self, messages: &Messages) -> Result<(Box<dyn Output>, Watched), Failure> {
+        let Self { name, recipe } = self;
+        let output = recipe.open().map_err(|error| recipe.failure(&error))?;
+        match output.kind() {
+            OutputKind::IoUring => messages.debug(format_args!("{name}: uses io_uring")),
+            OutputKind::Plain => {
+                messages.info(format_args!("{name}: io_uring is not available, uses write(2)"));
+            }
+        }
+        let counters = Arc::clone(output.counters());
+        Ok((output, Watched { name, counters, recipe }))
+    }
+}
+
+/// The folder of logs, and what keeps other programs out of it.
+#[derive(Clone, Debug)]
+pub(super) struct LogFolder {
+    pub(super) path: PathBuf,
+    pub(super) lock: Arc<FolderLock>,
+}
+
+impl LogFolder {
+    /// Takes the configured folder, if there is one; `present` is the one in use.
+    pub(super) fn take(
+        output: &OutputConfiguration,
+        present: Option<&Self>,
+    ) -> Result<Option<Self>, Failure> {
+        let Some(path) = &output.log_folder else { return Ok(None) };
+        if let Some(present) = present.filter(|present| present.path == *path) {
+            return Ok(Some(present.clone()));
+        }
+        let lock = FolderLock::take(path).map_err(|error| Failure::not_written(path, &error))?;
+        Ok(Some(Self { path: path.clone(), lock }))
+    }
+}
+
+/// All configured outputs but the logs of single systems. `stdout` is what standard output shows,
+/// `folder` that of logs, and `present` has the receivers that are in use.
+///
+/// # Errors
+///
+/// More receivers have changed at once than there are numbers for.
+pub(super) fn wanted(
     configuration: &Configuration,
     stdout: Shown,
-    messages: &Messages,
-) -> Result<Opened, Failure> {
+    folder: Option<&LogFolder>,
+    present: &[Wanted],
+) -> Result<Vec<Wanted>, Failure> {
     let Configuration { output, service, .. } = configuration;
-    let event_log = service.compatibility.event_log();
-    let mut opening = Opening { outputs: Vec::new(), watched: Vec::new(), messages };
+    let mut wanted = Vec::new();
     if output.stdout {
-        let failed = |error| Failure::new(Exit::Output, format!("standard output: {error}"));
-        opening.add("standard output".to_owned(), Recipe::Stdout(stdout), failed)?;
+        wanted.push(Wanted { name: STDOUT.to_owned(), recipe: Recipe::Stdout(stdout) });
     }
-    let mut locked = None;
-    if let Some(folder) = &output.log_folder {
-        let lock =
-            FolderLock::take(folder).map_err(|error| Failure::not_written(folder, &error))?;
-        for (name, alerts_only) in [(event_log, false), (ALERTS, true)] {
+    if let Some(LogFolder { path, lock }) = folder {
+        for (name, alerts_only) in [(service.compatibility.event_log(), false), (ALERTS, true)] {
             let options = options(output);
             let filter = Filter { alerts_only, ..options.filter };
             let options = FileOptions { filter, ..options };
-            opening.add_file(&folder.join(name), options, Some(Arc::clone(&lock)))?;
+            wanted.push(Wanted::file(path.join(name), options, Some(Arc::clone(lock))));
         }
-        locked = Some(lock);
     }
     if let Some(folder) = events_folder(service) {
         let form = Form::ForPeople(LineStyle { names_system: true, ..LineStyle::default() });
         let filter = Filter::ALL;
         let options = FileOptions { filter, form, sync_ns: None, ..options(output) };
-        opening.add_file(&folder.join(DEBUG_EVENTS), options, None)?;
+        wanted.push(Wanted::file(folder.join(DEBUG_EVENTS), options, None));
     }
     let state_dir = service.state_dir.clone().or_else(default_folder);
-    for (number, receiver) in output.telemetry.iter().enumerate() {
-        let failed = |error: io::Error| {
-            let what = format_args!("output.telemetry[{number}]");
-            Failure::io(&error, Exit::Output, what)
-        };
+    let numbers = numbers(&output.telemetry, present).ok_or_else(|| {
+        let message = "too many receivers change at once: restart the service";
+        Failure::new(Exit::Configuration, message)
+    })?;
+    for (number, receiver) in numbers.into_iter().zip(&output.telemetry) {
         let (receiver, state_dir) = (Box::new(receiver.clone()), state_dir.clone());
-        let name = telemetry::name_of(&receiver);
-        opening.add(name, Recipe::Receiver { number, receiver, state_dir }, failed)?;
+        let (name, digest) = (telemetry::name_of(&receiver), telemetry::digest_of_files(&receiver));
+        let recipe = Recipe::Receiver { number, receiver, digest, state_dir };
+        wanted.push(Wanted { name, recipe });
     }
-    Ok((opening.outputs, opening.watched, locked))
+    Ok(wanted)
 }
 
-/// The outputs that are open so far.
-struct Opening<'a> {
-    outputs: Vec<Box<dyn Output>>,
-    watched: Vec<Watched>,
-    messages: &'a Messages,
-}
-
-impl Opening<'_> {
-    fn add(
-        &mut self,
-        name: String,
-        recipe: Recipe,
-        failed: impl Fn(io::Error) -> Failure,
-    ) -> Result<(), Failure> {
-        let output = recipe.open().map_err(failed)?;
-        match output.kind() {
-            OutputKind::IoUring => self.messages.debug(format_args!("{name}: uses io_uring")),
-            OutputKind::Plain => {
-                self.messages
-                    .info(format_args!("{name}: io_uring is not available, uses write(2)"));
+/// The numbers of receivers. Records that are on their way are marked by them, so a receiver that
+/// is in use keeps its number, and a new one gets none of those.
+fn numbers(receivers: &[Telemetry], present: &[Wanted]) -> Option<Vec<usize>> {
+    let present: Vec<(usize, &Telemetry)> = present
+        .iter()
+        .filter_map(|output| match &output.recipe {
+            Recipe::Receiver { number, receiver, .. } => Some((*number, &**receiver)),
+            _ => None,
+        })
+        .collect();
+    let mut numbers = vec![None; receivers.len()];
+    let are_same: [fn(&Telemetry, &Telemetry) -> bool; 2] = [
+        |left, right| left == right,
+        |left, right| telemetry::name_of(left) == telemetry::name_of(right),
+    ];
+    for is_same in are_same {
+        for (at, receiver) in receivers.iter().enumerate() {
+            if numbers[at].is_none() {
+                let mut free =
+                    present.iter().filter(|(number, _)| !numbers.contains(&Some(*number)));
+                numbers[at] =
+                    free.find(|(_, one)| is_same(one, receiver)).map(|(number, _)| *number);
             }
         }
-        self.watched.push(Watched { name, counters: Arc::clone(output.counters()), recipe });
-        self.outputs.push(output);
-        Ok(())
     }
-
-    fn add_file(
-        &mut self,
-        path: &Path,
-        options: FileOptions,
-        lock: Option<Arc<FolderLock>>,
-    ) -> Result<(), Failure> {
-        let name = path.display().to_string();
-        let recipe = Recipe::File { path: path.to_owned(), options, lock };
-        self.add(name, recipe, |error| Failure::not_written(path, &error))
-    }
+    let mut unused = (0..RECEIVERS_MAX).filter(|number| present.iter().all(|one| one.0 != *number));
+    numbers.into_iter().map(|number| number.or_else(|| unused.next())).collect()
 }
 
 /// Where the debug log has a line about each record: from the level DEBUG on (guide §8.2).
@@ -206,8 +321,10 @@ mod tests {
         };
         let configuration = Configuration { output, ..Configuration::defaults(Mode::Run) };
         let messages = Messages::on_stderr(LogLevel::Disable);
-        let (outputs, ..) = open(&configuration, Shown::default(), &messages).unwrap();
-        let filters: Vec<Filter> = outputs.iter().map(|output| output.filter()).collect();
+        let folder = LogFolder::take(&configuration.output, None).unwrap();
+        let wanted = wanted(&configuration, Shown::default(), folder.as_ref(), &[]).unwrap();
+        let opened = wanted.into_iter().map(|output| output.open(&messages).unwrap().0);
+        let filters: Vec<Filter> = opened.map(|output| output.filter()).collect();
         let events = Filter::of_preset(Preset::Security);
         assert_eq!(filters, [events, Filter { alerts_only: true, ..events }]);
     }

@@ -20,12 +20,12 @@ use panoptes_sinks::record::workload::Workload;
 use panoptes_sinks::record::{Details, Record, RecordWriter};
 
 use crate::attach::ProfileProblem;
-use crate::config::{Configuration, Events, System};
+use crate::config::{Configuration, Events, System, SystemSettings};
 use crate::dma::Regions;
 use crate::interfaces::Interface;
-use crate::watch::outputs::Watched;
+use crate::watch::outputs::{Recipe, Wanted, Watched};
 use crate::watch::problems::Topic;
-use crate::watch::system_logs::SystemLogs;
+use crate::watch::system_logs::{LogPlace, SystemLogs};
 
 /// Writes system activities into the control thread's queue.
 #[derive(Debug)]
@@ -37,10 +37,9 @@ pub(super) struct SystemEvents {
     user_data: String,
     interfaces: Vec<Interface>,
     events: Events,
-    /// Event logs of single systems, if they are wanted.
-    logs: Option<SystemLogs>,
-    /// For each receiver, the patterns of the systems that it takes, if it does not take all.
-    receivers: Vec<Vec<Glob>>,
+    logs: SystemLogs,
+    /// By number of a receiver, the patterns of the systems that it takes, if it does not take all.
+    receivers: Vec<(usize, Vec<Glob>)>,
     /// By name of a system, what is known of its machine since it was attached to.
     machines: HashMap<String, Arc<Mutex<KnownMachine>>>,
 }
@@ -54,45 +53,56 @@ impl SystemEvents {
         producer: Producer,
         configuration: &Configuration,
         interfaces: Vec<Interface>,
-        logs: Option<SystemLogs>,
+        (logs, outputs): (SystemLogs, &[Wanted]),
     ) -> Self {
-        let limits = Limits::new(configuration.default.limits.string_length as usize);
-        let user_data = configuration.output.user_data.clone();
         let dialect = configuration.service.compatibility.dialect();
-        let events = configuration.default.events.clone();
-        let header = header(dialect, &user_data, &interfaces, limits, &events);
+        let limits = Limits::new(configuration.default.limits.string_length as usize);
         let writer = RecordWriter::new(
             crate::random::key(),
             configuration.default.limits.string_length as usize,
         );
-        let receivers = configuration.output.telemetry.iter();
-        let receivers = receivers.map(|receiver| receiver.choice.systems()).collect();
-        let machines = HashMap::new();
+        let user_data = configuration.output.user_data.clone();
+        let events = configuration.default.events.clone();
         Self {
             producer,
             writer,
-            header,
+            header: header(dialect, &user_data, &interfaces, limits, &events),
             dialect,
             user_data,
             interfaces,
             events,
             logs,
-            receivers,
-            machines,
+            receivers: receivers(outputs),
+            machines: HashMap::new(),
         }
     }
 
-    /// Uses other settings of events from now on.
-    pub(super) fn set_events(&mut self, events: &Events) {
-        set_weights(&mut self.header, events);
-        self.events.clone_from(events);
+    /// Uses other settings from now on.
+    pub(super) fn set_default(&mut self, settings: &SystemSettings) {
+        let string_length = settings.limits.string_length as usize;
+        let Self { dialect, user_data, interfaces, .. } = self;
+        let limits = Limits::new(string_length);
+        self.header = header(*dialect, user_data, interfaces, limits, &settings.events);
+        self.writer.set_string_length(string_length);
+        self.events.clone_from(&settings.events);
+    }
+
+    /// Chooses among these outputs from now on, and has the logs of single systems there. Returns
+    /// what becomes of those that are open.
+    pub(super) fn set_outputs(
+        &mut self,
+        outputs: &[Wanted],
+        logs: Option<LogPlace>,
+    ) -> Vec<Wanted> {
+        self.receivers = receivers(outputs);
+        self.logs.set_place(logs)
     }
 
     /// Which outputs take a system's records. Its own event log is opened if it is not open.
     pub(super) fn subject_of(&mut self, system: &str) -> Subject {
         let mut subject = Subject { system: None, receivers: 0 };
-        subject.system = self.logs.as_mut().and_then(|logs| logs.number_of(system));
-        for (number, patterns) in self.receivers.iter().enumerate() {
+        subject.system = self.logs.number_of(system);
+        for (number, patterns) in &self.receivers {
             let is_taken = patterns.iter().any(|pattern| pattern.matches(system.as_bytes()));
             subject.receivers |= u64::from(is_taken) << number;
         }
@@ -112,14 +122,12 @@ impl SystemEvents {
     /// Ends the log of a system that is gone, and forgets its machine.
     pub(super) fn forget(&mut self, system: &str) {
         self.forget_machine(system);
-        if let Some(logs) = &mut self.logs {
-            logs.close(system);
-        }
+        self.logs.close(system);
     }
 
     /// The logs that were opened since the last call.
     pub(super) fn opened_logs(&mut self) -> Vec<Watched> {
-        self.logs.as_mut().map(SystemLogs::opened).unwrap_or_default()
+        self.logs.opened()
     }
 
     /// How many records did not fit in the queue.
@@ -335,6 +343,15 @@ fn of_refusal(refusal: &panoptes_profiles::report::Refusal) -> Option<Activity> 
     }
 }
 
+/// The patterns of the systems that receivers take, by number.
+fn receivers(outputs: &[Wanted]) -> Vec<(usize, Vec<Glob>)> {
+    let of = |output: &Wanted| match &output.recipe {
+        Recipe::Receiver { number, receiver, .. } => Some((*number, receiver.choice.systems())),
+        _ => None,
+    };
+    outputs.iter().filter_map(of).collect()
+}
+
 fn header(
     dialect: Dialect,
     user_data: &str,
@@ -359,11 +376,15 @@ fn set_weights(header: &mut Header, events: &Events) {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::sync::mpsc::channel;
 
     use panoptes_sinks::queue::{QueueSize, Waker, queue};
 
     use super::*;
-    use crate::config::{Mode, Overrides, read};
+    use crate::config::{LogLevel, Mode, Overrides, read};
+    use crate::message::Messages;
+    use crate::request::Shown;
+    use crate::watch::outputs::wanted;
 
     #[test]
     fn releases_become_versions() {
@@ -382,7 +403,11 @@ mod tests {
                     \x20 - {address: 'd:1', systems: ['web-?']}\n";
         let (configuration, _) = read(text, Path::new(""), Mode::Run, &Overrides::default());
         let (producer, _consumer) = queue(QueueSize::default(), &Waker::default());
-        let mut events = SystemEvents::new(producer, &configuration, Vec::new(), None);
+        let outputs = wanted(&configuration, Shown::default(), None, &[]).unwrap();
+        let messages = Arc::new(Messages::on_stderr(LogLevel::Disable));
+        let logs = SystemLogs::new(None, channel().0, messages);
+        let outputs = (logs, outputs.as_slice());
+        let mut events = SystemEvents::new(producer, &configuration, Vec::new(), outputs);
         for (system, receivers) in
             [("web-1", 0b1110), ("web-17", 0b0110), ("db", 0b0110), ("db-2", 0b0100)]
         {

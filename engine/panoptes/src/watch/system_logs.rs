@@ -4,17 +4,15 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use panoptes_sinks::filter::Filter;
 use panoptes_sinks::output::file::FileOptions;
-use panoptes_sinks::output::folder::FolderLock;
 use panoptes_sinks::writer::OutputChange;
 
-use super::outputs::{Recipe, Watched};
+use super::outputs::{LogFolder, Wanted, Watched, options};
+use crate::config::Configuration;
 use crate::message::Messages;
 
 /// The folder of these logs, in the folder of all logs.
@@ -22,14 +20,40 @@ const FOLDER: &str = "systems";
 /// The maximum length of a folder's name, in bytes. The kernel's is 255 (`NAME_MAX`).
 const NAME_BYTES_MAX: usize = 200;
 
+/// Where logs of systems are, and how they are kept.
+#[derive(Clone, Debug)]
+pub(super) struct LogPlace {
+    pub(super) folder: LogFolder,
+    /// The file name of each.
+    pub(super) name: &'static str,
+    pub(super) options: FileOptions,
+}
+
+impl LogPlace {
+    /// The recipe for the log of a system, which has this number.
+    fn wanted(&self, system: &str, number: u32) -> Wanted {
+        let path = self.folder.path.join(FOLDER).join(folder_name(system)).join(self.name);
+        let filter = Filter { system: Some(number), ..self.options.filter };
+        let options = FileOptions { filter, ..self.options };
+        Wanted::file(path, options, Some(Arc::clone(&self.folder.lock)))
+    }
+}
+
+/// Where the logs of single systems are, if they are wanted.
+pub(super) fn log_place(
+    configuration: &Configuration,
+    folder: Option<&LogFolder>,
+) -> Option<LogPlace> {
+    let folder = folder.filter(|_| configuration.output.log_per_system)?.clone();
+    let name = configuration.service.compatibility.event_log();
+    Some(LogPlace { folder, name, options: options(&configuration.output) })
+}
+
 /// The logs of all systems that are or were seen.
 #[derive(Debug)]
 pub(super) struct SystemLogs {
-    folder: PathBuf,
-    /// The file name of each.
-    name: &'static str,
-    lock: Arc<FolderLock>,
-    options: FileOptions,
+    /// `None`: there are no such logs.
+    place: Option<LogPlace>,
     changes: Sender<OutputChange>,
     messages: Arc<Messages>,
     /// By name of a system, the number of its log; `None` if the log could not be opened.
@@ -40,17 +64,28 @@ pub(super) struct SystemLogs {
 }
 
 impl SystemLogs {
-    /// Logs of this name below `folder`, which `lock` locks. The writer at the other end of
-    /// `changes` writes them.
+    /// Logs at this place, which the writer at the other end of `changes` writes.
     pub(super) fn new(
-        (folder, lock): (PathBuf, Arc<FolderLock>),
-        name: &'static str,
-        options: FileOptions,
+        place: Option<LogPlace>,
         changes: Sender<OutputChange>,
         messages: Arc<Messages>,
     ) -> Self {
         let (numbers, opened) = (HashMap::new(), Vec::new());
-        Self { folder, name, lock, options, changes, messages, numbers, next: 0, opened }
+        Self { place, changes, messages, numbers, next: 0, opened }
+    }
+
+    /// Has the logs at another place, or keeps them otherwise, from now on. Returns what becomes of
+    /// those that are open; without a place, they have ended.
+    pub(super) fn set_place(&mut self, place: Option<LogPlace>) -> Vec<Wanted> {
+        self.place = place;
+        let Some(place) = &self.place else {
+            self.numbers.clear();
+            return Vec::new();
+        };
+        // What could not be opened may be possible now.
+        self.numbers.retain(|_, number| number.is_some());
+        let open = self.numbers.iter().filter_map(|(system, number)| Some((system, (*number)?)));
+        open.map(|(system, number)| place.wanted(system, number)).collect()
     }
 
     /// The number of a system's log, which is opened if it is not open.
@@ -58,33 +93,22 @@ impl SystemLogs {
         if let Some(number) = self.numbers.get(system) {
             return *number;
         }
-        let path = self.folder.join(FOLDER).join(folder_name(system)).join(self.name);
-        let number = match self.open(&path) {
-            Ok(number) => Some(number),
-            Err(error) => {
-                let path = path.display();
-                let message = format_args!("{system}: cannot write to {path}: {error}");
-                self.messages.warning(message);
+        let wanted = self.place.as_ref()?.wanted(system, self.next);
+        let number = match wanted.open(&self.messages) {
+            Ok((output, watched)) => {
+                self.opened.push(watched);
+                self.next += 1;
+                // Without a writer, the program ends.
+                let _ = self.changes.send(OutputChange::Add(output));
+                Some(self.next - 1)
+            }
+            Err(failure) => {
+                self.messages.warning(format_args!("{system}: {failure}"));
                 None
             }
         };
         self.numbers.insert(system.to_owned(), number);
         number
-    }
-
-    fn open(&mut self, path: &Path) -> io::Result<u32> {
-        let number = self.next;
-        let filter = Filter { system: Some(number), ..self.options.filter };
-        let options = FileOptions { filter, ..self.options };
-        let lock = Some(Arc::clone(&self.lock));
-        let recipe = Recipe::File { path: path.to_owned(), options, lock };
-        let output = recipe.open()?;
-        let counters = Arc::clone(output.counters());
-        self.opened.push(Watched { name: path.display().to_string(), counters, recipe });
-        self.next += 1;
-        // Without a writer, the program ends.
-        let _ = self.changes.send(OutputChange::Add(output));
-        Ok(number)
     }
 
     /// Ends the log of a system that is gone. If the system comes back, the log goes on.

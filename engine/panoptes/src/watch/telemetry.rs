@@ -1,5 +1,6 @@
 //! Opens the outputs to receivers from the configuration's `output.telemetry`.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::Path;
 
@@ -35,6 +36,34 @@ pub(super) fn open(
         seed: random::key(),
     };
     Ok(Box::new(RemoteOutput::new(settings).map_err(io::Error::other)?))
+}
+
+/// Reads the files that the settings of a receiver name.
+pub(super) fn check(receiver: &Telemetry) -> io::Result<()> {
+    tls(receiver)?;
+    messages(receiver).map(drop)
+}
+
+/// A digest of the files that the settings of a receiver name: a certificate or a token that was
+/// renewed makes it another receiver.
+pub(super) fn digest_of_files(receiver: &Telemetry) -> u64 {
+    let certificates = receiver.tls.iter().flat_map(|tls| {
+        let ca = match &tls.ca {
+            AutoOr::Given(path) => Some(path),
+            AutoOr::Auto => None,
+        };
+        let own = tls.own.iter().flat_map(|(certificate, key)| [certificate, key]);
+        ca.into_iter().chain(own)
+    });
+    let tokens = receiver.headers.iter().filter_map(|(_, value)| match value {
+        FieldValue::File(path) => Some(path),
+        FieldValue::Text(_) => None,
+    });
+    let mut hasher = DefaultHasher::new();
+    for path in certificates.chain(tokens) {
+        std::fs::read(path).unwrap_or_default().hash(&mut hasher);
+    }
+    hasher.finish()
 }
 
 /// What waits for it. On the disk, each receiver has a folder of its own, which another order of

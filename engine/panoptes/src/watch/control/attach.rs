@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use panoptes_sinks::activities::Activity;
 use panoptes_sinks::record::system_activity::SystemActivityDetails;
-use panoptes_sources::{AnySource, FileFormat, Format};
+use panoptes_sources::{AnySource, Format};
 
 use super::candidate::{Attaching, Changes, Check, Phase, Scanned, Waiting};
 use super::search::{Attached, NotAttached, Search};
@@ -39,7 +39,10 @@ impl Control {
         due.sort_unstable();
         for (_, index) in due {
             match self.candidates[index].phase {
-                Phase::Waiting(waiting) if self.workers.has_room(waiting.urgency()) => {
+                Phase::Waiting(waiting)
+                    if self.workers.has_room(waiting.urgency())
+                        && !self.waits_for_another(index) =>
+                {
                     self.start_search(index, waiting);
                 }
                 Phase::Scanned(_) if self.workers.has_room(Urgency::Again) => {
@@ -53,7 +56,7 @@ impl Control {
     fn start_search(&mut self, index: usize, waiting: Waiting) {
         let candidate = &mut self.candidates[index];
         let is_retry = std::mem::replace(&mut candidate.is_retry, true);
-        let system = Arc::new(candidate.system.clone());
+        let system = Arc::new(candidate.to_attach());
         self.in_use.add(system.address.to_string());
         // From now on, metrics show that it is not watched.
         let _ = self.figures.system(&system.name);
@@ -100,8 +103,8 @@ impl Control {
     /// Starts the check whether another kernel runs in a machine whose clock stands still.
     fn start_check(&mut self, index: usize) {
         let candidate = &mut self.candidates[index];
+        let system = candidate.to_attach();
         let Phase::Scanned(scanned) = &mut candidate.phase else { return };
-        let system = candidate.system.clone();
         let (configuration, find) = (self.request.configuration.clone(), self.work.find_again);
         let started = self.workers.start(Urgency::Again, move |is_cancelled| {
             Outcome::Checked(find(&system, &configuration, is_cancelled))
@@ -239,8 +242,7 @@ impl Control {
         if let AnySource::File(source) = &source
             && source.format() == Format::Raw
         {
-            // After the machine has ended, its memory must not be read as a dump.
-            candidate.system.settings.file_format = FileFormat::Raw;
+            candidate.is_raw = true;
         }
         if !std::mem::replace(&mut self.is_attached, true) {
             self.report_first_failure();

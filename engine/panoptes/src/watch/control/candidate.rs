@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use panoptes_engine::detect::with_memory;
 use panoptes_engine::watch::Seen;
 use panoptes_sinks::panics::Restarts;
-use panoptes_sources::{Placed, file_identity};
+use panoptes_sources::{FileFormat, Placed, file_identity};
 
 use super::threads::{TaskId, Urgency};
 use crate::config::{Events, System, SystemAddress, SystemSettings};
@@ -27,12 +27,18 @@ const SEARCH_MOST: Duration = Duration::from_hours(1);
 const SEARCH_SHARE: u32 = 100;
 
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a question of its own")]
 pub(super) struct Candidate {
     pub(super) system: System,
     /// Whether it was tried before: in a retry, QEMU may still be loading a saved machine.
     pub(super) is_retry: bool,
     /// Whether it was found by `auto_scan` rather than named: it is removed when it ends.
     pub(super) is_found: bool,
+    /// Whether it is removed as soon as its scanner has returned it.
+    pub(super) is_leaving: bool,
+    /// Whether its file was raw when it was attached to. After the machine has ended, its memory
+    /// must not be read as a dump.
+    pub(super) is_raw: bool,
     /// What was known of its memory when the last search began.
     pub(super) searched: Option<Outside>,
     /// How far it was watched before contact was lost.
@@ -242,11 +248,22 @@ impl Candidate {
             system,
             is_retry: false,
             is_found,
+            is_leaving: false,
+            is_raw: false,
             searched: None,
             seen: None,
             panics: Restarts::default(),
             phase,
         }
+    }
+
+    /// The system as it is attached to.
+    pub(super) fn to_attach(&self) -> System {
+        let mut system = self.system.clone();
+        if self.is_raw {
+            system.settings.file_format = FileFormat::Raw;
+        }
+        system
     }
 
     /// Attaches to it again after a pause.

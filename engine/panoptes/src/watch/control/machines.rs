@@ -14,7 +14,7 @@ use super::candidate::{Candidate, Check, Outside, Phase, Scanned};
 use super::scanners::{Lost, Unscanned};
 use super::threads::Urgency;
 use super::{Control, MEMORY_LOOK};
-use crate::config::{Mode, System, SystemAddress};
+use crate::config::{LogLevel, Mode, System, SystemAddress};
 use crate::guests::{self, Guest};
 use crate::watch::clock_watch::{Found, Reattach};
 use crate::watch::clocks::wall_clock_ns;
@@ -176,11 +176,9 @@ impl Control {
             if let Some(ambiguity) = named.ambiguity {
                 self.report_ambiguity(guest, guests, &candidate.system, &ambiguity);
             }
-            match self.candidates.iter_mut().find(|candidate| candidate.is_gone()) {
-                Some(place) => *place = candidate,
-                None => self.candidates.push(candidate),
-            }
+            self.add(candidate);
         }
+        self.guests = guests.to_vec();
     }
 
     /// Reports that a new guest has the name of others, for it and for each of them.
@@ -345,9 +343,13 @@ impl Control {
         // No other guest gets the process id that a user has named.
         let is_named = self.request.mode == Mode::Watch
             && matches!(candidate.system.address, SystemAddress::Qemu(_));
-        let is_gone = (candidate.is_found || is_named) && gone.has_ended;
-        if let Phase::Scanned(Scanned { check: Check::Running(task), .. }) = candidate.phase {
-            self.workers.cancel(task);
+        let is_gone = candidate.is_leaving || (candidate.is_found || is_named) && gone.has_ended;
+        let mut is_requested = false;
+        if let Phase::Scanned(Scanned { check, shared, .. }) = &candidate.phase {
+            is_requested = shared.given_up().is_some_and(Reattach::is_requested) && !has_panicked;
+            if let Check::Running(task) = *check {
+                self.workers.cancel(task);
+            }
         }
         // What has panicked may be half changed, and is read only here.
         let seen = caught(|| slot.system.watched.seen()).ok().flatten();
@@ -361,7 +363,8 @@ impl Control {
             gone.reason
         };
         let messages = self.messages.of(&system);
-        messages.warning(format_args!("{}: {reason}", system.name));
+        let level = if is_requested { LogLevel::Info } else { LogLevel::Warning };
+        messages.say(level, format_args!("{}: {reason}", system.name));
         messages.info(format_args!("{}: {}", system.name, slot.stats));
         let was_silent = match &mut candidate.phase {
             Phase::Scanned(scanned) => scanned.silence.look(None, Instant::now(), wall_clock_ns()),
@@ -391,7 +394,9 @@ impl Control {
         } else {
             Activity::DetailsGatheringFailed
         };
-        self.system_events.host(&system, activity, &because(&reason));
+        if !is_requested {
+            self.system_events.host(&system, activity, &because(&reason));
+        }
         if is_gone {
             self.forget(&system.name);
         }
@@ -400,7 +405,7 @@ impl Control {
 
     /// Ends the log of a system that is gone, and forgets its problems, unless another one has its
     /// name now.
-    fn forget(&mut self, name: &str) {
+    pub(super) fn forget(&mut self, name: &str) {
         let mut others = self.candidates.iter().filter(|candidate| !candidate.is_gone());
         if others.all(|candidate| candidate.system.name != name) {
             self.system_events.forget(name);

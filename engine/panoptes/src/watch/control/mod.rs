@@ -2,7 +2,8 @@
 //!
 //! [`start`] starts the threads, [`attach`] passes systems on, [`search`] is what a worker does,
 //! [`scanners`] has the scanners, [`machines`] follows the systems that are scanned, [`outputs`]
-//! has the writer, and [`reload`] reads the SBOMs and handles SIGHUP.
+//! has the writer, and [`reload`] reads the SBOMs and handles SIGHUP: [`prepare`] makes what a
+//! changed configuration needs, and [`systems`] changes the systems.
 //!
 //! This thread only hands out work and collects results. What may take long is done by others, so a
 //! signal takes effect at once.
@@ -12,21 +13,25 @@
 mod attach;
 mod candidate;
 mod machines;
+mod metrics_port;
 mod outputs;
+mod prepare;
 mod reload;
 mod scanners;
 mod search;
 mod start;
+mod systems;
 #[cfg(test)]
 mod tests;
 mod threads;
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use panoptes_engine::limits::Limits;
 use panoptes_engine::walk::Walker;
 use panoptes_sinks::activities::Activity;
 use panoptes_sinks::failpoints;
@@ -35,15 +40,17 @@ use panoptes_sinks::panics::caught;
 use crate::boot_ids::BootIds;
 use crate::config::Mode;
 use crate::exit::{Exit, Failure};
-use crate::guests;
+use crate::guests::{self, Guest};
 use crate::memory::Promised;
 use crate::message::Messages;
 use crate::request::WatchRequest;
+use crate::sandbox::GivenUp;
 use crate::sbom::Sboms;
 use crate::watch::exceptions::Silenced;
 use crate::watch::finder::Finder;
 use crate::watch::metrics::Figures;
 use crate::watch::notify::{self, Facts, Notifier};
+use crate::watch::outputs::LogFolder;
 use crate::watch::problems::Problems;
 use crate::watch::scanner::{Returned, Scanner, ScannerState, Shared, System, Why};
 use crate::watch::signals::{Signals, StopRequest};
@@ -67,6 +74,8 @@ const SCANNERS_WAIT: Duration = Duration::from_millis(50);
 /// Most threads that read the configuration and SBOMs at once. One that a file system does not
 /// answer is left behind.
 const LOADERS: usize = 8;
+/// Most threads that open outputs at once.
+const OPENERS: usize = 4;
 /// Period of the control thread's loop.
 const LOOK: Duration = Duration::from_millis(20);
 /// The same at the end: threads that have ended do not wake the control thread.
@@ -90,6 +99,8 @@ pub(super) struct Control {
     wants_reload: bool,
     candidates: Vec<Candidate>,
     finder: Option<Finder>,
+    /// The guests that can be watched, as of the last look.
+    guests: Vec<Guest>,
     /// The users whose guests may be read.
     users: guests::Users,
     /// To whom the names of guests belong.
@@ -97,6 +108,8 @@ pub(super) struct Control {
     /// When the layout of QEMU's memory is checked next.
     next_memory: Instant,
     scanners: Scanners<System>,
+    /// What the memory of scanners is enough for.
+    limits: Limits,
     /// Memory that searches, and scanners without systems, are about to use.
     promised: Promised,
     /// Reads the first process of each system that is found.
@@ -114,6 +127,11 @@ pub(super) struct Control {
     other_cores: OtherCores,
     work: Work,
     outputs: Outputs,
+    /// The folder of logs.
+    folder: Option<LogFolder>,
+    /// Ends the thread that answers requests for metrics.
+    metrics_stop: Arc<AtomicBool>,
+    given_up: GivenUp,
     /// The exceptions, and what they silence.
     silenced: Silenced,
     figures: Arc<Figures>,
@@ -247,7 +265,7 @@ impl Control {
         }
         self.silenced.report(Instant::now(), &mut self.system_events);
         self.outputs.watch(self.system_events.opened_logs());
-        self.outputs.replace_panicked(&self.messages, &mut self.system_events);
+        self.outputs.replace(&self.messages, &mut self.system_events);
         if let Some(outputs) = self.outputs.take_changed() {
             self.figures.set_outputs(outputs);
         }
@@ -351,6 +369,7 @@ impl Control {
         let _memory: Vec<_> = ended.into_iter().map(Scanner::close).collect();
         self.report_last_losses(&states);
         self.system_events.service(Activity::ServiceGracefullyShutdown, &because(reason));
+        self.outputs.finish_changes(signals, &self.messages, &mut self.system_events);
         drop(self.system_events);
         self.outputs.finish(signals, &self.messages)
     }

@@ -1,4 +1,10 @@
 //! The writer's thread and its outputs: reports the records that they lose.
+//!
+//! [`changes`] adds, changes and removes outputs.
+
+mod changes;
+
+pub(super) use changes::NewOutputs;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,20 +14,19 @@ use std::thread::{JoinHandle, sleep};
 use std::time::{Duration, Instant};
 
 use panoptes_sinks::activities::Activity;
-use panoptes_sinks::output::Counters;
-#[cfg(test)]
-use panoptes_sinks::output::Output;
+use panoptes_sinks::output::{Counters, Output};
 use panoptes_sinks::panics::{Restarts, caught};
+use panoptes_sinks::queue::Waker;
 use panoptes_sinks::record::system_activity::SystemActivityDetails;
 use panoptes_sinks::writer::{End, OutputChange, Writer};
 
 use super::END_LOOK;
-use super::threads::spawn;
+use super::threads::{TaskId, Workers, spawn};
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 use crate::sandbox::Role;
 use crate::watch::clocks::nanoseconds;
-use crate::watch::outputs::Watched;
+use crate::watch::outputs::{Wanted, Watched};
 use crate::watch::signals::{Signals, StopRequest};
 use crate::watch::system_events::{SystemEvents, because};
 
@@ -45,6 +50,40 @@ struct Reported {
     panics: Restarts,
     panic: Option<String>,
     replaced_at: Option<Instant>,
+    /// Whether it was reported that the next one can't be opened.
+    has_not_opened: bool,
+}
+
+/// An output that the writer has.
+#[derive(Debug)]
+struct Entry {
+    output: Watched,
+    reported: Reported,
+    next: Next,
+    /// The task that opens another one in its place.
+    opening: Option<TaskId>,
+}
+
+/// What becomes of an output.
+#[derive(Debug)]
+enum Next {
+    /// It stays.
+    Stays,
+    /// It ends.
+    Ends,
+    /// It ends, and another one follows in its place.
+    Becomes(Box<Wanted>),
+}
+
+impl Entry {
+    fn new(output: Watched) -> Self {
+        Self { output, reported: Reported::default(), next: Next::Stays, opening: None }
+    }
+
+    /// Whether the writer has dropped the output: its counters change no more.
+    fn is_over(&self) -> bool {
+        Arc::strong_count(&self.output.counters) == 1
+    }
 }
 
 /// How often errors of an output are reported: a full disk makes ten a second.
@@ -56,10 +95,14 @@ pub(super) struct Outputs {
     writer: JoinHandle<Option<End>>,
     stop: Arc<AtomicBool>,
     changes: Sender<OutputChange>,
+    /// Numbers the blocks of records.
+    waker: Waker,
     /// The panics of the writer itself.
     panics: Receiver<String>,
-    /// Each output, and what of it was reported.
-    watched: Vec<(Watched, Reported)>,
+    /// Each output that the writer has.
+    entries: Vec<Entry>,
+    /// The threads that open outputs: a file system may not answer.
+    opener: Workers<io::Result<Box<dyn Output>>>,
     /// Whether there are others than at the last call of [`Self::take_changed`].
     have_changed: bool,
     /// How many records that did not fit in a queue were reported.
@@ -72,9 +115,10 @@ impl Outputs {
         mut writer: Writer,
         changes: Sender<OutputChange>,
         watched: Vec<Watched>,
-        start: Instant,
+        (start, opener): (Instant, Workers<io::Result<Box<dyn Output>>>),
         messages: &Arc<Messages>,
     ) -> Result<Self, Failure> {
+        let waker = writer.waker().clone();
         let stop = Arc::new(AtomicBool::new(false));
         let stops = Arc::clone(&stop);
         let (sender, panics) = channel();
@@ -97,8 +141,9 @@ impl Outputs {
                 }
             }
         })?;
-        let watched = watched.into_iter().map(|watched| (watched, Reported::default())).collect();
-        Ok(Self { writer, stop, changes, panics, watched, have_changed: true, refused: 0 })
+        let entries = watched.into_iter().map(Entry::new).collect();
+        let (have_changed, refused) = (true, 0);
+        Ok(Self { writer, stop, changes, waker, panics, entries, opener, have_changed, refused })
     }
 
     /// One more output.
@@ -108,22 +153,18 @@ impl Outputs {
         self.watch(vec![watched]);
     }
 
-    /// Reports from now on what these outputs lose, too, and not what ended ones lost.
+    /// Reports from now on what these outputs lose, too.
     pub(super) fn watch(&mut self, opened: Vec<Watched>) {
-        if !opened.is_empty() {
-            self.watched.retain(|(output, _)| Arc::strong_count(&output.counters) > 1);
-            self.watched.extend(opened.into_iter().map(|output| (output, Reported::default())));
-            self.have_changed = true;
-        }
+        self.have_changed |= !opened.is_empty();
+        self.entries.extend(opened.into_iter().map(Entry::new));
     }
 
     /// The names and counters of all outputs, if there are others than at the last call.
     pub(super) fn take_changed(&mut self) -> Option<Vec<(String, Weak<Counters>)>> {
-        let of = |(output, _): &(Watched, Reported)| {
-            (output.name.clone(), Arc::downgrade(&output.counters))
-        };
+        let of =
+            |Entry { output, .. }: &Entry| (output.name.clone(), Arc::downgrade(&output.counters));
         let have_changed = std::mem::take(&mut self.have_changed);
-        have_changed.then(|| self.watched.iter().map(of).collect())
+        have_changed.then(|| self.entries.iter().map(of).collect())
     }
 
     /// Has all files opened again, for a program that rotates logs.
@@ -170,98 +211,16 @@ impl Outputs {
         Err(Failure::new(Exit::Failed, message))
     }
 
-    /// Opens outputs again that have panicked, and reports that.
-    pub(super) fn replace_panicked(&mut self, messages: &Messages, events: &mut SystemEvents) {
-        let mut report = |output: Option<&str>, reason: &str| {
-            match output {
-                Some(name) => messages.error(format_args!("{name}: {reason}")),
-                None => messages.error(reason),
-            }
-            let details =
-                SystemActivityDetails { output: output.map(Into::into), ..because(reason) };
-            events.service(Activity::ServiceRuntimeFailure, &details);
-        };
-        while let Ok(panic) = self.panics.try_recv() {
-            report(None, &format!("the writer panicked, and goes on: {panic}"));
-        }
-        for (output, reported) in &mut self.watched {
-            let now = Instant::now();
-            if let Some(panic) = output.counters.take_panic() {
-                reported.panic = Some(panic);
-                reported.replaced_at = Some(now + reported.panics.add(now));
-            }
-            if reported.replaced_at.is_none_or(|at| at > now) {
-                continue;
-            }
-            let reason = reported.panic.take();
-            let opened = output.recipe.open().map(|opened| {
-                let counters =
-                    std::mem::replace(&mut output.counters, Arc::clone(opened.counters()));
-                self.have_changed = true;
-                let panics = reported.panics;
-                *reported = Reported { panics, ..Reported::default() };
-                // Without a writer, the program ends.
-                let _ = self.changes.send(OutputChange::Replace(counters, opened));
-                self.writer.thread().unpark();
-            });
-            if opened.is_err() {
-                reported.replaced_at = Some(now + reported.panics.add(now));
-            }
-            // That it can't be opened is reported once.
-            let Some(panic) = reason else { continue };
-            let what = match opened {
-                Ok(()) => "was opened again".to_owned(),
-                Err(error) => format!("can't be opened again ({error})"),
-            };
-            report(Some(&output.name), &format!("the output panicked, and {what}: {panic}"));
-        }
-    }
-
     /// Reports what happened to outputs since the last report, and the records that they lost.
     pub(super) fn report(&mut self, messages: &Messages, events: &mut SystemEvents) {
-        for (output, reported) in &mut self.watched {
-            let name = &output.name;
-            let mut report = |dropped: Option<u64>, reason: &str| {
-                let activity = match dropped {
-                    Some(_) => Activity::RecordsDropped,
-                    None => Activity::DetailsGatheringFailed,
-                };
-                match dropped {
-                    Some(count) => messages
-                        .warning(format_args!("{name}: {count} records were lost: {reason}")),
-                    None => messages.warning(format_args!("{name}: {reason}")),
-                }
-                let output = Some(name.as_str().into());
-                let details = SystemActivityDetails { output, dropped, ..because(reason) };
-                events.service(activity, &details);
-            };
-            let now = &output.counters;
-            if newer(&mut reported.connections, now.connections()).is_some() {
-                messages.info(format_args!("{name}: connected"));
-            }
-            if let Some(lines) = newer(&mut reported.mended, now.mended()) {
-                report(Some(lines), "broken lines at the end of the file were removed");
-            }
-            if newer(&mut reported.remade, now.remade()).is_some() {
-                report(None, "the file was moved or removed, and is made anew");
-            }
-            if reported.next_errors <= Some(Instant::now()) {
-                let is_unsynced = newer(&mut reported.failed_syncs, now.failed_syncs()).is_some();
-                let has_failed = newer(&mut reported.errors, now.errors()).is_some();
-                if is_unsynced {
-                    report(None, &unsynced(now));
-                }
-                if has_failed {
-                    report(None, &format!("it is tried again: {}", last_error(now)));
-                }
-                if is_unsynced || has_failed {
-                    reported.next_errors = Some(Instant::now() + ERRORS_PERIOD);
-                }
-            }
-            if let Some(records) = newer(&mut reported.dropped, now.dropped()) {
-                report(Some(records), "an output could not accept records in time");
-            }
-        }
+        let before = self.entries.len();
+        self.entries.retain_mut(|entry| {
+            // What is over now has counted all.
+            let is_over = entry.is_over();
+            entry.report(messages, events);
+            !is_over
+        });
+        self.have_changed |= self.entries.len() < before;
     }
 
     /// Reports the records that did not fit in the queues to the writer; `by_scanners` is the
@@ -299,7 +258,7 @@ impl Outputs {
 
     /// The failure of an output that lost records, or may have lost them, since it failed.
     pub(super) fn result(&self, messages: &Messages) -> Result<Exit, Failure> {
-        for (output, _) in &self.watched {
+        for Entry { output, .. } in &self.entries {
             if output.counters.failed_syncs() > 0 {
                 let message = format!("{}: {}", output.name, unsynced(&output.counters));
                 return Err(Failure::new(Exit::Output, message));
@@ -317,6 +276,59 @@ impl Outputs {
             messages.warning(format_args!("{name}: {dropped} records were lost in total"));
         }
         Ok(Exit::Done)
+    }
+}
+
+impl Entry {
+    /// Reports what happened to the output since the last report.
+    fn report(&mut self, messages: &Messages, events: &mut SystemEvents) {
+        let Self { output, reported, .. } = self;
+        let name = &output.name;
+        let mut report = |dropped: Option<u64>, reason: &str| {
+            let activity = match dropped {
+                Some(_) => Activity::RecordsDropped,
+                None => Activity::DetailsGatheringFailed,
+            };
+            match dropped {
+                Some(count) => {
+                    messages.warning(format_args!("{name}: {count} records were lost: {reason}"));
+                }
+                None => messages.warning(format_args!("{name}: {reason}")),
+            }
+            let output = Some(name.as_str().into());
+            let details = SystemActivityDetails { output, dropped, ..because(reason) };
+            events.service(activity, &details);
+        };
+        let now = &output.counters;
+        if newer(&mut reported.connections, now.connections()).is_some() {
+            messages.info(format_args!("{name}: connected"));
+        }
+        if let Some(lines) = newer(&mut reported.mended, now.mended()) {
+            report(Some(lines), "broken lines at the end of the file were removed");
+        }
+        if newer(&mut reported.remade, now.remade()).is_some() {
+            report(None, "the file was moved or removed, and is made anew");
+        }
+        if reported.next_errors <= Some(Instant::now()) {
+            let is_unsynced = newer(&mut reported.failed_syncs, now.failed_syncs()).is_some();
+            let has_failed = newer(&mut reported.errors, now.errors()).is_some();
+            if is_unsynced {
+                report(None, &unsynced(now));
+            }
+            if has_failed {
+                report(None, &format!("it is tried again: {}", last_error(now)));
+            }
+            if is_unsynced || has_failed {
+                reported.next_errors = Some(Instant::now() + ERRORS_PERIOD);
+            }
+        }
+        if let Some(records) = newer(&mut reported.dropped, now.dropped()) {
+            let reason = match self.next {
+                Next::Stays => "an output could not accept records in time",
+                Next::Ends | Next::Becomes(_) => "the output has ended before it could send them",
+            };
+            report(Some(records), reason);
+        }
     }
 }
 

@@ -5,9 +5,9 @@
 //! that gets no answer is left behind: the settings apply before the SBOMs are read, and a later
 //! SIGHUP starts another thread.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use panoptes_engine::container_config::ContainerConfig;
 use panoptes_engine::watch::Attestation;
@@ -17,19 +17,20 @@ use panoptes_sinks::record::system_activity::SystemActivityDetails;
 use panoptes_tables::room;
 
 use super::candidate::{Changes, Phase};
+use super::metrics_port::serve_metrics;
+use super::prepare::{NewMetrics, Prepared};
+use super::scanners::workspaces;
 use super::threads::{TaskId, Urgency};
 use super::{Control, LOOK};
-use crate::config::{
-    ChangedKey, Configuration, Effect, SystemSettings, changed_keys, keys_with_old,
-};
+use crate::config::{ChangedKey, Configuration, Effect, changed_keys, keys_with_old};
 use crate::exit::{Exit, Failure};
-use crate::guests;
 use crate::request::{Refusal, WatchRequest};
 use crate::sbom::{Fault, Sboms};
 use crate::watch::clock_watch::{NewSettings, Reattach};
 use crate::watch::clocks::nanoseconds;
 use crate::watch::problems::Topic;
 use crate::watch::system_events::because;
+use crate::watch::system_logs::log_place;
 
 /// Reads all SBOMs of a configuration; a function of this type can replace that in tests.
 pub(super) type LoadFn = fn(&Configuration) -> Result<Sboms, Vec<Fault>>;
@@ -40,7 +41,7 @@ pub(super) enum Loaded {
     /// The SBOMs at start.
     First(Result<Sboms, Vec<Fault>>),
     /// The configuration again.
-    Configuration(Result<Box<WatchRequest>, Refusal>),
+    Configuration(Result<Box<Prepared>, Refusal>),
     /// The SBOMs of a configuration that was read again, and its keys of SBOMs that have changed.
     Sboms(Box<WatchRequest>, Vec<ChangedKey>, Result<Sboms, Vec<Fault>>),
 }
@@ -54,7 +55,12 @@ pub(super) struct Reloads {
     sboms: Option<TaskId>,
     /// The one that has to end next, for the last SIGHUP.
     awaited: Option<TaskId>,
+    /// The one that reads the configuration, and since when.
+    reading: Option<(TaskId, Instant)>,
 }
+
+/// How long a SIGHUP waits for the one before it: a file system may not answer.
+const READING: Duration = Duration::from_secs(10);
 
 impl Control {
     /// Starts to read the SBOMs of the configuration.
@@ -72,6 +78,7 @@ impl Control {
     pub(super) fn collect_loaded(&mut self) -> Result<(), Failure> {
         while let Some(ended) = self.loader.next_ended() {
             self.reloads.awaited.take_if(|task| *task == ended.id);
+            self.reloads.reading.take_if(|(task, _)| *task == ended.id);
             let unexpected = "reading the SBOMs ended unexpectedly; this is a bug in Panoptes";
             match ended.result {
                 Ok(Loaded::First(sboms)) if !self.is_ready => {
@@ -93,18 +100,28 @@ impl Control {
                 Err(_) => return Err(Failure::new(Exit::Failed, unexpected)),
             }
         }
-        if self.wants_reload && self.loader.has_room(Urgency::New) {
+        if self.wants_reload && self.may_reload() {
             self.wants_reload = false;
-            let request = self.request.clone();
-            let run = move |_: &_| Loaded::Configuration(request.reload().map(Box::new));
+            let present = self.present();
+            let run = move |_: &_| Loaded::Configuration(present.prepare());
             match self.loader.start(Urgency::New, run) {
-                Ok(task) => self.reloads.awaited = Some(task),
+                Ok(task) => {
+                    self.reloads.awaited = Some(task);
+                    self.reloads.reading = Some((task, Instant::now()));
+                }
                 Err(failure) => {
                     self.note_problem(None, Topic::Configuration, Some(&failure.message));
                 }
             }
         }
         Ok(())
+    }
+
+    /// Whether the configuration may be read again now. What is opened for it must not be in use
+    /// by the one before: that has to be read, unless that takes long, and its outputs to change.
+    fn may_reload(&self) -> bool {
+        let is_reading = self.reloads.reading.is_some_and(|(_, since)| since.elapsed() < READING);
+        self.loader.has_room(Urgency::New) && !is_reading && !self.outputs.are_changing()
     }
 
     /// Whether a request to read the configuration again is not carried out yet.
@@ -142,7 +159,7 @@ impl Control {
         let keys: Vec<Text<'_>> = changed.iter().map(|key| key.path.as_str().into()).collect();
         match sboms {
             Ok(sboms) => {
-                let has_changed = self.take_settings(&new, Some(sboms));
+                let has_changed = self.take_sboms(&new, sboms);
                 self.is_ready = true;
                 let reason = "the SBOMs were read again";
                 self.messages.info(reason);
@@ -164,24 +181,24 @@ impl Control {
         }
     }
 
-    /// Applies the settings that can change while running, and begins to read the SBOMs.
-    fn reload(&mut self, new: Result<Box<WatchRequest>, Refusal>) {
+    /// Applies what can change while running, and begins to read the SBOMs.
+    fn reload(&mut self, new: Result<Box<Prepared>, Refusal>) {
         let new = match new {
             Ok(new) => new,
             Err(refusal) => return self.refuse_configuration(&refusal),
         };
-        let changed = changed_keys(&self.request.keys, &new.keys);
-        self.take_settings(&new, None);
-        self.take_service(&new);
+        let changed = changed_keys(&self.request.keys, &new.read.keys);
+        let read = Box::new(new.read.clone());
+        self.apply(*new);
         self.report_reloaded(&changed);
         let (sboms, rest): (Vec<_>, Vec<_>) =
             changed.into_iter().partition(|key| key.effect == Effect::Sboms);
         let stays: Vec<&ChangedKey> = sboms.iter().chain(restarts(&rest)).collect();
-        self.request.keys = keys_with_old(&self.request.keys, new.keys.clone(), &stays);
+        self.request.keys = keys_with_old(&self.request.keys, read.keys.clone(), &stays);
         let load = self.work.load;
         let run = move |_: &_| {
-            let loaded = load(&new.configuration);
-            Loaded::Sboms(new, sboms, loaded)
+            let loaded = load(&read.configuration);
+            Loaded::Sboms(read, sboms, loaded)
         };
         match self.loader.start(Urgency::New, run) {
             // Those of an earlier configuration are not used any more.
@@ -193,6 +210,69 @@ impl Control {
             Err(failure) => {
                 self.note_problem(None, Topic::Configuration, Some(&failure.message));
             }
+        }
+    }
+
+    /// Applies a configuration, whose outputs are open.
+    fn apply(&mut self, mut new: Prepared) {
+        self.change_outputs(&mut new);
+        self.change_metrics(&mut new);
+        if let Some((limits, walker)) = new.larger.take() {
+            let count = self.scanners.states().len();
+            let make = workspaces(limits, &self.promised, count, &self.shared.stop);
+            self.scanners.set_scratch(&make);
+            self.limits = limits;
+            self.walker = Arc::new(Mutex::new(walker));
+        }
+        let before = &self.request.configuration;
+        let has_other_exceptions = before.exceptions != new.request.configuration.exceptions;
+        if has_other_exceptions {
+            self.silenced.replace(new.request.configuration.exceptions());
+        }
+        self.change_systems(&new, has_other_exceptions);
+        let Prepared { request, users, .. } = new;
+        self.users = users;
+        let service = &request.configuration.service;
+        self.shared.interval_ns.store(nanoseconds(service.scan_interval), Ordering::Relaxed);
+        self.messages.set_level(service.log_level);
+        self.system_events.set_default(&request.configuration.default);
+        let keys = std::mem::take(&mut self.request.keys);
+        self.request = request;
+        self.request.keys = keys;
+        self.renew_subjects();
+        self.apply_changes();
+        // They may sleep for as long as the old interval was.
+        self.scanners.wake();
+    }
+
+    /// Has the outputs that the configuration wants from now on.
+    fn change_outputs(&mut self, new: &mut Prepared) {
+        let configuration = &new.request.configuration;
+        self.folder = new.folder.take();
+        let place = log_place(configuration, self.folder.as_ref());
+        let has_logs = place.is_some();
+        let outputs = std::mem::take(&mut new.outputs);
+        let logs = self.system_events.set_outputs(outputs.wanted(), place);
+        if !has_logs {
+            self.outputs.remove_logs_of_systems();
+        }
+        self.outputs.apply(outputs, logs);
+    }
+
+    /// Answers requests for metrics at another port from now on, if it has changed.
+    fn change_metrics(&mut self, new: &mut Prepared) {
+        let server = match std::mem::replace(&mut new.metrics, NewMetrics::Stays) {
+            NewMetrics::Stays => return,
+            NewMetrics::Ends => None,
+            NewMetrics::Becomes(server) => Some(server),
+        };
+        self.metrics_stop.store(true, Ordering::Relaxed);
+        self.metrics_stop = Arc::default();
+        let Some(server) = server else { return };
+        let (figures, stop) = (&self.figures, &self.metrics_stop);
+        let started = serve_metrics(server, stop, figures, self.other_cores, &self.messages);
+        if let Err(failure) = started {
+            self.note_problem(None, Topic::Configuration, Some(&failure.message));
         }
     }
 
@@ -233,58 +313,34 @@ impl Control {
         self.system_events.service(Activity::ConfigurationReloaded, &details);
     }
 
-    /// Applies the settings of the service that can change while running.
-    fn take_service(&mut self, new: &WatchRequest) {
-        let service = &new.configuration.service;
-        self.shared.interval_ns.store(nanoseconds(service.scan_interval), Ordering::Relaxed);
-        // They may sleep for as long as the old one was.
-        self.scanners.wake();
-        self.messages.set_level(service.log_level);
-        if service.guest_users != self.request.configuration.service.guest_users {
-            self.users = guests::Users::of(&service.guest_users);
-        }
-        adopt_service(&mut self.request.configuration, &new.configuration);
-    }
-
-    /// Sets the new SBOMs, filters of containers and events of every system. `sboms` is `None` if
-    /// they stay as they are. Returns whether a system has other SBOMs than before.
-    fn take_settings(&mut self, new: &WatchRequest, sboms: Option<Sboms>) -> bool {
-        let takes_sboms = sboms.is_some();
-        let old = sboms.map(|sboms| std::mem::replace(&mut self.sboms, sboms));
+    /// Uses other SBOMs. Returns whether a system has other ones than before.
+    fn take_sboms(&mut self, new: &WatchRequest, sboms: Sboms) -> bool {
+        let old = std::mem::replace(&mut self.sboms, sboms);
         let of = |name: &str| {
             let named = new.systems.iter().find(|system| system.name == name);
-            named.map_or(&new.configuration.default, |system| &system.settings)
+            named.map_or(&new.configuration.default.sbom, |system| &system.settings.sbom)
         };
-        let (now, mut is_any_changed) = (Instant::now(), false);
-        let has_other_exceptions =
-            self.request.configuration.exceptions != new.configuration.exceptions;
-        if has_other_exceptions {
-            self.silenced.replace(new.configuration.exceptions());
-        }
+        let mut is_any_changed = false;
         for candidate in &mut self.candidates {
-            let (name, current) = (&candidate.system.name, &mut candidate.system.settings);
-            let settings = of(name);
-            let has_other_sboms = old.as_ref().is_some_and(|old| {
-                old.fingerprint(&current.sbom) != self.sboms.fingerprint(&settings.sbom)
-            });
-            is_any_changed |= has_other_sboms;
-            let before = current.clone();
-            adopt(current, settings, takes_sboms);
-            let mut changes = Changes::between(&before, current, has_other_sboms);
-            changes.policy |= has_other_exceptions;
+            let current = &mut candidate.system.settings.sbom;
+            let list = of(&candidate.system.name);
+            let changes = Changes {
+                attestation: old.fingerprint(current) != self.sboms.fingerprint(list),
+                ..Changes::default()
+            };
+            is_any_changed |= changes.attestation;
+            current.clone_from(list);
             match &mut candidate.phase {
                 Phase::Scanned(scanned) => scanned.changes |= changes,
                 Phase::Attaching(attaching) => attaching.changes |= changes,
-                // The user may have repaired what made the attempts fail.
-                Phase::Waiting(waiting) => waiting.restart(now),
+                Phase::Waiting(waiting) => waiting.restart(Instant::now()),
                 Phase::Gone => {}
             }
         }
         let request = &mut self.request;
-        adopt_all(&mut request.configuration, &new.configuration, takes_sboms);
-        self.system_events.set_events(&request.configuration.default.events);
+        request.configuration.default.sbom.clone_from(&new.configuration.default.sbom);
         for system in request.systems.iter_mut().chain(&mut request.configuration.systems) {
-            adopt(&mut system.settings, of(&system.name), takes_sboms);
+            system.settings.sbom.clone_from(of(&system.name));
         }
         // The contents of SBOMs take long to free.
         self.other_cores.free(old);
@@ -316,6 +372,7 @@ impl Control {
                 let containers = || Arc::new(ContainerConfig::from(&settings.containers));
                 let policy = || Box::new(settings.events.policy(self.silenced.exceptions()));
                 scanned.shared.set_settings(NewSettings {
+                    subject: None,
                     containers: changes.containers.then(containers),
                     policy: changes.policy.then(policy),
                 });
@@ -328,36 +385,6 @@ impl Control {
             }
         }
     }
-}
-
-/// Copies the settings of a system that can change while running.
-fn adopt(into: &mut SystemSettings, from: &SystemSettings, with_sboms: bool) {
-    if with_sboms {
-        into.sbom.clone_from(&from.sbom);
-    }
-    into.containers.clone_from(&from.containers);
-    // What outputs have changes only with them.
-    let preset = into.events.preset;
-    into.events.clone_from(&from.events);
-    into.events.preset = preset;
-}
-
-/// Copies what applies to all systems and can change while running.
-fn adopt_all(into: &mut Configuration, from: &Configuration, with_sboms: bool) {
-    into.exceptions.clone_from(&from.exceptions);
-    adopt(&mut into.default, &from.default, with_sboms);
-}
-
-/// Copies the settings of the service that can change while running.
-fn adopt_service(into: &mut Configuration, from: &Configuration) {
-    let service = &mut into.service;
-    service.immediate_shutdown = from.service.immediate_shutdown;
-    service.log_level = from.service.log_level;
-    service.scan_interval = from.service.scan_interval;
-    service.guest_users.clone_from(&from.service.guest_users);
-    // For the systems that are attached to from now on.
-    into.profile_generation = from.profile_generation;
-    into.built_in_profiles = from.built_in_profiles;
 }
 
 /// The keys that need a restart.
@@ -395,6 +422,7 @@ mod tests {
     use super::*;
     use crate::cli::{Arguments, Command};
     use crate::config::{Key, keys};
+    use crate::watch::control::prepare::keep_until_restart;
 
     fn request(path: &str, value: &str) -> WatchRequest {
         let set = format!("{path}={value}");
@@ -419,15 +447,16 @@ mod tests {
         }
     }
 
-    /// As a reload does, of what is configured.
-    fn adopted(mut old: WatchRequest, new: &WatchRequest) -> Configuration {
-        adopt_service(&mut old.configuration, &new.configuration);
-        adopt_all(&mut old.configuration, &new.configuration, true);
-        old.configuration
+    /// As a reload does, with its SBOMs.
+    fn applied(old: &WatchRequest, new: &WatchRequest) -> Configuration {
+        let mut applied = new.clone();
+        keep_until_restart(&mut applied, old);
+        applied.configuration.default.sbom.clone_from(&new.configuration.default.sbom);
+        applied.configuration
     }
 
     #[test]
-    fn the_keys_that_are_adopted_are_those_that_need_no_restart() {
+    fn the_keys_that_apply_are_those_that_need_no_restart() {
         let mut count = 0;
         for key in keys() {
             let Some(value) = other_value(&key) else { continue };
@@ -439,9 +468,9 @@ mod tests {
             let changed = changed_keys(&old.keys, &new.keys);
             let expected = ChangedKey { path: key.path.clone(), effect: key.effect() };
             assert_eq!(changed, [expected], "{value}");
-            let is_adopted = adopted(old, &new) == new.configuration;
-            assert_eq!(is_adopted, key.effect() != Effect::Restart, "{}", key.path);
-            count += usize::from(is_adopted);
+            let is_applied = applied(&old, &new) == new.configuration;
+            assert_eq!(is_applied, key.effect() != Effect::Restart, "{}", key.path);
+            count += usize::from(is_applied);
         }
         assert!(count > 150, "{count}");
     }

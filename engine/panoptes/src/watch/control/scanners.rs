@@ -1,17 +1,21 @@
 //! The scanner threads: starts them, passes systems to them and between them, and ends them.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use panoptes_engine::limits::Limits;
+use panoptes_engine::watch::Workspace;
 use panoptes_sinks::queue::{Consumer, QueueSize, Waker, queue};
+use panoptes_sources::lock_own_memory;
+use panoptes_tables::{HashKey, room};
 
 use super::threads::spawn;
 use crate::exit::Failure;
-use crate::memory::{SLOW_QUEUE, quick_queue};
+use crate::memory::{Promised, SLOW_QUEUE, quick_queue};
 use crate::message::Messages;
 use crate::sandbox::Role;
 use crate::scanner_cores::ScannerCores;
@@ -21,7 +25,7 @@ use crate::watch::scanner::meter::runnable_ns;
 use crate::watch::scanner::turns::Kind;
 use crate::watch::scanner::{
     Command, Common, Gone, MakeScratch, Measured, Parts, Returned, Scan, Scanner, ScannerState,
-    Shared, Slot, Why,
+    Shared, Slot, System, Why,
 };
 use crate::watch::signals;
 
@@ -308,6 +312,13 @@ impl<S: Scan> Scanners<S> {
         }
     }
 
+    /// Has all scanners make other memory for scans, before they scan anything else.
+    pub(super) fn set_scratch(&self, make: &MakeScratch<S>) {
+        for scanner in self.quick.iter().chain(&self.slow) {
+            scanner.send(Command::Renew(Arc::clone(make)));
+        }
+    }
+
     fn handle(&self, place: Place) -> Option<&ScannerHandle<S>> {
         match place {
             Place::Quick(number) => self.quick.get(number),
@@ -371,6 +382,28 @@ impl<S: Scan> Scanners<S> {
     fn now_ns(&self) -> u64 {
         nanoseconds(self.start.elapsed())
     }
+}
+
+/// Allocates the memory that scans of systems within these limits share on a thread. It is promised
+/// to so many scanners until they have it. After `stop`, it is not made resident.
+pub(super) fn workspaces(
+    limits: Limits,
+    promised: &Promised,
+    scanners: usize,
+    stop: &Arc<AtomicBool>,
+) -> MakeScratch<System> {
+    let key = HashKey::new(0);
+    let bytes = room::measure(|| Workspace::new(&limits, key)).unwrap_or_default();
+    let promises: Vec<_> = (0..scanners).map(|_| promised.add(bytes)).collect();
+    let (promises, stop) = (Mutex::new(promises), Arc::clone(stop));
+    Arc::new(move || {
+        let key = crate::random::hash_key();
+        let workspace = room::touch_unless(&stop, || Workspace::new(&limits, key));
+        drop(promises.lock().unwrap_or_else(PoisonError::into_inner).pop());
+        // A failure was reported at start.
+        let _ = lock_own_memory();
+        workspace
+    })
 }
 
 #[cfg(test)]

@@ -3,25 +3,25 @@
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use panoptes_engine::limits::Limits;
-use panoptes_engine::watch::Workspace;
-use panoptes_sinks::output::folder::FolderLock;
+use panoptes_sinks::output::Output;
 use panoptes_sinks::output::lines::Form;
-use panoptes_sinks::queue::{Waker, queue};
-use panoptes_sinks::writer::{OutputChange, Writer};
+use panoptes_sinks::queue::{Consumer, Waker, queue};
+use panoptes_sinks::writer::Writer;
 use panoptes_sources::lock_own_memory;
-use panoptes_tables::{HashKey, room};
+use panoptes_tables::room;
 
 use super::candidate::Candidate;
+use super::metrics_port::{bind_metrics, serve_metrics};
 use super::outputs::Outputs;
 use super::reload::Reloads;
-use super::scanners::Scanners;
+use super::scanners::{Scanners, workspaces};
 use super::search::{InUse, find_again, search};
 use super::threads::{OtherCores, Workers};
-use super::{Control, LOADERS, MEMORY_LOOK, Work};
+use super::{Control, LOADERS, MEMORY_LOOK, OPENERS, Work};
 use crate::boot_ids::{BootIds, default_folder};
 use crate::config::Configuration;
 use crate::exit::{Exit, Failure};
@@ -32,20 +32,20 @@ use crate::memory::{
 };
 use crate::message::Messages;
 use crate::request::WatchRequest;
-use crate::sandbox::{Role, has_dma};
+use crate::sandbox::{GivenUp, has_dma};
 use crate::sbom::Sboms;
 use crate::scanner_cores::ScannerCores;
 use crate::watch::clocks::nanoseconds;
 use crate::watch::exceptions::Silenced;
 use crate::watch::finder::Finder;
-use crate::watch::metrics::{self, Figures, Server};
-use crate::watch::outputs::{open, options};
+use crate::watch::metrics::{Figures, Server};
+use crate::watch::outputs::{LogFolder, Wanted, Watched, wanted};
 use crate::watch::problems::{Problems, Topic};
-use crate::watch::scanner::{MakeScratch, Shared, System};
-use crate::watch::signals::Signals;
+use crate::watch::scanner::{Shared, System};
+use crate::watch::signals::{self, Signals};
 use crate::watch::status_line::show_status;
 use crate::watch::system_events::{Notice, SystemEvents};
-use crate::watch::system_logs::SystemLogs;
+use crate::watch::system_logs::{SystemLogs, log_place};
 
 impl Control {
     /// Opens the outputs and starts the threads.
@@ -53,38 +53,35 @@ impl Control {
         request: &WatchRequest,
         messages: &Arc<Messages>,
         signals: &Signals,
-        start: Instant,
+        (start, given_up): (Instant, GivenUp),
     ) -> Result<Self, Failure> {
         let configuration = &request.configuration;
         let cores = scanner_cores(request, messages)?;
-        let (outputs, watched, lock) = open(configuration, request.stdout, messages)?;
-        let server = bind_metrics(configuration, messages)?;
+        let Opened { folder, wanted, outputs, watched } = open(request, messages)?;
+        let server = bind_metrics(configuration.output.metrics.as_ref(), messages)?;
         let waker = Waker::default();
         let (producer, control_consumer) = queue(CONTROL_QUEUE, &waker);
-        let notices = channel();
+        let (notices, (changes, changed_outputs)) = (channel(), channel());
+        let logs = log_place(configuration, folder.as_ref());
+        let logs = (SystemLogs::new(logs, changes.clone(), Arc::clone(messages)), &*wanted);
         let interfaces = interfaces(of_this_machine(), &notices.0);
-        let (changes, changed_outputs) = channel();
-        let logs = system_logs(configuration, lock, changes.clone(), messages);
         let system_events = SystemEvents::new(producer, configuration, interfaces, logs);
         let shared = Arc::new(shared(request));
-        // The number of systems that `auto_scan` will find is unknown.
-        let most = if request.auto_scan { usize::MAX } else { request.systems.len() };
-        let limits = limits(request);
-        let wakes = signals.waker();
         let promised = Promised::default();
-        let count = Scanners::<System>::count(&cores, most);
-        let make = workspaces(limits, &promised, count, &shared.stop);
+        let threads = (&shared, &waker, signals.waker());
         let (scanners, mut consumers) =
-            Scanners::start((&cores, most), &waker, &shared, wakes, messages, start, make)?;
+            start_scanners(request, &cores, threads, &promised, (start, messages))?;
         // After those of the scanners, so that the last record is the service's.
         consumers.push(control_consumer);
         let writer = Writer::with_changes(consumers, outputs, changed_outputs);
         let silenced = Silenced::new(configuration.exceptions(), start);
         let figures = Arc::new(Figures::new(start, &shared, scanners.states(), &writer, &silenced));
-        let outputs = Outputs::start(writer, changes, watched, start, messages)?;
-        lock_memory(messages);
         let other_cores = OtherCores::without(&cores.cores);
-        show_figures(request, server, &figures, &shared.stop, other_cores, messages)?;
+        let opener = Workers::new("outputs", OPENERS, other_cores, signals.waker());
+        let outputs = Outputs::start(writer, changes, watched, (start, opener), messages)?;
+        lock_memory(messages);
+        let metrics_stop =
+            show_figures(request, server, (&figures, &shared.stop), other_cores, messages)?;
         Ok(Self {
             request: request.clone(),
             messages: Arc::clone(messages),
@@ -97,12 +94,14 @@ impl Control {
             wants_reload: false,
             candidates: candidates(request, start),
             finder: request.auto_scan.then(|| Finder::new(start)),
+            guests: Vec::new(),
             users: guests::Users::of(&configuration.service.guest_users),
             owners: guests::Owners::default(),
             next_memory: start + MEMORY_LOOK,
             scanners,
+            limits: limits(request),
             promised,
-            walker: Arc::new(Mutex::new(room::touch(|| first_walker(&limits)))),
+            walker: Arc::new(Mutex::new(room::touch(|| first_walker(&limits(request))))),
             workers: Workers::for_searches(other_cores, signals.waker()),
             lookout: Workers::new("lookout", 1, other_cores, signals.waker()),
             loader: Workers::new("loader", LOADERS, other_cores, signals.waker()),
@@ -112,6 +111,9 @@ impl Control {
             other_cores,
             work: Work { search, find_again, load: Sboms::load },
             outputs,
+            folder,
+            metrics_stop,
+            given_up: given_up.with_dma(has_dma(&request.systems)),
             silenced,
             figures,
             start,
@@ -119,6 +121,39 @@ impl Control {
             first_failure: None,
         })
     }
+}
+
+/// Starts the scanners, whose memory is promised to them; also returns the ends of their queues.
+fn start_scanners(
+    request: &WatchRequest,
+    cores: &ScannerCores,
+    (shared, waker, wakes): (&Arc<Shared>, &Waker, signals::Waker),
+    promised: &Promised,
+    (start, messages): (Instant, &Arc<Messages>),
+) -> Result<(Scanners<System>, Vec<Consumer>), Failure> {
+    // The number of systems that `auto_scan` will find is unknown.
+    let most = if request.auto_scan { usize::MAX } else { request.systems.len() };
+    let count = Scanners::<System>::count(cores, most);
+    let make = workspaces(limits(request), promised, count, &shared.stop);
+    Scanners::start((cores, most), waker, shared, wakes, messages, start, make)
+}
+
+/// The configured outputs, and the folder of logs.
+struct Opened {
+    folder: Option<LogFolder>,
+    wanted: Vec<Wanted>,
+    outputs: Vec<Box<dyn Output>>,
+    watched: Vec<Watched>,
+}
+
+/// Opens all configured outputs.
+fn open(request: &WatchRequest, messages: &Messages) -> Result<Opened, Failure> {
+    let folder = LogFolder::take(&request.configuration.output, None)?;
+    let wanted = wanted(&request.configuration, request.stdout, folder.as_ref(), &[])?;
+    let opened = wanted.iter().map(|output| output.clone().open(messages));
+    let opened = opened.collect::<Result<Vec<_>, _>>()?;
+    let (outputs, watched) = opened.into_iter().unzip();
+    Ok(Opened { folder, wanted, outputs, watched })
 }
 
 /// The cores of scanners, as far as there is memory for them.
@@ -138,41 +173,25 @@ fn candidates(request: &WatchRequest, start: Instant) -> Vec<Candidate> {
     request.systems.iter().map(|one| Candidate::new(one.clone(), start, false)).collect()
 }
 
-/// Opens the port for metrics, if they are wanted.
-fn bind_metrics(
-    configuration: &Configuration,
-    messages: &Messages,
-) -> Result<Option<Server>, Failure> {
-    let address = configuration.output.metrics.as_ref();
-    metrics::bind(address, messages).map_err(|error| {
-        let address = address.map(ToString::to_string).unwrap_or_default();
-        Failure::io(&error, Exit::Output, format_args!("output.metrics.address: {address}"))
-    })
-}
-
 /// Starts the thread that answers requests for metrics, and the one that draws the status line if
-/// standard output has lines for people above it.
+/// standard output has lines for people above it. Returns what ends the first one.
 fn show_figures(
     request: &WatchRequest,
     server: Option<Server>,
-    figures: &Arc<Figures>,
-    stop: &Arc<AtomicBool>,
+    (figures, stop): (&Arc<Figures>, &Arc<AtomicBool>),
     cores: OtherCores,
     messages: &Arc<Messages>,
-) -> Result<(), Failure> {
+) -> Result<Arc<AtomicBool>, Failure> {
+    let metrics_stop = Arc::default();
     if let Some(server) = server {
-        let (figures, messages) = (Arc::clone(figures), Arc::clone(messages));
-        cores.spawn("metrics", move || {
-            Role::Metrics.enter(&messages);
-            figures.serve(&server, &messages);
-        })?;
+        serve_metrics(server, &metrics_stop, figures, cores, messages)?;
     }
     if matches!(request.stdout.form, Form::ForPeople(style) if style.has_status) {
         let (figures, messages) = (Arc::clone(figures), Arc::clone(messages));
         let stop = Arc::clone(stop);
         cores.spawn("status", move || show_status(&figures, &stop, &messages))?;
     }
-    Ok(())
+    Ok(metrics_stop)
 }
 
 /// The interfaces of this machine; none if they can't be read, which is reported.
@@ -188,45 +207,9 @@ pub(super) fn interfaces(
     })
 }
 
-/// The logs of single systems, if they are wanted.
-fn system_logs(
-    configuration: &Configuration,
-    lock: Option<Arc<FolderLock>>,
-    changes: Sender<OutputChange>,
-    messages: &Arc<Messages>,
-) -> Option<SystemLogs> {
-    let output = &configuration.output;
-    let folder = output.log_folder.clone().filter(|_| output.log_per_system)?;
-    let name = configuration.service.compatibility.event_log();
-    let messages = Arc::clone(messages);
-    Some(SystemLogs::new((folder, lock?), name, options(output), changes, messages))
-}
-
 /// Limits that are enough for every system.
 fn limits(request: &WatchRequest) -> Limits {
     largest(&request.systems, request.auto_scan.then_some(&request.configuration.default))
-}
-
-/// Allocates the memory that scans of systems within these limits share on a thread. It is promised
-/// to so many scanners until they have it. After `stop`, it is not made resident.
-fn workspaces(
-    limits: Limits,
-    promised: &Promised,
-    scanners: usize,
-    stop: &Arc<AtomicBool>,
-) -> MakeScratch<System> {
-    let key = HashKey::new(0);
-    let bytes = room::measure(|| Workspace::new(&limits, key)).unwrap_or_default();
-    let promises: Vec<_> = (0..scanners).map(|_| promised.add(bytes)).collect();
-    let (promises, stop) = (Mutex::new(promises), Arc::clone(stop));
-    Arc::new(move || {
-        let key = crate::random::hash_key();
-        let workspace = room::touch_unless(&stop, || Workspace::new(&limits, key));
-        drop(promises.lock().unwrap_or_else(PoisonError::into_inner).pop());
-        // A failure was reported at start.
-        let _ = lock_own_memory();
-        workspace
-    })
 }
 
 /// Logs how much memory the systems need, and refuses more than this machine has left. Returns the

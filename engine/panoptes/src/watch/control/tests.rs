@@ -6,6 +6,8 @@ mod metrics;
 mod outputs;
 mod panics;
 mod reload;
+mod reload_outputs;
+mod reload_systems;
 mod stages;
 
 use std::fs;
@@ -38,6 +40,7 @@ use crate::exit::{Exit, Failure};
 use crate::guests::Guest;
 use crate::message::Messages;
 use crate::request::WatchRequest;
+use crate::sandbox::GivenUp;
 use crate::sbom::{Fault, Sboms};
 use crate::scanner_cores::ScannerCores;
 use crate::watch::signals::Signals;
@@ -149,6 +152,14 @@ fn request(file: &Path) -> WatchRequest {
     WatchRequest::run(settings, Path::new("/missing")).unwrap()
 }
 
+fn control(
+    request: &WatchRequest,
+    messages: &Arc<Messages>,
+    signals: &Signals,
+) -> Result<Control, Failure> {
+    Control::new(request, messages, signals, (Instant::now(), GivenUp::default()))
+}
+
 /// Runs a control thread in this thread, and `script` in another one; returns how it ended, the
 /// messages, and how long it took to end after the script.
 fn run(
@@ -172,7 +183,7 @@ fn run_changed(
     let kept = Kept::default();
     let messages = Arc::new(Messages::new(Box::new(kept.clone()), false, LogLevel::Debug));
     let signals = Signals::take().unwrap();
-    let mut control = Control::new(&request, &messages, &signals, Instant::now()).unwrap();
+    let mut control = control(&request, &messages, &signals).unwrap();
     control.work = work;
     change(&mut control, &signals);
     let folder = folder.path().to_owned();

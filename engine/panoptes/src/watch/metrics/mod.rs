@@ -150,8 +150,8 @@ impl Figures {
         }
     }
 
-    /// Answers requests until the threads must stop.
-    pub(super) fn serve(&self, server: &Server, messages: &Messages) {
+    /// Answers requests until the threads must stop, or this server.
+    pub(super) fn serve(&self, server: &Server, stop: &AtomicBool, messages: &Messages) {
         let nice = getpriority_process(None).unwrap_or(0).saturating_add(NICE).min(19);
         if let Err(error) = setpriority_process(None, nice) {
             messages.warning(format_args!("cannot lower the priority of metrics: {error}"));
@@ -159,7 +159,7 @@ impl Figures {
         let mut restarts = Restarts::default();
         let answer = |path: &str| self.answer(path);
         // The server keeps nothing but its socket.
-        while let Err(panic) = caught(|| server.run(&self.shared.stop, &answer)) {
+        while let Err(panic) = caught(|| server.run(&[&self.shared.stop, stop], &answer)) {
             messages.error(format_args!("metrics panicked, and go on: {panic}"));
             sleep(restarts.add(Instant::now()));
         }

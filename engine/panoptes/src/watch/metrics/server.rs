@@ -71,10 +71,10 @@ impl Server {
         self.listener.local_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback())
     }
 
-    /// Answers requests until `stop`.
-    pub(super) fn run(&self, stop: &AtomicBool, pages: Pages<'_>) {
+    /// Answers requests until one of `stops`.
+    pub(super) fn run(&self, stops: &[&AtomicBool], pages: Pages<'_>) {
         let mut connections = Vec::with_capacity(CONNECTIONS_MAX);
-        while !stop.load(Ordering::Relaxed) {
+        while stops.iter().all(|stop| !stop.load(Ordering::Relaxed)) {
             self.wait(&connections);
             self.accept(&mut connections);
             connections.retain_mut(|connection| connection.advance(pages));

@@ -165,7 +165,7 @@ fn serve(patience: Duration, test: impl FnOnce(SocketAddr)) {
         Some(Answer { is_good: path != "/bad", body })
     };
     scope(|scope| {
-        scope.spawn(|| server.run(&stop, &pages));
+        scope.spawn(|| server.run(&[&stop], &pages));
         let result = caught(|| test(address));
         stop.store(true, Ordering::Relaxed);
         result.unwrap();

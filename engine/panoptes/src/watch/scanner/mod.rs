@@ -85,12 +85,13 @@ impl<S> Slot<S> {
 }
 
 /// A command of the control thread to a scanner. The scanner is to be woken afterwards.
-#[derive(Debug)]
-pub(super) enum Command<S = System> {
+pub(super) enum Command<S: Scan = System> {
     /// Scan one more system.
     Scan(Box<Slot<S>>),
     /// Return the system of this index, if the scanner has it.
     Return(usize),
+    /// Make other memory for scans: the limits have grown.
+    Renew(MakeScratch<S>),
 }
 
 /// A system that a scanner returns to the control thread.
@@ -295,6 +296,12 @@ impl<S: Scan> Scanner<S> {
                     let used = self.slots.iter().map(|slot| slot.turn.used).min();
                     (slot.turn.used, slot.turn.pause) = (used.unwrap_or(0), 0);
                     self.slots.push(slot);
+                }
+                Command::Renew(make) => {
+                    self.make_scratch = make;
+                    if self.scratch.take().is_some() {
+                        self.scratch = Some((self.make_scratch)());
+                    }
                 }
                 Command::Return(index) => {
                     if let Some(at) = self.slots.iter().position(|slot| slot.index == index) {

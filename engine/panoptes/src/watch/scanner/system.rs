@@ -7,6 +7,7 @@ use panoptes_engine::limits::Limits;
 use panoptes_engine::time::Now;
 use panoptes_engine::walk::{Budget, ScanError};
 use panoptes_engine::watch::{SLICE_BYTES, Watched, Workspace};
+use panoptes_sinks::filter::Subject;
 use panoptes_sinks::queue::Producer;
 use panoptes_sources::{AnySource, MachineSource as _};
 
@@ -70,6 +71,8 @@ pub(in crate::watch) struct System {
     pub(in crate::watch) watched: Box<Watched>,
     source: AnySource,
     shared: Arc<SystemShared>,
+    /// Which outputs take its records.
+    subject: Subject,
     limits: Limits,
     failures: u32,
     clock_watch: ClockWatch,
@@ -87,6 +90,7 @@ impl System {
         Self {
             watched,
             source,
+            subject: shared.subject,
             shared,
             limits,
             failures: 0,
@@ -97,9 +101,11 @@ impl System {
 
     /// Uses settings that have changed.
     fn adopt(&mut self) {
-        let Self { watched, shared, .. } = self;
+        let Self { watched, shared, subject, .. } = self;
         shared.exchange(|attestation| watched.attest_anew(attestation));
-        let Some(NewSettings { containers, policy }) = shared.take_settings() else { return };
+        let Some(new) = shared.take_settings() else { return };
+        let NewSettings { subject: new_subject, containers, policy } = new;
+        *subject = new_subject.unwrap_or(*subject);
         if let Some(containers) = containers {
             watched.set_containers(containers);
         }
@@ -157,7 +163,7 @@ impl Scan for System {
         }
         self.adopt();
         self.watched.set_scan_interval(interval_ns);
-        out.set_subject(self.shared.subject);
+        out.set_subject(self.subject);
         let figures = &self.shared.figures;
         figures.begins(now);
         let begin = Instant::now();
@@ -195,12 +201,12 @@ impl Scan for System {
     }
 
     fn finish(&mut self, workspace: &mut Workspace, now: Now, out: &mut Producer) {
-        out.set_subject(self.shared.subject);
+        out.set_subject(self.subject);
         self.watched.finish(workspace, now, out);
     }
 
     fn abandon(&mut self, workspace: &mut Workspace, now: Now, out: &mut Producer) {
-        out.set_subject(self.shared.subject);
+        out.set_subject(self.subject);
         self.watched.abandon(workspace, now, out);
     }
 }

@@ -82,8 +82,7 @@ fn a_port_that_is_taken_is_a_failure() {
     fs::write(&file, text.replace("log_folder: log", &metrics)).unwrap();
     let messages = Arc::new(Messages::new(Box::new(io::sink()), false, LogLevel::Error));
     let signals = Signals::take().unwrap();
-    let start = Instant::now();
-    let failure = Control::new(&request(&file), &messages, &signals, start).unwrap_err();
+    let failure = control(&request(&file), &messages, &signals).unwrap_err();
     assert_eq!(failure.exit, Exit::Output);
     let expected = format!("output.metrics.address: {address}: Address already in use");
     assert!(failure.message.starts_with(&expected), "{failure}");

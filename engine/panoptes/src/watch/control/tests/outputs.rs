@@ -42,7 +42,7 @@ fn a_second_service_does_not_write_into_the_folder_of_the_first() {
         let before = driver.log();
         let quiet = Arc::new(Messages::new(Box::new(io::sink()), false, LogLevel::Error));
         let signals = Signals::take().unwrap();
-        let failure = Control::new(&request(&file), &quiet, &signals, Instant::now()).unwrap_err();
+        let failure = control(&request(&file), &quiet, &signals).unwrap_err();
         assert_eq!(failure.exit, Exit::Output);
         let log = folder.path().join("log");
         let expected = format!(

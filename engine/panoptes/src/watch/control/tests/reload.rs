@@ -5,56 +5,91 @@ use serde_json::json;
 use super::*;
 
 /// The details of the records of an activity, in their order.
-fn details(log: &str, activity: &str) -> Vec<Value> {
+pub(super) fn details(log: &str, activity: &str) -> Vec<Value> {
     let records = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let data = records.map(|mut record| record["activity_data"].take());
     let of_it = data.filter(|data| data["name"] == activity);
     of_it.map(|mut data| data["system_activity_details"].take()).collect()
 }
 
-const AGAIN: &str = "the configuration was read again";
+pub(super) const AGAIN: &str = "the configuration was read again";
 
 /// Reads the configuration again with these lines, and waits for it.
-fn reload(driver: &Driver, more: &str) {
+pub(super) fn reload(driver: &Driver, more: &str) {
     let count = driver.kept.count(AGAIN);
     configure(&driver.folder, more);
     driver.signal(Signal::SIGHUP);
     driver.wait(AGAIN, count + 1);
 }
 
+/// The same with another text of the whole file.
+pub(super) fn reload_whole(driver: &Driver, text: &str) {
+    let count = driver.kept.count(AGAIN);
+    fs::write(driver.folder.join("p.yaml"), text).unwrap();
+    driver.signal(Signal::SIGHUP);
+    driver.wait(AGAIN, count + 1);
+}
+
+/// The same for a text that is refused, for a reason with these words.
+#[track_caller]
+pub(super) fn refuse(driver: &Driver, text: &str, why: &str) {
+    let count = driver.kept.count(REFUSED);
+    fs::write(driver.folder.join("p.yaml"), text).unwrap();
+    driver.signal(Signal::SIGHUP);
+    driver.wait(REFUSED, count + 1);
+    let kept = driver.kept.text();
+    let line = kept.lines().rfind(|line| line.contains(REFUSED)).unwrap();
+    assert!(line.contains(why), "{line}");
+}
+
+const REFUSED: &str = "the configuration is refused and not changed: ";
+
 #[test]
 fn records_name_the_keys_that_have_changed_and_those_that_need_a_restart() {
     const SYSTEMS: &str = "systems: {a: {system: /a}}\n";
     let folder = tempfile::tempdir().unwrap();
     let file = configure(folder.path(), SYSTEMS);
+    let text = fs::read_to_string(&file).unwrap();
+    let text = text.replace("state_dir: state", "state_dir: other");
+    let text = text.replace("stdout: false", "stdout: false, user_data: x");
+    let more = "profile_generation: false\n\
+                default: {os_symbol_path: /x, containers: {exclude: [x]}}\n\
+                systems: {a: {system: /a, containers: {include: [y]}}, b: {system: /b}}\n";
+    let text = text.replace(SYSTEMS, more);
     let (exit, kept, _) = run(&folder, &file, REAL, |driver| {
         reload(driver, SYSTEMS);
-        let more = "profile_generation: false\n\
-                    default: {os_symbol_path: /x, containers: {exclude: [x]}}\n\
-                    systems: {a: {system: /a, containers: {include: [y]}}, b: {system: /b}}\n";
-        reload(driver, more);
+        reload_whole(driver, &text);
         // What needs a restart is reported until then, and what applies once.
-        reload(driver, more);
+        reload_whole(driver, &text);
         reload(driver, SYSTEMS);
     });
     assert_eq!(exit, Ok(Exit::Done), "{}", kept.text());
     let log = fs::read_to_string(folder.path().join("log/events.jsonl")).unwrap();
     let reason = |what: &str| format!("{AGAIN}: {what}");
     let nothing = json!({"reason": reason("nothing has changed")});
-    let keys = ["profile_generation", "default.containers.exclude", "systems.a.containers.include"];
-    let needs_restart = ["default.os_symbol_path", "systems.b"];
+    let mut keys = vec![
+        "profile_generation",
+        "default.os_symbol_path",
+        "default.containers.exclude",
+        "systems.a.containers.include",
+        "systems.b",
+    ];
+    let needs_restart = ["service.state_dir", "output.user_data"];
     let all = json!({
-        "reason": reason("3 keys have changed, and 2 keys need a restart"),
+        "reason": reason("5 keys have changed, and 2 keys need a restart"),
         "keys": keys,
         "needs_restart": needs_restart,
     });
     let rest = json!({"reason": reason("2 keys need a restart"), "needs_restart": needs_restart});
-    let back = json!({"reason": reason("3 keys have changed"), "keys": keys});
     let reloaded = details(&log, "configuration_reloaded");
     assert_eq!(reloaded[..3], [nothing, all, rest], "{log}");
-    // The key that is gone is found last.
-    assert_eq!(reloaded[3], back, "{log}");
-    assert_eq!(kept.count("need a restart: default.os_symbol_path, systems.b"), 2);
+    let mut back = reloaded[3].clone();
+    let mut paths: Vec<_> = back["keys"].as_array().unwrap().iter().map(Value::to_string).collect();
+    paths.sort_unstable();
+    keys.sort_unstable();
+    assert_eq!(paths, keys.iter().map(|key| format!("{key:?}")).collect::<Vec<_>>());
+    assert_eq!(back["reason"].take(), reason("5 keys have changed"), "{log}");
+    assert_eq!(kept.count("need a restart: service.state_dir, output.user_data"), 2);
 }
 
 #[test]

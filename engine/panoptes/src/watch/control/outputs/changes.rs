@@ -1,0 +1,265 @@
+//! Adds, changes and removes outputs while the writer runs.
+//!
+//! Two outputs never write to one place at the same time. An output whose settings change writes
+//! what it has first. Then another one is opened in its place, on a thread of its own, and goes on
+//! with the next record. One that has panicked is followed in the same way.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
+
+use panoptes_sinks::activities::Activity;
+use panoptes_sinks::output::Output;
+use panoptes_sinks::record::system_activity::SystemActivityDetails;
+use panoptes_sinks::writer::OutputChange;
+
+use super::{Entry, Next, Outputs, Reported};
+use crate::exit::Failure;
+use crate::message::Messages;
+use crate::watch::control::END_LOOK;
+use crate::watch::control::threads::Urgency;
+use crate::watch::outputs::{Recipe, Wanted, Watched};
+use crate::watch::signals::{Signals, StopRequest};
+use crate::watch::system_events::{SystemEvents, because};
+
+/// How long the end of the service may wait for outputs that are being changed.
+const CHANGES_END: Duration = Duration::from_secs(3);
+
+/// The outputs of a configuration that was read again, made before anything changes.
+#[derive(Debug, Default)]
+pub(in crate::watch::control) struct NewOutputs {
+    /// All that it wants.
+    wanted: Vec<Wanted>,
+    /// Those of them for which there was no place, opened.
+    opened: Vec<(Box<dyn Output>, Watched)>,
+}
+
+impl NewOutputs {
+    /// Opens what is new among the wanted outputs, and checks those that will change. `present` are
+    /// the outputs in use.
+    pub(in crate::watch::control) fn prepare(
+        wanted: Vec<Wanted>,
+        present: &[Wanted],
+        messages: &Messages,
+    ) -> Result<Self, Failure> {
+        let mut opened = Vec::new();
+        for output in &wanted {
+            let recipe = &output.recipe;
+            if present.iter().any(|one| one.recipe.is_replaced_by(recipe)) {
+                recipe.check()?;
+            } else {
+                opened.push(output.clone().open(messages)?);
+            }
+        }
+        Ok(Self { wanted, opened })
+    }
+
+    /// All that the configuration wants.
+    pub(in crate::watch::control) fn wanted(&self) -> &[Wanted] {
+        &self.wanted
+    }
+}
+
+impl Outputs {
+    /// All outputs that the configuration wants, as they are or are about to be; without the logs
+    /// of single systems.
+    pub(in crate::watch::control) fn wanted(&self) -> Vec<Wanted> {
+        let of = |entry: &Entry| {
+            let Watched { name, recipe, .. } = &entry.output;
+            Wanted { name: name.clone(), recipe: recipe.clone() }
+        };
+        self.entries.iter().filter(|entry| !entry.output.recipe.is_of_system()).map(of).collect()
+    }
+
+    /// Whether an output ends or is being opened.
+    pub(in crate::watch::control) fn are_changing(&self) -> bool {
+        let is_changing =
+            |entry: &Entry| entry.opening.is_some() || !matches!(entry.next, Next::Stays);
+        self.entries.iter().any(is_changing)
+    }
+
+    /// Changes the outputs to those of a configuration that was read again. `logs` has the logs of
+    /// systems that change.
+    pub(in crate::watch::control) fn apply(&mut self, new: NewOutputs, logs: Vec<Wanted>) {
+        let NewOutputs { mut wanted, opened } = new;
+        wanted.extend(logs);
+        let until = self.waker.next();
+        for entry in &mut self.entries {
+            let recipe = &entry.output.recipe;
+            let counters = Arc::clone(&entry.output.counters);
+            let next = wanted.iter().find(|one| one.recipe.is_replaced_by(recipe));
+            let change = match next {
+                Some(next) if next.recipe.is_same(recipe) => continue,
+                Some(next) => {
+                    entry.next = Next::Becomes(Box::new(next.clone()));
+                    OutputChange::Release(counters, until, next.recipe.filter())
+                }
+                // The logs of systems end with them.
+                None if recipe.is_of_system() => continue,
+                None => {
+                    entry.next = Next::Ends;
+                    OutputChange::Remove(counters, until)
+                }
+            };
+            // Without a writer, the program ends.
+            let _ = self.changes.send(change);
+        }
+        for (output, watched) in opened {
+            let _ = self.changes.send(OutputChange::Add(output));
+            self.entries.push(Entry::new(watched));
+        }
+        self.have_changed = true;
+        self.wake();
+    }
+
+    /// Removes the logs of all systems.
+    pub(in crate::watch::control) fn remove_logs_of_systems(&mut self) {
+        let until = self.waker.next();
+        for entry in self.entries.iter_mut().filter(|entry| entry.output.recipe.is_of_system()) {
+            entry.next = Next::Ends;
+            let counters = Arc::clone(&entry.output.counters);
+            let _ = self.changes.send(OutputChange::Remove(counters, until));
+        }
+        self.wake();
+    }
+
+    /// Opens the outputs that are to follow others, at the end of the service: last records wait
+    /// for them. A request to stop ends that.
+    pub(in crate::watch::control) fn finish_changes(
+        &mut self,
+        signals: &Signals,
+        messages: &Messages,
+        events: &mut SystemEvents,
+    ) {
+        let begin = Instant::now();
+        let follows = |entry: &Entry| matches!(entry.next, Next::Becomes(_));
+        while self.entries.iter().any(follows) && begin.elapsed() < CHANGES_END {
+            self.replace(messages, events);
+            if signals.wait(END_LOOK) == Some(StopRequest::Stop) {
+                return;
+            }
+        }
+    }
+
+    /// Opens outputs in the places of those that have panicked, or were to make room, and reports
+    /// panics.
+    pub(in crate::watch::control) fn replace(
+        &mut self,
+        messages: &Messages,
+        events: &mut SystemEvents,
+    ) {
+        while let Ok(panic) = self.panics.try_recv() {
+            let reason = format!("the writer panicked, and goes on: {panic}");
+            report_panic(None, &reason, messages, events);
+        }
+        while let Some(ended) = self.opener.next_ended() {
+            let panicked = || io::Error::other("it panicked while it was opened");
+            let opened = ended.result.unwrap_or_else(|_| Err(panicked()));
+            let entry = self.entries.iter_mut().find(|entry| entry.opening == Some(ended.id));
+            // Without an entry, its system has gone.
+            let Some(entry) = entry else { continue };
+            entry.opening = None;
+            let is_open = entry.use_opened(opened, &self.changes, messages, events);
+            self.have_changed |= is_open;
+        }
+        for entry in &mut self.entries {
+            let now = Instant::now();
+            entry.note_panic(now);
+            let Some(recipe) = entry.due(now).filter(|_| self.opener.has_room(Urgency::New)) else {
+                continue;
+            };
+            let recipe = recipe.clone();
+            match self.opener.start(Urgency::New, move |_| recipe.open()) {
+                Ok(task) => entry.opening = Some(task),
+                Err(_) => entry.try_later(now),
+            }
+        }
+        if self.have_changed || self.are_changing() {
+            self.wake();
+        }
+    }
+}
+
+impl Entry {
+    /// Notes that the output has panicked: another one is opened after a pause.
+    fn note_panic(&mut self, now: Instant) {
+        if let Some(panic) = self.output.counters.take_panic() {
+            self.reported.panic = Some(panic);
+            self.try_later(now);
+        }
+    }
+
+    fn try_later(&mut self, now: Instant) {
+        self.reported.replaced_at = Some(now + self.reported.panics.add(now));
+    }
+
+    /// What is to be opened in its place now.
+    fn due(&self, now: Instant) -> Option<&Recipe> {
+        if self.opening.is_some() || self.reported.replaced_at.is_some_and(|at| at > now) {
+            return None;
+        }
+        match &self.next {
+            Next::Ends => None,
+            Next::Becomes(next) => self.output.counters.is_released().then_some(&next.recipe),
+            Next::Stays => self.reported.replaced_at.map(|_| &self.output.recipe),
+        }
+    }
+
+    /// Uses an output that was opened in its place, and reports that; returns whether it is open.
+    fn use_opened(
+        &mut self,
+        opened: io::Result<Box<dyn Output>>,
+        changes: &Sender<OutputChange>,
+        messages: &Messages,
+        events: &mut SystemEvents,
+    ) -> bool {
+        // What it has lost until now, and its last panic.
+        self.report(messages, events);
+        let panic = self.reported.panic.take();
+        let what = match &opened {
+            Ok(_) => "was opened again".to_owned(),
+            Err(error) => format!("can't be opened again ({error})"),
+        };
+        if let Some(panic) = panic {
+            let reason = format!("the output panicked, and {what}: {panic}");
+            report_panic(Some(&self.output.name), &reason, messages, events);
+        } else if let Err(error) = &opened
+            && !std::mem::replace(&mut self.reported.has_not_opened, true)
+        {
+            let reason = format!("it can't be opened with its new settings: {error}");
+            messages.error(format_args!("{}: {reason}", self.output.name));
+            let output = Some(self.output.name.as_str().into());
+            let details = SystemActivityDetails { output, ..because(&reason) };
+            events.service(Activity::DetailsGatheringFailed, &details);
+        }
+        let Ok(opened) = opened else {
+            self.try_later(Instant::now());
+            return false;
+        };
+        let counters = Arc::clone(opened.counters());
+        let old = std::mem::replace(&mut self.output.counters, counters);
+        if let Next::Becomes(next) = std::mem::replace(&mut self.next, Next::Stays) {
+            let Wanted { name, recipe } = *next;
+            (self.output.name, self.output.recipe) = (name, recipe);
+        }
+        self.reported = Reported { panics: self.reported.panics, ..Reported::default() };
+        let _ = changes.send(OutputChange::Replace(old, opened));
+        true
+    }
+}
+
+/// Reports a panic of an output; without one, of the writer.
+fn report_panic(
+    output: Option<&str>,
+    reason: &str,
+    messages: &Messages,
+    events: &mut SystemEvents,
+) {
+    match output {
+        Some(name) => messages.error(format_args!("{name}: {reason}")),
+        None => messages.error(reason),
+    }
+    let details = SystemActivityDetails { output: output.map(Into::into), ..because(reason) };
+    events.service(Activity::ServiceRuntimeFailure, &details);
+}

@@ -1,0 +1,179 @@
+//! Reads the configuration again, and makes what it needs before anything changes.
+//!
+//! All that can fail happens here, on a thread of the loader: files are read, outputs and ports are
+//! opened, memory is compared. So a configuration applies whole, or not at all.
+
+use std::sync::Arc;
+
+use panoptes_engine::limits::Limits;
+use panoptes_engine::walk::Walker;
+use panoptes_tables::room;
+
+use super::Control;
+use super::candidate::Candidate;
+use super::metrics_port::bind_metrics;
+use super::outputs::NewOutputs;
+use crate::config::{Configuration, NetworkAddress, Service, System, SystemAddress};
+use crate::exit::{Exit, Failure};
+use crate::guests;
+use crate::memory::{Growth, MemoryLeft, Plan, Promised, first_walker, largest};
+use crate::message::Messages;
+use crate::request::{Refusal, WatchRequest};
+use crate::sandbox::GivenUp;
+use crate::watch::metrics::Server;
+use crate::watch::outputs::{LogFolder, Wanted, wanted};
+
+/// What is in use when the configuration is read again.
+#[derive(Debug)]
+pub(super) struct Present {
+    request: WatchRequest,
+    outputs: Vec<Wanted>,
+    folder: Option<LogFolder>,
+    /// The processes whose memory is watched.
+    guests: Vec<u32>,
+    /// The number of systems that were found.
+    found: u64,
+    /// What the memory of scanners is enough for, and how many have it.
+    limits: Limits,
+    scanners: u64,
+    promised: Promised,
+    given_up: GivenUp,
+    messages: Arc<Messages>,
+}
+
+/// A configuration that was read again, and what it needs.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    /// As it is in the file.
+    pub(super) read: WatchRequest,
+    /// As it applies: what needs a restart, and SBOMs, are as before.
+    pub(super) request: WatchRequest,
+    pub(super) outputs: NewOutputs,
+    pub(super) folder: Option<LogFolder>,
+    pub(super) metrics: NewMetrics,
+    pub(super) users: guests::Users,
+    /// Of the watched processes, those that may not be read any more.
+    pub(super) forbidden: Vec<u32>,
+    /// Larger limits than those of the scanners' memory, and what reads processes within them.
+    pub(super) larger: Option<(Limits, Walker)>,
+}
+
+/// What becomes of the port for metrics.
+#[derive(Debug)]
+pub(super) enum NewMetrics {
+    Stays,
+    Ends,
+    /// Another one, which is open.
+    Becomes(Server),
+}
+
+impl Control {
+    /// What is in use now.
+    pub(super) fn present(&self) -> Present {
+        let watched = self.candidates.iter().filter(|candidate| !candidate.is_gone());
+        let pid = |candidate: &Candidate| match candidate.system.address {
+            SystemAddress::Qemu(pid) => Some(pid),
+            _ => None,
+        };
+        Present {
+            request: self.request.clone(),
+            outputs: self.outputs.wanted(),
+            folder: self.folder.clone(),
+            guests: watched.clone().filter_map(pid).collect(),
+            found: watched.filter(|candidate| candidate.is_found).count() as u64,
+            limits: self.limits,
+            scanners: self.scanners.states().len() as u64,
+            promised: self.promised.clone(),
+            given_up: self.given_up.clone(),
+            messages: Arc::clone(&self.messages),
+        }
+    }
+}
+
+impl Present {
+    /// Reads the configuration, and opens what is new in it.
+    ///
+    /// # Errors
+    ///
+    /// The mistakes of the file, or the first thing that cannot be had.
+    pub(super) fn prepare(self) -> Result<Box<Prepared>, Refusal> {
+        let read = self.request.reload()?;
+        let mut request = read.clone();
+        keep_until_restart(&mut request, &self.request);
+        let configuration = &request.configuration;
+        check_outputs(configuration)?;
+        self.given_up.check(&request.systems, request.auto_scan)?;
+        self.check_memory(&request)?;
+        let users = guests::Users::of(&configuration.service.guest_users);
+        let is_forbidden = |pid: &u32| guests::is_forbidden(*pid, &users);
+        let forbidden = self.guests.iter().copied().filter(is_forbidden).collect();
+        let limits = largest(&request.systems, request.auto_scan.then_some(&configuration.default));
+        let limits = limits.largest(self.limits);
+        let larger =
+            (limits != self.limits).then(|| (limits, room::touch(|| first_walker(&limits))));
+        let folder = LogFolder::take(&configuration.output, self.folder.as_ref())?;
+        let wanted = wanted(configuration, request.stdout, folder.as_ref(), &self.outputs)?;
+        let outputs = NewOutputs::prepare(wanted, &self.outputs, &self.messages)?;
+        let metrics = self.metrics(configuration.output.metrics.as_ref())?;
+        Ok(Box::new(Prepared { read, request, outputs, folder, metrics, users, forbidden, larger }))
+    }
+
+    fn check_memory(&self, request: &WatchRequest) -> Result<(), Failure> {
+        let growth =
+            Growth::between(&plan(&self.request), &plan(request), self.found, self.scanners);
+        match MemoryLeft::now() {
+            Some(left) => growth.check(&left, &self.promised),
+            None => Ok(()),
+        }
+    }
+
+    /// Opens the port for metrics if it is another one.
+    fn metrics(&self, new: Option<&NetworkAddress>) -> Result<NewMetrics, Failure> {
+        if self.request.configuration.output.metrics.as_ref() == new {
+            return Ok(NewMetrics::Stays);
+        }
+        let server = bind_metrics(new, &self.messages)?;
+        Ok(server.map_or(NewMetrics::Ends, NewMetrics::Becomes))
+    }
+}
+
+fn plan(request: &WatchRequest) -> Plan<'_> {
+    let WatchRequest { configuration, systems, auto_scan, .. } = request;
+    Plan { configuration, systems, auto_scan: *auto_scan, sboms: None }
+}
+
+/// Leaves what needs a restart as it was, and SBOMs, which are read later.
+pub(super) fn keep_until_restart(new: &mut WatchRequest, old: &WatchRequest) {
+    let (configuration, before) = (&mut new.configuration, &old.configuration);
+    let service = &configuration.service;
+    configuration.service = Service {
+        immediate_shutdown: service.immediate_shutdown,
+        log_level: service.log_level,
+        scan_interval: service.scan_interval,
+        guest_users: service.guest_users.clone(),
+        ..before.service.clone()
+    };
+    configuration.output.stdout = before.output.stdout;
+    configuration.output.user_data.clone_from(&before.output.user_data);
+    configuration.default.sbom.clone_from(&before.default.sbom);
+    keep_sboms(&mut configuration.systems, &before.systems);
+    keep_sboms(&mut new.systems, &old.systems);
+}
+
+fn keep_sboms(new: &mut [System], old: &[System]) {
+    for system in new {
+        if let Some(old) = old.iter().find(|old| old.name == system.name) {
+            system.settings.sbom.clone_from(&old.settings.sbom);
+        }
+    }
+}
+
+/// Refuses a configuration whose only output needs a restart.
+fn check_outputs(configuration: &Configuration) -> Result<(), Failure> {
+    let output = &configuration.output;
+    if output.stdout || output.log_folder.is_some() || !output.telemetry.is_empty() {
+        return Ok(());
+    }
+    let message = "until a restart, records would go nowhere: `output.stdout` needs one";
+    Err(Failure::new(Exit::Configuration, message))
+}

@@ -1,0 +1,188 @@
+//! Adds, changes and removes systems after the configuration was read again.
+//!
+//! A system whose limits or sources have changed is attached to again. One that another system
+//! replaces (it has the name, or is the same machine) is returned by its scanner first, so no
+//! machine is watched twice.
+
+use std::time::{Duration, Instant};
+
+use super::Control;
+use super::candidate::{Candidate, Changes, Phase};
+use super::prepare::Prepared;
+use crate::config::{System, SystemAddress, SystemSettings};
+use crate::guests::Guest;
+use crate::request::WatchRequest;
+use crate::watch::clock_watch::{NewSettings, Reattach};
+use crate::watch::finder::{Finder, is_same};
+
+/// What becomes of a system that is known.
+enum Fate<'a> {
+    /// It goes on with these settings.
+    Stays(&'a SystemSettings),
+    Goes,
+}
+
+impl Control {
+    /// Changes the systems to those of a configuration that was read again. `has_other_exceptions`:
+    /// whether what is silenced has changed for all of them.
+    pub(super) fn change_systems(&mut self, new: &Prepared, has_other_exceptions: bool) {
+        let now = Instant::now();
+        let Prepared { request, forbidden, .. } = new;
+        self.finder = match self.finder.take() {
+            _ if !request.auto_scan => None,
+            Some(finder) => Some(finder),
+            None => Some(Finder::new(now)),
+        };
+        for index in 0..self.candidates.len() {
+            let candidate = &self.candidates[index];
+            if candidate.is_gone() || candidate.is_leaving {
+                continue;
+            }
+            match self.fate(candidate, &new.request) {
+                Fate::Goes => self.remove(index),
+                Fate::Stays(settings) => {
+                    let settings = settings.clone();
+                    self.change_settings(index, settings, has_other_exceptions);
+                    let address = &self.candidates[index].system.address;
+                    if matches!(address, SystemAddress::Qemu(pid) if forbidden.contains(pid)) {
+                        self.attach_again(index);
+                    }
+                }
+            }
+        }
+        for system in &request.systems {
+            let is_known = |candidate: &Candidate| {
+                let is_it = candidate.system.name == system.name && !candidate.is_leaving;
+                is_it && !candidate.is_gone()
+            };
+            if !self.candidates.iter().any(is_known) {
+                self.add(Candidate::new(system.clone(), now, false));
+            }
+        }
+    }
+
+    /// What becomes of a system.
+    fn fate<'a>(&self, candidate: &Candidate, request: &'a WatchRequest) -> Fate<'a> {
+        let known = &candidate.system;
+        if candidate.is_found {
+            let takes_its_place = |named: &System| {
+                named.name == known.name || are_same_guest(known, named, &self.guests)
+            };
+            if !request.auto_scan || request.systems.iter().any(takes_its_place) {
+                return Fate::Goes;
+            }
+            return Fate::Stays(&request.configuration.default);
+        }
+        let named = request.systems.iter().find(|named| named.name == known.name);
+        match named.filter(|named| named.address == known.address) {
+            Some(named) => Fate::Stays(&named.settings),
+            None => Fate::Goes,
+        }
+    }
+
+    /// Adds a system, in the place of one that is gone if there is one.
+    pub(super) fn add(&mut self, candidate: Candidate) {
+        match self.candidates.iter_mut().find(|candidate| candidate.is_gone()) {
+            Some(place) => *place = candidate,
+            None => self.candidates.push(candidate),
+        }
+    }
+
+    /// Ends watching a system.
+    fn remove(&mut self, index: usize) {
+        let candidate = &mut self.candidates[index];
+        match &candidate.phase {
+            Phase::Scanned(scanned) => {
+                candidate.is_leaving = true;
+                scanned.shared.give_up(Reattach::Removed);
+                return;
+            }
+            Phase::Attaching(attaching) => {
+                self.workers.cancel(attaching.task);
+                self.in_use.remove(&candidate.system.address.to_string());
+            }
+            Phase::Waiting(_) | Phase::Gone => {}
+        }
+        candidate.phase = Phase::Gone;
+        let name = candidate.system.name.clone();
+        let reason = Reattach::Removed.reason();
+        self.messages.info(format_args!("{name}: {reason}"));
+        self.forget(&name);
+    }
+
+    /// Uses other settings for a system. What needs other memory or another source has it attached
+    /// to again.
+    fn change_settings(&mut self, index: usize, settings: SystemSettings, is_policy_new: bool) {
+        let candidate = &mut self.candidates[index];
+        let before = std::mem::replace(&mut candidate.system.settings, settings);
+        let after = &mut candidate.system.settings;
+        // Those that apply until SBOMs are read.
+        after.sbom.clone_from(&before.sbom);
+        let mut changes = Changes::between(&before, after, false);
+        changes.policy |= is_policy_new;
+        let needs_attaching = needs_attaching(&before, after);
+        match &mut candidate.phase {
+            Phase::Scanned(scanned) => scanned.changes |= changes,
+            Phase::Attaching(attaching) => attaching.changes |= changes,
+            // The user may have repaired what made the attempts fail.
+            Phase::Waiting(waiting) => waiting.restart(Instant::now()),
+            Phase::Gone => {}
+        }
+        if needs_attaching {
+            candidate.is_raw = false;
+            self.attach_again(index);
+        }
+    }
+
+    /// Attaches to a system again.
+    fn attach_again(&mut self, index: usize) {
+        let candidate = &mut self.candidates[index];
+        match &mut candidate.phase {
+            Phase::Scanned(scanned) => scanned.shared.give_up(Reattach::Settings),
+            // Its search began with the old settings.
+            Phase::Attaching(attaching) => {
+                self.workers.cancel(attaching.task);
+                self.in_use.remove(&candidate.system.address.to_string());
+                candidate.wait_for(Duration::ZERO);
+            }
+            Phase::Waiting(_) | Phase::Gone => {}
+        }
+    }
+
+    /// Whether a system that is about to end has the name, or is the machine, of this one.
+    pub(super) fn waits_for_another(&self, index: usize) -> bool {
+        let system = &self.candidates[index].system;
+        let is_it = |other: &System| {
+            other.name == system.name
+                || other.address == system.address
+                || are_same_guest(other, system, &self.guests)
+        };
+        let mut leaving = self.candidates.iter().filter(|other| other.is_leaving);
+        leaving.any(|other| !other.is_gone() && is_it(&other.system))
+    }
+
+    /// Has scanners pass on which outputs take the records of each system, as it is now.
+    pub(super) fn renew_subjects(&mut self) {
+        for candidate in &self.candidates {
+            let Phase::Scanned(scanned) = &candidate.phase else { continue };
+            let subject = Some(self.system_events.subject_of(&candidate.system.name));
+            scanned.shared.set_settings(NewSettings { subject, ..NewSettings::default() });
+        }
+    }
+}
+
+/// Whether two systems are the same guest of this machine.
+fn are_same_guest(left: &System, right: &System, guests: &[Guest]) -> bool {
+    guests.iter().any(|guest| is_same(left, guest) && is_same(right, guest))
+}
+
+/// Whether a change of settings needs other memory or another source.
+fn needs_attaching(before: &SystemSettings, after: &SystemSettings) -> bool {
+    let source = |settings: &SystemSettings| {
+        let SystemSettings { memory_regions_path, file_format, os_symbol_path, .. } = settings;
+        let SystemSettings { os_type, sdk_log_level, limits, .. } = settings;
+        let paths = (memory_regions_path.clone(), os_symbol_path.clone());
+        (paths, *file_format, *os_type, *sdk_log_level, *limits)
+    };
+    source(before) != source(after)
+}

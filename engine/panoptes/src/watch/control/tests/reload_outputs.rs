@@ -1,0 +1,248 @@
+//! Outputs that a changed configuration adds, changes and removes.
+
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpListener};
+use std::thread::{self, JoinHandle};
+
+use panoptes_sinks::output::folder::FolderLock;
+
+use super::reload::{details, refuse, reload_whole};
+use super::*;
+
+/// A file with this content of `output`.
+fn text(output: &str) -> String {
+    format!(
+        "auto_scan: false\nservice: {{state_dir: state}}\noutput: {{{output}}}\n\
+         systems: {{a: {{system: /absent}}}}\n"
+    )
+}
+
+/// Runs a service with this content of `output`, and a script.
+fn serve(
+    folder: &TempDir,
+    output: &str,
+    script: impl FnOnce(&Driver) + Send,
+) -> (Result<Exit, Failure>, Kept) {
+    let file = folder.path().join("p.yaml");
+    fs::write(&file, text(output)).unwrap();
+    let (exit, kept, _) = run(folder, &file, REAL, script);
+    (exit, kept)
+}
+
+fn read(folder: &TempDir, path: &str) -> Vec<Value> {
+    let text = fs::read_to_string(folder.path().join(path)).unwrap_or_default();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn names(records: &[Value]) -> Vec<&str> {
+    records.iter().map(|record| record["activity_data"]["name"].as_str().unwrap()).collect()
+}
+
+/// A receiver that accepts one connection, and returns its lines when that ends.
+fn receiver() -> (SocketAddr, JoinHandle<Vec<Value>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let thread = thread::spawn(move || {
+        let stream = BufReader::new(listener.accept().unwrap().0);
+        stream.lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect()
+    });
+    (address, thread)
+}
+
+/// Reads the configuration again, with this content of `output`.
+fn reload(driver: &Driver, output: &str) {
+    reload_whole(driver, &text(output));
+}
+
+#[test]
+fn logs_in_another_folder_go_on_without_a_gap() {
+    let folder = tempfile::tempdir().unwrap();
+    let (exit, kept) = serve(&folder, "log_folder: log", |driver| {
+        driver.wait_for("record", || driver.log().contains("host_initialization_failed"));
+        reload(driver, "log_folder: other");
+        reload(driver, "log_folder: log");
+    });
+    assert_eq!(exit, Ok(Exit::Done), "{}", kept.text());
+    let (first, other) = (read(&folder, "log/events.jsonl"), read(&folder, "other/events.jsonl"));
+    assert_eq!(names(&other), ["configuration_reloaded"], "{other:?}");
+    let all = names(&first);
+    assert_eq!(all.iter().filter(|name| **name == "configuration_reloaded").count(), 1, "{all:?}");
+    assert_eq!(all.last(), Some(&"service_gracefully_shutdown"));
+    assert_eq!(kept.count("records were lost"), 0, "{}", kept.text());
+    for path in ["log", "other"] {
+        FolderLock::take(&folder.path().join(path)).unwrap();
+    }
+}
+
+#[test]
+fn a_log_with_other_settings_has_every_record_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (exit, kept) = serve(&folder, "log_folder: log", |driver| {
+        driver.wait_for("record", || driver.log().contains("host_initialization_failed"));
+        reload(driver, "log_folder: log, max_files: 3, sync: always");
+        reload(driver, "log_folder: log, preset: alerts");
+        reload(driver, "log_folder: log");
+    });
+    assert_eq!(exit, Ok(Exit::Done), "{}", kept.text());
+    let records = read(&folder, "log/events.jsonl");
+    let all = names(&records);
+    assert_eq!(all.iter().filter(|name| **name == "configuration_reloaded").count(), 3, "{all:?}");
+    let mut ids: Vec<_> = records.iter().map(|record| record["message_id"].to_string()).collect();
+    ids.sort_unstable();
+    let count = ids.len();
+    ids.dedup();
+    assert_eq!(ids.len(), count, "no record is doubled");
+    assert_eq!(kept.count("records were lost"), 0, "{}", kept.text());
+}
+
+#[test]
+fn receivers_come_and_go_and_change() {
+    let folder = tempfile::tempdir().unwrap();
+    let ((first, first_lines), (second, second_lines)) = (receiver(), receiver());
+    let (exit, kept) = serve(&folder, "log_folder: log", |driver| {
+        driver.wait_for("record", || driver.log().contains("host_initialization_failed"));
+        let one = format!("{{address: '{first}'}}");
+        reload(driver, &format!("log_folder: log, telemetry: [{one}]"));
+        driver.wait(&format!("{first} (tcp): connected"), 1);
+        // Another order is no change.
+        let both = format!("log_folder: log, telemetry: [{{address: '{second}'}}, {one}]");
+        reload(driver, &both);
+        driver.wait(&format!("{second} (tcp): connected"), 1);
+        reload(driver, &format!("log_folder: log, telemetry: [{{address: '{second}'}}]"));
+        reload(driver, "log_folder: log");
+    });
+    assert_eq!(exit, Ok(Exit::Done), "{}", kept.text());
+    let (first, second) = (first_lines.join().unwrap(), second_lines.join().unwrap());
+    let log = read(&folder, "log/events.jsonl");
+    let reloads: Vec<&Value> = log
+        .iter()
+        .filter(|record| record["activity_data"]["name"] == "configuration_reloaded")
+        .collect();
+    let of = |records: &[Value]| {
+        let reloads = records.iter().filter(|one| reloads.contains(one));
+        reloads.map(Value::to_string).collect::<Vec<_>>()
+    };
+    let all: Vec<String> = reloads.iter().map(ToString::to_string).collect();
+    assert_eq!(all.len(), 4, "{}", kept.text());
+    // An output that ends may have the record about that.
+    assert_eq!(of(&first)[..2], all[..2]);
+    assert_eq!(of(&second)[..2], all[1..3]);
+    assert_eq!(kept.count("records were lost"), 0, "{}", kept.text());
+}
+
+/// Who renews a token or a certificate sends SIGHUP.
+#[test]
+fn a_renewed_token_is_used_although_no_key_has_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let token = folder.path().join("token");
+    fs::write(&token, "first").unwrap();
+    let (sender, tokens) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            let mut line = String::new();
+            while stream.read_line(&mut line).is_ok_and(|length| length > 2) {
+                if let Some(token) = line.strip_prefix("Token: ") {
+                    sender.send(token.trim().to_owned()).unwrap();
+                }
+                line.clear();
+            }
+            let _ = stream.get_mut().write_all(b"HTTP/1.1 204 No Content\r\n\r\n");
+        }
+    });
+    let with = format!(
+        "log_folder: log, telemetry: [{{transport: http, address: 'http://{address}/', \
+         headers: {{Token: 'file:token'}}}}]"
+    );
+    let path = token.clone();
+    let (_, kept) = serve(&folder, &with, move |driver| {
+        assert_eq!(tokens.recv_timeout(PATIENCE).unwrap(), "first");
+        fs::write(&path, "second").unwrap();
+        reload_whole(driver, &fs::read_to_string(driver.folder.join("p.yaml")).unwrap());
+        while tokens.recv_timeout(PATIENCE).unwrap() != "second" {}
+    });
+    assert_eq!(kept.count("nothing has changed"), 1, "{}", kept.text());
+}
+
+#[test]
+fn what_waited_for_a_receiver_that_is_away_is_counted_when_it_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let absent = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let with = |more: &str| format!("log_folder: log, telemetry: [{{address: '{absent}'{more}}}]");
+    let (_, kept) = serve(&folder, &with(""), |driver| {
+        driver.wait_for("record", || driver.log().contains("Connection refused"));
+        reload(driver, &with(", severity: ERROR"));
+        driver.wait("records were lost: the output has ended before", 1);
+        reload(driver, "log_folder: log");
+    });
+    let log = fs::read_to_string(folder.path().join("log/events.jsonl")).unwrap();
+    let lost = details(&log, "records_dropped");
+    assert!(!lost.is_empty(), "{}", kept.text());
+    assert_eq!(lost[0]["output"], format!("{absent} (tcp)"));
+    assert!(lost[0]["dropped"].as_u64().unwrap() >= 3, "{lost:?}");
+}
+
+/// Nothing of a refused configuration applies, and what was in use stays so.
+#[test]
+fn an_output_that_cannot_be_opened_refuses_the_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("file"), "").unwrap();
+    let taken = folder.path().join("taken");
+    let lock = FolderLock::take(&taken).unwrap();
+    let (exit, kept) = serve(&folder, "log_folder: log", |driver| {
+        driver.wait_for("record", || driver.log().contains("host_initialization_failed"));
+        refuse(driver, &text("log_folder: file/log"), "file/log: Not a directory");
+        refuse(driver, &text("log_folder: taken"), "writes its logs there");
+        let token = "telemetry: [{transport: http, address: 'http://127.0.0.1:1/', \
+                     headers: {A: 'file:missing'}}]";
+        refuse(driver, &text(&format!("log_folder: log, {token}")), "No such file");
+        refuse(driver, &text("stdout: true, log_folder: none"), "`output.stdout` needs one");
+    });
+    assert_eq!(exit, Ok(Exit::Done), "{}", kept.text());
+    drop(lock);
+    let log = fs::read_to_string(folder.path().join("log/events.jsonl")).unwrap();
+    assert_eq!(details(&log, "configuration_refused").len(), 4, "{log}");
+    assert!(details(&log, "configuration_reloaded").is_empty());
+}
+
+#[test]
+fn metrics_move_to_another_port_and_a_taken_one_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (first, second) = (free(), free());
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let with = |address| text(&format!("log_folder: log, metrics: {{address: '{address}'}}"));
+    let answers = |address: SocketAddr| std::net::TcpStream::connect(address).is_ok();
+    let first_of = format!("log_folder: log, metrics: {{address: '{first}'}}");
+    let (exit, kept) = serve(&folder, &first_of, |driver| {
+        driver.wait_for("port", || answers(first));
+        let address = taken.local_addr().unwrap();
+        refuse(driver, &with(address), "Address already in use");
+        assert!(answers(first));
+        reload_whole(driver, &with(second));
+        driver.wait_for("port", || answers(second) && !answers(first));
+        reload(driver, "log_folder: log");
+        driver.wait_for("end", || !answers(second));
+    });
+    assert_eq!(exit, Ok(Exit::Done), "{}", kept.text());
+}
+
+#[test]
+fn logs_of_single_systems_come_and_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let own = "log/systems/a/events.jsonl";
+    let with = "log_folder: log, log_per_system: true";
+    let (exit, kept) = serve(&folder, with, |driver| {
+        driver.wait_for("record", || !read(&folder, own).is_empty());
+        reload(driver, &format!("{with}, max_files: 3"));
+        reload(driver, "log_folder: log");
+        reload(driver, with);
+        reload(driver, "log_folder: other, log_per_system: true");
+    });
+    assert_eq!(exit, Ok(Exit::Done), "{}", kept.text());
+    let records = read(&folder, own);
+    assert_eq!(names(&records), ["host_initialization_started", "host_initialization_failed"]);
+    assert_eq!(kept.count("records were lost"), 0, "{}", kept.text());
+}
