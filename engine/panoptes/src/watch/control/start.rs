@@ -45,7 +45,7 @@ use crate::watch::scanner::{Shared, System};
 use crate::watch::signals::{self, Signals};
 use crate::watch::status_line::show_status;
 use crate::watch::system_events::{Notice, SystemEvents};
-use crate::watch::system_logs::{SystemLogs, log_place};
+use crate::watch::system_logs::{LogPlace, SystemLogs, log_place};
 
 impl Control {
     /// Opens the outputs and starts the threads.
@@ -57,17 +57,15 @@ impl Control {
     ) -> Result<Self, Failure> {
         let configuration = &request.configuration;
         let cores = scanner_cores(request, messages)?;
-        let Opened { folder, wanted, outputs, watched } = open(request, messages)?;
+        let Opened { folder, logs, wanted, outputs, watched } = open(request, messages)?;
         let server = bind_metrics(configuration.output.metrics.as_ref(), messages)?;
         let waker = Waker::default();
         let (producer, control_consumer) = queue(CONTROL_QUEUE, &waker);
         let (notices, (changes, changed_outputs)) = (channel(), channel());
-        let logs = log_place(configuration, folder.as_ref());
         let logs = (SystemLogs::new(logs, changes.clone(), Arc::clone(messages)), &*wanted);
         let interfaces = interfaces(of_this_machine(), &notices.0);
         let system_events = SystemEvents::new(producer, configuration, interfaces, logs);
-        let shared = Arc::new(shared(request));
-        let promised = Promised::default();
+        let (shared, promised) = (Arc::new(shared(request)), Promised::default());
         let threads = (&shared, &waker, signals.waker());
         let (scanners, mut consumers) =
             start_scanners(request, &cores, threads, &promised, (start, messages))?;
@@ -141,6 +139,8 @@ fn start_scanners(
 /// The configured outputs, and the folder of logs.
 struct Opened {
     folder: Option<LogFolder>,
+    /// The place of the logs of single systems.
+    logs: Option<LogPlace>,
     wanted: Vec<Wanted>,
     outputs: Vec<Box<dyn Output>>,
     watched: Vec<Watched>,
@@ -153,7 +153,8 @@ fn open(request: &WatchRequest, messages: &Messages) -> Result<Opened, Failure> 
     let opened = wanted.iter().map(|output| output.clone().open(messages));
     let opened = opened.collect::<Result<Vec<_>, _>>()?;
     let (outputs, watched) = opened.into_iter().unzip();
-    Ok(Opened { folder, wanted, outputs, watched })
+    let logs = log_place(&request.configuration, folder.as_ref());
+    Ok(Opened { folder, logs, wanted, outputs, watched })
 }
 
 /// The cores of scanners, as far as there is memory for them.
