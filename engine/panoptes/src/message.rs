@@ -100,6 +100,13 @@ impl Messages {
         Ok(())
     }
 
+    /// Rotates the debug log by these options from now on.
+    pub(crate) fn set_options(&self, options: &FileOptions) {
+        if let Some(log) = locked(&self.shared.debug_log).as_mut() {
+            log.set_options(options);
+        }
+    }
+
     /// Opens the debug log again: another program has moved it.
     pub fn reopen(&self) {
         let reopened = locked(&self.shared.debug_log).as_mut().map(DebugLog::reopen);

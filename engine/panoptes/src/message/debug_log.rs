@@ -27,6 +27,12 @@ impl DebugLog {
         Ok(Self { chain, file, size, rotate_size: options.rotate_size })
     }
 
+    /// Rotates by these options from now on.
+    pub(super) fn set_options(&mut self, options: &FileOptions) {
+        self.chain = Chain::new(self.chain.current(), options.max_files);
+        self.rotate_size = options.rotate_size;
+    }
+
     pub(super) fn path(&self) -> PathBuf {
         self.chain.current().to_owned()
     }
@@ -81,6 +87,9 @@ mod tests {
         let mut log = DebugLog::open(path.parent().unwrap(), &options).unwrap();
         log.write(b"b\n").unwrap();
         assert_eq!(fs::read(&old).unwrap(), b"a long line\n");
+        log.set_options(&FileOptions { rotate_size: 20, max_files: 1, ..options });
+        log.write(b"0123456789abcdef\n").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"b\n0123456789abcdef\n");
     }
 
     #[test]

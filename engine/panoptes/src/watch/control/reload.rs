@@ -28,6 +28,7 @@ use crate::request::{Refusal, WatchRequest};
 use crate::sbom::{Fault, Sboms};
 use crate::watch::clock_watch::{NewSettings, Reattach};
 use crate::watch::clocks::nanoseconds;
+use crate::watch::outputs::options;
 use crate::watch::problems::Topic;
 use crate::watch::system_events::because;
 use crate::watch::system_logs::log_place;
@@ -235,6 +236,7 @@ impl Control {
         let service = &request.configuration.service;
         self.shared.interval_ns.store(nanoseconds(service.scan_interval), Ordering::Relaxed);
         self.messages.set_level(service.log_level);
+        self.messages.set_options(&options(&request.configuration.output));
         self.system_events.set_default(&request.configuration.default);
         let keys = std::mem::take(&mut self.request.keys);
         self.request = request;
