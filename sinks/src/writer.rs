@@ -35,8 +35,8 @@ pub struct Writer {
 /// A change of the outputs while the writer runs.
 #[derive(Debug)]
 pub enum OutputChange {
-    /// One more output. It takes the records that are passed on after this.
-    Add(Box<dyn Output>),
+    /// One more output. It takes the blocks from this number on ([`Waker::next`]).
+    Add(Box<dyn Output>, u64),
     /// No more records follow for the output of a system's records. The writer ends it when all
     /// that were passed on before are written.
     End(u32),
@@ -67,6 +67,8 @@ struct Reader {
     output: Box<dyn Output>,
     places: Vec<Place>,
     standing: Standing,
+    /// The number of the first block that it needs.
+    from: u64,
     /// The number of the first block that it does not need, if it is to be ended.
     until: Option<u64>,
     /// What follows then.
@@ -174,7 +176,9 @@ impl Writer {
                 move |it: &&mut Reader| Arc::ptr_eq(it.output.counters(), &counters)
             };
             match change {
-                OutputChange::Add(output) => self.outputs.push(Reader::new(output, &self.lanes)),
+                OutputChange::Add(output, from) => {
+                    self.outputs.push(Reader { from, ..Reader::new(output, &self.lanes) });
+                }
                 OutputChange::Reopen => {
                     for reader in &mut self.outputs {
                         reader.guarded(&self.lanes, Reader::reopen);
@@ -198,7 +202,11 @@ impl Writer {
                 }
                 OutputChange::Release(counters, until, filter) => {
                     if let Some(reader) = self.outputs.iter_mut().find(is_of(&counters)) {
-                        reader.end(until, Sequel::Output(filter), now_ns);
+                        if reader.is_absent {
+                            reader.release(filter);
+                        } else {
+                            reader.end(until, Sequel::Output(filter), now_ns);
+                        }
                     }
                 }
             }
@@ -208,10 +216,13 @@ impl Writer {
     /// Ends the outputs that are to be ended and have written all their records.
     fn end_outputs(&mut self, now_ns: u64) {
         let lanes = &self.lanes;
+        let mut has_ended = false;
         self.outputs.retain_mut(|reader| {
-            if !reader.is_over(lanes, now_ns) {
+            // An end may wait for its disk, so the others follow in the next steps.
+            if has_ended || !reader.is_over(lanes, now_ns) {
                 return true;
             }
+            has_ended = true;
             reader.guarded(lanes, Reader::finish);
             if let Sequel::Output(filter) = reader.sequel {
                 // The next one goes on where it was.
@@ -408,6 +419,7 @@ impl Reader {
             output,
             places: lanes.iter().map(place).collect(),
             standing: Standing::Idle,
+            from: 0,
             until: None,
             sequel: Sequel::Nothing,
             is_absent: false,
@@ -534,6 +546,10 @@ impl Reader {
             else {
                 return taken;
             };
+            if block.number() < self.from {
+                *place = Place { block: place.block + 1, record: 0 };
+                continue;
+            }
             let run = block.next_wanted(&self.output.filter(), place.record);
             self.taking = Some(index);
             let count = self.output.append(block, run.clone(), now_ns);
@@ -570,11 +586,16 @@ impl Reader {
         let Some(block) = lane.held.get((place.block - lane.first) as usize) else {
             return false;
         };
-        // What comes after its end is not for it.
-        let has_next = matches!(self.sequel, Sequel::Output(_));
-        let is_for_it = self.until.is_none_or(|until| has_next || block.number() < until);
-        if is_for_it {
-            let lost = block.wanted_from(&self.output.filter(), place.record);
+        let is_before_end = self.until.is_none_or(|until| block.number() < until);
+        let filter = match self.sequel {
+            _ if block.number() < self.from => None,
+            _ if is_before_end => Some(self.output.filter()),
+            // What comes after its end is for the next one.
+            Sequel::Output(filter) => Some(filter),
+            Sequel::Nothing | Sequel::NothingSoon => None,
+        };
+        if let Some(filter) = filter {
+            let lost = block.wanted_from(&filter, place.record);
             self.output.counters().add_dropped(lost);
             self.skipped += lost as u64;
         }

@@ -521,7 +521,7 @@ fn a_system_s_output_can_be_added_and_ended_while_the_writer_runs() {
             let filter = Filter { system: Some(system), ..Filter::ALL };
             let options = FileOptions { filter, ..FileOptions::default() };
             let log = file_output(&path(&system.to_string()), kind, options);
-            changes.send(OutputChange::Add(log)).unwrap();
+            changes.send(OutputChange::Add(log, 0)).unwrap();
         }
         push(Some(1), "one");
         push(None, "of the service");

@@ -81,6 +81,12 @@ impl Failure {
     }
 
     /// The failure for a file, or a folder of files, that cannot be written.
+    /// The same failure, with what else there is to know.
+    #[must_use]
+    pub fn with(self, more: &str) -> Self {
+        Self { message: format!("{} ({more})", self.message), ..self }
+    }
+
     pub fn not_written(path: &Path, error: &io::Error) -> Self {
         Self::io(error, Exit::Output, format_args!("cannot write to {}", path.display()))
     }

@@ -155,11 +155,18 @@ pub(crate) struct Growth(Option<u64>);
 
 impl Growth {
     /// From one plan to another one, while so many found systems are watched by so many scanners.
-    pub(crate) fn between(old: &Plan<'_>, new: &Plan<'_>, found: u64, scanners: u64) -> Self {
+    /// The memory of these is enough for `limits`.
+    pub(crate) fn between(
+        old: &Plan<'_>,
+        new: &Plan<'_>,
+        found: u64,
+        (scanners, limits): (u64, &Limits),
+    ) -> Self {
+        let present = room::measure(|| Workspace::new(limits, HashKey::new(0)));
         let sum = |plan: &Plan<'_>| {
             let needed = Needed::of(plan)?;
             let found = needed.found.unwrap_or(0).checked_mul(found)?;
-            let scanners = needed.scanner.checked_mul(scanners)?;
+            let scanners = needed.scanner.max(present?).checked_mul(scanners)?;
             let systems = needed.systems.iter().map(|(_, bytes)| *bytes);
             systems
                 .chain([found, needed.service, needed.reload])
@@ -491,12 +498,17 @@ mod tests {
         let old = Configuration::defaults(Mode::Run);
         let mut new = old.clone();
         (new.default.limits.processes, new.default.limits.threads) = (50_000, 100_000);
-        let growth = |found, scanners| Growth::between(&plan(&old), &plan(&new), found, scanners);
+        let limits = old.default.limits;
+        let growth =
+            |found, scanners| Growth::between(&plan(&old), &plan(&new), found, (scanners, &limits));
         let Growth(Some(of_service)) = growth(0, 0) else { panic!("it is a number") };
         let Growth(Some(of_found)) = growth(3, 0) else { panic!("it is a number") };
         let Growth(Some(more)) = growth(3, 2) else { panic!("it is a number") };
         assert!(of_service < of_found && of_found < more, "{of_service} {of_found} {more}");
-        assert_eq!(Growth::between(&plan(&new), &plan(&old), 3, 2), Growth(Some(0)));
+        let back = Growth::between(&plan(&new), &plan(&old), 3, (2, &new.default.limits));
+        assert_eq!(back, Growth(Some(0)));
+        let known = Growth::between(&plan(&old), &plan(&new), 3, (2, &new.default.limits));
+        assert_eq!(known, growth(3, 0), "the scanners have that memory");
         let left = |bytes| MemoryLeft { bytes, by: "a test".to_owned() };
         let promised = Promised::default();
         assert_eq!(growth(3, 2).check(&left(more), &promised), Ok(()));

@@ -141,6 +141,27 @@ impl WatchRequest {
         Self::make(self.loader.clone(), self.named.clone(), self.view.clone())
     }
 
+    /// Makes the request that `read`, which was just read, stands for until a restart: of the keys
+    /// that decide about others, it has the old values.
+    pub fn reload_as_far_as_possible(&self, read: &Self) -> Result<Self, Refusal> {
+        let value = |request: &Self, path: &str| {
+            let key = request.keys.iter().find(|key| key.path == path);
+            key.map(|key| key.value.clone()).unwrap_or_default()
+        };
+        let mut loader = self.loader.clone();
+        for path in ["service.compatibility", "output.stdout"] {
+            let old = value(self, path);
+            if old != value(read, path) {
+                loader.overrides.set.push(format!("{path}={old}"));
+            }
+        }
+        if loader.overrides.set.len() == self.loader.overrides.set.len() {
+            return Ok(read.clone());
+        }
+        let made = Self::make(loader, self.named.clone(), self.view.clone())?;
+        Ok(Self { loader: self.loader.clone(), ..made })
+    }
+
     fn make(loader: Loader, named: Vec<OsString>, view: View) -> Result<Self, Refusal> {
         let Loaded { mut configuration, warnings, keys } = loader.load()?;
         // A user who names systems wants only those.

@@ -239,3 +239,51 @@ fn records_that_only_the_next_output_takes_wait_for_it() {
     assert!(before.lock().unwrap().is_empty());
     assert_eq!(*after.lock().unwrap(), ["b", "c"]);
 }
+
+/// What an output that is changed cannot take any more is counted by the filter that applies then.
+#[test]
+fn records_that_only_the_next_output_takes_are_counted_when_they_are_lost() {
+    let few = Filter { alerts_only: true, ..Filter::ALL };
+    let away = Fragile { filter: few, ..Fragile::default() };
+    away.is_away.store(true, Ordering::Relaxed);
+    let counters = Arc::clone(&away.counters);
+    let mut running = start(vec![away]);
+    running.write(&["a"]);
+    running.release(&counters);
+    running.write(&["b", "c"]);
+    drop(running.producer);
+    let begin = std::time::Instant::now();
+    running.writer.finish(&|| begin.elapsed().as_nanos() as u64);
+    assert_eq!(counters.dropped(), 2);
+}
+
+#[test]
+fn a_new_output_takes_nothing_from_before_it_was_there() {
+    let (full, new) = (Fragile { is_full: true, ..Fragile::default() }, Fragile::default());
+    let (kept, counters) = (Arc::clone(&new.kept), Arc::clone(&new.counters));
+    let mut running = start(vec![full]);
+    running.write(&["a", "b"]);
+    running.change(OutputChange::Add(Box::new(new), running.writer.waker().next()));
+    running.write(&["c"]);
+    assert_eq!(*kept.lock().unwrap(), ["c"]);
+    assert_eq!(counters.dropped(), 0);
+}
+
+/// A second change finds the first one not carried out yet.
+#[test]
+fn an_output_that_is_absent_is_released_for_another_filter() {
+    let old = Fragile { filter: Filter { alerts_only: true, ..Filter::ALL }, ..Fragile::default() };
+    let (next, counters) = (Fragile::default(), Arc::clone(&old.counters));
+    let after = Arc::clone(&next.kept);
+    let mut running = start(vec![old]);
+    let until = running.writer.waker().next();
+    let few = Filter { alerts_only: true, ..Filter::ALL };
+    running.change(OutputChange::Release(Arc::clone(&counters), until, few));
+    running.write(&["a"]);
+    assert!(counters.is_released());
+    running.release(&counters);
+    running.change(OutputChange::Replace(Arc::clone(&counters), Box::new(next)));
+    running.write(&["b"]);
+    running.write(&["c"]);
+    assert_eq!(*after.lock().unwrap(), ["a", "b", "c"]);
+}

@@ -14,6 +14,7 @@ use panoptes_sinks::output::stream::StreamOutput;
 use panoptes_sinks::output::transport::TransportSettings;
 use panoptes_sinks::output::{Counters, Output, OutputKind};
 use panoptes_sinks::people::LineStyle;
+use rustix::fs::{Access, access};
 
 use super::telemetry;
 use crate::boot_ids::default_folder;
@@ -98,7 +99,7 @@ impl Recipe {
             (Self::Stdout(_), Self::Stdout(_)) => true,
             (Self::File { path, .. }, Self::File { path: next_path, .. }) => {
                 let (system, next) = (self.filter().system, next.filter().system);
-                path == next_path || system.is_some() && system == next
+                system == next && (system.is_some() || path == next_path)
             }
             (
                 Self::Receiver { number, receiver, .. },
@@ -113,14 +114,28 @@ impl Recipe {
         self.filter().system.is_some()
     }
 
-    /// Checks what can be checked before it is opened: the files of a receiver's settings.
+    /// Whether it is a file.
+    pub(super) const fn is_file(&self) -> bool {
+        matches!(self, Self::File { .. })
+    }
+
+    /// Checks what can be checked before it is opened: the files of a receiver's settings, and
+    /// whether a log's folder can be written.
     pub(super) fn check(&self) -> Result<(), Failure> {
-        match self {
-            Self::Receiver { receiver, .. } => {
-                telemetry::check(receiver).map_err(|error| self.failure(&error))
+        let checked = match self {
+            Self::Receiver { receiver, state_dir, .. } => {
+                telemetry::check(receiver, state_dir.as_deref())
             }
-            _ => Ok(()),
-        }
+            Self::File { path, .. } => match path.parent() {
+                // One that is missing is made anew.
+                Some(folder) if folder.exists() => {
+                    access(folder, Access::WRITE_OK | Access::EXEC_OK).map_err(Into::into)
+                }
+                _ => Ok(()),
+            },
+            Self::Stdout(_) => Ok(()),
+        };
+        checked.map_err(|error| self.failure(&error))
     }
 
     /// Which records the output takes.
@@ -192,13 +207,13 @@ pub(super) struct LogFolder {
 }
 
 impl LogFolder {
-    /// Takes the configured folder, if there is one; `present` is the one in use.
+    /// Takes the configured folder, if there is one; `present` are those in use.
     pub(super) fn take(
         output: &OutputConfiguration,
-        present: Option<&Self>,
+        present: &[Self],
     ) -> Result<Option<Self>, Failure> {
         let Some(path) = &output.log_folder else { return Ok(None) };
-        if let Some(present) = present.filter(|present| present.path == *path) {
+        if let Some(present) = present.iter().find(|present| present.path == *path) {
             return Ok(Some(present.clone()));
         }
         let lock = FolderLock::take(path).map_err(|error| Failure::not_written(path, &error))?;
@@ -206,8 +221,22 @@ impl LogFolder {
     }
 }
 
+/// The receivers that are in use.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Receivers<'a> {
+    /// All outputs.
+    pub(super) present: &'a [Wanted],
+    /// The number that was given last.
+    pub(super) last: usize,
+}
+
+impl Receivers<'_> {
+    /// The first one gets 0.
+    pub(super) const NONE: Self = Self { present: &[], last: RECEIVERS_MAX - 1 };
+}
+
 /// All configured outputs but the logs of single systems. `stdout` is what standard output shows,
-/// `folder` that of logs, and `present` has the receivers that are in use.
+/// and `folder` that of logs.
 ///
 /// # Errors
 ///
@@ -216,7 +245,7 @@ pub(super) fn wanted(
     configuration: &Configuration,
     stdout: Shown,
     folder: Option<&LogFolder>,
-    present: &[Wanted],
+    receivers: &Receivers<'_>,
 ) -> Result<Vec<Wanted>, Failure> {
     let Configuration { output, service, .. } = configuration;
     let mut wanted = Vec::new();
@@ -238,7 +267,7 @@ pub(super) fn wanted(
         wanted.push(Wanted::file(folder.join(DEBUG_EVENTS), options, None));
     }
     let state_dir = service.state_dir.clone().or_else(default_folder);
-    let numbers = numbers(&output.telemetry, present).ok_or_else(|| {
+    let numbers = numbers(&output.telemetry, receivers).ok_or_else(|| {
         let message = "too many receivers change at once: restart the service";
         Failure::new(Exit::Configuration, message)
     })?;
@@ -252,9 +281,10 @@ pub(super) fn wanted(
 }
 
 /// The numbers of receivers. Records that are on their way are marked by them, so a receiver that
-/// is in use keeps its number, and a new one gets none of those.
-fn numbers(receivers: &[Telemetry], present: &[Wanted]) -> Option<Vec<usize>> {
-    let present: Vec<(usize, &Telemetry)> = present
+/// is in use keeps its number, and a new one gets that which was given longest ago.
+fn numbers(receivers: &[Telemetry], known: &Receivers<'_>) -> Option<Vec<usize>> {
+    let present: Vec<(usize, &Telemetry)> = known
+        .present
         .iter()
         .filter_map(|output| match &output.recipe {
             Recipe::Receiver { number, receiver, .. } => Some((*number, &**receiver)),
@@ -276,8 +306,21 @@ fn numbers(receivers: &[Telemetry], present: &[Wanted]) -> Option<Vec<usize>> {
             }
         }
     }
-    let mut unused = (0..RECEIVERS_MAX).filter(|number| present.iter().all(|one| one.0 != *number));
+    let after_last = (1..=RECEIVERS_MAX).map(|step| (known.last + step) % RECEIVERS_MAX);
+    let mut unused = after_last.filter(|number| present.iter().all(|one| one.0 != *number));
     numbers.into_iter().map(|number| number.or_else(|| unused.next())).collect()
+}
+
+/// The number that was given last when these outputs follow those.
+pub(super) fn last_number(wanted: &[Wanted], known: &Receivers<'_>) -> usize {
+    let number = |output: &Wanted| match output.recipe {
+        Recipe::Receiver { number, .. } => Some(number),
+        _ => None,
+    };
+    let is_present = |of_it: &usize| known.present.iter().any(|one| number(one) == Some(*of_it));
+    let new = wanted.iter().filter_map(number).filter(|of_it| !is_present(of_it));
+    let steps = |of_it: &usize| (of_it + RECEIVERS_MAX - 1 - known.last) % RECEIVERS_MAX;
+    new.max_by_key(steps).unwrap_or(known.last)
 }
 
 /// Where the debug log has a line about each record: from the level DEBUG on (guide §8.2).
@@ -309,7 +352,7 @@ mod tests {
     use panoptes_sinks::activities::Preset;
 
     use super::*;
-    use crate::config::{AutoOr, Mode};
+    use crate::config::{AutoOr, Mode, Overrides};
 
     #[test]
     fn logs_have_their_own_preset_whatever_else_is_collected() {
@@ -321,11 +364,46 @@ mod tests {
         };
         let configuration = Configuration { output, ..Configuration::defaults(Mode::Run) };
         let messages = Messages::on_stderr(LogLevel::Disable);
-        let folder = LogFolder::take(&configuration.output, None).unwrap();
-        let wanted = wanted(&configuration, Shown::default(), folder.as_ref(), &[]).unwrap();
+        let folder = LogFolder::take(&configuration.output, &[]).unwrap();
+        let wanted =
+            wanted(&configuration, Shown::default(), folder.as_ref(), &Receivers::NONE).unwrap();
         let opened = wanted.into_iter().map(|output| output.open(&messages).unwrap().0);
         let filters: Vec<Filter> = opened.map(|output| output.filter()).collect();
         let events = Filter::of_preset(Preset::Security);
         assert_eq!(filters, [events, Filter { alerts_only: true, ..events }]);
+    }
+
+    #[test]
+    fn receivers_keep_their_numbers_and_new_ones_get_none_that_was_in_use() {
+        let read = |receivers: &str| {
+            let text = format!("output: {{telemetry: [{receivers}]}}");
+            let (configuration, problems) =
+                crate::config::read(&text, Path::new(""), Mode::Run, &Overrides::default());
+            assert!(problems.is_empty(), "{problems:?}");
+            configuration
+        };
+        let mut known = (Vec::new(), Receivers::NONE.last);
+        let mut change = |receivers: &str| {
+            let configuration = read(receivers);
+            let before = Receivers { present: &known.0, last: known.1 };
+            let wanted = wanted(&configuration, Shown::default(), None, &before).unwrap();
+            let last = last_number(&wanted, &before);
+            let number = |output: &Wanted| match output.recipe {
+                Recipe::Receiver { number, .. } => number,
+                _ => panic!("{output:?}"),
+            };
+            let numbers: Vec<usize> = wanted.iter().map(number).collect();
+            known = (wanted, last);
+            numbers
+        };
+        let [a, b, c] = ["{address: 'a:1'}", "{address: 'b:1'}", "{address: 'c:1'}"];
+        assert_eq!(change(&format!("{a}, {b}")), [0, 1]);
+        assert_eq!(change(&format!("{b}, {a}")), [1, 0]);
+        assert_eq!(change(b), [1]);
+        assert_eq!(change(&format!("{c}, {b}")), [2, 1]);
+        assert_eq!(change("{address: 'b:1', severity: HIGH}"), [1]);
+        for round in 0..RECEIVERS_MAX {
+            assert_eq!(change(if round % 2 == 0 { a } else { c }), [(3 + round) % RECEIVERS_MAX]);
+        }
     }
 }

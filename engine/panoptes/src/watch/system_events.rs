@@ -215,6 +215,16 @@ pub(super) enum Notice {
     Problem { system: Option<Arc<System>>, topic: Topic, reason: Option<String> },
 }
 
+impl Notice {
+    /// The system that it is about.
+    pub(super) fn system(&self) -> Option<&System> {
+        match self {
+            Self::Activity { system, .. } => Some(system),
+            Self::Problem { system, .. } => system.as_deref(),
+        }
+    }
+}
+
 /// Asks the control thread for records about the search for a system's kernel.
 #[derive(Debug)]
 pub(super) struct SearchEvents {
@@ -384,7 +394,7 @@ mod tests {
     use crate::config::{LogLevel, Mode, Overrides, read};
     use crate::message::Messages;
     use crate::request::Shown;
-    use crate::watch::outputs::wanted;
+    use crate::watch::outputs::{Receivers, wanted};
 
     #[test]
     fn releases_become_versions() {
@@ -403,9 +413,9 @@ mod tests {
                     \x20 - {address: 'd:1', systems: ['web-?']}\n";
         let (configuration, _) = read(text, Path::new(""), Mode::Run, &Overrides::default());
         let (producer, _consumer) = queue(QueueSize::default(), &Waker::default());
-        let outputs = wanted(&configuration, Shown::default(), None, &[]).unwrap();
+        let outputs = wanted(&configuration, Shown::default(), None, &Receivers::NONE).unwrap();
         let messages = Arc::new(Messages::on_stderr(LogLevel::Disable));
-        let logs = SystemLogs::new(None, channel().0, messages);
+        let logs = SystemLogs::new(None, (channel().0, Waker::default()), messages);
         let outputs = (logs, outputs.as_slice());
         let mut events = SystemEvents::new(producer, &configuration, Vec::new(), outputs);
         for (system, receivers) in

@@ -4,11 +4,13 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, Weak};
 
 use panoptes_sinks::filter::Filter;
+use panoptes_sinks::output::Counters;
 use panoptes_sinks::output::file::FileOptions;
+use panoptes_sinks::queue::Waker;
 use panoptes_sinks::writer::OutputChange;
 
 use super::outputs::{LogFolder, Wanted, Watched, options};
@@ -39,6 +41,13 @@ impl LogPlace {
     }
 }
 
+/// A log that is open.
+#[derive(Debug)]
+struct Log {
+    number: u32,
+    counters: Weak<Counters>,
+}
+
 /// Where the logs of single systems are, if they are wanted.
 pub(super) fn log_place(
     configuration: &Configuration,
@@ -55,23 +64,27 @@ pub(super) struct SystemLogs {
     /// `None`: there are no such logs.
     place: Option<LogPlace>,
     changes: Sender<OutputChange>,
+    /// Numbers the blocks of records.
+    waker: Waker,
     messages: Arc<Messages>,
     /// By name of a system, the number of its log; `None` if the log could not be opened.
-    numbers: HashMap<String, Option<u32>>,
+    numbers: HashMap<String, Option<Log>>,
     next: u32,
     /// Logs that were opened since the last call of [`Self::opened`].
     opened: Vec<Watched>,
+    /// By name of a system that is gone, its log that is being ended.
+    ending: HashMap<String, Weak<Counters>>,
 }
 
 impl SystemLogs {
     /// Logs at this place, which the writer at the other end of `changes` writes.
     pub(super) fn new(
         place: Option<LogPlace>,
-        changes: Sender<OutputChange>,
+        (changes, waker): (Sender<OutputChange>, Waker),
         messages: Arc<Messages>,
     ) -> Self {
-        let (numbers, opened) = (HashMap::new(), Vec::new());
-        Self { place, changes, messages, numbers, next: 0, opened }
+        let (numbers, opened, ending) = (HashMap::new(), Vec::new(), HashMap::new());
+        Self { place, changes, waker, messages, numbers, next: 0, opened, ending }
     }
 
     /// Has the logs at another place, or keeps them otherwise, from now on. Returns what becomes of
@@ -84,36 +97,44 @@ impl SystemLogs {
         };
         // What could not be opened may be possible now.
         self.numbers.retain(|_, number| number.is_some());
-        let open = self.numbers.iter().filter_map(|(system, number)| Some((system, (*number)?)));
-        open.map(|(system, number)| place.wanted(system, number)).collect()
+        let open = self.numbers.iter().filter_map(|(system, log)| Some((system, log.as_ref()?)));
+        open.map(|(system, log)| place.wanted(system, log.number)).collect()
     }
 
     /// The number of a system's log, which is opened if it is not open.
     pub(super) fn number_of(&mut self, system: &str) -> Option<u32> {
         if let Some(number) = self.numbers.get(system) {
-            return *number;
+            return number.as_ref().map(|log| log.number);
+        }
+        // A disk may be full for long, and two outputs would tear each other's lines.
+        if self.ending.get(system).is_some_and(|log| log.strong_count() > 0) {
+            return None;
         }
         let wanted = self.place.as_ref()?.wanted(system, self.next);
         let number = match wanted.open(&self.messages) {
             Ok((output, watched)) => {
+                let log = Log { number: self.next, counters: Arc::downgrade(&watched.counters) };
                 self.opened.push(watched);
                 self.next += 1;
                 // Without a writer, the program ends.
-                let _ = self.changes.send(OutputChange::Add(output));
-                Some(self.next - 1)
+                let _ = self.changes.send(OutputChange::Add(output, self.waker.next()));
+                Some(log)
             }
             Err(failure) => {
                 self.messages.warning(format_args!("{system}: {failure}"));
                 None
             }
         };
+        let of_it = number.as_ref().map(|log| log.number);
         self.numbers.insert(system.to_owned(), number);
-        number
+        of_it
     }
 
     /// Ends the log of a system that is gone. If the system comes back, the log goes on.
     pub(super) fn close(&mut self, system: &str) {
-        if let Some(Some(number)) = self.numbers.remove(system) {
+        self.ending.retain(|_, log| log.strong_count() > 0);
+        if let Some(Some(Log { number, counters })) = self.numbers.remove(system) {
+            self.ending.insert(system.to_owned(), counters);
             let _ = self.changes.send(OutputChange::End(number));
         }
     }

@@ -1,10 +1,12 @@
 //! Opens the outputs to receivers from the configuration's `output.telemetry`.
 
+use std::fs::DirBuilder;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
-use std::path::Path;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
 
-use panoptes_sinks::output::backlog::Backlog;
+use panoptes_sinks::output::backlog::{Backlog, FOLDER_MODE};
 use panoptes_sinks::output::form::Schema;
 use panoptes_sinks::output::form::otlp::Otlp;
 use panoptes_sinks::output::form::syslog::{Framing, Syslog};
@@ -38,10 +40,15 @@ pub(super) fn open(
     Ok(Box::new(RemoteOutput::new(settings).map_err(io::Error::other)?))
 }
 
-/// Reads the files that the settings of a receiver name.
-pub(super) fn check(receiver: &Telemetry) -> io::Result<()> {
+/// Reads the files that the settings of a receiver name, and makes the folder of its backlog.
+pub(super) fn check(receiver: &Telemetry, state_dir: Option<&Path>) -> io::Result<()> {
     tls(receiver)?;
-    messages(receiver).map(drop)
+    messages(receiver)?;
+    if receiver.backlog.disk.is_some() {
+        let folder = backlog_folder(receiver, state_dir)?;
+        DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder)?;
+    }
+    Ok(())
 }
 
 /// A digest of the files that the settings of a receiver name: a certificate or a token that was
@@ -72,13 +79,18 @@ fn backlog(receiver: &Telemetry, state_dir: Option<&Path>) -> io::Result<Backlog
     let bytes = |size: ByteSize| usize::try_from(size.0).unwrap_or(usize::MAX);
     let memory = bytes(receiver.backlog.memory);
     let Some(disk) = receiver.backlog.disk else { return Ok(Backlog::new(memory)) };
+    let folder = backlog_folder(receiver, state_dir)?;
+    Backlog::open(memory, &folder, bytes(disk))
+        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", folder.display())))
+}
+
+/// The folder of what waits for a receiver.
+fn backlog_folder(receiver: &Telemetry, state_dir: Option<&Path>) -> io::Result<PathBuf> {
     let without = "`backlog.disk` needs `service.state_dir`";
     let folder = state_dir.ok_or_else(|| io::Error::other(without))?;
     let name = format!("{} {:?}", name_of(receiver), receiver.format);
     let plain = |byte: char| if byte.is_ascii_alphanumeric() { byte } else { '_' };
-    let folder = folder.join("backlog").join(name.chars().map(plain).collect::<String>());
-    Backlog::open(memory, &folder, bytes(disk))
-        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", folder.display())))
+    Ok(folder.join("backlog").join(name.chars().map(plain).collect::<String>()))
 }
 
 /// What messages call a receiver. The query of a URL may hold a secret.

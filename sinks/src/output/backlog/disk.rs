@@ -32,7 +32,7 @@ pub(super) struct Segment {
 }
 
 /// Records contain command lines and paths.
-const FOLDER_MODE: u32 = 0o700;
+pub const FOLDER_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 
 impl Disk {

@@ -50,6 +50,7 @@ mod tests;
 use std::io;
 use std::path::Path;
 
+pub use self::disk::FOLDER_MODE;
 pub use self::memory::Entry;
 
 use self::chain::{Block, Chain};

@@ -127,6 +127,10 @@ impl Control {
 
     pub(super) fn report_notices(&mut self) {
         while let Ok(notice) = self.notices.1.try_recv() {
+            // A search that was cancelled may report something of a system that is gone.
+            if notice.system().is_some_and(|system| !self.is_known(&system.name)) {
+                continue;
+            }
             match notice {
                 Notice::Activity { system, os_version, activity, reason, profile } => {
                     let profile = profile.as_deref().map(Into::into);

@@ -403,11 +403,16 @@ impl Control {
         self.other_cores.free(slot);
     }
 
+    /// Whether a system of this name is watched, or about to be.
+    pub(super) fn is_known(&self, name: &str) -> bool {
+        let mut known = self.candidates.iter().filter(|candidate| !candidate.is_gone());
+        known.any(|candidate| candidate.system.name == name)
+    }
+
     /// Ends the log of a system that is gone, and forgets its problems, unless another one has its
     /// name now.
     pub(super) fn forget(&mut self, name: &str) {
-        let mut others = self.candidates.iter().filter(|candidate| !candidate.is_gone());
-        if others.all(|candidate| candidate.system.name != name) {
+        if !self.is_known(name) {
             self.system_events.forget(name);
             self.problems.forget(name);
             self.figures.forget(name);

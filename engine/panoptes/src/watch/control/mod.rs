@@ -127,8 +127,10 @@ pub(super) struct Control {
     other_cores: OtherCores,
     work: Work,
     outputs: Outputs,
-    /// The folder of logs.
-    folder: Option<LogFolder>,
+    /// The folder of logs, if there is one, and earlier ones that outputs may still have.
+    folders: Vec<LogFolder>,
+    /// The number that a receiver was given last.
+    last_receiver: usize,
     /// Ends the thread that answers requests for metrics.
     metrics_stop: Arc<AtomicBool>,
     given_up: GivenUp,
@@ -270,6 +272,8 @@ impl Control {
             self.figures.set_outputs(outputs);
         }
         self.outputs.report(&self.messages, &mut self.system_events);
+        // Outputs have earlier ones until they have ended.
+        self.folders.retain(|folder| Arc::strong_count(&folder.lock) > 1);
         self.report_refused();
     }
 

@@ -101,6 +101,8 @@ pub(super) struct Outputs {
     panics: Receiver<String>,
     /// Each output that the writer has.
     entries: Vec<Entry>,
+    /// Outputs that others have followed, until all that they lose is reported.
+    replaced: Vec<Entry>,
     /// The threads that open outputs: a file system may not answer.
     opener: Workers<io::Result<Box<dyn Output>>>,
     /// Whether there are others than at the last call of [`Self::take_changed`].
@@ -142,14 +144,24 @@ impl Outputs {
             }
         })?;
         let entries = watched.into_iter().map(Entry::new).collect();
-        let (have_changed, refused) = (true, 0);
-        Ok(Self { writer, stop, changes, waker, panics, entries, opener, have_changed, refused })
+        Ok(Self {
+            writer,
+            stop,
+            changes,
+            waker,
+            panics,
+            entries,
+            replaced: Vec::new(),
+            opener,
+            have_changed: true,
+            refused: 0,
+        })
     }
 
     /// One more output.
     #[cfg(test)]
     pub(super) fn add(&mut self, output: Box<dyn Output>, watched: Watched) {
-        self.changes.send(OutputChange::Add(output)).unwrap();
+        self.changes.send(OutputChange::Add(output, 0)).unwrap();
         self.watch(vec![watched]);
     }
 
@@ -214,12 +226,14 @@ impl Outputs {
     /// Reports what happened to outputs since the last report, and the records that they lost.
     pub(super) fn report(&mut self, messages: &Messages, events: &mut SystemEvents) {
         let before = self.entries.len();
-        self.entries.retain_mut(|entry| {
+        let mut is_left = |entry: &mut Entry| {
             // What is over now has counted all.
             let is_over = entry.is_over();
             entry.report(messages, events);
             !is_over
-        });
+        };
+        self.replaced.retain_mut(&mut is_left);
+        self.entries.retain_mut(is_left);
         self.have_changed |= self.entries.len() < before;
     }
 

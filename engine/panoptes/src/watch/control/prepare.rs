@@ -21,14 +21,17 @@ use crate::message::Messages;
 use crate::request::{Refusal, WatchRequest};
 use crate::sandbox::GivenUp;
 use crate::watch::metrics::Server;
-use crate::watch::outputs::{LogFolder, Wanted, wanted};
+use crate::watch::outputs::{LogFolder, Receivers, Wanted, last_number, wanted};
 
 /// What is in use when the configuration is read again.
 #[derive(Debug)]
 pub(super) struct Present {
     request: WatchRequest,
+    /// How many configurations were applied before.
+    generation: u64,
     outputs: Vec<Wanted>,
-    folder: Option<LogFolder>,
+    last_receiver: usize,
+    folders: Vec<LogFolder>,
     /// The processes whose memory is watched.
     guests: Vec<u32>,
     /// The number of systems that were found.
@@ -44,16 +47,19 @@ pub(super) struct Present {
 /// A configuration that was read again, and what it needs.
 #[derive(Debug)]
 pub(super) struct Prepared {
+    /// How many configurations were applied before it was read.
+    pub(super) generation: u64,
     /// As it is in the file.
     pub(super) read: WatchRequest,
     /// As it applies: what needs a restart, and SBOMs, are as before.
     pub(super) request: WatchRequest,
     pub(super) outputs: NewOutputs,
+    pub(super) last_receiver: usize,
     pub(super) folder: Option<LogFolder>,
     pub(super) metrics: NewMetrics,
     pub(super) users: guests::Users,
-    /// Of the watched processes, those that may not be read any more.
-    pub(super) forbidden: Vec<u32>,
+    /// The watched processes that may be read.
+    pub(super) allowed: Vec<u32>,
     /// Larger limits than those of the scanners' memory, and what reads processes within them.
     pub(super) larger: Option<(Limits, Walker)>,
 }
@@ -77,8 +83,10 @@ impl Control {
         };
         Present {
             request: self.request.clone(),
+            generation: self.reloads.generation,
             outputs: self.outputs.wanted(),
-            folder: self.folder.clone(),
+            last_receiver: self.last_receiver,
+            folders: self.folders.clone(),
             guests: watched.clone().filter_map(pid).collect(),
             found: watched.filter(|candidate| candidate.is_found).count() as u64,
             limits: self.limits,
@@ -98,29 +106,47 @@ impl Present {
     /// The mistakes of the file, or the first thing that cannot be had.
     pub(super) fn prepare(self) -> Result<Box<Prepared>, Refusal> {
         let read = self.request.reload()?;
-        let mut request = read.clone();
+        check_outputs(&read.configuration, &self.request.configuration)?;
+        let mut request = self.request.reload_as_far_as_possible(&read)?;
         keep_until_restart(&mut request, &self.request);
         let configuration = &request.configuration;
-        check_outputs(configuration)?;
         self.given_up.check(&request.systems, request.auto_scan)?;
         self.check_memory(&request)?;
         let users = guests::Users::of(&configuration.service.guest_users);
-        let is_forbidden = |pid: &u32| guests::is_forbidden(*pid, &users);
-        let forbidden = self.guests.iter().copied().filter(is_forbidden).collect();
+        let is_allowed = |pid: &u32| !guests::is_forbidden(*pid, &users);
+        let allowed = self.guests.iter().copied().filter(is_allowed).collect();
         let limits = largest(&request.systems, request.auto_scan.then_some(&configuration.default));
         let limits = limits.largest(self.limits);
         let larger =
             (limits != self.limits).then(|| (limits, room::touch(|| first_walker(&limits))));
-        let folder = LogFolder::take(&configuration.output, self.folder.as_ref())?;
-        let wanted = wanted(configuration, request.stdout, folder.as_ref(), &self.outputs)?;
-        let outputs = NewOutputs::prepare(wanted, &self.outputs, &self.messages)?;
         let metrics = self.metrics(configuration.output.metrics.as_ref())?;
-        Ok(Box::new(Prepared { read, request, outputs, folder, metrics, users, forbidden, larger }))
+        let folder = LogFolder::take(&configuration.output, &self.folders)?;
+        let receivers = Receivers { present: &self.outputs, last: self.last_receiver };
+        let wanted = wanted(configuration, request.stdout, folder.as_ref(), &receivers)?;
+        let last_receiver = last_number(&wanted, &receivers);
+        let outputs = NewOutputs::prepare(wanted, &self.outputs, &self.messages)?;
+        let generation = self.generation;
+        Ok(Box::new(Prepared {
+            generation,
+            read,
+            request,
+            outputs,
+            last_receiver,
+            folder,
+            metrics,
+            users,
+            allowed,
+            larger,
+        }))
     }
 
     fn check_memory(&self, request: &WatchRequest) -> Result<(), Failure> {
-        let growth =
-            Growth::between(&plan(&self.request), &plan(request), self.found, self.scanners);
+        let growth = Growth::between(
+            &plan(&self.request),
+            &plan(request),
+            self.found,
+            (self.scanners, &self.limits),
+        );
         match MemoryLeft::now() {
             Some(left) => growth.check(&left, &self.promised),
             None => Ok(()),
@@ -132,7 +158,11 @@ impl Present {
         if self.request.configuration.output.metrics.as_ref() == new {
             return Ok(NewMetrics::Stays);
         }
-        let server = bind_metrics(new, &self.messages)?;
+        let old = self.request.configuration.output.metrics.as_ref();
+        let is_same_port = old.map(|old| old.port) == new.map(|new| new.port);
+        let hint = "the old address has that port until metrics are switched off";
+        let explained = |failure: Failure| if is_same_port { failure.with(hint) } else { failure };
+        let server = bind_metrics(new, &self.messages).map_err(explained)?;
         Ok(server.map_or(NewMetrics::Ends, NewMetrics::Becomes))
     }
 }
@@ -169,9 +199,9 @@ fn keep_sboms(new: &mut [System], old: &[System]) {
 }
 
 /// Refuses a configuration whose only output needs a restart.
-fn check_outputs(configuration: &Configuration) -> Result<(), Failure> {
-    let output = &configuration.output;
-    if output.stdout || output.log_folder.is_some() || !output.telemetry.is_empty() {
+fn check_outputs(new: &Configuration, old: &Configuration) -> Result<(), Failure> {
+    let output = &new.output;
+    if old.output.stdout || output.log_folder.is_some() || !output.telemetry.is_empty() {
         return Ok(());
     }
     let message = "until a restart, records would go nowhere: `output.stdout` needs one";

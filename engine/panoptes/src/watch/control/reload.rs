@@ -28,7 +28,7 @@ use crate::request::{Refusal, WatchRequest};
 use crate::sbom::{Fault, Sboms};
 use crate::watch::clock_watch::{NewSettings, Reattach};
 use crate::watch::clocks::nanoseconds;
-use crate::watch::outputs::options;
+use crate::watch::outputs::{LogFolder, options};
 use crate::watch::problems::Topic;
 use crate::watch::system_events::because;
 use crate::watch::system_logs::log_place;
@@ -56,6 +56,8 @@ pub(super) struct Reloads {
     sboms: Option<TaskId>,
     /// The one that has to end next, for the last SIGHUP.
     awaited: Option<TaskId>,
+    /// How many configurations were applied.
+    pub(super) generation: u64,
     /// The one that reads the configuration, and since when.
     reading: Option<(TaskId, Instant)>,
 }
@@ -188,6 +190,13 @@ impl Control {
             Ok(new) => new,
             Err(refusal) => return self.refuse_configuration(&refusal),
         };
+        if new.generation != self.reloads.generation {
+            // What it has opened may be in use by now.
+            self.other_cores.free(new);
+            self.wants_reload = true;
+            return;
+        }
+        self.reloads.generation += 1;
         let changed = changed_keys(&self.request.keys, &new.read.keys);
         let read = Box::new(new.read.clone());
         self.apply(*new);
@@ -229,6 +238,7 @@ impl Control {
         let has_other_exceptions = before.exceptions != new.request.configuration.exceptions;
         if has_other_exceptions {
             self.silenced.replace(new.request.configuration.exceptions());
+            self.figures.set_exceptions(self.silenced.exceptions());
         }
         self.change_systems(&new, has_other_exceptions);
         let Prepared { request, users, .. } = new;
@@ -250,8 +260,11 @@ impl Control {
     /// Has the outputs that the configuration wants from now on.
     fn change_outputs(&mut self, new: &mut Prepared) {
         let configuration = &new.request.configuration;
-        self.folder = new.folder.take();
-        let place = log_place(configuration, self.folder.as_ref());
+        let folder = new.folder.take();
+        let is_known = |new: &LogFolder| self.folders.iter().any(|one| one.path == new.path);
+        self.folders.extend(folder.clone().filter(|new| !is_known(new)));
+        self.last_receiver = new.last_receiver;
+        let place = log_place(configuration, folder.as_ref());
         let has_logs = place.is_some();
         let outputs = std::mem::take(&mut new.outputs);
         let logs = self.system_events.set_outputs(outputs.wanted(), place);

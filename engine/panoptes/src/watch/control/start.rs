@@ -39,7 +39,7 @@ use crate::watch::clocks::nanoseconds;
 use crate::watch::exceptions::Silenced;
 use crate::watch::finder::Finder;
 use crate::watch::metrics::{Figures, Server};
-use crate::watch::outputs::{LogFolder, Wanted, Watched, wanted};
+use crate::watch::outputs::{LogFolder, Receivers, Wanted, Watched, last_number, wanted};
 use crate::watch::problems::{Problems, Topic};
 use crate::watch::scanner::{Shared, System};
 use crate::watch::signals::{self, Signals};
@@ -57,12 +57,12 @@ impl Control {
     ) -> Result<Self, Failure> {
         let configuration = &request.configuration;
         let cores = scanner_cores(request, messages)?;
-        let Opened { folder, logs, wanted, outputs, watched } = open(request, messages)?;
-        let server = bind_metrics(configuration.output.metrics.as_ref(), messages)?;
+        let Opened { folder, logs, wanted, outputs, watched, server } = open(request, messages)?;
         let waker = Waker::default();
         let (producer, control_consumer) = queue(CONTROL_QUEUE, &waker);
         let (notices, (changes, changed_outputs)) = (channel(), channel());
-        let logs = (SystemLogs::new(logs, changes.clone(), Arc::clone(messages)), &*wanted);
+        let log_changes = (changes.clone(), waker.clone());
+        let logs = (SystemLogs::new(logs, log_changes, Arc::clone(messages)), &*wanted);
         let interfaces = interfaces(of_this_machine(), &notices.0);
         let system_events = SystemEvents::new(producer, configuration, interfaces, logs);
         let (shared, promised) = (Arc::new(shared(request)), Promised::default());
@@ -77,7 +77,6 @@ impl Control {
         let other_cores = OtherCores::without(&cores.cores);
         let opener = Workers::new("outputs", OPENERS, other_cores, signals.waker());
         let outputs = Outputs::start(writer, changes, watched, (start, opener), messages)?;
-        lock_memory(messages);
         let metrics_stop =
             show_figures(request, server, (&figures, &shared.stop), other_cores, messages)?;
         Ok(Self {
@@ -109,7 +108,8 @@ impl Control {
             other_cores,
             work: Work { search, find_again, load: Sboms::load },
             outputs,
-            folder,
+            folders: folder.into_iter().collect(),
+            last_receiver: last_number(&wanted, &Receivers::NONE),
             metrics_stop,
             given_up: given_up.with_dma(has_dma(&request.systems)),
             silenced,
@@ -133,10 +133,12 @@ fn start_scanners(
     let most = if request.auto_scan { usize::MAX } else { request.systems.len() };
     let count = Scanners::<System>::count(cores, most);
     let make = workspaces(limits(request), promised, count, &shared.stop);
-    Scanners::start((cores, most), waker, shared, wakes, messages, start, make)
+    let started = Scanners::start((cores, most), waker, shared, wakes, messages, start, make)?;
+    lock_memory(messages);
+    Ok(started)
 }
 
-/// The configured outputs, and the folder of logs.
+/// What the configuration wants to be open.
 struct Opened {
     folder: Option<LogFolder>,
     /// The place of the logs of single systems.
@@ -144,17 +146,20 @@ struct Opened {
     wanted: Vec<Wanted>,
     outputs: Vec<Box<dyn Output>>,
     watched: Vec<Watched>,
+    /// The port for metrics.
+    server: Option<Server>,
 }
 
-/// Opens all configured outputs.
+/// Opens all configured outputs, and the port for metrics.
 fn open(request: &WatchRequest, messages: &Messages) -> Result<Opened, Failure> {
-    let folder = LogFolder::take(&request.configuration.output, None)?;
-    let wanted = wanted(&request.configuration, request.stdout, folder.as_ref(), &[])?;
+    let folder = LogFolder::take(&request.configuration.output, &[])?;
+    let wanted = wanted(&request.configuration, request.stdout, folder.as_ref(), &Receivers::NONE)?;
     let opened = wanted.iter().map(|output| output.clone().open(messages));
     let opened = opened.collect::<Result<Vec<_>, _>>()?;
     let (outputs, watched) = opened.into_iter().unzip();
     let logs = log_place(&request.configuration, folder.as_ref());
-    Ok(Opened { folder, logs, wanted, outputs, watched })
+    let server = bind_metrics(request.configuration.output.metrics.as_ref(), messages)?;
+    Ok(Opened { folder, logs, wanted, outputs, watched, server })
 }
 
 /// The cores of scanners, as far as there is memory for them.

@@ -27,7 +27,10 @@ impl Control {
     /// whether what is silenced has changed for all of them.
     pub(super) fn change_systems(&mut self, new: &Prepared, has_other_exceptions: bool) {
         let now = Instant::now();
-        let Prepared { request, forbidden, .. } = new;
+        let Prepared { request, allowed, .. } = new;
+        let users = &self.request.configuration.service.guest_users;
+        let has_other_users = *users != request.configuration.service.guest_users;
+        let mut removed = Vec::new();
         self.finder = match self.finder.take() {
             _ if !request.auto_scan => None,
             Some(finder) => Some(finder),
@@ -39,12 +42,14 @@ impl Control {
                 continue;
             }
             match self.fate(candidate, &new.request) {
-                Fate::Goes => self.remove(index),
+                Fate::Goes => removed.extend(self.remove(index)),
                 Fate::Stays(settings) => {
                     let settings = settings.clone();
                     self.change_settings(index, settings, has_other_exceptions);
                     let address = &self.candidates[index].system.address;
-                    if matches!(address, SystemAddress::Qemu(pid) if forbidden.contains(pid)) {
+                    let is_forbidden =
+                        matches!(address, SystemAddress::Qemu(pid) if !allowed.contains(pid));
+                    if has_other_users && is_forbidden {
                         self.attach_again(index);
                     }
                 }
@@ -58,6 +63,9 @@ impl Control {
             if !self.candidates.iter().any(is_known) {
                 self.add(Candidate::new(system.clone(), now, false));
             }
+        }
+        for name in removed {
+            self.forget(&name);
         }
     }
 
@@ -88,14 +96,14 @@ impl Control {
         }
     }
 
-    /// Ends watching a system.
-    fn remove(&mut self, index: usize) {
+    /// Ends watching a system; returns its name if it is gone at once.
+    fn remove(&mut self, index: usize) -> Option<String> {
         let candidate = &mut self.candidates[index];
         match &candidate.phase {
             Phase::Scanned(scanned) => {
                 candidate.is_leaving = true;
                 scanned.shared.give_up(Reattach::Removed);
-                return;
+                return None;
             }
             Phase::Attaching(attaching) => {
                 self.workers.cancel(attaching.task);
@@ -107,7 +115,7 @@ impl Control {
         let name = candidate.system.name.clone();
         let reason = Reattach::Removed.reason();
         self.messages.info(format_args!("{name}: {reason}"));
-        self.forget(&name);
+        Some(name)
     }
 
     /// Uses other settings for a system. What needs other memory or another source has it attached
@@ -121,6 +129,7 @@ impl Control {
         let mut changes = Changes::between(&before, after, false);
         changes.policy |= is_policy_new;
         let needs_attaching = needs_attaching(&before, after);
+        candidate.is_raw &= before.file_format == after.file_format;
         match &mut candidate.phase {
             Phase::Scanned(scanned) => scanned.changes |= changes,
             Phase::Attaching(attaching) => attaching.changes |= changes,
@@ -129,7 +138,6 @@ impl Control {
             Phase::Gone => {}
         }
         if needs_attaching {
-            candidate.is_raw = false;
             self.attach_again(index);
         }
     }

@@ -51,7 +51,7 @@ pub(super) struct Figures {
     shared: Arc<Shared>,
     scanners: Vec<Arc<ScannerState>>,
     records: Arc<RecordCounts>,
-    exceptions: Arc<Exceptions>,
+    exceptions: Mutex<Arc<Exceptions>>,
     /// By name.
     systems: Mutex<BTreeMap<String, Arc<SystemFigures>>>,
     /// Each output's name. It goes when the writer and the control thread have dropped its
@@ -75,7 +75,7 @@ impl Figures {
             shared: Arc::clone(shared),
             scanners,
             records: Arc::clone(writer.record_counts()),
-            exceptions: silenced.exceptions(),
+            exceptions: Mutex::new(silenced.exceptions()),
             systems: Mutex::default(),
             outputs: Mutex::default(),
             refused: AtomicU64::default(),
@@ -96,6 +96,11 @@ impl Figures {
     /// Control thread: no system has this name any more.
     pub(super) fn forget(&self, name: &str) {
         lock(&self.systems).remove(name);
+    }
+
+    /// Control thread: sets other exceptions.
+    pub(super) fn set_exceptions(&self, exceptions: Arc<Exceptions>) {
+        *lock(&self.exceptions) = exceptions;
     }
 
     /// Control thread: sets all outputs.

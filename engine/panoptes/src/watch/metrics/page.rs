@@ -233,7 +233,7 @@ fn add_outputs(text: &mut Text, figures: &Figures) {
 fn add_exceptions(text: &mut Text, figures: &Figures) {
     // Two exceptions may have the same reason.
     let mut counts: BTreeMap<(&str, Label), u64> = BTreeMap::new();
-    for (exception, count) in figures.exceptions.counts() {
+    for (exception, count) in lock(&figures.exceptions).counts() {
         let key = (exception.activity.name(), Label::new(&exception.reason));
         *counts.entry(key).or_default() += count;
     }

@@ -14,7 +14,7 @@ use panoptes_sinks::output::Output;
 use panoptes_sinks::record::system_activity::SystemActivityDetails;
 use panoptes_sinks::writer::OutputChange;
 
-use super::{Entry, Next, Outputs, Reported};
+use super::{Entry, Next, Outputs};
 use crate::exit::Failure;
 use crate::message::Messages;
 use crate::watch::control::END_LOOK;
@@ -36,22 +36,22 @@ pub(in crate::watch::control) struct NewOutputs {
 }
 
 impl NewOutputs {
-    /// Opens what is new among the wanted outputs, and checks those that will change. `present` are
-    /// the outputs in use.
+    /// Checks the wanted outputs, and opens those that are new. `present` are the outputs in use.
     pub(in crate::watch::control) fn prepare(
         wanted: Vec<Wanted>,
         present: &[Wanted],
         messages: &Messages,
     ) -> Result<Self, Failure> {
-        let mut opened = Vec::new();
         for output in &wanted {
-            let recipe = &output.recipe;
-            if present.iter().any(|one| one.recipe.is_replaced_by(recipe)) {
-                recipe.check()?;
-            } else {
-                opened.push(output.clone().open(messages)?);
-            }
+            output.recipe.check()?;
         }
+        let is_new =
+            |output: &&Wanted| !present.iter().any(|one| one.recipe.is_replaced_by(&output.recipe));
+        let mut new: Vec<&Wanted> = wanted.iter().filter(is_new).collect();
+        // Opening a file may remove old ones, so files are last.
+        new.sort_by_key(|output| output.recipe.is_file());
+        let opened = new.into_iter().map(|output| output.clone().open(messages));
+        let opened = opened.collect::<Result<_, _>>()?;
         Ok(Self { wanted, opened })
     }
 
@@ -65,17 +65,19 @@ impl Outputs {
     /// All outputs that the configuration wants, as they are or are about to be; without the logs
     /// of single systems.
     pub(in crate::watch::control) fn wanted(&self) -> Vec<Wanted> {
-        let of = |entry: &Entry| {
-            let Watched { name, recipe, .. } = &entry.output;
-            Wanted { name: name.clone(), recipe: recipe.clone() }
-        };
-        self.entries.iter().filter(|entry| !entry.output.recipe.is_of_system()).map(of).collect()
+        let of_all = self.entries.iter().filter(|entry| !entry.output.recipe.is_of_system());
+        of_all.map(Entry::wanted).collect()
     }
 
-    /// Whether an output ends or is being opened.
+    /// Whether an output ends or is being opened. One that can't be opened is tried again, and
+    /// another configuration may mend that.
     pub(in crate::watch::control) fn are_changing(&self) -> bool {
-        let is_changing =
-            |entry: &Entry| entry.opening.is_some() || !matches!(entry.next, Next::Stays);
+        let is_changing = |entry: &Entry| match entry.next {
+            _ if entry.opening.is_some() => true,
+            Next::Stays => false,
+            Next::Ends => true,
+            Next::Becomes(_) => !entry.reported.has_not_opened,
+        };
         self.entries.iter().any(is_changing)
     }
 
@@ -86,19 +88,22 @@ impl Outputs {
         wanted.extend(logs);
         let until = self.waker.next();
         for entry in &mut self.entries {
-            let recipe = &entry.output.recipe;
+            let recipe = entry.wanted().recipe;
             let counters = Arc::clone(&entry.output.counters);
-            let next = wanted.iter().find(|one| one.recipe.is_replaced_by(recipe));
+            let next = wanted.iter().find(|one| recipe.is_replaced_by(&one.recipe));
             let change = match next {
-                Some(next) if next.recipe.is_same(recipe) => continue,
+                Some(next) if next.recipe.is_same(&recipe) => continue,
                 Some(next) => {
                     entry.next = Next::Becomes(Box::new(next.clone()));
+                    // What is being opened has the old settings.
+                    (entry.opening, entry.reported.has_not_opened) = (None, false);
+                    entry.reported.replaced_at = None;
                     OutputChange::Release(counters, until, next.recipe.filter())
                 }
                 // The logs of systems end with them.
                 None if recipe.is_of_system() => continue,
                 None => {
-                    entry.next = Next::Ends;
+                    (entry.next, entry.opening) = (Next::Ends, None);
                     OutputChange::Remove(counters, until)
                 }
             };
@@ -106,7 +111,7 @@ impl Outputs {
             let _ = self.changes.send(change);
         }
         for (output, watched) in opened {
-            let _ = self.changes.send(OutputChange::Add(output));
+            let _ = self.changes.send(OutputChange::Add(output, until));
             self.entries.push(Entry::new(watched));
         }
         self.have_changed = true;
@@ -160,8 +165,10 @@ impl Outputs {
             // Without an entry, its system has gone.
             let Some(entry) = entry else { continue };
             entry.opening = None;
-            let is_open = entry.use_opened(opened, &self.changes, messages, events);
-            self.have_changed |= is_open;
+            if let Some(old) = entry.use_opened(opened, &self.changes, messages, events) {
+                self.have_changed = true;
+                self.replaced.push(old);
+            }
         }
         for entry in &mut self.entries {
             let now = Instant::now();
@@ -194,6 +201,15 @@ impl Entry {
         self.reported.replaced_at = Some(now + self.reported.panics.add(now));
     }
 
+    /// The output as the configuration wants it.
+    fn wanted(&self) -> Wanted {
+        let Watched { name, recipe, .. } = &self.output;
+        match &self.next {
+            Next::Becomes(next) => (**next).clone(),
+            Next::Stays | Next::Ends => Wanted { name: name.clone(), recipe: recipe.clone() },
+        }
+    }
+
     /// What is to be opened in its place now.
     fn due(&self, now: Instant) -> Option<&Recipe> {
         if self.opening.is_some() || self.reported.replaced_at.is_some_and(|at| at > now) {
@@ -206,16 +222,15 @@ impl Entry {
         }
     }
 
-    /// Uses an output that was opened in its place, and reports that; returns whether it is open.
+    /// Uses an output that was opened in its place, and reports that; returns the old one, whose
+    /// counters change until the writer has dropped it.
     fn use_opened(
         &mut self,
         opened: io::Result<Box<dyn Output>>,
         changes: &Sender<OutputChange>,
         messages: &Messages,
         events: &mut SystemEvents,
-    ) -> bool {
-        // What it has lost until now, and its last panic.
-        self.report(messages, events);
+    ) -> Option<Self> {
         let panic = self.reported.panic.take();
         let what = match &opened {
             Ok(_) => "was opened again".to_owned(),
@@ -235,17 +250,14 @@ impl Entry {
         }
         let Ok(opened) = opened else {
             self.try_later(Instant::now());
-            return false;
+            return None;
         };
-        let counters = Arc::clone(opened.counters());
-        let old = std::mem::replace(&mut self.output.counters, counters);
-        if let Next::Becomes(next) = std::mem::replace(&mut self.next, Next::Stays) {
-            let Wanted { name, recipe } = *next;
-            (self.output.name, self.output.recipe) = (name, recipe);
-        }
-        self.reported = Reported { panics: self.reported.panics, ..Reported::default() };
-        let _ = changes.send(OutputChange::Replace(old, opened));
-        true
+        let Wanted { name, recipe } = self.wanted();
+        let mut new = Self::new(Watched { name, recipe, counters: Arc::clone(opened.counters()) });
+        new.reported.panics = self.reported.panics;
+        let old = std::mem::replace(self, new);
+        let _ = changes.send(OutputChange::Replace(Arc::clone(&old.output.counters), opened));
+        Some(old)
     }
 }
 

@@ -221,6 +221,9 @@ fn metrics_move_to_another_port_and_a_taken_one_changes_nothing() {
         let address = taken.local_addr().unwrap();
         refuse(driver, &with(address), "Address already in use");
         assert!(answers(first));
+        let any = SocketAddr::from(([0, 0, 0, 0], first.port()));
+        refuse(driver, &with(any), "has that port until metrics are switched off");
+        assert!(answers(first));
         reload_whole(driver, &with(second));
         driver.wait_for("port", || answers(second) && !answers(first));
         reload(driver, "log_folder: log");
@@ -245,4 +248,58 @@ fn logs_of_single_systems_come_and_go() {
     let records = read(&folder, own);
     assert_eq!(names(&records), ["host_initialization_started", "host_initialization_failed"]);
     assert_eq!(kept.count("records were lost"), 0, "{}", kept.text());
+}
+
+/// A log that cannot be opened with its new settings is tried again, and another configuration is
+/// read meanwhile.
+#[test]
+fn an_output_that_cannot_be_opened_any_more_delays_no_other_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let blocker = folder.path().join("other/systems");
+    fs::create_dir_all(blocker.parent().unwrap()).unwrap();
+    fs::write(&blocker, "not a folder").unwrap();
+    let own = "log/systems/a/events.jsonl";
+    let (exit, kept) = serve(&folder, "log_folder: log, log_per_system: true", |driver| {
+        driver.wait_for("record", || !read(&folder, own).is_empty());
+        reload(driver, "log_folder: other, log_per_system: true");
+        driver.wait("it can't be opened with its new settings: Not a directory", 1);
+        reload(driver, "log_folder: log, log_per_system: true");
+    });
+    assert_eq!(exit, Ok(Exit::Done), "{}", kept.text());
+    let log = fs::read_to_string(folder.path().join("other/events.jsonl")).unwrap();
+    let failed = details(&log, "details_gathering_failed");
+    assert_eq!(failed.len(), 1, "{log}");
+    assert!(failed[0]["output"].as_str().unwrap().ends_with(own), "{log}");
+}
+
+/// What a receiver needs is checked before its place is emptied.
+#[test]
+fn a_backlog_on_disk_without_its_folder_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let absent = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let with = |more: &str| format!("log_folder: log, telemetry: [{{address: '{absent}'{more}}}]");
+    let (_, kept) = serve(&folder, &with(""), |driver| {
+        driver.wait_for("record", || driver.log().contains("Connection refused"));
+        fs::remove_dir_all(folder.path().join("state")).unwrap();
+        fs::write(folder.path().join("state"), "").unwrap();
+        refuse(driver, &text(&with(", backlog: {disk: 1MiB}")), "Not a directory");
+    });
+    assert_eq!(kept.count("the output has ended before"), 0, "{}", kept.text());
+}
+
+/// Until a restart, records have their old form, and events their old rules.
+#[test]
+fn what_follows_from_a_key_that_needs_a_restart_stays_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("p.yaml");
+    fs::write(&file, text("log_folder: log")).unwrap();
+    let old = request(&file);
+    let other = text("log_folder: log, stdout: true");
+    let other = other.replace("state_dir: state", "state_dir: state, compatibility: doca_argus");
+    fs::write(&file, &other).unwrap();
+    let read = old.reload().unwrap();
+    assert_ne!(read.configuration.default.events, old.configuration.default.events);
+    let applied = old.reload_as_far_as_possible(&read).unwrap();
+    assert_eq!(applied.configuration, old.configuration);
+    assert_eq!(old.reload_as_far_as_possible(&old).unwrap().configuration, old.configuration);
 }
