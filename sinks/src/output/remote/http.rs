@@ -38,6 +38,10 @@ struct Halves {
     records: u64,
 }
 
+/// The longest number of a body's length, and what ends the head.
+const LENGTH_BYTES: usize = 20;
+const HEAD_END: &[u8] = b"\r\n\r\n";
+
 impl Http {
     /// Requests to this host, with its port if that is not the usual one, and path. The fields are
     /// added to the head of each.
@@ -58,8 +62,14 @@ impl Http {
         Self { body, head, request: 0, halves: None }
     }
 
-    /// Begins a request; returns its number.
+    /// Room for the head of a request.
+    pub(super) fn head_bytes(&self) -> usize {
+        self.head.len() + LENGTH_BYTES + HEAD_END.len()
+    }
+
+    /// Begins a request behind the room for its head; returns its number.
     pub(super) fn begin(&mut self, out: &mut Vec<u8>) -> u64 {
+        out.resize(self.head_bytes(), 0);
         if let Body::Otlp(otlp) = &self.body {
             otlp.begin(out);
         }
@@ -67,13 +77,26 @@ impl Http {
         self.request
     }
 
-    /// Ends the request, whose body is in `out`.
-    pub(super) fn end(&self, out: &mut Vec<u8>) {
-        if let Body::Otlp(otlp) = &self.body {
-            otlp.end(out);
+    /// Ends the request, and writes the head before its body. Returns where the request begins.
+    pub(super) fn end(&self, out: &mut Vec<u8>) -> usize {
+        if let Body::Otlp(_) = &self.body {
+            Otlp::end(out);
         }
-        let head = format!("{}{}\r\n\r\n", self.head, out.len());
-        drop(out.splice(..0, head.into_bytes()));
+        let body = self.head_bytes();
+        let mut at = body - HEAD_END.len();
+        out[at..body].copy_from_slice(HEAD_END);
+        let mut length = out.len() - body;
+        loop {
+            at -= 1;
+            out[at] = b'0' + (length % 10) as u8;
+            length /= 10;
+            if length == 0 {
+                break;
+            }
+        }
+        let start = at - self.head.len();
+        out[start..at].copy_from_slice(self.head.as_bytes());
+        start
     }
 
     /// Whether a request is complete that has so many records, the last one of this sequence.
@@ -327,14 +350,14 @@ mod tests {
         let mut out = Vec::new();
         assert_eq!(http.begin(&mut out), 1);
         out.extend_from_slice(b"{\"a\":1}\n");
-        http.end(&mut out);
+        let start = http.end(&mut out);
         let version = env!("CARGO_PKG_VERSION");
         let expected = format!(
             "POST /in HTTP/1.1\r\nHost: a:4318\r\nUser-Agent: panoptes/{version}\r\n\
              Authorization: Bearer x\r\nContent-Type: application/x-ndjson\r\n\
              Content-Length: 8\r\n\r\n{{\"a\":1}}\n"
         );
-        assert_eq!(String::from_utf8(out).unwrap(), expected);
+        assert_eq!(str::from_utf8(&out[start..]).unwrap(), expected);
         assert_eq!(http.begin(&mut Vec::new()), 2);
     }
 
