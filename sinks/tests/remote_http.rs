@@ -244,6 +244,31 @@ fn the_half_of_a_request_that_is_refused_again_is_dropped_and_counted() {
     }
 }
 
+/// Nothing else wakes the writer meanwhile.
+#[test]
+fn a_receiver_that_takes_long_to_answer_gets_the_next_request_at_once() {
+    const COUNT: usize = 7000;
+    const TIME: Duration = Duration::from_millis(150);
+    for kind in KINDS {
+        let (address, taken) = serve(|_, _| {
+            thread::sleep(TIME);
+            TAKEN.to_owned()
+        });
+        let output = remote(tcp(address), lines(), kind, 16 << 20);
+        let (mut producer, running) = start(vec![Box::new(output)]);
+        let counters = Arc::clone(&running.counters[0]);
+        let start = Instant::now();
+        push(&mut producer, 0..COUNT);
+        wait_for("end", || counters.records() == COUNT as u64);
+        let elapsed = start.elapsed();
+        drop(producer);
+        running.end();
+        let requests = taken.lock().unwrap().len() as u32;
+        assert!(requests > 5, "{requests}");
+        assert!(elapsed < 2 * requests * TIME, "{requests} requests in {elapsed:?}");
+    }
+}
+
 #[test]
 fn records_that_a_receiver_rejects_though_it_takes_others_are_counted() {
     const COUNT: usize = 1000;

@@ -118,6 +118,9 @@ enum Ended {
 
 /// A receiver that makes no progress for this time is looked at now and then only.
 const SOON_NS: u64 = 100_000_000;
+/// The next request waits for the answer to the last one, so that one is looked for longer. A look
+/// each half second adds a tenth to a longer time, at most.
+const SOON_HTTP_NS: u64 = 5_000_000_000;
 /// A connection that ends sooner lengthens the pause before the next one, even if a part of the
 /// records had arrived: a receiver that ends all connections is not called ten times a second.
 const GOOD_NS: u64 = 1_000_000_000;
@@ -381,7 +384,8 @@ impl RemoteOutput {
         if self.is_done() {
             return Standing::Idle;
         }
-        let is_soon = now_ns < self.since_ns.saturating_add(SOON_NS);
+        let soon_ns = if self.composer.is_http() { SOON_HTTP_NS } else { SOON_NS };
+        let is_soon = now_ns < self.since_ns.saturating_add(soon_ns);
         match self.state {
             State::Up | State::Connecting if is_soon => Standing::Busy,
             State::Resolving if is_soon => Standing::Failing,
