@@ -4,6 +4,7 @@
 
 use httparse::{EMPTY_HEADER, Header, Response, Status, parse_chunk_size};
 
+use super::search::Search;
 use crate::output::form::Schema;
 use crate::output::form::otlp::Otlp;
 
@@ -15,7 +16,7 @@ pub struct Http {
     head: String,
     /// The number of the last request.
     request: u64,
-    halves: Option<Halves>,
+    pub(super) search: Search,
 }
 
 /// The body of a request.
@@ -27,15 +28,6 @@ pub enum Body {
     Events(Schema),
     /// Logs of OpenTelemetry.
     Otlp(Otlp),
-}
-
-/// Records that the receiver has refused together.
-#[derive(Clone, Copy, Debug)]
-struct Halves {
-    /// The sequence of the last one in the backlog.
-    until: u64,
-    /// How many a request can have.
-    records: u64,
 }
 
 /// The longest number of a body's length, and what ends the head.
@@ -59,7 +51,7 @@ impl Http {
             head.extend([name, ": ", value, "\r\n"]);
         }
         head.extend(["Content-Type: ", content, "\r\nContent-Length: "]);
-        Self { body, head, request: 0, halves: None }
+        Self { body, head, request: 0, search: Search::new() }
     }
 
     /// Room for the head of a request.
@@ -98,26 +90,6 @@ impl Http {
         out[start..at].copy_from_slice(self.head.as_bytes());
         start
     }
-
-    /// Whether a request is complete that has so many records, the last one of this sequence.
-    pub(super) fn is_complete(&self, sequence: u64, records: u64) -> bool {
-        self.halves.is_some_and(|halves| {
-            let is_last = sequence == halves.until;
-            let is_half = sequence < halves.until && records >= halves.records;
-            is_last || is_half
-        })
-    }
-
-    /// Notes that such a request was refused for its body. Returns whether its records shall be
-    /// tried again, as two halves.
-    pub(super) fn halve(&mut self, sequence: u64, records: u64) -> bool {
-        let was_half = self.halves.is_some_and(|halves| sequence <= halves.until);
-        if was_half || records < 2 {
-            return false;
-        }
-        self.halves = Some(Halves { until: sequence, records: records.div_ceil(2) });
-        true
-    }
 }
 
 /// What has arrived from the receiver and is not read.
@@ -148,7 +120,7 @@ pub(super) enum Verdict {
     Taken,
     /// It wants none now.
     Busy,
-    /// It does not take these.
+    /// It does not take these together; it may take some of them.
     Refused,
     /// It takes none as things are.
     Failed,
@@ -190,13 +162,25 @@ impl Answers {
 }
 
 impl Answer {
+    /// OTLP has 429, 502, 503 and 504 tried again, and all else dropped. This keeps records for
+    /// which the status does not blame the content: all requests have the same URL, the same
+    /// credentials and the same head, and a server error may be over later.
     pub(super) fn verdict(&self) -> Verdict {
         match self.status {
             200..300 => Verdict::Taken,
             429 | 503 => Verdict::Busy,
-            400 | 413 => Verdict::Refused,
+            // RFC 9110: 400 (15.5.1), too large (15.5.14), a format that does not fit, as the
+            // receiver may see from the data (15.5.16), content that cannot be processed (15.5.21).
+            // A refusal "unrelated to the credentials" (15.5.4) is what firewalls answer that
+            // look into requests.
+            400 | 403 | 413 | 415 | 422 => Verdict::Refused,
             _ => Verdict::Failed,
         }
+    }
+
+    /// Whether a smaller request with the same records may be taken.
+    pub(super) const fn is_too_large(&self) -> bool {
+        self.status == 413
     }
 
     /// What to do about it.
@@ -204,6 +188,8 @@ impl Answer {
         match self.status {
             401 | 403 => "; is the token in `headers` right?",
             300..=399 | 404 | 405 => "; is the URL in `address` right?",
+            415 => "; does it take this `format`?",
+            431 => "; are the fields in `headers` too long?",
             _ => "",
         }
     }
@@ -233,7 +219,7 @@ fn answer(bytes: &[u8]) -> Result<Option<(Answer, usize)>, NoHttp> {
     }
     let is_close = field(response.headers, "Connection")
         .is_some_and(|value| value.to_ascii_lowercase().contains("close"));
-    let is_last = is_close || is_endless || response.version == Some(0) || status >= 300;
+    let is_last = is_close || is_endless || response.version == Some(0) || !is_there;
     let words =
         format!("{} {}", response.reason.unwrap_or_default(), String::from_utf8_lossy(body));
     let text = format!("{status} {}", printable(&words)).trim_end().to_owned();
@@ -389,6 +375,8 @@ mod tests {
             ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", true),
             ("HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n", true),
             ("HTTP/1.1 200 OK\r\n\r\nto the end", true),
+            ("HTTP/1.1 400 No\r\nContent-Length: 3\r\n\r\nbad", false),
+            ("HTTP/1.1 400 No\r\nContent-Length: 3\r\n\r\nba", true),
         ] {
             assert_eq!(answer_of(answer).is_last, is_last, "of {answer}");
         }
@@ -402,10 +390,18 @@ mod tests {
             (301, Verdict::Failed),
             (400, Verdict::Refused),
             (401, Verdict::Failed),
+            (403, Verdict::Refused),
+            (404, Verdict::Failed),
+            (408, Verdict::Failed),
             (413, Verdict::Refused),
+            (415, Verdict::Refused),
+            (422, Verdict::Refused),
             (429, Verdict::Busy),
+            (431, Verdict::Failed),
             (500, Verdict::Failed),
+            (502, Verdict::Failed),
             (503, Verdict::Busy),
+            (504, Verdict::Failed),
         ] {
             let text = format!("HTTP/1.1 {status} x\r\nContent-Length: 0\r\n\r\n");
             assert_eq!(answer_of(&text).verdict(), verdict, "of {status}");
@@ -438,19 +434,5 @@ mod tests {
         assert_eq!(read("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz"), Err(NoHttp));
         let long = format!("HTTP/1.1 200 OK\r\nA: {}", "x".repeat(ANSWER_BYTES_MAX));
         assert_eq!(read(&long), Err(NoHttp));
-    }
-
-    #[test]
-    fn refused_records_are_tried_as_two_halves_once() {
-        let mut http = Http::new("a", "/", &[], Body::Lines);
-        assert!(!http.is_complete(10, 100));
-        assert!(http.halve(10, 5));
-        assert!(!http.is_complete(7, 2));
-        assert!(http.is_complete(8, 3));
-        assert!(!http.halve(8, 3), "of a half");
-        assert!(http.is_complete(10, 2));
-        assert!(!http.is_complete(11, 9), "behind both");
-        assert!(http.halve(30, 9));
-        assert!(!http.halve(31, 1), "of one record");
     }
 }

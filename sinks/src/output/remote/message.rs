@@ -225,6 +225,9 @@ impl Composer {
     pub(super) fn compose(&mut self, backlog: &mut Backlog) -> Option<Batch> {
         self.message.clear();
         self.start = 0;
+        if let Some(batch) = self.compose_sample() {
+            return Some(batch);
+        }
         let chunk = match &mut self.messages {
             Messages::Forward(forward) => Some(forward.begin(&mut self.message)),
             Messages::Http(http) => Some(http.begin(&mut self.message)),
@@ -235,6 +238,12 @@ impl Composer {
         while let Some(entry) = backlog.peek() {
             let (sequence, length) = (entry.sequence, entry.bytes.len());
             let is_added = self.add(entry.bytes, batch.records == 0).is_some();
+            if batch.records == 0
+                && is_added
+                && let Messages::Http(http) = &mut self.messages
+            {
+                http.search.remember(entry.bytes);
+            }
             backlog.send(length);
             is_any = true;
             batch.sequence = sequence;
@@ -253,13 +262,29 @@ impl Composer {
         is_any.then_some(batch)
     }
 
+    /// Makes a request with the sample, if one is to be sent: no part of the backlog.
+    fn compose_sample(&mut self) -> Option<Batch> {
+        let sample = self.http()?.search.sample()?.to_vec();
+        let Messages::Http(http) = &mut self.messages else { return None };
+        let chunk = Some(http.begin(&mut self.message));
+        let is_added = self.add(&sample, true).is_some();
+        let Messages::Http(http) = &mut self.messages else { return None };
+        if !is_added {
+            http.search.skip_sample();
+            self.message.clear();
+            return None;
+        }
+        self.start = http.end(&mut self.message);
+        Some(Batch { records: 1, chunk, ..Batch::default() })
+    }
+
     /// Whether the message has all records that it can have.
     fn is_complete(&self, batch: &Batch) -> bool {
         match &self.messages {
             Messages::Forward(_) => self.message.len() >= BATCH_BYTES,
             Messages::Http(http) => {
                 self.message.len() >= REQUEST_BYTES
-                    || http.is_complete(batch.sequence, batch.records)
+                    || http.search.is_complete(batch.sequence, batch.records)
             }
             _ => true,
         }
