@@ -45,6 +45,8 @@ struct Reported {
     errors: u64,
     refused: u64,
     connections: u64,
+    /// The number of errors when a connection was reported.
+    connected_after: Option<u64>,
     /// When errors and failed syncs may be reported again, and when refused records.
     next_errors: Option<Instant>,
     next_refused: Option<Instant>,
@@ -304,7 +306,12 @@ impl Entry {
             events.service(activity, &details);
         };
         let now = &output.counters;
-        if newer(&mut reported.connections, now.connections()).is_some() {
+        // A receiver of HTTP may end the connection after each answer.
+        let errors = Some(now.errors());
+        if newer(&mut reported.connections, now.connections()).is_some()
+            && reported.connected_after != errors
+        {
+            reported.connected_after = errors;
             messages.info(format_args!("{name}: connected"));
         }
         if let Some(lines) = newer(&mut reported.mended, now.mended()) {
