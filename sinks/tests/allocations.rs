@@ -1,5 +1,6 @@
 //! After start nothing is allocated: neither when records are written, nor by the queue, nor by the
-//! outputs, rotation included, nor by a backlog, nor for syslog messages.
+//! outputs, rotation included, nor by a backlog, nor for messages to receivers. Requests of HTTP
+//! allocate a few times for each answer, and never for a record.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 #![allow(unsafe_code, reason = "an allocator is unsafe to write")]
@@ -8,7 +9,7 @@ mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,14 +21,16 @@ use panoptes_sinks::filter::{Activities, Filter, Subject};
 use panoptes_sinks::json::time::Timestamp;
 use panoptes_sinks::output::backlog::Backlog;
 use panoptes_sinks::output::file::{FileOptions, FileOutput};
+use panoptes_sinks::output::form::Schema;
+use panoptes_sinks::output::form::otlp::Otlp;
 use panoptes_sinks::output::form::syslog::{About, FRAME_BYTES_MAX, Framing, Syslog};
 use panoptes_sinks::output::lines::Form;
-use panoptes_sinks::output::remote::{Messages, RemoteOutput, RemoteSettings};
+use panoptes_sinks::output::remote::{Body, Http, Messages, RemoteOutput, RemoteSettings};
 use panoptes_sinks::output::socket::{Connecting, Names, Peer, Socket};
 use panoptes_sinks::output::stream::StreamOutput;
 use panoptes_sinks::output::transport::TransportSettings;
 use panoptes_sinks::output::{Counters, Output, OutputKind};
-use panoptes_sinks::queue::{Class, QueueSize, Waker, queue};
+use panoptes_sinks::queue::{Class, Producer, QueueSize, Waker, queue};
 use panoptes_sinks::record::file_descriptor::FileDescriptorDetails;
 use panoptes_sinks::record::scan::ScanLine;
 use panoptes_sinks::record::{Details, RECORD_BYTES_MAX, Record, RecordWriter};
@@ -63,8 +66,20 @@ fn nothing_is_allocated_after_start() {
         a_socket_allocates_nothing(kind);
         let syslog = Syslog::new(Framing::OctetCounting, 16, "sensor-1", 4711);
         let stream = Framing::OctetCounting;
-        for messages in [Messages::Json { is_compact: true }, Messages::Syslog { syslog, stream }] {
-            a_receiver_allocates_nothing(messages, kind);
+        for messages in [
+            Messages::Json { is_compact: true },
+            Messages::Syslog { syslog, stream },
+            Messages::Events(Schema::Ocsf),
+            Messages::Events(Schema::Ecs),
+        ] {
+            assert_eq!(allocations_for_a_receiver(messages, kind), 0, "{kind:?}");
+        }
+        // The receiver's answers do, and what is made of them.
+        for body in [Body::Lines, Body::Otlp(Otlp::new("sensor-1"))] {
+            let http = Messages::Http(Http::new("a", "/", &[], body));
+            let allocations = allocations_for_a_receiver(http, kind);
+            let parts = (COUNT / PART) as u64;
+            assert!(allocations <= 30 * parts, "{allocations} for {parts} parts");
         }
     }
     backlogs_and_messages_allocate_nothing();
@@ -138,9 +153,13 @@ fn a_socket_allocates_nothing(kind: OutputKind) {
     assert_eq!(ALLOCATIONS.load(Ordering::Relaxed), before, "{kind:?}");
 }
 
-/// Records to a receiver that reads.
-fn a_receiver_allocates_nothing(messages: Messages, kind: OutputKind) {
-    const COUNT: usize = 10_000;
+const COUNT: usize = 10_000;
+/// They are passed on in parts.
+const PART: usize = 100;
+
+/// How often records to a receiver allocate, which reads.
+fn allocations_for_a_receiver(messages: Messages, kind: OutputKind) -> u64 {
+    let is_http = matches!(messages, Messages::Http(_));
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let peer = Peer::tcp("127.0.0.1", listener.local_addr().unwrap().port());
     let (filter, backlog, seed) = (Filter::ALL, Backlog::new(1 << 20), 1);
@@ -154,27 +173,50 @@ fn a_receiver_allocates_nothing(messages: Messages, kind: OutputKind) {
     let record = Record::new(Activity::ProcessCreated, Details::Process(&process));
     let start = Instant::now();
     let now = || start.elapsed().as_nanos() as u64;
+    let mut push = |producer: &mut Producer| {
+        let write = |room: &mut [u8]| records.write(room, &header, &record, NOW_NS);
+        producer.push_with(header.class(record.activity), write).unwrap();
+    };
+    // Without a record there is no request, and no connection for it.
+    push(&mut producer);
+    producer.flush();
     while counters.connections() == 0 {
         writer.step(now(), Duration::from_millis(1));
     }
     let mut stream = listener.accept().unwrap().0;
     stream.set_nonblocking(true).unwrap();
-    let mut bytes = vec![0; 1 << 16];
+    let mut bytes = vec![0; 1 << 20];
+    let mut arrived = 0;
 
     let before = ALLOCATIONS.load(Ordering::Relaxed);
-    for number in 1..=COUNT {
-        let write = |room: &mut [u8]| records.write(room, &header, &record, NOW_NS);
-        producer.push_with(header.class(record.activity), write).unwrap();
-        if number % 100 == 0 {
+    for number in 2..=COUNT {
+        push(&mut producer);
+        if number % PART == 0 {
             producer.flush();
             while counters.records() < number as u64 {
                 writer.step(now(), Duration::from_millis(1));
-                let _ = stream.read(&mut bytes);
+                arrived += stream.read(&mut bytes[arrived..]).unwrap_or_default();
+                if !is_http {
+                    arrived = 0;
+                } else if is_request(&bytes[..arrived]) {
+                    arrived = 0;
+                    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").unwrap();
+                }
             }
         }
     }
-    assert_eq!(ALLOCATIONS.load(Ordering::Relaxed), before, "{kind:?}");
+    let after = ALLOCATIONS.load(Ordering::Relaxed);
     assert_eq!((counters.records(), counters.dropped()), (COUNT as u64, 0));
+    after - before
+}
+
+/// Whether a whole request of HTTP is there.
+fn is_request(bytes: &[u8]) -> bool {
+    let Some(head) = bytes.windows(4).position(|end| end == b"\r\n\r\n") else { return false };
+    let (head, body) = bytes.split_at(head);
+    let digits = head.rsplit(|byte| *byte == b' ').next().unwrap();
+    let length: usize = str::from_utf8(digits).unwrap().parse().unwrap();
+    body.len() == 4 + length
 }
 
 fn a_hundred_thousand_records_allocate_nothing(kind: OutputKind) {

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use panoptes_sinks::filter::Filter;
 use panoptes_sinks::output::backlog::Backlog;
 use panoptes_sinks::output::file::{FileOptions, FileOutput};
+use panoptes_sinks::output::form::Schema;
 use panoptes_sinks::output::form::syslog::{Framing, Syslog};
 use panoptes_sinks::output::remote::{Forward, Messages, RemoteOutput, RemoteSettings};
 use panoptes_sinks::output::socket::{Peer, UnixKind};
@@ -241,6 +242,56 @@ fn a_datagram_is_a_message() {
         let mut message = [0; 9000];
         let length = receiver.recv(&mut message).unwrap();
         check_syslog(str::from_utf8(&message[..length]).unwrap());
+    }
+}
+
+/// Checks that a text is one event, and returns the identifier of its record.
+fn event_id(schema: Schema, text: &str) -> String {
+    assert!(!text.contains('\n'), "{text}");
+    let event: Value = serde_json::from_str(text).unwrap();
+    let id = match schema {
+        Schema::Ocsf => {
+            assert_eq!(event["class_uid"], 1007, "{event}");
+            &event["metadata"]["uid"]
+        }
+        Schema::Ecs => {
+            assert_eq!(event["event"]["action"], "process_created", "{event}");
+            &event["event"]["id"]
+        }
+    };
+    id.as_str().unwrap_or_else(|| panic!("no identifier in {event}")).to_owned()
+}
+
+#[test]
+fn events_of_a_schema_are_lines_of_a_stream_or_datagrams() {
+    const COUNT: usize = 100;
+    for (kind, schema) in KINDS.into_iter().zip([Schema::Ocsf, Schema::Ecs]) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let to = datagrams.local_addr().unwrap();
+        let stream = remote(tcp(address), Messages::Events(schema), kind, 1 << 20);
+        let peer = Peer::udp(&to.ip().to_string(), to.port());
+        let udp = remote(peer, Messages::Events(schema), kind, 1 << 20);
+        let reader = thread::spawn(move || {
+            let lines = BufReader::new(listener.accept().unwrap().0).lines();
+            lines.map(|line| event_id(schema, &line.unwrap())).collect::<Vec<_>>()
+        });
+        let (mut producer, running) = start(vec![Box::new(stream), Box::new(udp)]);
+        push_real(&mut producer, COUNT);
+        let counters = running.counters.clone();
+        wait_for("datagrams", || counters[1].records() == COUNT as u64);
+        drop(producer);
+        running.end();
+        let ids = reader.join().unwrap();
+        assert_eq!((ids.len(), counters[0].dropped()), (COUNT, 0));
+        assert!(ids.is_sorted_by(|left, right| left < right));
+        datagrams.set_nonblocking(true).unwrap();
+        let mut message = vec![0; 65536];
+        for id in &ids[..10] {
+            let length = datagrams.recv(&mut message).unwrap();
+            assert_eq!(event_id(schema, str::from_utf8(&message[..length]).unwrap()), *id);
+        }
     }
 }
 

@@ -8,8 +8,10 @@ mod common;
 #[path = "common/receivers.rs"]
 mod receivers;
 
+use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -219,28 +221,152 @@ fn a_request_that_is_too_large_comes_as_two_halves() {
     assert_eq!((counters.records(), counters.dropped()), (COUNT as u64, 0));
 }
 
+/// Each number as it came first: a record that a receiver took may come again as a sample.
+fn once(taken: &Taken) -> Vec<usize> {
+    let mut seen = HashSet::new();
+    numbers(taken).into_iter().filter(|number| seen.insert(*number)).collect()
+}
+
+fn refusal(status: &str) -> String {
+    format!("HTTP/1.1 {status}\r\nContent-Length: 9\r\n\r\nno number")
+}
+
+/// Over one connection, and without a pause.
 #[test]
-fn the_half_of_a_request_that_is_refused_again_is_dropped_and_counted() {
+fn a_record_that_is_refused_costs_itself_alone() {
     const COUNT: usize = 1000;
     const WRONG: usize = 321;
-    for kind in KINDS {
-        let (address, taken) = serve(|_, request| {
-            if request.numbers().contains(&WRONG) {
-                "HTTP/1.1 400 Bad Request\r\nContent-Length: 9\r\n\r\nno number".to_owned()
-            } else {
-                TAKEN.to_owned()
-            }
+    for status in [
+        "400 Bad Request",
+        "403 Forbidden",
+        "413 Content Too Large",
+        "415 Unsupported Media Type",
+        "422 Unprocessable Content",
+    ] {
+        let (address, taken) = serve(move |_, request| {
+            if request.numbers().contains(&WRONG) { refusal(status) } else { TAKEN.to_owned() }
         });
-        let counters = send(address, kind, COUNT);
-        let numbers = numbers(&taken);
-        assert!(numbers.is_sorted_by(|left, right| left < right));
-        assert!(!numbers.contains(&WRONG));
-        assert_eq!(counters.records(), numbers.len() as u64);
-        assert_eq!(counters.dropped(), (COUNT - numbers.len()) as u64);
-        assert!((1..=COUNT as u64 / 2).contains(&counters.dropped()), "{counters:?}");
-        assert_eq!(counters.errors(), 2);
+        let counters = send(address, OutputKind::IoUring, COUNT);
+        assert!(once(&taken).into_iter().eq((0..COUNT).filter(|number| *number != WRONG)));
+        assert_eq!((counters.records(), counters.dropped()), (COUNT as u64 - 1, 1));
+        assert_eq!((counters.refused(), counters.errors(), counters.connections()), (1, 0, 1));
         let failure = counters.failure();
-        assert!(failure.contains("it answers 400 Bad Request"), "{failure}");
+        assert!(failure.contains(&format!("it answers {status} no number")), "{failure}");
+    }
+}
+
+/// A watched system can make any number of such records.
+#[test]
+fn many_records_that_are_refused_cost_few_requests_each_and_no_pause() {
+    const COUNT: usize = 1500;
+    let is_wrong = |number: usize| (0..300).contains(&number) || number.is_multiple_of(10);
+    let wrong = (0..COUNT).filter(|number| is_wrong(*number)).count();
+    let requests = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&requests);
+    let (address, taken) = serve(move |_, request| {
+        count.fetch_add(1, Ordering::Relaxed);
+        let is_refused = request.numbers().into_iter().any(is_wrong);
+        if is_refused { refusal("400 Bad Request") } else { TAKEN.to_owned() }
+    });
+    let output = remote(tcp(address), lines(), OutputKind::IoUring, 16 << 20);
+    let (mut producer, running) = start(vec![Box::new(output)]);
+    push(&mut producer, 0..COUNT);
+    let counters = Arc::clone(&running.counters[0]);
+    wait_for("end", || counters.records() + counters.dropped() == COUNT as u64);
+    drop(producer);
+    running.end();
+    let numbers = numbers(&taken);
+    // The first one that is taken is a sample, before its time.
+    assert!(once(&taken).len() == COUNT - wrong);
+    let rest = (0..COUNT).filter(|number| !is_wrong(*number));
+    let mut numbers = numbers.into_iter();
+    assert!(rest.into_iter().all(|right| numbers.any(|number| number == right)));
+    assert_eq!((counters.refused(), counters.errors()), (wrong as u64, 0));
+    let requests = requests.load(Ordering::Relaxed);
+    assert!(requests < 5 * wrong + 30, "{requests} requests for {wrong} records");
+}
+
+/// At its start, or from some time on, as one does that speaks another protocol now.
+#[test]
+fn a_receiver_that_refuses_everything_costs_nothing_and_gets_it_when_it_is_mended() {
+    const COUNT: usize = 2000;
+    for before in [0, 100] {
+        let is_wrong = Arc::new(AtomicBool::new(before == 0));
+        let refuses = Arc::clone(&is_wrong);
+        let refused = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&refused);
+        let (address, taken) = serve(move |_, _| {
+            if !refuses.load(Ordering::Relaxed) {
+                return TAKEN.to_owned();
+            }
+            count.fetch_add(1, Ordering::Relaxed);
+            refusal("400 Bad Request")
+        });
+        let output = remote(tcp(address), lines(), OutputKind::IoUring, 16 << 20);
+        let (mut producer, running) = start(vec![Box::new(output)]);
+        let counters = Arc::clone(&running.counters[0]);
+        push(&mut producer, 0..before);
+        wait_for("first records", || counters.records() == before as u64);
+        is_wrong.store(true, Ordering::Relaxed);
+        push(&mut producer, before..COUNT);
+        wait_for("failures", || counters.errors() >= 3);
+        let failure = counters.failure();
+        let words = "it answers 400 Bad Request no number; it refuses every record";
+        assert!(failure.ends_with(words), "{failure}");
+        // A search for the first record, and samples in each round.
+        let refused = refused.load(Ordering::Relaxed);
+        assert!(refused < 12 + 4 * 9, "{refused} requests");
+        is_wrong.store(false, Ordering::Relaxed);
+        wait_for("end", || counters.records() == COUNT as u64);
+        drop(producer);
+        running.end();
+        assert!(once(&taken).into_iter().eq(0..COUNT));
+        assert_eq!((counters.dropped(), counters.refused()), (0, 0));
+    }
+}
+
+/// Nothing is known of such a receiver until something else waits.
+#[test]
+fn the_very_first_record_may_be_one_that_is_refused() {
+    let (address, taken) = serve(|_, request| {
+        if request.numbers().contains(&0) { refusal("400 Bad Request") } else { TAKEN.to_owned() }
+    });
+    let output = remote(tcp(address), lines(), OutputKind::IoUring, 1 << 20);
+    let (mut producer, running) = start(vec![Box::new(output)]);
+    let counters = Arc::clone(&running.counters[0]);
+    push(&mut producer, 0..1);
+    wait_for("failure", || counters.errors() > 0);
+    assert_eq!(counters.dropped(), 0);
+    push(&mut producer, 1..10);
+    wait_for("end", || counters.records() == 9);
+    drop(producer);
+    running.end();
+    assert_eq!((counters.dropped(), counters.refused()), (1, 1));
+    assert!(numbers(&taken).ends_with(&[1, 2, 3, 4, 5, 6, 7, 8, 9]));
+}
+
+/// Nothing else wakes the writer meanwhile.
+#[test]
+fn a_receiver_that_takes_long_to_answer_gets_the_next_request_at_once() {
+    const COUNT: usize = 7000;
+    const TIME: Duration = Duration::from_millis(150);
+    for kind in KINDS {
+        let (address, taken) = serve(|_, _| {
+            thread::sleep(TIME);
+            TAKEN.to_owned()
+        });
+        let output = remote(tcp(address), lines(), kind, 16 << 20);
+        let (mut producer, running) = start(vec![Box::new(output)]);
+        let counters = Arc::clone(&running.counters[0]);
+        let start = Instant::now();
+        push(&mut producer, 0..COUNT);
+        wait_for("end", || counters.records() == COUNT as u64);
+        let elapsed = start.elapsed();
+        drop(producer);
+        running.end();
+        let requests = taken.lock().unwrap().len() as u32;
+        assert!(requests > 5, "{requests}");
+        assert!(elapsed < 2 * requests * TIME, "{requests} requests in {elapsed:?}");
     }
 }
 
@@ -257,7 +383,7 @@ fn records_that_a_receiver_rejects_though_it_takes_others_are_counted() {
     });
     let counters = send(address, OutputKind::IoUring, COUNT);
     assert_eq!((counters.records(), counters.dropped()), (COUNT as u64 - 1, 1));
-    assert_eq!((counters.connections(), counters.errors()), (1, 1));
+    assert_eq!((counters.connections(), counters.errors(), counters.refused()), (1, 0, 1));
     let failure = counters.failure();
     assert!(failure.contains("it answers 200 OK {\"partialSuccess\""), "{failure}");
 }

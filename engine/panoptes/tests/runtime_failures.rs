@@ -1,5 +1,7 @@
 //! Panics in the program itself: each part that can panic is made to, and what survives is checked.
-//! `cargo test --release --package panoptes --features failpoints --test runtime_failures`
+//! `cargo test --package panoptes --features failpoints --test runtime_failures`
+//!
+//! `PANOPTES_PROGRAM` names another program with that feature, such as one of a release build.
 
 #![cfg(feature = "failpoints")]
 #![allow(clippy::unwrap_used, reason = "a test may")]
@@ -13,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use panoptes_rig::product;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -42,7 +45,7 @@ impl Service {
                       b: {system: b, file_format: raw}\n";
         fs::write(folder.path().join("p.yaml"), text).unwrap();
         let said = fs::File::create(folder.path().join("said")).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_panoptes"))
+        let child = Command::new(product::program().unwrap())
             .args(["run", "--config", "p.yaml"])
             .current_dir(folder.path())
             .env("PANOPTES_FAILPOINTS", failpoints)

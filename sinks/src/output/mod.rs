@@ -70,6 +70,8 @@ counters! {
     bytes;
     /// Records that this output could not accept in time.
     dropped;
+    /// Records that a receiver refused, and that were dropped for it: `dropped` counts them, too.
+    refused;
     /// Writes completed by io_uring.
     ring_writes;
     /// Writes completed by `write` and `pwrite`.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, value_parser};
 use panoptes_rig::disk::Format;
-use panoptes_rig::{Architecture, Emulator, Flavor, Kernel, initramfs, setup, snapshot};
+use panoptes_rig::{Architecture, Emulator, Flavor, Kernel, initramfs, product, setup, snapshot};
 use panoptes_rig::{strangers, turn, userland};
 
 use crate::cargo::{self, Executable, WORKSPACE};
@@ -103,7 +103,7 @@ fn everything(stages: &mut Stages) -> Result<Count, String> {
     let live = || live_tests(&executables, &[], &saved);
     count.add(part(stages, "recording", record));
     count.add(part(stages, "tests without guests", tests_without_guests));
-    count.add(part(stages, "panics in a release build", panics));
+    count.add(part(stages, "panics in a release build", || panics(&executables)));
     count.add(part(stages, "fuzz targets", fuzz_targets));
     count.add(part(stages, "live tests", live));
     Ok(count)
@@ -143,15 +143,17 @@ fn build() -> Result<Vec<Executable>, String> {
     cargo::build(cargo::command().args(["test", "--no-run"]).args(WORKSPACE))
 }
 
-/// What survives panics, in a build as users have it, but for the feature that provokes them and
-/// for optimisation at link time, which takes minutes.
-fn panics() -> Result<Count, String> {
-    let features = ["--package", "panoptes", "--features", "failpoints"];
-    let mut command = cargo::command();
-    command.args(["test", "--release", "--test", "runtime_failures"]).args(features);
+/// What survives panics, in a program as users have it, but for the feature that provokes them and
+/// for optimisation at link time, which takes minutes. The tests themselves are already built.
+fn panics(executables: &[Executable]) -> Result<Count, String> {
+    let is_it = |one: &&Executable| one.is_test && one.name == "runtime_failures";
+    let test = executables.iter().find(is_it).ok_or("cargo built no test runtime_failures")?;
+    let mut build = cargo::command();
+    build.args(["build", "--release", "--package", "panoptes", "--features", "failpoints"]);
     let profile = [("LTO", "off"), ("CODEGEN_UNITS", "16"), ("DEBUG", "none")];
-    command.envs(profile.map(|(key, value)| (format!("CARGO_PROFILE_RELEASE_{key}"), value)));
-    tests(&mut command)
+    build.envs(profile.map(|(key, value)| (format!("CARGO_PROFILE_RELEASE_{key}"), value)));
+    let program = cargo::program(&mut build, "bin", "panoptes")?;
+    tests(Command::new(&test.path).current_dir(&test.folder).env(product::VARIABLE, program))
 }
 
 /// A thousand executions of each fuzz target.

@@ -220,7 +220,7 @@ impl Default for Events {
 fn read_thresholds(into: &mut Thresholds, activity: Activity, section: &mut Section<'_>) {
     let mut bytes = |key, bytes: &mut u64| {
         let mut size = ByteSize(*bytes);
-        section.value_in(key, &mut size, ByteSize(1)..=ByteSize(u64::MAX));
+        section.value_in(key, &mut size, ByteSize(1)..=ByteSize::UNBOUNDED);
         *bytes = size.0;
     };
     match activity {

@@ -237,9 +237,11 @@ impl Setting for Alert {
     fn read(text: &str, _base: &Path) -> Result<Self, String> {
         let is_alert = |one: &Activity| one.info().message_type == MessageType::Alert;
         match Activity::from_name(text) {
-            Some(activity) if !is_alert(&activity) => {
-                Err("is not an alert, and exceptions silence only alerts".to_owned())
-            }
+            Some(activity) if !is_alert(&activity) => Err(format!(
+                "is not an alert, and exceptions silence only alerts; to have no such events, \
+                 write `default: {{events: {{{}: false}}}}`",
+                activity.name()
+            )),
             Some(activity) if !has_process(activity) => {
                 Err("is about no process and no connection, so no exception matches it".to_owned())
             }

@@ -75,7 +75,7 @@ impl Output {
         section.value_in(
             "rotate_size",
             &mut self.rotate_size,
-            ROTATE_SIZE_MIN..=ByteSize(u64::MAX),
+            ROTATE_SIZE_MIN..=ByteSize::UNBOUNDED,
         );
         section.value_in("max_files", &mut self.max_files, 1..=1000);
         section.value("sync", &mut self.sync);

@@ -13,7 +13,7 @@ use std::path::Path;
 use super::key::{Key, MAPPINGS};
 use super::problem::{Place, Problem, printable};
 use super::tree::{Entry, Node, Value};
-use super::value::{Setting, listed};
+use super::value::{ByteSize, Setting, listed};
 
 /// The data that all sections of one configuration share.
 #[derive(Debug)]
@@ -184,14 +184,14 @@ impl<'a> Section<'a> {
         match self.read::<T>(key) {
             Some(value) if range.contains(&value) => *into = value,
             Some(value) => {
-                let message = format!(
-                    "`{}` is {}; it must be from {} to {}",
-                    self.full(key),
-                    value.show(),
-                    range.start().show(),
-                    range.end().show()
-                );
-                self.refuse(key, message);
+                let (least, greatest) = (range.start().show(), range.end().show());
+                let bounds = if greatest == ByteSize::UNBOUNDED.show() {
+                    format!("at least {least}")
+                } else {
+                    format!("from {least} to {greatest}")
+                };
+                let (key_path, value) = (self.full(key), value.show());
+                self.refuse(key, format!("`{key_path}` is {value}; it must be {bounds}"));
             }
             None => {}
         }

@@ -130,7 +130,7 @@ impl Setting for Cores {
                 return Err(CORES_FORM.to_owned());
             };
             if first > last {
-                return Err(format!("has the range {part}, whose end is before its start"));
+                return Err(format!("has the range {part}; write {last}-{first}"));
             }
             cores.extend(first..=last);
         }

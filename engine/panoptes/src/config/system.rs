@@ -194,7 +194,7 @@ impl Setting for OsType {
         if text.eq_ignore_ascii_case("linux") {
             Ok(Self::Linux)
         } else if text.eq_ignore_ascii_case("windows") {
-            Err("is not supported: only Linux can be watched".to_owned())
+            Err("is not supported: only Linux can be watched; write Linux".to_owned())
         } else {
             Err("is not a known operating system; write Linux".to_owned())
         }

@@ -67,6 +67,9 @@ pub(crate) fn listed<'a>(words: impl Iterator<Item = &'a str>) -> String {
 pub struct ByteSize(pub u64);
 
 impl ByteSize {
+    /// The greatest value of keys that have no greatest one.
+    pub(crate) const UNBOUNDED: Self = Self(u64::MAX);
+
     /// This many times 1024 × 1024 bytes.
     pub const fn mebibytes(count: u64) -> Self {
         Self(count << 20)
@@ -338,7 +341,7 @@ fn split_number(text: &str) -> (&str, &str) {
 
 fn whole_number(text: &str) -> Result<u64, String> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err("is not a whole number".to_owned());
+        return Err("is not a whole number; write digits alone, such as 4096".to_owned());
     }
     text.parse().map_err(|_| "is too large".to_owned())
 }

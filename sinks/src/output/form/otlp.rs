@@ -14,7 +14,7 @@ use crate::json::time::Timestamp;
 #[derive(Debug)]
 pub struct Otlp {
     /// What comes before the first log.
-    start: String,
+    start: Vec<u8>,
 }
 
 impl Otlp {
@@ -23,19 +23,22 @@ impl Otlp {
         let plain = |c: &char| c.is_ascii_graphic() && !matches!(c, '"' | '\\');
         let hostname: String = hostname.chars().filter(plain).collect();
         let version = env!("CARGO_PKG_VERSION");
-        let start = format!(
-            "{{\"resourceLogs\":[{{\"resource\":{{\"attributes\":[{},{}]}},\
-             \"scopeLogs\":[{{\"scope\":{{\"name\":\"panoptes\",\"version\":\"{version}\"}},\
-             \"logRecords\":[",
-            attribute("service.name", "panoptes"),
-            attribute("host.name", &hostname),
+        let mut start = b"{\"resourceLogs\":[{\"resource\":{\"attributes\":[".to_vec();
+        attribute("service.name", "panoptes", &mut start);
+        start.push(b',');
+        attribute("host.name", &hostname, &mut start);
+        // Writing to memory does not fail.
+        let _ = write!(
+            start,
+            "]}},\"scopeLogs\":[{{\"scope\":{{\"name\":\"panoptes\",\
+             \"version\":\"{version}\"}},\"logRecords\":["
         );
         Self { start }
     }
 
     /// Begins a body.
     pub(crate) fn begin(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.start.as_bytes());
+        out.extend_from_slice(&self.start);
     }
 
     /// Appends a record; `None`, and nothing, if it cannot be read.
@@ -58,29 +61,28 @@ impl Otlp {
              \"body\":{{\"stringValue\":\"",
         );
         escape(record, out);
-        let _ = write!(
-            out,
-            "\"}},\"attributes\":[{},{}",
-            attribute("activity", about.activity.name()),
-            attribute("severity", severity),
-        );
+        out.extend_from_slice(b"\"},\"attributes\":[");
+        attribute("activity", about.activity.name(), out);
+        out.push(b',');
+        attribute("severity", severity, out);
         if let Some(system) = system {
-            let _ = write!(out, ",{}", attribute("system", system));
+            out.push(b',');
+            attribute("system", system, out);
         }
         out.extend_from_slice(b"]}");
         Some(())
     }
 
     /// Ends a body.
-    pub(crate) fn end(&self, out: &mut Vec<u8>) {
-        debug_assert!(out.starts_with(self.start.as_bytes()));
+    pub(crate) fn end(out: &mut Vec<u8>) {
         out.extend_from_slice(b"]}]}]}");
     }
 }
 
-/// An attribute; `value` is the inside of a JSON string.
-fn attribute(key: &str, value: &str) -> String {
-    format!("{{\"key\":\"{key}\",\"value\":{{\"stringValue\":\"{value}\"}}}}")
+/// Appends an attribute; `value` is the inside of a JSON string.
+fn attribute(key: &str, value: &str, out: &mut Vec<u8>) {
+    // Writing to memory does not fail.
+    let _ = write!(out, "{{\"key\":\"{key}\",\"value\":{{\"stringValue\":\"{value}\"}}}}");
 }
 
 /// The number of a severity (OpenTelemetry, "Logs Data Model", SeverityNumber).
@@ -157,7 +159,7 @@ mod tests {
         for (index, record) in records.iter().enumerate() {
             Otlp::append(&about(severity), record.as_bytes(), index == 0, &mut out).unwrap();
         }
-        otlp.end(&mut out);
+        Otlp::end(&mut out);
         serde_json::from_slice(&out).unwrap()
     }
 

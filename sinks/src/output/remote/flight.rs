@@ -51,14 +51,14 @@ impl Flight {
     }
 
     /// Notes that the receiver has answered the message that was sent first, and takes so many of
-    /// its records never.
-    pub(super) fn answer_first(&mut self, refused: u64) {
-        if let Some(Sent { batch, is_acknowledged, .. }) = self.messages.front_mut() {
-            let refused = refused.min(batch.records);
-            batch.records -= refused;
-            batch.left_out += refused;
-            *is_acknowledged = true;
-        }
+    /// its records never; returns how many it had of them.
+    pub(super) fn answer_first(&mut self, refused: u64) -> u64 {
+        let Some(Sent { batch, is_acknowledged, .. }) = self.messages.front_mut() else { return 0 };
+        let refused = refused.min(batch.records);
+        batch.records -= refused;
+        batch.left_out += refused;
+        *is_acknowledged = true;
+        refused
     }
 
     /// Notes that the receiver has a message.

@@ -4,6 +4,7 @@
 
 use httparse::{EMPTY_HEADER, Header, Response, Status, parse_chunk_size};
 
+use super::search::Search;
 use crate::output::form::Schema;
 use crate::output::form::otlp::Otlp;
 
@@ -15,7 +16,7 @@ pub struct Http {
     head: String,
     /// The number of the last request.
     request: u64,
-    halves: Option<Halves>,
+    pub(super) search: Search,
 }
 
 /// The body of a request.
@@ -29,14 +30,9 @@ pub enum Body {
     Otlp(Otlp),
 }
 
-/// Records that the receiver has refused together.
-#[derive(Clone, Copy, Debug)]
-struct Halves {
-    /// The sequence of the last one in the backlog.
-    until: u64,
-    /// How many a request can have.
-    records: u64,
-}
+/// The longest number of a body's length, and what ends the head.
+const LENGTH_BYTES: usize = 20;
+const HEAD_END: &[u8] = b"\r\n\r\n";
 
 impl Http {
     /// Requests to this host, with its port if that is not the usual one, and path. The fields are
@@ -55,11 +51,17 @@ impl Http {
             head.extend([name, ": ", value, "\r\n"]);
         }
         head.extend(["Content-Type: ", content, "\r\nContent-Length: "]);
-        Self { body, head, request: 0, halves: None }
+        Self { body, head, request: 0, search: Search::new() }
     }
 
-    /// Begins a request; returns its number.
+    /// Room for the head of a request.
+    pub(super) fn head_bytes(&self) -> usize {
+        self.head.len() + LENGTH_BYTES + HEAD_END.len()
+    }
+
+    /// Begins a request behind the room for its head; returns its number.
     pub(super) fn begin(&mut self, out: &mut Vec<u8>) -> u64 {
+        out.resize(self.head_bytes(), 0);
         if let Body::Otlp(otlp) = &self.body {
             otlp.begin(out);
         }
@@ -67,33 +69,26 @@ impl Http {
         self.request
     }
 
-    /// Ends the request, whose body is in `out`.
-    pub(super) fn end(&self, out: &mut Vec<u8>) {
-        if let Body::Otlp(otlp) = &self.body {
-            otlp.end(out);
+    /// Ends the request, and writes the head before its body. Returns where the request begins.
+    pub(super) fn end(&self, out: &mut Vec<u8>) -> usize {
+        if let Body::Otlp(_) = &self.body {
+            Otlp::end(out);
         }
-        let head = format!("{}{}\r\n\r\n", self.head, out.len());
-        drop(out.splice(..0, head.into_bytes()));
-    }
-
-    /// Whether a request is complete that has so many records, the last one of this sequence.
-    pub(super) fn is_complete(&self, sequence: u64, records: u64) -> bool {
-        self.halves.is_some_and(|halves| {
-            let is_last = sequence == halves.until;
-            let is_half = sequence < halves.until && records >= halves.records;
-            is_last || is_half
-        })
-    }
-
-    /// Notes that such a request was refused for its body. Returns whether its records shall be
-    /// tried again, as two halves.
-    pub(super) fn halve(&mut self, sequence: u64, records: u64) -> bool {
-        let was_half = self.halves.is_some_and(|halves| sequence <= halves.until);
-        if was_half || records < 2 {
-            return false;
+        let body = self.head_bytes();
+        let mut at = body - HEAD_END.len();
+        out[at..body].copy_from_slice(HEAD_END);
+        let mut length = out.len() - body;
+        loop {
+            at -= 1;
+            out[at] = b'0' + (length % 10) as u8;
+            length /= 10;
+            if length == 0 {
+                break;
+            }
         }
-        self.halves = Some(Halves { until: sequence, records: records.div_ceil(2) });
-        true
+        let start = at - self.head.len();
+        out[start..at].copy_from_slice(self.head.as_bytes());
+        start
     }
 }
 
@@ -125,7 +120,7 @@ pub(super) enum Verdict {
     Taken,
     /// It wants none now.
     Busy,
-    /// It does not take these.
+    /// It does not take these together; it may take some of them.
     Refused,
     /// It takes none as things are.
     Failed,
@@ -167,13 +162,25 @@ impl Answers {
 }
 
 impl Answer {
+    /// OTLP has 429, 502, 503 and 504 tried again, and all else dropped. This keeps records for
+    /// which the status does not blame the content: all requests have the same URL, the same
+    /// credentials and the same head, and a server error may be over later.
     pub(super) fn verdict(&self) -> Verdict {
         match self.status {
             200..300 => Verdict::Taken,
             429 | 503 => Verdict::Busy,
-            400 | 413 => Verdict::Refused,
+            // RFC 9110: 400 (15.5.1), too large (15.5.14), a format that does not fit, as the
+            // receiver may see from the data (15.5.16), content that cannot be processed (15.5.21).
+            // A refusal "unrelated to the credentials" (15.5.4) is what firewalls answer that
+            // look into requests.
+            400 | 403 | 413 | 415 | 422 => Verdict::Refused,
             _ => Verdict::Failed,
         }
+    }
+
+    /// Whether a smaller request with the same records may be taken.
+    pub(super) const fn is_too_large(&self) -> bool {
+        self.status == 413
     }
 
     /// What to do about it.
@@ -181,6 +188,8 @@ impl Answer {
         match self.status {
             401 | 403 => "; is the token in `headers` right?",
             300..=399 | 404 | 405 => "; is the URL in `address` right?",
+            415 => "; does it take this `format`?",
+            431 => "; are the fields in `headers` too long?",
             _ => "",
         }
     }
@@ -210,7 +219,7 @@ fn answer(bytes: &[u8]) -> Result<Option<(Answer, usize)>, NoHttp> {
     }
     let is_close = field(response.headers, "Connection")
         .is_some_and(|value| value.to_ascii_lowercase().contains("close"));
-    let is_last = is_close || is_endless || response.version == Some(0) || status >= 300;
+    let is_last = is_close || is_endless || response.version == Some(0) || !is_there;
     let words =
         format!("{} {}", response.reason.unwrap_or_default(), String::from_utf8_lossy(body));
     let text = format!("{status} {}", printable(&words)).trim_end().to_owned();
@@ -327,14 +336,14 @@ mod tests {
         let mut out = Vec::new();
         assert_eq!(http.begin(&mut out), 1);
         out.extend_from_slice(b"{\"a\":1}\n");
-        http.end(&mut out);
+        let start = http.end(&mut out);
         let version = env!("CARGO_PKG_VERSION");
         let expected = format!(
             "POST /in HTTP/1.1\r\nHost: a:4318\r\nUser-Agent: panoptes/{version}\r\n\
              Authorization: Bearer x\r\nContent-Type: application/x-ndjson\r\n\
              Content-Length: 8\r\n\r\n{{\"a\":1}}\n"
         );
-        assert_eq!(String::from_utf8(out).unwrap(), expected);
+        assert_eq!(str::from_utf8(&out[start..]).unwrap(), expected);
         assert_eq!(http.begin(&mut Vec::new()), 2);
     }
 
@@ -366,6 +375,8 @@ mod tests {
             ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", true),
             ("HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n", true),
             ("HTTP/1.1 200 OK\r\n\r\nto the end", true),
+            ("HTTP/1.1 400 No\r\nContent-Length: 3\r\n\r\nbad", false),
+            ("HTTP/1.1 400 No\r\nContent-Length: 3\r\n\r\nba", true),
         ] {
             assert_eq!(answer_of(answer).is_last, is_last, "of {answer}");
         }
@@ -379,10 +390,18 @@ mod tests {
             (301, Verdict::Failed),
             (400, Verdict::Refused),
             (401, Verdict::Failed),
+            (403, Verdict::Refused),
+            (404, Verdict::Failed),
+            (408, Verdict::Failed),
             (413, Verdict::Refused),
+            (415, Verdict::Refused),
+            (422, Verdict::Refused),
             (429, Verdict::Busy),
+            (431, Verdict::Failed),
             (500, Verdict::Failed),
+            (502, Verdict::Failed),
             (503, Verdict::Busy),
+            (504, Verdict::Failed),
         ] {
             let text = format!("HTTP/1.1 {status} x\r\nContent-Length: 0\r\n\r\n");
             assert_eq!(answer_of(&text).verdict(), verdict, "of {status}");
@@ -415,19 +434,5 @@ mod tests {
         assert_eq!(read("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz"), Err(NoHttp));
         let long = format!("HTTP/1.1 200 OK\r\nA: {}", "x".repeat(ANSWER_BYTES_MAX));
         assert_eq!(read(&long), Err(NoHttp));
-    }
-
-    #[test]
-    fn refused_records_are_tried_as_two_halves_once() {
-        let mut http = Http::new("a", "/", &[], Body::Lines);
-        assert!(!http.is_complete(10, 100));
-        assert!(http.halve(10, 5));
-        assert!(!http.is_complete(7, 2));
-        assert!(http.is_complete(8, 3));
-        assert!(!http.halve(8, 3), "of a half");
-        assert!(http.is_complete(10, 2));
-        assert!(!http.is_complete(11, 9), "behind both");
-        assert!(http.halve(30, 9));
-        assert!(!http.halve(31, 1), "of one record");
     }
 }

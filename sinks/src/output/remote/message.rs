@@ -67,6 +67,8 @@ pub(super) struct Composer {
     is_stream: bool,
     known: Known,
     message: Vec<u8>,
+    /// Where the message begins in it.
+    start: usize,
     /// A record whose lists are left out, if another form follows.
     record: Vec<u8>,
     frame: Box<[u8; FRAME_BYTES_MAX]>,
@@ -166,9 +168,9 @@ impl Composer {
     pub(super) fn new(messages: Messages) -> Self {
         // It allocates.
         LazyLock::force(&NUMBERS);
-        let length = match messages {
+        let length = match &messages {
             Messages::Forward(_) => BATCH_BYTES + 2 * RECORD_BYTES_MAX,
-            Messages::Http(_) => REQUEST_BYTES + 3 * RECORD_BYTES_MAX,
+            Messages::Http(http) => http.head_bytes() + REQUEST_BYTES + 3 * RECORD_BYTES_MAX,
             // An event may be too long at first.
             Messages::Events(_) => 3 * RECORD_BYTES_MAX,
             _ => RECORD_BYTES_MAX + 1,
@@ -178,6 +180,7 @@ impl Composer {
             known: if messages.is_compact() { Known::new() } else { Known::default() },
             messages,
             message: Vec::with_capacity(length),
+            start: 0,
             record: Vec::with_capacity(RECORD_BYTES_MAX),
             frame: Box::new([0; FRAME_BYTES_MAX]),
         }
@@ -221,6 +224,10 @@ impl Composer {
     /// empty if none of its records can be in one.
     pub(super) fn compose(&mut self, backlog: &mut Backlog) -> Option<Batch> {
         self.message.clear();
+        self.start = 0;
+        if let Some(batch) = self.compose_sample() {
+            return Some(batch);
+        }
         let chunk = match &mut self.messages {
             Messages::Forward(forward) => Some(forward.begin(&mut self.message)),
             Messages::Http(http) => Some(http.begin(&mut self.message)),
@@ -231,6 +238,12 @@ impl Composer {
         while let Some(entry) = backlog.peek() {
             let (sequence, length) = (entry.sequence, entry.bytes.len());
             let is_added = self.add(entry.bytes, batch.records == 0).is_some();
+            if batch.records == 0
+                && is_added
+                && let Messages::Http(http) = &mut self.messages
+            {
+                http.search.remember(entry.bytes);
+            }
             backlog.send(length);
             is_any = true;
             batch.sequence = sequence;
@@ -243,10 +256,26 @@ impl Composer {
         match &self.messages {
             _ if batch.records == 0 => self.message.clear(),
             Messages::Forward(forward) => forward.end(batch.records, &mut self.message),
-            Messages::Http(http) => http.end(&mut self.message),
+            Messages::Http(http) => self.start = http.end(&mut self.message),
             _ => {}
         }
         is_any.then_some(batch)
+    }
+
+    /// Makes a request with the sample, if one is to be sent: no part of the backlog.
+    fn compose_sample(&mut self) -> Option<Batch> {
+        let sample = self.http()?.search.sample()?.to_vec();
+        let Messages::Http(http) = &mut self.messages else { return None };
+        let chunk = Some(http.begin(&mut self.message));
+        let is_added = self.add(&sample, true).is_some();
+        let Messages::Http(http) = &mut self.messages else { return None };
+        if !is_added {
+            http.search.skip_sample();
+            self.message.clear();
+            return None;
+        }
+        self.start = http.end(&mut self.message);
+        Some(Batch { records: 1, chunk, ..Batch::default() })
     }
 
     /// Whether the message has all records that it can have.
@@ -255,7 +284,7 @@ impl Composer {
             Messages::Forward(_) => self.message.len() >= BATCH_BYTES,
             Messages::Http(http) => {
                 self.message.len() >= REQUEST_BYTES
-                    || http.is_complete(batch.sequence, batch.records)
+                    || http.search.is_complete(batch.sequence, batch.records)
             }
             _ => true,
         }
@@ -263,7 +292,7 @@ impl Composer {
 
     /// The last message that was made.
     pub(super) fn message(&self) -> &[u8] {
-        &self.message
+        &self.message[self.start..]
     }
 
     /// Adds a record to the message; `None` if it cannot be in one.

@@ -22,6 +22,7 @@ mod forward;
 mod http;
 mod link;
 mod message;
+mod search;
 mod tls;
 
 use std::io;
@@ -39,6 +40,7 @@ use self::forward::Acks;
 use self::http::{Answer, Answers, Verdict};
 use self::link::Link;
 use self::message::{Batch, Composer, Note};
+use self::search::Next;
 use super::backlog::{Backlog, Dropped};
 use super::socket::{Action, BackOff, Connecting, Names, Peer, SocketError};
 use super::{Counters, Output, OutputKind, Standing};
@@ -118,6 +120,9 @@ enum Ended {
 
 /// A receiver that makes no progress for this time is looked at now and then only.
 const SOON_NS: u64 = 100_000_000;
+/// The next request waits for the answer to the last one, so that one is looked for longer. A look
+/// each half second adds a tenth to a longer time, at most.
+const SOON_HTTP_NS: u64 = 5_000_000_000;
 /// A connection that ends sooner lengthens the pause before the next one, even if a part of the
 /// records had arrived: a receiver that ends all connections is not called ten times a second.
 const GOOD_NS: u64 = 1_000_000_000;
@@ -254,19 +259,19 @@ impl RemoteOutput {
         }
         let cause = io::Error::other(format!("it answers {}{}", answer.text, answer.hint()));
         let error = SocketError::new(Action::Deliver, &self.peer, cause);
-        let Some(batch) = self.flight.first() else {
+        let (Some(batch), Some(http)) = (self.flight.first(), self.composer.http()) else {
             return Err(if self.is_answered { Ended::InOrder } else { Ended::Failed(error) });
         };
+        let is_over = answer.is_last || begun.is_some();
         match answer.verdict() {
             Verdict::Taken => {
-                self.flight.answer_first(answer.rejected);
                 self.is_answered = true;
                 self.backoff.reset();
-                if answer.rejected > 0 {
-                    self.counters.add_error(&error.cause);
-                    self.counters.set_failure(&error);
+                if http.search.taken(batch.sequence, batch.records) {
+                    self.send_again();
+                } else {
+                    self.drop_refused(answer.rejected, &error);
                 }
-                let is_over = answer.is_last || begun.is_some();
                 if is_over { Err(Ended::InOrder) } else { Ok(()) }
             }
             Verdict::Busy => {
@@ -274,14 +279,37 @@ impl RemoteOutput {
                 Err(Ended::Busy(error, seconds))
             }
             Verdict::Refused => {
-                let Batch { sequence, records, .. } = batch;
-                if !self.composer.http().is_some_and(|http| http.halve(sequence, records)) {
-                    self.flight.answer_first(records);
+                self.is_answered = true;
+                let is_size = answer.is_too_large();
+                match http.search.refused(batch.sequence, batch.records, is_size) {
+                    Next::Drop => self.drop_refused(batch.records, &error),
+                    Next::Smaller => self.send_again(),
+                    Next::Sample if http.search.choose(&mut self.backlog) => self.send_again(),
+                    Next::Sample => {
+                        let cause = format!("{}; it refuses every record", error.cause);
+                        return Err(self.failed(Action::Deliver, io::Error::other(cause)));
+                    }
                 }
-                Err(Ended::Failed(error))
+                if is_over { Err(Ended::InOrder) } else { Ok(()) }
             }
             Verdict::Failed => Err(Ended::Failed(error)),
         }
+    }
+
+    /// Confirms the request that was answered, and drops so many of its records: the receiver
+    /// refuses them.
+    fn drop_refused(&mut self, records: u64, error: &SocketError) {
+        let refused = self.flight.answer_first(records);
+        if refused > 0 {
+            Counters::add(&self.counters.refused, refused as usize);
+            self.counters.set_failure(error);
+        }
+    }
+
+    /// Sends what was sent once more, in other requests.
+    fn send_again(&mut self) {
+        self.flight.clear();
+        self.backlog.rewind();
     }
 
     /// A failure of the receiver.
@@ -348,6 +376,7 @@ impl RemoteOutput {
         if let Some(error) = error {
             self.counters.add_error(&error.cause);
             self.counters.set_failure(error);
+            self.pause_search();
         }
         self.link.close();
         self.backlog.rewind();
@@ -357,6 +386,13 @@ impl RemoteOutput {
         self.answers.clear();
         self.begun = None;
         self.enter(State::Down(now_ns.saturating_add(pause_ns)), now_ns);
+    }
+
+    /// What follows may be another receiver.
+    fn pause_search(&mut self) {
+        if let Some(http) = self.composer.http() {
+            http.search.pause();
+        }
     }
 
     /// Counts the records that the backlog has dropped, and those that wait in it.
@@ -381,7 +417,8 @@ impl RemoteOutput {
         if self.is_done() {
             return Standing::Idle;
         }
-        let is_soon = now_ns < self.since_ns.saturating_add(SOON_NS);
+        let soon_ns = if self.composer.is_http() { SOON_HTTP_NS } else { SOON_NS };
+        let is_soon = now_ns < self.since_ns.saturating_add(soon_ns);
         match self.state {
             State::Up | State::Connecting if is_soon => Standing::Busy,
             State::Resolving if is_soon => Standing::Failing,
@@ -408,6 +445,7 @@ impl Output for RemoteOutput {
     fn append(&mut self, block: &Block, range: Range<usize>, now_ns: u64) -> usize {
         if self.is_done() {
             self.since_ns = now_ns;
+            self.pause_search();
         }
         for index in range.clone() {
             let note = Note::of(block, index).to_bytes();

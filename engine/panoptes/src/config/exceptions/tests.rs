@@ -73,7 +73,8 @@ fn each_mistake_has_one_clear_line() {
             format!("activity: process_created, {PATH}"),
             "process_created",
             "`exceptions[0].activity`: `process_created` is not an alert, and exceptions \
-             silence only alerts",
+             silence only alerts; to have no such events, write `default: {events: \
+             {process_created: false}}`",
         ),
         (
             format!("activity: clock_tampered, {PATH}"),
@@ -121,7 +122,8 @@ fn each_mistake_has_one_clear_line() {
         (
             format!("{ADDED}, {PATH}, user_id: www-data"),
             "www-data",
-            "`exceptions[0].user_id`: `www-data` is not a whole number",
+            "`exceptions[0].user_id`: `www-data` is not a whole number; write digits alone, such \
+             as 4096",
         ),
         (
             format!("{ADDED}, {PATH}, address: 10.0.0.1"),

@@ -43,9 +43,13 @@ struct Reported {
     remade: u64,
     failed_syncs: u64,
     errors: u64,
+    refused: u64,
     connections: u64,
-    /// When errors and failed syncs may be reported again.
+    /// The number of errors when a connection was reported.
+    connected_after: Option<u64>,
+    /// When errors and failed syncs may be reported again, and when refused records.
     next_errors: Option<Instant>,
+    next_refused: Option<Instant>,
     /// How often it has panicked, why, and when another one is opened in its place.
     panics: Restarts,
     panic: Option<String>,
@@ -86,7 +90,8 @@ impl Entry {
     }
 }
 
-/// How often errors of an output are reported: a full disk makes ten a second.
+/// How often errors of an output, and refused records, are reported: a full disk makes ten errors
+/// a second.
 const ERRORS_PERIOD: Duration = Duration::from_mins(1);
 
 #[derive(Debug)]
@@ -281,7 +286,7 @@ impl Outputs {
             if dropped == 0 {
                 continue;
             }
-            if output.counters.errors() > 0 {
+            if output.counters.errors() + output.counters.refused() > 0 {
                 let error = last_error(&output.counters);
                 let message = format!("{}: {dropped} records were lost: {error}", output.name);
                 return Err(Failure::new(Exit::Output, message));
@@ -296,6 +301,7 @@ impl Outputs {
 impl Entry {
     /// Reports what happened to the output since the last report.
     fn report(&mut self, messages: &Messages, events: &mut SystemEvents) {
+        let is_over = self.is_over();
         let Self { output, reported, .. } = self;
         let name = &output.name;
         let mut report = |dropped: Option<u64>, reason: &str| {
@@ -314,7 +320,12 @@ impl Entry {
             events.service(activity, &details);
         };
         let now = &output.counters;
-        if newer(&mut reported.connections, now.connections()).is_some() {
+        // A receiver of HTTP may end the connection after each answer.
+        let errors = Some(now.errors());
+        if newer(&mut reported.connections, now.connections()).is_some()
+            && reported.connected_after != errors
+        {
+            reported.connected_after = errors;
             messages.info(format_args!("{name}: connected"));
         }
         if let Some(lines) = newer(&mut reported.mended, now.mended()) {
@@ -336,7 +347,16 @@ impl Entry {
                 reported.next_errors = Some(Instant::now() + ERRORS_PERIOD);
             }
         }
-        if let Some(records) = newer(&mut reported.dropped, now.dropped()) {
+        let refused = now.refused();
+        // A report may have the receiver's words, and be refused for them.
+        if (is_over || reported.next_refused <= Some(Instant::now()))
+            && let Some(records) = newer(&mut reported.refused, refused)
+        {
+            reported.next_refused = Some(Instant::now() + ERRORS_PERIOD);
+            report(Some(records), &format!("the receiver refuses them: {}", last_error(now)));
+        }
+        let late = now.dropped().saturating_sub(refused);
+        if let Some(records) = newer(&mut reported.dropped, late) {
             let reason = match self.next {
                 Next::Stays => "an output could not accept records in time",
                 Next::Ends | Next::Becomes(_) => "the output has ended before it could send them",
@@ -356,8 +376,9 @@ fn pause(time: Duration, stop: &AtomicBool) {
 
 /// By how much a counter has grown since it was reported; it is reported then.
 fn newer(reported: &mut u64, counter: u64) -> Option<u64> {
-    let before = std::mem::replace(reported, counter);
-    (counter > before).then(|| counter - before)
+    let more = counter.checked_sub(*reported).filter(|more| *more > 0)?;
+    *reported = counter;
+    Some(more)
 }
 
 fn unsynced(counters: &Counters) -> String {

@@ -104,7 +104,8 @@ const OUTPUT_METRICS: [(&str, Kind, &str, OfOutput); 8] = [
     (
         "panoptes_output_dropped_total",
         Kind::Counter,
-        "Records that the output could not accept in time, or that found no room in its backlog.",
+        "Records that the output could not accept in time, that found no room in its backlog, or \
+         that the receiver refused.",
         Counters::dropped,
     ),
     (

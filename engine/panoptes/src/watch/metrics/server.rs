@@ -183,29 +183,26 @@ fn without_wait(result: io::Result<usize>) -> io::Result<Option<usize>> {
 fn respond(request: &[u8], pages: Pages<'_>) -> Option<Vec<u8>> {
     let mut headers = [EMPTY_HEADER; HEADERS_MAX];
     let mut parsed = Request::new(&mut headers);
-    let too_long = "431 Request Header Fields Too Large";
-    match parsed.parse(request) {
+    let result = parsed.parse(request);
+    // RFC 9110, 9.3.2: an answer to HEAD has no body, whatever its status.
+    let has_body = parsed.method != Some("HEAD");
+    let refusal = |status: &str| Some(response(status, &format!("{status}\n"), has_body));
+    match result {
         Ok(status) if status.is_complete() => {}
         Ok(_) if request.len() < REQUEST_BYTES_MAX => return None,
-        Ok(_) | Err(httparse::Error::TooManyHeaders) => return Some(refusal(too_long)),
-        Err(_) => return Some(refusal("400 Bad Request")),
+        Ok(_) | Err(httparse::Error::TooManyHeaders) => {
+            return refusal("431 Request Header Fields Too Large");
+        }
+        Err(_) => return refusal("400 Bad Request"),
     }
-    let has_body = match parsed.method {
-        Some("GET") => true,
-        Some("HEAD") => false,
-        _ => return Some(refusal("405 Method Not Allowed")),
-    };
+    if !matches!(parsed.method, Some("GET" | "HEAD")) {
+        return refusal("405 Method Not Allowed");
+    }
     let path = parsed.path.unwrap_or_default();
     let path = path.split_once('?').map_or(path, |(path, _)| path);
-    let Some(Answer { is_good, body }) = pages(path) else {
-        return Some(refusal("404 Not Found"));
-    };
+    let Some(Answer { is_good, body }) = pages(path) else { return refusal("404 Not Found") };
     let status = if is_good { "200 OK" } else { "503 Service Unavailable" };
     Some(response(status, &body, has_body))
-}
-
-fn refusal(status: &str) -> Vec<u8> {
-    response(status, &format!("{status}\n"), true)
 }
 
 fn response(status: &str, body: &str, has_body: bool) -> Vec<u8> {

@@ -181,7 +181,10 @@ fn each_request_has_its_answer() {
         assert_eq!(get(address, "/").unwrap().0, 404);
         assert_eq!(get(address, "/long").unwrap().1.len(), 8 << 20);
         let status = |request: &str| ask(address, request.as_bytes()).map(|(status, _)| status);
-        assert_eq!(ask(address, b"HEAD /good HTTP/1.0\r\n\r\n"), Some((200, String::new())));
+        for (path, status) in [("good", 200), ("bad", 503), ("absent", 404)] {
+            let request = format!("HEAD /{path} HTTP/1.0\r\n\r\n");
+            assert_eq!(ask(address, request.as_bytes()), Some((status, String::new())));
+        }
         assert_eq!(status("POST /good HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc"), Some(405));
         for bad in
             ["GET\r\n\r\n", "\0\0\0\0", "GET /good HTTP/9.9\r\n\r\n", "\u{16}\u{3}\u{1}\u{2}"]

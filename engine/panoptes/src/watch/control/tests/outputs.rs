@@ -1,7 +1,8 @@
 //! What becomes of the logs, while the control thread runs.
 
-use std::io::Read;
-use std::net::TcpListener;
+use std::io::{BufRead as _, BufReader, Read};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::AtomicUsize;
 use std::thread;
 
 use panoptes_sinks::output::folder::FolderLock;
@@ -194,4 +195,54 @@ fn a_receiver_that_is_not_there_is_reported_and_costs_the_others_nothing() {
     let report = log.iter().find(|(_, line)| line.contains(&failure)).unwrap();
     assert!(report.1.contains("details_gathering_failed"), "{}", report.1);
     assert!(log.last().unwrap().1.contains("service_gracefully_shutdown"));
+}
+
+/// A receiver of HTTP that ends each connection after its answer, and refuses requests with such a
+/// text; returns its address, and the number of its connections.
+fn receive_http(refused: &'static str) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&connections);
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            let mut head = String::new();
+            while !head.ends_with("\r\n\r\n") && stream.read_line(&mut head).unwrap() > 0 {}
+            let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
+            let Some(length) = length else { continue };
+            let mut body = vec![0; length.parse().unwrap()];
+            stream.read_exact(&mut body).unwrap();
+            let is_refused = String::from_utf8(body).unwrap().contains(refused);
+            let status = if is_refused { "400 Bad Request" } else { "204 No Content" };
+            write!(stream.get_mut(), "HTTP/1.1 {status}\r\nConnection: close\r\n\r\n").unwrap();
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    (address, connections)
+}
+
+#[test]
+fn a_receiver_of_http_is_reported_once_as_connected_and_refused_records_with_its_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = idle(&folder);
+    let text = fs::read_to_string(&file).unwrap();
+    let (address, connections) = receive_http("\"configuration_reloaded\"");
+    let telemetry =
+        format!("log_folder: log, telemetry: [{{address: 'http://{address}/', transport: http}}]");
+    fs::write(&file, text.replace("log_folder: log", &telemetry)).unwrap();
+    let (exit, kept, _) = run(&folder, &file, REAL, |driver| {
+        driver.wait_for("record", || driver.log().contains("host_initialization_failed"));
+        driver.wait_for("request", || connections.load(Ordering::Relaxed) > 0);
+        driver.signal(Signal::SIGHUP);
+        driver.wait("1 records were lost: the receiver refuses them: ", 1);
+    });
+    let exit = exit.unwrap_err();
+    assert_eq!(exit.exit, Exit::Output, "{}", kept.text());
+    assert!(exit.message.contains("1 records were lost: cannot deliver records"), "{exit}");
+    assert!(exit.message.contains("it answers 400 Bad Request"), "{exit}");
+    assert!(connections.load(Ordering::Relaxed) > 2);
+    assert_eq!(kept.count(": connected"), 1, "{}", kept.text());
+    let log = fs::read_to_string(folder.path().join("log/events.jsonl")).unwrap();
+    assert!(log.contains("the receiver refuses them"), "{log}");
 }
