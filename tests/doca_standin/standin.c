@@ -10,7 +10,11 @@
  *     device NAME PCI            a DMA device; the following settings belong to it
  *     mute                       it copies no memory
  *     function VUID PF|VF|SF [PATH]   a function of the host, with the file for its memory
- *     functions PREFIX COUNT     that many virtual functions PREFIX0, PREFIX1, … without memory
+ *     functions PREFIX COUNT [PATH]   that many virtual functions PREFIX0, PREFIX1, …, with the
+ *                                same memory, or none
+ *     absent VUID PATH           while PATH exists, the function is not listed, and copies fail
+ *     failing VUID PATH          while PATH exists, copies of the function fail
+ *     batch_us N                 each copy takes that long, and so does a batch that is under way
  *     tasks N | copy_bytes N     the device's limits
  *     error_every N              every Nth copy completes with DOCA_ERROR_IO_FAILED
  *     bad FIRST LAST             so does every copy that touches these addresses
@@ -32,6 +36,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,7 +46,7 @@
 
 #include "../../engine/sources/doca/doca.h"
 
-#define FUNCTIONS_MAX 256
+#define FUNCTIONS_MAX 2048
 #define DEVICES_MAX 8
 #define BAD_MAX 8
 
@@ -64,6 +69,7 @@ struct doca_devinfo_rep {
 	unsigned index;
 	int file; /* -1: no memory */
 	off_t bytes;
+	char absent_while[256], failing_while[256]; /* empty: never */
 };
 
 struct doca_devinfo {
@@ -72,7 +78,7 @@ struct doca_devinfo {
 	bool mute, refuse_function;
 	unsigned long tasks, copy_bytes;
 	unsigned long error_every, short_every, slow_every, slow_us, lost_every, again_every, refuse_every;
-	unsigned long stop_after, dead_after;
+	unsigned long stop_after, dead_after, batch_us;
 	struct { uint64_t first, last; } bad[BAD_MAX];
 	unsigned bad_count;
 	/* Counters so far. */
@@ -108,7 +114,7 @@ struct doca_dma {
 	struct doca_devinfo *info;
 	doca_dma_task_memcpy_completion_cb_t on_success, on_failure;
 	uint32_t tasks_max, tasks;
-	struct doca_dma_task_memcpy *first; /* under way, oldest first */
+	struct doca_dma_task_memcpy *first, **last; /* under way, oldest first */
 	bool dead;
 };
 struct doca_pe { struct doca_ctx *contexts[4]; unsigned count; };
@@ -134,7 +140,6 @@ struct doca_devemu_pci_ep { struct doca_devemu_pci_dev function; };
 
 static struct doca_devinfo devices[DEVICES_MAX];
 static unsigned device_count;
-static bool loaded;
 
 static uint64_t now_us(void)
 {
@@ -163,13 +168,20 @@ static void add_function(struct doca_devinfo *device, const char *vuid, const ch
 	}
 }
 
-static void load(void)
+static struct doca_devinfo_rep *function_of(struct doca_devinfo *device, const char *vuid)
 {
-	if (loaded)
-		return;
-	loaded = true;
+	for (unsigned i = 0; i < device->function_count; i++)
+		if (strcmp(device->functions[i].vuid, vuid) == 0)
+			return &device->functions[i];
+	MISUSE("standin.conf: no function %s", vuid);
+}
+
+static bool holds(const char *path) { return *path != 0 && access(path, F_OK) == 0; }
+
+static void load_once(void)
+{
 	Dl_info here;
-	MUST(dladdr((void *)load, &here) != 0);
+	MUST(dladdr((void *)load_once, &here) != 0);
 	char folder[4096], path[4200], line[4400];
 	snprintf(folder, sizeof folder, "%s", here.dli_fname);
 	snprintf(path, sizeof path, "%s/standin.conf", dirname(folder));
@@ -203,8 +215,12 @@ static void load(void)
 			for (unsigned long i = 0; i < strtoul(second, NULL, 0); i++) {
 				char vuid[4300];
 				snprintf(vuid, sizeof vuid, "%s%lu", first, i);
-				add_function(device, vuid, "VF", NULL);
+				add_function(device, vuid, "VF", words > 3 ? third : NULL);
 			}
+		else if (strcmp(word, "absent") == 0)
+			snprintf(function_of(device, first)->absent_while, 256, "%s", second);
+		else if (strcmp(word, "failing") == 0)
+			snprintf(function_of(device, first)->failing_while, 256, "%s", second);
 		else if (strcmp(word, "bad") == 0) {
 			MUST(words == 3 && device->bad_count < BAD_MAX);
 			device->bad[device->bad_count].first = number;
@@ -223,9 +239,17 @@ static void load(void)
 		NUMBER(refuse_every)
 		NUMBER(stop_after)
 		NUMBER(dead_after)
+		NUMBER(batch_us)
 		else MISUSE("standin.conf: %s", line);
 	}
 	fclose(file);
+}
+
+/* Threads of Panoptes may list devices at the same time. */
+static void load(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	pthread_once(&once, load_once);
 }
 
 static bool is_nth(unsigned long every, unsigned long count)
@@ -326,9 +350,10 @@ doca_error_t doca_devinfo_rep_create_list(struct doca_dev *device,
 	if (info->function_count == 0 || filter == DOCA_DEVINFO_REP_FILTER_EMULATED)
 		return DOCA_ERROR_NOT_SUPPORTED;
 	*list = calloc(info->function_count + 1, sizeof **list);
+	*count = 0;
 	for (unsigned i = 0; i < info->function_count; i++)
-		(*list)[i] = &info->functions[i];
-	*count = info->function_count;
+		if (!holds(info->functions[i].absent_while))
+			(*list)[(*count)++] = &info->functions[i];
 	return DOCA_SUCCESS;
 }
 
@@ -571,11 +596,18 @@ static bool progress_dma(struct doca_dma *dma)
 	bool stopping = dma->context.state == DOCA_CTX_STATE_STOPPING;
 	if (dma->dead)
 		return false;
+	uint64_t now = dma->first == NULL ? 0 : now_us();
 	for (struct doca_dma_task_memcpy **place = &dma->first; *place != NULL; place = &(*place)->next) {
 		struct doca_dma_task_memcpy *task = *place;
-		if (!stopping && (task->lost || (task->due_us != 0 && task->due_us > now_us())))
+		if (!stopping && (task->lost || (task->due_us != 0 && task->due_us > now))) {
+			/* All take the same time, so what follows is not due either. */
+			if (dma->info->batch_us != 0 && !task->lost)
+				break;
 			continue;
+		}
 		*place = task->next;
+		if (*place == NULL)
+			dma->last = place;
 		task->under_way = false;
 		if (stopping && (task->lost || task->status != DOCA_SUCCESS))
 			task->status = DOCA_ERROR_IO_FAILED; /* flushed */
@@ -613,6 +645,7 @@ doca_error_t doca_dma_create(struct doca_dev *device, struct doca_dma **dma)
 	*dma = calloc(1, sizeof **dma);
 	(*dma)->info = device->info;
 	(*dma)->context.dma = *dma;
+	(*dma)->last = &(*dma)->first;
 	return DOCA_SUCCESS;
 }
 
@@ -711,6 +744,10 @@ static void copy(struct doca_dma_task_memcpy *task)
 	if (task->status != DOCA_SUCCESS)
 		return;
 	const struct doca_devinfo_rep *function = from->map->host->info;
+	if (holds(function->absent_while) || holds(function->failing_while)) {
+		task->status = DOCA_ERROR_IO_FAILED;
+		return;
+	}
 	for (uint64_t done = 0; done < bytes;) {
 		ssize_t got = pread(function->file, place + done, bytes - done, (off_t)(from->data + done));
 		if (got <= 0) {
@@ -738,7 +775,8 @@ doca_error_t doca_task_submit(struct doca_task *generic)
 	info->copies++;
 	copy(task);
 	task->lost = is_nth(info->lost_every, info->copies);
-	task->due_us = is_nth(info->slow_every, info->copies) ? now_us() + info->slow_us : 0;
+	unsigned long us = is_nth(info->slow_every, info->copies) ? info->slow_us : info->batch_us;
+	task->due_us = us != 0 ? now_us() + us : 0;
 	if (info->dead_after != 0 && info->copies > info->dead_after)
 		dma->dead = true;
 	if (info->stop_after != 0 && info->copies > info->stop_after && !info->stopped_once) {
@@ -748,10 +786,8 @@ doca_error_t doca_task_submit(struct doca_task *generic)
 	}
 	task->under_way = true;
 	task->next = NULL;
-	struct doca_dma_task_memcpy **last = &dma->first;
-	while (*last != NULL)
-		last = &(*last)->next;
-	*last = task;
+	*dma->last = task;
+	dma->last = &task->next;
 	return DOCA_SUCCESS;
 }
 

@@ -344,7 +344,8 @@ Examples:
 
 const RUN_HELP: &str = "\
 Without --config, the service reads /etc/panoptes/panoptes.yaml if that file exists. Unless
-auto_scan is off, it watches every QEMU guest of this machine and follows guests that start or end.
+auto_scan is off, it watches every QEMU guest of this machine, and every machine behind functions of
+its DMA devices, and follows those that start or end.
 SIGHUP reads the configuration again. SIGUSR1 opens the event logs again, after another program has
 moved them. SIGTERM ends the service after the last records.
 

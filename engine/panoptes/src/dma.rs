@@ -8,7 +8,7 @@ use std::path::Path;
 
 use panoptes_sources::AnySource;
 
-use crate::config::{AutoOr, Service, SystemSettings};
+use crate::config::{AutoOr, Service, SystemAddress, SystemSettings};
 use crate::exit::{Exit, Failure};
 
 /// The result of the search for a machine's memory regions.
@@ -65,7 +65,38 @@ pub struct Found {
     pub functions: Vec<Function>,
     /// Why there are no functions.
     pub obstacle: Option<String>,
+    /// Devices whose functions could not be listed; `None`: no device could.
+    pub unlisted: Option<Vec<String>>,
+    /// What was left out of the list.
+    pub left_out: Vec<String>,
 }
+
+impl Found {
+    /// Whether the list does not exclude that there is such a function.
+    pub fn may_have(&self, address: &SystemAddress) -> bool {
+        let (SystemAddress::Doca { device, vuid }, Some(unlisted)) = (address, &self.unlisted)
+        else {
+            return true;
+        };
+        let is_it = |one: &Function| one.device == *device && one.vuid == *vuid;
+        unlisted.contains(device) || self.functions.iter().any(is_it)
+    }
+
+    /// Why functions cannot be watched, each reason once.
+    pub fn obstacles(&self) -> Option<String> {
+        let of_functions = self.functions.iter().filter_map(|function| function.obstacle.as_ref());
+        let mut reasons: Vec<&str> = Vec::new();
+        for reason in self.obstacle.iter().chain(&self.left_out).chain(of_functions) {
+            if !reasons.contains(&reason.as_str()) && reasons.len() < OBSTACLES_MAX {
+                reasons.push(reason);
+            }
+        }
+        (!reasons.is_empty()).then(|| reasons.join("; "))
+    }
+}
+
+/// Most reasons that one report names.
+const OBSTACLES_MAX: usize = 16;
 
 fn regions_file(path: &Path) -> Result<Vec<std::ops::Range<u64>>, Failure> {
     use panoptes_profiles::memory_regions::{FILE_BYTES_MAX, RegionsError, parse};
@@ -129,6 +160,17 @@ pub fn open(
     Ok(AnySource::Doca(Box::new(source)))
 }
 
+/// Whether functions can be listed: the path of NVIDIA's library is configured, or the library can
+/// be loaded.
+#[cfg(feature = "doca")]
+pub fn is_installed(library_path: Option<&Path>) -> bool {
+    library_path.is_some() || panoptes_sources::doca::Library::load(None).is_ok()
+}
+
+/// Most functions that are listed.
+#[cfg(feature = "doca")]
+const FUNCTIONS_MAX: usize = 1024;
+
 /// Lists the functions of all DMA devices.
 #[cfg(feature = "doca")]
 pub fn find(library_path: Option<&Path>) -> Found {
@@ -145,21 +187,45 @@ pub fn find(library_path: Option<&Path>) -> Found {
             return Found { version, obstacle: Some(error.to_string()), ..Found::default() };
         }
     };
-    let mut functions = Vec::new();
+    let mut functions: Vec<Function> = Vec::new();
+    let (mut unlisted, mut left_out) = (Vec::new(), Vec::new());
     let mut obstacle = found.is_empty().then(|| "DOCA finds no device on this machine".to_owned());
     for device in found {
         let mute =
             (!device.copies_memory).then(|| format!("the device {} copies no memory", device.name));
         match device.functions {
-            Ok(list) => functions.extend(list.into_iter().map(|function| Function {
-                device: device.name.clone(),
-                vuid: function.vuid,
-                kind: function.kind.map(|kind| kind.to_string()),
-                pci_address: function.pci_address,
-                obstacle: mute.clone(),
-            })),
+            Ok(list) => {
+                if device.left_out > 0 {
+                    let (name, count) = (&device.name, device.left_out);
+                    left_out.push(format!("the device {name} lists {count} functions too many"));
+                }
+                for function in list {
+                    let (name, vuid) = (&device.name, function.vuid);
+                    // A device can be listed several times.
+                    let is_it = |one: &Function| one.device == *name && one.vuid == vuid;
+                    if functions.iter().any(is_it) {
+                        continue;
+                    }
+                    if functions.len() >= FUNCTIONS_MAX {
+                        left_out.push(format!("there are more than {FUNCTIONS_MAX} functions"));
+                        break;
+                    }
+                    let obstacle = match SystemAddress::doca_from_parts(name, &vuid) {
+                        Some(_) => mute.clone(),
+                        None => Some(format!("{name} has a function whose name is no address")),
+                    };
+                    functions.push(Function {
+                        device: name.clone(),
+                        vuid,
+                        kind: function.kind.map(|kind| kind.to_string()),
+                        pci_address: function.pci_address,
+                        obstacle,
+                    });
+                }
+            }
             // On a host, each device returns this error.
             Err(error) => {
+                unlisted.push(device.name.clone());
                 obstacle.get_or_insert(format!("the device {}: {error}", device.name));
             }
         }
@@ -167,7 +233,7 @@ pub fn find(library_path: Option<&Path>) -> Found {
     if !functions.is_empty() {
         obstacle = None;
     }
-    Found { version, functions, obstacle }
+    Found { version, functions, obstacle, unlisted: Some(unlisted), left_out }
 }
 
 /// Fails, because this program was built without DOCA.
@@ -185,6 +251,12 @@ pub fn open(
     Err(Failure::new(Exit::Usage, WITHOUT))
 }
 
+/// Whether functions can be listed: never, because this program was built without DOCA.
+#[cfg(not(feature = "doca"))]
+pub const fn is_installed(_: Option<&Path>) -> bool {
+    false
+}
+
 /// Finds nothing, because this program was built without DOCA.
 #[cfg(not(feature = "doca"))]
 pub fn find(_: Option<&Path>) -> Found {
@@ -193,3 +265,44 @@ pub fn find(_: Option<&Path>) -> Found {
 
 #[cfg(not(feature = "doca"))]
 const WITHOUT: &str = "this program was built without the feature `doca`";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn function(device: &str, vuid: &str, obstacle: Option<&str>) -> Function {
+        Function {
+            device: device.to_owned(),
+            vuid: vuid.to_owned(),
+            kind: None,
+            pci_address: None,
+            obstacle: obstacle.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn only_a_list_of_its_device_shows_that_a_function_is_gone() {
+        let functions = vec![function("a", "VF0", None)];
+        let listed = Found { functions, unlisted: Some(Vec::new()), ..Found::default() };
+        let check = |found: &Found, vuid, expected| {
+            let address = SystemAddress::doca_from_parts("a", vuid).unwrap();
+            assert_eq!(found.may_have(&address), expected, "{vuid}: {found:?}");
+        };
+        check(&listed, "VF0", true);
+        check(&listed, "VF1", false);
+        check(&Found { unlisted: Some(vec!["b".to_owned()]), ..listed.clone() }, "VF1", false);
+        check(&Found { unlisted: Some(vec!["a".to_owned()]), ..listed.clone() }, "VF1", true);
+        check(&Found { unlisted: None, ..listed }, "VF1", true);
+    }
+
+    #[test]
+    fn each_reason_is_given_once() {
+        let mut found = Found::default();
+        assert_eq!(found.obstacles(), None);
+        found.functions = (0..9).map(|_| function("a", "VF0", Some("mute"))).collect();
+        assert_eq!(found.obstacles().as_deref(), Some("mute"));
+        found.left_out = (0..99).map(|number| number.to_string()).collect();
+        let reasons = found.obstacles().unwrap();
+        assert_eq!(reasons.split("; ").count(), OBSTACLES_MAX, "{reasons}");
+    }
+}

@@ -15,6 +15,7 @@ use std::fmt::Display;
 use caps::{CapSet, Capability, CapsHashSet};
 
 use crate::config::{System, SystemAddress};
+use crate::dma;
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 use crate::request::WatchRequest;
@@ -71,8 +72,14 @@ impl Role {
     }
 }
 
-/// Whether a system may be read by NVIDIA's library.
-pub(crate) fn has_dma(systems: &[System]) -> bool {
+/// Whether NVIDIA's library may read a system of this request, now or later: `auto_scan` finds
+/// functions only if the library is there at the start.
+pub(crate) fn has_dma(request: &WatchRequest) -> bool {
+    let library = request.configuration.service.doca_library_path.as_deref();
+    have_dma(&request.systems) || request.auto_scan && dma::is_installed(library)
+}
+
+fn have_dma(systems: &[System]) -> bool {
     systems.iter().any(|system| matches!(system.address, SystemAddress::Doca { .. }))
 }
 
@@ -117,7 +124,8 @@ impl GivenUp {
 /// Gives up the capabilities that no source of this request needs, and returns them. Systems that
 /// need them later are refused. Call it before any thread starts.
 pub(crate) fn give_up_capabilities(request: &WatchRequest, messages: &Messages) -> GivenUp {
-    let Some(kept) = needed(&request.systems, request.auto_scan) else {
+    let kept = needed(&request.systems, request.auto_scan).filter(|_| !has_dma(request));
+    let Some(kept) = kept else {
         messages.debug("all capabilities are kept for NVIDIA's library");
         return GivenUp::default();
     };
@@ -135,7 +143,7 @@ pub(crate) fn give_up_capabilities(request: &WatchRequest, messages: &Messages) 
 
 /// The capabilities that the service needs for these systems; `None` for all.
 fn needed(systems: &[System], auto_scan: bool) -> Option<CapsHashSet> {
-    if has_dma(systems) {
+    if have_dma(systems) {
         return None;
     }
     let mut kept = CapsHashSet::from(SERVICE);

@@ -162,7 +162,7 @@ mod tests {
         };
         let other = dma::Function { obstacle: Some("because".to_owned()), ..function.clone() };
         let version = Some("3.2.0".to_owned());
-        let found = dma::Found { version, functions: vec![function, other], obstacle: None };
+        let found = dma::Found { version, functions: vec![function, other], ..Default::default() };
         assert_eq!(
             functions(&found, false),
             "\nSYSTEM              FUNCTION  HOST'S PCI ADDRESS\n\

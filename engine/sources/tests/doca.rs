@@ -303,6 +303,23 @@ fn a_device_that_is_restarted_in_vain_costs_a_watched_thread_next_to_nothing() {
     assert!(rest < Duration::from_millis(10), "{rest:?}");
 }
 
+/// A search for a kernel has thousands of batches, and no other system waits for it.
+#[test]
+fn a_device_that_is_restarted_in_vain_does_not_hold_up_a_search() {
+    let setup = Setup::new("lost_every 1");
+    let mut source = setup.open_with(PATIENCE).unwrap();
+    let (mut random, begin) = (Random(8), Instant::now());
+    while begin.elapsed() < PATIENCE * 2 {
+        assert!(setup.check(&mut source, &mut random, 20) > 0);
+    }
+    let begin = Instant::now();
+    for _ in 0..100 {
+        assert!(setup.check(&mut source, &mut random, 20) > 0);
+    }
+    assert!(source.counts().restarts > 0, "{:?}", source.counts());
+    assert!(begin.elapsed() < PATIENCE * 2, "{:?}", begin.elapsed());
+}
+
 #[test]
 fn a_device_that_was_only_slow_is_used_again_without_a_restart() {
     let setup = Setup::new("slow_every 100 60000");
@@ -413,6 +430,50 @@ fn every_function_of_every_device_is_listed() {
     assert_eq!(functions[65].vuid, "MT2333XZ06YAMLNXS0D0F0VF63");
     assert_eq!(functions[65].pci_address.as_deref(), Some("0000:3b:08.1"));
     assert!(found[1].functions.is_err());
+}
+
+#[test]
+fn functions_beyond_the_limit_are_left_out_and_counted() {
+    let setup = Setup::new("functions VF 1100\ndevice dma1 0000:04:00.0\nfunction PF0 PF");
+    let library = Library::load(Some(&setup.standin.library())).unwrap();
+    let found = devices(&library).unwrap();
+    let counts = |device: &panoptes_sources::doca::Device| {
+        (device.functions.as_ref().unwrap().len(), device.left_out)
+    };
+    assert_eq!((counts(&found[0]), counts(&found[1])), ((1024, 77), (1, 0)));
+}
+
+/// A function that is not listed any more, or whose memory fails, fails for itself only.
+#[test]
+fn a_function_that_is_gone_is_not_listed_and_its_reads_fail() {
+    let setup = Setup::new("");
+    let folder = setup.standin.folder();
+    let memory = folder.join("memory");
+    let settings = format!(
+        "device dma0 0000:03:00.0\nbatch_us 20\nfunction VUID VF {0}\nfunctions B 2 {0}\n\
+         absent VUID {1}\nfailing B0 {1}\n",
+        memory.display(),
+        folder.join("gone").display()
+    );
+    std::fs::write(folder.join("standin.conf"), settings).unwrap();
+    let library = Library::load(Some(&setup.standin.library())).unwrap();
+    let open = |vuid| DocaMemory::open(&library, "dma0", vuid, &REGIONS, PATIENCE).unwrap();
+    let mut sources = ["VUID", "B0", "B1"].map(open);
+    let mut random = Random(11);
+    let mut failed = || {
+        let mut counts = [0; 3];
+        for (source, count) in sources.iter_mut().zip(&mut counts) {
+            *count = setup.check(source, &mut random, 50);
+        }
+        counts
+    };
+    assert_eq!(failed(), [0; 3]);
+    std::fs::write(folder.join("gone"), "").unwrap();
+    let counts = failed();
+    assert!(counts[0] > 0 && counts[1] > 0 && counts[2] == 0, "{counts:?}");
+    let listed = devices(&library).unwrap().remove(0).functions.unwrap();
+    let names: Vec<_> = listed.iter().map(|function| &*function.vuid).collect();
+    assert_eq!(names, ["B0", "B1"]);
 }
 
 #[test]

@@ -98,10 +98,11 @@ fn examine(file: Option<&Path>) -> Vec<Check> {
     let opened = if wants_host { Kcore::open().map(drop) } else { Ok(()) };
     let opened = opened.map_err(|error| error.to_string());
     checks.push(checks::host(wants_host, &lockdown, opened));
-    checks.push(checks::doca(
-        wants_doca,
-        if wants_doca { functions(service) } else { Ok((None, 0)) },
-    ));
+    let finds_doca = wants_doca || configuration.auto_scan;
+    let functions = if finds_doca { functions(service) } else { Ok((None, 0)) };
+    // Most machines have no functions for `auto_scan` to find.
+    let wants_doca = wants_doca || functions.as_ref().is_ok_and(|(_, count)| *count > 0);
+    checks.push(checks::doca(wants_doca, functions));
     checks.extend(places(&configuration));
     checks
 }

@@ -4,9 +4,11 @@ use std::ffi::CStr;
 use std::fs::{self, File};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Child, Command};
 use std::thread;
 
+use clap::Parser as _;
 use nix::errno::Errno;
 use nix::sys::ptrace;
 use nix::sys::signal::kill;
@@ -16,6 +18,7 @@ use panoptes_sources::{GuestProcess, lock_own_memory};
 use rustix::process::{getppid, getpriority_process, setpriority_process};
 
 use super::*;
+use crate::cli::{Arguments, Command as Subcommand};
 use crate::config::{LogLevel, SystemSettings};
 
 const SCANNER: Role = Role::Scanner { has_dma: false };
@@ -176,6 +179,25 @@ fn each_source_has_what_it_needs_and_no_more() {
     assert_eq!(further(Some(SystemAddress::Host), false).as_deref(), Some(&host[..]));
     let doca = SystemAddress::Doca { device: "mlx5_0".to_owned(), vuid: "a".to_owned() };
     assert_eq!(further(Some(doca), true), None);
+}
+
+#[cfg(feature = "doca")]
+#[test]
+fn functions_that_may_be_found_later_need_what_a_named_one_needs() {
+    let check = |set: &[&str], expected| {
+        let words = set.iter().flat_map(|it| ["--set", it]);
+        let arguments = ["panoptes", "run"].into_iter().chain(words);
+        let arguments = Arguments::try_parse_from(arguments).unwrap();
+        let Subcommand::Run(settings) = arguments.command else { panic!("{set:?}") };
+        let request = WatchRequest::run(settings, Path::new("/missing")).unwrap();
+        assert_eq!(has_dma(&request), expected, "{set:?}");
+    };
+    let (library, host) = ("service.doca_library_path=/missing", "systems.a.system='host:'");
+    check(&[library], true);
+    check(&[library, host, "auto_scan=false"], false);
+    check(&["systems.a.system=doca:mlx5_0/a", "auto_scan=false"], true);
+    // This machine may have the library.
+    check(&[], dma::is_installed(None));
 }
 
 /// A process of another user, which root starts.

@@ -68,6 +68,8 @@ pub(super) enum Reattach {
     Kernel,
     /// Memory was added or removed.
     Memory,
+    /// The function of the DMA device is gone.
+    Function,
     /// A setting has changed that needs other memory.
     Settings,
     /// It is not to be watched any more.
@@ -80,11 +82,17 @@ impl Reattach {
         matches!(self, Self::Settings | Self::Removed)
     }
 
+    /// Whether the memory is gone, rather than changed.
+    pub(super) const fn is_end(self) -> bool {
+        matches!(self, Self::Function)
+    }
+
     /// The reason in messages and records.
     pub(super) const fn reason(self) -> &'static str {
         match self {
             Self::Kernel => "another kernel was started in this memory",
             Self::Memory => "memory was plugged in or out; attaching to the guest again",
+            Self::Function => "the DMA device does not list this function any more",
             Self::Settings => "the configuration has changed; attaching again",
             Self::Removed => "the configuration has changed; it is not watched any more",
         }

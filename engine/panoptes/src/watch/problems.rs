@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 pub(super) enum Topic {
     /// Reading the configuration again.
     Configuration,
+    /// The functions of DMA devices.
+    Functions,
     /// The guests of this machine.
     Guests,
     /// The network interfaces of this machine.

@@ -25,7 +25,14 @@ pub struct Device {
     /// The functions that it represents, or why they cannot be listed (on a host, or in NIC mode,
     /// it has none).
     pub functions: Result<Vec<Function>, DocaError>,
+    /// Functions that were left out, because they are too many.
+    pub left_out: usize,
 }
+
+/// Most devices, and most functions of a device, that are listed. A BlueField has two devices, and
+/// at most some hundred functions.
+const DEVICES_MAX: usize = 64;
+const FUNCTIONS_MAX: usize = 1024;
 
 /// A PCI function of a device, as `doca:DEVICE/VUID` names it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -62,13 +69,16 @@ impl fmt::Display for FunctionKind {
 /// All devices, in DOCA's order.
 pub fn devices(library: &Arc<Library>) -> Result<Vec<Device>, DocaError> {
     let infos = device_infos(library)?;
-    Ok(infos.iter().filter_map(|info| describe(library, info)).collect())
+    Ok(infos.iter().take(DEVICES_MAX).filter_map(|info| describe(library, info)).collect())
 }
 
 fn describe(library: &Arc<Library>, info: *mut doca_devinfo) -> Option<Device> {
+    let mut left_out = 0;
     let functions = open_info(library, info).and_then(|device| {
         let infos = function_infos(library, &device)?;
-        Ok(infos.iter().filter_map(|info| describe_function(library, info)).collect())
+        left_out = infos.iter().count().saturating_sub(FUNCTIONS_MAX);
+        let infos = infos.iter().take(FUNCTIONS_MAX);
+        Ok(infos.filter_map(|info| describe_function(library, info)).collect())
     });
     Some(Device {
         name: device_name(library, info)?,
@@ -80,6 +90,7 @@ fn describe(library: &Arc<Library>, info: *mut doca_devinfo) -> Option<Device> {
         // SAFETY: as above.
         copies_memory: call!(library, doca_dma_cap_task_memcpy_is_supported(info)).is_ok(),
         functions,
+        left_out,
     })
 }
 
@@ -215,7 +226,8 @@ impl<T> List<'_, T> {
     fn iter(&self) -> impl Iterator<Item = *mut T> + '_ {
         let count = if self.items.is_null() { 0 } else { self.count as usize };
         // SAFETY: the list has that many elements.
-        (0..count).map(|index| unsafe { *self.items.add(index) })
+        let items = (0..count).map(|index| unsafe { *self.items.add(index) });
+        items.filter(|item| !item.is_null())
     }
 }
 

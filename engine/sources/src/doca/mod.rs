@@ -61,12 +61,15 @@ const ADDRESS_END: u64 = 1 << 52;
 /// Time between two refreshes for which batches wait for a device in total. A copy usually takes
 /// some ten microseconds.
 const TURN: Duration = Duration::from_millis(20);
-/// The same for a device that has completed no copy since its restart.
+/// The same for a batch, if the device has completed no copy since its restart: a search for a
+/// kernel has as many batches as the memory has mebibytes.
 const PROOF: Duration = Duration::from_millis(1);
 /// Shortest time between two attempts to revive a device that stopped answering.
 const REVIVAL: Duration = Duration::from_secs(1);
-/// Number of polls without a result before the thread sleeps between two polls.
-const SPINS: u32 = 2000;
+/// Number of polls without a result before the thread sleeps between two polls. A poll takes some
+/// 25 ns, a copy up to 60 µs, and a sleep longer than a copy: the kernel's timers have a slack of
+/// 50 µs (PR_SET_TIMERSLACK).
+const SPINS: u32 = 8000;
 /// Length of such a sleep.
 const NAP: Duration = Duration::from_micros(20);
 /// Largest number of pending copies; fewer if the device allows fewer. Reasoned, not measured: 256
@@ -257,11 +260,8 @@ impl DocaMemory {
 
     /// How long a batch may wait without a completed copy.
     fn most(&self) -> Duration {
-        match self.turn {
-            Some(_) if !self.is_proven => PROOF,
-            Some(turn) => turn.min(self.patience),
-            None => self.patience,
-        }
+        let most = if self.is_proven { self.patience } else { PROOF };
+        self.turn.map_or(most, |turn| turn.min(most))
     }
 
     /// Submits jobs while there are any and the device has room.

@@ -33,7 +33,7 @@ impl Control {
         let candidates = self.candidates.iter().enumerate();
         let mut due: Vec<(Instant, usize)> = candidates
             .filter_map(|(index, candidate)| Some((candidate.due()?, index)))
-            .filter(|(due, _)| *due <= now)
+            .filter(|(due, index)| *due <= now && !self.is_held_back(*index))
             .collect();
         // The system that has waited longest is next.
         due.sort_unstable();
@@ -58,10 +58,13 @@ impl Control {
         let is_retry = std::mem::replace(&mut candidate.is_retry, true);
         let system = Arc::new(candidate.to_attach());
         self.in_use.add(system.address.to_string());
-        // From now on, metrics show that it is not watched.
-        let _ = self.figures.system(&system.name);
-        // Another machine may run there now.
-        self.system_events.forget_machine(&system.name);
+        let is_spare = candidate.spare_of.is_some();
+        if !is_spare {
+            // From now on, metrics show that it is not watched.
+            let _ = self.figures.system(&system.name);
+            // Another machine may run there now.
+            self.system_events.forget_machine(&system.name);
+        }
         if !waiting.has_failed {
             let reason = format!("looking for a kernel in {}", system.address);
             let activity = Activity::HostInitializationStarted;
@@ -74,6 +77,9 @@ impl Control {
             header: self.system_events.header_for(&system),
             boot_ids: Arc::clone(&self.boot_ids),
             in_use: self.in_use.clone(),
+            machines: self.functions.machines.clone(),
+            is_found: candidate.is_found,
+            spare_of: candidate.spare_of.clone(),
             promised: self.promised.clone(),
             walker: Arc::clone(&self.walker),
             messages: Arc::clone(&self.messages),
@@ -219,7 +225,15 @@ impl Control {
         let Attached { watched, source, found, release, build_id, process, took } = attached;
         let took_ms = took.as_secs_f64() * 1e3;
         let of = process.map_or_else(String::new, |process| format!(" of {process}"));
-        let reason = format!("Linux {release}{of} is being watched, found in {took_ms:.0} ms");
+        // Another function of the machine may have been used before.
+        let through = if candidate.is_found_function() {
+            format!(" through {}", candidate.system.address)
+        } else {
+            String::new()
+        };
+        let reason =
+            format!("Linux {release}{of} is being watched{through}, found in {took_ms:.0} ms");
+        candidate.spare_of = None;
         let details = SystemActivityDetails {
             profile: build_id.as_deref().map(Into::into),
             ..because(&reason)
@@ -256,8 +270,13 @@ impl Control {
 
     /// Reports why a system could not be attached to, and sets the next attempt.
     fn report_failure(&mut self, index: usize, waiting: Waiting, error: NotAttached) {
-        let NotAttached { failure, searched, is_early } = error;
-        self.in_use.remove(&self.candidates[index].system.address.to_string());
+        let NotAttached { failure, searched, is_early, instead } = error;
+        let address = self.candidates[index].system.address.clone();
+        self.in_use.remove(&address.to_string());
+        self.functions.machines.remove(&address);
+        if let Some(instead) = instead {
+            return self.keep_spare(index, *instead);
+        }
         let ends_it =
             self.request.mode == Mode::Watch && !self.is_attached && self.finder.is_none();
         let is_new = !waiting.is_failure_reported && !is_early;
@@ -284,6 +303,7 @@ impl Control {
         let mut waiting = waiting.next(took, Instant::now());
         waiting.is_failure_reported |= is_new;
         candidate.phase = Phase::Waiting(waiting);
+        self.use_spare(index);
         self.first_failure.get_or_insert(failure);
     }
 

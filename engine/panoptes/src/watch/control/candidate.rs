@@ -25,6 +25,8 @@ const RETRY_MOST: Duration = Duration::from_secs(10);
 /// is at most [`SEARCH_SHARE`] times as long as the last search: small memory is cheap to search.
 const SEARCH_MOST: Duration = Duration::from_hours(1);
 const SEARCH_SHARE: u32 = 100;
+/// From one comparison of a function's memory with that of its machine to the next.
+const SPARE: Duration = Duration::from_mins(1);
 
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a question of its own")]
@@ -39,6 +41,12 @@ pub(super) struct Candidate {
     /// Whether its file was raw when it was attached to. After the machine has ended, its memory
     /// must not be read as a dump.
     pub(super) is_raw: bool,
+    /// The address of the machine's function that is used instead of this one.
+    pub(super) spare_of: Option<SystemAddress>,
+    /// How many lists of functions in a row lacked this one.
+    pub(super) missed: u32,
+    /// How often in a row its memory could not be compared with that of its machine.
+    pub(super) uncompared: u32,
     /// What was known of its memory when the last search began.
     pub(super) searched: Option<Outside>,
     /// How far it was watched before contact was lost.
@@ -250,6 +258,9 @@ impl Candidate {
             is_found,
             is_leaving: false,
             is_raw: false,
+            spare_of: None,
+            missed: 0,
+            uncompared: 0,
             searched: None,
             seen: None,
             panics: Restarts::default(),
@@ -273,6 +284,21 @@ impl Candidate {
 
     pub(super) fn wait_for(&mut self, pause: Duration) {
         self.phase = Phase::Waiting(Waiting::first(Instant::now() + pause));
+    }
+
+    /// Compares its memory with that of its machine again after a while.
+    pub(super) fn wait_as_spare(&mut self) {
+        let waiting = Waiting::first(Instant::now() + SPARE);
+        self.phase = Phase::Waiting(Waiting { has_failed: true, ..waiting });
+    }
+
+    /// Whether it is a function of a DMA device that `auto_scan` has found.
+    pub(super) fn is_found_function(&self) -> bool {
+        self.is_found && matches!(self.system.address, SystemAddress::Doca { .. })
+    }
+
+    pub(super) fn is_waiting(&self) -> bool {
+        matches!(self.phase, Phase::Waiting(_))
     }
 
     /// When its next task for a worker is due.

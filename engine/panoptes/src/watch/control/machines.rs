@@ -138,7 +138,8 @@ impl Control {
         let now = Instant::now();
         let mut ended = Vec::new();
         for Candidate { system, is_found, phase, .. } in &mut self.candidates {
-            if !*is_found || guests.iter().any(|guest| is_same(system, guest)) {
+            let is_guest = *is_found && !matches!(system.address, SystemAddress::Doca { .. });
+            if !is_guest || guests.iter().any(|guest| is_same(system, guest)) {
                 continue;
             }
             match phase {
@@ -165,7 +166,7 @@ impl Control {
                 // A guest that has ended does not keep its name.
                 let is_there = |candidate: &Candidate| {
                     let is_it = |guest| is_same(&candidate.system, guest);
-                    !candidate.is_found || guests.iter().any(is_it)
+                    !candidate.is_found || candidate.is_found_function() || guests.iter().any(is_it)
                 };
                 known.any(|candidate| candidate.system.name == name && is_there(candidate))
             });
@@ -306,7 +307,8 @@ impl Control {
         }
         let looks = self.lookout.next_overdue(LOOK_LONG).map(|_| "looking for guests");
         let loads = self.loader.next_overdue(LOOK_LONG).map(|_| "reading the configuration");
-        for what in looks.into_iter().chain(loads) {
+        let functions = self.functions.next_overdue();
+        for what in looks.into_iter().chain(loads).chain(functions) {
             let reason = format!("{what} has not ended for a minute: something does not answer");
             self.messages.warning(&reason);
             self.system_events.service(Activity::DetailsGatheringFailed, &because(&reason));
@@ -355,6 +357,7 @@ impl Control {
         let seen = caught(|| slot.system.watched.seen()).ok().flatten();
         candidate.seen = seen.or_else(|| candidate.seen.take());
         self.in_use.remove(&candidate.system.address.to_string());
+        self.functions.machines.remove(&candidate.system.address);
         let system = candidate.system.clone();
         self.figures.system(&system.name).set_watched(false);
         let reason = if has_panicked {
@@ -370,6 +373,9 @@ impl Control {
             Phase::Scanned(scanned) => scanned.silence.look(None, Instant::now(), wall_clock_ns()),
             _ => None,
         };
+        let goes_on = !has_panicked && self.replace_function(slot.index);
+        let is_gone = is_gone && !goes_on;
+        let candidate = &mut self.candidates[slot.index];
         if is_gone {
             candidate.phase = Phase::Gone;
             if let Some(finder) = &mut self.finder {

@@ -12,8 +12,10 @@
 
 mod attach;
 mod candidate;
+mod functions;
 mod machines;
 mod metrics_port;
+mod one_machine;
 mod outputs;
 mod prepare;
 mod reload;
@@ -25,6 +27,7 @@ mod systems;
 mod tests;
 mod threads;
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex};
@@ -39,6 +42,7 @@ use panoptes_sinks::panics::caught;
 
 use crate::boot_ids::BootIds;
 use crate::config::Mode;
+use crate::dma;
 use crate::exit::{Exit, Failure};
 use crate::guests::{self, Guest};
 use crate::memory::Promised;
@@ -57,6 +61,7 @@ use crate::watch::signals::{Signals, StopRequest};
 use crate::watch::system_events::{Notice, SystemEvents, because};
 use attach::Outcome;
 use candidate::{Candidate, Phase};
+use functions::Functions;
 use machines::Sighting;
 use outputs::Outputs;
 use reload::{LoadFn, Loaded, Reloads};
@@ -118,6 +123,7 @@ pub(super) struct Control {
     workers: Workers<Outcome>,
     /// The thread that looks at this machine's processes and files.
     lookout: Workers<Sighting>,
+    functions: Functions,
     /// The threads that read the configuration and its SBOMs.
     loader: Workers<Loaded>,
     reloads: Reloads,
@@ -160,6 +166,7 @@ enum Ending {
 struct Work {
     search: SearchFn,
     find_again: FindFn,
+    find_functions: fn(Option<&Path>) -> dma::Found,
     load: LoadFn,
 }
 
@@ -198,6 +205,8 @@ impl Control {
             self.collect_loaded()?;
             if self.is_ready {
                 self.collect_sightings();
+                self.collect_functions();
+                self.look_for_functions();
                 self.look_around();
                 self.collect_tasks();
                 self.start_due_tasks();

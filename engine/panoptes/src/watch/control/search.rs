@@ -17,17 +17,18 @@ use panoptes_engine::walk::Walker;
 use panoptes_engine::watch::{Identity, Seen, Setup, Watched};
 use panoptes_profiles::{Event, Profile};
 use panoptes_sinks::record::header::Header;
-use panoptes_sources::{AnySource, lock_own_memory};
+use panoptes_sources::{AnySource, MachineSource as _, lock_own_memory};
 use panoptes_tables::room;
 use uuid::Uuid;
 
 use super::candidate::Outside;
+use super::one_machine::{Instead, Known, Machines, Verdict};
 use crate::attach::{
     Observer, ProfileProblem, attach, log_event, log_source, open_with, options, profile_files,
     warn_losses,
 };
 use crate::boot_ids::{BootIds, BootKey};
-use crate::config::{Configuration, System};
+use crate::config::{Configuration, System, SystemAddress};
 use crate::dma::Regions;
 use crate::exit::{Exit, Failure};
 use crate::guests;
@@ -72,6 +73,11 @@ pub(super) struct Search {
     pub(super) header: Header,
     pub(super) boot_ids: Arc<BootIds>,
     pub(super) in_use: InUse,
+    pub(super) machines: Machines,
+    /// Whether `auto_scan` has found the system.
+    pub(super) is_found: bool,
+    /// The function that was used instead of this one until now.
+    pub(super) spare_of: Option<SystemAddress>,
     pub(super) messages: Arc<Messages>,
     /// Memory that is about to be used.
     pub(super) promised: Promised,
@@ -114,6 +120,8 @@ pub(super) struct NotAttached {
     pub(super) searched: Option<Searched>,
     /// Whether a kernel may be about to start there: then the failure is not reported yet.
     pub(super) is_early: bool,
+    /// It is another function of the machine that is watched through this one.
+    pub(super) instead: Option<Box<Instead>>,
 }
 
 /// A search that found no kernel.
@@ -126,7 +134,14 @@ pub(super) struct Searched {
 
 impl From<Failure> for NotAttached {
     fn from(failure: Failure) -> Self {
-        Self { failure, searched: None, is_early: false }
+        Self { failure, searched: None, is_early: false, instead: None }
+    }
+}
+
+impl From<Instead> for NotAttached {
+    fn from(instead: Instead) -> Self {
+        let message = format!("another function of its machine is used: {}", instead.used);
+        Self { instead: Some(Box::new(instead)), ..Failure::new(Exit::Source, message).into() }
     }
 }
 
@@ -147,6 +162,9 @@ pub(super) fn search(
     let (system, messages) = (&*system, &*messages);
     let events = SearchEvents::new(Arc::clone(&search.system), search.notices.clone());
     let Search { is_silent, is_patient, is_failure_reported, .. } = search;
+    if let Some(instead) = search.used_instead() {
+        return Err(instead.into());
+    }
     let mut reporting = Reporting {
         system,
         events,
@@ -162,8 +180,11 @@ pub(super) fn search(
     let (mut source, profile) = attached.map_err(|failure| {
         let took = begin.elapsed();
         let searched = reporting.has_no_kernel.then_some(Searched { took, outside });
-        NotAttached { failure, searched, is_early: reporting.is_early() }
+        NotAttached { failure, searched, is_early: reporting.is_early(), instead: None }
     })?;
+    if let Some(instead) = search.register(&profile, &mut source) {
+        return Err(instead.into());
+    }
     let promise = check_system(system, &search.promised)?;
     let (watched, has_begun) = search.prepare(&profile, &mut source, promise);
     // The start has reported if this is not allowed.
@@ -273,6 +294,10 @@ impl Observer for Reporting<'_> {
     fn not_attached(&mut self, source: &AnySource, error: &AttachError) {
         let AttachError::NoKernel(error) = error else { return };
         self.has_no_kernel = true;
+        if matches!(self.system.address, SystemAddress::Doca { .. }) {
+            // A device that fails is not a machine that is about to start.
+            source.losses(&mut |_| self.is_patient = false);
+        }
         if !self.is_failure_reported && !self.is_early() {
             warn_losses(source, self.system, self.messages);
             self.events.not_found(error);
@@ -281,6 +306,51 @@ impl Observer for Reporting<'_> {
 }
 
 impl Search {
+    fn is_function(&self) -> bool {
+        matches!(self.system.address, SystemAddress::Doca { .. })
+    }
+
+    /// The function that gives the same memory and is used, before anything is searched here.
+    fn used_instead(&self) -> Option<Instead> {
+        if !self.is_found || !self.is_function() || self.machines.is_empty() {
+            return None;
+        }
+        let Some(mut source) = self.open(&self.system) else {
+            let used = self.spare_of.clone()?;
+            return Some(Instead { used, is_compared: false });
+        };
+        self.machines.find(&self.system.address, |known| self.compare(known, &mut source))
+    }
+
+    /// Adds the machine of a function to those that are watched, unless it is one of them: then
+    /// returns the function that is used.
+    fn register(&self, profile: &Profile, source: &mut AnySource) -> Option<Instead> {
+        if !self.is_function() {
+            return None;
+        }
+        let known = Known::of(&self.system, profile, source)?;
+        // A function that is named is always watched.
+        self.machines
+            .add(known, |other| if self.is_found { self.compare(other, source) } else { None })
+    }
+
+    /// Compares the memory with that of a machine. What was equal before, and cannot be read now,
+    /// is taken as equal.
+    fn compare(&self, known: &Known, source: &mut AnySource) -> Option<Instead> {
+        let used = &known.system.address;
+        let is_compared = match known.compare(source, |system| self.open(system)) {
+            Verdict::Same => true,
+            Verdict::Unknown if self.spare_of.as_ref() == Some(used) => false,
+            Verdict::Other | Verdict::Unknown => return None,
+        };
+        Some(Instead { used: used.clone(), is_compared })
+    }
+
+    fn open(&self, system: &System) -> Option<AnySource> {
+        let service = &self.configuration.service;
+        open_with(&system.address, &system.settings, service, true, &mut |_| {}).ok()
+    }
+
     /// Makes the state for scanning the system; also returns whether its kernel has started.
     /// The memory of the state is promised until it is allocated.
     fn prepare(
@@ -325,7 +395,7 @@ impl Search {
             kernel_offset: profile.kernel_offset,
             direct_map_base: profile.space.direct_map.start,
             init_start_ns: first.map_or(0, |first| first.start_ns),
-            system: identity(system, source),
+            system: identity(system, self.is_found, source),
         };
         let address = system.address.to_string();
         let boot_uuid = if first.is_some() {
@@ -343,7 +413,11 @@ impl Search {
 }
 
 /// What distinguishes a system from others.
-fn identity(system: &System, source: &AnySource) -> String {
+fn identity(system: &System, is_found: bool, source: &AnySource) -> String {
+    // Another function of the machine may be used after this one.
+    if is_found && matches!(system.address, SystemAddress::Doca { .. }) {
+        return format!("dma {}", system.name);
+    }
     let of_guest = match source {
         AnySource::Guest(memory) => guests::identity(memory.process()).ok(),
         _ => None,

@@ -15,6 +15,7 @@ use panoptes_sources::lock_own_memory;
 use panoptes_tables::room;
 
 use super::candidate::Candidate;
+use super::functions::Functions;
 use super::metrics_port::{bind_metrics, serve_metrics};
 use super::outputs::Outputs;
 use super::reload::Reloads;
@@ -24,6 +25,7 @@ use super::threads::{OtherCores, Workers};
 use super::{Control, LOADERS, MEMORY_LOOK, OPENERS, Work};
 use crate::boot_ids::{BootIds, default_folder};
 use crate::config::Configuration;
+use crate::dma;
 use crate::exit::{Exit, Failure};
 use crate::guests;
 use crate::interfaces::{Interface, of_this_machine};
@@ -77,9 +79,9 @@ impl Control {
         let other_cores = OtherCores::without(&cores.cores);
         let opener = Workers::new("outputs", OPENERS, other_cores, signals.waker());
         let outputs = Outputs::start(writer, changes, watched, (start, opener), messages)?;
-        let metrics_stop =
-            show_figures(request, server, (&figures, &shared.stop), other_cores, messages)?;
+        let stop = show_figures(request, server, (&figures, &shared.stop), other_cores, messages)?;
         Ok(Self {
+            given_up: given_up.with_dma(shared.has_dma),
             request: request.clone(),
             messages: Arc::clone(messages),
             shared,
@@ -101,17 +103,17 @@ impl Control {
             walker: Arc::new(Mutex::new(room::touch(|| first_walker(&limits(request))))),
             workers: Workers::for_searches(other_cores, signals.waker()),
             lookout: Workers::new("lookout", 1, other_cores, signals.waker()),
+            functions: Functions::new(other_cores, signals.waker(), start),
             loader: Workers::new("loader", LOADERS, other_cores, signals.waker()),
             reloads: Reloads::default(),
             notices,
             problems: Problems::default(),
             other_cores,
-            work: Work { search, find_again, load: Sboms::load },
+            work: Work { search, find_again, find_functions: dma::find, load: Sboms::load },
             outputs,
             folders: folder.into_iter().collect(),
             last_receiver: last_number(&wanted, &Receivers::NONE),
-            metrics_stop,
-            given_up: given_up.with_dma(has_dma(&request.systems)),
+            metrics_stop: stop,
             silenced,
             figures,
             start,
@@ -170,7 +172,7 @@ fn scanner_cores(request: &WatchRequest, messages: &Messages) -> Result<ScannerC
 
 fn shared(request: &WatchRequest) -> Shared {
     let interval = nanoseconds(request.configuration.service.scan_interval);
-    let has_dma = has_dma(&request.systems);
+    let has_dma = has_dma(request);
     Shared { interval_ns: AtomicU64::new(interval), has_dma, ..Shared::default() }
 }
 

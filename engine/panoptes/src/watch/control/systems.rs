@@ -74,7 +74,9 @@ impl Control {
         let known = &candidate.system;
         if candidate.is_found {
             let takes_its_place = |named: &System| {
-                named.name == known.name || are_same_guest(known, named, &self.guests)
+                named.name == known.name
+                    || named.address == known.address
+                    || are_same_guest(known, named, &self.guests)
             };
             if !request.auto_scan || request.systems.iter().any(takes_its_place) {
                 return Fate::Goes;

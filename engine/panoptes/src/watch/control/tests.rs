@@ -2,6 +2,8 @@
 
 mod compatibility;
 mod details;
+#[cfg(feature = "doca")]
+mod functions;
 mod metrics;
 mod outputs;
 mod panics;
@@ -36,6 +38,7 @@ use super::search::{Attached, NotAttached, Search, Searched, find_again, search}
 use super::{Control, Work};
 use crate::cli::{Arguments, Command as Subcommand};
 use crate::config::{Configuration, Cores, LogLevel, SystemAddress};
+use crate::dma;
 use crate::exit::{Exit, Failure};
 use crate::guests::Guest;
 use crate::message::Messages;
@@ -56,7 +59,7 @@ const SOON: Duration = Duration::from_secs(5);
 const SIGNAL: Duration = Duration::from_millis(100);
 const TRIES: usize = 5;
 
-const REAL: Work = Work { search, find_again, load: Sboms::load };
+const REAL: Work = Work { search, find_again, find_functions: dma::find, load: Sboms::load };
 
 /// Keeps messages.
 #[derive(Clone, Default)]
@@ -390,7 +393,7 @@ fn memory_without_a_kernel_is_searched_again_when_it_is_another() {
         let outside = Outside::of(&system.address, &users);
         let failure = Failure::new(Exit::NoKernel, "ram: no kernel");
         let searched = Some(Searched { took: AGES, outside });
-        Err(NotAttached { failure, searched, is_early: false })
+        Err(NotAttached { failure, searched, is_early: false, instead: None })
     }
     let folder = tempfile::tempdir().unwrap();
     let ram = folder.path().join("ram");

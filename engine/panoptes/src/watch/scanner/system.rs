@@ -159,7 +159,8 @@ impl Scan for System {
         }
         // Before the scan: changes that another kernel made in this memory are no activities.
         if let Some(reattach) = self.shared.given_up() {
-            return Err(Gone { reason: reattach.reason().to_owned(), has_ended: false });
+            let has_ended = reattach.is_end();
+            return Err(Gone { reason: reattach.reason().to_owned(), has_ended });
         }
         self.adopt();
         self.watched.set_scan_interval(interval_ns);

@@ -1,0 +1,268 @@
+//! Follows the functions of DMA devices (`auto_scan`). Several functions may give the memory of one
+//! machine. Then one is used, and the others are spare: another one takes over when it is gone.
+
+use std::time::{Duration, Instant};
+
+use panoptes_sinks::activities::Activity;
+
+use super::Control;
+use super::candidate::{Candidate, Phase};
+use super::one_machine::{Instead, Machines};
+use super::threads::{OtherCores, Urgency, Workers};
+use crate::config::{System, SystemAddress};
+use crate::dma;
+use crate::watch::clock_watch::Reattach;
+use crate::watch::problems::Topic;
+use crate::watch::signals::Waker;
+use crate::watch::system_events::because;
+
+/// Time between two lists of functions.
+const LOOK: Duration = Duration::from_secs(3);
+/// A list that does not end by then is reported.
+const LOOK_LONG: Duration = Duration::from_mins(1);
+/// Lists in a row that lack a function which is gone: while a device is reset, one may.
+const MISSED: u32 = 2;
+/// Comparisons in a row for which the memory of a spare function cannot be read. Then it is a
+/// system of its own: another machine must not stay unwatched because it cannot be read.
+const UNCOMPARED: u32 = 3;
+/// How long the task of a function waits for another system's.
+const HELD_BACK: Duration = Duration::from_mins(1);
+
+/// The thread that lists the functions of DMA devices. Another library's calls may never return,
+/// so it has no other work.
+#[derive(Debug)]
+pub(super) struct Functions {
+    lookout: Workers<dma::Found>,
+    next: Instant,
+    /// The machines that are watched through functions.
+    pub(super) machines: Machines,
+}
+
+impl Functions {
+    pub(super) fn new(cores: OtherCores, waker: Waker, now: Instant) -> Self {
+        let lookout = Workers::new("functions", 1, cores, waker);
+        Self { lookout, next: now, machines: Machines::default() }
+    }
+
+    /// What looking for functions waits for, if it has not ended for long.
+    pub(super) fn next_overdue(&mut self) -> Option<&'static str> {
+        self.lookout.next_overdue(LOOK_LONG).map(|_| "listing the functions of DMA devices")
+    }
+}
+
+impl Control {
+    /// Starts to list functions, if that is due.
+    pub(super) fn look_for_functions(&mut self) {
+        let now = Instant::now();
+        // Without the library at the start, scanners may not run it.
+        if self.finder.is_none() || !self.shared.has_dma || now < self.functions.next {
+            return;
+        }
+        if !self.functions.lookout.has_room(Urgency::New) {
+            return;
+        }
+        self.functions.next = now + LOOK;
+        let path = self.request.configuration.service.doca_library_path.clone();
+        let find = self.work.find_functions;
+        let run = move |_: &_| find(path.as_deref());
+        if let Err(failure) = self.functions.lookout.start(Urgency::New, run) {
+            self.note_problem(None, Topic::Functions, Some(&failure.message));
+        }
+    }
+
+    /// Uses the lists that have ended.
+    pub(super) fn collect_functions(&mut self) {
+        while let Some(ended) = self.functions.lookout.next_ended() {
+            if let Ok(found) = ended.result {
+                // A reload may have ended `auto_scan` meanwhile.
+                if self.finder.is_some() {
+                    self.take_functions(&found);
+                }
+            } else {
+                let what = "listing functions ended unexpectedly; this is a bug in Panoptes";
+                self.note_problem(None, Topic::Functions, Some(what));
+            }
+        }
+    }
+
+    pub(super) fn take_functions(&mut self, found: &dma::Found) {
+        // Most machines have neither DOCA nor such a device.
+        let is_wanted = self.request.configuration.service.doca_library_path.is_some();
+        let is_wanted = is_wanted || !found.functions.is_empty();
+        let reason = found.obstacles().filter(|_| is_wanted);
+        self.note_problem(None, Topic::Functions, reason.as_deref());
+        self.remove_functions(found);
+        let functions = found.functions.iter().filter(|function| function.obstacle.is_none());
+        for function in functions {
+            self.add_function(function);
+        }
+    }
+
+    /// Adds a function, unless it is known.
+    fn add_function(&mut self, function: &dma::Function) {
+        let dma::Function { device, vuid, .. } = function;
+        let Some(address) = SystemAddress::doca_from_parts(device, vuid) else { return };
+        let mut known = self.candidates.iter().filter(|candidate| !candidate.is_gone());
+        if known.any(|candidate| candidate.system.address == address) {
+            return;
+        }
+        let name = self.free_name(&address);
+        self.messages.info(format_args!("{name}: found as {address}"));
+        let settings = self.request.configuration.default.clone();
+        self.add(Candidate::new(System { name, address, settings }, Instant::now(), true));
+    }
+
+    /// A name for a function that no system has. A system keeps its name when another function
+    /// takes over.
+    fn free_name(&self, address: &SystemAddress) -> String {
+        let mut known = self.candidates.iter().filter(|candidate| !candidate.is_gone());
+        let mut is_taken = |name: &str| known.any(|candidate| candidate.system.name == name);
+        let name = address.default_name();
+        if !is_taken(&name) {
+            return name;
+        }
+        let numbered = |number| match number {
+            1 => address.to_string(),
+            _ => format!("{address} ({number})"),
+        };
+        let is_free = |name: &String| {
+            self.candidates.iter().all(|one| one.is_gone() || one.system.name != *name)
+        };
+        // Some number is free: there are fewer systems.
+        (1..=self.candidates.len() + 2).map(numbered).find(is_free).unwrap_or(name)
+    }
+
+    /// Removes the functions that a list lacks.
+    fn remove_functions(&mut self, found: &dma::Found) {
+        for index in 0..self.candidates.len() {
+            let candidate = &mut self.candidates[index];
+            if candidate.is_gone() || !candidate.is_found_function() {
+                continue;
+            }
+            if found.may_have(&candidate.system.address) {
+                candidate.missed = 0;
+                continue;
+            }
+            candidate.missed += 1;
+            if candidate.missed < MISSED {
+                continue;
+            }
+            let is_spare = candidate.spare_of.is_some();
+            match &candidate.phase {
+                Phase::Waiting(_) => {
+                    if is_spare || !self.use_spare(index) {
+                        self.drop_function(index);
+                    }
+                }
+                // The worker reports the failure; then the system waits.
+                Phase::Attaching(attaching) => self.workers.cancel(attaching.task),
+                Phase::Scanned(scanned) => scanned.shared.give_up(Reattach::Function),
+                Phase::Gone => {}
+            }
+        }
+    }
+
+    fn drop_function(&mut self, index: usize) {
+        self.candidates[index].phase = Phase::Gone;
+        let System { name, address, .. } = self.candidates[index].system.clone();
+        self.messages.info(format_args!("{name}: {address} is gone"));
+        self.forget(&name);
+    }
+
+    /// For a system that cannot be scanned any more: uses another function of its machine, if there
+    /// is one, unless it is to be attached to again for another reason.
+    pub(super) fn replace_function(&mut self, index: usize) -> bool {
+        let Phase::Scanned(scanned) = &self.candidates[index].phase else { return false };
+        scanned.shared.given_up().is_none_or(Reattach::is_end) && self.use_spare(index)
+    }
+
+    /// Has a system go on through another function of its machine, if there is one. What was known
+    /// of the machine stays.
+    pub(super) fn use_spare(&mut self, index: usize) -> bool {
+        let used = self.candidates[index].system.address.clone();
+        if !self.candidates[index].is_found_function() {
+            return false;
+        }
+        let is_spare = |one: &Candidate| !one.is_gone() && one.spare_of.as_ref() == Some(&used);
+        // One that is being compared is used after that.
+        let is_ready = |one: &Candidate| is_spare(one) && one.missed == 0 && one.is_waiting();
+        let Some(spare) = self.candidates.iter().position(is_ready) else {
+            return self.candidates.iter().any(is_spare);
+        };
+        let new = self.candidates[spare].system.address.clone();
+        let missed = std::mem::take(&mut self.candidates[index].missed);
+        self.candidates[index].system.address = new.clone();
+        for one in self.candidates.iter_mut().filter(|one| one.spare_of.as_ref() == Some(&used)) {
+            one.spare_of = Some(new.clone());
+        }
+        self.candidates[spare].system.address = used;
+        self.candidates[spare].missed = missed;
+        self.candidates[spare].uncompared = 0;
+        let name = self.free_name(&self.candidates[spare].system.address);
+        self.candidates[spare].system.name = name;
+        // Each attempt to attach to a machine that is off may use another function.
+        let system = &self.candidates[index].system;
+        let messages = self.messages.of(system);
+        messages.debug(format_args!("{}: goes on through {new}", system.name));
+        true
+    }
+
+    /// Keeps a function as a spare one of the machine that is watched through another one.
+    pub(super) fn keep_spare(&mut self, index: usize, instead: Instead) {
+        let Instead { used, is_compared } = instead;
+        let is_it = |one: &&Candidate| {
+            !one.is_gone() && one.spare_of.is_none() && one.system.address == used
+        };
+        let of = self.candidates.iter().find(is_it).map(|one| one.system.name.clone());
+        if of.is_none() {
+            // The system was removed meanwhile.
+            self.functions.machines.remove(&used);
+        }
+        let candidate = &mut self.candidates[index];
+        candidate.wait_as_spare();
+        candidate.uncompared = if is_compared { 0 } else { candidate.uncompared + 1 };
+        let Some(of) = of.filter(|_| candidate.uncompared < UNCOMPARED) else {
+            candidate.spare_of = None;
+            candidate.wait_again();
+            return;
+        };
+        if candidate.spare_of.as_ref() == Some(&used) {
+            return;
+        }
+        let system = candidate.system.clone();
+        let name = system.name.clone();
+        let reason = format!(
+            "{} gives the memory of the system {of}, which is watched through {used}; it is used \
+             when that function is gone",
+            system.address
+        );
+        self.candidates[index].spare_of = Some(used);
+        self.messages.of(&system).info(format_args!("{name}: {reason}"));
+        let activity = Activity::HostInitializationSuccessful;
+        self.system_events.host(&system, activity, &because(&reason));
+        // It is no system of its own, so no metrics say that it is not watched.
+        self.system_events.forget(&name);
+        self.problems.forget(&name);
+        self.figures.forget(&name);
+    }
+
+    /// Whether the next task of a system has to wait for another system: functions that are named
+    /// come first, and a spare one is not compared with a machine that is not watched. It does not
+    /// wait for long, since the other system may never answer.
+    pub(super) fn is_held_back(&self, index: usize) -> bool {
+        let candidate = &self.candidates[index];
+        let may_wait = candidate.due().is_some_and(|due| due.elapsed() < HELD_BACK);
+        if !may_wait || !candidate.is_found_function() {
+            return false;
+        }
+        let mut others = self.candidates.iter().filter(|one| !one.is_gone());
+        match &candidate.spare_of {
+            Some(used) => others
+                .any(|one| one.system.address == *used && !matches!(one.phase, Phase::Scanned(_))),
+            None => others.any(|one| {
+                let is_function = matches!(one.system.address, SystemAddress::Doca { .. });
+                is_function && !one.is_found && one.is_untried()
+            }),
+        }
+    }
+}
