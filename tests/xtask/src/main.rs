@@ -23,6 +23,7 @@ mod fuzz;
 mod guest;
 mod hashes;
 mod human;
+mod install;
 mod kernels;
 mod live;
 mod metrics;
@@ -74,6 +75,7 @@ enum Command {
     Guest(guest::Options),
     /// Builds the Debian package, and checks it by lintian where that is installed
     Package,
+    Install(install::Options),
     Arm64(arm64::Options),
     Profiles(profiles::Options),
     /// Records the images that plain `cargo test`, the benches and the fuzz targets use
@@ -105,6 +107,7 @@ fn main() -> ExitCode {
         Command::Fuzz(options) => fuzz::run(options),
         Command::Guest(options) => guest::run(options),
         Command::Package => package::run(),
+        Command::Install(options) => install::run(&options),
         Command::Arm64(options) => arm64::run(&options),
         Command::Profiles(options) => profiles::run(options),
         Command::Record => recorded::run(),
