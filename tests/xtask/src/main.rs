@@ -23,6 +23,7 @@ mod fuzz;
 mod guest;
 mod hashes;
 mod human;
+mod image;
 mod install;
 mod kernels;
 mod live;
@@ -76,6 +77,8 @@ enum Command {
     /// Builds the Debian package, and checks it by lintian where that is installed
     Package,
     Install(install::Options),
+    /// Builds the container image by its recipe with podman, and runs it
+    Image,
     Arm64(arm64::Options),
     Profiles(profiles::Options),
     /// Records the images that plain `cargo test`, the benches and the fuzz targets use
@@ -108,6 +111,7 @@ fn main() -> ExitCode {
         Command::Guest(options) => guest::run(options),
         Command::Package => package::run(),
         Command::Install(options) => install::run(&options),
+        Command::Image => image::run(),
         Command::Arm64(options) => arm64::run(&options),
         Command::Profiles(options) => profiles::run(options),
         Command::Record => recorded::run(),
