@@ -69,6 +69,12 @@ impl Emulator {
         is_new_enough(&version).then_some(Self { program, root: None, version })
     }
 
+    /// The folder of an emulator that was unpacked into the cache, whatever the host has.
+    pub(crate) fn folder(architecture: Architecture) -> Result<PathBuf> {
+        let emulator = Self::unpacked(architecture)?;
+        emulator.root.ok_or_else(|| Error::new("an unpacked emulator has no folder"))
+    }
+
     /// The one in the cache; the first call unpacks it.
     fn unpacked(architecture: Architecture) -> Result<Self> {
         let folder = cache::folder("emulators")?;

@@ -459,7 +459,7 @@ fn connect(emulation: &Emulation, folder: &Path) -> Result<(Qmp, Channel)> {
 }
 
 /// Creates a folder for one guest; removes folders that killed runs left behind.
-fn new_folder() -> Result<PathBuf> {
+pub(crate) fn new_folder() -> Result<PathBuf> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let guests = cache::folder("guests")?;
     cache::remove_left_behind(&guests)?;

@@ -40,6 +40,7 @@ mod spawn;
 pub mod standin;
 pub mod story;
 mod strangers;
+pub mod systemd;
 mod tools;
 pub mod turn;
 mod unpacked;

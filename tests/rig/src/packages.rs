@@ -40,12 +40,9 @@ impl Packages {
         for folder in ["lists/partial", "cache/archives/partial"] {
             cache::create(&packages.root.join(folder))?;
         }
-        let mirror = Mirror::of_host()?;
-        let signed =
-            mirror.keyring.as_ref().map_or_else(String::new, |k| format!("[signed-by={k}] "));
         let mut sources = String::new();
         for suite in SUITES {
-            let _ = writeln!(sources, "deb {signed}{} {suite} main", mirror.uri);
+            let _ = writeln!(sources, "{}", line_of(suite)?);
         }
         cache::write(&packages.root.join("sources.list"), sources.as_bytes())?;
         command::output(packages.apt("apt-get").args(["-q", "update"]))?;
@@ -187,6 +184,13 @@ impl Packages {
         }
         command
     }
+}
+
+/// The source of a suite at the host's mirror, as a line of a list.
+pub(crate) fn line_of(suite: &str) -> Result<String> {
+    let Mirror { uri, keyring } = Mirror::of_host()?;
+    let signed = keyring.map_or_else(String::new, |keyring| format!("[signed-by={keyring}] "));
+    Ok(format!("deb {signed}{uri} {suite} main"))
 }
 
 /// The package file in a folder with one.

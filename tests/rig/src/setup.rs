@@ -71,6 +71,11 @@ pub(crate) fn ensure_for_visits() -> Result<()> {
     install(&[(Need::Program("ssh"), "openssh-client")])
 }
 
+/// Installs the program that makes a root of Debian, maintainer scripts included.
+pub(crate) fn ensure_for_roots() -> Result<()> {
+    install(&[(Need::Program("mmdebstrap"), "mmdebstrap")])
+}
+
 /// Installs the packages that compile libFuzzer.
 pub fn ensure_for_fuzzing() -> Result<()> {
     install(&[(Need::Program("g++"), "g++")])

@@ -23,6 +23,8 @@ mod fuzz;
 mod guest;
 mod hashes;
 mod human;
+mod image;
+mod install;
 mod kernels;
 mod live;
 mod metrics;
@@ -74,6 +76,9 @@ enum Command {
     Guest(guest::Options),
     /// Builds the Debian package, and checks it by lintian where that is installed
     Package,
+    Install(install::Options),
+    /// Builds the container image by its recipe with podman, and runs it
+    Image,
     Arm64(arm64::Options),
     Profiles(profiles::Options),
     /// Records the images that plain `cargo test`, the benches and the fuzz targets use
@@ -105,6 +110,8 @@ fn main() -> ExitCode {
         Command::Fuzz(options) => fuzz::run(options),
         Command::Guest(options) => guest::run(options),
         Command::Package => package::run(),
+        Command::Install(options) => install::run(&options),
+        Command::Image => image::run(),
         Command::Arm64(options) => arm64::run(&options),
         Command::Profiles(options) => profiles::run(options),
         Command::Record => recorded::run(),

@@ -33,7 +33,8 @@ pub(crate) fn make(platform: &Platform) -> Result<PathBuf, String> {
     generate(&|| platform.run(&program), &folder)?;
     install_cargo_deb()?;
     let mut deb = platform.cargo("deb");
-    deb.current_dir(ROOT).args(["--package", "panoptes", "--no-build"]);
+    // The release profile keeps line tables, for which cargo-deb would strip nothing.
+    deb.current_dir(ROOT).args(["--package", "panoptes", "--no-build", "--strip"]);
     deb.args(platform.variant().iter().flat_map(|name| ["--variant", name]));
     let output = deb.stderr(std::process::Stdio::inherit()).output();
     let output = output.map_err(|error| format!("cannot start cargo: {error}"))?;

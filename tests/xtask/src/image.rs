@@ -1,0 +1,153 @@
+//! `cargo xtask image`: the container image, built by its recipe with podman, and run.
+//!
+//! A base image that no registry gives is made here instead: of the Debian packages that it has,
+//! by mmdebstrap, and with this machine's Rust. The recipe is the same.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use panoptes_rig::{cache, output};
+
+use crate::cargo;
+use crate::folders::ROOT;
+
+const RECIPE: &str = "packaging/container/Containerfile";
+const NAME: &str = "localhost/panoptes";
+/// A release of Debian, as its packages name it.
+const SUITE: &str = "bookworm";
+
+/// A base image of the recipe, and what is made if it cannot be had.
+struct Base {
+    image: &'static str,
+    variant: &'static str,
+    packages: &'static str,
+    /// Shell commands of mmdebstrap for the root `$1`.
+    hook: &'static str,
+}
+
+const BASES: [Base; 2] = [
+    Base {
+        image: "docker.io/library/rust:1.95-bookworm",
+        variant: "minbase",
+        packages: "ca-certificates,gcc,libc6-dev",
+        hook: "true",
+    },
+    Base {
+        image: "gcr.io/distroless/cc-debian12",
+        // No scripts of packages, no shell.
+        variant: "extract",
+        packages: "base-files,ca-certificates,libc6,libgcc-s1,libssl3,libstdc++6,netbase,tzdata",
+        hook: "mkdir -p $1/etc/ssl/certs && cat $1/usr/share/ca-certificates/mozilla/*.crt \
+               > $1/etc/ssl/certs/ca-certificates.crt",
+    },
+];
+
+pub(crate) fn run() -> Result<(), String> {
+    let mut are_stood_in = false;
+    for base in &BASES {
+        are_stood_in |= obtain(base)?;
+    }
+    let mut build = podman("build")?;
+    // chroot: without a network of its own, which takes a plug-in.
+    build.args(["--isolation", "chroot", "--pull=never", "--tag", NAME]);
+    build.args(["--file", RECIPE, "--ignorefile", &format!("{RECIPE}.containerignore")]);
+    if are_stood_in {
+        build.args(toolchain()?);
+    }
+    succeeds(build.arg(".").current_dir(ROOT))?;
+    for arguments in [&["--version"][..], &["check", "/etc/panoptes/panoptes.yaml"]] {
+        println!("== panoptes {}", arguments.join(" "));
+        succeeds(contained()?.arg(NAME).args(arguments))?;
+    }
+    println!("{}", output(podman("images")?.arg(NAME))?.trim_end());
+    Ok(())
+}
+
+/// Pulls a base image unless it is there, or makes one in its place; returns whether it was made.
+fn obtain(base: &Base) -> Result<bool, String> {
+    let label = "{{.Labels.standin}}";
+    let known = output(podman("image")?.args(["inspect", "--format", label, base.image]));
+    if let Ok(label) = known {
+        return Ok(label.trim() == "yes");
+    }
+    if podman("pull")?.arg(base.image).status().is_ok_and(|status| status.success()) {
+        return Ok(false);
+    }
+    println!("{} cannot be had; making one of Debian's packages", base.image);
+    let folder = folder()?;
+    let archive = folder.join("base.tar");
+    let mut make = Command::new("mmdebstrap");
+    make.args(["--quiet", "--mode=root"]);
+    make.arg(format!("--variant={}", base.variant)).arg(format!("--include={}", base.packages));
+    make.arg(format!("--customize-hook={}", base.hook)).arg(SUITE).arg(&archive);
+    succeeds(&mut make)?;
+    let mut import = podman("import")?;
+    import.args(["--change", "LABEL standin=yes"]);
+    import.args(["--change", "ENV PATH=/usr/local/cargo/bin:/usr/sbin:/usr/bin:/sbin:/bin"]);
+    succeeds(
+        import
+            .args(["--change", "ENV RUSTUP_HOME=/usr/local/rustup"])
+            .arg(&archive)
+            .arg(base.image),
+    )?;
+    std::fs::remove_file(&archive).map_err(|e| format!("{}: {e}", archive.display()))?;
+    Ok(true)
+}
+
+/// The options that give a build this machine's Rust and the crates that were fetched for it.
+fn toolchain() -> Result<Vec<String>, String> {
+    let home = std::env::var("HOME").map_err(|_| "HOME is not set".to_owned())?;
+    let folder = |name: &str, default: &str| {
+        std::env::var(name).unwrap_or_else(|_| format!("{home}/{default}"))
+    };
+    let (rustup, cargo) = (folder("RUSTUP_HOME", ".rustup"), folder("CARGO_HOME", ".cargo"));
+    Ok(vec![
+        format!("--volume={rustup}:/usr/local/rustup:ro"),
+        format!("--volume={cargo}/bin:/usr/local/cargo/bin:ro"),
+        // Crates are taken from here; what is unpacked stays in the build.
+        format!("--volume={cargo}/registry:/root/.cargo/registry:rw"),
+    ])
+}
+
+/// A command that runs a container, with limits that need no permission to raise any.
+fn contained() -> Result<Command, String> {
+    let mut command = podman("run")?;
+    command.args(["--rm", "--network=none", "--cap-drop=all", "--read-only"]);
+    command.args(["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"]);
+    Ok(command)
+}
+
+/// A command of podman, whose images are in the cache.
+fn podman(command: &str) -> Result<Command, String> {
+    let folder = folder()?;
+    let mut podman = Command::new("podman");
+    podman.arg("--root").arg(folder.join("root")).arg("--runroot").arg(folder.join("run"));
+    // runc runs under every form of cgroups; vfs works on every file system.
+    podman.args(["--storage-driver", "vfs", "--runtime", "runc", "--cgroup-manager", "cgroupfs"]);
+    podman.arg(command).stdin(Stdio::null());
+    Ok(podman)
+}
+
+fn folder() -> Result<PathBuf, String> {
+    Ok(cache::folder("podman")?)
+}
+
+fn succeeds(command: &mut Command) -> Result<(), String> {
+    let name = Path::new(command.get_program()).display().to_string();
+    let missing = |error| format!("{error}; it needs podman, runc and mmdebstrap");
+    let succeeds = cargo::succeeds(command).map_err(missing)?;
+    succeeds.then_some(()).ok_or_else(|| format!("{name} failed; see above"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bases_are_those_of_the_recipe() {
+        let recipe = std::fs::read_to_string(Path::new(ROOT).join(RECIPE)).expect("it exists");
+        let images =
+            recipe.lines().filter_map(|line| line.strip_prefix("FROM ")?.split(' ').next());
+        assert!(images.eq(BASES.iter().map(|base| base.image)));
+    }
+}
