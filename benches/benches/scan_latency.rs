@@ -21,8 +21,7 @@ fn scan_latency(criterion: &mut Criterion) {
         let count = write_lines(snapshot, &kernel, &mut lines).lines;
         let mut group = criterion.benchmark_group("scan_latency");
         group.sample_size(20);
-        let processes =
-            Scope { files: false, memory: false, connections: false, interfaces: false };
+        let processes = Scope { command_lines: true, ..Scope::LEAST };
         for (what, scope) in [("whole", Scope::ALL), ("processes and threads", processes)] {
             group.bench_function(BenchmarkId::new(what, &name), |bencher| {
                 bencher.iter(|| {

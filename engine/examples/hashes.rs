@@ -36,7 +36,7 @@ fn main() -> ExitCode {
     let kernel = kernel_of(&profile);
     let limits = Limits::default();
     let mut walker = Walker::new(&limits, HashKey::new(1));
-    let scope = Scope { files: true, memory: true, connections: false, interfaces: false };
+    let scope = Scope { files: true, memory: true, ..Scope::LEAST };
     let snapshot = walker.scan(&mut source, &kernel, scope).expect("processes are found");
     let mut contents = Contents::new(&limits, HashKey::new(2));
     let mut files = BTreeMap::new();

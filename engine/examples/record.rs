@@ -8,7 +8,7 @@
 //! engine's tests, benches and the fuzz target `walk` take what lies in
 //! `~/.cache/panoptes/recorded`. With `--builtin` the built-in tables describe the kernel, so the
 //! image contains neither its symbols nor its types, and is much smaller. An image holds the
-//! machine's secrets like any other dump.
+//! machine's secrets like any other dump, so nobody but its owner may read it (mode 0600).
 
 use std::error::Error;
 use std::fs;
@@ -24,7 +24,7 @@ use panoptes_engine::system::kernel_of;
 use panoptes_engine::walk::{Kernel, Scope, Walker};
 use panoptes_profiles::report::Evidence;
 use panoptes_profiles::{Options, Profile, discover};
-use panoptes_sources::{FileSource, Recorder, Replay};
+use panoptes_sources::{FileSource, Recorder, Replay, create_recording};
 use panoptes_tables::HashKey;
 
 #[path = "../tests/common/recorded.rs"]
@@ -108,7 +108,7 @@ fn record(ram: &Path, out: &Path, options: &Options) -> Result<(), Box<dyn Error
     // The digest first: an image without one would fail the tests, one that is not there is
     // skipped.
     write_whole(&Seen::path(out), |file| Ok(fs::write(file, whole.to_string())?))?;
-    write_whole(out, |file| Ok(replay.write_image(&mut fs::File::create(file)?)?))?;
+    write_whole(out, |file| Ok(replay.write_image(&mut create_recording(file)?)?))?;
     println!(
         "{}: Linux {}, {} pages ({:.1} MiB), {} lines",
         out.display(),

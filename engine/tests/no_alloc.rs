@@ -30,6 +30,7 @@ use panoptes_engine::walk::{Kernel, Scope};
 use panoptes_engine::watch::{Watched, Workspace};
 use panoptes_rig::Random;
 use panoptes_rig::dump::{self, Packing};
+use panoptes_sinks::redact::{Pattern, Redactor};
 use panoptes_sources::{
     Detail, FileSource, Kcore, MappedFile, MemorySource, Meter, Outcome, Request,
 };
@@ -156,6 +157,30 @@ fn a_thousand_scans_allocate_nothing() {
             assert!(total > 0);
             eprintln!("{name}: {count} scans, {total} entities");
         }
+    }
+}
+
+/// Patterns with and without groups, which match in nearly every command line.
+fn redactor() -> Option<Redactor> {
+    let patterns = ["[a-z]+[= /]([^ ]+)", "a", "[0-9]{2}"];
+    Redactor::new(&patterns.map(|pattern| Arc::new(Pattern::new(pattern).unwrap())))
+}
+
+#[test]
+fn replacing_secrets_allocates_nothing() {
+    let Some(images) = images_or_skip("the count of redaction's allocations") else { return };
+    let Machine { name, mut memory, kernel, profile } = Machine::open(&images[0]);
+    for limits in [Limits::default(), NARROW] {
+        let mut scanner = Scanner::new(&limits);
+        scanner.lines.set_redactor(redactor());
+        let mut watcher = Watcher::new(&limits, &profile);
+        watcher.watched.set_redactor(redactor());
+        sealed(&name, || {
+            for _ in 0..10 {
+                assert!(scan(&mut scanner, &mut memory, &kernel) > 0);
+                watcher.scan(&mut memory).unwrap();
+            }
+        });
     }
 }
 

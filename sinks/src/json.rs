@@ -12,12 +12,14 @@
 //! `text.rs`.
 
 pub mod address;
+pub mod command_line;
 pub mod read;
 pub mod shorten;
 pub mod text;
 pub mod time;
 
 use crate::dialect::Dialect;
+use crate::redact::Redactor;
 
 /// The output slice is too small. Nothing of the attempt counts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -50,12 +52,20 @@ pub struct JsonWriter<'b> {
     /// Something in the object being written has been cut.
     truncated: bool,
     dialect: Dialect,
+    /// Finds what is replaced in arguments and shell commands.
+    redactor: Option<&'b mut Redactor>,
 }
 
 impl<'b> JsonWriter<'b> {
     /// Starts at the beginning of `out`.
     pub const fn new(out: &'b mut [u8], limits: Limits) -> Self {
-        Self { out, length: 0, limits, truncated: false, dialect: Dialect::Panoptes }
+        let dialect = Dialect::Panoptes;
+        Self { out, length: 0, limits, truncated: false, dialect, redactor: None }
+    }
+
+    #[inline]
+    fn redactor(&mut self) -> Option<&mut Redactor> {
+        self.redactor.as_deref_mut()
     }
 
     /// Writes in this dialect from now on.
@@ -272,9 +282,21 @@ pub fn fit(
     out: &mut [u8],
     limits: Limits,
     cut_from: usize,
+    write: impl FnMut(&mut JsonWriter<'_>) -> Result<(), Full>,
+) -> Result<usize, Full> {
+    fit_redacted(out, limits, cut_from, None, write)
+}
+
+/// The same for what has arguments or shell commands.
+pub(crate) fn fit_redacted(
+    out: &mut [u8],
+    limits: Limits,
+    cut_from: usize,
+    mut redactor: Option<&mut Redactor>,
     mut write: impl FnMut(&mut JsonWriter<'_>) -> Result<(), Full>,
 ) -> Result<usize, Full> {
     let mut writer = JsonWriter::new(out, limits);
+    writer.redactor = redactor.as_deref_mut();
     if write(&mut writer).is_ok() {
         return Ok(writer.length);
     }
@@ -287,6 +309,7 @@ pub fn fit(
             list_bytes: limits.list_bytes.min(out.len() >> step),
         };
         let mut writer = JsonWriter::new(out, shorter);
+        writer.redactor = redactor.as_deref_mut();
         if write(&mut writer).is_ok() {
             return Ok(writer.length);
         }

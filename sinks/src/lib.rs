@@ -99,6 +99,7 @@ mod preset;
 pub mod queue;
 pub mod record;
 pub mod record_counts;
+pub mod redact;
 pub mod schema;
 mod words;
 pub mod writer;

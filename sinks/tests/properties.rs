@@ -16,7 +16,8 @@ use common::{
 use every::{Filling, each_activity};
 use panoptes_sinks::activities::{Activity, Severity};
 use panoptes_sinks::dialect::Dialect;
-use panoptes_sinks::json::text::{CommandLine, Text};
+use panoptes_sinks::json::command_line::CommandLine;
+use panoptes_sinks::json::text::Text;
 use panoptes_sinks::json::{Full, Limits};
 use panoptes_sinks::output::form::syslog::{
     About, FRAME_BYTES_MAX, Framing, MESSAGE_BYTES_MAX, Syslog,

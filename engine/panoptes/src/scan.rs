@@ -19,6 +19,7 @@ use panoptes_sources::{AnySource, Counts, Detail, Meter};
 use serde_json::{Value, json};
 
 use crate::attach::{MessageObserver, attach, warn_losses};
+use crate::config::UserMemory;
 use crate::exit::{Exit, Failure, print, printed};
 use crate::message::Messages;
 use crate::request::ScanRequest;
@@ -39,16 +40,19 @@ pub fn scan(request: &ScanRequest, messages: &Messages) -> Result<Exit, Failure>
     let limits = request.system.settings.limits;
     let mut walker = Walker::new(&limits, crate::random::hash_key());
     let mut lines = LineWriter::new(&limits);
+    lines.set_redactor(request.configuration.output.redactor());
+    let user_memory = request.system.settings.user_memory;
+    let scope = scope(kinds, user_memory);
     times.prepared = begin.elapsed().saturating_sub(times.discovered);
     let mut source = Meter::new(source, Detail::Batches)?;
-    let (attempts, walked) = look(&mut walker, &mut source, &kernel, scope(kinds), name)?;
+    let (attempts, walked) = look(&mut walker, &mut source, &kernel, scope, name)?;
     times.walked = walked;
     let snapshot = walker.snapshot();
     let reads = source.counts();
     let hashing = Instant::now();
     let contents =
         kinds.contains(Kind::Processes).then(|| hash(snapshot, &limits, &mut source, &kernel));
-    let (commands, unread) = if kinds.contains(Kind::ShellHistory) {
+    let (commands, unread) = if kinds.contains(Kind::ShellHistory) && user_memory.shell_history {
         remembered(&mut source, &kernel, snapshot, limits.string_length as usize)
     } else {
         Default::default()
@@ -82,7 +86,7 @@ pub fn scan(request: &ScanRequest, messages: &Messages) -> Result<Exit, Failure>
             "{name}: {unread} shell commands are not in memory and were left out"
         ));
     }
-    Ok(verdict(snapshot, scope(kinds), &counts, name, messages))
+    Ok(verdict(snapshot, scope, &counts, name, messages))
 }
 
 /// The file of `output.log_folder` with the lines of the last scan.
@@ -274,7 +278,7 @@ fn verdict(
 
 /// What must be read for the kinds that are printed: a connection's holders are found through
 /// descriptors, and its interface through the interfaces.
-fn scope(kinds: Kinds) -> Scope {
+fn scope(kinds: Kinds, user_memory: UserMemory) -> Scope {
     let connections = kinds.contains(Kind::Connections);
     Scope {
         files: kinds.contains(Kind::Files) || connections,
@@ -282,6 +286,7 @@ fn scope(kinds: Kinds) -> Scope {
         memory: kinds.contains(Kind::Memory) || kinds.contains(Kind::ShellHistory),
         connections,
         interfaces: kinds.contains(Kind::Interfaces) || connections,
+        command_lines: user_memory.command_lines,
     }
 }
 

@@ -40,6 +40,7 @@ use panoptes_sinks::queue::{QueueSize, Waker, queue};
 use panoptes_sinks::record::header::Header;
 use panoptes_sinks::record::interface::BluefieldSystem;
 use panoptes_sinks::record::value::Numbered;
+use panoptes_sinks::redact::{Pattern, Redactor};
 use panoptes_sinks::writer::Writer;
 use panoptes_sources::{FileSource, MachineSource as _};
 use panoptes_tables::HashKey;
@@ -186,7 +187,7 @@ fn watched(source: &mut FileSource, limits: Limits) -> Watched {
     for &activity in Activity::ALL {
         policy.set_enabled(activity, true);
     }
-    Watched::new(Setup {
+    let mut watched = Watched::new(Setup {
         limits,
         key: HashKey::new(1),
         message_ids: 2,
@@ -201,7 +202,11 @@ fn watched(source: &mut FileSource, limits: Limits) -> Watched {
         identity: Identity { name: "guest".to_owned(), ..Identity::default() },
         profile: &profile,
         shipped: Arc::new(one_hash()),
-    })
+    });
+    let patterns = ["[a-z]+[= /]([^ ]+)", "a", "[0-9]{2}"];
+    let patterns = patterns.map(|pattern| Arc::new(Pattern::new(pattern).unwrap()));
+    watched.set_redactor(Redactor::new(&patterns));
+    watched
 }
 
 /// One approved hash, so that every program must be checked and none is approved.

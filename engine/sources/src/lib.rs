@@ -67,5 +67,5 @@ pub use mapped::{MappedCounts, MappedFile, Segment};
 pub use meter::{Counts, Detail, Meter};
 pub use open::FileSource;
 pub use panoptes_decoders::source::{MachineSource, MemorySource, Outcome, PAGE_BYTES, Request};
-pub use record::{Recorded, Recorder};
+pub use record::{Recorded, Recorder, create_recording};
 pub use replay::Replay;

@@ -1,7 +1,10 @@
 //! [`Recorder`]: remembers which pages were read and writes an image of them for [`super::Replay`].
 
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::ops::Range;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 
 use panoptes_decoders::address::PhysicalAddress;
 use panoptes_decoders::source::{MemorySource, Outcome, PAGE_BYTES, Request};
@@ -18,6 +21,18 @@ pub struct Recorded {
     /// Pages that were read before, but could not be read when the image was written.
     pub lost: u64,
 }
+
+/// Creates a file for a machine's memory, which has its secrets: nobody but its owner may read it.
+/// A file that is there is removed first, because others may have opened it.
+pub fn create_recording(path: &Path) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    OpenOptions::new().write(true).create_new(true).mode(RECORDING_MODE).open(path)
+}
+
+const RECORDING_MODE: u32 = 0o600;
 
 /// A source that remembers the pages read through it.
 #[derive(Debug)]
@@ -84,6 +99,9 @@ impl<S: MemorySource> MemorySource for Recorder<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
     use crate::{Detail, MappedFile, Meter, Replay};
 
@@ -92,6 +110,23 @@ mod tests {
         let pages = (0..frames.len() * PAGE).map(|at| (at / 7 + at / PAGE) as u8).collect();
         let regions = vec![0..0x1_0000, 0x1_0000_0000..0x1_0001_0000];
         Replay::from_pages(regions, frames, pages).unwrap()
+    }
+
+    #[test]
+    fn nobody_else_may_read_a_recording_even_in_place_of_a_file_that_all_may_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("memory.image");
+        fs::write(&path, "old").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
+        let mut reader = File::open(&path).unwrap();
+        for _ in 0..2 {
+            create_recording(&path).unwrap().write_all(b"new").unwrap();
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
+        }
+        let mut text = String::new();
+        io::Read::read_to_string(&mut reader, &mut text).unwrap();
+        assert_eq!(text, "old");
+        assert!(create_recording(folder.path()).is_err());
     }
 
     #[test]

@@ -234,6 +234,23 @@ impl Reader {
         Some(object)
     }
 
+    /// Adds the user page at an address, of which only the page tables are read: its object has no
+    /// bytes, and fails if the page is not present.
+    pub fn push_user_page(
+        &mut self,
+        levels: Levels,
+        root: PhysicalAddress,
+        address: UserVa,
+    ) -> Option<u32> {
+        let (object, target) = self.allot(0, 1)?;
+        if address.0 >> 63 != 0 || !levels.is_canonical(address.0) {
+            self.fail(object);
+            return Some(object);
+        }
+        self.add_walk(root, object, address.0, 0, target);
+        Some(object)
+    }
+
     /// Adds `length` bytes of physical memory, as [`Reader::push`] does.
     pub fn push_physical(&mut self, address: PhysicalAddress, length: u32) -> Option<u32> {
         self.push_pieces(&[(address, length)])
@@ -317,24 +334,29 @@ impl Reader {
         while left > 0 {
             let in_page = (PAGE_BYTES - address % PAGE_BYTES) as u32;
             let piece = left.min(in_page);
-            let mut walk = Walk {
-                root: root.0,
-                address,
-                physical: root.0,
-                object,
-                length: piece,
-                target,
-                state: WalkState::Walking,
-            };
-            if let Some(frame) = self.tlb.get(root.0, address / PAGE_BYTES) {
-                walk.physical = frame + address % PAGE_BYTES;
-                walk.state = WalkState::Found;
-            }
-            self.walks.push(walk);
+            self.add_walk(root, object, address, piece, target);
             left -= piece;
             target += piece;
             address = address.wrapping_add(u64::from(piece));
         }
+    }
+
+    /// Adds a piece within one page.
+    fn add_walk(
+        &mut self,
+        root: PhysicalAddress,
+        object: u32,
+        address: u64,
+        length: u32,
+        target: u32,
+    ) {
+        let (root, state) = (root.0, WalkState::Walking);
+        let mut walk = Walk { root, address, physical: root, object, length, target, state };
+        if let Some(frame) = self.tlb.get(root, address / PAGE_BYTES) {
+            walk.physical = frame + address % PAGE_BYTES;
+            walk.state = WalkState::Found;
+        }
+        self.walks.push(walk);
     }
 
     /// Reads all pushed objects. Returns what that cost.
@@ -401,12 +423,12 @@ impl Reader {
             }
         }
         for walk in &self.walks {
-            if walk.state == WalkState::Found {
+            if walk.state != WalkState::Found {
+                self.objects[walk.object as usize].whole = false;
+            } else if walk.length > 0 {
                 let physical = PhysicalAddress(walk.physical);
                 self.requests.push(Request::new(physical, walk.length, walk.target));
                 self.owners.push(walk.object);
-            } else {
-                self.objects[walk.object as usize].whole = false;
             }
         }
         work
@@ -502,6 +524,21 @@ mod tests {
         assert_eq!(reader.object(3), None);
         // One batch for each of four levels and one for the objects, however many there are.
         assert_eq!(memory.1, 5);
+    }
+
+    #[test]
+    fn whether_a_page_is_present_is_known_without_reading_it() {
+        let mut reader = Reader::new(ReaderSizes { objects: 8, arena_bytes: 4096, walks: 32 });
+        let mut memory = memory();
+        // A user address with the same entries in its page tables.
+        memory.0.copy_within(0x1000 + 0x192 * 8..0x1000 + 0x193 * 8, 0x1000);
+        let (levels, root) = (Levels::default(), PhysicalAddress(0x1000));
+        for address in [0, 0x1fff, 0x2000, 1 << 63] {
+            assert!(reader.push_user_page(levels, root, UserVa(address)).is_some());
+        }
+        assert_eq!(reader.run(&mut memory, levels).batches, 4);
+        let present: Vec<bool> = (0..4).map(|page| reader.object(page).is_some()).collect();
+        assert_eq!(present, [true, true, false, false]);
     }
 
     #[test]

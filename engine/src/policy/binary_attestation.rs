@@ -30,6 +30,8 @@ use crate::state::facts::ProcessFacts;
 
 /// Maximum length of the reason in bytes: two paths of usual length, a hash and the text between.
 const REASON_BYTES: usize = 1024;
+/// Maximum length of an entrypoint in the reason, in bytes.
+const LINE_BYTES: usize = 512;
 /// Maximum length of a path in the reason, in bytes.
 const PATH_BYTES: usize = 256;
 
@@ -197,7 +199,11 @@ fn write_reason(out: &mut impl Write, activity: Activity, alert: &Alert<'_>) -> 
             write!(out, "the arguments of {file} are not {what} {origin}")?;
             let mut entrypoints = alert.shipped.entrypoints(alert.applied);
             if let Some(line) = entrypoints.next().filter(|_| entrypoint) {
-                write!(out, ": {}", self::line(line))?;
+                // All of it or nothing: the end of a secret in it is what a pattern may need.
+                let mut quoted = ArrayString::<LINE_BYTES>::new();
+                if write!(quoted, ": {}", self::line(line)).is_ok() {
+                    out.write_str(&quoted)?;
+                }
             }
         }
     }

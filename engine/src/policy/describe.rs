@@ -14,7 +14,8 @@ use panoptes_decoders::kernel::task_struct::TaskState;
 use panoptes_decoders::kernel::vm_area_struct::{VM_EXEC, VM_MAYSHARE, VM_READ, VM_WRITE};
 use panoptes_decoders::layout::c_string;
 use panoptes_sinks::json::address::MacAddress;
-use panoptes_sinks::json::text::{CommandLine, Text};
+use panoptes_sinks::json::command_line::CommandLine;
+use panoptes_sinks::json::text::Text;
 use panoptes_sinks::json::time::Timestamp;
 use panoptes_sinks::record::container::ContainerDetails;
 use panoptes_sinks::record::file_descriptor::{

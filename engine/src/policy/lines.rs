@@ -7,6 +7,7 @@
 use panoptes_decoders::kernel::vm_area_struct::Vma;
 pub use panoptes_sinks::record::scan::{Kind, Kinds};
 use panoptes_sinks::record::scan::{SCAN_LINE_BYTES, ScanLine, ScanObject};
+use panoptes_sinks::redact::Redactor;
 use panoptes_tables::room;
 
 use super::describe;
@@ -51,6 +52,7 @@ pub struct LineCounts {
 pub struct LineWriter {
     out: Box<[u8]>,
     string_length: usize,
+    redactor: Option<Redactor>,
     scratch: Scratch,
 }
 
@@ -66,13 +68,15 @@ struct Scratch {
 struct Lines<'a, E> {
     out: &'a mut [u8],
     string_length: usize,
+    redactor: Option<&'a mut Redactor>,
     counts: LineCounts,
     sink: &'a mut dyn FnMut(&[u8]) -> Result<(), E>,
 }
 
 impl<E> Lines<'_, E> {
     fn write<T: ScanObject>(&mut self, line: &ScanLine<'_, T>) -> Result<(), E> {
-        let Ok(length) = line.write(self.out, self.string_length) else {
+        let redactor = self.redactor.as_deref_mut();
+        let Ok(length) = line.write_redacted(self.out, self.string_length, redactor) else {
             self.counts.too_long += 1;
             return Ok(());
         };
@@ -130,12 +134,18 @@ impl LineWriter {
         Self {
             out: room::copies(0, SCAN_LINE_BYTES),
             string_length: limits.string_length as usize,
+            redactor: None,
             scratch: Scratch {
                 names: NameBuffers::default(),
                 holders: Holders::new(limits),
                 order: room::list(limits.containers_seen_max()),
             },
         }
+    }
+
+    /// Sets what finds the secrets in arguments and shell commands.
+    pub fn set_redactor(&mut self, redactor: Option<Redactor>) {
+        self.redactor = redactor;
     }
 
     /// Passes every line of `snapshot`, with its line feed, to `sink`. Stops at the sink's first
@@ -147,9 +157,9 @@ impl LineWriter {
         traits: &Traits<'_>,
         sink: &mut dyn FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<LineCounts, E> {
-        let Self { out, string_length, scratch } = self;
-        let counts = LineCounts::default();
-        let lines = &mut Lines { out, string_length: *string_length, counts, sink };
+        let Self { out, string_length, redactor, scratch } = self;
+        let (redactor, counts) = (redactor.as_mut(), LineCounts::default());
+        let lines = &mut Lines { out, string_length: *string_length, redactor, counts, sink };
         for kind in kinds.iter() {
             match kind {
                 Kind::Processes => scratch.processes(snapshot, traits, lines)?,

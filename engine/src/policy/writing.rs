@@ -10,6 +10,7 @@ use panoptes_sinks::record::header::Header;
 use panoptes_sinks::record::process::ProcessDetails;
 use panoptes_sinks::record::value::Uuid;
 use panoptes_sinks::record::{Details, Record, RecordWriter};
+use panoptes_sinks::redact::Redactor;
 use panoptes_tables::HashKey;
 
 use super::PolicyConfig;
@@ -101,6 +102,11 @@ impl Policy {
     /// Sets which alerts are silenced.
     pub fn set_exceptions(&mut self, exceptions: Arc<Exceptions>) {
         self.exceptions = exceptions;
+    }
+
+    /// Sets what finds the secrets in arguments and shell commands.
+    pub fn set_redactor(&mut self, redactor: Option<Redactor>) {
+        self.writer.set_redactor(redactor);
     }
 
     /// Sets which activities are reported.

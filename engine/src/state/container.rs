@@ -17,7 +17,7 @@ use super::process::Process;
 use crate::limits::Limits;
 use crate::time::Monotonic;
 use crate::walk::{ContainerRow, Index, ProcessRow, Snapshot};
-use panoptes_tables::{Counts, HashKey, Row, RowId, Scan, StringId, Strings, Table, room};
+use panoptes_tables::{Counts, CutText, HashKey, Row, RowId, Scan, StringId, Strings, Table, room};
 
 /// Number of scans in a row from which a container must be absent: what a scan reads of a process's
 /// control groups can be torn while the process goes on.
@@ -256,7 +256,7 @@ impl Container {
             (&mut self.host_name, facts.host_name),
         ] {
             if let Some(seen) = seen.filter(|seen| !seen.is_empty()) {
-                set_reserved(strings, kept, seen, CONTAINER_NAME_BYTES);
+                set_reserved(strings, kept, seen, CONTAINER_NAME_BYTES, CutText::new);
             }
         }
         if before != (self.id, self.pod_uid, self.host_name) {

@@ -236,20 +236,27 @@ impl Described {
         }
     }
 
-    /// The same description with its names in another arena, to which `intern` adds them. Names
-    /// that find no room there are left out.
-    pub(crate) fn copy(
-        &self,
-        from: &Strings,
-        mut intern: impl FnMut(&[u8]) -> Option<StringId>,
-    ) -> Self {
-        let mut copy = |id: Option<StringId>| id.and_then(|id| intern(from.get(id)));
+    /// The same description with its names in another arena, cut where their room is for `others`.
+    /// Names that find no room there are left out.
+    pub(crate) fn copy(&self, from: &Strings, into: &mut Strings, others: usize) -> Self {
         let program = &self.program;
-        let [executable, directory, command_line, container] =
-            [program.executable, self.directory, program.command_line, self.container]
-                .map(&mut copy);
+        let [executable, directory, container] =
+            [program.executable, self.directory, self.container].map(|id| {
+                let text = from.get(id?);
+                into.intern_leaving(text, others).or_else(|| into.intern_cut(text))
+            });
+        let line = program.command_line.map(|id| from.get(id)).unwrap_or_default();
+        let kept = program.command_line.and_then(|_| {
+            into.intern_leaving(line, others).or_else(|| into.intern_beginning(line))
+        });
+        let is_cut = kept.is_some_and(|id| into.get(id).len() < line.len());
         Self {
-            program: Program { executable, command_line, ..self.program },
+            program: Program {
+                executable,
+                command_line: kept,
+                command_line_cut: program.command_line_cut || is_cut,
+                ..self.program
+            },
             directory,
             container,
             ..*self
@@ -257,22 +264,25 @@ impl Described {
     }
 
     /// The same description with each of its names replaced by what `keep` returns for it, and for
-    /// the bytes that it may have at most.
-    pub(super) fn kept(&self, mut keep: impl FnMut(StringId, usize) -> Option<StringId>) -> Self {
+    /// the bytes that it may have at most and how it is cut.
+    pub(super) fn kept(
+        &self,
+        mut keep: impl FnMut(StringId, usize, fn(&[u8], usize) -> CutText) -> Option<StringId>,
+    ) -> Self {
         let Self {
             program: Program { executable, command_line, .. }, directory, container, ..
         } = *self;
-        let kept_line = command_line.and_then(|id| keep(id, LINE_BYTES));
+        let kept_line = command_line.and_then(|id| keep(id, LINE_BYTES, CutText::beginning));
         let is_cut = self.program.command_line_cut || kept_line != command_line;
         Self {
             program: Program {
-                executable: executable.and_then(|id| keep(id, EXECUTABLE_BYTES)),
+                executable: executable.and_then(|id| keep(id, EXECUTABLE_BYTES, CutText::new)),
                 command_line: kept_line,
                 command_line_cut: is_cut,
                 ..self.program
             },
-            directory: directory.and_then(|id| keep(id, DIRECTORY_BYTES)),
-            container: container.and_then(|id| keep(id, CONTAINER_ID_BYTES)),
+            directory: directory.and_then(|id| keep(id, DIRECTORY_BYTES, CutText::new)),
+            container: container.and_then(|id| keep(id, CONTAINER_ID_BYTES, CutText::new)),
             ..*self
         }
     }
@@ -301,6 +311,7 @@ pub(super) fn set_reserved(
     place: &mut Option<StringId>,
     text: &[u8],
     cut_bytes: usize,
+    cut: fn(&[u8], usize) -> CutText,
 ) {
     if place.is_some_and(|id| strings.get(id) == text) {
         return;
@@ -309,7 +320,7 @@ pub(super) fn set_reserved(
         strings.intern_reserved(text)
     } else {
         let whole = strings.intern(text);
-        whole.or_else(|| strings.intern_reserved(CutText::new(text, cut_bytes).bytes()))
+        whole.or_else(|| strings.intern_reserved(cut(text, cut_bytes).bytes()))
     };
     if let Some(new) = new
         && let Some(old) = place.replace(new)

@@ -16,7 +16,7 @@ use crate::page_cache::{Asker, ContentSource};
 use crate::path::{write_file_name, write_path};
 use crate::time::{Monotonic, RealTime};
 use crate::walk::{Index, PathRef, ProcessRow, Snapshot, ThreadRow, Views, view};
-use panoptes_tables::{Row, Scan, Strings};
+use panoptes_tables::{CutText, Row, Scan, Strings};
 
 #[derive(Debug, Default)]
 pub struct Process {
@@ -310,7 +310,13 @@ impl Process {
         described.set_numbers(&numbers.or_before(&described.numbers()));
         match snapshot.container_of(process) {
             Some(id) => {
-                set_reserved(strings, &mut described.container, id, CONTAINER_ID_BYTES);
+                set_reserved(
+                    strings,
+                    &mut described.container,
+                    id,
+                    CONTAINER_ID_BYTES,
+                    CutText::new,
+                );
                 let is_roots = snapshot.is_in_container_of_root(process);
                 described.set_container_key(container, is_roots);
             }
@@ -358,7 +364,7 @@ impl Process {
             && write_file_name(snapshot, file, &mut names.buffer).is_some()
         {
             let (strings, text) = (&mut names.strings, names.buffer.text());
-            set_reserved(strings, &mut program.executable, text, EXECUTABLE_BYTES);
+            set_reserved(strings, &mut program.executable, text, EXECUTABLE_BYTES, CutText::new);
             program.is_roots = snapshot.runs_program_of_root(row);
             if place != self.executable_place {
                 // Another file without an exec, by `PR_SET_MM_EXE_FILE`; or the same file, whose
@@ -376,7 +382,13 @@ impl Process {
             && write_path(snapshot, row.cwd, &mut names.buffer).is_some()
         {
             let (strings, text) = (&mut names.strings, names.buffer.text());
-            set_reserved(strings, &mut self.described.directory, text, DIRECTORY_BYTES);
+            set_reserved(
+                strings,
+                &mut self.described.directory,
+                text,
+                DIRECTORY_BYTES,
+                CutText::new,
+            );
             self.directory_place = place;
         }
     }
@@ -407,7 +419,7 @@ impl Process {
         let Some(text) = facts::command_line(seen.snapshot, mm) else { return };
         let kept = text.get(..COMMAND_LINE_BYTES_MAX).unwrap_or(text);
         let program = &mut self.described.program;
-        set_reserved(strings, &mut program.command_line, kept, LINE_BYTES);
+        set_reserved(strings, &mut program.command_line, kept, LINE_BYTES, CutText::beginning);
         let length = program.command_line.map_or(0, |id| strings.get(id).len());
         program.command_line_cut = mm.command_line_cut || length < text.len();
     }

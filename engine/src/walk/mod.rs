@@ -74,10 +74,26 @@ pub struct Scope {
     pub memory: bool,
     pub connections: bool,
     pub interfaces: bool,
+    /// Arguments, which are in the memory of processes themselves.
+    pub command_lines: bool,
 }
 
 impl Scope {
-    pub const ALL: Self = Self { files: true, memory: true, connections: true, interfaces: true };
+    pub const ALL: Self = Self {
+        files: true,
+        memory: true,
+        connections: true,
+        interfaces: true,
+        command_lines: true,
+    };
+    /// Processes and threads, without their arguments.
+    pub const LEAST: Self = Self {
+        files: false,
+        memory: false,
+        connections: false,
+        interfaces: false,
+        command_lines: false,
+    };
 }
 
 /// Why there is no snapshot.
@@ -331,6 +347,9 @@ impl Walker {
         }
         self.scratch.quotas.begin(self.snapshot.processes.len());
         self.read_processes(memory);
+        if scope.command_lines {
+            self.read_command_lines(memory);
+        }
         memory.goes_on()?;
         if scope.files || scope.connections {
             self.read_descriptors(memory);

@@ -91,7 +91,7 @@ impl Walker {
     }
 
     /// Reads what every process points to: credentials, namespaces, directories, address space,
-    /// descriptor table, command line.
+    /// descriptor table.
     pub(super) fn read_processes(&mut self, memory: &mut Memory<'_>) {
         self.name_parents();
         self.snapshot.nets.clear();
@@ -114,7 +114,6 @@ impl Walker {
         self.find_files_structs();
         self.read_nets(memory, 0);
         self.read_mms(memory);
-        self.read_command_lines(memory);
         let executables = self.snapshot.files.len();
         (self.scratch.first_files, self.scratch.descriptor_files) = (executables, executables);
     }

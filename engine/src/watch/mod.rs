@@ -25,6 +25,7 @@ use panoptes_decoders::source::MemorySource;
 use panoptes_profiles::Profile;
 use panoptes_sinks::queue::Producer;
 use panoptes_sinks::record::header::Header;
+use panoptes_sinks::redact::Redactor;
 use panoptes_tables::HashKey;
 
 use crate::container_config::{ContainerConfig, Glob, Images};
@@ -149,6 +150,8 @@ pub struct Watched {
     oldest: OldestPrograms,
     is_partial: bool,
     figures: ScanFigures,
+    /// What scans read.
+    scope: Scope,
 }
 
 /// Bytes of files hashed in a scan that asked for some. Small files are known at once, and larger
@@ -192,6 +195,7 @@ impl Watched {
             oldest: OldestPrograms::default(),
             is_partial: false,
             figures: ScanFigures::default(),
+            scope: Scope::ALL,
         }
     }
 
@@ -201,9 +205,8 @@ impl Watched {
         walker: &mut Walker,
         source: &mut S,
     ) -> Option<FirstProcess> {
-        let scope = Scope { files: false, memory: false, connections: false, interfaces: false };
         walker.resume(&mut self.kept);
-        let scanned = walker.scan(source, &self.kernel, scope).map(drop);
+        let scanned = walker.scan(source, &self.kernel, Scope::LEAST).map(drop);
         walker.keep(&mut self.kept);
         let snapshot = scanned.ok().map(|()| walker.snapshot())?;
         self.clock.begin(&snapshot.machine);
@@ -251,6 +254,17 @@ impl Watched {
         self.policy.set_containers(containers);
     }
 
+    /// Sets whether scans read the arguments of processes, which are in user memory. To be called
+    /// before the first scan.
+    pub const fn set_command_lines(&mut self, are_read: bool) {
+        self.scope.command_lines = are_read;
+    }
+
+    /// Sets what finds the secrets in arguments and shell commands.
+    pub fn set_redactor(&mut self, redactor: Option<Redactor>) {
+        self.policy.set_redactor(redactor);
+    }
+
     /// Sets the time from one scan to the next that is wanted, in nanoseconds. The time that is
     /// reached is reported if it is more than twice as long.
     pub fn set_scan_interval(&mut self, ns: u64) {
@@ -291,7 +305,7 @@ impl Watched {
         self.figures = ScanFigures::begin(budget);
         let Workspace { walker, .. } = workspace;
         walker.resume(&mut self.kept);
-        let scanned = walker.scan_within(source, &self.kernel, Scope::ALL, budget).map(drop);
+        let scanned = walker.scan_within(source, &self.kernel, self.scope, budget).map(drop);
         self.figures.end(Stage::Walk, budget);
         let compared = scanned.and_then(|()| {
             let left = &workspace.snapshot().left;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use panoptes_sinks::activities::{Activity, Preset, Severity};
+use panoptes_sinks::redact::Redactor;
 
 use super::Watched;
 use crate::container_config::Glob;
@@ -23,13 +24,15 @@ pub struct PolicySettings {
     pub content_rules: Arc<ContentRules>,
     /// Which alerts are silenced.
     pub exceptions: Arc<Exceptions>,
+    /// Finds the secrets in arguments and shell commands.
+    pub redactor: Option<Redactor>,
 }
 
 impl Watched {
     /// Uses other settings from now on. A detector that needs memory of its own
     /// ([`crate::detect::with_memory`]) must have been on since the start.
     pub fn set_policy(&mut self, new: PolicySettings) {
-        let PolicySettings { config, weights, login_servers, content_rules, exceptions } = new;
+        let PolicySettings { config, weights, login_servers, content_rules, .. } = new;
         let header = self.policy.header_mut();
         for (activity, severity, preset) in weights {
             header.set_severity(activity, severity);
@@ -40,6 +43,7 @@ impl Watched {
         self.detectors.reverse_shells.set_rules(&is_enabled, login_servers);
         self.detectors.file_content.set_rules(&is_enabled, content_rules);
         self.policy.set_config(config);
-        self.policy.set_exceptions(exceptions);
+        self.policy.set_exceptions(new.exceptions);
+        self.policy.set_redactor(new.redactor);
     }
 }

@@ -41,6 +41,15 @@ impl CutText {
         cut
     }
 
+    /// Cuts a text to `longest` bytes, at most 256, and adds no hash: that of a command line would
+    /// help to guess a secret in it.
+    pub fn beginning(text: &[u8], longest: usize) -> Self {
+        let longest = longest.min(CUT_BYTES_MAX);
+        let mut cut = Self { bytes: [0; CUT_BYTES_MAX], length: 0 };
+        cut.push(text.get(..longest).unwrap_or(text));
+        cut
+    }
+
     /// Adds bytes, for which there is room.
     fn push(&mut self, bytes: &[u8]) {
         let end = self.length + bytes.len();
@@ -76,6 +85,9 @@ mod tests {
         assert_ne!(cut("b"), cut("c"));
         assert_eq!(CutText::new(b"/usr/bin/bash", 40).bytes(), b"/usr/bin/bash");
         assert_eq!(CutText::new(&name("b"), 0).bytes().len(), HASH_BYTES);
+        assert_eq!(CutText::beginning(&name("b"), 40).bytes(), &name("b")[..40]);
+        assert_eq!(CutText::beginning(b"/usr/bin/bash", 40).bytes(), b"/usr/bin/bash");
+        assert_eq!(CutText::beginning(&[1; 300], 300).bytes().len(), CUT_BYTES_MAX);
     }
 
     #[test]

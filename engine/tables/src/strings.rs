@@ -175,6 +175,11 @@ impl Strings {
         self.intern(CutText::new(text, CUT_STRING_BYTES).bytes())
     }
 
+    /// The same for a command line, without a hash ([`CutText::beginning`]).
+    pub fn intern_beginning(&mut self, text: &[u8]) -> Option<StringId> {
+        self.intern(CutText::beginning(text, CUT_STRING_BYTES).bytes())
+    }
+
     /// Number of bytes that so many cut strings take at most.
     pub const fn room_for_cut(count: usize) -> usize {
         count.saturating_mul(HEADER_BYTES + CUT_STRING_BYTES)

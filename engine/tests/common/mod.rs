@@ -78,7 +78,7 @@ impl Scanner {
 /// Watches a machine for changes, with a queue for its records.
 pub(crate) struct Watcher {
     workspace: Workspace,
-    watched: Watched,
+    pub(crate) watched: Watched,
     producer: Producer,
     consumer: Consumer,
     now: Now,

@@ -1,4 +1,4 @@
-//! Strings from arbitrary bytes that a watched machine uses as names, and command lines.
+//! Strings from arbitrary bytes that a watched machine uses as names.
 //!
 //! The output is always valid UTF-8 in valid JSON: each byte that is not UTF-8 becomes U+FFFD,
 //! control characters (C0, DEL, C1) and characters that split or reorder lines are escaped, and a
@@ -61,37 +61,6 @@ impl<'a> From<&'a str> for Text<'a> {
     }
 }
 
-/// A command line as in /proc/PID/cmdline: arguments that each end in NUL.
-///
-/// It is written twice, as one string joined by spaces and as the exact list. Only one NUL at the
-/// very end is dropped, so empty arguments stay; an empty slice means no arguments.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct CommandLine<'a> {
-    bytes: &'a [u8],
-    cut: bool,
-}
-
-impl<'a> CommandLine<'a> {
-    /// The complete command line.
-    pub const fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, cut: false }
-    }
-
-    /// The beginning of a longer command line: the record will have `truncated`.
-    pub const fn cut(bytes: &'a [u8]) -> Self {
-        Self { bytes, cut: true }
-    }
-
-    /// The arguments one by one.
-    pub fn arguments(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        let bytes = self.bytes.strip_suffix(b"\0").unwrap_or(self.bytes);
-        // `split` yields one empty argument for an empty slice: right for a lone NUL, wrong for no
-        // bytes.
-        let count = if self.bytes.is_empty() { 0 } else { usize::MAX };
-        bytes.split(|&byte| byte == 0).take(count)
-    }
-}
-
 impl JsonWriter<'_> {
     /// A string, quoted, escaped and cut.
     pub fn text(&mut self, text: &Text<'_>) -> Result<(), Full> {
@@ -140,38 +109,13 @@ impl JsonWriter<'_> {
         self.raw(b"]\"")
     }
 
-    /// The arguments joined by spaces.
-    pub fn joined_arguments(&mut self, line: &CommandLine<'_>) -> Result<(), Full> {
-        if line.cut {
-            self.set_truncated();
-        }
-        self.raw(b"\"")?;
-        let mut budget = self.limits().string_length;
-        for (index, argument) in line.arguments().enumerate() {
-            if index > 0 {
-                if budget == 0 {
-                    self.set_truncated();
-                    break;
-                }
-                self.raw(b" ")?;
-                budget -= 1;
-            }
-            match self.escaped(argument, budget)? {
-                Some(left) => budget = left,
-                None => break,
-            }
-        }
-        self.raw(b"\"")
-    }
-
-    /// The exact list of arguments.
-    pub fn argument_list(&mut self, line: &CommandLine<'_>) -> Result<(), Full> {
-        self.list(line.arguments(), |writer, argument| writer.text(&Text::new(argument)))
-    }
-
     /// Writes the inside of a string. Returns how much of `budget` is left, or `None` when the
     /// string had to be cut.
-    fn escaped(&mut self, bytes: &[u8], mut budget: usize) -> Result<Option<usize>, Full> {
+    pub(super) fn escaped(
+        &mut self,
+        bytes: &[u8],
+        mut budget: usize,
+    ) -> Result<Option<usize>, Full> {
         let mut at = 0;
         loop {
             let run = clean_prefix(&bytes[at..]);
@@ -449,30 +393,6 @@ mod tests {
             ("\"socket:[13731]\"".into(), false)
         );
         assert_eq!(write(&Text::numbered("pipe", 0), 64).0, "\"pipe:[0]\"");
-    }
-
-    fn arguments(bytes: &[u8]) -> (String, String) {
-        let line = CommandLine::new(bytes);
-        let mut out = [0; 256];
-        let mut writer = JsonWriter::new(&mut out, Limits::new(64));
-        writer.joined_arguments(&line).unwrap();
-        let middle = writer.length();
-        writer.argument_list(&line).unwrap();
-        let end = writer.length();
-        let text = std::str::from_utf8(&out[..end]).unwrap();
-        (text[..middle].into(), text[middle..].into())
-    }
-
-    #[test]
-    fn command_lines_are_split_as_proc_has_them() {
-        let check = |bytes: &[u8], joined: &str, list: &str| {
-            assert_eq!(arguments(bytes), (joined.into(), list.into()), "{bytes:?}");
-        };
-        check(b"bash\0-i\0", r#""bash -i""#, r#"["bash","-i"]"#);
-        check(b"bash\0-c\0\0", r#""bash -c ""#, r#"["bash","-c",""]"#);
-        check(b"nginx: worker", r#""nginx: worker""#, r#"["nginx: worker"]"#);
-        check(b"", r#""""#, "[]");
-        check(b"\0", r#""""#, r#"[""]"#);
     }
 
     proptest! {

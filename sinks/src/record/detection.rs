@@ -1,5 +1,6 @@
 //! `detection`: evidence that Panoptes adds to a record beyond the guide, under the last key.
 
+use crate::json::command_line::CommandText;
 use crate::json::text::Text;
 use crate::json::time::Timestamp;
 use crate::words::words;
@@ -16,7 +17,7 @@ details! {
     /// Why an activity is reported, and with what confidence.
     pub struct Detection<'a> "detection" complete {
         /// One sentence with the values that the detection is based on.
-        reason: Text<'a>,
+        reason: CommandText<'a>,
         /// ATT&CK technique ids.
         mitre_attack: &'a [&'static str],
         attack_version: &'static str,
@@ -64,7 +65,7 @@ details! {
 impl<'a> Detection<'a> {
     /// `techniques` are ids of [`ATTACK_VERSION`].
     pub const fn new(
-        reason: Text<'a>,
+        reason: CommandText<'a>,
         techniques: &'a [&'static str],
         confidence: Confidence,
         first_seen: Timestamp,

@@ -8,7 +8,8 @@
 use crate::activities::{Activity, MessageType};
 use crate::dialect::Dialect;
 use crate::json::time::{TIMESTAMP_LENGTH, Timestamp};
-use crate::json::{Full, JsonWriter, Limits, fit};
+use crate::json::{Full, JsonWriter, Limits, fit_redacted};
+use crate::redact::Redactor;
 use crate::schema::Object;
 
 pub use crate::details_kind::DetailsKind;
@@ -193,6 +194,7 @@ pub struct RecordWriter {
     /// All records of a scan have the same time, so its text is cached.
     time_ns: i64,
     time_text: [u8; TIMESTAMP_LENGTH],
+    redactor: Option<Redactor>,
 }
 
 impl RecordWriter {
@@ -203,12 +205,18 @@ impl RecordWriter {
             limits: Limits::new(string_length),
             time_ns: 0,
             time_text: Timestamp::from_ns(0).text(),
+            redactor: None,
         }
     }
 
     /// Cuts strings at another length, in bytes, from now on.
     pub fn set_string_length(&mut self, string_length: usize) {
         self.limits = Limits::new(string_length);
+    }
+
+    /// Sets what finds the secrets in arguments and shell commands, from the next record on.
+    pub fn set_redactor(&mut self, redactor: Option<Redactor>) {
+        self.redactor = redactor;
     }
 
     /// The id of the next record.
@@ -253,7 +261,8 @@ impl RecordWriter {
         let has_time = !dialect.is_foreign() || Timestamp::from_ns(now_ns).is_set();
         let most = RECORD_BYTES_MAX - 1; // the line feed
         let room = out.len().min(most);
-        fit(&mut out[..room], self.limits, most, |out| {
+        let redactor = self.redactor.as_mut();
+        fit_redacted(&mut out[..room], self.limits, most, redactor, |out| {
             out.set_dialect(dialect);
             header.append_head(record, out)?;
             out.raw(&id)?;

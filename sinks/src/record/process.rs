@@ -1,6 +1,7 @@
 //! `process_details` (guide §11.1).
 
-use crate::json::text::{CommandLine, Text};
+use crate::json::command_line::CommandLine;
+use crate::json::text::Text;
 use crate::json::time::Timestamp;
 use crate::words::words;
 

@@ -7,7 +7,8 @@
 //! A line has no field that depends on the time of the scan, so two scans can be diffed. The caller
 //! leaves such fields empty.
 
-use crate::json::{Full, Limits, fit};
+use crate::json::{Full, Limits, fit_redacted};
+use crate::redact::Redactor;
 use crate::schema::{Object, Type};
 
 use super::DetailsObject;
@@ -167,11 +168,22 @@ impl<'a, T: ScanObject> ScanLine<'a, T> {
     /// Lists and strings are cut only if `out` has at least [`SCAN_LINE_BYTES`]; in a shorter
     /// `out`, a line that does not fit gives [`Full`].
     pub fn write(&self, out: &mut [u8], string_length: usize) -> Result<usize, Full> {
+        self.write_redacted(out, string_length, None)
+    }
+
+    /// The same with the secrets in arguments and shell commands replaced.
+    pub fn write_redacted(
+        &self,
+        out: &mut [u8],
+        string_length: usize,
+        redactor: Option<&mut Redactor>,
+    ) -> Result<usize, Full> {
         let Some(room) = out.len().checked_sub(1) else {
             return Err(Full);
         };
         let limits = Limits::new(string_length);
-        let length = fit(&mut out[..room], limits, SCAN_LINE_BYTES - 1, |out| {
+        let most = SCAN_LINE_BYTES - 1;
+        let length = fit_redacted(&mut out[..room], limits, most, redactor, |out| {
             out.object(|out| {
                 out.raw(b",\"kind\":")?;
                 out.word(T::KIND.name())?;

@@ -1,6 +1,6 @@
 //! `shell_history_details` (guide §11.7).
 
-use crate::json::text::Text;
+use crate::json::command_line::CommandText;
 use crate::json::time::Timestamp;
 
 use super::macros::details;
@@ -19,6 +19,6 @@ details! {
         /// Left out if the shell keeps no times.
         command_execution_time_iso_8601_ns: Option<Timestamp>,
         /// The command as typed.
-        command_line: Text<'a>,
+        command_line: CommandText<'a>,
     }
 }

@@ -8,7 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::dialect::Dialect;
 use crate::json::address::MacAddress;
-use crate::json::text::{CommandLine, Text};
+use crate::json::command_line::{CommandLine, CommandText};
+use crate::json::text::Text;
 use crate::json::time::Timestamp;
 use crate::json::{Full, JsonWriter};
 use crate::schema::{Object, Type};
@@ -75,10 +76,8 @@ impl<T: Value> Value for Option<T> {
 impl Value for CommandLine<'_> {
     fn append(&self, key: &'static str, out: &mut JsonWriter<'_>) -> Result<(), Full> {
         out.raw(key.as_bytes())?;
-        out.joined_arguments(self)?;
         // The list's key is the string's with `s` replaced; there is only one such pair.
-        out.raw(b",\"process_command_line_argument_list\":")?;
-        out.argument_list(self)
+        out.command_line(self, ",\"process_command_line_argument_list\":")
     }
 
     fn describe(name: &'static str, object: &mut Object) {
@@ -223,6 +222,7 @@ macro_rules! scalars {
 
 scalars! {
     Text<'_>, Type::Text, |value, out| out.text(value);
+    CommandText<'_>, Type::Text, |value, out| out.command(value);
     u16, Type::up_to(u16::MAX.into()), |value, out| out.integer((*value).into());
     u32, Type::up_to(u32::MAX.into()), |value, out| out.integer((*value).into());
     u64, Type::Integer { maximum: None }, |value, out| out.integer(*value);

@@ -2,7 +2,8 @@
 
 use panoptes_sinks::activities::Activity;
 use panoptes_sinks::dialect::Dialect;
-use panoptes_sinks::json::text::{CommandLine, Text};
+use panoptes_sinks::json::command_line::CommandLine;
+use panoptes_sinks::json::text::Text;
 use panoptes_sinks::json::time::Timestamp;
 use panoptes_sinks::record::container::ContainerDetails;
 use panoptes_sinks::record::elf_file::ElfFileDetails;
@@ -97,7 +98,7 @@ pub(crate) fn each_activity(
     };
     let commands = vec![
         ShellCommand {
-            command_line: text,
+            command_line: filling.bytes.as_slice().into(),
             command_execution_time_iso_8601_ns: Some(Timestamp::from_ns(0)),
         };
         20
@@ -153,7 +154,7 @@ pub(crate) fn each_activity(
         DetailsKind::SystemActivity => Details::SystemActivity(&system),
     };
     let pod = ContainerContext { pod_name: Some(text), ..ContainerContext::default() };
-    let detection = detection(text);
+    let detection = detection(filling.bytes.as_slice().into());
     for &activity in Activity::ALL {
         let parents = activity.info().parents_in(dialect).iter();
         let parents: Vec<_> = parents.map(|&kind| details(kind)).collect();

@@ -7,7 +7,8 @@ use panoptes_sinks::activities::Activity;
 use panoptes_sinks::dialect::Dialect;
 use panoptes_sinks::json::Limits;
 use panoptes_sinks::json::address::MacAddress;
-use panoptes_sinks::json::text::{CommandLine, Text};
+use panoptes_sinks::json::command_line::{CommandLine, CommandText};
+use panoptes_sinks::json::text::Text;
 use panoptes_sinks::json::time::Timestamp;
 use panoptes_sinks::record::detection::{Confidence, Detection};
 use panoptes_sinks::record::file_descriptor::{
@@ -205,7 +206,7 @@ pub(crate) fn shell_detection() -> Detection<'static> {
     )
 }
 
-pub(crate) fn detection(reason: Text<'_>) -> Detection<'_> {
+pub(crate) fn detection(reason: CommandText<'_>) -> Detection<'_> {
     let first_seen = Timestamp::from_ns(1_795_159_906_811_203_117);
     Detection::new(reason, &["T1059.004"], Confidence::High, first_seen, 2)
 }

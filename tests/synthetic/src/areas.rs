@@ -1,6 +1,6 @@
 //! Address spaces: areas, their trees, and the pages with the arguments (mm/mmap.c).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::vm_area_struct::{
@@ -327,6 +327,21 @@ impl Machine {
         let anon_vma = self.memory.allocate(ANON_VMA_BYTES);
         let field = self.kernel.layouts.vm_area_struct.anon_vma;
         self.memory.point(vma, field, anon_vma);
+    }
+
+    /// Writes bytes into one page of a process's memory, which is in memory then.
+    pub fn write_user(&mut self, pid: u32, address: u64, bytes: &[u8]) {
+        let mm = self.process(pid).mm.expect("the process has an address space");
+        let pgd = self.mms[&mm].pgd;
+        let at = address % PAGE_BYTES;
+        assert!(at + bytes.len() as u64 <= PAGE_BYTES, "they are in one page");
+        let page = self.memory.map_user(pgd, address - at);
+        self.memory.write(page.plus(at), bytes);
+    }
+
+    /// The physical addresses of all pages of processes' own memory.
+    pub fn user_pages(&self) -> BTreeSet<u64> {
+        self.mms.values().flat_map(|mm| self.memory.user_pages(mm.pgd)).collect()
     }
 
     /// The areas of a process, ascending; none without an address space.

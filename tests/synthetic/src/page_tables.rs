@@ -79,6 +79,20 @@ impl Memory {
         page
     }
 
+    /// The physical addresses of the pages that a process's tables map.
+    pub(crate) fn user_pages(&self, root: KernelVa) -> Vec<u64> {
+        let mut tables = vec![root];
+        let mut pages = Vec::new();
+        for level in (1..=4).rev() {
+            let entries = if level == 4 { 256 } else { 512 };
+            let all = tables.iter().flat_map(|table| (0..entries).map(|at| table.plus(at * 8)));
+            let present = all.map(|entry| self.word(entry)).filter(|entry| entry & 1 != 0);
+            pages = present.map(|entry| entry & 0x000f_ffff_ffff_f000).collect();
+            tables = pages.iter().map(|page| KernelVa(DIRECT_MAP + page)).collect();
+        }
+        pages
+    }
+
     /// A new top table for a process, with the kernel's half of `kernel_root`.
     pub(crate) fn new_user_root(&mut self, kernel_root: KernelVa) -> KernelVa {
         let root = self.allocate(PAGE_BYTES as u32);

@@ -14,6 +14,7 @@ use panoptes_sinks::json::Limits as TextLimits;
 use panoptes_sinks::queue::{Consumer, Producer, QueueSize, Waker, queue};
 use panoptes_sinks::record::header::Header;
 use panoptes_sinks::record::interface::BluefieldSystem;
+use panoptes_sinks::redact::{Pattern, Redactor};
 use panoptes_synthetic::{Machine, Size, Source, profile};
 use panoptes_tables::HashKey;
 use serde_json::Value;
@@ -107,6 +108,7 @@ fn settings() -> PolicySettings {
         login_servers: Arc::default(),
         content_rules: Arc::default(),
         exceptions: Arc::default(),
+        redactor: None,
     }
 }
 
@@ -192,4 +194,35 @@ fn an_exception_applies_from_the_next_scan_on() {
     }
     assert_eq!(alerts, [true, false]);
     assert_eq!(with.counts().map(|(_, count)| count).collect::<Vec<_>>(), [1]);
+}
+
+/// The arguments of the program that a process runs from now on, as its record has them: as one
+/// string, and one by one.
+fn executed(watch: &mut Watch, arguments: &[&str]) -> (String, Vec<String>) {
+    let pid = watch.machine.fork(1);
+    watch.machine.exec(pid, "/usr/bin/mysql", arguments);
+    let records = [watch.scan(), watch.scan(), watch.scan()].concat();
+    let details = records.iter().find_map(|record| {
+        let details = &record["activity_data"]["process_details"];
+        (details["process_id"] == pid).then_some(details)
+    });
+    let details = details.expect("a record is about it");
+    let list = details["process_command_line_argument_list"].as_array().expect("a list");
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    (text(&details["process_command_line_arguments"]), list.iter().map(text).collect())
+}
+
+#[test]
+fn a_secret_in_arguments_is_replaced_from_the_next_record_on() {
+    let mut watch = Watch::new();
+    let arguments = ["mysql", "--user", "me", "--password", "hunter2"];
+    assert_eq!(executed(&mut watch, &arguments).0, "mysql --user me --password hunter2");
+    let pattern = Arc::new(Pattern::new("--password[= ]([^ ]+)").expect("it is a pattern"));
+    let redactor = Redactor::new(&[pattern]);
+    watch.watched.set_policy(PolicySettings { redactor, ..settings() });
+    let (text, list) = executed(&mut watch, &arguments);
+    assert_eq!(text, "mysql --user me --password ***");
+    assert_eq!(list, ["mysql", "--user", "me", "--password", "***"]);
+    watch.watched.set_policy(settings());
+    assert_eq!(executed(&mut watch, &arguments).0, "mysql --user me --password hunter2");
 }

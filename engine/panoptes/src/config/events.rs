@@ -8,11 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use panoptes_engine::container_config::Glob;
+use panoptes_engine::detect::shell_history::ACTIVITIES as OF_SHELL_HISTORY;
 use panoptes_engine::policy::PolicyConfig;
 use panoptes_engine::policy::exceptions::Exceptions;
 use panoptes_engine::state::Thresholds;
 use panoptes_engine::watch::PolicySettings;
 use panoptes_sinks::activities::{Activity, Preset, Severity};
+use panoptes_sinks::redact::Redactor;
 
 use super::content::ContentChanges;
 use super::section::Section;
@@ -67,6 +69,8 @@ pub struct Events {
     /// The largest preset of an output: nothing beyond it is collected, unless it is always
     /// reported.
     pub preset: Preset,
+    /// Whether the histories of shells are read: nothing else gives the activities about them.
+    pub reads_shell_history: bool,
     pub thresholds: Thresholds,
     /// `reverse_shell_detected`: programs whose purpose is to give shells to their peers.
     pub login_servers: Vec<ProgramPath>,
@@ -120,6 +124,9 @@ impl Events {
 
     /// Whether an output of this preset has an activity.
     pub(super) fn is_in(&self, activity: Activity, preset: Preset) -> bool {
+        if !self.reads_shell_history && OF_SHELL_HISTORY.contains(&activity) {
+            return false;
+        }
         match self.get(activity).enabled {
             Enabled::ByPreset => activity.preset() <= preset,
             Enabled::Always => true,
@@ -165,7 +172,11 @@ impl Events {
     }
 
     /// What the engine does with them.
-    pub(crate) fn policy(&self, exceptions: Arc<Exceptions>) -> PolicySettings {
+    pub(crate) fn policy(
+        &self,
+        exceptions: Arc<Exceptions>,
+        redactor: Option<Redactor>,
+    ) -> PolicySettings {
         let weights = self.iter();
         let weights = weights
             .map(|(activity, setting)| (activity, setting.severity, self.preset_of(activity)));
@@ -175,6 +186,7 @@ impl Events {
             login_servers: self.login_servers(),
             content_rules: Arc::new(self.content.rules()),
             exceptions,
+            redactor,
         }
     }
 
@@ -212,7 +224,14 @@ impl Default for Events {
         let thresholds =
             Thresholds { status_period_ns: Some(STATUS_PERIOD_NS), ..Thresholds::default() };
         let (login_servers, content) = (Vec::new(), ContentChanges::default());
-        Self { settings, preset: Preset::default(), thresholds, login_servers, content }
+        Self {
+            settings,
+            preset: Preset::default(),
+            reads_shell_history: true,
+            thresholds,
+            login_servers,
+            content,
+        }
     }
 }
 
@@ -277,6 +296,8 @@ mod tests {
     use std::collections::BTreeSet;
     use std::fs;
 
+    use panoptes_engine::detect::with_memory;
+
     use super::*;
 
     #[test]
@@ -289,6 +310,18 @@ mod tests {
     fn enabled(events: &Events) -> Vec<&'static str> {
         let all = Activity::ALL.iter().filter(|activity| events.is_enabled(**activity));
         all.map(|activity| activity.name()).collect()
+    }
+
+    #[test]
+    fn nothing_is_reported_of_histories_that_are_not_read() {
+        let mut events = Events { reads_shell_history: false, ..Events::default() };
+        for activity in OF_SHELL_HISTORY {
+            for enabled in [Enabled::ByPreset, Enabled::Always] {
+                events.settings[activity as usize].enabled = enabled;
+                assert!(!PolicyConfig::from(&events).is_enabled(activity));
+            }
+        }
+        assert_eq!(with_memory(&|activity| events.is_enabled(activity)), [false, true]);
     }
 
     #[test]

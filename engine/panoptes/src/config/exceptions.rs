@@ -64,8 +64,9 @@ struct Until {
 struct Alert(Activity);
 
 impl Exception {
-    /// Reads one of `exceptions`; `None` if it can't be used.
-    pub(crate) fn read(section: &mut Section<'_>) -> Option<Self> {
+    /// Reads one of `exceptions`; `None` if it can't be used. `reads_lines`: whether the arguments
+    /// of processes are read in all systems.
+    pub(crate) fn read(reads_lines: bool, section: &mut Section<'_>) -> Option<Self> {
         let mut activity: Option<Alert> = None;
         let mut reason: Option<String> = None;
         let mut exception = Self {
@@ -97,6 +98,14 @@ impl Exception {
             if !section.has(key) {
                 section.refuse(key, format!("`{}` is missing; write {what}", section.full(key)));
             }
+        }
+        if exception.command_line.is_some() && !reads_lines {
+            let message = format!(
+                "`{}` silences nothing where `user_memory.command_lines` is false: arguments are \
+                 not read there",
+                section.full("command_line")
+            );
+            section.warn("command_line", message);
         }
         exception.activity = activity?.0;
         exception.reason = reason?;

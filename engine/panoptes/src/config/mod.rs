@@ -50,7 +50,7 @@ pub use overrides::Overrides;
 pub(crate) use problem::one_line;
 pub use problem::{Place, Problem, Report, Weight, printable};
 pub use service::{Compatibility, Cores, Service};
-pub use system::{ContainerFilter, OsType, Reference, System, SystemSettings};
+pub use system::{ContainerFilter, OsType, Reference, System, SystemSettings, UserMemory};
 pub use telemetry::{
     Backlog, Facility, FieldName, FieldValue, HostName, NetworkAddress, RecordChoice,
     SyslogFraming, Telemetry, TelemetryAddress, TelemetryFormat, Tls, Transport, Url,
@@ -140,7 +140,12 @@ impl Configuration {
             let events = events.chain([&self.default.events]).collect();
             self.output.read(log_folder, self.service.compatibility, events, section);
         });
-        section.sections("exceptions", |section| self.exceptions.extend(Exception::read(section)));
+        let mut settings = self.systems.iter().map(|system| &system.settings);
+        let reads_lines = self.default.user_memory.command_lines
+            && settings.all(|settings| settings.user_memory.command_lines);
+        section.sections("exceptions", |section| {
+            self.exceptions.extend(Exception::read(reads_lines, section));
+        });
         if self.exceptions.len() > EXCEPTIONS_MAX {
             let message = format!(
                 "`exceptions` has {} entries; at most {EXCEPTIONS_MAX} are possible",

@@ -1,10 +1,12 @@
 //! `output`: where records go.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use panoptes_sinks::activities::Preset;
 use panoptes_sinks::output::lines::Form;
+use panoptes_sinks::redact::{PATTERNS_MAX, Pattern, Redactor};
 
 use super::events::Events;
 use super::header::HeaderForm;
@@ -32,6 +34,8 @@ pub struct Output {
     pub header: HeaderForm,
     /// `user_data` of every record.
     pub user_data: String,
+    /// What is replaced in arguments and shell commands.
+    pub redact: Vec<Arc<Pattern>>,
     /// Remote receivers of records.
     pub telemetry: Vec<Telemetry>,
     /// The address that serves metrics of the program.
@@ -94,6 +98,13 @@ impl Output {
         let mut user_data = UserData(std::mem::take(&mut self.user_data));
         section.value("user_data", &mut user_data);
         self.user_data = user_data.0;
+        section.values("redact", &mut self.redact);
+        if self.redact.len() > PATTERNS_MAX {
+            let (key, count) = (section.full("redact"), self.redact.len());
+            let message =
+                format!("`{key}` has {count} patterns; at most {PATTERNS_MAX} are possible");
+            section.refuse("redact", message);
+        }
         let needs_full_header = compatibility == Compatibility::DocaArgus;
         if needs_full_header && self.header == HeaderForm::Compact {
             section.refuse("header", HeaderForm::full_is_needed(&section.full("header")));
@@ -106,7 +117,11 @@ impl Output {
                 "`output` sends records nowhere; give it a log_folder, stdout or telemetry";
             section.refuse("log_folder", message);
         }
-        section.section("metrics", |section| section.value("address", &mut self.metrics));
+        section.section("metrics", |section| {
+            let mut address = self.metrics.take().map(MetricsAddress);
+            section.value("address", &mut address);
+            self.metrics = address.map(|address| address.0);
+        });
     }
 }
 
@@ -114,6 +129,11 @@ impl Output {
     /// The size at which a file is rotated, and how many old files are kept beside it.
     pub(crate) fn rotation(&self) -> (u64, u32) {
         (self.rotate_size.0, self.max_files.saturating_sub(1))
+    }
+
+    /// What finds the secrets in arguments and shell commands.
+    pub fn redactor(&self) -> Option<Redactor> {
+        Redactor::new(&self.redact)
     }
 
     /// The form of records for programs.
@@ -160,6 +180,7 @@ impl Default for Output {
             preset: AutoOr::Auto,
             header: HeaderForm::Full,
             user_data: "NONE".to_owned(),
+            redact: Vec::new(),
             telemetry: Vec::new(),
             metrics: None,
         }
@@ -181,6 +202,35 @@ impl Setting for UserData {
             return Err(format!("is longer than {USER_DATA_BYTES_MAX} bytes"));
         }
         Ok(Self(text.to_owned()))
+    }
+}
+
+/// Where metrics are served: on the loopback interface, unless another address is written.
+struct MetricsAddress(NetworkAddress);
+
+impl Setting for MetricsAddress {
+    const FORM: &'static str = "host:port, or a port of 127.0.0.1";
+
+    fn show(&self) -> String {
+        self.0.show()
+    }
+
+    fn read(text: &str, base: &Path) -> Result<Self, String> {
+        let is_port = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let local = format!("127.0.0.1:{text}");
+        NetworkAddress::read(if is_port { &local } else { text }, base).map(Self)
+    }
+}
+
+impl Setting for Arc<Pattern> {
+    const FORM: &'static str = "regular expression";
+
+    fn show(&self) -> String {
+        self.text().to_owned()
+    }
+
+    fn read(text: &str, _base: &Path) -> Result<Self, String> {
+        Pattern::new(text).map(Self::new).map_err(|error| error.to_string())
     }
 }
 
@@ -231,5 +281,16 @@ mod tests {
         assert_eq!(read("always"), Ok(Sync::Always));
         assert_eq!(read("1s"), Ok(Sync::Every(Duration::from_secs(1))));
         assert!(read("sometimes").is_err());
+    }
+
+    #[test]
+    fn metrics_are_served_nowhere_or_on_the_loopback_interface_unless_an_address_is_written() {
+        assert_eq!(Output::default().metrics, None);
+        let read = |text| MetricsAddress::read(text, Path::new("")).map(|address| address.show());
+        assert_eq!(read("9464").as_deref(), Ok("127.0.0.1:9464"));
+        assert_eq!(read("10.0.0.7:9464").as_deref(), Ok("10.0.0.7:9464"));
+        for wrong in ["", "0", "65536", ":9464", "host"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
     }
 }

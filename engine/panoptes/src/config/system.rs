@@ -6,11 +6,13 @@
 use std::path::{Path, PathBuf};
 
 use panoptes_engine::container_config::{ContainerConfig, Glob, Images};
+use panoptes_engine::detect::shell_history::ACTIVITIES as OF_SHELL_HISTORY;
 use panoptes_engine::limits::Limits;
+use panoptes_sinks::activities::Activity;
 use panoptes_sources::FileFormat;
 
 use super::address::SystemAddress;
-use super::events::Events;
+use super::events::{Enabled, Events};
 use super::section::Section;
 use super::value::{AutoOr, LogLevel, Setting, Word};
 
@@ -41,6 +43,16 @@ pub struct SystemSettings {
     /// What should run on the machine.
     pub sbom: Vec<Reference>,
     pub events: Events,
+    pub user_memory: UserMemory,
+}
+
+/// What is read of the memory of processes themselves.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct UserMemory {
+    /// Arguments, and the titles that programs write over them.
+    pub command_lines: bool,
+    /// The commands and variables of shells.
+    pub shell_history: bool,
 }
 
 /// The operating system of a watched machine.
@@ -81,7 +93,44 @@ impl SystemSettings {
         section.section("limits", |section| read_limits(&mut self.limits, section));
         section.section("containers", |section| self.containers.read(section));
         section.values("sbom", &mut self.sbom);
+        section.section("user_memory", |section| {
+            section.value("command_lines", &mut self.user_memory.command_lines);
+            section.value("shell_history", &mut self.user_memory.shell_history);
+        });
         section.section("events", |section| self.events.read(section));
+        self.events.reads_shell_history = self.user_memory.shell_history;
+        self.warn_of_what_is_not_read(section);
+    }
+
+    /// Warns of activities that are wanted by name and need memory that is not read.
+    fn warn_of_what_is_not_read(&self, section: &Section<'_>) {
+        let key = ["user_memory", "events"].into_iter().find(|key| section.has(key));
+        let Some(key) = key else { return };
+        let UserMemory { command_lines, shell_history } = self.user_memory;
+        let not_read = [
+            ("command_lines", command_lines, &[Activity::BinaryExecutedNotAsIntended][..]),
+            ("shell_history", shell_history, &OF_SHELL_HISTORY[..]),
+        ];
+        for (name, is_read, activities) in not_read {
+            let is_wanted = |activity: &&Activity| {
+                !is_read && self.events.get(**activity).enabled == Enabled::Always
+            };
+            for activity in activities.iter().filter(is_wanted) {
+                let message = format!(
+                    "`{}.{}` is true, but is never reported: `{}.{name}` is false",
+                    section.full("events"),
+                    activity.name(),
+                    section.full("user_memory"),
+                );
+                section.warn(key, message);
+            }
+        }
+    }
+}
+
+impl Default for UserMemory {
+    fn default() -> Self {
+        Self { command_lines: true, shell_history: true }
     }
 }
 

@@ -13,6 +13,7 @@ use super::problem::is_unprintable;
 use super::tree::{Node, Value};
 use super::*;
 
+mod privacy;
 mod telemetry;
 
 const EXAMPLE: &str = include_str!("../../panoptes.yaml");

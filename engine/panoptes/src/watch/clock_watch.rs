@@ -273,7 +273,7 @@ mod tests {
         let containers = Some(Arc::clone(&config));
         shared.set_settings(NewSettings { containers, ..NewSettings::default() });
         for bytes_in in [1, 2] {
-            let mut policy = Events::default().policy(Arc::default());
+            let mut policy = Events::default().policy(Arc::default(), None);
             policy.config.thresholds.bytes_in = bytes_in;
             let policy = Some(Box::new(policy));
             shared.set_settings(NewSettings { policy, ..NewSettings::default() });

@@ -66,7 +66,7 @@ impl GuestKernel {
 
     /// Scans processes and threads only.
     pub(crate) fn scan(&mut self) -> &Snapshot {
-        let scope = Scope { files: false, memory: false, connections: false, interfaces: false };
+        let scope = Scope { command_lines: true, ..Scope::LEAST };
         self.source.refresh();
         self.walker.scan(&mut self.source, &self.kernel, scope).unwrap()
     }

@@ -230,9 +230,7 @@ impl Attest {
     fn keep(&mut self, cx: &ScanContext<'_>, process: &Process, program: RowId) {
         let facts = process.facts(cx.strings);
         let (strings, others) = (&mut self.strings, self.programs.capacity() * NAMES);
-        let kept = process.described().copy(cx.strings, |text| {
-            strings.intern_leaving(text, others).or_else(|| strings.intern_cut(text))
-        });
+        let kept = process.described().copy(cx.strings, strings, others);
         let Some(row) = self.programs.get_mut(program) else { return };
         core::mem::replace(&mut row.kept, kept).release(&mut self.strings);
         if row.line.is_none() {

@@ -263,9 +263,7 @@ impl Detector for ClosedFiles {
         };
         self.closings.push(Closing {
             stage: Stage::New,
-            process: described.copy(scene.cx.strings, |text| {
-                self.strings.intern_leaving(text, others).or_else(|| self.strings.intern_cut(text))
-            }),
+            process: described.copy(scene.cx.strings, &mut self.strings, others),
             index: descriptor.index,
             name,
             open: descriptor.open,

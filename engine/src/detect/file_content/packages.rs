@@ -67,6 +67,7 @@ struct Manager {
     name: Option<StringId>,
     path: Option<StringId>,
     command_line: Option<StringId>,
+    command_line_cut: bool,
     numbers: ProcessNumbers,
     files: ArrayVec<StringId, FILES_MAX>,
     count: u64,
@@ -152,6 +153,12 @@ impl Packages {
         let Some(executable) = FileIdentity::of_file(snapshot, file) else { return false };
         let Some(facts) = ProcessFacts::read(snapshot, row, &mut self.names) else { return false };
         let mut keep = |text: &[u8]| strings.intern(text).or_else(|| strings.intern_cut(text));
+        let (name, path) = (keep(facts.name), facts.executable.and_then(&mut keep));
+        let line = facts.command_line.unwrap_or_default();
+        let command_line = facts
+            .command_line
+            .and_then(|line| strings.intern(line).or_else(|| strings.intern_beginning(line)));
+        let is_cut = command_line.is_some_and(|id| strings.get(id).len() < line.len());
         self.managers.push(Manager {
             key,
             executable,
@@ -159,9 +166,10 @@ impl Packages {
             is_roots: snapshot.is_put_by_root(file),
             is_approved: None,
             ended: None,
-            name: keep(facts.name),
-            path: facts.executable.and_then(&mut keep),
-            command_line: facts.command_line.and_then(&mut keep),
+            name,
+            path,
+            command_line,
+            command_line_cut: facts.command_line_cut || is_cut,
             numbers: facts.numbers,
             files: ArrayVec::new(),
             count: 0,
@@ -284,6 +292,7 @@ impl Manager {
             start_boottime: self.key.start_boottime,
             executable: text(self.path),
             command_line: text(self.command_line),
+            command_line_cut: self.command_line_cut,
             numbers: self.numbers,
             ..ProcessFacts::default()
         }

@@ -89,13 +89,9 @@ impl Question {
     }
 }
 
-/// The reader of pages that became executable.
+/// The reader of the page tables of pages that became executable.
 pub(super) fn reader() -> Reader {
-    Reader::new(ReaderSizes {
-        objects: PAGES_MAX,
-        arena_bytes: PAGES_MAX * PAGE_BYTES as usize,
-        walks: PAGES_MAX * 2,
-    })
+    Reader::new(ReaderSizes { objects: PAGES_MAX, arena_bytes: 0, walks: PAGES_MAX * 2 })
 }
 
 /// Reads programs and keeps their answers, in memory allocated at start.
@@ -262,7 +258,8 @@ impl Programs {
         self.spend(reads * STEPS_A_READ);
     }
 
-    /// Whether all pages of a range are in memory; of a large range, those at its beginning.
+    /// Whether all pages of a range are in memory; of a large range, those at its beginning. Reads
+    /// only page tables.
     pub(super) fn is_filled(
         &mut self,
         memory: &mut MachineMemory<'_>,
@@ -274,7 +271,7 @@ impl Programs {
         self.reader.forget_translations();
         self.reader.clear();
         for page in range.step_by(PAGE_BYTES as usize).take(PAGES_MAX) {
-            let _ = self.reader.push_user(kernel.space.levels, root, UserVa(page), 1);
+            let _ = self.reader.push_user_page(kernel.space.levels, root, UserVa(page));
         }
         self.reader.run(source, kernel.space.levels);
         (0..self.reader.len()).all(|page| self.reader.object(page).is_some())

@@ -108,6 +108,10 @@ const WAIT_SCANS: u32 = 512;
 /// Maximum number of commands of one shell that one scan reports.
 const COMMANDS_A_SCAN: usize = 64;
 
+/// The activities about histories of shells. If none of them is reported, no history is read.
+pub const ACTIVITIES: [Activity; 3] =
+    [Activity::ShellCommandExecuted, Activity::ShellHistoryCleared, Activity::ShellHistoryDisabled];
+
 /// A command that was typed into a shell.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Command<'a> {
@@ -259,12 +263,7 @@ fn commands_room(shells: usize) -> StringRoom {
 
 /// Whether an activity of shell histories is reported.
 pub(super) fn is_wanted(is_enabled: &dyn Fn(Activity) -> bool) -> bool {
-    let activities = [
-        Activity::ShellCommandExecuted,
-        Activity::ShellHistoryCleared,
-        Activity::ShellHistoryDisabled,
-    ];
-    activities.into_iter().any(is_enabled)
+    ACTIVITIES.into_iter().any(is_enabled)
 }
 
 /// The reader of all shells' variables and of one shell's commands.

@@ -235,12 +235,14 @@ impl Control {
             self.walker = Arc::new(Mutex::new(walker));
         }
         let before = &self.request.configuration;
-        let has_other_exceptions = before.exceptions != new.request.configuration.exceptions;
+        let after = &new.request.configuration;
+        let has_other_exceptions = before.exceptions != after.exceptions;
+        let has_other_patterns = before.output.redact != after.output.redact;
         if has_other_exceptions {
-            self.silenced.replace(new.request.configuration.exceptions());
+            self.silenced.replace(after.exceptions());
             self.figures.set_exceptions(self.silenced.exceptions());
         }
-        self.change_systems(&new, has_other_exceptions);
+        self.change_systems(&new, has_other_exceptions || has_other_patterns);
         let Prepared { request, users, .. } = new;
         self.users = users;
         let service = &request.configuration.service;
@@ -385,7 +387,10 @@ impl Control {
             }
             if changes.containers || changes.policy {
                 let containers = || Arc::new(ContainerConfig::from(&settings.containers));
-                let policy = || Box::new(settings.events.policy(self.silenced.exceptions()));
+                let policy = || {
+                    let redactor = self.request.configuration.output.redactor();
+                    Box::new(settings.events.policy(self.silenced.exceptions(), redactor))
+                };
                 scanned.shared.set_settings(NewSettings {
                     subject: None,
                     containers: changes.containers.then(containers),

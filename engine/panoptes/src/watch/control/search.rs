@@ -360,7 +360,9 @@ impl Search {
         promise: Promise,
     ) -> (Watched, bool) {
         let system = &self.system;
-        let policy = system.settings.events.policy(self.exceptions);
+        let policy = system.settings.events.policy(self.exceptions, None);
+        let redactor = self.configuration.output.redactor();
+        let reads_lines = system.settings.user_memory.command_lines;
         let setup = Setup {
             limits: system.settings.limits,
             key: crate::random::hash_key(),
@@ -383,6 +385,8 @@ impl Search {
         };
         let mut watched = room::touch(|| Watched::new(setup));
         drop(promise);
+        watched.set_command_lines(reads_lines);
+        watched.set_redactor(redactor);
         let first = {
             // Another search may wait for memory that does not answer.
             match self.walker.try_lock() {

@@ -23,9 +23,9 @@ enum Fate<'a> {
 }
 
 impl Control {
-    /// Changes the systems to those of a configuration that was read again. `has_other_exceptions`:
-    /// whether what is silenced has changed for all of them.
-    pub(super) fn change_systems(&mut self, new: &Prepared, has_other_exceptions: bool) {
+    /// Changes the systems to those of a configuration that was read again. `is_policy_new`: what
+    /// is silenced, or replaced in arguments, has changed for all of them.
+    pub(super) fn change_systems(&mut self, new: &Prepared, is_policy_new: bool) {
         let now = Instant::now();
         let Prepared { request, allowed, .. } = new;
         let users = &self.request.configuration.service.guest_users;
@@ -45,7 +45,7 @@ impl Control {
                 Fate::Goes => removed.extend(self.remove(index)),
                 Fate::Stays(settings) => {
                     let settings = settings.clone();
-                    self.change_settings(index, settings, has_other_exceptions);
+                    self.change_settings(index, settings, is_policy_new);
                     let address = &self.candidates[index].system.address;
                     let is_forbidden =
                         matches!(address, SystemAddress::Qemu(pid) if !allowed.contains(pid));
@@ -186,13 +186,14 @@ fn are_same_guest(left: &System, right: &System, guests: &[Guest]) -> bool {
     guests.iter().any(|guest| is_same(left, guest) && is_same(right, guest))
 }
 
-/// Whether a change of settings needs other memory or another source.
+/// Whether a change of settings needs other memory or another source. What was read of processes'
+/// own memory is forgotten by that.
 fn needs_attaching(before: &SystemSettings, after: &SystemSettings) -> bool {
     let source = |settings: &SystemSettings| {
         let SystemSettings { memory_regions_path, file_format, os_symbol_path, .. } = settings;
-        let SystemSettings { os_type, sdk_log_level, limits, .. } = settings;
+        let SystemSettings { os_type, sdk_log_level, limits, user_memory, .. } = settings;
         let paths = (memory_regions_path.clone(), os_symbol_path.clone());
-        (paths, *file_format, *os_type, *sdk_log_level, *limits)
+        (paths, *file_format, *os_type, *sdk_log_level, *limits, *user_memory)
     };
     source(before) != source(after)
 }

@@ -185,7 +185,31 @@ fn a_detector_that_needs_memory_is_switched_by_attaching_again() {
         reload(driver, &off(&["file_content_change"]));
         driver.wait("the configuration has changed; attaching again", 1);
         driver.wait(" is being watched, found in ", 2);
+        // What was read of processes' own memory before is forgotten.
+        let more = off(&["file_content_change"])
+            .replace("default: {", "default: {user_memory: {command_lines: false}, ");
+        reload(driver, &more);
+        driver.wait("the configuration has changed; attaching again", 2);
+        driver.wait(" is being watched, found in ", 3);
     });
     assert_eq!(exit, Ok(Exit::Done), "{}", kept.text());
-    assert_eq!(kept.count("attaching again"), 1, "{}", kept.text());
+    assert_eq!(kept.count("attaching again"), 2, "{}", kept.text());
+}
+
+#[test]
+fn patterns_of_secrets_apply_at_once() {
+    const SYSTEMS: &str = "systems: {a: {system: /a}}\n";
+    let folder = tempfile::tempdir().unwrap();
+    let file = configure(folder.path(), SYSTEMS);
+    let (exit, kept, _) = run(&folder, &file, REAL, |driver| {
+        let text = fs::read_to_string(&file).unwrap();
+        fs::write(&file, text.replace("log_folder: log", "log_folder: log, redact: [a+]")).unwrap();
+        driver.signal(Signal::SIGHUP);
+        driver.wait("the configuration was read again: 1 key has changed", 1);
+    });
+    assert_eq!(exit, Ok(Exit::Done), "{}", kept.text());
+    let log = fs::read_to_string(folder.path().join("log/events.jsonl")).unwrap();
+    let reloaded = details(&log, "configuration_reloaded");
+    assert_eq!(reloaded[0]["keys"], json!(["output.redact"]), "{log}");
+    assert_eq!(reloaded[0]["needs_restart"], Value::Null, "{log}");
 }
