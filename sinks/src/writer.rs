@@ -73,6 +73,11 @@ struct Reader {
     until: Option<u64>,
     /// What follows then.
     sequel: Sequel,
+    /// When it ends in any case, if it is to end soon.
+    ends_ns: u64,
+    /// Of a place that waits for the next output: the number of the first block that this does not
+    /// need, because it is to be ended.
+    next_until: Option<u64>,
     /// Whether the place is empty: the output has panicked, or was released.
     is_absent: bool,
     /// How many records it took, and how many of its counter's dropped ones it did not.
@@ -129,6 +134,9 @@ pub enum End {
 const BLOCKS_SPARE: usize = 2;
 /// How long the rest may take when the writer was stopped: who stops it waits half a second.
 const STOPPED_NS: u64 = 300_000_000;
+/// How long an output that is removed, or makes room for another one, may take although it makes
+/// progress.
+const END_NS: u64 = 30_000_000_000;
 /// Maximum sleep while work is left, and while none is.
 const SHORT_WAIT: Duration = Duration::from_millis(2);
 const LONG_WAIT: Duration = Duration::from_millis(500);
@@ -192,7 +200,11 @@ impl Writer {
                 OutputChange::End(system) => {
                     let own = |reader: &&mut Reader| reader.output.filter().system == Some(system);
                     for reader in self.outputs.iter_mut().filter(own) {
-                        reader.end(next, Sequel::Nothing, now_ns);
+                        if reader.is_absent || matches!(reader.sequel, Sequel::Output(_)) {
+                            reader.next_until = Some(next);
+                        } else {
+                            reader.end(next, Sequel::Nothing, now_ns);
+                        }
                     }
                 }
                 OutputChange::Remove(counters, until) => {
@@ -277,11 +289,7 @@ impl Writer {
             WorkLeft::NoReader
         } else if self.lanes.iter().any(|lane| !lane.held.is_empty()) {
             WorkLeft::Backlog
-        } else if self
-            .outputs
-            .iter()
-            .all(|reader| !matches!(reader.standing, Standing::Busy | Standing::Failing))
-        {
+        } else if self.outputs.iter().all(Reader::has_nothing_to_do) {
             WorkLeft::Nothing
         } else {
             WorkLeft::Something
@@ -339,7 +347,7 @@ impl Writer {
         let mut until_ns = u64::MAX;
         let start_ns = clock();
         for reader in &mut self.outputs {
-            reader.progress_ns = start_ns;
+            (reader.progress, reader.progress_ns) = (reader.output.progress(), start_ns);
         }
         loop {
             let now_ns = clock();
@@ -422,6 +430,8 @@ impl Reader {
             from: 0,
             until: None,
             sequel: Sequel::Nothing,
+            ends_ns: u64::MAX,
+            next_until: None,
             is_absent: false,
             taken: 0,
             skipped: 0,
@@ -457,14 +467,15 @@ impl Reader {
     /// Leaves the place of an output that has ended to the next one.
     fn release(&mut self, filter: Filter) {
         self.vacate(filter);
-        (self.until, self.sequel) = (None, Sequel::Nothing);
+        (self.until, self.sequel, self.ends_ns) = (None, Sequel::Nothing, u64::MAX);
         self.output.counters().set_released();
     }
 
     /// No more records than those before block `until` follow for it.
     fn end(&mut self, until: u64, sequel: Sequel, now_ns: u64) {
         self.until.get_or_insert(until);
-        self.sequel = sequel;
+        let is_soon = sequel != Sequel::Nothing;
+        (self.sequel, self.ends_ns) = (sequel, if is_soon { now_ns + END_NS } else { u64::MAX });
         (self.progress, self.progress_ns) = (self.output.progress(), now_ns);
     }
 
@@ -488,6 +499,8 @@ impl Reader {
         self.standing = Standing::Idle;
         self.is_absent = false;
         (self.taken, self.skipped) = (0, 0);
+        self.progress = self.output.progress();
+        self.until = self.next_until.take();
     }
 
     fn reopen(&mut self) {
@@ -524,6 +537,7 @@ impl Reader {
         let has_more = next.any(|block| block.number() < until);
         match self.standing {
             Standing::Idle if !has_more => true,
+            _ if now_ns >= self.ends_ns => true,
             Standing::Closed => true,
             Standing::Failing if self.sequel == Sequel::Nothing => false,
             _ if has_more && self.sequel == Sequel::Nothing => false,
@@ -564,6 +578,12 @@ impl Reader {
                 *place = Place { block: place.block + 1, record: 0 };
             }
         }
+    }
+
+    /// Whether no step is of use until a block arrives.
+    fn has_nothing_to_do(&self) -> bool {
+        let is_busy = matches!(self.standing, Standing::Busy | Standing::Failing);
+        !is_busy && self.until.is_none()
     }
 
     /// Whether it is worth waiting for this output to write the rest.

@@ -19,6 +19,7 @@ struct Fragile {
     /// Its disk is full: it takes nothing.
     is_full: bool,
     filter: Filter,
+    progress: Arc<std::sync::atomic::AtomicU64>,
 }
 
 impl Output for Fragile {
@@ -53,6 +54,10 @@ impl Output for Fragile {
             true => Standing::Away,
             false => Standing::Idle,
         }
+    }
+
+    fn progress(&self) -> u64 {
+        self.progress.load(Ordering::Relaxed)
     }
 
     fn finish(&mut self) {
@@ -286,4 +291,49 @@ fn an_output_that_is_absent_is_released_for_another_filter() {
     running.write(&["b"]);
     running.write(&["c"]);
     assert_eq!(*after.lock().unwrap(), ["a", "b", "c"]);
+}
+
+/// A system is gone while its log is being changed: what came before is for the next output.
+#[test]
+fn an_end_during_a_change_loses_nothing() {
+    let (old, next) = (Fragile::default(), Fragile::default());
+    let of_system = Filter { system: Some(7), ..Filter::ALL };
+    let (counters, ended) = (Arc::clone(&old.counters), Arc::clone(&next.counters));
+    let (before, after) = (Arc::clone(&old.kept), Arc::clone(&next.kept));
+    let subject = crate::filter::Subject { system: Some(7), receivers: 0 };
+    let mut running = start(vec![Fragile { filter: of_system, ..old }, Fragile::default()]);
+    running.producer.set_subject(subject);
+    running.write(&["a"]);
+    let until = running.writer.waker().next();
+    running.change(OutputChange::Release(Arc::clone(&counters), until, of_system));
+    running.producer.try_push(Class::default(), b"b").unwrap();
+    running.producer.flush();
+    running.change(OutputChange::End(7));
+    running.write(&[]);
+    assert!(counters.is_released());
+    let next = Fragile { filter: of_system, ..next };
+    running.change(OutputChange::Replace(Arc::clone(&counters), Box::new(next)));
+    running.write(&[]);
+    running.write(&["c"]);
+    assert_eq!([before.lock().unwrap().concat(), after.lock().unwrap().concat()], ["a", "b"]);
+    assert_eq!((Arc::strong_count(&ended), counters.dropped()), (1, 0));
+}
+
+/// A receiver may make progress for hours.
+#[test]
+fn an_output_that_is_removed_has_half_a_minute() {
+    let slow = Fragile::default();
+    slow.is_away.store(true, Ordering::Relaxed);
+    let (counters, progress) = (Arc::clone(&slow.counters), Arc::clone(&slow.progress));
+    let mut running = start(vec![slow, Fragile::default()]);
+    running.write(&["a"]);
+    running.remove(&counters);
+    for step in 0..100 {
+        progress.fetch_add(1, Ordering::Relaxed);
+        running.writer.step(step * END_NS / 100, Duration::ZERO);
+        assert!(Arc::strong_count(&counters) > 1, "{step}");
+    }
+    progress.fetch_add(1, Ordering::Relaxed);
+    running.writer.step(END_NS, Duration::ZERO);
+    assert_eq!(Arc::strong_count(&counters), 1);
 }

@@ -14,7 +14,7 @@ use panoptes_sinks::output::stream::StreamOutput;
 use panoptes_sinks::output::transport::TransportSettings;
 use panoptes_sinks::output::{Counters, Output, OutputKind};
 use panoptes_sinks::people::LineStyle;
-use rustix::fs::{Access, access};
+use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 use super::telemetry;
 use crate::boot_ids::default_folder;
@@ -129,7 +129,8 @@ impl Recipe {
             Self::File { path, .. } => match path.parent() {
                 // One that is missing is made anew.
                 Some(folder) if folder.exists() => {
-                    access(folder, Access::WRITE_OK | Access::EXEC_OK).map_err(Into::into)
+                    let rights = Access::WRITE_OK | Access::EXEC_OK;
+                    accessat(CWD, folder, rights, AtFlags::EACCESS).map_err(Into::into)
                 }
                 _ => Ok(()),
             },

@@ -125,6 +125,11 @@ impl SystemEvents {
         self.logs.close(system);
     }
 
+    /// Notes that a log of a system is another output now.
+    pub(super) fn renew_log(&mut self, output: &Watched) {
+        self.logs.renew(output);
+    }
+
     /// The logs that were opened since the last call.
     pub(super) fn opened_logs(&mut self) -> Vec<Watched> {
         self.logs.opened()

@@ -139,6 +139,15 @@ impl SystemLogs {
         }
     }
 
+    /// Notes that a log is another output now.
+    pub(super) fn renew(&mut self, output: &Watched) {
+        let number = output.recipe.filter().system;
+        let mut open = self.numbers.values_mut().flatten();
+        if let Some(log) = open.find(|log| Some(log.number) == number) {
+            log.counters = Arc::downgrade(&output.counters);
+        }
+    }
+
     /// The logs that were opened since the last call.
     pub(super) fn opened(&mut self) -> Vec<Watched> {
         std::mem::take(&mut self.opened)

@@ -172,8 +172,11 @@ impl Control {
     /// For a system that cannot be scanned any more: uses another function of its machine, if there
     /// is one, unless it is to be attached to again for another reason.
     pub(super) fn replace_function(&mut self, index: usize) -> bool {
-        let Phase::Scanned(scanned) = &self.candidates[index].phase else { return false };
-        scanned.shared.given_up().is_none_or(Reattach::is_end) && self.use_spare(index)
+        let candidate = &self.candidates[index];
+        let Phase::Scanned(scanned) = &candidate.phase else { return false };
+        !candidate.is_leaving
+            && scanned.shared.given_up().is_none_or(Reattach::is_end)
+            && self.use_spare(index)
     }
 
     /// Has a system go on through another function of its machine, if there is one. What was known

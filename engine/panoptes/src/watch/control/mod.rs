@@ -280,7 +280,10 @@ impl Control {
         if let Some(outputs) = self.outputs.take_changed() {
             self.figures.set_outputs(outputs);
         }
-        self.outputs.report(&self.messages, &mut self.system_events);
+        if self.outputs.report(&self.messages, &mut self.system_events) {
+            // A system may have come back meanwhile, and waits for its log.
+            self.renew_subjects();
+        }
         // Outputs have earlier ones until they have ended.
         self.folders.retain(|folder| Arc::strong_count(&folder.lock) > 1);
         self.report_refused();

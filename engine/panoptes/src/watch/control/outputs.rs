@@ -64,6 +64,8 @@ struct Entry {
     output: Watched,
     reported: Reported,
     next: Next,
+    /// When it began to end, or the next one to be opened.
+    since: Instant,
     /// The task that opens another one in its place.
     opening: Option<TaskId>,
 }
@@ -81,7 +83,8 @@ enum Next {
 
 impl Entry {
     fn new(output: Watched) -> Self {
-        Self { output, reported: Reported::default(), next: Next::Stays, opening: None }
+        let (reported, since) = (Reported::default(), Instant::now());
+        Self { output, reported, next: Next::Stays, since, opening: None }
     }
 
     /// Whether the writer has dropped the output: its counters change no more.
@@ -229,17 +232,20 @@ impl Outputs {
     }
 
     /// Reports what happened to outputs since the last report, and the records that they lost.
-    pub(super) fn report(&mut self, messages: &Messages, events: &mut SystemEvents) {
-        let before = self.entries.len();
+    /// Returns whether the log of a system has ended.
+    pub(super) fn report(&mut self, messages: &Messages, events: &mut SystemEvents) -> bool {
+        let (before, mut has_log_ended) = (self.entries.len(), false);
         let mut is_left = |entry: &mut Entry| {
             // What is over now has counted all.
             let is_over = entry.is_over();
             entry.report(messages, events);
+            has_log_ended |= is_over && entry.output.recipe.is_of_system();
             !is_over
         };
         self.replaced.retain_mut(&mut is_left);
         self.entries.retain_mut(is_left);
         self.have_changed |= self.entries.len() < before;
+        has_log_ended
     }
 
     /// Reports the records that did not fit in the queues to the writer; `by_scanners` is the

@@ -19,7 +19,7 @@ use crate::guests;
 use crate::memory::{Growth, MemoryLeft, Plan, Promised, first_walker, largest};
 use crate::message::Messages;
 use crate::request::{Refusal, WatchRequest};
-use crate::sandbox::GivenUp;
+use crate::sandbox::{GivenUp, has_dma};
 use crate::watch::metrics::Server;
 use crate::watch::outputs::{LogFolder, Receivers, Wanted, last_number, wanted};
 
@@ -27,8 +27,6 @@ use crate::watch::outputs::{LogFolder, Receivers, Wanted, last_number, wanted};
 #[derive(Debug)]
 pub(super) struct Present {
     request: WatchRequest,
-    /// How many configurations were applied before.
-    generation: u64,
     outputs: Vec<Wanted>,
     last_receiver: usize,
     folders: Vec<LogFolder>,
@@ -47,8 +45,6 @@ pub(super) struct Present {
 /// A configuration that was read again, and what it needs.
 #[derive(Debug)]
 pub(super) struct Prepared {
-    /// How many configurations were applied before it was read.
-    pub(super) generation: u64,
     /// As it is in the file.
     pub(super) read: WatchRequest,
     /// As it applies: what needs a restart, and SBOMs, are as before.
@@ -83,12 +79,11 @@ impl Control {
         };
         Present {
             request: self.request.clone(),
-            generation: self.reloads.generation,
             outputs: self.outputs.wanted(),
             last_receiver: self.last_receiver,
             folders: self.folders.clone(),
             guests: watched.clone().filter_map(pid).collect(),
-            found: watched.filter(|candidate| candidate.is_found).count() as u64,
+            found: watched.filter(|one| one.is_found && one.spare_of.is_none()).count() as u64,
             limits: self.limits,
             scanners: self.scanners.states().len() as u64,
             promised: self.promised.clone(),
@@ -111,6 +106,10 @@ impl Present {
         keep_until_restart(&mut request, &self.request);
         let configuration = &request.configuration;
         self.given_up.check(&request.systems, request.auto_scan)?;
+        if !self.request.auto_scan && !has_dma(&self.request) && has_dma(&request) {
+            let message = "auto_scan: functions of DMA devices need a restart";
+            return Err(Failure::new(Exit::Permission, message).into());
+        }
         self.check_memory(&request)?;
         let users = guests::Users::of(&configuration.service.guest_users);
         let is_allowed = |pid: &u32| !guests::is_forbidden(*pid, &users);
@@ -119,15 +118,13 @@ impl Present {
         let limits = limits.largest(self.limits);
         let larger =
             (limits != self.limits).then(|| (limits, room::touch(|| first_walker(&limits))));
-        let metrics = self.metrics(configuration.output.metrics.as_ref())?;
         let folder = LogFolder::take(&configuration.output, &self.folders)?;
+        let metrics = self.metrics(configuration.output.metrics.as_ref())?;
         let receivers = Receivers { present: &self.outputs, last: self.last_receiver };
         let wanted = wanted(configuration, request.stdout, folder.as_ref(), &receivers)?;
         let last_receiver = last_number(&wanted, &receivers);
         let outputs = NewOutputs::prepare(wanted, &self.outputs, &self.messages)?;
-        let generation = self.generation;
         Ok(Box::new(Prepared {
-            generation,
             read,
             request,
             outputs,

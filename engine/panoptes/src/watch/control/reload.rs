@@ -41,8 +41,8 @@ pub(super) type LoadFn = fn(&Configuration) -> Result<Sboms, Vec<Fault>>;
 pub(super) enum Loaded {
     /// The SBOMs at start.
     First(Result<Sboms, Vec<Fault>>),
-    /// The configuration again.
-    Configuration(Result<Box<Prepared>, Refusal>),
+    /// The configuration again, and how many were applied before.
+    Configuration(u64, Result<Box<Prepared>, Refusal>),
     /// The SBOMs of a configuration that was read again, and its keys of SBOMs that have changed.
     Sboms(Box<WatchRequest>, Vec<ChangedKey>, Result<Sboms, Vec<Fault>>),
 }
@@ -88,9 +88,17 @@ impl Control {
                     self.sboms = sboms.map_err(|faults| self.report_faults(&faults))?;
                     self.is_ready = true;
                 }
-                Ok(Loaded::Configuration(new)) if self.reloads.configuration < Some(ended.id) => {
+                Ok(Loaded::Configuration(before, new))
+                    if self.reloads.configuration < Some(ended.id) =>
+                {
                     self.reloads.configuration = Some(ended.id);
-                    self.reload(new);
+                    if before == self.reloads.generation {
+                        self.reload(new);
+                    } else {
+                        // What it has opened, or could not open, may be in use by now.
+                        self.other_cores.free(new);
+                        self.wants_reload = true;
+                    }
                 }
                 Ok(Loaded::Sboms(new, changed, sboms)) if self.reloads.sboms == Some(ended.id) => {
                     self.use_sboms(*new, &changed, sboms);
@@ -106,7 +114,8 @@ impl Control {
         if self.wants_reload && self.may_reload() {
             self.wants_reload = false;
             let present = self.present();
-            let run = move |_: &_| Loaded::Configuration(present.prepare());
+            let before = self.reloads.generation;
+            let run = move |_: &_| Loaded::Configuration(before, present.prepare());
             match self.loader.start(Urgency::New, run) {
                 Ok(task) => {
                     self.reloads.awaited = Some(task);
@@ -190,12 +199,6 @@ impl Control {
             Ok(new) => new,
             Err(refusal) => return self.refuse_configuration(&refusal),
         };
-        if new.generation != self.reloads.generation {
-            // What it has opened may be in use by now.
-            self.other_cores.free(new);
-            self.wants_reload = true;
-            return;
-        }
         self.reloads.generation += 1;
         let changed = changed_keys(&self.request.keys, &new.read.keys);
         let read = Box::new(new.read.clone());

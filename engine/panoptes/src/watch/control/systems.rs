@@ -73,9 +73,15 @@ impl Control {
     fn fate<'a>(&self, candidate: &Candidate, request: &'a WatchRequest) -> Fate<'a> {
         let known = &candidate.system;
         if candidate.is_found {
+            // A machine may have several functions, of which one is scanned.
+            let is_spare_of_it = |address: &SystemAddress| {
+                let is_it = |one: &Candidate| one.spare_of.as_ref() == Some(&known.address);
+                self.candidates.iter().any(|one| is_it(one) && one.system.address == *address)
+            };
             let takes_its_place = |named: &System| {
                 named.name == known.name
                     || named.address == known.address
+                    || is_spare_of_it(&named.address)
                     || are_same_guest(known, named, &self.guests)
             };
             if !request.auto_scan || request.systems.iter().any(takes_its_place) {
@@ -167,8 +173,9 @@ impl Control {
                 || other.address == system.address
                 || are_same_guest(other, system, &self.guests)
         };
-        let mut leaving = self.candidates.iter().filter(|other| other.is_leaving);
-        leaving.any(|other| !other.is_gone() && is_it(&other.system))
+        let others = self.candidates.iter().enumerate().filter(|(other, _)| *other != index);
+        let mut leaving = others.filter(|(_, other)| other.is_leaving && !other.is_gone());
+        leaving.any(|(_, other)| is_it(&other.system))
     }
 
     /// Has scanners pass on which outputs take the records of each system, as it is now.

@@ -26,6 +26,9 @@ use crate::watch::system_events::{SystemEvents, because};
 /// How long the end of the service may wait for outputs that are being changed.
 const CHANGES_END: Duration = Duration::from_secs(3);
 
+/// A change of an output that takes longer delays no other configuration.
+const CHANGE_MOST: Duration = Duration::from_secs(40);
+
 /// The outputs of a configuration that was read again, made before anything changes.
 #[derive(Debug, Default)]
 pub(in crate::watch::control) struct NewOutputs {
@@ -42,7 +45,9 @@ impl NewOutputs {
         present: &[Wanted],
         messages: &Messages,
     ) -> Result<Self, Failure> {
-        for output in &wanted {
+        let is_same =
+            |output: &&Wanted| present.iter().any(|one| one.recipe.is_same(&output.recipe));
+        for output in wanted.iter().filter(|output| !is_same(output)) {
             output.recipe.check()?;
         }
         let is_new =
@@ -69,10 +74,11 @@ impl Outputs {
         of_all.map(Entry::wanted).collect()
     }
 
-    /// Whether an output ends or is being opened. One that can't be opened is tried again, and
-    /// another configuration may mend that.
+    /// Whether an output ends or is being opened, unless that takes long. One that can't be opened
+    /// is tried again, and another configuration may mend that.
     pub(in crate::watch::control) fn are_changing(&self) -> bool {
         let is_changing = |entry: &Entry| match entry.next {
+            _ if entry.since.elapsed() >= CHANGE_MOST => false,
             _ if entry.opening.is_some() => true,
             Next::Stays => false,
             Next::Ends => true,
@@ -91,9 +97,11 @@ impl Outputs {
             let recipe = entry.wanted().recipe;
             let counters = Arc::clone(&entry.output.counters);
             let next = wanted.iter().find(|one| recipe.is_replaced_by(&one.recipe));
+            let ends = matches!(entry.next, Next::Ends);
             let change = match next {
-                Some(next) if next.recipe.is_same(&recipe) => continue,
+                Some(next) if next.recipe.is_same(&recipe) && !ends => continue,
                 Some(next) => {
+                    entry.since = Instant::now();
                     entry.next = Next::Becomes(Box::new(next.clone()));
                     // What is being opened has the old settings.
                     (entry.opening, entry.reported.has_not_opened) = (None, false);
@@ -103,7 +111,7 @@ impl Outputs {
                 // The logs of systems end with them.
                 None if recipe.is_of_system() => continue,
                 None => {
-                    (entry.next, entry.opening) = (Next::Ends, None);
+                    (entry.next, entry.opening, entry.since) = (Next::Ends, None, Instant::now());
                     OutputChange::Remove(counters, until)
                 }
             };
@@ -122,7 +130,7 @@ impl Outputs {
     pub(in crate::watch::control) fn remove_logs_of_systems(&mut self) {
         let until = self.waker.next();
         for entry in self.entries.iter_mut().filter(|entry| entry.output.recipe.is_of_system()) {
-            entry.next = Next::Ends;
+            (entry.next, entry.since) = (Next::Ends, Instant::now());
             let counters = Arc::clone(&entry.output.counters);
             let _ = self.changes.send(OutputChange::Remove(counters, until));
         }
@@ -138,13 +146,16 @@ impl Outputs {
         events: &mut SystemEvents,
     ) {
         let begin = Instant::now();
-        let follows = |entry: &Entry| matches!(entry.next, Next::Becomes(_));
+        let follows = |entry: &Entry| {
+            matches!(entry.next, Next::Becomes(_)) && !entry.reported.has_not_opened
+        };
         while self.entries.iter().any(follows) && begin.elapsed() < CHANGES_END {
             self.replace(messages, events);
             if signals.wait(END_LOOK) == Some(StopRequest::Stop) {
-                return;
+                break;
             }
         }
+        self.report(messages, events);
     }
 
     /// Opens outputs in the places of those that have panicked, or were to make room, and reports
@@ -166,6 +177,7 @@ impl Outputs {
             let Some(entry) = entry else { continue };
             entry.opening = None;
             if let Some(old) = entry.use_opened(opened, &self.changes, messages, events) {
+                events.renew_log(&entry.output);
                 self.have_changed = true;
                 self.replaced.push(old);
             }
@@ -178,7 +190,7 @@ impl Outputs {
             };
             let recipe = recipe.clone();
             match self.opener.start(Urgency::New, move |_| recipe.open()) {
-                Ok(task) => entry.opening = Some(task),
+                Ok(task) => (entry.opening, entry.since) = (Some(task), now),
                 Err(_) => entry.try_later(now),
             }
         }
