@@ -22,6 +22,7 @@ use regex_automata::dfa::{Automaton, StartKind, dense, onepass};
 use regex_automata::nfa::thompson;
 use regex_automata::util::syntax;
 use regex_automata::{Anchored, Input};
+use regex_syntax::hir::{Hir, HirKind};
 
 /// What a record has in place of what a pattern matches.
 pub const REPLACEMENT: &str = "***";
@@ -49,6 +50,8 @@ pub enum PatternError {
     Syntax(Box<str>),
     #[error("can match no text at all, so it would match everywhere; write + in place of *")]
     Empty,
+    #[error("repeats a group, and only its last text could be replaced; write ((?:…)+)")]
+    Repeated,
     #[error("has {0} groups; at most {GROUPS_MAX} are possible; write (?:…) for what is no secret")]
     Groups(usize),
     #[error(
@@ -91,7 +94,7 @@ impl Pattern {
     /// Compiles a pattern, which takes some milliseconds if it is large.
     pub fn new(text: &str) -> Result<Self, PatternError> {
         // Text of a watched machine is bytes: `.` and classes match each of them.
-        let syntax = syntax::Config::new().unicode(false).utf8(false);
+        let syntax = syntax::Config::new().unicode(false).utf8(false).dot_matches_new_line(true);
         let nfa = thompson::Config::new().utf8(false).nfa_size_limit(Some(AUTOMATON_BYTES_MAX));
         let parsed = syntax::parse_with(text, &syntax).map_err(|error| {
             // The lines before the last one show the place in the pattern.
@@ -106,6 +109,9 @@ impl Pattern {
         let count = properties.explicit_captures_len();
         if count > GROUPS_MAX {
             return Err(PatternError::Groups(count));
+        }
+        if repeats_group(&parsed) {
+            return Err(PatternError::Repeated);
         }
         let dense = dense::Config::new()
             .start_kind(StartKind::Both)
@@ -132,17 +138,17 @@ impl Pattern {
     /// Adds what is replaced in a text. `is_torn`: the text has a continuation that is not known.
     fn find(&self, text: &[u8], is_torn: bool, cache: Option<&mut Cache>, hidden: &mut Hidden) {
         let mut cache = cache;
-        let (mut last, mut at) = (0, 0);
+        let mut at = 0;
         for _ in 0..MATCHES_MAX {
             let Ok(found) = self.whole.try_search(&Input::new(text).range(at..)) else { break };
             let Some(found) = found else {
-                if let Some(start) = self.torn(text, last).filter(|_| is_torn) {
+                if let Some(start) = self.torn(text).filter(|_| is_torn) {
                     hidden.add(start..text.len());
                 }
                 return;
             };
             self.hide(text, found.range(), cache.as_deref_mut(), hidden);
-            (last, at) = (found.start(), found.end());
+            at = found.end();
         }
         hidden.add(at..text.len());
     }
@@ -170,11 +176,11 @@ impl Pattern {
         places.for_each(|place| hidden.add(place));
     }
 
-    /// Where the first match begins, from `from` on, that the rest of a text could complete.
-    fn torn(&self, text: &[u8], from: usize) -> Option<usize> {
+    /// Where the first match begins that the rest of a text could complete, or make longer.
+    fn torn(&self, text: &[u8]) -> Option<usize> {
         let automaton = self.whole.forward();
         let mut left = READS_MAX * text.len();
-        (from..text.len()).find(|&start| {
+        (0..text.len()).find(|&start| {
             let input = Input::new(text).range(start..).anchored(Anchored::Yes);
             let Ok(mut state) = automaton.start_state_forward(&input) else { return true };
             for &byte in &text[start..] {
@@ -189,6 +195,20 @@ impl Pattern {
             }
             true
         })
+    }
+}
+
+/// Whether a pattern repeats one of its groups. A match has only the last text of such a group.
+fn repeats_group(hir: &Hir) -> bool {
+    match hir.kind() {
+        HirKind::Repetition(repetition) => {
+            let most = repetition.max.unwrap_or(u32::MAX);
+            let groups = repetition.sub.properties().explicit_captures_len();
+            most > 1 && groups > 0 || repeats_group(&repetition.sub)
+        }
+        HirKind::Capture(capture) => repeats_group(&capture.sub),
+        HirKind::Concat(parts) | HirKind::Alternation(parts) => parts.iter().any(repeats_group),
+        HirKind::Empty | HirKind::Literal(_) | HirKind::Class(_) | HirKind::Look(_) => false,
     }
 }
 
@@ -283,6 +303,9 @@ mod tests {
         for pattern in ["", "a*", "^", "(a|)"] {
             assert!(refused(pattern).starts_with("can match no text"), "{pattern}");
         }
+        for pattern in ["k=(?:(a),)+", "((a)b){2}", "x|(a){1,3}", "(a)*b"] {
+            assert!(refused(pattern).starts_with("repeats a group"), "{pattern}");
+        }
         assert!(refused("(a)(a)(a)(a)(a)(a)(a)(a)(a)").starts_with("has 9 groups"));
         assert!(refused("[ab]{1,1000}c{1000}[^x]{1000}").starts_with("is too large"));
         assert!(refused("[01]*1[01]{20}").starts_with("is too large"));
@@ -304,6 +327,8 @@ mod tests {
         check(&["(?i)PassWord=(.+)"], "password=a b", &[9..12]);
         check(&[r"\bkey\b"], "key keys", &[0..3]);
         check(&["(a)|b"], "ab", &[0..2]);
+        check(&["k=((?:a,)+)", "b(c)?"], "k=a,a, b bc", &[2..6, 7..8, 10..11]);
+        check(&["(?i)key=.+"], "key=a\nb", &[0..7]);
     }
 
     #[test]
@@ -311,6 +336,16 @@ mod tests {
         let mut redactor = redactor(&["key=.+"]);
         let hidden = redactor.find(b"\xffkey=\xfe\x80", false);
         assert_eq!(hidden.places[..], [1..7]);
+    }
+
+    #[test]
+    fn a_match_that_the_rest_would_make_longer_is_replaced_to_the_end() {
+        for (text, is_torn, expected) in
+            [(&b"ab c"[..], false, &[0..1, 3..4][..]), (b"ab c", true, &[0..4])]
+        {
+            let hidden = redactor(&["a(?:b.*z)?|c"]).find(text, is_torn);
+            assert_eq!(hidden.places[..], *expected);
+        }
     }
 
     #[test]

@@ -325,6 +325,25 @@ fn a_receiver_that_refuses_everything_costs_nothing_and_gets_it_when_it_is_mende
     }
 }
 
+/// As a rate limiter before a receiver does.
+#[test]
+fn a_refused_record_is_found_though_the_receiver_asks_for_a_pause_between_requests() {
+    let (address, taken) = serve(|count, request| match request.numbers() {
+        _ if count.is_multiple_of(2) => refusal("503 Slow Down"),
+        numbers if numbers.contains(&5) => refusal("400 Bad Request"),
+        _ => TAKEN.to_owned(),
+    });
+    let output = remote(tcp(address), lines(), OutputKind::IoUring, 1 << 20);
+    let (mut producer, running) = start(vec![Box::new(output)]);
+    let counters = Arc::clone(&running.counters[0]);
+    push(&mut producer, 0..8);
+    wait_for("end", || counters.records() == 7);
+    drop(producer);
+    running.end();
+    assert_eq!((counters.dropped(), counters.refused()), (1, 1));
+    assert!(once(&taken).into_iter().eq([0, 1, 2, 3, 4, 6, 7]));
+}
+
 /// Nothing is known of such a receiver until something else waits.
 #[test]
 fn the_very_first_record_may_be_one_that_is_refused() {

@@ -230,9 +230,13 @@ fn path(path: Option<&[u8]>) -> impl Display {
 /// Arguments in a reason.
 fn line(line: &[u8]) -> impl Display {
     fmt::from_fn(move |f| {
-        for (at, argument) in arguments(line).enumerate().take(16) {
-            let space = if at > 0 { " " } else { "" };
-            write!(f, "{space}{}", argument.escape_ascii())?;
+        for (at, argument) in arguments(line).enumerate() {
+            f.write_str(if at > 0 { " " } else { "" })?;
+            // As it is, so that patterns of secrets match it.
+            for chunk in argument.utf8_chunks() {
+                let mark = if chunk.invalid().is_empty() { "" } else { "\u{fffd}" };
+                write!(f, "{}{mark}", chunk.valid())?;
+            }
         }
         Ok(())
     })

@@ -116,9 +116,18 @@ fn take_line(
     // Of arguments, no more was read than has room.
     let arguments = mm.arguments.end - mm.arguments.start;
     let wanted = if is_title || whole.is_none() { length } else { arguments };
-    mm.command_line_cut = whole.is_none() || kept < wanted;
+    // A title may be longer than what is read of it.
+    let has_end = !is_title || text.last() == Some(&0) || length == title_limit(mm);
+    mm.command_line_cut = whole.is_none() || kept < wanted || !has_end;
     bytes.dropped += u32::from(kept < wanted.min(LINE_BYTES_MAX));
     true
+}
+
+/// Number of bytes that a title may take: the arguments, and the environment if it follows them.
+fn title_limit(mm: &MmRow) -> u64 {
+    let is_adjacent = mm.environment.start == mm.arguments.end;
+    let environment = if is_adjacent { mm.environment.end } else { 0 };
+    mm.arguments.end.max(environment).saturating_sub(mm.arguments.start)
 }
 
 /// Adds the pieces of an address space's command line to the batch; `false` when the batch is full.
@@ -127,12 +136,7 @@ fn push_arguments(reader: &mut Reader, space: &KernelSpace, mm: &MmRow) -> bool 
     let root = space.linear(mm.pgd).unwrap_or_default();
     let valid = !mm.arguments.is_empty() && !root.is_null();
     let length = mm.arguments.end.saturating_sub(mm.arguments.start);
-    let limit = if mm.environment.start == mm.arguments.end {
-        mm.environment.end.max(mm.arguments.end)
-    } else {
-        mm.arguments.end
-    };
-    let title = limit.saturating_sub(mm.arguments.start).min(TITLE_BYTES_MAX);
+    let title = title_limit(mm).min(TITLE_BYTES_MAX);
     let start = UserVa(mm.arguments.start);
     let pieces = if valid {
         [
@@ -152,4 +156,27 @@ fn push_arguments(reader: &mut Reader, space: &KernelSpace, mm: &MmRow) -> bool 
         }
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_title_whose_end_was_not_read_is_cut() {
+        let read = TITLE_BYTES_MAX as usize;
+        for (environment_end, title, is_cut) in [
+            (20_000, [&[b'x'; 100][..], b"\0"].concat(), false),
+            (20_000, vec![b'x'; read], true),
+            (0x1000 + read as u64, vec![b'x'; read], false),
+        ] {
+            let arguments = 0x1000..0x1100;
+            let environment = 0x1100..environment_end;
+            let mut mm = MmRow { arguments, environment, line_bytes: 256, ..MmRow::default() };
+            let mut bytes = Rows::with_capacity(2 * read);
+            let pieces = [Some(&title[..title.len().min(256)]), Some(b"x"), Some(&title), None];
+            assert!(take_line(&mut mm, pieces, &mut bytes, &mut 8192));
+            assert_eq!((mm.command_line_cut, bytes.len()), (is_cut, title.len()));
+        }
+    }
 }

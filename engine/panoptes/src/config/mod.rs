@@ -132,7 +132,9 @@ impl Configuration {
                     let message = format!("the system name `{}` {why}", printable(name));
                     section.refuse_at(place, message);
                 }
-                self.systems.extend(System::read(name, &self.default, section));
+                let Some(system) = System::read(name, &self.default, section) else { return };
+                warn_of_another(&self.systems, &system, section);
+                self.systems.push(system);
             });
         });
         section.section("output", |section| {
@@ -249,6 +251,18 @@ fn read_in(context: &Context<'_>, text: &str, mode: Mode, overrides: &Overrides)
     problems.sort_by(|left, right| left.place.cmp(&right.place));
     problems.dedup();
     configuration
+}
+
+/// Warns of a system whose memory another one has, too.
+fn warn_of_another(systems: &[System], system: &System, section: &Section<'_>) {
+    if let Some(other) = systems.iter().find(|other| other.address == system.address) {
+        let (name, other) = (printable(&system.name), printable(&other.name));
+        let address = &system.address;
+        section.warn(
+            "system",
+            format!("`{name}` and `{other}` are both {address}: it is watched twice"),
+        );
+    }
 }
 
 /// The message for a configuration without systems and without `auto_scan`.

@@ -593,6 +593,15 @@ fn tables_that_do_not_fit_each_other_cause_a_warning() {
 }
 
 #[test]
+fn two_systems_with_one_memory_cause_a_warning() {
+    let text = "systems:\n  a: {system: /m}\n  b: {system: /n}\n  c: {system: 'file:/m'}\n";
+    let (_, problems) = read_file(text);
+    let place = Some(Place::File { line: 4, column: 15 });
+    let message = "`c` and `a` are both file:/m: it is watched twice";
+    assert_eq!(problems, [Problem::warning(place, message)]);
+}
+
+#[test]
 fn the_loader_reads_files_and_reports_what_it_cannot_read() {
     let folder = tempfile::tempdir().unwrap();
     let load = |bytes: &[u8]| {

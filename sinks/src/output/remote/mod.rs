@@ -263,11 +263,12 @@ impl RemoteOutput {
             return Err(if self.is_answered { Ended::InOrder } else { Ended::Failed(error) });
         };
         let is_over = answer.is_last || begun.is_some();
+        let is_sample_rejected = answer.rejected > 0 && http.search.sample().is_some();
         match answer.verdict() {
-            Verdict::Taken => {
+            Verdict::Taken if !is_sample_rejected => {
                 self.is_answered = true;
                 self.backoff.reset();
-                if http.search.taken(batch.sequence, batch.records) {
+                if http.search.taken(batch.sequence, batch.records, answer.rejected) {
                     self.send_again();
                 } else {
                     self.drop_refused(answer.rejected, &error);
@@ -278,7 +279,7 @@ impl RemoteOutput {
                 let seconds = answer.retry_after.unwrap_or_default().min(BUSY_SECONDS_MAX);
                 Err(Ended::Busy(error, seconds))
             }
-            Verdict::Refused => {
+            Verdict::Refused | Verdict::Taken => {
                 self.is_answered = true;
                 let is_size = answer.is_too_large();
                 match http.search.refused(batch.sequence, batch.records, is_size) {
@@ -376,6 +377,10 @@ impl RemoteOutput {
         if let Some(error) = error {
             self.counters.add_error(&error.cause);
             self.counters.set_failure(error);
+        }
+        // A receiver that asks for a pause is still there. One that did so between any two requests
+        // would never let a search find its record.
+        if let Ended::Failed(_) = ended {
             self.pause_search();
         }
         self.link.close();

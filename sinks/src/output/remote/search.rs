@@ -53,7 +53,7 @@ pub(super) enum Next {
     Sample,
 }
 
-/// A receiver that changes its mind during a search costs so many records at most.
+/// A receiver that begins to refuse everything during a search costs so many records at most.
 const TRUST: u32 = 64;
 /// So many samples are refused before the receiver is left alone.
 const SAMPLES_MAX: u32 = 8;
@@ -94,17 +94,19 @@ impl Search {
         records >= self.most || self.left > 0 && sequence >= self.until
     }
 
-    /// Notes that such a request was taken. Returns whether it had the sample, which is no part of
-    /// what is confirmed.
-    pub(super) fn taken(&mut self, sequence: u64, records: u64) -> bool {
-        std::mem::swap(&mut self.record, &mut self.taken);
+    /// Notes that such a request was taken, but for so many of its records. Returns whether it had
+    /// the sample, which is no part of what is confirmed.
+    pub(super) fn taken(&mut self, sequence: u64, records: u64, rejected: u64) -> bool {
+        if rejected == 0 {
+            std::mem::swap(&mut self.record, &mut self.taken);
+        }
         self.samples = 0;
         if std::mem::take(&mut self.is_sampling) {
             self.trust = TRUST;
             return true;
         }
         let is_search = self.left > 0 || records >= self.most;
-        self.trust = if is_search { TRUST } else { 0 };
+        self.trust = if is_search && rejected < records { TRUST } else { 0 };
         self.since = self.since.saturating_add(records);
         let left = self.left.saturating_sub(records);
         if self.left == 0 && is_search {
@@ -126,7 +128,7 @@ impl Search {
             return Next::Sample;
         }
         (self.left, self.until, self.is_size) = (records, sequence, is_size);
-        self.most = records.div_ceil(2);
+        self.most = records.div_ceil(2).max(1);
         if records > 1 {
             return Next::Smaller;
         }
@@ -228,7 +230,7 @@ mod tests {
             }
             requests += 1;
             if !numbers.iter().copied().any(&is_refused) {
-                if search.taken(sequence, numbers.len() as u64) {
+                if search.taken(sequence, numbers.len() as u64, 0) {
                     backlog.rewind();
                 } else {
                     backlog.confirm(sequence);
@@ -291,7 +293,7 @@ mod tests {
             backlog.push(false, 0, &[&number.to_le_bytes()]);
         }
         search.remember(b"good");
-        assert!(!search.taken(0, 1));
+        assert!(!search.taken(0, 1, 0));
         assert_eq!(search.refused(1, 1, false), Next::Sample);
         assert!(search.choose(&mut backlog));
         assert_eq!(search.sample(), Some(&b"good"[..]));
@@ -307,15 +309,25 @@ mod tests {
     }
 
     #[test]
+    fn a_receiver_that_takes_requests_and_no_record_of_them_is_not_trusted() {
+        let mut search = Search::new();
+        search.remember(b"bad");
+        assert_eq!(search.refused(2, 2, false), Next::Smaller);
+        assert!(!search.taken(1, 1, 1));
+        assert_eq!(search.refused(2, 1, false), Next::Sample);
+        assert!(search.taken.is_empty());
+    }
+
+    #[test]
     fn the_halves_of_a_request_that_is_too_large_are_whole_requests() {
         let mut search = Search::new();
         assert!(!search.is_complete(10, 100));
         assert_eq!(search.refused(10, 5, true), Next::Smaller);
         assert!(!search.is_complete(7, 2));
         assert!(search.is_complete(8, 3));
-        assert!(!search.taken(8, 3));
+        assert!(!search.taken(8, 3, 0));
         assert!(search.is_complete(10, 2));
-        assert!(!search.taken(10, 2));
+        assert!(!search.taken(10, 2, 0));
         assert!(!search.is_complete(11, 9), "behind both");
     }
 }

@@ -254,7 +254,7 @@ impl Control {
         };
         let limits = candidate.system.settings.limits;
         let mut scanned = Scanned::new(found, Arc::clone(&shared), layout);
-        // The search began with the settings of that time.
+        // The search began with the settings of that time. The first scan needs those of today.
         scanned.changes = changes;
         candidate.phase = Phase::Scanned(scanned);
         if let AnySource::File(source) = &source
@@ -265,6 +265,7 @@ impl Control {
         if !std::mem::replace(&mut self.is_attached, true) {
             self.report_first_failure();
         }
+        self.apply_changes_to(index);
         self.scanners.add(index, scanner::System::new(watched, source, shared, limits));
     }
 

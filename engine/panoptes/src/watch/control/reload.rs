@@ -372,40 +372,46 @@ impl Control {
     /// round, so that signals do not wait.
     pub(super) fn apply_changes(&mut self) {
         let begin = Instant::now();
-        for candidate in &mut self.candidates {
-            let Phase::Scanned(scanned) = &mut candidate.phase else { continue };
-            let (name, settings) = (&candidate.system.name, &candidate.system.settings);
-            let changes = std::mem::take(&mut scanned.changes);
-            if changes.attestation {
-                let attestation = room::touch(|| {
-                    Attestation::new(
-                        &settings.limits,
-                        self.sboms.of(&settings.sbom),
-                        ContainerConfig::from(&settings.containers).images,
-                        crate::random::hash_key(),
-                    )
-                });
-                scanned.shared.attest_by(Box::new(attestation));
-                self.messages.info(format_args!("{name}: all running programs are checked again"));
-            }
-            if changes.containers || changes.policy {
-                let containers = || Arc::new(ContainerConfig::from(&settings.containers));
-                let policy = || {
-                    let redactor = self.request.configuration.output.redactor();
-                    Box::new(settings.events.policy(self.silenced.exceptions(), redactor))
-                };
-                scanned.shared.set_settings(NewSettings {
-                    subject: None,
-                    containers: changes.containers.then(containers),
-                    policy: changes.policy.then(policy),
-                });
-            }
-            if changes.memory {
-                scanned.shared.give_up(Reattach::Settings);
-            }
+        for index in 0..self.candidates.len() {
+            self.apply_changes_to(index);
             if begin.elapsed() > LOOK {
                 return;
             }
+        }
+    }
+
+    /// Passes changed settings of a system to its scanner.
+    pub(super) fn apply_changes_to(&mut self, index: usize) {
+        let candidate = &mut self.candidates[index];
+        let Phase::Scanned(scanned) = &mut candidate.phase else { return };
+        let (name, settings) = (&candidate.system.name, &candidate.system.settings);
+        let changes = std::mem::take(&mut scanned.changes);
+        if changes.attestation {
+            let attestation = room::touch(|| {
+                Attestation::new(
+                    &settings.limits,
+                    self.sboms.of(&settings.sbom),
+                    ContainerConfig::from(&settings.containers).images,
+                    crate::random::hash_key(),
+                )
+            });
+            scanned.shared.attest_by(Box::new(attestation));
+            self.messages.info(format_args!("{name}: all running programs are checked again"));
+        }
+        if changes.containers || changes.policy {
+            let containers = || Arc::new(ContainerConfig::from(&settings.containers));
+            let policy = || {
+                let redactor = self.request.configuration.output.redactor();
+                Box::new(settings.events.policy(self.silenced.exceptions(), redactor))
+            };
+            scanned.shared.set_settings(NewSettings {
+                subject: None,
+                containers: changes.containers.then(containers),
+                policy: changes.policy.then(policy),
+            });
+        }
+        if changes.memory {
+            scanned.shared.give_up(Reattach::Settings);
         }
     }
 }
