@@ -13,6 +13,7 @@
 //! Start reading at [`Configuration`], then `section`, which reads all keys.
 
 mod address;
+mod argus_keys;
 mod content;
 mod events;
 mod exceptions;

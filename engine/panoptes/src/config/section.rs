@@ -10,6 +10,7 @@ use std::cell::RefCell;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
+use super::argus_keys;
 use super::key::{Key, MAPPINGS};
 use super::problem::{Place, Problem, printable};
 use super::tree::{Entry, Node, Value};
@@ -112,12 +113,15 @@ impl<'a> Section<'a> {
                 } else {
                     format!(" in `{}`", self.path)
                 };
-                let message = format!(
-                    "unknown key `{}`{path}; {}",
-                    printable(&entry.key),
-                    advice(&entry.key, &self.known)
-                );
+                let key = printable(&entry.key);
+                let message = match argus_keys::advice(&entry.key) {
+                    Some(advice) => format!("`{key}`{path} is a key of DOCA Argus; {advice}"),
+                    None => {
+                        format!("unknown key `{key}`{path}; {}", advice(&entry.key, &self.known))
+                    }
+                };
                 self.context.push(Problem::error(Some(entry.place.clone()), message));
+                argus_keys::refuse_within(entry, &|problem| self.context.push(problem));
             }
         }
     }

@@ -13,6 +13,7 @@ use super::problem::is_unprintable;
 use super::tree::{Node, Value};
 use super::*;
 
+mod argus_keys;
 mod privacy;
 mod telemetry;
 
