@@ -246,6 +246,8 @@ systems: {here: {system: 'host:'}}"
 }
 
 purge() {
+    # An operator may have logs on a file system of their own, and the service still runs.
+    mount -t tmpfs tmpfs /var/log/panoptes
     rm --recursive $drop_ins
     systemctl daemon-reload
     apt-get --option DPkg::Lock::Timeout=60 --yes purge panoptes

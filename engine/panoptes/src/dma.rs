@@ -56,6 +56,13 @@ pub struct Function {
     pub obstacle: Option<String>,
 }
 
+impl Function {
+    /// Whether it is a PF.
+    pub fn is_physical(&self) -> bool {
+        self.kind.as_deref() == Some("PF")
+    }
+}
+
 /// The functions that DOCA lists on this machine.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Found {

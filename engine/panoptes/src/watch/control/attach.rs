@@ -270,13 +270,18 @@ impl Control {
     }
 
     /// Reports why a system could not be attached to, and sets the next attempt.
-    fn report_failure(&mut self, index: usize, waiting: Waiting, error: NotAttached) {
+    pub(super) fn report_failure(&mut self, index: usize, waiting: Waiting, error: NotAttached) {
         let NotAttached { failure, searched, is_early, instead } = error;
         let address = self.candidates[index].system.address.clone();
         self.in_use.remove(&address.to_string());
         self.functions.machines.remove(&address);
         if let Some(instead) = instead {
             return self.keep_spare(index, *instead);
+        }
+        let spare_of = &mut self.candidates[index].spare_of;
+        if spare_of.take_if(|used| self.functions.machines.has(used)).is_some() {
+            // It was compared, and gives another machine's memory now.
+            self.candidates[index].uncompared = 0;
         }
         let ends_it =
             self.request.mode == Mode::Watch && !self.is_attached && self.finder.is_none();

@@ -43,6 +43,8 @@ pub(super) struct Candidate {
     pub(super) is_raw: bool,
     /// The address of the machine's function that is used instead of this one.
     pub(super) spare_of: Option<SystemAddress>,
+    /// Whether it is a physical function of a DMA device.
+    pub(super) is_physical: bool,
     /// How many lists of functions in a row lacked this one.
     pub(super) missed: u32,
     /// How often in a row its memory could not be compared with that of its machine.
@@ -259,6 +261,7 @@ impl Candidate {
             is_leaving: false,
             is_raw: false,
             spare_of: None,
+            is_physical: false,
             missed: 0,
             uncompared: 0,
             searched: None,

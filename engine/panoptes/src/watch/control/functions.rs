@@ -25,8 +25,13 @@ const MISSED: u32 = 2;
 /// Comparisons in a row for which the memory of a spare function cannot be read. Then it is a
 /// system of its own: another machine must not stay unwatched because it cannot be read.
 const UNCOMPARED: u32 = 3;
-/// How long the task of a function waits for another system's.
+/// How long the task of a function waits for another system's, which may never answer.
 const HELD_BACK: Duration = Duration::from_mins(1);
+/// How long a spare function waits for a machine that has no kernel: as long as large servers
+/// take to start.
+const STARTING: Duration = Duration::from_mins(30);
+/// How long functions wait for the first search of physical functions before them.
+const PHYSICAL_FIRST: Duration = Duration::from_secs(5);
 
 /// The thread that lists the functions of DMA devices. Another library's calls may never return,
 /// so it has no other work.
@@ -36,17 +41,21 @@ pub(super) struct Functions {
     next: Instant,
     /// The machines that are watched through functions.
     pub(super) machines: Machines,
+    /// Whether functions were listed once, or that takes long.
+    pub(super) has_looked: bool,
 }
 
 impl Functions {
     pub(super) fn new(cores: OtherCores, waker: Waker, now: Instant) -> Self {
         let lookout = Workers::new("functions", 1, cores, waker);
-        Self { lookout, next: now, machines: Machines::default() }
+        Self { lookout, next: now, machines: Machines::default(), has_looked: false }
     }
 
     /// What looking for functions waits for, if it has not ended for long.
     pub(super) fn next_overdue(&mut self) -> Option<&'static str> {
-        self.lookout.next_overdue(LOOK_LONG).map(|_| "listing the functions of DMA devices")
+        let overdue = self.lookout.next_overdue(LOOK_LONG);
+        self.has_looked |= overdue.is_some();
+        overdue.map(|_| "listing the functions of DMA devices")
     }
 }
 
@@ -73,6 +82,7 @@ impl Control {
     /// Uses the lists that have ended.
     pub(super) fn collect_functions(&mut self) {
         while let Some(ended) = self.functions.lookout.next_ended() {
+            self.functions.has_looked = true;
             if let Ok(found) = ended.result {
                 // A reload may have ended `auto_scan` meanwhile.
                 if self.finder.is_some() {
@@ -93,7 +103,10 @@ impl Control {
         self.note_problem(None, Topic::Functions, reason.as_deref());
         self.remove_functions(found);
         let functions = found.functions.iter().filter(|function| function.obstacle.is_none());
-        for function in functions {
+        // A machine with several functions has the name of the first one.
+        let (physical, others): (Vec<_>, Vec<_>) =
+            functions.partition(|function| function.is_physical());
+        for function in physical.into_iter().chain(others) {
             self.add_function(function);
         }
     }
@@ -109,7 +122,10 @@ impl Control {
         let name = self.free_name(&address);
         self.messages.info(format_args!("{name}: found as {address}"));
         let settings = self.request.configuration.default.clone();
-        self.add(Candidate::new(System { name, address, settings }, Instant::now(), true));
+        let mut candidate =
+            Candidate::new(System { name, address, settings }, Instant::now(), true);
+        candidate.is_physical = function.is_physical();
+        self.add(candidate);
     }
 
     /// A name for a function that no system has. A system keeps its name when another function
@@ -189,7 +205,9 @@ impl Control {
         let is_spare = |one: &Candidate| !one.is_gone() && one.spare_of.as_ref() == Some(&used);
         // One that is being compared is used after that.
         let is_ready = |one: &Candidate| is_spare(one) && one.missed == 0 && one.is_waiting();
-        let Some(spare) = self.candidates.iter().position(is_ready) else {
+        // Of those that could be compared, the one that was used or compared the longest ago.
+        let ready = self.candidates.iter().enumerate().filter(|(_, one)| is_ready(one));
+        let Some((spare, _)) = ready.min_by_key(|(_, one)| (one.uncompared, one.due())) else {
             return self.candidates.iter().any(is_spare);
         };
         let new = self.candidates[spare].system.address.clone();
@@ -198,9 +216,13 @@ impl Control {
         for one in self.candidates.iter_mut().filter(|one| one.spare_of.as_ref() == Some(&used)) {
             one.spare_of = Some(new.clone());
         }
+        let is_physical = self.candidates[spare].is_physical;
+        self.candidates[spare].is_physical =
+            std::mem::replace(&mut self.candidates[index].is_physical, is_physical);
         self.candidates[spare].system.address = used;
         self.candidates[spare].missed = missed;
         self.candidates[spare].uncompared = 0;
+        self.candidates[spare].wait_as_spare();
         let name = self.free_name(&self.candidates[spare].system.address);
         self.candidates[spare].system.name = name;
         // Each attempt to attach to a machine that is off may use another function.
@@ -213,13 +235,21 @@ impl Control {
     /// Keeps a function as a spare one of the machine that is watched through another one.
     pub(super) fn keep_spare(&mut self, index: usize, instead: Instead) {
         let Instead { used, is_compared } = instead;
-        let is_it = |one: &&Candidate| {
-            !one.is_gone() && one.spare_of.is_none() && one.system.address == used
+        let system_of = |address: &SystemAddress| {
+            let is_it = |one: &&Candidate| {
+                !one.is_gone() && one.spare_of.is_none() && one.system.address == *address
+            };
+            self.candidates.iter().find(is_it).map(|one| one.system.name.clone())
         };
-        let of = self.candidates.iter().find(is_it).map(|one| one.system.name.clone());
+        let mut of = system_of(&used);
+        let mut used = used;
         if of.is_none() {
-            // The system was removed meanwhile.
+            // The system was removed meanwhile, or goes on through another function.
             self.functions.machines.remove(&used);
+            if let Some(other) = &self.candidates[index].spare_of {
+                of = system_of(other);
+                used.clone_from(other);
+            }
         }
         let candidate = &mut self.candidates[index];
         candidate.wait_as_spare();
@@ -249,23 +279,37 @@ impl Control {
         self.figures.forget(&name);
     }
 
-    /// Whether the next task of a system has to wait for another system: functions that are named
-    /// come first, and a spare one is not compared with a machine that is not watched. It does not
-    /// wait for long, since the other system may never answer.
+    /// Whether the next task of a system has to wait for another system. It does not wait for long,
+    /// since the other system may never answer.
     pub(super) fn is_held_back(&self, index: usize) -> bool {
         let candidate = &self.candidates[index];
-        let may_wait = candidate.due().is_some_and(|due| due.elapsed() < HELD_BACK);
-        if !may_wait || !candidate.is_found_function() {
+        let Some(due) = candidate.due().filter(|_| candidate.is_found_function()) else {
             return false;
-        }
-        let mut others = self.candidates.iter().filter(|one| !one.is_gone());
-        match &candidate.spare_of {
-            Some(used) => others
-                .any(|one| one.system.address == *used && !matches!(one.phase, Phase::Scanned(_))),
-            None => others.any(|one| {
+        };
+        let waits = |most: Duration| due.elapsed() < most;
+        let mut others = self.candidates.iter().enumerate().filter(|(_, one)| !one.is_gone());
+        let Some(used) = &candidate.spare_of else {
+            // Functions that are named come first, and then physical ones.
+            return others.any(|(other, one)| {
                 let is_function = matches!(one.system.address, SystemAddress::Doca { .. });
-                is_function && !one.is_found && one.is_untried()
-            }),
-        }
+                let is_first = one.is_physical && (other < index || !candidate.is_physical);
+                let most = if one.is_found { PHYSICAL_FIRST } else { HELD_BACK };
+                is_function && one.is_untried() && (!one.is_found || is_first) && waits(most)
+            });
+        };
+        // A spare one is not compared with a machine that is not watched, and leaves the machine's
+        // next start to the system.
+        let is_it = |one: &Candidate| one.spare_of.is_none() && one.system.address == *used;
+        others.any(|(_, one)| {
+            is_it(one)
+                && match &one.phase {
+                    Phase::Waiting(_) => waits(if one.is_found { STARTING } else { HELD_BACK }),
+                    Phase::Attaching(_) => waits(HELD_BACK),
+                    Phase::Scanned(scanned) => {
+                        scanned.shared.given_up().is_some() && waits(HELD_BACK)
+                    }
+                    Phase::Gone => false,
+                }
+        })
     }
 }

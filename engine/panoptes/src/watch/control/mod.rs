@@ -253,8 +253,9 @@ impl Control {
         if self.is_attached {
             return Some("the first system is being watched");
         }
-        let has_looked = self.finder.as_ref().is_some_and(|finder| finder.has_looked);
-        let is_idle = has_looked && self.candidates.iter().all(Candidate::is_gone);
+        let is_idle = self.finder.is_some()
+            && self.has_looked()
+            && self.candidates.iter().all(Candidate::is_gone);
         is_idle.then_some("no guest that can be watched runs on this machine yet")
     }
 
@@ -289,10 +290,15 @@ impl Control {
         self.report_refused();
     }
 
+    /// Whether guests and functions were looked for once, as far as they are.
+    fn has_looked(&self) -> bool {
+        let has_listed = !self.shared.has_dma || self.functions.has_looked;
+        self.finder.as_ref().is_none_or(|finder| finder.has_looked && has_listed)
+    }
+
     /// What the service manager has to know.
     fn facts(&self) -> Facts {
-        let has_looked = self.finder.as_ref().is_none_or(|finder| finder.has_looked);
-        let has_tried = has_looked && !self.candidates.iter().any(Candidate::is_untried);
+        let has_tried = self.has_looked() && !self.candidates.iter().any(Candidate::is_untried);
         Facts {
             is_initialized: self.is_attached || self.is_ready && has_tried,
             is_reloading: self.is_reloading(),

@@ -66,6 +66,13 @@ impl Known {
         is_read.then_some(known)
     }
 
+    /// One whose memory was not read.
+    #[cfg(test)]
+    pub(super) fn unread(system: &Arc<System>) -> Self {
+        let system = Arc::clone(system);
+        Self { system, page: 0, sample: Arc::default(), clock: None, serial: 0 }
+    }
+
     /// Whether the memory may be this machine's: half of the sample is the same. `None` if it
     /// cannot be read.
     fn resembles(&self, source: &mut impl MemorySource) -> Option<bool> {
@@ -267,6 +274,11 @@ impl Machines {
                 return instead;
             }
         }
+    }
+
+    /// Whether a machine is watched through this function.
+    pub(super) fn has(&self, address: &SystemAddress) -> bool {
+        self.lock().known.iter().any(|one| one.system.address == *address)
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -353,6 +353,7 @@ impl Control {
             match &mut candidate.phase {
                 Phase::Scanned(scanned) => scanned.changes |= changes,
                 Phase::Attaching(attaching) => attaching.changes |= changes,
+                Phase::Waiting(_) if candidate.spare_of.is_some() => {}
                 Phase::Waiting(waiting) => waiting.restart(Instant::now()),
                 Phase::Gone => {}
             }

@@ -128,7 +128,12 @@ impl Control {
 
     /// Uses other settings for a system. What needs other memory or another source has it attached
     /// to again.
-    fn change_settings(&mut self, index: usize, settings: SystemSettings, is_policy_new: bool) {
+    pub(super) fn change_settings(
+        &mut self,
+        index: usize,
+        settings: SystemSettings,
+        is_policy_new: bool,
+    ) {
         let candidate = &mut self.candidates[index];
         let before = std::mem::replace(&mut candidate.system.settings, settings);
         let after = &mut candidate.system.settings;
@@ -141,6 +146,8 @@ impl Control {
         match &mut candidate.phase {
             Phase::Scanned(scanned) => scanned.changes |= changes,
             Phase::Attaching(attaching) => attaching.changes |= changes,
+            // The system of a spare function is first.
+            Phase::Waiting(_) if candidate.spare_of.is_some() => {}
             // The user may have repaired what made the attempts fail.
             Phase::Waiting(waiting) => waiting.restart(Instant::now()),
             Phase::Gone => {}
@@ -159,7 +166,11 @@ impl Control {
             Phase::Attaching(attaching) => {
                 self.workers.cancel(attaching.task);
                 self.in_use.remove(&candidate.system.address.to_string());
-                candidate.wait_for(Duration::ZERO);
+                if candidate.spare_of.is_some() {
+                    candidate.wait_as_spare();
+                } else {
+                    candidate.wait_for(Duration::ZERO);
+                }
             }
             Phase::Waiting(_) | Phase::Gone => {}
         }

@@ -7,7 +7,7 @@ use panoptes_rig::standin::Standin;
 use panoptes_sources::FileSource;
 
 use super::super::candidate::Phase;
-use super::super::one_machine::Instead;
+use super::super::one_machine::{Instead, Known};
 use super::*;
 use crate::watch::finder::Finder;
 
@@ -193,19 +193,101 @@ fn a_function_whose_memory_cannot_be_compared_is_soon_a_system_of_its_own() {
     assert_eq!(kept.count("VF1 gives the memory of the system VF0"), 2, "{}", kept.text());
 }
 
-#[test]
-fn a_spare_function_does_not_wait_long_for_its_machine() {
+/// Has a control with this many functions of one machine, which is watched through the first.
+fn with_functions(count: usize, check: impl FnOnce(&mut Control)) {
     let folder = tempfile::tempdir().unwrap();
     let file = configure_functions(folder.path(), 4096, Path::new("/absent"));
     let check = |control: &mut Control, signals: &Signals| {
         without_guests(control, signals);
-        control.take_functions(&list(&["VF0", "VF1"]));
-        let used = control.candidates[0].system.address.clone();
-        control.keep_spare(1, Instead { used, is_compared: true });
+        let vuids = ["VF0", "VF1", "VF2"];
+        control.take_functions(&list(&vuids[..count]));
+        for index in 1..count {
+            let used = control.candidates[0].system.address.clone();
+            control.keep_spare(index, Instead { used, is_compared: true });
+        }
+        check(control);
+    };
+    let (exit, kept, _) = run_changed(&folder, &file, REAL, check, |_| ());
+    assert_eq!(exit, Ok(Exit::Done), "{}", kept.text());
+}
+
+#[test]
+fn a_spare_function_waits_longer_for_a_machine_that_starts_than_for_one_that_is_named() {
+    with_functions(2, |control| {
         assert!(control.is_held_back(1) && !control.is_held_back(0));
         let Phase::Waiting(waiting) = &mut control.candidates[1].phase else { panic!() };
         waiting.due = Instant::now().checked_sub(AGES).unwrap();
+        assert!(control.is_held_back(1));
+        // A system that is named uses no other function.
+        control.candidates[0].is_found = false;
         assert!(!control.is_held_back(1));
+    });
+}
+
+#[test]
+fn each_function_of_a_machine_is_tried_before_one_is_tried_again() {
+    with_functions(3, |control| {
+        let used = std::array::from_fn(|_| {
+            assert!(control.use_spare(0));
+            control.candidates[0].system.address.to_string()
+        });
+        assert_eq!(used, ["doca:dma0/VF1", "doca:dma0/VF2", "doca:dma0/VF0", "doca:dma0/VF1"]);
+        assert_eq!(control.candidates[0].system.name, "VF0");
+    });
+}
+
+#[test]
+fn a_function_that_is_compared_while_another_takes_over_stays_spare() {
+    with_functions(3, |control| {
+        let used = control.candidates[0].system.address.clone();
+        assert!(control.use_spare(0));
+        let now = control.candidates[0].system.address.clone();
+        control.keep_spare(2, Instead { used, is_compared: true });
+        assert_eq!(control.candidates[2].spare_of.as_ref(), Some(&now));
+        assert!(control.candidates[2].due().unwrap() > Instant::now() + SOON);
+    });
+}
+
+#[test]
+fn a_function_that_gives_another_machine_takes_over_from_none() {
+    with_functions(2, |control| {
+        let known = Known::unread(&Arc::new(control.candidates[0].system.clone()));
+        assert_eq!(control.functions.machines.add(known, |_| None), None);
+        let Phase::Waiting(waiting) = control.candidates[1].phase else { panic!() };
+        let failure = Failure::new(Exit::NoKernel, "it has no kernel");
+        control.report_failure(1, waiting, failure.into());
+        assert_eq!(control.candidates[1].spare_of, None);
+        assert!(!control.use_spare(0));
+    });
+}
+
+#[test]
+fn a_changed_configuration_lets_no_spare_function_overtake_its_machine() {
+    with_functions(2, |control| {
+        let before = control.candidates[1].due();
+        let mut settings = control.candidates[1].system.settings.clone();
+        settings.limits.processes += 1;
+        control.change_settings(1, settings, false);
+        assert_eq!(control.candidates[1].due(), before);
+    });
+}
+
+#[test]
+fn physical_functions_are_searched_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = configure_functions(folder.path(), 4096, Path::new("/absent"));
+    let check = |control: &mut Control, signals: &Signals| {
+        without_guests(control, signals);
+        let mut found = list(&["VF0", "PF0", "PF1"]);
+        for function in &mut found.functions[1..] {
+            function.kind = Some("PF".to_owned());
+        }
+        control.take_functions(&found);
+        let names: Vec<_> = control.candidates.iter().map(|one| one.system.name.as_str()).collect();
+        assert_eq!(names, ["PF0", "PF1", "VF0"]);
+        assert_eq!([0, 1, 2].map(|index| control.is_held_back(index)), [false, true, true]);
+        control.candidates[0].wait_as_spare();
+        assert_eq!([1, 2].map(|index| control.is_held_back(index)), [false, true]);
     };
     let (exit, kept, _) = run_changed(&folder, &file, REAL, check, |_| ());
     assert_eq!(exit, Ok(Exit::Done), "{}", kept.text());
