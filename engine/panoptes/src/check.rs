@@ -16,6 +16,7 @@ use crate::config::{
 use crate::exit::Exit;
 use crate::memory::{MemoryLeft, Needed, Plan, TOO_MUCH, show};
 use crate::sbom::Sboms;
+use crate::watch::name_of;
 
 /// The output of the command, and its exit code.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -114,6 +115,7 @@ fn summary(file: &Path, configuration: &Configuration, needed: &Needed) -> Strin
     if let Some(folder) = &output.log_folder {
         targets.push(printable(&folder.to_string_lossy()));
     }
+    targets.extend(output.telemetry.iter().map(|receiver| printable(&name_of(receiver))));
     let _ = writeln!(
         text,
         "scans every {}, records go to {}",
@@ -121,7 +123,10 @@ fn summary(file: &Path, configuration: &Configuration, needed: &Needed) -> Strin
         targets.join(" and ")
     );
     if configuration.auto_scan {
-        text.push_str("watches every QEMU guest of this machine\n");
+        text.push_str(
+            "watches every QEMU guest of this machine, and every machine behind functions of its \
+             DMA devices\n",
+        );
     }
     for (system, (_, bytes)) in configuration.systems.iter().zip(&needed.systems) {
         let events = &system.settings.events;
@@ -136,7 +141,7 @@ fn summary(file: &Path, configuration: &Configuration, needed: &Needed) -> Strin
             show(*bytes)
         );
     }
-    for exception in &configuration.exceptions {
+    for exception in configuration.exceptions.iter().filter(|exception| exception.has_effect()) {
         let _ = writeln!(text, "{exception}");
     }
     let _ = writeln!(text, "{needed}");

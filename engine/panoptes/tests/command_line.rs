@@ -271,6 +271,62 @@ fn a_doctor_names_what_stands_in_the_way() {
 }
 
 #[test]
+fn a_doctor_looks_for_the_files_that_settings_name() {
+    let (folder, file) = configured(
+        "auto_scan: false\nservice: {state_dir: state}\n\
+         systems: {web: {system: file, os_symbol_path: symbols, limits: {processes: 16}}}\n\
+         output:\n\
+         \x20 log_folder: log\n\
+         \x20 telemetry:\n\
+         \x20   - {address: 'siem:6514', transport: tls, tls: {ca: ca.pem}}\n\
+         \x20   - {address: 'http://siem', transport: http, headers: {Token: 'file:token'}}\n",
+    );
+    let path = file.to_string_lossy();
+    fs::write(folder.path().join("file"), "").unwrap();
+    let found = run(&["doctor", "--config", &path]);
+    assert_eq!(found.code, 1, "{}", found.out);
+    for text in ["symbols: ", "ca.pem: ", "token: "] {
+        let mut lines = found.out.lines().filter(|line| line.starts_with("obstacle"));
+        assert!(lines.any(|line| line.contains(text)), "{text}: {}", found.out);
+    }
+    assert!(found.out.ends_with("3 obstacles stand in the way\n"), "{}", found.out);
+    fs::write(folder.path().join("symbols"), "").unwrap();
+    fs::write(folder.path().join("token"), "secret\n").unwrap();
+    let found = run(&["doctor", "--config", &path]);
+    assert!(found.out.ends_with("1 obstacle stands in the way\n"), "{}", found.out);
+}
+
+#[test]
+fn a_check_names_what_has_an_effect_and_where_records_go() {
+    let (folder, _) = configured(
+        "systems: {web: {system: file, sdk_log_level: 30}}\n\
+         output:\n\
+         \x20 log_folder: log\n\
+         \x20 rotate_size: 50M\n\
+         \x20 telemetry: [{address: 'siem:5170', tag: a}]\n\
+         exceptions:\n\
+         \x20 - {activity: reverse_shell_detected, process_name: bash, reason: forged}\n\
+         \x20 - {activity: reverse_shell_detected, address: 10.0.0.1, until: 2020-01-01, \
+         reason: over}\n\
+         \x20 - {activity: reverse_shell_detected, address: 10.0.0.2, reason: good}\n",
+    );
+    let checked = run_in(folder.path(), &["check", "p.yaml"]);
+    assert_eq!(checked.code, 0, "{}", checked.err);
+    for warning in [
+        "`systems.web.sdk_log_level` has an effect only in a doca: system",
+        "`output.telemetry[0].tag` has an effect only with `format: forward`",
+        "this exception silences nothing",
+        "the exception has ended and silences nothing",
+    ] {
+        assert!(checked.err.contains(warning), "{warning}: {}", checked.err);
+    }
+    assert!(checked.out.contains("records go to log and siem:5170 (tcp)\n"), "{}", checked.out);
+    let silenced: Vec<_> = checked.out.lines().filter(|line| line.contains("silenced")).collect();
+    assert_eq!(silenced.len(), 1, "{}", checked.out);
+    assert!(silenced[0].ends_with(": good"), "{}", checked.out);
+}
+
+#[test]
 fn generated_texts_are_complete() {
     let schema: Value = serde_json::from_str(&run(&["schema"]).out).unwrap();
     assert!(schema.is_object());

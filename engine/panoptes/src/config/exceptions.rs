@@ -112,6 +112,13 @@ impl Exception {
         exception.check(section).then_some(exception)
     }
 
+    /// Whether it silences anything: it has not ended, and has a condition that no process can
+    /// choose.
+    pub(crate) fn has_effect(&self) -> bool {
+        let has_ended = self.until.as_ref().is_some_and(|until| until.end <= now());
+        !has_ended && engine::Exception::from(self).can_apply()
+    }
+
     /// Refuses what can never match or always would; warns of what may surprise.
     fn check(&self, section: &Section<'_>) -> bool {
         let name = self.activity.name();

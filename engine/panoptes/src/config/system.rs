@@ -223,7 +223,16 @@ impl System {
             }
             (true, None) => {}
         }
-        Some(Self { name: name.to_owned(), address: address?, settings })
+        let address = address?;
+        if !matches!(address, SystemAddress::Doca { .. }) {
+            for key in ["memory_regions_path", "sdk_log_level"] {
+                if section.has(key) {
+                    let key_path = section.full(key);
+                    section.warn(key, format!("`{key_path}` has an effect only in a doca: system"));
+                }
+            }
+        }
+        Some(Self { name: name.to_owned(), address, settings })
     }
 }
 

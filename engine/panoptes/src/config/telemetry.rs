@@ -137,6 +137,10 @@ impl Telemetry {
         let tls = read_tls(transport, address.as_ref(), section);
         let mut tag = "panoptes".to_owned();
         section.value("tag", &mut tag);
+        if format != TelemetryFormat::Forward && section.has("tag") {
+            let key = section.full("tag");
+            section.warn("tag", format!("`{key}` has an effect only with `format: forward`"));
+        }
         let (mut facility, mut headers) = (Facility::LOCAL0, Vec::new());
         let mut framing = SyslogFraming::default_of(transport);
         section.value("framing", &mut framing);

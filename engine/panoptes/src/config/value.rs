@@ -348,6 +348,10 @@ fn whole_number(text: &str) -> Result<u64, String> {
 
 const SIZE_UNITS: &[(&str, u64)] = &[
     ("B", 1),
+    // As logrotate and DOCA Argus have them.
+    ("K", 1 << 10),
+    ("M", 1 << 20),
+    ("G", 1 << 30),
     ("kB", 1_000),
     ("KiB", 1 << 10),
     ("MB", 1_000_000),
@@ -395,7 +399,8 @@ mod tests {
         assert_eq!(read("64 mib"), Ok(ByteSize(64 << 20)));
         assert_eq!(read("10MB"), Ok(ByteSize(10_000_000)));
         assert_eq!(read("4096"), Ok(ByteSize(4096)));
-        for wrong in ["", "MiB", "1.5MiB", "64M", "-1", "99999999999TiB"] {
+        assert_eq!(read("50M"), Ok(ByteSize(50 << 20)));
+        for wrong in ["", "MiB", "1.5MiB", "64Mi", "-1", "99999999999TiB"] {
             assert!(read::<ByteSize>(wrong).is_err(), "{wrong}");
         }
     }

@@ -332,6 +332,26 @@ pub(super) fn memory_file(system: &str, path: &Path, opened: Result<(), Error>) 
     }
 }
 
+/// `read`: whether a file that a setting names can be read.
+pub(super) fn file(key: &'static str, path: &Path, read: Result<(), Error>) -> Check {
+    let path = path.display();
+    match read {
+        Ok(()) => Check::fine(key, format!("{path} can be read")),
+        Err(error) => Check::obstacle(key, format!("{path}: {error}"), FILE_FIX),
+    }
+}
+
+/// `read`: whether the files that the settings of a receiver name can be used.
+pub(super) fn receiver(name: &str, read: Result<(), Error>) -> Check {
+    let what = "telemetry";
+    match read {
+        Ok(()) => Check::fine(what, format!("{name}: the files that it needs are there")),
+        Err(error) => Check::obstacle(what, format!("{name}: {error}"), FILE_FIX),
+    }
+}
+
+const FILE_FIX: &str = "correct the path, or let the user of the service read it";
+
 /// `usable`: whether this process may make files in a folder, or make the folder.
 pub(super) fn folder(what: &'static str, path: Option<&Path>, usable: Result<(), Error>) -> Check {
     let Some(path) = path else { return Check::unused(what, "none is configured") };

@@ -7,6 +7,7 @@
 
 mod checks;
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::Error;
@@ -23,11 +24,12 @@ use serde_json::json;
 
 use crate::boot_ids::default_folder;
 use crate::check::Answer;
-use crate::config::{Configuration, Loader, Mode, Overrides, SystemAddress, Weight};
+use crate::config::{AutoOr, Configuration, Loader, Mode, Overrides, SystemAddress, Weight};
 use crate::dma;
 use crate::exit::Exit;
 use crate::guests;
 use crate::memory::{MemoryLeft, Needed, Plan, TOO_MUCH};
+use crate::watch::{check_files, name_of};
 use checks::{Access, Capabilities, Check, State};
 
 /// Checks this machine for a configuration, or for an empty one.
@@ -191,6 +193,10 @@ fn places(configuration: &Configuration) -> Vec<Check> {
             checks.push(checks::memory_file(&system.name, path, opened));
         }
     }
+    checks.extend(files(configuration));
+    for receiver in &output.telemetry {
+        checks.push(checks::receiver(&name_of(receiver), check_files(receiver)));
+    }
     let state_folder = service.state_dir.clone().or_else(default_folder);
     for (what, path) in [
         ("log_folder", output.log_folder.as_deref()),
@@ -207,6 +213,25 @@ fn places(configuration: &Configuration) -> Vec<Check> {
     let bound = address.map_or(Ok(true), bind);
     checks.push(checks::metrics(address.map(ToString::to_string).as_deref(), bound));
     checks
+}
+
+/// The files and folders that the settings of systems name, each once.
+fn files(configuration: &Configuration) -> Vec<Check> {
+    let systems = configuration.systems.iter().map(|system| &system.settings);
+    let mut files = BTreeSet::new();
+    for settings in systems.chain([&configuration.default]) {
+        let keys = [
+            ("os_symbol_path", &settings.os_symbol_path),
+            ("memory_regions_path", &settings.memory_regions_path),
+        ];
+        for (key, path) in keys {
+            if let AutoOr::Given(path) = path {
+                files.insert((key, path));
+            }
+        }
+    }
+    let read = |path: &Path| access(path, AccessFlags::R_OK).map_err(Error::from);
+    files.into_iter().map(|(key, path)| checks::file(key, path, read(path))).collect()
 }
 
 /// Whether files can be made in a folder, or, if it does not exist, the folder itself.

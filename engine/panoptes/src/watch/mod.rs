@@ -42,6 +42,8 @@ use crate::message::Messages;
 use crate::request::WatchRequest;
 use crate::sandbox::give_up_capabilities;
 
+pub(crate) use telemetry::{check_files, name_of};
+
 /// Watches until stopped.
 pub fn watch(request: &WatchRequest, messages: &Arc<Messages>) -> Result<Exit, Failure> {
     // Before any thread starts: threads inherit what this one may do.

@@ -40,10 +40,16 @@ pub(super) fn open(
     Ok(Box::new(RemoteOutput::new(settings).map_err(io::Error::other)?))
 }
 
-/// Reads the files that the settings of a receiver name, and makes the folder of its backlog.
-pub(super) fn check(receiver: &Telemetry, state_dir: Option<&Path>) -> io::Result<()> {
+/// Reads the files that the settings of a receiver name.
+pub(crate) fn check_files(receiver: &Telemetry) -> io::Result<()> {
     tls(receiver)?;
     messages(receiver)?;
+    Ok(())
+}
+
+/// Does the same, and makes the folder of its backlog.
+pub(super) fn check(receiver: &Telemetry, state_dir: Option<&Path>) -> io::Result<()> {
+    check_files(receiver)?;
     if receiver.backlog.disk.is_some() {
         let folder = backlog_folder(receiver, state_dir)?;
         DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder)?;
@@ -94,7 +100,7 @@ fn backlog_folder(receiver: &Telemetry, state_dir: Option<&Path>) -> io::Result<
 }
 
 /// What messages call a receiver. The query of a URL may hold a secret.
-pub(super) fn name_of(receiver: &Telemetry) -> String {
+pub(crate) fn name_of(receiver: &Telemetry) -> String {
     match &receiver.address {
         TelemetryAddress::Url(url) => {
             let url = url.to_string();

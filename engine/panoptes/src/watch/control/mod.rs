@@ -408,8 +408,8 @@ impl Control {
     /// Ends although a scanner waits for memory that does not answer.
     fn leave_scanners(mut self, states: &[Arc<ScannerState>]) -> Result<Exit, Failure> {
         self.report_last_losses(states);
-        let reason = "stopped on request, while memory was read that does not answer: the last \
-                      records of some systems are lost";
+        let reason = "stopped on request, but a scanner did not end, which may read memory that \
+                      does not answer: the last records of some systems are lost";
         self.messages.warning(reason);
         self.system_events.service(Activity::ServiceGracefullyShutdown, &because(reason));
         drop(self.system_events);

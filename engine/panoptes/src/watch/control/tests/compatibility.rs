@@ -16,6 +16,21 @@ fn keys(value: &Value) -> Vec<&str> {
 }
 
 #[test]
+fn user_data_is_in_every_record() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = configure(folder.path(), "systems: {a: {system: /a}}");
+    let text = fs::read_to_string(&file).unwrap();
+    let text = text.replace("log_folder: log", "log_folder: log, user_data: 'rack 7, \"east\"'");
+    fs::write(&file, text).unwrap();
+    let (exit, kept, _) = run(&folder, &file, REAL, |driver| driver.wait("a: ", 1));
+    assert_eq!(exit, Ok(Exit::Done), "{}", kept.text());
+    let log = fs::read_to_string(folder.path().join("log/events.jsonl")).unwrap();
+    let of = |line: &str| serde_json::from_str::<Value>(line).unwrap()["user_data"].clone();
+    assert!(log.lines().count() >= 3, "{log}");
+    assert!(log.lines().all(|line| of(line) == "rack 7, \"east\""), "{log}");
+}
+
+#[test]
 fn logs_for_consumers_of_doca_argus_have_their_names_and_say_what_is_known_of_a_machine() {
     let folder = tempfile::tempdir().unwrap();
     let Some(ram) = machine(folder.path()) else {
