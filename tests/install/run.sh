@@ -246,11 +246,16 @@ systems: {here: {system: 'host:'}}"
 }
 
 purge() {
-    # An operator may have logs on a file system of their own, and the service still runs.
-    mount -t tmpfs tmpfs /var/log/panoptes
+    # Logs may be on a file system of their own.
+    rm --recursive --force /var/log/panoptes/*
+    mount --types tmpfs tmpfs /var/log/panoptes
+    systemctl start panoptes
     rm --recursive $drop_ins
     systemctl daemon-reload
     apt-get --option DPkg::Lock::Timeout=60 --yes purge panoptes
+    [[ -z $(ls --almost-all /var/log/panoptes) ]] || fail "logs are left behind"
+    umount /var/log/panoptes
+    rmdir /var/log/panoptes
     files > $work/after
     local more
     more=$(comm -13 $work/before $work/after)
