@@ -247,7 +247,7 @@ systems: {here: {system: 'host:'}}"
 
 purge() {
     # Logs may be on a file system of their own.
-    rm --recursive --force /var/log/panoptes/*
+    find /var/log/panoptes -mindepth 1 -delete
     mount --types tmpfs tmpfs /var/log/panoptes
     systemctl start panoptes
     rm --recursive $drop_ins
