@@ -122,8 +122,13 @@ impl Receiver {
         })
     }
 
-    /// Its address, as Panoptes has it in its configuration and its metrics.
-    pub(crate) fn address(&self) -> String {
+    /// What metrics call the output to it.
+    pub(crate) fn output(&self) -> String {
+        let protocol = if self.kind.is_http() { "" } else { " (tcp)" };
+        self.address() + protocol
+    }
+
+    fn address(&self) -> String {
         let peer = format!("127.0.0.1:{}", self.port);
         if self.kind.is_http() { format!("http://{peer}/records") } else { peer }
     }
