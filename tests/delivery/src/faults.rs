@@ -76,7 +76,8 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault("restarts", "the receivers are restarted", restarts).with(&[KillsReceivers]),
     fault("frozen", "the receivers stand still (SIGSTOP)", frozen).with(&[FreezesReceivers]),
     fault("refused", "the receivers start later than Panoptes", refused).with(&[StartsReceivers]),
-    fault("disk-full", "the log's file system has no room", disk_full).on("size={bytes}"),
+    fault("disk-full", "the log's file system has no room, 3 times for 1 s", disk_full)
+        .on("size={bytes}"),
     fault("disk-full-long", "the log's file system has no room for 20 s", disk_full_long)
         .on("size={bytes}")
         .with(&[DropsInLog]),
