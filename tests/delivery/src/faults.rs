@@ -7,8 +7,10 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
+use memchr::memchr_iter;
 use nix::sys::signal::Signal;
 
+use crate::service::CANNOT_WRITE;
 use crate::stage::Stage;
 
 /// A fault, and what may be lost by it.
@@ -29,12 +31,16 @@ pub(crate) enum Effect {
     Rotates,
     /// It starts the receivers itself.
     StartsReceivers,
+    /// Receivers answer late, perhaps too late: what is not acknowledged may come again.
+    FreezesReceivers,
     /// Receivers die: what they have not read is lost, unless they acknowledge.
     KillsReceivers,
     /// The program dies: records that it had only in memory are lost.
     KillsProgram,
     /// The log may have a record twice: in a removed file and in the one made anew.
     DoublesLog,
+    /// The log may lack records, all of which are counted.
+    DropsInLog,
 }
 
 impl Fault {
@@ -59,15 +65,22 @@ const fn fault(
     Fault { name, what, mount: None, effects: &[], run }
 }
 
-use Effect::{DoublesLog, KillsProgram, KillsReceivers, Rotates, StartsReceivers};
+use Effect::{
+    DoublesLog, DropsInLog, FreezesReceivers, KillsProgram, KillsReceivers, Rotates,
+    StartsReceivers,
+};
 
 /// All faults.
 pub(crate) const FAULTS: &[Fault] = &[
     fault("none", "no fault", |_| Ok(())),
     fault("restarts", "the receivers are restarted", restarts).with(&[KillsReceivers]),
-    fault("frozen", "the receivers stand still (SIGSTOP)", frozen),
+    fault("frozen", "the receivers stand still (SIGSTOP)", frozen).with(&[FreezesReceivers]),
     fault("refused", "the receivers start later than Panoptes", refused).with(&[StartsReceivers]),
-    fault("disk-full", "the log's file system has no room", disk_full).on("size={bytes}"),
+    fault("disk-full", "the log's file system has no room, 3 times for 1 s", disk_full)
+        .on("size={bytes}"),
+    fault("disk-full-long", "the log's file system has no room for 20 s", disk_full_long)
+        .on("size={bytes}")
+        .with(&[DropsInLog]),
     fault("inodes", "the log's file system has no inodes", inodes)
         .on("size={bytes},nr_inodes=4000")
         .with(&[Rotates]),
@@ -77,11 +90,11 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault("killed", "Panoptes is killed (SIGKILL)", killed).with(&[KillsProgram]),
 ];
 
-/// The exit code for an output that cannot be written (`EX_IOERR`).
-const CANNOT_WRITE: i32 = 74;
 /// How long a full disk lasts: meanwhile, records wait in half of the queue to the writer.
 const FULL: Duration = Duration::from_secs(1);
 const FULL_TIMES: u64 = 3;
+/// The queue does not hold so much.
+const FULL_LONG: Duration = Duration::from_secs(20);
 
 /// The faults of these names; all without names.
 pub(crate) fn chosen(names: &[String]) -> Result<Vec<Fault>, String> {
@@ -119,21 +132,46 @@ fn refused(stage: &mut Stage) -> io::Result<()> {
 }
 
 fn disk_full(stage: &mut Stage) -> io::Result<()> {
-    let filler = stage.service.logs().join("filler");
     for _ in 0..FULL_TIMES {
         stage.flow(stage.scale.records / (FULL_TIMES + 1))?;
-        let mut file = File::create(&filler)?;
-        let bytes = vec![b'x'; 1 << 20];
-        let mut part = bytes.len();
-        while part > 0 {
-            if file.write_all(&bytes[..part]).is_err() {
-                part /= 2;
-            }
-        }
+        let filler = fill(&stage.service.logs())?;
         sleep(FULL);
         fs::remove_file(&filler)?;
     }
     Ok(())
+}
+
+/// The log drops records, counts and reports them, and goes on by itself; nothing else is late.
+fn disk_full_long(stage: &mut Stage) -> io::Result<()> {
+    let log = stage.service.event_log();
+    let more = stage.scale.records / 4;
+    stage.flow(more)?;
+    let filler = fill(&stage.service.logs())?;
+    sleep(FULL_LONG);
+    stage.wait_for("nothing is dropped", |service| Ok(service.metrics()?.dropped(&log)? > 0))?;
+    let written = stage.service.metrics()?.written(&log)?;
+    fs::remove_file(&filler)?;
+    stage.wait_for("the log does not go on", |service| {
+        Ok(service.metrics()?.written(&log)? as u64 > written as u64 + more)
+    })?;
+    stage.wait_for("what is counted as dropped is not reported", |service| {
+        Ok(service.reported(&log)? == service.metrics()?.dropped(&log)?)
+    })?;
+    check(stage.service.metrics()?.refused()? == 0, "the log has delayed other outputs")
+}
+
+/// Leaves no room in the file system of this folder; returns the file that takes it.
+fn fill(folder: &Path) -> io::Result<PathBuf> {
+    let filler = folder.join("filler");
+    let mut file = File::create(&filler)?;
+    let bytes = vec![b'x'; 1 << 20];
+    let mut part = bytes.len();
+    while part > 0 {
+        if file.write_all(&bytes[..part]).is_err() {
+            part /= 2;
+        }
+    }
+    Ok(filler)
 }
 
 fn inodes(stage: &mut Stage) -> io::Result<()> {
@@ -184,9 +222,12 @@ fn two(stage: &mut Stage) -> io::Result<()> {
 fn killed(stage: &mut Stage) -> io::Result<()> {
     const TORN: &[u8] = b"{\"vendor_name\":\"torn";
     stage.flow(stage.scale.records / 2)?;
-    stage.service.kill()?;
-    let path = stage.service.logs().join("events.jsonl");
+    let path = stage.service.event_log();
+    let written = stage.service.kill()?.written(&path)?;
     let before = fs::read(&path)?;
+    check(written > 0, "nothing was reported as written")?;
+    let is_there = memchr_iter(b'\n', &before).count() >= written;
+    check(is_there, "the log lacks what was reported as written")?;
     let whole = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
     File::options().append(true).open(&path)?.write_all(TORN)?;
     stage.service.start()?;

@@ -2,13 +2,15 @@
 //!
 //! The real program watches a synthetic machine and writes to its logs, to standard output, which
 //! no fault disturbs, and to all receivers at once: rsyslog, syslog-ng, a Forward server of npm,
-//! and our own. What is on standard output is the truth.
+//! and our own. What is on standard output is the truth. Losses are compared with what the program
+//! itself counts.
 //!
 //! Start reading at [`faults`]; [`outcome`] has the rules.
 #![forbid(unsafe_code)]
 
 mod faults;
 mod machine;
+mod metrics;
 mod outcome;
 mod receive;
 mod receivers;
@@ -26,7 +28,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, Parser, value_parser};
 
 use crate::faults::{Effect, Fault, Mount};
-use crate::outcome::Row;
+use crate::outcome::{Dropped, Row};
 use crate::receive::Format;
 use crate::receivers::Programs;
 use crate::records::Sent;
@@ -115,7 +117,7 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> Result<bool, String> {
     if options.list {
         for fault in faults::FAULTS {
-            println!("{:<10} {}", fault.name, fault.what);
+            println!("{:<15} {}", fault.name, fault.what);
         }
         return Ok(true);
     }
@@ -132,11 +134,11 @@ fn run(options: &Options) -> Result<bool, String> {
         temporary.path().to_owned()
     };
     println!("{}", outcome::HEADING);
-    let mut is_good = true;
+    let (mut is_good, mut rows_count) = (true, 0);
     let records = options.records.div_ceil(chosen.len() as u64);
     for fault in chosen {
         if fault.mount.is_some() && may_mount != "1" {
-            println!("{:<10} left out: no file system can be mounted here", fault.name);
+            println!("{:<15} left out: no file system can be mounted here", fault.name);
             continue;
         }
         let folder = folder.join(fault.name);
@@ -145,12 +147,13 @@ fn run(options: &Options) -> Result<bool, String> {
         for row in rows {
             println!("{row}");
             is_good &= row.broken().is_empty();
+            rows_count += 1;
         }
         if options.keep.is_none() {
             fs::remove_dir_all(&folder).map_err(wrong)?;
         }
     }
-    Ok(is_good)
+    Ok(is_good && rows_count > 0)
 }
 
 /// Replaces this program by itself in a mount namespace of its own, where that can be had.
@@ -203,13 +206,15 @@ fn suffer(options: &Options, fault: Fault, folder: &Path, records: u64) -> io::R
     let time = begin.elapsed();
     let sent = Sent::read(&stage.service.truth())?;
     let log = [faults::removed_files(folder), stage.log()?].concat();
-    let mut places = vec![(None, log)];
+    let mut places = vec![(None, stage.service.event_log(), log)];
     for receiver in &stage.receivers {
-        places.push((Some(receiver.kind), receiver.files()?));
+        places.push((Some(receiver.kind), receiver.output(), receiver.files()?));
     }
-    let row = |(receiver, files): (_, Vec<PathBuf>)| {
+    let undisturbed = stage.service.dropped(service::UNDISTURBED)?;
+    let row = |(receiver, output, files): (_, String, Vec<PathBuf>)| {
         let received = sent.compare(&files)?;
-        Ok(Row { fault, receiver, sent: sent.count(), received, time })
+        let dropped = Dropped { here: stage.service.dropped(&output)?, undisturbed };
+        Ok(Row { fault, receiver, sent: sent.count(), received, dropped, time })
     };
     let rows = places.into_iter().map(row).collect();
     drop(mount);

@@ -1,7 +1,7 @@
 //! Receivers of our own, each a process: what arrives on a connection goes into a file of its own.
 
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, BufRead, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 use std::thread;
@@ -14,6 +14,7 @@ pub(crate) enum Format {
     Json,
     Syslog,
     Forward,
+    Http,
 }
 
 /// Receives until it is killed. The names of the files begin with `run`.
@@ -27,6 +28,7 @@ pub(crate) fn run(format: Format, port: u16, folder: &Path, run: u32) -> io::Res
                 Format::Json => lines(stream, file),
                 Format::Syslog => syslog(stream, file),
                 Format::Forward => forward(stream, file),
+                Format::Http => http(stream, file),
             };
             if let Err(why) = read {
                 eprintln!("delivery: {format:?}: {why}");
@@ -76,4 +78,60 @@ fn forward(stream: TcpStream, mut file: File) -> io::Result<()> {
         rmpv::encode::write_value(&mut answers, &answer).map_err(io::Error::other)?;
     }
     Ok(())
+}
+
+/// Requests of HTTP whose bodies are lines. A request is answered when its body is in the file.
+fn http(stream: TcpStream, mut file: File) -> io::Result<()> {
+    const TAKEN: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: keep-alive\r\n\r\n";
+    let mut answers = stream.try_clone()?;
+    let mut stream = BufReader::new(stream);
+    while !stream.fill_buf()?.is_empty() {
+        let mut body = vec![0; body_length(&mut stream)?];
+        stream.read_exact(&mut body)?;
+        file.write_all(&body)?;
+        answers.write_all(TAKEN)?;
+    }
+    Ok(())
+}
+
+/// Reads the head of a request.
+fn body_length(stream: &mut impl BufRead) -> io::Result<usize> {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if stream.read_line(&mut head)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    let field = |line: &str| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("Content-Length").then(|| value.trim().parse().ok())?
+    };
+    let length = head.lines().find_map(field).filter(|_| head.starts_with("POST "));
+    length.ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_may_have_many_requests() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("file");
+        let file = File::create_new(&path).expect("the folder has room");
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
+        let address = listener.local_addr().expect("it has an address");
+        let receiver = thread::spawn(move || http(listener.accept()?.0, file));
+        let mut stream = TcpStream::connect(address).expect("the receiver listens");
+        for request in
+            ["POST / HTTP/1.1\r\ncontent-length: 3\r\n\r\n{}\n", "GET / HTTP/1.1\r\n\r\n"]
+        {
+            stream.write_all(request.as_bytes()).expect("the receiver reads");
+        }
+        let mut answers = String::new();
+        stream.read_to_string(&mut answers).expect("the receiver ends");
+        assert_eq!(answers.matches("200 OK").count(), 1);
+        assert_eq!(std::fs::read_to_string(path).expect("it is there"), "{}\n");
+        assert!(receiver.join().expect("it does not panic").is_err());
+    }
 }

@@ -59,16 +59,20 @@ pub(crate) fn all(programs: &Programs, folder: &Path) -> io::Result<Vec<Receiver
         (Kind::Fluent, &programs.fluent),
     ];
     let others = others.into_iter().filter_map(|(kind, root)| Some((kind, root.clone()?)));
-    let kinds = ["json", "syslog", "forward"].map(|name| (Kind::Own(name), own.clone()));
+    let kinds = ["json", "syslog", "forward", "http"].map(|name| (Kind::Own(name), own.clone()));
     let mut receivers = Vec::new();
     for (kind, program) in kinds.into_iter().chain(others) {
         let folder = folder.join(kind.name());
         fs::create_dir(&folder)?;
-        // The port is free again, and nobody else here is given it at once.
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let port = free_port()?;
         receivers.push(Receiver { kind, folder, program, port, runs: 0, child: None });
     }
     Ok(receivers)
+}
+
+/// The port is free again, and nobody else here is given it at once.
+pub(crate) fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
 impl Kind {
@@ -84,6 +88,7 @@ impl Kind {
     /// The value of `format`.
     fn format(self) -> &'static str {
         match self {
+            Self::Own("http") => "json",
             Self::Own(name) => name,
             Self::Rsyslog | Self::SyslogNg => "syslog",
             Self::Fluent => "forward",
@@ -92,7 +97,11 @@ impl Kind {
 
     /// Whether it acknowledges what it has.
     pub(crate) fn acknowledges(self) -> bool {
-        self.format() == "forward"
+        self.is_http() || self.format() == "forward"
+    }
+
+    fn is_http(self) -> bool {
+        self == Self::Own("http")
     }
 
     /// Whether each of its files has what came on one connection.
@@ -104,11 +113,24 @@ impl Kind {
 impl Receiver {
     /// Its entry of `output.telemetry`.
     pub(crate) fn entry(&self) -> Value {
+        let transport = if self.kind.is_http() { "http" } else { "tcp" };
         json!({
-            "address": format!("127.0.0.1:{}", self.port),
+            "address": self.address(),
+            "transport": transport,
             "format": self.kind.format(),
             "backlog": { "memory": "16MiB", "disk": "4GiB" },
         })
+    }
+
+    /// What metrics call the output to it.
+    pub(crate) fn output(&self) -> String {
+        let protocol = if self.kind.is_http() { "" } else { " (tcp)" };
+        self.address() + protocol
+    }
+
+    fn address(&self) -> String {
+        let peer = format!("127.0.0.1:{}", self.port);
+        if self.kind.is_http() { format!("http://{peer}/records") } else { peer }
     }
 
     pub(crate) fn start(&mut self) -> io::Result<()> {

@@ -34,8 +34,12 @@ pub(crate) struct Received {
     /// Records that were not sent to the undisturbed place; there are some if the program is
     /// killed.
     pub(crate) unknown: usize,
-    /// Places within a file where the next record is not the next one that was sent.
-    pub(crate) breaks: usize,
+    /// Places within a file where the next record is a later one than the next that was sent.
+    pub(crate) gaps: usize,
+    /// Places within a file where the next record is not a later one.
+    pub(crate) backward: usize,
+    /// Whether the last record that was sent is there.
+    pub(crate) has_last: bool,
 }
 
 impl Sent {
@@ -74,14 +78,17 @@ impl Sent {
                     return;
                 };
                 received.wrong += usize::from(hash != record.hash);
-                let is_next = last.is_none_or(|last: usize| last + 1 == place);
-                received.breaks += usize::from(!is_next && !self.begins.contains(&place));
+                let next = last.map_or(place, |last: usize| last + 1);
+                let is_begin = self.begins.contains(&place);
+                received.gaps += usize::from(place > next && !is_begin);
+                received.backward += usize::from(place < next && !is_begin);
                 received.doubled += usize::from(!seen.insert(place));
                 last = Some(place);
             })?;
         }
         received.whole = seen.len();
         received.lost = self.count() - seen.len();
+        received.has_last = self.count().checked_sub(1).is_some_and(|last| seen.contains(&last));
         Ok(received)
     }
 }
@@ -141,15 +148,17 @@ mod tests {
             let paths: Vec<_> = texts.iter().enumerate().map(write).collect();
             assert_eq!(sent.compare(&paths).expect("the files can be read"), expected, "{texts:?}");
         };
-        let all = Received { whole: 8, ..Received::default() };
+        let all = Received { whole: 8, has_last: true, ..Received::default() };
         check(&[lines(&[0, 1, 2, 3, 4, 5, 6, 7])], all);
         check(&[lines(&[0, 1, 2]), lines(&[3, 4, 5, 6, 7]) + "{\"mess"], all);
         let doubled = Received { doubled: 1, ..all };
         check(&[lines(&[0, 1, 2]), lines(&[2, 3, 4, 5, 6, 7])], doubled);
-        check(&[lines(&[0, 1, 2, 2, 3, 4, 5, 6, 7])], Received { breaks: 1, ..doubled });
+        check(&[lines(&[0, 1, 2, 2, 3, 4, 5, 6, 7])], Received { backward: 1, ..doubled });
         // The end of the first run is lost, and then something within the second.
-        let lost = Received { whole: 5, lost: 3, breaks: 1, ..Received::default() };
+        let lost = Received { whole: 5, lost: 3, gaps: 1, ..all };
         check(&[lines(&[0, 1, 2, 5, 7])], lost);
+        let end = Received { whole: 7, lost: 1, has_last: false, ..all };
+        check(&[lines(&[0, 1, 2, 3, 4, 5, 6])], end);
         let cut = lines(&[0, 1, 2, 3, 4, 5, 6]) + &line(7).replace("\"n\":7", "") + "{}\n";
         check(&[cut + &line(8)], Received { wrong: 2, unknown: 1, ..all });
     }

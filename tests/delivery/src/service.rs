@@ -1,19 +1,25 @@
 //! Runs the program. Its standard output is a file that no fault disturbs.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io::{self, BufRead, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use memchr::memchr_iter;
+use memchr::{memchr_iter, memmem};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use crate::receivers::tied;
+use crate::metrics::Metrics;
+use crate::receivers::{free_port, tied};
 
+/// The exit code for an output that cannot be written (`EX_IOERR`).
+pub(crate) const CANNOT_WRITE: i32 = 74;
+/// The output that no fault disturbs, as metrics name it.
+pub(crate) const UNDISTURBED: &str = "standard output";
 /// How long it may take to end, with all that waits for it.
 const END: Duration = Duration::from_mins(1);
 /// With the connections of the machine, how often each is recorded.
@@ -27,6 +33,10 @@ pub(crate) struct Service {
     child: Option<Child>,
     /// What it has written to standard output, by start.
     truth: Vec<Truth>,
+    /// The port of its metrics.
+    port: u16,
+    /// How many records the runs that are over have counted as dropped, by output.
+    dropped: HashMap<String, usize>,
 }
 
 /// What the program has written to standard output.
@@ -55,6 +65,7 @@ impl Service {
         });
         let status = json!({ "enabled": true, "period": "1ms" });
         let events = json!({ "tcp_network_connection_status": status });
+        let port = free_port()?;
         let configuration = json!({
             "service": { "scan_interval": SCAN_INTERVAL, "state_dir": folder.join("state") },
             "auto_scan": false,
@@ -63,11 +74,13 @@ impl Service {
             "output": {
                 "stdout": true, "preset": "everything", "log_folder": logs(folder),
                 "rotate_size": rotate_size, "max_files": 1000, "telemetry": telemetry,
+                "metrics": { "address": format!("127.0.0.1:{port}") },
             },
         });
         fs::write(folder.join("panoptes.json"), configuration.to_string())?;
         let (program, folder) = (program.to_owned(), folder.to_owned());
-        Ok(Self { program, folder, child: None, truth: Vec::new() })
+        let (truth, dropped) = (Vec::new(), HashMap::new());
+        Ok(Self { program, folder, child: None, truth, port, dropped })
     }
 
     pub(crate) fn start(&mut self) -> io::Result<()> {
@@ -104,21 +117,54 @@ impl Service {
         lines[lines.len().saturating_sub(20)..].join("\n")
     }
 
-    pub(crate) fn kill(&mut self) -> io::Result<()> {
-        let Some(mut child) = self.child.take() else { return Ok(()) };
-        child.kill()?;
-        child.wait().map(drop)
+    /// Its metrics now.
+    pub(crate) fn metrics(&self) -> io::Result<Metrics> {
+        Metrics::ask(self.port)
     }
 
-    /// Asks it to end; it must end in good order.
+    /// Kills it; returns its metrics just before.
+    pub(crate) fn kill(&mut self) -> io::Result<Metrics> {
+        let metrics = self.metrics()?;
+        self.note_dropped(&metrics);
+        if let Some(mut child) = self.child.take() {
+            child.kill()?;
+            child.wait()?;
+        }
+        Ok(metrics)
+    }
+
+    /// Asks it to end; it must end in good order, or for the records that it counts as dropped.
     pub(crate) fn stop(&mut self) -> io::Result<()> {
+        self.note_dropped(&self.metrics()?);
         let Some(mut child) = self.child.take() else { return Ok(()) };
         kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM)?;
         let status = wait(&mut child)?;
-        if status.success() {
+        let has_dropped = self.dropped.values().any(|records| *records > 0);
+        if status.success() || has_dropped && status.code() == Some(CANNOT_WRITE) {
             return Ok(());
         }
         Err(io::Error::other(format!("panoptes: {status}\n{}", self.messages())))
+    }
+
+    fn note_dropped(&mut self, metrics: &Metrics) {
+        for (output, records) in metrics.dropped_by_output() {
+            *self.dropped.entry(output).or_default() += records;
+        }
+    }
+
+    /// How many records it has counted as dropped by this output, in all runs that are over.
+    pub(crate) fn dropped(&self, output: &str) -> io::Result<usize> {
+        let dropped = self.dropped.get(output).copied();
+        dropped.ok_or_else(|| io::Error::other(format!("{output} has no metrics")))
+    }
+
+    /// How many records it has reported as dropped by this output (`records_dropped`).
+    pub(crate) fn reported(&self, output: &str) -> io::Result<usize> {
+        let mut sum = 0;
+        for truth in &self.truth {
+            sum += reported(BufReader::new(File::open(&truth.path)?), output)?;
+        }
+        Ok(sum)
     }
 
     /// How many records it has written.
@@ -148,6 +194,11 @@ impl Service {
         logs(&self.folder)
     }
 
+    /// The event log, as Panoptes names it in its metrics.
+    pub(crate) fn event_log(&self) -> String {
+        self.logs().join("events.jsonl").display().to_string()
+    }
+
     pub(crate) fn machine(&self) -> PathBuf {
         machine(&self.folder)
     }
@@ -156,7 +207,10 @@ impl Service {
 impl Drop for Service {
     fn drop(&mut self) {
         // After an error.
-        let _ = self.kill();
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 
@@ -179,6 +233,25 @@ pub(crate) fn last_line(text: &[u8]) -> Option<&[u8]> {
     text[..end].split(|byte| *byte == b'\n').next_back()
 }
 
+/// The sum of the `records_dropped` of this output in these lines.
+fn reported(lines: impl BufRead, output: &str) -> io::Result<usize> {
+    let mut sum = 0;
+    for line in lines.split(b'\n') {
+        let line = line?;
+        if memmem::find(&line, b"\"records_dropped\"").is_none() {
+            continue;
+        }
+        let record: Value = serde_json::from_slice(&line)?;
+        let details = &record["activity_data"]["system_activity_details"];
+        let reason = details["reason"].as_str().unwrap_or_default();
+        // Lines that were removed from the end of a file are reported in the same way.
+        if details["output"] == output && !reason.starts_with("broken lines") {
+            sum += details["dropped"].as_u64().unwrap_or(0);
+        }
+    }
+    usize::try_from(sum).map_err(io::Error::other)
+}
+
 fn wait(child: &mut Child) -> io::Result<ExitStatus> {
     let begin = Instant::now();
     loop {
@@ -198,4 +271,26 @@ fn logs(folder: &Path) -> PathBuf {
 
 fn machine(folder: &Path) -> PathBuf {
     folder.join("machine.mem")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_output_has_dropped_is_added_up() {
+        let line = |name: &str, output: &str, reason: &str, dropped: u64| {
+            let details = json!({ "output": output, "reason": reason, "dropped": dropped });
+            let data = json!({ "name": name, "system_activity_details": details });
+            json!({ "activity_data": data }).to_string() + "\n"
+        };
+        let text = [
+            line("records_dropped", "log", "it is late", 3),
+            line("records_dropped", "receiver", "it is late", 100),
+            line("records_dropped", "log", "broken lines at the end of the file were removed", 1),
+            line("configuration_reloaded", "log", "", 1000),
+            line("records_dropped", "log", "it is late", 7),
+        ];
+        assert_eq!(reported(text.concat().as_bytes(), "log").ok(), Some(10));
+    }
 }

@@ -76,6 +76,22 @@ impl Stage {
         }
     }
 
+    /// Waits until this holds; `why` says what is wrong if it never does.
+    pub(crate) fn wait_for(
+        &self,
+        why: &str,
+        holds: impl Fn(&Service) -> io::Result<bool>,
+    ) -> io::Result<()> {
+        let begin = Instant::now();
+        while !holds(&self.service)? {
+            if begin.elapsed() > PATIENCE {
+                return Err(io::Error::other(format!("{why}\n{}", self.service.messages())));
+            }
+            sleep(10 * LOOK);
+        }
+        Ok(())
+    }
+
     /// Sends what is left, lets all that waits arrive, and ends everything.
     pub(crate) fn end(&mut self) -> io::Result<()> {
         self.flow_to(self.scale.records)?;
