@@ -402,7 +402,7 @@ impl Control {
         let refused = states.iter().map(|state| state.refused.load(Ordering::Relaxed)).sum();
         self.silenced.finish(&self.messages, &mut self.system_events);
         self.outputs.report_refused(refused, &self.messages, &mut self.system_events);
-        self.outputs.report(&self.messages, &mut self.system_events);
+        self.outputs.report_last(&self.messages, &mut self.system_events);
     }
 
     /// Ends although a scanner waits for memory that does not answer.

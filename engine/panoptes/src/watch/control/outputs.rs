@@ -54,6 +54,8 @@ struct Reported {
     panics: Restarts,
     panic: Option<String>,
     replaced_at: Option<Instant>,
+    /// When lost records may be reported again.
+    next_dropped: Option<Instant>,
     /// Whether it was reported that the next one can't be opened.
     has_not_opened: bool,
 }
@@ -96,6 +98,8 @@ impl Entry {
 /// How often errors of an output, and refused records, are reported: a full disk makes ten errors
 /// a second.
 const ERRORS_PERIOD: Duration = Duration::from_mins(1);
+/// How often lost records of an output are reported: a full disk loses some fifty times a second.
+const DROPS_PERIOD: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Outputs {
@@ -231,6 +235,14 @@ impl Outputs {
         Err(Failure::new(Exit::Failed, message))
     }
 
+    /// Reports all that was lost, at the end of the service.
+    pub(super) fn report_last(&mut self, messages: &Messages, events: &mut SystemEvents) {
+        for Entry { reported, .. } in self.replaced.iter_mut().chain(&mut self.entries) {
+            (reported.next_refused, reported.next_dropped) = (None, None);
+        }
+        self.report(messages, events);
+    }
+
     /// Reports what happened to outputs since the last report, and the records that they lost.
     /// Returns whether the log of a system has ended.
     pub(super) fn report(&mut self, messages: &Messages, events: &mut SystemEvents) -> bool {
@@ -362,7 +374,10 @@ impl Entry {
             report(Some(records), &format!("the receiver refuses them: {}", last_error(now)));
         }
         let late = now.dropped().saturating_sub(refused);
-        if let Some(records) = newer(&mut reported.dropped, late) {
+        if (is_over || reported.next_dropped <= Some(Instant::now()))
+            && let Some(records) = newer(&mut reported.dropped, late)
+        {
+            reported.next_dropped = Some(Instant::now() + DROPS_PERIOD);
             let reason = match self.next {
                 Next::Stays => "an output could not accept records in time",
                 Next::Ends | Next::Becomes(_) => "the output has ended before it could send them",

@@ -155,7 +155,7 @@ impl Outputs {
                 break;
             }
         }
-        self.report(messages, events);
+        self.report_last(messages, events);
     }
 
     /// Opens outputs in the places of those that have panicked, or were to make room, and reports
