@@ -151,6 +151,7 @@ impl SystemEvents {
     pub(super) fn service(&mut self, activity: Activity, details: &SystemActivityDetails<'_>) {
         if self.events.is_enabled(activity) {
             self.header.set_workload(&Workload::default());
+            set_weight(&mut self.header, &self.events, activity);
             self.write(activity, details);
         }
     }
@@ -188,6 +189,7 @@ impl SystemEvents {
         }
         let subject = self.subject_of(&system.name);
         self.producer.set_subject(subject);
+        set_weight(&mut self.header, &system.settings.events, activity);
         self.write(activity, details);
         self.producer.set_subject(Subject::SERVICE);
     }
@@ -382,10 +384,14 @@ fn header(
 }
 
 fn set_weights(header: &mut Header, events: &Events) {
-    for (activity, setting) in events.iter() {
-        header.set_severity(activity, setting.severity);
-        header.set_preset(activity, events.preset_of(activity));
+    for (activity, _) in events.iter() {
+        set_weight(header, events, activity);
     }
+}
+
+fn set_weight(header: &mut Header, events: &Events, activity: Activity) {
+    header.set_severity(activity, events.get(activity).severity);
+    header.set_preset(activity, events.preset_of(activity));
 }
 
 #[cfg(test)]

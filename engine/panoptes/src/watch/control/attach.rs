@@ -142,7 +142,11 @@ impl Control {
                     let profile = profile.as_deref().map(Into::into);
                     let details = SystemActivityDetails { profile, ..because(&reason) };
                     let os_version = os_version.as_deref();
-                    self.system_events.search(&system, os_version, activity, &details);
+                    // The search may have begun with settings that have changed since then.
+                    let mut known = self.candidates.iter().filter(|one| !one.is_gone());
+                    let known = known.find(|one| one.system.name == system.name);
+                    let system = known.map_or(&*system, |one| &one.system);
+                    self.system_events.search(system, os_version, activity, &details);
                 }
                 Notice::Problem { system, topic, reason } => {
                     self.note_problem(system.as_deref(), topic, reason.as_deref());
