@@ -1,13 +1,12 @@
 //! Records for consumers of DOCA Argus (`service.compatibility: doca_argus`): each field that a
 //! known consumer reads is in the records of every activity that has such a thing, as a string, and
 //! nothing else differs from Panoptes' own records.
-//!
-//! The lists are what the consumers' own sources read, but for kernel modules and GPUs, of which
-//! there are no records.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
 mod common;
+#[path = "common/consumers.rs"]
+mod consumers;
 #[path = "common/every.rs"]
 mod every;
 
@@ -15,6 +14,7 @@ use common::{
     CONTAINER_ID, NOW_NS, STRING_LENGTH, service_header_in, stdin_socket, web_1_header,
     web_1_header_in,
 };
+use consumers::{Consumer, THINGS, scalars_are_strings};
 use every::{Filling, each_activity};
 use panoptes_sinks::activities::Activity;
 use panoptes_sinks::dialect::Dialect;
@@ -25,221 +25,6 @@ use panoptes_sinks::record::header::Header;
 use panoptes_sinks::record::workload::ContainerContext;
 use panoptes_sinks::record::{Details, DetailsKind, RECORD_BYTES_MAX, Record, RecordWriter};
 use serde_json::{Map, Value, json};
-
-/// The fields of one thing that a consumer reads.
-struct Fields {
-    /// The JSON pointer to the object that has them.
-    at: &'static str,
-    names: &'static [&'static str],
-}
-
-/// What a consumer reads, of every record and of records that have such a thing.
-struct Consumer {
-    name: &'static str,
-    always: &'static [Fields],
-    process: &'static [Fields],
-    connection: &'static [Fields],
-    descriptor: &'static [Fields],
-    shell: &'static [Fields],
-}
-
-const WORKLOAD: &str = "/workload_information";
-const CONTAINER: &str = "/workload_information/container_context";
-const DATA: &str = "/activity_data";
-const PROCESS: &str = "/activity_data/process_details";
-const CONNECTION: &str = "/activity_data/network_connection_details";
-const DESCRIPTOR: &str = "/activity_data/file_descriptor_details";
-
-/// The rules of a SIEM vendor for parsing and modelling.
-const SIEM: Consumer = Consumer {
-    name: "a SIEM pack",
-    always: &[
-        Fields {
-            at: "",
-            names: &[
-                "vendor_name",
-                "product_name",
-                "product_version",
-                "message_type",
-                "severity",
-                "message_id",
-                "occurred_message_time_iso_8601_ns",
-            ],
-        },
-        Fields { at: WORKLOAD, names: &["unique_identifier", "hostname", "os_version"] },
-        Fields {
-            at: "/bluefield_system_information/bluefield_networking_interfaces/0",
-            names: &["bluefield_network_interface_name", "bluefield_network_interface_mac_address"],
-        },
-        Fields {
-            at: CONTAINER,
-            names: &[
-                "container_id",
-                "container_image_name",
-                "container_image_digest",
-                "pod_name",
-                "pod_ip_address",
-            ],
-        },
-        Fields { at: DATA, names: &["name"] },
-    ],
-    process: &[Fields {
-        at: PROCESS,
-        names: &[
-            "process_name",
-            "process_command_line_arguments",
-            "process_hash_sha256",
-            "process_hash_md5",
-            "process_executable_path",
-            "process_container_id",
-        ],
-    }],
-    connection: &[
-        Fields {
-            at: CONNECTION,
-            names: &["protocol", "local_address", "local_port", "peer_address", "peer_port"],
-        },
-        Fields {
-            at: "/activity_data/network_connection_details/workload_network_interface_ipv6_address",
-            names: &["0"],
-        },
-    ],
-    descriptor: &[],
-    shell: &[],
-};
-
-/// The collector of a demonstration.
-const COLLECTOR: Consumer = Consumer {
-    name: "a collector that tails the log",
-    always: &[
-        Fields {
-            at: "",
-            names: &["message_type", "severity", "message_id", "occurred_message_time_iso_8601_ns"],
-        },
-        Fields { at: WORKLOAD, names: &["unique_identifier", "hostname"] },
-        Fields { at: CONTAINER, names: &["pod_name", "pod_uid", "container_name", "node_name"] },
-        Fields { at: DATA, names: &["name"] },
-    ],
-    process: &[Fields {
-        at: PROCESS,
-        names: &[
-            "process_name",
-            "process_command_line_arguments",
-            "process_executable_path",
-            "process_hash_sha256",
-        ],
-    }],
-    connection: &[Fields {
-        at: CONNECTION,
-        names: &[
-            "protocol",
-            "connection_state",
-            "local_address",
-            "local_port",
-            "peer_address",
-            "peer_port",
-        ],
-    }],
-    descriptor: &[],
-    shell: &[
-        Fields {
-            at: "/activity_data/process_list/0/process_details",
-            names: &[
-                "process_name",
-                "process_command_line_arguments",
-                "process_executable_path",
-                "process_hash_sha256",
-            ],
-        },
-        Fields {
-            at: "/activity_data/process_list/0/process_details/network_connection_list/0\
-                 /network_connection_details",
-            names: &["peer_address", "peer_port", "local_address", "local_port", "protocol"],
-        },
-    ],
-};
-
-/// A tool that draws the topology of machines.
-const TOPOLOGY: Consumer = Consumer {
-    name: "a topology tool",
-    always: &[
-        Fields {
-            at: "",
-            names: &[
-                "product_name",
-                "product_version",
-                "schema_version",
-                "message_id",
-                "occurred_message_time_iso_8601_ns",
-            ],
-        },
-        Fields {
-            at: WORKLOAD,
-            names: &["unique_identifier", "hostname", "boot_uuid", "os_version"],
-        },
-        Fields {
-            at: "/workload_information/workload_networking_interfaces/1",
-            names: &["workload_network_interface_name", "workload_network_interface_mac_address"],
-        },
-        Fields {
-            at: "/workload_information/workload_networking_interfaces/1\
-                 /workload_network_interface_ipv4_address",
-            names: &["0"],
-        },
-        Fields { at: DATA, names: &["name"] },
-    ],
-    process: &[Fields {
-        at: PROCESS,
-        names: &[
-            "process_id",
-            "process_name",
-            "process_self_exec_id",
-            "process_parent_process_id",
-            "process_executable_path",
-            "process_command_line_arguments",
-            "process_creation_time_iso_8601_ns",
-            "process_real_user_id",
-            "process_real_group_id",
-            "process_container_id",
-            "process_current_working_directory",
-            "process_pid_namespace",
-            "process_mount_points_namespace",
-            "process_network_namespace",
-        ],
-    }],
-    connection: &[Fields {
-        at: CONNECTION,
-        names: &[
-            "source_ip_address",
-            "source_port",
-            "destination_ip_address",
-            "destination_port",
-            "local_address",
-            "local_port",
-            "peer_address",
-            "peer_port",
-            "connection_state",
-            "file_descriptor_id",
-            "workload_network_interface_name",
-            "workload_network_interface_mac_address",
-            "tcp_bytes_in",
-            "tcp_bytes_out",
-            "tcp_connection_creation_time_iso_8601_ns",
-        ],
-    }],
-    descriptor: &[Fields {
-        at: DESCRIPTOR,
-        names: &[
-            "file_descriptor_index",
-            "file_descriptor_file_type",
-            "file_descriptor_name",
-            "file_descriptor_file_mode",
-            "file_descriptor_inode_number",
-            "file_descriptor_inode_device_identifier",
-        ],
-    }],
-    shell: &[],
-};
 
 /// A process, a file and numbers with known values.
 fn filling() -> Filling {
@@ -293,41 +78,21 @@ fn has(record: &Record<'_>, kind: DetailsKind) -> bool {
 fn every_field_that_a_consumer_reads_is_in_the_records_of_every_activity_that_has_it() {
     let mut seen = [0; 4];
     each_record(|record, value| {
-        let things = [
-            DetailsKind::Process,
-            DetailsKind::NetworkConnection,
-            DetailsKind::FileDescriptor,
-            DetailsKind::ReverseShell,
-        ]
-        .map(|kind| has(record, kind));
+        let things = THINGS.map(|kind| has(record, kind));
         for (count, is_there) in seen.iter_mut().zip(things) {
             *count += usize::from(is_there);
         }
-        for consumer in [SIEM, COLLECTOR, TOPOLOGY] {
-            let Consumer { name, always, process, connection, descriptor, shell } = consumer;
-            let of_things = [process, connection, descriptor, shell].into_iter().zip(things);
-            let of_things = of_things.filter(|(_, is_there)| *is_there).map(|(fields, _)| fields);
-            for Fields { at, names } in of_things.chain([always]).flatten() {
-                for field in *names {
-                    let found = value.pointer(&format!("{at}/{field}"));
-                    let activity = record.activity.name();
-                    let is_text = found.is_some_and(Value::is_string);
-                    assert!(is_text, "{name} reads {at}/{field} of {activity}: {found:?}");
-                }
+        for consumer in Consumer::ALL {
+            for field in consumer.fields(things) {
+                let found = value.pointer(&field);
+                let (name, activity) = (consumer.name, record.activity.name());
+                let is_text = found.is_some_and(Value::is_string);
+                assert!(is_text, "{name} reads {field} of {activity}: {found:?}");
             }
         }
     });
     // A shell has its process and its connection.
     assert!(seen[0] > 35 && seen[1] == 7 && seen[2] >= 9 && seen[3] == 1, "{seen:?}");
-}
-
-fn scalars_are_strings(value: &Value) -> bool {
-    match value {
-        Value::Null | Value::Bool(_) | Value::Number(_) => false,
-        Value::String(_) => true,
-        Value::Array(all) => all.iter().all(scalars_are_strings),
-        Value::Object(all) => all.values().all(scalars_are_strings),
-    }
 }
 
 /// The second names of a connection's ends.

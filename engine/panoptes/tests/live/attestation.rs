@@ -2,7 +2,7 @@
 //! and no other alerts.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use panoptes_rig::{Flavor, Guest, Kernel, initramfs};
 use serde_json::Value;
@@ -60,17 +60,9 @@ fn unpack(archive: &[u8], folder: &Path) {
 
 /// Makes an SBOM of the guest's root, with more copies of busybox in `/opt`, and a configuration
 /// that refers to it.
-fn configure(guest: &Guest, kernel: &Kernel, folder: &Path) -> std::path::PathBuf {
-    let root = folder.join("root");
-    unpack(&std::fs::read(initramfs::build(kernel).unwrap()).unwrap(), &root);
-    std::fs::create_dir(root.join("opt")).unwrap();
-    for name in SHIPPED_COPIES {
-        std::fs::copy(root.join("bin/busybox"), root.join("opt").join(name)).unwrap();
-    }
-    let sbom = folder.join("guest.json");
-    let arguments = ["sbom", "build", root.to_str().unwrap(), "-o", sbom.to_str().unwrap()];
-    let built = panoptes(&arguments);
-    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+fn configure(guest: &Guest, kernel: &Kernel, folder: &Path) -> PathBuf {
+    let copies = SHIPPED_COPIES.map(|name| ("bin/busybox", format!("opt/{name}")));
+    let sbom = sbom(kernel, folder, &copies);
     let configuration = folder.join("panoptes.yaml");
     let text = format!(
         "auto_scan: false\nsystems:\n  guest:\n    system: file:{}\n    sbom: [{}]\n",
@@ -81,8 +73,24 @@ fn configure(guest: &Guest, kernel: &Kernel, folder: &Path) -> std::path::PathBu
     configuration
 }
 
+/// Makes an SBOM, `guest.json`, of a guest's root with copies of its files.
+pub(crate) fn sbom(kernel: &Kernel, folder: &Path, copies: &[(&str, String)]) -> PathBuf {
+    let root = folder.join("root");
+    unpack(&std::fs::read(initramfs::build(kernel).unwrap()).unwrap(), &root);
+    for (from, to) in copies {
+        let to = root.join(to);
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        std::fs::copy(root.join(from), to).unwrap();
+    }
+    let sbom = folder.join("guest.json");
+    let arguments = ["sbom", "build", root.to_str().unwrap(), "-o", sbom.to_str().unwrap()];
+    let built = panoptes(&arguments);
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    sbom
+}
+
 /// Makes a copy of a file that differs in one byte without function.
-fn flipped(guest: &mut Guest, from: &str, to: &str) {
+pub(crate) fn flipped(guest: &mut Guest, from: &str, to: &str) {
     inside::run(guest, &format!("cp {from} {to}"));
     flip(guest, to);
 }

@@ -70,7 +70,7 @@ fn wait_for_scans(guest: &mut Guest, watcher: &Watcher) {
 }
 
 /// Changes memory while the guest is paused.
-fn while_paused(guest: &mut Guest, change: impl FnOnce()) {
+pub(crate) fn while_paused(guest: &mut Guest, change: impl FnOnce()) {
     guest.pause().unwrap();
     guest.memory_is_patched();
     change();
@@ -122,7 +122,7 @@ fn expect(guest: &mut Guest, watcher: &Watcher, cases: &[Case], is_exact: bool) 
 }
 
 /// Pauses a guest at a moment when every view shows every process.
-fn pause_at_rest(guest: &mut Guest, kernel: &mut GuestKernel) {
+pub(crate) fn pause_at_rest(guest: &mut Guest, kernel: &mut GuestKernel) {
     let begin = Instant::now();
     loop {
         guest.pause().unwrap();

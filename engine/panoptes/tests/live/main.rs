@@ -10,8 +10,12 @@
 mod acts;
 mod attestation;
 mod barrier;
+#[path = "../../../../sinks/tests/common/consumers.rs"]
+mod consumers;
 mod containers;
+mod drop_in;
 mod ends;
+mod every_activity;
 mod guests;
 mod hidden;
 mod inside;

@@ -23,10 +23,15 @@ pub(crate) struct Life {
 impl Life {
     /// Reads `process_details`, or a line of `panoptes scan`; `None` if the time is unknown.
     pub(crate) fn of(details: &Value) -> Option<Self> {
-        let process_id = details["process_id"].as_u64()?;
+        let process_id = number(&details["process_id"])?;
         let created = details["process_creation_time_iso_8601_ns"].as_str()?.to_owned();
         Some(Self { process_id, created })
     }
+}
+
+/// A number, which is a string in records as DOCA Argus writes them.
+fn number(value: &Value) -> Option<u64> {
+    value.as_u64().or_else(|| value.as_str()?.parse().ok())
 }
 
 impl Record {
@@ -56,7 +61,7 @@ impl Record {
     }
 
     pub(crate) fn process_id(&self) -> u64 {
-        self.process()["process_id"].as_u64().unwrap_or(0)
+        number(&self.process()["process_id"]).unwrap_or(0)
     }
 
     pub(crate) fn process_name(&self) -> &str {

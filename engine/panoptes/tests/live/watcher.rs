@@ -75,6 +75,12 @@ impl Watch {
         self
     }
 
+    /// At another interval.
+    pub(crate) fn every(mut self, interval: &str) -> Self {
+        self.options[0] = format!("--interval={interval}");
+        self
+    }
+
     /// One key of the configuration.
     pub(crate) fn set(self, setting: &str) -> Self {
         self.with(&format!("--set={setting}"))

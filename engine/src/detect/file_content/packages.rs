@@ -11,7 +11,7 @@ use panoptes_tables::{Latest, StringId, Strings, room};
 
 use super::Shipped;
 use crate::detect::{Accepted, Finding, Scene};
-use crate::page_cache::{Asker, ContentSource, FileIdentity, Outcome};
+use crate::page_cache::{Asker, ContentSource, FileIdentity, Hashes, Outcome};
 use crate::path::{PathBuffer, own_name, write_path};
 use crate::state::facts::{NameBuffers, ProcessFacts, ProcessNumbers};
 use crate::state::process::{Process, ProcessKey};
@@ -32,7 +32,7 @@ const WRITERS_MAX: usize = 256;
 /// Maximum number of generations between a package manager and a writer.
 const GENERATIONS_MAX: usize = 16;
 /// Number of strings that package managers need: theirs, and their files' names.
-pub(super) const STRINGS: usize = MANAGERS_MAX * (FILES_MAX + 3);
+pub(super) const STRINGS: usize = MANAGERS_MAX * (FILES_MAX + 4);
 
 /// What one package manager's processes wrote.
 #[derive(Clone, Copy)]
@@ -64,8 +64,13 @@ struct Manager {
     /// Whether an SBOM approves it, once that is known.
     is_approved: Option<bool>,
     ended: Option<Ended>,
+    self_exec_id: Option<u32>,
+    executable_size: Option<u64>,
+    /// Of its executable, where an SBOM asked for them.
+    hashes: Option<Hashes>,
     name: Option<StringId>,
     path: Option<StringId>,
+    directory: Option<StringId>,
     command_line: Option<StringId>,
     command_line_cut: bool,
     numbers: ProcessNumbers,
@@ -154,6 +159,7 @@ impl Packages {
         let Some(facts) = ProcessFacts::read(snapshot, row, &mut self.names) else { return false };
         let mut keep = |text: &[u8]| strings.intern(text).or_else(|| strings.intern_cut(text));
         let (name, path) = (keep(facts.name), facts.executable.and_then(&mut keep));
+        let directory = facts.directory.and_then(&mut keep);
         let line = facts.command_line.unwrap_or_default();
         let command_line = facts
             .command_line
@@ -166,8 +172,12 @@ impl Packages {
             is_roots: snapshot.is_put_by_root(file),
             is_approved: None,
             ended: None,
+            self_exec_id: facts.self_exec_id,
+            executable_size: facts.executable_size,
+            hashes: None,
             name,
             path,
+            directory,
             command_line,
             command_line_cut: facts.command_line_cut || is_cut,
             numbers: facts.numbers,
@@ -195,6 +205,7 @@ impl Packages {
         if manager.is_approved.is_none() {
             manager.is_approved = match contents.ask(&manager.executable, manager.asker)?.outcome {
                 Outcome::Whole { hashes } => {
+                    manager.hashes = Some(hashes);
                     Some(shipped.with_content(&hashes).any(|file| system.has(file.subject())))
                 }
                 // Most programs are only partly in memory.
@@ -272,7 +283,8 @@ impl Packages {
         self.managers.retain(|manager| {
             let stays = manager.count > 0 || !is_over(manager);
             if !stays {
-                let names = [manager.name, manager.path, manager.command_line];
+                let Manager { name, path, directory, command_line, .. } = *manager;
+                let names = [name, path, directory, command_line];
                 names.into_iter().flatten().for_each(|name| strings.release(name));
                 for (writer, of) in writers.iter_mut().filter(|(_, of)| *of == manager.key) {
                     (*writer, *of) = (ProcessKey::default(), ProcessKey::default());
@@ -290,7 +302,11 @@ impl Manager {
             name: text(self.name).unwrap_or_default(),
             process_id: self.key.process_id,
             start_boottime: self.key.start_boottime,
+            self_exec_id: self.self_exec_id,
             executable: text(self.path),
+            executable_size: self.executable_size,
+            executable_hashes: self.hashes,
+            directory: text(self.directory),
             command_line: text(self.command_line),
             command_line_cut: self.command_line_cut,
             numbers: self.numbers,

@@ -102,6 +102,22 @@ fn a_package_manager_is_trusted_by_its_content_or_by_its_owner() {
     assert_eq!(packages.is_trusted(key, &shipped, &mut Contents(Some([8; 32]))), Some(false));
     packages.managers[0].is_approved = None;
     assert_eq!(packages.is_trusted(key, &shipped, &mut Contents(Some([7; 32]))), Some(true));
+    assert_eq!(packages.managers[0].hashes.map(|hashes| hashes.sha256), Some([7; 32]));
+}
+
+#[test]
+fn a_package_manager_is_described_as_far_as_it_was_known() {
+    let (mut packages, mut strings) = (Packages::new(), strings());
+    let world = World::default().with(process(101, 1, "usr/bin/dpkg"));
+    managers(&mut packages, &mut strings, &world);
+    let manager = &mut packages.managers[0];
+    let facts = manager.facts(&strings);
+    assert_eq!((facts.self_exec_id, facts.executable), (Some(11), Some(&b"/usr/bin/dpkg"[..])));
+    assert_eq!((facts.directory, facts.executable_hashes), (Some(&b"/"[..]), None));
+    assert!(facts.executable_size.is_some());
+    let hashes = Hashes { sha256: [7; 32], sha1: [0; 20], md5: [0; 16] };
+    manager.hashes = Some(hashes);
+    assert_eq!(manager.facts(&strings).executable_hashes, Some(hashes));
 }
 
 #[test]
