@@ -40,6 +40,7 @@ impl Service {
         let text = "auto_scan: false\n\
                     service: {state_dir: state}\n\
                     output: {stdout: false, log_folder: log}\n\
+                    default: {limits: {processes: 512, vmas: 16384, file_descriptors: 8192}}\n\
                     systems:\n  \
                       a: {system: a, file_format: raw}\n  \
                       b: {system: b, file_format: raw}\n";

@@ -96,7 +96,8 @@ fn command(folder: &Path) -> Command {
 }
 
 /// Finds no guest, unless this user runs one.
-const NO_GUESTS: &str = "service: {guest_users: []}\ndefault: {limits: {processes: 64}}\n";
+const NO_GUESTS: &str = "service: {guest_users: []}\n\
+                         default: {limits: {processes: 64, vmas: 16384, file_descriptors: 8192}}\n";
 
 #[test]
 fn a_manager_learns_of_start_reload_and_end() {

@@ -53,7 +53,8 @@ impl Watch {
             Stdio::from(File::create(folder.path().join(name)).expect("there is room"))
         };
         let child = Command::new(env!("CARGO_BIN_EXE_panoptes"))
-            .args(["watch", "web", "db", "--set", "default.limits.processes=512"])
+            .args(["watch", "web", "db"])
+            .args(["--limits", "processes=512,vmas=16384,file_descriptors=8192"])
             .args(start.arguments)
             .current_dir(folder.path())
             .env("HOME", folder.path())
@@ -161,8 +162,10 @@ fn a_status_line_never_mixes_with_lines() {
     watch.wait("status", |text| text.contains(STATUS));
     // Soon: the pauses between the tries to attach grow. A line comes while the status line stands
     // there.
-    fs::copy(watch.folder.path().join("web"), watch.folder.path().join("new")).unwrap();
-    fs::rename(watch.folder.path().join("new"), watch.folder.path().join("db")).unwrap();
+    let new = watch.folder.path().join("new");
+    // Sparse, which a copy would not be.
+    assert!(write_machine(std::slice::from_ref(&new)));
+    fs::rename(new, watch.folder.path().join("db")).unwrap();
     watch.wait("second system", |text| text.contains("\r\x1b[Kwatching 2 systems, scan "));
     let text = watch.text();
     let status = text.rsplit("watching ").next().unwrap();

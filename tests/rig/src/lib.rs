@@ -26,6 +26,7 @@ pub mod flavor;
 pub mod gate;
 pub mod guest;
 pub mod initramfs;
+pub mod itself;
 pub mod kernel;
 mod machine;
 mod modules;
