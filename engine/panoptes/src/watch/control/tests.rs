@@ -4,6 +4,8 @@ mod compatibility;
 mod details;
 #[cfg(feature = "doca")]
 mod functions;
+mod keys;
+mod load;
 mod metrics;
 mod outputs;
 mod panics;

@@ -103,6 +103,13 @@ impl Figures {
         *lock(&self.exceptions) = exceptions;
     }
 
+    /// The counters of an output.
+    #[cfg(test)]
+    pub(super) fn counters(&self, name: &str) -> Option<Arc<Counters>> {
+        let outputs = lock(&self.outputs);
+        outputs.iter().find(|(output, _)| output == name)?.1.upgrade()
+    }
+
     /// Control thread: sets all outputs.
     pub(super) fn set_outputs(&self, outputs: Vec<(String, Weak<Counters>)>) {
         *lock(&self.outputs) = outputs;

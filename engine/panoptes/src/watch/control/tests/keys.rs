@@ -1,0 +1,138 @@
+//! Each key that SIGHUP changes, and what shows that it does, while records flow.
+//!
+//! [`ROWS`] and the rows of the modules are one table: the key, its other value, and the test that
+//! has the configuration read again with that value and checks the effect. A key without a row
+//! fails a test.
+
+mod detectors;
+mod events;
+mod exceptions;
+mod limits;
+mod outputs;
+mod receivers;
+mod service;
+mod tls;
+pub(super) mod turn;
+
+use serde_json::Value;
+
+use super::*;
+use crate::config::{Effect, keys};
+
+/// A key, and what shows its effect.
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    /// As [`keys`] has it; `*` stands for an activity.
+    key: &'static str,
+    /// Another value of it, as JSON.
+    to: &'static str,
+    /// The test that shows the effect.
+    test: &'static str,
+}
+
+const fn row(key: &'static str, to: &'static str, test: &'static str) -> Row {
+    Row { key, to, test }
+}
+
+impl Row {
+    fn value(&self) -> Value {
+        serde_json::from_str(self.to).unwrap()
+    }
+}
+
+/// What is shown by tests that have values of their own.
+const ROWS: &[Row] = &[
+    row("service.guest_users", "", "a_guest_whose_user_is_not_allowed_any_more_is_given_up"),
+    row("auto_scan", "", "found_guests_end_with_auto_scan"),
+    row(
+        "output.metrics.address",
+        "",
+        "metrics_move_to_another_port_and_a_taken_one_changes_nothing",
+    ),
+];
+
+const OF_A_MACHINE: &str = "each_activity_of_a_machine_is_switched_and_weighed_by_a_reload";
+const OF_THE_SERVICE: &str = "each_activity_of_the_service_is_switched_and_weighed_by_a_reload";
+
+/// What no synthetic machine causes: shells have no histories in it, and its clock is honest.
+const NOT_CAUSED: [&str; 5] = [
+    "shell_command_executed",
+    "shell_history_cleared",
+    "shell_history_disabled",
+    "file_content_change",
+    "clock_tampered",
+];
+
+/// The tests of the settings of activities.
+fn test_of_activity(activity: &str, setting: &str) -> Option<&'static str> {
+    let has_memory = activity != "clock_tampered";
+    match setting {
+        _ if turn::CAUSED.contains(&activity) => Some(OF_A_MACHINE),
+        _ if events::of_the_service().contains(&activity) => Some(OF_THE_SERVICE),
+        "enabled" if NOT_CAUSED.contains(&activity) && has_memory => {
+            Some("a_detector_that_needs_memory_is_switched_by_attaching_again")
+        }
+        _ if NOT_CAUSED.contains(&activity) => {
+            Some("each_activity_has_its_own_place_in_what_a_scanner_gets")
+        }
+        _ => None,
+    }
+}
+
+fn all() -> Vec<Row> {
+    let mut all = ROWS.to_vec();
+    all.extend(detectors::rows());
+    all.extend(exceptions::rows());
+    all.extend(limits::rows());
+    all.extend(outputs::rows());
+    all.extend(receivers::rows());
+    all.extend(service::rows());
+    all
+}
+
+#[test]
+fn a_test_shows_the_effect_of_each_key_that_a_reload_changes() {
+    let rows = all();
+    let mut missing = Vec::new();
+    let mut shown = Vec::new();
+    for key in keys() {
+        if key.effect() == Effect::Restart || key.form.is_none() {
+            continue;
+        }
+        let of_it = key.path.strip_prefix("default.events.").and_then(|path| path.split_once('.'));
+        let test = of_it.and_then(|(activity, setting)| match setting {
+            "enabled" | "severity" => test_of_activity(activity, setting),
+            _ => None,
+        });
+        let row = rows.iter().find(|row| row.key == key.path);
+        match test.or(row.map(|row| row.test)) {
+            Some(test) => shown.push(test),
+            None => missing.push(key.path.clone()),
+        }
+    }
+    assert!(missing.is_empty(), "no test shows the effect of {missing:?}");
+    for row in &rows {
+        assert!(keys().iter().any(|key| key.path == row.key), "there is no key {}", row.key);
+    }
+    let sources = sources(Path::new(env!("CARGO_MANIFEST_DIR")));
+    shown.sort_unstable();
+    shown.dedup();
+    for test in shown {
+        let is_test = sources.iter().any(|text| text.contains(&format!("fn {test}(")));
+        assert!(is_test, "there is no test {test}");
+    }
+}
+
+/// The sources below a folder.
+fn sources(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            found.push(fs::read_to_string(path).unwrap());
+        }
+    }
+    found
+}
