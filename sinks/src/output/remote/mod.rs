@@ -486,9 +486,10 @@ impl Output for RemoteOutput {
         self.count_backlog();
     }
 
-    /// A receiver that refuses everything costs bytes, too.
+    /// A receiver that refuses everything makes progress, too; one that is away makes none, though
+    /// its backlog drops what has no room.
     fn progress(&self) -> u64 {
-        self.counters.records() + self.counters.dropped()
+        self.counters.records() + self.counters.refused()
     }
 
     fn patience_ns(&self) -> u64 {

@@ -11,6 +11,7 @@ const SERVICE: &str = "each_key_of_the_service_applies_at_once";
 const SEARCH: &str = "each_key_of_a_system_applies_to_the_next_search";
 const NAMED: &str = "a_system_at_another_address_takes_the_place_of_the_old_one";
 const PROFILES: &str = "profiles_that_a_reload_allows_are_used_at_once";
+const MADE: &str = "a_search_after_a_reload_makes_profiles_if_it_may";
 
 const ROWS: &[Row] = &[
     row("service.immediate_shutdown", "true", SERVICE),
@@ -28,7 +29,7 @@ const ROWS: &[Row] = &[
     row("systems.NAME.dma_device", "\"mlx5_1\"", NAMED),
     row("systems.NAME.representor_id", "\"vuid-2\"", NAMED),
     row("built_in_profiles", "true", PROFILES),
-    row("profile_generation", "true", PROFILES),
+    row("profile_generation", "true", MADE),
 ];
 
 /// The rows of the table of keys.
@@ -89,6 +90,17 @@ fn each_key_of_the_service_applies_at_once() {
 
 /// Searches as usual, and writes with which settings.
 fn search_told(task: Search, is_cancelled: &AtomicBool) -> Result<Box<Attached>, NotAttached> {
+    tell(&task);
+    search(task, is_cancelled)
+}
+
+/// Writes with which settings, and finds nothing.
+fn search_in_vain(task: Search, _: &AtomicBool) -> Result<Box<Attached>, NotAttached> {
+    tell(&task);
+    Err(Failure::new(Exit::NoKernel, "a: nothing").into())
+}
+
+fn tell(task: &Search) {
     let (system, messages) = (&task.system, &task.messages);
     let settings = &system.settings;
     messages.info(format_args!(
@@ -102,7 +114,6 @@ fn search_told(task: Search, is_cancelled: &AtomicBool) -> Result<Box<Attached>,
         settings.user_memory,
         task.configuration.profile_generation,
     ));
-    search(task, is_cancelled)
 }
 
 #[test]
@@ -168,23 +179,29 @@ fn profiles_that_a_reload_allows_are_used_at_once() {
         eprintln!("skipped: it needs xz");
         return;
     }
-    let with = |built_in: &Value, made: &Value| {
-        format!(
-            "systems: {{a: {{system: ram, file_format: raw}}}}\n\
-             built_in_profiles: {built_in}\nprofile_generation: {made}"
-        )
-    };
-    let file = configure(folder.path(), &with(&json!(false), &json!(false)));
-    let work = Work { search: search_told, ..REAL };
-    let (exit, kept, _) = run(&folder, &file, work, |driver| {
+    let systems = "systems: {a: {system: ram, file_format: raw}}\nprofile_generation: false";
+    let with = |built_in: &Value| format!("{systems}\nbuilt_in_profiles: {built_in}");
+    let file = configure(folder.path(), &with(&json!(false)));
+    let (exit, kept, _) = run(&folder, &file, REAL, |driver| {
         let failed = "\"no_matching_profile_found\"";
         driver.wait_for("record", || driver.log().contains(failed));
-        assert_eq!(driver.kept.count("profiles made: true"), 0);
-        // The recorded memory lacks what profiles are made of.
-        reload(driver, &with(&json!(false), &value("profile_generation")));
-        driver.wait("profiles made: true", 1);
-        reload(driver, &with(&value("built_in_profiles"), &json!(false)));
+        reload(driver, &with(&value("built_in_profiles")));
         driver.wait(" is being watched, found in ", 1);
+    });
+    assert_eq!(exit, Ok(Exit::Done), "{}", kept.text());
+}
+
+#[test]
+fn a_search_after_a_reload_makes_profiles_if_it_may() {
+    let folder = tempfile::tempdir().unwrap();
+    let with =
+        |made: &Value| format!("systems: {{a: {{system: ram}}}}\nprofile_generation: {made}");
+    let file = configure(folder.path(), &with(&json!(false)));
+    let work = Work { search: search_in_vain, ..REAL };
+    let (exit, kept, _) = run(&folder, &file, work, |driver| {
+        driver.wait("profiles made: false", 1);
+        reload(driver, &with(&value("profile_generation")));
+        driver.wait("profiles made: true", 1);
     });
     assert_eq!(exit, Ok(Exit::Done), "{}", kept.text());
 }
