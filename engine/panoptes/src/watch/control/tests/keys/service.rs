@@ -95,6 +95,7 @@ fn search_told(task: Search, is_cancelled: &AtomicBool) -> Result<Box<Attached>,
 }
 
 /// Writes with which settings, and finds nothing.
+#[expect(clippy::needless_pass_by_value, reason = "a search has this form")]
 fn search_in_vain(task: Search, _: &AtomicBool) -> Result<Box<Attached>, NotAttached> {
     tell(&task);
     Err(Failure::new(Exit::NoKernel, "a: nothing").into())
