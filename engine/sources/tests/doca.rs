@@ -236,6 +236,32 @@ fn a_dead_device_costs_its_patience_once_and_does_not_hang_at_the_end() {
     assert!(begin.elapsed() < Duration::from_secs(4), "{:?}", begin.elapsed());
 }
 
+/// Contexts of a device that does not stop them keep their buffers, and each retry makes another.
+#[test]
+fn a_dead_device_keeps_a_bounded_number_of_contexts_until_it_recovers() {
+    let folder = tempfile::tempdir().unwrap();
+    let alive = folder.path().join("alive");
+    let setup = Setup::new(&format!("dead_after 50\nalive {}", alive.display()));
+    let mut random = Random(3);
+    let mut opened = 0;
+    let stuck = loop {
+        match setup.open() {
+            Ok(mut source) => setup.check(&mut source, &mut random, 100),
+            Err(error) => break error,
+        };
+        opened += 1;
+        assert!(opened < 10, "each retry left a context behind");
+    };
+    assert_eq!(stuck, DocaError::Stuck { device: "dma0".to_owned(), contexts: 2 });
+    std::fs::write(&alive, "").unwrap();
+    let begin = Instant::now();
+    while setup.open().is_err() {
+        assert!(begin.elapsed() < Duration::from_mins(1), "the device answers again");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(setup.check(&mut setup.open().unwrap(), &mut random, 100), 0);
+}
+
 /// The time in which the calling thread was neither running nor ready to run, in milliseconds,
 /// during `act`: what other systems of the thread would wait for.
 fn asleep_ms(act: impl FnOnce()) -> u64 {

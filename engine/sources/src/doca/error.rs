@@ -52,6 +52,12 @@ pub enum DocaError {
          ends, or there are too many"
     )]
     BadRegions { index: usize },
+    /// The function has left `contexts` contexts behind that the device does not stop.
+    #[error(
+        "the DMA device {device} has not stopped {contexts} earlier contexts of this function yet, \
+         and they keep their buffers: reset the device if it does not recover"
+    )]
+    Stuck { device: String, contexts: usize },
     #[error("cannot allocate {bytes} bytes of buffers")]
     Buffers { bytes: usize },
 }
@@ -106,6 +112,7 @@ mod tests {
             DocaError::NoDma { device: "d".to_owned() },
             DocaError::Regions,
             DocaError::BadRegions { index: 3 },
+            DocaError::Stuck { device: "d".to_owned(), contexts: 2 },
             DocaError::Buffers { bytes: 1 },
         ];
         for error in errors {

@@ -15,7 +15,7 @@ use std::mem;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::ptr;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use super::bindings::{self, doca_error, doca_symbols};
 use super::error::DocaError;
@@ -75,6 +75,11 @@ impl Library {
         }
     }
 
+    /// A number that no other loaded library has: the address of a function.
+    pub(super) fn number(&self) -> usize {
+        self.symbols.doca_dma_create.map_or(0, |function| function as usize)
+    }
+
     /// The version of the library, as it reports it.
     pub fn version(&self) -> Option<&str> {
         self.version.as_deref()
@@ -89,10 +94,14 @@ impl Library {
         ) else {
             return;
         };
-        let mut backend = ptr::null_mut();
-        // SAFETY: the descriptor is standard error's, and the place for the backend is a local
-        // variable. The backend lives as long as the library, which is never unloaded.
-        unsafe { create(libc::STDERR_FILENO, &raw mut backend) };
+        // Each backend writes each message.
+        static BACKEND: Once = Once::new();
+        BACKEND.call_once(|| {
+            let mut backend = ptr::null_mut();
+            // SAFETY: the descriptor is standard error's, and the place for the backend is a local
+            // variable. The backend lives as long as the library, which is never unloaded.
+            unsafe { create(libc::STDERR_FILENO, &raw mut backend) };
+        });
         // SAFETY: the function takes a number only.
         unsafe { limit(level) };
     }

@@ -30,6 +30,7 @@ mod buffers;
 mod devices;
 mod error;
 mod handle;
+mod leftover;
 mod library;
 mod low_memory;
 mod plan;
@@ -49,6 +50,7 @@ pub use devices::{Device, Function, FunctionKind, devices};
 pub use error::DocaError;
 pub use library::Library;
 
+use leftover::FunctionName;
 use low_memory::Probe;
 use plan::{Job, Planner, REQUESTS_MAX};
 use transfer::{Submitted, Transfer};
@@ -156,6 +158,8 @@ impl DocaMemory {
     ) -> Result<Self, DocaError> {
         let regions = whole_pages(regions)?;
         let name = device;
+        let function = FunctionName::new(library, name, vuid);
+        function.check()?;
         let device = devices::open_device(library, name)?;
         let copy_bytes = COPY_BYTES.min(devices::copy_bytes_max(library, &device)?);
         if copy_bytes == 0 {
@@ -164,7 +168,8 @@ impl DocaMemory {
         let representor = devices::open_representor(library, &device, name, vuid)?;
         let engine = handle::progress_engine(library)?;
         let window = Window::new(library, &device, representor, &engine, &regions)?;
-        let transfer = Transfer::new(library.clone(), device, engine, window, DEPTH, copy_bytes)?;
+        let transfer =
+            Transfer::new(library.clone(), function, device, engine, window, DEPTH, copy_bytes)?;
         let jobs = transfer.slots();
         Ok(Self {
             planner: Planner::new(regions, copy_bytes, jobs),

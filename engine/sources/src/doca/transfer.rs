@@ -24,12 +24,15 @@ use super::bindings::{
 use super::buffers::Arena;
 use super::error::DocaError;
 use super::handle::{Context, Handle, create, unexpected};
+use super::leftover::FunctionName;
 use super::library::{Library, call, symbol};
 use super::plan::Job;
 use super::window::Window;
 
-/// Longest time that a context may take to stop and return its tasks, before it is dropped.
+/// Time that a context has to stop and return its tasks. Then it gets [`STOP_PAUSE`].
 const STOP_MAX: Duration = Duration::from_millis(500);
+/// Pause between two attempts to stop a context of a device that does not answer.
+const STOP_PAUSE: Duration = Duration::from_secs(2);
 /// The part of it for which the thread that drops a source waits. A device that answers returns its
 /// tasks within microseconds.
 const STOP_HERE: Duration = Duration::from_millis(5);
@@ -97,6 +100,7 @@ enum Restart {
 #[derive(Debug)]
 pub(super) struct Transfer {
     parts: ManuallyDrop<Parts>,
+    function: FunctionName,
     free: Vec<u32>,
     /// Number of bytes of the arena for each slot.
     slot_bytes: usize,
@@ -209,6 +213,7 @@ impl Transfer {
     /// Prepares `slots_max` copies of `copy_bytes` at a time, or as many as the device supports.
     pub(super) fn new(
         library: Arc<Library>,
+        function: FunctionName,
         device: Handle<doca_dev>,
         engine: Handle<doca_pe>,
         window: Window,
@@ -264,6 +269,7 @@ impl Transfer {
         };
         let mut transfer = Self {
             parts: ManuallyDrop::new(parts),
+            function,
             free: Vec::with_capacity(count as usize),
             slot_bytes: copy_bytes as usize,
             busy: 0,
@@ -516,16 +522,26 @@ impl Drop for Transfer {
             // library's pointers stay valid: they lead to the heap.
             // SAFETY: as above.
             let parts = unsafe { ManuallyDrop::take(&mut self.parts) };
-            let rest = Self {
+            let function = self.function.clone();
+            function.leave();
+            let mut rest = Self {
                 parts: ManuallyDrop::new(parts),
+                function: function.clone(),
                 free: Vec::new(),
                 slot_bytes: self.slot_bytes,
                 busy: self.busy,
                 restart: Restart::No,
                 stop_most: STOP_MAX,
             };
+            let wait = move || {
+                while !rest.halt(STOP_MAX) {
+                    std::thread::sleep(STOP_PAUSE);
+                }
+                drop(rest);
+                function.collect();
+            };
             // Without a thread, `rest` is dropped here.
-            let _ = std::thread::Builder::new().name("dma".to_owned()).spawn(move || drop(rest));
+            let _ = std::thread::Builder::new().name("dma".to_owned()).spawn(wait);
         }
         // Otherwise a task is still pending, and the device may write to the arena: leak
         // everything.

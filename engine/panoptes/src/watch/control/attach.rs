@@ -308,13 +308,26 @@ impl Control {
             ));
         }
         let candidate = &mut self.candidates[index];
+        let is_reported = waiting.is_failure_reported || is_new;
+        candidate.unreported =
+            (!is_reported).then(|| about(&candidate.system, &failure).to_owned());
         let took = searched.as_ref().map(|searched| searched.took);
         candidate.searched = searched.and_then(|searched| searched.outside);
         let mut waiting = waiting.next(took, Instant::now());
-        waiting.is_failure_reported |= is_new;
+        waiting.is_failure_reported = is_reported;
         candidate.phase = Phase::Waiting(waiting);
         self.use_spare(index);
         self.first_failure.get_or_insert(failure);
+    }
+
+    /// Reports why systems could not be attached to for which the program waits no longer.
+    pub(super) fn report_unreported(&mut self) {
+        for candidate in &mut self.candidates {
+            if let Some(reason) = candidate.unreported.take().filter(|_| candidate.is_waiting()) {
+                let (system, activity) = (&candidate.system, Activity::HostInitializationFailed);
+                self.system_events.host(system, activity, &because(&reason));
+            }
+        }
     }
 
     /// Reports a failure that was expected to end the program, but another system works.

@@ -49,6 +49,8 @@ pub(super) struct Candidate {
     pub(super) missed: u32,
     /// How often in a row its memory could not be compared with that of its machine.
     pub(super) uncompared: u32,
+    /// Why it could not be attached to, if that is not reported because a kernel may be starting.
+    pub(super) unreported: Option<String>,
     /// What was known of its memory when the last search began.
     pub(super) searched: Option<Outside>,
     /// How far it was watched before contact was lost.
@@ -264,6 +266,7 @@ impl Candidate {
             is_physical: false,
             missed: 0,
             uncompared: 0,
+            unreported: None,
             searched: None,
             seen: None,
             panics: Restarts::default(),

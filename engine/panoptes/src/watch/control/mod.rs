@@ -440,7 +440,11 @@ impl Control {
         }
         let failure = self.first_failure.as_ref()?;
         let patient = failure.exit == Exit::NoKernel && self.start.elapsed() < FIRST_KERNEL_WAIT;
-        if patient { None } else { self.first_failure.take() }
+        if patient {
+            return None;
+        }
+        self.report_unreported();
+        self.first_failure.take()
     }
 }
 

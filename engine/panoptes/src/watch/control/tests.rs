@@ -37,9 +37,9 @@ use tempfile::TempDir;
 use super::candidate::Outside;
 use super::scanners::Scanners;
 use super::search::{Attached, NotAttached, Search, Searched, find_again, search};
-use super::{Control, Work};
+use super::{Control, FIRST_KERNEL_WAIT, Work};
 use crate::cli::{Arguments, Command as Subcommand};
-use crate::config::{Configuration, Cores, LogLevel, SystemAddress};
+use crate::config::{Configuration, Cores, LogLevel, Mode, SystemAddress};
 use crate::dma;
 use crate::exit::{Exit, Failure};
 use crate::guests::Guest;
@@ -409,6 +409,35 @@ fn memory_without_a_kernel_is_searched_again_when_it_is_another() {
     });
     assert_eq!(exit, Ok(Exit::Done), "{}", kept.text());
     assert_eq!(kept.count("ram: no kernel"), 1, "it is reported once: {}", kept.text());
+}
+
+#[test]
+fn what_is_given_up_while_a_kernel_may_be_starting_is_reported() {
+    fn search(task: Search, _: &AtomicBool) -> Result<Box<Attached>, NotAttached> {
+        let failure = Failure::new(Exit::NoKernel, format!("{}: no kernel", task.system.name));
+        Err(NotAttached { is_early: true, ..failure.into() })
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = configure(folder.path(), "systems: {one: {system: /one}, other: {system: /other}}");
+    // `panoptes watch one other`, which has waited as long as it does.
+    let impatient = |control: &mut Control, _: &Signals| {
+        control.request.mode = Mode::Watch;
+        control.start = control.start.checked_sub(FIRST_KERNEL_WAIT).unwrap();
+    };
+    let work = Work { search, ..REAL };
+    let (exit, kept, _) = run_changed(&folder, &file, work, impatient, |driver| {
+        driver.wait_for("end", || driver.log().contains("service_initialization_failed"));
+    });
+    assert_eq!(exit.unwrap_err().exit, Exit::NoKernel, "{}", kept.text());
+    let log = fs::read_to_string(folder.path().join("log/events.jsonl")).unwrap();
+    for name in ["one", "other"] {
+        let is_it = |line: &&str| {
+            line.contains("\"host_initialization_failed\"")
+                && line.contains(&format!("\"unique_identifier\":\"{name}\""))
+                && line.contains("\"reason\":\"no kernel\"")
+        };
+        assert_eq!(log.lines().filter(is_it).count(), 1, "{name}: {log}");
+    }
 }
 
 #[test]
