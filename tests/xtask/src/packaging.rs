@@ -155,6 +155,26 @@ fn the_chart_and_the_manifest_give_a_pod_the_same_capabilities() {
     assert_eq!(manifest, format!("[{of_unit}, IPC_LOCK]"));
 }
 
+#[test]
+fn probes_ask_the_port_that_the_configuration_serves() {
+    let texts =
+        ["kubernetes/daemonset.yaml", "helm/panoptes/templates/daemonset.yaml"].map(text_of);
+    let values = text_of("helm/panoptes/values.yaml");
+    let port = value_of(&values, "metricsPort:");
+    for configuration in [&texts[0], &values] {
+        assert_eq!(
+            value_of(configuration, "metrics:"),
+            format!("{{ address: \"0.0.0.0:{port}\" }}")
+        );
+    }
+    assert!(texts[0].contains(&format!("{{ name: metrics, containerPort: {port} }}")));
+    let probes = texts.each_ref().map(|text| {
+        ["path: /healthz, port: metrics", "path: /readyz, port: metrics"]
+            .map(|probe| text.matches(probe).count())
+    });
+    assert_eq!(probes, [[1, 1], [1, 1]]);
+}
+
 /// Helm takes a key without a value for an empty one.
 #[test]
 fn each_value_of_the_chart_has_a_default_and_a_use() {
