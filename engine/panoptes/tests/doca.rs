@@ -95,6 +95,23 @@ fn a_failure_to_open_has_its_reason() {
     assert_eq!(output.status.code(), Some(65), "{output:?}");
 }
 
+/// The stand-in writes what the level is, and one line for each receiver of messages.
+#[test]
+fn the_level_of_the_sdk_makes_it_log_to_standard_error() {
+    let memory = tempfile::NamedTempFile::new().unwrap();
+    memory.as_file().set_len(1 << 20).unwrap();
+    let standin = standin(memory.path(), "");
+    let run = |more: &[&str]| {
+        let library = library(&standin);
+        let output = panoptes(&[&["scan", "doca:mlx5_0/HOST", "--set", &library], more].concat());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(!run(&[]).contains("doca stand-in"));
+    let text = run(&["--set", "default.sdk_log_level=30"]);
+    assert_eq!(text.matches("doca stand-in: messages come here").count(), 1, "{text}");
+    assert_eq!(text.matches("doca stand-in: messages of level 30").count(), 1, "{text}");
+}
+
 /// A paused guest after some work.
 fn paused(five_level: bool) -> Guest {
     setup::ensure().unwrap();

@@ -70,6 +70,8 @@ pub(super) enum Reattach {
     Memory,
     /// The function of the DMA device is gone.
     Function,
+    /// The machine is watched through another function, which is named.
+    Named,
     /// A setting has changed that needs other memory.
     Settings,
     /// It is not to be watched any more.
@@ -93,6 +95,7 @@ impl Reattach {
             Self::Kernel => "another kernel was started in this memory",
             Self::Memory => "memory was plugged in or out; attaching to the guest again",
             Self::Function => "the DMA device does not list this function any more",
+            Self::Named => "its machine is watched through a function that is named",
             Self::Settings => "the configuration has changed; attaching again",
             Self::Removed => "the configuration has changed; it is not watched any more",
         }

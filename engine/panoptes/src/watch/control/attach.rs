@@ -226,7 +226,7 @@ impl Control {
     fn assign(&mut self, index: usize, attached: Attached) {
         let candidate = &mut self.candidates[index];
         let Phase::Attaching(Attaching { changes, .. }) = candidate.phase else { return };
-        let Attached { watched, source, found, release, build_id, process, took } = attached;
+        let Attached { watched, source, found, same, release, build_id, process, took } = attached;
         let took_ms = took.as_secs_f64() * 1e3;
         let of = process.map_or_else(String::new, |process| format!(" of {process}"));
         // Another function of the machine may have been used before.
@@ -270,6 +270,9 @@ impl Control {
             self.report_first_failure();
         }
         self.apply_changes_to(index);
+        if let Some(same) = same {
+            self.yield_to_named(&same);
+        }
         self.scanners.add(index, scanner::System::new(watched, source, shared, limits));
     }
 

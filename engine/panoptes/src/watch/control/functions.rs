@@ -195,6 +195,17 @@ impl Control {
             && self.use_spare(index)
     }
 
+    /// Ends scans through a function that `auto_scan` has found, because its machine is also watched
+    /// through one that is named. The comparison before its next search makes it a spare one.
+    pub(super) fn yield_to_named(&mut self, found: &SystemAddress) {
+        let is_it = |one: &&Candidate| one.is_found && one.system.address == *found;
+        if let Some(Candidate { phase: Phase::Scanned(scanned), .. }) =
+            self.candidates.iter().find(is_it)
+        {
+            scanned.shared.give_up(Reattach::Named);
+        }
+    }
+
     /// Has a system go on through another function of its machine, if there is one. What was known
     /// of the machine stays.
     pub(super) fn use_spare(&mut self, index: usize) -> bool {

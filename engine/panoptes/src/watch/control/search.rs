@@ -104,6 +104,8 @@ pub(super) struct Attached {
     pub(super) watched: Box<Watched>,
     pub(super) source: AnySource,
     pub(super) found: Found,
+    /// For a function that is named: another one through which its machine is watched.
+    pub(super) same: Option<SystemAddress>,
     pub(super) release: String,
     /// The profile's build id.
     pub(super) build_id: Option<String>,
@@ -182,9 +184,7 @@ pub(super) fn search(
         let searched = reporting.has_no_kernel.then_some(Searched { took, outside });
         NotAttached { failure, searched, is_early: reporting.is_early(), instead: None }
     })?;
-    if let Some(instead) = search.register(&profile, &mut source) {
-        return Err(instead.into());
-    }
+    let same = search.register(&profile, &mut source)?;
     let promise = check_system(system, &search.promised)?;
     let (watched, has_begun) = search.prepare(&profile, &mut source, promise);
     // The start has reported if this is not allowed.
@@ -205,6 +205,7 @@ pub(super) fn search(
         process,
         source,
         found: Found::of(&profile),
+        same,
         release: profile.release,
         build_id: profile.build_id,
         took: begin.elapsed(),
@@ -323,15 +324,27 @@ impl Search {
     }
 
     /// Adds the machine of a function to those that are watched, unless it is one of them: then
-    /// returns the function that is used.
-    fn register(&self, profile: &Profile, source: &mut AnySource) -> Option<Instead> {
+    /// fails with the function that is used. A function that is named is always watched; returns
+    /// another one through which its machine is watched.
+    fn register(
+        &self,
+        profile: &Profile,
+        source: &mut AnySource,
+    ) -> Result<Option<SystemAddress>, Instead> {
         if !self.is_function() {
-            return None;
+            return Ok(None);
         }
-        let known = Known::of(&self.system, profile, source)?;
-        // A function that is named is always watched.
-        self.machines
-            .add(known, |other| if self.is_found { self.compare(other, source) } else { None })
+        let Some(known) = Known::of(&self.system, profile, source) else { return Ok(None) };
+        let mut same = None;
+        let instead = self.machines.add(known, |other| {
+            let instead = self.compare(other, source)?;
+            if self.is_found {
+                return Some(instead);
+            }
+            same = Some(instead.used);
+            None
+        });
+        instead.map_or(Ok(same), Err)
     }
 
     /// Compares the memory with that of a machine. What was equal before, and cannot be read now,

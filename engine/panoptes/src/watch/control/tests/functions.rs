@@ -152,6 +152,36 @@ fn a_function_that_fails_is_followed_by_another_of_its_machine() {
     assert!(watched[0][0] == watched[1][0] && watched[0][1] == watched[1][1], "{started:#?}");
 }
 
+/// The machine is watched twice only until the comparison.
+#[test]
+fn a_named_function_that_fails_at_first_is_used_when_it_works() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some([ram, _]) = machines(folder.path()) else { return };
+    let fails = folder.path().join("fails");
+    let (ram_path, fails_path) = (ram.display(), fails.display());
+    let standin = Standin::new(&format!(
+        "device dma0 0000:03:00.0\nfunction PF0 PF {ram_path}\nfunction VF0 VF {ram_path}\n\
+         failing PF0 {fails_path}\n"
+    ))
+    .unwrap();
+    fs::write(&fails, "").unwrap();
+    let file = configure(folder.path(), &ram, &standin);
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("{text}systems: {{host: {{system: \"doca:dma0/PF0\"}}}}\n")).unwrap();
+    let (exit, kept, _) = run_changed(&folder, &file, REAL, without_guests, |driver| {
+        driver.wait("is being watched through doca:dma0/VF0", 1);
+        fs::remove_file(&fails).unwrap();
+        driver.wait("VF0: doca:dma0/VF0 gives the memory of the system host", 1);
+    });
+    assert_eq!(exit, Ok(Exit::Done), "{}", kept.text());
+    let log = fs::read_to_string(folder.path().join("log/events.jsonl")).unwrap();
+    let ended = records(&log, "details_gathering_failed");
+    let yielded = |[name, _, reason]: &&[String; 3]| {
+        name == "VF0" && reason.contains("watched through a function that is named")
+    };
+    assert_eq!(ended.iter().filter(yielded).count(), 1, "{ended:#?}");
+}
+
 /// The functions that a device lists.
 fn list(vuids: &[&str]) -> dma::Found {
     let function = |vuid: &&str| dma::Function {
