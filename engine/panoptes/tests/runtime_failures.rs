@@ -143,7 +143,8 @@ fn a_system_whose_scan_panics_is_attached_to_again() {
 
 #[test]
 fn a_scanner_that_panics_goes_on() {
-    let Some((mut service, _)) = run("loop=500", "a scanner panicked, and goes on") else { return };
+    let Some((mut service, _)) = run("loop=200", "a scanner panicked, and goes on") else { return };
+    service.wait("host_initialization_successful", 2);
     assert_eq!(service.stop(), Some(0), "{}", service.said());
     assert_eq!(service.of("host_initialization_successful").len(), 2, "both stay attached");
     assert_eq!(service.of("service_gracefully_shutdown").len(), 1);

@@ -26,6 +26,9 @@ const DMA: &str = "libdoca_dma.so.2";
 /// Needed to read a host's memory, not to list devices.
 const DEVEMU: &str = "libdoca_devemu.so.2";
 
+/// Whether the library's messages go to standard error. Each backend would write each message.
+static BACKEND: Once = Once::new();
+
 /// The loaded libraries, with every function that is used.
 pub struct Library {
     pub(super) symbols: doca_symbols,
@@ -94,8 +97,6 @@ impl Library {
         ) else {
             return;
         };
-        // Each backend writes each message.
-        static BACKEND: Once = Once::new();
         BACKEND.call_once(|| {
             let mut backend = ptr::null_mut();
             // SAFETY: the descriptor is standard error's, and the place for the backend is a local

@@ -302,8 +302,8 @@ impl RemoteOutput {
     fn drop_refused(&mut self, records: u64, error: &SocketError) {
         let refused = self.flight.answer_first(records);
         if refused > 0 {
-            Counters::add(&self.counters.refused, refused as usize);
             self.counters.set_failure(error);
+            Counters::add(&self.counters.refused, refused as usize);
         }
     }
 
@@ -375,8 +375,9 @@ impl RemoteOutput {
             Ended::InOrder => (None, 0),
         };
         if let Some(error) = error {
-            self.counters.add_error(&error.cause);
+            // Who sees that it is counted finds what it was.
             self.counters.set_failure(error);
+            self.counters.add_error(&error.cause);
         }
         // A receiver that asks for a pause is still there. One that did so between any two requests
         // would never let a search find its record.

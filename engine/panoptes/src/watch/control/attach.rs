@@ -134,7 +134,9 @@ impl Control {
     pub(super) fn report_notices(&mut self) {
         while let Ok(notice) = self.notices.1.try_recv() {
             // A search that was cancelled may report something of a system that is gone.
-            if notice.system().is_some_and(|system| !self.is_known(&system.name)) {
+            // What it began with may have changed since then.
+            let known = notice.system().map(|system| self.known(&system.name).cloned());
+            if matches!(known, Some(None)) {
                 continue;
             }
             match notice {
@@ -142,11 +144,8 @@ impl Control {
                     let profile = profile.as_deref().map(Into::into);
                     let details = SystemActivityDetails { profile, ..because(&reason) };
                     let os_version = os_version.as_deref();
-                    // The search may have begun with settings that have changed since then.
-                    let mut known = self.candidates.iter().filter(|one| !one.is_gone());
-                    let known = known.find(|one| one.system.name == system.name);
-                    let system = known.map_or(&*system, |one| &one.system);
-                    self.system_events.search(system, os_version, activity, &details);
+                    let system = known.flatten().unwrap_or_else(|| (*system).clone());
+                    self.system_events.search(&system, os_version, activity, &details);
                 }
                 Notice::Problem { system, topic, reason } => {
                     self.note_problem(system.as_deref(), topic, reason.as_deref());

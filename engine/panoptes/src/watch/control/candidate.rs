@@ -283,6 +283,24 @@ impl Candidate {
         system
     }
 
+    /// Notes which of its settings have changed, or tries to attach to it at once.
+    pub(super) fn note_changes(&mut self, changes: Changes) {
+        match &mut self.phase {
+            Phase::Scanned(scanned) => scanned.changes |= changes,
+            Phase::Attaching(attaching) => attaching.changes |= changes,
+            // The system of a spare function is first.
+            Phase::Waiting(_) if self.spare_of.is_some() => {}
+            // The user may have repaired what made the attempts fail.
+            Phase::Waiting(waiting) => waiting.restart(Instant::now()),
+            Phase::Gone => {}
+        }
+    }
+
+    /// Whether it is the system that is watched, or about to be, through this address.
+    pub(super) fn uses(&self, address: &SystemAddress) -> bool {
+        !self.is_gone() && self.spare_of.is_none() && self.system.address == *address
+    }
+
     /// Attaches to it again after a pause.
     pub(super) fn wait_again(&mut self) {
         self.wait_for(RETRY_FIRST);

@@ -1,6 +1,7 @@
 //! Follows the functions of DMA devices (`auto_scan`). Several functions may give the memory of one
 //! machine. Then one is used, and the others are spare: another one takes over when it is gone.
 
+use std::mem::swap;
 use std::time::{Duration, Instant};
 
 use panoptes_sinks::activities::Activity;
@@ -198,7 +199,7 @@ impl Control {
     /// Ends scans through a function that `auto_scan` has found, because its machine is also watched
     /// through one that is named. The comparison before its next search makes it a spare one.
     pub(super) fn yield_to_named(&mut self, found: &SystemAddress) {
-        let is_it = |one: &&Candidate| one.is_found && one.system.address == *found;
+        let is_it = |one: &&Candidate| one.is_found && one.uses(found);
         if let Some(Candidate { phase: Phase::Scanned(scanned), .. }) =
             self.candidates.iter().find(is_it)
         {
@@ -221,20 +222,20 @@ impl Control {
         let Some((spare, _)) = ready.min_by_key(|(_, one)| (one.uncompared, one.due())) else {
             return self.candidates.iter().any(is_spare);
         };
-        let new = self.candidates[spare].system.address.clone();
-        let missed = std::mem::take(&mut self.candidates[index].missed);
-        self.candidates[index].system.address = new.clone();
+        let Ok([one, other]) = self.candidates.get_disjoint_mut([index, spare]) else {
+            return false;
+        };
+        // All that belongs to the function.
+        swap(&mut one.system.address, &mut other.system.address);
+        swap(&mut one.missed, &mut other.missed);
+        swap(&mut one.is_physical, &mut other.is_physical);
+        other.uncompared = 0;
+        other.wait_as_spare();
+        let new = one.system.address.clone();
         for one in self.candidates.iter_mut().filter(|one| one.spare_of.as_ref() == Some(&used)) {
             one.spare_of = Some(new.clone());
         }
-        let is_physical = self.candidates[spare].is_physical;
-        self.candidates[spare].is_physical =
-            std::mem::replace(&mut self.candidates[index].is_physical, is_physical);
-        self.candidates[spare].system.address = used;
-        self.candidates[spare].missed = missed;
-        self.candidates[spare].uncompared = 0;
-        self.candidates[spare].wait_as_spare();
-        let name = self.free_name(&self.candidates[spare].system.address);
+        let name = self.free_name(&used);
         self.candidates[spare].system.name = name;
         // Each attempt to attach to a machine that is off may use another function.
         let system = &self.candidates[index].system;
@@ -247,10 +248,8 @@ impl Control {
     pub(super) fn keep_spare(&mut self, index: usize, instead: Instead) {
         let Instead { used, is_compared } = instead;
         let system_of = |address: &SystemAddress| {
-            let is_it = |one: &&Candidate| {
-                !one.is_gone() && one.spare_of.is_none() && one.system.address == *address
-            };
-            self.candidates.iter().find(is_it).map(|one| one.system.name.clone())
+            let one = self.candidates.iter().find(|one| one.uses(address))?;
+            Some(one.system.name.clone())
         };
         let mut of = system_of(&used);
         let mut used = used;
@@ -310,9 +309,8 @@ impl Control {
         };
         // A spare one is not compared with a machine that is not watched, and leaves the machine's
         // next start to the system.
-        let is_it = |one: &Candidate| one.spare_of.is_none() && one.system.address == *used;
         others.any(|(_, one)| {
-            is_it(one)
+            one.uses(used)
                 && match &one.phase {
                     Phase::Waiting(_) => waits(if one.is_found { STARTING } else { HELD_BACK }),
                     Phase::Attaching(_) => waits(HELD_BACK),

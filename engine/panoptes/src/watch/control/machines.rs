@@ -409,16 +409,16 @@ impl Control {
         self.other_cores.free(slot);
     }
 
-    /// Whether a system of this name is watched, or about to be.
-    pub(super) fn is_known(&self, name: &str) -> bool {
-        let mut known = self.candidates.iter().filter(|candidate| !candidate.is_gone());
-        known.any(|candidate| candidate.system.name == name)
+    /// The system of this name, if it is watched, or about to be.
+    pub(super) fn known(&self, name: &str) -> Option<&System> {
+        let known = self.candidates.iter().find(|one| !one.is_gone() && one.system.name == name);
+        known.map(|candidate| &candidate.system)
     }
 
     /// Ends the log of a system that is gone, and forgets its problems, unless another one has its
     /// name now.
     pub(super) fn forget(&mut self, name: &str) {
-        if !self.is_known(name) {
+        if self.known(name).is_none() {
             self.system_events.forget(name);
             self.problems.forget(name);
             self.figures.forget(name);

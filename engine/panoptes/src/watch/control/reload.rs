@@ -350,13 +350,7 @@ impl Control {
             };
             is_any_changed |= changes.attestation;
             current.clone_from(list);
-            match &mut candidate.phase {
-                Phase::Scanned(scanned) => scanned.changes |= changes,
-                Phase::Attaching(attaching) => attaching.changes |= changes,
-                Phase::Waiting(_) if candidate.spare_of.is_some() => {}
-                Phase::Waiting(waiting) => waiting.restart(Instant::now()),
-                Phase::Gone => {}
-            }
+            candidate.note_changes(changes);
         }
         let request = &mut self.request;
         request.configuration.default.sbom.clone_from(&new.configuration.default.sbom);

@@ -143,15 +143,7 @@ impl Control {
         changes.policy |= is_policy_new;
         let needs_attaching = needs_attaching(&before, after);
         candidate.is_raw &= before.file_format == after.file_format;
-        match &mut candidate.phase {
-            Phase::Scanned(scanned) => scanned.changes |= changes,
-            Phase::Attaching(attaching) => attaching.changes |= changes,
-            // The system of a spare function is first.
-            Phase::Waiting(_) if candidate.spare_of.is_some() => {}
-            // The user may have repaired what made the attempts fail.
-            Phase::Waiting(waiting) => waiting.restart(Instant::now()),
-            Phase::Gone => {}
-        }
+        candidate.note_changes(changes);
         if needs_attaching {
             self.attach_again(index);
         }

@@ -414,7 +414,8 @@ fn memory_without_a_kernel_is_searched_again_when_it_is_another() {
 #[test]
 fn what_is_given_up_while_a_kernel_may_be_starting_is_reported() {
     fn search(task: Search, _: &AtomicBool) -> Result<Box<Attached>, NotAttached> {
-        let failure = Failure::new(Exit::NoKernel, format!("{}: no kernel", task.system.name));
+        let Search { system, .. } = task;
+        let failure = Failure::new(Exit::NoKernel, format!("{}: no kernel", system.name));
         Err(NotAttached { is_early: true, ..failure.into() })
     }
     let folder = tempfile::tempdir().unwrap();
