@@ -17,6 +17,7 @@ mod receivers;
 mod records;
 mod service;
 mod stage;
+mod tls;
 
 use std::fs;
 use std::io;

@@ -122,6 +122,8 @@ mod tests {
         assert!(!is_good("restarts", None, LOST) && !is_good("frozen", JSON, LOST));
         assert!(is_good("frozen", FORWARD, doubled) && !is_good("frozen", JSON, doubled));
         assert!(!is_good("none", FORWARD, doubled) && !is_good("none", HTTP, doubled));
+        let of = |name| Some(Kind::Own(name));
+        assert!(is_good("restarts", of("tls"), LOST) && !is_good("restarts", of("https"), LOST));
         assert!(is_good("removed", None, doubled) && !is_good("none", None, doubled));
         let gap = Received { gaps: 1, ..ALL };
         assert!(!is_good("restarts", JSON, gap) && is_good("frozen", Some(Kind::Fluent), gap));

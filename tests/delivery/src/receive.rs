@@ -1,12 +1,15 @@
 //! Receivers of our own, each a process: what arrives on a connection goes into a file of its own.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read as _, Write as _};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 
 use clap::ValueEnum;
+
+use crate::tls::{self, Certificates};
 
 /// What a receiver understands.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
@@ -15,20 +18,27 @@ pub(crate) enum Format {
     Syslog,
     Forward,
     Http,
+    /// Lines over TLS.
+    Tls,
+    Https,
 }
 
 /// Receives until it is killed. The names of the files begin with `run`.
 pub(crate) fn run(format: Format, port: u16, folder: &Path, run: u32) -> io::Result<()> {
+    let config = Certificates::of(folder).server()?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
     for connection in 1.. {
         let stream = listener.accept()?.0;
         let file = File::create_new(folder.join(format!("{run:03}-{connection:03}")))?;
+        let config = Arc::clone(&config);
         thread::spawn(move || {
             let read = match format {
                 Format::Json => lines(stream, file),
                 Format::Syslog => syslog(stream, file),
                 Format::Forward => forward(stream, file),
                 Format::Http => http(stream, file),
+                Format::Tls => tls::accept(&config, stream).and_then(|one| lines(one, file)),
+                Format::Https => tls::accept(&config, stream).and_then(|one| http(one, file)),
             };
             if let Err(why) = read {
                 eprintln!("delivery: {format:?}: {why}");
@@ -38,7 +48,7 @@ pub(crate) fn run(format: Format, port: u16, folder: &Path, run: u32) -> io::Res
     Ok(())
 }
 
-fn lines(mut stream: TcpStream, mut file: File) -> io::Result<()> {
+fn lines(mut stream: impl Read, mut file: File) -> io::Result<()> {
     io::copy(&mut stream, &mut file).map(drop)
 }
 
@@ -81,15 +91,14 @@ fn forward(stream: TcpStream, mut file: File) -> io::Result<()> {
 }
 
 /// Requests of HTTP whose bodies are lines. A request is answered when its body is in the file.
-fn http(stream: TcpStream, mut file: File) -> io::Result<()> {
+fn http(stream: impl Read + Write, mut file: File) -> io::Result<()> {
     const TAKEN: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: keep-alive\r\n\r\n";
-    let mut answers = stream.try_clone()?;
     let mut stream = BufReader::new(stream);
     while !stream.fill_buf()?.is_empty() {
         let mut body = vec![0; body_length(&mut stream)?];
         stream.read_exact(&mut body)?;
         file.write_all(&body)?;
-        answers.write_all(TAKEN)?;
+        stream.get_mut().write_all(TAKEN)?;
     }
     Ok(())
 }

@@ -12,6 +12,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
+use crate::tls::Certificates;
+
 /// A receiver.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Kind {
@@ -59,7 +61,9 @@ pub(crate) fn all(programs: &Programs, folder: &Path) -> io::Result<Vec<Receiver
         (Kind::Fluent, &programs.fluent),
     ];
     let others = others.into_iter().filter_map(|(kind, root)| Some((kind, root.clone()?)));
-    let kinds = ["json", "syslog", "forward", "http"].map(|name| (Kind::Own(name), own.clone()));
+    let own_names = ["json", "syslog", "forward", "http", "tls", "https"];
+    let kinds = own_names.map(|name| (Kind::Own(name), own.clone()));
+    Certificates::of(&folder.join("any")).make()?;
     let mut receivers = Vec::new();
     for (kind, program) in kinds.into_iter().chain(others) {
         let folder = folder.join(kind.name());
@@ -88,7 +92,7 @@ impl Kind {
     /// The value of `format`.
     fn format(self) -> &'static str {
         match self {
-            Self::Own("http") => "json",
+            Self::Own("http" | "tls" | "https") => "json",
             Self::Own(name) => name,
             Self::Rsyslog | Self::SyslogNg => "syslog",
             Self::Fluent => "forward",
@@ -101,7 +105,20 @@ impl Kind {
     }
 
     fn is_http(self) -> bool {
-        self == Self::Own("http")
+        matches!(self, Self::Own("http" | "https"))
+    }
+
+    fn uses_tls(self) -> bool {
+        matches!(self, Self::Own("tls" | "https"))
+    }
+
+    /// The value of `transport`.
+    fn transport(self) -> &'static str {
+        match self {
+            Self::Own("tls") => "tls",
+            _ if self.is_http() => "http",
+            _ => "tcp",
+        }
     }
 
     /// Whether each of its files has what came on one connection.
@@ -113,24 +130,29 @@ impl Kind {
 impl Receiver {
     /// Its entry of `output.telemetry`.
     pub(crate) fn entry(&self) -> Value {
-        let transport = if self.kind.is_http() { "http" } else { "tcp" };
-        json!({
+        let mut entry = json!({
             "address": self.address(),
-            "transport": transport,
+            "transport": self.kind.transport(),
             "format": self.kind.format(),
             "backlog": { "memory": "16MiB", "disk": "4GiB" },
-        })
+        });
+        if self.kind.uses_tls() {
+            entry["tls"] = Certificates::of(&self.folder).entry();
+        }
+        entry
     }
 
     /// What metrics call the output to it.
     pub(crate) fn output(&self) -> String {
+        // TLS goes over TCP.
         let protocol = if self.kind.is_http() { "" } else { " (tcp)" };
         self.address() + protocol
     }
 
     fn address(&self) -> String {
         let peer = format!("127.0.0.1:{}", self.port);
-        if self.kind.is_http() { format!("http://{peer}/records") } else { peer }
+        let secure = if self.kind.uses_tls() { "s" } else { "" };
+        if self.kind.is_http() { format!("http{secure}://{peer}/records") } else { peer }
     }
 
     pub(crate) fn start(&mut self) -> io::Result<()> {

@@ -5,7 +5,7 @@ use std::process::Command;
 use panoptes_rig::product;
 
 /// Where records arrive without the packages of others.
-const PLACES: [&str; 5] = ["event log", "json", "syslog", "forward", "http"];
+const PLACES: [&str; 7] = ["event log", "json", "syslog", "forward", "http ", "tls", "https"];
 
 fn campaign() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_panoptes-delivery"));
