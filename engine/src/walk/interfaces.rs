@@ -1,4 +1,5 @@
-//! Network interfaces and their addresses.
+//! Network interfaces and their addresses. Which namespaces are read in which scan is in
+//! [`super::young_nets`].
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::net_device::MAC_BYTES;
@@ -7,36 +8,74 @@ use super::snapshot::{InterfaceRow, NetRow};
 use super::{Memory, Walker};
 use panoptes_tables::Insertion;
 
+/// Number of scans for which the list of network interfaces is valid.
+pub(super) const INTERFACES_EVERY_SCANS: u32 = 128;
 /// Maximum number of entries of all lists together. Each costs a round, and users can make
 /// interfaces and addresses in namespaces of their own.
 const ENTRIES_MAX: u32 = 4096;
 /// Number of entries that are read whatever the scan's budget is.
 const ENTRIES_MIN: u32 = 64;
 /// Batches that an entry takes.
-const ENTRY_BATCHES: u64 = 3;
+pub(super) const ENTRY_BATCHES: u64 = 3;
+
+/// How far a namespace's list of devices was read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Extent {
+    Whole,
+    /// There was no room, or no entry may be read any more.
+    Cut,
+    /// An entry cannot be read, or is in a list twice.
+    Broken,
+}
 
 impl Walker {
+    /// Brings `interfaces` up to date. A device is found through the one before it, so a machine
+    /// with many devices costs many rounds. The first scan reads all, and then every
+    /// `INTERFACES_EVERY_SCANS`-th. The others read those of young namespaces.
+    pub(super) fn update_interfaces(&mut self, memory: &mut Memory<'_>) {
+        self.note_nets();
+        let is_due = self.interface_age == 0;
+        // A scan without time leaves them to the next one, unless none has read them.
+        let is_left = memory.meter.is_late() && !self.snapshot.interfaces.is_empty();
+        if is_due && !is_left {
+            self.read_interfaces(memory);
+            self.note_all_read();
+        } else {
+            self.read_young_nets(memory);
+            if is_due {
+                return;
+            }
+        }
+        self.interface_age = (self.interface_age + 1) % INTERFACES_EVERY_SCANS;
+    }
+
     /// Fills `interfaces`. Lists are followed entry by entry, so this costs a round for each entry.
-    pub(super) fn read_interfaces(&mut self, memory: &mut Memory<'_>) {
+    fn read_interfaces(&mut self, memory: &mut Memory<'_>) {
         self.snapshot.interfaces.clear();
         self.visited.clear();
         let left = (memory.meter.batches_left() / ENTRY_BATCHES).min(ENTRIES_MAX.into());
         let mut left = (left as u32).max(ENTRIES_MIN);
         for index in self.snapshot.nets.indexes() {
             let net = self.snapshot.nets[index];
-            self.read_devices(memory, &net, &mut left);
+            let extent = self.read_devices(memory, &net, &mut left);
+            self.snapshot.losses.dropped += u32::from(extent == Extent::Cut);
         }
     }
 
-    /// Reads a namespace's interfaces. `left` is the number of entries that may still be read.
-    fn read_devices(&mut self, memory: &mut Memory<'_>, net: &NetRow, left: &mut u32) {
+    /// Adds a namespace's interfaces. `left` is the number of entries that may still be read.
+    pub(super) fn read_devices(
+        &mut self,
+        memory: &mut Memory<'_>,
+        net: &NetRow,
+        left: &mut u32,
+    ) -> Extent {
         let layouts = &memory.kernel.layouts;
         let layout = &layouts.net_device;
         let end = net.address.plus(u64::from(layouts.net.dev_base_head.offset));
         let mut link = net.first_device;
         while self.snapshot.interfaces.len() < self.snapshot.interfaces.capacity() {
             if link == end || link.is_null() {
-                return;
+                return Extent::Whole;
             }
             if *left == 0 {
                 break;
@@ -45,11 +84,11 @@ impl Walker {
             let device = link.minus(u64::from(layout.dev_list.offset));
             if !self.is_first_visit(device) {
                 self.snapshot.losses.unbounded += 1;
-                return;
+                return Extent::Broken;
             }
             let Some(view) = memory.read_one(&mut self.reader, device, &layout.packing) else {
                 self.snapshot.losses.unreadable += 1;
-                return;
+                return Extent::Broken;
             };
             link = KernelVa(view.u64_at(layout.dev_list, 0));
             let (ipv4, ipv6) = (view.pointer(layout.ip_ptr), view.pointer(layout.ip6_ptr));
@@ -66,7 +105,7 @@ impl Walker {
             self.read_ipv6(memory, ipv6, &mut row, left);
             self.snapshot.interfaces.push(row);
         }
-        self.snapshot.losses.dropped += 1;
+        Extent::Cut
     }
 
     fn read_ipv4(

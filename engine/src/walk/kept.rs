@@ -10,7 +10,8 @@ use panoptes_tables::{Rows, room};
 
 use super::budget::Resume;
 use super::snapshot::InterfaceRow;
-use super::tables::INTERFACES_MAX;
+use super::tables::{INTERFACES_MAX, NETS_MAX};
+use super::young_nets::NetAge;
 use super::{Snapshot, Walker};
 use crate::limits::Limits;
 
@@ -28,7 +29,7 @@ pub(super) struct Hint {
 }
 
 /// What the walk remembers of one system: its limits, where to look, and its network interfaces,
-/// which not every scan reads.
+/// which not every scan reads, with the ages of the namespaces that they are in.
 #[derive(Debug)]
 pub struct Kept {
     limits: Limits,
@@ -41,6 +42,7 @@ pub struct Kept {
     pub(super) resume: Resume,
     interfaces: Rows<InterfaceRow>,
     interface_age: u32,
+    net_ages: Vec<NetAge>,
 }
 
 impl Kept {
@@ -59,6 +61,7 @@ impl Kept {
             resume: Resume::default(),
             interfaces: Rows::with_capacity(INTERFACES_MAX),
             interface_age: 0,
+            net_ages: room::list(NETS_MAX),
         }
     }
 }
@@ -82,6 +85,7 @@ impl Walker {
     fn exchange(&mut self, kept: &mut Kept) {
         mem::swap(&mut self.interface_age, &mut kept.interface_age);
         mem::swap(&mut self.snapshot.interfaces, &mut kept.interfaces);
+        mem::swap(&mut self.net_ages, &mut kept.net_ages);
     }
 
     /// Empties the result of the last scan, which was one of another system.

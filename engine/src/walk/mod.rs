@@ -6,7 +6,8 @@
 //! entity.
 //!
 //! Not here: deciding what is reported. From one scan to the next, the walk remembers only where to
-//! look: network interfaces, run queues and tasks that no list shows.
+//! look: network interfaces with the ages of their namespaces, run queues, and tasks that no list
+//! shows.
 
 mod budget;
 mod cgroups;
@@ -39,6 +40,7 @@ pub(crate) mod tests;
 mod texts;
 mod user_namespaces;
 mod views;
+mod young_nets;
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::layout::{Packing, View};
@@ -61,6 +63,7 @@ pub use tables::Snapshot;
 use self::budget::{Meter, Turn};
 use self::held_files::HeldFiles;
 use self::views::Hints;
+use self::young_nets::{DueNet, NetAge};
 use crate::address::{Reader, ReaderSizes};
 use crate::limits::Limits;
 use panoptes_tables::{AddressMap, HashKey, room};
@@ -132,7 +135,11 @@ pub struct Walker {
     visited: AddressMap,
     scratch: Scratch,
     hints: Hints,
+    /// Scans since all interfaces were read; 0 if this one reads them.
     interface_age: u32,
+    /// By network namespace.
+    net_ages: Vec<NetAge>,
+    net_key: HashKey,
     /// For hashes of paths.
     path_key: HashKey,
 }
@@ -202,6 +209,9 @@ struct Scratch {
     connections: tcp_socks::Lists,
     sockets: HeldFiles,
     terminals: HeldFiles,
+    /// Network namespaces of the last scan, and those whose interfaces are read.
+    net_ages: Vec<NetAge>,
+    due_nets: Vec<DueNet>,
 }
 
 impl Scratch {
@@ -252,6 +262,8 @@ impl Scratch {
             connections: tcp_socks::Lists::new(snapshot),
             sockets: HeldFiles::with_capacity(snapshot.files.capacity()),
             terminals: HeldFiles::with_capacity(snapshot.terminals.capacity()),
+            net_ages: room::list(snapshot.nets.capacity()),
+            due_nets: room::list(snapshot.nets.capacity()),
         }
     }
 }
@@ -306,6 +318,8 @@ impl Walker {
             scratch: Scratch::new(&snapshot, key),
             hints: Hints::new(snapshot.processes.capacity()),
             interface_age: 0,
+            net_ages: room::list(snapshot.nets.capacity()),
+            net_key: key.derive("walk: network namespaces"),
             path_key: key.derive("walk: paths of containers"),
             snapshot,
         }
@@ -367,16 +381,7 @@ impl Walker {
             memory.goes_on()?;
         }
         if scope.interfaces {
-            // A device is found through the one before it, so a machine with many devices costs
-            // many rounds. The first scan reads them, and then every `INTERFACES_EVERY_SCANS`-th.
-            let is_due = self.interface_age == 0;
-            // A scan without time leaves them to the next one, unless none has read them.
-            if is_due && memory.meter.is_late() && !self.snapshot.interfaces.is_empty() {
-                self.interface_age = INTERFACES_EVERY_SCANS - 1;
-            } else if is_due {
-                self.read_interfaces(memory);
-            }
-            self.interface_age = (self.interface_age + 1) % INTERFACES_EVERY_SCANS;
+            self.update_interfaces(memory);
         }
         self.follow_control_groups(kernel);
         self.check_descriptors(memory);
@@ -393,6 +398,7 @@ impl Walker {
     /// Drops what earlier scans remembered, so that the next scan runs as if it were the first.
     pub fn forget(&mut self) {
         self.interface_age = 0;
+        self.net_ages.clear();
         self.hints.forget();
         self.snapshot.interfaces.clear();
     }
@@ -406,9 +412,6 @@ impl Walker {
         self.hints.begin_scan();
     }
 }
-
-/// Number of scans for which the list of network interfaces is valid.
-const INTERFACES_EVERY_SCANS: u32 = 128;
 
 /// The memory of the scanned machine, and how its kernel lays it out.
 struct Memory<'a> {

@@ -315,6 +315,7 @@ impl Walker {
             net.inum = view.unsigned(layout.inum) as u32;
             net.hashinfo = view.pointer(layout.hashinfo);
             net.first_device = KernelVa(view.u64_at(layout.dev_base_head, 0));
+            net.last_device = KernelVa(view.u64_at(layout.dev_base_head, 1));
         });
     }
 

@@ -583,6 +583,8 @@ pub struct NetRow {
     pub hashinfo: KernelVa,
     /// List link of its first network device.
     pub first_device: KernelVa,
+    /// List link of its last network device.
+    pub last_device: KernelVa,
     /// Whether some of its TCP sockets were left out, so that a missing one need not have ended.
     pub connections_cut: bool,
 }

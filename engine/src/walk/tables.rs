@@ -20,7 +20,7 @@ const CGROUPS_MAX: usize = 32_768;
 const MOUNTS_MAX: usize = 32_768;
 const SUPER_BLOCKS_MAX: usize = 16_384;
 const NAMES_MAX: usize = 4096;
-const NETS_MAX: usize = 4096;
+pub(super) const NETS_MAX: usize = 4096;
 /// Maximum number of user namespaces. Processes in further ones count for their own users.
 const USER_NAMESPACES_MAX: usize = 4096;
 /// Maximum number of terminals in one scan. Nobody but root can fill the table for others: the

@@ -59,6 +59,11 @@ impl<T> Rows<T> {
         self.list.truncate(length);
     }
 
+    /// Removes the rows that are not kept. The others stay in their order, at other indexes.
+    pub fn retain(&mut self, is_kept: impl FnMut(&T) -> bool) {
+        self.list.retain(is_kept);
+    }
+
     /// The row at an index; `None` without an index, and for one out of range.
     #[inline]
     pub fn at(&self, index: impl Into<Option<Index<T>>>) -> Option<&T> {
@@ -155,8 +160,10 @@ mod tests {
         assert_eq!((rows[first], rows.at(second)), ("a", Some(&"b")));
         assert_eq!(rows.indexed().collect::<Vec<_>>(), [(first, &"a"), (second, &"b")]);
         assert_eq!(rows.at(None), None);
-        rows.truncate(1);
-        assert_eq!(rows.at(second), None);
+        rows.retain(|row| *row != "a");
+        assert_eq!((rows.at(first), rows.at(second)), (Some(&"b"), None));
+        rows.truncate(0);
+        assert_eq!(rows.at(first), None);
     }
 
     #[test]

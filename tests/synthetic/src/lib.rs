@@ -40,6 +40,7 @@ mod machine;
 mod memory;
 mod mirror;
 mod namespaces;
+mod networks;
 mod page_cache;
 mod page_tables;
 mod paths;

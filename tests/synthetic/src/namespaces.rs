@@ -126,7 +126,12 @@ impl Machine {
         self.memory.point(node, field, iattr);
     }
 
-    fn new_nsproxy(&mut self, mnt_ns: KernelVa, net: KernelVa, uts: KernelVa) -> KernelVa {
+    pub(crate) fn new_nsproxy(
+        &mut self,
+        mnt_ns: KernelVa,
+        net: KernelVa,
+        uts: KernelVa,
+    ) -> KernelVa {
         let layout = self.layouts().nsproxy;
         let nsproxy = self.memory.allocate(layout.size);
         self.memory.point(nsproxy, layout.mnt_ns, mnt_ns);

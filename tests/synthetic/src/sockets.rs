@@ -1,9 +1,8 @@
-//! TCP and AF_UNIX sockets, the hash tables of TCP, and network interfaces.
+//! TCP and AF_UNIX sockets, and the hash tables of TCP.
 
 use std::net::{IpAddr, SocketAddr};
 
 use panoptes_decoders::address::KernelVa;
-use panoptes_decoders::kernel::net_device::MAC_BYTES;
 use panoptes_decoders::kernel::sock::{AF_INET, AF_INET6, IPPROTO_TCP, SOCK_STREAM, TcpState};
 use panoptes_decoders::kernel::unix_sock::AF_UNIX;
 
@@ -74,43 +73,11 @@ impl Machine {
             self.memory.put_word(head, (index + (1 << 29)) << 1 | 1);
         }
         let listeners = (listeners.0.plus(first), listeners.1, size);
-        let head = net.plus(layouts.net.dev_base_head.offset.into());
-        self.memory.list_init(head);
-        self.add_device("lo", 1, [0; MAC_BYTES], [127, 0, 0, 1]);
-        let eth0 = self.add_device("eth0", 2, [0x52, 0x54, 0, 0x12, 0x34, 0x56], [10, 0, 2, 15]);
+        self.boot_devices(net);
+        let eth0 = self.add_device(net, "eth0", 2, [10, 0, 2, 15]);
         let route = self.memory.allocate(layouts.dst_entry.size);
         self.memory.point(route, layouts.dst_entry.dev, eth0);
         self.network = Network { listeners, ehash, route };
-    }
-
-    fn add_device(
-        &mut self,
-        name: &str,
-        index: u64,
-        mac: [u8; MAC_BYTES],
-        ipv4: [u8; 4],
-    ) -> KernelVa {
-        let layouts = self.layouts();
-        let layout = &layouts.net_device;
-        let device = self.memory.allocate(layout.size);
-        self.put_text(device, layout.name, name);
-        self.memory.put(device, layout.ifindex, index);
-        let address = self.memory.allocate(32);
-        self.memory.write(address, &mac);
-        self.memory.point(device, layout.dev_addr, address);
-        self.memory.put(device, layout.addr_len, MAC_BYTES as u64);
-        let in_device = self.memory.allocate(layouts.in_device.size);
-        let entry = self.memory.allocate(layouts.in_ifaddr.size);
-        let local = u32::from_le_bytes(ipv4);
-        self.memory.put(entry, layouts.in_ifaddr.ifa_local, local.into());
-        self.memory.point(in_device, layouts.in_device.ifa_list, entry);
-        self.memory.point(device, layout.ip_ptr, in_device);
-        let inet6 = self.memory.allocate(layouts.inet6_dev.size);
-        self.memory.list_init(inet6.plus(layouts.inet6_dev.addr_list.offset.into()));
-        self.memory.point(device, layout.ip6_ptr, inet6);
-        let head = self.kernel.symbol("init_net").plus(layouts.net.dev_base_head.offset.into());
-        self.memory.list_add_tail(device.plus(layout.dev_list.offset.into()), head);
-        device
     }
 
     /// `sock_alloc` and `sk_alloc`, and a descriptor. Returns the descriptor and its file.
@@ -124,7 +91,7 @@ impl Machine {
         let sock = self.memory.allocate(bytes);
         let common = &layouts.sock_common;
         let protocol = if family == AF_UNIX { 0 } else { IPPROTO_TCP };
-        let net = self.kernel.symbol("init_net");
+        let net = self.network_of(pid);
         for (field, value) in [
             (common.skc_family, family.into()),
             (common.skc_state, TcpState::Closed as u64),

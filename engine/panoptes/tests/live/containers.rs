@@ -158,7 +158,7 @@ fn by_runc_in_a_pod(guest: &mut Guest, both: &Both) {
         "container_id": ID, "pod_uid": UID, "pod_name": "host-of-pod", "node_name": "guest",
     });
     let begin = Instant::now();
-    // Not every scan reads interfaces: until then, all but the address is known.
+    // Not every scan reads the interfaces of a namespace: until then, all but the address is known.
     let record = loop {
         let second = execute(guest, "runc", ID);
         let record = wait_for_second(watcher, second, ID);

@@ -227,11 +227,6 @@ const ABSENCES: &[Absence] = &[
         },
     },
     Absence {
-        fields: &["/activity_data/network_connection_details/workload_network_interface_*"],
-        why: "interfaces are read in every 128th scan, and the namespace is newer",
-        is_so: |known, record, _| !known.networks.contains(&network(record)),
-    },
-    Absence {
         fields: &[
             "/activity_data/network_connection_details/tcp_connection_creation_time_iso_8601_ns",
         ],
@@ -272,8 +267,6 @@ struct Known {
     fields: HashSet<String>,
     /// The connections that a process has held.
     held: HashSet<String>,
-    /// The network namespaces whose interfaces have been read.
-    networks: HashSet<String>,
     /// The tables of systems that have been full.
     full: HashSet<String>,
 }
@@ -315,9 +308,6 @@ impl Known {
         let details = record.details("network_connection");
         if details["file_descriptor_id"].is_string() {
             self.held.insert(Self::connection(record));
-        }
-        if details["workload_network_interface_name"].is_string() {
-            self.networks.insert(network(record));
         }
         let limit = &record.details("system_activity")["limit"];
         if let Some(limit) = limit.as_str() {
