@@ -228,7 +228,7 @@ impl Truth {
 }
 
 /// The last whole line.
-pub(crate) fn last_line(text: &[u8]) -> Option<&[u8]> {
+fn last_line(text: &[u8]) -> Option<&[u8]> {
     let end = text.iter().rposition(|byte| *byte == b'\n')?;
     text[..end].split(|byte| *byte == b'\n').next_back()
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::machine::Live;
 use crate::receivers::{self, Programs, Receiver};
 use crate::records::id;
-use crate::service::{Service, last_line};
+use crate::service::Service;
 
 /// How long each step may take without progress.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -149,7 +149,8 @@ impl Stage {
     }
 }
 
-/// The size of these files, and whether one of the last two ends with the record of this id.
+/// The size of these files, and whether one of the last two has the record of this id near its end:
+/// a system may report something after it.
 fn look_at(paths: &[PathBuf], last: u128) -> io::Result<(u64, bool)> {
     let (mut size, mut is_there) = (0, false);
     for (number, path) in paths.iter().rev().enumerate() {
@@ -160,7 +161,7 @@ fn look_at(paths: &[PathBuf], last: u128) -> io::Result<(u64, bool)> {
             let mut end = Vec::new();
             file.seek(SeekFrom::Start(length.saturating_sub(64 << 10)))?;
             file.read_to_end(&mut end)?;
-            is_there |= last_line(&end).and_then(id) == Some(last);
+            is_there |= end.split(|byte| *byte == b'\n').any(|line| id(line) == Some(last));
         }
     }
     Ok((size, is_there))

@@ -196,8 +196,9 @@ impl Control {
             && self.use_spare(index)
     }
 
-    /// Ends scans through a function that `auto_scan` has found, because its machine is also watched
-    /// through one that is named. The comparison before its next search makes it a spare one.
+    /// Ends scans through a function that `auto_scan` has found, because its machine is also
+    /// watched through one that is named. The comparison before its next search makes it a spare
+    /// one.
     pub(super) fn yield_to_named(&mut self, found: &SystemAddress) {
         let is_it = |one: &&Candidate| one.is_found && one.uses(found);
         if let Some(Candidate { phase: Phase::Scanned(scanned), .. }) =
