@@ -30,8 +30,10 @@ use panoptes_engine::walk::{Kernel, ScanError, Scope, Snapshot};
 use panoptes_sources::{Detail, Meter};
 use rustix::time::{ClockId, clock_gettime};
 
-/// Longest processor time of one scan and its lines, whatever the memory holds.
+/// Longest processor time of one scan, whatever the memory holds.
 const TIME_MAX: Duration = Duration::from_secs(if cfg!(debug_assertions) { 5 } else { 2 });
+/// Most processor time for a check and a line of an entity: a line may have a path of 4 KiB.
+const LINE_MAX: Duration = Duration::from_micros(if cfg!(debug_assertions) { 100 } else { 40 });
 /// Largest number of batches of one scan. Nested directories and hash chains take thousands.
 const BATCHES_MAX: u64 = 20_000;
 /// Longest time of a test without progress.
@@ -57,6 +59,7 @@ fn scan<S: MemorySource>(scanner: &mut Scanner, source: S, kernel: &Kernel) -> O
     let begin = processor_time();
     scanner.walker.forget();
     let scanned = scanner.walker.scan(&mut meter, kernel, Scope::ALL);
+    let time = processor_time().saturating_sub(begin);
     let (entities, error) = match scanned {
         Ok(snapshot) => {
             check(snapshot);
@@ -67,9 +70,11 @@ fn scan<S: MemorySource>(scanner: &mut Scanner, source: S, kernel: &Kernel) -> O
         }
         Err(error) => (0, Some(error)),
     };
-    let time = processor_time().saturating_sub(begin);
+    let both = processor_time().saturating_sub(begin);
+    let lines_max = LINE_MAX.saturating_mul(entities.try_into().unwrap_or(u32::MAX));
     let batches = meter.counts().batches;
     assert!(time <= TIME_MAX, "a scan took {time:?} and {batches} batches");
+    assert!(both <= time + TIME_MAX + lines_max, "{entities} entities took {both:?}, {time:?}");
     assert!(batches <= BATCHES_MAX, "a scan took {batches} batches");
     Outcome { entities, batches, time, error }
 }
