@@ -15,6 +15,8 @@ pub(super) const INTERFACES_EVERY_SCANS: u32 = 128;
 const ENTRIES_MAX: u32 = 4096;
 /// Number of entries that are read whatever the scan's budget is.
 const ENTRIES_MIN: u32 = 64;
+/// Number of interfaces that a namespace gets while there is room: `lo` and that of a container.
+const NET_ROWS_MIN: usize = 2;
 /// Batches that an entry takes.
 pub(super) const ENTRY_BATCHES: u64 = 3;
 
@@ -50,36 +52,49 @@ impl Walker {
     }
 
     /// Fills `interfaces`. Lists are followed entry by entry, so this costs a round for each entry.
+    /// Owners take turns, and no namespace gets more than its share of the room.
     fn read_interfaces(&mut self, memory: &mut Memory<'_>) {
         self.snapshot.interfaces.clear();
+        self.list_all_nets();
         self.visited.clear();
         let left = (memory.meter.batches_left() / ENTRY_BATCHES).min(ENTRIES_MAX.into());
         let mut left = (left as u32).max(ENTRIES_MIN);
-        for index in self.snapshot.nets.indexes() {
+        let count = self.scratch.due_nets.len();
+        for turn in 0..count {
+            let index = self.scratch.due_nets[turn].net;
             let net = self.snapshot.nets[index];
-            let extent = self.read_devices(memory, &net, &mut left);
+            let room = self.snapshot.interfaces.room();
+            // The initial namespace is the first row, and only root of the machine adds to it.
+            let is_initial = index.position() == 0;
+            let share = if is_initial { room / 2 } else { room / (count - turn) };
+            let rows = share.max(NET_ROWS_MIN);
+            let extent = self.read_devices(memory, &net, rows, &mut left);
             self.snapshot.losses.dropped += u32::from(extent == Extent::Cut);
         }
     }
 
-    /// Adds a namespace's interfaces. `left` is the number of entries that may still be read.
+    /// Adds at most `rows` of a namespace's interfaces. `left` is the number of entries that may
+    /// still be read.
     pub(super) fn read_devices(
         &mut self,
         memory: &mut Memory<'_>,
         net: &NetRow,
+        rows: usize,
         left: &mut u32,
     ) -> Extent {
         let layouts = &memory.kernel.layouts;
         let layout = &layouts.net_device;
         let end = net.address.plus(u64::from(layouts.net.dev_base_head.offset));
         let mut link = net.first_device;
-        while self.snapshot.interfaces.len() < self.snapshot.interfaces.capacity() {
+        let mut rows = rows.min(self.snapshot.interfaces.room());
+        loop {
             if link == end || link.is_null() {
                 return Extent::Whole;
             }
-            if *left == 0 {
-                break;
+            if rows == 0 || *left == 0 {
+                return Extent::Cut;
             }
+            rows -= 1;
             *left -= 1;
             let device = link.minus(u64::from(layout.dev_list.offset));
             if !self.is_first_visit(device) {
@@ -105,7 +120,6 @@ impl Walker {
             self.read_ipv6(memory, ipv6, &mut row, left);
             self.snapshot.interfaces.push(row);
         }
-        Extent::Cut
     }
 
     fn read_ipv4(

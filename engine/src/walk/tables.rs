@@ -26,7 +26,8 @@ const USER_NAMESPACES_MAX: usize = 4096;
 /// Maximum number of terminals in one scan. Nobody but root can fill the table for others: the
 /// kernel makes at most 4096 pseudoterminals (`kernel.pty.max`), each with two ends.
 pub(super) const TERMINALS_MAX: usize = 16_384;
-pub(super) const INTERFACES_MAX: usize = 256;
+/// Maximum number of network interfaces of all namespaces together.
+pub(super) const INTERFACES_MAX: usize = 1024;
 
 macro_rules! tables {
     ($limits:ident; $($(#[$doc:meta])* $name:ident: $table:ident<$row:ty> = $capacity:expr;)*) => {

@@ -52,7 +52,7 @@ impl NetAge {
 /// A namespace that waits to be read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DueNet {
-    net: Index<NetRow>,
+    pub(super) net: Index<NetRow>,
     /// Number of its owner.
     owner: u32,
     is_read: bool,
@@ -117,7 +117,7 @@ impl Walker {
             let net = self.snapshot.nets[index];
             let begin = self.snapshot.interfaces.len();
             let mut left_of_net = NET_ENTRIES_MAX;
-            let extent = self.read_devices(memory, &net, &mut left_of_net);
+            let extent = self.read_devices(memory, &net, usize::MAX, &mut left_of_net);
             if memory.is_stopped() {
                 self.snapshot.interfaces.truncate(begin);
                 return;
@@ -131,6 +131,14 @@ impl Walker {
                 age.age = OLD;
             }
         }
+    }
+
+    /// Lists all namespaces in the order in which they are read with all interfaces.
+    pub(super) fn list_all_nets(&mut self) {
+        for net in &mut self.net_ages {
+            (net.is_read, net.is_due) = (false, true);
+        }
+        self.list_due_nets();
     }
 
     /// Lists the namespaces that wait to be read in the order in which they are. Of the namespaces
@@ -163,8 +171,7 @@ impl Walker {
     /// then they are those of connections that have ended with their namespace.
     fn forget_interfaces_of_gone_nets(&mut self) {
         let Self { snapshot, visited, .. } = self;
-        let room = snapshot.interfaces.capacity() - snapshot.interfaces.len();
-        if room >= ENTRIES_MAX as usize {
+        if snapshot.interfaces.room() >= ENTRIES_MAX as usize {
             return;
         }
         visited.clear();

@@ -44,6 +44,11 @@ impl<T> Rows<T> {
         Some(self.span_from(start))
     }
 
+    /// Number of rows that may still be added.
+    pub fn room(&self) -> usize {
+        self.capacity.saturating_sub(self.list.len())
+    }
+
     /// Sets how many rows may be added from now on, at most as many as there is room for.
     pub fn set_capacity(&mut self, capacity: usize) {
         self.capacity = capacity.min(self.list.capacity());

@@ -44,12 +44,19 @@ impl Bench {
     }
 
     fn scan_within(&mut self, budget: &Budget<'_>) -> u64 {
+        let (batches, dropped) = self.scan_with_losses(budget);
+        assert_eq!(dropped, 0);
+        batches
+    }
+
+    /// Scans; returns the numbers of batches and of losses for want of room.
+    fn scan_with_losses(&mut self, budget: &Budget<'_>) -> (u64, u32) {
         self.scans += 1;
         let mut source = Source::new(&mut self.machine);
         let scanned = self.walker.scan_within(&mut source, &self.kernel, Scope::ALL, budget);
         let losses = scanned.expect("processes are found").losses;
-        assert_eq!((losses.unreadable, losses.unbounded, losses.dropped), (0, 0, 0));
-        source.counts().batches
+        assert_eq!((losses.unreadable, losses.unbounded), (0, 0));
+        (source.counts().batches, losses.dropped)
     }
 
     /// Whether the last scan was one that reads all interfaces.
@@ -229,6 +236,39 @@ fn a_large_namespace_loses_nothing_when_a_device_is_added() {
     assert_eq!(bench.interfaces(bench.pid), all);
     // Reading it in part is of no use.
     assert_eq!((0..20).map(|_| bench.scan()).collect::<Vec<_>>(), [quiet; 20]);
+}
+
+#[test]
+fn interfaces_of_one_user_take_no_room_from_others() {
+    let mut bench = Bench::new();
+    let crowds = [(); 3].map(|()| {
+        let (pid, net) = bench.newcomer(1000);
+        for index in 2..700 {
+            bench.machine.new_device(net, &format!("dummy{index}"), index, [2; 6]);
+        }
+        pid
+    });
+    for _ in 0..40 {
+        bench.newcomer(1000);
+    }
+    let others: Vec<_> = (0..60).map(|number| bench.newcomer(2000 + number % 2)).collect();
+    for &(_, net) in &others {
+        bench.machine.add_device(net, "eth0", 2, [10, 1, 0, 2]);
+    }
+    let before = bench.interfaces(1);
+    while bench.scans % PERIOD != 0 {
+        bench.scan_with_losses(&Budget::NONE);
+    }
+    // The large ones are cut, which is a loss of each.
+    assert_eq!(bench.scan_with_losses(&Budget::NONE).1, 3);
+    assert!(bench.has_read_all());
+    for (pid, _) in others {
+        assert_eq!(bench.interfaces(pid), ["lo []", "eth0 [10.1.0.2]"]);
+    }
+    assert_eq!(bench.interfaces(1), before);
+    for pid in crowds {
+        assert!(bench.interfaces(pid).len() > 2);
+    }
 }
 
 #[test]
