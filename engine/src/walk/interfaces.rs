@@ -15,8 +15,10 @@ pub(super) const INTERFACES_EVERY_SCANS: u32 = 128;
 const ENTRIES_MAX: u32 = 4096;
 /// Number of entries that are read whatever the scan's budget is.
 const ENTRIES_MIN: u32 = 64;
-/// Number of interfaces that a namespace gets while there is room: `lo` and that of a container.
+/// Number of interfaces that a namespace gets while there is room: `lo` and a container's.
 const NET_ROWS_MIN: usize = 2;
+/// Number of entries of a namespace that are read while any may be: those two and their addresses.
+const NET_ENTRIES_MIN: u32 = 8;
 /// Batches that an entry takes.
 pub(super) const ENTRY_BATCHES: u64 = 3;
 
@@ -36,6 +38,7 @@ impl Walker {
     /// `INTERFACES_EVERY_SCANS`-th. The others read those of young namespaces.
     pub(super) fn update_interfaces(&mut self, memory: &mut Memory<'_>) {
         self.note_nets();
+        self.owner_turn = self.owner_turn.wrapping_add(1);
         let is_due = self.interface_age == 0;
         // A scan without time leaves them to the next one, unless none has read them.
         let is_left = memory.meter.is_late() && !self.snapshot.interfaces.is_empty();
@@ -52,7 +55,7 @@ impl Walker {
     }
 
     /// Fills `interfaces`. Lists are followed entry by entry, so this costs a round for each entry.
-    /// Owners take turns, and no namespace gets more than its share of the room.
+    /// Owners take turns, and no namespace gets more than its share of room and entries.
     fn read_interfaces(&mut self, memory: &mut Memory<'_>) {
         self.snapshot.interfaces.clear();
         self.list_all_nets();
@@ -63,12 +66,14 @@ impl Walker {
         for turn in 0..count {
             let index = self.scratch.due_nets[turn].net;
             let net = self.snapshot.nets[index];
-            let room = self.snapshot.interfaces.room();
             // The initial namespace is the first row, and only root of the machine adds to it.
             let is_initial = index.position() == 0;
-            let share = if is_initial { room / 2 } else { room / (count - turn) };
-            let rows = share.max(NET_ROWS_MIN);
-            let extent = self.read_devices(memory, &net, rows, &mut left);
+            let shares = if is_initial { (count - turn).min(2) } else { count - turn };
+            let rows = (self.snapshot.interfaces.room() / shares).max(NET_ROWS_MIN);
+            let share = (left / shares as u32).max(NET_ENTRIES_MIN).min(left);
+            let mut left_of_net = share;
+            let extent = self.read_devices(memory, &net, rows, &mut left_of_net);
+            left -= share - left_of_net;
             self.snapshot.losses.dropped += u32::from(extent == Extent::Cut);
         }
     }

@@ -42,6 +42,7 @@ pub struct Kept {
     pub(super) resume: Resume,
     interfaces: Rows<InterfaceRow>,
     interface_age: u32,
+    owner_turn: u32,
     net_ages: Vec<NetAge>,
 }
 
@@ -61,6 +62,7 @@ impl Kept {
             resume: Resume::default(),
             interfaces: Rows::with_capacity(INTERFACES_MAX),
             interface_age: 0,
+            owner_turn: 0,
             net_ages: room::list(NETS_MAX),
         }
     }
@@ -84,6 +86,7 @@ impl Walker {
 
     fn exchange(&mut self, kept: &mut Kept) {
         mem::swap(&mut self.interface_age, &mut kept.interface_age);
+        mem::swap(&mut self.owner_turn, &mut kept.owner_turn);
         mem::swap(&mut self.snapshot.interfaces, &mut kept.interfaces);
         mem::swap(&mut self.net_ages, &mut kept.net_ages);
     }

@@ -137,6 +137,8 @@ pub struct Walker {
     hints: Hints,
     /// Scans since all interfaces were read; 0 if this one reads them.
     interface_age: u32,
+    /// Number of scans, which may wrap: other owners of namespaces come first in each.
+    owner_turn: u32,
     /// By network namespace.
     net_ages: Vec<NetAge>,
     net_key: HashKey,
@@ -318,6 +320,7 @@ impl Walker {
             scratch: Scratch::new(&snapshot, key),
             hints: Hints::new(snapshot.processes.capacity()),
             interface_age: 0,
+            owner_turn: 0,
             net_ages: room::list(snapshot.nets.capacity()),
             net_key: key.derive("walk: network namespaces"),
             path_key: key.derive("walk: paths of containers"),

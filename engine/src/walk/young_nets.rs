@@ -122,7 +122,8 @@ impl Walker {
                 self.snapshot.interfaces.truncate(begin);
                 return;
             }
-            left -= NET_ENTRIES_MAX - left_of_net;
+            // A namespace without entries costs some time, too.
+            left -= (NET_ENTRIES_MAX - left_of_net).max(1);
             let is_whole = extent == Extent::Whole && left_of_net > 0;
             let is_replaced = self.replace_interfaces(net.inum, begin, is_whole);
             let age = &mut self.net_ages[index.position()];
@@ -159,9 +160,9 @@ impl Walker {
         let is_same = |one: &DueNet, next: &DueNet| one.owner == next.owner;
         let owners = due.chunk_by(is_same).count() as u32;
         // Another owner is the first in each scan.
-        for (place, of_owner) in (self.interface_age..).zip(due.chunk_by_mut(is_same)) {
+        for (place, of_owner) in (0..owners).zip(due.chunk_by_mut(is_same)) {
             for (rank, it) in (0..).zip(of_owner) {
-                it.turn = (rank, place % owners);
+                it.turn = (rank, place.wrapping_add(self.owner_turn) % owners);
             }
         }
         due.sort_unstable_by_key(|it| it.turn);

@@ -153,6 +153,8 @@ fn run(options: &Options) -> Result<bool, String> {
         if options.keep.is_none() {
             fs::remove_dir_all(&folder).map_err(wrong)?;
         }
+        // What this fault has left to the disk must not slow down the next one.
+        nix::unistd::sync();
     }
     Ok(is_good && rows_count > 0)
 }

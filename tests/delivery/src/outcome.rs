@@ -76,7 +76,11 @@ impl fmt::Display for Row {
         let (fault, sent, seconds) = (self.fault.name, self.sent, self.time.as_secs_f64());
         write!(f, "{fault:<15} {receiver:<10} {sent:>8}  {whole:>8}  {lost:>6}")?;
         write!(f, "  {:>7}  {doubled:>7}  {seconds:>7.1}", self.dropped.here)?;
-        self.broken().iter().try_for_each(|rule| write!(f, "  {rule}"))
+        self.broken().iter().try_for_each(|rule| write!(f, "  {rule}"))?;
+        match self.dropped.undisturbed {
+            0 => Ok(()),
+            lost => write!(f, " (it lost {lost})"),
+        }
     }
 }
 
