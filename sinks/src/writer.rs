@@ -9,16 +9,19 @@
 //! never precedes one that it follows from: what a scanner reports about a machine comes after the
 //! record that watching it began.
 
+mod absent;
+
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+use self::absent::Absent;
 use crate::failpoints;
 use crate::filter::Filter;
-use crate::output::{Counters, Output, OutputKind, PATIENCE_NS, Standing};
+use crate::output::backlog::Backlog;
+use crate::output::{Counters, Output, PATIENCE_NS, Standing};
 use crate::panics::{self, caught};
 use crate::queue::{Block, Consumer, Waker};
 use crate::record_counts::RecordCounts;
@@ -194,7 +197,7 @@ impl Writer {
                 }
                 OutputChange::Replace(counters, output) => {
                     if let Some(reader) = self.outputs.iter_mut().find(is_of(&counters)) {
-                        reader.replace(output);
+                        reader.guarded(&self.lanes, |reader| reader.replace(output));
                     }
                 }
                 OutputChange::End(system) => {
@@ -215,7 +218,8 @@ impl Writer {
                 OutputChange::Release(counters, until, filter) => {
                     if let Some(reader) = self.outputs.iter_mut().find(is_of(&counters)) {
                         if reader.is_absent {
-                            reader.release(filter);
+                            let waiting = reader.output.hand_over();
+                            reader.release(filter, waiting);
                         } else {
                             reader.end(until, Sequel::Output(filter), now_ns);
                         }
@@ -235,10 +239,15 @@ impl Writer {
                 return true;
             }
             has_ended = true;
+            let sequel = reader.sequel;
+            let may_hand_over = matches!(sequel, Sequel::Output(_));
+            let hand_over = |reader: &mut Reader| reader.output.hand_over();
+            let waiting =
+                may_hand_over.then(|| reader.guarded(lanes, hand_over)).flatten().flatten();
             reader.guarded(lanes, Reader::finish);
-            if let Sequel::Output(filter) = reader.sequel {
+            if let Sequel::Output(filter) = sequel {
                 // The next one goes on where it was.
-                reader.release(filter);
+                reader.release(filter, waiting);
                 return true;
             }
             for (index, lane) in lanes.iter().enumerate() {
@@ -453,10 +462,11 @@ impl Reader {
         }
     }
 
-    /// Drops the output, and leaves its place empty. The next output has this filter.
-    fn vacate(&mut self, filter: Filter) {
+    /// Drops the output, and leaves its place empty. The next output has this filter, and goes on
+    /// with what waited.
+    fn vacate(&mut self, filter: Filter, waiting: Option<Backlog>) {
         let counters = Arc::clone(self.output.counters());
-        let absent = Absent { kind: self.output.kind(), filter, counters };
+        let absent = Absent { kind: self.output.kind(), filter, counters, waiting };
         let output = std::mem::replace(&mut self.output, Box::new(absent));
         // Its buffers may be half changed, so this may panic; nothing of it is used again.
         let _ = caught(move || drop(output));
@@ -465,8 +475,8 @@ impl Reader {
     }
 
     /// Leaves the place of an output that has ended to the next one.
-    fn release(&mut self, filter: Filter) {
-        self.vacate(filter);
+    fn release(&mut self, filter: Filter, waiting: Option<Backlog>) {
+        self.vacate(filter, waiting);
         (self.until, self.sequel, self.ends_ns) = (None, Sequel::Nothing, u64::MAX);
         self.output.counters().set_released();
     }
@@ -481,7 +491,7 @@ impl Reader {
 
     /// Drops an output that has panicked; counts the records that it had not written.
     fn lose_output(&mut self, lanes: &[Lane], panic: String) {
-        self.vacate(self.output.filter());
+        self.vacate(self.output.filter(), None);
         let counters = Arc::clone(self.output.counters());
         let own = counters.dropped().saturating_sub(self.skipped);
         let unwritten = self.taken.saturating_sub(counters.records()).saturating_sub(own);
@@ -495,12 +505,17 @@ impl Reader {
 
     /// Goes on with another output.
     fn replace(&mut self, output: Box<dyn Output>) {
+        let waiting = self.output.hand_over();
         self.output = output;
         self.standing = Standing::Idle;
         self.is_absent = false;
         (self.taken, self.skipped) = (0, 0);
         self.progress = self.output.progress();
         self.until = self.next_until.take();
+        if let Some(waiting) = waiting {
+            self.taken = waiting.waiting().entries as u64;
+            self.output.take_over(waiting);
+        }
     }
 
     fn reopen(&mut self) {
@@ -535,10 +550,17 @@ impl Reader {
         let mut next =
             places.filter_map(|(lane, place)| lane.held.get((place.block - lane.first) as usize));
         let has_more = next.any(|block| block.number() < until);
+        let may_hand_over = matches!(self.sequel, Sequel::Output(_));
         match self.standing {
             Standing::Idle if !has_more => true,
             _ if now_ns >= self.ends_ns => true,
             Standing::Closed => true,
+            // The next output goes on with what waits, and its receiver may have come back by it.
+            Standing::Failing | Standing::Away
+                if !has_more && may_hand_over && self.output.keeps_waiting() =>
+            {
+                true
+            }
             Standing::Failing if self.sequel == Sequel::Nothing => false,
             _ if has_more && self.sequel == Sequel::Nothing => false,
             _ => !self.is_hopeful(now_ns),
@@ -622,38 +644,6 @@ impl Reader {
         *place = Place { block: place.block + 1, record: 0 };
         true
     }
-}
-
-/// In the place of an output that has panicked or was released: records wait for the next one.
-#[derive(Debug)]
-struct Absent {
-    kind: OutputKind,
-    filter: Filter,
-    counters: Arc<Counters>,
-}
-
-impl Output for Absent {
-    fn kind(&self) -> OutputKind {
-        self.kind
-    }
-
-    fn counters(&self) -> &Arc<Counters> {
-        &self.counters
-    }
-
-    fn append(&mut self, _: &Block, _: Range<usize>, _: u64) -> usize {
-        0
-    }
-
-    fn filter(&self) -> Filter {
-        self.filter
-    }
-
-    fn advance(&mut self, _: u64, _: Duration) -> Standing {
-        Standing::Failing
-    }
-
-    fn finish(&mut self) {}
 }
 
 #[cfg(test)]

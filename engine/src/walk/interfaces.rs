@@ -20,7 +20,7 @@ const NET_ROWS_MIN: usize = 2;
 /// Number of entries of a namespace that are read while any may be: those two and their addresses.
 const NET_ENTRIES_MIN: u32 = 8;
 /// Batches that an entry takes.
-pub(super) const ENTRY_BATCHES: u64 = 3;
+pub(super) const ENTRY_BATCHES: u64 = 4;
 
 /// How far a namespace's list of devices was read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

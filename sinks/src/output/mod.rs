@@ -30,6 +30,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use self::backlog::Backlog;
 use crate::filter::Filter;
 use crate::queue::Block;
 
@@ -199,6 +200,23 @@ pub trait Output: std::fmt::Debug + Send {
 
     /// Opens its file again, if it has one, when what was taken until now is written.
     fn reopen(&mut self) {}
+
+    /// Whether what waits for its receiver survives it: it is on disk, or
+    /// [`Self::hand_over`] returns it.
+    fn keeps_waiting(&self) -> bool {
+        false
+    }
+
+    /// Returns what waits for its receiver in memory: another output takes its place. Nothing but
+    /// [`Self::finish`] may follow.
+    fn hand_over(&mut self) -> Option<Backlog> {
+        None
+    }
+
+    /// Takes what waited for the output that was in its place before.
+    fn take_over(&mut self, waiting: Backlog) {
+        self.counters().add_dropped(waiting.waiting().entries);
+    }
 
     /// Ends the output: records that could not be written are dropped and counted.
     fn finish(&mut self);

@@ -1,8 +1,10 @@
 //! Outputs that panic, are removed, or make room for others.
 
+use std::ops::Range;
 use std::sync::Mutex;
 
 use super::*;
+use crate::output::OutputKind;
 use crate::queue::{Class, Producer, QueueSize, queue};
 
 /// Keeps records, and panics where a test wants it.

@@ -206,6 +206,22 @@ impl Backlog {
         self.load();
     }
 
+    /// Whether what waits in it survives the program.
+    pub const fn is_on_disk(&self) -> bool {
+        self.disk.is_some()
+    }
+
+    /// Adds all that waits in another backlog. It must have no disk.
+    pub fn take_over(&mut self, mut other: Self) {
+        other.rewind();
+        while let Some((is_alert, entry)) = other.next() {
+            self.push(is_alert, entry.stamp, &[entry.bytes]);
+            let (length, sequence) = (entry.bytes.len(), entry.sequence);
+            other.send(length);
+            other.confirm(sequence);
+        }
+    }
+
     /// Writes what is not confirmed to the disk. Returns how many entries are lost: all of them if
     /// there is no disk. Nothing may follow.
     pub fn finish(&mut self) -> usize {

@@ -65,6 +65,30 @@ fn all(Dropped { full, too_long, damaged }: Dropped) -> u64 {
 }
 
 #[test]
+fn another_backlog_goes_on_with_what_waits() {
+    let mut first = Backlog::new(1 << 20);
+    for number in 0..40 {
+        push(&mut first, number % 3 == 0, QUARTER);
+    }
+    // One has arrived, and a part of the next one is on its way.
+    assert_eq!(send(&mut first), Some(0));
+    first.confirm(0);
+    first.send(10);
+    let (waiting, mut larger) = (first.waiting(), Backlog::new(2 << 20));
+    larger.take_over(first);
+    assert_eq!((larger.waiting(), all(larger.dropped())), (waiting, 0));
+    let mut numbers = Vec::new();
+    while let Some(Entry { sequence, stamp, bytes }) = larger.peek() {
+        assert_eq!(bytes, content(stamp / 7, QUARTER));
+        numbers.push(stamp / 7);
+        let length = bytes.len();
+        larger.send(length);
+        larger.confirm(sequence);
+    }
+    assert!(numbers.into_iter().eq(1..40));
+}
+
+#[test]
 fn entries_leave_in_the_order_in_which_they_came() {
     let mut backlog = Backlog::new(0);
     for is_alert in [true, false, false, true, true, false] {

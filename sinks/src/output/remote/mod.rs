@@ -26,6 +26,7 @@ mod search;
 mod tls;
 
 use std::io;
+use std::mem;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -474,6 +475,27 @@ impl Output for RemoteOutput {
         }
         self.count_backlog();
         self.standing(now_ns)
+    }
+
+    fn keeps_waiting(&self) -> bool {
+        true
+    }
+
+    fn hand_over(&mut self) -> Option<Backlog> {
+        if self.backlog.is_on_disk() {
+            return None;
+        }
+        if let State::Up = self.state {
+            self.confirm();
+        }
+        self.count_backlog();
+        self.dropped = 0;
+        Some(mem::replace(&mut self.backlog, Backlog::new(0)))
+    }
+
+    fn take_over(&mut self, waiting: Backlog) {
+        self.backlog.take_over(waiting);
+        self.count_backlog();
     }
 
     /// What was not confirmed waits on the disk for the next start, or is lost.

@@ -166,16 +166,50 @@ fn a_renewed_token_is_used_although_no_key_has_changed() {
     assert_eq!(kept.count("nothing has changed"), 1, "{}", kept.text());
 }
 
+/// An address where nobody listens yet.
+fn absent() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// A receiver of this address.
+fn telemetry(address: SocketAddr, more: &str) -> String {
+    format!("log_folder: log, telemetry: [{{address: '{address}'{more}}}]")
+}
+
 #[test]
-fn what_waited_for_a_receiver_that_is_away_is_counted_when_it_changes() {
+fn what_waited_for_a_receiver_goes_to_it_with_its_new_settings() {
     let folder = tempfile::tempdir().unwrap();
-    let absent = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let with = |more: &str| format!("log_folder: log, telemetry: [{{address: '{absent}'{more}}}]");
-    let (_, kept) = serve(&folder, &with(""), |driver| {
+    let address = absent();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let (_, kept) = serve(&folder, &telemetry(address, ""), |driver| {
         driver.wait_for("record", || driver.log().contains("Connection refused"));
-        reload(driver, &with(", severity: ERROR"));
-        driver.wait("records were lost: the output has ended before", 1);
+        for settings in [", severity: ERROR", ", backlog: {memory: 1M}", ", header: compact"] {
+            reload(driver, &telemetry(address, settings));
+        }
+        reload(driver, &telemetry(address, ""));
+        let listener = TcpListener::bind(address).unwrap();
+        let stream = BufReader::new(listener.accept().unwrap().0);
+        let lines = stream.lines().map(|line| line.unwrap());
+        sender.send(thread::spawn(|| lines.collect::<Vec<_>>())).unwrap();
+    });
+    let arrived = receiver.recv().unwrap().join().unwrap();
+    let log = fs::read_to_string(folder.path().join("log/events.jsonl")).unwrap();
+    let first: Vec<_> = log.lines().take_while(|line| !line.contains("reloaded")).collect();
+    assert!(first.len() >= 3, "{log}");
+    assert_eq!(arrived[..first.len()], first);
+    assert_eq!(arrived.last().map(String::as_str), log.lines().next_back());
+    assert!(details(&log, "records_dropped").is_empty(), "{log}");
+    assert_eq!(kept.count("records were lost"), 0, "{}", kept.text());
+}
+
+#[test]
+fn what_waited_for_a_receiver_that_is_away_is_counted_when_it_is_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let absent = absent();
+    let (_, kept) = serve(&folder, &telemetry(absent, ""), |driver| {
+        driver.wait_for("record", || driver.log().contains("Connection refused"));
         reload(driver, "log_folder: log");
+        driver.wait("records were lost: the output has ended before", 1);
     });
     let log = fs::read_to_string(folder.path().join("log/events.jsonl")).unwrap();
     let lost = details(&log, "records_dropped");
