@@ -114,7 +114,10 @@ pub(super) struct Others<'a> {
 pub(super) fn read(others: &Others<'_>, section: &mut Section<'_>) -> Vec<Telemetry> {
     let (mut receivers, mut count) = (Vec::new(), 0);
     section.sections("telemetry", |section| {
-        receivers.extend(Telemetry::read(others, section));
+        if let Some(receiver) = Telemetry::read(others, section) {
+            receiver.check_folder(&receivers, section);
+            receivers.push(receiver);
+        }
         count += 1;
     });
     if count > RECEIVERS_MAX {
@@ -126,6 +129,39 @@ pub(super) fn read(others: &Others<'_>, section: &mut Section<'_>) -> Vec<Teleme
 }
 
 impl Telemetry {
+    /// The name of the folder with what waits for it on the disk. Another order of the receivers
+    /// does not change it.
+    pub fn folder_name(&self) -> String {
+        let address = match &self.address {
+            TelemetryAddress::Network(at) => at.to_string(),
+            TelemetryAddress::Unix(path) => path.display().to_string(),
+            // The query may hold a secret.
+            TelemetryAddress::Url(url) => {
+                url.to_string().split('?').next().unwrap_or_default().to_owned()
+            }
+        };
+        let mut name = format!("{address} {} {}", self.transport.show(), self.format.show());
+        if self.format == TelemetryFormat::Forward {
+            name.extend([" ", &self.tag]);
+        }
+        let plain = |byte: char| if byte.is_ascii_alphanumeric() { byte } else { '_' };
+        name.chars().map(plain).collect()
+    }
+
+    /// Refuses the backlog if that of an earlier receiver is in the same folder.
+    fn check_folder(&self, earlier: &[Self], section: &Section<'_>) {
+        let has_folder = |receiver: &Self| receiver.backlog.disk.is_some();
+        let is_same = |one: &Self| has_folder(one) && one.folder_name() == self.folder_name();
+        if has_folder(self) && earlier.iter().any(is_same) {
+            let key = section.full("backlog.disk");
+            let message = format!(
+                "`{key}` would be in the folder of an earlier receiver; receivers with a part of \
+                 the backlog on disk need another address, format or tag each"
+            );
+            section.refuse("backlog", message);
+        }
+    }
+
     fn read(others: &Others<'_>, section: &mut Section<'_>) -> Option<Self> {
         let (mut transport, mut format) = (Transport::default(), TelemetryFormat::default());
         section.value("transport", &mut transport);

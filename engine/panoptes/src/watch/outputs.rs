@@ -109,6 +109,16 @@ impl Recipe {
         }
     }
 
+    /// The folder of what waits on the disk for a receiver.
+    pub(super) fn backlog_folder(&self) -> Option<PathBuf> {
+        match self {
+            Self::Receiver { receiver, state_dir, .. } => {
+                telemetry::folder_of(receiver, state_dir.as_deref())
+            }
+            Self::Stdout(_) | Self::File { .. } => None,
+        }
+    }
+
     /// Whether it is the log of a single system.
     pub(super) fn is_of_system(&self) -> bool {
         self.filter().system.is_some()

@@ -90,13 +90,29 @@ fn backlog(receiver: &Telemetry, state_dir: Option<&Path>) -> io::Result<Backlog
         .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", folder.display())))
 }
 
+/// Where the folders of all receivers are.
+fn backlogs(state_dir: &Path) -> PathBuf {
+    state_dir.join("backlog")
+}
+
+/// The folder of what waits for a receiver on the disk, if it may wait there.
+pub(super) fn folder_of(receiver: &Telemetry, state_dir: Option<&Path>) -> Option<PathBuf> {
+    receiver.backlog.disk.and_then(|_| backlog_folder(receiver, state_dir).ok())
+}
+
+/// The folders of all receivers that were there until now.
+pub(super) fn folders(state_dir: &Path) -> Vec<PathBuf> {
+    let Ok(all) = std::fs::read_dir(backlogs(state_dir)) else { return Vec::new() };
+    let mut folders: Vec<_> = all.flatten().map(|folder| folder.path()).collect();
+    folders.sort();
+    folders
+}
+
 /// The folder of what waits for a receiver.
 fn backlog_folder(receiver: &Telemetry, state_dir: Option<&Path>) -> io::Result<PathBuf> {
     let without = "`backlog.disk` needs `service.state_dir`";
     let folder = state_dir.ok_or_else(|| io::Error::other(without))?;
-    let name = format!("{} {:?}", name_of(receiver), receiver.format);
-    let plain = |byte: char| if byte.is_ascii_alphanumeric() { byte } else { '_' };
-    Ok(folder.join("backlog").join(name.chars().map(plain).collect::<String>()))
+    Ok(backlogs(folder).join(receiver.folder_name()))
 }
 
 /// What messages call a receiver. The query of a URL may hold a secret.

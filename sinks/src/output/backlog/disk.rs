@@ -49,17 +49,9 @@ impl Disk {
         })
     }
 
-    /// The blocks in the folder and their lengths, oldest first. Other files are left alone.
+    /// The blocks in the folder and their lengths, oldest first.
     pub(super) fn segments(&self) -> io::Result<Vec<(Segment, usize)>> {
-        let mut all = Vec::new();
-        for file in fs::read_dir(&self.folder)? {
-            let file = file?;
-            if let Some(segment) = file.file_name().to_str().and_then(Segment::named) {
-                all.push((segment, file.metadata()?.len() as usize));
-            }
-        }
-        all.sort_unstable_by_key(|(segment, _)| segment.first);
-        Ok(all)
+        segments(&self.folder)
     }
 
     pub(super) fn write(&self, segment: Segment, bytes: &[u8]) -> io::Result<()> {
@@ -104,6 +96,24 @@ impl Disk {
     fn path(&self, segment: Segment) -> PathBuf {
         self.folder.join(segment.name())
     }
+}
+
+/// The blocks in a folder and their lengths, oldest first. Other files are left alone.
+fn segments(folder: &Path) -> io::Result<Vec<(Segment, usize)>> {
+    let mut all = Vec::new();
+    for file in fs::read_dir(folder)? {
+        let file = file?;
+        if let Some(segment) = file.file_name().to_str().and_then(Segment::named) {
+            all.push((segment, file.metadata()?.len() as usize));
+        }
+    }
+    all.sort_unstable_by_key(|(segment, _)| segment.first);
+    Ok(all)
+}
+
+/// The number of entries in the folder of a backlog, which may be in use.
+pub fn entries_on_disk(folder: &Path) -> io::Result<usize> {
+    Ok(segments(folder)?.iter().map(|(segment, _)| segment.entries).sum())
 }
 
 /// More have no room in a block.

@@ -50,7 +50,7 @@ mod tests;
 use std::io;
 use std::path::Path;
 
-pub use self::disk::FOLDER_MODE;
+pub use self::disk::{FOLDER_MODE, entries_on_disk};
 pub use self::memory::Entry;
 
 use self::chain::{Block, Chain};

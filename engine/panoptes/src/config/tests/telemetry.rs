@@ -326,3 +326,27 @@ fn a_receiver_s_filter_has_all_its_choices() {
         }
     );
 }
+
+/// Two receivers of one address, as for events and alerts under different tags.
+#[test]
+fn what_waits_on_disk_for_each_receiver_has_a_folder_of_its_own() {
+    let system = "systems: {a: {system: 'file:/a'}}";
+    let problems = |receivers: [&str; 2]| {
+        let entry = |keys: &&str| format!("  - {{address: 'a:1'{keys}}}\n");
+        let text: String = receivers.iter().map(entry).collect();
+        read_receivers(system, &text).1
+    };
+    let disk = ", backlog: {disk: 1M}";
+    let forward = format!("{disk}, format: forward");
+    let alerts = format!("{forward}, tag: alerts");
+    let others = ["format: syslog", "transport: tls"].map(|keys| format!("{disk}, {keys}"));
+    for other in ["", &forward, &others[0], &others[1]] {
+        assert_eq!(problems([disk, other]), Vec::<String>::new(), "{other}");
+    }
+    assert_eq!(problems([&forward, &alerts]), Vec::<String>::new());
+    let expected = "5:47: `output.telemetry[1].backlog.disk` would be in the folder of an earlier \
+                    receiver; receivers with a part of the backlog on disk need another address, \
+                    format or tag each";
+    assert_eq!(problems([disk, ", preset: alerts, backlog: {disk: 2M}"]), [expected]);
+    assert_eq!(problems([&alerts, &alerts]).len(), 1);
+}

@@ -40,7 +40,7 @@ use panoptes_sinks::activities::Activity;
 use panoptes_sinks::failpoints;
 use panoptes_sinks::panics::caught;
 
-use crate::boot_ids::BootIds;
+use crate::boot_ids::{BootIds, default_folder};
 use crate::config::Mode;
 use crate::dma;
 use crate::exit::{Exit, Failure};
@@ -59,6 +59,7 @@ use crate::watch::problems::Problems;
 use crate::watch::scanner::{Returned, Scanner, ScannerState, Shared, System, Why};
 use crate::watch::signals::{Signals, StopRequest};
 use crate::watch::system_events::{Notice, SystemEvents, because};
+use crate::watch::telemetry;
 use attach::Outcome;
 use candidate::{Candidate, Phase};
 use functions::Functions;
@@ -196,6 +197,7 @@ impl Control {
 
     fn watch_until_end(&mut self, signals: &Signals) -> Result<Ending, Failure> {
         self.report_start();
+        self.report_left();
         self.report_notices();
         self.read_sboms()?;
         let mut is_readiness_reported = false;
@@ -321,6 +323,15 @@ impl Control {
         let plural = if count == 1 { "" } else { "s" };
         let reason = format!("started with {count} system{plural}{looking}");
         self.system_events.service(Activity::ServiceInitializationStarted, &because(&reason));
+    }
+
+    /// Reports records that wait on the disk for receivers of an earlier configuration.
+    fn report_left(&mut self) {
+        let state_dir = self.request.configuration.service.state_dir.clone();
+        let folders = state_dir.or_else(default_folder).map(|folder| telemetry::folders(&folder));
+        for folder in folders.unwrap_or_default() {
+            self.outputs.report_left(&folder, &self.messages, &mut self.system_events);
+        }
     }
 
     fn report_refused(&mut self) {

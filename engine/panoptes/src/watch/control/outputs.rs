@@ -7,6 +7,7 @@ mod changes;
 pub(super) use changes::NewOutputs;
 
 use std::io;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Weak};
@@ -14,6 +15,7 @@ use std::thread::{JoinHandle, sleep};
 use std::time::{Duration, Instant};
 
 use panoptes_sinks::activities::Activity;
+use panoptes_sinks::output::backlog::entries_on_disk;
 use panoptes_sinks::output::{Counters, Output};
 use panoptes_sinks::panics::{Restarts, caught};
 use panoptes_sinks::queue::Waker;
@@ -26,7 +28,7 @@ use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 use crate::sandbox::Role;
 use crate::watch::clocks::nanoseconds;
-use crate::watch::outputs::{Wanted, Watched};
+use crate::watch::outputs::{Recipe, Wanted, Watched};
 use crate::watch::signals::{Signals, StopRequest};
 use crate::watch::system_events::{SystemEvents, because};
 
@@ -247,17 +249,48 @@ impl Outputs {
     /// Returns whether the log of a system has ended.
     pub(super) fn report(&mut self, messages: &Messages, events: &mut SystemEvents) -> bool {
         let (before, mut has_log_ended) = (self.entries.len(), false);
+        let mut folders = Vec::new();
         let mut is_left = |entry: &mut Entry| {
             // What is over now has counted all.
             let is_over = entry.is_over();
             entry.report(messages, events);
+            folders.extend(entry.output.recipe.backlog_folder().filter(|_| is_over));
             has_log_ended |= is_over && entry.output.recipe.is_of_system();
             !is_over
         };
         self.replaced.retain_mut(&mut is_left);
         self.entries.retain_mut(is_left);
         self.have_changed |= self.entries.len() < before;
+        for folder in folders {
+            self.report_left(&folder, messages, events);
+        }
         has_log_ended
+    }
+
+    /// Reports the records that wait in this folder, unless an output sends them.
+    pub(super) fn report_left(
+        &self,
+        folder: &Path,
+        messages: &Messages,
+        events: &mut SystemEvents,
+    ) {
+        let is_its = |recipe: &Recipe| recipe.backlog_folder().is_some_and(|its| its == folder);
+        let sends = |entry: &Entry| is_its(&entry.output.recipe) || is_its(&entry.wanted().recipe);
+        if self.entries.iter().any(sends) {
+            return;
+        }
+        let (Ok(records @ 1..), name) = (entries_on_disk(folder), folder.display().to_string())
+        else {
+            return;
+        };
+        let reason = format!(
+            "{records} records wait here for a receiver that the configuration does not have; \
+             configure it again, or remove the folder"
+        );
+        messages.warning(format_args!("{name}: {reason}"));
+        let output = Some(name.as_str().into());
+        let details = SystemActivityDetails { output, ..because(&reason) };
+        events.service(Activity::DetailsGatheringFailed, &details);
     }
 
     /// Reports the records that did not fit in the queues to the writer; `by_scanners` is the

@@ -214,7 +214,7 @@ impl Entry {
     }
 
     /// The output as the configuration wants it.
-    fn wanted(&self) -> Wanted {
+    pub(super) fn wanted(&self) -> Wanted {
         let Watched { name, recipe, .. } = &self.output;
         match &self.next {
             Next::Becomes(next) => (**next).clone(),

@@ -218,6 +218,39 @@ fn what_waited_for_a_receiver_that_is_away_is_counted_when_it_is_removed() {
     assert!(lost[0]["dropped"].as_u64().unwrap() >= 3, "{lost:?}");
 }
 
+/// What waits on the disk is not lost, but nobody sends it.
+#[test]
+fn what_waits_on_the_disk_for_no_receiver_is_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let absent = absent();
+    let on_disk = telemetry(absent, ", backlog: {disk: 1M}");
+    let why = "records wait here for a receiver that the configuration does not have";
+    let (_, kept) = serve(&folder, &on_disk, |driver| {
+        driver.wait_for("record", || driver.log().contains("Connection refused"));
+        reload(driver, &telemetry(absent, ", backlog: {disk: 2M}"));
+        reload(driver, "log_folder: log");
+        driver.wait(why, 1);
+    });
+    assert_eq!(kept.count(why), 1, "{}", kept.text());
+    let (_, kept) = serve(&folder, "log_folder: log", |driver| driver.wait(why, 1));
+    assert_eq!(kept.count(why), 1, "{}", kept.text());
+    let log = fs::read_to_string(folder.path().join("log/events.jsonl")).unwrap();
+    let failed = details(&log, "details_gathering_failed");
+    let place = folder.path().join("state/backlog");
+    let is_there =
+        |one: &&Value| one["output"].as_str().unwrap().starts_with(place.to_str().unwrap());
+    assert_eq!(failed.iter().filter(is_there).count(), 2, "{log}");
+    // The receiver is there again, and gets them.
+    let listener = TcpListener::bind(absent).unwrap();
+    let lines = thread::spawn(move || {
+        BufReader::new(listener.accept().unwrap().0).lines().map(|line| line.unwrap()).collect()
+    });
+    let (_, kept) = serve(&folder, &on_disk, |driver| driver.wait("connected", 1));
+    let lines: Vec<String> = lines.join().unwrap();
+    assert_eq!(lines[0], log.lines().next().unwrap());
+    assert_eq!(kept.count(why), 0, "{}", kept.text());
+}
+
 /// Nothing of a refused configuration applies, and what was in use stays so.
 #[test]
 fn an_output_that_cannot_be_opened_refuses_the_configuration() {
