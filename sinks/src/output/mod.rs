@@ -22,6 +22,7 @@ pub mod remote;
 mod ring;
 pub mod socket;
 pub mod stream;
+mod syncer;
 pub mod transport;
 
 use std::fmt;

@@ -1,6 +1,6 @@
 //! Writing by `write(2)` and `pwrite(2)`: used where io_uring is refused or not needed.
 //!
-//! A file is written at once. A stream is written only as far as it does not block: after `poll`
+//! A file is written at once; it is synced on a thread of its own. A stream is written only as far as it does not block: after `poll`
 //! reports room, a pipe accepts at least `PIPE_BUF` bytes, so no more than that is written at a
 //! time.
 
@@ -13,6 +13,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::buffers::Buffers;
+use super::syncer::Syncer;
 use super::transport::{Target, Transport};
 use super::{Counters, OutputKind};
 
@@ -24,6 +25,8 @@ pub(crate) struct PlainWriter {
     is_regular: bool,
     buffers: Buffers,
     counters: Arc<Counters>,
+    /// Of a file. Without it, a sync fails.
+    syncer: Option<Syncer>,
 }
 
 /// Bytes that a writable pipe accepts without blocking (`PIPE_BUF`, pipe(7)).
@@ -37,7 +40,8 @@ impl PlainWriter {
         counters: Arc<Counters>,
     ) -> Self {
         let is_regular = file.metadata().is_ok_and(|metadata| metadata.is_file());
-        Self { file, target, is_regular, buffers, counters }
+        let syncer = if target == Target::File { Syncer::start().ok() } else { None };
+        Self { file, target, is_regular, buffers, counters, syncer }
     }
 
     /// Whether a write would not block, now or within `wait`.
@@ -55,10 +59,20 @@ impl PlainWriter {
     }
 
     fn write(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        let mut file = &self.file;
         match self.target {
-            Target::File => self.file.write_at(bytes, offset),
-            Target::Stream if self.is_regular => (&self.file).write(bytes),
-            Target::Stream => (&self.file).write(&bytes[..bytes.len().min(PIPE_BUF)]),
+            Target::File => file.write_at(bytes, offset),
+            Target::Stream if self.is_regular => file.write(bytes),
+            Target::Stream => file.write(&bytes[..bytes.len().min(PIPE_BUF)]),
+        }
+    }
+
+    /// Counts the sync under way, once its result is known.
+    fn end_sync(&mut self, wait: Duration) {
+        match self.syncer.as_mut().and_then(|syncer| syncer.result(wait)) {
+            Some(Ok(())) => Counters::add(&self.counters.syncs, 1),
+            Some(Err(error)) => self.counters.add_failed_sync(&error),
+            None => {}
         }
     }
 }
@@ -102,18 +116,22 @@ impl Transport for PlainWriter {
                 }
             }
         }
+        self.end_sync(wait);
         Ok(())
     }
 
     fn begin_sync(&mut self) {
-        match self.file.sync_data() {
-            Ok(()) => Counters::add(&self.counters.syncs, 1),
-            Err(error) => self.counters.add_failed_sync(&error),
+        let begun = match &mut self.syncer {
+            Some(syncer) => syncer.begin(&self.file),
+            None => Err(io::ErrorKind::Unsupported.into()),
+        };
+        if let Err(error) = begun {
+            self.counters.add_failed_sync(&error);
         }
     }
 
     fn is_syncing(&self) -> bool {
-        false
+        self.syncer.as_ref().is_some_and(Syncer::is_syncing)
     }
 
     fn file(&self) -> &File {
