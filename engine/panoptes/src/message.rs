@@ -177,9 +177,9 @@ impl Messages {
             let line = format!("{} {} {text}\n", now(), format!("{level:?}").to_lowercase());
             if let Err(error) = log.write(line.as_bytes()) {
                 let path = log.path().display().to_string();
-                *debug_log = None;
                 drop(debug_log);
-                self.warning(format_args!("the debug log {path} ends here: {error}"));
+                let what = "cannot be written, and each message tries again";
+                self.warning(format_args!("the debug log {path} {what}: {error}"));
             }
         }
     }

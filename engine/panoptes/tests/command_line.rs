@@ -401,3 +401,26 @@ fn an_sbom_is_built() {
     let refused = run_in(folder.path(), &["sbom", "build", "root", "-o", "none/x"]);
     assert_eq!(refused.code, 74, "{}", refused.err);
 }
+
+#[test]
+fn a_start_that_fails_is_reported_on_the_outputs_that_can_be_opened() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = format!("metrics: {{address: '{}'}}", taken.local_addr().unwrap());
+    let token = "telemetry: [{transport: http, address: 'http://127.0.0.1:1/', \
+                 headers: {A: 'file:missing'}}]";
+    for (output, why) in [(&*port, "Address already in use"), (token, "No such file")] {
+        let (folder, file) = configured(&format!(
+            "auto_scan: false\nservice: {{state_dir: state}}\n\
+             output: {{log_folder: log, {output}}}\nsystems: {{a: {{system: /absent}}}}\n"
+        ));
+        let run = run_in(folder.path(), &["run", "--config", file.to_str().unwrap()]);
+        assert_eq!(run.code, 74, "{}{}", run.out, run.err);
+        let log = fs::read_to_string(folder.path().join("log/events.jsonl")).unwrap();
+        let [record] = log.lines().collect::<Vec<_>>().try_into().unwrap();
+        let record: Value = serde_json::from_str(record).unwrap();
+        let data = &record["activity_data"];
+        assert_eq!(data["name"], "service_initialization_failed");
+        let reason = data["system_activity_details"]["reason"].as_str().unwrap();
+        assert!(reason.contains(why), "{reason}");
+    }
+}

@@ -1,8 +1,8 @@
 //! Writing by `write(2)` and `pwrite(2)`: used where io_uring is refused or not needed.
 //!
-//! A file is written at once; it is synced on a thread of its own. A stream is written only as far as it does not block: after `poll`
-//! reports room, a pipe accepts at least `PIPE_BUF` bytes, so no more than that is written at a
-//! time.
+//! A file is written at once; it is synced on a thread of its own. A stream is written only as far
+//! as it does not block: after `poll` reports room, a pipe accepts at least `PIPE_BUF` bytes, so no
+//! more than that is written at a time.
 
 use std::fs::File;
 use std::io::{self, Write};

@@ -256,7 +256,7 @@ fn interfaces_of_one_user_take_no_room_from_others() {
         bench.machine.add_device(net, "eth0", 2, [10, 1, 0, 2]);
     }
     let before = bench.interfaces(1);
-    while bench.scans % PERIOD != 0 {
+    while !bench.scans.is_multiple_of(PERIOD) {
         bench.scan_with_losses(&Budget::NONE);
     }
     // The large ones are cut, which is a loss of each.

@@ -169,7 +169,7 @@ fn probes_ask_the_port_that_the_configuration_serves() {
     }
     assert!(texts[0].contains(&format!("{{ name: metrics, containerPort: {port} }}")));
     let probes = texts.each_ref().map(|text| {
-        ["path: /healthz, port: metrics", "path: /readyz, port: metrics"]
+        ["path: /livez, port: metrics", "path: /readyz, port: metrics"]
             .map(|probe| text.matches(probe).count())
     });
     assert_eq!(probes, [[1, 1], [1, 1]]);

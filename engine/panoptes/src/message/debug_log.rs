@@ -1,10 +1,18 @@
 //! The debug log: every message, whatever its level, in files that rotate (guide §8.2).
+//!
+//! What cannot be written is lost and counted, and each further message tries again. A file that
+//! was moved or removed is made anew.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use panoptes_sinks::output::file::{Chain, FileOptions};
+use rustix::fs::{OFlags, fcntl_setfl};
+
+use super::now;
 
 #[derive(Debug)]
 pub(super) struct DebugLog {
@@ -13,7 +21,16 @@ pub(super) struct DebugLog {
     /// Bytes of the file.
     size: u64,
     rotate_size: u64,
+    /// Number of messages since the last one that could be written.
+    lost: u64,
+    /// Whether the last write may have left a part of a line.
+    is_torn: bool,
+    /// When the file was there under its name.
+    seen: Instant,
 }
+
+/// How often the file is looked for under its name.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The file's name in `service.debug_log_folder`.
 const NAME: &str = "panoptes.log";
@@ -24,7 +41,8 @@ impl DebugLog {
         let chain = Chain::new(&folder.join(NAME), options.max_files);
         let (file, size) = open(&chain)?;
         chain.remove_surplus()?;
-        Ok(Self { chain, file, size, rotate_size: options.rotate_size })
+        let (rotate_size, seen) = (options.rotate_size, Instant::now());
+        Ok(Self { chain, file, size, rotate_size, lost: 0, is_torn: false, seen })
     }
 
     /// Rotates by these options from now on.
@@ -43,16 +61,56 @@ impl DebugLog {
         Ok(())
     }
 
-    /// Writes a line, which ends with a line feed.
+    /// Writes a line, which ends with a line feed. Of several failures in a row, returns the first.
     pub(super) fn write(&mut self, line: &[u8]) -> io::Result<()> {
+        let written = self.look().and_then(|()| self.report_lost()).and_then(|()| self.add(line));
+        match written {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                self.lost += 1;
+                if self.lost == 1 { Err(error) } else { Ok(()) }
+            }
+        }
+    }
+
+    /// Opens the file again if another one has its name, or none.
+    fn look(&mut self) -> io::Result<()> {
+        if self.lost == 0 && self.seen.elapsed() < LOOK {
+            return Ok(());
+        }
+        let opened = self.file.metadata()?;
+        let is_it =
+            |named: fs::Metadata| (named.dev(), named.ino()) == (opened.dev(), opened.ino());
+        if !fs::metadata(self.chain.current()).is_ok_and(is_it) {
+            self.reopen()?;
+        }
+        self.seen = Instant::now();
+        Ok(())
+    }
+
+    fn report_lost(&mut self) -> io::Result<()> {
+        if self.lost == 0 {
+            return Ok(());
+        }
+        let begin = if self.is_torn { "\n" } else { "" };
+        let text = format!("{begin}{} warning {} messages were lost here\n", now(), self.lost);
+        self.add(text.as_bytes())?;
+        self.lost = 0;
+        Ok(())
+    }
+
+    fn add(&mut self, line: &[u8]) -> io::Result<()> {
         let length = line.len() as u64;
         if self.size > 0 && self.size + length > self.rotate_size {
             // After a failure, better a file that is too long than messages that are lost.
             if let Ok(file) = self.chain.rotate() {
+                append_to(&file)?;
                 (self.file, self.size) = (file, 0);
             }
         }
-        self.file.write_all(line)?;
+        let written = self.file.write_all(line);
+        self.is_torn = written.is_err();
+        written?;
         self.size += length;
         Ok(())
     }
@@ -60,8 +118,14 @@ impl DebugLog {
 
 fn open(chain: &Chain) -> io::Result<(File, u64)> {
     let mut file = chain.open()?;
+    append_to(&file)?;
     let size = file.seek(SeekFrom::End(0))?;
     Ok((file, size))
+}
+
+/// Two programs with the same file write one line after the other.
+fn append_to(file: &File) -> io::Result<()> {
+    Ok(fcntl_setfl(file, OFlags::APPEND)?)
 }
 
 #[cfg(test)]
@@ -90,6 +154,38 @@ mod tests {
         log.set_options(&FileOptions { rotate_size: 20, max_files: 1, ..options });
         log.write(b"0123456789abcdef\n").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"b\n0123456789abcdef\n");
+    }
+
+    #[test]
+    fn what_it_cannot_write_is_counted_and_it_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("inner");
+        let mut log = DebugLog::open(&inner, &FileOptions::default()).unwrap();
+        log.write(b"1\n").unwrap();
+        fs::remove_dir_all(&inner).unwrap();
+        fs::write(&inner, "").unwrap();
+        log.seen = Instant::now().checked_sub(LOOK).unwrap();
+        log.write(b"2\n").unwrap_err();
+        log.write(b"3\n").unwrap();
+        assert_eq!(log.lost, 2);
+        fs::remove_file(&inner).unwrap();
+        log.write(b"4\n").unwrap();
+        log.write(b"5\n").unwrap();
+        let text = fs::read_to_string(log.path()).unwrap();
+        let (lost, rest) = text.split_once('\n').unwrap();
+        assert!(lost.ends_with("Z warning 2 messages were lost here"), "{text}");
+        assert_eq!(rest, "4\n5\n");
+    }
+
+    #[test]
+    fn two_programs_with_the_same_file_lose_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || DebugLog::open(folder.path(), &FileOptions::default()).unwrap();
+        let (mut first, mut second) = (open(), open());
+        for log in [&mut first, &mut second] {
+            log.write(b"a line\n").unwrap();
+        }
+        assert_eq!(fs::read(first.path()).unwrap(), b"a line\na line\n");
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod clock_watch;
 mod clocks;
 mod control;
 mod exceptions;
+mod failed_start;
 mod figures;
 mod finder;
 mod gap_messages;
@@ -51,7 +52,8 @@ pub fn watch(request: &WatchRequest, messages: &Arc<Messages>) -> Result<Exit, F
     // Before any thread starts: threads inherit the blocked signals.
     let signals = signals::Signals::take()?;
     let start = Instant::now();
-    let control = control::Control::new(request, messages, &signals, (start, given_up))?;
+    let control = control::Control::new(request, messages, &signals, (start, given_up))
+        .inspect_err(|failure| failed_start::report(request, failure, messages))?;
     let done = control.run(&signals);
     messages.end_status();
     done

@@ -33,6 +33,7 @@ use super::window::Window;
 const STOP_MAX: Duration = Duration::from_millis(500);
 /// Pause between two attempts to stop a context of a device that does not answer.
 const STOP_PAUSE: Duration = Duration::from_secs(2);
+const STOP_PAUSE_LEAST: Duration = Duration::from_millis(1);
 /// The part of it for which the thread that drops a source waits. A device that answers returns its
 /// tasks within microseconds.
 const STOP_HERE: Duration = Duration::from_millis(5);
@@ -108,6 +109,8 @@ pub(super) struct Transfer {
     restart: Restart,
     /// For how long a drop waits until the context has stopped.
     stop_most: Duration,
+    /// Whether it counts as left behind by its function.
+    is_left: bool,
 }
 
 /// The fields are in the order in which they must be dropped.
@@ -275,6 +278,7 @@ impl Transfer {
             busy: 0,
             restart: Restart::No,
             stop_most: STOP_HERE,
+            is_left: false,
         };
         transfer.parts.make_destinations(transfer.slot_bytes)?;
         transfer.start()?;
@@ -517,28 +521,31 @@ impl Drop for Transfer {
         if self.halt(self.stop_most) {
             // SAFETY: `parts` is dropped or taken nowhere else, and not used afterwards.
             unsafe { ManuallyDrop::drop(&mut self.parts) };
-        } else if self.stop_most < STOP_MAX {
+            if self.is_left {
+                self.function.collect();
+            }
+        } else if !self.is_left {
             // Other systems wait for this thread, so another one waits for the device. The
             // library's pointers stay valid: they lead to the heap.
             // SAFETY: as above.
             let parts = unsafe { ManuallyDrop::take(&mut self.parts) };
-            let function = self.function.clone();
-            function.leave();
+            self.function.leave();
             let mut rest = Self {
                 parts: ManuallyDrop::new(parts),
-                function: function.clone(),
+                function: self.function.clone(),
                 free: Vec::new(),
                 slot_bytes: self.slot_bytes,
                 busy: self.busy,
                 restart: Restart::No,
                 stop_most: STOP_MAX,
+                is_left: true,
             };
             let wait = move || {
-                while !rest.halt(STOP_MAX) {
-                    std::thread::sleep(STOP_PAUSE);
+                let mut pause = STOP_PAUSE_LEAST;
+                while !rest.halt_step() {
+                    std::thread::sleep(pause);
+                    pause = (2 * pause).min(STOP_PAUSE);
                 }
-                drop(rest);
-                function.collect();
             };
             // Without a thread, `rest` is dropped here.
             let _ = std::thread::Builder::new().name("dma".to_owned()).spawn(wait);

@@ -237,6 +237,9 @@ impl Control {
             }
             let facts = self.facts();
             notifier.update(facts, Instant::now(), &self.messages);
+            if facts.is_alive {
+                self.figures.set_alive();
+            }
             if facts.is_initialized {
                 self.figures.set_ready();
             }

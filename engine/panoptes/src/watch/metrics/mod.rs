@@ -41,6 +41,9 @@ pub(super) use server::Server;
 /// a host may be busy for seconds.
 const STANDS_STILL_INTERVALS: u64 = 10;
 const STANDS_STILL: Duration = Duration::from_secs(10);
+/// The time without a step of the control thread after which a restart may help: that of
+/// `WatchdogSec=` in the unit.
+const STANDS_STILL_FOR_GOOD: Duration = Duration::from_secs(30);
 /// Added to the program's nice value, as for the slow scanner.
 const NICE: i32 = 10;
 
@@ -60,6 +63,8 @@ pub(super) struct Figures {
     /// Records that did not fit in the queues to the writer.
     refused: AtomicU64,
     is_ready: AtomicBool,
+    /// When the control thread went on for the last time, and no scanner had ended.
+    alive_ns: AtomicU64,
 }
 
 impl Figures {
@@ -80,6 +85,7 @@ impl Figures {
             outputs: Mutex::default(),
             refused: AtomicU64::default(),
             is_ready: AtomicBool::default(),
+            alive_ns: AtomicU64::default(),
         }
     }
 
@@ -125,6 +131,11 @@ impl Figures {
         self.is_ready.store(true, Ordering::Relaxed);
     }
 
+    /// Control thread: it goes on, and no scanner has ended.
+    pub(super) fn set_alive(&self) {
+        self.alive_ns.store(nanoseconds(self.start.elapsed()), Ordering::Relaxed);
+    }
+
     /// The figures of all systems, as sums.
     pub(super) fn sums(&self) -> Sums {
         let alerts = self.records.all().filter(|(_, kind, _)| *kind == MessageType::Alert);
@@ -148,6 +159,13 @@ impl Figures {
         self.scanners.iter().all(|scanner| now.saturating_sub(step(scanner)) <= most)
     }
 
+    /// Whether a restart is of no use.
+    fn is_alive(&self) -> bool {
+        let (now, alive) =
+            (nanoseconds(self.start.elapsed()), self.alive_ns.load(Ordering::Relaxed));
+        now.saturating_sub(alive) <= nanoseconds(STANDS_STILL_FOR_GOOD)
+    }
+
     /// The answer to a request for this path.
     fn answer(&self, path: &str) -> Option<Answer> {
         let of = |is_good: bool, good: &str, bad: &str| {
@@ -157,6 +175,7 @@ impl Figures {
         match path {
             "/metrics" => Some(Answer { is_good: true, body: page::page(self) }),
             "/healthz" => of(self.is_healthy(), "ok", "a scanner stands still"),
+            "/livez" => of(self.is_alive(), "alive", "the service stands still"),
             "/readyz" => of(self.is_ready.load(Ordering::Relaxed), "ready", "starting"),
             _ => None,
         }

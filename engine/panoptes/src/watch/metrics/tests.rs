@@ -303,6 +303,18 @@ fn a_scanner_that_stands_still_is_no_good_health() {
     assert!(!body(&figures, "/healthz").0);
 }
 
+/// A scanner may wait for memory that does not answer, which a restart does not change.
+#[test]
+fn the_service_is_alive_while_its_control_thread_goes_on() {
+    let figures = figures(Vec::new());
+    assert_eq!(body(&figures, "/livez"), (true, "alive\n".to_owned()));
+    let long_ago = Instant::now().checked_sub(Duration::from_mins(1)).unwrap();
+    let figures = Figures { start: long_ago, ..figures };
+    assert_eq!(body(&figures, "/livez"), (false, "the service stands still\n".to_owned()));
+    figures.set_alive();
+    assert!(body(&figures, "/livez").0 && !body(&figures, "/healthz").0);
+}
+
 #[test]
 fn readiness_is_reported_once_the_service_is_ready() {
     let figures = figures(Vec::new());
