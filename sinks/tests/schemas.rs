@@ -16,6 +16,8 @@ use panoptes_sinks::dialect::Dialect;
 use panoptes_sinks::output::form::Schema;
 use panoptes_sinks::output::form::syslog::About;
 use panoptes_sinks::record::header::{Header, Weight};
+use panoptes_sinks::record::value::Uuid;
+use panoptes_sinks::record::workload::Workload;
 use panoptes_sinks::record::{RECORD_BYTES_MAX, Record, RecordWriter};
 use proptest::prelude::*;
 use serde_json::Value;
@@ -88,9 +90,17 @@ fn leaves(value: &Value, to: &mut BTreeSet<String>) {
 /// with as little as possible.
 fn each_record(filling: &Filling, mut take: impl FnMut(&str)) {
     for dialect in DIALECTS {
-        for header in [service_header_in(dialect), web_1_header_in(dialect)] {
+        let mut booted = service_header_in(dialect);
+        booted.set_workload(&Workload {
+            unique_identifier: Some("web-1".into()),
+            kernel_boot_id: Some(Uuid([0x5f; 16])),
+            ..Workload::default()
+        });
+        let service = (service_header_in(dialect), false);
+        for (header, has_system) in [service, (web_1_header_in(dialect), true), (booted, true)] {
             each_activity(filling, dialect, |record| {
-                take(&written(&header, record));
+                let container = record.container.filter(|_| has_system);
+                take(&written(&header, &Record { container, ..*record }));
                 let event = Weight { message_type: MessageType::Event, severity: Severity::Info };
                 let info = record.activity.info();
                 let is_alert = info.message_type == MessageType::Alert;

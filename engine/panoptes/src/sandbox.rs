@@ -141,6 +141,16 @@ pub(crate) fn give_up_capabilities(request: &WatchRequest, messages: &Messages) 
     GivenUp { capabilities, ..GivenUp::default() }
 }
 
+/// Keeps, of the present thread's capabilities, what opening outputs takes: it attaches nothing.
+pub(crate) fn keep_those_of_outputs(messages: &Messages) {
+    note(messages, "capabilities of a thread", restrict(&CapsHashSet::from(SERVICE)));
+}
+
+/// Gives up all capabilities of the present thread: it has all that it needs.
+pub(crate) fn keep_none(messages: &Messages) {
+    note(messages, "capabilities of a thread", restrict(&CapsHashSet::new()));
+}
+
 /// The capabilities that the service needs for these systems; `None` for all.
 fn needed(systems: &[System], auto_scan: bool) -> Option<CapsHashSet> {
     if have_dma(systems) {

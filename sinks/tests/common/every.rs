@@ -59,6 +59,11 @@ impl Filling {
             file_descriptor_inode_permissions: Some(Permissions(self.number as u16)),
             file_descriptor_thread_id_array: Some(&self.ids),
             file_descriptor_inode_access_time_iso_8601_ns: Timestamp::new(self.number as i64, 5),
+            file_descriptor_inode_modify_time_iso_8601_ns: Timestamp::new(self.number as i64, 6),
+            file_descriptor_inode_change_time_iso_8601_ns: Timestamp::new(self.number as i64, 7),
+            file_descriptor_inode_hash_sha256: Some(Hash([8; 32])),
+            file_descriptor_inode_hash_sha1: Some(Hash([8; 20])),
+            file_descriptor_inode_hash_md5: Some(Hash([8; 16])),
             ..stdin_socket()
         }
     }
@@ -77,6 +82,8 @@ pub(crate) fn each_activity(
         filling.ids.iter().map(|&id| Holder { process_id: id, file_descriptor_id: 3 }).collect();
     let connection = NetworkConnectionDetails {
         tcp_bytes_in: Some(filling.number),
+        tcp_connection_termination_time_iso_8601_ns: Some(Timestamp::from_ns(9)),
+        tcp_connection_overall_duration_ns: Some(filling.number),
         other_holders: Some(Objects::new(&holders)),
         ..connection()
     };
@@ -89,6 +96,8 @@ pub(crate) fn each_activity(
     let elf = ElfFileDetails {
         elf_file_path: Some(text),
         elf_file_hash_sha256: Some(Hash([0xa5; 32])),
+        elf_file_hash_sha1: Some(Hash([0xa5; 20])),
+        elf_file_hash_md5: Some(Hash([0xa5; 16])),
         ..ElfFileDetails::default()
     };
     let container = ContainerDetails {
@@ -114,6 +123,8 @@ pub(crate) fn each_activity(
         file_path: text,
         file_inode_device_identifier: Device { major: 259, minor: 1 },
         file_inode_hash_sha256: Some(Hash([0xa5; 32])),
+        file_inode_hash_sha1: Some(Hash([0xa5; 20])),
+        file_inode_hash_md5: Some(Hash([0xa5; 16])),
         file_previous_inode_size_bytes: Some(filling.number),
         ..FileDetails::default()
     };
@@ -153,7 +164,14 @@ pub(crate) fn each_activity(
         DetailsKind::Package => Details::Package(&package),
         DetailsKind::SystemActivity => Details::SystemActivity(&system),
     };
-    let pod = ContainerContext { pod_name: Some(text), ..ContainerContext::default() };
+    let pod = ContainerContext {
+        container_id: Some(text),
+        container_name: Some(text),
+        container_image_name: Some(text),
+        container_image_digest: Some(text),
+        pod_name: Some(text),
+        ..ContainerContext::default()
+    };
     let detection = detection(filling.bytes.as_slice().into());
     for &activity in Activity::ALL {
         let parents = activity.info().parents_in(dialect).iter();

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use panoptes_engine::container_config::Glob;
 use panoptes_engine::watch::KnownMachine;
@@ -107,6 +108,15 @@ impl SystemEvents {
             subject.receivers |= u64::from(is_taken) << number;
         }
         subject
+    }
+
+    /// Reports logs of systems that could not be opened, and tries them again when they are due;
+    /// returns whether it has.
+    pub(super) fn retry_logs(&mut self, now: Instant) -> bool {
+        for reason in self.logs.failures() {
+            self.service(Activity::DetailsGatheringFailed, &because(&reason));
+        }
+        self.logs.retry(now)
     }
 
     /// Records about a system have from now on what is known of its machine.

@@ -1,11 +1,12 @@
 //! An event log for each system, beside the common one (`output.log_per_system`): a system that
 //! writes much rotates only its own.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use panoptes_sinks::filter::Filter;
 use panoptes_sinks::output::Counters;
@@ -21,6 +22,9 @@ use crate::message::Messages;
 const FOLDER: &str = "systems";
 /// The maximum length of a folder's name, in bytes. The kernel's is 255 (`NAME_MAX`).
 const NAME_BYTES_MAX: usize = 200;
+
+/// How soon a log that could not be opened is tried again.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// Where logs of systems are, and how they are kept.
 #[derive(Clone, Debug)]
@@ -74,6 +78,11 @@ pub(super) struct SystemLogs {
     opened: Vec<Watched>,
     /// By name of a system that is gone, its log that is being ended.
     ending: HashMap<String, Weak<Counters>>,
+    /// The systems whose log could not be opened at the last try, and when the next one is.
+    failing: HashSet<String>,
+    retry_at: Option<Instant>,
+    /// Why, of those that are new since the last call of [`Self::failures`].
+    failures: Vec<String>,
 }
 
 impl SystemLogs {
@@ -84,7 +93,19 @@ impl SystemLogs {
         messages: Arc<Messages>,
     ) -> Self {
         let (numbers, opened, ending) = (HashMap::new(), Vec::new(), HashMap::new());
-        Self { place, changes, waker, messages, numbers, next: 0, opened, ending }
+        Self {
+            place,
+            changes,
+            waker,
+            messages,
+            numbers,
+            next: 0,
+            opened,
+            ending,
+            failing: HashSet::new(),
+            retry_at: None,
+            failures: Vec::new(),
+        }
     }
 
     /// Has the logs at another place, or keeps them otherwise, from now on. Returns what becomes of
@@ -118,10 +139,16 @@ impl SystemLogs {
                 self.next += 1;
                 // Without a writer, the program ends.
                 let _ = self.changes.send(OutputChange::Add(output, self.waker.next()));
+                self.failing.remove(system);
                 Some(log)
             }
             Err(failure) => {
-                self.messages.warning(format_args!("{system}: {failure}"));
+                self.retry_at.get_or_insert_with(|| Instant::now() + RETRY);
+                if self.failing.insert(system.to_owned()) {
+                    let reason = format!("{system} has no log of its own until now: {failure}");
+                    self.messages.warning(&reason);
+                    self.failures.push(reason);
+                }
                 None
             }
         };
@@ -130,9 +157,29 @@ impl SystemLogs {
         of_it
     }
 
+    /// Tries to open logs again that could not be opened, when they are due. Returns whether it
+    /// has: numbers may be new.
+    pub(super) fn retry(&mut self, now: Instant) -> bool {
+        if self.retry_at.is_none_or(|at| now < at) {
+            return false;
+        }
+        self.retry_at = None;
+        for system in self.failing.clone() {
+            self.numbers.remove(&system);
+            self.number_of(&system);
+        }
+        true
+    }
+
+    /// Why logs could not be opened, since the last call.
+    pub(super) fn failures(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.failures)
+    }
+
     /// Ends the log of a system that is gone. If the system comes back, the log goes on.
     pub(super) fn close(&mut self, system: &str) {
         self.ending.retain(|_, log| log.strong_count() > 0);
+        self.failing.remove(system);
         if let Some(Some(Log { number, counters })) = self.numbers.remove(system) {
             self.ending.insert(system.to_owned(), counters);
             let _ = self.changes.send(OutputChange::End(number));

@@ -290,6 +290,9 @@ impl Control {
             // A system may have come back meanwhile, and waits for its log.
             self.renew_subjects();
         }
+        if self.system_events.retry_logs(Instant::now()) {
+            self.renew_subjects();
+        }
         // Outputs have earlier ones until they have ended.
         self.folders.retain(|folder| Arc::strong_count(&folder.lock) > 1);
         self.report_refused();

@@ -240,7 +240,8 @@ impl Outputs {
     /// Reports all that was lost, at the end of the service.
     pub(super) fn report_last(&mut self, messages: &Messages, events: &mut SystemEvents) {
         for Entry { reported, .. } in self.replaced.iter_mut().chain(&mut self.entries) {
-            (reported.next_refused, reported.next_dropped) = (None, None);
+            reported.next_refused = None;
+            (reported.next_dropped, reported.next_errors) = (None, None);
         }
         self.report(messages, events);
     }

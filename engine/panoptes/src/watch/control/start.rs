@@ -34,7 +34,7 @@ use crate::memory::{
 };
 use crate::message::Messages;
 use crate::request::WatchRequest;
-use crate::sandbox::{GivenUp, has_dma};
+use crate::sandbox::{GivenUp, has_dma, keep_none};
 use crate::sbom::Sboms;
 use crate::scanner_cores::ScannerCores;
 use crate::watch::clocks::nanoseconds;
@@ -197,7 +197,10 @@ fn show_figures(
     if matches!(request.stdout.form, Form::ForPeople(style) if style.has_status) {
         let (figures, messages) = (Arc::clone(figures), Arc::clone(messages));
         let stop = Arc::clone(stop);
-        cores.spawn("status", move || show_status(&figures, &stop, &messages))?;
+        cores.spawn("status", move || {
+            keep_none(&messages);
+            show_status(&figures, &stop, &messages);
+        })?;
     }
     Ok(metrics_stop)
 }

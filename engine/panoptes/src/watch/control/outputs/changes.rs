@@ -17,6 +17,7 @@ use panoptes_sinks::writer::OutputChange;
 use super::{Entry, Next, Outputs};
 use crate::exit::Failure;
 use crate::message::Messages;
+use crate::sandbox::keep_those_of_outputs;
 use crate::watch::control::END_LOOK;
 use crate::watch::control::threads::Urgency;
 use crate::watch::outputs::{Recipe, Wanted, Watched};
@@ -188,8 +189,12 @@ impl Outputs {
             let Some(recipe) = entry.due(now).filter(|_| self.opener.has_room(Urgency::New)) else {
                 continue;
             };
-            let recipe = recipe.clone();
-            match self.opener.start(Urgency::New, move |_| recipe.open()) {
+            let (recipe, messages) = (recipe.clone(), messages.clone());
+            let open = move |_: &_| {
+                keep_those_of_outputs(&messages);
+                recipe.open()
+            };
+            match self.opener.start(Urgency::New, open) {
                 Ok(task) => (entry.opening, entry.since) = (Some(task), now),
                 Err(_) => entry.try_later(now),
             }

@@ -300,6 +300,22 @@ fn metrics_move_to_another_port_and_a_taken_one_changes_nothing() {
 }
 
 #[test]
+fn a_log_of_a_system_that_cannot_be_opened_is_tried_again() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("log")).unwrap();
+    let systems = folder.path().join("log/systems");
+    fs::write(&systems, "").unwrap();
+    let with = "log_folder: log, log_per_system: true";
+    let (exit, kept) = serve(&folder, with, |driver| {
+        driver.wait_for("record", || driver.log().contains("a has no log of its own until now"));
+        fs::remove_file(&systems).unwrap();
+        driver.wait_for("log", || systems.join("a/events.jsonl").exists());
+    });
+    assert_eq!(exit, Ok(Exit::Done), "{}", kept.text());
+    assert_eq!(kept.count("has no log of its own until now"), 1, "{}", kept.text());
+}
+
+#[test]
 fn logs_of_single_systems_come_and_go() {
     let folder = tempfile::tempdir().unwrap();
     let own = "log/systems/a/events.jsonl";
