@@ -1,5 +1,7 @@
 //! Blocks of memory with entries, allocated once.
 
+use std::hint::black_box;
+
 use xxhash_rust::xxh3::Xxh3Default;
 
 /// Length of a block, and maximum length of an entry with its head.
@@ -9,6 +11,9 @@ pub(super) const BLOCK_BYTES: usize = 64 * 1024;
 pub(super) const HEAD_BYTES: usize = CHECK_AT + 4;
 /// A hash of all the rest of an entry, for the way over a disk.
 const CHECK_AT: usize = 8 + 8 + 4;
+
+/// The smallest page of any machine.
+const PAGE_BYTES: usize = 4096;
 
 /// An entry of a backlog.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -32,11 +37,14 @@ pub(super) struct Memory {
 pub(super) struct Slot(u32);
 
 impl Memory {
+    /// Has all of its pages: the writer must not wait for the kernel to find them when a receiver
+    /// goes away, which takes seconds on a virtual machine whose host has taken free memory back.
     pub(super) fn new(slots: usize) -> Self {
-        Self {
-            bytes: vec![0; slots * BLOCK_BYTES].into_boxed_slice(),
-            free: (0..slots as u32).map(Slot).collect(),
+        let mut bytes = vec![0; slots * BLOCK_BYTES].into_boxed_slice();
+        for byte in bytes.iter_mut().step_by(PAGE_BYTES) {
+            *byte = black_box(0);
         }
+        Self { bytes, free: (0..slots as u32).map(Slot).collect() }
     }
 
     pub(super) fn slots(&self) -> usize {

@@ -429,3 +429,24 @@ proptest! {
         prop_assert_eq!(drain(&mut backlog), left);
     }
 }
+
+/// The number of pages of this process that the kernel had to find (field 10 of proc(5)'s stat).
+fn faults() -> u64 {
+    let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+    let fields = stat.rsplit_once(')').unwrap().1;
+    fields.split_whitespace().nth(7).unwrap().parse().unwrap()
+}
+
+#[test]
+fn what_waits_needs_no_new_pages() {
+    let mut backlog = Backlog::new(16 << 20);
+    let content = content(0, QUARTER);
+    let before = faults();
+    for _ in 0..900 {
+        backlog.push(false, 0, &[&content]);
+    }
+    // A few are those of the test itself.
+    let new = faults() - before;
+    assert!(new < 100, "{new}");
+    assert!(backlog.waiting().entries >= 900, "{:?}", backlog.waiting());
+}
