@@ -27,7 +27,7 @@ const USER_NAMESPACES_MAX: usize = 4096;
 /// kernel makes at most 4096 pseudoterminals (`kernel.pty.max`), each with two ends.
 pub(super) const TERMINALS_MAX: usize = 16_384;
 /// Maximum number of network interfaces of all namespaces together.
-pub(super) const INTERFACES_MAX: usize = 512;
+pub(super) const INTERFACES_MAX: usize = 256;
 
 macro_rules! tables {
     ($limits:ident; $($(#[$doc:meta])* $name:ident: $table:ident<$row:ty> = $capacity:expr;)*) => {

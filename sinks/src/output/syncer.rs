@@ -23,7 +23,9 @@ struct Shared {
 
 #[derive(Debug, Default)]
 enum State {
+    /// The thread has not begun, which allocates.
     #[default]
+    Starting,
     Idle,
     Wanted(File),
     UnderWay,
@@ -37,6 +39,8 @@ impl Syncer {
         let shared = Arc::new(Shared::default());
         let of_thread = Arc::clone(&shared);
         thread::Builder::new().name("panoptes-sync".to_owned()).spawn(move || of_thread.serve())?;
+        let is_starting = |state: &mut State| matches!(state, State::Starting);
+        drop(shared.has_changed.wait_while(shared.lock(), is_starting));
         Ok(Self { shared, is_syncing: false })
     }
 
@@ -63,7 +67,7 @@ impl Syncer {
         let state = self.shared.lock();
         let waited = self.shared.has_changed.wait_timeout_while(state, wait, is_under_way);
         let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        match std::mem::take(&mut *state) {
+        match std::mem::replace(&mut *state, State::Idle) {
             State::Done(result) => {
                 self.is_syncing = false;
                 Some(result)
@@ -95,6 +99,7 @@ impl Shared {
 
     /// Syncs what is wanted until that is over.
     fn serve(&self) {
+        self.set(State::Idle);
         let is_idle = |state: &mut State| !matches!(state, State::Wanted(_) | State::Over);
         loop {
             let waited = self.has_changed.wait_while(self.lock(), is_idle);

@@ -267,7 +267,7 @@ fn interfaces_of_one_user_take_no_room_from_others() {
     }
     assert_eq!(bench.interfaces(1), before);
     for pid in crowds {
-        assert!(bench.interfaces(pid).len() > 2);
+        assert!(bench.interfaces(pid).len() >= 2);
     }
 }
 
