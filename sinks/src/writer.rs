@@ -203,7 +203,7 @@ impl Writer {
                 OutputChange::End(system) => {
                     let own = |reader: &&mut Reader| reader.output.filter().system == Some(system);
                     for reader in self.outputs.iter_mut().filter(own) {
-                        if reader.is_absent || matches!(reader.sequel, Sequel::Output(_)) {
+                        if reader.is_absent || reader.has_successor() {
                             reader.next_until = Some(next);
                         } else {
                             reader.end(next, Sequel::Nothing, now_ns);
@@ -239,13 +239,9 @@ impl Writer {
                 return true;
             }
             has_ended = true;
-            let sequel = reader.sequel;
-            let may_hand_over = matches!(sequel, Sequel::Output(_));
-            let hand_over = |reader: &mut Reader| reader.output.hand_over();
-            let waiting =
-                may_hand_over.then(|| reader.guarded(lanes, hand_over)).flatten().flatten();
+            let waiting = reader.guarded(lanes, Reader::hand_over).flatten();
             reader.guarded(lanes, Reader::finish);
-            if let Sequel::Output(filter) = sequel {
+            if let Sequel::Output(filter) = reader.sequel {
                 // The next one goes on where it was.
                 reader.release(filter, waiting);
                 return true;
@@ -522,6 +518,16 @@ impl Reader {
         self.output.reopen();
     }
 
+    /// Whether another output follows in its place.
+    const fn has_successor(&self) -> bool {
+        matches!(self.sequel, Sequel::Output(_))
+    }
+
+    /// What waits for the next output, if one follows.
+    fn hand_over(&mut self) -> Option<Backlog> {
+        if self.has_successor() { self.output.hand_over() } else { None }
+    }
+
     fn finish(&mut self) {
         self.output.finish();
     }
@@ -550,14 +556,13 @@ impl Reader {
         let mut next =
             places.filter_map(|(lane, place)| lane.held.get((place.block - lane.first) as usize));
         let has_more = next.any(|block| block.number() < until);
-        let may_hand_over = matches!(self.sequel, Sequel::Output(_));
         match self.standing {
             Standing::Idle if !has_more => true,
             _ if now_ns >= self.ends_ns => true,
             Standing::Closed => true,
             // The next output goes on with what waits, and its receiver may have come back by it.
             Standing::Failing | Standing::Away
-                if !has_more && may_hand_over && self.output.keeps_waiting() =>
+                if !has_more && self.has_successor() && self.output.keeps_waiting() =>
             {
                 true
             }

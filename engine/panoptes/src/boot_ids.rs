@@ -24,7 +24,7 @@ use panoptes_decoders::text::Hex;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::config::printable;
+use crate::config::{Service, printable};
 use crate::message::Messages;
 
 /// The values that identify one boot of one kernel in one system.
@@ -185,6 +185,11 @@ impl BootIds {
         ));
         Ok(())
     }
+}
+
+/// The folder for what outlives a restart: the configured one, or [`default_folder`].
+pub(crate) fn folder_of(service: &Service) -> Option<PathBuf> {
+    service.state_dir.clone().or_else(default_folder)
 }
 
 /// The default folder for state: `/var/lib/panoptes` for root, else `panoptes` in `$XDG_STATE_HOME`

@@ -135,10 +135,7 @@ impl Telemetry {
         let address = match &self.address {
             TelemetryAddress::Network(at) => at.to_string(),
             TelemetryAddress::Unix(path) => path.display().to_string(),
-            // The query may hold a secret.
-            TelemetryAddress::Url(url) => {
-                url.to_string().split('?').next().unwrap_or_default().to_owned()
-            }
+            TelemetryAddress::Url(url) => url.without_query(),
         };
         let mut name = format!("{address} {} {}", self.transport.show(), self.format.show());
         if self.format == TelemetryFormat::Forward {

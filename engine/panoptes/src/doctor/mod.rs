@@ -22,7 +22,7 @@ use panoptes_sinks::output::{Output as _, OutputKind};
 use panoptes_sources::Kcore;
 use serde_json::json;
 
-use crate::boot_ids::default_folder;
+use crate::boot_ids::folder_of;
 use crate::check::Answer;
 use crate::config::{AutoOr, Configuration, Loader, Mode, Overrides, SystemAddress, Weight};
 use crate::dma;
@@ -197,7 +197,7 @@ fn places(configuration: &Configuration) -> Vec<Check> {
     for receiver in &output.telemetry {
         checks.push(checks::receiver(&name_of(receiver), check_files(receiver)));
     }
-    let state_folder = service.state_dir.clone().or_else(default_folder);
+    let state_folder = folder_of(service);
     for (what, path) in [
         ("log_folder", output.log_folder.as_deref()),
         ("debug_log", service.debug_log_folder.as_deref()),

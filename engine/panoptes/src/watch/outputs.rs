@@ -17,7 +17,7 @@ use panoptes_sinks::people::LineStyle;
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 use super::telemetry;
-use crate::boot_ids::default_folder;
+use crate::boot_ids::folder_of;
 use crate::config::{
     Configuration, LogLevel, Output as OutputConfiguration, Service, Sync, Telemetry,
 };
@@ -277,7 +277,7 @@ pub(super) fn wanted(
         let options = FileOptions { filter, form, sync_ns: None, ..options(output) };
         wanted.push(Wanted::file(folder.join(DEBUG_EVENTS), options, None));
     }
-    let state_dir = service.state_dir.clone().or_else(default_folder);
+    let state_dir = folder_of(service);
     let numbers = numbers(&output.telemetry, receivers).ok_or_else(|| {
         let message = "too many receivers change at once: restart the service";
         Failure::new(Exit::Configuration, message)

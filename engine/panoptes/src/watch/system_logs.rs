@@ -1,7 +1,7 @@
 //! An event log for each system, beside the common one (`output.log_per_system`): a system that
 //! writes much rotates only its own.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::mpsc::Sender;
@@ -78,8 +78,7 @@ pub(super) struct SystemLogs {
     opened: Vec<Watched>,
     /// By name of a system that is gone, its log that is being ended.
     ending: HashMap<String, Weak<Counters>>,
-    /// The systems whose log could not be opened at the last try, and when the next one is.
-    failing: HashSet<String>,
+    /// When those that could not be opened are tried again.
     retry_at: Option<Instant>,
     /// Why, of those that are new since the last call of [`Self::failures`].
     failures: Vec<String>,
@@ -102,7 +101,6 @@ impl SystemLogs {
             next: 0,
             opened,
             ending,
-            failing: HashSet::new(),
             retry_at: None,
             failures: Vec::new(),
         }
@@ -131,20 +129,25 @@ impl SystemLogs {
         if self.ending.get(system).is_some_and(|log| log.strong_count() > 0) {
             return None;
         }
+        self.open(system)
+    }
+
+    /// Opens a system's log, and returns its number. A failure is reported unless the last try
+    /// failed, too.
+    fn open(&mut self, system: &str) -> Option<u32> {
         let wanted = self.place.as_ref()?.wanted(system, self.next);
-        let number = match wanted.open(&self.messages) {
+        let log = match wanted.open(&self.messages) {
             Ok((output, watched)) => {
                 let log = Log { number: self.next, counters: Arc::downgrade(&watched.counters) };
                 self.opened.push(watched);
                 self.next += 1;
                 // Without a writer, the program ends.
                 let _ = self.changes.send(OutputChange::Add(output, self.waker.next()));
-                self.failing.remove(system);
                 Some(log)
             }
             Err(failure) => {
                 self.retry_at.get_or_insert_with(|| Instant::now() + RETRY);
-                if self.failing.insert(system.to_owned()) {
+                if !self.numbers.contains_key(system) {
                     let reason = format!("{system} has no log of its own until now: {failure}");
                     self.messages.warning(&reason);
                     self.failures.push(reason);
@@ -152,9 +155,9 @@ impl SystemLogs {
                 None
             }
         };
-        let of_it = number.as_ref().map(|log| log.number);
-        self.numbers.insert(system.to_owned(), number);
-        of_it
+        let number = log.as_ref().map(|log| log.number);
+        self.numbers.insert(system.to_owned(), log);
+        number
     }
 
     /// Tries to open logs again that could not be opened, when they are due. Returns whether it
@@ -164,9 +167,10 @@ impl SystemLogs {
             return false;
         }
         self.retry_at = None;
-        for system in self.failing.clone() {
-            self.numbers.remove(&system);
-            self.number_of(&system);
+        let failed = self.numbers.iter().filter(|(_, log)| log.is_none());
+        let failed: Vec<_> = failed.map(|(system, _)| system.clone()).collect();
+        for system in failed {
+            self.open(&system);
         }
         true
     }
@@ -179,7 +183,6 @@ impl SystemLogs {
     /// Ends the log of a system that is gone. If the system comes back, the log goes on.
     pub(super) fn close(&mut self, system: &str) {
         self.ending.retain(|_, log| log.strong_count() > 0);
-        self.failing.remove(system);
         if let Some(Some(Log { number, counters })) = self.numbers.remove(system) {
             self.ending.insert(system.to_owned(), counters);
             let _ = self.changes.send(OutputChange::End(number));

@@ -115,13 +115,10 @@ fn backlog_folder(receiver: &Telemetry, state_dir: Option<&Path>) -> io::Result<
     Ok(backlogs(folder).join(receiver.folder_name()))
 }
 
-/// What messages call a receiver. The query of a URL may hold a secret.
+/// What messages call a receiver.
 pub(crate) fn name_of(receiver: &Telemetry) -> String {
     match &receiver.address {
-        TelemetryAddress::Url(url) => {
-            let url = url.to_string();
-            url.split('?').next().unwrap_or_default().to_owned()
-        }
+        TelemetryAddress::Url(url) => url.without_query(),
         _ => peer(receiver).to_string(),
     }
 }

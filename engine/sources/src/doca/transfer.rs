@@ -107,8 +107,6 @@ pub(super) struct Transfer {
     slot_bytes: usize,
     busy: usize,
     restart: Restart,
-    /// For how long a drop waits until the context has stopped.
-    stop_most: Duration,
     /// Whether it counts as left behind by its function.
     is_left: bool,
 }
@@ -277,7 +275,6 @@ impl Transfer {
             slot_bytes: copy_bytes as usize,
             busy: 0,
             restart: Restart::No,
-            stop_most: STOP_HERE,
             is_left: false,
         };
         transfer.parts.make_destinations(transfer.slot_bytes)?;
@@ -518,7 +515,8 @@ impl Transfer {
 
 impl Drop for Transfer {
     fn drop(&mut self) {
-        if self.halt(self.stop_most) {
+        let most = if self.is_left { STOP_MAX } else { STOP_HERE };
+        if self.halt(most) {
             // SAFETY: `parts` is dropped or taken nowhere else, and not used afterwards.
             unsafe { ManuallyDrop::drop(&mut self.parts) };
             if self.is_left {
@@ -537,7 +535,6 @@ impl Drop for Transfer {
                 slot_bytes: self.slot_bytes,
                 busy: self.busy,
                 restart: Restart::No,
-                stop_most: STOP_MAX,
                 is_left: true,
             };
             let wait = move || {

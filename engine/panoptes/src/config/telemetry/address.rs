@@ -56,6 +56,14 @@ impl Setting for NetworkAddress {
     }
 }
 
+impl Url {
+    /// The URL without its query, which may hold a secret.
+    pub fn without_query(&self) -> String {
+        let url = self.to_string();
+        url.split('?').next().unwrap_or_default().to_owned()
+    }
+}
+
 impl fmt::Display for NetworkAddress {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.host.parse::<IpAddr>() {

@@ -40,7 +40,7 @@ use panoptes_sinks::activities::Activity;
 use panoptes_sinks::failpoints;
 use panoptes_sinks::panics::caught;
 
-use crate::boot_ids::{BootIds, default_folder};
+use crate::boot_ids::{BootIds, folder_of};
 use crate::config::Mode;
 use crate::dma;
 use crate::exit::{Exit, Failure};
@@ -333,9 +333,8 @@ impl Control {
 
     /// Reports records that wait on the disk for receivers of an earlier configuration.
     fn report_left(&mut self) {
-        let state_dir = self.request.configuration.service.state_dir.clone();
-        let folders = state_dir.or_else(default_folder).map(|folder| telemetry::folders(&folder));
-        for folder in folders.unwrap_or_default() {
+        let Some(state) = folder_of(&self.request.configuration.service) else { return };
+        for folder in telemetry::folders(&state) {
             self.outputs.report_left(&folder, &self.messages, &mut self.system_events);
         }
     }

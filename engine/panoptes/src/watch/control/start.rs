@@ -23,7 +23,7 @@ use super::scanners::{Scanners, workspaces};
 use super::search::{InUse, find_again, search};
 use super::threads::{OtherCores, Workers};
 use super::{Control, LOADERS, MEMORY_LOOK, OPENERS, Work};
-use crate::boot_ids::{BootIds, default_folder};
+use crate::boot_ids::{BootIds, folder_of};
 use crate::config::Configuration;
 use crate::dma;
 use crate::exit::{Exit, Failure};
@@ -252,8 +252,7 @@ fn lock_memory(messages: &Messages) {
 }
 
 fn boot_ids(configuration: &Configuration, messages: &Arc<Messages>) -> BootIds {
-    let folder = configuration.service.state_dir.clone().or_else(default_folder);
-    folder.map_or_else(
+    folder_of(&configuration.service).map_or_else(
         || BootIds::ephemeral(Arc::clone(messages)),
         |folder| BootIds::open(&folder, Arc::clone(messages)),
     )
