@@ -39,8 +39,11 @@ pub struct Subject {
     pub receivers: u64,
 }
 
-/// Maximum number of outputs that take some systems only.
-pub const RECEIVERS_MAX: usize = u64::BITS as usize;
+/// Maximum number of receivers.
+pub const RECEIVERS_MAX: usize = u64::BITS as usize - 1;
+
+/// The number of the debug log's file of records ([`Filter::receiver`]).
+pub const DEBUG_RECEIVER: u8 = RECEIVERS_MAX as u8;
 
 impl Subject {
     /// No system: records about Panoptes itself.

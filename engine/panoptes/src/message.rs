@@ -1,14 +1,18 @@
 //! Messages for people, by level.
 //!
-//! Each message is one line on stderr (for the service: on stdout, guide §8.1). A message about a
-//! system has that system's level, if it has one of its own. A debug log receives all messages,
-//! whatever their level. Control characters are escaped, so that text from
+//! Each message is one line on stderr (for the service: on stdout, guide §8.1). A debug log receives
+//! messages of all levels. For messages about a system that has a level of its own, that level
+//! holds in both places. Control characters are escaped, so that text from
 //! a watched machine can't control the terminal. On a terminal, a status line may stand below the
 //! messages: it is erased before each of them, and drawn again.
+//!
+//! A reader of messages that stops reading does not stop who writes: messages are dropped, and
+//! their number follows once it reads again.
 //!
 //! Not for: records (`panoptes-sinks`).
 
 mod debug_log;
+mod timed_write;
 
 use std::fmt::{self, Display};
 use std::io::{self, IsTerminal, Write};
@@ -22,10 +26,11 @@ use panoptes_sinks::output::file::FileOptions;
 use panoptes_sinks::people::ERASE_LINE;
 
 use self::debug_log::DebugLog;
+use self::timed_write::TimedWrite;
 use crate::config::{LogLevel, System, one_line};
 use crate::exit::{Exit, Failure};
 
-/// Writes messages up to a level, and all messages to the debug log if there is one.
+/// Writes messages up to a level, and messages of all levels to the debug log if there is one.
 #[derive(Clone)]
 pub struct Messages {
     shared: Arc<Shared>,
@@ -63,13 +68,13 @@ impl Messages {
     /// Messages on stderr, coloured on a terminal unless `NO_COLOR` is set.
     pub fn on_stderr(level: LogLevel) -> Self {
         let colour = wants_colour(io::stderr().is_terminal());
-        Self::new(Box::new(io::stderr()), colour, level)
+        Self::new(Box::new(TimedWrite::new(io::stderr())), colour, level)
     }
 
     /// Messages on stdout, for the service.
     pub fn on_stdout(level: LogLevel) -> Self {
         let colour = wants_colour(io::stdout().is_terminal());
-        Self::new(Box::new(io::stdout()), colour, level)
+        Self::new(Box::new(TimedWrite::new(io::stdout())), colour, level)
     }
 
     /// Messages to a writer of the caller's choice.
@@ -164,6 +169,9 @@ impl Messages {
     /// channel on which to report the error.
     pub fn say(&self, level: LogLevel, text: impl Display) {
         let (shown, shared) = (self.shows(level), &self.shared);
+        if self.level.is_some() && !shown {
+            return;
+        }
         let mut debug_log = locked(&shared.debug_log);
         if !shown && debug_log.is_none() {
             return;
@@ -349,12 +357,13 @@ mod tests {
         assert!(lines[1].ends_with("Z error loud"), "{log}");
     }
 
+    fn system(log_level: Option<LogLevel>) -> System {
+        let settings = SystemSettings { log_level, ..SystemSettings::default() };
+        System { name: "a".to_owned(), address: SystemAddress::Host, settings }
+    }
+
     #[test]
     fn a_system_may_have_a_level_of_its_own() {
-        let system = |log_level| {
-            let settings = SystemSettings { log_level, ..SystemSettings::default() };
-            System { name: "a".to_owned(), address: SystemAddress::Host, settings }
-        };
         let kept = Kept::default();
         let messages = Messages::new(Box::new(kept.clone()), false, LogLevel::Warning);
         for (log_level, text) in [
@@ -370,6 +379,28 @@ mod tests {
             messages.debug("d");
             assert_eq!(kept.text(), text);
         }
+    }
+
+    #[test]
+    fn the_level_of_a_system_holds_in_the_debug_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let messages = Messages::new(Box::new(io::sink()), false, LogLevel::Critical);
+        messages.log_to(folder.path(), &FileOptions::default()).unwrap();
+        for log_level in [None, Some(LogLevel::Warning), Some(LogLevel::Debug)] {
+            let messages = messages.of(&system(log_level));
+            messages.warning(format_args!("{log_level:?}"));
+            messages.debug(format_args!("{log_level:?}"));
+        }
+        let log = std::fs::read_to_string(folder.path().join("panoptes.log")).unwrap();
+        let lines: Vec<_> = log.lines().map(|line| line.split_once(' ').unwrap().1).collect();
+        let expected = [
+            "warning None",
+            "debug None",
+            "warning Some(Warning)",
+            "warning Some(Debug)",
+            "debug Some(Debug)",
+        ];
+        assert_eq!(lines, expected);
     }
 
     #[test]

@@ -175,6 +175,17 @@ impl Exception {
             );
             section.warn(key, message);
         }
+        let path = "process_executable_path";
+        let is_narrowed =
+            ["user_id", "container", "image", "address"].iter().any(|key| section.has(key));
+        if self.activity == Activity::ReverseShellDetected && section.has(path) && !is_narrowed {
+            let message = format!(
+                "`{}` matches if any process between the shell and its peer runs it, so whoever \
+                 starts it in that place is silenced, too; name the peer, too, by `address`",
+                section.full(path)
+            );
+            section.warn(path, message);
+        }
     }
 }
 

@@ -80,6 +80,11 @@ impl Sboms {
         self.find(list).map(|known| Arc::clone(&known.shipped)).unwrap_or_default()
     }
 
+    /// Whether `list` names something that was not read.
+    pub fn lacks(&self, list: &[Reference]) -> bool {
+        !list.is_empty() && self.find(list).is_none()
+    }
+
     /// Approximate size of all of them in bytes.
     pub fn bytes(&self) -> u64 {
         self.known.iter().map(|known| known.shipped.bytes()).sum()

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use panoptes_sinks::filter::{Filter, RECEIVERS_MAX};
+use panoptes_sinks::filter::{DEBUG_RECEIVER, Filter, RECEIVERS_MAX};
 use panoptes_sinks::output::file::{FileOptions, FileOutput};
 use panoptes_sinks::output::folder::FolderLock;
 use panoptes_sinks::output::lines::Form;
@@ -18,9 +18,7 @@ use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 use super::telemetry;
 use crate::boot_ids::folder_of;
-use crate::config::{
-    Configuration, LogLevel, Output as OutputConfiguration, Service, Sync, Telemetry,
-};
+use crate::config::{Configuration, LogLevel, Output as OutputConfiguration, Sync, Telemetry};
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 use crate::request::Shown;
@@ -271,9 +269,9 @@ pub(super) fn wanted(
             wanted.push(Wanted::file(path.join(name), options, Some(Arc::clone(lock))));
         }
     }
-    if let Some(folder) = events_folder(service) {
+    if let Some(folder) = events_folder(configuration) {
         let form = Form::ForPeople(LineStyle { names_system: true, ..LineStyle::default() });
-        let filter = Filter::ALL;
+        let filter = Filter { receiver: Some(DEBUG_RECEIVER), ..Filter::ALL };
         let options = FileOptions { filter, form, sync_ns: None, ..options(output) };
         wanted.push(Wanted::file(folder.join(DEBUG_EVENTS), options, None));
     }
@@ -334,10 +332,15 @@ pub(super) fn last_number(wanted: &[Wanted], known: &Receivers<'_>) -> usize {
     new.max_by_key(steps).unwrap_or(known.last)
 }
 
-/// Where the debug log has a line about each record: from the level DEBUG on (guide §8.2).
-fn events_folder(service: &Service) -> Option<&Path> {
-    let is_wanted = service.log_level >= LogLevel::Debug;
-    service.debug_log_folder.as_deref().filter(|_| is_wanted)
+/// Where the debug log has a line about each record of systems whose level is DEBUG or higher, and
+/// of the service (guide §8.2). `None` without such a level.
+fn events_folder(configuration: &Configuration) -> Option<&Path> {
+    let Configuration { service, default, systems, .. } = configuration;
+    let of_systems = systems.iter().map(|system| &system.settings).chain([default]);
+    let mut levels = of_systems.filter_map(|settings| settings.log_level);
+    let is_wanted = |level| level >= LogLevel::Debug;
+    let is_any = is_wanted(service.log_level) || levels.any(is_wanted);
+    service.debug_log_folder.as_deref().filter(|_| is_any)
 }
 
 /// How files are kept.

@@ -10,7 +10,7 @@ use panoptes_engine::watch::KnownMachine;
 use panoptes_profiles::{DiscoveryError, Event};
 use panoptes_sinks::activities::Activity;
 use panoptes_sinks::dialect::Dialect;
-use panoptes_sinks::filter::Subject;
+use panoptes_sinks::filter::{DEBUG_RECEIVER, Subject};
 use panoptes_sinks::json::Limits;
 use panoptes_sinks::queue::Producer;
 use panoptes_sinks::record::header::Header;
@@ -21,7 +21,7 @@ use panoptes_sinks::record::workload::Workload;
 use panoptes_sinks::record::{Details, Record, RecordWriter};
 
 use crate::attach::ProfileProblem;
-use crate::config::{Configuration, Events, System, SystemSettings};
+use crate::config::{Configuration, Events, LogLevel, System};
 use crate::dma::Regions;
 use crate::interfaces::Interface;
 use crate::watch::outputs::{Recipe, Wanted, Watched};
@@ -41,6 +41,8 @@ pub(super) struct SystemEvents {
     logs: SystemLogs,
     /// By number of a receiver, the patterns of the systems that it takes, if it does not take all.
     receivers: Vec<(usize, Vec<Glob>)>,
+    /// The level of messages about systems that have none of their own.
+    log_level: LogLevel,
     /// By name of a system, what is known of its machine since it was attached to.
     machines: HashMap<String, Arc<Mutex<KnownMachine>>>,
 }
@@ -74,12 +76,15 @@ impl SystemEvents {
             events,
             logs,
             receivers: receivers(outputs),
+            log_level: configuration.service.log_level,
             machines: HashMap::new(),
         }
     }
 
     /// Uses other settings from now on.
-    pub(super) fn set_default(&mut self, settings: &SystemSettings) {
+    pub(super) fn set_default(&mut self, configuration: &Configuration) {
+        let settings = &configuration.default;
+        self.log_level = configuration.service.log_level;
         let string_length = settings.limits.string_length as usize;
         let Self { dialect, user_data, interfaces, .. } = self;
         let limits = Limits::new(string_length);
@@ -100,14 +105,14 @@ impl SystemEvents {
     }
 
     /// Which outputs take a system's records. Its own event log is opened if it is not open.
-    pub(super) fn subject_of(&mut self, system: &str) -> Subject {
-        let mut subject = Subject { system: None, receivers: 0 };
-        subject.system = self.logs.number_of(system);
+    pub(super) fn subject_of(&mut self, system: &System) -> Subject {
+        let level = system.settings.log_level.unwrap_or(self.log_level);
+        let mut receivers = u64::from(level >= LogLevel::Debug) << DEBUG_RECEIVER;
         for (number, patterns) in &self.receivers {
-            let is_taken = patterns.iter().any(|pattern| pattern.matches(system.as_bytes()));
-            subject.receivers |= u64::from(is_taken) << number;
+            let is_taken = patterns.iter().any(|pattern| pattern.matches(system.name.as_bytes()));
+            receivers |= u64::from(is_taken) << number;
         }
-        subject
+        Subject { system: self.logs.number_of(&system.name), receivers }
     }
 
     /// Reports logs of systems that could not be opened, and tries them again when they are due;
@@ -197,7 +202,7 @@ impl SystemEvents {
                 ..Workload::default()
             });
         }
-        let subject = self.subject_of(&system.name);
+        let subject = self.subject_of(system);
         self.producer.set_subject(subject);
         set_weight(&mut self.header, &system.settings.events, activity);
         self.write(activity, details);
@@ -412,7 +417,7 @@ mod tests {
     use panoptes_sinks::queue::{QueueSize, Waker, queue};
 
     use super::*;
-    use crate::config::{LogLevel, Mode, Overrides, read};
+    use crate::config::{Mode, Overrides, SystemAddress, SystemSettings, read};
     use crate::message::Messages;
     use crate::request::Shown;
     use crate::watch::outputs::{Receivers, wanted};
@@ -439,11 +444,21 @@ mod tests {
         let logs = SystemLogs::new(None, (channel().0, Waker::default()), messages);
         let outputs = (logs, outputs.as_slice());
         let mut events = SystemEvents::new(producer, &configuration, Vec::new(), outputs);
-        for (system, receivers) in
+        let mut of = |name: &str, log_level| {
+            let settings = SystemSettings { log_level, ..SystemSettings::default() };
+            let system = System { name: name.to_owned(), address: SystemAddress::Host, settings };
+            let subject = events.subject_of(&system);
+            assert_eq!(subject.system, None, "{name}");
+            subject.receivers
+        };
+        for (name, receivers) in
             [("web-1", 0b1110), ("web-17", 0b0110), ("db", 0b0110), ("db-2", 0b0100)]
         {
-            assert_eq!(events.subject_of(system), Subject { system: None, receivers }, "{system}");
+            assert_eq!(of(name, None), receivers, "{name}");
         }
+        // The debug log takes the records of systems by their level.
+        assert_eq!(of("db-2", Some(LogLevel::Debug)), 0b0100 | 1 << DEBUG_RECEIVER);
+        assert_eq!(of("db-2", Some(LogLevel::Info)), 0b0100);
         // The first one takes all systems, and does not ask.
         assert_eq!(configuration.output.telemetry[0].choice.filter(0).receiver, None);
     }

@@ -229,9 +229,9 @@ fn keys_of_a_receiver_must_fit_each_other() {
     let expected = "`output.telemetry[0].tls.server_name`: `a b` is not the name of a host, such \
                     as collector.example.com";
     mistake(&format!("{tls} {{server_name: a b}}"), "a b", expected);
-    let many = "  - {address: 'a:1'}\n".repeat(65);
+    let many = "  - {address: 'a:1'}\n".repeat(64);
     let (_, problems) = read_receivers("", &many);
-    assert_eq!(problems, ["4:5: `output.telemetry` has 65 receivers; there can be 64"]);
+    assert_eq!(problems, ["4:5: `output.telemetry` has 64 receivers; there can be 63"]);
 }
 
 #[test]

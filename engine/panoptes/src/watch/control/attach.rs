@@ -241,7 +241,7 @@ impl Control {
             profile: build_id.as_deref().map(Into::into),
             ..because(&reason)
         };
-        let subject = self.system_events.subject_of(&candidate.system.name);
+        let subject = self.system_events.subject_of(&candidate.system);
         let machine = watched.known_machine().copy();
         let figures = self.figures.system(&candidate.system.name);
         figures.set_watched(true);

@@ -186,11 +186,23 @@ impl Control {
             }
             Err(faults) => {
                 let failure = self.report_faults(&faults);
-                let reason = format!("the SBOMs are refused and not changed: {failure}");
+                let without = self.without_sboms();
+                let reason = format!("the SBOMs are refused and not changed: {failure}{without}");
                 self.messages.error(&reason);
                 self.system_events.service(Activity::ConfigurationRefused, &because(&reason));
             }
         }
+    }
+
+    /// Names the systems that are new and whose SBOMs could not be read, if there are any.
+    fn without_sboms(&self) -> String {
+        let systems = self.candidates.iter().map(|candidate| &candidate.system);
+        let lacking = systems.filter(|system| self.sboms.lacks(&system.settings.sbom));
+        let names: Vec<&str> = lacking.map(|system| system.name.as_str()).collect();
+        if names.is_empty() {
+            return String::new();
+        }
+        format!("; until they can be read, no program is checked of: {}", names.join(", "))
     }
 
     /// Applies what can change while running, and begins to read the SBOMs.
@@ -252,7 +264,7 @@ impl Control {
         self.shared.interval_ns.store(nanoseconds(service.scan_interval), Ordering::Relaxed);
         self.messages.set_level(service.log_level);
         self.messages.set_options(&options(&request.configuration.output));
-        self.system_events.set_default(&request.configuration.default);
+        self.system_events.set_default(&request.configuration);
         let keys = std::mem::take(&mut self.request.keys);
         self.request = request;
         self.request.keys = keys;

@@ -185,7 +185,7 @@ impl Control {
     pub(super) fn renew_subjects(&mut self) {
         for candidate in &self.candidates {
             let Phase::Scanned(scanned) = &candidate.phase else { continue };
-            let subject = Some(self.system_events.subject_of(&candidate.system.name));
+            let subject = Some(self.system_events.subject_of(&candidate.system));
             scanned.shared.set_settings(NewSettings { subject, ..NewSettings::default() });
         }
     }

@@ -96,24 +96,38 @@ fn a_failed_sync_is_reported_and_is_the_exit_code() {
 }
 
 #[test]
-fn the_debug_log_has_a_line_about_each_record_from_the_level_debug_on() {
-    for (level, is_expected) in [("info", false), ("debug", true)] {
+fn the_debug_log_has_a_line_about_each_record_of_systems_at_the_level_debug() {
+    let (info, debug) = ("log_level: info", "log_level: debug");
+    let of_a = |level| format!("a: {{{level}, ");
+    // The service's level, that of system a, and the systems whose records are expected.
+    let cases: [(&str, String, &[&str]); 4] = [
+        (info, of_a(info), &[]),
+        (debug, "a: {".to_owned(), &["a", "b"]),
+        (info, of_a(debug), &["a"]),
+        (debug, of_a(info), &["b"]),
+    ];
+    for (level, of_a, expected) in cases {
         let folder = tempfile::tempdir().unwrap();
-        let file = idle(&folder);
+        let systems = format!("systems: {{{of_a}system: /absent}}, b: {{system: /absent}}}}");
+        let file = configure(folder.path(), &systems);
         let text = fs::read_to_string(&file).unwrap();
-        let service = format!("service: {{log_level: {level}, debug_log_folder: debug, ");
+        let service = format!("service: {{{level}, debug_log_folder: debug, ");
         fs::write(&file, text.replace("service: {", &service)).unwrap();
         let (exit, kept, _) = run(&folder, &file, REAL, |driver| {
-            driver.wait_for("record", || driver.log().contains("host_initialization_failed"));
+            let failed = || driver.log().matches("host_initialization_failed").count();
+            driver.wait_for("records", || failed() == 2);
         });
         assert_eq!(exit, Ok(Exit::Done), "{}", kept.text());
         let debug = folder.path().join("debug/panoptes-events.log");
-        assert_eq!(debug.exists(), is_expected);
-        if is_expected {
+        assert_eq!(debug.exists(), !expected.is_empty());
+        if !expected.is_empty() {
             let lines = fs::read_to_string(debug).unwrap();
             let records = fs::read_to_string(folder.path().join("log/events.jsonl")).unwrap();
-            assert_eq!(lines.lines().count(), records.lines().count());
-            assert!(lines.contains("host_initialization_failed"), "{lines}");
+            // That the search begins, and that it fails.
+            let left_out = 2 * (2 - expected.len());
+            assert_eq!(lines.lines().count(), records.lines().count() - left_out, "{lines}");
+            let failed = lines.lines().filter(|line| line.contains("host_initialization_failed"));
+            assert_eq!(failed.count(), expected.len(), "{lines}");
         }
     }
 }

@@ -146,6 +146,36 @@ fn sboms_have_records_of_their_own_when_they_are_read() {
 }
 
 #[test]
+fn a_new_system_whose_sbom_is_refused_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = configure(folder.path(), "systems: {a: {system: /a}}\n");
+    let with = |sbom: &Path| {
+        let sbom = sbom.display();
+        format!("systems: {{a: {{system: /a, sbom: [{sbom}]}}, b: {{system: /b, sbom: [{sbom}]}}}}")
+    };
+    let sbom = folder.path().join("list");
+    let unchecked = "; until they can be read, no program is checked of: b";
+    let (exit, kept, _) = run(&folder, &file, REAL, |driver| {
+        reload(driver, &with(&sbom));
+        driver.wait("the SBOMs are refused", 1);
+        fs::write(&sbom, format!("{}\n", "1".repeat(64))).unwrap();
+        reload(driver, &with(&sbom));
+        driver.wait("the SBOMs were read again", 1);
+        fs::write(&sbom, "spoilt").unwrap();
+        reload(driver, &with(&sbom));
+        driver.wait("the SBOMs are refused", 2);
+    });
+    assert_eq!(exit, Ok(Exit::Done), "{}", kept.text());
+    let log = fs::read_to_string(folder.path().join("log/events.jsonl")).unwrap();
+    let refused = details(&log, "configuration_refused");
+    let of_b: Vec<bool> = refused
+        .iter()
+        .map(|details| details["reason"].as_str().unwrap().ends_with(unchecked))
+        .collect();
+    assert_eq!(of_b, [true, false], "{log}");
+}
+
+#[test]
 fn a_severity_applies_to_the_next_record_and_so_does_a_switch() {
     const SYSTEMS: &str = "systems: {a: {system: /a}}\n";
     let with =
