@@ -160,6 +160,35 @@ start() {
     echo "ready after $(((ready - begin) / 1000)) ms, as the user panoptes"
 }
 
+# What the kernel notes of the service's threads: NAME KEY
+of_threads() {
+    local task
+    for task in /proc/"$(property MainPID)"/task/*; do
+        [[ $(cat "$task/comm") != "$1" ]] || sed --quiet "s/^$2:[[:space:]]*//p" "$task/status"
+    done
+}
+
+# The unit must allow what threads do to have fewer capabilities and system calls.
+threads() {
+    local main scanner writer
+    main=$(of_threads panoptes Seccomp_filters)
+    # A thread's name has 15 bytes.
+    for scanner in $(of_threads panoptes-scanne Seccomp_filters) \
+        $(of_threads panoptes-writer Seccomp_filters); do
+        [[ $scanner -gt $main ]] || fail "a thread has $scanner filters, the main thread $main"
+    done
+    scanner=$(of_threads panoptes-scanne CapPrm | sort --unique)
+    # CAP_IPC_LOCK
+    [[ $((16#$scanner & ~(1 << 14))) == 0 ]] || fail "scanners keep $scanner"
+    # CAP_DAC_OVERRIDE, CAP_FOWNER
+    writer=$(of_threads panoptes-writer CapPrm | sort --unique)
+    [[ $((16#$writer & ~(1 << 1 | 1 << 3))) == 0 ]] || fail "the writer keeps $writer"
+    main=$(of_threads panoptes CapPrm)
+    # CAP_SYS_PTRACE
+    [[ $((16#$main & 1 << 19)) != 0 ]] || fail "the main thread cannot attach to guests: $main"
+    echo "capabilities: $main, scanners $scanner, writer $writer"
+}
+
 record() {
     await 180 'record about the guest' has_record "$of_guest"
     local id
@@ -294,6 +323,7 @@ step exposure 60
 step guest 920 || exit
 step drop_in 60 || exit
 step start 600 || exit
+step threads 60
 step record 200
 step reload 200
 step rotation 100

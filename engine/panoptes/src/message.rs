@@ -1,13 +1,13 @@
 //! Messages for people, by level.
 //!
-//! Each message is one line on stderr (for the service: on stdout, guide §8.1). A debug log receives
-//! messages of all levels. For messages about a system that has a level of its own, that level
-//! holds in both places. Control characters are escaped, so that text from
-//! a watched machine can't control the terminal. On a terminal, a status line may stand below the
-//! messages: it is erased before each of them, and drawn again.
+//! Each message is one line on stderr (for the service: on stdout, guide §8.1). A debug log
+//! receives messages of all levels. For messages about a system that has a level of its own, that
+//! level holds in both places. Control characters are escaped, so that text from a watched machine
+//! can't control the terminal. On a terminal, a status line may stand below the messages: it is
+//! erased before each of them, and drawn again.
 //!
-//! A reader of messages that stops reading does not stop who writes: messages are dropped, and
-//! their number follows once it reads again.
+//! A reader of the service's messages that stops reading does not stop the service: messages are
+//! dropped, and their number follows once it reads again.
 //!
 //! Not for: records (`panoptes-sinks`).
 
@@ -51,6 +51,8 @@ struct Out {
     /// Empty while there is none.
     status: String,
     has_ended: bool,
+    /// Number of messages since the last one that could be written.
+    dropped: u64,
 }
 
 impl Out {
@@ -58,9 +60,19 @@ impl Out {
     /// several processes do not mix.
     fn write(&mut self, line: &str) {
         let erase = if self.status.is_empty() { "" } else { ERASE_LINE };
-        let text = format!("{erase}{line}{}", self.status);
-        // What can't be written is lost: there is no other channel on which to report that.
-        let _ = self.to.write_all(text.as_bytes()).and_then(|()| self.to.flush());
+        let note = match self.dropped {
+            0 => String::new(),
+            1 => "panoptes: warning: 1 message was dropped here: nobody read it\n".to_owned(),
+            count => {
+                format!("panoptes: warning: {count} messages were dropped here: nobody read them\n")
+            }
+        };
+        let text = format!("{erase}{note}{line}{}", self.status);
+        // There is no other channel on which to report what can't be written.
+        match self.to.write_all(text.as_bytes()).and_then(|()| self.to.flush()) {
+            Ok(()) => self.dropped = 0,
+            Err(_) => self.dropped += u64::from(!line.is_empty()),
+        }
     }
 }
 
@@ -68,11 +80,17 @@ impl Messages {
     /// Messages on stderr, coloured on a terminal unless `NO_COLOR` is set.
     pub fn on_stderr(level: LogLevel) -> Self {
         let colour = wants_colour(io::stderr().is_terminal());
+        Self::new(Box::new(io::stderr()), colour, level)
+    }
+
+    /// The same for a program that watches: no reader delays it for long.
+    pub fn of_watch_on_stderr(level: LogLevel) -> Self {
+        let colour = wants_colour(io::stderr().is_terminal());
         Self::new(Box::new(TimedWrite::new(io::stderr())), colour, level)
     }
 
-    /// Messages on stdout, for the service.
-    pub fn on_stdout(level: LogLevel) -> Self {
+    /// Messages on stdout, for the service. No reader delays it for long.
+    pub fn of_watch_on_stdout(level: LogLevel) -> Self {
         let colour = wants_colour(io::stdout().is_terminal());
         Self::new(Box::new(TimedWrite::new(io::stdout())), colour, level)
     }
@@ -82,7 +100,7 @@ impl Messages {
         let shared = Shared {
             level: AtomicU8::new(level as u8),
             colour,
-            out: Mutex::new(Out { to: out, status: String::new(), has_ended: false }),
+            out: Mutex::new(Out { to: out, status: String::new(), has_ended: false, dropped: 0 }),
             debug_log: Mutex::new(None),
         };
         Self { shared: Arc::new(shared), level: None }
@@ -141,7 +159,7 @@ impl Messages {
         out.has_ended = true;
         if !out.status.is_empty() {
             out.status.clear();
-            out.write(ERASE_LINE);
+            let _ = out.to.write_all(ERASE_LINE.as_bytes()).and_then(|()| out.to.flush());
         }
     }
 
@@ -254,6 +272,8 @@ fn now() -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicBool;
+
     use super::*;
     use crate::config::{SystemAddress, SystemSettings};
 
@@ -312,6 +332,49 @@ mod tests {
         let messages = Messages::new(Box::new(kept.clone()), false, LogLevel::Info);
         messages.info("a guest named \u{1b}[2J\nitself");
         assert_eq!(kept.text(), "panoptes: a guest named \\u{1b}[2J\\u{a}itself\n");
+    }
+
+    /// A reader that reads while the flag is set.
+    #[derive(Clone, Default)]
+    struct Sometimes(Kept, Arc<AtomicBool>);
+
+    impl Write for Sometimes {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.1.load(Ordering::Relaxed) {
+                return self.0.write(bytes);
+            }
+            Err(io::ErrorKind::TimedOut.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn dropped_messages_are_counted_and_status_lines_are_not() {
+        let reader = Sometimes::default();
+        let messages = Messages::new(Box::new(reader.clone()), false, LogLevel::Info);
+        let read = |is_on| reader.1.store(is_on, Ordering::Relaxed);
+        let mut expected = String::new();
+        for (count, note) in [
+            (0, ""),
+            (1, "panoptes: warning: 1 message was dropped here: nobody read it\n"),
+            (2, "panoptes: warning: 2 messages were dropped here: nobody read them\n"),
+        ] {
+            read(false);
+            for _ in 0..count {
+                messages.info("lost");
+                messages.debug("not shown");
+                messages.set_status("status".to_owned());
+            }
+            read(true);
+            messages.info("read");
+            let erase = if count == 0 { "" } else { "\r\x1b[K" };
+            let status = if count == 0 { "" } else { "status" };
+            expected = format!("{expected}{erase}{note}panoptes: read\n{status}");
+            assert_eq!(reader.0.text(), expected);
+        }
     }
 
     #[test]

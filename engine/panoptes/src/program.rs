@@ -123,10 +123,10 @@ fn configured(
     warnings: &Report,
 ) -> Result<Arc<Messages>, Failure> {
     let level = configuration.service.log_level;
-    let messages = if mode == Mode::Run && !configuration.output.stdout {
-        Messages::on_stdout(level)
-    } else {
-        Messages::on_stderr(level)
+    let messages = match mode {
+        Mode::Run if !configuration.output.stdout => Messages::of_watch_on_stdout(level),
+        Mode::Run | Mode::Watch => Messages::of_watch_on_stderr(level),
+        Mode::Scan => Messages::on_stderr(level),
     };
     if let Some(folder) = &configuration.service.debug_log_folder {
         let (rotate_size, max_files) = configuration.output.rotation();

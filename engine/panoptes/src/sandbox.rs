@@ -141,7 +141,8 @@ pub(crate) fn give_up_capabilities(request: &WatchRequest, messages: &Messages) 
     GivenUp { capabilities, ..GivenUp::default() }
 }
 
-/// Keeps, of the present thread's capabilities, what opening outputs takes: it attaches nothing.
+/// Keeps, of the present thread's capabilities, what reading the configuration and opening outputs
+/// takes: it attaches nothing.
 pub(crate) fn keep_those_of_outputs(messages: &Messages) {
     note(messages, "capabilities of a thread", restrict(&CapsHashSet::from(SERVICE)));
 }

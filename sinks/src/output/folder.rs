@@ -1,5 +1,6 @@
 //! A folder of logs, and its lock: two programs that write the same file tear each other's lines.
 
+use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -7,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Keeps other programs from writing logs into a folder, until it is dropped.
+/// Keeps other programs from writing logs into a folder, or a file there, until it is dropped.
 #[derive(Debug)]
 pub struct FolderLock {
     /// It has the process id of the program that holds the lock.
@@ -15,6 +16,7 @@ pub struct FolderLock {
     held: Mutex<File>,
 }
 
+/// The name of the lock of a whole folder, and its end if it is of one file.
 const NAME: &str = ".lock";
 /// Records contain command lines and paths, so neither folder nor files are readable by everyone.
 const FOLDER_MODE: u32 = 0o750;
@@ -26,7 +28,18 @@ impl FolderLock {
     /// Takes the folder, which is created if it is missing. The error names the process that has
     /// it.
     pub fn take(folder: &Path) -> io::Result<Arc<Self>> {
-        let path = folder.join(NAME);
+        Self::take_at(folder, folder.join(NAME))
+    }
+
+    /// Takes one file of a folder that several programs may use.
+    pub fn take_file(file: &Path) -> io::Result<Arc<Self>> {
+        let mut name = OsString::from(".");
+        name.push(file.file_name().unwrap_or_default());
+        name.push(NAME);
+        Self::take_at(file.parent().unwrap_or(Path::new(".")), file.with_file_name(name))
+    }
+
+    fn take_at(folder: &Path, path: PathBuf) -> io::Result<Arc<Self>> {
         create(folder)?;
         let held = Mutex::new(take(&path)?);
         Ok(Arc::new(Self { path, held }))

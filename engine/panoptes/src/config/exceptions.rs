@@ -180,8 +180,8 @@ impl Exception {
             ["user_id", "container", "image", "address"].iter().any(|key| section.has(key));
         if self.activity == Activity::ReverseShellDetected && section.has(path) && !is_narrowed {
             let message = format!(
-                "`{}` matches if any process between the shell and its peer runs it, so whoever \
-                 starts it in that place is silenced, too; name the peer, too, by `address`",
+                "`{}` matches if any process between the shell and its peer runs it; an attacker \
+                 who runs it there is silenced, so name the peer, too, by `address`",
                 section.full(path)
             );
             section.warn(path, message);

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 
 use panoptes_sinks::activities::Preset;
 use panoptes_sinks::filter::RECEIVERS_MAX;
+use sha2::{Digest as _, Sha256};
 
 pub use address::{HostName, NetworkAddress, Url};
 pub use choice::RecordChoice;
@@ -128,9 +129,12 @@ pub(super) fn read(others: &Others<'_>, section: &mut Section<'_>) -> Vec<Teleme
     receivers
 }
 
+/// A longer name of a folder is cut there, and its digest follows.
+const FOLDER_BYTES_MAX: usize = 200;
+
 impl Telemetry {
-    /// The name of the folder with what waits for it on the disk. Another order of the receivers
-    /// does not change it.
+    /// The name of the folder with what waits for it on the disk, at most 255 bytes (`NAME_MAX`).
+    /// Another order of the receivers does not change it.
     pub fn folder_name(&self) -> String {
         let address = match &self.address {
             TelemetryAddress::Network(at) => at.to_string(),
@@ -142,7 +146,13 @@ impl Telemetry {
             name.extend([" ", &self.tag]);
         }
         let plain = |byte: char| if byte.is_ascii_alphanumeric() { byte } else { '_' };
-        name.chars().map(plain).collect()
+        let mut folder: String = name.chars().map(plain).collect();
+        if folder.len() > FOLDER_BYTES_MAX {
+            folder.truncate(FOLDER_BYTES_MAX);
+            let digest = Sha256::digest(&name);
+            folder.extend(digest.iter().take(16).map(|byte| format!("{byte:02x}")));
+        }
+        folder
     }
 
     /// Refuses the backlog if that of an earlier receiver is in the same folder.

@@ -1,41 +1,50 @@
 //! Writes that do not wait for a reader for long.
 //!
-//! A pipe or terminal that nobody reads blocks whoever writes to it. Messages are written by the
-//! thread that controls the service, which must go on.
+//! A pipe or terminal that nobody reads blocks each thread that writes to it. The thread that
+//! controls the service writes messages, and must go on.
 
 use std::io::{self, ErrorKind, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 use rustix::io::Errno;
 
 /// For how long one message waits for the reader.
-const WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+const WAIT: Duration = Duration::from_millis(100);
 
 /// A pipe with room takes this many bytes at once: `PIPE_BUF` of pipe(7).
 const AT_ONCE: usize = 4096;
 
-/// Writes to a file, and drops what the reader leaves for longer than 100 ms.
+/// Writes to a file, and fails if the reader takes nothing for 100 ms.
 pub(super) struct TimedWrite<T> {
     to: T,
-    /// Since the reader took the last one.
-    dropped: u64,
+    /// The same file, opened so that no write waits.
+    no_wait: Option<OwnedFd>,
+    /// Whether the last write failed: the next ones do not wait.
+    is_stuck: bool,
     /// Whether the last line ended in the middle.
     is_cut: bool,
 }
 
 impl<T: AsFd> TimedWrite<T> {
-    pub(super) const fn new(to: T) -> Self {
-        Self { to, dropped: 0, is_cut: false }
+    pub(super) fn new(to: T) -> Self {
+        let no_wait = open_again(to.as_fd());
+        Self { to, no_wait, is_stuck: false, is_cut: false }
     }
 
-    /// Waits until the file takes [`AT_ONCE`] bytes. After a message was dropped, the next ones do
-    /// not wait.
-    fn has_room(&self) -> bool {
-        let wait = if self.dropped == 0 { WAIT } else { Timespec::default() };
-        let mut file = [PollFd::new(&self.to, PollFlags::OUT)];
+    fn file(&self) -> BorrowedFd<'_> {
+        self.no_wait.as_ref().map_or_else(|| self.to.as_fd(), AsFd::as_fd)
+    }
+
+    /// Waits until the file takes some bytes.
+    fn has_room(&self, until: Instant) -> bool {
+        let mut file = [PollFd::from_borrowed_fd(self.file(), PollFlags::OUT)];
         loop {
-            match poll(&mut file, Some(&wait)) {
+            let left = until.saturating_duration_since(Instant::now());
+            let left = Timespec { tv_sec: 0, tv_nsec: i64::from(left.subsec_nanos()) };
+            match poll(&mut file, Some(&left)) {
                 Err(Errno::INTR) => {}
                 // The write gives the reason.
                 Err(_) => return true,
@@ -45,16 +54,19 @@ impl<T: AsFd> TimedWrite<T> {
     }
 
     fn write_in_parts(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        let until = Instant::now() + if self.is_stuck { Duration::ZERO } else { WAIT };
         while !bytes.is_empty() {
-            if !self.has_room() {
+            if !self.has_room(until) {
                 return Err(ErrorKind::TimedOut.into());
             }
-            match rustix::io::write(&self.to, &bytes[..bytes.len().min(AT_ONCE)]) {
+            match rustix::io::write(self.file(), &bytes[..bytes.len().min(AT_ONCE)]) {
                 Ok(written) => {
                     bytes = &bytes[written..];
                     self.is_cut = !bytes.is_empty();
                 }
                 Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) if Instant::now() < until => std::thread::yield_now(),
+                Err(Errno::AGAIN) => return Err(ErrorKind::TimedOut.into()),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -65,21 +77,13 @@ impl<T: AsFd> TimedWrite<T> {
 impl<T: AsFd> Write for TimedWrite<T> {
     /// Writes all bytes, or drops the rest of them.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let dropped = self.dropped;
-        let result = if dropped == 0 {
-            self.write_in_parts(bytes)
+        let written = if self.is_cut {
+            self.write_in_parts(&[b"\n", bytes].concat())
         } else {
-            let cut = if self.is_cut { "\n" } else { "" };
-            let s = if dropped == 1 { "" } else { "s" };
-            let note = format!("{cut}panoptes: warning: {dropped} message{s} dropped: not read\n");
-            let text = [note.as_bytes(), bytes].concat();
-            self.write_in_parts(&text)
+            self.write_in_parts(bytes)
         };
-        match result {
-            Ok(()) => self.dropped = 0,
-            Err(_) => self.dropped += 1,
-        }
-        result.map(|()| bytes.len())
+        self.is_stuck = written.is_err();
+        written.map(|()| bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -87,60 +91,97 @@ impl<T: AsFd> Write for TimedWrite<T> {
     }
 }
 
+/// Opens a pipe or a terminal again. A terminal polls as ready while a single byte has room, and
+/// the flag on the file itself would hold for all programs that share it.
+fn open_again(file: BorrowedFd<'_>) -> Option<OwnedFd> {
+    let kind = FileType::from_raw_mode(fstat(file).ok()?.st_mode);
+    if !matches!(kind, FileType::Fifo | FileType::CharacterDevice) {
+        return None;
+    }
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    open(path, flags, Mode::empty()).ok()
+}
+
 #[cfg(test)]
 mod tests {
-    use std::io::Read as _;
-    use std::thread;
-    use std::time::{Duration, Instant};
+    use std::os::unix::net::UnixStream;
+
+    use nix::pty::openpty;
+    use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
 
     use super::*;
 
-    #[test]
-    fn a_reader_that_stops_delays_one_message_and_the_count_of_lost_ones_follows() {
-        let (mut reader, writer) = io::pipe().unwrap();
-        let mut timed = TimedWrite::new(writer);
-        // More than PIPE_BUF, so a line can be cut.
-        let line = |number: u32| format!("{number:09999}\n");
+    /// Writes until the reader would have to read; returns the number of lines that it got.
+    fn fill(timed: &mut TimedWrite<impl AsFd>, line: &str) -> u32 {
         let mut fits = 0;
-        while timed.write_all(line(fits).as_bytes()).is_ok() {
+        while timed.write_all(line.as_bytes()).is_ok() {
             fits += 1;
+            assert!(fits < 100_000, "everything fits");
         }
-        assert!((1..=100).contains(&fits), "{fits}");
-        let start = Instant::now();
-        for _ in 0..1000 {
-            assert_eq!(timed.write_all(b"lost\n").unwrap_err().kind(), ErrorKind::TimedOut);
-        }
-        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+        fits
+    }
 
-        let read = thread::spawn(move || {
-            let mut text = String::new();
-            reader.read_to_string(&mut text).unwrap();
-            text
-        });
-        while timed.write_all(b"again\n").is_err() {
-            thread::yield_now();
+    /// Writes until somebody reads, and nothing before.
+    fn check(mut timed: TimedWrite<impl AsFd>, mut reader: impl io::Read, line: &str) {
+        let begin = Instant::now();
+        let fits = fill(&mut timed, line);
+        assert!(fits > 0 && begin.elapsed() >= WAIT, "{fits} lines");
+        let begin = Instant::now();
+        for _ in 0..100 {
+            let error = timed.write_all(b"lost\n").unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::TimedOut);
         }
-        timed.write_all(b"and again\n").unwrap();
-        drop(timed);
-        let text = read.join().unwrap();
+        assert!(begin.elapsed() < 50 * WAIT, "{:?}", begin.elapsed());
+        let (mut text, mut part) = (Vec::new(), [0; 4096]);
+        while timed.write_all(b"again\n").is_err() {
+            let length = reader.read(&mut part).unwrap();
+            text.extend_from_slice(&part[..length]);
+        }
+        while !text.ends_with(b"again\n") {
+            let length = reader.read(&mut part).unwrap();
+            text.extend_from_slice(&part[..length]);
+        }
+        let text = String::from_utf8(text).unwrap();
         let mut lines = text.split_inclusive('\n');
-        for number in 0..fits {
-            assert_eq!(lines.next(), Some(line(number).as_str()));
+        for _ in 0..fits {
+            assert_eq!(lines.next(), Some(line));
         }
         let rest: Vec<&str> = lines.collect();
-        let [cut @ .., note, again, last] = &rest[..] else { panic!("{}", rest.len()) };
-        assert!(cut.len() <= 1 && cut.iter().all(|cut| line(fits).starts_with(cut.trim_end())));
-        let number = note.strip_prefix("panoptes: warning: ").unwrap();
-        let number = number.strip_suffix(" messages dropped: not read\n").unwrap();
-        assert!(number.parse::<u32>().unwrap() > 1000, "{note}");
-        assert_eq!([*again, *last], ["again\n", "and again\n"]);
+        let [cut @ .., last] = &rest[..] else { panic!("nothing follows") };
+        assert_eq!(*last, "again\n");
+        assert!(cut.len() <= 1 && cut.iter().all(|cut| line.starts_with(cut.trim_end())));
+    }
+
+    #[test]
+    fn who_writes_to_a_pipe_that_nobody_reads_goes_on() {
+        for length in [200, 9999] {
+            let (reader, writer) = io::pipe().unwrap();
+            check(TimedWrite::new(writer), reader, &format!("{}\n", "x".repeat(length)));
+        }
+    }
+
+    #[test]
+    fn who_writes_to_a_socket_that_nobody_reads_goes_on() {
+        let (reader, writer) = UnixStream::pair().unwrap();
+        check(TimedWrite::new(writer), reader, &format!("{}\n", "x".repeat(200)));
+    }
+
+    #[test]
+    fn who_writes_to_a_terminal_that_nobody_reads_goes_on() {
+        let ends = openpty(None, None).unwrap();
+        let mut settings = tcgetattr(&ends.slave).unwrap();
+        cfmakeraw(&mut settings);
+        tcsetattr(&ends.slave, SetArg::TCSANOW, &settings).unwrap();
+        let line = format!("{}\n", "x".repeat(199));
+        check(TimedWrite::new(ends.slave), std::fs::File::from(ends.master), &line);
     }
 
     #[test]
     fn a_reader_that_has_gone_is_an_error_at_once() {
         let (reader, writer) = io::pipe().unwrap();
-        drop(reader);
         let mut timed = TimedWrite::new(writer);
+        drop(reader);
         assert_eq!(timed.write_all(b"a\n").unwrap_err().kind(), ErrorKind::BrokenPipe);
     }
 }

@@ -49,6 +49,7 @@ pub(super) enum Recipe {
     File {
         path: PathBuf,
         options: FileOptions,
+        /// That of its folder. `None`: the file has one of its own while it is open.
         lock: Option<Arc<FolderLock>>,
     },
     /// The receiver of this number.
@@ -164,11 +165,11 @@ impl Recipe {
                 Box::new(output.with_form(shown.form).with_filter(self.filter()))
             }
             Self::File { path, options, lock } => {
-                let output = FileOutput::open(path, *options)?;
-                Box::new(match lock {
-                    Some(lock) => output.with_lock(lock),
-                    None => output,
-                })
+                let lock = match lock {
+                    Some(lock) => Arc::clone(lock),
+                    None => FolderLock::take_file(path)?,
+                };
+                Box::new(FileOutput::open(path, *options)?.with_lock(&lock))
             }
             Self::Receiver { number, receiver, state_dir, .. } => {
                 telemetry::open(*number, receiver, state_dir.as_deref())?
@@ -385,6 +386,28 @@ mod tests {
         let filters: Vec<Filter> = opened.map(|output| output.filter()).collect();
         let events = Filter::of_preset(Preset::Security);
         assert_eq!(filters, [events, Filter { alerts_only: true, ..events }]);
+    }
+
+    #[test]
+    fn two_programs_do_not_write_one_debug_log_of_records() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut configuration = Configuration::defaults(Mode::Watch);
+        configuration.output.stdout = false;
+        configuration.service.log_level = LogLevel::Debug;
+        configuration.service.debug_log_folder = Some(folder.path().to_owned());
+        let messages = Messages::on_stderr(LogLevel::Disable);
+        let open = || {
+            let wanted = wanted(&configuration, Shown::default(), None, &Receivers::NONE).unwrap();
+            let [output] = <[Wanted; 1]>::try_from(wanted).unwrap();
+            output.open(&messages).map(|(output, _)| output)
+        };
+        let first = open().unwrap();
+        let failure = open().unwrap_err();
+        let who = format!("another panoptes (process {}) writes its logs", std::process::id());
+        assert!(failure.message.contains(&who), "{}", failure.message);
+        assert!(failure.message.contains(DEBUG_EVENTS), "{}", failure.message);
+        drop(first);
+        open().unwrap();
     }
 
     #[test]

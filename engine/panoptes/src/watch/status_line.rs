@@ -21,8 +21,7 @@ const DRAWN: u32 = 4;
 /// The width of a terminal that does not state its own.
 const WIDTH: u16 = 80;
 
-/// Draws the line until `stop`. A terminal that takes no output stops this thread, and those that
-/// write messages.
+/// Draws the line until `stop`. A terminal that takes no output delays it.
 pub(super) fn show_status(figures: &Figures, stop: &AtomicBool, messages: &Messages) {
     let mut line = Line::default();
     while !stop.load(Ordering::Relaxed) {

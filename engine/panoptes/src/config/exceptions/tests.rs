@@ -210,8 +210,8 @@ fn a_program_alone_is_little_for_a_reverse_shell() {
     let shell = "activity: reverse_shell_detected";
     let keys = format!("{shell}, {PATH}");
     let message = "`exceptions[0].process_executable_path` matches if any process between the \
-                   shell and its peer runs it, so whoever starts it in that place is silenced, \
-                   too; name the peer, too, by `address`";
+                   shell and its peer runs it; an attacker who runs it there is silenced, so name \
+                   the peer, too, by `address`";
     assert_eq!(good(&keys).1, [place(&keys, "/usr/bin/node") + message]);
     for more in ["address: 10.0.0.7", "user_id: 0", "container: web", "image: web"] {
         assert_eq!(good(&format!("{keys}, {more}")).1, [""; 0], "{more}");

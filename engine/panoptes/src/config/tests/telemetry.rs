@@ -350,3 +350,17 @@ fn what_waits_on_disk_for_each_receiver_has_a_folder_of_its_own() {
     assert_eq!(problems([disk, ", preset: alerts, backlog: {disk: 2M}"]), [expected]);
     assert_eq!(problems([&alerts, &alerts]).len(), 1);
 }
+
+#[test]
+fn the_folder_of_what_waits_has_a_name_that_file_systems_take() {
+    let folder = |tag: &str| {
+        let entry = format!("  - {{address: 'a:1', format: forward, tag: '{tag}'}}\n");
+        let (configuration, problems) = read_receivers("", &entry);
+        assert_eq!(problems, Vec::<String>::new());
+        configuration.output.telemetry[0].folder_name()
+    };
+    assert_eq!(folder("alerts"), "a_1_tcp_forward_alerts");
+    let long = ["x", "y"].map(|end| folder(&("x".repeat(1000) + end)));
+    assert!(long.iter().all(|name| name.len() <= 255), "{long:?}");
+    assert_ne!(long[0], long[1]);
+}

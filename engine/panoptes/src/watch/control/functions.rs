@@ -121,10 +121,11 @@ impl Control {
             return;
         }
         let name = self.free_name(&address);
-        self.messages.info(format_args!("{name}: found as {address}"));
         let settings = self.request.configuration.default.clone();
-        let mut candidate =
-            Candidate::new(System { name, address, settings }, Instant::now(), true);
+        let system = System { name, address, settings };
+        let (name, address) = (&system.name, &system.address);
+        self.messages.of(&system).info(format_args!("{name}: found as {address}"));
+        let mut candidate = Candidate::new(system, Instant::now(), true);
         candidate.is_physical = function.is_physical();
         self.add(candidate);
     }
@@ -181,9 +182,10 @@ impl Control {
 
     fn drop_function(&mut self, index: usize) {
         self.candidates[index].phase = Phase::Gone;
-        let System { name, address, .. } = self.candidates[index].system.clone();
-        self.messages.info(format_args!("{name}: {address} is gone"));
-        self.forget(&name);
+        let system = self.candidates[index].system.clone();
+        let System { name, address, .. } = &system;
+        self.messages.of(&system).info(format_args!("{name}: {address} is gone"));
+        self.forget(name);
     }
 
     /// For a system that cannot be scanned any more: uses another function of its machine, if there

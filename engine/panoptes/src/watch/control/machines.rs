@@ -171,9 +171,11 @@ impl Control {
                 known.any(|candidate| candidate.system.name == name && is_there(candidate))
             });
             let name = named.name;
-            self.messages.info(format_args!("{name}: found as {address}"));
             let settings = self.request.configuration.default.clone();
-            let candidate = Candidate::new(System { name, address, settings }, now, true);
+            let system = System { name, address, settings };
+            let (name, address) = (&system.name, &system.address);
+            self.messages.of(&system).info(format_args!("{name}: found as {address}"));
+            let candidate = Candidate::new(system, now, true);
             if let Some(ambiguity) = named.ambiguity {
                 self.report_ambiguity(guest, guests, &candidate.system, &ambiguity);
             }
@@ -184,7 +186,7 @@ impl Control {
 
     /// Reports that a new guest has the name of others, for it and for each of them.
     fn report_ambiguity(&mut self, guest: &Guest, all: &[Guest], new: &System, ambiguity: &str) {
-        self.messages.warning(ambiguity);
+        self.messages.of(new).warning(ambiguity);
         let has_name = |system: &System| {
             Some(&system.name) == guest.name.as_ref()
                 || all.iter().any(|one| one.name == guest.name && is_same(system, one))

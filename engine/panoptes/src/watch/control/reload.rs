@@ -25,6 +25,7 @@ use super::{Control, LOOK};
 use crate::config::{ChangedKey, Configuration, Effect, changed_keys, keys_with_old};
 use crate::exit::{Exit, Failure};
 use crate::request::{Refusal, WatchRequest};
+use crate::sandbox::keep_those_of_outputs;
 use crate::sbom::{Fault, Sboms};
 use crate::watch::clock_watch::{NewSettings, Reattach};
 use crate::watch::clocks::nanoseconds;
@@ -69,8 +70,19 @@ impl Control {
     /// Starts to read the SBOMs of the configuration.
     pub(super) fn read_sboms(&mut self) -> Result<(), Failure> {
         let (load, configuration) = (self.work.load, self.request.configuration.clone());
-        let run = move |_: &_| Loaded::First(load(&configuration));
-        self.loader.start(Urgency::New, run).map(drop)
+        self.start_loader(move || Loaded::First(load(&configuration))).map(drop)
+    }
+
+    /// Reads something on a thread that can do no more than that takes.
+    fn start_loader(
+        &mut self,
+        run: impl FnOnce() -> Loaded + Send + 'static,
+    ) -> Result<TaskId, Failure> {
+        let messages = Arc::clone(&self.messages);
+        self.loader.start(Urgency::New, move |_| {
+            keep_those_of_outputs(&messages);
+            run()
+        })
     }
 
     /// Uses what was read meanwhile, and reads the configuration again if SIGHUP has requested it.
@@ -115,8 +127,8 @@ impl Control {
             self.wants_reload = false;
             let present = self.present();
             let before = self.reloads.generation;
-            let run = move |_: &_| Loaded::Configuration(before, present.prepare());
-            match self.loader.start(Urgency::New, run) {
+            let run = move || Loaded::Configuration(before, present.prepare());
+            match self.start_loader(run) {
                 Ok(task) => {
                     self.reloads.awaited = Some(task);
                     self.reloads.reading = Some((task, Instant::now()));
@@ -196,7 +208,8 @@ impl Control {
 
     /// Names the systems that are new and whose SBOMs could not be read, if there are any.
     fn without_sboms(&self) -> String {
-        let systems = self.candidates.iter().map(|candidate| &candidate.system);
+        let present = self.candidates.iter().filter(|candidate| !candidate.is_gone());
+        let systems = present.map(|candidate| &candidate.system);
         let lacking = systems.filter(|system| self.sboms.lacks(&system.settings.sbom));
         let names: Vec<&str> = lacking.map(|system| system.name.as_str()).collect();
         if names.is_empty() {
@@ -221,11 +234,11 @@ impl Control {
         let stays: Vec<&ChangedKey> = sboms.iter().chain(restarts(&rest)).collect();
         self.request.keys = keys_with_old(&self.request.keys, read.keys.clone(), &stays);
         let load = self.work.load;
-        let run = move |_: &_| {
+        let run = move || {
             let loaded = load(&read.configuration);
             Loaded::Sboms(read, sboms, loaded)
         };
-        match self.loader.start(Urgency::New, run) {
+        match self.start_loader(run) {
             // Those of an earlier configuration are not used any more.
             Ok(task) => {
                 self.reloads.sboms = Some(task);
@@ -403,7 +416,8 @@ impl Control {
                 )
             });
             scanned.shared.attest_by(Box::new(attestation));
-            self.messages.info(format_args!("{name}: all running programs are checked again"));
+            let messages = self.messages.of(&candidate.system);
+            messages.info(format_args!("{name}: all running programs are checked again"));
         }
         if changes.containers || changes.policy {
             let containers = || Arc::new(ContainerConfig::from(&settings.containers));

@@ -122,7 +122,7 @@ impl Control {
         candidate.phase = Phase::Gone;
         let name = candidate.system.name.clone();
         let reason = Reattach::Removed.reason();
-        self.messages.info(format_args!("{name}: {reason}"));
+        self.messages.of(&candidate.system).info(format_args!("{name}: {reason}"));
         Some(name)
     }
 

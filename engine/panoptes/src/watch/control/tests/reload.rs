@@ -1,5 +1,6 @@
 //! What SIGHUP changes, and the records about it.
 
+use caps::{CapSet, Capability};
 use serde_json::json;
 
 use super::*;
@@ -143,6 +144,24 @@ fn sboms_have_records_of_their_own_when_they_are_read() {
     let refused = details(&log, "configuration_refused");
     assert_eq!(refused.len(), 1, "{log}");
     assert!(refused[0]["reason"].as_str().unwrap().contains("/missing"), "{log}");
+}
+
+/// What parses files of others attaches to nothing.
+#[test]
+fn what_reads_sboms_has_no_capability_for_guests() {
+    #[expect(clippy::unnecessary_wraps, reason = "the type of functions that load SBOMs")]
+    fn load(_: &Configuration) -> Result<Sboms, Vec<Fault>> {
+        let kept = caps::read(None, CapSet::Permitted).unwrap();
+        assert!(!kept.contains(&Capability::CAP_SYS_PTRACE), "{kept:?}");
+        Ok(Sboms::default())
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = configure(folder.path(), "systems: {a: {system: /a}}\n");
+    let (exit, kept, _) = run(&folder, &file, Work { load, ..REAL }, |driver| {
+        driver.signal(Signal::SIGHUP);
+        driver.wait("the SBOMs were read again", 1);
+    });
+    assert_eq!(exit, Ok(Exit::Done), "{}", kept.text());
 }
 
 #[test]
