@@ -13,6 +13,7 @@ use panoptes_engine::limits::Limits;
 use panoptes_engine::page_cache::{Contents, FileIdentity, Outcome};
 use panoptes_engine::path::{PathBuffer, write_path};
 use panoptes_engine::system::kernel_of;
+use panoptes_engine::time::Monotonic;
 use panoptes_engine::walk::{Scope, Walker};
 use panoptes_profiles::{Options, discover};
 use panoptes_rig::contents::{Course, Phase, Place};
@@ -95,7 +96,7 @@ fn hashes_while_written(guest: &mut Guest, time: Duration, count: u32) -> BTreeM
             (alone, lengthened) = (alone * 2, Instant::now());
             guest.agent(&format!("run echo {alone} > /tmp/alone")).unwrap();
         }
-        contents.begin_scan();
+        contents.begin_scan(Monotonic::from_ns(begin.elapsed().as_nanos() as i64));
         let Ok(snapshot) = walker.scan(&mut source, &kernel, scope) else { continue };
         let file = snapshot.files.iter().find(|file| {
             write_path(snapshot, file.path, &mut path).is_some()

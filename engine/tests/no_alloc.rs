@@ -26,6 +26,7 @@ use panoptes_engine::limits::Limits;
 use panoptes_engine::page_cache::{Contents, FileIdentity};
 use panoptes_engine::policy::PolicyConfig;
 use panoptes_engine::system::kernel_of;
+use panoptes_engine::time::Monotonic;
 use panoptes_engine::walk::{Kernel, Scope};
 use panoptes_engine::watch::{Watched, Workspace};
 use panoptes_rig::Random;
@@ -230,7 +231,7 @@ fn hashing_files_allocates_nothing() {
         let mut contents = Contents::new(&limits, HashKey::new(7));
         sealed("hashing", || {
             for _ in 0..100 {
-                contents.begin_scan();
+                contents.begin_scan(Monotonic::default());
                 contents.ask(&file);
                 // Other files, which do not exist, and more than the limit.
                 for number in 0..2 * limits.contents_max() as u64 {

@@ -17,6 +17,7 @@ use panoptes_engine::page_cache::{
     Asker, BestMatch, Contents, ElfKind, FileContent, Format, Outcome, PageDigest, PageMatcher,
     Partial,
 };
+use panoptes_engine::time::Monotonic;
 use panoptes_tables::HashKey;
 use sha2::{Digest as _, Sha256};
 
@@ -358,7 +359,7 @@ fn partial_files_are_retried_with_back_off() {
     let mut contents = Contents::new(&limits(), HashKey::new(5));
     let mut tries = Vec::new();
     for scan in 0..2000_u32 {
-        contents.begin_scan();
+        contents.begin_scan(Monotonic::from_ns(i64::from(scan) * 10_000_000));
         contents.ask(&machine.file);
         if contents.has_work() {
             tries.push(scan);
@@ -370,12 +371,31 @@ fn partial_files_are_retried_with_back_off() {
         }
     }
     assert_eq!(tries, [0, 16, 80, 336, 1360]);
-    for _ in 0..5000 {
-        contents.begin_scan();
+    for scan in 2000..7000 {
+        contents.begin_scan(Monotonic::from_ns(scan * 10_000_000));
         contents.ask(&machine.file);
         work(&mut contents, &mut machine, &());
     }
     assert!(contents.get(&machine.file).unwrap().hashes().is_some());
+}
+
+/// The back-off counted scans, so a service with few scans waited for hours.
+#[test]
+fn partial_files_are_retried_as_soon_with_few_scans() {
+    let mut machine = Cached::whole(&content(3 * PAGE), EXT4);
+    machine.remove(1);
+    machine.plant();
+    let mut contents = Contents::new(&limits(), HashKey::new(5));
+    let mut tries = Vec::new();
+    for second in 0..100 {
+        contents.begin_scan(Monotonic::from_ns(second * 1_000_000_000));
+        contents.ask(&machine.file);
+        if contents.has_work() {
+            tries.push(second);
+            work(&mut contents, &mut machine, &());
+        }
+    }
+    assert_eq!(tries, [0, 1, 2, 5, 16, 57]);
 }
 
 /// Adversary C15: two contents had the same times.
@@ -384,13 +404,13 @@ fn a_doubted_content_is_read_again() {
     let mut machine = Cached::whole(&content(PAGE), EXT4);
     let mut contents = Contents::new(&limits(), HashKey::new(5));
     let file = machine.file;
-    contents.begin_scan();
+    contents.begin_scan(Monotonic::default());
     contents.ask(&file);
     work(&mut contents, &mut machine, &());
     let known = contents.ask(&file).copied();
     assert!(known.is_some());
     let mut scan = |is_set: bool| {
-        contents.begin_scan();
+        contents.begin_scan(Monotonic::default());
         if is_set {
             contents.doubt();
         }
@@ -416,11 +436,11 @@ fn a_content_that_is_doubted_while_it_is_read_is_read_again() {
     let mut machine = Cached::whole(&content(300 * PAGE), EXT4);
     let mut contents = Contents::new(&limits(), HashKey::new(5));
     let file = machine.file;
-    contents.begin_scan();
+    contents.begin_scan(Monotonic::default());
     contents.ask(&file);
     let kernel = machine.kernel.clone();
     contents.work(&mut machine, &kernel, 64 << 10, &());
-    contents.begin_scan();
+    contents.begin_scan(Monotonic::default());
     contents.doubt();
     assert_eq!(contents.ask(&file), None);
     work(&mut contents, &mut machine, &());
@@ -441,7 +461,7 @@ fn a_process_that_asks_for_very_many_files_leaves_room_for_others() {
         file.number += number;
         file
     };
-    contents.begin_scan();
+    contents.begin_scan(Monotonic::default());
     for number in 0..2 * capacity {
         contents.ask_for(&file(number), Asker { process_id: 7, group: 1000 });
     }
@@ -470,7 +490,7 @@ fn files_of_the_processes_of_one_user_leave_room_for_those_of_others() {
         file.number += number;
         file
     };
-    contents.begin_scan();
+    contents.begin_scan(Monotonic::default());
     for number in 0..2 * capacity {
         contents.ask_for(&file(number), Asker { process_id: 100 + number as u32, group: 1000 });
     }
@@ -496,7 +516,7 @@ fn files_that_are_not_requested_are_evicted() {
             file
         })
         .collect();
-    contents.begin_scan();
+    contents.begin_scan(Monotonic::default());
     for file in &files {
         contents.ask(file);
     }
@@ -505,7 +525,7 @@ fn files_that_are_not_requested_are_evicted() {
     work(&mut contents, &mut machine, &());
     assert!(contents.get(&files[0]).unwrap().hashes().is_some());
     for _ in 0..5 {
-        contents.begin_scan();
+        contents.begin_scan(Monotonic::default());
         contents.ask(&files[0]);
     }
     for file in files.split_off(capacity as usize) {

@@ -20,6 +20,8 @@ use panoptes_sinks::output::{Counters, Output, OutputKind};
 use panoptes_sinks::people::LineStyle;
 use panoptes_sinks::queue::{Class, Producer, QueueSize, Waker, queue};
 use panoptes_sinks::writer::{End, OutputChange, WorkLeft, Writer};
+use rustix::fs::{Mode, OFlags, open};
+use rustix::pty::{OpenptFlags, openpt, ptsname, unlockpt};
 
 const ALERTS: Filter = Filter { alerts_only: true, ..Filter::ALL };
 const KINDS: [OutputKind; 2] = [OutputKind::IoUring, OutputKind::Plain];
@@ -289,6 +291,26 @@ fn a_slow_pipe_gets_every_record_whole_through_short_writes() {
         assert_eq!(running.thread.join().unwrap(), End::Finished);
         check_way(&running.counters[0], kind);
         check_complete(&reading.join().unwrap(), COUNT);
+    }
+}
+
+/// As of an ssh session that ends: nobody reads what comes later.
+#[test]
+fn a_terminal_that_has_gone_is_an_end_and_no_error() {
+    for kind in KINDS {
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY;
+        let window = openpt(flags).unwrap();
+        unlockpt(&window).unwrap();
+        let path = ptsname(&window, Vec::new()).unwrap();
+        let terminal = open(path, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap();
+        let output = stream_output(File::from(terminal), kind);
+        let (mut producer, running) = start(LARGE, vec![output]);
+        drop(window);
+        producer.try_push(Class::default(), record(0).as_bytes()).unwrap();
+        producer.flush();
+        assert_eq!(running.thread.join().unwrap(), End::NoReader);
+        let counters = &running.counters[0];
+        assert_eq!((counters.errors(), counters.dropped()), (0, 0));
     }
 }
 

@@ -13,7 +13,7 @@ use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -24,12 +24,12 @@ use panoptes_sinks::output::form::Schema;
 use panoptes_sinks::output::form::syslog::{Framing, Syslog};
 use panoptes_sinks::output::remote::{Forward, Messages, RemoteOutput, RemoteSettings};
 use panoptes_sinks::output::socket::{Peer, UnixKind};
-use panoptes_sinks::output::{Counters, OutputKind};
-use panoptes_sinks::queue::Producer;
-use panoptes_sinks::writer::End;
+use panoptes_sinks::output::{Counters, Output as _, OutputKind};
+use panoptes_sinks::queue::{Producer, Waker, queue};
+use panoptes_sinks::writer::{End, Writer};
 use receivers::{
-    JSON, KINDS, Running, check_way, number, push, push_real, read_all, remote, start, tcp, text,
-    wait_for,
+    JSON, KINDS, LARGE, Running, check_way, number, push, push_real, read_all, remote, start, tcp,
+    text, wait_for,
 };
 use serde_json::Value;
 
@@ -409,6 +409,43 @@ fn forward_messages_are_sent_until_they_are_acknowledged() {
         assert!(again > 0, "the third message was not acknowledged");
         assert_eq!(first.len() + second.len() - again, COUNT);
     }
+}
+
+/// Further messages, which it reads, are no sign that it will.
+#[test]
+fn a_receiver_that_acknowledges_nothing_gets_everything_again_after_a_minute() {
+    /// How much faster the writer's clock is.
+    const FASTER: u128 = 200;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let peer = tcp(listener.local_addr().unwrap());
+    let messages = Messages::Forward(Forward::new("sensor", false, 0xfeed));
+    let output = remote(peer, messages, OutputKind::IoUring, 16 << 20);
+    let counters = Arc::clone(output.counters());
+    let (mut producer, consumer) = queue(LARGE, &Waker::default());
+    let mut writer = Writer::new(vec![consumer], vec![Box::new(output)]);
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let start = Instant::now();
+            writer.run(&|| (start.elapsed().as_nanos() * FASTER) as u64, &stop)
+        });
+        scope.spawn(|| {
+            // Both connections stay open, and everything is read.
+            for stream in listener.incoming().take(2) {
+                let mut stream = stream.unwrap();
+                thread::spawn(move || std::io::copy(&mut stream, &mut std::io::sink()));
+            }
+        });
+        // A record every two seconds, by that clock.
+        wait_for("second connection", || {
+            push_real(&mut producer, 1);
+            thread::sleep(Duration::from_millis(10));
+            counters.connections() == 2
+        });
+        stop.store(true, Ordering::Relaxed);
+        drop(producer);
+    });
+    assert_eq!(counters.records(), 0);
 }
 
 #[test]

@@ -92,7 +92,7 @@ fn with_memory(loaded: Loaded, sboms: &Sboms) -> Result<(Loaded, Needed), Report
         sboms: Some(sboms),
     });
     let checked = match (&needed, MemoryLeft::in_all()) {
-        (Some(needed), Some(left)) => needed.check(&left).map_err(|failure| failure.message),
+        (Some(needed), Some(all)) => needed.check_in_all(&all).map_err(|failure| failure.message),
         (Some(_), None) => Ok(()),
         (None, _) => Err(TOO_MUCH.to_owned()),
     };

@@ -372,9 +372,10 @@ Examples:
 const DOCTOR_HELP: &str = "\
 Without --config, the file of `panoptes run` is used. The command checks io_uring, memory and how
 much of it may be locked, ptrace_scope, capabilities, guest_users, each guest that runs, huge pages,
-/proc/kcore, DOCA, memory files, the folders that are written to, and the port of metrics. Each
-check is `ok`, `unused` (the configuration does not need it), `warning` (it works, but not as well
-as it could), or `obstacle`. The exit code is 1 if there is an obstacle.
+/proc/kcore, DOCA, memory files, profiles (os_symbol_path), files of memory regions, SBOMs, the
+files that receivers (telemetry) need, the folders that are written to, and the port of metrics.
+Each check is `ok`, `unused` (the configuration does not need it), `warning` (it works, but not as
+well as it could), or `obstacle`. The exit code is 1 if there is an obstacle.
 
 It checks what this user may do. The unit panoptes.service runs the command before the service, so
 the journal has what stands in the way of that.

@@ -80,13 +80,19 @@ impl Failure {
         Self::new(Exit::from_io(error, otherwise), format!("{what}: {error}"))
     }
 
-    /// The failure for a file, or a folder of files, that cannot be written.
     /// The same failure, with what else there is to know.
     #[must_use]
     pub fn with(self, more: &str) -> Self {
         Self { message: format!("{} ({more})", self.message), ..self }
     }
 
+    /// The same failure, with the key of the configuration that it is about.
+    #[must_use]
+    pub fn about(self, key: &str) -> Self {
+        Self { message: format!("{key}: {}", self.message), ..self }
+    }
+
+    /// The failure for a file, or a folder of files, that cannot be written.
     pub fn not_written(path: &Path, error: &io::Error) -> Self {
         Self::io(error, Exit::Output, format_args!("cannot write to {}", path.display()))
     }

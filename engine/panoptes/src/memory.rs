@@ -42,6 +42,9 @@ pub(crate) fn quick_queue(count: usize) -> QueueSize {
     QueueSize { blocks, block_bytes: BLOCK_BYTES }
 }
 
+/// Scanners that run in any case if the cores are not given: a quick one and the slow one.
+const SCANNERS_LEAST: u64 = 2;
+
 /// Why limits are refused whose sum is not even a number.
 pub(crate) const TOO_MUCH: &str =
     "the limits need more memory than any machine has; lower `limits`";
@@ -136,14 +139,28 @@ impl Needed {
     ///
     /// The sum exceeds `left`; the message has the figures.
     pub fn check(&self, left: &MemoryLeft) -> Result<(), Failure> {
-        if self.sum().is_some_and(|sum| sum <= left.bytes) {
+        self.check_with(left, "left")
+    }
+
+    /// Refuses what needs more than there would be if no program ran.
+    ///
+    /// # Errors
+    ///
+    /// The sum exceeds `all`; the message has the figures.
+    pub fn check_in_all(&self, all: &MemoryLeft) -> Result<(), Failure> {
+        self.check_with(all, "in all")
+    }
+
+    fn check_with(&self, memory: &MemoryLeft, what: &str) -> Result<(), Failure> {
+        if self.sum().is_some_and(|sum| sum <= memory.bytes) {
             return Ok(());
         }
+        let cores = if self.scanners > SCANNERS_LEAST { "use fewer `service.cores`, " } else { "" };
         let message = format!(
-            "the configuration {self}, and this machine has {} left ({}); lower `limits`, watch \
-             fewer systems, or add memory",
-            show(left.bytes),
-            left.by
+            "the configuration {self}, and this machine has {} {what} ({}); {cores}lower `limits`, \
+             watch fewer systems, or add memory",
+            show(memory.bytes),
+            memory.by
         );
         Err(Failure::new(Exit::Configuration, message))
     }
@@ -528,6 +545,25 @@ mod tests {
         let failure = needed.check(&left(sum - 1)).unwrap_err();
         assert!(failure.message.contains(&show(sum)), "{}", failure.message);
         assert!(failure.message.contains("left (a test)"), "{}", failure.message);
+    }
+
+    #[test]
+    fn cores_are_named_if_fewer_would_need_less() {
+        let mut configuration = Configuration::defaults(Mode::Run);
+        let little = MemoryLeft { bytes: 1, by: "a test".to_owned() };
+        let message = |configuration: &Configuration| {
+            let needed = Needed::of(&plan(configuration)).unwrap();
+            needed.check_in_all(&little).unwrap_err().message
+        };
+        let end = "lower `limits`, watch fewer systems, or add memory";
+        let text = message(&configuration);
+        assert!(
+            text.ends_with(&format!("this machine has 0.0 MiB in all (a test); {end}")),
+            "{text}"
+        );
+        configuration.service.cores = Cores::Given(vec![0, 1, 2]);
+        let text = message(&configuration);
+        assert!(text.ends_with(&format!("(a test); use fewer `service.cores`, {end}")), "{text}");
     }
 
     #[test]

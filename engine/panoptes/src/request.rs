@@ -6,6 +6,7 @@
 //! Not for: executing a request (`program`).
 
 use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use panoptes_sinks::activities::Preset;
@@ -104,8 +105,10 @@ impl ScanRequest {
     pub fn new(scan: Scan) -> Result<Self, Refusal> {
         let loaded = loader(Mode::Scan, scan.settings).load()?;
         let all = scan.only.is_empty();
+        let system = pick(&scan.system, &loaded.configuration)?;
+        check_name(&scan.system, &loaded.configuration)?;
         Ok(Self {
-            system: pick(&scan.system, &loaded.configuration)?,
+            system,
             kinds: if all { Kinds::ALL } else { scan.only.into_iter().collect() },
             summary: scan.summary,
             json: scan.json,
@@ -122,8 +125,13 @@ impl WatchRequest {
         if alerts {
             settings.overrides.set.push("output.preset=alerts".to_owned());
         }
-        let choice = Choice { severity, activities };
-        Self::make(loader(Mode::Watch, settings), systems, View { is_terminal, json, choice })
+        let view = View { is_terminal, json, choice: Choice { severity, activities } };
+        let request = Self::make(loader(Mode::Watch, settings), systems, view)?;
+        // Not when it is read again: a file may have been removed since then.
+        for name in &request.named {
+            check_name(name, &request.configuration)?;
+        }
+        Ok(request)
     }
 
     /// The request of `panoptes run`; `default_config` is the file that the service reads without
@@ -134,6 +142,11 @@ impl WatchRequest {
             loader.file = Some(default_config.to_owned());
         }
         Self::make(loader, Vec::new(), View::default())
+    }
+
+    /// Whether SIGHUP means that a person's terminal has gone: there is no file to read again.
+    pub(crate) fn ends_with_terminal(&self) -> bool {
+        self.mode == Mode::Watch && self.loader.file.is_none()
     }
 
     /// Makes the same request with the current content of the configuration file.
@@ -230,6 +243,32 @@ fn pick(text: &OsStr, configuration: &Configuration) -> Result<System, Failure> 
         settings: configuration.default.clone(),
     }))
 }
+
+/// Refuses what is neither the name of a configured system nor a file, but looks like a name.
+fn check_name(text: &OsStr, configuration: &Configuration) -> Result<(), Failure> {
+    let systems = &configuration.systems;
+    let is_name = !text.as_bytes().iter().any(|byte| b"/:".contains(byte));
+    let path = Path::new(text);
+    let is_it = |system: &System| {
+        OsStr::new(&system.name) == text || system.address == SystemAddress::File(path.to_owned())
+    };
+    let is_known = systems.is_empty() || systems.iter().any(is_it);
+    if !is_name || is_known || path.symlink_metadata().is_ok() {
+        return Ok(());
+    }
+    let names = systems.iter().take(NAMES_SHOWN_MAX).map(|system| printable(&system.name));
+    let more = if systems.len() > NAMES_SHOWN_MAX { ", …" } else { "" };
+    let message = format!(
+        "`{text}` is neither a configured system ({names}{more}) nor a file; for a file that does \
+         not exist yet write ./{text}",
+        text = printable(&text.to_string_lossy()),
+        names = names.collect::<Vec<_>>().join(", "),
+    );
+    Err(Failure::new(Exit::Source, message))
+}
+
+/// More names than this are too many for one line.
+const NAMES_SHOWN_MAX: usize = 16;
 
 pub(crate) fn address(text: &OsStr) -> Result<SystemAddress, Failure> {
     SystemAddress::from_argument(text).map_err(|why| {
@@ -385,6 +424,40 @@ mod tests {
         assert_eq!(names(&request), ["db", "web", "other"]);
         let limits = request.systems.iter().map(|system| system.settings.limits.processes);
         assert_eq!(limits.collect::<Vec<_>>(), [5, 7, 5]);
+    }
+
+    #[test]
+    fn a_name_that_is_not_configured_is_answered_with_those_that_are() {
+        let (_folder, file) = configured("systems: {web: {system: /a}, db: {system: /b}}");
+        let file = file.display();
+        let expected = "`wbe` is neither a configured system (web, db) nor a file; for a file that \
+                        does not exist yet write ./wbe";
+        let check = |refusal: Refusal| {
+            assert_eq!((exit(&refusal), &*refusal.to_string()), (Exit::Source, expected));
+        };
+        match command(&format!("panoptes scan wbe --config {file}")) {
+            Command::Scan(scan) => check(ScanRequest::new(scan).unwrap_err()),
+            other => panic!("{other:?}"),
+        }
+        match command(&format!("panoptes watch db wbe --config {file}")) {
+            Command::Watch(named) => check(WatchRequest::watch(named, false).unwrap_err()),
+            other => panic!("{other:?}"),
+        }
+        // A path, a file that is there, and a name where none is configured.
+        let line = format!("panoptes watch ./wbe file:wbe2 Cargo.toml --config {file}");
+        assert_eq!(names(&watch(&line)), ["wbe", "wbe2", "Cargo.toml"]);
+        assert_eq!(names(&watch("panoptes watch wbe")), ["wbe"]);
+    }
+
+    #[test]
+    fn many_configured_names_are_cut() {
+        let systems: Vec<String> = (0..17).map(|at| format!("s{at}: {{system: /{at}}}")).collect();
+        let (_folder, file) = configured(&format!("systems: {{{}}}", systems.join(", ")));
+        let refusal = match command(&format!("panoptes watch wbe --config {}", file.display())) {
+            Command::Watch(named) => WatchRequest::watch(named, false).unwrap_err(),
+            other => panic!("{other:?}"),
+        };
+        assert!(refusal.to_string().contains("s14, s15, …) nor"), "{refusal}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `panoptes scan`: prints one snapshot of a system.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -130,7 +130,14 @@ impl Write for Out<'_> {
         if let Some(log) = self.log.as_mut().filter(|log| log.error.is_none()) {
             log.error = log.file.write_all(bytes).err();
         }
-        self.shown.write_all(bytes).map(|()| bytes.len())
+        match self.shown.write_all(bytes) {
+            // The log has all lines, whether somebody reads the others or not.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe && self.log.is_some() => {
+                self.shown = Box::new(io::sink());
+                Ok(bytes.len())
+            }
+            written => written.map(|()| bytes.len()),
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -400,6 +407,24 @@ mod tests {
             log.end().unwrap();
         }
         assert_eq!(std::fs::read(logs.join(LOG_NAME)).unwrap(), b"a scan\n");
+    }
+
+    #[test]
+    fn the_log_has_all_lines_although_nobody_reads_the_output() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = Log::create(folder.path()).unwrap();
+        let (reader, writer) = io::pipe().unwrap();
+        drop(reader);
+        let mut out = Out { shown: Box::new(writer), log: Some(&mut log) };
+        for line in ["a\n", "b\n"] {
+            out.write_all(line.as_bytes()).unwrap();
+        }
+        out.flush().unwrap();
+        drop(out);
+        log.end().unwrap();
+        assert_eq!(std::fs::read(folder.path().join(LOG_NAME)).unwrap(), b"a\nb\n");
+        let mut out = Out { shown: Box::new(io::pipe().unwrap().1), log: None };
+        assert_eq!(out.write_all(b"a\n").unwrap_err().kind(), ErrorKind::BrokenPipe);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::scratch::{Buffers, WINDOW_BYTES};
 use super::{Asker, FileContent, FileIdentity, Outcome, PageMatcher};
 use crate::limits::Limits;
 use crate::loss::Loss;
+use crate::time::Monotonic;
 use crate::walk::Kernel;
 
 /// No entry.
@@ -22,9 +23,10 @@ const LANES: [u64; 3] = [1 << 20, 16 << 20, u64::MAX];
 const DIGESTS: [usize; 3] = [256, 4096, 65_536];
 /// Number of bytes that a lane reads before a lane of larger files has its turn.
 const TURN_BYTES: u64 = 4 * WINDOW_BYTES;
-/// Number of scans until a file that was partly cached is retried; four times as many each time.
-const RETRY_SCANS: u32 = 16;
-const RETRIES_MAX: u32 = 5;
+/// Time until a file that was partly cached, or that was being changed, is retried, in nanoseconds;
+/// four times as long each time.
+const RETRY_NS: i64 = 160_000_000;
+const TRIES_MAX: u8 = 6;
 /// A file that no caller has asked for in this many scans may be evicted.
 const IDLE_SCANS: u32 = 2;
 /// A content that was doubted this often in a row is not doubted for [`SURE_SCANS`] after it was
@@ -62,9 +64,10 @@ struct Entry {
     state: State,
     /// The last scan in which a caller asked for it.
     asked: Scan,
-    /// The scan from which on it is retried, unless its whole content is known.
-    retry: Scan,
-    tries: u32,
+    /// When it was read last.
+    known_at: Monotonic,
+    /// How often it was read, saturating.
+    tries: u8,
     /// Neighbours in the order of requests.
     newer: u32,
     older: u32,
@@ -94,7 +97,9 @@ pub struct Contents {
     oldest: u32,
     lanes: [Lane; 3],
     buffers: Option<Box<Buffers>>,
+    /// The number and the time of the last scan.
     scan: Scan,
+    now: Monotonic,
     /// The last scan that found the machine's calendar time set: the files that were read before
     /// may have changed without any other times.
     doubted: Option<Scan>,
@@ -131,6 +136,7 @@ impl Contents {
             lanes: DIGESTS.map(lane),
             buffers: None,
             scan: Scan::default(),
+            now: Monotonic::default(),
             doubted: None,
             finished: 0,
             askers: Askers::new(capacity, key),
@@ -143,9 +149,9 @@ impl Contents {
         core::mem::swap(&mut self.buffers, buffers);
     }
 
-    /// Starts a scan: retries are scheduled by scan number.
-    pub fn begin_scan(&mut self) {
-        self.scan = self.scan.next();
+    /// Starts a scan.
+    pub fn begin_scan(&mut self, now: Monotonic) {
+        (self.scan, self.now) = (self.scan.next(), now);
         self.refused.begin_scan();
     }
 
@@ -204,7 +210,7 @@ impl Contents {
             self.unlink(index);
         }
         self.link(index);
-        let (scan, doubted) = (self.scan, self.doubted);
+        let (scan, now, doubted) = (self.scan, self.now, self.doubted);
         let entry = self.entries.get_mut(index as usize)?;
         entry.asked = scan;
         entry.doubt(doubted, scan);
@@ -212,7 +218,7 @@ impl Contents {
             None => true,
             Some(_) if entry.is_doubtful => true,
             Some(FileContent { outcome: Outcome::Whole { .. }, .. }) if !entry.recent => false,
-            Some(_) => !entry.retry.is_after(scan),
+            Some(_) => now.since(entry.known_at) >= entry.pause_ns(),
         };
         if is_due && entry.state == State::Idle {
             self.queue(index);
@@ -294,8 +300,8 @@ impl Contents {
         (entry.is_doubtful, entry.finished) = (false, scan);
         entry.doubt(doubted, scan);
         entry.state = State::Idle;
-        entry.retry = scan.after(RETRY_SCANS << (2 * entry.tries));
-        entry.tries = (entry.tries + 1).min(RETRIES_MAX);
+        entry.known_at = self.now;
+        entry.tries = (entry.tries + 1).min(TRIES_MAX);
     }
 
     fn entry(&self, index: u32) -> Option<&Entry> {
@@ -331,7 +337,7 @@ impl Contents {
             finished: Scan::default(),
             state: State::Idle,
             asked: self.scan,
-            retry: Scan::default(),
+            known_at: Monotonic::default(),
             tries: 0,
             newer: NONE,
             older: NONE,
@@ -412,6 +418,11 @@ impl Contents {
 }
 
 impl Entry {
+    /// How long it waits until it is read again, in nanoseconds, unless its whole content is known.
+    fn pause_ns(&self) -> i64 {
+        RETRY_NS << (2 * self.tries.saturating_sub(1))
+    }
+
     /// Doubts what is known if the clock was set after reading began; `doubted` is when.
     fn doubt(&mut self, doubted: Option<Scan>, scan: Scan) {
         let Some(doubted) = doubted.filter(|_| self.known.is_some() && !self.is_doubtful) else {

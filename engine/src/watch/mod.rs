@@ -374,7 +374,7 @@ impl Watched {
         }
         self.workload.update(snapshot, self.policy.header_mut());
         let mut reporter = self.policy.reporter(out);
-        self.contents.begin_scan();
+        self.contents.begin_scan(now.monotonic);
         if self.calendar.was_set(&snapshot.machine) {
             self.contents.doubt();
         }

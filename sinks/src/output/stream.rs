@@ -1,7 +1,7 @@
 //! Standard output, a pipe, a terminal: one write under way, and an end that is no error.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +18,7 @@ pub struct StreamOutput {
     lines: Lines,
     filter: Filter,
     counters: Arc<Counters>,
+    is_terminal: bool,
     is_closed: bool,
     retry_at: Option<u64>,
 }
@@ -29,9 +30,10 @@ impl StreamOutput {
     /// pass a duplicate of its descriptor.
     pub fn new(file: File, settings: TransportSettings) -> Self {
         let counters = Arc::new(Counters::default());
+        let is_terminal = file.is_terminal();
         let transport = transport::open(file, Target::Stream, settings, &counters);
         let (lines, filter) = (Lines::new(Form::default()), Filter::ALL);
-        Self { transport, lines, filter, counters, is_closed: false, retry_at: None }
+        Self { transport, lines, filter, counters, is_terminal, is_closed: false, retry_at: None }
     }
 
     /// Writes records in this form.
@@ -46,9 +48,16 @@ impl StreamOutput {
         Self { filter, ..self }
     }
 
+    /// Whether the reader has gone for good. The kernel answers EIO for a terminal whose window or
+    /// session has ended (`hung_up_tty_write`, drivers/tty/tty_io.c).
+    fn is_gone(&self, error: &io::Error) -> bool {
+        matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+            || self.is_terminal && error.raw_os_error() == Some(libc::EIO)
+    }
+
     fn take_in(&mut self, error: &io::Error, now_ns: u64) {
         match error.kind() {
-            io::ErrorKind::BrokenPipe => {
+            _ if self.is_gone(error) => {
                 self.is_closed = true;
                 self.transport.buffers().abandon();
             }

@@ -53,6 +53,11 @@ impl SystemAddress {
     fn from_bytes(text: &[u8], base: &Path) -> Result<Self, String> {
         let colon = text.iter().position(|byte| *byte == b':');
         let Some(scheme) = colon.and_then(|end| scheme(&text[..end])) else {
+            if let Some((word, form)) = FORMS.iter().find(|(word, _)| word.as_bytes() == text) {
+                return Err(format!(
+                    "has no colon; write {form}, or ./{word} for a file of that name"
+                ));
+            }
             return Self::file(text, base);
         };
         let rest = &text[scheme.len() + 1..];
@@ -134,6 +139,10 @@ fn scheme(text: &[u8]) -> Option<&str> {
 
 const SCHEMES: [&str; 4] = ["file", "qemu", "host", "doca"];
 
+/// Words without a colon that are hardly meant as the name of a file, and what to write.
+const FORMS: [(&str, &str); 3] =
+    [("qemu", "qemu:PID"), ("host", "host:"), ("doca", "doca:DEVICE/VUID")];
+
 /// `PID_MAX_LIMIT` of a 64-bit kernel.
 const PID_MAX: u32 = 4 * 1024 * 1024;
 
@@ -175,6 +184,18 @@ mod tests {
         check("file:qemu:1", Ok(file("qemu:1")));
         check("./qemu:1", Ok(file("./qemu:1")));
         check("/a:b", Ok(file("/a:b")));
+    }
+
+    #[test]
+    fn a_kind_of_system_without_its_colon_is_no_file() {
+        let end = "for a file of that name";
+        check("host", Err(&format!("has no colon; write host:, or ./host {end}")));
+        check("qemu", Err(&format!("has no colon; write qemu:PID, or ./qemu {end}")));
+        check("doca", Err(&format!("has no colon; write doca:DEVICE/VUID, or ./doca {end}")));
+        check("./host", Ok(file("./host")));
+        check("file:host", Ok(file("host")));
+        check("hosts", Ok(file("hosts")));
+        check("file", Ok(file("file")));
     }
 
     #[test]

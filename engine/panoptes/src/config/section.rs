@@ -139,6 +139,14 @@ impl<'a> Section<'a> {
         self.find(key).is_some_and(|node| !has_no_content(node))
     }
 
+    /// A single value as it is written.
+    pub(crate) fn text(&self, key: &str) -> Option<&'a str> {
+        match &self.find(key)?.value {
+            Value::Scalar(text) => Some(text),
+            _ => None,
+        }
+    }
+
     pub(crate) fn place_of(&self, key: &str) -> Option<Place> {
         self.find(key).map(|node| node.place.clone())
     }

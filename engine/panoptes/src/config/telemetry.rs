@@ -8,7 +8,7 @@ mod address;
 mod choice;
 mod values;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use panoptes_sinks::activities::Preset;
 use panoptes_sinks::filter::RECEIVERS_MAX;
@@ -20,6 +20,7 @@ pub use values::{Backlog, Facility, FieldName, FieldValue, SyslogFraming};
 
 use super::events::Events;
 use super::header::HeaderForm;
+use super::problem::printable;
 use super::section::Section;
 use super::value::{AutoOr, Setting as _, Word};
 
@@ -201,6 +202,9 @@ impl Telemetry {
         section.value("header", &mut header);
         let is_event = matches!(format, TelemetryFormat::Ocsf | TelemetryFormat::Ecs);
         only_for(!is_event, "header", "formats that have the record itself", section);
+        if transport == Transport::Http && !is_event {
+            warn_of_compact(header, section);
+        }
         if others.needs_full_header && header == HeaderForm::Compact && section.has("header") {
             section.refuse("header", HeaderForm::full_is_needed(&section.full("header")));
         }
@@ -244,6 +248,7 @@ impl TelemetryAddress {
             Transport::Unix => {
                 let mut path = None;
                 section.value("address", &mut path);
+                warn_of_host(section);
                 path.map(Self::Unix)
             }
             Transport::Http => {
@@ -272,6 +277,29 @@ fn check_pair(transport: Transport, format: TelemetryFormat) -> Result<(), Strin
             Err("`format: otlp` needs `transport: http`".to_owned())
         }
         _ => Ok(()),
+    }
+}
+
+/// Warns if the address of a Unix socket looks like a host and a port.
+fn warn_of_host(section: &Section<'_>) {
+    let Some(text) = section.text("address").filter(|text| !text.contains('/')) else { return };
+    if NetworkAddress::read(text, Path::new("")).is_ok() {
+        let (key, text) = (section.full("address"), printable(text));
+        let message = format!(
+            "`{key}`: `{text}` is host:port, which `transport: unix` takes for the path of a \
+             socket; write another `transport`, or ./{text} for a socket of that name"
+        );
+        section.warn("address", message);
+    }
+}
+
+/// Warns of a compact header in requests: connections to one URL may lead to several receivers.
+fn warn_of_compact(header: HeaderForm, section: &Section<'_>) {
+    if header == HeaderForm::Compact && section.has("header") {
+        let key = section.full("header");
+        let message =
+            format!("`{key}: compact` has no effect with `transport: http`; leave it out");
+        section.warn("header", message);
     }
 }
 

@@ -512,7 +512,7 @@ fn a_preset_decides_what_every_system_reports() {
     assert!(!configuration.default.events.is_enabled(Activity::ThreadCreated));
     check(
         "output: {preset: most}",
-        &["1:18: `output.preset`: `most` is not one of alerts, security or everything"],
+        &["1:18: `output.preset`: `most` is not one of alerts, security, everything or auto"],
     );
 }
 

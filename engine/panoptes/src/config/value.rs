@@ -20,6 +20,11 @@ pub(crate) trait Setting: Sized {
         Self::FORM.to_owned()
     }
 
+    /// All values, if these are a few words.
+    fn words() -> Vec<&'static str> {
+        Vec::new()
+    }
+
     /// Reads a value; relative paths start at `base`. The error completes "`text` …".
     fn read(text: &str, base: &Path) -> Result<Self, String>;
 
@@ -35,7 +40,11 @@ pub(crate) trait Word: Sized + Copy + PartialEq + 'static {
 
 impl<T: Word> Setting for T {
     fn form() -> String {
-        listed(T::WORDS.iter().map(|(word, _)| *word))
+        listed(T::words().into_iter())
+    }
+
+    fn words() -> Vec<&'static str> {
+        T::WORDS.iter().map(|(word, _)| *word).collect()
     }
 
     fn show(&self) -> String {
@@ -154,6 +163,8 @@ pub enum AutoOr<T> {
     Given(T),
 }
 
+const AUTO: &str = "auto";
+
 impl<T: Setting> Setting for AutoOr<T> {
     fn form() -> String {
         T::form() + " or auto"
@@ -161,13 +172,19 @@ impl<T: Setting> Setting for AutoOr<T> {
 
     fn show(&self) -> String {
         match self {
-            Self::Auto => "auto".to_owned(),
+            Self::Auto => AUTO.to_owned(),
             Self::Given(value) => value.show(),
         }
     }
 
     fn read(text: &str, base: &Path) -> Result<Self, String> {
-        if text == "auto" { Ok(Self::Auto) } else { T::read(text, base).map(Self::Given) }
+        if text == AUTO {
+            return Ok(Self::Auto);
+        }
+        T::read(text, base).map(Self::Given).map_err(|why| match T::words() {
+            words if words.is_empty() => why,
+            words => format!("is not one of {}", listed(words.into_iter().chain([AUTO]))),
+        })
     }
 }
 

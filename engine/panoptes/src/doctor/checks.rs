@@ -341,6 +341,11 @@ pub(super) fn file(key: &'static str, path: &Path, read: Result<(), Error>) -> C
     }
 }
 
+/// Why an SBOM can't be used.
+pub(super) fn sbom(reason: &str) -> Check {
+    Check::obstacle("sbom", reason, FILE_FIX)
+}
+
 /// `read`: whether the files that the settings of a receiver name can be used.
 pub(super) fn receiver(name: &str, read: Result<(), Error>) -> Check {
     let what = "telemetry";

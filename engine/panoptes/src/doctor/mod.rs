@@ -15,11 +15,12 @@ use std::net::TcpListener;
 use std::path::Path;
 
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
-use nix::unistd::{AccessFlags, Uid, User, access, geteuid};
+use nix::unistd::{Uid, User, geteuid};
 use panoptes_sinks::output::stream::StreamOutput;
 use panoptes_sinks::output::transport::TransportSettings;
 use panoptes_sinks::output::{Output as _, OutputKind};
 use panoptes_sources::Kcore;
+use rustix::fs::{self as rights, AtFlags, CWD, accessat};
 use serde_json::json;
 
 use crate::boot_ids::folder_of;
@@ -29,6 +30,7 @@ use crate::dma;
 use crate::exit::Exit;
 use crate::guests;
 use crate::memory::{MemoryLeft, Needed, Plan, TOO_MUCH};
+use crate::sbom::Sboms;
 use crate::watch::{check_files, name_of};
 use checks::{Access, Capabilities, Check, State};
 
@@ -179,7 +181,14 @@ fn huge_page_mounts() -> Vec<(String, bool)> {
         let path = words.next()?;
         (words.next()? == "hugetlbfs").then(|| path.to_owned())
     });
-    paths.map(|path| (path.clone(), access(&*path, AccessFlags::X_OK).is_ok())).collect()
+    let can_enter = |path: &str| may(Path::new(path), rights::Access::EXEC_OK).is_ok();
+    paths.map(|path| (path.clone(), can_enter(&path))).collect()
+}
+
+/// Whether this process may use a file so, with the capabilities that it has: access(2) ignores
+/// those of a user other than root.
+fn may(path: &Path, access: rights::Access) -> Result<(), Error> {
+    Ok(accessat(CWD, path, access, AtFlags::EACCESS)?)
 }
 
 /// Files that are read, folders that are written to, and the port of metrics.
@@ -188,8 +197,8 @@ fn places(configuration: &Configuration) -> Vec<Check> {
     let mut checks = Vec::new();
     for system in &configuration.systems {
         if let SystemAddress::File(path) = &system.address {
-            // A pipe would wait for a writer; access(2) opens nothing.
-            let opened = access(path, AccessFlags::R_OK).map_err(Error::from);
+            // Nothing is opened: a pipe would wait for a writer.
+            let opened = may(path, rights::Access::READ_OK);
             checks.push(checks::memory_file(&system.name, path, opened));
         }
     }
@@ -230,8 +239,12 @@ fn files(configuration: &Configuration) -> Vec<Check> {
             }
         }
     }
-    let read = |path: &Path| access(path, AccessFlags::R_OK).map_err(Error::from);
-    files.into_iter().map(|(key, path)| checks::file(key, path, read(path))).collect()
+    let read = |path: &Path| may(path, rights::Access::READ_OK);
+    let mut checks: Vec<_> =
+        files.into_iter().map(|(key, path)| checks::file(key, path, read(path))).collect();
+    let faults = Sboms::load(configuration).err().unwrap_or_default();
+    checks.extend(faults.iter().map(|fault| checks::sbom(&fault.reason)));
+    checks
 }
 
 /// Whether files can be made in a folder, or, if it does not exist, the folder itself.
@@ -240,7 +253,7 @@ fn writable(folder: &Path) -> Result<(), Error> {
     if !existing.is_dir() {
         return Err(Error::from(nix::errno::Errno::ENOTDIR));
     }
-    access(existing, AccessFlags::W_OK | AccessFlags::X_OK).map_err(Error::from)
+    may(existing, rights::Access::WRITE_OK | rights::Access::EXEC_OK)
 }
 
 /// The number in a file of the kernel's.
@@ -268,6 +281,17 @@ mod tests {
         fs::write(&file, "").unwrap();
         let error = writable(&file.join("a")).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(nix::libc::ENOTDIR));
+    }
+
+    #[test]
+    fn an_sbom_that_cannot_be_used_is_an_obstacle() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("p.yaml");
+        fs::write(&file, "default: {sbom: [missing.json]}").unwrap();
+        let checks = examine(Some(&file));
+        let of_it: Vec<_> = checks.iter().filter(|check| check.what == "sbom").collect();
+        let [check] = &of_it[..] else { panic!("{}", of_it.len()) };
+        assert!(check.state == State::Obstacle && check.message.contains("missing.json"));
     }
 
     #[test]

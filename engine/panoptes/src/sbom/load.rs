@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -140,7 +141,7 @@ impl Reader {
             let sbom = match load::file(path) {
                 Ok(sbom) => Some(sbom),
                 Err(error) => {
-                    self.fault(path, false, error.message);
+                    self.fault(path, false, error.message + &hash_advice(path));
                     None
                 }
             };
@@ -192,6 +193,20 @@ fn add(builder: &mut ShippedBuilder, sbom: &Sbom) -> Result<(), TooMuch> {
     }
     Ok(())
 }
+
+/// The end of the message about a missing file whose name is probably a hash with too few or too
+/// many digits; empty for others.
+fn hash_advice(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().as_bytes();
+    let is_hash = name.len() >= HASH_DIGITS_MIN && name.iter().all(u8::is_ascii_hexdigit);
+    if !is_hash || matches!(name.len(), 64 | 40 | 32) || path.exists() {
+        return String::new();
+    }
+    format!("; a hash has 64, 40 or 32 digits, and this name has {}", name.len())
+}
+
+/// A name of so many hexadecimal digits is hardly a word.
+const HASH_DIGITS_MIN: usize = 16;
 
 /// Adds a hash of the configuration: 64, 40 or 32 hexadecimal digits.
 fn add_hash(builder: &mut ShippedBuilder, text: &str) -> Result<(), TooMuch> {
@@ -250,6 +265,25 @@ mod tests {
         std::fs::write(folder.path().join("list"), format!("{}  a\n", "3".repeat(64))).unwrap();
         let other = Sboms::load(&configuration).unwrap();
         assert_ne!(sboms.fingerprint(list), other.fingerprint(list));
+    }
+
+    #[test]
+    fn a_hash_of_a_wrong_length_is_recognised() {
+        let folder = tempfile::tempdir().unwrap();
+        let fault = |name: &str| {
+            let path = folder.path().join(name).display().to_string();
+            let faults = Sboms::load(&configured(&[&path])).unwrap_err();
+            faults[0].reason.clone()
+        };
+        let digits = "a".repeat(41);
+        let reason = fault(&digits);
+        let end = "; a hash has 64, 40 or 32 digits, and this name has 41";
+        assert!(reason.contains("No such file") && reason.ends_with(end), "{reason}");
+        std::fs::write(folder.path().join(&digits), "{").unwrap();
+        for other in [&*digits, "abc", &"x".repeat(41), &"a".repeat(40)] {
+            let reason = fault(other);
+            assert!(!reason.contains("digits, and"), "{reason}");
+        }
     }
 
     #[test]

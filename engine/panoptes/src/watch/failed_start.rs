@@ -1,8 +1,10 @@
 //! Reports a start that has failed, on the outputs that can be opened.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
-use std::time::Instant;
+use std::thread::{self, sleep};
+use std::time::{Duration, Instant};
 
 use panoptes_sinks::activities::Activity;
 use panoptes_sinks::queue::{Waker, queue};
@@ -10,6 +12,7 @@ use panoptes_sinks::writer::Writer;
 
 use super::clocks::nanoseconds;
 use super::outputs::{LogFolder, Receivers, wanted};
+use super::signals::{Signals, StopRequest};
 use super::system_events::{SystemEvents, because};
 use super::system_logs::SystemLogs;
 use crate::exit::Failure;
@@ -18,8 +21,21 @@ use crate::memory::CONTROL_QUEUE;
 use crate::message::Messages;
 use crate::request::WatchRequest;
 
-/// Writes `service_initialization_failed`. The outputs of the start are closed by now.
-pub(super) fn report(request: &WatchRequest, failure: &Failure, messages: &Arc<Messages>) {
+/// How often this thread looks whether the writer's has ended.
+const LOOK: Duration = Duration::from_millis(5);
+/// How long outputs may take to note what they have not sent.
+const STOP_PATIENCE: Duration = Duration::from_secs(1);
+/// How long the outputs may take: a receiver may be away, or a disk not answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Writes `service_initialization_failed`. The outputs of the start are closed by now. A request to
+/// stop ends that.
+pub(super) fn report(
+    request: &WatchRequest,
+    failure: &Failure,
+    messages: &Arc<Messages>,
+    signals: &Signals,
+) {
     let configuration = &request.configuration;
     let folder = LogFolder::take(&configuration.output, &[]).ok().flatten();
     let wanted = wanted(configuration, request.stdout, folder.as_ref(), &Receivers::NONE);
@@ -34,6 +50,19 @@ pub(super) fn report(request: &WatchRequest, failure: &Failure, messages: &Arc<M
     let mut events = SystemEvents::new(producer, configuration, interfaces, (logs, &wanted));
     events.service(Activity::ServiceInitializationFailed, &because(&failure.message));
     drop(events);
-    let begin = Instant::now();
-    writer.finish(&|| nanoseconds(begin.elapsed()));
+    let (begin, stop) = (Instant::now(), Arc::new(AtomicBool::new(false)));
+    let stopped = Arc::clone(&stop);
+    let write = move || writer.run(&|| nanoseconds(begin.elapsed()), &stopped);
+    // Without a thread, the failure is in the messages alone.
+    let Ok(thread) = thread::Builder::new().spawn(write) else { return };
+    while !thread.is_finished() && begin.elapsed() < PATIENCE {
+        if signals.wait(LOOK) == Some(StopRequest::Stop) {
+            break;
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    let end = Instant::now();
+    while !thread.is_finished() && end.elapsed() < STOP_PATIENCE {
+        sleep(LOOK);
+    }
 }

@@ -53,7 +53,7 @@ pub fn watch(request: &WatchRequest, messages: &Arc<Messages>) -> Result<Exit, F
     let signals = signals::Signals::take()?;
     let start = Instant::now();
     let control = control::Control::new(request, messages, &signals, (start, given_up))
-        .inspect_err(|failure| failed_start::report(request, failure, messages))?;
+        .inspect_err(|failure| failed_start::report(request, failure, messages, &signals))?;
     let done = control.run(&signals);
     messages.end_status();
     done

@@ -226,7 +226,12 @@ impl LogFolder {
         if let Some(present) = present.iter().find(|present| present.path == *path) {
             return Ok(Some(present.clone()));
         }
-        let lock = FolderLock::take(path).map_err(|error| Failure::not_written(path, &error))?;
+        let lock = FolderLock::take(path).map_err(|error| {
+            let failure = Failure::not_written(path, &error);
+            // That another program writes there explains itself.
+            let is_taken = error.kind() == io::ErrorKind::ResourceBusy;
+            if is_taken { failure } else { failure.about("output.log_folder") }
+        })?;
         Ok(Some(Self { path: path.clone(), lock }))
     }
 }
@@ -386,6 +391,22 @@ mod tests {
         let filters: Vec<Filter> = opened.map(|output| output.filter()).collect();
         let events = Filter::of_preset(Preset::Security);
         assert_eq!(filters, [events, Filter { alerts_only: true, ..events }]);
+    }
+
+    #[test]
+    fn a_folder_of_logs_that_cannot_be_made_is_named_with_its_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let path = file.join("log");
+        let output = OutputConfiguration {
+            log_folder: Some(path.clone()),
+            ..OutputConfiguration::default()
+        };
+        let failure = LogFolder::take(&output, &[]).unwrap_err();
+        let begin = format!("output.log_folder: cannot write to {}: Not a dir", path.display());
+        assert!(failure.message.starts_with(&begin), "{}", failure.message);
+        assert_eq!(failure.exit, Exit::Output);
     }
 
     #[test]

@@ -72,6 +72,8 @@ pub struct Backlog {
     waiting: Waiting,
     dropped: Dropped,
     error: Option<io::Error>,
+    /// Whether the last block that was to be read could not be.
+    is_unreadable: bool,
 }
 
 /// What is not confirmed.
@@ -115,6 +117,7 @@ impl Backlog {
             waiting: Waiting::default(),
             dropped: Dropped::default(),
             error: None,
+            is_unreadable: false,
         }
     }
 
@@ -389,7 +392,7 @@ impl Backlog {
     }
 
     /// Reads the next block of a chain. What is damaged is dropped: an entry, and all after it in
-    /// the block.
+    /// the block. `None`: it cannot be read now.
     fn read(&mut self, is_alert: bool) -> Option<()> {
         let disk = self.disk.as_ref()?;
         let chain = if is_alert { &mut self.alerts } else { &mut self.others };
@@ -398,10 +401,22 @@ impl Backlog {
         let (segment, before) = (block.segment(is_alert), *block);
         let slot = self.memory.take()?;
         let bytes = self.memory.bytes_mut(slot);
-        let length = disk.read(segment, bytes).unwrap_or_else(|error| {
-            self.error = Some(error);
-            0
-        });
+        let read = disk.read(segment, bytes);
+        let is_first = !std::mem::replace(&mut self.is_unreadable, read.is_err());
+        let length = match read {
+            Ok(length) => length,
+            Err(error) => {
+                let is_lost = is_lost(&error);
+                if is_first {
+                    self.error = Some(error);
+                }
+                if !is_lost {
+                    self.memory.release(slot);
+                    return None;
+                }
+                0
+            }
+        };
         (block.entries, block.length) =
             keep_whole(&mut bytes[..length], before.first, before.entries);
         block.slot = Some(slot);
@@ -417,4 +432,10 @@ impl Backlog {
         }
         Some(())
     }
+}
+
+/// Whether a block that could not be read is lost for good. Otherwise memory or descriptors were
+/// short, or rights or a file system may come back.
+fn is_lost(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::EIO)
 }

@@ -45,6 +45,12 @@ impl Flight {
         self.messages.is_empty()
     }
 
+    /// Whether the message that was sent first has arrived and lacks only its acknowledgement.
+    pub(super) fn is_overdue(&self, arrived: u64) -> bool {
+        let first = self.messages.front();
+        first.is_some_and(|sent| sent.batch.chunk.is_some() && sent.end <= arrived)
+    }
+
     /// The message that was sent first.
     pub(super) fn first(&self) -> Option<Batch> {
         self.messages.front().map(|sent| sent.batch)
@@ -124,6 +130,7 @@ mod tests {
         for chunk in 1..=3 {
             flight.push(of(chunk), 100);
         }
+        assert!(!flight.is_overdue(99) && flight.is_overdue(100));
         flight.acknowledge(2);
         flight.acknowledge(9);
         assert_eq!(flight.confirm(300), None);

@@ -150,10 +150,12 @@ impl Answers {
     pub(super) fn read(&mut self, arrived: &[u8]) -> Result<Option<Answer>, NoHttp> {
         self.bytes.extend_from_slice(arrived);
         while !self.bytes.is_empty() {
-            let Some((answer, length)) = answer(&self.bytes)? else { return Ok(None) };
+            let Some((mut answer, length)) = answer(&self.bytes)? else { return Ok(None) };
             self.bytes.drain(..length);
             // 100 Continue and the like come before the answer.
             if answer.status >= 200 {
+                // What follows answers no request that was made, and must not answer the next one.
+                answer.is_last |= self.bytes.iter().any(|byte| !b"\r\n".contains(byte));
                 return Ok(Some(answer));
             }
         }
@@ -365,6 +367,16 @@ mod tests {
             let read = answers.read(&answer.as_bytes()[last..]).unwrap().unwrap();
             assert_eq!((read.verdict(), read.is_last), (Verdict::Taken, false), "of {answer}");
             assert!(answers.bytes.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_second_answer_is_none_to_the_next_request() {
+        let ok = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+        for (more, is_last) in [("", false), ("\r\n", false), (ok, true), ("HTTP/1.1 4", true)] {
+            let mut answers = Answers::new();
+            let read = answers.read(format!("{ok}{more}").as_bytes()).unwrap().unwrap();
+            assert_eq!((read.verdict(), read.is_last), (Verdict::Taken, is_last), "{more:?}");
         }
     }
 

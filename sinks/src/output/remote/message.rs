@@ -299,7 +299,8 @@ impl Composer {
     fn add(&mut self, entry: &[u8], is_first: bool) -> Option<()> {
         let (note, record) = Note::read(entry)?;
         let mut pieces = [record, &[], &[]];
-        let is_compact = self.messages.is_compact();
+        // A datagram may be lost, and the lists in it.
+        let is_compact = self.messages.is_compact() && self.is_stream;
         if is_compact && self.known.has(note.lists) {
             pieces = note.lists.leave_out(record, note.middle)?;
         }

@@ -206,11 +206,14 @@ impl RemoteOutput {
         self.receive(now_ns, Duration::ZERO)?;
         // The next request waits for the answer to this one.
         let is_answered = self.composer.is_http() && self.confirm();
+        // A message that lacks only its acknowledgement gets it no sooner for those behind it.
+        let is_overdue =
+            self.composer.forward().is_some() && self.flight.is_overdue(self.link.arrived());
         let is_moved = self.link.is_ready() && self.fill() || is_answered;
         let wait = if is_moved || self.is_done() { Duration::ZERO } else { wait };
         self.receive(now_ns, wait)?;
         let is_confirmed = self.confirm() || is_answered;
-        if is_confirmed || is_moved {
+        if is_confirmed || is_moved && !is_overdue {
             self.since_ns = now_ns;
         }
         if is_confirmed && now_ns > self.up_ns.saturating_add(GOOD_NS) {

@@ -156,7 +156,7 @@ fn a_wrong_value_of_a_receiver_is_named() {
     check("backlog: {memory: 1KiB}", "1KiB", "backlog.memory", expected);
     let expected = " is 1KiB; it must be from 1MiB to 1024TiB";
     check("backlog: {disk: 1KiB}", "1KiB", "backlog.disk", expected);
-    let expected = ": `all` is not one of alerts, security or everything";
+    let expected = ": `all` is not one of alerts, security, everything or auto";
     check("preset: all", "all", "preset", expected);
     let expected = ": `debug` is not a severity; write INFO, LOW, WARNING, MEDIUM, HIGH, ERROR or \
                     CRITICAL";
@@ -210,6 +210,39 @@ fn a_key_without_effect_is_a_mistake() {
     let record = "formats that have the record itself";
     check("address: 'a:1', format: ocsf, header: compact", "compact", record);
     check("address: 'a:1', format: ecs, header: full", "full", record);
+}
+
+/// The warnings about a receiver with these keys, which has no mistake.
+#[track_caller]
+fn warnings(keys: &str) -> Vec<String> {
+    let (_, problems) = read_file(&format!("output:\n  telemetry:\n  - {{{keys}}}\n"));
+    let warn = |problem: Problem| {
+        assert_eq!(problem.weight, Weight::Warning, "of {keys}: {}", problem.message);
+        problem.message
+    };
+    problems.into_iter().map(warn).collect()
+}
+
+#[test]
+fn a_compact_header_of_requests_is_warned_of() {
+    let http = "address: 'http://a', transport: http";
+    let expected = "`output.telemetry[0].header: compact` has no effect with `transport: http`; \
+                    leave it out";
+    assert_eq!(warnings(&format!("{http}, header: compact")), [expected]);
+    assert_eq!(warnings(&format!("{http}, format: otlp, header: compact")), [expected]);
+    assert_eq!(warnings(&format!("{http}, header: full")), [""; 0]);
+    assert_eq!(warnings("address: 'a:1', header: compact"), [""; 0]);
+}
+
+#[test]
+fn the_path_of_a_socket_that_looks_like_a_host_is_warned_of() {
+    let expected = "`output.telemetry[0].address`: `10.0.0.1:514` is host:port, which `transport: \
+                    unix` takes for the path of a socket; write another `transport`, or \
+                    ./10.0.0.1:514 for a socket of that name";
+    assert_eq!(warnings("address: '10.0.0.1:514', transport: unix"), [expected]);
+    for path in ["./10.0.0.1:514", "/run/log:514", "log", "log:x"] {
+        assert_eq!(warnings(&format!("address: '{path}', transport: unix")), [""; 0], "{path}");
+    }
 }
 
 #[test]

@@ -73,7 +73,7 @@ use threads::{OtherCores, Workers};
 /// How long `panoptes watch` waits for the first kernel: a guest may still be starting.
 const FIRST_KERNEL_WAIT: Duration = Duration::from_secs(20);
 /// How long scanners may take to end, if other programs have the cores.
-const SCANNERS_END: Duration = Duration::from_secs(3);
+const SCANNERS_END: Duration = Duration::from_secs(10);
 /// How long a scanner may neither run nor wait for a core after the request to stop. A scan ends at
 /// its next batch of reads, so a longer wait is for memory that does not answer.
 const SCANNERS_WAIT: Duration = Duration::from_millis(50);
@@ -228,6 +228,10 @@ impl Control {
                     return Ok(Ending::AtOnce);
                 }
                 Some(StopRequest::Stop) => return Ok(Ending::Shutdown("stopped on request")),
+                // A person's terminal has gone, and there is no file to read again.
+                Some(StopRequest::Reload) if self.request.ends_with_terminal() => {
+                    return Ok(Ending::Shutdown("stopped on request"));
+                }
                 Some(StopRequest::Reload) => self.wants_reload = true,
                 Some(StopRequest::Reopen) => {
                     self.messages.reopen();
@@ -473,7 +477,8 @@ fn wait_for(scanners: &[ScannerHandle<System>], signals: &Signals) -> Option<Sto
         let elapsed = begin.elapsed();
         let is_awaited = |(scanner, before): (&ScannerHandle<System>, &u64)| {
             let ran = Duration::from_nanos(scanner.runnable_ns().saturating_sub(*before));
-            elapsed < SCANNERS_WAIT || elapsed < SCANNERS_END && elapsed < SCANNERS_WAIT + ran
+            let may_end = || elapsed < SCANNERS_WAIT + ran || scanner.is_runnable();
+            elapsed < SCANNERS_WAIT || elapsed < SCANNERS_END && may_end()
         };
         let mut left = scanners.iter().zip(&runnable).filter(|(one, _)| !one.thread.is_finished());
         if !left.any(is_awaited) {

@@ -21,7 +21,7 @@ use crate::sandbox::Role;
 use crate::scanner_cores::ScannerCores;
 use crate::watch::balance::{Balance, Place};
 use crate::watch::clocks::nanoseconds;
-use crate::watch::scanner::meter::runnable_ns;
+use crate::watch::scanner::meter::{is_runnable, runnable_ns};
 use crate::watch::scanner::turns::Kind;
 use crate::watch::scanner::{
     Command, Common, Gone, MakeScratch, Measured, Parts, Returned, Scan, Scanner, ScannerState,
@@ -129,6 +129,11 @@ impl<S: Scan> ScannerHandle<S> {
     /// How long its thread has had a core or could have used one, in nanoseconds.
     pub(super) fn runnable_ns(&self) -> u64 {
         runnable_ns(self.state.thread_id.load(Ordering::Relaxed))
+    }
+
+    /// Whether its thread has a core, or waits for one.
+    pub(super) fn is_runnable(&self) -> bool {
+        is_runnable(self.state.thread_id.load(Ordering::Relaxed))
     }
 
     /// How long its present scan has lasted, in nanoseconds.

@@ -55,6 +55,15 @@ pub(in crate::watch) fn runnable_ns(thread_id: u32) -> u64 {
     times.fold(0, u64::saturating_add)
 }
 
+/// Whether a thread of this process has a core or waits for one. [`runnable_ns`] has such a wait
+/// only when it is over (`sched_info_arrive`, kernel/sched/stats.h).
+pub(in crate::watch) fn is_runnable(thread_id: u32) -> bool {
+    let text = std::fs::read_to_string(format!("/proc/self/task/{thread_id}/stat"));
+    let text = text.unwrap_or_default();
+    // The name, in parentheses, may have any character (proc(5)).
+    text.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('R'))
+}
+
 /// Measures one scan on this thread.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Meter<'a> {
@@ -173,6 +182,7 @@ mod tests {
         std::thread::sleep(Duration::from_millis(20));
         assert!(before >= 5_000_000, "{before}");
         assert_eq!(runnable_ns(id), before);
+        assert!(!is_runnable(id) && is_runnable(thread_id()));
         drop(send);
         thread.join().unwrap();
     }

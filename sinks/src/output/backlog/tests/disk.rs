@@ -213,3 +213,33 @@ fn a_smaller_disk_keeps_the_newest() {
     let kept: Vec<u64> = std::iter::once(0).chain(9..20).collect();
     assert_eq!(drain(&mut backlog), kept);
 }
+
+/// As where no descriptor is left, or where rights of the folder have changed.
+#[test]
+fn what_cannot_be_read_for_a_while_is_sent_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut backlog = open(folder.path());
+    let pushed: Vec<u64> = (0..15).map(|_| push(&mut backlog, false, WHOLE)).collect();
+    let mut backlog = restart(backlog, folder.path());
+    let all = files(folder.path());
+    let aside = tempfile::tempdir().unwrap();
+    let place = |path: &PathBuf| aside.path().join(path.file_name().unwrap());
+    // A folder in the place of a file can't be read as one.
+    for path in &all {
+        fs::rename(path, place(path)).unwrap();
+        fs::create_dir(path).unwrap();
+    }
+    // The first blocks may have been read.
+    assert!(send_all(&mut backlog).len() < pushed.len());
+    for _ in 0..3 {
+        assert_eq!(send(&mut backlog), None);
+    }
+    assert!(backlog.take_error().is_some() && backlog.take_error().is_none());
+    assert_eq!(backlog.waiting().entries, 15);
+    for path in &all {
+        fs::remove_dir(path).unwrap();
+        fs::rename(place(path), path).unwrap();
+    }
+    assert_eq!(drain(&mut backlog), pushed);
+    assert_eq!(dropped(&backlog), 0);
+}
