@@ -12,6 +12,8 @@ use crate::walk::{Machine, ScanError};
 const SCANS_MIN: u32 = 4;
 /// By how much more than the watcher's clock the machine's may go forward meanwhile.
 const AHEAD_NS: i64 = 1_000_000_000;
+/// Minimum time between two doubts, so that a guest that writes its clock hides nothing for long.
+const DOUBTS_APART_NS: i64 = 60_000_000_000;
 
 /// What the count shows.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -31,6 +33,24 @@ pub(super) struct Forks {
     set_back: Option<SetBack>,
     is_proven: bool,
     is_reported: bool,
+    doubt: Option<Doubt>,
+}
+
+/// The clock went back, and the count did not: either the page of the clock was loaded before that
+/// of the count, or the clock was read while the kernel updated it.
+#[derive(Clone, Copy, Debug)]
+struct Doubt {
+    since: Monotonic,
+    /// Those of the last scan.
+    ticks: Option<u64>,
+    /// Number of scans since then that saw a tick. A machine that is being loaded does not run.
+    scans: u32,
+}
+
+impl Doubt {
+    const fn is_settled(&self) -> bool {
+        self.scans >= SCANS_MIN
+    }
 }
 
 impl Forks {
@@ -47,7 +67,10 @@ impl Forks {
         now: Now,
     ) -> Result<Course, ScanError> {
         let course = self.course(machine, is_outrun, now)?;
-        self.boot_ns = machine.boot_ns().or(self.boot_ns);
+        // While there is doubt, the later clock stays the one to compare with.
+        if self.doubt.is_none_or(|doubt| doubt.is_settled()) {
+            self.boot_ns = machine.boot_ns().or(self.boot_ns);
+        }
         self.read = now.monotonic;
         Ok(course)
     }
@@ -70,8 +93,11 @@ impl Forks {
             return Ok(Course::GoesOn);
         };
         if to >= from {
-            self.count = Some(to);
-            return Ok(Course::GoesOn);
+            let course = self.doubt_clock(machine, is_outrun, now);
+            if course == Course::GoesOn {
+                self.count = Some(to);
+            }
+            return Ok(course);
         }
         let most_ns = now.monotonic.since(self.read).saturating_add(AHEAD_NS);
         let Some(forth_ns) = forth_ns.filter(|ns| (0..=most_ns).contains(ns)) else {
@@ -81,6 +107,28 @@ impl Forks {
         set_back.scans += u32::from(forth_ns > 0 || is_outrun);
         self.is_proven = set_back.scans >= SCANS_MIN;
         Ok(if self.is_proven { Course::GoesOn } else { Course::Unclear })
+    }
+
+    /// The course of a machine whose count is no lower than before.
+    fn doubt_clock(&mut self, machine: &Machine, is_outrun: bool, now: Now) -> Course {
+        let times = machine.boot_ns().zip(self.boot_ns);
+        if times.is_none_or(|(now, before)| now >= before) {
+            if let Some(doubt) = &mut self.doubt {
+                doubt.scans = SCANS_MIN;
+            }
+            return Course::GoesOn;
+        }
+        let (now, ticks) = (now.monotonic, machine.ticks);
+        let is_new =
+            self.doubt.is_none_or(|it| it.is_settled() && now.since(it.since) >= DOUBTS_APART_NS);
+        if is_new {
+            self.doubt = Some(Doubt { since: now, ticks, scans: 0 });
+            return Course::Unclear;
+        }
+        let Some(doubt) = &mut self.doubt else { return Course::GoesOn };
+        let before = std::mem::replace(&mut doubt.ticks, ticks);
+        doubt.scans += u32::from(ticks.is_none() || ticks != before || is_outrun);
+        if doubt.is_settled() { Course::GoesOn } else { Course::Unclear }
     }
 
     /// What to report of a count that was set back, if that is due.
@@ -115,6 +163,7 @@ mod tests {
                 calendar_ns: Some(clock_ms * MS),
                 boot_to_real_ns: Some(0),
                 total_forks: Some(count),
+                ticks: Some(clock_ms as u64),
                 ..Machine::default()
             };
             forks.follow(&machine, is_outrun, Now::at(at as i64 * 10 * MS))
@@ -180,6 +229,37 @@ mod tests {
         assert_eq!(forks.set_back(), None);
         // A state that was saved later, in another course of events.
         assert_eq!(courses(&[(1000, 900), (9000, 800)]).0, [ON, BACK]);
+    }
+
+    #[test]
+    fn a_state_whose_clock_is_loaded_first_is_not_used() {
+        let mut scans = vec![(1000, 900), (1000, 900)];
+        // The page of the count is still that of the machine that was overwritten.
+        scans.extend([(500, 900); 50]);
+        scans.extend([(500, 800), (504, 800)]);
+        let (found, forks) = courses(&scans);
+        assert_eq!(found[..2], [ON; 2]);
+        assert_eq!(found[2..52], [UNCLEAR; 50]);
+        assert_eq!(found[52..], [BACK; 2]);
+        assert_eq!(forks.set_back(), None);
+    }
+
+    #[test]
+    fn a_machine_that_runs_on_with_an_earlier_clock_and_no_lower_count_is_compared() {
+        // Read in the middle of an update: a second early, or a second late.
+        let early = [(1000, 9), (10, 9), (1020, 9), (1030, 9), (1020, 9)];
+        assert_eq!(courses(&early).0, [ON, UNCLEAR, ON, ON, ON]);
+        let late = [(1000, 9), (2010, 9), (1020, 9), (1030, 9), (1040, 9), (1050, 9), (1060, 9)];
+        assert_eq!(courses(&late).0, [ON, ON, UNCLEAR, UNCLEAR, UNCLEAR, UNCLEAR, ON]);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_again_and_again_gives_no_cover() {
+        let scans: Vec<_> = (0..6000_u32).map(|scan| (i64::from(1_000_000 - scan), 9)).collect();
+        let (found, _) = courses(&scans);
+        let unclear = found.iter().filter(|course| **course == UNCLEAR).count();
+        // A minute of scans 10 ms apart.
+        assert_eq!(unclear, SCANS_MIN as usize);
     }
 
     #[test]
