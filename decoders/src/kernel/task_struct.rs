@@ -225,7 +225,13 @@ impl Task {
     /// Whether the task is complete and has not ended, and so is in all its lists of processes. It
     /// leaves them only after its exit state is set (`release_task`, kernel/exit.c).
     pub const fn is_settled(&self) -> bool {
-        self.exit_state == 0 && self.state & TASK_NEW == 0
+        self.exit_state == 0 && !self.is_unfinished()
+    }
+
+    /// Whether the kernel still makes it. Up to `alloc_pid` it has its parent's id
+    /// (`copy_process`, kernel/fork.c).
+    pub const fn is_unfinished(&self) -> bool {
+        self.state & TASK_NEW != 0
     }
 
     /// Whether it is exiting: from then on it may leave its control groups.

@@ -129,6 +129,12 @@ impl ProcessNumbers {
             ..self
         }
     }
+
+    /// The numbers of `before` with the state that this scan shows, for a task that changed while
+    /// it was read: everything else is behind its pointers, in memory that may be another's.
+    pub(super) fn only_state(self, before: &Self) -> Self {
+        Self { state: self.state, ..*before }
+    }
 }
 
 impl<'a> ProcessFacts<'a> {

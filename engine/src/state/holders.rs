@@ -53,7 +53,8 @@ impl Holders {
     pub fn find(&mut self, snapshot: &Snapshot) {
         self.list.clear();
         self.dropped = 0;
-        for (process, row) in snapshot.processes.indexed() {
+        // The memory of a table that was closed in this scan may be another process's table.
+        for (process, row) in snapshot.processes.indexed().filter(|(_, row)| row.files_stable) {
             let Some(leader) = snapshot.leader(row) else { continue };
             for table in snapshot.files_structs_of(row) {
                 self.add(snapshot, process, leader.task.tgid, table.descriptors);

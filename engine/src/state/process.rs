@@ -15,7 +15,7 @@ pub use super::keys::ProcessKey;
 use crate::page_cache::{Asker, ContentSource};
 use crate::path::{write_file_name, write_path};
 use crate::time::{Monotonic, RealTime};
-use crate::walk::{Index, PathRef, ProcessRow, Snapshot, ThreadRow, Views, view};
+use crate::walk::{Fate, Index, PathRef, ProcessRow, Snapshot, ThreadRow, Views, view};
 use panoptes_tables::{CutText, Row, Scan, Strings};
 
 #[derive(Debug, Default)]
@@ -38,6 +38,8 @@ pub struct Process {
     /// Whether descriptors that exec closes may still be found closed.
     is_closing: bool,
     held_still: bool,
+    /// Number of scans in a row in which its program moved while it was read, saturating.
+    moving_scans: u8,
     exec: Exec,
     /// `self_exec_id` when it was first seen.
     pub(super) first_exec_id: u32,
@@ -163,6 +165,9 @@ const LOADED_MS: u32 = 15;
 const LOADING_MAX_MS: u32 = 100;
 /// Number of scans after which a new process is reported although its data was never stable.
 const PENDING_SCANS_MAX: u32 = 4;
+/// Number of scans in a row after which the program of a process that never holds still is
+/// described by what a scan read, although that may be an earlier or a later one.
+const MOVING_SCANS_MAX: u8 = 3;
 /// Number of scans, in addition to the grace, that a process inside exec gets to come out of it.
 const EXEC_SCANS_MAX: u32 = 2;
 /// Number of additional scans in which a view must hide a process if the kernel removes it from
@@ -300,15 +305,26 @@ impl Process {
     ) {
         let Seen { snapshot, row: process, leader } = seen;
         let task = &leader.task;
-        self.address = task.address;
         let strings = &mut names.strings;
         self.forget_before(strings);
+        if process.fate == Fate::Replaced {
+            self.held_still = false;
+            return;
+        }
+        self.address = task.address;
         self.held_still = process.stable && process.files_stable;
         self.on_cpu = task.on_cpu;
         let described = &mut self.described;
-        let numbers = ProcessNumbers::read(snapshot, process, leader);
-        described.set_numbers(&numbers.or_before(&described.numbers()));
+        let (numbers, before) =
+            (ProcessNumbers::read(snapshot, process, leader), described.numbers());
+        let is_proven = process.stable || self.life.pending_scans == 0;
+        described.set_numbers(&if is_proven {
+            numbers.or_before(&before)
+        } else {
+            numbers.only_state(&before)
+        });
         match snapshot.container_of(process) {
+            _ if !is_proven => {}
             Some(id) => {
                 set_reserved(
                     strings,
@@ -343,7 +359,10 @@ impl Process {
         // If it ended while it was read, its memory may already have belonged to another process.
         // Inside exec, its memory is the next program's.
         let is_its_own = process.stable && self.in_exec_since.is_none();
-        if is_its_own || described.program.executable.is_none() {
+        // What ended cannot be read again, and what calls exec all the time never holds still.
+        let is_last = process.fate == Fate::Ended || self.moving_scans >= MOVING_SCANS_MAX;
+        self.moving_scans = if is_its_own { 0 } else { self.moving_scans.saturating_add(1) };
+        if is_its_own || is_last && described.program.executable.is_none() {
             let again = scan.after(self.key.process_id).0.is_multiple_of(REFRESH_SCANS);
             self.refresh_executable(seen, again, names);
             self.refresh_directory(seen, again, names);

@@ -13,7 +13,7 @@ use super::{Progress, State, descriptor, thread};
 use crate::limits::Limit;
 use crate::page_cache::ContentSource;
 use crate::time::{Monotonic, Now};
-use crate::walk::{Index, ProcessRow, Snapshot, ThreadRow, Views};
+use crate::walk::{Fate, Index, ProcessRow, Snapshot, ThreadRow, Views};
 use panoptes_tables::RowId;
 use panoptes_tables::{Crossing, List, ListPool};
 
@@ -373,6 +373,9 @@ impl State {
     /// The key of a process of the scan that has no row but can have one.
     pub(super) fn newcomer(&self, row: &ProcessRow, snapshot: &Snapshot) -> Option<ProcessKey> {
         let leader = snapshot.leader(row).filter(|row| !process::is_dead(&row.task))?;
+        if matches!(row.fate, Fate::Replaced | Fate::Unfinished) {
+            return None;
+        }
         let key = ProcessKey::of(&leader.task);
         self.processes.find(&key).is_none().then_some(key)
     }

@@ -53,7 +53,7 @@ pub use kept::Kept;
 pub use kernel::{Kernel, Roots};
 pub(crate) use queries::user;
 pub use snapshot::{
-    CgroupRow, ConnectionRow, ContainerRow, CssSetRow, CssStateRow, DentryRow, DescriptorRow,
+    CgroupRow, ConnectionRow, ContainerRow, CssSetRow, CssStateRow, DentryRow, DescriptorRow, Fate,
     FileRow, FilesRow, HostName, Ids, Index, InodeRow, InterfaceRow, KernfsRow, Losses, Machine,
     MmRow, MountRow, NameKind, NameRow, NetRow, PathRef, ProcessRow, Rows, SocketRow, Span,
     SuperBlockRow, TerminalRow, ThreadRow, UserNamespaceRow, Views, VmaRow, view,
@@ -169,6 +169,8 @@ struct Scratch {
     outer_pid_namespaces: Vec<KernelVa>,
     /// Processes in nested pid namespaces, with their numbers in the outer ones.
     nested: Reads<ProcessRow>,
+    /// What is read again at the end of a scan.
+    again: Reads<ThreadRow>,
     /// By process: its network namespace, and the mount and the name of its working directory.
     nets: Vec<KernelVa>,
     directories: Vec<(KernelVa, KernelVa)>,
@@ -234,6 +236,7 @@ impl Scratch {
             user_namespaces: room::list(snapshot.processes.capacity()),
             outer_pid_namespaces: room::list(snapshot.processes.capacity()),
             nested: Reads::with_capacity(processes::CHUNK),
+            again: Reads::with_capacity(processes::CHUNK),
             nets: room::list(snapshot.processes.capacity()),
             directories: room::list(snapshot.processes.capacity()),
             areas: Reads::with_capacity(list),

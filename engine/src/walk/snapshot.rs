@@ -146,6 +146,21 @@ pub struct Ids {
     pub egid: u32,
 }
 
+/// What became of a task during a scan.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Fate {
+    /// It was there at the end of the scan as at its beginning.
+    #[default]
+    Lives,
+    /// It was still under construction: it may be in no list yet, and have its parent's id.
+    Unfinished,
+    /// It ended.
+    Ended,
+    /// It ended, and its memory was another task's by the end of the scan. Even its identity may be
+    /// a mixture.
+    Replaced,
+}
+
 /// One process: a thread group, represented by its leader.
 #[derive(Clone, Copy, Debug)]
 pub struct ProcessRow {
@@ -185,6 +200,8 @@ pub struct ProcessRow {
     /// Whether its leader, program and address space were unchanged at the end of the scan, so that
     /// the data about them is consistent.
     pub stable: bool,
+    /// What the end of the scan showed of its leader.
+    pub fate: Fate,
     /// Whether its leader had the same descriptor table at the end of the scan.
     pub files_stable: bool,
     /// First entry of its signal's list of threads, if readable: the address of a `thread_node`.
@@ -220,6 +237,7 @@ impl ProcessRow {
             threads_runtime_ns: 0,
             threads: Span::new(0, 0),
             stable: true,
+            fate: Fate::Lives,
             files_stable: true,
             first_thread: None,
             first_of_pid: None,

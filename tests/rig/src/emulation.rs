@@ -138,6 +138,14 @@ impl Emulation {
         self.is_dead()
     }
 
+    /// Ends a guest that hangs while it boots; that counts as a death.
+    pub(crate) fn end_hung(&self) {
+        let console = self.shared.console();
+        let last = console.lines().last().unwrap_or("no output").trim_end();
+        self.shared.die(&self.kernel, &format!("hung while it booted, after: {last}"));
+        self.shared.kill();
+    }
+
     /// Whether the guest's death was already detected.
     pub(crate) fn is_dead(&self) -> bool {
         self.shared.is_dead.load(Ordering::Relaxed)

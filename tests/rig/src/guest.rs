@@ -416,7 +416,12 @@ impl Guest {
         match self.channel.ask("hello", BOOT_TIMEOUT, |_| ()) {
             Ok(()) => Ok(()),
             Err(_) if self.has_died() => Err(Failed::Died),
-            Err(Failure::Refused(reason) | Failure::Silent(reason)) => {
+            // Nothing was done in it yet that could stop it.
+            Err(Failure::Silent(_)) => {
+                self.emulation.end_hung();
+                Err(Failed::Died)
+            }
+            Err(Failure::Refused(reason)) => {
                 Err(self.with_console(&format!("the guest did not boot: {reason}")).into())
             }
         }

@@ -344,6 +344,12 @@ impl Machine {
         self.mms.values().flat_map(|mm| self.memory.user_pages(mm.pgd)).collect()
     }
 
+    /// The path of a process's executable; `None` without an address space.
+    pub fn executable(&self, pid: u32) -> Option<String> {
+        let file = self.mms[&self.process(pid).mm?].exe?;
+        Some(self.path_of(self.files[&file].node))
+    }
+
     /// The areas of a process, ascending; none without an address space.
     pub fn areas(&self, pid: u32) -> Vec<Area> {
         let Some(mm) = self.process(pid).mm else { return Vec::new() };

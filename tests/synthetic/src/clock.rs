@@ -69,6 +69,11 @@ impl Machine {
         (BOOT_SECONDS * NS_PER_SECOND + self.now_ns).wrapping_add_signed(self.step_ns)
     }
 
+    /// Nanoseconds since the boot.
+    pub fn uptime_ns(&self) -> u64 {
+        self.now_ns
+    }
+
     /// Sets the calendar time forth or back by this many nanoseconds (`timekeeping_inject_offset`,
     /// kernel/time/timekeeping.c).
     pub fn step_clock(&mut self, nanoseconds: i64) {

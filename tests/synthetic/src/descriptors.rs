@@ -297,6 +297,14 @@ impl Machine {
         self.drop_file(file);
     }
 
+    /// The descriptors of a process with the inode numbers of their files; none after its end.
+    pub fn descriptor_inodes(&self, pid: u32) -> Vec<(u32, u64)> {
+        let Some(files) = self.thread(pid).files else { return Vec::new() };
+        let open = &self.tables[&files].open;
+        let inode = |file: &KernelVa| self.ino_of(self.files[file].node);
+        open.iter().map(|(&descriptor, (file, _))| (descriptor, inode(file))).collect()
+    }
+
     /// The descriptors of a process, with the names that /proc shows; none after its end.
     pub fn descriptors(&self, pid: u32) -> Vec<(u32, String)> {
         let Some(files) = self.thread(pid).files else { return Vec::new() };

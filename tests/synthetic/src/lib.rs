@@ -61,5 +61,6 @@ pub use memory::Memory;
 pub use namespaces::Container;
 pub use page_tables::DirectMapPages;
 pub use processes::{ForkOptions, Process, Thread};
+pub use random::Random;
 pub use sockets::Socket;
 pub use source::{Counts, Hook, Source, When};

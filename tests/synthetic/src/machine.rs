@@ -51,6 +51,8 @@ pub struct Machine {
     /// By how much the calendar time was set since the boot.
     pub(crate) step_ns: i64,
     pub(crate) forks: u64,
+    /// All process ids are below it.
+    pub(crate) pid_max: u32,
     pub(crate) init_task: KernelVa,
     /// The only user namespace.
     pub(crate) user_ns: KernelVa,
@@ -101,6 +103,7 @@ impl Machine {
             now_ns: 1_000_000_000,
             step_ns: 0,
             forks: 0,
+            pid_max: u32::MAX,
         };
         machine.boot_memory(pages);
         machine.boot_clock();

@@ -12,8 +12,10 @@ const CSS_SET_HEADS: u64 = 128;
 pub(crate) struct PidNamespace {
     /// `struct pid_namespace *`
     pub(crate) address: KernelVa,
-    /// The next number of it.
+    /// The next number of it, unless that is in use.
     pub(crate) next: u32,
+    /// Whether all numbers were used once.
+    pub(crate) is_wrapped: bool,
 }
 
 /// The namespaces and control groups that processes are in together: the machine's own, or those of
@@ -52,7 +54,7 @@ impl Machine {
         let layouts = self.layouts();
         let pid_ns = self.kernel.symbol("init_pid_ns");
         self.memory.put(pid_ns, layouts.pid_namespace.inum, FIRST_PID_NAMESPACE.into());
-        self.namespaces.pids.push(PidNamespace { address: pid_ns, next: 1 });
+        self.namespaces.pids.push(PidNamespace { address: pid_ns, next: 1, is_wrapped: false });
         let uts = self.kernel.symbol("init_uts_ns");
         let release = self.kernel.profile.release.clone();
         let uts_layout = layouts.uts_namespace;
@@ -98,7 +100,7 @@ impl Machine {
         let number = 0xf000_0000 + index as u32 * 8;
         let pid_ns = self.memory.allocate(layouts.pid_namespace.size);
         self.memory.put(pid_ns, layouts.pid_namespace.inum, (number + 1).into());
-        self.namespaces.pids.push(PidNamespace { address: pid_ns, next: 1 });
+        self.namespaces.pids.push(PidNamespace { address: pid_ns, next: 1, is_wrapped: false });
         let mnt_ns = self.memory.allocate(layouts.mnt_namespace.size);
         self.memory.put(mnt_ns, layouts.mnt_namespace.inum, (number + 2).into());
         let uts = self.memory.allocate(layouts.uts_namespace.size);

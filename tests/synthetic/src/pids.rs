@@ -4,6 +4,9 @@ use panoptes_decoders::address::KernelVa;
 
 use crate::machine::Machine;
 
+/// `RESERVED_PIDS` (kernel/pid.c): where numbers begin anew.
+const RESERVED_PIDS: u32 = 300;
+
 /// `enum pid_type` (include/linux/pid_types.h).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum PidType {
@@ -25,6 +28,37 @@ pub(crate) struct PidObject {
 }
 
 impl Machine {
+    /// Sets the number below which all process ids are (`kernel.pid_max`). The numbers of tasks
+    /// that have ended are used again after it.
+    ///
+    /// Panics if that leaves less than 100 numbers.
+    pub fn set_pid_max(&mut self, pid_max: u32) {
+        assert!(pid_max >= RESERVED_PIDS + 100, "{pid_max} leaves too few process ids");
+        self.pid_max = pid_max;
+    }
+
+    /// `idr_alloc_cyclic`: the next number that is not in use.
+    fn free_number(&mut self, namespace: usize) -> u32 {
+        let ids = (self.pid_max - RESERVED_PIDS) as usize;
+        assert!(self.pids.len() < ids, "all {ids} process ids are in use");
+        let space = &self.namespaces.pids[namespace];
+        let (mut number, mut is_wrapped) = (space.next, space.is_wrapped);
+        loop {
+            if number >= self.pid_max {
+                (number, is_wrapped) = (RESERVED_PIDS, true);
+            }
+            let is_used =
+                || self.pids.values().any(|pid| pid.numbers.contains(&(namespace, number)));
+            if !is_wrapped || !is_used() {
+                break;
+            }
+            number += 1;
+        }
+        let space = &mut self.namespaces.pids[namespace];
+        (space.next, space.is_wrapped) = (number + 1, is_wrapped);
+        number
+    }
+
     /// `alloc_pid` (kernel/pid.c): the number is in the trees before the task is in any list.
     pub(crate) fn alloc_pid(&mut self, namespace: usize) -> (u32, u32) {
         let layouts = self.layouts();
@@ -36,10 +70,8 @@ impl Machine {
         self.memory.put(address, layouts.pid.level, levels.len() as u64 - 1);
         let mut numbers = Vec::new();
         for (level, &namespace) in levels.iter().enumerate() {
-            let space = &mut self.namespaces.pids[namespace];
-            let number = space.next;
-            space.next += 1;
-            let ns = space.address;
+            let number = self.free_number(namespace);
+            let ns = self.namespaces.pids[namespace].address;
             let upid =
                 u64::from(layouts.pid.numbers.offset) + level as u64 * u64::from(layouts.upid.size);
             self.memory.put(address.plus(upid), layouts.upid.nr, number.into());

@@ -2,10 +2,11 @@
 
 /// A generator.
 #[derive(Clone, Debug)]
-pub(crate) struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
-    pub(crate) const fn new(seed: u64) -> Self {
+    /// A generator of the numbers that follow from a seed.
+    pub const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
@@ -17,8 +18,14 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// A number below `limit`.
-    pub(crate) const fn below(&mut self, limit: u64) -> u64 {
+    /// A number below `limit`, which is not 0.
+    pub const fn below(&mut self, limit: u64) -> u64 {
         self.next() % limit
+    }
+
+    /// One of several things; `None` if there are none.
+    pub fn one_of<'t, T>(&mut self, things: &'t [T]) -> Option<&'t T> {
+        let index = self.below(things.len().max(1) as u64) as usize;
+        things.get(index)
     }
 }

@@ -251,6 +251,23 @@ fn a_machine_whose_state_is_restored_is_lost() {
     assert_eq!(watch.try_scan(), Err(ScanError::WentBack));
 }
 
+/// The page of the clock is loaded before that of the count of forks.
+#[test]
+fn a_machine_whose_clock_is_restored_first_shows_nothing_until_it_is_lost() {
+    let mut watch = Watch::new(machine(), &[b"shipped"]);
+    watch.scans(8);
+    watch.machine.rewind(60_000_000);
+    // What began after the saved state is missing, and did not end.
+    let began_later = watch.machine.processes().last().expect("there are processes").pid;
+    watch.machine.kill(began_later);
+    for _ in 0..30 {
+        assert_eq!(watch.try_scan(), Ok(vec![]));
+    }
+    let forks = watch.forks();
+    watch.set_forks(forks - 3);
+    assert_eq!(watch.try_scan(), Err(ScanError::WentBack));
+}
+
 /// A program that is replaced by another one of the same size, with the same times, behind the back
 /// of the clock.
 fn replace(watch: &mut Watch, path: &str, content: &[u8], written_at: u64) {

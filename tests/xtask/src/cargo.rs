@@ -25,9 +25,17 @@ pub(crate) struct Executable {
     pub(crate) path: PathBuf,
 }
 
-/// The cargo that runs xtask.
+/// The cargo that runs xtask, without what cargo tells xtask about xtask's own package: build
+/// scripts look at these variables, and each change of them builds half of the workspace anew.
 pub(crate) fn command() -> Command {
-    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
+    command
 }
 
 /// Runs a command to its end and returns whether it succeeded; its output goes to the terminal.

@@ -36,6 +36,7 @@ mod picture;
 mod platform;
 mod profiles;
 mod program;
+mod races;
 mod recorded;
 mod scenarios;
 mod scripts;
@@ -64,6 +65,7 @@ enum Command {
     Shells(shells::Options),
     Twins(twins::Options),
     Churn(churn::Options),
+    Races(races::Options),
     Neighbours(neighbours::Options),
     Delivery(delivery::Options),
     /// Runs the dashboard's queries and the alert rules in a real Prometheus over our metrics
@@ -101,6 +103,7 @@ fn main() -> ExitCode {
         Command::Shells(options) => shells::run(options),
         Command::Twins(options) => twins::run(options),
         Command::Churn(options) => churn::run(&options),
+        Command::Races(options) => races::run(&options),
         Command::Neighbours(options) => neighbours::run(&options),
         Command::Delivery(options) => delivery::run(&options),
         Command::Metrics => metrics::run(),

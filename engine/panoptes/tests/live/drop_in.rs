@@ -3,7 +3,7 @@
 //! Each field that a consumer reads is in every record that has such a thing, as a string. It may
 //! be missing only for a reason of [`ABSENCES`], which the records themselves show.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::LazyLock;
 
 use panoptes_sinks::activities::Activity;
@@ -215,6 +215,7 @@ const ABSENCES: &[Absence] = &[
             details["file_descriptor_id"].is_null()
                 && (details["connection_state"] != "ESTABLISHED"
                     || !known.was_held(record)
+                    || !known.is_held_later(record)
                     || record.process_name() == "zoo-sockets")
         },
     },
@@ -280,6 +281,8 @@ struct Known {
     fields: HashSet<String>,
     /// The connections that a process has held.
     held: HashSet<String>,
+    /// Number of later records of the whole run which show that a process holds a connection.
+    holds_left: HashMap<String, usize>,
     /// The tables of systems that have been full.
     full: HashSet<String>,
     /// The connections of the whole run whose end was reported by the scan that found them, with
@@ -306,6 +309,11 @@ impl Known {
         self.fields.contains(&Self::field_of(record, field))
     }
 
+    /// Whether a later record shows that a process has this connection.
+    fn is_held_later(&self, record: &Record) -> bool {
+        self.holds_left.get(&Self::connection(record)).is_some_and(|&left| left > 0)
+    }
+
     /// Whether an earlier record shows that a process has this connection.
     fn was_held(&self, record: &Record) -> bool {
         self.held.contains(&Self::connection(record))
@@ -318,7 +326,15 @@ impl Known {
         };
         let created = ends("network_connection_created");
         let short = ends("network_connection_terminated").intersection(&created).cloned().collect();
-        Self { short, ..Self::default() }
+        let mut holds_left = HashMap::new();
+        for record in run.iter().filter(|record| Self::shows_holder(record)) {
+            *holds_left.entry(Self::connection(record)).or_default() += 1;
+        }
+        Self { short, holds_left, ..Self::default() }
+    }
+
+    fn shows_holder(record: &Record) -> bool {
+        record.details("network_connection")["file_descriptor_id"].is_string()
     }
 
     fn connection_at(record: &Record) -> String {
@@ -340,9 +356,10 @@ impl Known {
             let field = format!("/activity_data/process_details/{key}");
             self.fields.insert(Self::field_of(record, &field));
         }
-        let details = record.details("network_connection");
-        if details["file_descriptor_id"].is_string() {
-            self.held.insert(Self::connection(record));
+        if Self::shows_holder(record) {
+            let connection = Self::connection(record);
+            *self.holds_left.entry(connection.clone()).or_default() -= 1;
+            self.held.insert(connection);
         }
         let limit = &record.details("system_activity")["limit"];
         if let Some(limit) = limit.as_str() {

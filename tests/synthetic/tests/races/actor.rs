@@ -1,0 +1,215 @@
+//! What happens in the machine: operations that follow from a seed.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use panoptes_synthetic::{ForkOptions, Machine, Process, Random};
+
+/// Without more processes, the next operation is a fork; with more, one ends.
+const PROCESSES: std::ops::Range<usize> = 3..10;
+/// A process with more descriptors or threads opens or starts no others.
+const DESCRIPTORS_MAX: usize = 12;
+const THREADS_MAX: usize = 5;
+const AREAS_MAX: usize = 24;
+/// `VM_READ`, and `VM_READ | VM_WRITE`.
+const PERMISSIONS: [u64; 2] = [1, 3];
+
+/// Chooses operations. No two executions, files or connections have the same names.
+#[derive(Debug)]
+pub(crate) struct Actor {
+    random: Random,
+    /// Number of names given.
+    names: u32,
+    /// Files that exist, to rename and to remove.
+    files: Vec<String>,
+}
+
+impl Actor {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { random: Random::new(seed), names: 0, files: Vec::new() }
+    }
+
+    /// Whether something with a chance of one in `of` happens.
+    pub(crate) fn chance(&mut self, of: u64) -> bool {
+        self.random.below(of) == 0
+    }
+
+    /// A number from 1 to `most`; small ones are as frequent as large ones together.
+    pub(crate) fn some(&mut self, most: u64) -> usize {
+        let limit = 1 + self.random.below(most);
+        1 + self.random.below(limit) as usize
+    }
+
+    fn name(&mut self, of: &str) -> String {
+        self.names += 1;
+        // Every fifth name has no room in its dentry.
+        let rest =
+            if self.names % 5 == 0 { "-with-a-name-that-is-long-enough-for-two" } else { "" };
+        format!("{of}{}{rest}", self.names)
+    }
+
+    /// Changes the machine once; returns what was done.
+    pub(crate) fn act(&mut self, machine: &mut Machine) -> String {
+        let alive: Vec<u32> = users(machine).map(|process| process.pid).collect();
+        let zombies: Vec<u32> =
+            machine.processes().filter(|it| it.is_zombie).map(|it| it.pid).collect();
+        if let Some(&pid) = self.random.one_of(&zombies)
+            && (zombies.len() > 3 || self.chance(10))
+        {
+            machine.reap(pid);
+            return format!("reap {pid}");
+        }
+        let Some(&pid) = self.random.one_of(&alive).filter(|_| alive.len() >= PROCESSES.start)
+        else {
+            return self.fork(machine, 1);
+        };
+        match self.random.below(100) {
+            0..14 if alive.len() < PROCESSES.end => self.fork(machine, pid),
+            0..14 | 14..24 => self.end(machine, pid),
+            24..34 => self.exec(machine, pid),
+            34..42 => self.thread(machine, pid),
+            42..68 => self.descriptor(machine, pid),
+            68..82 => self.area(machine, pid),
+            82..92 => self.connection(machine, pid),
+            _ => self.file(machine, pid),
+        }
+    }
+
+    fn fork(&mut self, machine: &mut Machine, parent: u32) -> String {
+        let uid = 1000 + self.random.below(3) as u32;
+        let container = self.random.below(machine.containers().len() as u64) as usize;
+        let inside = machine.process(parent).container;
+        let options = ForkOptions {
+            container: if parent == 1 { container } else { inside },
+            uid,
+            new_session: self.chance(2),
+        };
+        let pid = machine.fork_with(parent, options);
+        format!("fork {parent} into {pid}")
+    }
+
+    fn end(&mut self, machine: &mut Machine, pid: u32) -> String {
+        if self.chance(3) {
+            machine.exit(pid);
+            return format!("exit {pid}");
+        }
+        machine.kill(pid);
+        format!("kill {pid}")
+    }
+
+    fn exec(&mut self, machine: &mut Machine, pid: u32) -> String {
+        let path = self.name("/opt/programs/p");
+        let argument = self.name("argument");
+        machine.exec(pid, &path, &[&path, &argument]);
+        format!("exec {path} in {pid}")
+    }
+
+    fn thread(&mut self, machine: &mut Machine, pid: u32) -> String {
+        let threads = machine.process(pid).threads[1..].to_vec();
+        match self.random.one_of(&threads) {
+            Some(&tid) if threads.len() >= THREADS_MAX || self.chance(2) => {
+                machine.exit_thread(tid);
+                format!("end thread {tid} of {pid}")
+            }
+            _ => {
+                let tid = machine.start_thread(pid);
+                format!("start thread {tid} of {pid}")
+            }
+        }
+    }
+
+    fn descriptor(&mut self, machine: &mut Machine, pid: u32) -> String {
+        let open = machine.descriptor_inodes(pid);
+        match self.random.one_of(&open) {
+            Some(&(descriptor, _)) if open.len() >= DESCRIPTORS_MAX || self.chance(2) => {
+                machine.close(pid, descriptor);
+                format!("close {descriptor} of {pid}")
+            }
+            Some(&(from, _)) if self.chance(4) => {
+                // Now and then the table has to grow.
+                let most = if self.chance(4) { 150 } else { 20 };
+                let to = self.random.below(most) as u32;
+                if to != from {
+                    machine.dup2(pid, from, to);
+                }
+                format!("dup2 {from} to {to} in {pid}")
+            }
+            Some(&(descriptor, _)) if self.chance(6) => {
+                machine.set_close_on_exec(pid, descriptor, true);
+                format!("set close-on-exec of {descriptor} of {pid}")
+            }
+            _ if self.chance(4) => format!("open {:?} in {pid}", machine.pipe(pid)),
+            _ => {
+                let path = self.name("/srv/files/f");
+                let descriptor = machine.open(pid, &path);
+                let opened = format!("open {path} as {descriptor} in {pid}");
+                self.files.push(path);
+                opened
+            }
+        }
+    }
+
+    fn area(&mut self, machine: &mut Machine, pid: u32) -> String {
+        let areas = machine.areas(pid);
+        let own: Vec<_> = areas.iter().filter(|area| area.path.is_none()).collect();
+        let is_mapped = |start: u64| start < 0x7fff_0000_0000 && start > 0x6000_0000_0000;
+        match self.random.one_of(&own) {
+            Some(area) if self.chance(3) => {
+                let flags = PERMISSIONS[self.random.below(2) as usize];
+                machine.protect(pid, area.start, flags);
+                format!("protect {:x} of {pid}: {flags}", area.start)
+            }
+            Some(area) if areas.len() >= AREAS_MAX || self.chance(2) => {
+                if is_mapped(area.start) || self.chance(20) {
+                    machine.unmap(pid, area.start);
+                }
+                format!("unmap {:x} of {pid}", area.start)
+            }
+            _ => {
+                let (count, pages) = (self.some(3) as u32, self.some(4) as u64);
+                let lowest = machine.map_anonymous(pid, count, pages);
+                format!("map {count} at {lowest:x} in {pid}")
+            }
+        }
+    }
+
+    fn connection(&mut self, machine: &mut Machine, pid: u32) -> String {
+        if machine.descriptor_inodes(pid).len() >= DESCRIPTORS_MAX {
+            return "nothing".to_owned();
+        }
+        self.names += 1;
+        let [_, b, c, d] = self.names.to_be_bytes();
+        let near =
+            SocketAddr::from((Ipv4Addr::new(10, 0, 2, 15), 2000 + (self.names % 60_000) as u16));
+        let far = SocketAddr::from((Ipv4Addr::new(10, b, c, d), 443));
+        let descriptor = match self.random.below(3) {
+            0 => machine.connect(pid, near, far),
+            1 => machine.accept(pid, near, far),
+            _ => machine.socket_pair(pid)[0],
+        };
+        format!("connect {descriptor} of {pid} from {near} to {far}")
+    }
+
+    fn file(&mut self, machine: &mut Machine, pid: u32) -> String {
+        let Some(index) =
+            (!self.files.is_empty()).then(|| self.random.below(self.files.len() as u64))
+        else {
+            machine.set_name(pid, &self.name("n"));
+            return format!("rename thread {pid}");
+        };
+        let from = self.files.swap_remove(index as usize);
+        if self.chance(3) {
+            machine.unlink(&from);
+            return format!("unlink {from}");
+        }
+        let to = self.name("/srv/others/r");
+        machine.rename(&from, &to);
+        let renamed = format!("rename {from} to {to}");
+        self.files.push(to);
+        renamed
+    }
+}
+
+/// The processes of users that run.
+fn users(machine: &Machine) -> impl Iterator<Item = &Process> {
+    machine.processes().filter(|it| it.pid > 1 && !it.is_kernel && !it.is_zombie)
+}

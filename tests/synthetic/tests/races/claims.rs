@@ -1,0 +1,318 @@
+//! What records claim, and whether it was so.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use serde_json::Value;
+
+use crate::truth::{Facts, Life, Present, Range, Truth};
+
+/// What a machine has according to its records, and the claims that were never so.
+#[derive(Debug, Default)]
+pub(crate) struct Book {
+    present: Present,
+    ended: BTreeSet<Life>,
+    /// Number of executions of each process.
+    executions: HashMap<Life, Option<u64>>,
+    /// The fields of each program that were right in an earlier record.
+    known: HashSet<(Life, u64, &'static str)>,
+    /// Number of fields that were wrong of processes that ended in the scan that first showed them.
+    pub(crate) excused: u64,
+    pub(crate) violations: Vec<String>,
+    /// Number of records of each activity.
+    pub(crate) counts: BTreeMap<String, u64>,
+}
+
+/// Activities of which a record may tell what a race made unreadable.
+const ABOUT_SCANS: [&str; 3] = ["coverage_report", "coverage_degraded", "coverage_restored"];
+
+impl Book {
+    /// Judges a record by everything that ever was.
+    pub(crate) fn read(&mut self, record: &Value, truth: &Truth) {
+        let name = record["activity_data"]["name"].as_str().unwrap_or_default();
+        *self.counts.entry(name.to_owned()).or_default() += 1;
+        let mut wrong = Vec::new();
+        match record["message_type"].as_str() {
+            Some("EVENT") => {}
+            Some("SYSTEM_ACTIVITY") if ABOUT_SCANS.contains(&name) => return,
+            _ => wrong.push("nothing that happened deserves it".to_owned()),
+        }
+        let data = &record["activity_data"];
+        let life = life(&data["process_details"]);
+        if let Some(life) = life {
+            match truth.lives.get(&life) {
+                None => wrong.push("there was no such process".to_owned()),
+                Some(facts) => self.mixed(life, &data["process_details"], facts, &mut wrong),
+            }
+            let executions = number(&data["process_details"]["process_self_exec_id"]);
+            if self.executions.insert(life, executions) != Some(executions) {
+                // An exec replaces all areas.
+                self.present.areas.retain(|it| it.life != life);
+            }
+            self.process(name, life, &mut wrong);
+            self.thread(name, (life, &data["thread_details"]), truth, &mut wrong);
+            self.descriptor(name, (life, &data["file_descriptor_details"]), truth, &mut wrong);
+            self.area(name, (life, &data["process_memory_details"]), truth, &mut wrong);
+        } else if !data["process_details"].is_null() && data["network_connection_details"].is_null()
+        {
+            wrong.push("the time of the process's creation is not known".to_owned());
+        }
+        self.connection(name, &data["network_connection_details"], truth, &mut wrong);
+        self.violations.extend(wrong.into_iter().map(|why| format!("{why}: {}", brief(record))));
+    }
+
+    /// Whether the fields of a process are those that it had.
+    ///
+    /// One case is excused, and counted: a process that ended in the scan that first showed it, or
+    /// its program, is described by memory that may have been another's by then.
+    fn mixed(&mut self, life: Life, details: &Value, facts: &Facts, wrong: &mut Vec<String>) {
+        let executions = number(&details["process_self_exec_id"]).unwrap_or_default();
+        let texts = [
+            ("process_name", &facts.names),
+            ("process_executable_path", &facts.executables),
+            ("process_command_line_arguments", &facts.arguments),
+        ];
+        let numbers =
+            [("process_parent_process_id", &facts.parents), ("process_real_user_id", &facts.users)];
+        let texts = texts
+            .into_iter()
+            .filter_map(|(key, known)| Some((key, known.contains(details[key].as_str()?))));
+        let numbers = numbers.into_iter().filter_map(|(key, known)| {
+            Some((key, known.contains(&(number(&details[key])? as u32))))
+        });
+        for (key, is_right) in texts.chain(numbers) {
+            let field = (life, executions, key);
+            if is_right {
+                self.known.insert(field);
+            } else if facts.has_ended && key != "process_name" && !self.known.contains(&field) {
+                self.excused += 1;
+            } else {
+                wrong.push(format!("the process never had this {key}"));
+            }
+        }
+    }
+
+    fn process(&mut self, name: &str, life: Life, wrong: &mut Vec<String>) {
+        match name {
+            "process_created" => {
+                if !self.present.processes.insert(life) || self.ended.contains(&life) {
+                    wrong.push("it was created before".to_owned());
+                }
+            }
+            "process_terminated" => {
+                if !self.present.processes.remove(&life) {
+                    wrong.push("it was not created, or has ended before".to_owned());
+                }
+                self.ended.insert(life);
+                // What it had ended with it.
+                self.forget_all_of(life);
+            }
+            // A connection may outlive its process.
+            _ if name.contains("network_connection") => {}
+            _ if self.ended.contains(&life) => {
+                wrong.push("its process has ended before".to_owned())
+            }
+            _ => {}
+        }
+    }
+
+    fn forget_all_of(&mut self, life: Life) {
+        self.present.threads.retain(|it| it.0 != life);
+        self.present.descriptors.retain(|it, _| it.0 != life);
+        self.present.areas.retain(|it| it.life != life);
+    }
+
+    fn thread(
+        &mut self,
+        name: &str,
+        (life, details): (Life, &Value),
+        truth: &Truth,
+        wrong: &mut Vec<String>,
+    ) {
+        let Some(tid) = number(&details["thread_id"]) else { return };
+        let thread = (life, tid as u32);
+        if !truth.threads.contains(&thread) {
+            wrong.push("the process never had this thread".to_owned());
+        }
+        let is_new = match name {
+            "thread_created" => self.present.threads.insert(thread),
+            "thread_terminated" => self.present.threads.remove(&thread),
+            _ => true,
+        };
+        if !is_new {
+            wrong.push("the same was reported of this thread before".to_owned());
+        }
+    }
+
+    fn descriptor(
+        &mut self,
+        name: &str,
+        (life, details): (Life, &Value),
+        truth: &Truth,
+        wrong: &mut Vec<String>,
+    ) {
+        let Some(index) = number(&details["file_descriptor_index"]) else { return };
+        let index = index as u32;
+        let Some(inode) = number(&details["file_descriptor_inode_number"]) else {
+            wrong.push("its inode is not known".to_owned());
+            return;
+        };
+        if !truth.descriptors.contains(&(life, index, inode)) {
+            let were = truth.descriptors.iter().filter(|it| it.2 == inode).collect::<Vec<_>>();
+            wrong.push(format!("this descriptor never led to this file, but {were:?}"));
+        }
+        let path = text(&details["file_descriptor_name"]);
+        if path.is_some_and(|path| !truth.names.contains(&(inode, path.clone()))) {
+            wrong.push("the file never had this name".to_owned());
+        }
+        let key = (life, index);
+        match name {
+            "file_descriptor_open" => {
+                if self.present.descriptors.insert(key, inode).is_some() {
+                    wrong.push("it was open before".to_owned());
+                }
+            }
+            "file_descriptor_close" => {
+                if self.present.descriptors.remove(&key) != Some(inode) {
+                    wrong.push("it was not open with this file".to_owned());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn area(
+        &mut self,
+        name: &str,
+        (life, details): (Life, &Value),
+        truth: &Truth,
+        wrong: &mut Vec<String>,
+    ) {
+        let bound = |which: &str| {
+            let value = &details[format!("virtual_memory_area_{which}_address")];
+            u64::from_str_radix(value.as_str()?.trim_start_matches("0x"), 16).ok()
+        };
+        let (Some(start), Some(end)) = (bound("start"), bound("end")) else { return };
+        let range = Range { life, start, end };
+        let permissions = text(&details["memory_permissions"]).unwrap_or_default();
+        let path = text(&details["file_path"]).unwrap_or_default();
+        if !truth.areas.contains(&(range.clone(), permissions, path)) {
+            wrong.push("the process never had this area".to_owned());
+        }
+        let is_right = match name {
+            "process_memory_created" => self.present.areas.insert(range),
+            "process_memory_terminated" => self.present.areas.remove(&range),
+            _ => true,
+        };
+        if !is_right {
+            wrong.push("the same was reported of this area before".to_owned());
+        }
+    }
+
+    fn connection(&mut self, name: &str, details: &Value, truth: &Truth, wrong: &mut Vec<String>) {
+        let end = |which: &str| {
+            let address = details[format!("{which}_ip_address")].as_str()?;
+            Some(format!("{address}:{}", details[format!("{which}_port")].as_u64()?))
+        };
+        let (Some(source), Some(destination)) = (end("source"), end("destination")) else { return };
+        let ends = format!("{source} {destination}");
+        if !truth.connections.contains(&ends) {
+            wrong.push("there was no such connection".to_owned());
+        }
+        let is_right = match name {
+            "network_connection_created" => self.present.connections.insert(ends),
+            "network_connection_terminated" => self.present.connections.remove(&ends),
+            _ => true,
+        };
+        if !is_right {
+            wrong.push("the same was reported of this connection before".to_owned());
+        }
+    }
+
+    /// How what records have shown differs from what the machine has.
+    pub(crate) fn differences(&mut self, truth: &Present) -> Vec<String> {
+        for &zombie in &truth.zombies {
+            self.forget_all_of(zombie);
+        }
+        let shown = &self.present;
+        let mut found = Vec::new();
+        differ("process", &shown.processes, &truth.processes, &mut found);
+        differ("thread", &shown.threads, &truth.threads, &mut found);
+        let entries = |all: &BTreeMap<_, _>| all.iter().map(|(&key, &ino)| (key, ino)).collect();
+        let (one, other): (BTreeSet<((Life, u32), u64)>, _) =
+            (entries(&shown.descriptors), entries(&truth.descriptors));
+        differ("descriptor", &one, &other, &mut found);
+        differ("area", &shown.areas, &truth.areas, &mut found);
+        differ("connection", &shown.connections, &truth.connections, &mut found);
+        found
+    }
+}
+
+fn differ<T: Ord + std::fmt::Debug>(
+    what: &str,
+    shown: &BTreeSet<T>,
+    truth: &BTreeSet<T>,
+    found: &mut Vec<String>,
+) {
+    found.extend(
+        shown.difference(truth).map(|it| format!("{what} is gone but not reported: {it:?}")),
+    );
+    found.extend(
+        truth.difference(shown).map(|it| format!("{what} is there but not reported: {it:?}")),
+    );
+}
+
+fn number(value: &Value) -> Option<u64> {
+    value.as_u64()
+}
+
+fn text(value: &Value) -> Option<String> {
+    value.as_str().map(str::to_owned)
+}
+
+fn life(details: &Value) -> Option<Life> {
+    let pid = number(&details["process_id"])? as u32;
+    let created = details["process_creation_time_iso_8601_ns"].as_str()?;
+    Some(Life { pid, created_ns: nanoseconds(created)? })
+}
+
+/// Nanoseconds since 1970 of `2026-11-20T07:31:46.905224659+00:00`.
+fn nanoseconds(time: &str) -> Option<u64> {
+    let part = |range: std::ops::Range<usize>| time.get(range)?.parse::<i64>().ok();
+    let (year, month, day) = (part(0..4)?, part(5..7)?, part(8..10)?);
+    // Days from civil, with years that begin in March.
+    let (year, month) = if month <= 2 { (year - 1, month + 9) } else { (year, month - 3) };
+    let of_era = year * 365 + year / 4 - year / 100 + year / 400;
+    let days = of_era + (153 * month + 2) / 5 + day - 1 - 719_468;
+    let seconds = ((days * 24 + part(11..13)?) * 60 + part(14..16)?) * 60 + part(17..19)?;
+    u64::try_from(seconds * 1_000_000_000 + part(20..29)?).ok()
+}
+
+/// What a record is about, in a line.
+pub(crate) fn brief(record: &Value) -> String {
+    let data = &record["activity_data"];
+    let mut line = data["name"].as_str().unwrap_or_default().to_owned();
+    let keys = [
+        ("process_details", "process_id"),
+        ("process_details", "process_creation_time_iso_8601_ns"),
+        ("process_details", "process_name"),
+        ("process_details", "process_executable_path"),
+        ("thread_details", "thread_id"),
+        ("file_descriptor_details", "file_descriptor_index"),
+        ("file_descriptor_details", "file_descriptor_inode_number"),
+        ("file_descriptor_details", "file_descriptor_name"),
+        ("process_memory_details", "virtual_memory_area_start_address"),
+        ("process_memory_details", "virtual_memory_area_end_address"),
+        ("process_memory_details", "memory_permissions"),
+        ("process_memory_details", "file_path"),
+        ("network_connection_details", "connection_state"),
+        ("network_connection_details", "source_port"),
+        ("network_connection_details", "file_descriptor_id"),
+        ("system_activity_details", "reason"),
+    ];
+    for value in keys.into_iter().map(|(of, key)| &data[of][key]).filter(|it| !it.is_null()) {
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        line.push(' ');
+        line.push_str(text.strip_prefix("2026-09-21T").unwrap_or(&text));
+    }
+    line
+}

@@ -1,0 +1,183 @@
+//! Races: the machine changes between any two reads of a scan, by seed.
+//!
+//! Operations are played store by store while scans read, so that a scan sees a fork, an exec, an
+//! exit or a list that is cut half-way done, and objects that were freed and used again. Whatever a
+//! scan meets: no record is about a thing that never was, none mixes two things, each end pairs a
+//! beginning, and nothing that merely moved counts as hidden. Once the machine rests, the records
+//! have shown exactly what it has.
+//!
+//! `PANOPTES_RACES` is the number of scans; `cargo xtask races` runs many. `PANOPTES_RACES_SEED`
+//! plays one seed again and prints what happened.
+
+mod actor;
+mod canary;
+mod claims;
+mod truth;
+mod watcher;
+
+use panoptes_synthetic::{Machine, Size, Source, When, profile};
+
+use actor::Actor;
+use canary::Blind;
+use claims::Book;
+use truth::Truth;
+use watcher::{INTERVAL_NS, Watcher};
+
+const RELEASES: [&str; 4] =
+    ["5.10.0-32-amd64", "6.1.0-50-amd64", "6.12.107+deb13-amd64", "7.2.13+deb14-amd64"];
+/// Scans of one machine while it changes, and then while it rests.
+const SCANS: u64 = 400;
+const RESTS: u32 = 6;
+/// Process ids are used again after so many.
+const PID_MAX: u32 = 450;
+
+/// What a seed has shown.
+struct Run {
+    book: Book,
+    operations: u64,
+    violations: Vec<String>,
+    log: Vec<String>,
+}
+
+/// The machine of a seed.
+fn machine(seed: u64) -> Machine {
+    let size = Size {
+        processes: 5,
+        kernel_threads: 1,
+        threads: 1,
+        descriptors: 2,
+        areas: 2,
+        connections: 1,
+        containers: 1,
+        processors: 2,
+    };
+    let release = RELEASES[(seed % RELEASES.len() as u64) as usize];
+    let builder = Machine::builder(&profile(release)).size(size).seed(seed);
+    let mut machine = builder.memory(512 << 20).build();
+    machine.set_pid_max(PID_MAX);
+    machine
+}
+
+/// What changes the machine while a scan reads it.
+struct Changes<'c> {
+    actor: &'c mut Actor,
+    truth: &'c mut Truth,
+    log: &'c mut Vec<String>,
+    /// One of so many reads is preceded by stores.
+    rarity: u64,
+    operations: u64,
+}
+
+impl Changes<'_> {
+    fn before_read(&mut self, machine: &mut Machine, read: u64) {
+        if !self.actor.chance(self.rarity) {
+            return;
+        }
+        if machine.step(0) == 0 {
+            let (mut done, actor) = (String::new(), &mut *self.actor);
+            machine.slowly(|machine| done = actor.act(machine));
+            self.operations += 1;
+            // The model has what memory will have.
+            self.truth.note(machine);
+            self.log.push(format!("  before read {read}: {done}"));
+        }
+        let stores = self.actor.some(200);
+        machine.step(stores);
+    }
+}
+
+/// Watches the machine of a seed; with `is_blind`, by a wrong rule.
+fn run(seed: u64, is_blind: bool) -> Run {
+    let mut machine = machine(seed);
+    let profile = machine.discover();
+    let mut watcher = Watcher::new(&profile);
+    let (mut actor, mut truth, mut book) = (Actor::new(seed), Truth::default(), Book::default());
+    let mut log = vec![format!("seed {seed}, {}", machine.release())];
+    truth.note(&machine);
+    let rarity = number("PANOPTES_RACES_RARITY").unwrap_or(256) << (actor.some(4) - 1);
+    let mut run =
+        Run { book: Book::default(), operations: 0, violations: Vec::new(), log: Vec::new() };
+    for scan in 0..SCANS + u64::from(RESTS) {
+        if scan == SCANS {
+            while machine.step(1000) > 0 {}
+        }
+        machine.tick(INTERVAL_NS.into());
+        log.push(format!("scan {scan}"));
+        let mut changes =
+            Changes { actor: &mut actor, truth: &mut truth, log: &mut log, rarity, operations: 0 };
+        let changes_now = scan < SCANS;
+        let mut source = Source::with_hook(&mut machine, |machine, when, counts| {
+            if changes_now && matches!(when, When::Piece(_)) {
+                changes.before_read(machine, counts.pieces);
+            }
+        });
+        let records = if is_blind && changes_now {
+            watcher.scan(&mut Blind::new(&mut source))
+        } else {
+            watcher.scan(&mut source)
+        };
+        drop(source);
+        run.operations += changes.operations;
+        match records {
+            Ok(records) => {
+                for record in &records {
+                    log.push(format!("    {}", claims::brief(record)));
+                    book.read(record, &truth);
+                }
+            }
+            Err(why) => book.violations.push(format!("scan {scan}: {why}")),
+        }
+        if !book.violations.is_empty() {
+            break;
+        }
+    }
+    run.violations = std::mem::take(&mut book.violations);
+    if run.violations.is_empty() {
+        run.violations = book.differences(&Truth::present(&machine));
+    }
+    (run.book, run.log) = (book, log);
+    run
+}
+
+fn number(variable: &str) -> Option<u64> {
+    let value = std::env::var(variable).ok()?;
+    Some(value.parse().unwrap_or_else(|_| panic!("{variable} is not a number: {value}")))
+}
+
+#[test]
+fn records_are_true_whatever_changes_while_scans_read() {
+    if let Some(seed) = number("PANOPTES_RACES_SEED") {
+        let run = run(seed, false);
+        println!("{}", run.log.join("\n"));
+        assert!(run.violations.is_empty(), "{:#?}", run.violations);
+        return;
+    }
+    let scans = number("PANOPTES_RACES").unwrap_or(20_000);
+    let (mut operations, mut excused, mut failed) = (0, 0, Vec::new());
+    let mut counts = std::collections::BTreeMap::<String, u64>::new();
+    let seeds = scans.div_ceil(SCANS);
+    for seed in 1..=seeds {
+        let run = run(seed, false);
+        operations += run.operations;
+        excused += run.book.excused;
+        for (name, count) in run.book.counts {
+            *counts.entry(name).or_default() += count;
+        }
+        if let Some(first) = run.violations.first() {
+            failed.push(format!("seed {seed}: {} violations: {first}", run.violations.len()));
+        }
+    }
+    println!(
+        "{} scans, {operations} operations, {excused} fields excused, {counts:#?}",
+        seeds * SCANS
+    );
+    assert!(failed.is_empty(), "{} of {seeds} seeds: {failed:#?}", failed.len());
+    assert!(operations > scans / 10, "the machines did too little");
+}
+
+#[test]
+fn a_scan_that_looks_only_once_is_caught() {
+    let caught = (1..=100_000 / SCANS).find(|&seed| !run(seed, true).violations.is_empty());
+    println!("caught by seed {caught:?}");
+    assert!(caught.is_some(), "100,000 scans without a second look broke no rule");
+}
