@@ -397,7 +397,7 @@ impl Walker {
                     && after.self_exec_id == before.self_exec_id
                     && (after.exit_state == 0) == (before.exit_state == 0)
                     // A zombie that its parent released has nothing any more (`__unhash_process`).
-                    && after.thread_pid.is_null() == before.thread_pid.is_null()
+                    && !after.thread_pid.is_null()
             });
         });
         self.check_names(memory);
