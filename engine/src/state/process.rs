@@ -323,28 +323,10 @@ impl Process {
         } else {
             numbers.only_state(&before)
         });
-        match snapshot.container_of(process) {
-            _ if !is_proven => {}
-            Some(id) => {
-                set_reserved(
-                    strings,
-                    &mut described.container,
-                    id,
-                    CONTAINER_ID_BYTES,
-                    CutText::new,
-                );
-                let is_roots = snapshot.is_in_container_of_root(process);
-                described.set_container_key(container, is_roots);
-            }
-            // It left its container; but an ended process keeps its last one.
-            None if task.exit_state == 0 && process.container_known => {
-                described.set_container_key(None, false);
-                if let Some(id) = described.container.take() {
-                    strings.release(id);
-                }
-            }
-            None => {}
+        if is_proven {
+            self.refresh_container(seen, container, strings);
         }
+        let described = &mut self.described;
         if described.program.self_exec_id != task.self_exec_id {
             // Another program: nothing of the last one may stand for what cannot be read of it.
             let before = core::mem::replace(&mut described.program, Program::new(task));
@@ -367,6 +349,37 @@ impl Process {
             self.refresh_executable(seen, again, names);
             self.refresh_directory(seen, again, names);
             self.refresh_command_line(seen, &mut names.strings);
+        }
+    }
+
+    fn refresh_container(
+        &mut self,
+        seen: Seen<'_>,
+        container: Option<ContainerKey>,
+        strings: &mut Strings,
+    ) {
+        let Seen { snapshot, row: process, leader } = seen;
+        let described = &mut self.described;
+        match snapshot.container_of(process) {
+            Some(id) => {
+                set_reserved(
+                    strings,
+                    &mut described.container,
+                    id,
+                    CONTAINER_ID_BYTES,
+                    CutText::new,
+                );
+                let is_roots = snapshot.is_in_container_of_root(process);
+                described.set_container_key(container, is_roots);
+            }
+            // It left its container; but an ended process keeps its last one.
+            None if leader.task.exit_state == 0 && process.container_known => {
+                described.set_container_key(None, false);
+                if let Some(id) = described.container.take() {
+                    strings.release(id);
+                }
+            }
+            None => {}
         }
     }
 

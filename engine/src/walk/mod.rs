@@ -31,6 +31,7 @@ mod processes;
 mod queries;
 mod snapshot;
 mod sockets;
+mod stability;
 mod tables;
 mod tasks;
 mod tcp_socks;
@@ -53,11 +54,12 @@ pub use kept::Kept;
 pub use kernel::{Kernel, Roots};
 pub(crate) use queries::user;
 pub use snapshot::{
-    CgroupRow, ConnectionRow, ContainerRow, CssSetRow, CssStateRow, DentryRow, DescriptorRow, Fate,
+    CgroupRow, ConnectionRow, ContainerRow, CssSetRow, CssStateRow, DentryRow, DescriptorRow,
     FileRow, FilesRow, HostName, Ids, Index, InodeRow, InterfaceRow, KernfsRow, Losses, Machine,
     MmRow, MountRow, NameKind, NameRow, NetRow, PathRef, ProcessRow, Rows, SocketRow, Span,
     SuperBlockRow, TerminalRow, ThreadRow, UserNamespaceRow, Views, VmaRow, view,
 };
+pub use stability::Fate;
 pub use tables::Snapshot;
 
 use self::budget::{Meter, Turn};

@@ -24,6 +24,8 @@ pub use super::containers::{ContainerRow, HostName};
 pub use super::sockets::SocketRow;
 pub use super::terminals::TerminalRow;
 use panoptes_tables::Keyed;
+
+use super::stability::Fate;
 pub use panoptes_tables::{Index, Rows, Span};
 
 /// Makes a row of the object at an address.
@@ -144,21 +146,6 @@ pub struct Ids {
     pub gid: u32,
     pub euid: u32,
     pub egid: u32,
-}
-
-/// What became of a task during a scan.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Fate {
-    /// It was there at the end of the scan as at its beginning.
-    #[default]
-    Lives,
-    /// It was still under construction: it may be in no list yet, and have its parent's id.
-    Unfinished,
-    /// It ended.
-    Ended,
-    /// It ended, and its memory was another task's by the end of the scan. Even its identity may be
-    /// a mixture.
-    Replaced,
 }
 
 /// One process: a thread group, represented by its leader.

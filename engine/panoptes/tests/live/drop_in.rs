@@ -330,7 +330,7 @@ impl Known {
         for record in run.iter().filter(|record| Self::shows_holder(record)) {
             *holds_left.entry(Self::connection(record)).or_default() += 1;
         }
-        Self { short, holds_left, ..Self::default() }
+        Self { holds_left, short, ..Self::default() }
     }
 
     fn shows_holder(record: &Record) -> bool {

@@ -4,6 +4,7 @@ use super::watch::{NOTHING, Watch, limits};
 use super::world::{FakeFile, FakeProcess, FakeThread, World, two_processes as world};
 use crate::limits::Limits;
 use crate::state::{Change, Limit, ScanContext, Settings, Thresholds};
+use crate::walk::Fate;
 
 #[test]
 fn baseline_processes_are_not_reported_as_created() {
@@ -326,10 +327,40 @@ fn an_unstable_process_keeps_its_names() {
     torn.arguments = b"other\0".to_vec();
     watch.scan(&world().with(torn.clone()));
     assert_eq!(named(&watch), ["/bash", "bash\0-i\0"]);
-    // After an exec, even doubtful names replace those of the last program.
+    // After an exec, the names of the last program count no more.
     torn.exec_id += 1;
-    watch.scan(&world().with(torn));
+    watch.scan(&world().with(torn.clone()));
+    assert_eq!(named(&watch), ["", ""]);
+    // Of a process that never holds still, even doubtful names count in the end.
+    let (mut scans, mut ended) = (0, torn.clone());
+    while named(&watch) == ["", ""] {
+        watch.scan(&world().with(torn.clone()));
+        scans += 1;
+    }
+    assert_eq!((named(&watch), scans), (["/other", "other\0"].map(str::to_owned), 2));
+    // So do those of one that has ended: no later scan shows them.
+    ended.exec_id += 1;
+    (ended.fate, ended.executable) = (Fate::Ended, torn.executable);
+    watch.scan(&world().with(ended));
     assert_eq!(named(&watch), ["/other", "other\0"]);
+}
+
+#[test]
+fn what_was_read_of_another_task_s_memory_is_not_used() {
+    let mut watch = Watch::after(&world().with(FakeProcess::new(300)));
+    let mut replaced = FakeProcess::new(300);
+    (replaced.stable, replaced.fate) = (false, Fate::Replaced);
+    (replaced.name, replaced.exec_id) = ("other".into(), 9);
+    watch.scan(&world().with(replaced.clone()));
+    let (_, known) = watch.state.processes().find(|(_, it)| it.process_id() == 300).unwrap();
+    assert_eq!(known.name(), b"task300");
+    // Nobody is new who was not there at the end.
+    for fate in [Fate::Replaced, Fate::Unfinished] {
+        let mut stranger = FakeProcess::new(301);
+        stranger.fate = fate;
+        let world = world().with(FakeProcess::new(300)).with(stranger);
+        assert_eq!(watch.scan(&world), NOTHING, "{fate:?}");
+    }
 }
 
 #[test]

@@ -20,9 +20,9 @@ use panoptes_decoders::kernel::task_struct::{AUDIT_UNSET, Task};
 use panoptes_decoders::kernel::vm_area_struct::Vma;
 
 use crate::walk::{
-    ConnectionRow, ContainerRow, DentryRow, DescriptorRow, FileRow, FilesRow, Ids, Index, InodeRow,
-    MmRow, MountRow, NetRow, PathRef, ProcessRow, Snapshot, Span, SuperBlockRow, ThreadRow, Views,
-    VmaRow, view,
+    ConnectionRow, ContainerRow, DentryRow, DescriptorRow, Fate, FileRow, FilesRow, Ids, Index,
+    InodeRow, MmRow, MountRow, NetRow, PathRef, ProcessRow, Snapshot, Span, SuperBlockRow,
+    ThreadRow, Views, VmaRow, view,
 };
 
 pub(crate) use sockets::*;
@@ -132,6 +132,7 @@ pub(crate) struct FakeProcess {
     pub(crate) on_cpu: bool,
     pub(crate) views: u16,
     pub(crate) stable: bool,
+    pub(crate) fate: Fate,
     pub(crate) files_stable: bool,
     pub(crate) executable: Option<FakeFile>,
     pub(crate) arguments: Vec<u8>,
@@ -181,6 +182,7 @@ impl FakeProcess {
             on_cpu: false,
             views: ALL_VIEWS,
             stable: true,
+            fate: Fate::Lives,
             files_stable: true,
             executable: Some(FakeFile::regular(0xffff_8881_0000_0000, 17, "bash")),
             arguments: b"bash\0-i\0".to_vec(),
@@ -492,6 +494,7 @@ impl Shown<'_> {
             files: files_index,
             threads_runtime_ns: 1000,
             stable: process.stable,
+            fate: process.fate,
             files_stable: process.files_stable,
             missing: Views(lacking & !unsure),
             unknown: Views(lacking & unsure),

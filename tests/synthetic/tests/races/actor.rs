@@ -42,8 +42,11 @@ impl Actor {
     fn name(&mut self, of: &str) -> String {
         self.names += 1;
         // Every fifth name has no room in its dentry.
-        let rest =
-            if self.names % 5 == 0 { "-with-a-name-that-is-long-enough-for-two" } else { "" };
+        let rest = if self.names.is_multiple_of(5) {
+            "-with-a-name-that-is-long-enough-for-two"
+        } else {
+            ""
+        };
         format!("{of}{}{rest}", self.names)
     }
 
@@ -64,7 +67,7 @@ impl Actor {
         };
         match self.random.below(100) {
             0..14 if alive.len() < PROCESSES.end => self.fork(machine, pid),
-            0..14 | 14..24 => self.end(machine, pid),
+            0..24 => self.end(machine, pid),
             24..34 => self.exec(machine, pid),
             34..42 => self.thread(machine, pid),
             42..68 => self.descriptor(machine, pid),

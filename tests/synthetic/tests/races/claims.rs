@@ -92,26 +92,20 @@ impl Book {
     }
 
     fn process(&mut self, name: &str, life: Life, wrong: &mut Vec<String>) {
-        match name {
-            "process_created" => {
-                if !self.present.processes.insert(life) || self.ended.contains(&life) {
-                    wrong.push("it was created before".to_owned());
-                }
-            }
+        let is_wrong = match name {
+            "process_created" => !self.present.processes.insert(life) || self.ended.contains(&life),
             "process_terminated" => {
-                if !self.present.processes.remove(&life) {
-                    wrong.push("it was not created, or has ended before".to_owned());
-                }
+                let was_there = self.present.processes.remove(&life);
                 self.ended.insert(life);
                 // What it had ended with it.
                 self.forget_all_of(life);
+                !was_there
             }
             // A connection may outlive its process.
-            _ if name.contains("network_connection") => {}
-            _ if self.ended.contains(&life) => {
-                wrong.push("its process has ended before".to_owned())
-            }
-            _ => {}
+            _ => self.ended.contains(&life) && !name.contains("network_connection"),
+        };
+        if is_wrong {
+            wrong.push("its process was created before, was never, or has ended".to_owned());
         }
     }
 
@@ -165,18 +159,13 @@ impl Book {
             wrong.push("the file never had this name".to_owned());
         }
         let key = (life, index);
-        match name {
-            "file_descriptor_open" => {
-                if self.present.descriptors.insert(key, inode).is_some() {
-                    wrong.push("it was open before".to_owned());
-                }
-            }
-            "file_descriptor_close" => {
-                if self.present.descriptors.remove(&key) != Some(inode) {
-                    wrong.push("it was not open with this file".to_owned());
-                }
-            }
-            _ => {}
+        let is_right = match name {
+            "file_descriptor_open" => self.present.descriptors.insert(key, inode).is_none(),
+            "file_descriptor_close" => self.present.descriptors.remove(&key) == Some(inode),
+            _ => true,
+        };
+        if !is_right {
+            wrong.push("it was open before, or not with this file".to_owned());
         }
     }
 

@@ -1,0 +1,117 @@
+//! The second look at tasks: what changed while a scan read the machine.
+
+use panoptes_decoders::kernel::task_struct::Task;
+
+use super::{Memory, Reads, Scratch, Walker, fetch};
+
+/// What became of a task during a scan.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Fate {
+    /// It was there at the end of the scan as at its beginning.
+    #[default]
+    Lives,
+    /// It was still under construction: it may be in no list yet, and have its parent's id.
+    Unfinished,
+    /// It ended.
+    Ended,
+    /// It ended, and its memory was another task's by the end of the scan. Even its identity may be
+    /// a mixture.
+    Replaced,
+}
+
+impl Walker {
+    /// Reads every process's leader again. If it has changed, this scan's data about the process
+    /// may be inconsistent.
+    pub(super) fn check_stability(&mut self, memory: &mut Memory<'_>) {
+        let layout = &memory.kernel.layouts.task_struct;
+        let snapshot = &mut self.snapshot;
+        let Scratch { addresses, again, .. } = &mut self.scratch;
+        again.clear();
+        addresses.clear();
+        addresses.extend(
+            snapshot.processes.iter().map(|process| snapshot.threads[process.leader].task.address),
+        );
+        let (processes, threads) = (snapshot.processes.as_mut_slice(), &mut snapshot.threads);
+        fetch(&mut self.reader, memory, &layout.packing, addresses, |index, bytes| {
+            let process = &mut processes[index];
+            let leader = &mut threads[process.leader].task;
+            let before = *leader;
+            let after = bytes.map(|bytes| Task::decode(layout, before.address, bytes));
+            let is_replaced = after.is_some_and(|after| !after.is_same_thread(&before));
+            let after = after.filter(|_| !is_replaced);
+            // A task is copied piece by piece, so its name can be from before an exec whose exec id
+            // was already read. The later name matches the data that was read since.
+            if let Some(after) = after.filter(|after| after.comm != before.comm)
+                && again.has_room()
+            {
+                leader.comm = after.comm;
+                again.push(process.leader, leader.address);
+            }
+            process.files_stable = after.is_some_and(|after| after.files == before.files);
+            let has_ended =
+                |after: Task| after.exit_state != 0 || after.mm != before.mm && after.mm.is_null();
+            process.fate = match after {
+                _ if is_replaced => Fate::Replaced,
+                Some(after) if before.is_unfinished() && after.is_unfinished() => Fate::Unfinished,
+                Some(after) if before.exit_state == 0 && has_ended(after) => Fate::Ended,
+                _ => Fate::Lives,
+            };
+            process.stable = after.is_some_and(|after| {
+                after.mm == before.mm
+                    && after.self_exec_id == before.self_exec_id
+                    && (after.exit_state == 0) == (before.exit_state == 0)
+                    // A zombie that its parent released has nothing any more (`__unhash_process`).
+                    && !after.thread_pid.is_null()
+            });
+        });
+        self.check_names(memory);
+        self.check_own_tables(memory);
+    }
+
+    /// Reads the tasks with a later name once more: the second look, too, was piece by piece.
+    fn check_names(&mut self, memory: &mut Memory<'_>) {
+        let layout = &memory.kernel.layouts.task_struct;
+        let (Reads { rows, addresses }, snapshot) = (&self.scratch.again, &mut self.snapshot);
+        fetch(&mut self.reader, memory, &layout.packing, addresses, |index, bytes| {
+            let row = &mut snapshot.threads[rows[index]];
+            let after = bytes.map(|bytes| Task::decode(layout, row.task.address, bytes));
+            if after.is_none_or(|after| !after.is_same_thread(&row.task))
+                && let Some(process) = snapshot.processes.at_mut(row.process)
+            {
+                (process.stable, process.files_stable) = (false, false);
+                process.fate = Fate::Replaced;
+            }
+        });
+    }
+
+    /// Reads the threads with descriptor tables of their own again. What looked like a thread may
+    /// be the memory of one that has ended: the kernel copies a parent's `task_struct` before it
+    /// changes the copy (`dup_task_struct`, kernel/fork.c).
+    fn check_own_tables(&mut self, memory: &mut Memory<'_>) {
+        let layout = &memory.kernel.layouts.task_struct;
+        let (again, snapshot) = (&mut self.scratch.again, &mut self.snapshot);
+        again.clear();
+        for (index, thread) in snapshot.threads.indexed() {
+            let process = snapshot.processes.at(thread.process);
+            if process.is_some_and(|it| thread.files.is_some() && it.files != thread.files)
+                && again.has_room()
+            {
+                again.push(index, thread.task.address);
+            }
+        }
+        let Reads { rows, addresses } = again;
+        fetch(&mut self.reader, memory, &layout.packing, addresses, |index, bytes| {
+            let row = &mut snapshot.threads[rows[index]];
+            let before = row.task;
+            let after = bytes.map(|bytes| Task::decode(layout, before.address, bytes));
+            let is_same = |after: Task| after.is_same_thread(&before) && after.tgid == before.tgid;
+            if after.is_some_and(|after| !is_same(after)) {
+                row.files = None;
+            } else if after.is_none_or(|after| after.files != before.files)
+                && let Some(process) = snapshot.processes.at_mut(row.process)
+            {
+                process.files_stable = false;
+            }
+        });
+    }
+}
