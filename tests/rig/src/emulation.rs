@@ -138,11 +138,11 @@ impl Emulation {
         self.is_dead()
     }
 
-    /// Ends a guest that hangs while it boots; that counts as a death.
+    /// Ends a guest that hangs: it was silent for minutes. That counts as a death.
     pub(crate) fn end_hung(&self) {
         let console = self.shared.console();
         let last = console.lines().last().unwrap_or("no output").trim_end();
-        self.shared.die(&self.kernel, &format!("hung while it booted, after: {last}"));
+        self.shared.die(&self.kernel, &format!("hung, after: {last}"));
         self.shared.kill();
     }
 

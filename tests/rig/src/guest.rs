@@ -341,6 +341,9 @@ impl Guest {
                 Err(Error::new(format!("the guest's agent could not `{command}`: {reason}")))
             }
             Err(Failure::Silent(reason)) => {
+                if !self.has_died() {
+                    self.emulation.end_hung();
+                }
                 let what = format!("the guest's agent did not answer `{command}`: {reason}");
                 Err(self.with_console(&what))
             }
