@@ -317,14 +317,11 @@ impl Process {
         let described = &mut self.described;
         let (numbers, before) =
             (ProcessNumbers::read(snapshot, process, leader), described.numbers());
-        let is_proven = process.stable || self.life.pending_scans == 0;
-        described.set_numbers(&if is_proven {
-            numbers.or_before(&before)
-        } else {
-            numbers.only_state(&before)
-        });
-        if is_proven {
+        if process.stable || self.life.pending_scans == 0 {
+            described.set_numbers(&numbers.or_before(&before));
             self.refresh_container(seen, container, strings);
+        } else {
+            described.set_numbers(&numbers.only_state(&before));
         }
         let described = &mut self.described;
         if described.program.self_exec_id != task.self_exec_id {

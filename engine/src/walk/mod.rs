@@ -171,8 +171,10 @@ struct Scratch {
     outer_pid_namespaces: Vec<KernelVa>,
     /// Processes in nested pid namespaces, with their numbers in the outer ones.
     nested: Reads<ProcessRow>,
-    /// What is read again at the end of a scan.
-    again: Reads<ThreadRow>,
+    /// What the end of a scan reads once more: leaders that have another name by then, and threads
+    /// with descriptor tables of their own.
+    renamed: Reads<ThreadRow>,
+    own_tables: Reads<ThreadRow>,
     /// By process: its network namespace, and the mount and the name of its working directory.
     nets: Vec<KernelVa>,
     directories: Vec<(KernelVa, KernelVa)>,
@@ -238,7 +240,8 @@ impl Scratch {
             user_namespaces: room::list(snapshot.processes.capacity()),
             outer_pid_namespaces: room::list(snapshot.processes.capacity()),
             nested: Reads::with_capacity(processes::CHUNK),
-            again: Reads::with_capacity(processes::CHUNK),
+            renamed: Reads::with_capacity(processes::CHUNK),
+            own_tables: Reads::with_capacity(processes::CHUNK),
             nets: room::list(snapshot.processes.capacity()),
             directories: room::list(snapshot.processes.capacity()),
             areas: Reads::with_capacity(list),

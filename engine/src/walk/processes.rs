@@ -253,9 +253,10 @@ impl Walker {
     }
 
     /// Gives every descriptor table a row: nearly always one per process, but a thread can have its
-    /// own.
+    /// own. Lists those threads.
     fn find_files_structs(&mut self) {
-        let snapshot = &mut self.snapshot;
+        let (snapshot, own_tables) = (&mut self.snapshot, &mut self.scratch.own_tables);
+        own_tables.clear();
         let tables = &mut snapshot.files_structs;
         let mut row_of = |address: KernelVa, process: Leads| {
             let row = || FilesRow { address, process, complete: true, ..FilesRow::default() };
@@ -269,10 +270,13 @@ impl Walker {
         for &index in snapshot.by_tid.iter() {
             let thread = &mut snapshot.threads[index];
             thread.files = row_of(thread.task.files, thread.process);
-            if let Some(process) = snapshot.processes.at_mut(thread.process)
-                && process.files.is_none()
-            {
+            let Some(process) = snapshot.processes.at_mut(thread.process) else { continue };
+            if process.files.is_none() {
                 process.files = thread.files;
+            } else if thread.files.is_some_and(|files| process.files != Some(files))
+                && own_tables.has_room()
+            {
+                own_tables.push(index, thread.task.address);
             }
         }
     }

@@ -25,8 +25,8 @@ impl Walker {
     pub(super) fn check_stability(&mut self, memory: &mut Memory<'_>) {
         let layout = &memory.kernel.layouts.task_struct;
         let snapshot = &mut self.snapshot;
-        let Scratch { addresses, again, .. } = &mut self.scratch;
-        again.clear();
+        let Scratch { addresses, renamed, .. } = &mut self.scratch;
+        renamed.clear();
         addresses.clear();
         addresses.extend(
             snapshot.processes.iter().map(|process| snapshot.threads[process.leader].task.address),
@@ -42,10 +42,10 @@ impl Walker {
             // A task is copied piece by piece, so its name can be from before an exec whose exec id
             // was already read. The later name matches the data that was read since.
             if let Some(after) = after.filter(|after| after.comm != before.comm)
-                && again.has_room()
+                && renamed.has_room()
             {
                 leader.comm = after.comm;
-                again.push(process.leader, leader.address);
+                renamed.push(process.leader, leader.address);
             }
             process.files_stable = after.is_some_and(|after| after.files == before.files);
             let has_ended =
@@ -71,7 +71,7 @@ impl Walker {
     /// Reads the tasks with a later name once more: the second look, too, was piece by piece.
     fn check_names(&mut self, memory: &mut Memory<'_>) {
         let layout = &memory.kernel.layouts.task_struct;
-        let (Reads { rows, addresses }, snapshot) = (&self.scratch.again, &mut self.snapshot);
+        let (Reads { rows, addresses }, snapshot) = (&self.scratch.renamed, &mut self.snapshot);
         fetch(&mut self.reader, memory, &layout.packing, addresses, |index, bytes| {
             let row = &mut snapshot.threads[rows[index]];
             let after = bytes.map(|bytes| Task::decode(layout, row.task.address, bytes));
@@ -89,17 +89,7 @@ impl Walker {
     /// changes the copy (`dup_task_struct`, kernel/fork.c).
     fn check_own_tables(&mut self, memory: &mut Memory<'_>) {
         let layout = &memory.kernel.layouts.task_struct;
-        let (again, snapshot) = (&mut self.scratch.again, &mut self.snapshot);
-        again.clear();
-        for (index, thread) in snapshot.threads.indexed() {
-            let process = snapshot.processes.at(thread.process);
-            if process.is_some_and(|it| thread.files.is_some() && it.files != thread.files)
-                && again.has_room()
-            {
-                again.push(index, thread.task.address);
-            }
-        }
-        let Reads { rows, addresses } = again;
+        let (Reads { rows, addresses }, snapshot) = (&self.scratch.own_tables, &mut self.snapshot);
         fetch(&mut self.reader, memory, &layout.packing, addresses, |index, bytes| {
             let row = &mut snapshot.threads[rows[index]];
             let before = row.task;

@@ -93,7 +93,7 @@ impl Forks {
             return Ok(Course::GoesOn);
         };
         if to >= from {
-            let course = self.doubt_clock(machine, is_outrun, now);
+            let course = self.doubt_clock(forth_ns, machine.ticks, is_outrun, now.monotonic);
             if course == Course::GoesOn {
                 self.count = Some(to);
             }
@@ -110,15 +110,19 @@ impl Forks {
     }
 
     /// The course of a machine whose count is no lower than before.
-    fn doubt_clock(&mut self, machine: &Machine, is_outrun: bool, now: Now) -> Course {
-        let times = machine.boot_ns().zip(self.boot_ns);
-        if times.is_none_or(|(now, before)| now >= before) {
+    fn doubt_clock(
+        &mut self,
+        forth_ns: Option<i64>,
+        ticks: Option<u64>,
+        is_outrun: bool,
+        now: Monotonic,
+    ) -> Course {
+        if forth_ns.is_none_or(|ns| ns >= 0) {
             if let Some(doubt) = &mut self.doubt {
                 doubt.scans = SCANS_MIN;
             }
             return Course::GoesOn;
         }
-        let (now, ticks) = (now.monotonic, machine.ticks);
         let is_new =
             self.doubt.is_none_or(|it| it.is_settled() && now.since(it.since) >= DOUBTS_APART_NS);
         if is_new {

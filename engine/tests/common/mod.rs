@@ -3,31 +3,23 @@
 
 pub(crate) mod damage;
 pub(crate) mod recorded;
+pub(crate) mod setup;
 
 use std::path::Path;
 use std::sync::Arc;
 
-use panoptes_engine::detect::binary_attestation::{Shipped, ShippedBuilder, ShippedFile, Subject};
 use panoptes_engine::limits::Limits;
-use panoptes_engine::policy::PolicyConfig;
 use panoptes_engine::policy::lines::{LineCounts, LineWriter};
 use panoptes_engine::system::kernel_of;
 use panoptes_engine::time::Now;
 use panoptes_engine::walk::{Kernel, ScanError, Scope, Snapshot, Walker};
-use panoptes_engine::watch::{Identity, Setup, Watched, Workspace};
+use panoptes_engine::watch::{Setup, Watched, Workspace};
 use panoptes_profiles::{Options, Profile, discover};
-use panoptes_sinks::activities::Activity;
-use panoptes_sinks::json::Limits as TextLimits;
 use panoptes_sinks::queue::{Consumer, Producer, QueueSize, Waker, queue};
-use panoptes_sinks::record::header::Header;
-use panoptes_sinks::record::interface::BluefieldSystem;
 use panoptes_sources::{MemorySource, Replay};
-use panoptes_tables::HashKey;
 
 use recorded::Seen;
-
-/// Any key does: it only spreads the entries of tables.
-pub(crate) const KEY: HashKey = HashKey::new(0x5eed_5eed_5eed_5eed);
+pub(crate) use setup::{KEY, everything, one_hash, setup};
 
 /// A recorded machine; its kernel is discovered from the image only.
 pub(crate) struct Machine {
@@ -82,50 +74,6 @@ pub(crate) struct Watcher {
     producer: Producer,
     consumer: Consumer,
     now: Now,
-}
-
-/// A reference with one hash, so that attestation checks all programs and none of them is shipped.
-pub(crate) fn one_hash() -> Shipped {
-    let mut builder = ShippedBuilder::new();
-    let everywhere = builder.subject(&Subject::Everywhere).expect("there is room");
-    let file = ShippedFile { sha256: Some([7; 32]), ..ShippedFile::default() };
-    builder.add(everywhere, &file).expect("there is room");
-    builder.build()
-}
-
-/// Reports all activities.
-pub(crate) fn everything() -> PolicyConfig {
-    let mut policy = PolicyConfig::default();
-    for &activity in Activity::ALL {
-        policy.set_enabled(activity, true);
-    }
-    policy
-}
-
-/// What a machine is watched with.
-pub(crate) fn setup<'a>(
-    limits: &Limits,
-    profile: &'a Profile,
-    policy: PolicyConfig,
-    shipped: Arc<Shipped>,
-) -> Setup<'a> {
-    let text = TextLimits::new(limits.string_length as usize);
-    Setup {
-        limits: *limits,
-        key: KEY,
-        message_ids: 1,
-        policy,
-        login_servers: <_>::default(),
-        content_rules: Arc::default(),
-        containers: Arc::default(),
-        exceptions: Arc::default(),
-        report_existing: true,
-        waits_for_clock: false,
-        header: Header::new(&"NONE".into(), &BluefieldSystem::default(), text),
-        identity: Identity::default(),
-        profile,
-        shipped,
-    }
 }
 
 impl Watcher {

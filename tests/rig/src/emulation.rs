@@ -138,8 +138,11 @@ impl Emulation {
         self.is_dead()
     }
 
-    /// Ends a guest that hangs: it was silent for minutes. That counts as a death.
-    pub(crate) fn end_hung(&self) {
+    /// Ends a guest that was silent for minutes. That counts as a death.
+    pub(crate) fn end_silent(&self) {
+        if self.has_died() {
+            return;
+        }
         let console = self.shared.console();
         let last = console.lines().last().unwrap_or("no output").trim_end();
         self.shared.die(&self.kernel, &format!("hung, after: {last}"));

@@ -341,9 +341,7 @@ impl Guest {
                 Err(Error::new(format!("the guest's agent could not `{command}`: {reason}")))
             }
             Err(Failure::Silent(reason)) => {
-                if !self.has_died() {
-                    self.emulation.end_hung();
-                }
+                self.emulation.end_silent();
                 let what = format!("the guest's agent did not answer `{command}`: {reason}");
                 Err(self.with_console(&what))
             }
@@ -418,12 +416,12 @@ impl Guest {
         // The port holds back what the rig sends until the agent opens it.
         match self.channel.ask("hello", BOOT_TIMEOUT, |_| ()) {
             Ok(()) => Ok(()),
-            Err(_) if self.has_died() => Err(Failed::Died),
             // Nothing was done in it yet that could stop it.
             Err(Failure::Silent(_)) => {
-                self.emulation.end_hung();
+                self.emulation.end_silent();
                 Err(Failed::Died)
             }
+            Err(Failure::Refused(_)) if self.has_died() => Err(Failed::Died),
             Err(Failure::Refused(reason)) => {
                 Err(self.with_console(&format!("the guest did not boot: {reason}")).into())
             }

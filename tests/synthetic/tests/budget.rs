@@ -9,22 +9,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use panoptes_engine::detect::binary_attestation::{ShippedBuilder, ShippedFile, Subject};
+use panoptes_engine::detect::binary_attestation::{Shipped, ShippedBuilder};
 use panoptes_engine::limits::{Limit, Limits};
-use panoptes_engine::policy::PolicyConfig;
 use panoptes_engine::time::Now;
 use panoptes_engine::walk::{Budget, ScanError, Scope};
-use panoptes_engine::watch::{Identity, Setup, Watched, Workspace};
+use panoptes_engine::watch::{Setup, Watched, Workspace};
 use panoptes_profiles::Profile;
-use panoptes_sinks::activities::Activity;
-use panoptes_sinks::json::Limits as TextLimits;
 use panoptes_sinks::queue::{Consumer, Producer, QueueSize, Waker, queue};
-use panoptes_sinks::record::header::Header;
-use panoptes_sinks::record::interface::BluefieldSystem;
 use panoptes_synthetic::{Counts, ForkOptions, Machine, Size, Source, When, profile};
-use panoptes_tables::HashKey;
 use serde_json::Value;
 
+use common::setup::{KEY, everything, one_hash, setup};
 use common::{RELEASES, expected, found, kernel, walker};
 
 fn limits() -> Limits {
@@ -161,42 +156,21 @@ struct Watcher {
 
 impl Watcher {
     fn new(profile: &Profile) -> Self {
-        Self::with(profile, ShippedBuilder::new())
+        Self::with(profile, ShippedBuilder::new().build())
     }
 
     /// One that checks what runs.
     fn attesting(profile: &Profile) -> Self {
-        let mut shipped = ShippedBuilder::new();
-        let everywhere = shipped.subject(&Subject::Everywhere).expect("there is room");
-        let one = ShippedFile { sha256: Some([7; 32]), ..ShippedFile::default() };
-        shipped.add(everywhere, &one).expect("there is room");
-        Self::with(profile, shipped)
+        Self::with(profile, one_hash())
     }
 
-    fn with(profile: &Profile, shipped: ShippedBuilder) -> Self {
-        let mut policy = PolicyConfig::default();
-        for &activity in Activity::ALL {
-            policy.set_enabled(activity, true);
-        }
+    fn with(profile: &Profile, shipped: Shipped) -> Self {
         let limits = limits();
-        let text = TextLimits::new(limits.string_length as usize);
         let watched = Watched::new(Setup {
-            limits,
-            key: HashKey::new(0x5eed),
-            message_ids: 1,
-            policy,
-            login_servers: <_>::default(),
-            content_rules: Arc::default(),
-            containers: Arc::default(),
-            exceptions: Arc::default(),
             report_existing: false,
-            waits_for_clock: false,
-            header: Header::new(&"NONE".into(), &BluefieldSystem::default(), text),
-            identity: Identity::default(),
-            profile,
-            shipped: Arc::new(shipped.build()),
+            ..setup(&limits, profile, everything(), Arc::new(shipped))
         });
-        let workspace = Workspace::new(&limits, HashKey::new(0x5eed));
+        let workspace = Workspace::new(&limits, KEY);
         let size = QueueSize { blocks: 8, block_bytes: 1 << 20 };
         let (producer, consumer) = queue(size, &Waker::default());
         let now = Now::at(1_795_000_000_000_000_000);

@@ -1,5 +1,7 @@
 //! One noisy alert of a machine is silenced, and nothing else.
 
+mod common;
+
 use std::sync::Arc;
 
 use panoptes_engine::container_config::Glob;
@@ -7,17 +9,15 @@ use panoptes_engine::limits::Limits;
 use panoptes_engine::policy::PolicyConfig;
 use panoptes_engine::policy::exceptions::{Exception, Exceptions};
 use panoptes_engine::time::Now;
-use panoptes_engine::watch::{Identity, Setup, Watched, Workspace};
+use panoptes_engine::watch::{Setup, Watched, Workspace};
 use panoptes_sinks::activities::Activity;
-use panoptes_sinks::json::Limits as TextLimits;
 use panoptes_sinks::queue::{QueueSize, Waker, queue};
-use panoptes_sinks::record::header::Header;
-use panoptes_sinks::record::interface::BluefieldSystem;
 use panoptes_synthetic::{ForkOptions, Machine, Size, Source, profile};
-use panoptes_tables::HashKey;
 use serde_json::Value;
 
-const KEY: HashKey = HashKey::new(0x5eed_5eed_5eed_5eed);
+use common::setup::{KEY, setup};
+use common::take_records;
+
 const INTERVAL_NS: u32 = 10_000_000;
 const ADDED: &str = "executable_permissions_added";
 
@@ -30,23 +30,11 @@ fn records(exceptions: Arc<Exceptions>) -> Vec<Value> {
     let size = Size { processes: 12, threads: 1, descriptors: 4, areas: 4, ..Size::default() };
     let mut machine = Machine::builder(&profile("6.12.107+deb13-amd64")).size(size).build();
     let limits = Limits::default();
-    let text = TextLimits::new(limits.string_length as usize);
     let profile = machine.discover();
     let mut watched = Watched::new(Setup {
-        limits,
-        key: KEY,
-        message_ids: 1,
-        policy: PolicyConfig::default(),
-        login_servers: <_>::default(),
-        content_rules: Arc::default(),
-        containers: Arc::default(),
         exceptions,
         report_existing: false,
-        waits_for_clock: false,
-        header: Header::new(&"NONE".into(), &BluefieldSystem::default(), text),
-        identity: Identity::default(),
-        profile: &profile,
-        shipped: Arc::default(),
+        ..setup(&limits, &profile, PolicyConfig::default(), Arc::default())
     });
     let (mut producer, mut consumer) =
         queue(QueueSize { blocks: 8, block_bytes: 1 << 20 }, &Waker::default());
@@ -60,12 +48,7 @@ fn records(exceptions: Arc<Exceptions>) -> Vec<Value> {
             let mut source = Source::new(&mut *machine);
             let scanned = watched.scan(&mut workspace, &mut source, now, &mut producer);
             scanned.expect("it can be scanned");
-            producer.flush();
-            while let Some(block) = consumer.pop() {
-                let read = |record| serde_json::from_slice::<Value>(record).expect("it is JSON");
-                records.extend(block.iter().map(read));
-                consumer.give_back(block);
-            }
+            records.extend(take_records(&mut producer, &mut consumer));
         }
     };
     scans(&mut machine, 2);

@@ -1,5 +1,7 @@
 //! Settings that change between two scans have their effect on the next record.
 
+mod common;
+
 use std::sync::Arc;
 
 use panoptes_engine::container_config::Glob;
@@ -7,19 +9,16 @@ use panoptes_engine::limits::Limits;
 use panoptes_engine::policy::PolicyConfig;
 use panoptes_engine::policy::exceptions::{Exception, Exceptions};
 use panoptes_engine::time::Now;
-use panoptes_engine::watch::{Identity, PolicySettings, Setup, Watched, Workspace};
+use panoptes_engine::watch::{PolicySettings, Setup, Watched, Workspace};
 use panoptes_sinks::activities::{Activity, Preset, Severity};
 use panoptes_sinks::filter::Filter;
-use panoptes_sinks::json::Limits as TextLimits;
 use panoptes_sinks::queue::{Consumer, Producer, QueueSize, Waker, queue};
-use panoptes_sinks::record::header::Header;
-use panoptes_sinks::record::interface::BluefieldSystem;
 use panoptes_sinks::redact::{Pattern, Redactor};
 use panoptes_synthetic::{Machine, Size, Source, profile};
-use panoptes_tables::HashKey;
 use serde_json::Value;
 
-const KEY: HashKey = HashKey::new(0x5eed_5eed_5eed_5eed);
+use common::setup::{KEY, setup};
+
 const INTERVAL_NS: u32 = 10_000_000;
 const CREATED: Activity = Activity::ProcessCreated;
 
@@ -38,22 +37,9 @@ impl Watch {
         let size = Size { processes: 12, threads: 1, descriptors: 4, areas: 4, ..Size::default() };
         let mut machine = Machine::builder(&profile("6.12.107+deb13-amd64")).size(size).build();
         let limits = Limits::default();
-        let text = TextLimits::new(limits.string_length as usize);
         let watched = Watched::new(Setup {
-            limits,
-            key: KEY,
-            message_ids: 1,
-            policy: PolicyConfig::default(),
-            login_servers: Arc::default(),
-            content_rules: Arc::default(),
-            containers: Arc::default(),
-            exceptions: Arc::default(),
             report_existing: false,
-            waits_for_clock: false,
-            header: Header::new(&"NONE".into(), &BluefieldSystem::default(), text),
-            identity: Identity::default(),
-            profile: &machine.discover(),
-            shipped: Arc::default(),
+            ..setup(&limits, &machine.discover(), PolicyConfig::default(), Arc::default())
         });
         let size = QueueSize { blocks: 8, block_bytes: 1 << 20 };
         let (producer, consumer) = queue(size, &Waker::default());

@@ -7,24 +7,18 @@ use std::sync::Arc;
 
 use panoptes_engine::detect::binary_attestation::{Shipped, ShippedBuilder, ShippedFile, Subject};
 use panoptes_engine::limits::Limits;
-use panoptes_engine::policy::PolicyConfig;
 use panoptes_engine::time::Now;
 use panoptes_engine::walk::{ScanError, Walker};
-use panoptes_engine::watch::{Identity, SLICE_BYTES, Seen, Setup, Watched, Workspace};
+use panoptes_engine::watch::{SLICE_BYTES, Seen, Setup, Watched, Workspace};
 use panoptes_profiles::Profile;
-use panoptes_sinks::activities::Activity;
-use panoptes_sinks::json::Limits as TextLimits;
 use panoptes_sinks::queue::{Consumer, Producer, QueueSize, Waker, queue};
-use panoptes_sinks::record::header::Header;
-use panoptes_sinks::record::interface::BluefieldSystem;
 use panoptes_synthetic::{Machine, Size, Source, profile};
-use panoptes_tables::HashKey;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use common::RELEASES;
+use common::setup::{KEY, everything, setup};
+use common::{RELEASES, take_records};
 
-const KEY: HashKey = HashKey::new(0x5eed_5eed_5eed_5eed);
 const INTERVAL_NS: u32 = 10_000_000;
 const HOUR_NS: i64 = 3_600_000_000_000;
 
@@ -47,27 +41,9 @@ fn machine() -> Machine {
 }
 
 fn watched(profile: &Profile, shipped: &Arc<Shipped>) -> Watched {
-    let mut policy = PolicyConfig::default();
-    for &activity in Activity::ALL {
-        policy.set_enabled(activity, true);
-    }
-    let limits = Limits::default();
-    let text = TextLimits::new(limits.string_length as usize);
     Watched::new(Setup {
-        limits,
-        key: KEY,
-        message_ids: 1,
-        policy,
-        login_servers: <_>::default(),
-        content_rules: Arc::default(),
-        containers: Arc::default(),
-        exceptions: Arc::default(),
         report_existing: false,
-        waits_for_clock: false,
-        header: Header::new(&"NONE".into(), &BluefieldSystem::default(), text),
-        identity: Identity::default(),
-        profile,
-        shipped: Arc::clone(shipped),
+        ..setup(&Limits::default(), profile, everything(), Arc::clone(shipped))
     })
 }
 
@@ -116,16 +92,10 @@ impl Watch {
     fn try_scan(&mut self) -> Result<Vec<Value>, ScanError> {
         self.now = self.now.after(INTERVAL_NS.into());
         let source = &mut Source::new(&mut self.machine);
-        let Self { watched, workspace, producer, .. } = self;
+        let Self { watched, workspace, producer, consumer, .. } = self;
         let scanned = watched.scan(workspace, source, self.now, producer);
         watched.work(workspace, source, SLICE_BYTES);
-        producer.flush();
-        let mut records = Vec::new();
-        while let Some(block) = self.consumer.pop() {
-            let read = |record| serde_json::from_slice(record).expect("it is JSON");
-            records.extend(block.iter().map(read));
-            self.consumer.give_back(block);
-        }
+        let records = take_records(producer, consumer);
         scanned.map(|()| records)
     }
 

@@ -1,5 +1,7 @@
 //! What is switched off in `user_memory` is not read: no byte of a page that belongs to a process.
 
+mod common;
+
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
@@ -9,17 +11,15 @@ use panoptes_engine::limits::Limits;
 use panoptes_engine::policy::PolicyConfig;
 use panoptes_engine::time::Now;
 use panoptes_engine::walk::Walker;
-use panoptes_engine::watch::{Identity, Setup, Watched, Workspace};
+use panoptes_engine::watch::{Watched, Workspace};
 use panoptes_sinks::activities::Activity;
-use panoptes_sinks::json::Limits as TextLimits;
 use panoptes_sinks::queue::{QueueSize, Waker, queue};
-use panoptes_sinks::record::header::Header;
-use panoptes_sinks::record::interface::BluefieldSystem;
 use panoptes_synthetic::{Machine, Size, Source, When, profile};
-use panoptes_tables::HashKey;
 use serde_json::Value;
 
-const KEY: HashKey = HashKey::new(0x5eed_5eed_5eed_5eed);
+use common::setup::{KEY, setup};
+use common::take_records;
+
 const INTERVAL_NS: u32 = 10_000_000;
 const SCANS: u32 = 50;
 const PAGE: usize = PAGE_BYTES as usize;
@@ -77,23 +77,7 @@ fn watch(machine: &mut Machine, user_memory: UserMemory) -> (BTreeSet<u64>, Vec<
         policy.set_enabled(activity, is_read);
     }
     let limits = Limits::default();
-    let text = TextLimits::new(limits.string_length as usize);
-    let mut watched = Watched::new(Setup {
-        limits,
-        key: KEY,
-        message_ids: 1,
-        policy,
-        login_servers: Arc::default(),
-        content_rules: Arc::default(),
-        containers: Arc::default(),
-        exceptions: Arc::default(),
-        report_existing: true,
-        waits_for_clock: false,
-        header: Header::new(&"NONE".into(), &BluefieldSystem::default(), text),
-        identity: Identity::default(),
-        profile: &machine.discover(),
-        shipped: Arc::default(),
-    });
+    let mut watched = Watched::new(setup(&limits, &machine.discover(), policy, Arc::default()));
     watched.set_command_lines(user_memory.command_lines);
     let mut workspace = Workspace::new(&limits, KEY);
     let size = QueueSize { blocks: 64, block_bytes: 1 << 20 };
@@ -114,11 +98,7 @@ fn watch(machine: &mut Machine, user_memory: UserMemory) -> (BTreeSet<u64>, Vec<
         source.machine().tick(INTERVAL_NS.into());
         now = now.after(INTERVAL_NS.into());
         watched.scan(&mut workspace, &mut source, now, &mut producer).expect("it can be scanned");
-        producer.flush();
-        while let Some(block) = consumer.pop() {
-            records.extend(block.iter().map(|one| serde_json::from_slice(one).expect("JSON")));
-            consumer.give_back(block);
-        }
+        records.extend(take_records(&mut producer, &mut consumer));
     }
     drop(source);
     (read.into_inner().expect("nobody panicked"), records)

@@ -5,22 +5,14 @@ mod common;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use panoptes_engine::detect::binary_attestation::{ShippedBuilder, ShippedFile, Subject};
 use panoptes_engine::limits::Limits;
-use panoptes_engine::policy::PolicyConfig;
 use panoptes_engine::time::Now;
-use panoptes_engine::watch::{Identity, SLICE_BYTES, Setup, Watched, Workspace};
-use panoptes_sinks::activities::Activity;
-use panoptes_sinks::json::Limits as TextLimits;
+use panoptes_engine::watch::{SLICE_BYTES, Watched, Workspace};
 use panoptes_sinks::queue::{Consumer, Producer, QueueSize, Waker, queue};
-use panoptes_sinks::record::header::Header;
-use panoptes_sinks::record::interface::BluefieldSystem;
 use panoptes_synthetic::{Machine, Source, profile};
-use panoptes_tables::HashKey;
 
 use common::RELEASES;
-
-const KEY: HashKey = HashKey::new(0x5eed_5eed_5eed_5eed);
+use common::setup::{KEY, everything, one_hash, setup};
 
 /// A system, and the queue of its records.
 struct System {
@@ -31,34 +23,8 @@ struct System {
 
 impl System {
     fn new(machine: &mut Machine, limits: &Limits) -> Self {
-        let mut policy = PolicyConfig::default();
-        for &activity in Activity::ALL {
-            policy.set_enabled(activity, true);
-        }
-        let mut shipped = ShippedBuilder::new();
-        let everywhere = shipped.subject(&Subject::Everywhere).expect("there is room");
-        let one = ShippedFile { sha256: Some([7; 32]), ..ShippedFile::default() };
-        shipped.add(everywhere, &one).expect("there is room");
-        let watched = Watched::new(Setup {
-            limits: *limits,
-            key: KEY,
-            message_ids: 1,
-            policy,
-            login_servers: <_>::default(),
-            content_rules: Arc::default(),
-            containers: Arc::default(),
-            exceptions: Arc::default(),
-            report_existing: true,
-            waits_for_clock: false,
-            header: Header::new(
-                &"NONE".into(),
-                &BluefieldSystem::default(),
-                TextLimits::new(limits.string_length as usize),
-            ),
-            identity: Identity::default(),
-            profile: &machine.discover(),
-            shipped: Arc::new(shipped.build()),
-        });
+        let watched =
+            Watched::new(setup(limits, &machine.discover(), everything(), Arc::new(one_hash())));
         let size = QueueSize { blocks: 8, block_bytes: 1 << 20 };
         let (producer, consumer) = queue(size, &Waker::default());
         Self { watched, producer, consumer }

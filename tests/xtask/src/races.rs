@@ -4,7 +4,7 @@
 
 use clap::Args;
 
-use crate::cargo;
+use crate::cargo::{self, WORKSPACE};
 
 /// Scans synthetic machines that change between any two reads, by seed, and judges each record by
 /// all that ever was in the machine
@@ -23,7 +23,7 @@ pub(crate) struct Options {
 
 pub(crate) fn run(options: &Options) -> Result<(), String> {
     let mut command = cargo::command();
-    command.args(["test", "--quiet", "--package", "panoptes-synthetic", "--test", "races"]);
+    command.args(["test", "--quiet"]).args(WORKSPACE).args(["--test", "races"]);
     command.args(["--", "--nocapture", "records_are_true"]);
     command.env("PANOPTES_RACES", options.scans.to_string());
     command.env("PANOPTES_RACES_RARITY", options.rarity.max(1).to_string());

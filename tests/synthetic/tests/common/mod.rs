@@ -1,6 +1,9 @@
 //! What a machine has and what a scan of it found, as lines to be compared.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+#[path = "../../../../engine/tests/common/setup.rs"]
+pub(crate) mod setup;
+
 use std::collections::BTreeSet;
 
 use panoptes_decoders::kernel::sock::TcpState;
@@ -8,8 +11,11 @@ use panoptes_engine::limits::Limits;
 use panoptes_engine::path::{PathBuffer, write_file_name};
 use panoptes_engine::system::kernel_of;
 use panoptes_engine::walk::{FileRow, Kernel, ProcessRow, Scope, Snapshot, Walker};
+use panoptes_sinks::queue::{Consumer, Producer};
 use panoptes_synthetic::{Machine, Source, permissions};
-use panoptes_tables::HashKey;
+use serde_json::Value;
+
+use setup::KEY;
 
 /// One kernel of each generation of the structures, and one with other options.
 pub(crate) const RELEASES: [&str; 5] = [
@@ -20,11 +26,20 @@ pub(crate) const RELEASES: [&str; 5] = [
     "7.2.13+deb14-amd64",
 ];
 
-/// Any key does: it only spreads the entries of tables.
-const KEY: HashKey = HashKey::new(0x5eed_5eed_5eed_5eed);
-
 pub(crate) fn walker(limits: &Limits) -> Walker {
     Walker::new(limits, KEY)
+}
+
+/// Takes the records that were written so far.
+pub(crate) fn take_records(producer: &mut Producer, consumer: &mut Consumer) -> Vec<Value> {
+    producer.flush();
+    let mut records = Vec::new();
+    while let Some(block) = consumer.pop() {
+        let read = |record| serde_json::from_slice(record).expect("it is JSON");
+        records.extend(block.iter().map(read));
+        consumer.give_back(block);
+    }
+    records
 }
 
 /// The kernel of a machine, found in its memory.

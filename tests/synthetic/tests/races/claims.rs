@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use panoptes_sinks::json::time::Timestamp;
 use serde_json::Value;
 
 use crate::truth::{Facts, Life, Present, Range, Truth};
@@ -43,7 +44,7 @@ impl Book {
                 None => wrong.push("there was no such process".to_owned()),
                 Some(facts) => self.mixed(life, &data["process_details"], facts, &mut wrong),
             }
-            let executions = number(&data["process_details"]["process_self_exec_id"]);
+            let executions = data["process_details"]["process_self_exec_id"].as_u64();
             if self.executions.insert(life, executions) != Some(executions) {
                 // An exec replaces all areas.
                 self.present.areas.retain(|it| it.life != life);
@@ -65,7 +66,7 @@ impl Book {
     /// One case is excused, and counted: a process that ended in the scan that first showed it, or
     /// its program, is described by memory that may have been another's by then.
     fn mixed(&mut self, life: Life, details: &Value, facts: &Facts, wrong: &mut Vec<String>) {
-        let executions = number(&details["process_self_exec_id"]).unwrap_or_default();
+        let executions = details["process_self_exec_id"].as_u64().unwrap_or_default();
         let texts = [
             ("process_name", &facts.names),
             ("process_executable_path", &facts.executables),
@@ -77,7 +78,7 @@ impl Book {
             .into_iter()
             .filter_map(|(key, known)| Some((key, known.contains(details[key].as_str()?))));
         let numbers = numbers.into_iter().filter_map(|(key, known)| {
-            Some((key, known.contains(&(number(&details[key])? as u32))))
+            Some((key, known.contains(&(details[key].as_u64()? as u32))))
         });
         for (key, is_right) in texts.chain(numbers) {
             let field = (life, executions, key);
@@ -122,17 +123,13 @@ impl Book {
         truth: &Truth,
         wrong: &mut Vec<String>,
     ) {
-        let Some(tid) = number(&details["thread_id"]) else { return };
+        let Some(tid) = details["thread_id"].as_u64() else { return };
         let thread = (life, tid as u32);
         if !truth.threads.contains(&thread) {
             wrong.push("the process never had this thread".to_owned());
         }
-        let is_new = match name {
-            "thread_created" => self.present.threads.insert(thread),
-            "thread_terminated" => self.present.threads.remove(&thread),
-            _ => true,
-        };
-        if !is_new {
+        let acts = ["thread_created", "thread_terminated"];
+        if !follow(&mut self.present.threads, thread, name, acts) {
             wrong.push("the same was reported of this thread before".to_owned());
         }
     }
@@ -144,9 +141,9 @@ impl Book {
         truth: &Truth,
         wrong: &mut Vec<String>,
     ) {
-        let Some(index) = number(&details["file_descriptor_index"]) else { return };
+        let Some(index) = details["file_descriptor_index"].as_u64() else { return };
         let index = index as u32;
-        let Some(inode) = number(&details["file_descriptor_inode_number"]) else {
+        let Some(inode) = details["file_descriptor_inode_number"].as_u64() else {
             wrong.push("its inode is not known".to_owned());
             return;
         };
@@ -187,12 +184,8 @@ impl Book {
         if !truth.areas.contains(&(range.clone(), permissions, path)) {
             wrong.push("the process never had this area".to_owned());
         }
-        let is_right = match name {
-            "process_memory_created" => self.present.areas.insert(range),
-            "process_memory_terminated" => self.present.areas.remove(&range),
-            _ => true,
-        };
-        if !is_right {
+        let acts = ["process_memory_created", "process_memory_terminated"];
+        if !follow(&mut self.present.areas, range, name, acts) {
             wrong.push("the same was reported of this area before".to_owned());
         }
     }
@@ -207,32 +200,26 @@ impl Book {
         if !truth.connections.contains(&ends) {
             wrong.push("there was no such connection".to_owned());
         }
-        let is_right = match name {
-            "network_connection_created" => self.present.connections.insert(ends),
-            "network_connection_terminated" => self.present.connections.remove(&ends),
-            _ => true,
-        };
-        if !is_right {
+        let acts = ["network_connection_created", "network_connection_terminated"];
+        if !follow(&mut self.present.connections, ends, name, acts) {
             wrong.push("the same was reported of this connection before".to_owned());
         }
     }
 
-    /// How what records have shown differs from what the machine has.
-    pub(crate) fn differences(&mut self, truth: &Present) -> Vec<String> {
+    /// Compares what records have shown with what the machine has in the end.
+    pub(crate) fn end(&mut self, truth: &Present) {
         for &zombie in &truth.zombies {
             self.forget_all_of(zombie);
         }
-        let shown = &self.present;
-        let mut found = Vec::new();
-        differ("process", &shown.processes, &truth.processes, &mut found);
-        differ("thread", &shown.threads, &truth.threads, &mut found);
-        let entries = |all: &BTreeMap<_, _>| all.iter().map(|(&key, &ino)| (key, ino)).collect();
-        let (one, other): (BTreeSet<((Life, u32), u64)>, _) =
-            (entries(&shown.descriptors), entries(&truth.descriptors));
-        differ("descriptor", &one, &other, &mut found);
-        differ("area", &shown.areas, &truth.areas, &mut found);
-        differ("connection", &shown.connections, &truth.connections, &mut found);
-        found
+        let (shown, found) = (&self.present, &mut self.violations);
+        differ("process", &shown.processes, &truth.processes, found);
+        differ("thread", &shown.threads, &truth.threads, found);
+        let entries = |all: &BTreeMap<(Life, u32), u64>| -> BTreeSet<_> {
+            all.iter().map(|(&key, &inode)| (key, inode)).collect()
+        };
+        differ("descriptor", &entries(&shown.descriptors), &entries(&truth.descriptors), found);
+        differ("area", &shown.areas, &truth.areas, found);
+        differ("connection", &shown.connections, &truth.connections, found);
     }
 }
 
@@ -250,30 +237,22 @@ fn differ<T: Ord + std::fmt::Debug>(
     );
 }
 
-fn number(value: &Value) -> Option<u64> {
-    value.as_u64()
-}
-
 fn text(value: &Value) -> Option<String> {
     value.as_str().map(str::to_owned)
 }
 
 fn life(details: &Value) -> Option<Life> {
-    let pid = number(&details["process_id"])? as u32;
+    let pid = details["process_id"].as_u64()? as u32;
     let created = details["process_creation_time_iso_8601_ns"].as_str()?;
-    Some(Life { pid, created_ns: nanoseconds(created)? })
+    let (seconds, nanoseconds) = Timestamp::parse(created.as_bytes().try_into().ok()?)?.parts();
+    let created_ns = u64::try_from(seconds).ok()? * 1_000_000_000 + u64::from(nanoseconds);
+    Some(Life { pid, created_ns })
 }
 
-/// Nanoseconds since 1970 of `2026-11-20T07:31:46.905224659+00:00`.
-fn nanoseconds(time: &str) -> Option<u64> {
-    let part = |range: std::ops::Range<usize>| time.get(range)?.parse::<i64>().ok();
-    let (year, month, day) = (part(0..4)?, part(5..7)?, part(8..10)?);
-    // Days from civil, with years that begin in March.
-    let (year, month) = if month <= 2 { (year - 1, month + 9) } else { (year, month - 3) };
-    let of_era = year * 365 + year / 4 - year / 100 + year / 400;
-    let days = of_era + (153 * month + 2) / 5 + day - 1 - 719_468;
-    let seconds = ((days * 24 + part(11..13)?) * 60 + part(14..16)?) * 60 + part(17..19)?;
-    u64::try_from(seconds * 1_000_000_000 + part(20..29)?).ok()
+/// Notes in what is there that a record of that name begins or ends it; `false` if that was so
+/// before. Other records change nothing.
+fn follow<T: Ord>(there: &mut BTreeSet<T>, it: T, name: &str, [begins, ends]: [&str; 2]) -> bool {
+    if name == begins { there.insert(it) } else { name != ends || there.remove(&it) }
 }
 
 /// What a record is about, in a line.

@@ -6,12 +6,15 @@
 //! beginning, and nothing that merely moved counts as hidden. Once the machine rests, the records
 //! have shown exactly what it has.
 //!
-//! `PANOPTES_RACES` is the number of scans; `cargo xtask races` runs many. `PANOPTES_RACES_SEED`
-//! plays one seed again and prints what happened.
+//! `cargo xtask races` runs many scans. The number of scans is `PANOPTES_RACES`. One of so many
+//! reads is preceded by a change: `PANOPTES_RACES_RARITY`. `PANOPTES_RACES_SEED` plays one seed
+//! again and prints what happened.
 
 mod actor;
 mod canary;
 mod claims;
+#[path = "../common/mod.rs"]
+mod common;
 mod truth;
 mod watcher;
 
@@ -27,7 +30,7 @@ const RELEASES: [&str; 4] =
     ["5.10.0-32-amd64", "6.1.0-50-amd64", "6.12.107+deb13-amd64", "7.2.13+deb14-amd64"];
 /// Scans of one machine while it changes, and then while it rests.
 const SCANS: u64 = 400;
-const RESTS: u32 = 6;
+const RESTS: u64 = 6;
 /// Process ids are used again after so many.
 const PID_MAX: u32 = 450;
 
@@ -35,7 +38,6 @@ const PID_MAX: u32 = 450;
 struct Run {
     book: Book,
     operations: u64,
-    violations: Vec<String>,
     log: Vec<String>,
 }
 
@@ -95,16 +97,15 @@ fn run(seed: u64, is_blind: bool) -> Run {
     let mut log = vec![format!("seed {seed}, {}", machine.release())];
     truth.note(&machine);
     let rarity = number("PANOPTES_RACES_RARITY").unwrap_or(256) << (actor.some(4) - 1);
-    let mut run =
-        Run { book: Book::default(), operations: 0, violations: Vec::new(), log: Vec::new() };
-    for scan in 0..SCANS + u64::from(RESTS) {
+    let mut operations = 0;
+    for scan in 0..SCANS + RESTS {
         if scan == SCANS {
             while machine.step(1000) > 0 {}
         }
         machine.tick(INTERVAL_NS.into());
         log.push(format!("scan {scan}"));
         let mut changes =
-            Changes { actor: &mut actor, truth: &mut truth, log: &mut log, rarity, operations: 0 };
+            Changes { actor: &mut actor, truth: &mut truth, log: &mut log, rarity, operations };
         let changes_now = scan < SCANS;
         let mut source = Source::with_hook(&mut machine, |machine, when, counts| {
             if changes_now && matches!(when, When::Piece(_)) {
@@ -117,7 +118,7 @@ fn run(seed: u64, is_blind: bool) -> Run {
             watcher.scan(&mut source)
         };
         drop(source);
-        run.operations += changes.operations;
+        operations = changes.operations;
         match records {
             Ok(records) => {
                 for record in &records {
@@ -131,12 +132,10 @@ fn run(seed: u64, is_blind: bool) -> Run {
             break;
         }
     }
-    run.violations = std::mem::take(&mut book.violations);
-    if run.violations.is_empty() {
-        run.violations = book.differences(&Truth::present(&machine));
+    if book.violations.is_empty() {
+        book.end(&Truth::present(&machine));
     }
-    (run.book, run.log) = (book, log);
-    run
+    Run { book, operations, log }
 }
 
 fn number(variable: &str) -> Option<u64> {
@@ -149,7 +148,7 @@ fn records_are_true_whatever_changes_while_scans_read() {
     if let Some(seed) = number("PANOPTES_RACES_SEED") {
         let run = run(seed, false);
         println!("{}", run.log.join("\n"));
-        assert!(run.violations.is_empty(), "{:#?}", run.violations);
+        assert!(run.book.violations.is_empty(), "{:#?}", run.book.violations);
         return;
     }
     let scans = number("PANOPTES_RACES").unwrap_or(20_000);
@@ -157,14 +156,14 @@ fn records_are_true_whatever_changes_while_scans_read() {
     let mut counts = std::collections::BTreeMap::<String, u64>::new();
     let seeds = scans.div_ceil(SCANS);
     for seed in 1..=seeds {
-        let run = run(seed, false);
-        operations += run.operations;
-        excused += run.book.excused;
-        for (name, count) in run.book.counts {
+        let Run { book, operations: done, .. } = run(seed, false);
+        operations += done;
+        excused += book.excused;
+        for (name, count) in book.counts {
             *counts.entry(name).or_default() += count;
         }
-        if let Some(first) = run.violations.first() {
-            failed.push(format!("seed {seed}: {} violations: {first}", run.violations.len()));
+        if let Some(first) = book.violations.first() {
+            failed.push(format!("seed {seed}: {} violations: {first}", book.violations.len()));
         }
     }
     println!(
@@ -177,7 +176,7 @@ fn records_are_true_whatever_changes_while_scans_read() {
 
 #[test]
 fn a_scan_that_looks_only_once_is_caught() {
-    let caught = (1..=100_000 / SCANS).find(|&seed| !run(seed, true).violations.is_empty());
+    let caught = (1..=100_000 / SCANS).find(|&seed| !run(seed, true).book.violations.is_empty());
     println!("caught by seed {caught:?}");
     assert!(caught.is_some(), "100,000 scans without a second look broke no rule");
 }

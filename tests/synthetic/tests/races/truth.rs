@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use panoptes_synthetic::{Machine, permissions};
+use panoptes_synthetic::{Area, Machine, permissions};
 
 /// A process: its id may have been that of others before.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -30,6 +30,12 @@ pub(crate) struct Range {
     pub(crate) life: Life,
     pub(crate) start: u64,
     pub(crate) end: u64,
+}
+
+impl Range {
+    fn of(life: Life, area: &Area) -> Self {
+        Self { life, start: area.start, end: area.end }
+    }
 }
 
 /// What the machine has now, as records have to show it in the end.
@@ -86,7 +92,7 @@ impl Truth {
                 self.names.insert((inode, name));
             }
             for area in machine.areas(process.pid) {
-                let range = Range { life, start: area.start, end: area.end };
+                let range = Range::of(life, &area);
                 let path = area.path.unwrap_or_default();
                 self.areas.insert((range, permissions(area.flags), path));
             }
@@ -106,10 +112,8 @@ impl Truth {
             present.threads.extend(process.threads[1..].iter().map(|&tid| (life, tid)));
             let inodes = machine.descriptor_inodes(process.pid).into_iter();
             present.descriptors.extend(inodes.map(|(index, inode)| ((life, index), inode)));
-            let areas = machine.areas(process.pid).into_iter();
-            let range =
-                |area: panoptes_synthetic::Area| Range { life, start: area.start, end: area.end };
-            present.areas.extend(areas.map(range));
+            let areas = machine.areas(process.pid);
+            present.areas.extend(areas.iter().map(|area| Range::of(life, area)));
         }
         present.connections.extend(connections(machine));
         present

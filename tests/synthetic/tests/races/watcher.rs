@@ -3,22 +3,16 @@
 use std::sync::Arc;
 
 use panoptes_decoders::source::MemorySource;
-use panoptes_engine::detect::binary_attestation::ShippedBuilder;
 use panoptes_engine::limits::Limits;
-use panoptes_engine::policy::PolicyConfig;
 use panoptes_engine::time::Now;
-use panoptes_engine::watch::{Identity, Setup, Watched, Workspace};
+use panoptes_engine::watch::{Watched, Workspace};
 use panoptes_profiles::Profile;
-use panoptes_sinks::activities::Activity;
-use panoptes_sinks::json::Limits as TextLimits;
 use panoptes_sinks::queue::{Consumer, Producer, QueueSize, Waker, queue};
-use panoptes_sinks::record::header::Header;
-use panoptes_sinks::record::interface::BluefieldSystem;
-use panoptes_tables::HashKey;
 use serde_json::Value;
 
-/// Any key does: it only spreads the entries of tables.
-const KEY: HashKey = HashKey::new(0x5eed_5eed_5eed_5eed);
+use crate::common::setup::{KEY, everything, setup};
+use crate::common::take_records;
+
 /// Time between two scans.
 pub(crate) const INTERVAL_NS: u32 = 10_000_000;
 
@@ -46,27 +40,7 @@ fn limits() -> Limits {
 impl Watcher {
     pub(crate) fn new(profile: &Profile) -> Self {
         let limits = limits();
-        let mut policy = PolicyConfig::default();
-        for &activity in Activity::ALL {
-            policy.set_enabled(activity, true);
-        }
-        let text = TextLimits::new(limits.string_length as usize);
-        let watched = Watched::new(Setup {
-            limits,
-            key: KEY,
-            message_ids: 1,
-            policy,
-            login_servers: <_>::default(),
-            content_rules: Arc::default(),
-            containers: Arc::default(),
-            exceptions: Arc::default(),
-            report_existing: true,
-            waits_for_clock: false,
-            header: Header::new(&"NONE".into(), &BluefieldSystem::default(), text),
-            identity: Identity::default(),
-            profile,
-            shipped: Arc::new(ShippedBuilder::new().build()),
-        });
+        let watched = Watched::new(setup(&limits, profile, everything(), Arc::default()));
         let size = QueueSize { blocks: 8, block_bytes: 1 << 20 };
         let (producer, consumer) = queue(size, &Waker::default());
         let now = Now::at(1_795_000_000_000_000_000);
@@ -76,15 +50,9 @@ impl Watcher {
     /// Scans once; returns the records.
     pub(crate) fn scan<S: MemorySource>(&mut self, source: &mut S) -> Result<Vec<Value>, String> {
         self.now = self.now.after(INTERVAL_NS.into());
-        let Self { watched, workspace, producer, .. } = self;
+        let Self { watched, workspace, producer, consumer, .. } = self;
         let scanned = watched.scan(workspace, source, self.now, producer);
-        producer.flush();
-        let mut records = Vec::new();
-        while let Some(block) = self.consumer.pop() {
-            let read = |record| serde_json::from_slice(record).expect("it is JSON");
-            records.extend(block.iter().map(read));
-            self.consumer.give_back(block);
-        }
+        let records = take_records(producer, consumer);
         scanned.map(|()| records).map_err(|why| format!("{why:?}"))
     }
 }
