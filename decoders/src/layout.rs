@@ -98,6 +98,8 @@ pub struct Packing {
     spans: [Span; SPANS_MAX],
     count: u8,
     bytes: u32,
+    /// Offset in the kernel's structure of the first byte after the last span.
+    end: u32,
 }
 
 impl Packing {
@@ -111,6 +113,11 @@ impl Packing {
         self.bytes
     }
 
+    /// Offset in the kernel's structure of the first byte after the last span.
+    pub const fn end(&self) -> u32 {
+        self.end
+    }
+
     /// Gathers fields into spans; `bind` of the layouts calls it.
     pub fn of(fields: &[Field]) -> Self {
         let mut packing = Self::default();
@@ -122,7 +129,10 @@ impl Packing {
                 .filter(|field| field.size > 0 && field.offset + field.size > covered)
                 .map(|field| field.offset.max(covered) & !7)
                 .min();
-            let Some(start) = next else { return packing };
+            let Some(start) = next else {
+                packing.end = covered;
+                return packing;
+            };
             let end = fields
                 .iter()
                 .filter(|field| field.size > 0 && (field.offset & !7) <= start.max(covered))

@@ -2,7 +2,7 @@
 //! reads.
 //!
 //!     cargo run --release -p panoptes-benches --bin scan_floor -- \
-//!         [--runs N] [--core N] RAM
+//!         [--runs N] [--core N] [--scans-only] RAM
 //!
 //! RAM is a raw dump or a paused guest's memory file; the loaded guest of PERFORMANCE.md has 300
 //! processes × 5 threads × 50 descriptors × about 100 areas × 5 connections in 1 GiB. Everything
@@ -19,7 +19,8 @@
 //! - `pages`: the lower bound, one request of 4096 bytes for each page that the scan reads;
 //! - `lines`: writing the lines of `panoptes scan`, dropped (warm only).
 //!
-//! Lines and pages are counted in a separate pass.
+//! Lines and pages are counted in a separate pass. `--scans-only` makes N warm scans and nothing
+//! else, for a profiler.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -44,17 +45,19 @@ const FLUSH_BYTES: usize = 128 << 20;
 const RUNS_DEFAULT: usize = 40;
 const RUNS_MIN: usize = 3;
 
-const USAGE: &str = "usage: scan_floor [--runs N] [--core N] RAM";
+const USAGE: &str = "usage: scan_floor [--runs N] [--core N] [--scans-only] RAM";
 
 #[derive(Debug)]
 struct Arguments {
     ram: PathBuf,
     runs: usize,
     core: Option<usize>,
+    scans_only: bool,
 }
 
 fn arguments() -> Result<Arguments, Error> {
-    let mut found = Arguments { ram: PathBuf::new(), runs: RUNS_DEFAULT, core: None };
+    let mut found =
+        Arguments { ram: PathBuf::new(), runs: RUNS_DEFAULT, core: None, scans_only: false };
     let mut words = std::env::args_os().skip(1);
     while let Some(word) = words.next() {
         let mut number = || -> Result<usize, Error> {
@@ -64,6 +67,7 @@ fn arguments() -> Result<Arguments, Error> {
         match word.to_str() {
             Some("--runs") => found.runs = number()?.max(RUNS_MIN),
             Some("--core") => found.core = Some(number()?),
+            Some("--scans-only") => found.scans_only = true,
             Some(option) if option.starts_with("--") => return Err(USAGE.into()),
             _ if found.ram.as_os_str().is_empty() => found.ram = word.into(),
             _ => return Err(USAGE.into()),
@@ -165,6 +169,9 @@ fn measure(arguments: &Arguments) -> Result<(), Error> {
     let allocated = start.elapsed();
     walker.scan(&mut source, &kernel, Scope::ALL)?;
     let first = start.elapsed();
+    if arguments.scans_only {
+        return (1..arguments.runs).try_for_each(|_| look(&mut walker, &mut source, &kernel));
+    }
 
     let mut lines = LineWriter::new(&limits);
     let seen = Seen::new(&mut walker, &mut source, &kernel, &mut lines)?;

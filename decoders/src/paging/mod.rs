@@ -91,6 +91,14 @@ impl Levels {
     }
 }
 
+/// Offset of an object in the range that has all of it.
+#[inline]
+const fn offset_in(range: &Range<u64>, address: KernelVa, bytes: u32) -> Option<u64> {
+    let offset = address.0.wrapping_sub(range.start);
+    let length = range.end.saturating_sub(range.start);
+    if offset < length && length - offset >= bytes as u64 { Some(offset) } else { None }
+}
+
 /// How kernel addresses translate: two linear ranges by arithmetic, all others by the page tables.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct KernelSpace {
@@ -110,6 +118,19 @@ pub struct KernelSpace {
 }
 
 impl KernelSpace {
+    /// Translates an object that is in one of the two linear ranges as a whole; `None` for all
+    /// others.
+    #[inline]
+    pub const fn linear_all(&self, address: KernelVa, bytes: u32) -> Option<PhysicalAddress> {
+        if let Some(offset) = offset_in(&self.direct_map, address, bytes) {
+            return Some(PhysicalAddress(self.direct_map_physical.0.wrapping_add(offset)));
+        }
+        if let Some(offset) = offset_in(&self.image, address, bytes) {
+            return Some(PhysicalAddress(self.image_physical.0.wrapping_add(offset)));
+        }
+        None
+    }
+
     /// Translates an address in one of the two linear ranges; `None` for all others.
     #[inline]
     pub const fn linear(&self, address: KernelVa) -> Option<PhysicalAddress> {

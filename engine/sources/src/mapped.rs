@@ -42,6 +42,9 @@ use super::{LayoutProblem, SourceError};
 /// (`measure_random_requests`, Zen 5).
 const AHEAD: usize = 32;
 
+/// The file offset of a request that no single segment has.
+const NOWHERE: u64 = u64::MAX;
+
 /// The largest file: a bit for each of its pages takes 512 MiB.
 const FILE_BYTES_MAX: u64 = 1 << 44;
 
@@ -71,11 +74,14 @@ impl Segment {
     #[inline]
     pub(super) fn locate(segments: &[Self], address: u64) -> Option<(u64, u64)> {
         // Most files have one or two segments; a dump may have very many.
-        let segment = if let [one] = segments {
-            one
-        } else {
-            let after = segments.partition_point(|s| s.physical.start <= address);
-            &segments[after.checked_sub(1)?]
+        let segment = match segments {
+            [one] => one,
+            [low, high] if address < high.physical.start => low,
+            [_, high] => high,
+            _ => {
+                let after = segments.partition_point(|s| s.physical.start <= address);
+                &segments[after.checked_sub(1)?]
+            }
         };
         let Range { start, end } = segment.physical;
         (start..end).contains(&address).then(|| (segment.offset + (address - start), end - address))
@@ -298,38 +304,47 @@ impl MappedFile {
         (bytes <= left).then_some(offset)
     }
 
+    /// Begins to fetch the bytes of a request into the CPU's cache. Returns their file offset, or
+    /// [`NOWHERE`] if they are not in one segment.
     #[inline]
-    fn prefetch(&self, request: &Request) {
-        if let Some(offset) = self.locate(request.address.0, u64::from(request.length)) {
+    fn begin(&self, request: &Request) -> u64 {
+        let offset = self.locate(request.address.0, u64::from(request.length));
+        if let Some(offset) = offset {
             self.mapping.prefetch(offset as usize, request.length as usize);
         }
+        offset.unwrap_or(NOWHERE)
     }
 
     #[inline]
     fn read_ahead<const AHEAD: usize>(&mut self, requests: &mut [Request], arena: &mut [u8]) {
-        if AHEAD > 0 && !self.by_call {
-            requests.iter().take(AHEAD).for_each(|request| self.prefetch(request));
+        // The file offsets of the next requests.
+        let mut offsets = [NOWHERE; AHEAD];
+        if !self.by_call {
+            offsets.iter_mut().zip(&*requests).for_each(|(at, request)| *at = self.begin(request));
         }
         for index in 0..requests.len() {
-            if AHEAD > 0
-                && let Some(later) = requests.get(index + AHEAD)
-            {
-                self.prefetch(later);
-            }
+            let offset = match offsets.get_mut(index % AHEAD.max(1)) {
+                Some(place) => {
+                    let later = requests.get(index + AHEAD).map(|later| self.begin(later));
+                    core::mem::replace(place, later.unwrap_or(NOWHERE))
+                }
+                None => self.begin(&requests[index]),
+            };
             let request = &mut requests[index];
             request.outcome = match request.target_range(arena.len()) {
-                Some(range) => self.answer(request.address.0, &mut arena[range]),
+                Some(range) => self.answer(request.address.0, offset, &mut arena[range]),
                 None => Outcome::Failed,
             };
         }
     }
 
+    /// Answers a request whose bytes are at `offset` of the file.
     #[inline]
-    fn answer(&mut self, address: u64, target: &mut [u8]) -> Outcome {
+    fn answer(&mut self, address: u64, offset: u64, target: &mut [u8]) -> Outcome {
         if target.is_empty() {
             return Outcome::Read;
         }
-        if let Some(offset) = self.locate(address, target.len() as u64) {
+        if offset != NOWHERE {
             let (first, last) = page_span(offset, target.len());
             if self.known.contains_all(first, last)
                 && !self.by_call

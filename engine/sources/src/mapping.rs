@@ -31,7 +31,7 @@ const _: () = assert!(size_of::<usize>() == size_of::<u64>(), "offsets in files 
 /// Bytes of a line of the CPU's cache, on every supported host.
 const LINE_BYTES: usize = 64;
 /// Lines of a request that are prefetched; the CPU itself fetches what follows.
-const PREFETCH_LINES_MAX: usize = 4;
+const PREFETCH_LINES_MAX: usize = 8;
 
 /// A file mapped read-only. The field order matters: the signal guard is dropped before the range.
 #[derive(Debug)]
@@ -159,7 +159,7 @@ impl Mapping {
     #[inline]
     pub(super) fn copy(&self, offset: usize, target: &mut [u8]) -> bool {
         let inside = offset.checked_add(target.len()).is_some_and(|end| end <= self.range.bytes);
-        if !inside || self.signals.faulted() {
+        if !inside {
             return false;
         }
         // SAFETY: the source is in the mapping, as just tested, and the target is a slice of its
@@ -173,7 +173,8 @@ impl Mapping {
             let source = self.range.start.as_ptr().add(offset);
             ptr::copy_nonoverlapping(source, target.as_mut_ptr(), target.len());
         }
-        // The handler runs in this thread, so only the compiler's order matters.
+        // The handler runs in this thread, so only the compiler's order matters. An older mark that
+        // nobody has mended yet counts as well.
         compiler_fence(Ordering::SeqCst);
         !self.signals.faulted()
     }

@@ -79,7 +79,6 @@ pub struct Reader {
     used: usize,
     objects: Vec<Object>,
     requests: Vec<Request>,
-    owners: Vec<u32>,
     walks: Vec<Walk>,
     walk_requests: Vec<Request>,
     walk_owners: Vec<u32>,
@@ -100,7 +99,6 @@ impl Reader {
             objects: room::list(sizes.objects),
             // A packed object has a few spans, and each piece with a page-table walk is a request.
             requests: room::list(sizes.objects * 3 + sizes.walks),
-            owners: room::list(sizes.objects * 3 + sizes.walks),
             walks: room::list(sizes.walks),
             walk_requests: room::list(sizes.walks),
             walk_owners: room::list(sizes.walks),
@@ -119,7 +117,6 @@ impl Reader {
         self.used = 0;
         self.objects.clear();
         self.requests.clear();
-        self.owners.clear();
         self.walks.clear();
     }
 
@@ -167,15 +164,13 @@ impl Reader {
             self.fail(object);
             return Some(object);
         }
-        let spans = packing.spans();
-        if let Some(first) = linear_all(space, address, spans) {
-            self.requests.extend(spans.iter().map(|span| {
+        if let Some(first) = space.linear_all(address, packing.end()) {
+            self.requests.extend(packing.spans().iter().map(|span| {
                 let at = PhysicalAddress(first.0.wrapping_add(span.offset.into()));
                 Request::new(at, span.length, target + span.packed)
             }));
-            self.owners.extend(spans.iter().map(|_| object));
         } else {
-            self.request_spans(space, object, address, target, spans);
+            self.request_spans(space, object, address, target, packing.spans());
         }
         Some(object)
     }
@@ -262,8 +257,7 @@ impl Reader {
         let (object, mut target) = self.allot(length, pieces.len())?;
         for &(address, length) in pieces {
             if address.0.checked_add(u64::from(length)).is_some() {
-                self.requests.push(Request::new(address, length, target));
-                self.owners.push(object);
+                self.request(address, length, target);
             } else {
                 self.fail(object);
             }
@@ -274,11 +268,10 @@ impl Reader {
 
     /// Removes all objects from index `length` on, because the caller could push only some of them.
     pub fn truncate(&mut self, length: usize) {
-        let Some(first) = self.objects.get(length) else { return };
+        let Some(&first) = self.objects.get(length) else { return };
         self.used = first.target as usize;
         self.objects.truncate(length);
-        let kept = self.owners.partition_point(|&owner| (owner as usize) < length);
-        self.owners.truncate(kept);
+        let kept = self.requests.partition_point(|request| request.target < first.target);
         self.requests.truncate(kept);
         let kept = self.walks.partition_point(|walk| (walk.object as usize) < length);
         self.walks.truncate(kept);
@@ -307,18 +300,20 @@ impl Reader {
         target: u32,
     ) {
         let last = address.plus(u64::from(length.max(1) - 1));
-        match (space.linear(address), space.linear(last)) {
-            // Both ends are in the same range, so the whole object is linear.
-            (Some(first), Some(end))
-                if end.0.wrapping_sub(first.0) == last.0.wrapping_sub(address.0) =>
-            {
-                self.requests.push(Request::new(first, length, target));
-                self.owners.push(object);
-            }
-            _ if space.levels.is_canonical(address.0) && last.0 >= address.0 => {
-                self.request_walked(space.root, object, address.0, length, target);
-            }
-            _ => self.fail(object),
+        if let Some(first) = space.linear_all(address, length) {
+            self.request(first, length, target);
+        } else if space.levels.is_canonical(address.0) && last.0 >= address.0 {
+            self.request_walked(space.root, object, address.0, length, target);
+        } else {
+            self.fail(object);
+        }
+    }
+
+    /// Adds a request. One without bytes has no object ([`fail_owner`]), and nothing to answer.
+    #[inline]
+    fn request(&mut self, address: PhysicalAddress, length: u32, target: u32) {
+        if length > 0 {
+            self.requests.push(Request::new(address, length, target));
         }
     }
 
@@ -372,9 +367,9 @@ impl Reader {
         work.bytes += self.used as u64;
         let arena = &mut self.arena[self.arena_start..self.arena_start + self.arena_bytes];
         source.read_batch(&mut self.requests, arena);
-        for (request, &owner) in self.requests.iter().zip(&self.owners) {
+        for request in &self.requests {
             if request.outcome != Outcome::Read {
-                self.objects[owner as usize].whole = false;
+                fail_owner(&mut self.objects, request);
                 work.failed += 1;
             }
         }
@@ -428,7 +423,6 @@ impl Reader {
             } else if walk.length > 0 {
                 let physical = PhysicalAddress(walk.physical);
                 self.requests.push(Request::new(physical, walk.length, walk.target));
-                self.owners.push(walk.object);
             }
         }
         work
@@ -443,14 +437,14 @@ impl Reader {
     }
 }
 
-/// The translation of an address, if all spans of the structure there are in its linear range.
-#[inline]
-fn linear_all(space: &KernelSpace, address: KernelVa, spans: &[Span]) -> Option<PhysicalAddress> {
-    let end = spans.last().map_or(0, |span| span.offset + span.length);
-    let last = address.0.checked_add(u64::from(end.max(1) - 1))?;
-    let (first, end) = (space.linear(address)?, space.linear(KernelVa(last))?);
-    // Both ends are in the same range.
-    (end.0.wrapping_sub(first.0) == last - address.0).then_some(first)
+/// Marks the object of a request that has no answer. Objects are in the order of their places in
+/// the arena, and one with a request has bytes there.
+#[cold]
+fn fail_owner(objects: &mut [Object], request: &Request) {
+    let after = objects.partition_point(|object| object.target <= request.target);
+    if let Some(owner) = after.checked_sub(1).and_then(|owner| objects.get_mut(owner)) {
+        owner.whole = false;
+    }
 }
 
 #[cfg(test)]

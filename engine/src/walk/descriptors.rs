@@ -22,11 +22,11 @@ use panoptes_decoders::layout::{View, u64_at};
 use super::budget::{Cursor, FILE_BYTES, Mark, Turn};
 use super::fd_slices::{RUNS_PER_WORD_MAX, Slice, add_runs};
 use super::owners::{Owned, Quotas, divide};
-use super::snapshot::{DescriptorRow, FilesRow, Span};
+use super::snapshot::{DescriptorRow, FileRow, FilesRow, Span};
 use super::tables::Snapshot;
-use super::{Kernel, Memory, Walker, fetch};
+use super::{Kernel, Memory, Walker, each_ahead, fetch};
 use crate::address::Reader;
-use panoptes_tables::fair_share;
+use panoptes_tables::{Keyed, fair_share};
 
 /// Largest table that is read. The kernel's maximum for a process is `fs.nr_open`, 1 Mi by default.
 pub(crate) const TABLE_MAX: u32 = 1 << 24;
@@ -428,16 +428,23 @@ impl Walker {
     /// Adds the descriptors' files, first those in the first slots of tables.
     fn link_descriptors(&mut self) {
         let (snapshot, scratch) = (&mut self.snapshot, &mut self.scratch);
-        let Snapshot { files_structs: tables, descriptors, files, .. } = snapshot;
+        let Snapshot { files_structs: tables, descriptors, .. } = snapshot;
+        let mut files = &mut snapshot.files;
         for is_first in [true, false] {
             for table in scratch.table_turn.all().filter_map(|position| tables.get(position)) {
                 let addresses = scratch.addresses.get(table.descriptors.positions());
-                let rows = descriptors.range_mut(table.descriptors).iter_mut();
-                for (row, &address) in rows.zip(addresses.unwrap_or_default()) {
-                    if (row.index < KEPT_MIN) == is_first {
-                        row.file = Quotas::granted(files, table.process, address);
+                let addresses = addresses.unwrap_or_default();
+                let rows = descriptors.range_mut(table.descriptors);
+                // The first pass searches for few.
+                let touch = |files: &&mut Keyed<FileRow>, at: usize| {
+                    if is_first { 0 } else { files.touch(addresses[at].0) }
+                };
+                let count = rows.len().min(addresses.len());
+                each_ahead(&mut files, count, touch, |files, at| {
+                    if (rows[at].index < KEPT_MIN) == is_first {
+                        rows[at].file = Quotas::granted(files, table.process, addresses[at]);
                     }
-                }
+                });
             }
             if is_first {
                 scratch.first_files = files.len();

@@ -21,7 +21,7 @@ use super::snapshot::{
     NAME_INLINE_BYTES, NameKind, NameRow, Rows, SuperBlockRow, row_at,
 };
 use super::tables::Snapshot;
-use super::{Kernel, Memory, Reads, Scratch, Walker, fetch, fetch_each};
+use super::{Kernel, Memory, Reads, Scratch, Walker, fetch, fetch_ahead, fetch_each};
 use crate::address::Reader;
 use panoptes_tables::Keyed;
 
@@ -255,38 +255,52 @@ impl Walker {
         let kernel = memory.kernel;
         let layouts = &kernel.layouts;
         let mnt = u64::from(layouts.mount.mnt.offset);
-        let snapshot = &mut self.snapshot;
+        let mut snapshot = &mut self.snapshot;
         let Scratch { addresses, backed, quotas, inode_processes, .. } = &mut self.scratch;
         addresses.clear();
         let rows = turns.clone().map(|turn| order.row_of(turn));
         addresses.extend(rows.filter_map(|row| Some(snapshot.files.at(row)?.address)));
         let packing = &layouts.file.packing;
         let room = if layouts.backing_file.is_some() { USER_PATHS_MAX } else { 0 };
-        fetch(&mut self.reader, memory, packing, addresses, |index, bytes| {
-            let (Some(bytes), Some(row)) = (bytes, order.row_of(turns.start + index)) else {
-                snapshot.losses.unreadable += 1;
-                return;
-            };
-            let file = &mut snapshot.files[row];
-            file.open = OpenFile::decode(&layouts.file, bytes);
-            if matches!(kernel.space.levels, Levels::Aarch64(_)) {
-                file.open = file.open.of_arm64();
-            }
-            let before = snapshot.inodes.len();
-            file.inode = row_at(&mut snapshot.inodes, file.open.inode);
-            if snapshot.inodes.len() > before {
-                inode_processes.push(file.process);
-            }
-            if file.mapped && file.open.mode & FMODE_BACKING_MAYBE != 0 && backed.len() < room {
-                backed.push(row);
-            }
-            let dentry = file.open.dentry;
-            if !dentry.is_null() {
-                let mount = file.open.mnt.minus(mnt);
-                let (mounts, dentries) = (&mut snapshot.mounts, &mut snapshot.dentries);
-                file.path = path_of(mounts, dentries, (quotas, file.process), mount, dentry);
-            }
-        });
+        let touch = |snapshot: &&mut Snapshot, bytes: &[u8]| {
+            let (view, layout) = (View::new(bytes), &layouts.file);
+            let [inode, dentry] = [layout.f_inode, layout.f_path_dentry].map(|it| view.pointer(it));
+            snapshot.inodes.touch(inode.0) ^ snapshot.dentries.touch(dentry.0)
+        };
+        let reader = &mut self.reader;
+        fetch_ahead(
+            reader,
+            memory,
+            packing,
+            addresses,
+            &mut snapshot,
+            touch,
+            |snapshot, index, bytes| {
+                let (Some(bytes), Some(row)) = (bytes, order.row_of(turns.start + index)) else {
+                    snapshot.losses.unreadable += 1;
+                    return;
+                };
+                let file = &mut snapshot.files[row];
+                file.open = OpenFile::decode(&layouts.file, bytes);
+                if matches!(kernel.space.levels, Levels::Aarch64(_)) {
+                    file.open = file.open.of_arm64();
+                }
+                let before = snapshot.inodes.len();
+                file.inode = row_at(&mut snapshot.inodes, file.open.inode);
+                if snapshot.inodes.len() > before {
+                    inode_processes.push(file.process);
+                }
+                if file.mapped && file.open.mode & FMODE_BACKING_MAYBE != 0 && backed.len() < room {
+                    backed.push(row);
+                }
+                let dentry = file.open.dentry;
+                if !dentry.is_null() {
+                    let mount = file.open.mnt.minus(mnt);
+                    let (mounts, dentries) = (&mut snapshot.mounts, &mut snapshot.dentries);
+                    file.path = path_of(mounts, dentries, (quotas, file.process), mount, dentry);
+                }
+            },
+        );
     }
 
     /// Reads the paths that users know for files mapped through a layered filesystem.

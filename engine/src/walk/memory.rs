@@ -14,7 +14,7 @@ use super::budget::{AREA_BYTES, Cursor, Mark, Turn};
 use super::owners::{Quotas, divide};
 use super::snapshot::{FileRow, Index, MmRow, NameKind, NameRow, Span, VmaRow};
 use super::tables::Snapshot;
-use super::{Kernel, Memory, Reads, Scratch, Walker, fetch, fetch_each};
+use super::{Kernel, Memory, Reads, Scratch, Walker, fetch, fetch_ahead, fetch_each};
 use crate::address::Reader;
 use panoptes_tables::{Insertion, Keyed, fair_share};
 
@@ -320,26 +320,39 @@ impl Walker {
         let (mms, losses) = (&mut snapshot.mms, &mut snapshot.losses);
         let Scratch { areas, quotas, .. } = &mut self.scratch;
         let Reads { rows: owners, addresses } = &*areas;
-        fetch(&mut self.reader, memory, &layout.packing, addresses, |index, bytes| {
-            let mm = &mut mms[owners[index]];
-            let Some(vma) = bytes.and_then(|bytes| area_of(kernel, mm, bytes)) else {
-                losses.unreadable += 1;
-                mm.complete = false;
-                return;
-            };
-            let row = row(files, names, (quotas, mm), vma);
-            let end = vmas.span_from(vmas.len());
-            if mm.vmas.is_empty() {
-                mm.vmas = end;
-            }
-            // All areas of an address space are at the same depth, so its rows are contiguous. In a
-            // forged tree they may not be.
-            if mm.vmas.end() != end.start() || vmas.push(row).is_none() {
-                mm.complete = false;
-                return;
-            }
-            mm.vmas.extend();
-        });
+        let mut files = files;
+        let (reader, packing) = (&mut self.reader, &layout.packing);
+        let touch = |files: &&mut Keyed<FileRow>, bytes: &[u8]| {
+            files.touch(View::new(bytes).pointer(layout.vm_file).0)
+        };
+        fetch_ahead(
+            reader,
+            memory,
+            packing,
+            addresses,
+            &mut files,
+            touch,
+            |files, index, bytes| {
+                let mm = &mut mms[owners[index]];
+                let Some(vma) = bytes.and_then(|bytes| area_of(kernel, mm, bytes)) else {
+                    losses.unreadable += 1;
+                    mm.complete = false;
+                    return;
+                };
+                let row = row(files, names, (quotas, mm), vma);
+                let end = vmas.span_from(vmas.len());
+                if mm.vmas.is_empty() {
+                    mm.vmas = end;
+                }
+                // All areas of an address space are at the same depth, so its rows are contiguous.
+                // In a forged tree they may not be.
+                if mm.vmas.end() != end.start() || vmas.push(row).is_none() {
+                    mm.complete = false;
+                    return;
+                }
+                mm.vmas.extend();
+            },
+        );
     }
 }
 

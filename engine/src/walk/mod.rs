@@ -492,30 +492,41 @@ fn fetch_each<Item>(
     push: impl Fn(&mut Reader, &KernelSpace, &Item) -> Option<u32>,
     mut decode: impl FnMut(usize, Option<&[u8]>),
 ) {
-    let space = &memory.kernel.space;
     let mut done = 0;
     while done < items.len() {
-        if memory.is_stopped() {
+        let Some(count) = read_some(reader, memory, &items[done..], &push) else {
             (done..items.len()).for_each(|index| decode(index, None));
             return;
-        }
-        reader.clear();
-        for item in &items[done..] {
-            if push(reader, space, item).is_none() {
-                break;
-            }
-        }
-        let count = reader.len();
-        if count == 0 {
-            // Larger than the whole arena: cannot happen with a bound layout.
-            return;
-        }
-        memory.run(reader);
+        };
         for index in 0..count {
             decode(done + index, reader.object(index));
         }
         done += count;
     }
+}
+
+/// Reads an object for each of the first of `items`, as many as the reader's size allows, and
+/// returns their number; `None` if nothing must be read any more.
+fn read_some<Item>(
+    reader: &mut Reader,
+    memory: &mut Memory<'_>,
+    items: &[Item],
+    push: impl Fn(&mut Reader, &KernelSpace, &Item) -> Option<u32>,
+) -> Option<usize> {
+    if memory.is_stopped() {
+        return None;
+    }
+    reader.clear();
+    let space = &memory.kernel.space;
+    for item in items {
+        if push(reader, space, item).is_none() {
+            break;
+        }
+    }
+    // An object that is larger than the whole arena cannot occur with a bound layout.
+    let count = Some(reader.len()).filter(|&count| count > 0)?;
+    memory.run(reader);
+    Some(count)
 }
 
 /// Reads the structure at each of `addresses`, as [`fetch_each`] does.
@@ -528,6 +539,56 @@ fn fetch(
 ) {
     let push = |reader: &mut Reader, space: &_, &address: &_| reader.push(space, address, packing);
     fetch_each(reader, memory, addresses, push, decode);
+}
+
+/// Number of objects whose searches are begun before these objects are decoded.
+const AHEAD: usize = 32;
+
+/// Calls `touch` for all items, some ahead of `take`. `touch` loads what `take` will search in a
+/// large table. So the waits for memory of several searches overlap, which a search that depends
+/// on the one before cannot.
+#[inline]
+fn each_ahead<Context>(
+    context: &mut Context,
+    count: usize,
+    touch: impl Fn(&Context, usize) -> u32,
+    mut take: impl FnMut(&mut Context, usize),
+) {
+    for start in (0..count).step_by(AHEAD) {
+        let window = start..count.min(start + AHEAD);
+        let touched = window.clone().fold(0, |sum, index| sum ^ touch(context, index));
+        core::hint::black_box(touched);
+        window.for_each(|index| take(context, index));
+    }
+}
+
+/// Reads the structure at each of `addresses`, as [`fetch`] does. `decode` searches for addresses
+/// in large tables, and `touch` loads the beginnings of these searches ([`each_ahead`]).
+fn fetch_ahead<Context>(
+    reader: &mut Reader,
+    memory: &mut Memory<'_>,
+    packing: &Packing,
+    addresses: &[KernelVa],
+    context: &mut Context,
+    touch: impl Fn(&Context, &[u8]) -> u32,
+    mut decode: impl FnMut(&mut Context, usize, Option<&[u8]>),
+) {
+    let push = |reader: &mut Reader, space: &_, &address: &_| reader.push(space, address, packing);
+    let mut done = 0;
+    while done < addresses.len() {
+        let count = read_some(reader, memory, &addresses[done..], push);
+        let Some(count) = count else {
+            (done..addresses.len()).for_each(|index| decode(context, index, None));
+            return;
+        };
+        let touch = |context: &Context, index| {
+            reader.object(index).map_or(0, |bytes| touch(context, bytes))
+        };
+        each_ahead(context, count, touch, |context, index| {
+            decode(context, done + index, reader.object(index));
+        });
+        done += count;
+    }
 }
 
 /// Reads structures of several kinds in the same batches. `groups` has kinds, packings and

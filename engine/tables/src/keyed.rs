@@ -23,6 +23,12 @@ impl<Row> Keyed<Row> {
         self.by_address.get(address).and_then(Index::from_number)
     }
 
+    /// Loads what the search for an address begins with ([`AddressMap::touch`]).
+    #[inline]
+    pub fn touch(&self, address: u64) -> u32 {
+        self.by_address.touch(address)
+    }
+
     /// The row of an address; adds it if there is none. There is none at address 0, and none is
     /// added, but counted, if there is no room.
     #[inline]

@@ -2,10 +2,11 @@
 //!
 //! A separate campaign, not part of `cargo xtask test`. PERFORMANCE.md has its figures.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use clap::Args;
-use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, setup};
+use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, cache, death, output, setup};
 
 use crate::{before_after, cargo, recorded};
 
@@ -19,10 +20,18 @@ pub(crate) struct Options {
     /// Instead measure a scan of the recorded images with the code of a revision and with this one
     #[arg(long, value_name = "REV", conflicts_with = "all")]
     compare: Option<String>,
+    /// Instead measure scans of the reference node, whose dump is made once and kept
+    #[arg(long, conflicts_with_all = ["all", "compare"])]
+    node: bool,
 }
 
 /// The loaded guest of PERFORMANCE.md.
 const LOAD: &str = "load processes=300 threads=5 fds=50 areas=100 connections=5";
+
+/// The reference node: 1,000 processes, 5,000 threads, 50,000 descriptors, 100,000 areas, and
+/// 10,000 TCP sockets.
+const NODE: &str = "load processes=1000 threads=5 fds=50 areas=100 connections=5";
+const NODE_MIB: u64 = 4096;
 
 /// Bashes that wait for a user to type.
 const SHELLS: &str = "run busybox mkfifo /tmp/silent; for i in $(busybox seq 50); do \
@@ -35,6 +44,9 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
         return before_after::compare(revision);
     }
     setup::ensure()?;
+    if options.node {
+        return measure_node();
+    }
     // Built before any guest runs: a build and a guest would compete for the processor.
     cargo(&["build", "--release", "--package", "panoptes-benches", "--bins"])?;
     for flavor in [Flavor::V6_1, Flavor::V6_12] {
@@ -55,6 +67,33 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
         cargo(&["bench", "--package", "panoptes-benches"])?;
     }
     Ok(())
+}
+
+fn measure_node() -> Result<(), String> {
+    let dump = node_dump()?;
+    measure("scan_floor", &[], &dump)
+}
+
+/// The memory of the node, as a raw dump in the cache folder; made if it is missing. The guest runs
+/// alone, because it needs 4 GiB.
+pub(crate) fn node_dump() -> Result<PathBuf, String> {
+    let dump = cache::folder("node")?.join("6.12.ram");
+    if dump.exists() {
+        return Ok(dump);
+    }
+    println!("== recording the node into {}", dump.display());
+    let kernel = Kernel::obtain(Flavor::V6_12)?;
+    let spec = GuestSpec { memory_mib: NODE_MIB, ..GuestSpec::new(kernel) };
+    death::survive(|| {
+        let mut guest = Guest::boot(&spec)?;
+        guest.agent(NODE)?;
+        guest.pause()?;
+        let part = dump.with_extension("part");
+        let mut copy = Command::new("cp");
+        output(copy.arg("--sparse=always").arg(guest.ram_path()).arg(&part))?;
+        std::fs::rename(&part, &dump).map_err(|e| format!("{}: {e}", dump.display()))
+    })?;
+    Ok(dump)
 }
 
 fn measure(program: &str, options: &[&str], ram: &Path) -> Result<(), String> {
