@@ -7,6 +7,12 @@
 //! machine in its first, however high the limits are. If more are needed, it grows within the same
 //! memory. The guest controls the addresses, so they are hashed with a random key and probes are
 //! bounded.
+//!
+//! A scan usually adds the same addresses in the same order as the one before. So the entries and
+//! slots of the last scan stay, as what is *expected*: if an address is the next expected one, it
+//! is new, since all before it are as in the last scan and the expected ones differ from each
+//! other. Nothing is searched or written then. The first address that is neither expected next nor
+//! there already ends that: the expected rest is dropped, and the slots are made anew.
 
 use crate::{HashKey, room};
 
@@ -45,7 +51,13 @@ pub struct AddressMap {
     mask: usize,
     /// The bits of a slot that have the position.
     position_mask: u32,
+    /// The entries, and behind them the expected ones.
     entries: Vec<Entry>,
+    /// Number of entries without the expected ones.
+    used: usize,
+    /// The position that was found or added last: several references to an object often follow
+    /// each other.
+    latest: usize,
     key: u64,
     capacity: usize,
 }
@@ -61,6 +73,8 @@ impl AddressMap {
             mask: slots.min(SLOTS_MIN) - 1,
             position_mask: u32::MAX >> positions.leading_zeros(),
             entries: room::list(slots / 2),
+            used: 0,
+            latest: 0,
             key: key.seed() | 1,
             capacity,
         }
@@ -74,17 +88,30 @@ impl AddressMap {
 
     /// Removes all entries, and adapts the number of slots in use to the last scan.
     pub fn clear(&mut self) {
-        self.slots[..=self.mask].fill(0);
+        self.used = 0;
         // The table is less than half full next time if little changes.
         let wanted = (self.entries.len() * 9 / 4).next_power_of_two();
-        self.mask = wanted.clamp(SLOTS_MIN.min(self.slots.len()), self.slots.len()) - 1;
-        self.entries.clear();
+        let slots = wanted.clamp(SLOTS_MIN.min(self.slots.len()), self.slots.len());
+        if slots != self.mask + 1 {
+            self.mask = slots - 1;
+            self.fill_slots();
+        }
     }
 
     /// Removes the entries whose values are not kept.
     pub fn retain(&mut self, is_kept: impl Fn(u32) -> bool) {
+        self.entries.truncate(self.used);
         self.entries.retain(|entry| is_kept(entry.value));
         self.fill_slots();
+        self.used = self.entries.len();
+    }
+
+    /// Drops the expected entries.
+    #[cold]
+    fn expect_nothing(&mut self) {
+        self.entries.truncate(self.used);
+        self.fill_slots();
+        self.used = self.entries.len();
     }
 
     /// Uses four times as many slots.
@@ -92,9 +119,10 @@ impl AddressMap {
     fn grow(&mut self) {
         self.mask = ((self.mask + 1) * 4).min(self.slots.len()) - 1;
         self.fill_slots();
+        self.used = self.entries.len();
     }
 
-    /// Makes the slots of all entries anew.
+    /// Makes the slots of all entries anew, and of the expected ones.
     fn fill_slots(&mut self) {
         let Self { slots, entries, mask, key, position_mask, .. } = self;
         slots[..=*mask].fill(0);
@@ -116,26 +144,33 @@ impl AddressMap {
 
     /// Number of addresses in the table.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.used
     }
 
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.used == 0
     }
 
     /// Loads the slot where the search for `address` begins, so that it is in the processor's
-    /// cache soon after. Many such loads run at once. Returns a number without a meaning, which
-    /// the caller passes to [`core::hint::black_box`]: otherwise the compiler removes the load.
+    /// cache soon after. Many such loads run at once. Does nothing as long as all is as expected.
+    /// Returns a number without a meaning, which the caller passes to [`core::hint::black_box`]:
+    /// otherwise the compiler removes the load.
     #[inline]
     pub fn touch(&self, address: u64) -> u32 {
+        if self.used < self.entries.len() {
+            return 0;
+        }
         let (start, _) = split(hash(address, self.key), self.position_mask);
         self.slots[start & self.mask]
     }
 
     /// The position of an address in the list of entries, or the free slot where its search ends
-    /// and what a new entry has there.
+    /// and what a new entry has there. An address that is only expected has neither.
     #[inline]
     fn find(&self, address: u64) -> Result<usize, Option<(usize, u32)>> {
+        if self.latest < self.used && self.entries[self.latest].address == address {
+            return Ok(self.latest);
+        }
         let (start, tag) = split(hash(address, self.key), self.position_mask);
         for at in start..start + PROBES_MAX {
             let slot = self.slots[at & self.mask];
@@ -144,7 +179,7 @@ impl AddressMap {
             }
             let position = (slot & self.position_mask) as usize - 1;
             if slot & !self.position_mask == tag && self.entries[position].address == address {
-                return Ok(position);
+                return if position < self.used { Ok(position) } else { Err(None) };
             }
         }
         Err(None)
@@ -167,18 +202,38 @@ impl AddressMap {
     /// Adds `address` with `value` unless it is in the table already.
     #[inline]
     pub fn insert(&mut self, address: u64, value: u32) -> Insertion {
-        if self.entries.len() * 2 > self.mask && self.mask + 1 < self.slots.len() {
+        match self.entries.get_mut(self.used) {
+            Some(_) if self.used >= self.capacity => {}
+            Some(expected) if expected.address == address => {
+                expected.value = value;
+                self.latest = self.used;
+                self.used += 1;
+                return Insertion::New;
+            }
+            _ => {}
+        }
+        if let Ok(position) = self.find(address) {
+            self.latest = position;
+            return Insertion::Old(self.entries[position].value);
+        }
+        if self.used >= self.capacity { Insertion::Full } else { self.add(address, value) }
+    }
+
+    /// Adds an address that is not in the table. There is room for one more.
+    #[inline]
+    fn add(&mut self, address: u64, value: u32) -> Insertion {
+        if self.used < self.entries.len() {
+            self.expect_nothing();
+        }
+        if self.used * 2 > self.mask && self.mask + 1 < self.slots.len() {
             self.grow();
         }
-        match self.find(address) {
-            Ok(position) => Insertion::Old(self.entries[position].value),
-            Err(Some((free, tag))) if self.entries.len() < self.capacity => {
-                self.entries.push(Entry { address, value });
-                self.slots[free] = tag | self.entries.len() as u32;
-                Insertion::New
-            }
-            Err(_) => Insertion::Full,
-        }
+        let Err(Some((free, tag))) = self.find(address) else { return Insertion::Full };
+        self.entries.push(Entry { address, value });
+        self.latest = self.used;
+        self.used += 1;
+        self.slots[free] = tag | self.used as u32;
+        Insertion::New
     }
 }
 
@@ -204,6 +259,9 @@ fn split(hash: u64, position_mask: u32) -> (usize, u32) {
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -280,6 +338,46 @@ mod tests {
                 let is_kept = old + 1 >= round;
                 let found = map.get(address(old, 7));
                 assert_eq!(found, is_kept.then_some(old));
+            }
+        }
+    }
+
+    proptest! {
+        /// Scan after scan adds about the same addresses, in about the same order.
+        #[test]
+        fn what_a_scan_adds_does_not_depend_on_the_scans_before(
+            scans in vec(vec((0_u64..60, any::<bool>()), 0..80), 1..8),
+            capacity in 1_usize..70,
+        ) {
+            let mut map = AddressMap::new(capacity, HashKey::new(0x1234_5678_9abc_def1));
+            for scan in scans {
+                map.clear();
+                let mut model: Vec<(u64, u32)> = Vec::new();
+                for (number, (address, sets)) in scan.into_iter().enumerate() {
+                    let value = number as u32;
+                    let is_full = model.len() == capacity;
+                    let known = model.iter_mut().find(|(known, _)| *known == address);
+                    prop_assert_eq!(map.get(address), known.as_ref().map(|known| known.1));
+                    let expected = match known {
+                        Some((_, known)) if sets => {
+                            *known = value + 1000;
+                            map.set(address, value + 1000);
+                            Insertion::Old(*known)
+                        }
+                        Some((_, known)) => Insertion::Old(*known),
+                        None if is_full => Insertion::Full,
+                        None => {
+                            model.push((address, value));
+                            Insertion::New
+                        }
+                    };
+                    prop_assert_eq!(map.insert(address, value), expected);
+                    prop_assert_eq!(map.len(), model.len());
+                }
+                for address in 0..60 {
+                    let known = model.iter().find(|(known, _)| *known == address);
+                    prop_assert_eq!(map.get(address), known.map(|known| known.1));
+                }
             }
         }
     }
