@@ -82,7 +82,7 @@ pub const VM_GROWSDOWN: u64 = 0x100;
 /// permissions, it never changes.
 pub const VM_NORESERVE: u64 = 0x20_0000;
 
-/// The decoded fields of a `struct vm_area_struct`.
+/// What is kept of a `struct vm_area_struct`: a machine has hundreds of thousands of these.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Vma {
     /// First address.
@@ -91,14 +91,19 @@ pub struct Vma {
     pub end: u64,
     /// `VM_*`.
     pub flags: u64,
-    /// `struct mm_struct *`
-    pub mm: KernelVa,
     /// `struct file *`
     pub file: KernelVa,
     /// Offset in the file, in pages.
     pub page_offset: u64,
     /// `struct anon_vma *`; null until a private page is written.
     pub anon_vma: KernelVa,
+}
+
+/// Where a `struct vm_area_struct` belongs, and what names it.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct VmaLinks {
+    /// `struct mm_struct *`
+    pub mm: KernelVa,
     /// `const struct vm_operations_struct *`
     pub ops: KernelVa,
     /// `void *`
@@ -111,32 +116,43 @@ pub struct Vma {
 
 impl Vma {
     /// Decodes the packed copy of a `struct vm_area_struct`.
+    #[inline]
     pub fn decode(layout: &VmAreaStruct, bytes: &[u8]) -> Self {
         let view = View::new(bytes);
-        let child = |link| match (view.optional(link), layout.vm_rb) {
-            (Some(node), Some(vm_rb)) if node != 0 => KernelVa(node).minus(u64::from(vm_rb.offset)),
-            _ => KernelVa::NULL,
-        };
-        let file = view.pointer(layout.vm_file);
-        let anon_name = layout.anon_name.filter(|_| file.is_null() || layout.names_shared());
         Self {
             start: view.unsigned(layout.vm_start),
             end: view.unsigned(layout.vm_end),
             flags: view.unsigned(layout.vm_flags),
-            mm: view.pointer(layout.vm_mm),
-            file,
+            file: view.pointer(layout.vm_file),
             page_offset: view.unsigned(layout.vm_pgoff),
             anon_vma: view.pointer(layout.anon_vma),
-            ops: view.pointer(layout.vm_ops),
-            private_data: view.pointer(layout.vm_private_data),
-            anon_name: KernelVa(view.optional(anon_name).unwrap_or(0)),
-            children: [child(layout.rb_left), child(layout.rb_right)],
         }
     }
 
     /// The permissions as printed in /proc/PID/maps, such as `r-xp`.
     pub const fn permissions(&self) -> &'static str {
         permissions(self.flags)
+    }
+}
+
+impl VmaLinks {
+    /// Decodes the packed copy of a `struct vm_area_struct`.
+    #[inline]
+    pub fn decode(layout: &VmAreaStruct, bytes: &[u8]) -> Self {
+        let view = View::new(bytes);
+        let child = |link| match (view.optional(link), layout.vm_rb) {
+            (Some(node), Some(vm_rb)) if node != 0 => KernelVa(node).minus(u64::from(vm_rb.offset)),
+            _ => KernelVa::NULL,
+        };
+        let is_anonymous = || view.pointer(layout.vm_file).is_null();
+        let anon_name = layout.anon_name.filter(|_| is_anonymous() || layout.names_shared());
+        Self {
+            mm: view.pointer(layout.vm_mm),
+            ops: view.pointer(layout.vm_ops),
+            private_data: view.pointer(layout.vm_private_data),
+            anon_name: KernelVa(view.optional(anon_name).unwrap_or(0)),
+            children: [child(layout.rb_left), child(layout.rb_right)],
+        }
     }
 }
 

@@ -102,7 +102,7 @@ impl Area {
             anon_vma: Tag::of(vma.anon_vma.0),
             page_offset: vma.page_offset as u32,
             marks: mark_if(mark::WAS_EXECUTABLE, vma.flags & VM_EXEC != 0)
-                | mark_if(mark::SPECIAL, vma.file.is_null() && !vma.ops.is_null())
+                | mark_if(mark::SPECIAL, vma.file.is_null() && row.has_ops)
                 | mark_if(mark::MAIN_EXECUTABLE, is_main_executable(snapshot, mm, row)),
             name: None,
         }

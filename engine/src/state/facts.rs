@@ -461,7 +461,7 @@ impl<'a> AreaFacts<'a> {
             flags: vma.flags,
             is_main_executable: is_main_executable(snapshot, mm, area),
             has_file: !vma.file.is_null(),
-            special: vma.file.is_null() && !vma.ops.is_null(),
+            special: vma.file.is_null() && area.has_ops,
             anon_vma: Tag::of(vma.anon_vma.0),
             ..Self::default()
         };

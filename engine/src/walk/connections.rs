@@ -4,6 +4,7 @@
 //! [`super::tcp_socks`].
 
 use core::mem;
+use core::net::IpAddr;
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::inet_hashinfo::{
@@ -59,7 +60,7 @@ impl Walker {
         self.find_sockets(memory);
         self.read_sockets(memory);
         self.read_more_nets(memory);
-        self.snapshot.sort_connections();
+        self.snapshot.sort_connections(&mut self.scratch.connection_order);
         self.adopt();
         self.link_files();
         self.snapshot.join_sockets(&mut self.visited);
@@ -355,17 +356,54 @@ impl Walker {
 }
 
 impl Snapshot {
-    /// Sorts connections by 4-tuple, by network namespace and by address.
-    pub fn sort_connections(&mut self) {
+    /// Sorts connections by 4-tuple, by network namespace and by address. `order` has room for all.
+    pub fn sort_connections(&mut self, order: &mut Vec<SortKey>) {
         let Self { connections, nets, .. } = self;
+        let rows = connections.as_mut_slice();
         let rest = |row: &ConnectionRow| {
             let net = nets.at(row.net).map_or(0, |net| net.inum);
             (net, row.address)
         };
-        connections.sort_unstable_by(|one, next| {
-            // Few connections have the same 4-tuple.
-            one.tuple().cmp(&next.tuple()).then_with(|| rest(one).cmp(&rest(next)))
+        order.clear();
+        order.extend((0..).zip(&*rows).map(|(at, row)| (start_of_tuple(row), at)));
+        order.sort_unstable_by(|one, next| {
+            one.0.cmp(&next.0).then_with(|| {
+                // Few connections have the same 4-tuple.
+                let (one, next) = (&rows[one.1 as usize], &rows[next.1 as usize]);
+                one.tuple().cmp(&next.tuple()).then_with(|| rest(one).cmp(&rest(next)))
+            })
         });
+        // Moves the rows, which are large, to their places along the cycles of the permutation.
+        for first in 0..rows.len() {
+            let mut place = first;
+            loop {
+                let from = mem::replace(&mut order[place].1, place as u32) as usize;
+                if from == first || from == place {
+                    break;
+                }
+                rows.swap(place, from);
+                place = from;
+            }
+        }
+    }
+}
+
+/// The first bits of a connection's 4-tuple, and the position of its row.
+pub(super) type SortKey = (u128, u32);
+
+/// The first 128 bits of a 4-tuple, which sort as 4-tuples do: all of one with IPv4 addresses.
+fn start_of_tuple(row: &ConnectionRow) -> u128 {
+    let (source, source_port, destination, destination_port) = row.tuple();
+    let end = |address: &IpAddr, port: u16| match address {
+        IpAddr::V4(address) => u64::from(address.to_bits()) << 16 | u64::from(port),
+        IpAddr::V6(address) => 1 << 48 | (address.to_bits() >> 80) as u64,
+    };
+    match source {
+        IpAddr::V4(_) => {
+            let destination = end(destination, destination_port);
+            u128::from(end(source, source_port)) << 49 | u128::from(destination)
+        }
+        IpAddr::V6(address) => 1 << 127 | address.to_bits() >> 1,
     }
 }
 

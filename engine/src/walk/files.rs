@@ -504,7 +504,12 @@ fn take_dentry(
     if name.changing {
         return false;
     }
-    let parent = quotas.row_at(dentries, dentries[row].process, name.parent);
+    // A root, and the name of a socket or pipe, is its own parent.
+    let parent = if name.parent == name.address {
+        Some(row)
+    } else {
+        quotas.row_at(dentries, dentries[row].process, name.parent)
+    };
     let dentry = &mut dentries[row];
     dentry.name = name;
     dentry.parent = parent;

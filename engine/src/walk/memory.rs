@@ -6,7 +6,7 @@
 use core::mem;
 
 use panoptes_decoders::kernel::maple_tree::{self, Enode, Entry, MapleNode};
-use panoptes_decoders::kernel::vm_area_struct::Vma;
+use panoptes_decoders::kernel::vm_area_struct::{Vma, VmaLinks};
 use panoptes_decoders::layout::View;
 use panoptes_decoders::source::PAGE_BYTES;
 
@@ -215,7 +215,7 @@ impl Walker {
             fetch(&mut self.reader, memory, &layout.packing, addresses, |index, bytes| {
                 let owner = owners[index];
                 let mm = &mut mms[owner];
-                let Some(vma) = bytes.and_then(|bytes| area_of(kernel, mm, bytes)) else {
+                let Some((vma, links)) = bytes.and_then(|bytes| area_of(kernel, mm, bytes)) else {
                     losses.unreadable += 1;
                     mm.complete = false;
                     return;
@@ -227,12 +227,12 @@ impl Walker {
                 }
                 mm.areas_left -= 1;
                 if self.visited.insert(addresses[index].0, 0) != Insertion::New
-                    || vmas.push(row(files, names, (quotas, mm), vma)).is_none()
+                    || vmas.push(row(files, names, (quotas, mm, owner), vma, &links)).is_none()
                 {
                     mm.complete = false;
                     return;
                 }
-                for child in vma.children.into_iter().filter(|child| !child.is_null()) {
+                for child in links.children.into_iter().filter(|child| !child.is_null()) {
                     if !mm.lists_more() {
                         mm.complete = false;
                     } else if below.has_room() {
@@ -250,12 +250,11 @@ impl Walker {
     /// Groups the areas of red-black trees by address space.
     fn sort_areas(&mut self) {
         let Snapshot { vmas, mms, .. } = &mut self.snapshot;
-        vmas.sort_unstable_by_key(|row| (row.vma.mm, row.vma.start));
+        vmas.sort_unstable_by_key(|row| (row.mm, row.vma.start));
         let mut start = 0;
-        for group in vmas.chunk_by(|one, next| one.vma.mm == next.vma.mm) {
+        for group in vmas.chunk_by(|one, next| one.mm == next.mm) {
             let end = start + group.len() as u32;
-            let mm = group.first().and_then(|first| mms.find(first.vma.mm.0));
-            if let Some(mm) = mms.at_mut(mm) {
+            if let Some(mm) = group.first().and_then(|first| mms.at_mut(first.mm)) {
                 mm.vmas = Span::new(start, end);
             }
             start = end;
@@ -333,13 +332,14 @@ impl Walker {
             &mut files,
             touch,
             |files, index, bytes| {
-                let mm = &mut mms[owners[index]];
-                let Some(vma) = bytes.and_then(|bytes| area_of(kernel, mm, bytes)) else {
+                let owner = owners[index];
+                let mm = &mut mms[owner];
+                let Some((vma, links)) = bytes.and_then(|bytes| area_of(kernel, mm, bytes)) else {
                     losses.unreadable += 1;
                     mm.complete = false;
                     return;
                 };
-                let row = row(files, names, (quotas, mm), vma);
+                let row = row(files, names, (quotas, mm, owner), vma, &links);
                 let end = vmas.span_from(vmas.len());
                 if mm.vmas.is_empty() {
                     mm.vmas = end;
@@ -365,33 +365,36 @@ impl MmRow {
 }
 
 /// The area in `bytes`, if it can belong to that address space.
-fn area_of(kernel: &Kernel, mm: &MmRow, bytes: &[u8]) -> Option<Vma> {
-    let mut vma = Vma::decode(&kernel.layouts.vm_area_struct, bytes);
+fn area_of(kernel: &Kernel, mm: &MmRow, bytes: &[u8]) -> Option<(Vma, VmaLinks)> {
+    let layout = &kernel.layouts.vm_area_struct;
+    let (mut vma, links) = (Vma::decode(layout, bytes), VmaLinks::decode(layout, bytes));
     let page_bytes = kernel.space.levels.page_bytes();
     vma.page_offset = vma.page_offset.wrapping_mul(page_bytes / PAGE_BYTES);
-    (vma.mm == mm.address && vma.start < vma.end).then_some(vma)
+    (links.mm == mm.address && vma.start < vma.end).then_some((vma, links))
 }
 
 /// Makes an area's row, and rows for its file and its name.
 fn row(
     files: &mut Keyed<FileRow>,
     names: &mut Keyed<NameRow>,
-    (quotas, mm): (&mut Quotas, &MmRow),
+    (quotas, mm, owner): (&mut Quotas, &MmRow, Index<MmRow>),
     vma: Vma,
+    links: &VmaLinks,
 ) -> VmaRow {
     let file = quotas.row_at(files, mm.process, vma.file);
     if let Some(file) = files.at_mut(file) {
         file.mapped = true;
     }
+    let has_ops = !links.ops.is_null();
     // An area without a file but with operations is one of the kernel's special mappings.
-    let (name, kind) = if vma.file.is_null() && !vma.ops.is_null() {
-        (vma.private_data, NameKind::SpecialMapping)
+    let (name, kind) = if vma.file.is_null() && has_ops {
+        (links.private_data, NameKind::SpecialMapping)
     } else {
-        (vma.anon_name, NameKind::AnonVma)
+        (links.anon_name, NameKind::AnonVma)
     };
     // A process can name each of its areas.
     let name = quotas.row_of(names, mm.process, name.0, || NameRow::new(name, kind));
-    VmaRow { vma, file, name }
+    VmaRow { vma, file, name, mm: Some(owner), has_ops }
 }
 
 #[cfg(test)]
@@ -414,9 +417,11 @@ mod tests {
         let Walker { snapshot, scratch, .. } = &mut walker;
         let mut named = |process, first: u64| {
             let mm = MmRow { process: Some(process), ..MmRow::default() };
+            let owner = Index::new(0).unwrap();
             let area = |number| {
-                let vma = Vma { anon_name: KernelVa(first + number), ..Vma::default() };
-                row(&mut snapshot.files, &mut snapshot.names, (&mut scratch.quotas, &mm), vma)
+                let links = VmaLinks { anon_name: KernelVa(first + number), ..VmaLinks::default() };
+                let (files, names) = (&mut snapshot.files, &mut snapshot.names);
+                row(files, names, (&mut scratch.quotas, &mm, owner), Vma::default(), &links)
             };
             (0..NAMES).map(area).filter(|area| area.name.is_some()).count()
         };

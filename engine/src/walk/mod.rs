@@ -215,6 +215,7 @@ struct Scratch {
     /// By inode, the first process that leads to it.
     inode_processes: Vec<owners::Leads>,
     connections: tcp_socks::Lists,
+    connection_order: Vec<connections::SortKey>,
     sockets: HeldFiles,
     terminals: HeldFiles,
     /// Network namespaces of the last scan, and those whose interfaces are read.
@@ -270,6 +271,7 @@ impl Scratch {
             inodes: Reads::with_capacity(snapshot.inodes.capacity()),
             inode_processes: room::list(snapshot.inodes.capacity()),
             connections: tcp_socks::Lists::new(snapshot),
+            connection_order: room::list(snapshot.connections.capacity()),
             sockets: HeldFiles::with_capacity(snapshot.files.capacity()),
             terminals: HeldFiles::with_capacity(snapshot.terminals.capacity()),
             net_ages: room::list(snapshot.nets.capacity()),

@@ -371,6 +371,9 @@ pub struct VmaRow {
     pub file: Option<Index<FileRow>>,
     /// Its own name, if it has one (`[vdso]`, `[anon:…]`).
     pub name: Option<Index<NameRow>>,
+    pub mm: Option<Index<MmRow>>,
+    /// Whether something other than anonymous memory is behind it: a file, a driver, the kernel.
+    pub has_ops: bool,
 }
 
 /// One open file.

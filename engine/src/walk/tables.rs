@@ -168,5 +168,5 @@ const _: () = {
     assert!(size_of::<ThreadRow>() <= 256 && size_of::<ProcessRow>() <= 144);
     assert!(size_of::<DescriptorRow>() <= 12 && size_of::<FileRow>() <= 88);
     assert!(size_of::<InodeRow>() <= 96 && size_of::<DentryRow>() <= 112);
-    assert!(size_of::<VmaRow>() <= 104 && size_of::<ConnectionRow>() <= 144);
+    assert!(size_of::<VmaRow>() <= 64 && size_of::<ConnectionRow>() <= 144);
 };

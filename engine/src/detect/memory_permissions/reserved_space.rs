@@ -220,7 +220,7 @@ fn is_inside_closed_range(areas: &[VmaRow], at: usize) -> (bool, usize) {
 }
 
 fn is_anonymous(row: &VmaRow) -> bool {
-    row.vma.file.is_null() && row.vma.ops.is_null() && row.vma.flags & VM_MAYSHARE == 0
+    row.vma.file.is_null() && !row.has_ops && row.vma.flags & VM_MAYSHARE == 0
 }
 
 /// Whether it was mapped as address space that costs nothing until it is used.

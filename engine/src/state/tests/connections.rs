@@ -140,7 +140,7 @@ fn scan_in(watch: &mut Watch, sockets: &[(FakeSocket, u32)]) -> Vec<String> {
         let mut rows = watch.snapshot.connections.iter_mut();
         rows.find(|row| row.address.0 == socket.address).unwrap().net = own;
     }
-    watch.snapshot.sort_connections();
+    watch.snapshot.sort_connections(&mut Vec::new());
     watch.update_from()
 }
 
@@ -452,6 +452,6 @@ fn a_crowd_of_small_sockets_with_one_four_tuple_is_compared_in_time() {
     for (number, row) in watch.snapshot.connections.iter_mut().enumerate() {
         row.net = nets[number % nets.len()];
     }
-    watch.snapshot.sort_connections();
+    watch.snapshot.sort_connections(&mut Vec::new());
     assert_eq!(watch.update_from().len(), 2000);
 }

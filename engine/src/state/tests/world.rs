@@ -301,7 +301,7 @@ impl World {
         for socket in &self.sockets {
             socket.push(snapshot);
         }
-        snapshot.sort_connections();
+        snapshot.sort_connections(&mut Vec::new());
         let mut shown = Shown {
             files: HashMap::new(),
             folders: HashMap::new(),
@@ -548,15 +548,13 @@ impl Shown<'_> {
                     start: area.start,
                     end: area.end,
                     flags: area.flags,
-                    mm: KernelVa(process.mm),
                     file: KernelVa(area.file.as_ref().map_or(0, |file| file.address)),
                     anon_vma: KernelVa(area.pages),
                     page_offset: area.page_offset,
-                    ops: KernelVa(if area.special { 0xffff_ffff_8111_0000 } else { 0 }),
-                    ..Vma::default()
                 },
                 file,
-                name: None,
+                has_ops: area.special,
+                ..VmaRow::default()
             });
         }
         let snapshot = &mut *self.snapshot;

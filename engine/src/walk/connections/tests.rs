@@ -1,5 +1,8 @@
 //! Tables of sockets made by hand: what a scan finds in them, and in how many batches.
 
+use proptest::collection::vec;
+use proptest::prelude::*;
+
 use super::*;
 use crate::limits::Limits;
 use crate::walk::snapshot::NetRow;
@@ -153,6 +156,36 @@ fn connections_that_wait_make_room_for_others() {
     }
     let ports: Vec<_> = rows.iter().map(|row| row.endpoints.source_port).collect();
     assert_eq!((ports, rows.dropped), (vec![7, 2, 6, 4], 5));
+}
+
+fn address() -> impl Strategy<Value = IpAddr> {
+    prop_oneof![
+        (0..3_u32).prop_map(|last| IpAddr::V4((0xff00_0000 | last).into())),
+        (0..2_u128, 0..3_u128).prop_map(|(first, last)| IpAddr::V6((first << 127 | last).into())),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn connections_are_in_the_order_of_their_tuples(
+        ends in vec((address(), 0..3_u16, address(), 0..3_u16), 0..60),
+    ) {
+        let mut snapshot = Snapshot::empty(&small());
+        for (at, (source, source_port, destination, destination_port)) in (1..).zip(ends) {
+            let endpoints =
+                Endpoints { source, source_port, destination, destination_port, ..endpoints() };
+            let address = KernelVa(at * 0x9e37 % 101);
+            snapshot.connections.push(ConnectionRow { address, endpoints, ..connection() });
+        }
+        let mut expected: Vec<_> = snapshot.connections.iter().copied().collect();
+        expected.sort_by_key(|row| {
+            let Endpoints { source, source_port, destination, destination_port, .. } = row.endpoints;
+            (source, source_port, destination, destination_port, row.address)
+        });
+        snapshot.sort_connections(&mut Vec::new());
+        let found = snapshot.connections.iter().map(|row| row.address);
+        prop_assert!(found.eq(expected.iter().map(|row| row.address)));
+    }
 }
 
 fn endpoints() -> Endpoints {
