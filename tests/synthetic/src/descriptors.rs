@@ -239,9 +239,9 @@ impl Machine {
         descriptor
     }
 
-    /// Opens a file for reading and writing, and makes it if there is none.
+    /// Opens a file for reading and writing, and makes an empty one if there is none.
     pub fn open(&mut self, pid: u32, path: &str) -> u32 {
-        let node = self.file_at(path);
+        let node = self.created_at(path);
         let file = self.new_file(node, KernelVa::NULL);
         self.install_new(pid, file)
     }

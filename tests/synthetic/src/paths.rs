@@ -30,6 +30,8 @@ pub(crate) struct Node {
     pub(crate) mount: usize,
     unlinked: bool,
     ino: u64,
+    /// Whether its content ever changed.
+    pub(crate) is_written: bool,
     /// Its pages in memory, from the first on.
     pub(crate) pages: Vec<KernelVa>,
 }
@@ -140,6 +142,7 @@ impl Machine {
             mount,
             unlinked: false,
             ino,
+            is_written: false,
             pages: Vec::new(),
         });
         self.tree.nodes.len() - 1
@@ -244,6 +247,17 @@ impl Machine {
         let mount = self.tree.nodes[parent].mount;
         let node = self.new_node(mount, Some(parent), name, mode);
         self.tree.by_path.insert(path.to_owned(), node);
+        node
+    }
+
+    /// The node of a file to open (`open` with `O_CREAT`): a new one is empty.
+    pub(crate) fn created_at(&mut self, path: &str) -> usize {
+        let is_new = !self.tree.by_path.contains_key(path);
+        let node = self.file_at(path);
+        if is_new {
+            let size = self.layouts().inode.i_size;
+            self.memory.put(self.tree.nodes[node].inode, size, 0);
+        }
         node
     }
 
@@ -352,9 +366,15 @@ impl Machine {
             mount: SOCKETS,
             unlinked: false,
             ino,
+            is_written: false,
             pages: Vec::new(),
         });
         self.tree.nodes.len() - 1
+    }
+
+    /// Inode numbers of the files whose content ever changed.
+    pub fn written_inodes(&self) -> impl Iterator<Item = u64> {
+        self.tree.nodes.iter().filter(|node| node.is_written).map(|node| node.ino)
     }
 
     /// Inode number of a node.

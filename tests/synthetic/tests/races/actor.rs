@@ -141,14 +141,29 @@ impl Actor {
                 format!("set close-on-exec of {descriptor} of {pid}")
             }
             _ if self.chance(4) => format!("open {:?} in {pid}", machine.pipe(pid)),
+            Some(&(descriptor, _)) if self.chance(4) => self.write(machine, pid, descriptor),
             _ => {
-                let path = self.name("/srv/files/f");
+                // Changes of files in /etc are alerts.
+                let folder = if self.chance(2) { "/etc/settings/s" } else { "/srv/files/f" };
+                let path = self.name(folder);
                 let descriptor = machine.open(pid, &path);
                 let opened = format!("open {path} as {descriptor} in {pid}");
                 self.files.push(path);
                 opened
             }
         }
+    }
+
+    /// Writes through a descriptor, if it leads to a file that `open` made and that has a name.
+    fn write(&mut self, machine: &mut Machine, pid: u32, descriptor: u32) -> String {
+        let names = machine.descriptors(pid);
+        let name = names.into_iter().find(|(index, _)| *index == descriptor);
+        let Some((_, path)) = name.filter(|(_, path)| self.files.contains(path)) else {
+            return "nothing".to_owned();
+        };
+        let size = self.some(1 << 16) as u64;
+        machine.set_size(&path, size);
+        format!("write {size} to {path}, {descriptor} of {pid}")
     }
 
     fn area(&mut self, machine: &mut Machine, pid: u32) -> String {

@@ -26,6 +26,16 @@ pub(crate) struct Book {
 /// Activities of which a record may tell what a race made unreadable.
 const ABOUT_SCANS: [&str; 3] = ["coverage_report", "coverage_degraded", "coverage_restored"];
 
+/// The only alert that something deserves: a file was written.
+const CONTENT: &str = "file_descriptor_file_content_change";
+
+/// Whether the file of a record was ever written.
+fn is_written(record: &Value, truth: &Truth) -> bool {
+    let details = &record["activity_data"]["file_descriptor_details"];
+    let inode = details["file_descriptor_inode_number"].as_u64();
+    inode.is_some_and(|inode| truth.written.contains(&inode))
+}
+
 impl Book {
     /// Judges a record by everything that ever was.
     pub(crate) fn read(&mut self, record: &Value, truth: &Truth) {
@@ -33,7 +43,8 @@ impl Book {
         *self.counts.entry(name.to_owned()).or_default() += 1;
         let mut wrong = Vec::new();
         match record["message_type"].as_str() {
-            Some("EVENT") => {}
+            Some("EVENT") if name != CONTENT => {}
+            Some("EVENT" | "ALERT") if name == CONTENT && is_written(record, truth) => {}
             Some("SYSTEM_ACTIVITY") if ABOUT_SCANS.contains(&name) => return,
             _ => wrong.push("nothing that happened deserves it".to_owned()),
         }
@@ -102,8 +113,12 @@ impl Book {
                 self.forget_all_of(life);
                 !was_there
             }
-            // A connection may outlive its process.
-            _ => self.ended.contains(&life) && !name.contains("network_connection"),
+            // A connection may outlive its process, and a change is reported when its file is
+            // closed everywhere.
+            _ => {
+                let may_outlive = name.contains("network_connection") || name == CONTENT;
+                self.ended.contains(&life) && !may_outlive
+            }
         };
         if is_wrong {
             wrong.push("its process was created before, was never, or has ended".to_owned());

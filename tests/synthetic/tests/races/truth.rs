@@ -64,6 +64,8 @@ pub(crate) struct Truth {
     /// Areas with their permissions and the paths of their files.
     pub(crate) areas: HashSet<(Range, String, String)>,
     pub(crate) connections: HashSet<String>,
+    /// The inodes whose content ever changed.
+    pub(crate) written: HashSet<u64>,
 }
 
 impl Truth {
@@ -98,6 +100,7 @@ impl Truth {
             }
         }
         self.connections.extend(connections(machine));
+        self.written.extend(machine.written_inodes());
     }
 
     /// What the machine has now.
