@@ -47,6 +47,13 @@ impl Walker {
                 leader.comm = after.comm;
                 renamed.push(process.leader, leader.address);
             }
+            if let Some(parent) = after.map(|after| after.real_parent)
+                && parent != before.real_parent
+            {
+                // Its parent ended, whose memory may have been another's when it was read.
+                let parent = threads.at(threads.find(parent.0));
+                process.parent_pid = parent.map_or(0, |parent| parent.task.tgid);
+            }
             process.files_stable = after.is_some_and(|after| after.files == before.files);
             let has_ended =
                 |after: Task| after.exit_state != 0 || after.mm != before.mm && after.mm.is_null();
@@ -135,5 +142,23 @@ mod tests {
         assert_eq!(fate_of(NEW, NEW), Fate::Unfinished);
         assert_eq!(fate_of(0, NEW), Fate::Unfinished);
         assert_eq!(fate_of(NEW, 0), Fate::Lives);
+    }
+
+    #[test]
+    fn a_process_whose_parent_ended_has_the_next_one() {
+        let (mut memory, mut walker) = (Sparse::default(), walker(&small()));
+        let [reaper, child] = [(); 2].map(|()| add_process(&mut walker, &mut memory, 0));
+        let snapshot = &mut walker.snapshot;
+        let [reaper, task] = [reaper, child]
+            .map(|process| snapshot.threads[snapshot.processes[process].leader].task);
+        let mut parent_of = |real_parent| {
+            walker.snapshot.processes[child].parent_pid = 77;
+            memory.set(task.address.0, "task_struct", "real_parent", real_parent);
+            memory.walk(&mut walker, &kernel(), Walker::check_stability);
+            walker.snapshot.processes[child].parent_pid
+        };
+        assert_eq!(parent_of(task.real_parent.0), 77);
+        assert_eq!(parent_of(reaper.address.0), reaper.tgid);
+        assert_eq!(parent_of(0xffff_8880_7777_0000), 0);
     }
 }
