@@ -12,10 +12,10 @@ use panoptes_decoders::kernel::unix_sock::AF_UNIX;
 use panoptes_decoders::layout::View;
 
 use super::connections::is_sockfs;
-use super::snapshot::{ConnectionRow, SocketRow};
+use super::snapshot::{ConnectionRow, FileRow, Index, SocketRow};
 use super::tables::Snapshot;
 use super::terminals::may_be_terminal;
-use super::{Kernel, Memory, Reads, Walker, fetch_groups};
+use super::{Kernel, Memory, Reads, Scratch, Walker, fetch_groups};
 use panoptes_tables::{AddressMap, Insertion, room};
 
 // Sockets in the first two states are no `tcp_sock`s, but `inet_timewait_sock`s and
@@ -85,6 +85,7 @@ impl Lists {
     fn collect(&mut self, snapshot: &Snapshot) {
         self.full.clear();
         self.waiting.clear();
+        self.doubtful.clear();
         for (index, row) in snapshot.connections.indexed() {
             match row.endpoints.state {
                 TCP_TIME_WAIT => self.waiting.push(index, row.address),
@@ -158,8 +159,9 @@ impl Walker {
         let layouts = &memory.kernel.layouts;
         let private = layouts.tty_file_private.map(|it| it.packing).unwrap_or_default();
         let snapshot = &mut self.snapshot;
-        let Lists { full, waiting, sockets, routes, .. } = &mut self.scratch.connections;
-        let (held, terminals) = (&mut self.scratch.sockets, &mut self.scratch.terminals);
+        let Scratch { connections, sockets: held, terminals, torn_files: torn, .. } =
+            &mut self.scratch;
+        let Lists { full, waiting, sockets, routes, .. } = connections;
         let batch = [
             (Kind::TcpSock, &layouts.tcp_sock.packing, full.addresses.as_slice()),
             (Kind::Sock, &layouts.sock.packing, &full.addresses),
@@ -201,11 +203,10 @@ impl Walker {
                         snapshot.connections[waiting.rows[index]].endpoints.state = state;
                     }
                 }
-                Kind::Socket => {
-                    if view.pointer(layouts.socket.file) == held.files[index].1 {
-                        held.objects[index] = view.pointer(layouts.socket.sk);
-                    }
+                Kind::Socket if view.pointer(layouts.socket.file) != held.files[index].1 => {
+                    note_torn(torn, held.files[index].0);
                 }
+                Kind::Socket => held.objects[index] = view.pointer(layouts.socket.sk),
                 Kind::TtyPrivate => {
                     let Some(layout) = &layouts.tty_file_private else { return };
                     if view.pointer(layout.file) == terminals.files[index].1 {
@@ -234,7 +235,6 @@ impl Walker {
         let snapshot = &mut self.snapshot;
         let Lists { full, sockets, routes, distinct, route_of, devices, orphans, doubtful, .. } =
             &mut self.scratch.connections;
-        doubtful.clear();
         // Connections share routes, so each route is read once.
         find_distinct(&mut self.visited, routes, distinct, route_of);
         orphans.clear();
@@ -385,6 +385,14 @@ fn other_socket(
     let inode = layouts.socket_alloc.ino.offset.wrapping_sub(layouts.inode.i_ino.offset);
     let other = open.inode.minus(inode.into());
     (other != socket).then_some(other)
+}
+
+/// Notes that a socket has another open file than the one that it was listed for. What was read of
+/// that is torn.
+fn note_torn(torn: &mut Vec<Index<FileRow>>, file: Index<FileRow>) {
+    if torn.len() < torn.capacity() {
+        torn.push(file);
+    }
 }
 
 impl ConnectionRow {

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_engine::limits::Limits;
-use panoptes_engine::walk::{Scope, Walker};
+use panoptes_engine::walk::{InodeRow, Scope, Walker};
 use panoptes_synthetic::{DirectMapPages, ForkOptions, Machine, Size, Source, When, profile};
 
 use common::{RELEASES, assert_same, expected, found, kernel, walker};
@@ -427,6 +427,44 @@ fn a_connection_is_not_held_through_the_file_that_was_there_before() {
         at += 1;
     }
     assert!(batches > 10 && held > 3, "{held} of {batches}");
+}
+
+/// A socket that is closed and one that is made can have the same slot, file, inode and address.
+#[test]
+fn a_descriptor_of_an_inode_that_is_being_made_is_left_out() {
+    let mut walker = walker(&small());
+    let builder = Machine::builder(&profile(RELEASES[2]));
+    let (mut batches, mut at, mut left_out) = (1, 0, 0);
+    while at < batches {
+        let mut machine = builder.build();
+        let kernel = kernel(&mut machine);
+        let pid = machine.processes().last().expect("there are processes").pid;
+        let [near, far] = [([10, 0, 2, 15], 40_000), ([192, 0, 2, 7], 443)].map(SocketAddr::from);
+        let descriptor = machine.connect(pid, near, far);
+        let mut source = Source::with_hook(&mut machine, |machine, when, counts| match when {
+            When::Batch(_) if counts.batches == at => {
+                machine.close(pid, descriptor);
+                let opened = machine.slowly(|machine| machine.connect(pid, near, far));
+                assert_eq!(opened, descriptor);
+                // The memory of the socket and its inode is cleared.
+                machine.step(1);
+            }
+            When::Batch(_) if counts.batches == at + 1 => _ = machine.step(1000),
+            _ => {}
+        });
+        walker.forget();
+        let snapshot = walker.scan(&mut source, &kernel, Scope::ALL).expect("processes");
+        batches = source.counts().batches;
+        for row in snapshot.descriptors.iter() {
+            let file = snapshot.files.at(row.file);
+            let inode = file.and_then(|file| snapshot.inodes.at(file.inode));
+            assert!(inode.is_none_or(InodeRow::was_read), "batch {at} of {batches}");
+            left_out += usize::from(row.moved);
+        }
+        drop(source);
+        at += 1;
+    }
+    assert!(batches > 10 && left_out > 0, "{left_out} of {batches}");
 }
 
 /// `smc_switch_to_fallback` (net/smc/af_smc.c): the file of a socket of SMC leads to the TCP socket
