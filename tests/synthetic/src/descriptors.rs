@@ -159,7 +159,9 @@ impl Machine {
     pub(crate) fn drop_file(&mut self, file: KernelVa) {
         let row = self.files.get_mut(&file).expect("the file is open");
         row.uses -= 1;
-        if row.uses > 0 {
+        let is_last = row.uses == 0;
+        self.memory.touch(file, self.kernel.layouts.file.size);
+        if !is_last {
             return;
         }
         self.files.remove(&file);

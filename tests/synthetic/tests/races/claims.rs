@@ -53,10 +53,18 @@ impl Book {
         if let Some(life) = life {
             match truth.lives.get(&life) {
                 None => wrong.push("there was no such process".to_owned()),
-                Some(facts) => self.mixed(life, &data["process_details"], facts, &mut wrong),
+                Some(facts) => {
+                    self.mixed(life, &data["process_details"], facts, &mut wrong);
+                    let id = &record["workload_information"]["container_context"]["container_id"];
+                    let is_in = |id: &str| facts.containers.iter().any(|path| path.contains(id));
+                    if id.as_str().is_some_and(|id| !is_in(id)) {
+                        wrong.push(format!("the process was never in this container: {id}"));
+                    }
+                }
             }
             let executions = data["process_details"]["process_self_exec_id"].as_u64();
-            if self.executions.insert(life, executions) != Some(executions) {
+            // A change of a file is about the program that wrote it.
+            if name != CONTENT && self.executions.insert(life, executions) != Some(executions) {
                 // An exec replaces all areas.
                 self.present.areas.retain(|it| it.life != life);
             }
@@ -291,6 +299,7 @@ pub(crate) fn brief(record: &Value) -> String {
         ("network_connection_details", "source_port"),
         ("network_connection_details", "file_descriptor_id"),
         ("system_activity_details", "reason"),
+        ("detection_details", "reason"),
     ];
     for value in keys.into_iter().map(|(of, key)| &data[of][key]).filter(|it| !it.is_null()) {
         let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);

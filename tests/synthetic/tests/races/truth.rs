@@ -20,6 +20,8 @@ pub(crate) struct Facts {
     pub(crate) arguments: BTreeSet<String>,
     pub(crate) parents: BTreeSet<u32>,
     pub(crate) users: BTreeSet<u32>,
+    /// The path of its control group.
+    pub(crate) containers: BTreeSet<String>,
     /// Whether it has ended, or will have when all stores of the last operation are done.
     pub(crate) has_ended: bool,
 }
@@ -82,6 +84,7 @@ impl Truth {
             add(&mut facts.names, &machine.thread(process.pid).name);
             facts.parents.insert(process.parent);
             facts.users.insert(process.uid);
+            add(&mut facts.containers, &machine.containers()[process.container].path);
             if let Some(path) = machine.executable(process.pid) {
                 add(&mut facts.executables, &path);
             }
@@ -134,9 +137,10 @@ fn life(machine: &Machine, pid: u32) -> Life {
     Life { pid, created_ns: booted_ns + machine.process(pid).start_ns }
 }
 
-/// `source destination` of each connection.
+/// `source destination` of each connection. Nothing reports that a socket begins to listen.
 fn connections(machine: &Machine) -> impl Iterator<Item = String> {
-    machine
-        .sockets()
-        .filter_map(|(_, socket)| Some(format!("{} {}", socket.source?, socket.destination?)))
+    let open = machine.sockets();
+    let open = open.filter_map(|(_, socket)| Some((socket.source?, socket.destination?)));
+    let waiting = machine.waiting().iter().map(|it| (it.source, it.destination));
+    open.chain(waiting).map(|(source, destination)| format!("{source} {destination}"))
 }
