@@ -59,6 +59,8 @@ pub(crate) struct FileTree {
     pub(crate) mounts: Vec<Mount>,
     by_path: HashMap<String, usize>,
     next_ino: u64,
+    /// The node whose name changed last.
+    renamed: Option<usize>,
 }
 
 impl Machine {
@@ -287,6 +289,7 @@ impl Machine {
         self.memory.point(dentry, layout.d_parent, directory);
         self.hash_dentry(dentry, true);
         self.memory.put_optional(dentry, layout.d_seq, sequence + 2);
+        self.tree.renamed = Some(node);
         let moved = &mut self.tree.nodes[node];
         (moved.parent, moved.name) = (Some(parent), name.to_owned());
         self.tree.by_path.insert(to.to_owned(), node);
@@ -300,6 +303,7 @@ impl Machine {
         self.memory.put(inode, links, 0);
         self.hash_dentry(dentry, false);
         self.tree.nodes[node].unlinked = true;
+        self.tree.renamed = Some(node);
     }
 
     /// The path of a node as /proc shows it.
@@ -370,6 +374,11 @@ impl Machine {
             pages: Vec::new(),
         });
         self.tree.nodes.len() - 1
+    }
+
+    /// Inode number and path of the file that was renamed or removed last.
+    pub fn last_renamed(&self) -> Option<(u64, String)> {
+        self.tree.renamed.map(|node| (self.ino_of(node), self.path_of(node)))
     }
 
     /// Inode numbers of the files whose content ever changed.

@@ -104,6 +104,8 @@ impl Truth {
         }
         self.connections.extend(connections(machine));
         self.written.extend(machine.written_inodes());
+        // The last process that has it open may be about to end.
+        self.names.extend(machine.last_renamed());
     }
 
     /// What the machine has now.
