@@ -62,10 +62,16 @@ pub(super) struct Names {
     pub(super) longest: usize,
     /// Number of the scan, which may wrap.
     scan: u32,
+    /// Number of missing names that this scan still makes out of turn.
+    late_left: u32,
 }
 
-/// Number of scans after which a name that found no room, or could not be read, is made again.
+/// Number of scans after which a name that found no room, or could not be read, is made again, if
+/// there are many of them.
 const LATE_SCANS: u64 = 64;
+/// Number of missing names that each scan makes out of turn. A name that was changing in the scan
+/// that first showed its file is then known one scan later.
+const LATE_NAMES: u32 = 64;
 
 /// Bytes to which a name is cut if the whole name finds no room.
 pub(super) const CUT_BYTES: usize = 64;
@@ -79,6 +85,7 @@ impl Names {
             touched: Vec::default(),
             longest: usize::MAX,
             scan: 0,
+            late_left: LATE_NAMES,
         }
     }
 
@@ -121,17 +128,24 @@ impl Names {
         name
     }
 
-    /// Whether the missing name of a row is made in this scan: the rows take turns by a number of
-    /// each.
-    pub(super) fn is_late_due(&self, number: u64) -> bool {
-        number.wrapping_add(self.scan.into()).is_multiple_of(LATE_SCANS)
-            && self.longest > 0
-            && self.strings.has_room(CUT_BYTES)
+    /// Whether the missing name of a row is made in this scan: the first ones are, and the others
+    /// take turns by a number of each.
+    pub(super) fn is_late_due(&mut self, number: u64) -> bool {
+        if self.longest == 0 || !self.strings.has_room(CUT_BYTES) {
+            return false;
+        }
+        if number.wrapping_add(self.scan.into()).is_multiple_of(LATE_SCANS) {
+            return true;
+        }
+        let is_left = self.late_left > 0;
+        self.late_left = self.late_left.saturating_sub(1);
+        is_left
     }
 
     /// Forgets the names of this scan's files.
     pub(super) fn end_scan(&mut self) {
         self.scan = self.scan.wrapping_add(1);
+        self.late_left = LATE_NAMES;
         for file in self.touched.drain(..) {
             if let Some(name) = self.memo[file.position()].take()
                 && let Some(id) = name.id

@@ -545,6 +545,10 @@ impl Process {
         confirm_scans: u32,
         now: RealTime,
     ) -> Option<Views> {
+        if self.life.pending_scans <= 1 && !self.life.existing {
+            // It may have begun in this scan, after its parent and the lists were read.
+            return None;
+        }
         let hidden = &mut self.life.hidden;
         if hidden.task != self.address {
             // Another task in its place does not inherit the count.

@@ -7,7 +7,7 @@ use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::Layouts;
 use panoptes_decoders::kernel::dentry::Name;
 use panoptes_decoders::kernel::file::{FMODE_BACKING_MAYBE, OpenFile};
-use panoptes_decoders::kernel::inode::Attributes;
+use panoptes_decoders::kernel::inode::{Attributes, mode};
 use panoptes_decoders::kernel::mount::Mounted;
 use panoptes_decoders::kernel::super_block::{Filesystem, magic};
 use panoptes_decoders::layout::View;
@@ -40,6 +40,10 @@ pub(super) const TORN_MAX: usize = 4096;
 /// Maximum number of rereads of changing names. A change takes less than a microsecond, unless its
 /// processor is stopped during the change.
 const ATTEMPTS_MAX: u32 = 8;
+
+/// Maximum number of inodes that one scan finds while the kernel makes them, and of files whose
+/// sockets have other files by then.
+pub(super) const BLANK_MAX: usize = 64;
 
 /// Number of open files that a scan reads whatever its budget is, beside the executables and those
 /// in the first slots of tables.
@@ -149,6 +153,8 @@ impl Walker {
         let mut listed = [0; 8];
         let mut attempts = 0;
         self.scratch.torn.clear();
+        self.scratch.blank_inodes.clear();
+        self.scratch.torn_files.clear();
         let mut rounds_left = DEPTH_MAX;
         loop {
             let (places, torn) = (&mut self.scratch.places, &mut self.scratch.torn);
@@ -365,7 +371,7 @@ impl Walker {
             reader.push(space, address, packing(place))
         };
         let snapshot = &mut self.snapshot;
-        let Scratch { places, torn, quotas, inode_processes, .. } = &mut self.scratch;
+        let Scratch { places, torn, blank_inodes, quotas, inode_processes, .. } = &mut self.scratch;
         let places = &*places;
         fetch_each(&mut self.reader, memory, places, push, |index, bytes| {
             let Some(bytes) = bytes else {
@@ -383,6 +389,10 @@ impl Walker {
                 Place::Inode(row) => {
                     let process = inode_processes.get(row.position()).copied().flatten();
                     snapshot.place_inode(layouts, (quotas, process), row, bytes);
+                    let is_blank = is_blank(&snapshot.inodes[row].attributes);
+                    if is_blank && blank_inodes.len() < blank_inodes.capacity() {
+                        blank_inodes.push(row);
+                    }
                 }
                 Place::SuperBlock(row) => {
                     let filesystem = Filesystem::decode(&layouts.super_block, bytes);
@@ -489,6 +499,13 @@ impl Snapshot {
         let super_blocks = &mut self.super_blocks;
         inode.super_block = quotas.row_at(super_blocks, process, attributes.super_block);
     }
+}
+
+/// Whether the kernel was about to make an inode there. Sockets have numbers (`sock_alloc`,
+/// net/socket.c). Other files have at least permissions; one of FUSE can have number 0.
+fn is_blank(attributes: &Attributes) -> bool {
+    let is_socket = attributes.kind() == mode::S_IFSOCK;
+    attributes.ino == 0 && (attributes.mode == 0 || is_socket)
 }
 
 /// Decodes a packed dentry into its row. Returns `false`, and changes nothing, if the name was

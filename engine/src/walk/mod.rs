@@ -209,6 +209,10 @@ struct Scratch {
     long_names: Vec<(Index<DentryRow>, KernelVa, u32)>,
     /// Names that were changing when they were read.
     torn: Vec<Index<DentryRow>>,
+    /// Inodes that the kernel was about to make when they were read, and files whose sockets have
+    /// other files.
+    blank_inodes: Vec<Index<InodeRow>>,
+    torn_files: Vec<Index<FileRow>>,
     /// Names, with the addresses of their texts.
     texts: Reads<NameRow>,
     inodes: Reads<InodeRow>,
@@ -267,6 +271,8 @@ impl Scratch {
             places: room::list(list),
             long_names: room::list(snapshot.dentries.capacity()),
             torn: room::list(files::TORN_MAX),
+            blank_inodes: room::list(files::BLANK_MAX),
+            torn_files: room::list(files::BLANK_MAX),
             texts: Reads::with_capacity(snapshot.names.capacity()),
             inodes: Reads::with_capacity(snapshot.inodes.capacity()),
             inode_processes: room::list(snapshot.inodes.capacity()),

@@ -7,7 +7,8 @@ use panoptes_decoders::layout::{View, u64_at};
 
 use super::fd_slices::{GAP_PLACES, SLICE_PLACES};
 use super::snapshot::{DescriptorRow, FilesRow, Span};
-use super::{Memory, Walker, fetch};
+use super::tables::Snapshot;
+use super::{Memory, Scratch, Walker, fetch};
 
 /// Descriptors whose slots are read again; the first of them is in slot `first`.
 #[derive(Clone, Copy, Debug)]
@@ -85,6 +86,25 @@ impl Walker {
             }
         }
         self.scratch.checked_slots = checked;
+        self.leave_torn_files();
+    }
+
+    /// Leaves out the descriptors of inodes that the kernel was about to make, and of files whose
+    /// sockets have other files. Another file had the slot and the address before, so the slots are
+    /// the same.
+    fn leave_torn_files(&mut self) {
+        let Scratch { blank_inodes, torn_files, .. } = &self.scratch;
+        if blank_inodes.is_empty() && torn_files.is_empty() {
+            return;
+        }
+        let Snapshot { descriptors, files, .. } = &mut self.snapshot;
+        for row in descriptors.iter_mut() {
+            let inode = files.at(row.file).and_then(|file| file.inode);
+            let is_blank = inode.is_some_and(|inode| blank_inodes.contains(&inode));
+            if is_blank || row.file.is_some_and(|file| torn_files.contains(&file)) {
+                (row.file, row.moved) = (None, true);
+            }
+        }
     }
 
     /// Marks the tables that have other memory by now.

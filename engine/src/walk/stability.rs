@@ -47,12 +47,20 @@ impl Walker {
                 leader.comm = after.comm;
                 renamed.push(process.leader, leader.address);
             }
+            if let Some(parent) = after.map(|after| after.real_parent)
+                && parent != before.real_parent
+            {
+                // Its parent ended, whose memory may have been another's when it was read.
+                let parent = threads.at(threads.find(parent.0));
+                process.parent_pid = parent.map_or(0, |parent| parent.task.tgid);
+            }
             process.files_stable = after.is_some_and(|after| after.files == before.files);
             let has_ended =
                 |after: Task| after.exit_state != 0 || after.mm != before.mm && after.mm.is_null();
             process.fate = match after {
                 _ if is_replaced => Fate::Replaced,
-                Some(after) if before.is_unfinished() && after.is_unfinished() => Fate::Unfinished,
+                // A copy made piece by piece can have its parent's state and its own start.
+                Some(after) if after.is_unfinished() => Fate::Unfinished,
                 Some(after) if before.exit_state == 0 && has_ended(after) => Fate::Ended,
                 _ => Fate::Lives,
             };
@@ -103,5 +111,54 @@ impl Walker {
                 process.files_stable = false;
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::walk::tests::memory::{Sparse, add_process, kernel, small, walker};
+
+    /// `TASK_NEW`
+    const NEW: u64 = 0x800;
+
+    /// What becomes of a process whose first thread had these states.
+    fn fate_of(before: u64, after: u64) -> Fate {
+        let (mut memory, mut walker) = (Sparse::default(), walker(&small()));
+        let process = add_process(&mut walker, &mut memory, 0);
+        let leader = walker.snapshot.processes[process].leader;
+        let task = &mut walker.snapshot.threads[leader].task;
+        task.state = before as u32;
+        memory.set(task.address.0, "task_struct", "__state", after);
+        memory.walk(&mut walker, &kernel(), Walker::check_stability);
+        walker.snapshot.processes[process].fate
+    }
+
+    /// A new task is a copy of its parent's until the kernel sets its own state, start and id, in
+    /// that order. The first look may have the parent's state and the new start.
+    #[test]
+    fn a_task_that_is_new_at_the_second_look_is_unfinished() {
+        assert_eq!(fate_of(0, 0), Fate::Lives);
+        assert_eq!(fate_of(NEW, NEW), Fate::Unfinished);
+        assert_eq!(fate_of(0, NEW), Fate::Unfinished);
+        assert_eq!(fate_of(NEW, 0), Fate::Lives);
+    }
+
+    #[test]
+    fn a_process_whose_parent_ended_has_the_next_one() {
+        let (mut memory, mut walker) = (Sparse::default(), walker(&small()));
+        let [reaper, child] = [(); 2].map(|()| add_process(&mut walker, &mut memory, 0));
+        let snapshot = &mut walker.snapshot;
+        let [reaper, task] = [reaper, child]
+            .map(|process| snapshot.threads[snapshot.processes[process].leader].task);
+        let mut parent_of = |real_parent| {
+            walker.snapshot.processes[child].parent_pid = 77;
+            memory.set(task.address.0, "task_struct", "real_parent", real_parent);
+            memory.walk(&mut walker, &kernel(), Walker::check_stability);
+            walker.snapshot.processes[child].parent_pid
+        };
+        assert_eq!(parent_of(task.real_parent.0), 77);
+        assert_eq!(parent_of(reaper.address.0), reaper.tgid);
+        assert_eq!(parent_of(0xffff_8880_7777_0000), 0);
     }
 }

@@ -4,6 +4,7 @@
 //! Three batches read all of them. Not here: how the sockets are found ([`super::connections`]).
 
 use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::Layouts;
 use panoptes_decoders::kernel::file::FMODE_PATH;
 use panoptes_decoders::kernel::inode::mode;
 use panoptes_decoders::kernel::sock::{Counters, Endpoints, IPPROTO_TCP, SOCK_STREAM};
@@ -11,10 +12,10 @@ use panoptes_decoders::kernel::unix_sock::AF_UNIX;
 use panoptes_decoders::layout::View;
 
 use super::connections::is_sockfs;
-use super::snapshot::{ConnectionRow, SocketRow};
+use super::snapshot::{ConnectionRow, FileRow, Index, SocketRow};
 use super::tables::Snapshot;
 use super::terminals::may_be_terminal;
-use super::{Kernel, Memory, Reads, Walker, fetch_groups};
+use super::{Kernel, Memory, Reads, Scratch, Walker, fetch_groups};
 use panoptes_tables::{AddressMap, Insertion, room};
 
 // Sockets in the first two states are no `tcp_sock`s, but `inet_timewait_sock`s and
@@ -55,6 +56,8 @@ pub(super) struct Lists {
     orphans: Vec<usize>,
     /// Their rows, and the `struct socket` of each.
     orphan_sockets: Reads<ConnectionRow>,
+    /// Connections whose open file has the inode of another socket, and that `struct socket`.
+    doubtful: Reads<ConnectionRow>,
     /// AF_UNIX sockets.
     unix: Reads<SocketRow>,
 }
@@ -74,6 +77,7 @@ impl Lists {
             device_numbers: room::list(capacity),
             orphans: room::list(capacity),
             orphan_sockets: Reads::with_capacity(capacity),
+            doubtful: Reads::with_capacity(capacity),
             unix: Reads::with_capacity(snapshot.sockets.capacity()),
         }
     }
@@ -81,6 +85,7 @@ impl Lists {
     fn collect(&mut self, snapshot: &Snapshot) {
         self.full.clear();
         self.waiting.clear();
+        self.doubtful.clear();
         for (index, row) in snapshot.connections.indexed() {
             match row.endpoints.state {
                 TCP_TIME_WAIT => self.waiting.push(index, row.address),
@@ -154,8 +159,9 @@ impl Walker {
         let layouts = &memory.kernel.layouts;
         let private = layouts.tty_file_private.map(|it| it.packing).unwrap_or_default();
         let snapshot = &mut self.snapshot;
-        let Lists { full, waiting, sockets, routes, .. } = &mut self.scratch.connections;
-        let (held, terminals) = (&mut self.scratch.sockets, &mut self.scratch.terminals);
+        let Scratch { connections, sockets: held, terminals, torn_files: torn, .. } =
+            &mut self.scratch;
+        let Lists { full, waiting, sockets, routes, .. } = connections;
         let batch = [
             (Kind::TcpSock, &layouts.tcp_sock.packing, full.addresses.as_slice()),
             (Kind::Sock, &layouts.sock.packing, &full.addresses),
@@ -197,11 +203,10 @@ impl Walker {
                         snapshot.connections[waiting.rows[index]].endpoints.state = state;
                     }
                 }
-                Kind::Socket => {
-                    if view.pointer(layouts.socket.file) == held.files[index].1 {
-                        held.objects[index] = view.pointer(layouts.socket.sk);
-                    }
+                Kind::Socket if view.pointer(layouts.socket.file) != held.files[index].1 => {
+                    note_torn(torn, held.files[index].0);
                 }
+                Kind::Socket => held.objects[index] = view.pointer(layouts.socket.sk),
                 Kind::TtyPrivate => {
                     let Some(layout) = &layouts.tty_file_private else { return };
                     if view.pointer(layout.file) == terminals.files[index].1 {
@@ -228,7 +233,7 @@ impl Walker {
         let layouts = &memory.kernel.layouts;
         let terminal = layouts.tty_struct.map(|it| it.packing).unwrap_or_default();
         let snapshot = &mut self.snapshot;
-        let Lists { full, sockets, routes, distinct, route_of, devices, orphans, .. } =
+        let Lists { full, sockets, routes, distinct, route_of, devices, orphans, doubtful, .. } =
             &mut self.scratch.connections;
         // Connections share routes, so each route is read once.
         find_distinct(&mut self.visited, routes, distinct, route_of);
@@ -257,9 +262,12 @@ impl Walker {
             let view = View::new(bytes);
             match kind {
                 Kind::Socket => {
-                    let file = view.pointer(layouts.socket.file);
-                    snapshot.connections[full.rows[index]].file = file;
+                    let (row, file) = (full.rows[index], view.pointer(layouts.socket.file));
                     orphans.extend(file.is_null().then_some(index));
+                    snapshot.connections[row].file = file;
+                    if let Some(other) = other_socket(snapshot, layouts, (file, sockets[index])) {
+                        doubtful.push(row, other);
+                    }
                 }
                 Kind::Route => devices[index] = view.pointer(layouts.dst_entry.dev),
                 Kind::HeldEndpoints => {
@@ -290,13 +298,23 @@ impl Walker {
         enum Kind {
             Device,
             Orphan,
+            Doubtful,
             Unix,
         }
         let layouts = &memory.kernel.layouts;
         let unix_packing = layouts.unix_sock.map(|it| it.packing).unwrap_or_default();
         let snapshot = &mut self.snapshot;
-        let Lists { full, sockets, orphans, orphan_sockets, devices, device_numbers, unix, .. } =
-            &mut self.scratch.connections;
+        let Lists {
+            full,
+            sockets,
+            orphans,
+            orphan_sockets,
+            doubtful,
+            devices,
+            device_numbers,
+            unix,
+            ..
+        } = &mut self.scratch.connections;
         orphan_sockets.clear();
         for &index in &*orphans {
             orphan_sockets.push(full.rows[index], sockets[index]);
@@ -314,9 +332,18 @@ impl Walker {
         let batch = [
             (Kind::Device, &layouts.net_device_index.packing, devices.as_slice()),
             (Kind::Orphan, &layouts.socket_alloc.packing, &orphan_sockets.addresses),
+            (Kind::Doubtful, &layouts.socket.packing, &doubtful.addresses),
             (Kind::Unix, &unix_packing, &unix.addresses),
         ];
         fetch_groups(&mut self.reader, memory, batch, |kind, index, bytes| {
+            if matches!(kind, Kind::Doubtful) {
+                let file = bytes.map(|bytes| View::new(bytes).pointer(layouts.socket.file));
+                let connection = &mut snapshot.connections[doubtful.rows[index]];
+                if file != Some(connection.file) {
+                    connection.file = KernelVa::NULL;
+                }
+                return;
+            }
             let Some(view) = bytes.map(View::new) else { return };
             match kind {
                 Kind::Device => {
@@ -331,8 +358,40 @@ impl Walker {
                     let Some(layout) = &layouts.unix_sock else { return };
                     snapshot.sockets[unix.rows[index]].peer_address = view.pointer(layout.peer);
                 }
+                Kind::Doubtful => {}
             }
         });
+    }
+}
+
+/// What the scan's row of an open file leads to instead of the socket that has that file: the
+/// `struct socket` around its inode, or null if it is no row of a socket. `None` if it leads to the
+/// socket, or was not read.
+///
+/// A file that was closed and one that was opened since can have the same descriptor and address.
+/// The row may then be of the first, or a mixture. A socket and its inode are one `socket_alloc`.
+/// One exception lasts: a socket of SMC that fell back to TCP has its inode, and the file's
+/// `private_data` is the TCP socket inside (`smc_switch_to_fallback`, net/smc/af_smc.c).
+fn other_socket(
+    snapshot: &Snapshot,
+    layouts: &Layouts,
+    (file, socket): (KernelVa, KernelVa),
+) -> Option<KernelVa> {
+    let row = snapshot.files.at(snapshot.files.find(file.0));
+    let open = row.map(|row| row.open).filter(|open| !open.inode.is_null())?;
+    if open.private_data != socket {
+        return Some(KernelVa::NULL);
+    }
+    let inode = layouts.socket_alloc.ino.offset.wrapping_sub(layouts.inode.i_ino.offset);
+    let other = open.inode.minus(inode.into());
+    (other != socket).then_some(other)
+}
+
+/// Notes that a socket has another open file than the one that it was listed for. What was read of
+/// that is torn.
+fn note_torn(torn: &mut Vec<Index<FileRow>>, file: Index<FileRow>) {
+    if torn.len() < torn.capacity() {
+        torn.push(file);
     }
 }
 

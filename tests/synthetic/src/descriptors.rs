@@ -159,7 +159,9 @@ impl Machine {
     pub(crate) fn drop_file(&mut self, file: KernelVa) {
         let row = self.files.get_mut(&file).expect("the file is open");
         row.uses -= 1;
-        if row.uses > 0 {
+        let is_last = row.uses == 0;
+        self.memory.touch(file, self.kernel.layouts.file.size);
+        if !is_last {
             return;
         }
         self.files.remove(&file);
@@ -239,9 +241,9 @@ impl Machine {
         descriptor
     }
 
-    /// Opens a file for reading and writing, and makes it if there is none.
+    /// Opens a file for reading and writing, and makes an empty one if there is none.
     pub fn open(&mut self, pid: u32, path: &str) -> u32 {
-        let node = self.file_at(path);
+        let node = self.created_at(path);
         let file = self.new_file(node, KernelVa::NULL);
         self.install_new(pid, file)
     }

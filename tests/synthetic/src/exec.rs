@@ -19,8 +19,9 @@ impl Machine {
         }
         let node = self.file_at(path);
         let file = self.new_file(node, KernelVa::NULL);
-        let mm = self.new_program(path, file, arguments);
-        self.drop_file(file);
+        let slide = self.random.below(1 << 12) * PAGE_BYTES;
+        let areas = program_areas(path, slide);
+        let mm = self.new_stack(file, &areas);
         let layout = self.layouts().task_struct;
         let task = self.process(pid).task;
         self.memory.point_pair(task, layout.mm, mm);
@@ -33,37 +34,44 @@ impl Machine {
         self.set_name(pid, path.rsplit('/').next().unwrap_or(path));
         let executions = self.memory.get(task, layout.self_exec_id);
         self.memory.put(task, layout.self_exec_id, executions + 1);
+        self.map_program(mm, path, file, &areas);
+        self.write_arguments(mm, areas.last().map_or(0, |area| area.end), path, arguments);
+        self.drop_file(file);
         let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
         self.process_mut(pid).arguments = arguments;
     }
 
-    /// The address space of a fresh program.
-    fn new_program(&mut self, path: &str, file: KernelVa, arguments: &[&str]) -> KernelVa {
-        let layout = self.layouts().mm_struct;
-        let slide = self.random.below(1 << 12) * PAGE_BYTES;
+    /// The address space of a program before it is loaded: its stack, the last of its areas.
+    fn new_stack(&mut self, file: KernelVa, areas: &[Area]) -> KernelVa {
         let mm = self.new_mm();
         self.set_exe(mm, file);
+        if let Some(stack) = areas.last() {
+            self.add_area(mm, stack, None);
+        }
+        self.store_areas(mm);
+        mm
+    }
+
+    /// Loads a program (`load_elf_binary`, fs/binfmt_elf.c).
+    fn map_program(&mut self, mm: KernelVa, path: &str, file: KernelVa, areas: &[Area]) {
+        let layout = self.layouts().mm_struct;
         let library = self.file_at("/usr/lib/x86_64-linux-gnu/libc.so.6");
         let library = self.new_file(library, KernelVa::NULL);
-        let areas = program_areas(path, slide);
-        for area in &areas {
+        for area in &areas[..areas.len() - 1] {
             let mapped = area.path.as_ref().map(|name| if name == path { file } else { library });
             self.add_area(mm, area, mapped);
         }
         self.drop_file(library);
-        let vdso = vdso(&areas);
+        let vdso = vdso(areas);
         let special = self.vdso_mapping();
         self.add_special(mm, &vdso, special);
         self.store_areas(mm);
         let heap = areas.iter().find(|area| area.path.is_none()).map(|area| (area.start, area.end));
-        let stack = areas.last().map_or(0, |area| area.end);
         let (heap, heap_end) = heap.unwrap_or_default();
         self.memory.put(mm, layout.start_brk, heap);
         self.memory.put(mm, layout.brk, heap_end);
         self.memory.put_optional(mm, layout.vdso, vdso.start);
         self.memory.put_optional(mm, layout.context_flags, HAS_VSYSCALL);
-        self.write_arguments(mm, stack, path, arguments);
-        mm
     }
 
     /// The arguments and the environment at the top of the stack.
@@ -86,10 +94,10 @@ impl Machine {
         self.write_stack_page(mm, page, &bytes);
         for (field, value) in [
             (layout.arg_start, start),
-            (layout.arg_end, start + arguments),
             (layout.env_start, start + arguments),
             (layout.env_end, start + environment),
             (layout.start_stack, start - 64),
+            (layout.arg_end, start + arguments),
         ] {
             self.memory.put(mm, field, value);
         }

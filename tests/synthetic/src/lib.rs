@@ -50,6 +50,7 @@ mod random;
 mod scheduler;
 mod sockets;
 mod source;
+mod stores;
 mod trees;
 
 pub use areas::{Area, permissions};
@@ -62,5 +63,5 @@ pub use namespaces::Container;
 pub use page_tables::DirectMapPages;
 pub use processes::{ForkOptions, Process, Thread};
 pub use random::Random;
-pub use sockets::Socket;
+pub use sockets::{Socket, Waiting};
 pub use source::{Counts, Hook, Source, When};

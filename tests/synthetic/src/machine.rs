@@ -219,6 +219,20 @@ impl Machine {
         result
     }
 
+    /// The same while the stores of another operation wait: both go on at the same time. `None` if
+    /// there is no such operation, or there are two already.
+    ///
+    /// The operation must not be about a process that the other one is about, or has made.
+    pub fn at_the_same_time<T>(&mut self, operation: impl FnOnce(&mut Self) -> T) -> Option<T> {
+        if !self.memory.has_one_operation() {
+            return None;
+        }
+        self.memory.record_second();
+        let result = operation(self);
+        self.memory.rewind_both();
+        Some(result)
+    }
+
     /// Plays up to `stores` stores of an operation; returns how many are left.
     pub fn step(&mut self, stores: usize) -> usize {
         for _ in 0..stores {

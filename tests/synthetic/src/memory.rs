@@ -2,10 +2,10 @@
 //!
 //! Memory is one block of zeros. The system backs its pages only once something is stored in them,
 //! so a large machine costs what it uses. Every store goes through [`Memory::write`], which can
-//! keep a journal: a change of many stores is then played store by store ([`Memory::step`]). A
-//! [`Mirror`] repeats the stores in a file.
+//! keep a journal: a change of many stores is then played store by store ([`Memory::step`]), or two
+//! changes are at the same time (`stores`). A [`Mirror`] repeats the stores in a file.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -15,20 +15,13 @@ use panoptes_decoders::layout::Field;
 use panoptes_decoders::source::PAGE_BYTES;
 
 use crate::mirror::Mirror;
+use crate::stores::{Store, Stores};
 
 /// Physical address of the kernel's image (`CONFIG_PHYSICAL_START`).
 pub(crate) const IMAGE_PHYSICAL: u64 = 16 << 20;
 
 /// `__PAGE_OFFSET_BASE_L4` (arch/x86/include/asm/page_64_types.h): the direct map without KASLR.
 pub(crate) const DIRECT_MAP: u64 = 0xffff_8880_0000_0000;
-
-/// One store that waits to be played.
-#[derive(Clone, Debug)]
-struct Store {
-    at: usize,
-    old: Box<[u8]>,
-    new: Box<[u8]>,
-}
 
 /// The memory of one machine.
 #[derive(Debug)]
@@ -41,7 +34,9 @@ pub struct Memory {
     /// Freed objects, by size; the last one freed is used first.
     free: HashMap<u64, Vec<KernelVa>>,
     journal: Option<Vec<Store>>,
-    pending: VecDeque<Store>,
+    pending: Stores,
+    /// What waited when a second operation began, until that is made.
+    paused: Stores,
     mirror: Option<Mirror>,
 }
 
@@ -56,7 +51,8 @@ impl Memory {
             next: end.next_multiple_of(2 << 20),
             free: HashMap::new(),
             journal: None,
-            pending: VecDeque::new(),
+            pending: Stores::default(),
+            paused: Stores::default(),
             mirror: None,
         }
     }
@@ -130,7 +126,7 @@ impl Memory {
         let at = address.0 as usize;
         let place = &mut self.bytes[at..at + bytes.len()];
         if let Some(journal) = &mut self.journal {
-            journal.push(Store { at, old: (*place).into(), new: bytes.into() });
+            journal.push(Store::new(at, place, bytes));
         }
         place.copy_from_slice(bytes);
         self.repeat(at, bytes.len());
@@ -142,27 +138,56 @@ impl Memory {
         self.journal = Some(Vec::new());
     }
 
+    /// Begins to record stores that are made at the same time as those that wait to be played:
+    /// plays the latter for now. [`Self::rewind_both`] undoes them.
+    pub(crate) fn record_second(&mut self) {
+        self.paused = std::mem::take(&mut self.pending);
+        for store in self.paused.of_first() {
+            self.bytes[store.range()].copy_from_slice(&store.new);
+        }
+        self.journal = Some(Vec::new());
+    }
+
     /// Undoes the recorded stores in memory and queues them for [`Self::step`].
     pub(crate) fn rewind(&mut self) {
         let journal = self.journal.take().unwrap_or_default();
-        for store in journal.iter().rev() {
-            self.bytes[store.at..store.at + store.old.len()].copy_from_slice(&store.old);
-            self.repeat(store.at, store.old.len());
+        self.undo(journal.iter());
+        self.pending = Stores::of(journal);
+    }
+
+    /// Undoes the recorded stores, and those that were played for them.
+    pub(crate) fn rewind_both(&mut self) {
+        let journal = self.journal.take().unwrap_or_default();
+        self.undo(journal.iter());
+        let mut pending = std::mem::take(&mut self.paused);
+        self.undo(pending.of_first());
+        pending.add_second(journal);
+        self.pending = pending;
+    }
+
+    fn undo<'s>(&mut self, stores: impl DoubleEndedIterator<Item = &'s Store>) {
+        for store in stores.rev() {
+            self.bytes[store.range()].copy_from_slice(&store.old);
+            self.repeat(store.range().start, store.range().len());
         }
-        self.pending = journal.into();
     }
 
     /// Plays the next queued store; `false` if there was none.
     pub fn step(&mut self) -> bool {
-        let Some(store) = self.pending.pop_front() else { return false };
-        self.bytes[store.at..store.at + store.new.len()].copy_from_slice(&store.new);
-        self.repeat(store.at, store.new.len());
+        let Some(store) = self.pending.next() else { return false };
+        self.bytes[store.range()].copy_from_slice(&store.new);
+        self.repeat(store.range().start, store.range().len());
         true
     }
 
     /// Number of queued stores.
     pub fn pending(&self) -> usize {
         self.pending.len()
+    }
+
+    /// Whether the queued stores are those of one operation, which may go on during another.
+    pub(crate) fn has_one_operation(&self) -> bool {
+        self.pending.is_of_one()
     }
 
     /// Stores a field of the object at `object`, little-endian, with the field's size.
@@ -228,7 +253,17 @@ impl Memory {
 
     /// Frees an object of [`Self::allocate`]. Its bytes stay until it is used again.
     pub(crate) fn release(&mut self, at: KernelVa, bytes: u32) {
+        self.touch(at, bytes);
         self.free.entry(slab_size(bytes)).or_default().push(at);
+    }
+
+    /// Notes that the kernel changes the references to an object here, of which there is no store:
+    /// who releases it does so later.
+    pub(crate) fn touch(&mut self, at: KernelVa, bytes: u32) {
+        let address = self.physical(at).0 as usize;
+        if let Some(journal) = &mut self.journal {
+            journal.push(Store::touch(address, slab_size(bytes) as usize));
+        }
     }
 
     /// Allocates a NUL-terminated text.

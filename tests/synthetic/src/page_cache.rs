@@ -48,6 +48,7 @@ impl Machine {
         let node = self.file_at(path);
         let layout = self.layouts().inode;
         let inode = self.tree.nodes[node].inode;
+        self.tree.nodes[node].is_written = true;
         self.memory.put(inode, layout.i_size, size);
         let now = self.calendar_ns();
         for (seconds, nanoseconds) in

@@ -30,6 +30,8 @@ pub(crate) struct Node {
     pub(crate) mount: usize,
     unlinked: bool,
     ino: u64,
+    /// Whether its content ever changed.
+    pub(crate) is_written: bool,
     /// Its pages in memory, from the first on.
     pub(crate) pages: Vec<KernelVa>,
 }
@@ -57,6 +59,8 @@ pub(crate) struct FileTree {
     pub(crate) mounts: Vec<Mount>,
     by_path: HashMap<String, usize>,
     next_ino: u64,
+    /// The node whose name changed last.
+    renamed: Option<usize>,
 }
 
 impl Machine {
@@ -140,6 +144,7 @@ impl Machine {
             mount,
             unlinked: false,
             ino,
+            is_written: false,
             pages: Vec::new(),
         });
         self.tree.nodes.len() - 1
@@ -247,6 +252,17 @@ impl Machine {
         node
     }
 
+    /// The node of a file to open (`open` with `O_CREAT`): a new one is empty.
+    pub(crate) fn created_at(&mut self, path: &str) -> usize {
+        let is_new = !self.tree.by_path.contains_key(path);
+        let node = self.file_at(path);
+        if is_new {
+            let size = self.layouts().inode.i_size;
+            self.memory.put(self.tree.nodes[node].inode, size, 0);
+        }
+        node
+    }
+
     /// Gives a file to a user (`chown`).
     pub fn give_file(&mut self, path: &str, uid: u32) {
         let node = self.file_at(path);
@@ -273,6 +289,7 @@ impl Machine {
         self.memory.point(dentry, layout.d_parent, directory);
         self.hash_dentry(dentry, true);
         self.memory.put_optional(dentry, layout.d_seq, sequence + 2);
+        self.tree.renamed = Some(node);
         let moved = &mut self.tree.nodes[node];
         (moved.parent, moved.name) = (Some(parent), name.to_owned());
         self.tree.by_path.insert(to.to_owned(), node);
@@ -286,6 +303,7 @@ impl Machine {
         self.memory.put(inode, links, 0);
         self.hash_dentry(dentry, false);
         self.tree.nodes[node].unlinked = true;
+        self.tree.renamed = Some(node);
     }
 
     /// The path of a node as /proc shows it.
@@ -352,9 +370,20 @@ impl Machine {
             mount: SOCKETS,
             unlinked: false,
             ino,
+            is_written: false,
             pages: Vec::new(),
         });
         self.tree.nodes.len() - 1
+    }
+
+    /// Inode number and path of the file that was renamed or removed last.
+    pub fn last_renamed(&self) -> Option<(u64, String)> {
+        self.tree.renamed.map(|node| (self.ino_of(node), self.path_of(node)))
+    }
+
+    /// Inode numbers of the files whose content ever changed.
+    pub fn written_inodes(&self) -> impl Iterator<Item = u64> {
+        self.tree.nodes.iter().filter(|node| node.is_written).map(|node| node.ino)
     }
 
     /// Inode number of a node.

@@ -108,7 +108,9 @@ impl Machine {
         }
         let pid = self.pids.get_mut(&number).expect("the number is in use");
         pid.uses -= 1;
-        if pid.uses > 0 {
+        let (is_last, address, bytes) = (pid.uses == 0, pid.address, pid.bytes);
+        self.memory.touch(address, bytes);
+        if !is_last {
             return;
         }
         let Some(pid) = self.pids.remove(&number) else { return };

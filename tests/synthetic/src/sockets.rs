@@ -22,6 +22,7 @@ pub(crate) struct Network {
     ehash: KernelVa,
     /// `struct dst_entry` of the route through eth0.
     route: KernelVa,
+    waiting: Vec<Waiting>,
 }
 
 /// A socket that a descriptor leads to.
@@ -38,7 +39,19 @@ pub struct Socket {
     pub state: TcpState,
     pub source: Option<SocketAddr>,
     pub destination: Option<SocketAddr>,
-    is_hashed: bool,
+    /// Head of the hash table's chain that it is in.
+    chain: Option<KernelVa>,
+    /// Whether its connection goes on in TIME_WAIT after its end here.
+    waits: bool,
+}
+
+/// A connection in TIME_WAIT: no file and no process has it.
+#[derive(Clone, Copy, Debug)]
+pub struct Waiting {
+    /// `struct inet_timewait_sock *`
+    sock: KernelVa,
+    pub source: SocketAddr,
+    pub destination: SocketAddr,
 }
 
 impl Machine {
@@ -77,7 +90,7 @@ impl Machine {
         let eth0 = self.add_device(net, "eth0", 2, [10, 0, 2, 15]);
         let route = self.memory.allocate(layouts.dst_entry.size);
         self.memory.point(route, layouts.dst_entry.dev, eth0);
-        self.network = Network { listeners, ehash, route };
+        self.network = Network { listeners, ehash, route, waiting: Vec::new() };
     }
 
     /// `sock_alloc` and `sk_alloc`, and a descriptor. Returns the descriptor and its file.
@@ -113,7 +126,8 @@ impl Machine {
             state: TcpState::Closed,
             source: None,
             destination: None,
-            is_hashed: false,
+            chain: None,
+            waits: false,
         };
         self.sockets.insert(file, row);
         (self.install_new(pid, file), file)
@@ -176,18 +190,49 @@ impl Machine {
     /// A connection that has ended here and waits for late segments (`tcp_time_wait`): no file and
     /// no process has it.
     pub fn time_wait(&mut self, source: SocketAddr, destination: SocketAddr) {
+        let net = self.kernel.symbol("init_net");
+        let bucket = self.random.below(EHASH_BUCKETS);
+        let chain = self.network.ehash.plus(bucket * 8);
+        self.add_time_wait(net, (source, destination), chain);
+    }
+
+    /// `inet_twsk_alloc` and `inet_twsk_hashdance`.
+    fn add_time_wait(
+        &mut self,
+        net: KernelVa,
+        (source, destination): (SocketAddr, SocketAddr),
+        chain: KernelVa,
+    ) {
         let layouts = self.layouts();
         let layout = &layouts.inet_timewait_sock;
         let sock = self.memory.allocate(layout.size);
         self.memory.put(sock, layouts.sock_common.skc_family, family_of(source).into());
-        let net = self.kernel.symbol("init_net");
         self.memory.point(sock, layouts.sock_common.skc_net, net);
         self.memory.put(sock, layouts.sock_common.skc_state, TcpState::TimeWait as u64);
         self.memory.put(sock, layout.tw_substate, TcpState::TimeWait as u64);
         self.store_ends(sock, source, destination);
-        let bucket = self.random.below(EHASH_BUCKETS);
         let node = sock.plus(layouts.sock_common.skc_node.offset.into());
-        self.memory.hlist_add_head(node, self.network.ehash.plus(bucket * 8));
+        self.memory.hlist_add_head(node, chain);
+        self.network.waiting.push(Waiting { sock, source, destination });
+    }
+
+    /// Lets a connection go on in TIME_WAIT when its last descriptor is closed.
+    pub fn linger(&mut self, pid: u32, descriptor: u32) {
+        let (file, _) = self.tables[&self.files_of(pid)].open[&descriptor];
+        self.sockets.get_mut(&file).expect("the file is a socket").waits = true;
+    }
+
+    /// Ends the connection in TIME_WAIT at a position in [`Self::waiting`] (`inet_twsk_kill`).
+    pub fn end_time_wait(&mut self, position: usize) {
+        let layouts = self.layouts();
+        let Waiting { sock, .. } = self.network.waiting.remove(position);
+        self.memory.hlist_del(sock.plus(layouts.sock_common.skc_node.offset.into()));
+        self.memory.release(sock, layouts.inet_timewait_sock.size);
+    }
+
+    /// The connections in TIME_WAIT.
+    pub fn waiting(&self) -> &[Waiting] {
+        &self.network.waiting
     }
 
     /// Adds to the counters of a connection.
@@ -261,19 +306,25 @@ impl Machine {
     fn hash(&mut self, file: KernelVa, head: KernelVa) {
         let node = u64::from(self.layouts().sock_common.skc_node.offset);
         let row = self.sockets.get_mut(&file).expect("the file is a socket");
-        row.is_hashed = true;
+        row.chain = Some(head);
         let sock = row.sock;
         self.memory.hlist_add_head(sock.plus(node), head);
     }
 
     /// `tcp_close` and `sock_release` at the last reference to a socket's file: the connection
-    /// leaves the table at once, as after a reset.
+    /// leaves the table at once, as after a reset, or another socket waits there in its place.
     pub(crate) fn close_socket(&mut self, file: KernelVa) {
         let Some(row) = self.sockets.remove(&file) else { return };
         let layouts = self.layouts();
         let common = &layouts.sock_common;
+        if let (true, Some(chain), Some(source), Some(destination)) =
+            (row.waits, row.chain, row.source, row.destination)
+        {
+            let net = KernelVa(self.memory.get(row.sock, common.skc_net));
+            self.add_time_wait(net, (source, destination), chain);
+        }
         self.memory.put(row.sock, common.skc_state, TcpState::Closed as u64);
-        if row.is_hashed {
+        if row.chain.is_some() {
             self.memory.hlist_del(row.sock.plus(common.skc_node.offset.into()));
             self.memory.put(row.sock, common.skc_num, 0);
         }

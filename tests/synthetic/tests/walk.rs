@@ -5,8 +5,9 @@ mod common;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
+use panoptes_decoders::address::KernelVa;
 use panoptes_engine::limits::Limits;
-use panoptes_engine::walk::{Scope, Walker};
+use panoptes_engine::walk::{InodeRow, Scope, Walker};
 use panoptes_synthetic::{DirectMapPages, ForkOptions, Machine, Size, Source, When, profile};
 
 use common::{RELEASES, assert_same, expected, found, kernel, walker};
@@ -392,4 +393,105 @@ fn a_container_is_trusted_if_only_root_could_make_its_control_group() {
             assert_eq!(trusted, is_trusted, "{release}: {path} with {given:?} given away");
         }
     }
+}
+
+/// A descriptor can be closed and opened as a socket in one scan, at the same address: no slot of a
+/// table shows that.
+#[test]
+fn a_connection_is_not_held_through_the_file_that_was_there_before() {
+    let mut walker = walker(&small());
+    let builder = Machine::builder(&profile(RELEASES[2]));
+    let near = SocketAddr::from(([10, 0, 2, 15], 40_000));
+    let far = SocketAddr::from(([192, 0, 2, 7], 443));
+    let (mut batches, mut at, mut held) = (1, 0, 0);
+    while at < batches {
+        let mut machine = builder.build();
+        let kernel = kernel(&mut machine);
+        let pid = machine.processes().last().expect("there are processes").pid;
+        let descriptor = machine.open(pid, "/srv/file");
+        let mut source = Source::with_hook(&mut machine, |machine, when, counts| {
+            if matches!(when, When::Batch(_)) && counts.batches == at {
+                machine.close(pid, descriptor);
+                assert_eq!(machine.connect(pid, near, far), descriptor);
+            }
+        });
+        walker.forget();
+        let snapshot = walker.scan(&mut source, &kernel, Scope::ALL).expect("processes");
+        batches = source.counts().batches;
+        for file in snapshot.files.iter().filter(|file| file.connection.is_some()) {
+            let mode = snapshot.inodes.at(file.inode).map(|inode| inode.attributes.mode);
+            assert_eq!(mode.map(|mode| mode >> 12), Some(0o14), "batch {at} of {batches}");
+            held += 1;
+        }
+        drop(source);
+        at += 1;
+    }
+    assert!(batches > 10 && held > 3, "{held} of {batches}");
+}
+
+/// A socket that is closed and one that is made can have the same slot, file, inode and address.
+#[test]
+fn a_descriptor_of_an_inode_that_is_being_made_is_left_out() {
+    let mut walker = walker(&small());
+    let builder = Machine::builder(&profile(RELEASES[2]));
+    let (mut batches, mut at, mut left_out) = (1, 0, 0);
+    while at < batches {
+        let mut machine = builder.build();
+        let kernel = kernel(&mut machine);
+        let pid = machine.processes().last().expect("there are processes").pid;
+        let [near, far] = [([10, 0, 2, 15], 40_000), ([192, 0, 2, 7], 443)].map(SocketAddr::from);
+        let descriptor = machine.connect(pid, near, far);
+        let mut source = Source::with_hook(&mut machine, |machine, when, counts| match when {
+            When::Batch(_) if counts.batches == at => {
+                machine.close(pid, descriptor);
+                let opened = machine.slowly(|machine| machine.connect(pid, near, far));
+                assert_eq!(opened, descriptor);
+                // The memory of the socket and its inode is cleared.
+                machine.step(1);
+            }
+            When::Batch(_) if counts.batches == at + 1 => _ = machine.step(1000),
+            _ => {}
+        });
+        walker.forget();
+        let snapshot = walker.scan(&mut source, &kernel, Scope::ALL).expect("processes");
+        batches = source.counts().batches;
+        for row in snapshot.descriptors.iter() {
+            let file = snapshot.files.at(row.file);
+            let inode = file.and_then(|file| snapshot.inodes.at(file.inode));
+            assert!(inode.is_none_or(InodeRow::was_read), "batch {at} of {batches}");
+            left_out += usize::from(row.moved);
+        }
+        drop(source);
+        at += 1;
+    }
+    assert!(batches > 10 && left_out > 0, "{left_out} of {batches}");
+}
+
+/// `smc_switch_to_fallback` (net/smc/af_smc.c): the file of a socket of SMC leads to the TCP socket
+/// inside, and keeps its inode.
+#[test]
+fn a_socket_that_fell_back_to_tcp_holds_its_connection() {
+    let mut machine = Machine::builder(&profile(RELEASES[2])).build();
+    let kernel = kernel(&mut machine);
+    let layouts = machine.layouts();
+    let pid = machine.processes().last().expect("there are processes").pid;
+    let [outer, _] = machine.socket_pair(pid);
+    let ends = [([10, 0, 2, 15], 40_000), ([192, 0, 2, 7], 443)].map(SocketAddr::from);
+    let inner = machine.connect(pid, ends[0], ends[1]);
+    let inodes = machine.descriptor_inodes(pid);
+    let [outer, inner] = [outer, inner].map(|descriptor| {
+        let inode = inodes.iter().find(|(index, _)| *index == descriptor).expect("it is open").1;
+        let (file, socket) = machine.sockets().find(|(_, it)| it.ino == inode).expect("a socket");
+        (file, socket.sock)
+    });
+    let memory = machine.memory();
+    let socket = KernelVa(memory.get(inner.1, layouts.sock.sk_socket));
+    memory.put(socket, layouts.socket.file, outer.0.0);
+    memory.put(outer.0, layouts.file.private_data, socket.0);
+    let mut walker = walker(&small());
+    let mut source = Source::new(&mut machine);
+    let snapshot = walker.scan(&mut source, &kernel, Scope::ALL).expect("processes");
+    let file = snapshot.files.at(snapshot.files.find(outer.0.0)).expect("it is open");
+    let connection = snapshot.connections.at(file.connection).expect("it holds one");
+    assert_eq!(connection.endpoints.destination_port, ends[1].port());
 }

@@ -220,6 +220,20 @@ const ABSENCES: &[Absence] = &[
         },
     },
     Absence {
+        fields: &["/activity_data/process_details/*"],
+        why: "it ended before its connection, and the table of processes had been full",
+        // There is room for a part of the processes that have ended. Of the others, the connection
+        // keeps the number and the name.
+        is_so: |known, record, _| {
+            let is_connection = record.details("network_connection").is_object();
+            let is_named = !record.process_name().is_empty();
+            is_connection
+                && is_named
+                && record.life().is_none()
+                && known.is_full(record, "processes")
+        },
+    },
+    Absence {
         fields: &[
             "/activity_data/file_descriptor_details",
             "/activity_data/network_connection_details/file_descriptor_id",

@@ -497,6 +497,21 @@ fn an_inode_that_is_read_late_is_the_same() {
     assert_eq!(watch.scan(&more), ["-fd 100/5 /passwd", "+fd 100/5 /passwd"]);
 }
 
+/// A file of unknown path counts as important, so its change is an alert.
+#[test]
+fn a_name_that_was_changing_is_known_a_scan_later() {
+    let mut watch = Watch::after(&world());
+    let mut more = world();
+    more.process(100).files.push((5, FakeFile::regular(0x9000, 80, "late")));
+    more.show(&mut watch.snapshot);
+    let changing = |row: &&mut crate::walk::DentryRow| row.text.starts_with(b"late");
+    watch.snapshot.dentries.iter_mut().find(changing).unwrap().readable = false;
+    assert_eq!(watch.update_from(), ["+fd 100/5 -"]);
+    assert_eq!(watch.scan(&more), NOTHING);
+    more.process(100).files.pop();
+    assert_eq!(watch.scan(&more), ["-fd 100/5 /late"]);
+}
+
 #[test]
 fn a_torn_scan_loses_no_area_of_a_full_table() {
     let small = Limits { vmas: 2, ..limits() };

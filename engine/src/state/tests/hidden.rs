@@ -1,7 +1,7 @@
 //! Hidden processes: a view that must show a process does not.
 
 use super::watch::{NOTHING, Watch, next_scan};
-use super::world::{ALL_VIEWS, two_processes as world};
+use super::world::{ALL_VIEWS, FakeProcess, two_processes as world};
 use crate::state::{Change, ScanContext};
 use crate::walk::view;
 
@@ -151,6 +151,17 @@ fn a_task_hidden_before_watching_started_is_reported() {
     let mut watch = Watch::after(&hidden);
     assert_eq!(watch.scan(&hidden), [format!("hidden 100 {ALL_VIEWS:#x} 2")]);
     assert_eq!(watch.scan(&hidden), NOTHING);
+}
+
+/// Its parent may be read before it begins, and end in the next scan.
+#[test]
+fn the_first_scan_of_a_process_does_not_count() {
+    let mut watch = Watch::after(&world());
+    let mut new = world().with(FakeProcess::new(300));
+    new.process(300).views = ALL_VIEWS & !view::CHILDREN;
+    assert_eq!(watch.scan(&new), ["+process 300 task300"]);
+    assert_eq!(watch.scan(&new), NOTHING);
+    assert_eq!(watch.scan(&new), [format!("hidden 300 {:#x} 2", view::CHILDREN)]);
 }
 
 #[test]

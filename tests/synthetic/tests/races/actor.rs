@@ -10,6 +10,8 @@ const PROCESSES: std::ops::Range<usize> = 3..10;
 const DESCRIPTORS_MAX: usize = 12;
 const THREADS_MAX: usize = 5;
 const AREAS_MAX: usize = 24;
+const CONTAINERS_MAX: usize = 8;
+const WAITING_MAX: usize = 6;
 /// `VM_READ`, and `VM_READ | VM_WRITE`.
 const PERMISSIONS: [u64; 2] = [1, 3];
 
@@ -21,11 +23,13 @@ pub(crate) struct Actor {
     names: u32,
     /// Files that exist, to rename and to remove.
     files: Vec<String>,
+    /// The processes that the operations which still go on are about, and those they made.
+    busy: Vec<u32>,
 }
 
 impl Actor {
     pub(crate) fn new(seed: u64) -> Self {
-        Self { random: Random::new(seed), names: 0, files: Vec::new() }
+        Self { random: Random::new(seed), names: 0, files: Vec::new(), busy: Vec::new() }
     }
 
     /// Whether something with a chance of one in `of` happens.
@@ -52,19 +56,40 @@ impl Actor {
 
     /// Changes the machine once; returns what was done.
     pub(crate) fn act(&mut self, machine: &mut Machine) -> String {
-        let alive: Vec<u32> = users(machine).map(|process| process.pid).collect();
-        let zombies: Vec<u32> =
-            machine.processes().filter(|it| it.is_zombie).map(|it| it.pid).collect();
+        self.busy.clear();
+        self.act_too(machine)
+    }
+
+    /// The same, while other operations still go on: about another process.
+    pub(crate) fn act_too(&mut self, machine: &mut Machine) -> String {
+        let before: Vec<u32> = machine.processes().map(|process| process.pid).collect();
+        let done = self.choose(machine);
+        let new = machine.processes().map(|process| process.pid);
+        self.busy.extend(new.filter(|pid| !before.contains(pid)));
+        done
+    }
+
+    fn choose(&mut self, machine: &mut Machine) -> String {
+        let is_free = |pid: &u32| !self.busy.contains(pid);
+        let alive: Vec<u32> = users(machine).map(|process| process.pid).filter(is_free).collect();
+        let zombies = machine.processes().filter(|it| it.is_zombie).map(|it| it.pid);
+        let zombies: Vec<u32> = zombies.filter(is_free).collect();
         if let Some(&pid) = self.random.one_of(&zombies)
             && (zombies.len() > 3 || self.chance(10))
         {
+            self.busy.push(pid);
             machine.reap(pid);
             return format!("reap {pid}");
         }
         let Some(&pid) = self.random.one_of(&alive).filter(|_| alive.len() >= PROCESSES.start)
         else {
+            if self.busy.contains(&1) {
+                return "nothing".to_owned();
+            }
+            self.busy.push(1);
             return self.fork(machine, 1);
         };
+        self.busy.push(pid);
         match self.random.below(100) {
             0..14 if alive.len() < PROCESSES.end => self.fork(machine, pid),
             0..24 => self.end(machine, pid),
@@ -79,7 +104,13 @@ impl Actor {
 
     fn fork(&mut self, machine: &mut Machine, parent: u32) -> String {
         let uid = 1000 + self.random.below(3) as u32;
-        let container = self.random.below(machine.containers().len() as u64) as usize;
+        let count = machine.containers().len();
+        let container = if parent == 1 && count < CONTAINERS_MAX && self.chance(6) {
+            let path = format!("/system.slice/docker-{count:064x}.scope");
+            machine.add_container(&path, &format!("host{count}"))
+        } else {
+            self.random.below(count as u64) as usize
+        };
         let inside = machine.process(parent).container;
         let options = ForkOptions {
             container: if parent == 1 { container } else { inside },
@@ -87,7 +118,8 @@ impl Actor {
             new_session: self.chance(2),
         };
         let pid = machine.fork_with(parent, options);
-        format!("fork {parent} into {pid}")
+        let container = &machine.containers()[machine.process(pid).container].path;
+        format!("fork {parent} into {pid} in {container}")
     }
 
     fn end(&mut self, machine: &mut Machine, pid: u32) -> String {
@@ -141,14 +173,29 @@ impl Actor {
                 format!("set close-on-exec of {descriptor} of {pid}")
             }
             _ if self.chance(4) => format!("open {:?} in {pid}", machine.pipe(pid)),
+            Some(&(descriptor, _)) if self.chance(4) => self.write(machine, pid, descriptor),
             _ => {
-                let path = self.name("/srv/files/f");
+                // Changes of files in /etc are alerts.
+                let folder = if self.chance(2) { "/etc/settings/s" } else { "/srv/files/f" };
+                let path = self.name(folder);
                 let descriptor = machine.open(pid, &path);
                 let opened = format!("open {path} as {descriptor} in {pid}");
                 self.files.push(path);
                 opened
             }
         }
+    }
+
+    /// Writes through a descriptor, if it leads to a file that `open` made and that has a name.
+    fn write(&mut self, machine: &mut Machine, pid: u32, descriptor: u32) -> String {
+        let names = machine.descriptors(pid);
+        let name = names.into_iter().find(|(index, _)| *index == descriptor);
+        let Some((_, path)) = name.filter(|(_, path)| self.files.contains(path)) else {
+            return "nothing".to_owned();
+        };
+        let size = self.some(1 << 16) as u64;
+        machine.set_size(&path, size);
+        format!("write {size} to {path}, {descriptor} of {pid}")
     }
 
     fn area(&mut self, machine: &mut Machine, pid: u32) -> String {
@@ -176,6 +223,13 @@ impl Actor {
     }
 
     fn connection(&mut self, machine: &mut Machine, pid: u32) -> String {
+        let waiting = machine.waiting().len() as u64;
+        if waiting > 0 && (waiting > WAITING_MAX as u64 || self.chance(6)) {
+            let position = self.random.below(waiting) as usize;
+            let ended = machine.waiting()[position];
+            machine.end_time_wait(position);
+            return format!("end the wait of {}", ended.source);
+        }
         if machine.descriptor_inodes(pid).len() >= DESCRIPTORS_MAX {
             return "nothing".to_owned();
         }
@@ -184,12 +238,20 @@ impl Actor {
         let near =
             SocketAddr::from((Ipv4Addr::new(10, 0, 2, 15), 2000 + (self.names % 60_000) as u16));
         let far = SocketAddr::from((Ipv4Addr::new(10, b, c, d), 443));
-        let descriptor = match self.random.below(3) {
-            0 => machine.connect(pid, near, far),
-            1 => machine.accept(pid, near, far),
+        let descriptor = match self.random.below(8) {
+            0..3 => machine.connect(pid, near, far),
+            3..6 => machine.accept(pid, near, far),
+            6 => {
+                let descriptor = machine.listen(pid, near);
+                return format!("listen {descriptor} of {pid} on {near}");
+            }
             _ => machine.socket_pair(pid)[0],
         };
-        format!("connect {descriptor} of {pid} from {near} to {far}")
+        let waits = self.chance(2);
+        if waits {
+            machine.linger(pid, descriptor);
+        }
+        format!("connect {descriptor} of {pid} from {near} to {far}, waits: {waits}")
     }
 
     fn file(&mut self, machine: &mut Machine, pid: u32) -> String {

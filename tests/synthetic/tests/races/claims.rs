@@ -26,6 +26,16 @@ pub(crate) struct Book {
 /// Activities of which a record may tell what a race made unreadable.
 const ABOUT_SCANS: [&str; 3] = ["coverage_report", "coverage_degraded", "coverage_restored"];
 
+/// The only alert that something deserves: a file was written.
+const CONTENT: &str = "file_descriptor_file_content_change";
+
+/// Whether the file of a record was ever written.
+fn is_written(record: &Value, truth: &Truth) -> bool {
+    let details = &record["activity_data"]["file_descriptor_details"];
+    let inode = details["file_descriptor_inode_number"].as_u64();
+    inode.is_some_and(|inode| truth.written.contains(&inode))
+}
+
 impl Book {
     /// Judges a record by everything that ever was.
     pub(crate) fn read(&mut self, record: &Value, truth: &Truth) {
@@ -33,7 +43,8 @@ impl Book {
         *self.counts.entry(name.to_owned()).or_default() += 1;
         let mut wrong = Vec::new();
         match record["message_type"].as_str() {
-            Some("EVENT") => {}
+            Some("EVENT") if name != CONTENT => {}
+            Some("EVENT" | "ALERT") if name == CONTENT && is_written(record, truth) => {}
             Some("SYSTEM_ACTIVITY") if ABOUT_SCANS.contains(&name) => return,
             _ => wrong.push("nothing that happened deserves it".to_owned()),
         }
@@ -42,10 +53,18 @@ impl Book {
         if let Some(life) = life {
             match truth.lives.get(&life) {
                 None => wrong.push("there was no such process".to_owned()),
-                Some(facts) => self.mixed(life, &data["process_details"], facts, &mut wrong),
+                Some(facts) => {
+                    self.mixed(life, &data["process_details"], facts, &mut wrong);
+                    let id = &record["workload_information"]["container_context"]["container_id"];
+                    let is_in = |id: &str| facts.containers.iter().any(|path| path.contains(id));
+                    if id.as_str().is_some_and(|id| !is_in(id)) {
+                        wrong.push(format!("the process was never in this container: {id}"));
+                    }
+                }
             }
             let executions = data["process_details"]["process_self_exec_id"].as_u64();
-            if self.executions.insert(life, executions) != Some(executions) {
+            // A change of a file is about the program that wrote it.
+            if name != CONTENT && self.executions.insert(life, executions) != Some(executions) {
                 // An exec replaces all areas.
                 self.present.areas.retain(|it| it.life != life);
             }
@@ -102,8 +121,12 @@ impl Book {
                 self.forget_all_of(life);
                 !was_there
             }
-            // A connection may outlive its process.
-            _ => self.ended.contains(&life) && !name.contains("network_connection"),
+            // A connection may outlive its process, and a change is reported when its file is
+            // closed everywhere.
+            _ => {
+                let may_outlive = name.contains("network_connection") || name == CONTENT;
+                self.ended.contains(&life) && !may_outlive
+            }
         };
         if is_wrong {
             wrong.push("its process was created before, was never, or has ended".to_owned());
@@ -276,6 +299,7 @@ pub(crate) fn brief(record: &Value) -> String {
         ("network_connection_details", "source_port"),
         ("network_connection_details", "file_descriptor_id"),
         ("system_activity_details", "reason"),
+        ("detection_details", "reason"),
     ];
     for value in keys.into_iter().map(|(of, key)| &data[of][key]).filter(|it| !it.is_null()) {
         let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);

@@ -1,10 +1,11 @@
 //! Races: the machine changes between any two reads of a scan, by seed.
 //!
-//! Operations are played store by store while scans read, so that a scan sees a fork, an exec, an
-//! exit or a list that is cut half-way done, and objects that were freed and used again. Whatever a
-//! scan meets: no record is about a thing that never was, none mixes two things, each end pairs a
-//! beginning, and nothing that merely moved counts as hidden. Once the machine rests, the records
-//! have shown exactly what it has.
+//! Operations are played store by store while scans read, some of them two at a time. So a scan
+//! sees a fork, an exec, an exit or a list that is cut half-way done, and objects that were freed
+//! and used again. Whatever a scan meets: no record is about a thing that never was, none mixes two
+//! things, each end pairs a beginning, and nothing that merely moved counts as hidden. Only files
+//! that were written count as changed. Once the machine rests, the records have shown exactly what
+//! it has.
 //!
 //! `cargo xtask races` runs many scans. The number of scans is `PANOPTES_RACES`. One of so many
 //! reads is preceded by a change: `PANOPTES_RACES_RARITY`. `PANOPTES_RACES_SEED` plays one seed
@@ -82,6 +83,13 @@ impl Changes<'_> {
             // The model has what memory will have.
             self.truth.note(machine);
             self.log.push(format!("  before read {read}: {done}"));
+        } else if self.actor.chance(4) {
+            let actor = &mut *self.actor;
+            if let Some(done) = machine.at_the_same_time(|machine| actor.act_too(machine)) {
+                self.operations += 1;
+                self.truth.note(machine);
+                self.log.push(format!("  before read {read}, at the same time: {done}"));
+            }
         }
         let stores = self.actor.some(200);
         machine.step(stores);

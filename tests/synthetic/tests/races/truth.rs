@@ -20,6 +20,8 @@ pub(crate) struct Facts {
     pub(crate) arguments: BTreeSet<String>,
     pub(crate) parents: BTreeSet<u32>,
     pub(crate) users: BTreeSet<u32>,
+    /// The path of its control group.
+    pub(crate) containers: BTreeSet<String>,
     /// Whether it has ended, or will have when all stores of the last operation are done.
     pub(crate) has_ended: bool,
 }
@@ -64,6 +66,8 @@ pub(crate) struct Truth {
     /// Areas with their permissions and the paths of their files.
     pub(crate) areas: HashSet<(Range, String, String)>,
     pub(crate) connections: HashSet<String>,
+    /// The inodes whose content ever changed.
+    pub(crate) written: HashSet<u64>,
 }
 
 impl Truth {
@@ -80,6 +84,7 @@ impl Truth {
             add(&mut facts.names, &machine.thread(process.pid).name);
             facts.parents.insert(process.parent);
             facts.users.insert(process.uid);
+            add(&mut facts.containers, &machine.containers()[process.container].path);
             if let Some(path) = machine.executable(process.pid) {
                 add(&mut facts.executables, &path);
             }
@@ -98,6 +103,9 @@ impl Truth {
             }
         }
         self.connections.extend(connections(machine));
+        self.written.extend(machine.written_inodes());
+        // The last process that has it open may be about to end.
+        self.names.extend(machine.last_renamed());
     }
 
     /// What the machine has now.
@@ -131,9 +139,10 @@ fn life(machine: &Machine, pid: u32) -> Life {
     Life { pid, created_ns: booted_ns + machine.process(pid).start_ns }
 }
 
-/// `source destination` of each connection.
+/// `source destination` of each connection. Nothing reports that a socket begins to listen.
 fn connections(machine: &Machine) -> impl Iterator<Item = String> {
-    machine
-        .sockets()
-        .filter_map(|(_, socket)| Some(format!("{} {}", socket.source?, socket.destination?)))
+    let open = machine.sockets();
+    let open = open.filter_map(|(_, socket)| Some((socket.source?, socket.destination?)));
+    let waiting = machine.waiting().iter().map(|it| (it.source, it.destination));
+    open.chain(waiting).map(|(source, destination)| format!("{source} {destination}"))
 }

@@ -45,8 +45,9 @@ const WITHOUT_ROW: [(&str, &str); 7] = [
         "kept::HINTS_MAX kept::RUN_QUEUES_MAX views::CFS_RUN_QUEUES_MAX shell_history::FILES_MAX",
     ),
     (
-        "detail: a path on a layer, a name of the next scan, a change that is reported twice",
-        "files::TORN_MAX files::USER_PATHS_MAX file_content::REPORTED_MAX",
+        "detail: a path on a layer, a name of the next scan, a change that is reported twice, a \
+         descriptor that is shown as it was read",
+        "files::BLANK_MAX files::TORN_MAX files::USER_PATHS_MAX file_content::REPORTED_MAX",
     ),
 ];
 /// Measures that are commands and no tests.
