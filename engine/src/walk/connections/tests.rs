@@ -179,8 +179,9 @@ proptest! {
         }
         let mut expected: Vec<_> = snapshot.connections.iter().copied().collect();
         expected.sort_by_key(|row| {
-            let Endpoints { source, source_port, destination, destination_port, .. } = row.endpoints;
-            (source, source_port, destination, destination_port, row.address)
+            let ends = row.endpoints;
+            let far = (ends.destination, ends.destination_port);
+            (ends.source, ends.source_port, far, row.address)
         });
         snapshot.sort_connections(&mut Vec::new());
         let found = snapshot.connections.iter().map(|row| row.address);
