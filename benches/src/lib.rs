@@ -3,6 +3,7 @@
 //! `benches/` has criterion's benchmarks, of single steps; `src/bin/scan_floor.rs` compares whole
 //! scans of a memory file with their lower bound. Panoptes itself uses nothing of this.
 
+pub mod one_core;
 pub mod parts;
 #[path = "../../engine/tests/common/recorded.rs"]
 #[allow(dead_code, reason = "shared with tests that use more of it")]

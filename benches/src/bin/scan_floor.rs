@@ -19,6 +19,8 @@
 //! - `pages`: the lower bound, one request of 4096 bytes for each page that the scan reads;
 //! - `lines`: writing the lines of `panoptes scan`, dropped (warm only).
 //!
+//! Then the stages of a scan: what each kind of object adds to a warm scan of those before it.
+//!
 //! Lines and pages are counted in a separate pass. `--scans-only` makes N warm scans and nothing
 //! else, for a profiler.
 
@@ -27,6 +29,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use panoptes_benches::one_core::{Caches, pin};
 use panoptes_benches::times::Times;
 use panoptes_benches::{KEY, LineWriter, write_lines};
 use panoptes_decoders::address::PhysicalAddress;
@@ -36,12 +39,9 @@ use panoptes_engine::system::kernel_of;
 use panoptes_engine::walk::{Kernel, Losses, Scope, Snapshot, Walker};
 use panoptes_profiles::{Options, discover};
 use panoptes_sources::{Counts, Detail, FileSource, Meter};
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 type Error = Box<dyn std::error::Error>;
 
-/// Larger than any last-level cache.
-const FLUSH_BYTES: usize = 128 << 20;
 const RUNS_DEFAULT: usize = 40;
 const RUNS_MIN: usize = 3;
 
@@ -87,17 +87,6 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Pins this thread to one core, and returns its number.
-fn pin(core: Option<usize>) -> Result<usize, Error> {
-    let allowed = sched_getaffinity(None)?;
-    let last = (0..CpuSet::MAX_CPU).rev().find(|&cpu| allowed.is_set(cpu));
-    let core = core.or(last).ok_or("no core is allowed")?;
-    let mut only = CpuSet::new();
-    only.set(core);
-    sched_setaffinity(None, &only)?;
-    Ok(core)
 }
 
 /// Records every batch that is requested.
@@ -176,13 +165,8 @@ fn measure(arguments: &Arguments) -> Result<(), Error> {
     let mut lines = LineWriter::new(&limits);
     let seen = Seen::new(&mut walker, &mut source, &kernel, &mut lines)?;
     let mut load = Load::new(seen.batches, &seen.pages);
-    let mut junk = vec![1_u8; FLUSH_BYTES];
-    let mut flush = || {
-        for byte in junk.iter_mut().step_by(64) {
-            *byte = byte.wrapping_add(1);
-        }
-        std::hint::black_box(&junk);
-    };
+    let mut caches = Caches::default();
+    let mut flush = || caches.flush();
     let (mut scan, mut reads, mut pages) = (Both::default(), Both::default(), Both::default());
     let mut written = Times::default();
     for _ in 0..arguments.runs {
@@ -215,6 +199,7 @@ fn measure(arguments: &Arguments) -> Result<(), Error> {
         lines: written,
     };
     report.print();
+    print_stages(&stages(&mut walker, &mut source, &kernel, arguments.runs)?);
     Ok(())
 }
 
@@ -222,6 +207,62 @@ fn look(walker: &mut Walker, source: &mut FileSource, kernel: &Kernel) -> Result
     walker.forget();
     walker.scan(source, kernel, Scope::ALL)?;
     Ok(())
+}
+
+/// What a scan reads, one kind of object more in each.
+const STAGES: [(&str, Scope); 6] = [
+    ("tasks", Scope::LEAST),
+    ("command lines", Scope { command_lines: true, ..Scope::LEAST }),
+    ("descriptors, files", Scope { files: true, command_lines: true, ..Scope::LEAST }),
+    ("memory areas", Scope { connections: false, interfaces: false, ..Scope::ALL }),
+    ("connections", Scope { interfaces: false, ..Scope::ALL }),
+    ("interfaces", Scope::ALL),
+];
+
+/// One stage: the time of scans up to it, and their reads.
+struct Stage {
+    name: &'static str,
+    times: Times,
+    counts: Counts,
+}
+
+fn stages(
+    walker: &mut Walker,
+    source: &mut FileSource,
+    kernel: &Kernel,
+    runs: usize,
+) -> Result<Vec<Stage>, Error> {
+    let mut stages = Vec::new();
+    for (name, scope) in STAGES {
+        let mut meter = Meter::new(&mut *source, Detail::Lines)?;
+        walker.forget();
+        walker.scan(&mut meter, kernel, scope)?;
+        stages.push(Stage { name, times: Times::default(), counts: meter.counts() });
+    }
+    // In turns, and each kind of scan twice: the first one finds the tables of another kind.
+    for _ in 0..runs {
+        for (stage, (_, scope)) in stages.iter_mut().zip(STAGES) {
+            let mut scan = || -> Result<(), Error> {
+                walker.forget();
+                walker.scan(&mut *source, kernel, scope)?;
+                Ok(())
+            };
+            scan()?;
+            stage.times.take(scan)?;
+        }
+    }
+    Ok(stages)
+}
+
+fn print_stages(stages: &[Stage]) {
+    println!("\n{:20}{:>10}{:>12}{:>12}", "stage", "[ms]", "requests", "lines");
+    let (mut before, mut seen) = (0.0, Counts::default());
+    for Stage { name, times, counts } in stages {
+        let until = milliseconds(times.median());
+        let (requests, lines) = (counts.requests - seen.requests, counts.lines - seen.lines);
+        println!("{name:20}{:>10.2}{requests:>12}{lines:>12}", until - before);
+        (before, seen) = (until, *counts);
+    }
 }
 
 /// The requests of a scan, counted and recorded.
