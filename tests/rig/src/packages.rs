@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::cache;
 use crate::command;
@@ -207,6 +207,29 @@ fn find(folder: &Path, is_it: impl Fn(&Path) -> bool) -> Option<PathBuf> {
 pub fn unpack(package: &Path, target: &Path) -> Result<()> {
     cache::create(target)?;
     command::output(Command::new("dpkg-deb").arg("-x").arg(package).arg(target)).map(drop)
+}
+
+/// Unpacks one file of a package file into `target`, below which it has the same path. Other files
+/// need not fit on the disk.
+pub fn unpack_file(package: &Path, file: &str, target: &Path) -> Result<PathBuf> {
+    cache::create(target)?;
+    let failed = |what: &str, e| Error::new(format!("cannot run {what}: {e}; is it installed?"));
+    let mut packed = Command::new("dpkg-deb")
+        .arg("--fsys-tarfile")
+        .arg(package)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|e| failed("dpkg-deb", e))?;
+    let stream = packed.stdout.take().ok_or_else(|| Error::new("dpkg-deb has no output"))?;
+    let mut tar = Command::new("tar");
+    tar.arg("-C").arg(target).args(["--occurrence=1", "-xf", "-"]).arg(format!("./{file}"));
+    let unpacked = command::output(tar.stdin(stream));
+    // tar ends as soon as it has the file. dpkg-deb then fails to write, but only once the command
+    // of tar, which still has the pipe, is gone.
+    drop(tar);
+    let _ = packed.wait();
+    unpacked.map(|_| target.join(file))
 }
 
 impl Mirror {

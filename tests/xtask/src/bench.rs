@@ -8,7 +8,7 @@ use std::process::Command;
 use clap::Args;
 use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, cache, death, output, setup};
 
-use crate::{before_after, cargo, recorded};
+use crate::{before_after, cargo, peers, recorded};
 
 /// Scans loaded, paused guests and compares with copying the pages that a scan reads, and with each
 /// part of watching
@@ -23,6 +23,13 @@ pub(crate) struct Options {
     /// Instead measure scans of the reference node, whose dump is made once and kept
     #[arg(long, conflicts_with_all = ["all", "compare"])]
     node: bool,
+    /// Instead compare a scan of the reference node with drgn and Volatility 3 (some hours: set
+    /// --plugin-seconds)
+    #[arg(long, conflicts_with_all = ["all", "compare", "node"])]
+    peers: bool,
+    /// With --peers: cut each plugin of Volatility 3 after this processor time
+    #[arg(long, value_name = "N", default_value_t = 14_400, requires = "peers")]
+    plugin_seconds: u64,
 }
 
 /// The loaded guest of PERFORMANCE.md.
@@ -44,6 +51,9 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
         return before_after::compare(revision);
     }
     setup::ensure()?;
+    if options.peers {
+        return peers::compare(node_dump()?, options.plugin_seconds);
+    }
     if options.node {
         return measure_node();
     }

@@ -32,6 +32,7 @@ mod neighbours;
 mod package;
 #[cfg(test)]
 mod packaging;
+mod peers;
 mod picture;
 mod platform;
 mod profiles;
