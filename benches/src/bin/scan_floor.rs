@@ -158,8 +158,9 @@ fn measure(arguments: &Arguments) -> Result<(), Error> {
     let allocated = start.elapsed();
     walker.scan(&mut source, &kernel, Scope::ALL)?;
     let first = start.elapsed();
+    let whole = |walker: &mut _, source: &mut _| look(walker, source, &kernel, Scope::ALL);
     if arguments.scans_only {
-        return (1..arguments.runs).try_for_each(|_| look(&mut walker, &mut source, &kernel));
+        return (1..arguments.runs).try_for_each(|_| whole(&mut walker, &mut source));
     }
 
     let mut lines = LineWriter::new(&limits);
@@ -171,8 +172,8 @@ fn measure(arguments: &Arguments) -> Result<(), Error> {
     let mut written = Times::default();
     for _ in 0..arguments.runs {
         flush();
-        scan.cold.take(|| look(&mut walker, &mut source, &kernel))?;
-        scan.warm.take(|| look(&mut walker, &mut source, &kernel))?;
+        scan.cold.take(|| whole(&mut walker, &mut source))?;
+        scan.warm.take(|| whole(&mut walker, &mut source))?;
         written.take(|| write_lines(walker.snapshot(), &kernel, &mut lines));
         flush();
         reads.cold.take(|| load.read(&mut source));
@@ -203,9 +204,14 @@ fn measure(arguments: &Arguments) -> Result<(), Error> {
     Ok(())
 }
 
-fn look(walker: &mut Walker, source: &mut FileSource, kernel: &Kernel) -> Result<(), Error> {
+fn look(
+    walker: &mut Walker,
+    source: &mut impl MemorySource,
+    kernel: &Kernel,
+    scope: Scope,
+) -> Result<(), Error> {
     walker.forget();
-    walker.scan(source, kernel, Scope::ALL)?;
+    walker.scan(source, kernel, scope)?;
     Ok(())
 }
 
@@ -235,20 +241,14 @@ fn stages(
     let mut stages = Vec::new();
     for (name, scope) in STAGES {
         let mut meter = Meter::new(&mut *source, Detail::Lines)?;
-        walker.forget();
-        walker.scan(&mut meter, kernel, scope)?;
+        look(walker, &mut meter, kernel, scope)?;
         stages.push(Stage { name, times: Times::default(), counts: meter.counts() });
     }
     // In turns, and each kind of scan twice: the first one finds the tables of another kind.
     for _ in 0..runs {
         for (stage, (_, scope)) in stages.iter_mut().zip(STAGES) {
-            let mut scan = || -> Result<(), Error> {
-                walker.forget();
-                walker.scan(&mut *source, kernel, scope)?;
-                Ok(())
-            };
-            scan()?;
-            stage.times.take(scan)?;
+            look(walker, source, kernel, scope)?;
+            stage.times.take(|| look(walker, source, kernel, scope))?;
         }
     }
     Ok(stages)
@@ -280,8 +280,7 @@ impl Seen {
         lines: &mut LineWriter,
     ) -> Result<Self, Error> {
         let mut meter = Meter::new(&mut *source, Detail::Lines)?;
-        walker.forget();
-        walker.scan(&mut meter, kernel, Scope::ALL)?;
+        look(walker, &mut meter, kernel, Scope::ALL)?;
         let (counts, pages) = (meter.counts(), meter.pages().collect());
         let mut tape = Tape { source, batches: Vec::new() };
         walker.forget();

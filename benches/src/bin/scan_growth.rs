@@ -90,12 +90,10 @@ fn run() -> Result<(), Error> {
 
 /// Measures a machine with so many processes.
 fn measure(processes: u32) -> Result<Point, Error> {
-    let folder = std::env::temp_dir().join(format!("panoptes_growth.{}", std::process::id()));
-    std::fs::create_dir_all(&folder)?;
-    let path = folder.join("memory");
-    let measured = write_machine(processes, &path).and_then(|it| scan(processes, &path, &it));
-    std::fs::remove_dir_all(&folder)?;
-    measured
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("memory");
+    let kernel = write_machine(processes, &path)?;
+    scan(processes, &path, &kernel)
 }
 
 /// Writes the memory of a machine to a file, and returns its kernel. Its own memory is free again

@@ -134,16 +134,6 @@ impl KernelSpace {
     /// Translates an address in one of the two linear ranges; `None` for all others.
     #[inline]
     pub const fn linear(&self, address: KernelVa) -> Option<PhysicalAddress> {
-        if address.0 >= self.direct_map.start && address.0 < self.direct_map.end {
-            return Some(PhysicalAddress(
-                self.direct_map_physical.0.wrapping_add(address.0 - self.direct_map.start),
-            ));
-        }
-        if address.0 >= self.image.start && address.0 < self.image.end {
-            return Some(PhysicalAddress(
-                self.image_physical.0.wrapping_add(address.0 - self.image.start),
-            ));
-        }
-        None
+        self.linear_all(address, 1)
     }
 }

@@ -323,12 +323,12 @@ impl MappedFile {
             offsets.iter_mut().zip(&*requests).for_each(|(at, request)| *at = self.begin(request));
         }
         for index in 0..requests.len() {
-            let offset = match offsets.get_mut(index % AHEAD.max(1)) {
-                Some(place) => {
-                    let later = requests.get(index + AHEAD).map(|later| self.begin(later));
-                    core::mem::replace(place, later.unwrap_or(NOWHERE))
-                }
-                None => self.begin(&requests[index]),
+            let offset = if let Some(place) = offsets.get_mut(index % AHEAD.max(1)) {
+                let later = requests.get(index + AHEAD).map(|later| self.begin(later));
+                core::mem::replace(place, later.unwrap_or(NOWHERE))
+            } else {
+                let Request { address, length, .. } = requests[index];
+                self.locate(address.0, length.into()).unwrap_or(NOWHERE)
             };
             let request = &mut requests[index];
             request.outcome = match request.target_range(arena.len()) {

@@ -12,7 +12,7 @@ use panoptes_decoders::source::PAGE_BYTES;
 
 use super::budget::{AREA_BYTES, Cursor, Mark, Turn};
 use super::owners::{Quotas, divide};
-use super::snapshot::{FileRow, Index, MmRow, NameKind, NameRow, Span, VmaRow};
+use super::snapshot::{FileRow, Index, Losses, MmRow, NameKind, NameRow, Span, VmaRow};
 use super::tables::Snapshot;
 use super::{Kernel, Memory, Reads, Scratch, Walker, fetch, fetch_ahead, fetch_each};
 use crate::address::Reader;
@@ -215,11 +215,7 @@ impl Walker {
             fetch(&mut self.reader, memory, &layout.packing, addresses, |index, bytes| {
                 let owner = owners[index];
                 let mm = &mut mms[owner];
-                let Some((vma, links)) = bytes.and_then(|bytes| area_of(kernel, mm, bytes)) else {
-                    losses.unreadable += 1;
-                    mm.complete = false;
-                    return;
-                };
+                let Some((vma, links)) = take_area(kernel, mm, losses, bytes) else { return };
                 if mm.areas_left == 0 {
                     vmas.dropped = vmas.dropped.saturating_add(1);
                     mm.complete = false;
@@ -334,11 +330,7 @@ impl Walker {
             |files, index, bytes| {
                 let owner = owners[index];
                 let mm = &mut mms[owner];
-                let Some((vma, links)) = bytes.and_then(|bytes| area_of(kernel, mm, bytes)) else {
-                    losses.unreadable += 1;
-                    mm.complete = false;
-                    return;
-                };
+                let Some((vma, links)) = take_area(kernel, mm, losses, bytes) else { return };
                 let row = row(files, names, (quotas, mm, owner), vma, &links);
                 let end = vmas.span_from(vmas.len());
                 if mm.vmas.is_empty() {
@@ -364,13 +356,25 @@ impl MmRow {
     }
 }
 
-/// The area in `bytes`, if it can belong to that address space.
-fn area_of(kernel: &Kernel, mm: &MmRow, bytes: &[u8]) -> Option<(Vma, VmaLinks)> {
+/// The area in `bytes`, if it can belong to that address space. Otherwise the latter is not
+/// complete.
+fn take_area(
+    kernel: &Kernel,
+    mm: &mut MmRow,
+    losses: &mut Losses,
+    bytes: Option<&[u8]>,
+) -> Option<(Vma, VmaLinks)> {
     let layout = &kernel.layouts.vm_area_struct;
-    let (mut vma, links) = (Vma::decode(layout, bytes), VmaLinks::decode(layout, bytes));
+    let area = bytes.map(|bytes| (Vma::decode(layout, bytes), VmaLinks::decode(layout, bytes)));
+    let area = area.filter(|(vma, links)| links.mm == mm.address && vma.start < vma.end);
+    let Some((mut vma, links)) = area else {
+        losses.unreadable += 1;
+        mm.complete = false;
+        return None;
+    };
     let page_bytes = kernel.space.levels.page_bytes();
     vma.page_offset = vma.page_offset.wrapping_mul(page_bytes / PAGE_BYTES);
-    (links.mm == mm.address && vma.start < vma.end).then_some((vma, links))
+    Some((vma, links))
 }
 
 /// Makes an area's row, and rows for its file and its name.

@@ -43,6 +43,8 @@ mod user_namespaces;
 mod views;
 mod young_nets;
 
+use core::ops::Range;
+
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::layout::{Packing, View};
 use panoptes_decoders::paging::KernelSpace;
@@ -500,41 +502,42 @@ fn fetch_each<Item>(
     push: impl Fn(&mut Reader, &KernelSpace, &Item) -> Option<u32>,
     mut decode: impl FnMut(usize, Option<&[u8]>),
 ) {
-    let mut done = 0;
-    while done < items.len() {
-        let Some(count) = read_some(reader, memory, &items[done..], &push) else {
-            (done..items.len()).for_each(|index| decode(index, None));
-            return;
-        };
-        for index in 0..count {
-            decode(done + index, reader.object(index));
+    fetch_batches(reader, memory, items, push, |reader, batch| {
+        for index in batch.clone() {
+            decode(index, reader.and_then(|reader| reader.object(index - batch.start)));
         }
-        done += count;
-    }
+    });
 }
 
-/// Reads an object for each of the first of `items`, as many as the reader's size allows, and
-/// returns their number; `None` if nothing must be read any more.
-fn read_some<Item>(
+/// Reads an object for each of `items`, in as few batches as the reader's size allows. Calls
+/// `take` with the indexes of each batch, and with the reader that has the objects, or `None` if
+/// nothing must be read any more.
+fn fetch_batches<Item>(
     reader: &mut Reader,
     memory: &mut Memory<'_>,
     items: &[Item],
     push: impl Fn(&mut Reader, &KernelSpace, &Item) -> Option<u32>,
-) -> Option<usize> {
-    if memory.is_stopped() {
-        return None;
-    }
-    reader.clear();
+    mut take: impl FnMut(Option<&Reader>, Range<usize>),
+) {
     let space = &memory.kernel.space;
-    for item in items {
-        if push(reader, space, item).is_none() {
-            break;
+    let mut done = 0;
+    while done < items.len() {
+        reader.clear();
+        if !memory.is_stopped() {
+            let mut left = items[done..].iter();
+            while left.next().is_some_and(|item| push(reader, space, item).is_some()) {}
         }
+        if reader.is_empty() {
+            // Nothing must be read any more. An object that is larger than the whole arena cannot
+            // occur with a bound layout.
+            take(None, done..items.len());
+            return;
+        }
+        memory.run(reader);
+        let end = done + reader.len();
+        take(Some(reader), done..end);
+        done = end;
     }
-    // An object that is larger than the whole arena cannot occur with a bound layout.
-    let count = Some(reader.len()).filter(|&count| count > 0)?;
-    memory.run(reader);
-    Some(count)
 }
 
 /// Reads the structure at each of `addresses`, as [`fetch_each`] does.
@@ -582,21 +585,14 @@ fn fetch_ahead<Context>(
     mut decode: impl FnMut(&mut Context, usize, Option<&[u8]>),
 ) {
     let push = |reader: &mut Reader, space: &_, &address: &_| reader.push(space, address, packing);
-    let mut done = 0;
-    while done < addresses.len() {
-        let count = read_some(reader, memory, &addresses[done..], push);
-        let Some(count) = count else {
-            (done..addresses.len()).for_each(|index| decode(context, index, None));
-            return;
-        };
-        let touch = |context: &Context, index| {
-            reader.object(index).map_or(0, |bytes| touch(context, bytes))
-        };
-        each_ahead(context, count, touch, |context, index| {
-            decode(context, done + index, reader.object(index));
+    fetch_batches(reader, memory, addresses, push, |reader, batch| {
+        let object = |index| reader.and_then(|reader| reader.object(index));
+        let touch =
+            |context: &Context, index| object(index).map_or(0, |bytes| touch(context, bytes));
+        each_ahead(context, batch.len(), touch, |context, index| {
+            decode(context, batch.start + index, object(index));
         });
-        done += count;
-    }
+    });
 }
 
 /// Reads structures of several kinds in the same batches. `groups` has kinds, packings and

@@ -336,29 +336,27 @@ impl Walker {
             (Kind::Unix, &unix_packing, &unix.addresses),
         ];
         fetch_groups(&mut self.reader, memory, batch, |kind, index, bytes| {
-            if matches!(kind, Kind::Doubtful) {
-                let file = bytes.map(|bytes| View::new(bytes).pointer(layouts.socket.file));
-                let connection = &mut snapshot.connections[doubtful.rows[index]];
-                if file != Some(connection.file) {
-                    connection.file = KernelVa::NULL;
+            match (kind, bytes.map(View::new)) {
+                (Kind::Doubtful, view) => {
+                    let file = view.map(|view| view.pointer(layouts.socket.file));
+                    let connection = &mut snapshot.connections[doubtful.rows[index]];
+                    if file != Some(connection.file) {
+                        connection.file = KernelVa::NULL;
+                    }
                 }
-                return;
-            }
-            let Some(view) = bytes.map(View::new) else { return };
-            match kind {
-                Kind::Device => {
+                (_, None) => {}
+                (Kind::Device, Some(view)) => {
                     let number = view.unsigned(layouts.net_device_index.ifindex);
                     device_numbers[index] = number as u32;
                 }
-                Kind::Orphan => {
+                (Kind::Orphan, Some(view)) => {
                     let connection = &mut snapshot.connections[orphan_sockets.rows[index]];
                     connection.inode = view.unsigned(layouts.socket_alloc.ino);
                 }
-                Kind::Unix => {
+                (Kind::Unix, Some(view)) => {
                     let Some(layout) = &layouts.unix_sock else { return };
                     snapshot.sockets[unix.rows[index]].peer_address = view.pointer(layout.peer);
                 }
-                Kind::Doubtful => {}
             }
         });
     }

@@ -106,20 +106,21 @@ impl AddressMap {
         self.used = self.entries.len();
     }
 
-    /// Drops the expected entries.
+    /// Drops the expected entries, and uses four times as many slots if half of them are taken.
     #[cold]
-    fn expect_nothing(&mut self) {
+    fn make_room(&mut self) {
         self.entries.truncate(self.used);
+        if self.is_half_full() {
+            self.mask = ((self.mask + 1) * 4).min(self.slots.len()) - 1;
+        }
         self.fill_slots();
         self.used = self.entries.len();
     }
 
-    /// Uses four times as many slots.
-    #[cold]
-    fn grow(&mut self) {
-        self.mask = ((self.mask + 1) * 4).min(self.slots.len()) - 1;
-        self.fill_slots();
-        self.used = self.entries.len();
+    /// Whether half of the slots in use are taken, and there are more.
+    #[inline]
+    fn is_half_full(&self) -> bool {
+        self.used * 2 > self.mask && self.mask + 1 < self.slots.len()
     }
 
     /// Makes the slots of all entries anew, and of the expected ones.
@@ -202,33 +203,35 @@ impl AddressMap {
     /// Adds `address` with `value` unless it is in the table already.
     #[inline]
     pub fn insert(&mut self, address: u64, value: u32) -> Insertion {
-        match self.entries.get_mut(self.used) {
-            Some(_) if self.used >= self.capacity => {}
-            Some(expected) if expected.address == address => {
-                expected.value = value;
-                self.latest = self.used;
-                self.used += 1;
-                return Insertion::New;
+        if let Some(expected) = self.entries.get_mut(self.used)
+            && expected.address == address
+            && self.used < self.capacity
+        {
+            expected.value = value;
+            self.latest = self.used;
+            self.used += 1;
+            return Insertion::New;
+        }
+        match self.find(address) {
+            Ok(position) => {
+                self.latest = position;
+                Insertion::Old(self.entries[position].value)
             }
-            _ => {}
+            Err(_) if self.used >= self.capacity => Insertion::Full,
+            Err(free) => self.add(address, value, free),
         }
-        if let Ok(position) = self.find(address) {
-            self.latest = position;
-            return Insertion::Old(self.entries[position].value);
-        }
-        if self.used >= self.capacity { Insertion::Full } else { self.add(address, value) }
     }
 
-    /// Adds an address that is not in the table. There is room for one more.
+    /// Adds an address whose search has ended at a free slot. There is room for one more.
     #[inline]
-    fn add(&mut self, address: u64, value: u32) -> Insertion {
-        if self.used < self.entries.len() {
-            self.expect_nothing();
-        }
-        if self.used * 2 > self.mask && self.mask + 1 < self.slots.len() {
-            self.grow();
-        }
-        let Err(Some((free, tag))) = self.find(address) else { return Insertion::Full };
+    fn add(&mut self, address: u64, value: u32, free: Option<(usize, u32)>) -> Insertion {
+        let free = if self.used < self.entries.len() || self.is_half_full() {
+            self.make_room();
+            self.find(address).err().flatten()
+        } else {
+            free
+        };
+        let Some((free, tag)) = free else { return Insertion::Full };
         self.entries.push(Entry { address, value });
         self.latest = self.used;
         self.used += 1;

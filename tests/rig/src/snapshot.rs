@@ -82,7 +82,7 @@ impl Snapshot {
 }
 
 /// Copies memory, holes included: pages that the guest has not touched take no room.
-fn copy(from: &Path, to: &Path) -> Result<()> {
+pub fn copy(from: &Path, to: &Path) -> Result<()> {
     let mut cp = Command::new("cp");
     command::output(cp.args(["--sparse=always", "--reflink=auto"]).arg(from).arg(to)).map(drop)
 }

@@ -3,10 +3,9 @@
 //! A separate campaign, not part of `cargo xtask test`. PERFORMANCE.md has its figures.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use clap::Args;
-use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, cache, death, output, setup};
+use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, cache, death, setup, snapshot};
 
 use crate::{before_after, cargo, peers, recorded};
 
@@ -99,8 +98,7 @@ pub(crate) fn node_dump() -> Result<PathBuf, String> {
         guest.agent(NODE)?;
         guest.pause()?;
         let part = dump.with_extension("part");
-        let mut copy = Command::new("cp");
-        output(copy.arg("--sparse=always").arg(guest.ram_path()).arg(&part))?;
+        snapshot::copy(guest.ram_path(), &part)?;
         std::fs::rename(&part, &dump).map_err(|e| format!("{}: {e}", dump.display()))
     })?;
     Ok(dump)
