@@ -14,6 +14,9 @@ crate::layout! {
         /// Head of the list of runnable fair tasks, linked by `task_struct.se.group_node`. It
         /// includes the running one (`account_entity_enqueue`, kernel/sched/fair.c).
         cfs_tasks?: ["cfs_tasks"],
+        /// `u64` number of times that another task began to run here. `__schedule`
+        /// (kernel/sched/core.c) counts before it sets `curr`.
+        nr_switches?: ["nr_switches"],
     }
 }
 
@@ -34,6 +37,8 @@ pub struct Running {
     pub idle: KernelVa,
     /// First fair task: the address of its `se.group_node`, or of the list's head if there is none.
     pub first_fair: KernelVa,
+    /// Number of times that another task began to run; `None` if the kernel's layout lacks it.
+    pub switches: Option<u64>,
 }
 
 impl Running {
@@ -45,6 +50,7 @@ impl Running {
             current: pointer(layout.curr),
             idle: pointer(layout.idle),
             first_fair: KernelVa(layout.cfs_tasks.map_or(0, |field| view.u64_at(field, 0))),
+            switches: view.optional(layout.nr_switches),
         }
     }
 }

@@ -28,7 +28,7 @@ const EVE: u32 = 1000;
 /// Has every program start and make written memory executable; returns the records.
 fn records(exceptions: Arc<Exceptions>) -> Vec<Value> {
     let size = Size { processes: 12, threads: 1, descriptors: 4, areas: 4, ..Size::default() };
-    let mut machine = Machine::builder(&profile("6.12.107+deb13-amd64")).size(size).build();
+    let mut machine = Machine::builder(&profile("6.12.117+deb13-amd64")).size(size).build();
     let limits = Limits::default();
     let profile = machine.discover();
     let mut watched = Watched::new(Setup {

@@ -35,7 +35,7 @@ struct Watch {
 impl Watch {
     fn new() -> Self {
         let size = Size { processes: 12, threads: 1, descriptors: 4, areas: 4, ..Size::default() };
-        let mut machine = Machine::builder(&profile("6.12.107+deb13-amd64")).size(size).build();
+        let mut machine = Machine::builder(&profile("6.12.117+deb13-amd64")).size(size).build();
         let limits = Limits::default();
         let watched = Watched::new(Setup {
             report_existing: false,

@@ -56,7 +56,7 @@ fn shell_file() -> Vec<u8> {
 /// A machine with a few programs and a shell, and where the pages with the shell's data are.
 fn machine() -> (Machine, BTreeSet<u64>) {
     let size = Size { processes: 12, threads: 1, descriptors: 4, areas: 4, ..Size::default() };
-    let mut machine = Machine::builder(&profile("6.12.107+deb13-amd64")).size(size).build();
+    let mut machine = Machine::builder(&profile("6.12.117+deb13-amd64")).size(size).build();
     machine.write_file("/bin/bash-static", &shell_file());
     let shell = machine.fork(1);
     machine.exec(shell, "/bin/bash-static", &["bash", "--secret=5"]);

@@ -21,8 +21,8 @@ use setup::KEY;
 pub(crate) const RELEASES: [&str; 5] = [
     "5.10.0-32-amd64",
     "6.1.0-50-amd64",
-    "6.12.107+deb13-amd64",
-    "6.12.107+deb13-rt-amd64",
+    "6.12.117+deb13-amd64",
+    "6.12.117+deb13-rt-amd64",
     "7.2.13+deb14-amd64",
 ];
 

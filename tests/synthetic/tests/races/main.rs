@@ -28,7 +28,7 @@ use truth::Truth;
 use watcher::{INTERVAL_NS, Watcher};
 
 const RELEASES: [&str; 4] =
-    ["5.10.0-32-amd64", "6.1.0-50-amd64", "6.12.107+deb13-amd64", "7.2.13+deb14-amd64"];
+    ["5.10.0-32-amd64", "6.1.0-50-amd64", "6.12.117+deb13-amd64", "7.2.13+deb14-amd64"];
 /// Scans of one machine while it changes, and then while it rests.
 const SCANS: u64 = 400;
 const RESTS: u64 = 6;
