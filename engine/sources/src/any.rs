@@ -19,6 +19,15 @@ pub enum AnySource {
 }
 
 impl AnySource {
+    /// Whether a read of a few bytes costs about a microsecond, and no engine's time.
+    pub const fn is_quick(&self) -> bool {
+        match self {
+            Self::File(_) | Self::Guest(_) | Self::Host(_) => true,
+            #[cfg(feature = "doca")]
+            Self::Doca(_) => false,
+        }
+    }
+
     fn source(&self) -> &dyn MachineSource {
         match self {
             Self::File(source) => &**source,

@@ -14,7 +14,7 @@ use crate::time::Monotonic;
 /// Scans that are on average this many times farther apart than wanted are reported.
 const LATE_FACTOR: u64 = 2;
 /// A scan that uses more of its budget is reported, in percent.
-const BUDGET_PERCENT: u32 = 100;
+pub(super) const BUDGET_PERCENT: u32 = 100;
 /// The first report follows after this time, the next ones after `AGAIN_NS` each.
 const FIRST_NS: i64 = 10_000_000_000;
 const AGAIN_NS: i64 = 60_000_000_000;
@@ -30,6 +30,8 @@ pub(super) struct Reached {
     pub(super) longest: u64,
     /// The most that a scan has used of its budget, in percent.
     pub(super) budget_used: u32,
+    /// Number of changes that only a scan of everything found.
+    pub(super) found_late: u64,
 }
 
 impl Reached {
@@ -47,6 +49,7 @@ pub(super) fn details(reached: Option<Reached>) -> SystemActivityDetails<'static
         scan_interval_max_ns: reached.map(|reached| reached.longest),
         scans: reached.map(|reached| reached.count),
         scan_budget_used_max_percent: reached.map(|reached| reached.budget_used),
+        changes_found_late: reached.map(|reached| reached.found_late).filter(|&count| count > 0),
         ..SystemActivityDetails::default()
     }
 }
@@ -62,6 +65,8 @@ pub(super) struct Intervals {
     period_ns: i64,
     /// The most that a scan has used of its budget since the last report, in percent.
     budget_used: u32,
+    /// Number of changes that only a scan of everything found, since the last report.
+    found_late: u64,
 }
 
 impl Intervals {
@@ -73,7 +78,13 @@ impl Intervals {
             since: Monotonic::default(),
             period_ns: FIRST_NS,
             budget_used: 0,
+            found_late: 0,
         }
+    }
+
+    /// Counts a change that only a scan of everything found.
+    pub(super) fn note_found_late(&mut self) {
+        self.found_late = self.found_late.saturating_add(1);
     }
 
     /// Notes how much of its budget a scan has used, in percent.
@@ -93,12 +104,13 @@ impl Intervals {
         if now.since(self.since) < self.period_ns {
             return None;
         }
-        let budget_used = self.budget_used;
-        let is_reported = |it: &Reached| it.is_late() || it.budget_used > BUDGET_PERCENT;
+        let (budget_used, found_late) = (self.budget_used, self.found_late);
+        let is_reported =
+            |it: &Reached| it.is_late() || it.budget_used > BUDGET_PERCENT || it.found_late > 0;
         let reached = self.take(now).filter(is_reported);
         if reached.is_none() {
             // The next report has it.
-            self.budget_used = budget_used;
+            (self.budget_used, self.found_late) = (budget_used, found_late);
         }
         self.period_ns = if reached.is_some() { AGAIN_NS } else { FIRST_NS };
         reached
@@ -113,12 +125,13 @@ impl Intervals {
             percentile_99: self.times.percentile_99(),
             longest: self.times.largest(),
             budget_used: self.budget_used,
+            found_late: self.found_late,
         };
         self.times.clear();
         self.since = now;
         let is_regular = reached.wanted > 0 && reached.count > 0;
         if is_regular {
-            self.budget_used = 0;
+            (self.budget_used, self.found_late) = (0, 0);
         }
         is_regular.then_some(reached)
     }

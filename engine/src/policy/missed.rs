@@ -9,7 +9,7 @@ use panoptes_sinks::record::system_activity::SystemActivityDetails;
 use panoptes_sinks::record::{Details, Record};
 
 use super::gaps::{GAPS_MAX, Missed, OVER_NS, Report, SECOND_NS};
-use super::intervals;
+use super::intervals::{self, BUDGET_PERCENT};
 use super::reporter::describe_process;
 use super::writing::{Reporter, Subject};
 use crate::detect::Accepted;
@@ -144,8 +144,14 @@ impl Reporter<'_> {
                 milliseconds(reached.mean),
                 milliseconds(reached.wanted)
             )
-        } else {
+        } else if reached.budget_used > BUDGET_PERCENT {
             write!(reason, "a scan used {} % of its budget of work", reached.budget_used)
+        } else {
+            write!(
+                reason,
+                "{} changes were found up to a second late: no task had run by the kernel's counts",
+                reached.found_late
+            )
         };
         let details = SystemActivityDetails {
             reason: reason.as_str().into(),

@@ -239,6 +239,11 @@ impl Reporter<'_> {
         self.write(cx, subject, &record.with_parents(&[Details::Process(&process)]));
     }
 
+    /// Counts a change that only a scan of everything found.
+    pub fn note_found_late(&mut self) {
+        self.policy.note_found_late();
+    }
+
     // §10.8
 
     fn container(

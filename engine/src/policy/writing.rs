@@ -140,6 +140,11 @@ impl Policy {
         self.intervals.note_budget_used(percent);
     }
 
+    /// Counts a change that only a scan of everything found.
+    pub fn note_found_late(&mut self) {
+        self.intervals.note_found_late();
+    }
+
     /// Passes on urgent records for which the queue had no room before.
     pub fn offer_undelivered(&mut self, out: &mut Producer) {
         if !self.undelivered.is_empty() {

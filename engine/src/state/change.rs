@@ -157,6 +157,26 @@ pub enum Change<'a> {
     },
 }
 
+impl Change<'_> {
+    /// Whether only a task can have made it, in the moment in which it became visible.
+    pub const fn is_made_by_tasks(&self) -> bool {
+        matches!(
+            self,
+            Self::ProcessCreated(_)
+                | Self::ProcessExecuted { .. }
+                | Self::ProcessTerminated(_)
+                | Self::ProcessHidden { .. }
+                | Self::ThreadCreated { .. }
+                | Self::ThreadTerminated { .. }
+                | Self::DescriptorOpened { .. }
+                | Self::DescriptorClosed { .. }
+                | Self::AreaMapped { .. }
+                | Self::AreaUnmapped { .. }
+                | Self::AreaPermissionsChanged { .. }
+        )
+    }
+}
+
 /// A file as it was when a descriptor of it was first seen.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Opened {

@@ -42,6 +42,11 @@ pub(super) struct Coverage {
 }
 
 impl Coverage {
+    /// The kernel's count of forks at the start of the last scan that knew it.
+    pub(super) const fn total(&self) -> Option<u64> {
+        self.last
+    }
+
     /// Adds one scan; `total` is the kernel's count at the scan's start.
     pub(super) fn update(&mut self, total: Option<u64>, seen: u64) {
         let Some(total) = total else { return };

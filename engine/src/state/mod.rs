@@ -271,6 +271,11 @@ impl State {
         self.progress = Progress::default();
     }
 
+    /// The kernel's count of forks at the start of the last scan.
+    pub fn forks(&self) -> Option<u64> {
+        self.progress.coverage.total()
+    }
+
     /// The context for findings of this scan.
     pub fn scan_context<'a>(&'a self, snapshot: &'a Snapshot, now: Now) -> ScanContext<'a> {
         ScanContext { snapshot, containers: &self.containers, strings: &self.names.strings, now }

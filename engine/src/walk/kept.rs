@@ -4,6 +4,7 @@
 //! scan of it, and returns that afterwards. Everything else of a walker is valid for one scan.
 
 use core::mem;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_tables::{Rows, room};
@@ -20,6 +21,10 @@ pub(super) const RUN_QUEUES_MAX: usize = 1024;
 /// Maximum number of hints for the next scan, beside one for each known process.
 pub(super) const HINTS_MAX: usize = 1024;
 
+/// Number of systems since the program began; 0 stands for none. It only tells the rows of one
+/// system from those of another.
+static SYSTEMS: AtomicU64 = AtomicU64::new(1);
+
 /// Address of a task for the next scan to check, and the views that showed it.
 #[derive(Clone, Copy, Debug)]
 #[repr(Rust, packed(2))]
@@ -33,9 +38,13 @@ pub(super) struct Hint {
 #[derive(Debug)]
 pub struct Kept {
     limits: Limits,
+    /// Differs from that of all other systems.
+    system: u64,
+    scans: u64,
     /// `struct rq *`, one per processor.
     pub(super) run_queues: Vec<KernelVa>,
     pub(super) run_queues_age: u32,
+    pub(super) run_queues_whole: bool,
     /// Tasks that the next scan checks.
     pub(super) tasks: Vec<Hint>,
     /// Where the next scan goes on with what the last one left.
@@ -56,8 +65,11 @@ impl Kept {
     pub fn new(limits: &Limits) -> Self {
         Self {
             limits: *limits,
+            system: SYSTEMS.fetch_add(1, Ordering::Relaxed),
+            scans: 0,
             run_queues: room::list(RUN_QUEUES_MAX),
             run_queues_age: 0,
+            run_queues_whole: false,
             tasks: room::list(limits.processes_seen_max() + HINTS_MAX),
             resume: Resume::default(),
             interfaces: Rows::with_capacity(INTERFACES_MAX),
@@ -85,6 +97,8 @@ impl Walker {
     }
 
     fn exchange(&mut self, kept: &mut Kept) {
+        mem::swap(&mut self.system, &mut kept.system);
+        mem::swap(&mut self.scans, &mut kept.scans);
         mem::swap(&mut self.interface_age, &mut kept.interface_age);
         mem::swap(&mut self.owner_turn, &mut kept.owner_turn);
         mem::swap(&mut self.snapshot.interfaces, &mut kept.interfaces);
@@ -96,6 +110,7 @@ impl Walker {
         self.snapshot.clear();
         self.snapshot.interfaces.clear();
         self.snapshot.machine = super::Machine::default();
+        self.idle.forget();
         &self.snapshot
     }
 }

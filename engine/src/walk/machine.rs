@@ -3,12 +3,12 @@
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::vm_area_struct::{VM_READ, Vma};
 use panoptes_decoders::layout::{View, u32_at, u64_at};
-use panoptes_decoders::source::PAGE_BYTES;
+use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
 
 use super::cgroups::CSS_SET_HEADS;
 use super::containers::host_name;
 use super::snapshot::Machine;
-use super::{Memory, Walker};
+use super::{Budget, Kernel, Memory, Walker};
 
 /// `VSYSCALL_ADDR` (arch/x86/include/uapi/asm/vsyscall.h).
 const VSYSCALL_ADDRESS: u64 = 0xffff_ffff_ff60_0000;
@@ -20,6 +20,15 @@ const READ_BASE_BYTES: u32 = 48;
 const CSS_SET_TABLE_BYTES: u32 = CSS_SET_HEADS as u32 * 8;
 
 impl Walker {
+    /// Reads the kernel's count of forks, and nothing else.
+    pub fn read_forks<S: MemorySource>(&mut self, source: &mut S, kernel: &Kernel) -> Option<u64> {
+        let memory = &mut Memory::new(source, kernel, Budget::NONE);
+        self.reader.clear();
+        let count = self.reader.push_bytes(&kernel.space, kernel.roots.total_forks, 8)?;
+        memory.run(&mut self.reader);
+        self.reader.object(count as usize).map(|bytes| u64_at(bytes, 0))
+    }
+
     /// Reads the machine's own facts in one batch. Unknown facts are left out.
     pub(super) fn read_machine(&mut self, memory: &mut Memory<'_>) {
         let kernel = memory.kernel;
@@ -35,7 +44,15 @@ impl Walker {
         let vsyscall = reader.push_bytes(space, KernelVa(VSYSCALL_ADDRESS), 1);
         let read_base = reader.push_bytes(space, roots.timekeeper, READ_BASE_BYTES);
         let css_set_table = reader.push_bytes(space, roots.css_set_table, CSS_SET_TABLE_BYTES);
+        let queues = &self.hints.run_queues;
+        let queues = if self.hints.run_queues_whole { queues.as_slice() } else { &[] };
+        let rq = layouts.rq.as_ref().map(|layout| layout.packing).unwrap_or_default();
+        let first_queue = reader.len();
+        let pushed = queues.iter().take_while(|&&at| reader.push(space, at, &rq).is_some());
+        let pushed = pushed.count();
         memory.run(reader);
+        let queues = if pushed == queues.len() { queues } else { &[] };
+        self.idle.take(kernel, reader, queues, first_queue);
         let object = |pushed: Option<u32>| reader.object(pushed? as usize);
 
         let heads = &mut self.hints.css_sets;

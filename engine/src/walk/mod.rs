@@ -19,6 +19,7 @@ mod descriptors;
 mod fd_slices;
 mod files;
 mod held_files;
+mod idle;
 mod interfaces;
 mod kept;
 mod kernel;
@@ -66,6 +67,7 @@ pub use tables::Snapshot;
 
 use self::budget::{Meter, Turn};
 use self::held_files::HeldFiles;
+use self::idle::{Idle, Origin};
 use self::views::Hints;
 use self::young_nets::{DueNet, NetAge};
 use crate::address::{Reader, ReaderSizes};
@@ -139,6 +141,10 @@ pub struct Walker {
     visited: AddressMap,
     scratch: Scratch,
     hints: Hints,
+    idle: Idle,
+    /// The system that is scanned, and its scans since watching began.
+    system: u64,
+    scans: u64,
     /// Scans since all interfaces were read; 0 if this one reads them.
     interface_age: u32,
     /// Number of scans, which may wrap: other owners of namespaces come first in each.
@@ -337,6 +343,9 @@ impl Walker {
             visited: AddressMap::new(list_max(&snapshot), key.derive("walk: visited")),
             scratch: Scratch::new(&snapshot, key),
             hints: Hints::new(snapshot.processes.capacity()),
+            idle: Idle::new(),
+            system: 0,
+            scans: 0,
             interface_age: 0,
             owner_turn: 0,
             net_ages: room::list(snapshot.nets.capacity()),
@@ -370,9 +379,41 @@ impl Walker {
         scope: Scope,
         budget: &Budget<'_>,
     ) -> Result<&Snapshot, ScanError> {
-        self.clear();
         let memory = &mut Memory::new(source, kernel, *budget);
+        self.begin_scan(memory, scope);
+        self.read_rows(memory, scope)
+    }
+
+    /// The same, but keeps the rows of the last scan if no task has run on the machine since that
+    /// scan began ([`Snapshot::is_kept`]).
+    pub fn scan_changes<S: MemorySource>(
+        &mut self,
+        source: &mut S,
+        kernel: &Kernel,
+        scope: Scope,
+        budget: &Budget<'_>,
+    ) -> Result<&Snapshot, ScanError> {
+        let memory = &mut Memory::new(source, kernel, *budget);
+        self.begin_scan(memory, scope);
+        if self.keep_rows(memory, scope) {
+            return Ok(&self.snapshot);
+        }
+        self.read_rows(memory, scope)
+    }
+
+    /// Reads the facts about the machine, and whether it has rested since the last scan.
+    fn begin_scan(&mut self, memory: &mut Memory<'_>, scope: Scope) {
+        self.reader.forget_translations();
         self.read_machine(memory);
+        let origin = Origin { system: self.system, scan: self.scans, scope };
+        self.snapshot.has_rested = self.idle.has_rested(origin);
+        self.snapshot.is_kept = false;
+    }
+
+    /// Makes all rows anew.
+    fn read_rows(&mut self, memory: &mut Memory<'_>, scope: Scope) -> Result<&Snapshot, ScanError> {
+        self.clear();
+        let kernel = memory.kernel;
         let tasks = self.read_tasks(memory);
         memory.goes_on()?;
         tasks?;
@@ -397,6 +438,7 @@ impl Walker {
         }
         self.read_files(memory);
         memory.goes_on()?;
+        self.idle.note_losses(self.snapshot.losses);
         if scope.connections {
             self.read_connections(memory);
             memory.goes_on()?;
@@ -413,6 +455,9 @@ impl Walker {
         self.snapshot.work = memory.meter.spent();
         self.snapshot.count_dropped();
         self.snapshot.blame(self.scratch.quotas.refused);
+        if self.snapshot.left.is_empty() {
+            self.idle.end(Origin { system: self.system, scan: self.scans, scope });
+        }
         Ok(&self.snapshot)
     }
 
@@ -421,15 +466,17 @@ impl Walker {
         self.interface_age = 0;
         self.net_ages.clear();
         self.hints.forget();
+        self.idle.forget();
         self.snapshot.interfaces.clear();
     }
 
     fn clear(&mut self) {
+        self.idle.begin();
+        self.scans += 1;
         self.snapshot.clear();
         self.pids.clear();
         self.visited.clear();
         (self.scratch.space_turn, self.scratch.table_turn) = (Turn::default(), Turn::default());
-        self.reader.forget_translations();
         self.hints.begin_scan();
     }
 }

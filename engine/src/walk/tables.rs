@@ -35,6 +35,11 @@ macro_rules! tables {
         #[derive(Debug)]
         pub struct Snapshot {
             pub machine: Machine,
+            /// Whether no task has run since the last scan of the same system began, by the
+            /// kernel's counts.
+            pub has_rested: bool,
+            /// Whether the rows are those of that scan, for this reason.
+            pub is_kept: bool,
             $($(#[$doc])* pub $name: $table<$row>,)*
             /// Network interfaces. Not every scan reads them; until then, those of an earlier scan.
             pub interfaces: Rows<InterfaceRow>,
@@ -68,6 +73,8 @@ macro_rules! tables {
             pub(super) fn new($limits: &Limits, key: HashKey) -> Self {
                 Self {
                     machine: Machine::default(),
+                    has_rested: false,
+                    is_kept: false,
                     $($name: tables!(@new $table, $capacity, key.derive(stringify!($name))),)*
                     interfaces: Rows::with_capacity(INTERFACES_MAX),
                     task_list_closed: false,

@@ -16,7 +16,7 @@ use panoptes_decoders::layout::{Field, View};
 use super::budget::Resume;
 use super::cgroups::CSS_SET_HEADS;
 use super::kept::{HINTS_MAX, Hint, Kept, RUN_QUEUES_MAX};
-use super::snapshot::{Index, ProcessRow, ThreadRow, row_at, view};
+use super::snapshot::{Index, Losses, ProcessRow, ThreadRow, row_at, view};
 use super::{Kernel, Memory, Walker, fetch};
 use panoptes_tables::{AddressMap, Insertion, Keyed, room};
 
@@ -24,7 +24,7 @@ use panoptes_tables::{AddressMap, Insertion, Keyed, room};
 /// processor.
 const CFS_RUN_QUEUES_MAX: usize = 8192;
 /// Number of scans for which the list of run queues is valid: processors are rarely hot-plugged.
-const RUN_QUEUES_EVERY_SCANS: u32 = 128;
+pub(super) const RUN_QUEUES_EVERY_SCANS: u32 = 128;
 
 /// Ways to tasks beside the IDR and the lists. These are only addresses; each scan reads the tasks
 /// anew.
@@ -34,7 +34,9 @@ pub(super) struct Hints {
     pub(super) idr_trusted: bool,
     /// `struct rq *`, one per processor; kept from scan to scan.
     pub(super) run_queues: Vec<KernelVa>,
-    run_queues_age: u32,
+    pub(super) run_queues_age: u32,
+    /// Whether they are those of all processors.
+    pub(super) run_queues_whole: bool,
     running: Vec<(KernelVa, Running)>,
     /// First entries of the lists of process groups and sessions, each with its `PIDTYPE_*`.
     groups: Vec<(KernelVa, usize)>,
@@ -52,6 +54,7 @@ impl Hints {
             idr_trusted: false,
             run_queues: room::list(RUN_QUEUES_MAX),
             run_queues_age: 0,
+            run_queues_whole: false,
             running: room::list(RUN_QUEUES_MAX),
             groups: room::list(processes * 2),
             css_sets: room::list(CSS_SET_HEADS),
@@ -77,6 +80,7 @@ impl Hints {
     fn exchange(&mut self, kept: &mut Kept) {
         mem::swap(&mut self.run_queues, &mut kept.run_queues);
         mem::swap(&mut self.run_queues_age, &mut kept.run_queues_age);
+        mem::swap(&mut self.run_queues_whole, &mut kept.run_queues_whole);
         mem::swap(&mut self.resume, &mut kept.resume);
     }
 
@@ -84,7 +88,6 @@ impl Hints {
         self.idr_trusted = false;
         self.running.clear();
         self.groups.clear();
-        self.css_sets.clear();
         mem::swap(&mut self.kept, &mut self.kept_next);
         self.kept_next.clear();
     }
@@ -93,6 +96,7 @@ impl Hints {
     pub(super) fn forget(&mut self) {
         self.run_queues.clear();
         self.run_queues_age = 0;
+        self.run_queues_whole = false;
         self.kept.clear();
         self.kept_next.clear();
         self.resume = Resume::default();
@@ -332,13 +336,20 @@ impl Walker {
         let queues = &mut self.hints.run_queues;
         queues.clear();
         visited.clear();
+        let mut unread = 0;
         fetch(&mut self.reader, memory, &layout.packing, addresses, |_, bytes| {
-            let Some(view) = bytes.map(View::new) else { return };
-            let queue = view.pointer(rq);
-            if queue.is_plausible() && visited.insert(queue.0, 0) == Insertion::New {
+            let queue = bytes.map(|bytes| View::new(bytes).pointer(rq));
+            let Some(queue) = queue.filter(|queue| queue.is_plausible()) else {
+                unread += 1;
+                return;
+            };
+            if visited.insert(queue.0, 0) == Insertion::New {
                 push(queues, queue);
             }
         });
+        let has_room = addresses.len() < CFS_RUN_QUEUES_MAX && queues.len() < queues.capacity();
+        self.hints.run_queues_whole =
+            has_room && unread == 0 && self.snapshot.losses == Losses::default();
     }
 
     /// Notes which views lack a process that they must show, and records hints for tasks that no

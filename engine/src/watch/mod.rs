@@ -16,6 +16,7 @@ mod oldest;
 mod parts;
 mod policy_settings;
 mod run_times;
+mod shortcuts;
 mod workload;
 mod workspace;
 
@@ -48,6 +49,7 @@ use forks::{Course, Forks};
 use metered::Metered;
 use oldest::OldestPrograms;
 use parts::{Parts, PartsSetup};
+use shortcuts::Shortcuts;
 
 pub use figures::{ScanFigures, Stage};
 pub use policy_settings::PolicySettings;
@@ -149,6 +151,7 @@ pub struct Watched {
     /// The programs that ran when process 1 was read, before the first scan.
     oldest: OldestPrograms,
     is_partial: bool,
+    shortcuts: Shortcuts,
     figures: ScanFigures,
     /// What scans read.
     scope: Scope,
@@ -194,6 +197,7 @@ impl Watched {
             calendar: CalendarClock::default(),
             oldest: OldestPrograms::default(),
             is_partial: false,
+            shortcuts: Shortcuts::new(),
             figures: ScanFigures::default(),
             scope: Scope::ALL,
         }
@@ -260,6 +264,11 @@ impl Watched {
         self.scope.command_lines = are_read;
     }
 
+    /// Sets whether a scan keeps the rows of the one before if the machine has rested since.
+    pub const fn set_shortcuts(&mut self, are_used: bool) {
+        self.shortcuts.set_used(are_used);
+    }
+
     /// Sets what finds the secrets in arguments and shell commands.
     pub fn set_redactor(&mut self, redactor: Option<Redactor>) {
         self.policy.set_redactor(redactor);
@@ -305,7 +314,12 @@ impl Watched {
         self.figures = ScanFigures::begin(budget);
         let Workspace { walker, .. } = workspace;
         walker.resume(&mut self.kept);
-        let scanned = walker.scan_within(source, &self.kernel, self.scope, budget).map(drop);
+        let (kernel, scope) = (&self.kernel, self.scope);
+        let scanned = if self.shortcuts.may_keep(now.monotonic) {
+            walker.scan_changes(source, kernel, scope, budget).map(drop)
+        } else {
+            walker.scan_within(source, kernel, scope, budget).map(drop)
+        };
         self.figures.end(Stage::Walk, budget);
         let compared = scanned.and_then(|()| {
             let left = &workspace.snapshot().left;
@@ -380,8 +394,12 @@ impl Watched {
         }
         let Self { detectors, contents, kernel, .. } = self;
         detectors.begin_scan();
+        let is_sweep = self.shortcuts.note(snapshot, now.monotonic);
         let budget = source.budget;
         let on_change = &mut |cx: &ScanContext<'_>, change: &Change<'_>| {
+            if is_sweep && change.is_made_by_tasks() {
+                reporter.note_found_late();
+            }
             reporter.change(cx, change);
             let memory = MachineMemory { source: &mut *source, kernel };
             detectors.observe(&mut Scene { memory, cx, out: &mut reporter }, change);
@@ -427,6 +445,13 @@ impl Watched {
         reporter.report_gaps(&cx, missed);
         self.figures.end(Stage::Write, budget);
         Ok(())
+    }
+
+    /// Whether the kernel has counted a fork since the last scan began. It reads only the count.
+    pub fn has_births<S: MemorySource>(&self, workspace: &mut Workspace, source: &mut S) -> bool {
+        let counted = self.state.forks();
+        let now = workspace.walker.read_forks(source, &self.kernel);
+        counted.is_some() && now.is_some() && counted != now
     }
 
     /// Whether the machine runs although its clock stands still.

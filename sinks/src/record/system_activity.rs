@@ -63,6 +63,9 @@ details! {
         /// The most that a scan used of its budget of work since the last report, in percent: the
         /// largest of batches, bytes and rows.
         scan_budget_used_max_percent: Option<u32>,
+        /// Number of changes that only a scan of everything found, because no task had run by the
+        /// kernel's own counts. They are reported up to a second late.
+        changes_found_late: Option<u64>,
         /// The keys of the configuration that have changed and apply now. A system or an element of
         /// a list that is new or gone has one key for all of its own.
         keys: Option<&'a [Text<'a>]>,

@@ -40,6 +40,10 @@ impl Machine {
     /// Lets time pass: the clock's sequence counter is odd while it changes
     /// (`timekeeping_advance`, kernel/time/timekeeping.c).
     pub fn tick(&mut self, nanoseconds: u64) {
+        self.interrupt(|machine| machine.advance_clock(nanoseconds));
+    }
+
+    fn advance_clock(&mut self, nanoseconds: u64) {
         self.now_ns += nanoseconds;
         let at = self.kernel.timekeeper();
         let counter = self.kernel.find("tk_core").or_else(|| self.kernel.find("timekeeper_data"));

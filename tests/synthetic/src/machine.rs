@@ -233,6 +233,14 @@ impl Machine {
         Some(result)
     }
 
+    /// Runs an operation as an interrupt does: no task runs for it.
+    pub fn interrupt<T>(&mut self, operation: impl FnOnce(&mut Self) -> T) -> T {
+        self.memory.set_interrupt(true);
+        let result = operation(self);
+        self.memory.set_interrupt(false);
+        result
+    }
+
     /// Plays up to `stores` stores of an operation; returns how many are left.
     pub fn step(&mut self, stores: usize) -> usize {
         for _ in 0..stores {

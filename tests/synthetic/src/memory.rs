@@ -38,6 +38,10 @@ pub struct Memory {
     /// What waited when a second operation began, until that is made.
     paused: Stores,
     mirror: Option<Mirror>,
+    /// Where the switches of a processor are counted, once there is one.
+    switches: Option<usize>,
+    /// Whether what stores now is no task.
+    is_interrupt: bool,
 }
 
 impl Memory {
@@ -54,6 +58,34 @@ impl Memory {
             pending: Stores::default(),
             paused: Stores::default(),
             mirror: None,
+            switches: None,
+            is_interrupt: false,
+        }
+    }
+
+    /// From now on, tasks that store are counted at a kernel address.
+    pub(crate) fn count_switches_at(&mut self, address: KernelVa) {
+        self.switches = Some(self.physical(address).0 as usize);
+    }
+
+    /// Stores that an interrupt makes, without a task.
+    pub(crate) fn set_interrupt(&mut self, is_interrupt: bool) {
+        self.is_interrupt = is_interrupt;
+    }
+
+    /// Counts one more switch to a task: it has stored something, or is about to.
+    fn count_switch(&mut self) {
+        let Some(at) = self.switches.filter(|_| !self.is_interrupt) else { return };
+        if let Some(count) = self.bytes[at..].first_chunk_mut::<8>() {
+            *count = u64::from_le_bytes(*count).wrapping_add(1).to_le_bytes();
+            self.repeat(at, 8);
+        }
+    }
+
+    /// Notes that somebody reads. A task with stores that wait is running.
+    pub(crate) fn note_read(&mut self) {
+        if self.pending() > 0 {
+            self.count_switch();
         }
     }
 
@@ -130,6 +162,7 @@ impl Memory {
         }
         place.copy_from_slice(bytes);
         self.repeat(at, bytes.len());
+        self.count_switch();
     }
 
     /// Begins to record stores.
@@ -177,6 +210,7 @@ impl Memory {
         let Some(store) = self.pending.next() else { return false };
         self.bytes[store.range()].copy_from_slice(&store.new);
         self.repeat(store.range().start, store.range().len());
+        self.count_switch();
         true
     }
 

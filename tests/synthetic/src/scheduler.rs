@@ -26,6 +26,9 @@ impl Machine {
             };
             self.memory.put_optional(rq, layout.curr, idle.0);
             self.memory.put_optional(rq, layout.idle, idle.0);
+            if let Some(field) = layout.nr_switches.filter(|_| processor == 0) {
+                self.memory.count_switches_at(rq.plus(field.offset.into()));
+            }
             if let Some(head) = layout.cfs_tasks {
                 self.memory.list_init(rq.plus(head.offset.into()));
             }

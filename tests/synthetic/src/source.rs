@@ -76,6 +76,7 @@ impl<'h, M: BorrowMut<Machine>> Source<'h, M> {
     }
 
     fn answer(&mut self, request: &mut Request, arena: &mut [u8]) {
+        self.machine.borrow_mut().memory.note_read();
         self.counts.pieces += 1;
         self.counts.bytes += u64::from(request.length);
         let Some(target) = request.target_range(arena.len()) else {

@@ -37,11 +37,13 @@ pub enum Effect {
 
 /// The keys, or beginnings of keys, with an effect other than that of the beginning. Systems have
 /// the same keys as `default`.
-const EFFECTS: [(&str, Effect); 15] = [
+const EFFECTS: [(&str, Effect); 17] = [
     ("service", Effect::Restart),
     ("service.immediate_shutdown", Effect::Now),
     ("service.log_level", Effect::Now),
     ("service.scan_interval", Effect::Now),
+    ("service.shortcuts", Effect::Now),
+    ("service.early_scans", Effect::Now),
     ("service.guest_users", Effect::Now),
     ("auto_scan", Effect::Now),
     ("profile_generation", Effect::Now),

@@ -19,6 +19,10 @@ pub struct Service {
     pub debug_log_folder: Option<PathBuf>,
     /// From the start of one scan to the start of the next.
     pub scan_interval: Duration,
+    /// Whether a scan keeps what the one before has read if no task has run since.
+    pub shortcuts: bool,
+    /// Whether a system that starts a process is scanned before the interval is over.
+    pub early_scans: bool,
     pub cores: Cores,
     /// The folder for state that outlives the program; `None` is the default
     /// ([`crate::boot_ids::default_folder`]).
@@ -40,6 +44,8 @@ impl Default for Service {
             log_level: LogLevel::Info,
             debug_log_folder: None,
             scan_interval: Duration::from_millis(10),
+            shortcuts: true,
+            early_scans: true,
             cores: Cores::Auto,
             state_dir: None,
             guest_users: ["root", "qemu", "libvirt-qemu"].map(str::to_owned).to_vec(),
@@ -77,6 +83,8 @@ impl Service {
         section.value("debug_log_folder", &mut self.debug_log_folder);
         let range = SCAN_INTERVAL_MIN..=SCAN_INTERVAL_MAX;
         section.value_in("scan_interval", &mut self.scan_interval, range);
+        section.value("shortcuts", &mut self.shortcuts);
+        section.value("early_scans", &mut self.early_scans);
         section.value("cores", &mut self.cores);
         section.value("state_dir", &mut self.state_dir);
         section.values("guest_users", &mut self.guest_users);

@@ -40,7 +40,8 @@ fn limits() -> Limits {
 impl Watcher {
     pub(crate) fn new(profile: &Profile) -> Self {
         let limits = limits();
-        let watched = Watched::new(setup(&limits, profile, everything(), Arc::default()));
+        let mut watched = Watched::new(setup(&limits, profile, everything(), Arc::default()));
+        watched.set_shortcuts(true);
         let size = QueueSize { blocks: 8, block_bytes: 1 << 20 };
         let (producer, consumer) = queue(size, &Waker::default());
         let now = Now::at(1_795_000_000_000_000_000);

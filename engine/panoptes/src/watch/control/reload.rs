@@ -28,7 +28,6 @@ use crate::request::{Refusal, WatchRequest};
 use crate::sandbox::keep_those_of_outputs;
 use crate::sbom::{Fault, Sboms};
 use crate::watch::clock_watch::{NewSettings, Reattach};
-use crate::watch::clocks::nanoseconds;
 use crate::watch::outputs::{LogFolder, options};
 use crate::watch::problems::Topic;
 use crate::watch::system_events::because;
@@ -274,7 +273,7 @@ impl Control {
         let Prepared { request, users, .. } = new;
         self.users = users;
         let service = &request.configuration.service;
-        self.shared.interval_ns.store(nanoseconds(service.scan_interval), Ordering::Relaxed);
+        self.shared.set_pace(service);
         self.messages.set_level(service.log_level);
         self.messages.set_options(&options(&request.configuration.output));
         self.system_events.set_default(&request.configuration);

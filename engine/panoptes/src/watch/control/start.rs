@@ -1,7 +1,7 @@
 //! Starts watching: opens the outputs and starts the threads of the scanners and of the writer.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -37,7 +37,6 @@ use crate::request::WatchRequest;
 use crate::sandbox::{GivenUp, has_dma, keep_none};
 use crate::sbom::Sboms;
 use crate::scanner_cores::ScannerCores;
-use crate::watch::clocks::nanoseconds;
 use crate::watch::exceptions::Silenced;
 use crate::watch::finder::Finder;
 use crate::watch::metrics::{Figures, Server};
@@ -171,9 +170,9 @@ fn scanner_cores(request: &WatchRequest, messages: &Messages) -> Result<ScannerC
 }
 
 fn shared(request: &WatchRequest) -> Shared {
-    let interval = nanoseconds(request.configuration.service.scan_interval);
-    let has_dma = has_dma(request);
-    Shared { interval_ns: AtomicU64::new(interval), has_dma, ..Shared::default() }
+    let shared = Shared { has_dma: has_dma(request), ..Shared::default() };
+    shared.set_pace(&request.configuration.service);
+    shared
 }
 
 /// The systems that are named.

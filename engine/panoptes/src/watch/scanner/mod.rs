@@ -7,6 +7,7 @@
 //! [`turns`] decides which system is next. [`system`] scans one. [`meter`] measures, [`stats`]
 //! keeps the figures.
 
+mod early;
 pub(super) mod meter;
 mod stats;
 mod system;
@@ -28,10 +29,12 @@ use panoptes_sinks::queue::Producer;
 
 use super::clocks::{nanoseconds, wall_clock_ns};
 use super::signals::Waker;
+use crate::config::Service;
 use crate::message::Messages;
+use early::{Early, LOOK_NS, Stock};
 use meter::{Meter, RunDelay};
 pub(super) use stats::{Measured, ScanStats, ScannerState};
-pub(super) use system::{Ends, Gone, Scan, System};
+pub(super) use system::{Ends, Gone, Pace, Scan, System};
 use turns::{Cost, Kind, Next, Turn};
 
 /// No slice of hashing starts within this time before the next scan; a slice takes about half of
@@ -55,8 +58,21 @@ pub(super) struct Shared {
     pub(super) stop: Arc<AtomicBool>,
     /// Nanoseconds from the start of one scan to the start of the next.
     pub(super) interval_ns: AtomicU64,
+    /// Whether scans may keep the rows of the ones before.
+    pub(super) shortcuts: AtomicBool,
+    /// Whether systems with new processes are scanned early.
+    pub(super) early_scans: AtomicBool,
     /// Whether NVIDIA's library may run on scanners.
     pub(super) has_dma: bool,
+}
+
+impl Shared {
+    /// Sets how often and how thoroughly systems are scanned.
+    pub(super) fn set_pace(&self, service: &Service) {
+        self.interval_ns.store(nanoseconds(service.scan_interval), Ordering::Relaxed);
+        self.shortcuts.store(service.shortcuts, Ordering::Relaxed);
+        self.early_scans.store(service.early_scans, Ordering::Relaxed);
+    }
 }
 
 /// A system and what its scanner knows of it.
@@ -69,6 +85,7 @@ pub(super) struct Slot<S = System> {
     measured: Arc<Measured>,
     turn: Turn,
     cost: Cost,
+    early: Early,
 }
 
 impl<S> Slot<S> {
@@ -80,6 +97,7 @@ impl<S> Slot<S> {
             measured,
             turn: Turn::default(),
             cost: Cost::default(),
+            early: Early::default(),
         }
     }
 }
@@ -140,6 +158,8 @@ pub(super) struct Scanner<S: Scan = System> {
     run_delay: RunDelay,
     /// Nanoseconds of hashing that scans without a pause have earned.
     hashing_ns: u64,
+    /// What early scans may use.
+    stock: Stock,
     /// The place of the system that hashes next.
     hashes_next: usize,
     /// When records were passed on last.
@@ -206,6 +226,7 @@ impl<S: Scan> Scanner<S> {
             make_scratch,
             run_delay: RunDelay::default(),
             hashing_ns: 0,
+            stock: Stock::default(),
             hashes_next: 0,
             flushed_ns: 0,
         }
@@ -326,6 +347,9 @@ impl<S: Scan> Scanner<S> {
             }
             Next::Wait(due) => {
                 self.flush();
+                if self.make_early(now, due) {
+                    return;
+                }
                 let due = self.start + Duration::from_nanos(due);
                 if !self.hash_before(due) {
                     self.wait_until(due);
@@ -354,9 +378,11 @@ impl<S: Scan> Scanner<S> {
         let must_stop = || shared.stop.load(Ordering::Relaxed);
         let is_over = || state.is_shared() && meter.exceeds(limit());
         let ends = Ends { is_over: &is_over, must_stop: &must_stop };
+        let pace =
+            Pace { interval_ns: interval, shortcuts: shared.shortcuts.load(Ordering::Relaxed) };
         let result = caught(|| {
             failpoints::reach("scan");
-            slot.system.scan(scratch, now, interval, ends, producer)
+            slot.system.scan(scratch, now, pace, ends, producer)
         });
         let (cost, took) = (meter.cost_ns(), meter.elapsed_ns());
         let is_partial = slot.system.is_partial();
@@ -372,6 +398,9 @@ impl<S: Scan> Scanner<S> {
         let period = interval.max(slot.turn.pause);
         slot.turn.pause = turns::pause(usual, share, interval);
         slot.stats.ended(cost, is_late, is_partial);
+        if slot.early.end(end) {
+            self.stock.take(took);
+        }
         producer.set_subject(Subject::SERVICE);
         producer.end_shares();
         state.ends();
@@ -385,6 +414,31 @@ impl<S: Scan> Scanner<S> {
             Ok(Ok(())) if end.saturating_sub(self.flushed_ns) > FLUSH_NS => self.flush(),
             Ok(Ok(())) => {}
         }
+    }
+
+    /// While no scan is due before `due`, makes a system due whose machine has started something.
+    fn make_early(&mut self, now: u64, due: u64) -> bool {
+        if self.kind == Kind::Slow || !self.shared.early_scans.load(Ordering::Relaxed) {
+            return false;
+        }
+        let (interval, stock) = (self.interval_ns(), self.stock.fill(now));
+        let Self { slots, scratch, .. } = self;
+        let Some(scratch) = scratch else { return false };
+        let is_shared = slots.len() > 1;
+        for slot in slots.iter_mut() {
+            let cost = slot.cost.ns();
+            // It must delay no other system.
+            let fits = cost <= stock && (!is_shared || now.saturating_add(cost) <= due);
+            if !fits || slot.cost.scans == 0 || !slot.early.may(now, cost) {
+                continue;
+            }
+            let has_births = slot.system.has_births(scratch);
+            if slot.early.look(now, has_births) {
+                slot.early.begin(&mut slot.turn, now, interval);
+                return true;
+            }
+        }
+        false
     }
 
     /// Returns a system that can't be scanned any more.
@@ -498,8 +552,11 @@ impl<S: Scan> Scanner<S> {
     /// Waits until `due`, a command or a request to stop.
     fn wait_until(&self, due: Instant) {
         let left = due.saturating_duration_since(Instant::now());
+        let is_looking =
+            self.kind == Kind::Quick && self.shared.early_scans.load(Ordering::Relaxed);
+        let most = if is_looking { Duration::from_nanos(LOOK_NS) } else { NAP };
         if !left.is_zero() && !self.must_stop() {
-            park_timeout(left.min(NAP));
+            park_timeout(left.min(most));
         }
     }
 

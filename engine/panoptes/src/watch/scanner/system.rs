@@ -27,13 +27,16 @@ pub(in crate::watch) trait Scan: Send + 'static {
         &mut self,
         scratch: &mut Self::Scratch,
         now: Now,
-        interval_ns: u64,
+        pace: Pace,
         ends: Ends<'_>,
         out: &mut Producer,
     ) -> Result<(), Gone>;
 
     /// Whether the last scan has ended early.
     fn is_partial(&self) -> bool;
+
+    /// Whether the machine has started a process or a thread since the last scan began.
+    fn has_births(&mut self, scratch: &mut Self::Scratch) -> bool;
 
     /// Whether files wait to be hashed.
     fn has_work(&self) -> bool;
@@ -46,6 +49,15 @@ pub(in crate::watch) trait Scan: Send + 'static {
 
     /// Passes on what waits for room, because no scan follows.
     fn abandon(&mut self, scratch: &mut Self::Scratch, now: Now, out: &mut Producer);
+}
+
+/// How often and how thoroughly a system is scanned.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::watch) struct Pace {
+    /// Nanoseconds from the start of one scan to the start of the next.
+    pub(in crate::watch) interval_ns: u64,
+    /// Whether a scan may keep the rows of the one before.
+    pub(in crate::watch) shortcuts: bool,
 }
 
 /// When a scan ends before it has read everything.
@@ -148,7 +160,7 @@ impl Scan for System {
         &mut self,
         workspace: &mut Workspace,
         now: Now,
-        interval_ns: u64,
+        pace: Pace,
         ends: Ends<'_>,
         out: &mut Producer,
     ) -> Result<(), Gone> {
@@ -163,7 +175,8 @@ impl Scan for System {
             return Err(Gone { reason: reattach.reason().to_owned(), has_ended });
         }
         self.adopt();
-        self.watched.set_scan_interval(interval_ns);
+        self.watched.set_scan_interval(pace.interval_ns);
+        self.watched.set_shortcuts(pace.shortcuts);
         out.set_subject(self.subject);
         let figures = &self.shared.figures;
         figures.begins(now);
@@ -189,6 +202,10 @@ impl Scan for System {
 
     fn is_partial(&self) -> bool {
         self.watched.is_partial()
+    }
+
+    fn has_births(&mut self, workspace: &mut Workspace) -> bool {
+        self.source.is_quick() && self.watched.has_births(workspace, &mut self.source)
     }
 
     fn has_work(&self) -> bool {

@@ -82,7 +82,7 @@ impl Scan for Fake {
         &mut self,
         (): &mut (),
         _: Now,
-        _: u64,
+        _: Pace,
         ends: Ends<'_>,
         _: &mut Producer,
     ) -> Result<(), Gone> {
@@ -104,6 +104,10 @@ impl Scan for Fake {
             }
         }
         Ok(())
+    }
+
+    fn has_births(&mut self, (): &mut ()) -> bool {
+        false
     }
 
     fn is_partial(&self) -> bool {

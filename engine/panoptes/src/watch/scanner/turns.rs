@@ -39,6 +39,11 @@ impl Turn {
         self.last.map_or(0, |last| last.saturating_add(interval.max(self.pause)))
     }
 
+    /// Makes it due now.
+    pub(in crate::watch) fn advance(&mut self, now: u64, interval: u64) {
+        self.last = Some(now.saturating_sub(interval.max(self.pause)));
+    }
+
     /// How late it is, as a part of its own time from scan to scan, in millionths; 0 before it is
     /// due.
     fn lateness(self, now: u64, interval: u64) -> u64 {

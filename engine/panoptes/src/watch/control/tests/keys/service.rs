@@ -17,6 +17,8 @@ const ROWS: &[Row] = &[
     row("service.immediate_shutdown", "true", SERVICE),
     row("service.log_level", "40", SERVICE),
     row("service.scan_interval", "\"1h\"", SERVICE),
+    row("service.shortcuts", "false", SERVICE),
+    row("service.early_scans", "false", SERVICE),
     row("default.log_level", "30", SERVICE),
     row("default.memory_regions_path", "\"/regions\"", SEARCH),
     row("default.sdk_log_level", "70", SEARCH),

@@ -1,0 +1,143 @@
+//! Whether a machine has rested since the last scan of it.
+//!
+//! Each run queue counts how often another task began to run on its processor. Where every processor
+//! runs its idle task and no count has grown since the last scan began, no task has run since then.
+//! So that scan read what is there now, and its rows stay valid. Only interrupts have run meanwhile:
+//! they change the clock and TCP sockets, which every scan reads.
+//!
+//! The caller limits how long this goes on: code inside the kernel can hide from the counts.
+
+use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::rq::Running;
+use panoptes_tables::room;
+
+use super::interfaces::INTERFACES_EVERY_SCANS;
+use super::kept::RUN_QUEUES_MAX;
+use super::snapshot::Losses;
+use super::views::RUN_QUEUES_EVERY_SCANS;
+use super::{Kernel, Memory, Scope, Walker};
+use crate::address::Reader;
+
+/// Which scan the rows of a walker are from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Origin {
+    /// The system, and the number of its scan.
+    pub(super) system: u64,
+    pub(super) scan: u64,
+    pub(super) scope: Scope,
+}
+
+/// The switches of all processors, as scans have read them.
+#[derive(Debug)]
+pub(super) struct Idle {
+    /// By run queue, the count at the beginning of the scan that the rows are from.
+    before: Vec<(KernelVa, u64)>,
+    now: Vec<(KernelVa, u64)>,
+    /// Whether `now` has every processor, and each runs its idle task.
+    rests: bool,
+    /// What that scan had lost before it read connections.
+    losses: Losses,
+    /// The scan that the rows are from; `None` if that scan has failed or left something.
+    shown: Option<Origin>,
+}
+
+impl Idle {
+    pub(super) fn new() -> Self {
+        Self {
+            before: room::list(RUN_QUEUES_MAX),
+            now: room::list(RUN_QUEUES_MAX),
+            rests: false,
+            losses: Losses::default(),
+            shown: None,
+        }
+    }
+
+    /// Takes the run queues, which are the objects from `first` on of the first batch of a scan.
+    pub(super) fn take(
+        &mut self,
+        kernel: &Kernel,
+        reader: &Reader,
+        queues: &[KernelVa],
+        first: usize,
+    ) {
+        self.now.clear();
+        self.rests = !queues.is_empty();
+        let Some(layout) = &kernel.layouts.rq else { return };
+        for (at, &queue) in (first..).zip(queues) {
+            let running = reader.object(at).map(|bytes| Running::decode(layout, bytes));
+            let resting = running.filter(|it| it.current == it.idle && !it.idle.is_null());
+            match resting.and_then(|it| it.switches) {
+                Some(count) => self.now.push((queue, count)),
+                None => self.rests = false,
+            }
+        }
+    }
+
+    /// Whether no task has run since the rows were read, which are those of `scan`.
+    pub(super) fn has_rested(&self, scan: Origin) -> bool {
+        self.rests && self.shown == Some(scan) && self.now == self.before
+    }
+
+    /// Notes that a whole scan begins, which makes the rows anew.
+    pub(super) fn begin(&mut self) {
+        self.shown = None;
+        core::mem::swap(&mut self.before, &mut self.now);
+    }
+
+    /// Notes what the scan has lost when it begins to read connections.
+    pub(super) fn note_losses(&mut self, losses: Losses) {
+        self.losses = losses;
+    }
+
+    /// Notes that the rows are whole, and which scan they are from.
+    pub(super) fn end(&mut self, scan: Origin) {
+        self.shown = Some(scan);
+    }
+
+    /// Notes that the rows are of no use any more.
+    pub(super) fn forget(&mut self) {
+        self.shown = None;
+    }
+}
+
+impl Walker {
+    /// Keeps the rows of the last scan, and returns `true`, if the machine has rested since that
+    /// scan began. TCP sockets are read anew, because packets change them without a task. What is
+    /// read once in a number of scans still is.
+    pub(super) fn keep_rows(&mut self, memory: &mut Memory<'_>, scope: Scope) -> bool {
+        let ages = [self.interface_age, self.hints.run_queues_age];
+        if !self.snapshot.has_rested || ages.contains(&0) {
+            return false;
+        }
+        self.interface_age = (self.interface_age + 1) % INTERFACES_EVERY_SCANS;
+        self.hints.run_queues_age = (self.hints.run_queues_age + 1) % RUN_QUEUES_EVERY_SCANS;
+        self.snapshot.is_kept = true;
+        if scope.connections {
+            self.forget_connections();
+            self.read_connections(memory);
+            self.snapshot.count_dropped();
+        }
+        self.snapshot.work = memory.meter.spent();
+        if !self.snapshot.left.is_empty() {
+            self.idle.forget();
+        }
+        true
+    }
+
+    /// Removes what [`Self::read_connections`] makes.
+    fn forget_connections(&mut self) {
+        let snapshot = &mut self.snapshot;
+        snapshot.connections.clear();
+        snapshot.sockets.clear();
+        snapshot.terminals.clear();
+        (snapshot.connections_cut, snapshot.chains_in_turn) = (0, false);
+        snapshot.losses = self.idle.losses;
+        for net in snapshot.nets.iter_mut() {
+            net.connections_cut = false;
+        }
+        for file in snapshot.files.iter_mut() {
+            (file.connection, file.socket, file.terminal) = (None, None, None);
+        }
+        self.scratch.torn_files.clear();
+    }
+}

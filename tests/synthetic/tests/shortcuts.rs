@@ -1,0 +1,252 @@
+//! A scan that keeps the rows of the one before finds what a whole scan finds.
+
+#[path = "races/actor.rs"]
+mod actor;
+mod common;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use actor::Actor;
+use common::setup::{KEY, everything, setup};
+use common::{RELEASES, found, kernel, take_records, walker};
+use panoptes_engine::limits::Limits;
+use panoptes_engine::time::Now;
+use panoptes_engine::walk::{Budget, Kept, Kernel, Scope, Snapshot, Walker};
+use panoptes_engine::watch::{Watched, Workspace};
+use panoptes_sinks::queue::{Consumer, Producer, QueueSize, Waker, queue};
+use panoptes_synthetic::{Machine, Size, Source, profile};
+use serde_json::Value;
+
+const INTERVAL_NS: i64 = 10_000_000;
+
+fn limits() -> Limits {
+    Limits { processes: 256, threads: 512, ..Limits::default() }
+}
+
+fn machine(release: &str) -> Machine {
+    let size = Size { processes: 6, threads: 2, containers: 2, processors: 2, ..Size::default() };
+    Machine::builder(&profile(release)).size(size).memory(512 << 20).build()
+}
+
+/// Scans a machine, and keeps the rows if it has rested.
+fn scan<'w>(
+    walker: &'w mut Walker,
+    kept: &mut Kept,
+    kernel: &Kernel,
+    machine: &mut Machine,
+) -> &'w Snapshot {
+    walker.resume(kept);
+    let source = &mut Source::new(machine);
+    let scanned = walker.scan_changes(source, kernel, Scope::ALL, &Budget::NONE).map(drop);
+    scanned.expect("processes are found");
+    walker.keep(kept);
+    walker.snapshot()
+}
+
+/// All rows of a scan.
+fn rows(snapshot: &Snapshot) -> Vec<String> {
+    let mut all = vec![format!("{:?}", (snapshot.losses, snapshot.left))];
+    macro_rules! add {
+        ($($table:ident)*) => {
+            $(all.extend(snapshot.$table.iter().map(|row| {
+                format!(concat!(stringify!($table), ": {:?}"), row)
+            }));)*
+        };
+    }
+    add!(threads processes by_pid by_tid files_structs files_threads descriptors mms vmas);
+    add!(files inodes dentries mounts super_blocks names css_sets css_states cgroups);
+    add!(kernfs_nodes containers connections sockets terminals nets user_namespaces interfaces);
+    all
+}
+
+#[test]
+fn what_is_kept_is_what_a_whole_scan_finds() {
+    for release in RELEASES {
+        let mut machine = machine(release);
+        let kernel = kernel(&mut machine);
+        let (mut walker, mut kept) = (walker(&limits()), Kept::new(&limits()));
+        let mut whole = Vec::new();
+        for number in 0..6 {
+            machine.tick(INTERVAL_NS as u64);
+            let snapshot = scan(&mut walker, &mut kept, &kernel, &mut machine);
+            // The first scan finds the run queues, so the second one knows the counts.
+            assert_eq!(snapshot.is_kept, number > 1, "{release}: scan {number}");
+            let found = rows(snapshot);
+            assert!(found.len() > 300, "{release}: {} rows", found.len());
+            if number > 1 {
+                assert_eq!(whole, found, "{release}: scan {number}");
+            }
+            whole = found;
+        }
+    }
+}
+
+#[test]
+fn whatever_a_task_has_done_is_in_the_next_scan() {
+    for release in RELEASES {
+        let mut machine = machine(release);
+        let kernel = kernel(&mut machine);
+        let (mut walker, mut kept) = (walker(&limits()), Kept::new(&limits()));
+        let (mut actor, mut kept_scans) = (Actor::new(7), 0);
+        for number in 0..200 {
+            machine.tick(INTERVAL_NS as u64);
+            let done = if number % 3 == 0 { actor.act(&mut machine) } else { "nothing".to_owned() };
+            let snapshot = scan(&mut walker, &mut kept, &kernel, &mut machine);
+            kept_scans += u32::from(snapshot.is_kept);
+            assert_eq!(found(snapshot), common::expected(&machine), "{release}: {number} {done}");
+        }
+        assert!(kept_scans > 80, "{release}: {kept_scans} scans have kept the rows");
+    }
+}
+
+#[test]
+fn an_operation_that_goes_on_is_no_rest() {
+    let mut machine = machine(RELEASES[1]);
+    let kernel = kernel(&mut machine);
+    let (mut walker, mut kept) = (walker(&limits()), Kept::new(&limits()));
+    for _ in 0..3 {
+        scan(&mut walker, &mut kept, &kernel, &mut machine);
+    }
+    assert!(walker.snapshot().is_kept);
+    machine.slowly(|machine| machine.fork(1));
+    machine.step(10);
+    for _ in 0..3 {
+        assert!(!scan(&mut walker, &mut kept, &kernel, &mut machine).is_kept);
+    }
+    machine.step(usize::MAX);
+    assert!(!scan(&mut walker, &mut kept, &kernel, &mut machine).is_kept);
+    assert!(scan(&mut walker, &mut kept, &kernel, &mut machine).is_kept);
+}
+
+#[test]
+fn packets_change_sockets_without_a_task() {
+    let address = |text: &str| text.parse::<SocketAddr>().expect("it is an address");
+    let (here, there) = (address("10.0.0.1:8080"), address("10.0.0.2:999"));
+    for release in RELEASES {
+        let mut machine = machine(release);
+        let kernel = kernel(&mut machine);
+        let pid = machine.processes().map(|process| process.pid).max().expect("it has some");
+        let descriptor = machine.accept(pid, here, there);
+        let (mut walker, mut other) = (walker(&limits()), walker(&limits()));
+        let mut kept = Kept::new(&limits());
+        for _ in 0..3 {
+            scan(&mut walker, &mut kept, &kernel, &mut machine);
+        }
+        assert!(walker.snapshot().is_kept);
+        for round in 1..4 {
+            machine.interrupt(|machine| {
+                machine.transfer(pid, descriptor, 1000, 10);
+                machine.time_wait(here, address(&format!("10.0.0.3:{round}")));
+            });
+            let snapshot = scan(&mut walker, &mut kept, &kernel, &mut machine);
+            assert!(snapshot.is_kept);
+            let rows = snapshot.connections.iter().filter_map(|row| row.counters);
+            let bytes: Vec<_> = rows.map(|counters| counters.bytes_in).collect();
+            assert!(bytes.contains(&(round * 1000)), "{release}: {bytes:?}");
+            let kept = found(snapshot);
+            let source = &mut Source::new(&mut machine);
+            let whole = other.scan(source, &kernel, Scope::ALL).expect("processes are found");
+            assert_eq!(kept, found(whole), "{release}");
+        }
+    }
+}
+
+#[test]
+fn the_rows_of_another_system_or_of_an_older_scan_are_not_kept() {
+    let mut machines = [machine(RELEASES[1]), machine(RELEASES[1])];
+    let kernels = machines.each_mut().map(kernel);
+    let mut kept = [Kept::new(&limits()), Kept::new(&limits())];
+    let mut walkers = [walker(&limits()), walker(&limits())];
+    let mut scan = |walker: usize, system: usize| {
+        let (kernel, machine) = (&kernels[system], &mut machines[system]);
+        scan(&mut walkers[walker], &mut kept[system], kernel, machine).is_kept
+    };
+    assert_eq!([0, 0, 0].map(|system| scan(0, system)), [false, false, true]);
+    assert_eq!([1, 0, 1, 0, 0].map(|system| scan(0, system)), [false, false, false, false, true]);
+    // The other walker has a newer scan.
+    assert_eq!([scan(1, 0), scan(0, 0), scan(0, 0)], [false, false, true]);
+}
+
+/// A machine that is watched.
+struct Watch {
+    workspace: Workspace,
+    watched: Watched,
+    producer: Producer,
+    consumer: Consumer,
+    now: Now,
+}
+
+impl Watch {
+    fn new(machine: &mut Machine, shortcuts: bool) -> Self {
+        let profile = machine.discover();
+        let mut watched = Watched::new(setup(&limits(), &profile, everything(), Arc::default()));
+        watched.set_shortcuts(shortcuts);
+        watched.set_scan_interval(INTERVAL_NS as u64);
+        let size = QueueSize { blocks: 8, block_bytes: 1 << 20 };
+        let (producer, consumer) = queue(size, &Waker::default());
+        let workspace = Workspace::new(&limits(), KEY);
+        Self { workspace, watched, producer, consumer, now: Now::at(1_795_000_000_000_000_000) }
+    }
+
+    /// Scans once; returns the records, and whether the rows were kept.
+    fn scan(&mut self, machine: &mut Machine) -> (Vec<Value>, bool) {
+        self.now = self.now.after(INTERVAL_NS);
+        let source = &mut Source::new(machine);
+        let Self { workspace, watched, producer, consumer, .. } = self;
+        watched.scan(workspace, source, self.now, producer).expect("it can be scanned");
+        (take_records(producer, consumer), workspace.snapshot().is_kept)
+    }
+}
+
+#[test]
+fn records_are_the_same_with_and_without_shortcuts() {
+    for (seed, release) in RELEASES.into_iter().enumerate().skip(1) {
+        let mut machine = machine(release);
+        let (mut with, mut without) =
+            (Watch::new(&mut machine, true), Watch::new(&mut machine, false));
+        let mut actor = Actor::new(seed as u64);
+        let (mut kept, mut records) = (0, 0);
+        for number in 0..600 {
+            machine.tick(INTERVAL_NS as u64);
+            if actor.chance(4) {
+                actor.act(&mut machine);
+            }
+            let (found, is_kept) = with.scan(&mut machine);
+            let (expected, _) = without.scan(&mut machine);
+            assert_eq!(found, expected, "{release}: scan {number}");
+            kept += u32::from(is_kept);
+            records += found.len();
+        }
+        assert!(kept > 200, "{release}: {kept} scans have kept the rows");
+        assert!(records > 200, "{release}: {records} records");
+    }
+}
+
+/// Code inside the kernel can keep its own tasks from being counted.
+#[test]
+fn what_hides_from_the_counts_is_found_within_a_second_and_counted() {
+    let mut machine = machine(RELEASES[2]);
+    let mut watch = Watch::new(&mut machine, true);
+    for _ in 0..10 {
+        machine.tick(INTERVAL_NS as u64);
+        watch.scan(&mut machine);
+    }
+    let child = machine.interrupt(|machine| machine.fork(1));
+    let (mut created, mut late) = (None, None);
+    for number in 0..1200 {
+        machine.tick(INTERVAL_NS as u64);
+        for record in watch.scan(&mut machine).0 {
+            let record = &record["activity_data"];
+            let details = &record["system_activity_details"];
+            if record["name"] == "process_created" {
+                assert_eq!(record["process_details"]["process_id"], child);
+                created = created.or(Some(number));
+            } else if !details["changes_found_late"].is_null() {
+                late = Some(details["changes_found_late"].clone());
+            }
+        }
+    }
+    assert!(created.is_some_and(|number| number <= 100), "{created:?}");
+    assert!(late.as_ref().is_some_and(|count| count.as_u64() >= Some(1)), "{late:?}");
+}
