@@ -128,6 +128,12 @@ impl Policy {
         self.intervals.wanted = ns;
     }
 
+    /// The time from one scan to the next that is wanted, in nanoseconds; 0 if nobody scans
+    /// regularly.
+    pub fn scan_interval(&self) -> u64 {
+        self.intervals.wanted
+    }
+
     /// Notes that a scan begins.
     pub fn note_scan(&mut self, now: Monotonic) {
         self.intervals.note_scan(now);

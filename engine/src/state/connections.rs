@@ -471,7 +471,8 @@ impl Pass<'_, '_> {
     /// Reports the new row at the cursor, unless that waits for another scan.
     fn report_new(&mut self, number: usize) {
         let Some(row) = self.connections.rows.row_mut(self.cursor) else { return };
-        row.unreported_scans = row.unreported_scans.saturating_add(1);
+        let counts = self.emitter.snapshot.counts();
+        row.unreported_scans = row.unreported_scans.saturating_add(counts);
         let copy = *row;
         let holders = self.connections.holders.of(Index::new(number));
         // A scan that left its owner's descriptors cannot describe the socket.
@@ -514,10 +515,11 @@ impl Pass<'_, '_> {
         // While chains take turns, its own may not have had one.
         let had_turn = !snapshot.chains_in_turn
             || snapshot.chains_round.wrapping_sub(old.seen_round) >= ABSENT_ROUNDS;
-        old.unseen_scans = old.unseen_scans.saturating_add(u8::from(had_turn));
+        let counts = if had_turn { snapshot.counts() } else { 0 };
+        old.unseen_scans = old.unseen_scans.saturating_add(counts);
         // Only its own namespace decides: another one must not keep its connections for ever.
         if had_turn && self.complete && !self.cut.contains(&old.network_namespace) {
-            old.absent_scans = old.absent_scans.saturating_add(1);
+            old.absent_scans = old.absent_scans.saturating_add(counts);
             old.set_absent(now);
             // A connection that ended before its process was reported waits for that.
             let is_early = !old.is(mark::REPORTED)

@@ -471,8 +471,9 @@ impl Containers {
                     continue;
                 }
                 container.row = None;
-                container.absent_scans += u32::from(whole);
-                container.unseen_scans += u32::from(!snapshot.processes.is_empty());
+                let counts = u32::from(snapshot.counts());
+                container.absent_scans += if whole { counts } else { 0 };
+                container.unseen_scans += if snapshot.processes.is_empty() { 0 } else { counts };
                 if container.absent_scans < ABSENT_SCANS
                     && container.unseen_scans < UNSEEN_SCANS_MAX
                 {
@@ -529,7 +530,8 @@ impl Containers {
                     && now.since(container.begun) < WORKING_NS_MAX
                     && is_runtime_at_work(snapshot, row);
                 if !is_being_made {
-                    container.pending_scans = container.pending_scans.saturating_add(1);
+                    let counts = u32::from(snapshot.counts());
+                    container.pending_scans = container.pending_scans.saturating_add(counts);
                 }
                 container.refresh(snapshot, row, strings);
             }

@@ -87,14 +87,17 @@ pub(super) enum Stage {
 
 /// The progress of a process.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Life {
     pub(super) stage: Stage,
     /// Whether it existed when watching started, so that its creation is not reported.
     pub(super) existing: bool,
     /// Whether it was reported, made room for others, and is tracked again.
     pub(super) returned: bool,
-    /// Number of scans that showed it before it was announced.
-    pub(super) pending_scans: u32,
+    /// Whether a scan before has shown it.
+    pub(super) was_shown: bool,
+    /// Number of scans that have shown it after the first one, without early ones.
+    pub(super) scans_before: u32,
     /// Number of complete scans in a row from which it was absent.
     pub(super) absent_scans: u32,
     /// Number of scans in a row, complete or not, that showed neither it nor any of its threads.
@@ -247,7 +250,7 @@ impl Process {
 
     /// Number of scans that showed it before this one, up to a few.
     pub(crate) fn scans_before(&self) -> u32 {
-        self.life.pending_scans.saturating_sub(1)
+        self.life.scans_before
     }
 
     /// Time of its fork, in nanoseconds since 1970.
@@ -317,7 +320,7 @@ impl Process {
         let described = &mut self.described;
         let (numbers, before) =
             (ProcessNumbers::read(snapshot, process, leader), described.numbers());
-        if process.stable || self.life.pending_scans == 0 {
+        if process.stable || !self.life.was_shown {
             described.set_numbers(&numbers.or_before(&before));
             self.refresh_container(seen, container, strings);
         } else {
@@ -340,7 +343,8 @@ impl Process {
         let is_its_own = process.stable && self.in_exec_since.is_none();
         // What ended cannot be read again, and what calls exec all the time never holds still.
         let is_last = process.fate == Fate::Ended || self.moving_scans >= MOVING_SCANS_MAX;
-        self.moving_scans = if is_its_own { 0 } else { self.moving_scans.saturating_add(1) };
+        let moving_scans = self.moving_scans.saturating_add(snapshot.counts());
+        self.moving_scans = if is_its_own { 0 } else { moving_scans };
         if is_its_own || is_last && described.program.executable.is_none() {
             let again = scan.after(self.key.process_id).0.is_multiple_of(REFRESH_SCANS);
             self.refresh_executable(seen, again, names);
@@ -525,7 +529,7 @@ impl Process {
     /// be about to exec, and its attributes are still its parent's, so it gets `grace` more scans.
     /// A process inside exec gets a few more, to have arguments.
     pub(super) fn is_whole_enough(&self, seen: Seen<'_>, grace: u32) -> bool {
-        let pending = self.life.pending_scans;
+        let pending = self.life.scans_before;
         let task = &seen.leader.task;
         let exec_grace = grace.saturating_add(EXEC_SCANS_MAX);
         pending >= PENDING_SCANS_MAX
@@ -542,13 +546,9 @@ impl Process {
     pub(super) fn watch_views(
         &mut self,
         row: &ProcessRow,
-        confirm_scans: u32,
+        (confirm_scans, counts): (u32, u32),
         now: RealTime,
     ) -> Option<Views> {
-        if self.life.pending_scans <= 1 && !self.life.existing {
-            // It may have begun in this scan, after its parent and the lists were read.
-            return None;
-        }
         let hidden = &mut self.life.hidden;
         if hidden.task != self.address {
             // Another task in its place does not inherit the count.
@@ -558,7 +558,7 @@ impl Process {
         let still = before.and(row.missing);
         if !still.is_empty() {
             hidden.from = still;
-            hidden.scans = hidden.scans.saturating_add(1);
+            hidden.scans = hidden.scans.saturating_add(counts);
         } else if !before.and(row.unknown).is_empty() || !row.stable {
             // Nothing is known from this scan, except that some views show it again.
             if row.stable {
@@ -567,7 +567,7 @@ impl Process {
             return None;
         } else {
             hidden.from = row.missing;
-            hidden.scans = u32::from(!row.missing.is_empty());
+            hidden.scans = if row.missing.is_empty() { 0 } else { counts };
             hidden.since_ns = now;
         }
         let confirm_scans = if hidden.from.has(view::CERTAIN) {

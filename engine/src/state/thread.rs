@@ -7,6 +7,7 @@ use super::children::{Children, Entry, Untracked};
 use super::emit::Emitter;
 use super::facts::ThreadFacts;
 use super::process::is_dead;
+use super::update::absence;
 use crate::walk::{Index, Snapshot, ThreadRow};
 use panoptes_tables::{Cursor, ListPool, Tag};
 
@@ -168,7 +169,8 @@ fn miss(
     emitter: &mut Emitter<'_>,
 ) {
     let Some(old) = threads.row_mut(*cursor) else { return };
-    old.absent_scans = old.absent_scans.saturating_add(u8::from(absent_scans_max.is_some()));
+    let absence = absence(absent_scans_max, emitter.snapshot);
+    old.absent_scans = old.absent_scans.saturating_add(absence.min(1) as u8);
     if absent_scans_max.is_some_and(|max| u32::from(old.absent_scans) >= max) {
         let thread = old.facts(false);
         threads.remove(&mut entry.children.threads, cursor);

@@ -173,9 +173,11 @@ impl State {
                     }
                     Whose::Another => {}
                     Whose::NoThread => {
-                        row.life.absent_scans += u32::from(absent_scans_max.is_some());
+                        row.life.absent_scans += absence(absent_scans_max, snapshot);
                         // A scan without any process proves nothing.
-                        row.life.unseen_scans += u32::from(!snapshot.processes.is_empty());
+                        if !snapshot.processes.is_empty() {
+                            row.life.unseen_scans += u32::from(snapshot.counts());
+                        }
                         if absent_scans_max.is_none_or(|max| row.life.absent_scans < max)
                             && row.life.unseen_scans < UNSEEN_SCANS_MAX
                         {
@@ -276,13 +278,22 @@ impl State {
             row.refresh(seen, container, self.scan, &mut self.names);
             row.refresh_hashes(seen, files);
             let grace = self.settings.fork_grace_scans;
+            let is_first = !core::mem::replace(&mut row.life.was_shown, true);
+            let counts = u32::from(snapshot.counts());
+            if !is_first {
+                row.life.scans_before = row.life.scans_before.saturating_add(counts);
+            }
             let announce = !row.life.is_announced() && row.is_whole_enough(seen, grace);
-            row.life.pending_scans = row.life.pending_scans.saturating_add(1);
             if announce {
                 row.life.stage = Stage::Announced;
             }
             let confirm_scans = self.settings.confirm_scans.max(2);
-            let hidden = row.watch_views(process, confirm_scans, update.now.real);
+            let hidden = if is_first && !row.life.existing {
+                // It may have begun in this scan, after its parent and the lists were read.
+                None
+            } else {
+                row.watch_views(process, (confirm_scans, counts), update.now.real)
+            };
             let hidden = hidden.filter(|_| row.life.is_announced() && !row.life.hidden.reported);
             row.life.hidden.reported |= hidden.is_some();
             let row = &*row;
@@ -632,6 +643,16 @@ fn absent_scans_max(snapshot: &Snapshot) -> Option<u32> {
         && snapshot.threads.dropped == 0
         && snapshot.processes.dropped == 0;
     whole.then_some(if snapshot.losses.unreadable == 0 { 1 } else { ABSENT_SCANS_MAX })
+}
+
+/// How much a scan that does not show something adds to the number of such scans. A scan that read
+/// everything is enough by itself, however soon it came.
+pub(super) fn absence(absent_scans_max: Option<u32>, snapshot: &Snapshot) -> u32 {
+    match absent_scans_max {
+        Some(1) => 1,
+        Some(_) => snapshot.counts().into(),
+        None => 0,
+    }
 }
 
 /// Start of the newest process, if the scan shows all processes.

@@ -101,6 +101,13 @@ impl Idle {
 }
 
 impl Walker {
+    /// Sets whether the next scan comes too soon to count ([`Snapshot::is_early`]).
+    ///
+    /// [`Snapshot::is_early`]: super::Snapshot::is_early
+    pub const fn set_early(&mut self, is_early: bool) {
+        self.snapshot.is_early = is_early;
+    }
+
     /// Keeps the rows of the last scan, and returns `true`, if the machine has rested since that
     /// scan began. TCP sockets are read anew, because packets change them without a task. What is
     /// read once in a number of scans still is.

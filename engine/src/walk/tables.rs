@@ -40,6 +40,9 @@ macro_rules! tables {
             pub has_rested: bool,
             /// Whether the rows are those of that scan, for this reason.
             pub is_kept: bool,
+            /// Whether the scan came so soon after another one that it does not count where a number
+            /// of scans stands for a time.
+            pub is_early: bool,
             $($(#[$doc])* pub $name: $table<$row>,)*
             /// Network interfaces. Not every scan reads them; until then, those of an earlier scan.
             pub interfaces: Rows<InterfaceRow>,
@@ -75,6 +78,7 @@ macro_rules! tables {
                     machine: Machine::default(),
                     has_rested: false,
                     is_kept: false,
+                    is_early: false,
                     $($name: tables!(@new $table, $capacity, key.derive(stringify!($name))),)*
                     interfaces: Rows::with_capacity(INTERFACES_MAX),
                     task_list_closed: false,
@@ -98,6 +102,11 @@ macro_rules! tables {
                 self.left = Deferred::default();
                 self.work = Work::default();
                 self.losses = Losses::default();
+            }
+
+            /// How often the scan counts where a number of scans stands for a time: 1, or 0.
+            pub(crate) const fn counts(&self) -> u8 {
+                !self.is_early as u8
             }
 
             /// Number of rows of all tables.

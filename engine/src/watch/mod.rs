@@ -9,6 +9,7 @@
 //! Not here: threads, intervals, finding the kernel, and what happens to the records.
 
 mod clock;
+mod early;
 mod figures;
 mod forks;
 mod metered;
@@ -45,6 +46,7 @@ use crate::time::{Monotonic, Now};
 use crate::walk::{Budget, Kept, Kernel, ScanError, Scope, Snapshot, Walker};
 
 use clock::{CalendarClock, Clock, Motion};
+use early::Early;
 use forks::{Course, Forks};
 use metered::Metered;
 use oldest::OldestPrograms;
@@ -152,6 +154,7 @@ pub struct Watched {
     oldest: OldestPrograms,
     is_partial: bool,
     shortcuts: Shortcuts,
+    early: Early,
     figures: ScanFigures,
     /// What scans read.
     scope: Scope,
@@ -198,6 +201,7 @@ impl Watched {
             oldest: OldestPrograms::default(),
             is_partial: false,
             shortcuts: Shortcuts::new(),
+            early: Early::default(),
             figures: ScanFigures::default(),
             scope: Scope::ALL,
         }
@@ -269,6 +273,11 @@ impl Watched {
         self.shortcuts.set_used(are_used);
     }
 
+    /// Notes that the next scan comes before the interval is over.
+    pub const fn set_early(&mut self, is_early: bool) {
+        self.early.set_next(is_early);
+    }
+
     /// Sets what finds the secrets in arguments and shell commands.
     pub fn set_redactor(&mut self, redactor: Option<Redactor>) {
         self.policy.set_redactor(redactor);
@@ -314,6 +323,7 @@ impl Watched {
         self.figures = ScanFigures::begin(budget);
         let Workspace { walker, .. } = workspace;
         walker.resume(&mut self.kept);
+        walker.set_early(self.early.begin_scan(now.monotonic, self.policy.scan_interval()));
         let (kernel, scope) = (&self.kernel, self.scope);
         let scanned = if self.shortcuts.may_keep(now.monotonic) {
             walker.scan_changes(source, kernel, scope, budget).map(drop)

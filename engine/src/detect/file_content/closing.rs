@@ -81,12 +81,12 @@ impl Closing {
         (self.open_file(), stage, order(self.opened))
     }
 
-    /// Updates its stage from a scan that has seen its file open, or not.
-    pub(super) fn follow(&mut self, is_open: bool, now: Now) {
+    /// Updates its stage from a scan that has seen its file open, or not, and counts 1 or 0 times.
+    pub(super) fn follow(&mut self, is_open: bool, counts: u8, now: Now) {
         self.stage = match self.stage {
             Stage::New | Stage::Open { .. } if is_open => Stage::Open { absent_scans: 0 },
-            Stage::Open { absent_scans } if absent_scans + 1 < ABSENT_SCANS => {
-                Stage::Open { absent_scans: absent_scans + 1 }
+            Stage::Open { absent_scans } if absent_scans + counts < ABSENT_SCANS => {
+                Stage::Open { absent_scans: absent_scans + counts }
             }
             Stage::Open { .. } => {
                 self.since = now;

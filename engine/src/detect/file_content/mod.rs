@@ -284,7 +284,8 @@ impl Detector for ClosedFiles {
     /// is over.
     fn update(&mut self, scene: &mut Scene<'_>, _state: &State, files: &mut dyn ContentSource) {
         for closing in &mut self.closings {
-            closing.closed_scans = closing.closed_scans.saturating_add(1);
+            let counts = scene.cx.snapshot.counts();
+            closing.closed_scans = closing.closed_scans.saturating_add(counts);
         }
         if self.closings.iter().any(Closing::awaits_close) {
             self.follow_files(scene.cx.snapshot, scene.cx.now);
@@ -377,7 +378,7 @@ impl ClosedFiles {
             if let Some(closing) = merge(same, is_open) {
                 let is_unknown = !snapshot.left.is_empty()
                     && now.monotonic.since(closing.since.monotonic) < LEFT_NS;
-                closing.follow(is_open || is_unknown, now);
+                closing.follow(is_open || is_unknown, snapshot.counts(), now);
                 open += usize::from(matches!(closing.stage, Stage::Open { .. }));
             }
             rest = others;

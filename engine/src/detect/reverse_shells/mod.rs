@@ -427,7 +427,9 @@ impl Shells {
         let received = counters.map_or(0, |counters| counters.bytes_in);
         let has_spoken = case.has_spoken;
         let fed = self.fed(shell, candidate);
-        let question = Question { pair, group, shape, has_spoken, received, works, settled, fed };
+        let counts = shell.snapshot.counts().into();
+        let question =
+            Question { pair, group, shape, has_spoken, received, works, counts, settled, fed };
         let settled = self.pending.settled(&question, now);
         if let Some(process_id) = self.pending.take_refused() {
             self.lost.add(1, Some(process_id));

@@ -58,6 +58,8 @@ pub(super) struct Question {
     pub(super) received: u64,
     /// Whether the interpreter, or the process that feeds it, is working.
     pub(super) works: bool,
+    /// How often the scan counts: 1, or 0 for an early one.
+    pub(super) counts: u32,
     pub(super) settled: Settled,
     /// What to keep of it for its end.
     pub(super) fed: Option<Fed>,
@@ -139,7 +141,7 @@ impl PendingList {
     /// settled while the interpreter, or the process that feeds it, is working, which takes longer
     /// on a busy machine; unless it works for too long, or the peer sends commands meanwhile.
     pub(super) fn settled(&mut self, question: &Question, now: Now) -> Option<Seen> {
-        let Question { pair, shape, has_spoken, received, works, settled, .. } = *question;
+        let Question { pair, shape, has_spoken, received, works, counts, settled, .. } = *question;
         let Some((pending, is_first)) = self.0.see(pair) else {
             self.add(question, now);
             return None;
@@ -148,17 +150,17 @@ impl PendingList {
             return None;
         }
         pending.fed = question.fed;
-        pending.seen_scans = pending.seen_scans.saturating_add(1);
+        pending.seen_scans = pending.seen_scans.saturating_add(counts);
         let is_busy = works && pending.seen_scans <= PATIENCE_SCANS;
         if pending.shape != shape {
             (pending.shape, pending.had_spoken, pending.scans) = (shape, has_spoken, 0);
             (pending.received, pending.begun, pending.lasted_scans) = (received, now.real, 0);
         }
-        pending.lasted_scans = pending.lasted_scans.saturating_add(1);
+        pending.lasted_scans = pending.lasted_scans.saturating_add(counts);
         if is_busy || pending.scans == 0 {
             (pending.since, pending.scans) = (now, 0);
         }
-        pending.scans += u32::from(!is_busy);
+        pending.scans += if is_busy { 0 } else { counts };
         let is_commanded = settled.by_commands && received > pending.received;
         if is_commanded && pending.lasted_scans >= settled.scans {
             return Some(Seen { since_ns: pending.begun, scans: pending.lasted_scans });
@@ -210,6 +212,7 @@ mod tests {
             has_spoken: false,
             received: 0,
             works: false,
+            counts: 1,
             settled,
             fed: None,
         }

@@ -287,7 +287,8 @@ impl Detector for History {
 
     /// Checks all shells of the scan.
     fn update(&mut self, scene: &mut Scene<'_>, state: &State, _files: &mut dyn ContentSource) {
-        if !self.wanted {
+        // Two scans must agree, and an early one may come in the middle of the same change.
+        if !self.wanted || scene.cx.snapshot.is_early {
             return;
         }
         self.scan = self.scan.next();

@@ -25,7 +25,7 @@ use actor::Actor;
 use canary::Blind;
 use claims::Book;
 use truth::Truth;
-use watcher::{INTERVAL_NS, Watcher};
+use watcher::{EARLY_NS, INTERVAL_NS, Watcher};
 
 const RELEASES: [&str; 4] =
     ["5.10.0-32-amd64", "6.1.0-50-amd64", "6.12.117+deb13-amd64", "7.2.13+deb14-amd64"];
@@ -110,20 +110,22 @@ fn run(seed: u64, is_blind: bool) -> Run {
         if scan == SCANS {
             while machine.step(1000) > 0 {}
         }
-        machine.tick(INTERVAL_NS.into());
-        log.push(format!("scan {scan}"));
+        let changes_now = scan < SCANS;
+        let is_early = changes_now && actor.chance(3);
+        let after_ns = if is_early { EARLY_NS } else { INTERVAL_NS };
+        machine.tick(after_ns.into());
+        log.push(format!("scan {scan}, {} ms later", after_ns / 1_000_000));
         let mut changes =
             Changes { actor: &mut actor, truth: &mut truth, log: &mut log, rarity, operations };
-        let changes_now = scan < SCANS;
         let mut source = Source::with_hook(&mut machine, |machine, when, counts| {
             if changes_now && matches!(when, When::Piece(_)) {
                 changes.before_read(machine, counts.pieces);
             }
         });
         let records = if is_blind && changes_now {
-            watcher.scan(&mut Blind::new(&mut source))
+            watcher.scan(&mut Blind::new(&mut source), after_ns)
         } else {
-            watcher.scan(&mut source)
+            watcher.scan(&mut source, after_ns)
         };
         drop(source);
         operations = changes.operations;

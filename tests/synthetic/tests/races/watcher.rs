@@ -13,8 +13,9 @@ use serde_json::Value;
 use crate::common::setup::{KEY, everything, setup};
 use crate::common::take_records;
 
-/// Time between two scans.
+/// Time between two scans, and between a scan and an early one.
 pub(crate) const INTERVAL_NS: u32 = 10_000_000;
+pub(crate) const EARLY_NS: u32 = 1_000_000;
 
 /// What watches a machine.
 pub(crate) struct Watcher {
@@ -42,15 +43,21 @@ impl Watcher {
         let limits = limits();
         let mut watched = Watched::new(setup(&limits, profile, everything(), Arc::default()));
         watched.set_shortcuts(true);
+        watched.set_scan_interval(INTERVAL_NS.into());
         let size = QueueSize { blocks: 8, block_bytes: 1 << 20 };
         let (producer, consumer) = queue(size, &Waker::default());
         let now = Now::at(1_795_000_000_000_000_000);
         Self { workspace: Workspace::new(&limits, KEY), watched, producer, consumer, now }
     }
 
-    /// Scans once; returns the records.
-    pub(crate) fn scan<S: MemorySource>(&mut self, source: &mut S) -> Result<Vec<Value>, String> {
-        self.now = self.now.after(INTERVAL_NS.into());
+    /// Scans once, `after_ns` after the last time; returns the records.
+    pub(crate) fn scan<S: MemorySource>(
+        &mut self,
+        source: &mut S,
+        after_ns: u32,
+    ) -> Result<Vec<Value>, String> {
+        self.now = self.now.after(after_ns.into());
+        self.watched.set_early(after_ns < INTERVAL_NS);
         let Self { watched, workspace, producer, consumer, .. } = self;
         let scanned = watched.scan(workspace, source, self.now, producer);
         let records = take_records(producer, consumer);

@@ -9,11 +9,14 @@
 
 use super::turns::Turn;
 
-/// Time between two looks at the counts.
-pub(super) const LOOK_NS: u64 = 250_000;
+/// Time between two looks at the counts. A look that finds nothing costs a wakeup of the thread, which
+/// takes up to 15 us on a virtual core.
+const LOOK_NS: u64 = 1_000_000;
+/// The same while a system is scanned early.
+const LIVELY_LOOK_NS: u64 = 250_000;
 /// Minimum time from the end of a scan to an early one. A scan that costs more leaves as much time
 /// as it costs.
-const APART_NS: u64 = 2_000_000;
+const APART_NS: u64 = 1_000_000;
 /// How long a system is scanned early after its count has grown.
 const LIVELY_NS: u64 = 50_000_000;
 /// Early scans use at most this part of the time of a core.
@@ -68,6 +71,16 @@ impl Early {
         now < self.lively_until
     }
 
+    /// How long to wait until the next look.
+    pub(super) const fn pause(&self, now: u64) -> u64 {
+        if now < self.lively_until { LIVELY_LOOK_NS } else { LOOK_NS }
+    }
+
+    /// Whether the scan that is due is an early one.
+    pub(super) const fn is_next(&self) -> bool {
+        self.is_next
+    }
+
     /// Makes a system due.
     pub(super) fn begin(&mut self, turn: &mut Turn, now: u64, interval: u64) {
         turn.advance(now, interval);
@@ -108,9 +121,11 @@ mod tests {
         let mut turn = Turn::default();
         turn.scanned(0, MS, 10 * MS, false);
         assert!(!early.end(MS));
-        assert!(!early.may(2 * MS, MS) && early.may(3 * MS, MS) && !early.may(3 * MS, 3 * MS));
+        assert!(!early.may(MS, MS) && early.may(2 * MS, MS) && !early.may(3 * MS, 3 * MS));
+        assert_eq!(early.pause(3 * MS), LOOK_NS);
         assert!(!early.look(3 * MS, false));
         assert!(early.look(4 * MS, true));
+        assert_eq!(early.pause(5 * MS), LIVELY_LOOK_NS);
         assert!(early.look(53 * MS, false) && !early.look(54 * MS, false));
         let due = |turn: Turn, now| next([turn].into_iter(), Kind::Quick, now, 10 * MS);
         assert_eq!(due(turn, 4 * MS), Next::Wait(10 * MS));

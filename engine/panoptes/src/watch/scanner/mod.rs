@@ -31,7 +31,7 @@ use super::clocks::{nanoseconds, wall_clock_ns};
 use super::signals::Waker;
 use crate::config::Service;
 use crate::message::Messages;
-use early::{Early, LOOK_NS, Stock};
+use early::{Early, Stock};
 use meter::{Meter, RunDelay};
 pub(super) use stats::{Measured, ScanStats, ScannerState};
 pub(super) use system::{Ends, Gone, Pace, Scan, System};
@@ -378,8 +378,11 @@ impl<S: Scan> Scanner<S> {
         let must_stop = || shared.stop.load(Ordering::Relaxed);
         let is_over = || state.is_shared() && meter.exceeds(limit());
         let ends = Ends { is_over: &is_over, must_stop: &must_stop };
-        let pace =
-            Pace { interval_ns: interval, shortcuts: shared.shortcuts.load(Ordering::Relaxed) };
+        let pace = Pace {
+            interval_ns: interval,
+            shortcuts: shared.shortcuts.load(Ordering::Relaxed),
+            is_early: slot.early.is_next(),
+        };
         let result = caught(|| {
             failpoints::reach("scan");
             slot.system.scan(scratch, now, pace, ends, producer)
@@ -418,7 +421,7 @@ impl<S: Scan> Scanner<S> {
 
     /// While no scan is due before `due`, makes a system due whose machine has started something.
     fn make_early(&mut self, now: u64, due: u64) -> bool {
-        if self.kind == Kind::Slow || !self.shared.early_scans.load(Ordering::Relaxed) {
+        if !self.looks_early() {
             return false;
         }
         let (interval, stock) = (self.interval_ns(), self.stock.fill(now));
@@ -439,6 +442,11 @@ impl<S: Scan> Scanner<S> {
             }
         }
         false
+    }
+
+    /// Whether it looks for systems to scan early.
+    fn looks_early(&self) -> bool {
+        self.kind == Kind::Quick && self.shared.early_scans.load(Ordering::Relaxed)
     }
 
     /// Returns a system that can't be scanned any more.
@@ -552,9 +560,10 @@ impl<S: Scan> Scanner<S> {
     /// Waits until `due`, a command or a request to stop.
     fn wait_until(&self, due: Instant) {
         let left = due.saturating_duration_since(Instant::now());
-        let is_looking =
-            self.kind == Kind::Quick && self.shared.early_scans.load(Ordering::Relaxed);
-        let most = if is_looking { Duration::from_nanos(LOOK_NS) } else { NAP };
+        let now = self.now_ns();
+        let looks = self.slots.iter().map(|slot| slot.early.pause(now));
+        let look = looks.min().filter(|_| self.looks_early()).map(Duration::from_nanos);
+        let most = look.unwrap_or(NAP);
         if !left.is_zero() && !self.must_stop() {
             park_timeout(left.min(most));
         }

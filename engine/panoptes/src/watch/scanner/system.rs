@@ -58,6 +58,8 @@ pub(in crate::watch) struct Pace {
     pub(in crate::watch) interval_ns: u64,
     /// Whether a scan may keep the rows of the one before.
     pub(in crate::watch) shortcuts: bool,
+    /// Whether the scan comes before the interval is over.
+    pub(in crate::watch) is_early: bool,
 }
 
 /// When a scan ends before it has read everything.
@@ -177,6 +179,7 @@ impl Scan for System {
         self.adopt();
         self.watched.set_scan_interval(pace.interval_ns);
         self.watched.set_shortcuts(pace.shortcuts);
+        self.watched.set_early(pace.is_early);
         out.set_subject(self.subject);
         let figures = &self.shared.figures;
         figures.begins(now);

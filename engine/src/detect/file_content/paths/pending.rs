@@ -231,7 +231,7 @@ impl Paths {
     ) -> &mut [Pending] {
         self.remove_over(strings);
         for pending in &mut self.pending {
-            pending.scans = pending.scans.saturating_add(1);
+            pending.scans = pending.scans.saturating_add(snapshot.counts());
         }
         let MachineMemory { source, kernel } = memory;
         let layouts = &kernel.layouts;
