@@ -9,6 +9,7 @@
  *   run COMMAND…       runs a shell command; its output, then its exit status
  *   load, fds          processes and their objects, by number (load.c)
  *   zoo [house…]       objects of every kind (zoo.c)
+ *   lives              processes that live for a known time, and their ids (lives.c)
  *   storm, storm-status, churn, renames
  *                      changes that continue in the background (background.c)
  *   files …            files of all sizes, and which of their pages are in memory (files.c)
@@ -82,6 +83,8 @@ static const char *obey(char *line)
 		return fds(rest);
 	if (strcmp(line, "zoo") == 0)
 		return zoo(rest);
+	if (strcmp(line, "lives") == 0)
+		return lives(rest);
 	if (strcmp(line, "storm") == 0)
 		return storm(rest);
 	if (strcmp(line, "storm-status") == 0)
@@ -98,8 +101,8 @@ static const char *obey(char *line)
 		return shell(rest);
 	if (strcmp(line, "kill-all") == 0)
 		return workload_kill_all();
-	return "unknown command; known are: hello, truth, run, load, fds, zoo, storm, storm-status, "
-	       "churn, renames, tour, files, shell, kill-all";
+	return "unknown command; known are: hello, truth, run, load, fds, zoo, lives, storm, "
+	       "storm-status, churn, renames, tour, files, shell, kill-all";
 }
 
 /* Executes commands until the machine ends. */

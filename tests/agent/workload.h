@@ -39,6 +39,7 @@ bool tcp_pair(int family, int *client, int *server);
 const char *load(const char *arguments);
 const char *fds(const char *arguments);
 const char *zoo(const char *arguments);
+const char *lives(const char *arguments);
 const char *storm(const char *arguments);
 const char *storm_status(void);
 const char *churn(const char *arguments);

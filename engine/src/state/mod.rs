@@ -49,6 +49,7 @@
 //! Not here: wording, severities, and what is enabled (`policy`). Start reading at
 //! [`State::update`].
 
+mod absence;
 mod area;
 mod area_name;
 pub mod change;
@@ -235,7 +236,7 @@ impl State {
     /// is new, however late that scan is. An incomplete scan may miss the newest processes, so it
     /// sets nothing.
     pub fn note_baseline(&mut self, snapshot: &Snapshot) {
-        self.progress.arrival = update::newest_of_all(snapshot);
+        self.progress.arrival = absence::newest_of_all(snapshot);
     }
 
     /// Start of the newest tracked process, in nanoseconds since boot.

@@ -2,12 +2,12 @@
 
 use panoptes_decoders::kernel::task_struct::Task;
 
+use super::absence::absence;
 use super::change::Change;
 use super::children::{Children, Entry, Untracked};
 use super::emit::Emitter;
 use super::facts::ThreadFacts;
 use super::process::is_dead;
-use super::update::absence;
 use crate::walk::{Index, Snapshot, ThreadRow};
 use panoptes_tables::{Cursor, ListPool, Tag};
 

@@ -2,6 +2,7 @@
 
 use core::cell::Cell;
 
+use super::absence::{Whose, absence, absent_scans_max, newest, whose};
 use super::change::{Change, Changes};
 use super::children::{Children, Entry};
 use super::emit::Update;
@@ -17,8 +18,6 @@ use crate::walk::{Fate, Index, ProcessRow, Snapshot, ThreadRow, Views};
 use panoptes_tables::RowId;
 use panoptes_tables::{Crossing, List, ListPool};
 
-/// Number of scans in a row from which an object must be absent if scans have unreadable parts.
-const ABSENT_SCANS_MAX: u32 = 2;
 /// Number of scans in a row, complete or not, that must show neither a process nor any of its
 /// threads for it to have ended. Views may never be complete, and whatever tears them for a moment
 /// is over by then.
@@ -632,63 +631,5 @@ impl Progress {
     fn began_unwatched(&self, start_boottime: u64, quiet: bool) -> bool {
         self.seen_until.is_some_and(|seen| start_boottime > seen)
             && self.arrival.map_or(quiet, |arrival| start_boottime <= arrival)
-    }
-}
-
-/// Number of scans in a row from which an object must be absent to have ended, as of this scan: one
-/// if the scan read everything; `None` if a view is incomplete.
-fn absent_scans_max(snapshot: &Snapshot) -> Option<u32> {
-    let whole = snapshot.task_list_closed
-        && snapshot.idr_complete
-        && snapshot.threads.dropped == 0
-        && snapshot.processes.dropped == 0;
-    whole.then_some(if snapshot.losses.unreadable == 0 { 1 } else { ABSENT_SCANS_MAX })
-}
-
-/// How much a scan that does not show something adds to the number of such scans. A scan that read
-/// everything is enough by itself, however soon it came.
-pub(super) fn absence(absent_scans_max: Option<u32>, snapshot: &Snapshot) -> u32 {
-    match absent_scans_max {
-        Some(1) => 1,
-        Some(_) => snapshot.counts().into(),
-        None => 0,
-    }
-}
-
-/// Start of the newest process, if the scan shows all processes.
-pub(super) fn newest_of_all(snapshot: &Snapshot) -> Option<u64> {
-    absent_scans_max(snapshot).map(|_| newest(snapshot))
-}
-
-/// Start of the newest process of a scan.
-fn newest(snapshot: &Snapshot) -> u64 {
-    let leaders = snapshot.processes.iter().filter_map(|process| snapshot.leader(process));
-    leaders.map(|leader| leader.task.start_boottime).max().unwrap_or(0)
-}
-
-/// Who uses a process id whose process the scan does not show.
-enum Whose {
-    /// No thread.
-    NoThread,
-    /// Threads without their leader.
-    ItsThreads,
-    /// Another process.
-    Another,
-}
-
-fn whose(snapshot: &Snapshot, process_id: u32) -> Whose {
-    let tgid = |at: Index<ThreadRow>| snapshot.threads.at(at).map(|row| row.task.tgid);
-    let at = snapshot.by_tid.partition_point(|&at| tgid(at) < Some(process_id));
-    let mut threads = snapshot.by_tid.as_slice()[at..]
-        .iter()
-        .filter_map(|&at| snapshot.threads.at(at))
-        .take_while(|row| row.task.tgid == process_id)
-        .peekable();
-    if threads.peek().is_none() {
-        Whose::NoThread
-    } else if threads.any(|row| row.task.is_leader() && !process::is_dead(&row.task)) {
-        Whose::Another
-    } else {
-        Whose::ItsThreads
     }
 }

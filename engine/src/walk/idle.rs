@@ -15,7 +15,7 @@ use super::interfaces::INTERFACES_EVERY_SCANS;
 use super::kept::RUN_QUEUES_MAX;
 use super::snapshot::Losses;
 use super::views::RUN_QUEUES_EVERY_SCANS;
-use super::{Kernel, Memory, Scope, Walker};
+use super::{Kernel, Memory, ScanError, Scope, Walker};
 use crate::address::Reader;
 
 /// Which scan the rows of a walker are from.
@@ -111,10 +111,14 @@ impl Walker {
     /// Keeps the rows of the last scan, and returns `true`, if the machine has rested since that
     /// scan began. TCP sockets are read anew, because packets change them without a task. What is
     /// read once in a number of scans still is.
-    pub(super) fn keep_rows(&mut self, memory: &mut Memory<'_>, scope: Scope) -> bool {
+    pub(super) fn keep_rows(
+        &mut self,
+        memory: &mut Memory<'_>,
+        scope: Scope,
+    ) -> Result<bool, ScanError> {
         let ages = [self.interface_age, self.hints.run_queues_age];
         if !self.snapshot.has_rested || ages.contains(&0) {
-            return false;
+            return Ok(false);
         }
         self.interface_age = (self.interface_age + 1) % INTERFACES_EVERY_SCANS;
         self.hints.run_queues_age = (self.hints.run_queues_age + 1) % RUN_QUEUES_EVERY_SCANS;
@@ -122,13 +126,14 @@ impl Walker {
         if scope.connections {
             self.forget_connections();
             self.read_connections(memory);
+            memory.goes_on()?;
             self.snapshot.count_dropped();
         }
         self.snapshot.work = memory.meter.spent();
         if !self.snapshot.left.is_empty() {
             self.idle.forget();
         }
-        true
+        Ok(true)
     }
 
     /// Removes what [`Self::read_connections`] makes.

@@ -22,6 +22,11 @@ impl Early {
         self.is_next = is_early;
     }
 
+    /// Whether the next scan is an early one.
+    pub(super) const fn is_next(&self) -> bool {
+        self.is_next
+    }
+
     /// Notes that a scan begins. Returns whether it is one that does not count.
     pub(super) fn begin_scan(&mut self, now: Monotonic, interval_ns: u64) -> bool {
         let least = i64::try_from(interval_ns / PART.1 * PART.0).unwrap_or(i64::MAX);

@@ -323,6 +323,7 @@ impl Watched {
         self.figures = ScanFigures::begin(budget);
         let Workspace { walker, .. } = workspace;
         walker.resume(&mut self.kept);
+        let is_early = self.early.is_next();
         walker.set_early(self.early.begin_scan(now.monotonic, self.policy.scan_interval()));
         let (kernel, scope) = (&self.kernel, self.scope);
         let scanned = if self.shortcuts.may_keep(now.monotonic) {
@@ -331,6 +332,9 @@ impl Watched {
             walker.scan_within(source, kernel, scope, budget).map(drop)
         };
         self.figures.end(Stage::Walk, budget);
+        let snapshot = walker.snapshot();
+        self.figures.has_kept = scanned.is_ok() && snapshot.is_kept;
+        self.figures.is_early = is_early;
         let compared = scanned.and_then(|()| {
             let left = &workspace.snapshot().left;
             self.is_partial = !left.is_empty();

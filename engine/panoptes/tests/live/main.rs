@@ -29,6 +29,7 @@ mod record;
 mod restores;
 mod reverse_shell;
 mod shells;
+mod short_lives;
 mod storm;
 mod systems;
 mod tour;

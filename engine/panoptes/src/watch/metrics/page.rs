@@ -20,7 +20,7 @@ type OfTable = fn(&TableFigures) -> &AtomicU64;
 /// A figure of an output.
 type OfOutput = fn(&Counters) -> u64;
 
-const SYSTEM_METRICS: [(&str, Kind, &str, OfSystem); 7] = [
+const SYSTEM_METRICS: [(&str, Kind, &str, OfSystem); 9] = [
     (
         "panoptes_system_watched",
         Kind::Gauge,
@@ -38,6 +38,18 @@ const SYSTEM_METRICS: [(&str, Kind, &str, OfSystem); 7] = [
         Kind::Counter,
         "Scans that left something for the next one.",
         |system| system.partial.load(Ordering::Relaxed),
+    ),
+    (
+        "panoptes_kept_scans_total",
+        Kind::Counter,
+        "Scans that kept what the one before had read, because no task had run.",
+        |system| system.kept.load(Ordering::Relaxed),
+    ),
+    (
+        "panoptes_early_scans_total",
+        Kind::Counter,
+        "Scans before the interval was over, because something was started.",
+        |system| system.early.load(Ordering::Relaxed),
     ),
     (
         "panoptes_failed_scans_total",

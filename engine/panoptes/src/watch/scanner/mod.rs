@@ -425,7 +425,7 @@ impl<S: Scan> Scanner<S> {
             return false;
         }
         let (interval, stock) = (self.interval_ns(), self.stock.fill(now));
-        let Self { slots, scratch, .. } = self;
+        let Self { slots, scratch, state, .. } = self;
         let Some(scratch) = scratch else { return false };
         let is_shared = slots.len() > 1;
         for slot in slots.iter_mut() {
@@ -435,7 +435,10 @@ impl<S: Scan> Scanner<S> {
             if !fits || slot.cost.scans == 0 || !slot.early.may(now, cost) {
                 continue;
             }
+            // It reads memory, which may not answer.
+            state.begins(slot.index, now);
             let has_births = slot.system.has_births(scratch);
+            state.ends();
             if slot.early.look(now, has_births) {
                 slot.early.begin(&mut slot.turn, now, interval);
                 return true;

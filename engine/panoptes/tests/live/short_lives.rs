@@ -1,0 +1,81 @@
+//! Processes that live for a millisecond or two: those that scans saw, and those that they missed,
+//! are all accounted for.
+
+use std::collections::BTreeSet;
+
+use panoptes_rig::{Flavor, Guest};
+
+use crate::barrier;
+use crate::inside;
+use crate::record::{Record, count};
+use crate::watcher::{Ended, Watch};
+
+/// If set to 1, each run has 1,000 processes.
+const LONG: &str = "PANOPTES_LONG";
+
+/// The processes of one run, by id, and the median of their lives in milliseconds.
+fn lives(guest: &mut Guest, count: u32, us: u32) -> (BTreeSet<u64>, f64) {
+    let lines = guest.agent(&format!("lives count={count} us={us}")).unwrap();
+    let parse = |line: &String| {
+        let (pid, ns) = line.split_once(' ').unwrap();
+        (pid.parse().unwrap(), ns.parse().unwrap())
+    };
+    let all: Vec<(u64, u64)> = lines.iter().map(parse).collect();
+    let mut times: Vec<u64> = all.iter().map(|&(_, ns)| ns).collect();
+    times.sort_unstable();
+    (all.iter().map(|&(pid, _)| pid).collect(), times[times.len() / 2] as f64 / 1e6)
+}
+
+/// The ids of the short-lived processes that were reported.
+fn reported(ended: &Ended) -> BTreeSet<u64> {
+    let is_it = |record: &&Record| record.is("process_created");
+    let pids = ended.records.iter().filter(is_it).filter_map(Record::life);
+    pids.map(|life| life.process_id).collect()
+}
+
+/// Runs processes of that life in a guest that is watched. Returns the share that was seen.
+fn watch(guest: &mut Guest, (number, us): (u32, u32), early_scans: bool) -> f64 {
+    let watcher = Watch::of(guest).set(&format!("service.early_scans={early_scans}")).attached();
+    let first = barrier::started(guest, &watcher, "sleep 7000");
+    let (truth, median_ms) = lives(guest, number, us);
+    let last = barrier::started(guest, &watcher, "sleep 7001");
+    barrier::end(guest, &watcher, &first);
+    barrier::end(guest, &watcher, &last);
+    let ended = watcher.stop();
+    assert_eq!(ended.code, Some(0));
+    let seen = reported(&ended).intersection(&truth).count();
+    let unseen: u64 = ended
+        .records
+        .iter()
+        .filter(|record| record.is("coverage_report"))
+        .filter_map(|record| record.details("system_activity")["processes_unseen"].as_u64())
+        .sum();
+    let share = seen as f64 / truth.len() as f64;
+    println!(
+        "early scans {early_scans}: {} processes that live {median_ms:.1} ms (slept {us} us): \
+         {seen} seen, {:.1} %; {unseen} reported as missed",
+        truth.len(),
+        share * 100.0,
+    );
+    println!("{}", ended.said.join("\n"));
+    // What is reported is true, and what is missed is counted: the markers' shells may be missed.
+    let missed = (truth.len() - seen) as u64;
+    assert!((missed..=missed + 6).contains(&unseen), "{missed} missed, {unseen} reported");
+    assert_eq!(count(&ended.records, "process_hidden"), 0);
+    share
+}
+
+#[test]
+#[ignore = "boots a guest"]
+fn processes_that_live_for_milliseconds_are_seen_or_counted() {
+    let is_long = std::env::var_os(LONG).is_some_and(|value| value == "1");
+    let number = if is_long { 1000 } else { 200 };
+    println!("{number} processes a run ({LONG}=1: 1,000)");
+    let mut guest = inside::boot(Flavor::V6_1);
+    for us in [2000, 500] {
+        let without = watch(&mut guest, (number, us), false);
+        let with = watch(&mut guest, (number, us), true);
+        // A scan each 10 ms cannot see most of these.
+        assert!(with > without, "{with} with early scans, {without} without");
+    }
+}

@@ -1,0 +1,109 @@
+//! The order of a scan.
+
+use panoptes_decoders::source::MemorySource;
+
+use super::idle::Origin;
+use super::{Budget, Kernel, Memory, ScanError, Scope, Snapshot, Walker};
+
+impl Walker {
+    /// Scans once, without allocating.
+    pub fn scan<S: MemorySource>(
+        &mut self,
+        source: &mut S,
+        kernel: &Kernel,
+        scope: Scope,
+    ) -> Result<&Snapshot, ScanError> {
+        self.scan_within(source, kernel, scope, &Budget::NONE)
+    }
+
+    /// Scans once within a budget. [`Snapshot::left`] has what it leaves for the next scan, which
+    /// begins there.
+    pub fn scan_within<S: MemorySource>(
+        &mut self,
+        source: &mut S,
+        kernel: &Kernel,
+        scope: Scope,
+        budget: &Budget<'_>,
+    ) -> Result<&Snapshot, ScanError> {
+        let memory = &mut Memory::new(source, kernel, *budget);
+        self.begin_scan(memory, scope);
+        self.read_rows(memory, scope)
+    }
+
+    /// The same, but keeps the rows of the last scan if no task has run on the machine since that
+    /// scan began ([`Snapshot::is_kept`]).
+    pub fn scan_changes<S: MemorySource>(
+        &mut self,
+        source: &mut S,
+        kernel: &Kernel,
+        scope: Scope,
+        budget: &Budget<'_>,
+    ) -> Result<&Snapshot, ScanError> {
+        let memory = &mut Memory::new(source, kernel, *budget);
+        self.begin_scan(memory, scope);
+        if self.keep_rows(memory, scope)? {
+            return Ok(&self.snapshot);
+        }
+        self.read_rows(memory, scope)
+    }
+
+    /// Reads the facts about the machine, and whether it has rested since the last scan.
+    fn begin_scan(&mut self, memory: &mut Memory<'_>, scope: Scope) {
+        self.reader.forget_translations();
+        self.read_machine(memory);
+        let origin = Origin { system: self.system, scan: self.scans, scope };
+        self.snapshot.has_rested = self.idle.has_rested(origin);
+        self.snapshot.is_kept = false;
+    }
+
+    /// Makes all rows anew.
+    fn read_rows(&mut self, memory: &mut Memory<'_>, scope: Scope) -> Result<&Snapshot, ScanError> {
+        self.clear();
+        let kernel = memory.kernel;
+        let tasks = self.read_tasks(memory);
+        memory.goes_on()?;
+        tasks?;
+        self.group_threads(memory);
+        if self.snapshot.processes.is_empty() {
+            return Err(ScanError::NoProcess);
+        }
+        self.scratch.quotas.begin(self.snapshot.processes.len());
+        self.read_processes(memory);
+        if scope.command_lines {
+            self.read_command_lines(memory);
+        }
+        memory.goes_on()?;
+        if scope.files || scope.connections {
+            self.read_descriptors(memory);
+            memory.goes_on()?;
+        }
+        if scope.memory {
+            self.read_areas(memory);
+            self.read_names(memory);
+            memory.goes_on()?;
+        }
+        self.read_files(memory);
+        memory.goes_on()?;
+        self.idle.note_losses(self.snapshot.losses);
+        if scope.connections {
+            self.read_connections(memory);
+            memory.goes_on()?;
+        }
+        if scope.interfaces {
+            self.update_interfaces(memory);
+        }
+        self.follow_control_groups(kernel);
+        self.check_descriptors(memory);
+        self.check_stability(memory);
+        self.find_run_queues(memory);
+        memory.goes_on()?;
+        self.note_missing(kernel);
+        self.snapshot.work = memory.meter.spent();
+        self.snapshot.count_dropped();
+        self.snapshot.blame(self.scratch.quotas.refused);
+        if self.snapshot.left.is_empty() {
+            self.idle.end(Origin { system: self.system, scan: self.scans, scope });
+        }
+        Ok(&self.snapshot)
+    }
+}
