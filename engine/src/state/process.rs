@@ -111,6 +111,15 @@ pub(super) struct Life {
 }
 
 impl Life {
+    /// Notes a scan that shows it, and counts so often. Returns whether it is the first one.
+    pub(super) fn note_scan(&mut self, counts: u8) -> bool {
+        let is_first = !core::mem::replace(&mut self.was_shown, true);
+        if !is_first {
+            self.scans_before = self.scans_before.saturating_add(counts.into());
+        }
+        is_first
+    }
+
     pub(super) fn is_announced(&self) -> bool {
         self.stage != Stage::Pending
     }
@@ -541,9 +550,27 @@ impl Process {
                     || parent_exec_id(seen) != Some(task.self_exec_id)))
     }
 
-    /// Counts the scans in a row in which the same views hide it. Returns these views once that
-    /// cannot be a coincidence, after `confirm_scans`.
-    pub(super) fn watch_views(
+    /// The views that hide it, if that is certain as of this scan and has to be reported.
+    pub(super) fn begins_to_hide(
+        &mut self,
+        row: &ProcessRow,
+        is_first: bool,
+        confirm: (u32, u32),
+        now: RealTime,
+    ) -> Option<Views> {
+        if is_first && !self.life.existing {
+            // It may have begun in this scan, after its parent and the lists were read.
+            return None;
+        }
+        let hidden = self.watch_views(row, confirm, now)?;
+        let is_reported = self.life.is_announced() && !self.life.hidden.reported;
+        self.life.hidden.reported |= is_reported;
+        is_reported.then_some(hidden)
+    }
+
+    /// Counts the scans in a row in which the same views hide it, of which this one counts so
+    /// often. Returns these views once that cannot be a coincidence, after `confirm_scans`.
+    fn watch_views(
         &mut self,
         row: &ProcessRow,
         (confirm_scans, counts): (u32, u32),

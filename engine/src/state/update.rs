@@ -277,24 +277,15 @@ impl State {
             row.refresh(seen, container, self.scan, &mut self.names);
             row.refresh_hashes(seen, files);
             let grace = self.settings.fork_grace_scans;
-            let is_first = !core::mem::replace(&mut row.life.was_shown, true);
-            let counts = u32::from(snapshot.counts());
-            if !is_first {
-                row.life.scans_before = row.life.scans_before.saturating_add(counts);
-            }
+            let is_first = row.life.note_scan(snapshot.counts());
             let announce = !row.life.is_announced() && row.is_whole_enough(seen, grace);
             if announce {
                 row.life.stage = Stage::Announced;
             }
             let confirm_scans = self.settings.confirm_scans.max(2);
-            let hidden = if is_first && !row.life.existing {
-                // It may have begun in this scan, after its parent and the lists were read.
-                None
-            } else {
-                row.watch_views(process, (confirm_scans, counts), update.now.real)
-            };
-            let hidden = hidden.filter(|_| row.life.is_announced() && !row.life.hidden.reported);
-            row.life.hidden.reported |= hidden.is_some();
+            let counts = u32::from(snapshot.counts());
+            let hidden =
+                row.begins_to_hide(process, is_first, (confirm_scans, counts), update.now.real);
             let row = &*row;
             let begun = process.container.filter(|_| row.life.is_announced());
             let begun = begun.and_then(|at| self.containers.begins_with(at, &row.key));

@@ -1,9 +1,9 @@
 //! Whether a machine has rested since the last scan of it.
 //!
-//! Each run queue counts how often another task began to run on its processor. Where every processor
-//! runs its idle task and no count has grown since the last scan began, no task has run since then.
-//! So that scan read what is there now, and its rows stay valid. Only interrupts have run meanwhile:
-//! they change the clock and TCP sockets, which every scan reads.
+//! Each run queue counts how often another task began to run on its processor. Where every
+//! processor runs its idle task and no count has grown since the last scan began, no task has run
+//! since then. So that scan read what is there now, and its rows stay valid. Only interrupts have
+//! run meanwhile: they change the clock and TCP sockets, which every scan reads.
 //!
 //! The caller limits how long this goes on: code inside the kernel can hide from the counts.
 

@@ -1,6 +1,7 @@
 //! Facts about the machine itself: name, clocks, counters.
 
 use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::timekeeper::Timekeeper;
 use panoptes_decoders::kernel::vm_area_struct::{VM_READ, Vma};
 use panoptes_decoders::layout::{View, u32_at, u64_at};
 use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
@@ -65,24 +66,7 @@ impl Walker {
             machine.hostname = host_name(&layouts.uts_namespace, view);
         }
         if let Some(view) = object(timekeeper).map(View::new) {
-            let timekeeper = &layouts.timekeeper;
-            // A value outside of the years 2000 to 2199 is not a clock.
-            machine.calendar_seconds = Some(view.signed(timekeeper.xtime_sec))
-                .filter(|seconds| (946_684_800..7_258_118_400).contains(seconds));
-            let fraction = timekeeper.coarse_nsec.map_or_else(
-                || {
-                    let shift = view.unsigned(timekeeper.shift).min(63);
-                    view.unsigned(timekeeper.xtime_nsec) >> shift
-                },
-                |field| view.unsigned(field),
-            );
-            machine.calendar_ns = machine
-                .calendar_seconds
-                .filter(|_| fraction <= 1_000_000_000)
-                .map(|seconds| seconds * 1_000_000_000 + fraction as i64);
-            let (real, boot) =
-                (view.signed(timekeeper.offs_real), view.signed(timekeeper.offs_boot));
-            machine.boot_to_real_ns = machine.calendar_seconds.and_then(|_| real.checked_sub(boot));
+            machine.set_clock(&layouts.timekeeper, view);
         }
         machine.tsc_khz = object(tsc_khz)
             .map(|bytes| u32_at(bytes, 0))
@@ -104,5 +88,26 @@ impl Walker {
             // and, unlike `emulate`, maps no page there (`map_vsyscall`, vsyscall_64.c).
             .filter(|gate| gate.flags & VM_READ == 0 || object(vsyscall).is_some());
         self.snapshot.machine = machine;
+    }
+}
+
+impl Machine {
+    fn set_clock(&mut self, timekeeper: &Timekeeper, view: View<'_>) {
+        // A value outside of the years 2000 to 2199 is not a clock.
+        self.calendar_seconds = Some(view.signed(timekeeper.xtime_sec))
+            .filter(|seconds| (946_684_800..7_258_118_400).contains(seconds));
+        let fraction = timekeeper.coarse_nsec.map_or_else(
+            || {
+                let shift = view.unsigned(timekeeper.shift).min(63);
+                view.unsigned(timekeeper.xtime_nsec) >> shift
+            },
+            |field| view.unsigned(field),
+        );
+        self.calendar_ns = self
+            .calendar_seconds
+            .filter(|_| fraction <= 1_000_000_000)
+            .map(|seconds| seconds * 1_000_000_000 + fraction as i64);
+        let (real, boot) = (view.signed(timekeeper.offs_real), view.signed(timekeeper.offs_boot));
+        self.boot_to_real_ns = self.calendar_seconds.and_then(|_| real.checked_sub(boot));
     }
 }

@@ -40,8 +40,8 @@ macro_rules! tables {
             pub has_rested: bool,
             /// Whether the rows are those of that scan, for this reason.
             pub is_kept: bool,
-            /// Whether the scan came so soon after another one that it does not count where a number
-            /// of scans stands for a time.
+            /// Whether the scan came so soon after another one that it does not count where a
+            /// number of scans stands for a time.
             pub is_early: bool,
             $($(#[$doc])* pub $name: $table<$row>,)*
             /// Network interfaces. Not every scan reads them; until then, those of an earlier scan.

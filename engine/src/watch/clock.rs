@@ -12,8 +12,8 @@ use crate::walk::{Machine, Snapshot};
 
 /// A machine is idle or stopped after this time without a tick: a busy machine's ticks come at
 /// least every 10 ms, and an interrupt that ends a pause brings the clock up to date
-/// (`tick_nohz_update_jiffies`, kernel/time/tick-sched.c). A QEMU that restores a state takes longer
-/// than this to start, so no scan uses what it has loaded by half.
+/// (`tick_nohz_update_jiffies`, kernel/time/tick-sched.c). A QEMU that restores a state takes
+/// longer than this to start, so no scan uses what it has loaded by half.
 const STILL_NS: i64 = 40_000_000;
 /// Number of changes, beside the first value, after which a clock counts as running.
 const TICKS_SEEN: u8 = 3;

@@ -1,8 +1,8 @@
 //! Which scans may keep the rows of the scan before.
 //!
 //! A machine on which no task has run needs no new rows ([`Walker::scan_changes`]). The kernel's
-//! own counts show that, and code inside the kernel can forge them. So at least one scan in a second
-//! reads everything. What that finds on a machine that has rested by its counts is counted.
+//! own counts show that, and code inside the kernel can forge them. So at least one scan in a
+//! second reads everything. What that finds on a machine that has rested by its counts is counted.
 //!
 //! [`Walker::scan_changes`]: crate::walk::Walker::scan_changes
 

@@ -1,16 +1,16 @@
 //! Scans before the interval is over.
 //!
 //! A process that lives for a millisecond ends between two scans. So a scanner that waits looks at
-//! one number of each system, its kernel's count of forks. A system whose count has grown is scanned
-//! early, and again while what began may still change fast: a shell is forked, calls exec, and gets
-//! its connection.
+//! one number of each system, its kernel's count of forks. A system whose count has grown is
+//! scanned early, and again while what began may still change fast: a shell is forked, calls exec,
+//! and gets its connection.
 //!
 //! All times are nanoseconds. What early scans use comes from a stock that time refills.
 
 use super::turns::Turn;
 
-/// Time between two looks at the counts. A look that finds nothing costs a wakeup of the thread, which
-/// takes up to 15 us on a virtual core.
+/// Time between two looks at the counts. A look that finds nothing costs a wakeup of the thread,
+/// which takes up to 15 us on a virtual core.
 const LOOK_NS: u64 = 1_000_000;
 /// The same while a system is scanned early.
 const LIVELY_LOOK_NS: u64 = 250_000;
