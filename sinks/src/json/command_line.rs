@@ -6,6 +6,7 @@
 
 use core::ops::Range;
 
+use super::clean::{SEPARATOR_BYTES, copy_joined, copy_separated};
 use super::text::Text;
 use super::{Full, JsonWriter};
 use crate::redact::{Hidden, REPLACEMENT};
@@ -68,27 +69,67 @@ impl<'a> From<&'a str> for CommandText<'a> {
 
 impl JsonWriter<'_> {
     /// The arguments joined by spaces, then `between`, then the exact list of arguments.
-    pub fn command_line(&mut self, line: &CommandLine<'_>, between: &str) -> Result<(), Full> {
-        let hidden = self.hidden(line.text(), line.cut);
+    pub fn command_line(
+        &mut self,
+        before: &str,
+        line: &CommandLine<'_>,
+        between: &str,
+    ) -> Result<(), Full> {
+        let text = line.text();
+        let hidden = self.hidden(text, line.cut);
+        if hidden.is_none() && !line.cut && self.plain_arguments(before, text, between) {
+            return Ok(());
+        }
         if line.cut {
             self.set_truncated();
         }
-        let text = line.text();
-        self.shown(text, 0..text.len(), hidden.as_ref())?;
+        self.shown(before, text, 0..text.len(), hidden.as_ref())?;
         self.raw(between.as_bytes())?;
         self.list(line.arguments(), |out, (start, end)| {
-            out.shown(text, start..end, hidden.as_ref())
+            out.shown(",", text, start..end, hidden.as_ref())
         })
     }
 
+    /// Writes arguments whole that need neither escapes nor a cut. Returns whether they were such,
+    /// and there was room enough; if not, nothing is written.
+    fn plain_arguments(&mut self, before: &str, text: &[u8], between: &str) -> bool {
+        let (start, limits) = (self.length, self.limits);
+        let is_whole = text.len() <= limits.string_length && limits.list_bytes == usize::MAX;
+        // Without text, there may be one argument or none.
+        if text.is_empty() || !is_whole {
+            return false;
+        }
+        let is_clean = match self.after_slice(before, text.len() + 2) {
+            Ok([first, room @ .., last]) => {
+                (*first, *last) = (b'"', b'"');
+                copy_joined(text, room)
+            }
+            _ => false,
+        };
+        let list = self.length + between.len();
+        // Room for the longest list: all arguments are empty.
+        let room = self.after_slice(between, SEPARATOR_BYTES * text.len() + LIST_BYTES);
+        if let Ok([open, first, room @ ..]) = room
+            && is_clean
+        {
+            (*open, *first) = (b'[', b'"');
+            let length = copy_separated(text, room);
+            room[length..length + 2].copy_from_slice(b"\"]");
+            self.length = list + length + LIST_BYTES;
+            return true;
+        }
+        self.length = start;
+        false
+    }
+
     /// A shell command, quoted, escaped and cut.
-    pub fn command(&mut self, command: &CommandText<'_>) -> Result<(), Full> {
+    pub fn command(&mut self, before: &str, command: &CommandText<'_>) -> Result<(), Full> {
         let text = command.0;
         // One byte more is read of commands than a record has.
         let is_cut = text.len() > self.limits().string_length;
         match self.hidden(text, is_cut) {
-            None => self.text(&Text::new(text)),
-            hidden => self.shown(text, 0..text.len(), hidden.as_ref()),
+            None => self.text(before, &Text::new(text)),
+            hidden => self.shown(before, text, 0..text.len(), hidden.as_ref()),
         }
     }
 
@@ -100,10 +141,12 @@ impl JsonWriter<'_> {
     /// A part of a text, quoted, escaped and cut, with spaces between arguments.
     fn shown(
         &mut self,
+        before: &str,
         text: &[u8],
         part: Range<usize>,
         hidden: Option<&Hidden>,
     ) -> Result<(), Full> {
+        self.raw(before.as_bytes())?;
         self.raw(b"\"")?;
         let mut at = part.start;
         let mut budget = Some(self.limits().string_length);
@@ -142,11 +185,15 @@ impl JsonWriter<'_> {
     }
 }
 
+/// `["` and `"]`
+const LIST_BYTES: usize = 4;
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::json::time::Day;
     use crate::json::{Limits, fit_redacted};
     use crate::redact::{Pattern, Redactor};
 
@@ -159,13 +206,15 @@ mod tests {
         let mut redactor = Redactor::new(&compiled.collect::<Vec<_>>());
         let mut out = [0; 512];
         let limits = Limits::new(string_length);
-        let length = fit_redacted(&mut out, limits, 0, redactor.as_mut(), write).unwrap();
+        let length =
+            fit_redacted(&mut out, limits, 0, redactor.as_mut(), &mut Day::default(), write)
+                .unwrap();
         std::str::from_utf8(&out[..length]).unwrap().to_owned()
     }
 
     #[track_caller]
     fn check(patterns: &[&str], line: CommandLine<'_>, expected: &str) {
-        let json = written(patterns, 64, |out| out.command_line(&line, " | "));
+        let json = written(patterns, 64, |out| out.command_line("", &line, " | "));
         assert_eq!(json, expected, "{line:?}");
     }
 
@@ -202,7 +251,7 @@ mod tests {
     fn arguments_are_cut_after_secrets_are_replaced() {
         let line = CommandLine::new(b"app\0key=0123456789\0");
         let json =
-            |length| written(&["key=([0-9]{10})"], length, |out| out.command_line(&line, "|"));
+            |length| written(&["key=([0-9]{10})"], length, |out| out.command_line("", &line, "|"));
         assert_eq!(json(64), r#""app key=***"|["app","key=***"]"#);
         for length in 0..14 {
             assert!(!json(length).contains(|one: char| one.is_ascii_digit()), "{length}");
@@ -224,11 +273,11 @@ mod tests {
     fn commands_and_what_quotes_arguments_have_their_secrets_replaced() {
         let command = |length| {
             let text = CommandText::from("curl -u me:secret http://a");
-            written(&["-u [^ :]+:([^ ]+)", "http"], length, |out| out.command(&text))
+            written(&["-u [^ :]+:([^ ]+)", "http"], length, |out| out.command("", &text))
         };
         assert_eq!(command(64), r#""curl -u me:*** ***://a""#);
         assert_eq!(command(12), r#""curl -u me:*""#);
-        let plain = written(&[], 12, |out| out.command(&"curl -u me:secret".into()));
+        let plain = written(&[], 12, |out| out.command("", &"curl -u me:secret".into()));
         assert_eq!(plain, r#""curl -u me:s""#);
     }
 }
