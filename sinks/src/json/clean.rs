@@ -81,8 +81,8 @@ pub(super) fn copy_joined(source: &[u8], target: &mut [u8]) -> bool {
     }) == 0
 }
 
-/// Copies `source` to `target`, which is as long, as `change` returns it for each eight bytes, until
-/// it also returns flags. Returns these.
+/// Copies `source` to `target`, which is as long, as `change` returns it for each eight bytes,
+/// until it also returns flags. Returns these.
 #[inline]
 fn copy_words(source: &[u8], target: &mut [u8], change: impl Fn(u64) -> (u64, u64)) -> u64 {
     debug_assert_eq!(source.len(), target.len());
@@ -104,67 +104,94 @@ fn copy_words(source: &[u8], target: &mut [u8], change: impl Fn(u64) -> (u64, u6
     last_flags
 }
 
-/// The same for fewer than eight bytes. They become one word, filled up with spaces.
+/// Fewer than eight bytes as one word; those above them are zero.
 #[inline]
-fn copy_few(source: &[u8], target: &mut [u8], change: impl Fn(u64) -> (u64, u64)) -> u64 {
-    let count = source.len();
-    let spaces = (ONES * 0x20) << (8 * count);
-    if let (Some(first), Some(last)) = (source.first_chunk(), source.last_chunk()) {
+pub(super) fn load_few(bytes: &[u8]) -> u64 {
+    debug_assert!(bytes.len() < 8);
+    if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
         // Where both overlap, they are the same.
         let (first, last) = (u32::from_le_bytes(*first), u32::from_le_bytes(*last));
-        let word = u64::from(first) | u64::from(last) << (8 * (count - 4));
-        let (word, flags) = change(word | spaces);
-        if let Some(target) = target.first_chunk_mut() {
-            *target = (word as u32).to_le_bytes();
-        }
-        if let Some(target) = target.last_chunk_mut() {
-            *target = ((word >> (8 * (count - 4))) as u32).to_le_bytes();
-        }
-        return flags;
+        return u64::from(first) | u64::from(last) << (8 * (bytes.len() - 4));
     }
-    let Some(last) = count.checked_sub(1) else { return 0 };
-    // With one byte, these are all the same one; with two, the first two.
-    let places = [0, last / 2, last];
-    let word = places.iter().fold(spaces, |word, &at| word | u64::from(source[at]) << (8 * at));
-    let (word, flags) = change(word);
-    for at in places {
-        target[at] = (word >> (8 * at)) as u8;
-    }
+    let [first, .., last] = bytes else {
+        return bytes.first().copied().map_or(0, u64::from);
+    };
+    // With two bytes, the middle is the last one.
+    let middle = bytes.len() / 2;
+    u64::from(*first)
+        | u64::from(bytes[middle]) << (8 * middle)
+        | u64::from(*last) << (8 * (bytes.len() - 1))
+}
+
+/// The same as [`copy_words`] for fewer than eight bytes. They are filled up with spaces.
+#[inline]
+fn copy_few(source: &[u8], target: &mut [u8], change: impl Fn(u64) -> (u64, u64)) -> u64 {
+    let (word, flags) = change(load_few(source) | (ONES * 0x20) << (8 * source.len()));
+    store_few(word, target);
     flags
 }
 
+/// Fills fewer than eight bytes with the first of a word.
+#[inline]
+fn store_few(word: u64, target: &mut [u8]) {
+    let end = target.len();
+    let byte = |at: usize| (word >> (8 * at)) as u8;
+    if let Some(first) = target.first_chunk_mut() {
+        *first = (word as u32).to_le_bytes();
+        if let Some(last) = target.last_chunk_mut() {
+            *last = ((word >> (8 * (end - 4))) as u32).to_le_bytes();
+        }
+    } else if let [first, .., last] = target {
+        (*first, *last) = (byte(0), byte(end - 1));
+        target[end / 2] = byte(end / 2);
+    } else if let [only] = target {
+        *only = byte(0);
+    }
+}
+
 /// Copies the arguments in `source`, which are separated by NUL, to `target`, with `","` in place
-/// of each NUL. Returns the length of that. `target` is [`SEPARATOR_BYTES`] times as long as
-/// `source`, or longer.
+/// of each NUL. Returns the length of that. `target` has [`separated_bytes`].
 #[inline]
 pub(super) fn copy_separated(source: &[u8], target: &mut [u8]) -> usize {
     let (mut from, mut to) = (0, 0);
-    while let (Some(chunk), Some(copy)) =
-        (source[from..].first_chunk(), target[to..].first_chunk_mut())
-    {
-        *copy = *chunk;
+    while let Some(chunk) = source[from..].first_chunk() {
+        target[to..to + 8].copy_from_slice(chunk);
         let zeros = zero_bytes(u64::from_le_bytes(*chunk));
         let count = zeros.trailing_zeros() as usize / 8; // 8 if there is none
         (from, to) = (from + count, to + count);
         if zeros != 0 {
-            target[to..to + SEPARATOR_BYTES].copy_from_slice(b"\",\"");
+            target[to..to + SEPARATOR_BYTES].copy_from_slice(SEPARATOR);
             (from, to) = (from + 1, to + SEPARATOR_BYTES);
         }
     }
-    for &byte in &source[from..] {
-        if byte == 0 {
-            target[to..to + SEPARATOR_BYTES].copy_from_slice(b"\",\"");
-            to += SEPARATOR_BYTES;
-        } else {
-            target[to] = byte;
-            to += 1;
+    let mut rest = source.len() - from;
+    let mut word = load_few(&source[from..]) | u64::MAX << (8 * rest);
+    loop {
+        target[to..to + 8].copy_from_slice(&word.to_le_bytes());
+        let zeros = zero_bytes(word);
+        if zeros == 0 {
+            return to + rest;
         }
+        let count = zeros.trailing_zeros() as usize / 8;
+        to += count;
+        target[to..to + SEPARATOR_BYTES].copy_from_slice(SEPARATOR);
+        to += SEPARATOR_BYTES;
+        // Ones come in from above: no zero is behind the rest.
+        word = !(!word >> (8 * (count + 1)));
+        rest -= count + 1;
     }
-    to
 }
 
+/// Room for the arguments in a text of that length, if all of them are empty, and for what is
+/// written beyond their end.
+pub(super) const fn separated_bytes(length: usize) -> usize {
+    SEPARATOR_BYTES * length + 8
+}
+
+const SEPARATOR: &[u8; SEPARATOR_BYTES] = b"\",\"";
+
 /// `","`
-pub(super) const SEPARATOR_BYTES: usize = 3;
+const SEPARATOR_BYTES: usize = 3;
 
 #[cfg(test)]
 mod tests {
@@ -227,7 +254,7 @@ mod tests {
 
         #[test]
         fn arguments_are_separated_as_in_the_model(text in text()) {
-            let mut target = vec![0; SEPARATOR_BYTES * text.len()];
+            let mut target = vec![0; separated_bytes(text.len())];
             let length = copy_separated(&text, &mut target);
             let arguments: Vec<_> = text.split(|&byte| byte == 0).collect();
             prop_assert_eq!(&target[..length], arguments.join(&b"\",\""[..]));

@@ -6,7 +6,7 @@
 
 use core::ops::Range;
 
-use super::clean::{SEPARATOR_BYTES, copy_joined, copy_separated};
+use super::clean::{copy_joined, copy_separated, separated_bytes};
 use super::text::Text;
 use super::{Full, JsonWriter};
 use crate::redact::{Hidden, REPLACEMENT};
@@ -69,7 +69,50 @@ impl<'a> From<&'a str> for CommandText<'a> {
 
 impl JsonWriter<'_> {
     /// The arguments joined by spaces, then `between`, then the exact list of arguments.
+    #[expect(
+        clippy::inline_always,
+        reason = "the lengths of the keys are known only to the caller"
+    )]
+    #[inline(always)]
     pub fn command_line(
+        &mut self,
+        before: &str,
+        line: &CommandLine<'_>,
+        between: &str,
+    ) -> Result<(), Full> {
+        let is_whole = !line.cut && self.redactor.is_none();
+        if is_whole && self.plain_arguments(before, line.text(), between) {
+            return Ok(());
+        }
+        self.any_arguments(before, line, between)
+    }
+
+    /// Writes arguments whole that need neither escapes nor a cut. Returns whether they were such,
+    /// and there was room enough; if not, nothing is written.
+    #[expect(
+        clippy::inline_always,
+        reason = "the lengths of the keys are known only to the caller"
+    )]
+    #[inline(always)]
+    fn plain_arguments(&mut self, before: &str, text: &[u8], between: &str) -> bool {
+        let (start, limits) = (self.length, self.limits);
+        let is_whole = text.len() <= limits.string_length && limits.list_bytes == usize::MAX;
+        // Without text, there may be one argument or none.
+        if text.is_empty() || !is_whole {
+            return false;
+        }
+        if let Ok(room) = self.after_slice(before, text.len() + 2)
+            && write_joined(room, text)
+            && let Ok(room) = self.after_slice(between, list_room(text))
+        {
+            self.length -= room.len() - write_list(room, text);
+            return true;
+        }
+        self.length = start;
+        false
+    }
+
+    fn any_arguments(
         &mut self,
         before: &str,
         line: &CommandLine<'_>,
@@ -77,9 +120,6 @@ impl JsonWriter<'_> {
     ) -> Result<(), Full> {
         let text = line.text();
         let hidden = self.hidden(text, line.cut);
-        if hidden.is_none() && !line.cut && self.plain_arguments(before, text, between) {
-            return Ok(());
-        }
         if line.cut {
             self.set_truncated();
         }
@@ -88,38 +128,6 @@ impl JsonWriter<'_> {
         self.list(line.arguments(), |out, (start, end)| {
             out.shown(",", text, start..end, hidden.as_ref())
         })
-    }
-
-    /// Writes arguments whole that need neither escapes nor a cut. Returns whether they were such,
-    /// and there was room enough; if not, nothing is written.
-    fn plain_arguments(&mut self, before: &str, text: &[u8], between: &str) -> bool {
-        let (start, limits) = (self.length, self.limits);
-        let is_whole = text.len() <= limits.string_length && limits.list_bytes == usize::MAX;
-        // Without text, there may be one argument or none.
-        if text.is_empty() || !is_whole {
-            return false;
-        }
-        let is_clean = match self.after_slice(before, text.len() + 2) {
-            Ok([first, room @ .., last]) => {
-                (*first, *last) = (b'"', b'"');
-                copy_joined(text, room)
-            }
-            _ => false,
-        };
-        let list = self.length + between.len();
-        // Room for the longest list: all arguments are empty.
-        let room = self.after_slice(between, SEPARATOR_BYTES * text.len() + LIST_BYTES);
-        if let Ok([open, first, room @ ..]) = room
-            && is_clean
-        {
-            (*open, *first) = (b'[', b'"');
-            let length = copy_separated(text, room);
-            room[length..length + 2].copy_from_slice(b"\"]");
-            self.length = list + length + LIST_BYTES;
-            return true;
-        }
-        self.length = start;
-        false
     }
 
     /// A shell command, quoted, escaped and cut.
@@ -185,8 +193,26 @@ impl JsonWriter<'_> {
     }
 }
 
-/// `["` and `"]`
-const LIST_BYTES: usize = 4;
+/// Writes arguments as one string. Returns whether no byte of them needs care.
+fn write_joined(room: &mut [u8], text: &[u8]) -> bool {
+    let [first, room @ .., last] = room else { return false };
+    (*first, *last) = (b'"', b'"');
+    copy_joined(text, room)
+}
+
+/// Room for the list of arguments.
+const fn list_room(text: &[u8]) -> usize {
+    separated_bytes(text.len()) + 4
+}
+
+/// Writes the list of arguments and returns its length. What follows it is undefined.
+fn write_list(room: &mut [u8], text: &[u8]) -> usize {
+    let (open, room) = room.split_at_mut(2);
+    open.copy_from_slice(b"[\"");
+    let length = copy_separated(text, room);
+    room[length..length + 2].copy_from_slice(b"\"]");
+    length + 4
+}
 
 #[cfg(test)]
 mod tests {

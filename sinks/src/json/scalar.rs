@@ -6,7 +6,7 @@
 //! together elsewhere, byte by byte, only after all of it has reached the cache.
 #![expect(clippy::inline_always, reason = "the length of `before` is known only to the callers")]
 
-use super::clean::{copy_any, copy_clean};
+use super::clean::{copy_any, copy_clean, load_few};
 use super::digits::{DIGITS_ROOM, HEX, write_digits};
 use super::{Full, JsonWriter};
 
@@ -110,6 +110,24 @@ impl JsonWriter<'_> {
         false
     }
 
+    /// `"259:1"`.
+    #[inline(always)]
+    pub(crate) fn pair(&mut self, before: &str, first: u32, second: u32) -> Result<(), Full> {
+        if self.after_some(before, |room| Some(write_pair(room, first, second))) {
+            return Ok(());
+        }
+        self.last_pair(before, first, second)
+    }
+
+    /// The same with less room left than the longest pair takes.
+    #[cold]
+    fn last_pair(&mut self, before: &str, first: u32, second: u32) -> Result<(), Full> {
+        let mut text = [0; PAIR_ROOM];
+        let length = write_pair(&mut text, first, second);
+        self.raw(before.as_bytes())?;
+        self.raw(&text[..length])
+    }
+
     /// `"socket:[13731]"`, whole whatever the limit.
     #[inline(always)]
     pub(crate) fn numbered(&mut self, before: &str, kind: &str, number: u64) -> Result<(), Full> {
@@ -130,16 +148,21 @@ impl JsonWriter<'_> {
     }
 
     /// `"0x7f1c2a000000"`.
+    #[inline(always)]
     pub fn hex_address(&mut self, before: &str, value: u64) -> Result<(), Full> {
-        let mut digits = [0; 16];
-        for (pair, byte) in digits.chunks_exact_mut(2).zip(value.to_be_bytes()) {
-            pair.copy_from_slice(&HEX[usize::from(byte)]);
+        if self.after_some(before, |room| Some(write_hex_address(room, value))) {
+            return Ok(());
         }
-        let first = (value | 1).leading_zeros() as usize / 4;
+        self.last_hex_address(before, value)
+    }
+
+    /// The same with less room left than the longest address takes.
+    #[cold]
+    fn last_hex_address(&mut self, before: &str, value: u64) -> Result<(), Full> {
+        let mut text = [0; ADDRESS_ROOM];
+        let length = write_hex_address(&mut text, value);
         self.raw(before.as_bytes())?;
-        self.raw(b"\"0x")?;
-        self.raw(&digits[first..])?;
-        self.raw(b"\"")
+        self.raw(&text[..length])
     }
 
     /// Lower-case hex of some bytes, quoted.
@@ -170,20 +193,57 @@ fn copy_word(word: &[u8], room: &mut [u8]) {
     }
 }
 
-/// Room for most of what [`JsonWriter::numbered`] writes.
-const NUMBERED_ROOM: usize = 48;
+/// Room for two numbers of 32 bits, with what is between and around them.
+const PAIR_ROOM: usize = 2 * DIGITS_ROOM;
+
+/// Writes `"259:1"` and returns the length. What follows it is undefined.
+fn write_pair(room: &mut [u8; PAIR_ROOM], first: u32, second: u32) -> usize {
+    room[0] = b'"';
+    let mut length = 1;
+    for (number, end) in [(first, b':'), (second, b'"')] {
+        if let Some(digits) = room[length..].first_chunk_mut() {
+            length += write_digits(digits, number.into());
+        }
+        room[length] = end;
+        length += 1;
+    }
+    length
+}
+
+/// Room for the longest address.
+const ADDRESS_ROOM: usize = 20;
+
+/// Writes `"0x7f1c2a000000"` and returns the length. What follows it is undefined.
+fn write_hex_address(room: &mut [u8; ADDRESS_ROOM], value: u64) -> usize {
+    let zeros = (value | 1).leading_zeros() as usize / 4;
+    // Without leading zeros, but for one if their number is odd, which the prefix then overwrites.
+    let bytes = (value << (zeros / 2 * 8)).to_be_bytes();
+    let start = 3 - zeros % 2;
+    for (pair, byte) in room[start..start + 16].chunks_exact_mut(2).zip(bytes) {
+        pair.copy_from_slice(&HEX[usize::from(byte)]);
+    }
+    room[..3].copy_from_slice(b"\"0x");
+    room[19 - zeros] = b'"';
+    20 - zeros
+}
+
+/// Room for most of what [`JsonWriter::numbered`] writes: a quote, a word and what follows it, the
+/// number and its end.
+const NUMBERED_ROOM: usize = 1 + 8 + DIGITS_ROOM + 2;
 
 /// Returns the length; `None` if the word is too long for the room.
 fn write_numbered(room: &mut [u8; NUMBERED_ROOM], kind: &str, number: u64) -> Option<usize> {
-    let (open, rest) = room.split_first_mut()?;
-    *open = b'"';
-    let (word, rest) = rest.split_at_mut_checked(kind.len())?;
-    copy_any(kind.as_bytes(), word);
-    let ([colon, bracket], rest) = rest.split_first_chunk_mut()?;
-    (*colon, *bracket) = (b':', b'[');
-    let count = write_digits(rest.first_chunk_mut()?, number);
-    *rest.get_mut(count..)?.first_chunk_mut()? = *b"]\"";
-    Some(kind.len() + count + 5)
+    let length = kind.len();
+    if length > 6 {
+        return None;
+    }
+    let word = load_few(kind.as_bytes()) | u64::from(u16::from_le_bytes(*b":[")) << (8 * length);
+    room[0] = b'"';
+    room[1..9].copy_from_slice(&word.to_le_bytes());
+    let digits = &mut room[length + 3..];
+    let count = write_digits(digits.first_chunk_mut()?, number);
+    digits[count..count + 2].copy_from_slice(b"]\"");
+    Some(length + count + 5)
 }
 
 #[cfg(test)]
@@ -221,6 +281,8 @@ mod tests {
         check(",\"a\":true", &|out| out.boolean(",\"a\":", true));
         check(",\"a\":\"b (c)\"", &|out| out.word(",\"a\":", "b (c)"));
         check("\"\"", &|out| out.word("", ""));
+        check(",\"a\":\"0:4294967295\"", &|out| out.pair(",\"a\":", 0, u32::MAX));
+        check("\"4294967295:4294967295\"", &|out| out.pair("", u32::MAX, u32::MAX));
         check("\"0x0\"", &|out| out.hex_address("", 0));
         check(",\"0x7f1c2a000000\"", &|out| out.hex_address(",", 0x7f1c_2a00_0000));
         check(",\"00fe10\"", &|out| out.hex_bytes(",", &[0, 0xfe, 0x10]));
@@ -246,6 +308,7 @@ mod tests {
         #[test]
         fn numbers_are_written_as_the_standard_library_does(number: u64, shift in 0..64) {
             let number = number >> shift;
+            check(&format!("\"{number:#x}\""), &|out| out.hex_address("", number));
             check(&format!(",\"a\":{number}"), &|out| out.integer(",\"a\":", number));
             for kind in ["net", "a_word_that_is_longer_than_the_usual_room_for_it"] {
                 check(&format!(",\"{kind}:[{number}]\""), &|out| out.numbered(",", kind, number));

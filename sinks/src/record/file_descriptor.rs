@@ -126,6 +126,9 @@ file_flags! {
 
 impl Scalar for FileMode {
     fn write(&self, before: &'static str, out: &mut JsonWriter<'_>) -> Result<(), Full> {
+        if self.flags == 0 {
+            return out.word(before, self.access.word());
+        }
         out.raw(before.as_bytes())?;
         out.raw(b"\"")?;
         out.raw(self.access.word().as_bytes())?;

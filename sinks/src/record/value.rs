@@ -75,6 +75,8 @@ impl<T: Value> Value for Option<T> {
 }
 
 impl Value for CommandLine<'_> {
+    #[expect(clippy::inline_always, reason = "the key's length is known only then")]
+    #[inline(always)]
     fn append(&self, key: &'static str, out: &mut JsonWriter<'_>) -> Result<(), Full> {
         // The list's key is the string's with `s` replaced; there is only one such pair.
         out.command_line(key, self, ",\"process_command_line_argument_list\":")
@@ -357,10 +359,7 @@ scalars! {
         Ok(())
     };
     Device, Type::Pattern("^[0-9]+:[0-9]+$"), |value, before, out| {
-        out.raw(before.as_bytes())?;
-        out.number("\"", value.major.into())?;
-        out.number(":", value.minor.into())?;
-        out.raw(b"\"")
+        out.pair(before, value.major, value.minor)
     };
     Permissions, Type::Pattern("^[0-7]{4}$"), |value, before, out| {
         let digit = |shift: u32| b'0' + (value.0 >> shift & 7) as u8;
