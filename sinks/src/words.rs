@@ -27,12 +27,13 @@ macro_rules! words {
         }
 
         impl $crate::record::value::Scalar for $name {
-            #[inline]
+            #[inline(always)]
             fn write(
                 &self,
+                before: &'static str,
                 out: &mut $crate::json::JsonWriter<'_>,
             ) -> Result<(), $crate::json::Full> {
-                out.word(self.word())
+                out.word(before, self.word())
             }
 
             fn schema() -> $crate::schema::Type {

@@ -2,7 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{Full, HEX, JsonWriter};
+use super::digits::HEX;
+use super::{Full, JsonWriter};
 
 /// An Ethernet address.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -10,39 +11,79 @@ pub struct MacAddress(pub [u8; 6]);
 
 impl JsonWriter<'_> {
     /// A quoted IP address. An IPv4 address mapped into IPv6 is written as IPv4.
-    pub fn ip_address(&mut self, address: IpAddr) -> Result<(), Full> {
-        let mut text = AddressText { bytes: [0; 48], length: 0 };
-        text.push(b'"');
-        match address.to_canonical() {
-            IpAddr::V4(address) => text.push_ipv4(address),
-            IpAddr::V6(address) => text.push_ipv6(address),
+    pub fn ip_address(&mut self, before: &str, address: IpAddr) -> Result<(), Full> {
+        if self.after_some(before, |room| Some(write_address(room, address))) {
+            return Ok(());
         }
-        text.push(b'"');
-        self.raw(&text.bytes[..text.length])
+        let mut text = [0; ROOM];
+        let length = write_address(&mut text, address);
+        self.raw(before.as_bytes())?;
+        self.raw(&text[..length])
     }
 
     /// `52:54:00:12:34:56`, quoted.
-    pub fn mac_address(&mut self, address: MacAddress) -> Result<(), Full> {
-        let mut text = *b"\"00:00:00:00:00:00\"";
+    pub fn mac_address(&mut self, before: &str, address: MacAddress) -> Result<(), Full> {
+        let text = self.after(before)?;
+        *text = *b"\"00:00:00:00:00:00\"";
         for (index, octet) in address.0.iter().enumerate() {
-            text[1 + 3 * index] = HEX[usize::from(octet >> 4)];
-            text[2 + 3 * index] = HEX[usize::from(octet & 15)];
+            text[1 + 3 * index..3 + 3 * index].copy_from_slice(&HEX[usize::from(*octet)]);
         }
-        self.raw(&text)
+        Ok(())
     }
 }
 
-/// An address being written, with room for the longest: 39 characters and two quotes.
-struct AddressText {
-    bytes: [u8; 48],
+/// Room for the longest address, with 39 characters and two quotes, and for what is written beyond
+/// the end of a short number.
+const ROOM: usize = 48;
+
+/// Writes a quoted address and returns its length. What follows it is undefined.
+fn write_address(room: &mut [u8; ROOM], address: IpAddr) -> usize {
+    let mut text = AddressText { bytes: room, length: 0 };
+    text.push(b'"');
+    match address.to_canonical() {
+        IpAddr::V4(address) => text.push_ipv4(address),
+        IpAddr::V6(address) => text.push_ipv6(address),
+    }
+    text.push(b'"');
+    text.length
+}
+
+/// An address being written.
+struct AddressText<'a> {
+    bytes: &'a mut [u8; ROOM],
     length: usize,
 }
 
-impl AddressText {
+/// Each octet in decimal: its characters are in front, and their number is the last byte.
+const OCTETS: [[u8; 4]; 256] = {
+    let mut octets = [[0; 4]; 256];
+    let mut octet = 0;
+    while octet < octets.len() {
+        let value = octet as u8;
+        let (hundreds, tens, ones) =
+            (b'0' + value / 100, b'0' + value / 10 % 10, b'0' + value % 10);
+        octets[octet] = match value {
+            0..10 => [ones, 0, 0, 1],
+            10..100 => [tens, ones, 0, 2],
+            100.. => [hundreds, tens, ones, 3],
+        };
+        octet += 1;
+    }
+    octets
+};
+
+impl AddressText<'_> {
     #[inline]
     fn push(&mut self, byte: u8) {
         self.bytes[self.length] = byte;
         self.length += 1;
+    }
+
+    /// Adds the first `count` of four characters.
+    #[inline]
+    fn push_some(&mut self, characters: [u8; 4], count: usize) {
+        self.bytes[self.length..self.length + 4].copy_from_slice(&characters);
+        self.length += count;
     }
 
     fn push_ipv4(&mut self, address: Ipv4Addr) {
@@ -50,13 +91,8 @@ impl AddressText {
             if index > 0 {
                 self.push(b'.');
             }
-            if octet >= 100 {
-                self.push(b'0' + octet / 100);
-            }
-            if octet >= 10 {
-                self.push(b'0' + octet / 10 % 10);
-            }
-            self.push(b'0' + octet % 10);
+            let digits = OCTETS[usize::from(octet)];
+            self.push_some(digits, digits[3].into());
         }
     }
 
@@ -75,10 +111,10 @@ impl AddressText {
                 self.push(b':');
             }
             let group = groups[index];
-            let digits = (16 - (group | 1).leading_zeros()).div_ceil(4);
-            for digit in (0..digits).rev() {
-                self.push(HEX[usize::from(group >> (4 * digit)) & 15]);
-            }
+            let zeros = (group | 1).leading_zeros() / 4;
+            let [high, low] = group.to_be_bytes().map(|byte| HEX[usize::from(byte)]);
+            let digits = u32::from_le_bytes([high[0], high[1], low[0], low[1]]) >> (8 * zeros);
+            self.push_some(digits.to_le_bytes(), 4 - zeros as usize);
             index += 1;
         }
     }
@@ -118,7 +154,7 @@ mod tests {
     fn written(address: IpAddr) -> String {
         let mut out = [0; 64];
         let mut writer = JsonWriter::new(&mut out, Limits::new(64));
-        writer.ip_address(address).unwrap();
+        writer.ip_address("", address).unwrap();
         let length = writer.length();
         std::str::from_utf8(&out[1..length - 1]).unwrap().to_owned()
     }
@@ -144,6 +180,14 @@ mod tests {
         }
         assert_eq!(text("::ffff:192.0.2.1"), "192.0.2.1");
         assert_eq!(text("::2:3:4:5:6:7:8"), "0:2:3:4:5:6:7:8");
+    }
+
+    #[test]
+    fn every_octet_is_written_as_the_standard_library_does() {
+        for octet in 0..=255 {
+            let address = Ipv4Addr::new(octet, 255 - octet, 0, octet);
+            assert_eq!(written(address.into()), address.to_string());
+        }
     }
 
     proptest! {

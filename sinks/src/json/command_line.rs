@@ -6,6 +6,7 @@
 
 use core::ops::Range;
 
+use super::clean::{copy_joined, copy_separated, separated_bytes};
 use super::text::Text;
 use super::{Full, JsonWriter};
 use crate::redact::{Hidden, REPLACEMENT};
@@ -68,27 +69,75 @@ impl<'a> From<&'a str> for CommandText<'a> {
 
 impl JsonWriter<'_> {
     /// The arguments joined by spaces, then `between`, then the exact list of arguments.
-    pub fn command_line(&mut self, line: &CommandLine<'_>, between: &str) -> Result<(), Full> {
-        let hidden = self.hidden(line.text(), line.cut);
+    #[expect(
+        clippy::inline_always,
+        reason = "the lengths of the keys are known only to the caller"
+    )]
+    #[inline(always)]
+    pub fn command_line(
+        &mut self,
+        before: &str,
+        line: &CommandLine<'_>,
+        between: &str,
+    ) -> Result<(), Full> {
+        let is_whole = !line.cut && self.redactor.is_none();
+        if is_whole && self.plain_arguments(before, line.text(), between) {
+            return Ok(());
+        }
+        self.any_arguments(before, line, between)
+    }
+
+    /// Writes arguments whole that need neither escapes nor a cut. Returns whether they were such,
+    /// and there was room enough; if not, nothing is written.
+    #[expect(
+        clippy::inline_always,
+        reason = "the lengths of the keys are known only to the caller"
+    )]
+    #[inline(always)]
+    fn plain_arguments(&mut self, before: &str, text: &[u8], between: &str) -> bool {
+        let (start, limits) = (self.length, self.limits);
+        let is_whole = text.len() <= limits.string_length && limits.list_bytes == usize::MAX;
+        // Without text, there may be one argument or none.
+        if text.is_empty() || !is_whole {
+            return false;
+        }
+        if let Ok(room) = self.after_slice(before, text.len() + 2)
+            && write_joined(room, text)
+            && let Ok(room) = self.after_slice(between, list_room(text))
+        {
+            self.length -= room.len() - write_list(room, text);
+            return true;
+        }
+        self.length = start;
+        false
+    }
+
+    fn any_arguments(
+        &mut self,
+        before: &str,
+        line: &CommandLine<'_>,
+        between: &str,
+    ) -> Result<(), Full> {
+        let text = line.text();
+        let hidden = self.hidden(text, line.cut);
         if line.cut {
             self.set_truncated();
         }
-        let text = line.text();
-        self.shown(text, 0..text.len(), hidden.as_ref())?;
+        self.shown(before, text, 0..text.len(), hidden.as_ref())?;
         self.raw(between.as_bytes())?;
         self.list(line.arguments(), |out, (start, end)| {
-            out.shown(text, start..end, hidden.as_ref())
+            out.shown(",", text, start..end, hidden.as_ref())
         })
     }
 
     /// A shell command, quoted, escaped and cut.
-    pub fn command(&mut self, command: &CommandText<'_>) -> Result<(), Full> {
+    pub fn command(&mut self, before: &str, command: &CommandText<'_>) -> Result<(), Full> {
         let text = command.0;
         // One byte more is read of commands than a record has.
         let is_cut = text.len() > self.limits().string_length;
         match self.hidden(text, is_cut) {
-            None => self.text(&Text::new(text)),
-            hidden => self.shown(text, 0..text.len(), hidden.as_ref()),
+            None => self.text(before, &Text::new(text)),
+            hidden => self.shown(before, text, 0..text.len(), hidden.as_ref()),
         }
     }
 
@@ -100,10 +149,12 @@ impl JsonWriter<'_> {
     /// A part of a text, quoted, escaped and cut, with spaces between arguments.
     fn shown(
         &mut self,
+        before: &str,
         text: &[u8],
         part: Range<usize>,
         hidden: Option<&Hidden>,
     ) -> Result<(), Full> {
+        self.raw(before.as_bytes())?;
         self.raw(b"\"")?;
         let mut at = part.start;
         let mut budget = Some(self.limits().string_length);
@@ -142,11 +193,33 @@ impl JsonWriter<'_> {
     }
 }
 
+/// Writes arguments as one string. Returns whether no byte of them needs care.
+fn write_joined(room: &mut [u8], text: &[u8]) -> bool {
+    let [first, room @ .., last] = room else { return false };
+    (*first, *last) = (b'"', b'"');
+    copy_joined(text, room)
+}
+
+/// Room for the list of arguments.
+const fn list_room(text: &[u8]) -> usize {
+    separated_bytes(text.len()) + 4
+}
+
+/// Writes the list of arguments and returns its length. What follows it is undefined.
+fn write_list(room: &mut [u8], text: &[u8]) -> usize {
+    let (open, room) = room.split_at_mut(2);
+    open.copy_from_slice(b"[\"");
+    let length = copy_separated(text, room);
+    room[length..length + 2].copy_from_slice(b"\"]");
+    length + 4
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::json::time::Day;
     use crate::json::{Limits, fit_redacted};
     use crate::redact::{Pattern, Redactor};
 
@@ -159,13 +232,15 @@ mod tests {
         let mut redactor = Redactor::new(&compiled.collect::<Vec<_>>());
         let mut out = [0; 512];
         let limits = Limits::new(string_length);
-        let length = fit_redacted(&mut out, limits, 0, redactor.as_mut(), write).unwrap();
+        let length =
+            fit_redacted(&mut out, limits, 0, redactor.as_mut(), &mut Day::default(), write)
+                .unwrap();
         std::str::from_utf8(&out[..length]).unwrap().to_owned()
     }
 
     #[track_caller]
     fn check(patterns: &[&str], line: CommandLine<'_>, expected: &str) {
-        let json = written(patterns, 64, |out| out.command_line(&line, " | "));
+        let json = written(patterns, 64, |out| out.command_line("", &line, " | "));
         assert_eq!(json, expected, "{line:?}");
     }
 
@@ -202,7 +277,7 @@ mod tests {
     fn arguments_are_cut_after_secrets_are_replaced() {
         let line = CommandLine::new(b"app\0key=0123456789\0");
         let json =
-            |length| written(&["key=([0-9]{10})"], length, |out| out.command_line(&line, "|"));
+            |length| written(&["key=([0-9]{10})"], length, |out| out.command_line("", &line, "|"));
         assert_eq!(json(64), r#""app key=***"|["app","key=***"]"#);
         for length in 0..14 {
             assert!(!json(length).contains(|one: char| one.is_ascii_digit()), "{length}");
@@ -224,11 +299,11 @@ mod tests {
     fn commands_and_what_quotes_arguments_have_their_secrets_replaced() {
         let command = |length| {
             let text = CommandText::from("curl -u me:secret http://a");
-            written(&["-u [^ :]+:([^ ]+)", "http"], length, |out| out.command(&text))
+            written(&["-u [^ :]+:([^ ]+)", "http"], length, |out| out.command("", &text))
         };
         assert_eq!(command(64), r#""curl -u me:*** ***://a""#);
         assert_eq!(command(12), r#""curl -u me:*""#);
-        let plain = written(&[], 12, |out| out.command(&"curl -u me:secret".into()));
+        let plain = written(&[], 12, |out| out.command("", &"curl -u me:secret".into()));
         assert_eq!(plain, r#""curl -u me:s""#);
     }
 }

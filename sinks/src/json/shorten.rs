@@ -126,8 +126,8 @@ impl<'r> Shortener<'r> {
             Token::Object => self.object(key, out),
             Token::List => self.list(key, self.cut.lists, out),
             Token::Text(text) => self.text(key, text, out),
-            Token::Number(number) => out.number(number),
-            Token::Boolean(value) => out.boolean(value),
+            Token::Number(number) => out.number("", number),
+            Token::Boolean(value) => out.boolean("", value),
             Token::Key(_) | Token::ObjectEnd | Token::ListEnd | Token::End => Err(Full),
         }
     }

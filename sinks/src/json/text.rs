@@ -6,7 +6,9 @@
 //! after U+FFFD was inserted and before escaping, so the reader's string never has more than
 //! `string_length` bytes.
 
-use super::{Full, HEX, JsonWriter};
+use super::clean::{copy_clean, special_bytes};
+use super::digits::{DIGITS_ROOM, HEX, write_digits};
+use super::{Full, JsonWriter};
 
 /// Bytes that the watched machine treats as text: a name, a path, a reason. They need not be UTF-8.
 #[derive(Clone, Copy, Debug, Default)]
@@ -63,7 +65,19 @@ impl<'a> From<&'a str> for Text<'a> {
 
 impl JsonWriter<'_> {
     /// A string, quoted, escaped and cut.
-    pub fn text(&mut self, text: &Text<'_>) -> Result<(), Full> {
+    #[expect(clippy::inline_always, reason = "the length of `before` is known only to the callers")]
+    #[inline(always)]
+    pub fn text(&mut self, before: &str, text: &Text<'_>) -> Result<(), Full> {
+        if let Pieces::One(bytes) = text.pieces
+            && !text.cut
+            && self.plain_text(before, bytes)
+        {
+            return Ok(());
+        }
+        self.any_text(before, text)
+    }
+
+    fn any_text(&mut self, before: &str, text: &Text<'_>) -> Result<(), Full> {
         if text.cut {
             self.set_truncated();
         }
@@ -71,8 +85,9 @@ impl JsonWriter<'_> {
         if let Pieces::Numbered(kind, number) = text.pieces
             && kind.len() + NUMBER_BYTES_MAX <= limit
         {
-            return self.numbered(kind, number);
+            return self.numbered(before, kind, number);
         }
+        self.raw(before.as_bytes())?;
         self.raw(b"\"")?;
         match text.pieces {
             Pieces::One(bytes) => {
@@ -80,10 +95,9 @@ impl JsonWriter<'_> {
             }
             Pieces::Several(pieces) => self.pieces(pieces, limit)?,
             Pieces::Numbered(kind, number) => {
-                let mut digits = [0; 20];
-                let digits = &mut digits[..super::decimal_length(number)];
-                super::write_decimal(digits, number);
-                self.pieces(&[kind.as_bytes(), b":[", digits, b"]"], limit)?;
+                let mut digits = [0; DIGITS_ROOM];
+                let count = write_digits(&mut digits, number);
+                self.pieces(&[kind.as_bytes(), b":[", &digits[..count], b"]"], limit)?;
             }
         }
         self.raw(b"\"")
@@ -100,22 +114,23 @@ impl JsonWriter<'_> {
         Ok(())
     }
 
-    /// `"socket:[13731]"`, whole whatever the limit.
-    pub(crate) fn numbered(&mut self, kind: &'static str, number: u64) -> Result<(), Full> {
-        self.raw(b"\"")?;
-        self.raw(kind.as_bytes())?;
-        self.raw(b":[")?;
-        self.number(number)?;
-        self.raw(b"]\"")
-    }
-
     /// Writes the inside of a string. Returns how much of `budget` is left, or `None` when the
     /// string had to be cut.
-    pub(super) fn escaped(
-        &mut self,
-        bytes: &[u8],
-        mut budget: usize,
-    ) -> Result<Option<usize>, Full> {
+    #[inline]
+    pub(super) fn escaped(&mut self, bytes: &[u8], budget: usize) -> Result<Option<usize>, Full> {
+        let start = self.length();
+        if bytes.len() <= budget
+            && let Ok(room) = self.claim(bytes.len())
+            && copy_clean(bytes, room)
+        {
+            return Ok(Some(budget - bytes.len()));
+        }
+        self.length = start;
+        self.by_character(bytes, budget)
+    }
+
+    /// The same, for what may have characters that need care, or more of them than `budget`.
+    fn by_character(&mut self, bytes: &[u8], mut budget: usize) -> Result<Option<usize>, Full> {
         let mut at = 0;
         loop {
             let run = clean_prefix(&bytes[at..]);
@@ -169,8 +184,8 @@ impl JsonWriter<'_> {
 
     /// `\u001b`.
     fn unicode_escape(&mut self, code: u16) -> Result<(), Full> {
-        let digit = |shift: u32| HEX[usize::from(code >> shift & 15)];
-        self.raw(&[b'\\', b'u', digit(12), digit(8), digit(4), digit(0)])
+        self.raw(b"\\u")?;
+        self.raw(code.to_be_bytes().map(|byte| HEX[usize::from(byte)]).as_flattened())
     }
 }
 
@@ -275,24 +290,6 @@ pub(super) fn clean_prefix(bytes: &[u8]) -> usize {
     tail.iter().position(|&byte| IS_SPECIAL[usize::from(byte)]).unwrap_or(tail.len())
 }
 
-/// Sets the top bit of the first byte that needs care, and perhaps of bytes above it.
-///
-/// The usual tricks on eight bytes at once: a subtraction borrows out of bytes below 0x20 and out
-/// of bytes that became zero, an addition carries 0x7f into the top bit. Borrows and carries run
-/// upwards only, so the lowest flag is always true.
-#[inline]
-const fn special_bytes(word: u64) -> u64 {
-    const ONES: u64 = u64::MAX / 255;
-    const TOPS: u64 = ONES * 0x80;
-    let below_space = word.wrapping_sub(ONES * 0x20) & !word;
-    let quote = word ^ (ONES * b'"' as u64);
-    let quote = quote.wrapping_sub(ONES) & !quote;
-    let backslash = word ^ (ONES * b'\\' as u64);
-    let backslash = backslash.wrapping_sub(ONES) & !backslash;
-    let delete = word.wrapping_add(ONES);
-    (below_space | quote | backslash | delete | word) & TOPS
-}
-
 const IS_SPECIAL: [bool; 256] = {
     let mut table = [false; 256];
     let mut byte = 0;
@@ -313,7 +310,7 @@ mod tests {
     fn write(text: &Text<'_>, string_length: usize) -> (String, bool) {
         let mut out = [0; 4096];
         let mut writer = JsonWriter::new(&mut out, Limits::new(string_length));
-        writer.text(text).unwrap();
+        writer.text("", text).unwrap();
         let (length, truncated) = (writer.length(), writer.truncated());
         (String::from_utf8(out[..length].to_vec()).unwrap(), truncated)
     }

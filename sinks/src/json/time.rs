@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::{Full, JsonWriter, write_decimal};
+use super::digits::{EIGHT_DIGITS, PAIRS, eight_digits};
+use super::{Full, JsonWriter};
 
 /// A point in time: seconds since 1970 and nanoseconds.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
@@ -39,21 +40,73 @@ impl Timestamp {
     }
 
     /// The text, without quotes.
-    #[inline]
     pub fn text(self) -> [u8; TIMESTAMP_LENGTH] {
-        let mut text = *b"0000-00-00T00:00:00.000000000+00:00";
-        let (year, month, day) = civil_date(self.seconds.div_euclid(SECONDS_PER_DAY));
-        let second = self.seconds.rem_euclid(SECONDS_PER_DAY) as u64;
-        write_decimal(&mut text[0..4], year);
-        write_decimal(&mut text[5..7], month);
-        write_decimal(&mut text[8..10], day);
-        write_decimal(&mut text[11..13], second / 3600);
-        write_decimal(&mut text[14..16], second / 60 % 60);
-        write_decimal(&mut text[17..19], second % 60);
-        write_decimal(&mut text[20..29], u64::from(self.nanoseconds));
+        let mut text = [0; TIMESTAMP_LENGTH];
+        self.write_to(&mut text, &mut Day::default());
         text
     }
+
+    fn write_quoted(self, text: &mut [u8; TIMESTAMP_LENGTH + 2], day: &mut Day) {
+        let [first, text @ .., last] = text;
+        (*first, *last) = (b'"', b'"');
+        self.write_to(text, day);
+    }
+
+    /// Writes the text, without quotes.
+    #[inline]
+    fn write_to(self, text: &mut [u8; TIMESTAMP_LENGTH], day: &mut Day) {
+        let second = self.seconds.rem_euclid(SECONDS_PER_DAY) as usize;
+        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+        let (first, others) = (self.nanoseconds / BILLIONTHS, self.nanoseconds % BILLIONTHS);
+        *text = *b"0000-00-00T00:00:00.000000000+00:00";
+        text[..DATE_LENGTH].copy_from_slice(day.text_of(self.seconds.div_euclid(SECONDS_PER_DAY)));
+        text[11..13].copy_from_slice(&PAIRS[hour]);
+        text[14..16].copy_from_slice(&PAIRS[minute]);
+        text[17..19].copy_from_slice(&PAIRS[second]);
+        text[20] = b'0' + first as u8;
+        text[21..29].copy_from_slice(&eight_digits(others));
+    }
 }
+
+/// The day whose text was needed last: most times of a scan are of one day.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Day {
+    /// Counted from 1970-01-01.
+    number: i64,
+    text: [u8; DATE_LENGTH],
+}
+
+/// Length of `2025-10-22`.
+const DATE_LENGTH: usize = 10;
+
+impl Default for Day {
+    fn default() -> Self {
+        Self { number: 0, text: *b"1970-01-01" }
+    }
+}
+
+impl Day {
+    #[inline]
+    fn text_of(&mut self, number: i64) -> &[u8; DATE_LENGTH] {
+        if self.number != number {
+            *self = Self::new(number);
+        }
+        &self.text
+    }
+
+    fn new(number: i64) -> Self {
+        let (year, month, day) = civil_date(number);
+        let mut text = *b"0000-00-00";
+        text[0..2].copy_from_slice(&PAIRS[(year / 100) as usize]);
+        text[2..4].copy_from_slice(&PAIRS[(year % 100) as usize]);
+        text[5..7].copy_from_slice(&PAIRS[month as usize]);
+        text[8..10].copy_from_slice(&PAIRS[day as usize]);
+        Self { number, text }
+    }
+}
+
+/// Nanoseconds that have eight digits, and one more: a tenth of a second.
+const BILLIONTHS: u32 = EIGHT_DIGITS as u32;
 
 impl Timestamp {
     /// A time as [`Timestamp::text`] writes it.
@@ -116,10 +169,13 @@ const fn civil_date(days: i64) -> (u64, u64, u64) {
 }
 
 impl JsonWriter<'_> {
-    pub fn timestamp(&mut self, time: Timestamp) -> Result<(), Full> {
-        let mut quoted = [b'"'; TIMESTAMP_LENGTH + 2];
-        quoted[1..=TIMESTAMP_LENGTH].copy_from_slice(&time.text());
-        self.raw(&quoted)
+    #[expect(clippy::inline_always, reason = "the length of `before` is known only to the callers")]
+    #[inline(always)]
+    pub fn timestamp(&mut self, before: &str, time: Timestamp) -> Result<(), Full> {
+        let mut day = self.day;
+        time.write_quoted(self.after(before)?, &mut day);
+        self.day = day;
+        Ok(())
     }
 }
 

@@ -125,7 +125,11 @@ file_flags! {
 }
 
 impl Scalar for FileMode {
-    fn write(&self, out: &mut JsonWriter<'_>) -> Result<(), Full> {
+    fn write(&self, before: &'static str, out: &mut JsonWriter<'_>) -> Result<(), Full> {
+        if self.flags == 0 {
+            return out.word(before, self.access.word());
+        }
+        out.raw(before.as_bytes())?;
         out.raw(b"\"")?;
         out.raw(self.access.word().as_bytes())?;
         for (bit, word) in Self::FLAG_WORDS.iter().enumerate() {

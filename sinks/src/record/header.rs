@@ -30,7 +30,7 @@ const HEAD_BYTES: usize = 224;
 const MIDDLE_BYTES_MAX: usize = super::RECORD_BYTES_MAX / 3;
 
 /// What is between the message id and the time.
-pub(crate) const TIME_KEY: &[u8] = b"\",\"occurred_message_time_iso_8601_ns\":\"";
+pub(crate) const TIME_KEY: &str = "\",\"occurred_message_time_iso_8601_ns\":\"";
 
 /// Bytes between the head and the middle: the message id and the time.
 const BETWEEN_BYTES: usize = Uuid::TEXT_LENGTH + TIME_KEY.len() + TIMESTAMP_LENGTH;
@@ -99,8 +99,7 @@ impl Header {
         // The other half is reserved for the workload.
         let start = fit(&mut middle[..MIDDLE_BYTES_MAX / 2], limits, 0, |out| {
             out.set_dialect(dialect);
-            out.raw(b"\",\"message_timezone\":\"UTC\",\"user_data\":")?;
-            out.text(user_data)?;
+            out.text("\",\"message_timezone\":\"UTC\",\"user_data\":", user_data)?;
             // All between the braces of the watcher's object.
             let begin = out.length() + BluefieldSystem::KEY_FRAGMENT.len() + 1;
             watcher.append(out)?;
@@ -261,8 +260,7 @@ impl Head {
                 (",\"severity\":", weight.severity.word()),
                 (",\"schema_version\":", SCHEMA_VERSION),
             ] {
-                out.raw(key.as_bytes())?;
-                out.word(word)?;
+                out.word(key, word)?;
             }
             out.raw(b",\"message_id\":\"")
         };

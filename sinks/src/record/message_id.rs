@@ -44,7 +44,9 @@ mod tests {
     use super::*;
 
     fn text(uuid: Uuid) -> String {
-        String::from_utf8(uuid.text().to_vec()).unwrap()
+        let mut text = [0; Uuid::TEXT_LENGTH];
+        uuid.write_to(&mut text);
+        String::from_utf8(text.to_vec()).unwrap()
     }
 
     #[test]

@@ -7,7 +7,7 @@
 
 use crate::activities::{Activity, MessageType};
 use crate::dialect::Dialect;
-use crate::json::time::{TIMESTAMP_LENGTH, Timestamp};
+use crate::json::time::{Day, TIMESTAMP_LENGTH, Timestamp};
 use crate::json::{Full, JsonWriter, Limits, fit_redacted};
 use crate::redact::Redactor;
 use crate::schema::Object;
@@ -194,6 +194,7 @@ pub struct RecordWriter {
     /// All records of a scan have the same time, so its text is cached.
     time_ns: i64,
     time_text: [u8; TIMESTAMP_LENGTH],
+    day: Day,
     redactor: Option<Redactor>,
 }
 
@@ -205,6 +206,7 @@ impl RecordWriter {
             limits: Limits::new(string_length),
             time_ns: 0,
             time_text: Timestamp::from_ns(0).text(),
+            day: Day::default(),
             redactor: None,
         }
     }
@@ -256,19 +258,17 @@ impl RecordWriter {
             self.time_ns = now_ns;
             self.time_text = Timestamp::from_ns(now_ns).text();
         }
-        let id = id.text();
         let time = &self.time_text;
         let has_time = !dialect.is_foreign() || Timestamp::from_ns(now_ns).is_set();
         let most = RECORD_BYTES_MAX - 1; // the line feed
         let room = out.len().min(most);
         let redactor = self.redactor.as_mut();
-        fit_redacted(&mut out[..room], self.limits, most, redactor, |out| {
+        fit_redacted(&mut out[..room], self.limits, most, redactor, &mut self.day, |out| {
             out.set_dialect(dialect);
             header.append_head(record, out)?;
-            out.raw(&id)?;
+            id.write_to(out.after("")?);
             if has_time {
-                out.raw(TIME_KEY)?;
-                out.raw(time)?;
+                out.after::<TIMESTAMP_LENGTH>(TIME_KEY)?.copy_from_slice(time);
             }
             header.append_middle(record.container, out)?;
             out.raw(record.activity.info().opening.as_bytes())?;

@@ -106,8 +106,12 @@ impl<T: Into<IpAddr>> From<T> for Ip {
 }
 
 impl super::value::Scalar for Ip {
-    fn write(&self, out: &mut crate::json::JsonWriter<'_>) -> Result<(), crate::json::Full> {
-        self.0.write(out)
+    fn write(
+        &self,
+        before: &'static str,
+        out: &mut crate::json::JsonWriter<'_>,
+    ) -> Result<(), crate::json::Full> {
+        self.0.write(before, out)
     }
 
     fn schema() -> crate::schema::Type {

@@ -7,6 +7,7 @@
 //! A line has no field that depends on the time of the scan, so two scans can be diffed. The caller
 //! leaves such fields empty.
 
+use crate::json::time::Day;
 use crate::json::{Full, Limits, fit_redacted};
 use crate::redact::Redactor;
 use crate::schema::{Object, Type};
@@ -183,10 +184,10 @@ impl<'a, T: ScanObject> ScanLine<'a, T> {
         };
         let limits = Limits::new(string_length);
         let most = SCAN_LINE_BYTES - 1;
-        let length = fit_redacted(&mut out[..room], limits, most, redactor, |out| {
+        let mut day = Day::default();
+        let length = fit_redacted(&mut out[..room], limits, most, redactor, &mut day, |out| {
             out.object(|out| {
-                out.raw(b",\"kind\":")?;
-                out.word(T::KIND.name())?;
+                out.word(",\"kind\":", T::KIND.name())?;
                 self.process_id.append(",\"process_id\":", out)?;
                 self.details.append_fields(out)?;
                 self.network_namespace.append(",\"network_namespace\":", out)

@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::dialect::Dialect;
 use crate::json::address::MacAddress;
 use crate::json::command_line::{CommandLine, CommandText};
+use crate::json::digits::HEX;
 use crate::json::text::Text;
 use crate::json::time::Timestamp;
 use crate::json::{Full, JsonWriter};
@@ -18,7 +19,8 @@ use super::DetailsObject;
 
 /// One JSON value.
 pub trait Scalar {
-    fn write(&self, out: &mut JsonWriter<'_>) -> Result<(), Full>;
+    /// Writes `before`, which is a key, a comma or nothing, and the value.
+    fn write(&self, before: &'static str, out: &mut JsonWriter<'_>) -> Result<(), Full>;
 
     fn schema() -> Type;
 
@@ -48,8 +50,7 @@ impl<T: Scalar> Value for T {
         if !self.is_known(out.dialect()) {
             return Ok(());
         }
-        out.raw(key.as_bytes())?;
-        self.write(out)
+        self.write(key, out)
     }
 
     fn describe(name: &'static str, object: &mut Object) {
@@ -74,10 +75,11 @@ impl<T: Value> Value for Option<T> {
 }
 
 impl Value for CommandLine<'_> {
+    #[expect(clippy::inline_always, reason = "the key's length is known only then")]
+    #[inline(always)]
     fn append(&self, key: &'static str, out: &mut JsonWriter<'_>) -> Result<(), Full> {
-        out.raw(key.as_bytes())?;
         // The list's key is the string's with `s` replaced; there is only one such pair.
-        out.command_line(self, ",\"process_command_line_argument_list\":")
+        out.command_line(key, self, ",\"process_command_line_argument_list\":")
     }
 
     fn describe(name: &'static str, object: &mut Object) {
@@ -105,12 +107,12 @@ impl<T: DetailsObject> Value for Flat<T> {
 pub struct Numbered<'a, T>(pub &'a [T]);
 
 impl<T: DetailsObject> Scalar for Numbered<'_, T> {
-    fn write(&self, out: &mut JsonWriter<'_>) -> Result<(), Full> {
+    fn write(&self, before: &'static str, out: &mut JsonWriter<'_>) -> Result<(), Full> {
+        out.raw(before.as_bytes())?;
         let start = out.length();
         // The same rules as for a list (cut when too long), with keys and other brackets.
         out.list(self.0.iter().enumerate(), |out, (index, object)| {
-            out.raw(b"\"")?;
-            out.number(index as u64)?;
+            out.number(",\"", index as u64)?;
             out.raw(b"\":")?;
             out.object(|out| object.append_fields(out))
         })?;
@@ -143,12 +145,13 @@ impl<'a, T> Wrapped<'a, T> {
 }
 
 impl<T: DetailsObject> Scalar for Wrapped<'_, T> {
-    fn write(&self, out: &mut JsonWriter<'_>) -> Result<(), Full> {
+    fn write(&self, before: &'static str, out: &mut JsonWriter<'_>) -> Result<(), Full> {
+        out.raw(before.as_bytes())?;
         if self.is_cut {
             out.set_truncated();
         }
         out.list(self.items, |out, object| {
-            out.raw(b"{")?;
+            out.raw(b",{")?;
             out.raw(&T::KEY_FRAGMENT.as_bytes()[1..])?;
             out.object(|out| object.append_fields(out))?;
             out.raw(b"}")
@@ -180,11 +183,15 @@ impl<'a, T> Objects<'a, T> {
 }
 
 impl<T: DetailsObject> Scalar for Objects<'_, T> {
-    fn write(&self, out: &mut JsonWriter<'_>) -> Result<(), Full> {
+    fn write(&self, before: &'static str, out: &mut JsonWriter<'_>) -> Result<(), Full> {
+        out.raw(before.as_bytes())?;
         if self.is_cut {
             out.set_truncated();
         }
-        out.list(self.items, |out, object| out.object(|out| object.append_fields(out)))
+        out.list(self.items, |out, object| {
+            out.raw(b",")?;
+            out.object(|out| object.append_fields(out))
+        })
     }
 
     fn schema() -> Type {
@@ -194,8 +201,9 @@ impl<T: DetailsObject> Scalar for Objects<'_, T> {
 
 /// An array of scalars.
 impl<T: Scalar> Scalar for &[T] {
-    fn write(&self, out: &mut JsonWriter<'_>) -> Result<(), Full> {
-        out.list(*self, |out, item| item.write(out))
+    fn write(&self, before: &'static str, out: &mut JsonWriter<'_>) -> Result<(), Full> {
+        out.raw(before.as_bytes())?;
+        out.list(*self, |out, item| item.write(",", out))
     }
 
     fn schema() -> Type {
@@ -204,11 +212,12 @@ impl<T: Scalar> Scalar for &[T] {
 }
 
 macro_rules! scalars {
-    ($($(#[$docs:meta])* $type:ty, $schema:expr, |$value:ident, $out:ident| $write:expr;)*) => {$(
+    ($($(#[$docs:meta])* $type:ty, $schema:expr,
+        |$value:ident, $before:ident, $out:ident| $write:expr;)*) => {$(
         $(#[$docs])*
         impl Scalar for $type {
-            #[inline]
-            fn write(&self, $out: &mut JsonWriter<'_>) -> Result<(), Full> {
+            #[inline(always)]
+            fn write(&self, $before: &'static str, $out: &mut JsonWriter<'_>) -> Result<(), Full> {
                 let $value = self;
                 $write
             }
@@ -221,24 +230,29 @@ macro_rules! scalars {
 }
 
 scalars! {
-    Text<'_>, Type::Text, |value, out| out.text(value);
-    CommandText<'_>, Type::Text, |value, out| out.command(value);
-    u16, Type::up_to(u16::MAX.into()), |value, out| out.integer((*value).into());
-    u32, Type::up_to(u32::MAX.into()), |value, out| out.integer((*value).into());
-    u64, Type::Integer { maximum: None }, |value, out| out.integer(*value);
-    bool, Type::Boolean, |value, out| out.boolean(*value);
-    IpAddr, Type::Pattern(IP_PATTERN), |value, out| out.ip_address(*value);
-    Ipv4Addr, Type::Pattern(IPV4_PATTERN), |value, out| out.ip_address((*value).into());
-    Ipv6Addr, Type::Pattern(IP_PATTERN), |value, out| out.ip_address((*value).into());
-    MacAddress, Type::Pattern(MAC_PATTERN), |value, out| out.mac_address(*value);
+    Text<'_>, Type::Text, |value, before, out| out.text(before, value);
+    CommandText<'_>, Type::Text, |value, before, out| out.command(before, value);
+    u16, Type::up_to(u16::MAX.into()), |value, before, out| out.integer(before, (*value).into());
+    u32, Type::up_to(u32::MAX.into()), |value, before, out| out.integer(before, (*value).into());
+    u64, Type::Integer { maximum: None }, |value, before, out| out.integer(before, *value);
+    bool, Type::Boolean, |value, before, out| out.boolean(before, *value);
+    IpAddr, Type::Pattern(IP_PATTERN), |value, before, out| out.ip_address(before, *value);
+    Ipv4Addr, Type::Pattern(IPV4_PATTERN), |value, before, out| {
+        out.ip_address(before, (*value).into())
+    };
+    Ipv6Addr, Type::Pattern(IP_PATTERN), |value, before, out| {
+        out.ip_address(before, (*value).into())
+    };
+    MacAddress, Type::Pattern(MAC_PATTERN), |value, before, out| out.mac_address(before, *value);
     /// A fixed word; it must need no escapes.
-    &'static str, Type::Text, |value, out| out.word(value);
+    &'static str, Type::Text, |value, before, out| out.word(before, value);
 }
 
 impl Scalar for Timestamp {
-    #[inline]
-    fn write(&self, out: &mut JsonWriter<'_>) -> Result<(), Full> {
-        out.timestamp(*self)
+    #[expect(clippy::inline_always, reason = "the length of `before` is known only then")]
+    #[inline(always)]
+    fn write(&self, before: &'static str, out: &mut JsonWriter<'_>) -> Result<(), Full> {
+        out.timestamp(before, *self)
     }
 
     fn schema() -> Type {
@@ -270,10 +284,8 @@ impl<const BYTES: usize> Default for Hash<BYTES> {
 }
 
 impl<const BYTES: usize> Scalar for Hash<BYTES> {
-    fn write(&self, out: &mut JsonWriter<'_>) -> Result<(), Full> {
-        out.raw(b"\"")?;
-        out.hex_bytes(&self.0)?;
-        out.raw(b"\"")
+    fn write(&self, before: &'static str, out: &mut JsonWriter<'_>) -> Result<(), Full> {
+        out.hex_bytes(before, &self.0)
     }
 
     fn schema() -> Type {
@@ -289,17 +301,14 @@ impl Uuid {
     /// Bytes of the text.
     pub(crate) const TEXT_LENGTH: usize = 36;
 
-    /// The text, without quotes.
-    pub fn text(self) -> [u8; Self::TEXT_LENGTH] {
-        let mut text = [b'-'; Self::TEXT_LENGTH];
-        let mut at = 0;
-        for (index, byte) in self.0.iter().enumerate() {
-            at += usize::from(matches!(index, 4 | 6 | 8 | 10));
-            text[at] = crate::json::HEX[usize::from(byte >> 4)];
-            text[at + 1] = crate::json::HEX[usize::from(byte & 15)];
-            at += 2;
+    /// Writes the text, without quotes.
+    #[inline]
+    pub(crate) fn write_to(self, text: &mut [u8; Self::TEXT_LENGTH]) {
+        const PLACES: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
+        *text = *b"00000000-0000-0000-0000-000000000000";
+        for (byte, at) in self.0.iter().zip(PLACES) {
+            text[at..at + 2].copy_from_slice(&HEX[usize::from(*byte)]);
         }
-        text
     }
 }
 
@@ -340,32 +349,33 @@ impl Namespace {
 }
 
 scalars! {
-    MemoryAddress, Type::Pattern("^0x[0-9a-f]{1,16}$"), |value, out| out.hex_address(value.0);
-    Uuid, Type::Pattern(UUID_PATTERN), |value, out| {
-        let mut quoted = [b'"'; 38];
-        quoted[1..37].copy_from_slice(&value.text());
-        out.raw(&quoted)
+    MemoryAddress, Type::Pattern("^0x[0-9a-f]{1,16}$"), |value, before, out| {
+        out.hex_address(before, value.0)
     };
-    Device, Type::Pattern("^[0-9]+:[0-9]+$"), |value, out| {
-        out.raw(b"\"")?;
-        out.number(value.major.into())?;
-        out.raw(b":")?;
-        out.number(value.minor.into())?;
-        out.raw(b"\"")
+    Uuid, Type::Pattern(UUID_PATTERN), |value, before, out| {
+        let [first, text @ .., last] = out.after::<{ Self::TEXT_LENGTH + 2 }>(before)?;
+        (*first, *last) = (b'"', b'"');
+        value.write_to(text);
+        Ok(())
     };
-    Permissions, Type::Pattern("^[0-7]{4}$"), |value, out| {
+    Device, Type::Pattern("^[0-9]+:[0-9]+$"), |value, before, out| {
+        out.pair(before, value.major, value.minor)
+    };
+    Permissions, Type::Pattern("^[0-7]{4}$"), |value, before, out| {
         let digit = |shift: u32| b'0' + (value.0 >> shift & 7) as u8;
-        out.raw(&[b'"', digit(9), digit(6), digit(3), digit(0), b'"'])
+        *out.after(before)? = [b'"', digit(9), digit(6), digit(3), digit(0), b'"'];
+        Ok(())
     };
-    MemoryPermissions, Type::Pattern("^[r-][w-][x-][ps]$"), |value, out| {
+    MemoryPermissions, Type::Pattern("^[r-][w-][x-][ps]$"), |value, before, out| {
         let letter = |is_set: bool, letter| if is_set { letter } else { b'-' };
         let (read, write) = (letter(value.read, b'r'), letter(value.write, b'w'));
         let sharing = if value.shared { b's' } else { b'p' };
-        out.raw(&[b'"', read, write, letter(value.execute, b'x'), sharing, b'"'])
+        *out.after(before)? = [b'"', read, write, letter(value.execute, b'x'), sharing, b'"'];
+        Ok(())
     };
-    Namespace, Type::Pattern(r"^[a-z_]+:\[[0-9]+\]$"), |value, out| {
+    Namespace, Type::Pattern(r"^[a-z_]+:\[[0-9]+\]$"), |value, before, out| {
         // A part of it would be another value.
-        out.numbered(value.kind, value.inode)
+        out.numbered(before, value.kind, value.inode)
     };
 }
 

@@ -88,7 +88,7 @@ impl Syslog {
             Framing::OctetCounting => {
                 let mut before = [0; LENGTH_BYTES_MAX];
                 let mut writer = JsonWriter::new(&mut before, Limits::new(0));
-                writer.number(length as u64)?;
+                writer.number("", length as u64)?;
                 writer.raw(b" ")?;
                 let start = LENGTH_BYTES_MAX - writer.length();
                 out[start..LENGTH_BYTES_MAX].copy_from_slice(&before[..LENGTH_BYTES_MAX - start]);
@@ -106,8 +106,7 @@ impl Syslog {
     /// Writes the header and the blank behind it; returns their length.
     fn header(&self, about: &About<'_>, out: &mut [u8]) -> Result<usize, Full> {
         let mut out = JsonWriter::new(out, Limits::new(0));
-        out.raw(b"<")?;
-        out.number(u64::from(self.facility) * 8 + severity(about.severity))?;
+        out.number("<", u64::from(self.facility) * 8 + severity(about.severity))?;
         out.raw(b">1 ")?;
         if about.time.starts_with(NEVER_SET) {
             out.raw(b"-")?;

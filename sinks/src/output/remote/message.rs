@@ -154,7 +154,7 @@ impl Note {
     /// The record's time, which ends where the middle begins, if it has one.
     fn time(self, record: &[u8]) -> Option<&[u8; TIMESTAMP_LENGTH]> {
         let (before, time) = record.get(..usize::from(self.middle))?.split_last_chunk()?;
-        Some(if before.ends_with(TIME_KEY) { time } else { NO_TIME })
+        Some(if before.ends_with(TIME_KEY.as_bytes()) { time } else { NO_TIME })
     }
 
     /// What forms need to know of the record.
