@@ -3,6 +3,7 @@
 
 #include <sys/prctl.h>
 #include <sys/wait.h>
+#include <time.h>
 
 /* A line with "pid nanoseconds" for each: the time from before its fork until after its end. */
 const char *lives(const char *arguments)

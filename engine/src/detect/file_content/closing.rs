@@ -116,10 +116,13 @@ impl Closing {
         }
         let (is, was) = (&self.attributes, &self.opened);
         // A file that was just created is as old as its last access; nothing was written to it.
-        let is_new = is.size == 0 && was.size == 0 && is.access_time_ns == is.modify_time_ns;
+        let stays_empty = is.size == 0 && was.size == 0;
+        let is_new = stays_empty && is.access_time_ns == is.modify_time_ns;
+        // The times of an empty file say nothing about its content: `touch` sets them right after
+        // it has created the file.
         let has_changed = was.written && !is_new
             || is.size != was.size
-            || is.modify_time_ns != was.modify_time_ns;
+            || is.modify_time_ns != was.modify_time_ns && !stays_empty;
         self.stage = if has_changed { Stage::Changed } else { Stage::Over };
     }
 

@@ -76,6 +76,33 @@ fn the_last_descriptor_to_close_is_compared_with_the_first_seen_state() {
 }
 
 #[test]
+fn the_times_of_an_empty_file_are_no_change_of_its_content() {
+    let decide = |opened: (u64, bool), size, (atime_ns, mtime_ns)| {
+        let mut closing = closing(0x1000, opened.0, opened.1);
+        closing.attributes.number = 7;
+        let mode = 0o100_644;
+        let now = Attributes {
+            ino: 7,
+            mode,
+            nlink: 1,
+            size,
+            atime_ns,
+            mtime_ns,
+            ..Attributes::default()
+        };
+        closing.decide(Some(now));
+        closing.stage
+    };
+    // A scan came between the creation of a file by `touch` and the setting of its times.
+    assert_eq!(decide((0, true), 0, (9, 9)), Stage::Over);
+    assert_eq!(decide((0, false), 0, (8, 9)), Stage::Over);
+    // It was cut to nothing right before it was first seen, or has got content.
+    assert_eq!(decide((0, true), 0, (8, 9)), Stage::Changed);
+    assert_eq!(decide((0, false), 1, (9, 9)), Stage::Changed);
+    assert_eq!(decide((4, false), 4, (5, 9)), Stage::Changed);
+}
+
+#[test]
 fn a_file_that_is_first_seen_changed_does_not_hide_an_older_state() {
     let mut written = written();
     let mut late = closing(0x1000, 9, false);
