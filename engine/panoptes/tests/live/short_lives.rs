@@ -10,7 +10,7 @@ use crate::inside;
 use crate::record::{Record, count};
 use crate::watcher::{Ended, Watch};
 
-/// If set to 1, each run has 1,000 processes.
+/// If set to 1, each run has 1,000 processes, on each series of kernels.
 const LONG: &str = "PANOPTES_LONG";
 
 /// The processes of one run, by id, and the median of their lives in milliseconds.
@@ -70,12 +70,16 @@ fn watch(guest: &mut Guest, (number, us): (u32, u32), early_scans: bool) -> f64 
 fn processes_that_live_for_milliseconds_are_seen_or_counted() {
     let is_long = std::env::var_os(LONG).is_some_and(|value| value == "1");
     let number = if is_long { 1000 } else { 200 };
-    println!("{number} processes a run ({LONG}=1: 1,000)");
-    let mut guest = inside::boot(Flavor::V6_1);
-    for us in [2000, 500] {
-        let without = watch(&mut guest, (number, us), false);
-        let with = watch(&mut guest, (number, us), true);
-        // A scan each 10 ms cannot see most of these.
-        assert!(with > without, "{with} with early scans, {without} without");
+    println!("{number} processes a run ({LONG}=1: 1,000, on four kernels)");
+    let all = [Flavor::V6_1, Flavor::V5_10, Flavor::V6_12, Flavor::V7];
+    for flavor in if is_long { &all[..] } else { &all[..1] } {
+        let mut guest = inside::boot(*flavor);
+        println!("kernel {}", flavor.name());
+        for us in [2000, 500] {
+            let without = watch(&mut guest, (number, us), false);
+            let with = watch(&mut guest, (number, us), true);
+            // A scan each 10 ms cannot see most of these.
+            assert!(with > without, "{with} with early scans, {without} without");
+        }
     }
 }
