@@ -26,6 +26,8 @@ pub enum Part {
     Attestation,
     /// Names in the machine's memory, and what they name.
     ChangedPaths,
+    /// Scans keep the rows of the ones before if the machine rests.
+    Shortcuts,
 }
 
 /// A watched machine with some parts enabled, and a buffer for its records.
@@ -59,7 +61,7 @@ impl Way {
         }
         let limits = Limits::default();
         let text = TextLimits::new(limits.string_length as usize);
-        let watched = Watched::new(Setup {
+        let mut watched = Watched::new(Setup {
             limits,
             key: crate::KEY,
             message_ids: 1,
@@ -75,6 +77,7 @@ impl Way {
             exceptions: Arc::default(),
             shipped: Arc::new(shipped.build()),
         });
+        watched.set_shortcuts(parts.contains(&Part::Shortcuts));
         let size = QueueSize { blocks: 16, block_bytes: 1 << 20 };
         let (producer, consumer) = queue(size, &Waker::default());
         let workspace = Workspace::new(&limits, crate::KEY);
