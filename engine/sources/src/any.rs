@@ -19,7 +19,7 @@ pub enum AnySource {
 }
 
 impl AnySource {
-    /// Whether a read of a few bytes costs about a microsecond, and no engine's time.
+    /// Whether a read of a few bytes is cheap: it takes some microseconds, and no engine's time.
     pub const fn is_quick(&self) -> bool {
         match self {
             Self::File(_) | Self::Guest(_) | Self::Host(_) => true,

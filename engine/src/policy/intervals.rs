@@ -82,9 +82,9 @@ impl Intervals {
         }
     }
 
-    /// Counts a change that only a scan of everything found.
-    pub(super) fn note_found_late(&mut self) {
-        self.found_late = self.found_late.saturating_add(1);
+    /// Adds changes that only a scan of everything found.
+    pub(super) fn note_found_late(&mut self, count: u64) {
+        self.found_late = self.found_late.saturating_add(count);
     }
 
     /// Notes how much of its budget a scan has used, in percent.

@@ -239,9 +239,9 @@ impl Reporter<'_> {
         self.write(cx, subject, &record.with_parents(&[Details::Process(&process)]));
     }
 
-    /// Counts a change that only a scan of everything found.
-    pub fn note_found_late(&mut self) {
-        self.policy.note_found_late();
+    /// Adds changes that only a scan of everything found.
+    pub fn note_found_late(&mut self, count: u64) {
+        self.policy.note_found_late(count);
     }
 
     // §10.8

@@ -146,9 +146,9 @@ impl Policy {
         self.intervals.note_budget_used(percent);
     }
 
-    /// Counts a change that only a scan of everything found.
-    pub fn note_found_late(&mut self) {
-        self.intervals.note_found_late();
+    /// Adds changes that only a scan of everything found.
+    pub fn note_found_late(&mut self, count: u64) {
+        self.intervals.note_found_late(count);
     }
 
     /// Passes on urgent records for which the queue had no room before.

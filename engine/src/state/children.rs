@@ -36,9 +36,10 @@ pub(super) struct Children {
 const AREAS_SCANS_MAX: u8 = 64;
 
 impl Children {
-    /// Records that areas were compared: all of them, or some.
-    pub(super) fn note_areas(&mut self, complete: bool) {
-        self.areas_scans = self.areas_scans.saturating_add(1);
+    /// Records that areas were compared: all of them, or some, by a scan that counts 1 or 0
+    /// times.
+    pub(super) fn note_areas(&mut self, complete: bool, counts: u8) {
+        self.areas_scans = self.areas_scans.saturating_add(counts);
         self.areas_taken |= complete || self.areas_scans >= AREAS_SCANS_MAX;
     }
 }

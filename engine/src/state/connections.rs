@@ -162,7 +162,8 @@ impl Connections {
         if self.beginning_scans == 0 {
             self.first_round = snapshot.chains_round;
         }
-        self.beginning_scans = self.beginning_scans.saturating_add(1);
+        let counts = u32::from(snapshot.counts());
+        self.beginning_scans = self.beginning_scans.saturating_add(counts);
         let rounds = snapshot.chains_round.wrapping_sub(self.first_round);
         let had_turns = !snapshot.chains_in_turn || rounds >= BEGINNING_ROUNDS;
         let is_whole = complete && cut.is_empty();

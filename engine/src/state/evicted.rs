@@ -142,7 +142,12 @@ impl Admission {
 
     /// Forgets the evicted processes that have ended. `shown` has the scan's processes that have
     /// no row.
-    pub(super) fn forget_ended(&mut self, shown: impl Iterator<Item = ProcessKey>, scan: Scan) {
+    pub(super) fn forget_ended(
+        &mut self,
+        shown: impl Iterator<Item = ProcessKey>,
+        scan: Scan,
+        counts: u8,
+    ) {
         if self.evicted.is_empty() {
             return;
         }
@@ -155,7 +160,7 @@ impl Admission {
             let id = RowId(number);
             let is_shown = self.evicted.last_seen(id) == Some(scan);
             let Some(row) = self.evicted.get_mut(id) else { continue };
-            row.unseen_scans = if is_shown { 0 } else { row.unseen_scans + 1 };
+            row.unseen_scans = if is_shown { 0 } else { row.unseen_scans + u32::from(counts) };
             if row.unseen_scans >= UNSEEN_SCANS_MAX {
                 self.evicted.remove(id);
             }

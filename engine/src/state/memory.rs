@@ -216,7 +216,7 @@ impl Areas {
             if !is_noted {
                 self.note(entry.children.areas, news, emitter);
             }
-            entry.children.note_areas(mm.complete);
+            entry.children.note_areas(mm.complete, snapshot.counts());
             return;
         }
         let mut cursor = ListPool::<Area>::start(mem::take(&mut entry.children.areas));
@@ -234,7 +234,7 @@ impl Areas {
         } else {
             self.map_read(entry, mm, (news, quiet_from), emitter)
         };
-        entry.children.note_areas(mm.complete);
+        entry.children.note_areas(mm.complete, snapshot.counts());
         let version = &mut entry.children.areas_version;
         *version = version.wrapping_add(u32::from(is_changed));
     }

@@ -94,9 +94,10 @@ pub(super) struct Life {
     pub(super) existing: bool,
     /// Whether it was reported, made room for others, and is tracked again.
     pub(super) returned: bool,
-    /// Whether a scan before has shown it.
+    /// Whether a scan before has shown it, and one that counts.
     pub(super) was_shown: bool,
-    /// Number of scans that have shown it after the first one, without early ones.
+    was_counted: bool,
+    /// Number of scans that count and have shown it after the first of these.
     pub(super) scans_before: u32,
     /// Number of complete scans in a row from which it was absent.
     pub(super) absent_scans: u32,
@@ -113,11 +114,11 @@ pub(super) struct Life {
 impl Life {
     /// Notes a scan that shows it, and counts so often. Returns whether it is the first one.
     pub(super) fn note_scan(&mut self, counts: u8) -> bool {
-        let is_first = !core::mem::replace(&mut self.was_shown, true);
-        if !is_first {
+        if self.was_counted {
             self.scans_before = self.scans_before.saturating_add(counts.into());
         }
-        is_first
+        self.was_counted |= counts > 0;
+        !core::mem::replace(&mut self.was_shown, true)
     }
 
     pub(super) fn is_announced(&self) -> bool {

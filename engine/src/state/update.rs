@@ -95,7 +95,7 @@ impl State {
     /// Ends the baseline if this scan completes it.
     fn settle(&mut self, update: &Update<'_>) {
         let snapshot = update.snapshot;
-        self.progress.beginning_scans += 1;
+        self.progress.beginning_scans += u32::from(snapshot.counts());
         self.progress.settled = update.absent_scans_max.is_some()
             || self.progress.beginning_scans >= BEGINNING_SCANS_MAX;
         let is_crowded = self.progress.untracked[Limit::Processes as usize] > 0
@@ -118,7 +118,7 @@ impl State {
         let rows = snapshot.processes.iter().zip(&self.rows);
         let shown = rows.filter(|(_, id)| id.is_none());
         let shown = shown.filter_map(|(row, _)| Some(ProcessKey::of(&snapshot.leader(row)?.task)));
-        self.admission.forget_ended(shown, self.scan);
+        self.admission.forget_ended(shown, self.scan, snapshot.counts());
     }
 
     /// Notes that the scan shows a process, as the row of that index; `false` if it has ended or if

@@ -13,9 +13,9 @@ use panoptes_tables::room;
 
 use super::interfaces::INTERFACES_EVERY_SCANS;
 use super::kept::RUN_QUEUES_MAX;
-use super::snapshot::Losses;
+use super::snapshot::{Losses, Machine};
 use super::views::RUN_QUEUES_EVERY_SCANS;
-use super::{Kernel, Memory, ScanError, Scope, Walker};
+use super::{Kernel, Memory, ScanError, Scope, Snapshot, Walker};
 use crate::address::Reader;
 
 /// Which scan the rows of a walker are from.
@@ -35,8 +35,12 @@ pub(super) struct Idle {
     now: Vec<(KernelVa, u64)>,
     /// Whether `now` has every processor, and each runs its idle task.
     rests: bool,
-    /// What that scan had lost before it read connections.
+    /// The forks and the ticks of the last scan, and what that scan has lost.
+    forks: Option<u64>,
+    ticks: Option<u64>,
     losses: Losses,
+    /// Whether nobody could use the rows: the machine's clock stood still, or was in doubt.
+    is_unused: bool,
     /// The scan that the rows are from; `None` if that scan has failed or left something.
     shown: Option<Origin>,
 }
@@ -47,7 +51,10 @@ impl Idle {
             before: room::list(RUN_QUEUES_MAX),
             now: room::list(RUN_QUEUES_MAX),
             rests: false,
+            forks: None,
+            ticks: None,
             losses: Losses::default(),
+            is_unused: false,
             shown: None,
         }
     }
@@ -61,8 +68,9 @@ impl Idle {
         first: usize,
     ) {
         self.now.clear();
-        self.rests = !queues.is_empty();
+        self.rests = false;
         let Some(layout) = &kernel.layouts.rq else { return };
+        self.rests = !queues.is_empty();
         for (at, &queue) in (first..).zip(queues) {
             let running = reader.object(at).map(|bytes| Running::decode(layout, bytes));
             let resting = running.filter(|it| it.current == it.idle && !it.idle.is_null());
@@ -73,9 +81,16 @@ impl Idle {
         }
     }
 
-    /// Whether no task has run since the rows were read, which are those of `scan`.
-    pub(super) fn has_rested(&self, scan: Origin) -> bool {
-        self.rests && self.shown == Some(scan) && self.now == self.before
+    /// Whether no task has run since the rows were read, which are those of `scan`. Something
+    /// outside may load another state into a machine whose clock stands still, so rows from then are
+    /// of use only until its next tick.
+    pub(super) fn has_rested(&mut self, scan: Origin, machine: &Machine) -> bool {
+        let before = core::mem::replace(&mut self.ticks, machine.ticks);
+        self.rests
+            && self.shown == Some(scan)
+            && self.now == self.before
+            && self.forks == machine.total_forks
+            && (!self.is_unused || before == machine.ticks)
     }
 
     /// Notes that a whole scan begins, which makes the rows anew.
@@ -84,14 +99,11 @@ impl Idle {
         core::mem::swap(&mut self.before, &mut self.now);
     }
 
-    /// Notes what the scan has lost when it begins to read connections.
-    pub(super) fn note_losses(&mut self, losses: Losses) {
-        self.losses = losses;
-    }
-
     /// Notes that the rows are whole, and which scan they are from.
-    pub(super) fn end(&mut self, scan: Origin) {
+    pub(super) fn end(&mut self, scan: Origin, snapshot: &Snapshot) {
         self.shown = Some(scan);
+        (self.forks, self.losses) = (snapshot.machine.total_forks, snapshot.losses);
+        self.is_unused = false;
     }
 
     /// Notes that the rows are of no use any more.
@@ -101,6 +113,23 @@ impl Idle {
 }
 
 impl Walker {
+    /// Notes that nobody could use the last scan: its machine stood still, or was in doubt.
+    pub const fn note_unused(&mut self) {
+        self.idle.is_unused = true;
+    }
+
+    /// Whether the scan has found all there is, so that its rows are worth keeping. What could not
+    /// be read may be readable in the next scan.
+    pub(super) fn is_whole(&self) -> bool {
+        let snapshot = &self.snapshot;
+        let not_resident = snapshot.losses.not_resident;
+        snapshot.left.is_empty()
+            && snapshot.task_list_closed
+            && snapshot.idr_complete
+            && snapshot.work.failed == 0
+            && snapshot.losses == Losses { not_resident, ..Losses::default() }
+    }
+
     /// Sets whether the next scan comes too soon to count ([`Snapshot::is_early`]).
     ///
     /// [`Snapshot::is_early`]: super::Snapshot::is_early
@@ -116,11 +145,13 @@ impl Walker {
         memory: &mut Memory<'_>,
         scope: Scope,
     ) -> Result<bool, ScanError> {
-        let ages = [self.interface_age, self.hints.run_queues_age];
-        if !self.snapshot.has_rested || ages.contains(&0) {
+        let is_due = self.hints.run_queues_age == 0 || scope.interfaces && self.interface_age == 0;
+        if !self.snapshot.has_rested || is_due {
             return Ok(false);
         }
-        self.interface_age = (self.interface_age + 1) % INTERFACES_EVERY_SCANS;
+        if scope.interfaces {
+            self.interface_age = (self.interface_age + 1) % INTERFACES_EVERY_SCANS;
+        }
         self.hints.run_queues_age = (self.hints.run_queues_age + 1) % RUN_QUEUES_EVERY_SCANS;
         self.snapshot.is_kept = true;
         if scope.connections {
@@ -143,7 +174,7 @@ impl Walker {
         snapshot.sockets.clear();
         snapshot.terminals.clear();
         (snapshot.connections_cut, snapshot.chains_in_turn) = (0, false);
-        snapshot.losses = self.idle.losses;
+        (snapshot.losses, snapshot.left.chains) = (self.idle.losses, 0);
         for net in snapshot.nets.iter_mut() {
             net.connections_cut = false;
         }

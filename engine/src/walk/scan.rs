@@ -52,7 +52,7 @@ impl Walker {
         self.reader.forget_translations();
         self.read_machine(memory);
         let origin = Origin { system: self.system, scan: self.scans, scope };
-        self.snapshot.has_rested = self.idle.has_rested(origin);
+        self.snapshot.has_rested = self.idle.has_rested(origin, &self.snapshot.machine);
         self.snapshot.is_kept = false;
     }
 
@@ -84,7 +84,6 @@ impl Walker {
         }
         self.read_files(memory);
         memory.goes_on()?;
-        self.idle.note_losses(self.snapshot.losses);
         if scope.connections {
             self.read_connections(memory);
             memory.goes_on()?;
@@ -101,8 +100,9 @@ impl Walker {
         self.snapshot.work = memory.meter.spent();
         self.snapshot.count_dropped();
         self.snapshot.blame(self.scratch.quotas.refused);
-        if self.snapshot.left.is_empty() {
-            self.idle.end(Origin { system: self.system, scan: self.scans, scope });
+        if self.is_whole() {
+            let origin = Origin { system: self.system, scan: self.scans, scope };
+            self.idle.end(origin, &self.snapshot);
         }
         Ok(&self.snapshot)
     }

@@ -16,7 +16,7 @@ use panoptes_decoders::layout::{Field, View};
 use super::budget::Resume;
 use super::cgroups::CSS_SET_HEADS;
 use super::kept::{HINTS_MAX, Hint, Kept, RUN_QUEUES_MAX};
-use super::snapshot::{Index, Losses, ProcessRow, ThreadRow, row_at, view};
+use super::snapshot::{Index, ProcessRow, ThreadRow, row_at, view};
 use super::{Kernel, Memory, Walker, fetch};
 use panoptes_tables::{AddressMap, Insertion, Keyed, room};
 
@@ -348,8 +348,7 @@ impl Walker {
             }
         });
         let has_room = addresses.len() < CFS_RUN_QUEUES_MAX && queues.len() < queues.capacity();
-        self.hints.run_queues_whole =
-            has_room && unread == 0 && self.snapshot.losses == Losses::default();
+        self.hints.run_queues_whole = has_room && unread == 0 && self.snapshot.threads.dropped == 0;
     }
 
     /// Notes which views lack a process that they must show, and records hints for tasks that no

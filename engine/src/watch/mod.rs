@@ -153,6 +153,8 @@ pub struct Watched {
     /// The programs that ran when process 1 was read, before the first scan.
     oldest: OldestPrograms,
     is_partial: bool,
+    /// Whether the last scan could be compared.
+    is_used: bool,
     shortcuts: Shortcuts,
     early: Early,
     figures: ScanFigures,
@@ -200,6 +202,7 @@ impl Watched {
             calendar: CalendarClock::default(),
             oldest: OldestPrograms::default(),
             is_partial: false,
+            is_used: false,
             shortcuts: Shortcuts::new(),
             early: Early::default(),
             figures: ScanFigures::default(),
@@ -348,6 +351,9 @@ impl Watched {
             self.exchange(workspace);
             compared
         });
+        if !self.is_used {
+            workspace.walker.note_unused();
+        }
         workspace.walker.keep(&mut self.kept);
         compared
     }
@@ -397,23 +403,23 @@ impl Watched {
         now: Now,
         out: &mut Producer,
     ) -> Result<(), ScanError> {
+        self.is_used = false;
         if !self.follow(snapshot, now)? {
             return Ok(());
         }
+        self.is_used = true;
         self.workload.update(snapshot, self.policy.header_mut());
         let mut reporter = self.policy.reporter(out);
         self.contents.begin_scan(now.monotonic);
         if self.calendar.was_set(&snapshot.machine) {
             self.contents.doubt();
         }
-        let Self { detectors, contents, kernel, .. } = self;
+        let Self { detectors, contents, kernel, shortcuts, .. } = self;
         detectors.begin_scan();
-        let is_sweep = self.shortcuts.note(snapshot, now.monotonic);
+        shortcuts.begin_scan(snapshot, now.monotonic);
         let budget = source.budget;
         let on_change = &mut |cx: &ScanContext<'_>, change: &Change<'_>| {
-            if is_sweep && change.is_made_by_tasks() {
-                reporter.note_found_late();
-            }
+            shortcuts.note_change(change);
             reporter.change(cx, change);
             let memory = MachineMemory { source: &mut *source, kernel };
             detectors.observe(&mut Scene { memory, cx, out: &mut reporter }, change);
@@ -440,6 +446,7 @@ impl Watched {
         }
         self.figures.end(Stage::Hash, budget);
         report_tampering((&mut self.clock, &mut self.forks), &mut reporter, &cx, now);
+        reporter.note_found_late(shortcuts.take_found_late());
         reporter.end_scan(&cx, &self.state);
         let (cx, unstable, tables) = self.state.losses(snapshot, now);
         let (binaries, unjudged) = detectors.binary_attestation.losses();

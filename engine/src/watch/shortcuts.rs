@@ -6,26 +6,37 @@
 //!
 //! [`Walker::scan_changes`]: crate::walk::Walker::scan_changes
 
+use crate::state::Change;
 use crate::time::Monotonic;
 use crate::walk::Snapshot;
 
 /// Maximum time without a scan that reads everything.
 const SWEEP_NS: i64 = 1_000_000_000;
 
+/// How a scan's changes count.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Counts {
+    No,
+    /// As found late, if the next scan shows that the machine has rested until then: a task may
+    /// have run while the scan read.
+    Perhaps(u64),
+    /// As found late.
+    Yes(u64),
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shortcuts {
     are_used: bool,
     /// When a scan read everything last.
     swept: Option<Monotonic>,
-    /// Whether the last scan has kept the rows, and whether it read everything although the
-    /// machine had rested since others had kept them.
+    /// Whether the last scan has kept the rows.
     has_kept: bool,
-    was_sweep: bool,
+    counts: Counts,
 }
 
 impl Shortcuts {
     pub(super) const fn new() -> Self {
-        Self { are_used: false, swept: None, has_kept: false, was_sweep: false }
+        Self { are_used: false, swept: None, has_kept: false, counts: Counts::No }
     }
 
     pub(super) const fn set_used(&mut self, are_used: bool) {
@@ -37,15 +48,43 @@ impl Shortcuts {
         self.are_used && self.swept.is_some_and(|swept| now.since(swept) < SWEEP_NS)
     }
 
-    /// Notes a scan. Returns whether what it finds is what scans that keep the rows had missed. A
-    /// new process may be reported only by the scan after the one that found it.
-    pub(super) fn note(&mut self, snapshot: &Snapshot, now: Monotonic) -> bool {
+    /// Begins to compare a scan. What it finds is found late if it read everything although the
+    /// machine had rested since other scans kept their rows. The scan after that counts, too: a new
+    /// process may be reported only then.
+    pub(super) fn begin_scan(&mut self, snapshot: &Snapshot, now: Monotonic) {
         let had_kept = core::mem::replace(&mut self.has_kept, snapshot.is_kept);
         if !snapshot.is_kept {
             self.swept = Some(now);
         }
-        let is_sweep = had_kept && snapshot.has_rested && !snapshot.is_kept;
-        core::mem::replace(&mut self.was_sweep, is_sweep) || is_sweep
+        self.counts = match self.counts {
+            Counts::Perhaps(count) if snapshot.has_rested => Counts::Yes(count),
+            _ if had_kept && snapshot.has_rested && !snapshot.is_kept => Counts::Perhaps(0),
+            _ => Counts::No,
+        };
+    }
+
+    /// Notes a change that the scan has found.
+    pub(super) const fn note_change(&mut self, change: &Change<'_>) {
+        if change.is_made_by_tasks() {
+            self.add_one();
+        }
+    }
+
+    const fn add_one(&mut self) {
+        if let Counts::Perhaps(count) | Counts::Yes(count) = &mut self.counts {
+            *count += 1;
+        }
+    }
+
+    /// Ends a scan. Returns the number of changes that were found late for certain.
+    pub(super) const fn take_found_late(&mut self) -> u64 {
+        match self.counts {
+            Counts::Yes(count) => {
+                self.counts = Counts::No;
+                count
+            }
+            Counts::Perhaps(_) | Counts::No => 0,
+        }
     }
 }
 
@@ -54,29 +93,62 @@ mod tests {
     use super::*;
     use crate::limits::Limits;
 
-    #[test]
-    fn one_scan_in_a_second_reads_everything() {
+    const MS: i64 = 1_000_000;
+
+    /// Scans 10 ms apart, each with what its machine did before and the number of changes that it
+    /// finds; returns those that read everything, and what was found late by which.
+    fn scans(
+        count: i64,
+        has_rested: impl Fn(i64) -> bool,
+        changes: impl Fn(i64) -> u64,
+    ) -> (Vec<i64>, Vec<(i64, u64)>) {
         let mut shortcuts = Shortcuts::new();
         shortcuts.set_used(true);
         let mut snapshot = Snapshot::empty(&Limits::default());
-        snapshot.has_rested = true;
-        let mut whole = Vec::new();
-        for scan in 0..250 {
-            let now = Monotonic::from_ns(scan * 10_000_000);
-            snapshot.is_kept = shortcuts.may_keep(now);
-            let finds = shortcuts.note(&snapshot, now);
-            if !snapshot.is_kept || finds {
-                whole.push((scan, finds));
+        let (mut whole, mut late) = (Vec::new(), Vec::new());
+        for scan in 0..count {
+            let now = Monotonic::from_ns(scan * 10 * MS);
+            snapshot.has_rested = has_rested(scan);
+            snapshot.is_kept = snapshot.has_rested && shortcuts.may_keep(now);
+            if !snapshot.is_kept {
+                whole.push(scan);
+            }
+            shortcuts.begin_scan(&snapshot, now);
+            for _ in 0..changes(scan) {
+                shortcuts.add_one();
+            }
+            let found = shortcuts.take_found_late();
+            if found > 0 {
+                late.push((scan, found));
             }
         }
-        assert_eq!(whole, [(0, false), (100, true), (101, true), (200, true), (201, true)]);
+        (whole, late)
+    }
+
+    #[test]
+    fn one_scan_in_a_second_reads_everything() {
+        assert_eq!(scans(250, |_| true, |_| 0), (vec![0, 100, 200], vec![]));
+    }
+
+    #[test]
+    fn what_only_that_scan_or_the_next_one_finds_is_found_late() {
+        let changes = |scan| u64::from(scan == 100) * 2 + u64::from(scan == 101);
+        assert_eq!(scans(250, |_| true, changes).1, [(101, 3)]);
+    }
+
+    #[test]
+    fn what_a_task_does_during_or_after_that_scan_is_not_found_late() {
+        let changes = |scan| u64::from(scan == 100) + u64::from(scan == 101);
+        assert_eq!(scans(250, |scan| scan != 101, changes).1, []);
+        // Nor is what a scan finds that was not the first to look.
+        assert_eq!(scans(250, |scan| scan != 50, |scan| u64::from(scan == 50)).1, []);
     }
 
     #[test]
     fn they_can_be_switched_off() {
         let mut shortcuts = Shortcuts::new();
         shortcuts.set_used(true);
-        shortcuts.note(&Snapshot::empty(&Limits::default()), Monotonic::from_ns(0));
+        shortcuts.begin_scan(&Snapshot::empty(&Limits::default()), Monotonic::from_ns(0));
         assert!(shortcuts.may_keep(Monotonic::from_ns(1)));
         shortcuts.set_used(false);
         assert!(!shortcuts.may_keep(Monotonic::from_ns(1)));

@@ -5,11 +5,13 @@ mod actor;
 mod common;
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::Arc;
 
 use actor::Actor;
 use common::setup::{KEY, everything, setup};
 use common::{RELEASES, found, kernel, take_records, walker};
+use panoptes_decoders::source::{MemorySource, Outcome, Request};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::time::Now;
 use panoptes_engine::walk::{Budget, Kept, Kernel, Scope, Snapshot, Walker};
@@ -223,6 +225,51 @@ fn records_are_the_same_with_and_without_shortcuts() {
     }
 }
 
+/// A source that answers no request after the first batches of a scan.
+struct Failing<S> {
+    source: S,
+    batches: u32,
+}
+
+impl<S: MemorySource> MemorySource for Failing<S> {
+    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+        self.source.read_batch(requests, arena);
+        self.batches += 1;
+        if self.batches > 3 {
+            requests.iter_mut().for_each(|request| request.outcome = Outcome::Failed);
+        }
+    }
+
+    fn regions(&self) -> &[Range<u64>] {
+        self.source.regions()
+    }
+}
+
+#[test]
+fn rows_of_a_scan_that_could_not_read_are_not_kept() {
+    let mut machine = machine(RELEASES[2]);
+    let mut watch = Watch::new(&mut machine, true);
+    // A scan after one second reads everything.
+    for number in 0..140 {
+        machine.tick(INTERVAL_NS as u64);
+        watch.now = watch.now.after(INTERVAL_NS);
+        let Watch { workspace, watched, producer, consumer, now } = &mut watch;
+        let mut source = Source::new(&mut machine);
+        let scanned = if number == 101 {
+            watched.scan(workspace, &mut Failing { source, batches: 0 }, *now, producer)
+        } else {
+            watched.scan(workspace, &mut source, *now, producer)
+        };
+        let is_kept = scanned.is_ok() && workspace.snapshot().is_kept;
+        assert_eq!(is_kept, number > 1 && !matches!(number, 101 | 102 | 129), "{number}");
+        // The first scans report what exists.
+        for record in take_records(producer, consumer).iter().filter(|_| number > 5) {
+            let name = record["activity_data"]["name"].as_str().unwrap_or_default();
+            assert!(name.starts_with("coverage_"), "scan {number}: {name}");
+        }
+    }
+}
+
 /// Code inside the kernel can keep its own tasks from being counted.
 #[test]
 fn what_hides_from_the_counts_is_found_within_a_second_and_counted() {
@@ -232,21 +279,20 @@ fn what_hides_from_the_counts_is_found_within_a_second_and_counted() {
         machine.tick(INTERVAL_NS as u64);
         watch.scan(&mut machine);
     }
-    let child = machine.interrupt(|machine| machine.fork(1));
-    let (mut created, mut late) = (None, None);
+    machine.interrupt(|machine| machine.open(1, "/tmp/hidden"));
+    let (mut opened, mut late) = (None, None);
     for number in 0..1200 {
         machine.tick(INTERVAL_NS as u64);
         for record in watch.scan(&mut machine).0 {
             let record = &record["activity_data"];
             let details = &record["system_activity_details"];
-            if record["name"] == "process_created" {
-                assert_eq!(record["process_details"]["process_id"], child);
-                created = created.or(Some(number));
+            if record["name"] == "file_descriptor_open" {
+                opened = opened.or(Some(number));
             } else if !details["changes_found_late"].is_null() {
                 late = Some(details["changes_found_late"].clone());
             }
         }
     }
-    assert!(created.is_some_and(|number| number <= 100), "{created:?}");
+    assert!(opened.is_some_and(|number| (1..=100).contains(&number)), "{opened:?}");
     assert!(late.as_ref().is_some_and(|count| count.as_u64() >= Some(1)), "{late:?}");
 }

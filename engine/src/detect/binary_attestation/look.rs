@@ -118,7 +118,7 @@ impl Attest {
             row.areas = areas;
             row.again = if seeks_script && row.script_scans < SCRIPT_SCANS {
                 // A scan that left descriptors may have missed it.
-                row.script_scans += u8::from(has_descriptors);
+                row.script_scans += if has_descriptors { snapshot.counts() } else { 0 };
                 Some(self.scan.next())
             } else {
                 // The next scan divides the room.

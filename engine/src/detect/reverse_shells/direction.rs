@@ -87,8 +87,9 @@ impl Directions {
     /// Records the current listeners.
     pub fn update(&mut self, snapshot: &Snapshot) {
         self.is_full = false;
-        self.scans = self.scans.wrapping_add(1);
-        if self.scans.is_multiple_of(KEPT_SCANS) {
+        let counts = u32::from(snapshot.counts());
+        self.scans = self.scans.wrapping_add(counts);
+        if counts > 0 && self.scans.is_multiple_of(KEPT_SCANS) {
             self.forget_ports(snapshot);
         }
         if !self.note_listeners(snapshot) {

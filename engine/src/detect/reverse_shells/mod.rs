@@ -187,8 +187,11 @@ impl Detector for Shells {
         self.lost.begin_scan();
         let snapshot = scene.cx.snapshot;
         let is_partial = !snapshot.left.is_empty();
-        self.pending.begin_scan(core::mem::replace(&mut self.was_cut, is_partial));
-        self.turns.begin_scan();
+        // An early scan often comes in the middle of a change, so absence from it proves nothing.
+        let is_cut = is_partial || snapshot.is_early;
+        let was_cut = core::mem::replace(&mut self.was_cut, is_cut);
+        self.pending.begin_scan(was_cut);
+        self.turns.begin_scan(was_cut);
         let now = scene.cx.now.monotonic;
         self.partial_since = is_partial.then(|| self.partial_since.unwrap_or(now));
         self.directions.update(snapshot);

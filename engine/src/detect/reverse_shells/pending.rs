@@ -186,10 +186,10 @@ impl PendingList {
             had_spoken: question.has_spoken,
             received: question.received,
             begun: now.real,
-            lasted_scans: 1,
-            seen_scans: 1,
+            lasted_scans: question.counts,
+            seen_scans: question.counts,
             since: now,
-            scans: u32::from(!question.works),
+            scans: if question.works { 0 } else { question.counts },
             fed: question.fed,
         };
         self.0.add(question.pair, question.group, pending);
@@ -216,6 +216,20 @@ mod tests {
             settled,
             fed: None,
         }
+    }
+
+    /// Early scans come right after forks, when descriptors move.
+    #[test]
+    fn an_early_scan_settles_nothing() {
+        let mut pending = PendingList::new(HashKey::new(1));
+        let mut settles = |ms: i64, counts| {
+            pending.begin_scan(false);
+            let question = Question { counts, ..question(1, 1) };
+            pending.settled(&question, Now::at(ms * 1_000_000)).is_some()
+        };
+        // The first look is an early scan, and one that counts follows at once.
+        assert_eq!([settles(7, 0), settles(8, 1), settles(9, 0)], [false; 3]);
+        assert!(settles(18, 1));
     }
 
     /// One user's shells took the places of all others'.

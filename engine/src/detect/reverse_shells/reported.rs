@@ -146,7 +146,7 @@ impl Reported {
                 Place::Datagram => false,
             };
             has_datagrams |= matches!(entry.place, Place::Datagram);
-            entry.absent = if is_there { 0 } else { entry.absent + 1 };
+            entry.absent = if is_there { 0 } else { entry.absent + u32::from(snapshot.counts()) };
         }
         // One look at all sockets, however many were reported.
         for row in snapshot.sockets.iter().filter(|_| has_datagrams) {

@@ -102,7 +102,10 @@ impl Turns {
     }
 
     /// Forgets pairs that no recent scan has shown.
-    pub(super) fn begin_scan(&mut self) {
+    pub(super) fn begin_scan(&mut self, was_cut: bool) {
+        if was_cut {
+            self.0.see_all();
+        }
         self.0.begin_scan(ABSENT_SCANS);
     }
 
@@ -351,7 +354,7 @@ mod tests {
         let crowd = 1000..1000 + WATCHED_MAX as u32 + 50;
         let mut found = [false; 2];
         for scan in 0..40 {
-            turns.begin_scan();
+            turns.begin_scan(false);
             for process_id in crowd.clone() {
                 observe(&mut turns, process_id, 1000, scan);
             }
@@ -363,7 +366,7 @@ mod tests {
         }
         assert_eq!(found, [true; 2]);
         // What is not seen any more makes room.
-        (0..=ABSENT_SCANS).for_each(|_| turns.begin_scan());
+        (0..=ABSENT_SCANS).for_each(|_| turns.begin_scan(false));
         assert_eq!((turns.0.list.len(), turns.0.groups.owners()), (0, 0));
     }
 }

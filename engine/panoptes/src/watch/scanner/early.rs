@@ -9,17 +9,21 @@
 
 use super::turns::Turn;
 
-/// Time between two looks at the counts. A look that finds nothing costs a wakeup of the thread,
-/// which takes up to 15 us on a virtual core.
+/// Without early scans if the interval is longer: whoever wants so few scans wants to save time.
+pub(super) const INTERVAL_MAX_NS: u64 = 100_000_000;
+/// Time between two looks at the count of a system. A look that finds nothing costs a wakeup of the
+/// thread, which takes up to 15 us on a virtual core.
 const LOOK_NS: u64 = 1_000_000;
 /// The same while a system is scanned early.
 const LIVELY_LOOK_NS: u64 = 250_000;
+/// A look takes at most this part of the time until the next one: memory may answer slowly.
+const LOOK_PART: u64 = 100;
 /// Minimum time from the end of a scan to an early one. A scan that costs more leaves as much time
 /// as it costs.
 const APART_NS: u64 = 1_000_000;
 /// How long a system is scanned early after its count has grown.
 const LIVELY_NS: u64 = 50_000_000;
-/// Early scans use at most this part of the time of a core.
+/// Looks and early scans use at most this part of the time of a core.
 const PART: u64 = 10;
 /// Maximum stock.
 const STOCK_NS: u64 = 20_000_000;
@@ -40,7 +44,12 @@ impl Stock {
         self.left
     }
 
-    /// Takes what an early scan has cost.
+    /// What there is.
+    pub(super) const fn left(self) -> u64 {
+        self.left
+    }
+
+    /// Takes what a look or an early scan has cost.
     pub(super) const fn take(&mut self, cost: u64) {
         self.left = self.left.saturating_sub(cost);
     }
@@ -53,6 +62,8 @@ pub(super) struct Early {
     ended: u64,
     /// Until when it is scanned early.
     lively_until: u64,
+    /// When to look at its count again.
+    look_at: u64,
     /// Whether the scan that is due is an early one.
     is_next: bool,
 }
@@ -63,17 +74,29 @@ impl Early {
         now.saturating_sub(self.ended) >= APART_NS.max(cost)
     }
 
-    /// Notes whether the count of forks has grown. Returns whether to scan now.
-    pub(super) fn look(&mut self, now: u64, has_grown: bool) -> bool {
+    /// Whether to look at its count.
+    pub(super) const fn is_due(&self, now: u64) -> bool {
+        now >= self.look_at
+    }
+
+    /// Notes a look that took so long, and whether the count has grown.
+    pub(super) fn looked(&mut self, now: u64, took: u64, has_grown: bool) {
         if has_grown {
             self.lively_until = now.saturating_add(LIVELY_NS);
         }
+        let pause = if self.is_lively(now) { LIVELY_LOOK_NS } else { LOOK_NS };
+        self.look_at = now.saturating_add(pause.max(took.saturating_mul(LOOK_PART)));
+    }
+
+    /// Whether it is scanned early at present.
+    pub(super) const fn is_lively(&self, now: u64) -> bool {
         now < self.lively_until
     }
 
-    /// How long to wait until the next look.
-    pub(super) const fn pause(&self, now: u64) -> u64 {
-        if now < self.lively_until { LIVELY_LOOK_NS } else { LOOK_NS }
+    /// How long to wait until something is to be done for it.
+    pub(super) fn pause(&self, now: u64) -> u64 {
+        let pause = if self.is_lively(now) { 0 } else { self.look_at.saturating_sub(now) };
+        pause.max(LIVELY_LOOK_NS)
     }
 
     /// Whether the scan that is due is an early one.
@@ -82,8 +105,8 @@ impl Early {
     }
 
     /// Makes a system due.
-    pub(super) fn begin(&mut self, turn: &mut Turn, now: u64, interval: u64) {
-        turn.advance(now, interval);
+    pub(super) const fn begin(&mut self, turn: &mut Turn, now: u64) {
+        turn.advance(now);
         self.is_next = true;
     }
 
@@ -117,23 +140,34 @@ mod tests {
 
     #[test]
     fn a_system_is_scanned_early_for_a_while_after_a_fork() {
+        for interval in [10 * MS, 1_000_000 * MS] {
+            let mut early = Early::default();
+            let mut turn = Turn::default();
+            turn.scanned(0, MS, interval, false);
+            assert!(!early.end(MS));
+            assert!(!early.may(MS, MS) && early.may(2 * MS, MS) && !early.may(3 * MS, 3 * MS));
+            assert!(early.is_due(3 * MS));
+            early.looked(3 * MS, 1000, false);
+            assert!(!early.is_lively(3 * MS) && !early.is_due(3 * MS));
+            assert_eq!(early.pause(3 * MS), LOOK_NS);
+            early.looked(4 * MS, 1000, true);
+            assert_eq!(early.pause(5 * MS), LIVELY_LOOK_NS);
+            assert!(early.is_lively(53 * MS) && !early.is_lively(54 * MS));
+            let due = |turn: Turn, now| next([turn].into_iter(), Kind::Quick, now, interval);
+            assert_eq!(due(turn, 4 * MS), Next::Wait(interval));
+            early.begin(&mut turn, 4 * MS);
+            assert_eq!(due(turn, 4 * MS), Next::Scan(0));
+            turn.scanned(4 * MS, 5 * MS, interval, false);
+            assert!(early.end(5 * MS));
+            // The next scan comes a whole interval later.
+            assert_eq!(due(turn, 5 * MS), Next::Wait(4 * MS + interval));
+        }
+    }
+
+    #[test]
+    fn memory_that_answers_slowly_is_looked_at_rarely() {
         let mut early = Early::default();
-        let mut turn = Turn::default();
-        turn.scanned(0, MS, 10 * MS, false);
-        assert!(!early.end(MS));
-        assert!(!early.may(MS, MS) && early.may(2 * MS, MS) && !early.may(3 * MS, 3 * MS));
-        assert_eq!(early.pause(3 * MS), LOOK_NS);
-        assert!(!early.look(3 * MS, false));
-        assert!(early.look(4 * MS, true));
-        assert_eq!(early.pause(5 * MS), LIVELY_LOOK_NS);
-        assert!(early.look(53 * MS, false) && !early.look(54 * MS, false));
-        let due = |turn: Turn, now| next([turn].into_iter(), Kind::Quick, now, 10 * MS);
-        assert_eq!(due(turn, 4 * MS), Next::Wait(10 * MS));
-        early.begin(&mut turn, 4 * MS, 10 * MS);
-        assert_eq!(due(turn, 4 * MS), Next::Scan(0));
-        turn.scanned(4 * MS, 5 * MS, 10 * MS, false);
-        assert!(early.end(5 * MS));
-        // The next scan comes a whole interval later.
-        assert_eq!(due(turn, 5 * MS), Next::Wait(14 * MS));
+        early.looked(0, 2 * MS, true);
+        assert!(!early.is_due(199 * MS) && early.is_due(200 * MS));
     }
 }

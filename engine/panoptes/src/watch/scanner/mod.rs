@@ -31,7 +31,7 @@ use super::clocks::{nanoseconds, wall_clock_ns};
 use super::signals::Waker;
 use crate::config::Service;
 use crate::message::Messages;
-use early::{Early, Stock};
+use early::{Early, INTERVAL_MAX_NS, Stock};
 use meter::{Meter, RunDelay};
 pub(super) use stats::{Measured, ScanStats, ScannerState};
 pub(super) use system::{Ends, Gone, Pace, Scan, System};
@@ -132,6 +132,17 @@ pub(super) enum Why {
     Panicked(String),
 }
 
+/// What a look at a system has shown.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Look {
+    /// There is nothing to do.
+    Nothing,
+    /// It waits until early scans may use more.
+    Waits,
+    /// It is due.
+    Scans,
+}
+
 /// The state of a scanner thread.
 pub(super) struct Scanner<S: Scan = System> {
     pub(super) kind: Kind,
@@ -160,6 +171,8 @@ pub(super) struct Scanner<S: Scan = System> {
     hashing_ns: u64,
     /// What early scans may use.
     stock: Stock,
+    /// The place of the system that is looked at first.
+    early_next: usize,
     /// The place of the system that hashes next.
     hashes_next: usize,
     /// When records were passed on last.
@@ -227,6 +240,7 @@ impl<S: Scan> Scanner<S> {
             run_delay: RunDelay::default(),
             hashing_ns: 0,
             stock: Stock::default(),
+            early_next: 0,
             hashes_next: 0,
             flushed_ns: 0,
         }
@@ -401,14 +415,16 @@ impl<S: Scan> Scanner<S> {
         let period = interval.max(slot.turn.pause);
         slot.turn.pause = turns::pause(usual, share, interval);
         slot.stats.ended(cost, is_late, is_partial);
-        if slot.early.end(end) {
+        let was_early = slot.early.end(end);
+        if was_early {
             self.stock.take(took);
         }
         producer.set_subject(Subject::SERVICE);
         producer.end_shares();
         state.ends();
         let is_over = *kind == Kind::Quick && state.is_shared() && cost > limit();
-        let overruns = is_over && slot.cost.overran(end, period);
+        // Early scans come close together, and two of them may be delayed by the host.
+        let overruns = is_over && !was_early && slot.cost.overran(end, period);
         self.hashing_ns = self.hashing_ns.saturating_add(took / HASHING_PART);
         match result {
             Err(panic) => self.give_up(at, panic),
@@ -420,36 +436,73 @@ impl<S: Scan> Scanner<S> {
     }
 
     /// While no scan is due before `due`, makes a system due whose machine has started something.
+    /// Systems take turns, and one that waits for the stock keeps it from the others.
     fn make_early(&mut self, now: u64, due: u64) -> bool {
         if !self.looks_early() {
             return false;
         }
-        let (interval, stock) = (self.interval_ns(), self.stock.fill(now));
-        let Self { slots, scratch, state, .. } = self;
-        let Some(scratch) = scratch else { return false };
-        let is_shared = slots.len() > 1;
-        for slot in slots.iter_mut() {
-            let cost = slot.cost.ns();
-            // It must delay no other system.
-            let fits = cost <= stock && (!is_shared || now.saturating_add(cost) <= due);
-            if !fits || slot.cost.scans == 0 || !slot.early.may(now, cost) {
-                continue;
-            }
-            // It reads memory, which may not answer.
-            state.begins(slot.index, now);
-            let has_births = slot.system.has_births(scratch);
-            state.ends();
-            if slot.early.look(now, has_births) {
-                slot.early.begin(&mut slot.turn, now, interval);
-                return true;
+        self.stock.fill(now);
+        let count = self.slots.len();
+        for step in 0..count {
+            let at = (self.early_next + step) % count;
+            match self.look(at, now, due) {
+                Look::Nothing => {}
+                Look::Waits => return false,
+                Look::Scans => {
+                    self.early_next = at + 1;
+                    return true;
+                }
             }
         }
         false
     }
 
+    /// Looks at a system's count of forks, and makes the system due if that has grown.
+    fn look(&mut self, at: usize, now: u64, due: u64) -> Look {
+        let (begin, is_shared) = (self.now_ns(), self.slots.len() > 1);
+        let Self { slots, scratch, state, stock, .. } = self;
+        let Some(scratch) = scratch else { return Look::Nothing };
+        let slot = &mut slots[at];
+        let cost = slot.cost.ns();
+        if slot.cost.scans == 0 || !slot.system.can_look() || !slot.early.may(now, cost) {
+            return Look::Nothing;
+        }
+        if slot.early.is_due(now) && stock.left() > 0 {
+            // It reads memory, which may not answer.
+            state.begins(slot.index, begin);
+            let looked = caught(|| slot.system.has_births(scratch));
+            state.ends();
+            match looked {
+                Ok(has_births) => {
+                    let took = nanoseconds(self.start.elapsed()).saturating_sub(begin);
+                    slot.early.looked(now, took, has_births);
+                    stock.take(took);
+                }
+                Err(panic) => {
+                    self.give_up(at, panic);
+                    return Look::Waits;
+                }
+            }
+        }
+        if !slot.early.is_lively(now) {
+            return Look::Nothing;
+        }
+        if cost > stock.left() {
+            return Look::Waits;
+        }
+        // It must delay no other system.
+        if is_shared && now.saturating_add(cost) > due {
+            return Look::Nothing;
+        }
+        slot.early.begin(&mut slot.turn, now);
+        Look::Scans
+    }
+
     /// Whether it looks for systems to scan early.
     fn looks_early(&self) -> bool {
-        self.kind == Kind::Quick && self.shared.early_scans.load(Ordering::Relaxed)
+        self.kind == Kind::Quick
+            && self.shared.early_scans.load(Ordering::Relaxed)
+            && self.interval_ns() <= INTERVAL_MAX_NS
     }
 
     /// Returns a system that can't be scanned any more.
@@ -564,7 +617,8 @@ impl<S: Scan> Scanner<S> {
     fn wait_until(&self, due: Instant) {
         let left = due.saturating_duration_since(Instant::now());
         let now = self.now_ns();
-        let looks = self.slots.iter().map(|slot| slot.early.pause(now));
+        let looking = self.slots.iter().filter(|slot| slot.system.can_look());
+        let looks = looking.map(|slot| slot.early.pause(now));
         let look = looks.min().filter(|_| self.looks_early()).map(Duration::from_nanos);
         let most = look.unwrap_or(NAP);
         if !left.is_zero() && !self.must_stop() {

@@ -35,6 +35,9 @@ pub(in crate::watch) trait Scan: Send + 'static {
     /// Whether the last scan has ended early.
     fn is_partial(&self) -> bool;
 
+    /// Whether a look at the machine's count of forks is cheap.
+    fn can_look(&self) -> bool;
+
     /// Whether the machine has started a process or a thread since the last scan began.
     fn has_births(&mut self, scratch: &mut Self::Scratch) -> bool;
 
@@ -207,8 +210,12 @@ impl Scan for System {
         self.watched.is_partial()
     }
 
+    fn can_look(&self) -> bool {
+        self.source.is_quick()
+    }
+
     fn has_births(&mut self, workspace: &mut Workspace) -> bool {
-        self.source.is_quick() && self.watched.has_births(workspace, &mut self.source)
+        self.watched.has_births(workspace, &mut self.source)
     }
 
     fn has_work(&self) -> bool {

@@ -46,6 +46,8 @@ pub(in crate::watch) struct Fake {
     /// What is left of the present scan.
     left: u32,
     has_work: bool,
+    /// Whether its machine always starts something.
+    births: bool,
     /// Milliseconds for which hashing waits.
     work_waits_ms: u64,
     /// Parts of all scans.
@@ -62,6 +64,7 @@ impl Fake {
             count,
             left: 0,
             has_work: false,
+            births: false,
             work_waits_ms: 0,
             parts: Arc::default(),
             worked: Arc::default(),
@@ -106,8 +109,12 @@ impl Scan for Fake {
         Ok(())
     }
 
+    fn can_look(&self) -> bool {
+        true
+    }
+
     fn has_births(&mut self, (): &mut ()) -> bool {
-        false
+        self.births
     }
 
     fn is_partial(&self) -> bool {
@@ -261,6 +268,32 @@ fn a_stop_and_a_shorter_interval_take_effect_during_a_long_one() {
     sleep(Duration::from_millis(20));
     let (took, _) = running.stop();
     assert!(took < SOON, "{took:?}");
+}
+
+/// Whoever starts processes without end takes early scans from nobody else.
+#[test]
+fn lively_systems_share_what_early_scans_may_use() {
+    let fakes: Vec<_> = [100, 400]
+        .map(|us| Fake { births: true, ..Fake::new(Part::Works(us), 1) })
+        .into_iter()
+        .chain([Fake::new(Part::Works(100), 1)])
+        .collect();
+    let parts: Vec<_> = fakes.iter().map(|fake| Arc::clone(&fake.parts)).collect();
+    let running = Running::start(Kind::Quick, Duration::from_millis(50), fakes);
+    running.shared.early_scans.store(true, Ordering::Relaxed);
+    let begin = Instant::now();
+    running.wait(200);
+    let ran = begin.elapsed();
+    running.stop();
+    let scans: Vec<_> = parts.iter().map(|count| count.load(Ordering::SeqCst)).collect();
+    // The quiet system has a scan for each interval.
+    let intervals = ran.as_millis() as u64 / 50 + 2;
+    assert!(scans[2] <= intervals, "{scans:?} in {ran:?}");
+    assert!(scans[0] > 2 * intervals && scans[1] > 2 * intervals, "{scans:?} in {ran:?}");
+    assert!(scans[0] < 4 * scans[1], "{scans:?}");
+    // Early scans take a tenth of the time, beside a full stock.
+    let early_us = scans[0].min(10_000) * 100 + scans[1] * 400;
+    assert!(u128::from(early_us) < ran.as_micros() / 5 + 20_000, "{scans:?} in {ran:?}");
 }
 
 #[test]

@@ -17,6 +17,8 @@ pub(in crate::watch) enum Kind {
 pub(in crate::watch) struct Turn {
     /// When the last scan was due. Being late does not move it, so that the rate is kept.
     last: Option<u64>,
+    /// When an early scan is due, if one is.
+    early: Option<u64>,
     /// The time that a slow scanner has spent on it.
     pub(in crate::watch) used: u64,
     /// The least time from scan to scan, if it is more than the interval: a system whose scans cost
@@ -36,12 +38,13 @@ pub(in crate::watch) fn pause(cost: u64, share: u64, interval: u64) -> u64 {
 impl Turn {
     /// When it is due; at once before its first scan.
     pub(in crate::watch) fn due(self, interval: u64) -> u64 {
-        self.last.map_or(0, |last| last.saturating_add(interval.max(self.pause)))
+        let due = self.last.map_or(0, |last| last.saturating_add(interval.max(self.pause)));
+        self.early.map_or(due, |early| early.min(due))
     }
 
     /// Makes it due now.
-    pub(in crate::watch) fn advance(&mut self, now: u64, interval: u64) {
-        self.last = Some(now.saturating_sub(interval.max(self.pause)));
+    pub(in crate::watch) const fn advance(&mut self, now: u64) {
+        self.early = Some(now);
     }
 
     /// How late it is, as a part of its own time from scan to scan, in millionths; 0 before it is
@@ -62,6 +65,7 @@ impl Turn {
         goes_on: bool,
     ) -> bool {
         let due = if self.last.is_some() { self.due(interval) } else { begin };
+        self.early = None;
         let now = end.saturating_sub(interval);
         // The pause counts from the beginning of a scan, so one that took longer is due at once.
         let soonest = end.saturating_sub(interval.max(self.pause));
@@ -178,7 +182,7 @@ mod tests {
     const INTERVAL: u64 = 10 * MS;
 
     fn turn(last: u64, used: u64) -> Turn {
-        Turn { last: Some(last), used, pause: 0 }
+        Turn { last: Some(last), used, ..Turn::default() }
     }
 
     #[test]
