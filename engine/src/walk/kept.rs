@@ -1,7 +1,8 @@
 //! What the walk remembers of one system from scan to scan.
 //!
 //! A [`Walker`] may scan several systems in turn. It is passed what is kept of a system before each
-//! scan of it, and returns that afterwards. Everything else of a walker is valid for one scan.
+//! scan of it, and returns that afterwards. Everything else of a walker is valid for one scan, or
+//! until it scans another system or a task has run ([`super::idle`]).
 
 use core::mem;
 use core::sync::atomic::{AtomicU64, Ordering};
