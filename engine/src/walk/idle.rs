@@ -93,6 +93,11 @@ impl Idle {
             && (!self.is_unused || before == machine.ticks)
     }
 
+    /// Whether the rows are those of the last scan, so that the counts can be compared.
+    pub(super) fn has_rows(&self, scan: Origin) -> bool {
+        self.shown == Some(scan) && !self.before.is_empty()
+    }
+
     /// Notes that a whole scan begins, which makes the rows anew.
     pub(super) fn begin(&mut self) {
         self.shown = None;

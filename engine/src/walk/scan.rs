@@ -44,6 +44,7 @@ impl Walker {
         if self.keep_rows(memory, scope)? {
             return Ok(&self.snapshot);
         }
+        self.snapshot.has_run = !self.snapshot.has_rested && self.idle.has_rows(self.origin(scope));
         self.read_rows(memory, scope)
     }
 
@@ -51,9 +52,13 @@ impl Walker {
     fn begin_scan(&mut self, memory: &mut Memory<'_>, scope: Scope) {
         self.reader.forget_translations();
         self.read_machine(memory);
-        let origin = Origin { system: self.system, scan: self.scans, scope };
+        let origin = self.origin(scope);
         self.snapshot.has_rested = self.idle.has_rested(origin, &self.snapshot.machine);
-        self.snapshot.is_kept = false;
+        (self.snapshot.is_kept, self.snapshot.has_run) = (false, false);
+    }
+
+    const fn origin(&self, scope: Scope) -> Origin {
+        Origin { system: self.system, scan: self.scans, scope }
     }
 
     /// Makes all rows anew.
@@ -101,7 +106,7 @@ impl Walker {
         self.snapshot.count_dropped();
         self.snapshot.blame(self.scratch.quotas.refused);
         if self.is_whole() {
-            let origin = Origin { system: self.system, scan: self.scans, scope };
+            let origin = self.origin(scope);
             self.idle.end(origin, &self.snapshot);
         }
         Ok(&self.snapshot)

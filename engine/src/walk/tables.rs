@@ -40,6 +40,8 @@ macro_rules! tables {
             pub has_rested: bool,
             /// Whether the rows are those of that scan, for this reason.
             pub is_kept: bool,
+            /// Whether a task has run since then, by these counts, as far as the scan has asked.
+            pub has_run: bool,
             /// Whether the scan came so soon after another one that it does not count where a
             /// number of scans stands for a time.
             pub is_early: bool,
@@ -78,6 +80,7 @@ macro_rules! tables {
                     machine: Machine::default(),
                     has_rested: false,
                     is_kept: false,
+                    has_run: false,
                     is_early: false,
                     $($name: tables!(@new $table, $capacity, key.derive(stringify!($name))),)*
                     interfaces: Rows::with_capacity(INTERFACES_MAX),
