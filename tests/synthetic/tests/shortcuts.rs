@@ -236,7 +236,9 @@ impl<S: MemorySource> MemorySource for Failing<S> {
         self.source.read_batch(requests, arena);
         self.batches += 1;
         if self.batches > 3 {
-            requests.iter_mut().for_each(|request| request.outcome = Outcome::Failed);
+            for request in requests {
+                request.outcome = Outcome::Failed;
+            }
         }
     }
 

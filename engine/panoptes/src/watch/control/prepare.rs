@@ -177,6 +177,8 @@ pub(super) fn keep_until_restart(new: &mut WatchRequest, old: &WatchRequest) {
         immediate_shutdown: service.immediate_shutdown,
         log_level: service.log_level,
         scan_interval: service.scan_interval,
+        shortcuts: service.shortcuts,
+        early_scans: service.early_scans,
         guest_users: service.guest_users.clone(),
         ..before.service.clone()
     };

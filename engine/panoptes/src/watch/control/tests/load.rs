@@ -129,7 +129,8 @@ pub(super) struct Service<'a> {
 fn configuration(more: &[(&str, Value)]) -> Value {
     let mut all = json!({
         "auto_scan": false,
-        "service": {"state_dir": "state", "scan_interval": "5ms"},
+        // Tests wait for numbers of scans that stand for times.
+        "service": {"state_dir": "state", "scan_interval": "5ms", "early_scans": false},
         "output": {"stdout": false, "log_folder": "log", "rotate_size": "1GiB"},
         // Little memory: several tests run at a time.
         "default": {"limits": {

@@ -18,7 +18,7 @@ const ROWS: &[Row] = &[
     row("service.log_level", "40", SERVICE),
     row("service.scan_interval", "\"1h\"", SERVICE),
     row("service.shortcuts", "false", SERVICE),
-    row("service.early_scans", "false", SERVICE),
+    row("service.early_scans", "true", SERVICE),
     row("default.log_level", "30", SERVICE),
     row("default.memory_regions_path", "\"/regions\"", SEARCH),
     row("default.sdk_log_level", "70", SEARCH),
@@ -55,6 +55,23 @@ fn each_key_of_the_service_applies_at_once() {
         assert!(scans() - before <= 2, "{} scans", scans() - before);
         service.set(&[("service.scan_interval", json!("5ms"))]);
         service.scan(5);
+
+        let kept = || figures.kept.load(Ordering::Relaxed);
+        service.driver.wait_for("a scan that keeps rows", || kept() > 0);
+        service.set(&[("service.shortcuts", value("service.shortcuts"))]);
+        service.scan(2);
+        let before = kept();
+        service.scan(20);
+        assert_eq!(kept(), before);
+        let early = || figures.early.load(Ordering::Relaxed);
+        assert_eq!(early(), 0);
+        service.set(&[
+            ("service.early_scans", value("service.early_scans")),
+            ("service.scan_interval", json!("100ms")),
+        ]);
+        service.live.act(|machine| machine.fork(1));
+        service.driver.wait_for("an early scan", || early() > 0);
+        service.set(&[]);
 
         let attach =
             |processes: u32| service.set(&[("default.limits.processes", json!(processes))]);
