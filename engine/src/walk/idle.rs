@@ -82,8 +82,8 @@ impl Idle {
     }
 
     /// Whether no task has run since the rows were read, which are those of `scan`. Something
-    /// outside may load another state into a machine whose clock stands still, so rows from then are
-    /// of use only until its next tick.
+    /// outside may load another state into a machine whose clock stands still, so rows from then
+    /// are of use only until its next tick.
     pub(super) fn has_rested(&mut self, scan: Origin, machine: &Machine) -> bool {
         let before = core::mem::replace(&mut self.ticks, machine.ticks);
         self.rests

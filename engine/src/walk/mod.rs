@@ -5,9 +5,9 @@
 //! the objects. `scan` has the order; each file beside this one has the rounds of one
 //! entity.
 //!
-//! Not here: deciding what is reported. From one scan to the next, the walk remembers where to look:
-//! network interfaces with the ages of their namespaces, run queues, and tasks that no list shows. It
-//! keeps all rows if no task has run since they were read (`idle`).
+//! Not here: deciding what is reported. From one scan to the next, the walk remembers where to
+//! look: network interfaces with the ages of their namespaces, run queues, and tasks that no list
+//! shows. It keeps all rows if no task has run since they were read (`idle`).
 
 mod budget;
 mod cgroups;

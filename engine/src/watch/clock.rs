@@ -13,8 +13,8 @@ use crate::walk::{Machine, Snapshot};
 /// A machine is idle or stopped after this time without a tick: a busy machine's ticks come at
 /// least every 10 ms.
 const STILL_NS: i64 = 100_000_000;
-/// The same if the counts of tasks in memory have changed: whatever wakes a processor brings the
-/// clock up to date (`tick_nohz_update_jiffies`, kernel/time/tick-sched.c). So something outside has
+/// The same if the counts of tasks in memory have changed: what wakes a processor brings the clock
+/// up to date (`tick_nohz_update_jiffies`, kernel/time/tick-sched.c). So something outside has
 /// changed the memory, such as a QEMU that loads a state, which takes longer than this to start.
 const STILL_RUNNING_NS: i64 = 40_000_000;
 /// Number of changes, beside the first value, after which a clock counts as running.

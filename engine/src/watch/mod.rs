@@ -324,6 +324,7 @@ impl Watched {
         self.policy.note_scan(now.monotonic);
         self.policy.offer_undelivered(out);
         self.figures = ScanFigures::begin(budget);
+        self.is_used = false;
         let Workspace { walker, .. } = workspace;
         walker.resume(&mut self.kept);
         let is_early = self.early.is_next();
@@ -403,11 +404,10 @@ impl Watched {
         now: Now,
         out: &mut Producer,
     ) -> Result<(), ScanError> {
-        self.is_used = false;
-        if !self.follow(snapshot, now)? {
+        self.is_used = self.follow(snapshot, now)?;
+        if !self.is_used {
             return Ok(());
         }
-        self.is_used = true;
         self.workload.update(snapshot, self.policy.header_mut());
         let mut reporter = self.policy.reporter(out);
         self.contents.begin_scan(now.monotonic);

@@ -187,9 +187,8 @@ impl Detector for Shells {
         self.lost.begin_scan();
         let snapshot = scene.cx.snapshot;
         let is_partial = !snapshot.left.is_empty();
-        // An early scan often comes in the middle of a change, so absence from it proves nothing.
-        let is_cut = is_partial || snapshot.is_early;
-        let was_cut = core::mem::replace(&mut self.was_cut, is_cut);
+        // An early scan often comes in the middle of a change.
+        let was_cut = core::mem::replace(&mut self.was_cut, is_partial || snapshot.is_early);
         self.pending.begin_scan(was_cut);
         self.turns.begin_scan(was_cut);
         let now = scene.cx.now.monotonic;
@@ -405,8 +404,7 @@ impl Shells {
         let mut case = self.case(shell, interpreter, candidate);
         let pair = self.pair(shell, candidate.object);
         let shape = (case.inward, case.outward);
-        // Bytes written since the pair was first seen are answers to commands, not a question to a
-        // server.
+        // Bytes written since the pair was first seen answer commands; they ask no server.
         let known = pair.and_then(|pair| self.pending.had_spoken(pair, shape));
         case.has_spoken = known.unwrap_or(case.has_spoken);
         let reason = judge::judge(&case)?;
@@ -426,11 +424,10 @@ impl Shells {
             tasks.any(|task| task.is_at_work() && !waits(task))
         });
         let group = snapshot.processes.at(shell.process).map_or(0, |row| snapshot.group_of(row));
-        let counters = counters_of(snapshot, candidate.object);
-        let received = counters.map_or(0, |counters| counters.bytes_in);
+        let received = counters_of(snapshot, candidate.object).map_or(0, |it| it.bytes_in);
         let has_spoken = case.has_spoken;
         let fed = self.fed(shell, candidate);
-        let counts = shell.snapshot.counts().into();
+        let counts = snapshot.counts().into();
         let question =
             Question { pair, group, shape, has_spoken, received, works, counts, settled, fed };
         let settled = self.pending.settled(&question, now);

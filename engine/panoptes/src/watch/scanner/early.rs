@@ -9,7 +9,7 @@
 
 use super::turns::Turn;
 
-/// Without early scans if the interval is longer: whoever wants so few scans wants to save time.
+/// There are no early scans if the interval is longer: such an interval is there to save time.
 pub(super) const INTERVAL_MAX_NS: u64 = 100_000_000;
 /// Time between two looks at the count of a system. A look that finds nothing costs a wakeup of the
 /// thread, which takes up to 15 us on a virtual core.

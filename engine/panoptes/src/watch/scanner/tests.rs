@@ -270,7 +270,7 @@ fn a_stop_and_a_shorter_interval_take_effect_during_a_long_one() {
     assert!(took < SOON, "{took:?}");
 }
 
-/// Whoever starts processes without end takes early scans from nobody else.
+/// A system that starts processes without end takes early scans from nobody else.
 #[test]
 fn lively_systems_share_what_early_scans_may_use() {
     let fakes: Vec<_> = [100, 400]
