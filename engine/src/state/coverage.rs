@@ -33,7 +33,7 @@ const BURST_NS: i64 = 60_000_000_000;
 pub(super) struct Coverage {
     last: Option<u64>,
     births: Births,
-    /// Highest number unseen since the last report, when the first was missed, and when the number
+    /// The number unseen as of the last scan, when the first of these was missed, and when the number
     /// last grew.
     unseen_max: u64,
     since: Monotonic,
@@ -65,8 +65,11 @@ impl Coverage {
             if self.unseen_max == 0 {
                 self.since = now;
             }
-            (self.unseen_max, self.grew) = (unseen, now);
+            self.grew = now;
         }
+        // Some births are seen late. The next ones of these must not pass for births that were
+        // missed a while ago.
+        self.unseen_max = unseen;
         let is_past = |since, time| now.since(since) >= time;
         let is_over = is_past(self.grew, QUIET_NS)
             && self.reported.is_none_or(|reported| is_past(reported, APART_NS));
@@ -160,6 +163,21 @@ mod tests {
         assert_eq!(coverage.rest(), None);
         coverage.update(Some(20), 3);
         assert_eq!(coverage.rest(), Some(Births { born: 5, seen: 3 }));
+    }
+
+    /// Scans right after forks often see a process one scan late.
+    #[test]
+    fn births_that_are_seen_late_again_and_again_are_not_reported() {
+        let mut coverage = Coverage::default();
+        coverage.update(Some(10), 0);
+        for scan in 1..1000 {
+            let is_late = scan % 150 == 0;
+            let seen = u64::from(!is_late) + u64::from(scan % 150 == 1 && scan > 1);
+            coverage.update(Some(10 + scan), seen);
+            let now = Monotonic::from_ns(scan as i64 * 10_000_000);
+            assert_eq!(coverage.report(now), None, "{scan}");
+        }
+        assert_eq!(coverage.rest(), None);
     }
 
     #[test]
