@@ -33,8 +33,8 @@ const BURST_NS: i64 = 60_000_000_000;
 pub(super) struct Coverage {
     last: Option<u64>,
     births: Births,
-    /// The number unseen as of the last scan, when the first of these was missed, and when the number
-    /// last grew.
+    /// The number unseen as of the last scan, when the first of these was missed, and when the
+    /// number last grew.
     unseen_max: u64,
     since: Monotonic,
     grew: Monotonic,
