@@ -7,8 +7,6 @@
 //!
 //! All times are nanoseconds. What early scans use comes from a stock that time refills.
 
-use super::turns::Turn;
-
 /// There are no early scans if the interval is longer: such an interval is there to save time.
 pub(super) const INTERVAL_MAX_NS: u64 = 100_000_000;
 /// Time between two looks at the count of a system. A look that finds nothing costs a wakeup of the
@@ -64,8 +62,6 @@ pub(super) struct Early {
     lively_until: u64,
     /// When to look at its count again.
     look_at: u64,
-    /// Whether the scan that is due is an early one.
-    is_next: bool,
 }
 
 impl Early {
@@ -99,28 +95,16 @@ impl Early {
         pause.max(LIVELY_LOOK_NS)
     }
 
-    /// Whether the scan that is due is an early one.
-    pub(super) const fn is_next(&self) -> bool {
-        self.is_next
-    }
-
-    /// Makes a system due.
-    pub(super) const fn begin(&mut self, turn: &mut Turn, now: u64) {
-        turn.advance(now);
-        self.is_next = true;
-    }
-
-    /// Notes the end of a scan. Returns whether it was an early one.
-    pub(super) fn end(&mut self, now: u64) -> bool {
+    /// Notes the end of a scan.
+    pub(super) const fn end(&mut self, now: u64) {
         self.ended = now;
-        std::mem::take(&mut self.is_next)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::watch::scanner::turns::{Kind, Next, next};
+    use crate::watch::scanner::turns::{Kind, Next, Turn, next};
 
     const MS: u64 = 1_000_000;
 
@@ -144,7 +128,8 @@ mod tests {
             let mut early = Early::default();
             let mut turn = Turn::default();
             turn.scanned(0, MS, interval, false);
-            assert!(!early.end(MS));
+            assert!(!turn.is_early());
+            early.end(MS);
             assert!(!early.may(MS, MS) && early.may(2 * MS, MS) && !early.may(3 * MS, 3 * MS));
             assert!(early.is_due(3 * MS));
             early.looked(3 * MS, 1000, false);
@@ -155,10 +140,11 @@ mod tests {
             assert!(early.is_lively(53 * MS) && !early.is_lively(54 * MS));
             let due = |turn: Turn, now| next([turn].into_iter(), Kind::Quick, now, interval);
             assert_eq!(due(turn, 4 * MS), Next::Wait(interval));
-            early.begin(&mut turn, 4 * MS);
+            turn.advance(4 * MS);
             assert_eq!(due(turn, 4 * MS), Next::Scan(0));
+            assert!(turn.is_early());
             turn.scanned(4 * MS, 5 * MS, interval, false);
-            assert!(early.end(5 * MS));
+            assert!(!turn.is_early());
             // The next scan comes a whole interval later.
             assert_eq!(due(turn, 5 * MS), Next::Wait(4 * MS + interval));
         }

@@ -392,10 +392,11 @@ impl<S: Scan> Scanner<S> {
         let must_stop = || shared.stop.load(Ordering::Relaxed);
         let is_over = || state.is_shared() && meter.exceeds(limit());
         let ends = Ends { is_over: &is_over, must_stop: &must_stop };
+        let is_early = slot.turn.is_early();
         let pace = Pace {
             interval_ns: interval,
             shortcuts: shared.shortcuts.load(Ordering::Relaxed),
-            is_early: slot.early.is_next(),
+            is_early,
         };
         let result = caught(|| {
             failpoints::reach("scan");
@@ -415,8 +416,8 @@ impl<S: Scan> Scanner<S> {
         let period = interval.max(slot.turn.pause);
         slot.turn.pause = turns::pause(usual, share, interval);
         slot.stats.ended(cost, is_late, is_partial);
-        let was_early = slot.early.end(end);
-        if was_early {
+        slot.early.end(end);
+        if is_early {
             self.stock.take(took);
         }
         producer.set_subject(Subject::SERVICE);
@@ -424,7 +425,7 @@ impl<S: Scan> Scanner<S> {
         state.ends();
         let is_over = *kind == Kind::Quick && state.is_shared() && cost > limit();
         // Early scans come close together, and two of them may be delayed by the host.
-        let overruns = is_over && !was_early && slot.cost.overran(end, period);
+        let overruns = is_over && !is_early && slot.cost.overran(end, period);
         self.hashing_ns = self.hashing_ns.saturating_add(took / HASHING_PART);
         match result {
             Err(panic) => self.give_up(at, panic),
@@ -494,7 +495,7 @@ impl<S: Scan> Scanner<S> {
         if is_shared && now.saturating_add(cost) > due {
             return Look::Nothing;
         }
-        slot.early.begin(&mut slot.turn, now);
+        slot.turn.advance(now);
         Look::Scans
     }
 

@@ -42,9 +42,14 @@ impl Turn {
         self.early.map_or(due, |early| early.min(due))
     }
 
-    /// Makes it due now.
+    /// Makes it due now, for an early scan.
     pub(in crate::watch) const fn advance(&mut self, now: u64) {
         self.early = Some(now);
+    }
+
+    /// Whether the scan that is due is an early one.
+    pub(in crate::watch) const fn is_early(&self) -> bool {
+        self.early.is_some()
     }
 
     /// How late it is, as a part of its own time from scan to scan, in millionths; 0 before it is
