@@ -18,10 +18,10 @@ pub(super) fn absent_scans_max(snapshot: &Snapshot) -> Option<u32> {
 
 /// How much a scan that does not show something adds to the number of such scans. A scan that read
 /// everything is enough by itself, however soon it came.
-pub(super) fn absence(absent_scans_max: Option<u32>, snapshot: &Snapshot) -> u32 {
+pub(super) fn absence(absent_scans_max: Option<u32>, snapshot: &Snapshot) -> u8 {
     match absent_scans_max {
         Some(1) => 1,
-        Some(_) => snapshot.counts().into(),
+        Some(_) => snapshot.counts(),
         None => 0,
     }
 }

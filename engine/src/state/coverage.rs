@@ -35,7 +35,7 @@ pub(super) struct Coverage {
     births: Births,
     /// The number unseen as of the last scan, when the first of these was missed, and when the
     /// number last grew.
-    unseen_max: u64,
+    unseen: u64,
     since: Monotonic,
     grew: Monotonic,
     reported: Option<Monotonic>,
@@ -61,15 +61,15 @@ impl Coverage {
     /// Births to report as of now, if any were missed.
     pub(super) fn report(&mut self, now: Monotonic) -> Option<Births> {
         let unseen = self.births.unseen();
-        if unseen > self.unseen_max {
-            if self.unseen_max == 0 {
+        if unseen > self.unseen {
+            if self.unseen == 0 {
                 self.since = now;
             }
             self.grew = now;
         }
         // Some births are seen late. The next ones of these must not pass for births that were
         // missed a while ago.
-        self.unseen_max = unseen;
+        self.unseen = unseen;
         let is_past = |since, time| now.since(since) >= time;
         let is_over = is_past(self.grew, QUIET_NS)
             && self.reported.is_none_or(|reported| is_past(reported, APART_NS));
@@ -88,7 +88,7 @@ impl Coverage {
     /// The births since the last call; `None` if the kernel's count is unknown.
     pub(super) fn take(&mut self) -> Option<Births> {
         self.last?;
-        self.unseen_max = 0;
+        self.unseen = 0;
         let births = core::mem::take(&mut self.births);
         // A scan reads the count first, so it can show tasks that the count lacks: they belong to
         // the next births.

@@ -170,7 +170,7 @@ fn miss(
 ) {
     let Some(old) = threads.row_mut(*cursor) else { return };
     let absence = absence(absent_scans_max, emitter.snapshot);
-    old.absent_scans = old.absent_scans.saturating_add(absence.min(1) as u8);
+    old.absent_scans = old.absent_scans.saturating_add(absence);
     if absent_scans_max.is_some_and(|max| u32::from(old.absent_scans) >= max) {
         let thread = old.facts(false);
         threads.remove(&mut entry.children.threads, cursor);

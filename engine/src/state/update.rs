@@ -172,7 +172,7 @@ impl State {
                     }
                     Whose::Another => {}
                     Whose::NoThread => {
-                        row.life.absent_scans += absence(absent_scans_max, snapshot);
+                        row.life.absent_scans += u32::from(absence(absent_scans_max, snapshot));
                         // A scan without any process proves nothing.
                         if !snapshot.processes.is_empty() {
                             row.life.unseen_scans += u32::from(snapshot.counts());
