@@ -84,6 +84,8 @@ const PF_EXITING: u32 = 0x4;
 /// `TASK_NEW` (include/linux/sched.h): under construction, but already in some lists (`sched_fork`,
 /// kernel/sched/core.c).
 const TASK_NEW: u32 = 0x800;
+/// `TASK_DEAD` (include/linux/sched.h): it has ended, and does not run any more.
+const TASK_DEAD: u32 = 0x80;
 /// `PIDTYPE_PGID` (include/linux/pid_types.h): the list of a process group's processes.
 pub const PIDTYPE_PGID: usize = 2;
 /// `PIDTYPE_SID` (include/linux/pid_types.h): the list of a session's processes.
@@ -232,6 +234,13 @@ impl Task {
     /// (`copy_process`, kernel/fork.c).
     pub const fn is_unfinished(&self) -> bool {
         self.state & TASK_NEW != 0
+    }
+
+    /// Whether it has ended, its parent has waited for it, and it runs no more: only its memory is
+    /// left (`wait_task_zombie` and `do_task_dead`, kernel/exit.c and kernel/sched/core.c). The
+    /// kernel gives up a task that it could not finish with another exit state (`copy_process`).
+    pub const fn was_released(&self) -> bool {
+        self.exit_state == EXIT_DEAD && self.state == TASK_DEAD && !self.on_cpu
     }
 
     /// Whether it is exiting: from then on it may leave its control groups.

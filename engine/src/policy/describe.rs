@@ -80,6 +80,7 @@ pub fn process<'a>(facts: &ProcessFacts<'a>, tsc_khz: Option<u32>) -> ProcessDet
         process_network_namespace: namespace("net", numbers.network_namespace),
         process_container_id: facts.container.map(Text::new),
         process_began_while_not_watched: facts.began_unwatched.then_some(true),
+        process_recovered: facts.was_recovered.then_some(true),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::time::Monotonic;
 pub struct Births {
     /// Number of births by the kernel's count.
     pub born: u64,
-    /// Number of these that a scan saw.
+    /// Number of these that a scan saw, or found after their end.
     pub seen: u64,
 }
 
@@ -56,6 +56,16 @@ impl Coverage {
             self.births.seen = self.births.seen.saturating_add(seen);
         }
         self.last = Some(total);
+    }
+
+    /// The number of births that no scan saw so far.
+    pub(super) fn unseen(&self) -> u64 {
+        self.births.unseen()
+    }
+
+    /// Adds births that no scan saw in time, but that were found after their end.
+    pub(super) fn note_recovered(&mut self, count: u64) {
+        self.births.seen = self.births.seen.saturating_add(count);
     }
 
     /// Births to report as of now, if any were missed.

@@ -49,6 +49,8 @@ pub(crate) struct Described {
     container_is_roots: bool,
     /// Whether it began while contact was lost.
     pub(super) began_unwatched: bool,
+    /// Whether it was found only after its end.
+    pub(super) was_recovered: bool,
 }
 
 const _: () = assert!(size_of::<Described>() == 216);
@@ -232,6 +234,7 @@ impl Described {
             container_key: self.container_key(),
             container_is_roots: self.container_is_roots,
             began_unwatched: self.began_unwatched,
+            was_recovered: self.was_recovered,
             numbers: self.numbers(),
         }
     }

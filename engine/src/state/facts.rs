@@ -13,6 +13,7 @@ use panoptes_decoders::kernel::sock::{
     AF_INET, AF_INET6, Counters, Endpoints, IPPROTO_TCP, TcpState,
 };
 use panoptes_decoders::kernel::super_block::{FilesKind, magic};
+use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_decoders::kernel::vm_area_struct::Vma;
 
 use super::area_name::AreaName;
@@ -69,6 +70,8 @@ pub struct ProcessFacts<'a> {
     pub container_is_roots: bool,
     /// Whether it began while contact with the machine was lost.
     pub began_unwatched: bool,
+    /// Whether it was found only after its end, in memory that the kernel had not used again.
+    pub was_recovered: bool,
     pub numbers: ProcessNumbers,
 }
 
@@ -102,7 +105,7 @@ impl ProcessNumbers {
     pub(super) fn read(snapshot: &Snapshot, process: &ProcessRow, leader: &ThreadRow) -> Self {
         let task = &leader.task;
         Self {
-            creation_time_ns: creation_time_ns(snapshot, leader),
+            creation_time_ns: creation_time_ns(snapshot, task),
             parent_process_id: parent(snapshot, process, leader),
             ids: process.ids,
             login_user_id: task.loginuid(),
@@ -112,6 +115,18 @@ impl ProcessNumbers {
             pid_namespace: process.pid_namespace,
             mount_namespace: process.mount_namespace,
             network_namespace: snapshot.net_number(process.net),
+        }
+    }
+
+    /// The numbers of a process that is gone but for its first task.
+    pub(super) fn of_ended(task: &Task, snapshot: &Snapshot) -> Self {
+        Self {
+            creation_time_ns: creation_time_ns(snapshot, task),
+            parent_process_id: parent_of_ended(task, snapshot),
+            login_user_id: task.loginuid(),
+            audit_session_id: task.sessionid(),
+            state: Some((task.state, task.exit_state)),
+            ..Self::default()
         }
     }
 
@@ -171,6 +186,7 @@ impl<'a> ProcessFacts<'a> {
             container_key: None,
             container_is_roots: snapshot.is_in_container_of_root(process),
             began_unwatched: false,
+            was_recovered: false,
             numbers: ProcessNumbers::read(snapshot, process, leader),
         })
     }
@@ -197,9 +213,9 @@ pub(super) fn command_line<'a>(snapshot: &'a Snapshot, mm: &MmRow) -> Option<&'a
 }
 
 /// When a thread was created, by the machine's present calendar, in nanoseconds since 1970.
-fn creation_time_ns(snapshot: &Snapshot, thread: &ThreadRow) -> Option<i64> {
+fn creation_time_ns(snapshot: &Snapshot, task: &Task) -> Option<i64> {
     let offset = snapshot.machine.boot_to_real_ns?;
-    i64::try_from(thread.task.start_boottime).ok()?.checked_add(offset)
+    i64::try_from(task.start_boottime).ok()?.checked_add(offset)
 }
 
 /// The tgid of the real parent. 0 is valid only if the parent is `init_task`.
@@ -208,6 +224,13 @@ fn parent(snapshot: &Snapshot, process: &ProcessRow, leader: &ThreadRow) -> Opti
         snapshot.threads.first().is_some_and(|init| init.task.address == leader.task.real_parent)
     };
     (process.parent_pid != 0 || is_init_task()).then_some(process.parent_pid)
+}
+
+/// The tgid of the parent of a task that has ended, if the place that it names still has a task
+/// that is old enough: another one may be there now.
+fn parent_of_ended(task: &Task, snapshot: &Snapshot) -> Option<u32> {
+    let parent = snapshot.threads.at(snapshot.threads.find(task.real_parent.0))?;
+    (parent.task.start_boottime <= task.start_boottime).then_some(parent.task.tgid)
 }
 
 #[derive(Clone, Copy, Debug, Default)]

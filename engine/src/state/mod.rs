@@ -74,6 +74,7 @@ mod mapped_files;
 pub mod memory;
 mod open_files;
 pub mod process;
+mod recovered;
 mod scratch;
 mod shared_tables;
 mod sharing;
@@ -162,6 +163,7 @@ pub struct State {
     admission: evicted::Admission,
     /// The row of each process of the current scan.
     rows: Vec<Option<RowId>>,
+    births: recovered::Births,
     /// Number of scans so far.
     scan: Scan,
     progress: Progress,
@@ -219,6 +221,7 @@ impl State {
             crowded_names: crowded_names::CrowdedNames::new(limits),
             admission: evicted::Admission::new(limits, key),
             rows: Vec::default(),
+            births: recovered::Births::new(),
             scan: Scan::default(),
             progress: Progress::default(),
             unstable: Loss::new(),
@@ -269,6 +272,7 @@ impl State {
         self.containers.clear();
         self.names.strings.clear();
         self.admission.clear();
+        self.births.clear();
         self.progress = Progress::default();
     }
 

@@ -211,6 +211,15 @@ impl Process {
         }
     }
 
+    /// A process that a scan found only after its end. What it had is gone.
+    pub(super) fn recovered(task: &Task, snapshot: &Snapshot, now: Monotonic) -> Self {
+        let mut process = Self::new(task, now);
+        process.life.stage = Stage::Ended;
+        process.described.was_recovered = true;
+        process.described.set_numbers(&ProcessNumbers::of_ended(task, snapshot));
+        process
+    }
+
     pub fn process_id(&self) -> u32 {
         self.key.process_id
     }

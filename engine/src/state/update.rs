@@ -75,6 +75,8 @@ impl State {
         self.check_limits(update);
         self.progress.clock_ns = snapshot.machine.calendar_ns.or(self.progress.clock_ns);
         self.progress.coverage.update(snapshot.machine.total_forks, born);
+        let recovered = self.recover(self.progress.coverage.unseen(), update);
+        self.progress.coverage.note_recovered(recovered);
         if let Some(births) = self.progress.coverage.report(now.monotonic) {
             let mut emitter = update.emitter(&self.containers, &mut self.names);
             emitter.emit(&Change::BirthsMissed(births));
@@ -265,6 +267,9 @@ impl State {
             let is_news =
                 known.is_none() && self.processes.get(id).is_some_and(|row| row.life.is_news());
             born += u64::from(is_news);
+            if known.is_none() {
+                self.births.note(leader.task.start_boottime);
+            }
             let Some(row) = self.processes.get_mut(id) else { continue };
             let container = process.container.and_then(|row| self.containers.key(row));
             let seen = Seen { snapshot, row: process, leader };

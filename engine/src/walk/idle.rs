@@ -159,6 +159,7 @@ impl Walker {
         }
         self.hints.run_queues_age = (self.hints.run_queues_age + 1) % RUN_QUEUES_EVERY_SCANS;
         self.snapshot.is_kept = true;
+        self.snapshot.ended.clear();
         if scope.connections {
             self.forget_connections();
             self.read_connections(memory);

@@ -11,6 +11,7 @@ use panoptes_decoders::address::KernelVa;
 use panoptes_tables::{Rows, room};
 
 use super::budget::Resume;
+use super::ended_tasks::TaskPlaces;
 use super::snapshot::InterfaceRow;
 use super::tables::{INTERFACES_MAX, NETS_MAX};
 use super::young_nets::NetAge;
@@ -50,6 +51,7 @@ pub struct Kept {
     pub(super) tasks: Vec<Hint>,
     /// Where the next scan goes on with what the last one left.
     pub(super) resume: Resume,
+    places: TaskPlaces,
     interfaces: Rows<InterfaceRow>,
     interface_age: u32,
     owner_turn: u32,
@@ -73,6 +75,7 @@ impl Kept {
             run_queues_whole: false,
             tasks: room::list(limits.processes_seen_max() + HINTS_MAX),
             resume: Resume::default(),
+            places: TaskPlaces::new(),
             interfaces: Rows::with_capacity(INTERFACES_MAX),
             interface_age: 0,
             owner_turn: 0,
@@ -100,6 +103,7 @@ impl Walker {
     fn exchange(&mut self, kept: &mut Kept) {
         mem::swap(&mut self.system, &mut kept.system);
         mem::swap(&mut self.scans, &mut kept.scans);
+        mem::swap(&mut self.places, &mut kept.places);
         mem::swap(&mut self.interface_age, &mut kept.interface_age);
         mem::swap(&mut self.owner_turn, &mut kept.owner_turn);
         mem::swap(&mut self.snapshot.interfaces, &mut kept.interfaces);

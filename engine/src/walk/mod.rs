@@ -16,6 +16,7 @@ mod connections;
 mod containers;
 mod crowd;
 mod descriptors;
+mod ended_tasks;
 mod fd_slices;
 mod files;
 mod held_files;
@@ -67,6 +68,7 @@ pub use stability::Fate;
 pub use tables::Snapshot;
 
 use self::budget::{Meter, Turn};
+use self::ended_tasks::TaskPlaces;
 use self::held_files::HeldFiles;
 use self::idle::Idle;
 use self::views::Hints;
@@ -143,6 +145,7 @@ pub struct Walker {
     scratch: Scratch,
     hints: Hints,
     idle: Idle,
+    places: TaskPlaces,
     /// The system that is scanned, and its scans since watching began.
     system: u64,
     scans: u64,
@@ -345,6 +348,7 @@ impl Walker {
             scratch: Scratch::new(&snapshot, key),
             hints: Hints::new(snapshot.processes.capacity()),
             idle: Idle::new(),
+            places: TaskPlaces::new(),
             system: 0,
             scans: 0,
             interface_age: 0,
@@ -367,6 +371,7 @@ impl Walker {
         self.net_ages.clear();
         self.hints.forget();
         self.idle.forget();
+        self.places.forget();
         self.snapshot.interfaces.clear();
     }
 

@@ -99,6 +99,7 @@ impl Walker {
         self.follow_control_groups(kernel);
         self.check_descriptors(memory);
         self.check_stability(memory);
+        self.find_ended_tasks(memory);
         self.find_run_queues(memory);
         memory.goes_on()?;
         self.note_missing(kernel);

@@ -1,9 +1,11 @@
 //! The tables of a [`Snapshot`]: one list, from which its fields, its memory, its emptying and its
 //! counts of dropped rows are made.
 
+use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_tables::{HashKey, Keyed, Rows};
 
 use super::budget::Deferred;
+use super::ended_tasks::ENDED_TASKS_MAX;
 use super::snapshot::{
     CgroupRow, ConnectionRow, ContainerRow, CssSetRow, CssStateRow, DentryRow, DescriptorRow,
     FileRow, FilesRow, Index, InodeRow, InterfaceRow, KernfsRow, Losses, Machine, MmRow, MountRow,
@@ -178,6 +180,8 @@ tables! { limits;
     sockets: Rows<SocketRow> = limits.files_seen_max();
     /// Terminals that descriptors lead to, and their other ends.
     terminals: Keyed<TerminalRow> = TERMINALS_MAX;
+    /// Tasks that have ended, in memory that the kernel has not used again. They are in no list.
+    ended: Rows<Task> = ENDED_TASKS_MAX;
     /// Long names, command lines and other texts.
     bytes: Rows<u8> = limits.processes_seen_max() * 256 + (4 << 20);
 }

@@ -25,6 +25,8 @@ use panoptes_tables::{AddressMap, Insertion, Keyed, room};
 const CFS_RUN_QUEUES_MAX: usize = 8192;
 /// Number of scans for which the list of run queues is valid: processors are rarely hot-plugged.
 pub(super) const RUN_QUEUES_EVERY_SCANS: u32 = 128;
+/// `PID_MAX_LIMIT` (include/linux/threads.h).
+pub(super) const PID_MAX_LIMIT: u32 = 4 << 20;
 
 /// Ways to tasks beside the IDR and the lists. These are only addresses; each scan reads the tasks
 /// anew.
@@ -500,8 +502,6 @@ fn group_shows(
 /// Whether the bytes that a list led to can be a task, so that arbitrary memory does not pass as
 /// one.
 pub(super) fn is_sane(task: &Task, kernel: &Kernel) -> bool {
-    /// `PID_MAX_LIMIT` (include/linux/threads.h).
-    const PID_MAX_LIMIT: u32 = 4 << 20;
     let is_init = task.address == kernel.roots.init_task;
     let ids = task.pid <= PID_MAX_LIMIT && task.tgid <= PID_MAX_LIMIT && (is_init || task.pid != 0);
     let pointer = |address: KernelVa| address.is_null() || address.is_plausible();

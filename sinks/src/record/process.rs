@@ -64,6 +64,9 @@ details! {
         process_container_id: Option<Text<'a>>,
         /// Whether it began while contact with the system was lost; left out if not.
         process_began_while_not_watched: Option<bool>,
+        /// Whether it was found only after its end, in memory that the kernel had not used again;
+        /// left out if not.
+        process_recovered: Option<bool>,
     }
 }
 

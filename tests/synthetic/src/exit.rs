@@ -1,6 +1,6 @@
 //! How processes and threads end (kernel/exit.c).
 
-use panoptes_decoders::kernel::task_struct::EXIT_ZOMBIE;
+use panoptes_decoders::kernel::task_struct::{EXIT_DEAD, EXIT_ZOMBIE};
 
 use crate::machine::Machine;
 use crate::pids::PidType;
@@ -34,7 +34,7 @@ impl Machine {
         self.leave(tid);
         let layouts = self.layouts();
         let layout = &layouts.task_struct;
-        self.memory.put(task, layout.exit_state, EXIT_ZOMBIE.into());
+        self.memory.put(task, layout.exit_state, EXIT_DEAD.into());
         self.detach_pid(task, PidType::Pid, tid);
         self.memory.list_del(task.plus(layout.thread_node.offset.into()));
         self.process_mut(pid).threads.retain(|&other| other != tid);
@@ -97,6 +97,7 @@ impl Machine {
         let process = self.process(pid).clone();
         assert!(process.is_zombie, "process {pid} still runs");
         let task = process.task;
+        self.memory.put(task, layout.exit_state, EXIT_DEAD.into());
         self.detach_pid(task, PidType::Pid, pid);
         self.detach_pid(task, PidType::Tgid, pid);
         self.detach_pid(task, PidType::Pgid, process.group);
@@ -116,6 +117,15 @@ impl Machine {
         self.memory.release(process.cred, layouts.cred.size);
         self.memory.release(process.fs, layouts.fs_struct.size);
         self.memory.release(task, layout.size);
+    }
+
+    /// Removes a process as if its fork had failed after the kernel counted it: what is left of it
+    /// never ran (`bad_fork_free`, kernel/fork.c).
+    pub fn give_up_fork(&mut self, pid: u32) {
+        let task = self.process(pid).task;
+        self.kill(pid);
+        let layout = self.layouts().task_struct;
+        self.memory.put(task, layout.exit_state, 0);
     }
 
     /// Ends a process and removes it.

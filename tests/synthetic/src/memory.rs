@@ -285,6 +285,21 @@ impl Memory {
         KernelVa(DIRECT_MAP + at)
     }
 
+    /// Allocates a zeroed object as [`Self::allocate`] does, in a slab with others of its size
+    /// (`calculate_order`, mm/slub.c): of eight pages, or of as many as one object needs.
+    pub(crate) fn allocate_in_slab(&mut self, bytes: u32) -> KernelVa {
+        let size = slab_size(bytes);
+        if self.free.get(&size).is_none_or(Vec::is_empty) {
+            let slab_bytes = (8 * PAGE_BYTES).max(size.next_power_of_two());
+            let slab = self.next.next_multiple_of(slab_bytes);
+            self.next = slab + slab_bytes;
+            let objects =
+                (0..slab_bytes / size).rev().map(|at| KernelVa(DIRECT_MAP + slab + at * size));
+            self.free.entry(size).or_default().extend(objects);
+        }
+        self.allocate(bytes)
+    }
+
     /// Frees an object of [`Self::allocate`]. Its bytes stay until it is used again.
     pub(crate) fn release(&mut self, at: KernelVa, bytes: u32) {
         self.touch(at, bytes);

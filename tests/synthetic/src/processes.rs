@@ -186,7 +186,7 @@ impl Machine {
         let layouts = self.layouts();
         let layout = &layouts.task_struct;
         let before = self.process(parent).clone();
-        let task = self.memory.allocate(layout.size);
+        let task = self.memory.allocate_in_slab(layout.size);
         self.dup_task(before.task, task, kind);
         let container = self.containers[options.container].clone();
         let files = self.thread(parent).files.expect("the parent has not ended");

@@ -18,7 +18,7 @@ impl Machine {
             let idle = if processor == 0 {
                 self.init_task
             } else {
-                let idle = self.memory.allocate(layouts.task_struct.size);
+                let idle = self.memory.allocate_in_slab(layouts.task_struct.size);
                 let name = format!("swapper/{processor}");
                 self.put_text(idle, layouts.task_struct.comm, &name);
                 self.memory.put(idle, layouts.task_struct.flags, PF_KTHREAD.into());
