@@ -9,6 +9,7 @@ mod hidden;
 mod lives;
 mod measures;
 mod model;
+mod recovered;
 mod shared_tables;
 mod stop;
 pub(crate) mod watch;
