@@ -17,7 +17,9 @@ impl Watch {
     /// Scans a machine in which these tasks have ended.
     fn scan_with(&mut self, world: &World, ended: &[Task]) -> Vec<String> {
         world.show(&mut self.snapshot);
-        ended.iter().for_each(|&task| drop(self.snapshot.ended.push(task)));
+        for &task in ended {
+            self.snapshot.ended.push(task).expect("there is room");
+        }
         self.update_from()
     }
 }
