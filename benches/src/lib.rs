@@ -1,8 +1,10 @@
 //! Shared by the benchmarks: recorded machines to measure on.
 //!
-//! `benches/` has criterion's benchmarks, of single steps; `src/bin/scan_floor.rs` compares whole
+//! `benches/` has criterion's benchmarks, of single steps; `src/bin/scan_floor` compares whole
 //! scans of a memory file with their lower bound. Panoptes itself uses nothing of this.
 
+pub mod chase;
+pub mod model;
 pub mod one_core;
 pub mod parts;
 #[path = "../../engine/tests/common/recorded.rs"]

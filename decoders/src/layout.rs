@@ -185,6 +185,9 @@ pub trait Layout: Sized {
 
     /// The spans to fetch.
     fn packing(&self) -> &Packing;
+
+    /// Calls `each` with every field that the kernel has.
+    fn each_field(&self, each: &mut dyn FnMut(Field));
 }
 
 /// Looks up one field by its names, newest first; for [`layout!`](crate::layout!).
@@ -281,6 +284,11 @@ macro_rules! layout {
 
             fn packing(&self) -> &$crate::layout::Packing {
                 &self.packing
+            }
+
+            fn each_field(&self, each: &mut dyn FnMut($crate::layout::Field)) {
+                $( each(self.$field); )*
+                $( self.$opt.into_iter().for_each(&mut *each); )*
             }
         }
     };
@@ -422,6 +430,9 @@ mod tests {
         assert_eq!(spans[1], Span { offset: 1000, length: 24, packed: 8 });
         assert_eq!(spans[2], Span { offset: 9000, length: 16, packed: 32 });
         assert_eq!(s.packing.bytes(), 48);
+        let mut offsets = std::vec::Vec::new();
+        s.each_field(&mut |field| offsets.push(field.offset));
+        assert_eq!(offsets, [4, 1000, 9000, 1020]);
         let mut kernel = [0u8; 10_000];
         kernel[4..8].copy_from_slice(&7u32.to_le_bytes());
         kernel[1000..1008].copy_from_slice(&0xffff_8880_0000_1000_u64.to_le_bytes());

@@ -79,6 +79,11 @@ impl<S: MemorySource> Meter<S> {
         self.pages.clear();
     }
 
+    /// The addresses of the cache lines that were read, ascending.
+    pub fn lines(&self) -> impl Iterator<Item = PhysicalAddress> + '_ {
+        self.lines.iter().map(|line| PhysicalAddress(line * LINE_BYTES))
+    }
+
     /// The addresses of the pages that were read, ascending.
     pub fn pages(&self) -> impl Iterator<Item = PhysicalAddress> + '_ {
         self.pages.iter().map(|page| PhysicalAddress(page * PAGE_BYTES))
@@ -171,6 +176,8 @@ mod tests {
         assert_eq!(meter.counts(), expected);
         let pages: Vec<u64> = meter.pages().map(|page| page.0).collect();
         assert_eq!(pages, [0, 0x1000, 0x4000]);
+        let lines: Vec<u64> = meter.lines().map(|line| line.0).collect();
+        assert_eq!(lines, [0, 0x40, 0xfc0, 0x1000, 0x4000]);
         meter.reset();
         assert_eq!(meter.counts(), Counts::default());
     }

@@ -142,7 +142,7 @@ impl Bench {
                 print!("{text}");
             }
             scans.0.push(cell(&text, "scan", 1)? / 1e3);
-            written.0.push(cell(&text, "lines", 1)? / 1e3);
+            written.0.push(cell(&text, "written", 1)? / 1e3);
             let mut script = self.python.script("drgn_scan.py");
             script.arg(&self.core).arg(&self.vmlinux).arg(self.facts_of_drgn());
             let result = json(&output(&mut script)?)?;
@@ -214,7 +214,7 @@ fn seconds(time: f64) -> String {
     if time < 1.0 { format!("{:.1} ms", time * 1e3) } else { format!("{time:.1} s") }
 }
 
-fn build_floor() -> Result<PathBuf, String> {
+pub(crate) fn build_floor() -> Result<PathBuf, String> {
     let mut command = cargo::command();
     let package = ["build", "--release", "--package", "panoptes-benches", "--bin", "scan_floor"];
     cargo::program(command.args(package), "bin", "scan_floor")
@@ -275,9 +275,9 @@ mod tests {
     fn times_are_found_in_the_table_of_scan_floor() {
         let text = "ram: Linux 6.12, core 1, 20 runs\nfrom the start: scan 44.0\n\
             scan              26.161    26.746          25.637    26.302\n\
-            lines                                       19.619    19.884\n";
+            written                                     19.619    19.884\n";
         assert_eq!(cell(text, "scan", 1), Ok(26.746));
-        assert_eq!(cell(text, "lines", 1), Ok(19.884));
+        assert_eq!(cell(text, "written", 1), Ok(19.884));
         assert!(cell(text, "pages", 1).is_err());
     }
 
