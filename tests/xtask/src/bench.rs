@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: the cost of a scan and its lower bound, measured in one run.
+//! `cargo xtask bench`: the cost of a scan and its lower bounds, measured in one run.
 //!
 //! A separate campaign, not part of `cargo xtask test`. PERFORMANCE.md has its figures.
 
@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, cache, death, setup, snapshot};
 
-use crate::{before_after, cargo, peers, recorded};
+use crate::{before_after, cargo, flame, peers, recorded};
 
-/// Scans loaded, paused guests and compares with copying the pages that a scan reads, and with each
-/// part of watching
+/// Scans loaded, paused guests and compares with copying what a scan reads, with a model of what it
+/// must read, and with each part of watching
 #[derive(Args, Debug)]
 pub(crate) struct Options {
     /// Also run the criterion benchmarks of single parts
@@ -22,9 +22,12 @@ pub(crate) struct Options {
     /// Instead measure scans of the reference node, whose dump is made once and kept
     #[arg(long, conflicts_with_all = ["all", "compare"])]
     node: bool,
+    /// Instead draw where the time of scans of the reference node goes, by samples of perf
+    #[arg(long, value_name = "FILE.svg", conflicts_with_all = ["all", "compare", "node"])]
+    flame: Option<PathBuf>,
     /// Instead compare a scan of the reference node with drgn and Volatility 3 (some hours: set
     /// --plugin-seconds)
-    #[arg(long, conflicts_with_all = ["all", "compare", "node"])]
+    #[arg(long, conflicts_with_all = ["all", "compare", "node", "flame"])]
     peers: bool,
     /// With --peers: cut each plugin of Volatility 3 after this processor time
     #[arg(long, value_name = "N", default_value_t = 14_400, requires = "peers")]
@@ -44,6 +47,9 @@ const SHELLS: &str = "run busybox mkfifo /tmp/silent; for i in $(busybox seq 50)
     bash --norc -i <>/tmp/silent >/dev/null 2>&1 & done; sleep 5";
 /// Number of scans of each kind.
 const RUNS: &str = "100";
+/// The same for the node, whose scans take longer, and for a profile of it.
+const NODE_RUNS: &str = "40";
+const FLAME_RUNS: &str = "200";
 
 pub(crate) fn run(options: &Options) -> Result<(), String> {
     if let Some(revision) = &options.compare {
@@ -55,6 +61,10 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     }
     if options.node {
         return measure_node();
+    }
+    if let Some(picture) = &options.flame {
+        let dump = node_dump()?;
+        return flame::record(&peers::build_floor()?, FLAME_RUNS, &dump, picture);
     }
     // Built before any guest runs: a build and a guest would compete for the processor.
     cargo(&["build", "--release", "--package", "panoptes-benches", "--bins"])?;
@@ -80,7 +90,8 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
 
 fn measure_node() -> Result<(), String> {
     let dump = node_dump()?;
-    measure("scan_floor", &[], &dump)
+    measure("scan_floor", &[], &dump)?;
+    measure("watch_parts", &["--runs", NODE_RUNS], &dump)
 }
 
 /// The memory of the node, as a raw dump in the cache folder; made if it is missing. The guest runs

@@ -18,6 +18,7 @@ mod cost;
 mod delivery;
 mod demo;
 mod docs;
+mod flame;
 mod folders;
 mod fuzz;
 mod guest;
