@@ -64,6 +64,73 @@ fn resident() -> u64 {
     pages.unwrap_or(0_u64) * 4096
 }
 
+/// Bytes by limits: a constant, and so much for one more of each limit.
+struct Formula {
+    constant: f64,
+    each: Vec<(&'static str, f64)>,
+}
+
+impl Formula {
+    /// From the limits to four times each, because tables that are found by a hash have sizes of
+    /// powers of two: over that distance every one of them grows by the same factor.
+    fn of(bytes: fn(&Limits) -> Option<u64>, base: &Limits) -> Self {
+        let at = |limits: &Limits| bytes(limits).expect("it is a number") as f64;
+        let mut constant = at(base);
+        let mut each = Vec::new();
+        for setting in Limits::SETTINGS {
+            let mut more = *base;
+            let field = (setting.field)(&mut more);
+            let before = f64::from(*field);
+            *field = (*field * 4).min(*setting.range.end());
+            let slope = (at(&more) - at(base)) / (f64::from(*(setting.field)(&mut more)) - before);
+            constant -= slope * before;
+            each.push((setting.key, slope));
+        }
+        Self { constant, each }
+    }
+
+    fn bytes(&self, limits: &Limits) -> f64 {
+        let mut limits = *limits;
+        let parts = Limits::SETTINGS
+            .iter()
+            .zip(&self.each)
+            .map(|(setting, (_, slope))| slope * f64::from(*(setting.field)(&mut limits)));
+        self.constant + parts.sum::<f64>()
+    }
+}
+
+impl std::fmt::Display for Formula {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:.1} MiB", self.constant / MIB as f64)?;
+        let used = self.each.iter().filter(|(_, slope)| slope.abs() >= 0.5);
+        used.clone().try_for_each(|(key, slope)| write!(f, " + {slope:.0} B × {key}"))
+    }
+}
+
+/// PERFORMANCE.md has the formulas that this prints.
+#[test]
+fn memory_is_a_formula_of_the_limits() {
+    let base = Limits::default();
+    let times = |factor: u32| {
+        let mut limits = base;
+        for setting in Limits::SETTINGS.iter().filter(|setting| setting.key != "string_length") {
+            let field = (setting.field)(&mut limits);
+            *field = (*field * factor).min(*setting.range.end());
+        }
+        limits
+    };
+    for (what, bytes) in [("a system", system as fn(&_) -> _), ("a scanner", workspace)] {
+        let formula = Formula::of(bytes, &base);
+        eprintln!("{what}: {formula}");
+        for limits in [base, times(2), times(3), times(4), times(6)] {
+            let (expected, counted) = (formula.bytes(&limits), bytes(&limits).expect("a number"));
+            let ratio = expected / counted as f64;
+            eprintln!("{what}: {} processes: formula ÷ counted {ratio:.3}", limits.processes);
+            assert!((ratio - 1.0).abs() <= 0.1, "{what}: {ratio} for {limits:?}");
+        }
+    }
+}
+
 #[test]
 fn many_systems_need_what_was_counted_and_no_more_later() {
     const SYSTEMS: u64 = 64;
