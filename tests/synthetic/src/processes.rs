@@ -185,7 +185,11 @@ impl Machine {
         self.now_ns += 1_000_000;
         let layouts = self.layouts();
         let layout = &layouts.task_struct;
+        // Without its children: to copy those of process 1 at each fork would take the square of
+        // their number.
+        let children = std::mem::take(&mut self.process_mut(parent).children);
         let before = self.process(parent).clone();
+        self.process_mut(parent).children = children;
         let task = self.memory.allocate_in_slab(layout.size);
         self.dup_task(before.task, task, kind);
         let container = self.containers[options.container].clone();
