@@ -6,9 +6,9 @@
 //! file that is mapped like a guest's. A process has two threads, six descriptors, a few areas and
 //! a connection, so the machine with 100,000 processes takes about 10 GiB of memory while it is
 //! made. The file is in the folder for temporary files; in one of memory (`TMPDIR=/dev/shm`) large
-//! machines are ready sooner. One core; the median of 15 cold scans in processor time, as `scan_floor` measures them.
-//! *Kept* is a cold scan that keeps the rows of the one before, because no task has run.
-//! `--plot` also draws the time per object as an SVG.
+//! machines are ready sooner. One core; the median of 15 cold scans in processor time, as
+//! `scan_floor` measures them. *Kept* is a cold scan that keeps the rows of the one before, because
+//! no task has run. `--plot` also draws the time per object as an SVG.
 
 use std::fmt::Write as _;
 use std::fs::File;
