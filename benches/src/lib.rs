@@ -1,12 +1,17 @@
 //! Shared by the benchmarks: recorded machines to measure on.
 //!
 //! `benches/` has criterion's benchmarks, of single steps; `src/bin/scan_floor` compares whole
-//! scans of a memory file with their lower bound. Panoptes itself uses nothing of this.
+//! scans of a memory file with their lower bound; `src/bin/scale.rs` watches many systems on several
+//! cores. Panoptes itself uses nothing of this.
 
+pub mod bandwidth;
 pub mod chase;
+pub mod cores_model;
+pub mod fleet;
 pub mod model;
 pub mod one_core;
 pub mod parts;
+pub mod pauses;
 #[path = "../../engine/tests/common/recorded.rs"]
 #[allow(dead_code, reason = "shared with tests that use more of it")]
 mod recorded;

@@ -5,15 +5,29 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 /// Larger than any last-level cache.
 const FLUSH_BYTES: usize = 128 << 20;
 
+/// The cores that this thread may use.
+pub fn allowed_cores() -> Result<Vec<usize>, Box<dyn std::error::Error>> {
+    let allowed = sched_getaffinity(None)?;
+    Ok((0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu)).collect())
+}
+
 /// Pins this thread to one core, and returns its number.
 pub fn pin(core: Option<usize>) -> Result<usize, Box<dyn std::error::Error>> {
-    let allowed = sched_getaffinity(None)?;
-    let last = (0..CpuSet::MAX_CPU).rev().find(|&cpu| allowed.is_set(cpu));
-    let core = core.or(last).ok_or("no core is allowed")?;
-    let mut only = CpuSet::new();
-    only.set(core);
-    sched_setaffinity(None, &only)?;
+    let core = match core {
+        Some(core) => core,
+        None => *allowed_cores()?.last().ok_or("no core is allowed")?,
+    };
+    allow_only(&[core])?;
     Ok(core)
+}
+
+/// Lets this thread run only on these cores.
+pub fn allow_only(cores: &[usize]) -> Result<(), Box<dyn std::error::Error>> {
+    let mut only = CpuSet::new();
+    for &core in cores {
+        only.set(core);
+    }
+    Ok(sched_setaffinity(None, &only)?)
 }
 
 /// Memory that displaces all other in the processor's caches.

@@ -41,43 +41,49 @@ pub struct Way {
     pub records: u64,
 }
 
+/// A machine that is watched with some parts enabled.
+pub fn watched(parts: &[Part], profile: &Profile, limits: &Limits) -> Watched {
+    let mut policy = PolicyConfig::default();
+    policy.set_enabled(Activity::ReverseShellDetected, parts.contains(&Part::ReverseShells));
+    policy.set_enabled(Activity::FileContentChange, parts.contains(&Part::ChangedPaths));
+    for activity in [
+        Activity::ShellCommandExecuted,
+        Activity::ShellHistoryCleared,
+        Activity::ShellHistoryDisabled,
+    ] {
+        policy.set_enabled(activity, parts.contains(&Part::ShellHistory));
+    }
+    let mut shipped = ShippedBuilder::new();
+    if parts.contains(&Part::Attestation) {
+        let everywhere = shipped.subject(&Subject::Everywhere).expect("there is room");
+        let one = ShippedFile { sha256: Some([7; 32]), ..ShippedFile::default() };
+        shipped.add(everywhere, &one).expect("there is room");
+    }
+    let text = TextLimits::new(limits.string_length as usize);
+    let mut watched = Watched::new(Setup {
+        limits: *limits,
+        key: crate::KEY,
+        message_ids: 1,
+        policy,
+        report_existing: false,
+        waits_for_clock: false,
+        header: Header::new(&"NONE".into(), &BluefieldSystem::default(), text),
+        identity: Identity::default(),
+        profile,
+        login_servers: <_>::default(),
+        content_rules: Arc::default(),
+        containers: Arc::new(ContainerConfig::default()),
+        exceptions: Arc::default(),
+        shipped: Arc::new(shipped.build()),
+    });
+    watched.set_shortcuts(parts.contains(&Part::Shortcuts));
+    watched
+}
+
 impl Way {
     pub fn new(parts: &[Part], profile: &Profile) -> Self {
-        let mut policy = PolicyConfig::default();
-        policy.set_enabled(Activity::ReverseShellDetected, parts.contains(&Part::ReverseShells));
-        policy.set_enabled(Activity::FileContentChange, parts.contains(&Part::ChangedPaths));
-        for activity in [
-            Activity::ShellCommandExecuted,
-            Activity::ShellHistoryCleared,
-            Activity::ShellHistoryDisabled,
-        ] {
-            policy.set_enabled(activity, parts.contains(&Part::ShellHistory));
-        }
-        let mut shipped = ShippedBuilder::new();
-        if parts.contains(&Part::Attestation) {
-            let everywhere = shipped.subject(&Subject::Everywhere).expect("there is room");
-            let one = ShippedFile { sha256: Some([7; 32]), ..ShippedFile::default() };
-            shipped.add(everywhere, &one).expect("there is room");
-        }
         let limits = Limits::default();
-        let text = TextLimits::new(limits.string_length as usize);
-        let mut watched = Watched::new(Setup {
-            limits,
-            key: crate::KEY,
-            message_ids: 1,
-            policy,
-            report_existing: false,
-            waits_for_clock: false,
-            header: Header::new(&"NONE".into(), &BluefieldSystem::default(), text),
-            identity: Identity::default(),
-            profile,
-            login_servers: <_>::default(),
-            content_rules: Arc::default(),
-            containers: Arc::new(ContainerConfig::default()),
-            exceptions: Arc::default(),
-            shipped: Arc::new(shipped.build()),
-        });
-        watched.set_shortcuts(parts.contains(&Part::Shortcuts));
+        let watched = watched(parts, profile, &limits);
         let size = QueueSize { blocks: 16, block_bytes: 1 << 20 };
         let (producer, consumer) = queue(size, &Waker::default());
         let workspace = Workspace::new(&limits, crate::KEY);

@@ -11,7 +11,8 @@ pub fn timed<T>(work: impl FnOnce() -> T) -> (Duration, T) {
     (processor_time().saturating_sub(begin), done)
 }
 
-fn processor_time() -> Duration {
+/// The time that this thread has spent on its core.
+pub fn processor_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
 }
@@ -32,9 +33,15 @@ impl Times {
     }
 
     pub fn median(&self) -> Duration {
+        self.part(0.5)
+    }
+
+    /// The duration that this part of all does not exceed; the longest one for 1.
+    pub fn part(&self, part: f64) -> Duration {
         let mut sorted = self.0.clone();
         sorted.sort();
-        sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+        let at = ((sorted.len() as f64 * part) as usize).min(sorted.len().saturating_sub(1));
+        sorted.get(at).copied().unwrap_or_default()
     }
 }
 
