@@ -5,8 +5,9 @@
 //! while others are served waits for them. That is a closed network of queues with one server, and
 //! the mean value analysis (Reiser and Lavenberg, 1980) solves it exactly.
 //!
-//! The assumptions: each core has its own first and second cache and its own systems; the last cache
-//! grows with the cores; nothing else is shared; memory waits of different cores are independent.
+//! The assumptions: each core has its own first and second cache and its own systems; the last
+//! cache grows with the cores; nothing else is shared; memory waits of different cores are
+//! independent.
 
 /// A round of one core, measured.
 #[derive(Clone, Copy, Debug)]

@@ -1,8 +1,8 @@
 //! Shared by the benchmarks: recorded machines to measure on.
 //!
 //! `benches/` has criterion's benchmarks, of single steps; `src/bin/scan_floor` compares whole
-//! scans of a memory file with their lower bound; `src/bin/scale.rs` watches many systems on several
-//! cores. Panoptes itself uses nothing of this.
+//! scans of a memory file with their lower bound; `src/bin/scale.rs` watches many systems on
+//! several cores. Panoptes itself uses nothing of this.
 
 pub mod bandwidth;
 pub mod chase;

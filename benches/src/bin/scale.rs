@@ -3,12 +3,12 @@
 //!     cargo run --release -p panoptes-benches --bin scale -- [--systems N] [--cores N] \
 //!         [--rounds N] [--passes N] [--loaded] [--default-limits] [--life NAME]
 //!
-//! Boots N (64) synthetic machines of 100 processes, each with its own memory in a file, and watches
-//! 1, 2, 4 … N of them on 1, 2, 4 … pinned cores as the service does: one thread on each core, with
-//! its own workspace and queue, compares each scan with the one before, runs the detectors, and
-//! writes records. A round scans each system once. Before it, time passes in the machines, and 128
-//! MiB of other memory go through the caches of each core. The numbers of cores take turns in each
-//! pass, so that other load affects all of them alike.
+//! Boots N (64) synthetic machines of 100 processes, each with its own memory in a file. Then 1, 2,
+//! 4 … N of them are watched on 1, 2, 4 … pinned cores as the service does it. One thread on each
+//! core, with its own workspace and queue, compares each scan with the one before, runs the
+//! detectors, and writes records. A round scans each system once. Before it, time passes in the
+//! machines, and 128 MiB of other memory go through the caches of each core. The numbers of cores
+//! take turns in each pass, so that other load affects all of them alike.
 //!
 //! All times are processor times of the slowest core where nothing else is stated, because other
 //! programs run on the same cores. *Passed* is the time that passed, without other programs the
@@ -317,8 +317,8 @@ fn print_memory(cores: &[usize]) -> (f64, f64) {
     if let &[first, second, ..] = cores {
         let [same, apart] = [false, true].map(|is_apart| addition_ns([first, second], is_apart));
         println!(
-            "an addition to a counter by each of two cores: {same:.1} ns in one line, {apart:.1} ns \
-             in lines of their own",
+            "an addition to a counter by each of two cores: {same:.1} ns in one line, {apart:.1} \
+             ns in lines of their own",
         );
     }
     (streamed, random)

@@ -11,10 +11,11 @@
 //!
 //! *Pause* is the longest step of the scanner in an interval of 10 ms, from one batch of reads or
 //! one pushed record to the next, in microseconds: the median of all intervals, and so on. *Of
-//! pushes* is the longest step to a pushed record. A pause has no time in which the scanner had no core: such gaps of more than a millisecond are
-//! counted apart, as other programs run on the same cores. What the host of a virtual machine takes
-//! is in neither: the kernel counts it as the thread's own time. `stolen` is that time by the
-//! kernel's count for the scanner's core, in steps of 10 ms.
+//! pushes* is the longest step to a pushed record. A pause has no time in which the scanner had no
+//! core: such gaps of more than a millisecond are counted apart, as other programs run on the same
+//! cores. The time that the host of a virtual machine takes is in the pauses, because the kernel
+//! counts it as the thread's own. *Stolen* is that time by the kernel's count for the scanner's
+//! core, in steps of 10 ms. The time of a push includes one reading of the clock.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
