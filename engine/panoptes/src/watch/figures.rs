@@ -71,7 +71,10 @@ pub(super) struct Sums {
     pub(super) alerts: u64,
 }
 
+/// Aligned to two cache lines, which processors fetch together: scanners on other cores write to
+/// those of other systems at the same time.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub(super) struct SystemFigures {
     /// Control thread: whether a scanner has it.
     pub(super) is_watched: AtomicBool,

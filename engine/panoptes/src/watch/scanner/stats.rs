@@ -8,7 +8,11 @@ use std::sync::{Mutex, PoisonError};
 use panoptes_tables::Histogram;
 
 /// What the control thread knows of one scanner; both write to it.
+///
+/// Aligned to two cache lines, which processors fetch together: scanners on other cores write to
+/// theirs at the same time.
 #[derive(Debug)]
+#[repr(align(128))]
 pub(in crate::watch) struct ScannerState {
     /// Scanner: records that did not fit in its queue to the writer.
     pub(in crate::watch) refused: AtomicU64,
@@ -76,8 +80,9 @@ impl ScannerState {
     }
 }
 
-/// What a system costs, as its scanner has measured it.
+/// What a system costs, as its scanner has measured it. Aligned as [`ScannerState`].
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub(in crate::watch) struct Measured {
     cost_ns: AtomicU64,
     scans: AtomicU64,
