@@ -36,6 +36,7 @@ pub(super) const CONTAINER_ROOM: StringRoom =
 
 /// There are several of each process, so nothing leaves a gap.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Described {
     pub(super) key: ProcessKey,
     numbers: Numbers,

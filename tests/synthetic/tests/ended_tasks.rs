@@ -83,7 +83,7 @@ fn lives(records: &[Value]) -> Vec<(String, u64, Option<u64>, String, bool)> {
             let process = &data["process_details"];
             (
                 text(&data["name"]),
-                process["process_id"].as_u64().unwrap(),
+                process["process_id"].as_u64().expect("it has an id"),
                 process["process_parent_process_id"].as_u64(),
                 text(&process["process_name"]),
                 process["process_recovered"] == true,
@@ -99,12 +99,16 @@ fn processes_between_two_scans_are_recovered_once() {
         let parent = watch.start(1, "parent");
         let before = [0; 6].map(|_| watch.start(parent, "before"));
         watch.scan();
-        before.into_iter().for_each(|pid| watch.machine.kill(pid));
+        for pid in before {
+            watch.machine.kill(pid);
+        }
         // The slabs of these processes are known, and have room.
         watch.scan();
         let names = ["one", "two", "three", "four", "five"];
         let pids = names.map(|name| watch.start(parent, name));
-        pids.into_iter().for_each(|pid| watch.machine.kill(pid));
+        for pid in pids {
+            watch.machine.kill(pid);
+        }
         let found: BTreeSet<_> = lives(&watch.scan()).into_iter().collect();
         let expected = pids.iter().zip(names).flat_map(|(&pid, name)| {
             ["process_created", "process_terminated"].map(|activity| {
