@@ -267,9 +267,6 @@ impl State {
             let is_news =
                 known.is_none() && self.processes.get(id).is_some_and(|row| row.life.is_news());
             born += u64::from(is_news);
-            if known.is_none() {
-                self.births.note(leader.task.start_boottime);
-            }
             let Some(row) = self.processes.get_mut(id) else { continue };
             let container = process.container.and_then(|row| self.containers.key(row));
             let seen = Seen { snapshot, row: process, leader };
@@ -422,6 +419,7 @@ impl State {
         *children = Children { areas_version, ..Children::default() };
         self.crowded_names.begin(id);
         self.connections.ended.begin(id);
+        self.births.note(key.start_boottime);
         Some(id)
     }
 

@@ -10,24 +10,21 @@
 //! scan has seen.
 
 use panoptes_decoders::address::KernelVa;
-use panoptes_decoders::kernel::task_struct::{Task, TaskStruct};
+use panoptes_decoders::kernel::task_struct::{PID_MAX_LIMIT, Task, TaskStruct};
 use panoptes_decoders::layout::Field;
 use panoptes_decoders::source::PAGE_BYTES;
 
 use super::snapshot::ThreadRow;
-use super::views::PID_MAX_LIMIT;
 use super::{Machine, Memory, Walker, fetch};
 use panoptes_tables::{Insertion, Keyed, room};
 
-/// Maximum number of ended tasks of one scan.
-pub(super) const ENDED_TASKS_MAX: usize = 256;
 /// Maximum number of places that one scan reads.
 const PLACES_MAX: usize = 1024;
 /// Maximum number of slabs that are looked at although no task of a scan is in them.
 const SLABS_MAX: usize = 256;
 /// Largest slab: `1 << PAGE_ALLOC_COSTLY_ORDER` pages, `slub_max_order` (mm/slub.c), and room for
 /// kernels that set it higher.
-const SLAB_ORDER_MAX: u32 = 6;
+const LARGEST_SLAB_ORDER: u32 = 6;
 /// Number of scans after which the sizes of slabs are looked for again, if they were not found.
 const RETRY_SCANS: u32 = 64;
 /// Number of scans that look after forks were counted: in the first, a task may still be ending.
@@ -51,7 +48,7 @@ impl Shape {
         let stride = apart.filter(|&bytes| bytes >= layout.packing.end().into()).min()?;
         let fits = |shape: &Self| tasks.iter().all(|&task| shape.has(task));
         let shapes =
-            (0..=SLAB_ORDER_MAX).map(|order| Self { stride, slab_bytes: PAGE_BYTES << order });
+            (0..=LARGEST_SLAB_ORDER).map(|order| Self { stride, slab_bytes: PAGE_BYTES << order });
         shapes.into_iter().find(fits).filter(|shape| shape.keeps(layout))
     }
 
@@ -184,8 +181,11 @@ impl Walker {
         let is_due = self.places.is_due(&self.snapshot.machine);
         let layout = &memory.kernel.layouts.task_struct;
         let Some(shape) = self.shape_of_slabs(layout) else { return };
-        self.places.remember(shape, &self.snapshot.threads);
         let since = self.places.since(&self.snapshot.machine);
+        // Tasks begin only where forks are counted.
+        if is_due || self.places.newest_start == 0 {
+            self.places.remember(shape, &self.snapshot.threads);
+        }
         if !is_due {
             return;
         }

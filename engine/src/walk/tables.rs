@@ -5,7 +5,6 @@ use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_tables::{HashKey, Keyed, Rows};
 
 use super::budget::Deferred;
-use super::ended_tasks::ENDED_TASKS_MAX;
 use super::snapshot::{
     CgroupRow, ConnectionRow, ContainerRow, CssSetRow, CssStateRow, DentryRow, DescriptorRow,
     FileRow, FilesRow, Index, InodeRow, InterfaceRow, KernfsRow, Losses, Machine, MmRow, MountRow,
@@ -28,6 +27,8 @@ const USER_NAMESPACES_MAX: usize = 4096;
 /// Maximum number of terminals in one scan. Nobody but root can fill the table for others: the
 /// kernel makes at most 4096 pseudoterminals (`kernel.pty.max`), each with two ends.
 pub(super) const TERMINALS_MAX: usize = 16_384;
+/// Maximum number of ended processes of one scan.
+const ENDED_TASKS_MAX: usize = 256;
 /// Maximum number of network interfaces of all namespaces together.
 pub(super) const INTERFACES_MAX: usize = 256;
 

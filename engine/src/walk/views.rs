@@ -10,7 +10,7 @@ use core::mem;
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::rq::Running;
-use panoptes_decoders::kernel::task_struct::{PIDTYPE_PGID, PIDTYPE_SID, Task};
+use panoptes_decoders::kernel::task_struct::{PID_MAX_LIMIT, PIDTYPE_PGID, PIDTYPE_SID, Task};
 use panoptes_decoders::layout::{Field, View};
 
 use super::budget::Resume;
@@ -25,8 +25,6 @@ use panoptes_tables::{AddressMap, Insertion, Keyed, room};
 const CFS_RUN_QUEUES_MAX: usize = 8192;
 /// Number of scans for which the list of run queues is valid: processors are rarely hot-plugged.
 pub(super) const RUN_QUEUES_EVERY_SCANS: u32 = 128;
-/// `PID_MAX_LIMIT` (include/linux/threads.h).
-pub(super) const PID_MAX_LIMIT: u32 = 4 << 20;
 
 /// Ways to tasks beside the IDR and the lists. These are only addresses; each scan reads the tasks
 /// anew.

@@ -83,13 +83,16 @@ fn a_process_that_was_seen_is_not_recovered() {
 /// The list of births has room for so many; an older one is not taken for an unseen one.
 #[test]
 fn births_that_have_no_room_are_known_by_their_time() {
-    let (mut watch, world) = after_forks(3000);
+    let (mut watch, mut world) = after_forks(0);
     let births = 1..=1200;
     for birth in births.clone() {
+        world.forks = world.forks.map(|forks| forks + 1);
         let start = LATER_NS + u64::from(birth);
         assert_eq!(watch.scan_with(&world, &[ended(2000 + birth, start)]).len(), 2);
     }
-    for birth in births {
+    // Others are missed.
+    world.forks = world.forks.map(|forks| forks + 100);
+    for birth in births.take(90) {
         let start = LATER_NS + u64::from(birth);
         assert_eq!(watch.scan_with(&world, &[ended(2000 + birth, start)]), NOTHING);
     }
