@@ -68,7 +68,8 @@ impl Shape {
     /// Whether a free task keeps what is read of it. The allocator links free objects by a pointer
     /// in their middle (`calculate_sizes`, mm/slub.c), whose size it rounds up to cache lines.
     fn keeps(&self, layout: &TaskStruct) -> bool {
-        let pointer = self.stride.saturating_sub(64) / 2 - 8..self.stride / 2 + 8;
+        let middle = self.stride / 2;
+        let pointer = middle.saturating_sub(64 / 2 + 8)..middle + 8;
         let is_kept = |field: Field| {
             let (start, end) = (u64::from(field.offset), u64::from(field.offset + field.size));
             end <= pointer.start || start >= pointer.end
