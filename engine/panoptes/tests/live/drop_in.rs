@@ -159,6 +159,16 @@ const ABSENCES: &[Absence] = &[
         is_so: |known, record, _| known.is_full(record, "processes"),
     },
     Absence {
+        fields: &[
+            "/activity_data/process_details/process_parent_process_id",
+            "/activity_data/process_details/process_pid_namespace",
+            "/activity_data/process_details/process_real_group_id",
+            "/activity_data/process_details/process_real_user_id",
+        ],
+        why: "it was recovered after its end",
+        is_so: |_, record, _| record.process()["process_recovered"] == "true",
+    },
+    Absence {
         fields: &OF_RUNNING,
         why: "it was seen only while it began, called exec or ended",
         is_so: |known, record, field| {
