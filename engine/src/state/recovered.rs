@@ -11,7 +11,7 @@ use super::emit::Update;
 use super::keys::ProcessKey;
 use super::process::Process;
 use crate::walk::Snapshot;
-use panoptes_tables::room;
+use panoptes_tables::Latest;
 
 /// Number of the latest births that are known by their starts.
 const BIRTHS_MAX: usize = 1024;
@@ -19,22 +19,20 @@ const BIRTHS_MAX: usize = 1024;
 /// The latest births that scans saw, or that were recovered.
 #[derive(Debug)]
 pub(super) struct Births {
-    /// Starts of processes in nanoseconds since boot, in the order in which they were seen; the
-    /// oldest makes room.
-    starts: Vec<u64>,
-    oldest: usize,
+    /// Starts of processes in nanoseconds since boot.
+    starts: Latest<u64>,
     /// Processes that began no later may have been seen. 0 until the first scan.
     known_until: u64,
 }
 
 impl Births {
     pub(super) fn new() -> Self {
-        Self { starts: room::list(BIRTHS_MAX), oldest: 0, known_until: 0 }
+        Self { starts: Latest::new(BIRTHS_MAX), known_until: 0 }
     }
 
     pub(super) fn clear(&mut self) {
         self.starts.clear();
-        (self.oldest, self.known_until) = (0, 0);
+        self.known_until = 0;
     }
 
     /// Notes the first scan: what began until then is none of its births.
@@ -47,12 +45,8 @@ impl Births {
     }
 
     pub(super) fn note(&mut self, start: u64) {
-        if self.starts.len() < BIRTHS_MAX {
-            self.starts.push(start);
-        } else if let Some(place) = self.starts.get_mut(self.oldest) {
-            self.known_until = self.known_until.max(core::mem::replace(place, start));
-            self.oldest = (self.oldest + 1) % BIRTHS_MAX;
-        }
+        let forgotten = self.starts.push(start);
+        self.known_until = self.known_until.max(forgotten.unwrap_or(0));
     }
 
     /// Whether no scan has seen a process that began then. A thread that calls exec in place of its

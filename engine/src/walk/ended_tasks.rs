@@ -16,7 +16,7 @@ use panoptes_decoders::source::PAGE_BYTES;
 
 use super::snapshot::ThreadRow;
 use super::{Machine, Memory, Walker, fetch};
-use panoptes_tables::{Insertion, Keyed, room};
+use panoptes_tables::{Insertion, Keyed, Latest};
 
 /// Maximum number of places that one scan reads.
 const PLACES_MAX: usize = 1024;
@@ -97,9 +97,8 @@ pub(super) struct TaskPlaces {
     shape: Option<Shape>,
     /// Number of scans until the shape is looked for.
     retry: u32,
-    /// Slabs in which tasks began since then; the oldest makes room.
-    slabs: Vec<KernelVa>,
-    oldest: usize,
+    /// Slabs in which tasks began since then.
+    slabs: Latest<KernelVa>,
     newest_start: u64,
     /// The kernel's count of forks at the last scan.
     forks: Option<u64>,
@@ -113,8 +112,7 @@ impl TaskPlaces {
         Self {
             shape: None,
             retry: 0,
-            slabs: room::list(SLABS_MAX),
-            oldest: 0,
+            slabs: Latest::new(SLABS_MAX),
             newest_start: 0,
             forks: None,
             looks_left: 0,
@@ -124,7 +122,7 @@ impl TaskPlaces {
 
     pub(super) fn forget(&mut self) {
         self.slabs.clear();
-        (self.shape, self.retry, self.oldest, self.newest_start) = (None, 0, 0, 0);
+        (self.shape, self.retry, self.newest_start) = (None, 0, 0);
         (self.forks, self.looks_left) = (None, 0);
         self.looked_ns = [i64::MAX; LOOKS as usize];
     }
@@ -158,20 +156,8 @@ impl TaskPlaces {
             self.newest_start = self.newest_start.max(task.start_boottime);
             // All are new in the first scan.
             if before != 0 {
-                self.remember_slab(shape.slab_of(task.address));
+                self.slabs.insert(shape.slab_of(task.address));
             }
-        }
-    }
-
-    fn remember_slab(&mut self, slab: KernelVa) {
-        if self.slabs.contains(&slab) {
-            return;
-        }
-        if self.slabs.len() < self.slabs.capacity() {
-            self.slabs.push(slab);
-        } else if let Some(place) = self.slabs.get_mut(self.oldest) {
-            *place = slab;
-            self.oldest = (self.oldest + 1) % SLABS_MAX;
         }
     }
 }
@@ -201,7 +187,7 @@ impl Walker {
         });
         self.check_ended_tasks(memory);
         for task in self.snapshot.ended.iter() {
-            self.places.remember_slab(shape.slab_of(task.address));
+            self.places.slabs.insert(shape.slab_of(task.address));
         }
     }
 

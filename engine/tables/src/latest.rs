@@ -18,14 +18,21 @@ impl<T> Latest<T> {
         Self { list: room::list(capacity), oldest: 0 }
     }
 
-    /// Adds one.
-    pub fn push(&mut self, new: T) {
+    /// Adds one; returns the oldest one if that has made room.
+    pub fn push(&mut self, new: T) -> Option<T> {
         if self.list.len() < self.list.capacity() {
             self.list.push(new);
-        } else if let Some(place) = self.list.get_mut(self.oldest) {
-            *place = new;
-            self.oldest = (self.oldest + 1) % self.list.len();
+            return None;
         }
+        let place = self.list.get_mut(self.oldest)?;
+        let oldest = core::mem::replace(place, new);
+        self.oldest = (self.oldest + 1) % self.list.len();
+        Some(oldest)
+    }
+
+    pub fn clear(&mut self) {
+        self.list.clear();
+        self.oldest = 0;
     }
 }
 
@@ -80,6 +87,16 @@ mod tests {
         ] {
             assert_eq!(shown(number), expected, "{number}");
         }
+    }
+
+    #[test]
+    fn the_oldest_one_is_returned_and_a_cleared_list_begins_anew() {
+        let mut latest = Latest::new(2);
+        let returned = [1, 2, 3, 4].map(|number| latest.push(number));
+        assert_eq!(returned, [None, None, Some(1), Some(2)]);
+        latest.push(5);
+        latest.clear();
+        assert_eq!([6, 7, 8].map(|number| latest.push(number)), [None, None, Some(6)]);
     }
 
     #[test]
