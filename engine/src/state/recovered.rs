@@ -64,9 +64,12 @@ impl State {
         self.births.begin(snapshot);
         let mut recovered = 0;
         for task in snapshot.ended.iter() {
+            if recovered >= missed || update.must_stop() {
+                break;
+            }
             let is_new = self.births.is_unseen(task.start_boottime)
                 && self.processes.find(&ProcessKey::of(task)).is_none();
-            if !is_new || recovered >= missed || update.must_stop() {
+            if !is_new {
                 continue;
             }
             recovered += 1;
