@@ -87,6 +87,8 @@ impl Shape {
             layout.group_leader,
         ]
         .into_iter()
+        .chain(layout.loginuid)
+        .chain(layout.sessionid)
         .all(is_kept)
     }
 }
@@ -268,6 +270,7 @@ fn is_same(one: &Task, other: &Task) -> bool {
         && one.was_released()
         && (one.tgid, one.comm, one.real_parent) == (other.tgid, other.comm, other.real_parent)
         && one.self_exec_id == other.self_exec_id
+        && (one.loginuid, one.sessionid) == (other.loginuid, other.sessionid)
 }
 
 #[cfg(test)]
