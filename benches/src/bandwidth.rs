@@ -7,15 +7,14 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::model::LINE_BYTES;
 use crate::one_core::pin;
 use crate::times::timed;
 
-/// The bytes of a cache line.
-pub const LINE_BYTES: usize = 64;
 /// What each core reads: far more than any last-level cache.
 const BYTES: usize = 256 << 20;
 const WORDS: usize = BYTES / size_of::<u64>();
-const LINES: usize = BYTES / LINE_BYTES;
+const LINES: usize = BYTES / LINE_BYTES as usize;
 /// Words of a line.
 const STEP: usize = WORDS / LINES;
 /// The best of so many attempts counts.

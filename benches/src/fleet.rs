@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use panoptes_engine::limits::Limits;
 use panoptes_engine::time::Now;
-use panoptes_engine::walk::{Budget, Snapshot};
+use panoptes_engine::walk::Budget;
 use panoptes_engine::watch::{SLICE_BYTES, ScanFigures, Stage, Watched, Workspace};
 use panoptes_profiles::Profile;
 use panoptes_sinks::queue::{Consumer, Producer, QueueSize, Waker, queue};
@@ -22,10 +22,10 @@ use panoptes_sources::{FileSource, MachineSource as _};
 use panoptes_synthetic::{Machine, Size, profile};
 use panoptes_tables::room;
 
-use crate::KEY;
 use crate::one_core::{Caches, pin};
 use crate::parts::{Part, watched};
 use crate::times::{processor_time, timed};
+use crate::{KEY, objects_of};
 
 /// The kernel of all machines.
 const RELEASE: &str = "6.1.0-50-amd64";
@@ -311,24 +311,10 @@ impl Lane {
         let mut objects = 0;
         for index in 0..self.systems.len() {
             self.scan(index, now, Life::Unchanged);
-            objects += count(self.workspace.snapshot());
+            objects += objects_of(self.workspace.snapshot()).expect("nothing is missing");
         }
         self.producer.flush();
         self.drop_records();
         objects
     }
-}
-
-/// Number of a snapshot's objects. Some that are missing would make a scan look quick.
-fn count(snapshot: &Snapshot) -> usize {
-    let losses = &snapshot.losses;
-    assert!(losses.dropped == 0 && losses.unreadable == 0, "the scan is not whole: {losses:?}");
-    let tables = [
-        snapshot.processes.len(),
-        snapshot.by_tid.len(),
-        snapshot.descriptors.len(),
-        snapshot.vmas.len(),
-        snapshot.connections.len(),
-    ];
-    tables.iter().sum()
 }

@@ -95,3 +95,18 @@ pub fn write_lines(snapshot: &Snapshot, kernel: &Kernel, writer: &mut LineWriter
         std::hint::black_box(line);
     })
 }
+
+/// Number of a snapshot's objects; an error if some are missing, which would make a scan look quick.
+pub fn objects_of(snapshot: &Snapshot) -> Result<usize, String> {
+    if snapshot.losses.dropped > 0 || snapshot.losses.unreadable > 0 {
+        return Err(format!("the scan is not whole: {:?}", snapshot.losses));
+    }
+    let tables = [
+        snapshot.processes.len(),
+        snapshot.by_tid.len(),
+        snapshot.descriptors.len(),
+        snapshot.vmas.len(),
+        snapshot.connections.len(),
+    ];
+    Ok(tables.iter().sum())
+}

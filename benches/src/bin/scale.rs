@@ -25,9 +25,10 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use panoptes_benches::bandwidth::{LINE_BYTES, Reads, addition_ns, lines_per_second};
+use panoptes_benches::bandwidth::{Reads, addition_ns, lines_per_second};
 use panoptes_benches::cores_model::Model;
 use panoptes_benches::fleet::{self, Guest, Life, PERIOD_NS, Plan, Rounds};
+use panoptes_benches::model::LINE_BYTES;
 use panoptes_benches::one_core::allowed_cores;
 use panoptes_benches::times::Times;
 use panoptes_engine::limits::Limits;

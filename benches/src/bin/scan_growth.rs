@@ -15,12 +15,12 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use panoptes_benches::KEY;
 use panoptes_benches::one_core::{Caches, pin};
 use panoptes_benches::times::Times;
+use panoptes_benches::{KEY, objects_of};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::system::kernel_of;
-use panoptes_engine::walk::{Budget, Kernel, Scope, Snapshot, Walker};
+use panoptes_engine::walk::{Budget, Kernel, Scope, Walker};
 use panoptes_sources::{Detail, FileSource, MachineSource as _, Meter};
 use panoptes_synthetic::{Machine, Size, profile};
 
@@ -133,7 +133,7 @@ fn scan(processes: u32, path: &Path, kernel: &Kernel) -> Result<Point, Error> {
     source.choose_layout(source.layouts().saturating_sub(1));
     let mut walker = Walker::new(&limits, KEY);
     let mut meter = Meter::new(&mut source, Detail::Lines)?;
-    let objects = count(walker.scan(&mut meter, kernel, Scope::ALL)?)?;
+    let objects = objects_of(walker.scan(&mut meter, kernel, Scope::ALL)?)?;
     let lines = meter.counts().lines;
     let (mut caches, mut times) = (Caches::default(), Times::default());
     for _ in 0..RUNS {
@@ -156,21 +156,6 @@ fn scan(processes: u32, path: &Path, kernel: &Kernel) -> Result<Point, Error> {
     let kept_ms = if kept.0.is_empty() { f64::NAN } else { median(&kept) };
     let processes = walker.snapshot().processes.len();
     Ok(Point { processes, objects, lines, ms: median(&times), kept_ms })
-}
-
-/// Number of a snapshot's objects; an error if some are missing.
-fn count(snapshot: &Snapshot) -> Result<usize, Error> {
-    if snapshot.losses.dropped > 0 || snapshot.losses.unreadable > 0 {
-        return Err(format!("the scan is not whole: {:?}", snapshot.losses).into());
-    }
-    let tables = [
-        snapshot.processes.len(),
-        snapshot.by_tid.len(),
-        snapshot.descriptors.len(),
-        snapshot.vmas.len(),
-        snapshot.connections.len(),
-    ];
-    Ok(tables.iter().sum())
 }
 
 /// Size of the plot, and of the room for its axes, in pixels.
