@@ -96,7 +96,8 @@ pub fn write_lines(snapshot: &Snapshot, kernel: &Kernel, writer: &mut LineWriter
     })
 }
 
-/// Number of a snapshot's objects; an error if some are missing, which would make a scan look quick.
+/// Number of a snapshot's objects; an error if some are missing, which would make a scan look
+/// quick.
 pub fn objects_of(snapshot: &Snapshot) -> Result<usize, String> {
     if snapshot.losses.dropped > 0 || snapshot.losses.unreadable > 0 {
         return Err(format!("the scan is not whole: {:?}", snapshot.losses));
