@@ -87,7 +87,7 @@ pub(super) mod mark {
     /// Whether it has, or had, an owner, whose descriptor is known by the last scan, and who is in
     /// a container.
     pub(in crate::state) const OWNER: u16 = 1 << 3;
-    pub(super) const DESCRIPTOR: u16 = 1 << 4;
+    pub(in crate::state) const DESCRIPTOR: u16 = 1 << 4;
     pub(super) const CONTAINER: u16 = 1 << 5;
     pub(super) const ABSENT: u16 = 1 << 6;
     /// Whether it existed when watching started, so that it began at an unknown time before

@@ -354,6 +354,7 @@ impl Pass<'_, '_> {
     fn update_row(&mut self, number: usize, row: &ConnectionRow) {
         self.connections.claimed[number] = true;
         let mut owner = self.owner(number);
+        let has_left = self.connections.rows.row(self.cursor).is_some_and(|old| self.has_left(old));
         let Some(old) = self.connections.rows.row_mut(self.cursor) else { return };
         let is_reported = old.is(mark::REPORTED);
         if is_reported && owner.as_ref().is_some_and(|owner| self.holding.is_unannounced(owner)) {
@@ -363,6 +364,8 @@ impl Pass<'_, '_> {
         }
         let before = old.state;
         let snapshot = self.emitter.snapshot;
+        // Another holder may come after the owner, so it does not take its place.
+        owner = if has_left { old.owner() } else { owner };
         let descriptor = owner.map(|owner| owner.descriptor);
         old.refresh(&ConnectionFacts::read(snapshot, row, descriptor), owner);
         let is_changed = before != old.state;
@@ -500,6 +503,20 @@ impl Pass<'_, '_> {
             }
             Some(owner) => !self.holding.is_unannounced(&owner),
         }
+    }
+
+    /// Whether the scan left descriptors of a connection's owner, which had one of it before.
+    fn has_left(&self, old: &Connection) -> bool {
+        if !self.leaves_descriptors() || !old.is(mark::DESCRIPTOR) {
+            return false;
+        }
+        let snapshot = self.emitter.snapshot;
+        let process = old.owner().and_then(|owner| {
+            let process = self.holding.processes.get(owner.row)?;
+            (process.key == owner.process).then(|| snapshot.processes.at(process.row()))?
+        });
+        let mut tables = process.into_iter().flat_map(|row| snapshot.files_structs_of(row));
+        tables.any(|table| !table.complete)
     }
 
     /// Whether the scan left descriptors, so that holders may be missing.

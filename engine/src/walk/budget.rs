@@ -121,7 +121,8 @@ impl fmt::Debug for Budget<'_> {
     }
 }
 
-/// What a scan left for the next ones, because its budget was spent.
+/// What a scan left for the next ones, because its budget was spent, or because it is a light one
+/// and their processes rest.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Deferred {
     /// Descriptor tables of which it did not look at every slot.

@@ -46,7 +46,7 @@ const WORDS_MAX: u64 = 1 << 20;
 
 /// Number of descriptors that a table keeps however many others there are: standard input, output
 /// and error.
-const KEPT_MIN: u32 = 3;
+pub(super) const KEPT_MIN: u32 = 3;
 
 /// Number of slots that a scan reads whatever its budget is, beside the first ones of each table.
 const PLACES_MIN: u32 = 2048;
@@ -67,6 +67,7 @@ impl Walker {
     /// Fills `descriptors`, and each table's range of them.
     pub(super) fn read_descriptors(&mut self, memory: &mut Memory<'_>) {
         self.read_fdtables(memory);
+        self.leave_resting_tables();
         self.share_words();
         self.read_fd_arrays(memory);
         self.link_descriptors();
@@ -155,6 +156,7 @@ impl Walker {
         self.read_first_slots(memory, end, &mut slices);
         self.scratch.slices = slices;
         self.leave_tables(resumed, end);
+        self.count_resting_tables();
     }
 
     /// Reads the tables in turn, the first from slot `resumed` on, as far as the budget allows.

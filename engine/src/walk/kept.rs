@@ -12,6 +12,7 @@ use panoptes_tables::{Rows, room};
 
 use super::budget::Resume;
 use super::ended_tasks::TaskPlaces;
+use super::resting::Resting;
 use super::snapshot::InterfaceRow;
 use super::tables::{INTERFACES_MAX, NETS_MAX};
 use super::young_nets::NetAge;
@@ -52,6 +53,7 @@ pub struct Kept {
     /// Where the next scan goes on with what the last one left.
     pub(super) resume: Resume,
     places: TaskPlaces,
+    resting: Resting,
     interfaces: Rows<InterfaceRow>,
     interface_age: u32,
     owner_turn: u32,
@@ -76,6 +78,7 @@ impl Kept {
             tasks: room::list(limits.processes_seen_max() + HINTS_MAX),
             resume: Resume::default(),
             places: TaskPlaces::new(),
+            resting: Resting::with_capacity(limits.processes_seen_max()),
             interfaces: Rows::with_capacity(INTERFACES_MAX),
             interface_age: 0,
             owner_turn: 0,
@@ -104,6 +107,7 @@ impl Walker {
         mem::swap(&mut self.system, &mut kept.system);
         mem::swap(&mut self.scans, &mut kept.scans);
         mem::swap(&mut self.places, &mut kept.places);
+        mem::swap(&mut self.resting, &mut kept.resting);
         mem::swap(&mut self.interface_age, &mut kept.interface_age);
         mem::swap(&mut self.owner_turn, &mut kept.owner_turn);
         mem::swap(&mut self.snapshot.interfaces, &mut kept.interfaces);

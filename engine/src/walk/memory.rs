@@ -111,7 +111,7 @@ impl Walker {
         spaces: &mut Vec<Index<MmRow>>,
     ) {
         let most = self.snapshot.vmas.capacity() as u64;
-        let count = |mm: &MmRow| u64::from(mm.map_count).min(most);
+        let count = |mm: &MmRow| if mm.rests { 0 } else { u64::from(mm.map_count).min(most) };
         let (rows, files) = (self.snapshot.count_rows(), self.snapshot.files.len() as u64);
         let room = memory.meter.room(mark, rows, files, AREA_BYTES) as u64;
         let room = room.max(AREAS_MIN);
@@ -124,7 +124,7 @@ impl Walker {
         for index in turn.all().filter_map(Index::new) {
             let Some(mm) = mms.at_mut(index) else { break };
             let count = count(mm);
-            mm.left = count > share && has_large && count > room;
+            mm.left = mm.rests || count > share && has_large && count > room;
             if count > share && !mm.left {
                 has_large = true;
                 room = room.saturating_sub(count);
@@ -159,7 +159,9 @@ impl Walker {
             let Some(mm) = mms.get_mut(position).filter(|mm| mm.left) else { continue };
             mm.complete = false;
             left.address_spaces += 1;
-            first = first.or(Some(Cursor { address: mm.address, position }));
+            if !mm.rests {
+                first = first.or(Some(Cursor { address: mm.address, position }));
+            }
         }
         self.hints.resume.address_space = first.unwrap_or_default();
     }

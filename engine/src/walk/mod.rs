@@ -31,6 +31,7 @@ mod names;
 mod owners;
 mod processes;
 mod queries;
+mod resting;
 mod scan;
 mod snapshot;
 mod sockets;
@@ -71,6 +72,7 @@ use self::budget::{Meter, Turn};
 use self::ended_tasks::TaskPlaces;
 use self::held_files::HeldFiles;
 use self::idle::Idle;
+use self::resting::Resting;
 use self::views::Hints;
 use self::young_nets::{DueNet, NetAge};
 use crate::address::{Reader, ReaderSizes};
@@ -146,6 +148,7 @@ pub struct Walker {
     hints: Hints,
     idle: Idle,
     places: TaskPlaces,
+    resting: Resting,
     /// The system that is scanned, and its scans since watching began.
     system: u64,
     scans: u64,
@@ -349,6 +352,7 @@ impl Walker {
             hints: Hints::new(snapshot.processes.capacity()),
             idle: Idle::new(),
             places: TaskPlaces::new(),
+            resting: Resting::with_capacity(snapshot.processes.capacity()),
             system: 0,
             scans: 0,
             interface_age: 0,
@@ -372,6 +376,7 @@ impl Walker {
         self.hints.forget();
         self.idle.forget();
         self.places.forget();
+        self.resting.forget();
         self.snapshot.interfaces.clear();
     }
 

@@ -27,11 +27,13 @@ impl Walker {
     ) -> Result<&Snapshot, ScanError> {
         let memory = &mut Memory::new(source, kernel, *budget);
         self.begin_scan(memory, scope);
+        self.snapshot.is_light = false;
         self.read_rows(memory, scope)
     }
 
     /// The same, but keeps the rows of the last scan if no task has run on the machine since that
-    /// scan began ([`Snapshot::is_kept`]).
+    /// scan began ([`Snapshot::is_kept`]). A scan that is early is a light one
+    /// ([`Snapshot::is_light`]).
     pub fn scan_changes<S: MemorySource>(
         &mut self,
         source: &mut S,
@@ -41,6 +43,7 @@ impl Walker {
     ) -> Result<&Snapshot, ScanError> {
         let memory = &mut Memory::new(source, kernel, *budget);
         self.begin_scan(memory, scope);
+        self.snapshot.is_light = self.snapshot.is_early;
         if self.keep_rows(memory, scope)? {
             return Ok(&self.snapshot);
         }
@@ -74,6 +77,7 @@ impl Walker {
         }
         self.scratch.quotas.begin(self.snapshot.processes.len());
         self.read_processes(memory);
+        self.mark_resting();
         if scope.command_lines {
             self.read_command_lines(memory);
         }
@@ -106,6 +110,9 @@ impl Walker {
         self.snapshot.work = memory.meter.spent();
         self.snapshot.count_dropped();
         self.snapshot.blame(self.scratch.quotas.refused);
+        if !self.snapshot.is_light {
+            self.resting.note(&self.snapshot);
+        }
         if self.is_whole() {
             let origin = self.origin(scope);
             self.idle.end(origin, &self.snapshot);

@@ -261,6 +261,8 @@ pub struct FilesRow {
     pub dropped: u32,
     /// The first process that leads to it.
     pub process: Option<Index<ProcessRow>>,
+    /// Whether a light scan reads only its first slots.
+    pub rests: bool,
     /// Number of descriptors that it may have in the rows.
     pub most: u32,
     /// Of a table that is not complete, the slots that the scan has all the same: those before this
@@ -343,6 +345,8 @@ pub struct MmRow {
     pub line_bytes: u32,
     /// Whether all its areas are in the rows.
     pub complete: bool,
+    /// Whether a light scan leaves its areas.
+    pub rests: bool,
     /// Whether the scan left its areas, or some of their files, for the next one.
     pub left: bool,
     /// Number of areas and nodes of its tree that were listed.

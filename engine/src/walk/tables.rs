@@ -48,6 +48,8 @@ macro_rules! tables {
             /// Whether the scan came so soon after another one that it does not count where a
             /// number of scans stands for a time.
             pub is_early: bool,
+            /// Whether the scan has left what processes have that rest, and nothing else.
+            pub is_light: bool,
             $($(#[$doc])* pub $name: $table<$row>,)*
             /// Network interfaces. Not every scan reads them; until then, those of an earlier scan.
             pub interfaces: Rows<InterfaceRow>,
@@ -85,6 +87,7 @@ macro_rules! tables {
                     is_kept: false,
                     has_run: false,
                     is_early: false,
+                    is_light: false,
                     $($name: tables!(@new $table, $capacity, key.derive(stringify!($name))),)*
                     interfaces: Rows::with_capacity(INTERFACES_MAX),
                     task_list_closed: false,

@@ -43,7 +43,7 @@ use crate::state::facts::HeapRule;
 use crate::state::{Change, Changes as _, ScanContext, State, Usage};
 use crate::system::kernel_of;
 use crate::time::{Monotonic, Now};
-use crate::walk::{Budget, Kept, Kernel, ScanError, Scope, Snapshot, Walker};
+use crate::walk::{Budget, Deferred, Kept, Kernel, ScanError, Scope, Snapshot, Walker};
 
 use clock::{CalendarClock, Clock, Motion};
 use early::Early;
@@ -340,8 +340,9 @@ impl Watched {
         self.figures.has_kept = scanned.is_ok() && snapshot.is_kept;
         self.figures.is_early = is_early;
         let compared = scanned.and_then(|()| {
-            let left = &workspace.snapshot().left;
-            self.is_partial = !left.is_empty();
+            let snapshot = workspace.snapshot();
+            // The next scan that is not light begins anew.
+            self.is_partial = !snapshot.left.is_empty() && !snapshot.is_light;
             self.exchange(workspace);
             let work = workspace.snapshot().work;
             let mut source = Metered { source, budget, work };
@@ -452,7 +453,7 @@ impl Watched {
         let (binaries, unjudged) = detectors.binary_attestation.losses();
         let missed = &mut Missed {
             scan: snapshot.losses,
-            left: snapshot.left,
+            left: if snapshot.is_light { Deferred::default() } else { snapshot.left },
             unstable,
             tables,
             contents: contents.refused(),

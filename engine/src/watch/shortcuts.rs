@@ -52,6 +52,11 @@ impl Shortcuts {
     /// machine had rested since other scans kept their rows. The scan after that counts, too: a new
     /// process may be reported only then.
     pub(super) fn begin_scan(&mut self, snapshot: &Snapshot, now: Monotonic) {
+        if snapshot.is_light {
+            // A task has run: the kernel has counted a fork.
+            (self.has_kept, self.counts) = (false, Counts::No);
+            return;
+        }
         let had_kept = core::mem::replace(&mut self.has_kept, snapshot.is_kept);
         if !snapshot.is_kept {
             self.swept = Some(now);

@@ -40,6 +40,9 @@ pub struct Memory {
     mirror: Option<Mirror>,
     /// Where the switches of a processor are counted, once there is one.
     switches: Option<usize>,
+    /// Where the run times are of the tasks whose operations go on: of the first one, and of one at
+    /// the same time.
+    runners: [Option<usize>; 2],
     /// Whether what stores now is no task.
     is_interrupt: bool,
 }
@@ -59,6 +62,7 @@ impl Memory {
             paused: Stores::default(),
             mirror: None,
             switches: None,
+            runners: [None; 2],
             is_interrupt: false,
         }
     }
@@ -73,12 +77,27 @@ impl Memory {
         self.is_interrupt = is_interrupt;
     }
 
+    /// The next operation is that of the task whose run time is at a kernel address.
+    pub(crate) fn run_as(&mut self, run_time: KernelVa) {
+        let at = Some(self.physical(run_time).0 as usize);
+        if self.paused.len() > 0 {
+            self.runners[1] = at;
+            return;
+        }
+        while self.step() {}
+        self.runners = [at, None];
+    }
+
     /// Counts one more switch to a task: it has stored something, or is about to.
     fn count_switch(&mut self) {
-        let Some(at) = self.switches.filter(|_| !self.is_interrupt) else { return };
-        if let Some(count) = self.bytes[at..].first_chunk_mut::<8>() {
-            *count = u64::from_le_bytes(*count).wrapping_add(1).to_le_bytes();
-            self.repeat(at, 8);
+        if self.is_interrupt {
+            return;
+        }
+        for at in self.switches.into_iter().chain(self.runners.into_iter().flatten()) {
+            if let Some(count) = self.bytes[at..].first_chunk_mut::<8>() {
+                *count = u64::from_le_bytes(*count).wrapping_add(1).to_le_bytes();
+                self.repeat(at, 8);
+            }
         }
     }
 

@@ -59,6 +59,13 @@ impl Machine {
         self.memory.put_optional(task, layout.on_cpu, 1);
     }
 
+    /// The next operation is that of the first thread of a process, whose run time grows with each
+    /// store. Other operations are those of no task.
+    pub fn act_as(&mut self, pid: u32) {
+        let at = self.layouts().task_struct.sum_exec_runtime.offset;
+        self.memory.run_as(self.thread(pid).task.plus(at.into()));
+    }
+
     /// Lets a thread that runs on a processor sleep after `nanoseconds`. The processor is then
     /// idle.
     pub fn sleep(&mut self, tid: u32, processor: usize, nanoseconds: u64) {

@@ -87,9 +87,11 @@ impl Actor {
                 return "nothing".to_owned();
             }
             self.busy.push(1);
+            machine.act_as(1);
             return self.fork(machine, 1);
         };
         self.busy.push(pid);
+        machine.act_as(pid);
         match self.random.below(100) {
             0..14 if alive.len() < PROCESSES.end => self.fork(machine, pid),
             0..24 => self.end(machine, pid),

@@ -3,9 +3,14 @@
 //! A process that lives for a millisecond ends between two scans. So a scanner that waits looks at
 //! one number of each system, its kernel's count of forks. A system whose count has grown is
 //! scanned early, and again while what began may still change fast: a shell is forked, calls exec,
-//! and gets its connection.
+//! and gets its connection. An early scan leaves what processes have that have not run
+//! ([`Snapshot::is_light`]), so it costs less than others.
 //!
 //! All times are nanoseconds. What early scans use comes from a stock that time refills.
+//!
+//! [`Snapshot::is_light`]: panoptes_engine::walk::Snapshot::is_light
+
+use super::turns::Cost;
 
 /// There are no early scans if the interval is longer: such an interval is there to save time.
 pub(super) const INTERVAL_MAX_NS: u64 = 100_000_000;
@@ -19,6 +24,10 @@ const LOOK_PART: u64 = 100;
 /// Minimum time from the end of a scan to an early one. A scan that costs more leaves as much time
 /// as it costs.
 const APART_NS: u64 = 1_000_000;
+/// The same just after the count has grown.
+const FRESH_APART_NS: u64 = 250_000;
+/// How long that is.
+const FRESH_NS: u64 = 5_000_000;
 /// How long a system is scanned early after its count has grown.
 const LIVELY_NS: u64 = 50_000_000;
 /// Looks and early scans use at most this part of the time of a core.
@@ -58,16 +67,28 @@ impl Stock {
 pub(super) struct Early {
     /// When the last scan ended.
     ended: u64,
-    /// Until when it is scanned early.
-    lively_until: u64,
+    /// What early scans of it cost.
+    pub(super) cost: Cost,
+    /// When its count was seen to have grown.
+    grew: Option<u64>,
     /// When to look at its count again.
     look_at: u64,
 }
 
 impl Early {
-    /// Whether a system may be scanned early whose scans cost this much.
+    /// What an early scan costs. Until there was one, it may cost as much as others.
+    pub(super) fn cost_ns(&self, others: u64) -> u64 {
+        if self.cost.scans == 0 { others } else { self.cost.ns() }
+    }
+
+    /// Whether a system may be scanned early whose early scans cost this much.
     pub(super) fn may(&self, now: u64, cost: u64) -> bool {
-        now.saturating_sub(self.ended) >= APART_NS.max(cost)
+        let apart = if self.has_grown_within(FRESH_NS, now) { FRESH_APART_NS } else { APART_NS };
+        now.saturating_sub(self.ended) >= apart.max(cost)
+    }
+
+    fn has_grown_within(&self, time: u64, now: u64) -> bool {
+        self.grew.is_some_and(|grew| now.saturating_sub(grew) < time)
     }
 
     /// Whether to look at its count.
@@ -78,15 +99,15 @@ impl Early {
     /// Notes a look that took so long, and whether the count has grown.
     pub(super) fn looked(&mut self, now: u64, took: u64, has_grown: bool) {
         if has_grown {
-            self.lively_until = now.saturating_add(LIVELY_NS);
+            self.grew = Some(now);
         }
         let pause = if self.is_lively(now) { LIVELY_LOOK_NS } else { LOOK_NS };
         self.look_at = now.saturating_add(pause.max(took.saturating_mul(LOOK_PART)));
     }
 
     /// Whether it is scanned early at present.
-    pub(super) const fn is_lively(&self, now: u64) -> bool {
-        now < self.lively_until
+    pub(super) fn is_lively(&self, now: u64) -> bool {
+        self.has_grown_within(LIVELY_NS, now)
     }
 
     /// How long to wait until something is to be done for it.

@@ -404,7 +404,8 @@ impl<S: Scan> Scanner<S> {
         });
         let (cost, took) = (meter.cost_ns(), meter.elapsed_ns());
         let is_partial = slot.system.is_partial();
-        slot.cost.add(cost, is_partial);
+        let costs = if is_early && !is_partial { &mut slot.early.cost } else { &mut slot.cost };
+        costs.add(cost, is_partial);
         slot.measured.set(slot.cost.ns(), slot.cost.scans);
         slot.turn.used = slot.turn.used.saturating_add(cost);
         let end = begin.saturating_add(took);
@@ -464,7 +465,7 @@ impl<S: Scan> Scanner<S> {
         let Self { slots, scratch, state, stock, .. } = self;
         let Some(scratch) = scratch else { return Look::Nothing };
         let slot = &mut slots[at];
-        let cost = slot.cost.ns();
+        let cost = slot.early.cost_ns(slot.cost.ns());
         if slot.cost.scans == 0 || !slot.system.can_look() || !slot.early.may(now, cost) {
             return Look::Nothing;
         }
