@@ -158,6 +158,18 @@ pub enum Change<'a> {
 }
 
 impl Change<'_> {
+    /// The process that has changed its own descriptors or areas, which is running then.
+    pub const fn maker(&self) -> Option<&Process> {
+        match self {
+            Self::DescriptorOpened { process, .. }
+            | Self::DescriptorClosed { process, .. }
+            | Self::AreaMapped { process, .. }
+            | Self::AreaUnmapped { process, .. }
+            | Self::AreaPermissionsChanged { process, .. } => Some(process),
+            _ => None,
+        }
+    }
+
     /// Whether only a task can have made it, in the moment in which it became visible.
     pub const fn is_made_by_tasks(&self) -> bool {
         matches!(

@@ -100,6 +100,10 @@ pub(super) struct Connections {
     first_round: u32,
     /// Whether one had.
     pub(super) taken: bool,
+    /// Whether a connection waits for a scan that has all descriptors, and whether one has lost its
+    /// holder in a scan that has not.
+    pub(super) waits_for_holder: bool,
+    pub(super) lost_holder: bool,
 }
 
 impl Connections {
@@ -118,6 +122,8 @@ impl Connections {
             beginning_scans: 0,
             first_round: 0,
             taken: false,
+            waits_for_holder: false,
+            lost_holder: false,
         }
     }
 
@@ -153,6 +159,7 @@ impl Connections {
         if emitter.must_stop() {
             return;
         }
+        (self.waits_for_holder, self.lost_holder) = (false, false);
         self.holders.find(snapshot);
         let mut cut = ArrayVec::<u32, CUT_MAX>::new();
         let nets = snapshot.nets.iter().filter(|net| net.connections_cut);
@@ -355,6 +362,7 @@ impl Pass<'_, '_> {
         self.connections.claimed[number] = true;
         let mut owner = self.owner(number);
         let has_left = self.connections.rows.row(self.cursor).is_some_and(|old| self.has_left(old));
+        let leaves_descriptors = self.leaves_descriptors();
         let Some(old) = self.connections.rows.row_mut(self.cursor) else { return };
         let is_reported = old.is(mark::REPORTED);
         if is_reported && owner.as_ref().is_some_and(|owner| self.holding.is_unannounced(owner)) {
@@ -366,6 +374,8 @@ impl Pass<'_, '_> {
         let snapshot = self.emitter.snapshot;
         // Another holder may come after the owner, so it does not take its place.
         owner = if has_left { old.owner() } else { owner };
+        let has_lost = leaves_descriptors && owner.is_none() && old.is(mark::DESCRIPTOR);
+        self.connections.lost_holder |= has_lost;
         let descriptor = owner.map(|owner| owner.descriptor);
         old.refresh(&ConnectionFacts::read(snapshot, row, descriptor), owner);
         let is_changed = before != old.state;
@@ -489,6 +499,8 @@ impl Pass<'_, '_> {
                 row.set(mark::REPORTED, true);
             }
             self.report(&copy, Some(number), Kind::Created);
+        } else if self.leaves_descriptors() {
+            self.connections.waits_for_holder = true;
         }
     }
 

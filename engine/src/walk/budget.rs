@@ -132,6 +132,8 @@ pub struct Deferred {
     pub files: u32,
     /// Chains of sockets.
     pub chains: u32,
+    /// Of the tables and address spaces, those that a light scan has left.
+    pub of_resting: u32,
     /// The process with the largest share of descriptors and areas, if that is more than a quarter.
     pub process_id: Option<u32>,
 }

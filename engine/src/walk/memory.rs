@@ -159,7 +159,9 @@ impl Walker {
             let Some(mm) = mms.get_mut(position).filter(|mm| mm.left) else { continue };
             mm.complete = false;
             left.address_spaces += 1;
-            if !mm.rests {
+            if mm.rests {
+                left.of_resting += 1;
+            } else {
                 first = first.or(Some(Cursor { address: mm.address, position }));
             }
         }

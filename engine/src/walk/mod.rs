@@ -149,6 +149,7 @@ pub struct Walker {
     idle: Idle,
     places: TaskPlaces,
     resting: Resting,
+    may_be_light: bool,
     /// The system that is scanned, and its scans since watching began.
     system: u64,
     scans: u64,
@@ -353,6 +354,7 @@ impl Walker {
             idle: Idle::new(),
             places: TaskPlaces::new(),
             resting: Resting::with_capacity(snapshot.processes.capacity()),
+            may_be_light: false,
             system: 0,
             scans: 0,
             interface_age: 0,

@@ -1,4 +1,4 @@
-//! Processes that have not run since the last whole scan: a light scan leaves what they have.
+//! Processes that have not run since the last scan: a light scan leaves what they have.
 //!
 //! A process changes its descriptors and its address space only while one of its threads runs. The
 //! kernel adds up the run time of each thread (`update_curr`, kernel/sched/fair.c), and a thread
@@ -24,78 +24,90 @@ use super::descriptors::KEPT_MIN;
 use super::snapshot::{FilesRow, Index, ProcessRow};
 use super::{Snapshot, Walker};
 
-/// A process that began at most so many nanoseconds before the newest one is young. A light scan
-/// reads all that it has.
+/// A process that began at most so many nanoseconds ago is young. A light scan reads all that it
+/// has.
 const YOUNG_NS: u64 = 100_000_000;
 /// Maximum number of ancestors of one process that are read. Real ones have a few, and forged ones
 /// may be their own.
 const ANCESTORS_MAX: u32 = 64;
 
-/// One process of the last whole scan.
+/// One process of the last scan.
 #[derive(Clone, Copy, Debug)]
 struct Before {
     /// Its start and its id, by which scans are sorted.
     key: (u64, u32),
     /// A hash of its threads and their run times; `None` if one of them could run.
     runs: Option<u64>,
+    /// Whether that scan has left what it has.
+    was_left: bool,
 }
 
-/// The processes of the last scan of a system that was not light, oldest first.
+/// The processes of the last scan of a system, oldest first. It has none if that scan has left more
+/// than what processes have that rested.
 #[derive(Debug)]
 pub(super) struct Resting {
     before: Vec<Before>,
-    /// Of a light scan: whether each of its processes rests.
-    rests: Vec<bool>,
 }
 
 impl Resting {
     /// Allocates for so many processes.
     pub(super) fn with_capacity(processes: usize) -> Self {
-        Self { before: room::list(processes), rests: room::list(processes) }
+        Self { before: room::list(processes) }
     }
 
     pub(super) fn forget(&mut self) {
         self.before.clear();
     }
 
-    /// Notes the processes of a scan that was not light. What has left something may have left what
-    /// they have.
+    /// Notes the processes of a scan.
     pub(super) fn note(&mut self, snapshot: &Snapshot) {
         self.before.clear();
-        if !snapshot.left.is_empty() {
+        if snapshot.is_partial() {
             return;
         }
-        let rows = snapshot.processes.iter().take(self.before.capacity());
-        self.before.extend(rows.map(|row| {
+        let rows = snapshot.processes.iter().zip(snapshot.rests.iter());
+        self.before.extend(rows.take(self.before.capacity()).map(|(row, &rests)| {
             let task = &snapshot.threads[row.leader].task;
-            Before { key: key_of(task), runs: runs(snapshot, row) }
+            let was_left = snapshot.is_light && rests;
+            Before { key: key_of(task), runs: runs(snapshot, row), was_left }
         }));
     }
+}
 
-    /// Finds the processes that have not run, and are not young. Both lists have the same order.
-    fn find(&mut self, snapshot: &Snapshot) {
-        let task = |row: &ProcessRow| &snapshot.threads[row.leader].task;
-        let newest = snapshot.processes.iter().map(|row| task(row).start_boottime).max();
-        let newest = newest.unwrap_or(0);
-        let mut before = self.before.iter().peekable();
+impl Snapshot {
+    /// Finds the processes that have not run, and which of them the last scan has left. Both lists
+    /// have the same order.
+    fn find_resting(&mut self, resting: &Resting) {
+        let mut before = resting.before.iter().peekable();
         self.rests.clear();
-        let rows = snapshot.processes.iter().take(self.rests.capacity());
-        self.rests.extend(rows.map(|row| {
-            let key = key_of(task(row));
+        self.left_before.clear();
+        for row in self.processes.iter() {
+            let key = key_of(&self.threads[row.leader].task);
             while before.next_if(|it| it.key < key).is_some() {}
-            let known = before.peek().filter(|it| it.key == key).and_then(|it| it.runs);
-            let is_young = newest.saturating_sub(key.0) < YOUNG_NS;
-            !is_young && known.is_some() && runs(snapshot, row) == known
-        }));
-        self.wake_ancestors(snapshot);
+            let known = before.peek().filter(|it| it.key == key);
+            let rests = known.is_some_and(|it| it.runs.is_some() && runs(self, row) == it.runs);
+            self.rests.push(rests);
+            self.left_before.push(rests && known.is_some_and(|it| it.was_left));
+        }
+    }
+
+    /// Takes young processes for such that do not rest.
+    fn wake_young(&mut self) {
+        let Self { machine, processes, threads, rests, .. } = self;
+        let start = |row: &ProcessRow| threads[row.leader].task.start_boottime;
+        let newest = || processes.iter().map(start).max().unwrap_or(0);
+        let now = machine.boot_ns().and_then(|ns| u64::try_from(ns).ok()).unwrap_or_else(newest);
+        for (row, rests) in processes.iter().zip(rests.iter_mut()) {
+            *rests &= now.saturating_sub(start(row)) >= YOUNG_NS;
+        }
     }
 
     /// Takes the ancestors of processes that do not rest for such, too.
-    fn wake_ancestors(&mut self, snapshot: &Snapshot) {
+    fn wake_ancestors(&mut self) {
         for mut at in 0..self.rests.len() {
             for _ in 0..ANCESTORS_MAX {
-                let row = snapshot.processes.get(at).filter(|_| !self.rests(Index::new(at)));
-                let parent = row.and_then(|row| snapshot.index_by_pid(row.parent_pid));
+                let row = self.processes.get(at).filter(|_| self.rests.get(at) == Some(&false));
+                let parent = row.and_then(|row| self.index_by_pid(row.parent_pid));
                 let Some(parent) = parent.map(Index::position) else { break };
                 // The turn of one that did not rest before has its own ancestors.
                 let Some(true) = self.rests.get_mut(parent).map(mem::take) else { break };
@@ -104,8 +116,9 @@ impl Resting {
         }
     }
 
-    fn rests(&self, process: Option<Index<ProcessRow>>) -> bool {
-        process.and_then(|at| self.rests.get(at.position())) == Some(&true)
+    /// Whether a process has not run since the last scan, and that scan has left what it has.
+    pub fn was_left(&self, process: Option<Index<ProcessRow>>) -> bool {
+        process.and_then(|at| self.left_before.get(at.position())) == Some(&true)
     }
 }
 
@@ -129,15 +142,20 @@ fn runs(snapshot: &Snapshot, process: &ProcessRow) -> Option<u64> {
 }
 
 impl Walker {
-    /// Marks the descriptor tables and address spaces that a light scan leaves: all that no process
-    /// has which runs.
+    /// Finds the processes that rest, and in a light scan marks what it leaves: the descriptor
+    /// tables and address spaces that no process has which runs.
     pub(super) fn mark_resting(&mut self) {
-        if !self.snapshot.is_light {
+        let snapshot = &mut self.snapshot;
+        snapshot.find_resting(&self.resting);
+        if !snapshot.is_light {
             return;
         }
-        self.resting.find(&self.snapshot);
-        let Self { resting, snapshot, .. } = self;
-        let Snapshot { processes, threads, by_tid, files_structs, mms, .. } = snapshot;
+        snapshot.wake_young();
+        snapshot.wake_ancestors();
+        let Snapshot { processes, threads, by_tid, files_structs, mms, rests, .. } = snapshot;
+        let rests = |process: Option<Index<ProcessRow>>| {
+            process.and_then(|at| rests.get(at.position())) == Some(&true)
+        };
         files_structs.iter_mut().for_each(|table| table.rests = true);
         mms.iter_mut().for_each(|mm| mm.rests = true);
         let mut wake_table = |table: Option<Index<FilesRow>>| {
@@ -146,12 +164,12 @@ impl Walker {
             }
         };
         for thread in by_tid.iter().map(|&index| &threads[index]) {
-            if !resting.rests(thread.process) {
+            if !rests(thread.process) {
                 wake_table(thread.files);
             }
         }
         for (index, process) in processes.indexed() {
-            if !resting.rests(Some(index)) {
+            if !rests(Some(index)) {
                 wake_table(process.files);
                 if let Some(mm) = mms.at_mut(process.mm) {
                     mm.rests = false;
@@ -176,6 +194,7 @@ impl Walker {
                 table.first_slots = KEPT_MIN;
             }
             left.tables += 1;
+            left.of_resting += 1;
         }
     }
 }

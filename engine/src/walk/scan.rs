@@ -32,8 +32,8 @@ impl Walker {
     }
 
     /// The same, but keeps the rows of the last scan if no task has run on the machine since that
-    /// scan began ([`Snapshot::is_kept`]). A scan that is early is a light one
-    /// ([`Snapshot::is_light`]).
+    /// scan began ([`Snapshot::is_kept`]). If one has, the scan may be a light one
+    /// ([`Walker::set_light`]).
     pub fn scan_changes<S: MemorySource>(
         &mut self,
         source: &mut S,
@@ -43,10 +43,11 @@ impl Walker {
     ) -> Result<&Snapshot, ScanError> {
         let memory = &mut Memory::new(source, kernel, *budget);
         self.begin_scan(memory, scope);
-        self.snapshot.is_light = self.snapshot.is_early;
         if self.keep_rows(memory, scope)? {
             return Ok(&self.snapshot);
         }
+        // A scan of a machine that has rested is whole, so that the next ones can keep its rows.
+        self.snapshot.is_light = self.may_be_light && !self.snapshot.has_rested;
         self.snapshot.has_run = !self.snapshot.has_rested && self.idle.has_rows(self.origin(scope));
         self.read_rows(memory, scope)
     }
@@ -110,9 +111,8 @@ impl Walker {
         self.snapshot.work = memory.meter.spent();
         self.snapshot.count_dropped();
         self.snapshot.blame(self.scratch.quotas.refused);
-        if !self.snapshot.is_light {
-            self.resting.note(&self.snapshot);
-        }
+        self.resting.note(&self.snapshot);
+        self.snapshot.is_light &= self.snapshot.left.of_resting > 0;
         if self.is_whole() {
             let origin = self.origin(scope);
             self.idle.end(origin, &self.snapshot);

@@ -48,7 +48,7 @@ macro_rules! tables {
             /// Whether the scan came so soon after another one that it does not count where a
             /// number of scans stands for a time.
             pub is_early: bool,
-            /// Whether the scan has left what processes have that rest, and nothing else.
+            /// Whether the scan has left what processes have that rest.
             pub is_light: bool,
             $($(#[$doc])* pub $name: $table<$row>,)*
             /// Network interfaces. Not every scan reads them; until then, those of an earlier scan.
@@ -118,6 +118,11 @@ macro_rules! tables {
                 !self.is_early as u8
             }
 
+            /// Whether the scan left more than what processes have that rest.
+            pub fn is_partial(&self) -> bool {
+                self.left.total() > u64::from(self.left.of_resting)
+            }
+
             /// Number of rows of all tables.
             pub(crate) fn count_rows(&self) -> u64 {
                 0 $(+ self.$name.len() as u64)*
@@ -145,6 +150,10 @@ tables! { limits;
     threads: Keyed<ThreadRow> = limits.threads_seen_max();
     /// Processes, oldest first.
     processes: Rows<ProcessRow> = limits.processes_seen_max();
+    /// By process, whether it has not run since the last scan.
+    rests: Rows<bool> = limits.processes_seen_max();
+    /// Of these, those of which the last scan has left what they have.
+    left_before: Rows<bool> = limits.processes_seen_max();
     /// [`Snapshot::processes`], by process id.
     by_pid: Rows<Index<ProcessRow>> = limits.processes_seen_max();
     /// [`Snapshot::threads`], by process id and thread id; without `init_task`.

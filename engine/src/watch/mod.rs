@@ -51,7 +51,7 @@ use forks::{Course, Forks};
 use metered::Metered;
 use oldest::OldestPrograms;
 use parts::{Parts, PartsSetup};
-use shortcuts::Shortcuts;
+use shortcuts::{Shortcuts, Waits};
 
 pub use figures::{ScanFigures, Stage};
 pub use policy_settings::PolicySettings;
@@ -330,6 +330,7 @@ impl Watched {
         let is_early = self.early.is_next();
         walker.set_early(self.early.begin_scan(now.monotonic, self.policy.scan_interval()));
         let (kernel, scope) = (&self.kernel, self.scope);
+        walker.set_light(self.shortcuts.may_be_light(is_early));
         let scanned = if self.shortcuts.may_keep(now.monotonic) {
             walker.scan_changes(source, kernel, scope, budget).map(drop)
         } else {
@@ -341,8 +342,7 @@ impl Watched {
         self.figures.is_early = is_early;
         let compared = scanned.and_then(|()| {
             let snapshot = workspace.snapshot();
-            // The next scan that is not light begins anew.
-            self.is_partial = !snapshot.left.is_empty() && !snapshot.is_light;
+            self.is_partial = snapshot.is_partial();
             self.exchange(workspace);
             let work = workspace.snapshot().work;
             let mut source = Metered { source, budget, work };
@@ -420,7 +420,7 @@ impl Watched {
         shortcuts.begin_scan(snapshot, now.monotonic);
         let budget = source.budget;
         let on_change = &mut |cx: &ScanContext<'_>, change: &Change<'_>| {
-            shortcuts.note_change(change);
+            shortcuts.note_change(cx.snapshot, change);
             reporter.change(cx, change);
             let memory = MachineMemory { source: &mut *source, kernel };
             detectors.observe(&mut Scene { memory, cx, out: &mut reporter }, change);
@@ -446,6 +446,10 @@ impl Watched {
             detectors.settle(scene, contents);
         }
         self.figures.end(Stage::Hash, budget);
+        shortcuts.set_waits(Waits {
+            urgent: detectors.reverse_shells.waits() || self.state.waits_for_next(),
+            other: detectors.file_content.waits() || self.state.waits_for_all(),
+        });
         report_tampering((&mut self.clock, &mut self.forks), &mut reporter, &cx, now);
         reporter.note_found_late(shortcuts.take_found_late());
         reporter.end_scan(&cx, &self.state);
@@ -453,7 +457,7 @@ impl Watched {
         let (binaries, unjudged) = detectors.binary_attestation.losses();
         let missed = &mut Missed {
             scan: snapshot.losses,
-            left: if snapshot.is_light { Deferred::default() } else { snapshot.left },
+            left: if snapshot.is_partial() { snapshot.left } else { Deferred::default() },
             unstable,
             tables,
             contents: contents.refused(),

@@ -1,8 +1,10 @@
-//! Which scans may keep the rows of the scan before.
+//! Which scans may keep the rows of the scan before, and which may be light.
 //!
-//! A machine on which no task has run needs no new rows ([`Walker::scan_changes`]). The kernel's
-//! own counts show that, and code inside the kernel can forge them. So at least one scan in a
-//! second reads everything. What that finds on a machine that has rested by its counts is counted.
+//! A machine on which no task has run needs no new rows ([`Walker::scan_changes`]). Nor are the
+//! descriptors and areas of a process needed that has not run ([`Snapshot::is_light`]). The
+//! kernel's own counts show that, and code inside the kernel can forge them. So at least one scan
+//! in a second reads everything, and so does the scan after one in which something waits for all
+//! descriptors. What a scan finds late by these counts is counted.
 //!
 //! [`Walker::scan_changes`]: crate::walk::Walker::scan_changes
 
@@ -12,6 +14,15 @@ use crate::walk::Snapshot;
 
 /// Maximum time without a scan that reads everything.
 const SWEEP_NS: i64 = 1_000_000_000;
+
+/// What waits for a scan that leaves nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Waits {
+    /// A finding, or what the next scan may not show any more.
+    pub(super) urgent: bool,
+    /// Anything else.
+    pub(super) other: bool,
+}
 
 /// How a scan's changes count.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -32,11 +43,26 @@ pub(super) struct Shortcuts {
     /// Whether the last scan has kept the rows.
     has_kept: bool,
     counts: Counts,
+    waits: Waits,
+    /// Whether the last scan was light, and whether this one reads what that has left.
+    was_light: bool,
+    after_light: bool,
+    /// Number of changes that a process has made before the last scan, which has left them.
+    of_resting: u64,
 }
 
 impl Shortcuts {
     pub(super) const fn new() -> Self {
-        Self { are_used: false, swept: None, has_kept: false, counts: Counts::No }
+        Self {
+            are_used: false,
+            swept: None,
+            has_kept: false,
+            counts: Counts::No,
+            waits: Waits { urgent: false, other: false },
+            was_light: false,
+            after_light: false,
+            of_resting: 0,
+        }
     }
 
     pub(super) const fn set_used(&mut self, are_used: bool) {
@@ -48,16 +74,28 @@ impl Shortcuts {
         self.are_used && self.swept.is_some_and(|swept| now.since(swept) < SWEEP_NS)
     }
 
+    /// Whether the next scan may be light, if [`Self::may_keep`]. An early one leaves to the next
+    /// one what is not urgent.
+    pub(super) const fn may_be_light(&self, is_early: bool) -> bool {
+        !self.waits.urgent && (is_early || !self.waits.other)
+    }
+
+    /// Sets what waits for a scan that leaves nothing.
+    pub(super) const fn set_waits(&mut self, waits: Waits) {
+        self.waits = waits;
+    }
+
     /// Begins to compare a scan. What it finds is found late if it read everything although the
     /// machine had rested since other scans kept their rows. The scan after that counts, too: a new
     /// process may be reported only then.
     pub(super) fn begin_scan(&mut self, snapshot: &Snapshot, now: Monotonic) {
+        let was_light = core::mem::replace(&mut self.was_light, snapshot.is_light);
+        self.after_light = was_light && !snapshot.is_light;
+        let had_kept = core::mem::replace(&mut self.has_kept, snapshot.is_kept);
         if snapshot.is_light {
-            // A task has run: the kernel has counted a fork.
-            (self.has_kept, self.counts) = (false, Counts::No);
+            self.counts = Counts::No;
             return;
         }
-        let had_kept = core::mem::replace(&mut self.has_kept, snapshot.is_kept);
         if !snapshot.is_kept {
             self.swept = Some(now);
         }
@@ -69,10 +107,12 @@ impl Shortcuts {
     }
 
     /// Notes a change that the scan has found.
-    pub(super) const fn note_change(&mut self, change: &Change<'_>) {
+    pub(super) fn note_change(&mut self, snapshot: &Snapshot, change: &Change<'_>) {
         if change.is_made_by_tasks() {
             self.add_one();
         }
+        let maker = change.maker().filter(|_| self.after_light);
+        self.of_resting += u64::from(maker.is_some_and(|it| snapshot.was_left(it.row())));
     }
 
     const fn add_one(&mut self) {
@@ -83,12 +123,14 @@ impl Shortcuts {
 
     /// Ends a scan. Returns the number of changes that were found late for certain.
     pub(super) const fn take_found_late(&mut self) -> u64 {
+        let of_resting = core::mem::replace(&mut self.of_resting, 0);
         match self.counts {
+            // These are among them.
             Counts::Yes(count) => {
                 self.counts = Counts::No;
                 count
             }
-            Counts::Perhaps(_) | Counts::No => 0,
+            Counts::Perhaps(_) | Counts::No => of_resting,
         }
     }
 }

@@ -129,11 +129,18 @@ pub struct ClosedFiles {
     packages: Packages,
     paths: Paths,
     reader: Reader,
+    /// Whether a change waits for what this scan left.
+    waits: bool,
     /// The closings that found no room.
     lost: Loss,
 }
 
 impl ClosedFiles {
+    /// Whether a change waits for what the last scan left.
+    pub const fn waits(&self) -> bool {
+        self.waits
+    }
+
     /// Allocates for `limits`, including the reader. Unless it is `wanted`, records nothing.
     pub fn new(limits: &Limits, wanted: bool, key: HashKey) -> Self {
         Self { reader: reader(), ..Self::without_reader(limits, (wanted, false), key) }
@@ -166,6 +173,7 @@ impl ClosedFiles {
             packages: Packages::new(),
             paths: Paths::new(limits, paths_wanted, key),
             reader: Reader::default(),
+            waits: false,
             lost: Loss::new(),
         }
     }
@@ -283,6 +291,7 @@ impl Detector for ClosedFiles {
     /// Checks the scan's closings, and reports changed files whose hashes are known or whose wait
     /// is over.
     fn update(&mut self, scene: &mut Scene<'_>, _state: &State, files: &mut dyn ContentSource) {
+        self.waits = false;
         for closing in &mut self.closings {
             let counts = scene.cx.snapshot.counts();
             closing.closed_scans = closing.closed_scans.saturating_add(counts);
@@ -378,7 +387,11 @@ impl ClosedFiles {
             if let Some(closing) = merge(same, is_open) {
                 let is_unknown = !snapshot.left.is_empty()
                     && now.monotonic.since(closing.since.monotonic) < LEFT_NS;
-                closing.follow(is_open || is_unknown, snapshot.counts(), now);
+                if is_open || !is_unknown {
+                    closing.follow(is_open, snapshot.counts(), now);
+                } else {
+                    self.waits |= closing.awaits_close();
+                }
                 open += usize::from(matches!(closing.stage, Stage::Open { .. }));
             }
             rest = others;

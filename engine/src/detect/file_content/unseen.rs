@@ -10,8 +10,18 @@ use crate::page_cache::ContentSource;
 impl ClosedFiles {
     /// Looks for changed paths, and reports those that nothing else explains.
     pub(super) fn follow_paths(&mut self, scene: &mut Scene<'_>, files: &mut dyn ContentSource) {
-        let Self { paths, packages, closings, strings, rules, shipped, reader, explained, .. } =
-            self;
+        let Self {
+            paths,
+            packages,
+            closings,
+            strings,
+            rules,
+            shipped,
+            reader,
+            explained,
+            waits,
+            ..
+        } = self;
         if !paths.is_wanted {
             return;
         }
@@ -21,6 +31,7 @@ impl ClosedFiles {
         for change in paths.settle((reader, memory), snapshot, strings) {
             let is_due = snapshot.left.is_empty() || change.has_waited(now);
             if !change.is_settled(now) || !is_due {
+                *waits |= !is_due;
                 continue;
             }
             let mut step = step(change, closings, explained);

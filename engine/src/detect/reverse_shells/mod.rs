@@ -110,6 +110,8 @@ pub struct Shells {
     was_cut: bool,
     /// Since when all scans have left something for the next.
     partial_since: Option<Monotonic>,
+    /// Whether a finding waits for what this scan left.
+    waits: bool,
     /// Number of interpreters in the last scan.
     interpreters: usize,
     /// The process to start with, so that each has its turn to get what others leave.
@@ -142,6 +144,7 @@ impl Shells {
             dead_ends: DeadEnds::new(limits, key),
             was_cut: false,
             partial_since: None,
+            waits: false,
             interpreters: 0,
             first: 0,
             lost: Loss::new(),
@@ -157,6 +160,11 @@ impl Shells {
     pub fn with_login_servers(mut self, paths: Arc<[Glob]>) -> Self {
         self.login_servers = paths;
         self
+    }
+
+    /// Whether a finding waits for what the last scan left.
+    pub const fn waits(&self) -> bool {
+        self.waits
     }
 
     /// Checks by these rules from now on.
@@ -193,6 +201,7 @@ impl Detector for Shells {
         self.turns.begin_scan(was_cut);
         let now = scene.cx.now.monotonic;
         self.partial_since = is_partial.then(|| self.partial_since.unwrap_or(now));
+        self.waits = false;
         self.directions.update(snapshot);
         if self.directions.is_full() {
             self.lost.stand(1, None);
@@ -296,6 +305,7 @@ impl Shells {
     ) {
         let snapshot = shell.snapshot;
         if self.is_unsure(shell, candidate, scene.cx.now.monotonic) {
+            self.waits = true;
             return;
         }
         let process = shell.key().and_then(|key| state.find(&key));
