@@ -76,12 +76,14 @@ impl Guest {
     /// A tenth of the processes closes a file and opens another one.
     fn change(&mut self) {
         for (pid, descriptor) in self.open.drain(..) {
+            self.machine.act_as(pid);
             self.machine.close(pid, descriptor);
         }
         let first = self.changes % CHANGING;
         self.changes += 1;
         for &pid in self.pids.iter().skip(first as usize).step_by(CHANGING as usize) {
             let path = format!("/var/lib/worker/new{}", self.changes % 64);
+            self.machine.act_as(pid);
             self.open.push((pid, self.machine.open(pid, &path)));
         }
     }

@@ -44,6 +44,8 @@ pub struct ScanFigures {
     /// Whether the scan has kept the rows of the one before, and whether it came before the
     /// interval was over.
     pub has_kept: bool,
+    /// Whether it has left what processes have that rest.
+    pub is_light: bool,
     pub is_early: bool,
     /// When the last stage ended.
     since_ns: u64,

@@ -340,6 +340,7 @@ impl Watched {
         let snapshot = walker.snapshot();
         self.figures.has_kept = scanned.is_ok() && snapshot.is_kept;
         self.figures.is_early = is_early;
+        self.figures.is_light = scanned.is_ok() && snapshot.is_light;
         let compared = scanned.and_then(|()| {
             let snapshot = workspace.snapshot();
             self.is_partial = snapshot.is_partial();

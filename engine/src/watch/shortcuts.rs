@@ -35,6 +35,15 @@ enum Counts {
     Yes(u64),
 }
 
+/// Whether a scan is light.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Light {
+    No,
+    Yes,
+    /// It reads what the one before has left.
+    Before,
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shortcuts {
     are_used: bool,
@@ -44,9 +53,7 @@ pub(super) struct Shortcuts {
     has_kept: bool,
     counts: Counts,
     waits: Waits,
-    /// Whether the last scan was light, and whether this one reads what that has left.
-    was_light: bool,
-    after_light: bool,
+    light: Light,
     /// Number of changes that a process has made before the last scan, which has left them.
     of_resting: u64,
 }
@@ -59,8 +66,7 @@ impl Shortcuts {
             has_kept: false,
             counts: Counts::No,
             waits: Waits { urgent: false, other: false },
-            was_light: false,
-            after_light: false,
+            light: Light::No,
             of_resting: 0,
         }
     }
@@ -89,8 +95,11 @@ impl Shortcuts {
     /// machine had rested since other scans kept their rows. The scan after that counts, too: a new
     /// process may be reported only then.
     pub(super) fn begin_scan(&mut self, snapshot: &Snapshot, now: Monotonic) {
-        let was_light = core::mem::replace(&mut self.was_light, snapshot.is_light);
-        self.after_light = was_light && !snapshot.is_light;
+        self.light = match self.light {
+            _ if snapshot.is_light => Light::Yes,
+            Light::Yes => Light::Before,
+            Light::Before | Light::No => Light::No,
+        };
         let had_kept = core::mem::replace(&mut self.has_kept, snapshot.is_kept);
         if snapshot.is_light {
             self.counts = Counts::No;
@@ -111,7 +120,7 @@ impl Shortcuts {
         if change.is_made_by_tasks() {
             self.add_one();
         }
-        let maker = change.maker().filter(|_| self.after_light);
+        let maker = change.maker().filter(|_| self.light == Light::Before);
         self.of_resting += u64::from(maker.is_some_and(|it| snapshot.was_left(it.row())));
     }
 

@@ -19,7 +19,8 @@ pub struct Service {
     pub debug_log_folder: Option<PathBuf>,
     /// From the start of one scan to the start of the next.
     pub scan_interval: Duration,
-    /// Whether a scan keeps what the one before has read if no task has run since.
+    /// Whether a scan keeps what the one before has read if no task has run since, and leaves what
+    /// processes have that have not run.
     pub shortcuts: bool,
     /// Whether a system that starts a process is scanned before the interval is over.
     pub early_scans: bool,

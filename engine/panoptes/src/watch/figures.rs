@@ -81,8 +81,9 @@ pub(super) struct SystemFigures {
     /// Scans, and parts of scans; the number of such parts; scans that failed.
     pub(super) scans: AtomicU64,
     pub(super) partial: AtomicU64,
-    /// Of the scans, those that have kept the rows of the ones before, and early ones.
+    /// Of the scans, those that have kept the rows of the ones before, light ones, and early ones.
     pub(super) kept: AtomicU64,
+    pub(super) light: AtomicU64,
     pub(super) early: AtomicU64,
     pub(super) failed: AtomicU64,
     /// When the last scan began, by the monotonic clock; 0 if there was none.
@@ -145,6 +146,7 @@ impl SystemFigures {
         self.last_scan_ns.store(now.real.ns(), Ordering::Relaxed);
         let figures = watched.figures();
         add(&self.kept, figures.has_kept.into());
+        add(&self.light, figures.is_light.into());
         add(&self.early, figures.is_early.into());
         for (durations, &ns) in self.stages.iter().zip(&figures.stages_ns) {
             if ns > 0 {

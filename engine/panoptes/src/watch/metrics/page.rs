@@ -20,7 +20,7 @@ type OfTable = fn(&TableFigures) -> &AtomicU64;
 /// A figure of an output.
 type OfOutput = fn(&Counters) -> u64;
 
-const SYSTEM_METRICS: [(&str, Kind, &str, OfSystem); 9] = [
+const SYSTEM_METRICS: [(&str, Kind, &str, OfSystem); 10] = [
     (
         "panoptes_system_watched",
         Kind::Gauge,
@@ -44,6 +44,12 @@ const SYSTEM_METRICS: [(&str, Kind, &str, OfSystem); 9] = [
         Kind::Counter,
         "Scans that kept what the one before had read, because no task had run.",
         |system| system.kept.load(Ordering::Relaxed),
+    ),
+    (
+        "panoptes_light_scans_total",
+        Kind::Counter,
+        "Scans that left the descriptors and memory areas of processes that had not run.",
+        |system| system.light.load(Ordering::Relaxed),
     ),
     (
         "panoptes_early_scans_total",
