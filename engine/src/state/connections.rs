@@ -372,6 +372,14 @@ impl Pass<'_, '_> {
         }
         let before = old.state;
         let snapshot = self.emitter.snapshot;
+        // A light scan cannot describe its descriptor.
+        let waits = has_left && snapshot.is_light;
+        let state = TcpState::from_number(row.endpoints.state);
+        if waits && is_reported && state.is_some_and(|state| state != before) {
+            self.connections.waits_for_holder = true;
+            self.keep_row(number, row);
+            return;
+        }
         // Another holder may come after the owner, so it does not take its place.
         owner = if has_left { old.owner() } else { owner };
         let has_lost = leaves_descriptors && owner.is_none() && old.is(mark::DESCRIPTOR);
@@ -379,19 +387,36 @@ impl Pass<'_, '_> {
         let descriptor = owner.map(|owner| owner.descriptor);
         old.refresh(&ConnectionFacts::read(snapshot, row, descriptor), owner);
         let is_changed = before != old.state;
-        old.address = row.address.0;
-        self.connections.first_seen_ns[number] = Some(old.first_seen.real);
-        old.set_present();
-        old.seen_round = snapshot.chains_round;
+        self.note_present(number, row);
         if !is_reported {
             self.report_new(number);
         } else if is_changed {
             self.report_row(number, Kind::StateChanged);
         }
-        self.report_measures(number);
+        if !waits {
+            self.report_measures(number);
+        }
         match owner {
             Some(owner) => self.connections.ended.note_owner(owner.row),
             None => self.keep_ended_owner(),
+        }
+        self.connections.rows.advance(&mut self.cursor);
+    }
+
+    /// Notes that the scan shows the row at the cursor.
+    fn note_present(&mut self, number: usize, row: &ConnectionRow) {
+        let Some(old) = self.connections.rows.row_mut(self.cursor) else { return };
+        old.address = row.address.0;
+        old.set_present();
+        old.seen_round = self.emitter.snapshot.chains_round;
+        self.connections.first_seen_ns[number] = Some(old.first_seen.real);
+    }
+
+    /// Leaves the row at the cursor, which the scan shows, as it is.
+    fn keep_row(&mut self, number: usize, row: &ConnectionRow) {
+        self.note_present(number, row);
+        if let Some(owner) = self.connections.rows.row(self.cursor).and_then(Connection::owner) {
+            self.connections.ended.note_owner(owner.row);
         }
         self.connections.rows.advance(&mut self.cursor);
     }
