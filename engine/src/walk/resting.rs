@@ -3,7 +3,8 @@
 //! A process changes its descriptors and its address space only while one of its threads runs. The
 //! kernel adds up the run time of each thread (`update_curr`, kernel/sched/fair.c), and a thread
 //! that waits for a processor is in state 0. So a process rests if it has the same threads as
-//! before, none of them can run, and none has run.
+//! before, none of them can run, and none has run. A kernel whose clock counts only ticks has no
+//! such processes.
 //!
 //! A light scan reads the tasks, the processes and all TCP sockets. Of a process that rests it
 //! reads standard input, output and error. The rest is left like what a budget leaves
@@ -27,6 +28,9 @@ use super::{Snapshot, Walker};
 /// A process that began at most so many nanoseconds ago is young. A light scan reads all that it
 /// has.
 const YOUNG_NS: u64 = 100_000_000;
+/// Where every run time is a multiple of this, the kernel's clock only counts ticks
+/// (`sched_clock`, kernel/sched/clock.c), and a thread may run without a growing run time.
+const COARSE_NS: u64 = 1_000_000;
 /// Maximum number of ancestors of one process that are read. Real ones have a few, and forged ones
 /// may be their own.
 const ANCESTORS_MAX: u32 = 64;
@@ -62,7 +66,8 @@ impl Resting {
     /// Notes the processes of a scan.
     pub(super) fn note(&mut self, snapshot: &Snapshot) {
         self.before.clear();
-        if snapshot.is_partial() {
+        let is_fine = |task: &Task| !task.sum_exec_runtime.is_multiple_of(COARSE_NS);
+        if snapshot.is_partial() || !snapshot.threads.iter().any(|row| is_fine(&row.task)) {
             return;
         }
         let rows = snapshot.processes.iter().zip(snapshot.rests.iter());

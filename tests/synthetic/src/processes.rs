@@ -113,6 +113,8 @@ impl Machine {
         self.memory.put_word(task.plus(u64::from(layout.mm.offset) + 8), init_mm.0);
         self.memory.put_optional(task, layout.cgroups, self.containers[0].css_set.0);
         self.memory.put_optional(task, layout.on_cpu, 1);
+        // The clock counts nanoseconds, not ticks.
+        self.memory.put(task, layout.sum_exec_runtime, 1_234_567);
         self.memory.put_optional(task, layout.loginuid, u32::MAX.into());
         self.memory.put_optional(task, layout.sessionid, u32::MAX.into());
         self.memory.put_optional(task, layout.cfs_rq, self.run_queues[0].0);

@@ -391,6 +391,30 @@ fn a_light_scan_leaves_what_processes_have_that_have_not_run() {
     }
 }
 
+/// A clock that only counts ticks shows no run time of a thread that runs between two of them.
+#[test]
+fn a_light_scan_leaves_nothing_if_the_clock_counts_only_ticks() {
+    let mut machine = machine(RELEASES[2]);
+    let kernel = kernel(&mut machine);
+    let (mut walker, mut kept) = (walker(&limits()), Kept::new(&limits()));
+    machine.tick(1_000_000_000);
+    let field = kernel.layouts.task_struct.sum_exec_runtime;
+    let tasks: Vec<_> = machine.threads().map(|thread| thread.task).collect();
+    for (ns, leaves_some) in [(7_000_001, true), (7_000_000, false)] {
+        for &task in &tasks {
+            machine.memory().put(task, field, ns);
+        }
+        let mut all = Vec::new();
+        for _ in 0..2 {
+            // The machine has not rested, or its rows would be kept.
+            machine.set_name(1, "other");
+            walker.set_light(true);
+            all = left(scan(&mut walker, &mut kept, &kernel, &mut machine));
+        }
+        assert_eq!(!all.is_empty(), leaves_some, "{ns}: {all:?}");
+    }
+}
+
 /// Code inside the kernel can open files for a process that does not run. A light scan leaves
 /// them, and the next whole scan finds and counts them.
 #[test]
