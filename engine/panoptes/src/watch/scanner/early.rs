@@ -172,6 +172,28 @@ mod tests {
     }
 
     #[test]
+    fn early_scans_come_close_together_just_after_a_fork() {
+        let mut early = Early::default();
+        let cost = MS / 10;
+        early.looked(0, 1000, true);
+        for (ended, apart) in [(0, MS / 4), (4 * MS, MS / 4), (6 * MS, MS), (60 * MS, MS)] {
+            early.end(ended);
+            assert!(!early.may(ended + apart - 1, cost), "{ended}");
+            assert!(early.may(ended + apart, cost), "{ended}");
+            // One that costs more leaves as much time.
+            assert!(!early.may(ended + 3 * MS - 1, 3 * MS), "{ended}");
+        }
+    }
+
+    #[test]
+    fn early_scans_have_a_cost_of_their_own() {
+        let mut early = Early::default();
+        assert_eq!(early.cost_ns(2 * MS), 2 * MS);
+        early.cost.add(MS / 2, false);
+        assert_eq!(early.cost_ns(2 * MS), MS / 2);
+    }
+
+    #[test]
     fn memory_that_answers_slowly_is_looked_at_rarely() {
         let mut early = Early::default();
         early.looked(0, 2 * MS, true);
