@@ -344,16 +344,16 @@ impl State {
         (cx, unstable, crowd.losses_mut())
     }
 
-    /// Whether the next scan must show what this one has left: who holds a connection now.
-    pub const fn waits_for_next(&self) -> bool {
-        self.connections.lost_holder
+    /// Whether the next scan must leave nothing. A connection has lost its holder and may have
+    /// another one. While a table is full, its rows are divided by what all processes have.
+    pub fn waits_for_next(&self) -> bool {
+        let is_full = self.progress.untracked.iter().any(|&untracked| untracked > 0);
+        is_full || self.connections.lost_holder
     }
 
-    /// Whether something waits for a scan that leaves nothing. While a table is full, its rows are
-    /// divided by what all processes have.
-    pub fn waits_for_all(&self) -> bool {
-        let is_full = self.progress.untracked.iter().any(|&untracked| untracked > 0);
-        is_full || self.connections.waits_for_holder
+    /// Whether a connection waits for a scan that leaves nothing.
+    pub const fn waits_for_all(&self) -> bool {
+        self.connections.waits_for_holder
     }
 
     /// How full the table of a limit is.
