@@ -78,7 +78,7 @@ impl Kept {
             tasks: room::list(limits.processes_seen_max() + HINTS_MAX),
             resume: Resume::default(),
             places: TaskPlaces::new(),
-            resting: Resting::with_capacity(limits.processes_seen_max()),
+            resting: Resting::with_capacity(limits.processes as usize),
             interfaces: Rows::with_capacity(INTERFACES_MAX),
             interface_age: 0,
             owner_turn: 0,

@@ -353,7 +353,7 @@ impl Walker {
             hints: Hints::new(snapshot.processes.capacity()),
             idle: Idle::new(),
             places: TaskPlaces::new(),
-            resting: Resting::with_capacity(snapshot.processes.capacity()),
+            resting: Resting::with_capacity(limits.processes as usize),
             may_be_light: false,
             system: 0,
             scans: 0,

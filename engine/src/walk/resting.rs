@@ -17,6 +17,7 @@
 //! [`Deferred`]: super::Deferred
 
 use core::mem;
+use core::num::NonZeroU64;
 
 use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_tables::room;
@@ -39,15 +40,24 @@ const ANCESTORS_MAX: u32 = 64;
 #[derive(Clone, Copy, Debug)]
 struct Before {
     /// Its start and its id, by which scans are sorted.
-    key: (u64, u32),
-    /// A hash of its threads and their run times; `None` if one of them could run.
-    runs: Option<u64>,
+    start_boottime: u64,
+    process_id: u32,
     /// Whether that scan has left what it has.
     was_left: bool,
+    /// A hash of its threads and their run times; `None` if one of them could run.
+    runs: Option<NonZeroU64>,
 }
 
-/// The processes of the last scan of a system, oldest first. It has none if that scan has left more
-/// than what processes have that rested.
+const _: () = assert!(size_of::<Before>() == 24);
+
+impl Before {
+    const fn key(&self) -> (u64, u32) {
+        (self.start_boottime, self.process_id)
+    }
+}
+
+/// The processes of the last scan of a system, oldest first, as many as are tracked. It has none if
+/// that scan has left more than what processes have that rested.
 #[derive(Debug)]
 pub(super) struct Resting {
     before: Vec<Before>,
@@ -73,8 +83,9 @@ impl Resting {
         let rows = snapshot.processes.iter().zip(snapshot.rests.iter());
         self.before.extend(rows.take(self.before.capacity()).map(|(row, &rests)| {
             let task = &snapshot.threads[row.leader].task;
+            let (start_boottime, process_id) = key_of(task);
             let was_left = snapshot.is_light && rests;
-            Before { key: key_of(task), runs: runs(snapshot, row), was_left }
+            Before { start_boottime, process_id, was_left, runs: runs(snapshot, row) }
         }));
     }
 }
@@ -88,8 +99,8 @@ impl Snapshot {
         self.left_before.clear();
         for row in self.processes.iter() {
             let key = key_of(&self.threads[row.leader].task);
-            while before.next_if(|it| it.key < key).is_some() {}
-            let known = before.peek().filter(|it| it.key == key);
+            while before.next_if(|it| it.key() < key).is_some() {}
+            let known = before.peek().filter(|it| it.key() == key);
             let rests = known.is_some_and(|it| it.runs.is_some() && runs(self, row) == it.runs);
             self.rests.push(rests);
             self.left_before.push(rests && known.is_some_and(|it| it.was_left));
@@ -132,7 +143,7 @@ fn key_of(task: &Task) -> (u64, u32) {
 }
 
 /// A hash of the threads of a process and of how long they have run; `None` if one of them can run.
-fn runs(snapshot: &Snapshot, process: &ProcessRow) -> Option<u64> {
+fn runs(snapshot: &Snapshot, process: &ProcessRow) -> Option<NonZeroU64> {
     let mut hash = 0_u64;
     for row in snapshot.threads_of(process) {
         let task = &row.task;
@@ -143,7 +154,7 @@ fn runs(snapshot: &Snapshot, process: &ProcessRow) -> Option<u64> {
             hash = (hash.rotate_left(5) ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         }
     }
-    Some(hash)
+    NonZeroU64::new(hash | 1)
 }
 
 impl Walker {
