@@ -259,9 +259,8 @@ pub struct FilesRow {
     pub complete: bool,
     /// Number of its descriptors for which there were no rows.
     pub dropped: u32,
-    /// The first process that leads to it.
+    /// The first process that leads to it, and whether a light scan reads only its first slots.
     pub process: Option<Index<ProcessRow>>,
-    /// Whether a light scan reads only its first slots.
     pub rests: bool,
     /// Number of descriptors that it may have in the rows.
     pub most: u32,
@@ -345,10 +344,9 @@ pub struct MmRow {
     pub line_bytes: u32,
     /// Whether all its areas are in the rows.
     pub complete: bool,
-    /// Whether a light scan leaves its areas.
-    pub rests: bool,
-    /// Whether the scan left its areas, or some of their files, for the next one.
+    /// Whether the scan left its areas, or some of their files; of these, what a light scan leaves.
     pub left: bool,
+    pub rests: bool,
     /// Number of areas and nodes of its tree that were listed.
     pub listed: u32,
     /// Number of further areas that it may have in the rows.

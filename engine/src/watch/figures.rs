@@ -41,8 +41,8 @@ pub struct ScanFigures {
     pub stages_ns: [u64; Stage::ALL.len()],
     /// What was read; nothing if the scan gave no snapshot.
     pub work: Work,
-    /// Whether the scan has kept the rows of the one before, whether it has left what processes have
-    /// that rest, and whether it came before the interval was over.
+    /// Whether the scan has kept the rows of the one before, whether it is a light one, and whether
+    /// it came before the interval was over.
     pub has_kept: bool,
     pub is_light: bool,
     pub is_early: bool,

@@ -447,12 +447,8 @@ impl Watched {
             detectors.settle(scene, contents);
         }
         self.figures.end(Stage::Hash, budget);
-        shortcuts.set_waits(Waits {
-            urgent: detectors.reverse_shells.waits() || self.state.waits_for_next(),
-            other: detectors.file_content.waits() || self.state.waits_for_all(),
-        });
         report_tampering((&mut self.clock, &mut self.forks), &mut reporter, &cx, now);
-        reporter.note_found_late(shortcuts.take_found_late());
+        reporter.note_found_late(shortcuts.end_scan(waits(detectors, &self.state)));
         reporter.end_scan(&cx, &self.state);
         let (cx, unstable, tables) = self.state.losses(snapshot, now);
         let (binaries, unjudged) = detectors.binary_attestation.losses();
@@ -562,6 +558,14 @@ impl Watched {
 fn first_of(snapshot: &Snapshot) -> Option<FirstProcess> {
     let init = &snapshot.leader(snapshot.init()?)?.task;
     Some(FirstProcess { start_ns: init.start_boottime, runs_a_program: !init.mm.is_null() })
+}
+
+/// What waits for a scan that leaves nothing.
+fn waits(detectors: &Detectors, state: &State) -> Waits {
+    Waits {
+        urgent: detectors.reverse_shells.waits() || state.waits_for_next(),
+        other: detectors.file_content.waits() || state.waits_for_all(),
+    }
 }
 
 /// Reports a clock that stands still, and a count of forks that was set back.

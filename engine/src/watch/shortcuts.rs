@@ -86,11 +86,6 @@ impl Shortcuts {
         !self.waits.urgent && (is_early || !self.waits.other)
     }
 
-    /// Sets what waits for a scan that leaves nothing.
-    pub(super) const fn set_waits(&mut self, waits: Waits) {
-        self.waits = waits;
-    }
-
     /// Begins to compare a scan. What it finds is found late if it read everything although the
     /// machine had rested since other scans kept their rows. The scan after that counts, too: a new
     /// process may be reported only then.
@@ -130,8 +125,10 @@ impl Shortcuts {
         }
     }
 
-    /// Ends a scan. Returns the number of changes that were found late for certain.
-    pub(super) const fn take_found_late(&mut self) -> u64 {
+    /// Ends a scan after which something waits for one that leaves nothing. Returns the number of
+    /// changes that were found late for certain.
+    pub(super) const fn end_scan(&mut self, waits: Waits) -> u64 {
+        self.waits = waits;
         let of_resting = core::mem::replace(&mut self.of_resting, 0);
         match self.counts {
             // These are among them.
@@ -173,7 +170,7 @@ mod tests {
             for _ in 0..changes(scan) {
                 shortcuts.add_one();
             }
-            let found = shortcuts.take_found_late();
+            let found = shortcuts.end_scan(Waits::default());
             if found > 0 {
                 late.push((scan, found));
             }

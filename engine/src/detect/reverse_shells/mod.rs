@@ -28,6 +28,7 @@ mod shell;
 #[cfg(test)]
 mod tests;
 mod turns;
+mod unsure;
 
 use std::sync::Arc;
 
@@ -69,10 +70,6 @@ pub use finding::{End, Member, MemberConnection, ReverseShell, Step, Through};
 const CANDIDATES_MAX: usize = 32;
 /// Ports of X11 displays (`6000 + display`); those that a login forwards begin at the eleventh.
 const X11_PORTS: core::ops::RangeInclusive<u16> = 6000..=6063;
-
-/// For how long scans that leave something for the next may leave an exemption unknown. After that,
-/// what they do not show does not count.
-const UNSURE_NS: i64 = 2_000_000_000;
 
 /// A connection with a path to and from an interpreter.
 #[derive(Clone, Copy, Debug)]
@@ -160,11 +157,6 @@ impl Shells {
     pub fn with_login_servers(mut self, paths: Arc<[Glob]>) -> Self {
         self.login_servers = paths;
         self
-    }
-
-    /// Whether a finding waits for what the last scan left.
-    pub const fn waits(&self) -> bool {
-        self.waits
     }
 
     /// Checks by these rules from now on.
@@ -321,24 +313,6 @@ impl Shells {
                 self.remember_way(snapshot, candidate);
             }
         }
-    }
-
-    /// Whether the scan left something that may exempt a candidate: sockets that listen, or
-    /// descriptors of a process on the path. A later scan judges it then.
-    fn is_unsure(&self, shell: &Shell<'_>, candidate: &Candidate, now: Monotonic) -> bool {
-        let Some(since) = self.partial_since else { return false };
-        if now.since(since) >= UNSURE_NS {
-            return false;
-        }
-        let snapshot = shell.snapshot;
-        let is_left = |table: Option<Index<FilesRow>>| {
-            snapshot.files_structs.at(table).is_some_and(|table| !table.complete)
-        };
-        let (inward, outward) = (candidate.inward, candidate.outward);
-        let mut hops = self.inward.path(inward).chain(self.outward.path(outward));
-        snapshot.left.chains > 0
-            || hops.any(|hop| is_left(Some(hop.table)))
-            || line_of(snapshot, shell.process).any(|process| is_left(process.files))
     }
 
     /// Follows the bytes of an interpreter both ways, and returns the connections that both ways

@@ -24,7 +24,8 @@ const WITHOUT_ROW: [(&str, &str); 7] = [
          descriptors::TABLE_MAX \
          job::HOLES_MAX list::COUNTED_MAX list::POINTERS_MAX list::REMEMBERED_MAX \
          locate::LIBRARIES_MAX memory_permissions::FINDINGS_MAX pages::SKIPS_MAX \
-         reserved_space::NEIGHBOURS_MAX search::HOPS_MAX graph::MIRRORS_MAX \
+         reserved_space::NEIGHBOURS_MAX resting::ANCESTORS_MAX search::HOPS_MAX \
+         graph::MIRRORS_MAX \
          shell_history::TYPED_MAX structure::CONTEXTS_MAX structure::LISTS_MAX tree::SLOTS_MAX",
     ),
     (
