@@ -142,13 +142,6 @@ impl Walker {
         self.snapshot.is_early = is_early;
     }
 
-    /// Sets whether the next scan may leave what processes have that rest ([`Snapshot::is_light`]).
-    ///
-    /// [`Snapshot::is_light`]: super::Snapshot::is_light
-    pub const fn set_light(&mut self, may_be_light: bool) {
-        self.may_be_light = may_be_light;
-    }
-
     /// Keeps the rows of the last scan, and returns `true`, if the machine has rested since that
     /// scan began. TCP sockets are read anew, because packets change them without a task. What is
     /// read once in a number of scans still is.

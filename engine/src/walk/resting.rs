@@ -23,7 +23,7 @@ use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_tables::room;
 
 use super::descriptors::KEPT_MIN;
-use super::snapshot::{FilesRow, Index, ProcessRow};
+use super::snapshot::{Index, ProcessRow};
 use super::{Snapshot, Walker};
 
 /// A process that began at most so many nanoseconds ago is young. A light scan reads all that it
@@ -80,12 +80,12 @@ impl Resting {
         if snapshot.is_partial() || !snapshot.threads.iter().any(|row| is_fine(&row.task)) {
             return;
         }
-        let rows = snapshot.processes.iter().zip(snapshot.rests.iter());
-        self.before.extend(rows.take(self.before.capacity()).map(|(row, &rests)| {
+        let rows = snapshot.processes.iter().zip(snapshot.rests.iter()).zip(snapshot.runs.iter());
+        self.before.extend(rows.take(self.before.capacity()).map(|((row, &rests), &runs)| {
             let task = &snapshot.threads[row.leader].task;
             let (start_boottime, process_id) = key_of(task);
             let was_left = snapshot.is_light && rests;
-            Before { start_boottime, process_id, was_left, runs: runs(snapshot, row) }
+            Before { start_boottime, process_id, was_left, runs }
         }));
     }
 }
@@ -95,13 +95,16 @@ impl Snapshot {
     /// have the same order.
     fn find_resting(&mut self, resting: &Resting) {
         let mut before = resting.before.iter().peekable();
+        self.runs.clear();
         self.rests.clear();
         self.left_before.clear();
         for row in self.processes.iter() {
             let key = key_of(&self.threads[row.leader].task);
             while before.next_if(|it| it.key() < key).is_some() {}
             let known = before.peek().filter(|it| it.key() == key);
-            let rests = known.is_some_and(|it| it.runs.is_some() && runs(self, row) == it.runs);
+            let runs = runs(self, row);
+            let rests = runs.is_some() && known.is_some_and(|it| it.runs == runs);
+            self.runs.push(runs);
             self.rests.push(rests);
             self.left_before.push(rests && known.is_some_and(|it| it.was_left));
         }
@@ -158,6 +161,11 @@ fn runs(snapshot: &Snapshot, process: &ProcessRow) -> Option<NonZeroU64> {
 }
 
 impl Walker {
+    /// Sets whether the next scan may leave what processes have that rest ([`Snapshot::is_light`]).
+    pub const fn set_light(&mut self, may_be_light: bool) {
+        self.may_be_light = may_be_light;
+    }
+
     /// Finds the processes that rest, and in a light scan marks what it leaves: the descriptor
     /// tables and address spaces that no process has which runs.
     pub(super) fn mark_resting(&mut self) {
@@ -174,22 +182,18 @@ impl Walker {
         };
         files_structs.iter_mut().for_each(|table| table.rests = true);
         mms.iter_mut().for_each(|mm| mm.rests = true);
-        let mut wake_table = |table: Option<Index<FilesRow>>| {
-            if let Some(table) = files_structs.at_mut(table) {
-                table.rests = false;
-            }
-        };
         for thread in by_tid.iter().map(|&index| &threads[index]) {
-            if !rests(thread.process) {
-                wake_table(thread.files);
+            if !rests(thread.process)
+                && let Some(table) = files_structs.at_mut(thread.files)
+            {
+                table.rests = false;
             }
         }
         for (index, process) in processes.indexed() {
-            if !rests(Some(index)) {
-                wake_table(process.files);
-                if let Some(mm) = mms.at_mut(process.mm) {
-                    mm.rests = false;
-                }
+            if !rests(Some(index))
+                && let Some(mm) = mms.at_mut(process.mm)
+            {
+                mm.rests = false;
             }
         }
     }

@@ -1,6 +1,8 @@
 //! The tables of a [`Snapshot`]: one list, from which its fields, its memory, its emptying and its
 //! counts of dropped rows are made.
 
+use core::num::NonZeroU64;
+
 use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_tables::{HashKey, Keyed, Rows};
 
@@ -150,6 +152,8 @@ tables! { limits;
     threads: Keyed<ThreadRow> = limits.threads_seen_max();
     /// Processes, oldest first.
     processes: Rows<ProcessRow> = limits.processes_seen_max();
+    /// By process, a hash of its threads and their run times; `None` if one of them can run.
+    runs: Rows<Option<NonZeroU64>> = limits.processes_seen_max();
     /// By process, whether it has not run since the last scan.
     rests: Rows<bool> = limits.processes_seen_max();
     /// Of these, those of which the last scan has left what they have.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use actor::Actor;
 use common::setup::{KEY, everything, setup};
-use common::{RELEASES, found, kernel, take_records, walker};
+use common::{RELEASES, found, kernel, line, take_records, walker};
 use panoptes_decoders::source::{MemorySource, Outcome, Request};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::time::Now;
@@ -238,7 +238,7 @@ fn claim(record: &Value) -> String {
     let data = &record["activity_data"];
     let name = data["name"].as_str().unwrap_or_default();
     let is_connection = name.contains("network_connection");
-    let keys = [
+    let mut keys = vec![
         ("process_details", "process_id"),
         ("process_details", "process_creation_time_iso_8601_ns"),
         ("process_details", "process_executable_path"),
@@ -257,9 +257,8 @@ fn claim(record: &Value) -> String {
         ("network_connection_details", "destination_ip_address"),
         ("system_activity_details", "changes_found_late"),
     ];
-    let keys = keys.iter().filter(|(of, _)| !(is_connection && *of == "process_details"));
-    let values = keys.map(|(of, key)| &data[of][key]).filter(|value| !value.is_null());
-    values.fold(name.to_owned(), |line, value| format!("{line} {value}"))
+    keys.retain(|(of, _)| !(is_connection && *of == "process_details"));
+    line(data, &keys)
 }
 
 /// Light scans leave what processes have that have not run since the scan before. In the end the

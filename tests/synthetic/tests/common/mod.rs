@@ -42,6 +42,17 @@ pub(crate) fn take_records(producer: &mut Producer, consumer: &mut Consumer) -> 
     records
 }
 
+/// An activity's name, and its values of these keys, each with the object that it is in.
+pub(crate) fn line(data: &Value, keys: &[(&str, &str)]) -> String {
+    let mut line = data["name"].as_str().unwrap_or_default().to_owned();
+    for value in keys.iter().map(|(of, key)| &data[of][key]).filter(|it| !it.is_null()) {
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        line.push(' ');
+        line.push_str(text.strip_prefix("2026-09-21T").unwrap_or(&text));
+    }
+    line
+}
+
 /// The kernel of a machine, found in its memory.
 pub(crate) fn kernel(machine: &mut Machine) -> Kernel {
     kernel_of(&machine.discover())

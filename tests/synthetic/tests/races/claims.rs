@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use panoptes_sinks::json::time::Timestamp;
 use serde_json::Value;
 
+use crate::common::line;
 use crate::truth::{Facts, Life, Present, Range, Truth};
 
 /// What a machine has according to its records, and the claims that were never so.
@@ -280,31 +281,26 @@ fn follow<T: Ord>(there: &mut BTreeSet<T>, it: T, name: &str, [begins, ends]: [&
 
 /// What a record is about, in a line.
 pub(crate) fn brief(record: &Value) -> String {
-    let data = &record["activity_data"];
-    let mut line = data["name"].as_str().unwrap_or_default().to_owned();
-    let keys = [
-        ("process_details", "process_id"),
-        ("process_details", "process_creation_time_iso_8601_ns"),
-        ("process_details", "process_name"),
-        ("process_details", "process_executable_path"),
-        ("thread_details", "thread_id"),
-        ("file_descriptor_details", "file_descriptor_index"),
-        ("file_descriptor_details", "file_descriptor_inode_number"),
-        ("file_descriptor_details", "file_descriptor_name"),
-        ("process_memory_details", "virtual_memory_area_start_address"),
-        ("process_memory_details", "virtual_memory_area_end_address"),
-        ("process_memory_details", "memory_permissions"),
-        ("process_memory_details", "file_path"),
-        ("network_connection_details", "connection_state"),
-        ("network_connection_details", "source_port"),
-        ("network_connection_details", "file_descriptor_id"),
-        ("system_activity_details", "reason"),
-        ("detection_details", "reason"),
-    ];
-    for value in keys.into_iter().map(|(of, key)| &data[of][key]).filter(|it| !it.is_null()) {
-        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        line.push(' ');
-        line.push_str(text.strip_prefix("2026-09-21T").unwrap_or(&text));
-    }
-    line
+    line(
+        &record["activity_data"],
+        &[
+            ("process_details", "process_id"),
+            ("process_details", "process_creation_time_iso_8601_ns"),
+            ("process_details", "process_name"),
+            ("process_details", "process_executable_path"),
+            ("thread_details", "thread_id"),
+            ("file_descriptor_details", "file_descriptor_index"),
+            ("file_descriptor_details", "file_descriptor_inode_number"),
+            ("file_descriptor_details", "file_descriptor_name"),
+            ("process_memory_details", "virtual_memory_area_start_address"),
+            ("process_memory_details", "virtual_memory_area_end_address"),
+            ("process_memory_details", "memory_permissions"),
+            ("process_memory_details", "file_path"),
+            ("network_connection_details", "connection_state"),
+            ("network_connection_details", "source_port"),
+            ("network_connection_details", "file_descriptor_id"),
+            ("system_activity_details", "reason"),
+            ("detection_details", "reason"),
+        ],
+    )
 }

@@ -209,11 +209,7 @@ impl Running {
 
     /// Waits until the first system was scanned this often.
     fn wait(&self, scans: u64) {
-        let begin = Instant::now();
-        while self.measured[0].get().1 < scans {
-            assert!(begin.elapsed() < PATIENCE);
-            sleep(Duration::from_millis(1));
-        }
+        wait_until(|| self.measured[0].get().1 >= scans);
     }
 
     /// Stops the scanner; returns how long that took, and the scanner.
@@ -239,11 +235,7 @@ fn a_stop_takes_effect_in_the_middle_of_a_scan() {
         let parts: Vec<_> = fakes.iter().map(|fake| Arc::clone(&fake.parts)).collect();
         let count = || parts.iter().map(|count| count.load(Ordering::SeqCst)).sum::<u64>();
         let running = Running::start(kind, TEN, fakes);
-        let begin = Instant::now();
-        while running.state.scans_since_ns.load(Ordering::Relaxed) == 0 {
-            assert!(begin.elapsed() < PATIENCE);
-            sleep(Duration::from_millis(1));
-        }
+        wait_until(|| running.state.scans_since_ns.load(Ordering::Relaxed) != 0);
         // How long a part takes depends on the machine, but not how many follow: the one that had
         // begun, and no more.
         running.shared.stop.store(true, Ordering::SeqCst);
@@ -270,6 +262,15 @@ fn a_stop_and_a_shorter_interval_take_effect_during_a_long_one() {
     assert!(took < SOON, "{took:?}");
 }
 
+/// Waits until something is done, which must not take for ever.
+fn wait_until(is_done: impl Fn() -> bool) {
+    let begin = Instant::now();
+    while !is_done() {
+        assert!(begin.elapsed() < PATIENCE);
+        sleep(Duration::from_millis(1));
+    }
+}
+
 /// A system that starts processes without end takes early scans from nobody else.
 #[test]
 fn lively_systems_share_what_early_scans_may_use() {
@@ -282,10 +283,7 @@ fn lively_systems_share_what_early_scans_may_use() {
     let running = Running::start(Kind::Quick, Duration::from_millis(50), fakes);
     running.shared.early_scans.store(true, Ordering::Relaxed);
     let begin = Instant::now();
-    while parts[0].load(Ordering::SeqCst) < 200 {
-        assert!(begin.elapsed() < PATIENCE);
-        sleep(Duration::from_millis(1));
-    }
+    wait_until(|| parts[0].load(Ordering::SeqCst) >= 200);
     let ran = begin.elapsed();
     running.stop();
     let scans: Vec<_> = parts.iter().map(|count| count.load(Ordering::SeqCst)).collect();
