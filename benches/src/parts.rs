@@ -7,7 +7,8 @@ use panoptes_engine::detect::binary_attestation::{ShippedBuilder, ShippedFile, S
 use panoptes_engine::limits::Limits;
 use panoptes_engine::policy::PolicyConfig;
 use panoptes_engine::time::Now;
-use panoptes_engine::watch::{Identity, SLICE_BYTES, Setup, Watched, Workspace};
+use panoptes_engine::walk::Budget;
+use panoptes_engine::watch::{Identity, SLICE_BYTES, Setup, Stage, Watched, Workspace};
 use panoptes_profiles::Profile;
 use panoptes_sinks::activities::Activity;
 use panoptes_sinks::json::Limits as TextLimits;
@@ -15,6 +16,8 @@ use panoptes_sinks::queue::{Consumer, Producer, QueueSize, Waker, queue};
 use panoptes_sinks::record::header::Header;
 use panoptes_sinks::record::interface::BluefieldSystem;
 use panoptes_sources::MemorySource;
+
+use crate::times::processor_time;
 
 /// A part of watching besides walking and comparing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -90,11 +93,15 @@ impl Way {
         Self { workspace, watched, producer, consumer, records: 0 }
     }
 
-    /// Scans once. The records wait until [`Self::drop_records`].
-    pub fn scan<S: MemorySource>(&mut self, source: &mut S, now: Now) {
+    /// Scans once; returns the processor time of each stage. The records wait until
+    /// [`Self::drop_records`].
+    pub fn scan<S: MemorySource>(&mut self, source: &mut S, now: Now) -> [u64; Stage::ALL.len()] {
+        let used = || u64::try_from(processor_time().as_nanos()).unwrap_or(u64::MAX);
+        let budget = Budget::default_for(&Limits::default()).timed_by(&used);
         self.watched
-            .scan(&mut self.workspace, source, now, &mut self.producer)
+            .scan_until(&mut self.workspace, source, now, &budget, &mut self.producer)
             .expect("it can be scanned");
+        self.watched.figures().stages_ns
     }
 
     /// Counts the records of the last scans and drops them.

@@ -1,12 +1,12 @@
 //! The cost of each part of watching: the same machine scanned with and without it, in turns.
 //!
-//!     cargo run --release -p panoptes-benches --bin watch_parts -- [--runs N] RAM
+//!     cargo run --release -p panoptes-benches --bin watch_parts -- [--runs N] [--only PARTS] RAM
 //!
 //! RAM is a paused guest's memory, a dump, or a recorded image (`*.image`). No file's content is
 //! known there, so every file stays unverified: the worst case of attestation. The list of shipped
 //! content is one hash, so everything that runs is foreign. `cargo xtask bench` runs it on its
 //! loaded guests, with fifty bashes that wait for their users. Times are processor times; the first
-//! scan, in which everything is new, is shown separately. The walk alone is what `scan_floor`
+//! scan, in which everything is new, is shown separately. `--only "all, kept rows"` is for a profiler. The walk alone is what `scan_floor`
 //! measures, warm. *All, kept rows* has the shortcut: it makes no new rows if the machine rests.
 
 use std::path::Path;
@@ -20,7 +20,8 @@ use panoptes_engine::limits::Limits;
 use panoptes_engine::system::kernel_of;
 use panoptes_engine::time::Now;
 use panoptes_engine::walk::{Scope, Walker};
-use panoptes_profiles::{Options, discover};
+use panoptes_engine::watch::Stage;
+use panoptes_profiles::{Options, Profile, discover};
 use panoptes_sources::{FileSource, MemorySource, Replay};
 
 const ALL: &[Part] = &[Part::ReverseShells, Part::ShellHistory, Part::Attestation];
@@ -43,47 +44,57 @@ struct Timed {
     name: &'static str,
     way: Way,
     times: Times,
+    /// By stage.
+    stages: [Times; Stage::ALL.len()],
 }
 
 impl Timed {
+    fn new(name: &'static str, parts: &[Part], profile: &Profile) -> Self {
+        let (times, stages) = <_>::default();
+        Self { name, way: Way::new(parts, profile), times, stages }
+    }
+
     fn scan<S: MemorySource>(&mut self, source: &mut S, now: Now) -> Duration {
-        let (time, ()) = timed(|| self.way.scan(source, now));
+        let (time, stages) = timed(|| self.way.scan(source, now));
         self.way.drop_records();
+        for (times, ns) in self.stages.iter_mut().zip(stages) {
+            times.0.push(Duration::from_nanos(ns));
+        }
         time
     }
 }
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
-    let (mut path, mut runs) = (None, 100);
+    let (mut path, mut runs, mut only) = (None, 100, None);
     while let Some(argument) = arguments.next() {
         if argument == "--runs" {
             runs = arguments.next().and_then(|runs| runs.parse().ok()).unwrap_or(runs).max(3);
+        } else if argument == "--only" {
+            only = arguments.next();
         } else {
             path = Some(argument);
         }
     }
     let Some(path) = path else {
-        eprintln!("usage: watch_parts [--runs N] RAM");
+        eprintln!("usage: watch_parts [--runs N] [--only PARTS] RAM");
         return ExitCode::from(2);
     };
     if Path::new(&path).extension().is_some_and(|extension| extension == "image") {
         let bytes = std::fs::read(&path).expect("the image can be read");
-        measure(&mut Replay::from_bytes(bytes).expect("it is an image"), runs);
+        measure(&mut Replay::from_bytes(bytes).expect("it is an image"), runs, only);
     } else {
-        measure(&mut FileSource::open(path.as_ref()).expect("it can be opened"), runs);
+        measure(&mut FileSource::open(path.as_ref()).expect("it can be opened"), runs, only);
     }
     ExitCode::SUCCESS
 }
 
-fn measure<S: MemorySource>(source: &mut S, runs: usize) {
+fn measure<S: MemorySource>(source: &mut S, runs: usize, only: Option<String>) {
     let options = Options { use_builtin: true, ..Options::default() };
     let profile = discover(source, &options, &mut ()).expect("a kernel is found");
-    let mut ways = WAYS.map(|(name, parts)| Timed {
-        name,
-        way: Way::new(parts, &profile),
-        times: Times::default(),
-    });
+    let is_wanted = |name: &str| only.as_ref().is_none_or(|only| only == name);
+    let ways = WAYS.into_iter().filter(|(name, _)| is_wanted(name));
+    let mut ways: Vec<_> = ways.map(|(name, parts)| Timed::new(name, parts, &profile)).collect();
     let mut now = Now::at(1_795_000_000_000_000_000);
     for way in &mut ways {
         let first = way.scan(source, now);
@@ -95,9 +106,11 @@ fn measure<S: MemorySource>(source: &mut S, runs: usize) {
     let mut walks = Times::default();
     for run in 0..runs {
         now = now.after(10_000_000);
-        walks.take(|| {
-            walker.scan(source, &kernel, Scope::ALL).expect("it can be scanned");
-        });
+        if only.is_none() {
+            walks.take(|| {
+                walker.scan(source, &kernel, Scope::ALL).expect("it can be scanned");
+            });
+        }
         // Each way finds the processor's caches as another has left them.
         for turn in 0..ways.len() {
             let index = (run + turn) % ways.len();
@@ -107,10 +120,17 @@ fn measure<S: MemorySource>(source: &mut S, runs: usize) {
     }
     let walk = walks.median();
     println!("{:>15}: median {walk:.2?}", "the walk alone");
-    let none = ways[0].times.median();
+    let none = ways.first().map_or(walk, |way| way.times.median());
     for way in &ways {
         let time = way.times.median();
         let more = (time.as_secs_f64() / none.as_secs_f64() - 1.0) * 100.0;
         println!("{:>15}: median {time:.2?} ({more:+.1} %), {} records", way.name, way.way.records);
+    }
+    for way in &ways {
+        print!("{:>15}:", way.name);
+        for (stage, times) in Stage::ALL.iter().zip(&way.stages) {
+            print!("  {} {:.2?}", stage.name(), times.median());
+        }
+        println!();
     }
 }

@@ -104,6 +104,11 @@ pub(super) struct Connections {
     /// holder in a scan that has not.
     pub(super) waits_for_holder: bool,
     pub(super) lost_holder: bool,
+    /// [`Snapshot::connections_version`] of the last scan, if all that it has is tracked and
+    /// reported, and nothing else is.
+    ///
+    /// [`Snapshot::connections_version`]: crate::walk::Snapshot::connections_version
+    settled: Option<u64>,
 }
 
 impl Connections {
@@ -124,6 +129,7 @@ impl Connections {
             taken: false,
             waits_for_holder: false,
             lost_holder: false,
+            settled: None,
         }
     }
 
@@ -138,7 +144,7 @@ impl Connections {
         self.list = List::default();
         self.crowded.clear();
         self.ended.clear();
-        (self.beginning_scans, self.taken) = (0, false);
+        (self.beginning_scans, self.taken, self.settled) = (0, false, None);
     }
 
     /// When a connection of the last scan was first seen, if it is tracked.
@@ -159,6 +165,12 @@ impl Connections {
         if emitter.must_stop() {
             return;
         }
+        let version = snapshot.connections_version;
+        let is_same = snapshot.is_kept && self.settled == Some(version);
+        if is_same && self.thresholds.status_period_ns.is_none() {
+            return;
+        }
+        self.settled = None;
         (self.waits_for_holder, self.lost_holder) = (false, false);
         self.holders.find(snapshot);
         let mut cut = ArrayVec::<u32, CUT_MAX>::new();
@@ -191,6 +203,7 @@ impl Connections {
             thresholds: self.thresholds,
             statuses_left: STATUSES_MAX,
             statuses_next: None,
+            waits: false,
             connections: self,
             holding,
             lost,
@@ -212,8 +225,10 @@ impl Connections {
             start += count;
         }
         pass.absent_to_end();
-        let next = pass.statuses_next;
+        let (next, waits) = (pass.statuses_next, pass.waits);
         self.statuses_from = next;
+        let is_settled = !waits && self.taken && has_all && self.list.len() == news.len();
+        self.settled = (is_settled && !self.waits_for_holder && !self.lost_holder).then_some(version);
         if !emitter.is_stopped() {
             self.ended.forget_unseen(&mut emitter.names.strings);
         }
@@ -239,6 +254,8 @@ struct Pass<'a, 't> {
     statuses_left: u32,
     /// The first due connection that has to wait for the next scan.
     statuses_next: Option<Tuple>,
+    /// Whether the next scan must compare all connections, even if it shows the same.
+    waits: bool,
 }
 
 impl Pass<'_, '_> {
@@ -369,6 +386,7 @@ impl Pass<'_, '_> {
             // The owner is set once its process has been reported: a full table may have room for
             // it only now.
             owner = None;
+            self.waits = true;
         }
         let before = old.state;
         let snapshot = self.emitter.snapshot;
@@ -377,6 +395,7 @@ impl Pass<'_, '_> {
         let state = TcpState::from_number(row.endpoints.state);
         if waits && is_reported && state.is_some_and(|state| state != before) {
             self.connections.waits_for_holder = true;
+            self.waits = true;
             self.keep_row(number, row);
             return;
         }
@@ -389,6 +408,7 @@ impl Pass<'_, '_> {
         let is_changed = before != old.state;
         self.note_present(number, row);
         if !is_reported {
+            self.waits = true;
             self.report_new(number);
         } else if is_changed {
             self.report_row(number, Kind::StateChanged);
@@ -476,6 +496,7 @@ impl Pass<'_, '_> {
             self.lost.stand(refused.into(), process.map(Process::process_id));
             return;
         }
+        self.waits = true;
         let returns = self.connections.crowded.returns(&facts);
         let mut new = Connection::new(&facts, owner, self.emitter.now);
         (new.address, new.seen_round) = (row.address.0, self.emitter.snapshot.chains_round);
@@ -571,6 +592,7 @@ impl Pass<'_, '_> {
         let had_turn = !snapshot.chains_in_turn
             || snapshot.chains_round.wrapping_sub(old.seen_round) >= ABSENT_ROUNDS;
         let counts = if had_turn { snapshot.counts() } else { 0 };
+        self.waits = true;
         old.unseen_scans = old.unseen_scans.saturating_add(counts);
         // Only its own namespace decides: another one must not keep its connections for ever.
         if had_turn && self.complete && !self.cut.contains(&old.network_namespace) {

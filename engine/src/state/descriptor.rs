@@ -256,6 +256,7 @@ pub(super) fn update(
         cursor: ListPool::<Descriptor>::start(entry.children.descriptors),
         quiet: entry.quiet(entry.children.descriptors_taken),
         kept: 0,
+        has_one_table: false,
         unknown,
         untracked: Untracked::default().descriptors,
         descriptors,
@@ -264,10 +265,11 @@ pub(super) fn update(
         emitter,
     };
     let origin = snapshot.files_structs.find(merge.entry.children.copied_from);
+    let left_out = find_own_tables(snapshot, merge.entry.row, own_tables);
+    merge.has_one_table = own_tables.is_empty() && merge.entry.children.own_tables == 0;
     if !merge.table(Tag::NONE, main, snapshot.files_structs.at(origin)) {
         return;
     }
-    let left_out = find_own_tables(snapshot, merge.entry.row, own_tables);
     merge.descriptors.refuse(left_out);
     merge.entry.children.own_tables = u16::try_from(own_tables.len()).unwrap_or(u16::MAX);
     for table in own_tables.iter().filter_map(|&index| snapshot.files_structs.at(index)) {
@@ -276,7 +278,7 @@ pub(super) fn update(
         }
     }
     // Tables that ended with their threads.
-    while merge.emitter.goes_on() && merge.drop_row() {}
+    while !merge.is_over(main) && merge.emitter.goes_on() && merge.drop_row() {}
     if merge.emitter.is_stopped() {
         return;
     }
@@ -432,6 +434,8 @@ struct Merge<'a, 'e, 't> {
     quiet: bool,
     /// Number of rows before the cursor.
     kept: u32,
+    /// Whether the process has only its main table, as before.
+    has_one_table: bool,
     /// From where on descriptors were not tracked before this scan.
     unknown: (Tag<3>, u32),
     /// From where on they are not from now on.
@@ -495,7 +499,8 @@ impl Merge<'_, '_, '_> {
                     .is_ok_and(|at| copied[at].file == row.file);
             self.open(key, row, open, threads, is_copy);
         }
-        self.pass(key, u32::MAX, table, threads);
+        let end = if self.is_over(table) { table.first_slots } else { u32::MAX };
+        self.pass(key, end, table, threads);
         if let Some(last) = rows.last()
             && table.is_cut()
         {
@@ -503,6 +508,12 @@ impl Merge<'_, '_, '_> {
             self.untracked = self.untracked.min((key, last.index.saturating_add(1)));
         }
         !self.emitter.is_stopped()
+    }
+
+    /// Whether all further rows stay as they are: a light scan has left their slots, and no other
+    /// table has rows.
+    fn is_over(&self, table: &FilesRow) -> bool {
+        self.has_one_table && table.rests && !table.complete && table.more_slots.is_empty()
     }
 
     /// Moves past all rows before a descriptor. Rows of this table are closed if the scan has their

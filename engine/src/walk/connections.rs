@@ -57,6 +57,7 @@ impl Buckets {
 impl Walker {
     /// Fills `connections`.
     pub(super) fn read_connections(&mut self, memory: &mut Memory<'_>) {
+        self.snapshot.connections_version += 1;
         self.find_sockets(memory);
         self.read_sockets(memory);
         self.read_more_nets(memory);
@@ -69,12 +70,19 @@ impl Walker {
 
     /// Adds a row for each socket of all tables.
     fn find_sockets(&mut self, memory: &mut Memory<'_>) {
-        self.read_tables(memory);
-        self.share_buckets();
-        self.read_buckets(memory);
+        self.list_heads(memory);
+        self.scratch.kept_sockets.begin(&self.scratch.addresses);
         let mark = memory.meter.mark(self.snapshot.count_rows(), 0, (3, 4));
         self.choose_chains(memory, &mark);
         self.follow_chains(memory, &mark);
+        self.scratch.kept_sockets.end(self.visited.len(), &self.snapshot);
+    }
+
+    /// Lists the first socket of every chain of all tables.
+    pub(super) fn list_heads(&mut self, memory: &mut Memory<'_>) {
+        self.read_tables(memory);
+        self.share_buckets();
+        self.read_buckets(memory);
     }
 
     /// Lists the arrays of buckets of all tables, that of the initial namespace first.

@@ -111,6 +111,11 @@ impl Idle {
         self.is_unused = false;
     }
 
+    /// What the scan has lost that the rows are from.
+    pub(super) const fn losses(&self) -> Losses {
+        self.losses
+    }
+
     /// Notes that the rows are of no use any more.
     pub(super) fn forget(&mut self) {
         self.shown = None;
@@ -123,12 +128,12 @@ impl Walker {
         self.idle.is_unused = true;
     }
 
-    /// Whether the scan has found all there is, so that its rows are worth keeping. What could not
-    /// be read may be readable in the next scan.
+    /// Whether the scan has found all it looked for, so that its rows are worth keeping. What could
+    /// not be read may be readable in the next scan.
     pub(super) fn is_whole(&self) -> bool {
         let snapshot = &self.snapshot;
         let not_resident = snapshot.losses.not_resident;
-        snapshot.left.is_empty()
+        !snapshot.is_partial()
             && snapshot.task_list_closed
             && snapshot.idr_complete
             && snapshot.work.failed == 0
@@ -151,8 +156,12 @@ impl Walker {
         scope: Scope,
     ) -> Result<bool, ScanError> {
         let is_due = self.hints.run_queues_age == 0 || scope.interfaces && self.interface_age == 0;
-        if !self.snapshot.has_rested || is_due {
+        let lacks_rows = self.snapshot.is_light && !self.may_be_light;
+        if !self.snapshot.has_rested || is_due || lacks_rows {
             return Ok(false);
+        }
+        if self.may_be_light && !self.snapshot.is_light {
+            self.lighten();
         }
         if scope.interfaces {
             self.interface_age = (self.interface_age + 1) % INTERFACES_EVERY_SCANS;
@@ -161,13 +170,15 @@ impl Walker {
         self.snapshot.is_kept = true;
         self.snapshot.ended.clear();
         if scope.connections {
-            self.forget_connections();
-            self.read_connections(memory);
+            if !self.refresh_connections(memory) {
+                self.forget_connections();
+                self.read_connections(memory);
+            }
             memory.goes_on()?;
             self.snapshot.count_dropped();
         }
         self.snapshot.work = memory.meter.spent();
-        if !self.snapshot.left.is_empty() {
+        if self.snapshot.is_partial() {
             self.idle.forget();
         }
         Ok(true)

@@ -23,6 +23,7 @@ mod held_files;
 mod idle;
 mod interfaces;
 mod kept;
+mod kept_sockets;
 mod kernel;
 mod machine;
 mod memory;
@@ -72,6 +73,7 @@ use self::budget::{Meter, Turn};
 use self::ended_tasks::TaskPlaces;
 use self::held_files::HeldFiles;
 use self::idle::Idle;
+use self::kept_sockets::KeptSockets;
 use self::resting::Resting;
 use self::views::Hints;
 use self::young_nets::{DueNet, NetAge};
@@ -236,6 +238,8 @@ struct Scratch {
     inode_processes: Vec<owners::Leads>,
     connections: tcp_socks::Lists,
     connection_order: Vec<connections::SortKey>,
+    /// From the last scan of the same system, if that keeps its rows.
+    kept_sockets: KeptSockets,
     sockets: HeldFiles,
     terminals: HeldFiles,
     /// Network namespaces of the last scan, and those whose interfaces are read.
@@ -294,6 +298,7 @@ impl Scratch {
             inode_processes: room::list(snapshot.inodes.capacity()),
             connections: tcp_socks::Lists::new(snapshot),
             connection_order: room::list(snapshot.connections.capacity()),
+            kept_sockets: KeptSockets::with_capacity(snapshot.connections.capacity()),
             sockets: HeldFiles::with_capacity(snapshot.files.capacity()),
             terminals: HeldFiles::with_capacity(snapshot.terminals.capacity()),
             net_ages: room::list(snapshot.nets.capacity()),

@@ -23,7 +23,7 @@ use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_tables::room;
 
 use super::descriptors::KEPT_MIN;
-use super::snapshot::{Index, ProcessRow};
+use super::snapshot::{Index, ProcessRow, Span};
 use super::{Snapshot, Walker};
 
 /// A process that began at most so many nanoseconds ago is young. A light scan reads all that it
@@ -71,6 +71,13 @@ impl Resting {
 
     pub(super) fn forget(&mut self) {
         self.before.clear();
+    }
+
+    /// Notes that what processes have that rest was left after all.
+    fn note_left(&mut self, snapshot: &Snapshot) {
+        for (before, &rests) in self.before.iter_mut().zip(snapshot.rests.iter()) {
+            before.was_left = rests;
+        }
     }
 
     /// Notes the processes of a scan.
@@ -135,6 +142,32 @@ impl Snapshot {
         }
     }
 
+    /// Marks what processes have that rest: the descriptor tables and address spaces that no
+    /// process has which runs.
+    fn mark_left(&mut self) {
+        self.wake_ancestors();
+        let Self { processes, threads, by_tid, files_structs, mms, rests, .. } = self;
+        let rests = |process: Option<Index<ProcessRow>>| {
+            process.and_then(|at| rests.get(at.position())) == Some(&true)
+        };
+        files_structs.iter_mut().for_each(|table| table.rests = true);
+        mms.iter_mut().for_each(|mm| mm.rests = true);
+        for thread in by_tid.iter().map(|&index| &threads[index]) {
+            if !rests(thread.process)
+                && let Some(table) = files_structs.at_mut(thread.files)
+            {
+                table.rests = false;
+            }
+        }
+        for (index, process) in processes.indexed() {
+            if !rests(Some(index))
+                && let Some(mm) = mms.at_mut(process.mm)
+            {
+                mm.rests = false;
+            }
+        }
+    }
+
     /// Whether a process has not run since the last scan, and that scan has left what it has.
     pub fn was_left(&self, process: Option<Index<ProcessRow>>) -> bool {
         process.and_then(|at| self.left_before.get(at.position())) == Some(&true)
@@ -166,36 +199,39 @@ impl Walker {
         self.may_be_light = may_be_light;
     }
 
-    /// Finds the processes that rest, and in a light scan marks what it leaves: the descriptor
-    /// tables and address spaces that no process has which runs.
+    /// Finds the processes that rest, and in a light scan marks what it leaves.
     pub(super) fn mark_resting(&mut self) {
         let snapshot = &mut self.snapshot;
         snapshot.find_resting(&self.resting);
-        if !snapshot.is_light {
-            return;
+        if snapshot.is_light {
+            snapshot.wake_young();
+            snapshot.mark_left();
         }
+    }
+
+    /// Makes the kept rows of a scan those of a light one: no task has run, so all processes rest
+    /// but the young ones.
+    pub(super) fn lighten(&mut self) {
+        let snapshot = &mut self.snapshot;
+        snapshot.rests.iter_mut().for_each(|rests| *rests = true);
         snapshot.wake_young();
-        snapshot.wake_ancestors();
-        let Snapshot { processes, threads, by_tid, files_structs, mms, rests, .. } = snapshot;
-        let rests = |process: Option<Index<ProcessRow>>| {
-            process.and_then(|at| rests.get(at.position())) == Some(&true)
-        };
-        files_structs.iter_mut().for_each(|table| table.rests = true);
-        mms.iter_mut().for_each(|mm| mm.rests = true);
-        for thread in by_tid.iter().map(|&index| &threads[index]) {
-            if !rests(thread.process)
-                && let Some(table) = files_structs.at_mut(thread.files)
-            {
-                table.rests = false;
-            }
+        snapshot.mark_left();
+        let Snapshot { files_structs, descriptors, mms, left, .. } = snapshot;
+        for table in files_structs.iter_mut().filter(|table| table.rests) {
+            let its = descriptors.range(table.descriptors);
+            let first = its.partition_point(|row| row.index < KEPT_MIN);
+            let start = table.descriptors.start();
+            table.descriptors = Span::new(start, start + first as u32);
         }
-        for (index, process) in processes.indexed() {
-            if !rests(Some(index))
-                && let Some(mm) = mms.at_mut(process.mm)
-            {
-                mm.rests = false;
-            }
+        for mm in mms.iter_mut().filter(|mm| mm.rests) {
+            (mm.left, mm.complete, mm.vmas) = (true, false, Span::default());
+            left.address_spaces += 1;
+            left.of_resting += 1;
         }
+        self.leave_resting_tables();
+        self.count_resting_tables();
+        self.resting.note_left(&self.snapshot);
+        self.snapshot.is_light = self.snapshot.left.of_resting > 0;
     }
 
     /// Leaves the slots of tables that rest, except for the first ones.

@@ -67,6 +67,9 @@ macro_rules! tables {
             pub chains_in_turn: bool,
             /// Number of times that all chains had their turn before this scan; it may wrap.
             pub chains_round: u32,
+            /// Differs from that of the last scan, unless the rows of TCP sockets are the same. It
+            /// means nothing if the other rows are not kept.
+            pub connections_version: u64,
             /// What the scan left for the next one.
             pub left: Deferred,
             /// What the scan has read.
@@ -97,6 +100,7 @@ macro_rules! tables {
                     connections_cut: 0,
                     chains_in_turn: false,
                     chains_round: 0,
+                    connections_version: 0,
                     left: Deferred::default(),
                     work: Work::default(),
                     losses: Losses::default(),

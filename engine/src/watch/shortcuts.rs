@@ -86,8 +86,8 @@ impl Shortcuts {
         !self.waits.urgent && (is_early || !self.waits.other)
     }
 
-    /// Begins to compare a scan. What it finds is found late if it read everything although the
-    /// machine had rested since other scans kept their rows. The scan after that counts, too: a new
+    /// Begins to compare a scan. What it finds is found late if it made new rows although the
+    /// machine had rested since other scans kept theirs. The scan after that counts, too: a new
     /// process may be reported only then.
     pub(super) fn begin_scan(&mut self, snapshot: &Snapshot, now: Monotonic) {
         self.light = match self.light {
@@ -96,11 +96,7 @@ impl Shortcuts {
             Light::Before | Light::No => Light::No,
         };
         let had_kept = core::mem::replace(&mut self.has_kept, snapshot.is_kept);
-        if snapshot.is_light {
-            self.counts = Counts::No;
-            return;
-        }
-        if !snapshot.is_kept {
+        if !snapshot.is_kept && !snapshot.is_light {
             self.swept = Some(now);
         }
         self.counts = match self.counts {
@@ -112,11 +108,12 @@ impl Shortcuts {
 
     /// Notes a change that the scan has found.
     pub(super) fn note_change(&mut self, snapshot: &Snapshot, change: &Change<'_>) {
-        if change.is_made_by_tasks() {
+        let maker = change.maker().filter(|_| self.light == Light::Before);
+        if maker.is_some_and(|it| snapshot.was_left(it.row())) {
+            self.of_resting += 1;
+        } else if change.is_made_by_tasks() {
             self.add_one();
         }
-        let maker = change.maker().filter(|_| self.light == Light::Before);
-        self.of_resting += u64::from(maker.is_some_and(|it| snapshot.was_left(it.row())));
     }
 
     const fn add_one(&mut self) {
@@ -131,10 +128,9 @@ impl Shortcuts {
         self.waits = waits;
         let of_resting = core::mem::replace(&mut self.of_resting, 0);
         match self.counts {
-            // These are among them.
             Counts::Yes(count) => {
                 self.counts = Counts::No;
-                count
+                count + of_resting
             }
             Counts::Perhaps(_) | Counts::No => of_resting,
         }
