@@ -8,7 +8,7 @@ use panoptes_engine::limits::Limits;
 use panoptes_engine::policy::PolicyConfig;
 use panoptes_engine::time::Now;
 use panoptes_engine::walk::Budget;
-use panoptes_engine::watch::{Identity, SLICE_BYTES, Setup, Stage, Watched, Workspace};
+use panoptes_engine::watch::{Identity, SLICE_BYTES, ScanFigures, Setup, Stage, Watched, Workspace};
 use panoptes_profiles::Profile;
 use panoptes_sinks::activities::Activity;
 use panoptes_sinks::json::Limits as TextLimits;
@@ -102,6 +102,11 @@ impl Way {
             .scan_until(&mut self.workspace, source, now, &budget, &mut self.producer)
             .expect("it can be scanned");
         self.watched.figures().stages_ns
+    }
+
+    /// What the last scan has cost.
+    pub const fn figures(&self) -> &ScanFigures {
+        self.watched.figures()
     }
 
     /// Counts the records of the last scans and drops them.

@@ -1,0 +1,254 @@
+//! What a scan of a machine costs of which only a part has run since the scan before.
+//!
+//!     cargo run --release -p panoptes-benches --bin steady -- [--runs N] [--case NAME] RAM
+//!
+//! RAM is a raw dump or a paused guest's memory file. The program copies it to `RAM.steady` and
+//! changes the copy between scans as a kernel does: the run times of the first thread of some
+//! processes grow, and so does the count of a run queue. What these processes have stays the same,
+//! so no scan finds a change. Each scan compares with the one before, with all detectors, after 128
+//! MiB of other memory went through the processor's caches. Times are processor times of one core.
+//!
+//! - `whole`: every scan reads everything;
+//! - `100 %`, `10 %`, `1 %`: so many processes have run; the scans are light ones;
+//! - `at rest`: no task has run; the scans keep their rows.
+//!
+//! One scan in a second reads everything. It is not counted, except in `whole`.
+
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use panoptes_benches::KEY;
+use panoptes_benches::one_core::{Caches, pin};
+use panoptes_benches::parts::{Part, Way};
+use panoptes_benches::times::{Times, timed};
+use panoptes_decoders::address::KernelVa;
+use panoptes_engine::limits::Limits;
+use panoptes_engine::system::kernel_of;
+use panoptes_engine::time::Now;
+use panoptes_engine::walk::{Kernel, Scope, Walker};
+use panoptes_engine::watch::Stage;
+use panoptes_profiles::{Options, Profile, discover};
+use panoptes_sources::{Counts, Detail, FileSource, MemorySource as _, Meter};
+
+type Error = Box<dyn std::error::Error>;
+
+const RUNS_DEFAULT: usize = 60;
+const USAGE: &str = "usage: steady [--runs N] [--case NAME] RAM";
+/// The interval of the service, in nanoseconds.
+const INTERVAL_NS: i64 = 10_000_000;
+/// A thread that has run, in nanoseconds. No multiple of a millisecond, as with a coarse clock.
+const RUN_NS: u64 = 123_457;
+/// Name, whether there are shortcuts, and how many of 100 processes run before each scan.
+const CASES: [(&str, bool, usize); 5] = [
+    ("whole", false, 100),
+    ("100 %", true, 100),
+    ("10 %", true, 10),
+    ("1 %", true, 1),
+    ("at rest", true, 0),
+];
+
+const PARTS: &[Part] =
+    &[Part::ReverseShells, Part::ShellHistory, Part::Attestation, Part::ChangedPaths];
+const WITH_SHORTCUTS: &[Part] = &[
+    Part::ReverseShells,
+    Part::ShellHistory,
+    Part::Attestation,
+    Part::ChangedPaths,
+    Part::Shortcuts,
+];
+
+/// A copy of a machine's memory, which ends with this value.
+struct Copy {
+    path: PathBuf,
+    file: File,
+    /// The machine's memory, whose ranges follow each other in the file.
+    regions: Vec<Range<u64>>,
+}
+
+impl Copy {
+    fn of(ram: &Path) -> Result<Self, Error> {
+        let mut path = ram.as_os_str().to_owned();
+        path.push(".steady");
+        let path = PathBuf::from(path);
+        let mut command = std::process::Command::new("cp");
+        command.arg("--sparse=always").arg(ram).arg(&path);
+        if !command.status()?.success() {
+            return Err("the memory cannot be copied".into());
+        }
+        let file = File::options().read(true).write(true).open(&path)?;
+        Ok(Self { path, file, regions: Vec::new() })
+    }
+
+    /// Where a physical address is in the file.
+    fn offset(&self, address: u64) -> Option<u64> {
+        let mut before = 0;
+        for region in &self.regions {
+            if region.contains(&address) {
+                return Some(before + address - region.start);
+            }
+            before += region.end - region.start;
+        }
+        None
+    }
+
+    /// Adds to a number at a physical address.
+    fn add(&self, address: u64, more: u64) -> Result<(), Error> {
+        let offset = self.offset(address).ok_or("no memory has this address")?;
+        let mut bytes = [0; 8];
+        self.file.read_exact_at(&mut bytes, offset)?;
+        let sum = u64::from_le_bytes(bytes).wrapping_add(more);
+        Ok(self.file.write_all_at(&sum.to_le_bytes(), offset)?)
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        drop(std::fs::remove_file(&self.path));
+    }
+}
+
+/// Where a kernel counts what has run.
+struct Counters {
+    /// The switches of a run queue.
+    switches: u64,
+    /// The run times of the first threads of all processes with user memory.
+    runs: Vec<u64>,
+}
+
+impl Counters {
+    fn find(source: &mut FileSource, kernel: &Kernel) -> Result<Self, Error> {
+        let mut walker = Walker::new(&Limits::default(), KEY);
+        let snapshot = walker.scan(source, kernel, Scope::LEAST)?;
+        let place = |address: KernelVa| kernel.space.linear(address).map(|at| at.0);
+        let layout = &kernel.layouts.task_struct;
+        let run_time = u64::from(layout.sum_exec_runtime.offset);
+        let leaders = snapshot.processes.iter().filter_map(|row| snapshot.leader(row));
+        let users = leaders.filter(|leader| !leader.task.mm.is_null());
+        let runs = users.filter_map(|leader| place(leader.task.address.plus(run_time))).collect();
+        let queues = kernel.layouts.cfs_rq.and_then(|layout| layout.rq);
+        let field = queues.zip(kernel.layouts.rq.and_then(|layout| layout.nr_switches));
+        let (rq, switches) = field.ok_or("this kernel's run queues are not known")?;
+        let share = snapshot.threads.iter().map(|row| row.task.cfs_rq);
+        let share = share.into_iter().find(|share| share.is_plausible()).unwrap_or_default();
+        let mut bytes = [0; 8];
+        let at = kernel.space.linear(share.plus(rq.offset.into()));
+        at.filter(|&at| source.read_exact(at, &mut bytes)).ok_or("no run queue was found")?;
+        let queue = KernelVa(u64::from_le_bytes(bytes));
+        let switches = place(queue.plus(switches.offset.into()));
+        Ok(Self { switches: switches.ok_or("a run queue is not in the direct map")?, runs })
+    }
+
+    /// Lets a part of the processes run, in percent. Others come in each turn.
+    fn run(&self, copy: &Copy, percent: usize, turn: usize) -> Result<(), Error> {
+        if percent == 0 {
+            return Ok(());
+        }
+        copy.add(self.switches, 1)?;
+        let every = 100 / percent;
+        for &place in self.runs.iter().skip(turn % every).step_by(every) {
+            copy.add(place, RUN_NS)?;
+        }
+        Ok(())
+    }
+}
+
+/// What the scans of one case cost.
+#[derive(Default)]
+struct Cost {
+    times: Times,
+    stages: [Times; Stage::ALL.len()],
+    counts: Counts,
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("steady: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Error> {
+    let (mut ram, mut runs, mut only) = (None, RUNS_DEFAULT, None);
+    let mut words = std::env::args_os().skip(1);
+    while let Some(word) = words.next() {
+        if word == "--runs" {
+            let value = words.next().ok_or(USAGE)?;
+            runs = value.to_str().ok_or(USAGE)?.parse()?;
+        } else if word == "--case" {
+            only = Some(words.next().ok_or(USAGE)?);
+        } else {
+            ram = Some(PathBuf::from(word));
+        }
+    }
+    let ram = ram.ok_or(USAGE)?;
+    let core = pin(None)?;
+    let mut copy = Copy::of(&ram)?;
+    let mut source = FileSource::open(&copy.path)?;
+    let profile = discover(&mut source, &Options::default(), &mut ())?;
+    copy.regions = source.regions().to_vec();
+    let counters = Counters::find(&mut source, &kernel_of(&profile))?;
+    println!("{}: {}, core {core}, {runs} scans a case", ram.display(), profile.release);
+    println!("{} processes can run", counters.runs.len());
+    print!("{:>10}{:>14}{:>14}{:>10}", "", "least [ms]", "median [ms]", "lines");
+    println!("{}", Stage::ALL.map(|stage| format!("{:>14}", stage.name())).concat());
+    let is_wanted = |name: &str| only.as_ref().is_none_or(|only| only == name);
+    for (name, has_shortcuts, percent) in CASES.into_iter().filter(|it| is_wanted(it.0)) {
+        let parts = if has_shortcuts { WITH_SHORTCUTS } else { PARTS };
+        let cost = measure(parts, percent, runs, (&copy, &counters), &profile)?;
+        let ms = |times: &Times| format!("{:.2}", times.median().as_secs_f64() * 1e3);
+        let least = cost.times.least().as_secs_f64() * 1e3;
+        print!("{name:>10}{least:>14.2}{:>14}{:>10}", ms(&cost.times), cost.counts.lines);
+        println!("{}", cost.stages.iter().map(|it| format!("{:>14}", ms(it))).collect::<String>());
+    }
+    Ok(())
+}
+
+/// Scans again and again while a part of the processes runs.
+fn measure(
+    parts: &[Part],
+    percent: usize,
+    runs: usize,
+    (copy, counters): (&Copy, &Counters),
+    profile: &Profile,
+) -> Result<Cost, Error> {
+    let mut source = FileSource::open(&copy.path)?;
+    let mut way = Way::new(parts, profile);
+    let mut now = Now::at(1_795_000_000_000_000_000);
+    way.scan(&mut source, now);
+    way.hash_all(&mut source);
+    let mut caches = Caches::default();
+    let mut cost = Cost::default();
+    let has_shortcuts = parts.contains(&Part::Shortcuts);
+    let counts = |way: &Way| (way.figures().has_kept || way.figures().is_light) == has_shortcuts;
+    for turn in 1.. {
+        now = now.after(INTERVAL_NS);
+        counters.run(copy, percent, turn)?;
+        if cost.times.0.len() == runs {
+            // Counting lines is slow, so one more scan is for that.
+            let mut source = Meter::new(FileSource::open(&copy.path)?, Detail::Lines)?;
+            way.scan(&mut source, now);
+            way.drop_records();
+            if counts(&way) {
+                cost.counts = source.counts();
+                break;
+            }
+            continue;
+        }
+        caches.flush();
+        let (time, stages) = timed(|| way.scan(&mut source, now));
+        way.drop_records();
+        if counts(&way) {
+            cost.times.0.push(time);
+            for (times, ns) in cost.stages.iter_mut().zip(stages) {
+                times.0.push(std::time::Duration::from_nanos(ns));
+            }
+        }
+    }
+    Ok(cost)
+}
