@@ -8,7 +8,9 @@ use panoptes_engine::limits::Limits;
 use panoptes_engine::policy::PolicyConfig;
 use panoptes_engine::time::Now;
 use panoptes_engine::walk::Budget;
-use panoptes_engine::watch::{Identity, SLICE_BYTES, ScanFigures, Setup, Stage, Watched, Workspace};
+use panoptes_engine::watch::{
+    Identity, SLICE_BYTES, ScanFigures, Setup, Stage, Watched, Workspace,
+};
 use panoptes_profiles::Profile;
 use panoptes_sinks::activities::Activity;
 use panoptes_sinks::json::Limits as TextLimits;

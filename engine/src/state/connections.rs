@@ -228,7 +228,8 @@ impl Connections {
         let (next, waits) = (pass.statuses_next, pass.waits);
         self.statuses_from = next;
         let is_settled = !waits && self.taken && has_all && self.list.len() == news.len();
-        self.settled = (is_settled && !self.waits_for_holder && !self.lost_holder).then_some(version);
+        self.settled =
+            (is_settled && !self.waits_for_holder && !self.lost_holder).then_some(version);
         if !emitter.is_stopped() {
             self.ended.forget_unseen(&mut emitter.names.strings);
         }

@@ -18,6 +18,10 @@ use super::views::RUN_QUEUES_EVERY_SCANS;
 use super::{Kernel, Memory, ScanError, Scope, Snapshot, Walker};
 use crate::address::Reader;
 
+/// Number of scans that keep all rows, before the next ones keep only those of a light scan.
+/// Detectors that look at something several times have done so by then.
+const WHOLE_SCANS: u32 = 16;
+
 /// Which scan the rows of a walker are from.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Origin {
@@ -43,6 +47,8 @@ pub(super) struct Idle {
     is_unused: bool,
     /// The scan that the rows are from; `None` if that scan has failed or left something.
     shown: Option<Origin>,
+    /// Number of scans that have kept them.
+    kept_scans: u32,
 }
 
 impl Idle {
@@ -56,6 +62,7 @@ impl Idle {
             losses: Losses::default(),
             is_unused: false,
             shown: None,
+            kept_scans: 0,
         }
     }
 
@@ -108,7 +115,7 @@ impl Idle {
     pub(super) fn end(&mut self, scan: Origin, snapshot: &Snapshot) {
         self.shown = Some(scan);
         (self.forks, self.losses) = (snapshot.machine.total_forks, snapshot.losses);
-        self.is_unused = false;
+        (self.is_unused, self.kept_scans) = (false, 0);
     }
 
     /// What the scan has lost that the rows are from.
@@ -128,12 +135,12 @@ impl Walker {
         self.idle.is_unused = true;
     }
 
-    /// Whether the scan has found all it looked for, so that its rows are worth keeping. What could
-    /// not be read may be readable in the next scan.
+    /// Whether the scan has found all there is, so that its rows are worth keeping. What could not
+    /// be read may be readable in the next scan.
     pub(super) fn is_whole(&self) -> bool {
         let snapshot = &self.snapshot;
         let not_resident = snapshot.losses.not_resident;
-        !snapshot.is_partial()
+        snapshot.left.is_empty()
             && snapshot.task_list_closed
             && snapshot.idr_complete
             && snapshot.work.failed == 0
@@ -160,7 +167,8 @@ impl Walker {
         if !self.snapshot.has_rested || is_due || lacks_rows {
             return Ok(false);
         }
-        if self.may_be_light && !self.snapshot.is_light {
+        self.idle.kept_scans += u32::from(self.snapshot.counts());
+        if self.may_be_light && !self.snapshot.is_light && self.idle.kept_scans > WHOLE_SCANS {
             self.lighten();
         }
         if scope.interfaces {

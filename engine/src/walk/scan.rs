@@ -46,7 +46,8 @@ impl Walker {
         if self.keep_rows(memory, scope)? {
             return Ok(&self.snapshot);
         }
-        self.snapshot.is_light = self.may_be_light;
+        // A scan of a machine that has rested is whole, so that the next ones can keep its rows.
+        self.snapshot.is_light = self.may_be_light && !self.snapshot.has_rested;
         self.snapshot.has_run = !self.snapshot.has_rested && self.idle.has_rows(self.origin(scope));
         self.read_rows(memory, scope)
     }

@@ -235,6 +235,12 @@ impl Machine {
         &self.network.waiting
     }
 
+    /// The peer of a connection closes it (`tcp_fin`).
+    pub fn close_by_peer(&mut self, pid: u32, descriptor: u32) {
+        let (file, _) = self.tables[&self.files_of(pid)].open[&descriptor];
+        self.set_state(file, TcpState::CloseWait);
+    }
+
     /// Adds to the counters of a connection.
     pub fn transfer(&mut self, pid: u32, descriptor: u32, bytes_in: u64, bytes_out: u64) {
         let (file, _) = self.tables[&self.files_of(pid)].open[&descriptor];

@@ -121,37 +121,104 @@ fn an_operation_that_goes_on_is_no_rest() {
     assert!(scan(&mut walker, &mut kept, &kernel, &mut machine).is_kept);
 }
 
+/// What packets do to a connection, and to those in TIME_WAIT.
+const PACKETS: [fn(&mut Machine, u32, u32); 6] = [
+    |machine, pid, descriptor| machine.transfer(pid, descriptor, 1000, 10),
+    |_, _, _| (),
+    |machine, _, _| machine.time_wait(address("10.0.0.1:8080"), address("10.0.0.3:1")),
+    |machine, pid, descriptor| machine.transfer(pid, descriptor, 10, 1000),
+    |machine, pid, descriptor| machine.close_by_peer(pid, descriptor),
+    |machine, _, _| machine.end_time_wait(0),
+];
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().expect("it is an address")
+}
+
+/// The TCP sockets of a scan.
+fn sockets(snapshot: &Snapshot) -> Vec<String> {
+    snapshot.connections.iter().map(|row| format!("{row:?}")).collect()
+}
+
 #[test]
 fn packets_change_sockets_without_a_task() {
-    let address = |text: &str| text.parse::<SocketAddr>().expect("it is an address");
-    let (here, there) = (address("10.0.0.1:8080"), address("10.0.0.2:999"));
     for release in RELEASES {
         let mut machine = machine(release);
         let kernel = kernel(&mut machine);
         let pid = machine.processes().map(|process| process.pid).max().expect("it has some");
-        let descriptor = machine.accept(pid, here, there);
+        let descriptor = machine.accept(pid, address("10.0.0.1:8080"), address("10.0.0.2:999"));
         let (mut walker, mut other) = (walker(&limits()), walker(&limits()));
         let mut kept = Kept::new(&limits());
         for _ in 0..3 {
             scan(&mut walker, &mut kept, &kernel, &mut machine);
         }
         assert!(walker.snapshot().is_kept);
-        for round in 1..4 {
-            machine.interrupt(|machine| {
-                machine.transfer(pid, descriptor, 1000, 10);
-                machine.time_wait(here, address(&format!("10.0.0.3:{round}")));
-            });
+        for (number, packet) in PACKETS.into_iter().enumerate() {
+            let before = walker.snapshot().connections_version;
+            machine.interrupt(|machine| packet(machine, pid, descriptor));
             let snapshot = scan(&mut walker, &mut kept, &kernel, &mut machine);
             assert!(snapshot.is_kept);
-            let rows = snapshot.connections.iter().filter_map(|row| row.counters);
-            let bytes: Vec<_> = rows.map(|counters| counters.bytes_in).collect();
-            assert!(bytes.contains(&(round * 1000)), "{release}: {bytes:?}");
-            let kept = found(snapshot);
+            assert_eq!(snapshot.connections_version == before, number == 1, "packet {number}");
+            let kept = (found(snapshot), sockets(snapshot));
             let source = &mut Source::new(&mut machine);
             let whole = other.scan(source, &kernel, Scope::ALL).expect("processes are found");
-            assert_eq!(kept, found(whole), "{release}");
+            assert_eq!(kept, (found(whole), sockets(whole)), "{release}: packet {number}");
         }
     }
+}
+
+/// After some scans, kept rows are those of a light scan. Sockets are read all the same, and so is
+/// everything once a task has run.
+#[test]
+fn rows_that_are_kept_for_long_become_light() {
+    let mut machine = machine(RELEASES[2]);
+    let kernel = kernel(&mut machine);
+    let pid = machine.processes().map(|process| process.pid).max().expect("it has some");
+    let descriptor = machine.accept(pid, address("10.0.0.1:8080"), address("10.0.0.2:999"));
+    let (mut walker, mut other) = (walker(&limits()), walker(&limits()));
+    let mut kept = Kept::new(&limits());
+    machine.tick(1_000_000_000);
+    for number in 0..30 {
+        walker.set_light(number > 1);
+        let snapshot = scan(&mut walker, &mut kept, &kernel, &mut machine);
+        assert_eq!((snapshot.is_kept, snapshot.is_light), (number > 1, number > 17), "{number}");
+    }
+    let light = walker.snapshot();
+    let source = &mut Source::new(&mut machine);
+    let whole = other.scan(source, &kernel, Scope::ALL).expect("processes are found");
+    let has_more = |row: &&ProcessRow| whole.files_structs_of(row).any(|it| it.max_fds > 3);
+    let all = whole.processes.iter().filter(has_more);
+    let all: Vec<_> = all.filter_map(|row| Some(whole.leader(row)?.task.tgid)).collect();
+    assert!(all.len() > 5 && left(light) == all, "{all:?}");
+    assert!(light.left.total() == u64::from(light.left.of_resting) && !light.is_partial());
+    for (row, all) in light.processes.iter().zip(whole.processes.iter()) {
+        let first = |snapshot: &Snapshot, row| {
+            let table = snapshot.files_structs.at(row).expect("it has a table");
+            let rows = snapshot.descriptors.range(table.descriptors).iter();
+            rows.map(|row| row.index).filter(|&index| index < 3).collect::<Vec<_>>()
+        };
+        if row.files.is_some() {
+            assert_eq!(first(light, row.files), first(whole, all.files));
+        }
+        let mm = light.mms.at(row.mm);
+        assert!(mm.is_none_or(|mm| mm.left && mm.vmas.is_empty() && !mm.complete));
+    }
+    for packet in PACKETS {
+        machine.interrupt(|machine| packet(machine, pid, descriptor));
+        let snapshot = scan(&mut walker, &mut kept, &kernel, &mut machine);
+        assert!(snapshot.is_kept && snapshot.is_light);
+        let light = sockets(snapshot);
+        let source = &mut Source::new(&mut machine);
+        let whole = other.scan(source, &kernel, Scope::ALL).expect("processes are found");
+        assert_eq!(light, sockets(whole));
+    }
+    // Something waits for all descriptors.
+    walker.set_light(false);
+    let snapshot = scan(&mut walker, &mut kept, &kernel, &mut machine);
+    assert!(!snapshot.is_kept && !snapshot.is_light && snapshot.left.is_empty());
+    machine.open(pid, "/tmp/opened");
+    let snapshot = scan(&mut walker, &mut kept, &kernel, &mut machine);
+    assert_eq!(found(snapshot), common::expected(&machine));
 }
 
 #[test]

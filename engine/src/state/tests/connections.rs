@@ -46,6 +46,27 @@ fn a_connection_lives_and_ends_with_all_its_sockets() {
     assert_eq!(watch.scan(&world(&[], None)), NOTHING);
 }
 
+/// A walk that keeps its rows tells the same sockets from others by a version. They are compared
+/// again only as long as something is not settled.
+#[test]
+fn the_same_sockets_are_compared_until_they_are_settled() {
+    let at = |state| FakeSocket::new(SOCK, 58848, state);
+    let mut watch = Watch::after(&world(&[at(ESTABLISHED)], None));
+    watch.snapshot.is_kept = true;
+    watch.scan(&world(&[at(ESTABLISHED)], None));
+    // The version denies this change, so nothing is compared.
+    assert_eq!(watch.scan(&world(&[at(4)], None)), NOTHING);
+    watch.snapshot.connections_version += 1;
+    assert_eq!(watch.scan(&world(&[at(4)], None)), ["~connection 58848 FIN_WAIT_1"]);
+    watch.snapshot.connections_version += 1;
+    assert_eq!(watch.scan(&world(&[], None)), NOTHING, "absent once");
+    assert_eq!(watch.scan(&world(&[], None)), ["-connection 58848 FIN_WAIT_1"]);
+    // Other rows may be those of another scan.
+    watch.scan(&world(&[at(ESTABLISHED)], None));
+    watch.snapshot.is_kept = false;
+    assert_eq!(watch.scan(&world(&[at(4)], None)), ["~connection 58848 FIN_WAIT_1"]);
+}
+
 #[test]
 fn a_half_closed_connection_goes_on_in_a_small_socket() {
     let half = FakeSocket::new(SOCK, 58848, FIN_WAIT_2);
