@@ -2,11 +2,12 @@
 //!
 //!     cargo run --release -p panoptes-benches --bin steady -- [--runs N] [--case NAME] RAM
 //!
-//! RAM is a raw dump or a paused guest's memory file. The program copies it to `RAM.steady` and
-//! changes the copy between scans as a kernel does: the run times of the first thread of some
-//! processes grow, and so does the count of a run queue. What these processes have stays the same,
-//! so no scan finds a change. Each scan compares with the one before, with all detectors, after 128
-//! MiB of other memory went through the processor's caches. Times are processor times of one core.
+//! RAM is a raw dump or a paused guest's memory file. The program copies it into the folder for
+//! temporary files and changes the copy between scans as a kernel does: the run times of the first
+//! thread of some processes grow, and so does the count of a run queue. What these processes have
+//! stays the same, so no scan finds a change. Each scan compares with the one before, with all
+//! detectors, after 128 MiB of other memory went through the processor's caches. Times are
+//! processor times of one core.
 //!
 //! - `whole`: every scan reads everything;
 //! - `100 %`, `10 %`, `1 %`: so many processes have run; the scans are light ones;
@@ -14,11 +15,10 @@
 //!
 //! One scan in a second reads everything. It is not counted, except in `whole`.
 
-use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use panoptes_benches::KEY;
 use panoptes_benches::one_core::{Caches, pin};
@@ -32,6 +32,7 @@ use panoptes_engine::walk::{Kernel, Scope, Walker};
 use panoptes_engine::watch::Stage;
 use panoptes_profiles::{Options, Profile, discover};
 use panoptes_sources::{Counts, Detail, FileSource, MemorySource as _, Meter};
+use tempfile::NamedTempFile;
 
 type Error = Box<dyn std::error::Error>;
 
@@ -62,24 +63,24 @@ const WITH_SHORTCUTS: &[Part] = &[
 
 /// A copy of a machine's memory, which ends with this value.
 struct Copy {
-    path: PathBuf,
-    file: File,
+    file: NamedTempFile,
     /// The machine's memory, whose ranges follow each other in the file.
     regions: Vec<Range<u64>>,
 }
 
 impl Copy {
     fn of(ram: &Path) -> Result<Self, Error> {
-        let mut path = ram.as_os_str().to_owned();
-        path.push(".steady");
-        let path = PathBuf::from(path);
-        let mut command = std::process::Command::new("cp");
-        command.arg("--sparse=always").arg(ram).arg(&path);
+        let file = NamedTempFile::new()?;
+        let mut command = Command::new("cp");
+        command.arg("--sparse=always").arg(ram).arg(file.path());
         if !command.status()?.success() {
             return Err("the memory cannot be copied".into());
         }
-        let file = File::options().read(true).write(true).open(&path)?;
-        Ok(Self { path, file, regions: Vec::new() })
+        Ok(Self { file, regions: Vec::new() })
+    }
+
+    fn open(&self) -> Result<FileSource, Error> {
+        Ok(FileSource::open(self.file.path())?)
     }
 
     /// Where a physical address is in the file.
@@ -98,15 +99,9 @@ impl Copy {
     fn add(&self, address: u64, more: u64) -> Result<(), Error> {
         let offset = self.offset(address).ok_or("no memory has this address")?;
         let mut bytes = [0; 8];
-        self.file.read_exact_at(&mut bytes, offset)?;
+        self.file.as_file().read_exact_at(&mut bytes, offset)?;
         let sum = u64::from_le_bytes(bytes).wrapping_add(more);
-        Ok(self.file.write_all_at(&sum.to_le_bytes(), offset)?)
-    }
-}
-
-impl Drop for Copy {
-    fn drop(&mut self) {
-        drop(std::fs::remove_file(&self.path));
+        Ok(self.file.as_file().write_all_at(&sum.to_le_bytes(), offset)?)
     }
 }
 
@@ -189,7 +184,7 @@ fn run() -> Result<(), Error> {
     let ram = ram.ok_or(USAGE)?;
     let core = pin(None)?;
     let mut copy = Copy::of(&ram)?;
-    let mut source = FileSource::open(&copy.path)?;
+    let mut source = copy.open()?;
     let profile = discover(&mut source, &Options::default(), &mut ())?;
     copy.regions = source.regions().to_vec();
     let counters = Counters::find(&mut source, &kernel_of(&profile))?;
@@ -217,7 +212,7 @@ fn measure(
     (copy, counters): (&Copy, &Counters),
     profile: &Profile,
 ) -> Result<Cost, Error> {
-    let mut source = FileSource::open(&copy.path)?;
+    let mut source = copy.open()?;
     let mut way = Way::new(parts, profile);
     let mut now = Now::at(1_795_000_000_000_000_000);
     way.scan(&mut source, now);
@@ -226,17 +221,17 @@ fn measure(
     let mut cost = Cost::default();
     let has_shortcuts = parts.contains(&Part::Shortcuts);
     let counts = |way: &Way| (way.figures().has_kept || way.figures().is_light) == has_shortcuts;
-    for turn in 1.. {
+    for turn in 1..=4 * runs {
         now = now.after(INTERVAL_NS);
         counters.run(copy, percent, turn)?;
         if cost.times.0.len() == runs {
             // Counting lines is slow, so one more scan is for that.
-            let mut source = Meter::new(FileSource::open(&copy.path)?, Detail::Lines)?;
+            let mut source = Meter::new(copy.open()?, Detail::Lines)?;
             way.scan(&mut source, now);
             way.drop_records();
             if counts(&way) {
                 cost.counts = source.counts();
-                break;
+                return Ok(cost);
             }
             continue;
         }
@@ -250,5 +245,5 @@ fn measure(
             }
         }
     }
-    Ok(cost)
+    Err("this machine has no such scans".into())
 }

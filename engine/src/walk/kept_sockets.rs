@@ -23,7 +23,8 @@ pub(super) struct KeptSockets {
     heads: Vec<KernelVa>,
     /// Whether the chains from these heads have just the sockets in the rows.
     has_all: bool,
-    all: Reads<ConnectionRow>,
+    /// The socket of each row.
+    all: Vec<KernelVa>,
     /// Full sockets, and such in TIME_WAIT.
     full: Reads<ConnectionRow>,
     waiting: Reads<ConnectionRow>,
@@ -35,7 +36,7 @@ impl KeptSockets {
         Self {
             heads: room::list(sockets),
             has_all: false,
-            all: Reads::with_capacity(sockets),
+            all: room::list(sockets),
             full: Reads::with_capacity(sockets),
             waiting: Reads::with_capacity(sockets),
         }
@@ -58,9 +59,10 @@ impl KeptSockets {
     /// Lists what is read of each socket; `false` if one of them must be read whole.
     fn collect(&mut self, snapshot: &Snapshot) -> bool {
         let Self { all, full, waiting, .. } = self;
-        [&mut *all, &mut *full, &mut *waiting].into_iter().for_each(Reads::clear);
+        all.clear();
+        [&mut *full, &mut *waiting].into_iter().for_each(Reads::clear);
         for (index, row) in snapshot.connections.indexed() {
-            all.push(index, row.address);
+            all.push(row.address);
             match (row.counters, TcpState::from_number(row.endpoints.state)) {
                 (Some(_), _) => full.push(index, row.address),
                 (None, Some(TcpState::TimeWait | TcpState::FinWait2)) => {
@@ -105,7 +107,7 @@ impl Walker {
         let batch = [
             (Kind::Counters, &layouts.tcp_sock.packing, full.addresses.as_slice()),
             (Kind::Waiting, &layouts.inet_timewait_sock.packing, &waiting.addresses),
-            (Kind::Endpoints, &layouts.sock_common.packing, &all.addresses),
+            (Kind::Endpoints, &layouts.sock_common.packing, all),
         ];
         let (mut is_same, mut has_counted) = (true, false);
         fetch_groups(&mut self.reader, memory, batch, |kind, index, bytes| {
@@ -125,7 +127,7 @@ impl Walker {
                     is_same &= connections[waiting.rows[index]].endpoints.state == state as u8;
                 }
                 Kind::Endpoints => {
-                    let row = &connections[all.rows[index]];
+                    let row = &connections.as_slice()[index];
                     let mut after = Endpoints::decode(&layouts.sock_common, bytes);
                     if row.counters.is_none() && after.state == TcpState::TimeWait as u8 {
                         // The state in the row is the one that `Kind::Waiting` compares.

@@ -188,6 +188,7 @@ impl Watched {
             shipped: setup.shipped,
         });
         let Parts { kept, state, contents, detectors, policy, workload, clock } = parts;
+        let shortcuts = Shortcuts::new(kept.system_number());
         Self {
             kernel,
             kept,
@@ -203,7 +204,7 @@ impl Watched {
             oldest: OldestPrograms::default(),
             is_partial: false,
             is_used: false,
-            shortcuts: Shortcuts::new(),
+            shortcuts,
             early: Early::default(),
             figures: ScanFigures::default(),
             scope: Scope::ALL,

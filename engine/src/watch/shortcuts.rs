@@ -14,6 +14,8 @@ use crate::walk::Snapshot;
 
 /// Maximum time without a scan that reads everything.
 const SWEEP_NS: i64 = 1_000_000_000;
+/// 2^64 divided by the golden ratio: the multiples of it, modulo 2^64, lie far apart.
+const APART: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// What waits for a scan that leaves nothing.
 #[derive(Clone, Copy, Debug, Default)]
@@ -47,8 +49,9 @@ enum Light {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shortcuts {
     are_used: bool,
-    /// When a scan read everything last.
+    /// When a scan read everything last, and how long no other must do so.
     swept: Option<Monotonic>,
+    sweep_ns: i64,
     /// Whether the last scan has kept the rows.
     has_kept: bool,
     counts: Counts,
@@ -59,10 +62,15 @@ pub(super) struct Shortcuts {
 }
 
 impl Shortcuts {
-    pub(super) const fn new() -> Self {
+    /// Those of a system, by its number. The first whole scan of each is followed by the second one
+    /// after another part of the time, so that systems that began together do not all have their
+    /// whole scans together.
+    pub(super) const fn new(system: u64) -> Self {
+        let part = system.wrapping_mul(APART) >> 32;
         Self {
             are_used: false,
             swept: None,
+            sweep_ns: SWEEP_NS - ((part * SWEEP_NS as u64) >> 32) as i64,
             has_kept: false,
             counts: Counts::No,
             waits: Waits { urgent: false, other: false },
@@ -77,7 +85,7 @@ impl Shortcuts {
 
     /// Whether a scan at this time may keep the rows.
     pub(super) fn may_keep(&self, now: Monotonic) -> bool {
-        self.are_used && self.swept.is_some_and(|swept| now.since(swept) < SWEEP_NS)
+        self.are_used && self.swept.is_some_and(|swept| now.since(swept) < self.sweep_ns)
     }
 
     /// Whether the next scan may be light, if [`Self::may_keep`]. An early one leaves to the next
@@ -96,8 +104,8 @@ impl Shortcuts {
             Light::Before | Light::No => Light::No,
         };
         let had_kept = core::mem::replace(&mut self.has_kept, snapshot.is_kept);
-        if !snapshot.is_kept && !snapshot.is_light {
-            self.swept = Some(now);
+        if !snapshot.is_kept && !snapshot.is_light && self.swept.replace(now).is_some() {
+            self.sweep_ns = SWEEP_NS;
         }
         self.counts = match self.counts {
             Counts::Perhaps(count) if snapshot.has_rested => Counts::Yes(count),
@@ -151,7 +159,7 @@ mod tests {
         has_rested: impl Fn(i64) -> bool,
         changes: impl Fn(i64) -> u64,
     ) -> (Vec<i64>, Vec<(i64, u64)>) {
-        let mut shortcuts = Shortcuts::new();
+        let mut shortcuts = Shortcuts::new(0);
         shortcuts.set_used(true);
         let mut snapshot = Snapshot::empty(&Limits::default());
         let (mut whole, mut late) = (Vec::new(), Vec::new());
@@ -179,6 +187,31 @@ mod tests {
         assert_eq!(scans(250, |_| true, |_| 0), (vec![0, 100, 200], vec![]));
     }
 
+    /// Systems that are watched from the same time on have their whole scans one after the other.
+    #[test]
+    fn systems_read_everything_in_turn() {
+        let snapshot = Snapshot::empty(&Limits::default());
+        let (mut sweeps, systems) = ([0; 300], 64);
+        for system in 0..systems {
+            let mut shortcuts = Shortcuts::new(system);
+            shortcuts.set_used(true);
+            let mut last = 0;
+            for (scan, sweeps) in (0..).zip(&mut sweeps) {
+                let now = Monotonic::from_ns(scan * 10 * MS);
+                if !shortcuts.may_keep(now) {
+                    assert!(scan - last <= 100, "system {system}: scan {scan} after {last}");
+                    (last, *sweeps) = (scan, *sweeps + 1);
+                    shortcuts.begin_scan(&snapshot, now);
+                    shortcuts.end_scan(Waits::default());
+                }
+            }
+        }
+        assert_eq!(sweeps[0], systems);
+        let later = &sweeps[101..201];
+        assert_eq!(later.iter().sum::<u64>(), systems);
+        assert!(later.iter().all(|&count| count <= 2), "{later:?}");
+    }
+
     #[test]
     fn what_only_that_scan_or_the_next_one_finds_is_found_late() {
         let changes = |scan| u64::from(scan == 100) * 2 + u64::from(scan == 101);
@@ -195,7 +228,7 @@ mod tests {
 
     #[test]
     fn they_can_be_switched_off() {
-        let mut shortcuts = Shortcuts::new();
+        let mut shortcuts = Shortcuts::new(0);
         shortcuts.set_used(true);
         shortcuts.begin_scan(&Snapshot::empty(&Limits::default()), Monotonic::from_ns(0));
         assert!(shortcuts.may_keep(Monotonic::from_ns(1)));

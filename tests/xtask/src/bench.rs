@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: the cost of a scan and its lower bounds, measured in one run.
 //!
-//! A separate campaign, not part of `cargo xtask test`. PERFORMANCE.md has its figures.
+//! Each mode runs programs of `benches`, which print their tables. A separate campaign, not part of
+//! `cargo xtask test`. PERFORMANCE.md has its figures.
 
 use std::path::{Path, PathBuf};
 
@@ -29,6 +30,10 @@ pub(crate) struct Options {
     /// --plugin-seconds)
     #[arg(long, conflicts_with_all = ["all", "compare", "node", "flame"])]
     peers: bool,
+    /// Instead watch 1 to 64 synthetic machines on one core and on several, and scan machines of
+    /// 1,000 to 30,000 processes
+    #[arg(long, conflicts_with_all = ["all", "compare", "node", "flame", "peers"])]
+    scale: bool,
     /// With --peers: cut each plugin of Volatility 3 after this processor time
     #[arg(long, value_name = "N", default_value_t = 14_400, requires = "peers")]
     plugin_seconds: u64,
@@ -50,10 +55,16 @@ const RUNS: &str = "100";
 /// The same for the node, whose scans take longer, and for a profile of it.
 const NODE_RUNS: &str = "40";
 const FLAME_RUNS: &str = "200";
+/// How many rounds of the synthetic machines are measured, and how often.
+const SCALE: [&str; 4] = ["--rounds", "6", "--passes", "2"];
 
 pub(crate) fn run(options: &Options) -> Result<(), String> {
     if let Some(revision) = &options.compare {
         return before_after::compare(revision);
+    }
+    if options.scale {
+        run_program("scale", &SCALE)?;
+        return run_program("scan_growth", &[]);
     }
     setup::ensure()?;
     if options.peers {
@@ -76,6 +87,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
         guest.agent(LOAD)?;
         guest.pause()?;
         measure("scan_floor", &[], guest.ram_path())?;
+        measure("steady", &[], guest.ram_path())?;
         guest.resume()?;
         guest.agent(SHELLS)?;
         guest.pause()?;
@@ -91,6 +103,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
 fn measure_node() -> Result<(), String> {
     let dump = node_dump()?;
     measure("scan_floor", &[], &dump)?;
+    measure("steady", &[], &dump)?;
     measure("watch_parts", &["--runs", NODE_RUNS], &dump)
 }
 
@@ -117,9 +130,14 @@ pub(crate) fn node_dump() -> Result<PathBuf, String> {
 
 fn measure(program: &str, options: &[&str], ram: &Path) -> Result<(), String> {
     let ram = ram.to_str().ok_or("the name of the guest's memory file is not UTF-8")?;
+    run_program(program, &[options, &[ram]].concat())
+}
+
+/// Runs a program of the benches.
+fn run_program(program: &str, arguments: &[&str]) -> Result<(), String> {
     let package =
         ["run", "--release", "--quiet", "--package", "panoptes-benches", "--bin", program];
-    cargo(&[&package[..], &["--"], options, &[ram]].concat())
+    cargo(&[&package[..], &["--"], arguments].concat())
 }
 
 fn cargo(arguments: &[&str]) -> Result<(), String> {
