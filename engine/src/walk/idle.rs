@@ -18,6 +18,9 @@ use super::views::RUN_QUEUES_EVERY_SCANS;
 use super::{Kernel, Memory, ScanError, Scope, Snapshot, Walker};
 use crate::address::Reader;
 
+/// Number of scans before which a machine must have rested until one of them reads everything, so
+/// that the next ones can keep its rows. Until then, light scans are cheaper.
+const RESTED_SCANS: u32 = 4;
 /// Number of scans that keep all rows, before the next ones keep only those of a light scan.
 /// Detectors that look at something several times have done so by then.
 const WHOLE_SCANS: u32 = 16;
@@ -45,6 +48,10 @@ pub(super) struct Idle {
     losses: Losses,
     /// Whether nobody could use the rows: the machine's clock stood still, or was in doubt.
     is_unused: bool,
+    /// The scan that the counts in `before` are from; `None` if it has failed.
+    counted: Option<Origin>,
+    /// Number of scans in a row before which the machine has rested.
+    rested_scans: u32,
     /// The scan that the rows are from; `None` if that scan has failed or left something.
     shown: Option<Origin>,
     /// Number of scans that have kept them.
@@ -61,6 +68,8 @@ impl Idle {
             ticks: None,
             losses: Losses::default(),
             is_unused: false,
+            counted: None,
+            rested_scans: 0,
             shown: None,
             kept_scans: 0,
         }
@@ -88,34 +97,51 @@ impl Idle {
         }
     }
 
-    /// Whether no task has run since the rows were read, which are those of `scan`. Something
-    /// outside may load another state into a machine whose clock stands still, so rows from then
-    /// are of use only until its next tick.
-    pub(super) fn has_rested(&mut self, scan: Origin, machine: &Machine) -> bool {
+    /// Whether no task has run since `scan`, the last one, began. Something outside may load another
+    /// state into a machine whose clock stands still, so rows from then are of use only until its
+    /// next tick.
+    pub(super) fn has_rested(&mut self, scan: Origin, snapshot: &Snapshot) -> bool {
+        let machine = &snapshot.machine;
         let before = core::mem::replace(&mut self.ticks, machine.ticks);
-        self.rests
-            && self.shown == Some(scan)
+        let has_rested = self.rests
+            && self.counted == Some(scan)
             && self.now == self.before
             && self.forks == machine.total_forks
-            && (!self.is_unused || before == machine.ticks)
+            && (!self.is_unused || before == machine.ticks);
+        let scans = self.rested_scans.saturating_add(snapshot.counts().into());
+        self.rested_scans = if has_rested { scans } else { 0 };
+        has_rested
     }
 
-    /// Whether the rows are those of the last scan, so that the counts can be compared.
-    pub(super) fn has_rows(&self, scan: Origin) -> bool {
-        self.shown == Some(scan) && !self.before.is_empty()
+    /// Whether the rows are those of `scan`, the last one, and there are all.
+    fn has_rows(&self, scan: Origin) -> bool {
+        self.shown == Some(scan)
     }
 
-    /// Notes that a whole scan begins, which makes the rows anew.
+    /// Whether the counts can be compared with those of `scan`, the last one.
+    pub(super) fn has_counts(&self, scan: Origin) -> bool {
+        self.counted == Some(scan) && !self.before.is_empty()
+    }
+
+    /// Whether the machine has rested for so long that a scan should read everything.
+    pub(super) const fn rests_on(&self) -> bool {
+        self.rested_scans >= RESTED_SCANS
+    }
+
+    /// Notes that a scan begins that makes the rows anew.
     pub(super) fn begin(&mut self) {
-        self.shown = None;
+        (self.shown, self.counted) = (None, None);
         core::mem::swap(&mut self.before, &mut self.now);
     }
 
-    /// Notes that the rows are whole, and which scan they are from.
-    pub(super) fn end(&mut self, scan: Origin, snapshot: &Snapshot) {
-        self.shown = Some(scan);
-        (self.forks, self.losses) = (snapshot.machine.total_forks, snapshot.losses);
-        (self.is_unused, self.kept_scans) = (false, 0);
+    /// Notes the scan that the counts are from.
+    pub(super) fn count(&mut self, scan: Origin, machine: &Machine) {
+        (self.counted, self.forks, self.is_unused) = (Some(scan), machine.total_forks, false);
+    }
+
+    /// Notes that the rows are whole, and what their scan has lost.
+    pub(super) fn end(&mut self, scan: Origin, losses: Losses) {
+        (self.shown, self.losses, self.kept_scans) = (Some(scan), losses, 0);
     }
 
     /// What the scan has lost that the rows are from.
@@ -125,7 +151,7 @@ impl Idle {
 
     /// Notes that the rows are of no use any more.
     pub(super) fn forget(&mut self) {
-        self.shown = None;
+        (self.shown, self.counted) = (None, None);
     }
 }
 
@@ -164,7 +190,8 @@ impl Walker {
     ) -> Result<bool, ScanError> {
         let is_due = self.hints.run_queues_age == 0 || scope.interfaces && self.interface_age == 0;
         let lacks_rows = self.snapshot.is_light && !self.may_be_light;
-        if !self.snapshot.has_rested || is_due || lacks_rows {
+        let has_rows = self.idle.has_rows(self.origin(scope)) && !lacks_rows;
+        if !self.snapshot.has_rested || is_due || !has_rows {
             return Ok(false);
         }
         self.idle.kept_scans += u32::from(self.snapshot.counts());

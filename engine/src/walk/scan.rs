@@ -46,9 +46,9 @@ impl Walker {
         if self.keep_rows(memory, scope)? {
             return Ok(&self.snapshot);
         }
-        // A scan of a machine that has rested is whole, so that the next ones can keep its rows.
-        self.snapshot.is_light = self.may_be_light && !self.snapshot.has_rested;
-        self.snapshot.has_run = !self.snapshot.has_rested && self.idle.has_rows(self.origin(scope));
+        self.snapshot.is_light = self.may_be_light && !self.idle.rests_on();
+        let has_counts = self.idle.has_counts(self.origin(scope));
+        self.snapshot.has_run = !self.snapshot.has_rested && has_counts;
         self.read_rows(memory, scope)
     }
 
@@ -57,11 +57,11 @@ impl Walker {
         self.reader.forget_translations();
         self.read_machine(memory);
         let origin = self.origin(scope);
-        self.snapshot.has_rested = self.idle.has_rested(origin, &self.snapshot.machine);
+        self.snapshot.has_rested = self.idle.has_rested(origin, &self.snapshot);
         (self.snapshot.is_kept, self.snapshot.has_run) = (false, false);
     }
 
-    const fn origin(&self, scope: Scope) -> Origin {
+    pub(super) const fn origin(&self, scope: Scope) -> Origin {
         Origin { system: self.system, scan: self.scans, scope }
     }
 
@@ -113,9 +113,10 @@ impl Walker {
         self.snapshot.blame(self.scratch.quotas.refused);
         self.resting.note(&self.snapshot);
         self.snapshot.is_light &= self.snapshot.left.of_resting > 0;
+        let origin = self.origin(scope);
+        self.idle.count(origin, &self.snapshot.machine);
         if self.is_whole() {
-            let origin = self.origin(scope);
-            self.idle.end(origin, &self.snapshot);
+            self.idle.end(origin, self.snapshot.losses);
         }
         Ok(&self.snapshot)
     }

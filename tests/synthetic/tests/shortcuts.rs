@@ -167,6 +167,32 @@ fn packets_change_sockets_without_a_task() {
     }
 }
 
+/// Light scans have no rows that are worth keeping. Once the machine rests, one scan reads all.
+#[test]
+fn a_machine_that_comes_to_rest_is_read_whole_once() {
+    let mut machine = machine(RELEASES[2]);
+    let kernel = kernel(&mut machine);
+    let pid = machine.processes().map(|process| process.pid).max().expect("it has some");
+    let (mut walker, mut kept) = (walker(&limits()), Kept::new(&limits()));
+    machine.tick(1_000_000_000);
+    let mut light = |machine: &mut Machine| {
+        walker.set_light(true);
+        let snapshot = scan(&mut walker, &mut kept, &kernel, machine);
+        (snapshot.is_light, snapshot.is_kept, snapshot.has_run)
+    };
+    let mut awake = Vec::new();
+    for _ in 0..5 {
+        machine.act_as(pid);
+        machine.open(pid, "/tmp/opened");
+        awake.push(light(&mut machine));
+    }
+    // Of the first scan, no count is known, and of the second one none to compare it with.
+    assert_eq!(awake[2..], [(true, false, true); 3]);
+    let rests: Vec<_> = (0..8).map(|_| light(&mut machine)).collect();
+    let (left, whole, same) = ((true, false, false), (false, false, false), (false, true, false));
+    assert_eq!(rests, [left, left, left, whole, same, same, same, same]);
+}
+
 /// After some scans, kept rows are those of a light scan. Sockets are read all the same, and so is
 /// everything once a task has run.
 #[test]
