@@ -238,8 +238,8 @@ impl Lane {
     fn new(guests: &[&mut Guest], sources: Vec<FileSource>, plan: &Plan) -> Self {
         const PARTS: &[Part] =
             &[Part::ReverseShells, Part::ShellHistory, Part::Attestation, Part::ChangedPaths];
-        let systems = guests.iter().zip(sources).map(|(guest, source)| System {
-            watched: watched(PARTS, &guest.profile, &plan.limits),
+        let systems = (0..).zip(guests).zip(sources).map(|((number, guest), source)| System {
+            watched: watched(PARTS, &guest.profile, &plan.limits, number),
             source,
         });
         let systems = systems.collect();

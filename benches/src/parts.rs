@@ -46,8 +46,8 @@ pub struct Way {
     pub records: u64,
 }
 
-/// A machine that is watched with some parts enabled.
-pub fn watched(parts: &[Part], profile: &Profile, limits: &Limits) -> Watched {
+/// A machine that is watched with some parts enabled. Its number differs from those of others.
+pub fn watched(parts: &[Part], profile: &Profile, limits: &Limits, number: u64) -> Watched {
     let mut policy = PolicyConfig::default();
     policy.set_enabled(Activity::ReverseShellDetected, parts.contains(&Part::ReverseShells));
     policy.set_enabled(Activity::FileContentChange, parts.contains(&Part::ChangedPaths));
@@ -68,7 +68,7 @@ pub fn watched(parts: &[Part], profile: &Profile, limits: &Limits) -> Watched {
     let mut watched = Watched::new(Setup {
         limits: *limits,
         key: crate::KEY,
-        message_ids: 1,
+        message_ids: number,
         policy,
         report_existing: false,
         waits_for_clock: false,
@@ -88,7 +88,7 @@ pub fn watched(parts: &[Part], profile: &Profile, limits: &Limits) -> Watched {
 impl Way {
     pub fn new(parts: &[Part], profile: &Profile) -> Self {
         let limits = Limits::default();
-        let watched = watched(parts, profile, &limits);
+        let watched = watched(parts, profile, &limits, 0);
         let size = QueueSize { blocks: 16, block_bytes: 1 << 20 };
         let (producer, consumer) = queue(size, &Waker::default());
         let workspace = Workspace::new(&limits, crate::KEY);

@@ -262,7 +262,7 @@ impl Scanner {
             [Part::ReverseShells, Part::ShellHistory, Part::Attestation, Part::ChangedPaths];
         let mut scanner = Self {
             source: FileSource::open(path)?,
-            watched: room::touch(|| watched(&parts, &found, &limits)),
+            watched: room::touch(|| watched(&parts, &found, &limits, 0)),
             workspace: room::touch(|| Workspace::new(&limits, KEY)),
             machine,
             now: Now::at(BEGIN_NS),

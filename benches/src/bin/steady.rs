@@ -191,7 +191,10 @@ fn run() -> Result<(), Error> {
     println!("{}: {}, core {core}, {runs} scans a case", ram.display(), profile.release);
     println!("{} processes can run", counters.runs.len());
     print!("{:>10}{:>14}{:>14}{:>10}", "", "least [ms]", "median [ms]", "lines");
-    println!("{}", Stage::ALL.map(|stage| format!("{:>14}", stage.name())).concat());
+    for stage in Stage::ALL {
+        print!("{:>14}", stage.name());
+    }
+    println!();
     let is_wanted = |name: &str| only.as_ref().is_none_or(|only| only == name);
     for (name, has_shortcuts, percent) in CASES.into_iter().filter(|it| is_wanted(it.0)) {
         let parts = if has_shortcuts { WITH_SHORTCUTS } else { PARTS };
@@ -199,7 +202,10 @@ fn run() -> Result<(), Error> {
         let ms = |times: &Times| format!("{:.2}", times.median().as_secs_f64() * 1e3);
         let least = cost.times.least().as_secs_f64() * 1e3;
         print!("{name:>10}{least:>14.2}{:>14}{:>10}", ms(&cost.times), cost.counts.lines);
-        println!("{}", cost.stages.iter().map(|it| format!("{:>14}", ms(it))).collect::<String>());
+        for stage in &cost.stages {
+            print!("{:>14}", ms(stage));
+        }
+        println!();
     }
     Ok(())
 }

@@ -6,8 +6,9 @@
 //! known there, so every file stays unverified: the worst case of attestation. The list of shipped
 //! content is one hash, so everything that runs is foreign. `cargo xtask bench` runs it on its
 //! loaded guests, with fifty bashes that wait for their users. Times are processor times; the first
-//! scan, in which everything is new, is shown separately. `--only "all, kept rows"` is for a profiler. The walk alone is what `scan_floor`
+//! scan, in which everything is new, is shown separately. The walk alone is what `scan_floor`
 //! measures, warm. *All, kept rows* has the shortcut: it makes no new rows if the machine rests.
+//! `--only "all, kept rows"` measures only that, for a profiler.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -82,17 +83,21 @@ fn main() -> ExitCode {
     };
     if Path::new(&path).extension().is_some_and(|extension| extension == "image") {
         let bytes = std::fs::read(&path).expect("the image can be read");
-        measure(&mut Replay::from_bytes(bytes).expect("it is an image"), runs, only);
+        measure(&mut Replay::from_bytes(bytes).expect("it is an image"), runs, only.as_deref());
     } else {
-        measure(&mut FileSource::open(path.as_ref()).expect("it can be opened"), runs, only);
+        measure(
+            &mut FileSource::open(path.as_ref()).expect("it can be opened"),
+            runs,
+            only.as_deref(),
+        );
     }
     ExitCode::SUCCESS
 }
 
-fn measure<S: MemorySource>(source: &mut S, runs: usize, only: Option<String>) {
+fn measure<S: MemorySource>(source: &mut S, runs: usize, only: Option<&str>) {
     let options = Options { use_builtin: true, ..Options::default() };
     let profile = discover(source, &options, &mut ()).expect("a kernel is found");
-    let is_wanted = |name: &str| only.as_ref().is_none_or(|only| only == name);
+    let is_wanted = |name: &str| only.is_none_or(|only| only == name);
     let ways = WAYS.into_iter().filter(|(name, _)| is_wanted(name));
     let mut ways: Vec<_> = ways.map(|(name, parts)| Timed::new(name, parts, &profile)).collect();
     let mut now = Now::at(1_795_000_000_000_000_000);

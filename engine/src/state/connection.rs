@@ -23,6 +23,11 @@ pub(super) fn tuple_of(facts: &ConnectionFacts) -> Tuple {
     (source, source_port, destination, destination_port, facts.network_namespace)
 }
 
+/// Whether two sockets have the same 4-tuple and network namespace.
+pub(super) fn is_same_tuple(scan: &Snapshot, one: &ConnectionRow, next: &ConnectionRow) -> bool {
+    tuple_of_row(scan, one) == tuple_of_row(scan, next)
+}
+
 /// The same of a socket of the scan, whose sockets are sorted by it
 /// ([`Snapshot::sort_connections`]).
 pub(super) fn tuple_of_row(snapshot: &Snapshot, row: &ConnectionRow) -> Tuple {

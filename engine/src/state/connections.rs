@@ -21,7 +21,7 @@ use arrayvec::ArrayVec;
 use panoptes_decoders::kernel::sock::TcpState;
 
 use super::change::{Change, ConnectionChange};
-use super::connection::{Connection, Owner, Tuple, is_small, mark, tuple_of_row};
+use super::connection::{Connection, Owner, Tuple, is_same_tuple, is_small, mark, tuple_of_row};
 use super::crowded_connections::CrowdedConnections;
 use super::emit::Emitter;
 use super::ended::EndedOwners;
@@ -32,7 +32,7 @@ use super::thresholds::{Exceeded, Thresholds};
 use crate::limits::Limits;
 use crate::loss::Loss;
 use crate::time::{Monotonic, RealTime};
-use crate::walk::{ConnectionRow, Index};
+use crate::walk::{ConnectionRow, Index, Snapshot};
 use panoptes_tables::{Cursor, HashKey, List, ListPool, room};
 
 /// Number of scans in a row from which a connection must be absent to be over.
@@ -106,8 +106,6 @@ pub(super) struct Connections {
     pub(super) lost_holder: bool,
     /// [`Snapshot::connections_version`] of the last scan, if all that it has is tracked and
     /// reported, and nothing else is.
-    ///
-    /// [`Snapshot::connections_version`]: crate::walk::Snapshot::connections_version
     settled: Option<u64>,
 }
 
@@ -165,38 +163,28 @@ impl Connections {
         if emitter.must_stop() {
             return;
         }
-        let version = snapshot.connections_version;
-        let is_same = snapshot.is_kept && self.settled == Some(version);
-        if is_same && self.thresholds.status_period_ns.is_none() {
+        if self.are_same(snapshot) {
             return;
         }
-        self.settled = None;
-        (self.waits_for_holder, self.lost_holder) = (false, false);
+        (self.settled, self.waits_for_holder, self.lost_holder) = (None, false, false);
         self.holders.find(snapshot);
         let mut cut = ArrayVec::<u32, CUT_MAX>::new();
         let nets = snapshot.nets.iter().filter(|net| net.connections_cut);
         let is_crowded = nets.into_iter().any(|net| cut.try_push(net.inum).is_err());
         let complete =
             snapshot.connections_cut == 0 && snapshot.connections.dropped == 0 && !is_crowded;
-        if self.beginning_scans == 0 {
-            self.first_round = snapshot.chains_round;
-        }
-        let counts = u32::from(snapshot.counts());
-        self.beginning_scans = self.beginning_scans.saturating_add(counts);
-        let rounds = snapshot.chains_round.wrapping_sub(self.first_round);
-        let had_turns = !snapshot.chains_in_turn || rounds >= BEGINNING_ROUNDS;
         let is_whole = complete && cut.is_empty();
-        self.taken |= had_turns && (is_whole || self.beginning_scans >= BEGINNING_SCANS_MAX);
-        let news = snapshot.connections.as_slice();
-        let news = &news[..news.len().min(self.claimed.len())];
+        self.note_beginning(snapshot, is_whole);
+        let count = snapshot.connections.len().min(self.claimed.len());
+        let news = &snapshot.connections.as_slice()[..count];
         let has_all = is_whole && !snapshot.chains_in_turn;
         let Self { crowded, rows, list, holders, .. } = &mut *self;
         if crowded.divide((rows, *list, has_all), holders, holding, snapshot, news) {
             crowded.remove_above(rows, list, holding);
         }
         self.ended.begin_scan();
-        self.claimed[..news.len()].fill(false);
-        self.first_seen_ns[..news.len()].fill(None);
+        self.claimed[..count].fill(false);
+        self.first_seen_ns[..count].fill(None);
         let mut pass = Pass {
             cursor: ListPool::<Connection>::start(self.list),
             now: emitter.now.monotonic,
@@ -213,26 +201,41 @@ impl Connections {
             quiet,
         };
         let mut start = 0;
-        while let Some(row) = news.get(start) {
-            let tuple = tuple_of_row(snapshot, row);
-            let is_same = |row: &&ConnectionRow| tuple_of_row(snapshot, row) == tuple;
-            let count = news[start..].iter().take_while(is_same).count();
+        for group in news.chunk_by(|one, next| is_same_tuple(snapshot, one, next)) {
+            let tuple = tuple_of_row(snapshot, &group[0]);
             let is_known = pass.absent_before(&tuple);
             if !pass.emitter.goes_on() {
                 return;
             }
-            pass.group(&tuple, is_known, start, &news[start..start + count]);
-            start += count;
+            pass.group(&tuple, is_known, start, group);
+            start += group.len();
         }
         pass.absent_to_end();
         let (next, waits) = (pass.statuses_next, pass.waits);
         self.statuses_from = next;
-        let is_settled = !waits && self.taken && has_all && self.list.len() == news.len();
-        self.settled =
-            (is_settled && !self.waits_for_holder && !self.lost_holder).then_some(version);
+        let waits = waits || !has_all || self.waits_for_holder || self.lost_holder;
+        let is_settled = !waits && self.taken && self.list.len() == count;
+        self.settled = is_settled.then_some(snapshot.connections_version);
         if !emitter.is_stopped() {
             self.ended.forget_unseen(&mut emitter.names.strings);
         }
+    }
+
+    /// Whether the scan has just what was compared before, and nothing else is due.
+    fn are_same(&self, scan: &Snapshot) -> bool {
+        let is_same = scan.is_kept && self.settled == Some(scan.connections_version);
+        is_same && self.thresholds.status_period_ns.is_none()
+    }
+
+    /// Notes whether the connections of the baseline are complete with a scan.
+    fn note_beginning(&mut self, snapshot: &Snapshot, is_whole: bool) {
+        if self.beginning_scans == 0 {
+            self.first_round = snapshot.chains_round;
+        }
+        self.beginning_scans = self.beginning_scans.saturating_add(snapshot.counts().into());
+        let rounds = snapshot.chains_round.wrapping_sub(self.first_round);
+        let had_turns = !snapshot.chains_in_turn || rounds >= BEGINNING_ROUNDS;
+        self.taken |= had_turns && (is_whole || self.beginning_scans >= BEGINNING_SCANS_MAX);
     }
 }
 

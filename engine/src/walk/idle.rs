@@ -21,7 +21,7 @@ use crate::address::Reader;
 /// Number of scans before which a machine must have rested until one of them reads everything, so
 /// that the next ones can keep its rows. Until then, light scans are cheaper.
 const RESTED_SCANS: u32 = 4;
-/// Number of scans that keep all rows, before the next ones keep only those of a light scan.
+/// Number of scans that keep all rows. After them, the rows of one light scan are made and kept.
 /// Detectors that look at something several times have done so by then.
 const WHOLE_SCANS: u32 = 16;
 
@@ -97,9 +97,9 @@ impl Idle {
         }
     }
 
-    /// Whether no task has run since `scan`, the last one, began. Something outside may load another
-    /// state into a machine whose clock stands still, so rows from then are of use only until its
-    /// next tick.
+    /// Whether no task has run since `scan`, the last one, began. Something outside may load
+    /// another state into a machine whose clock stands still, so rows from then are of use only
+    /// until its next tick.
     pub(super) fn has_rested(&mut self, scan: Origin, snapshot: &Snapshot) -> bool {
         let machine = &snapshot.machine;
         let before = core::mem::replace(&mut self.ticks, machine.ticks);
@@ -113,7 +113,7 @@ impl Idle {
         has_rested
     }
 
-    /// Whether the rows are those of `scan`, the last one, and there are all.
+    /// Whether the rows are those of `scan`, the last one, and worth keeping.
     fn has_rows(&self, scan: Origin) -> bool {
         self.shown == Some(scan)
     }
@@ -139,7 +139,7 @@ impl Idle {
         (self.counted, self.forks, self.is_unused) = (Some(scan), machine.total_forks, false);
     }
 
-    /// Notes that the rows are whole, and what their scan has lost.
+    /// Notes that the rows are worth keeping, and what their scan has lost.
     pub(super) fn end(&mut self, scan: Origin, losses: Losses) {
         (self.shown, self.losses, self.kept_scans) = (Some(scan), losses, 0);
     }
@@ -161,12 +161,12 @@ impl Walker {
         self.idle.is_unused = true;
     }
 
-    /// Whether the scan has found all there is, so that its rows are worth keeping. What could not
-    /// be read may be readable in the next scan.
+    /// Whether the scan has found all it looked for. What could not be read may be readable in the
+    /// next scan.
     pub(super) fn is_whole(&self) -> bool {
         let snapshot = &self.snapshot;
         let not_resident = snapshot.losses.not_resident;
-        snapshot.left.is_empty()
+        !snapshot.is_partial()
             && snapshot.task_list_closed
             && snapshot.idr_complete
             && snapshot.work.failed == 0
@@ -180,6 +180,11 @@ impl Walker {
         self.snapshot.is_early = is_early;
     }
 
+    /// Whether all rows were kept for so long that those of a light scan suffice.
+    pub(super) fn may_lighten(&self) -> bool {
+        self.may_be_light && self.snapshot.has_rested && self.idle.kept_scans >= WHOLE_SCANS
+    }
+
     /// Keeps the rows of the last scan, and returns `true`, if the machine has rested since that
     /// scan began. TCP sockets are read anew, because packets change them without a task. What is
     /// read once in a number of scans still is.
@@ -189,15 +194,13 @@ impl Walker {
         scope: Scope,
     ) -> Result<bool, ScanError> {
         let is_due = self.hints.run_queues_age == 0 || scope.interfaces && self.interface_age == 0;
-        let lacks_rows = self.snapshot.is_light && !self.may_be_light;
-        let has_rows = self.idle.has_rows(self.origin(scope)) && !lacks_rows;
-        if !self.snapshot.has_rested || is_due || !has_rows {
+        let has_rows = self.idle.has_rows(self.origin(scope));
+        let is_wanted =
+            if self.snapshot.is_light { self.may_be_light } else { !self.may_lighten() };
+        if !self.snapshot.has_rested || is_due || !has_rows || !is_wanted {
             return Ok(false);
         }
         self.idle.kept_scans += u32::from(self.snapshot.counts());
-        if self.may_be_light && !self.snapshot.is_light && self.idle.kept_scans > WHOLE_SCANS {
-            self.lighten();
-        }
         if scope.interfaces {
             self.interface_age = (self.interface_age + 1) % INTERFACES_EVERY_SCANS;
         }

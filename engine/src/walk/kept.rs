@@ -61,11 +61,6 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// A number that differs from that of all other systems.
-    pub(crate) const fn system_number(&self) -> u64 {
-        self.system
-    }
-
     /// The limits of this system.
     pub fn limits(&self) -> &Limits {
         &self.limits

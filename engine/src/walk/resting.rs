@@ -23,7 +23,7 @@ use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_tables::room;
 
 use super::descriptors::KEPT_MIN;
-use super::snapshot::{Index, ProcessRow, Span};
+use super::snapshot::{Index, ProcessRow};
 use super::{Snapshot, Walker};
 
 /// A process that began at most so many nanoseconds ago is young. A light scan reads all that it
@@ -71,13 +71,6 @@ impl Resting {
 
     pub(super) fn forget(&mut self) {
         self.before.clear();
-    }
-
-    /// Notes that what processes have that rest was left after all.
-    fn note_left(&mut self, snapshot: &Snapshot) {
-        for (before, &rests) in self.before.iter_mut().zip(snapshot.rests.iter()) {
-            before.was_left = rests;
-        }
     }
 
     /// Notes the processes of a scan.
@@ -207,31 +200,6 @@ impl Walker {
             snapshot.wake_young();
             snapshot.mark_left();
         }
-    }
-
-    /// Makes the kept rows of a scan those of a light one: no task has run, so all processes rest
-    /// but the young ones.
-    pub(super) fn lighten(&mut self) {
-        let snapshot = &mut self.snapshot;
-        snapshot.rests.iter_mut().for_each(|rests| *rests = true);
-        snapshot.wake_young();
-        snapshot.mark_left();
-        let Snapshot { files_structs, descriptors, mms, left, .. } = snapshot;
-        for table in files_structs.iter_mut().filter(|table| table.rests) {
-            let its = descriptors.range(table.descriptors);
-            let first = its.partition_point(|row| row.index < KEPT_MIN);
-            let start = table.descriptors.start();
-            table.descriptors = Span::new(start, start + first as u32);
-        }
-        for mm in mms.iter_mut().filter(|mm| mm.rests) {
-            (mm.left, mm.complete, mm.vmas) = (true, false, Span::default());
-            left.address_spaces += 1;
-            left.of_resting += 1;
-        }
-        self.leave_resting_tables();
-        self.count_resting_tables();
-        self.resting.note_left(&self.snapshot);
-        self.snapshot.is_light = self.snapshot.left.of_resting > 0;
     }
 
     /// Leaves the slots of tables that rest, except for the first ones.

@@ -46,9 +46,11 @@ impl Walker {
         if self.keep_rows(memory, scope)? {
             return Ok(&self.snapshot);
         }
-        self.snapshot.is_light = self.may_be_light && !self.idle.rests_on();
+        let may_lighten = self.may_lighten();
+        self.snapshot.is_light = self.may_be_light && (may_lighten || !self.idle.rests_on());
         let has_counts = self.idle.has_counts(self.origin(scope));
         self.snapshot.has_run = !self.snapshot.has_rested && has_counts;
+        self.keeps_light = may_lighten;
         self.read_rows(memory, scope)
     }
 
@@ -115,7 +117,7 @@ impl Walker {
         self.snapshot.is_light &= self.snapshot.left.of_resting > 0;
         let origin = self.origin(scope);
         self.idle.count(origin, &self.snapshot.machine);
-        if self.is_whole() {
+        if self.is_whole() && (!self.snapshot.is_light || self.keeps_light) {
             self.idle.end(origin, self.snapshot.losses);
         }
         Ok(&self.snapshot)

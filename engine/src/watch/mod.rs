@@ -171,6 +171,7 @@ impl Watched {
     pub fn new(setup: Setup<'_>) -> Self {
         let kernel = kernel_of(setup.profile);
         let heap = if kernel.heap_may_touch() { HeapRule::Touches } else { HeapRule::Overlaps };
+        let shortcuts = Shortcuts::new(setup.message_ids);
         let parts = Parts::new(PartsSetup {
             limits: &setup.limits,
             heap,
@@ -188,7 +189,6 @@ impl Watched {
             shipped: setup.shipped,
         });
         let Parts { kept, state, contents, detectors, policy, workload, clock } = parts;
-        let shortcuts = Shortcuts::new(kept.system_number());
         Self {
             kernel,
             kept,

@@ -49,9 +49,10 @@ enum Light {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shortcuts {
     are_used: bool,
-    /// When a scan read everything last, and how long no other must do so.
+    /// When a scan read everything last.
     swept: Option<Monotonic>,
-    sweep_ns: i64,
+    /// How much earlier than at whole seconds the next one does so, in nanoseconds.
+    ahead_ns: i64,
     /// Whether the last scan has kept the rows.
     has_kept: bool,
     counts: Counts,
@@ -62,15 +63,14 @@ pub(super) struct Shortcuts {
 }
 
 impl Shortcuts {
-    /// Those of a system, by its number. The first whole scan of each is followed by the second one
-    /// after another part of the time, so that systems that began together do not all have their
-    /// whole scans together.
-    pub(super) const fn new(system: u64) -> Self {
-        let part = system.wrapping_mul(APART) >> 32;
+    /// Those of a system. Systems with other numbers have their whole scans in other parts of a
+    /// second, so that no round of all systems has those of all.
+    pub(super) const fn new(number: u64) -> Self {
+        let part = number.wrapping_mul(APART) >> 32;
         Self {
             are_used: false,
             swept: None,
-            sweep_ns: SWEEP_NS - ((part * SWEEP_NS as u64) >> 32) as i64,
+            ahead_ns: ((part * SWEEP_NS as u64) >> 32) as i64,
             has_kept: false,
             counts: Counts::No,
             waits: Waits { urgent: false, other: false },
@@ -85,7 +85,13 @@ impl Shortcuts {
 
     /// Whether a scan at this time may keep the rows.
     pub(super) fn may_keep(&self, now: Monotonic) -> bool {
-        self.are_used && self.swept.is_some_and(|swept| now.since(swept) < self.sweep_ns)
+        self.are_used
+            && self.swept.is_some_and(|swept| self.second_of(swept) == self.second_of(now))
+    }
+
+    /// The number of the second that a time is in, as this system has them.
+    const fn second_of(&self, time: Monotonic) -> i64 {
+        time.since(Monotonic::from_ns(0)).saturating_add(self.ahead_ns).div_euclid(SWEEP_NS)
     }
 
     /// Whether the next scan may be light, if [`Self::may_keep`]. An early one leaves to the next
@@ -104,8 +110,8 @@ impl Shortcuts {
             Light::Before | Light::No => Light::No,
         };
         let had_kept = core::mem::replace(&mut self.has_kept, snapshot.is_kept);
-        if !snapshot.is_kept && !snapshot.is_light && self.swept.replace(now).is_some() {
-            self.sweep_ns = SWEEP_NS;
+        if !snapshot.is_kept && !snapshot.is_light {
+            self.swept = Some(now);
         }
         self.counts = match self.counts {
             Counts::Perhaps(count) if snapshot.has_rested => Counts::Yes(count),
@@ -207,9 +213,10 @@ mod tests {
             }
         }
         assert_eq!(sweeps[0], systems);
-        let later = &sweeps[101..201];
-        assert_eq!(later.iter().sum::<u64>(), systems);
-        assert!(later.iter().all(|&count| count <= 2), "{later:?}");
+        for later in [&sweeps[1..101], &sweeps[101..201]] {
+            assert_eq!(later.iter().sum::<u64>(), systems);
+            assert!(later.iter().all(|&count| count <= 2), "{later:?}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::{before_after, cargo, flame, peers, recorded};
 /// Scans loaded, paused guests and compares with copying what a scan reads, with a model of what it
 /// must read, and with each part of watching
 #[derive(Args, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub(crate) struct Options {
     /// Also run the criterion benchmarks of single parts
     #[arg(long)]
