@@ -95,15 +95,26 @@ impl Way {
         Self { workspace, watched, producer, consumer, records: 0 }
     }
 
-    /// Scans once; returns the processor time of each stage. The records wait until
-    /// [`Self::drop_records`].
-    pub fn scan<S: MemorySource>(&mut self, source: &mut S, now: Now) -> [u64; Stage::ALL.len()] {
+    /// Scans once. The records wait until [`Self::drop_records`].
+    pub fn scan<S: MemorySource>(&mut self, source: &mut S, now: Now) {
+        self.scan_within(source, now, &Budget::default_for(&Limits::default()));
+    }
+
+    /// The same, but returns the processor time of each stage.
+    pub fn scan_stages<S: MemorySource>(
+        &mut self,
+        source: &mut S,
+        now: Now,
+    ) -> [u64; Stage::ALL.len()] {
         let used = || u64::try_from(processor_time().as_nanos()).unwrap_or(u64::MAX);
-        let budget = Budget::default_for(&Limits::default()).timed_by(&used);
+        self.scan_within(source, now, &Budget::default_for(&Limits::default()).timed_by(&used));
+        self.figures().stages_ns
+    }
+
+    fn scan_within<S: MemorySource>(&mut self, source: &mut S, now: Now, budget: &Budget<'_>) {
         self.watched
-            .scan_until(&mut self.workspace, source, now, &budget, &mut self.producer)
+            .scan_until(&mut self.workspace, source, now, budget, &mut self.producer)
             .expect("it can be scanned");
-        self.watched.figures().stages_ns
     }
 
     /// What the last scan has cost.

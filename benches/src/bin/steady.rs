@@ -242,7 +242,7 @@ fn measure(
             continue;
         }
         caches.flush();
-        let (time, stages) = timed(|| way.scan(&mut source, now));
+        let (time, stages) = timed(|| way.scan_stages(&mut source, now));
         way.drop_records();
         if counts(&way) {
             cost.times.0.push(time);

@@ -56,7 +56,7 @@ impl Timed {
     }
 
     fn scan<S: MemorySource>(&mut self, source: &mut S, now: Now) -> Duration {
-        let (time, stages) = timed(|| self.way.scan(source, now));
+        let (time, stages) = timed(|| self.way.scan_stages(source, now));
         self.way.drop_records();
         for (times, ns) in self.stages.iter_mut().zip(stages) {
             times.0.push(Duration::from_nanos(ns));
