@@ -130,7 +130,7 @@ impl Idle {
 
     /// Notes that a scan begins that makes the rows anew.
     pub(super) fn begin(&mut self) {
-        (self.shown, self.counted) = (None, None);
+        (self.shown, self.counted, self.kept_scans) = (None, None, 0);
         core::mem::swap(&mut self.before, &mut self.now);
     }
 
@@ -141,7 +141,7 @@ impl Idle {
 
     /// Notes that the rows are worth keeping, and what their scan has lost.
     pub(super) fn end(&mut self, scan: Origin, losses: Losses) {
-        (self.shown, self.losses, self.kept_scans) = (Some(scan), losses, 0);
+        (self.shown, self.losses) = (Some(scan), losses);
     }
 
     /// What the scan has lost that the rows are from.
