@@ -52,7 +52,8 @@ pub(super) struct Idle {
     counted: Option<Origin>,
     /// Number of scans in a row before which the machine has rested.
     rested_scans: u32,
-    /// The scan that the rows are from; `None` if that scan has failed or left something.
+    /// The scan that the rows are from; `None` if they are not worth keeping: that scan has failed,
+    /// or left something, and was not the light one that is made to be kept.
     shown: Option<Origin>,
     /// Number of scans that have kept them.
     kept_scans: u32,
@@ -186,7 +187,7 @@ impl Walker {
     }
 
     /// Keeps the rows of the last scan, and returns `true`, if the machine has rested since that
-    /// scan began. TCP sockets are read anew, because packets change them without a task. What is
+    /// scan began. TCP sockets are read again, because packets change them without a task. What is
     /// read once in a number of scans still is.
     pub(super) fn keep_rows(
         &mut self,
