@@ -572,3 +572,43 @@ fn what_hides_from_the_counts_is_found_within_a_second_and_counted() {
     assert!(opened.is_some_and(|number| (1..=100).contains(&number)), "{opened:?}");
     assert!(late.as_ref().is_some_and(|count| count.as_u64() >= Some(1)), "{late:?}");
 }
+
+/// A light scan shows no descriptors of a proxy that rests. So it may show a shell that is connected
+/// to the proxy, and not to whom the proxy is. The alert waits for the scan that shows both.
+#[test]
+fn a_shell_behind_a_proxy_that_rests_is_reported_with_the_proxy() {
+    for seed in 0..4 {
+        let mut machine = machine(RELEASES[2]);
+        let mut watch = Watch::new(&mut machine, true);
+        let users = machine.processes().filter(|it| it.pid > 1 && !it.is_kernel);
+        let other = users.map(|it| it.pid).min().expect("it has some");
+        let [inside, port] = ["127.0.0.1:4442", "127.0.0.1:40000"].map(address);
+        let [proxy, shell] = [(); 2].map(|()| machine.fork(1));
+        machine.accept(proxy, inside, port);
+        machine.connect(proxy, address("10.0.2.15:40001"), address("203.0.113.7:4441"));
+        let socket = machine.connect(shell, port, inside);
+        let (mut alerts, mut light) = (Vec::new(), 0);
+        for number in 0..300 {
+            machine.tick(INTERVAL_NS as u64);
+            machine.act_as(other);
+            machine.set_name(other, &format!("n{number}"));
+            if number == 150 + 7 * seed {
+                (0..3).for_each(|standard| machine.dup2(shell, socket, standard));
+                machine.exec(shell, "/bin/bash", &["bash", "-i"]);
+            }
+            let (records, _) = watch.scan(&mut machine);
+            light += u32::from(watch.workspace.snapshot().is_light);
+            alerts.extend(records.into_iter().filter_map(|mut record| {
+                let found = record["activity_data"]["reverse_shell_details"].take();
+                let list = found["process_list"].as_array()?;
+                let ids = list.iter().map(|it| it["process_details"]["process_id"].as_u64());
+                Some((number, ids.collect::<Vec<_>>()))
+            }));
+        }
+        assert!(light > 200, "{light} scans were light");
+        let expected = [proxy, shell].map(|pid| Some(pid.into()));
+        let [(number, ids)] = &alerts[..] else { panic!("{seed}: {alerts:?}") };
+        assert_eq!(ids[..], expected, "{seed}: in scan {number}");
+        assert!((0..3).contains(&(number - 150 - 7 * seed)), "{seed}: in scan {number}");
+    }
+}

@@ -470,6 +470,15 @@ impl Graph {
         }
     }
 
+    /// Whether the other end of a connection is on this machine, and no descriptor of it is known.
+    pub(super) fn lacks_other_holder(&self, snapshot: &Snapshot, object: Object) -> bool {
+        let Object::Connection(connection) = object else { return false };
+        let file = |far| linked(&self.file_of_connection, far);
+        let is_held =
+            |far| file(far).is_some_and(|at| self.descriptors.of(at.position()).next().is_some());
+        mirror(snapshot, connection).is_some_and(|far| !is_held(far))
+    }
+
     fn each_descriptor(
         &self,
         snapshot: &Snapshot,

@@ -16,8 +16,9 @@ impl Shells {
         self.waits
     }
 
-    /// Whether the scan left something that may exempt a candidate: sockets that listen, or
-    /// descriptors of a process on the path. A later scan judges it then.
+    /// Whether the scan left something that may exempt a candidate or belong to its path: sockets
+    /// that listen, descriptors of a process on the path, or those of a process at the other end of
+    /// its connection. A later scan judges it then.
     pub(super) fn is_unsure(
         &self,
         shell: &Shell<'_>,
@@ -34,7 +35,10 @@ impl Shells {
         };
         let (inward, outward) = (candidate.inward, candidate.outward);
         let mut hops = self.inward.path(inward).chain(self.outward.path(outward));
+        let ends = [candidate.object, candidate.out_object];
         snapshot.left.chains > 0
+            || snapshot.left.tables > 0
+                && ends.into_iter().any(|end| self.graph.lacks_other_holder(snapshot, end))
             || hops.any(|hop| is_left(Some(hop.table)))
             || line_of(snapshot, shell.process).any(|process| is_left(process.files))
     }
