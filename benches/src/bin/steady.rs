@@ -13,8 +13,12 @@
 //! - `100 %`, `10 %`, `1 %`: so many processes have run; the scans are light ones;
 //! - `at rest`: no task has run; the scans keep their rows.
 //!
+//! In the copy, every processor first comes to run its idle task, and every task that could run
+//! sleeps: a machine is seldom recorded while nothing runs.
+//!
 //! One scan in a second reads everything. It is not counted, except in `whole`.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -28,7 +32,7 @@ use panoptes_decoders::address::KernelVa;
 use panoptes_engine::limits::Limits;
 use panoptes_engine::system::kernel_of;
 use panoptes_engine::time::Now;
-use panoptes_engine::walk::{Kernel, Scope, Walker};
+use panoptes_engine::walk::{Kernel, Scope, Snapshot, Walker};
 use panoptes_engine::watch::Stage;
 use panoptes_profiles::{Options, Profile, discover};
 use panoptes_sources::{Counts, Detail, FileSource, MemorySource as _, Meter};
@@ -100,9 +104,56 @@ impl Copy {
         let offset = self.offset(address).ok_or("no memory has this address")?;
         let mut bytes = [0; 8];
         self.file.as_file().read_exact_at(&mut bytes, offset)?;
-        let sum = u64::from_le_bytes(bytes).wrapping_add(more);
-        Ok(self.file.as_file().write_all_at(&sum.to_le_bytes(), offset)?)
+        self.write(address, &u64::from_le_bytes(bytes).wrapping_add(more).to_le_bytes())
     }
+
+    /// Writes bytes at a physical address.
+    fn write(&self, address: u64, bytes: &[u8]) -> Result<(), Error> {
+        let offset = self.offset(address).ok_or("no memory has this address")?;
+        Ok(self.file.as_file().write_all_at(bytes, offset)?)
+    }
+}
+
+/// Reads eight bytes of the kernel's direct map.
+fn read(source: &mut FileSource, kernel: &Kernel, at: KernelVa) -> Result<u64, Error> {
+    let mut bytes = [0; 8];
+    let at = kernel.space.linear(at).filter(|&at| source.read_exact(at, &mut bytes));
+    at.ok_or("something of a run queue cannot be read")?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+/// Lets each processor run its idle task, and all other tasks sleep. Returns the run queues.
+fn settle(
+    copy: &Copy,
+    source: &mut FileSource,
+    kernel: &Kernel,
+    snapshot: &Snapshot,
+) -> Result<BTreeSet<u64>, Error> {
+    let unknown = "this kernel's run queues are not known";
+    let link = kernel.layouts.cfs_rq.and_then(|layout| layout.rq).ok_or(unknown)?;
+    let fields = kernel.layouts.rq.and_then(|layout| layout.curr.zip(layout.idle));
+    let (current, idle) = fields.ok_or(unknown)?;
+    let task = &kernel.layouts.task_struct;
+    let place = |at: KernelVa| kernel.space.linear(at).map(|at| at.0).ok_or(unknown);
+    let shares = snapshot.threads.iter().map(|row| row.task.cfs_rq);
+    let shares: BTreeSet<_> = shares.filter(|share| share.is_plausible()).collect();
+    let queues =
+        shares.into_iter().map(|share| read(source, kernel, share.plus(link.offset.into())));
+    let queues: BTreeSet<u64> = queues.collect::<Result<_, _>>()?;
+    for &queue in &queues {
+        let idle = read(source, kernel, KernelVa(queue).plus(idle.offset.into()))?;
+        copy.write(place(KernelVa(queue).plus(current.offset.into()))?, &idle.to_le_bytes())?;
+    }
+    for row in snapshot.threads.iter().map(|row| &row.task) {
+        let at = |offset: u32| place(row.address.plus(offset.into()));
+        if row.state == 0 && row.exit_state == 0 {
+            copy.write(at(task.state.offset)?, &1_u32.to_le_bytes())?;
+        }
+        if let Some(on_cpu) = task.on_cpu.filter(|_| row.on_cpu) {
+            copy.write(at(on_cpu.offset)?, &0_u32.to_le_bytes())?;
+        }
+    }
+    Ok(queues)
 }
 
 /// Where a kernel counts what has run.
@@ -114,26 +165,19 @@ struct Counters {
 }
 
 impl Counters {
-    fn find(source: &mut FileSource, kernel: &Kernel) -> Result<Self, Error> {
+    fn find(copy: &Copy, source: &mut FileSource, kernel: &Kernel) -> Result<Self, Error> {
         let mut walker = Walker::new(&Limits::default(), KEY);
         let snapshot = walker.scan(source, kernel, Scope::LEAST)?;
+        let queues = settle(copy, source, kernel, snapshot)?;
         let place = |address: KernelVa| kernel.space.linear(address).map(|at| at.0);
-        let layout = &kernel.layouts.task_struct;
-        let run_time = u64::from(layout.sum_exec_runtime.offset);
+        let run_time = u64::from(kernel.layouts.task_struct.sum_exec_runtime.offset);
         let leaders = snapshot.processes.iter().filter_map(|row| snapshot.leader(row));
         let users = leaders.filter(|leader| !leader.task.mm.is_null());
         let runs = users.filter_map(|leader| place(leader.task.address.plus(run_time))).collect();
-        let queues = kernel.layouts.cfs_rq.and_then(|layout| layout.rq);
-        let field = queues.zip(kernel.layouts.rq.and_then(|layout| layout.nr_switches));
-        let (rq, switches) = field.ok_or("this kernel's run queues are not known")?;
-        let share = snapshot.threads.iter().map(|row| row.task.cfs_rq);
-        let share = share.into_iter().find(|share| share.is_plausible()).unwrap_or_default();
-        let mut bytes = [0; 8];
-        let at = kernel.space.linear(share.plus(rq.offset.into()));
-        at.filter(|&at| source.read_exact(at, &mut bytes)).ok_or("no run queue was found")?;
-        let queue = KernelVa(u64::from_le_bytes(bytes));
-        let switches = place(queue.plus(switches.offset.into()));
-        Ok(Self { switches: switches.ok_or("a run queue is not in the direct map")?, runs })
+        let field = kernel.layouts.rq.and_then(|layout| layout.nr_switches);
+        let switches = queues.first().copied().zip(field);
+        let switches = switches.and_then(|(rq, it)| place(KernelVa(rq).plus(it.offset.into())));
+        Ok(Self { switches: switches.ok_or("no run queue was found")?, runs })
     }
 
     /// Lets a part of the processes run, in percent. Others come in each turn.
@@ -176,7 +220,16 @@ fn run() -> Result<(), Error> {
             let value = words.next().ok_or(USAGE)?;
             runs = value.to_str().ok_or(USAGE)?.parse()?;
         } else if word == "--case" {
-            only = Some(words.next().ok_or(USAGE)?);
+            let name = words.next().ok_or(USAGE)?;
+            if !CASES.iter().any(|case| name == case.0) {
+                return Err(format!(
+                    "no case {}; cases: {}",
+                    name.display(),
+                    CASES.map(|case| case.0).join(", ")
+                )
+                .into());
+            }
+            only = Some(name);
         } else {
             ram = Some(PathBuf::from(word));
         }
@@ -187,7 +240,7 @@ fn run() -> Result<(), Error> {
     let mut source = copy.open()?;
     let profile = discover(&mut source, &Options::default(), &mut ())?;
     copy.regions = source.regions().to_vec();
-    let counters = Counters::find(&mut source, &kernel_of(&profile))?;
+    let counters = Counters::find(&copy, &mut source, &kernel_of(&profile))?;
     println!("{}: {}, core {core}, {runs} scans a case", ram.display(), profile.release);
     println!("{} processes can run", counters.runs.len());
     print!("{:>10}{:>14}{:>14}{:>10}", "", "least [ms]", "median [ms]", "lines");
@@ -225,8 +278,11 @@ fn measure(
     way.hash_all(&mut source);
     let mut caches = Caches::default();
     let mut cost = Cost::default();
-    let has_shortcuts = parts.contains(&Part::Shortcuts);
-    let counts = |way: &Way| (way.figures().has_kept || way.figures().is_light) == has_shortcuts;
+    let wanted = (parts.contains(&Part::Shortcuts) && percent > 0, percent == 0);
+    let counts = |way: &Way| {
+        let figures = way.figures();
+        (figures.is_light && !figures.has_kept, figures.has_kept) == wanted
+    };
     for turn in 1..=4 * runs {
         now = now.after(INTERVAL_NS);
         counters.run(copy, percent, turn)?;

@@ -24,8 +24,8 @@ const LOOK_PART: u64 = 100;
 /// Minimum time from the end of a scan to an early one. A scan that costs more leaves as much time
 /// as it costs.
 const APART_NS: u64 = 1_000_000;
-/// The same just after the count has grown.
-const FRESH_APART_NS: u64 = 250_000;
+/// The same just after the count has grown, and while the stock is plenty.
+const CLOSE_APART_NS: u64 = 250_000;
 /// How long that is.
 const FRESH_NS: u64 = 5_000_000;
 /// How long a system is scanned early after its count has grown.
@@ -34,6 +34,8 @@ const LIVELY_NS: u64 = 50_000_000;
 const PART: u64 = 10;
 /// Maximum stock.
 const STOCK_NS: u64 = 20_000_000;
+/// A stock is plenty if it has more than this: after a pause, what begins may take some time.
+const PLENTY_NS: u64 = STOCK_NS / 2;
 
 /// What a scanner may still use for early scans.
 #[derive(Clone, Copy, Debug, Default)]
@@ -54,6 +56,11 @@ impl Stock {
     /// What there is.
     pub(super) const fn left(self) -> u64 {
         self.left
+    }
+
+    /// Whether early scans may come close together, whatever began.
+    pub(super) const fn is_plenty(self) -> bool {
+        self.left > PLENTY_NS
     }
 
     /// Takes what a look or an early scan has cost.
@@ -82,8 +89,9 @@ impl Early {
     }
 
     /// Whether a system may be scanned early whose early scans cost this much.
-    pub(super) fn may(&self, now: u64, cost: u64) -> bool {
-        let apart = if self.has_grown_within(FRESH_NS, now) { FRESH_APART_NS } else { APART_NS };
+    pub(super) fn may(&self, now: u64, cost: u64, stock: Stock) -> bool {
+        let is_close = stock.is_plenty() || self.has_grown_within(FRESH_NS, now);
+        let apart = if is_close { CLOSE_APART_NS } else { APART_NS };
         now.saturating_sub(self.ended) >= apart.max(cost)
     }
 
@@ -151,7 +159,8 @@ mod tests {
             turn.scanned(0, MS, interval, false);
             assert!(!turn.is_early());
             early.end(MS);
-            assert!(!early.may(MS, MS) && early.may(2 * MS, MS) && !early.may(3 * MS, 3 * MS));
+            let may = |now, cost| early.may(now, cost, Stock::default());
+            assert!(!may(MS, MS) && may(2 * MS, MS) && !may(3 * MS, 3 * MS));
             assert!(early.is_due(3 * MS));
             early.looked(3 * MS, 1000, false);
             assert!(!early.is_lively(3 * MS) && !early.is_due(3 * MS));
@@ -178,11 +187,22 @@ mod tests {
         early.looked(0, 1000, true);
         for (ended, apart) in [(0, MS / 4), (4 * MS, MS / 4), (6 * MS, MS), (60 * MS, MS)] {
             early.end(ended);
-            assert!(!early.may(ended + apart - 1, cost), "{ended}");
-            assert!(early.may(ended + apart, cost), "{ended}");
+            let may = |after, cost| early.may(ended + after, cost, Stock::default());
+            assert!(!may(apart - 1, cost) && may(apart, cost), "{ended}");
             // One that costs more leaves as much time.
-            assert!(!early.may(ended + 3 * MS - 1, 3 * MS), "{ended}");
+            assert!(!may(3 * MS - 1, 3 * MS), "{ended}");
         }
+    }
+
+    #[test]
+    fn early_scans_come_close_together_while_there_is_plenty() {
+        let (mut early, mut stock) = (Early::default(), Stock::default());
+        early.end(0);
+        stock.fill(100 * MS);
+        assert!(!early.may(MS / 4, MS / 10, stock), "it has half of what it may have");
+        stock.fill(101 * MS);
+        assert!(early.may(MS / 4, MS / 10, stock) && !early.may(MS / 4 - 1, MS / 10, stock));
+        assert!(!early.may(MS, 2 * MS, stock), "it costs more");
     }
 
     #[test]

@@ -466,7 +466,7 @@ impl<S: Scan> Scanner<S> {
         let Some(scratch) = scratch else { return Look::Nothing };
         let slot = &mut slots[at];
         let cost = slot.early.cost_ns(slot.cost.ns());
-        if slot.cost.scans == 0 || !slot.system.can_look() || !slot.early.may(now, cost) {
+        if slot.cost.scans == 0 || !slot.system.can_look() || !slot.early.may(now, cost, *stock) {
             return Look::Nothing;
         }
         if slot.early.is_due(now) && stock.left() > 0 {
