@@ -23,7 +23,7 @@ use panoptes_synthetic::{Machine, Size, profile};
 use panoptes_tables::room;
 
 use crate::one_core::{Caches, pin};
-use crate::parts::{Part, watched};
+use crate::parts::{DETECTORS, watched};
 use crate::times::{processor_time, timed};
 use crate::{KEY, objects_of};
 
@@ -236,10 +236,8 @@ fn run_lane(
 
 impl Lane {
     fn new(guests: &[&mut Guest], sources: Vec<FileSource>, plan: &Plan) -> Self {
-        const PARTS: &[Part] =
-            &[Part::ReverseShells, Part::ShellHistory, Part::Attestation, Part::ChangedPaths];
         let systems = (0..).zip(guests).zip(sources).map(|((number, guest), source)| System {
-            watched: watched(PARTS, &guest.profile, &plan.limits, number),
+            watched: watched(DETECTORS, &guest.profile, &plan.limits, number),
             source,
         });
         let systems = systems.collect();

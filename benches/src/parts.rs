@@ -1,6 +1,7 @@
 //! Watching with some of its parts, to compare their costs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use panoptes_engine::container_config::ContainerConfig;
 use panoptes_engine::detect::binary_attestation::{ShippedBuilder, ShippedFile, Subject};
@@ -19,7 +20,7 @@ use panoptes_sinks::record::header::Header;
 use panoptes_sinks::record::interface::BluefieldSystem;
 use panoptes_sources::MemorySource;
 
-use crate::times::processor_time;
+use crate::times::{Times, processor_time};
 
 /// A part of watching besides walking and comparing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -33,6 +34,36 @@ pub enum Part {
     ChangedPaths,
     /// Scans keep the rows of the ones before if the machine rests.
     Shortcuts,
+}
+
+/// All detectors.
+pub const DETECTORS: &[Part] =
+    &[Part::ReverseShells, Part::ShellHistory, Part::Attestation, Part::ChangedPaths];
+
+/// All detectors, and shortcuts.
+pub const EVERYTHING: &[Part] = &[
+    Part::ReverseShells,
+    Part::ShellHistory,
+    Part::Attestation,
+    Part::ChangedPaths,
+    Part::Shortcuts,
+];
+
+/// Processor times of the stages of repeated scans, by stage.
+#[derive(Debug, Default)]
+pub struct StageTimes([Times; Stage::ALL.len()]);
+
+impl StageTimes {
+    /// Adds those of one scan, in nanoseconds.
+    pub fn add(&mut self, ns: [u64; Stage::ALL.len()]) {
+        for (times, ns) in self.0.iter_mut().zip(ns) {
+            times.0.push(Duration::from_nanos(ns));
+        }
+    }
+
+    pub fn medians(&self) -> impl Iterator<Item = (&'static str, Duration)> {
+        Stage::ALL.iter().zip(&self.0).map(|(stage, times)| (stage.name(), times.median()))
+    }
 }
 
 /// A watched machine with some parts enabled, and a buffer for its records.

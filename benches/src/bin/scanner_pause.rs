@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use panoptes_benches::KEY;
 use panoptes_benches::one_core::{allow_only, allowed_cores, pin};
-use panoptes_benches::parts::{Part, watched};
+use panoptes_benches::parts::{DETECTORS, watched};
 use panoptes_benches::pauses::Steps;
 use panoptes_benches::times::{Times, timed};
 use panoptes_decoders::source::{MemorySource, Request};
@@ -258,11 +258,9 @@ impl Scanner {
         machine.memory().flush();
         let found = machine.discover();
         let limits = Limits::default();
-        let parts =
-            [Part::ReverseShells, Part::ShellHistory, Part::Attestation, Part::ChangedPaths];
         let mut scanner = Self {
             source: FileSource::open(path)?,
-            watched: room::touch(|| watched(&parts, &found, &limits, 0)),
+            watched: room::touch(|| watched(DETECTORS, &found, &limits, 0)),
             workspace: room::touch(|| Workspace::new(&limits, KEY)),
             machine,
             now: Now::at(BEGIN_NS),

@@ -23,10 +23,11 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
 use panoptes_benches::KEY;
 use panoptes_benches::one_core::{Caches, pin};
-use panoptes_benches::parts::{Part, Way};
+use panoptes_benches::parts::{DETECTORS, EVERYTHING, StageTimes, Way};
 use panoptes_benches::times::{Times, timed};
 use panoptes_decoders::address::KernelVa;
 use panoptes_engine::limits::Limits;
@@ -34,7 +35,7 @@ use panoptes_engine::system::kernel_of;
 use panoptes_engine::time::Now;
 use panoptes_engine::walk::{Kernel, Scope, Snapshot, Walker};
 use panoptes_engine::watch::Stage;
-use panoptes_profiles::{Options, Profile, discover};
+use panoptes_profiles::{Options, discover};
 use panoptes_sources::{Counts, Detail, FileSource, MemorySource as _, Meter};
 use tempfile::NamedTempFile;
 
@@ -53,16 +54,6 @@ const CASES: [(&str, bool, usize); 5] = [
     ("10 %", true, 10),
     ("1 %", true, 1),
     ("at rest", true, 0),
-];
-
-const PARTS: &[Part] =
-    &[Part::ReverseShells, Part::ShellHistory, Part::Attestation, Part::ChangedPaths];
-const WITH_SHORTCUTS: &[Part] = &[
-    Part::ReverseShells,
-    Part::ShellHistory,
-    Part::Attestation,
-    Part::ChangedPaths,
-    Part::Shortcuts,
 ];
 
 /// A copy of a machine's memory, which ends with this value.
@@ -198,7 +189,7 @@ impl Counters {
 #[derive(Default)]
 struct Cost {
     times: Times,
-    stages: [Times; Stage::ALL.len()],
+    stages: StageTimes,
     counts: Counts,
 }
 
@@ -250,35 +241,34 @@ fn run() -> Result<(), Error> {
     println!();
     let is_wanted = |name: &str| only.as_ref().is_none_or(|only| only == name);
     for (name, has_shortcuts, percent) in CASES.into_iter().filter(|it| is_wanted(it.0)) {
-        let parts = if has_shortcuts { WITH_SHORTCUTS } else { PARTS };
-        let cost = measure(parts, percent, runs, (&copy, &counters), &profile)?;
-        let ms = |times: &Times| format!("{:.2}", times.median().as_secs_f64() * 1e3);
-        let least = cost.times.least().as_secs_f64() * 1e3;
-        print!("{name:>10}{least:>14.2}{:>14}{:>10}", ms(&cost.times), cost.counts.lines);
-        for stage in &cost.stages {
-            print!("{:>14}", ms(stage));
+        let way = Way::new(if has_shortcuts { EVERYTHING } else { DETECTORS }, &profile);
+        let wanted = (has_shortcuts && percent > 0, percent == 0);
+        let cost = measure(way, wanted, (percent, runs), (&copy, &counters))?;
+        let ms = |time: Duration| format!("{:.2}", time.as_secs_f64() * 1e3);
+        let (least, median) = (cost.times.least(), cost.times.median());
+        print!("{name:>10}{:>14}{:>14}{:>10}", ms(least), ms(median), cost.counts.lines);
+        for (_, time) in cost.stages.medians() {
+            print!("{:>14}", ms(time));
         }
         println!();
     }
     Ok(())
 }
 
-/// Scans again and again while a part of the processes runs.
+/// Scans again and again while a part of the processes runs, in percent. Only scans count that are
+/// light, or keep their rows, as `wanted`.
 fn measure(
-    parts: &[Part],
-    percent: usize,
-    runs: usize,
+    mut way: Way,
+    wanted: (bool, bool),
+    (percent, runs): (usize, usize),
     (copy, counters): (&Copy, &Counters),
-    profile: &Profile,
 ) -> Result<Cost, Error> {
     let mut source = copy.open()?;
-    let mut way = Way::new(parts, profile);
     let mut now = Now::at(1_795_000_000_000_000_000);
     way.scan(&mut source, now);
     way.hash_all(&mut source);
     let mut caches = Caches::default();
     let mut cost = Cost::default();
-    let wanted = (parts.contains(&Part::Shortcuts) && percent > 0, percent == 0);
     let counts = |way: &Way| {
         let figures = way.figures();
         (figures.is_light && !figures.has_kept, figures.has_kept) == wanted
@@ -302,9 +292,7 @@ fn measure(
         way.drop_records();
         if counts(&way) {
             cost.times.0.push(time);
-            for (times, ns) in cost.stages.iter_mut().zip(stages) {
-                times.0.push(std::time::Duration::from_nanos(ns));
-            }
+            cost.stages.add(stages);
         }
     }
     Err("this machine has no such scans".into())

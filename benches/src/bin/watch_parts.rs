@@ -15,13 +15,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use panoptes_benches::KEY;
-use panoptes_benches::parts::{Part, Way};
+use panoptes_benches::parts::{Part, StageTimes, Way};
 use panoptes_benches::times::{Times, timed};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::system::kernel_of;
 use panoptes_engine::time::Now;
 use panoptes_engine::walk::{Scope, Walker};
-use panoptes_engine::watch::Stage;
 use panoptes_profiles::{Options, Profile, discover};
 use panoptes_sources::{FileSource, MemorySource, Replay};
 
@@ -45,8 +44,7 @@ struct Timed {
     name: &'static str,
     way: Way,
     times: Times,
-    /// By stage.
-    stages: [Times; Stage::ALL.len()],
+    stages: StageTimes,
 }
 
 impl Timed {
@@ -58,9 +56,7 @@ impl Timed {
     fn scan<S: MemorySource>(&mut self, source: &mut S, now: Now) -> Duration {
         let (time, stages) = timed(|| self.way.scan_stages(source, now));
         self.way.drop_records();
-        for (times, ns) in self.stages.iter_mut().zip(stages) {
-            times.0.push(Duration::from_nanos(ns));
-        }
+        self.stages.add(stages);
         time
     }
 }
@@ -73,6 +69,10 @@ fn main() -> ExitCode {
             runs = arguments.next().and_then(|runs| runs.parse().ok()).unwrap_or(runs).max(3);
         } else if argument == "--only" {
             only = arguments.next();
+            if only.as_ref().is_none_or(|only| !WAYS.iter().any(|(name, _)| name == only)) {
+                eprintln!("watch_parts: PARTS is one of {}", WAYS.map(|way| way.0).join("; "));
+                return ExitCode::from(2);
+            }
         } else {
             path = Some(argument);
         }
@@ -133,8 +133,8 @@ fn measure<S: MemorySource>(source: &mut S, runs: usize, only: Option<&str>) {
     }
     for way in &ways {
         print!("{:>15}:", way.name);
-        for (stage, times) in Stage::ALL.iter().zip(&way.stages) {
-            print!("  {} {:.2?}", stage.name(), times.median());
+        for (stage, time) in way.stages.medians() {
+            print!("  {stage} {time:.2?}");
         }
         println!();
     }

@@ -152,8 +152,6 @@ pub struct Walker {
     places: TaskPlaces,
     resting: Resting,
     may_be_light: bool,
-    /// Whether the rows of this scan are worth keeping although it is a light one.
-    keeps_light: bool,
     /// The system that is scanned, and its scans since watching began.
     system: u64,
     scans: u64,
@@ -362,7 +360,6 @@ impl Walker {
             places: TaskPlaces::new(),
             resting: Resting::with_capacity(limits.processes as usize),
             may_be_light: false,
-            keeps_light: false,
             system: 0,
             scans: 0,
             interface_age: 0,

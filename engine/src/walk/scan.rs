@@ -28,7 +28,7 @@ impl Walker {
         let memory = &mut Memory::new(source, kernel, *budget);
         self.begin_scan(memory, scope);
         self.snapshot.is_light = false;
-        self.read_rows(memory, scope)
+        self.read_rows(memory, scope, false)
     }
 
     /// The same, but keeps the rows of the last scan if no task has run on the machine since that
@@ -50,8 +50,7 @@ impl Walker {
         self.snapshot.is_light = self.may_be_light && (may_lighten || !self.idle.rests_on());
         let has_counts = self.idle.has_counts(self.origin(scope));
         self.snapshot.has_run = !self.snapshot.has_rested && has_counts;
-        self.keeps_light = may_lighten;
-        self.read_rows(memory, scope)
+        self.read_rows(memory, scope, may_lighten)
     }
 
     /// Reads the facts about the machine, and whether it has rested since the last scan.
@@ -67,8 +66,13 @@ impl Walker {
         Origin { system: self.system, scan: self.scans, scope }
     }
 
-    /// Makes all rows anew.
-    fn read_rows(&mut self, memory: &mut Memory<'_>, scope: Scope) -> Result<&Snapshot, ScanError> {
+    /// Makes all rows anew. Those of a light scan are worth keeping only if it `keeps_light` ones.
+    fn read_rows(
+        &mut self,
+        memory: &mut Memory<'_>,
+        scope: Scope,
+        keeps_light: bool,
+    ) -> Result<&Snapshot, ScanError> {
         self.clear();
         let kernel = memory.kernel;
         let tasks = self.read_tasks(memory);
@@ -117,7 +121,7 @@ impl Walker {
         self.snapshot.is_light &= self.snapshot.left.of_resting > 0;
         let origin = self.origin(scope);
         self.idle.count(origin, &self.snapshot.machine);
-        if self.is_whole() && (!self.snapshot.is_light || self.keeps_light) {
+        if self.is_whole() && (!self.snapshot.is_light || keeps_light) {
             self.idle.end(origin, self.snapshot.losses);
         }
         Ok(&self.snapshot)

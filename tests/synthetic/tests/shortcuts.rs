@@ -574,7 +574,7 @@ fn what_hides_from_the_counts_is_found_within_a_second_and_counted() {
 }
 
 /// A light scan shows no descriptors of a proxy that rests. So it may show a shell that is connected
-/// to the proxy, and not to whom the proxy is. The alert waits for the scan that shows both.
+/// to the proxy, but not the proxy's own peer. The alert waits for the scan that shows both.
 #[test]
 fn a_shell_behind_a_proxy_that_rests_is_reported_with_the_proxy() {
     for seed in 0..4 {
