@@ -573,7 +573,7 @@ fn what_hides_from_the_counts_is_found_within_a_second_and_counted() {
     assert!(late.as_ref().is_some_and(|count| count.as_u64() >= Some(1)), "{late:?}");
 }
 
-/// A light scan shows no descriptors of a proxy that rests. So it may show a shell that is connected
+/// A light scan shows no descriptors of a proxy that rests. It may show a shell that is connected
 /// to the proxy, but not the proxy's own peer. The alert waits for the scan that shows both.
 #[test]
 fn a_shell_behind_a_proxy_that_rests_is_reported_with_the_proxy() {
