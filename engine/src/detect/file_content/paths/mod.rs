@@ -56,7 +56,8 @@ const SEARCHES_MAX: usize = 4;
 const NAMED_NS: i64 = 50_000_000;
 /// A step of the machine's clock by more than this is no correction.
 const CLOCK_STEP_NS: i64 = 500_000_000;
-/// How long a package manager's event waits for a sweep that began after it ended.
+/// How long a package manager's event waits for a sweep that began after it ended, and for what
+/// that finds.
 const SWEEP_WAIT_NS: i64 = 30_000_000_000;
 /// Number of strings that waiting changes need.
 pub(super) const STRINGS: usize = PENDING_MAX;
@@ -115,12 +116,14 @@ impl Paths {
         }
     }
 
-    /// Whether changes until then, when a package manager ended, may still be found.
+    /// Whether changes until then, when a package manager ended, may still be found, or wait until
+    /// it is decided whose they are.
     pub(super) fn may_find_until(&self, ended: Monotonic, now: Monotonic) -> bool {
         let is_swept = self.complete.is_some_and(|began| began.since(ended) > 0);
+        let is_open = !is_swept || !self.pending.is_empty();
         self.is_wanted
             && (self.pending.iter().any(Pending::has_manager)
-                || !is_swept && now.since(ended) < SWEEP_WAIT_NS)
+                || is_open && now.since(ended) < SWEEP_WAIT_NS)
     }
 
     /// Notes what a path names: a descriptor's closing has reported it.

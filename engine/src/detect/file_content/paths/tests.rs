@@ -51,6 +51,8 @@ struct Machine {
     root: u64,
     inodes: u64,
     calendar_ns: i64,
+    /// Number of tables that scans leave.
+    left_tables: u32,
 }
 
 impl Machine {
@@ -72,6 +74,7 @@ impl Machine {
             root: 0,
             inodes: 10,
             calendar_ns: START * SECOND_NS,
+            left_tables: 0,
             memory,
         };
         machine.root = machine.dentry(0, "", mode::S_IFDIR, 0);
@@ -179,6 +182,7 @@ impl Machine {
             self.calendar_ns += SCAN_NS;
             World::default().show(&mut self.snapshot);
             self.snapshot.machine.calendar_ns = Some(self.calendar_ns);
+            self.snapshot.left.tables = self.left_tables;
             let leader = self.snapshot.threads.iter().position(|row| row.task.tgid == 1).unwrap();
             self.snapshot.threads[Index::new(leader).unwrap()].task.fs = KernelVa(self.fs);
             let cx = ScanContext {
@@ -366,6 +370,24 @@ fn what_finds_no_room_is_found_by_the_next_sweep() {
     assert_eq!(seen + machine.run(6000).len(), files.len());
     assert!(!machine.files.paths.may_find_until(ended, machine.now.monotonic));
     assert_eq!(machine.run(2000), []);
+}
+
+/// A change that a sweep has found waits for a scan that leaves nothing.
+#[test]
+fn an_event_of_a_package_manager_waits_until_all_changes_are_decided() {
+    let (mut machine, _, tail) = swept();
+    let inode = machine.inode_of(tail);
+    machine.set_content(inode, 5, machine.seconds());
+    machine.left_tables = 1;
+    let ended = machine.now.monotonic;
+    let is_awaited =
+        |machine: &Machine| machine.files.paths.may_find_until(ended, machine.now.monotonic);
+    assert_eq!(machine.run(1500), []);
+    let swept = machine.files.paths.complete;
+    assert!(swept.is_some_and(|began| began.since(ended) > 0) && is_awaited(&machine));
+    machine.left_tables = 0;
+    assert_eq!(machine.run(500), found("/usr/bin/tail", Some(4), 5));
+    assert!(!is_awaited(&machine));
 }
 
 #[test]
