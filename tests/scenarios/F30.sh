@@ -106,8 +106,6 @@ act
 for path in $paths; do
   (exec 7>>"$path"; scanned; echo "# f30" >&7; scanned; exec 7>&-; scanned) & wait $!
 done
-# The scan that shows the last closing may be a light one. A whole one follows, which decides.
-scanned
 over $mapper
 sleep 4
 #: clean

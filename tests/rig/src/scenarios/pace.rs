@@ -6,7 +6,7 @@
 //!
 //! Nothing outside shows when a scan begins or ends. So a helper inside starts markers, processes
 //! that do nothing: a scan that finds a marker ends after the marker began, and the next scan
-//! begins after that.
+//! begins after that. Such a scan may be an early or a light one. Whole ones follow soon.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
@@ -23,6 +23,8 @@ use crate::guest::Guest;
 
 /// Maximum time until a required record comes: longer than anything takes on a busy host.
 pub(super) const PATIENCE: Duration = Duration::from_mins(1);
+/// Time in which scans read what early and light ones have left: some intervals.
+const LEFT: Duration = Duration::from_millis(50);
 /// The port's name, inside.
 const PORT: &str = "panoptes.pace";
 /// The functions by which scripts ask.
@@ -99,6 +101,7 @@ impl Pace {
                 return Err(Error::new("the watcher does not see a new process"));
             }
         }
+        std::thread::sleep(LEFT);
         Ok(())
     }
 
