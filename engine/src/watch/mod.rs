@@ -471,8 +471,12 @@ impl Watched {
         Ok(())
     }
 
-    /// Whether the kernel has counted a fork since the last scan began. It reads only the count.
-    pub fn has_births<S: MemorySource>(&self, workspace: &mut Workspace, source: &mut S) -> bool {
+    /// Whether an early scan is worth its time: a finding waits for what the last scan has left, or
+    /// the kernel has counted a fork since that scan began. It reads only the count.
+    pub fn wants_scan<S: MemorySource>(&self, workspace: &mut Workspace, source: &mut S) -> bool {
+        if self.detectors.reverse_shells.waits() {
+            return true;
+        }
         let counted = self.state.forks();
         let now = workspace.walker.read_forks(source, &self.kernel);
         counted.is_some() && now.is_some() && counted != now

@@ -297,6 +297,11 @@ impl Watch {
         (records, self.workspace.snapshot().is_kept)
     }
 
+    /// Whether the last scan asks for an early one.
+    fn wants_scan(&mut self, machine: &mut Machine) -> bool {
+        self.watched.wants_scan(&mut self.workspace, &mut Source::new(machine))
+    }
+
     /// Scans once, so long after the last time; returns the records.
     fn scan_after(&mut self, ns: i64, machine: &mut Machine) -> Vec<Value> {
         self.now = self.now.after(ns);
@@ -587,12 +592,12 @@ fn a_shell_behind_a_proxy_that_rests_is_reported_with_the_proxy() {
         machine.accept(proxy, inside, port);
         machine.connect(proxy, address("10.0.2.15:40001"), address("203.0.113.7:4441"));
         let socket = machine.connect(shell, port, inside);
-        let (mut alerts, mut light) = (Vec::new(), 0);
+        let (mut alerts, mut light, begin) = (Vec::new(), 0, 150 + 7 * seed);
         for number in 0..300 {
             machine.tick(INTERVAL_NS as u64);
             machine.act_as(other);
             machine.set_name(other, &format!("n{number}"));
-            if number == 150 + 7 * seed {
+            if number == begin {
                 (0..3).for_each(|standard| machine.dup2(shell, socket, standard));
                 machine.exec(shell, "/bin/bash", &["bash", "-i"]);
             }
@@ -604,11 +609,13 @@ fn a_shell_behind_a_proxy_that_rests_is_reported_with_the_proxy() {
                 let ids = list.iter().map(|it| it["process_details"]["process_id"].as_u64());
                 Some((number, ids.collect::<Vec<_>>()))
             }));
+            let waits = number >= begin && alerts.is_empty();
+            assert_eq!(watch.wants_scan(&mut machine), waits, "{seed}: scan {number}");
         }
         assert!(light > 200, "{light} scans were light");
         let expected = [proxy, shell].map(|pid| Some(pid.into()));
         let [(number, ids)] = &alerts[..] else { panic!("{seed}: {alerts:?}") };
         assert_eq!(ids[..], expected, "{seed}: in scan {number}");
-        assert!((0..3).contains(&(number - 150 - 7 * seed)), "{seed}: in scan {number}");
+        assert_eq!(*number, begin + 1, "{seed}");
     }
 }

@@ -437,8 +437,9 @@ impl<S: Scan> Scanner<S> {
         }
     }
 
-    /// While no scan is due before `due`, makes a system due whose machine has started something.
-    /// Systems take turns, and one that waits for the stock keeps it from the others.
+    /// While no scan is due before `due`, makes a system due whose machine has started something
+    /// or whose findings wait. Systems take turns, and one that waits for the stock keeps it from
+    /// the others.
     fn make_early(&mut self, now: u64, due: u64) -> bool {
         if !self.looks_early() {
             return false;
@@ -459,7 +460,8 @@ impl<S: Scan> Scanner<S> {
         false
     }
 
-    /// Looks at a system's count of forks, and makes the system due if that has grown.
+    /// Looks at a system's count of forks, and makes the system due if that has grown, or if
+    /// findings wait.
     fn look(&mut self, at: usize, now: u64, due: u64) -> Look {
         let (begin, is_shared) = (self.now_ns(), self.slots.len() > 1);
         let Self { slots, scratch, state, stock, .. } = self;
@@ -472,12 +474,12 @@ impl<S: Scan> Scanner<S> {
         if slot.early.is_due(now) && stock.left() > 0 {
             // It reads memory, which may not answer.
             state.begins(slot.index, begin);
-            let looked = caught(|| slot.system.has_births(scratch));
+            let looked = caught(|| slot.system.wants_scan(scratch));
             state.ends();
             match looked {
-                Ok(has_births) => {
+                Ok(wants_scan) => {
                     let took = nanoseconds(self.start.elapsed()).saturating_sub(begin);
-                    slot.early.looked(now, took, has_births);
+                    slot.early.looked(now, took, wants_scan);
                     stock.take(took);
                 }
                 Err(panic) => {

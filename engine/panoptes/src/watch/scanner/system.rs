@@ -38,8 +38,9 @@ pub(in crate::watch) trait Scan: Send + 'static {
     /// Whether a look at the machine's count of forks is cheap.
     fn can_look(&self) -> bool;
 
-    /// Whether the machine has started a process or a thread since the last scan began.
-    fn has_births(&mut self, scratch: &mut Self::Scratch) -> bool;
+    /// Whether an early scan is worth its time: the machine has started a process or a thread since
+    /// the last scan began, or a finding waits for the next one.
+    fn wants_scan(&mut self, scratch: &mut Self::Scratch) -> bool;
 
     /// Whether files wait to be hashed.
     fn has_work(&self) -> bool;
@@ -214,8 +215,8 @@ impl Scan for System {
         self.source.is_quick()
     }
 
-    fn has_births(&mut self, workspace: &mut Workspace) -> bool {
-        self.watched.has_births(workspace, &mut self.source)
+    fn wants_scan(&mut self, workspace: &mut Workspace) -> bool {
+        self.watched.wants_scan(workspace, &mut self.source)
     }
 
     fn has_work(&self) -> bool {

@@ -113,7 +113,7 @@ impl Scan for Fake {
         true
     }
 
-    fn has_births(&mut self, (): &mut ()) -> bool {
+    fn wants_scan(&mut self, (): &mut ()) -> bool {
         self.births
     }
 
