@@ -3,9 +3,9 @@
 //! A process that lives for a millisecond ends between two scans. So a scanner that waits looks at
 //! one number of each system, its kernel's count of forks. A system whose count has grown is
 //! scanned early, and again while what began may still change fast: a shell is forked, calls exec,
-//! and gets its connection. So is a system whose findings wait for what a light scan has left. Other
-//! early scans leave what processes have that have not run ([`Snapshot::is_light`]), so they cost
-//! less.
+//! and gets its connection. Such scans leave what processes have that have not run
+//! ([`Snapshot::is_light`]), so they cost less than others. A system whose findings wait for what
+//! was left is scanned early, too, and whole.
 //!
 //! All times are nanoseconds. What early scans use comes from a stock that time refills.
 //!
