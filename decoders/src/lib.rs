@@ -23,6 +23,7 @@ pub mod address;
 pub mod container;
 pub mod kernel;
 pub mod layout;
+pub mod packet;
 pub mod paging;
 pub mod source;
 pub mod text;

@@ -91,6 +91,7 @@ mod details_kind;
 pub mod dialect;
 pub mod failpoints;
 pub mod filter;
+pub mod flow;
 pub mod json;
 pub mod output;
 pub mod panics;

@@ -48,6 +48,13 @@ pub enum Command {
     /// Run as a service: watch every configured system until stopped
     #[command(after_help = RUN_HELP)]
     Run(Settings),
+    /// Audit network flows: packets in, argus records out, with the options of argus(8)
+    #[command(override_usage = FLOW_USAGE, after_help = crate::flow::HELP, disable_help_flag = true)]
+    Flow {
+        /// The options of argus(8); -h lists them
+        #[arg(value_name = "OPTION", trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<std::ffi::OsString>,
+    },
     /// List what can be watched from here: QEMU/KVM guests, this host, functions of DMA devices
     #[command(after_help = SYSTEMS_HELP)]
     Systems {
@@ -322,6 +329,9 @@ SYSTEM is one of:
   host:      this machine, through /proc/kcore (as root)
   doca:DEVICE/VUID
              the host of a BlueField, or a virtual machine on it, by DMA (see panoptes systems)";
+
+/// How the flow auditor is called.
+const FLOW_USAGE: &str = "panoptes flow [OPTIONS] -r FILE... -w FILE";
 
 const SCAN_HELP: &str = "\
 Examples:

@@ -16,6 +16,7 @@ pub mod config;
 pub mod dma;
 mod doctor;
 pub mod exit;
+mod flow;
 pub mod guests;
 pub mod interfaces;
 pub mod memory;

@@ -18,14 +18,16 @@ use crate::doctor::doctor;
 use crate::exit::{Exit, Failure, print};
 use crate::message::Messages;
 use crate::request::{Refusal, ScanRequest, WatchRequest, loader};
-use crate::{profile, sbom, scan, systems, watch};
+use crate::{flow, profile, sbom, scan, systems, watch};
 
 /// Runs the program with `arguments`, which start with the program's own name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    // Documented, so that it gets its own message.
-    if is_called(&arguments, "argus") || arguments.get(1).is_some_and(|word| word == "flow") {
-        return end(&Failure::not_built("the flow auditor (`argus`, `panoptes flow`)"));
+    // Its options are those of argus(8), which only it can read.
+    let begin = if is_called(&arguments, "argus") { Some(1) } else { None };
+    let begin = begin.or(arguments.get(1).is_some_and(|word| word == "flow").then_some(2));
+    if let Some(begin) = begin {
+        return flow::run(&arguments[begin..]).unwrap_or_else(|failure| end(&failure));
     }
     let parsed = match Arguments::try_parse_from(&arguments) {
         Ok(parsed) => parsed,
@@ -58,6 +60,7 @@ fn carry_out(command: Command) -> Result<Exit, Refusal> {
         Command::Run(settings) => {
             watch_systems(&WatchRequest::run(settings, Path::new(DEFAULT_CONFIG))?)?
         }
+        Command::Flow { options } => flow::run(&options)?,
         Command::Systems { json, config } => {
             let settings = Settings { config, ..Settings::default() };
             let loaded = loader(Mode::Scan, settings).load()?;
@@ -193,7 +196,7 @@ fn end(failure: &Failure) -> Exit {
 }
 
 /// Writes a line to stderr; if stderr is closed, the line is lost.
-fn print_line(line: &str) {
+pub(crate) fn print_line(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 

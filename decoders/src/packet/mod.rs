@@ -1,0 +1,207 @@
+//! Network packets: the headers from the link layer to the transport layer.
+//!
+//! [`decode`] takes a captured frame and gives a [`Packet`]. It opens VLAN tags, MPLS, PPPoE, GRE,
+//! IP in IP and, if [`Tunnels::Discover`] asks for it, tunnels that only a UDP port shows. What a
+//! [`Packet`] describes is the innermost header that it could read. A header that the capture cut
+//! off ends the way inwards and is no error.
+//!
+//! [`transport`] has the headers behind IP, [`program`] classic BPF filters.
+//!
+//! Every length comes from a stranger. Each function checks it, takes a bounded number of steps and
+//! allocates nothing.
+
+mod arp;
+mod ip;
+mod link;
+pub mod program;
+pub mod transport;
+mod tunnel;
+
+pub use arp::{Arp, ArpOperation};
+pub use ip::{Fragment, Ip};
+pub use link::{Ether, Llc, Mpls};
+
+/// The number of headers that are opened in one packet. More occur only in forged packets.
+const HEADERS_MAX: u32 = 24;
+
+/// Values of the Ethernet type field (IEEE 802 numbers of IANA).
+pub mod ethertype {
+    pub const IPV4: u16 = 0x0800;
+    pub const ARP: u16 = 0x0806;
+    /// Ethernet in GRE: RFC 1701, NVGRE.
+    pub const BRIDGE: u16 = 0x6558;
+    pub const RARP: u16 = 0x8035;
+    pub const VLAN: u16 = 0x8100;
+    pub const IPV6: u16 = 0x86dd;
+    pub const PPP: u16 = 0x880b;
+    pub const MPLS: u16 = 0x8847;
+    pub const MPLS_MULTICAST: u16 = 0x8848;
+    pub const PPPOE_SESSION: u16 = 0x8864;
+    /// The outer tag of 802.1ad.
+    pub const QINQ: u16 = 0x88a8;
+    /// ERSPAN type II, in GRE.
+    pub const ERSPAN: u16 = 0x88be;
+    /// The outer tag of switches before 802.1ad.
+    pub const QINQ_OLD: u16 = 0x9100;
+    /// Smaller values are lengths: IEEE 802.3 §3.2.6.
+    pub const FIRST: u16 = 0x0600;
+}
+
+/// The headers around an innermost one, as a set of bits. They are those of the argus record
+/// (`include/argus_def.h` of argus 3.0.8, `ARGUS_ENCAPS_*`).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Encapsulation(pub u32);
+
+impl Encapsulation {
+    pub const MPLS: u32 = 0x1;
+    pub const ETHERNET: u32 = 0x2;
+    pub const VLAN: u32 = 0x4;
+    pub const LLC: u32 = 0x8;
+    pub const PPP: u32 = 0x10;
+    pub const GRE: u32 = 0x40;
+    pub const AH: u32 = 0x80;
+    pub const IPV4: u32 = 0x100;
+    pub const IPV6: u32 = 0x200;
+    pub const HDLC: u32 = 0x400;
+    pub const CISCO_HDLC: u32 = 0x800;
+    pub const LINUX_COOKED: u32 = 0x2000;
+    pub const WIRELESS: u32 = 0x2_0000;
+    pub const TEREDO: u32 = 0x40_0000;
+    pub const ERSPAN: u32 = 0x400_0000;
+
+    /// Adds one.
+    pub(crate) fn add(&mut self, bit: u32) {
+        self.0 |= bit;
+    }
+}
+
+/// Which tunnels are opened.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Tunnels {
+    /// Those that a protocol number declares: GRE, IP in IP.
+    #[default]
+    Declared,
+    /// Also those that a UDP port suggests: VXLAN, Geneve, GTP-U, L2TP, Teredo.
+    Discover,
+}
+
+/// The innermost header of a packet below the transport layer.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Network<'a> {
+    Ip(Ip<'a>),
+    Arp(Arp),
+    Llc(Llc),
+    /// Something that has an Ethernet type, and that is not decoded or was cut off.
+    Other(u16),
+    /// A link layer that is not decoded, or a frame that was cut off within it.
+    #[default]
+    Unknown,
+}
+
+/// What the headers of a packet contain.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Packet<'a> {
+    /// The innermost Ethernet header.
+    pub ether: Option<Ether>,
+    pub encapsulation: Encapsulation,
+    /// The last tag of 802.1Q or 802.1ad: priority, drop eligibility and id.
+    pub vlan: Option<u16>,
+    pub mpls: Option<Mpls>,
+    pub network: Network<'a>,
+    /// Length in bytes, on the wire, of what follows the innermost header that was read.
+    pub payload_length: u32,
+}
+
+/// Decodes a frame. `link` is a LINKTYPE number of tcpdump.org, `wire_length` the frame's length
+/// in bytes before the capture cut it.
+#[inline]
+pub fn decode(link: u16, bytes: &[u8], wire_length: u32, tunnels: Tunnels) -> Packet<'_> {
+    let mut packet = Packet::default();
+    let mut rest = Rest { bytes, length: wire_length };
+    let mut next = link::first(link);
+    for _ in 0..HEADERS_MAX {
+        let step = match next {
+            Header::Link(kind) => link::decode(kind, &mut packet, &mut rest),
+            Header::Ethertype(kind) => ethertype(kind, &mut packet, &mut rest),
+            Header::Ip => ip::decode(&mut packet, &mut rest, tunnels),
+        };
+        match step {
+            Some(header) => next = header,
+            None => break,
+        }
+    }
+    packet.payload_length = rest.length;
+    packet
+}
+
+/// Decodes what an Ethernet type announces.
+#[inline]
+fn ethertype(kind: u16, packet: &mut Packet<'_>, rest: &mut Rest<'_>) -> Option<Header> {
+    packet.network = Network::Other(kind);
+    match kind {
+        ethertype::IPV4 | ethertype::IPV6 => Some(Header::Ip),
+        ethertype::ARP | ethertype::RARP => {
+            packet.network = Network::Arp(arp::decode(rest.bytes)?);
+            None
+        }
+        _ => link::between(kind, packet, rest),
+    }
+}
+
+/// The header that comes next.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Header {
+    Link(link::Kind),
+    Ethertype(u16),
+    /// IPv4 or IPv6: the first four bits decide.
+    Ip,
+}
+
+/// What is left of a frame.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Rest<'a> {
+    /// What was captured of it.
+    pub(crate) bytes: &'a [u8],
+    /// Its length in bytes on the wire.
+    pub(crate) length: u32,
+}
+
+impl<'a> Rest<'a> {
+    /// Goes behind `count` bytes; `None` if the capture ends before.
+    #[inline]
+    pub(crate) fn skip(&mut self, count: usize) -> Option<()> {
+        self.bytes = self.bytes.get(count..)?;
+        self.length = self.length.saturating_sub(count as u32);
+        Some(())
+    }
+
+    /// Takes an array from the front; `None` if the capture ends within it.
+    #[inline]
+    pub(crate) fn take<const N: usize>(&mut self) -> Option<&'a [u8; N]> {
+        let (head, bytes) = self.bytes.split_first_chunk()?;
+        self.bytes = bytes;
+        self.length = self.length.saturating_sub(N as u32);
+        Some(head)
+    }
+
+    /// The array at the front, which stays there.
+    #[inline]
+    pub(crate) fn peek<const N: usize>(&self) -> Option<&'a [u8; N]> {
+        self.bytes.first_chunk()
+    }
+}
+
+/// The big-endian number at an offset; `None` behind the end.
+#[inline]
+pub(crate) fn be16(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_be_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+/// The big-endian number at an offset; `None` behind the end.
+#[inline]
+pub(crate) fn be32(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_be_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,229 @@
+//! Frames made by hand, and what is read of them.
+
+use std::vec::Vec;
+
+use proptest::prelude::*;
+
+use super::transport::{Icmp, Tcp, flag, option, ports};
+use super::*;
+
+/// An Ethernet header.
+fn ether(kind: u16) -> Vec<u8> {
+    let mut bytes = [[2, 0, 0, 0, 0, 2], [2, 0, 0, 0, 0, 1]].concat();
+    bytes.extend(kind.to_be_bytes());
+    bytes
+}
+
+/// An IPv4 packet from 10.0.0.1 to 10.0.0.2.
+fn ipv4(protocol: u8, payload: &[u8]) -> Vec<u8> {
+    let length = 20 + payload.len() as u16;
+    let mut bytes = Vec::from([0x45, 0x10]);
+    bytes.extend(length.to_be_bytes());
+    bytes.extend([0x12, 0x34, 0x40, 0, 64, protocol, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+    bytes.extend(payload);
+    bytes
+}
+
+/// An IPv6 packet from ::1 to ::2.
+fn ipv6(next: u8, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::from([0x6a, 0xb1, 0x23, 0x45]);
+    bytes.extend((payload.len() as u16).to_be_bytes());
+    bytes.extend([next, 63]);
+    bytes.extend(1_u128.to_be_bytes());
+    bytes.extend(2_u128.to_be_bytes());
+    bytes.extend(payload);
+    bytes
+}
+
+const UDP: [u8; 12] = [0x14, 0xe9, 0, 53, 0, 12, 0, 0, 1, 2, 3, 4];
+
+fn read(bytes: &[u8]) -> Packet<'_> {
+    decode(1, bytes, bytes.len() as u32, Tunnels::Declared)
+}
+
+fn ip<'a>(packet: &Packet<'a>) -> Ip<'a> {
+    let Network::Ip(ip) = packet.network else { panic!("no IP: {packet:?}") };
+    ip
+}
+
+#[test]
+fn a_packet_of_each_version_is_read() {
+    let bytes = [ether(ethertype::IPV4), ipv4(17, &UDP), Vec::from([0; 6])].concat();
+    let packet = read(&bytes);
+    let four = ip(&packet);
+    assert_eq!((four.source, four.destination), (0x0a00_0001, 0x0a00_0002));
+    assert_eq!((four.protocol, four.ttl, four.tos, four.id), (17, 64, 0x10, 0x1234));
+    assert_eq!((four.payload, four.payload_length), (&UDP[..], 12), "without padding");
+    assert_eq!(four.fragment, None);
+    assert_eq!(ports(four.payload), Some((5353, 53)));
+    assert_eq!(packet.ether.expect("a header").source, [2, 0, 0, 0, 0, 1]);
+    assert_eq!(packet.encapsulation.0, Encapsulation::ETHERNET);
+
+    let bytes = [ether(ethertype::IPV6), ipv6(17, &UDP)].concat();
+    let packet = read(&bytes);
+    let six = ip(&packet);
+    assert_eq!((six.source, six.destination, six.is_v6), (1, 2, true));
+    assert_eq!((six.protocol, six.ttl, six.tos, six.flow_label), (17, 63, 0xab, 0x1_2345));
+    assert_eq!((six.payload, six.payload_length), (&UDP[..], 12));
+}
+
+#[test]
+fn tags_labels_and_sessions_lead_to_the_packet_behind() {
+    let inner = ipv4(17, &UDP);
+    let tags = |kind: u16, between: &[u8]| [&ether(kind)[..], between, &inner[..]].concat();
+    for (bytes, bits) in [
+        (tags(ethertype::VLAN, &[0, 7, 8, 0]), Encapsulation::VLAN),
+        (tags(ethertype::QINQ, &[0, 9, 0x81, 0, 0, 7, 8, 0]), Encapsulation::VLAN),
+        (tags(ethertype::MPLS, &[0, 1, 0x00, 64, 0, 2, 1, 64]), Encapsulation::MPLS),
+        (tags(ethertype::PPPOE_SESSION, &[0x11, 0, 0, 1, 0, 46, 0, 0x21]), Encapsulation::PPP),
+        (tags(38, &[0xaa, 0xaa, 3, 0, 0, 0, 8, 0]), Encapsulation::LLC),
+    ] {
+        let packet = read(&bytes);
+        assert_eq!(ip(&packet).payload, UDP);
+        assert_eq!(packet.encapsulation.0, bits | Encapsulation::ETHERNET);
+        assert_eq!(packet.vlan, (bits == Encapsulation::VLAN).then_some(7));
+        let mpls = Mpls { word: 0x0001_0040, depth: 2 };
+        assert_eq!(packet.mpls, (bits == Encapsulation::MPLS).then_some(mpls));
+    }
+}
+
+#[test]
+fn tunnels_are_opened_as_asked() {
+    let inner = ipv6(17, &UDP);
+    let gre = [&[0x20, 0, 0x86, 0xdd, 0, 0, 0, 9][..], &inner].concat();
+    let vxlan_inner = [ether(ethertype::IPV6), inner.clone()].concat();
+    let vxlan = [&[0x80, 0, 0x12, 0xb5, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 5, 0][..], &vxlan_inner];
+    let geneve = [&[0x80, 0, 0x17, 0xc1, 0, 0, 0, 0, 1, 0, 0x86, 0xdd, 0, 0, 5, 0][..]];
+    let geneve = [geneve[0], &[1, 2, 3, 4][..], &inner];
+    let teredo = [&[0xd, 0xd8, 0xd, 0xd8, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6][..], &inner];
+    let gtp = [&[8, 0x68, 8, 0x68, 0, 0, 0, 0, 0x30, 0xff, 0, 9, 0, 0, 0, 1][..], &inner];
+    for (protocol, payload, declared) in [
+        (47, gre, true),
+        (41, inner.clone(), true),
+        (17, vxlan.concat(), false),
+        (17, geneve.concat(), false),
+        (17, teredo.concat(), false),
+        (17, gtp.concat(), false),
+    ] {
+        let bytes = [ether(ethertype::IPV4), ipv4(protocol, &payload)].concat();
+        let length = bytes.len() as u32;
+        assert_eq!(ip(&decode(1, &bytes, length, Tunnels::Discover)).payload, UDP);
+        let packet = decode(1, &bytes, length, Tunnels::Declared);
+        assert_eq!(ip(&packet).payload == UDP, declared, "{protocol}");
+    }
+}
+
+#[test]
+fn what_is_no_tunnel_stays_what_it_is() {
+    // A port of VXLAN without its flag; GRE with an unknown type.
+    let vxlan = [0x80, 0, 0x12, 0xb5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5, 0];
+    let bytes = [ether(ethertype::IPV4), ipv4(17, &vxlan)].concat();
+    let packet = decode(1, &bytes, bytes.len() as u32, Tunnels::Discover);
+    assert_eq!((ip(&packet).protocol, ip(&packet).payload), (17, &vxlan[..]));
+    assert_eq!(packet.encapsulation.0, Encapsulation::ETHERNET);
+}
+
+#[test]
+fn extension_headers_lead_to_the_transport() {
+    let hop_by_hop = [0x2c, 0, 5, 2, 0, 0, 1, 0];
+    let first = [17, 0, 0, 1, 0, 0, 0, 9];
+    let bytes = [&ether(ethertype::IPV6)[..], &ipv6(0, &[&hop_by_hop[..], &first, &UDP].concat())];
+    let bytes = bytes.concat();
+    let packet = read(&bytes);
+    let fragment = Fragment { offset: 0, more: true, id: 9 };
+    assert_eq!((ip(&packet).protocol, ip(&packet).fragment), (17, Some(fragment)));
+    assert_eq!((ip(&packet).payload, ip(&packet).payload_length), (&UDP[..], 12));
+
+    let later = [17, 0, 1, 0x80, 0, 0, 0, 9];
+    let bytes = [ether(ethertype::IPV6), ipv6(44, &[&later[..], &UDP].concat())].concat();
+    assert_eq!(ip(&read(&bytes)).fragment, Some(Fragment { offset: 384, more: false, id: 9 }));
+    assert!(!ip(&read(&bytes)).is_first_fragment());
+
+    let ah = [17, 4, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9];
+    let bytes = [ether(ethertype::IPV4), ipv4(51, &[&ah[..], &UDP].concat())].concat();
+    let packet = read(&bytes);
+    assert_eq!((ip(&packet).protocol, ip(&packet).payload), (17, &UDP[..]));
+    assert_eq!(packet.encapsulation.0, Encapsulation::ETHERNET | Encapsulation::AH);
+}
+
+#[test]
+fn options_of_ip_and_tcp_are_named() {
+    let mut bytes = ipv4(6, &[]);
+    bytes[0] = 0x47;
+    bytes[3] = 28 + 32;
+    bytes.extend([1, 7, 3, 4, 148, 4, 0, 0]);
+    let tcp = [0, 80, 0x9c, 0x40, 0, 0, 3, 0xe8, 0, 0, 0, 1, 0x80, 0x12, 0xfa, 0xf0, 0, 0, 0, 0];
+    bytes.extend(tcp);
+    bytes.extend([2, 4, 5, 0xb4, 1, 3, 3, 7, 4, 2, 0, 0]);
+    let bytes = [ether(ethertype::IPV4), bytes].concat();
+    let packet = read(&bytes);
+    let ip = ip(&packet);
+    assert_eq!(ip.options, 0x41);
+    let tcp = Tcp::decode(ip.payload, ip.payload_length).expect("a header");
+    assert_eq!((tcp.sequence, tcp.acknowledgement, tcp.window), (1000, 1, 64_240));
+    assert_eq!(tcp.flags, flag::SYN | flag::ACK);
+    let bits = option::SEGMENT_SIZE | option::WINDOW_SCALE | option::SACK_PERMITTED;
+    assert_eq!((tcp.options, tcp.window_scale, tcp.data_length), (bits, Some(7), 0));
+}
+
+#[test]
+fn an_error_of_icmp_quotes_its_packet() {
+    let quoted = ipv4(17, &UDP);
+    let bytes = [&[3, 3, 0, 0, 0, 0, 0, 0][..], &quoted].concat();
+    let icmp = Icmp::decode(&bytes).expect("a header");
+    let ip = icmp.quoted().expect("a quoted packet");
+    assert_eq!((icmp.kind, icmp.code, ip.protocol), (3, 3, 17));
+    assert_eq!(ports(ip.payload), Some((5353, 53)));
+    assert_eq!(Icmp::decode(&bytes[..8]).expect("a header").quoted(), None);
+}
+
+#[test]
+fn what_was_cut_off_leaves_the_header_before() {
+    let bytes = [ether(ethertype::IPV4), ipv4(17, &UDP)].concat();
+    for length in 0..bytes.len() {
+        let packet = decode(1, &bytes[..length], bytes.len() as u32, Tunnels::Discover);
+        match length {
+            0..14 => assert_eq!(packet.network, Network::Unknown),
+            14..34 => assert_eq!(packet.network, Network::Other(ethertype::IPV4)),
+            _ => assert_eq!(ip(&packet).payload_length, 12),
+        }
+    }
+}
+
+#[test]
+fn other_link_layers_lead_to_the_packet() {
+    let inner = ipv4(17, &UDP);
+    let cooked = [&[0, 0, 0, 1, 0, 6, 2, 0, 0, 0, 0, 1, 0, 0, 8, 0][..], &inner].concat();
+    let cooked_2 = [&[8, 0, 0, 0, 0, 0, 0, 2, 0, 1, 0, 6, 2, 0, 0, 0, 0, 1, 0, 0][..], &inner];
+    let wireless = [&[0x88, 1][..], &[0; 24], &[0xaa, 0xaa, 3, 0, 0, 0, 8, 0], &inner].concat();
+    let radio = [&[0, 0, 9, 0, 0, 0, 0, 0, 0][..], &wireless].concat();
+    for (link, bytes) in [
+        (0, [&[2, 0, 0, 0][..], &inner].concat()),
+        (108, [&[0, 0, 0, 2][..], &inner].concat()),
+        (9, [&[0xff, 3, 0, 0x21][..], &inner].concat()),
+        (101, inner.clone()),
+        (104, [&[0x0f, 0, 8, 0][..], &inner].concat()),
+        (105, wireless),
+        (113, cooked),
+        (127, radio),
+        (276, cooked_2.concat()),
+    ] {
+        let packet = decode(link, &bytes, bytes.len() as u32, Tunnels::Declared);
+        assert_eq!(ip(&packet).payload, UDP, "link type {link}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_cause_a_panic(
+        link in 0_u16..300,
+        bytes in proptest::collection::vec(any::<u8>(), 0..200),
+        length in any::<u32>(),
+    ) {
+        let packet = decode(link, &bytes, length, Tunnels::Discover);
+        if let Network::Ip(ip) = packet.network {
+            let _ = Tcp::decode(ip.payload, ip.payload_length);
+            let _ = Icmp::decode(ip.payload).map(|icmp| icmp.quoted());
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Tunnels: IP packets that contain packets.
+
+use super::ip::protocol;
+use super::link::Kind;
+use super::{Encapsulation, Header, Ip, Packet, Rest, be16, ethertype};
+
+/// Ports of UDP that announce a tunnel (IANA).
+mod port {
+    pub(super) const L2TP: u16 = 1701;
+    pub(super) const GTP_USER: u16 = 2152;
+    pub(super) const TEREDO: u16 = 3544;
+    pub(super) const VXLAN: u16 = 4789;
+    /// VXLAN of Linux before it had a number.
+    pub(super) const VXLAN_OLD: u16 = 8472;
+    pub(super) const GENEVE: u16 = 6081;
+}
+
+/// Opens a tunnel; `None` if there is none, and then `rest` is unchanged.
+pub(super) fn decode(ip: &Ip<'_>, packet: &mut Packet<'_>, rest: &mut Rest<'_>) -> Option<Header> {
+    let mut inner = *rest;
+    let outer = if ip.is_v6 { Encapsulation::IPV6 } else { Encapsulation::IPV4 };
+    let (header, bits) = match ip.protocol {
+        protocol::GRE => (gre(&mut inner)?, Encapsulation::GRE),
+        protocol::IPV4 | protocol::IPV6 => (Header::Ip, outer),
+        protocol::UDP => udp(&mut inner)?,
+        _ => return None,
+    };
+    if header == Header::Ip && !matches!(inner.bytes.first()? >> 4, 4 | 6) {
+        return None;
+    }
+    packet.encapsulation.add(bits);
+    *rest = inner;
+    Some(header)
+}
+
+/// GRE of RFC 2784 and RFC 2890, and version 1, which carries PPP (RFC 2637).
+fn gre(rest: &mut Rest<'_>) -> Option<Header> {
+    let header: &[u8; 4] = rest.take()?;
+    let (flags, kind) = (be16(header, 0)?, be16(header, 2)?);
+    let has = |bit: u16| usize::from(flags & bit != 0);
+    let (checksum, routing, key, sequence) = (0x8000, 0x4000, 0x2000, 0x1000);
+    match flags & 7 {
+        0 => {
+            let checksum = usize::from(flags & (checksum | routing) != 0);
+            rest.skip(4 * (checksum + has(key) + has(sequence)))?;
+            if flags & routing != 0 {
+                return None; // Source routes of RFC 1701, which RFC 2784 has removed.
+            }
+            // A frame of ERSPAN without a sequence number has no ERSPAN header.
+            if kind == ethertype::ERSPAN && flags & sequence == 0 {
+                return Some(Header::Link(Kind::Ethernet));
+            }
+        }
+        1 => rest.skip(4 * (1 + has(sequence) + has(0x80)))?,
+        _ => return None,
+    }
+    Some(Header::Ethertype(kind))
+}
+
+/// A tunnel in UDP, by its port.
+fn udp(rest: &mut Rest<'_>) -> Option<(Header, u32)> {
+    let header: &[u8; 8] = rest.take()?;
+    let (source, destination) = (be16(header, 0)?, be16(header, 2)?);
+    match destination {
+        port::VXLAN | port::VXLAN_OLD => {
+            // RFC 7348 §5: only the flag of a valid number, and the last byte is 0.
+            let header: &[u8; 8] = rest.take()?;
+            (header[0] & 8 != 0 && header[7] == 0)
+                .then_some((Header::Link(Kind::Ethernet), Encapsulation::IPV4))
+        }
+        port::GENEVE => {
+            // RFC 8926 §3.4: version 0, the length of the options in words.
+            let header: &[u8; 8] = rest.take()?;
+            let kind = be16(header, 2)?;
+            if header[0] & 0xc0 != 0 {
+                return None;
+            }
+            rest.skip(usize::from(header[0] & 0x3f) * 4)?;
+            Some((Header::Ethertype(kind), Encapsulation::IPV4))
+        }
+        _ if destination == port::GTP_USER || source == port::GTP_USER => {
+            // 3GPP TS 29.281 §5.1: version 1, a packet of the user.
+            let header: &[u8; 8] = rest.take()?;
+            if header[0] & 0xf0 != 0x30 || header[1] != 0xff {
+                return None;
+            }
+            if header[0] & 7 != 0 {
+                rest.skip(4)?;
+            }
+            Some((Header::Ip, Encapsulation::IPV4))
+        }
+        _ if destination == port::L2TP && source == port::L2TP => l2tp(rest),
+        _ if destination == port::TEREDO || source == port::TEREDO => teredo(rest),
+        _ => None,
+    }
+}
+
+/// L2TP version 2, a data message: RFC 2661 §3.1.
+fn l2tp(rest: &mut Rest<'_>) -> Option<(Header, u32)> {
+    let flags = u16::from_be_bytes(*rest.take()?);
+    let has = |bit: u16| usize::from(flags & bit != 0);
+    if flags & 0x8000 != 0 || flags & 15 != 2 {
+        return None;
+    }
+    // Length, tunnel and session, numbers, and an offset with that many bytes behind it.
+    rest.skip(2 * has(0x4000) + 4 + 4 * has(0x800))?;
+    if flags & 0x200 != 0 {
+        let offset = u16::from_be_bytes(*rest.take()?);
+        rest.skip(usize::from(offset))?;
+    }
+    Some((Header::Link(Kind::Ppp), Encapsulation::PPP))
+}
+
+/// Teredo: RFC 4380 §5.1.1, an authentication header and an origin may come first.
+fn teredo(rest: &mut Rest<'_>) -> Option<(Header, u32)> {
+    for _ in 0..2 {
+        match *rest.peek::<4>()? {
+            [0, 1, identifier, authentication] => {
+                rest.skip(13 + usize::from(identifier) + usize::from(authentication))?;
+            }
+            [0, 0, ..] => rest.skip(8)?,
+            _ => break,
+        }
+    }
+    (rest.bytes.first()? >> 4 == 6).then_some((Header::Ip, Encapsulation::TEREDO))
+}

@@ -1,0 +1,297 @@
+//! One flow, and what a packet changes in it.
+
+use panoptes_decoders::packet::transport::{Esp, Icmp as Message, Tcp as Segment, protocol};
+use panoptes_decoders::packet::{Arp as ArpPacket, ArpOperation, Ip, Network, Packet};
+use panoptes_sinks::flow::{
+    Arp, Cause, Detail, Direction, Esp as EspDetail, FlowRecord, Icmp, Kind, Side, TcpSide, status,
+    tcp_status,
+};
+
+use crate::queues::{Place, Waits};
+use crate::tcp::{self, Identification, Outcome};
+
+/// Bits of the status of ESP (`include/argus_def.h`).
+mod esp_status {
+    pub(super) const LOST: u32 = 0x100;
+    pub(super) const OUT_OF_ORDER: u32 = 0x1_0000;
+}
+
+/// How far a sequence number of ESP may be from the last one.
+const ESP_WINDOW: u32 = 0x1_0000;
+
+/// A flow.
+#[derive(Debug, Default)]
+pub(crate) struct Flow {
+    pub(crate) record: FlowRecord,
+    pub(crate) hash: u64,
+    pub(crate) place: Place,
+    /// Time of the last packet in nanoseconds since 1970.
+    pub(crate) last_ns: i64,
+    /// For fragments: the flow of the first one, and its number.
+    pub(crate) parent: Option<(u32, u32)>,
+    /// Counts the flows that were in this slot, so that a reference to an earlier one is noticed.
+    pub(crate) number: u32,
+    /// The identification of the last packet with data of each end.
+    pub(crate) ids: [u16; 2],
+    /// Whether the record was written, and so begins anew with the next packet.
+    pub(crate) is_written: bool,
+}
+
+/// When a packet came, and its length on the wire.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrival {
+    /// Nanoseconds since 1970.
+    pub(crate) time_ns: i64,
+    pub(crate) bytes: u32,
+}
+
+/// What a packet has done.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Effect<'a> {
+    /// Whether the protocol could send it at once.
+    pub(crate) is_active: bool,
+    /// What was captured of the application's data.
+    pub(crate) data: &'a [u8],
+    pub(crate) data_length: u32,
+    /// Whether it begins another flow, and was not counted.
+    pub(crate) restarts: bool,
+}
+
+impl Flow {
+    /// The queue in which the flow waits for its removal.
+    pub(crate) const fn idle_queue(&self) -> Waits {
+        match self.record.key.kind {
+            Kind::Ipv4 | Kind::Ipv6 if self.record.key.protocol == protocol::TCP => Waits::IdleTcp,
+            Kind::Ipv4 | Kind::Ipv6 | Kind::Igmp | Kind::EspV4 | Kind::EspV6 => Waits::IdleIp,
+            Kind::Icmp | Kind::Icmpv6 => Waits::IdleIcmp,
+            Kind::Arp | Kind::Rarp => Waits::IdleArp,
+            Kind::FragmentV4 | Kind::FragmentV6 => Waits::IdleFragment,
+            Kind::Ethernet | Kind::Llc => Waits::IdleOther,
+        }
+    }
+
+    /// Begins a new record of the same flow.
+    pub(crate) fn renew(&mut self) {
+        self.is_written = false;
+        let record = &mut self.record;
+        record.cause = Cause::Status;
+        record.error = None;
+        for side in [&mut record.source, &mut record.destination] {
+            *side = Side {
+                ttl: side.ttl,
+                tos: side.tos,
+                ip_id: side.ip_id,
+                status: side.status & (status::IP | status::SEVERAL_PATHS),
+                ..Side::default()
+            };
+        }
+        match &mut record.detail {
+            Detail::Tcp(tcp) => {
+                for side in [&mut tcp.source, &mut tcp.destination] {
+                    *side = TcpSide {
+                        status: side.status & !tcp_status::PAIRS,
+                        sequence_base: side.sequence,
+                        bytes: 0,
+                        retransmitted: 0,
+                        in_flight: 0,
+                        flags: 0,
+                        ..*side
+                    };
+                }
+            }
+            Detail::Esp(esp) => (esp.status, esp.lost) = (0, 0),
+            _ => {}
+        }
+    }
+
+    /// Counts a packet, without its payload.
+    #[inline]
+    pub(crate) fn count(
+        &mut self,
+        packet: &Packet<'_>,
+        direction: Direction,
+        data_length: u32,
+        arrival: Arrival,
+    ) {
+        self.last_ns = arrival.time_ns;
+        if let Some(ether) = &packet.ether {
+            let pair = match direction {
+                Direction::FromSource => [ether.destination, ether.source],
+                Direction::FromDestination => [ether.source, ether.destination],
+            };
+            if self.record.ethertype == 0 && self.record.hardware == [[0; 6]; 2] {
+                (self.record.hardware, self.record.ethertype) = (pair, ether.kind);
+            } else if self.record.hardware != pair {
+                self.record.side(direction).status |= status::SEVERAL_PATHS;
+            }
+        }
+        let side = self.record.side(direction);
+        if side.packets == 0 {
+            side.size_min = u16::MAX;
+        }
+        side.packets += 1;
+        side.bytes += u64::from(arrival.bytes);
+        side.application_bytes += u64::from(data_length);
+        let size = u16::try_from(arrival.bytes).unwrap_or(u16::MAX);
+        side.size_min = side.size_min.min(size);
+        side.size_max = side.size_max.max(size);
+        if side.first_ns == 0 {
+            side.first_ns = arrival.time_ns;
+        }
+        side.last_ns = side.last_ns.max(arrival.time_ns);
+        side.encapsulation |= packet.encapsulation.0;
+        if let Some(tag) = packet.vlan {
+            side.vlan = tag;
+            side.status |= status::VLAN;
+        }
+        if let Some(mpls) = packet.mpls {
+            (side.mpls, side.mpls_depth) = (mpls.word, mpls.depth);
+        }
+        if let Network::Ip(ip) = &packet.network {
+            side.status |= status::IP;
+            (side.ttl, side.tos) = (ip.ttl, ip.tos);
+            (side.ip_id, side.ip_options) = (ip.id, ip.options);
+            if ip.fragment.is_some() {
+                side.status |= status::FRAGMENTS;
+            }
+        }
+    }
+
+    /// Follows the protocol of a packet.
+    #[inline]
+    pub(crate) fn follow<'a>(
+        &mut self,
+        packet: &Packet<'a>,
+        direction: Direction,
+        is_first: bool,
+        now_ns: i64,
+    ) -> Effect<'a> {
+        let mut effect = Effect { is_active: true, data: &[], data_length: 0, restarts: false };
+        match &packet.network {
+            Network::Ip(ip) => {
+                (effect.data, effect.data_length) = (ip.payload, ip.payload_length);
+                self.follow_ip(ip, direction, is_first, now_ns, &mut effect);
+            }
+            Network::Arp(arp) => self.follow_arp(arp),
+            _ => effect.data_length = packet.payload_length,
+        }
+        effect
+    }
+
+    #[inline]
+    fn follow_ip<'a>(
+        &mut self,
+        ip: &Ip<'a>,
+        direction: Direction,
+        is_first: bool,
+        now_ns: i64,
+        effect: &mut Effect<'a>,
+    ) {
+        if !ip.is_first_fragment() {
+            return;
+        }
+        match ip.protocol {
+            protocol::TCP => {
+                if let Some(segment) = Segment::decode(ip.payload, ip.payload_length) {
+                    (effect.data, effect.data_length) = (segment.data, segment.data_length);
+                    self.follow_tcp(&segment, ip, direction, now_ns, effect);
+                }
+            }
+            protocol::UDP => {
+                effect.data = ip.payload.get(8..).unwrap_or_default();
+                effect.data_length = ip.payload_length.saturating_sub(8);
+            }
+            protocol::ICMP | protocol::ICMPV6 => {
+                if let Some(message) = Message::decode(ip.payload).filter(|_| is_first) {
+                    self.record.detail = Detail::Icmp(message_of(ip, &message));
+                }
+            }
+            protocol::ESP => {
+                if let Some(esp) = Esp::decode(ip.payload) {
+                    self.follow_esp(esp);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    #[inline]
+    fn follow_tcp(
+        &mut self,
+        segment: &Segment<'_>,
+        ip: &Ip<'_>,
+        direction: Direction,
+        now_ns: i64,
+        effect: &mut Effect<'_>,
+    ) {
+        let last = &mut self.ids[usize::from(direction == Direction::FromDestination)];
+        match &mut self.record.detail {
+            Detail::Tcp(tcp) => {
+                let mut id = Identification { this: ip.id, last };
+                match tcp::follow(tcp, direction, segment, &mut id, now_ns) {
+                    Outcome::Continues { is_active } => effect.is_active = is_active,
+                    Outcome::Restarts => effect.restarts = true,
+                }
+            }
+            detail => {
+                *last = ip.id;
+                *detail = Detail::Tcp(tcp::begin(segment, now_ns));
+            }
+        }
+    }
+
+    fn follow_esp(&mut self, esp: Esp) {
+        let Detail::Esp(known) = &mut self.record.detail else {
+            let detail =
+                EspDetail { spi: esp.spi, last_sequence: esp.sequence, ..EspDetail::default() };
+            self.record.detail = Detail::Esp(detail);
+            return;
+        };
+        let forwards = esp.sequence.wrapping_sub(known.last_sequence);
+        match forwards {
+            1..=ESP_WINDOW => {
+                if forwards > 1 {
+                    known.status |= esp_status::LOST;
+                    known.lost += forwards - 1;
+                }
+                known.last_sequence = esp.sequence;
+            }
+            // One that was counted as lost, and was only overtaken.
+            _ if forwards.wrapping_neg() <= ESP_WINDOW && forwards != 0 => {
+                known.status |= esp_status::OUT_OF_ORDER;
+                known.lost = known.lost.saturating_sub(1);
+            }
+            _ => {}
+        }
+    }
+
+    fn follow_arp(&mut self, arp: &ArpPacket) {
+        if arp.operation == ArpOperation::Reply {
+            self.record.detail = Detail::Arp(Arp { responder: arp.sender_hardware });
+        }
+    }
+}
+
+/// A message of ICMP as records have it.
+pub(crate) fn message_of(ip: &Ip<'_>, message: &Message<'_>) -> Icmp {
+    let mut icmp = Icmp {
+        kind: message.kind,
+        code: message.code,
+        sequence: message.sequence(),
+        ..Icmp::default()
+    };
+    if !ip.is_v6 {
+        (icmp.sender, icmp.receiver) = (ip.source as u32, ip.destination as u32);
+        if let Some(quoted) = message.quoted().filter(|_| is_error(ip, message)) {
+            icmp.quoted_source = quoted.source as u32;
+            icmp.quoted_destination = quoted.destination as u32;
+            icmp.gateway = message.word;
+        }
+    }
+    icmp
+}
+
+/// Whether a message refers to a packet that it quotes.
+pub(crate) const fn is_error(ip: &Ip<'_>, message: &Message<'_>) -> bool {
+    if ip.is_v6 { message.kind < 128 } else { matches!(message.kind, 3 | 4 | 5 | 11 | 12) }
+}

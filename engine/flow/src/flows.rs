@@ -1,0 +1,561 @@
+//! All flows: finding the one of a packet, reporting, removing.
+
+use panoptes_decoders::packet::transport::{Icmp as Message, protocol};
+use panoptes_decoders::packet::{Ip, Network, Packet};
+use panoptes_sinks::flow::argus::Extra;
+use panoptes_sinks::flow::{Cause, Direction, FlowKey, FlowRecord, Interval, Intervals, Jitter};
+use panoptes_tables::{HashIndex, HashKey, room};
+
+use crate::flow::{Arrival, Effect, Flow, is_error, message_of};
+use crate::identity;
+use crate::queues::{Place, Places, Queues, Waits};
+
+/// How often the queues are looked at, in nanoseconds of the packets' time.
+const TICK_NS: i64 = 200_000_000;
+/// Number of flows among which the one is searched that is idle for longest.
+const CANDIDATES: usize = 32;
+
+/// How long idle flows are kept after their last report, in nanoseconds.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Timeouts {
+    pub tcp_ns: i64,
+    pub ip_ns: i64,
+    pub icmp_ns: i64,
+    pub arp_ns: i64,
+    pub fragment_ns: i64,
+    pub other_ns: i64,
+}
+
+impl Default for Timeouts {
+    /// Those of argus 3.0.8 (`argus/ArgusModeler.h`).
+    fn default() -> Self {
+        let seconds = |count: i64| count * 1_000_000_000;
+        Self {
+            tcp_ns: seconds(60),
+            ip_ns: seconds(30),
+            icmp_ns: seconds(5),
+            arp_ns: seconds(5),
+            fragment_ns: seconds(5),
+            other_ns: seconds(30),
+        }
+    }
+}
+
+/// What a table of flows is made with.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// The number of flows that are tracked at once.
+    pub capacity: usize,
+    /// How long a record of a flow may last, in nanoseconds.
+    pub status_interval_ns: i64,
+    pub timeouts: Timeouts,
+    /// Whether times between packets are kept.
+    pub has_jitter: bool,
+    /// Bytes of data that are kept of each end.
+    pub user_bytes: usize,
+}
+
+/// Who receives records.
+pub trait Reports {
+    /// Takes a record. It is written at once: what is borrowed changes with the next packet.
+    fn report(&mut self, record: &FlowRecord, extra: &Extra<'_>);
+}
+
+/// What has happened since the start.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Counts {
+    pub packets: u64,
+    pub bytes: u64,
+    /// Flows begun.
+    pub flows: u64,
+    pub records: u64,
+    /// Flows that were removed because the table was full.
+    pub evicted: u64,
+    /// Packets without a flow: their link layer could not be read, or there was no room.
+    pub unaccounted: u64,
+    /// Flows that are tracked now.
+    pub tracked: u64,
+}
+
+/// The flows themselves.
+#[derive(Debug)]
+struct Slots(Vec<Flow>);
+
+impl Places for Slots {
+    #[inline]
+    fn place(&mut self, flow: u32) -> &mut Place {
+        &mut self.0[flow as usize].place
+    }
+}
+
+/// All flows.
+#[derive(Debug)]
+pub struct Flows {
+    settings: Settings,
+    key: HashKey,
+    index: HashIndex,
+    slots: Slots,
+    /// Slots without a flow.
+    free: Vec<u32>,
+    queues: Queues,
+    jitter: Vec<Jitter>,
+    /// The data of both ends of each flow, and its length.
+    user: Box<[u8]>,
+    user_lengths: Box<[[u32; 2]]>,
+    counts: Counts,
+    /// The latest time of a packet, in nanoseconds since 1970.
+    now_ns: i64,
+    next_tick_ns: i64,
+    /// The number of the last flow that was reported.
+    last_sequence: u32,
+}
+
+impl Flows {
+    /// Allocates. `key` must be secret: senders choose what is hashed.
+    pub fn new(settings: &Settings, key: HashKey) -> Self {
+        let capacity = settings.capacity.clamp(1, (1 << 26) - 2);
+        let settings = Settings { capacity, ..*settings };
+        let user = if settings.user_bytes > 0 { capacity } else { 0 };
+        Self {
+            settings,
+            key: key.derive("flows"),
+            index: HashIndex::new(capacity),
+            slots: Slots(room::list(capacity)),
+            free: room::list(capacity),
+            queues: Queues::new(),
+            jitter: room::list(if settings.has_jitter { capacity } else { 0 }),
+            user: room::copies(0, user * 2 * settings.user_bytes),
+            user_lengths: room::copies([0; 2], user),
+            counts: Counts::default(),
+            now_ns: i64::MIN,
+            next_tick_ns: i64::MIN,
+            last_sequence: 0,
+        }
+    }
+
+    pub fn counts(&self) -> Counts {
+        let tracked = self.slots.0.len() - self.free.len();
+        Counts { tracked: tracked as u64, ..self.counts }
+    }
+
+    /// The number of the last flow that was reported.
+    pub const fn last_sequence(&self) -> u32 {
+        self.last_sequence
+    }
+
+    /// Counts a packet in its flow. `time_ns` is its time in nanoseconds since 1970, `wire_length`
+    /// its length in bytes on the wire.
+    #[inline]
+    pub fn packet(
+        &mut self,
+        packet: &Packet<'_>,
+        time_ns: i64,
+        wire_length: u32,
+        reports: &mut impl Reports,
+    ) {
+        self.counts.packets += 1;
+        self.counts.bytes += u64::from(wire_length);
+        self.now_ns = self.now_ns.max(time_ns);
+        let arrival = Arrival { time_ns, bytes: wire_length };
+        match identity::of(packet) {
+            Some(key) => self.count(packet, key, arrival, reports),
+            None => self.counts.unaccounted += 1,
+        }
+        self.pass_time(self.now_ns, reports);
+    }
+
+    /// Reports and removes the flows whose time has come.
+    #[inline]
+    pub fn pass_time(&mut self, now_ns: i64, reports: &mut impl Reports) {
+        if now_ns >= self.next_tick_ns {
+            self.now_ns = self.now_ns.max(now_ns);
+            self.next_tick_ns = self.now_ns.saturating_add(TICK_NS);
+            self.report_due(reports);
+            self.remove_idle();
+        }
+    }
+
+    #[inline]
+    fn count(
+        &mut self,
+        packet: &Packet<'_>,
+        key: FlowKey,
+        arrival: Arrival,
+        reports: &mut impl Reports,
+    ) {
+        let hash = self.hash(&key);
+        let (mut flow, direction, is_first) = match self.find(hash, &key) {
+            Some((flow, direction)) => {
+                self.wake(flow, reports);
+                (flow, direction, false)
+            }
+            None => match self.add(hash, key, reports) {
+                Some(flow) => (flow, Direction::FromSource, true),
+                None => return self.counts.unaccounted += 1,
+            },
+        };
+        let now_ns = arrival.time_ns;
+        let mut effect = self.slots.0[flow as usize].follow(packet, direction, is_first, now_ns);
+        let mut direction = direction;
+        if effect.restarts {
+            self.restart(flow, key, reports);
+            direction = Direction::FromSource;
+            effect = self.slots.0[flow as usize].follow(packet, direction, true, now_ns);
+        }
+        let mut counted = effect.data_length;
+        if let Network::Ip(ip) = &packet.network {
+            if !ip.is_first_fragment() {
+                if let Some(parent) = self.parent_of(flow) {
+                    // Clients add up datagrams by their first fragment, as argus does.
+                    counted = 0;
+                    direction = self.direction_in(parent, &key);
+                    flow = parent;
+                    self.renew_if_written(parent, reports);
+                }
+            } else if ip.fragment.is_some_and(|fragment| fragment.more) {
+                self.expect_fragments(flow, ip, &key, direction, reports);
+            }
+            self.refer(ip);
+        }
+        self.slots.0[flow as usize].count(packet, direction, counted, arrival);
+        self.keep(flow, direction, &effect, now_ns);
+    }
+
+    /// The same for both directions.
+    #[inline]
+    fn hash(&self, key: &FlowKey) -> u64 {
+        let one = (key.source, key.source_port);
+        let ordered =
+            if one <= (key.destination, key.destination_port) { *key } else { key.reversed() };
+        self.key.hash_numbers(ordered.words())
+    }
+
+    #[inline]
+    fn find(&self, hash: u64, key: &FlowKey) -> Option<(u32, Direction)> {
+        let reversed = key.reversed();
+        let mut direction = Direction::FromSource;
+        let flow = self.index.find(hash, |row| {
+            let known = &self.slots.0[row as usize].record.key;
+            if known == key {
+                return true;
+            }
+            direction = Direction::FromDestination;
+            known == &reversed
+        })?;
+        // A flow may have been passed over before the one that was found.
+        if self.slots.0[flow as usize].record.key == *key {
+            direction = Direction::FromSource;
+        }
+        Some((flow, direction))
+    }
+
+    /// Prepares a flow for a packet: reports it if it is due, and begins a new record if the last
+    /// one is written.
+    #[inline]
+    fn wake(&mut self, flow: u32, reports: &mut impl Reports) {
+        let place = self.slots.0[flow as usize].place;
+        let age_ns = self.now_ns - place.since_ns;
+        if place.queue == Waits::Status && age_ns >= self.settings.status_interval_ns {
+            self.report_due(reports);
+        }
+        if self.slots.0[flow as usize].place.queue != Waits::Status {
+            self.queues.remove(&mut self.slots, flow);
+            self.queues.add(&mut self.slots, flow, Waits::Status, self.now_ns);
+        }
+        self.renew(flow);
+    }
+
+    /// Begins a new record if the last one is written.
+    #[inline]
+    fn renew(&mut self, flow: u32) {
+        let slot = &mut self.slots.0[flow as usize];
+        if !slot.is_written {
+            return;
+        }
+        slot.renew();
+        if let Some(jitter) = self.jitter.get_mut(flow as usize) {
+            for intervals in [&mut jitter.source, &mut jitter.destination] {
+                (intervals.active, intervals.idle) = (Interval::default(), Interval::default());
+            }
+        }
+        if let Some(lengths) = self.user_lengths.get_mut(flow as usize) {
+            *lengths = [0; 2];
+        }
+    }
+
+    fn renew_if_written(&mut self, flow: u32, reports: &mut impl Reports) {
+        if self.slots.0[flow as usize].is_written {
+            self.wake(flow, reports);
+        }
+    }
+
+    /// Adds a flow; `None` if there is no room even after a removal.
+    fn add(&mut self, hash: u64, key: FlowKey, reports: &mut impl Reports) -> Option<u32> {
+        let flow = match self.free.pop() {
+            Some(flow) => flow,
+            None if self.slots.0.len() < self.settings.capacity => {
+                self.slots.0.push(Flow::default());
+                if self.settings.has_jitter {
+                    self.jitter.push(Jitter::default());
+                }
+                self.slots.0.len() as u32 - 1
+            }
+            None => {
+                self.evict(reports);
+                self.free.pop()?
+            }
+        };
+        if !self.index.insert(hash, flow) {
+            self.free.push(flow);
+            return None;
+        }
+        self.counts.flows += 1;
+        let number = self.slots.0[flow as usize].number.wrapping_add(1);
+        let record = FlowRecord { key, ..FlowRecord::default() };
+        self.slots.0[flow as usize] = Flow { record, hash, number, ..Flow::default() };
+        if let Some(jitter) = self.jitter.get_mut(flow as usize) {
+            *jitter = Jitter::default();
+        }
+        if let Some(lengths) = self.user_lengths.get_mut(flow as usize) {
+            *lengths = [0; 2];
+        }
+        self.queues.add(&mut self.slots, flow, Waits::Status, self.now_ns);
+        Some(flow)
+    }
+
+    /// Reports the connection of a flow, and begins another one in its place.
+    fn restart(&mut self, flow: u32, key: FlowKey, reports: &mut impl Reports) {
+        self.report(flow, Some(Cause::Stop), reports);
+        self.counts.flows += 1;
+        let slot = &mut self.slots.0[flow as usize];
+        let (hash, number, place) = (slot.hash, slot.number.wrapping_add(1), slot.place);
+        let record = FlowRecord { key, ..FlowRecord::default() };
+        *slot = Flow { record, hash, place, number, ..Flow::default() };
+        if let Some(jitter) = self.jitter.get_mut(flow as usize) {
+            *jitter = Jitter::default();
+        }
+        if let Some(lengths) = self.user_lengths.get_mut(flow as usize) {
+            *lengths = [0; 2];
+        }
+        self.queues.remove(&mut self.slots, flow);
+        self.queues.add(&mut self.slots, flow, Waits::Status, self.now_ns);
+    }
+
+    /// The flow to which fragments without ports belong, if its first fragment was seen.
+    fn parent_of(&self, flow: u32) -> Option<u32> {
+        let (parent, number) = self.slots.0[flow as usize].parent?;
+        (self.slots.0[parent as usize].number == number).then_some(parent)
+    }
+
+    /// In which direction of a flow the source of a key sends.
+    fn direction_in(&self, flow: u32, key: &FlowKey) -> Direction {
+        if self.slots.0[flow as usize].record.key.source.0[1] == key.source.0[1] {
+            Direction::FromSource
+        } else {
+            Direction::FromDestination
+        }
+    }
+
+    /// Finds the fragments that came before their first one, or prepares for those to come.
+    fn expect_fragments(
+        &mut self,
+        flow: u32,
+        ip: &Ip<'_>,
+        key: &FlowKey,
+        direction: Direction,
+        reports: &mut impl Reports,
+    ) {
+        let addresses = FlowKey { source_port: 0, destination_port: 0, extra: 0, ..*key };
+        let mut wanted = identity::of_fragment(ip, addresses);
+        wanted.protocol = ip.protocol;
+        let number = self.slots.0[flow as usize].number;
+        let hash = self.hash(&wanted);
+        let fragments = match self.find(hash, &wanted) {
+            Some((fragments, _)) => fragments,
+            None => match self.add(hash, wanted, reports) {
+                Some(fragments) => fragments,
+                None => return,
+            },
+        };
+        let early = &mut self.slots.0[fragments as usize];
+        early.parent = Some((flow, number));
+        if early.is_written || early.record.source.packets == 0 {
+            return;
+        }
+        let early = core::mem::take(&mut early.record.source);
+        let side = self.slots.0[flow as usize].record.side(direction);
+        side.packets += early.packets;
+        side.bytes += early.bytes;
+        side.status |= early.status;
+        side.first_ns = match side.first_ns {
+            0 => early.first_ns,
+            first => first.min(early.first_ns),
+        };
+        side.last_ns = side.last_ns.max(early.last_ns);
+    }
+
+    /// Adds an error message to the flow whose packet it quotes.
+    fn refer(&mut self, ip: &Ip<'_>) {
+        let wanted = if ip.is_v6 { protocol::ICMPV6 } else { protocol::ICMP };
+        if ip.protocol != wanted || !ip.is_first_fragment() {
+            return;
+        }
+        let Some(message) = Message::decode(ip.payload).filter(|one| is_error(ip, one)) else {
+            return;
+        };
+        let Some(quoted) = message.quoted() else { return };
+        let key = identity::of_ip(&quoted);
+        let Some((flow, _)) = self.find(self.hash(&key), &key) else { return };
+        let now_ns = self.now_ns;
+        let slot = &mut self.slots.0[flow as usize];
+        if slot.is_written {
+            return;
+        }
+        slot.record.error = Some(message_of(ip, &message));
+        // The answer ends the exchange: it is part of the flow's time, as in argus.
+        slot.record.source.last_ns = slot.record.source.last_ns.max(now_ns);
+        if slot.record.source.first_ns == 0 {
+            slot.record.source.first_ns = now_ns;
+        }
+    }
+
+    /// Keeps the time and the data of a packet, if asked for.
+    #[inline]
+    fn keep(&mut self, flow: u32, direction: Direction, effect: &Effect<'_>, now_ns: i64) {
+        if let Some(jitter) = self.jitter.get_mut(flow as usize) {
+            let intervals = match direction {
+                Direction::FromSource => &mut jitter.source,
+                Direction::FromDestination => &mut jitter.destination,
+            };
+            let limit_ns = self.settings.status_interval_ns.saturating_mul(2);
+            add_time(intervals, effect.is_active, now_ns, limit_ns);
+        }
+        if let Some(lengths) = self.user_lengths.get_mut(flow as usize) {
+            let size = self.settings.user_bytes;
+            let end = usize::from(direction == Direction::FromDestination);
+            let begin = (flow as usize * 2 + end) * size;
+            let known = lengths[end] as usize;
+            let room = &mut self.user[begin + known..begin + size];
+            let count = room.len().min(effect.data.len());
+            room[..count].copy_from_slice(&effect.data[..count]);
+            lengths[end] += count as u32;
+        }
+    }
+
+    /// Reports the flows whose status interval has passed.
+    fn report_due(&mut self, reports: &mut impl Reports) {
+        while let Some(flow) = self.queues.first(Waits::Status) {
+            let since_ns = self.slots.0[flow as usize].place.since_ns;
+            if self.now_ns - since_ns < self.settings.status_interval_ns {
+                break;
+            }
+            self.report(flow, None, reports);
+            let queue = self.slots.0[flow as usize].idle_queue();
+            self.queues.remove(&mut self.slots, flow);
+            self.queues.add(&mut self.slots, flow, queue, self.now_ns);
+        }
+    }
+
+    fn remove_idle(&mut self) {
+        let timeouts = self.settings.timeouts;
+        for queue in Waits::IDLE {
+            let timeout_ns = match queue {
+                Waits::IdleTcp => timeouts.tcp_ns,
+                Waits::IdleIcmp => timeouts.icmp_ns,
+                Waits::IdleArp => timeouts.arp_ns,
+                Waits::IdleFragment => timeouts.fragment_ns,
+                Waits::IdleOther => timeouts.other_ns,
+                _ => timeouts.ip_ns,
+            };
+            while let Some(flow) = self.queues.first(queue) {
+                if self.now_ns - self.slots.0[flow as usize].place.since_ns < timeout_ns {
+                    break;
+                }
+                self.remove(flow);
+            }
+        }
+    }
+
+    fn remove(&mut self, flow: u32) {
+        self.queues.remove(&mut self.slots, flow);
+        let slot = &mut self.slots.0[flow as usize];
+        slot.number = slot.number.wrapping_add(1);
+        let hash = slot.hash;
+        self.index.remove(hash, flow);
+        self.free.push(flow);
+    }
+
+    /// Removes the flow that is idle for longest, and reports it first if there is anything.
+    fn evict(&mut self, reports: &mut impl Reports) {
+        let idle = Waits::IDLE.iter().filter_map(|queue| self.queues.first(*queue));
+        let oldest = idle.min_by_key(|flow| self.slots.0[*flow as usize].last_ns);
+        let flow = oldest.or_else(|| {
+            let mut next = self.queues.first(Waits::Status);
+            let mut best: Option<u32> = None;
+            for _ in 0..CANDIDATES {
+                let Some(flow) = next else { break };
+                let last_ns = |flow: u32| self.slots.0[flow as usize].last_ns;
+                if best.is_none_or(|best| last_ns(flow) < last_ns(best)) {
+                    best = Some(flow);
+                }
+                next = Queues::after(&mut self.slots, flow);
+            }
+            best
+        });
+        if let Some(flow) = flow {
+            self.counts.evicted += 1;
+            self.report(flow, None, reports);
+            self.remove(flow);
+        }
+    }
+
+    /// Reports a flow if it has packets that no record has.
+    fn report(&mut self, flow: u32, cause: Option<Cause>, reports: &mut impl Reports) {
+        let slot = &mut self.slots.0[flow as usize];
+        if slot.is_written || slot.record.source.packets + slot.record.destination.packets == 0 {
+            return;
+        }
+        if slot.record.sequence == 0 {
+            self.last_sequence = self.last_sequence.checked_add(1).unwrap_or(1);
+            slot.record.sequence = self.last_sequence;
+        }
+        if let Some(cause) = cause {
+            slot.record.cause = cause;
+        }
+        slot.is_written = true;
+        self.counts.records += 1;
+        let size = self.settings.user_bytes;
+        let user = [0, 1].map(|end| {
+            let length = self.user_lengths.get(flow as usize).map_or(0, |lengths| lengths[end]);
+            let begin = (flow as usize * 2 + end) * size;
+            self.user.get(begin..begin + length as usize).unwrap_or_default()
+        });
+        let extra = Extra { jitter: self.jitter.get(flow as usize), user };
+        reports.report(&self.slots.0[flow as usize].record, &extra);
+    }
+
+    /// Reports all flows that have packets that no record has, and removes all.
+    pub fn finish(&mut self, reports: &mut impl Reports) {
+        for queue in Waits::IDLE.into_iter().chain([Waits::Status]) {
+            while let Some(flow) = self.queues.first(queue) {
+                self.report(flow, None, reports);
+                self.remove(flow);
+            }
+        }
+    }
+}
+
+/// Adds the time since the last packet, if it is no pause: argus leaves out what is longer than
+/// two status intervals.
+fn add_time(intervals: &mut Intervals, is_active: bool, now_ns: i64, limit_ns: i64) {
+    let last_ns = intervals.last_ns;
+    if now_ns <= last_ns {
+        return;
+    }
+    intervals.last_ns = now_ns;
+    let time_us = (now_ns - last_ns) / 1000;
+    if last_ns != 0 && time_us > 0 && now_ns - last_ns < limit_ns {
+        let kept = if is_active { &mut intervals.active } else { &mut intervals.idle };
+        kept.add(u32::try_from(time_us).unwrap_or(u32::MAX));
+    }
+}

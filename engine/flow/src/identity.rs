@@ -1,0 +1,199 @@
+//! What identifies the flow of a packet.
+//!
+//! [`of`] gives a key as the sender of the packet sees it. An answer has the key of its question,
+//! reversed. So a flow is found by its key or by its reverse, and that also gives the direction.
+
+use panoptes_decoders::packet::transport::{Esp, Icmp, ports, protocol};
+use panoptes_decoders::packet::{Arp, ArpOperation, Ether, Ip, Network, Packet};
+use panoptes_sinks::flow::{Address, FlowKey, Kind};
+
+/// The port of DNS: its queries are flows of their own.
+const DNS: u16 = 53;
+
+/// The key of a packet's flow; `None` if not even its link layer could be read.
+#[inline]
+pub fn of(packet: &Packet<'_>) -> Option<FlowKey> {
+    match &packet.network {
+        Network::Ip(ip) => Some(of_ip(ip)),
+        Network::Arp(arp) => Some(of_arp(arp)),
+        Network::Llc(llc) => Some(FlowKey {
+            kind: Kind::Llc,
+            source_port: u16::from(llc.source),
+            destination_port: u16::from(llc.destination),
+            ..of_ether(&packet.ether.unwrap_or_default())
+        }),
+        Network::Other(kind) => {
+            let ether = packet.ether.unwrap_or_default();
+            Some(FlowKey { extra: *kind, ..of_ether(&ether) })
+        }
+        Network::Unknown => packet.ether.as_ref().map(of_ether),
+    }
+}
+
+fn of_ether(ether: &Ether) -> FlowKey {
+    FlowKey {
+        source: Address::hardware(ether.source),
+        destination: Address::hardware(ether.destination),
+        extra: ether.kind,
+        kind: Kind::Ethernet,
+        ..FlowKey::default()
+    }
+}
+
+/// The key of an IP packet, also of one that an error message quotes.
+#[inline]
+pub(crate) fn of_ip(ip: &Ip<'_>) -> FlowKey {
+    let mut key = FlowKey {
+        source: Address::new(ip.source),
+        destination: Address::new(ip.destination),
+        protocol: ip.protocol,
+        kind: if ip.is_v6 { Kind::Ipv6 } else { Kind::Ipv4 },
+        ..FlowKey::default()
+    };
+    if !ip.is_first_fragment() {
+        return of_fragment(ip, key);
+    }
+    match ip.protocol {
+        protocol::TCP | protocol::UDP | protocol::SCTP => {
+            (key.source_port, key.destination_port) = ports(ip.payload).unwrap_or_default();
+            let is_dns = key.source_port == DNS || key.destination_port == DNS;
+            if is_dns && ip.protocol == protocol::UDP && !ip.is_v6 {
+                let id = ip.payload.get(8..).and_then(<[u8]>::first_chunk);
+                key.extra = id.copied().map(u16::from_be_bytes).unwrap_or_default();
+            }
+            key
+        }
+        protocol::ICMP if !ip.is_v6 => of_icmp(ip, key),
+        protocol::ICMPV6 if ip.is_v6 => of_icmpv6(ip, key),
+        protocol::IGMP if !ip.is_v6 => of_igmp(ip, key),
+        protocol::ESP => of_esp(ip, key),
+        _ => key,
+    }
+}
+
+/// The key of the fragments of a packet, without its ports.
+pub(crate) fn of_fragment(ip: &Ip<'_>, key: FlowKey) -> FlowKey {
+    let id = ip.fragment.unwrap_or_default().id;
+    FlowKey {
+        kind: if ip.is_v6 { Kind::FragmentV6 } else { Kind::FragmentV4 },
+        source_port: (id >> 16) as u16,
+        destination_port: id as u16,
+        extra: 0,
+        ..key
+    }
+}
+
+/// Marks who asks, so that the same question of the other end is another flow.
+const fn asked_by_source(mut key: FlowKey) -> FlowKey {
+    key.source.0[0] = 1;
+    key
+}
+
+const fn asked_by_destination(mut key: FlowKey) -> FlowKey {
+    key.destination.0[0] = 1;
+    key
+}
+
+fn of_icmp(ip: &Ip<'_>, key: FlowKey) -> FlowKey {
+    let icmp = Icmp::decode(ip.payload).unwrap_or_default();
+    // The kind of the question, and whether this is an answer.
+    let (kind, is_answer) = match icmp.kind {
+        0 => (8, true),
+        14 => (13, true),
+        16 => (15, true),
+        18 => (17, true),
+        kind => (kind, false),
+    };
+    let is_question = matches!(kind, 8 | 10 | 13 | 15 | 17);
+    let code = if is_question { 0 } else { icmp.code };
+    let mut key = FlowKey {
+        kind: Kind::Icmp,
+        protocol: 0,
+        source_port: u16::from_be_bytes([kind, code]),
+        ..key
+    };
+    if kind == 8 {
+        (key.destination_port, key.extra) = (icmp.id(), icmp.sequence());
+    } else if let Some(quoted) = icmp.quoted().filter(|_| !is_question) {
+        of_quoted(&mut key, &icmp, &quoted);
+    }
+    if is_answer { asked_by_destination(key) } else { asked_by_source(key) }
+}
+
+/// What an error message adds to its key from the packet that it quotes.
+fn of_quoted(key: &mut FlowKey, icmp: &Icmp<'_>, quoted: &Ip<'_>) {
+    let destination = (quoted.destination as u32).to_be_bytes();
+    match (icmp.kind, icmp.code) {
+        (3, 2) => key.destination_port = u16::from(quoted.protocol),
+        (3, 3) => {
+            key.protocol = quoted.protocol;
+            key.destination_port = ports(quoted.payload).unwrap_or_default().1;
+        }
+        // Net or host: its address in both fields.
+        (3 | 5, 0 | 1) => {
+            key.destination_port = u16::from_be_bytes([destination[0], destination[1]]);
+            key.extra = u16::from_be_bytes([destination[2], destination[3]]);
+        }
+        (5, 2 | 3) => key.protocol = quoted.tos,
+        _ => {}
+    }
+}
+
+fn of_icmpv6(ip: &Ip<'_>, key: FlowKey) -> FlowKey {
+    let icmp = Icmp::decode(ip.payload).unwrap_or_default();
+    let kind = match icmp.kind {
+        129 => 128,       // Echo.
+        131 | 132 => 130, // Multicast listeners.
+        134 => 133,       // Routers.
+        136 => 135,       // Neighbours.
+        145 => 144,       // Home agents.
+        kind => kind,
+    };
+    let source_port = u16::from_be_bytes([kind, icmp.code]);
+    FlowKey { kind: Kind::Icmpv6, source_port, ..key }
+}
+
+fn of_igmp(ip: &Ip<'_>, mut key: FlowKey) -> FlowKey {
+    key.kind = Kind::Igmp;
+    if let Some(&[kind, code, _, _, a, b, c, d]) = ip.payload.first_chunk() {
+        key.source_port = u16::from_be_bytes([kind, code]);
+        let group = u32::from_be_bytes([a, b, c, d]);
+        // A report or a query names its group; a general query names none.
+        if group != 0 {
+            key.destination = Address::new(u128::from(group));
+        }
+    }
+    key.extra = ip.id;
+    asked_by_source(key)
+}
+
+fn of_esp(ip: &Ip<'_>, mut key: FlowKey) -> FlowKey {
+    let esp = Esp::decode(ip.payload).unwrap_or_default();
+    key.kind = if ip.is_v6 { Kind::EspV6 } else { Kind::EspV4 };
+    (key.source_port, key.destination_port) = ((esp.spi >> 16) as u16, esp.spi as u16);
+    // Each direction has an index of its own, and the same one may be in use in both.
+    if ip.is_v6 { key } else { asked_by_source(key) }
+}
+
+fn of_arp(arp: &Arp) -> FlowKey {
+    let [sender, target] =
+        [arp.sender_hardware, arp.target_hardware].map(|address| Address::hardware(address).0[1]);
+    let key = FlowKey {
+        source: Address([0, u64::from(arp.sender)]),
+        destination: Address([0, u64::from(arp.target)]),
+        kind: Kind::Arp,
+        ..FlowKey::default()
+    };
+    let hardware = |mut key: FlowKey, source: u64, destination: u64| {
+        (key.source, key.destination) = (Address([0, source]), Address([0, destination]));
+        FlowKey { kind: Kind::Rarp, ..key }
+    };
+    match arp.operation {
+        ArpOperation::Request => FlowKey { source: Address([sender, key.source.0[1]]), ..key },
+        ArpOperation::Reply => {
+            FlowKey { destination: Address([target, key.destination.0[1]]), ..key }
+        }
+        ArpOperation::ReverseRequest => hardware(key, target, 0),
+        ArpOperation::ReverseReply => hardware(key, 0, target),
+    }
+}

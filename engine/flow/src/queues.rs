@@ -1,0 +1,150 @@
+//! The queues that flows wait in: for their next report, or idle for their removal.
+//!
+//! Each is a list through the flows themselves, in the order in which they were added. As all
+//! flows of a queue wait equally long, the first one is always the next.
+
+/// No flow.
+pub(crate) const NONE: u32 = u32::MAX;
+
+/// What a flow waits for.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[repr(u8)]
+pub(crate) enum Waits {
+    /// It has no place in a queue.
+    #[default]
+    Nowhere,
+    Status,
+    IdleTcp,
+    IdleIp,
+    IdleIcmp,
+    IdleArp,
+    IdleFragment,
+    IdleOther,
+}
+
+impl Waits {
+    /// The queues of idle flows.
+    pub(crate) const IDLE: [Self; 6] = [
+        Self::IdleTcp,
+        Self::IdleIp,
+        Self::IdleIcmp,
+        Self::IdleArp,
+        Self::IdleFragment,
+        Self::IdleOther,
+    ];
+    const COUNT: usize = 8;
+}
+
+/// A flow's place in a queue.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    previous: u32,
+    next: u32,
+    /// When it was added, in nanoseconds since 1970.
+    pub(crate) since_ns: i64,
+    pub(crate) queue: Waits,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self { previous: NONE, next: NONE, since_ns: 0, queue: Waits::Nowhere }
+    }
+}
+
+/// The flows that have places.
+pub(crate) trait Places {
+    fn place(&mut self, flow: u32) -> &mut Place;
+}
+
+/// The ends of all queues.
+#[derive(Debug)]
+pub(crate) struct Queues {
+    first: [u32; Waits::COUNT],
+    last: [u32; Waits::COUNT],
+}
+
+impl Queues {
+    pub(crate) const fn new() -> Self {
+        Self { first: [NONE; Waits::COUNT], last: [NONE; Waits::COUNT] }
+    }
+
+    /// The flow that has waited for longest.
+    pub(crate) fn first(&self, queue: Waits) -> Option<u32> {
+        let first = self.first[queue as usize];
+        (first != NONE).then_some(first)
+    }
+
+    /// Adds a flow that is in no queue.
+    pub(crate) fn add(&mut self, flows: &mut impl Places, flow: u32, queue: Waits, now_ns: i64) {
+        let last = core::mem::replace(&mut self.last[queue as usize], flow);
+        *flows.place(flow) = Place { previous: last, next: NONE, since_ns: now_ns, queue };
+        if last == NONE {
+            self.first[queue as usize] = flow;
+        } else {
+            flows.place(last).next = flow;
+        }
+    }
+
+    /// Removes a flow from its queue, if it is in one.
+    pub(crate) fn remove(&mut self, flows: &mut impl Places, flow: u32) {
+        let Place { previous, next, queue, .. } = core::mem::take(flows.place(flow));
+        if queue == Waits::Nowhere {
+            return;
+        }
+        match previous {
+            NONE => self.first[queue as usize] = next,
+            _ => flows.place(previous).next = next,
+        }
+        match next {
+            NONE => self.last[queue as usize] = previous,
+            _ => flows.place(next).previous = previous,
+        }
+    }
+
+    /// The flow behind one in its queue.
+    pub(crate) fn after(flows: &mut impl Places, flow: u32) -> Option<u32> {
+        let next = flows.place(flow).next;
+        (next != NONE).then_some(next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    impl Places for Vec<Place> {
+        fn place(&mut self, flow: u32) -> &mut Place {
+            &mut self[flow as usize]
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn queues_agree_with_lists(
+            steps in proptest::collection::vec((0..20_u32, 0..3_usize), 0..200),
+        ) {
+            let kinds = [Waits::Nowhere, Waits::Status, Waits::IdleTcp];
+            let mut places = vec![Place::default(); 20];
+            let (mut queues, mut model) = (Queues::new(), [const { VecDeque::new() }; 3]);
+            for (flow, kind) in steps {
+                queues.remove(&mut places, flow);
+                for list in &mut model {
+                    list.retain(|other| *other != flow);
+                }
+                if kind > 0 {
+                    queues.add(&mut places, flow, kinds[kind], 0);
+                    model[kind].push_back(flow);
+                }
+                for kind in 1..3 {
+                    let first = queues.first(kinds[kind]);
+                    let all = std::iter::successors(first, |one| Queues::after(&mut places, *one));
+                    prop_assert_eq!(all.collect::<VecDeque<_>>(), model[kind].clone());
+                }
+            }
+        }
+    }
+}

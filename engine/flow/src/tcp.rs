@@ -1,0 +1,343 @@
+//! TCP as somebody sees it who is between both ends: the states of argus 3.0.8
+//! (`argus/ArgusTcp.c`), retransmissions, order, and round-trip times.
+
+use panoptes_decoders::packet::transport::{Tcp as Segment, flag};
+use panoptes_sinks::flow::{Direction, Tcp, TcpSide, TcpState, tcp_status};
+
+/// How far an identification of IP may go back in a packet that was overtaken.
+const OVERTAKEN_MAX: u16 = 5000;
+
+/// What a segment was for its flow.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Outcome {
+    /// It belongs to the flow. `is_active`: it was sent while others were in flight.
+    Continues { is_active: bool },
+    /// It begins another connection with the same addresses and ports.
+    Restarts,
+}
+
+/// The identification of the IP header of a segment, and of the one before with data.
+#[derive(Debug)]
+pub(crate) struct Identification<'a> {
+    pub(crate) this: u16,
+    pub(crate) last: &'a mut u16,
+}
+
+/// Whether a sequence number is before another one, modulo 2^32 (RFC 9293 §3.4).
+const fn is_before(one: u32, other: u32) -> bool {
+    (one.wrapping_sub(other) as i32) < 0
+}
+
+/// Whether a segment begins a connection: SYN, and nothing that answers or ends.
+const fn is_syn(flags: u8) -> bool {
+    flags & (flag::SYN | flag::ACK | flag::FIN | flag::RST) == flag::SYN
+}
+
+/// A microsecond count that fits its field.
+fn microseconds(from_ns: i64, to_ns: i64) -> u32 {
+    u32::try_from((to_ns - from_ns).unsigned_abs() / 1000).unwrap_or(u32::MAX)
+}
+
+/// The end that sends in a direction, and the other one.
+fn ends(tcp: &mut Tcp, direction: Direction) -> (&mut TcpSide, &mut TcpSide) {
+    match direction {
+        Direction::FromSource => (&mut tcp.source, &mut tcp.destination),
+        Direction::FromDestination => (&mut tcp.destination, &mut tcp.source),
+    }
+}
+
+/// The connection after its first segment, which the source has sent.
+pub(crate) fn begin(segment: &Segment<'_>, now_ns: i64) -> Tcp {
+    let flags = segment.flags;
+    let end = segment.sequence.wrapping_add(segment.data_length);
+    let mut source = TcpSide {
+        last_ns: now_ns,
+        sequence_base: segment.sequence.wrapping_sub(1),
+        sequence: end,
+        bytes: segment.data_length,
+        window: segment.window,
+        flags,
+        window_scale: segment.window_scale.unwrap_or(0),
+        has_begun: true,
+        ..TcpSide::default()
+    };
+    if flags & flag::ACK != 0 {
+        source.acknowledged = segment.acknowledgement.wrapping_sub(1);
+        source.has_acknowledged = true;
+    }
+    let mut options = segment.options;
+    let important = flag::SYN | flag::ACK | flag::FIN;
+    let (status, state) = if flags & flag::RST != 0 {
+        source.status |= tcp_status::RESET;
+        source.window = 0;
+        (tcp_status::RESET, TcpState::Listen)
+    } else if flags & important == flag::SYN {
+        source.sequence_base = segment.sequence;
+        source.sequence = segment.sequence;
+        if flags & (flag::ECE | flag::CWR) == flag::ECE | flag::CWR {
+            options |= tcp_status::ECN_SOURCE;
+        }
+        (tcp_status::SAW_SYN, TcpState::SynSent)
+    } else if flags & important == flag::SYN | flag::ACK {
+        source.sequence_base = segment.sequence;
+        source.sequence = segment.sequence;
+        if flags & (flag::ECE | flag::CWR) == flag::ECE {
+            options |= tcp_status::ECN_DESTINATION;
+        }
+        (tcp_status::SAW_SYN_ACK, TcpState::SynReceived)
+    } else if flags & flag::FIN != 0 {
+        source.status |= tcp_status::FIN;
+        (tcp_status::FIN, TcpState::FinWait1)
+    } else {
+        (tcp_status::ESTABLISHED, TcpState::Established)
+    };
+    Tcp { status, options, source, state, ..Tcp::default() }
+}
+
+/// Follows a later segment.
+#[inline]
+pub(crate) fn follow(
+    tcp: &mut Tcp,
+    direction: Direction,
+    segment: &Segment<'_>,
+    id: &mut Identification<'_>,
+    now_ns: i64,
+) -> Outcome {
+    let flags = segment.flags;
+    if is_syn(flags) && may_restart(tcp.state) {
+        return Outcome::Restarts;
+    }
+    tcp.has_continued = true;
+    let options = tcp.options | segment.options;
+    tcp.options = options;
+    let (this, other) = ends(tcp, direction);
+    this.flags |= flags;
+    if let Some(scale) = segment.window_scale {
+        this.window_scale = scale;
+    }
+    let has_ecn = options & (tcp_status::ECN_SOURCE | tcp_status::ECN_DESTINATION) != 0;
+    if has_ecn && flags & (flag::ECE | flag::ACK) == flag::ECE | flag::ACK {
+        this.status |= tcp_status::CONGESTED;
+    }
+    // A SYN without more says nothing about what was sent before.
+    let is_active = flags == flag::SYN || sequence(this, other, segment, id);
+    let last_ns = (other.last_ns, now_ns);
+    this.last_ns = now_ns;
+    advance(tcp, direction, segment, last_ns);
+    Outcome::Continues { is_active }
+}
+
+/// Whether a SYN begins a new connection: the old one has ended, or one end has closed it.
+const fn may_restart(state: TcpState) -> bool {
+    matches!(
+        state,
+        TcpState::Closed
+            | TcpState::Listen
+            | TcpState::FinWait1
+            | TcpState::FinWait2
+            | TcpState::Closing
+    )
+}
+
+/// Follows the sequence numbers of a segment; whether it was sent while others were in flight.
+#[inline]
+fn sequence(
+    this: &mut TcpSide,
+    other: &mut TcpSide,
+    segment: &Segment<'_>,
+    id: &mut Identification<'_>,
+) -> bool {
+    let flags = segment.flags;
+    let mut is_active = true;
+    if flags & (flag::FIN | flag::RST) == 0 {
+        if segment.window == 0 {
+            this.status |= tcp_status::WINDOW_CLOSED;
+            is_active = false;
+        } else {
+            this.window = segment.window;
+        }
+    }
+    let end = segment.sequence.wrapping_add(segment.data_length);
+    if segment.data_length > 0 {
+        is_active &= this.in_flight > 0;
+        this.bytes = this.bytes.wrapping_add(segment.data_length);
+        if this.has_begun {
+            is_active &= order(this, other, segment, end, id);
+            *id.last = id.this;
+        }
+    } else {
+        is_active = false;
+    }
+    if !this.has_begun {
+        this.has_begun = true;
+        this.sequence_base = segment.sequence;
+        this.sequence = end;
+        this.in_flight = segment.data_length;
+        *id.last = id.this;
+    }
+    if flags & flag::ACK != 0 {
+        acknowledge(this, other, segment);
+    }
+    is_active
+}
+
+/// Decides whether data is new, was sent again, or was overtaken; `false` if it was sent again.
+#[inline]
+fn order(
+    this: &mut TcpSide,
+    other: &TcpSide,
+    segment: &Segment<'_>,
+    end: u32,
+    id: &Identification<'_>,
+) -> bool {
+    let (seq, length) = (segment.sequence, segment.data_length);
+    let resent = |this: &mut TcpSide| {
+        this.retransmitted += 1;
+        this.status |= tcp_status::RETRANSMITTED;
+        false
+    };
+    if other.has_acknowledged && is_before(seq, other.acknowledged) {
+        return resent(this);
+    }
+    let is_new = is_before(this.sequence, end);
+    let largest = if is_new { end } else { this.sequence };
+    let back = id.last.wrapping_sub(id.this);
+    if *id.last != 0 && id.this != 0 && back > 0 && back < OVERTAKEN_MAX {
+        this.in_flight = this.in_flight.saturating_add(length);
+        this.status |= tcp_status::OUT_OF_ORDER;
+    } else if other.has_acknowledged {
+        // More is in flight than there is between the acknowledged and the largest number, so
+        // something was sent twice.
+        let span = largest.wrapping_sub(1).wrapping_sub(other.acknowledged);
+        let in_flight = this.in_flight.saturating_add(length);
+        if in_flight > span && !is_new {
+            this.sequence = largest;
+            return resent(this);
+        }
+        this.in_flight = in_flight.min(span);
+        if is_before(end, this.sequence) {
+            if seq == other.acknowledged.wrapping_add(1) {
+                this.in_flight = this.in_flight.saturating_sub(length);
+                return resent(this);
+            }
+            this.status |= tcp_status::OUT_OF_ORDER;
+        }
+    } else if !is_new {
+        return resent(this);
+    }
+    this.sequence = largest;
+    true
+}
+
+/// Follows an acknowledgement.
+#[inline]
+fn acknowledge(this: &mut TcpSide, other: &mut TcpSide, segment: &Segment<'_>) {
+    let acknowledged = segment.acknowledgement.wrapping_sub(1);
+    let is_new = !this.has_acknowledged || is_before(this.acknowledged, acknowledged);
+    if is_new {
+        if this.has_acknowledged {
+            other.windows += 1;
+        }
+        this.acknowledged = acknowledged;
+        this.has_acknowledged = true;
+    }
+    let span = other.sequence.wrapping_sub(this.acknowledged.wrapping_add(1));
+    other.in_flight = if (span as i32) < 0 { 0 } else { span };
+}
+
+/// Goes to the next state. `times_ns` are those of the other end's last segment, and of this one.
+#[inline]
+fn advance(tcp: &mut Tcp, direction: Direction, segment: &Segment<'_>, times_ns: (i64, i64)) {
+    let flags = segment.flags;
+    let has = |bits: u8| flags & bits != 0;
+    let (mut state, mut status) = (tcp.state, 0);
+    let (mut syn_ack, mut ack_data) = (None, None);
+    let (this, other) = ends(tcp, direction);
+    if has(flag::RST) {
+        status = tcp_status::RESET;
+        state = if state == TcpState::SynSent { state } else { TcpState::Closed };
+        this.status |= status;
+    } else {
+        match state {
+            TcpState::Listen | TcpState::SynSent => {
+                if is_syn(flags) {
+                    resent(this);
+                } else if flags & (flag::SYN | flag::ACK) == flag::SYN | flag::ACK {
+                    state = TcpState::SynReceived;
+                    status = tcp_status::SAW_SYN_ACK;
+                    if other.sequence == this.acknowledged {
+                        syn_ack = Some(microseconds(times_ns.0, times_ns.1));
+                    }
+                } else if has(flag::FIN) {
+                    (state, status) = (TcpState::FinWait1, tcp_status::FIN);
+                } else if has(flag::ACK) {
+                    (state, status) = (TcpState::Established, tcp_status::ESTABLISHED);
+                }
+                this.status |= status;
+            }
+            TcpState::SynReceived => {
+                if has(flag::FIN) {
+                    (state, status) = (TcpState::FinWait1, tcp_status::FIN);
+                } else if has(flag::SYN) {
+                    resent(this);
+                } else if has(flag::ACK) {
+                    (state, status) = (TcpState::Established, tcp_status::ESTABLISHED);
+                    if this.sequence.wrapping_sub(segment.data_length) == other.acknowledged
+                        || this.sequence == other.acknowledged
+                    {
+                        ack_data = Some(microseconds(times_ns.0, times_ns.1));
+                    }
+                }
+                this.status |= status;
+            }
+            TcpState::Established => {
+                if has(flag::FIN) {
+                    (state, status) = (TcpState::FinWait1, tcp_status::FIN);
+                    this.status |= status;
+                } else if has(flag::SYN) {
+                    resent(this);
+                }
+            }
+            TcpState::FinWait1 | TcpState::FinWait2 => {
+                (state, status) = close(this, other, segment, state);
+            }
+            TcpState::Closing | TcpState::Closed => {}
+        }
+    }
+    tcp.state = state;
+    tcp.status |= status;
+    tcp.syn_ack_us = syn_ack.unwrap_or(tcp.syn_ack_us);
+    tcp.ack_data_us = ack_data.unwrap_or(tcp.ack_data_us);
+}
+
+/// Counts a SYN that was sent again.
+fn resent(this: &mut TcpSide) {
+    this.retransmitted += 1;
+    this.status |= tcp_status::RETRANSMITTED;
+}
+
+/// What a segment adds after a FIN of either end.
+fn close(
+    this: &mut TcpSide,
+    other: &mut TcpSide,
+    segment: &Segment<'_>,
+    state: TcpState,
+) -> (TcpState, u32) {
+    let flags = segment.flags;
+    let (mut state, mut status) = (state, 0);
+    if flags & flag::FIN != 0 {
+        status |= tcp_status::FIN;
+        this.status |= tcp_status::FIN;
+    }
+    let acknowledges_all = other.sequence == this.acknowledged;
+    if flags & flag::ACK != 0
+        && segment.data_length == 0
+        && other.status & tcp_status::FIN != 0
+        && acknowledges_all
+    {
+        state = TcpState::FinWait2;
+        status |= tcp_status::FIN_ACKNOWLEDGED;
+        other.status |= tcp_status::FIN_ACKNOWLEDGED;
+    }
+    (state, status)
+}

@@ -1,0 +1,118 @@
+//! `panoptes flow`, also when the program is called `argus`: the network flow auditor.
+//!
+//! It has the options of argus(8). This version reads capture files and writes argus records to
+//! files or to standard output. An option that argus has and this version has not ends the program
+//! with one line.
+
+mod options;
+mod output;
+mod packets;
+
+use std::ffi::OsString;
+use std::time::SystemTime;
+
+use panoptes_decoders::packet::{self, Tunnels};
+use panoptes_flow::{Flows, Settings, Timeouts};
+use panoptes_sinks::flow::argus::{Interim, Management};
+
+pub(crate) use self::options::HELP;
+use self::options::{Asked, Request};
+use self::output::Outputs;
+use self::packets::Packets;
+use crate::exit::{Exit, Failure, print};
+use crate::random;
+
+/// The beginning of the help text.
+const USAGE: &str = "\
+Audit network flows: packets in, argus records out, with the options of argus(8)
+
+Usage: panoptes flow [OPTIONS] -r FILE... -w FILE
+
+";
+
+/// Runs the auditor with the arguments behind its name.
+pub(crate) fn run(arguments: &[OsString]) -> Result<Exit, Failure> {
+    match options::parse(arguments)? {
+        Asked::Help => print(USAGE.as_bytes()).and_then(|_| print(HELP.as_bytes())),
+        Asked::Audit(request) => audit(&request),
+    }
+}
+
+fn audit(request: &Request) -> Result<Exit, Failure> {
+    let begin_ns = now_ns();
+    let mut packets = Packets::open(request)?;
+    let management = Management {
+        source_id: request.records.source_id,
+        begin_ns,
+        link: packets.link().map_or(0, |link| link as u8),
+        flow_interval_s: whole_seconds(request.status_interval_ns),
+        interval_s: request.management_interval_s,
+        user_bytes: request.user_bytes as u16,
+    };
+    let mut outputs = Outputs::open(request, management)?;
+    let settings = Settings {
+        capacity: request.capacity,
+        status_interval_ns: request.status_interval_ns,
+        timeouts: Timeouts::default(),
+        has_jitter: request.has_jitter,
+        user_bytes: request.user_bytes,
+    };
+    let mut flows = Flows::new(&settings, random::hash_key());
+    while let Some(frame) = packets.next()? {
+        let packet = packet::decode(frame.link, frame.bytes, frame.wire_length, Tunnels::Declared);
+        flows.packet(&packet, frame.time_ns, frame.wire_length, &mut outputs);
+        if outputs.has_ended() {
+            break;
+        }
+    }
+    flows.finish(&mut outputs);
+    let counts = flows.counts();
+    let number = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
+    let exit = outputs.finish(&Interim {
+        since_ns: begin_ns,
+        now_ns: now_ns(),
+        sequence: flows.last_sequence(),
+        packets: counts.packets,
+        bytes: counts.bytes,
+        records: number(counts.records),
+        flows: number(counts.flows),
+        dropped: 0,
+        tracked: number(counts.tracked),
+        clients: 0,
+    })?;
+    report_losses(&packets, counts);
+    Ok(exit)
+}
+
+/// Reports on stderr what no record has.
+fn report_losses(packets: &Packets, counts: panoptes_flow::Counts) {
+    if packets.cut_bytes() > 0 {
+        let bytes = packets.cut_bytes();
+        crate::program::print_line(&format!(
+            "panoptes: warning: {bytes} bytes at the ends of captures are no whole packets"
+        ));
+    }
+    if counts.unaccounted > 0 {
+        let (count, all) = (counts.unaccounted, counts.packets);
+        crate::program::print_line(&format!(
+            "panoptes: warning: {count} of {all} packets have a link layer that could not be read, \
+             or no room; no record counts them"
+        ));
+    }
+    if counts.evicted > 0 {
+        let count = counts.evicted;
+        crate::program::print_line(&format!(
+            "panoptes: warning: {count} flows were reported early because the table was full"
+        ));
+    }
+}
+
+/// Nanoseconds since 1970.
+fn now_ns() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+fn whole_seconds(time_ns: i64) -> u16 {
+    u16::try_from(time_ns / 1_000_000_000).unwrap_or(u16::MAX)
+}

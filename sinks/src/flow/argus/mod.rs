@@ -1,0 +1,92 @@
+//! The records of argus 3, which all its clients read.
+//!
+//! A stream is a management record ([`Management`]) and then records back to back. All numbers are
+//! big-endian, and everything is a multiple of four bytes. A flow record is a header and parts
+//! ("DSRs", data-specific records), each with its type and length. The facts are those of
+//! `include/argus_out.h`, `include/argus_def.h` and `argus/ArgusModeler.c` of argus 3.0.8.2; tests
+//! compare the bytes with a file that argus and its clients were seen to read.
+//!
+//! Some mistakes of argus 3.0.8.2 are not copied: it does not write counters above 32 bits, leaves
+//! identifiers of ICMP and the addresses of its messages in the byte order of the machine, and
+//! cuts the hardware address of ARP.
+
+mod management;
+mod parts;
+mod words;
+
+pub use management::{Interim, Management};
+
+use super::record::{FlowRecord, Jitter};
+use words::Words;
+
+/// The largest record in bytes: its length is 16 bits that count words.
+pub const RECORD_BYTES_MAX: usize = 4 * 0xffff;
+/// The most bytes of a record without user data.
+pub const PLAIN_BYTES_MAX: usize = 768;
+/// The most bytes of user data of each end. Two of them and the rest fit into a record.
+pub const USER_BYTES_MAX: usize = 0xffff;
+
+/// The protocol version, in the lower half of the type.
+const VERSION: u8 = 3;
+const FLOW: u8 = 0x10;
+
+/// Who writes the records.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum SourceId {
+    #[default]
+    None,
+    Number(u32),
+    Address(u32),
+    /// Up to four characters, padded with zeros.
+    Text([u8; 4]),
+}
+
+impl SourceId {
+    /// The code and the four bytes in flow records.
+    const fn code(self) -> (u8, [u8; 4]) {
+        match self {
+            Self::None => (0, [0; 4]),
+            Self::Address(address) => (0x01, address.to_be_bytes()),
+            Self::Number(number) => (0x20, number.to_be_bytes()),
+            Self::Text(text) => (0x21, text),
+        }
+    }
+}
+
+/// What records contain: the options of argus(8).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Options {
+    pub source_id: SourceId,
+    /// `-A`: bytes behind the transport header.
+    pub application_bytes: bool,
+    /// `-m`: hardware addresses.
+    pub hardware: bool,
+    /// `-Z`: smallest and largest packets.
+    pub packet_sizes: bool,
+}
+
+/// What belongs to a flow and is kept apart from it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Extra<'a> {
+    /// `-J`: times between packets.
+    pub jitter: Option<&'a Jitter>,
+    /// `-U`: the first bytes of data of both ends, at most [`USER_BYTES_MAX`] of each.
+    pub user: [&'a [u8]; 2],
+}
+
+/// Writes a flow record to the beginning of `out` and returns its length in bytes; `None` if there
+/// is no room. [`PLAIN_BYTES_MAX`] and the user data are always enough.
+pub fn write(
+    out: &mut [u8],
+    options: &Options,
+    record: &FlowRecord,
+    extra: &Extra<'_>,
+) -> Option<usize> {
+    let mut words = Words::new(out);
+    words.bytes(&[FLOW | VERSION, record.cause as u8, 0, 0]);
+    parts::write(&mut words, options, record, extra);
+    words.finish()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,413 @@
+//! The parts of a flow record, in the order in which argus 3 writes them.
+
+use super::words::Words;
+use super::{Extra, Options, USER_BYTES_MAX};
+use crate::flow::record::{
+    Detail, FlowKey, FlowRecord, Icmp, Interval, Jitter, Kind, Side, Tcp, TcpSide, status,
+    tcp_status,
+};
+
+/// Codes of the parts (`include/argus_def.h`).
+mod code {
+    pub(super) const TRANSPORT: u8 = 0x01;
+    pub(super) const FLOW: u8 = 0x02;
+    pub(super) const TIME: u8 = 0x03;
+    pub(super) const METER: u8 = 0x10;
+    pub(super) const PACKET_SIZE: u8 = 0x12;
+    pub(super) const ENCAPSULATION: u8 = 0x20;
+    pub(super) const NETWORK: u8 = 0x30;
+    pub(super) const ICMP: u8 = 0x34;
+    pub(super) const VLAN: u8 = 0x40;
+    pub(super) const HARDWARE: u8 = 0x42;
+    pub(super) const MPLS: u8 = 0x44;
+    pub(super) const JITTER: u8 = 0x46;
+    pub(super) const IP_ATTRIBUTES: u8 = 0x48;
+    pub(super) const DATA: u8 = 0x50;
+}
+
+pub(super) fn write(
+    words: &mut Words<'_>,
+    options: &Options,
+    record: &FlowRecord,
+    extra: &Extra<'_>,
+) {
+    let (id_kind, id) = options.source_id.code();
+    words.bytes(&[code::TRANSPORT, 0x03, id_kind, 3]);
+    words.bytes(&id);
+    words.number(record.sequence);
+    flow(words, &record.key);
+    time(words, record);
+    meter(words, record, options.application_bytes);
+    network(words, record);
+    vlan(words, record);
+    mpls(words, record);
+    if let Some(jitter) = extra.jitter {
+        write_jitter(words, jitter);
+    }
+    ip_attributes(words, record);
+    if options.packet_sizes {
+        packet_sizes(words, record);
+    }
+    user(words, 0x90, extra.user[0]);
+    user(words, 0xa0, extra.user[1]);
+    if options.hardware {
+        hardware(words, record);
+    }
+    if let Some(error) = &record.error {
+        error_of(words, error);
+    }
+    words.bytes(&[code::ENCAPSULATION, 0, 0, 3]);
+    words.number(record.source.encapsulation);
+    words.number(record.destination.encapsulation);
+}
+
+/// What identifies the flow.
+fn flow(words: &mut Words<'_>, key: &FlowKey) {
+    match key.kind {
+        Kind::Ipv4 | Kind::Icmp | Kind::Igmp | Kind::EspV4 | Kind::FragmentV4 => {
+            flow_v4(words, key);
+        }
+        Kind::Ipv6 | Kind::Icmpv6 | Kind::EspV6 | Kind::FragmentV6 => flow_v6(words, key),
+        Kind::Arp => {
+            // Ethernet, IPv4, lengths 6 and 4, a request.
+            let at = words.begin(code::FLOW, 0x06, 0x04);
+            words.bytes(&[0, 1, 8, 0, 6, 4, 0, 1]);
+            words.number(key.source.v4());
+            words.number(key.destination.v4());
+            let asker = if key.source.0[0] == 0 { key.destination } else { key.source };
+            words.bytes(&asker.hardware_in(0));
+            words.end(at);
+        }
+        Kind::Rarp => {
+            let at = words.begin(code::FLOW, 0x06, 0x05);
+            words.bytes(&[0, 1, 8, 0, 6, 4, 0, 3]);
+            words.number(0);
+            words.bytes(&key.source.hardware_in(1));
+            words.bytes(&key.destination.hardware_in(1));
+            words.end(at);
+        }
+        Kind::Ethernet | Kind::Llc => {
+            let at = words.begin(code::FLOW, 0x01, 0x03);
+            words.bytes(&key.destination.hardware_in(1));
+            words.bytes(&key.source.hardware_in(1));
+            words.short(key.extra);
+            words.bytes(&[key.destination_port as u8, key.source_port as u8]);
+            words.end(at);
+        }
+    }
+}
+
+fn flow_v4(words: &mut Words<'_>, key: &FlowKey) {
+    let [kind, icmp_code] = key.source_port.to_be_bytes();
+    // Without the bit 0x40, clients overwrite the upper half of an SPI.
+    let qualifier = match key.kind {
+        Kind::EspV4 => 0x41,
+        Kind::FragmentV4 => 0x81,
+        _ => 0x01,
+    };
+    let at = words.begin(code::FLOW, 0x01, qualifier);
+    words.number(key.source.v4());
+    words.number(key.destination.v4());
+    match key.kind {
+        Kind::Icmp => {
+            words.bytes(&[1, key.protocol, kind, icmp_code]);
+            words.short(key.destination_port);
+            words.short(key.extra);
+        }
+        Kind::Igmp => {
+            words.bytes(&[key.protocol, 0, kind, icmp_code, 0, 0]);
+            words.short(key.extra);
+        }
+        Kind::EspV4 => {
+            words.bytes(&[key.protocol, 0, 0, 0]);
+            words.number(key.number());
+        }
+        Kind::FragmentV4 => {
+            words.bytes(&[key.protocol, 0, 0, 0, 0, 0]);
+            words.short(key.destination_port);
+        }
+        _ => {
+            words.bytes(&[key.protocol, 0]);
+            words.short(key.source_port);
+            words.short(key.destination_port);
+            // The bytes of the masks: argus has the id of a query of DNS there.
+            words.short(key.extra);
+        }
+    }
+    words.end(at);
+}
+
+fn flow_v6(words: &mut Words<'_>, key: &FlowKey) {
+    let qualifier = if key.kind == Kind::FragmentV6 { 0x82 } else { 0x02 };
+    let at = words.begin(code::FLOW, 0x01, qualifier);
+    words.bytes(&key.source.v6());
+    words.bytes(&key.destination.v6());
+    words.number(u32::from(key.protocol) << 24);
+    words.number(key.number());
+    words.end(at);
+}
+
+/// The times of the first and of the last packet; one time if they are the same.
+fn time(words: &mut Words<'_>, record: &FlowRecord) {
+    let (first, last) = record.times();
+    if first == last {
+        let at = words.begin(code::TIME, 0x01, 0x18);
+        words.time(first);
+        words.end(at);
+    } else {
+        let at = words.begin(code::TIME, 0x02, 0x18);
+        words.time(first);
+        words.time(last);
+        words.end(at);
+    }
+}
+
+/// Packets and bytes of both ends, as wide as the largest number needs.
+fn meter(words: &mut Words<'_>, record: &FlowRecord, has_application: bool) {
+    let of = |side: &Side| [side.packets, side.bytes, side.application_bytes];
+    let (source, destination) = (of(&record.source), of(&record.destination));
+    let count = if has_application { 3 } else { 2 };
+    let sides: &[[u64; 3]] = match (source[0], destination[0]) {
+        (_, 0) => &[source],
+        (0, _) => &[destination],
+        _ => &[source, destination],
+    };
+    let largest = sides.iter().flat_map(|side| &side[..count]).max().copied().unwrap_or(0);
+    let is_one_way = sides.len() == 1;
+    // 0: one byte a number, 3: eight. One byte is not defined for one way without these bytes.
+    let width = match largest {
+        0..=0xff if !is_one_way || has_application => 0,
+        0..0x1_0000 => 1,
+        0x1_0000..=0xffff_ffff => 2,
+        _ => 3,
+    };
+    let first = match (is_one_way, destination[0]) {
+        (false, _) => 1,
+        (true, 0) => 5,
+        (true, _) => 9,
+    };
+    let at = words.begin(code::METER, if has_application { 4 } else { 1 }, first + width);
+    for number in sides.iter().flat_map(|side| &side[..count]) {
+        match width {
+            0 => words.bytes(&[*number as u8]),
+            1 => words.short(*number as u16),
+            2 => words.number(*number as u32),
+            _ => words.long(*number),
+        }
+    }
+    words.end(at);
+}
+
+/// What the protocol of the flow adds.
+fn network(words: &mut Words<'_>, record: &FlowRecord) {
+    match &record.detail {
+        Detail::None => words.bytes(&[code::NETWORK, 0, 0, 1]),
+        Detail::Tcp(tcp) if tcp.has_continued => tcp_performance(words, tcp),
+        Detail::Tcp(tcp) => {
+            let side = if tcp.source.has_begun { &tcp.source } else { &tcp.destination };
+            let at = words.begin(code::NETWORK, 0x03, 0);
+            words.number(tcp_bits(tcp));
+            words.number(side.sequence_base);
+            words.number(tcp.options);
+            words.short(side.window);
+            words.bytes(&[side.flags, side.window_scale]);
+            words.end(at);
+        }
+        Detail::Icmp(icmp) => {
+            let at = words.begin(code::NETWORK, 0x34, 0);
+            icmp_words(words, icmp);
+            words.end(at);
+        }
+        Detail::Esp(esp) => {
+            let at = words.begin(code::NETWORK, 0x38, 0);
+            words.number(esp.status);
+            words.number(esp.spi);
+            words.number(esp.last_sequence);
+            words.number(esp.lost);
+            words.end(at);
+        }
+        Detail::Arp(arp) => {
+            let at = words.begin(code::NETWORK, 0x10, 0);
+            words.bytes(&arp.responder);
+            words.end(at);
+        }
+    }
+}
+
+/// The status of a connection with that of both ends.
+fn tcp_bits(tcp: &Tcp) -> u32 {
+    tcp.status & !tcp_status::PAIRS
+        | tcp.source.status & tcp_status::OF_SOURCE
+        | tcp.destination.status & tcp_status::OF_DESTINATION
+}
+
+fn tcp_performance(words: &mut Words<'_>, tcp: &Tcp) {
+    let at = words.begin(code::NETWORK, 0x05, 0);
+    words.number(tcp_bits(tcp));
+    words.number(tcp.state as u32);
+    words.number(tcp.options);
+    words.number(tcp.syn_ack_us);
+    words.number(tcp.ack_data_us);
+    for side in [&tcp.source, &tcp.destination] {
+        tcp_side(words, side);
+    }
+    words.end(at);
+}
+
+fn tcp_side(words: &mut Words<'_>, side: &TcpSide) {
+    words.time(side.last_ns);
+    words.number(side.status);
+    words.number(side.sequence_base);
+    words.number(side.sequence);
+    words.number(side.acknowledged);
+    words.number(side.windows);
+    words.number(side.bytes);
+    words.number(side.retransmitted);
+    // Bytes before the sequence number began anew: it is compared modulo 2^32 here.
+    words.number(0);
+    words.number(side.in_flight);
+    words.short(side.window);
+    words.bytes(&[side.flags, side.window_scale]);
+}
+
+fn icmp_words(words: &mut Words<'_>, icmp: &Icmp) {
+    words.bytes(&[icmp.kind, icmp.code]);
+    words.short(icmp.sequence);
+    words.number(icmp.sender);
+    words.number(icmp.receiver);
+    words.number(icmp.quoted_source);
+    words.number(icmp.quoted_destination);
+    words.number(icmp.gateway);
+}
+
+/// An error message that refers to this flow.
+fn error_of(words: &mut Words<'_>, icmp: &Icmp) {
+    // Destination unreachable and redirect of version 4; time exceeded of both. Of version 6,
+    // types are below 3, and `sender` is 0.
+    let qualifier = match (icmp.kind, icmp.sender) {
+        (11, _) | (3, 0) => 4,
+        (5, _) => 2,
+        _ => 1,
+    };
+    let at = words.begin(code::ICMP, 0, qualifier);
+    icmp_words(words, icmp);
+    words.number(0);
+    words.end(at);
+}
+
+fn vlan(words: &mut Words<'_>, record: &FlowRecord) {
+    let has = |side: &Side| side.status & status::VLAN != 0;
+    let qualifier = u8::from(has(&record.source)) | u8::from(has(&record.destination)) << 1;
+    if qualifier != 0 {
+        let at = words.begin(code::VLAN, 0, qualifier);
+        words.short(record.source.vlan);
+        words.short(record.destination.vlan);
+        words.end(at);
+    }
+}
+
+fn mpls(words: &mut Words<'_>, record: &FlowRecord) {
+    let [source, destination] = [&record.source, &record.destination].map(|side| side.mpls_depth);
+    if source == 0 && destination == 0 {
+        return;
+    }
+    let subtype = u8::from(source > 0) | u8::from(destination > 0) << 1;
+    let at = words.begin(code::MPLS, subtype, source.min(15) << 4 | destination.min(15));
+    for side in [&record.source, &record.destination] {
+        if side.mpls_depth > 0 {
+            words.number(side.mpls);
+        }
+    }
+    words.end(at);
+}
+
+fn write_jitter(words: &mut Words<'_>, jitter: &Jitter) {
+    let (source, destination) = (&jitter.source, &jitter.destination);
+    let all = [source.active, source.idle, destination.active, destination.idle];
+    let qualifier = (0..4).fold(0, |bits, at| bits | u8::from(all[at].count > 0) << at);
+    if qualifier == 0 {
+        return;
+    }
+    let at = words.begin(code::JITTER, 0, qualifier);
+    for interval in all.iter().filter(|interval| interval.count > 0) {
+        write_interval(words, interval);
+    }
+    words.end(at);
+}
+
+fn write_interval(words: &mut Words<'_>, interval: &Interval) {
+    words.number(interval.count);
+    let [min, max] = [interval.min, interval.max].map(|time| time as f32);
+    for number in [min, interval.mean() as f32, interval.deviation() as f32, max] {
+        words.number(number.to_bits());
+    }
+}
+
+fn ip_attributes(words: &mut Words<'_>, record: &FlowRecord) {
+    let sides = [&record.source, &record.destination];
+    let has = |side: &Side, bit: u8| side.status & bit != 0;
+    if !sides.iter().any(|side| has(side, status::IP)) {
+        return;
+    }
+    let mut qualifier = 0;
+    for (side, shift) in sides.into_iter().zip([0, 1]) {
+        // Bits for an end: it was seen (1, 2), it has options (4, 8), it has fragments (16, 32).
+        qualifier |= u8::from(has(side, status::IP)) << shift;
+        qualifier |= u8::from(side.ip_options != 0) << (2 + shift);
+        qualifier |= u8::from(has(side, status::FRAGMENTS)) << (4 + shift);
+    }
+    let at = words.begin(code::IP_ATTRIBUTES, 0, qualifier);
+    for side in sides {
+        if has(side, status::IP) {
+            words.bytes(&[side.ttl, side.tos]);
+            words.short(side.ip_id);
+        }
+        if side.ip_options != 0 {
+            words.number(side.ip_options);
+        }
+    }
+    words.end(at);
+}
+
+fn packet_sizes(words: &mut Words<'_>, record: &FlowRecord) {
+    let sizes = |side: &Side| (side.packets > 0).then_some([side.size_min, side.size_max]);
+    let all = [sizes(&record.source), sizes(&record.destination)];
+    let qualifier = match all {
+        [Some(_), Some(_)] => 2,
+        [Some(_), None] => 6,
+        [None, Some(_)] => 10,
+        [None, None] => return,
+    };
+    let at = words.begin(code::PACKET_SIZE, 0, qualifier);
+    for size in all.iter().flatten().flatten() {
+        words.short(*size);
+    }
+    words.end(at);
+}
+
+/// The first bytes that an end has sent. This part alone has a length of 16 bits.
+fn user(words: &mut Words<'_>, subtype: u8, bytes: &[u8]) {
+    if bytes.is_empty() {
+        return;
+    }
+    let bytes = &bytes[..bytes.len().min(USER_BYTES_MAX)];
+    let length = 2 + bytes.len().div_ceil(4) as u16;
+    words.bytes(&[code::DATA, subtype]);
+    words.short(length);
+    words.short(bytes.len() as u16);
+    words.short(bytes.len() as u16);
+    words.bytes(bytes);
+    words.pad();
+}
+
+fn hardware(words: &mut Words<'_>, record: &FlowRecord) {
+    if record.hardware == [[0; 6]; 2] && record.ethertype == 0 {
+        return;
+    }
+    let has = |side: &Side| side.status & status::SEVERAL_PATHS != 0;
+    let qualifier = u8::from(has(&record.source)) | u8::from(has(&record.destination)) << 1;
+    let at = words.begin(code::HARDWARE, 0, qualifier);
+    words.bytes(record.hardware.as_flattened());
+    words.short(record.ethertype);
+    words.end(at);
+}

@@ -1,0 +1,224 @@
+//! Records byte by byte, against a file that argus's clients 3.0.8.2 and 5.0.2 were seen to read.
+
+use super::*;
+use crate::flow::record::{
+    Address, Arp, Cause, Detail, FlowKey, Icmp, Kind, Side, Tcp, TcpSide, TcpState, status,
+    tcp_status,
+};
+
+/// Midnight of the captures: 2023-11-14 22:13:20 UTC, in nanoseconds.
+const BEGIN_NS: i64 = 1_700_000_000_000_000_000;
+
+fn words(text: &str) -> Vec<u8> {
+    let words = text.split_whitespace().map(|word| u32::from_str_radix(word, 16).expect("digits"));
+    words.flat_map(u32::to_be_bytes).collect()
+}
+
+fn written(options: &Options, record: &FlowRecord, extra: &Extra<'_>) -> Vec<u8> {
+    let mut out = [0; PLAIN_BYTES_MAX];
+    let length = write(&mut out, options, record, extra).expect("there is room");
+    out[..length].to_vec()
+}
+
+/// A number as the sensor's id, which the file has.
+fn options() -> Options {
+    Options { source_id: SourceId::Address(0), ..Options::default() }
+}
+
+fn key(protocol: u8, source_port: u16, destination_port: u16) -> FlowKey {
+    FlowKey {
+        source: Address::new(0x0a01_0001),
+        destination: Address::new(0xc0a8_0009),
+        source_port,
+        destination_port,
+        protocol,
+        ..FlowKey::default()
+    }
+}
+
+fn side(packets: u64, bytes: u64, first_us: i64, last_us: i64, ip: (u8, u16)) -> Side {
+    Side {
+        packets,
+        bytes,
+        first_ns: BEGIN_NS + first_us * 1000,
+        last_ns: BEGIN_NS + last_us * 1000,
+        encapsulation: 2,
+        ttl: ip.0,
+        ip_id: ip.1,
+        status: status::IP,
+        ..Side::default()
+    }
+}
+
+#[test]
+fn a_tcp_connection_is_written_as_argus_does() {
+    let tcp_side = |last_us: i64, status: u32, numbers: [u32; 5]| TcpSide {
+        last_ns: BEGIN_NS + last_us * 1000,
+        status,
+        sequence_base: numbers[0],
+        sequence: numbers[1],
+        acknowledged: numbers[2],
+        bytes: numbers[3],
+        retransmitted: numbers[4],
+        window: 0xfaf0,
+        flags: 0x1b,
+        window_scale: 7,
+        ..TcpSide::default()
+    };
+    let tcp = Tcp {
+        status: 0x1f,
+        state: TcpState::FinWait2,
+        options: 0x0070_0000,
+        syn_ack_us: 5544,
+        ack_data_us: 1658,
+        source: tcp_side(900_000, 0x1c, [1000, 2000, 5000, 700, 1]),
+        destination: tcp_side(899_000, 0x1a, [4000, 5000, 2000, 8300, 2]),
+        has_continued: true,
+    };
+    let record = FlowRecord {
+        key: key(6, 40_000, 443),
+        source: side(10, 1500, 100_000, 900_000, (64, 0x1111)),
+        destination: side(8, 9000, 105_000, 899_000, (52, 0x2222)),
+        detail: Detail::Tcp(tcp),
+        sequence: 1,
+        hardware: [[2, 0, 0xc0, 0, 0, 9], [2, 0, 0x0a, 0, 0, 1]],
+        ethertype: 0x800,
+        ..FlowRecord::default()
+    };
+    let expected = words(
+        "1310003a 01030103 00000000 00000001 02010105 0a010001 c0a80009 06009c40 01bb0000 03021805 \
+         6553f100 000186a0 6553f100 000dbba0 10010203 000a05dc 00082328 3005001e 0000001f 00000009 \
+         00700000 000015a8 0000067a 6553f100 000dbba0 0000001c 000003e8 000007d0 00001388 00000000 \
+         000002bc 00000001 00000000 00000000 faf01b07 6553f100 000db7b8 0000001a 00000fa0 00001388 \
+         000007d0 00000000 0000206c 00000002 00000000 00000000 faf01b07 48000303 40001111 34002222 \
+         42000005 0200c000 00090200 0a000001 08000000 20000003 00000002 00000002",
+    );
+    let options = Options { hardware: true, ..options() };
+    assert_eq!(written(&options, &record, &Extra::default()), expected);
+}
+
+#[test]
+fn a_query_is_written_as_argus_does() {
+    let mut record = FlowRecord {
+        key: FlowKey { extra: 0, ..key(17, 5353, 53) },
+        source: side(1, 69, 1_000_005, 1_000_005, (64, 1)),
+        destination: side(1, 85, 1_040_005, 1_040_005, (119, 2)),
+        sequence: 2,
+        ..FlowRecord::default()
+    };
+    record.source.application_bytes = 27;
+    record.destination.application_bytes = 43;
+    let expected = words(
+        "13100018 01030103 00000000 00000002 02010105 0a010001 c0a80009 110014e9 00350000 03021805 \
+         6553f101 00000005 6553f101 00009c45 10040103 01451b01 552b0000 30000001 48000303 40000001 \
+         77000002 20000003 00000002 00000002",
+    );
+    let options = Options { application_bytes: true, ..options() };
+    assert_eq!(written(&options, &record, &Extra::default()), expected);
+}
+
+#[test]
+fn an_echo_and_arp_are_written_in_network_order() {
+    let icmp = Icmp { kind: 8, sequence: 7, ..Icmp::default() };
+    let record = FlowRecord {
+        key: FlowKey { kind: Kind::Icmp, protocol: 0, ..key(0, 0x0800, 0x1234) },
+        source: side(1, 98, 2_000_000, 2_000_000, (64, 1)),
+        destination: side(1, 98, 2_020_000, 2_020_000, (64, 2)),
+        detail: Detail::Icmp(icmp),
+        sequence: 3,
+        ..FlowRecord::default()
+    };
+    let expected = words(
+        "1310001d 01030103 00000000 00000003 02010105 0a010001 c0a80009 01000800 12340000 03021805 \
+         6553f102 00000000 6553f102 00004e20 10010102 01620162 30340007 08000007 00000000 00000000 \
+         00000000 00000000 00000000 48000303 40000001 40000002 20000003 00000002 00000002",
+    );
+    assert_eq!(written(&options(), &record, &Extra::default()), expected);
+
+    let hardware = Address::hardware([2, 0, 0xc0, 0, 0, 0]).0[1];
+    let without_ip = |first_us: i64| Side { status: 0, ..side(1, 42, first_us, first_us, (0, 0)) };
+    let record = FlowRecord {
+        key: FlowKey {
+            kind: Kind::Arp,
+            source: Address([hardware, 0x0a01_0001]),
+            destination: Address::new(0xc0a8_0009),
+            ..FlowKey::default()
+        },
+        source: without_ip(3_000_000),
+        destination: without_ip(3_000_150),
+        detail: Detail::Arp(Arp { responder: [2, 0, 0xc0, 0, 0, 9] }),
+        sequence: 4,
+        hardware: [[0xff; 6], [2, 0, 0x0a, 0, 0, 1]],
+        ethertype: 0x0806,
+        ..FlowRecord::default()
+    };
+    let expected = words(
+        "1310001d 01030103 00000000 00000004 02060407 00010800 06040001 0a010001 c0a80009 0200c000 \
+         00000000 03021805 6553f103 00000000 6553f103 00000096 10010102 012a012a 30100003 0200c000 \
+         00090000 42000005 ffffffff ffff0200 0a000001 08060000 20000003 00000002 00000002",
+    );
+    let options = Options { hardware: true, ..options() };
+    assert_eq!(written(&options, &record, &Extra::default()), expected);
+}
+
+#[test]
+fn counters_take_as_many_bytes_as_they_need() {
+    for (packets, application, expected) in [
+        ((1, 0), false, "10010602 00010064"),
+        ((0, 1), false, "10010a02 00010064"),
+        ((1, 0), true, "10040502 01640000"),
+        ((1, 1), false, "10010102 01640164"),
+        ((0x100, 1), false, "10010203 01000064 00010064"),
+        ((0x1_0000, 1), false, "10010305 00010000 00000064 00000001 00000064"),
+        ((1 << 32, 0), false, "10010805 00000001 00000000 00000000 00000064"),
+    ] {
+        let of = |packets: u64| side(packets, 100, 0, 0, (64, 1));
+        let record = FlowRecord {
+            source: if packets.0 == 0 { Side::default() } else { of(packets.0) },
+            destination: if packets.1 == 0 { Side::default() } else { of(packets.1) },
+            ..FlowRecord::default()
+        };
+        let options = Options { application_bytes: application, ..options() };
+        let bytes = written(&options, &record, &Extra::default());
+        let expected = words(expected);
+        assert!(bytes.windows(expected.len()).any(|part| part == expected), "{packets:?}");
+    }
+}
+
+#[test]
+fn both_ends_have_their_bits_in_the_status() {
+    let tcp = Tcp {
+        status: tcp_status::ESTABLISHED | tcp_status::RESET,
+        source: TcpSide { status: tcp_status::RETRANSMITTED, ..TcpSide::default() },
+        destination: TcpSide { status: tcp_status::RESET, ..TcpSide::default() },
+        has_continued: true,
+        ..Tcp::default()
+    };
+    let record = FlowRecord { detail: Detail::Tcp(tcp), ..FlowRecord::default() };
+    let bytes = written(&options(), &record, &Extra::default());
+    let expected = words("3005001e 00002104");
+    assert!(bytes.windows(8).any(|part| part == expected), "{bytes:02x?}");
+}
+
+#[test]
+fn user_data_has_its_length_and_is_padded() {
+    let record = FlowRecord { source: side(1, 100, 0, 0, (64, 1)), ..FlowRecord::default() };
+    let extra = Extra { user: [b"GET /", b""], ..Extra::default() };
+    let bytes = written(&options(), &record, &extra);
+    let expected = words("50900004 00050005 47455420 2f000000");
+    assert!(bytes.windows(16).any(|part| part == expected), "{bytes:02x?}");
+    let long = vec![7; USER_BYTES_MAX];
+    let extra = Extra { user: [&long, &long], ..Extra::default() };
+    let mut out = vec![0; RECORD_BYTES_MAX];
+    let length = write(&mut out, &options(), &record, &extra).expect("two ends fit");
+    assert_eq!(usize::from(u16::from_be_bytes([out[2], out[3]])) * 4, length);
+    assert_eq!(write(&mut out[..length - 1], &options(), &record, &extra), None);
+}
+
+#[test]
+fn later_records_have_their_cause() {
+    for (cause, expected) in [(Cause::Start, 0x10), (Cause::Status, 0x20), (Cause::Stop, 0x30)] {
+        let record = FlowRecord { cause, ..FlowRecord::default() };
+        assert_eq!(written(&options(), &record, &Extra::default())[..2], [0x13, expected]);
+    }
+}
