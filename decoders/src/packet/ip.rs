@@ -1,25 +1,29 @@
 //! IPv4 (RFC 791) and IPv6 (RFC 8200) with their options and extension headers.
 
-use super::{Encapsulation, Header, Network, Packet, Rest, Tunnels, be16, be32, tunnel};
+use super::{Rest, be16, be32};
 
 /// Protocol numbers of IANA.
 pub mod protocol {
-    pub const HOP_BY_HOP: u8 = 0;
     pub const ICMP: u8 = 1;
     pub const IGMP: u8 = 2;
     pub const IPV4: u8 = 4;
     pub const TCP: u8 = 6;
     pub const UDP: u8 = 17;
     pub const IPV6: u8 = 41;
-    pub const ROUTING: u8 = 43;
-    pub const FRAGMENT: u8 = 44;
     pub const GRE: u8 = 47;
     pub const ESP: u8 = 50;
     pub const AH: u8 = 51;
     pub const ICMPV6: u8 = 58;
-    pub const DESTINATION_OPTIONS: u8 = 60;
     pub const SCTP: u8 = 132;
-    pub const MOBILITY: u8 = 135;
+}
+
+/// Extension headers of IPv6, by their protocol numbers.
+mod extension {
+    pub(super) const HOP_BY_HOP: u8 = 0;
+    pub(super) const ROUTING: u8 = 43;
+    pub(super) const FRAGMENT: u8 = 44;
+    pub(super) const DESTINATION_OPTIONS: u8 = 60;
+    pub(super) const MOBILITY: u8 = 135;
 }
 
 /// The number of extension headers that are read.
@@ -75,28 +79,7 @@ mod options {
     pub(super) const ROUTER_ALERT: u32 = 0x40;
 }
 
-/// Decodes an IP header; `Some` if a tunnel behind it leads to another header.
-#[inline]
-pub(super) fn decode<'a>(
-    packet: &mut Packet<'a>,
-    rest: &mut Rest<'a>,
-    tunnels: Tunnels,
-) -> Option<Header> {
-    let ip = header(*rest)?;
-    packet.network = Network::Ip(ip);
-    if ip.has_ah {
-        packet.encapsulation.add(Encapsulation::AH);
-    }
-    *rest = Rest { bytes: ip.payload, length: ip.payload_length };
-    match ip.protocol {
-        protocol::TCP | protocol::ICMP => None,
-        protocol::UDP if tunnels == Tunnels::Declared => None,
-        _ if ip.fragment.is_some() => None,
-        _ => tunnel::decode(&ip, packet, rest),
-    }
-}
-
-/// Decodes the header of either version, for [`decode`] and for packets that ICMP quotes.
+/// Decodes the header of either version, of a packet or of one that ICMP quotes.
 #[inline]
 pub(super) fn header(rest: Rest<'_>) -> Option<Ip<'_>> {
     match rest.bytes.first()? >> 4 {
@@ -217,19 +200,19 @@ impl Ip<'_> {
     fn pass_extensions(&mut self) {
         for _ in 0..EXTENSIONS_MAX {
             match self.protocol {
-                protocol::HOP_BY_HOP
-                | protocol::ROUTING
-                | protocol::DESTINATION_OPTIONS
-                | protocol::MOBILITY => {
+                extension::HOP_BY_HOP
+                | extension::ROUTING
+                | extension::DESTINATION_OPTIONS
+                | extension::MOBILITY => {
                     let Some(&[next, length]) = self.payload.first_chunk() else { return };
-                    if self.protocol == protocol::MOBILITY && next == 59 {
+                    if self.protocol == extension::MOBILITY && next == 59 {
                         return;
                     }
                     if !self.pass(next, (usize::from(length) + 1) * 8) {
                         return;
                     }
                 }
-                protocol::FRAGMENT => {
+                extension::FRAGMENT => {
                     let Some(&header) = self.payload.first_chunk::<8>() else { return };
                     let place = u16::from_be_bytes([header[2], header[3]]);
                     let id = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);

@@ -123,7 +123,7 @@ pub fn decode(link: u16, bytes: &[u8], wire_length: u32, tunnels: Tunnels) -> Pa
         let step = match next {
             Header::Link(kind) => link::decode(kind, &mut packet, &mut rest),
             Header::Ethertype(kind) => ethertype(kind, &mut packet, &mut rest),
-            Header::Ip => ip::decode(&mut packet, &mut rest, tunnels),
+            Header::Ip => internet(&mut packet, &mut rest, tunnels),
         };
         match step {
             Some(header) => next = header,
@@ -132,6 +132,23 @@ pub fn decode(link: u16, bytes: &[u8], wire_length: u32, tunnels: Tunnels) -> Pa
     }
     packet.payload_length = rest.length;
     packet
+}
+
+/// Decodes an IP header; `Some` if a tunnel behind it leads to another header.
+#[inline]
+fn internet<'a>(packet: &mut Packet<'a>, rest: &mut Rest<'a>, tunnels: Tunnels) -> Option<Header> {
+    let ip = ip::header(*rest)?;
+    packet.network = Network::Ip(ip);
+    if ip.has_ah {
+        packet.encapsulation.add(Encapsulation::AH);
+    }
+    *rest = Rest { bytes: ip.payload, length: ip.payload_length };
+    match ip.protocol {
+        transport::protocol::TCP | transport::protocol::ICMP => None,
+        transport::protocol::UDP if tunnels == Tunnels::Declared => None,
+        _ if ip.fragment.is_some() => None,
+        _ => tunnel::decode(&ip, packet, rest),
+    }
 }
 
 /// Decodes what an Ethernet type announces.

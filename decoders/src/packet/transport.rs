@@ -13,7 +13,6 @@ pub mod flag {
     pub const RST: u8 = 0x04;
     pub const PSH: u8 = 0x08;
     pub const ACK: u8 = 0x10;
-    pub const URG: u8 = 0x20;
     pub const ECE: u8 = 0x40;
     pub const CWR: u8 = 0x80;
 }
@@ -23,9 +22,7 @@ pub mod option {
     pub const SEGMENT_SIZE: u32 = 0x0010_0000;
     pub const WINDOW_SCALE: u32 = 0x0020_0000;
     pub const SACK_PERMITTED: u32 = 0x0040_0000;
-    pub const SACK: u32 = 0x0080_0000;
-    pub const ECHO: u32 = 0x0100_0000;
-    pub const ECHO_REPLY: u32 = 0x0200_0000;
+    pub(super) const SACK: u32 = 0x0080_0000;
     pub const TIMESTAMP: u32 = 0x0400_0000;
 }
 
@@ -97,8 +94,9 @@ impl<'a> Tcp<'a> {
                 }
                 4 => option::SACK_PERMITTED,
                 5 => option::SACK,
-                6 => option::ECHO,
-                7 => option::ECHO_REPLY,
+                // Echo and its reply, which RFC 6247 has retired.
+                6 => 0x0100_0000,
+                7 => 0x0200_0000,
                 8 => option::TIMESTAMP,
                 _ => 0,
             };

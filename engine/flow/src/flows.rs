@@ -166,7 +166,7 @@ impl Flows {
 
     /// Reports and removes the flows whose time has come.
     #[inline]
-    pub fn pass_time(&mut self, now_ns: i64, reports: &mut impl Reports) {
+    fn pass_time(&mut self, now_ns: i64, reports: &mut impl Reports) {
         if now_ns >= self.next_tick_ns {
             self.now_ns = self.now_ns.max(now_ns);
             self.next_tick_ns = self.now_ns.saturating_add(TICK_NS);

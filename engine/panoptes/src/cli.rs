@@ -49,7 +49,8 @@ pub enum Command {
     #[command(after_help = RUN_HELP)]
     Run(Settings),
     /// Audit network flows: packets in, argus records out, with the options of argus(8)
-    #[command(override_usage = FLOW_USAGE, after_help = crate::flow::HELP, disable_help_flag = true)]
+    #[command(override_usage = FLOW_USAGE, after_help = crate::flow::HELP)]
+    #[command(disable_help_flag = true)]
     Flow {
         /// The options of argus(8); -h lists them
         #[arg(value_name = "OPTION", trailing_var_arg = true, allow_hyphen_values = true)]

@@ -196,7 +196,7 @@ fn end(failure: &Failure) -> Exit {
 }
 
 /// Writes a line to stderr; if stderr is closed, the line is lost.
-pub(crate) fn print_line(line: &str) {
+fn print_line(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 

@@ -187,7 +187,6 @@ pub mod tcp_status {
     pub const ESTABLISHED: u32 = 0x4;
     pub const FIN: u32 = 0x8;
     pub const FIN_ACKNOWLEDGED: u32 = 0x10;
-    pub const NORMAL_CLOSE: u32 = 0x20;
     pub const RETRANSMITTED: u32 = 0x300;
     pub const WINDOW_CLOSED: u32 = 0xc00;
     pub const RESET: u32 = 0x3000;

@@ -42,10 +42,12 @@ enum Part {
 const GLIBC_MAX: (u32, u32) = (2, 35);
 
 /// The packages whose tests are built.
-const PACKAGES: [&str; 8] = [
+const PACKAGES: [&str; 10] = [
     "panoptes",
+    "panoptes-capture",
     "panoptes-decoders",
     "panoptes-engine",
+    "panoptes-flow",
     "panoptes-profiles",
     "panoptes-reference",
     "panoptes-sinks",
@@ -61,6 +63,8 @@ const EMULATED: &Tests = &[
     ("decoders", &[]),
     ("profiles", &[]),
     ("engine", &[]),
+    ("engine/capture", &[]),
+    ("engine/flow", &[]),
     ("engine/panoptes", &["configuration_page"]),
     ("engine/reference", &[]),
     ("engine/tables", &[]),

@@ -12,14 +12,16 @@ use std::ffi::OsString;
 use std::time::SystemTime;
 
 use panoptes_decoders::packet::{self, Tunnels};
-use panoptes_flow::{Flows, Settings, Timeouts};
+use panoptes_flow::{Counts, Flows, Settings, Timeouts};
 use panoptes_sinks::flow::argus::{Interim, Management};
 
 pub(crate) use self::options::HELP;
 use self::options::{Asked, Request};
 use self::output::Outputs;
 use self::packets::Packets;
+use crate::config::LogLevel;
 use crate::exit::{Exit, Failure, print};
+use crate::message::Messages;
 use crate::random;
 
 /// The beginning of the help text.
@@ -85,24 +87,23 @@ fn audit(request: &Request) -> Result<Exit, Failure> {
 }
 
 /// Reports on stderr what no record has.
-fn report_losses(packets: &Packets, counts: panoptes_flow::Counts) {
+fn report_losses(packets: &Packets, counts: Counts) {
+    let messages = Messages::on_stderr(LogLevel::default());
     if packets.cut_bytes() > 0 {
         let bytes = packets.cut_bytes();
-        crate::program::print_line(&format!(
-            "panoptes: warning: {bytes} bytes at the ends of captures are no whole packets"
-        ));
+        messages
+            .warning(format_args!("{bytes} bytes at the ends of captures are no whole packets"));
     }
     if counts.unaccounted > 0 {
         let (count, all) = (counts.unaccounted, counts.packets);
-        crate::program::print_line(&format!(
-            "panoptes: warning: {count} of {all} packets have a link layer that could not be read, \
-             or no room; no record counts them"
+        messages.warning(format_args!(
+            "{count} of {all} packets are in no record: no known link layer, or no room"
         ));
     }
     if counts.evicted > 0 {
         let count = counts.evicted;
-        crate::program::print_line(&format!(
-            "panoptes: warning: {count} flows were reported early because the table was full"
+        messages.warning(format_args!(
+            "{count} flows were reported early because the table was full; see --flows"
         ));
     }
 }

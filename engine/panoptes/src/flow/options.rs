@@ -1,6 +1,7 @@
 //! The options of argus(8), read as getopt(3) does.
 
 use std::ffi::{OsStr, OsString};
+use std::io::{self, IsTerminal as _};
 use std::net::{IpAddr, ToSocketAddrs};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -223,7 +224,8 @@ fn check(mut request: Request) -> Result<Request, Failure> {
     if request.outputs.is_empty() {
         return Err(mistake("nowhere to write: add `-w FILE`, or `-w -` for standard output"));
     }
-    if request.outputs.iter().any(|path| path == Path::new("-")) && super::output::is_terminal() {
+    let is_on_terminal = io::stdout().is_terminal();
+    if request.outputs.iter().any(|path| path == Path::new("-")) && is_on_terminal {
         return Err(mistake(
             "argus records are binary: send standard output to `ra -r -` or a file",
         ));

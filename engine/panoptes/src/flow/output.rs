@@ -4,7 +4,6 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
-use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 
 use panoptes_flow::Reports;
@@ -119,9 +118,4 @@ impl Output {
         }
         Ok(())
     }
-}
-
-/// Whether standard output is a terminal, which records would garble.
-pub(super) fn is_terminal() -> bool {
-    io::IsTerminal::is_terminal(&io::stdout().as_fd())
 }

@@ -29,6 +29,7 @@ pub(super) fn make(fuzz: &Path) -> Result<PathBuf, String> {
     seeds.tables()?;
     seeds.objects(fuzz)?;
     seeds.archives()?;
+    seeds.frames()?;
     seeds.changes()?;
     Ok(seeds.into)
 }
@@ -157,6 +158,22 @@ impl Seeds {
         let mut initramfs = Archive::default();
         initramfs.file("init", 0o755, b"text");
         self.write("image", "initramfs.cpio", &[&initramfs.finish()])
+    }
+
+    /// A handshake over Ethernet, as frames of the target `flow`.
+    fn frames(&self) -> Result<(), String> {
+        let segment = |is_answer: bool, flags: u8| {
+            let mut frame = vec![0, 1, 54, 2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0];
+            frame.extend([0x45, 0, 0, 40, 0, 1, 0x40, 0, 64, 6, 0, 0]);
+            let (hosts, ports) = ([[10, 0, 0, 1], [10, 0, 0, 2]], [[0x9c, 0x40], [0, 80]]);
+            let (from, to) = (usize::from(is_answer), usize::from(!is_answer));
+            frame.extend([hosts[from], hosts[to]].concat());
+            frame.extend([ports[from], ports[to]].concat());
+            frame.extend([0, 0, 0, 9, 0, 0, 0, 10, 0x50, flags, 0xff, 0, 0, 0, 0, 0]);
+            frame
+        };
+        let frames = [segment(false, 2), segment(true, 0x12), segment(false, 0x10)];
+        self.write("flow", "handshake", &[&frames.concat()])
     }
 
     /// Lists of changes to what a target builds itself.

@@ -8,7 +8,7 @@ use super::functions::functions;
 use super::{assert_list, sources};
 
 /// Folders of which all of a scan's code is part.
-const FOLDERS: &[&str] = &["engine/src/", "engine/tables/src/"];
+const FOLDERS: &[&str] = &["engine/flow/src/", "engine/src/", "engine/tables/src/"];
 
 /// What allocates. `push` and `collect` have no place here: fixed-capacity collections have them
 /// too.
