@@ -47,8 +47,8 @@ impl Conversation for Echo {
         let (protocol, kinds) =
             if is_v6 { (headers::ICMPV6, [128, 129]) } else { (headers::ICMP, [8, 0]) };
         let empty = || Flow {
-            source_port: if is_v6 { "0x0080" } else { "0x0008" }.to_owned(),
-            destination_port: if is_v6 { String::new() } else { format!("0x{:04x}", self.id) },
+            source_port: if is_v6 { "128" } else { "0x0008" }.to_owned(),
+            destination_port: if is_v6 { "0".to_owned() } else { format!("0x{:04x}", self.id) },
             ..self.between.portless_flow(if is_v6 { "ipv6-icmp" } else { "icmp" })
         };
         let mut wire = Wire::new(capture, &self.between);
@@ -158,6 +158,8 @@ impl Conversation for Redirect {
         let message = headers::icmp(&network, [5, 1], self.gateway, &packet);
         let mut flow = Flow {
             source_port: "0x0105".to_owned(),
+            // The first octets of the address that was not the right way.
+            destination_port: "0xc000".to_owned(),
             state: "RED".to_owned(),
             direction: "->".to_owned(),
             ..self.between.portless_flow("icmp")
@@ -200,7 +202,8 @@ impl Conversation for Discovery {
         let between = Between::new([self.asker, listener], [0, 0]);
         let mut wire = Wire::new(capture, &between);
         let mut flow = Flow {
-            source_port: format!("0x00{kind:02x}"),
+            source_port: kind.to_string(),
+            destination_port: "0".to_owned(),
             state: state_of(kind).to_owned(),
             direction: "->".to_owned(),
             ..between.portless_flow("ipv6-icmp")
@@ -231,7 +234,8 @@ impl Discovery {
         let between = Between::new([self.target, self.asker], [0, 0]);
         let mut wire = Wire::new(capture, &between);
         let mut flow = Flow {
-            source_port: "0x0088".to_owned(),
+            source_port: "136".to_owned(),
+            destination_port: "0".to_owned(),
             state: state_of(136).to_owned(),
             direction: "->".to_owned(),
             ..between.portless_flow("ipv6-icmp")

@@ -93,8 +93,8 @@ impl Conversation for Rarp {
         let mut flow = Flow {
             protocol: "rarp".to_owned(),
             source: mac_text(&self.asker.mac),
-            destination: octets(&self.asker).map(|octet| octet.to_string()).join("."),
-            direction: "tell".to_owned(),
+            destination: mac_text(&self.asker.mac),
+            direction: "who".to_owned(),
             ..Flow::default()
         };
         let question = body(3, (&self.asker.mac, [0; 4]), (&self.asker.mac, [0; 4]));
@@ -116,6 +116,10 @@ impl Conversation for Rarp {
 fn mac_text(mac: &[u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
+
+const LLDP: u16 = 0x88cc;
+/// The service access point of the spanning tree protocol.
+const STP: u8 = 0x42;
 
 /// Frames without IP.
 #[derive(Clone, Debug)]
@@ -141,7 +145,13 @@ impl Conversation for Frames {
         let host = Host::v4(0);
         let between = Between::new([host.with_mac(self.from), host.with_mac(self.to)], [0, 0]);
         let mut wire = Wire::new(capture, &between);
+        let port = match self.content {
+            Content::SpanningTree => STP,
+            Content::Ethertype(_) => 0,
+        };
         let mut flow = Flow {
+            source_port: port.to_string(),
+            destination_port: port.to_string(),
             source: mac_text(&self.from),
             destination: mac_text(&self.to),
             direction: "->".to_owned(),
@@ -151,14 +161,15 @@ impl Conversation for Frames {
         // Where a frame has a length instead of an ethertype, the padding does not count.
         let (ethertype, packet) = match self.content {
             Content::SpanningTree => {
-                flow.protocol = "stp".to_owned();
-                let mut packet = vec![0x42, 0x42, 3, 0, 0, 0, 0, 0];
+                flow.protocol = "llc".to_owned();
+                let mut packet = vec![STP, STP, 3, 0, 0, 0, 0, 0];
                 packet.resize(38, 1);
                 packet.resize(46, 0);
                 (38, packet)
             }
             Content::Ethertype(ethertype) => {
-                flow.protocol = ethertype.to_string();
+                flow.protocol =
+                    if ethertype == LLDP { "lldp".to_owned() } else { ethertype.to_string() };
                 (ethertype, headers::text(46))
             }
         };

@@ -27,7 +27,7 @@ impl Conversation for Igmp {
             network.ttl = 1;
             let message = headers::icmp(&network, [self.kind, 100], self.group, &[]);
             let at_ns = self.start_ns + u64::from(number) * 1_000_000_000;
-            wire.send((&mut flow, Side::Source, at_ns), &network, &message, 0);
+            wire.send((&mut flow, Side::Source, at_ns), &network, &message, message.len());
         }
         flow.direction = flow.direction_by_counts();
         flow.state = flow.state_by_counts();
@@ -51,6 +51,7 @@ impl Conversation for Esp {
     fn write(&self, capture: &mut Capture) {
         let mut wire = Wire::new(capture, &self.between);
         let mut flow = self.between.portless_flow("esp");
+        flow.destination_port = format!("0x{:08x}", self.spi);
         let mut expected = self.sequences.first().copied();
         for (number, sequence) in self.sequences.iter().enumerate() {
             let network = wire.network(Side::Source, headers::ESP);

@@ -205,6 +205,7 @@ impl Run<'_, '_> {
                     if number > 0 {
                         self.at_ns += pause_ns;
                         pause_ns *= 2;
+                        self.flow.retransmissions[0] += 1;
                     }
                     self.next[0] = self.tcp.sequences[0];
                     self.control(Side::Source, SYN | ecn);

@@ -102,11 +102,18 @@ pub(crate) fn send_error(
     network.options = &[];
     let quoted = &quoted[..quoted.len().min(if is_v6 { 1232 } else { 28 })];
     let transport = headers::icmp(&network, kind, [0; 4], quoted);
+    let ports = match (is_v6, kind) {
+        (true, _) => kind.map(|number| number.to_string()),
+        // The quoted packet's port.
+        (false, [3, 3]) => ["0x0303".to_owned(), format!("0x{:04x}", between.ports[1])],
+        (false, _) => [format!("0x{:02x}{:02x}", kind[1], kind[0]), "0x0000".to_owned()],
+    };
     let mut flow = Flow {
         protocol: if is_v6 { "ipv6-icmp" } else { "icmp" }.to_owned(),
         source: sender.to_string(),
         destination: between.host(Side::Source).address.to_string(),
-        source_port: format!("0x{:02x}{:02x}", kind[1], kind[0]),
+        source_port: ports[0].clone(),
+        destination_port: ports[1].clone(),
         state: match (is_v6, kind) {
             (false, [3, 3]) => "URP",
             (false, [11, _]) => "TXD",
@@ -231,10 +238,11 @@ impl Conversation for Fragments {
         const PIECE: usize = 1480;
         let mut wire = Wire::new(capture, &self.between);
         let side = Side::Source;
-        let mut flow = match self.order {
-            Order::FirstMissing => self.between.portless_flow("udp"),
-            _ => self.between.flow("udp"),
-        };
+        let mut flow = self.between.flow("udp");
+        if self.order == Order::FirstMissing {
+            flow.source_port = "0".to_owned();
+            flow.destination_port = "0".to_owned();
+        }
         let mut at_ns = self.start_ns;
         for _ in 0..self.datagrams {
             let mut network: Network = wire.network(side, headers::UDP);
