@@ -95,7 +95,7 @@ impl Conversation for Timestamp {
         let mut flow = Flow {
             source_port: "0x000d".to_owned(),
             destination_port: format!("0x{:04x}", self.id),
-            state: "TIM".to_owned(),
+            state: "TST".to_owned(),
             direction: "<->".to_owned(),
             ..self.between.portless_flow("icmp")
         };
@@ -253,9 +253,9 @@ impl Discovery {
 
 const fn state_of(kind: u8) -> &'static str {
     match kind {
-        134 => "RTA",
-        135 => "NRS",
-        _ => "NRA",
+        134 => "NRA",
+        135 => "NNS",
+        _ => "NNA",
     }
 }
 

@@ -46,6 +46,7 @@ fn connection() -> Tcp {
 
 fn tcp() -> Vec<Kind> {
     let first = connection();
+    let reset = Tcp { closing: Closing::Reset, ..connection() };
     let again = Tcp {
         start_ns: BEGIN_NS + 3_000_000_000,
         sequences: [77_000_000, 88_000_000],
@@ -57,7 +58,7 @@ fn tcp() -> Vec<Kind> {
     vec![
         one("tcp", &first),
         one("tcp over ipv6", &Tcp::new(v6(), BEGIN_NS)),
-        one("tcp reset", &Tcp { closing: Closing::Reset, ..connection() }),
+        one("tcp reset", &reset),
         one("tcp refused", &Tcp { opening: Opening::Refused, ..connection() }),
         one("tcp unanswered", &Tcp { opening: unanswered, ..connection() }),
         one("tcp half open", &Tcp { opening: Opening::HalfOpen, ..connection() }),
@@ -68,6 +69,7 @@ fn tcp() -> Vec<Kind> {
         ),
         one("tcp end only", &Tcp { opening: Opening::Unseen, ..connection() }),
         ("tcp port reuse", Capture::of(&first).with(&again)),
+        ("tcp port reuse after a reset", Capture::of(&reset).with(&again)),
         one("tcp long", &Tcp { exchanges: vec![each_second; 30], ..connection() }),
         one("tcp keep-alive", &Tcp { keep_alive: 3, ..connection() }),
     ]

@@ -59,7 +59,7 @@ impl Conversation for Esp {
             packet.extend(sequence.to_be_bytes());
             packet.extend(headers::text(self.bytes));
             let at_ns = self.start_ns + number as u64 * 10_000_000;
-            wire.send((&mut flow, Side::Source, at_ns), &network, &packet, self.bytes);
+            wire.send((&mut flow, Side::Source, at_ns), &network, &packet, packet.len());
             let lost = expected.map_or(0, |expected| sequence.saturating_sub(expected));
             flow.retransmissions[0] += u64::from(lost);
             expected = Some(sequence + 1);
@@ -97,7 +97,7 @@ impl Conversation for Sctp {
             let checksum = crc32c(&packet);
             packet[8..12].copy_from_slice(&checksum.to_le_bytes());
             let at_ns = self.start_ns + side.index() as u64 * 900_000;
-            wire.send((&mut flow, side, at_ns), &network, &packet, packet.len() - 12);
+            wire.send((&mut flow, side, at_ns), &network, &packet, packet.len());
         }
         flow.direction = flow.direction_by_counts();
         flow.state = flow.state_by_counts();

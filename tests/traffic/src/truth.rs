@@ -39,7 +39,8 @@ pub struct Flow {
     pub packets: [u64; 2],
     /// Lengths of frames, as they were on the wire.
     pub bytes: [u64; 2],
-    /// Lengths of payloads behind the transport header.
+    /// Lengths of payloads: behind the header of TCP and UDP, and behind the IP header of other
+    /// protocols. None without IP.
     pub application_bytes: [u64; 2],
     /// `FIN`, `RST`, `REQ`, `CON`, `INT`, `ECO`, `URP` and so on.
     pub state: String,

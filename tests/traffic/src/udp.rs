@@ -117,6 +117,8 @@ pub(crate) fn send_error(
         state: match (is_v6, kind) {
             (false, [3, 3]) => "URP",
             (false, [11, _]) => "TXD",
+            (true, [1, 4]) => "URP",
+            (true, [3, _]) => "TXT",
             _ => "INT",
         }
         .to_owned(),

@@ -72,8 +72,7 @@ impl<'c, 'b> Wire<'c, 'b> {
         }
     }
 
-    /// Sends a packet, and counts it in the flow. The application bytes are those of the payload
-    /// behind the transport header.
+    /// Sends a packet, and counts it in the flow. [`Flow`] has which bytes are the application's.
     pub(crate) fn send(
         &mut self,
         (flow, side, at_ns): (&mut Flow, Side, u64),
