@@ -8,7 +8,7 @@ use std::{fs, io, thread};
 use crate::row::{FIELDS, Row};
 
 /// How long a run may take. A capture of a million packets takes seconds.
-const TIME_MAX: Duration = Duration::from_secs(120);
+const TIME_MAX: Duration = Duration::from_mins(2);
 const POLL: Duration = Duration::from_millis(20);
 /// Separates columns. User data that `ra` prints do not have it.
 pub(crate) const SEPARATOR: char = '\u{1f}';
@@ -16,7 +16,7 @@ pub(crate) const SEPARATOR: char = '\u{1f}';
 /// The programs of Debian's packages argus-server and argus-client.
 #[derive(Clone, Debug)]
 pub struct Argus {
-    argus: PathBuf,
+    sensor: PathBuf,
     ra: PathBuf,
     racluster: PathBuf,
     rasort: PathBuf,
@@ -30,7 +30,7 @@ impl Argus {
     /// A program is missing. The message names the packages.
     pub fn find() -> Result<Self, String> {
         Ok(Self {
-            argus: program("argus")?,
+            sensor: program("argus")?,
             ra: program("ra")?,
             racluster: program("racluster")?,
             rasort: program("rasort")?,
@@ -54,7 +54,7 @@ impl Argus {
         {
             return Err(format!("cannot remove {}: {error}", records.display()));
         }
-        let mut command = Command::new(&self.argus);
+        let mut command = Command::new(&self.sensor);
         command.arg("-X").args(options).arg("-r").arg(capture).arg("-w").arg(records);
         run(&mut command).map(drop)
     }

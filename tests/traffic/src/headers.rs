@@ -84,7 +84,7 @@ impl Network<'_> {
         let header = 20 + self.options.len();
         let fragment = match self.fragment {
             None => 0x4000, // do not fragment
-            Some((offset, more)) => offset / 8 | u16::from(more) << 13,
+            Some((offset, more)) => (offset / 8) | (u16::from(more) << 13),
         };
         out.extend([0x40 | (header / 4) as u8, self.tos]);
         out.extend(((header + payload.len()) as u16).to_be_bytes());
@@ -104,7 +104,7 @@ impl Network<'_> {
         let fragment = if self.fragment.is_some() { 8 } else { 0 };
         let after_hops = if self.fragment.is_some() { IPV6_FRAGMENT } else { self.protocol };
         let first = if hop_by_hop > 0 { 0 } else { after_hops };
-        out.extend([0x60 | self.tos >> 4, self.tos << 4, 0, 0]);
+        out.extend([0x60 | (self.tos >> 4), self.tos << 4, 0, 0]);
         out.extend(((hop_by_hop + fragment + payload.len()) as u16).to_be_bytes());
         out.extend([first, self.ttl]);
         out.extend(source);
@@ -156,7 +156,7 @@ pub(crate) fn tcp(network: &Network, ports: [u16; 2], header: TcpHeader, data: &
     out.extend(ports[1].to_be_bytes());
     out.extend(header.sequence.to_be_bytes());
     out.extend(header.acknowledgement.to_be_bytes());
-    out.extend([(5 + header.options.len() / 4 << 4) as u8, header.flags]);
+    out.extend([((5 + header.options.len() / 4) << 4) as u8, header.flags]);
     out.extend(header.window.to_be_bytes());
     out.extend([0, 0]);
     out.extend(header.urgent.to_be_bytes());

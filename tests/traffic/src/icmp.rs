@@ -74,7 +74,7 @@ impl Conversation for Echo {
         }
         for mut flow in flows {
             flow.direction = flow.direction_by_counts();
-            flow.state = "ECO".to_owned();
+            "ECO".clone_into(&mut flow.state);
             wire.capture.push_flow(flow);
         }
         wire.finish();

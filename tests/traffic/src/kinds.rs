@@ -189,6 +189,10 @@ fn link() -> Vec<Kind> {
         one("llc stp", &frames(Content::SpanningTree, bridges)),
         one("lldp", &frames(Content::Ethertype(0x88cc), neighbours)),
         one("ethertype unknown", &frames(Content::Ethertype(0x9999), [2, 0, 0, 0, 0, 8])),
+        one(
+            "ethertype unknown to a higher address",
+            &frames(Content::Ethertype(0x9999), [2, 0, 0, 0, 0, 10]),
+        ),
     ]
 }
 

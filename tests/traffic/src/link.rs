@@ -92,8 +92,8 @@ impl Conversation for Rarp {
         let answering = Between::new([self.asker, self.server], [0, 0]);
         let mut flow = Flow {
             protocol: "rarp".to_owned(),
-            source: mac_text(&self.asker.mac),
-            destination: mac_text(&self.asker.mac),
+            source: mac_text(self.asker.mac),
+            destination: mac_text(self.asker.mac),
             direction: "who".to_owned(),
             ..Flow::default()
         };
@@ -113,7 +113,7 @@ impl Conversation for Rarp {
     }
 }
 
-fn mac_text(mac: &[u8; 6]) -> String {
+fn mac_text(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
@@ -152,8 +152,8 @@ impl Conversation for Frames {
         let mut flow = Flow {
             source_port: port.to_string(),
             destination_port: port.to_string(),
-            source: mac_text(&self.from),
-            destination: mac_text(&self.to),
+            source: mac_text(self.from),
+            destination: mac_text(self.to),
             direction: "->".to_owned(),
             state: "INT".to_owned(),
             ..Flow::default()
@@ -161,7 +161,7 @@ impl Conversation for Frames {
         // Where a frame has a length instead of an ethertype, the padding does not count.
         let (ethertype, packet) = match self.content {
             Content::SpanningTree => {
-                flow.protocol = "llc".to_owned();
+                "llc".clone_into(&mut flow.protocol);
                 let mut packet = vec![STP, STP, 3, 0, 0, 0, 0, 0];
                 packet.resize(38, 1);
                 packet.resize(46, 0);

@@ -112,21 +112,22 @@ impl Conversation for Tcp {
     fn write(&self, capture: &mut Capture) {
         let has_handshake = matches!(self.opening, Opening::Handshake | Opening::HalfOpen);
         let mut flow = self.between.flow("tcp");
-        flow.direction = if self.opening == Opening::Unseen { "<?>" } else { "->" }.to_owned();
+        let direction = if self.opening == Opening::Unseen { "<?>" } else { "->" };
+        direction.clone_into(&mut flow.direction);
         if has_handshake {
             flow.syn_ack_us = self.syn_ack_us;
         }
         if self.opening == Opening::Handshake {
             flow.ack_data_us = self.ack_data_us;
         }
-        flow.state = match (self.opening, self.closing) {
+        let state = match (self.opening, self.closing) {
             (Opening::Unanswered { .. }, _) => "REQ",
             (Opening::Refused, _) | (_, Closing::Reset) => "RST",
             (Opening::HalfOpen, _) => "ACC",
             (_, Closing::Fin) => "FIN",
             (_, Closing::Unseen) => "CON",
-        }
-        .to_owned();
+        };
+        state.clone_into(&mut flow.state);
         let mut run = Run {
             tcp: self,
             wire: Wire::new(capture, &self.between),

@@ -19,6 +19,7 @@ impl Side {
     }
 
     /// The opposite end.
+    #[must_use]
     pub const fn other(self) -> Self {
         match self {
             Self::Source => Self::Destination,

@@ -115,9 +115,8 @@ pub(crate) fn send_error(
         source_port: ports[0].clone(),
         destination_port: ports[1].clone(),
         state: match (is_v6, kind) {
-            (false, [3, 3]) => "URP",
+            (false, [3, 3]) | (true, [1, 4]) => "URP",
             (false, [11, _]) => "TXD",
-            (true, [1, 4]) => "URP",
             (true, [3, _]) => "TXT",
             _ => "INT",
         }
@@ -242,8 +241,8 @@ impl Conversation for Fragments {
         let side = Side::Source;
         let mut flow = self.between.flow("udp");
         if self.order == Order::FirstMissing {
-            flow.source_port = "0".to_owned();
-            flow.destination_port = "0".to_owned();
+            "0".clone_into(&mut flow.source_port);
+            "0".clone_into(&mut flow.destination_port);
         }
         let mut at_ns = self.start_ns;
         for _ in 0..self.datagrams {

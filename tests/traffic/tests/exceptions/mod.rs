@@ -116,10 +116,10 @@ pub(crate) const EXCEPTIONS: &[Exception] = &[
     Exception {
         kinds: &["llc stp", "lldp", "ethertype unknown"],
         fields: &["saddr", "daddr"],
-        reason: "the source is the destination address of the first frame",
+        reason: "the lower hardware address is the source",
     },
     Exception {
-        kinds: &["llc stp", "lldp", "ethertype unknown"],
+        kinds: &["llc stp", "lldp", "ethertype unknown", "ethertype unknown to a higher address"],
         fields: &["sappbytes"],
         reason: "the whole frame counts as application bytes",
     },
