@@ -133,6 +133,13 @@ impl Between {
         self
     }
 
+    /// The same from the other host to the first, with the same ports.
+    #[must_use]
+    pub fn exchanged(mut self) -> Self {
+        self.hosts.reverse();
+        self
+    }
+
     /// The same with other hosts.
     #[must_use]
     pub const fn with_hosts(mut self, hosts: [Host; 2]) -> Self {

@@ -113,7 +113,6 @@ impl Capture {
         self.flows.push(flow);
     }
 
-    /// Adds to the outer flow with the same key, or adds the outer flow.
     pub(crate) fn push_outer_flow(&mut self, flow: Flow) {
         self.outer_flows.push(flow);
     }

@@ -8,7 +8,7 @@ use crate::icmp::{Discovery, Echo, Neighbour, Redirect, TimeExceeded, Timestamp}
 use crate::link::{Arp, Content, Frames, Rarp};
 use crate::other::{Esp, Igmp, Sctp};
 use crate::tcp::{Closing, Exchange, Opening, Tcp};
-use crate::udp::{Dhcp, Dns, Fragments, Order, Udp};
+use crate::udp::{Dhcp, Dns, Fragments, Order, Rtp, Udp};
 
 /// When the captures begin, in nanoseconds since 1970.
 pub const BEGIN_NS: u64 = 1_700_000_000_100_000_000;
@@ -21,6 +21,7 @@ pub fn kinds() -> Vec<Kind> {
     let mut all = tcp();
     all.extend(tcp_oddities());
     all.extend(udp());
+    all.extend(exchanged());
     all.extend(icmp());
     all.extend(link());
     all.extend(protocols());
@@ -81,6 +82,7 @@ fn tcp_oddities() -> Vec<Kind> {
     vec![
         one("tcp retransmitted by destination", &Tcp { retransmitted: [0, 1], ..busy() }),
         one("tcp retransmitted by both", &Tcp { retransmitted: [2, 3], ..busy() }),
+        one("tcp retransmitted in vain", &Tcp { retransmitted_in_vain: [1, 2], ..busy() }),
         one("tcp out of order", &Tcp { swapped: [1, 2], ..busy() }),
         one("tcp unseen segment", &Tcp { unseen: [0, 1], ..busy() }),
         one("tcp lost before the sensor", &Tcp { lost_before: [0, 2], ..busy() }),
@@ -88,6 +90,39 @@ fn tcp_oddities() -> Vec<Kind> {
         one("tcp sequence wraps", &Tcp { sequences: [0xffff_f000, 0xffff_fff0], ..busy() }),
         one("tcp urgent", &Tcp { urgent: true, ..connection() }),
         one("tcp congestion", &Tcp { ecn: true, ..connection() }),
+    ]
+}
+
+/// Conversations whose source has the higher address.
+fn exchanged() -> Vec<Kind> {
+    let between = || v4().exchanged();
+    let tcp = || Tcp::new(between(), BEGIN_NS);
+    let start_ns = BEGIN_NS;
+    let unseen = Tcp { opening: Opening::Unseen, ..tcp() };
+    let no_syn = Tcp { opening: Opening::SynUnseen, ..tcp() };
+    let unanswered = Tcp { opening: Opening::Unanswered { retries: 1 }, ..tcp() };
+    let exchanges = vec![Exchange { pause_ns: 200_000, bytes: [9000, 30_000] }];
+    let lossy = Tcp { exchanges, retransmitted: [2, 1], ..tcp() };
+    let esp = Esp { between: between(), start_ns, spi: 7, sequences: vec![1, 4], bytes: 104 };
+    let fragments =
+        Fragments { between: between(), start_ns, datagrams: 1, bytes: 4000, order: Order::Sent };
+    let unreachable =
+        Udp { unreachable_after_ns: Some(30_000_000), ..Udp::one_way(between(), BEGIN_NS, &[100]) };
+    vec![
+        one("tcp from the higher address", &tcp()),
+        one("tcp over ipv6 from the higher address", &Tcp::new(v6().exchanged(), BEGIN_NS)),
+        one("tcp without the syn", &Tcp { between: v4(), ..no_syn.clone() }),
+        one("tcp without the syn from the higher address", &no_syn),
+        one("tcp end only from the higher address", &unseen),
+        one("tcp unanswered from the higher address", &unanswered),
+        one("tcp retransmitted from the higher address", &lossy),
+        one("udp from the higher address", &Udp::alternating(between(), BEGIN_NS, &[9, 99, 999])),
+        one("udp one-way from the higher address", &Udp::one_way(between(), BEGIN_NS, &[9, 99])),
+        one("udp unreachable from the higher address", &unreachable),
+        one("fragments from the higher address", &fragments),
+        one("icmp echo from the higher address", &Echo::new(between(), BEGIN_NS, 0x1234, 2)),
+        one("icmpv6 echo from the higher address", &Echo::new(v6().exchanged(), BEGIN_NS, 7, 2)),
+        one("esp from the higher address", &esp),
     ]
 }
 
@@ -117,7 +152,11 @@ fn udp() -> Vec<Kind> {
         bytes: 4000,
         order,
     };
+    let sound = |sequences| Rtp { between: ports.clone(), start_ns: BEGIN_NS, sequences };
+    let gap: Vec<u16> = (100..120).chain(122..150).collect();
     vec![
+        one("rtp", &sound((1..40).collect())),
+        one("rtp with a gap", &sound(gap)),
         one("udp", &two_way),
         one("udp over ipv6", &Udp::alternating(ports_v6.clone(), BEGIN_NS, &[100, 400])),
         one("udp one-way", &Udp::one_way(ports.clone(), BEGIN_NS, &[100, 200, 300])),

@@ -75,6 +75,9 @@ impl Mixer {
         } else {
             [Host::v4(client), Host::v4(server)]
         };
+        if self.random.percent(50) {
+            hosts.reverse();
+        }
         hosts[1].ttl = self.random.between(40, 64) as u8;
         Between::new(hosts, ports)
     }

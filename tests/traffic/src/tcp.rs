@@ -26,6 +26,8 @@ pub enum Opening {
     Refused,
     /// The last ACK never comes.
     HalfOpen,
+    /// The capture began with the SYN and ACK.
+    SynUnseen,
     /// The capture began later.
     Unseen,
 }
@@ -67,6 +69,8 @@ pub struct Tcp {
     pub segment: usize,
     /// So many data segments of each side are sent again, 200 ms later, before their ACK.
     pub retransmitted: [u32; 2],
+    /// So many data segments of each side are sent again after their ACK.
+    pub retransmitted_in_vain: [u32; 2],
     /// So many pairs of data segments of each side arrive in the wrong order.
     pub swapped: [u32; 2],
     /// So many data segments of each side are acknowledged, and the sensor does not see them.
@@ -97,6 +101,7 @@ impl Tcp {
             sequences: [1000, 2_000_000],
             segment: 1400,
             retransmitted: [0, 0],
+            retransmitted_in_vain: [0, 0],
             swapped: [0, 0],
             unseen: [0, 0],
             lost_before: [0, 0],
@@ -117,7 +122,7 @@ impl Conversation for Tcp {
         if has_handshake {
             flow.syn_ack_us = self.syn_ack_us;
         }
-        if self.opening == Opening::Handshake {
+        if matches!(self.opening, Opening::Handshake | Opening::SynUnseen) {
             flow.ack_data_us = self.ack_data_us;
         }
         let state = match (self.opening, self.closing) {
@@ -136,6 +141,7 @@ impl Conversation for Tcp {
             next: self.sequences,
             left: Left {
                 retransmitted: self.retransmitted,
+                retransmitted_in_vain: self.retransmitted_in_vain,
                 swapped: self.swapped,
                 unseen: self.unseen,
                 lost_before: self.lost_before,
@@ -159,6 +165,7 @@ impl Conversation for Tcp {
 #[derive(Debug)]
 struct Left {
     retransmitted: [u32; 2],
+    retransmitted_in_vain: [u32; 2],
     swapped: [u32; 2],
     unseen: [u32; 2],
     lost_before: [u32; 2],
@@ -200,6 +207,7 @@ impl Run<'_, '_> {
         let ecn = if self.tcp.ecn { ECE | CWR } else { 0 };
         match self.tcp.opening {
             Opening::Unseen => return true,
+            Opening::SynUnseen => self.next[0] = self.next[0].wrapping_add(1),
             Opening::Unanswered { retries } => {
                 let mut pause_ns = 1_000_000_000;
                 for number in 0..=retries {
@@ -352,6 +360,13 @@ impl Run<'_, '_> {
             self.at_ns += HOP_NS;
             self.control(side.other(), ACK);
             self.at_ns += HOP_NS;
+            if take(&mut self.left.retransmitted_in_vain, side) {
+                self.send(side, last);
+                self.flow.retransmissions[side.index()] += 1;
+                self.at_ns += HOP_NS;
+                self.control(side.other(), ACK);
+                self.at_ns += HOP_NS;
+            }
         }
     }
 

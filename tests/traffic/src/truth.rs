@@ -54,7 +54,7 @@ pub struct Flow {
     pub syn_ack_us: u64,
     /// From the SYN and ACK to the ACK; 0 where they were not seen.
     pub ack_data_us: u64,
-    /// Segments that were sent again.
+    /// Segments that were sent again; for RTP and ESP, packets that were lost.
     pub retransmissions: [u64; 2],
 }
 

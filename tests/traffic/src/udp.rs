@@ -179,6 +179,40 @@ fn dns_message(id: u16, side: Side) -> Vec<u8> {
     data
 }
 
+/// Sound over RTP, a packet each 20 ms, in one direction.
+#[derive(Clone, Debug)]
+pub struct Rtp {
+    pub between: Between,
+    pub start_ns: u64,
+    /// Sequence numbers; a gap is a loss.
+    pub sequences: Vec<u16>,
+}
+
+impl Conversation for Rtp {
+    fn write(&self, capture: &mut Capture) {
+        let mut wire = Wire::new(capture, &self.between);
+        let mut flow = self.between.flow("rtp");
+        for (number, sequence) in self.sequences.iter().enumerate() {
+            let mut data = vec![0x80, 0];
+            data.extend(sequence.to_be_bytes());
+            data.extend((u32::from(*sequence) * 160).to_be_bytes());
+            data.extend([0x12, 0x34, 0x56, 0x78]);
+            data.extend(headers::text(160));
+            let network = wire.network(Side::Source, headers::UDP);
+            let transport = headers::udp(&network, self.between.ports, &data);
+            let at_ns = self.start_ns + number as u64 * 20_000_000;
+            wire.send((&mut flow, Side::Source, at_ns), &network, &transport, data.len());
+        }
+        for pair in self.sequences.windows(2) {
+            flow.retransmissions[0] += u64::from(pair[1].wrapping_sub(pair[0]).saturating_sub(1));
+        }
+        flow.direction = flow.direction_by_counts();
+        flow.state = flow.state_by_counts();
+        wire.capture.push_flow(flow);
+        wire.finish();
+    }
+}
+
 /// A request for an address, to everyone.
 #[derive(Clone, Debug)]
 pub struct Dhcp {

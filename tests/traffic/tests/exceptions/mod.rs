@@ -40,18 +40,49 @@ pub(crate) const EXCEPTIONS: &[Exception] = &[
         reason: "the new SYN ends the old record, whose last time is stretched to it",
     },
     Exception {
-        kinds: &["udp unreachable", "icmp time exceeded"],
+        kinds: &["tcp without the syn", "tcp without the syn from the higher address"],
+        fields: &["ackdat", "tcprtt"],
+        reason: "no time is taken without the SYN",
+    },
+    Exception {
+        kinds: &["tcp retransmitted in vain"],
+        fields: &["sloss", "dloss"],
+        reason: "a segment below the peer's ACK is a retransmission only if the distance is less \
+                 than the sender's own window, shifted right by the scale instead of left",
+    },
+    Exception {
+        kinds: &["rtp", "rtp with a gap"],
+        fields: &["sappbytes"],
+        reason: "the 12 bytes of the RTP header do not count, but in the first packet",
+    },
+    Exception {
+        kinds: &[
+            "udp unreachable",
+            "icmp time exceeded",
+            "udp unreachable from the higher address",
+        ],
         fields: &["ltime"],
         reason: "the ICMP error is mapped on the UDP flow, whose last time is stretched to it",
     },
     Exception {
-        kinds: &["udp unreachable", "icmp time exceeded", "icmp redirect"],
+        kinds: &[
+            "udp unreachable",
+            "icmp time exceeded",
+            "icmp redirect",
+            "udp unreachable from the higher address",
+        ],
         fields: &["sappbytes"],
         reason: "the application bytes of an ICMPv4 error are the length in the UDP header of the \
                  quoted packet, seen or not",
     },
     Exception {
-        kinds: &["udp unreachable", "icmp echo", "icmp echo with lost replies"],
+        kinds: &[
+            "udp unreachable",
+            "icmp echo",
+            "icmp echo with lost replies",
+            "udp unreachable from the higher address",
+            "icmp echo from the higher address",
+        ],
         fields: &["dport"],
         reason: "the echo's id, and the quoted port, are in the order of the processor's bytes",
     },
@@ -72,7 +103,12 @@ pub(crate) const EXCEPTIONS: &[Exception] = &[
         reason: "the DNS id is part of the key only over IPv4",
     },
     Exception {
-        kinds: &["fragments", "fragments of three datagrams", "fragments reversed"],
+        kinds: &[
+            "fragments",
+            "fragments of three datagrams",
+            "fragments reversed",
+            "fragments from the higher address",
+        ],
         fields: &["sappbytes"],
         reason: "only the first fragment of a datagram has application bytes",
     },
@@ -134,7 +170,7 @@ pub(crate) const EXCEPTIONS: &[Exception] = &[
         reason: "argus 3 knows no ports of SCTP",
     },
     Exception {
-        kinds: &["esp"],
+        kinds: &["esp", "esp from the higher address"],
         fields: &["dport"],
         reason: "the client overwrites the upper half of the SPI with 0x2020",
     },
