@@ -5,13 +5,11 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use std::{fs, io, thread};
 
-use crate::row::{FIELDS, Row};
+use crate::row::{FIELDS, Row, SEPARATOR};
 
 /// How long a run may take. A capture of a million packets takes seconds.
 const TIME_MAX: Duration = Duration::from_mins(2);
 const POLL: Duration = Duration::from_millis(20);
-/// Separates columns. User data that `ra` prints do not have it.
-pub(crate) const SEPARATOR: char = '\u{1f}';
 
 /// The programs of Debian's packages argus-server and argus-client.
 #[derive(Clone, Debug)]

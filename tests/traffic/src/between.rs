@@ -140,13 +140,6 @@ impl Between {
         self
     }
 
-    /// The same with other hosts.
-    #[must_use]
-    pub const fn with_hosts(mut self, hosts: [Host; 2]) -> Self {
-        self.hosts = hosts;
-        self
-    }
-
     /// The same between the same hosts with other ports.
     #[must_use]
     pub const fn with_ports(mut self, ports: [u16; 2]) -> Self {

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::argus::SEPARATOR;
+/// Separates columns. User data that `ra` prints do not have it.
+pub(crate) const SEPARATOR: char = '\u{1f}';
 
 /// The fields of `ra -s` that tests compare. `seq`, `srcid` and `trans` depend on the sensor.
 pub const FIELDS: &[&str] = &[
