@@ -76,6 +76,11 @@ pub(crate) fn ensure_for_roots() -> Result<()> {
     install(&[(Need::Program("mmdebstrap"), "mmdebstrap")])
 }
 
+/// Installs argus and its clients, with which records of flows are compared.
+pub fn ensure_for_flows() -> Result<()> {
+    install(&[(Need::Program("argus"), "argus-server"), (Need::Program("ra"), "argus-client")])
+}
+
 /// Installs the packages that compile libFuzzer.
 pub fn ensure_for_fuzzing() -> Result<()> {
     install(&[(Need::Program("g++"), "g++")])

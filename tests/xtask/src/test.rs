@@ -201,6 +201,7 @@ fn live_tests(executables: &[Executable], names: &[String], saved: &Path) -> Res
 fn prepare() -> Result<(), String> {
     let _preparing = turn::to_prepare()?;
     setup::ensure()?;
+    setup::ensure_for_flows()?;
     setup::ensure_for_format(Format::Ext4)?;
     let emulator = Emulator::obtain(Architecture::Amd64)?;
     println!("guests run in QEMU {}", emulator.version());

@@ -1,0 +1,169 @@
+//! Real argus and its clients: `argus` makes records of a capture, `ra` prints them.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+use std::{fs, io, thread};
+
+use crate::row::{FIELDS, Row, SEPARATOR};
+
+/// How long a run may take. A capture of a million packets takes seconds.
+const TIME_MAX: Duration = Duration::from_mins(2);
+const POLL: Duration = Duration::from_millis(20);
+
+/// The programs of Debian's packages argus-server and argus-client.
+#[derive(Clone, Debug)]
+pub struct Argus {
+    sensor: PathBuf,
+    ra: PathBuf,
+    racluster: PathBuf,
+    rasort: PathBuf,
+}
+
+impl Argus {
+    /// Finds the programs.
+    ///
+    /// # Errors
+    ///
+    /// A program is missing. The message names the packages.
+    pub fn find() -> Result<Self, String> {
+        Ok(Self {
+            sensor: program("argus")?,
+            ra: program("ra")?,
+            racluster: program("racluster")?,
+            rasort: program("rasort")?,
+        })
+    }
+
+    /// Writes the records of a capture to a new file. Argus reads no configuration but the
+    /// options, such as `-A` for application bytes or `-S 3600` for the status interval.
+    ///
+    /// # Errors
+    ///
+    /// Argus fails, or takes minutes; or the path of the records has a blank, behind which argus
+    /// expects a filter.
+    pub fn argus(&self, capture: &Path, options: &[&str], records: &Path) -> Result<(), String> {
+        if records.to_string_lossy().contains(char::is_whitespace) {
+            return Err(format!("a blank in the path {}", records.display()));
+        }
+        // An existing file would be continued.
+        if let Err(error) = fs::remove_file(records)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(format!("cannot remove {}: {error}", records.display()));
+        }
+        let mut command = Command::new(&self.sensor);
+        command.arg("-X").args(options).arg("-r").arg(capture).arg("-w").arg(records);
+        run(&mut command).map(drop)
+    }
+
+    /// The flow records of a file with the usual fields.
+    ///
+    /// # Errors
+    ///
+    /// `ra` fails, or prints what is no table.
+    pub fn ra(&self, records: &Path) -> Result<Vec<Row>, String> {
+        self.ra_fields(records, FIELDS)
+    }
+
+    /// The flow records of a file with some fields.
+    ///
+    /// # Errors
+    ///
+    /// `ra` fails, or prints what is no table.
+    pub fn ra_fields(&self, records: &Path, fields: &[&str]) -> Result<Vec<Row>, String> {
+        let mut command = client(&self.ra);
+        command.args(["-n", "-u", "-p", "6", "-c"]).arg(SEPARATOR.to_string());
+        command.arg("-r").arg(records).arg("-s").args(fields).args(["-", "not", "man"]);
+        let output = run(&mut command)?;
+        Row::parse(&String::from_utf8_lossy(&output.stdout), fields)
+    }
+
+    /// Merges the records of each flow, and writes them to a new file.
+    ///
+    /// # Errors
+    ///
+    /// `racluster` fails.
+    pub fn racluster(&self, records: &Path, merged: &Path) -> Result<(), String> {
+        let mut command = client(&self.racluster);
+        command.arg("-r").arg(records).arg("-w").arg(merged);
+        run(&mut command).map(drop)
+    }
+
+    /// Writes the records, in the order of a field, to a new file.
+    ///
+    /// # Errors
+    ///
+    /// `rasort` fails.
+    pub fn rasort(&self, records: &Path, field: &str, sorted: &Path) -> Result<(), String> {
+        let mut command = client(&self.rasort);
+        command.arg("-m").arg(field).arg("-r").arg(records).arg("-w").arg(sorted);
+        run(&mut command).map(drop)
+    }
+}
+
+/// A client that reads no configuration.
+fn client(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.arg("-X").env("HOME", "/nonexistent").env_remove("ARGUSHOME").env("TZ", "UTC");
+    command
+}
+
+/// Where a program is. Argus is in a folder that users do not always search.
+fn program(name: &str) -> Result<PathBuf, String> {
+    let searched = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&searched)
+        .chain(["/usr/sbin", "/usr/bin"].map(PathBuf::from))
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_file())
+        .ok_or_else(|| {
+            format!(
+                "{name} is not installed; as root, run: apt-get install --yes \
+                 --no-install-recommends argus-server argus-client"
+            )
+        })
+}
+
+/// Runs a program to its end, or ends it when it takes too long.
+fn run(command: &mut Command) -> Result<Output, String> {
+    let name = command.get_program().display().to_string();
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("cannot start {name}: {error}"))?;
+    let stdout = reader(child.stdout.take());
+    let stderr = reader(child.stderr.take());
+    let begin = Instant::now();
+    let status = loop {
+        match child.try_wait() {
+            Ok(Some(status)) => break status,
+            Ok(None) if begin.elapsed() < TIME_MAX => thread::sleep(POLL),
+            Ok(None) => {
+                drop(child.kill());
+                drop(child.wait());
+                return Err(format!("{name} did not end within {TIME_MAX:?}"));
+            }
+            Err(error) => return Err(format!("cannot wait for {name}: {error}")),
+        }
+    };
+    let bytes = |reader: thread::JoinHandle<Vec<u8>>| reader.join().unwrap_or_default();
+    let output = Output { status, stdout: bytes(stdout), stderr: bytes(stderr) };
+    if status.success() {
+        return Ok(output);
+    }
+    let errors = String::from_utf8_lossy(&output.stderr);
+    Err(format!("{name} failed ({status}): {}", errors.trim()))
+}
+
+/// Reads a pipe to its end, so that the program never waits for it.
+fn reader(pipe: Option<impl io::Read + Send + 'static>) -> thread::JoinHandle<Vec<u8>> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut pipe) = pipe {
+            drop(pipe.read_to_end(&mut bytes));
+        }
+        bytes
+    })
+}
