@@ -108,8 +108,6 @@ pub struct Packet<'a> {
     pub vlan: Option<u16>,
     pub mpls: Option<Mpls>,
     pub network: Network<'a>,
-    /// Length in bytes, on the wire, of what follows the innermost header that was read.
-    pub payload_length: u32,
 }
 
 /// Decodes a frame. `link` is a LINKTYPE number of tcpdump.org, `wire_length` the frame's length
@@ -130,7 +128,6 @@ pub fn decode(link: u16, bytes: &[u8], wire_length: u32, tunnels: Tunnels) -> Pa
             None => break,
         }
     }
-    packet.payload_length = rest.length;
     packet
 }
 

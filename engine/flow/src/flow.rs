@@ -173,7 +173,7 @@ impl Flow {
                 self.follow_ip(ip, direction, is_first, now_ns, &mut effect);
             }
             Network::Arp(arp) => self.follow_arp(arp),
-            _ => effect.data_length = packet.payload_length,
+            _ => {}
         }
         effect
     }

@@ -18,6 +18,7 @@ pub fn of(packet: &Packet<'_>) -> Option<FlowKey> {
         Network::Arp(arp) => Some(of_arp(arp)),
         Network::Llc(llc) => Some(FlowKey {
             kind: Kind::Llc,
+            extra: 0,
             source_port: u16::from(llc.source),
             destination_port: u16::from(llc.destination),
             ..of_ether(&packet.ether.unwrap_or_default())
@@ -112,8 +113,9 @@ fn of_icmp(ip: &Ip<'_>, key: FlowKey) -> FlowKey {
         source_port: u16::from_be_bytes([kind, code]),
         ..key
     };
-    if kind == 8 {
-        (key.destination_port, key.extra) = (icmp.id(), icmp.sequence());
+    if is_question {
+        key.destination_port = icmp.id();
+        key.extra = if kind == 8 { icmp.sequence() } else { 0 };
     } else if let Some(quoted) = icmp.quoted().filter(|_| !is_question) {
         of_quoted(&mut key, &icmp, &quoted);
     }
@@ -184,16 +186,15 @@ fn of_arp(arp: &Arp) -> FlowKey {
         kind: Kind::Arp,
         ..FlowKey::default()
     };
-    let hardware = |mut key: FlowKey, source: u64, destination: u64| {
-        (key.source, key.destination) = (Address([0, source]), Address([0, destination]));
-        FlowKey { kind: Kind::Rarp, ..key }
-    };
+    // Which hardware the question is about decides, and not who answers.
+    let about = FlowKey { source: Address([0, target]), destination: Address([0, target]), ..key };
+    let about = FlowKey { kind: Kind::Rarp, ..about };
     match arp.operation {
         ArpOperation::Request => FlowKey { source: Address([sender, key.source.0[1]]), ..key },
         ArpOperation::Reply => {
             FlowKey { destination: Address([target, key.destination.0[1]]), ..key }
         }
-        ArpOperation::ReverseRequest => hardware(key, target, 0),
-        ArpOperation::ReverseReply => hardware(key, 0, target),
+        ArpOperation::ReverseRequest => asked_by_source(about),
+        ArpOperation::ReverseReply => asked_by_destination(about),
     }
 }

@@ -282,9 +282,7 @@ fn advance(tcp: &mut Tcp, direction: Direction, segment: &Segment<'_>, times_ns:
                     resent(this);
                 } else if has(flag::ACK) {
                     (state, status) = (TcpState::Established, tcp_status::ESTABLISHED);
-                    if this.sequence.wrapping_sub(segment.data_length) == other.acknowledged
-                        || this.sequence == other.acknowledged
-                    {
+                    if segment.sequence == other.acknowledged.wrapping_add(1) {
                         ack_data = Some(microseconds(times_ns.0, times_ns.1));
                     }
                 }

@@ -62,7 +62,7 @@ pub enum Kind {
     FragmentV6,
     /// Who asks for whom; the first word of who asks is its hardware address.
     Arp,
-    /// The hardware address that asks for its address, and nothing.
+    /// The hardware address whose IP address is asked for, twice.
     Rarp,
     /// Hardware addresses, and the Ethernet type in `extra`.
     Ethernet,

@@ -24,6 +24,7 @@
 mod argus;
 mod between;
 mod capture;
+mod check;
 mod differences;
 mod headers;
 mod icmp;
@@ -41,6 +42,7 @@ mod wire;
 pub use argus::Argus;
 pub use between::{Between, Host, Layer};
 pub use capture::{Capture, Clock, Conversation};
+pub use check::{Wrong, wrong};
 pub use differences::{Difference, Tolerance, differences};
 pub use icmp::{Discovery, Echo, Neighbour, Redirect, TimeExceeded, Timestamp};
 pub use kinds::{BEGIN_NS, Kind, kinds};

@@ -99,7 +99,7 @@ fn flow(words: &mut Words<'_>, key: &FlowKey) {
 
 fn flow_v4(words: &mut Words<'_>, key: &FlowKey) {
     let [kind, icmp_code] = key.source_port.to_be_bytes();
-    // Without the bit 0x40, clients overwrite the upper half of an SPI.
+    // Without the bit 0x40, clients overwrite the upper half of an SPI; with it, its zero bytes.
     let qualifier = match key.kind {
         Kind::EspV4 => 0x41,
         Kind::FragmentV4 => 0x81,
