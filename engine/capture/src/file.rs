@@ -1,0 +1,198 @@
+//! [`CaptureFile`]: the packets of a capture of any format.
+
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use crate::buffer::Buffer;
+use crate::error::{CaptureError, Fault};
+use crate::follow::Following;
+use crate::frame::{Frame, Skipped};
+use crate::pcap::Pcap;
+use crate::pcapng::PcapNg;
+use crate::snoop::Snoop;
+use crate::unpack::{Refusal, unpack};
+use crate::{erf, tsh};
+
+/// What a file was found to be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Format {
+    /// Classic pcap (draft-ietf-opsawg-pcap).
+    Pcap,
+    /// draft-ietf-opsawg-pcapng.
+    PcapNg,
+    /// RFC 1761.
+    Snoop,
+    /// Endace's Extensible Record Format.
+    Erf,
+    /// NLANR's Time Sequenced Headers.
+    Tsh,
+}
+
+/// How a capture is read.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The capture is TSH, which has no mark of its own. It may be compressed.
+    pub as_tsh: bool,
+    /// At the end of a regular file or FIFO, wait for more. Opening waits, too, until the format
+    /// can be detected.
+    pub follow: bool,
+    /// Ends the wait when it is set, within 100 ms. Without it, a followed capture never ends.
+    pub stop: Option<Arc<AtomicBool>>,
+}
+
+/// A capture, read packet by packet.
+///
+/// Reading ends after the first error, and where the file ends, even within a record.
+pub struct CaptureFile {
+    name: String,
+    buffer: Buffer,
+    packets: Packets,
+    skipped: Skipped,
+    has_failed: bool,
+}
+
+/// The reader of each format.
+enum Packets {
+    Pcap(Pcap),
+    PcapNg(PcapNg),
+    Snoop(Snoop),
+    Erf,
+    Tsh,
+}
+
+impl CaptureFile {
+    /// Opens a file. Its content decides what format it has, and whether it is compressed.
+    pub fn open(path: &Path, options: &Options) -> Result<Self, CaptureError> {
+        let name = path.display().to_string();
+        let wrong = |error| CaptureError::Open { name: name.clone(), error };
+        let reader: Box<dyn Read + Send> = if options.follow {
+            Box::new(Following::open(path, options.stop.clone()).map_err(wrong)?)
+        } else {
+            Box::new(File::open(path).map_err(wrong)?)
+        };
+        Self::start(reader, name, options)
+    }
+
+    /// Reads a capture from any reader; errors have its name.
+    pub fn from_reader(
+        reader: impl Read + Send + 'static,
+        name: &str,
+        options: &Options,
+    ) -> Result<Self, CaptureError> {
+        let reader: Box<dyn Read + Send> = if options.follow {
+            Box::new(Following::new(reader, options.stop.clone()))
+        } else {
+            Box::new(reader)
+        };
+        Self::start(reader, name.to_owned(), options)
+    }
+
+    fn start(
+        reader: Box<dyn Read + Send>,
+        mut name: String,
+        options: &Options,
+    ) -> Result<Self, CaptureError> {
+        let unpacked = match unpack(reader) {
+            Ok(unpacked) => unpacked,
+            Err(Refusal::Read(error)) => {
+                return Err(CaptureError::Read { name, offset: 0, error });
+            }
+            Err(Refusal::Compression(compression)) => {
+                return Err(CaptureError::Compression { name, compression });
+            }
+        };
+        if unpacked.was_compressed {
+            name.push_str(" (unpacked)");
+        }
+        let mut buffer = Buffer::new(unpacked.reader);
+        match detect(&mut buffer, options) {
+            Ok(packets) => {
+                let skipped = Skipped::default();
+                Ok(Self { name, buffer, packets, skipped, has_failed: false })
+            }
+            Err(fault) => Err(fault.of(&name, buffer.offset())),
+        }
+    }
+
+    /// The format that the content was found to have.
+    pub fn format(&self) -> Format {
+        match self.packets {
+            Packets::Pcap(_) => Format::Pcap,
+            Packets::PcapNg(_) => Format::PcapNg,
+            Packets::Snoop(_) => Format::Snoop,
+            Packets::Erf => Format::Erf,
+            Packets::Tsh => Format::Tsh,
+        }
+    }
+
+    /// The next packet; `None` at the end and after an error.
+    #[expect(clippy::should_implement_trait, reason = "an iterator cannot lend its items")]
+    #[inline]
+    pub fn next(&mut self) -> Result<Option<Frame<'_>>, CaptureError> {
+        if self.has_failed {
+            return Ok(None);
+        }
+        let (buffer, skipped) = (&mut self.buffer, &mut self.skipped);
+        let found = match &mut self.packets {
+            Packets::Pcap(pcap) => pcap.next(buffer, skipped),
+            Packets::PcapNg(pcapng) => pcapng.next(buffer, skipped),
+            Packets::Snoop(snoop) => snoop.next(buffer, skipped),
+            Packets::Erf => erf::next(buffer, skipped),
+            Packets::Tsh => tsh::next(buffer, skipped),
+        };
+        match found {
+            Ok(Some(found)) => Ok(Some(Frame {
+                time_ns: found.time_ns,
+                link: found.link,
+                wire_length: found.wire_length,
+                bytes: self.buffer.consumed(found.start, found.length),
+                interface: found.interface,
+            })),
+            Ok(None) => Ok(None),
+            Err(fault) => Err(self.fail(fault)),
+        }
+    }
+
+    /// What was not returned so far.
+    pub fn skipped(&self) -> Skipped {
+        Skipped { is_compression_cut: self.buffer.is_cut(), ..self.skipped }
+    }
+
+    #[cold]
+    fn fail(&mut self, fault: Fault) -> CaptureError {
+        self.has_failed = true;
+        fault.of(&self.name, self.buffer.offset())
+    }
+}
+
+impl fmt::Debug for CaptureFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("CaptureFile");
+        shown.field("name", &self.name).field("format", &self.format()).finish_non_exhaustive()
+    }
+}
+
+/// Detects the format, and reads the file's header.
+fn detect(buffer: &mut Buffer, options: &Options) -> Result<Packets, Fault> {
+    if !buffer.has(1)? {
+        return Err(Fault::Empty);
+    }
+    if options.as_tsh {
+        tsh::check(buffer)?;
+        return Ok(Packets::Tsh);
+    }
+    if let Some(pcap) = Pcap::open(buffer)? {
+        return Ok(Packets::Pcap(pcap));
+    }
+    if let Some(pcapng) = PcapNg::open(buffer)? {
+        return Ok(Packets::PcapNg(pcapng));
+    }
+    if let Some(snoop) = Snoop::open(buffer)? {
+        return Ok(Packets::Snoop(snoop));
+    }
+    if erf::detect(buffer)? { Ok(Packets::Erf) } else { Err(Fault::UnknownFormat) }
+}
