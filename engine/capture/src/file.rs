@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 use crate::buffer::Buffer;
 use crate::error::{CaptureError, Fault};
 use crate::follow::Following;
-use crate::frame::{Frame, Skipped};
+use crate::frame::{Found, Frame, Skipped};
 use crate::pcap::Pcap;
 use crate::pcapng::PcapNg;
 use crate::snoop::Snoop;
@@ -137,13 +137,37 @@ impl CaptureFile {
             return Ok(None);
         }
         let (buffer, skipped) = (&mut self.buffer, &mut self.skipped);
-        let found = match &mut self.packets {
-            Packets::Pcap(pcap) => pcap.next(buffer, skipped),
-            Packets::PcapNg(pcapng) => pcapng.next(buffer, skipped),
-            Packets::Snoop(snoop) => snoop.next(buffer, skipped),
-            Packets::Erf => erf::next(buffer, skipped),
-            Packets::Tsh => tsh::next(buffer, skipped),
-        };
+        // Each format lends by itself: a result that all share would go through memory.
+        match &mut self.packets {
+            Packets::Pcap(pcap) => {
+                let found = pcap.next(buffer, skipped);
+                self.lend(found)
+            }
+            Packets::PcapNg(pcapng) => {
+                let found = pcapng.next(buffer, skipped);
+                self.lend(found)
+            }
+            Packets::Snoop(snoop) => {
+                let found = snoop.next(buffer, skipped);
+                self.lend(found)
+            }
+            Packets::Erf => {
+                let found = erf::next(buffer, skipped);
+                self.lend(found)
+            }
+            Packets::Tsh => {
+                let found = tsh::next(buffer, skipped);
+                self.lend(found)
+            }
+        }
+    }
+
+    #[expect(clippy::inline_always, reason = "what was found stays in registers")]
+    #[inline(always)]
+    fn lend(
+        &mut self,
+        found: Result<Option<Found>, Fault>,
+    ) -> Result<Option<Frame<'_>>, CaptureError> {
         match found {
             Ok(Some(found)) => Ok(Some(Frame {
                 time_ns: found.time_ns,

@@ -119,6 +119,7 @@ impl PcapNg {
     }
 
     /// The next packet.
+    #[inline]
     pub(crate) fn next(
         &mut self,
         buffer: &mut Buffer,
