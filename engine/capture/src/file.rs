@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -203,7 +203,8 @@ impl fmt::Debug for CaptureFile {
 /// Detects the format, and reads the file's header.
 fn detect(buffer: &mut Buffer, options: &Options) -> Result<Packets, Fault> {
     if !buffer.has(1)? {
-        return Err(Fault::Empty);
+        let end = || Fault::Read(ErrorKind::UnexpectedEof.into());
+        return Err(if buffer.is_cut() { end() } else { Fault::Empty });
     }
     if options.as_tsh {
         tsh::check(buffer)?;

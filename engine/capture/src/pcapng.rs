@@ -41,7 +41,7 @@ const TIME_OFFSET: u16 = 14;
 enum Resolution {
     /// A unit is so many nanoseconds.
     Multiple(u64),
-    /// So many units are a nanosecond.
+    /// So many units are a nanosecond. 0 is more than 64 bits have.
     Divided(u64),
     /// A unit is 2^-n seconds.
     Binary(u8),
@@ -58,8 +58,7 @@ impl Resolution {
         } else if exponent <= 9 {
             Self::Multiple(10_u64.pow(9 - exponent))
         } else {
-            // Units below 10^-28 s: 64 bits of them are less than a nanosecond.
-            Self::Divided(10_u64.checked_pow(exponent - 9).unwrap_or(u64::MAX))
+            Self::Divided(10_u64.checked_pow(exponent - 9).unwrap_or(0))
         }
     }
 
@@ -67,7 +66,7 @@ impl Resolution {
     fn nanoseconds(self, units: u64) -> i64 {
         let all = match self {
             Self::Multiple(by) => units.saturating_mul(by),
-            Self::Divided(by) => units / by,
+            Self::Divided(by) => units.checked_div(by).unwrap_or(0),
             Self::Binary(bits) => {
                 let all = (u128::from(units) * 1_000_000_000) >> bits;
                 u64::try_from(all).unwrap_or(u64::MAX)
@@ -103,6 +102,13 @@ struct Packet {
     captured: usize,
     wire_length: u32,
     start: usize,
+}
+
+/// Why the packet of a block is skipped.
+enum Unusable {
+    /// It does not fit in the block, or has no interface.
+    Damaged,
+    Oversized,
 }
 
 impl PcapNg {
@@ -156,10 +162,11 @@ impl PcapNg {
                     let found = self.packet(kind, block);
                     let at = buffer.consume(length);
                     match found {
-                        Some(found) => {
+                        Ok(found) => {
                             return Ok(Some(Found { start: found.start + at, ..found }));
                         }
-                        None => skipped.damaged_packets += 1,
+                        Err(Unusable::Damaged) => skipped.damaged_packets += 1,
+                        Err(Unusable::Oversized) => skipped.oversized_packets += 1,
                     }
                     continue;
                 }
@@ -247,25 +254,29 @@ impl PcapNg {
         Ok(())
     }
 
-    /// The packet of a whole block; `start` is relative to it. `None` if the packet does not fit,
-    /// or has no interface.
+    /// The packet of a whole block; `start` is relative to it.
     #[inline]
-    fn packet(&mut self, kind: u32, block: &[u8]) -> Option<Found> {
+    fn packet(&mut self, kind: u32, block: &[u8]) -> Result<Found, Unusable> {
         let packet = match kind {
-            ENHANCED_PACKET => self.enhanced(block)?,
-            SIMPLE_PACKET => self.simple(block)?,
-            _ => self.obsolete(block)?,
+            ENHANCED_PACKET => self.enhanced(block),
+            SIMPLE_PACKET => self.simple(block),
+            _ => self.obsolete(block),
         };
-        let interface = self.interfaces.get(packet.interface as usize)?;
+        let packet = packet.ok_or(Unusable::Damaged)?;
+        let interface = self.interfaces.get(packet.interface as usize);
+        let interface = interface.ok_or(Unusable::Damaged)?;
         let room = block.len() - 4 - packet.start;
-        if packet.captured > room || packet.captured > PACKET_BYTES_MAX {
-            return None;
+        if packet.captured > room {
+            return Err(Unusable::Damaged);
+        }
+        if packet.captured > PACKET_BYTES_MAX {
+            return Err(Unusable::Oversized);
         }
         if let Some(time) = packet.time {
             let since = interface.resolution.nanoseconds(time);
             self.last_ns = since.saturating_add(interface.offset_ns);
         }
-        Some(Found {
+        Ok(Found {
             time_ns: self.last_ns,
             link: interface.link,
             wire_length: packet.wire_length,
