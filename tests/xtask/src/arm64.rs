@@ -42,8 +42,9 @@ enum Part {
 const GLIBC_MAX: (u32, u32) = (2, 35);
 
 /// The packages whose tests are built.
-const PACKAGES: [&str; 8] = [
+const PACKAGES: [&str; 9] = [
     "panoptes",
+    "panoptes-capture",
     "panoptes-decoders",
     "panoptes-engine",
     "panoptes-profiles",
@@ -61,6 +62,7 @@ const EMULATED: &Tests = &[
     ("decoders", &[]),
     ("profiles", &[]),
     ("engine", &[]),
+    ("engine/capture", &[]),
     ("engine/panoptes", &["configuration_page"]),
     ("engine/reference", &[]),
     ("engine/tables", &[]),

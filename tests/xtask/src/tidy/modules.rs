@@ -27,6 +27,7 @@ const ENGINE_RANKS: &[(&str, u32)] = &[
 /// Folders with the sources of a crate.
 const CRATES: &[&str] = &[
     "decoders/src",
+    "engine/capture/src",
     "engine/panoptes/src",
     "engine/reference/src",
     "engine/sources/src",

@@ -8,6 +8,7 @@ use super::{assert_list, sources};
 /// Folders whose public items need a user.
 const FOLDERS: &[&str] = &[
     "decoders/src/",
+    "engine/capture/src/",
     "engine/reference/src/",
     "engine/sources/src/",
     "engine/src/",
