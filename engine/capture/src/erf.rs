@@ -1,4 +1,5 @@
-//! Endace's Extensible Record Format (ERF), as "Endace ERF Types Reference Guide" (EDM11-01) has it.
+//! Endace's Extensible Record Format (ERF), as Endace's "ERF Types Reference Guide" and
+//! <https://wiki.wireshark.org/ERF> describe it.
 //!
 //! A file is a sequence of records without a header. A record has a little-endian time stamp, a
 //! type, flags, and big-endian lengths; then extension headers, and the packet.

@@ -55,7 +55,7 @@ fn wait_for_writer(file: &File) -> io::Result<()> {
 impl<R: Read> Read for Following<R> {
     fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
         loop {
-            let is_full = match self.reader.read(target) {
+            let has_writer = match self.reader.read(target) {
                 // A FIFO without a writer and a regular file at its end are always readable.
                 Ok(0) => false,
                 Ok(count) => return Ok(count),
@@ -66,7 +66,7 @@ impl<R: Read> Read for Following<R> {
             if self.stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed)) {
                 return Ok(0);
             }
-            if is_full {
+            if has_writer {
                 (self.wait)(&self.reader)?;
             } else {
                 std::thread::sleep(POLL_INTERVAL);

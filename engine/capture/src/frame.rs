@@ -28,7 +28,8 @@ pub struct Frame<'a> {
     pub time_ns: i64,
     /// The LINKTYPE_ number of tcpdump.org (Ethernet is 1).
     pub link: u16,
-    /// Bytes on the wire. Some captures have fewer here than in `bytes`.
+    /// Bytes on the wire. Some captures have fewer here than in `bytes`. Ethernet in ERF is without
+    /// its frame check sequence, as it is in most captures of other formats.
     pub wire_length: u32,
     /// The bytes that were captured. A TSH record has the first 20 bytes of the IP header and the
     /// first 16 bytes after the header: options of the IP header are missing between them.

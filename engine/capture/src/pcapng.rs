@@ -294,7 +294,7 @@ impl PcapNg {
         Some(self.timed(header, interface))
     }
 
-    /// §4.4: the interface is the first one, and its limit tells how much was captured.
+    /// §4.4: the interface is the first one, and its limit is how much was captured.
     fn simple(&self, block: &[u8]) -> Option<Packet> {
         let (header, room) = checked_header::<SIMPLE_HEADER_BYTES>(block)?;
         let wire_length = self.order.u32(header, 8);
@@ -306,7 +306,7 @@ impl PcapNg {
         Some(Packet { interface: 0, time: None, captured, wire_length, start: header.len() })
     }
 
-    /// §A of the draft: "Packet Block (obsolete)". It has 16 bits of interface, 16 of drops.
+    /// "Packet Block" of the draft, which is obsolete. It has 16 bits of interface, 16 of drops.
     fn obsolete(&self, block: &[u8]) -> Option<Packet> {
         let (header, _) = checked_header::<ENHANCED_HEADER_BYTES>(block)?;
         let interface = self.order.u16(header, 8).into();

@@ -211,7 +211,8 @@ proptest! {
     ) {
         let order = ORDERS[usize::from(is_big)];
         let first: Vec<_> = packets.iter().map(|p| Packet { interface: 0, ..p.clone() }).collect();
-        for (bytes, packets) in [(pcap(order, &packets), first), (pcapng(order, &packets), packets)] {
+        let cases = [(pcap(order, &packets), first), (pcapng(order, &packets), packets)];
+        for (bytes, packets) in cases {
             let whole = read(&bytes);
             prop_assert_eq!(whole.error, None);
             prop_assert_eq!(whole.skipped, Skipped::default());
@@ -249,7 +250,8 @@ proptest! {
         }
         for as_tsh in [false, true] {
             let options = Options { as_tsh, ..Options::default() };
-            if let Ok(file) = CaptureFile::from_reader(Cursor::new(bytes.clone()), "test", &options) {
+            let reader = Cursor::new(bytes.clone());
+            if let Ok(file) = CaptureFile::from_reader(reader, "test", &options) {
                 let kind = file.format();
                 prop_assert!(as_tsh == (kind == Format::Tsh));
                 drain(file);

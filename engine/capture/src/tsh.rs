@@ -1,8 +1,8 @@
 //! NLANR's Time Sequenced Headers (TSH): 44 bytes a packet, no file header.
 //!
 //! A record has four bytes of seconds, one byte with the number of the interface, three bytes of
-//! microseconds, 20 bytes of the IPv4 header and 16 bytes of the TCP header
-//! (<https://web.archive.org/web/2006/http://pma.nlanr.net/Traces/tsh.format.html>).
+//! microseconds, 20 bytes of the IPv4 header and 16 bytes of the TCP header, as NLANR's project
+//! Passive Measurement and Analysis (PMA) published it.
 
 use crate::buffer::Buffer;
 use crate::bytes::{Order, nanoseconds};

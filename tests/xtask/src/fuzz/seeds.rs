@@ -169,7 +169,11 @@ impl Seeds {
         for (order, is_big) in [("little", false), ("big", true)] {
             // Header, and two packets of eight bytes.
             let record = [1_700_000_000, 5, 8, 60, 7, 7];
-            let pcap = [&[0xa1b2_c3d4, 0x0002_0004, 0, 0, 65_535, 1], &record[..], &record];
+            let pcap = [
+                &[0xa1b2_c3d4, if is_big { 0x0002_0004 } else { 0x0004_0002 }, 0, 0, 65_535, 1],
+                &record[..],
+                &record,
+            ];
             let pcap = words(&pcap.concat(), is_big);
             self.write("capture", &format!("{order}.pcap"), &[&[0], &pcap])?;
             self.write("capture", &format!("{order}.pcap.xz"), &[&[8], &xz(&self.into, &pcap)?])?;
