@@ -1,269 +1,223 @@
-//! Classic pcap files: `pcap-savefile(5)` of libpcap.
+//! [`CaptureFile`]: the packets of a capture of any format.
 
+use std::fmt;
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
-
-use thiserror::Error;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use crate::buffer::Buffer;
+use crate::error::{CaptureError, Fault};
+use crate::follow::Following;
+use crate::frame::{Found, Frame, Skipped};
+use crate::pcap::Pcap;
+use crate::pcapng::PcapNg;
+use crate::snoop::Snoop;
+use crate::unpack::{Refusal, unpack};
+use crate::{erf, tsh};
 
-/// The largest packet, as in libpcap (`MAXIMUM_SNAPLEN`). Larger ones occur in damaged files.
-const PACKET_BYTES_MAX: usize = 256 * 1024;
-/// Length of the header of a file.
-const FILE_HEADER: usize = 24;
-/// Length of the header of a packet.
-const PACKET_HEADER: usize = 16;
-
-/// One packet as the capture has it.
+/// What a file was found to be.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Frame<'a> {
-    /// Nanoseconds since 1970, UTC.
-    pub time_ns: i64,
-    /// The LINKTYPE number of tcpdump.org: Ethernet is 1.
-    pub link: u16,
-    /// Bytes on the wire.
-    pub wire_length: u32,
-    /// The bytes that were captured.
-    pub bytes: &'a [u8],
+pub enum Format {
+    /// Classic pcap (draft-ietf-opsawg-pcap).
+    Pcap,
+    /// draft-ietf-opsawg-pcapng.
+    PcapNg,
+    /// RFC 1761.
+    Snoop,
+    /// Endace's Extensible Record Format.
+    Erf,
+    /// NLANR's Time Sequenced Headers.
+    Tsh,
 }
 
-/// Why a capture cannot be read.
-#[derive(Debug, Error)]
-pub enum CaptureError {
-    #[error("{name}: {error}")]
-    Io { name: String, error: std::io::Error },
-    #[error("{name}: the file is empty: no capture")]
-    Empty { name: String },
-    #[error("{name}: this is no pcap file; `editcap -F pcap IN OUT` converts other captures")]
-    Unknown { name: String },
-    #[error("{name}: damaged at byte {offset}: a packet of {length} bytes")]
-    Damaged { name: String, offset: u64, length: u32 },
+/// How a capture is read.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The capture is TSH, which has no mark of its own. It may be compressed.
+    pub as_tsh: bool,
+    /// At the end of a regular file or FIFO, wait for more. Opening waits, too, until the format
+    /// can be detected.
+    pub follow: bool,
+    /// Ends the wait when it is set, within 100 ms. Without it, a followed capture never ends.
+    pub stop: Option<Arc<AtomicBool>>,
 }
 
-/// A capture that is read.
-#[derive(Debug)]
+/// A capture, read packet by packet.
+///
+/// Reading ends after the first error, and where the file ends, even within a record.
 pub struct CaptureFile {
-    buffer: Buffer,
     name: String,
-    is_big_endian: bool,
-    /// Nanoseconds in a unit of the second field of a time.
-    unit_ns: i64,
-    link: u16,
-    cut_bytes: u64,
+    buffer: Buffer,
+    packets: Packets,
+    skipped: Skipped,
+    has_failed: bool,
+}
+
+/// The reader of each format.
+enum Packets {
+    Pcap(Pcap),
+    PcapNg(PcapNg),
+    Snoop(Snoop),
+    Erf,
+    Tsh,
 }
 
 impl CaptureFile {
-    /// Opens a file.
-    pub fn open(path: &Path) -> Result<Self, CaptureError> {
+    /// Opens a file. Its content decides what format it has, and whether it is compressed.
+    pub fn open(path: &Path, options: &Options) -> Result<Self, CaptureError> {
         let name = path.display().to_string();
-        match File::open(path) {
-            Ok(file) => Self::from_reader(file, &name),
-            Err(error) => Err(CaptureError::Io { name, error }),
-        }
+        let wrong = |error| CaptureError::Open { name: name.clone(), error };
+        let reader: Box<dyn Read + Send> = if options.follow {
+            Box::new(Following::open(path, options.stop.clone()).map_err(wrong)?)
+        } else {
+            Box::new(File::open(path).map_err(wrong)?)
+        };
+        Self::start(reader, name, options)
     }
 
-    /// Reads from anything; `name` is for messages.
+    /// Reads a capture from any reader; errors have its name.
     pub fn from_reader(
         reader: impl Read + Send + 'static,
         name: &str,
+        options: &Options,
     ) -> Result<Self, CaptureError> {
-        let (mut buffer, name) = (Buffer::new(Box::new(reader)), name.to_owned());
-        match buffer.has(FILE_HEADER) {
-            Ok(true) => {}
-            Ok(false) if buffer.bytes().is_empty() => return Err(CaptureError::Empty { name }),
-            Ok(false) => return Err(CaptureError::Unknown { name }),
-            Err(error) => return Err(CaptureError::Io { name, error }),
-        }
-        let magic = u32::from_le_bytes(word(buffer.bytes(), 0));
-        let (is_big_endian, unit_ns) = match magic {
-            0xa1b2_c3d4 => (false, 1000),
-            0xa1b2_3c4d => (false, 1),
-            0xd4c3_b2a1 => (true, 1000),
-            0x4d3c_b2a1 => (true, 1),
-            _ => return Err(CaptureError::Unknown { name }),
+        let reader: Box<dyn Read + Send> = if options.follow {
+            Box::new(Following::new(reader, options.stop.clone()))
+        } else {
+            Box::new(reader)
         };
-        let mut file = Self { buffer, name, is_big_endian, unit_ns, link: 0, cut_bytes: 0 };
-        // The upper half tells whether frames end with a checksum.
-        file.link = file.number(20) as u16;
-        file.buffer.pass(FILE_HEADER);
-        Ok(file)
+        Self::start(reader, name.to_owned(), options)
     }
 
-    /// A number at an offset of what comes next.
-    #[inline]
-    fn number(&self, at: usize) -> u32 {
-        let word = word(self.buffer.bytes(), at);
-        if self.is_big_endian { u32::from_be_bytes(word) } else { u32::from_le_bytes(word) }
-    }
-
-    /// Whether another whole packet follows.
-    #[inline]
-    pub fn has_next(&mut self) -> Result<bool, CaptureError> {
-        let length = if self.has(PACKET_HEADER)? { self.length()? } else { 0 };
-        let has_next = self.has(PACKET_HEADER + length)?;
-        if !has_next {
-            self.cut_bytes = self.buffer.bytes().len() as u64;
+    fn start(
+        reader: Box<dyn Read + Send>,
+        mut name: String,
+        options: &Options,
+    ) -> Result<Self, CaptureError> {
+        let unpacked = match unpack(reader) {
+            Ok(unpacked) => unpacked,
+            Err(Refusal::Read(error)) => {
+                return Err(CaptureError::Read { name, offset: 0, error });
+            }
+            Err(Refusal::Compression(compression)) => {
+                return Err(CaptureError::Compression { name, compression });
+            }
+        };
+        if unpacked.was_compressed {
+            name.push_str(" (unpacked)");
         }
-        Ok(has_next)
-    }
-
-    /// The length of the bytes behind a packet's header.
-    #[inline]
-    fn length(&self) -> Result<usize, CaptureError> {
-        let captured = self.number(8);
-        if captured as usize > PACKET_BYTES_MAX {
-            let (name, offset) = (self.name.clone(), self.buffer.offset());
-            return Err(CaptureError::Damaged { name, offset, length: captured });
+        let mut buffer = Buffer::new(unpacked.reader);
+        match detect(&mut buffer, options) {
+            Ok(packets) => {
+                let skipped = Skipped::default();
+                Ok(Self { name, buffer, packets, skipped, has_failed: false })
+            }
+            Err(fault) => Err(fault.of(&name, buffer.offset())),
         }
-        Ok(captured as usize)
     }
 
-    /// The next packet; `None` at the end.
+    /// The format that the content was found to have.
+    pub fn format(&self) -> Format {
+        match self.packets {
+            Packets::Pcap(_) => Format::Pcap,
+            Packets::PcapNg(_) => Format::PcapNg,
+            Packets::Snoop(_) => Format::Snoop,
+            Packets::Erf => Format::Erf,
+            Packets::Tsh => Format::Tsh,
+        }
+    }
+
+    /// The next packet; `None` at the end and after an error.
+    #[expect(clippy::should_implement_trait, reason = "an iterator cannot lend its items")]
     #[inline]
-    #[expect(clippy::should_implement_trait, reason = "a packet borrows from the file")]
     pub fn next(&mut self) -> Result<Option<Frame<'_>>, CaptureError> {
-        if !self.has_next()? {
+        if self.has_failed {
             return Ok(None);
         }
-        let (seconds, fraction) = (self.number(0), self.number(4));
-        let (length, wire_length) = (self.length()?, self.number(12));
-        self.buffer.pass(PACKET_HEADER + length);
-        Ok(Some(Frame {
-            time_ns: i64::from(seconds) * 1_000_000_000 + i64::from(fraction) * self.unit_ns,
-            link: self.link,
-            wire_length: wire_length.max(length as u32),
-            bytes: self.buffer.passed(length),
-        }))
-    }
-
-    #[inline]
-    fn has(&mut self, count: usize) -> Result<bool, CaptureError> {
-        self.buffer.has(count).map_err(|error| CaptureError::Io { name: self.name.clone(), error })
-    }
-
-    /// Bytes at the end of the file that are no whole packet.
-    pub const fn cut_bytes(&self) -> u64 {
-        self.cut_bytes
-    }
-
-    /// The link layer: a LINKTYPE number of tcpdump.org.
-    pub const fn link(&self) -> u16 {
-        self.link
-    }
-}
-
-/// Four bytes at an offset; zeros behind the end.
-#[inline]
-fn word(bytes: &[u8], at: usize) -> [u8; 4] {
-    bytes.get(at..).and_then(<[u8]>::first_chunk).copied().unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    /// A packet: seconds, fraction, length on the wire, bytes.
-    type Packet = (u32, u32, u32, Vec<u8>);
-
-    fn written(packets: &[Packet], magic: u32, is_big_endian: bool) -> Vec<u8> {
-        let word = |number: u32| {
-            if is_big_endian { number.to_be_bytes() } else { number.to_le_bytes() }
-        };
-        let mut out = Vec::new();
-        for number in [magic, 0x0004_0002, 0, 0, 65_535, 113] {
-            out.extend(word(number));
-        }
-        for (seconds, fraction, wire, bytes) in packets {
-            for number in [*seconds, *fraction, bytes.len() as u32, *wire] {
-                out.extend(word(number));
+        let (buffer, skipped) = (&mut self.buffer, &mut self.skipped);
+        // Each format lends by itself: a result that all share would go through memory.
+        match &mut self.packets {
+            Packets::Pcap(pcap) => {
+                let found = pcap.next(buffer, skipped);
+                self.lend(found)
             }
-            out.extend(bytes);
-        }
-        out
-    }
-
-    /// Gives a few bytes with each call.
-    struct Slow(io::Cursor<Vec<u8>>, usize);
-
-    impl Read for Slow {
-        fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-            let count = bytes.len().min(self.1);
-            self.0.read(&mut bytes[..count])
-        }
-    }
-
-    /// Time, length on the wire, bytes.
-    type Found = (i64, u32, Vec<u8>);
-
-    fn read(mut file: CaptureFile) -> Result<(Vec<Found>, u64), CaptureError> {
-        let mut packets = Vec::new();
-        while let Some(frame) = file.next()? {
-            packets.push((frame.time_ns, frame.wire_length, frame.bytes.to_vec()));
-        }
-        Ok((packets, file.cut_bytes()))
-    }
-
-    proptest! {
-        #[test]
-        fn what_was_written_is_read(
-            packets in proptest::collection::vec(
-                (any::<u32>(), 0..1_000_000_u32, 0..70_000_u32, proptest::collection::vec(any::<u8>(), 0..99)),
-                0..9,
-            ),
-            is_big_endian in any::<bool>(),
-            is_nano in any::<bool>(),
-            step in 1_usize..200,
-            cut in 0_usize..200,
-        ) {
-            let magic = if is_nano { 0xa1b2_3c4d } else { 0xa1b2_c3d4 };
-            let mut bytes = written(&packets, magic, is_big_endian);
-            let unit = if is_nano { 1 } else { 1000 };
-            let mut expected: Vec<_> = packets.iter().map(|(seconds, fraction, wire, bytes)| {
-                let time = i64::from(*seconds) * 1_000_000_000 + i64::from(*fraction) * unit;
-                (time, (*wire).max(bytes.len() as u32), bytes.clone())
-            }).collect();
-            // Cut the end off.
-            let cut = cut.min(bytes.len() - FILE_HEADER);
-            bytes.truncate(bytes.len() - cut);
-            let mut rest = bytes.len() - FILE_HEADER;
-            let whole = expected.iter().take_while(|(_, _, packet)| {
-                let length = PACKET_HEADER + packet.len();
-                let fits = length <= rest;
-                rest -= if fits { length } else { 0 };
-                fits
-            }).count();
-            expected.truncate(whole);
-            let file = CaptureFile::from_reader(Slow(io::Cursor::new(bytes), step), "test");
-            let file = file.expect("a capture");
-            prop_assert_eq!(file.link(), 113);
-            prop_assert_eq!(read(file).expect("whole packets"), (expected, rest as u64));
-        }
-
-        #[test]
-        fn no_bytes_cause_a_panic(mut bytes in proptest::collection::vec(any::<u8>(), 24..300)) {
-            bytes[..4].copy_from_slice(&0xa1b2_c3d4_u32.to_le_bytes());
-            let file = CaptureFile::from_reader(io::Cursor::new(bytes), "test").expect("a capture");
-            let _ = read(file);
+            Packets::PcapNg(pcapng) => {
+                let found = pcapng.next(buffer, skipped);
+                self.lend(found)
+            }
+            Packets::Snoop(snoop) => {
+                let found = snoop.next(buffer, skipped);
+                self.lend(found)
+            }
+            Packets::Erf => {
+                let found = erf::next(buffer, skipped);
+                self.lend(found)
+            }
+            Packets::Tsh => {
+                let found = tsh::next(buffer, skipped);
+                self.lend(found)
+            }
         }
     }
 
-    #[test]
-    fn what_is_no_capture_is_refused_with_a_reason() {
-        let message = |bytes: &'static [u8]| {
-            CaptureFile::from_reader(bytes, "a.pcap").expect_err("no capture").to_string()
-        };
-        assert_eq!(message(b""), "a.pcap: the file is empty: no capture");
-        assert!(message(b"\x1f\x8b").starts_with("a.pcap: this is no pcap file"));
-        assert!(message(&[7; 100]).starts_with("a.pcap: this is no pcap file"));
-        let huge = written(&[], 0xa1b2_c3d4, false);
-        let huge = [&huge[..], &[0; 8], &u32::MAX.to_le_bytes(), &[0; 4]].concat();
-        let file = CaptureFile::from_reader(io::Cursor::new(huge), "a.pcap").expect("a capture");
-        let error = read(file).expect_err("a damaged capture").to_string();
-        assert_eq!(error, "a.pcap: damaged at byte 24: a packet of 4294967295 bytes");
+    #[expect(clippy::inline_always, reason = "what was found stays in registers")]
+    #[inline(always)]
+    fn lend(
+        &mut self,
+        found: Result<Option<Found>, Fault>,
+    ) -> Result<Option<Frame<'_>>, CaptureError> {
+        match found {
+            Ok(Some(found)) => Ok(Some(Frame {
+                time_ns: found.time_ns,
+                link: found.link,
+                wire_length: found.wire_length,
+                bytes: self.buffer.consumed(found.start, found.length),
+                interface: found.interface,
+            })),
+            Ok(None) => Ok(None),
+            Err(fault) => Err(self.fail(fault)),
+        }
     }
+
+    /// What was not returned so far.
+    pub fn skipped(&self) -> Skipped {
+        Skipped { is_compression_cut: self.buffer.is_cut(), ..self.skipped }
+    }
+
+    #[cold]
+    fn fail(&mut self, fault: Fault) -> CaptureError {
+        self.has_failed = true;
+        fault.of(&self.name, self.buffer.offset())
+    }
+}
+
+impl fmt::Debug for CaptureFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("CaptureFile");
+        shown.field("name", &self.name).field("format", &self.format()).finish_non_exhaustive()
+    }
+}
+
+/// Detects the format, and reads the file's header.
+fn detect(buffer: &mut Buffer, options: &Options) -> Result<Packets, Fault> {
+    if !buffer.has(1)? {
+        let end = || Fault::Read(ErrorKind::UnexpectedEof.into());
+        return Err(if buffer.is_cut() { end() } else { Fault::Empty });
+    }
+    if options.as_tsh {
+        tsh::check(buffer)?;
+        return Ok(Packets::Tsh);
+    }
+    if let Some(pcap) = Pcap::open(buffer)? {
+        return Ok(Packets::Pcap(pcap));
+    }
+    if let Some(pcapng) = PcapNg::open(buffer)? {
+        return Ok(Packets::PcapNg(pcapng));
+    }
+    if let Some(snoop) = Snoop::open(buffer)? {
+        return Ok(Packets::Snoop(snoop));
+    }
+    if erf::detect(buffer)? { Ok(Packets::Erf) } else { Err(Fault::UnknownFormat) }
 }

@@ -1,18 +1,35 @@
-//! Packets from capture files, one after the other.
+//! Reads capture files packet by packet: pcap, pcapng, snoop, ERF and TSH, plain or compressed.
 //!
-//! [`CaptureFile`] reads classic pcap files: of both byte orders, with microseconds or nanoseconds.
-//! It reads large blocks into one buffer and gives each packet as a part of it, so a packet costs
-//! no allocation and no copy.
+//! [`CaptureFile`] detects the format and the compression from the content. It reads into one
+//! buffer that never grows, and lends each packet as a [`Frame`]. Plain files cost no allocation
+//! per packet; the decoders of compressed ones allocate per block.
 //!
-//! The content of a file is hostile: every length is checked. A file that ends within a packet
-//! gives all packets before it, and the rest is counted ([`CaptureFile::cut_bytes`]).
+//! Captures may be hostile or damaged: each length is checked, and what cannot be returned is an
+//! error ([`CaptureError`]) or is counted ([`Skipped`]).
 //!
-//! Not for: decoding packets (`panoptes-decoders`), live interfaces.
+//! Not for: what the bytes of a packet mean, and packets from a live interface.
 //!
-//! Start reading at [`CaptureFile::next`].
+//! Start reading at [`CaptureFile`]; [`pcap`] is the simplest and the fastest of its formats.
 #![forbid(unsafe_code)]
 
 mod buffer;
+mod bytes;
+mod erf;
+mod error;
 mod file;
+mod follow;
+mod frame;
+mod pcap;
+mod pcapng;
+mod snoop;
+mod tsh;
+mod unpack;
 
-pub use file::{CaptureError, CaptureFile, Frame};
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use error::{CaptureError, Problem};
+pub use file::{CaptureFile, Format, Options};
+pub use frame::{Frame, Skipped};

@@ -11,6 +11,7 @@ mod packets;
 use std::ffi::OsString;
 use std::time::SystemTime;
 
+use panoptes_capture::Skipped;
 use panoptes_decoders::packet::{self, Tunnels};
 use panoptes_flow::{Counts, Flows, Settings, Timeouts};
 use panoptes_sinks::flow::argus::{Interim, Management};
@@ -18,7 +19,7 @@ use panoptes_sinks::flow::argus::{Interim, Management};
 pub(crate) use self::options::HELP;
 use self::options::{Asked, Request};
 use self::output::Outputs;
-use self::packets::Packets;
+use self::packets::{Captures, failure};
 use crate::config::LogLevel;
 use crate::exit::{Exit, Failure, print};
 use crate::message::Messages;
@@ -42,11 +43,13 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<Exit, Failure> {
 
 fn audit(request: &Request) -> Result<Exit, Failure> {
     let begin_ns = now_ns();
-    let mut packets = Packets::open(request)?;
+    let mut captures = Captures::new(request)?;
+    // Opened first, so that a mistake in its name leaves no output behind.
+    let mut next = captures.open()?;
     let management = Management {
         source_id: request.records.source_id,
         begin_ns,
-        link: packets.link().map_or(0, |link| link as u8),
+        link: 0,
         flow_interval_s: whole_seconds(request.status_interval_ns),
         interval_s: request.management_interval_s,
         user_bytes: request.user_bytes as u16,
@@ -60,39 +63,59 @@ fn audit(request: &Request) -> Result<Exit, Failure> {
         user_bytes: request.user_bytes,
     };
     let mut flows = Flows::new(&settings, random::hash_key());
-    while let Some(frame) = packets.next()? {
-        let packet = packet::decode(frame.link, frame.bytes, frame.wire_length, Tunnels::Declared);
-        flows.packet(&packet, frame.time_ns, frame.wire_length, &mut outputs);
-        if outputs.has_ended() {
-            break;
+    let (first, last) = request.packets;
+    let mut number = 0;
+    while let Some(mut capture) = next {
+        while let Some(frame) = capture.next().map_err(|error| failure(&error))? {
+            number += 1;
+            if number > last || outputs.has_ended() {
+                break;
+            }
+            if number < first {
+                continue;
+            }
+            // Some captures have a length on the wire that is too small.
+            let length = frame.wire_length.max(frame.bytes.len() as u32);
+            let packet = packet::decode(frame.link, frame.bytes, length, Tunnels::Declared);
+            flows.packet(&packet, frame.time_ns, length, &mut outputs);
         }
+        captures.close(&capture);
+        let has_ended = number >= last || outputs.has_ended();
+        next = if has_ended { None } else { captures.open()? };
     }
     flows.finish(&mut outputs);
     let counts = flows.counts();
-    let number = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
+    let narrow = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
     let exit = outputs.finish(&Interim {
         since_ns: begin_ns,
         now_ns: now_ns(),
         sequence: flows.last_sequence(),
         packets: counts.packets,
         bytes: counts.bytes,
-        records: number(counts.records),
-        flows: number(counts.flows),
+        records: narrow(counts.records),
+        flows: narrow(counts.flows),
         dropped: 0,
-        tracked: number(counts.tracked),
+        tracked: narrow(counts.tracked),
         clients: 0,
     })?;
-    report_losses(&packets, counts);
+    report_losses(captures.skipped(), counts);
     Ok(exit)
 }
 
 /// Reports on stderr what no record has.
-fn report_losses(packets: &Packets, counts: Counts) {
+fn report_losses(skipped: Skipped, counts: Counts) {
     let messages = Messages::on_stderr(LogLevel::default());
-    if packets.cut_bytes() > 0 {
-        let bytes = packets.cut_bytes();
-        messages
-            .warning(format_args!("{bytes} bytes at the ends of captures are no whole packets"));
+    let warn = |count: u64, what: &str| {
+        if count > 0 {
+            messages.warning(format_args!("{count} {what}"));
+        }
+    };
+    warn(skipped.cut_bytes, "bytes at the ends of captures are no whole packets");
+    warn(skipped.unknown_records, "records of unknown types were skipped");
+    warn(skipped.oversized_packets, "packets of more than 256 KiB were skipped");
+    warn(skipped.damaged_packets, "packets with contradictory lengths were skipped");
+    if skipped.is_compression_cut {
+        messages.warning("a compressed capture ends too early");
     }
     if counts.unaccounted > 0 {
         let (count, all) = (counts.unaccounted, counts.packets);

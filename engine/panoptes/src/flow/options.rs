@@ -13,8 +13,10 @@ use crate::exit::{Exit, Failure};
 /// The options, for the help text and for the manual.
 pub(crate) const HELP: &str = "\
 Input:
-  -r FILE...  Read these pcap files, in the order of their names; `-` is standard input
+  -r FILE...  Read these captures, in the order of their names; `-` is standard input. Formats:
+              pcap, pcapng, snoop, ERF; plain, or compressed by gzip, xz, zstd or lz4
   -R FOLDER   Read all files below this folder, in order; without a folder: see -R below
+  -t          The captures are TSH
   -N COUNT    Read this many packets; FIRST-LAST reads that range, both included
 
 Output:
@@ -36,7 +38,7 @@ Records:
   -X          Ignore what configuration files set before this option
   -h          Print this help
 
-Not built yet: -b -B -c -C -d -D -f -F -g -i -O -P -p -s -t -T -u, filters, and streams (`-w
+Not built yet: -b -B -c -C -d -D -f -F -g -i -O -P -p -s -T -u, filters, and streams (`-w
 argus-udp://`). No configuration file is read.
 
 Exit codes: 0 done, 2 wrong command line, 65 a capture is damaged, 66 it can't be opened, 74 output
@@ -72,6 +74,8 @@ pub(super) struct Request {
     pub(super) has_jitter: bool,
     pub(super) user_bytes: usize,
     pub(super) capacity: usize,
+    /// Captures are TSH, which has no mark of its own.
+    pub(super) as_tsh: bool,
 }
 
 impl Default for Request {
@@ -87,6 +91,7 @@ impl Default for Request {
             has_jitter: false,
             user_bytes: 0,
             capacity: CAPACITY,
+            as_tsh: false,
         }
     }
 }
@@ -157,6 +162,7 @@ fn read_letters<'a>(
             b'J' => request.has_jitter = true,
             b'm' => request.records.hardware = true,
             b'Z' => request.records.packet_sizes = true,
+            b't' => request.as_tsh = true,
             b'X' => {}
             b'R' => {
                 // The manual's own example has a folder here.
@@ -169,7 +175,7 @@ fn read_letters<'a>(
                 return with_value(letter, value, rest, request);
             }
             b'b' | b'B' | b'c' | b'C' | b'd' | b'D' | b'f' | b'F' | b'g' | b'i' | b'O' | b'P'
-            | b'p' | b's' | b't' | b'T' | b'u' => {
+            | b'p' | b's' | b'T' | b'u' => {
                 return Err(Failure::not_built(format!("-{} of argus", char::from(letter))));
             }
             _ => {

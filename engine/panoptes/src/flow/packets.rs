@@ -1,96 +1,68 @@
-//! The packets of all captures, in the order of argus(8).
+//! The captures to be read, one after the other, in the order of argus(8).
 
 use std::io;
 use std::path::PathBuf;
 
-use panoptes_capture::{CaptureError, CaptureFile, Frame};
+use panoptes_capture::{CaptureError, CaptureFile, Options, Skipped};
 
 use super::options::Request;
 use crate::exit::{Exit, Failure};
 
-/// The packets of all captures, one capture after the other.
+/// The captures to be read.
 #[derive(Debug)]
-pub(super) struct Packets {
+pub(super) struct Captures {
     /// The captures to come, the last one first.
     paths: Vec<PathBuf>,
-    current: Option<CaptureFile>,
-    /// Numbers of the first and of the last packet to be read, from 1 on.
-    first: u64,
-    last: u64,
-    read: u64,
-    cut_bytes: u64,
+    options: Options,
+    /// What the captures have had that was not returned.
+    skipped: Skipped,
 }
 
-impl Packets {
-    pub(super) fn open(request: &Request) -> Result<Self, Failure> {
+impl Captures {
+    pub(super) fn new(request: &Request) -> Result<Self, Failure> {
         let mut paths = request.captures.clone();
         for folder in &request.folders {
             collect(folder, &mut paths)?;
         }
         paths.reverse();
-        let (first, last) = request.packets;
-        let mut packets = Self { paths, current: None, first, last, read: 0, cut_bytes: 0 };
-        packets.go_on()?;
-        Ok(packets)
+        let options = Options { as_tsh: request.as_tsh, ..Options::default() };
+        Ok(Self { paths, options, skipped: Skipped::default() })
     }
 
-    /// The link layer of the first capture.
-    pub(super) fn link(&self) -> Option<u16> {
-        self.current.as_ref().map(CaptureFile::link)
-    }
-
-    /// Bytes at the ends of captures that are no whole packets.
-    pub(super) const fn cut_bytes(&self) -> u64 {
-        self.cut_bytes
-    }
-
-    /// Opens the next capture; `false` if there is none.
-    fn go_on(&mut self) -> Result<bool, Failure> {
-        self.current = match self.paths.pop() {
-            None => None,
-            Some(path) if path.as_os_str() == "-" => {
-                let input = io::stdin();
-                Some(
-                    CaptureFile::from_reader(input, "standard input")
-                        .map_err(|error| failure(&error))?,
-                )
-            }
-            Some(path) => Some(CaptureFile::open(&path).map_err(|error| failure(&error))?),
+    /// Opens the next capture.
+    pub(super) fn open(&mut self) -> Result<Option<CaptureFile>, Failure> {
+        let Some(path) = self.paths.pop() else { return Ok(None) };
+        let opened = if path.as_os_str() == "-" {
+            CaptureFile::from_reader(io::stdin(), "standard input", &self.options)
+        } else {
+            CaptureFile::open(&path, &self.options)
         };
-        Ok(self.current.is_some())
+        opened.map(Some).map_err(|error| failure(&error))
     }
 
-    /// The next packet; `None` at the end of the last capture.
-    #[inline]
-    pub(super) fn next(&mut self) -> Result<Option<Frame<'_>>, Failure> {
-        loop {
-            if self.read >= self.last {
-                return Ok(None);
-            }
-            let Some(capture) = &mut self.current else { return Ok(None) };
-            let is_wanted = self.read + 1 >= self.first;
-            // Asked twice, because a packet that is returned borrows the capture to the end.
-            if !capture.has_next().map_err(|error| failure(&error))? {
-                self.cut_bytes += capture.cut_bytes();
-                self.go_on()?;
-                continue;
-            }
-            self.read += 1;
-            if is_wanted {
-                break;
-            }
-            capture.next().map_err(|error| failure(&error))?;
-        }
-        match &mut self.current {
-            Some(capture) => capture.next().map_err(|error| failure(&error)),
-            None => Ok(None),
-        }
+    /// Adds what a capture has had that was not returned.
+    pub(super) fn close(&mut self, capture: &CaptureFile) {
+        let skipped = capture.skipped();
+        let all = &mut self.skipped;
+        all.unknown_records += skipped.unknown_records;
+        all.oversized_packets += skipped.oversized_packets;
+        all.damaged_packets += skipped.damaged_packets;
+        all.cut_bytes += skipped.cut_bytes;
+        all.is_compression_cut |= skipped.is_compression_cut;
+    }
+
+    /// What all captures have had that was not returned.
+    pub(super) const fn skipped(&self) -> Skipped {
+        self.skipped
     }
 }
 
-fn failure(error: &CaptureError) -> Failure {
+/// The failure for a capture that cannot be read.
+pub(super) fn failure(error: &CaptureError) -> Failure {
     let exit = match error {
-        CaptureError::Io { error, .. } => Exit::from_io(error, Exit::Source),
+        CaptureError::Open { error, .. } | CaptureError::Read { error, .. } => {
+            Exit::from_io(error, Exit::Source)
+        }
         _ => Exit::NoKernel,
     };
     Failure::new(exit, error.to_string())

@@ -30,6 +30,7 @@ pub(super) fn make(fuzz: &Path) -> Result<PathBuf, String> {
     seeds.objects(fuzz)?;
     seeds.archives()?;
     seeds.frames()?;
+    seeds.captures()?;
     seeds.changes()?;
     Ok(seeds.into)
 }
@@ -174,6 +175,41 @@ impl Seeds {
         };
         let frames = [segment(false, 2), segment(true, 0x12), segment(false, 0x10)];
         self.write("flow", "handshake", &[&frames.concat()])
+    }
+
+    /// Captures, behind a byte that says how they are read.
+    fn captures(&self) -> Result<(), String> {
+        let words = |words: &[u32], swap: bool| -> Vec<u8> {
+            let bytes = |word: &u32| if swap { word.to_be_bytes() } else { word.to_le_bytes() };
+            words.iter().flat_map(bytes).collect()
+        };
+        for (order, is_big) in [("little", false), ("big", true)] {
+            // Header, and two packets of eight bytes.
+            let record = [1_700_000_000, 5, 8, 60, 7, 7];
+            let pcap = [
+                &[0xa1b2_c3d4, if is_big { 0x0002_0004 } else { 0x0004_0002 }, 0, 0, 65_535, 1],
+                &record[..],
+                &record,
+            ];
+            let pcap = words(&pcap.concat(), is_big);
+            self.write("capture", &format!("{order}.pcap"), &[&[0], &pcap])?;
+            self.write("capture", &format!("{order}.pcap.xz"), &[&[8], &xz(&self.into, &pcap)?])?;
+            let version = if is_big { 0x0001_0000 } else { 1 };
+            let pcapng = [
+                &[0x0a0d_0d0a, 28, 0x1a2b_3c4d, version, u32::MAX, u32::MAX, 28][..],
+                &[1, 20, if is_big { 0x0001_0000 } else { 1 }, 0, 20],
+                &[6, 36, 0, 0x0006_0000, 5, 4, 60, 7, 36],
+                &[3, 20, 60, 7, 20],
+            ];
+            let pcapng = words(&pcapng.concat(), is_big);
+            self.write("capture", &format!("{order}.pcapng"), &[&[14], &pcapng])?;
+        }
+        let snoop = words(&[2, 4, 60, 4, 28, 0, 1_700_000_000, 5, 7], true);
+        self.write("capture", "snoop", &[&[0], b"snoop\0\0\0", &snoop])?;
+        let stamp = words(&[0, 1_700_000_000], false);
+        let erf = [&stamp[..], &[0x82, 4, 0, 32, 0, 0, 0, 9], &[3; 8], &[0, 0, 9, 9, 9, 9, 9, 0]];
+        self.write("capture", "erf", &[&[0], &erf.concat(), &erf.concat()])?;
+        self.write("capture", "tsh", &[&[1], &words(&[1, 5, 0x4500_0028, 7, 7, 7], true), &[6; 20]])
     }
 
     /// Lists of changes to what a target builds itself.

@@ -1,0 +1,101 @@
+//! Classic pcap files (draft-ietf-opsawg-pcap, pcap-savefile(5)), in both byte orders.
+
+use crate::buffer::Buffer;
+use crate::bytes::{Order, nanoseconds};
+use crate::error::{Fault, Problem};
+use crate::frame::{Found, PACKET_BYTES_MAX, RAW, Skipped};
+
+const FILE_HEADER_BYTES: usize = 24;
+const RECORD_HEADER_BYTES: usize = 16;
+/// Record header of Alexey Kuznetsov's modified libpcap: eight bytes about the interface follow the
+/// usual ones (<https://wiki.wireshark.org/Development/LibpcapFileFormat>).
+const MODIFIED_HEADER_BYTES: usize = 24;
+
+/// Time stamps in microseconds.
+const MICROSECONDS: u32 = 0xa1b2_c3d4;
+const NANOSECONDS: u32 = 0xa1b2_3c4d;
+/// Of the modified libpcap.
+const MODIFIED: u32 = 0xa1b2_cd34;
+
+/// A reader of packets; the buffer is behind the file's header.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pcap {
+    order: Order,
+    /// Nanoseconds of one unit in the second half of a time stamp.
+    unit_ns: u32,
+    header_bytes: usize,
+    link: u16,
+}
+
+impl Pcap {
+    /// Reads the file's header; `None` if it is no pcap file.
+    pub(crate) fn open(buffer: &mut Buffer) -> Result<Option<Self>, Fault> {
+        if !buffer.has(4)? {
+            return Ok(None);
+        }
+        let kinds = [
+            (MICROSECONDS, 1000, RECORD_HEADER_BYTES),
+            (NANOSECONDS, 1, RECORD_HEADER_BYTES),
+            (MODIFIED, 1000, MODIFIED_HEADER_BYTES),
+        ];
+        let orders = [Order::Little, Order::Big];
+        let known = orders.into_iter().find_map(|order| {
+            let magic = order.u32(buffer.window(), 0);
+            let kind = kinds.into_iter().find(|kind| kind.0 == magic)?;
+            Some((order, kind))
+        });
+        let Some((order, (_, unit_ns, header_bytes))) = known else { return Ok(None) };
+        if !buffer.has(FILE_HEADER_BYTES)? {
+            return Err(Fault::Damaged { offset: 0, problem: Problem::Header });
+        }
+        // The upper half has the length of the frame check sequence.
+        let link = order.u32(buffer.window(), 20) as u16;
+        buffer.consume(FILE_HEADER_BYTES);
+        // Some systems wrote their own number of raw IP, DLT_RAW: OpenBSD 14, others 12.
+        let link = if matches!(link, 12 | 14) { RAW } else { link };
+        Ok(Some(Self { order, unit_ns, header_bytes, link }))
+    }
+
+    /// The next packet.
+    #[inline]
+    pub(crate) fn next(
+        &mut self,
+        buffer: &mut Buffer,
+        skipped: &mut Skipped,
+    ) -> Result<Option<Found>, Fault> {
+        if !buffer.has(self.header_bytes)? {
+            buffer.cut(skipped);
+            return Ok(None);
+        }
+        let Some(header) = buffer.window().first_chunk::<RECORD_HEADER_BYTES>() else {
+            return Ok(None);
+        };
+        let seconds = self.order.u32(header, 0);
+        let fraction = self.order.u32(header, 4);
+        let captured = self.order.u32(header, 8);
+        let wire_length = self.order.u32(header, 12);
+        let length = captured as usize;
+        if length > PACKET_BYTES_MAX {
+            return Err(too_long(buffer, captured));
+        }
+        if !buffer.has(self.header_bytes + length)? {
+            buffer.cut(skipped);
+            return Ok(None);
+        }
+        let start = buffer.consume(self.header_bytes + length) + self.header_bytes;
+        Ok(Some(Found {
+            time_ns: nanoseconds(seconds, u64::from(fraction) * u64::from(self.unit_ns)),
+            link: self.link,
+            wire_length,
+            interface: 0,
+            start,
+            length,
+        }))
+    }
+}
+
+/// Where such a length is, the records after it cannot be found.
+#[cold]
+fn too_long(buffer: &Buffer, captured: u32) -> Fault {
+    Fault::Damaged { offset: buffer.offset(), problem: Problem::PacketLength(captured) }
+}

@@ -1,0 +1,46 @@
+//! NLANR's Time Sequenced Headers (TSH): 44 bytes a packet, no file header.
+//!
+//! A record has four bytes of seconds, one byte with the number of the interface, three bytes of
+//! microseconds, 20 bytes of the IPv4 header and 16 bytes of the TCP header, as NLANR's project
+//! Passive Measurement and Analysis (PMA) published it.
+
+use crate::buffer::Buffer;
+use crate::bytes::{Order, nanoseconds};
+use crate::error::{Fault, Problem};
+use crate::frame::{Found, IPV4, Skipped};
+
+const RECORD_BYTES: usize = 44;
+const STAMP_BYTES: usize = 8;
+/// All numbers are in this order.
+const ORDER: Order = Order::Big;
+
+/// Checks that the first record has an IPv4 header.
+pub(crate) fn check(buffer: &mut Buffer) -> Result<(), Fault> {
+    if buffer.has(RECORD_BYTES)? && buffer.window()[STAMP_BYTES] >> 4 != 4 {
+        return Err(Fault::Damaged { offset: 0, problem: Problem::NotIpv4 });
+    }
+    Ok(())
+}
+
+/// The next packet.
+pub(crate) fn next(buffer: &mut Buffer, skipped: &mut Skipped) -> Result<Option<Found>, Fault> {
+    if !buffer.has(RECORD_BYTES)? {
+        buffer.cut(skipped);
+        return Ok(None);
+    }
+    let record = buffer.window();
+    let seconds = ORDER.u32(record, 0);
+    let interface = ORDER.u32(record, 4) >> 24;
+    let microseconds = u64::from(ORDER.u32(record, 4) & 0xff_ffff);
+    // "Total Length" of the IPv4 header (RFC 791).
+    let wire_length = u32::from(ORDER.u16(record, STAMP_BYTES + 2));
+    let start = buffer.consume(RECORD_BYTES) + STAMP_BYTES;
+    Ok(Some(Found {
+        time_ns: nanoseconds(seconds, microseconds * 1000),
+        link: IPV4,
+        wire_length,
+        interface,
+        start,
+        length: RECORD_BYTES - STAMP_BYTES,
+    }))
+}
