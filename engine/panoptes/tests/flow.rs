@@ -65,9 +65,8 @@ const REVERSED: &[&str] = &["sipid", "dipid"];
 fn is_known(difference: &Difference, lone: &BTreeSet<String>) -> bool {
     let words: Vec<&str> = difference.record.split(' ').collect();
     match (words[1], &difference.field[..]) {
-        // Ids are reversed. The kinds are compared with the truth.
-        ("icmp", _) => true,
-        ("arp", "sappbytes" | "dappbytes") => true,
+        // Ids of ICMP are reversed; its kinds are compared with the truth. ARP has no data.
+        ("icmp", _) | ("arp", "sappbytes" | "dappbytes") => true,
         // Of a lone SYN, argus writes no window.
         ("tcp", "swin") => lone.contains(&words[1..].join(" ")),
         // ICMPv6 refers to flows, too.
