@@ -161,14 +161,13 @@ impl Flows {
             Some(key) => self.count(packet, key, arrival, reports),
             None => self.counts.unaccounted += 1,
         }
-        self.pass_time(self.now_ns, reports);
+        self.pass_time(reports);
     }
 
     /// Reports and removes the flows whose time has come.
     #[inline]
-    fn pass_time(&mut self, now_ns: i64, reports: &mut impl Reports) {
-        if now_ns >= self.next_tick_ns {
-            self.now_ns = self.now_ns.max(now_ns);
+    fn pass_time(&mut self, reports: &mut impl Reports) {
+        if self.now_ns >= self.next_tick_ns {
             self.next_tick_ns = self.now_ns.saturating_add(TICK_NS);
             self.report_due(reports);
             self.remove_idle();
@@ -184,7 +183,7 @@ impl Flows {
         reports: &mut impl Reports,
     ) {
         let hash = self.hash(&key);
-        let (mut flow, direction, is_first) = match self.find(hash, &key) {
+        let (mut flow, mut direction, is_first) = match self.find(hash, &key) {
             Some((flow, direction)) => {
                 self.wake(flow, reports);
                 (flow, direction, false)
@@ -196,7 +195,6 @@ impl Flows {
         };
         let now_ns = arrival.time_ns;
         let mut effect = self.slots.0[flow as usize].follow(packet, direction, is_first, now_ns);
-        let mut direction = direction;
         if effect.restarts {
             self.restart(flow, key, reports);
             direction = Direction::FromSource;
@@ -233,20 +231,13 @@ impl Flows {
     #[inline]
     fn find(&self, hash: u64, key: &FlowKey) -> Option<(u32, Direction)> {
         let reversed = key.reversed();
-        let mut direction = Direction::FromSource;
-        let flow = self.index.find(hash, |row| {
-            let known = &self.slots.0[row as usize].record.key;
-            if known == key {
-                return true;
-            }
-            direction = Direction::FromDestination;
-            known == &reversed
-        })?;
-        // A flow may have been passed over before the one that was found.
-        if self.slots.0[flow as usize].record.key == *key {
-            direction = Direction::FromSource;
-        }
-        Some((flow, direction))
+        let known = |row: u32| &self.slots.0[row as usize].record.key;
+        let flow = self.index.find(hash, |row| known(row) == key || known(row) == &reversed)?;
+        let is_from_source = known(flow) == key;
+        Some((
+            flow,
+            if is_from_source { Direction::FromSource } else { Direction::FromDestination },
+        ))
     }
 
     /// Prepares a flow for a packet: reports it if it is due, and begins a new record if the last
@@ -309,6 +300,12 @@ impl Flows {
             self.free.push(flow);
             return None;
         }
+        self.begin(flow, hash, key);
+        Some(flow)
+    }
+
+    /// Begins a flow in a slot that is in no queue.
+    fn begin(&mut self, flow: u32, hash: u64, key: FlowKey) {
         self.counts.flows += 1;
         let number = self.slots.0[flow as usize].number.wrapping_add(1);
         let record = FlowRecord { key, ..FlowRecord::default() };
@@ -320,25 +317,13 @@ impl Flows {
             *lengths = [0; 2];
         }
         self.queues.add(&mut self.slots, flow, Waits::Status, self.now_ns);
-        Some(flow)
     }
 
     /// Reports the connection of a flow, and begins another one in its place.
     fn restart(&mut self, flow: u32, key: FlowKey, reports: &mut impl Reports) {
         self.report(flow, Some(Cause::Stop), reports);
-        self.counts.flows += 1;
-        let slot = &mut self.slots.0[flow as usize];
-        let (hash, number, place) = (slot.hash, slot.number.wrapping_add(1), slot.place);
-        let record = FlowRecord { key, ..FlowRecord::default() };
-        *slot = Flow { record, hash, place, number, ..Flow::default() };
-        if let Some(jitter) = self.jitter.get_mut(flow as usize) {
-            *jitter = Jitter::default();
-        }
-        if let Some(lengths) = self.user_lengths.get_mut(flow as usize) {
-            *lengths = [0; 2];
-        }
         self.queues.remove(&mut self.slots, flow);
-        self.queues.add(&mut self.slots, flow, Waits::Status, self.now_ns);
+        self.begin(flow, self.slots.0[flow as usize].hash, key);
     }
 
     /// The flow to which fragments without ports belong, if its first fragment was seen.

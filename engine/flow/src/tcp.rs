@@ -191,13 +191,9 @@ fn order(
     id: &Identification<'_>,
 ) -> bool {
     let (seq, length) = (segment.sequence, segment.data_length);
-    let resent = |this: &mut TcpSide| {
-        this.retransmitted += 1;
-        this.status |= tcp_status::RETRANSMITTED;
-        false
-    };
     if other.has_acknowledged && is_before(seq, other.acknowledged) {
-        return resent(this);
+        resent(this);
+        return false;
     }
     let is_new = is_before(this.sequence, end);
     let largest = if is_new { end } else { this.sequence };
@@ -212,18 +208,21 @@ fn order(
         let in_flight = this.in_flight.saturating_add(length);
         if in_flight > span && !is_new {
             this.sequence = largest;
-            return resent(this);
+            resent(this);
+            return false;
         }
         this.in_flight = in_flight.min(span);
         if is_before(end, this.sequence) {
             if seq == other.acknowledged.wrapping_add(1) {
                 this.in_flight = this.in_flight.saturating_sub(length);
-                return resent(this);
+                resent(this);
+                return false;
             }
             this.status |= tcp_status::OUT_OF_ORDER;
         }
     } else if !is_new {
-        return resent(this);
+        resent(this);
+        return false;
     }
     this.sequence = largest;
     true
@@ -308,7 +307,7 @@ fn advance(tcp: &mut Tcp, direction: Direction, segment: &Segment<'_>, times_ns:
     tcp.ack_data_us = ack_data.unwrap_or(tcp.ack_data_us);
 }
 
-/// Counts a SYN that was sent again.
+/// Counts a segment that was sent again.
 fn resent(this: &mut TcpSide) {
     this.retransmitted += 1;
     this.status |= tcp_status::RETRANSMITTED;

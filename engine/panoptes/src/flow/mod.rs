@@ -4,9 +4,9 @@
 //! files or to standard output. An option that argus has and this version has not ends the program
 //! with one line.
 
+mod captures;
 mod options;
 mod output;
-mod packets;
 
 use std::ffi::OsString;
 use std::time::SystemTime;
@@ -16,10 +16,10 @@ use panoptes_decoders::packet::{self, Tunnels};
 use panoptes_flow::{Counts, Flows, Settings, Timeouts};
 use panoptes_sinks::flow::argus::{Interim, Management};
 
+use self::captures::{Captures, failure};
 pub(crate) use self::options::HELP;
 use self::options::{Asked, Request};
 use self::output::Outputs;
-use self::packets::{Captures, failure};
 use crate::config::LogLevel;
 use crate::exit::{Exit, Failure, print};
 use crate::message::Messages;
