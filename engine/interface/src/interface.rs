@@ -1,0 +1,307 @@
+//! [`Interface`]: packets of a network interface, as they come.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use panoptes_capture::Frame;
+use panoptes_decoders::packet::program::{self, Instruction};
+
+use crate::block::{Cursor, Form, Found, TAG_BYTES};
+use crate::clock;
+use crate::devices;
+use crate::error::InterfaceError;
+use crate::filter;
+use crate::link::{self, ARPHRD_LOOPBACK};
+use crate::ring::Ring;
+use crate::socket::PacketSocket;
+
+/// Name that stands for all interfaces.
+const ANY: &str = "any";
+/// Largest number of captured bytes of one packet, as in libpcap (`MAXIMUM_SNAPLEN`).
+const SNAP_BYTES_MAX: u32 = 256 << 10;
+/// A block holds the longest packet that the kernel makes of many segments, 64 KiB, and more.
+const BLOCK_BYTES_MIN: usize = 128 << 10;
+const BLOCK_BYTES_MAX: usize = 1 << 20;
+/// A ring has at least so many blocks: the kernel fills one while another is read.
+const BLOCKS_MIN: usize = 2;
+/// A ring has about so many blocks of less than [`BLOCK_BYTES_MAX`].
+const BLOCKS: usize = 32;
+/// What the kernel divides blocks by in its checks; packets of TPACKET_V3 have any length.
+const FRAME_BYTES: usize = 2048;
+
+/// What to capture, and how.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Options {
+    /// Name of an interface; `any` stands for all, also for those that come later.
+    pub name: String,
+    /// Also receive what is addressed to others. Not for `any`.
+    pub promiscuous: bool,
+    /// Number of bytes of each packet that are captured.
+    pub snap_length: u32,
+    /// Memory for packets that are not read yet, rounded to blocks of 128 KiB to 1 MiB.
+    pub ring_bytes: usize,
+    /// How long a packet waits at most until it can be read, to the millisecond.
+    pub block_timeout: Duration,
+    /// Take the time from the network card, if it stamps all packets and has the right time.
+    pub hardware_time: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            name: ANY.to_owned(),
+            promiscuous: true,
+            snap_length: SNAP_BYTES_MAX,
+            ring_bytes: 32 << 20,
+            block_timeout: Duration::from_millis(10),
+            hardware_time: false,
+        }
+    }
+}
+
+/// Packets that the kernel counted, since the start.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Losses {
+    /// Packets that passed the filter, lost ones included.
+    pub received: u64,
+    /// Packets that had no room in the ring.
+    pub dropped: u64,
+}
+
+/// Packets of a network interface, as they come.
+///
+/// [`Self::open`] prepares all, so that the link type is known; [`Self::start`] sets the filter and
+/// begins. [`Self::next`] never waits: when it has no packet, poll(2) waits for some. When poll(2)
+/// reports an error, [`Self::check`] tells which.
+#[derive(Debug)]
+pub struct Interface {
+    name: String,
+    index: u32,
+    link: u16,
+    form: Form,
+    snap_length: u32,
+    is_promiscuous: bool,
+    has_hardware_time: bool,
+    /// The filter, if it is run here and not by the kernel.
+    filter: Vec<Instruction>,
+    ring: Ring,
+    /// The place in the current block; `None` before the block is begun.
+    cursor: Option<Cursor>,
+    losses: Losses,
+    /// [`Self::check`] has reported that the interface was removed.
+    is_removed: bool,
+    /// After the ring: the kernel frees it with the socket, once it is not mapped.
+    socket: PacketSocket,
+}
+
+impl Interface {
+    /// Opens an interface, without receiving from it yet.
+    pub fn open(options: &Options) -> Result<Self, InterfaceError> {
+        let name = options.name.as_str();
+        let failed = |what| move |error| InterfaceError::of_call(name, what, error);
+        let (index, hardware) = if name == ANY {
+            (0, None)
+        } else {
+            let devices = devices::all().map_err(failed("list the interfaces"))?;
+            let device = devices.into_iter().find(|device| device.name == name);
+            let missing = || InterfaceError::Missing { name: name.to_owned() };
+            let device = device.ok_or_else(missing)?;
+            (device.index, Some(device.hardware))
+        };
+        let link = hardware.map_or(link::COOKED, link::of_hardware);
+        let form = Form::of_link(link);
+        let socket = PacketSocket::new(form == Form::Cooked).map_err(failed("open a socket"))?;
+        let version = libc::tpacket_versions::TPACKET_V3 as libc::c_int;
+        socket.set(libc::PACKET_VERSION, &version).map_err(failed("choose TPACKET_V3"))?;
+        let room = TAG_BYTES as libc::c_uint;
+        socket.set(libc::PACKET_RESERVE, &room).map_err(failed("reserve room for tags"))?;
+        if hardware == Some(ARPHRD_LOOPBACK) {
+            // Saves room in the ring, from Linux 4.20 on. `is_wanted` is for all.
+            let _ = socket.set(libc::PACKET_IGNORE_OUTGOING, &1_i32);
+        }
+        let has_hardware_time =
+            options.hardware_time && index > 0 && clock::use_hardware(&socket, name);
+        let ring = ring(&socket, options)?;
+        Ok(Self {
+            name: options.name.clone(),
+            index,
+            link,
+            form,
+            snap_length: options.snap_length.clamp(1, SNAP_BYTES_MAX),
+            is_promiscuous: options.promiscuous && index > 0,
+            has_hardware_time,
+            filter: Vec::new(),
+            ring,
+            cursor: None,
+            losses: Losses::default(),
+            is_removed: false,
+            socket,
+        })
+    }
+
+    /// Begins to receive the packets that a filter accepts; an empty one accepts all. To be called
+    /// once.
+    ///
+    /// The kernel runs the filter, over packets without the outer VLAN tag: it has removed the tag
+    /// by then, as for libpcap. So a filter for a port also finds tagged packets, and one for VLANs
+    /// finds none. Run such a filter on what [`Self::next`] returns. A filter that the kernel
+    /// refuses is run here.
+    ///
+    /// No packet from before the start comes. After [`InterfaceError::Down`] packets come as soon
+    /// as the interface is up.
+    pub fn start(&mut self, filter: &[Instruction]) -> Result<(), InterfaceError> {
+        let program = filter::for_kernel(filter, self.link, self.snap_length);
+        let is_attached = program.is_some_and(|program| self.socket.attach(&program).is_ok());
+        if !is_attached {
+            self.filter = filter.to_vec();
+        }
+        let failed = |what| {
+            let name = &self.name;
+            move |error| InterfaceError::of_call(name, what, error)
+        };
+        if self.is_promiscuous {
+            let membership = libc::packet_mreq {
+                mr_ifindex: self.index as libc::c_int,
+                mr_type: libc::PACKET_MR_PROMISC as u16,
+                mr_alen: 0,
+                mr_address: [0; 8],
+            };
+            let joined = self.socket.set(libc::PACKET_ADD_MEMBERSHIP, &membership);
+            joined.map_err(failed("receive what is for others"))?;
+        }
+        self.socket.bind(self.index).map_err(failed("bind the socket"))?;
+        self.check()
+    }
+
+    /// The next packet, if there is one. It never waits, and makes no system call.
+    ///
+    /// [`Frame::interface`] is the kernel's number of the interface.
+    #[inline]
+    #[expect(clippy::should_implement_trait, reason = "the frame borrows the ring")]
+    pub fn next(&mut self) -> Option<Frame<'_>> {
+        let found = self.find()?;
+        let block = self.ring.block()?;
+        let length = found.length.min(self.snap_length as usize);
+        Some(Frame {
+            time_ns: found.time_ns,
+            link: self.link,
+            wire_length: found.wire_length,
+            bytes: block.get(found.start..)?.get(..length)?,
+            interface: found.index,
+        })
+    }
+
+    /// The next packet that is wanted. Each turn uses up a packet or a block.
+    #[inline]
+    fn find(&mut self) -> Option<Found> {
+        loop {
+            let block = self.ring.block()?;
+            let cursor = self.cursor.get_or_insert_with(|| Cursor::begin(block));
+            match cursor.next(block, self.form) {
+                Some(found) if is_wanted(&found, block, &self.filter) => return Some(found),
+                Some(_) => {}
+                None => {
+                    // Packets are left only if a length in the block is wrong.
+                    self.losses.dropped += u64::from(cursor.left());
+                    self.cursor = None;
+                    self.ring.release();
+                }
+            }
+        }
+    }
+
+    /// What the kernel counted up to now.
+    pub fn losses(&mut self) -> Losses {
+        // It always succeeds on a packet socket; reading resets the counters.
+        if let Ok((received, dropped)) = self.socket.statistics() {
+            self.losses.received += u64::from(received);
+            self.losses.dropped += u64::from(dropped);
+        }
+        self.losses
+    }
+
+    /// Whether the interface is still there and up. Each change is reported once, as
+    /// [`InterfaceError::Down`] or [`InterfaceError::Removed`].
+    ///
+    /// Call it when poll(2) reports an error, and now and then. Packets from before a change can
+    /// still be read.
+    pub fn check(&mut self) -> Result<(), InterfaceError> {
+        let pending = self.socket.take_error();
+        if self.is_removed {
+            return Ok(());
+        }
+        let failed = |error| InterfaceError::of_call(&self.name, "receive", error);
+        if self.socket.bound_index().map_err(failed)? < 0 {
+            self.is_removed = true;
+            return Err(InterfaceError::Removed { name: self.name.clone() });
+        }
+        pending.map_err(failed)
+    }
+
+    /// The LINKTYPE_ number of all its packets. `any` and unusual hardware have
+    /// LINKTYPE_LINUX_SLL (113).
+    pub fn link(&self) -> u16 {
+        self.link
+    }
+
+    /// Whether the network card stamps the packets that it receives. Those that this machine sends
+    /// have the time of the machine's clock.
+    pub fn has_hardware_time(&self) -> bool {
+        self.has_hardware_time
+    }
+}
+
+impl AsFd for Interface {
+    /// To be polled for reading.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// Gives a socket its ring.
+fn ring(socket: &PacketSocket, options: &Options) -> Result<Ring, InterfaceError> {
+    let (blocks, block_bytes) = geometry(options.ring_bytes);
+    let number = |number: usize| number as libc::c_uint;
+    let timeout = options.block_timeout.as_millis().clamp(1, 10_000);
+    let request = libc::tpacket_req3 {
+        tp_block_size: number(block_bytes),
+        tp_block_nr: number(blocks),
+        tp_frame_size: number(FRAME_BYTES),
+        tp_frame_nr: number(blocks * (block_bytes / FRAME_BYTES)),
+        tp_retire_blk_tov: timeout as libc::c_uint,
+        tp_sizeof_priv: 0,
+        tp_feature_req_word: 0,
+    };
+    let name = options.name.as_str();
+    let made = socket.set(libc::PACKET_RX_RING, &request);
+    let ring = made.and_then(|()| Ring::new(socket, blocks, block_bytes));
+    ring.map_err(|error| match error.raw_os_error() {
+        Some(libc::ENOMEM) => {
+            InterfaceError::Memory { name: name.to_owned(), ring_bytes: blocks * block_bytes }
+        }
+        _ => InterfaceError::of_call(name, "make a ring", error),
+    })
+}
+
+/// Number and length of the blocks of a ring.
+fn geometry(ring_bytes: usize) -> (usize, usize) {
+    let block_bytes = (ring_bytes / BLOCKS).clamp(BLOCK_BYTES_MIN, BLOCK_BYTES_MAX);
+    // The greatest power of two that is not greater.
+    let block_bytes = 1 << block_bytes.ilog2();
+    // The kernel's fields have 32 bits.
+    let blocks_max = u32::MAX as usize / block_bytes;
+    ((ring_bytes / block_bytes).clamp(BLOCKS_MIN, blocks_max), block_bytes)
+}
+
+/// What is sent over the loopback is received too; one of the two is enough, as for libpcap.
+#[inline]
+fn is_wanted(found: &Found, block: &[u8], filter: &[Instruction]) -> bool {
+    if found.packet_type == libc::PACKET_OUTGOING && found.hardware == ARPHRD_LOOPBACK {
+        return false;
+    }
+    if filter.is_empty() {
+        return true;
+    }
+    let bytes = block.get(found.start..).and_then(|rest| rest.get(..found.length));
+    bytes.is_some_and(|bytes| program::run(filter, bytes, found.wire_length) > 0)
+}

@@ -1,0 +1,25 @@
+//! Receives packets from network interfaces, through a ring that the kernel fills.
+//!
+//! [`Interface`] lends each packet as a [`Frame`](panoptes_capture::Frame) from the ring itself
+//! (AF_PACKET with TPACKET_V3: `Documentation/networking/packet_mmap.rst` of Linux). A packet costs
+//! no copy, no system call and no allocation.
+//!
+//! Link types and cooked headers are as libpcap has them, so the decoders read both alike.
+//!
+//! Not for: what the bytes of a packet mean, and captures in files.
+//!
+//! Start reading at [`Interface`]; `block` reads what the kernel wrote.
+
+mod block;
+mod clock;
+mod devices;
+mod error;
+mod filter;
+mod interface;
+mod link;
+mod ring;
+mod socket;
+
+pub use devices::{Device, all, default_name};
+pub use error::InterfaceError;
+pub use interface::{Interface, Losses, Options};

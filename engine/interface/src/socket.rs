@@ -1,0 +1,171 @@
+//! The system calls on a packet socket that no safe library has (packet(7)).
+#![allow(unsafe_code, reason = "setsockopt, getsockopt, bind and ioctl take pointers")]
+
+use std::ffi::{c_int, c_ulong};
+use std::io;
+use std::mem;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+
+use panoptes_decoders::packet::program::Instruction;
+use rustix::net::sockopt::socket_error;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+
+/// Command of SIOCETHTOOL (`include/uapi/linux/ethtool.h`).
+const ETHTOOL_GET_TS_INFO: u32 = 0x41;
+
+/// A socket of AF_PACKET.
+#[derive(Debug)]
+pub(crate) struct PacketSocket(OwnedFd);
+
+/// What a network card can do with time (`struct ethtool_ts_info`).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[repr(C)]
+pub(crate) struct TimeAbilities {
+    command: u32,
+    /// Bits of SOF_TIMESTAMPING_.
+    pub(crate) sources: u32,
+    /// Number of its clock, -1 without one.
+    pub(crate) clock: i32,
+    transmit_types: u32,
+    transmit_reserved: [u32; 3],
+    /// Bits by the numbers of HWTSTAMP_FILTER_.
+    pub(crate) filters: u32,
+    filter_reserved: [u32; 3],
+}
+
+/// The request of an ioctl for one interface (`struct ifreq`, with a pointer).
+#[repr(C)]
+struct Request<T> {
+    name: [u8; libc::IFNAMSIZ],
+    data: *mut T,
+    rest: [u64; 2],
+}
+
+impl PacketSocket {
+    /// A socket that receives nothing before [`Self::bind`]. A cooked one gives packets without
+    /// their link layer.
+    pub(crate) fn new(is_cooked: bool) -> io::Result<Self> {
+        let kind = if is_cooked { SocketType::DGRAM } else { SocketType::RAW };
+        // Protocol 0: no packet comes.
+        Ok(Self(socket_with(AddressFamily::PACKET, kind, SocketFlags::CLOEXEC, None)?))
+    }
+
+    /// Sets an option of packet sockets (`include/uapi/linux/if_packet.h`).
+    pub(crate) fn set<T: Copy>(&self, option: c_int, value: &T) -> io::Result<()> {
+        self.set_at(libc::SOL_PACKET, option, value)
+    }
+
+    fn set_at<T: Copy>(&self, level: c_int, option: c_int, value: &T) -> io::Result<()> {
+        let bytes = size_of::<T>() as libc::socklen_t;
+        // SAFETY: the pointer is to a live value of this length, which the kernel only reads.
+        let result = unsafe {
+            libc::setsockopt(self.0.as_raw_fd(), level, option, (&raw const *value).cast(), bytes)
+        };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
+    /// Has the kernel run a program over each packet. An error if the kernel finds it invalid.
+    pub(crate) fn attach(&self, program: &[Instruction]) -> io::Result<()> {
+        let of_kernel = |from: &Instruction| libc::sock_filter {
+            code: from.code,
+            jt: from.jump_true,
+            jf: from.jump_false,
+            k: from.constant,
+        };
+        let mut filter: Vec<_> = program.iter().map(of_kernel).collect();
+        let len = u16::try_from(filter.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+        // The kernel reads the instructions that this points to, during the call.
+        let program = libc::sock_fprog { len, filter: filter.as_mut_ptr() };
+        self.set_at(libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
+    }
+
+    /// Begins to receive from the interface of this index, or from all if it is 0.
+    pub(crate) fn bind(&self, index: u32) -> io::Result<()> {
+        let address = libc::sockaddr_ll {
+            sll_family: libc::AF_PACKET as u16,
+            sll_protocol: (libc::ETH_P_ALL as u16).to_be(),
+            sll_ifindex: index as c_int,
+            sll_hatype: 0,
+            sll_pkttype: 0,
+            sll_halen: 0,
+            sll_addr: [0; 8],
+        };
+        let bytes = size_of_val(&address) as libc::socklen_t;
+        // SAFETY: the pointer is to a live address of this length, which the kernel only reads.
+        let result = unsafe { libc::bind(self.0.as_raw_fd(), (&raw const address).cast(), bytes) };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
+    /// The index of the interface; -1 once the interface was removed.
+    pub(crate) fn bound_index(&self) -> io::Result<i32> {
+        // SAFETY: zeros are a valid address.
+        let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
+        let mut bytes = size_of_val(&address) as libc::socklen_t;
+        let (socket, length) = (self.0.as_raw_fd(), &raw mut bytes);
+        // SAFETY: the pointers are to a live address and its length; the kernel writes no more.
+        let result = unsafe { libc::getsockname(socket, (&raw mut address).cast(), length) };
+        if result == 0 { Ok(address.sll_ifindex) } else { Err(io::Error::last_os_error()) }
+    }
+
+    /// Packets since the last call: those that passed the filter, and those of them that had no
+    /// room in the ring.
+    pub(crate) fn statistics(&self) -> io::Result<(u32, u32)> {
+        // SAFETY: zeros are valid counters.
+        let mut counters: libc::tpacket_stats_v3 = unsafe { mem::zeroed() };
+        let mut bytes = size_of_val(&counters) as libc::socklen_t;
+        let (value, length) = ((&raw mut counters).cast(), &raw mut bytes);
+        let (socket, option) = (self.0.as_raw_fd(), libc::PACKET_STATISTICS);
+        // SAFETY: the pointers are to live counters and their length; the kernel writes no more.
+        let result = unsafe { libc::getsockopt(socket, libc::SOL_PACKET, option, value, length) };
+        if result != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok((counters.tp_packets, counters.tp_drops))
+    }
+
+    /// The error that is pending, for example that the interface is down. It is then forgotten.
+    pub(crate) fn take_error(&self) -> io::Result<()> {
+        Ok(socket_error(&self.0)??)
+    }
+
+    /// What the card of an interface can do with time.
+    pub(crate) fn time_abilities(&self, name: &str) -> io::Result<TimeAbilities> {
+        let mut abilities =
+            TimeAbilities { command: ETHTOOL_GET_TS_INFO, clock: -1, ..TimeAbilities::default() };
+        self.ask(name, libc::SIOCETHTOOL as c_ulong, &mut abilities)?;
+        Ok(abilities)
+    }
+
+    /// How the card stamps packets now.
+    pub(crate) fn stamping(&self, name: &str) -> io::Result<libc::hwtstamp_config> {
+        let mut stamping = libc::hwtstamp_config { flags: 0, tx_type: 0, rx_filter: 0 };
+        self.ask(name, libc::SIOCGHWTSTAMP, &mut stamping)?;
+        Ok(stamping)
+    }
+
+    /// Changes how the card stamps packets; `stamping` then has what it does.
+    pub(crate) fn set_stamping(
+        &self,
+        name: &str,
+        stamping: &mut libc::hwtstamp_config,
+    ) -> io::Result<()> {
+        self.ask(name, libc::SIOCSHWTSTAMP, stamping)
+    }
+
+    fn ask<T>(&self, name: &str, number: c_ulong, data: &mut T) -> io::Result<()> {
+        let mut request = Request { name: [0; libc::IFNAMSIZ], data, rest: [0; 2] };
+        // The name ends with a zero.
+        let space = request.name[..libc::IFNAMSIZ - 1].get_mut(..name.len());
+        space.ok_or(io::ErrorKind::InvalidInput)?.copy_from_slice(name.as_bytes());
+        // SAFETY: the request is at least as long as `struct ifreq`, and begins as it. It points
+        // to live data of the type that belongs to the number, in each of the three callers.
+        let result = unsafe { libc::ioctl(self.0.as_raw_fd(), number as _, &raw mut request) };
+        if result >= 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+}
+
+impl AsFd for PacketSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
