@@ -42,12 +42,13 @@ enum Part {
 const GLIBC_MAX: (u32, u32) = (2, 35);
 
 /// The packages whose tests are built.
-const PACKAGES: [&str; 10] = [
+const PACKAGES: [&str; 11] = [
     "panoptes",
     "panoptes-capture",
     "panoptes-decoders",
     "panoptes-engine",
     "panoptes-flow",
+    "panoptes-packet-filter",
     "panoptes-profiles",
     "panoptes-reference",
     "panoptes-sinks",
@@ -65,6 +66,7 @@ const EMULATED: &Tests = &[
     ("engine", &[]),
     ("engine/capture", &[]),
     ("engine/flow", &[]),
+    ("engine/packet-filter", &[]),
     ("engine/panoptes", &["configuration_page"]),
     ("engine/reference", &[]),
     ("engine/tables", &[]),
@@ -76,8 +78,9 @@ const EMULATED: &Tests = &[
 const NOT_EMULATED: &str = "reading_by_a_dma_engine_allocates_nothing";
 
 /// The tests that run in neither emulator, whatever the other lists have: they need a C compiler,
-/// Prometheus or guests, or, the last two, too much time.
+/// tcpdump, Prometheus or guests, or, the last two, too much time.
 const ELSEWHERE: &Tests = &[
+    ("engine/packet-filter", &["comparison"]),
     ("engine/panoptes", &["doca", "live", "prometheus"]),
     ("engine/sources", &["doca"]),
     ("engine", &["damage"]),

@@ -29,6 +29,7 @@ const CRATES: &[&str] = &[
     "decoders/src",
     "engine/capture/src",
     "engine/flow/src",
+    "engine/packet-filter/src",
     "engine/panoptes/src",
     "engine/reference/src",
     "engine/sources/src",

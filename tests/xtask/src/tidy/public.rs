@@ -10,6 +10,7 @@ const FOLDERS: &[&str] = &[
     "decoders/src/",
     "engine/capture/src/",
     "engine/flow/src/",
+    "engine/packet-filter/src/",
     "engine/reference/src/",
     "engine/sources/src/",
     "engine/src/",
