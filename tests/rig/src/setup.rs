@@ -76,9 +76,14 @@ pub(crate) fn ensure_for_roots() -> Result<()> {
     install(&[(Need::Program("mmdebstrap"), "mmdebstrap")])
 }
 
-/// Installs argus and its clients, with which records of flows are compared.
+/// Installs argus and its clients, with which records of flows are compared, and tcpdump, with
+/// which filters are.
 pub fn ensure_for_flows() -> Result<()> {
-    install(&[(Need::Program("argus"), "argus-server"), (Need::Program("ra"), "argus-client")])
+    install(&[
+        (Need::Program("argus"), "argus-server"),
+        (Need::Program("ra"), "argus-client"),
+        (Need::Program("tcpdump"), "tcpdump"),
+    ])
 }
 
 /// Installs the packages that compile libFuzzer.

@@ -4,7 +4,8 @@
 //! [`Dns`]; each adds its packets, and the [`Flow`] that an auditor should report. The truth
 //! follows from what a conversation means to send, never from its bytes. [`kinds()`] has one
 //! capture for each kind, and [`Capture::mix`] many conversations at a time. [`Argus`] runs the
-//! real sensor and its clients, whose records are [`Row`]s. [`differences()`] compares two sensors.
+//! real sensor and its clients, whose records are [`Row`]s. [`differences()`] compares two sensors,
+//! for example over what real programs send ([`real_capture()`]).
 //!
 //! Not for: reading packets. Nothing here parses a capture.
 //!
@@ -33,6 +34,7 @@ mod link;
 mod mix;
 mod other;
 mod random;
+mod real;
 mod row;
 mod tcp;
 mod truth;
@@ -48,6 +50,7 @@ pub use icmp::{Discovery, Echo, Neighbour, Redirect, TimeExceeded, Timestamp};
 pub use kinds::{BEGIN_NS, Kind, kinds};
 pub use link::{Arp, Content, Frames, Rarp};
 pub use other::{Esp, Igmp, Sctp};
+pub use real::{Contact, Loss, NoCapture, RealCapture, real_capture};
 pub use row::{FIELDS, Row};
 pub use tcp::{Closing, Exchange, Opening, Tcp};
 pub use truth::{Flow, Side};

@@ -42,13 +42,14 @@ enum Part {
 const GLIBC_MAX: (u32, u32) = (2, 35);
 
 /// The packages whose tests are built.
-const PACKAGES: [&str; 11] = [
+const PACKAGES: [&str; 12] = [
     "panoptes",
     "panoptes-capture",
     "panoptes-decoders",
     "panoptes-engine",
     "panoptes-flow",
     "panoptes-interface",
+    "panoptes-packet-filter",
     "panoptes-profiles",
     "panoptes-reference",
     "panoptes-sinks",
@@ -67,6 +68,7 @@ const EMULATED: &Tests = &[
     ("engine/capture", &[]),
     ("engine/flow", &[]),
     ("engine/interface", &["panoptes_interface"]),
+    ("engine/packet-filter", &[]),
     ("engine/panoptes", &["configuration_page"]),
     ("engine/reference", &[]),
     ("engine/tables", &[]),
@@ -78,9 +80,10 @@ const EMULATED: &Tests = &[
 const NOT_EMULATED: &str = "reading_by_a_dma_engine_allocates_nothing";
 
 /// The tests that run in neither emulator, whatever the other lists have: they need a C compiler,
-/// Prometheus, guests or network namespaces, or, the last two, too much time.
+/// tcpdump, Prometheus, guests or network namespaces, or, the last two, too much time.
 const ELSEWHERE: &Tests = &[
     ("engine/interface", &["filters", "kinds", "veth"]),
+    ("engine/packet-filter", &["comparison"]),
     ("engine/panoptes", &["doca", "live", "prometheus"]),
     ("engine/sources", &["doca"]),
     ("engine", &["damage"]),

@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 const UNSAFE_FILES: &[&str] = &[
     "engine/interface/src/ring.rs",   // memory that the kernel fills
     "engine/interface/src/socket.rs", // setsockopt, ioctl
+    "engine/packet-filter/src/library.rs", // dlopen, and calls into libpcap
+    "engine/packet-filter/tests/comparison/kernel.rs", // SO_ATTACH_FILTER
     "engine/panoptes/tests/no_alloc.rs",
     "engine/sources/src/doca/bindings.rs", // types of C functions, made by bindgen
     "engine/sources/src/doca/buffers.rs",  // memory that a device writes to

@@ -31,6 +31,7 @@ pub(super) fn make(fuzz: &Path) -> Result<PathBuf, String> {
     seeds.archives()?;
     seeds.frames()?;
     seeds.captures()?;
+    seeds.packet_filter()?;
     seeds.changes()?;
     Ok(seeds.into)
 }
@@ -210,6 +211,30 @@ impl Seeds {
         let erf = [&stamp[..], &[0x82, 4, 0, 32, 0, 0, 0, 9], &[3; 8], &[0, 0, 9, 9, 9, 9, 9, 0]];
         self.write("capture", "erf", &[&[0], &erf.concat(), &erf.concat()])?;
         self.write("capture", "tsh", &[&[1], &words(&[1, 5, 0x4500_0028, 7, 7, 7], true), &[6; 20]])
+    }
+
+    /// A filter of `tcpdump -ddd 'ip and not icmp'`, and a loop without an end, before packets.
+    fn packet_filter(&self) -> Result<(), String> {
+        let program = |instructions: &[(u8, u8, u8, u32)]| {
+            let mut bytes = vec![instructions.len() as u8];
+            for &(code, jump_true, jump_false, constant) in instructions {
+                bytes.extend([code & 7, code & 0xf8, jump_true, jump_false]);
+                bytes.extend(constant.to_le_bytes());
+            }
+            bytes
+        };
+        let no_icmp = program(&[
+            (0x28, 0, 0, 12),
+            (0x15, 0, 3, 0x800),
+            (0x30, 0, 0, 23),
+            (0x15, 1, 0, 1),
+            (0x06, 0, 0, 262_144),
+            (0x06, 0, 0, 0),
+        ]);
+        let packet = [&[2; 12][..], &[8, 0, 0x45], &[0; 8], &[6], &[0; 30]].concat();
+        self.write("packet_filter", "no-icmp", &[&no_icmp, &packet])?;
+        let endless = program(&[(0x50, 0, 0, 9), (0x05, 0, 0, u32::MAX - 1), (0x16, 0, 0, 0)]);
+        self.write("packet_filter", "loop", &[&endless, &packet])
     }
 
     /// Lists of changes to what a target builds itself.

@@ -30,6 +30,7 @@ const CRATES: &[&str] = &[
     "engine/capture/src",
     "engine/flow/src",
     "engine/interface/src",
+    "engine/packet-filter/src",
     "engine/panoptes/src",
     "engine/reference/src",
     "engine/sources/src",

@@ -11,6 +11,7 @@ const FOLDERS: &[&str] = &[
     "engine/capture/src/",
     "engine/flow/src/",
     "engine/interface/src/",
+    "engine/packet-filter/src/",
     "engine/reference/src/",
     "engine/sources/src/",
     "engine/src/",
