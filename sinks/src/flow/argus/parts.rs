@@ -235,7 +235,7 @@ fn network(words: &mut Words<'_>, record: &FlowRecord) {
 }
 
 /// The status of a connection with that of both ends.
-fn tcp_bits(tcp: &Tcp) -> u32 {
+pub(in crate::flow) fn tcp_bits(tcp: &Tcp) -> u32 {
     tcp.status & !tcp_status::PAIRS
         | tcp.source.status & tcp_status::OF_SOURCE
         | tcp.destination.status & tcp_status::OF_DESTINATION
@@ -280,16 +280,20 @@ fn icmp_words(words: &mut Words<'_>, icmp: &Icmp) {
     words.number(icmp.gateway);
 }
 
-/// An error message that refers to this flow.
-fn error_of(words: &mut Words<'_>, icmp: &Icmp) {
+/// What an error message says: 1 unreachable, 2 redirect, 4 time exceeded.
+pub(in crate::flow) const fn error_group(icmp: &Icmp) -> u8 {
     // Destination unreachable and redirect of version 4; time exceeded of both. Of version 6,
     // types are below 3, and `sender` is 0.
-    let qualifier = match (icmp.kind, icmp.sender) {
+    match (icmp.kind, icmp.sender) {
         (11, _) | (3, 0) => 4,
         (5, _) => 2,
         _ => 1,
-    };
-    let at = words.begin(code::ICMP, 0, qualifier);
+    }
+}
+
+/// An error message that refers to this flow.
+fn error_of(words: &mut Words<'_>, icmp: &Icmp) {
+    let at = words.begin(code::ICMP, 0, error_group(icmp));
     icmp_words(words, icmp);
     words.number(0);
     words.end(at);
@@ -307,12 +311,13 @@ fn vlan(words: &mut Words<'_>, record: &FlowRecord) {
 }
 
 fn mpls(words: &mut Words<'_>, record: &FlowRecord) {
-    let [source, destination] = [&record.source, &record.destination].map(|side| side.mpls_depth);
+    let has = |side: &Side| u8::from(side.mpls_depth > 0);
+    let (source, destination) = (has(&record.source), has(&record.destination));
     if source == 0 && destination == 0 {
         return;
     }
-    let subtype = u8::from(source > 0) | u8::from(destination > 0) << 1;
-    let at = words.begin(code::MPLS, subtype, source.min(15) << 4 | destination.min(15));
+    // The qualifier counts the labels that follow, not those of the packet: clients read so many.
+    let at = words.begin(code::MPLS, source | destination << 1, source << 4 | destination);
     for side in [&record.source, &record.destination] {
         if side.mpls_depth > 0 {
             words.number(side.mpls);

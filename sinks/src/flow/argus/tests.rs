@@ -200,6 +200,28 @@ fn both_ends_have_their_bits_in_the_status() {
     assert!(bytes.windows(8).any(|part| part == expected), "{bytes:02x?}");
 }
 
+/// Of several labels, argus writes the outermost one, and a count of one: clients read as many
+/// words as are counted, and lose what follows if there are fewer.
+#[test]
+fn one_label_of_each_end_is_counted() {
+    let labelled = |depth: u8| Side { mpls: 0x003e_8040, mpls_depth: depth, ..Side::default() };
+    for (source, destination, expected) in [
+        (1, 1, "44031103 003e8040 003e8040"),
+        (3, 2, "44031103 003e8040 003e8040"),
+        (3, 0, "44011002 003e8040"),
+        (0, 2, "44020102 003e8040"),
+    ] {
+        let record = FlowRecord {
+            source: labelled(source),
+            destination: labelled(destination),
+            ..FlowRecord::default()
+        };
+        let bytes = written(&options(), &record, &Extra::default());
+        let expected = words(expected);
+        assert!(bytes.windows(expected.len()).any(|part| part == expected), "{bytes:02x?}");
+    }
+}
+
 #[test]
 fn user_data_has_its_length_and_is_padded() {
     let record = FlowRecord { source: side(1, 100, 0, 0, (64, 1)), ..FlowRecord::default() };
