@@ -50,19 +50,12 @@ struct Endpoints<'a> {
     ports: Option<[u16; 2]>,
     /// Answers have an id of their own, so that the order of the ends means something.
     is_one_way: bool,
-    is_v6: bool,
 }
 
 fn endpoints(record: &FlowRecord) -> Option<Endpoints<'_>> {
     let key = &record.key;
     let has_ports = matches!(key.protocol, protocol::TCP | protocol::UDP | protocol::SCTP);
-    let plain = Endpoints {
-        key,
-        protocol: key.protocol,
-        ports: None,
-        is_one_way: false,
-        is_v6: matches!(key.kind, Kind::Ipv6 | Kind::Icmpv6 | Kind::EspV6 | Kind::FragmentV6),
-    };
+    let plain = Endpoints { key, protocol: key.protocol, ports: None, is_one_way: false };
     match key.kind {
         Kind::Ipv4 | Kind::Ipv6 if has_ports => {
             let ports = Some([key.source_port, key.destination_port]);
@@ -77,7 +70,7 @@ fn endpoints(record: &FlowRecord) -> Option<Endpoints<'_>> {
             let [kind, code] = key.source_port.to_be_bytes();
             let answer = answer_v4(kind);
             let mut ports = [u16::from(kind), u16::from(answer.unwrap_or(code))];
-            // The key has the type of the question, whoever was seen first.
+            // The key has the type of the question, also if its answer came first.
             if key.destination.0[0] != 0 {
                 ports.reverse();
             }
@@ -130,7 +123,7 @@ impl Endpoints<'_> {
         let mut first = (self.key.source.v6(), source_port);
         let mut second = (self.key.destination.v6(), destination_port);
         // An IPv4 address is in the last bytes; those before it mark who asks.
-        let start = if self.is_v6 { 0 } else { 12 };
+        let start = if self.key.is_v6() { 0 } else { 12 };
         for end in [&mut first, &mut second] {
             end.0[..start].fill(0);
         }

@@ -1,10 +1,11 @@
 //! Records of network flows, and the formats in which they leave.
 //!
 //! [`FlowRecord`] is what is known of one flow since its last record. [`argus`] writes it as argus
-//! clients read it. [`community_id`] gives its id in other tools.
+//! clients read it, [`json`] as a line. [`community_id`] gives its id in other tools.
 
 pub mod argus;
 pub mod community_id;
+pub mod json;
 mod record;
 
 pub use record::{
