@@ -14,6 +14,7 @@
 //! `text.rs`.
 
 pub mod address;
+mod base64;
 mod clean;
 pub mod command_line;
 pub(crate) mod digits;

@@ -369,6 +369,11 @@ impl Flows {
         }
         let early = core::mem::take(&mut early.record.source);
         let side = self.slots.0[flow as usize].record.side(direction);
+        side.size_min = match side.packets {
+            0 => early.size_min,
+            _ => side.size_min.min(early.size_min),
+        };
+        side.size_max = side.size_max.max(early.size_max);
         side.packets += early.packets;
         side.bytes += early.bytes;
         side.status |= early.status;

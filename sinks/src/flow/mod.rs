@@ -1,10 +1,13 @@
 //! Records of network flows, and the formats in which they leave.
 //!
 //! [`FlowRecord`] is what is known of one flow since its last record. [`argus`] writes it as argus
-//! clients read it, and [`filter`] selects some.
+//! clients read it, [`json`] as a line. [`filter`] selects some of them, and [`community_id`] gives
+//! the id of a flow in other tools.
 
 pub mod argus;
+pub mod community_id;
 pub mod filter;
+pub mod json;
 mod record;
 
 pub use record::{

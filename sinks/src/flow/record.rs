@@ -100,6 +100,11 @@ impl FlowKey {
         }
     }
 
+    /// Whether the addresses are those of IPv6.
+    pub const fn is_v6(&self) -> bool {
+        matches!(self.kind, Kind::Ipv6 | Kind::Icmpv6 | Kind::EspV6 | Kind::FragmentV6)
+    }
+
     /// Both ports as one number.
     pub const fn number(&self) -> u32 {
         (self.source_port as u32) << 16 | self.destination_port as u32
@@ -265,6 +270,15 @@ pub struct Tcp {
     pub state: TcpState,
     /// Whether there was more than one packet.
     pub has_continued: bool,
+}
+
+impl Tcp {
+    /// The status of the connection with that of both ends.
+    pub const fn bits(&self) -> u32 {
+        self.status & !tcp_status::PAIRS
+            | self.source.status & tcp_status::OF_SOURCE
+            | self.destination.status & tcp_status::OF_DESTINATION
+    }
 }
 
 /// A message of ICMP: the first one of a flow, or one that refers to a flow.

@@ -15,7 +15,7 @@ mod parts;
 mod words;
 
 pub use management::{Interim, Management};
-pub(super) use parts::{error_group, tcp_bits};
+pub(super) use parts::error_group;
 
 use super::record::{FlowRecord, Jitter};
 use words::Words;

@@ -4,7 +4,6 @@ use super::words::Words;
 use super::{Extra, Options, USER_BYTES_MAX};
 use crate::flow::record::{
     Detail, FlowKey, FlowRecord, Icmp, Interval, Jitter, Kind, Side, Tcp, TcpSide, status,
-    tcp_status,
 };
 
 /// Codes of the parts (`include/argus_def.h`).
@@ -206,7 +205,7 @@ fn network(words: &mut Words<'_>, record: &FlowRecord) {
         Detail::Tcp(tcp) => {
             let side = if tcp.source.has_begun { &tcp.source } else { &tcp.destination };
             let at = words.begin(code::NETWORK, 0x03, 0);
-            words.number(tcp_bits(tcp));
+            words.number(tcp.bits());
             words.number(side.sequence_base);
             words.number(tcp.options);
             words.short(side.window);
@@ -234,16 +233,9 @@ fn network(words: &mut Words<'_>, record: &FlowRecord) {
     }
 }
 
-/// The status of a connection with that of both ends.
-pub(in crate::flow) fn tcp_bits(tcp: &Tcp) -> u32 {
-    tcp.status & !tcp_status::PAIRS
-        | tcp.source.status & tcp_status::OF_SOURCE
-        | tcp.destination.status & tcp_status::OF_DESTINATION
-}
-
 fn tcp_performance(words: &mut Words<'_>, tcp: &Tcp) {
     let at = words.begin(code::NETWORK, 0x05, 0);
-    words.number(tcp_bits(tcp));
+    words.number(tcp.bits());
     words.number(tcp.state as u32);
     words.number(tcp.options);
     words.number(tcp.syn_ack_us);
@@ -312,11 +304,12 @@ fn vlan(words: &mut Words<'_>, record: &FlowRecord) {
 
 fn mpls(words: &mut Words<'_>, record: &FlowRecord) {
     let has = |side: &Side| u8::from(side.mpls_depth > 0);
-    let (source, destination) = (has(&record.source), has(&record.destination));
+    let [source, destination] = [&record.source, &record.destination].map(has);
     if source == 0 && destination == 0 {
         return;
     }
-    // The qualifier counts the labels that follow, not those of the packet: clients read so many.
+    // The number of labels that are written, not of those of the packet: clients change the byte
+    // order of as many words.
     let at = words.begin(code::MPLS, source | destination << 1, source << 4 | destination);
     for side in [&record.source, &record.destination] {
         if side.mpls_depth > 0 {

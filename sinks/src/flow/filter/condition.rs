@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use super::fields::{Number, Real, side};
 use super::terms::{Ends, ICMP, ICMPV6, Protocol, State, TCP, UDP};
-use crate::flow::argus::{Extra, SourceId, error_group, tcp_bits};
+use crate::flow::argus::{Extra, SourceId, error_group};
 use crate::flow::record::{Address, Cause, Detail, FlowRecord, Kind, status};
 
 /// What a filter looks at: a flow record, or a management record.
@@ -222,13 +222,13 @@ impl State {
         };
         let has_pair = |bit: u32| {
             tcp.is_some_and(|tcp| {
-                ends.any(|is_destination| tcp_bits(tcp) & bit << u8::from(is_destination) != 0)
+                ends.any(|is_destination| tcp.bits() & bit << u8::from(is_destination) != 0)
             })
         };
         match self {
             Self::Flow => true,
             Self::Management | Self::Cause(_) | Self::Unseen => false,
-            Self::TcpStatus(bits) => tcp.is_some_and(|tcp| tcp_bits(tcp) & bits == bits),
+            Self::TcpStatus(bits) => tcp.is_some_and(|tcp| tcp.bits() & bits == bits),
             Self::TcpOption(bits) => tcp.is_some_and(|tcp| tcp.options & bits != 0),
             Self::TcpPair(bit) => has_pair(bit),
             Self::TcpFlag(bit) => tcp.is_some_and(|tcp| {
@@ -240,7 +240,7 @@ impl State {
             Self::Connected => {
                 let is_two_way = record.source.packets > 0 && record.destination.packets > 0;
                 is_of(record, Protocol::Ip) && is_two_way
-                    || tcp.is_some_and(|tcp| tcp_bits(tcp) & 0x4 != 0)
+                    || tcp.is_some_and(|tcp| tcp.bits() & 0x4 != 0)
             }
             Self::Retransmitted => match &record.detail {
                 Detail::Esp(esp) => {

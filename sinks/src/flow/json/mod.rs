@@ -1,0 +1,199 @@
+//! Flow records as JSON: one object a line, with everything that is known of a flow.
+//!
+//! What is not known has no key, and no value is `null`. `docs/flow-record.md` has all keys. Where
+//! clients of argus derive a word from a record (state, direction), it is the word that `ra`
+//! prints.
+
+mod detail;
+mod sensor;
+mod sides;
+mod words;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::argus::{Extra, Options, SourceId};
+use super::community_id::{self, COMMUNITY_ID_BYTES};
+use super::record::{Address, FlowKey, FlowRecord, Kind};
+use crate::json::address::MacAddress;
+use crate::json::text::Text;
+use crate::json::time::Timestamp;
+use crate::json::{Full, JsonWriter, Limits};
+
+/// Bytes that are always enough for a record without user data.
+pub const PLAIN_LINE_BYTES_MAX: usize = 4096;
+
+/// More than any text has: the longest is a community id.
+const TEXT_BYTES_MAX: usize = 2 * COMMUNITY_ID_BYTES;
+
+/// How records are written.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Lines {
+    pub options: Options,
+    /// Adds `community_id`, made with this seed.
+    pub community_id_seed: Option<u16>,
+}
+
+impl Lines {
+    /// Writes a flow record and a line feed to the beginning of `out`, and returns the length in
+    /// bytes; `None` if there is no room. [`PLAIN_LINE_BYTES_MAX`] and 4/3 of the user data of
+    /// each end, rounded up to four, are always enough.
+    pub fn write(&self, out: &mut [u8], record: &FlowRecord, extra: &Extra<'_>) -> Option<usize> {
+        line(out, |out| {
+            out.word(",\"kind\":", "flow")?;
+            write_source_id(out, self.options.source_id)?;
+            out.integer(",\"sequence\":", record.sequence.into())?;
+            out.word(",\"cause\":", words::cause(record.cause))?;
+            times(out, record)?;
+            write_key(out, &record.key)?;
+            self.community_id(out, record)?;
+            out.word(",\"direction\":", words::direction(record))?;
+            out.word(",\"state\":", words::state(record))?;
+            sides::write(out, &self.options, record, extra)?;
+            detail::write(out, record)?;
+            if self.options.hardware {
+                hardware(out, record)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn community_id(&self, out: &mut JsonWriter<'_>, record: &FlowRecord) -> Result<(), Full> {
+        let Some(seed) = self.community_id_seed else { return Ok(()) };
+        let mut id = [0; COMMUNITY_ID_BYTES];
+        match community_id::write(&mut id, record, seed) {
+            Some(length) => out.text(",\"community_id\":", &Text::new(&id[..length])),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Writes one object and a line feed, or nothing.
+fn line(
+    out: &mut [u8],
+    write: impl FnOnce(&mut JsonWriter<'_>) -> Result<(), Full>,
+) -> Option<usize> {
+    let mut out = JsonWriter::new(out, Limits::new(TEXT_BYTES_MAX));
+    out.object(write).and_then(|()| out.raw(b"\n")).ok()?;
+    Some(out.length())
+}
+
+fn write_source_id(out: &mut JsonWriter<'_>, id: SourceId) -> Result<(), Full> {
+    const KEY: &str = ",\"source_id\":";
+    match id {
+        SourceId::None => Ok(()),
+        SourceId::Number(number) => out.number(KEY, number.into()),
+        SourceId::Address(address) => out.ip_address(KEY, Ipv4Addr::from_bits(address).into()),
+        SourceId::Text(text) => {
+            let length = text.iter().position(|byte| *byte == 0).unwrap_or(text.len());
+            out.text(KEY, &Text::new(&text[..length]))
+        }
+    }
+}
+
+fn times(out: &mut JsonWriter<'_>, record: &FlowRecord) -> Result<(), Full> {
+    let (first, last) = record.times();
+    out.timestamp(",\"first_time\":", Timestamp::from_ns(first))?;
+    out.timestamp(",\"last_time\":", Timestamp::from_ns(last))?;
+    let duration_ns = last.saturating_sub(first).max(0);
+    decimal(out, ",\"duration_us\":", duration_ns as u64)
+}
+
+/// A number that is given in thousandths.
+fn decimal(out: &mut JsonWriter<'_>, before: &str, thousandths: u64) -> Result<(), Full> {
+    out.number(before, thousandths / 1000)?;
+    let mut rest = thousandths % 1000;
+    if rest == 0 {
+        return Ok(());
+    }
+    let mut digits = [b'.', 0, 0, 0];
+    for (digit, unit) in digits[1..].iter_mut().zip([100, 10, 1]) {
+        *digit = b'0' + (rest / unit) as u8;
+        rest %= unit;
+    }
+    let length = digits.iter().rposition(|digit| *digit != b'0').map_or(0, |last| last + 1);
+    out.raw(&digits[..length])
+}
+
+/// What identifies the flow.
+fn write_key(out: &mut JsonWriter<'_>, key: &FlowKey) -> Result<(), Full> {
+    match words::protocol(key) {
+        (Some(word), _) => out.word(",\"protocol\":", word)?,
+        (None, number) => {
+            out.raw(b",\"protocol\":\"")?;
+            out.number("", number.unwrap_or_default().into())?;
+            out.raw(b"\"")?;
+        }
+    }
+    if let (_, Some(number)) = words::protocol(key) {
+        out.integer(",\"protocol_number\":", number.into())?;
+    }
+    addresses(out, key)?;
+    match key.kind {
+        Kind::Ipv4 | Kind::Ipv6 if words::has_ports(key.protocol) => {
+            out.integer(",\"source_port\":", key.source_port.into())?;
+            out.integer(",\"destination_port\":", key.destination_port.into())?;
+            if key.extra != 0 {
+                out.integer(",\"dns_id\":", key.extra.into())?;
+            }
+            Ok(())
+        }
+        Kind::Igmp => {
+            let [kind, code] = key.source_port.to_be_bytes();
+            out.integer(",\"igmp_type\":", kind.into())?;
+            out.integer(",\"igmp_code\":", code.into())
+        }
+        Kind::FragmentV4 | Kind::FragmentV6 => {
+            out.integer(",\"fragment_id\":", key.number().into())
+        }
+        Kind::EspV4 | Kind::EspV6 => out.integer(",\"spi\":", key.number().into()),
+        Kind::Ethernet => out.integer(",\"ethernet_type\":", key.extra.into()),
+        Kind::Llc => {
+            out.integer(",\"source_sap\":", key.source_port.into())?;
+            out.integer(",\"destination_sap\":", key.destination_port.into())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn addresses(out: &mut JsonWriter<'_>, key: &FlowKey) -> Result<(), Full> {
+    const KEYS: [&str; 2] = [",\"source_address\":", ",\"destination_address\":"];
+    for (name, address) in KEYS.into_iter().zip([key.source, key.destination]) {
+        match key.kind {
+            // Rarp has the hardware address that is asked about, twice.
+            Kind::Rarp | Kind::Ethernet | Kind::Llc => {
+                out.mac_address(name, MacAddress(address.hardware_in(1)))?;
+            }
+            _ => out.ip_address(name, ip(key, address))?,
+        }
+    }
+    if key.kind == Kind::Arp {
+        let asker = if key.source.0[0] == 0 { key.destination } else { key.source };
+        out.mac_address(",\"arp_asker\":", MacAddress(asker.hardware_in(0)))?;
+    }
+    Ok(())
+}
+
+fn ip(key: &FlowKey, address: Address) -> IpAddr {
+    if key.is_v6() {
+        Ipv6Addr::from(address.v6()).into()
+    } else {
+        Ipv4Addr::from_bits(address.v4()).into()
+    }
+}
+
+/// The hardware addresses of the first packet.
+fn hardware(out: &mut JsonWriter<'_>, record: &FlowRecord) -> Result<(), Full> {
+    if record.hardware == [[0; 6]; 2] && record.ethertype == 0 {
+        return Ok(());
+    }
+    let [destination, source] = record.hardware;
+    out.mac_address(",\"source_hardware_address\":", MacAddress(source))?;
+    out.mac_address(",\"destination_hardware_address\":", MacAddress(destination))?;
+    if record.key.kind == Kind::Ethernet {
+        return Ok(());
+    }
+    out.integer(",\"ethernet_type\":", record.ethertype.into())
+}
+
+#[cfg(test)]
+mod tests;

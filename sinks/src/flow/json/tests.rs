@@ -1,0 +1,361 @@
+//! Lines against hand-made ones, and their keys against the documentation.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::*;
+use crate::flow::argus::{Interim, Management};
+use crate::flow::record::{
+    Arp, Cause, Detail, Esp, Icmp, Interval, Intervals, Jitter, Side, Tcp, TcpSide, TcpState,
+    status, tcp_status,
+};
+
+/// 2023-11-14 22:13:20 UTC, in nanoseconds.
+const BEGIN_NS: i64 = 1_700_000_000_000_000_000;
+const DOCUMENTATION: &str = include_str!("../../../../docs/flow-record.md");
+
+fn written(lines: &Lines, record: &FlowRecord, extra: &Extra<'_>) -> String {
+    let mut out = [0; PLAIN_LINE_BYTES_MAX];
+    let length = lines.write(&mut out, record, extra).expect("there is room");
+    for room in 0..length {
+        assert_eq!(lines.write(&mut out[..room], record, extra), None, "{room} bytes");
+    }
+    lines.write(&mut out, record, extra).expect("there is room");
+    let line = std::str::from_utf8(&out[..length]).expect("UTF-8");
+    line.strip_suffix('\n').expect("a line").to_owned()
+}
+
+fn side(packets: u64, bytes: u64, first_us: i64, last_us: i64) -> Side {
+    Side {
+        packets,
+        bytes,
+        first_ns: BEGIN_NS + first_us * 1000,
+        last_ns: BEGIN_NS + last_us * 1000,
+        encapsulation: 2,
+        size_min: 60,
+        size_max: 1514,
+        ttl: 64,
+        ip_id: 0x1111,
+        status: status::IP,
+        ..Side::default()
+    }
+}
+
+fn key(protocol: u8, source_port: u16, destination_port: u16) -> FlowKey {
+    FlowKey {
+        source: Address::new(0x0a01_0001),
+        destination: Address::new(0xc0a8_0009),
+        source_port,
+        destination_port,
+        protocol,
+        ..FlowKey::default()
+    }
+}
+
+fn tcp() -> FlowRecord {
+    let tcp_side = |status: u32| TcpSide {
+        status,
+        sequence_base: 1000,
+        sequence: 2000,
+        acknowledged: 5000,
+        bytes: 1700,
+        retransmitted: 1,
+        window: 0xfaf0,
+        flags: 0x1b,
+        window_scale: 7,
+        has_begun: true,
+        has_acknowledged: true,
+        ..TcpSide::default()
+    };
+    let tcp = Tcp {
+        status: 0x1f,
+        state: TcpState::FinWait2,
+        options: 0x0070_0000,
+        syn_ack_us: 5544,
+        ack_data_us: 1658,
+        source: tcp_side(tcp_status::RETRANSMITTED),
+        destination: tcp_side(tcp_status::PAIRS),
+        has_continued: true,
+    };
+    FlowRecord {
+        key: key(6, 40_000, 443),
+        source: side(10, 1501, 100_000, 900_000),
+        destination: Side { status: 0, ..side(8, 9000, 105_000, 899_000) },
+        detail: Detail::Tcp(tcp),
+        sequence: 1,
+        hardware: [[2, 0, 0xc0, 0, 0, 9], [2, 0, 0x0a, 0, 0, 1]],
+        ethertype: 0x800,
+        ..FlowRecord::default()
+    }
+}
+
+#[test]
+fn a_tcp_connection_is_one_line() {
+    let options = Options {
+        source_id: SourceId::Text(*b"ab\"\0"),
+        hardware: true,
+        packet_sizes: true,
+        ..Options::default()
+    };
+    let lines = Lines { options, community_id_seed: None };
+    let expected = concat!(
+        r#"{"kind":"flow","source_id":"ab\"","sequence":1,"cause":"start","#,
+        r#""first_time":"2023-11-14T22:13:20.100000000+00:00","#,
+        r#""last_time":"2023-11-14T22:13:20.900000000+00:00","duration_us":800000,"#,
+        r#""protocol":"tcp","protocol_number":6,"#,
+        r#""source_address":"10.1.0.1","destination_address":"192.168.0.9","#,
+        r#""source_port":40000,"destination_port":443,"direction":"->","state":"RST","#,
+        r#""source_packets":10,"source_bytes":1501,"#,
+        r#""source_first_time":"2023-11-14T22:13:20.100000000+00:00","#,
+        r#""source_last_time":"2023-11-14T22:13:20.900000000+00:00","#,
+        r#""source_packet_size_min":60,"source_packet_size_max":1514,"#,
+        r#""source_packet_size_mean":150.1,"#,
+        r#""source_ttl":64,"source_tos":0,"source_ip_id":4369,"#,
+        r#""source_encapsulation":["ethernet"],"#,
+        r#""destination_packets":8,"destination_bytes":9000,"#,
+        r#""destination_first_time":"2023-11-14T22:13:20.105000000+00:00","#,
+        r#""destination_last_time":"2023-11-14T22:13:20.899000000+00:00","#,
+        r#""destination_packet_size_min":60,"destination_packet_size_max":1514,"#,
+        r#""destination_packet_size_mean":1125,"destination_encapsulation":["ethernet"],"#,
+        r#""tcp_state":"fin_wait_2","tcp_options":["mss","window_scale","sack_permitted"],"#,
+        r#""syn_ack_us":5544,"ack_data_us":1658,"round_trip_us":7202,"#,
+        r#""source_tcp_flags":"FSPA","source_window":8222720,"source_tcp_sequence_base":1000,"#,
+        r#""source_tcp_sequence":2000,"source_tcp_acknowledged":5001,"source_tcp_bytes":1700,"#,
+        r#""source_tcp_in_flight":0,"source_retransmissions":1,"#,
+        r#""destination_tcp_flags":"FSPA","destination_window":8222720,"#,
+        r#""destination_tcp_sequence_base":1000,"destination_tcp_sequence":2000,"#,
+        r#""destination_tcp_acknowledged":5001,"destination_tcp_bytes":1700,"#,
+        r#""destination_tcp_in_flight":0,"destination_retransmissions":1,"#,
+        r#""destination_out_of_order":true,"destination_window_closed":true,"#,
+        r#""destination_reset":true,"destination_congested":true,"#,
+        r#""source_hardware_address":"02:00:0a:00:00:01","#,
+        r#""destination_hardware_address":"02:00:c0:00:00:09","ethernet_type":2048}"#,
+    );
+    assert_eq!(written(&lines, &tcp(), &Extra::default()), expected);
+}
+
+#[test]
+fn parts_of_a_microsecond_are_kept() {
+    let mut record = tcp();
+    record.source.last_ns = BEGIN_NS + 1_000_000_050;
+    record.source.first_ns = BEGIN_NS + 100_000_000;
+    let value: Value =
+        serde_json::from_str(&written(&Lines::default(), &record, &Extra::default()))
+            .expect("JSON");
+    assert_eq!(value["duration_us"].to_string(), "900000.05");
+    assert_eq!(value["last_time"], "2023-11-14T22:13:21.000000050+00:00");
+    assert_eq!(value.get("source_packet_size_min"), None);
+    assert_eq!(value.get("source_hardware_address"), None);
+}
+
+/// The longest line: every number has all its digits.
+fn longest() -> FlowRecord {
+    let side = Side {
+        packets: 1,
+        bytes: u64::MAX,
+        application_bytes: u64::MAX,
+        first_ns: i64::MAX - 1,
+        last_ns: i64::MAX,
+        encapsulation: u32::MAX,
+        mpls: u32::MAX,
+        ip_options: u32::MAX,
+        size_min: u16::MAX,
+        size_max: u16::MAX,
+        vlan: u16::MAX,
+        ip_id: u16::MAX,
+        ttl: u8::MAX,
+        tos: u8::MAX,
+        mpls_depth: u8::MAX,
+        status: u8::MAX,
+    };
+    let end = TcpSide {
+        last_ns: i64::MAX,
+        status: u32::MAX,
+        sequence_base: u32::MAX,
+        sequence: u32::MAX,
+        acknowledged: u32::MAX - 1,
+        windows: u32::MAX,
+        bytes: u32::MAX,
+        retransmitted: u32::MAX,
+        in_flight: u32::MAX,
+        window: u16::MAX,
+        flags: u8::MAX,
+        window_scale: u8::MAX,
+        has_begun: true,
+        has_acknowledged: true,
+    };
+    let tcp = Tcp {
+        status: u32::MAX,
+        options: u32::MAX,
+        syn_ack_us: u32::MAX,
+        ack_data_us: u32::MAX,
+        source: end,
+        destination: end,
+        state: TcpState::SynReceived,
+        has_continued: true,
+    };
+    let address = Address::new(0xffff_ffff_ffff_ffff_ffff_ffff_ffff_ffff);
+    let error =
+        Icmp { kind: 5, code: u8::MAX, sender: u32::MAX, gateway: u32::MAX, ..Icmp::default() };
+    FlowRecord {
+        key: FlowKey {
+            source: address,
+            destination: address,
+            source_port: u16::MAX,
+            destination_port: u16::MAX,
+            extra: u16::MAX,
+            protocol: 132,
+            kind: Kind::Ipv6,
+        },
+        source: side,
+        destination: side,
+        detail: Detail::Tcp(tcp),
+        error: Some(error),
+        sequence: u32::MAX,
+        hardware: [[0xff; 6]; 2],
+        ethertype: u16::MAX,
+        cause: Cause::Status,
+    }
+}
+
+/// One of every kind, with everything that it can have.
+fn all_kinds() -> Vec<FlowRecord> {
+    let mut all = vec![tcp(), longest()];
+    let icmp = Icmp {
+        kind: 5,
+        sender: 1,
+        quoted_source: 2,
+        quoted_destination: 3,
+        gateway: 4,
+        ..Icmp::default()
+    };
+    let full = Side {
+        ip_options: 0x7f,
+        encapsulation: u32::MAX,
+        vlan: 0xe064,
+        mpls: 0x1234_5678,
+        mpls_depth: 2,
+        status: u8::MAX,
+        ..side(1, 60, 0, 1)
+    };
+    for kind in [
+        Kind::Ipv4,
+        Kind::Ipv6,
+        Kind::Icmp,
+        Kind::Icmpv6,
+        Kind::Igmp,
+        Kind::EspV4,
+        Kind::EspV6,
+        Kind::FragmentV4,
+        Kind::FragmentV6,
+        Kind::Arp,
+        Kind::Rarp,
+        Kind::Ethernet,
+        Kind::Llc,
+    ] {
+        for (protocol, detail) in [
+            (17, Detail::Icmp(Icmp { kind: 8, ..icmp })),
+            (253, Detail::Esp(Esp { spi: 1, ..Esp::default() })),
+            (1, Detail::Arp(Arp { responder: [1; 6] })),
+            (3, Detail::Icmp(icmp)),
+            (2, Detail::None),
+        ] {
+            all.push(FlowRecord {
+                key: FlowKey { kind, extra: 7, ..key(protocol, 0x0801, 2) },
+                source: full,
+                destination: full,
+                detail,
+                error: Some(icmp),
+                hardware: [[1; 6]; 2],
+                ethertype: 0x800,
+                ..tcp()
+            });
+        }
+    }
+    all
+}
+
+#[test]
+fn the_documentation_has_every_key_and_no_other() {
+    let options = Options {
+        source_id: SourceId::Number(7),
+        application_bytes: true,
+        hardware: true,
+        packet_sizes: true,
+    };
+    let lines = Lines { options, community_id_seed: Some(0) };
+    let interval = Interval { count: 2, min: 1, max: 4, sum: 5.0, square_sum: 17.0 };
+    let intervals = Intervals { active: interval, idle: interval, last_ns: 0 };
+    let jitter = Jitter { source: intervals, destination: intervals };
+    let extra = Extra { jitter: Some(&jitter), user: [b"GET /\xff", b"\0"], ..Extra::default() };
+    let mut keys = BTreeSet::new();
+    let mut add = |line: &str| {
+        let value: Value = serde_json::from_str(line).expect("JSON");
+        let object = value.as_object().expect("an object");
+        for (key, value) in object {
+            assert!(!value.is_null(), "{key}");
+            // A key that comes twice is lost in the value.
+            assert_eq!(line.matches(&format!("\"{key}\":")).count(), 1, "{key}: {line}");
+            // The tables have one row for both ends.
+            let name = ["source_", "destination_"].iter().find_map(|end| key.strip_prefix(end));
+            let is_pair = name.is_some_and(|name| name != "id");
+            keys.insert(
+                name.filter(|_| is_pair).map_or(key.clone(), |name| format!("source_{name}")),
+            );
+        }
+    };
+    for record in all_kinds() {
+        let line = written(&lines, &record, &extra);
+        assert!(line.contains(r#""source_user_data":"R0VUIC//","destination_user_data":"AA==""#));
+        let jitter = concat!(
+            r#""source_jitter_active":{"count":2,"min_us":1,"mean_us":2.5,"#,
+            r#""deviation_us":1.5,"max_us":4}"#
+        );
+        assert!(line.contains(jitter), "{line}");
+        add(&line);
+    }
+    for cause in [Cause::Start, Cause::Status, Cause::Stop] {
+        let management = Management { link: 1, ..Management::default() };
+        let management = Management { source_id: SourceId::Address(1), ..management };
+        let mut out = [0; PLAIN_LINE_BYTES_MAX];
+        let length = lines.sensor(&mut out, cause, &management, &Interim::default());
+        add(std::str::from_utf8(&out[..length.expect("there is room")]).expect("UTF-8"));
+    }
+    let rows = DOCUMENTATION.lines().filter_map(|line| line.strip_prefix("| `"));
+    let documented: BTreeSet<String> =
+        rows.filter_map(|row| row.split('`').next()).map(str::to_owned).collect();
+    assert_eq!(keys, documented, "(left: written, right: documented)");
+}
+
+#[test]
+fn sensors_have_lines_of_their_own() {
+    let management = Management {
+        source_id: SourceId::Address(0x0a01_0001),
+        begin_ns: BEGIN_NS,
+        flow_interval_s: 5,
+        interval_s: 300,
+        ..Management::default()
+    };
+    let interim = Interim {
+        since_ns: BEGIN_NS,
+        now_ns: BEGIN_NS + 1,
+        packets: 1 << 40,
+        dropped: 3,
+        ..Interim::default()
+    };
+    let mut out = [0; PLAIN_LINE_BYTES_MAX];
+    let lines = Lines::default();
+    let length = lines.sensor(&mut out, Cause::Stop, &management, &interim).expect("room");
+    let expected = concat!(
+        r#"{"kind":"flow_sensor","source_id":"10.1.0.1","cause":"stop","#,
+        r#""begin_time":"2023-11-14T22:13:20.000000000+00:00","#,
+        r#""since_time":"2023-11-14T22:13:20.000000000+00:00","#,
+        r#""time":"2023-11-14T22:13:20.000000001+00:00","#,
+        r#""status_interval_s":5,"management_interval_s":300,"user_bytes":0,"#,
+        r#""sequence":0,"packets":1099511627776,"bytes":0,"dropped_packets":3,"#,
+        r#""records":0,"flows":0,"tracked_flows":0,"clients":0}"#,
+        "\n",
+    );
+    assert_eq!(std::str::from_utf8(&out[..length]), Ok(expected));
+}
