@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 const UNSAFE_FILES: &[&str] = &[
     "engine/interface/src/ring.rs",   // memory that the kernel fills
     "engine/interface/src/socket.rs", // setsockopt, ioctl
+    "engine/interface/tests/tun.rs",
     "engine/panoptes/tests/no_alloc.rs",
     "engine/sources/src/doca/bindings.rs", // types of C functions, made by bindgen
     "engine/sources/src/doca/buffers.rs",  // memory that a device writes to
