@@ -6,9 +6,10 @@
 use std::io;
 
 use nix::ifaddrs::getifaddrs;
-use nix::net::if_::InterfaceFlags;
+use nix::net::if_::{InterfaceFlags, if_nametoindex};
 
 use crate::link::ARPHRD_LOOPBACK;
+use crate::socket;
 
 /// A network interface.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -26,16 +27,21 @@ pub struct Device {
 
 /// All network interfaces, by index.
 pub fn all() -> io::Result<Vec<Device>> {
-    let mut devices = Vec::new();
+    let mut devices: Vec<Device> = Vec::new();
     for entry in getifaddrs()? {
-        // Each interface has one address of the link layer, and any number of others.
-        let Some(link) = entry.address.as_ref().and_then(|address| address.as_link_addr()) else {
+        let name = entry.interface_name;
+        // One that was removed in the meantime is left out.
+        let index = if_nametoindex(name.as_str()).ok();
+        let Some((index, hardware)) = index.zip(socket::hardware(&name).ok()) else { continue };
+        // The entries of addresses come after those of interfaces. Their names may be labels, as
+        // `eth0:1`, which also lead to the interface.
+        if devices.iter().any(|device| device.index == index) {
             continue;
-        };
+        }
         devices.push(Device {
-            name: entry.interface_name,
-            index: link.ifindex() as u32,
-            hardware: link.hatype(),
+            name,
+            index,
+            hardware,
             is_up: entry.flags.contains(InterfaceFlags::IFF_UP),
             is_running: entry.flags.contains(InterfaceFlags::IFF_RUNNING),
         });

@@ -33,12 +33,39 @@ pub(crate) struct TimeAbilities {
     filter_reserved: [u32; 3],
 }
 
+/// The request for the hardware of an interface (`struct ifreq`, with an address).
+#[repr(C)]
+struct HardwareRequest {
+    name: [u8; libc::IFNAMSIZ],
+    hardware: u16,
+    rest: [u8; 22],
+}
+
 /// The request of an ioctl for one interface (`struct ifreq`, with a pointer).
 #[repr(C)]
 struct Request<T> {
     name: [u8; libc::IFNAMSIZ],
     data: *mut T,
     rest: [u64; 2],
+}
+
+/// The kind of hardware of an interface: ARPHRD_ in `include/uapi/linux/if_arp.h`.
+pub(crate) fn hardware(name: &str) -> io::Result<u16> {
+    // Any socket serves.
+    let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    let mut request = HardwareRequest { name: field(name)?, hardware: 0, rest: [0; 22] };
+    let number = libc::SIOCGIFHWADDR as _;
+    // SAFETY: the request is live, and has the length and the layout of `struct ifreq`.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), number, &raw mut request) };
+    if result >= 0 { Ok(request.hardware) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A name as requests have it: it ends with a zero.
+fn field(name: &str) -> io::Result<[u8; libc::IFNAMSIZ]> {
+    let mut field = [0; libc::IFNAMSIZ];
+    let space = field[..libc::IFNAMSIZ - 1].get_mut(..name.len());
+    space.ok_or(io::ErrorKind::InvalidInput)?.copy_from_slice(name.as_bytes());
+    Ok(field)
 }
 
 impl PacketSocket {
@@ -153,10 +180,7 @@ impl PacketSocket {
     }
 
     fn ask<T>(&self, name: &str, number: c_ulong, data: &mut T) -> io::Result<()> {
-        let mut request = Request { name: [0; libc::IFNAMSIZ], data, rest: [0; 2] };
-        // The name ends with a zero.
-        let space = request.name[..libc::IFNAMSIZ - 1].get_mut(..name.len());
-        space.ok_or(io::ErrorKind::InvalidInput)?.copy_from_slice(name.as_bytes());
+        let mut request = Request { name: field(name)?, data, rest: [0; 2] };
         // SAFETY: the request is at least as long as `struct ifreq`, and begins as it. It points
         // to live data of the type that belongs to the number, in each of the three callers.
         let result = unsafe { libc::ioctl(self.0.as_raw_fd(), number as _, &raw mut request) };

@@ -43,6 +43,26 @@ fn a_packet_on_the_loopback_comes_once() {
 }
 
 #[test]
+fn the_longest_packets_fit_into_the_smallest_ring() {
+    const BYTES: usize = 65_507; // of IPv4 and UDP: 65,535 in all
+    if !enter_namespace() {
+        return;
+    }
+    let mut interface = started(&Options { ring_bytes: 0, hardware_time: true, ..options("lo") });
+    assert!(!interface.has_hardware_time(), "the loopback has no clock");
+    let to = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let data: Vec<u8> = (0..BYTES).map(|at| (at * at / 256) as u8).collect();
+    for _ in 0..10 {
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        sender.send_to(&data, to.local_addr().unwrap()).unwrap();
+        let mut seen = all(&mut interface);
+        let (bytes, wire_length) = seen.pop().unwrap();
+        assert_eq!((seen.len(), bytes.len(), wire_length as usize), (0, 14 + 65_535, 14 + 65_535));
+        assert!(bytes[42..] == data);
+    }
+}
+
+#[test]
 fn all_interfaces_at_once_have_cooked_headers() {
     if !enter_namespace() {
         return;
@@ -163,6 +183,7 @@ fn interfaces_are_listed_and_the_first_that_runs_is_the_default() {
     if !enter_namespace() {
         return;
     }
+    ip(&format!("address add 10.9.9.1/24 dev {LEFT} label {LEFT}:1"));
     let devices = devices().unwrap();
     let names: Vec<_> = devices.iter().map(|device| device.name.as_str()).collect();
     assert_eq!(names, ["lo", RIGHT, LEFT]);

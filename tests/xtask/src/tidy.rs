@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 const UNSAFE_FILES: &[&str] = &[
     "engine/interface/src/ring.rs",   // memory that the kernel fills
     "engine/interface/src/socket.rs", // setsockopt, ioctl
+    "engine/interface/tests/tun.rs",
     "engine/packet-filter/src/library.rs", // dlopen, and calls into libpcap
     "engine/packet-filter/tests/comparison/kernel.rs", // SO_ATTACH_FILTER
     "engine/panoptes/tests/no_alloc.rs",
