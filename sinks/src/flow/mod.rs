@@ -1,9 +1,10 @@
 //! Records of network flows, and the formats in which they leave.
 //!
 //! [`FlowRecord`] is what is known of one flow since its last record. [`argus`] writes it as argus
-//! clients read it.
+//! clients read it, and [`filter`] selects some.
 
 pub mod argus;
+pub mod filter;
 mod record;
 
 pub use record::{

@@ -79,6 +79,27 @@ impl Argus {
         Row::parse(&String::from_utf8_lossy(&output.stdout), fields)
     }
 
+    /// The sequence numbers of the flow records that match a filter, in the order of the file.
+    ///
+    /// # Errors
+    ///
+    /// `ra` fails, such as at a mistake in the filter, or prints what is no number.
+    pub fn ra_matching(&self, records: &Path, filter: &str) -> Result<Vec<u32>, String> {
+        let mut command = client(&self.ra);
+        command
+            .args(["-L", "-1", "-n", "-r"])
+            .arg(records)
+            .args(["-s", "seq", "-M", "noman", "--"]);
+        let output = run_to_its_end(command.arg(filter))?;
+        // Without any record, the exit code is 1, as after a mistake.
+        if !output.stderr.is_empty() || !matches!(output.status.code(), Some(0 | 1)) {
+            return Err(failed(&self.ra.display().to_string(), &output));
+        }
+        let words = String::from_utf8_lossy(&output.stdout);
+        let number = |word: &str| word.parse().map_err(|_| format!("{word:?} is no number"));
+        words.split_whitespace().map(number).collect()
+    }
+
     /// Merges the records of each flow, and writes them to a new file.
     ///
     /// # Errors
@@ -124,8 +145,22 @@ fn program(name: &str) -> Result<PathBuf, String> {
         })
 }
 
-/// Runs a program to its end, or ends it when it takes too long.
+/// Runs a program that succeeds.
 fn run(command: &mut Command) -> Result<Output, String> {
+    let output = run_to_its_end(command)?;
+    if output.status.success() {
+        return Ok(output);
+    }
+    Err(failed(&command.get_program().display().to_string(), &output))
+}
+
+fn failed(name: &str, output: &Output) -> String {
+    let errors = String::from_utf8_lossy(&output.stderr);
+    format!("{name} failed ({}): {}", output.status, errors.trim())
+}
+
+/// Runs a program to its end, or ends it when it takes too long.
+fn run_to_its_end(command: &mut Command) -> Result<Output, String> {
     let name = command.get_program().display().to_string();
     let mut child = command
         .stdin(Stdio::null())
@@ -149,12 +184,7 @@ fn run(command: &mut Command) -> Result<Output, String> {
         }
     };
     let bytes = |reader: thread::JoinHandle<Vec<u8>>| reader.join().unwrap_or_default();
-    let output = Output { status, stdout: bytes(stdout), stderr: bytes(stderr) };
-    if status.success() {
-        return Ok(output);
-    }
-    let errors = String::from_utf8_lossy(&output.stderr);
-    Err(format!("{name} failed ({status}): {}", errors.trim()))
+    Ok(Output { status, stdout: bytes(stdout), stderr: bytes(stderr) })
 }
 
 /// Reads a pipe to its end, so that the program never waits for it.

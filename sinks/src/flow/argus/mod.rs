@@ -15,6 +15,7 @@ mod parts;
 mod words;
 
 pub use management::{Interim, Management};
+pub(super) use parts::{error_group, tcp_bits};
 
 use super::record::{FlowRecord, Jitter};
 use words::Words;
@@ -43,7 +44,7 @@ pub enum SourceId {
 
 impl SourceId {
     /// The code and the four bytes in flow records.
-    const fn code(self) -> (u8, [u8; 4]) {
+    pub(super) const fn code(self) -> (u8, [u8; 4]) {
         match self {
             Self::None => (0, [0; 4]),
             Self::Address(address) => (0x01, address.to_be_bytes()),

@@ -1,0 +1,354 @@
+//! Compiles words to steps.
+
+mod operands;
+
+use super::condition::Condition;
+use super::fields::{Field, RealField};
+use super::keywords::Keyword;
+use super::terms::{Ends, Protocol, State};
+use super::words::{Token, Word};
+use super::{DEPTH_MAX, FilterError, Names, STEPS_MAX, Step};
+
+/// What an operand is compared with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Subject {
+    Host,
+    SourceId,
+    Inode,
+    Net,
+    Gateway,
+    Proto,
+    Port,
+    Encapsulation,
+    Country,
+    Number(Field),
+    Real(RealField),
+}
+
+/// What qualifies an operand. An operand without qualifiers has those of the one before.
+#[derive(Clone, Copy, Debug)]
+struct Qualifiers {
+    protocol: Option<Protocol>,
+    ends: Ends,
+    subject: Subject,
+}
+
+struct Parser<'a> {
+    words: &'a [Word<'a>],
+    next: usize,
+    /// The length of the expression in bytes.
+    length: usize,
+    names: Names,
+    qualifiers: Option<Qualifiers>,
+    steps: Vec<Step>,
+}
+
+type Parsed<T> = Result<T, FilterError>;
+
+pub(super) fn parse(words: &[Word<'_>], length: usize, names: Names) -> Parsed<Vec<Step>> {
+    let steps = Vec::with_capacity(words.len() * 2);
+    let mut parser = Parser { words, next: 0, length, names, qualifiers: None, steps };
+    if words.is_empty() {
+        return Ok(parser.steps);
+    }
+    parser.expression(0)?;
+    match parser.peek() {
+        None => Ok(parser.steps),
+        Some(word) => parser.fail(format!("'and' or 'or' is missing before {}", shown(word))),
+    }
+}
+
+/// A word in a message.
+fn shown(word: &Word<'_>) -> String {
+    format!("'{}'", word.text.escape_default())
+}
+
+impl<'a> Parser<'a> {
+    fn peek(&self) -> Option<&'a Word<'a>> {
+        self.words.get(self.next)
+    }
+
+    fn keyword(&self) -> Option<Keyword> {
+        match self.peek()?.token {
+            Token::Keyword(keyword) => Some(keyword),
+            _ => None,
+        }
+    }
+
+    fn take(&mut self, keyword: Keyword) -> bool {
+        let is_next = self.keyword() == Some(keyword);
+        self.next += usize::from(is_next);
+        is_next
+    }
+
+    fn take_symbol(&mut self, symbol: char) -> bool {
+        let is_next = self.peek().is_some_and(|word| word.token == Token::Symbol(symbol));
+        self.next += usize::from(is_next);
+        is_next
+    }
+
+    /// A mistake at the next word.
+    fn fail<T>(&self, what: impl Into<String>) -> Parsed<T> {
+        Err(FilterError::new(self.peek().map_or(self.length, |word| word.at), what))
+    }
+
+    /// A mistake at the last word.
+    fn fail_before<T>(&self, what: impl Into<String>) -> Parsed<T> {
+        let last = self.next.checked_sub(1).and_then(|at| self.words.get(at));
+        Err(FilterError::new(last.map_or(0, |word| word.at), what))
+    }
+
+    fn emit(&mut self, step: Step) -> Parsed<()> {
+        if self.steps.len() >= STEPS_MAX {
+            return self.fail_before("the filter has too many conditions");
+        }
+        self.steps.push(step);
+        Ok(())
+    }
+
+    /// A step that passes over what follows if the value is `on`. Where it ends is set later.
+    fn skip(&mut self, on: bool) -> Parsed<usize> {
+        self.emit(Step::Skip(on, 0))?;
+        Ok(self.steps.len() - 1)
+    }
+
+    fn end_skip(&mut self, at: usize) {
+        let distance = self.steps.len().saturating_sub(at + 1) as u16; // Below `STEPS_MAX`.
+        if let Some(Step::Skip(_, count)) = self.steps.get_mut(at) {
+            *count = distance;
+        }
+    }
+
+    /// Conditions of which all, or one, must hold.
+    fn conditions(
+        &mut self,
+        conditions: impl IntoIterator<Item = Condition>,
+        is_all: bool,
+    ) -> Parsed<()> {
+        let mut before = None;
+        for condition in conditions {
+            if before.is_some() {
+                before = Some(self.skip(!is_all)?);
+            }
+            self.emit(Step::Test(condition))?;
+            if let Some(at) = before {
+                self.end_skip(at);
+            }
+            before = before.or(Some(0));
+        }
+        Ok(())
+    }
+
+    /// Terms from left to right.
+    fn expression(&mut self, depth: u32) -> Parsed<()> {
+        self.term(depth)?;
+        loop {
+            let on = match self.keyword() {
+                Some(Keyword::And) => false,
+                Some(Keyword::Or) => true,
+                _ => return Ok(()),
+            };
+            self.next += 1;
+            let at = self.skip(on)?;
+            self.term(depth)?;
+            self.end_skip(at);
+        }
+    }
+
+    fn term(&mut self, depth: u32) -> Parsed<()> {
+        let mut is_reversed = false;
+        while self.take(Keyword::Not) {
+            is_reversed = !is_reversed;
+        }
+        if self.take_symbol('(') {
+            self.group(depth)?;
+        } else {
+            match self.keyword() {
+                None | Some(Keyword::Compare(_)) => self.operand()?,
+                Some(keyword) => self.qualified(keyword, depth)?,
+            }
+        }
+        if is_reversed { self.emit(Step::Not) } else { Ok(()) }
+    }
+
+    /// What is between parentheses. Behind them, the qualifiers before them hold.
+    fn group(&mut self, depth: u32) -> Parsed<()> {
+        if depth >= DEPTH_MAX {
+            return self.fail_before(format!("more than {DEPTH_MAX} open parentheses"));
+        }
+        let qualifiers = self.qualifiers;
+        self.expression(depth + 1)?;
+        if !self.take_symbol(')') {
+            return self.fail("')' is missing");
+        }
+        self.qualifiers = qualifiers;
+        Ok(())
+    }
+
+    /// A term that begins with a keyword.
+    fn qualified(&mut self, keyword: Keyword, depth: u32) -> Parsed<()> {
+        let protocol = match keyword {
+            Keyword::Protocol(protocol) => {
+                self.next += 1;
+                Some(protocol)
+            }
+            _ => None,
+        };
+        let ends = self.ends()?;
+        let Some(next) = self.keyword() else {
+            return match (protocol, ends) {
+                (Some(protocol), Ends::Default) => self.protocol(protocol),
+                _ => self.operand_of(Qualifiers { protocol, ends, subject: Subject::Host }, depth),
+            };
+        };
+        let subject = match next {
+            Keyword::Host => Subject::Host,
+            Keyword::SourceId => Subject::SourceId,
+            Keyword::Inode => Subject::Inode,
+            Keyword::Net => Subject::Net,
+            Keyword::Gateway => Subject::Gateway,
+            Keyword::Proto => Subject::Proto,
+            Keyword::Port => Subject::Port,
+            Keyword::Encapsulation => Subject::Encapsulation,
+            Keyword::Country => Subject::Country,
+            Keyword::Number(field) => Subject::Number(field),
+            Keyword::Real(field) => Subject::Real(field),
+            Keyword::State(state) => return self.state(protocol, ends, state),
+            Keyword::Multicast | Keyword::Broadcast if ends == Ends::Default => {
+                return self.group_address(protocol, next == Keyword::Multicast);
+            }
+            Keyword::Not if ends != Ends::Default => Subject::Host,
+            _ if protocol.is_some() && ends == Ends::Default => {
+                return protocol.map_or(Ok(()), |protocol| self.protocol(protocol));
+            }
+            Keyword::Unsupported => return self.fail("this word of argus is not supported"),
+            _ => return self.fail("a condition is missing here"),
+        };
+        self.next += usize::from(next != Keyword::Not);
+        self.operand_of(Qualifiers { protocol, ends, subject }, depth)
+    }
+
+    /// `src`, `dst`, or both with `or` or `and` between them.
+    fn ends(&mut self) -> Parsed<Ends> {
+        let (ends, other) = match self.keyword() {
+            Some(Keyword::Source) => (Ends::Source, Keyword::Destination),
+            Some(Keyword::Destination) => (Ends::Destination, Keyword::Source),
+            _ => return Ok(Ends::Default),
+        };
+        self.next += 1;
+        let at = self.next;
+        let both = match self.keyword() {
+            Some(Keyword::Or) => Ends::Either,
+            Some(Keyword::And) => Ends::Both,
+            _ => return Ok(ends),
+        };
+        self.next += 1;
+        if self.take(other) {
+            return Ok(both);
+        }
+        self.next = at;
+        self.fail("an address or a qualifier is missing here")
+    }
+
+    /// A protocol alone. No qualifiers hold behind it.
+    fn protocol(&mut self, protocol: Protocol) -> Parsed<()> {
+        if protocol == Protocol::Link {
+            return self.fail("'host', 'proto', 'multicast' or 'broadcast' is missing here");
+        }
+        self.qualifiers = None;
+        self.emit(Step::Test(Condition::Protocol(protocol)))
+    }
+
+    fn state(&mut self, protocol: Option<Protocol>, ends: Ends, state: State) -> Parsed<()> {
+        if ends != Ends::Default && !state.has_ends() {
+            return self.fail("this state has no 'src' and 'dst'");
+        }
+        self.next += 1;
+        // As in argus, a state has the ends of the term before it, which stay in force.
+        let inherited = self.qualifiers.map_or(Ends::Default, |qualifiers| qualifiers.ends);
+        let has_own = ends != Ends::Default || protocol.is_some();
+        let ends = if has_own || !state.has_ends() { ends } else { inherited };
+        if !state.has_ends() && !matches!(state, State::TcpOption(_)) {
+            self.qualifiers = None;
+        }
+        let protocol = protocol.map(Condition::Protocol);
+        self.conditions(protocol.into_iter().chain([Condition::State(state, ends)]), true)
+    }
+
+    fn group_address(&mut self, protocol: Option<Protocol>, is_multicast: bool) -> Parsed<()> {
+        let condition = match (protocol, is_multicast) {
+            (Some(Protocol::Link), true) => Condition::HardwareGroup,
+            (Some(Protocol::Link), false) => Condition::HardwareBroadcast,
+            (None | Some(Protocol::Ip), true) => Condition::Multicast,
+            (Some(Protocol::Ip), false) => Condition::Broadcast,
+            _ => return self.fail("only 'ether' and 'ip' go before this word"),
+        };
+        self.next += 1;
+        self.qualifiers = None;
+        self.emit(Step::Test(condition))
+    }
+
+    /// What is behind qualifiers: an operand, or several between parentheses.
+    fn operand_of(&mut self, qualifiers: Qualifiers, depth: u32) -> Parsed<()> {
+        self.qualifiers = Some(qualifiers);
+        let mut is_reversed = false;
+        while self.take(Keyword::Not) {
+            is_reversed = !is_reversed;
+        }
+        if self.take_symbol('(') {
+            self.group(depth)?;
+        } else {
+            self.operand()?;
+        }
+        if is_reversed { self.emit(Step::Not) } else { Ok(()) }
+    }
+
+    fn operand(&mut self) -> Parsed<()> {
+        let Some(word) = self.peek() else { return self.fail("a condition is missing here") };
+        let Some(qualifiers) = self.qualifiers else {
+            let what = format!("a qualifier, such as 'host', is missing before {}", shown(word));
+            return self.fail(what);
+        };
+        let comparison = match word.token {
+            Token::Keyword(Keyword::Compare(comparison)) => Some(comparison),
+            _ => None,
+        };
+        self.next += usize::from(comparison.is_some());
+        match qualifiers.subject {
+            Subject::Number(field) => self.number(qualifiers, field, comparison),
+            Subject::Real(field) => self.real(qualifiers, field, comparison),
+            Subject::Port => self.port(qualifiers, comparison),
+            _ if comparison.is_some() => self.fail_before("only numbers are compared"),
+            Subject::Host | Subject::Net => self.host(qualifiers),
+            Subject::SourceId | Subject::Inode => self.id(qualifiers),
+            Subject::Gateway => self.gateway(qualifiers),
+            Subject::Proto => self.proto(qualifiers),
+            Subject::Encapsulation | Subject::Country => self.named(qualifiers),
+        }
+    }
+
+    /// The next word as a name: also a keyword, where only a name can be.
+    fn name(&mut self) -> Option<&'a str> {
+        let word = self.peek()?;
+        let name = match word.token {
+            Token::Name(name) | Token::Quoted(name) => name,
+            Token::Keyword(_) => word.text,
+            _ => return None,
+        };
+        self.next += 1;
+        Some(name)
+    }
+
+    /// The next word as a whole number.
+    fn whole(&mut self) -> Option<i64> {
+        let Token::Number(number) = self.peek()?.token else { return None };
+        self.next += 1;
+        Some(number)
+    }
+
+    /// Conditions, and that of the protocol that qualifies them.
+    fn qualified_by(&mut self, qualifiers: Qualifiers, condition: Condition) -> Parsed<()> {
+        let protocol = qualifiers.protocol.map(Condition::Protocol);
+        self.conditions(protocol.into_iter().chain([condition]), true)
+    }
+}
