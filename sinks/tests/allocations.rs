@@ -18,6 +18,9 @@ use std::time::{Duration, Instant};
 use common::{NOW_NS, STRING_LENGTH, bash, connection, set_web_1, stdin_socket, web_1_header};
 use panoptes_sinks::activities::{Activity, Severity};
 use panoptes_sinks::filter::{Activities, Filter, Subject};
+use panoptes_sinks::flow::argus::{Extra, SourceId};
+use panoptes_sinks::flow::filter::{self, RecordFilter};
+use panoptes_sinks::flow::{Cause, FlowRecord, Jitter};
 use panoptes_sinks::json::time::Timestamp;
 use panoptes_sinks::output::backlog::Backlog;
 use panoptes_sinks::output::file::{FileOptions, FileOutput};
@@ -83,6 +86,21 @@ fn nothing_is_allocated_after_start() {
         }
     }
     backlogs_and_messages_allocate_nothing();
+    filters_of_flow_records_allocate_nothing();
+}
+
+fn filters_of_flow_records_allocate_nothing() {
+    let text = "not (man or tcp and host 10.1.0.1 or net fd00::/8) and dst port 53-80 or http \
+                or pkts gt 5 and dur gt 1.5 or src intpkt gt 1 or unreach or multicast or syn";
+    let filter = RecordFilter::parse(text, filter::Names::BuiltIn).unwrap();
+    let (record, jitter) = (FlowRecord::default(), Jitter::default());
+    let extra = Extra { jitter: Some(&jitter), ..Extra::default() };
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    for _ in 0..100 {
+        assert!(!filter.matches(&record, &extra, SourceId::None));
+        assert!(!filter.matches_management(SourceId::None, Cause::Start));
+    }
+    assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 0);
 }
 
 /// A receiver that is gone most of the time gets shortened messages.
