@@ -90,7 +90,7 @@ fn nothing_is_allocated_after_start() {
 }
 
 fn filters_of_flow_records_allocate_nothing() {
-    let text = "not (man or tcp and host 10.1.0.1 or net fd00::/8) and src or dst port 53-80 or http \
+    let text = "not (man or tcp and host 10.1.0.1 or net fd00::/8) and dst port 53-80 or http \
                 or pkts gt 5 and dur gt 1.5 or src intpkt gt 1 or unreach or multicast or syn";
     let filter = RecordFilter::parse(text, filter::Names::BuiltIn).unwrap();
     let (record, jitter) = (FlowRecord::default(), Jitter::default());

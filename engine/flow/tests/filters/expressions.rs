@@ -70,6 +70,30 @@ srcid 10.9.8.7; srcid 168364039; srcid 0x0a090807; srcid 1.2.3.4; not srcid 10.9
 srcid 1.2.3.4 or 10.9.8.7; co US; asn 5; nstroke 5; deldur gt 5
 ";
 
+/// Terms that both understand equally, and operands that may follow alone.
+pub(crate) const TERMS: &[(&str, &[&str])] = &[
+    ("tcp", &[]),
+    ("udp", &[]),
+    ("ipv6", &[]),
+    ("icmp", &[]),
+    ("man", &[]),
+    ("finack", &[]),
+    ("src retrans", &[]),
+    ("synack", &[]),
+    ("start", &[]),
+    ("host 10.1.0.1", &["10.1.0.101", "10.1.0.5"]),
+    ("src host 10.1.0.1", &["10.1.0.7"]),
+    ("dst net 10.1.0.0/25", &["10.1.0.128/25", "fd00::/8"]),
+    ("port 443", &["80", "53"]),
+    ("tcp dst port 443", &["http", "22"]),
+    ("src or dst port gt 45000", &["gte 5000", "eq 443"]),
+    ("pkts gt 5", &["lt 12", "9"]),
+    ("src and dst bytes gte 500", &["lte 2000"]),
+    ("seq lt 200", &["gt 250", "7"]),
+    ("encaps eth", &["gre"]),
+    ("ip proto 6", &["17", "58"]),
+];
+
 /// What `ra` does not understand, and what it says instead.
 pub(crate) const EXTENSIONS: &[(&str, &str)] = &[
     ("ip6", "ipv6"),

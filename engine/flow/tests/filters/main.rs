@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::thread;
 
-use expressions::{DIFFERENT, EXTENSIONS, MISTAKES, SAME, is_turned_round};
+use expressions::{DIFFERENT, EXTENSIONS, MISTAKES, SAME, TERMS, is_turned_round};
 use panoptes_decoders::packet::{self, Tunnels};
 use panoptes_flow::{Flows, Reports, Settings, Timeouts};
 use panoptes_sinks::flow::argus::{self, Extra, Management, Options, PLAIN_BYTES_MAX, SourceId};
@@ -192,6 +192,46 @@ fn filters_keep_what_ra_keeps() {
     let expressions: Vec<&str> = SAME.trim().split([';', '\n']).map(str::trim).collect();
     assert!(expressions.len() > 250, "{} expressions", expressions.len());
     assert_none(&wrong(&expressions, |expression| written.wrong(expression, expression)));
+}
+
+/// Terms joined at random, some by operands alone, which have the qualifiers of the term before.
+#[test]
+fn joined_terms_keep_what_ra_keeps() {
+    let written = Written::new();
+    let mut random = Random(1);
+    let expressions: Vec<String> = (0..300).map(|_| random.expression(3)).collect();
+    assert_none(&wrong(&expressions, |expression| written.wrong(expression, expression)));
+}
+
+/// Makes expressions. `ra` understands an operand alone behind a term that takes one.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (self.0 >> 33) as usize % limit
+    }
+
+    fn expression(&mut self, depth: u32) -> String {
+        let mut text = String::new();
+        for number in 0..=self.below(3) {
+            if number > 0 {
+                text += [" and ", " or ", " && ", " || "][self.below(4)];
+            }
+            text += ["", "", "", "not ", "! "][self.below(5)];
+            if depth > 0 && self.below(3) == 0 {
+                text = text + "(" + &self.expression(depth - 1) + ")";
+                continue;
+            }
+            let (term, operands) = TERMS[self.below(TERMS.len())];
+            text += term;
+            for operand in operands.iter().take(self.below(3)) {
+                text += [" and ", " or ", " and not ", " or ! "][self.below(4)];
+                text += operand;
+            }
+        }
+        text
+    }
 }
 
 /// Each word has a condition of its own: most expressions keep some records, and not all.

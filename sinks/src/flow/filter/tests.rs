@@ -233,18 +233,21 @@ fn hostile_expressions_are_limited() {
     assert!(error("host 1.2.3.4 && not not \u{e9}").contains("character 25"));
 }
 
-const WORDS: &str = "tcp udp ip ipv6 arp ether host net port proto src dst and or not ( ) ! && || \
-     gt lte eq > != mask / pkts bytes dur rate ttl vid srcid inode gateway encaps co syn frag con man \
-     start mss multicast broadcast len gre ef";
-const OPERANDS: &str = "10.1.0.1 10.1.0.0/16 ::1 fd00::/8 1:2:3:4:5:6 443 0x1bb 1.5 -3 53-80 http \
-     \"ab\" \\tcp";
+const WORDS: [&str; 3] = [
+    "tcp udp ip ipv6 arp ether host net port proto src dst and or not ( ) ! && || gt lte eq > !=",
+    "mask / pkts bytes dur rate ttl vid srcid inode gateway encaps co syn frag con man start mss",
+    "multicast broadcast len gre ef",
+];
+const OPERANDS: [&str; 2] =
+    ["10.1.0.1 10.1.0.0/16 ::1 fd00::/8 1:2:3:4:5:6 443 0x1bb 1.5 -3", "53-80 http \"ab\" \\tcp"];
 
 /// Words of the language, and some that are none.
 fn word() -> impl Strategy<Value = String> {
-    let one_of = |words: &'static str| {
-        prop::sample::select(words.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+    let one_of = |lines: &[&str]| {
+        let words = lines.iter().flat_map(|line| line.split_whitespace());
+        prop::sample::select(words.map(str::to_owned).collect::<Vec<_>>())
     };
-    prop_oneof![8 => one_of(WORDS), 2 => one_of(OPERANDS), 1 => "\\PC{0,6}"]
+    prop_oneof![8 => one_of(&WORDS), 2 => one_of(&OPERANDS), 1 => "\\PC{0,6}"]
 }
 
 proptest! {
