@@ -1,10 +1,11 @@
 //! [`Interface`]: packets of a network interface, as they come.
 
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use panoptes_capture::Frame;
-use panoptes_decoders::packet::program::{self, Instruction};
+use panoptes_decoders::packet::program::{Instruction, Program};
 
 use crate::block::{Cursor, Form, Found, TAG_BYTES};
 use crate::clock;
@@ -83,7 +84,7 @@ pub struct Interface {
     is_promiscuous: bool,
     has_hardware_time: bool,
     /// The filter, if it is run here and not by the kernel.
-    filter: Vec<Instruction>,
+    filter: Option<Filter>,
     ring: Ring,
     /// The place in the current block; `None` before the block is begun.
     cursor: Option<Cursor>,
@@ -130,7 +131,7 @@ impl Interface {
             snap_length: options.snap_length.clamp(1, SNAP_BYTES_MAX),
             is_promiscuous: options.promiscuous && index > 0,
             has_hardware_time,
-            filter: Vec::new(),
+            filter: None,
             ring,
             cursor: None,
             losses: Losses::default(),
@@ -150,15 +151,16 @@ impl Interface {
     /// No packet from before the start comes. After [`InterfaceError::Down`] packets come as soon
     /// as the interface is up.
     pub fn start(&mut self, filter: &[Instruction]) -> Result<(), InterfaceError> {
+        let name = self.name.clone();
+        let failed = |what| {
+            let name = &name;
+            move |error| InterfaceError::of_call(name, what, error)
+        };
         let program = filter::for_kernel(filter, self.link, self.snap_length);
         let is_attached = program.is_some_and(|program| self.socket.attach(&program).is_ok());
         if !is_attached {
-            self.filter = filter.to_vec();
+            self.filter = own(filter).map_err(failed("run the filter"))?;
         }
-        let failed = |what| {
-            let name = &self.name;
-            move |error| InterfaceError::of_call(name, what, error)
-        };
         if self.is_promiscuous {
             let membership = libc::packet_mreq {
                 mr_ifindex: self.index as libc::c_int,
@@ -198,7 +200,9 @@ impl Interface {
             let block = self.ring.block()?;
             let cursor = self.cursor.get_or_insert_with(|| Cursor::begin(block));
             match cursor.next(block, self.form) {
-                Some(found) if is_wanted(&found, block, &self.filter) => return Some(found),
+                Some(found) if is_wanted(&found, block, self.filter.as_ref()) => {
+                    return Some(found);
+                }
                 Some(_) => {}
                 None => {
                     // Packets are left only if a length in the block is wrong.
@@ -293,15 +297,21 @@ fn geometry(ring_bytes: usize) -> (usize, usize) {
     ((ring_bytes / block_bytes).clamp(BLOCKS_MIN, blocks_max), block_bytes)
 }
 
+/// A filter that is run here. An empty one is none.
+type Filter = Program<Box<[Instruction]>>;
+
+fn own(filter: &[Instruction]) -> io::Result<Option<Filter>> {
+    let filter = (!filter.is_empty()).then(|| Program::new(filter.into())).transpose();
+    filter.map_err(|refusal| io::Error::new(io::ErrorKind::InvalidInput, refusal.to_string()))
+}
+
 /// What is sent over the loopback is received too; one of the two is enough, as for libpcap.
 #[inline]
-fn is_wanted(found: &Found, block: &[u8], filter: &[Instruction]) -> bool {
+fn is_wanted(found: &Found, block: &[u8], filter: Option<&Filter>) -> bool {
     if found.packet_type == libc::PACKET_OUTGOING && found.hardware == ARPHRD_LOOPBACK {
         return false;
     }
-    if filter.is_empty() {
-        return true;
-    }
+    let Some(filter) = filter else { return true };
     let bytes = block.get(found.start..).and_then(|rest| rest.get(..found.length));
-    bytes.is_some_and(|bytes| program::run(filter, bytes, found.wire_length) > 0)
+    bytes.is_some_and(|bytes| filter.run(bytes, found.wire_length) > 0)
 }

@@ -1,12 +1,23 @@
 //! The captures to be read, one after the other, in the order of argus(8).
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use panoptes_capture::{CaptureError, CaptureFile, Options, Skipped};
+use panoptes_capture::{CaptureError, CaptureFile, Frame, Options, Skipped};
 
-use super::options::Request;
+use super::auditor::Auditor;
+use super::feed::{Feed, Next};
+use super::filter::PacketFilters;
+use super::request::Request;
+use super::signals::Signals;
 use crate::exit::{Exit, Failure};
+use crate::message::Messages;
+
+/// Packets between two looks at outputs and signals.
+const PACKETS_BETWEEN: u32 = 4096;
+/// The longest wait without such a look.
+const WAIT: Duration = Duration::from_millis(20);
 
 /// The captures to be read.
 #[derive(Debug)]
@@ -16,6 +27,23 @@ pub(super) struct Captures {
     options: Options,
     /// What the captures have had that was not returned.
     skipped: Skipped,
+    pace: Option<Pace>,
+}
+
+/// An open capture.
+pub(super) enum Source {
+    File(Box<CaptureFile>),
+    /// One whose next packet may take long: it is read by a thread of its own.
+    Feed(Feed),
+}
+
+/// The speed at which captures are read.
+#[derive(Debug)]
+struct Pace {
+    /// Seconds of the captures in one second.
+    scale: f64,
+    /// When the first packet was read, and its own time.
+    start: Option<(Instant, i64)>,
 }
 
 impl Captures {
@@ -25,24 +53,83 @@ impl Captures {
             collect(folder, &mut paths)?;
         }
         paths.reverse();
-        let options = Options { as_tsh: request.as_tsh, ..Options::default() };
-        Ok(Self { paths, options, skipped: Skipped::default() })
+        let options =
+            Options { as_tsh: request.as_tsh, follow: request.follows, ..Options::default() };
+        let pace = request.time_scale.map(|scale| Pace { scale, start: None });
+        Ok(Self { paths, options, skipped: Skipped::default(), pace })
     }
 
     /// Opens the next capture.
-    pub(super) fn open(&mut self) -> Result<Option<CaptureFile>, Failure> {
+    pub(super) fn open(&mut self) -> Result<Option<Source>, Failure> {
         let Some(path) = self.paths.pop() else { return Ok(None) };
-        let opened = if path.as_os_str() == "-" {
-            CaptureFile::from_reader(io::stdin(), "standard input", &self.options)
-        } else {
-            CaptureFile::open(&path, &self.options)
-        };
-        opened.map(Some).map_err(|error| failure(&error))
+        let is_standard_input = path.as_os_str() == "-";
+        // Packets of a pipe come when they like, and those of a followed file, too.
+        let may_wait = self.options.follow || is_standard_input || !path.is_file();
+        if may_wait && (is_standard_input || path.exists()) {
+            return Ok(Some(Source::Feed(Feed::start(path, self.options.clone()))));
+        }
+        open(&path, &self.options).map(|file| Some(Source::File(Box::new(file))))
+    }
+
+    /// Reads a capture to its end, or until no more packets are needed. Whether there may be a next
+    /// one.
+    pub(super) fn read(
+        &mut self,
+        source: Source,
+        auditor: &mut Auditor,
+        filters: &mut PacketFilters,
+        signals: &mut Signals,
+        messages: &Messages,
+    ) -> Result<bool, Failure> {
+        let mut left = PACKETS_BETWEEN;
+        let mut source = source;
+        loop {
+            left = left.saturating_sub(1);
+            if left == 0 {
+                left = PACKETS_BETWEEN;
+                auditor.step(|| 0);
+                if signals.have_ended(messages) {
+                    break;
+                }
+            }
+            if auditor.has_ended() {
+                break;
+            }
+            let frame = match &mut source {
+                Source::File(file) => match file.next().map_err(|error| failure(&error))? {
+                    Some(frame) => frame,
+                    None => break,
+                },
+                Source::Feed(feed) => match feed.next(WAIT) {
+                    Next::Frame(frame) => frame,
+                    Next::Nothing => {
+                        left = 1;
+                        continue;
+                    }
+                    Next::End(result) => {
+                        result?;
+                        break;
+                    }
+                },
+            };
+            let pace = self.pace.as_mut();
+            if pace.is_some_and(|pace| !pace.wait(&frame, auditor, signals, messages)) {
+                break;
+            }
+            if filters.matches(&frame)? {
+                auditor.packet(0, &frame);
+            }
+        }
+        self.close(&source);
+        Ok(!auditor.has_ended() && !signals.have_ended(messages))
     }
 
     /// Adds what a capture has had that was not returned.
-    pub(super) fn close(&mut self, capture: &CaptureFile) {
-        let skipped = capture.skipped();
+    fn close(&mut self, source: &Source) {
+        let skipped = match source {
+            Source::File(file) => file.skipped(),
+            Source::Feed(feed) => feed.skipped(),
+        };
         let all = &mut self.skipped;
         all.unknown_records += skipped.unknown_records;
         all.oversized_packets += skipped.oversized_packets;
@@ -55,6 +142,39 @@ impl Captures {
     pub(super) const fn skipped(&self) -> Skipped {
         self.skipped
     }
+}
+
+impl Pace {
+    /// Waits until a packet's time has come. `false` if a signal ends the program.
+    fn wait(
+        &mut self,
+        frame: &Frame<'_>,
+        auditor: &mut Auditor,
+        signals: &mut Signals,
+        messages: &Messages,
+    ) -> bool {
+        let (start, first_ns) = *self.start.get_or_insert((Instant::now(), frame.time_ns));
+        let passed_s = frame.time_ns.saturating_sub(first_ns) as f64 / 1e9;
+        let due = Duration::try_from_secs_f64(passed_s / self.scale).unwrap_or_default();
+        while let Some(left) = due.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
+            auditor.step(|| 0);
+            if signals.have_ended(messages) {
+                return false;
+            }
+            std::thread::sleep(left.min(WAIT));
+        }
+        true
+    }
+}
+
+/// Opens a capture; `-` is standard input.
+pub(super) fn open(path: &Path, options: &Options) -> Result<CaptureFile, Failure> {
+    let opened = if path.as_os_str() == "-" {
+        CaptureFile::from_reader(io::stdin(), "standard input", options)
+    } else {
+        CaptureFile::open(path, options)
+    };
+    opened.map_err(|error| failure(&error))
 }
 
 /// The failure for a capture that cannot be read.

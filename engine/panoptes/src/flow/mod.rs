@@ -1,110 +1,115 @@
 //! `panoptes flow`, also when the program is called `argus`: the network flow auditor.
 //!
-//! It has the options of argus(8). This version reads capture files and writes argus records to
-//! files or to standard output. An option that argus has and this version has not ends the program
-//! with one line.
+//! It has the options of argus(8) and reads its `argus.conf`. An option that argus has and this
+//! version has not ends the program with one line.
+//!
+//! `options` and `configuration` make a `Request`. `captures` or `live` passes packets to the
+//! `Auditor`, which has the flows. Their records go to `outputs`.
 
+mod auditor;
 mod captures;
+mod configuration;
+mod devices;
+mod feed;
+mod filter;
+mod live;
 mod options;
-mod output;
+mod outputs;
+mod process;
+mod request;
+mod signals;
 
 use std::ffi::OsString;
 use std::time::SystemTime;
 
 use panoptes_capture::Skipped;
-use panoptes_decoders::packet::{self, Tunnels};
-use panoptes_flow::{Counts, Flows, Settings, Timeouts};
-use panoptes_sinks::flow::argus::{Interim, Management};
+use panoptes_flow::Counts;
 
-use self::captures::{Captures, failure};
+use self::auditor::{Auditor, management};
+use self::captures::Captures;
+use self::filter::PacketFilters;
+use self::options::Asked;
 pub(crate) use self::options::HELP;
-use self::options::{Asked, Request};
-use self::output::Outputs;
-use crate::config::LogLevel;
+use self::outputs::Outputs;
+use self::process::{Identity, SystemLog};
+use self::request::Request;
+use self::signals::Signals;
 use crate::exit::{Exit, Failure, print};
 use crate::message::Messages;
-use crate::random;
 
 /// The beginning of the help text.
 const USAGE: &str = "\
 Audit network flows: packets in, argus records out, with the options of argus(8)
 
-Usage: panoptes flow [OPTIONS] -r FILE... -w FILE
+Usage: panoptes flow [OPTIONS] [-i NAME... | -r FILE...] [-w TO [FILTER]] [- FILTER]
 
 ";
+/// The configuration that is read by default.
+const CONFIGURATION: &str = "/etc/argus.conf";
 
 /// Runs the auditor with the arguments behind its name.
 pub(crate) fn run(arguments: &[OsString]) -> Result<Exit, Failure> {
-    match options::parse(arguments)? {
-        Asked::Help => print(USAGE.as_bytes()).and_then(|_| print(HELP.as_bytes())),
-        Asked::Audit(request) => audit(&request),
+    let request = match options::parse(arguments, CONFIGURATION)? {
+        Asked::Help => return print(USAGE.as_bytes()).and_then(|_| print(HELP.as_bytes())),
+        Asked::Audit(request) => request,
+    };
+    if request.prints_filter {
+        return filter::print_program(&request);
+    }
+    if request.is_daemon && !process::is_daemon() {
+        return process::start_daemon();
+    }
+    let messages = Messages::on_stderr(signals::level(request.debug_level));
+    if request.is_daemon {
+        process::leave_session();
+    }
+    let mut signals = Signals::take(request.debug_level)?;
+    if request.reads_captures() {
+        audit_captures(&request, &mut signals, &messages)
+    } else {
+        live::audit(&request, &mut signals, &messages)
     }
 }
 
-fn audit(request: &Request) -> Result<Exit, Failure> {
+/// What a daemon does when everything is open: its starter ends, and its messages go to the
+/// system's log.
+fn go_on(request: &Request, messages: &Messages) -> Result<Messages, Failure> {
+    if !request.is_daemon {
+        return Ok(messages.clone());
+    }
+    process::report_ready()?;
+    let level = signals::level(request.debug_level);
+    Ok(SystemLog::open()
+        .map_or_else(|| messages.clone(), |log| Messages::new(Box::new(log), false, level)))
+}
+
+fn audit_captures(
+    request: &Request,
+    signals: &mut Signals,
+    messages: &Messages,
+) -> Result<Exit, Failure> {
     let begin_ns = now_ns();
     let mut captures = Captures::new(request)?;
+    let mut filters = PacketFilters::new(request);
+    let identity = Identity::find(request)?;
+    let clients = outputs::listen(request)?;
     // Opened first, so that a mistake in its name leaves no output behind.
     let mut next = captures.open()?;
-    let management = Management {
-        source_id: request.records.source_id,
-        begin_ns,
-        link: 0,
-        flow_interval_s: whole_seconds(request.status_interval_ns),
-        interval_s: request.management_interval_s,
-        user_bytes: request.user_bytes as u16,
-    };
-    let mut outputs = Outputs::open(request, management)?;
-    let settings = Settings {
-        capacity: request.capacity,
-        status_interval_ns: request.status_interval_ns,
-        timeouts: Timeouts::default(),
-        has_jitter: request.has_jitter,
-        user_bytes: request.user_bytes,
-    };
-    let mut flows = Flows::new(&settings, random::hash_key());
-    let (first, last) = request.packets;
-    let mut number = 0;
-    while let Some(mut capture) = next {
-        while let Some(frame) = capture.next().map_err(|error| failure(&error))? {
-            number += 1;
-            if number > last || outputs.has_ended() {
-                break;
-            }
-            if number < first {
-                continue;
-            }
-            // Some captures have a length on the wire that is too small.
-            let length = frame.wire_length.max(frame.bytes.len() as u32);
-            let packet = packet::decode(frame.link, frame.bytes, length, Tunnels::Declared);
-            flows.packet(&packet, frame.time_ns, length, &mut outputs);
-        }
-        captures.close(&capture);
-        let has_ended = number >= last || outputs.has_ended();
-        next = if has_ended { None } else { captures.open()? };
+    identity.assume()?;
+    let messages = &go_on(request, messages)?;
+    let outputs = Outputs::open(request, management(request, begin_ns, 0), clients, messages)?;
+    let mut auditor = Auditor::new(request, outputs, begin_ns);
+    while let Some(source) = next {
+        let goes_on = captures.read(source, &mut auditor, &mut filters, signals, messages)?;
+        next = if goes_on { captures.open()? } else { None };
     }
-    flows.finish(&mut outputs);
-    let counts = flows.counts();
-    let narrow = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
-    let exit = outputs.finish(&Interim {
-        since_ns: begin_ns,
-        now_ns: now_ns(),
-        sequence: flows.last_sequence(),
-        packets: counts.packets,
-        bytes: counts.bytes,
-        records: narrow(counts.records),
-        flows: narrow(counts.flows),
-        dropped: 0,
-        tracked: narrow(counts.tracked),
-        clients: 0,
-    })?;
-    report_losses(captures.skipped(), counts);
-    Ok(exit)
+    let (counts, exit) = auditor.finish(0);
+    report_losses(captures.skipped(), counts, messages);
+    exit
 }
 
-/// Reports on stderr what no record has.
-fn report_losses(skipped: Skipped, counts: Counts) {
-    let messages = Messages::on_stderr(LogLevel::default());
+/// Reports what no record has.
+fn report_losses(skipped: Skipped, counts: Counts, messages: &Messages) {
     let warn = |count: u64, what: &str| {
         if count > 0 {
             messages.warning(format_args!("{count} {what}"));
@@ -135,8 +140,4 @@ fn report_losses(skipped: Skipped, counts: Counts) {
 fn now_ns() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
-}
-
-fn whole_seconds(time_ns: i64) -> u16 {
-    u16::try_from(time_ns / 1_000_000_000).unwrap_or(u16::MAX)
 }

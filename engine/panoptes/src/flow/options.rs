@@ -2,25 +2,38 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal as _};
-use std::net::{IpAddr, ToSocketAddrs};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
 
-use panoptes_sinks::flow::argus::{Options, SourceId};
-
-use crate::exit::{Exit, Failure};
+use super::request::{Request, Target, mistake, number, range, source_id};
+use super::{configuration, devices};
+use crate::exit::Failure;
 
 /// The options, for the help text and for the manual.
 pub(crate) const HELP: &str = "\
 Input:
+  -i NAME...  Audit these network interfaces, as one link; `-i NAME/ID` gives records this id; also
+              `ind:A/ID,B/ID` (flows of their own, as with several -i), `dup:A,B/ID`, `bond:A,B/ID`,
+              `all`, `any`; without -i and -r: the first interface that is up
+  -p          Leave interfaces out of promiscuous mode
+  -s BYTES    Take this many bytes of each packet (256)
   -r FILE...  Read these captures, in the order of their names; `-` is standard input. Formats:
               pcap, pcapng, snoop, ERF; plain, or compressed by gzip, xz, zstd or lz4
   -R FOLDER   Read all files below this folder, in order; without a folder: see -R below
   -t          The captures are TSH
+  -f          At the end of a capture, wait for more
+  -T FACTOR   Read captures at the speed of their time stamps, times this factor
   -N COUNT    Read this many packets; FIRST-LAST reads that range, both included
+  - FILTER    Only packets that match this expression of pcap-filter(7), the last argument
+  -O          Leave the filter's program unoptimised
+  -b          Print the filter's program and end
 
 Output:
-  -w FILE     Append argus records to this file; `-` is standard output; may be repeated
+  -w TO       Append argus records to this file; `-` is standard output; argus-udp://HOST[:PORT]
+              sends each as a datagram; may be repeated
+  -w TO FILTER  Only records that match this expression of ra(1)
+  -P PORT     Let clients connect at this port; argus clients try 561. Not with -r, but for -T
+  -B ADDRESS  ... at these addresses only, separated by commas
+  --allow NETWORK  ... from these networks only, separated by commas
   -e ID       Identify this sensor: a number, an IPv4 address, a host's name, or '\"text\"' with up
               to four characters
   -S SECONDS  Report each flow at this interval; may be a fraction (5)
@@ -33,72 +46,29 @@ Records:
   -R          Add what response times derive from; records always have it
   -U BYTES    Add the first bytes of the data of both ends
   -Z          Add the sizes of the smallest and of the largest packets
-  --flows N   Track this many flows at once (1000000)
+  --flows N   Track this many flows at once, in each group of interfaces (1000000)
 
-  -X          Ignore what configuration files set before this option
+Process:
+  -d          Run as a daemon
+  -c FOLDER   Make this folder the root of all paths, once interfaces and ports are open
+  -u USER     ... and become this user
+  -g GROUP    ... and this group
+  -F FILE     Read this configuration (argus.conf), not /etc/argus.conf; later options override it
+  -X          Read no configuration, and forget what options before this one have set
+  -D LEVEL    Print messages of this level (1 to 8); SIGUSR1 raises it, SIGUSR2 makes it 0
   -h          Print this help
 
-Not built yet: -b -B -c -C -d -D -f -F -g -i -O -P -p -s -T -u, filters, and streams (`-w
-argus-udp://`). No configuration file is read.
+SIGHUP, SIGINT and SIGTERM end the program; it writes all active flows first.
+Not built yet: -C, `-r cisco:FILE`.
 
-Exit codes: 0 done, 2 wrong command line, 65 a capture is damaged, 66 it can't be opened, 74 output
-failed, 77 permission denied.
+Exit codes: 0 done, 2 wrong command line, 65 a capture is damaged, 66 a source can't be opened, 74
+output failed, 77 permission denied, 78 the configuration is wrong.
 ";
-
-/// The status interval of argus in seconds (`ARGUS_FARSTATUSTIMER`).
-const STATUS_INTERVAL_NS: i64 = 5_000_000_000;
-/// That of management records, as argus(8) documents it.
-const MANAGEMENT_INTERVAL_S: u16 = 300;
-/// The most bytes of data that are kept of each end: argus's largest packet.
-const USER_BYTES_MAX: usize = 0xffff;
-/// Flows that are tracked at once.
-const CAPACITY: usize = 1_000_000;
 
 /// What the user wants.
 pub(super) enum Asked {
     Help,
-    Audit(Request),
-}
-
-/// What to read, what to write.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Request {
-    pub(super) captures: Vec<PathBuf>,
-    pub(super) folders: Vec<PathBuf>,
-    pub(super) outputs: Vec<PathBuf>,
-    /// Numbers of the first and of the last packet to be read, from 1 on.
-    pub(super) packets: (u64, u64),
-    pub(super) status_interval_ns: i64,
-    pub(super) management_interval_s: u16,
-    pub(super) records: Options,
-    pub(super) has_jitter: bool,
-    pub(super) user_bytes: usize,
-    pub(super) capacity: usize,
-    /// Captures are TSH, which has no mark of its own.
-    pub(super) as_tsh: bool,
-}
-
-impl Default for Request {
-    fn default() -> Self {
-        Self {
-            captures: Vec::new(),
-            folders: Vec::new(),
-            outputs: Vec::new(),
-            packets: (1, u64::MAX),
-            status_interval_ns: STATUS_INTERVAL_NS,
-            management_interval_s: MANAGEMENT_INTERVAL_S,
-            records: Options::default(),
-            has_jitter: false,
-            user_bytes: 0,
-            capacity: CAPACITY,
-            as_tsh: false,
-        }
-    }
-}
-
-/// A mistake on the command line.
-fn mistake(what: impl Into<String>) -> Failure {
-    Failure::new(Exit::Usage, what)
+    Audit(Box<Request>),
 }
 
 /// The arguments that are left.
@@ -114,39 +84,86 @@ impl<'a> Rest<'a> {
     }
 
     /// The value of an option: what follows its letter, or the next argument.
-    fn value(&mut self, letter: u8, attached: &'a [u8]) -> Result<&'a OsStr, Failure> {
+    fn value(&mut self, option: &str, attached: &'a [u8]) -> Result<&'a OsStr, Failure> {
         if !attached.is_empty() {
             return Ok(OsStr::from_bytes(attached));
         }
         let next = self.arguments.next().map(OsString::as_os_str);
-        next.ok_or_else(|| mistake(format!("-{} needs a value", char::from(letter))))
+        next.ok_or_else(|| mistake(format!("{option} needs a value")))
     }
 }
 
-/// Reads the arguments behind the program's name.
-pub(super) fn parse(arguments: &[OsString]) -> Result<Asked, Failure> {
+/// What options of the command line replace of a configuration, when the first one comes.
+#[derive(Default)]
+struct Replaced {
+    streams: bool,
+    outputs: bool,
+}
+
+/// Reads the arguments behind the program's name. `default` is the configuration that is read
+/// unless -X or -F is there.
+pub(super) fn parse(arguments: &[OsString], default: &str) -> Result<Asked, Failure> {
     let mut request = Request::default();
+    if !names_configuration(arguments) {
+        configuration::read_if_there(default, &mut request)?;
+    }
+    let mut replaced = Replaced::default();
     let mut rest = Rest { arguments: arguments.iter().peekable() };
     while let Some(argument) = rest.arguments.next() {
         match argument.as_bytes() {
-            b"-" | b"--" => {
-                if rest.arguments.peek().is_some() {
-                    return Err(Failure::not_built("a filter of packets"));
-                }
-            }
+            b"-" | b"--" => set_filter(&mut request, rest.arguments.by_ref())?,
             b"-h" | b"--help" => return Ok(Asked::Help),
             b"--flows" => {
-                let value = rest.value(b'-', &[])?;
-                request.capacity = number(value, "--flows", 1, (1 << 26) - 2)? as usize;
+                let value = text(rest.value("--flows", &[])?, "--flows")?;
+                request.capacity = number("--flows", value, 1, (1 << 26) - 2)? as usize;
+            }
+            b"--allow" => {
+                let value = text(rest.value("--allow", &[])?, "--allow")?;
+                let access = value.parse().map_err(|why| mistake(format!("--allow: {why}")))?;
+                request.access = access;
             }
             word if word.starts_with(b"--") => {
                 return Err(mistake(format!("unknown option `{}`", argument.display())));
             }
-            [b'-', letters @ ..] => read_letters(letters, &mut rest, &mut request)?,
-            _ => return Err(Failure::not_built("a filter of packets")),
+            [b'-', letters @ ..] => {
+                read_letters(letters, &mut rest, &mut request, &mut replaced)?;
+            }
+            _ => {
+                let words = std::iter::once(argument).chain(rest.arguments.by_ref());
+                set_filter(&mut request, words)?;
+            }
         }
     }
-    check(request).map(Asked::Audit)
+    check(request).map(|request| Asked::Audit(Box::new(request)))
+}
+
+/// Whether an option decides which configuration is read.
+fn names_configuration(arguments: &[OsString]) -> bool {
+    let end = arguments.iter().position(|word| word == "-" || word == "--");
+    let options = &arguments[..end.unwrap_or(arguments.len())];
+    options.iter().any(|word| match word.as_bytes() {
+        [b'-', letters @ ..] if !letters.starts_with(b"-") => {
+            let flags = letters.split(|letter| VALUED.contains(letter)).next();
+            let has = |letter: u8| flags.is_some_and(|flags| flags.contains(&letter));
+            has(b'X') || letters.first() == Some(&b'F')
+        }
+        _ => false,
+    })
+}
+
+/// Letters that have a value.
+const VALUED: &[u8] = b"BcDeFgiMNPrSsTuUw";
+
+/// The rest of the command line is the filter of packets.
+fn set_filter<'a>(
+    request: &mut Request,
+    words: impl Iterator<Item = &'a OsString>,
+) -> Result<(), Failure> {
+    let words = words.map(|word| text(word, "a filter")).collect::<Result<Vec<_>, _>>()?;
+    if !words.is_empty() {
+        request.filter = Some(words.join(" "));
+    }
+    Ok(())
 }
 
 /// Reads an argument of letters: the first one that has a value takes the rest.
@@ -154,29 +171,33 @@ fn read_letters<'a>(
     mut letters: &'a [u8],
     rest: &mut Rest<'a>,
     request: &mut Request,
+    replaced: &mut Replaced,
 ) -> Result<(), Failure> {
     while let Some((&letter, attached)) = letters.split_first() {
         letters = attached;
         match letter {
             b'A' => request.records.application_bytes = true,
+            b'b' => request.prints_filter = true,
+            b'C' => return Err(Failure::not_built("-C of argus")),
+            b'd' => request.is_daemon = !request.is_daemon,
+            b'f' => request.follows = true,
             b'J' => request.has_jitter = true,
             b'm' => request.records.hardware = true,
+            b'O' => request.optimises = false,
+            b'p' => request.is_promiscuous = false,
             b'Z' => request.records.packet_sizes = true,
             b't' => request.as_tsh = true,
-            b'X' => {}
+            b'X' => request.clear(),
             b'R' => {
                 // The manual's own example has a folder here.
                 if let Some(folder) = attached.is_empty().then(|| rest.operand()).flatten() {
                     request.folders.push(folder.into());
                 }
             }
-            b'e' | b'M' | b'N' | b'r' | b'S' | b'U' | b'w' => {
-                let value = rest.value(letter, attached)?;
-                return with_value(letter, value, rest, request);
-            }
-            b'b' | b'B' | b'c' | b'C' | b'd' | b'D' | b'f' | b'F' | b'g' | b'i' | b'O' | b'P'
-            | b'p' | b's' | b'T' | b'u' => {
-                return Err(Failure::not_built(format!("-{} of argus", char::from(letter))));
+            _ if VALUED.contains(&letter) => {
+                let option = format!("-{}", char::from(letter));
+                let value = rest.value(&option, attached)?;
+                return with_value(letter, &option, value, rest, request, replaced);
             }
             _ => {
                 let letter = char::from(letter).escape_default();
@@ -189,52 +210,103 @@ fn read_letters<'a>(
 
 fn with_value<'a>(
     letter: u8,
+    option: &str,
+    value: &'a OsStr,
+    rest: &mut Rest<'a>,
+    request: &mut Request,
+    replaced: &mut Replaced,
+) -> Result<(), Failure> {
+    if letter == b'r' {
+        return captures(value, rest, request);
+    }
+    let value = text(value, option)?;
+    match letter {
+        b'B' => request.add_bind(option, value)?,
+        b'c' => request.root = Some(value.into()),
+        b'D' => request.debug_level = number(option, value, 0, 8)? as u8,
+        b'e' => request.records.source_id = source_id(option, value)?,
+        b'F' => configuration::read(value, request)?,
+        b'g' => request.group = Some(value.to_owned()),
+        b'u' => request.user = Some(value.to_owned()),
+        b'M' => request.set_management(option, value)?,
+        b'N' => request.packets = range(option, value)?,
+        b'P' => request.set_port(option, value)?,
+        b'S' => request.set_interval(option, value)?,
+        b's' => request.set_snap_length(option, value)?,
+        b'T' => request.set_time_scale(option, value)?,
+        b'U' => request.set_user_bytes(option, value)?,
+        b'i' => {
+            if !std::mem::replace(&mut replaced.streams, true) {
+                request.streams.clear();
+            }
+            let mut words = value.to_owned();
+            while let Some(word) = rest.operand() {
+                words = format!("{words} {}", text(word, option)?);
+            }
+            request.streams.extend(devices::parse(option, &words)?);
+        }
+        _ => {
+            if !std::mem::replace(&mut replaced.outputs, true) {
+                request.outputs.clear();
+            }
+            let filter = rest.operand().map(|filter| text(filter, option)).transpose()?;
+            request.add_output(option, value, filter)?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes the captures of one `-r`.
+fn captures<'a>(
     value: &'a OsStr,
     rest: &mut Rest<'a>,
     request: &mut Request,
 ) -> Result<(), Failure> {
-    match letter {
-        b'e' => request.records.source_id = source_id(value)?,
-        b'M' => request.management_interval_s = number(value, "-M", 1, 0xffff)? as u16,
-        b'N' => request.packets = range(value)?,
-        b'S' => request.status_interval_ns = interval(value)?,
-        b'U' => request.user_bytes = number(value, "-U", 0, USER_BYTES_MAX as u64)? as usize,
-        b'w' => {
-            if value.as_bytes().windows(3).any(|part| part == b"://") {
-                return Err(Failure::not_built(format!("the stream {}", value.display())));
-            }
-            request.outputs.push(value.into());
-            if rest.operand().is_some() {
-                return Err(Failure::not_built("a filter of records behind `-w FILE`"));
-            }
+    let mut next = Some(value);
+    while let Some(file) = next {
+        match file.as_bytes().strip_prefix(b"cisco:") {
+            Some(_) => return Err(Failure::not_built("`-r cisco:`")),
+            None => request.captures.push(file.into()),
         }
-        _ => {
-            let mut next = Some(value);
-            while let Some(file) = next {
-                if file.as_bytes().starts_with(b"cisco:") {
-                    return Err(Failure::not_built("`-r cisco:`"));
-                }
-                request.captures.push(file.into());
-                next = rest.operand();
-            }
-        }
+        next = rest.operand();
     }
     Ok(())
 }
 
 /// Checks what only the whole shows.
 fn check(mut request: Request) -> Result<Request, Failure> {
-    if request.captures.is_empty() && request.folders.is_empty() {
-        return Err(mistake("nothing to read: add `-r FILE`; interfaces are not built yet"));
+    let reads_captures = request.reads_captures();
+    if reads_captures && !request.streams.is_empty() {
+        request.streams.clear();
     }
-    if request.outputs.is_empty() {
-        return Err(mistake("nowhere to write: add `-w FILE`, or `-w -` for standard output"));
+    if !reads_captures && request.follows {
+        return Err(mistake("-f is for captures: add `-r FILE`"));
     }
-    let is_on_terminal = io::stdout().is_terminal();
-    if request.outputs.iter().any(|path| path == Path::new("-")) && is_on_terminal {
+    if !reads_captures && request.time_scale.is_some() {
+        return Err(mistake("-T is for captures: add `-r FILE`"));
+    }
+    if reads_captures && request.time_scale.is_none() {
+        // argus(8): no clients and no daemon with -r.
+        (request.port, request.is_daemon) = (0, false);
+    }
+    if request.prints_filter {
+        return Ok(request);
+    }
+    if request.outputs.is_empty() && request.port == 0 {
         return Err(mistake(
-            "argus records are binary: send standard output to `ra -r -` or a file",
+            "nowhere to write: add `-w FILE`, `-w -` for standard output, or `-P 561` for clients",
         ));
+    }
+    let to_standard_output = |output: &super::request::Output| output.to == Target::StandardOutput;
+    if request.outputs.iter().any(to_standard_output) {
+        if request.is_daemon {
+            return Err(mistake("-d: a daemon has no standard output for `-w -`"));
+        }
+        if io::stdout().is_terminal() {
+            return Err(mistake(
+                "argus records are binary: send standard output to `ra -r -` or a file",
+            ));
+        }
     }
     request.captures.sort();
     Ok(request)
@@ -244,68 +316,26 @@ fn text<'a>(value: &'a OsStr, option: &str) -> Result<&'a str, Failure> {
     value.to_str().ok_or_else(|| mistake(format!("{option} needs text, not {}", value.display())))
 }
 
-fn number(value: &OsStr, option: &str, least: u64, most: u64) -> Result<u64, Failure> {
-    let number = text(value, option)?.parse().ok().filter(|number| (least..=most).contains(number));
-    let message =
-        || format!("{option} needs a number from {least} to {most}, not `{}`", value.display());
-    number.ok_or_else(|| mistake(message()))
-}
-
-/// The status interval: seconds, also a part of one.
-fn interval(value: &OsStr) -> Result<i64, Failure> {
-    let seconds = text(value, "-S")?.parse().ok();
-    let seconds = seconds.filter(|seconds| (0.001..=1e9).contains(seconds));
-    let message = || format!("-S needs seconds from 0.001 on, not `{}`", value.display());
-    let seconds: f64 = seconds.ok_or_else(|| mistake(message()))?;
-    Ok((seconds * 1e9) as i64)
-}
-
-/// `-N 27`: the first 27 packets; `-N 5-9`: the fifth to the ninth, both included.
-fn range(value: &OsStr) -> Result<(u64, u64), Failure> {
-    let words = text(value, "-N")?;
-    let (first, last) = words.split_once('-').unwrap_or(("1", words));
-    match (first.parse(), last.parse()) {
-        (Ok(first), Ok(last)) if 1 <= first && first <= last => Ok((first, last)),
-        _ => Err(mistake(format!("-N needs a count or FIRST-LAST, not `{words}`"))),
-    }
-}
-
-/// The sensor's id: a text in double quotes, an address, a number, or a host's name.
-fn source_id(value: &OsStr) -> Result<SourceId, Failure> {
-    let words = text(value, "-e")?;
-    if let Some(quoted) = words.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
-        let mut id = [0; 4];
-        let room = id.get_mut(..quoted.len()).filter(|room| !room.is_empty());
-        let message = || format!("-e: a text has one to four bytes, not `{quoted}`");
-        room.ok_or_else(|| mistake(message()))?.copy_from_slice(quoted.as_bytes());
-        return Ok(SourceId::Text(id));
-    }
-    if let Ok(number) = words.parse() {
-        return Ok(SourceId::Number(number));
-    }
-    let addresses = (words, 0).to_socket_addrs();
-    let address = addresses.ok().and_then(|mut all| {
-        all.find_map(|address| match address.ip() {
-            IpAddr::V4(address) => Some(address.to_bits()),
-            IpAddr::V6(_) => None,
-        })
-    });
-    let message =
-        || format!("-e: `{words}` is no number, IPv4 address, or name of a host with one");
-    address.map(SourceId::Address).ok_or_else(|| mistake(message()))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
+    use panoptes_sinks::flow::argus::{Options, SourceId};
+
     use super::*;
 
     fn parsed(line: &str) -> Result<Request, String> {
         let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
-        match parse(&words) {
-            Ok(Asked::Audit(request)) => Ok(request),
+        match parse(&words, "/nonexistent") {
+            Ok(Asked::Audit(request)) => Ok(*request),
             Ok(Asked::Help) => Err("help".to_owned()),
             Err(failure) => Err(failure.to_string()),
         }
+    }
+
+    fn file(path: &str, filter: Option<&str>) -> super::super::request::Output {
+        let to = Target::File(path.into());
+        super::super::request::Output { to, filter: filter.map(str::to_owned) }
     }
 
     #[test]
@@ -313,7 +343,7 @@ mod tests {
         let request = parsed("-XAJm -Z -U64 -S 0.5 -M60 -N 5-9 -e \"ab1\" -r b.pcap a.pcap -w out");
         let expected = Request {
             captures: vec!["a.pcap".into(), "b.pcap".into()],
-            outputs: vec!["out".into()],
+            outputs: vec![file("out", None)],
             packets: (5, 9),
             status_interval_ns: 500_000_000,
             management_interval_s: 60,
@@ -325,9 +355,51 @@ mod tests {
             },
             has_jitter: true,
             user_bytes: 64,
+            snap_length: 320,
             ..Request::default()
         };
         assert_eq!(request, Ok(expected));
+    }
+
+    #[test]
+    fn options_of_a_sensor_are_read() {
+        let line = "-i eth0/7 -p -s 128 -P 561 -B 127.0.0.1,::1 --allow 10.0.0.0/8 -d -c /srv \
+                    -u nobody -g nogroup -D3 -O -w a tcp -w b ether host 1:2:3:4:5:6";
+        let request = parsed(line).expect("a request");
+        let expected = Request {
+            streams: devices::parse("-i", "eth0/7").expect("an interface"),
+            is_promiscuous: false,
+            snap_length: 128,
+            port: 561,
+            bind: vec![[127, 0, 0, 1].into(), std::net::Ipv6Addr::LOCALHOST.into()],
+            access: "10.0.0.0/8".parse().expect("a network"),
+            is_daemon: true,
+            root: Some("/srv".into()),
+            user: Some("nobody".to_owned()),
+            group: Some("nogroup".to_owned()),
+            debug_level: 3,
+            optimises: false,
+            outputs: vec![file("a", Some("tcp")), file("b", Some("ether"))],
+            filter: Some("host 1:2:3:4:5:6".to_owned()),
+            ..Request::default()
+        };
+        assert_eq!(request, expected);
+    }
+
+    #[test]
+    fn a_filter_ends_the_options() {
+        let filter = |line: &str| parsed(line).expect(line).filter;
+        assert_eq!(filter("-w out - ip and not icmp").as_deref(), Some("ip and not icmp"));
+        assert_eq!(filter("-P 430 ether host (1 and 2)").as_deref(), Some("ether host (1 and 2)"));
+        assert_eq!(filter("-r a -w out -").as_deref(), None);
+        assert_eq!(filter("-r a -w out -- -x").as_deref(), Some("-x"));
+    }
+
+    #[test]
+    fn interfaces_follow_each_other() {
+        let streams = parsed("-i en0 en1 -i en2/4 -w out").expect("a request").streams;
+        let expected = ["en0 en1", "en2/4"].map(|text| devices::parse("-i", text).expect(text));
+        assert_eq!(streams, expected.concat());
     }
 
     #[test]
@@ -340,31 +412,47 @@ mod tests {
     }
 
     #[test]
-    fn ids_are_numbers_addresses_or_texts() {
-        let id = |text: &str| source_id(OsStr::new(text)).map_err(|failure| failure.to_string());
-        assert_eq!(id("7"), Ok(SourceId::Number(7)));
-        assert_eq!(id("10.1.0.1"), Ok(SourceId::Address(0x0a01_0001)));
-        assert_eq!(id("localhost"), Ok(SourceId::Address(0x7f00_0001)));
-        assert_eq!(id("\"arg1\""), Ok(SourceId::Text(*b"arg1")));
-        assert!(id("\"argus\"").is_err_and(|message| message.contains("one to four bytes")));
+    fn captures_have_no_clients_but_in_real_time() {
+        assert_eq!(parsed("-r a -w b -P 561 -d").expect("a request").port, 0);
+        let request = parsed("-r a -w b -P 561 -d -T 2").expect("a request");
+        assert_eq!((request.port, request.is_daemon, request.time_scale), (561, true, Some(2.0)));
+    }
+
+    #[test]
+    fn a_configuration_is_named_before_it_is_read() {
+        let names = |line: &str| {
+            let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+            names_configuration(&words)
+        };
+        for line in ["-X", "-AXr a", "-F x", "-w out -X", "-Fx"] {
+            assert!(names(line), "{line}");
+        }
+        for line in ["-rX", "-w out", "- -X", "-w X"] {
+            assert!(!names(line), "{line}");
+        }
     }
 
     #[test]
     fn each_mistake_has_one_line() {
         for (line, part) in [
-            ("-w out", "nothing to read"),
             ("-r a.pcap", "nowhere to write"),
             ("-r a.pcap -w", "-w needs a value"),
             ("-q", "unknown option `-q`"),
             ("--frob", "unknown option `--frob`"),
-            ("-i eth0", "-i of argus is not built yet"),
+            ("-i en0(EN10MB) -w out", "`en0(EN10MB)` is no name of an interface"),
             ("-r cisco:a.pcap -w out", "`-r cisco:` is not built yet"),
-            ("-r a.pcap -w argus-udp://", "the stream argus-udp:// is not built yet"),
-            ("-r a.pcap -w out tcp", "a filter of records behind `-w FILE` is not built yet"),
-            ("-r a.pcap -w out - tcp", "a filter of packets is not built yet"),
+            ("-r a.pcap -w http://x", "streams are argus-udp://, not `http://`"),
+            ("-f -w out", "-f is for captures"),
+            ("-T 2 -w out", "-T is for captures"),
+            ("-T fast -r a -w b", "-T needs a factor above 0, not `fast`"),
             ("-N 9-5 -r a -w b", "-N needs a count or FIRST-LAST, not `9-5`"),
             ("-S fast -r a -w b", "-S needs seconds from 0.001 on, not `fast`"),
             ("-U 70000 -r a -w b", "-U needs a number from 0 to 65535, not `70000`"),
+            ("-P 70000 -w b", "-P needs a number from 0 to 65535, not `70000`"),
+            ("-B home -w b", "-B needs addresses, not `home`"),
+            ("--allow home -w b", "--allow: `home` is no address and no network"),
+            ("-F /nonexistent/file -w b", "cannot read /nonexistent/file"),
+            ("-d -w -", "-d: a daemon has no standard output"),
             ("-h", "help"),
         ] {
             let message = parsed(line).expect_err(line);

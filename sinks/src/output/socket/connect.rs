@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::event::PollFlags;
-use rustix::io::Errno;
+use rustix::io::{Errno, ioctl_fionbio};
 use rustix::net::sockopt::{
     set_socket_keepalive, set_socket_send_buffer_size, set_tcp_keepcnt, set_tcp_keepidle,
     set_tcp_keepintvl, set_tcp_nodelay, set_tcp_user_timeout, socket_error,
@@ -58,6 +58,18 @@ const KEEPALIVE_COUNT: u32 = 3;
 /// And with data on its way: without this the kernel would try for a quarter of an hour. A peer
 /// that is stopped for longer is connected to anew.
 const USER_TIMEOUT_MS: u32 = 120_000;
+
+impl Connected {
+    /// Takes a socket that has a peer already: that of a client, or one for datagrams.
+    pub fn new(peer: Peer, socket: OwnedFd, is_stream: bool) -> io::Result<Self> {
+        ioctl_fionbio(&socket, true)?;
+        set_socket_send_buffer_size(&socket, SEND_BUFFER)?;
+        if is_stream {
+            set_patience(&socket)?;
+        }
+        Ok(Self { peer, socket, is_stream })
+    }
+}
 
 impl Connecting {
     pub fn new(peer: &Peer, Resolved(addresses): Resolved) -> Self {
@@ -126,12 +138,7 @@ impl Connecting {
         let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let socket = open(family, is_stream)?;
         if is_stream {
-            set_tcp_nodelay(&socket, true)?;
-            set_socket_keepalive(&socket, true)?;
-            set_tcp_keepidle(&socket, KEEPALIVE)?;
-            set_tcp_keepintvl(&socket, KEEPALIVE_INTERVAL)?;
-            set_tcp_keepcnt(&socket, KEEPALIVE_COUNT)?;
-            set_tcp_user_timeout(&socket, USER_TIMEOUT_MS)?;
+            set_patience(&socket)?;
         }
         match connect(&socket, &address) {
             Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => {}
@@ -175,6 +182,16 @@ fn connect_unix(path: &Path, kind: UnixKind) -> io::Result<(OwnedFd, bool)> {
     let socket = open(AddressFamily::UNIX, true)?;
     connect(&socket, &address)?;
     Ok((socket, true))
+}
+
+/// Sets how long a connection lives whose peer does not answer, and sends without delay.
+fn set_patience(socket: &OwnedFd) -> rustix::io::Result<()> {
+    set_tcp_nodelay(socket, true)?;
+    set_socket_keepalive(socket, true)?;
+    set_tcp_keepidle(socket, KEEPALIVE)?;
+    set_tcp_keepintvl(socket, KEEPALIVE_INTERVAL)?;
+    set_tcp_keepcnt(socket, KEEPALIVE_COUNT)?;
+    set_tcp_user_timeout(socket, USER_TIMEOUT_MS)
 }
 
 fn open(family: AddressFamily, is_stream: bool) -> io::Result<OwnedFd> {

@@ -1,0 +1,180 @@
+//! The auditor: packets to their flows, records to outputs, and the sensor's own state.
+
+use std::time::Instant;
+
+use panoptes_capture::Frame;
+use panoptes_decoders::packet::{self, Tunnels};
+use panoptes_flow::{Counts, Flows, Settings};
+use panoptes_sinks::flow::argus::{Interim, Management, Options};
+
+use super::outputs::Outputs;
+use super::request::Request;
+use crate::exit::{Exit, Failure};
+use crate::random;
+
+/// Everything between packets and outputs.
+#[derive(Debug)]
+pub(super) struct Auditor {
+    streams: Vec<Audited>,
+    outputs: Outputs,
+    tunnels: Tunnels,
+    /// Numbers of the first and of the last packet that counts, from 1 on.
+    packets: (u64, u64),
+    number: u64,
+    start: Instant,
+    next_step_ns: u64,
+    interval_ns: u64,
+    next_state_ns: u64,
+    /// The time of the last management record, and all that had happened by then.
+    since_ns: i64,
+    reported: Counts,
+    reported_dropped: u64,
+}
+
+/// The flows of one stream, and the options of their records.
+#[derive(Debug)]
+struct Audited {
+    flows: Flows,
+    records: Options,
+}
+
+/// How often outputs are looked at.
+const STEP_NS: u64 = 10_000_000;
+
+impl Auditor {
+    /// Makes the tables of flows: one for each stream, or one for captures.
+    pub(super) fn new(request: &Request, outputs: Outputs, begin_ns: i64) -> Self {
+        let settings = Settings {
+            capacity: request.capacity,
+            status_interval_ns: request.status_interval_ns,
+            timeouts: request.timeouts,
+            has_jitter: request.has_jitter,
+            user_bytes: request.user_bytes,
+        };
+        let ids = request.streams.iter().map(|stream| stream.source_id);
+        let no_stream = request.streams.is_empty().then_some(None);
+        let streams = ids.chain(no_stream).map(|id| Audited {
+            flows: Flows::new(&settings, random::hash_key()),
+            records: Options {
+                source_id: id.unwrap_or(request.records.source_id),
+                ..request.records
+            },
+        });
+        let discovers = request.discovers_tunnels;
+        let interval_ns = u64::from(request.management_interval_s) * 1_000_000_000;
+        Self {
+            streams: streams.collect(),
+            outputs,
+            tunnels: if discovers { Tunnels::Discover } else { Tunnels::Declared },
+            packets: request.packets,
+            number: 0,
+            start: Instant::now(),
+            next_step_ns: 0,
+            interval_ns,
+            next_state_ns: interval_ns,
+            since_ns: begin_ns,
+            reported: Counts::default(),
+            reported_dropped: 0,
+        }
+    }
+
+    /// Whether no more packets are needed.
+    pub(super) fn has_ended(&self) -> bool {
+        self.number >= self.packets.1 || self.outputs.has_ended()
+    }
+
+    /// Counts a packet of a stream.
+    #[inline]
+    pub(super) fn packet(&mut self, stream: usize, frame: &Frame<'_>) {
+        self.number += 1;
+        if self.number < self.packets.0 || self.number > self.packets.1 {
+            return;
+        }
+        // Some captures have a length on the wire that is too small.
+        let length = frame.wire_length.max(frame.bytes.len() as u32);
+        let packet = packet::decode(frame.link, frame.bytes, length, self.tunnels);
+        let audited = &mut self.streams[stream];
+        let mut recording = self.outputs.of(&audited.records);
+        audited.flows.packet(&packet, frame.time_ns, length, &mut recording);
+    }
+
+    /// Lets the time of flows pass while no packet comes. `now_ns` is the time since 1970.
+    pub(super) fn pass_time(&mut self, now_ns: i64) {
+        for audited in &mut self.streams {
+            audited.flows.pass_time_to(now_ns, &mut self.outputs.of(&audited.records));
+        }
+    }
+
+    /// Looks at the outputs, and reports the sensor's state when its time has come. `dropped` are
+    /// the packets that the sources have lost since the start.
+    pub(super) fn step(&mut self, dropped: impl FnOnce() -> u64) {
+        let now_ns = u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        if now_ns < self.next_step_ns {
+            return;
+        }
+        self.next_step_ns = now_ns + STEP_NS;
+        if now_ns >= self.next_state_ns {
+            self.next_state_ns += self.interval_ns;
+            let interim = self.interim(dropped());
+            self.outputs.report_state(&interim);
+        }
+        self.outputs.step(now_ns);
+    }
+
+    /// What all streams have counted.
+    pub(super) fn counts(&self) -> Counts {
+        let counts = self.streams.iter().map(|audited| audited.flows.counts());
+        counts.fold(Counts::default(), |sum, one| Counts {
+            packets: sum.packets + one.packets,
+            bytes: sum.bytes + one.bytes,
+            flows: sum.flows + one.flows,
+            records: sum.records + one.records,
+            evicted: sum.evicted + one.evicted,
+            unaccounted: sum.unaccounted + one.unaccounted,
+            tracked: sum.tracked + one.tracked,
+        })
+    }
+
+    /// What has happened since the last management record.
+    fn interim(&mut self, dropped: u64) -> Interim {
+        let (counts, last, now_ns) = (self.counts(), self.reported, super::now_ns());
+        let narrow = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
+        let sequences = self.streams.iter().map(|audited| audited.flows.last_sequence());
+        let interim = Interim {
+            since_ns: self.since_ns,
+            now_ns,
+            sequence: sequences.max().unwrap_or(0),
+            packets: counts.packets - last.packets,
+            bytes: counts.bytes - last.bytes,
+            records: narrow(counts.records - last.records),
+            flows: narrow(counts.flows - last.flows),
+            dropped: narrow(dropped - self.reported_dropped),
+            tracked: narrow(counts.tracked),
+            clients: narrow(self.outputs.clients() as u64),
+        };
+        (self.since_ns, self.reported, self.reported_dropped) = (now_ns, counts, dropped);
+        interim
+    }
+
+    /// Writes all flows and the last management record. What was counted, and how it went.
+    pub(super) fn finish(mut self, dropped: u64) -> (Counts, Result<Exit, Failure>) {
+        for audited in &mut self.streams {
+            audited.flows.finish(&mut self.outputs.of(&audited.records));
+        }
+        let interim = self.interim(dropped);
+        (self.counts(), self.outputs.finish(&interim))
+    }
+}
+
+/// What all management records have in common. `link` is the LINKTYPE of the first source.
+pub(super) fn management(request: &Request, begin_ns: i64, link: u16) -> Management {
+    let whole_seconds = request.status_interval_ns / 1_000_000_000;
+    Management {
+        source_id: request.records.source_id,
+        begin_ns,
+        link: u8::try_from(link).unwrap_or(0),
+        flow_interval_s: u16::try_from(whole_seconds).unwrap_or(u16::MAX),
+        interval_s: request.management_interval_s,
+        user_bytes: request.user_bytes as u16,
+    }
+}

@@ -1,0 +1,307 @@
+//! `argus.conf`: the same settings as on the command line, one `NAME=value` a line.
+//!
+//! The facts are those of argus.conf(5) and of `ArgusParseResourceFile` (`argus/argus.c` of argus
+//! 3.0.8). Each mistake is reported with its line. A variable of argus that asks for something that
+//! is not built is a mistake, unless it has the value that means nothing.
+
+use std::path::Path;
+
+use super::devices;
+use super::request::{Request, mistake, number, source_id};
+use crate::config::LogLevel;
+use crate::exit::{Exit, Failure};
+use crate::message::Messages;
+
+/// Names begin with this.
+const PREFIX: &str = "ARGUS_";
+/// Bytes that a value may have.
+const VALUE_BYTES_MAX: usize = 64 << 10;
+
+/// Variables that have no effect here: other values than these ask for something that is not
+/// built.
+const WITHOUT_EFFECT: &[(&str, &[&str])] = &[
+    ("FLOW_TYPE", &["bidirectional", "bi"]),
+    ("FLOW_KEY", &["classic_5_tuple"]),
+    ("GENERATE_START_RECORDS", &["no", "yes"]),
+    ("GENERATE_RESPONSE_TIME_DATA", &["no", "yes"]),
+    ("GENERATE_TCP_PERF_METRIC", &["yes"]),
+    ("GENERATE_BIDIRECTIONAL_TIMESTAMPS", &["no"]),
+    ("PACKET_CAPTURE_FILE", &[""]),
+    ("PACKET_CAPTURE_ON_ERROR", &["no"]),
+    ("MIN_SSF", &["", "0"]),
+    ("MAX_SSF", &["", "0"]),
+    ("COLLECTOR", &["no", ""]),
+    ("CAPTURE_FULL_CONTROL_DATA", &["no"]),
+    ("SELF_SYNCHRONIZE", &["no", "yes"]),
+    ("EVENT_DATA", &[""]),
+    ("JITTER_HISTOGRAM", &["no"]),
+    ("KEYSTROKE", &["no"]),
+    ("KEYSTROKE_CONF", &[""]),
+    ("TRACK_DUPLICATES", &["no", "yes"]),
+    ("ENV", &[""]),
+];
+
+/// Reads a configuration if it exists.
+pub(super) fn read_if_there(path: &str, request: &mut Request) -> Result<(), Failure> {
+    if Path::new(path).exists() { read(path, request) } else { Ok(()) }
+}
+
+/// Reads a configuration into the request.
+pub(super) fn read(path: &str, request: &mut Request) -> Result<(), Failure> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::io(&error, Exit::Source, format_args!("cannot read {path}")))?;
+    let mistakes = apply(&text, request);
+    let lines: Vec<_> =
+        mistakes.iter().map(|(line, mistake)| format!("{path}:{line}: {mistake}")).collect();
+    let Some((last, others)) = lines.split_last() else { return Ok(()) };
+    let messages = Messages::on_stderr(LogLevel::default());
+    for line in others {
+        messages.error(line);
+    }
+    Err(Failure::new(Exit::Configuration, last))
+}
+
+/// Applies a configuration; the mistakes, with their lines.
+fn apply(text: &str, request: &mut Request) -> Vec<(usize, String)> {
+    let mut mistakes = Vec::new();
+    let mut replaced = (false, false);
+    let mut lines = text.lines().enumerate();
+    while let Some((index, line)) = lines.next() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with(['#', '!']) {
+            continue;
+        }
+        let mut whole = line.to_owned();
+        // A filter may go on behind a backslash.
+        while whole.ends_with('\\') && whole.len() < VALUE_BYTES_MAX {
+            whole.pop();
+            let Some((_, more)) = lines.next() else { break };
+            whole.push_str(more.trim());
+        }
+        let result = split(&whole).and_then(|(name, value)| {
+            set(name, value, request, &mut replaced).map_err(|failure| failure.message)
+        });
+        if let Err(text) = result {
+            mistakes.push((index + 1, text));
+        }
+    }
+    mistakes
+}
+
+/// The name behind its prefix and the value, which may be in double quotes and may have a comment
+/// behind it.
+fn split(line: &str) -> Result<(&str, Value<'_>), String> {
+    let (name, value) = line.split_once('=').ok_or("a line is NAME=value")?;
+    let short = name.strip_prefix(PREFIX);
+    let short = short.ok_or_else(|| format!("`{name}` is no variable of argus.conf"))?;
+    let value = if let Some(quoted) = value.strip_prefix('"') {
+        let (text, _) = quoted.split_once('"').ok_or("a double quote is missing")?;
+        Value { text, is_quoted: true }
+    } else {
+        let end = [" //", "\t//"].iter().filter_map(|comment| value.find(comment)).min();
+        Value { text: value[..end.unwrap_or(value.len())].trim(), is_quoted: false }
+    };
+    Ok((short, value))
+}
+
+/// A value, and whether it was in double quotes.
+#[derive(Clone, Copy, Debug)]
+struct Value<'a> {
+    text: &'a str,
+    is_quoted: bool,
+}
+
+impl Value<'_> {
+    fn is_yes(self, name: &str) -> Result<bool, Failure> {
+        match &self.text.to_ascii_lowercase()[..] {
+            "yes" => Ok(true),
+            "no" => Ok(false),
+            _ => Err(mistake(format!("{PREFIX}{name} is `yes` or `no`, not `{}`", self.text))),
+        }
+    }
+}
+
+/// Sets one variable. `replaced` tells whether the file has named interfaces and outputs already.
+fn set(
+    name: &str,
+    value: Value<'_>,
+    request: &mut Request,
+    replaced: &mut (bool, bool),
+) -> Result<(), Failure> {
+    let what = &format!("{PREFIX}{name}");
+    let text = value.text;
+    match name {
+        "DAEMON" => request.is_daemon = value.is_yes(name)?,
+        "MONITOR_ID" if value.is_quoted => {
+            // Longer texts are cut, as argus does.
+            let end = (0..=text.len().min(4)).rev().find(|end| text.is_char_boundary(*end));
+            let id = format!("\"{}\"", &text[..end.unwrap_or(0)]);
+            request.records.source_id = source_id(what, &id)?;
+        }
+        "MONITOR_ID" => request.records.source_id = source_id(what, text)?,
+        "ACCESS_PORT" => request.set_port(what, text)?,
+        "BIND_IP" => request.add_bind(what, text)?,
+        "INTERFACE" => {
+            if !std::mem::replace(&mut replaced.0, true) {
+                request.streams.clear();
+            }
+            request.streams.extend(devices::parse(what, text)?);
+        }
+        "OUTPUT_FILE" | "OUTPUT_STREAM" => {
+            if !std::mem::replace(&mut replaced.1, true) {
+                request.outputs.clear();
+            }
+            let (to, filter) = text.split_once(' ').map_or((text, None), |(to, filter)| {
+                (to, Some(filter.trim().trim_matches('\'')).filter(|filter| !filter.is_empty()))
+            });
+            request.add_output(what, to, filter)?;
+        }
+        "SET_PID" => request.has_pid_file = value.is_yes(name)?,
+        "PID_PATH" => request.pid_folder = text.into(),
+        "GO_PROMISCUOUS" => request.is_promiscuous = value.is_yes(name)?,
+        "FLOW_STATUS_INTERVAL" => request.set_interval(what, text)?,
+        "MAR_STATUS_INTERVAL" => request.set_management(what, text)?,
+        "CAPTURE_DATA_LEN" => request.set_user_bytes(what, text)?,
+        "GENERATE_JITTER_DATA" => request.has_jitter = value.is_yes(name)?,
+        "GENERATE_MAC_DATA" => request.records.hardware = value.is_yes(name)?,
+        "GENERATE_APPBYTE_METRIC" => request.records.application_bytes = value.is_yes(name)?,
+        "GENERATE_PACKET_SIZE" => request.records.packet_sizes = value.is_yes(name)?,
+        "DEBUG_LEVEL" => request.debug_level = number(what, text, 0, 8)? as u8,
+        "FILTER_OPTIMIZER" => request.optimises = value.is_yes(name)?,
+        "FILTER" => request.filter = Some(text.to_owned()).filter(|text| !text.is_empty()),
+        "CHROOT_DIR" => request.root = Some(text.into()),
+        "SETUSER_ID" => request.user = Some(text.to_owned()),
+        "SETGROUP_ID" => request.group = Some(text.to_owned()),
+        "TUNNEL_DISCOVERY" => request.discovers_tunnels = value.is_yes(name)?,
+        "PCAP_BUF_SIZE" => request.ring_bytes = bytes(what, text)?,
+        _ => set_timeout(name, what, text, request)?,
+    }
+    Ok(())
+}
+
+fn set_timeout(name: &str, what: &str, text: &str, request: &mut Request) -> Result<(), Failure> {
+    let timeouts = &mut request.timeouts;
+    let timeout = match name {
+        // argus has one for IGMP, too; here it is that of IP.
+        "IP_TIMEOUT" | "IGMP_TIMEOUT" => &mut timeouts.ip_ns,
+        "TCP_TIMEOUT" => &mut timeouts.tcp_ns,
+        "ICMP_TIMEOUT" => &mut timeouts.icmp_ns,
+        "FRAG_TIMEOUT" => &mut timeouts.fragment_ns,
+        "ARP_TIMEOUT" => &mut timeouts.arp_ns,
+        "OTHER_TIMEOUT" => &mut timeouts.other_ns,
+        _ => return without_effect(name, what, text),
+    };
+    *timeout = number(what, text, 1, 65_534)? as i64 * 1_000_000_000;
+    Ok(())
+}
+
+fn without_effect(name: &str, what: &str, text: &str) -> Result<(), Failure> {
+    let Some((_, values)) = WITHOUT_EFFECT.iter().find(|(known, _)| *known == name) else {
+        return Err(mistake(format!("`{what}` is no variable of argus.conf")));
+    };
+    if values.contains(&&text.to_ascii_lowercase()[..]) {
+        return Ok(());
+    }
+    if matches!(name, "MIN_SSF" | "MAX_SSF") {
+        return Err(mistake(format!("{what}: SASL is not supported; set it to 0")));
+    }
+    Err(Failure::not_built(format!("{what}={text}")))
+}
+
+/// A size: a number and K, M or G, which are powers of 1000.
+fn bytes(what: &str, text: &str) -> Result<usize, Failure> {
+    let (digits, factor) = match text.as_bytes().last() {
+        Some(b'K') => (&text[..text.len() - 1], 1000),
+        Some(b'M') => (&text[..text.len() - 1], 1_000_000),
+        Some(b'G') => (&text[..text.len() - 1], 1_000_000_000),
+        _ => (text, 1),
+    };
+    Ok(number(what, digits, 1, (4 << 30) / factor)? as usize * factor as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use panoptes_sinks::flow::argus::SourceId;
+
+    use super::super::request::{Output, Target};
+    use super::*;
+
+    #[test]
+    fn variables_are_those_of_the_command_line() {
+        let text = "# a comment\n! another\n   \nARGUS_FLOW_TYPE=\"Bidirectional\"\n\
+            ARGUS_DAEMON=yes // in the background\nARGUS_MONITOR_ID=\"sensor\"\n\
+            ARGUS_ACCESS_PORT=561\nARGUS_BIND_IP=\"::1,127.0.0.1\"\nARGUS_INTERFACE=ind:a/1,b/2\n\
+            ARGUS_OUTPUT_FILE=\"/tmp/out icmp or arp\"\nARGUS_OUTPUT_STREAM=argus-udp://10.0.0.1\n\
+            ARGUS_GO_PROMISCUOUS=no\nARGUS_FLOW_STATUS_INTERVAL=0.5\nARGUS_MAR_STATUS_INTERVAL=60\n\
+            ARGUS_CAPTURE_DATA_LEN=32\nARGUS_GENERATE_JITTER_DATA=yes\n\
+            ARGUS_GENERATE_MAC_DATA=yes\nARGUS_GENERATE_APPBYTE_METRIC=yes\n\
+            ARGUS_GENERATE_PACKET_SIZE=yes\nARGUS_FILTER_OPTIMIZER=no\n\
+            ARGUS_FILTER=\"ip and \\\n   not icmp\"\nARGUS_TCP_TIMEOUT=120\nARGUS_PCAP_BUF_SIZE=2M\n\
+            ARGUS_CHROOT_DIR=/srv\nARGUS_SETUSER_ID=nobody\nARGUS_SETGROUP_ID=nogroup\n\
+            ARGUS_SET_PID=no\nARGUS_PID_PATH=/run\nARGUS_DEBUG_LEVEL=2\nARGUS_TUNNEL_DISCOVERY=yes\n";
+        let mut request = Request::default();
+        assert_eq!(apply(text, &mut request), []);
+        let mut expected = Request {
+            streams: devices::parse("-i", "ind:a/1,b/2").expect("two"),
+            outputs: vec![
+                Output {
+                    to: Target::File("/tmp/out".into()),
+                    filter: Some("icmp or arp".to_owned()),
+                },
+                Output { to: Target::Datagrams(([10, 0, 0, 1], 561).into()), filter: None },
+            ],
+            status_interval_ns: 500_000_000,
+            management_interval_s: 60,
+            has_jitter: true,
+            user_bytes: 32,
+            snap_length: 288,
+            discovers_tunnels: true,
+            filter: Some("ip and not icmp".to_owned()),
+            optimises: false,
+            is_promiscuous: false,
+            ring_bytes: 2_000_000,
+            port: 561,
+            bind: vec![std::net::Ipv6Addr::LOCALHOST.into(), [127, 0, 0, 1].into()],
+            is_daemon: true,
+            has_pid_file: false,
+            pid_folder: "/run".into(),
+            root: Some("/srv".into()),
+            user: Some("nobody".to_owned()),
+            group: Some("nogroup".to_owned()),
+            debug_level: 2,
+            ..Request::default()
+        };
+        expected.timeouts.tcp_ns = 120_000_000_000;
+        let records = &mut expected.records;
+        records.source_id = SourceId::Text(*b"sens");
+        (records.application_bytes, records.hardware, records.packet_sizes) = (true, true, true);
+        assert_eq!(request, expected);
+    }
+
+    #[test]
+    fn mistakes_have_their_lines() {
+        let text = "ARGUS_DAEMON=perhaps\n\nARGUS_DEAMON=yes\nARGUS_MONITOR_ID=\"a\nRA_FILTER=x\n\
+            ARGUS_MIN_SSF=40\nARGUS_KEYSTROKE=yes\nwords\nARGUS_TCP_TIMEOUT=0\n";
+        let mistakes = apply(text, &mut Request::default());
+        let expected = [
+            (1, "ARGUS_DAEMON is `yes` or `no`, not `perhaps`"),
+            (3, "`ARGUS_DEAMON` is no variable of argus.conf"),
+            (4, "a double quote is missing"),
+            (5, "`RA_FILTER` is no variable of argus.conf"),
+            (6, "ARGUS_MIN_SSF: SASL is not supported; set it to 0"),
+            (7, "ARGUS_KEYSTROKE=yes is not built yet"),
+            (8, "a line is NAME=value"),
+            (9, "ARGUS_TCP_TIMEOUT needs a number from 1 to 65534, not `0`"),
+        ];
+        assert_eq!(mistakes, expected.map(|(line, text)| (line, text.to_owned())));
+    }
+
+    #[test]
+    fn texts_of_any_length_are_ids() {
+        for (text, id) in [("ab", *b"ab\0\0"), ("en0é5", *b"en0\0"), ("sensor", *b"sens")] {
+            let mut request = Request::default();
+            assert_eq!(apply(&format!("ARGUS_MONITOR_ID=\"{text}\""), &mut request), []);
+            assert_eq!(request.records.source_id, SourceId::Text(id), "{text}");
+        }
+    }
+}

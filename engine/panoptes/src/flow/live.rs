@@ -1,0 +1,237 @@
+//! Live interfaces: their packets to the auditor, until a signal ends the program.
+//!
+//! One thread reads all interfaces in turn. It waits only when none has a packet. An interface that
+//! goes away is opened again when it is back.
+
+use std::os::fd::AsFd as _;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use panoptes_capture::Skipped;
+use panoptes_interface::{Interface, InterfaceError, Options, all, default_name};
+
+use super::auditor::{Auditor, management};
+use super::devices::{self, Stream};
+use super::filter::PacketFilters;
+use super::outputs::{self, Outputs};
+use super::process::{Identity, PidFile};
+use super::request::Request;
+use super::signals::Signals;
+use crate::exit::{Exit, Failure};
+use crate::message::Messages;
+
+/// Packets that one interface may pass on before the next one has its turn.
+const PACKETS_IN_TURN: u32 = 4096;
+/// The longest wait for packets, in milliseconds: clients are served in between.
+const WAIT_MS: u16 = 20;
+/// How often interfaces are looked at.
+const CHECK: Duration = Duration::from_secs(1);
+/// How long packets may lie in a ring before they are read. Time passes for flows with this delay.
+const DELAY_NS: i64 = 100_000_000;
+
+/// An interface of a stream.
+struct Source {
+    stream: usize,
+    options: Options,
+    /// `None` while it is away.
+    interface: Option<Interface>,
+    /// Packets that were lost before it was opened again.
+    lost_before: u64,
+}
+
+/// Audits network interfaces until a signal ends the program.
+pub(super) fn audit(
+    request: &Request,
+    signals: &mut Signals,
+    messages: &Messages,
+) -> Result<Exit, Failure> {
+    let begin_ns = super::now_ns();
+    let request = &Request { streams: streams(request)?, ..request.clone() };
+    let mut filters = PacketFilters::new(request);
+    let mut sources = open_all(request, &mut filters, messages)?;
+    let identity = Identity::find(request)?;
+    let clients = outputs::listen(request)?;
+    let name = &sources[0].options.name;
+    let has_pid_file = request.is_daemon && request.has_pid_file;
+    let _pid_file = has_pid_file.then(|| PidFile::make(&request.pid_folder, name)).transpose()?;
+    identity.assume()?;
+    let messages = &super::go_on(request, messages)?;
+    let link = sources[0].interface.as_ref().map_or(0, Interface::link);
+    let outputs = Outputs::open(request, management(request, begin_ns, link), clients, messages)?;
+    let mut auditor = Auditor::new(request, outputs, begin_ns);
+    let mut last_check = Instant::now();
+    while !auditor.has_ended() && !signals.have_ended(messages) {
+        let mut is_idle = true;
+        for source in &mut sources {
+            is_idle &= !source.read(&mut auditor);
+        }
+        auditor.step(|| dropped(&mut sources));
+        if is_idle {
+            auditor.pass_time(super::now_ns() - DELAY_NS);
+            wait(&sources, signals);
+        }
+        if last_check.elapsed() >= CHECK {
+            last_check = Instant::now();
+            for source in &mut sources {
+                source.check(&mut filters, messages);
+            }
+        }
+    }
+    let dropped = dropped(&mut sources);
+    let (counts, exit) = auditor.finish(dropped);
+    super::report_losses(Skipped::default(), counts, messages);
+    if dropped > 0 {
+        let all = counts.packets + dropped;
+        messages.warning(format_args!("{dropped} of {all} packets were lost: they came too fast"));
+    }
+    exit
+}
+
+/// The streams, with names of interfaces for `all` and for none.
+fn streams(request: &Request) -> Result<Vec<Stream>, Failure> {
+    let failed =
+        |error: &std::io::Error| Failure::io(error, Exit::Source, "cannot list the interfaces");
+    if request.streams.is_empty() {
+        let name = default_name().map_err(|error| failed(&error))?;
+        let missing = || Failure::new(Exit::Source, "no network interface is up: name one with -i");
+        let name = name.ok_or_else(missing)?;
+        return Ok(vec![Stream { interfaces: vec![name], source_id: None }]);
+    }
+    let mut streams = Vec::new();
+    for stream in &request.streams {
+        if stream.interfaces != [devices::ALL] {
+            streams.push(stream.clone());
+            continue;
+        }
+        // The loopback interface only if it is named: argus.conf(5).
+        let devices = all().map_err(|error| failed(&error))?;
+        let devices = devices.into_iter().filter(|device| device.is_up && device.name != "lo");
+        streams.extend(devices.map(|device| Stream { interfaces: vec![device.name], ..*stream }));
+    }
+    if streams.is_empty() {
+        return Err(Failure::new(Exit::Source, "no network interface is up"));
+    }
+    Ok(streams)
+}
+
+/// Opens all interfaces, and begins to receive.
+fn open_all(
+    request: &Request,
+    filters: &mut PacketFilters,
+    messages: &Messages,
+) -> Result<Vec<Source>, Failure> {
+    let mut sources = Vec::new();
+    for (stream, named) in request.streams.iter().enumerate() {
+        for name in &named.interfaces {
+            let options = Options {
+                name: name.clone(),
+                promiscuous: request.is_promiscuous,
+                snap_length: request.snap_length,
+                ring_bytes: request.ring_bytes,
+                hardware_time: true,
+                ..Options::default()
+            };
+            let opened = Interface::open(&options).map_err(|error| failure(&error))?;
+            let mut source = Source { stream, options, interface: Some(opened), lost_before: 0 };
+            match source.start(filters)? {
+                Ok(()) => messages.info(format_args!("{name}: auditing")),
+                Err(error) => messages.warning(error),
+            }
+            sources.push(source);
+        }
+    }
+    Ok(sources)
+}
+
+impl Source {
+    /// Begins to receive; the inner error is that of an interface that is down.
+    fn start(
+        &mut self,
+        filters: &mut PacketFilters,
+    ) -> Result<Result<(), InterfaceError>, Failure> {
+        let Some(interface) = &mut self.interface else { return Ok(Ok(())) };
+        let program = filters.of_interface(interface.link(), self.options.snap_length)?;
+        match interface.start(program) {
+            Err(error @ InterfaceError::Down { .. }) => Ok(Err(error)),
+            result => result.map(Ok).map_err(|error| failure(&error)),
+        }
+    }
+
+    /// Passes packets on, as many as may be in turn. Whether there was one.
+    fn read(&mut self, auditor: &mut Auditor) -> bool {
+        let Some(interface) = &mut self.interface else { return false };
+        let mut has_read = false;
+        for _ in 0..PACKETS_IN_TURN {
+            let Some(frame) = interface.next() else { break };
+            has_read = true;
+            auditor.packet(self.stream, &frame);
+        }
+        has_read
+    }
+
+    /// Looks whether the interface is still there, and opens it again if it has come back.
+    fn check(&mut self, filters: &mut PacketFilters, messages: &Messages) {
+        let Some(interface) = &mut self.interface else {
+            return self.reopen(filters, messages);
+        };
+        match interface.check() {
+            Err(error @ InterfaceError::Removed { .. }) => {
+                messages.error(error);
+                self.lost_before += interface.losses().dropped;
+                self.interface = None;
+            }
+            Err(error) => messages.warning(error),
+            Ok(()) => {}
+        }
+    }
+
+    /// Opens the interface again if there is one of this name.
+    fn reopen(&mut self, filters: &mut PacketFilters, messages: &Messages) {
+        let Ok(interface) = Interface::open(&self.options) else { return };
+        self.interface = Some(interface);
+        match self.start(filters) {
+            Ok(Ok(())) => messages.info(format_args!("{}: auditing again", self.options.name)),
+            Ok(Err(error)) => messages.warning(error),
+            Err(failure) => messages.error(failure),
+        }
+    }
+}
+
+/// Packets that all interfaces have lost since the start.
+fn dropped(sources: &mut [Source]) -> u64 {
+    let lost = |source: &mut Source| {
+        let now = source.interface.as_mut().map_or(0, |interface| interface.losses().dropped);
+        source.lost_before + now
+    };
+    sources.iter_mut().map(lost).sum()
+}
+
+/// Waits for packets or for a signal.
+fn wait(sources: &[Source], signals: &Signals) {
+    let interfaces = sources.iter().filter_map(|source| source.interface.as_ref());
+    let interfaces = interfaces.map(|interface| PollFd::new(interface.as_fd(), PollFlags::POLLIN));
+    let mut polled: Vec<_> = interfaces.collect();
+    polled.push(PollFd::new(signals.descriptor(), PollFlags::POLLIN));
+    let begin = Instant::now();
+    // An error here is an interrupted wait, the same as no packet.
+    let _ = poll(&mut polled, PollTimeout::from(WAIT_MS));
+    // An interface in trouble is always ready, until it is looked at.
+    let is_trouble = polled.iter().any(|one| {
+        one.revents()
+            .is_some_and(|events| events.intersects(PollFlags::POLLERR | PollFlags::POLLHUP))
+    });
+    if is_trouble {
+        std::thread::sleep(
+            Duration::from_millis(u64::from(WAIT_MS)).saturating_sub(begin.elapsed()),
+        );
+    }
+}
+
+/// The failure for an interface that cannot be opened.
+fn failure(error: &InterfaceError) -> Failure {
+    let exit = match error {
+        InterfaceError::Permission { .. } => Exit::Permission,
+        _ => Exit::Source,
+    };
+    Failure::new(exit, error.to_string())
+}

@@ -1,0 +1,337 @@
+//! What the user wants: one structure for the options of the command line and for `argus.conf`.
+//!
+//! The functions that read values are shared, so that both have the same mistakes in the same
+//! words. `what` is the name of the option or of the variable.
+
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+
+use panoptes_flow::Timeouts;
+use panoptes_sinks::flow::argus::{Options, SourceId};
+use panoptes_sinks::flow::output::{Access, PORT};
+
+use super::devices::Stream;
+use crate::exit::{Exit, Failure};
+
+/// The status interval of argus in seconds (`ARGUS_FARSTATUSTIMER`).
+const STATUS_INTERVAL_NS: i64 = 5_000_000_000;
+/// That of management records, as argus(8) documents it.
+const MANAGEMENT_INTERVAL_S: u16 = 300;
+/// The most bytes of data that are kept of each end: argus's largest packet.
+const USER_BYTES_MAX: u64 = 0xffff;
+/// The largest snap length of libpcap.
+const SNAP_LENGTH_MAX: u64 = 0x4_0000;
+/// Headers of all layers that are decoded, with their options, almost always fit into this.
+const SNAP_LENGTH: u32 = 256;
+/// Flows that are tracked at once.
+const CAPACITY: usize = 1_000_000;
+
+/// What to read, what to write.
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of argus")]
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Request {
+    pub(super) captures: Vec<PathBuf>,
+    pub(super) folders: Vec<PathBuf>,
+    /// Captures have exports of NetFlow, IPFIX or sFlow: `-r cisco:FILE`.
+    pub(super) cisco: Vec<PathBuf>,
+    pub(super) streams: Vec<Stream>,
+    pub(super) outputs: Vec<Output>,
+    /// Numbers of the first and of the last packet to be read, from 1 on.
+    pub(super) packets: (u64, u64),
+    pub(super) status_interval_ns: i64,
+    pub(super) management_interval_s: u16,
+    pub(super) records: Options,
+    pub(super) has_jitter: bool,
+    pub(super) user_bytes: usize,
+    pub(super) capacity: usize,
+    pub(super) timeouts: Timeouts,
+    /// Tunnels that a UDP port suggests are opened.
+    pub(super) discovers_tunnels: bool,
+    /// Captures are TSH, which has no mark of its own.
+    pub(super) as_tsh: bool,
+    /// At the end of a capture, wait for more.
+    pub(super) follows: bool,
+    /// How many seconds of a capture pass in one second.
+    pub(super) time_scale: Option<f64>,
+    /// The filter of packets, and whether libpcap optimises it.
+    pub(super) filter: Option<String>,
+    pub(super) optimises: bool,
+    /// Print the filter's program and end.
+    pub(super) prints_filter: bool,
+    pub(super) is_promiscuous: bool,
+    pub(super) snap_length: u32,
+    pub(super) ring_bytes: usize,
+    /// Where clients connect; port 0 for nowhere.
+    pub(super) port: u16,
+    pub(super) bind: Vec<IpAddr>,
+    pub(super) access: Access,
+    pub(super) is_daemon: bool,
+    pub(super) has_pid_file: bool,
+    pub(super) pid_folder: PathBuf,
+    pub(super) root: Option<PathBuf>,
+    pub(super) user: Option<String>,
+    pub(super) group: Option<String>,
+    pub(super) debug_level: u8,
+}
+
+impl Default for Request {
+    fn default() -> Self {
+        Self {
+            captures: Vec::new(),
+            folders: Vec::new(),
+            cisco: Vec::new(),
+            streams: Vec::new(),
+            outputs: Vec::new(),
+            packets: (1, u64::MAX),
+            status_interval_ns: STATUS_INTERVAL_NS,
+            management_interval_s: MANAGEMENT_INTERVAL_S,
+            records: Options::default(),
+            has_jitter: false,
+            user_bytes: 0,
+            capacity: CAPACITY,
+            timeouts: Timeouts::default(),
+            discovers_tunnels: false,
+            as_tsh: false,
+            follows: false,
+            time_scale: None,
+            filter: None,
+            optimises: true,
+            prints_filter: false,
+            is_promiscuous: true,
+            snap_length: SNAP_LENGTH,
+            ring_bytes: 32 << 20,
+            port: 0,
+            bind: Vec::new(),
+            access: Access::default(),
+            is_daemon: false,
+            has_pid_file: true,
+            pid_folder: "/var/run".into(),
+            root: None,
+            user: None,
+            group: None,
+            debug_level: 0,
+        }
+    }
+}
+
+/// An output and the filter of its records.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Output {
+    pub(super) to: Target,
+    pub(super) filter: Option<String>,
+}
+
+/// Where records go.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Target {
+    StandardOutput,
+    File(PathBuf),
+    /// One record in each datagram.
+    Datagrams(SocketAddr),
+}
+
+impl Request {
+    /// `-X`: forgets what a configuration or earlier options have set, but for what to read and for
+    /// how the process runs (`clearArgusConfiguration`, `argus/argus.c`).
+    pub(super) fn clear(&mut self) {
+        let old = std::mem::take(self);
+        *self = Self {
+            captures: old.captures,
+            folders: old.folders,
+            cisco: old.cisco,
+            packets: old.packets,
+            as_tsh: old.as_tsh,
+            follows: old.follows,
+            time_scale: old.time_scale,
+            prints_filter: old.prints_filter,
+            root: old.root,
+            user: old.user,
+            group: old.group,
+            debug_level: old.debug_level,
+            ..Self::default()
+        };
+    }
+
+    /// Whether captures are read, and no interfaces.
+    pub(super) fn reads_captures(&self) -> bool {
+        !(self.captures.is_empty() && self.folders.is_empty() && self.cisco.is_empty())
+    }
+
+    /// `-U`: bytes of data, for which packets must be long enough.
+    pub(super) fn set_user_bytes(&mut self, what: &str, text: &str) -> Result<(), Failure> {
+        let bytes = number(what, text, 0, USER_BYTES_MAX)?;
+        self.user_bytes = bytes as usize;
+        self.snap_length = self.snap_length.max(SNAP_LENGTH + bytes as u32);
+        Ok(())
+    }
+
+    /// `-s`: bytes of each packet.
+    pub(super) fn set_snap_length(&mut self, what: &str, text: &str) -> Result<(), Failure> {
+        self.snap_length = match number(what, text, 0, SNAP_LENGTH_MAX)? {
+            // As for libpcap.
+            0 => SNAP_LENGTH_MAX as u32,
+            length => length as u32,
+        };
+        Ok(())
+    }
+
+    /// `-S`: seconds, also a part of one.
+    pub(super) fn set_interval(&mut self, what: &str, text: &str) -> Result<(), Failure> {
+        let seconds = text.parse().ok().filter(|seconds| (0.001..=1e9).contains(seconds));
+        let message = || format!("{what} needs seconds from 0.001 on, not `{text}`");
+        let seconds: f64 = seconds.ok_or_else(|| mistake(message()))?;
+        self.status_interval_ns = (seconds * 1e9) as i64;
+        Ok(())
+    }
+
+    /// `-M`: seconds.
+    pub(super) fn set_management(&mut self, what: &str, text: &str) -> Result<(), Failure> {
+        self.management_interval_s = number(what, text, 1, 0xffff)? as u16;
+        Ok(())
+    }
+
+    /// `-T`: seconds of the capture in one second.
+    pub(super) fn set_time_scale(&mut self, what: &str, text: &str) -> Result<(), Failure> {
+        let scale = text.parse().ok().filter(|scale| (1e-6..=1e6).contains(scale));
+        let message = || format!("{what} needs a factor above 0, not `{text}`");
+        self.time_scale = Some(scale.ok_or_else(|| mistake(message()))?);
+        Ok(())
+    }
+
+    /// `-P`: the port for clients.
+    pub(super) fn set_port(&mut self, what: &str, text: &str) -> Result<(), Failure> {
+        self.port = number(what, text, 0, 0xffff)? as u16;
+        Ok(())
+    }
+
+    /// `-B`: addresses at which clients connect.
+    pub(super) fn add_bind(&mut self, what: &str, text: &str) -> Result<(), Failure> {
+        for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+            match word.parse() {
+                Ok(address) => self.bind.push(address),
+                Err(_) if word == "any" => self.bind.clear(),
+                Err(_) => {
+                    return Err(mistake(format!("{what} needs addresses, not `{word}`")));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// `-w`: a file, standard output or a stream, and its filter.
+    pub(super) fn add_output(
+        &mut self,
+        what: &str,
+        to: &str,
+        filter: Option<&str>,
+    ) -> Result<(), Failure> {
+        let to = match to.split_once("://") {
+            None if to == "-" => Target::StandardOutput,
+            None => Target::File(to.into()),
+            Some(("argus-udp" | "udp", host)) => Target::Datagrams(address(what, host)?),
+            Some((scheme, _)) => {
+                return Err(mistake(format!(
+                    "{what}: streams are argus-udp://, not `{scheme}://`"
+                )));
+            }
+        };
+        self.outputs.push(Output { to, filter: filter.map(str::to_owned) });
+        Ok(())
+    }
+}
+
+/// A mistake on the command line or in a variable.
+pub(super) fn mistake(what: impl Into<String>) -> Failure {
+    Failure::new(Exit::Usage, what)
+}
+
+/// A number in a range.
+pub(super) fn number(what: &str, text: &str, least: u64, most: u64) -> Result<u64, Failure> {
+    let number = text.parse().ok().filter(|number| (least..=most).contains(number));
+    let message = || format!("{what} needs a number from {least} to {most}, not `{text}`");
+    number.ok_or_else(|| mistake(message()))
+}
+
+/// `HOST[:PORT]`; without a host, this one.
+fn address(what: &str, text: &str) -> Result<SocketAddr, Failure> {
+    let text = text.trim_end_matches('/');
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !host.ends_with(':') && !port.ends_with(']') => {
+            (host, number(what, port, 1, 0xffff)? as u16)
+        }
+        _ => (text, PORT),
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let host = if host.is_empty() { "127.0.0.1" } else { host };
+    let found = (host, port).to_socket_addrs().ok().and_then(|mut all| all.next());
+    found.ok_or_else(|| mistake(format!("{what}: no host has the name `{host}`")))
+}
+
+/// `-N 27`: the first 27 packets; `-N 5-9`: the fifth to the ninth, both included.
+pub(super) fn range(what: &str, text: &str) -> Result<(u64, u64), Failure> {
+    let (first, last) = text.split_once('-').unwrap_or(("1", text));
+    match (first.parse(), last.parse()) {
+        (Ok(first), Ok(last)) if 1 <= first && first <= last => Ok((first, last)),
+        _ => Err(mistake(format!("{what} needs a count or FIRST-LAST, not `{text}`"))),
+    }
+}
+
+/// The sensor's id: a text in double quotes, an address, a number, this host's address in
+/// backquotes (`hostname`), or a host's name.
+pub(super) fn source_id(what: &str, text: &str) -> Result<SourceId, Failure> {
+    if let Some(quoted) = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        let mut id = [0; 4];
+        let room = id.get_mut(..quoted.len()).filter(|room| !room.is_empty());
+        let message = || format!("{what}: a text has one to four bytes, not `{quoted}`");
+        room.ok_or_else(|| mistake(message()))?.copy_from_slice(quoted.as_bytes());
+        return Ok(SourceId::Text(id));
+    }
+    if let Ok(number) = text.parse() {
+        return Ok(SourceId::Number(number));
+    }
+    let own = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = if text == "`hostname`" { own.trim() } else { text };
+    let addresses = (name, 0).to_socket_addrs();
+    let address = addresses.ok().and_then(|mut all| {
+        all.find_map(|address| match address.ip() {
+            IpAddr::V4(address) => Some(address.to_bits()),
+            IpAddr::V6(_) => None,
+        })
+    });
+    let message =
+        || format!("{what}: `{name}` is no number, IPv4 address, or name of a host with one");
+    address.map(SourceId::Address).ok_or_else(|| mistake(message()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_numbers_addresses_or_texts() {
+        let id = |text: &str| source_id("-e", text).map_err(|failure| failure.to_string());
+        assert_eq!(id("7"), Ok(SourceId::Number(7)));
+        assert_eq!(id("10.1.0.1"), Ok(SourceId::Address(0x0a01_0001)));
+        assert_eq!(id("localhost"), Ok(SourceId::Address(0x7f00_0001)));
+        assert_eq!(id("\"arg1\""), Ok(SourceId::Text(*b"arg1")));
+        assert!(id("\"argus\"").is_err_and(|message| message.contains("one to four bytes")));
+    }
+
+    #[test]
+    fn streams_have_a_host_and_a_port() {
+        let target = |to: &str| {
+            let mut request = Request::default();
+            request.add_output("-w", to, None).map_err(|failure| failure.to_string())?;
+            Ok::<_, String>(request.outputs.remove(0).to)
+        };
+        let datagrams = |address: &str| Ok(Target::Datagrams(address.parse().expect("address")));
+        assert_eq!(target("argus-udp://"), datagrams("127.0.0.1:561"));
+        assert_eq!(target("argus-udp://10.1.0.1"), datagrams("10.1.0.1:561"));
+        assert_eq!(target("argus-udp://224.0.20.21:9995"), datagrams("224.0.20.21:9995"));
+        assert_eq!(target("udp://[::1]:7"), datagrams("[::1]:7"));
+        assert_eq!(target("argus-udp://[::1]"), datagrams("[::1]:561"));
+        assert_eq!(target("-"), Ok(Target::StandardOutput));
+        assert_eq!(target("/var/log/a"), Ok(Target::File("/var/log/a".into())));
+        assert!(target("http://x").is_err_and(|text| text.contains("not `http://`")));
+    }
+}

@@ -1,0 +1,13 @@
+//! Where flow records go: files, standard output, receivers of datagrams, and clients that connect.
+//!
+//! The caller passes each record as bytes. A file accepts all of them and waits for its disk. A
+//! receiver of datagrams and a client never make the caller wait: what they cannot take in time is
+//! counted, and a client that lags too far behind is disconnected.
+
+mod clients;
+mod datagrams;
+mod file;
+
+pub use clients::{Access, ClientEvent, Clients, ClientsError, PORT};
+pub use datagrams::Datagrams;
+pub use file::RecordFile;
