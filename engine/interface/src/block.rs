@@ -7,6 +7,7 @@
 //! Every offset in a block is checked against the block.
 
 use crate::link::{COOKED_BYTES, ETHERNET};
+use crate::ring::prefetch;
 
 /// Length of a VLAN tag: its type, and the tag itself.
 pub(crate) const TAG_BYTES: usize = 4;
@@ -14,6 +15,10 @@ pub(crate) const TAG_BYTES: usize = 4;
 const ADDRESSES_BYTES: usize = 12;
 /// Type of a tag if the kernel does not give it (IEEE 802.1Q).
 const TYPE_VLAN: u16 = 0x8100;
+
+/// Number of packets beyond the next one whose memory is fetched. In `examples/live_speed.rs` 3
+/// packets halve the time of long ones, and 1 changes little.
+const PACKETS_AHEAD: usize = 3;
 
 /// Offsets in the header of a block (`struct tpacket_block_desc`, `struct tpacket_hdr_v1`).
 const PACKETS: usize = 12;
@@ -130,7 +135,12 @@ impl Cursor {
         packet.get(found.start..found.start.checked_add(found.length)?)?;
         found.start += self.at;
         self.left -= 1;
-        self.at = if self.left > 0 { self.at.checked_add(next)? } else { self.at };
+        if self.left > 0 {
+            self.at = self.at.checked_add(next)?;
+            // The kernel wrote it on another processor. Packets of a transfer are of one length, so
+            // the place of a later packet can be guessed.
+            prefetch(block, self.at.wrapping_add(next.wrapping_mul(PACKETS_AHEAD)));
+        }
         Some(found)
     }
 }
