@@ -1,5 +1,6 @@
 //! Formats of flow records, against the programs that read them.
 
+mod argus_5;
 mod json;
 
 use panoptes_decoders::packet::{self, Tunnels};
