@@ -1,10 +1,12 @@
 //! Records of network flows, and the formats in which they leave.
 //!
 //! [`FlowRecord`] is what is known of one flow since its last record. [`argus`] writes it as argus
-//! clients read it, [`json`] as a line. [`community_id`] gives its id in other tools.
+//! clients read it, [`json`] as a line, [`ipfix`] as
+//! messages to a collector. [`community_id`] gives its id in other tools.
 
 pub mod argus;
 pub mod community_id;
+pub mod ipfix;
 pub mod json;
 mod record;
 
