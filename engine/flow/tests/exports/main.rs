@@ -2,6 +2,7 @@
 
 mod argus_5;
 mod json;
+mod nfdump;
 
 use panoptes_decoders::packet::{self, Tunnels};
 use panoptes_flow::{Flows, Reports, Settings, Timeouts};
