@@ -231,11 +231,8 @@ fn version_5_is_written_as_argus_5_does() {
             last_ns: 0,
         },
     };
-    let extra = Extra {
-        jitter: Some(&jitter),
-        user: [b"abcdefghijklmnop", b"abcdefghijklmnop"],
-        ..Extra::default()
-    };
+    let user: [&[u8]; 2] = [b"abcdefghijklmnop"; 2];
+    let extra = Extra { jitter: Some(&jitter), user };
     let options = Options {
         source_id: SourceId::Address(0x0a01_0001),
         application_bytes: true,
