@@ -1,11 +1,13 @@
-//! Frames of any link layer and any bytes: decoded, counted in flows, and written as argus records.
+//! Frames of any link layer and any bytes: decoded, counted in flows, and written in all formats.
 #![cfg_attr(fuzzing, no_main)]
 
 use panoptes_decoders::packet::{Tunnels, decode};
 use panoptes_flow::{Flows, Reports, Settings, Timeouts};
 use panoptes_fuzz::fuzz_target;
 use panoptes_sinks::flow::FlowRecord;
-use panoptes_sinks::flow::argus::{self, Extra, Options};
+use panoptes_sinks::flow::argus::{Extra, Options, Version};
+use panoptes_sinks::flow::ipfix::Session;
+use panoptes_sinks::flow::json::Lines;
 use panoptes_tables::HashKey;
 
 /// Ethernet, loopback, PPP, IP, HDLC, 802.11, cooked, radiotap, cooked of version 2.
@@ -15,6 +17,7 @@ const LINKS: [u16; 9] = [1, 0, 9, 101, 104, 105, 113, 127, 276];
 struct Written {
     out: Vec<u8>,
     packets: u64,
+    session: Session,
 }
 
 impl Reports for Written {
@@ -26,8 +29,17 @@ impl Reports for Written {
             packet_sizes: true,
             ..Options::default()
         };
-        let length = argus::write(&mut self.out, &options, record, extra).expect("there is room");
-        assert_eq!(usize::from(u16::from_be_bytes([self.out[2], self.out[3]])) * 4, length);
+        let out = &mut self.out;
+        for version in [Version::Three, Version::Five] {
+            let length = version.write(out, &options, record, extra).expect("there is room");
+            assert_eq!(usize::from(u16::from_be_bytes([out[2], out[3]])) * 4, length);
+        }
+        let lines = Lines { options, community_id_seed: Some(0) };
+        let length = lines.write(out, record, extra).expect("there is room");
+        assert!(out[..length].is_ascii() && out[..length].ends_with(b"}\n"));
+        self.session.write(out, record, 0).expect("there is room");
+        let length = self.session.finish(out, 0).expect("a record");
+        assert_eq!(usize::from(u16::from_be_bytes([out[2], out[3]])), length);
     }
 }
 
@@ -41,7 +53,7 @@ fuzz_target!(|data: &[u8]| {
         user_bytes: 9,
     };
     let mut flows = Flows::new(&settings, HashKey::new(1));
-    let mut written = Written { out: vec![0; 4096], packets: 0 };
+    let mut written = Written { out: vec![0; 8192], packets: 0, session: Session::new(1, 0) };
     let (mut rest, mut now_ns) = (data, 1_700_000_000_000_000_000);
     while let Some((&[link, time, length], after)) = rest.split_first_chunk() {
         let (frame, after) = after.split_at(after.len().min(usize::from(length)));

@@ -220,11 +220,11 @@ mod tests {
     const FE80_1: &str = "fe80:0001:0203:0405:0607:0809:0A0B:0C0D";
     const FE80_2: &str = "fe80:1011:1213:1415:1617:1819:1A1B:1C1D";
 
-    /// The tables of `baseline/README.md` of the specification: defaults, and seed 1.
-    /// Protocol, addresses, ports, ids with two seeds.
-    type Vector = (u8, &'static str, &'static str, [u16; 2], &'static str, &'static str);
+    /// Protocol, source, destination, ports, id, id with seed 1.
+    type Row = (u8, &'static str, &'static str, [u16; 2], &'static str, &'static str);
 
-    const BASELINE: &[Vector] = &[
+    /// The tables of `baseline/README.md` of the specification: defaults, and seed 1.
+    const BASELINE: &[Row] = &[
         (6, "1.2.3.4", "5.6.7.8", [1122, 3344], TCP.0, TCP.1),
         (6, "5.6.7.8", "1.2.3.4", [3344, 1122], TCP.0, TCP.1),
         (17, "1.2.3.4", "5.6.7.8", [1122, 3344], UDP.0, UDP.1),

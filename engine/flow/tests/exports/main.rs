@@ -1,6 +1,8 @@
 //! Formats of flow records, against the programs that read them.
 
+mod argus_5;
 mod json;
+mod nfdump;
 
 use panoptes_decoders::packet::{self, Tunnels};
 use panoptes_flow::{Flows, Reports, Settings, Timeouts};

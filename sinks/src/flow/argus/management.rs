@@ -1,13 +1,16 @@
 //! Management records: 128 bytes, at the beginning, at intervals and at the end of a stream.
 
 use super::words::Words;
-use super::{SourceId, VERSION};
+use super::{SourceId, Version};
+use crate::flow::record::Cause;
 
 /// Length in bytes of a management record.
 const BYTES: usize = 128;
 const KIND: u8 = 0x80;
 /// What readers know a stream by (`ARGUS_COOKIE`).
 const COOKIE: u32 = 0xe571_2dcb;
+/// The same of version 5.
+const COOKIE_5: u32 = 0xe571_50cb;
 
 /// What all management records of a stream have in common.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -52,6 +55,25 @@ impl Management {
         self.write(0x10, COOKIE, &interim)
     }
 
+    /// A record of version 5. `cause` is its place in the stream: at the beginning, at an interval,
+    /// at the end.
+    pub fn five(&self, cause: Cause, interim: &Interim) -> [u8; BYTES] {
+        let mut bytes = [0; BYTES];
+        let mut words = Words::new(&mut bytes, Version::Three); // Its times are microseconds.
+        words.bytes(&[KIND | Version::Five as u8, cause as u8, 0, 0]);
+        self.write_head(&mut words, COOKIE_5, interim);
+        words.bytes(&[Version::Five as u8, 0, self.link, 0]);
+        // Interfaces, and idle flows.
+        let interfaces = u32::from(cause != Cause::Start);
+        self.write_counts(&mut words, interim, [interfaces, 0]);
+        words.bytes(&self.source_id.code().1);
+        words.bytes(&[0; 12]);
+        words.number(u32::MAX); // No record follows within this one.
+        let length = words.finish();
+        debug_assert_eq!(length, Some(BYTES), "the parts add up to a record");
+        bytes
+    }
+
     /// A record at an interval.
     pub fn interim(&self, interim: &Interim) -> [u8; BYTES] {
         self.write(0x20, u32::from_be_bytes(self.source_id.code().1), interim)
@@ -64,8 +86,21 @@ impl Management {
 
     fn write(&self, cause: u8, id: u32, interim: &Interim) -> [u8; BYTES] {
         let mut bytes = [0; BYTES];
-        let mut words = Words::new(&mut bytes);
-        words.bytes(&[KIND | VERSION, cause, 0, 0]);
+        let mut words = Words::new(&mut bytes, Version::Three);
+        words.bytes(&[KIND | Version::Three as u8, cause, 0, 0]);
+        self.write_head(&mut words, id, interim);
+        words.bytes(&[Version::Three as u8, 0, self.link, 0]);
+        self.write_counts(&mut words, interim, [0; 2]); // The drift of the clock.
+        words.bytes(&[0; 12]);
+        words.bytes(&if cause == 0x10 { self.source_id.code().1 } else { [0; 4] });
+        words.number(u32::MAX); // No record follows within this one.
+        let length = words.finish();
+        debug_assert_eq!(length, Some(BYTES), "the parts add up to a record");
+        bytes
+    }
+
+    /// What comes before the version.
+    fn write_head(&self, words: &mut Words<'_>, id: u32, interim: &Interim) {
         words.number(match self.source_id {
             SourceId::None | SourceId::Address(_) => 0x0080_0000,
             SourceId::Number(_) => 0x0040_0000,
@@ -76,12 +111,17 @@ impl Management {
         words.number(interim.sequence);
         words.time(interim.since_ns);
         words.time(interim.now_ns);
-        words.bytes(&[VERSION, 0, self.link, 0]);
+    }
+
+    /// What comes behind it. `other` is what the versions have between the counters.
+    fn write_counts(&self, words: &mut Words<'_>, interim: &Interim, other: [u32; 2]) {
         words.short(self.flow_interval_s);
         words.short(self.interval_s);
         words.long(interim.packets);
         words.long(interim.bytes);
-        words.long(0); // The drift of the clock.
+        for number in other {
+            words.number(number);
+        }
         for number in [interim.records, interim.flows, interim.dropped, interim.tracked, 0] {
             words.number(number);
         }
@@ -89,12 +129,6 @@ impl Management {
         words.long(0); // Buffers, and bytes of memory.
         words.short(self.user_bytes);
         words.short(self.user_bytes);
-        words.bytes(&[0; 12]);
-        words.bytes(&if cause == 0x10 { self.source_id.code().1 } else { [0; 4] });
-        words.number(u32::MAX); // No record follows within this one.
-        let length = words.finish();
-        debug_assert_eq!(length, Some(BYTES), "the parts add up to a record");
-        bytes
     }
 }
 
@@ -131,5 +165,38 @@ mod tests {
         expected.extend([0; 72]);
         expected.extend([0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff]);
         assert_eq!(management.first(0x6553_f100 * 1_000_000_000), *expected);
+    }
+
+    #[test]
+    fn version_5_is_that_of_argus_5() {
+        // What argus 5.0.2 wrote with `-X -e 10.1.0.1`, but for its times and its sequence number.
+        let management = Management {
+            source_id: SourceId::Address(0x0a01_0001),
+            begin_ns: 0x6b07_fa57 * 1_000_000_000,
+            flow_interval_s: 5,
+            interval_s: 60,
+            ..Management::default()
+        };
+        let mut expected = [0; BYTES];
+        for (at, word) in [
+            (0, 0x8510_0020_u32),
+            (4, 0x0080_0000),
+            (8, 0xe571_50cb),
+            (20, 1),
+            (24, 0x6b07_fa57),
+            (32, 0x6b07_fa57),
+            (40, 0x0500_0000),
+            (44, 0x0005_003c),
+            (108, 0x0a01_0001),
+            (124, u32::MAX),
+        ] {
+            expected[at..at + 4].copy_from_slice(&word.to_be_bytes());
+        }
+        let now_ns = management.begin_ns;
+        let interim = Interim { since_ns: now_ns, now_ns, sequence: 1, ..Interim::default() };
+        assert_eq!(management.five(Cause::Start, &interim), expected);
+        // Records at intervals have a counter of interfaces.
+        (expected[1], expected[67]) = (0x20, 1);
+        assert_eq!(management.five(Cause::Status, &interim), expected);
     }
 }

@@ -1,4 +1,4 @@
-//! The records of argus 3, which all its clients read.
+//! The records of argus 3, which all its clients read, and those of argus 5.
 //!
 //! A stream is a management record ([`Management`]) and then records back to back. All numbers are
 //! big-endian, and everything is a multiple of four bytes. A flow record is a header and parts
@@ -9,6 +9,9 @@
 //! Some mistakes of argus 3.0.8.2 are not copied: it does not write counters above 32 bits, leaves
 //! identifiers of ICMP and the addresses of its messages in the byte order of the machine, and
 //! cuts the hardware address of ARP.
+//!
+//! Records of [`Version::Five`] have nanoseconds, and no other facts. Clients 3 do not read them.
+//! Their facts are those of the same files of argus 5.0.3.
 
 mod management;
 mod parts;
@@ -27,8 +30,15 @@ pub const PLAIN_BYTES_MAX: usize = 768;
 /// The most bytes of user data of each end. Two of them and the rest fit into a record.
 pub const USER_BYTES_MAX: usize = 0xffff;
 
-/// The protocol version, in the lower half of the type.
-const VERSION: u8 = 3;
+/// The version of the format.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[repr(u8)]
+pub enum Version {
+    #[default]
+    Three = 3,
+    Five = 5,
+}
+
 const FLOW: u8 = 0x10;
 
 /// Who writes the records.
@@ -83,10 +93,24 @@ pub fn write(
     record: &FlowRecord,
     extra: &Extra<'_>,
 ) -> Option<usize> {
-    let mut words = Words::new(out);
-    words.bytes(&[FLOW | VERSION, record.cause as u8, 0, 0]);
-    parts::write(&mut words, options, record, extra);
-    words.finish()
+    Version::Three.write(out, options, record, extra)
+}
+
+impl Version {
+    /// The same as [`write()`] in a version. [`PLAIN_BYTES_MAX`] is enough for both.
+    pub fn write(
+        self,
+        out: &mut [u8],
+        options: &Options,
+        record: &FlowRecord,
+        extra: &Extra<'_>,
+    ) -> Option<usize> {
+        let mut words = Words::new(out, self);
+        // The version is the lower half of the type.
+        words.bytes(&[FLOW | self as u8, record.cause as u8, 0, 0]);
+        parts::write(&mut words, options, record, extra);
+        words.finish()
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The parts of a flow record, in the order in which argus 3 writes them.
 
 use super::words::Words;
-use super::{Extra, Options, USER_BYTES_MAX};
+use super::{Extra, Options, SourceId, USER_BYTES_MAX, Version};
 use crate::flow::record::{
     Detail, FlowKey, FlowRecord, Icmp, Interval, Jitter, Kind, Side, Tcp, TcpSide, status,
 };
@@ -30,10 +30,7 @@ pub(super) fn write(
     record: &FlowRecord,
     extra: &Extra<'_>,
 ) {
-    let (id_kind, id) = options.source_id.code();
-    words.bytes(&[code::TRANSPORT, 0x03, id_kind, 3]);
-    words.bytes(&id);
-    words.number(record.sequence);
+    transport(words, options.source_id, record.sequence);
     flow(words, &record.key);
     time(words, record);
     meter(words, record, options.application_bytes);
@@ -58,6 +55,19 @@ pub(super) fn write(
     words.bytes(&[code::ENCAPSULATION, 0, 0, 3]);
     words.number(record.source.encapsulation);
     words.number(record.destination.encapsulation);
+}
+
+/// Who writes the record, and the number of the flow.
+fn transport(words: &mut Words<'_>, source_id: SourceId, sequence: u32) {
+    let (kind, id) = source_id.code();
+    if source_id == SourceId::None && words.version() == Version::Five {
+        // Without a kind, there is no id.
+        words.bytes(&[code::TRANSPORT, 0x02, 0, 2]);
+    } else {
+        words.bytes(&[code::TRANSPORT, 0x03, kind, 3]);
+        words.bytes(&id);
+    }
+    words.number(sequence);
 }
 
 /// What identifies the flow.
@@ -149,12 +159,14 @@ fn flow_v6(words: &mut Words<'_>, key: &FlowKey) {
 /// The times of the first and of the last packet; one time if they are the same.
 fn time(words: &mut Words<'_>, record: &FlowRecord) {
     let (first, last) = record.times();
+    // Microseconds or nanoseconds, in UTC.
+    let unit = if words.version() == Version::Five { 0x19 } else { 0x18 };
     if first == last {
-        let at = words.begin(code::TIME, 0x01, 0x18);
+        let at = words.begin(code::TIME, 0x01, unit);
         words.time(first);
         words.end(at);
     } else {
-        let at = words.begin(code::TIME, 0x02, 0x18);
+        let at = words.begin(code::TIME, 0x02, unit);
         words.time(first);
         words.time(last);
         words.end(at);
@@ -204,12 +216,13 @@ fn network(words: &mut Words<'_>, record: &FlowRecord) {
         Detail::Tcp(tcp) if tcp.has_continued => tcp_performance(words, tcp),
         Detail::Tcp(tcp) => {
             let side = if tcp.source.has_begun { &tcp.source } else { &tcp.destination };
-            let at = words.begin(code::NETWORK, 0x03, 0);
+            let at = words.begin(code::NETWORK, 0x03, tcp_format(words.version()));
             words.number(tcp.bits());
             words.number(side.sequence_base);
             words.number(tcp.options);
             words.short(side.window);
             words.bytes(&[side.flags, side.window_scale]);
+            segment_size(words);
             words.end(at);
         }
         Detail::Icmp(icmp) => {
@@ -233,8 +246,16 @@ fn network(words: &mut Words<'_>, record: &FlowRecord) {
     }
 }
 
+/// Whether the parts of TCP have segment sizes.
+const fn tcp_format(version: Version) -> u8 {
+    match version {
+        Version::Three => 0,
+        Version::Five => 2,
+    }
+}
+
 fn tcp_performance(words: &mut Words<'_>, tcp: &Tcp) {
-    let at = words.begin(code::NETWORK, 0x05, 0);
+    let at = words.begin(code::NETWORK, 0x05, tcp_format(words.version()));
     words.number(tcp.bits());
     words.number(tcp.state as u32);
     words.number(tcp.options);
@@ -260,6 +281,14 @@ fn tcp_side(words: &mut Words<'_>, side: &TcpSide) {
     words.number(side.in_flight);
     words.short(side.window);
     words.bytes(&[side.flags, side.window_scale]);
+    segment_size(words);
+}
+
+/// The largest segment that an end accepts, which is not known: version 5 has it.
+fn segment_size(words: &mut Words<'_>) {
+    if words.version() == Version::Five {
+        words.number(0);
+    }
 }
 
 fn icmp_words(words: &mut Words<'_>, icmp: &Icmp) {
@@ -335,9 +364,15 @@ fn write_jitter(words: &mut Words<'_>, jitter: &Jitter) {
 
 fn write_interval(words: &mut Words<'_>, interval: &Interval) {
     words.number(interval.count);
-    let [min, max] = [interval.min, interval.max].map(|time| time as f32);
-    for number in [min, interval.mean() as f32, interval.deviation() as f32, max] {
-        words.number(number.to_bits());
+    // Version 5 has nanoseconds.
+    let scale = if words.version() == Version::Five { 1000.0 } else { 1.0 };
+    let [min, max] = [interval.min, interval.max].map(f64::from);
+    for number in [min, interval.mean(), interval.deviation(), max] {
+        words.number(((number * scale) as f32).to_bits());
+    }
+    if words.version() == Version::Five {
+        // A histogram, which is empty.
+        words.long(0);
     }
 }
 
@@ -370,13 +405,14 @@ fn ip_attributes(words: &mut Words<'_>, record: &FlowRecord) {
 fn packet_sizes(words: &mut Words<'_>, record: &FlowRecord) {
     let sizes = |side: &Side| (side.packets > 0).then_some([side.size_min, side.size_max]);
     let all = [sizes(&record.source), sizes(&record.destination)];
-    let qualifier = match all {
-        [Some(_), Some(_)] => 2,
-        [Some(_), None] => 6,
-        [None, Some(_)] => 10,
+    let (ends, qualifier) = match all {
+        [Some(_), Some(_)] => (3, 2),
+        [Some(_), None] => (1, 6),
+        [None, Some(_)] => (2, 10),
         [None, None] => return,
     };
-    let at = words.begin(code::PACKET_SIZE, 0, qualifier);
+    let subtype = if words.version() == Version::Five { ends } else { 0 };
+    let at = words.begin(code::PACKET_SIZE, subtype, qualifier);
     for size in all.iter().flatten().flatten() {
         words.short(*size);
     }

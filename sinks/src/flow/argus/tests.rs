@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::flow::record::{
-    Address, Arp, Cause, Detail, FlowKey, Icmp, Kind, Side, Tcp, TcpSide, TcpState, status,
-    tcp_status,
+    Address, Arp, Cause, Detail, FlowKey, Icmp, Interval, Intervals, Jitter, Kind, Side, Tcp,
+    TcpSide, TcpState, status, tcp_status,
 };
 
 /// Midnight of the captures: 2023-11-14 22:13:20 UTC, in nanoseconds.
@@ -159,6 +159,113 @@ fn an_echo_and_arp_are_written_in_network_order() {
     );
     let options = Options { hardware: true, ..options() };
     assert_eq!(written(&options, &record, &Extra::default()), expected);
+}
+
+#[test]
+fn version_5_is_written_as_argus_5_does() {
+    let tcp_side = |last_ns: i64, status: u32, numbers: [u32; 4], window: u16| TcpSide {
+        last_ns: BEGIN_NS + last_ns,
+        status,
+        sequence_base: numbers[0],
+        sequence: numbers[1],
+        acknowledged: numbers[2],
+        bytes: numbers[3],
+        window,
+        flags: 0x1b,
+        window_scale: 7,
+        ..TcpSide::default()
+    };
+    let tcp = Tcp {
+        status: 0x1f,
+        state: TcpState::FinWait2,
+        options: 0x0470_0000,
+        syn_ack_us: 5544,
+        ack_data_us: 1658,
+        source: TcpSide {
+            windows: 2,
+            ..tcp_side(109_898_000, 0x1c, [1000, 1301, 2_005_001, 300], 0x01f6)
+        },
+        destination: TcpSide {
+            windows: 3,
+            ..tcp_side(109_648_000, 0x1a, [2_000_000, 2_005_001, 1301, 5000], 0x0104)
+        },
+        has_continued: true,
+    };
+    let sized = |side: Side, application_bytes: u64, size_max: u16| Side {
+        application_bytes,
+        size_min: 0x4e,
+        size_max,
+        mpls: 0x003e_8040,
+        mpls_depth: 3,
+        encapsulation: 3,
+        ..side
+    };
+    let source = side(7, 854, 100_000, 109_898, (64, 0x3d9e));
+    let destination = side(7, 5554, 105_544, 109_648, (64, 0x68cb));
+    let record = FlowRecord {
+        key: FlowKey { destination: Address::new(0x0a01_0065), ..key(6, 40_000, 443) },
+        source: sized(source, 300, 0x17a),
+        destination: sized(destination, 5000, 0x5c6),
+        detail: Detail::Tcp(tcp),
+        sequence: 1,
+        hardware: [[2, 0, 0, 4, 0, 0x65], [2, 0, 0, 4, 0, 1]],
+        ethertype: 0x8847,
+        ..FlowRecord::default()
+    };
+    // Sums that give the means and deviations of argus.
+    let interval = |count: u32, [min, mean, deviation, max]: [f64; 4]| Interval {
+        count,
+        min: min as u32,
+        max: max as u32,
+        sum: mean * f64::from(count),
+        square_sum: f64::from(count) * (mean * mean + deviation * deviation),
+    };
+    let jitter = Jitter {
+        source: Intervals {
+            idle: interval(6, [112.0, 1649.667, 2523.0, 7202.0]),
+            ..Intervals::default()
+        },
+        destination: Intervals {
+            active: interval(2, [12.0, 12.0, 0.0, 12.0]),
+            idle: interval(4, [512.0, 1020.0, 618.0, 2032.0]),
+            last_ns: 0,
+        },
+    };
+    let user: [&[u8]; 2] = [b"abcdefghijklmnop"; 2];
+    let extra = Extra { jitter: Some(&jitter), user };
+    let options = Options {
+        source_id: SourceId::Address(0x0a01_0001),
+        application_bytes: true,
+        hardware: true,
+        packet_sizes: true,
+    };
+    let mut out = [0; PLAIN_BYTES_MAX];
+    let length = Version::Five.write(&mut out, &options, &record, &extra).expect("there is room");
+    // Of argus 5.0.2 with `-X -A -m -Z -J -U 16`, without the name of its interface. The largest
+    // segments, and the numbers of the jitter that are rounded, are zeros here.
+    let expected = words(
+        "15100065 01030103 0a010001 00000001 02010105 0a010001 0a010065 06009c40 01bb0000 03021905 \
+         6553f100 05f5e100 6553f100 068ce910 10040204 00070356 012c0007 15b21388 30050220 0000001f \
+         00000009 04700000 000015a8 0000067a 6553f100 068ce910 0000001c 000003e8 00000515 001e9809 \
+         00000002 0000012c 00000000 00000000 00000000 01f61b07 00000000 6553f100 06891880 0000001a \
+         001e8480 001e9809 00000515 00000003 00001388 00000000 00000000 00000000 01041b07 00000000 \
+         44031103 003e8040 003e8040 46000e16 00000006 47dac000 00000000 00000000 4adbc9a0 00000000 \
+         00000000 00000002 463b8000 463b8000 00000000 463b8000 00000000 00000000 00000004 48fa0000 \
+         00000000 00000000 49f80c00 00000000 00000000 48000303 40003d9e 400068cb 12030203 004e017a \
+         004e05c6 50900006 00100010 61626364 65666768 696a6b6c 6d6e6f70 50a00006 00100010 61626364 \
+         65666768 696a6b6c 6d6e6f70 42000005 02000004 00650200 00040001 47880000 20000003 00000003 \
+         00000003",
+    );
+    let jitter_at = expected.windows(4).position(|word| word == [0x46, 0, 0x0e, 0x16]);
+    let jitter_at = jitter_at.expect("there is jitter");
+    for rounded in [3, 4, 17, 18].map(|word| jitter_at + 4 * word) {
+        out[rounded..rounded + 4].fill(0);
+    }
+    let mut expected = expected;
+    // An Ethernet type in network order; argus 5 writes that of its machine.
+    let end = expected.len();
+    expected[end - 16..end - 12].copy_from_slice(&[0x88, 0x47, 0, 0]);
+    assert_eq!(out[..length], expected);
 }
 
 #[test]

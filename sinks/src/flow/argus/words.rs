@@ -1,16 +1,24 @@
 //! A record that is being written.
 
+use super::Version;
+
 /// Writes big-endian numbers into a buffer. What does not fit makes the record fail at its end.
 #[derive(Debug)]
 pub(super) struct Words<'a> {
     bytes: &'a mut [u8],
     length: usize,
     is_full: bool,
+    version: Version,
 }
 
 impl<'a> Words<'a> {
-    pub(super) fn new(bytes: &'a mut [u8]) -> Self {
-        Self { bytes, length: 0, is_full: false }
+    pub(super) fn new(bytes: &'a mut [u8], version: Version) -> Self {
+        Self { bytes, length: 0, is_full: false, version }
+    }
+
+    #[inline]
+    pub(super) const fn version(&self) -> Version {
+        self.version
     }
 
     #[inline]
@@ -39,11 +47,13 @@ impl<'a> Words<'a> {
         self.bytes(&number.to_be_bytes());
     }
 
-    /// Seconds and microseconds of a time in nanoseconds since 1970.
+    /// Seconds and microseconds of a time in nanoseconds since 1970. In flow records of version 5,
+    /// seconds and nanoseconds.
     #[inline]
     pub(super) fn time(&mut self, time_ns: i64) {
+        let unit_ns = if self.version == Version::Five { 1 } else { 1000 };
         self.number(time_ns.div_euclid(1_000_000_000) as u32);
-        self.number((time_ns.rem_euclid(1_000_000_000) / 1000) as u32);
+        self.number((time_ns.rem_euclid(1_000_000_000) / unit_ns) as u32);
     }
 
     /// Fills the last word with zeros.

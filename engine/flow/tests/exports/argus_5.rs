@@ -1,0 +1,126 @@
+//! Records of argus 5, against its client `ra` 5.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use panoptes_sinks::flow::Cause;
+use panoptes_sinks::flow::argus::{
+    Interim, Management, Options, RECORD_BYTES_MAX, SourceId, Version,
+};
+use panoptes_traffic::{Capture, kinds};
+
+use super::audit;
+
+/// The environment variable with the command line of `ra` 5, such as `/opt/argus5/bin/ra`. Debian
+/// has it from version 13 on.
+const VARIABLE: &str = "PANOPTES_RA_5";
+
+/// Columns that both versions of a record have. Nanoseconds are compared apart.
+const FIELDS: &[&str] = &[
+    "srcid",
+    "seq",
+    "flgs",
+    "proto",
+    "saddr",
+    "sport",
+    "dir",
+    "daddr",
+    "dport",
+    "spkts",
+    "dpkts",
+    "sbytes",
+    "dbytes",
+    "sappbytes",
+    "dappbytes",
+    "state",
+    "dur",
+    "tcprtt",
+    "synack",
+    "ackdat",
+    "sloss",
+    "dloss",
+    "stos",
+    "dtos",
+    "sttl",
+    "dttl",
+    "sipid",
+    "dipid",
+    "smac",
+    "dmac",
+    "svid",
+    "dvid",
+    "smpls",
+    "dmpls",
+    "swin",
+    "dwin",
+    "stcpb",
+    "dtcpb",
+    "tcpopt",
+    "smaxsz",
+    "dmaxsz",
+    "sminsz",
+    "dminsz",
+    "suser:64",
+    "duser:64",
+];
+
+const OPTIONS: Options = Options {
+    source_id: SourceId::Address(0x0a01_0001),
+    application_bytes: true,
+    hardware: true,
+    packet_sizes: true,
+};
+
+/// The lines that `ra` 5 prints of a capture's records in a version.
+fn lines(words: &[&str], capture: &Capture, version: Version, digits: &str) -> Vec<String> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let management = Management { source_id: OPTIONS.source_id, ..Management::default() };
+    let mut bytes = match version {
+        Version::Three => management.first(1_700_000_000_000_000_000).to_vec(),
+        Version::Five => management.five(Cause::Start, &Interim::default()).to_vec(),
+    };
+    let mut out = vec![0; RECORD_BYTES_MAX];
+    audit(capture, &mut |record, extra| {
+        let length = version.write(&mut out, &OPTIONS, record, extra).expect("there is room");
+        bytes.extend_from_slice(&out[..length]);
+    });
+    bytes.extend(match version {
+        Version::Three => management.last(&Interim::default()),
+        Version::Five => management.five(Cause::Stop, &Interim::default()),
+    });
+    let file = folder.path().join("records");
+    std::fs::write(&file, bytes).expect("there is room");
+    let output = Command::new(words[0])
+        .args(&words[1..])
+        .args(["-X", "-n", "-u", "-c", "|", "-p", digits, "-r"])
+        .arg(&file)
+        .arg("-s")
+        .args(["stime", "ltime"])
+        .args(FIELDS)
+        .args(["-", "not", "man"])
+        .env("HOME", "/nonexistent")
+        .output()
+        .unwrap_or_else(|error| panic!("{VARIABLE}: {}: {error}", words[0]));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.lines().skip(1).map(str::to_owned).collect()
+}
+
+#[test]
+fn ra_5_reads_both_versions_alike() {
+    let Ok(command) = std::env::var(VARIABLE) else {
+        eprintln!("skipped: set {VARIABLE} to the command of ra 5 (Debian 13: argus-client)");
+        return;
+    };
+    let words: Vec<&str> = command.split_whitespace().collect();
+    let mut found = BTreeMap::new();
+    for (name, capture) in kinds() {
+        let three = lines(&words, &capture, Version::Three, "6");
+        let five = lines(&words, &capture, Version::Five, "6");
+        assert!(!three.is_empty(), "{name}");
+        if three != five {
+            found.insert(name, (three, five));
+        }
+    }
+    assert!(found.is_empty(), "{found:#?}");
+}
