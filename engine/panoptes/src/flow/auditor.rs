@@ -5,6 +5,7 @@ use std::time::Instant;
 use panoptes_capture::Frame;
 use panoptes_decoders::packet::{self, Tunnels};
 use panoptes_flow::{Counts, Flows, Settings};
+use panoptes_sinks::flow::Cause;
 use panoptes_sinks::flow::argus::{Interim, Management, Options};
 
 use super::outputs::Outputs;
@@ -116,7 +117,7 @@ impl Auditor {
         if now_ns >= self.next_state_ns {
             self.next_state_ns += self.interval_ns;
             let interim = self.interim(dropped());
-            self.outputs.report_state(&interim);
+            self.outputs.report_state(Cause::Status, &interim);
         }
         self.outputs.step(now_ns);
     }

@@ -223,7 +223,7 @@ fn bytes(what: &str, text: &str) -> Result<usize, Failure> {
 mod tests {
     use panoptes_sinks::flow::argus::SourceId;
 
-    use super::super::request::{Output, Target};
+    use super::super::request::{Form, Output, Target};
     use super::*;
 
     #[test]
@@ -246,9 +246,14 @@ mod tests {
             outputs: vec![
                 Output {
                     to: Target::File("/tmp/out".into()),
+                    form: Form::Argus,
                     filter: Some("icmp or arp".to_owned()),
                 },
-                Output { to: Target::Datagrams(([10, 0, 0, 1], 561).into()), filter: None },
+                Output {
+                    to: Target::Datagrams(([10, 0, 0, 1], 561).into()),
+                    form: Form::Argus,
+                    filter: None,
+                },
             ],
             status_interval_ns: 500_000_000,
             management_interval_s: 60,

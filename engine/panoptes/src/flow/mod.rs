@@ -12,6 +12,7 @@ mod configuration;
 mod devices;
 mod feed;
 mod filter;
+mod forms;
 mod live;
 mod options;
 mod outputs;

@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal as _};
 use std::os::unix::ffi::OsStrExt as _;
 
-use super::request::{Request, Target, mistake, number, range, source_id};
+use super::request::{Form, Output, Request, Target, mistake, number, range, source_id};
 use super::{configuration, devices};
 use crate::exit::Failure;
 
@@ -29,7 +29,8 @@ Input:
 
 Output:
   -w TO       Append argus records to this file; `-` is standard output; argus-udp://HOST[:PORT]
-              sends each as a datagram; may be repeated
+              sends each as a datagram; may be repeated. `json:TO` writes JSON lines, `argus5:TO`
+              records of argus 5, and ipfix://HOST[:PORT] sends IPFIX to a collector
   -w TO FILTER  Only records that match this expression of ra(1)
   -P PORT     Let clients connect at this port; argus clients try 561. Not with -r, but for -T
   -B ADDRESS  ... at these addresses only, separated by commas
@@ -297,12 +298,12 @@ fn check(mut request: Request) -> Result<Request, Failure> {
             "nowhere to write: add `-w FILE`, `-w -` for standard output, or `-P 561` for clients",
         ));
     }
-    let to_standard_output = |output: &super::request::Output| output.to == Target::StandardOutput;
-    if request.outputs.iter().any(to_standard_output) {
+    let to_standard_output = |output: &&Output| output.to == Target::StandardOutput;
+    if let Some(output) = request.outputs.iter().find(to_standard_output) {
         if request.is_daemon {
             return Err(mistake("-d: a daemon has no standard output for `-w -`"));
         }
-        if io::stdout().is_terminal() {
+        if output.form != Form::Json && io::stdout().is_terminal() {
             return Err(mistake(
                 "argus records are binary: send standard output to `ra -r -` or a file",
             ));
@@ -333,9 +334,9 @@ mod tests {
         }
     }
 
-    fn file(path: &str, filter: Option<&str>) -> super::super::request::Output {
+    fn file(path: &str, filter: Option<&str>) -> Output {
         let to = Target::File(path.into());
-        super::super::request::Output { to, filter: filter.map(str::to_owned) }
+        Output { to, form: Form::Argus, filter: filter.map(str::to_owned) }
     }
 
     #[test]
@@ -441,7 +442,7 @@ mod tests {
             ("--frob", "unknown option `--frob`"),
             ("-i en0(EN10MB) -w out", "`en0(EN10MB)` is no name of an interface"),
             ("-r cisco:a.pcap -w out", "`-r cisco:` is not built yet"),
-            ("-r a.pcap -w http://x", "streams are argus-udp://, not `http://`"),
+            ("-r a.pcap -w http://x", "streams are argus-udp:// and ipfix://, not `http://`"),
             ("-f -w out", "-f is for captures"),
             ("-T 2 -w out", "-T is for captures"),
             ("-T fast -r a -w b", "-T needs a factor above 0, not `fast`"),

@@ -1,48 +1,57 @@
-//! Where records go: files, standard output, datagrams, clients.
+//! Where records go: files, standard output, datagrams, collectors of IPFIX, clients.
 //!
-//! A record is written once as bytes and given to each output whose filter matches it.
+//! A record is written once in each form and given to each output whose filter matches it.
 
+use std::fmt;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
 use panoptes_flow::Reports;
-use panoptes_sinks::flow::argus::{
-    self, Extra, Interim, Management, Options, PLAIN_BYTES_MAX, USER_BYTES_MAX,
-};
+use panoptes_sinks::flow::argus::{Extra, Interim, Management, Options};
 use panoptes_sinks::flow::filter::RecordFilter;
+use panoptes_sinks::flow::ipfix::{MESSAGE_BYTES_MAX, Session};
 use panoptes_sinks::flow::output::{Clients, Datagrams, RecordFile};
 use panoptes_sinks::flow::{Cause, FlowRecord};
 
 use super::filter;
-use super::request::{Output, Request, Target};
+use super::forms::Forms;
+use super::request::{Form, Output, Request, Target};
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 
 /// How long the end of the program waits for receivers.
 const LAST_WAIT: Duration = Duration::from_secs(5);
-/// How often files are looked at.
+/// How often files are looked at, and how long a record waits at most for an IPFIX message to fill.
 const CHECK_NS: u64 = 1_000_000_000;
+/// The time between templates of IPFIX, in nanoseconds.
+const TEMPLATES_NS: i64 = 60_000_000_000;
 
 /// All outputs.
 #[derive(Debug)]
 pub(super) struct Outputs {
     all: Vec<Open>,
     clients: Option<Clients<RecordFilter>>,
-    management: Management,
-    /// Room for one record.
-    bytes: Box<[u8]>,
-    /// An output that fails ends the program, unless live packets are read.
+    forms: Forms,
+    trouble: Trouble,
+    next_check_ns: u64,
+}
+
+/// What to do about outputs that fail.
+#[derive(Debug)]
+struct Trouble {
+    /// A failure ends the program, unless live packets are read.
     is_live: bool,
     failure: Option<Failure>,
     messages: Messages,
-    next_check_ns: u64,
 }
 
 /// An open output.
 #[derive(Debug)]
 struct Open {
     sink: Sink,
+    form: Form,
     filter: Option<RecordFilter>,
     /// Whether the last write has failed, and how many records were not accepted since then.
     is_failing: bool,
@@ -53,6 +62,15 @@ struct Open {
 enum Sink {
     File(RecordFile),
     Datagrams(Datagrams),
+    Ipfix(Box<Collector>),
+}
+
+/// A collector of IPFIX, and the message for it that is being filled.
+#[derive(Debug)]
+struct Collector {
+    datagrams: Datagrams,
+    session: Session,
+    message: [u8; MESSAGE_BYTES_MAX],
 }
 
 /// The ports where clients connect. They are opened before the program gives up its privileges.
@@ -77,26 +95,21 @@ impl Outputs {
         clients: Option<Clients<RecordFilter>>,
         messages: &Messages,
     ) -> Result<Self, Failure> {
-        let first = management.first(super::now_ns());
-        let all = request.outputs.iter().map(|output| open(output, &first));
+        let mut forms = Forms::new(request.user_bytes, management);
+        let all = request.outputs.iter().map(|output| open(output, &mut forms));
         let all = all.collect::<Result<Vec<_>, _>>()?;
-        let length = PLAIN_BYTES_MAX + 2 * request.user_bytes.min(USER_BYTES_MAX);
-        Ok(Self {
-            all,
-            clients,
-            management,
-            bytes: vec![0; length].into_boxed_slice(),
+        let trouble = Trouble {
             is_live: !request.reads_captures(),
             failure: None,
             messages: messages.clone(),
-            next_check_ns: 0,
-        })
+        };
+        Ok(Self { all, clients, forms, trouble, next_check_ns: 0 })
     }
 
     /// Whether no output needs more: one has failed, or all their readers have gone.
     pub(super) fn has_ended(&self) -> bool {
         let has_ended = |open: &Open| matches!(&open.sink, Sink::File(file) if file.has_ended());
-        self.failure.is_some()
+        self.trouble.failure.is_some()
             || self.clients.is_none() && !self.all.is_empty() && self.all.iter().all(has_ended)
     }
 
@@ -104,135 +117,123 @@ impl Outputs {
         self.clients.as_ref().map_or(0, Clients::count)
     }
 
-    /// Receives the records of flows that have this id.
+    /// Receives the records of flows that have these options.
     pub(super) const fn of<'a>(&'a mut self, options: &'a Options) -> Recording<'a> {
         Recording { outputs: self, options }
     }
 
     /// Writes what waits, looks at files, and serves clients. `now_ns` never goes back.
     pub(super) fn step(&mut self, now_ns: u64) {
-        let first = self.management.first(super::now_ns());
         let checks = now_ns >= self.next_check_ns;
         if checks {
             self.next_check_ns = now_ns + CHECK_NS;
         }
         for open in &mut self.all {
-            let Sink::File(file) = &mut open.sink else { continue };
-            // What has failed is tried again at each check only.
-            let result = match (open.is_failing, checks) {
-                (true, false) => continue,
-                (true, true) => file.finish(),
-                (false, true) => file.reopen_if_moved(&first).and_then(|_| file.flush()),
-                (false, false) => file.flush(),
-            };
-            open.note(result, self.is_live, &mut self.failure, &self.messages);
+            open.step(checks, &mut self.forms, &mut self.trouble);
         }
         if let Some(clients) = &mut self.clients {
-            for event in clients.step(&first, now_ns) {
-                self.messages.info(event);
+            for event in clients.step(self.forms.first(Form::Argus), now_ns) {
+                self.trouble.messages.info(event);
             }
         }
     }
 
     /// Writes a management record to all outputs.
-    pub(super) fn report_state(&mut self, interim: &Interim) {
-        let record = self.management.interim(interim);
-        let source_id = self.management.source_id;
-        self.push(&record, |filter| filter.matches_management(source_id, Cause::Status));
-    }
-
-    fn push(&mut self, record: &[u8], matches: impl Fn(&RecordFilter) -> bool) {
+    pub(super) fn report_state(&mut self, cause: Cause, interim: &Interim) {
+        self.forms.begin();
+        let source_id = self.forms.management.source_id;
+        let matches = |filter: &RecordFilter| filter.matches_management(source_id, cause);
         for open in &mut self.all {
-            if open.filter.as_ref().is_none_or(&matches) {
-                open.push(record, self.is_live, &mut self.failure, &self.messages);
+            if !matches!(open.sink, Sink::Ipfix(_)) && open.filter.as_ref().is_none_or(matches) {
+                open.push(self.forms.state(open.form, cause, interim), &mut self.trouble);
             }
         }
         if let Some(clients) = &mut self.clients {
-            clients.push(record, matches);
+            clients.push(self.forms.state(Form::Argus, cause, interim), matches);
         }
     }
 
     /// Writes the last management record and everything that waits.
     pub(super) fn finish(mut self, interim: &Interim) -> Result<Exit, Failure> {
-        let last = self.management.last(interim);
-        let source_id = self.management.source_id;
-        self.push(&last, |filter| filter.matches_management(source_id, Cause::Stop));
+        self.report_state(Cause::Stop, interim);
+        // What fails now ends the program with an error, in any case.
+        self.trouble.is_live = false;
         for open in &mut self.all {
             match &mut open.sink {
                 Sink::File(file) => {
                     let result = file.finish();
-                    open.note(result, false, &mut self.failure, &self.messages);
+                    open.note(result, &mut self.trouble);
                 }
                 Sink::Datagrams(datagrams) => datagrams.finish(LAST_WAIT),
+                Sink::Ipfix(collector) => {
+                    collector.send();
+                    collector.datagrams.finish(LAST_WAIT);
+                }
             }
         }
+        let messages = &self.trouble.messages;
         if let Some(clients) = &mut self.clients {
             for event in clients.finish(LAST_WAIT) {
-                self.messages.info(event);
+                messages.info(event);
             }
         }
-        self.report_lost();
-        match self.failure {
+        for open in self.all.iter().filter(|open| open.lost() > 0) {
+            let lost = open.lost();
+            messages.warning(format_args!("{lost} records could not be written to {}", open.sink));
+        }
+        match self.trouble.failure {
             None => Ok(Exit::Done),
             Some(failure) => Err(failure),
-        }
-    }
-
-    fn report_lost(&self) {
-        for open in &self.all {
-            let (lost, to) = match &open.sink {
-                Sink::File(file) => (open.lost, name(file.path())),
-                Sink::Datagrams(datagrams) => {
-                    (datagrams.lost(), format!("argus-udp://{}", datagrams.address()))
-                }
-            };
-            if lost > 0 {
-                self.messages.warning(format_args!("{lost} records could not be written to {to}"));
-            }
         }
     }
 }
 
 impl Open {
-    fn push(
-        &mut self,
-        record: &[u8],
-        is_live: bool,
-        failure: &mut Option<Failure>,
-        messages: &Messages,
-    ) {
+    fn push(&mut self, record: &[u8], trouble: &mut Trouble) {
         match &mut self.sink {
             Sink::File(_) if self.is_failing => self.lost += 1,
             Sink::File(file) => {
                 let result = file.push(record);
                 self.lost += u64::from(result.is_err());
-                self.note(result, is_live, failure, messages);
+                self.note(result, trouble);
             }
             Sink::Datagrams(datagrams) => datagrams.push(record),
+            Sink::Ipfix(_) => {}
         }
     }
 
-    /// Takes the result of a write.
-    fn note(
-        &mut self,
-        result: std::io::Result<impl Sized>,
-        is_live: bool,
-        failure: &mut Option<Failure>,
-        messages: &Messages,
-    ) {
-        let Sink::File(file) = &self.sink else { return };
+    /// Writes what waits. Only with `checks`, looks whether a file was moved, and tries again what
+    /// has failed.
+    fn step(&mut self, checks: bool, forms: &mut Forms, trouble: &mut Trouble) {
+        let result = match &mut self.sink {
+            Sink::File(_) if self.is_failing && !checks => return,
+            Sink::File(file) if self.is_failing => file.finish(),
+            Sink::File(file) if checks => {
+                let moved = file.reopen_if_moved(forms.first(self.form));
+                moved.and_then(|_| file.flush())
+            }
+            Sink::File(file) => file.flush(),
+            Sink::Ipfix(collector) if checks => return collector.send(),
+            Sink::Datagrams(_) | Sink::Ipfix(_) => return,
+        };
+        self.note(result, trouble);
+    }
+
+    /// Takes the result of a write to a file.
+    fn note(&mut self, result: io::Result<()>, trouble: &mut Trouble) {
+        let messages = &trouble.messages;
         match result {
-            Ok(_) if self.is_failing => {
-                let (lost, to) = (self.lost, name(file.path()));
-                messages.warning(format_args!("{to} accepts records again; {lost} were lost"));
+            Ok(()) if self.is_failing => {
+                let lost = self.lost;
+                messages
+                    .warning(format_args!("{} accepts records again; {lost} were lost", self.sink));
                 self.is_failing = false;
             }
-            Ok(_) => {}
+            Ok(()) => {}
             Err(error) => {
-                let path = file.path().unwrap_or(Path::new("standard output"));
-                let new = Failure::not_written(path, &error);
-                if !is_live {
-                    failure.get_or_insert(new);
+                let new = Failure::not_written(Path::new(&self.sink.to_string()), &error);
+                if !trouble.is_live {
+                    trouble.failure.get_or_insert(new);
                 } else if !self.is_failing {
                     messages.error(&new);
                 }
@@ -240,29 +241,71 @@ impl Open {
             }
         }
     }
+
+    /// Records that were not accepted.
+    fn lost(&self) -> u64 {
+        match &self.sink {
+            Sink::File(_) => self.lost,
+            Sink::Datagrams(datagrams) => datagrams.lost(),
+            // Of messages, each with several records.
+            Sink::Ipfix(collector) => collector.datagrams.lost(),
+        }
+    }
 }
 
-fn name(path: Option<&Path>) -> String {
-    path.map_or_else(|| "standard output".to_owned(), |path| path.display().to_string())
+impl Collector {
+    fn push(&mut self, record: &FlowRecord) {
+        let now_ns = super::now_ns();
+        if self.session.write(&mut self.message, record, now_ns).is_none() {
+            self.send();
+            // A record always fits into an empty message.
+            let _ = self.session.write(&mut self.message, record, now_ns);
+        }
+    }
+
+    /// Sends the message, if it has a record.
+    fn send(&mut self) {
+        if let Some(length) = self.session.finish(&mut self.message, super::now_ns()) {
+            self.datagrams.push(&self.message[..length]);
+        }
+    }
 }
 
-fn open(output: &Output, first: &[u8]) -> Result<Open, Failure> {
+impl fmt::Display for Sink {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(file) => match file.path() {
+                Some(path) => path.display().fmt(out),
+                None => out.write_str("standard output"),
+            },
+            Self::Datagrams(datagrams) => write!(out, "argus-udp://{}", datagrams.address()),
+            Self::Ipfix(collector) => write!(out, "ipfix://{}", collector.datagrams.address()),
+        }
+    }
+}
+
+fn open(output: &Output, forms: &mut Forms) -> Result<Open, Failure> {
     let filter = output.filter.as_deref().map(filter::of_output).transpose()?;
-    // Without management records, a reader could not tell what wrote the file: they are always
-    // first, also where a filter leaves out later ones.
+    // Readers know the file by its first record, whatever the filter is.
+    let first = forms.first(output.form);
     let sink = match &output.to {
         Target::StandardOutput => RecordFile::standard_output(first).map(Sink::File),
         Target::File(path) => RecordFile::open(path, first).map(Sink::File),
         Target::Datagrams(address) => Datagrams::open(*address).map(Sink::Datagrams),
+        Target::Ipfix(address) => Datagrams::open(*address).map(|datagrams| {
+            let domain = u32::from_be_bytes(forms.management.source_id.bytes());
+            let session = Session::new(domain, TEMPLATES_NS);
+            Sink::Ipfix(Box::new(Collector { datagrams, session, message: [0; MESSAGE_BYTES_MAX] }))
+        }),
     };
     let sink = sink.map_err(|error| match &output.to {
         Target::StandardOutput => Failure::not_written(Path::new("standard output"), &error),
         Target::File(path) => Failure::not_written(path, &error),
-        Target::Datagrams(address) => {
+        Target::Datagrams(address) | Target::Ipfix(address) => {
             Failure::io(&error, Exit::Output, format_args!("cannot send to {address}"))
         }
     })?;
-    Ok(Open { sink, filter, is_failing: false, lost: 0 })
+    Ok(Open { sink, form: output.form, filter, is_failing: false, lost: 0 })
 }
 
 /// Receives the records of some flows.
@@ -273,12 +316,21 @@ pub(super) struct Recording<'a> {
 
 impl Reports for Recording<'_> {
     fn report(&mut self, record: &FlowRecord, extra: &Extra<'_>) {
-        let mut bytes = std::mem::take(&mut self.outputs.bytes);
-        if let Some(length) = argus::write(&mut bytes, self.options, record, extra) {
-            let source_id = self.options.source_id;
-            let matches = |filter: &RecordFilter| filter.matches(record, extra, source_id);
-            self.outputs.push(&bytes[..length], matches);
+        let Outputs { all, clients, forms, trouble, .. } = &mut *self.outputs;
+        let source_id = self.options.source_id;
+        let matches = |filter: &RecordFilter| filter.matches(record, extra, source_id);
+        forms.begin();
+        for open in all {
+            if !open.filter.as_ref().is_none_or(matches) {
+                continue;
+            }
+            match &mut open.sink {
+                Sink::Ipfix(collector) => collector.push(record),
+                _ => open.push(forms.flow(open.form, self.options, record, extra), trouble),
+            }
         }
-        self.outputs.bytes = bytes;
+        if let Some(clients) = clients.as_mut().filter(|clients| clients.count() > 0) {
+            clients.push(forms.flow(Form::Argus, self.options, record, extra), matches);
+        }
     }
 }

@@ -23,6 +23,8 @@ const USER_BYTES_MAX: u64 = 0xffff;
 const SNAP_LENGTH_MAX: u64 = 0x4_0000;
 /// Headers of all layers that are decoded, with their options, almost always fit into this.
 const SNAP_LENGTH: u32 = 256;
+/// The port of collectors of IPFIX: RFC 7011 §10.1.
+const IPFIX_PORT: u16 = 4739;
 /// Flows that are tracked at once.
 const CAPACITY: usize = 1_000_000;
 
@@ -118,6 +120,7 @@ impl Default for Request {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Output {
     pub(super) to: Target,
+    pub(super) form: Form,
     pub(super) filter: Option<String>,
 }
 
@@ -128,6 +131,30 @@ pub(super) enum Target {
     File(PathBuf),
     /// One record in each datagram.
     Datagrams(SocketAddr),
+    /// A collector of IPFIX.
+    Ipfix(SocketAddr),
+}
+
+/// The form of records.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) enum Form {
+    /// As argus 3 writes them.
+    #[default]
+    Argus,
+    /// As argus 5 writes them.
+    Argus5,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Form {
+    /// The form that a prefix names, and what is behind it.
+    fn of(to: &str) -> (Self, &str) {
+        let named = [("argus5:", Self::Argus5), ("json:", Self::Json)];
+        let mut found =
+            named.iter().filter_map(|(prefix, form)| Some((*form, to.strip_prefix(prefix)?)));
+        found.next().unwrap_or((Self::Argus, to))
+    }
 }
 
 impl Request {
@@ -225,17 +252,23 @@ impl Request {
         to: &str,
         filter: Option<&str>,
     ) -> Result<(), Failure> {
+        let (form, to) = Form::of(to);
         let to = match to.split_once("://") {
             None if to == "-" => Target::StandardOutput,
+            None if to.is_empty() => return Err(mistake(format!("{what} needs a file"))),
             None => Target::File(to.into()),
-            Some(("argus-udp" | "udp", host)) => Target::Datagrams(address(what, host)?),
+            Some(("argus-udp" | "udp", host)) => Target::Datagrams(address(what, host, PORT)?),
+            Some(("ipfix", host)) if form == Form::Argus => {
+                Target::Ipfix(address(what, host, IPFIX_PORT)?)
+            }
             Some((scheme, _)) => {
                 return Err(mistake(format!(
-                    "{what}: streams are argus-udp://, not `{scheme}://`"
+                    "{what}: streams are argus-udp:// and ipfix://, not `{scheme}://`"
                 )));
             }
         };
-        self.outputs.push(Output { to, filter: filter.map(str::to_owned) });
+        let filter = filter.map(str::to_owned);
+        self.outputs.push(Output { to, form, filter });
         Ok(())
     }
 }
@@ -253,13 +286,13 @@ pub(super) fn number(what: &str, text: &str, least: u64, most: u64) -> Result<u6
 }
 
 /// `HOST[:PORT]`; without a host, this one.
-fn address(what: &str, text: &str) -> Result<SocketAddr, Failure> {
+fn address(what: &str, text: &str, default: u16) -> Result<SocketAddr, Failure> {
     let text = text.trim_end_matches('/');
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) if !host.ends_with(':') && !port.ends_with(']') => {
             (host, number(what, port, 1, 0xffff)? as u16)
         }
-        _ => (text, PORT),
+        _ => (text, default),
     };
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let host = if host.is_empty() { "127.0.0.1" } else { host };
@@ -330,8 +363,25 @@ mod tests {
         assert_eq!(target("argus-udp://224.0.20.21:9995"), datagrams("224.0.20.21:9995"));
         assert_eq!(target("udp://[::1]:7"), datagrams("[::1]:7"));
         assert_eq!(target("argus-udp://[::1]"), datagrams("[::1]:561"));
+        assert_eq!(target("ipfix://10.1.0.1"), Ok(Target::Ipfix(([10, 1, 0, 1], 4739).into())));
         assert_eq!(target("-"), Ok(Target::StandardOutput));
         assert_eq!(target("/var/log/a"), Ok(Target::File("/var/log/a".into())));
         assert!(target("http://x").is_err_and(|text| text.contains("not `http://`")));
+        assert!(target("json:ipfix://x").is_err());
+    }
+
+    #[test]
+    fn a_prefix_names_the_form() {
+        let output = |to: &str| {
+            let mut request = Request::default();
+            request.add_output("-w", to, None).expect(to);
+            request.outputs.remove(0)
+        };
+        let file = |path: &str, form| Output { to: Target::File(path.into()), form, filter: None };
+        assert_eq!(output("json:a.json"), file("a.json", Form::Json));
+        assert_eq!(output("argus5:./json:x"), file("./json:x", Form::Argus5));
+        assert_eq!(output("a:b"), file("a:b", Form::Argus));
+        let standard = Output { to: Target::StandardOutput, form: Form::Json, filter: None };
+        assert_eq!(output("json:-"), standard);
     }
 }

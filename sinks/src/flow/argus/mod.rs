@@ -53,6 +53,11 @@ pub enum SourceId {
 }
 
 impl SourceId {
+    /// The four bytes in flow records.
+    pub const fn bytes(self) -> [u8; 4] {
+        self.code().1
+    }
+
     /// The code and the four bytes in flow records.
     pub(super) const fn code(self) -> (u8, [u8; 4]) {
         match self {
