@@ -8,6 +8,7 @@ use panoptes_sinks::flow::{
 };
 
 use crate::queues::{Place, Waits};
+use crate::rtp;
 use crate::tcp::{self, Identification, Outcome};
 
 /// Bits of the status of ESP (`include/argus_def.h`).
@@ -100,6 +101,9 @@ impl Flow {
                 }
             }
             Detail::Esp(esp) => (esp.status, esp.lost) = (0, 0),
+            Detail::Rtp(rtp) => {
+                (rtp.status, rtp.source.lost, rtp.destination.lost) = (0, 0, 0);
+            }
             _ => {}
         }
     }
@@ -200,6 +204,10 @@ impl Flow {
             protocol::UDP => {
                 effect.data = ip.payload.get(8..).unwrap_or_default();
                 effect.data_length = ip.payload_length.saturating_sub(8);
+                // The ports of both ends; which is whose does not matter.
+                let ports = (self.record.key.source_port, self.record.key.destination_port);
+                let (data, length) = (effect.data, effect.data_length);
+                rtp::follow(&mut self.record.detail, direction, ports, data, length);
             }
             protocol::ICMP | protocol::ICMPV6 => {
                 if let Some(message) = Message::decode(ip.payload).filter(|_| is_first) {

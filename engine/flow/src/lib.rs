@@ -21,6 +21,7 @@ mod flow;
 mod flows;
 pub mod identity;
 mod queues;
+mod rtp;
 mod tcp;
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,6 @@ use tempfile::TempDir;
 
 /// Fields in which records differ from the truth, by kinds of conversations, and why.
 const EXCEPTIONS: &[(&[&str], &[&str], &str)] = &[
-    (&["rtp", "rtp with a gap"], &["missing", "extra"], "RTP is not detected yet: it is UDP"),
     (
         &[
             "udp unreachable",

@@ -15,5 +15,5 @@ mod record;
 
 pub use record::{
     Address, Arp, Cause, Detail, Direction, Esp, FlowKey, FlowRecord, Icmp, Interval, Intervals,
-    Jitter, Kind, Side, Tcp, TcpSide, TcpState, status, tcp_status,
+    Jitter, Kind, Rtp, RtpSide, Side, Tcp, TcpSide, TcpState, rtp_status, status, tcp_status,
 };

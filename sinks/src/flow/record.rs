@@ -308,6 +308,35 @@ pub struct Esp {
     pub lost: u32,
 }
 
+/// Bits of the status of RTP (`ARGUS_SRC_OUTOFORDER` of `include/argus_def.h`).
+pub mod rtp_status {
+    pub const OUT_OF_ORDER_SOURCE: u32 = 0x1_0000;
+    pub const OUT_OF_ORDER_DESTINATION: u32 = 0x2_0000;
+}
+
+/// RTP or RTCP (RFC 3550).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Rtp {
+    /// Bits of [`rtp_status`].
+    pub status: u32,
+    pub source: RtpSide,
+    pub destination: RtpSide,
+    /// It is RTCP.
+    pub is_control: bool,
+    /// It is not only possible: sequence numbers have followed each other.
+    pub is_certain: bool,
+}
+
+/// One end of RTP.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct RtpSide {
+    /// The header of the latest packet; of RTCP, the first 8 bytes.
+    pub header: [u8; 12],
+    /// Number of missing sequence numbers.
+    pub lost: u16,
+    pub has_begun: bool,
+}
+
 /// Who has answered for the address.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Arp {
@@ -323,6 +352,7 @@ pub enum Detail {
     Icmp(Icmp),
     Esp(Esp),
     Arp(Arp),
+    Rtp(Rtp),
 }
 
 /// Statistics of the times between packets, in microseconds.
@@ -401,6 +431,14 @@ impl FlowRecord {
         match direction {
             Direction::FromSource => &mut self.source,
             Direction::FromDestination => &mut self.destination,
+        }
+    }
+
+    /// What RTP adds, if the flow certainly is RTP or RTCP.
+    pub fn rtp(&self) -> Option<&Rtp> {
+        match &self.detail {
+            Detail::Rtp(rtp) if rtp.is_certain => Some(rtp),
+            _ => None,
         }
     }
 

@@ -110,6 +110,12 @@ fn differences(line: &Value, row: &Row) -> Vec<String> {
         let is = match *column {
             "dir" if is_reversed => "->".to_owned(),
             "sloss" if line["protocol"] == "esp" => text(line.get("esp_lost"), column),
+            "sloss" if line["application"] == "rtp" => {
+                text(line.get("source_lost_packets"), column)
+            }
+            "dloss" if line["application"] == "rtp" => {
+                text(line.get("destination_lost_packets"), column)
+            }
             _ => text(line.get(*key), column),
         };
         // IPv6 has no such field, and argus writes 0.

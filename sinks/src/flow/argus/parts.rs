@@ -3,7 +3,7 @@
 use super::words::Words;
 use super::{Extra, Options, SourceId, USER_BYTES_MAX, Version};
 use crate::flow::record::{
-    Detail, FlowKey, FlowRecord, Icmp, Interval, Jitter, Kind, Side, Tcp, TcpSide, status,
+    Detail, FlowKey, FlowRecord, Icmp, Interval, Jitter, Kind, Rtp, Side, Tcp, TcpSide, status,
 };
 
 /// Codes of the parts (`include/argus_def.h`).
@@ -212,7 +212,8 @@ fn meter(words: &mut Words<'_>, record: &FlowRecord, has_application: bool) {
 /// What the protocol of the flow adds.
 fn network(words: &mut Words<'_>, record: &FlowRecord) {
     match &record.detail {
-        Detail::None => words.bytes(&[code::NETWORK, 0, 0, 1]),
+        Detail::Rtp(rtp) if rtp.is_certain => rtp_words(words, rtp),
+        Detail::None | Detail::Rtp(_) => words.bytes(&[code::NETWORK, 0, 0, 1]),
         Detail::Tcp(tcp) if tcp.has_continued => tcp_performance(words, tcp),
         Detail::Tcp(tcp) => {
             let side = if tcp.source.has_begun { &tcp.source } else { &tcp.destination };
@@ -289,6 +290,32 @@ fn segment_size(words: &mut Words<'_>) {
     if words.version() == Version::Five {
         words.number(0);
     }
+}
+
+/// The latest headers, and missing packets.
+fn rtp_words(words: &mut Words<'_>, rtp: &Rtp) {
+    let sides = [&rtp.source, &rtp.destination];
+    let at = if rtp.is_control {
+        let at = words.begin(code::NETWORK, 0x09, 0);
+        for side in sides {
+            words.bytes(&side.header[..8]);
+        }
+        at
+    } else {
+        let at = words.begin(code::NETWORK, 0x0a, 0);
+        words.number(rtp.status);
+        for side in sides {
+            words.bytes(&side.header);
+        }
+        at
+    };
+    for side in sides {
+        words.short(side.lost);
+    }
+    if !rtp.is_control {
+        words.number(0); // Deviations, which argus does not compute, either.
+    }
+    words.end(at);
 }
 
 fn icmp_words(words: &mut Words<'_>, icmp: &Icmp) {

@@ -152,6 +152,8 @@ fn is_of(record: &FlowRecord, protocol: Protocol) -> bool {
         Protocol::Number(number) => ip_protocol(record) == Some(number),
         Protocol::Mpls => record.source.mpls_depth > 0 || record.destination.mpls_depth > 0,
         Protocol::Vlan => has_status(record, Ends::Either, status::VLAN),
+        Protocol::Rtp => record.rtp().is_some_and(|rtp| !rtp.is_control),
+        Protocol::Rtcp => record.rtp().is_some_and(|rtp| rtp.is_control),
         Protocol::Unseen => false,
     }
 }

@@ -175,6 +175,10 @@ fn lost(record: &FlowRecord, is_destination: bool) -> u32 {
         Detail::Tcp(tcp) if is_destination => tcp.destination.retransmitted,
         Detail::Tcp(tcp) => tcp.source.retransmitted,
         Detail::Esp(esp) => esp.lost,
+        Detail::Rtp(rtp) if rtp.is_certain => {
+            let side = if is_destination { &rtp.destination } else { &rtp.source };
+            u32::from(side.lost)
+        }
         _ => 0,
     }
 }

@@ -93,7 +93,9 @@ fn protocol(word: &str) -> Option<Protocol> {
         "sctp" => Protocol::Number(SCTP),
         "mpls" => Protocol::Mpls,
         "vlan" => Protocol::Vlan,
-        "rtp" | "rtcp" | "udt" | "isis" => Protocol::Unseen,
+        "rtp" => Protocol::Rtp,
+        "rtcp" => Protocol::Rtcp,
+        "udt" | "isis" => Protocol::Unseen,
         _ => return None,
     })
 }

@@ -38,6 +38,8 @@ pub(super) enum Protocol {
     Number(u8),
     Mpls,
     Vlan,
+    Rtp,
+    Rtcp,
     /// Argus has its records, this sensor has not.
     Unseen,
 }

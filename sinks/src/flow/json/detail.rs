@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use super::sides::{keys, list};
 use super::{Full, JsonWriter};
 use crate::flow::record::{
-    Detail, Esp, FlowRecord, Icmp, Kind, Tcp, TcpSide, TcpState, tcp_status,
+    Detail, Esp, FlowRecord, Icmp, Kind, Rtp, Tcp, TcpSide, TcpState, tcp_status,
 };
 use crate::json::address::MacAddress;
 
@@ -25,7 +25,8 @@ const FLAGS: &[u8; 8] = b"FSRPAUEC";
 
 pub(super) fn write(out: &mut JsonWriter<'_>, record: &FlowRecord) -> Result<(), Full> {
     match &record.detail {
-        Detail::None => {}
+        Detail::Rtp(rtp) if rtp.is_certain => write_rtp(out, rtp)?,
+        Detail::None | Detail::Rtp(_) => {}
         Detail::Tcp(tcp) => write_tcp(out, tcp)?,
         Detail::Icmp(icmp) => write_icmp(out, record, icmp)?,
         Detail::Esp(esp) => write_esp(out, esp)?,
@@ -35,6 +36,16 @@ pub(super) fn write(out: &mut JsonWriter<'_>, record: &FlowRecord) -> Result<(),
         Some(error) => write_error(out, error),
         None => Ok(()),
     }
+}
+
+fn write_rtp(out: &mut JsonWriter<'_>, rtp: &Rtp) -> Result<(), Full> {
+    out.word(",\"application\":", if rtp.is_control { "rtcp" } else { "rtp" })?;
+    for (at, side) in [&rtp.source, &rtp.destination].into_iter().enumerate() {
+        if side.has_begun && !rtp.is_control {
+            out.integer(keys!("lost_packets")[at], side.lost.into())?;
+        }
+    }
+    Ok(())
 }
 
 fn write_tcp(out: &mut JsonWriter<'_>, tcp: &Tcp) -> Result<(), Full> {

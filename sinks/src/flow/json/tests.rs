@@ -7,8 +7,8 @@ use serde_json::Value;
 use super::*;
 use crate::flow::argus::{Interim, Management};
 use crate::flow::record::{
-    Arp, Cause, Detail, Esp, Icmp, Interval, Intervals, Jitter, Side, Tcp, TcpSide, TcpState,
-    status, tcp_status,
+    Arp, Cause, Detail, Esp, Icmp, Interval, Intervals, Jitter, Rtp, RtpSide, Side, Tcp, TcpSide,
+    TcpState, status, tcp_status,
 };
 
 /// 2023-11-14 22:13:20 UTC, in nanoseconds.
@@ -230,6 +230,8 @@ fn all_kinds() -> Vec<FlowRecord> {
         gateway: 4,
         ..Icmp::default()
     };
+    let end = RtpSide { has_begun: true, ..RtpSide::default() };
+    let rtp = Rtp { source: end, destination: end, is_certain: true, ..Rtp::default() };
     let full = Side {
         ip_options: 0x7f,
         encapsulation: u32::MAX,
@@ -260,6 +262,7 @@ fn all_kinds() -> Vec<FlowRecord> {
             (1, Detail::Arp(Arp { responder: [1; 6] })),
             (3, Detail::Icmp(icmp)),
             (2, Detail::None),
+            (17, Detail::Rtp(rtp)),
         ] {
             all.push(FlowRecord {
                 key: FlowKey { kind, extra: 7, ..key(protocol, 0x0801, 2) },
