@@ -280,7 +280,7 @@ pub(crate) const DIFFERENT: &[Difference] = &[
     },
     Difference {
         expressions: &["ploss gt 0", "ploss gt 1.0", "src ploss gt 0", "dst ploss gt 0.5"],
-        of: |record, _| is_tcp(record) || record.key.kind == Kind::EspV4,
+        of: |record, _| is_tcp(record) || record.key.kind == Kind::EspV4 || record.rtp().is_some(),
         reason: "ra computes it after the filter",
     },
     Difference {
