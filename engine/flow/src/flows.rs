@@ -164,8 +164,8 @@ impl Flows {
         self.pass_time(reports);
     }
 
-    /// Lets time pass while no packet comes. `now_ns` is the time since 1970; one before that of the
-    /// last packet changes nothing.
+    /// Lets time pass while no packet comes. `now_ns` is the time since 1970; one before the last
+    /// packet changes nothing.
     pub fn pass_time_to(&mut self, now_ns: i64, reports: &mut impl Reports) {
         self.now_ns = self.now_ns.max(now_ns);
         self.pass_time(reports);

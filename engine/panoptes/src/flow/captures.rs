@@ -1,14 +1,15 @@
 //! The captures to be read, one after the other, in the order of argus(8).
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use panoptes_capture::{CaptureError, CaptureFile, Frame, Options, Skipped};
+use panoptes_capture::{CaptureFile, Frame, Options, Skipped};
 
 use super::auditor::Auditor;
 use super::feed::{Feed, Next};
 use super::filter::PacketFilters;
+use super::opening::{failure, open};
 use super::request::Request;
 use super::signals::Signals;
 use crate::exit::{Exit, Failure};
@@ -165,27 +166,6 @@ impl Pace {
         }
         true
     }
-}
-
-/// Opens a capture; `-` is standard input.
-pub(super) fn open(path: &Path, options: &Options) -> Result<CaptureFile, Failure> {
-    let opened = if path.as_os_str() == "-" {
-        CaptureFile::from_reader(io::stdin(), "standard input", options)
-    } else {
-        CaptureFile::open(path, options)
-    };
-    opened.map_err(|error| failure(&error))
-}
-
-/// The failure for a capture that cannot be read.
-pub(super) fn failure(error: &CaptureError) -> Failure {
-    let exit = match error {
-        CaptureError::Open { error, .. } | CaptureError::Read { error, .. } => {
-            Exit::from_io(error, Exit::Source)
-        }
-        _ => Exit::NoKernel,
-    };
-    Failure::new(exit, error.to_string())
 }
 
 /// The files below a folder, by name.

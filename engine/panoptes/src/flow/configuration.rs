@@ -7,7 +7,8 @@
 use std::path::Path;
 
 use super::devices;
-use super::request::{Request, mistake, number, source_id};
+use super::request::Request;
+use super::values::{mistake, number, source_id};
 use crate::config::LogLevel;
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
@@ -236,9 +237,11 @@ mod tests {
             ARGUS_CAPTURE_DATA_LEN=32\nARGUS_GENERATE_JITTER_DATA=yes\n\
             ARGUS_GENERATE_MAC_DATA=yes\nARGUS_GENERATE_APPBYTE_METRIC=yes\n\
             ARGUS_GENERATE_PACKET_SIZE=yes\nARGUS_FILTER_OPTIMIZER=no\n\
-            ARGUS_FILTER=\"ip and \\\n   not icmp\"\nARGUS_TCP_TIMEOUT=120\nARGUS_PCAP_BUF_SIZE=2M\n\
+            ARGUS_FILTER=\"ip and \\\n   not icmp\"\nARGUS_TCP_TIMEOUT=120\n\
+            ARGUS_PCAP_BUF_SIZE=2M\n\
             ARGUS_CHROOT_DIR=/srv\nARGUS_SETUSER_ID=nobody\nARGUS_SETGROUP_ID=nogroup\n\
-            ARGUS_SET_PID=no\nARGUS_PID_PATH=/run\nARGUS_DEBUG_LEVEL=2\nARGUS_TUNNEL_DISCOVERY=yes\n";
+            ARGUS_SET_PID=no\nARGUS_PID_PATH=/run\nARGUS_DEBUG_LEVEL=2\n\
+            ARGUS_TUNNEL_DISCOVERY=yes\n";
         let mut request = Request::default();
         assert_eq!(apply(text, &mut request), []);
         let mut expected = Request {

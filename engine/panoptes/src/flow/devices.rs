@@ -2,14 +2,14 @@
 //!
 //! - `en0`, `en0/ID`: one interface, and the id of its records;
 //! - `ind:en0/ID,en1/ID`: each has flows of its own; so do several `-i`;
-//! - `dup:en0,en1/ID`: both directions of one link; `bond:en0,en1/ID`, `en0 en1`: parts of one link.
-//!   Their packets are in the same flows;
+//! - `dup:en0,en1/ID`: both directions of one link; `bond:en0,en1/ID`, `en0 en1`: parts of one
+//!   link. Their packets are in the same flows;
 //! - `all`: all interfaces that are up, each with flows of its own; `any`: those of the kernel's
 //!   pseudo-device.
 
 use panoptes_sinks::flow::argus::SourceId;
 
-use super::request::{mistake, source_id};
+use super::values::{mistake, source_id};
 use crate::exit::Failure;
 
 /// Interfaces whose packets are in the same flows.

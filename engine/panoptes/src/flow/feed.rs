@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use panoptes_capture::{CaptureFile, Frame, Options, Skipped};
 
-use super::captures::{failure, open};
+use super::opening::{failure, open};
 use crate::exit::{Exit, Failure};
 
 /// Bytes that a batch has at least before the thread waits.

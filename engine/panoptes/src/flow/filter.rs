@@ -5,12 +5,8 @@ use panoptes_decoders::packet::program::Instruction;
 use panoptes_packet_filter::{Options, Origin, PacketFilter};
 use panoptes_sinks::flow::filter::{Names, RecordFilter};
 
-use super::captures::{Captures, Source};
 use super::request::Request;
-use crate::exit::{Exit, Failure, print};
-
-/// LINKTYPE_ETHERNET.
-const ETHERNET: u16 = 1;
+use crate::exit::{Exit, Failure};
 
 /// The filter of packets, compiled for each link type that occurs.
 #[derive(Debug)]
@@ -54,6 +50,12 @@ impl PacketFilters {
         self.compiled(&options).map(PacketFilter::instructions)
     }
 
+    /// The filter's program for captures of a link type, as text: `-b`.
+    pub(super) fn text(&mut self, link: u16) -> Result<String, Failure> {
+        let options = Options { optimise: self.optimises, ..Options::new(link) };
+        self.compiled(&options).map(PacketFilter::dump)
+    }
+
     fn compiled(&mut self, options: &Options) -> Result<&PacketFilter, Failure> {
         let known = self.compiled.iter().position(|(link, _)| *link == options.link);
         let index = known.unwrap_or(self.compiled.len());
@@ -65,25 +67,6 @@ impl PacketFilters {
         }
         Ok(&self.compiled[index].1)
     }
-}
-
-/// Prints the program of the filter: `-b`. It is that for the first capture or interface.
-pub(super) fn print_program(request: &Request) -> Result<Exit, Failure> {
-    let mut filters = PacketFilters::new(request);
-    let link = if request.reads_captures() {
-        match Captures::new(request)?.open()? {
-            Some(Source::File(mut file)) => {
-                let first = file.next().map_err(|error| super::captures::failure(&error))?;
-                first.map_or(ETHERNET, |frame| frame.link)
-            }
-            _ => ETHERNET,
-        }
-    } else {
-        ETHERNET
-    };
-    let options = Options { optimise: request.optimises, ..Options::new(link) };
-    let text = filters.compiled(&options)?.dump();
-    print(text.as_bytes())
 }
 
 /// The filter of an output.

@@ -14,11 +14,13 @@ mod feed;
 mod filter;
 mod forms;
 mod live;
+mod opening;
 mod options;
 mod outputs;
 mod process;
 mod request;
 mod signals;
+mod values;
 
 use std::ffi::OsString;
 use std::time::SystemTime;
@@ -45,6 +47,8 @@ Audit network flows: packets in, argus records out, with the options of argus(8)
 Usage: panoptes flow [OPTIONS] [-i NAME... | -r FILE...] [-w TO [FILTER]] [- FILTER]
 
 ";
+/// LINKTYPE_ETHERNET of tcpdump.org.
+const ETHERNET: u16 = 1;
 /// The configuration that is read by default.
 const CONFIGURATION: &str = "/etc/argus.conf";
 
@@ -55,7 +59,7 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<Exit, Failure> {
         Asked::Audit(request) => request,
     };
     if request.prints_filter {
-        return filter::print_program(&request);
+        return print_filter(&request);
     }
     if request.is_daemon && !process::is_daemon() {
         return process::start_daemon();
@@ -70,6 +74,17 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<Exit, Failure> {
     } else {
         live::audit(&request, &mut signals, &messages)
     }
+}
+
+/// Prints the program of the filter of packets for the first capture, or for Ethernet.
+fn print_filter(request: &Request) -> Result<Exit, Failure> {
+    let mut link = ETHERNET;
+    let mut captures = Captures::new(request)?;
+    if let Some(captures::Source::File(mut file)) = captures.open()? {
+        let first = file.next().map_err(|error| opening::failure(&error))?;
+        link = first.map_or(ETHERNET, |frame| frame.link);
+    }
+    print(PacketFilters::new(request).text(link)?.as_bytes())
 }
 
 /// What a daemon does when everything is open: its starter ends, and its messages go to the

@@ -4,7 +4,8 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal as _};
 use std::os::unix::ffi::OsStrExt as _;
 
-use super::request::{Form, Output, Request, Target, mistake, number, range, source_id};
+use super::request::{Form, Output, Request, Target};
+use super::values::{mistake, number, range, source_id};
 use super::{configuration, devices};
 use crate::exit::Failure;
 

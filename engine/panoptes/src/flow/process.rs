@@ -18,7 +18,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::kill;
 use nix::unistd::{Group, Pid, User, dup2_stderr, initgroups, setgid, setgroups, setsid, setuid};
 
-use super::request::{Request, mistake};
+use super::request::Request;
+use super::values::mistake;
 use crate::exit::{Exit, Failure};
 
 /// Set in the process that is the daemon.

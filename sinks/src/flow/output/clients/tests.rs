@@ -1,3 +1,5 @@
+//! Clients: what they ask for, and what they receive.
+
 use std::io::{Read as _, Write as _};
 use std::net::Ipv4Addr;
 use std::time::Instant;
