@@ -34,6 +34,8 @@ pub(super) struct Outputs {
     bytes: Box<[u8]>,
     /// An output that fails ends the program, unless live packets are read.
     is_live: bool,
+    /// The records to come are the last ones of flows that have not ended.
+    is_ending: bool,
     failure: Option<Failure>,
     messages: Messages,
     next_check_ns: u64,
@@ -87,6 +89,7 @@ impl Outputs {
             management,
             bytes: vec![0; length].into_boxed_slice(),
             is_live: !request.reads_captures(),
+            is_ending: false,
             failure: None,
             messages: messages.clone(),
             next_check_ns: 0,
@@ -102,6 +105,12 @@ impl Outputs {
 
     pub(super) fn clients(&self) -> usize {
         self.clients.as_ref().map_or(0, Clients::count)
+    }
+
+    /// The records to come are the last ones. Those of live flows have the cause that the sensor
+    /// ends; at the ends of captures argus gives no such cause.
+    pub(super) const fn begin_to_end(&mut self) {
+        self.is_ending = self.is_live;
     }
 
     /// Receives the records of flows that have this id.
@@ -273,6 +282,12 @@ pub(super) struct Recording<'a> {
 
 impl Reports for Recording<'_> {
     fn report(&mut self, record: &FlowRecord, extra: &Extra<'_>) {
+        let ending;
+        let mut record = record;
+        if self.outputs.is_ending {
+            ending = FlowRecord { cause: Cause::Shutdown, ..*record };
+            record = &ending;
+        }
         let mut bytes = std::mem::take(&mut self.outputs.bytes);
         if let Some(length) = argus::write(&mut bytes, self.options, record, extra) {
             let source_id = self.options.source_id;
