@@ -139,6 +139,8 @@ pub enum Cause {
     Status = 0x20,
     /// The last one: the same addresses and ports begin another flow.
     Stop = 0x30,
+    /// The last one: the sensor ends.
+    Shutdown = 0x60,
 }
 
 /// Bits of [`Side::status`].

@@ -35,6 +35,20 @@ impl Argus {
         })
     }
 
+    /// The sensor, to be run with options of one's own.
+    pub fn sensor(&self) -> Command {
+        Command::new(&self.sensor)
+    }
+
+    /// A client of the package argus-client, such as `rabins`. It reads no configuration.
+    ///
+    /// # Errors
+    ///
+    /// It is not installed.
+    pub fn client(&self, name: &str) -> Result<Command, String> {
+        program(name).map(|path| client(&path))
+    }
+
     /// Writes the records of a capture to a new file. Argus reads no configuration but the
     /// options, such as `-A` for application bytes or `-S 3600` for the status interval.
     ///

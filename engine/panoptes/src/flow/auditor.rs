@@ -159,6 +159,7 @@ impl Auditor {
 
     /// Writes all flows and the last management record. What was counted, and how it went.
     pub(super) fn finish(mut self, dropped: u64) -> (Counts, Result<Exit, Failure>) {
+        self.outputs.begin_to_end();
         for audited in &mut self.streams {
             audited.flows.finish(&mut self.outputs.of(&audited.records));
         }
@@ -170,8 +171,12 @@ impl Auditor {
 /// What all management records have in common. `link` is the LINKTYPE of the first source.
 pub(super) fn management(request: &Request, begin_ns: i64, link: u16) -> Management {
     let whole_seconds = request.status_interval_ns / 1_000_000_000;
+    let mut ids = request.streams.iter().map(|stream| stream.source_id);
+    let first = ids.next().flatten();
+    // Streams with several ids have none in common; then it is that of the sensor.
+    let common = first.filter(|_| ids.all(|id| id == first));
     Management {
-        source_id: request.records.source_id,
+        source_id: common.unwrap_or(request.records.source_id),
         begin_ns,
         link: u8::try_from(link).unwrap_or(0),
         flow_interval_s: u16::try_from(whole_seconds).unwrap_or(u16::MAX),

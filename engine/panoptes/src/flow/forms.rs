@@ -99,7 +99,9 @@ impl Forms {
             written.length = match (form, cause) {
                 (Form::Argus, Cause::Start) => written.copy(&management.first(interim.now_ns)),
                 (Form::Argus, Cause::Status) => written.copy(&management.interim(interim)),
-                (Form::Argus, Cause::Stop) => written.copy(&management.last(interim)),
+                (Form::Argus, Cause::Stop | Cause::Shutdown) => {
+                    written.copy(&management.last(interim))
+                }
                 (Form::Argus5, _) => written.copy(&management.five(cause, interim)),
                 (Form::Json, _) => {
                     let lines = lines(&Options::default());

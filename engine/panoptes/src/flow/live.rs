@@ -26,6 +26,8 @@ const PACKETS_IN_TURN: u32 = 4096;
 const WAIT_MS: u16 = 20;
 /// How often interfaces are looked at.
 const CHECK: Duration = Duration::from_secs(1);
+/// How long what came before the end is waited for: the kernel keeps packets for up to 10 ms.
+const LAST_WAIT: Duration = Duration::from_millis(50);
 /// How long packets may lie in a ring before they are read. Time passes for flows with this delay.
 const DELAY_NS: i64 = 100_000_000;
 
@@ -77,6 +79,7 @@ pub(super) fn audit(
             }
         }
     }
+    read_rest(&mut sources, &mut auditor);
     let dropped = dropped(&mut sources);
     let (counts, exit) = auditor.finish(dropped);
     super::report_losses(Skipped::default(), counts, messages);
@@ -193,6 +196,20 @@ impl Source {
             Ok(Ok(())) => messages.info(format_args!("{}: auditing again", self.options.name)),
             Ok(Err(error)) => messages.warning(error),
             Err(failure) => messages.error(failure),
+        }
+    }
+}
+
+/// Reads what interfaces have received before the end.
+fn read_rest(sources: &mut [Source], auditor: &mut Auditor) {
+    let begin = Instant::now();
+    while !auditor.has_ended() && begin.elapsed() < LAST_WAIT {
+        let mut is_idle = true;
+        for source in &mut *sources {
+            is_idle &= !source.read(auditor);
+        }
+        if is_idle {
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 }

@@ -36,6 +36,8 @@ pub(super) struct Outputs {
     forms: Forms,
     trouble: Trouble,
     next_check_ns: u64,
+    /// The records to come are the last ones of flows that have not ended.
+    is_ending: bool,
 }
 
 /// What to do about outputs that fail.
@@ -103,7 +105,7 @@ impl Outputs {
             failure: None,
             messages: messages.clone(),
         };
-        Ok(Self { all, clients, forms, trouble, next_check_ns: 0 })
+        Ok(Self { all, clients, forms, trouble, next_check_ns: 0, is_ending: false })
     }
 
     /// Whether no output needs more: one has failed, or all their readers have gone.
@@ -115,6 +117,12 @@ impl Outputs {
 
     pub(super) fn clients(&self) -> usize {
         self.clients.as_ref().map_or(0, Clients::count)
+    }
+
+    /// The records to come are the last ones. Those of live flows have the cause that the sensor
+    /// ends; at the ends of captures argus gives no such cause.
+    pub(super) const fn begin_to_end(&mut self) {
+        self.is_ending = self.trouble.is_live;
     }
 
     /// Receives the records of flows that have these options.
@@ -316,6 +324,12 @@ pub(super) struct Recording<'a> {
 
 impl Reports for Recording<'_> {
     fn report(&mut self, record: &FlowRecord, extra: &Extra<'_>) {
+        let ending;
+        let mut record = record;
+        if self.outputs.is_ending {
+            ending = FlowRecord { cause: Cause::Shutdown, ..*record };
+            record = &ending;
+        }
         let Outputs { all, clients, forms, trouble, .. } = &mut *self.outputs;
         let source_id = self.options.source_id;
         let matches = |filter: &RecordFilter| filter.matches(record, extra, source_id);

@@ -28,7 +28,7 @@ impl Lines {
             out.integer(",\"user_bytes\":", management.user_bytes.into())?;
             match cause {
                 Cause::Start => Ok(()),
-                Cause::Status | Cause::Stop => counts(out, interim),
+                Cause::Status | Cause::Stop | Cause::Shutdown => counts(out, interim),
             }
         })
     }

@@ -215,7 +215,7 @@ fn longest() -> FlowRecord {
         sequence: u32::MAX,
         hardware: [[0xff; 6]; 2],
         ethertype: u16::MAX,
-        cause: Cause::Status,
+        cause: Cause::Shutdown,
     }
 }
 

@@ -13,6 +13,7 @@ pub(super) const fn cause(cause: Cause) -> &'static str {
         Cause::Start => "start",
         Cause::Status => "status",
         Cause::Stop => "stop",
+        Cause::Shutdown => "shutdown",
     }
 }
 
@@ -135,6 +136,8 @@ fn tcp_state(record: &FlowRecord, bits: u32) -> &'static str {
         "RST"
     } else if has(tcp_status::FIN | tcp_status::FIN_ACKNOWLEDGED) {
         "FIN"
+    } else if record.cause == Cause::Shutdown {
+        "TIM"
     } else if has(tcp_status::ESTABLISHED) {
         "CON"
     } else if has(tcp_status::SAW_SYN_ACK) {
@@ -153,7 +156,9 @@ fn traffic_state(record: &FlowRecord) -> &'static str {
         // Clients test one bit of the cause of a record, which "stop" has as well. They test
         // another field for ARP.
         (_, 0) => match (record.cause, record.key.kind) {
-            (Cause::Status, kind) if !matches!(kind, Kind::Arp | Kind::Rarp) => "REQ",
+            (Cause::Status | Cause::Shutdown, kind) if !matches!(kind, Kind::Arp | Kind::Rarp) => {
+                "REQ"
+            }
             _ => "INT",
         },
         _ => "CON",

@@ -1,0 +1,374 @@
+//! Live interfaces: all forms of -i, -p, -s, -M, and what happens to an interface.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use panoptes_traffic::{BEGIN_NS, Between, Capture, Flow, Row, Tcp, Udp};
+
+use crate::network::{LEFT, RIGHT, Sender, add, enter, frames, ip, send_all};
+use crate::programs::{BOTH, Folder, Running, Sensor, argus, settle, until};
+use crate::stream::{Management, START, STATUS, STOP, group, management, rows};
+
+/// Fields of records that neither the time of sending nor the sensor's id change.
+const FIELDS: [&str; 12] = [
+    "proto", "saddr", "sport", "dir", "daddr", "dport", "spkts", "dpkts", "sbytes", "dbytes",
+    "state", "srcid",
+];
+
+/// What management records have without an id.
+const NO_ID: (u32, [u8; 4]) = (0x0080_0000, [0; 4]);
+
+/// A sensor that listens, and its records.
+struct Live {
+    running: Running,
+    records: PathBuf,
+}
+
+impl Live {
+    /// Starts a sensor; returns when it receives from these interfaces.
+    #[track_caller]
+    fn start(sensor: Sensor, folder: &Folder, options: &[&str], interfaces: &[&str]) -> Self {
+        let records = folder.path(&format!("{sensor:?}"));
+        let running = Running::start(sensor.with(options).arg("-w").arg(&records));
+        for interface in interfaces {
+            running.wait_for(&sensor.has_begun(interface));
+        }
+        // Argus has prepared its filter when it waits.
+        running.settle();
+        Self { running, records }
+    }
+
+    /// Ends it; its records.
+    #[track_caller]
+    fn end(self) -> PathBuf {
+        self.running.settle();
+        self.running.end(Signal::SIGTERM).succeeded();
+        self.records
+    }
+}
+
+/// What records are about, in a fixed order.
+fn facts(records: &Path) -> Vec<[String; 12]> {
+    let rows = argus().ra_fields(records, &FIELDS).unwrap_or_else(|error| panic!("{error}"));
+    let mut facts: Vec<_> =
+        rows.iter().map(|row| FIELDS.map(|field| row.text(field).to_owned())).collect();
+    facts.sort();
+    facts
+}
+
+/// The truth in the same form, for records with this id; so many times the packets.
+fn truth(flows: &[Flow], id: &str) -> Vec<[String; 12]> {
+    // What is open or was not answered when the sensor ends has states of its own.
+    let state = |flow: &Flow| match (&flow.protocol[..], &flow.state[..]) {
+        ("tcp", "CON") => "TIM".to_owned(),
+        ("udp", "INT") => "REQ".to_owned(),
+        (_, state) => state.to_owned(),
+    };
+    let fact = |flow: &Flow| {
+        let [packets, bytes] =
+            [flow.packets, flow.bytes].map(|both| both.map(|count| count.to_string()));
+        let ([sent, received], [sent_bytes, received_bytes]) = (packets, bytes);
+        let key = flow.key().map(ToOwned::to_owned);
+        let [protocol, source, port, destination, to_port] = key;
+        [
+            protocol,
+            source,
+            port,
+            flow.direction.clone(),
+            destination,
+            to_port,
+            sent,
+            received,
+            sent_bytes,
+            received_bytes,
+            state(flow),
+            id.to_owned(),
+        ]
+    };
+    let mut facts: Vec<_> = flows.iter().map(fact).collect();
+    facts.sort();
+    facts
+}
+
+/// A small connection of its own for each interface.
+fn connection(number: u16) -> Capture {
+    Capture::of(&Tcp::new(Between::v4(number, [40_000, 443]), BEGIN_NS))
+}
+
+/// Both sensors listen at an interface with these options, while a capture is sent to it. Their
+/// records agree with the truth.
+#[track_caller]
+fn both_have(options: &[&str], id: &str, raw: (u32, [u8; 4])) {
+    if !enter(1) {
+        return;
+    }
+    let folder = Folder::new();
+    let capture = group(0);
+    let live = BOTH.map(|sensor| Live::start(sensor, &folder, options, &[RIGHT[0]]));
+    send_all(LEFT[0], &capture);
+    let [theirs, own] = live.map(Live::end);
+    let expected = truth(capture.flows(), id);
+    assert_eq!(facts(&own), expected);
+    assert_eq!(facts(&theirs), expected, "argus");
+    // Of argus, management records have the id of -e only.
+    let ids: Vec<_> = management(&own).iter().map(|record| record.id).collect();
+    assert_eq!(ids, [raw, raw]);
+}
+
+#[test]
+fn option_i_names_an_interface() {
+    both_have(&["-S", "60", "-i", RIGHT[0]], "0.0.0.0", NO_ID);
+}
+
+#[test]
+fn option_i_gives_records_an_id() {
+    both_have(&["-S", "60", "-i", "right0/7"], "7", (0x0040_0000, [0, 0, 0, 7]));
+}
+
+#[test]
+fn option_i_gives_records_an_address() {
+    let options = ["-S", "60", "-e", "8", "-i", "right0/10.1.2.3"];
+    both_have(&options, "10.1.2.3", (0x0080_0000, [10, 1, 2, 3]));
+}
+
+#[test]
+fn without_option_i_the_first_interface_is_audited() {
+    both_have(&["-S", "60"], "0.0.0.0", NO_ID);
+}
+
+/// Panoptes listens at several interfaces. A connection is sent to each of the first three. So many
+/// records have each id.
+#[track_caller]
+fn several(options: &[&str], interfaces: &[&str], ids: [&str; 3]) {
+    if !enter(3) {
+        return;
+    }
+    let folder = Folder::new();
+    let options = [&["-S", "60"], options].concat();
+    let live = Live::start(Sensor::Panoptes, &folder, &options, interfaces);
+    let mut expected = Vec::new();
+    for ((number, left), id) in (1..).zip(LEFT).zip(ids) {
+        let capture = connection(number);
+        send_all(left, &capture);
+        if !id.is_empty() {
+            expected.extend(truth(capture.flows(), id));
+        }
+    }
+    expected.sort();
+    assert_eq!(facts(&live.end()), expected);
+}
+
+#[test]
+fn option_i_may_be_repeated() {
+    several(&["-i", "right0/1", "-i", "right1/2"], &RIGHT[..2], ["1", "2", ""]);
+}
+
+#[test]
+fn option_i_audits_interfaces_one_by_one() {
+    several(&["-i", "ind:right0/1,right1/\"two\",right2/3"], &RIGHT, ["1", "two", "3"]);
+}
+
+#[test]
+fn option_i_joins_two_directions() {
+    joined(&["-i", "dup:right0,right1/\"ap01\""], "ap01");
+}
+
+#[test]
+fn option_i_joins_parts_of_a_link() {
+    joined(&["-i", "bond:right0,right1/"], "0.0.0.0");
+}
+
+#[test]
+fn option_i_joins_several_names() {
+    joined(&["-i", RIGHT[0], RIGHT[1]], "0.0.0.0");
+}
+
+#[test]
+fn option_i_joins_groups() {
+    several(&["-i", "dup:[bond:right0,right1],right2/3"], &RIGHT, ["3", "3", "3"]);
+    joined(&["-i", "dup:[bond:right0,right1],right2/3"], "3");
+}
+
+/// Each direction of a connection comes at another interface; it is one flow all the same.
+#[track_caller]
+fn joined(options: &[&str], id: &str) {
+    if !enter(3) {
+        return;
+    }
+    let folder = Folder::new();
+    let options = [&["-S", "60"], options].concat();
+    let live = Live::start(Sensor::Panoptes, &folder, &options, &RIGHT[..2]);
+    let capture = connection(1);
+    let [from, to] = [LEFT[0], LEFT[1]].map(Sender::new);
+    for frame in frames(&capture) {
+        // By the last byte of the source's address.
+        let sender = if frame[29] == 1 { &from } else { &to };
+        sender.send(&frame);
+        // A packet is read from one interface before its answer is read from the other.
+        settle(live.running.id());
+    }
+    assert_eq!(facts(&live.end()), truth(capture.flows(), id));
+}
+
+#[test]
+fn option_i_audits_all_interfaces_one_by_one() {
+    if !enter(2) {
+        return;
+    }
+    let folder = Folder::new();
+    let names = [LEFT[0], RIGHT[0], LEFT[1], RIGHT[1]];
+    let live = Live::start(Sensor::Panoptes, &folder, &["-S", "60", "-i", "all/3"], &names);
+    let capture = connection(1);
+    send_all(LEFT[0], &capture);
+    // Seen where it is sent, and where it is received.
+    let expected = [truth(capture.flows(), "3"), truth(capture.flows(), "3")].concat();
+    assert_eq!(facts(&live.end()), expected);
+}
+
+#[test]
+fn option_i_audits_any_interface() {
+    if !enter(2) {
+        return;
+    }
+    let folder = Folder::new();
+    let live = Live::start(Sensor::Panoptes, &folder, &["-S", "60", "-i", "any"], &["any"]);
+    for (number, left) in [(1, LEFT[0]), (2, LEFT[1])] {
+        let udp = Udp::one_way(Between::v4(number, [5000, 6000]), BEGIN_NS, &[100, 100]);
+        send_all(left, &Capture::of(&udp));
+    }
+    let counts: Vec<_> = facts(&live.end()).iter().map(|fact| fact[6].clone()).collect();
+    // Seen where they are sent, and where they are received.
+    assert_eq!(counts, ["4", "4"]);
+}
+
+#[test]
+fn option_p_leaves_an_interface_as_it_is() {
+    if !enter(1) {
+        return;
+    }
+    let folder = Folder::new();
+    let promiscuity = || {
+        let text = ip(&format!("-d link show {}", RIGHT[0]));
+        let (_, number) = text.split_once("promiscuity ").expect("iproute2 prints it");
+        number.split(' ').next().unwrap_or_default().to_owned()
+    };
+    for (option, expected) in [("-A", "1"), ("-p", "0")] {
+        for sensor in BOTH {
+            let live = Live::start(sensor, &folder, &["-i", RIGHT[0], option], &[RIGHT[0]]);
+            assert_eq!(promiscuity(), expected, "{sensor:?} {option}");
+            live.end();
+        }
+    }
+}
+
+#[test]
+fn option_s_cuts_packets() {
+    if !enter(1) {
+        return;
+    }
+    // Ethernet, IPv4, UDP, and 18 bytes of data of 100.
+    let folder = Folder::new();
+    let options = ["-s", "60", "-S", "60", "-U", "64", "-i", RIGHT[0], "-s", "60"];
+    let live = BOTH.map(|sensor| Live::start(sensor, &folder, &options, &[RIGHT[0]]));
+    let udp = Udp::one_way(Between::v4(1, [5000, 6000]), BEGIN_NS, &[100]);
+    send_all(LEFT[0], &Capture::of(&udp));
+    let [theirs, own] = live.map(Live::end).map(|records| rows(&records));
+    let data = |rows: &[Row]| rows[0].text("suser").to_owned();
+    assert_eq!((own.len(), own[0].number("sbytes")), (1, 142));
+    assert_eq!(data(&own), data(&theirs));
+    assert!(data(&own).starts_with("s[18]="), "{}", data(&own));
+}
+
+#[test]
+fn option_m_upper_reports_the_state_at_intervals() {
+    if !enter(1) {
+        return;
+    }
+    let folder = Folder::new();
+    let options = ["-M", "1", "-S", "60", "-i", RIGHT[0]];
+    let live = BOTH.map(|sensor| Live::start(sensor, &folder, &options, &[RIGHT[0]]));
+    let capture = group(0);
+    send_all(LEFT[0], &capture);
+    let status = |live: &Live| {
+        let all = if live.records.exists() { management(&live.records) } else { Vec::new() };
+        all.iter().filter(|record| record.cause == STATUS).count()
+    };
+    for sensor in &live {
+        until(|| format!("no records: {:?}", sensor.running.messages()), || status(sensor) >= 2);
+    }
+    let [theirs, own] = live.map(Live::end).map(|records| management(&records));
+    for (name, all) in [("argus", theirs), ("Panoptes", own)] {
+        let causes: Vec<_> = all.iter().map(|record| record.cause).collect();
+        let (first, rest) = causes.split_first().expect(name);
+        let (last, middle) = rest.split_last().expect(name);
+        assert_eq!((*first, *last), (START, STOP), "{name}");
+        assert!(middle.iter().all(|cause| *cause == STATUS), "{name}: {causes:?}");
+        let packets: u64 = all.iter().map(|record| record.packets).sum();
+        assert_eq!(packets, capture.packets() as u64, "{name}");
+        assert_eq!(all[0].intervals_s, (60, 1), "{name}");
+    }
+}
+
+#[test]
+fn an_interface_goes_away_and_comes_back() {
+    if !enter(1) {
+        return;
+    }
+    let folder = Folder::new();
+    let live = Live::start(Sensor::Panoptes, &folder, &["-S", "60", "-i", RIGHT[0]], &[RIGHT[0]]);
+    send_all(LEFT[0], &connection(1));
+    settle(live.running.id());
+    ip(&format!("link del {}", RIGHT[0]));
+    live.running.wait_for("network interface right0 was removed");
+    add(0);
+    live.running.wait_for("right0: auditing again");
+    send_all(LEFT[0], &connection(2));
+    let flows = [connection(1).flows(), connection(2).flows()].concat();
+    assert_eq!(facts(&live.end()), truth(&flows, "0.0.0.0"));
+}
+
+#[test]
+fn lost_packets_are_counted() {
+    const PACKETS: usize = 4000;
+    if !enter(1) {
+        return;
+    }
+    let folder = Folder::new();
+    let configuration = folder.write("argus.conf", b"ARGUS_PCAP_BUF_SIZE=1K\n");
+    let options = ["-F", &configuration, "-S", "60", "-s", "0", "-i", RIGHT[0]];
+    let live = Live::start(Sensor::Panoptes, &folder, &options, &[RIGHT[0]]);
+    // It sleeps while packets fill its ring.
+    live.running.signal(Signal::SIGSTOP);
+    let udp = Udp::one_way(Between::v4(1, [5000, 6000]), BEGIN_NS, &[1400; PACKETS]);
+    send_all(LEFT[0], &Capture::of(&udp));
+    live.running.signal(Signal::SIGCONT);
+    live.running.settle();
+    let ended = live.running.end(Signal::SIGTERM);
+    let records = management(&live.records);
+    let sum = |of: fn(&Management) -> u64| records.iter().map(of).sum::<u64>();
+    let (packets, dropped) = (sum(|one| one.packets), sum(|one| u64::from(one.dropped)));
+    assert_eq!(packets + dropped, PACKETS as u64);
+    assert!(dropped > 0 && packets > 0, "{packets} packets, {dropped} lost");
+    let warning = format!("{dropped} of {PACKETS} packets were lost");
+    assert!(ended.succeeded().contains(&warning));
+    let [row] = &rows(&live.records)[..] else { panic!("one flow") };
+    assert_eq!(row.number("spkts"), packets);
+}
+
+#[test]
+fn what_comes_right_before_the_end_is_in_the_records() {
+    if !enter(1) {
+        return;
+    }
+    let folder = Folder::new();
+    for number in 1..=5 {
+        let options = ["-S", "60", "-i", RIGHT[0]];
+        let live = Live::start(Sensor::Panoptes, &folder, &options, &[RIGHT[0]]);
+        std::thread::sleep(Duration::from_millis(number));
+        send_all(LEFT[0], &connection(1));
+        live.running.end(Signal::SIGTERM).succeeded();
+        assert_eq!(facts(&live.records), truth(connection(1).flows(), "0.0.0.0"));
+        std::fs::remove_file(&live.records).expect("the file");
+    }
+}
