@@ -3,7 +3,8 @@
 //! What is here: address types ([`address`]), the trait that reads memory ([`source`]), page tables
 //! ([`paging`]), the `layout!` macro that declares the fields of a decoder ([`layout`]), one file
 //! for each kernel structure ([`kernel`]), named as in the kernel, the data structures of user
-//! programs ([`user`]), and patterns and digits ([`text`]).
+//! programs ([`user`]), patterns and digits ([`text`]), network packets ([`packet`]), and flows
+//! that routers export ([`netflow`]).
 //!
 //! What is not here: reading memory (the engine does that, in batches), state, and the offsets of
 //! fields in a given kernel (`panoptes-profiles` fills the layouts in).
@@ -23,6 +24,7 @@ pub mod address;
 pub mod container;
 pub mod kernel;
 pub mod layout;
+pub mod netflow;
 pub mod packet;
 pub mod paging;
 pub mod source;

@@ -85,7 +85,7 @@ impl Records {
         };
         for (record, jitter) in &self.0 {
             let mut out = [0; PLAIN_BYTES_MAX];
-            let extra = Extra { jitter: jitter.as_ref(), user: [&[], &[]] };
+            let extra = Extra { jitter: jitter.as_ref(), ..Extra::default() };
             let length = argus::write(&mut out, &options, record, &extra).expect("there is room");
             bytes.extend(&out[..length]);
         }
@@ -96,7 +96,7 @@ impl Records {
     fn matching(&self, expression: &str) -> Result<BTreeSet<u32>, String> {
         let filter = RecordFilter::parse(expression, Names::BuiltIn).map_err(|e| e.to_string())?;
         let matches = |(record, jitter): &&(FlowRecord, Option<Jitter>)| {
-            let extra = Extra { jitter: jitter.as_ref(), user: [&[], &[]] };
+            let extra = Extra { jitter: jitter.as_ref(), ..Extra::default() };
             filter.matches(record, &extra, SOURCE)
         };
         Ok(self.0.iter().filter(matches).map(|(record, _)| record.sequence).collect())

@@ -3,10 +3,13 @@
 use std::time::Instant;
 
 use panoptes_capture::Frame;
-use panoptes_decoders::packet::{self, Tunnels};
-use panoptes_flow::{Counts, Flows, Settings};
+use panoptes_decoders::netflow::{self, Datagram, Exporters, Item};
+use panoptes_decoders::packet::transport::protocol;
+use panoptes_decoders::packet::{self, Network, Tunnels};
+use panoptes_flow::netflow::{exporter_of, record_of};
+use panoptes_flow::{Counts, Flows, Reports as _, Settings};
 use panoptes_sinks::flow::Cause;
-use panoptes_sinks::flow::argus::{Interim, Management, Options};
+use panoptes_sinks::flow::argus::{Extra, Interim, Management, Options};
 
 use super::outputs::Outputs;
 use super::request::Request;
@@ -18,6 +21,10 @@ use crate::random;
 pub(super) struct Auditor {
     streams: Vec<Audited>,
     outputs: Outputs,
+    /// What is known of exporters of flows; made when the first of their packets comes.
+    exporters: Option<Box<Exporters>>,
+    /// Records of exported flows.
+    exported: u64,
     tunnels: Tunnels,
     /// Numbers of the first and of the last packet that counts, from 1 on.
     packets: (u64, u64),
@@ -39,6 +46,8 @@ struct Audited {
     records: Options,
 }
 
+/// Length of the header of UDP.
+const UDP_BYTES: usize = 8;
 /// How often outputs are looked at.
 const STEP_NS: u64 = 10_000_000;
 
@@ -66,6 +75,8 @@ impl Auditor {
         Self {
             streams: streams.collect(),
             outputs,
+            exporters: None,
+            exported: 0,
             tunnels: if discovers { Tunnels::Discover } else { Tunnels::Declared },
             packets: request.packets,
             number: 0,
@@ -99,6 +110,47 @@ impl Auditor {
         audited.flows.packet(&packet, frame.time_ns, length, &mut recording);
     }
 
+    /// Takes the flows that a packet exports: `-r cisco:`.
+    pub(super) fn exports(&mut self, frame: &Frame<'_>) {
+        self.number += 1;
+        if self.number < self.packets.0 || self.number > self.packets.1 {
+            return;
+        }
+        let length = frame.wire_length.max(frame.bytes.len() as u32);
+        let packet = packet::decode(frame.link, frame.bytes, length, self.tunnels);
+        let Network::Ip(ip) = &packet.network else { return };
+        if ip.protocol != protocol::UDP || !ip.is_first_fragment() {
+            return;
+        }
+        let datagram = Datagram {
+            exporter: ip.source,
+            received_ns: frame.time_ns,
+            payload: ip.payload.get(UDP_BYTES..).unwrap_or_default(),
+            wire_length: ip.payload_length.saturating_sub(UDP_BYTES as u32),
+        };
+        let (exporters, tunnels) = (self.exporters.get_or_insert_default(), self.tunnels);
+        let Audited { flows, records } = &mut self.streams[0];
+        let mut recording = self.outputs.of(records);
+        let exported = &mut self.exported;
+        netflow::decode(&datagram, exporters, |item| match item {
+            Item::Flow(flow) => {
+                *exported += 1;
+                let exporter = Some(exporter_of(flow));
+                recording.report(&record_of(flow), &Extra { exporter, ..Extra::default() });
+            }
+            Item::Sample(_, sample) => {
+                let wire_length = sample.wire_length.max(sample.header.len() as u32);
+                let packet = packet::decode(sample.link, sample.header, wire_length, tunnels);
+                flows.packet(&packet, frame.time_ns, wire_length, &mut recording);
+            }
+        });
+    }
+
+    /// What the exporters have sent.
+    pub(super) fn exporters(&self) -> netflow::Counts {
+        self.exporters.as_ref().map(|exporters| exporters.counts()).unwrap_or_default()
+    }
+
     /// Lets the time of flows pass while no packet comes. `now_ns` is the time since 1970.
     pub(super) fn pass_time(&mut self, now_ns: i64) {
         for audited in &mut self.streams {
@@ -125,7 +177,8 @@ impl Auditor {
     /// What all streams have counted.
     pub(super) fn counts(&self) -> Counts {
         let counts = self.streams.iter().map(|audited| audited.flows.counts());
-        counts.fold(Counts::default(), |sum, one| Counts {
+        let exported = Counts { records: self.exported, ..Counts::default() };
+        counts.fold(exported, |sum, one| Counts {
             packets: sum.packets + one.packets,
             bytes: sum.bytes + one.bytes,
             flows: sum.flows + one.flows,

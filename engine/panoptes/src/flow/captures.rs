@@ -23,16 +23,22 @@ const WAIT: Duration = Duration::from_millis(20);
 /// The captures to be read.
 #[derive(Debug)]
 pub(super) struct Captures {
-    /// The captures to come, the last one first.
-    paths: Vec<PathBuf>,
+    /// The captures to come, the last one first, and whether they have exports of flows.
+    paths: Vec<(PathBuf, bool)>,
     options: Options,
     /// What the captures have had that was not returned.
     skipped: Skipped,
     pace: Option<Pace>,
 }
 
-/// An open capture.
-pub(super) enum Source {
+/// An open capture, and whether it has exports of flows.
+pub(super) struct Source {
+    pub(super) reader: Reader,
+    has_exports: bool,
+}
+
+/// What reads a capture.
+pub(super) enum Reader {
     File(Box<CaptureFile>),
     /// One whose next packet may take long: it is read by a thread of its own.
     Feed(Feed),
@@ -53,6 +59,9 @@ impl Captures {
         for folder in &request.folders {
             collect(folder, &mut paths)?;
         }
+        let exports = request.cisco.iter().map(|path| (path.clone(), true));
+        let mut paths: Vec<_> =
+            paths.into_iter().map(|path| (path, false)).chain(exports).collect();
         paths.reverse();
         let options =
             Options { as_tsh: request.as_tsh, follow: request.follows, ..Options::default() };
@@ -62,14 +71,16 @@ impl Captures {
 
     /// Opens the next capture.
     pub(super) fn open(&mut self) -> Result<Option<Source>, Failure> {
-        let Some(path) = self.paths.pop() else { return Ok(None) };
+        let Some((path, has_exports)) = self.paths.pop() else { return Ok(None) };
         let is_standard_input = path.as_os_str() == "-";
         // Packets of a pipe come when they like, and those of a followed file, too.
         let may_wait = self.options.follow || is_standard_input || !path.is_file();
-        if may_wait && (is_standard_input || path.exists()) {
-            return Ok(Some(Source::Feed(Feed::start(path, self.options.clone()))));
-        }
-        open(&path, &self.options).map(|file| Some(Source::File(Box::new(file))))
+        let reader = if may_wait && (is_standard_input || path.exists()) {
+            Reader::Feed(Feed::start(path, self.options.clone()))
+        } else {
+            Reader::File(Box::new(open(&path, &self.options)?))
+        };
+        Ok(Some(Source { reader, has_exports }))
     }
 
     /// Reads a capture to its end, or until no more packets are needed. Whether there may be a next
@@ -83,7 +94,7 @@ impl Captures {
         messages: &Messages,
     ) -> Result<bool, Failure> {
         let mut left = PACKETS_BETWEEN;
-        let mut source = source;
+        let Source { mut reader, has_exports } = source;
         loop {
             left = left.saturating_sub(1);
             if left == 0 {
@@ -96,12 +107,12 @@ impl Captures {
             if auditor.has_ended() {
                 break;
             }
-            let frame = match &mut source {
-                Source::File(file) => match file.next().map_err(|error| failure(&error))? {
+            let frame = match &mut reader {
+                Reader::File(file) => match file.next().map_err(|error| failure(&error))? {
                     Some(frame) => frame,
                     None => break,
                 },
-                Source::Feed(feed) => match feed.next(WAIT) {
+                Reader::Feed(feed) => match feed.next(WAIT) {
                     Next::Frame(frame) => frame,
                     Next::Nothing => {
                         left = 1;
@@ -117,19 +128,24 @@ impl Captures {
             if pace.is_some_and(|pace| !pace.wait(&frame, auditor, signals, messages)) {
                 break;
             }
-            if filters.matches(&frame)? {
+            if !filters.matches(&frame)? {
+                continue;
+            }
+            if has_exports {
+                auditor.exports(&frame);
+            } else {
                 auditor.packet(0, &frame);
             }
         }
-        self.close(&source);
+        self.close(&reader);
         Ok(!auditor.has_ended() && !signals.have_ended(messages))
     }
 
     /// Adds what a capture has had that was not returned.
-    fn close(&mut self, source: &Source) {
-        let skipped = match source {
-            Source::File(file) => file.skipped(),
-            Source::Feed(feed) => feed.skipped(),
+    fn close(&mut self, reader: &Reader) {
+        let skipped = match reader {
+            Reader::File(file) => file.skipped(),
+            Reader::Feed(feed) => feed.skipped(),
         };
         let all = &mut self.skipped;
         all.unknown_records += skipped.unknown_records;

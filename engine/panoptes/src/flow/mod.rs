@@ -26,10 +26,11 @@ use std::ffi::OsString;
 use std::time::SystemTime;
 
 use panoptes_capture::Skipped;
+use panoptes_decoders::netflow;
 use panoptes_flow::Counts;
 
 use self::auditor::{Auditor, management};
-use self::captures::Captures;
+use self::captures::{Captures, Reader};
 use self::filter::PacketFilters;
 use self::options::Asked;
 pub(crate) use self::options::HELP;
@@ -80,7 +81,8 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<Exit, Failure> {
 fn print_filter(request: &Request) -> Result<Exit, Failure> {
     let mut link = ETHERNET;
     let mut captures = Captures::new(request)?;
-    if let Some(captures::Source::File(mut file)) = captures.open()? {
+    let reader = captures.open()?.map(|source| source.reader);
+    if let Some(Reader::File(mut file)) = reader {
         let first = file.next().map_err(|error| opening::failure(&error))?;
         link = first.map_or(ETHERNET, |frame| frame.link);
     }
@@ -119,8 +121,10 @@ fn audit_captures(
         let goes_on = captures.read(source, &mut auditor, &mut filters, signals, messages)?;
         next = if goes_on { captures.open()? } else { None };
     }
+    let exports = auditor.exporters();
     let (counts, exit) = auditor.finish(0);
     report_losses(captures.skipped(), counts, messages);
+    report_exports(exports, messages);
     exit
 }
 
@@ -149,6 +153,23 @@ fn report_losses(skipped: Skipped, counts: Counts, messages: &Messages) {
         messages.warning(format_args!(
             "{count} flows were reported early because the table was full; see --flows"
         ));
+    }
+}
+
+/// Reports what exporters have sent and no record has.
+fn report_exports(counts: netflow::Counts, messages: &Messages) {
+    for (count, what) in [
+        (counts.others, "datagrams are no export of flows"),
+        (counts.malformed, "exports end too early or contradict themselves"),
+        (counts.sets_without_template, "sets of exported flows came before their template"),
+        (counts.templates_refused, "templates of exporters were refused"),
+        (counts.lost_records, "exported flows are missing, by their numbers"),
+        (counts.lost_datagrams, "exports are missing, by their numbers"),
+        (counts.not_followed, "exports are of more exporters than can be followed"),
+    ] {
+        if count > 0 {
+            messages.warning(format_args!("{count} {what}"));
+        }
     }
 }
 

@@ -18,7 +18,8 @@ Input:
   -p          Leave interfaces out of promiscuous mode
   -s BYTES    Take this many bytes of each packet (256)
   -r FILE...  Read these captures, in the order of their names; `-` is standard input. Formats:
-              pcap, pcapng, snoop, ERF; plain, or compressed by gzip, xz, zstd or lz4
+              pcap, pcapng, snoop, ERF; plain, or compressed by gzip, xz, zstd or lz4. Of
+              `cisco:FILE`, the flows that its packets export: NetFlow, IPFIX, sFlow
   -R FOLDER   Read all files below this folder, in order; without a folder: see -R below
   -t          The captures are TSH
   -f          At the end of a capture, wait for more
@@ -61,7 +62,7 @@ Process:
   -h          Print this help
 
 SIGHUP, SIGINT and SIGTERM end the program; it writes all active flows first.
-Not built yet: -C, `-r cisco:FILE`.
+Not built yet: -C.
 
 Exit codes: 0 done, 2 wrong command line, 65 a capture is damaged, 66 a source can't be opened, 74
 output failed, 77 permission denied, 78 the configuration is wrong.
@@ -219,7 +220,8 @@ fn with_value<'a>(
     replaced: &mut Replaced,
 ) -> Result<(), Failure> {
     if letter == b'r' {
-        return captures(value, rest, request);
+        captures(value, rest, request);
+        return Ok(());
     }
     let value = text(value, option)?;
     match letter {
@@ -259,20 +261,15 @@ fn with_value<'a>(
 }
 
 /// Takes the captures of one `-r`.
-fn captures<'a>(
-    value: &'a OsStr,
-    rest: &mut Rest<'a>,
-    request: &mut Request,
-) -> Result<(), Failure> {
+fn captures<'a>(value: &'a OsStr, rest: &mut Rest<'a>, request: &mut Request) {
     let mut next = Some(value);
     while let Some(file) = next {
         match file.as_bytes().strip_prefix(b"cisco:") {
-            Some(_) => return Err(Failure::not_built("`-r cisco:`")),
+            Some(path) => request.cisco.push(OsStr::from_bytes(path).into()),
             None => request.captures.push(file.into()),
         }
         next = rest.operand();
     }
-    Ok(())
 }
 
 /// Checks what only the whole shows.
@@ -311,6 +308,7 @@ fn check(mut request: Request) -> Result<Request, Failure> {
         }
     }
     request.captures.sort();
+    request.cisco.sort();
     Ok(request)
 }
 
@@ -405,6 +403,13 @@ mod tests {
     }
 
     #[test]
+    fn captures_of_exports_have_a_prefix() {
+        let request = parsed("-r cisco:b cisco:a c -w out").expect("a request");
+        assert_eq!(request.cisco, ["a", "b"].map(PathBuf::from));
+        assert_eq!(request.captures, [PathBuf::from("c")]);
+    }
+
+    #[test]
     fn response_times_may_have_a_folder() {
         let request = parsed("-R captures -w out -N 27").expect("a request");
         assert_eq!(request.folders, [PathBuf::from("captures")]);
@@ -442,7 +447,6 @@ mod tests {
             ("-q", "unknown option `-q`"),
             ("--frob", "unknown option `--frob`"),
             ("-i en0(EN10MB) -w out", "`en0(EN10MB)` is no name of an interface"),
-            ("-r cisco:a.pcap -w out", "`-r cisco:` is not built yet"),
             ("-r a.pcap -w http://x", "streams are argus-udp:// and ipfix://, not `http://`"),
             ("-f -w out", "-f is for captures"),
             ("-T 2 -w out", "-T is for captures"),

@@ -232,7 +232,7 @@ fn version_5_is_written_as_argus_5_does() {
         },
     };
     let user: [&[u8]; 2] = [b"abcdefghijklmnop"; 2];
-    let extra = Extra { jitter: Some(&jitter), user };
+    let extra = Extra { jitter: Some(&jitter), user, ..Extra::default() };
     let options = Options {
         source_id: SourceId::Address(0x0a01_0001),
         application_bytes: true,

@@ -291,7 +291,7 @@ fn the_documentation_has_every_key_and_no_other() {
     let interval = Interval { count: 2, min: 1, max: 4, sum: 5.0, square_sum: 17.0 };
     let intervals = Intervals { active: interval, idle: interval, last_ns: 0 };
     let jitter = Jitter { source: intervals, destination: intervals };
-    let extra = Extra { jitter: Some(&jitter), user: [b"GET /\xff", b"\0"] };
+    let extra = Extra { jitter: Some(&jitter), user: [b"GET /\xff", b"\0"], ..Extra::default() };
     let mut keys = BTreeSet::new();
     let mut add = |line: &str| {
         let value: Value = serde_json::from_str(line).expect("JSON");
