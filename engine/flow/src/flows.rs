@@ -515,7 +515,7 @@ impl Flows {
             let begin = (flow as usize * 2 + end) * size;
             self.user.get(begin..begin + length as usize).unwrap_or_default()
         });
-        let extra = Extra { jitter: self.jitter.get(flow as usize), user };
+        let extra = Extra { jitter: self.jitter.get(flow as usize), user, ..Extra::default() };
         reports.report(&self.slots.0[flow as usize].record, &extra);
     }
 

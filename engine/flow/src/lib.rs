@@ -20,6 +20,7 @@
 mod flow;
 mod flows;
 pub mod identity;
+pub mod netflow;
 mod queues;
 mod tcp;
 #[cfg(test)]

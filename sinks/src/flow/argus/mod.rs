@@ -29,6 +29,8 @@ pub const USER_BYTES_MAX: usize = 0xffff;
 /// The protocol version, in the lower half of the type.
 const VERSION: u8 = 3;
 const FLOW: u8 = 0x10;
+/// A flow that an exporter told (`ARGUS_NETFLOW`).
+const NETFLOW: u8 = 0x30;
 
 /// Who writes the records.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -72,6 +74,18 @@ pub struct Extra<'a> {
     pub jitter: Option<&'a Jitter>,
     /// `-U`: the first bytes of data of both ends, at most [`USER_BYTES_MAX`] of each.
     pub user: [&'a [u8]; 2],
+    /// Set if the flow was exported as NetFlow, IPFIX or sFlow.
+    pub exporter: Option<Exporter>,
+}
+
+/// Who has exported a flow, and what only exporters tell.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Exporter {
+    /// Its IPv4 address; 0 if it has none.
+    pub address: u32,
+    /// Numbers of autonomous systems; 0 if they are not known.
+    pub source_as: u32,
+    pub destination_as: u32,
 }
 
 /// Writes a flow record to the beginning of `out` and returns its length in bytes; `None` if there
@@ -83,7 +97,8 @@ pub fn write(
     extra: &Extra<'_>,
 ) -> Option<usize> {
     let mut words = Words::new(out);
-    words.bytes(&[FLOW | VERSION, record.cause as u8, 0, 0]);
+    let kind = if extra.exporter.is_some() { NETFLOW } else { FLOW };
+    words.bytes(&[kind | VERSION, record.cause as u8, 0, 0]);
     parts::write(&mut words, options, record, extra);
     words.finish()
 }

@@ -1,7 +1,7 @@
 //! The parts of a flow record, in the order in which argus 3 writes them.
 
 use super::words::Words;
-use super::{Extra, Options, USER_BYTES_MAX};
+use super::{Exporter, Extra, Options, SourceId, USER_BYTES_MAX};
 use crate::flow::record::{
     Detail, FlowKey, FlowRecord, Icmp, Interval, Jitter, Kind, Side, Tcp, TcpSide, status,
     tcp_status,
@@ -16,6 +16,7 @@ mod code {
     pub(super) const PACKET_SIZE: u8 = 0x12;
     pub(super) const ENCAPSULATION: u8 = 0x20;
     pub(super) const NETWORK: u8 = 0x30;
+    pub(super) const AUTONOMOUS_SYSTEMS: u8 = 0x32;
     pub(super) const ICMP: u8 = 0x34;
     pub(super) const VLAN: u8 = 0x40;
     pub(super) const HARDWARE: u8 = 0x42;
@@ -31,7 +32,12 @@ pub(super) fn write(
     record: &FlowRecord,
     extra: &Extra<'_>,
 ) {
-    let (id_kind, id) = options.source_id.code();
+    // The source of what an exporter tells is the exporter.
+    let source_id = match extra.exporter {
+        Some(Exporter { address: address @ 1.., .. }) => SourceId::Address(address),
+        _ => options.source_id,
+    };
+    let (id_kind, id) = source_id.code();
     words.bytes(&[code::TRANSPORT, 0x03, id_kind, 3]);
     words.bytes(&id);
     words.number(record.sequence);
@@ -50,8 +56,12 @@ pub(super) fn write(
     }
     user(words, 0x90, extra.user[0]);
     user(words, 0xa0, extra.user[1]);
-    if options.hardware {
+    // An exporter's interfaces are in the place of these addresses.
+    if options.hardware || extra.exporter.is_some() {
         hardware(words, record);
+    }
+    if let Some(exporter) = &extra.exporter {
+        autonomous_systems(words, exporter);
     }
     if let Some(error) = &record.error {
         error_of(words, error);
@@ -409,5 +419,15 @@ fn hardware(words: &mut Words<'_>, record: &FlowRecord) {
     let at = words.begin(code::HARDWARE, 0, qualifier);
     words.bytes(record.hardware.as_flattened());
     words.short(record.ethertype);
+    words.end(at);
+}
+
+fn autonomous_systems(words: &mut Words<'_>, exporter: &Exporter) {
+    if exporter.source_as == 0 && exporter.destination_as == 0 {
+        return;
+    }
+    let at = words.begin(code::AUTONOMOUS_SYSTEMS, 0, 0);
+    words.number(exporter.source_as);
+    words.number(exporter.destination_as);
     words.end(at);
 }
