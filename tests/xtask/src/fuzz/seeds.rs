@@ -31,6 +31,7 @@ pub(super) fn make(fuzz: &Path) -> Result<PathBuf, String> {
     seeds.archives()?;
     seeds.frames()?;
     seeds.captures()?;
+    seeds.exports()?;
     seeds.changes()?;
     Ok(seeds.into)
 }
@@ -210,6 +211,29 @@ impl Seeds {
         let erf = [&stamp[..], &[0x82, 4, 0, 32, 0, 0, 0, 9], &[3; 8], &[0, 0, 9, 9, 9, 9, 9, 0]];
         self.write("capture", "erf", &[&[0], &erf.concat(), &erf.concat()])?;
         self.write("capture", "tsh", &[&[1], &words(&[1, 5, 0x4500_0028, 7, 7, 7], true), &[6; 20]])
+    }
+
+    /// Datagrams with flows, behind the number of their exporter and their length.
+    fn exports(&self) -> Result<(), String> {
+        let datagram = |shorts: &[u16]| {
+            let bytes: Vec<u8> = shorts.iter().flat_map(|short| short.to_be_bytes()).collect();
+            [&[1], &(bytes.len() as u16).to_be_bytes()[..], &bytes].concat()
+        };
+        let [second, at] = [0x6553, 0xf100];
+        // A template and a record: an address, packets, bytes, and times of 32 bits.
+        let fields = [256, 5, 8, 4, 2, 4, 1, 4, 22, 4, 21, 4];
+        let flow = [256, 24, 0x0a00, 1, 0, 5, 0, 500, 0, 1, 0, 2];
+        let header = [9, 2, 0, 9000, second, at, 0, 1, 0, 1, 0, 28];
+        self.write("netflow", "v9", &[&datagram(&[&header[..], &fields, &flow].concat())])?;
+        let header = [10, 68, second, at, 0, 1, 0, 1, 2, 28];
+        self.write("netflow", "ipfix", &[&datagram(&[&header[..], &fields, &flow].concat())])?;
+        let header = [5, 1, 0, 9000, second, at, 0, 0, 0, 1, 0, 0];
+        self.write("netflow", "v5", &[&datagram(&[&header[..], &[6; 24]].concat())])?;
+        // One sample of a packet, whose record has eight bytes of it.
+        let header = [0, 5, 0, 1, 0x0a00, 1, 0, 0, 0, 1, 0, 0, 0, 1];
+        let sample = [0, 1, 0, 64, 0, 1, 0, 0, 0, 100, 0, 0, 0, 0, 0, 1, 0, 2, 0, 1];
+        let record = [0, 1, 0, 24, 0, 1, 0, 64, 0, 4, 0, 8, 7, 7, 7, 7];
+        self.write("netflow", "sflow", &[&datagram(&[&header[..], &sample, &record].concat())])
     }
 
     /// Lists of changes to what a target builds itself.
