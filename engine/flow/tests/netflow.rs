@@ -114,7 +114,7 @@ fn flows_of_version_5_are_written_as_argus_does() {
     assert_eq!(found, [(0xa, 0, 0x1b), (0xa, tcp_status::RESET, 0x1f)]);
 }
 
-/// A TCP flow of which everything is told.
+/// A TCP flow with all fields.
 fn flow() -> NetFlow {
     NetFlow {
         format: Format::Ipfix,
@@ -169,7 +169,7 @@ fn the_other_direction_is_the_answer() {
     assert_eq!((tcp.source.flags, tcp.destination.flags), (0x1b, 0x14));
     assert_eq!((tcp.source.status, tcp.destination.status), (0, tcp_status::RESET));
     assert!(tcp.has_continued);
-    // An answer alone: nothing is said of the other end.
+    // An answer alone: the other end has nothing.
     let flow = NetFlow { forward: Counters::default(), reverse: Some(answer), ..flow() };
     let record = record_of(&flow);
     assert_eq!(Side { vlan: 0, status: 0, ttl: 0, ip_id: 0, ..record.source }, Side::default());

@@ -110,9 +110,9 @@ impl Auditor {
         audited.flows.packet(&packet, frame.time_ns, length, &mut recording);
     }
 
-    /// Takes the flows that a packet exports: `-r cisco:`.
+    /// Counts a packet, and takes the flows that it exports: `-r cisco:`.
     pub(super) fn exports(&mut self, frame: &Frame<'_>) {
-        self.number += 1;
+        self.packet(0, frame);
         if self.number < self.packets.0 || self.number > self.packets.1 {
             return;
         }
