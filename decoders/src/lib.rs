@@ -5,6 +5,9 @@
 //! for each kernel structure ([`kernel`]), named as in the kernel, the data structures of user
 //! programs ([`user`]), and patterns and digits ([`text`]).
 //!
+//! For the flows of the network: the headers of packets ([`packet`]), and what the first data of a
+//! connection says ([`application`]).
+//!
 //! What is not here: reading memory (the engine does that, in batches), state, and the offsets of
 //! fields in a given kernel (`panoptes-profiles` fills the layouts in).
 //!
@@ -20,6 +23,7 @@
 extern crate std;
 
 pub mod address;
+pub mod application;
 pub mod container;
 pub mod kernel;
 pub mod layout;
