@@ -93,8 +93,10 @@ impl<'a> Response<'a> {
     }
 }
 
-/// The headers in order, each as its name and its value. A line without a name, such as one that
-/// continues another (RFC 9112 §5.2), is skipped. A line that does not end in the data is not given.
+/// The headers in order, each as its name and its value.
+///
+/// A line without a name, such as one that continues another (RFC 9112 §5.2), is skipped. A line
+/// that does not end in the data is not given.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Headers<'a> {
     bytes: &'a [u8],

@@ -15,8 +15,8 @@ use super::Reader;
 /// Numbers of extensions (IANA, "TLS ExtensionType Values").
 pub mod extension {
     pub const SERVER_NAME: u16 = 0;
-    pub const SUPPORTED_GROUPS: u16 = 10;
-    pub const SIGNATURE_ALGORITHMS: u16 = 13;
+    pub(super) const SUPPORTED_GROUPS: u16 = 10;
+    pub(super) const SIGNATURE_ALGORITHMS: u16 = 13;
     pub const ALPN: u16 = 16;
     pub const SUPPORTED_VERSIONS: u16 = 43;
 }

@@ -48,8 +48,8 @@ impl<'a> Name<'a> {
     /// A backslash is before each byte that has a meaning in zone files (RFC 1035 §5.1, RFC 4343
     /// §2.1). Other bytes than the printable ones of ASCII are `\DDD`. Letters stay as they are.
     ///
-    /// Returns `None` if the name is wrong or longer than the buffer. One of [`NAME_TEXT_MAX`] bytes
-    /// is always long enough.
+    /// Returns `None` if the name is wrong or longer than the buffer. One of [`NAME_TEXT_MAX`]
+    /// bytes is always long enough.
     pub fn write(self, buffer: &mut [u8]) -> Option<&str> {
         let mut text = Text { buffer, length: 0 };
         let mut labels = self.labels();

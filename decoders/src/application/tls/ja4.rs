@@ -1,7 +1,7 @@
 //! JA4, a fingerprint of the client's program (FoxIO, `technical_details/JA4.md`).
 //!
-//! An example is `t13d1516h2_8daaf6152771_e5627efa2ab1`. The parts are what is read directly, a hash
-//! of the sorted ciphers, and a hash of the sorted extensions and the signature algorithms.
+//! An example is `t13d1516h2_8daaf6152771_e5627efa2ab1`. The parts are what is read directly, a
+//! hash of the sorted ciphers, and a hash of the sorted extensions and the signature algorithms.
 
 use core::fmt;
 
@@ -9,8 +9,8 @@ use sha2::{Digest, Sha256};
 
 use super::{ClientHello, extension, is_grease};
 
-/// A client with more ciphers, extensions or algorithms has no fingerprint. Programs have fewer than
-/// a hundred.
+/// A client with more ciphers, extensions or algorithms has no fingerprint. Programs have fewer
+/// than a hundred.
 const NUMBERS_MAX: usize = 512;
 /// Length of a hash: the first digits of SHA-256.
 const HASH_LENGTH: usize = 12;
