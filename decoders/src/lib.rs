@@ -6,6 +6,9 @@
 //! programs ([`user`]), patterns and digits ([`text`]), network packets ([`packet`]), and flows
 //! that routers export ([`netflow`]).
 //!
+//! For the flows of the network: the headers of packets ([`packet`]), and what the first data of a
+//! connection says ([`application`]).
+//!
 //! What is not here: reading memory (the engine does that, in batches), state, and the offsets of
 //! fields in a given kernel (`panoptes-profiles` fills the layouts in).
 //!
@@ -21,6 +24,7 @@
 extern crate std;
 
 pub mod address;
+pub mod application;
 pub mod container;
 pub mod kernel;
 pub mod layout;

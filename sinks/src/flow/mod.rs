@@ -12,8 +12,10 @@ pub mod ipfix;
 pub mod json;
 pub mod output;
 mod record;
+mod sequence;
 
 pub use record::{
     Address, Arp, Cause, Detail, Direction, Esp, FlowKey, FlowRecord, Icmp, Interval, Intervals,
     Jitter, Kind, Rtp, RtpSide, Side, Tcp, TcpSide, TcpState, rtp_status, status, tcp_status,
 };
+pub use sequence::{SEQUENCE_PACKETS_MAX, Sequence, SequencePacket};

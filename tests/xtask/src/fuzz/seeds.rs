@@ -15,6 +15,9 @@ mod btf_writer;
 #[allow(dead_code, reason = "shared with tests that use more of it")]
 #[path = "../../../../profiles/tests/common/kallsyms_writer.rs"]
 mod kallsyms_writer;
+#[allow(dead_code, reason = "shared with tests that use more of it")]
+#[path = "../../../../decoders/tests/application/recorded.rs"]
+mod recorded;
 
 use btf_writer::{Writer, kind};
 
@@ -33,6 +36,9 @@ pub(super) fn make(fuzz: &Path) -> Result<PathBuf, String> {
     seeds.captures()?;
     seeds.packet_filter()?;
     seeds.exports()?;
+    for (name, data) in recorded::all() {
+        seeds.write("application", &name, &[&data])?;
+    }
     seeds.changes()?;
     Ok(seeds.into)
 }

@@ -1,0 +1,11 @@
+//! Application protocols: vectors of RFCs, data recorded here, and hostile data.
+
+mod dns;
+mod hostile;
+mod http;
+mod ja4;
+mod quic;
+mod recorded;
+mod ssh;
+mod tls;
+mod tshark;
