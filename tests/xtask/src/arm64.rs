@@ -80,11 +80,11 @@ const EMULATED: &Tests = &[
 const NOT_EMULATED: &str = "reading_by_a_dma_engine_allocates_nothing";
 
 /// The tests that run in neither emulator, whatever the other lists have: they need a C compiler,
-/// tcpdump, Prometheus, guests or network namespaces, or, the last two, too much time.
+/// tcpdump, argus, Prometheus, guests or network namespaces, or, the last two, too much time.
 const ELSEWHERE: &Tests = &[
     ("engine/interface", &["filters", "kinds", "tun", "veth"]),
     ("engine/packet-filter", &["comparison"]),
-    ("engine/panoptes", &["doca", "live", "prometheus"]),
+    ("engine/panoptes", &["doca", "flow", "flow_options", "live", "prometheus"]),
     ("engine/sources", &["doca"]),
     ("engine", &["damage"]),
     ("sinks", &["allocations"]),

@@ -8,6 +8,11 @@ use panoptes_sinks::flow::filter::{Names, RecordFilter};
 use super::request::Request;
 use crate::exit::{Exit, Failure};
 
+/// LINKTYPE_ETHERNET.
+const ETHERNET: u16 = 1;
+/// Other link types with words of their own: raw IP, 802.11, cooked.
+const OTHERS: [u16; 3] = [101, 105, 113];
+
 /// The filter of packets, compiled for each link type that occurs.
 #[derive(Debug)]
 pub(super) struct PacketFilters {
@@ -20,6 +25,21 @@ impl PacketFilters {
     pub(super) fn new(request: &Request) -> Self {
         let expression = request.filter.clone();
         Self { expression, optimises: request.optimises, compiled: Vec::new() }
+    }
+
+    /// Whether the expression has a mistake, whatever the link type of the first packet.
+    pub(super) fn check(&mut self) -> Result<(), Failure> {
+        if self.expression.is_none() {
+            return Ok(());
+        }
+        let mut compiles = |link| {
+            let options = Options { optimise: self.optimises, ..Options::new(link) };
+            self.compiled(&options).map(drop)
+        };
+        compiles(ETHERNET).or_else(|mistake| {
+            let any = OTHERS.iter().any(|link| compiles(*link).is_ok());
+            if any { Ok(()) } else { Err(mistake) }
+        })
     }
 
     /// Whether a packet of a capture matches.

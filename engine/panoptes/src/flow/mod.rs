@@ -109,6 +109,7 @@ fn audit_captures(
     let begin_ns = now_ns();
     let mut captures = Captures::new(request)?;
     let mut filters = PacketFilters::new(request);
+    filters.check()?;
     let identity = Identity::find(request)?;
     let clients = outputs::listen(request)?;
     // Opened first, so that a mistake in its name leaves no output behind.

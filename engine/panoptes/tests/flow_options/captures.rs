@@ -196,6 +196,21 @@ fn sum(rows: &[Row]) -> u64 {
     rows.iter().map(|row| row.number("spkts") + row.number("dpkts")).sum()
 }
 
+#[test]
+fn option_flows_limits_how_many_are_tracked() {
+    let folder = Folder::new();
+    let (capture, records) = (folder.capture("a.pcap", &plain()), folder.text("records"));
+    let options = ["-S", "3600", "--flows", "4", "-r", &capture, "-w", &records];
+    let messages = run(&mut Sensor::Panoptes.with(&options));
+    let rows = rows(&PathBuf::from(records));
+    assert_eq!(sum(&rows), plain().packets() as u64, "no packet is lost");
+    assert!(rows.len() > plain().flows().len(), "some are reported early");
+    assert!(
+        messages.contains(" flows were reported early because the table was full"),
+        "{messages}"
+    );
+}
+
 /// What both sensors print.
 fn printed(options: &[&str], filter: &[&str]) -> [String; 2] {
     BOTH.map(|sensor| run(sensor.with(options).args(filter)))

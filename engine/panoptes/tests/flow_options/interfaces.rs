@@ -1,100 +1,17 @@
 //! Live interfaces: all forms of -i, -p, -s, -M, and what happens to an interface.
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use panoptes_traffic::{BEGIN_NS, Between, Capture, Flow, Row, Tcp, Udp};
+use panoptes_traffic::{BEGIN_NS, Between, Capture, Flow, Row, Udp};
 
+use crate::live::{Live, connection, facts, listen, truth};
 use crate::network::{LEFT, RIGHT, Sender, add, enter, frames, ip, send_all};
-use crate::programs::{BOTH, Folder, Running, Sensor, argus, settle, until};
+use crate::programs::{BOTH, Folder, Sensor, settle, until};
 use crate::stream::{Management, START, STATUS, STOP, group, management, rows};
-
-/// Fields of records that neither the time of sending nor the sensor's id change.
-const FIELDS: [&str; 12] = [
-    "proto", "saddr", "sport", "dir", "daddr", "dport", "spkts", "dpkts", "sbytes", "dbytes",
-    "state", "srcid",
-];
 
 /// What management records have without an id.
 const NO_ID: (u32, [u8; 4]) = (0x0080_0000, [0; 4]);
-
-/// A sensor that listens, and its records.
-struct Live {
-    running: Running,
-    records: PathBuf,
-}
-
-impl Live {
-    /// Starts a sensor; returns when it receives from these interfaces.
-    #[track_caller]
-    fn start(sensor: Sensor, folder: &Folder, options: &[&str], interfaces: &[&str]) -> Self {
-        let records = folder.path(&format!("{sensor:?}"));
-        let running = Running::start(sensor.with(options).arg("-w").arg(&records));
-        for interface in interfaces {
-            running.wait_for(&sensor.has_begun(interface));
-        }
-        // Argus has prepared its filter when it waits.
-        running.settle();
-        Self { running, records }
-    }
-
-    /// Ends it; its records.
-    #[track_caller]
-    fn end(self) -> PathBuf {
-        self.running.settle();
-        self.running.end(Signal::SIGTERM).succeeded();
-        self.records
-    }
-}
-
-/// What records are about, in a fixed order.
-fn facts(records: &Path) -> Vec<[String; 12]> {
-    let rows = argus().ra_fields(records, &FIELDS).unwrap_or_else(|error| panic!("{error}"));
-    let mut facts: Vec<_> =
-        rows.iter().map(|row| FIELDS.map(|field| row.text(field).to_owned())).collect();
-    facts.sort();
-    facts
-}
-
-/// The truth in the same form, for records with this id; so many times the packets.
-fn truth(flows: &[Flow], id: &str) -> Vec<[String; 12]> {
-    // What is open or was not answered when the sensor ends has states of its own.
-    let state = |flow: &Flow| match (&flow.protocol[..], &flow.state[..]) {
-        ("tcp", "CON") => "TIM".to_owned(),
-        ("udp", "INT") => "REQ".to_owned(),
-        (_, state) => state.to_owned(),
-    };
-    let fact = |flow: &Flow| {
-        let [packets, bytes] =
-            [flow.packets, flow.bytes].map(|both| both.map(|count| count.to_string()));
-        let ([sent, received], [sent_bytes, received_bytes]) = (packets, bytes);
-        let key = flow.key().map(ToOwned::to_owned);
-        let [protocol, source, port, destination, to_port] = key;
-        [
-            protocol,
-            source,
-            port,
-            flow.direction.clone(),
-            destination,
-            to_port,
-            sent,
-            received,
-            sent_bytes,
-            received_bytes,
-            state(flow),
-            id.to_owned(),
-        ]
-    };
-    let mut facts: Vec<_> = flows.iter().map(fact).collect();
-    facts.sort();
-    facts
-}
-
-/// A small connection of its own for each interface.
-fn connection(number: u16) -> Capture {
-    Capture::of(&Tcp::new(Between::v4(number, [40_000, 443]), BEGIN_NS))
-}
 
 /// Both sensors listen at an interface with these options, while a capture is sent to it. Their
 /// records agree with the truth.
@@ -135,6 +52,30 @@ fn option_i_gives_records_an_address() {
 #[test]
 fn without_option_i_the_first_interface_is_audited() {
     both_have(&["-S", "60"], "0.0.0.0", NO_ID);
+}
+
+#[test]
+fn a_filter_is_for_interfaces_too() {
+    if !enter(1) {
+        return;
+    }
+    let folder = Folder::new();
+    let files = BOTH.map(|sensor| folder.path(&format!("{sensor:?}")));
+    let running = [0, 1].map(|at| {
+        let mut command = BOTH[at].with(&["-S", "60", "-i", RIGHT[0], "-w"]);
+        listen(BOTH[at], command.arg(&files[at]).args(["-", "udp", "port", "53"]), &[RIGHT[0]])
+    });
+    let capture = group(0);
+    send_all(LEFT[0], &capture);
+    for sensor in running {
+        sensor.settle();
+        sensor.end(Signal::SIGTERM).succeeded();
+    }
+    let is_wanted = |flow: &&Flow| flow.destination_port == "53";
+    let wanted: Vec<_> = capture.flows().iter().filter(is_wanted).cloned().collect();
+    for file in files {
+        assert_eq!(facts(&file), truth(&wanted, "0.0.0.0"));
+    }
 }
 
 /// Panoptes listens at several interfaces. A connection is sent to each of the first three. So many
@@ -340,7 +281,7 @@ fn lost_packets_are_counted() {
     let live = Live::start(Sensor::Panoptes, &folder, &options, &[RIGHT[0]]);
     // It sleeps while packets fill its ring.
     live.running.signal(Signal::SIGSTOP);
-    let udp = Udp::one_way(Between::v4(1, [5000, 6000]), BEGIN_NS, &[1400; PACKETS]);
+    let udp = Udp::one_way(Between::v4(1, [5000, 6000]), BEGIN_NS, &vec![1400; PACKETS]);
     send_all(LEFT[0], &Capture::of(&udp));
     live.running.signal(Signal::SIGCONT);
     live.running.settle();

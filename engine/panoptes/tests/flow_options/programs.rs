@@ -140,11 +140,6 @@ impl Running {
         settle(self.child.id());
     }
 
-    /// Whether it has ended.
-    pub(crate) fn has_ended(&mut self) -> bool {
-        self.child.try_wait().expect("a child of this process").is_some()
-    }
-
     /// Waits for its end.
     #[track_caller]
     pub(crate) fn wait(mut self) -> Ended {

@@ -1,0 +1,105 @@
+//! Sensors that listen at an interface, and the truth about what is sent to it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use nix::sys::signal::Signal;
+use panoptes_traffic::{BEGIN_NS, Between, Capture, Flow, Tcp};
+
+use crate::programs::{Folder, Running, Sensor, argus};
+
+/// Fields of records that neither the time of sending nor the sensor's id change.
+const FIELDS: [&str; 12] = [
+    "proto", "saddr", "sport", "dir", "daddr", "dport", "spkts", "dpkts", "sbytes", "dbytes",
+    "state", "srcid",
+];
+
+/// A sensor that listens, and its records.
+pub(crate) struct Live {
+    pub(crate) running: Running,
+    pub(crate) records: PathBuf,
+}
+
+impl Live {
+    /// Starts a sensor; returns when it receives from these interfaces.
+    #[track_caller]
+    pub(crate) fn start(
+        sensor: Sensor,
+        folder: &Folder,
+        options: &[&str],
+        interfaces: &[&str],
+    ) -> Self {
+        let records = folder.path(&format!("{sensor:?}"));
+        let mut command = sensor.with(options);
+        let running = listen(sensor, command.arg("-w").arg(&records), interfaces);
+        Self { running, records }
+    }
+
+    /// Ends it; its records.
+    #[track_caller]
+    pub(crate) fn end(self) -> PathBuf {
+        self.running.settle();
+        self.running.end(Signal::SIGTERM).succeeded();
+        self.records
+    }
+}
+
+/// Starts a sensor; returns when it receives from these interfaces.
+#[track_caller]
+pub(crate) fn listen(sensor: Sensor, command: &mut Command, interfaces: &[&str]) -> Running {
+    let running = Running::start(command);
+    for interface in interfaces {
+        running.wait_for(&sensor.has_begun(interface));
+    }
+    // Argus has prepared its filter when it waits.
+    running.settle();
+    running
+}
+
+/// What records are about, in a fixed order.
+pub(crate) fn facts(records: &Path) -> Vec<[String; 12]> {
+    let rows = argus().ra_fields(records, &FIELDS).unwrap_or_else(|error| panic!("{error}"));
+    let mut facts: Vec<_> =
+        rows.iter().map(|row| FIELDS.map(|field| row.text(field).to_owned())).collect();
+    facts.sort();
+    facts
+}
+
+/// The truth in the same form, for records with this id; so many times the packets.
+pub(crate) fn truth(flows: &[Flow], id: &str) -> Vec<[String; 12]> {
+    // What is open or was not answered when the sensor ends has states of its own.
+    let state = |flow: &Flow| match (&flow.protocol[..], &flow.state[..]) {
+        ("tcp", "CON") => "TIM".to_owned(),
+        ("udp", "INT") => "REQ".to_owned(),
+        (_, state) => state.to_owned(),
+    };
+    let fact = |flow: &Flow| {
+        let [packets, bytes] =
+            [flow.packets, flow.bytes].map(|both| both.map(|count| count.to_string()));
+        let ([sent, received], [sent_bytes, received_bytes]) = (packets, bytes);
+        let key = flow.key().map(ToOwned::to_owned);
+        let [protocol, source, port, destination, to_port] = key;
+        [
+            protocol,
+            source,
+            port,
+            flow.direction.clone(),
+            destination,
+            to_port,
+            sent,
+            received,
+            sent_bytes,
+            received_bytes,
+            state(flow),
+            id.to_owned(),
+        ]
+    };
+    let mut facts: Vec<_> = flows.iter().map(fact).collect();
+    facts.sort();
+    facts
+}
+
+/// A small connection of its own for each interface.
+pub(crate) fn connection(number: u16) -> Capture {
+    Capture::of(&Tcp::new(Between::v4(number, [40_000, 443]), BEGIN_NS))
+}

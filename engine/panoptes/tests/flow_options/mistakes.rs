@@ -1,0 +1,115 @@
+//! Unknown and contradictory options: one clear line, and exit code 2.
+
+use crate::programs::{BOTH, Folder, Running, Sensor};
+use crate::stream::plain;
+
+/// What is wrong with arguments, and what the message has of it. `PCAP` stands for a capture.
+const MISTAKES: &[(&[&str], &str)] = &[
+    (&["-r", "PCAP"], "nowhere to write"),
+    (&["-q", "-r", "PCAP", "-w", "OUT"], "unknown option `-q`"),
+    (&["--frobnicate"], "unknown option `--frobnicate`"),
+    (&["-r", "PCAP", "-w"], "-w needs a value"),
+    (&["-r", "PCAP", "-w", "http://x"], "streams are argus-udp://"),
+    (&["-r", "PCAP", "-w", "argus-udp://no.such.host.invalid"], "no host has the name"),
+    (&["-r", "PCAP", "-w", "OUT", "tcp and ("], "tcp and ("),
+    (&["-r", "PCAP", "-w", "OUT", "-", "tcp", "and", "("], "filter"),
+    (&["-f", "-w", "OUT"], "-f is for captures"),
+    (&["-T", "2", "-w", "OUT"], "-T is for captures"),
+    (&["-T", "fast", "-r", "PCAP", "-w", "OUT"], "-T needs a factor"),
+    (&["-N", "9-5", "-r", "PCAP", "-w", "OUT"], "-N needs a count or FIRST-LAST"),
+    (&["-N", "all", "-r", "PCAP", "-w", "OUT"], "-N needs a count or FIRST-LAST"),
+    (&["-S", "never", "-r", "PCAP", "-w", "OUT"], "-S needs seconds"),
+    (&["-M", "0", "-r", "PCAP", "-w", "OUT"], "-M needs a number"),
+    (&["-U", "-1", "-r", "PCAP", "-w", "OUT"], "-U needs a number"),
+    (&["-s", "x", "-r", "PCAP", "-w", "OUT"], "-s needs a number"),
+    (&["-D", "9", "-r", "PCAP", "-w", "OUT"], "-D needs a number from 0 to 8"),
+    (&["-e", "\"argus\"", "-r", "PCAP", "-w", "OUT"], "one to four bytes"),
+    (&["-e", "no.such.host.invalid", "-r", "PCAP", "-w", "OUT"], "no.such.host.invalid"),
+    (&["-P", "65536", "-w", "OUT"], "-P needs a number"),
+    (&["-B", "here", "-P", "561"], "-B needs addresses"),
+    (&["--allow", "10.0.0.0/33", "-P", "561"], "--allow"),
+    (&["--flows", "0", "-r", "PCAP", "-w", "OUT"], "--flows needs a number"),
+    (&["-i", "dup:en0,,en1", "-w", "OUT"], "no name of an interface"),
+    (&["-i", "en0(EN10MB)", "-w", "OUT"], "no name of an interface"),
+    (&["-u", "no-such-user", "-r", "PCAP", "-w", "OUT"], "no user has the name"),
+    (&["-g", "no-such-group", "-r", "PCAP", "-w", "OUT"], "no group has the name"),
+    (&["-d", "-w", "-"], "a daemon has no standard output"),
+    (&["-C", "-r", "PCAP", "-w", "OUT"], "-C of argus is not built yet"),
+];
+
+/// Runs Panoptes with arguments that have a mistake; the exit code and the message.
+#[track_caller]
+fn refused(folder: &Folder, arguments: &[&str]) -> (Option<i32>, String) {
+    let capture = folder.capture("a.pcap", &plain());
+    let output = folder.text("out");
+    let arguments: Vec<_> = arguments
+        .iter()
+        .map(|word| match *word {
+            "PCAP" => &capture[..],
+            "OUT" => &output[..],
+            word => word,
+        })
+        .collect();
+    let ended = Running::start(&mut Sensor::Panoptes.with(&arguments)).wait();
+    assert!(!folder.path("out").exists(), "{arguments:?}: an output is left behind");
+    (ended.status.code(), ended.messages)
+}
+
+#[test]
+fn each_mistake_has_one_line_and_the_exit_code_2() {
+    let folder = Folder::new();
+    for (arguments, part) in MISTAKES {
+        let (code, messages) = refused(&folder, arguments);
+        assert_eq!(code, Some(2), "{arguments:?}: {messages}");
+        assert!(messages.contains(part), "{arguments:?}: {messages}");
+        assert_eq!(messages.lines().count(), 1, "{arguments:?}: {messages}");
+        assert!(messages.starts_with("panoptes: "), "{messages}");
+    }
+}
+
+#[test]
+fn mistakes_of_a_configuration_have_their_lines() {
+    let folder = Folder::new();
+    let text = b"ARGUS_DAEMON=perhaps\nARGUS_FLOW_STATUS_INTERVAL=5\nARGUS_NOTHING=1\n";
+    let configuration = folder.write("argus.conf", text);
+    let (code, messages) = refused(&folder, &["-F", &configuration, "-r", "PCAP", "-w", "OUT"]);
+    assert_eq!(code, Some(78), "{messages}");
+    let lines: Vec<_> = messages.lines().collect();
+    assert_eq!(lines.len(), 2, "{messages}");
+    assert!(lines[0].contains("argus.conf:1: ") && lines[1].contains("argus.conf:3: "));
+}
+
+#[test]
+fn what_is_missing_has_exit_codes_of_its_own() {
+    let folder = Folder::new();
+    let missing = folder.text("missing");
+    for arguments in [
+        ["-r", &missing, "-w", "OUT"],
+        ["-R", &missing, "-w", "OUT"],
+        ["-i", "nothing0", "-w", "OUT"],
+        ["-F", &missing, "-w", "OUT"],
+    ] {
+        let (code, messages) = refused(&folder, &arguments);
+        assert_eq!(code, Some(66), "{arguments:?}: {messages}");
+        assert_eq!(messages.lines().count(), 1, "{arguments:?}: {messages}");
+    }
+    let text = folder.write("text", b"no capture at all, but a text of some length");
+    let (code, messages) = refused(&folder, &["-r", &text, "-w", "OUT"]);
+    assert_eq!((code, messages.lines().count()), (Some(65), 1), "{messages}");
+}
+
+#[test]
+fn argus_refuses_what_panoptes_refuses() {
+    // For most mistakes, argus ends with the exit code 0, or goes on.
+    let folder = Folder::new();
+    let capture = folder.capture("a.pcap", &plain());
+    let output = folder.text("out");
+    for arguments in
+        [&["-q", "-r", &capture, "-w", &output][..], &["-N", "all", "-r", &capture, "-w", &output]]
+    {
+        for sensor in BOTH {
+            let ended = Running::start(&mut sensor.with(arguments)).wait();
+            assert!(!ended.status.success(), "{sensor:?} {arguments:?}: {}", ended.messages);
+        }
+    }
+}

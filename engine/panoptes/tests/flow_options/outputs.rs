@@ -1,0 +1,173 @@
+//! Files, standard output, and their filters: -w.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use crate::live::{Live, connection};
+use crate::network::{LEFT, RIGHT, enter, send_all};
+use crate::programs::{BOTH, Folder, Running, Sensor, argus, client, run, until};
+use crate::stream::{START, STOP, management, plain, rows, same};
+
+/// The causes of a file's management records.
+fn causes(path: &Path) -> Vec<u8> {
+    management(path).iter().map(|record| record.cause).collect()
+}
+
+#[test]
+fn option_w_appends_to_a_file() {
+    let folder = Folder::new();
+    let capture = folder.capture("a.pcap", &plain());
+    let files = BOTH.map(|sensor| {
+        let records = folder.path(&format!("{sensor:?}"));
+        for _ in 0..2 {
+            let mut command = sensor.with(&["-S", "3600", "-r", &capture, "-w"]);
+            Running::start(command.arg(&records)).wait().succeeded();
+        }
+        records
+    });
+    let own = same(&files);
+    assert_eq!(own.len(), 2 * plain().flows().len());
+    // Only an empty file gets a first record; argus writes one each time.
+    assert_eq!(causes(&files[1]), [START, STOP, STOP]);
+}
+
+#[test]
+fn option_w_may_be_repeated_with_filters() {
+    let folder = Folder::new();
+    let capture = folder.capture("a.pcap", &plain());
+    let [theirs, own] = BOTH.map(|sensor| {
+        let files = ["udp", "dns", "all"].map(|name| folder.path(&format!("{sensor:?}.{name}")));
+        let [udp, dns, all] = &files;
+        let mut command = sensor.with(&["-S", "3600", "-r", &capture, "-w"]);
+        command.arg(udp).arg("udp and dst port 6000").arg("-w").arg(dns).arg("udp and port 53");
+        Running::start(command.arg("-w").arg(all)).wait().succeeded();
+        files
+    });
+    let mut counts = Vec::new();
+    for (theirs, own) in theirs.into_iter().zip(own) {
+        counts.push(same(&[&theirs, &own]).len());
+        assert_eq!(causes(&own).first(), Some(&START));
+    }
+    assert_eq!(counts, [8, 4, plain().flows().len()]);
+}
+
+#[test]
+fn filters_of_outputs_match_ipv6() {
+    let folder = Folder::new();
+    let capture = folder.capture("a.pcap", &plain());
+    let records = folder.path("records");
+    let mut command = Sensor::Panoptes.with(&["-S", "3600", "-r", &capture, "-w"]);
+    run(command.arg(&records).arg("tcp and dst port 443"));
+    // Argus leaves out those over IPv6, although their protocol is TCP.
+    assert_eq!(rows(&records).len(), 8);
+}
+
+#[test]
+fn option_w_writes_to_standard_output() {
+    let folder = Folder::new();
+    let capture = folder.capture("a.pcap", &plain());
+    let [theirs, own] = BOTH.map(|sensor| {
+        let records = folder.path(&format!("{sensor:?}"));
+        let file = std::fs::File::create(&records).expect("a file");
+        let mut command = sensor.with(&["-S", "3600", "-r", &capture, "-w", "-"]);
+        Running::spawn(command.stdin(Stdio::null()).stdout(file)).wait().succeeded();
+        records
+    });
+    same(&[&theirs, &own]);
+    assert_eq!(causes(&own), [START, STOP]);
+}
+
+#[test]
+fn option_w_feeds_ra_through_a_pipe() {
+    let folder = Folder::new();
+    let capture = folder.capture("a.pcap", &plain());
+    let printed = BOTH.map(|sensor| {
+        let mut command = sensor.with(&["-S", "3600", "-r", &capture, "-w", "-"]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("a sensor");
+        let mut ra = client("ra", &["-n", "-r", "-"]);
+        ra.stdin(child.stdout.take().expect("a pipe")).stdout(Stdio::piped());
+        let printed = Running::spawn(&mut ra).wait().succeeded();
+        assert!(child.wait().expect("a child").success());
+        printed
+    });
+    assert_eq!(printed[0], printed[1]);
+    assert_eq!(printed[1].lines().count(), 1 + plain().flows().len());
+}
+
+#[test]
+fn option_w_ends_with_the_reader_of_standard_output() {
+    let folder = Folder::new();
+    let capture = folder.capture("a.pcap", &plain());
+    let mut command = Sensor::Panoptes.with(&["-r", &capture, "-w", "-"]);
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let child = child.as_mut().expect("it starts");
+    drop(child.stdout.take());
+    let mut messages = String::new();
+    let mut pipe = child.stderr.take().expect("a pipe");
+    pipe.read_to_string(&mut messages).expect("text");
+    assert!(child.wait().expect("a child").success());
+    assert_eq!(messages, "");
+}
+
+#[test]
+fn a_live_sensor_ends_with_the_reader_of_standard_output() {
+    if !enter(1) {
+        return;
+    }
+    let mut command = Sensor::Panoptes.with(&["-S", "0.2", "-i", RIGHT[0], "-w", "-"]);
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let running = Running::spawn(command.stdin(Stdio::null()).stdout(writer));
+    // The writer's last copy.
+    drop(command);
+    running.wait_for("right0: auditing");
+    drop(reader);
+    send_all(LEFT[0], &connection(1));
+    running.wait().succeeded();
+}
+
+#[test]
+fn option_w_makes_a_moved_file_again() {
+    if !enter(1) {
+        return;
+    }
+    let folder = Folder::new();
+    let options = ["-S", "0.2", "-i", RIGHT[0]];
+    let live = BOTH.map(|sensor| Live::start(sensor, &folder, &options, &[RIGHT[0]]));
+    send_all(LEFT[0], &connection(1));
+    // Each record is counted; argus may write a connection in two.
+    let packets = |path: &PathBuf| -> u64 {
+        let rows = argus().ra(path).unwrap_or_default();
+        rows.iter().map(|row| row.number("spkts") + row.number("dpkts")).sum()
+    };
+    let sent = connection(1).packets() as u64;
+    for sensor in &live {
+        until(|| "no records".to_owned(), || packets(&sensor.records) == sent);
+        std::fs::rename(&sensor.records, sensor.records.with_extension("old")).expect("moved");
+    }
+    // Argus makes a file when it has a record for it.
+    until(|| "no new file".to_owned(), || live[1].records.exists());
+    send_all(LEFT[0], &connection(2));
+    let [theirs, own] = live.map(Live::end);
+    let old = |records: &PathBuf| packets(&records.with_extension("old"));
+    assert_eq!(packets(&theirs) + old(&theirs), 2 * sent);
+    assert_eq!((packets(&own), old(&own)), (sent, sent));
+    assert_eq!(causes(&own), [START, STOP]);
+    assert!(rows(&own).iter().all(|row| row.text("saddr") == "10.1.0.2"));
+}
+
+#[test]
+fn option_w_reports_a_file_that_cannot_be_written() {
+    let folder = Folder::new();
+    let capture = folder.capture("a.pcap", &plain());
+    let mut command = Sensor::Panoptes.with(&["-r", &capture, "-w", "/dev/full"]);
+    let ended = Running::start(&mut command).wait();
+    assert_eq!(ended.status.code(), Some(74), "{}", ended.messages);
+    assert_eq!(ended.messages.lines().count(), 1, "{}", ended.messages);
+    let missing = folder.text("none/records");
+    let mut command = Sensor::Panoptes.with(&["-r", &capture, "-w", &missing]);
+    let ended = Running::start(&mut command).wait();
+    assert_eq!(ended.status.code(), Some(74), "{}", ended.messages);
+}
