@@ -64,12 +64,14 @@ fn end_of_client(ra: Running) {
     ra.end(Signal::SIGINT);
 }
 
-/// Fails unless a client has received these flows. Argus may end before it has sent all.
+/// Fails unless a client has received these flows. Argus may end before it has sent all or any.
 #[track_caller]
 fn has_received(sensor: Sensor, file: &Path, flows: &[Flow]) {
+    if sensor == Sensor::Argus && !file.exists() {
+        return;
+    }
     let (mut received, expected) = (facts(file), truth(flows, "0.0.0.0"));
     if sensor == Sensor::Argus {
-        assert!(!received.is_empty());
         received.extend(expected.clone());
         received.sort();
         received.dedup();

@@ -7,7 +7,7 @@ use panoptes_traffic::{BEGIN_NS, Between, Capture, Flow, Row, Udp};
 
 use crate::live::{Live, connection, facts, listen, truth};
 use crate::network::{LEFT, RIGHT, Sender, add, enter, frames, ip, send_all};
-use crate::programs::{BOTH, Folder, Sensor, settle, until};
+use crate::programs::{BOTH, Folder, Sensor, until};
 use crate::stream::{Management, START, STATUS, STOP, group, management, rows};
 
 /// What management records have without an id.
@@ -147,7 +147,7 @@ fn joined(options: &[&str], id: &str) {
         let sender = if frame[29] == 1 { &from } else { &to };
         sender.send(&frame);
         // A packet is read from one interface before its answer is read from the other.
-        settle(live.running.id());
+        live.running.settle();
     }
     assert_eq!(facts(&live.end()), truth(capture.flows(), id));
 }
@@ -259,7 +259,7 @@ fn an_interface_goes_away_and_comes_back() {
     let folder = Folder::new();
     let live = Live::start(Sensor::Panoptes, &folder, &["-S", "60", "-i", RIGHT[0]], &[RIGHT[0]]);
     send_all(LEFT[0], &connection(1));
-    settle(live.running.id());
+    live.running.settle();
     ip(&format!("link del {}", RIGHT[0]));
     live.running.wait_for("network interface right0 was removed");
     add(0);

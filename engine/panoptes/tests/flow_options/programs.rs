@@ -17,8 +17,10 @@ use tempfile::TempDir;
 /// The longest time that anything may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(5);
-/// How long libpcap keeps packets before argus gets them: 100 ms, and some more.
+/// How long a sensor may leave packets to the kernel: libpcap keeps them for 100 ms before argus
+/// gets them, Panoptes for 10 ms. And some more.
 const ARGUS_DELAY: Duration = Duration::from_millis(150);
+const DELAY: Duration = Duration::from_millis(40);
 
 /// The two sensors.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -74,6 +76,7 @@ pub(crate) fn client(name: &str, arguments: &[&str]) -> Command {
 pub(crate) struct Running {
     name: String,
     child: Child,
+    delay: Duration,
     messages: Arc<Mutex<String>>,
     readers: Vec<JoinHandle<()>>,
 }
@@ -100,6 +103,8 @@ impl Running {
     /// Starts a program with the input and the output that it has.
     pub(crate) fn spawn(command: &mut Command) -> Self {
         let name = format!("{command:?}");
+        let is_own = command.get_program() == env!("CARGO_BIN_EXE_panoptes");
+        let delay = if is_own { DELAY } else { ARGUS_DELAY };
         let mut child = command
             .stderr(Stdio::piped())
             .spawn()
@@ -112,7 +117,7 @@ impl Running {
         if let Some(pipe) = child.stdout.take() {
             readers.push(reader(pipe, &messages));
         }
-        Self { name, child, messages, readers }
+        Self { name, child, delay, messages, readers }
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -137,7 +142,7 @@ impl Running {
 
     /// Waits until it has nothing more to do with the packets that were sent.
     pub(crate) fn settle(&self) {
-        settle(self.child.id());
+        settle_for(self.child.id(), self.delay);
     }
 
     /// Waits for its end.
@@ -191,11 +196,16 @@ pub(crate) fn signal_to(process: u32, signal: Signal) {
     kill(Pid::from_raw(process as i32), signal).expect("a process of this test");
 }
 
-/// Waits until a process has read all packets: until it sleeps, and has slept for long enough.
+/// Waits until a process has read all packets.
 pub(crate) fn settle(process: u32) {
+    settle_for(process, ARGUS_DELAY);
+}
+
+/// Waits until a process sleeps, and has slept for so long.
+fn settle_for(process: u32, delay: Duration) {
     let mut since = Instant::now();
     let begin = since;
-    while since.elapsed() < ARGUS_DELAY && begin.elapsed() < PATIENCE {
+    while since.elapsed() < delay && begin.elapsed() < PATIENCE {
         thread::sleep(POLL);
         if !is_asleep(process) {
             since = Instant::now();

@@ -1,5 +1,6 @@
 //! What records have: -A, -J, -m, -R, -U, -Z, -e, -S.
 
+use std::sync::OnceLock;
 use std::thread;
 
 use panoptes_traffic::{BEGIN_NS, Between, Capture, Row, Tcp};
@@ -7,20 +8,29 @@ use panoptes_traffic::{BEGIN_NS, Between, Capture, Row, Tcp};
 use crate::programs::{Folder, argus};
 use crate::stream::{management, plain, same, same_but};
 
-/// Records with an option and without, for both sensors; ours with it.
+/// What `with_and_without` compares with: our records without any option.
+fn without() -> &'static [Row] {
+    static ROWS: OnceLock<Vec<Row>> = OnceLock::new();
+    ROWS.get_or_init(|| {
+        let folder = Folder::new();
+        let capture = folder.capture("plain.pcap", &plain());
+        same(&folder.both(&["-S", "3600", "-r", &capture], &[]))
+    })
+}
+
+/// Both sensors have the same records with an option. Only with it they have these fields.
 #[track_caller]
-fn with_and_without(options: &[&str], fields: &[&str]) -> Vec<Row> {
+fn with_and_without(options: &[&str], fields: &[&str]) {
     let folder = Folder::new();
     let capture = folder.capture("plain.pcap", &plain());
     let input = ["-S", "3600", "-r", &capture];
-    let without = same(&folder.both(&input, &[]));
     let with = same(&folder.both(&[options, &input].concat(), &[]));
+    let without = without();
     assert_eq!(with.len(), without.len());
     for field in fields {
         let has = |rows: &[Row]| rows.iter().any(|row| !["", "0"].contains(&row.text(field)));
-        assert!(has(&with) && !has(&without), "{field}");
+        assert!(has(&with) && !has(without), "{field}");
     }
-    with
 }
 
 #[test]
