@@ -90,11 +90,13 @@ fn a_wrong_command_line_is_a_usage_error() {
 
 #[test]
 fn what_is_not_built_is_refused() {
-    for arguments in [&["flow", "-i", "eth0"][..], &["scan", "x", "--only", "modules"]] {
+    for arguments in
+        [&["flow", "-X", "-C", "-r", "x", "-w", "y"][..], &["scan", "x", "--only", "modules"]]
+    {
         refuses(arguments, 2, "is not built yet");
     }
     let help = run(&["flow", "-h"]).out;
-    assert!(help.contains("Not built yet: -b -B"), "{help}");
+    assert!(help.contains("Not built yet: -C."), "{help}");
 }
 
 #[test]

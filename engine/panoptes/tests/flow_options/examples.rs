@@ -1,6 +1,7 @@
 //! The examples of the manual argus(8), run as they are printed, by a program of the name `argus`.
 //!
 //! Names of files, of hosts and of groups are those of the tests. A shell needs quotes around
+//! `( )`.
 //! `( )`. `argus -r cisco:pcap-file -w - | ra` is not here: flow exports are not read yet.
 
 use std::net::Ipv4Addr;
