@@ -332,6 +332,23 @@ fn the_documentation_has_every_key_and_no_other() {
 }
 
 #[test]
+fn what_is_open_when_the_sensor_ends_has_a_state() {
+    // `ra` 3.0.8.2 reads such records of argus 3.0.8.2 so.
+    let closed = FlowRecord { cause: Cause::Shutdown, ..tcp() };
+    assert_eq!(super::words::state(&closed), "RST");
+    let open = Tcp { state: TcpState::Established, status: tcp_status::SAW_SYN, ..Tcp::default() };
+    let open = FlowRecord { detail: Detail::Tcp(open), ..closed };
+    assert_eq!(super::words::state(&open), "TIM");
+    let udp = FlowRecord {
+        key: key(17, 5000, 6000),
+        source: side(1, 100, 0, 0),
+        cause: Cause::Shutdown,
+        ..FlowRecord::default()
+    };
+    assert_eq!(super::words::state(&udp), "REQ");
+}
+
+#[test]
 fn sensors_have_lines_of_their_own() {
     let management = Management {
         source_id: SourceId::Address(0x0a01_0001),
