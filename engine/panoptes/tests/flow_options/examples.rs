@@ -2,7 +2,6 @@
 //!
 //! Names of files, of hosts and of groups are those of the tests. A shell needs quotes around
 //! `( )`.
-//! `( )`. `argus -r cisco:pcap-file -w - | ra` is not here: flow exports are not read yet.
 
 use std::net::Ipv4Addr;
 use std::os::unix::fs::symlink;

@@ -9,6 +9,7 @@ mod captures;
 mod clients;
 mod debian;
 mod examples;
+mod exports;
 mod interfaces;
 mod live;
 mod mistakes;
@@ -57,6 +58,7 @@ const TESTS: &[(&str, &str)] = &[
     ("-P", "clients::option_p_upper_serves_clients"),
     ("-r", "captures::option_r_reads_many_captures_in_the_order_of_their_names"),
     ("-r -", "captures::option_r_reads_standard_input"),
+    ("-r cisco:", "exports::option_r_reads_exported_flows"),
     ("-R", "records::option_r_upper_alone_changes_nothing"),
     ("-R FOLDER", "captures::option_r_upper_reads_the_captures_of_a_folder"),
     ("-s", "interfaces::option_s_cuts_packets"),
