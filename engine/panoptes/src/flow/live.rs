@@ -57,9 +57,11 @@ pub(super) fn audit(
     let has_pid_file = request.is_daemon && request.has_pid_file;
     let _pid_file = has_pid_file.then(|| PidFile::make(&request.pid_folder, name)).transpose()?;
     identity.assume()?;
-    let messages = &super::go_on(request, messages)?;
     let link = sources[0].interface.as_ref().map_or(0, Interface::link);
-    let outputs = Outputs::open(request, management(request, begin_ns, link), clients, messages)?;
+    let common = management(request, begin_ns, link);
+    let mut outputs = Outputs::open(request, common, clients, messages)?;
+    let messages = &super::go_on(request, messages)?;
+    outputs.set_messages(messages);
     let mut auditor = Auditor::new(request, outputs, begin_ns);
     let mut last_check = Instant::now();
     while !auditor.has_ended() && !signals.have_ended(messages) {

@@ -115,18 +115,24 @@ fn audit_captures(
     // Opened first, so that a mistake in its name leaves no output behind.
     let mut next = captures.open()?;
     identity.assume()?;
+    let mut outputs = Outputs::open(request, management(request, begin_ns, 0), clients, messages)?;
     let messages = &go_on(request, messages)?;
-    let outputs = Outputs::open(request, management(request, begin_ns, 0), clients, messages)?;
+    outputs.set_messages(messages);
     let mut auditor = Auditor::new(request, outputs, begin_ns);
-    while let Some(source) = next {
-        let goes_on = captures.read(source, &mut auditor, &mut filters, signals, messages)?;
-        next = if goes_on { captures.open()? } else { None };
+    // What was read before a failure has its records all the same.
+    let mut failure = None;
+    while let Some(source) = next.take() {
+        let read = captures.read(source, &mut auditor, &mut filters, signals, messages);
+        match read.and_then(|goes_on| if goes_on { captures.open() } else { Ok(None) }) {
+            Ok(source) => next = source,
+            Err(error) => failure = Some(error),
+        }
     }
     let exports = auditor.exporters();
     let (counts, exit) = auditor.finish(0);
     report_losses(captures.skipped(), counts, messages);
     report_exports(exports, messages);
-    exit
+    failure.map_or(exit, Err)
 }
 
 /// Reports what no record has.

@@ -108,6 +108,11 @@ impl Outputs {
         Ok(Self { all, clients, forms, trouble, next_check_ns: 0, is_ending: false })
     }
 
+    /// Reports to others from now on: those of a daemon.
+    pub(super) fn set_messages(&mut self, messages: &Messages) {
+        self.trouble.messages = messages.clone();
+    }
+
     /// Whether no output needs more: one has failed, or all their readers have gone.
     pub(super) fn has_ended(&self) -> bool {
         let has_ended = |open: &Open| matches!(&open.sink, Sink::File(file) if file.has_ended());

@@ -56,6 +56,18 @@ fn option_r_reads_many_captures_in_the_order_of_their_names() {
 }
 
 #[test]
+fn option_r_keeps_the_records_before_a_capture_that_is_none() {
+    let folder = Folder::new();
+    let capture = folder.capture("a.pcap", &plain());
+    let wrong = folder.write("b.pcap", b"no capture at all");
+    let records = folder.path("own");
+    let options = ["-S", "3600", "-r", &capture, &wrong, "-w"];
+    let ended = Running::start(Sensor::Panoptes.with(&options).arg(&records)).wait();
+    assert_eq!(ended.status.code(), Some(65), "{}", ended.messages);
+    assert_eq!(rows(&records), of_the_whole(&folder, &[]));
+}
+
+#[test]
 fn option_r_keeps_flows_over_the_ends_of_captures() {
     let folder = Folder::new();
     let files = in_parts(&folder, &["a.pcap", "b.pcap", "c.pcap"]);
