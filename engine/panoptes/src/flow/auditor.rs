@@ -5,7 +5,7 @@ use std::time::Instant;
 use panoptes_capture::Frame;
 use panoptes_decoders::netflow::{self, Datagram, Exporters, Item};
 use panoptes_decoders::packet::transport::protocol;
-use panoptes_decoders::packet::{self, Network, Tunnels};
+use panoptes_decoders::packet::{self, Network, Packet, Tunnels};
 use panoptes_flow::netflow::{exporter_of, record_of};
 use panoptes_flow::{Counts, Flows, Reports as _, Settings};
 use panoptes_sinks::flow::Cause;
@@ -95,12 +95,12 @@ impl Auditor {
         self.number >= self.packets.1 || self.outputs.has_ended()
     }
 
-    /// Counts a packet of a stream.
+    /// Counts a packet of a stream. What it is, if it is one of those that count.
     #[inline]
-    pub(super) fn packet(&mut self, stream: usize, frame: &Frame<'_>) {
+    pub(super) fn packet<'a>(&mut self, stream: usize, frame: &Frame<'a>) -> Option<Packet<'a>> {
         self.number += 1;
         if self.number < self.packets.0 || self.number > self.packets.1 {
-            return;
+            return None;
         }
         // Some captures have a length on the wire that is too small.
         let length = frame.wire_length.max(frame.bytes.len() as u32);
@@ -108,17 +108,13 @@ impl Auditor {
         let audited = &mut self.streams[stream];
         let mut recording = self.outputs.of(&audited.records);
         audited.flows.packet(&packet, frame.time_ns, length, &mut recording);
+        Some(packet)
     }
 
     /// Counts a packet, and takes the flows that it exports: `-r cisco:`.
     pub(super) fn exports(&mut self, frame: &Frame<'_>) {
-        self.packet(0, frame);
-        if self.number < self.packets.0 || self.number > self.packets.1 {
-            return;
-        }
-        let length = frame.wire_length.max(frame.bytes.len() as u32);
-        let packet = packet::decode(frame.link, frame.bytes, length, self.tunnels);
-        let Network::Ip(ip) = &packet.network else { return };
+        let network = self.packet(0, frame).map(|packet| packet.network);
+        let Some(Network::Ip(ip)) = network else { return };
         if ip.protocol != protocol::UDP || !ip.is_first_fragment() {
             return;
         }

@@ -8,8 +8,8 @@ use panoptes_sinks::flow::filter::{Names, RecordFilter};
 use super::request::Request;
 use crate::exit::{Exit, Failure};
 
-/// LINKTYPE_ETHERNET.
-const ETHERNET: u16 = 1;
+/// LINKTYPE_ETHERNET of tcpdump.org.
+pub(super) const ETHERNET: u16 = 1;
 /// Other link types with words of their own: raw IP, 802.11, cooked.
 const OTHERS: [u16; 3] = [101, 105, 113];
 

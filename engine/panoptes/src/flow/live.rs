@@ -65,12 +65,9 @@ pub(super) fn audit(
     let mut auditor = Auditor::new(request, outputs, begin_ns);
     let mut last_check = Instant::now();
     while !auditor.has_ended() && !signals.have_ended(messages) {
-        let mut is_idle = true;
-        for source in &mut sources {
-            is_idle &= !source.read(&mut auditor);
-        }
+        let has_read = read_all(&mut sources, &mut auditor);
         auditor.step(|| dropped(&mut sources));
-        if is_idle {
+        if !has_read {
             auditor.pass_time(super::now_ns() - DELAY_NS);
             wait(&sources, signals);
         }
@@ -202,15 +199,20 @@ impl Source {
     }
 }
 
+/// Gives each interface its turn. Whether one had a packet.
+fn read_all(sources: &mut [Source], auditor: &mut Auditor) -> bool {
+    let mut has_read = false;
+    for source in sources {
+        has_read |= source.read(auditor);
+    }
+    has_read
+}
+
 /// Reads what interfaces have received before the end.
 fn read_rest(sources: &mut [Source], auditor: &mut Auditor) {
     let begin = Instant::now();
     while !auditor.has_ended() && begin.elapsed() < LAST_WAIT {
-        let mut is_idle = true;
-        for source in &mut *sources {
-            is_idle &= !source.read(auditor);
-        }
-        if is_idle {
+        if !read_all(sources, auditor) {
             std::thread::sleep(Duration::from_millis(1));
         }
     }

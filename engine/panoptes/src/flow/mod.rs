@@ -31,7 +31,7 @@ use panoptes_flow::Counts;
 
 use self::auditor::{Auditor, management};
 use self::captures::{Captures, Reader};
-use self::filter::PacketFilters;
+use self::filter::{ETHERNET, PacketFilters};
 use self::options::Asked;
 pub(crate) use self::options::HELP;
 use self::outputs::Outputs;
@@ -48,8 +48,6 @@ Audit network flows: packets in, argus records out, with the options of argus(8)
 Usage: panoptes flow [OPTIONS] [-i NAME... | -r FILE...] [-w TO [FILTER]] [- FILTER]
 
 ";
-/// LINKTYPE_ETHERNET of tcpdump.org.
-const ETHERNET: u16 = 1;
 /// The configuration that is read by default.
 const CONFIGURATION: &str = "/etc/argus.conf";
 
