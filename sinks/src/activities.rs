@@ -270,6 +270,10 @@ activities! {
     File NONE {
         FileContentChange "file_content_change" Alert Medium;
     }
+    NetworkConnection NONE {
+        HiddenConnectionDetected "hidden_connection_detected" Alert High;
+        HiddenListenerDetected "hidden_listener_detected" Alert High;
+    }
     SystemActivity PROCESS {
         EventsSummedUp "events_summed_up" Event Info;
     }
@@ -327,7 +331,7 @@ mod tests {
         assert_eq!(count(MessageType::Event), 19);
         assert_eq!(count(MessageType::Alert), 14);
         assert_eq!(count(MessageType::SystemActivity), 21);
-        assert_eq!(Activity::ALL.len(), GUIDE_COUNT + 19);
+        assert_eq!(Activity::ALL.len(), GUIDE_COUNT + 21);
     }
 
     #[test]

@@ -11,6 +11,7 @@
 
 pub mod binary_attestation;
 pub mod file_content;
+pub mod hidden_connections;
 pub mod memory_permissions;
 pub mod reverse_shells;
 pub mod shell_history;
@@ -111,6 +112,7 @@ pub fn with_memory(is_enabled: &dyn Fn(Activity) -> bool) -> [bool; 2] {
 pub enum Finding<'a> {
     BinaryAttestation(&'a binary_attestation::Alert<'a>),
     FileContent(&'a file_content::ContentChange<'a>),
+    HiddenConnection(&'a hidden_connections::Hidden),
     /// Any change of the right to execute memory, with the rule's verdict.
     MemoryPermissions(&'a memory_permissions::Judged<'a>),
     PackageFiles(&'a file_content::packages::PackageFiles<'a>),
@@ -247,4 +249,5 @@ detectors! {
     file_content: file_content::ClosedFiles,
     shell_history: shell_history::History,
     memory_permissions: memory_permissions::Permissions,
+    hidden_connections: hidden_connections::HiddenConnections,
 }

@@ -25,6 +25,7 @@ mod file_content;
 mod floods;
 pub mod gaps;
 mod hidden;
+mod hidden_connections;
 mod incidents;
 mod intervals;
 pub mod lines;

@@ -103,6 +103,7 @@ impl Findings for Reporter<'_> {
         match *finding {
             Finding::BinaryAttestation(alert) => self.binary_attestation(cx, alert),
             Finding::FileContent(change) => self.file_content(cx, change),
+            Finding::HiddenConnection(hidden) => self.hidden_connection(cx, hidden),
             Finding::MemoryPermissions(judged) => self.memory_permissions(cx, judged),
             Finding::PackageFiles(found) => self.package_files(cx, found),
             Finding::PathChange(change) => self.path_change(cx, change),

@@ -11,6 +11,12 @@ pub(super) type Techniques = &'static [&'static str];
 /// Hiding of running programs (T1014, Rootkit).
 pub(super) const ROOTKIT: Techniques = &["T1014"];
 
+/// Packets of a program that the kernel denies (T1014, Rootkit; T1095, Non-Application Layer
+/// Protocol).
+pub(super) const HIDDEN_CONNECTION: Techniques = &["T1014", "T1095"];
+/// A port that only those know who have hidden it (T1014; T1205, Traffic Signaling).
+pub(super) const HIDDEN_LISTENER: Techniques = &["T1014", "T1205"];
+
 /// A large amount of data goes out (T1041, Exfiltration Over C2 Channel; T1048, Exfiltration Over
 /// Alternative Protocol).
 pub(super) const DATA_OUT: Techniques = &["T1041", "T1048"];

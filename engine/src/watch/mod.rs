@@ -33,6 +33,7 @@ use panoptes_tables::HashKey;
 use crate::container_config::{ContainerConfig, Glob, Images};
 use crate::detect::binary_attestation::{Attest, Shipped};
 use crate::detect::file_content::rules::ContentRules;
+use crate::detect::hidden_connections::Wire;
 use crate::detect::{Accepted, Detector as _, Detectors, Scene};
 use crate::limits::{Limit, Limits};
 use crate::page_cache::{Contents, MachineMemory};
@@ -285,6 +286,11 @@ impl Watched {
     /// Sets what finds the secrets in arguments and shell commands.
     pub fn set_redactor(&mut self, redactor: Option<Redactor>) {
         self.policy.set_redactor(redactor);
+    }
+
+    /// Sets what it shares with the sensor of the machine's packets.
+    pub fn set_wire(&mut self, wire: Arc<Wire>) {
+        self.detectors.hidden_connections.set_wire(wire);
     }
 
     /// Sets the time from one scan to the next that is wanted, in nanoseconds. The time that is

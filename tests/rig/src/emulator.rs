@@ -50,9 +50,16 @@ impl Emulator {
         &self.version
     }
 
-    /// A command that runs it; the emulator is killed when the thread that started it ends.
-    pub(crate) fn command(&self) -> Command {
-        let mut command = spawn::tied(&self.program);
+    /// A command that runs it; the emulator is killed when the thread that started it ends. In a
+    /// network namespace of its own if `has_network`.
+    pub(crate) fn command(&self, has_network: bool) -> Command {
+        let mut command = if has_network {
+            let mut command = spawn::tied("unshare");
+            command.arg("--net").arg("--").arg(&self.program);
+            command
+        } else {
+            spawn::tied(&self.program)
+        };
         if let Some(root) = &self.root {
             set_environment(&mut command, root);
             for folder in ["usr/share/qemu", "usr/share/seabios"] {

@@ -67,6 +67,9 @@ pub struct GuestSpec {
     pub private_memory: bool,
     /// Another memory object than a file or QEMU's own: `memory-backend-memfd,id=m0,…`.
     pub memory_object: Option<String>,
+    /// QEMU has a network namespace of its own, where the guest's second interface is
+    /// [`WIRE`](crate::WIRE). Only root can make one.
+    pub network: bool,
     /// More arguments of QEMU, after all others, so that they win.
     pub qemu_arguments: Vec<String>,
     /// Boots beside another guest of the same test. Otherwise a guest waits for its
@@ -94,6 +97,7 @@ impl GuestSpec {
             ram_file: None,
             private_memory: false,
             memory_object: None,
+            network: false,
             qemu_arguments: Vec::new(),
             beside_others: false,
         }
@@ -246,7 +250,7 @@ impl Guest {
     /// Starts QEMU and connects to it.
     fn launch(spec: &GuestSpec, place: &Place, folder: &Path, more: &[&str]) -> Started<Self> {
         let ram = spec.ram_file.clone().unwrap_or_else(|| folder.join(RAM));
-        let mut command = place.emulator.command();
+        let mut command = place.emulator.command(spec.network);
         command.args(machine::arguments(spec, place, folder, &ram)).args(more);
         let log = folder.join(emulation::LOG);
         let file = File::create(&log).map_err(|e| Error::io("create", &log, &e))?;

@@ -55,6 +55,7 @@ pub use error::{Error, Result};
 pub use flavor::{Architecture, Build, Flavor, Series};
 pub use guest::{Guest, GuestSpec};
 pub use kernel::Kernel;
+pub use machine::WIRE;
 pub use random::Random;
 pub use spawn::tied;
 pub use strangers::build as strangers;

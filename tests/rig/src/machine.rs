@@ -7,6 +7,9 @@ use std::path::Path;
 use crate::flavor::Architecture;
 use crate::guest::{GuestSpec, Place};
 
+/// The end of the guest's second interface in its network namespace.
+pub const WIRE: &str = "wire0";
+
 /// All arguments of QEMU for a guest whose sockets and console are in `folder`.
 pub(crate) fn arguments(
     spec: &GuestSpec,
@@ -56,6 +59,11 @@ pub(crate) fn arguments(
     for (name, value) in pairs {
         arguments.push(name.into());
         arguments.push(value.into());
+    }
+    if spec.network {
+        let tap = format!("tap,id=n1,ifname={WIRE},script=no,downscript=no");
+        arguments.extend(["-netdev".into(), tap.into()]);
+        arguments.extend(["-device".into(), "virtio-net-pci,netdev=n1,romfile=".into()]);
     }
     arguments.extend(drives(spec, place.root.as_deref()));
     arguments.extend(spec.qemu_arguments.iter().map(Into::into));

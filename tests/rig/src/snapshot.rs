@@ -93,6 +93,7 @@ fn is_plain(spec: &GuestSpec) -> bool {
         && spec.memory_object.is_none()
         && spec.disks.is_empty()
         && spec.userland != Userland::Equipped
+        && !spec.network
         && spec.qemu_arguments.is_empty()
 }
 
@@ -117,6 +118,7 @@ fn key(spec: &GuestSpec, initramfs: &Path) -> Result<String> {
         disks: _,
         private_memory: _,
         memory_object: _,
+        network: _,
         qemu_arguments: _,
         // These differ between guests.
         ram_file: _,
@@ -167,6 +169,7 @@ mod tests {
             GuestSpec { private_memory: true, ..spec() },
             GuestSpec { memory_object: Some("memory-backend-memfd".into()), ..spec() },
             GuestSpec { userland: Userland::Equipped, ..spec() },
+            GuestSpec { network: true, ..spec() },
             GuestSpec { qemu_arguments: vec!["-S".into()], ..spec() },
             GuestSpec { disks: vec![Disk { image: "/d".into(), read_only: true }], ..spec() },
         ] {

@@ -125,7 +125,7 @@ impl Machine {
         let disk = brought_disk(kernel, files, &folder)?;
         let log = folder.join(emulation::LOG);
         let file = File::create(&log).map_err(|e| Error::io("create", &log, &e))?;
-        let mut command = emulator.command();
+        let mut command = emulator.command(false);
         command.args(arguments(kernel, &initramfs, &folder, &[&root, &disk, &emulators]));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
         let process = spawn::spawn(command)?;

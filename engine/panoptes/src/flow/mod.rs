@@ -20,6 +20,7 @@ mod outputs;
 mod process;
 mod request;
 mod signals;
+mod system;
 mod values;
 
 use std::ffi::OsString;

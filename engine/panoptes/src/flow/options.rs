@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal as _};
 use std::os::unix::ffi::OsStrExt as _;
 
-use super::request::{Form, Output, Request, Target};
+use super::request::{Alerts, Form, Output, Request, Target};
 use super::values::{mistake, number, range, source_id};
 use super::{configuration, devices};
 use crate::exit::Failure;
@@ -50,6 +50,13 @@ Records:
   -U BYTES    Add the first bytes of the data of both ends
   -Z          Add the sizes of the smallest and of the largest packets
   --flows N   Track this many flows at once, in each group of interfaces (1000000)
+
+Memory:
+  --system SYSTEM  Watch the system whose packets these are: file:PATH, qemu:PID or the name of a
+              configured one. Records get the processes at both ends, and connections that its
+              kernel denies are alerts
+  --alerts FILE  Append alerts to this file as JSON lines (standard output)
+  --config FILE  Read the settings of the system from this configuration of Panoptes
 
 Process:
   -d          Run as a daemon
@@ -124,6 +131,11 @@ pub(super) fn parse(arguments: &[OsString], default: &str) -> Result<Asked, Fail
                 let value = text(rest.value("--allow", &[])?, "--allow")?;
                 let access = value.parse().map_err(|why| mistake(format!("--allow: {why}")))?;
                 request.access = access;
+            }
+            b"--system" | b"--alerts" | b"--config" => {
+                let option = text(argument, "an option")?;
+                let value = rest.value(option, &[])?;
+                beside(option, value, &mut request);
             }
             word if word.starts_with(b"--") => {
                 return Err(mistake(format!("unknown option `{}`", argument.display())));
@@ -260,6 +272,17 @@ fn with_value<'a>(
     Ok(())
 }
 
+/// Takes an option about the system whose packets these are.
+fn beside(option: &str, value: &OsStr, request: &mut Request) {
+    let beside = request.beside.get_or_insert_default();
+    match option {
+        "--system" => value.clone_into(&mut beside.system),
+        "--config" => beside.configuration = Some(value.into()),
+        _ if value == "-" => beside.alerts = Alerts::StandardOutput,
+        _ => beside.alerts = Alerts::File(value.into()),
+    }
+}
+
 /// Takes the captures of one `-r`.
 fn captures<'a>(value: &'a OsStr, rest: &mut Rest<'a>, request: &mut Request) {
     let mut next = Some(value);
@@ -297,6 +320,16 @@ fn check(mut request: Request) -> Result<Request, Failure> {
         ));
     }
     let to_standard_output = |output: &&Output| output.to == Target::StandardOutput;
+    if let Some(beside) = &request.beside {
+        if beside.system.is_empty() {
+            return Err(mistake("--alerts and --config need a system: add `--system SYSTEM`"));
+        }
+        let to_standard_output =
+            request.is_daemon || request.outputs.iter().any(|output| to_standard_output(&output));
+        if to_standard_output && beside.alerts == Alerts::StandardOutput {
+            return Err(mistake("--system: alerts need a place of their own: add `--alerts FILE`"));
+        }
+    }
     if let Some(output) = request.outputs.iter().find(to_standard_output) {
         if request.is_daemon {
             return Err(mistake("-d: a daemon has no standard output for `-w -`"));

@@ -15,9 +15,10 @@ use panoptes_sinks::flow::ipfix::{MESSAGE_BYTES_MAX, Session};
 use panoptes_sinks::flow::output::{Clients, Datagrams, RecordFile};
 use panoptes_sinks::flow::{Cause, FlowRecord};
 
-use super::filter;
 use super::forms::Forms;
 use super::request::{Form, Output, Request, Target};
+use super::system::WatchedSystem;
+use super::{filter, system};
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 
@@ -33,6 +34,8 @@ const TEMPLATES_NS: i64 = 60_000_000_000;
 pub(super) struct Outputs {
     all: Vec<Open>,
     clients: Option<Clients<RecordFilter>>,
+    /// The system whose packets these are.
+    system: Option<WatchedSystem>,
     forms: Forms,
     trouble: Trouble,
     next_check_ns: u64,
@@ -97,6 +100,8 @@ impl Outputs {
         clients: Option<Clients<RecordFilter>>,
         messages: &Messages,
     ) -> Result<Self, Failure> {
+        let beside = request.beside.as_ref();
+        let system = beside.map(|beside| WatchedSystem::start(beside, messages)).transpose()?;
         let mut forms = Forms::new(request.user_bytes, management);
         let all = request.outputs.iter().map(|output| open(output, &mut forms));
         let all = all.collect::<Result<Vec<_>, _>>()?;
@@ -105,7 +110,7 @@ impl Outputs {
             failure: None,
             messages: messages.clone(),
         };
-        Ok(Self { all, clients, forms, trouble, next_check_ns: 0, is_ending: false })
+        Ok(Self { all, clients, system, forms, trouble, next_check_ns: 0, is_ending: false })
     }
 
     /// Reports to others from now on: those of a daemon.
@@ -194,7 +199,8 @@ impl Outputs {
             let lost = open.lost();
             messages.warning(format_args!("{lost} records could not be written to {}", open.sink));
         }
-        match self.trouble.failure {
+        let watched = self.system.map_or(Ok(()), WatchedSystem::finish);
+        match self.trouble.failure.or(watched.err()) {
             None => Ok(Exit::Done),
             Some(failure) => Err(failure),
         }
@@ -335,7 +341,10 @@ impl Reports for Recording<'_> {
             ending = FlowRecord { cause: Cause::Shutdown, ..*record };
             record = &ending;
         }
-        let Outputs { all, clients, forms, trouble, .. } = &mut *self.outputs;
+        let Outputs { all, clients, system, forms, trouble, .. } = &mut *self.outputs;
+        let owners = system.as_ref().map(|system| system.seen(record)).unwrap_or_default();
+        let owners = owners.each_ref().map(|owner| owner.as_ref().map(system::process));
+        let extra = &Extra { owners, ..*extra };
         let source_id = self.options.source_id;
         let matches = |filter: &RecordFilter| filter.matches(record, extra, source_id);
         forms.begin();

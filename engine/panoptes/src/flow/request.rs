@@ -1,5 +1,6 @@
 //! What the user wants: one structure for the options of the command line and for `argus.conf`.
 
+use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
@@ -72,6 +73,8 @@ pub(super) struct Request {
     pub(super) user: Option<String>,
     pub(super) group: Option<String>,
     pub(super) debug_level: u8,
+    /// The system whose packets these are.
+    pub(super) beside: Option<Beside>,
 }
 
 impl Default for Request {
@@ -110,8 +113,26 @@ impl Default for Request {
             user: None,
             group: None,
             debug_level: 0,
+            beside: None,
         }
     }
+}
+
+/// A system that is watched while its packets are audited.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct Beside {
+    /// As `panoptes scan` takes it.
+    pub(super) system: OsString,
+    pub(super) configuration: Option<PathBuf>,
+    pub(super) alerts: Alerts,
+}
+
+/// Where alerts go.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) enum Alerts {
+    #[default]
+    StandardOutput,
+    File(PathBuf),
 }
 
 /// An output and the filter of its records.
@@ -173,6 +194,7 @@ impl Request {
             user: old.user,
             group: old.group,
             debug_level: old.debug_level,
+            beside: old.beside,
             ..Self::default()
         };
     }

@@ -34,6 +34,9 @@ const MISTAKES: &[(&[&str], &str)] = &[
     (&["-u", "no-such-user", "-r", "PCAP", "-w", "OUT"], "no user has the name"),
     (&["-g", "no-such-group", "-r", "PCAP", "-w", "OUT"], "no group has the name"),
     (&["-d", "-w", "-"], "a daemon has no standard output"),
+    (&["--alerts", "x", "-r", "PCAP", "-w", "OUT"], "add `--system SYSTEM`"),
+    (&["--config", "x", "-r", "PCAP", "-w", "OUT"], "add `--system SYSTEM`"),
+    (&["--system", "x", "-r", "PCAP", "-w", "-"], "add `--alerts FILE`"),
     (&["-C", "-r", "PCAP", "-w", "OUT"], "-C of argus is not built yet"),
 ];
 
@@ -112,4 +115,24 @@ fn argus_refuses_what_panoptes_refuses() {
             assert!(!ended.status.success(), "{sensor:?} {arguments:?}: {}", ended.messages);
         }
     }
+}
+
+/// What it does with a real system is in `tests/live/wire.rs`.
+#[test]
+fn a_system_is_refused_by_one_line() {
+    let folder = Folder::new();
+    let (alerts, memory) = (folder.text("alerts"), folder.text("memory"));
+    std::fs::write(folder.path("memory"), vec![0; 1 << 20]).expect("a file");
+    for (system, code, part) in [
+        ("/nonexistent/memory", 66, "/nonexistent/memory"),
+        ("qemu:zero", 2, "qemu:zero"),
+        (memory.as_str(), 65, "no kernel"),
+    ] {
+        let arguments = ["--system", system, "--alerts", &alerts, "-r", "PCAP", "-w", "OUT"];
+        let (exit, message) = refused(&folder, &arguments);
+        assert_eq!(exit, Some(code), "{system}: {message}");
+        assert!(message.contains(part), "{system}: {message}");
+        assert_eq!(message.trim_end().lines().count(), 1, "{system}: {message}");
+    }
+    assert!(!folder.path("alerts").exists(), "a file of alerts is left behind");
 }

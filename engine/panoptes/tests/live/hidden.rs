@@ -296,7 +296,7 @@ fn a_process_that_a_module_hides_is_reported() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let module = module::make(Flavor::V6_1, folder.path());
+    let module = module::make(Flavor::V6_1, folder.path(), module::HIDE);
     let mut guest = inside::boot_with(Flavor::V6_1, |spec| {
         spec.files.push(("hide.ko".to_owned(), module));
     });

@@ -34,3 +34,4 @@ mod storm;
 mod systems;
 mod tour;
 mod watcher;
+mod wire;

@@ -92,6 +92,19 @@ pub struct Extra<'a> {
     pub user: [&'a [u8]; 2],
     /// Set if the flow was exported as NetFlow, IPFIX or sFlow.
     pub exporter: Option<Exporter>,
+    /// The processes that hold the sockets of both ends, as far as they are known.
+    pub owners: [Option<Process<'a>>; 2],
+}
+
+/// A process that holds a socket.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Process<'a> {
+    pub id: u32,
+    pub name: &'a [u8],
+    /// Its real user id.
+    pub user_id: Option<u32>,
+    /// The id of its container; empty if it is in none.
+    pub container_id: &'a [u8],
 }
 
 /// Who has exported a flow, and what only exporters tell.

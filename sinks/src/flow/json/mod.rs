@@ -11,7 +11,7 @@ mod words;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::argus::{Extra, Options, SourceId};
+use super::argus::{Extra, Options, Process, SourceId};
 use super::community_id::{self, COMMUNITY_ID_BYTES};
 use super::record::{Address, FlowKey, FlowRecord, Kind};
 use crate::json::address::MacAddress;
@@ -50,6 +50,7 @@ impl Lines {
             out.word(",\"state\":", words::state(record))?;
             sides::write(out, &self.options, record, extra)?;
             detail::write(out, record)?;
+            owners(out, extra.owners)?;
             if self.options.hardware {
                 hardware(out, record)?;
             }
@@ -179,6 +180,27 @@ fn ip(key: &FlowKey, address: Address) -> IpAddr {
     } else {
         Ipv4Addr::from_bits(address.v4()).into()
     }
+}
+
+/// The processes at both ends.
+fn owners(out: &mut JsonWriter<'_>, owners: [Option<Process<'_>>; 2]) -> Result<(), Full> {
+    const KEYS: [&str; 2] = [",\"source_process\":", ",\"destination_process\":"];
+    for (key, owner) in KEYS.into_iter().zip(owners) {
+        let Some(process) = owner else { continue };
+        out.raw(key.as_bytes())?;
+        out.object(|out| {
+            out.integer(",\"process_id\":", process.id.into())?;
+            out.text(",\"process_name\":", &Text::new(process.name))?;
+            if let Some(user) = process.user_id {
+                out.integer(",\"process_real_user_id\":", user.into())?;
+            }
+            if !process.container_id.is_empty() {
+                out.text(",\"process_container_id\":", &Text::new(process.container_id))?;
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
 }
 
 /// The hardware addresses of the first packet.

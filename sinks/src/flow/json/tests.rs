@@ -291,7 +291,14 @@ fn the_documentation_has_every_key_and_no_other() {
     let interval = Interval { count: 2, min: 1, max: 4, sum: 5.0, square_sum: 17.0 };
     let intervals = Intervals { active: interval, idle: interval, last_ns: 0 };
     let jitter = Jitter { source: intervals, destination: intervals };
-    let extra = Extra { jitter: Some(&jitter), user: [b"GET /\xff", b"\0"], ..Extra::default() };
+    let process =
+        Process { id: 7, name: b"a\"b", user_id: Some(0), container_id: b"0123456789ab" };
+    let extra = Extra {
+        jitter: Some(&jitter),
+        user: [b"GET /\xff", b"\0"],
+        owners: [Some(process); 2],
+        ..Extra::default()
+    };
     let mut keys = BTreeSet::new();
     let mut add = |line: &str| {
         let value: Value = serde_json::from_str(line).expect("JSON");
@@ -316,6 +323,11 @@ fn the_documentation_has_every_key_and_no_other() {
             r#""deviation_us":1.5,"max_us":4}"#
         );
         assert!(line.contains(jitter), "{line}");
+        let process = concat!(
+            r#""destination_process":{"process_id":7,"process_name":"a\"b","#,
+            r#""process_real_user_id":0,"process_container_id":"0123456789ab"}"#
+        );
+        assert!(line.contains(process), "{line}");
         add(&line);
     }
     for cause in [Cause::Start, Cause::Status, Cause::Stop] {

@@ -99,6 +99,8 @@ rows! {
     ProcessExecuted ["process"] ["start"];
     PackageFilesChanged ["package"] ["change"];
     FileContentChange ["file"] ["change"];
+    HiddenConnectionDetected ["network" "intrusion_detection"] ["connection" "info"];
+    HiddenListenerDetected ["network" "intrusion_detection"] ["connection" "info"];
     EventsSummedUp ["host"] ["info"];
 }
 

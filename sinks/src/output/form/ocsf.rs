@@ -114,6 +114,8 @@ rows! {
     ProcessExecuted Process 1;
     PackageFilesChanged Lifecycle 8;
     FileContentChange File 3;
+    HiddenConnectionDetected Finding 1;
+    HiddenListenerDetected Finding 1;
     EventsSummedUp Base OTHER;
 }
 

@@ -6,9 +6,14 @@ use std::process::Command;
 use panoptes_rig::packages::{Packages, unpack};
 use panoptes_rig::{Flavor, Kernel};
 
-/// Builds the module that hides a process, in `folder`. Needs make and a gcc of about the kernel's
-/// age.
-pub(crate) fn make(flavor: Flavor, folder: &Path) -> PathBuf {
+/// A module that hides a process.
+pub(crate) const HIDE: (&str, &str) = ("hide", include_str!("hide.c"));
+/// One that answers at a port, without a socket.
+pub(crate) const ANSWER: (&str, &str) = ("answer", include_str!("answer.c"));
+
+/// Builds a module in `folder`, from its name and source. Needs make and a gcc of about the
+/// kernel's age.
+pub(crate) fn make(flavor: Flavor, folder: &Path, (name, source): (&str, &str)) -> PathBuf {
     let release = Kernel::obtain(flavor).unwrap().release().to_owned();
     let (version, architecture) = release.rsplit_once('-').unwrap();
     let series: Vec<&str> = version.split('.').take(2).collect();
@@ -29,8 +34,8 @@ pub(crate) fn make(flavor: Flavor, folder: &Path) -> PathBuf {
     std::fs::write(&makefile, text).unwrap();
     let place = folder.join("module");
     std::fs::create_dir(&place).unwrap();
-    std::fs::write(place.join("hide.c"), include_str!("hide.c")).unwrap();
-    std::fs::write(place.join("Kbuild"), "obj-m := hide.o\n").unwrap();
+    std::fs::write(place.join(format!("{name}.c")), source).unwrap();
+    std::fs::write(place.join("Kbuild"), format!("obj-m := {name}.o\n")).unwrap();
     let made = Command::new("make")
         .arg("-C")
         .arg(&headers)
@@ -39,5 +44,5 @@ pub(crate) fn make(flavor: Flavor, folder: &Path) -> PathBuf {
         .output()
         .expect("make is installed");
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    place.join("hide.ko")
+    place.join(format!("{name}.ko"))
 }

@@ -54,18 +54,21 @@ const ROWS: &[Row] = &[
 const OF_A_MACHINE: &str = "each_activity_of_a_machine_is_switched_and_weighed_by_a_reload";
 const OF_THE_SERVICE: &str = "each_activity_of_the_service_is_switched_and_weighed_by_a_reload";
 
-/// What no synthetic machine causes: shells have no histories in it, and its clock is honest.
-const NOT_CAUSED: [&str; 5] = [
+/// What no synthetic machine causes: shells have no histories in it, its clock is honest, and
+/// nobody sees its packets.
+const NOT_CAUSED: [&str; 7] = [
     "shell_command_executed",
     "shell_history_cleared",
     "shell_history_disabled",
     "file_content_change",
     "clock_tampered",
+    "hidden_connection_detected",
+    "hidden_listener_detected",
 ];
 
 /// The tests of the settings of activities.
 fn test_of_activity(activity: &str, setting: &str) -> Option<&'static str> {
-    let has_memory = activity != "clock_tampered";
+    let has_memory = activity != "clock_tampered" && !activity.starts_with("hidden_");
     match setting {
         _ if turn::CAUSED.contains(&activity) => Some(OF_A_MACHINE),
         _ if events::of_the_service().contains(&activity) => Some(OF_THE_SERVICE),

@@ -1,0 +1,346 @@
+//! A watched system beside the auditor (`--system`): whose the flows are, and which connections the
+//! kernel denies.
+//!
+//! A thread scans the system's memory, as `panoptes watch` does. It and the auditor share a
+//! [`Wire`]: scans note sockets there, and the auditor asks it about each record. Alerts are
+//! records of `panoptes watch`, in a file of their own or on standard output.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use panoptes_decoders::layout::c_string;
+use panoptes_engine::container_config::ContainerConfig;
+use panoptes_engine::detect::hidden_connections::{Owner, Owners, SeenEnd, SeenFlow, Wire};
+use panoptes_engine::policy::PolicyConfig;
+use panoptes_engine::system::Stop;
+use panoptes_engine::time::{Monotonic, Now, RealTime};
+use panoptes_engine::watch::{Identity, Setup, Watched, Workspace};
+use panoptes_profiles::Profile;
+use panoptes_sinks::activities::Activity;
+use panoptes_sinks::flow::argus::Process;
+use panoptes_sinks::flow::{Detail, FlowRecord, Kind, Side};
+use panoptes_sinks::json::Limits as TextLimits;
+use panoptes_sinks::queue::{Consumer, Producer, QueueSize, Waker, queue};
+use panoptes_sinks::record::header::Header;
+use panoptes_sinks::record::interface::BluefieldSystem;
+use panoptes_sources::{AnySource, MachineSource as _};
+use uuid::Uuid;
+
+use super::request::{Alerts, Beside};
+use crate::attach::{MessageObserver, attach};
+use crate::cli::{Scan, Settings};
+use crate::config::{Configuration, Enabled, System};
+use crate::exit::{Exit, Failure};
+use crate::message::Messages;
+use crate::random;
+use crate::request::{Refusal, ScanRequest};
+
+/// The alerts that come of packets and memory together.
+const ALERTS: [Activity; 2] =
+    [Activity::HiddenConnectionDetected, Activity::HiddenListenerDetected];
+/// How many scans must fail in a row before the system is searched again.
+const FAILURES_MAX: u32 = 5;
+/// The time between two searches for a system that was lost.
+const SEARCH: Duration = Duration::from_secs(1);
+
+/// A system that is scanned while its packets are audited.
+#[derive(Debug)]
+pub(super) struct WatchedSystem {
+    wire: Arc<Wire>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Result<(), Failure>>>,
+}
+
+impl WatchedSystem {
+    /// Finds the system's kernel, scans it once, and begins to scan it again and again.
+    pub(super) fn start(beside: &Beside, messages: &Messages) -> Result<Self, Failure> {
+        let request = requested(beside)?;
+        let wire = Arc::new(Wire::new(&request.system.settings.limits, random::hash_key()));
+        let mut scanner = Scanner::new(request, Arc::clone(&wire), messages.clone());
+        scanner.attach()?;
+        // Last, so that a mistake leaves no file behind.
+        scanner.alerts = Output::open(&beside.alerts)?;
+        scanner.scan()?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let must_stop = Arc::clone(&stop);
+        let run = move || scanner.run(&must_stop);
+        let thread = std::thread::Builder::new().name("scanner".to_owned()).spawn(run);
+        let thread = thread
+            .map_err(|error| Failure::io(&error, Exit::Source, "cannot start the scanner"))?;
+        Ok(Self { wire, stop, thread: Some(thread) })
+    }
+
+    /// Whose a flow is; what was seen of it is compared with the system's sockets.
+    pub(super) fn seen(&self, record: &FlowRecord) -> Owners {
+        seen_flow(record).map(|flow| self.wire.seen(&flow)).unwrap_or_default()
+    }
+
+    /// Ends the scans, after one more, which reports what the last records have shown.
+    pub(super) fn finish(mut self) -> Result<(), Failure> {
+        self.stop.store(true, Ordering::Relaxed);
+        let ended = self.thread.take().map(JoinHandle::join);
+        ended.map_or(Ok(()), |result| result.unwrap_or(Ok(())))
+    }
+}
+
+/// The system and the configuration that are named.
+fn requested(beside: &Beside) -> Result<ScanRequest, Failure> {
+    let settings = Settings { config: beside.configuration.clone(), overrides: <_>::default() };
+    let scan = Scan {
+        system: beside.system.clone(),
+        only: Vec::new(),
+        summary: false,
+        json: false,
+        settings,
+    };
+    ScanRequest::new(scan).map_err(|refusal| match refusal {
+        Refusal::Failure(failure) => failure,
+        Refusal::Report(report) => {
+            let text = report.to_string();
+            let first = text.lines().next().unwrap_or_default();
+            Failure::new(Exit::Configuration, first.to_owned())
+        }
+    })
+}
+
+/// What the scanner's thread has.
+struct Scanner {
+    system: System,
+    configuration: Configuration,
+    wire: Arc<Wire>,
+    messages: Messages,
+    alerts: Output,
+    workspace: Workspace,
+    queue: (Producer, Consumer),
+    /// `None` while the system is lost.
+    attached: Option<(Box<Watched>, AnySource)>,
+    failures: u32,
+    start: Instant,
+}
+
+impl Scanner {
+    fn new(request: ScanRequest, wire: Arc<Wire>, messages: Messages) -> Self {
+        let ScanRequest { system, configuration, .. } = request;
+        let workspace = Workspace::new(&system.settings.limits, random::hash_key());
+        let queue = queue(QueueSize::default(), &Waker::default());
+        Self {
+            system,
+            configuration,
+            wire,
+            messages,
+            alerts: Output::StandardOutput,
+            workspace,
+            queue,
+            attached: None,
+            failures: 0,
+            start: Instant::now(),
+        }
+    }
+
+    /// Finds the kernel, and allocates what scans need.
+    fn attach(&mut self) -> Result<(), Failure> {
+        let Self { system, configuration, messages, .. } = self;
+        let mut observer = MessageObserver { system, messages };
+        let (source, profile) = attach(system, configuration, false, &mut observer, Stop::NEVER)?;
+        let release = &profile.release;
+        messages.info(format_args!("{}: Linux {release}: comparing packets", system.name));
+        let mut watched = Box::new(Watched::new(self.setup(&profile)));
+        watched.set_command_lines(false);
+        watched.set_wire(Arc::clone(&self.wire));
+        watched.set_boot_uuid(Uuid::new_v4().into_bytes());
+        self.attached = Some((watched, source));
+        self.failures = 0;
+        Ok(())
+    }
+
+    fn setup<'a>(&self, profile: &'a Profile) -> Setup<'a> {
+        let settings = &self.system.settings;
+        let limits = TextLimits::new(settings.limits.string_length as usize);
+        let dialect = self.configuration.service.compatibility.dialect();
+        let user_data = self.configuration.output.user_data.as_str().into();
+        let mut header =
+            Header::in_dialect(dialect, &user_data, &BluefieldSystem::default(), limits);
+        let mut policy = PolicyConfig::default();
+        for &activity in Activity::ALL {
+            let setting = settings.events.get(activity);
+            policy.set_enabled(
+                activity,
+                ALERTS.contains(&activity) && setting.enabled != Enabled::Never,
+            );
+            header.set_severity(activity, setting.severity);
+        }
+        Setup {
+            limits: settings.limits,
+            key: random::hash_key(),
+            message_ids: random::key(),
+            policy,
+            login_servers: Arc::default(),
+            content_rules: Arc::default(),
+            containers: Arc::new(ContainerConfig::from(&settings.containers)),
+            exceptions: Arc::new(self.configuration.exceptions()),
+            report_existing: false,
+            waits_for_clock: false,
+            header,
+            identity: Identity {
+                name: self.system.name.clone(),
+                os_version: format!("Linux Kernel {}", profile.release),
+                boot_uuid: [0; 16],
+            },
+            profile,
+            shipped: Arc::default(),
+        }
+    }
+
+    /// Scans until the auditor ends.
+    fn run(mut self, must_stop: &AtomicBool) -> Result<(), Failure> {
+        let interval = self.configuration.service.scan_interval;
+        while !must_stop.load(Ordering::Relaxed) {
+            let begin = Instant::now();
+            let wait = if self.attached.is_some() {
+                self.scan()?;
+                // At most half of a core.
+                interval.saturating_sub(begin.elapsed()).max(begin.elapsed())
+            } else {
+                let _ = self.attach();
+                SEARCH
+            };
+            let until = Instant::now() + wait;
+            while Instant::now() < until && !must_stop.load(Ordering::Relaxed) {
+                std::thread::sleep((until - Instant::now().min(until)).min(interval));
+            }
+        }
+        self.scan()?;
+        self.alerts.flush()
+    }
+
+    /// Scans once, and writes the alerts. A system that cannot be scanned is searched again.
+    fn scan(&mut self) -> Result<(), Failure> {
+        let Some((watched, source)) = &mut self.attached else { return Ok(()) };
+        source.refresh();
+        let passed = i64::try_from(self.start.elapsed().as_nanos()).unwrap_or(i64::MAX);
+        let now =
+            Now { monotonic: Monotonic::from_ns(passed), real: RealTime::from_ns(super::now_ns()) };
+        let (producer, consumer) = &mut self.queue;
+        let scanned = watched.scan(&mut self.workspace, source, now, producer);
+        producer.flush();
+        self.alerts.write(consumer)?;
+        let name = &self.system.name;
+        match scanned {
+            Ok(()) => self.failures = 0,
+            Err(error) => {
+                self.failures += 1;
+                if self.failures >= FAILURES_MAX {
+                    self.messages.warning(format_args!("{name}: {error}; searching it again"));
+                    self.lose();
+                    return Ok(());
+                }
+            }
+        }
+        if self.attached.as_ref().is_some_and(|(_, source)| source.has_ended()) {
+            self.messages.warning(format_args!("{name}: the guest has ended"));
+            self.lose();
+        }
+        Ok(())
+    }
+
+    /// Forgets the system.
+    fn lose(&mut self) {
+        self.attached = None;
+        self.wire.forget();
+    }
+}
+
+/// Where alerts go.
+enum Output {
+    StandardOutput,
+    File(Box<Path>, File),
+}
+
+impl Output {
+    fn open(alerts: &Alerts) -> Result<Self, Failure> {
+        match alerts {
+            Alerts::StandardOutput => Ok(Self::StandardOutput),
+            Alerts::File(path) => {
+                let opened = OpenOptions::new().create(true).append(true).open(path);
+                let file = opened.map_err(|error| Failure::not_written(path, &error))?;
+                Ok(Self::File(path.as_path().into(), file))
+            }
+        }
+    }
+
+    /// Writes all records that wait.
+    fn write(&mut self, consumer: &mut Consumer) -> Result<(), Failure> {
+        while let Some(block) = consumer.pop() {
+            for record in block.iter() {
+                let written = match self {
+                    Self::StandardOutput => io::stdout().write_all(record),
+                    Self::File(_, file) => file.write_all(record),
+                };
+                written.map_err(|error| self.failure(&error))?;
+            }
+            consumer.give_back(block);
+        }
+        self.flush()
+    }
+
+    fn flush(&mut self) -> Result<(), Failure> {
+        let flushed = match self {
+            Self::StandardOutput => io::stdout().flush(),
+            Self::File(..) => Ok(()),
+        };
+        flushed.map_err(|error| self.failure(&error))
+    }
+
+    fn failure(&self, error: &io::Error) -> Failure {
+        match self {
+            Self::StandardOutput => Failure::not_written(Path::new("standard output"), error),
+            Self::File(path, _) => Failure::not_written(path, error),
+        }
+    }
+}
+
+/// A process, as records have it.
+pub(super) fn process(owner: &Owner) -> Process<'_> {
+    Process {
+        id: owner.process_id,
+        name: c_string(&owner.name),
+        user_id: owner.user_id,
+        container_id: &owner.container,
+    }
+}
+
+/// What a record shows of a flow that may have sockets.
+fn seen_flow(record: &FlowRecord) -> Option<SeenFlow> {
+    let key = &record.key;
+    let address = |address: panoptes_sinks::flow::Address| match key.kind {
+        Kind::Ipv4 => Some(IpAddr::V4(Ipv4Addr::from_bits(address.v4()))),
+        Kind::Ipv6 => Some(IpAddr::V6(Ipv6Addr::from(address.v6()))),
+        _ => None,
+    };
+    let flags = match &record.detail {
+        Detail::Tcp(tcp) => [tcp.source.flags, tcp.destination.flags],
+        _ => [0; 2],
+    };
+    let end = |address: IpAddr, port: u16, side: &Side, flags: u8| SeenEnd {
+        address: SocketAddr::new(address, port),
+        packets: side.packets,
+        first_ns: side.first_ns,
+        last_ns: side.last_ns,
+        flags,
+        hops: side.ttl,
+    };
+    let (source, destination) = (address(key.source)?, address(key.destination)?);
+    Some(SeenFlow {
+        protocol: key.protocol,
+        ends: [
+            end(source, key.source_port, &record.source, flags[0]),
+            end(destination, key.destination_port, &record.destination, flags[1]),
+        ],
+    })
+}

@@ -1,0 +1,262 @@
+//! `panoptes flow --system`: flows of a guest have the processes that hold their sockets, and a
+//! connection without a socket is an alert.
+//!
+//! The guest's second interface is a tap in a network namespace of the test. The peer of all
+//! connections is the test itself.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use panoptes_rig::{Flavor, Guest, GuestSpec, WIRE, gate, tied};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::watcher::PATIENCE;
+use crate::{inside, module};
+
+/// The guest, and its peer.
+const GUEST: [u8; 4] = [10, 9, 0, 2];
+const PEER: &str = "10.9.0.1";
+/// A port at which a program listens, one at which the peer does, and one at which nobody does.
+const SERVED: u16 = 5555;
+const CALLED: u16 = 7777;
+const HIDDEN: u16 = 4444;
+/// How long connections last: several status intervals.
+const LASTING: Duration = Duration::from_secs(6);
+/// The time between two messages on a connection.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Boots a guest, and moves this thread into its network; `None` without the permission.
+fn boot(change: impl FnOnce(&mut GuestSpec)) -> Option<Guest> {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: only root can make network namespaces");
+        return None;
+    }
+    let mut guest = inside::boot_with(Flavor::V6_1, |spec| {
+        spec.network = true;
+        change(spec);
+    });
+    let namespace = File::open(format!("/proc/{}/ns/net", guest.qemu_pid())).unwrap();
+    setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
+    // Else the kernels send neighbour discovery.
+    let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{WIRE}/disable_ipv6"), "1");
+    for arguments in [format!("addr add {PEER}/24 dev {WIRE}"), format!("link set {WIRE} up")] {
+        let output = Command::new("ip").args(arguments.split(' ')).output().expect("iproute2");
+        assert!(output.status.success(), "ip {arguments}: {output:?}");
+    }
+    inside::run(&mut guest, "ip addr add 10.9.0.2/24 dev eth1 && ip link set eth1 up");
+    inside::until(&mut guest, &format!("ping -c 1 -W 1 {PEER} >/dev/null 2>&1"));
+    Some(guest)
+}
+
+/// `panoptes flow` on the wire of a guest.
+struct Auditor {
+    process: Child,
+    folder: TempDir,
+}
+
+impl Auditor {
+    fn start(guest: &Guest) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| folder.path().join(name);
+        let process = tied(env!("CARGO_BIN_EXE_panoptes"))
+            .args(["flow", "-X", "-S", "1", "-i", WIRE, "--system"])
+            .arg(guest.ram_path())
+            .arg("--alerts")
+            .arg(place("alerts"))
+            .arg("-w")
+            .arg(format!("json:{}", place("flows").display()))
+            .arg("-D1")
+            .stderr(File::create(place("messages")).unwrap())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("the program starts");
+        let auditor = Self { process, folder };
+        // The first record, of the sensor, comes when all is open and the system was scanned.
+        let begin = Instant::now();
+        while auditor.lines("flows").is_empty() {
+            assert!(begin.elapsed() < PATIENCE, "{}", auditor.messages());
+            std::thread::sleep(PAUSE);
+        }
+        auditor
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn messages(&self) -> String {
+        std::fs::read_to_string(self.path("messages")).unwrap_or_default()
+    }
+
+    fn lines(&self, name: &str) -> Vec<Value> {
+        read(&self.path(name))
+    }
+
+    /// Ends the auditor. Its flow records, and its alerts.
+    fn stop(mut self) -> (Vec<Value>, Vec<Value>) {
+        kill(Pid::from_raw(self.process.id() as i32), Signal::SIGTERM).unwrap();
+        let status = self.process.wait().unwrap();
+        let messages = self.messages();
+        assert!(status.success(), "{status}: {messages}");
+        println!("{messages}");
+        let mut flows = self.lines("flows");
+        flows.retain(|line| line["kind"] == "flow");
+        (flows, self.lines("alerts"))
+    }
+}
+
+fn read(path: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Connects to a port of the guest, which may not listen yet.
+fn connect(port: u16) -> TcpStream {
+    let begin = Instant::now();
+    loop {
+        match TcpStream::connect(SocketAddr::from((GUEST, port))) {
+            Ok(stream) => return stream,
+            Err(error) => assert!(begin.elapsed() < PATIENCE, "port {port}: {error}"),
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// Sends messages for a while, and reads what comes back if the other end `answers`.
+fn talk(stream: &mut TcpStream, answers: bool) {
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let begin = Instant::now();
+    while begin.elapsed() < LASTING {
+        stream.write_all(b"hello\n").unwrap();
+        if answers {
+            let mut answer = [0; 6];
+            stream.read_exact(&mut answer).unwrap();
+            assert_eq!(&answer, b"hello\n");
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// The process at an end of the flows that have a port there.
+fn processes<'a>(flows: &'a [Value], end: &str, port: u16) -> Vec<&'a Value> {
+    let has_port = |flow: &&Value| flow[format!("{end}_port")] == port;
+    let process = |flow: &'a Value| &flow[format!("{end}_process")];
+    flows.iter().filter(has_port).map(process).collect()
+}
+
+/// Both ends of connections, and harmless packets without a socket: connections that are shorter
+/// than the time between two scans, that have just ended, that were reset, TIME_WAIT, ICMP and UDP.
+#[test]
+fn flows_have_the_processes_that_hold_their_sockets_and_nothing_harmless_is_an_alert() {
+    let Some(mut guest) = boot(|_| ()) else { return };
+    let auditor = Auditor::start(&guest);
+    let listener = TcpListener::bind((PEER, CALLED)).unwrap();
+    let server = inside::start(&mut guest, &format!("nc -l -p {SERVED} -e cat"));
+    let client = inside::start(&mut guest, &format!("sh -c 'sleep 600 | nc {PEER} {CALLED}'"));
+    let mut served = connect(SERVED);
+    let (mut called, _) = listener.accept().unwrap();
+    let calls = std::thread::spawn(move || {
+        talk(&mut called, false);
+        called
+    });
+    talk(&mut served, true);
+    let called = calls.join().unwrap();
+    let inner = inside::run(&mut guest, &format!("pgrep -P {client} nc"));
+    // The server ends while its peer goes on: the kernel answers by RST.
+    inside::run(&mut guest, &format!("kill -9 {server}; ping -c 2 {PEER} >/dev/null"));
+    let begin = Instant::now();
+    while begin.elapsed() < LASTING && served.write_all(b"hello\n").is_ok() {
+        std::thread::sleep(PAUSE);
+    }
+    drop(called);
+    let many = format!("for i in 1 2 3 4 5 6 7 8; do nc -l -p {SERVED} -e true; done");
+    inside::start(&mut guest, &format!("sh -c '{many}'"));
+    for _ in 0..8 {
+        let mut rest = Vec::new();
+        let _ = connect(SERVED).read_to_end(&mut rest);
+    }
+    inside::run(&mut guest, &format!("echo datagram | nc -u -w 1 {PEER} 9; true"));
+    std::thread::sleep(Duration::from_secs(3));
+    let (flows, alerts) = auditor.stop();
+    let number = |process: &Value| process["process_id"].as_u64();
+    let of_server = processes(&flows, "destination", SERVED);
+    let known = of_server.iter().filter(|process| number(process) == Some(server)).count();
+    // One record a second.
+    assert!(known >= 4, "{server}: {of_server:?}");
+    let client: u64 = inner[0].parse().unwrap();
+    let of_client = processes(&flows, "source", of_called(&flows));
+    assert!(
+        of_client.iter().filter(|one| number(one) == Some(client)).count() >= 4,
+        "{of_client:?}"
+    );
+    assert!(of_client.iter().all(|one| one.is_null() || one["process_name"] == "nc"));
+    assert_eq!(alerts, Vec::<Value>::new());
+}
+
+/// The port from which the guest has called.
+fn of_called(flows: &[Value]) -> u16 {
+    let flow = flows.iter().find(|flow| flow["destination_port"] == CALLED).expect("the call");
+    flow["source_port"].as_u64().unwrap() as u16
+}
+
+/// A kernel module answers at a port. Nothing in the guest shows that.
+#[test]
+fn a_connection_that_the_kernel_denies_is_reported_once_with_its_listener() {
+    let name = "a_connection_that_the_kernel_denies_is_reported_once_with_its_listener";
+    if !gate::is_long_allowed(name, "makes a kernel module") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let module = module::make(Flavor::V6_1, folder.path(), module::ANSWER);
+    let files = vec![("answer.ko".to_owned(), module)];
+    let Some(mut guest) = boot(|spec| spec.files.extend(files)) else { return };
+    let auditor = Auditor::start(&guest);
+    inside::run(&mut guest, &format!("insmod /answer.ko port={HIDDEN}"));
+    let begin = Instant::now();
+    while begin.elapsed() < 2 * LASTING && auditor.lines("alerts").len() < 2 {
+        // Twice at the same port: the listener is reported once.
+        talk(&mut connect(HIDDEN), true);
+    }
+    let sockets = inside::run(&mut guest, "cat /proc/net/tcp");
+    assert!(!sockets.iter().any(|line| line.contains(&format!(":{HIDDEN:04X} "))), "{sockets:?}");
+    let (flows, alerts) = auditor.stop();
+    println!("{alerts:#?}");
+    assert!(processes(&flows, "destination", HIDDEN).iter().all(|process| process.is_null()));
+    let named = |name: &str| {
+        let is_it = |alert: &&Value| alert["activity_data"]["name"] == name;
+        alerts.iter().filter(is_it).collect::<Vec<_>>()
+    };
+    let ports: std::collections::BTreeSet<_> = flows
+        .iter()
+        .filter(|flow| flow["destination_port"] == HIDDEN)
+        .map(|flow| flow["source_port"].as_u64())
+        .collect();
+    let connections = named("hidden_connection_detected");
+    assert_eq!(connections.len(), ports.len(), "{ports:?}");
+    for alert in &connections {
+        let details = &alert["activity_data"]["network_connection_details"];
+        assert_eq!(details["source_ip_address"], "10.9.0.2");
+        assert_eq!(details["source_port"], HIDDEN);
+        assert_eq!(details["destination_ip_address"], PEER);
+        assert!(ports.contains(&details["destination_port"].as_u64()));
+        assert_eq!(alert["severity"], "HIGH");
+        assert_eq!(alert["detection"]["confidence"], "HIGH");
+    }
+    let listeners = named("hidden_listener_detected");
+    assert_eq!(listeners.len(), 1);
+    let details = &listeners[0]["activity_data"]["network_connection_details"];
+    assert_eq!(
+        (&details["source_port"], &details["connection_state"]),
+        (&HIDDEN.into(), &"LISTEN".into())
+    );
+    assert_eq!(alerts.len(), connections.len() + 1);
+}

@@ -1,0 +1,58 @@
+//! Connections that packets show and no socket of the kernel accounts for.
+//!
+//! A sensor sees the packets of a system on the wire, and passes what it has seen to [`Wire`].
+//! Scans show the system's sockets. [`judge`] has the rule.
+//!
+//! Only TCP is judged. Other protocols have packets without sockets in every kernel.
+//!
+//! Not here: packets and flows (the sensor), and the wording of the record (`policy`).
+
+mod judge;
+mod sockets;
+#[cfg(test)]
+pub(crate) mod tests;
+mod wire;
+
+use std::sync::Arc;
+
+pub use judge::{Hidden, SeenEnd, What};
+pub use sockets::Owner;
+pub use wire::{Owners, SeenFlow, Wire};
+
+use wire::Found;
+
+use super::{Accepted, Detector, DetectorSetup, Finding, Scene};
+use crate::loss::Loss;
+use crate::page_cache::ContentSource;
+use crate::state::State;
+
+/// The detector of a system whose packets are seen.
+#[derive(Debug, Default)]
+pub struct HiddenConnections {
+    wire: Option<Arc<Wire>>,
+    owed: Found,
+    unchecked: Loss,
+}
+
+impl HiddenConnections {
+    /// Sets what it shares with the sensor of the system's packets. Without that, it is off.
+    pub fn set_wire(&mut self, wire: Arc<Wire>) {
+        self.wire = Some(wire);
+    }
+}
+
+impl Detector for HiddenConnections {
+    fn build(_: &DetectorSetup<'_>) -> Self {
+        Self::default()
+    }
+
+    fn update(&mut self, scene: &mut Scene<'_>, _: &State, _: &mut dyn ContentSource) {
+        let Some(wire) = &self.wire else { return };
+        wire.note_scan(scene.cx.snapshot, scene.cx.now, &mut self.owed);
+        self.owed.retain(|hidden| scene.found(&Finding::HiddenConnection(hidden)) == Accepted::No);
+    }
+
+    fn unchecked(&mut self) -> &mut Loss {
+        &mut self.unchecked
+    }
+}

@@ -1,0 +1,330 @@
+//! The rule, with hand-made machines and packets.
+
+use core::net::SocketAddr;
+
+use arrayvec::ArrayVec;
+use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::sock::Endpoints;
+use panoptes_tables::HashKey;
+
+use super::wire::Found;
+use super::{Hidden, SeenEnd, SeenFlow, What, Wire};
+use crate::limits::Limits;
+use crate::state::tests::world::{FakeFile, FakeProcess, FakeSocket, LISTEN, TIME_WAIT, World};
+use crate::time::Now;
+use crate::walk::{InterfaceRow, Snapshot, SocketRow};
+
+const MS: i64 = 1_000_000;
+/// The time between two scans.
+const INTERVAL: i64 = 100 * MS;
+/// When the test begins.
+const BEGIN: i64 = 1_800_000_000_000_000_000;
+const SYN: u8 = 2;
+const RST: u8 = 4;
+const ACK: u8 = 16;
+
+/// A system with the packets on its wire.
+struct Scene {
+    world: World,
+    interfaces: Vec<&'static str>,
+    /// Sockets of other kinds: family, type, protocol; the process holds them.
+    others: Vec<(u16, u16, u16)>,
+    wire: Wire,
+    snapshot: Snapshot,
+    now: i64,
+    found: Found,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let limits = Limits::default();
+        Self {
+            world: World::default().with(FakeProcess::new(100)),
+            interfaces: vec!["10.0.2.15"],
+            others: Vec::new(),
+            wire: Wire::new(&limits, HashKey::new(7)),
+            snapshot: Snapshot::empty(&limits),
+            now: BEGIN,
+            found: ArrayVec::new(),
+        }
+    }
+
+    fn scan(&mut self) {
+        self.world.show(&mut self.snapshot);
+        self.snapshot.interfaces.clear();
+        for (index, address) in self.interfaces.iter().enumerate() {
+            let mut row = InterfaceRow { index: index as u32 + 2, ..InterfaceRow::default() };
+            row.ipv4.push(address.parse().unwrap());
+            self.snapshot.interfaces.push(row);
+        }
+        let holder = self.snapshot.files.indexed().next().map(|(index, _)| index);
+        for &(family, kind, protocol) in &self.others {
+            let file = holder.expect("a process has a file");
+            let ends = Endpoints {
+                family,
+                state: 7,
+                source: [0; 4].into(),
+                source_port: 0,
+                destination: [0; 4].into(),
+                destination_port: 0,
+                bound_device: 0,
+                net: KernelVa::NULL,
+                prot: KernelVa::NULL,
+                next: 1,
+            };
+            let socket = self.snapshot.sockets.push(SocketRow {
+                address: KernelVa(0xffff_8880_0000_9000),
+                file,
+                endpoints: Some(ends),
+                kind,
+                protocol,
+                peer_address: KernelVa::NULL,
+                peer: None,
+                net: None,
+            });
+            let row = self.snapshot.files.at_mut(file).expect("the file");
+            (row.socket, row.connection) = (socket, None);
+        }
+        self.wire.note_scan(&self.snapshot, Now::at(self.now), &mut self.found);
+        self.now += INTERVAL;
+    }
+
+    fn scans(&mut self, count: u32) {
+        (0..count).for_each(|_| self.scan());
+    }
+
+    /// What is found after one more scan.
+    fn found(&mut self) -> Vec<Hidden> {
+        self.scan();
+        self.found.drain(..).collect()
+    }
+}
+
+fn at(text: &str) -> SocketAddr {
+    text.parse().expect(text)
+}
+
+const OWN: &str = "10.0.2.15:4444";
+const PEER: &str = "203.0.113.9:50000";
+
+fn end(address: &str, flags: u8, from: i64, to: i64) -> SeenEnd {
+    let (address, packets) = (at(address), 9);
+    SeenEnd { address, packets, first_ns: from, last_ns: to, flags, hops: 64 }
+}
+
+/// A connection of a peer to the system, as a record shows it.
+fn inbound(flags: u8, from: i64, to: i64) -> SeenFlow {
+    let ends = [end(PEER, flags, from, to), end(OWN, flags, from, to)];
+    SeenFlow { protocol: 6, ends }
+}
+
+/// Of a system that does not have the connection, the packets of some scans. What is found.
+fn judged(change: impl Fn(&mut Scene, &mut SeenFlow)) -> Vec<Hidden> {
+    let mut scene = Scene::new();
+    let mut flow = inbound(SYN | ACK, 0, 0);
+    change(&mut scene, &mut flow);
+    scene.scans(3);
+    let from = scene.now;
+    scene.scans(10);
+    let to = scene.now;
+    for end in &mut flow.ends {
+        (end.first_ns, end.last_ns) = (from, to);
+    }
+    scene.wire.seen(&flow);
+    scene.found()
+}
+
+#[test]
+fn a_connection_without_a_socket_is_found_with_its_listener() {
+    let found = judged(|_, _| ());
+    let what: Vec<_> = found.iter().map(|hidden| hidden.what).collect();
+    assert_eq!(what, [What::Connection, What::Listener]);
+    for hidden in &found {
+        assert_eq!((hidden.own, hidden.peer), (at(OWN), at(PEER)));
+        // A scan ends when the next one begins, so the last one may still go on.
+        assert_eq!((hidden.scans, &hidden.suspect), (9, &None));
+        assert_eq!(hidden.last_ns - hidden.first_ns, 10 * INTERVAL);
+    }
+}
+
+#[test]
+fn an_outbound_connection_has_no_listener() {
+    let found = judged(|_, flow| flow.ends.reverse());
+    assert_eq!(found.len(), 1);
+    assert_eq!((found[0].what, found[0].own), (What::Connection, at(OWN)));
+}
+
+#[test]
+fn sockets_account_for_packets() {
+    let tuple = |socket: FakeSocket| FakeSocket {
+        source: (at(OWN).ip(), at(OWN).port()),
+        destination: (at(PEER).ip(), at(PEER).port()),
+        ..socket
+    };
+    for state in [1, 4, TIME_WAIT] {
+        let socket = tuple(FakeSocket::new(0xffff_8880_0000_1000, 4444, state));
+        assert_eq!(judged(|scene, _| scene.world.sockets.push(socket)), [], "state {state}");
+    }
+    // Behind NAT, in a container: another address, and the same peer.
+    let inner = FakeSocket {
+        source: ([172, 17, 0, 2].into(), 80),
+        net: FakeSocket::OTHER_NET,
+        ..tuple(FakeSocket::new(0xffff_8880_0000_1000, 80, 1))
+    };
+    assert_eq!(judged(|scene, _| scene.world.sockets.push(inner)), []);
+    // The same of another peer does not.
+    let other = FakeSocket::new(0xffff_8880_0000_1000, 4444, 1);
+    assert_eq!(judged(|scene, _| scene.world.sockets.push(other)).len(), 2);
+    // What listens does not account for a connection that lasts, but it is no hidden listener.
+    let listener = FakeSocket {
+        source: ([0, 0, 0, 0].into(), 4444),
+        ..FakeSocket::listener(0xffff_8880_0000_1000, 4444)
+    };
+    assert_eq!(listener.state, LISTEN);
+    let found = judged(|scene, _| scene.world.sockets.push(listener));
+    assert_eq!(found.iter().map(|hidden| hidden.what).collect::<Vec<_>>(), [What::Connection]);
+}
+
+#[test]
+fn a_connection_that_has_just_ended_is_none() {
+    let mut scene = Scene::new();
+    let socket = FakeSocket {
+        source: (at(OWN).ip(), 4444),
+        destination: (at(PEER).ip(), 50_000),
+        ..FakeSocket::new(0xffff_8880_0000_1000, 4444, 1)
+    };
+    scene.world.sockets.push(socket);
+    let from = scene.now;
+    scene.scans(3);
+    scene.world.sockets.clear();
+    // Packets of its end come late, and the record later still.
+    scene.scans(20);
+    let to = scene.now;
+    scene.scans(100);
+    scene.wire.seen(&inbound(SYN | ACK, from, to));
+    assert_eq!(scene.found(), []);
+}
+
+#[test]
+fn packets_that_no_socket_sends_are_no_finding() {
+    // The kernel answers for a socket that is gone.
+    assert_eq!(judged(|_, flow| flow.ends[1].flags |= RST), []);
+    // Nobody has answered.
+    assert_eq!(judged(|_, flow| flow.ends[1].packets = 0), []);
+    assert_eq!(judged(|_, flow| flow.ends[0].packets = 0), []);
+    // Another machine's.
+    assert_eq!(judged(|_, flow| flow.ends[1].address = at("10.0.2.16:4444")), []);
+    assert_eq!(judged(|_, flow| flow.protocol = 132), []);
+}
+
+#[test]
+fn what_is_forwarded_for_others_is_no_finding() {
+    let forwarded = |hops: u8, interfaces: &[&'static str]| {
+        judged(|scene, flow| {
+            scene.interfaces = interfaces.to_vec();
+            flow.ends[1].hops = hops;
+        })
+    };
+    assert_eq!(forwarded(63, &["10.0.2.15", "192.168.7.1"]), []);
+    // It sends these itself, and one interface forwards nothing.
+    assert_eq!(forwarded(64, &["10.0.2.15", "192.168.7.1"]).len(), 2);
+    assert_eq!(forwarded(63, &["10.0.2.15"]).len(), 2);
+}
+
+#[test]
+fn raw_sockets_account_for_packets_and_packet_sockets_are_named() {
+    let with = |family: u16, kind: u16, protocol: u16| {
+        judged(move |scene, _| {
+            let file = FakeFile::socket(0xffff_8880_0000_5000, 77, 0);
+            scene.world.process(100).files.push((3, file));
+            scene.others = vec![(family, kind, protocol)];
+        })
+    };
+    // SOCK_RAW of IPPROTO_TCP and IPPROTO_RAW, AF_XDP.
+    assert_eq!(with(2, 3, 6), []);
+    assert_eq!(with(10, 3, 255), []);
+    assert_eq!(with(44, 3, 0), []);
+    // ping sends no TCP.
+    assert_eq!(with(2, 3, 1).len(), 2);
+    let found = with(17, 3, 0);
+    assert_eq!(found.len(), 2);
+    let suspect = found[0].suspect.as_ref().expect("a suspect");
+    assert_eq!(suspect.process_id, 100);
+}
+
+#[test]
+fn a_short_connection_proves_nothing() {
+    let mut scene = Scene::new();
+    scene.scans(10);
+    let from = scene.now;
+    scene.scans(3);
+    let to = scene.now;
+    scene.scans(50);
+    scene.wire.seen(&inbound(SYN | ACK, from, to));
+    assert_eq!(scene.found(), []);
+    // It goes on, by a later record.
+    let from = scene.now;
+    scene.scans(3);
+    scene.wire.seen(&inbound(ACK, from, scene.now));
+    assert_eq!(scene.found().len(), 2);
+    // It is reported once.
+    scene.scans(20);
+    scene.wire.seen(&inbound(ACK, from, scene.now));
+    assert_eq!(scene.found(), []);
+}
+
+#[test]
+fn a_clock_that_was_set_proves_nothing() {
+    let mut scene = Scene::new();
+    scene.scans(3);
+    let from = scene.now;
+    scene.scans(10);
+    let now = Now::at(scene.now);
+    let later = Now { real: now.after(3_600_000 * MS).real, ..now };
+    scene.world.show(&mut scene.snapshot);
+    scene.wire.note_scan(&scene.snapshot, later, &mut scene.found);
+    scene.wire.seen(&inbound(SYN | ACK, from, later.real.ns()));
+    assert!(scene.found.is_empty());
+}
+
+#[test]
+fn scans_that_do_not_show_all_sockets_prove_nothing() {
+    let mut scene = Scene::new();
+    let from = scene.now;
+    for _ in 0..20 {
+        scene.world.show(&mut scene.snapshot);
+        scene.snapshot.connections_cut = 1;
+        scene.wire.note_scan(&scene.snapshot, Now::at(scene.now), &mut scene.found);
+        scene.now += INTERVAL;
+    }
+    scene.wire.seen(&inbound(SYN | ACK, from, scene.now));
+    assert_eq!(scene.found(), []);
+}
+
+#[test]
+fn flows_have_the_owners_of_their_sockets() {
+    let mut scene = Scene::new();
+    let address = 0xffff_8880_0000_1000;
+    let socket = FakeSocket {
+        source: (at(OWN).ip(), 4444),
+        destination: (at(PEER).ip(), 50_000),
+        ..FakeSocket::new(address, 4444, 1)
+    };
+    scene.world.sockets.push(socket);
+    let file = FakeFile::socket(0xffff_8880_0000_5000, 77, address);
+    scene.world.process(100).files.push((3, file));
+    scene.scan();
+    let owners = scene.wire.seen(&inbound(ACK, BEGIN, BEGIN));
+    assert_eq!(owners[0], None);
+    assert_eq!(owners[1].as_ref().map(|owner| owner.process_id), Some(100));
+    // Its socket was closed, and its record is late.
+    scene.world.sockets.clear();
+    scene.scans(100);
+    assert_eq!(scene.wire.seen(&inbound(ACK, BEGIN, BEGIN))[1], owners[1]);
+    // After two minutes, it is forgotten.
+    scene.now += 61_000 * MS;
+    scene.scan();
+    scene.now += 61_000 * MS;
+    scene.scan();
+    assert_eq!(scene.wire.seen(&inbound(ACK, BEGIN, BEGIN)), [None, None]);
+}
