@@ -291,8 +291,7 @@ fn the_documentation_has_every_key_and_no_other() {
     let interval = Interval { count: 2, min: 1, max: 4, sum: 5.0, square_sum: 17.0 };
     let intervals = Intervals { active: interval, idle: interval, last_ns: 0 };
     let jitter = Jitter { source: intervals, destination: intervals };
-    let process =
-        Process { id: 7, name: b"a\"b", user_id: Some(0), container_id: b"0123456789ab" };
+    let process = Process { id: 7, name: b"a\"b", user_id: Some(0), container_id: b"0123456789ab" };
     let extra = Extra {
         jitter: Some(&jitter),
         user: [b"GET /\xff", b"\0"],
