@@ -277,13 +277,12 @@ impl Output {
     /// Writes all records that wait.
     fn write(&mut self, consumer: &mut Consumer) -> Result<(), Failure> {
         while let Some(block) = consumer.pop() {
-            for record in block.iter() {
-                let written = match self {
-                    Self::StandardOutput => io::stdout().write_all(record),
-                    Self::File(_, file) => file.write_all(record),
-                };
-                written.map_err(|error| self.failure(&error))?;
-            }
+            let lines = block.slice(0, block.records());
+            let written = match self {
+                Self::StandardOutput => io::stdout().write_all(lines),
+                Self::File(_, file) => file.write_all(lines),
+            };
+            written.map_err(|error| self.failure(&error))?;
             consumer.give_back(block);
         }
         self.flush()
@@ -343,4 +342,25 @@ fn seen_flow(record: &FlowRecord) -> Option<SeenFlow> {
             end(destination, key.destination_port, &record.destination, flags[1]),
         ],
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use panoptes_sinks::queue::Class;
+
+    use super::*;
+
+    #[test]
+    fn alerts_are_lines_of_a_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("alerts");
+        let mut output = Output::open(&Alerts::File(path.clone())).expect("a file");
+        let (mut producer, mut consumer) = queue(QueueSize::default(), &Waker::default());
+        for record in [&b"{1}"[..], b"{2}"] {
+            producer.try_push(Class::default(), record).expect("room");
+            producer.flush();
+        }
+        output.write(&mut consumer).expect("written");
+        assert_eq!(std::fs::read(path).expect("the file"), b"{1}\n{2}\n");
+    }
 }

@@ -57,7 +57,10 @@ impl Scene {
             row.ipv4.push(address.parse().unwrap());
             self.snapshot.interfaces.push(row);
         }
-        let holder = self.snapshot.files.indexed().next().map(|(index, _)| index);
+        // Process 1 has no files here.
+        let process = self.snapshot.processes.indexed().last().map(|(index, _)| index);
+        self.snapshot.files.iter_mut().for_each(|file| file.process = process);
+        let holder = self.snapshot.files.indexed().last().map(|(index, _)| index);
         for &(family, kind, protocol) in &self.others {
             let file = holder.expect("a process has a file");
             let ends = Endpoints {
