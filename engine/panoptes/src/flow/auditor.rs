@@ -60,6 +60,7 @@ impl Auditor {
             timeouts: request.timeouts,
             has_jitter: request.has_jitter,
             user_bytes: request.user_bytes,
+            application: request.application,
         };
         let ids = request.streams.iter().map(|stream| stream.source_id);
         let no_stream = request.streams.is_empty().then_some(None);
@@ -182,6 +183,7 @@ impl Auditor {
             evicted: sum.evicted + one.evicted,
             unaccounted: sum.unaccounted + one.unaccounted,
             tracked: sum.tracked + one.tracked,
+            given_up: sum.given_up + one.given_up,
         })
     }
 

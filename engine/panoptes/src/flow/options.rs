@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use super::request::{Form, Output, Request, Target};
 use super::values::{mistake, number, range, source_id};
-use super::{configuration, devices};
+use super::{applications, configuration, devices};
 use crate::exit::Failure;
 
 /// The options, for the help text and for the manual.
@@ -49,6 +49,9 @@ Records:
   -R          Add what response times derive from; records always have it
   -U BYTES    Add the first bytes of the data of both ends
   -Z          Add the sizes of the smallest and of the largest packets
+  --application LIST  Add what data tell of applications, to JSON: `all`, or some of
+              dns,http,quic,ssh,tls
+  --sequence N  Add sizes and times of the first N packets with data, up to 30, to JSON
   --flows N   Track this many flows at once, in each group of interfaces (1000000)
 
 Process:
@@ -126,6 +129,12 @@ pub(super) fn parse(arguments: &[OsString], default: &str) -> Result<Asked, Fail
                 request.access = access;
             }
             word if word.starts_with(b"--") => {
+                let option = text(argument, "an option")?;
+                let mut value = || text(rest.value(option, &[])?, option);
+                if applications::OPTIONS.contains(&option) {
+                    applications::set(&mut request, option, value()?)?;
+                    continue;
+                }
                 return Err(mistake(format!("unknown option `{}`", argument.display())));
             }
             [b'-', letters @ ..] => {
@@ -370,6 +379,7 @@ mod tests {
             streams: devices::parse("-i", "eth0/7").expect("an interface"),
             is_promiscuous: false,
             snap_length: 128,
+            has_snap_length: true,
             port: 561,
             bind: vec![[127, 0, 0, 1].into(), std::net::Ipv6Addr::LOCALHOST.into()],
             access: "10.0.0.0/8".parse().expect("a network"),

@@ -5,6 +5,7 @@
 //! with a message.
 #![allow(clippy::print_stderr, reason = "it prints what it leaves out")]
 
+mod applications;
 mod captures;
 mod clients;
 mod debian;
@@ -75,6 +76,9 @@ const TESTS: &[(&str, &str)] = &[
     ("-X", "process::option_x_upper_forgets_the_options_before_it"),
     ("-Z", "records::option_z_upper_adds_sizes_of_packets"),
     ("--allow", "clients::option_allow_refuses_other_networks"),
+    ("--application", "applications::option_application_reads_hellos_of_tls"),
+    ("--application, names", "applications::option_application_reads_only_what_it_names"),
+    ("--sequence", "applications::option_sequence_adds_sizes_and_times"),
     ("--flows", "captures::option_flows_limits_how_many_are_tracked"),
     ("- FILTER", "captures::a_filter_follows_a_dash"),
     ("-- FILTER", "captures::a_filter_follows_two_dashes"),

@@ -20,6 +20,8 @@ mod words;
 pub use management::{Interim, Management};
 pub(super) use parts::error_group;
 
+use super::Sequence;
+use super::application::Application;
 use super::record::{FlowRecord, Jitter};
 use words::Words;
 
@@ -92,6 +94,10 @@ pub struct Extra<'a> {
     pub user: [&'a [u8]; 2],
     /// Set if the flow was exported as NetFlow, IPFIX or sFlow.
     pub exporter: Option<Exporter>,
+    /// What the data tell. Records of argus have no place for it.
+    pub application: Option<&'a Application>,
+    /// Sizes and times of the first packets; likewise.
+    pub sequence: Option<&'a Sequence>,
 }
 
 /// Who has exported a flow, and what only exporters tell.

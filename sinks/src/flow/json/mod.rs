@@ -4,6 +4,7 @@
 //! clients of argus derive a word from a record (state, direction), it is the word that `ra`
 //! prints.
 
+mod application;
 mod detail;
 mod sensor;
 mod sides;
@@ -20,10 +21,10 @@ use crate::json::time::Timestamp;
 use crate::json::{Full, JsonWriter, Limits};
 
 /// Bytes that are always enough for a record without user data.
-pub const PLAIN_LINE_BYTES_MAX: usize = 4096;
+pub const PLAIN_LINE_BYTES_MAX: usize = 10_240;
 
-/// More than any text has: the longest is a community id.
-const TEXT_BYTES_MAX: usize = 2 * COMMUNITY_ID_BYTES;
+/// More than any text has: the longest are 384 bytes, each of which may become three in UTF-8.
+const TEXT_BYTES_MAX: usize = 3 * 384;
 
 /// How records are written.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -50,6 +51,7 @@ impl Lines {
             out.word(",\"state\":", words::state(record))?;
             sides::write(out, &self.options, record, extra)?;
             detail::write(out, record)?;
+            application::write(out, extra)?;
             if self.options.hardware {
                 hardware(out, record)?;
             }
