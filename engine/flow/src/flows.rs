@@ -11,6 +11,7 @@ use crate::application::settings::ApplicationSettings;
 use crate::flow::{Arrival, Effect, Flow, is_error, message_of};
 use crate::identity;
 use crate::queues::{Place, Places, Queues, Waits};
+use crate::reports::Reports;
 
 /// How often the queues are looked at, in nanoseconds of the packets' time.
 const TICK_NS: i64 = 200_000_000;
@@ -59,12 +60,6 @@ pub struct Settings {
     pub application: ApplicationSettings,
 }
 
-/// Who receives records.
-pub trait Reports {
-    /// Takes a record. It is written at once: what is borrowed changes with the next packet.
-    fn report(&mut self, record: &FlowRecord, extra: &Extra<'_>);
-}
-
 /// What has happened since the start.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Counts {
@@ -81,6 +76,8 @@ pub struct Counts {
     pub tracked: u64,
     /// Beginnings of streams that were given up, as too many others were put together.
     pub given_up: u64,
+    /// How often the answers of DNS were reported early, as there were too many.
+    pub resolutions_overflowed: u64,
 }
 
 /// The flows themselves.
@@ -126,7 +123,7 @@ impl Flows {
         let user = if settings.user_bytes > 0 { capacity } else { 0 };
         let application = &settings.application;
         let applications =
-            application.is_on().then(|| Box::new(Applications::new(application, capacity)));
+            application.is_on().then(|| Box::new(Applications::new(application, capacity, key)));
         Self {
             settings,
             applications,
@@ -147,8 +144,9 @@ impl Flows {
 
     pub fn counts(&self) -> Counts {
         let tracked = self.slots.0.len() - self.free.len();
-        let given_up = self.applications.as_ref().map_or(0, |all| all.reclaimed());
-        Counts { tracked: tracked as u64, given_up, ..self.counts }
+        let of_applications = self.applications.as_ref().map(|all| all.overflows());
+        let (given_up, resolutions_overflowed) = of_applications.unwrap_or_default();
+        Counts { tracked: tracked as u64, given_up, resolutions_overflowed, ..self.counts }
     }
 
     /// The number of the last flow that was reported.
@@ -240,7 +238,7 @@ impl Flows {
         if let Some(applications) = &mut self.applications
             && let Network::Ip(ip) = &packet.network
         {
-            applications.packet(flow, direction, ip, effect.data_length, now_ns);
+            applications.packet(flow, direction, ip, effect.data_length, now_ns, reports);
         }
     }
 
@@ -562,6 +560,14 @@ impl Flows {
                 self.report(flow, None, reports);
                 self.remove(flow);
             }
+        }
+        self.report_resolutions(reports);
+    }
+
+    /// Reports the answers of DNS since the last such report.
+    pub fn report_resolutions(&mut self, reports: &mut impl Reports) {
+        if let Some(applications) = &mut self.applications {
+            applications.report_resolutions(reports);
         }
     }
 }

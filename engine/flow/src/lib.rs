@@ -25,6 +25,7 @@ mod flows;
 pub mod identity;
 pub mod netflow;
 mod queues;
+mod reports;
 mod rtp;
 mod tcp;
 #[cfg(test)]
@@ -33,4 +34,5 @@ mod tests;
 pub use application::settings::{
     ApplicationSettings, DNS_SERVERS_MAX, DnsServers, Protocol, Protocols,
 };
-pub use flows::{Counts, Flows, Reports, Settings, Timeouts};
+pub use flows::{Counts, Flows, Settings, Timeouts};
+pub use reports::Reports;

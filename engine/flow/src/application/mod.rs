@@ -8,24 +8,26 @@
 
 mod dns;
 mod http;
+mod passive_dns;
 mod pool;
 mod quic;
+mod reader;
 pub(crate) mod settings;
 mod ssh;
 mod stream;
 mod tls;
 
-use panoptes_decoders::application::dns::Message;
 use panoptes_decoders::application::quic::{Kind, LongHeader};
 use panoptes_decoders::packet::Ip;
-use panoptes_decoders::packet::transport::{Tcp as Segment, flag, ports, protocol};
+use panoptes_decoders::packet::transport::{Tcp as Segment, flag, protocol};
 use panoptes_sinks::flow::application::Application;
 use panoptes_sinks::flow::{Direction, Sequence};
-use panoptes_tables::room;
+use panoptes_tables::{HashKey, room};
 
-use self::pool::Pool;
+use self::reader::{Reader, Way};
 use self::settings::{ApplicationSettings, Protocol};
 use self::stream::{Buffers, STREAM_BYTES_MAX, Step};
+use crate::reports::Reports;
 
 /// How far behind the beginning of a stream a segment may be before the beginning is given up.
 const LATE_BYTES_MAX: u32 = 1 << 16;
@@ -35,8 +37,6 @@ const QUIC_PACKETS_MAX: u8 = 16;
 const COALESCED_MAX: usize = 4;
 /// Length in bytes of the header of UDP.
 const UDP_BYTES: usize = 8;
-/// The port of SSH: its owner is the server, even if the beginning of a connection was not seen.
-const SSH: u16 = 22;
 
 /// Where the reading of one direction is.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -69,71 +69,44 @@ struct Progress {
 /// The applications of all flows.
 #[derive(Debug)]
 pub(crate) struct Applications {
-    settings: ApplicationSettings,
+    sequence_packets: usize,
+    has_protocols: bool,
     flows: Vec<Progress>,
-    pool: Pool,
+    reader: Reader,
     buffers: Buffers,
     sequences: Vec<Sequence>,
 }
 
-/// Who sends a packet, and to whom.
-#[derive(Clone, Copy, Debug)]
-struct Way {
-    flow: u32,
-    end: usize,
-    is_client: bool,
-    /// The ports of the sender and of the receiver.
-    ports: [u16; 2],
-    sender: u128,
-}
-
-impl Way {
-    fn new(flow: u32, direction: Direction, ip: &Ip<'_>) -> Self {
-        let (source, destination) = ports(ip.payload).unwrap_or_default();
-        let is_from_source = direction == Direction::FromSource;
-        let is_client = match (source == SSH, destination == SSH) {
-            (true, false) => false,
-            (false, true) => true,
-            _ => is_from_source,
-        };
-        Self {
-            flow,
-            end: usize::from(!is_from_source),
-            is_client,
-            ports: [source, destination],
-            sender: ip.source,
-        }
-    }
-
-    fn is_dns(&self) -> bool {
-        self.ports.iter().any(|port| dns::PORTS.contains(port))
-    }
-}
-
 impl Applications {
     /// Allocates for so many flows.
-    pub(crate) fn new(settings: &ApplicationSettings, capacity: usize) -> Self {
-        let has_protocols = !settings.protocols.is_empty();
+    pub(crate) fn new(settings: &ApplicationSettings, capacity: usize, key: HashKey) -> Self {
         let has_sequences = settings.sequence_packets > 0;
         Self {
-            settings: *settings,
+            sequence_packets: settings.sequence_packets,
+            has_protocols: !settings.protocols.is_empty(),
             flows: room::list(capacity),
-            pool: Pool::new(if has_protocols { capacity } else { 0 }),
+            reader: Reader::new(settings, capacity, key),
             buffers: Buffers::new(),
             sequences: room::list(if has_sequences { capacity } else { 0 }),
         }
     }
 
-    /// Streams whose beginning was given up because too many others were put together.
-    pub(crate) const fn reclaimed(&self) -> u64 {
-        self.buffers.reclaimed
+    /// Streams whose beginning was given up because too many others were put together, and how
+    /// often there were too many answers of DNS.
+    pub(crate) fn overflows(&self) -> (u64, u64) {
+        (self.buffers.reclaimed, self.reader.overflows())
+    }
+
+    /// Reports the answers of DNS.
+    pub(crate) fn report_resolutions(&mut self, reports: &mut impl Reports) {
+        self.reader.report_resolutions(reports);
     }
 
     /// Begins a flow in a slot.
     pub(crate) fn begin(&mut self, flow: u32) {
         while self.flows.len() <= flow as usize {
             self.flows.push(Progress::default());
-            if self.settings.sequence_packets > 0 {
+            if self.sequence_packets > 0 {
                 self.sequences.push(Sequence::default());
             }
         }
@@ -143,7 +116,7 @@ impl Applications {
                 self.buffers.give_back(buffer);
             }
         }
-        self.pool.clear(flow);
+        self.reader.clear(flow);
         if let Some(sequence) = self.sequences.get_mut(flow as usize) {
             *sequence = Sequence::default();
         }
@@ -151,7 +124,7 @@ impl Applications {
 
     /// What is known of a flow.
     pub(crate) fn of(&self, flow: u32) -> (Option<&Application>, Option<&Sequence>) {
-        (self.pool.get(flow), self.sequences.get(flow as usize))
+        (self.reader.get(flow), self.sequences.get(flow as usize))
     }
 
     /// Takes a packet of a flow, and the length of its data on the wire.
@@ -162,28 +135,31 @@ impl Applications {
         ip: &Ip<'_>,
         data_length: u32,
         now_ns: i64,
+        reports: &mut impl Reports,
     ) {
         if !ip.is_first_fragment() {
             return;
         }
         if let Some(sequence) = self.sequences.get_mut(flow as usize)
             && data_length > 0
-            && sequence.packets().len() < self.settings.sequence_packets
+            && sequence.packets().len() < self.sequence_packets
         {
             sequence.push(data_length, direction, now_ns);
         }
-        if self.settings.protocols.is_empty() {
+        if !self.has_protocols {
             return;
         }
-        let way = Way::new(flow, direction, ip);
+        let way = Way::new(flow, direction, ip, now_ns);
         match ip.protocol {
-            protocol::TCP => self.segment(way, ip),
-            protocol::UDP => self.datagram(way, ip.payload.get(UDP_BYTES..).unwrap_or_default()),
+            protocol::TCP => self.segment(way, ip, reports),
+            protocol::UDP => {
+                self.datagram(way, ip.payload.get(UDP_BYTES..).unwrap_or_default(), reports);
+            }
             _ => {}
         }
     }
 
-    fn segment(&mut self, way: Way, ip: &Ip<'_>) {
+    fn segment(&mut self, way: Way, ip: &Ip<'_>, reports: &mut impl Reports) {
         let end = &mut self.flows[way.flow as usize].ends[way.end];
         if end.stage == Stage::Done {
             return;
@@ -211,29 +187,31 @@ impl Applications {
             return;
         }
         if end.stage == Stage::Begun && offset == 0 {
-            let (settings, pool) = (&self.settings, &mut self.pool);
-            match pool.change(way.flow, |known| read(settings, way, segment.data, known)) {
+            match self.reader.read(&way, segment.data, reports) {
                 Step::Done => self.stop(way),
-                Step::Wait(need) => self.collect(way, 0, segment.data, need),
+                Step::Wait(need) => self.collect(way, (0, segment.data), need, reports),
             }
         } else {
-            self.collect(way, offset as usize, segment.data, 1);
+            self.collect(way, (offset as usize, segment.data), 1, reports);
         }
     }
 
-    /// Adds a piece of a stream, and reads it if there are enough. `need` counts for the first one.
-    fn collect(&mut self, way: Way, offset: usize, data: &[u8], need: usize) {
+    /// Adds a piece of a stream and its offset, and reads the stream if there is enough. `need`
+    /// counts for the first piece.
+    fn collect(
+        &mut self,
+        way: Way,
+        (offset, data): (usize, &[u8]),
+        need: usize,
+        reports: &mut impl Reports,
+    ) {
         let number = self.buffer(way, need);
         let buffer = self.buffers.get(number);
         buffer.write(offset, data);
-        let stream = buffer.bytes();
-        if stream.len() < usize::from(buffer.need) {
+        if buffer.bytes().len() < usize::from(buffer.need) {
             return;
         }
-        let (settings, pool) = (&self.settings, &mut self.pool);
-        let step = pool.change(way.flow, |known| read(settings, way, stream, known));
-        let buffer = self.buffers.get(number);
-        match step {
+        match self.reader.read(&way, buffer.bytes(), reports) {
             Step::Wait(need) if !buffer.is_full() => {
                 buffer.need = need.min(STREAM_BYTES_MAX) as u16;
             }
@@ -241,17 +219,11 @@ impl Applications {
         }
     }
 
-    fn datagram(&mut self, way: Way, data: &[u8]) {
-        let protocols = self.settings.protocols;
+    fn datagram(&mut self, way: Way, data: &[u8], reports: &mut impl Reports) {
         if way.is_dns() {
-            let message = Message::decode(data).filter(dns::is_plausible);
-            if let Some(message) = message.filter(|_| protocols.has(Protocol::Dns)) {
-                let is_known = self.settings.dns_servers.has(way.sender);
-                self.pool.change(way.flow, |known| dns::take(&message, is_known, known));
-            }
-            return;
+            return self.reader.message(&way, data, reports);
         }
-        if !protocols.has(Protocol::Quic) {
+        if !self.reader.has(Protocol::Quic) {
             return;
         }
         let mut rest = data;
@@ -295,10 +267,7 @@ impl Applications {
             buffer.set_id(header.destination_id);
         }
         quic::pieces(frames, |offset, data| buffer.write(offset, data));
-        let (stream, is_full) = (buffer.bytes(), buffer.is_full());
-        let version = header.version;
-        let is_whole = self.pool.change(way.flow, |known| quic::read(stream, version, known));
-        if is_whole || is_full {
+        if self.reader.hello(&way, buffer.bytes(), header.version) || buffer.is_full() {
             self.flows[way.flow as usize].packets = QUIC_PACKETS_MAX;
             self.stop(way);
         }
@@ -328,37 +297,4 @@ impl Applications {
             self.buffers.give_back(buffer);
         }
     }
-}
-
-/// Reads the beginning of a TCP stream.
-fn read(
-    settings: &ApplicationSettings,
-    way: Way,
-    stream: &[u8],
-    application: &mut Application,
-) -> Step {
-    let protocols = settings.protocols;
-    if way.is_dns() {
-        if !protocols.has(Protocol::Dns) {
-            return Step::Done;
-        }
-        return match dns::of_stream(stream) {
-            Ok(message) => {
-                dns::take(&message, settings.dns_servers.has(way.sender), application);
-                Step::Done
-            }
-            Err(step) => step,
-        };
-    }
-    if protocols.has(Protocol::Tls) && tls::is_record(stream) {
-        return tls::read(stream, application);
-    }
-    // Each has another first byte, but SSH could be a method.
-    if protocols.has(Protocol::Ssh) && ssh::may_be(stream) {
-        return ssh::read(stream, way.is_client, application);
-    }
-    if protocols.has(Protocol::Http) && http::may_be(stream) {
-        return http::read(stream, application);
-    }
-    Step::Done
 }

@@ -1,6 +1,6 @@
 //! What is kept of applications.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// The most DNS servers that can be named.
 pub const DNS_SERVERS_MAX: usize = 64;
@@ -38,13 +38,13 @@ impl Protocols {
 /// The servers of DNS that are expected to answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct DnsServers {
-    addresses: [u128; DNS_SERVERS_MAX],
+    addresses: [IpAddr; DNS_SERVERS_MAX],
     count: usize,
 }
 
 impl Default for DnsServers {
     fn default() -> Self {
-        Self { addresses: [0; DNS_SERVERS_MAX], count: 0 }
+        Self { addresses: [Ipv4Addr::UNSPECIFIED.into(); DNS_SERVERS_MAX], count: 0 }
     }
 }
 
@@ -52,23 +52,15 @@ impl DnsServers {
     /// Adds a server; `false` if there are too many.
     pub fn add(&mut self, address: IpAddr) -> bool {
         let Some(room) = self.addresses.get_mut(self.count) else { return false };
-        *room = number(address);
+        *room = address;
         self.count += 1;
         true
     }
 
-    /// Whether an address is one of them; `None` if there are none. IPv4 addresses are numbers of
-    /// 32 bits, as decoders have them.
-    pub(crate) fn has(&self, address: u128) -> Option<bool> {
+    /// Whether a server is one of them; `None` if there are none.
+    pub(crate) fn has(&self, server: IpAddr) -> Option<bool> {
         let known = &self.addresses[..self.count];
-        (!known.is_empty()).then(|| known.contains(&address))
-    }
-}
-
-fn number(address: IpAddr) -> u128 {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.to_bits().into(),
-        IpAddr::V6(address) => address.to_bits(),
+        (!known.is_empty()).then(|| known.contains(&server))
     }
 }
 
@@ -79,6 +71,8 @@ pub struct ApplicationSettings {
     /// The number of packets with data whose sizes and times are kept of each flow.
     pub sequence_packets: usize,
     pub dns_servers: DnsServers,
+    /// Whether all answers of DNS are reported. It needs [`Protocol::Dns`].
+    pub has_passive_dns: bool,
 }
 
 impl ApplicationSettings {

@@ -1,9 +1,9 @@
-//! What the user wants to know of applications: `--application` and `--sequence`.
+//! What the user wants to know of applications.
 
-use panoptes_flow::Protocol;
+use panoptes_flow::{DNS_SERVERS_MAX, DnsServers, Protocol};
 use panoptes_sinks::flow::SEQUENCE_PACKETS_MAX;
 
-use super::request::Request;
+use super::request::{Request, Target};
 use super::values::{mistake, number};
 use crate::exit::Failure;
 
@@ -19,18 +19,44 @@ const PROTOCOLS: [(&str, Protocol); 5] = [
 const SNAP_LENGTH: u32 = 2048;
 
 /// The options.
-pub(super) const OPTIONS: [&str; 2] = ["--application", "--sequence"];
+pub(super) const OPTIONS: [&str; 4] =
+    ["--application", "--dns-servers", "--passive-dns", "--sequence"];
 
 /// Takes one of the options and its value.
 pub(super) fn set(request: &mut Request, option: &str, value: &str) -> Result<(), Failure> {
     match option {
-        "--sequence" => {
+        "--application" => set_protocols(request, option, value),
+        "--dns-servers" => set_dns_servers(request, option, value),
+        "--passive-dns" => {
+            request.application.has_passive_dns = true;
+            request.passive_dns = Some(match value {
+                "" => return Err(mistake(format!("{option} needs a file"))),
+                "-" => Target::StandardOutput,
+                file => Target::File(file.into()),
+            });
+            set_protocols(request, option, "dns")
+        }
+        _ => {
             let packets = number(option, value, 1, SEQUENCE_PACKETS_MAX as u64)?;
             request.application.sequence_packets = packets as usize;
             Ok(())
         }
-        _ => set_protocols(request, option, value),
     }
+}
+
+/// `--dns-servers`: addresses, separated by commas.
+fn set_dns_servers(request: &mut Request, option: &str, value: &str) -> Result<(), Failure> {
+    request.application.dns_servers = DnsServers::default();
+    for word in value.split(',') {
+        let message = || format!("{option} needs addresses, not `{word}`");
+        let address = word.parse().map_err(|_| mistake(message()))?;
+        if !request.application.dns_servers.add(address) {
+            return Err(mistake(format!(
+                "{option}: there are more than {DNS_SERVERS_MAX} servers"
+            )));
+        }
+    }
+    set_protocols(request, option, "dns")
 }
 
 /// `--application`: names of protocols, separated by commas.

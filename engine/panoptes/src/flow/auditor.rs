@@ -167,6 +167,9 @@ impl Auditor {
             self.next_state_ns += self.interval_ns;
             let interim = self.interim(dropped());
             self.outputs.report_state(Cause::Status, &interim);
+            for audited in &mut self.streams {
+                audited.flows.report_resolutions(&mut self.outputs.of(&audited.records));
+            }
         }
         self.outputs.step(now_ns);
     }
@@ -184,6 +187,7 @@ impl Auditor {
             unaccounted: sum.unaccounted + one.unaccounted,
             tracked: sum.tracked + one.tracked,
             given_up: sum.given_up + one.given_up,
+            resolutions_overflowed: sum.resolutions_overflowed + one.resolutions_overflowed,
         })
     }
 

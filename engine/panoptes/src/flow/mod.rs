@@ -160,6 +160,10 @@ fn report_losses(skipped: Skipped, counts: Counts, messages: &Messages) {
             "{count} beginnings of streams were not read, as too many others came in pieces"
         ));
     }
+    warn(
+        counts.resolutions_overflowed,
+        "times, answers of DNS were written early: too many differ",
+    );
     if counts.evicted > 0 {
         let count = counts.evicted;
         messages.warning(format_args!(

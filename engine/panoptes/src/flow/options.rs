@@ -52,6 +52,8 @@ Records:
   --application LIST  Add what data tell of applications, to JSON: `all`, or some of
               dns,http,quic,ssh,tls
   --sequence N  Add sizes and times of the first N packets with data, up to 30, to JSON
+  --passive-dns FILE  Append the answers of DNS to this file, as JSON; implies --application dns
+  --dns-servers LIST  Mark answers of other servers than these, separated by commas; likewise
   --flows N   Track this many flows at once, in each group of interfaces (1000000)
 
 Process:
@@ -300,6 +302,9 @@ fn check(mut request: Request) -> Result<Request, Failure> {
     if request.prints_filter {
         return Ok(request);
     }
+    if let Some(to) = request.passive_dns.clone() {
+        request.outputs.push(Output { to, form: Form::PassiveDns, filter: None });
+    }
     if request.outputs.is_empty() && request.port == 0 {
         return Err(mistake(
             "nowhere to write: add `-w FILE`, `-w -` for standard output, or `-P 561` for clients",
@@ -310,7 +315,8 @@ fn check(mut request: Request) -> Result<Request, Failure> {
         if request.is_daemon {
             return Err(mistake("-d: a daemon has no standard output for `-w -`"));
         }
-        if output.form != Form::Json && io::stdout().is_terminal() {
+        let is_binary = matches!(output.form, Form::Argus | Form::Argus5);
+        if is_binary && io::stdout().is_terminal() {
             return Err(mistake(
                 "argus records are binary: send standard output to `ra -r -` or a file",
             ));
@@ -397,6 +403,21 @@ mod tests {
     }
 
     #[test]
+    fn applications_need_whole_packets() {
+        let snap_length = |line: &str| parsed(line).expect(line).snap_length;
+        for (options, length) in [
+            ("--sequence 3", 256),
+            ("--application dns,tls", 2048),
+            ("--passive-dns file", 2048),
+            ("-U 4000 --application all", 4256),
+            ("-s 96 --application all", 96),
+            ("--application all -s 96", 96),
+        ] {
+            assert_eq!(snap_length(&format!("{options} -w out")), length, "{options}");
+        }
+    }
+
+    #[test]
     fn a_filter_ends_the_options() {
         let filter = |line: &str| parsed(line).expect(line).filter;
         assert_eq!(filter("-w out - ip and not icmp").as_deref(), Some("ip and not icmp"));
@@ -469,6 +490,10 @@ mod tests {
             ("--allow home -w b", "--allow: `home` is no address and no network"),
             ("-F /nonexistent/file -w b", "cannot read /nonexistent/file"),
             ("-d -w -", "-d: a daemon has no standard output"),
+            ("--application smtp -w b", "needs `all` or some of dns,http,quic,ssh,tls, not `smtp`"),
+            ("--sequence 31 -w b", "--sequence needs a number from 1 to 30, not `31`"),
+            ("--dns-servers home -w b", "--dns-servers needs addresses, not `home`"),
+            ("--passive-dns", "--passive-dns needs a value"),
             ("-h", "help"),
         ] {
             let message = parsed(line).expect_err(line);

@@ -44,6 +44,8 @@ pub(super) struct Request {
     pub(super) has_jitter: bool,
     pub(super) user_bytes: usize,
     pub(super) application: ApplicationSettings,
+    /// Where answers of DNS go.
+    pub(super) passive_dns: Option<Target>,
     pub(super) capacity: usize,
     pub(super) timeouts: Timeouts,
     /// Tunnels that a UDP port suggests are opened.
@@ -92,6 +94,7 @@ impl Default for Request {
             has_jitter: false,
             user_bytes: 0,
             application: ApplicationSettings::default(),
+            passive_dns: None,
             capacity: CAPACITY,
             timeouts: Timeouts::default(),
             discovers_tunnels: false,
@@ -148,6 +151,8 @@ pub(super) enum Form {
     Argus5,
     /// One JSON object a line.
     Json,
+    /// Answers of DNS, one JSON object a line, and no records.
+    PassiveDns,
 }
 
 impl Form {

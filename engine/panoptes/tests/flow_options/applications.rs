@@ -181,6 +181,72 @@ fn option_application_puts_pieces_together() {
     }
 }
 
+/// Two queries for the same, and one for a name that does not exist.
+fn dns() -> Packets {
+    let mut packets = Packets::new();
+    for (port, answer) in [(50_000, "a"), (50_001, "case"), (50_002, "missing")] {
+        // The query has the identifier of its answer.
+        let (query, answer) = (data("query-a"), data(answer));
+        packets.udp(true, [port, 53], &[&answer[..2], &query[2..]].concat());
+        packets.udp(false, [port, 53], &answer);
+    }
+    packets
+}
+
+#[test]
+fn option_passive_dns_writes_answers() {
+    let folder = Folder::new();
+    let capture = folder.write("a.pcap", &dns().file);
+    let to = folder.text("dns.json");
+    run(&mut Sensor::Panoptes.with(&["-r", &capture, "-e", "7", "--passive-dns", &to]));
+    let lines = String::from_utf8(bytes(Path::new(&to))).expect("text");
+    let lines: Vec<Value> =
+        lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let (at, of) = (|ms| format!("2023-11-14T22:13:20.00{ms}000000+00:00"), "passive_dns");
+    let expected = [
+        // Names differ in their case only.
+        json!({
+            "kind": of, "source_id": 7, "server_address": "192.0.2.53",
+            "client_address": "10.1.0.1", "name": "www.flow.example", "type": "A",
+            "response_code": "NOERROR", "answer": "192.0.2.7", "count": 2,
+            "first_time": at(2), "last_time": at(4),
+        }),
+        json!({
+            "kind": of, "source_id": 7, "server_address": "192.0.2.53",
+            "client_address": "10.1.0.1", "name": "none.flow.example", "type": "A",
+            "response_code": "NXDOMAIN", "count": 1, "first_time": at(6), "last_time": at(6),
+        }),
+    ];
+    assert_eq!(lines, expected);
+    // It also goes with records, and adds to the file.
+    let flows = flows(&dns(), &["--passive-dns", &to]);
+    assert_eq!(flows.len(), 3);
+    assert_eq!(flows[2]["dns"]["response_code"], "NXDOMAIN");
+    assert_eq!(bytes(Path::new(&to)).split(|byte| *byte == b'\n').count(), 5);
+}
+
+#[test]
+fn option_dns_servers_marks_other_servers() {
+    for (servers, is_known) in
+        [("192.0.2.53", true), ("192.0.2.54,2001:db8::53", false), ("::1,192.0.2.53", true)]
+    {
+        let folder = Folder::new();
+        let to = folder.text("dns.json");
+        let options = ["--dns-servers", servers, "--passive-dns", &to];
+        for flow in flows(&dns(), &options) {
+            assert_eq!(flow["dns"]["is_known_server"], is_known, "{servers}");
+        }
+        let lines = String::from_utf8(bytes(Path::new(&to))).expect("text");
+        let mark = format!("\"is_known_server\":{is_known}");
+        assert!(lines.lines().count() == 2 && lines.lines().all(|line| line.contains(&mark)));
+    }
+    // Who asks is nobody's server.
+    let mut query = Packets::new();
+    query.udp(true, [50_000, 53], &data("query-a"));
+    let flow = flow(&query, &["--dns-servers", "192.0.2.54"]);
+    assert_eq!(flow["dns"].get("is_known_server"), None);
+}
+
 #[test]
 fn option_sequence_adds_sizes_and_times() {
     let flow = flow(&tls(), &["--sequence", "2"]);

@@ -78,6 +78,8 @@ const TESTS: &[(&str, &str)] = &[
     ("--allow", "clients::option_allow_refuses_other_networks"),
     ("--application", "applications::option_application_reads_hellos_of_tls"),
     ("--application, names", "applications::option_application_reads_only_what_it_names"),
+    ("--dns-servers", "applications::option_dns_servers_marks_other_servers"),
+    ("--passive-dns", "applications::option_passive_dns_writes_answers"),
     ("--sequence", "applications::option_sequence_adds_sizes_and_times"),
     ("--flows", "captures::option_flows_limits_how_many_are_tracked"),
     ("- FILTER", "captures::a_filter_follows_a_dash"),

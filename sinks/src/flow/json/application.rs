@@ -209,14 +209,12 @@ pub(super) fn kind(out: &mut JsonWriter<'_>, key: &str, number: u16) -> Result<(
 /// The name of a result, or its number as a text.
 pub(super) fn response_code(out: &mut JsonWriter<'_>, code: u8) -> Result<(), Full> {
     const KEY: &str = ",\"response_code\":";
-    match RESPONSE_CODES.get(usize::from(code)) {
-        Some(name) => out.word(KEY, name),
-        None => {
-            out.raw(KEY.as_bytes())?;
-            out.number("\"", code.into())?;
-            out.raw(b"\"")
-        }
+    if let Some(name) = RESPONSE_CODES.get(usize::from(code)) {
+        return out.word(KEY, name);
     }
+    out.raw(KEY.as_bytes())?;
+    out.number("\"", code.into())?;
+    out.raw(b"\"")
 }
 
 /// Each packet as its bytes, negative if the destination sent them, and its microseconds since the

@@ -6,9 +6,12 @@
 
 mod application;
 mod detail;
+mod passive_dns;
 mod sensor;
 mod sides;
 mod words;
+
+pub use passive_dns::{RESOLUTION_BYTES_MAX, Resolution};
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

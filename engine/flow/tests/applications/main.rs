@@ -1,0 +1,7 @@
+//! Applications of flows: vectors of RFCs, recorded hellos in pieces of any order, and limits.
+
+mod quic;
+#[path = "../../../../decoders/tests/application/recorded.rs"]
+mod recorded;
+mod streams;
+mod wire;
