@@ -18,6 +18,8 @@ use crate::reports::Reports;
 
 /// The port of SSH: its owner is the server, even if the beginning of a connection was not seen.
 const SSH: u16 = 22;
+/// The port of servers of DNS.
+const DNS: u16 = 53;
 
 /// A packet of a flow: who sends it to whom, and when.
 #[derive(Clone, Copy, Debug)]
@@ -152,9 +154,12 @@ impl Reader {
             return;
         }
         let [server, client] = way.addresses();
-        let is_known_server = self.settings.dns_servers.has(server);
+        // Each host answers multicast DNS.
+        let is_answer = message.is_response() && way.ports[0] == DNS;
+        let servers = Some(&self.settings.dns_servers).filter(|_| is_answer);
+        let is_known_server = servers.and_then(|servers| servers.has(server));
         self.pool.change(way.flow, |known| dns::take(message, is_known_server, known));
-        if let Some(answers) = self.passive_dns.as_mut().filter(|_| message.is_response()) {
+        if let Some(answers) = self.passive_dns.as_mut().filter(|_| is_answer) {
             let exchange = Exchange { server, client, is_known_server, time_ns: way.time_ns };
             answers.add(message, &exchange, reports);
         }

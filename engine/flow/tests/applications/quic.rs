@@ -60,7 +60,9 @@ fn hello() -> Vec<u8> {
 
 fn of(datagrams: &[Vec<u8>]) -> Option<Hello> {
     let mut wire = Wire::new(4);
-    datagrams.iter().for_each(|datagram| wire.udp(true, datagram));
+    for datagram in datagrams {
+        wire.udp(true, datagram);
+    }
     let quic = wire.quic();
     assert_eq!(quic.version, 1);
     quic.client

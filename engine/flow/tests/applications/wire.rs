@@ -6,18 +6,24 @@ use panoptes_flow::{ApplicationSettings, Counts, Flows, Protocol, Reports, Setti
 use panoptes_sinks::flow::FlowRecord;
 use panoptes_sinks::flow::application::{Application, Quic, Tls};
 use panoptes_sinks::flow::argus::Extra;
+use panoptes_sinks::flow::json::Resolution;
 use panoptes_tables::HashKey;
 
 const PROTOCOLS: [Protocol; 5] =
     [Protocol::Dns, Protocol::Http, Protocol::Quic, Protocol::Ssh, Protocol::Tls];
 
-/// Keeps the application of each record.
+/// Keeps the application of each record, and the answers of DNS and how often they came.
 #[derive(Debug, Default)]
-struct Kept(Vec<Application>);
+struct Kept(Vec<Application>, Vec<(String, u64)>);
 
 impl Reports for Kept {
     fn report(&mut self, _: &FlowRecord, extra: &Extra<'_>) {
         self.0.push(extra.application.copied().unwrap_or_default());
+    }
+
+    fn resolved(&mut self, resolution: &Resolution<'_>) {
+        let answer = String::from_utf8_lossy(resolution.answer).into_owned();
+        self.1.push((answer, resolution.count));
     }
 }
 
@@ -31,8 +37,12 @@ pub(crate) struct Wire {
 
 impl Wire {
     pub(crate) fn new(capacity: usize) -> Self {
-        let mut application = ApplicationSettings::default();
-        PROTOCOLS.into_iter().for_each(|protocol| application.protocols.add(protocol));
+        let has_passive_dns = true;
+        let mut application =
+            ApplicationSettings { has_passive_dns, ..ApplicationSettings::default() };
+        for protocol in PROTOCOLS {
+            application.protocols.add(protocol);
+        }
         let settings = Settings {
             capacity,
             status_interval_ns: 5_000_000_000,
@@ -76,6 +86,19 @@ impl Wire {
         let words = [ports[0], ports[1], 8 + data.len() as u16, 0];
         let header: Vec<u8> = words.into_iter().flat_map(u16::to_be_bytes).collect();
         self.send(protocol::UDP, is_client, &[&header[..], data].concat());
+    }
+
+    /// Sends a message from the port of DNS.
+    pub(crate) fn dns(&mut self, data: &[u8]) {
+        let words = [53, 50_000, 8 + data.len() as u16, 0];
+        let header: Vec<u8> = words.into_iter().flat_map(u16::to_be_bytes).collect();
+        self.send(protocol::UDP, false, &[&header[..], data].concat());
+    }
+
+    /// The answers that were reported since the last call.
+    pub(crate) fn resolutions(&mut self) -> Vec<(String, u64)> {
+        self.flows.report_resolutions(&mut self.kept);
+        std::mem::take(&mut self.kept.1)
     }
 
     pub(crate) fn counts(&self) -> Counts {

@@ -240,10 +240,16 @@ fn option_dns_servers_marks_other_servers() {
         let mark = format!("\"is_known_server\":{is_known}");
         assert!(lines.lines().count() == 2 && lines.lines().all(|line| line.contains(&mark)));
     }
+    // Each host answers multicast DNS.
+    let mut multicast = Packets::new();
+    multicast.udp(false, [5353, 5353], &data("a"));
+    let flow = flow(&multicast, &["--dns-servers", "192.0.2.54"]);
+    assert_eq!(flow["dns"]["responses"], 1);
+    assert_eq!(flow["dns"].get("is_known_server"), None);
     // Who asks is nobody's server.
     let mut query = Packets::new();
     query.udp(true, [50_000, 53], &data("query-a"));
-    let flow = flow(&query, &["--dns-servers", "192.0.2.54"]);
+    let flow = self::flow(&query, &["--dns-servers", "192.0.2.54"]);
     assert_eq!(flow["dns"].get("is_known_server"), None);
 }
 
