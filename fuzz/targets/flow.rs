@@ -2,7 +2,7 @@
 #![cfg_attr(fuzzing, no_main)]
 
 use panoptes_decoders::packet::{Tunnels, decode};
-use panoptes_flow::{Flows, Reports, Settings, Timeouts};
+use panoptes_flow::{ApplicationSettings, Flows, Reports, Settings, Timeouts};
 use panoptes_fuzz::fuzz_target;
 use panoptes_sinks::flow::FlowRecord;
 use panoptes_sinks::flow::argus::{Extra, Options, Version};
@@ -51,6 +51,7 @@ fuzz_target!(|data: &[u8]| {
         timeouts: Timeouts::default(),
         has_jitter: true,
         user_bytes: 9,
+        application: ApplicationSettings::default(),
     };
     let mut flows = Flows::new(&settings, HashKey::new(1));
     let mut written = Written { out: vec![0; 8192], packets: 0, session: Session::new(1, 0) };

@@ -6,9 +6,12 @@ use panoptes_sinks::flow::argus::Extra;
 use panoptes_sinks::flow::{Cause, Direction, FlowKey, FlowRecord, Interval, Intervals, Jitter};
 use panoptes_tables::{HashIndex, HashKey, room};
 
+use crate::application::Applications;
+use crate::application::settings::ApplicationSettings;
 use crate::flow::{Arrival, Effect, Flow, is_error, message_of};
 use crate::identity;
 use crate::queues::{Place, Places, Queues, Waits};
+use crate::reports::Reports;
 
 /// How often the queues are looked at, in nanoseconds of the packets' time.
 const TICK_NS: i64 = 200_000_000;
@@ -53,12 +56,8 @@ pub struct Settings {
     pub has_jitter: bool,
     /// Bytes of data that are kept of each end.
     pub user_bytes: usize,
-}
-
-/// Who receives records.
-pub trait Reports {
-    /// Takes a record. It is written at once: what is borrowed changes with the next packet.
-    fn report(&mut self, record: &FlowRecord, extra: &Extra<'_>);
+    /// What is kept of applications.
+    pub application: ApplicationSettings,
 }
 
 /// What has happened since the start.
@@ -75,6 +74,10 @@ pub struct Counts {
     pub unaccounted: u64,
     /// Flows that are tracked now.
     pub tracked: u64,
+    /// Beginnings of streams that were given up, as too many others were put together.
+    pub given_up: u64,
+    /// How often the answers of DNS were reported early, as there were too many.
+    pub resolutions_overflowed: u64,
 }
 
 /// The flows themselves.
@@ -102,6 +105,8 @@ pub struct Flows {
     /// The data of both ends of each flow, and its length.
     user: Box<[u8]>,
     user_lengths: Box<[[u32; 2]]>,
+    /// `None` unless something of it is asked for.
+    applications: Option<Box<Applications>>,
     counts: Counts,
     /// The latest time of a packet, in nanoseconds since 1970.
     now_ns: i64,
@@ -116,8 +121,12 @@ impl Flows {
         let capacity = settings.capacity.clamp(1, (1 << 26) - 2);
         let settings = Settings { capacity, ..*settings };
         let user = if settings.user_bytes > 0 { capacity } else { 0 };
+        let application = &settings.application;
+        let applications =
+            application.is_on().then(|| Box::new(Applications::new(application, capacity, key)));
         Self {
             settings,
+            applications,
             key: key.derive("flows"),
             index: HashIndex::new(capacity),
             slots: Slots(room::list(capacity)),
@@ -135,7 +144,9 @@ impl Flows {
 
     pub fn counts(&self) -> Counts {
         let tracked = self.slots.0.len() - self.free.len();
-        Counts { tracked: tracked as u64, ..self.counts }
+        let of_applications = self.applications.as_ref().map(|all| all.overflows());
+        let (given_up, resolutions_overflowed) = of_applications.unwrap_or_default();
+        Counts { tracked: tracked as u64, given_up, resolutions_overflowed, ..self.counts }
     }
 
     /// The number of the last flow that was reported.
@@ -224,6 +235,11 @@ impl Flows {
         }
         self.slots.0[flow as usize].count(packet, direction, counted, arrival);
         self.keep(flow, direction, &effect, now_ns);
+        if let Some(applications) = &mut self.applications
+            && let Network::Ip(ip) = &packet.network
+        {
+            applications.packet(flow, direction, ip, effect.data_length, now_ns, reports);
+        }
     }
 
     /// The same for both directions.
@@ -322,6 +338,9 @@ impl Flows {
         }
         if let Some(lengths) = self.user_lengths.get_mut(flow as usize) {
             *lengths = [0; 2];
+        }
+        if let Some(applications) = &mut self.applications {
+            applications.begin(flow);
         }
         self.queues.add(&mut self.slots, flow, Waits::Status, self.now_ns);
     }
@@ -527,7 +546,10 @@ impl Flows {
             let begin = (flow as usize * 2 + end) * size;
             self.user.get(begin..begin + length as usize).unwrap_or_default()
         });
-        let extra = Extra { jitter: self.jitter.get(flow as usize), user, ..Extra::default() };
+        let applications = self.applications.as_deref();
+        let (application, sequence) = applications.map_or((None, None), |all| all.of(flow));
+        let jitter = self.jitter.get(flow as usize);
+        let extra = Extra { jitter, user, application, sequence, ..Extra::default() };
         reports.report(&self.slots.0[flow as usize].record, &extra);
     }
 
@@ -538,6 +560,14 @@ impl Flows {
                 self.report(flow, None, reports);
                 self.remove(flow);
             }
+        }
+        self.report_resolutions(reports);
+    }
+
+    /// Reports the answers of DNS since the last such report.
+    pub fn report_resolutions(&mut self, reports: &mut impl Reports) {
+        if let Some(applications) = &mut self.applications {
+            applications.report_resolutions(reports);
         }
     }
 }

@@ -12,19 +12,27 @@
 //! Memory is allocated at the start, for [`Settings::capacity`] flows. If all are in use, the flow
 //! that is idle for longest is reported and removed, and that is counted.
 //!
+//! What the data say about a flow's application is read if [`Settings::application`] asks for it.
+//!
 //! Not for: reading captures, formats of records, files.
 //!
 //! Start reading at [`Flows::packet`].
 #![forbid(unsafe_code)]
 
+mod application;
 mod flow;
 mod flows;
 pub mod identity;
 pub mod netflow;
 mod queues;
+mod reports;
 mod rtp;
 mod tcp;
 #[cfg(test)]
 mod tests;
 
-pub use flows::{Counts, Flows, Reports, Settings, Timeouts};
+pub use application::settings::{
+    ApplicationSettings, DNS_SERVERS_MAX, DnsServers, Protocol, Protocols,
+};
+pub use flows::{Counts, Flows, Settings, Timeouts};
+pub use reports::Reports;

@@ -5,6 +5,7 @@
 //! some of them, and [`community_id`] gives the id of a flow in other tools. [`output`] has where
 //! records go.
 
+pub mod application;
 pub mod argus;
 pub mod community_id;
 pub mod filter;

@@ -5,7 +5,7 @@ mod json;
 mod nfdump;
 
 use panoptes_decoders::packet::{self, Tunnels};
-use panoptes_flow::{Flows, Reports, Settings, Timeouts};
+use panoptes_flow::{ApplicationSettings, Flows, Reports, Settings, Timeouts};
 use panoptes_sinks::flow::FlowRecord;
 use panoptes_sinks::flow::argus::Extra;
 use panoptes_tables::HashKey;
@@ -25,6 +25,7 @@ fn audit(capture: &Capture, report: &mut dyn FnMut(&FlowRecord, &Extra<'_>)) {
         timeouts: Timeouts::default(),
         has_jitter: true,
         user_bytes: 64,
+        application: ApplicationSettings::default(),
     };
     let mut flows = Flows::new(&settings, HashKey::new(7));
     let file = capture.pcap(Clock::Nanoseconds);

@@ -60,6 +60,7 @@ impl Auditor {
             timeouts: request.timeouts,
             has_jitter: request.has_jitter,
             user_bytes: request.user_bytes,
+            application: request.application,
         };
         let ids = request.streams.iter().map(|stream| stream.source_id);
         let no_stream = request.streams.is_empty().then_some(None);
@@ -166,6 +167,9 @@ impl Auditor {
             self.next_state_ns += self.interval_ns;
             let interim = self.interim(dropped());
             self.outputs.report_state(Cause::Status, &interim);
+            for audited in &mut self.streams {
+                audited.flows.report_resolutions(&mut self.outputs.of(&audited.records));
+            }
         }
         self.outputs.step(now_ns);
     }
@@ -182,6 +186,8 @@ impl Auditor {
             evicted: sum.evicted + one.evicted,
             unaccounted: sum.unaccounted + one.unaccounted,
             tracked: sum.tracked + one.tracked,
+            given_up: sum.given_up + one.given_up,
+            resolutions_overflowed: sum.resolutions_overflowed + one.resolutions_overflowed,
         })
     }
 

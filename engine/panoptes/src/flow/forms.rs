@@ -3,7 +3,7 @@
 use panoptes_sinks::flow::argus::{
     Extra, Interim, Management, Options, PLAIN_BYTES_MAX, USER_BYTES_MAX, Version,
 };
-use panoptes_sinks::flow::json::{Lines, PLAIN_LINE_BYTES_MAX};
+use panoptes_sinks::flow::json::{Lines, PLAIN_LINE_BYTES_MAX, RESOLUTION_BYTES_MAX, Resolution};
 use panoptes_sinks::flow::{Cause, FlowRecord};
 
 use super::request::Form;
@@ -17,6 +17,7 @@ pub(super) struct Forms {
     argus: Written,
     argus_5: Written,
     json: Written,
+    passive_dns: Written,
     pub(super) management: Management,
 }
 
@@ -51,6 +52,7 @@ impl Forms {
             argus: Written::new(argus),
             argus_5: Written::new(argus),
             json: Written::new(json),
+            passive_dns: Written::new(RESOLUTION_BYTES_MAX),
             management,
         }
     }
@@ -60,6 +62,7 @@ impl Forms {
         self.argus.length = None;
         self.argus_5.length = None;
         self.json.length = None;
+        self.passive_dns.length = None;
     }
 
     const fn of(&mut self, form: Form) -> &mut Written {
@@ -67,6 +70,7 @@ impl Forms {
             Form::Argus => &mut self.argus,
             Form::Argus5 => &mut self.argus_5,
             Form::Json => &mut self.json,
+            Form::PassiveDns => &mut self.passive_dns,
         }
     }
 
@@ -86,9 +90,17 @@ impl Forms {
                 Form::Argus => Version::Three.write(out, options, record, extra),
                 Form::Argus5 => Version::Five.write(out, options, record, extra),
                 Form::Json => lines(options).write(out, record, extra),
+                Form::PassiveDns => None,
             };
         }
         &written.bytes[..written.length.unwrap_or(0)]
+    }
+
+    /// An answer of DNS.
+    pub(super) fn resolution(&mut self, options: &Options, resolution: &Resolution<'_>) -> &[u8] {
+        let written = &mut self.passive_dns;
+        let length = lines(options).resolution(&mut written.bytes, resolution);
+        &written.bytes[..length.unwrap_or(0)]
     }
 
     /// A management record in a form. `cause` is its place in the stream.
@@ -107,6 +119,7 @@ impl Forms {
                     let lines = lines(&Options::default());
                     lines.sensor(&mut written.bytes, cause, &management, interim)
                 }
+                (Form::PassiveDns, _) => None,
             };
         }
         &written.bytes[..written.length.unwrap_or(0)]

@@ -6,6 +6,7 @@
 //! `options` and `configuration` make a `Request`. `captures` or `live` passes packets to the
 //! `Auditor`, which has the flows. Their records go to `outputs`.
 
+mod applications;
 mod auditor;
 mod captures;
 mod configuration;
@@ -154,6 +155,16 @@ fn report_losses(skipped: Skipped, counts: Counts, messages: &Messages) {
             "{count} of {all} packets are in no record: no known link layer, or no room"
         ));
     }
+    if counts.given_up > 0 {
+        let count = counts.given_up;
+        messages.warning(format_args!(
+            "{count} beginnings of streams were not read, as too many others came in pieces"
+        ));
+    }
+    warn(
+        counts.resolutions_overflowed,
+        "times, answers of DNS were written early: too many differ",
+    );
     if counts.evicted > 0 {
         let count = counts.evicted;
         messages.warning(format_args!(

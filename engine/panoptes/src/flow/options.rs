@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use super::request::{Alerts, Form, Output, Request, Target};
 use super::values::{mistake, number, range, source_id};
-use super::{configuration, devices};
+use super::{applications, configuration, devices};
 use crate::exit::Failure;
 
 /// The options, for the help text and for the manual.
@@ -49,6 +49,11 @@ Records:
   -R          Add what response times derive from; records always have it
   -U BYTES    Add the first bytes of the data of both ends
   -Z          Add the sizes of the smallest and of the largest packets
+  --application LIST  Add what data tell of applications, to JSON: `all`, or some of
+              dns,http,quic,ssh,tls
+  --sequence N  Add sizes and times of the first N packets with data, up to 30, to JSON
+  --passive-dns FILE  Append the answers of DNS to this file, as JSON; implies --application dns
+  --dns-servers LIST  Mark answers of other servers than these, separated by commas; likewise
   --flows N   Track this many flows at once, in each group of interfaces (1000000)
 
 Memory:
@@ -138,6 +143,12 @@ pub(super) fn parse(arguments: &[OsString], default: &str) -> Result<Asked, Fail
                 beside(option, value, &mut request);
             }
             word if word.starts_with(b"--") => {
+                let option = text(argument, "an option")?;
+                let mut value = || text(rest.value(option, &[])?, option);
+                if applications::OPTIONS.contains(&option) {
+                    applications::set(&mut request, option, value()?)?;
+                    continue;
+                }
                 return Err(mistake(format!("unknown option `{}`", argument.display())));
             }
             [b'-', letters @ ..] => {
@@ -314,6 +325,9 @@ fn check(mut request: Request) -> Result<Request, Failure> {
     if request.prints_filter {
         return Ok(request);
     }
+    if let Some(to) = request.passive_dns.clone() {
+        request.outputs.push(Output { to, form: Form::PassiveDns, filter: None });
+    }
     if request.outputs.is_empty() && request.port == 0 {
         return Err(mistake(
             "nowhere to write: add `-w FILE`, `-w -` for standard output, or `-P 561` for clients",
@@ -334,7 +348,8 @@ fn check(mut request: Request) -> Result<Request, Failure> {
         if request.is_daemon {
             return Err(mistake("-d: a daemon has no standard output for `-w -`"));
         }
-        if output.form != Form::Json && io::stdout().is_terminal() {
+        let is_binary = matches!(output.form, Form::Argus | Form::Argus5);
+        if is_binary && io::stdout().is_terminal() {
             return Err(mistake(
                 "argus records are binary: send standard output to `ra -r -` or a file",
             ));
@@ -403,6 +418,7 @@ mod tests {
             streams: devices::parse("-i", "eth0/7").expect("an interface"),
             is_promiscuous: false,
             snap_length: 128,
+            has_snap_length: true,
             port: 561,
             bind: vec![[127, 0, 0, 1].into(), std::net::Ipv6Addr::LOCALHOST.into()],
             access: "10.0.0.0/8".parse().expect("a network"),
@@ -417,6 +433,21 @@ mod tests {
             ..Request::default()
         };
         assert_eq!(request, expected);
+    }
+
+    #[test]
+    fn applications_need_whole_packets() {
+        let snap_length = |line: &str| parsed(line).expect(line).snap_length;
+        for (options, length) in [
+            ("--sequence 3", 256),
+            ("--application dns,tls", 2048),
+            ("--passive-dns file", 2048),
+            ("-U 4000 --application all", 4256),
+            ("-s 96 --application all", 96),
+            ("--application all -s 96", 96),
+        ] {
+            assert_eq!(snap_length(&format!("{options} -w out")), length, "{options}");
+        }
     }
 
     #[test]
@@ -492,6 +523,10 @@ mod tests {
             ("--allow home -w b", "--allow: `home` is no address and no network"),
             ("-F /nonexistent/file -w b", "cannot read /nonexistent/file"),
             ("-d -w -", "-d: a daemon has no standard output"),
+            ("--application smtp -w b", "needs `all` or some of dns,http,quic,ssh,tls, not `smtp`"),
+            ("--sequence 31 -w b", "--sequence needs a number from 1 to 30, not `31`"),
+            ("--dns-servers home -w b", "--dns-servers needs addresses, not `home`"),
+            ("--passive-dns", "--passive-dns needs a value"),
             ("-h", "help"),
         ] {
             let message = parsed(line).expect_err(line);

@@ -12,6 +12,7 @@ use panoptes_flow::Reports;
 use panoptes_sinks::flow::argus::{Extra, Interim, Management, Options};
 use panoptes_sinks::flow::filter::RecordFilter;
 use panoptes_sinks::flow::ipfix::{MESSAGE_BYTES_MAX, Session};
+use panoptes_sinks::flow::json::Resolution;
 use panoptes_sinks::flow::output::{Clients, Datagrams, RecordFile};
 use panoptes_sinks::flow::{Cause, FlowRecord};
 
@@ -162,7 +163,10 @@ impl Outputs {
         let source_id = self.forms.management.source_id;
         let matches = |filter: &RecordFilter| filter.matches_management(source_id, cause);
         for open in &mut self.all {
-            if !matches!(open.sink, Sink::Ipfix(_)) && open.filter.as_ref().is_none_or(matches) {
+            if open.has_records()
+                && !matches!(open.sink, Sink::Ipfix(_))
+                && open.filter.as_ref().is_none_or(matches)
+            {
                 open.push(self.forms.state(open.form, cause, interim), &mut self.trouble);
             }
         }
@@ -208,6 +212,11 @@ impl Outputs {
 }
 
 impl Open {
+    /// Whether records go there, and no answers of DNS.
+    fn has_records(&self) -> bool {
+        self.form != Form::PassiveDns
+    }
+
     fn push(&mut self, record: &[u8], trouble: &mut Trouble) {
         match &mut self.sink {
             Sink::File(_) if self.is_failing => self.lost += 1,
@@ -349,7 +358,7 @@ impl Reports for Recording<'_> {
         let matches = |filter: &RecordFilter| filter.matches(record, extra, source_id);
         forms.begin();
         for open in all {
-            if !open.filter.as_ref().is_none_or(matches) {
+            if !open.has_records() || !open.filter.as_ref().is_none_or(matches) {
                 continue;
             }
             match &mut open.sink {
@@ -359,6 +368,13 @@ impl Reports for Recording<'_> {
         }
         if let Some(clients) = clients.as_mut().filter(|clients| clients.count() > 0) {
             clients.push(forms.flow(Form::Argus, self.options, record, extra), matches);
+        }
+    }
+
+    fn resolved(&mut self, resolution: &Resolution<'_>) {
+        let Outputs { all, forms, trouble, .. } = &mut *self.outputs;
+        for open in all.iter_mut().filter(|open| !open.has_records()) {
+            open.push(forms.resolution(self.options, resolution), trouble);
         }
     }
 }

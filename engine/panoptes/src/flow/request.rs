@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use panoptes_flow::Timeouts;
+use panoptes_flow::{ApplicationSettings, Timeouts};
 use panoptes_sinks::flow::argus::Options;
 use panoptes_sinks::flow::output::{Access, PORT};
 
@@ -44,6 +44,9 @@ pub(super) struct Request {
     pub(super) records: Options,
     pub(super) has_jitter: bool,
     pub(super) user_bytes: usize,
+    pub(super) application: ApplicationSettings,
+    /// Where answers of DNS go.
+    pub(super) passive_dns: Option<Target>,
     pub(super) capacity: usize,
     pub(super) timeouts: Timeouts,
     /// Tunnels that a UDP port suggests are opened.
@@ -61,6 +64,8 @@ pub(super) struct Request {
     pub(super) prints_filter: bool,
     pub(super) is_promiscuous: bool,
     pub(super) snap_length: u32,
+    /// `-s` was given.
+    pub(super) has_snap_length: bool,
     pub(super) ring_bytes: usize,
     /// Where clients connect; port 0 for nowhere.
     pub(super) port: u16,
@@ -91,6 +96,8 @@ impl Default for Request {
             records: Options::default(),
             has_jitter: false,
             user_bytes: 0,
+            application: ApplicationSettings::default(),
+            passive_dns: None,
             capacity: CAPACITY,
             timeouts: Timeouts::default(),
             discovers_tunnels: false,
@@ -102,6 +109,7 @@ impl Default for Request {
             prints_filter: false,
             is_promiscuous: true,
             snap_length: SNAP_LENGTH,
+            has_snap_length: false,
             ring_bytes: 32 << 20,
             port: 0,
             bind: Vec::new(),
@@ -164,6 +172,8 @@ pub(super) enum Form {
     Argus5,
     /// One JSON object a line.
     Json,
+    /// Answers of DNS, one JSON object a line, and no records.
+    PassiveDns,
 }
 
 impl Form {
@@ -212,6 +222,13 @@ impl Request {
         Ok(())
     }
 
+    /// Packets must have so many bytes, unless `-s` says something else.
+    pub(super) fn need_data(&mut self, snap_length: u32) {
+        if !self.has_snap_length {
+            self.snap_length = self.snap_length.max(snap_length);
+        }
+    }
+
     /// `-s`: bytes of each packet.
     pub(super) fn set_snap_length(&mut self, what: &str, text: &str) -> Result<(), Failure> {
         self.snap_length = match number(what, text, 0, SNAP_LENGTH_MAX)? {
@@ -219,6 +236,7 @@ impl Request {
             0 => SNAP_LENGTH_MAX as u32,
             length => length as u32,
         };
+        self.has_snap_length = true;
         Ok(())
     }
 

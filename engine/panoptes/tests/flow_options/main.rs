@@ -5,6 +5,7 @@
 //! with a message.
 #![allow(clippy::print_stderr, reason = "it prints what it leaves out")]
 
+mod applications;
 mod captures;
 mod clients;
 mod debian;
@@ -78,6 +79,11 @@ const TESTS: &[(&str, &str)] = &[
     ("--system", "mistakes::a_system_is_refused_by_one_line"),
     ("--alerts", "mistakes::each_mistake_has_one_line_and_the_exit_code_2"),
     ("--config", "mistakes::each_mistake_has_one_line_and_the_exit_code_2"),
+    ("--application", "applications::option_application_reads_hellos_of_tls"),
+    ("--application, names", "applications::option_application_reads_only_what_it_names"),
+    ("--dns-servers", "applications::option_dns_servers_marks_other_servers"),
+    ("--passive-dns", "applications::option_passive_dns_writes_answers"),
+    ("--sequence", "applications::option_sequence_adds_sizes_and_times"),
     ("--flows", "captures::option_flows_limits_how_many_are_tracked"),
     ("- FILTER", "captures::a_filter_follows_a_dash"),
     ("-- FILTER", "captures::a_filter_follows_two_dashes"),

@@ -20,6 +20,8 @@ mod words;
 pub use management::{Interim, Management};
 pub(super) use parts::error_group;
 
+use super::Sequence;
+use super::application::Application;
 use super::record::{FlowRecord, Jitter};
 use words::Words;
 
@@ -94,6 +96,10 @@ pub struct Extra<'a> {
     pub exporter: Option<Exporter>,
     /// The processes that hold the sockets of both ends, as far as they are known.
     pub owners: [Option<Process<'a>>; 2],
+    /// What the data tell. Records of argus have no place for it.
+    pub application: Option<&'a Application>,
+    /// Sizes and times of the first packets; likewise.
+    pub sequence: Option<&'a Sequence>,
 }
 
 /// A process that holds a socket.

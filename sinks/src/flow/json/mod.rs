@@ -4,10 +4,14 @@
 //! clients of argus derive a word from a record (state, direction), it is the word that `ra`
 //! prints.
 
+mod application;
 mod detail;
+mod passive_dns;
 mod sensor;
 mod sides;
 mod words;
+
+pub use passive_dns::{RESOLUTION_BYTES_MAX, Resolution};
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -20,10 +24,10 @@ use crate::json::time::Timestamp;
 use crate::json::{Full, JsonWriter, Limits};
 
 /// Bytes that are always enough for a record without user data.
-pub const PLAIN_LINE_BYTES_MAX: usize = 4096;
+pub const PLAIN_LINE_BYTES_MAX: usize = 10_240;
 
-/// More than any text has: the longest is a community id.
-const TEXT_BYTES_MAX: usize = 2 * COMMUNITY_ID_BYTES;
+/// More than any text has: the longest are 384 bytes, each of which may become three in UTF-8.
+const TEXT_BYTES_MAX: usize = 3 * 384;
 
 /// How records are written.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -51,6 +55,7 @@ impl Lines {
             sides::write(out, &self.options, record, extra)?;
             detail::write(out, record)?;
             owners(out, extra.owners)?;
+            application::write(out, extra)?;
             if self.options.hardware {
                 hardware(out, record)?;
             }

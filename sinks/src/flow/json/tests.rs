@@ -5,15 +5,21 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::*;
+use crate::flow::application::{
+    ANSWERS_MAX, Answer, Answers, Application, Dns, Hello, Http, Quic, ServerHello, Ssh, Tls,
+};
 use crate::flow::argus::{Interim, Management};
 use crate::flow::record::{
-    Arp, Cause, Detail, Esp, Icmp, Interval, Intervals, Jitter, Rtp, RtpSide, Side, Tcp, TcpSide,
-    TcpState, status, tcp_status,
+    Arp, Cause, Detail, Direction, Esp, Icmp, Interval, Intervals, Jitter, Rtp, RtpSide, Side, Tcp,
+    TcpSide, TcpState, status, tcp_status,
 };
+use crate::flow::{SEQUENCE_PACKETS_MAX, Sequence};
 
 /// 2023-11-14 22:13:20 UTC, in nanoseconds.
 const BEGIN_NS: i64 = 1_700_000_000_000_000_000;
 const DOCUMENTATION: &str = include_str!("../../../../docs/flow-record.md");
+/// Objects whose keys the documentation has as `NAME.KEY`.
+const APPLICATIONS: [&str; 5] = ["dns", "http", "quic", "ssh", "tls"];
 
 fn written(lines: &Lines, record: &FlowRecord, extra: &Extra<'_>) -> String {
     let mut out = [0; PLAIN_LINE_BYTES_MAX];
@@ -279,6 +285,125 @@ fn all_kinds() -> Vec<FlowRecord> {
     all
 }
 
+/// A hello whose texts are as long as they can be, and have no printable character.
+fn longest_hello() -> Hello {
+    Hello {
+        version: 0x0304,
+        server_name: [1; 300][..].into(),
+        protocols: [&[62][..], &[0xff; 62]].concat()[..].into(),
+        ja4: Some(*b"t13d1516h2_8daaf6152771_e5627efa2ab1"),
+    }
+}
+
+/// One of each kind, as long as it can be.
+fn applications() -> [Application; 5] {
+    let client = Some(longest_hello());
+    let protocol = [0x7f; 32][..].into();
+    let server = Some(ServerHello { version: 0x0303, cipher: 0xc02c, protocol });
+    let mut answers = Answers::default();
+    for _ in 0..ANSWERS_MAX {
+        answers.push(Answer { kind: 65_534, ttl_s: u32::MAX, data: &[0; 32] });
+    }
+    answers.push(Answer { kind: 1, ttl_s: 1, data: b"" });
+    let dns = Dns {
+        name: [0xff; 300][..].into(),
+        kind: 65_535,
+        response_code: Some(15),
+        is_authoritative: true,
+        is_truncated: true,
+        queries: u32::MAX,
+        responses: u32::MAX,
+        is_known_server: Some(false),
+        answers,
+    };
+    let http = Http {
+        method: [1; 40][..].into(),
+        host: Some([1; 300][..].into()),
+        target: [1; 300][..].into(),
+        user_agent: Some([1; 300][..].into()),
+        status: 999,
+    };
+    let ssh = Ssh { client: [1; 300][..].into(), server: [0xff; 300][..].into() };
+    [
+        Application::Dns(dns),
+        Application::Http(http),
+        Application::Quic(Quic { version: u32::MAX, client }),
+        Application::Ssh(ssh),
+        Application::Tls(Tls { client, server }),
+    ]
+}
+
+/// The longest one.
+fn sequence() -> Sequence {
+    let mut sequence = Sequence::default();
+    for number in 0..SEQUENCE_PACKETS_MAX as i64 {
+        sequence.push(u32::MAX, Direction::FromDestination, number * 10_000_000_000_000);
+    }
+    sequence
+}
+
+#[test]
+fn texts_are_escaped_and_marked_when_cut() {
+    let client = Some(Hello { server_name: b"a\"\\\n\xff"[..].into(), ..longest_hello() });
+    let application = Application::Quic(Quic { version: 1, client });
+    let extra = Extra { application: Some(&application), ..Extra::default() };
+    let line = written(&Lines::default(), &tcp(), &extra);
+    let value: Value = serde_json::from_str(&line).expect("JSON");
+    assert_eq!(value["quic"]["server_name"], "a\"\\\n\u{fffd}");
+    assert_eq!(value["quic"].get("truncated"), None);
+    let [_, http, ..] = applications();
+    let extra = Extra { application: Some(&http), ..Extra::default() };
+    let value: Value =
+        serde_json::from_str(&written(&Lines::default(), &tcp(), &extra)).expect("JSON");
+    assert_eq!(value["http"]["host"], "\u{1}".repeat(255));
+    assert_eq!(value["http"]["truncated"], true);
+}
+
+#[test]
+fn applications_are_objects() {
+    let json = |application: Application| {
+        let extra = Extra { application: Some(&application), ..Extra::default() };
+        let value: Value =
+            serde_json::from_str(&written(&Lines::default(), &tcp(), &extra)).expect("JSON");
+        let names = APPLICATIONS.iter().filter_map(|name| value.get(name));
+        names.map(ToString::to_string).collect::<String>()
+    };
+    let mut answers = Answers::default();
+    answers.push(Answer { kind: 5, ttl_s: 300, data: b"b.example" });
+    answers.push(Answer { kind: 1, ttl_s: 60, data: b"192.0.2.80" });
+    answers.push(Answer { kind: 257, ttl_s: 1, data: b"" });
+    let name = b"a.example"[..].into();
+    let dns = Dns { name, kind: 1, response_code: Some(3), queries: 1, answers, ..Dns::default() };
+    let expected = concat!(
+        r#"{"answers":[{"data":"b.example","ttl_s":300,"type":"CNAME"},"#,
+        r#"{"data":"192.0.2.80","ttl_s":60,"type":"A"},{"ttl_s":1,"type":"CAA"}],"#,
+        r#""name":"a.example","queries":1,"response_code":"NXDOMAIN","responses":0,"type":"A"}"#,
+    );
+    assert_eq!(json(Application::Dns(dns)), expected);
+    let protocols = b"\x02h2\x08http/1.1"[..].into();
+    let client = Some(Hello { version: 0x0a0a, protocols, ..Hello::default() });
+    let tls = Application::Tls(Tls { client, server: None });
+    let expected = r#"{"offered_protocols":["h2","http/1.1"],"offered_version":"0a0a"}"#;
+    assert_eq!(json(tls), expected);
+    let quic = Application::Quic(Quic { version: 0x6b33_43cf, client: None });
+    assert_eq!(json(quic), r#"{"version":2}"#);
+    let ssh = Ssh { client: b"SSH-2.0-a"[..].into(), ..Ssh::default() };
+    assert_eq!(json(Application::Ssh(ssh)), r#"{"client_banner":"SSH-2.0-a"}"#);
+    assert_eq!(json(Application::Unknown), "");
+}
+
+#[test]
+fn packets_are_signed_sizes_and_times() {
+    let mut sequence = Sequence::default();
+    sequence.push(517, Direction::FromSource, BEGIN_NS);
+    sequence.push(1448, Direction::FromDestination, BEGIN_NS + 20_000_999);
+    let extra = Extra { sequence: Some(&sequence), ..Extra::default() };
+    let line = written(&Lines::default(), &tcp(), &extra);
+    assert!(line.ends_with(r#","packet_sequence":[[517,0],[-1448,20000]]}"#), "{line}");
+    let extra = Extra { sequence: Some(&Sequence::default()), ..Extra::default() };
+    assert!(!written(&Lines::default(), &tcp(), &extra).contains("packet_sequence"));
+}
+
 #[test]
 fn the_documentation_has_every_key_and_no_other() {
     let options = Options {
@@ -302,7 +427,13 @@ fn the_documentation_has_every_key_and_no_other() {
     let mut add = |line: &str| {
         let value: Value = serde_json::from_str(line).expect("JSON");
         let object = value.as_object().expect("an object");
-        for (key, value) in object {
+        let parts = APPLICATIONS.iter().filter_map(|name| Some((name, object.get(*name)?)));
+        for (name, part) in parts {
+            let part = part.as_object().expect("an object");
+            let part = part.keys().filter(|key| *key != "truncated");
+            keys.extend(part.map(|key| format!("{name}.{key}")));
+        }
+        for (key, value) in object.iter().filter(|(key, _)| !APPLICATIONS.contains(&&***key)) {
             assert!(!value.is_null(), "{key}");
             // A key that comes twice is lost in the value.
             assert_eq!(line.matches(&format!("\"{key}\":")).count(), 1, "{key}: {line}");
@@ -328,6 +459,13 @@ fn the_documentation_has_every_key_and_no_other() {
         );
         assert!(line.contains(process), "{line}");
         add(&line);
+    }
+    for application in &applications() {
+        let sequence = sequence();
+        let (application, sequence) = (Some(application), Some(&sequence));
+        let extra = Extra { application, sequence, ..Extra::default() };
+        add(&written(&lines, &tcp(), &extra));
+        add(&written(&lines, &longest(), &extra));
     }
     for cause in [Cause::Start, Cause::Status, Cause::Stop] {
         let management = Management { link: 1, ..Management::default() };

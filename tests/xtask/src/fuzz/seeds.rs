@@ -38,6 +38,16 @@ pub(super) fn make(fuzz: &Path) -> Result<PathBuf, String> {
     seeds.exports()?;
     for (name, data) in recorded::all() {
         seeds.write("application", &name, &[&data])?;
+        // Of a stream and of a datagram, on the port of DNS or another one; and as frames.
+        let length = (data.len() as u16).to_le_bytes();
+        let crypto = [&[6, 0], &(data.len() as u16 | 0x4000).to_be_bytes()[..]].concat();
+        let framed = (data.len() as u16 + 4).to_le_bytes();
+        for kind in [0, 4, 7, 12] {
+            let file = format!("{name}-{kind}");
+            seeds.write("flow_application", &file, &[&[kind, 0, 0], &length, &data])?;
+        }
+        let parts = [&[1, 0, 0], &framed[..], &crypto, &data];
+        seeds.write("flow_application", &format!("{name}-quic"), &parts)?;
     }
     seeds.changes()?;
     Ok(seeds.into)

@@ -1,0 +1,49 @@
+//! The first request of HTTP/1 and the status of its response.
+
+use panoptes_decoders::application::http::{Request, Response};
+use panoptes_sinks::flow::application::{Application, Http};
+
+use super::stream::Step;
+
+/// The longest method that is waited for.
+const METHOD_BYTES_MAX: usize = 32;
+/// The beginning of a response.
+const VERSION: &[u8] = b"HTTP/1.";
+
+/// Whether a stream may begin as a request or a response. Methods are upper case as a rule.
+pub(super) fn may_be(stream: &[u8]) -> bool {
+    let start = &stream[..stream.len().min(METHOD_BYTES_MAX + 1)];
+    let is_letter = |byte: &u8| byte.is_ascii_uppercase() || *byte == b'-';
+    let letters = start.iter().take_while(|byte| is_letter(byte)).count();
+    let is_method = letters > 0
+        && letters <= METHOD_BYTES_MAX
+        && start.get(letters).is_none_or(|byte| *byte == b' ');
+    let length = stream.len().min(VERSION.len());
+    is_method || stream[..length] == VERSION[..length]
+}
+
+/// Takes the head at the beginning of a stream.
+pub(super) fn read(stream: &[u8], application: &mut Application) -> Step {
+    let mut http = match *application {
+        Application::Unknown => Http::default(),
+        Application::Http(http) => http,
+        _ => return Step::Done,
+    };
+    let has_end = |end: &[u8]| stream.windows(end.len()).any(|bytes| bytes == end);
+    let wait = Step::Wait(stream.len() + 1);
+    if let Some(response) = Response::decode(stream) {
+        http.status = response.status;
+        *application = Application::Http(http);
+        return Step::Done;
+    }
+    if let Some(request) = Request::decode(stream) {
+        http.method = request.method.into();
+        http.target = request.target.into();
+        http.host = request.host().map(Into::into);
+        http.user_agent = request.user_agent().map(Into::into);
+        *application = Application::Http(http);
+        return if has_end(b"\n\r\n") || has_end(b"\n\n") { Step::Done } else { wait };
+    }
+    // A whole line that is neither is of something else.
+    if stream.contains(&b'\n') { Step::Done } else { wait }
+}

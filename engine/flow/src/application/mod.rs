@@ -1,0 +1,300 @@
+//! What the data of flows say about their applications, and the sizes of their first packets.
+//!
+//! Only the beginnings of both directions of a flow are read. A beginning that is in one segment is
+//! read where it is; otherwise a [`stream::Buffer`] puts it together. What was found belongs to the
+//! flow and goes into each of its records.
+//!
+//! Memory is reserved for all flows at the start, and used for those that have something.
+
+mod dns;
+mod http;
+mod passive_dns;
+mod pool;
+mod quic;
+mod reader;
+pub(crate) mod settings;
+mod ssh;
+mod stream;
+mod tls;
+
+use panoptes_decoders::application::quic::{Kind, LongHeader};
+use panoptes_decoders::packet::Ip;
+use panoptes_decoders::packet::transport::{Tcp as Segment, flag, protocol};
+use panoptes_sinks::flow::application::Application;
+use panoptes_sinks::flow::{Direction, Sequence};
+use panoptes_tables::{HashKey, room};
+
+use self::reader::{Reader, Way};
+use self::settings::{ApplicationSettings, Protocol};
+use self::stream::{Buffers, STREAM_BYTES_MAX, Step};
+use crate::reports::Reports;
+
+/// How far behind the beginning of a stream a segment may be before the beginning is given up.
+const LATE_BYTES_MAX: u32 = 1 << 16;
+/// The most Initial packets of QUIC that are looked at in a flow.
+const QUIC_PACKETS_MAX: u8 = 16;
+/// The most packets in a datagram of QUIC.
+const COALESCED_MAX: usize = 4;
+/// Length in bytes of the header of UDP.
+const UDP_BYTES: usize = 8;
+
+/// Where the reading of one direction is.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum Stage {
+    #[default]
+    New,
+    /// The number of the first byte is known.
+    Begun,
+    /// Pieces are in this buffer.
+    Collecting(u16),
+    Done,
+}
+
+/// One direction of a flow.
+#[derive(Clone, Copy, Debug, Default)]
+struct End {
+    /// The sequence number of the first byte.
+    base: u32,
+    stage: Stage,
+}
+
+/// Where the reading of a flow is.
+#[derive(Clone, Copy, Debug, Default)]
+struct Progress {
+    ends: [End; 2],
+    /// Initial packets of QUIC that were looked at.
+    packets: u8,
+}
+
+/// The applications of all flows.
+#[derive(Debug)]
+pub(crate) struct Applications {
+    sequence_packets: usize,
+    has_protocols: bool,
+    flows: Vec<Progress>,
+    reader: Reader,
+    buffers: Buffers,
+    sequences: Vec<Sequence>,
+}
+
+impl Applications {
+    /// Allocates for so many flows.
+    pub(crate) fn new(settings: &ApplicationSettings, capacity: usize, key: HashKey) -> Self {
+        let has_sequences = settings.sequence_packets > 0;
+        Self {
+            sequence_packets: settings.sequence_packets,
+            has_protocols: !settings.protocols.is_empty(),
+            flows: room::list(capacity),
+            reader: Reader::new(settings, capacity, key),
+            buffers: Buffers::new(),
+            sequences: room::list(if has_sequences { capacity } else { 0 }),
+        }
+    }
+
+    /// Streams whose beginning was given up because too many others were put together, and how
+    /// often there were too many answers of DNS.
+    pub(crate) fn overflows(&self) -> (u64, u64) {
+        (self.buffers.reclaimed, self.reader.overflows())
+    }
+
+    /// Reports the answers of DNS.
+    pub(crate) fn report_resolutions(&mut self, reports: &mut impl Reports) {
+        self.reader.report_resolutions(reports);
+    }
+
+    /// Begins a flow in a slot.
+    pub(crate) fn begin(&mut self, flow: u32) {
+        while self.flows.len() <= flow as usize {
+            self.flows.push(Progress::default());
+            if self.sequence_packets > 0 {
+                self.sequences.push(Sequence::default());
+            }
+        }
+        let old = std::mem::take(&mut self.flows[flow as usize]);
+        for end in old.ends {
+            if let Stage::Collecting(buffer) = end.stage {
+                self.buffers.give_back(buffer);
+            }
+        }
+        self.reader.clear(flow);
+        if let Some(sequence) = self.sequences.get_mut(flow as usize) {
+            *sequence = Sequence::default();
+        }
+    }
+
+    /// What is known of a flow.
+    pub(crate) fn of(&self, flow: u32) -> (Option<&Application>, Option<&Sequence>) {
+        (self.reader.get(flow), self.sequences.get(flow as usize))
+    }
+
+    /// Takes a packet of a flow, and the length of its data on the wire.
+    pub(crate) fn packet(
+        &mut self,
+        flow: u32,
+        direction: Direction,
+        ip: &Ip<'_>,
+        data_length: u32,
+        now_ns: i64,
+        reports: &mut impl Reports,
+    ) {
+        if !ip.is_first_fragment() {
+            return;
+        }
+        if let Some(sequence) = self.sequences.get_mut(flow as usize)
+            && data_length > 0
+            && sequence.packets().len() < self.sequence_packets
+        {
+            sequence.push(data_length, direction, now_ns);
+        }
+        if !self.has_protocols {
+            return;
+        }
+        let way = Way::new(flow, direction, ip, now_ns);
+        match ip.protocol {
+            protocol::TCP => self.segment(way, ip, reports),
+            protocol::UDP => {
+                self.datagram(way, ip.payload.get(UDP_BYTES..).unwrap_or_default(), reports);
+            }
+            _ => {}
+        }
+    }
+
+    fn segment(&mut self, way: Way, ip: &Ip<'_>, reports: &mut impl Reports) {
+        let end = &mut self.flows[way.flow as usize].ends[way.end];
+        if end.stage == Stage::Done {
+            return;
+        }
+        let Some(segment) = Segment::decode(ip.payload, ip.payload_length) else { return };
+        let mut number = segment.sequence;
+        if segment.flags & flag::SYN != 0 {
+            number = number.wrapping_add(1);
+            if end.stage == Stage::New {
+                *end = End { base: number, stage: Stage::Begun };
+            }
+        }
+        if segment.data.is_empty() {
+            return;
+        }
+        if end.stage == Stage::New {
+            *end = End { base: number, stage: Stage::Begun };
+        }
+        // Before the beginning are only bytes that keep a connection alive.
+        let offset = number.wrapping_sub(end.base);
+        if offset > LATE_BYTES_MAX {
+            if offset < 1 << 31 {
+                self.stop(way);
+            }
+            return;
+        }
+        if end.stage == Stage::Begun && offset == 0 {
+            match self.reader.read(&way, segment.data, reports) {
+                Step::Done => self.stop(way),
+                Step::Wait(need) => self.collect(way, (0, segment.data), need, reports),
+            }
+        } else {
+            self.collect(way, (offset as usize, segment.data), 1, reports);
+        }
+    }
+
+    /// Adds a piece of a stream and its offset, and reads the stream if there is enough. `need`
+    /// counts for the first piece.
+    fn collect(
+        &mut self,
+        way: Way,
+        (offset, data): (usize, &[u8]),
+        need: usize,
+        reports: &mut impl Reports,
+    ) {
+        let number = self.buffer(way, need);
+        let buffer = self.buffers.get(number);
+        buffer.write(offset, data);
+        if buffer.bytes().len() < usize::from(buffer.need) {
+            return;
+        }
+        match self.reader.read(&way, buffer.bytes(), reports) {
+            Step::Wait(need) if !buffer.is_full() => {
+                buffer.need = need.min(STREAM_BYTES_MAX) as u16;
+            }
+            _ => self.stop(way),
+        }
+    }
+
+    fn datagram(&mut self, way: Way, data: &[u8], reports: &mut impl Reports) {
+        if way.is_dns() {
+            return self.reader.message(&way, data, reports);
+        }
+        if !self.reader.has(Protocol::Quic) {
+            return;
+        }
+        let mut rest = data;
+        for _ in 0..COALESCED_MAX {
+            let progress = &mut self.flows[way.flow as usize];
+            let Some(header) = LongHeader::decode(rest) else { break };
+            if matches!(header.kind, Kind::Initial { .. }) {
+                if progress.packets >= QUIC_PACKETS_MAX {
+                    break;
+                }
+                progress.packets += 1;
+                self.initial(way, &header, rest);
+            }
+            rest = header.rest;
+        }
+    }
+
+    /// Takes an Initial packet of QUIC, if it is the client's.
+    fn initial(&mut self, way: Way, header: &LongHeader<'_>, packet: &[u8]) {
+        let end = self.flows[way.flow as usize].ends[way.end];
+        let mut room = [0; quic::PACKET_BYTES_MAX];
+        // The first packet's id counts until the server asks for another one.
+        let frames = match end.stage {
+            Stage::Done => return,
+            Stage::Collecting(buffer) => {
+                let id = self.buffers.get(buffer).id();
+                quic::open(header, packet, id, &mut room)
+            }
+            _ => None,
+        };
+        let is_same = frames.is_some();
+        let mut other = [0; quic::PACKET_BYTES_MAX];
+        let Some(frames) =
+            frames.or_else(|| quic::open(header, packet, header.destination_id, &mut other))
+        else {
+            return;
+        };
+        let number = self.buffer(way, 1);
+        let buffer = self.buffers.get(number);
+        if !is_same {
+            buffer.set_id(header.destination_id);
+        }
+        quic::pieces(frames, |offset, data| buffer.write(offset, data));
+        if self.reader.hello(&way, buffer.bytes(), header.version) || buffer.is_full() {
+            self.flows[way.flow as usize].packets = QUIC_PACKETS_MAX;
+            self.stop(way);
+        }
+    }
+
+    /// The buffer of a direction.
+    fn buffer(&mut self, way: Way, need: usize) -> u16 {
+        let end = &mut self.flows[way.flow as usize].ends[way.end];
+        if let Stage::Collecting(buffer) = end.stage {
+            return buffer;
+        }
+        let owner = way.flow * 2 + way.end as u32;
+        let (number, lost) = self.buffers.take(owner);
+        end.stage = Stage::Collecting(number);
+        if let Some(lost) = lost {
+            self.flows[lost as usize / 2].ends[lost as usize % 2].stage = Stage::Done;
+        }
+        self.buffers.get(number).need = need.min(STREAM_BYTES_MAX) as u16;
+        number
+    }
+
+    /// Nothing more of a direction is read.
+    fn stop(&mut self, way: Way) {
+        let end = &mut self.flows[way.flow as usize].ends[way.end];
+        let before = std::mem::replace(&mut end.stage, Stage::Done);
+        if let Stage::Collecting(buffer) = before {
+            self.buffers.give_back(buffer);
+        }
+    }
+}

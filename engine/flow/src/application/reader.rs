@@ -1,0 +1,172 @@
+//! Reads beginnings of streams and datagrams, and keeps what they tell.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use panoptes_decoders::application::dns::Message;
+use panoptes_decoders::packet::Ip;
+use panoptes_decoders::packet::transport::ports;
+use panoptes_sinks::flow::Direction;
+use panoptes_sinks::flow::application::Application;
+use panoptes_tables::HashKey;
+
+use super::passive_dns::{Exchange, PassiveDns};
+use super::pool::Pool;
+use super::settings::{ApplicationSettings, Protocol};
+use super::stream::Step;
+use super::{dns, http, quic, ssh, tls};
+use crate::reports::Reports;
+
+/// The port of SSH: its owner is the server, even if the beginning of a connection was not seen.
+const SSH: u16 = 22;
+/// The port of servers of DNS.
+const DNS: u16 = 53;
+
+/// A packet of a flow: who sends it to whom, and when.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Way {
+    pub(super) flow: u32,
+    /// 0 from the source of the flow, 1 from its destination.
+    pub(super) end: usize,
+    is_client: bool,
+    /// The ports of the sender and of the receiver, and their addresses.
+    ports: [u16; 2],
+    addresses: [u128; 2],
+    is_v6: bool,
+    time_ns: i64,
+}
+
+impl Way {
+    pub(super) fn new(flow: u32, direction: Direction, ip: &Ip<'_>, time_ns: i64) -> Self {
+        let (source, destination) = ports(ip.payload).unwrap_or_default();
+        let is_from_source = direction == Direction::FromSource;
+        let is_client = match (source == SSH, destination == SSH) {
+            (true, false) => false,
+            (false, true) => true,
+            _ => is_from_source,
+        };
+        Self {
+            flow,
+            end: usize::from(!is_from_source),
+            is_client,
+            ports: [source, destination],
+            addresses: [ip.source, ip.destination],
+            is_v6: ip.is_v6,
+            time_ns,
+        }
+    }
+
+    pub(super) fn is_dns(&self) -> bool {
+        self.ports.iter().any(|port| dns::PORTS.contains(port))
+    }
+
+    /// The sender and the receiver.
+    fn addresses(&self) -> [IpAddr; 2] {
+        self.addresses.map(|address| {
+            if self.is_v6 {
+                Ipv6Addr::from_bits(address).into()
+            } else {
+                Ipv4Addr::from_bits(address as u32).into()
+            }
+        })
+    }
+}
+
+/// What is known of the applications of all flows.
+#[derive(Debug)]
+pub(super) struct Reader {
+    settings: ApplicationSettings,
+    pool: Pool,
+    passive_dns: Option<Box<PassiveDns>>,
+}
+
+impl Reader {
+    pub(super) fn new(settings: &ApplicationSettings, flows: usize, key: HashKey) -> Self {
+        let has_passive_dns = settings.has_passive_dns && settings.protocols.has(Protocol::Dns);
+        Self {
+            settings: *settings,
+            pool: Pool::new(if settings.protocols.is_empty() { 0 } else { flows }),
+            passive_dns: has_passive_dns.then(|| Box::new(PassiveDns::new(key))),
+        }
+    }
+
+    pub(super) const fn has(&self, protocol: Protocol) -> bool {
+        self.settings.protocols.has(protocol)
+    }
+
+    /// What is known of a flow.
+    pub(super) fn get(&self, flow: u32) -> Option<&Application> {
+        self.pool.get(flow)
+    }
+
+    /// Forgets a flow.
+    pub(super) fn clear(&mut self, flow: u32) {
+        self.pool.clear(flow);
+    }
+
+    /// How often there were too many answers of DNS.
+    pub(super) fn overflows(&self) -> u64 {
+        self.passive_dns.as_ref().map_or(0, |answers| answers.overflows)
+    }
+
+    pub(super) fn report_resolutions(&mut self, reports: &mut impl Reports) {
+        if let Some(answers) = &mut self.passive_dns {
+            answers.report(reports);
+        }
+    }
+
+    /// Reads the beginning of a TCP stream.
+    pub(super) fn read(&mut self, way: &Way, stream: &[u8], reports: &mut impl Reports) -> Step {
+        if way.is_dns() {
+            return match dns::of_stream(stream) {
+                Ok(message) => {
+                    self.take(way, &message, reports);
+                    Step::Done
+                }
+                Err(step) if self.has(Protocol::Dns) => step,
+                Err(_) => Step::Done,
+            };
+        }
+        let protocols = self.settings.protocols;
+        self.pool.change(way.flow, |known| {
+            if protocols.has(Protocol::Tls) && tls::is_record(stream) {
+                return tls::read(stream, known);
+            }
+            // Its beginning could be that of a method.
+            if protocols.has(Protocol::Ssh) && ssh::may_be(stream) {
+                return ssh::read(stream, way.is_client, known);
+            }
+            if protocols.has(Protocol::Http) && http::may_be(stream) {
+                return http::read(stream, known);
+            }
+            Step::Done
+        })
+    }
+
+    /// Reads a datagram of DNS.
+    pub(super) fn message(&mut self, way: &Way, data: &[u8], reports: &mut impl Reports) {
+        if let Some(message) = Message::decode(data).filter(dns::is_plausible) {
+            self.take(way, &message, reports);
+        }
+    }
+
+    fn take(&mut self, way: &Way, message: &Message<'_>, reports: &mut impl Reports) {
+        if !self.has(Protocol::Dns) {
+            return;
+        }
+        let [server, client] = way.addresses();
+        // Each host answers multicast DNS.
+        let is_answer = message.is_response() && way.ports[0] == DNS;
+        let servers = Some(&self.settings.dns_servers).filter(|_| is_answer);
+        let is_known_server = servers.and_then(|servers| servers.has(server));
+        self.pool.change(way.flow, |known| dns::take(message, is_known_server, known));
+        if let Some(answers) = self.passive_dns.as_mut().filter(|_| is_answer) {
+            let exchange = Exchange { server, client, is_known_server, time_ns: way.time_ns };
+            answers.add(message, &exchange, reports);
+        }
+    }
+
+    /// Reads the beginning of the client's stream in QUIC. Whether its hello is whole.
+    pub(super) fn hello(&mut self, way: &Way, stream: &[u8], version: u32) -> bool {
+        self.pool.change(way.flow, |known| quic::read(stream, version, known))
+    }
+}

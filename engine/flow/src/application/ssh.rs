@@ -1,0 +1,34 @@
+//! The banners of SSH.
+
+use panoptes_decoders::application::ssh::Banner;
+use panoptes_sinks::flow::application::{Application, Ssh};
+
+use super::stream::Step;
+
+/// What a banner begins with. Lines that a server may send before its banner are not skipped.
+const BEGINNING: &[u8] = b"SSH-";
+/// Length in bytes of the longest banner (RFC 4253 §4.2).
+const BANNER_BYTES_MAX: usize = 255;
+
+/// Whether a stream may begin with a banner.
+pub(super) fn may_be(stream: &[u8]) -> bool {
+    let length = stream.len().min(BEGINNING.len());
+    stream[..length] == BEGINNING[..length]
+}
+
+/// Takes the banner at the beginning of a client's or of a server's stream.
+pub(super) fn read(stream: &[u8], is_client: bool, application: &mut Application) -> Step {
+    let mut ssh = match *application {
+        Application::Unknown => Ssh::default(),
+        Application::Ssh(ssh) => ssh,
+        _ => return Step::Done,
+    };
+    let Some(banner) = Banner::decode(stream) else {
+        let is_over = stream.len() >= BANNER_BYTES_MAX || stream.contains(&b'\n');
+        return if is_over { Step::Done } else { Step::Wait(stream.len() + 1) };
+    };
+    let end = if is_client { &mut ssh.client } else { &mut ssh.server };
+    *end = banner.text.into();
+    *application = Application::Ssh(ssh);
+    Step::Done
+}

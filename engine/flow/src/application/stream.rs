@@ -1,0 +1,192 @@
+//! The beginnings of streams whose pieces come in any order.
+//!
+//! A [`Buffer`] has the first bytes of a stream. Its pieces may overlap: what came first stays.
+//! [`Buffers`] are as many as were made. If all are in use, the one that was taken first is given
+//! to another stream, and that is counted.
+
+use panoptes_tables::room;
+
+/// The most bytes of a stream that are put together. A hello with a post-quantum key share has
+/// about 1.8 KiB.
+pub(super) const STREAM_BYTES_MAX: usize = 4096;
+/// Number of streams that are put together at once.
+const BUFFERS: usize = 1024;
+/// Length in bytes of the longest connection id of QUIC (RFC 9000 §17.2).
+const CONNECTION_ID_BYTES_MAX: usize = 20;
+
+/// What a reader of a stream's beginning wants.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Step {
+    /// Nothing more.
+    Done,
+    /// The first bytes, so many at least.
+    Wait(usize),
+}
+
+/// The first bytes of a stream.
+#[derive(Clone, Debug)]
+pub(super) struct Buffer {
+    bytes: [u8; STREAM_BYTES_MAX],
+    /// A bit for each byte that is there.
+    there: [u64; STREAM_BYTES_MAX / 64],
+    /// How many bytes are there without a gap.
+    length: u16,
+    /// How many of them the reader waits for.
+    pub(super) need: u16,
+    /// Of QUIC, the id that the keys derive from, and its length.
+    id: [u8; CONNECTION_ID_BYTES_MAX],
+    id_length: u8,
+}
+
+impl Buffer {
+    pub(super) const fn new() -> Self {
+        Self {
+            bytes: [0; STREAM_BYTES_MAX],
+            there: [0; STREAM_BYTES_MAX / 64],
+            length: 0,
+            need: 0,
+            id: [0; CONNECTION_ID_BYTES_MAX],
+            id_length: 0,
+        }
+    }
+
+    fn clear(&mut self) {
+        self.there.fill(0);
+        (self.length, self.need, self.id_length) = (0, 0, 0);
+    }
+
+    /// Adds what is at an offset of the stream, as far as there is room.
+    pub(super) fn write(&mut self, offset: usize, data: &[u8]) {
+        let room = STREAM_BYTES_MAX.saturating_sub(offset);
+        for (at, &byte) in (offset..).zip(data.iter().take(room)) {
+            let (word, bit) = (&mut self.there[at / 64], 1 << (at % 64));
+            if *word & bit == 0 {
+                *word |= bit;
+                self.bytes[at] = byte;
+            }
+        }
+        let mut length = usize::from(self.length);
+        while let Some(word) = self.there.get(length / 64) {
+            let run = (word >> (length % 64)).trailing_ones() as usize;
+            length += run;
+            if run == 0 || length % 64 != 0 {
+                break;
+            }
+        }
+        self.length = length as u16;
+    }
+
+    /// The stream up to its first gap.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.length)]
+    }
+
+    /// Whether more of the stream can be kept.
+    pub(super) const fn is_full(&self) -> bool {
+        self.length as usize == STREAM_BYTES_MAX
+    }
+
+    pub(super) fn id(&self) -> &[u8] {
+        &self.id[..usize::from(self.id_length)]
+    }
+
+    /// Keeps a connection id; longer ones do not exist.
+    pub(super) fn set_id(&mut self, id: &[u8]) {
+        if let Some(room) = self.id.get_mut(..id.len()) {
+            room.copy_from_slice(id);
+            self.id_length = id.len() as u8;
+        }
+    }
+}
+
+/// Buffers of some streams.
+#[derive(Debug)]
+pub(super) struct Buffers {
+    all: Vec<Buffer>,
+    free: Vec<u16>,
+    /// The owner of each buffer and when it got it, counted in buffers.
+    owners: Box<[(u64, u32)]>,
+    taken: u64,
+    /// Buffers that were taken from a stream that still needed it.
+    pub(super) reclaimed: u64,
+}
+
+impl Buffers {
+    pub(super) fn new() -> Self {
+        Self {
+            all: room::list(BUFFERS),
+            free: room::list(BUFFERS),
+            owners: room::copies((0, 0), BUFFERS),
+            taken: 0,
+            reclaimed: 0,
+        }
+    }
+
+    /// An empty buffer for an owner, and the owner that has lost it.
+    pub(super) fn take(&mut self, owner: u32) -> (u16, Option<u32>) {
+        self.taken += 1;
+        let (number, lost) = if let Some(number) = self.free.pop() {
+            (number, None)
+        } else if self.all.len() < BUFFERS {
+            self.all.push(Buffer::new());
+            (self.all.len() as u16 - 1, None)
+        } else {
+            let oldest = self.owners.iter().zip(0..).min_by_key(|((since, _), _)| *since);
+            let ((_, lost), number) = oldest.map_or(((0, 0), 0), |(owner, at)| (*owner, at));
+            self.reclaimed += 1;
+            (number, Some(lost))
+        };
+        self.owners[usize::from(number)] = (self.taken, owner);
+        self.all[usize::from(number)].clear();
+        (number, lost)
+    }
+
+    /// Gives a buffer back.
+    pub(super) fn give_back(&mut self, number: u16) {
+        self.free.push(number);
+    }
+
+    pub(super) fn get(&mut self, number: u16) -> &mut Buffer {
+        &mut self.all[usize::from(number)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn buffers_agree_with_bytes(
+            pieces in proptest::collection::vec((0..5000_usize, 0..900_usize), 0..40),
+        ) {
+            let (mut buffer, mut model) = (Buffer::new(), vec![None; STREAM_BYTES_MAX]);
+            for (number, (offset, length)) in pieces.into_iter().enumerate() {
+                let data = vec![number as u8; length];
+                buffer.write(offset, &data);
+                for at in (offset..offset + length).filter(|at| *at < STREAM_BYTES_MAX) {
+                    model[at].get_or_insert(number as u8);
+                }
+                let expected: Vec<u8> = model.iter().map_while(|byte| *byte).collect();
+                prop_assert_eq!(buffer.bytes(), &expected[..]);
+                prop_assert_eq!(buffer.is_full(), expected.len() == STREAM_BYTES_MAX);
+            }
+        }
+    }
+
+    #[test]
+    fn the_buffer_that_was_taken_first_is_reclaimed() {
+        let mut buffers = Buffers::new();
+        let taken: Vec<_> = (0..BUFFERS as u32).map(|owner| buffers.take(owner)).collect();
+        assert!(taken.iter().all(|(_, lost)| lost.is_none()));
+        buffers.give_back(taken[0].0);
+        buffers.get(taken[1].0).write(0, b"old");
+        assert_eq!(buffers.take(7000), (taken[0].0, None), "the free one");
+        assert_eq!(buffers.take(7001), (taken[1].0, Some(1)));
+        assert_eq!(buffers.get(taken[1].0).bytes(), b"");
+        assert_eq!(buffers.reclaimed, 1);
+        assert_eq!(buffers.take(7002), (taken[2].0, Some(2)));
+    }
+}

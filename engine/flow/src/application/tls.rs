@@ -1,0 +1,133 @@
+//! The hellos of TLS.
+
+use panoptes_decoders::application::tls::{self, Ja4, Transport};
+use panoptes_sinks::flow::application::{Application, Hello, ServerHello, Tls};
+
+use super::stream::{STREAM_BYTES_MAX, Step};
+
+/// The type of a record with handshake messages, and the types of the hellos (RFC 8446 §5.1, §4).
+const HANDSHAKE: u8 = 22;
+const CLIENT_HELLO: u8 = 1;
+const SERVER_HELLO: u8 = 2;
+/// Length in bytes of the headers of a record and of a message.
+const RECORD_HEADER: usize = 5;
+const MESSAGE_HEADER: usize = 4;
+/// The longest record (RFC 5246 §6.2.3).
+const RECORD_BYTES_MAX: usize = (1 << 14) + 2048;
+/// The most records that one hello is put together from.
+const RECORDS_MAX: usize = 64;
+
+/// A hello without the headers of its records.
+struct Message {
+    bytes: [u8; STREAM_BYTES_MAX],
+    length: usize,
+}
+
+impl Message {
+    fn push(&mut self, data: &[u8]) {
+        let room = &mut self.bytes[self.length..];
+        let count = room.len().min(data.len());
+        room[..count].copy_from_slice(&data[..count]);
+        self.length += count;
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+
+    /// Its length on the wire, if that is known.
+    fn wanted(&self) -> Option<usize> {
+        let [_, high, middle, low] = *self.bytes().first_chunk()?;
+        Some(MESSAGE_HEADER + u32::from_be_bytes([0, high, middle, low]) as usize)
+    }
+}
+
+/// Whether a stream begins as records of a handshake do.
+pub(super) fn is_record(stream: &[u8]) -> bool {
+    let header = [HANDSHAKE, 3];
+    let length = stream.len().min(header.len());
+    stream[..length] == header[..length]
+}
+
+/// Takes the hello at the beginning of a stream.
+pub(super) fn read(stream: &[u8], application: &mut Application) -> Step {
+    let mut message = Message { bytes: [0; STREAM_BYTES_MAX], length: 0 };
+    let step = collect(stream, &mut message);
+    take(message.bytes(), application, step)
+}
+
+/// Puts the first message together.
+fn collect(stream: &[u8], message: &mut Message) -> Step {
+    let mut rest = stream;
+    let at = |rest: &[u8]| stream.len() - rest.len();
+    for _ in 0..RECORDS_MAX {
+        let Some((&[kind, major, minor, high, low], body)) = rest.split_first_chunk() else {
+            return Step::Wait(at(rest) + RECORD_HEADER);
+        };
+        let length = usize::from(u16::from_be_bytes([high, low]));
+        if kind != HANDSHAKE || major != 3 || minor > 4 || length > RECORD_BYTES_MAX {
+            return Step::Done;
+        }
+        let before = message.length;
+        message.push(&body[..length.min(body.len())]);
+        let wanted = message.wanted();
+        if wanted.is_some_and(|wanted| wanted <= message.length) {
+            return Step::Done;
+        }
+        if body.len() < length {
+            let end = wanted.map_or(usize::MAX, |wanted| wanted - before).min(length);
+            return Step::Wait(at(rest) + RECORD_HEADER + end.min(STREAM_BYTES_MAX));
+        }
+        rest = &body[length..];
+    }
+    Step::Done
+}
+
+/// Takes what there is of a message.
+fn take(message: &[u8], application: &mut Application, step: Step) -> Step {
+    let mut tls = match *application {
+        Application::Unknown => Tls::default(),
+        Application::Tls(tls) => tls,
+        _ => return Step::Done,
+    };
+    match message.first() {
+        None => return step,
+        Some(&CLIENT_HELLO) => match hello(message, Transport::Tcp) {
+            Some(hello) => tls.client = Some(hello),
+            None => return step,
+        },
+        Some(&SERVER_HELLO) => match tls::ServerHello::from_message(message) {
+            Some(hello) => {
+                tls.server = Some(ServerHello {
+                    version: hello.version(),
+                    cipher: hello.cipher,
+                    protocol: hello.protocol().unwrap_or_default().into(),
+                });
+            }
+            None => return step,
+        },
+        Some(_) => return Step::Done,
+    }
+    *application = Application::Tls(tls);
+    step
+}
+
+/// What a client's hello says, as far as it is there.
+pub(super) fn hello(message: &[u8], transport: Transport) -> Option<Hello> {
+    let hello = tls::ClientHello::from_message(message)?;
+    let mut list = [0; 64];
+    let mut length = 0;
+    for name in hello.protocols() {
+        let Some(room) = list.get_mut(length..=length + name.len()) else { break };
+        room[0] = name.len() as u8;
+        room[1..].copy_from_slice(name);
+        length += room.len();
+    }
+    let ja4 = Ja4::of(&hello, transport);
+    Some(Hello {
+        version: hello.version(),
+        server_name: hello.server_name().unwrap_or_default().into(),
+        protocols: list[..length].into(),
+        ja4: ja4.and_then(|ja4| ja4.as_str().as_bytes().try_into().ok()),
+    })
+}

@@ -1,0 +1,14 @@
+//! Who receives what is known of flows.
+
+use panoptes_sinks::flow::FlowRecord;
+use panoptes_sinks::flow::argus::Extra;
+use panoptes_sinks::flow::json::Resolution;
+
+/// Who receives records.
+pub trait Reports {
+    /// Takes a record. It is written at once: what is borrowed changes with the next packet.
+    fn report(&mut self, record: &FlowRecord, extra: &Extra<'_>);
+
+    /// Takes an answer of DNS, if passive DNS is on.
+    fn resolved(&mut self, _resolution: &Resolution<'_>) {}
+}

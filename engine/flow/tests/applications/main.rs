@@ -1,0 +1,8 @@
+//! Applications of flows: vectors of RFCs, recorded hellos in pieces of any order, and limits.
+
+mod passive_dns;
+mod quic;
+#[path = "../../../../decoders/tests/application/recorded.rs"]
+mod recorded;
+mod streams;
+mod wire;

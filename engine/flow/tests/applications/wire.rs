@@ -1,0 +1,135 @@
+//! Packets between two hosts, and the applications of their records.
+
+use panoptes_decoders::packet::transport::protocol;
+use panoptes_decoders::packet::{Ip, Network, Packet};
+use panoptes_flow::{ApplicationSettings, Counts, Flows, Protocol, Reports, Settings, Timeouts};
+use panoptes_sinks::flow::FlowRecord;
+use panoptes_sinks::flow::application::{Application, Quic, Tls};
+use panoptes_sinks::flow::argus::Extra;
+use panoptes_sinks::flow::json::Resolution;
+use panoptes_tables::HashKey;
+
+const PROTOCOLS: [Protocol; 5] =
+    [Protocol::Dns, Protocol::Http, Protocol::Quic, Protocol::Ssh, Protocol::Tls];
+
+/// Keeps the application of each record, and the answers of DNS and how often they came.
+#[derive(Debug, Default)]
+struct Kept(Vec<Application>, Vec<(String, u64)>);
+
+impl Reports for Kept {
+    fn report(&mut self, _: &FlowRecord, extra: &Extra<'_>) {
+        self.0.push(extra.application.copied().unwrap_or_default());
+    }
+
+    fn resolved(&mut self, resolution: &Resolution<'_>) {
+        let answer = String::from_utf8_lossy(resolution.answer).into_owned();
+        self.1.push((answer, resolution.count));
+    }
+}
+
+/// Flows, and a clock.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    flows: Flows,
+    kept: Kept,
+    now_ns: i64,
+}
+
+impl Wire {
+    pub(crate) fn new(capacity: usize) -> Self {
+        let has_passive_dns = true;
+        let mut application =
+            ApplicationSettings { has_passive_dns, ..ApplicationSettings::default() };
+        for protocol in PROTOCOLS {
+            application.protocols.add(protocol);
+        }
+        let settings = Settings {
+            capacity,
+            status_interval_ns: 5_000_000_000,
+            timeouts: Timeouts::default(),
+            has_jitter: false,
+            user_bytes: 0,
+            application,
+        };
+        let flows = Flows::new(&settings, HashKey::new(7));
+        Self { flows, kept: Kept::default(), now_ns: 1_700_000_000_000_000_000 }
+    }
+
+    fn send(&mut self, protocol: u8, is_client: bool, payload: &[u8]) {
+        self.now_ns += 1_000_000;
+        let [source, destination] = if is_client { [1, 2] } else { [2, 1] };
+        let payload_length = payload.len() as u32;
+        let ip = Ip { source, destination, protocol, payload, payload_length, ..Ip::default() };
+        let packet = Packet { network: Network::Ip(ip), ..Packet::default() };
+        self.flows.packet(&packet, self.now_ns, 34 + payload_length, &mut self.kept);
+    }
+
+    /// Sends a segment of the flow with the client's port.
+    pub(crate) fn tcp(
+        &mut self,
+        port: u16,
+        is_client: bool,
+        sequence: u32,
+        flags: u8,
+        data: &[u8],
+    ) {
+        let ports = if is_client { [port, 443] } else { [443, port] };
+        let mut bytes: Vec<u8> = ports.into_iter().flat_map(u16::to_be_bytes).collect();
+        bytes.extend(sequence.to_be_bytes());
+        bytes.extend([0, 0, 0, 0, 0x50, flags, 0xff, 0, 0, 0, 0, 0]);
+        bytes.extend(data);
+        self.send(protocol::TCP, is_client, &bytes);
+    }
+
+    pub(crate) fn udp(&mut self, is_client: bool, data: &[u8]) {
+        let ports = if is_client { [50_000, 443] } else { [443, 50_000] };
+        let words = [ports[0], ports[1], 8 + data.len() as u16, 0];
+        let header: Vec<u8> = words.into_iter().flat_map(u16::to_be_bytes).collect();
+        self.send(protocol::UDP, is_client, &[&header[..], data].concat());
+    }
+
+    /// Sends a message from the port of DNS.
+    pub(crate) fn dns(&mut self, data: &[u8]) {
+        let words = [53, 50_000, 8 + data.len() as u16, 0];
+        let header: Vec<u8> = words.into_iter().flat_map(u16::to_be_bytes).collect();
+        self.send(protocol::UDP, false, &[&header[..], data].concat());
+    }
+
+    /// The answers that were reported since the last call.
+    pub(crate) fn resolutions(&mut self) -> Vec<(String, u64)> {
+        self.flows.report_resolutions(&mut self.kept);
+        std::mem::take(&mut self.kept.1)
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        self.flows.counts()
+    }
+
+    /// The applications of all records.
+    pub(crate) fn finish(mut self) -> Vec<Application> {
+        self.flows.finish(&mut self.kept);
+        self.kept.0
+    }
+
+    /// That of the only record.
+    #[track_caller]
+    pub(crate) fn only(self) -> Application {
+        let applications = self.finish();
+        let [application] = &applications[..] else { panic!("one record: {applications:?}") };
+        *application
+    }
+
+    #[track_caller]
+    pub(crate) fn tls(self) -> Tls {
+        let application = self.only();
+        let Application::Tls(tls) = application else { panic!("no TLS: {application:?}") };
+        tls
+    }
+
+    #[track_caller]
+    pub(crate) fn quic(self) -> Quic {
+        let application = self.only();
+        let Application::Quic(quic) = application else { panic!("no QUIC: {application:?}") };
+        quic
+    }
+}

@@ -1,0 +1,80 @@
+//! What the user wants to know of applications.
+
+use panoptes_flow::{DNS_SERVERS_MAX, DnsServers, Protocol};
+use panoptes_sinks::flow::SEQUENCE_PACKETS_MAX;
+
+use super::request::{Request, Target};
+use super::values::{mistake, number};
+use crate::exit::Failure;
+
+/// The names of protocols.
+const PROTOCOLS: [(&str, Protocol); 5] = [
+    ("dns", Protocol::Dns),
+    ("http", Protocol::Http),
+    ("quic", Protocol::Quic),
+    ("ssh", Protocol::Ssh),
+    ("tls", Protocol::Tls),
+];
+/// Bytes of a packet: those of Ethernet without jumbo frames, and the headers of a tunnel.
+const SNAP_LENGTH: u32 = 2048;
+
+/// The options.
+pub(super) const OPTIONS: [&str; 4] =
+    ["--application", "--dns-servers", "--passive-dns", "--sequence"];
+
+/// Takes one of the options and its value.
+pub(super) fn set(request: &mut Request, option: &str, value: &str) -> Result<(), Failure> {
+    match option {
+        "--application" => set_protocols(request, option, value),
+        "--dns-servers" => set_dns_servers(request, option, value),
+        "--passive-dns" => {
+            request.application.has_passive_dns = true;
+            request.passive_dns = Some(match value {
+                "" => return Err(mistake(format!("{option} needs a file"))),
+                "-" => Target::StandardOutput,
+                file => Target::File(file.into()),
+            });
+            set_protocols(request, option, "dns")
+        }
+        _ => {
+            let packets = number(option, value, 1, SEQUENCE_PACKETS_MAX as u64)?;
+            request.application.sequence_packets = packets as usize;
+            Ok(())
+        }
+    }
+}
+
+/// `--dns-servers`: addresses, separated by commas.
+fn set_dns_servers(request: &mut Request, option: &str, value: &str) -> Result<(), Failure> {
+    request.application.dns_servers = DnsServers::default();
+    for word in value.split(',') {
+        let message = || format!("{option} needs addresses, not `{word}`");
+        let address = word.parse().map_err(|_| mistake(message()))?;
+        if !request.application.dns_servers.add(address) {
+            return Err(mistake(format!(
+                "{option}: there are more than {DNS_SERVERS_MAX} servers"
+            )));
+        }
+    }
+    set_protocols(request, option, "dns")
+}
+
+/// `--application`: names of protocols, separated by commas.
+fn set_protocols(request: &mut Request, option: &str, value: &str) -> Result<(), Failure> {
+    for word in value.split(',') {
+        let mut is_known = false;
+        for (name, protocol) in PROTOCOLS {
+            if word == name || word == "all" {
+                request.application.protocols.add(protocol);
+                is_known = true;
+            }
+        }
+        if !is_known {
+            let message =
+                format!("{option} needs `all` or some of dns,http,quic,ssh,tls, not `{word}`");
+            return Err(mistake(message));
+        }
+    }
+    request.need_data(SNAP_LENGTH);
+    Ok(())
+}
