@@ -13,10 +13,12 @@
 //! Records of [`Version::Five`] have nanoseconds, and no other facts. Clients 3 do not read them.
 //! Their facts are those of the same files of argus 5.0.3.
 
+mod labels;
 mod management;
 mod parts;
 mod words;
 
+pub use labels::{LABELS_BYTES_MAX, Labels};
 pub use management::{Interim, Management};
 pub(super) use parts::error_group;
 
@@ -26,7 +28,7 @@ use words::Words;
 /// The largest record in bytes: its length is 16 bits that count words.
 pub const RECORD_BYTES_MAX: usize = 4 * 0xffff;
 /// The most bytes of a record without user data.
-pub const PLAIN_BYTES_MAX: usize = 768;
+pub const PLAIN_BYTES_MAX: usize = 768 + LABELS_BYTES_MAX + 4;
 /// The most bytes of user data of each end. Two of them and the rest fit into a record.
 pub const USER_BYTES_MAX: usize = 0xffff;
 
@@ -92,6 +94,8 @@ pub struct Extra<'a> {
     pub user: [&'a [u8]; 2],
     /// Set if the flow was exported as NetFlow, IPFIX or sFlow.
     pub exporter: Option<Exporter>,
+    /// What others say of the flow.
+    pub labels: Labels<'a>,
 }
 
 /// Who has exported a flow, and what only exporters tell.

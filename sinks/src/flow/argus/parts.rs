@@ -1,7 +1,7 @@
 //! The parts of a flow record, in the order in which argus 3 writes them.
 
 use super::words::Words;
-use super::{Exporter, Extra, Options, SourceId, USER_BYTES_MAX, Version};
+use super::{Exporter, Extra, Labels, Options, SourceId, USER_BYTES_MAX, Version};
 use crate::flow::record::{
     Detail, FlowKey, FlowRecord, Icmp, Interval, Jitter, Kind, Rtp, Side, Tcp, TcpSide, status,
 };
@@ -23,6 +23,7 @@ mod code {
     pub(super) const JITTER: u8 = 0x46;
     pub(super) const IP_ATTRIBUTES: u8 = 0x48;
     pub(super) const DATA: u8 = 0x50;
+    pub(super) const LABEL: u8 = 0x66;
 }
 
 pub(super) fn write(
@@ -65,6 +66,9 @@ pub(super) fn write(
     words.bytes(&[code::ENCAPSULATION, 0, 0, 3]);
     words.number(record.source.encapsulation);
     words.number(record.destination.encapsulation);
+    if !extra.labels.is_empty() {
+        labels(words, &extra.labels);
+    }
 }
 
 /// Who writes the record, and the number of the flow.
@@ -490,5 +494,19 @@ fn autonomous_systems(words: &mut Words<'_>, exporter: &Exporter) {
     let at = words.begin(code::AUTONOMOUS_SYSTEMS, 0, 0);
     words.number(exporter.source_as);
     words.number(exporter.destination_as);
+    words.end(at);
+}
+
+/// The labels with colons between them. Clients split the text there.
+fn labels(words: &mut Words<'_>, labels: &Labels<'_>) {
+    let at = words.begin(code::LABEL, 0, 0);
+    for (index, label) in labels.iter().enumerate() {
+        if index > 0 {
+            words.bytes(b":");
+        }
+        for byte in label.bytes() {
+            words.bytes(&[if byte == b':' || byte.is_ascii_control() { b'_' } else { byte }]);
+        }
+    }
     words.end(at);
 }

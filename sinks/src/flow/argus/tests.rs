@@ -351,3 +351,15 @@ fn later_records_have_their_cause() {
         assert_eq!(written(&options(), &record, &Extra::default())[..2], [0x13, expected]);
     }
 }
+
+#[test]
+fn labels_are_one_text() {
+    // `ra -s label` 3.0.8.2 and 5.0.2 were seen to print this part.
+    let mut labels = Labels::default();
+    assert!(labels.add("saddr=dmz") && labels.add("comm=a:b\n"));
+    let extra = Extra { labels, ..Extra::default() };
+    let bytes = written(&options(), &FlowRecord::default(), &extra);
+    let mut expected = words("66000006");
+    expected.extend(b"saddr=dmz:comm=a_b_\0");
+    assert!(bytes.ends_with(&expected), "{bytes:02x?}");
+}

@@ -11,7 +11,7 @@ mod words;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::argus::{Extra, Options, SourceId};
+use super::argus::{Extra, LABELS_BYTES_MAX, Labels, Options, SourceId};
 use super::community_id::{self, COMMUNITY_ID_BYTES};
 use super::record::{Address, FlowKey, FlowRecord, Kind};
 use crate::json::address::MacAddress;
@@ -19,11 +19,11 @@ use crate::json::text::Text;
 use crate::json::time::Timestamp;
 use crate::json::{Full, JsonWriter, Limits};
 
-/// Bytes that are always enough for a record without user data.
-pub const PLAIN_LINE_BYTES_MAX: usize = 4096;
+/// Bytes that are always enough for a record without user data. A byte of a label may need six.
+pub const PLAIN_LINE_BYTES_MAX: usize = 4096 + 6 * LABELS_BYTES_MAX + 64;
 
-/// More than any text has: the longest is a community id.
-const TEXT_BYTES_MAX: usize = 2 * COMMUNITY_ID_BYTES;
+/// The longest text is a label.
+const TEXT_BYTES_MAX: usize = LABELS_BYTES_MAX;
 
 /// How records are written.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -53,7 +53,7 @@ impl Lines {
             if self.options.hardware {
                 hardware(out, record)?;
             }
-            Ok(())
+            labels(out, &extra.labels)
         })
     }
 
@@ -193,6 +193,15 @@ fn hardware(out: &mut JsonWriter<'_>, record: &FlowRecord) -> Result<(), Full> {
         return Ok(());
     }
     out.integer(",\"ethernet_type\":", record.ethertype.into())
+}
+
+/// What others say of the flow.
+fn labels(out: &mut JsonWriter<'_>, labels: &Labels<'_>) -> Result<(), Full> {
+    if labels.is_empty() {
+        return Ok(());
+    }
+    out.raw(b",\"labels\":")?;
+    out.list(labels.iter(), |out, label| out.text(",", &label.as_bytes().into()))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::*;
-use crate::flow::argus::{Interim, Management};
+use crate::flow::argus::{Interim, Labels, Management};
 use crate::flow::record::{
     Arp, Cause, Detail, Esp, Icmp, Interval, Intervals, Jitter, Rtp, RtpSide, Side, Tcp, TcpSide,
     TcpState, status, tcp_status,
@@ -291,7 +291,10 @@ fn the_documentation_has_every_key_and_no_other() {
     let interval = Interval { count: 2, min: 1, max: 4, sum: 5.0, square_sum: 17.0 };
     let intervals = Intervals { active: interval, idle: interval, last_ns: 0 };
     let jitter = Jitter { source: intervals, destination: intervals };
-    let extra = Extra { jitter: Some(&jitter), user: [b"GET /\xff", b"\0"], ..Extra::default() };
+    let mut labels = Labels::default();
+    assert!(labels.add("saddr=dmz") && labels.add("comm=a:\"\u{1}"));
+    let user: [&[u8]; 2] = [b"GET /\xff", b"\0"];
+    let extra = Extra { jitter: Some(&jitter), user, labels, exporter: None };
     let mut keys = BTreeSet::new();
     let mut add = |line: &str| {
         let value: Value = serde_json::from_str(line).expect("JSON");
@@ -316,6 +319,8 @@ fn the_documentation_has_every_key_and_no_other() {
             r#""deviation_us":1.5,"max_us":4}"#
         );
         assert!(line.contains(jitter), "{line}");
+        let labels = r#","labels":["saddr=dmz","comm=a:\"\u0001"]}"#;
+        assert!(line.trim_end().ends_with(labels), "{line}");
         add(&line);
     }
     for cause in [Cause::Start, Cause::Status, Cause::Stop] {
