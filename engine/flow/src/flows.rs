@@ -9,6 +9,7 @@ use panoptes_tables::{HashIndex, HashKey, room};
 use crate::flow::{Arrival, Effect, Flow, is_error, message_of};
 use crate::identity;
 use crate::queues::{Place, Places, Queues, Waits};
+use crate::user::{ControlPorts, UserData};
 
 /// How often the queues are looked at, in nanoseconds of the packets' time.
 const TICK_NS: i64 = 200_000_000;
@@ -42,7 +43,7 @@ impl Default for Timeouts {
 }
 
 /// What a table of flows is made with.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Settings {
     /// The number of flows that are tracked at once.
     pub capacity: usize,
@@ -53,6 +54,8 @@ pub struct Settings {
     pub has_jitter: bool,
     /// Bytes of data that are kept of each end.
     pub user_bytes: usize,
+    /// The flows that keep all of their data.
+    pub control: Option<ControlPorts>,
 }
 
 /// Who receives records.
@@ -71,6 +74,8 @@ pub struct Counts {
     pub records: u64,
     /// Flows that were removed because the table was full.
     pub evicted: u64,
+    /// Bytes of control-plane flows that no record has, as there was no room.
+    pub lost_user_bytes: u64,
     /// Packets without a flow: their link layer could not be read, or there was no room.
     pub unaccounted: u64,
     /// Flows that are tracked now.
@@ -99,9 +104,7 @@ pub struct Flows {
     free: Vec<u32>,
     queues: Queues,
     jitter: Vec<Jitter>,
-    /// The data of both ends of each flow, and its length.
-    user: Box<[u8]>,
-    user_lengths: Box<[[u32; 2]]>,
+    user: UserData,
     counts: Counts,
     /// The latest time of a packet, in nanoseconds since 1970.
     now_ns: i64,
@@ -115,7 +118,6 @@ impl Flows {
     pub fn new(settings: &Settings, key: HashKey) -> Self {
         let capacity = settings.capacity.clamp(1, (1 << 26) - 2);
         let settings = Settings { capacity, ..*settings };
-        let user = if settings.user_bytes > 0 { capacity } else { 0 };
         Self {
             settings,
             key: key.derive("flows"),
@@ -124,8 +126,7 @@ impl Flows {
             free: room::list(capacity),
             queues: Queues::new(),
             jitter: room::list(if settings.has_jitter { capacity } else { 0 }),
-            user: room::copies(0, user * 2 * settings.user_bytes),
-            user_lengths: room::copies([0; 2], user),
+            user: UserData::new(capacity, settings.user_bytes, settings.control.as_ref()),
             counts: Counts::default(),
             now_ns: i64::MIN,
             next_tick_ns: i64::MIN,
@@ -135,7 +136,8 @@ impl Flows {
 
     pub fn counts(&self) -> Counts {
         let tracked = self.slots.0.len() - self.free.len();
-        Counts { tracked: tracked as u64, ..self.counts }
+        let lost_user_bytes = self.user.lost_bytes();
+        Counts { tracked: tracked as u64, lost_user_bytes, ..self.counts }
     }
 
     /// The number of the last flow that was reported.
@@ -276,9 +278,7 @@ impl Flows {
                 (intervals.active, intervals.idle) = (Interval::default(), Interval::default());
             }
         }
-        if let Some(lengths) = self.user_lengths.get_mut(flow as usize) {
-            *lengths = [0; 2];
-        }
+        self.user.clear(flow);
     }
 
     fn renew_if_written(&mut self, flow: u32, reports: &mut impl Reports) {
@@ -320,9 +320,7 @@ impl Flows {
         if let Some(jitter) = self.jitter.get_mut(flow as usize) {
             *jitter = Jitter::default();
         }
-        if let Some(lengths) = self.user_lengths.get_mut(flow as usize) {
-            *lengths = [0; 2];
-        }
+        self.user.begin(flow, &key);
         self.queues.add(&mut self.slots, flow, Waits::Status, self.now_ns);
     }
 
@@ -427,16 +425,8 @@ impl Flows {
             let limit_ns = self.settings.status_interval_ns.saturating_mul(2);
             add_time(intervals, effect.is_active, now_ns, limit_ns);
         }
-        if let Some(lengths) = self.user_lengths.get_mut(flow as usize) {
-            let size = self.settings.user_bytes;
-            let end = usize::from(direction == Direction::FromDestination);
-            let begin = (flow as usize * 2 + end) * size;
-            let known = lengths[end] as usize;
-            let room = &mut self.user[begin + known..begin + size];
-            let count = room.len().min(effect.data.len());
-            room[..count].copy_from_slice(&effect.data[..count]);
-            lengths[end] += count as u32;
-        }
+        let end = usize::from(direction == Direction::FromDestination);
+        self.user.add(flow, end, effect.data);
     }
 
     /// Reports the flows whose status interval has passed.
@@ -478,6 +468,7 @@ impl Flows {
         let slot = &mut self.slots.0[flow as usize];
         slot.number = slot.number.wrapping_add(1);
         let hash = slot.hash;
+        self.user.clear(flow);
         self.index.remove(hash, flow);
         self.free.push(flow);
     }
@@ -521,12 +512,7 @@ impl Flows {
         }
         slot.is_written = true;
         self.counts.records += 1;
-        let size = self.settings.user_bytes;
-        let user = [0, 1].map(|end| {
-            let length = self.user_lengths.get(flow as usize).map_or(0, |lengths| lengths[end]);
-            let begin = (flow as usize * 2 + end) * size;
-            self.user.get(begin..begin + length as usize).unwrap_or_default()
-        });
+        let user = self.user.of(flow);
         let extra = Extra { jitter: self.jitter.get(flow as usize), user, ..Extra::default() };
         reports.report(&self.slots.0[flow as usize].record, &extra);
     }

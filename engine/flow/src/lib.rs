@@ -26,5 +26,7 @@ mod rtp;
 mod tcp;
 #[cfg(test)]
 mod tests;
+mod user;
 
 pub use flows::{Counts, Flows, Reports, Settings, Timeouts};
+pub use user::ControlPorts;

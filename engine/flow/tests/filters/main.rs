@@ -53,6 +53,7 @@ impl Records {
             timeouts: Timeouts::default(),
             has_jitter: true,
             user_bytes: 0,
+            ..Settings::default()
         };
         let mut flows = Flows::new(&settings, HashKey::new(1));
         let pcap = capture.pcap(Clock::Microseconds);

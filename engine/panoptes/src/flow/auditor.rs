@@ -60,6 +60,7 @@ impl Auditor {
             timeouts: request.timeouts,
             has_jitter: request.has_jitter,
             user_bytes: request.user_bytes,
+            control: request.control(),
         };
         let ids = request.streams.iter().map(|stream| stream.source_id);
         let no_stream = request.streams.is_empty().then_some(None);
@@ -180,6 +181,7 @@ impl Auditor {
             flows: sum.flows + one.flows,
             records: sum.records + one.records,
             evicted: sum.evicted + one.evicted,
+            lost_user_bytes: sum.lost_user_bytes + one.lost_user_bytes,
             unaccounted: sum.unaccounted + one.unaccounted,
             tracked: sum.tracked + one.tracked,
         })

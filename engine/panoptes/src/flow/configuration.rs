@@ -6,9 +6,9 @@
 
 use std::path::Path;
 
-use super::devices;
 use super::request::Request;
 use super::values::{mistake, number, source_id};
+use super::{control, devices};
 use crate::config::LogLevel;
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
@@ -32,7 +32,6 @@ const WITHOUT_EFFECT: &[(&str, &[&str])] = &[
     ("MIN_SSF", &["", "0"]),
     ("MAX_SSF", &["", "0"]),
     ("COLLECTOR", &["no", ""]),
-    ("CAPTURE_FULL_CONTROL_DATA", &["no"]),
     ("SELF_SYNCHRONIZE", &["no", "yes"]),
     ("EVENT_DATA", &[""]),
     ("JITTER_HISTOGRAM", &["no"]),
@@ -163,6 +162,12 @@ fn set(
         "FLOW_STATUS_INTERVAL" => request.set_interval(what, text)?,
         "MAR_STATUS_INTERVAL" => request.set_management(what, text)?,
         "CAPTURE_DATA_LEN" => request.set_user_bytes(what, text)?,
+        "CAPTURE_FULL_CONTROL_DATA" => {
+            if value.is_yes(name)? {
+                request.keep_control();
+            }
+        }
+        "CONTROLPLANE_PROTO" => request.control_ports = Some(control::ports(what, text)?),
         "GENERATE_JITTER_DATA" => request.has_jitter = value.is_yes(name)?,
         "GENERATE_MAC_DATA" => request.records.hardware = value.is_yes(name)?,
         "GENERATE_APPBYTE_METRIC" => request.records.application_bytes = value.is_yes(name)?,

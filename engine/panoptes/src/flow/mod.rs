@@ -9,6 +9,7 @@
 mod auditor;
 mod captures;
 mod configuration;
+mod control;
 mod devices;
 mod feed;
 mod filter;
@@ -153,6 +154,7 @@ fn report_losses(skipped: Skipped, counts: Counts, messages: &Messages) {
             "{count} of {all} packets are in no record: no known link layer, or no room"
         ));
     }
+    warn(counts.lost_user_bytes, "bytes of control-plane protocols had no room");
     if counts.evicted > 0 {
         let count = counts.evicted;
         messages.warning(format_args!(

@@ -44,6 +44,7 @@ Output:
 
 Records:
   -A          Add the bytes behind the transport header
+  -C          Add all data of protocols that control the network; takes whole packets
   -J          Add the times between packets
   -m          Add hardware addresses
   -R          Add what response times derive from; records always have it
@@ -62,7 +63,6 @@ Process:
   -h          Print this help
 
 SIGHUP, SIGINT and SIGTERM end the program; it writes all active flows first.
-Not built yet: -C.
 
 Exit codes: 0 done, 2 wrong command line, 65 a capture is damaged, 66 a source can't be opened, 74
 output failed, 77 permission denied, 78 the configuration is wrong.
@@ -181,7 +181,7 @@ fn read_letters<'a>(
         match letter {
             b'A' => request.records.application_bytes = true,
             b'b' => request.prints_filter = true,
-            b'C' => return Err(Failure::not_built("-C of argus")),
+            b'C' => request.keep_control(),
             b'd' => request.is_daemon = !request.is_daemon,
             b'f' => request.follows = true,
             b'J' => request.has_jitter = true,

@@ -97,7 +97,7 @@ impl Outputs {
         clients: Option<Clients<RecordFilter>>,
         messages: &Messages,
     ) -> Result<Self, Failure> {
-        let mut forms = Forms::new(request.user_bytes, management);
+        let mut forms = Forms::new(request.user_bytes_max(), management);
         let all = request.outputs.iter().map(|output| open(output, &mut forms));
         let all = all.collect::<Result<Vec<_>, _>>()?;
         let trouble = Trouble {

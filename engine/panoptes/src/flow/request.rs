@@ -3,10 +3,11 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use panoptes_flow::Timeouts;
+use panoptes_flow::{ControlPorts, Timeouts};
 use panoptes_sinks::flow::argus::Options;
 use panoptes_sinks::flow::output::{Access, PORT};
 
+use super::control;
 use super::devices::Stream;
 use super::values::{address, mistake, number};
 use crate::exit::Failure;
@@ -43,6 +44,9 @@ pub(super) struct Request {
     pub(super) records: Options,
     pub(super) has_jitter: bool,
     pub(super) user_bytes: usize,
+    /// All data of these protocols is kept: `-C`, and the ports that a variable names.
+    pub(super) keeps_control: bool,
+    pub(super) control_ports: Option<ControlPorts>,
     pub(super) capacity: usize,
     pub(super) timeouts: Timeouts,
     /// Tunnels that a UDP port suggests are opened.
@@ -88,6 +92,8 @@ impl Default for Request {
             records: Options::default(),
             has_jitter: false,
             user_bytes: 0,
+            keeps_control: false,
+            control_ports: None,
             capacity: CAPACITY,
             timeouts: Timeouts::default(),
             discovers_tunnels: false,
@@ -180,6 +186,23 @@ impl Request {
     /// Whether captures are read, and no interfaces.
     pub(super) fn reads_captures(&self) -> bool {
         !(self.captures.is_empty() && self.folders.is_empty() && self.cisco.is_empty())
+    }
+
+    /// `-C`: all data of protocols that control the network, for which packets must be whole.
+    pub(super) const fn keep_control(&mut self) {
+        self.keeps_control = true;
+        self.snap_length = SNAP_LENGTH_MAX as u32;
+    }
+
+    /// The ports whose flows keep all of their data.
+    pub(super) fn control(&self) -> Option<ControlPorts> {
+        let ports = || self.control_ports.or_else(|| control::ports("-C", control::DEFAULT).ok());
+        self.keeps_control.then(ports).flatten()
+    }
+
+    /// The most bytes of data of each end that a record has.
+    pub(super) const fn user_bytes_max(&self) -> usize {
+        if self.keeps_control { USER_BYTES_MAX as usize } else { self.user_bytes }
     }
 
     /// `-U`: bytes of data, for which packets must be long enough.

@@ -31,6 +31,7 @@ const TESTS: &[(&str, &str)] = &[
     ("-b", "captures::option_b_prints_the_program_of_the_filter"),
     ("-B", "clients::option_b_upper_limits_where_clients_connect"),
     ("-c", "process::option_c_makes_a_folder_the_root"),
+    ("-C", "records::option_c_upper_adds_all_data_of_the_control_plane"),
     ("-d", "process::option_d_runs_in_the_background"),
     ("-D", "process::option_d_upper_and_signals_change_the_debug_level"),
     ("-e", "records::option_e_identifies_the_sensor"),

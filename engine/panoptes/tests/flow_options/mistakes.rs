@@ -34,7 +34,6 @@ const MISTAKES: &[(&[&str], &str)] = &[
     (&["-u", "no-such-user", "-r", "PCAP", "-w", "OUT"], "no user has the name"),
     (&["-g", "no-such-group", "-r", "PCAP", "-w", "OUT"], "no group has the name"),
     (&["-d", "-w", "-"], "a daemon has no standard output"),
-    (&["-C", "-r", "PCAP", "-w", "OUT"], "-C of argus is not built yet"),
 ];
 
 /// Runs Panoptes with arguments that have a mistake; the exit code and the message.

@@ -3,10 +3,10 @@
 use std::sync::OnceLock;
 use std::thread;
 
-use panoptes_traffic::{BEGIN_NS, Between, Capture, Row, Tcp};
+use panoptes_traffic::{BEGIN_NS, Between, Capture, Exchange, Row, Tcp};
 
-use crate::programs::{Folder, argus};
-use crate::stream::{management, plain, same, same_but};
+use crate::programs::{Folder, Sensor, argus, bytes, run};
+use crate::stream::{management, plain, records, same, same_but};
 
 /// What `with_and_without` compares with: our records without any option.
 fn without() -> &'static [Row] {
@@ -56,6 +56,65 @@ fn option_z_upper_adds_sizes_of_packets() {
 #[test]
 fn option_u_upper_adds_data() {
     with_and_without(&["-U", "32"], &["suser", "duser"]);
+}
+
+#[test]
+fn option_c_upper_adds_all_data_of_the_control_plane() {
+    let folder = Folder::new();
+    let exchange = |bytes| Exchange { pause_ns: 1_000_000, bytes };
+    let tcp = |port| Tcp {
+        exchanges: vec![exchange([900, 5000]), exchange([40, 7000])],
+        ..Tcp::new(Between::v4(1, [40_000, port]), BEGIN_NS)
+    };
+    let capture = Capture::of(&tcp(6633)).with(&tcp(80));
+    let capture = folder.capture("control.pcap", &capture);
+    let data = |options: &[&str]| {
+        let files = folder.both(&[&["-S", "3600", "-r", &capture], options].concat(), &[]);
+        files.map(|file| user_data(&bytes(&file)))
+    };
+    // Argus knows this protocol only.
+    let [theirs, own] = data(&["-C"]);
+    assert_eq!(own, theirs);
+    let lengths = own.iter().map(|data| data.each_ref().map(Vec::len)).collect::<Vec<_>>();
+    assert_eq!(lengths, [[940, 12_000], [0, 0]]);
+    let [theirs, own] = data(&["-C", "-U", "16"]);
+    assert_eq!(own, theirs);
+    assert_eq!(own[1].each_ref().map(Vec::len), [16, 16]);
+    // A variable of argus 5 names the protocols.
+    let text = b"ARGUS_CAPTURE_FULL_CONTROL_DATA=yes\nARGUS_CONTROLPLANE_PROTO=\"tcp:80\"\n";
+    let configuration = folder.write("argus.conf", text);
+    for (filter, length) in [("port 80", 12_000), ("port 6633", 0)] {
+        let file = folder.path(filter);
+        let options = ["-F", &configuration, "-S", "3600", "-r", &capture, "-w"];
+        run(Sensor::Panoptes.configured().args(options).arg(&file).args(["-", filter]));
+        let [data] = &user_data(&bytes(&file))[..] else { panic!("one flow") };
+        assert_eq!(data[1].len(), length, "{filter}");
+    }
+}
+
+/// The data of both ends in each flow record.
+fn user_data(bytes: &[u8]) -> Vec<[Vec<u8>; 2]> {
+    let flows = records(bytes).filter(|record| record[0] == 0x13);
+    let mut all: Vec<_> = flows.map(|record| [0x90, 0xa0].map(|end| data(record, end))).collect();
+    all.sort_by_key(|data| std::cmp::Reverse(data[1].len()));
+    all
+}
+
+/// The data in the part of one end.
+fn data(record: &[u8], end: u8) -> Vec<u8> {
+    let half = |part: &[u8], at: usize| usize::from(u16::from_be_bytes([part[at], part[at + 1]]));
+    let mut rest = &record[4..];
+    while let [kind, subtype, _, words, ..] = *rest {
+        let length = match (kind, subtype) {
+            (0x50, _) => half(rest, 2),
+            _ => words.into(),
+        };
+        if (kind, subtype) == (0x50, end) {
+            return rest[8..8 + half(rest, 6)].to_vec();
+        }
+        rest = &rest[4 * length.max(1)..];
+    }
+    Vec::new()
 }
 
 #[test]
