@@ -83,6 +83,7 @@ impl Records {
             application_bytes: true,
             hardware: true,
             packet_sizes: true,
+            ..Options::default()
         };
         for (record, jitter) in &self.0 {
             let mut out = [0; PLAIN_BYTES_MAX];

@@ -138,7 +138,9 @@ fn set(
             let id = format!("\"{}\"", &text[..end.unwrap_or(0)]);
             request.records.source_id = source_id(what, &id)?;
         }
-        "MONITOR_ID" => request.records.source_id = source_id(what, text)?,
+        "MONITOR_ID" => request.set_source_id(what, text)?,
+        // argus 5: a name stands for `yes`.
+        "MONITOR_ID_INCLUDE_INF" => request.names_interfaces = !text.eq_ignore_ascii_case("no"),
         "ACCESS_PORT" => request.set_port(what, text)?,
         "BIND_IP" => request.add_bind(what, text)?,
         "INTERFACE" => {

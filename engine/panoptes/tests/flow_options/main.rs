@@ -35,6 +35,7 @@ const TESTS: &[(&str, &str)] = &[
     ("-d", "process::option_d_runs_in_the_background"),
     ("-D", "process::option_d_upper_and_signals_change_the_debug_level"),
     ("-e", "records::option_e_identifies_the_sensor"),
+    ("-e, 16 bytes", "records::option_e_has_room_for_16_bytes"),
     ("-f", "captures::option_f_waits_for_more"),
     ("-F", "process::option_f_upper_reads_a_configuration"),
     ("-g", "process::option_g_changes_the_group"),

@@ -161,6 +161,37 @@ fn option_e_identifies_the_sensor() {
 }
 
 #[test]
+fn option_e_has_room_for_16_bytes() {
+    let folder = Folder::new();
+    let capture = folder.capture("plain.pcap", &plain());
+    let uuid = "00112233-4455-6677-8899-aabbccddeef0";
+    for (number, id, expected) in [
+        // The places of the bytes are those of argus 5.0.2: type, id, interface, number.
+        (0, &format!("{uuid}/en0")[..], "01133207 00112233 44556677 8899aabb ccddeef0 656e3000"),
+        (1, "2001:db8::1", "01030206 20010db8 00000000 00000000 00000001"),
+    ] {
+        let path = |name: &str| folder.path(&format!("{name}.{number}"));
+        let [three, five, lines] = ["three", "five", "lines"].map(path);
+        let mut command = Sensor::Panoptes.with(&["-e", id, "-r", &capture, "-w"]);
+        command.arg(&three).arg("-w").arg(format!("argus5:{}", five.display()));
+        run(command.arg("-w").arg(format!("json:{}", lines.display())));
+        let five = bytes(&five);
+        let first = records(&five).find(|record| record[0] == 0x15).expect("a flow");
+        let words = expected.split(' ').map(|word| u32::from_str_radix(word, 16).expect("digits"));
+        let expected: Vec<u8> = words.flat_map(u32::to_be_bytes).collect();
+        assert!(first[4..].starts_with(&expected), "{id}: {first:02x?}");
+        // Argus 3 has four bytes: the exclusive or of all words.
+        let rows = argus().ra_fields(&three, &["srcid"]).expect("records");
+        let folded = ["15", "536939961"][number];
+        assert!(rows.iter().all(|row| row.text("srcid") == folded), "{rows:?}");
+        assert!(management(&three).iter().all(|one| one.id.0 == 0x0040_0000), "{id}");
+        let id = format!("\"source_id\":\"{}\"", id.trim_end_matches("/en0"));
+        let lines = std::fs::read_to_string(&lines).expect("text");
+        assert!(lines.lines().all(|line| line.contains(&id)), "{lines}");
+    }
+}
+
+#[test]
 fn option_s_upper_reports_flows_at_intervals() {
     let folder = Folder::new();
     let tcp = Tcp { keep_alive: 2, ..Tcp::new(Between::v4(1, [40_000, 443]), BEGIN_NS) };

@@ -37,7 +37,7 @@ pub(super) fn write(
         Some(Exporter { address: address @ 1.., .. }) => SourceId::Address(address),
         _ => options.source_id,
     };
-    transport(words, source_id, record.sequence);
+    transport(words, source_id, options.interface, record.sequence);
     flow(words, &record.key);
     time(words, record);
     meter(words, record, options.application_bytes);
@@ -72,16 +72,28 @@ pub(super) fn write(
 }
 
 /// Who writes the record, and the number of the flow.
-fn transport(words: &mut Words<'_>, source_id: SourceId, sequence: u32) {
-    let (kind, id) = source_id.code();
-    if source_id == SourceId::None && words.version() == Version::Five {
+fn transport(words: &mut Words<'_>, source_id: SourceId, interface: [u8; 4], sequence: u32) {
+    if words.version() == Version::Five {
+        let (kind, id, length) = source_id.code_5();
+        let has_interface = source_id != SourceId::None && interface != [0; 4];
         // Without a kind, there is no id.
-        words.bytes(&[code::TRANSPORT, 0x02, 0, 2]);
+        let subtype = if source_id == SourceId::None { 0x02 } else { 0x03 };
+        let interface_bit = if has_interface { 0x10 } else { 0 };
+        let at = words.begin(code::TRANSPORT, subtype | interface_bit, kind | interface_bit);
+        if source_id != SourceId::None {
+            words.bytes(&id[..length]);
+        }
+        if has_interface {
+            words.bytes(&interface);
+        }
+        words.number(sequence);
+        words.end(at);
     } else {
+        let (kind, id) = source_id.code();
         words.bytes(&[code::TRANSPORT, 0x03, kind, 3]);
         words.bytes(&id);
+        words.number(sequence);
     }
-    words.number(sequence);
 }
 
 /// What identifies the flow.

@@ -83,6 +83,16 @@ fn write_source_id(out: &mut JsonWriter<'_>, id: SourceId) -> Result<(), Full> {
         SourceId::None => Ok(()),
         SourceId::Number(number) => out.number(KEY, number.into()),
         SourceId::Address(address) => out.ip_address(KEY, Ipv4Addr::from_bits(address).into()),
+        SourceId::Address6(id) => out.ip_address(KEY, Ipv6Addr::from(id).into()),
+        SourceId::Uuid(id) => {
+            let mut text = [b'-'; 36];
+            let places = (0..36).filter(|place| ![8, 13, 18, 23].contains(place));
+            let digits = id.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
+            for (place, digit) in places.zip(digits) {
+                text[place] = b"0123456789abcdef"[usize::from(digit)];
+            }
+            out.text(KEY, &Text::new(&text))
+        }
         SourceId::Text(text) => {
             let length = text.iter().position(|byte| *byte == 0).unwrap_or(text.len());
             out.text(KEY, &Text::new(&text[..length]))

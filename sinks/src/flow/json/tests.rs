@@ -286,6 +286,7 @@ fn the_documentation_has_every_key_and_no_other() {
         application_bytes: true,
         hardware: true,
         packet_sizes: true,
+        ..Options::default()
     };
     let lines = Lines { options, community_id_seed: Some(0) };
     let interval = Interval { count: 2, min: 1, max: 4, sum: 5.0, square_sum: 17.0 };
@@ -351,6 +352,19 @@ fn what_is_open_when_the_sensor_ends_has_a_state() {
         ..FlowRecord::default()
     };
     assert_eq!(super::words::state(&udp), "REQ");
+}
+
+#[test]
+fn ids_of_16_bytes_are_texts() {
+    let bytes = 0x0011_2233_4455_6677_8899_aabb_ccdd_eeff_u128.to_be_bytes();
+    for (source_id, expected) in [
+        (SourceId::Uuid(bytes), "00112233-4455-6677-8899-aabbccddeeff"),
+        (SourceId::Address6(bytes), "11:2233:4455:6677:8899:aabb:ccdd:eeff"),
+    ] {
+        let options = Options { source_id, ..Options::default() };
+        let line = written(&Lines { options, ..Lines::default() }, &tcp(), &Extra::default());
+        assert!(line.contains(&format!("\"source_id\":\"{expected}\",")), "{line}");
+    }
 }
 
 #[test]
