@@ -3,11 +3,13 @@
 use panoptes_decoders::packet::transport::{Icmp as Message, protocol};
 use panoptes_decoders::packet::{Ip, Network, Packet};
 use panoptes_sinks::flow::argus::Extra;
-use panoptes_sinks::flow::{Cause, Direction, FlowKey, FlowRecord, Interval, Intervals, Jitter};
+use panoptes_sinks::flow::{
+    Cause, Direction, FlowKey, FlowRecord, Interval, Intervals, Jitter, Kind,
+};
 use panoptes_tables::{HashIndex, HashKey, room};
 
 use crate::flow::{Arrival, Effect, Flow, is_error, message_of};
-use crate::identity;
+use crate::identity::{self, Identity};
 use crate::queues::{Place, Places, Queues, Waits};
 use crate::user::{ControlPorts, UserData};
 
@@ -56,6 +58,9 @@ pub struct Settings {
     pub user_bytes: usize,
     /// The flows that keep all of their data.
     pub control: Option<ControlPorts>,
+    pub identity: Identity,
+    /// The packets of each direction are a flow of their own; those of ARP are not.
+    pub is_unidirectional: bool,
 }
 
 /// Who receives records.
@@ -159,7 +164,7 @@ impl Flows {
         self.counts.bytes += u64::from(wire_length);
         self.now_ns = self.now_ns.max(time_ns);
         let arrival = Arrival { time_ns, bytes: wire_length };
-        match identity::of(packet) {
+        match self.settings.identity.of(packet) {
             Some(key) => self.count(packet, key, arrival, reports),
             None => self.counts.unaccounted += 1,
         }
@@ -203,6 +208,9 @@ impl Flows {
             },
         };
         let now_ns = arrival.time_ns;
+        if self.settings.identity != Identity::Conversation {
+            return self.count_in_matrix(packet, flow, direction, arrival);
+        }
         let mut effect = self.slots.0[flow as usize].follow(packet, direction, is_first, now_ns);
         if effect.restarts {
             self.restart(flow, key, reports);
@@ -228,6 +236,23 @@ impl Flows {
         self.keep(flow, direction, &effect, now_ns);
     }
 
+    /// Counts a packet in a flow that has several protocols: none is followed.
+    fn count_in_matrix(
+        &mut self,
+        packet: &Packet<'_>,
+        flow: u32,
+        direction: Direction,
+        arrival: Arrival,
+    ) {
+        let (data, data_length) = match &packet.network {
+            Network::Ip(ip) => (ip.payload, ip.payload_length),
+            _ => (&[][..], 0),
+        };
+        let effect = Effect { is_active: true, data, data_length, restarts: false };
+        self.slots.0[flow as usize].count(packet, direction, data_length, arrival);
+        self.keep(flow, direction, &effect, arrival.time_ns);
+    }
+
     /// The same for both directions.
     #[inline]
     fn hash(&self, key: &FlowKey) -> u64 {
@@ -241,7 +266,10 @@ impl Flows {
     fn find(&self, hash: u64, key: &FlowKey) -> Option<(u32, Direction)> {
         let reversed = key.reversed();
         let known = |row: u32| &self.slots.0[row as usize].record.key;
-        let flow = self.index.find(hash, |row| known(row) == key || known(row) == &reversed)?;
+        let is_one_way =
+            self.settings.is_unidirectional && !matches!(key.kind, Kind::Arp | Kind::Rarp);
+        let other = if is_one_way { key } else { &reversed };
+        let flow = self.index.find(hash, |row| known(row) == key || known(row) == other)?;
         let is_from_source = known(flow) == key;
         Some((
             flow,

@@ -62,6 +62,8 @@ impl Auditor {
             has_jitter: request.has_jitter,
             user_bytes: request.user_bytes,
             control: request.control(),
+            identity: request.identity,
+            is_unidirectional: request.is_unidirectional,
         };
         let no_stream = request.streams.is_empty().then(Stream::default);
         let streams = request.streams.iter().chain(&no_stream).map(|stream| Audited {

@@ -6,6 +6,8 @@
 
 use std::path::Path;
 
+use panoptes_flow::identity::Identity;
+
 use super::request::Request;
 use super::values::{mistake, number, source_id};
 use super::{control, devices};
@@ -21,8 +23,6 @@ const VALUE_BYTES_MAX: usize = 64 << 10;
 /// Variables that have no effect here: other values than these ask for something that is not
 /// built.
 const WITHOUT_EFFECT: &[(&str, &[&str])] = &[
-    ("FLOW_TYPE", &["bidirectional", "bi"]),
-    ("FLOW_KEY", &["classic_5_tuple"]),
     ("GENERATE_START_RECORDS", &["no", "yes"]),
     ("GENERATE_RESPONSE_TIME_DATA", &["no", "yes"]),
     ("GENERATE_TCP_PERF_METRIC", &["yes"]),
@@ -164,6 +164,8 @@ fn set(
         "FLOW_STATUS_INTERVAL" => request.set_interval(what, text)?,
         "MAR_STATUS_INTERVAL" => request.set_management(what, text)?,
         "CAPTURE_DATA_LEN" => request.set_user_bytes(what, text)?,
+        "FLOW_TYPE" => set_flow_type(what, text, request)?,
+        "FLOW_KEY" => request.identity = identity(what, text)?,
         "CAPTURE_FULL_CONTROL_DATA" => {
             if value.is_yes(name)? {
                 request.keep_control();
@@ -185,6 +187,25 @@ fn set(
         _ => set_timeout(name, what, text, request)?,
     }
     Ok(())
+}
+
+/// What is behind these letters does not matter, as for argus.
+fn set_flow_type(what: &str, text: &str, request: &mut Request) -> Result<(), Failure> {
+    let text = text.to_ascii_lowercase();
+    request.is_unidirectional = text.starts_with("uni");
+    if request.is_unidirectional || text.starts_with("bi") {
+        return Ok(());
+    }
+    Err(mistake(format!("{what} is `Bidirectional` or `Unidirectional`, not `{text}`")))
+}
+
+fn identity(what: &str, text: &str) -> Result<Identity, Failure> {
+    match &text.to_ascii_uppercase()[..] {
+        "CLASSIC_5_TUPLE" => Ok(Identity::Conversation),
+        "LAYER_3_MATRIX" => Ok(Identity::Layer3),
+        "LAYER_2_MATRIX" => Ok(Identity::Layer2),
+        _ => Err(Failure::not_built(format!("{what}={text}"))),
+    }
 }
 
 fn set_timeout(name: &str, what: &str, text: &str, request: &mut Request) -> Result<(), Failure> {

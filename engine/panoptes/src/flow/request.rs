@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use panoptes_flow::identity::Identity;
 use panoptes_flow::{ControlPorts, Timeouts};
 use panoptes_sinks::flow::argus::Options;
 use panoptes_sinks::flow::output::{Access, PORT};
@@ -44,6 +45,8 @@ pub(super) struct Request {
     pub(super) records: Options,
     /// Records of argus 5 have the names of their interfaces.
     pub(super) names_interfaces: bool,
+    pub(super) identity: Identity,
+    pub(super) is_unidirectional: bool,
     pub(super) has_jitter: bool,
     pub(super) user_bytes: usize,
     /// All data of these protocols is kept: `-C`, and the ports that a variable names.
@@ -93,6 +96,8 @@ impl Default for Request {
             management_interval_s: MANAGEMENT_INTERVAL_S,
             records: Options::default(),
             names_interfaces: false,
+            identity: Identity::default(),
+            is_unidirectional: false,
             has_jitter: false,
             user_bytes: 0,
             keeps_control: false,

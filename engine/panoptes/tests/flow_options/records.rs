@@ -1,9 +1,10 @@
 //! What records have: -A, -J, -m, -R, -U, -Z, -e, -S.
 
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 use std::thread;
 
-use panoptes_traffic::{BEGIN_NS, Between, Capture, Exchange, Row, Tcp};
+use panoptes_traffic::{BEGIN_NS, Between, Capture, Exchange, Row, Tcp, Udp};
 
 use crate::programs::{Folder, Sensor, argus, bytes, run};
 use crate::stream::{management, plain, records, same, same_but};
@@ -158,6 +159,79 @@ fn option_e_identifies_the_sensor() {
             });
         }
     });
+}
+
+/// Packets and bytes of each pair of addresses, in the direction of who sent them.
+fn matrix(file: &std::path::Path) -> BTreeMap<[String; 3], [u64; 2]> {
+    let fields = ["proto", "saddr", "daddr", "spkts", "dpkts", "sbytes", "dbytes"];
+    let mut sums: BTreeMap<_, [u64; 2]> = BTreeMap::new();
+    for row in argus().ra_fields(file, &fields).expect("records") {
+        for (names, counts) in
+            [(["saddr", "daddr"], ["spkts", "sbytes"]), (["daddr", "saddr"], ["dpkts", "dbytes"])]
+        {
+            let [source, destination] = names.map(|name| row.text(name).to_owned());
+            let [packets, bytes] = counts.map(|name| row.number(name));
+            if packets > 0 {
+                let key = [row.text("proto").to_owned(), source, destination];
+                let sum = sums.entry(key).or_default();
+                *sum = [sum[0] + packets, sum[1] + bytes];
+            }
+        }
+    }
+    sums
+}
+
+#[test]
+fn the_flow_key_joins_what_has_the_same_addresses() {
+    let folder = Folder::new();
+    let capture = folder.capture("plain.pcap", &Capture::new(9).with_mix(60));
+    for (key, flow_type) in [
+        ("LAYER_3_MATRIX", "Bidirectional"),
+        ("LAYER_3_MATRIX", "Unidirectional"),
+        ("LAYER_2_MATRIX", "Bidirectional"),
+        ("LAYER_2_MATRIX", "Unidirectional"),
+    ] {
+        let text = format!("ARGUS_FLOW_KEY=\"{key}\"\nARGUS_FLOW_TYPE=\"{flow_type}\"\n");
+        let configuration = folder.write("argus.conf", text.as_bytes());
+        let options = ["-F", &configuration, "-S", "3600", "-r", &capture];
+        let files = folder.both(&options, &["-", "ip", "and", "not", "vlan", "and", "not", "mpls"]);
+        // Of two hardware addresses, argus takes the lower one for the source, whoever began.
+        let is_turned = (key, flow_type) == ("LAYER_2_MATRIX", "Bidirectional");
+        let [theirs, own] = files.each_ref().map(|file| {
+            let sums = matrix(file).into_iter().map(|([protocol, mut one, mut other], counts)| {
+                if is_turned && one > other {
+                    (one, other) = (other, one);
+                }
+                ([protocol, one, other], counts)
+            });
+            let mut sums: Vec<_> = sums.collect();
+            sums.sort();
+            sums
+        });
+        assert_eq!(theirs, own, "{key} {flow_type}");
+        assert!(own.len() > 2, "{own:?}");
+        let rows = argus().ra_fields(&files[1], &["spkts", "dpkts"]).expect("records");
+        let has_both = |row: &Row| row.number("spkts") > 0 && row.number("dpkts") > 0;
+        assert_eq!(rows.iter().any(has_both), flow_type == "Bidirectional", "{key}");
+    }
+}
+
+#[test]
+fn unidirectional_flows_have_one_sender() {
+    let folder = Folder::new();
+    let configuration = folder.write("argus.conf", b"ARGUS_FLOW_TYPE=\"Unidirectional\"\n");
+    let between = Between::v4(1, [5000, 6000]);
+    let udp = Udp::alternating(between, BEGIN_NS, &[100, 200, 300]);
+    let capture = folder.capture("udp.pcap", &Capture::of(&udp));
+    let options = ["-F", &configuration, "-S", "3600", "-r", &capture];
+    assert_eq!(same(&folder.both(&options, &[])).len(), 2);
+    let capture = folder.capture("plain.pcap", &plain());
+    let options = ["-F", &configuration, "-S", "3600", "-r", &capture];
+    let [theirs, own] = folder.both(&options, &["-", "ip"]);
+    assert_eq!(matrix(&theirs), matrix(&own));
+    let rows = argus().ra_fields(&own, &["spkts", "dpkts"]).expect("records");
+    // `ra` turns those of servers, so that their sender is the destination.
+    assert!(rows.iter().all(|row| row.number("spkts") * row.number("dpkts") == 0), "{rows:?}");
 }
 
 #[test]
