@@ -51,7 +51,7 @@ fuzz_target!(|data: &[u8]| {
         timeouts: Timeouts::default(),
         has_jitter: true,
         user_bytes: 9,
-        application: ApplicationSettings::default(),
+        ..Settings::default()
     };
     let mut flows = Flows::new(&settings, HashKey::new(1));
     let mut written = Written { out: vec![0; 8192], packets: 0, session: Session::new(1, 0) };

@@ -3,15 +3,18 @@
 use panoptes_decoders::packet::transport::{Icmp as Message, protocol};
 use panoptes_decoders::packet::{Ip, Network, Packet};
 use panoptes_sinks::flow::argus::Extra;
-use panoptes_sinks::flow::{Cause, Direction, FlowKey, FlowRecord, Interval, Intervals, Jitter};
+use panoptes_sinks::flow::{
+    Cause, Direction, FlowKey, FlowRecord, Interval, Intervals, Jitter, Kind,
+};
 use panoptes_tables::{HashIndex, HashKey, room};
 
 use crate::application::Applications;
 use crate::application::settings::ApplicationSettings;
 use crate::flow::{Arrival, Effect, Flow, is_error, message_of};
-use crate::identity;
+use crate::identity::{self, Identity};
 use crate::queues::{Place, Places, Queues, Waits};
 use crate::reports::Reports;
+use crate::user::{ControlPorts, UserData};
 
 /// How often the queues are looked at, in nanoseconds of the packets' time.
 const TICK_NS: i64 = 200_000_000;
@@ -45,7 +48,7 @@ impl Default for Timeouts {
 }
 
 /// What a table of flows is made with.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Settings {
     /// The number of flows that are tracked at once.
     pub capacity: usize,
@@ -58,6 +61,11 @@ pub struct Settings {
     pub user_bytes: usize,
     /// What is kept of applications.
     pub application: ApplicationSettings,
+    /// The flows that keep all of their data.
+    pub control: Option<ControlPorts>,
+    pub identity: Identity,
+    /// The packets of each direction are a flow of their own; those of ARP are not.
+    pub is_unidirectional: bool,
 }
 
 /// What has happened since the start.
@@ -70,6 +78,8 @@ pub struct Counts {
     pub records: u64,
     /// Flows that were removed because the table was full.
     pub evicted: u64,
+    /// Bytes of control-plane flows that no record has, as there was no room.
+    pub lost_user_bytes: u64,
     /// Packets without a flow: their link layer could not be read, or there was no room.
     pub unaccounted: u64,
     /// Flows that are tracked now.
@@ -102,9 +112,7 @@ pub struct Flows {
     free: Vec<u32>,
     queues: Queues,
     jitter: Vec<Jitter>,
-    /// The data of both ends of each flow, and its length.
-    user: Box<[u8]>,
-    user_lengths: Box<[[u32; 2]]>,
+    user: UserData,
     /// `None` unless something of it is asked for.
     applications: Option<Box<Applications>>,
     counts: Counts,
@@ -120,7 +128,6 @@ impl Flows {
     pub fn new(settings: &Settings, key: HashKey) -> Self {
         let capacity = settings.capacity.clamp(1, (1 << 26) - 2);
         let settings = Settings { capacity, ..*settings };
-        let user = if settings.user_bytes > 0 { capacity } else { 0 };
         let application = &settings.application;
         let applications =
             application.is_on().then(|| Box::new(Applications::new(application, capacity, key)));
@@ -133,8 +140,7 @@ impl Flows {
             free: room::list(capacity),
             queues: Queues::new(),
             jitter: room::list(if settings.has_jitter { capacity } else { 0 }),
-            user: room::copies(0, user * 2 * settings.user_bytes),
-            user_lengths: room::copies([0; 2], user),
+            user: UserData::new(capacity, settings.user_bytes, settings.control.as_ref()),
             counts: Counts::default(),
             now_ns: i64::MIN,
             next_tick_ns: i64::MIN,
@@ -146,7 +152,13 @@ impl Flows {
         let tracked = self.slots.0.len() - self.free.len();
         let of_applications = self.applications.as_ref().map(|all| all.overflows());
         let (given_up, resolutions_overflowed) = of_applications.unwrap_or_default();
-        Counts { tracked: tracked as u64, given_up, resolutions_overflowed, ..self.counts }
+        Counts {
+            tracked: tracked as u64,
+            lost_user_bytes: self.user.lost_bytes(),
+            given_up,
+            resolutions_overflowed,
+            ..self.counts
+        }
     }
 
     /// The number of the last flow that was reported.
@@ -168,7 +180,7 @@ impl Flows {
         self.counts.bytes += u64::from(wire_length);
         self.now_ns = self.now_ns.max(time_ns);
         let arrival = Arrival { time_ns, bytes: wire_length };
-        match identity::of(packet) {
+        match self.settings.identity.of(packet) {
             Some(key) => self.count(packet, key, arrival, reports),
             None => self.counts.unaccounted += 1,
         }
@@ -212,6 +224,9 @@ impl Flows {
             },
         };
         let now_ns = arrival.time_ns;
+        if self.settings.identity != Identity::Conversation {
+            return self.count_in_matrix(packet, flow, direction, arrival);
+        }
         let mut effect = self.slots.0[flow as usize].follow(packet, direction, is_first, now_ns);
         if effect.restarts {
             self.restart(flow, key, reports);
@@ -242,6 +257,23 @@ impl Flows {
         }
     }
 
+    /// Counts a packet in a flow that has several protocols: none is followed.
+    fn count_in_matrix(
+        &mut self,
+        packet: &Packet<'_>,
+        flow: u32,
+        direction: Direction,
+        arrival: Arrival,
+    ) {
+        let (data, data_length) = match &packet.network {
+            Network::Ip(ip) => (ip.payload, ip.payload_length),
+            _ => (&[][..], 0),
+        };
+        let effect = Effect { is_active: true, data, data_length, restarts: false };
+        self.slots.0[flow as usize].count(packet, direction, data_length, arrival);
+        self.keep(flow, direction, &effect, arrival.time_ns);
+    }
+
     /// The same for both directions.
     #[inline]
     fn hash(&self, key: &FlowKey) -> u64 {
@@ -255,7 +287,10 @@ impl Flows {
     fn find(&self, hash: u64, key: &FlowKey) -> Option<(u32, Direction)> {
         let reversed = key.reversed();
         let known = |row: u32| &self.slots.0[row as usize].record.key;
-        let flow = self.index.find(hash, |row| known(row) == key || known(row) == &reversed)?;
+        let is_one_way =
+            self.settings.is_unidirectional && !matches!(key.kind, Kind::Arp | Kind::Rarp);
+        let other = if is_one_way { key } else { &reversed };
+        let flow = self.index.find(hash, |row| known(row) == key || known(row) == other)?;
         let is_from_source = known(flow) == key;
         Some((
             flow,
@@ -292,9 +327,7 @@ impl Flows {
                 (intervals.active, intervals.idle) = (Interval::default(), Interval::default());
             }
         }
-        if let Some(lengths) = self.user_lengths.get_mut(flow as usize) {
-            *lengths = [0; 2];
-        }
+        self.user.clear(flow);
     }
 
     fn renew_if_written(&mut self, flow: u32, reports: &mut impl Reports) {
@@ -336,9 +369,7 @@ impl Flows {
         if let Some(jitter) = self.jitter.get_mut(flow as usize) {
             *jitter = Jitter::default();
         }
-        if let Some(lengths) = self.user_lengths.get_mut(flow as usize) {
-            *lengths = [0; 2];
-        }
+        self.user.begin(flow, &key);
         if let Some(applications) = &mut self.applications {
             applications.begin(flow);
         }
@@ -446,16 +477,8 @@ impl Flows {
             let limit_ns = self.settings.status_interval_ns.saturating_mul(2);
             add_time(intervals, effect.is_active, now_ns, limit_ns);
         }
-        if let Some(lengths) = self.user_lengths.get_mut(flow as usize) {
-            let size = self.settings.user_bytes;
-            let end = usize::from(direction == Direction::FromDestination);
-            let begin = (flow as usize * 2 + end) * size;
-            let known = lengths[end] as usize;
-            let room = &mut self.user[begin + known..begin + size];
-            let count = room.len().min(effect.data.len());
-            room[..count].copy_from_slice(&effect.data[..count]);
-            lengths[end] += count as u32;
-        }
+        let end = usize::from(direction == Direction::FromDestination);
+        self.user.add(flow, end, effect.data);
     }
 
     /// Reports the flows whose status interval has passed.
@@ -497,6 +520,7 @@ impl Flows {
         let slot = &mut self.slots.0[flow as usize];
         slot.number = slot.number.wrapping_add(1);
         let hash = slot.hash;
+        self.user.clear(flow);
         self.index.remove(hash, flow);
         self.free.push(flow);
     }
@@ -540,12 +564,7 @@ impl Flows {
         }
         slot.is_written = true;
         self.counts.records += 1;
-        let size = self.settings.user_bytes;
-        let user = [0, 1].map(|end| {
-            let length = self.user_lengths.get(flow as usize).map_or(0, |lengths| lengths[end]);
-            let begin = (flow as usize * 2 + end) * size;
-            self.user.get(begin..begin + length as usize).unwrap_or_default()
-        });
+        let user = self.user.of(flow);
         let applications = self.applications.as_deref();
         let (application, sequence) = applications.map_or((None, None), |all| all.of(flow));
         let jitter = self.jitter.get(flow as usize);

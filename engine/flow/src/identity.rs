@@ -10,6 +10,35 @@ use panoptes_sinks::flow::{Address, FlowKey, Kind};
 /// The port of DNS: its queries are flows of their own.
 const DNS: u16 = 53;
 
+/// Which packets are of the same flow.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Identity {
+    /// Addresses, protocol and ports: the usual one.
+    #[default]
+    Conversation,
+    /// IP addresses alone (`LAYER_3_MATRIX`). Other packets as usual.
+    Layer3,
+    /// Hardware addresses and the Ethernet type (`LAYER_2_MATRIX`). Packets without, as usual.
+    Layer2,
+}
+
+impl Identity {
+    /// The key of a packet's flow; `None` if not even its link layer could be read.
+    #[inline]
+    pub(crate) fn of(self, packet: &Packet<'_>) -> Option<FlowKey> {
+        match (self, &packet.network, &packet.ether) {
+            (Self::Layer3, Network::Ip(ip), _) => Some(FlowKey {
+                source: Address::new(ip.source),
+                destination: Address::new(ip.destination),
+                kind: if ip.is_v6 { Kind::Ipv6 } else { Kind::Ipv4 },
+                ..FlowKey::default()
+            }),
+            (Self::Layer2, Network::Ip(_) | Network::Arp(_), Some(ether)) => Some(of_ether(ether)),
+            _ => of(packet),
+        }
+    }
+}
+
 /// The key of a packet's flow; `None` if not even its link layer could be read.
 #[inline]
 pub fn of(packet: &Packet<'_>) -> Option<FlowKey> {

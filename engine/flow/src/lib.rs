@@ -30,9 +30,11 @@ mod rtp;
 mod tcp;
 #[cfg(test)]
 mod tests;
+mod user;
 
 pub use application::settings::{
     ApplicationSettings, DNS_SERVERS_MAX, DnsServers, Protocol, Protocols,
 };
 pub use flows::{Counts, Flows, Settings, Timeouts};
 pub use reports::Reports;
+pub use user::ControlPorts;

@@ -36,7 +36,7 @@ impl Wire {
             timeouts: Timeouts::default(),
             has_jitter: true,
             user_bytes: 8,
-            application: ApplicationSettings::default(),
+            ..Settings::default()
         };
         let flows = Flows::new(&settings, HashKey::new(7));
         Self { flows, kept: Kept::default(), now_ns: BEGIN_NS }

@@ -69,6 +69,7 @@ const OPTIONS: Options = Options {
     application_bytes: true,
     hardware: true,
     packet_sizes: true,
+    interface: [0; 4],
 };
 
 /// The lines that `ra` 5 prints of a capture's records in a version.

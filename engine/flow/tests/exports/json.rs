@@ -13,6 +13,7 @@ const OPTIONS: Options = Options {
     application_bytes: true,
     hardware: true,
     packet_sizes: true,
+    interface: [0; 4],
 };
 
 /// The lines of a capture, and what `ra` reads in the argus records of the same flows.

@@ -25,7 +25,7 @@ fn audit(capture: &Capture, report: &mut dyn FnMut(&FlowRecord, &Extra<'_>)) {
         timeouts: Timeouts::default(),
         has_jitter: true,
         user_bytes: 64,
-        application: ApplicationSettings::default(),
+        ..Settings::default()
     };
     let mut flows = Flows::new(&settings, HashKey::new(7));
     let file = capture.pcap(Clock::Nanoseconds);

@@ -53,7 +53,7 @@ impl Records {
             timeouts: Timeouts::default(),
             has_jitter: true,
             user_bytes: 0,
-            application: ApplicationSettings::default(),
+            ..Settings::default()
         };
         let mut flows = Flows::new(&settings, HashKey::new(1));
         let pcap = capture.pcap(Clock::Microseconds);
@@ -83,6 +83,7 @@ impl Records {
             application_bytes: true,
             hardware: true,
             packet_sizes: true,
+            ..Options::default()
         };
         for (record, jitter) in &self.0 {
             let mut out = [0; PLAIN_BYTES_MAX];

@@ -11,6 +11,7 @@ use panoptes_flow::{Counts, Flows, Reports as _, Settings};
 use panoptes_sinks::flow::Cause;
 use panoptes_sinks::flow::argus::{Extra, Interim, Management, Options};
 
+use super::devices::Stream;
 use super::outputs::Outputs;
 use super::request::Request;
 use crate::exit::{Exit, Failure};
@@ -61,13 +62,16 @@ impl Auditor {
             has_jitter: request.has_jitter,
             user_bytes: request.user_bytes,
             application: request.application,
+            control: request.control(),
+            identity: request.identity,
+            is_unidirectional: request.is_unidirectional,
         };
-        let ids = request.streams.iter().map(|stream| stream.source_id);
-        let no_stream = request.streams.is_empty().then_some(None);
-        let streams = ids.chain(no_stream).map(|id| Audited {
+        let no_stream = request.streams.is_empty().then(Stream::default);
+        let streams = request.streams.iter().chain(&no_stream).map(|stream| Audited {
             flows: Flows::new(&settings, random::hash_key()),
             records: Options {
-                source_id: id.unwrap_or(request.records.source_id),
+                source_id: stream.source_id.unwrap_or(request.records.source_id),
+                interface: request.interface_of(stream),
                 ..request.records
             },
         });
@@ -184,6 +188,7 @@ impl Auditor {
             flows: sum.flows + one.flows,
             records: sum.records + one.records,
             evicted: sum.evicted + one.evicted,
+            lost_user_bytes: sum.lost_user_bytes + one.lost_user_bytes,
             unaccounted: sum.unaccounted + one.unaccounted,
             tracked: sum.tracked + one.tracked,
             given_up: sum.given_up + one.given_up,

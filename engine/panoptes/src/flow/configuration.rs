@@ -6,9 +6,11 @@
 
 use std::path::Path;
 
-use super::devices;
+use panoptes_flow::identity::Identity;
+
 use super::request::Request;
 use super::values::{mistake, number, source_id};
+use super::{control, devices};
 use crate::config::LogLevel;
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
@@ -21,8 +23,6 @@ const VALUE_BYTES_MAX: usize = 64 << 10;
 /// Variables that have no effect here: other values than these ask for something that is not
 /// built.
 const WITHOUT_EFFECT: &[(&str, &[&str])] = &[
-    ("FLOW_TYPE", &["bidirectional", "bi"]),
-    ("FLOW_KEY", &["classic_5_tuple"]),
     ("GENERATE_START_RECORDS", &["no", "yes"]),
     ("GENERATE_RESPONSE_TIME_DATA", &["no", "yes"]),
     ("GENERATE_TCP_PERF_METRIC", &["yes"]),
@@ -32,7 +32,6 @@ const WITHOUT_EFFECT: &[(&str, &[&str])] = &[
     ("MIN_SSF", &["", "0"]),
     ("MAX_SSF", &["", "0"]),
     ("COLLECTOR", &["no", ""]),
-    ("CAPTURE_FULL_CONTROL_DATA", &["no"]),
     ("SELF_SYNCHRONIZE", &["no", "yes"]),
     ("EVENT_DATA", &[""]),
     ("JITTER_HISTOGRAM", &["no"]),
@@ -139,7 +138,9 @@ fn set(
             let id = format!("\"{}\"", &text[..end.unwrap_or(0)]);
             request.records.source_id = source_id(what, &id)?;
         }
-        "MONITOR_ID" => request.records.source_id = source_id(what, text)?,
+        "MONITOR_ID" => request.set_source_id(what, text)?,
+        // argus 5: a name stands for `yes`.
+        "MONITOR_ID_INCLUDE_INF" => request.names_interfaces = !text.eq_ignore_ascii_case("no"),
         "ACCESS_PORT" => request.set_port(what, text)?,
         "BIND_IP" => request.add_bind(what, text)?,
         "INTERFACE" => {
@@ -163,6 +164,14 @@ fn set(
         "FLOW_STATUS_INTERVAL" => request.set_interval(what, text)?,
         "MAR_STATUS_INTERVAL" => request.set_management(what, text)?,
         "CAPTURE_DATA_LEN" => request.set_user_bytes(what, text)?,
+        "FLOW_TYPE" => set_flow_type(what, text, request)?,
+        "FLOW_KEY" => request.identity = identity(what, text)?,
+        "CAPTURE_FULL_CONTROL_DATA" => {
+            if value.is_yes(name)? {
+                request.keep_control();
+            }
+        }
+        "CONTROLPLANE_PROTO" => request.control_ports = Some(control::ports(what, text)?),
         "GENERATE_JITTER_DATA" => request.has_jitter = value.is_yes(name)?,
         "GENERATE_MAC_DATA" => request.records.hardware = value.is_yes(name)?,
         "GENERATE_APPBYTE_METRIC" => request.records.application_bytes = value.is_yes(name)?,
@@ -178,6 +187,25 @@ fn set(
         _ => set_timeout(name, what, text, request)?,
     }
     Ok(())
+}
+
+/// What is behind these letters does not matter, as for argus.
+fn set_flow_type(what: &str, text: &str, request: &mut Request) -> Result<(), Failure> {
+    let text = text.to_ascii_lowercase();
+    request.is_unidirectional = text.starts_with("uni");
+    if request.is_unidirectional || text.starts_with("bi") {
+        return Ok(());
+    }
+    Err(mistake(format!("{what} is `Bidirectional` or `Unidirectional`, not `{text}`")))
+}
+
+fn identity(what: &str, text: &str) -> Result<Identity, Failure> {
+    match &text.to_ascii_uppercase()[..] {
+        "CLASSIC_5_TUPLE" => Ok(Identity::Conversation),
+        "LAYER_3_MATRIX" => Ok(Identity::Layer3),
+        "LAYER_2_MATRIX" => Ok(Identity::Layer2),
+        _ => Err(Failure::not_built(format!("{what}={text}"))),
+    }
 }
 
 fn set_timeout(name: &str, what: &str, text: &str, request: &mut Request) -> Result<(), Failure> {

@@ -1,8 +1,6 @@
 //! The forms in which records leave. A record is written once in each form that an output has.
 
-use panoptes_sinks::flow::argus::{
-    Extra, Interim, Management, Options, PLAIN_BYTES_MAX, USER_BYTES_MAX, Version,
-};
+use panoptes_sinks::flow::argus::{Extra, Interim, Management, Options, PLAIN_BYTES_MAX, Version};
 use panoptes_sinks::flow::json::{Lines, PLAIN_LINE_BYTES_MAX, RESOLUTION_BYTES_MAX, Resolution};
 use panoptes_sinks::flow::{Cause, FlowRecord};
 
@@ -44,7 +42,6 @@ impl Written {
 impl Forms {
     /// Makes room for records with so many bytes of user data of each end.
     pub(super) fn new(user_bytes: usize, management: Management) -> Self {
-        let user_bytes = user_bytes.min(USER_BYTES_MAX);
         let argus = PLAIN_BYTES_MAX + 2 * user_bytes;
         // Base64 has four letters for three bytes.
         let json = PLAIN_LINE_BYTES_MAX + 2 * 4 * user_bytes.div_ceil(3);

@@ -10,6 +10,7 @@ mod applications;
 mod auditor;
 mod captures;
 mod configuration;
+mod control;
 mod devices;
 mod feed;
 mod filter;
@@ -165,6 +166,7 @@ fn report_losses(skipped: Skipped, counts: Counts, messages: &Messages) {
         counts.resolutions_overflowed,
         "times, answers of DNS were written early: too many differ",
     );
+    warn(counts.lost_user_bytes, "bytes of control-plane protocols had no room");
     if counts.evicted > 0 {
         let count = counts.evicted;
         messages.warning(format_args!(

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal as _};
 use std::os::unix::ffi::OsStrExt as _;
 
 use super::request::{Alerts, Form, Output, Request, Target};
-use super::values::{mistake, number, range, source_id};
+use super::values::{mistake, number, range};
 use super::{applications, configuration, devices};
 use crate::exit::Failure;
 
@@ -37,13 +37,14 @@ Output:
   -P PORT     Let clients connect at this port; argus clients try 561. Not with -r, but for -T
   -B ADDRESS  ... at these addresses only, separated by commas
   --allow NETWORK  ... from these networks only, separated by commas
-  -e ID       Identify this sensor: a number, an IPv4 address, a host's name, or '\"text\"' with up
-              to four characters
+  -e ID       Identify this sensor: a number, an address, a host's name, '\"text\"' with up to four
+              characters, a UUID, or `hostuuid`; ID/inf adds the interface for clients of argus 5
   -S SECONDS  Report each flow at this interval; may be a fraction (5)
   -M SECONDS  Report the sensor's own state at this interval (300)
 
 Records:
   -A          Add the bytes behind the transport header
+  -C          Add all data of protocols that control the network; takes whole packets
   -J          Add the times between packets
   -m          Add hardware addresses
   -R          Add what response times derive from; records always have it
@@ -74,7 +75,6 @@ Process:
   -h          Print this help
 
 SIGHUP, SIGINT and SIGTERM end the program; it writes all active flows first.
-Not built yet: -C.
 
 Exit codes: 0 done, 2 wrong command line, 65 a capture is damaged, 66 a source can't be opened, 74
 output failed, 77 permission denied, 78 the configuration is wrong.
@@ -204,7 +204,7 @@ fn read_letters<'a>(
         match letter {
             b'A' => request.records.application_bytes = true,
             b'b' => request.prints_filter = true,
-            b'C' => return Err(Failure::not_built("-C of argus")),
+            b'C' => request.keep_control(),
             b'd' => request.is_daemon = !request.is_daemon,
             b'f' => request.follows = true,
             b'J' => request.has_jitter = true,
@@ -251,7 +251,7 @@ fn with_value<'a>(
         b'B' => request.add_bind(option, value)?,
         b'c' => request.root = Some(value.into()),
         b'D' => request.debug_level = number(option, value, 0, 8)? as u8,
-        b'e' => request.records.source_id = source_id(option, value)?,
+        b'e' => request.set_source_id(option, value)?,
         b'F' => configuration::read(value, request)?,
         b'g' => request.group = Some(value.to_owned()),
         b'u' => request.user = Some(value.to_owned()),
@@ -400,6 +400,7 @@ mod tests {
                 application_bytes: true,
                 hardware: true,
                 packet_sizes: true,
+                ..Options::default()
             },
             has_jitter: true,
             user_bytes: 64,

@@ -103,7 +103,7 @@ impl Outputs {
     ) -> Result<Self, Failure> {
         let beside = request.beside.as_ref();
         let system = beside.map(|beside| WatchedSystem::start(beside, messages)).transpose()?;
-        let mut forms = Forms::new(request.user_bytes, management);
+        let mut forms = Forms::new(request.user_bytes_max(), management);
         let all = request.outputs.iter().map(|output| open(output, &mut forms));
         let all = all.collect::<Result<Vec<_>, _>>()?;
         let trouble = Trouble {

@@ -4,12 +4,14 @@ use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use panoptes_flow::{ApplicationSettings, Timeouts};
+use panoptes_flow::identity::Identity;
+use panoptes_flow::{ApplicationSettings, ControlPorts, Timeouts};
 use panoptes_sinks::flow::argus::Options;
 use panoptes_sinks::flow::output::{Access, PORT};
 
+use super::control;
 use super::devices::Stream;
-use super::values::{address, mistake, number};
+use super::values::{address, id_and_interface, mistake, number};
 use crate::exit::Failure;
 
 /// The status interval of argus in seconds (`ARGUS_FARSTATUSTIMER`).
@@ -42,11 +44,18 @@ pub(super) struct Request {
     pub(super) status_interval_ns: i64,
     pub(super) management_interval_s: u16,
     pub(super) records: Options,
+    /// Records of argus 5 have the names of their interfaces.
+    pub(super) names_interfaces: bool,
+    pub(super) identity: Identity,
+    pub(super) is_unidirectional: bool,
     pub(super) has_jitter: bool,
     pub(super) user_bytes: usize,
     pub(super) application: ApplicationSettings,
     /// Where answers of DNS go.
     pub(super) passive_dns: Option<Target>,
+    /// All data of these protocols is kept: `-C`, and the ports that a variable names.
+    pub(super) keeps_control: bool,
+    pub(super) control_ports: Option<ControlPorts>,
     pub(super) capacity: usize,
     pub(super) timeouts: Timeouts,
     /// Tunnels that a UDP port suggests are opened.
@@ -94,10 +103,15 @@ impl Default for Request {
             status_interval_ns: STATUS_INTERVAL_NS,
             management_interval_s: MANAGEMENT_INTERVAL_S,
             records: Options::default(),
+            names_interfaces: false,
+            identity: Identity::default(),
+            is_unidirectional: false,
             has_jitter: false,
             user_bytes: 0,
             application: ApplicationSettings::default(),
             passive_dns: None,
+            keeps_control: false,
+            control_ports: None,
             capacity: CAPACITY,
             timeouts: Timeouts::default(),
             discovers_tunnels: false,
@@ -186,6 +200,16 @@ impl Form {
     }
 }
 
+/// A name in four bytes: the first letter and the last three if it is longer.
+fn short(name: &str) -> [u8; 4] {
+    let mut short = [0; 4];
+    match name.as_bytes() {
+        [first, .., b, c, d] if name.len() > 4 => short = [*first, *b, *c, *d],
+        bytes => short[..bytes.len()].copy_from_slice(bytes),
+    }
+    short
+}
+
 impl Request {
     /// `-X`: forgets what a configuration or earlier options have set, but for what to read and for
     /// how the process runs (`clearArgusConfiguration`, `argus/argus.c`).
@@ -212,6 +236,40 @@ impl Request {
     /// Whether captures are read, and no interfaces.
     pub(super) fn reads_captures(&self) -> bool {
         !(self.captures.is_empty() && self.folders.is_empty() && self.cisco.is_empty())
+    }
+
+    /// `-e`: the sensor's id, and the interface behind a slash.
+    pub(super) fn set_source_id(&mut self, what: &str, text: &str) -> Result<(), Failure> {
+        let (id, interface) = id_and_interface(what, text)?;
+        self.records.source_id = id;
+        self.names_interfaces |= interface == Some("inf");
+        self.records.interface = interface.filter(|name| *name != "inf").map_or([0; 4], short);
+        Ok(())
+    }
+
+    /// The interface in the records of a stream.
+    pub(super) fn interface_of(&self, stream: &Stream) -> [u8; 4] {
+        match stream.interfaces.first() {
+            Some(name) if self.names_interfaces => short(name),
+            _ => self.records.interface,
+        }
+    }
+
+    /// `-C`: all data of protocols that control the network, for which packets must be whole.
+    pub(super) const fn keep_control(&mut self) {
+        self.keeps_control = true;
+        self.snap_length = SNAP_LENGTH_MAX as u32;
+    }
+
+    /// The ports whose flows keep all of their data.
+    pub(super) fn control(&self) -> Option<ControlPorts> {
+        let ports = || self.control_ports.or_else(|| control::ports("-C", control::DEFAULT).ok());
+        self.keeps_control.then(ports).flatten()
+    }
+
+    /// The most bytes of data of each end that a record has.
+    pub(super) const fn user_bytes_max(&self) -> usize {
+        if self.keeps_control { USER_BYTES_MAX as usize } else { self.user_bytes }
     }
 
     /// `-U`: bytes of data, for which packets must be long enough.

@@ -37,7 +37,6 @@ const MISTAKES: &[(&[&str], &str)] = &[
     (&["--alerts", "x", "-r", "PCAP", "-w", "OUT"], "add `--system SYSTEM`"),
     (&["--config", "x", "-r", "PCAP", "-w", "OUT"], "add `--system SYSTEM`"),
     (&["--system", "x", "-r", "PCAP", "-w", "-"], "add `--alerts FILE`"),
-    (&["-C", "-r", "PCAP", "-w", "OUT"], "-C of argus is not built yet"),
 ];
 
 /// Runs Panoptes with arguments that have a mistake; the exit code and the message.

@@ -325,11 +325,10 @@ fn the_default_configuration_is_read() {
 #[test]
 fn option_h_lists_the_options() {
     let text = run(&mut Sensor::Panoptes.with(&["-h"]));
-    let letters = "AbBcdDeFfghiJmMNOpPRrsStTuUwXZ";
+    let letters = "AbBcCdDeFfghiJmMNOpPRrsStTuUwXZ";
     for letter in letters.chars().filter(|letter| *letter != 'h') {
         assert!(text.lines().any(|line| line.starts_with(&format!("  -{letter} "))), "-{letter}");
     }
-    assert!(text.contains("-C"), "what is not built");
 }
 
 #[test]

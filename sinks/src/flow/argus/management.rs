@@ -61,13 +61,17 @@ impl Management {
         let mut bytes = [0; BYTES];
         let mut words = Words::new(&mut bytes, Version::Three); // Its times are microseconds.
         words.bytes(&[KIND | Version::Five as u8, cause as u8, 0, 0]);
-        self.write_head(&mut words, COOKIE_5, interim);
+        let kind = match self.source_id {
+            SourceId::Address6(_) => 0x0060_0000,
+            SourceId::Uuid(_) => 0x00a0_0000,
+            _ => self.kind(),
+        };
+        self.write_head(&mut words, kind, COOKIE_5, interim);
         words.bytes(&[Version::Five as u8, 0, self.link, 0]);
         // Interfaces, and idle flows.
         let interfaces = u32::from(cause != Cause::Start);
         self.write_counts(&mut words, interim, [interfaces, 0]);
-        words.bytes(&self.source_id.code().1);
-        words.bytes(&[0; 12]);
+        words.bytes(&self.source_id.code_5().1);
         words.number(u32::MAX); // No record follows within this one.
         let length = words.finish();
         debug_assert_eq!(length, Some(BYTES), "the parts add up to a record");
@@ -88,7 +92,7 @@ impl Management {
         let mut bytes = [0; BYTES];
         let mut words = Words::new(&mut bytes, Version::Three);
         words.bytes(&[KIND | Version::Three as u8, cause, 0, 0]);
-        self.write_head(&mut words, id, interim);
+        self.write_head(&mut words, self.kind(), id, interim);
         words.bytes(&[Version::Three as u8, 0, self.link, 0]);
         self.write_counts(&mut words, interim, [0; 2]); // The drift of the clock.
         words.bytes(&[0; 12]);
@@ -99,13 +103,19 @@ impl Management {
         bytes
     }
 
-    /// What comes before the version.
-    fn write_head(&self, words: &mut Words<'_>, id: u32, interim: &Interim) {
-        words.number(match self.source_id {
+    /// The bit for the kind of the id (`ARGUS_IDIS_*`).
+    const fn kind(&self) -> u32 {
+        match self.source_id {
             SourceId::None | SourceId::Address(_) => 0x0080_0000,
-            SourceId::Number(_) => 0x0040_0000,
+            // Of 16 bytes, four are left.
+            SourceId::Number(_) | SourceId::Address6(_) | SourceId::Uuid(_) => 0x0040_0000,
             SourceId::Text(_) => 0x0020_0000,
-        });
+        }
+    }
+
+    /// What comes before the version.
+    fn write_head(&self, words: &mut Words<'_>, kind: u32, id: u32, interim: &Interim) {
+        words.number(kind);
         words.number(id);
         words.long(0); // The network and the mask of the interface.
         words.number(interim.sequence);
@@ -195,6 +205,15 @@ mod tests {
         let now_ns = management.begin_ns;
         let interim = Interim { since_ns: now_ns, now_ns, sequence: 1, ..Interim::default() };
         assert_eq!(management.five(Cause::Start, &interim), expected);
+        let ids =
+            [(SourceId::Uuid([7; 16]), 0x00a0_0000), (SourceId::Address6([7; 16]), 0x0060_0000)];
+        for (source_id, kind) in ids {
+            let mut expected = expected;
+            expected[4..8].copy_from_slice(&u32::to_be_bytes(kind));
+            expected[108..124].fill(7);
+            let management = Management { source_id, ..management };
+            assert_eq!(management.five(Cause::Start, &interim), expected);
+        }
         // Records at intervals have a counter of interfaces.
         (expected[1], expected[67]) = (0x20, 1);
         assert_eq!(management.five(Cause::Status, &interim), expected);

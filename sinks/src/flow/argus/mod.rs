@@ -13,10 +13,12 @@
 //! Records of [`Version::Five`] have nanoseconds, and no other facts. Clients 3 do not read them.
 //! Their facts are those of the same files of argus 5.0.3.
 
+mod labels;
 mod management;
 mod parts;
 mod words;
 
+pub use labels::{LABELS_BYTES_MAX, Labels};
 pub use management::{Interim, Management};
 pub(super) use parts::error_group;
 
@@ -28,7 +30,7 @@ use words::Words;
 /// The largest record in bytes: its length is 16 bits that count words.
 pub const RECORD_BYTES_MAX: usize = 4 * 0xffff;
 /// The most bytes of a record without user data.
-pub const PLAIN_BYTES_MAX: usize = 768;
+pub const PLAIN_BYTES_MAX: usize = 768 + LABELS_BYTES_MAX + 4;
 /// The most bytes of user data of each end. Two of them and the rest fit into a record.
 pub const USER_BYTES_MAX: usize = 0xffff;
 
@@ -54,21 +56,43 @@ pub enum SourceId {
     Address(u32),
     /// Up to four characters, padded with zeros.
     Text([u8; 4]),
+    /// Of version 5, an IPv6 address or a UUID (RFC 9562). Version 3 has no room for them: it has
+    /// their words, joined by exclusive or, as a number.
+    Address6([u8; 16]),
+    Uuid([u8; 16]),
 }
 
 impl SourceId {
-    /// The four bytes in flow records.
+    /// The four bytes in flow records of version 3.
     pub const fn bytes(self) -> [u8; 4] {
         self.code().1
     }
 
-    /// The code and the four bytes in flow records.
+    /// The code and the four bytes in flow records of version 3.
     pub(super) const fn code(self) -> (u8, [u8; 4]) {
         match self {
             Self::None => (0, [0; 4]),
             Self::Address(address) => (0x01, address.to_be_bytes()),
             Self::Number(number) => (0x20, number.to_be_bytes()),
             Self::Text(text) => (0x21, text),
+            Self::Address6(id) | Self::Uuid(id) => {
+                let [high, low] =
+                    [(u128::from_be_bytes(id) >> 64) as u64, u128::from_be_bytes(id) as u64];
+                let word = high ^ low;
+                (0x20, ((word >> 32) as u32 ^ word as u32).to_be_bytes())
+            }
+        }
+    }
+
+    /// The code and the bytes in flow records of version 5, of which so many are there.
+    const fn code_5(self) -> (u8, [u8; 16], usize) {
+        match self {
+            Self::Address6(id) => (0x02, id, 16),
+            Self::Uuid(id) => (0x22, id, 16),
+            _ => {
+                let (code, [a, b, c, d]) = self.code();
+                (code, [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], 4)
+            }
         }
     }
 }
@@ -77,6 +101,8 @@ impl SourceId {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Options {
     pub source_id: SourceId,
+    /// The interface, in records of version 5: up to four characters, padded with zeros.
+    pub interface: [u8; 4],
     /// `-A`: bytes behind the transport header.
     pub application_bytes: bool,
     /// `-m`: hardware addresses.
@@ -100,6 +126,8 @@ pub struct Extra<'a> {
     pub application: Option<&'a Application>,
     /// Sizes and times of the first packets; likewise.
     pub sequence: Option<&'a Sequence>,
+    /// What others say of the flow.
+    pub labels: Labels<'a>,
 }
 
 /// A process that holds a socket.

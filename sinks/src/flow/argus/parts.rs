@@ -1,7 +1,7 @@
 //! The parts of a flow record, in the order in which argus 3 writes them.
 
 use super::words::Words;
-use super::{Exporter, Extra, Options, SourceId, USER_BYTES_MAX, Version};
+use super::{Exporter, Extra, Labels, Options, SourceId, USER_BYTES_MAX, Version};
 use crate::flow::record::{
     Detail, FlowKey, FlowRecord, Icmp, Interval, Jitter, Kind, Rtp, Side, Tcp, TcpSide, status,
 };
@@ -23,6 +23,7 @@ mod code {
     pub(super) const JITTER: u8 = 0x46;
     pub(super) const IP_ATTRIBUTES: u8 = 0x48;
     pub(super) const DATA: u8 = 0x50;
+    pub(super) const LABEL: u8 = 0x66;
 }
 
 pub(super) fn write(
@@ -36,7 +37,7 @@ pub(super) fn write(
         Some(Exporter { address: address @ 1.., .. }) => SourceId::Address(address),
         _ => options.source_id,
     };
-    transport(words, source_id, record.sequence);
+    transport(words, source_id, options.interface, record.sequence);
     flow(words, &record.key);
     time(words, record);
     meter(words, record, options.application_bytes);
@@ -65,19 +66,34 @@ pub(super) fn write(
     words.bytes(&[code::ENCAPSULATION, 0, 0, 3]);
     words.number(record.source.encapsulation);
     words.number(record.destination.encapsulation);
+    if !extra.labels.is_empty() {
+        labels(words, &extra.labels);
+    }
 }
 
 /// Who writes the record, and the number of the flow.
-fn transport(words: &mut Words<'_>, source_id: SourceId, sequence: u32) {
-    let (kind, id) = source_id.code();
-    if source_id == SourceId::None && words.version() == Version::Five {
+fn transport(words: &mut Words<'_>, source_id: SourceId, interface: [u8; 4], sequence: u32) {
+    if words.version() == Version::Five {
+        let (kind, id, length) = source_id.code_5();
+        let has_interface = source_id != SourceId::None && interface != [0; 4];
         // Without a kind, there is no id.
-        words.bytes(&[code::TRANSPORT, 0x02, 0, 2]);
+        let subtype = if source_id == SourceId::None { 0x02 } else { 0x03 };
+        let interface_bit = if has_interface { 0x10 } else { 0 };
+        let at = words.begin(code::TRANSPORT, subtype | interface_bit, kind | interface_bit);
+        if source_id != SourceId::None {
+            words.bytes(&id[..length]);
+        }
+        if has_interface {
+            words.bytes(&interface);
+        }
+        words.number(sequence);
+        words.end(at);
     } else {
+        let (kind, id) = source_id.code();
         words.bytes(&[code::TRANSPORT, 0x03, kind, 3]);
         words.bytes(&id);
+        words.number(sequence);
     }
-    words.number(sequence);
 }
 
 /// What identifies the flow.
@@ -490,5 +506,19 @@ fn autonomous_systems(words: &mut Words<'_>, exporter: &Exporter) {
     let at = words.begin(code::AUTONOMOUS_SYSTEMS, 0, 0);
     words.number(exporter.source_as);
     words.number(exporter.destination_as);
+    words.end(at);
+}
+
+/// The labels with colons between them. Clients split the text there.
+fn labels(words: &mut Words<'_>, labels: &Labels<'_>) {
+    let at = words.begin(code::LABEL, 0, 0);
+    for (index, label) in labels.iter().enumerate() {
+        if index > 0 {
+            words.bytes(b":");
+        }
+        for byte in label.bytes() {
+            words.bytes(&[if byte == b':' || byte.is_ascii_control() { b'_' } else { byte }]);
+        }
+    }
     words.end(at);
 }

@@ -238,6 +238,7 @@ fn version_5_is_written_as_argus_5_does() {
         application_bytes: true,
         hardware: true,
         packet_sizes: true,
+        ..Options::default()
     };
     let mut out = [0; PLAIN_BYTES_MAX];
     let length = Version::Five.write(&mut out, &options, &record, &extra).expect("there is room");
@@ -266,6 +267,40 @@ fn version_5_is_written_as_argus_5_does() {
     let end = expected.len();
     expected[end - 16..end - 12].copy_from_slice(&[0x88, 0x47, 0, 0]);
     assert_eq!(out[..length], expected);
+}
+
+#[test]
+fn ids_have_up_to_16_bytes_and_an_interface() {
+    let record = FlowRecord { sequence: 2, ..FlowRecord::default() };
+    let id = 0x0011_2233_4455_6677_8899_aabb_ccdd_eeff_u128.to_be_bytes();
+    let interface = *b"tcap";
+    // Of argus 5.0.2, which writes the interface always. Version 3 has no such ids.
+    for (source_id, expected, three) in [
+        (
+            SourceId::Uuid(id),
+            "01133207 00112233 44556677 8899aabb ccddeeff 74636170 00000002",
+            "01032003 00000000 00000002",
+        ),
+        (
+            SourceId::Address6(0x2001_0db8_0000_0000_0000_0000_0000_0001_u128.to_be_bytes()),
+            "01131207 20010db8 00000000 00000000 00000001 74636170 00000002",
+            "01032003 20010db9 00000002",
+        ),
+        (
+            SourceId::Address(0x0a01_0001),
+            "01131104 0a010001 74636170 00000002",
+            "01030103 0a010001 00000002",
+        ),
+        (SourceId::Text(*b"ab\0\0"), "01133104 61620000 74636170 00000002", "01032103 61620000"),
+        (SourceId::Number(7), "01133004 00000007 74636170 00000002", "01032003 00000007"),
+    ] {
+        let options = Options { source_id, interface, ..Options::default() };
+        let mut out = [0; PLAIN_BYTES_MAX];
+        let length = Version::Five.write(&mut out, &options, &record, &Extra::default());
+        assert!(out[4..length.expect("there is room")].starts_with(&words(expected)));
+        let bytes = written(&options, &record, &Extra::default());
+        assert!(bytes[4..].starts_with(&words(three)), "{bytes:02x?}");
+    }
 }
 
 #[test]
@@ -350,4 +385,16 @@ fn later_records_have_their_cause() {
         let record = FlowRecord { cause, ..FlowRecord::default() };
         assert_eq!(written(&options(), &record, &Extra::default())[..2], [0x13, expected]);
     }
+}
+
+#[test]
+fn labels_are_one_text() {
+    // `ra -s label` 3.0.8.2 and 5.0.2 were seen to print this part.
+    let mut labels = Labels::default();
+    assert!(labels.add("saddr=dmz") && labels.add("comm=a:b\n"));
+    let extra = Extra { labels, ..Extra::default() };
+    let bytes = written(&options(), &FlowRecord::default(), &extra);
+    let mut expected = words("66000006");
+    expected.extend(b"saddr=dmz:comm=a_b_\0");
+    assert!(bytes.ends_with(&expected), "{bytes:02x?}");
 }

@@ -15,7 +15,7 @@ pub use passive_dns::{RESOLUTION_BYTES_MAX, Resolution};
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::argus::{Extra, Options, Process, SourceId};
+use super::argus::{Extra, LABELS_BYTES_MAX, Labels, Options, Process, SourceId};
 use super::community_id::{self, COMMUNITY_ID_BYTES};
 use super::record::{Address, FlowKey, FlowRecord, Kind};
 use crate::json::address::MacAddress;
@@ -23,8 +23,8 @@ use crate::json::text::Text;
 use crate::json::time::Timestamp;
 use crate::json::{Full, JsonWriter, Limits};
 
-/// Bytes that are always enough for a record without user data.
-pub const PLAIN_LINE_BYTES_MAX: usize = 10_240;
+/// Bytes that are always enough for a record without user data. A byte of a label may need six.
+pub const PLAIN_LINE_BYTES_MAX: usize = 10_240 + 6 * LABELS_BYTES_MAX + 64;
 
 /// More than any text has: the longest are 384 bytes, each of which may become three in UTF-8.
 const TEXT_BYTES_MAX: usize = 3 * 384;
@@ -59,7 +59,7 @@ impl Lines {
             if self.options.hardware {
                 hardware(out, record)?;
             }
-            Ok(())
+            labels(out, &extra.labels)
         })
     }
 
@@ -89,6 +89,16 @@ fn write_source_id(out: &mut JsonWriter<'_>, id: SourceId) -> Result<(), Full> {
         SourceId::None => Ok(()),
         SourceId::Number(number) => out.number(KEY, number.into()),
         SourceId::Address(address) => out.ip_address(KEY, Ipv4Addr::from_bits(address).into()),
+        SourceId::Address6(id) => out.ip_address(KEY, Ipv6Addr::from(id).into()),
+        SourceId::Uuid(id) => {
+            let mut text = [b'-'; 36];
+            let places = (0..36).filter(|place| ![8, 13, 18, 23].contains(place));
+            let digits = id.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
+            for (place, digit) in places.zip(digits) {
+                text[place] = b"0123456789abcdef"[usize::from(digit)];
+            }
+            out.text(KEY, &Text::new(&text))
+        }
         SourceId::Text(text) => {
             let length = text.iter().position(|byte| *byte == 0).unwrap_or(text.len());
             out.text(KEY, &Text::new(&text[..length]))
@@ -220,6 +230,15 @@ fn hardware(out: &mut JsonWriter<'_>, record: &FlowRecord) -> Result<(), Full> {
         return Ok(());
     }
     out.integer(",\"ethernet_type\":", record.ethertype.into())
+}
+
+/// What others say of the flow.
+fn labels(out: &mut JsonWriter<'_>, labels: &Labels<'_>) -> Result<(), Full> {
+    if labels.is_empty() {
+        return Ok(());
+    }
+    out.raw(b",\"labels\":")?;
+    out.list(labels.iter(), |out, label| out.text(",", &label.as_bytes().into()))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use super::*;
 use crate::flow::application::{
     ANSWERS_MAX, Answer, Answers, Application, Dns, Hello, Http, Quic, ServerHello, Ssh, Tls,
 };
-use crate::flow::argus::{Interim, Management};
+use crate::flow::argus::{Interim, Labels, Management};
 use crate::flow::record::{
     Arp, Cause, Detail, Direction, Esp, Icmp, Interval, Intervals, Jitter, Rtp, RtpSide, Side, Tcp,
     TcpSide, TcpState, status, tcp_status,
@@ -411,15 +411,20 @@ fn the_documentation_has_every_key_and_no_other() {
         application_bytes: true,
         hardware: true,
         packet_sizes: true,
+        ..Options::default()
     };
     let lines = Lines { options, community_id_seed: Some(0) };
     let interval = Interval { count: 2, min: 1, max: 4, sum: 5.0, square_sum: 17.0 };
     let intervals = Intervals { active: interval, idle: interval, last_ns: 0 };
     let jitter = Jitter { source: intervals, destination: intervals };
+    let mut labels = Labels::default();
+    assert!(labels.add("saddr=dmz") && labels.add("comm=a:\"\u{1}"));
+    let user: [&[u8]; 2] = [b"GET /\xff", b"\0"];
     let process = Process { id: 7, name: b"a\"b", user_id: Some(0), container_id: b"0123456789ab" };
     let extra = Extra {
         jitter: Some(&jitter),
-        user: [b"GET /\xff", b"\0"],
+        user,
+        labels,
         owners: [Some(process); 2],
         ..Extra::default()
     };
@@ -458,6 +463,8 @@ fn the_documentation_has_every_key_and_no_other() {
             r#""process_real_user_id":0,"process_container_id":"0123456789ab"}"#
         );
         assert!(line.contains(process), "{line}");
+        let labels = r#","labels":["saddr=dmz","comm=a:\"\u0001"]}"#;
+        assert!(line.trim_end().ends_with(labels), "{line}");
         add(&line);
     }
     for application in &applications() {
@@ -495,6 +502,19 @@ fn what_is_open_when_the_sensor_ends_has_a_state() {
         ..FlowRecord::default()
     };
     assert_eq!(super::words::state(&udp), "REQ");
+}
+
+#[test]
+fn ids_of_16_bytes_are_texts() {
+    let bytes = 0x0011_2233_4455_6677_8899_aabb_ccdd_eeff_u128.to_be_bytes();
+    for (source_id, expected) in [
+        (SourceId::Uuid(bytes), "00112233-4455-6677-8899-aabbccddeeff"),
+        (SourceId::Address6(bytes), "11:2233:4455:6677:8899:aabb:ccdd:eeff"),
+    ] {
+        let options = Options { source_id, ..Options::default() };
+        let line = written(&Lines { options, ..Lines::default() }, &tcp(), &Extra::default());
+        assert!(line.contains(&format!("\"source_id\":\"{expected}\",")), "{line}");
+    }
 }
 
 #[test]
