@@ -7,7 +7,7 @@ use panoptes_sinks::flow::{
     tcp_status,
 };
 
-use crate::queues::{Place, Waits};
+use crate::queues::Waits;
 use crate::rtp;
 use crate::tcp::{self, Identification, Outcome};
 
@@ -24,14 +24,10 @@ const ESP_WINDOW: u32 = 0x1_0000;
 #[derive(Debug, Default)]
 pub(crate) struct Flow {
     pub(crate) record: FlowRecord,
-    pub(crate) hash: u64,
-    pub(crate) place: Place,
     /// Time of the last packet in nanoseconds since 1970.
     pub(crate) last_ns: i64,
     /// For fragments: the flow of the first one, and its number.
     pub(crate) parent: Option<(u32, u32)>,
-    /// Counts the flows that were in this slot, so that a reference to an earlier one is noticed.
-    pub(crate) number: u32,
     /// The identification of the last packet with data of each end.
     pub(crate) ids: [u16; 2],
     /// Whether the record was written, and so begins anew with the next packet.

@@ -77,27 +77,18 @@ pub struct Counts {
     pub tracked: u64,
 }
 
-/// The flows themselves.
-#[derive(Debug)]
-struct Slots(Vec<Flow>);
-
-impl Places for Slots {
-    #[inline]
-    fn place(&mut self, flow: u32) -> &mut Place {
-        &mut self.0[flow as usize].place
-    }
-}
-
 /// All flows.
 #[derive(Debug)]
 pub struct Flows {
     settings: Settings,
     key: HashKey,
     index: HashIndex,
-    slots: Slots,
+    slots: Vec<Flow>,
     /// Slots without a flow.
     free: Vec<u32>,
     queues: Queues,
+    /// The place of each flow in the queues.
+    places: Places,
     jitter: Vec<Jitter>,
     /// The data of both ends of each flow, and its length.
     user: Box<[u8]>,
@@ -116,13 +107,16 @@ impl Flows {
         let capacity = settings.capacity.clamp(1, (1 << 26) - 2);
         let settings = Settings { capacity, ..*settings };
         let user = if settings.user_bytes > 0 { capacity } else { 0 };
+        let mut index = HashIndex::new(capacity);
+        index.begin_small();
         Self {
             settings,
             key: key.derive("flows"),
-            index: HashIndex::new(capacity),
-            slots: Slots(room::list(capacity)),
+            index,
+            slots: room::list(capacity),
             free: room::list(capacity),
             queues: Queues::new(),
+            places: room::list(capacity),
             jitter: room::list(if settings.has_jitter { capacity } else { 0 }),
             user: room::copies(0, user * 2 * settings.user_bytes),
             user_lengths: room::copies([0; 2], user),
@@ -134,7 +128,7 @@ impl Flows {
     }
 
     pub fn counts(&self) -> Counts {
-        let tracked = self.slots.0.len() - self.free.len();
+        let tracked = self.slots.len() - self.free.len();
         Counts { tracked: tracked as u64, ..self.counts }
     }
 
@@ -201,11 +195,11 @@ impl Flows {
             },
         };
         let now_ns = arrival.time_ns;
-        let mut effect = self.slots.0[flow as usize].follow(packet, direction, is_first, now_ns);
+        let mut effect = self.slots[flow as usize].follow(packet, direction, is_first, now_ns);
         if effect.restarts {
             self.restart(flow, key, reports);
             direction = Direction::FromSource;
-            effect = self.slots.0[flow as usize].follow(packet, direction, true, now_ns);
+            effect = self.slots[flow as usize].follow(packet, direction, true, now_ns);
         }
         let mut counted = effect.data_length;
         if let Network::Ip(ip) = &packet.network {
@@ -222,7 +216,7 @@ impl Flows {
             }
             self.refer(ip);
         }
-        self.slots.0[flow as usize].count(packet, direction, counted, arrival);
+        self.slots[flow as usize].count(packet, direction, counted, arrival);
         self.keep(flow, direction, &effect, now_ns);
     }
 
@@ -238,7 +232,7 @@ impl Flows {
     #[inline]
     fn find(&self, hash: u64, key: &FlowKey) -> Option<(u32, Direction)> {
         let reversed = key.reversed();
-        let known = |row: u32| &self.slots.0[row as usize].record.key;
+        let known = |row: u32| &self.slots[row as usize].record.key;
         let flow = self.index.find(hash, |row| known(row) == key || known(row) == &reversed)?;
         let is_from_source = known(flow) == key;
         Some((
@@ -251,14 +245,14 @@ impl Flows {
     /// one is written.
     #[inline]
     fn wake(&mut self, flow: u32, reports: &mut impl Reports) {
-        let place = self.slots.0[flow as usize].place;
+        let place = self.places[flow as usize];
         let age_ns = self.now_ns - place.since_ns;
         if place.queue == Waits::Status && age_ns >= self.settings.status_interval_ns {
             self.report_due(reports);
         }
-        if self.slots.0[flow as usize].place.queue != Waits::Status {
-            self.queues.remove(&mut self.slots, flow);
-            self.queues.add(&mut self.slots, flow, Waits::Status, self.now_ns);
+        if self.places[flow as usize].queue != Waits::Status {
+            self.queues.remove(&mut self.places, flow);
+            self.queues.add(&mut self.places, flow, Waits::Status, self.now_ns);
         }
         self.renew(flow);
     }
@@ -266,7 +260,7 @@ impl Flows {
     /// Begins a new record if the last one is written.
     #[inline]
     fn renew(&mut self, flow: u32) {
-        let slot = &mut self.slots.0[flow as usize];
+        let slot = &mut self.slots[flow as usize];
         if !slot.is_written {
             return;
         }
@@ -282,7 +276,7 @@ impl Flows {
     }
 
     fn renew_if_written(&mut self, flow: u32, reports: &mut impl Reports) {
-        if self.slots.0[flow as usize].is_written {
+        if self.slots[flow as usize].is_written {
             self.wake(flow, reports);
         }
     }
@@ -291,18 +285,24 @@ impl Flows {
     fn add(&mut self, hash: u64, key: FlowKey, reports: &mut impl Reports) -> Option<u32> {
         let flow = match self.free.pop() {
             Some(flow) => flow,
-            None if self.slots.0.len() < self.settings.capacity => {
-                self.slots.0.push(Flow::default());
+            None if self.slots.len() < self.settings.capacity => {
+                self.slots.push(Flow::default());
+                self.places.push(Place::default());
                 if self.settings.has_jitter {
                     self.jitter.push(Jitter::default());
                 }
-                self.slots.0.len() as u32 - 1
+                self.slots.len() as u32 - 1
             }
             None => {
                 self.evict(reports);
                 self.free.pop()?
             }
         };
+        if self.index.is_crowded() {
+            let rows = self.places.iter().zip(0..);
+            let tracked = rows.filter(|(place, _)| place.queue != Waits::Nowhere);
+            self.index.grow(tracked.map(|(place, flow)| (place.hash, flow)));
+        }
         if !self.index.insert(hash, flow) {
             self.free.push(flow);
             return None;
@@ -314,34 +314,35 @@ impl Flows {
     /// Begins a flow in a slot that is in no queue.
     fn begin(&mut self, flow: u32, hash: u64, key: FlowKey) {
         self.counts.flows += 1;
-        let number = self.slots.0[flow as usize].number.wrapping_add(1);
+        let place = &mut self.places[flow as usize];
+        (place.hash, place.number) = (hash, place.number.wrapping_add(1));
         let record = FlowRecord { key, ..FlowRecord::default() };
-        self.slots.0[flow as usize] = Flow { record, hash, number, ..Flow::default() };
+        self.slots[flow as usize] = Flow { record, ..Flow::default() };
         if let Some(jitter) = self.jitter.get_mut(flow as usize) {
             *jitter = Jitter::default();
         }
         if let Some(lengths) = self.user_lengths.get_mut(flow as usize) {
             *lengths = [0; 2];
         }
-        self.queues.add(&mut self.slots, flow, Waits::Status, self.now_ns);
+        self.queues.add(&mut self.places, flow, Waits::Status, self.now_ns);
     }
 
     /// Reports the connection of a flow, and begins another one in its place.
     fn restart(&mut self, flow: u32, key: FlowKey, reports: &mut impl Reports) {
         self.report(flow, Some(Cause::Stop), reports);
-        self.queues.remove(&mut self.slots, flow);
-        self.begin(flow, self.slots.0[flow as usize].hash, key);
+        self.queues.remove(&mut self.places, flow);
+        self.begin(flow, self.places[flow as usize].hash, key);
     }
 
     /// The flow to which fragments without ports belong, if its first fragment was seen.
     fn parent_of(&self, flow: u32) -> Option<u32> {
-        let (parent, number) = self.slots.0[flow as usize].parent?;
-        (self.slots.0[parent as usize].number == number).then_some(parent)
+        let (parent, number) = self.slots[flow as usize].parent?;
+        (self.places[parent as usize].number == number).then_some(parent)
     }
 
     /// In which direction of a flow the source of a key sends.
     fn direction_in(&self, flow: u32, key: &FlowKey) -> Direction {
-        if self.slots.0[flow as usize].record.key.source.0[1] == key.source.0[1] {
+        if self.slots[flow as usize].record.key.source.0[1] == key.source.0[1] {
             Direction::FromSource
         } else {
             Direction::FromDestination
@@ -360,7 +361,7 @@ impl Flows {
         let addresses = FlowKey { source_port: 0, destination_port: 0, extra: 0, ..*key };
         let mut wanted = identity::of_fragment(ip, addresses);
         wanted.protocol = ip.protocol;
-        let number = self.slots.0[flow as usize].number;
+        let number = self.places[flow as usize].number;
         let hash = self.hash(&wanted);
         let fragments = match self.find(hash, &wanted) {
             Some((fragments, _)) => fragments,
@@ -369,13 +370,13 @@ impl Flows {
                 None => return,
             },
         };
-        let early = &mut self.slots.0[fragments as usize];
+        let early = &mut self.slots[fragments as usize];
         early.parent = Some((flow, number));
         if early.is_written || early.record.source.packets == 0 {
             return;
         }
         let early = core::mem::take(&mut early.record.source);
-        let side = self.slots.0[flow as usize].record.side(direction);
+        let side = self.slots[flow as usize].record.side(direction);
         side.size_min = match side.packets {
             0 => early.size_min,
             _ => side.size_min.min(early.size_min),
@@ -404,7 +405,7 @@ impl Flows {
         let key = identity::of_ip(&quoted);
         let Some((flow, _)) = self.find(self.hash(&key), &key) else { return };
         let now_ns = self.now_ns;
-        let slot = &mut self.slots.0[flow as usize];
+        let slot = &mut self.slots[flow as usize];
         if slot.is_written {
             return;
         }
@@ -442,14 +443,14 @@ impl Flows {
     /// Reports the flows whose status interval has passed.
     fn report_due(&mut self, reports: &mut impl Reports) {
         while let Some(flow) = self.queues.first(Waits::Status) {
-            let since_ns = self.slots.0[flow as usize].place.since_ns;
+            let since_ns = self.places[flow as usize].since_ns;
             if self.now_ns - since_ns < self.settings.status_interval_ns {
                 break;
             }
             self.report(flow, None, reports);
-            let queue = self.slots.0[flow as usize].idle_queue();
-            self.queues.remove(&mut self.slots, flow);
-            self.queues.add(&mut self.slots, flow, queue, self.now_ns);
+            let queue = self.slots[flow as usize].idle_queue();
+            self.queues.remove(&mut self.places, flow);
+            self.queues.add(&mut self.places, flow, queue, self.now_ns);
         }
     }
 
@@ -465,7 +466,7 @@ impl Flows {
                 _ => timeouts.ip_ns,
             };
             while let Some(flow) = self.queues.first(queue) {
-                if self.now_ns - self.slots.0[flow as usize].place.since_ns < timeout_ns {
+                if self.now_ns - self.places[flow as usize].since_ns < timeout_ns {
                     break;
                 }
                 self.remove(flow);
@@ -474,28 +475,27 @@ impl Flows {
     }
 
     fn remove(&mut self, flow: u32) {
-        self.queues.remove(&mut self.slots, flow);
-        let slot = &mut self.slots.0[flow as usize];
-        slot.number = slot.number.wrapping_add(1);
-        let hash = slot.hash;
-        self.index.remove(hash, flow);
+        self.queues.remove(&mut self.places, flow);
+        let place = &mut self.places[flow as usize];
+        place.number = place.number.wrapping_add(1);
+        self.index.remove(place.hash, flow);
         self.free.push(flow);
     }
 
     /// Removes the flow that is idle for longest, and reports it first if there is anything.
     fn evict(&mut self, reports: &mut impl Reports) {
         let idle = Waits::IDLE.iter().filter_map(|queue| self.queues.first(*queue));
-        let oldest = idle.min_by_key(|flow| self.slots.0[*flow as usize].last_ns);
+        let oldest = idle.min_by_key(|flow| self.slots[*flow as usize].last_ns);
         let flow = oldest.or_else(|| {
             let mut next = self.queues.first(Waits::Status);
             let mut best: Option<u32> = None;
             for _ in 0..CANDIDATES {
                 let Some(flow) = next else { break };
-                let last_ns = |flow: u32| self.slots.0[flow as usize].last_ns;
+                let last_ns = |flow: u32| self.slots[flow as usize].last_ns;
                 if best.is_none_or(|best| last_ns(flow) < last_ns(best)) {
                     best = Some(flow);
                 }
-                next = Queues::after(&mut self.slots, flow);
+                next = Queues::after(&self.places, flow);
             }
             best
         });
@@ -508,7 +508,7 @@ impl Flows {
 
     /// Reports a flow if it has packets that no record has.
     fn report(&mut self, flow: u32, cause: Option<Cause>, reports: &mut impl Reports) {
-        let slot = &mut self.slots.0[flow as usize];
+        let slot = &mut self.slots[flow as usize];
         if slot.is_written || slot.record.source.packets + slot.record.destination.packets == 0 {
             return;
         }
@@ -528,7 +528,7 @@ impl Flows {
             self.user.get(begin..begin + length as usize).unwrap_or_default()
         });
         let extra = Extra { jitter: self.jitter.get(flow as usize), user, ..Extra::default() };
-        reports.report(&self.slots.0[flow as usize].record, &extra);
+        reports.report(&self.slots[flow as usize].record, &extra);
     }
 
     /// Reports all flows that have packets that no record has, and removes all.
