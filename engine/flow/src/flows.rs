@@ -1,5 +1,7 @@
 //! All flows: finding the one of a packet, reporting, removing.
 
+use core::hint::select_unpredictable;
+
 use panoptes_decoders::packet::transport::{Icmp as Message, protocol};
 use panoptes_decoders::packet::{Ip, Network, Packet};
 use panoptes_sinks::flow::argus::Extra;
@@ -8,6 +10,7 @@ use panoptes_tables::{HashIndex, HashKey, room};
 
 use crate::flow::{Arrival, Effect, Flow, is_error, message_of};
 use crate::identity;
+use crate::prefetch::prefetch;
 use crate::queues::{Place, Places, Queues, Waits};
 
 /// How often the queues are looked at, in nanoseconds of the packets' time.
@@ -220,25 +223,42 @@ impl Flows {
         self.keep(flow, direction, &effect, now_ns);
     }
 
-    /// The same for both directions.
+    /// The same for both directions. Which one it is cannot be predicted, so nothing branches here.
     #[inline]
     fn hash(&self, key: &FlowKey) -> u64 {
-        let one = (key.source, key.source_port);
-        let ordered =
-            if one <= (key.destination, key.destination_port) { *key } else { key.reversed() };
-        self.key.hash_numbers(ordered.words())
+        let (source, destination) = (key.source.value(), key.destination.value());
+        let is_less = source < destination;
+        let is_same = source == destination;
+        let in_order = is_less | is_same & (key.source_port <= key.destination_port);
+        let (words, reversed) = (key.words(), key.reversed().words());
+        let ordered: [u64; 5] =
+            core::array::from_fn(|at| select_unpredictable(in_order, words[at], reversed[at]));
+        self.key.hash_numbers(ordered)
     }
 
     #[inline]
     fn find(&self, hash: u64, key: &FlowKey) -> Option<(u32, Direction)> {
-        let reversed = key.reversed();
-        let known = |row: u32| &self.slots[row as usize].record.key;
-        let flow = self.index.find(hash, |row| known(row) == key || known(row) == &reversed)?;
-        let is_from_source = known(flow) == key;
-        Some((
-            flow,
-            if is_from_source { Direction::FromSource } else { Direction::FromDestination },
-        ))
+        let (words, reversed) = (key.words(), key.reversed().words());
+        let mut is_from_source = false;
+        let flow = self.index.find(hash, |row| {
+            let record = &self.slots[row as usize].record;
+            // The direction decides which of them is needed, and waits for the key.
+            prefetch(&record.source);
+            prefetch(&record.destination);
+            let known = record.key.words();
+            is_from_source = differences(&known, &words) == 0;
+            is_from_source | (differences(&known, &reversed) == 0)
+        })?;
+        let (from_source, from_destination) = (Direction::FromSource, Direction::FromDestination);
+        Some((flow, select_unpredictable(is_from_source, from_source, from_destination)))
+    }
+
+    /// Fetches a flow that will be needed soon.
+    #[inline]
+    fn prefetch(&self, flow: Option<u32>) {
+        if let Some(flow) = flow {
+            prefetch(&self.slots[flow as usize]);
+        }
     }
 
     /// Prepares a flow for a packet: reports it if it is due, and begins a new record if the last
@@ -260,11 +280,12 @@ impl Flows {
     /// Begins a new record if the last one is written.
     #[inline]
     fn renew(&mut self, flow: u32) {
-        let slot = &mut self.slots[flow as usize];
-        if !slot.is_written {
+        let place = &mut self.places[flow as usize];
+        if !place.is_written {
             return;
         }
-        slot.renew();
+        place.is_written = false;
+        self.slots[flow as usize].renew();
         if let Some(jitter) = self.jitter.get_mut(flow as usize) {
             for intervals in [&mut jitter.source, &mut jitter.destination] {
                 (intervals.active, intervals.idle) = (Interval::default(), Interval::default());
@@ -276,7 +297,7 @@ impl Flows {
     }
 
     fn renew_if_written(&mut self, flow: u32, reports: &mut impl Reports) {
-        if self.slots[flow as usize].is_written {
+        if self.places[flow as usize].is_written {
             self.wake(flow, reports);
         }
     }
@@ -284,7 +305,10 @@ impl Flows {
     /// Adds a flow; `None` if there is no room even after a removal.
     fn add(&mut self, hash: u64, key: FlowKey, reports: &mut impl Reports) -> Option<u32> {
         let flow = match self.free.pop() {
-            Some(flow) => flow,
+            Some(flow) => {
+                self.prefetch(self.free.last().copied());
+                flow
+            }
             None if self.slots.len() < self.settings.capacity => {
                 self.slots.push(Flow::default());
                 self.places.push(Place::default());
@@ -316,6 +340,7 @@ impl Flows {
         self.counts.flows += 1;
         let place = &mut self.places[flow as usize];
         (place.hash, place.number) = (hash, place.number.wrapping_add(1));
+        place.is_written = false;
         let record = FlowRecord { key, ..FlowRecord::default() };
         self.slots[flow as usize] = Flow { record, ..Flow::default() };
         if let Some(jitter) = self.jitter.get_mut(flow as usize) {
@@ -372,7 +397,7 @@ impl Flows {
         };
         let early = &mut self.slots[fragments as usize];
         early.parent = Some((flow, number));
-        if early.is_written || early.record.source.packets == 0 {
+        if self.places[fragments as usize].is_written || early.record.source.packets == 0 {
             return;
         }
         let early = core::mem::take(&mut early.record.source);
@@ -405,10 +430,10 @@ impl Flows {
         let key = identity::of_ip(&quoted);
         let Some((flow, _)) = self.find(self.hash(&key), &key) else { return };
         let now_ns = self.now_ns;
-        let slot = &mut self.slots[flow as usize];
-        if slot.is_written {
+        if self.places[flow as usize].is_written {
             return;
         }
+        let slot = &mut self.slots[flow as usize];
         slot.record.error = Some(message_of(ip, &message));
         // The answer ends the exchange: it is part of the flow's time, as in argus.
         slot.record.source.last_ns = slot.record.source.last_ns.max(now_ns);
@@ -447,6 +472,7 @@ impl Flows {
             if self.now_ns - since_ns < self.settings.status_interval_ns {
                 break;
             }
+            self.prefetch(Queues::after(&self.places, flow));
             self.report(flow, None, reports);
             let queue = self.slots[flow as usize].idle_queue();
             self.queues.remove(&mut self.places, flow);
@@ -485,13 +511,13 @@ impl Flows {
     /// Removes the flow that is idle for longest, and reports it first if there is anything.
     fn evict(&mut self, reports: &mut impl Reports) {
         let idle = Waits::IDLE.iter().filter_map(|queue| self.queues.first(*queue));
-        let oldest = idle.min_by_key(|flow| self.slots[*flow as usize].last_ns);
+        let last_ns = |flow: u32| self.slots[flow as usize].record.times().1;
+        let oldest = idle.min_by_key(|flow| last_ns(*flow));
         let flow = oldest.or_else(|| {
             let mut next = self.queues.first(Waits::Status);
             let mut best: Option<u32> = None;
             for _ in 0..CANDIDATES {
                 let Some(flow) = next else { break };
-                let last_ns = |flow: u32| self.slots[flow as usize].last_ns;
                 if best.is_none_or(|best| last_ns(flow) < last_ns(best)) {
                     best = Some(flow);
                 }
@@ -508,8 +534,12 @@ impl Flows {
 
     /// Reports a flow if it has packets that no record has.
     fn report(&mut self, flow: u32, cause: Option<Cause>, reports: &mut impl Reports) {
+        let place = &mut self.places[flow as usize];
+        if place.is_written {
+            return;
+        }
         let slot = &mut self.slots[flow as usize];
-        if slot.is_written || slot.record.source.packets + slot.record.destination.packets == 0 {
+        if slot.record.source.packets + slot.record.destination.packets == 0 {
             return;
         }
         if slot.record.sequence == 0 {
@@ -519,7 +549,7 @@ impl Flows {
         if let Some(cause) = cause {
             slot.record.cause = cause;
         }
-        slot.is_written = true;
+        place.is_written = true;
         self.counts.records += 1;
         let size = self.settings.user_bytes;
         let user = [0, 1].map(|end| {
@@ -535,11 +565,18 @@ impl Flows {
     pub fn finish(&mut self, reports: &mut impl Reports) {
         for queue in Waits::IDLE.into_iter().chain([Waits::Status]) {
             while let Some(flow) = self.queues.first(queue) {
+                self.prefetch(Queues::after(&self.places, flow));
                 self.report(flow, None, reports);
                 self.remove(flow);
             }
         }
     }
+}
+
+/// The bits that differ, without a branch for each word.
+#[inline]
+fn differences(one: &[u64; 5], other: &[u64; 5]) -> u64 {
+    one.iter().zip(other).fold(0, |bits, (one, other)| bits | (one ^ other))
 }
 
 /// Adds the time since the last packet, if it is no pause: argus leaves out what is longer than

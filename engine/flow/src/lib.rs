@@ -15,12 +15,12 @@
 //! Not for: reading captures, formats of records, files.
 //!
 //! Start reading at [`Flows::packet`].
-#![forbid(unsafe_code)]
 
 mod flow;
 mod flows;
 pub mod identity;
 pub mod netflow;
+mod prefetch;
 mod queues;
 mod rtp;
 mod tcp;

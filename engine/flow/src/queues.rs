@@ -50,12 +50,14 @@ pub(crate) struct Place {
     /// Counts the flows that were in this slot, so that a reference to an earlier one is noticed.
     pub(crate) number: u32,
     pub(crate) queue: Waits,
+    /// Whether the flow's record was written, and so begins anew with the next packet.
+    pub(crate) is_written: bool,
 }
 
 impl Default for Place {
     fn default() -> Self {
-        let (previous, next) = (NONE, NONE);
-        Self { previous, next, since_ns: 0, hash: 0, number: 0, queue: Waits::Nowhere }
+        let (previous, next, queue) = (NONE, NONE, Waits::Nowhere);
+        Self { previous, next, since_ns: 0, hash: 0, number: 0, queue, is_written: false }
     }
 }
 
