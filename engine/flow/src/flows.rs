@@ -245,6 +245,7 @@ impl Flows {
             // The direction decides which of them is needed, and waits for the key.
             prefetch(&record.source);
             prefetch(&record.destination);
+            prefetch(&record.detail);
             let known = record.key.words();
             is_from_source = differences(&known, &words) == 0;
             is_from_source | (differences(&known, &reversed) == 0)

@@ -138,12 +138,7 @@ const fn may_restart(state: TcpState) -> bool {
 
 /// Follows the sequence numbers of a segment; whether it was sent while others were in flight.
 #[inline]
-fn sequence(
-    this: &mut TcpSide,
-    other: &mut TcpSide,
-    segment: &Segment<'_>,
-    ip_id: u16,
-) -> bool {
+fn sequence(this: &mut TcpSide, other: &mut TcpSide, segment: &Segment<'_>, ip_id: u16) -> bool {
     let flags = segment.flags;
     let mut is_active = true;
     if flags & (flag::FIN | flag::RST) == 0 {
@@ -180,13 +175,7 @@ fn sequence(
 
 /// Decides whether data is new, was sent again, or was overtaken; `false` if it was sent again.
 #[inline]
-fn order(
-    this: &mut TcpSide,
-    other: &TcpSide,
-    segment: &Segment<'_>,
-    end: u32,
-    ip_id: u16,
-) -> bool {
+fn order(this: &mut TcpSide, other: &TcpSide, segment: &Segment<'_>, end: u32, ip_id: u16) -> bool {
     let (seq, length) = (segment.sequence, segment.data_length);
     if other.has_acknowledged && is_before(seq, other.acknowledged) {
         resent(this);
