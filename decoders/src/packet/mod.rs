@@ -120,12 +120,13 @@ pub fn decode(link: u16, bytes: &[u8], wire_length: u32, tunnels: Tunnels) -> Pa
     {
         return packet;
     }
-    any(link, rest, tunnels)
+    header_by_header(link, rest, tunnels)
 }
 
 /// Decodes a packet as most are: IP in Ethernet, and no tunnel behind it. `None` for others. The
-/// result is that of [`any`], sooner.
-#[inline]
+/// result is that of [`header_by_header`], sooner.
+#[expect(clippy::inline_always, reason = "a packet that is returned would go through memory")]
+#[inline(always)]
 fn plain(mut rest: Rest<'_>, tunnels: Tunnels) -> Option<Packet<'_>> {
     use transport::protocol;
     let ether = link::ether(rest.take()?);
@@ -151,7 +152,7 @@ fn plain(mut rest: Rest<'_>, tunnels: Tunnels) -> Option<Packet<'_>> {
 
 /// Decodes any packet, header by header.
 #[inline(never)]
-fn any(link: u16, mut rest: Rest<'_>, tunnels: Tunnels) -> Packet<'_> {
+fn header_by_header(link: u16, mut rest: Rest<'_>, tunnels: Tunnels) -> Packet<'_> {
     let mut packet = Packet::default();
     let mut next = link::first(link);
     for _ in 0..HEADERS_MAX {

@@ -236,7 +236,8 @@ impl Flows {
         self.key.hash_numbers(ordered)
     }
 
-    #[inline]
+    #[expect(clippy::inline_always, reason = "each packet needs it")]
+    #[inline(always)]
     fn find(&self, hash: u64, key: &FlowKey) -> Option<(u32, Direction)> {
         let (words, reversed) = (key.words(), key.reversed().words());
         let mut is_from_source = false;
@@ -252,6 +253,12 @@ impl Flows {
         })?;
         let (from_source, from_destination) = (Direction::FromSource, Direction::FromDestination);
         Some((flow, select_unpredictable(is_from_source, from_source, from_destination)))
+    }
+
+    /// The same for rare packets, apart from the code for all.
+    #[inline(never)]
+    fn find_rarely(&self, key: &FlowKey) -> Option<(u32, Direction)> {
+        self.find(self.hash(key), key)
     }
 
     /// Fetches a flow that will be needed soon.
@@ -389,7 +396,7 @@ impl Flows {
         wanted.protocol = ip.protocol;
         let number = self.places[flow as usize].number;
         let hash = self.hash(&wanted);
-        let fragments = match self.find(hash, &wanted) {
+        let fragments = match self.find_rarely(&wanted) {
             Some((fragments, _)) => fragments,
             None => match self.add(hash, wanted, reports) {
                 Some(fragments) => fragments,
@@ -429,7 +436,7 @@ impl Flows {
         };
         let Some(quoted) = message.quoted() else { return };
         let key = identity::of_ip(&quoted);
-        let Some((flow, _)) = self.find(self.hash(&key), &key) else { return };
+        let Some((flow, _)) = self.find_rarely(&key) else { return };
         let now_ns = self.now_ns;
         if self.places[flow as usize].is_written {
             return;

@@ -102,7 +102,8 @@ impl Auditor {
     }
 
     /// The same. `seen` gets what the packet is.
-    #[inline]
+    #[expect(clippy::inline_always, reason = "what was decoded stays in registers")]
+    #[inline(always)]
     fn count<'a>(&mut self, stream: usize, frame: &Frame<'a>, seen: impl FnOnce(&Packet<'a>)) {
         self.number += 1;
         if self.number < self.packets.0 || self.number > self.packets.1 {
@@ -118,6 +119,7 @@ impl Auditor {
     }
 
     /// Counts a packet, and takes the flows that it exports: `-r cisco:`.
+    #[inline(never)]
     pub(super) fn exports(&mut self, frame: &Frame<'_>) {
         let mut network = Network::Unknown;
         self.count(0, frame, |packet| network = packet.network);
