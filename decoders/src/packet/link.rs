@@ -45,10 +45,13 @@ pub(crate) enum Kind {
     Unknown,
 }
 
+/// LINKTYPE_ETHERNET.
+pub(super) const ETHERNET: u16 = 1;
+
 /// How a capture begins, by its number in the list of link-layer header types of tcpdump.org.
 pub(super) const fn first(link: u16) -> Header {
     Header::Link(match link {
-        1 => Kind::Ethernet,
+        ETHERNET => Kind::Ethernet,
         0 | 108 => Kind::Loopback,
         9 => Kind::Ppp,
         50 | 104 => Kind::Hdlc,
@@ -113,17 +116,22 @@ fn behind_type(kind: u16) -> Option<Header> {
 
 #[inline]
 fn ethernet(packet: &mut Packet<'_>, rest: &mut Rest<'_>) -> Option<Header> {
-    let header: &[u8; 14] = rest.take()?;
+    let ether = ether(rest.take()?);
+    packet.ether = Some(ether);
+    packet.encapsulation.add(Encapsulation::ETHERNET);
+    if ether.kind < ethertype::FIRST {
+        return Some(Header::Link(Kind::Llc));
+    }
+    Some(Header::Ethertype(ether.kind))
+}
+
+#[inline]
+pub(super) fn ether(header: &[u8; 14]) -> Ether {
     let kind = u16::from_be_bytes([header[12], header[13]]);
     let mut ether = Ether { kind, ..Ether::default() };
     ether.destination.copy_from_slice(&header[..6]);
     ether.source.copy_from_slice(&header[6..12]);
-    packet.ether = Some(ether);
-    packet.encapsulation.add(Encapsulation::ETHERNET);
-    if kind < ethertype::FIRST {
-        return Some(Header::Link(Kind::Llc));
-    }
-    Some(Header::Ethertype(kind))
+    ether
 }
 
 /// The word has the family of the capturing system, in its byte order or in that of the network.

@@ -114,8 +114,46 @@ pub struct Packet<'a> {
 /// in bytes before the capture cut it.
 #[inline]
 pub fn decode(link: u16, bytes: &[u8], wire_length: u32, tunnels: Tunnels) -> Packet<'_> {
+    let rest = Rest { bytes, length: wire_length };
+    if link == link::ETHERNET
+        && let Some(packet) = plain(rest, tunnels)
+    {
+        return packet;
+    }
+    header_by_header(link, rest, tunnels)
+}
+
+/// Decodes a packet as most are: IP in Ethernet, and no tunnel behind it. `None` for others. The
+/// result is that of [`header_by_header`], sooner.
+#[expect(clippy::inline_always, reason = "a packet that is returned would go through memory")]
+#[inline(always)]
+fn plain(mut rest: Rest<'_>, tunnels: Tunnels) -> Option<Packet<'_>> {
+    use transport::protocol;
+    let ether = link::ether(rest.take()?);
+    if !matches!(ether.kind, ethertype::IPV4 | ethertype::IPV6) {
+        return None;
+    }
+    let ip = ip::header(rest)?;
+    let has_tunnel = match ip.protocol {
+        protocol::TCP | protocol::ICMP | protocol::ICMPV6 => false,
+        protocol::UDP => tunnels == Tunnels::Discover,
+        _ => true,
+    };
+    if has_tunnel || ip.has_ah {
+        return None;
+    }
+    Some(Packet {
+        ether: Some(ether),
+        encapsulation: Encapsulation(Encapsulation::ETHERNET),
+        network: Network::Ip(ip),
+        ..Packet::default()
+    })
+}
+
+/// Decodes any packet, header by header.
+#[inline(never)]
+fn header_by_header(link: u16, mut rest: Rest<'_>, tunnels: Tunnels) -> Packet<'_> {
     let mut packet = Packet::default();
-    let mut rest = Rest { bytes, length: wire_length };
     let mut next = link::first(link);
     for _ in 0..HEADERS_MAX {
         let step = match next {

@@ -227,3 +227,50 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    /// Most packets go a shorter way, which must lead to the same place.
+    #[test]
+    fn common_packets_are_decoded_as_any(
+        protocol in 0..=255_u8,
+        kind in prop::sample::select(Vec::from([ethertype::IPV4, ethertype::IPV6, 0x0806])),
+        payload in proptest::collection::vec(any::<u8>(), 0..60),
+        changes in proptest::collection::vec((0..54_usize, any::<u8>()), 0..4),
+        length in 0..120_usize,
+        discovers in any::<bool>(),
+    ) {
+        let protocol = if protocol < 128 { [6, 17, 1, 58][usize::from(protocol) % 4] } else { protocol };
+        let inner = if kind == ethertype::IPV6 { ipv6(protocol, &payload) } else { ipv4(protocol, &payload) };
+        let mut bytes = [ether(kind), inner].concat();
+        for (at, byte) in changes {
+            bytes[at % 34] = byte;
+        }
+        bytes.truncate(length);
+        let rest = Rest { bytes: &bytes, length: 200 };
+        let tunnels = if discovers { Tunnels::Discover } else { Tunnels::Declared };
+        if let Some(packet) = plain(rest, tunnels) {
+            prop_assert_eq!(packet, header_by_header(link::ETHERNET, rest, tunnels));
+        }
+    }
+}
+
+#[test]
+fn common_packets_go_the_short_way() {
+    for (kind, packet) in [(ethertype::IPV4, ipv4(17, &UDP)), (ethertype::IPV6, ipv6(6, &UDP))] {
+        let bytes = [ether(kind), packet].concat();
+        let rest = Rest { bytes: &bytes, length: bytes.len() as u32 };
+        assert!(plain(rest, Tunnels::Declared).is_some());
+    }
+}
+
+#[test]
+fn the_options_of_most_segments_are_read() {
+    let mut segment = [0_u8; 32];
+    segment[12] = 0x80;
+    segment[20..24].copy_from_slice(&[1, 1, 8, 10]);
+    let tcp = Tcp::decode(&segment, 32).expect("a header");
+    assert_eq!((tcp.options, tcp.data_length), (option::TIMESTAMP, 0));
+    // A kind of option behind padding that only looks like it.
+    segment[23] = 9;
+    assert_eq!(Tcp::decode(&segment, 32).expect("a header").options, option::TIMESTAMP);
+}

@@ -73,6 +73,11 @@ impl<'a> Tcp<'a> {
 
     #[inline]
     fn read_options(&mut self, mut bytes: &[u8]) {
+        // As nearly all segments have them: padding, and a time stamp of ten bytes.
+        if let [1, 1, 8, 10, _, _, _, _, _, _, _, _] = bytes {
+            self.options |= option::TIMESTAMP;
+            return;
+        }
         // Each turn takes a byte at least.
         while let Some((&kind, after)) = bytes.split_first() {
             match kind {

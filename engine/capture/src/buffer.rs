@@ -7,7 +7,7 @@ use crate::frame::Skipped;
 /// Memory of a buffer. The largest record that must be whole in it is a block of pcapng.
 const BUFFER_BYTES: usize = 1 << 20;
 /// Bytes read at once: what is read should still be in the processor's cache when it is parsed.
-const READ_BYTES: usize = 256 << 10;
+const READ_BYTES: usize = 64 << 10;
 
 /// A reader of any kind, with memory in front.
 pub(crate) struct Buffer {

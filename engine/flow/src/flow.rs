@@ -7,9 +7,9 @@ use panoptes_sinks::flow::{
     tcp_status,
 };
 
-use crate::queues::{Place, Waits};
+use crate::queues::Waits;
 use crate::rtp;
-use crate::tcp::{self, Identification, Outcome};
+use crate::tcp::{self, Outcome};
 
 /// Bits of the status of ESP (`include/argus_def.h`).
 mod esp_status {
@@ -20,22 +20,13 @@ mod esp_status {
 /// How far a sequence number of ESP may be from the last one.
 const ESP_WINDOW: u32 = 0x1_0000;
 
-/// A flow.
+/// A flow. It begins a line of the processor's cache, and so do the parts of its record.
 #[derive(Debug, Default)]
+#[repr(align(64))]
 pub(crate) struct Flow {
     pub(crate) record: FlowRecord,
-    pub(crate) hash: u64,
-    pub(crate) place: Place,
-    /// Time of the last packet in nanoseconds since 1970.
-    pub(crate) last_ns: i64,
     /// For fragments: the flow of the first one, and its number.
     pub(crate) parent: Option<(u32, u32)>,
-    /// Counts the flows that were in this slot, so that a reference to an earlier one is noticed.
-    pub(crate) number: u32,
-    /// The identification of the last packet with data of each end.
-    pub(crate) ids: [u16; 2],
-    /// Whether the record was written, and so begins anew with the next packet.
-    pub(crate) is_written: bool,
 }
 
 /// When a packet came, and its length on the wire.
@@ -73,7 +64,6 @@ impl Flow {
 
     /// Begins a new record of the same flow.
     pub(crate) fn renew(&mut self) {
-        self.is_written = false;
         let record = &mut self.record;
         record.cause = Cause::Status;
         record.error = None;
@@ -117,7 +107,6 @@ impl Flow {
         data_length: u32,
         arrival: Arrival,
     ) {
-        self.last_ns = arrival.time_ns;
         if let Some(ether) = &packet.ether {
             let pair = match direction {
                 Direction::FromSource => [ether.destination, ether.source],
@@ -232,19 +221,12 @@ impl Flow {
         now_ns: i64,
         effect: &mut Effect<'_>,
     ) {
-        let last = &mut self.ids[usize::from(direction == Direction::FromDestination)];
         match &mut self.record.detail {
-            Detail::Tcp(tcp) => {
-                let mut id = Identification { this: ip.id, last };
-                match tcp::follow(tcp, direction, segment, &mut id, now_ns) {
-                    Outcome::Continues { is_active } => effect.is_active = is_active,
-                    Outcome::Restarts => effect.restarts = true,
-                }
-            }
-            detail => {
-                *last = ip.id;
-                *detail = Detail::Tcp(tcp::begin(segment, now_ns));
-            }
+            Detail::Tcp(tcp) => match tcp::follow(tcp, direction, segment, ip.id, now_ns) {
+                Outcome::Continues { is_active } => effect.is_active = is_active,
+                Outcome::Restarts => effect.restarts = true,
+            },
+            detail => *detail = Detail::Tcp(tcp::begin(segment, ip.id, now_ns)),
         }
     }
 

@@ -1,5 +1,7 @@
 //! All flows: finding the one of a packet, reporting, removing.
 
+use core::hint::select_unpredictable;
+
 use panoptes_decoders::packet::transport::{Icmp as Message, protocol};
 use panoptes_decoders::packet::{Ip, Network, Packet};
 use panoptes_sinks::flow::argus::Extra;
@@ -12,6 +14,7 @@ use crate::application::Applications;
 use crate::application::settings::ApplicationSettings;
 use crate::flow::{Arrival, Effect, Flow, is_error, message_of};
 use crate::identity::{self, Identity};
+use crate::prefetch::prefetch;
 use crate::queues::{Place, Places, Queues, Waits};
 use crate::reports::Reports;
 use crate::user::{ControlPorts, UserData};
@@ -90,27 +93,18 @@ pub struct Counts {
     pub resolutions_overflowed: u64,
 }
 
-/// The flows themselves.
-#[derive(Debug)]
-struct Slots(Vec<Flow>);
-
-impl Places for Slots {
-    #[inline]
-    fn place(&mut self, flow: u32) -> &mut Place {
-        &mut self.0[flow as usize].place
-    }
-}
-
 /// All flows.
 #[derive(Debug)]
 pub struct Flows {
     settings: Settings,
     key: HashKey,
     index: HashIndex,
-    slots: Slots,
+    slots: Vec<Flow>,
     /// Slots without a flow.
     free: Vec<u32>,
     queues: Queues,
+    /// The place of each flow in the queues.
+    places: Places,
     jitter: Vec<Jitter>,
     user: UserData,
     /// `None` unless something of it is asked for.
@@ -131,14 +125,17 @@ impl Flows {
         let application = &settings.application;
         let applications =
             application.is_on().then(|| Box::new(Applications::new(application, capacity, key)));
+        let mut index = HashIndex::new(capacity);
+        index.begin_small();
         Self {
             settings,
             applications,
             key: key.derive("flows"),
-            index: HashIndex::new(capacity),
-            slots: Slots(room::list(capacity)),
+            index,
+            slots: room::list(capacity),
             free: room::list(capacity),
             queues: Queues::new(),
+            places: room::list(capacity),
             jitter: room::list(if settings.has_jitter { capacity } else { 0 }),
             user: UserData::new(capacity, settings.user_bytes, settings.control.as_ref()),
             counts: Counts::default(),
@@ -149,7 +146,7 @@ impl Flows {
     }
 
     pub fn counts(&self) -> Counts {
-        let tracked = self.slots.0.len() - self.free.len();
+        let tracked = self.slots.len() - self.free.len();
         let of_applications = self.applications.as_ref().map(|all| all.overflows());
         let (given_up, resolutions_overflowed) = of_applications.unwrap_or_default();
         Counts {
@@ -227,11 +224,11 @@ impl Flows {
         if self.settings.identity != Identity::Conversation {
             return self.count_in_matrix(packet, flow, direction, arrival);
         }
-        let mut effect = self.slots.0[flow as usize].follow(packet, direction, is_first, now_ns);
+        let mut effect = self.slots[flow as usize].follow(packet, direction, is_first, now_ns);
         if effect.restarts {
             self.restart(flow, key, reports);
             direction = Direction::FromSource;
-            effect = self.slots.0[flow as usize].follow(packet, direction, true, now_ns);
+            effect = self.slots[flow as usize].follow(packet, direction, true, now_ns);
         }
         let mut counted = effect.data_length;
         if let Network::Ip(ip) = &packet.network {
@@ -248,7 +245,7 @@ impl Flows {
             }
             self.refer(ip);
         }
-        self.slots.0[flow as usize].count(packet, direction, counted, arrival);
+        self.slots[flow as usize].count(packet, direction, counted, arrival);
         self.keep(flow, direction, &effect, now_ns);
         if let Some(applications) = &mut self.applications
             && let Network::Ip(ip) = &packet.network
@@ -270,46 +267,71 @@ impl Flows {
             _ => (&[][..], 0),
         };
         let effect = Effect { is_active: true, data, data_length, restarts: false };
-        self.slots.0[flow as usize].count(packet, direction, data_length, arrival);
+        self.slots[flow as usize].count(packet, direction, data_length, arrival);
         self.keep(flow, direction, &effect, arrival.time_ns);
     }
 
-    /// The same for both directions.
+    /// The same for both directions. Which one it is cannot be predicted, so nothing branches here.
     #[inline]
     fn hash(&self, key: &FlowKey) -> u64 {
-        let one = (key.source, key.source_port);
-        let ordered =
-            if one <= (key.destination, key.destination_port) { *key } else { key.reversed() };
-        self.key.hash_numbers(ordered.words())
+        let (source, destination) = (key.source.value(), key.destination.value());
+        let is_less = source < destination;
+        let is_same = source == destination;
+        let in_order = is_less | is_same & (key.source_port <= key.destination_port);
+        let (words, reversed) = (key.words(), key.reversed().words());
+        let ordered: [u64; 5] =
+            core::array::from_fn(|at| select_unpredictable(in_order, words[at], reversed[at]));
+        self.key.hash_numbers(ordered)
     }
 
-    #[inline]
+    #[expect(clippy::inline_always, reason = "each packet needs it")]
+    #[inline(always)]
     fn find(&self, hash: u64, key: &FlowKey) -> Option<(u32, Direction)> {
-        let reversed = key.reversed();
-        let known = |row: u32| &self.slots.0[row as usize].record.key;
         let is_one_way =
             self.settings.is_unidirectional && !matches!(key.kind, Kind::Arp | Kind::Rarp);
-        let other = if is_one_way { key } else { &reversed };
-        let flow = self.index.find(hash, |row| known(row) == key || known(row) == other)?;
-        let is_from_source = known(flow) == key;
-        Some((
-            flow,
-            if is_from_source { Direction::FromSource } else { Direction::FromDestination },
-        ))
+        let words = key.words();
+        let reversed = if is_one_way { words } else { key.reversed().words() };
+        let mut is_from_source = false;
+        let flow = self.index.find(hash, |row| {
+            let record = &self.slots[row as usize].record;
+            // The direction decides which of them is needed, and waits for the key.
+            prefetch(&record.source);
+            prefetch(&record.destination);
+            prefetch(&record.detail);
+            let known = record.key.words();
+            is_from_source = differences(&known, &words) == 0;
+            is_from_source | (differences(&known, &reversed) == 0)
+        })?;
+        let (from_source, from_destination) = (Direction::FromSource, Direction::FromDestination);
+        Some((flow, select_unpredictable(is_from_source, from_source, from_destination)))
+    }
+
+    /// The same for rare packets, apart from the code for all.
+    #[inline(never)]
+    fn find_rarely(&self, key: &FlowKey) -> Option<(u32, Direction)> {
+        self.find(self.hash(key), key)
+    }
+
+    /// Fetches a flow that will be needed soon.
+    #[inline]
+    fn prefetch(&self, flow: Option<u32>) {
+        if let Some(flow) = flow {
+            prefetch(&self.slots[flow as usize]);
+        }
     }
 
     /// Prepares a flow for a packet: reports it if it is due, and begins a new record if the last
     /// one is written.
     #[inline]
     fn wake(&mut self, flow: u32, reports: &mut impl Reports) {
-        let place = self.slots.0[flow as usize].place;
+        let place = self.places[flow as usize];
         let age_ns = self.now_ns - place.since_ns;
         if place.queue == Waits::Status && age_ns >= self.settings.status_interval_ns {
             self.report_due(reports);
         }
-        if self.slots.0[flow as usize].place.queue != Waits::Status {
-            self.queues.remove(&mut self.slots, flow);
-            self.queues.add(&mut self.slots, flow, Waits::Status, self.now_ns);
+        if self.places[flow as usize].queue != Waits::Status {
+            self.queues.remove(&mut self.places, flow);
+            self.queues.add(&mut self.places, flow, Waits::Status, self.now_ns);
         }
         self.renew(flow);
     }
@@ -317,11 +339,12 @@ impl Flows {
     /// Begins a new record if the last one is written.
     #[inline]
     fn renew(&mut self, flow: u32) {
-        let slot = &mut self.slots.0[flow as usize];
-        if !slot.is_written {
+        let place = &mut self.places[flow as usize];
+        if !place.is_written {
             return;
         }
-        slot.renew();
+        place.is_written = false;
+        self.slots[flow as usize].renew();
         if let Some(jitter) = self.jitter.get_mut(flow as usize) {
             for intervals in [&mut jitter.source, &mut jitter.destination] {
                 (intervals.active, intervals.idle) = (Interval::default(), Interval::default());
@@ -331,7 +354,7 @@ impl Flows {
     }
 
     fn renew_if_written(&mut self, flow: u32, reports: &mut impl Reports) {
-        if self.slots.0[flow as usize].is_written {
+        if self.places[flow as usize].is_written {
             self.wake(flow, reports);
         }
     }
@@ -339,19 +362,28 @@ impl Flows {
     /// Adds a flow; `None` if there is no room even after a removal.
     fn add(&mut self, hash: u64, key: FlowKey, reports: &mut impl Reports) -> Option<u32> {
         let flow = match self.free.pop() {
-            Some(flow) => flow,
-            None if self.slots.0.len() < self.settings.capacity => {
-                self.slots.0.push(Flow::default());
+            Some(flow) => {
+                self.prefetch(self.free.last().copied());
+                flow
+            }
+            None if self.slots.len() < self.settings.capacity => {
+                self.slots.push(Flow::default());
+                self.places.push(Place::default());
                 if self.settings.has_jitter {
                     self.jitter.push(Jitter::default());
                 }
-                self.slots.0.len() as u32 - 1
+                self.slots.len() as u32 - 1
             }
             None => {
                 self.evict(reports);
                 self.free.pop()?
             }
         };
+        if self.index.is_crowded() {
+            let rows = self.places.iter().zip(0..);
+            let tracked = rows.filter(|(place, _)| place.queue != Waits::Nowhere);
+            self.index.grow(tracked.map(|(place, flow)| (place.hash, flow)));
+        }
         if !self.index.insert(hash, flow) {
             self.free.push(flow);
             return None;
@@ -363,9 +395,11 @@ impl Flows {
     /// Begins a flow in a slot that is in no queue.
     fn begin(&mut self, flow: u32, hash: u64, key: FlowKey) {
         self.counts.flows += 1;
-        let number = self.slots.0[flow as usize].number.wrapping_add(1);
+        let place = &mut self.places[flow as usize];
+        (place.hash, place.number) = (hash, place.number.wrapping_add(1));
+        place.is_written = false;
         let record = FlowRecord { key, ..FlowRecord::default() };
-        self.slots.0[flow as usize] = Flow { record, hash, number, ..Flow::default() };
+        self.slots[flow as usize] = Flow { record, ..Flow::default() };
         if let Some(jitter) = self.jitter.get_mut(flow as usize) {
             *jitter = Jitter::default();
         }
@@ -373,25 +407,25 @@ impl Flows {
         if let Some(applications) = &mut self.applications {
             applications.begin(flow);
         }
-        self.queues.add(&mut self.slots, flow, Waits::Status, self.now_ns);
+        self.queues.add(&mut self.places, flow, Waits::Status, self.now_ns);
     }
 
     /// Reports the connection of a flow, and begins another one in its place.
     fn restart(&mut self, flow: u32, key: FlowKey, reports: &mut impl Reports) {
         self.report(flow, Some(Cause::Stop), reports);
-        self.queues.remove(&mut self.slots, flow);
-        self.begin(flow, self.slots.0[flow as usize].hash, key);
+        self.queues.remove(&mut self.places, flow);
+        self.begin(flow, self.places[flow as usize].hash, key);
     }
 
     /// The flow to which fragments without ports belong, if its first fragment was seen.
     fn parent_of(&self, flow: u32) -> Option<u32> {
-        let (parent, number) = self.slots.0[flow as usize].parent?;
-        (self.slots.0[parent as usize].number == number).then_some(parent)
+        let (parent, number) = self.slots[flow as usize].parent?;
+        (self.places[parent as usize].number == number).then_some(parent)
     }
 
     /// In which direction of a flow the source of a key sends.
     fn direction_in(&self, flow: u32, key: &FlowKey) -> Direction {
-        if self.slots.0[flow as usize].record.key.source.0[1] == key.source.0[1] {
+        if self.slots[flow as usize].record.key.source.0[1] == key.source.0[1] {
             Direction::FromSource
         } else {
             Direction::FromDestination
@@ -410,22 +444,22 @@ impl Flows {
         let addresses = FlowKey { source_port: 0, destination_port: 0, extra: 0, ..*key };
         let mut wanted = identity::of_fragment(ip, addresses);
         wanted.protocol = ip.protocol;
-        let number = self.slots.0[flow as usize].number;
+        let number = self.places[flow as usize].number;
         let hash = self.hash(&wanted);
-        let fragments = match self.find(hash, &wanted) {
+        let fragments = match self.find_rarely(&wanted) {
             Some((fragments, _)) => fragments,
             None => match self.add(hash, wanted, reports) {
                 Some(fragments) => fragments,
                 None => return,
             },
         };
-        let early = &mut self.slots.0[fragments as usize];
+        let early = &mut self.slots[fragments as usize];
         early.parent = Some((flow, number));
-        if early.is_written || early.record.source.packets == 0 {
+        if self.places[fragments as usize].is_written || early.record.source.packets == 0 {
             return;
         }
         let early = core::mem::take(&mut early.record.source);
-        let side = self.slots.0[flow as usize].record.side(direction);
+        let side = self.slots[flow as usize].record.side(direction);
         side.size_min = match side.packets {
             0 => early.size_min,
             _ => side.size_min.min(early.size_min),
@@ -452,12 +486,12 @@ impl Flows {
         };
         let Some(quoted) = message.quoted() else { return };
         let key = identity::of_ip(&quoted);
-        let Some((flow, _)) = self.find(self.hash(&key), &key) else { return };
+        let Some((flow, _)) = self.find_rarely(&key) else { return };
         let now_ns = self.now_ns;
-        let slot = &mut self.slots.0[flow as usize];
-        if slot.is_written {
+        if self.places[flow as usize].is_written {
             return;
         }
+        let slot = &mut self.slots[flow as usize];
         slot.record.error = Some(message_of(ip, &message));
         // The answer ends the exchange: it is part of the flow's time, as in argus.
         slot.record.source.last_ns = slot.record.source.last_ns.max(now_ns);
@@ -484,14 +518,15 @@ impl Flows {
     /// Reports the flows whose status interval has passed.
     fn report_due(&mut self, reports: &mut impl Reports) {
         while let Some(flow) = self.queues.first(Waits::Status) {
-            let since_ns = self.slots.0[flow as usize].place.since_ns;
+            let since_ns = self.places[flow as usize].since_ns;
             if self.now_ns - since_ns < self.settings.status_interval_ns {
                 break;
             }
+            self.prefetch(Queues::after(&self.places, flow));
             self.report(flow, None, reports);
-            let queue = self.slots.0[flow as usize].idle_queue();
-            self.queues.remove(&mut self.slots, flow);
-            self.queues.add(&mut self.slots, flow, queue, self.now_ns);
+            let queue = self.slots[flow as usize].idle_queue();
+            self.queues.remove(&mut self.places, flow);
+            self.queues.add(&mut self.places, flow, queue, self.now_ns);
         }
     }
 
@@ -507,7 +542,7 @@ impl Flows {
                 _ => timeouts.ip_ns,
             };
             while let Some(flow) = self.queues.first(queue) {
-                if self.now_ns - self.slots.0[flow as usize].place.since_ns < timeout_ns {
+                if self.now_ns - self.places[flow as usize].since_ns < timeout_ns {
                     break;
                 }
                 self.remove(flow);
@@ -516,10 +551,10 @@ impl Flows {
     }
 
     fn remove(&mut self, flow: u32) {
-        self.queues.remove(&mut self.slots, flow);
-        let slot = &mut self.slots.0[flow as usize];
-        slot.number = slot.number.wrapping_add(1);
-        let hash = slot.hash;
+        self.queues.remove(&mut self.places, flow);
+        let place = &mut self.places[flow as usize];
+        place.number = place.number.wrapping_add(1);
+        let hash = place.hash;
         self.user.clear(flow);
         self.index.remove(hash, flow);
         self.free.push(flow);
@@ -528,17 +563,17 @@ impl Flows {
     /// Removes the flow that is idle for longest, and reports it first if there is anything.
     fn evict(&mut self, reports: &mut impl Reports) {
         let idle = Waits::IDLE.iter().filter_map(|queue| self.queues.first(*queue));
-        let oldest = idle.min_by_key(|flow| self.slots.0[*flow as usize].last_ns);
+        let last_ns = |flow: u32| self.slots[flow as usize].record.times().1;
+        let oldest = idle.min_by_key(|flow| last_ns(*flow));
         let flow = oldest.or_else(|| {
             let mut next = self.queues.first(Waits::Status);
             let mut best: Option<u32> = None;
             for _ in 0..CANDIDATES {
                 let Some(flow) = next else { break };
-                let last_ns = |flow: u32| self.slots.0[flow as usize].last_ns;
                 if best.is_none_or(|best| last_ns(flow) < last_ns(best)) {
                     best = Some(flow);
                 }
-                next = Queues::after(&mut self.slots, flow);
+                next = Queues::after(&self.places, flow);
             }
             best
         });
@@ -551,8 +586,12 @@ impl Flows {
 
     /// Reports a flow if it has packets that no record has.
     fn report(&mut self, flow: u32, cause: Option<Cause>, reports: &mut impl Reports) {
-        let slot = &mut self.slots.0[flow as usize];
-        if slot.is_written || slot.record.source.packets + slot.record.destination.packets == 0 {
+        let place = &mut self.places[flow as usize];
+        if place.is_written {
+            return;
+        }
+        let slot = &mut self.slots[flow as usize];
+        if slot.record.source.packets + slot.record.destination.packets == 0 {
             return;
         }
         if slot.record.sequence == 0 {
@@ -562,20 +601,21 @@ impl Flows {
         if let Some(cause) = cause {
             slot.record.cause = cause;
         }
-        slot.is_written = true;
+        place.is_written = true;
         self.counts.records += 1;
         let user = self.user.of(flow);
         let applications = self.applications.as_deref();
         let (application, sequence) = applications.map_or((None, None), |all| all.of(flow));
         let jitter = self.jitter.get(flow as usize);
         let extra = Extra { jitter, user, application, sequence, ..Extra::default() };
-        reports.report(&self.slots.0[flow as usize].record, &extra);
+        reports.report(&self.slots[flow as usize].record, &extra);
     }
 
     /// Reports all flows that have packets that no record has, and removes all.
     pub fn finish(&mut self, reports: &mut impl Reports) {
         for queue in Waits::IDLE.into_iter().chain([Waits::Status]) {
             while let Some(flow) = self.queues.first(queue) {
+                self.prefetch(Queues::after(&self.places, flow));
                 self.report(flow, None, reports);
                 self.remove(flow);
             }
@@ -589,6 +629,12 @@ impl Flows {
             applications.report_resolutions(reports);
         }
     }
+}
+
+/// The bits that differ, without a branch for each word.
+#[inline]
+fn differences(one: &[u64; 5], other: &[u64; 5]) -> u64 {
+    one.iter().zip(other).fold(0, |bits, (one, other)| bits | (one ^ other))
 }
 
 /// Adds the time since the last packet, if it is no pause: argus leaves out what is longer than

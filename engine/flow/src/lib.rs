@@ -17,13 +17,13 @@
 //! Not for: reading captures, formats of records, files.
 //!
 //! Start reading at [`Flows::packet`].
-#![forbid(unsafe_code)]
 
 mod application;
 mod flow;
 mod flows;
 pub mod identity;
 pub mod netflow;
+mod prefetch;
 mod queues;
 mod reports;
 mod rtp;

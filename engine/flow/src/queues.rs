@@ -1,7 +1,10 @@
 //! The queues that flows wait in: for their next report, or idle for their removal.
 //!
-//! Each is a list through the flows themselves, in the order in which they were added. As all
-//! flows of a queue wait equally long, the first one is always the next.
+//! Each is a list through the places of flows, in the order in which they were added. As all flows
+//! of a queue wait equally long, the first one is always the next.
+//!
+//! Places are apart from flows, which are large: whoever goes through a queue has all that it needs
+//! in the processor's cache.
 
 /// No flow.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -35,26 +38,31 @@ impl Waits {
     const COUNT: usize = 8;
 }
 
-/// A flow's place in a queue.
+/// A flow's place in a queue, and what its removal needs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
     previous: u32,
     next: u32,
     /// When it was added, in nanoseconds since 1970.
     pub(crate) since_ns: i64,
+    /// The hash of the flow's key.
+    pub(crate) hash: u64,
+    /// Counts the flows that were in this slot, so that a reference to an earlier one is noticed.
+    pub(crate) number: u32,
     pub(crate) queue: Waits,
+    /// Whether the flow's record was written, and so begins anew with the next packet.
+    pub(crate) is_written: bool,
 }
 
 impl Default for Place {
     fn default() -> Self {
-        Self { previous: NONE, next: NONE, since_ns: 0, queue: Waits::Nowhere }
+        let (previous, next, queue) = (NONE, NONE, Waits::Nowhere);
+        Self { previous, next, since_ns: 0, hash: 0, number: 0, queue, is_written: false }
     }
 }
 
-/// The flows that have places.
-pub(crate) trait Places {
-    fn place(&mut self, flow: u32) -> &mut Place;
-}
+/// The places of all flows.
+pub(crate) type Places = Vec<Place>;
 
 /// The ends of all queues.
 #[derive(Debug)]
@@ -75,35 +83,37 @@ impl Queues {
     }
 
     /// Adds a flow that is in no queue.
-    pub(crate) fn add(&mut self, flows: &mut impl Places, flow: u32, queue: Waits, now_ns: i64) {
+    pub(crate) fn add(&mut self, places: &mut Places, flow: u32, queue: Waits, now_ns: i64) {
         let last = core::mem::replace(&mut self.last[queue as usize], flow);
-        *flows.place(flow) = Place { previous: last, next: NONE, since_ns: now_ns, queue };
-        if last == NONE {
-            self.first[queue as usize] = flow;
-        } else {
-            flows.place(last).next = flow;
+        let place = &mut places[flow as usize];
+        *place = Place { previous: last, next: NONE, since_ns: now_ns, queue, ..*place };
+        match last {
+            NONE => self.first[queue as usize] = flow,
+            _ => places[last as usize].next = flow,
         }
     }
 
     /// Removes a flow from its queue, if it is in one.
-    pub(crate) fn remove(&mut self, flows: &mut impl Places, flow: u32) {
-        let Place { previous, next, queue, .. } = core::mem::take(flows.place(flow));
+    pub(crate) fn remove(&mut self, places: &mut Places, flow: u32) {
+        let place = &mut places[flow as usize];
+        let Place { previous, next, queue, .. } = *place;
         if queue == Waits::Nowhere {
             return;
         }
+        (place.previous, place.next, place.queue) = (NONE, NONE, Waits::Nowhere);
         match previous {
             NONE => self.first[queue as usize] = next,
-            _ => flows.place(previous).next = next,
+            _ => places[previous as usize].next = next,
         }
         match next {
             NONE => self.last[queue as usize] = previous,
-            _ => flows.place(next).previous = previous,
+            _ => places[next as usize].previous = previous,
         }
     }
 
     /// The flow behind one in its queue.
-    pub(crate) fn after(flows: &mut impl Places, flow: u32) -> Option<u32> {
-        let next = flows.place(flow).next;
+    pub(crate) fn after(places: &[Place], flow: u32) -> Option<u32> {
+        let next = places[flow as usize].next;
         (next != NONE).then_some(next)
     }
 }
@@ -115,12 +125,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    impl Places for Vec<Place> {
-        fn place(&mut self, flow: u32) -> &mut Place {
-            &mut self[flow as usize]
-        }
-    }
 
     proptest! {
         #[test]
@@ -141,7 +145,7 @@ mod tests {
                 }
                 for kind in 1..3 {
                     let first = queues.first(kinds[kind]);
-                    let all = std::iter::successors(first, |one| Queues::after(&mut places, *one));
+                    let all = std::iter::successors(first, |one| Queues::after(&places, *one));
                     prop_assert_eq!(all.collect::<VecDeque<_>>(), model[kind].clone());
                 }
             }

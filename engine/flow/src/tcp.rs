@@ -16,13 +16,6 @@ pub(crate) enum Outcome {
     Restarts,
 }
 
-/// The identification of the IP header of a segment, and of the one before with data.
-#[derive(Debug)]
-pub(crate) struct Identification<'a> {
-    pub(crate) this: u16,
-    pub(crate) last: &'a mut u16,
-}
-
 /// Whether a sequence number is before another one, modulo 2^32 (RFC 9293 §3.4).
 const fn is_before(one: u32, other: u32) -> bool {
     (one.wrapping_sub(other) as i32) < 0
@@ -39,15 +32,18 @@ fn microseconds(from_ns: i64, to_ns: i64) -> u32 {
 }
 
 /// The end that sends in a direction, and the other one.
+#[inline]
 fn ends(tcp: &mut Tcp, direction: Direction) -> (&mut TcpSide, &mut TcpSide) {
-    match direction {
-        Direction::FromSource => (&mut tcp.source, &mut tcp.destination),
-        Direction::FromDestination => (&mut tcp.destination, &mut tcp.source),
+    // Only the addresses are exchanged, which takes no branch.
+    let (mut this, mut other) = (&mut tcp.source, &mut tcp.destination);
+    if direction == Direction::FromDestination {
+        core::mem::swap(&mut this, &mut other);
     }
+    (this, other)
 }
 
 /// The connection after its first segment, which the source has sent.
-pub(crate) fn begin(segment: &Segment<'_>, now_ns: i64) -> Tcp {
+pub(crate) fn begin(segment: &Segment<'_>, ip_id: u16, now_ns: i64) -> Tcp {
     let flags = segment.flags;
     let end = segment.sequence.wrapping_add(segment.data_length);
     let mut source = TcpSide {
@@ -58,6 +54,7 @@ pub(crate) fn begin(segment: &Segment<'_>, now_ns: i64) -> Tcp {
         window: segment.window,
         flags,
         window_scale: segment.window_scale.unwrap_or(0),
+        ip_id,
         has_begun: true,
         ..TcpSide::default()
     };
@@ -94,13 +91,13 @@ pub(crate) fn begin(segment: &Segment<'_>, now_ns: i64) -> Tcp {
     Tcp { status, options, source, state, ..Tcp::default() }
 }
 
-/// Follows a later segment.
+/// Follows a later segment. `ip_id` is the identification of its IP header.
 #[inline]
 pub(crate) fn follow(
     tcp: &mut Tcp,
     direction: Direction,
     segment: &Segment<'_>,
-    id: &mut Identification<'_>,
+    ip_id: u16,
     now_ns: i64,
 ) -> Outcome {
     let flags = segment.flags;
@@ -120,7 +117,7 @@ pub(crate) fn follow(
         this.status |= tcp_status::CONGESTED;
     }
     // A SYN without more says nothing about what was sent before.
-    let is_active = flags == flag::SYN || sequence(this, other, segment, id);
+    let is_active = flags == flag::SYN || sequence(this, other, segment, ip_id);
     let last_ns = (other.last_ns, now_ns);
     this.last_ns = now_ns;
     advance(tcp, direction, segment, last_ns);
@@ -141,12 +138,7 @@ const fn may_restart(state: TcpState) -> bool {
 
 /// Follows the sequence numbers of a segment; whether it was sent while others were in flight.
 #[inline]
-fn sequence(
-    this: &mut TcpSide,
-    other: &mut TcpSide,
-    segment: &Segment<'_>,
-    id: &mut Identification<'_>,
-) -> bool {
+fn sequence(this: &mut TcpSide, other: &mut TcpSide, segment: &Segment<'_>, ip_id: u16) -> bool {
     let flags = segment.flags;
     let mut is_active = true;
     if flags & (flag::FIN | flag::RST) == 0 {
@@ -162,8 +154,8 @@ fn sequence(
         is_active &= this.in_flight > 0;
         this.bytes = this.bytes.wrapping_add(segment.data_length);
         if this.has_begun {
-            is_active &= order(this, other, segment, end, id);
-            *id.last = id.this;
+            is_active &= order(this, other, segment, end, ip_id);
+            this.ip_id = ip_id;
         }
     } else {
         is_active = false;
@@ -173,7 +165,7 @@ fn sequence(
         this.sequence_base = segment.sequence;
         this.sequence = end;
         this.in_flight = segment.data_length;
-        *id.last = id.this;
+        this.ip_id = ip_id;
     }
     if flags & flag::ACK != 0 {
         acknowledge(this, other, segment);
@@ -183,13 +175,7 @@ fn sequence(
 
 /// Decides whether data is new, was sent again, or was overtaken; `false` if it was sent again.
 #[inline]
-fn order(
-    this: &mut TcpSide,
-    other: &TcpSide,
-    segment: &Segment<'_>,
-    end: u32,
-    id: &Identification<'_>,
-) -> bool {
+fn order(this: &mut TcpSide, other: &TcpSide, segment: &Segment<'_>, end: u32, ip_id: u16) -> bool {
     let (seq, length) = (segment.sequence, segment.data_length);
     if other.has_acknowledged && is_before(seq, other.acknowledged) {
         resent(this);
@@ -197,8 +183,8 @@ fn order(
     }
     let is_new = is_before(this.sequence, end);
     let largest = if is_new { end } else { this.sequence };
-    let back = id.last.wrapping_sub(id.this);
-    if *id.last != 0 && id.this != 0 && back > 0 && back < OVERTAKEN_MAX {
+    let back = this.ip_id.wrapping_sub(ip_id);
+    if this.ip_id != 0 && ip_id != 0 && back > 0 && back < OVERTAKEN_MAX {
         this.in_flight = this.in_flight.saturating_add(length);
         this.status |= tcp_status::OUT_OF_ORDER;
     } else if other.has_acknowledged {

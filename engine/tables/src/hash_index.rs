@@ -4,6 +4,9 @@
 //! leaves no tombstones, so they stay short. The rows are stored elsewhere and never move; the
 //! caller identifies them by a closure.
 //!
+//! An index may begin with a part of its slots ([`HashIndex::begin_small`]): few rows in a small
+//! part of memory stay in the processor's cache. The caller lets it grow.
+//!
 //! The guest chooses the keys, so the hash must use a secret key of this run, and probes are
 //! bounded.
 
@@ -18,12 +21,21 @@ const DISTANCE_BITS: u32 = PROBES_MAX.ilog2();
 
 const EMPTY: u32 = u32::MAX;
 
+/// The slots that an index has at first, if it begins small: 64 KiB.
+const SMALL_SLOTS: usize = 1 << 14;
+/// How many times as many slots a grown index has. All rows are added anew, so growth is rare.
+const GROWTH: usize = 4;
+
 /// Finds rows by their hash.
 #[derive(Debug)]
 pub struct HashIndex {
     /// A slot has, from the lowest bit on, the number of its row, its distance from its home slot,
     /// and a part of the hash. So it takes four bytes and still tells apart nearly all hashes.
     slots: Box<[u32]>,
+    /// The number of slots in use, from the first one on.
+    used: usize,
+    /// Number of rows.
+    rows: usize,
     /// The bits of a row's number. No row has the number that has all of them.
     row_mask: u32,
 }
@@ -34,20 +46,44 @@ impl HashIndex {
     pub fn new(capacity: usize) -> Self {
         let slots = capacity.max(8).saturating_mul(2);
         let row_bits = (usize::BITS - capacity.leading_zeros()).clamp(1, u32::BITS - DISTANCE_BITS);
-        Self { slots: room::copies(EMPTY, slots), row_mask: (1 << row_bits) - 1 }
+        let slots = room::copies(EMPTY, slots);
+        Self { used: slots.len(), slots, rows: 0, row_mask: (1 << row_bits) - 1 }
+    }
+
+    /// Uses only a small part of the slots of an empty index, until [`grow`](Self::grow) is called.
+    pub fn begin_small(&mut self) {
+        self.used = self.slots.len().min(SMALL_SLOTS);
+    }
+
+    /// Whether the slots in use are so full that it is time to grow.
+    #[inline]
+    pub fn is_crowded(&self) -> bool {
+        self.rows * 2 >= self.used && self.used < self.slots.len()
+    }
+
+    /// Uses more slots. `rows` are the hash and the number of each row that is in the index.
+    #[cold]
+    pub fn grow(&mut self, rows: impl Iterator<Item = (u64, u32)>) {
+        self.slots[..self.used].fill(EMPTY);
+        self.used = self.used.saturating_mul(GROWTH).min(self.slots.len());
+        self.rows = 0;
+        for (hash, row) in rows {
+            // Nobody finds a row without room again, as if another had taken its place before.
+            self.insert(hash, row);
+        }
     }
 
     /// The slot where a search begins. It depends on those bits first that an entry does not keep.
     #[inline]
     fn home(&self, tag: u32) -> usize {
         let mixed = tag.rotate_left(self.row_mask.leading_zeros() - DISTANCE_BITS);
-        ((u64::from(mixed) * self.slots.len() as u64) >> u32::BITS) as usize
+        ((u64::from(mixed) * self.used as u64) >> u32::BITS) as usize
     }
 
     /// The slot after one.
     #[inline]
     fn after(&self, at: usize) -> usize {
-        if at + 1 == self.slots.len() { 0 } else { at + 1 }
+        if at + 1 == self.used { 0 } else { at + 1 }
     }
 
     /// What an entry has above the number of its row when it is in its home slot.
@@ -97,6 +133,7 @@ impl HashIndex {
         for _ in 0..PROBES_MAX {
             if self.slots[at] == EMPTY {
                 self.slots[at] = entry;
+                self.rows += 1;
                 return true;
             }
             entry = entry.wrapping_add(self.step());
@@ -126,13 +163,14 @@ impl HashIndex {
             }
             let distance = (slot / self.step()) as usize % PROBES_MAX;
             // It may move back into the hole unless the hole is before its home.
-            let back = if at < hole { at + self.slots.len() - hole } else { at - hole };
+            let back = if at < hole { at + self.used - hole } else { at - hole };
             if distance >= back {
                 self.slots[hole] = slot - back as u32 * self.step();
                 hole = at;
             }
         }
         self.slots[hole] = EMPTY;
+        self.rows -= 1;
         true
     }
 
@@ -145,6 +183,7 @@ impl HashIndex {
     /// Removes all rows.
     pub fn clear(&mut self) {
         self.slots.fill(EMPTY);
+        self.rows = 0;
     }
 }
 
@@ -180,6 +219,30 @@ mod tests {
                     prop_assert_eq!(index.find(hash ^ 1 << 31, |other| other == row), None);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_small_index_grows() {
+        let count = 100_000_u32;
+        let hash = |row: u32| u64::from(row).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut index = HashIndex::new(count as usize);
+        index.begin_small();
+        let mut growths = 0;
+        for row in 0..count {
+            if index.is_crowded() {
+                index.grow((0..row).filter(|row| row % 3 > 0).map(|row| (hash(row), row)));
+                growths += 1;
+            }
+            assert!(index.insert(hash(row), row));
+            if row % 3 == 0 {
+                assert!(index.remove(hash(row), row));
+            }
+        }
+        assert_eq!((growths, index.used), (2, 2 * count as usize));
+        for row in 0..count {
+            let known = (row % 3 > 0).then_some(row);
+            assert_eq!(index.find(hash(row), |other| other == row), known);
         }
     }
 

@@ -28,6 +28,17 @@ impl Capture {
         capture
     }
 
+    /// So many flows of one small datagram each, a microsecond apart: up to 2^32.
+    pub fn short_flows(flows: u32) -> Self {
+        let mut capture = Self::new(1);
+        for number in 0..flows {
+            let [high, low] = [(number >> 16) as u16, number as u16];
+            let between = Between::v4(high, [low, 9]);
+            Udp::one_way(between, BEGIN_NS + u64::from(number) * 1000, &[18]).write(&mut capture);
+        }
+        capture
+    }
+
     /// The capture with a mix of so many conversations more.
     #[must_use]
     pub fn with_mix(mut self, conversations: u32) -> Self {

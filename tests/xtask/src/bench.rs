@@ -5,16 +5,18 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, cache, death, setup, snapshot};
 
-use crate::{before_after, cargo, flame, peers, recorded};
+use crate::{before_after, cargo, flame, flow_speed, peers, recorded};
 
 /// Scans loaded, paused guests and compares with copying what a scan reads, with a model of what it
 /// must read, and with each part of watching
 #[derive(Args, Debug)]
 #[allow(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub(crate) struct Options {
+    #[command(subcommand)]
+    other: Option<Other>,
     /// Also run the criterion benchmarks of single parts
     #[arg(long)]
     all: bool,
@@ -40,6 +42,12 @@ pub(crate) struct Options {
     plugin_seconds: u64,
 }
 
+/// Measures something else than scans.
+#[derive(Debug, Subcommand)]
+enum Other {
+    Flow(flow_speed::Options),
+}
+
 /// The loaded guest of PERFORMANCE.md.
 const LOAD: &str = "load processes=300 threads=5 fds=50 areas=100 connections=5";
 
@@ -60,6 +68,10 @@ const FLAME_RUNS: &str = "200";
 const SCALE: [&str; 4] = ["--rounds", "6", "--passes", "2"];
 
 pub(crate) fn run(options: &Options) -> Result<(), String> {
+    match &options.other {
+        Some(Other::Flow(options)) => return flow_speed::run(options),
+        None => {}
+    }
     if let Some(revision) = &options.compare {
         return before_after::compare(revision);
     }

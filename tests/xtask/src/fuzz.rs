@@ -41,6 +41,13 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N", conflicts_with = "minutes")]
     #[arg(value_parser = value_parser!(u64).range(1..))]
     executions: Option<u64>,
+    /// Instead sends so many mutated packets, and mutated captures, through all of `panoptes flow`
+    /// between a capture and its records, with a line of progress at times
+    #[arg(long, value_name = "N", conflicts_with_all = ["minutes", "executions", "targets"])]
+    packets: Option<u64>,
+    /// With --packets: what the mutations follow from
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "packets")]
+    seed: u64,
     /// All by default
     targets: Vec<String>,
 }
@@ -52,7 +59,21 @@ pub(crate) struct Outcome {
     pub(crate) failed: Vec<String>,
 }
 
+/// Runs the campaign of `engine/flow/examples/mutated_packets.rs`, with all checks of arithmetic.
+fn mutate_packets(packets: u64, seed: u64) -> Result<(), String> {
+    let program = ["run", "--quiet", "--profile", "fuzz", "--package", "panoptes-flow"];
+    let numbers = [packets.to_string(), seed.to_string()];
+    let mut command = cargo::command();
+    command.args(program).args(["--example", "mutated_packets", "--"]);
+    command.args(["--packets", &numbers[0], "--seed", &numbers[1]]);
+    let message = "the mutated packets failed; see above";
+    cargo::succeeds(&mut command)?.then_some(()).ok_or_else(|| message.to_owned())
+}
+
 pub(crate) fn run(options: Options) -> Result<(), String> {
+    if let Some(packets) = options.packets {
+        return mutate_packets(packets, options.seed);
+    }
     let mut wanted = options.targets;
     let fuzz = folder();
     let known = targets(&fuzz)?;

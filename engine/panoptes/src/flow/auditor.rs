@@ -100,12 +100,19 @@ impl Auditor {
         self.number >= self.packets.1 || self.outputs.has_ended()
     }
 
-    /// Counts a packet of a stream. What it is, if it is one of those that count.
+    /// Counts a packet of a stream, if it is one of those that count.
     #[inline]
-    pub(super) fn packet<'a>(&mut self, stream: usize, frame: &Frame<'a>) -> Option<Packet<'a>> {
+    pub(super) fn packet(&mut self, stream: usize, frame: &Frame<'_>) {
+        self.count(stream, frame, |_| {});
+    }
+
+    /// The same. `seen` gets what the packet is.
+    #[expect(clippy::inline_always, reason = "what was decoded stays in registers")]
+    #[inline(always)]
+    fn count<'a>(&mut self, stream: usize, frame: &Frame<'a>, seen: impl FnOnce(&Packet<'a>)) {
         self.number += 1;
         if self.number < self.packets.0 || self.number > self.packets.1 {
-            return None;
+            return;
         }
         // Some captures have a length on the wire that is too small.
         let length = frame.wire_length.max(frame.bytes.len() as u32);
@@ -113,13 +120,15 @@ impl Auditor {
         let audited = &mut self.streams[stream];
         let mut recording = self.outputs.of(&audited.records);
         audited.flows.packet(&packet, frame.time_ns, length, &mut recording);
-        Some(packet)
+        seen(&packet);
     }
 
     /// Counts a packet, and takes the flows that it exports: `-r cisco:`.
+    #[inline(never)]
     pub(super) fn exports(&mut self, frame: &Frame<'_>) {
-        let network = self.packet(0, frame).map(|packet| packet.network);
-        let Some(Network::Ip(ip)) = network else { return };
+        let mut network = Network::Unknown;
+        self.count(0, frame, |packet| network = packet.network);
+        let Network::Ip(ip) = network else { return };
         if ip.protocol != protocol::UDP || !ip.is_first_fragment() {
             return;
         }

@@ -108,9 +108,10 @@ impl Captures {
                 break;
             }
             let frame = match &mut reader {
-                Reader::File(file) => match file.next().map_err(|error| failure(&error))? {
-                    Some(frame) => frame,
-                    None => break,
+                Reader::File(file) => match file.next() {
+                    Ok(Some(frame)) => frame,
+                    Ok(None) => break,
+                    Err(error) => return Err(failure(&error)),
                 },
                 Reader::Feed(feed) => match feed.next(WAIT) {
                     Next::Frame(frame) => frame,

@@ -1,0 +1,219 @@
+//! `cargo xtask bench flow`: `panoptes flow` and other flow sensors over the same captures.
+//!
+//! All run in turns, in the same minutes and on the same processor, so that other load on the
+//! machine meets all of them. The measure is processor time, of which the table has the median, and
+//! packets per second of it. A sensor that is not installed is left out, and a line names its
+//! package. PERFORMANCE.md has figures.
+
+mod captures;
+mod sensors;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use nix::sys::resource::{UsageWho, getrusage};
+use serde_json::json;
+
+use crate::program;
+use captures::Capture;
+use sensors::Sensor;
+
+/// How often the memory of a running sensor is read.
+const POLL: Duration = Duration::from_millis(5);
+/// The longest run of one sensor.
+const RUN_MAX: Duration = Duration::from_mins(5);
+/// What a million flows may take.
+const MEMORY_MIB_MAX: u64 = 512;
+
+/// Compares the speed of `panoptes flow` with argus, softflowd, nfpcapd and suricata over the same
+/// captures: processor time, time, packets per second, memory
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    /// Turns of each sensor
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    turns: usize,
+    /// Packets of the captures
+    #[arg(long, value_name = "N", default_value_t = 4_000_000)]
+    packets: u64,
+    /// The processor on which all sensors run
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    processor: usize,
+    /// Prints an object of JSON instead of tables
+    #[arg(long)]
+    json: bool,
+}
+
+/// A run of a sensor.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    /// User and system time of all its threads, in seconds.
+    cpu_s: f64,
+    wall_s: f64,
+    /// The most resident memory that was seen, in KiB.
+    peak_kib: u64,
+}
+
+/// The runs of one sensor over one capture.
+struct Runs {
+    name: &'static str,
+    all: Vec<Run>,
+}
+
+impl Runs {
+    fn median(&self, of: fn(&Run) -> f64) -> f64 {
+        let mut values: Vec<f64> = self.all.iter().map(of).collect();
+        values.sort_by(f64::total_cmp);
+        values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+    }
+
+    fn cpu_s(&self) -> f64 {
+        self.median(|run| run.cpu_s)
+    }
+
+    fn peak_mib(&self) -> u64 {
+        self.all.iter().map(|run| run.peak_kib).max().unwrap_or(0) >> 10
+    }
+}
+
+pub(crate) fn run(options: &Options) -> Result<(), String> {
+    let panoptes = program::obtain()?;
+    let sensors = sensors::all(&panoptes)?;
+    let mut objects = Vec::new();
+    for capture in captures::mixed(options.packets)? {
+        let mut all: Vec<Runs> =
+            sensors.iter().map(|sensor| Runs { name: sensor.name, all: Vec::new() }).collect();
+        for _ in 0..options.turns.max(1) {
+            for (sensor, runs) in sensors.iter().zip(&mut all) {
+                runs.all.push(measure(sensor, &capture.path, options.processor)?);
+            }
+        }
+        if options.json {
+            objects.push(object(&capture, &all));
+        } else {
+            print(&capture, &all);
+        }
+    }
+    let memory_mib = many_flows(&sensors, options.processor)?;
+    if options.json {
+        let whole = json!({"captures": objects, "memory_of_a_million_flows_mib": memory_mib});
+        println!("{whole}");
+    } else {
+        println!("a million flows at once: {memory_mib} MiB (at most {MEMORY_MIB_MAX})");
+    }
+    if memory_mib > MEMORY_MIB_MAX {
+        return Err(format!("a million flows take {memory_mib} MiB"));
+    }
+    Ok(())
+}
+
+/// The memory of Panoptes with a million flows at once.
+fn many_flows(sensors: &[Sensor], processor: usize) -> Result<u64, String> {
+    let capture = captures::million_flows()?;
+    let panoptes = sensors.iter().find(|sensor| sensor.name == sensors::PANOPTES);
+    let run = measure(panoptes.ok_or("no panoptes")?, &capture.path, processor)?;
+    Ok(run.peak_kib >> 10)
+}
+
+/// Runs a sensor over a capture, in a new folder.
+fn measure(sensor: &Sensor, capture: &Path, processor: usize) -> Result<Run, String> {
+    let folder = Folder::new(sensor.name)?;
+    let arguments = (sensor.arguments)(capture, &folder.0);
+    let before = children_s()?;
+    let begin = Instant::now();
+    let mut command = Command::new("taskset");
+    command.args(["-c", &processor.to_string()]).arg(&sensor.program).args(arguments);
+    command.current_dir(&folder.0).stdin(Stdio::null()).stdout(Stdio::null());
+    let wrong = |error| format!("cannot run {}: {error}", sensor.name);
+    let mut child = command.stderr(Stdio::null()).spawn().map_err(wrong)?;
+    let mut peak_kib = 0;
+    let status = loop {
+        peak_kib = peak_kib.max(peak_kib_of(child.id()));
+        if let Some(status) = child.try_wait().map_err(wrong)? {
+            break status;
+        }
+        if begin.elapsed() > RUN_MAX {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(format!("{} has not ended within {RUN_MAX:?}", sensor.name));
+        }
+        std::thread::sleep(POLL);
+    };
+    if !status.success() {
+        return Err(format!("{} failed: {status}", sensor.name));
+    }
+    let wall_s = begin.elapsed().as_secs_f64();
+    Ok(Run { cpu_s: children_s()? - before, wall_s, peak_kib })
+}
+
+/// User and system time of all children that have ended.
+fn children_s() -> Result<f64, String> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).map_err(|e| format!("getrusage: {e}"))?;
+    let seconds = [usage.user_time(), usage.system_time()]
+        .map(|time| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6);
+    Ok(seconds[0] + seconds[1])
+}
+
+/// `VmHWM` of a process: it never falls.
+fn peak_kib_of(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
+/// A folder for what a sensor writes, which is removed afterwards.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Result<Self, String> {
+        let path =
+            std::env::temp_dir().join(format!("panoptes-bench-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn print(capture: &Capture, all: &[Runs]) {
+    println!("{}, {} packets", capture.name, capture.packets);
+    println!(
+        "| {:<10} | CPU s | time s | million packets per CPU s | peak MiB | argus / CPU |",
+        "sensor"
+    );
+    println!("| --- | --- | --- | --- | --- | --- |");
+    let argus = all.iter().find(|runs| runs.name == sensors::ARGUS).map(Runs::cpu_s);
+    for runs in all {
+        let cpu_s = runs.cpu_s();
+        let ratio = argus.map_or(String::new(), |argus| format!("{:.1}", argus / cpu_s));
+        println!(
+            "| {:<10} | {cpu_s:.3} | {:.3} | {:.2} | {} | {ratio} |",
+            runs.name,
+            runs.median(|run| run.wall_s),
+            capture.packets as f64 / cpu_s / 1e6,
+            runs.peak_mib(),
+        );
+    }
+    println!();
+}
+
+fn object(capture: &Capture, all: &[Runs]) -> serde_json::Value {
+    let sensors = all.iter().map(|runs| {
+        json!({
+            "sensor": runs.name,
+            "cpu_s": runs.cpu_s(),
+            "cpu_s_of_turns": runs.all.iter().map(|run| run.cpu_s).collect::<Vec<_>>(),
+            "wall_s": runs.median(|run| run.wall_s),
+            "packets_per_cpu_s": capture.packets as f64 / runs.cpu_s(),
+            "peak_mib": runs.peak_mib(),
+        })
+    });
+    let sensors: Vec<_> = sensors.collect();
+    json!({"capture": capture.name, "packets": capture.packets, "sensors": sensors})
+}
