@@ -50,6 +50,7 @@ impl Wire {
             has_jitter: false,
             user_bytes: 0,
             application,
+            ..Settings::default()
         };
         let flows = Flows::new(&settings, HashKey::new(7));
         Self { flows, kept: Kept::default(), now_ns: 1_700_000_000_000_000_000 }

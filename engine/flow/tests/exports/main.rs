@@ -5,7 +5,7 @@ mod json;
 mod nfdump;
 
 use panoptes_decoders::packet::{self, Tunnels};
-use panoptes_flow::{ApplicationSettings, Flows, Reports, Settings, Timeouts};
+use panoptes_flow::{Flows, Reports, Settings, Timeouts};
 use panoptes_sinks::flow::FlowRecord;
 use panoptes_sinks::flow::argus::Extra;
 use panoptes_tables::HashKey;

@@ -353,7 +353,13 @@ impl Reports for Recording<'_> {
         let Outputs { all, clients, system, forms, trouble, .. } = &mut *self.outputs;
         let owners = system.as_ref().map(|system| system.seen(record)).unwrap_or_default();
         let owners = owners.each_ref().map(|owner| owner.as_ref().map(system::process));
-        let extra = &Extra { owners, ..*extra };
+        let texts = system::labels(owners);
+        let mut extra = Extra { owners, ..*extra };
+        // What finds no room there is in JSON lines all the same.
+        for text in &texts {
+            let _ = extra.labels.add(text);
+        }
+        let extra = &extra;
         let source_id = self.options.source_id;
         let matches = |filter: &RecordFilter| filter.matches(record, extra, source_id);
         forms.begin();

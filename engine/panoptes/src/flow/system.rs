@@ -5,6 +5,7 @@
 //! [`Wire`]: scans note sockets there, and the auditor asks it about each record. Alerts are
 //! records of `panoptes watch`, in a file of their own or on standard output.
 
+use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -14,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use arrayvec::ArrayString;
 use panoptes_decoders::layout::c_string;
 use panoptes_engine::container_config::ContainerConfig;
 use panoptes_engine::detect::hidden_connections::{Owner, Owners, SeenEnd, SeenFlow, Wire};
@@ -44,6 +46,8 @@ use crate::request::{Refusal, ScanRequest};
 /// The alerts that come of packets and memory together.
 const ALERTS: [Activity; 2] =
     [Activity::HiddenConnectionDetected, Activity::HiddenListenerDetected];
+/// Room for a label: its name, two numbers of ten digits, a name of 15 bytes and 12 of an id.
+type Label = ArrayString<64>;
 /// How many scans must fail in a row before the system is searched again.
 const FAILURES_MAX: u32 = 5;
 /// The time between two searches for a system that was lost.
@@ -314,6 +318,33 @@ pub(super) fn process(owner: &Owner) -> Process<'_> {
     }
 }
 
+/// The labels of the processes at both ends, for records of argus: `sproc=ID,NAME,USER`, and the
+/// beginning of the container's id. Empty if there is none.
+pub(super) fn labels(owners: [Option<Process<'_>>; 2]) -> [Label; 2] {
+    let mut labels = [Label::new(), Label::new()];
+    for ((label, owner), name) in labels.iter_mut().zip(owners).zip(["sproc", "dproc"]) {
+        let Some(process) = owner else { continue };
+        let user = process.user_id.map(i64::from).unwrap_or(-1);
+        // There is room: see the test of the longest one.
+        let _ = write!(label, "{name}={},", process.id);
+        push_plain(label, process.name);
+        let _ = write!(label, ",{user}");
+        if !process.container_id.is_empty() {
+            let _ = label.try_push(',');
+            push_plain(label, &process.container_id[..process.container_id.len().min(12)]);
+        }
+    }
+    labels
+}
+
+/// Clients take some bytes as the end of a label.
+fn push_plain(label: &mut Label, text: &[u8]) {
+    for byte in text {
+        let is_plain = byte.is_ascii_alphanumeric() || b"-_./+@".contains(byte);
+        let _ = label.try_push(if is_plain { char::from(*byte) } else { '_' });
+    }
+}
+
 /// What a record shows of a flow that may have sockets.
 fn seen_flow(record: &FlowRecord) -> Option<SeenFlow> {
     let key = &record.key;
@@ -349,6 +380,19 @@ mod tests {
     use panoptes_sinks::queue::Class;
 
     use super::*;
+
+    #[test]
+    fn the_longest_label_fits() {
+        let process = Process {
+            id: u32::MAX,
+            name: b"fifteen:bytes,=",
+            user_id: Some(u32::MAX),
+            container_id: &[b'a'; 64],
+        };
+        let [source, destination] = labels([Some(process), None]);
+        assert_eq!(source.as_str(), "sproc=4294967295,fifteen_bytes__,4294967295,aaaaaaaaaaaa");
+        assert_eq!(destination.as_str(), "");
+    }
 
     #[test]
     fn alerts_are_lines_of_a_file() {
