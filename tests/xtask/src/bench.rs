@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, cache, death, setup, snapshot};
 
-use crate::{before_after, cargo, flame, flow_speed, peers, recorded};
+use crate::{before_after, cargo, flame, flow_live, flow_speed, peers, recorded};
 
 /// Scans loaded, paused guests and compares with copying what a scan reads, with a model of what it
 /// must read, and with each part of watching
@@ -46,6 +46,7 @@ pub(crate) struct Options {
 #[derive(Debug, Subcommand)]
 enum Other {
     Flow(flow_speed::Options),
+    FlowLive(flow_live::Options),
 }
 
 /// The loaded guest of PERFORMANCE.md.
@@ -70,6 +71,7 @@ const SCALE: [&str; 4] = ["--rounds", "6", "--passes", "2"];
 pub(crate) fn run(options: &Options) -> Result<(), String> {
     match &options.other {
         Some(Other::Flow(options)) => return flow_speed::run(options),
+        Some(Other::FlowLive(options)) => return flow_live::run(options),
         None => {}
     }
     if let Some(revision) = &options.compare {

@@ -5,7 +5,7 @@
 //! packets per second of it. A sensor that is not installed is left out, and a line names its
 //! package. PERFORMANCE.md has figures.
 
-mod captures;
+pub(crate) mod captures;
 mod sensors;
 
 use std::path::{Path, PathBuf};

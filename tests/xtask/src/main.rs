@@ -19,6 +19,7 @@ mod delivery;
 mod demo;
 mod docs;
 mod flame;
+mod flow_live;
 mod flow_speed;
 mod folders;
 mod fuzz;

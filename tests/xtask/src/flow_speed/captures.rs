@@ -8,14 +8,14 @@ use panoptes_rig::{cache, output};
 use crate::cargo;
 
 /// A capture.
-pub(super) struct Capture {
-    pub(super) name: &'static str,
-    pub(super) path: PathBuf,
-    pub(super) packets: u64,
+pub(crate) struct Capture {
+    pub(crate) name: &'static str,
+    pub(crate) path: PathBuf,
+    pub(crate) packets: u64,
 }
 
 /// A mix of conversations with 96 bytes of each packet, and a quarter as many with all bytes.
-pub(super) fn mixed(packets: u64) -> Result<Vec<Capture>, String> {
+pub(crate) fn mixed(packets: u64) -> Result<Vec<Capture>, String> {
     let text = packets.to_string();
     let snapped = ["--packets", &text, "--seed", "3", "--snap", "96"];
     let text = (packets / 4).to_string();

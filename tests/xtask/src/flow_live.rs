@@ -1,0 +1,235 @@
+//! `cargo xtask bench flow-live`: what `panoptes flow` and argus lose of live packets.
+//!
+//! tcpreplay sends a capture through a veth pair in a network namespace of its own, on another
+//! processor than the sensor. What was sent is what the receiving interface has counted; what was
+//! seen is the sum over all records. The difference is lost, and a sensor should report as much in
+//! its management records. It needs root.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use clap::Args;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use panoptes_rig::output;
+
+use crate::flow_speed::captures::{self, Capture};
+use crate::program;
+
+/// The namespace, and both ends of the pair in it.
+const SPACE: &str = "panoptes-bench";
+const SENDER: &str = "bench0";
+const RECEIVER: &str = "bench1";
+/// How long a sensor has to open its source, and to take what is buffered at the end.
+const SETTLE: Duration = Duration::from_secs(2);
+/// How long a sensor may take to end.
+const END_MAX: Duration = Duration::from_secs(30);
+/// Packets of the capture that is sent again and again.
+const PACKETS: u64 = 4_000_000;
+/// Bytes of a management record up to the number of dropped packets, and of that number
+/// (`include/argus_out.h`).
+const DROPPED_AT: usize = 80;
+
+/// Compares what `panoptes flow` and argus lose of live packets at several rates (root)
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    /// Thousands of packets a second; 0 is as fast as possible
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "100,200,400,0")]
+    rates: Vec<u64>,
+    /// How long each rate is held
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    seconds: u64,
+}
+
+/// What a sensor has made of what was sent.
+struct Outcome {
+    sent: u64,
+    seconds: f64,
+    seen: u64,
+    reported: u64,
+}
+
+pub(crate) fn run(options: &Options) -> Result<(), String> {
+    let panoptes = program::obtain()?;
+    let whole = captures::mixed(PACKETS)?.pop().ok_or("there is a capture of whole packets")?;
+    let _network = Network::new()?;
+    println!("| rate | sensor | sent | a second | not in records | reported as lost |");
+    println!("| --- | --- | --- | --- | --- | --- |");
+    let mut failures = Vec::new();
+    for &rate in &options.rates {
+        let title = if rate == 0 { "highest".to_owned() } else { format!("{rate}k") };
+        let mut losses = [0.0; 2];
+        let sensors = [("argus", Path::new("argus")), ("panoptes", panoptes.as_path())];
+        for (loss, (name, path)) in losses.iter_mut().zip(sensors) {
+            let one = Network::measure(path, &whole, rate, options.seconds)?;
+            let lost = one.sent.saturating_sub(one.seen);
+            *loss = lost as f64 / one.sent.max(1) as f64;
+            println!(
+                "| {title} | {name} | {} | {:.0} | {lost} ({:.2} %) | {} |",
+                one.sent,
+                one.sent as f64 / one.seconds,
+                *loss * 100.0,
+                one.reported
+            );
+            if name == "panoptes" && lost != one.reported {
+                failures.push(format!("{title}: {lost} were lost, {} reported", one.reported));
+            }
+        }
+        if losses[1] > losses[0] {
+            failures.push(format!("{title}: panoptes has lost more than argus"));
+        }
+    }
+    if failures.is_empty() { Ok(()) } else { Err(failures.join("\n")) }
+}
+
+/// The namespace, which is removed at the end.
+struct Network;
+
+impl Network {
+    fn new() -> Result<Self, String> {
+        let _ = ip(&["netns", "del", SPACE]);
+        ip(&["netns", "add", SPACE])?;
+        let network = Self;
+        ip(&["-n", SPACE, "link", "add", SENDER, "type", "veth", "peer", "name", RECEIVER])?;
+        // Otherwise the kernel itself sends packets, for IPv6.
+        for end in [SENDER, RECEIVER] {
+            let setting = format!("net.ipv6.conf.{end}.disable_ipv6=1");
+            output(inside().args(["sysctl", "-q", "-w", &setting]))?;
+            ip(&["-n", SPACE, "link", "set", end, "up"])?;
+        }
+        Ok(network)
+    }
+
+    /// Runs a sensor while packets are sent.
+    fn measure(
+        sensor: &Path,
+        capture: &Capture,
+        rate: u64,
+        seconds: u64,
+    ) -> Result<Outcome, String> {
+        let records = std::env::temp_dir().join(format!("panoptes-live-{}", std::process::id()));
+        let _ = std::fs::remove_file(&records);
+        let mut child = start(sensor, &records)?;
+        std::thread::sleep(SETTLE);
+        let before = received()?;
+        let begin = std::time::Instant::now();
+        let sending = send(capture, rate, seconds);
+        let elapsed = begin.elapsed().as_secs_f64();
+        std::thread::sleep(SETTLE);
+        let sent = received()? - before;
+        end(&mut child)?;
+        sending?;
+        let seen = counted(&records)?;
+        let bytes = std::fs::read(&records).map_err(|e| format!("{}: {e}", records.display()))?;
+        let _ = std::fs::remove_file(&records);
+        Ok(Outcome { sent, seconds: elapsed, seen, reported: dropped(&bytes) })
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        let _ = ip(&["netns", "del", SPACE]);
+    }
+}
+
+/// Packets that the receiving interface has counted.
+fn received() -> Result<u64, String> {
+    let path = format!("/sys/class/net/{RECEIVER}/statistics/rx_packets");
+    let text = output(inside().args(["cat", &path]))?;
+    text.trim().parse().map_err(|_| format!("{path} is no number"))
+}
+
+fn ip(arguments: &[&str]) -> Result<(), String> {
+    output(Command::new("ip").args(arguments)).map(drop).map_err(|error| error.to_string())
+}
+
+/// A command inside of the namespace.
+fn inside() -> Command {
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", SPACE]);
+    command
+}
+
+/// Starts a sensor on the second processor. `ip netns exec` and `taskset` become the sensor.
+fn start(sensor: &Path, records: &Path) -> Result<Child, String> {
+    let mut command = inside();
+    command.args(["taskset", "-c", "1"]).arg(sensor);
+    if sensor.file_name().is_some_and(|name| name == "panoptes") {
+        command.arg("flow");
+    }
+    command.args(["-X", "-i", RECEIVER, "-w"]).arg(records);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().map_err(|error| format!("cannot start {}: {error}", sensor.display()))
+}
+
+/// Ends a sensor by SIGINT, as a user does.
+fn end(child: &mut Child) -> Result<(), String> {
+    let pid = Pid::from_raw(child.id().cast_signed());
+    kill(pid, Signal::SIGINT).map_err(|error| format!("cannot end a sensor: {error}"))?;
+    let status = program::wait(child, END_MAX).map_err(|error| error.to_string())?;
+    if status.is_none() {
+        let _ = child.kill();
+        let _ = child.wait();
+        return Err("a sensor has not ended after SIGINT".to_owned());
+    }
+    Ok(())
+}
+
+/// Sends from the first processor.
+fn send(capture: &Capture, rate: u64, seconds: u64) -> Result<(), String> {
+    let mut command = inside();
+    command.args(["taskset", "-c", "0", "tcpreplay", "-q", "-K", "-i", SENDER]);
+    if rate == 0 {
+        command.arg("--topspeed");
+        command.args(["--loop", "0", "--duration", &seconds.to_string()]);
+    } else {
+        let count = rate * 1000 * seconds;
+        command.args(["--pps", &(rate * 1000).to_string(), "--limit", &count.to_string()]);
+        command.args(["--loop", &count.div_ceil(capture.packets).to_string()]);
+    }
+    output(command.arg(&capture.path)).map(drop).map_err(|error| error.to_string())
+}
+
+/// Packets in all records of a file, by `racount`.
+fn counted(records: &Path) -> Result<u64, String> {
+    let text = output(Command::new("racount").arg("-r").arg(records))?;
+    let sum = text.lines().find_map(|line| line.trim().strip_prefix("sum"));
+    let number = sum.and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
+    number.ok_or_else(|| format!("racount printed no sum: {text}"))
+}
+
+/// Lost packets in all management records.
+fn dropped(bytes: &[u8]) -> u64 {
+    let (mut at, mut sum) = (0, 0);
+    while let Some(&[kind, cause, high, low]) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
+        let is_management = kind >> 4 == 8;
+        let is_first = cause & 0xf0 == 0x10;
+        if is_management && !is_first {
+            let number = bytes.get(at + DROPPED_AT..).and_then(<[u8]>::first_chunk);
+            sum += number.map_or(0, |number| u64::from(u32::from_be_bytes(*number)));
+        }
+        at += usize::from(u16::from_be_bytes([high, low])).max(1) * 4;
+    }
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lost_packets_of_management_records_are_added() {
+        let record = |kind: u8, cause: u8, dropped: u32| {
+            let mut bytes = vec![0; 128];
+            bytes[..4].copy_from_slice(&[kind, cause, 0, 32]);
+            bytes[DROPPED_AT..DROPPED_AT + 4].copy_from_slice(&dropped.to_be_bytes());
+            bytes
+        };
+        let records = [(0x83, 0x10, 7), (0x13, 0x20, 9), (0x83, 0x20, 2), (0x83, 0x30, 3)];
+        let bytes: Vec<u8> =
+            records.into_iter().flat_map(|(kind, cause, lost)| record(kind, cause, lost)).collect();
+        assert_eq!(dropped(&bytes), 5);
+        assert_eq!(dropped(&bytes[..400]), 2);
+    }
+}
