@@ -2,7 +2,7 @@
 #![cfg_attr(fuzzing, no_main)]
 
 use panoptes_decoders::packet::{Tunnels, decode};
-use panoptes_flow::{ApplicationSettings, Flows, Reports, Settings, Timeouts};
+use panoptes_flow::{Flows, Reports, Settings, Timeouts};
 use panoptes_fuzz::fuzz_target;
 use panoptes_sinks::flow::FlowRecord;
 use panoptes_sinks::flow::argus::{Extra, Options, Version};

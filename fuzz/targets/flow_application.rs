@@ -88,6 +88,7 @@ fuzz_target!(|data: &[u8]| {
         has_jitter: false,
         user_bytes: 0,
         application,
+        ..Settings::default()
     };
     let mut flows = Flows::new(&settings, HashKey::new(1));
     let mut written = Written { out: vec![0; 16_384], last: Application::Unknown };

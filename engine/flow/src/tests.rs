@@ -7,7 +7,7 @@ use panoptes_sinks::flow::{Cause, Detail, FlowRecord, Kind, Tcp, status, tcp_sta
 use panoptes_tables::HashKey;
 use proptest::prelude::*;
 
-use crate::{ApplicationSettings, Flows, Reports, Settings, Timeouts};
+use crate::{Flows, Reports, Settings, Timeouts};
 
 const SECOND_NS: i64 = 1_000_000_000;
 const BEGIN_NS: i64 = 1_700_000_000 * SECOND_NS;

@@ -10,7 +10,7 @@ use std::io::Cursor;
 
 use panoptes_capture::{CaptureFile, Options as CaptureOptions};
 use panoptes_decoders::packet::{self, Tunnels};
-use panoptes_flow::{Flows, Reports, Settings, Timeouts};
+use panoptes_flow::{ApplicationSettings, Flows, Protocol, Reports, Settings, Timeouts};
 use panoptes_sinks::flow::FlowRecord;
 use panoptes_sinks::flow::argus::{Extra, Options, PLAIN_BYTES_MAX, Version};
 use panoptes_sinks::flow::filter::{Names, RecordFilter};
@@ -108,6 +108,16 @@ impl Reports for Forms {
     }
 }
 
+/// All that is kept of applications.
+fn applications() -> ApplicationSettings {
+    let mut application =
+        ApplicationSettings { has_passive_dns: true, sequence_packets: 8, ..<_>::default() };
+    for one in [Protocol::Dns, Protocol::Http, Protocol::Quic, Protocol::Ssh, Protocol::Tls] {
+        application.protocols.add(one);
+    }
+    application
+}
+
 /// Sends a capture through everything. The number of allocations, of packets and of records.
 fn allocations(capture: &Capture, capacity: usize) -> (u64, u64, u64) {
     let settings = Settings {
@@ -116,6 +126,8 @@ fn allocations(capture: &Capture, capacity: usize) -> (u64, u64, u64) {
         timeouts: Timeouts::default(),
         has_jitter: true,
         user_bytes: USER_BYTES,
+        application: applications(),
+        ..Settings::default()
     };
     let bytes = Cursor::new(capture.pcap(Clock::Nanoseconds));
     let options = CaptureOptions::default();

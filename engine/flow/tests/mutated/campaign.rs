@@ -4,7 +4,7 @@ use std::io::Cursor;
 
 use panoptes_capture::{CaptureFile, Options as CaptureOptions};
 use panoptes_decoders::packet::{self, Tunnels};
-use panoptes_flow::{Flows, Reports, Settings, Timeouts};
+use panoptes_flow::{ApplicationSettings, Flows, Protocol, Reports, Settings, Timeouts};
 use panoptes_sinks::flow::FlowRecord;
 use panoptes_sinks::flow::argus::{Extra, Options, PLAIN_BYTES_MAX, Version};
 use panoptes_sinks::flow::filter::{Names, RecordFilter};
@@ -114,6 +114,16 @@ fn frames(pcap: &[u8]) -> Vec<Frame> {
     frames
 }
 
+/// All that is kept of applications.
+fn applications() -> ApplicationSettings {
+    let mut application =
+        ApplicationSettings { has_passive_dns: true, sequence_packets: 8, ..<_>::default() };
+    for one in [Protocol::Dns, Protocol::Http, Protocol::Quic, Protocol::Ssh, Protocol::Tls] {
+        application.protocols.add(one);
+    }
+    application
+}
+
 /// Everything between packets and records.
 struct Path {
     flows: Flows,
@@ -130,6 +140,8 @@ impl Path {
             timeouts: Timeouts::default(),
             has_jitter: true,
             user_bytes: USER_BYTES,
+            application: applications(),
+            ..Settings::default()
         };
         Self {
             flows: Flows::new(&settings, HashKey::new(seed)),
