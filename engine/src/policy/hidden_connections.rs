@@ -23,7 +23,7 @@ use crate::time::RealTime;
 
 /// Maximum length of the reason in bytes: two IPv6 addresses, three numbers, a name, and the text
 /// between.
-const REASON_BYTES: usize = 448;
+const REASON_BYTES: usize = 512;
 
 impl Reporter<'_> {
     /// Reports a connection or a port without a socket.
@@ -110,4 +110,64 @@ fn reason(hidden: &Hidden) -> ArrayString<REASON_BYTES> {
         let _ = write!(reason, "; process {id} ({name}) has a packet socket, which can send them");
     }
     reason
+}
+
+#[cfg(test)]
+mod tests {
+    use arrayvec::ArrayVec;
+
+    use super::*;
+    use crate::detect::hidden_connections::Owner;
+
+    fn hidden(what: What, own: &str, peer: &str) -> Hidden {
+        Hidden {
+            what,
+            own: own.parse().expect(own),
+            peer: peer.parse().expect(peer),
+            first_ns: 1_000_000_000,
+            last_ns: 2_024_900_000,
+            scans: 97,
+            suspect: None,
+        }
+    }
+
+    #[test]
+    fn the_reason_has_both_ends_the_time_and_the_scans() {
+        let connection = hidden(What::Connection, "10.9.0.2:4444", "10.9.0.1:40972");
+        assert_eq!(
+            reason(&connection).as_str(),
+            "10.9.0.2:4444 exchanged packets with 10.9.0.1:40972 over TCP for 1024 ms, and in that \
+             time 97 scans of all sockets showed none that accounts for them"
+        );
+        let listener = Hidden { what: What::Listener, ..connection };
+        assert_eq!(
+            reason(&listener).as_str(),
+            "10.9.0.2:4444 accepted a TCP connection from 10.9.0.1:40972 that lasted 1024 ms, and \
+             in that time 97 scans of all sockets showed neither it nor one that listens at this \
+             port"
+        );
+    }
+
+    #[test]
+    fn the_longest_reason_fits() {
+        let end = "[1111:2222:3333:4444:5555:6666:7777:8888]:65535";
+        for what in [What::Connection, What::Listener] {
+            let suspect = Owner {
+                process_id: u32::MAX,
+                user_id: None,
+                // Each byte becomes three.
+                name: [0xff; 16],
+                container: ArrayVec::new(),
+            };
+            let longest = Hidden {
+                first_ns: i64::MIN,
+                last_ns: i64::MAX,
+                scans: u32::MAX,
+                suspect: Some(suspect),
+                ..hidden(what, end, end)
+            };
+            let reason = reason(&longest);
+            assert!(reason.ends_with(" has a packet socket, which can send them"), "{reason}");
+        }
+    }
 }
