@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use panoptes_decoders::application::dns::{Data, Message, NAME_TEXT_MAX, Name, Record};
+use panoptes_decoders::application::dns::{Data, Message, NAME_TEXT_MAX, Name, Record, Strings};
 use panoptes_sinks::flow::application::{ANSWERS_MAX, Answer, Answers, Application, Dns};
 
 use super::stream::Step;
@@ -95,15 +95,7 @@ pub(super) fn text<'a>(record: &Record<'_>, buffer: &'a mut [u8; DATA_TEXT_MAX])
             let begin = numbers(buffer, format_args!("{priority} "));
             with_name(buffer, begin, *target)
         }
-        Data::Txt(strings) => {
-            let mut length = 0;
-            for string in strings.clone() {
-                let count = string.len().min(buffer.len() - length);
-                buffer[length..length + count].copy_from_slice(&string[..count]);
-                length += count;
-            }
-            length
-        }
+        Data::Txt(strings) => with_strings(buffer, strings.clone()),
         Data::Other(_) => 0,
     };
     &buffer[..length]
@@ -120,4 +112,29 @@ fn numbers(buffer: &mut [u8; DATA_TEXT_MAX], numbers: std::fmt::Arguments<'_>) -
 /// Writes a name behind what is in a buffer. The length of both, or 0 if the name is wrong.
 fn with_name(buffer: &mut [u8; DATA_TEXT_MAX], begin: usize, name: Name<'_>) -> usize {
     name.write(&mut buffer[begin..]).map_or(0, |name| begin + name.len())
+}
+
+/// Writes strings in quotes, as far as there is room, and returns their length.
+fn with_strings(buffer: &mut [u8; DATA_TEXT_MAX], strings: Strings<'_>) -> usize {
+    let mut length = 0;
+    let mut push = |byte: u8| {
+        if let Some(room) = buffer.get_mut(length) {
+            *room = byte;
+            length += 1;
+        }
+    };
+    for (number, string) in strings.enumerate() {
+        if number > 0 {
+            push(b' ');
+        }
+        push(b'"');
+        for &byte in string {
+            if matches!(byte, b'"' | b'\\') {
+                push(b'\\');
+            }
+            push(byte);
+        }
+        push(b'"');
+    }
+    length
 }

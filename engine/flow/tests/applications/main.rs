@@ -1,5 +1,6 @@
 //! Applications of flows: vectors of RFCs, recorded hellos in pieces of any order, and limits.
 
+mod dns;
 mod passive_dns;
 mod quic;
 #[path = "../../../../decoders/tests/application/recorded.rs"]

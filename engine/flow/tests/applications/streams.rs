@@ -143,6 +143,23 @@ fn beginnings_that_are_given_up_are_counted() {
 }
 
 #[test]
+fn heads_and_banners_are_put_together() {
+    let whole = |data: &[u8]| {
+        let mut wire = Wire::new(4);
+        pieces(&mut wire, 1, [(0, data)]);
+        wire.only()
+    };
+    for name in ["get", "post", "get-answer", "client"] {
+        let data = data(name);
+        assert_ne!(whole(&data), Application::Unknown, "{name}");
+        let mut wire = Wire::new(4);
+        let all = data.iter().enumerate();
+        pieces(&mut wire, 1, all.map(|(at, byte)| (at, std::slice::from_ref(byte))));
+        assert_eq!(wire.only(), whole(&data), "{name}");
+    }
+}
+
+#[test]
 fn other_protocols_are_none() {
     for data in [
         &b"220 mail ESMTP\r\n"[..],
