@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use panoptes_traffic::{
-    Argus, Capture, Clock, Difference, Row, Tolerance, differences, kinds, wrong,
+    Argus, Capture, Clock, Difference, NoCapture, Row, Tolerance, differences, kinds, real_capture,
+    wrong,
 };
 use tempfile::TempDir;
 
@@ -161,4 +162,45 @@ fn records_are_those_of_argus() {
         let found: Vec<_> = found.map(ToString::to_string).collect();
         assert!(found.is_empty(), "{name}: argus, then Panoptes:\n{}", found.join("\n"));
     }
+}
+
+/// Real programs talk through a router that loses packets.
+#[test]
+fn records_of_real_programs_are_those_of_argus() {
+    let sensor = Sensor::new();
+    let file = sensor.file("real", "pcap");
+    let real = match real_capture(&file) {
+        Ok(real) => real,
+        Err(NoCapture::NotPermitted(error)) => {
+            println!("skipped: there are no network namespaces: {error}");
+            return;
+        }
+        Err(NoCapture::Failed(error)) => panic!("{error}"),
+    };
+    println!(
+        "{} conversations, {:?}; not installed: {:?}",
+        real.contacts.len(),
+        real.loss,
+        real.missing
+    );
+    let options = ["-X", "-A", "-J", "-m", "-Z"];
+    let own = sensor.records("real", &file, &options);
+    for contact in &real.contacts {
+        let is_it = |row: &&Row| {
+            let key = row.key();
+            key[0] == contact.protocol
+                && key.contains(&contact.server)
+                && key.contains(&contact.port)
+        };
+        assert!(own.iter().any(|row| is_it(&row)), "{contact:?} has no record");
+    }
+    let records = sensor.file("real", "argus");
+    sensor.argus.argus(&file, &options, &records).expect("argus reads the capture");
+    let theirs = sensor.argus.ra(&records).expect("ra reads the records");
+    let found = differences(&theirs, &own, Tolerance::default(), REVERSED);
+    let is_lone = |row: &&Row| row.number("spkts") + row.number("dpkts") == 1;
+    let lone = own.iter().filter(is_lone).map(|row| row.key().join(" ")).collect();
+    let found = found.iter().filter(|difference| !is_known(difference, &lone));
+    let found: Vec<_> = found.map(ToString::to_string).collect();
+    assert!(found.is_empty(), "argus, then Panoptes:\n{}", found.join("\n"));
 }
