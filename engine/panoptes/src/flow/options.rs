@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal as _};
 use std::os::unix::ffi::OsStrExt as _;
 
+use super::labels::LabelTable;
 use super::request::{Form, Output, Request, Target};
 use super::values::{mistake, number, range};
 use super::{configuration, devices};
@@ -32,7 +33,7 @@ Input:
 Output:
   -w TO       Append argus records to this file; `-` is standard output; argus-udp://HOST[:PORT]
               sends each as a datagram; may be repeated. `json:TO` writes JSON lines, `argus5:TO`
-              records of argus 5, and ipfix://HOST[:PORT] sends IPFIX to a collector
+              records of argus 5, `parquet:FILE` a file of columns; ipfix://HOST[:PORT] sends IPFIX
   -w TO FILTER  Only records that match this expression of ra(1)
   -P PORT     Let clients connect at this port; argus clients try 561. Not with -r, but for -T
   -B ADDRESS  ... at these addresses only, separated by commas
@@ -50,6 +51,7 @@ Records:
   -R          Add what response times derive from; records always have it
   -U BYTES    Add the first bytes of the data of both ends
   -Z          Add the sizes of the smallest and of the largest packets
+  --label FILE  Label flows: lines `NETWORK TEXT` and `tcp/PORT TEXT`
   --flows N   Track this many flows at once, in each group of interfaces (1000000)
 
 Process:
@@ -119,6 +121,10 @@ pub(super) fn parse(arguments: &[OsString], default: &str) -> Result<Asked, Fail
             b"--flows" => {
                 let value = text(rest.value("--flows", &[])?, "--flows")?;
                 request.capacity = number("--flows", value, 1, (1 << 26) - 2)? as usize;
+            }
+            b"--label" => {
+                let path = rest.value("--label", &[])?;
+                request.labels = Some(LabelTable::read("--label", path.as_ref())?.into());
             }
             b"--allow" => {
                 let value = text(rest.value("--allow", &[])?, "--allow")?;

@@ -118,6 +118,8 @@ pub struct Extra<'a> {
     pub user: [&'a [u8]; 2],
     /// Set if the flow was exported as NetFlow, IPFIX or sFlow.
     pub exporter: Option<Exporter>,
+    /// `-Z`: the sums of the squared sizes of the packets of both ends. Records of argus have none.
+    pub size_squares: Option<[u64; 2]>,
     /// What others say of the flow.
     pub labels: Labels<'a>,
 }

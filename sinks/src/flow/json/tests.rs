@@ -295,7 +295,13 @@ fn the_documentation_has_every_key_and_no_other() {
     let mut labels = Labels::default();
     assert!(labels.add("saddr=dmz") && labels.add("comm=a:\"\u{1}"));
     let user: [&[u8]; 2] = [b"GET /\xff", b"\0"];
-    let extra = Extra { jitter: Some(&jitter), user, labels, exporter: None };
+    let extra = Extra {
+        jitter: Some(&jitter),
+        user,
+        size_squares: Some([1 << 40; 2]),
+        labels,
+        ..Extra::default()
+    };
     let mut keys = BTreeSet::new();
     let mut add = |line: &str| {
         let value: Value = serde_json::from_str(line).expect("JSON");
