@@ -37,7 +37,7 @@ impl Reports for Written {
         let lines = Lines { options, community_id_seed: Some(0) };
         let length = lines.write(out, record, extra).expect("there is room");
         assert!(out[..length].is_ascii() && out[..length].ends_with(b"}\n"));
-        self.session.write(out, record, 0).expect("there is room");
+        self.session.write(out, record, extra, 0).expect("there is room");
         let length = self.session.finish(out, 0).expect("a record");
         assert_eq!(usize::from(u16::from_be_bytes([out[2], out[3]])), length);
     }

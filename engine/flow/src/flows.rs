@@ -60,6 +60,8 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// Whether times between packets are kept.
     pub has_jitter: bool,
+    /// Whether the squared sizes of packets are added up.
+    pub has_size_squares: bool,
     /// Bytes of data that are kept of each end.
     pub user_bytes: usize,
     /// What is kept of applications.
@@ -106,6 +108,8 @@ pub struct Flows {
     /// The place of each flow in the queues.
     places: Places,
     jitter: Vec<Jitter>,
+    /// The sums of the squared sizes of the packets of both ends.
+    squares: Vec<[u64; 2]>,
     user: UserData,
     /// `None` unless something of it is asked for.
     applications: Option<Box<Applications>>,
@@ -137,6 +141,7 @@ impl Flows {
             queues: Queues::new(),
             places: room::list(capacity),
             jitter: room::list(if settings.has_jitter { capacity } else { 0 }),
+            squares: room::list(if settings.has_size_squares { capacity } else { 0 }),
             user: UserData::new(capacity, settings.user_bytes, settings.control.as_ref()),
             counts: Counts::default(),
             now_ns: i64::MIN,
@@ -246,7 +251,7 @@ impl Flows {
             self.refer(ip);
         }
         self.slots[flow as usize].count(packet, direction, counted, arrival);
-        self.keep(flow, direction, &effect, now_ns);
+        self.keep(flow, direction, &effect, arrival);
         if let Some(applications) = &mut self.applications
             && let Network::Ip(ip) = &packet.network
         {
@@ -268,7 +273,7 @@ impl Flows {
         };
         let effect = Effect { is_active: true, data, data_length, restarts: false };
         self.slots[flow as usize].count(packet, direction, data_length, arrival);
-        self.keep(flow, direction, &effect, arrival.time_ns);
+        self.keep(flow, direction, &effect, arrival);
     }
 
     /// The same for both directions. Which one it is cannot be predicted, so nothing branches here.
@@ -351,6 +356,9 @@ impl Flows {
             }
         }
         self.user.clear(flow);
+        if let Some(squares) = self.squares.get_mut(flow as usize) {
+            *squares = [0; 2];
+        }
     }
 
     fn renew_if_written(&mut self, flow: u32, reports: &mut impl Reports) {
@@ -371,6 +379,9 @@ impl Flows {
                 self.places.push(Place::default());
                 if self.settings.has_jitter {
                     self.jitter.push(Jitter::default());
+                }
+                if self.settings.has_size_squares {
+                    self.squares.push([0; 2]);
                 }
                 self.slots.len() as u32 - 1
             }
@@ -404,6 +415,9 @@ impl Flows {
             *jitter = Jitter::default();
         }
         self.user.begin(flow, &key);
+        if let Some(squares) = self.squares.get_mut(flow as usize) {
+            *squares = [0; 2];
+        }
         if let Some(applications) = &mut self.applications {
             applications.begin(flow);
         }
@@ -459,6 +473,11 @@ impl Flows {
             return;
         }
         let early = core::mem::take(&mut early.record.source);
+        if let Some(squares) = self.squares.get_mut(fragments as usize) {
+            let early = core::mem::take(&mut squares[0]);
+            self.squares[flow as usize][usize::from(direction == Direction::FromDestination)] +=
+                early;
+        }
         let side = self.slots[flow as usize].record.side(direction);
         side.size_min = match side.packets {
             0 => early.size_min,
@@ -502,17 +521,21 @@ impl Flows {
 
     /// Keeps the time and the data of a packet, if asked for.
     #[inline]
-    fn keep(&mut self, flow: u32, direction: Direction, effect: &Effect<'_>, now_ns: i64) {
+    fn keep(&mut self, flow: u32, direction: Direction, effect: &Effect<'_>, arrival: Arrival) {
         if let Some(jitter) = self.jitter.get_mut(flow as usize) {
             let intervals = match direction {
                 Direction::FromSource => &mut jitter.source,
                 Direction::FromDestination => &mut jitter.destination,
             };
             let limit_ns = self.settings.status_interval_ns.saturating_mul(2);
-            add_time(intervals, effect.is_active, now_ns, limit_ns);
+            add_time(intervals, effect.is_active, arrival.time_ns, limit_ns);
         }
         let end = usize::from(direction == Direction::FromDestination);
         self.user.add(flow, end, effect.data);
+        if let Some(squares) = self.squares.get_mut(flow as usize) {
+            let size = u64::from(arrival.bytes);
+            squares[end] = squares[end].saturating_add(size * size);
+        }
     }
 
     /// Reports the flows whose status interval has passed.
@@ -607,7 +630,9 @@ impl Flows {
         let applications = self.applications.as_deref();
         let (application, sequence) = applications.map_or((None, None), |all| all.of(flow));
         let jitter = self.jitter.get(flow as usize);
-        let extra = Extra { jitter, user, application, sequence, ..Extra::default() };
+        let size_squares = self.squares.get(flow as usize).copied();
+        let extra =
+            Extra { jitter, user, size_squares, application, sequence, ..Extra::default() };
         reports.report(&self.slots[flow as usize].record, &extra);
     }
 

@@ -9,6 +9,7 @@
 //! Bytes are those on the wire with link-layer headers, as in all records of Panoptes; the registry
 //! has those from the IP header on.
 
+use super::argus::Extra;
 use super::record::{Cause, Detail, FlowRecord, Kind, Side, TcpSide, status, tcp_status};
 
 /// The most bytes of a message.
@@ -36,6 +37,8 @@ const COMMON: &[Element] =
     &[(152, 8, false), (153, 8, false), (136, 1, false), (239, 1, false), (148, 8, false)];
 /// Elements of each direction: bytes, packets, VLAN.
 const DIRECTION: &[(u16, u16)] = &[(1, 8), (2, 8), (58, 2)];
+/// With sizes of packets (`-Z`): the sum of their squares.
+const SIZES: &[(u16, u16)] = &[(198, 8)];
 /// Those of IP: TCP flags, type of service, TTL.
 const IP_DIRECTION: &[(u16, u16)] = &[(6, 1), (5, 1), (192, 1)];
 /// Type and code of ICMP: of version 4 and of version 6.
@@ -63,14 +66,15 @@ impl Template {
     }
 
     /// The elements of a record, in their order.
-    fn elements(self) -> impl Iterator<Item = Element> {
+    fn elements(self, has_sizes: bool) -> impl Iterator<Item = Element> {
         let (front, transport, icmp, ip): (_, _, _, &[_]) = match self {
             Self::V4 => (V4, TRANSPORT, ICMP_V4, IP_DIRECTION),
             Self::V6 => (V6, TRANSPORT, ICMP_V6, IP_DIRECTION),
             Self::Link => (LINK, &[][..], &[][..], &[]),
         };
         let of = |is_reverse: bool| {
-            let all = DIRECTION.iter().chain(ip);
+            let sizes = if has_sizes { SIZES } else { &[] };
+            let all = DIRECTION.iter().chain(ip).chain(sizes);
             all.map(move |(number, length)| (*number, *length, is_reverse))
         };
         let both = [front, transport, COMMON, icmp].into_iter().flatten().copied();
@@ -93,6 +97,7 @@ pub struct Session {
     set: Option<(usize, Template)>,
     templates_ns: i64,
     template_interval_ns: i64,
+    has_sizes: bool,
 }
 
 impl Session {
@@ -102,27 +107,55 @@ impl Session {
         let (sequence, records, length, set) = (0, 0, 0, None);
         // Before every time: the first message has templates.
         let templates_ns = i64::MIN;
-        Self { domain, sequence, records, length, set, templates_ns, template_interval_ns }
+        let has_sizes = false;
+        Self {
+            domain,
+            sequence,
+            records,
+            length,
+            set,
+            templates_ns,
+            template_interval_ns,
+            has_sizes,
+        }
+    }
+
+    /// Adds the sums of the squared sizes of packets (`-Z`).
+    #[must_use]
+    pub const fn with_sizes(self, has_sizes: bool) -> Self {
+        Self { has_sizes, ..self }
     }
 
     /// Adds a record to the message in `out`, whose first [`MESSAGE_BYTES_MAX`] bytes are used.
     /// `None` if there is no room: send what [`finish`](Self::finish) returns, and try again.
-    pub fn write(&mut self, out: &mut [u8], record: &FlowRecord, now_ns: i64) -> Option<usize> {
+    pub fn write(
+        &mut self,
+        out: &mut [u8],
+        record: &FlowRecord,
+        extra: &Extra<'_>,
+        now_ns: i64,
+    ) -> Option<usize> {
         let before = *self;
-        let length = self.add(out, record, now_ns);
+        let length = self.add(out, record, extra.size_squares.unwrap_or_default(), now_ns);
         if length.is_none() {
             *self = before;
         }
         length
     }
 
-    fn add(&mut self, out: &mut [u8], record: &FlowRecord, now_ns: i64) -> Option<usize> {
+    fn add(
+        &mut self,
+        out: &mut [u8],
+        record: &FlowRecord,
+        squares: [u64; 2],
+        now_ns: i64,
+    ) -> Option<usize> {
         let room = out.len().min(MESSAGE_BYTES_MAX);
         let mut bytes = Bytes { bytes: &mut out[..room], length: self.length };
         if self.length == 0 {
             bytes.skip(MESSAGE_HEADER)?;
             if self.are_templates_due(now_ns) {
-                write_templates(&mut bytes)?;
+                write_templates(&mut bytes, self.has_sizes)?;
                 self.templates_ns = now_ns;
             }
         }
@@ -133,7 +166,8 @@ impl Session {
             bytes.number(template as u16, 2)?;
             bytes.number(0_u16, 2)?;
         }
-        write_record(&mut bytes, template, record)?;
+        let elements = template.elements(self.has_sizes);
+        write_record(&mut bytes, elements, record, squares)?;
         self.length = bytes.length;
         self.records += 1;
         Some(self.length)
@@ -171,14 +205,14 @@ impl Session {
     }
 }
 
-fn write_templates(bytes: &mut Bytes<'_>) -> Option<()> {
+fn write_templates(bytes: &mut Bytes<'_>, has_sizes: bool) -> Option<()> {
     let at = bytes.length;
     bytes.number(TEMPLATE_SET, 2)?;
     bytes.number(0_u16, 2)?;
     for template in Template::ALL {
         bytes.number(template as u16, 2)?;
-        bytes.number(template.elements().count() as u64, 2)?;
-        for (number, length, is_reverse) in template.elements() {
+        bytes.number(template.elements(has_sizes).count() as u64, 2)?;
+        for (number, length, is_reverse) in template.elements(has_sizes) {
             // The highest bit: an enterprise number follows.
             bytes.number(number | u16::from(is_reverse) << 15, 2)?;
             bytes.number(length, 2)?;
@@ -192,15 +226,21 @@ fn write_templates(bytes: &mut Bytes<'_>) -> Option<()> {
 }
 
 /// Writes the values of a template's elements.
-fn write_record(bytes: &mut Bytes<'_>, template: Template, record: &FlowRecord) -> Option<()> {
+fn write_record(
+    bytes: &mut Bytes<'_>,
+    elements: impl Iterator<Item = Element>,
+    record: &FlowRecord,
+    squares: [u64; 2],
+) -> Option<()> {
     let key = &record.key;
-    for (number, length, is_reverse) in template.elements() {
+    for (number, length, is_reverse) in elements {
         let side = if is_reverse { &record.destination } else { &record.source };
         match number {
             27 => bytes.put(&key.source.v6())?,
             28 => bytes.put(&key.destination.v6())?,
             56 => bytes.put(&record.hardware[1])?,
             80 => bytes.put(&record.hardware[0])?,
+            198 => bytes.number(squares[usize::from(is_reverse)], length)?,
             _ => bytes.number(value(record, side, number, is_reverse), length)?,
         }
     }

@@ -117,7 +117,7 @@ fn records_have_the_elements_of_the_registry() {
     };
     for record in [record(Kind::Ipv4, 5), record(Kind::Ipv6, 1 << 127), icmp, record(Kind::Arp, 5)]
     {
-        session.write(&mut out, &record, BEGIN_NS).expect("there is room");
+        session.write(&mut out, &record, &Extra::default(), BEGIN_NS).expect("there is room");
     }
     let length = session.finish(&mut out, BEGIN_NS).expect("records");
     assert_eq!(session.finish(&mut out, BEGIN_NS), None);
@@ -183,9 +183,11 @@ fn messages_are_short_and_templates_come_again() {
         let kind = if number % 2 == 0 { Kind::Ipv4 } else { Kind::Ipv6 };
         let now_ns = BEGIN_NS + number * MINUTE_NS / 60;
         let record = record(kind, number as u128);
-        if session.write(&mut out, &record, now_ns).is_none() {
+        if session.write(&mut out, &record, &Extra::default(), now_ns).is_none() {
             flush(&mut session, &mut out);
-            session.write(&mut out, &record, now_ns).expect("an empty message has room");
+            session
+                .write(&mut out, &record, &Extra::default(), now_ns)
+                .expect("an empty message has room");
         }
     }
     flush(&mut session, &mut out);
@@ -201,9 +203,24 @@ fn a_buffer_without_room_changes_nothing() {
     let mut session = Session::new(7, MINUTE_NS);
     for room in [0, 15, 16, 20, 300] {
         let mut out = vec![0; room];
-        assert_eq!(session.write(&mut out, &record(Kind::Ipv4, 1), BEGIN_NS), None);
+        assert_eq!(
+            session.write(&mut out, &record(Kind::Ipv4, 1), &Extra::default(), BEGIN_NS),
+            None
+        );
         assert_eq!(session.finish(&mut out, BEGIN_NS), None);
     }
     let mut out = [0; MESSAGE_BYTES_MAX];
-    assert!(session.write(&mut out, &record(Kind::Ipv4, 1), BEGIN_NS).is_some());
+    assert!(session.write(&mut out, &record(Kind::Ipv4, 1), &Extra::default(), BEGIN_NS).is_some());
+}
+
+#[test]
+fn sums_of_squares_are_there_with_sizes() {
+    let mut session = Session::new(7, MINUTE_NS).with_sizes(true);
+    let mut out = [0; MESSAGE_BYTES_MAX];
+    let extra = Extra { size_squares: Some([9 << 40, 5]), ..Extra::default() };
+    session.write(&mut out, &record(Kind::Ipv4, 5), &extra, BEGIN_NS).expect("there is room");
+    let length = session.finish(&mut out, BEGIN_NS).expect("a message");
+    let (_, records) = read(&out[..length], &mut Templates::new());
+    let (_, values) = &records[0];
+    assert_eq!((values[&(0, 198)], values[&(REVERSE, 198)]), (9 << 40, 5));
 }

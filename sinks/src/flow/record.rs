@@ -192,6 +192,15 @@ pub struct Side {
     pub status: u8,
 }
 
+impl Side {
+    /// The standard deviation of the sizes of all packets, from the sum of their squares.
+    pub fn size_deviation(&self, squares: u64) -> f64 {
+        let packets = self.packets.max(1) as f64;
+        let mean = self.bytes as f64 / packets;
+        (squares as f64 / packets - mean * mean).max(0.0).sqrt()
+    }
+}
+
 /// Bits of [`Tcp::status`] and [`TcpSide::status`]: `include/argus_def.h` of argus 3.0.8. Those of
 /// a side have the bits of both ends set.
 pub mod tcp_status {

@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use panoptes_sinks::flow::argus::Extra;
 use panoptes_sinks::flow::ipfix::{MESSAGE_BYTES_MAX, Session};
 use panoptes_traffic::{Flow, kinds};
 
@@ -128,7 +129,9 @@ fn nfcapd_receives_the_flows() {
     for (_, capture) in kinds().into_iter().filter(|(name, _)| KINDS.contains(name)) {
         truth.extend(capture.flows().iter().map(expected));
         audit(&capture, &mut |record, _| {
-            session.write(&mut out, record, NOW_NS).expect("a message has room for some");
+            session
+                .write(&mut out, record, &Extra::default(), NOW_NS)
+                .expect("a message has room for some");
         });
         // Only the first one has templates.
         let length = session.finish(&mut out, NOW_NS).expect("records");

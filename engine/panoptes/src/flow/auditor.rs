@@ -60,6 +60,7 @@ impl Auditor {
             status_interval_ns: request.status_interval_ns,
             timeouts: request.timeouts,
             has_jitter: request.has_jitter,
+            has_size_squares: request.records.packet_sizes,
             user_bytes: request.user_bytes,
             application: request.application,
             control: request.control(),

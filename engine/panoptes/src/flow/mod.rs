@@ -15,6 +15,7 @@ mod devices;
 mod feed;
 mod filter;
 mod forms;
+mod labels;
 mod live;
 mod opening;
 mod options;

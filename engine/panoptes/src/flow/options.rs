@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal as _};
 use std::os::unix::ffi::OsStrExt as _;
 
+use super::labels::LabelTable;
 use super::request::{Alerts, Form, Output, Request, Target};
 use super::values::{mistake, number, range};
 use super::{applications, configuration, devices};
@@ -32,7 +33,7 @@ Input:
 Output:
   -w TO       Append argus records to this file; `-` is standard output; argus-udp://HOST[:PORT]
               sends each as a datagram; may be repeated. `json:TO` writes JSON lines, `argus5:TO`
-              records of argus 5, and ipfix://HOST[:PORT] sends IPFIX to a collector
+              records of argus 5, `parquet:FILE` a file of columns; ipfix://HOST[:PORT] sends IPFIX
   -w TO FILTER  Only records that match this expression of ra(1)
   -P PORT     Let clients connect at this port; argus clients try 561. Not with -r, but for -T
   -B ADDRESS  ... at these addresses only, separated by commas
@@ -55,6 +56,7 @@ Records:
   --sequence N  Add sizes and times of the first N packets with data, up to 30, to JSON
   --passive-dns FILE  Append the answers of DNS to this file, as JSON; implies --application dns
   --dns-servers LIST  Mark answers of other servers than these, separated by commas; likewise
+  --label FILE  Label flows: lines `NETWORK TEXT` and `tcp/PORT TEXT`
   --flows N   Track this many flows at once, in each group of interfaces (1000000)
 
 Memory:
@@ -131,6 +133,10 @@ pub(super) fn parse(arguments: &[OsString], default: &str) -> Result<Asked, Fail
             b"--flows" => {
                 let value = text(rest.value("--flows", &[])?, "--flows")?;
                 request.capacity = number("--flows", value, 1, (1 << 26) - 2)? as usize;
+            }
+            b"--label" => {
+                let path = rest.value("--label", &[])?;
+                request.labels = Some(LabelTable::read("--label", path.as_ref())?.into());
             }
             b"--allow" => {
                 let value = text(rest.value("--allow", &[])?, "--allow")?;

@@ -5,7 +5,8 @@
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use panoptes_flow::Reports;
@@ -14,9 +15,11 @@ use panoptes_sinks::flow::filter::RecordFilter;
 use panoptes_sinks::flow::ipfix::{MESSAGE_BYTES_MAX, Session};
 use panoptes_sinks::flow::json::Resolution;
 use panoptes_sinks::flow::output::{Clients, Datagrams, RecordFile};
+use panoptes_sinks::flow::parquet::ParquetFile;
 use panoptes_sinks::flow::{Cause, FlowRecord};
 
 use super::forms::Forms;
+use super::labels::LabelTable;
 use super::request::{Form, Output, Request, Target};
 use super::system::WatchedSystem;
 use super::{filter, system};
@@ -38,6 +41,7 @@ pub(super) struct Outputs {
     /// The system whose packets these are.
     system: Option<WatchedSystem>,
     forms: Forms,
+    labels: Option<Arc<LabelTable>>,
     trouble: Trouble,
     next_check_ns: u64,
     /// The records to come are the last ones of flows that have not ended.
@@ -69,6 +73,8 @@ enum Sink {
     File(RecordFile),
     Datagrams(Datagrams),
     Ipfix(Box<Collector>),
+    /// A file of columns, and its path.
+    Parquet(Box<ParquetFile>, PathBuf),
 }
 
 /// A collector of IPFIX, and the message for it that is being filled.
@@ -104,14 +110,16 @@ impl Outputs {
         let beside = request.beside.as_ref();
         let system = beside.map(|beside| WatchedSystem::start(beside, messages)).transpose()?;
         let mut forms = Forms::new(request.user_bytes_max(), management);
-        let all = request.outputs.iter().map(|output| open(output, &mut forms));
+        let has_sizes = request.records.packet_sizes;
+        let all = request.outputs.iter().map(|output| open(output, has_sizes, &mut forms));
         let all = all.collect::<Result<Vec<_>, _>>()?;
         let trouble = Trouble {
             is_live: !request.reads_captures(),
             failure: None,
             messages: messages.clone(),
         };
-        Ok(Self { all, clients, system, forms, trouble, next_check_ns: 0, is_ending: false })
+        let labels = request.labels.clone();
+        Ok(Self { all, clients, system, forms, labels, trouble, next_check_ns: 0, is_ending: false })
     }
 
     /// Reports to others from now on: those of a daemon.
@@ -164,7 +172,7 @@ impl Outputs {
         let matches = |filter: &RecordFilter| filter.matches_management(source_id, cause);
         for open in &mut self.all {
             if open.has_records()
-                && !matches!(open.sink, Sink::Ipfix(_))
+                && !matches!(open.sink, Sink::Ipfix(_) | Sink::Parquet(..))
                 && open.filter.as_ref().is_none_or(matches)
             {
                 open.push(self.forms.state(open.form, cause, interim), &mut self.trouble);
@@ -183,6 +191,10 @@ impl Outputs {
         for open in &mut self.all {
             match &mut open.sink {
                 Sink::File(file) => {
+                    let result = file.finish();
+                    open.note(result, &mut self.trouble);
+                }
+                Sink::Parquet(file, _) => {
                     let result = file.finish();
                     open.note(result, &mut self.trouble);
                 }
@@ -225,6 +237,11 @@ impl Open {
                 self.lost += u64::from(result.is_err());
                 self.note(result, trouble);
             }
+            Sink::Parquet(file, _) => {
+                let result = file.push(record);
+                self.lost += u64::from(result.is_err());
+                self.note(result, trouble);
+            }
             Sink::Datagrams(datagrams) => datagrams.push(record),
             Sink::Ipfix(_) => {}
         }
@@ -242,7 +259,7 @@ impl Open {
             }
             Sink::File(file) => file.flush(),
             Sink::Ipfix(collector) if checks => return collector.send(),
-            Sink::Datagrams(_) | Sink::Ipfix(_) => return,
+            Sink::Datagrams(_) | Sink::Ipfix(_) | Sink::Parquet(..) => return,
         };
         self.note(result, trouble);
     }
@@ -273,7 +290,7 @@ impl Open {
     /// Records that were not accepted.
     fn lost(&self) -> u64 {
         match &self.sink {
-            Sink::File(_) => self.lost,
+            Sink::File(_) | Sink::Parquet(..) => self.lost,
             Sink::Datagrams(datagrams) => datagrams.lost(),
             // Of messages, each with several records.
             Sink::Ipfix(collector) => collector.datagrams.lost(),
@@ -282,12 +299,12 @@ impl Open {
 }
 
 impl Collector {
-    fn push(&mut self, record: &FlowRecord) {
+    fn push(&mut self, record: &FlowRecord, extra: &Extra<'_>) {
         let now_ns = super::now_ns();
-        if self.session.write(&mut self.message, record, now_ns).is_none() {
+        if self.session.write(&mut self.message, record, extra, now_ns).is_none() {
             self.send();
             // A record always fits into an empty message.
-            let _ = self.session.write(&mut self.message, record, now_ns);
+            let _ = self.session.write(&mut self.message, record, extra, now_ns);
         }
     }
 
@@ -306,29 +323,33 @@ impl fmt::Display for Sink {
                 Some(path) => path.display().fmt(out),
                 None => out.write_str("standard output"),
             },
+            Self::Parquet(_, path) => path.display().fmt(out),
             Self::Datagrams(datagrams) => write!(out, "argus-udp://{}", datagrams.address()),
             Self::Ipfix(collector) => write!(out, "ipfix://{}", collector.datagrams.address()),
         }
     }
 }
 
-fn open(output: &Output, forms: &mut Forms) -> Result<Open, Failure> {
+fn open(output: &Output, has_sizes: bool, forms: &mut Forms) -> Result<Open, Failure> {
     let filter = output.filter.as_deref().map(filter::of_output).transpose()?;
     // Readers know the file by its first record, whatever the filter is.
     let first = forms.first(output.form);
     let sink = match &output.to {
         Target::StandardOutput => RecordFile::standard_output(first).map(Sink::File),
         Target::File(path) => RecordFile::open(path, first).map(Sink::File),
+        Target::Parquet(path) => {
+            ParquetFile::create(path).map(|file| Sink::Parquet(Box::new(file), path.clone()))
+        }
         Target::Datagrams(address) => Datagrams::open(*address).map(Sink::Datagrams),
         Target::Ipfix(address) => Datagrams::open(*address).map(|datagrams| {
             let domain = u32::from_be_bytes(forms.management.source_id.bytes());
-            let session = Session::new(domain, TEMPLATES_NS);
+            let session = Session::new(domain, TEMPLATES_NS).with_sizes(has_sizes);
             Sink::Ipfix(Box::new(Collector { datagrams, session, message: [0; MESSAGE_BYTES_MAX] }))
         }),
     };
     let sink = sink.map_err(|error| match &output.to {
         Target::StandardOutput => Failure::not_written(Path::new("standard output"), &error),
-        Target::File(path) => Failure::not_written(path, &error),
+        Target::File(path) | Target::Parquet(path) => Failure::not_written(path, &error),
         Target::Datagrams(address) | Target::Ipfix(address) => {
             Failure::io(&error, Exit::Output, format_args!("cannot send to {address}"))
         }
@@ -350,7 +371,7 @@ impl Reports for Recording<'_> {
             ending = FlowRecord { cause: Cause::Shutdown, ..*record };
             record = &ending;
         }
-        let Outputs { all, clients, system, forms, trouble, .. } = &mut *self.outputs;
+        let Outputs { all, clients, system, forms, labels, trouble, .. } = &mut *self.outputs;
         let owners = system.as_ref().map(|system| system.seen(record)).unwrap_or_default();
         let owners = owners.each_ref().map(|owner| owner.as_ref().map(system::process));
         let texts = system::labels(owners);
@@ -358,6 +379,9 @@ impl Reports for Recording<'_> {
         // What finds no room there is in JSON lines all the same.
         for text in &texts {
             let _ = extra.labels.add(text);
+        }
+        if let Some(table) = labels {
+            table.label(&record.key, &mut extra.labels);
         }
         let extra = &extra;
         let source_id = self.options.source_id;
@@ -368,7 +392,7 @@ impl Reports for Recording<'_> {
                 continue;
             }
             match &mut open.sink {
-                Sink::Ipfix(collector) => collector.push(record),
+                Sink::Ipfix(collector) => collector.push(record, extra),
                 _ => open.push(forms.flow(open.form, self.options, record, extra), trouble),
             }
         }

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use panoptes_flow::identity::Identity;
 use panoptes_flow::{ApplicationSettings, ControlPorts, Timeouts};
@@ -11,6 +12,7 @@ use panoptes_sinks::flow::output::{Access, PORT};
 
 use super::control;
 use super::devices::Stream;
+use super::labels::LabelTable;
 use super::values::{address, id_and_interface, mistake, number};
 use crate::exit::Failure;
 
@@ -66,6 +68,8 @@ pub(super) struct Request {
     pub(super) follows: bool,
     /// How many seconds of a capture pass in one second.
     pub(super) time_scale: Option<f64>,
+    /// Labels by address and port.
+    pub(super) labels: Option<Arc<LabelTable>>,
     /// The filter of packets, and whether libpcap optimises it.
     pub(super) filter: Option<String>,
     pub(super) optimises: bool,
@@ -118,6 +122,7 @@ impl Default for Request {
             as_tsh: false,
             follows: false,
             time_scale: None,
+            labels: None,
             filter: None,
             optimises: true,
             prints_filter: false,
@@ -174,6 +179,8 @@ pub(super) enum Target {
     Datagrams(SocketAddr),
     /// A collector of IPFIX.
     Ipfix(SocketAddr),
+    /// A file of columns.
+    Parquet(PathBuf),
 }
 
 /// The form of records.
@@ -348,6 +355,14 @@ impl Request {
         to: &str,
         filter: Option<&str>,
     ) -> Result<(), Failure> {
+        if let Some(path) = to.strip_prefix("parquet:") {
+            if matches!(path, "" | "-") {
+                return Err(mistake(format!("{what}: parquet: needs a file")));
+            }
+            let (to, filter) = (Target::Parquet(path.into()), filter.map(str::to_owned));
+            self.outputs.push(Output { to, form: Form::Json, filter });
+            return Ok(());
+        }
         let (form, to) = Form::of(to);
         let to = match to.split_once("://") {
             None if to == "-" => Target::StandardOutput,
@@ -406,5 +421,8 @@ mod tests {
         assert_eq!(output("a:b"), file("a:b", Form::Argus));
         let standard = Output { to: Target::StandardOutput, form: Form::Json, filter: None };
         assert_eq!(output("json:-"), standard);
+        let columns = Output { to: Target::Parquet("x".into()), ..standard };
+        assert_eq!(output("parquet:x"), columns);
+        assert!(Request::default().add_output("-w", "parquet:-", None).is_err());
     }
 }

@@ -8,6 +8,7 @@
 mod applications;
 mod captures;
 mod clients;
+mod columns;
 mod debian;
 mod examples;
 mod exports;
@@ -75,6 +76,8 @@ const TESTS: &[(&str, &str)] = &[
     ("-w -", "outputs::option_w_writes_to_standard_output"),
     ("-w argus-udp://", "clients::option_w_sends_datagrams"),
     ("-w argus-udp://, a group", "clients::option_w_sends_datagrams_to_a_group"),
+    ("-Z, deviation", "records::option_z_upper_adds_the_deviation_of_sizes"),
+    ("-w parquet:", "columns::option_w_writes_columns"),
     ("-X", "process::option_x_upper_forgets_the_options_before_it"),
     ("-Z", "records::option_z_upper_adds_sizes_of_packets"),
     ("--allow", "clients::option_allow_refuses_other_networks"),
@@ -88,6 +91,7 @@ const TESTS: &[(&str, &str)] = &[
     ("--sequence", "applications::option_sequence_adds_sizes_and_times"),
     ("--flows", "captures::option_flows_limits_how_many_are_tracked"),
     ("- FILTER", "captures::a_filter_follows_a_dash"),
+    ("--label", "records::option_label_names_networks_and_ports"),
     ("-- FILTER", "captures::a_filter_follows_two_dashes"),
     ("FILTER", "captures::a_filter_follows_without_a_dash"),
     ("SIGHUP", "process::sighup_ends_the_sensor"),

@@ -55,6 +55,39 @@ fn option_z_upper_adds_sizes_of_packets() {
 }
 
 #[test]
+fn option_z_upper_adds_the_deviation_of_sizes() {
+    let folder = Folder::new();
+    // Datagrams of the source: 100, 300 and 500 bytes behind headers of 42.
+    let sizes = [100, 200, 300, 200, 500];
+    let udp = Udp::alternating(Between::v4(1, [5000, 6000]), BEGIN_NS, &sizes);
+    let capture = folder.capture("udp.pcap", &Capture::of(&udp));
+    let lines = run(&mut Sensor::Panoptes.with(&["-Z", "-r", &capture, "-w", "json:-"]));
+    // The square root of (200² + 0 + 200²) / 3, cut to thousandths.
+    assert!(lines.contains("\"source_packet_size_deviation\":163.299,"), "{lines}");
+    assert!(lines.contains("\"destination_packet_size_deviation\":0,"), "{lines}");
+    let lines = run(&mut Sensor::Panoptes.with(&["-r", &capture, "-w", "json:-"]));
+    assert!(!lines.contains("deviation"), "{lines}");
+}
+
+#[test]
+fn option_label_names_networks_and_ports() {
+    let folder = Folder::new();
+    let between = Between::v4(1, [5000, 6000]);
+    let udp = Udp::alternating(between, BEGIN_NS, &[100, 200]);
+    let capture = folder.capture("udp.pcap", &Capture::of(&udp));
+    let labels = folder.write("labels", b"0.0.0.0/0 all of it\nudp/6000 x11\n");
+    let records = folder.text("records");
+    run(&mut Sensor::Panoptes.with(&["--label", &labels, "-r", &capture, "-w", &records]));
+    let rows = argus().ra_fields(records.as_ref(), &["label:80"]).expect("records");
+    let expected = "saddr=all of it:daddr=all of it:dport=x11";
+    assert_eq!(rows.iter().map(|row| row.text("label")).collect::<Vec<_>>(), [expected]);
+    let options = ["--label", &labels, "-r", &capture, "-w", "json:-"];
+    let lines = run(&mut Sensor::Panoptes.with(&options));
+    let expected = r#""labels":["saddr=all of it","daddr=all of it","dport=x11"]"#;
+    assert!(lines.contains(expected), "{lines}");
+}
+
+#[test]
 fn option_u_upper_adds_data() {
     with_and_without(&["-U", "32"], &["suser", "duser"]);
 }

@@ -126,6 +126,8 @@ pub struct Extra<'a> {
     pub application: Option<&'a Application>,
     /// Sizes and times of the first packets; likewise.
     pub sequence: Option<&'a Sequence>,
+    /// `-Z`: the sums of the squared sizes of the packets of both ends. Records of argus have none.
+    pub size_squares: Option<[u64; 2]>,
     /// What others say of the flow.
     pub labels: Labels<'a>,
 }

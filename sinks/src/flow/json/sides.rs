@@ -49,6 +49,10 @@ pub(super) fn write(
 ) -> Result<(), Full> {
     for (at, side) in [&record.source, &record.destination].into_iter().enumerate() {
         counters(out, options, side, at)?;
+        if let Some(squares) = extra.size_squares.filter(|_| side.packets > 0) {
+            let deviation = side.size_deviation(squares[at]);
+            decimal(out, keys!("packet_size_deviation")[at], (deviation * 1000.0) as u64)?;
+        }
         if side.status & status::IP != 0 {
             ip(out, &record.key, side, at)?;
         }

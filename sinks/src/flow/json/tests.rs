@@ -426,6 +426,7 @@ fn the_documentation_has_every_key_and_no_other() {
         user,
         labels,
         owners: [Some(process); 2],
+        size_squares: Some([1 << 40; 2]),
         ..Extra::default()
     };
     let mut keys = BTreeSet::new();

@@ -1,0 +1,288 @@
+//! Flow records as a Parquet file, for programs of data science.
+//!
+//! The columns are the keys of the JSON line (`docs/flow-record.md`), and the values are taken from
+//! it, so that both forms have the same facts. Each column may be null. Times are nanoseconds since
+//! 1970 in UTC. Records gather in buffers that are made at the start; a full row group is written at
+//! once. Readers need the end of the file: a file that was cut has no records.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use parquet::basic::{LogicalType, Repetition, TimeUnit, Type as Physical};
+use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DoubleType, Int64Type};
+use parquet::errors::ParquetError;
+use parquet::file::properties::WriterProperties;
+use parquet::file::writer::{SerializedColumnWriter, SerializedFileWriter};
+use parquet::schema::types::Type;
+
+use self::columns::{COLUMNS, Kind, names};
+use self::line::{Value, fields};
+
+mod columns;
+mod line;
+
+/// Records of a row group.
+const ROWS_MAX: usize = 16_384;
+/// Bytes of the texts of a row group; behind them, it is written early.
+const TEXT_BYTES_MAX: usize = 32 << 20;
+
+/// A Parquet file that is being written.
+pub struct ParquetFile {
+    writer: Option<SerializedFileWriter<File>>,
+    columns: Vec<Column>,
+    rows: usize,
+    text_bytes: usize,
+}
+
+/// The values of a column in this row group.
+struct Column {
+    name: Box<str>,
+    kind: Kind,
+    /// For each value: 1 if it is there, and of lists 2. For each null, 0.
+    levels: Vec<i16>,
+    /// Of lists: 0 for the first value of a record, 1 for others.
+    repetitions: Vec<i16>,
+    numbers: Vec<i64>,
+    fractions: Vec<f64>,
+    flags: Vec<bool>,
+    texts: Vec<u8>,
+    /// Where each text ends.
+    ends: Vec<usize>,
+    /// The number of the last record that has a value.
+    last_row: usize,
+}
+
+impl ParquetFile {
+    /// Makes a file. One that exists cannot be continued, and is an error.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be made or written.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        let file = File::create_new(path)?;
+        let properties = Arc::new(WriterProperties::builder().build());
+        let schema = schema().map_err(failed)?;
+        let writer = SerializedFileWriter::new(file, schema, properties).map_err(failed)?;
+        let columns = COLUMNS
+            .iter()
+            .flat_map(|column| names(column).map(move |name| Column::new(name, column.1)));
+        let columns = columns.collect();
+        Ok(Self { writer: Some(writer), columns, rows: 0, text_bytes: 0 })
+    }
+
+    /// Adds a record: its JSON line, as [`Lines`](super::json::Lines) writes it.
+    ///
+    /// # Errors
+    ///
+    /// A row group cannot be written. Its records are lost.
+    pub fn push(&mut self, line: &[u8]) -> io::Result<()> {
+        let row = self.rows + 1;
+        let mut next = 0;
+        fields(line, |name, value| {
+            // The keys come in the order of the columns, with few exceptions.
+            let columns = &mut self.columns;
+            let place = (next..columns.len()).chain(0..next).find(|at| columns[*at].is(name));
+            if let Some(at) = place {
+                self.text_bytes += columns[at].add(row, value);
+                next = at;
+            }
+        });
+        for column in self.columns.iter_mut().filter(|column| column.last_row != row) {
+            column.add_null(row);
+        }
+        self.rows = row;
+        if self.rows >= ROWS_MAX || self.text_bytes >= TEXT_BYTES_MAX {
+            return self.write_rows();
+        }
+        Ok(())
+    }
+
+    /// Writes what is left, and the end of the file.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written.
+    pub fn finish(&mut self) -> io::Result<()> {
+        if self.rows > 0 {
+            self.write_rows()?;
+        }
+        match self.writer.take() {
+            Some(writer) => writer.close().map(drop).map_err(failed),
+            None => Ok(()),
+        }
+    }
+
+    fn write_rows(&mut self) -> io::Result<()> {
+        (self.rows, self.text_bytes) = (0, 0);
+        let result = match &mut self.writer {
+            Some(writer) => write_group(writer, &mut self.columns),
+            None => Ok(()),
+        };
+        self.columns.iter_mut().for_each(Column::clear);
+        result.map_err(failed)
+    }
+}
+
+impl std::fmt::Debug for ParquetFile {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("ParquetFile").field("rows", &self.rows).finish_non_exhaustive()
+    }
+}
+
+fn failed(error: ParquetError) -> io::Error {
+    io::Error::other(error)
+}
+
+fn write_group(
+    writer: &mut SerializedFileWriter<File>,
+    columns: &mut [Column],
+) -> Result<(), ParquetError> {
+    let mut group = writer.next_row_group()?;
+    for column in columns {
+        if let Some(mut to) = group.next_column()? {
+            column.write(&mut to)?;
+            to.close()?;
+        }
+    }
+    group.close().map(drop)
+}
+
+/// The root, with a field for each column.
+fn schema() -> Result<Arc<Type>, ParquetError> {
+    let mut fields = Vec::new();
+    for column in COLUMNS {
+        for name in names(column) {
+            fields.push(Arc::new(field(&name, column.1)?));
+        }
+    }
+    Type::group_type_builder("flow").with_fields(fields).build().map(Arc::new)
+}
+
+fn field(name: &str, kind: Kind) -> Result<Type, ParquetError> {
+    let of = |name: &str, physical, logical, repetition| {
+        Type::primitive_type_builder(name, physical)
+            .with_logical_type(logical)
+            .with_repetition(repetition)
+            .build()
+    };
+    let optional = Repetition::OPTIONAL;
+    match kind {
+        Kind::Number => of(name, Physical::INT64, None, optional),
+        Kind::Time => {
+            let unit = LogicalType::timestamp(true, TimeUnit::NANOS);
+            of(name, Physical::INT64, Some(unit), optional)
+        }
+        Kind::Fraction => of(name, Physical::DOUBLE, None, optional),
+        Kind::Flag => of(name, Physical::BOOLEAN, None, optional),
+        Kind::Text => of(name, Physical::BYTE_ARRAY, Some(LogicalType::String), optional),
+        Kind::List => {
+            let text = Some(LogicalType::String);
+            let element = of("element", Physical::BYTE_ARRAY, text, Repetition::REQUIRED)?;
+            let list = Type::group_type_builder("list")
+                .with_fields(vec![Arc::new(element)])
+                .with_repetition(Repetition::REPEATED)
+                .build()?;
+            Type::group_type_builder(name)
+                .with_fields(vec![Arc::new(list)])
+                .with_logical_type(Some(LogicalType::List))
+                .with_repetition(optional)
+                .build()
+        }
+    }
+}
+
+impl Column {
+    fn new(name: String, kind: Kind) -> Self {
+        let of = |is_it: bool| if is_it { ROWS_MAX } else { 0 };
+        let is_text = matches!(kind, Kind::Text | Kind::List);
+        Self {
+            name: name.into_boxed_str(),
+            kind,
+            levels: Vec::with_capacity(ROWS_MAX),
+            repetitions: Vec::with_capacity(of(kind == Kind::List)),
+            numbers: Vec::with_capacity(of(matches!(kind, Kind::Number | Kind::Time))),
+            fractions: Vec::with_capacity(of(kind == Kind::Fraction)),
+            flags: Vec::with_capacity(of(kind == Kind::Flag)),
+            texts: Vec::with_capacity(16 * of(is_text)),
+            ends: Vec::with_capacity(of(is_text)),
+            last_row: 0,
+        }
+    }
+
+    fn is(&self, name: &[u8]) -> bool {
+        self.name.as_bytes() == name
+    }
+
+    fn clear(&mut self) {
+        self.levels.clear();
+        self.repetitions.clear();
+        self.numbers.clear();
+        self.fractions.clear();
+        self.flags.clear();
+        self.texts.clear();
+        self.ends.clear();
+        self.last_row = 0;
+    }
+
+    fn add_null(&mut self, row: usize) {
+        self.levels.push(0);
+        if self.kind == Kind::List {
+            self.repetitions.push(0);
+        }
+        self.last_row = row;
+    }
+
+    /// Adds a value; only lists have several in a record. Returns the bytes of its text.
+    fn add(&mut self, row: usize, value: Value<'_>) -> usize {
+        let is_more = self.last_row == row;
+        if is_more && self.kind != Kind::List {
+            return 0;
+        }
+        let before = self.texts.len();
+        match self.kind {
+            Kind::Number => self.numbers.push(value.number()),
+            Kind::Time => self.numbers.push(value.time_ns()),
+            Kind::Fraction => self.fractions.push(value.fraction()),
+            Kind::Flag => self.flags.push(value.is_true()),
+            Kind::Text | Kind::List => {
+                value.text(&mut self.texts);
+                self.ends.push(self.texts.len());
+            }
+        }
+        self.levels.push(if self.kind == Kind::List { 2 } else { 1 });
+        if self.kind == Kind::List {
+            self.repetitions.push(i16::from(is_more));
+        }
+        self.last_row = row;
+        self.texts.len() - before
+    }
+
+    fn write(&mut self, to: &mut SerializedColumnWriter<'_>) -> Result<(), ParquetError> {
+        let levels = Some(&self.levels[..]);
+        match self.kind {
+            Kind::Number | Kind::Time => {
+                to.typed::<Int64Type>().write_batch(&self.numbers, levels, None)?
+            }
+            Kind::Fraction => {
+                to.typed::<DoubleType>().write_batch(&self.fractions, levels, None)?
+            }
+            Kind::Flag => to.typed::<BoolType>().write_batch(&self.flags, levels, None)?,
+            Kind::Text | Kind::List => {
+                let all = ByteArray::from(&self.texts[..]);
+                let mut begin = 0;
+                let values = self.ends.iter().map(|end| {
+                    let value = all.slice(begin, end - begin);
+                    begin = *end;
+                    value
+                });
+                let values: Vec<_> = values.collect();
+                let is_list = self.kind == Kind::List;
+                let repetitions = is_list.then_some(&self.repetitions[..]);
+                to.typed::<ByteArrayType>().write_batch(&values, levels, repetitions)?
+            }
+        };
+        Ok(())
+    }
+}
