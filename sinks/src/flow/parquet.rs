@@ -1,9 +1,9 @@
 //! Flow records as a Parquet file, for programs of data science.
 //!
-//! The columns are the keys of the JSON line (`docs/flow-record.md`), and the values are taken from
-//! it, so that both forms have the same facts. Each column may be null. Times are nanoseconds since
-//! 1970 in UTC. Records gather in buffers that are made at the start; a full row group is written at
-//! once. Readers need the end of the file: a file that was cut has no records.
+//! The columns are the keys of the JSON line (`docs/flow-record.md`). The values are taken from it,
+//! so that both forms have the same facts. Each column may be null. Times are nanoseconds since
+//! 1970 in UTC. Records gather in buffers that are made at the start. A full row group is written
+//! at once. Readers need the end of the file: a file that was cut has no records.
 
 use std::fs::File;
 use std::io;

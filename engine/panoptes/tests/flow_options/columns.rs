@@ -26,10 +26,11 @@ for line in lines:
     assert set(line) <= names, set(line) - names
 for name in table.column_names:
     column = table.column(name)
-    values = column.cast("int64").to_pylist() if str(column.type).startswith("timestamp") else column.to_pylist()
+    is_time = str(column.type) == "timestamp[ns, tz=UTC]"
+    values = (column.cast("int64") if is_time else column).to_pylist()
     for line, value in zip(lines, values):
         expected = line.get(name)
-        if str(column.type) == "timestamp[ns, tz=UTC]" and expected is not None:
+        if is_time and expected is not None:
             text, fraction = expected[:-6].split(".")
             seconds = datetime.datetime.fromisoformat(text + "+00:00").timestamp()
             expected = int(seconds) * 10**9 + int(fraction)

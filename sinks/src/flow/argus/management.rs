@@ -66,7 +66,7 @@ impl Management {
             SourceId::Uuid(_) => 0x00a0_0000,
             _ => self.kind(),
         };
-        self.write_head(&mut words, kind, COOKIE_5, interim);
+        Self::write_head(&mut words, kind, COOKIE_5, interim);
         words.bytes(&[Version::Five as u8, 0, self.link, 0]);
         // Interfaces, and idle flows.
         let interfaces = u32::from(cause != Cause::Start);
@@ -92,7 +92,7 @@ impl Management {
         let mut bytes = [0; BYTES];
         let mut words = Words::new(&mut bytes, Version::Three);
         words.bytes(&[KIND | Version::Three as u8, cause, 0, 0]);
-        self.write_head(&mut words, self.kind(), id, interim);
+        Self::write_head(&mut words, self.kind(), id, interim);
         words.bytes(&[Version::Three as u8, 0, self.link, 0]);
         self.write_counts(&mut words, interim, [0; 2]); // The drift of the clock.
         words.bytes(&[0; 12]);
@@ -114,7 +114,7 @@ impl Management {
     }
 
     /// What comes before the version.
-    fn write_head(&self, words: &mut Words<'_>, kind: u32, id: u32, interim: &Interim) {
+    fn write_head(words: &mut Words<'_>, kind: u32, id: u32, interim: &Interim) {
         words.number(kind);
         words.number(id);
         words.long(0); // The network and the mask of the interface.
