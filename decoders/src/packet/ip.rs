@@ -80,8 +80,15 @@ mod options {
 }
 
 /// Decodes the header of either version, of a packet or of one that ICMP quotes.
-#[inline]
+#[inline(never)]
 pub(super) fn header(rest: Rest<'_>) -> Option<Ip<'_>> {
+    header_here(rest)
+}
+
+/// The same, in the code of the caller.
+#[expect(clippy::inline_always, reason = "what is returned would go through memory")]
+#[inline(always)]
+pub(super) fn header_here(rest: Rest<'_>) -> Option<Ip<'_>> {
     match rest.bytes.first()? >> 4 {
         4 => version_4(rest),
         6 => version_6(rest),
@@ -89,7 +96,8 @@ pub(super) fn header(rest: Rest<'_>) -> Option<Ip<'_>> {
     }
 }
 
-#[inline]
+#[expect(clippy::inline_always, reason = "as above")]
+#[inline(always)]
 fn version_4(mut rest: Rest<'_>) -> Option<Ip<'_>> {
     let header: &[u8; 20] = rest.peek()?;
     let header_length = usize::from(header[0] & 15) * 4;

@@ -133,7 +133,7 @@ fn plain(mut rest: Rest<'_>, tunnels: Tunnels) -> Option<Packet<'_>> {
     if !matches!(ether.kind, ethertype::IPV4 | ethertype::IPV6) {
         return None;
     }
-    let ip = ip::header(rest)?;
+    let ip = ip::header_here(rest)?;
     let has_tunnel = match ip.protocol {
         protocol::TCP | protocol::ICMP | protocol::ICMPV6 => false,
         protocol::UDP => tunnels == Tunnels::Discover,

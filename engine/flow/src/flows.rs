@@ -631,8 +631,7 @@ impl Flows {
         let (application, sequence) = applications.map_or((None, None), |all| all.of(flow));
         let jitter = self.jitter.get(flow as usize);
         let size_squares = self.squares.get(flow as usize).copied();
-        let extra =
-            Extra { jitter, user, size_squares, application, sequence, ..Extra::default() };
+        let extra = Extra { jitter, user, size_squares, application, sequence, ..Extra::default() };
         reports.report(&self.slots[flow as usize].record, &extra);
     }
 

@@ -119,7 +119,16 @@ impl Outputs {
             messages: messages.clone(),
         };
         let labels = request.labels.clone();
-        Ok(Self { all, clients, system, forms, labels, trouble, next_check_ns: 0, is_ending: false })
+        Ok(Self {
+            all,
+            clients,
+            system,
+            forms,
+            labels,
+            trouble,
+            next_check_ns: 0,
+            is_ending: false,
+        })
     }
 
     /// Reports to others from now on: those of a daemon.

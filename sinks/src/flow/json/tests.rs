@@ -185,6 +185,7 @@ fn longest() -> FlowRecord {
         bytes: u32::MAX,
         retransmitted: u32::MAX,
         in_flight: u32::MAX,
+        ip_id: u16::MAX,
         window: u16::MAX,
         flags: u8::MAX,
         window_scale: u8::MAX,
