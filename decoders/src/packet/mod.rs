@@ -125,6 +125,7 @@ pub fn decode(link: u16, bytes: &[u8], wire_length: u32, tunnels: Tunnels) -> Pa
 
 /// Decodes a packet as most are: IP in Ethernet, and no tunnel behind it. `None` for others. The
 /// result is that of [`header_by_header`], sooner.
+#[allow(clippy::inline_always, reason = "a packet that is returned would go through memory")]
 #[inline(always)]
 fn plain(mut rest: Rest<'_>, tunnels: Tunnels) -> Option<Packet<'_>> {
     use transport::protocol;

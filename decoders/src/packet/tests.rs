@@ -239,8 +239,13 @@ proptest! {
         length in 0..120_usize,
         discovers in any::<bool>(),
     ) {
-        let protocol = if protocol < 128 { [6, 17, 1, 58][usize::from(protocol) % 4] } else { protocol };
-        let inner = if kind == ethertype::IPV6 { ipv6(protocol, &payload) } else { ipv4(protocol, &payload) };
+        // Half of them are protocols that are decoded.
+        let known = [6, 17, 1, 58][usize::from(protocol) % 4];
+        let protocol = if protocol < 128 { known } else { protocol };
+        let inner = match kind {
+            ethertype::IPV6 => ipv6(protocol, &payload),
+            _ => ipv4(protocol, &payload),
+        };
         let mut bytes = [ether(kind), inner].concat();
         for (at, byte) in changes {
             bytes[at % 34] = byte;

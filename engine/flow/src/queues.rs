@@ -3,8 +3,7 @@
 //! Each is a list through the places of flows, in the order in which they were added. As all flows
 //! of a queue wait equally long, the first one is always the next.
 //!
-//! Places are apart from flows, which are large: whoever goes through a queue has all that it needs
-//! in the processor's cache.
+//! Places are apart from flows, which are large: those of a queue stay in the processor's cache.
 
 /// No flow.
 pub(crate) const NONE: u32 = u32::MAX;

@@ -51,6 +51,12 @@ pub(crate) struct Frame {
     pub(crate) bytes: Vec<u8>,
 }
 
+/// A packet: its link type, its bytes, and its length on the wire.
+type Packet<'a> = (u16, &'a [u8], u32);
+
+/// Writes the beginning of a capture, or a packet in it.
+type Writer = fn(&mut Vec<u8>, Option<Packet<'_>>);
+
 /// Makes mutated frames and captures out of others.
 pub(crate) struct Mutator<'a> {
     seeds: &'a [Frame],
@@ -67,8 +73,8 @@ impl<'a> Mutator<'a> {
         &self.seeds[self.random.below(self.seeds.len() as u64) as usize]
     }
 
-    /// The next packet: its link type, its bytes, and its length on the wire.
-    pub(crate) fn packet(&mut self) -> (u16, &[u8], u32) {
+    /// The next packet.
+    pub(crate) fn packet(&mut self) -> Packet<'_> {
         let seed = self.seed();
         let mut link = seed.link;
         self.frame.clear();
@@ -156,7 +162,7 @@ impl<'a> Mutator<'a> {
 
     /// A capture of some mutated packets, which itself is cut and mutated.
     pub(crate) fn capture(&mut self) -> Vec<u8> {
-        let writers: [fn(&mut Vec<u8>, Option<(u16, &[u8], u32)>); 3] = [pcap, pcapng, snoop];
+        let writers: [Writer; 3] = [pcap, pcapng, snoop];
         let write = self.random.of(&writers);
         let mut out = Vec::new();
         write(&mut out, None);
@@ -189,7 +195,7 @@ impl<'a> Mutator<'a> {
 }
 
 /// The header of a pcap file, or a packet in it.
-fn pcap(out: &mut Vec<u8>, packet: Option<(u16, &[u8], u32)>) {
+fn pcap(out: &mut Vec<u8>, packet: Option<Packet<'_>>) {
     match packet {
         None => {
             for word in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 65_535, 1] {
@@ -206,7 +212,7 @@ fn pcap(out: &mut Vec<u8>, packet: Option<(u16, &[u8], u32)>) {
 }
 
 /// The section and the interface of a pcapng file, or a packet in it.
-fn pcapng(out: &mut Vec<u8>, packet: Option<(u16, &[u8], u32)>) {
+fn pcapng(out: &mut Vec<u8>, packet: Option<Packet<'_>>) {
     match packet {
         None => {
             let section = [0x0a0d_0d0a_u32, 28, 0x1a2b_3c4d, 1, u32::MAX, u32::MAX, 28];
@@ -231,7 +237,7 @@ fn pcapng(out: &mut Vec<u8>, packet: Option<(u16, &[u8], u32)>) {
 }
 
 /// The header of a snoop file (RFC 1761), or a packet in it.
-fn snoop(out: &mut Vec<u8>, packet: Option<(u16, &[u8], u32)>) {
+fn snoop(out: &mut Vec<u8>, packet: Option<Packet<'_>>) {
     match packet {
         None => {
             out.extend(b"snoop\0\0\0");

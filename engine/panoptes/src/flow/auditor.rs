@@ -5,7 +5,7 @@ use std::time::Instant;
 use panoptes_capture::Frame;
 use panoptes_decoders::netflow::{self, Datagram, Exporters, Item};
 use panoptes_decoders::packet::transport::protocol;
-use panoptes_decoders::packet::{self, Network, Packet, Tunnels};
+use panoptes_decoders::packet::{self, Network, Tunnels};
 use panoptes_flow::netflow::{exporter_of, record_of};
 use panoptes_flow::{Counts, Flows, Reports as _, Settings};
 use panoptes_sinks::flow::Cause;
@@ -104,32 +104,34 @@ impl Auditor {
     /// Counts a packet of a stream, if it is one of those that count.
     #[inline]
     pub(super) fn packet(&mut self, stream: usize, frame: &Frame<'_>) {
-        self.count(stream, frame, |_| {});
-    }
-
-    /// The same. `seen` gets what the packet is.
-    #[expect(clippy::inline_always, reason = "what was decoded stays in registers")]
-    #[inline(always)]
-    fn count<'a>(&mut self, stream: usize, frame: &Frame<'a>, seen: impl FnOnce(&Packet<'a>)) {
-        self.number += 1;
-        if self.number < self.packets.0 || self.number > self.packets.1 {
+        if self.is_left_out() {
             return;
         }
-        // Some captures have a length on the wire that is too small.
-        let length = frame.wire_length.max(frame.bytes.len() as u32);
+        let length = length_of(frame);
         let packet = packet::decode(frame.link, frame.bytes, length, self.tunnels);
         let audited = &mut self.streams[stream];
         let mut recording = self.outputs.of(&audited.records);
         audited.flows.packet(&packet, frame.time_ns, length, &mut recording);
-        seen(&packet);
+    }
+
+    /// Numbers a packet; whether it is none of those that count.
+    #[inline]
+    const fn is_left_out(&mut self) -> bool {
+        self.number += 1;
+        self.number < self.packets.0 || self.number > self.packets.1
     }
 
     /// Counts a packet, and takes the flows that it exports: `-r cisco:`.
     #[inline(never)]
     pub(super) fn exports(&mut self, frame: &Frame<'_>) {
-        let mut network = Network::Unknown;
-        self.count(0, frame, |packet| network = packet.network);
-        let Network::Ip(ip) = network else { return };
+        if self.is_left_out() {
+            return;
+        }
+        let length = length_of(frame);
+        let packet = packet::decode(frame.link, frame.bytes, length, self.tunnels);
+        let Audited { flows, records } = &mut self.streams[0];
+        flows.packet_apart(&packet, frame.time_ns, length, &mut self.outputs.of(records));
+        let Network::Ip(ip) = packet.network else { return };
         if ip.protocol != protocol::UDP || !ip.is_first_fragment() {
             return;
         }
@@ -152,7 +154,7 @@ impl Auditor {
             Item::Sample(_, sample) => {
                 let wire_length = sample.wire_length.max(sample.header.len() as u32);
                 let packet = packet::decode(sample.link, sample.header, wire_length, tunnels);
-                flows.packet(&packet, frame.time_ns, wire_length, &mut recording);
+                flows.packet_apart(&packet, frame.time_ns, wire_length, &mut recording);
             }
         });
     }
@@ -236,6 +238,12 @@ impl Auditor {
         let interim = self.interim(dropped);
         (self.counts(), self.outputs.finish(&interim))
     }
+}
+
+/// Some captures have a length on the wire that is too small.
+#[inline]
+fn length_of(frame: &Frame<'_>) -> u32 {
+    frame.wire_length.max(frame.bytes.len() as u32)
 }
 
 /// What all management records have in common. `link` is the LINKTYPE of the first source.

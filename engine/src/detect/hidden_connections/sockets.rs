@@ -96,9 +96,9 @@ impl Key {
 
 /// A socket, and who holds it.
 #[derive(Clone, Debug)]
-struct Row {
+pub(super) struct Row {
     key: Key,
-    owner: Option<Owner>,
+    pub(super) owner: Option<Owner>,
 }
 
 /// One of the two tables.
@@ -294,12 +294,12 @@ impl Sockets {
         self.newer.rows.push(Row { key, owner });
     }
 
-    /// Who holds what accounts for packets; the inner `None` if nobody is known to.
-    pub(super) fn find(&self, key: &Key) -> Option<Option<&Owner>> {
+    /// What accounts for packets, if a scan has shown it.
+    pub(super) fn find(&self, key: &Key) -> Option<&Row> {
         let hash = key.hash(self.key);
         [&self.newer, &self.older].into_iter().find_map(|table| {
             let row = table.find(hash, key)?;
-            Some(table.rows[row as usize].owner.as_ref())
+            table.rows.get(row as usize)
         })
     }
 

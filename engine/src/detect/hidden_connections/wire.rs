@@ -130,5 +130,5 @@ fn owner(sockets: &Sockets, protocol: u8, own: SocketAddr, peer: SocketAddr) -> 
     if !sockets.is_own(own.ip()) {
         return None;
     }
-    keys.iter().find_map(|key| sockets.find(key).flatten()).cloned()
+    keys.iter().find_map(|key| sockets.find(key)?.owner.clone())
 }

@@ -1,8 +1,8 @@
 //! Writes a random mix of conversations, or one kind of conversation, to a file.
 //!
 //! `mixed_capture --packets 1000000 --seed 1 --snap 96 FILE`, or
-//! `mixed_capture --kind "tcp reset" FILE`, or `mixed_capture --flows 1000000 FILE` for as many flows
-//! of one packet each. With `--nanoseconds`, the times are that fine.
+//! `mixed_capture --kind "tcp reset" FILE`, or `mixed_capture --flows 1000000 FILE` for as many
+//! flows of one packet each. With `--nanoseconds`, the times are that fine.
 
 use std::process::ExitCode;
 
