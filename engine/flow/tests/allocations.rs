@@ -98,7 +98,7 @@ impl Reports for Forms {
         let lines = Lines { options: self.options, community_id_seed: Some(0) };
         assert!(lines.write(&mut self.line, record, extra).is_some(), "there is room");
         let now_ns = record.times().1;
-        if self.session.write(&mut self.message, record, now_ns).is_none() {
+        if self.session.write(&mut self.message, record, extra, now_ns).is_none() {
             self.session.finish(&mut self.message, now_ns);
         }
         for filter in &self.filters {

@@ -86,9 +86,9 @@ impl Reports for Forms {
             serde_json::from_slice::<serde_json::Value>(line).expect("a line of JSON");
         }
         let now_ns = record.times().1;
-        if self.session.write(&mut self.message, record, now_ns).is_none() {
+        if self.session.write(&mut self.message, record, extra, now_ns).is_none() {
             self.session.finish(&mut self.message, now_ns);
-            let written = self.session.write(&mut self.message, record, now_ns);
+            let written = self.session.write(&mut self.message, record, extra, now_ns);
             assert!(written.is_some(), "a record fits into an empty message");
         }
         self.filter.matches(record, extra, self.options.source_id);

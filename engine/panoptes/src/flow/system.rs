@@ -324,7 +324,7 @@ pub(super) fn labels(owners: [Option<Process<'_>>; 2]) -> [Label; 2] {
     let mut labels = [Label::new(), Label::new()];
     for ((label, owner), name) in labels.iter_mut().zip(owners).zip(["sproc", "dproc"]) {
         let Some(process) = owner else { continue };
-        let user = process.user_id.map(i64::from).unwrap_or(-1);
+        let user = process.user_id.map_or(-1, i64::from);
         // There is room: see the test of the longest one.
         let _ = write!(label, "{name}={},", process.id);
         push_plain(label, process.name);

@@ -230,7 +230,9 @@ fn a_connection_that_the_kernel_denies_is_reported_once_with_its_listener() {
     let sockets = inside::run(&mut guest, "cat /proc/net/tcp");
     assert!(!sockets.iter().any(|line| line.contains(&format!(":{HIDDEN:04X} "))), "{sockets:?}");
     let (flows, alerts) = auditor.stop();
-    alerts.iter().for_each(|alert| println!("{}", alert["detection"]["reason"]));
+    for alert in &alerts {
+        println!("{}", alert["detection"]["reason"]);
+    }
     assert!(processes(&flows, "destination", HIDDEN).iter().all(|process| process.is_null()));
     let named = |name: &str| {
         let is_it = |alert: &&Value| alert["activity_data"]["name"] == name;
