@@ -16,6 +16,8 @@ Input:
   -i NAME...  Audit these network interfaces, as one link; `-i NAME/ID` gives records this id; also
               `ind:A/ID,B/ID` (flows of their own, as with several -i), `dup:A,B/ID`, `bond:A,B/ID`,
               `all`, `any`; without -i and -r: the first interface that is up
+  --endpoint  Audit this machine in at most 16 MiB, with no configuration: all interfaces that are
+              up, 4096 flows; clients connect to 127.0.0.1:561 if there is no other output
   -p          Leave interfaces out of promiscuous mode
   -s BYTES    Take this many bytes of each packet (256)
   -r FILE...  Read these captures, in the order of their names; `-` is standard input. Formats:
@@ -118,7 +120,7 @@ struct Replaced {
 }
 
 /// Reads the arguments behind the program's name. `default` is the configuration that is read
-/// unless -X or -F is there.
+/// unless -X, -F or --endpoint is there.
 pub(super) fn parse(arguments: &[OsString], default: &str) -> Result<Asked, Failure> {
     let mut request = Request::default();
     if !names_configuration(arguments) {
@@ -130,6 +132,7 @@ pub(super) fn parse(arguments: &[OsString], default: &str) -> Result<Asked, Fail
         match argument.as_bytes() {
             b"-" | b"--" => set_filter(&mut request, rest.arguments.by_ref())?,
             b"-h" | b"--help" => return Ok(Asked::Help),
+            b"--endpoint" => request.become_endpoint(),
             b"--flows" => {
                 let value = text(rest.value("--flows", &[])?, "--flows")?;
                 request.capacity = number("--flows", value, 1, (1 << 26) - 2)? as usize;
@@ -174,6 +177,7 @@ fn names_configuration(arguments: &[OsString]) -> bool {
     let end = arguments.iter().position(|word| word == "-" || word == "--");
     let options = &arguments[..end.unwrap_or(arguments.len())];
     options.iter().any(|word| match word.as_bytes() {
+        b"--endpoint" => true,
         [b'-', letters @ ..] if !letters.starts_with(b"-") => {
             let flags = letters.split(|letter| VALUED.contains(letter)).next();
             let has = |letter: u8| flags.is_some_and(|flags| flags.contains(&letter));
@@ -314,6 +318,7 @@ fn captures<'a>(value: &'a OsStr, rest: &mut Rest<'a>, request: &mut Request) {
 
 /// Checks what only the whole shows.
 fn check(mut request: Request) -> Result<Request, Failure> {
+    request.complete_endpoint();
     let reads_captures = request.reads_captures();
     if reads_captures && !request.streams.is_empty() {
         request.streams.clear();
@@ -458,6 +463,16 @@ mod tests {
     }
 
     #[test]
+    fn an_endpoint_needs_no_other_option() {
+        let request = parsed("--endpoint").expect("a request");
+        assert_eq!((request.port, &request.bind[..]), (561, &[[127, 0, 0, 1].into()][..]));
+        assert_eq!(request.streams, devices::parse("-i", "all").expect("all"));
+        let request = parsed("--endpoint -i eth0 -w out --flows 9").expect("a request");
+        assert_eq!((request.port, request.capacity), (0, 9));
+        assert_eq!(request.streams, devices::parse("-i", "eth0").expect("an interface"));
+    }
+
+    #[test]
     fn a_filter_ends_the_options() {
         let filter = |line: &str| parsed(line).expect(line).filter;
         assert_eq!(filter("-w out - ip and not icmp").as_deref(), Some("ip and not icmp"));
@@ -502,7 +517,7 @@ mod tests {
             let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
             names_configuration(&words)
         };
-        for line in ["-X", "-AXr a", "-F x", "-w out -X", "-Fx"] {
+        for line in ["-X", "-AXr a", "-F x", "-w out -X", "-Fx", "--endpoint"] {
             assert!(names(line), "{line}");
         }
         for line in ["-rX", "-w out", "- -X", "-w X"] {

@@ -11,7 +11,7 @@ use panoptes_sinks::flow::argus::Options;
 use panoptes_sinks::flow::output::{Access, PORT};
 
 use super::control;
-use super::devices::Stream;
+use super::devices::{ALL, Stream};
 use super::labels::LabelTable;
 use super::values::{address, id_and_interface, mistake, number};
 use crate::exit::Failure;
@@ -30,6 +30,9 @@ const SNAP_LENGTH: u32 = 256;
 const IPFIX_PORT: u16 = 4739;
 /// Flows that are tracked at once.
 const CAPACITY: usize = 1_000_000;
+/// The same of an endpoint, and the bytes of the ring of each of its interfaces.
+const ENDPOINT_CAPACITY: usize = 4096;
+const ENDPOINT_RING_BYTES: usize = 1 << 20;
 
 /// What to read, what to write.
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of argus")]
@@ -91,6 +94,7 @@ pub(super) struct Request {
     pub(super) user: Option<String>,
     pub(super) group: Option<String>,
     pub(super) debug_level: u8,
+    pub(super) is_endpoint: bool,
     /// The system whose packets these are.
     pub(super) beside: Option<Beside>,
 }
@@ -140,6 +144,7 @@ impl Default for Request {
             user: None,
             group: None,
             debug_level: 0,
+            is_endpoint: false,
             beside: None,
         }
     }
@@ -238,6 +243,28 @@ impl Request {
             beside: old.beside,
             ..Self::default()
         };
+    }
+
+    /// `--endpoint`: what one machine sends and receives, in little memory.
+    pub(super) fn become_endpoint(&mut self) {
+        self.is_endpoint = true;
+        self.capacity = ENDPOINT_CAPACITY;
+        self.ring_bytes = ENDPOINT_RING_BYTES;
+        self.is_promiscuous = false;
+    }
+
+    /// What an endpoint has unless other options say something else.
+    pub(super) fn complete_endpoint(&mut self) {
+        if !self.is_endpoint {
+            return;
+        }
+        if self.streams.is_empty() {
+            self.streams.push(Stream { interfaces: vec![ALL.to_owned()], ..Stream::default() });
+        }
+        if self.outputs.is_empty() && self.port == 0 {
+            self.port = PORT;
+            self.bind = vec![IpAddr::from([127, 0, 0, 1])];
+        }
     }
 
     /// Whether captures are read, and no interfaces.

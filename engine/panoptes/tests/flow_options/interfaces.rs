@@ -183,6 +183,24 @@ fn option_i_audits_any_interface() {
     assert_eq!(counts, ["4", "4"]);
 }
 
+/// All interfaces of a machine, more flows than there is room for, and no configuration.
+#[test]
+fn option_endpoint_audits_this_machine_in_16_mib() {
+    if !enter(3) {
+        return;
+    }
+    let folder = Folder::new();
+    let names: Vec<&str> = LEFT.into_iter().chain(RIGHT).collect();
+    let live = Live::start(Sensor::Panoptes, &folder, &["-S", "60", "--endpoint"], &names);
+    let capture = Capture::mix(7, 3000);
+    for left in LEFT {
+        send_all(left, &capture);
+    }
+    let most = live.most_memory();
+    assert!(most <= 16 << 20, "{most} bytes");
+    assert!(facts(&live.end()).len() > 3000);
+}
+
 #[test]
 fn option_p_leaves_an_interface_as_it_is() {
     if !enter(1) {

@@ -35,6 +35,15 @@ impl Live {
         Self { running, records }
     }
 
+    /// The most memory that it has used so far, in bytes.
+    pub(crate) fn most_memory(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.running.id());
+        let status = std::fs::read_to_string(path).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+        kib << 10
+    }
+
     /// Ends it; its records.
     #[track_caller]
     pub(crate) fn end(self) -> PathBuf {

@@ -89,6 +89,7 @@ const TESTS: &[(&str, &str)] = &[
     ("--dns-servers", "applications::option_dns_servers_marks_other_servers"),
     ("--passive-dns", "applications::option_passive_dns_writes_answers"),
     ("--sequence", "applications::option_sequence_adds_sizes_and_times"),
+    ("--endpoint", "interfaces::option_endpoint_audits_this_machine_in_16_mib"),
     ("--flows", "captures::option_flows_limits_how_many_are_tracked"),
     ("- FILTER", "captures::a_filter_follows_a_dash"),
     ("--label", "records::option_label_names_networks_and_ports"),
