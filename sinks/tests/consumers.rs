@@ -92,7 +92,7 @@ fn every_field_that_a_consumer_reads_is_in_the_records_of_every_activity_that_ha
         }
     });
     // A shell has its process and its connection.
-    assert!(seen[0] > 35 && seen[1] == 7 && seen[2] >= 9 && seen[3] == 1, "{seen:?}");
+    assert!(seen[0] > 35 && seen[1] == 9 && seen[2] >= 9 && seen[3] == 1, "{seen:?}");
 }
 
 /// The second names of a connection's ends.

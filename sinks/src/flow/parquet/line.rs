@@ -1,7 +1,7 @@
 //! Reading a JSON line that this crate has written.
 //!
 //! It is no reader of JSON in general: it knows one object, in whose values are texts, numbers,
-//! `true`, lists of texts and objects of numbers. What it does not know ends the line.
+//! `true` and `false`, lists of texts, and objects of these. It skips deeper ones.
 
 /// A value as it is in the line; of a text, what is between its quotes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -10,48 +10,97 @@ pub(super) struct Value<'a>(&'a [u8]);
 /// The longest name of a value in an object, such as `source_jitter_active_count`.
 const NAME_BYTES_MAX: usize = 64;
 
-/// Calls `take` for each key and value. Each text of a list is a value. A number in an object has
-/// the names of both, joined by `_`.
+/// Calls `take` for each key and value. Each text of a list is a value. A value in an object has
+/// the names of both, joined by `_`. Lists and objects that are deeper are left out.
 pub(super) fn fields(line: &[u8], mut take: impl FnMut(&[u8], Value<'_>)) {
-    let mut rest = line.strip_prefix(b"{").unwrap_or_default();
-    while let Some((name, behind)) = text(rest) {
+    members(line.strip_prefix(b"{").unwrap_or_default(), b"", &mut take);
+}
+
+/// The members of an object, up to what is behind it.
+fn members<'a>(
+    mut rest: &'a [u8],
+    outer: &[u8],
+    take: &mut dyn FnMut(&[u8], Value<'_>),
+) -> &'a [u8] {
+    while let Some((inner, behind)) = text(rest) {
         rest = behind.strip_prefix(b":").unwrap_or_default();
-        match rest.first() {
-            Some(b'[') => {
-                rest = &rest[1..];
-                while let Some((value, behind)) = text(rest) {
-                    take(name, Value(value));
-                    rest = behind.strip_prefix(b",").unwrap_or(behind);
-                }
-                rest = rest.get(1..).unwrap_or_default();
-            }
-            Some(b'{') => {
-                rest = &rest[1..];
-                while let Some((inner, behind)) = text(rest) {
-                    let (value, behind) = word(behind.get(1..).unwrap_or_default());
-                    let mut joined = [b'_'; NAME_BYTES_MAX];
-                    let end = name.len() + 1 + inner.len();
-                    if end <= joined.len() {
-                        joined[..name.len()].copy_from_slice(name);
-                        joined[name.len() + 1..end].copy_from_slice(inner);
-                        take(&joined[..end], Value(value));
-                    }
-                    rest = behind.strip_prefix(b",").unwrap_or(behind);
-                }
-                rest = rest.get(1..).unwrap_or_default();
-            }
+        let mut joined = [b'_'; NAME_BYTES_MAX];
+        let Some(name) = join(outer, inner, &mut joined) else {
+            rest = skip(rest);
+            rest = rest.strip_prefix(b",").unwrap_or(rest);
+            continue;
+        };
+        rest = match rest.first() {
+            Some(b'[') => list(&rest[1..], &mut |value| take(name, value)),
+            Some(b'{') if outer.is_empty() => members(&rest[1..], name, take),
+            Some(b'{') => skip(rest),
             Some(b'"') => {
-                let Some((value, behind)) = text(rest) else { return };
+                let Some((value, behind)) = text(rest) else { return &[] };
                 take(name, Value(value));
-                rest = behind;
+                behind
             }
             _ => {
                 let (value, behind) = word(rest);
                 take(name, Value(value));
-                rest = behind;
+                behind
             }
+        };
+        rest = rest.strip_prefix(b",").unwrap_or(rest);
+    }
+    rest.strip_prefix(b"}").unwrap_or(rest)
+}
+
+/// The name of a member of an object; `None` if it is too long for a column.
+fn join<'a>(outer: &[u8], inner: &[u8], joined: &'a mut [u8; NAME_BYTES_MAX]) -> Option<&'a [u8]> {
+    let begin = if outer.is_empty() { 0 } else { outer.len() + 1 };
+    let end = begin + inner.len();
+    joined.get_mut(..outer.len())?.copy_from_slice(outer);
+    joined.get_mut(begin..end)?.copy_from_slice(inner);
+    joined.get(..end)
+}
+
+/// The texts of a list, up to what is behind it.
+fn list<'a>(mut rest: &'a [u8], take: &mut dyn FnMut(Value<'_>)) -> &'a [u8] {
+    loop {
+        rest = match rest.first() {
+            Some(b'"') => {
+                let Some((value, behind)) = text(rest) else { return &[] };
+                take(Value(value));
+                behind
+            }
+            Some(b']') => return &rest[1..],
+            Some(b',') => &rest[1..],
+            Some(b'}' | b':') => return rest,
+            Some(_) => skip(rest),
+            None => return &[],
+        };
+    }
+}
+
+/// What is behind a value.
+fn skip(mut rest: &[u8]) -> &[u8] {
+    let mut depth = 0_u32;
+    loop {
+        rest = match rest.first() {
+            Some(b'"') => text(rest).map_or(&[][..], |(_, behind)| behind),
+            Some(b'{' | b'[') => {
+                depth += 1;
+                &rest[1..]
+            }
+            Some(b'}' | b']') if depth > 0 => {
+                depth -= 1;
+                &rest[1..]
+            }
+            Some(b',' | b':') if depth > 0 => {
+                rest = &rest[1..];
+                continue;
+            }
+            Some(b'}' | b']' | b',' | b':') | None => return rest,
+            Some(_) => word(rest).1,
+        };
+        if depth == 0 {
+            return rest;
         }
-        rest = rest.strip_prefix(b",").unwrap_or_default();
     }
 }
 
@@ -67,7 +116,7 @@ fn text(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((&bytes[..end], &bytes[end + 1..]))
 }
 
-/// A number or `true`, and what is behind it.
+/// A number, `true` or `false`, and what is behind it.
 fn word(bytes: &[u8]) -> (&[u8], &[u8]) {
     let end = bytes.iter().position(|byte| matches!(byte, b',' | b'}' | b']'));
     bytes.split_at(end.unwrap_or(bytes.len()))
@@ -143,7 +192,8 @@ mod tests {
     fn all_kinds_of_values_are_found() {
         let line = concat!(
             r#"{"kind":"flow","a":-5,"b":2.5,"c":true,"d":["x","y\"z"],"#,
-            r#""e":{"count":2,"max_us":4},"f":"\u0001\n\\"}"#,
+            r#""e":{"count":2,"max_us":4},"f":"\u0001\n\\","g":{"n":"}],\"","l":["1","2"],"#,
+            r#""o":[{"x":[1,"]"],"y":{}}],"z":false},"h":[[1,2],[-3,4]],"i":7}"#,
             "\n"
         );
         let mut found = Vec::new();
@@ -164,6 +214,11 @@ mod tests {
             "e_count=2",
             "e_max_us=4",
             "f=\u{1}\n\\",
+            "g_n=}],\"",
+            "g_l=1",
+            "g_l=2",
+            "g_z=false",
+            "i=7",
         ];
         assert_eq!(found, expected);
         for cut in 0..line.len() {
