@@ -82,13 +82,20 @@ mod options {
 /// Decodes the header of either version, of a packet or of one that ICMP quotes.
 #[inline(never)]
 pub(super) fn header(rest: Rest<'_>) -> Option<Ip<'_>> {
-    header_here(rest)
+    let mut ip = fixed_header(rest)?;
+    if ip.is_v6 {
+        ip.pass_extensions();
+    } else if ip.protocol == protocol::AH && ip.is_first_fragment() {
+        ip.pass_ah();
+    }
+    Some(ip)
 }
 
-/// The same, in the code of the caller.
+/// Decodes the header without AH and the extension headers of IPv6. Nothing here takes the address
+/// of the result, so that it stays in registers.
 #[expect(clippy::inline_always, reason = "what is returned would go through memory")]
 #[inline(always)]
-pub(super) fn header_here(rest: Rest<'_>) -> Option<Ip<'_>> {
+pub(super) fn fixed_header(rest: Rest<'_>) -> Option<Ip<'_>> {
     match rest.bytes.first()? >> 4 {
         4 => version_4(rest),
         6 => version_6(rest),
@@ -96,8 +103,7 @@ pub(super) fn header_here(rest: Rest<'_>) -> Option<Ip<'_>> {
     }
 }
 
-#[expect(clippy::inline_always, reason = "as above")]
-#[inline(always)]
+#[inline]
 fn version_4(mut rest: Rest<'_>) -> Option<Ip<'_>> {
     let header: &[u8; 20] = rest.peek()?;
     let header_length = usize::from(header[0] & 15) * 4;
@@ -112,7 +118,7 @@ fn version_4(mut rest: Rest<'_>) -> Option<Ip<'_>> {
     let payload_length = length.saturating_sub(header_length as u32);
     let options = rest.bytes.get(20..header_length).map_or(0, options_of);
     rest.bytes = rest.bytes.get(header_length..).unwrap_or_default();
-    let mut ip = Ip {
+    Some(Ip {
         is_v6: false,
         source: u128::from(be32(header, 12)?),
         destination: u128::from(be32(header, 16)?),
@@ -130,11 +136,7 @@ fn version_4(mut rest: Rest<'_>) -> Option<Ip<'_>> {
         options,
         payload: up_to(rest.bytes, payload_length),
         payload_length,
-    };
-    if ip.protocol == protocol::AH && ip.is_first_fragment() {
-        ip.pass_ah();
-    }
-    Some(ip)
+    })
 }
 
 /// At most `length` bytes: what follows the packet in its frame is padding.
@@ -180,7 +182,7 @@ fn version_6(mut rest: Rest<'_>) -> Option<Ip<'_>> {
         0 => rest.length,
         length => u32::from(length),
     };
-    let mut ip = Ip {
+    Some(Ip {
         is_v6: true,
         source: u128::from_be_bytes(*header[8..].first_chunk()?),
         destination: u128::from_be_bytes(*header[24..].first_chunk()?),
@@ -191,9 +193,7 @@ fn version_6(mut rest: Rest<'_>) -> Option<Ip<'_>> {
         payload: up_to(rest.bytes, payload_length),
         payload_length,
         ..Ip::default()
-    };
-    ip.pass_extensions();
-    Some(ip)
+    })
 }
 
 impl Ip<'_> {

@@ -133,13 +133,14 @@ fn plain(mut rest: Rest<'_>, tunnels: Tunnels) -> Option<Packet<'_>> {
     if !matches!(ether.kind, ethertype::IPV4 | ethertype::IPV6) {
         return None;
     }
-    let ip = ip::header_here(rest)?;
-    let has_tunnel = match ip.protocol {
-        protocol::TCP | protocol::ICMP | protocol::ICMPV6 => false,
-        protocol::UDP => tunnels == Tunnels::Discover,
-        _ => true,
+    let ip = ip::fixed_header(rest)?;
+    // Neither a tunnel nor an extension header.
+    let is_last = match ip.protocol {
+        protocol::TCP | protocol::ICMP | protocol::ICMPV6 => true,
+        protocol::UDP => tunnels == Tunnels::Declared,
+        _ => false,
     };
-    if has_tunnel || ip.has_ah {
+    if !is_last {
         return None;
     }
     Some(Packet {

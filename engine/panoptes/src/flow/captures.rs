@@ -53,6 +53,37 @@ struct Pace {
     start: Option<(Instant, i64)>,
 }
 
+/// What takes a packet.
+struct Taking<'a> {
+    pace: Option<&'a mut Pace>,
+    has_exports: bool,
+    auditor: &'a mut Auditor,
+    filters: &'a mut PacketFilters,
+    signals: &'a mut Signals,
+    messages: &'a Messages,
+}
+
+impl Taking<'_> {
+    /// Counts a packet that matches the filter. Whether more should follow.
+    #[inline]
+    fn packet(&mut self, frame: &Frame<'_>) -> Result<bool, Failure> {
+        if let Some(pace) = &mut self.pace
+            && !pace.wait(frame, self.auditor, self.signals, self.messages)
+        {
+            return Ok(false);
+        }
+        if !self.filters.matches(frame)? {
+            return Ok(true);
+        }
+        if self.has_exports {
+            self.auditor.exports(frame);
+        } else {
+            self.auditor.packet(0, frame);
+        }
+        Ok(true)
+    }
+}
+
 impl Captures {
     pub(super) fn new(request: &Request) -> Result<Self, Failure> {
         let mut paths = request.captures.clone();
@@ -107,14 +138,17 @@ impl Captures {
             if auditor.has_ended() {
                 break;
             }
-            let frame = match &mut reader {
+            let pace = self.pace.as_mut();
+            let mut take = Taking { pace, has_exports, auditor, filters, signals, messages };
+            // Each kind of reader has its own call: frames of both would go through memory.
+            let goes_on = match &mut reader {
                 Reader::File(file) => match file.next() {
-                    Ok(Some(frame)) => frame,
+                    Ok(Some(frame)) => take.packet(&frame)?,
                     Ok(None) => break,
                     Err(error) => return Err(failure(&error)),
                 },
                 Reader::Feed(feed) => match feed.next(WAIT) {
-                    Next::Frame(frame) => frame,
+                    Next::Frame(frame) => take.packet(&frame)?,
                     Next::Nothing => {
                         left = 1;
                         continue;
@@ -125,17 +159,8 @@ impl Captures {
                     }
                 },
             };
-            let pace = self.pace.as_mut();
-            if pace.is_some_and(|pace| !pace.wait(&frame, auditor, signals, messages)) {
+            if !goes_on {
                 break;
-            }
-            if !filters.matches(&frame)? {
-                continue;
-            }
-            if has_exports {
-                auditor.exports(&frame);
-            } else {
-                auditor.packet(0, &frame);
             }
         }
         self.close(&reader);
