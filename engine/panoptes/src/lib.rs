@@ -28,6 +28,7 @@ mod sandbox;
 pub mod sbom;
 pub mod scan;
 mod scanner_cores;
+mod system_argument;
 pub mod systems;
 pub mod watch;
 

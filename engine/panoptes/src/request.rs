@@ -5,8 +5,7 @@
 //!
 //! Not for: executing a request (`program`).
 
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt as _;
+use std::ffi::OsString;
 use std::path::Path;
 
 use panoptes_sinks::activities::Preset;
@@ -17,10 +16,11 @@ use panoptes_sinks::record::scan::Kinds;
 use crate::cli::{Scan, Settings, Watch};
 use crate::config::{
     Choice, Configuration, Key, Loaded, Loader, Mode, NOTHING_TO_WATCH, Output, Place, Problem,
-    Report, System, SystemAddress, printable,
+    Report, System,
 };
 use crate::exit::{Exit, Failure};
 use crate::message::{has_status_line, wants_colour};
+use crate::system_argument::{check_name, pick};
 
 /// `panoptes scan`: one snapshot of one system.
 #[derive(Clone, Debug)]
@@ -225,56 +225,6 @@ fn pick_all(texts: &[OsString], configuration: &Configuration) -> Result<Vec<Sys
         systems.push(system);
     }
     Ok(systems)
-}
-
-/// The system that an argument names: a configured one with its settings, by name or address, or
-/// else the system at that address, with the settings of `default`.
-fn pick(text: &OsStr, configuration: &Configuration) -> Result<System, Failure> {
-    if let Some(system) =
-        configuration.systems.iter().find(|system| OsStr::new(&system.name) == text)
-    {
-        return Ok(system.clone());
-    }
-    let address = address(text)?;
-    let configured = configuration.systems.iter().find(|system| system.address == address);
-    Ok(configured.cloned().unwrap_or_else(|| System {
-        name: address.default_name(),
-        address,
-        settings: configuration.default.clone(),
-    }))
-}
-
-/// Refuses what is neither the name of a configured system nor a file, but looks like a name.
-fn check_name(text: &OsStr, configuration: &Configuration) -> Result<(), Failure> {
-    let systems = &configuration.systems;
-    let is_name = !text.as_bytes().iter().any(|byte| b"/:".contains(byte));
-    let path = Path::new(text);
-    let is_it = |system: &System| {
-        OsStr::new(&system.name) == text || system.address == SystemAddress::File(path.to_owned())
-    };
-    let is_known = systems.is_empty() || systems.iter().any(is_it);
-    if !is_name || is_known || path.symlink_metadata().is_ok() {
-        return Ok(());
-    }
-    let names = systems.iter().take(NAMES_SHOWN_MAX).map(|system| printable(&system.name));
-    let more = if systems.len() > NAMES_SHOWN_MAX { ", …" } else { "" };
-    let message = format!(
-        "`{text}` is neither a configured system ({names}{more}) nor a file; for a file that does \
-         not exist yet write ./{text}",
-        text = printable(&text.to_string_lossy()),
-        names = names.collect::<Vec<_>>().join(", "),
-    );
-    Err(Failure::new(Exit::Source, message))
-}
-
-/// More names than this are too many for one line.
-const NAMES_SHOWN_MAX: usize = 16;
-
-pub(crate) fn address(text: &OsStr) -> Result<SystemAddress, Failure> {
-    SystemAddress::from_argument(text).map_err(|why| {
-        let message = format!("`{}` {why}", printable(&text.to_string_lossy()));
-        Failure::new(Exit::Usage, message)
-    })
 }
 
 /// The report for `run` without a system: a mistake of the file if there is one, else of the

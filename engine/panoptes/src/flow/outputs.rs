@@ -224,7 +224,7 @@ impl Outputs {
             let lost = open.lost();
             messages.warning(format_args!("{lost} records could not be written to {}", open.sink));
         }
-        let watched = self.system.map_or(Ok(()), WatchedSystem::finish);
+        let watched = self.system.map_or(Ok(()), |system| system.finish(messages));
         match self.trouble.failure.or(watched.err()) {
             None => Ok(Exit::Done),
             Some(failure) => Err(failure),

@@ -36,12 +36,11 @@ use uuid::Uuid;
 
 use super::request::{Alerts, Beside};
 use crate::attach::{MessageObserver, attach};
-use crate::cli::{Scan, Settings};
-use crate::config::{Configuration, Enabled, System};
+use crate::config::{Configuration, Enabled, Loader, Mode, Overrides, System};
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 use crate::random;
-use crate::request::{Refusal, ScanRequest};
+use crate::system_argument::{check_name, pick};
 
 /// The alerts that come of packets and memory together.
 const ALERTS: [Activity; 2] =
@@ -64,9 +63,10 @@ pub(super) struct WatchedSystem {
 impl WatchedSystem {
     /// Finds the system's kernel, scans it once, and begins to scan it again and again.
     pub(super) fn start(beside: &Beside, messages: &Messages) -> Result<Self, Failure> {
-        let request = requested(beside)?;
-        let wire = Arc::new(Wire::new(&request.system.settings.limits, random::hash_key()));
-        let mut scanner = Scanner::new(request, Arc::clone(&wire), messages.clone());
+        let (system, configuration) = requested(beside)?;
+        let wire = Arc::new(Wire::new(&system.settings.limits, random::hash_key()));
+        let mut scanner =
+            Scanner::new((system, configuration), Arc::clone(&wire), messages.clone());
         scanner.attach()?;
         // Last, so that a mistake leaves no file behind.
         scanner.alerts = Output::open(&beside.alerts)?;
@@ -86,31 +86,32 @@ impl WatchedSystem {
     }
 
     /// Ends the scans, after one more, which reports what the last records have shown.
-    pub(super) fn finish(mut self) -> Result<(), Failure> {
+    pub(super) fn finish(mut self, messages: &Messages) -> Result<(), Failure> {
         self.stop.store(true, Ordering::Relaxed);
         let ended = self.thread.take().map(JoinHandle::join);
+        let (all, incomplete) = self.wire.scans();
+        if incomplete > 0 {
+            messages.warning(format_args!(
+                "{incomplete} of {all} scans did not show all sockets, so hidden connections were \
+                 not looked for in their time"
+            ));
+        }
         ended.map_or(Ok(()), |result| result.unwrap_or(Ok(())))
     }
 }
 
 /// The system and the configuration that are named.
-fn requested(beside: &Beside) -> Result<ScanRequest, Failure> {
-    let settings = Settings { config: beside.configuration.clone(), overrides: <_>::default() };
-    let scan = Scan {
-        system: beside.system.clone(),
-        only: Vec::new(),
-        summary: false,
-        json: false,
-        settings,
-    };
-    ScanRequest::new(scan).map_err(|refusal| match refusal {
-        Refusal::Failure(failure) => failure,
-        Refusal::Report(report) => {
-            let text = report.to_string();
-            let first = text.lines().next().unwrap_or_default();
-            Failure::new(Exit::Configuration, first.to_owned())
-        }
-    })
+fn requested(beside: &Beside) -> Result<(System, Configuration), Failure> {
+    let file = beside.configuration.clone();
+    let loader = Loader { mode: Mode::Scan, file, overrides: Overrides::default() };
+    let loaded = loader.load().map_err(|report| {
+        let text = report.to_string();
+        let first = text.lines().next().unwrap_or_default();
+        Failure::new(Exit::Configuration, first.to_owned())
+    })?;
+    let system = pick(&beside.system, &loaded.configuration)?;
+    check_name(&beside.system, &loaded.configuration)?;
+    Ok((system, loaded.configuration))
 }
 
 /// What the scanner's thread has.
@@ -129,8 +130,11 @@ struct Scanner {
 }
 
 impl Scanner {
-    fn new(request: ScanRequest, wire: Arc<Wire>, messages: Messages) -> Self {
-        let ScanRequest { system, configuration, .. } = request;
+    fn new(
+        (system, configuration): (System, Configuration),
+        wire: Arc<Wire>,
+        messages: Messages,
+    ) -> Self {
         let workspace = Workspace::new(&system.settings.limits, random::hash_key());
         let queue = queue(QueueSize::default(), &Waker::default());
         Self {

@@ -8,7 +8,7 @@ use panoptes_profiles::import::Wanted;
 use super::source::profile_of;
 use crate::exit::{Exit, Failure, print};
 use crate::message::Messages;
-use crate::request::address;
+use crate::system_argument::address;
 
 /// Makes a kernel's profile and writes it to `output`, or to standard output. `dwarf`: whether
 /// DWARF is read even if there is BTF.

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::source::profile_of;
 use crate::exit::{Exit, Failure, print};
 use crate::message::Messages;
-use crate::request::address;
+use crate::system_argument::address;
 
 /// Prints a profile, or the list of built-in profiles.
 pub fn show(source: Option<&OsStr>, as_json: bool, messages: &Messages) -> Result<Exit, Failure> {

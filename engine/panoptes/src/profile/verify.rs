@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::source::{kernel_in, profile_of};
 use crate::exit::{Exit, Failure, print};
 use crate::message::Messages;
-use crate::request::address;
+use crate::system_argument::address;
 
 /// Checks a profile against a system's memory and prints the result of each check. If the profile
 /// does not fit, the exit code is 65.

@@ -96,6 +96,8 @@ pub(super) struct Judge {
     /// When scans began, in nanoseconds since 1970, and whether they have shown all sockets.
     scans: Vec<(i64, bool)>,
     next_scan: usize,
+    /// Number of scans, and of those that have not shown all sockets.
+    counts: (u64, u64),
     suspects: Vec<Suspect>,
     index: HashIndex,
     key: HashKey,
@@ -106,6 +108,7 @@ impl Judge {
         Self {
             scans: room::list(SCANS_MAX),
             next_scan: 0,
+            counts: (0, 0),
             suspects: room::list(SUSPECTS_MAX),
             index: HashIndex::new(SUSPECTS_MAX),
             key,
@@ -115,12 +118,19 @@ impl Judge {
     /// Notes the beginning of a scan, and whether it shows all sockets.
     pub(super) fn note_scan(&mut self, begin_ns: i64, has_all: bool) {
         let scan = (begin_ns, has_all);
+        self.counts.0 += 1;
+        self.counts.1 += u64::from(!has_all);
         if self.scans.len() < SCANS_MAX {
             self.scans.push(scan);
         } else {
             self.scans[self.next_scan] = scan;
         }
         self.next_scan = (self.next_scan + 1) % SCANS_MAX;
+    }
+
+    /// Number of scans, and of those that have not shown all sockets.
+    pub(super) const fn counts(&self) -> (u64, u64) {
+        self.counts
     }
 
     /// Number of whole scans that have begun and ended within a time. A scan has ended when the

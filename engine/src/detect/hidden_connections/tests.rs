@@ -301,7 +301,29 @@ fn scans_that_do_not_show_all_sockets_prove_nothing() {
         scene.now += INTERVAL;
     }
     scene.wire.seen(&inbound(SYN | ACK, from, scene.now));
+    assert_eq!(scene.wire.scans(), (20, 20));
     assert_eq!(scene.found(), []);
+}
+
+#[test]
+fn many_connections_without_a_socket_hide_no_other() {
+    let mut scene = Scene::new();
+    scene.scans(3);
+    let from = scene.now;
+    scene.scans(10);
+    // More than are followed, and more findings than wait.
+    for port in 1..=20_000 {
+        let mut flow = inbound(ACK, from, scene.now);
+        flow.ends[0].address.set_port(port);
+        flow.ends[1].address.set_port(5000);
+        scene.wire.seen(&flow);
+    }
+    // Those before have taken all places until the next scan.
+    scene.wire.seen(&inbound(SYN | ACK, from, scene.now));
+    assert_eq!(scene.found().len(), 64);
+    scene.wire.seen(&inbound(ACK, from, scene.now));
+    let found: Vec<_> = scene.found().iter().map(|hidden| (hidden.what, hidden.own)).collect();
+    assert_eq!(found, [(What::Connection, at(OWN)), (What::Listener, at(OWN))]);
 }
 
 #[test]

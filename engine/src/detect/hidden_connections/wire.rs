@@ -99,6 +99,12 @@ impl Wire {
         owed.extend(found.drain(..count));
     }
 
+    /// Number of scans, and of those that have not shown all sockets: nothing is found in their
+    /// time.
+    pub fn scans(&self) -> (u64, u64) {
+        self.lock().judge.counts()
+    }
+
     /// Forgets all sockets: another kernel may run now.
     pub fn forget(&self) {
         let Shared { sockets, judge, found, last_scan } = &mut *self.lock();
