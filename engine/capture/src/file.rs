@@ -131,7 +131,8 @@ impl CaptureFile {
 
     /// The next packet; `None` at the end and after an error.
     #[expect(clippy::should_implement_trait, reason = "an iterator cannot lend its items")]
-    #[inline]
+    #[expect(clippy::inline_always, reason = "what was found stays in registers")]
+    #[inline(always)]
     pub fn next(&mut self) -> Result<Option<Frame<'_>>, CaptureError> {
         if self.has_failed {
             return Ok(None);

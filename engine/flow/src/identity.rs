@@ -40,7 +40,8 @@ impl Identity {
 }
 
 /// The key of a packet's flow; `None` if not even its link layer could be read.
-#[inline]
+#[expect(clippy::inline_always, reason = "part of the work for each packet")]
+#[inline(always)]
 pub fn of(packet: &Packet<'_>) -> Option<FlowKey> {
     match &packet.network {
         Network::Ip(ip) => Some(of_ip(ip)),
@@ -71,7 +72,8 @@ fn of_ether(ether: &Ether) -> FlowKey {
 }
 
 /// The key of an IP packet, also of one that an error message quotes.
-#[inline]
+#[expect(clippy::inline_always, reason = "part of the work for each packet")]
+#[inline(always)]
 pub(crate) fn of_ip(ip: &Ip<'_>) -> FlowKey {
     let mut key = FlowKey {
         source: Address::new(ip.source),

@@ -100,7 +100,8 @@ impl HashIndex {
     }
 
     /// The row with this hash for which `is` returns true.
-    #[inline]
+    #[expect(clippy::inline_always, reason = "what `is` knows stays in registers")]
+    #[inline(always)]
     pub fn find(&self, hash: u64, mut is: impl FnMut(u32) -> bool) -> Option<u32> {
         let tag = Self::tag(hash);
         let mut at = self.home(tag);

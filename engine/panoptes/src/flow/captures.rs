@@ -64,8 +64,15 @@ struct Taking<'a> {
 }
 
 impl Taking<'_> {
+    /// The same as [`packet`](Self::packet), as a function of its own.
+    #[inline(never)]
+    fn packet_apart(&mut self, frame: &Frame<'_>) -> Result<bool, Failure> {
+        self.packet(frame)
+    }
+
     /// Counts a packet that matches the filter. Whether more should follow.
-    #[inline]
+    #[expect(clippy::inline_always, reason = "what was found and decoded stays in registers")]
+    #[inline(always)]
     fn packet(&mut self, frame: &Frame<'_>) -> Result<bool, Failure> {
         if let Some(pace) = &mut self.pace
             && !pace.wait(frame, self.auditor, self.signals, self.messages)
@@ -148,7 +155,7 @@ impl Captures {
                     Err(error) => return Err(failure(&error)),
                 },
                 Reader::Feed(feed) => match feed.next(WAIT) {
-                    Next::Frame(frame) => take.packet(&frame)?,
+                    Next::Frame(frame) => take.packet_apart(&frame)?,
                     Next::Nothing => {
                         left = 1;
                         continue;
