@@ -108,9 +108,15 @@ fn streams(request: &Request) -> Result<Vec<Stream>, Failure> {
         // The loopback interface only if it is named: argus.conf(5).
         let devices = all().map_err(|error| failed(&error))?;
         let devices = devices.into_iter().filter(|device| device.is_up && device.name != "lo");
-        streams.extend(devices.map(|device| Stream { interfaces: vec![device.name], ..*stream }));
+        let names = devices.map(|device| device.name);
+        if request.is_endpoint {
+            // One table of flows for all.
+            streams.push(Stream { interfaces: names.collect(), ..*stream });
+            continue;
+        }
+        streams.extend(names.map(|name| Stream { interfaces: vec![name], ..*stream }));
     }
-    if streams.is_empty() {
+    if streams.iter().all(|stream| stream.interfaces.is_empty()) {
         return Err(Failure::new(Exit::Source, "no network interface is up"));
     }
     Ok(streams)
