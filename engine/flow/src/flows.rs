@@ -171,7 +171,7 @@ impl Flows {
     /// Counts a packet in its flow. `time_ns` is its time in nanoseconds since 1970, `wire_length`
     /// its length in bytes on the wire.
     ///
-    /// It becomes part of the caller, so that what was just decoded stays in registers; callers
+    /// It becomes part of the caller, so that what was just decoded stays in registers. Callers
     /// with few packets use [`packet_apart`](Self::packet_apart).
     #[expect(clippy::inline_always, reason = "a fifth of the time of a packet")]
     #[inline(always)]

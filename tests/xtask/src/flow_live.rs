@@ -113,17 +113,15 @@ impl Network {
         let mut child = start(sensor, &records)?;
         std::thread::sleep(SETTLE);
         let before = received()?;
-        let begin = std::time::Instant::now();
         let sending = send(capture, rate, seconds);
-        let elapsed = begin.elapsed().as_secs_f64();
         std::thread::sleep(SETTLE);
         let sent = received()? - before;
         end(&mut child)?;
-        sending?;
+        let seconds = sending?;
         let seen = counted(&records)?;
         let bytes = std::fs::read(&records).map_err(|e| format!("{}: {e}", records.display()))?;
         let _ = std::fs::remove_file(&records);
-        Ok(Outcome { sent, seconds: elapsed, seen, reported: dropped(&bytes) })
+        Ok(Outcome { sent, seconds, seen, reported: dropped(&bytes) })
     }
 }
 
@@ -176,8 +174,8 @@ fn end(child: &mut Child) -> Result<(), String> {
     Ok(())
 }
 
-/// Sends from the first processor.
-fn send(capture: &Capture, rate: u64, seconds: u64) -> Result<(), String> {
+/// Sends from the first processor. How many seconds it took, without reading the capture.
+fn send(capture: &Capture, rate: u64, seconds: u64) -> Result<f64, String> {
     let mut command = inside();
     command.args(["taskset", "-c", "0", "tcpreplay", "-q", "-K", "-i", SENDER]);
     if rate == 0 {
@@ -188,7 +186,10 @@ fn send(capture: &Capture, rate: u64, seconds: u64) -> Result<(), String> {
         command.args(["--pps", &(rate * 1000).to_string(), "--limit", &count.to_string()]);
         command.args(["--loop", &count.div_ceil(capture.packets).to_string()]);
     }
-    output(command.arg(&capture.path)).map(drop).map_err(|error| error.to_string())
+    let text = output(command.arg(&capture.path))?;
+    let behind = text.split("sent in ").nth(1).and_then(|text| text.split(' ').next());
+    let seconds = behind.and_then(|number| number.parse().ok());
+    seconds.ok_or_else(|| format!("tcpreplay does not tell how long it took: {text}"))
 }
 
 /// Packets in all records of a file, by `racount`.
