@@ -69,10 +69,8 @@ fn is_known(difference: &Difference, lone: &BTreeSet<String>) -> bool {
         ("icmp", _) | ("arp", "sappbytes" | "dappbytes") => true,
         // Of a lone SYN, argus writes no window.
         ("tcp", "swin") => lone.contains(&words[1..].join(" ")),
-        // Argus takes parts of the flow label for the traffic class.
-        (_, "stos" | "dtos") => words[2].contains(':'),
-        // ICMPv6 refers to flows, too.
-        ("udp", "ltime" | "flgs" | "dur") => words[2].contains(':'),
+        // Argus takes parts of the flow label for the traffic class. ICMPv6 refers to flows, too.
+        (_, "stos" | "dtos") | ("udp", "ltime" | "flgs" | "dur") => words[2].contains(':'),
         _ => false,
     }
 }

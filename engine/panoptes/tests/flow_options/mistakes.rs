@@ -131,7 +131,7 @@ fn a_system_is_refused_by_one_line() {
         let (exit, message) = refused(&folder, &arguments);
         assert_eq!(exit, Some(code), "{system}: {message}");
         assert!(message.contains(part), "{system}: {message}");
-        // A search of all memory says so before.
+        // Messages about the search of all memory precede it.
         let is_error = |line: &&str| line.starts_with("panoptes: error: ");
         assert_eq!(message.lines().filter(is_error).count(), 1, "{system}: {message}");
     }
