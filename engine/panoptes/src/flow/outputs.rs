@@ -381,18 +381,22 @@ impl Reports for Recording<'_> {
             record = &ending;
         }
         let Outputs { all, clients, system, forms, labels, trouble, .. } = &mut *self.outputs;
-        let owners = system.as_ref().map(|system| system.seen(record)).unwrap_or_default();
-        let owners = owners.each_ref().map(|owner| owner.as_ref().map(system::process));
-        let texts = system::labels(owners);
-        let mut extra = Extra { owners, ..*extra };
-        // What finds no room there is in JSON lines all the same.
-        for text in &texts {
-            let _ = extra.labels.add(text);
+        let (owners, texts, mut labelled);
+        let mut extra = extra;
+        if system.is_some() || labels.is_some() {
+            owners = system.as_ref().map(|system| system.seen(record)).unwrap_or_default();
+            let owners = owners.each_ref().map(|owner| owner.as_ref().map(system::process));
+            texts = system::labels(owners);
+            labelled = Extra { owners, ..*extra };
+            // What finds no room there is in JSON lines all the same.
+            for text in &texts {
+                let _ = labelled.labels.add(text);
+            }
+            if let Some(table) = labels {
+                table.label(&record.key, &mut labelled.labels);
+            }
+            extra = &labelled;
         }
-        if let Some(table) = labels {
-            table.label(&record.key, &mut extra.labels);
-        }
-        let extra = &extra;
         let source_id = self.options.source_id;
         let matches = |filter: &RecordFilter| filter.matches(record, extra, source_id);
         forms.begin();
