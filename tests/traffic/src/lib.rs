@@ -50,6 +50,7 @@ pub use icmp::{Discovery, Echo, Neighbour, Redirect, TimeExceeded, Timestamp};
 pub use kinds::{BEGIN_NS, Kind, kinds};
 pub use link::{Arp, Content, Frames, Rarp};
 pub use other::{Esp, Igmp, Sctp};
+pub use random::Random;
 pub use real::{Contact, Loss, NoCapture, RealCapture, real_capture};
 pub use row::{FIELDS, Row};
 pub use tcp::{Closing, Exchange, Opening, Tcp};

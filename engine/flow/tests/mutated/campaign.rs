@@ -11,9 +11,9 @@ use panoptes_sinks::flow::filter::{Names, RecordFilter};
 use panoptes_sinks::flow::ipfix::{MESSAGE_BYTES_MAX, Session};
 use panoptes_sinks::flow::json::{Lines, PLAIN_LINE_BYTES_MAX};
 use panoptes_tables::HashKey;
-use panoptes_traffic::{BEGIN_NS, Capture, Clock, kinds};
+use panoptes_traffic::{BEGIN_NS, Capture, Clock, Random, kinds};
 
-use super::mutation::{FRAME_BYTES_MAX, Frame, Mutator, Random};
+use super::mutation::{FRAME_BYTES_MAX, Frame, Mutator};
 
 /// Bytes of user data that are kept of each end.
 const USER_BYTES: usize = 48;

@@ -1,5 +1,7 @@
 //! Mutations of frames and of captures.
 
+use panoptes_traffic::Random;
+
 /// The longest frame that is kept.
 pub(crate) const FRAME_BYTES_MAX: usize = 2048;
 /// Room for a mutated frame.
@@ -19,31 +21,6 @@ const SHORTS: [u16; 20] = [
 ];
 /// Where headers often begin.
 const EDGES: [usize; 8] = [0, 12, 14, 18, 22, 34, 42, 54];
-
-/// Numbers that follow from a seed (SplitMix64).
-pub(crate) struct Random(u64);
-
-impl Random {
-    pub(crate) const fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub(crate) const fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub(crate) const fn below(&mut self, end: u64) -> u64 {
-        ((self.next() as u128 * end as u128) >> 64) as u64
-    }
-
-    fn of<T: Copy>(&mut self, list: &[T]) -> T {
-        list[self.below(list.len() as u64) as usize]
-    }
-}
 
 /// A frame of a generator.
 pub(crate) struct Frame {
