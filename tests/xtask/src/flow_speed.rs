@@ -8,7 +8,7 @@
 pub(crate) mod captures;
 mod sensors;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use clap::Args;
 use nix::sys::resource::{UsageWho, getrusage};
 use serde_json::json;
 
+use crate::folders::Temporary;
 use crate::program;
 use captures::Capture;
 use sensors::Sensor;
@@ -118,7 +119,7 @@ fn many_flows(sensors: &[Sensor], processor: usize) -> Result<u64, String> {
 
 /// Runs a sensor over a capture, in a new folder.
 fn measure(sensor: &Sensor, capture: &Path, processor: usize) -> Result<Run, String> {
-    let folder = Folder::new(sensor.name)?;
+    let folder = Temporary::new(sensor.name)?;
     let arguments = (sensor.arguments)(capture, &folder.0);
     let before = children_s()?;
     let begin = Instant::now();
@@ -160,25 +161,6 @@ fn peak_kib_of(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
-}
-
-/// A folder for what a sensor writes, which is removed afterwards.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Result<Self, String> {
-        let path =
-            std::env::temp_dir().join(format!("panoptes-bench-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir_all(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 fn print(capture: &Capture, all: &[Runs]) {

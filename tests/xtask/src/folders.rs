@@ -1,4 +1,4 @@
-//! Folders of the repository.
+//! Folders of the repository, and temporary ones.
 
 use std::path::{Path, PathBuf};
 
@@ -16,4 +16,23 @@ pub(crate) fn numbered(name: &str) -> Result<PathBuf, String> {
         .map(|number| all.join(format!("{number:04}")))
         .find(|folder| std::fs::create_dir(folder).is_ok())
         .ok_or_else(|| format!("{} is full of folders", all.display()))
+}
+
+/// A new folder for temporary files, which is removed at the end.
+pub(crate) struct Temporary(pub(crate) PathBuf);
+
+impl Temporary {
+    /// Its name has that of what it is for, and the process's id.
+    pub(crate) fn new(name: &str) -> Result<Self, String> {
+        let path = std::env::temp_dir().join(format!("panoptes-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::folders::ROOT;
+use crate::folders::{ROOT, Temporary};
 
 /// What `systemd-analyze security` may say of the unit alone, in tenths.
 const BASE_EXPOSURE_MAX: u32 = 15;
@@ -13,21 +13,8 @@ const BASE_EXPOSURE_MAX: u32 = 15;
 const EXPOSURE_MAX: u32 = 25;
 const DROP_INS: [&str; 3] = ["qemu", "host", "doca"];
 
-/// A folder that is removed at the end of the test.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("packaging-{}-{name}", std::process::id()));
-        fs::create_dir_all(&path).expect("there is room for a folder");
-        Self(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
+fn folder(name: &str) -> Temporary {
+    Temporary::new(&format!("packaging-{name}")).expect("there is room for a folder")
 }
 
 fn file(name: &str) -> PathBuf {
@@ -53,7 +40,7 @@ fn succeeds(output: &Output) {
 }
 
 /// Writes the unit with drop-ins into a folder, with a program that exists here; returns its path.
-fn unit(folder: &Folder, drop_ins: &[&str]) -> PathBuf {
+fn unit(folder: &Temporary, drop_ins: &[&str]) -> PathBuf {
     let text = fs::read_to_string(file("systemd/panoptes.service")).expect("the unit exists");
     assert!(text.contains("ExecStart=/usr/bin/panoptes run\n"));
     let path = folder.0.join("panoptes.service");
@@ -69,7 +56,7 @@ fn unit(folder: &Folder, drop_ins: &[&str]) -> PathBuf {
 
 /// Checks that systemd understands the unit, and that the unit exposes little.
 fn check(name: &str, drop_ins: &[&str], most: u32) {
-    let folder = Folder::new(name);
+    let folder = folder(name);
     let unit = unit(&folder, drop_ins);
     let mut verify = Command::new("systemd-analyze");
     verify.args(["verify", "--man=no"]).arg(&unit);
@@ -215,7 +202,7 @@ fn the_parts_for_dpf_have_one_name() {
 
 #[test]
 fn the_user_and_the_folders_of_the_service_can_be_made() {
-    let root = Folder::new("root");
+    let root = folder("root");
     fs::create_dir(root.0.join("etc")).expect("there is room");
     let option = format!("--root={}", root.0.display());
     let mut users = Command::new("systemd-sysusers");
