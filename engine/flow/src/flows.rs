@@ -11,89 +11,18 @@ use panoptes_sinks::flow::{
 use panoptes_tables::{HashIndex, HashKey, room};
 
 use crate::application::Applications;
-use crate::application::settings::ApplicationSettings;
 use crate::flow::{Arrival, Effect, Flow, is_error, message_of};
 use crate::identity::{self, Identity};
 use crate::prefetch::prefetch;
 use crate::queues::{Place, Places, Queues, Waits};
 use crate::reports::Reports;
-use crate::user::{ControlPorts, UserData};
+use crate::settings::{Counts, Settings};
+use crate::user::UserData;
 
 /// How often the queues are looked at, in nanoseconds of the packets' time.
 const TICK_NS: i64 = 200_000_000;
 /// Number of flows among which the one is searched that is idle for longest.
 const CANDIDATES: usize = 32;
-
-/// How long idle flows are kept after their last report, in nanoseconds.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Timeouts {
-    pub tcp_ns: i64,
-    pub ip_ns: i64,
-    pub icmp_ns: i64,
-    pub arp_ns: i64,
-    pub fragment_ns: i64,
-    pub other_ns: i64,
-}
-
-impl Default for Timeouts {
-    /// Those of argus 3.0.8 (`argus/ArgusModeler.h`).
-    fn default() -> Self {
-        let seconds = |count: i64| count * 1_000_000_000;
-        Self {
-            tcp_ns: seconds(60),
-            ip_ns: seconds(30),
-            icmp_ns: seconds(5),
-            arp_ns: seconds(5),
-            fragment_ns: seconds(5),
-            other_ns: seconds(30),
-        }
-    }
-}
-
-/// What a table of flows is made with.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Settings {
-    /// The number of flows that are tracked at once.
-    pub capacity: usize,
-    /// How long a record of a flow may last, in nanoseconds.
-    pub status_interval_ns: i64,
-    pub timeouts: Timeouts,
-    /// Whether times between packets are kept.
-    pub has_jitter: bool,
-    /// Whether the squared sizes of packets are added up.
-    pub has_size_squares: bool,
-    /// Bytes of data that are kept of each end.
-    pub user_bytes: usize,
-    /// What is kept of applications.
-    pub application: ApplicationSettings,
-    /// The flows that keep all of their data.
-    pub control: Option<ControlPorts>,
-    pub identity: Identity,
-    /// The packets of each direction are a flow of their own; those of ARP are not.
-    pub is_unidirectional: bool,
-}
-
-/// What has happened since the start.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Counts {
-    pub packets: u64,
-    pub bytes: u64,
-    /// Flows begun.
-    pub flows: u64,
-    pub records: u64,
-    /// Flows that were removed because the table was full.
-    pub evicted: u64,
-    /// Bytes of control-plane flows that no record has, as there was no room.
-    pub lost_user_bytes: u64,
-    /// Packets without a flow: their link layer could not be read, or there was no room.
-    pub unaccounted: u64,
-    /// Flows that are tracked now.
-    pub tracked: u64,
-    /// Beginnings of streams that were given up, as too many others were put together.
-    pub given_up: u64,
-    /// How often the answers of DNS were reported early, as there were too many.
-    pub resolutions_overflowed: u64,
-}
 
 /// All flows.
 #[derive(Debug)]
@@ -119,6 +48,7 @@ pub struct Flows {
     next_tick_ns: i64,
     /// The number of the last flow that was reported.
     last_sequence: u32,
+    is_plain: bool,
 }
 
 impl Flows {
@@ -132,6 +62,7 @@ impl Flows {
         let mut index = HashIndex::new(capacity);
         index.begin_small();
         Self {
+            is_plain: settings.are_plain(),
             settings,
             applications,
             key: key.derive("flows"),
@@ -182,15 +113,12 @@ impl Flows {
         wire_length: u32,
         reports: &mut impl Reports,
     ) {
-        self.counts.packets += 1;
-        self.counts.bytes += u64::from(wire_length);
-        self.now_ns = self.now_ns.max(time_ns);
         let arrival = Arrival { time_ns, bytes: wire_length };
-        match self.settings.identity.of(packet) {
-            Some(key) => self.count(packet, key, arrival, reports),
-            None => self.counts.unaccounted += 1,
+        if self.is_plain {
+            self.arrive::<true>(packet, arrival, reports);
+        } else {
+            self.arrive_apart(packet, arrival, reports);
         }
-        self.pass_time(reports);
     }
 
     /// The same as [`packet`](Self::packet), as a function of its own.
@@ -202,7 +130,33 @@ impl Flows {
         wire_length: u32,
         reports: &mut impl Reports,
     ) {
-        self.packet(packet, time_ns, wire_length, reports);
+        self.arrive_apart(packet, Arrival { time_ns, bytes: wire_length }, reports);
+    }
+
+    #[inline(never)]
+    fn arrive_apart(&mut self, packet: &Packet<'_>, arrival: Arrival, reports: &mut impl Reports) {
+        self.arrive::<false>(packet, arrival, reports);
+    }
+
+    /// Counts a packet. `IS_PLAIN` is [`Settings::are_plain`], or `false`, which is always right.
+    #[expect(clippy::inline_always, reason = "part of `packet`")]
+    #[inline(always)]
+    fn arrive<const IS_PLAIN: bool>(
+        &mut self,
+        packet: &Packet<'_>,
+        arrival: Arrival,
+        reports: &mut impl Reports,
+    ) {
+        self.counts.packets += 1;
+        self.counts.bytes += u64::from(arrival.bytes);
+        self.now_ns = self.now_ns.max(arrival.time_ns);
+        let identity = self.settings.identity;
+        let key = if IS_PLAIN { identity::of(packet) } else { identity.of(packet) };
+        match key {
+            Some(key) => self.count::<IS_PLAIN>(packet, key, arrival, reports),
+            None => self.counts.unaccounted += 1,
+        }
+        self.pass_time(reports);
     }
 
     /// Lets time pass while no packet comes. `now_ns` is the time since 1970; one before the last
@@ -224,7 +178,7 @@ impl Flows {
 
     #[expect(clippy::inline_always, reason = "part of `packet`")]
     #[inline(always)]
-    fn count(
+    fn count<const IS_PLAIN: bool>(
         &mut self,
         packet: &Packet<'_>,
         key: FlowKey,
@@ -232,7 +186,7 @@ impl Flows {
         reports: &mut impl Reports,
     ) {
         let hash = self.hash(&key);
-        let (mut flow, mut direction, is_first) = match self.find(hash, &key) {
+        let (mut flow, mut direction, is_first) = match self.find::<IS_PLAIN>(hash, &key) {
             Some((flow, direction)) => {
                 self.wake(flow, reports);
                 (flow, direction, false)
@@ -243,14 +197,13 @@ impl Flows {
             },
         };
         let now_ns = arrival.time_ns;
-        if self.settings.identity != Identity::Conversation {
+        if !IS_PLAIN && self.settings.identity != Identity::Conversation {
             return self.count_in_matrix(packet, flow, direction, arrival);
         }
         let mut effect = self.slots[flow as usize].follow(packet, direction, is_first, now_ns);
         if effect.restarts {
-            self.restart(flow, key, reports);
             direction = Direction::FromSource;
-            effect = self.slots[flow as usize].follow(packet, direction, true, now_ns);
+            effect = self.restart(flow, key, packet, now_ns, reports);
         }
         let mut counted = effect.data_length;
         if let Network::Ip(ip) = &packet.network {
@@ -265,9 +218,14 @@ impl Flows {
             } else if ip.fragment.is_some_and(|fragment| fragment.more) {
                 self.expect_fragments(flow, ip, &key, direction, reports);
             }
-            self.refer(ip);
+            if matches!(ip.protocol, protocol::ICMP | protocol::ICMPV6) {
+                self.refer(ip);
+            }
         }
         self.slots[flow as usize].count(packet, direction, counted, arrival);
+        if IS_PLAIN {
+            return;
+        }
         self.keep(flow, direction, &effect, arrival);
         if let Some(applications) = &mut self.applications
             && let Network::Ip(ip) = &packet.network
@@ -309,9 +267,10 @@ impl Flows {
 
     #[expect(clippy::inline_always, reason = "each packet needs it")]
     #[inline(always)]
-    fn find(&self, hash: u64, key: &FlowKey) -> Option<(u32, Direction)> {
-        let is_one_way =
-            self.settings.is_unidirectional && !matches!(key.kind, Kind::Arp | Kind::Rarp);
+    fn find<const IS_PLAIN: bool>(&self, hash: u64, key: &FlowKey) -> Option<(u32, Direction)> {
+        let is_one_way = !IS_PLAIN
+            && self.settings.is_unidirectional
+            && !matches!(key.kind, Kind::Arp | Kind::Rarp);
         let words = key.words();
         let reversed = if is_one_way { words } else { key.reversed().words() };
         let mut is_from_source = false;
@@ -332,7 +291,7 @@ impl Flows {
     /// The same for rare packets, apart from the code for all.
     #[inline(never)]
     fn find_rarely(&self, key: &FlowKey) -> Option<(u32, Direction)> {
-        self.find(self.hash(key), key)
+        self.find::<false>(self.hash(key), key)
     }
 
     /// Fetches a flow that will be needed soon.
@@ -345,8 +304,19 @@ impl Flows {
 
     /// Prepares a flow for a packet: reports it if it is due, and begins a new record if the last
     /// one is written.
-    #[inline]
+    #[expect(clippy::inline_always, reason = "each packet needs it")]
+    #[inline(always)]
     fn wake(&mut self, flow: u32, reports: &mut impl Reports) {
+        let place = &self.places[flow as usize];
+        let age_ns = self.now_ns - place.since_ns;
+        let is_due = age_ns >= self.settings.status_interval_ns;
+        if place.is_written || is_due || place.queue != Waits::Status {
+            self.wake_rarely(flow, reports);
+        }
+    }
+
+    #[inline(never)]
+    fn wake_rarely(&mut self, flow: u32, reports: &mut impl Reports) {
         let place = self.places[flow as usize];
         let age_ns = self.now_ns - place.since_ns;
         if place.queue == Waits::Status && age_ns >= self.settings.status_interval_ns {
@@ -442,11 +412,20 @@ impl Flows {
         self.queues.add(&mut self.places, flow, Waits::Status, self.now_ns);
     }
 
-    /// Reports the connection of a flow, and begins another one in its place.
-    fn restart(&mut self, flow: u32, key: FlowKey, reports: &mut impl Reports) {
+    /// Reports the connection of a flow, and begins another one in its place with a packet.
+    #[inline(never)]
+    fn restart<'a>(
+        &mut self,
+        flow: u32,
+        key: FlowKey,
+        packet: &Packet<'a>,
+        now_ns: i64,
+        reports: &mut impl Reports,
+    ) -> Effect<'a> {
         self.report(flow, Some(Cause::Stop), reports);
         self.queues.remove(&mut self.places, flow);
         self.begin(flow, self.places[flow as usize].hash, key);
+        self.slots[flow as usize].follow(packet, Direction::FromSource, true, now_ns)
     }
 
     /// The flow to which fragments without ports belong, if its first fragment was seen.
@@ -513,6 +492,7 @@ impl Flows {
     }
 
     /// Adds an error message to the flow whose packet it quotes.
+    #[inline(never)]
     fn refer(&mut self, ip: &Ip<'_>) {
         let wanted = if ip.is_v6 { protocol::ICMPV6 } else { protocol::ICMP };
         if ip.protocol != wanted || !ip.is_first_fragment() {

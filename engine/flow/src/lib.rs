@@ -27,6 +27,7 @@ mod prefetch;
 mod queues;
 mod reports;
 mod rtp;
+mod settings;
 mod tcp;
 #[cfg(test)]
 mod tests;
@@ -35,6 +36,7 @@ mod user;
 pub use application::settings::{
     ApplicationSettings, DNS_SERVERS_MAX, DnsServers, Protocol, Protocols,
 };
-pub use flows::{Counts, Flows, Settings, Timeouts};
+pub use flows::Flows;
 pub use reports::Reports;
+pub use settings::{Counts, Settings, Timeouts};
 pub use user::ControlPorts;

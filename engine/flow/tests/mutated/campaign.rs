@@ -1,5 +1,6 @@
 //! Mutated packets through the whole path: decoders, flows, filters, and records in every form.
 
+use std::collections::VecDeque;
 use std::io::Cursor;
 
 use panoptes_capture::{CaptureFile, Options as CaptureOptions};
@@ -45,6 +46,8 @@ struct Forms {
     options: Options,
     records: u64,
     packets: u64,
+    /// The records of the last packet.
+    last: VecDeque<FlowRecord>,
 }
 
 impl Forms {
@@ -65,12 +68,23 @@ impl Forms {
             },
             records: 0,
             packets: 0,
+            last: VecDeque::new(),
         }
+    }
+}
+
+/// Compares the records of flows for which nothing is kept but their counts.
+struct Expected<'a>(&'a mut VecDeque<FlowRecord>);
+
+impl Reports for Expected<'_> {
+    fn report(&mut self, record: &FlowRecord, _: &Extra<'_>) {
+        assert_eq!(Some(*record), self.0.pop_front(), "the same record without extras");
     }
 }
 
 impl Reports for Forms {
     fn report(&mut self, record: &FlowRecord, extra: &Extra<'_>) {
+        self.last.push_back(*record);
         self.records += 1;
         self.packets += record.source.packets + record.destination.packets;
         for version in [Version::Three, Version::Five] {
@@ -127,6 +141,8 @@ fn applications() -> ApplicationSettings {
 /// Everything between packets and records.
 struct Path {
     flows: Flows,
+    /// The same flows, without anything that can be left out.
+    plain: Flows,
     forms: Forms,
     random: Random,
     now_ns: i64,
@@ -134,16 +150,20 @@ struct Path {
 
 impl Path {
     fn new(seed: u64) -> Self {
-        let settings = Settings {
+        let plain = Settings {
             capacity: CAPACITY,
             status_interval_ns: 5_000_000_000,
             timeouts: Timeouts::default(),
+            ..Settings::default()
+        };
+        let settings = Settings {
             has_jitter: true,
             user_bytes: USER_BYTES,
             application: applications(),
-            ..Settings::default()
+            ..plain
         };
         Self {
+            plain: Flows::new(&plain, HashKey::new(seed)),
             flows: Flows::new(&settings, HashKey::new(seed)),
             forms: Forms::new(),
             random: Random::new(seed ^ 0x5eed),
@@ -168,6 +188,15 @@ impl Path {
         let length = wire_length.max(bytes.len() as u32);
         let packet = packet::decode(link, bytes, length, tunnels);
         self.flows.packet(&packet, time_ns, length, &mut self.forms);
+        let last = &mut self.forms.last;
+        self.plain.packet(&packet, time_ns, length, &mut Expected(last));
+        assert!(last.is_empty(), "no record less without extras: {last:?}");
+    }
+
+    fn finish(&mut self) {
+        self.flows.finish(&mut self.forms);
+        self.plain.finish(&mut Expected(&mut self.forms.last));
+        assert!(self.forms.last.is_empty(), "no record less without extras");
     }
 
     /// Reads a capture that was mutated, to its end or to an error. Returns its packets.
@@ -208,7 +237,7 @@ pub(crate) fn run(packets: u64, seed: u64, mut progress: impl FnMut(u64)) -> Out
             progress(outcome.packets);
         }
     }
-    path.flows.finish(&mut path.forms);
+    path.finish();
     let counts = path.flows.counts();
     (outcome.records, outcome.unaccounted) = (path.forms.records, counts.unaccounted);
     assert_eq!(counts.packets, outcome.packets + outcome.found, "all were seen");

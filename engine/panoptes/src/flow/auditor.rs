@@ -98,7 +98,13 @@ impl Auditor {
 
     /// Whether no more packets are needed.
     pub(super) fn has_ended(&self) -> bool {
-        self.number >= self.packets.1 || self.outputs.has_ended()
+        self.has_all_packets() || self.outputs.has_ended()
+    }
+
+    /// Whether the last packet that counts has come.
+    #[inline]
+    pub(super) const fn has_all_packets(&self) -> bool {
+        self.number >= self.packets.1
     }
 
     /// Counts a packet of a stream, if it is one of those that count.

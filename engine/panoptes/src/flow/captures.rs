@@ -64,6 +64,31 @@ struct Taking<'a> {
 }
 
 impl Taking<'_> {
+    /// Reads packets until the outputs should be looked at. Whether more should follow.
+    fn read_file(&mut self, file: &mut CaptureFile) -> Result<bool, Failure> {
+        for _ in 0..PACKETS_BETWEEN {
+            match file.next() {
+                Ok(Some(frame)) if self.packet(&frame)? => {}
+                Ok(_) => return Ok(false),
+                Err(error) => return Err(failure(&error)),
+            }
+        }
+        Ok(true)
+    }
+
+    /// The same, of packets that may take long.
+    fn read_feed(&mut self, feed: &mut Feed) -> Result<bool, Failure> {
+        for _ in 0..PACKETS_BETWEEN {
+            match feed.next(WAIT) {
+                Next::Frame(frame) if self.packet_apart(&frame)? => {}
+                Next::Frame(_) => return Ok(false),
+                Next::Nothing => return Ok(true),
+                Next::End(result) => return result.map(|()| false),
+            }
+        }
+        Ok(true)
+    }
+
     /// The same as [`packet`](Self::packet), as a function of its own.
     #[inline(never)]
     fn packet_apart(&mut self, frame: &Frame<'_>) -> Result<bool, Failure> {
@@ -79,15 +104,14 @@ impl Taking<'_> {
         {
             return Ok(false);
         }
-        if !self.filters.matches(frame)? {
-            return Ok(true);
+        if self.filters.matches(frame)? {
+            if self.has_exports {
+                self.auditor.exports(frame);
+            } else {
+                self.auditor.packet(0, frame);
+            }
         }
-        if self.has_exports {
-            self.auditor.exports(frame);
-        } else {
-            self.auditor.packet(0, frame);
-        }
-        Ok(true)
+        Ok(!self.auditor.has_all_packets())
     }
 }
 
@@ -131,40 +155,17 @@ impl Captures {
         signals: &mut Signals,
         messages: &Messages,
     ) -> Result<bool, Failure> {
-        let mut left = PACKETS_BETWEEN;
         let Source { mut reader, has_exports } = source;
         loop {
-            left = left.saturating_sub(1);
-            if left == 0 {
-                left = PACKETS_BETWEEN;
-                auditor.step(|| 0);
-                if signals.have_ended(messages) {
-                    break;
-                }
-            }
-            if auditor.has_ended() {
+            auditor.step(|| 0);
+            if auditor.has_ended() || signals.have_ended(messages) {
                 break;
             }
             let pace = self.pace.as_mut();
             let mut take = Taking { pace, has_exports, auditor, filters, signals, messages };
-            // Each kind of reader has its own call: frames of both would go through memory.
             let goes_on = match &mut reader {
-                Reader::File(file) => match file.next() {
-                    Ok(Some(frame)) => take.packet(&frame)?,
-                    Ok(None) => break,
-                    Err(error) => return Err(failure(&error)),
-                },
-                Reader::Feed(feed) => match feed.next(WAIT) {
-                    Next::Frame(frame) => take.packet_apart(&frame)?,
-                    Next::Nothing => {
-                        left = 1;
-                        continue;
-                    }
-                    Next::End(result) => {
-                        result?;
-                        break;
-                    }
-                },
+                Reader::File(file) => take.read_file(file)?,
+                Reader::Feed(feed) => take.read_feed(feed)?,
             };
             if !goes_on {
                 break;
