@@ -5,10 +5,9 @@
 //! fails is run once more in a fresh guest: if it then passes, it is flaky, which is a bug to be
 //! fixed.
 
-use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, killpg};
@@ -16,8 +15,9 @@ use nix::unistd::Pid;
 use panoptes_rig::{death, output, snapshot, turn};
 
 use crate::cargo::Executable;
+use crate::program;
+use crate::queue::Queue;
 use crate::stages::Stages;
-use crate::{busy, program};
 
 /// More flaky tests than this fail a run.
 const FLAKY_MAX: usize = 2;
@@ -27,8 +27,6 @@ const TEST_MAX: Duration = Duration::from_mins(15);
 const GUESTS_MAX: usize = 4;
 /// The host must be idle for this long before another test starts.
 const IDLE_FOR: Duration = Duration::from_secs(1);
-/// The number of processors that must have been idle in that time.
-const IDLE_MIN: f64 = 0.8;
 /// Number of last lines shown of a failed test.
 const LINES_SHOWN: usize = 60;
 /// The beginning of the line that a test prints when it cannot run here.
@@ -137,66 +135,14 @@ pub(crate) struct Report {
 pub(crate) fn run(tests: Vec<Test>, saved: &Path, folder: &Path) -> Report {
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let count = tests.len();
-    let queue = Queue::new(tests);
     let report = Mutex::new(Report::default());
-    std::thread::scope(|scope| {
-        for _ in 0..processors.min(GUESTS_MAX) {
-            scope.spawn(|| {
-                while let Some(test) = queue.next() {
-                    let done = run_one(&test, folder, saved);
-                    queue.leave();
-                    let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
-                    println!("{:3}/{count} {}", report.done.len() + 1, done.line());
-                    report.done.push(done);
-                }
-            });
-        }
+    Queue::run(tests, processors.min(GUESTS_MAX), IDLE_FOR, |test| {
+        let done = run_one(&test, folder, saved);
+        let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
+        println!("{:3}/{count} {}", report.done.len() + 1, done.line());
+        report.done.push(done);
     });
     report.into_inner().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The waiting tests, and the number of running ones.
-struct Queue {
-    state: Mutex<State>,
-    /// Held by the thread that checks whether the host is idle.
-    door: Mutex<()>,
-}
-
-#[derive(Default)]
-struct State {
-    tests: VecDeque<Test>,
-    running: usize,
-}
-
-impl Queue {
-    fn new(tests: Vec<Test>) -> Self {
-        Self { state: Mutex::new(State { tests: tests.into(), running: 0 }), door: Mutex::new(()) }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits until one more test may run: no test runs, or the host is idle.
-    fn next(&self) -> Option<Test> {
-        let _door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            let state = self.lock();
-            let may_run = state.running == 0 || state.tests.is_empty();
-            drop(state);
-            // Meanwhile the number of running tests can only fall: this thread holds the door.
-            if may_run || busy::idle_processors(IDLE_FOR) >= IDLE_MIN {
-                let mut state = self.lock();
-                let test = state.tests.pop_front();
-                state.running += usize::from(test.is_some());
-                return test;
-            }
-        }
-    }
-
-    fn leave(&self) {
-        self.lock().running -= 1;
-    }
 }
 
 /// Runs one test as often as needed.

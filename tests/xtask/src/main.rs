@@ -40,6 +40,7 @@ mod picture;
 mod platform;
 mod profiles;
 mod program;
+mod queue;
 mod races;
 mod recorded;
 mod scenarios;
@@ -53,6 +54,7 @@ mod tamper;
 #[path = "untampered.rs"]
 mod tamper;
 mod test;
+mod test_programs;
 #[cfg(test)]
 mod tidy;
 mod twins;

@@ -14,7 +14,7 @@ use panoptes_rig::{strangers, turn, userland};
 
 use crate::cargo::{self, Executable, WORKSPACE};
 use crate::stages::Stages;
-use crate::{busy, folders, live};
+use crate::{busy, folders, live, test_programs};
 
 /// Number of checks that passed and failed.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -102,7 +102,7 @@ fn everything(stages: &mut Stages) -> Result<Count, String> {
     let record = || crate::recorded::record_all().map(|()| Count::default());
     let live = || live_tests(&executables, &[], &saved);
     count.add(part(stages, "recording", record));
-    count.add(part(stages, "tests without guests", tests_without_guests));
+    count.add(part(stages, "tests without guests", || test_programs::run(&executables)));
     count.add(part(stages, "panics in a release build", || panics(&executables)));
     count.add(part(stages, "fuzz targets", fuzz_targets));
     count.add(part(stages, "live tests", live));
@@ -224,13 +224,6 @@ fn check(arguments: &[&str]) -> Result<Count, String> {
         println!("== FAILED: cargo {}", arguments.join(" "));
     }
     Ok(Count::of_one(held))
-}
-
-/// Runs all tests of the workspace but the live ones, which are ignored there.
-fn tests_without_guests() -> Result<Count, String> {
-    let mut command = cargo::command();
-    command.arg("test").args(WORKSPACE).arg("--no-fail-fast");
-    tests(&mut command)
 }
 
 /// Runs a `cargo test`, and prints what failed again at its end.
