@@ -4,7 +4,7 @@
 
 use panoptes_decoders::packet::transport::{flag, protocol};
 use panoptes_decoders::packet::{Ip, Network, Packet};
-use panoptes_flow::{ApplicationSettings, Flows, Protocol, Reports, Settings, Timeouts};
+use panoptes_flow::{ApplicationSettings, Flows, Protocols, Reports, Settings, Timeouts};
 use panoptes_fuzz::fuzz_target;
 use panoptes_sinks::flow::FlowRecord;
 use panoptes_sinks::flow::application::Application;
@@ -76,11 +76,12 @@ fn initial(number: u8, frames: &[u8]) -> Vec<u8> {
 
 // A packet: what it is and from whom, its place in a stream, the length of its data, its data.
 fuzz_target!(|data: &[u8]| {
-    let mut application = ApplicationSettings { sequence_packets: 30, ..Default::default() };
-    application.has_passive_dns = true;
-    for one in [Protocol::Dns, Protocol::Http, Protocol::Quic, Protocol::Ssh, Protocol::Tls] {
-        application.protocols.add(one);
-    }
+    let application = ApplicationSettings {
+        protocols: Protocols::ALL,
+        has_passive_dns: true,
+        sequence_packets: 30,
+        ..Default::default()
+    };
     let settings = Settings {
         capacity: 5,
         status_interval_ns: 5_000_000_000,

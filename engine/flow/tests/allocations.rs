@@ -10,7 +10,7 @@ use std::io::Cursor;
 
 use panoptes_capture::{CaptureFile, Options as CaptureOptions};
 use panoptes_decoders::packet::{self, Tunnels};
-use panoptes_flow::{ApplicationSettings, Flows, Protocol, Reports, Settings, Timeouts};
+use panoptes_flow::{ApplicationSettings, Flows, Protocols, Reports, Settings, Timeouts};
 use panoptes_sinks::flow::FlowRecord;
 use panoptes_sinks::flow::argus::{Extra, Options, PLAIN_BYTES_MAX, Version};
 use panoptes_sinks::flow::filter::{Names, RecordFilter};
@@ -110,12 +110,12 @@ impl Reports for Forms {
 
 /// All that is kept of applications.
 fn applications() -> ApplicationSettings {
-    let mut application =
-        ApplicationSettings { has_passive_dns: true, sequence_packets: 8, ..<_>::default() };
-    for one in [Protocol::Dns, Protocol::Http, Protocol::Quic, Protocol::Ssh, Protocol::Tls] {
-        application.protocols.add(one);
+    ApplicationSettings {
+        protocols: Protocols::ALL,
+        has_passive_dns: true,
+        sequence_packets: 8,
+        ..ApplicationSettings::default()
     }
-    application
 }
 
 /// Sends a capture through everything. The number of allocations, of packets and of records.

@@ -21,6 +21,9 @@ pub enum Protocol {
 pub struct Protocols(u8);
 
 impl Protocols {
+    /// Each [`Protocol`].
+    pub const ALL: Self = Self(0b1_1111);
+
     pub const fn add(&mut self, protocol: Protocol) {
         self.0 |= protocol as u8;
     }

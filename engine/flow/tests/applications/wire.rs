@@ -2,15 +2,12 @@
 
 use panoptes_decoders::packet::transport::protocol;
 use panoptes_decoders::packet::{Ip, Network, Packet};
-use panoptes_flow::{ApplicationSettings, Counts, Flows, Protocol, Reports, Settings, Timeouts};
+use panoptes_flow::{ApplicationSettings, Counts, Flows, Protocols, Reports, Settings, Timeouts};
 use panoptes_sinks::flow::FlowRecord;
 use panoptes_sinks::flow::application::{Application, Quic, Tls};
 use panoptes_sinks::flow::argus::Extra;
 use panoptes_sinks::flow::json::Resolution;
 use panoptes_tables::HashKey;
-
-const PROTOCOLS: [Protocol; 5] =
-    [Protocol::Dns, Protocol::Http, Protocol::Quic, Protocol::Ssh, Protocol::Tls];
 
 /// Keeps the application of each record, and the answers of DNS and how often they came.
 #[derive(Debug, Default)]
@@ -37,12 +34,9 @@ pub(crate) struct Wire {
 
 impl Wire {
     pub(crate) fn new(capacity: usize) -> Self {
-        let has_passive_dns = true;
-        let mut application =
-            ApplicationSettings { has_passive_dns, ..ApplicationSettings::default() };
-        for protocol in PROTOCOLS {
-            application.protocols.add(protocol);
-        }
+        let (protocols, has_passive_dns) = (Protocols::ALL, true);
+        let application =
+            ApplicationSettings { protocols, has_passive_dns, ..ApplicationSettings::default() };
         let settings = Settings {
             capacity,
             status_interval_ns: 5_000_000_000,

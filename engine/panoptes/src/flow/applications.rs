@@ -1,6 +1,6 @@
 //! What the user wants to know of applications.
 
-use panoptes_flow::{DNS_SERVERS_MAX, DnsServers, Protocol};
+use panoptes_flow::{DNS_SERVERS_MAX, DnsServers, Protocol, Protocols};
 use panoptes_sinks::flow::SEQUENCE_PACKETS_MAX;
 
 use super::request::{Request, Target};
@@ -61,15 +61,13 @@ fn set_dns_servers(request: &mut Request, option: &str, value: &str) -> Result<(
 
 /// `--application`: names of protocols, separated by commas.
 fn set_protocols(request: &mut Request, option: &str, value: &str) -> Result<(), Failure> {
+    let protocols = &mut request.application.protocols;
     for word in value.split(',') {
-        let mut is_known = false;
-        for (name, protocol) in PROTOCOLS {
-            if word == name || word == "all" {
-                request.application.protocols.add(protocol);
-                is_known = true;
-            }
-        }
-        if !is_known {
+        if word == "all" {
+            *protocols = Protocols::ALL;
+        } else if let Some((_, protocol)) = PROTOCOLS.iter().find(|(name, _)| word == *name) {
+            protocols.add(*protocol);
+        } else {
             let message =
                 format!("{option} needs `all` or some of dns,http,quic,ssh,tls, not `{word}`");
             return Err(mistake(message));
