@@ -24,6 +24,9 @@ use crate::interface::{ANY, Losses, Options};
 use crate::link::{self, ETHERNET};
 use crate::socket::PacketSocket;
 
+/// Calls that fail in kernels that are too old.
+const MAKE_MAP: &str = "make a map of sockets";
+const ATTACH: &str = "attach the program";
 /// Frames of one queue that are read before the other queues are looked at again.
 const BATCH: u32 = 64;
 /// Chunks of a queue. The kernel's numbers have 32 bits, so 4 GiB are more than enough.
@@ -107,7 +110,7 @@ impl XdpInterface {
         let watch = watch.map_err(|error| failure(name, "open a packet socket", error))?;
         let queues = queue_count(&watch, name);
         let map = bpf::new_map(queues);
-        let map = map.map_err(|error| failure(name, "make a map of sockets", error))?;
+        let map = map.map_err(|error| failure(name, MAKE_MAP, error))?;
         let program = bpf::load(&program::program(map.as_raw_fd()));
         let program = program.map_err(|error| failure(name, "load a program", error))?;
         let chunks = chunk_count(options.ring_bytes, queues);
@@ -172,7 +175,7 @@ impl XdpInterface {
             }
             link => (link, false),
         };
-        self.link = Some(link.map_err(failed("attach the program"))?);
+        self.link = Some(link.map_err(failed(ATTACH))?);
         self.time = Time::begin();
         for (number, queue) in (0..).zip(&self.queues) {
             let bound = queue.bind(self.index, number, is_generic);
@@ -346,8 +349,8 @@ fn failure(name: &str, what: &'static str, error: io::Error) -> InterfaceError {
         Some(libc::EPERM | libc::EACCES) => InterfaceError::XdpPermission { name },
         Some(libc::EBUSY | libc::EEXIST) => InterfaceError::Occupied { name },
         Some(libc::ENOSYS | libc::EAFNOSUPPORT) => InterfaceError::Unsupported { name },
-        // Unknown kinds of maps, and of links of a kernel before v5.9.
-        Some(libc::EINVAL) if what != "bind a socket to a queue" => {
+        // The kernel knows no such map, or, before v5.9, no such link.
+        Some(libc::EINVAL) if [MAKE_MAP, ATTACH].contains(&what) => {
             InterfaceError::Unsupported { name }
         }
         _ => InterfaceError::of_call(&name, what, error),

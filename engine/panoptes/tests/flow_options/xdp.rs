@@ -1,4 +1,4 @@
-//! `-i xdp:NAME`: the flows are those of `-i NAME`, and the machine has its packets back afterwards.
+//! `-i xdp:NAME`: the flows are those of `-i NAME`, and the machine has its packets back at the end.
 
 use std::time::Duration;
 
