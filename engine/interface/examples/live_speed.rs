@@ -6,7 +6,7 @@
 //!
 //! It makes a network namespace with a pair of interfaces, and fills the ring with packets of 96 or
 //! `BYTES` bytes. It measures how long it takes to read their first bytes, and to read each line of
-//! the CPU's cache. Then it sends and reads at the same time.
+//! the CPU's cache. Then it sends and reads at the same time. Last, it measures the same of XDP.
 #![allow(clippy::unwrap_used, reason = "an example may")]
 
 #[path = "../tests/common/mod.rs"]
@@ -17,10 +17,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{LEFT, RIGHT, Sender, enter_namespace, frame, options, receive, started, wait};
-use panoptes_interface::{Interface, Options};
+use panoptes_interface::{Interface, Options, XdpInterface};
 
 /// Packets in the ring while only reading is measured.
 const PACKETS: u32 = 100_000;
+/// The same of XDP, whose packets have a chunk each.
+const XDP_PACKETS: u32 = 8000;
 /// Times that they are read; the fastest counts.
 const TURNS: usize = 15;
 /// Packets that are sent while they are read.
@@ -39,6 +41,8 @@ fn main() {
     println!("{bytes} bytes: {reading:.1} ns to read a packet of the ring");
     println!("{touching:.1} ns with each line of its bytes");
     live(&mut interface, bytes);
+    drop(interface);
+    println!("{:.1} ns with each line of its bytes, by XDP", xdp(bytes, sum));
 }
 
 /// Nanoseconds to read a packet, while nothing is sent.
@@ -60,6 +64,30 @@ fn fastest(interface: &mut Interface, bytes: usize, see: impl Fn(&[u8]) -> u64) 
         best = best.min(begin.elapsed().as_nanos() as f64 / f64::from(packets.max(1)));
         black_box(sum);
         assert!(packets > PACKETS / 10, "{packets} packets are too few");
+    }
+    best
+}
+
+/// Nanoseconds to read a packet that XDP has taken, while nothing is sent.
+fn xdp(bytes: usize, see: impl Fn(&[u8]) -> u64) -> f64 {
+    let mut interface = XdpInterface::open(&options(RIGHT)).unwrap();
+    interface.start(&[]).unwrap();
+    let sender = Sender::new(LEFT);
+    let mut best = f64::INFINITY;
+    for _ in 0..TURNS {
+        for number in 0..XDP_PACKETS {
+            sender.send(&frame(number, bytes));
+        }
+        thread::sleep(Duration::from_millis(10));
+        let (mut packets, mut sum) = (0, 0_u64);
+        let begin = Instant::now();
+        while let Some(frame) = interface.next() {
+            packets += 1;
+            sum = sum.wrapping_add(see(frame.bytes)).wrapping_add(frame.time_ns as u64);
+        }
+        best = best.min(begin.elapsed().as_nanos() as f64 / f64::from(packets.max(1)));
+        black_box(sum);
+        assert!(packets > XDP_PACKETS / 10, "{packets} packets are too few");
     }
     best
 }

@@ -18,6 +18,20 @@ pub enum InterfaceError {
     Removed { name: String },
     #[error("no memory for a ring of {ring_bytes} bytes for {name}: give it fewer")]
     Memory { name: String, ring_bytes: usize },
+    #[error(
+        "no permission for XDP on {name}: run as root, or with CAP_NET_RAW, CAP_NET_ADMIN and \
+         CAP_BPF"
+    )]
+    XdpPermission { name: String },
+    #[error("XDP needs one Ethernet interface, and {name} is none: leave out `xdp:`")]
+    Unsuitable { name: String },
+    #[error("another program receives from {name} by XDP: `ip link show {name}` has its id")]
+    Occupied { name: String },
+    #[error(
+        "cannot receive from {name} by XDP: this needs Linux 5.9 with CONFIG_XDP_SOCKETS; leave \
+         out `xdp:`"
+    )]
+    Unsupported { name: String },
     /// A call that the kernel refused.
     #[error("cannot capture on {name}: {what}: {error}")]
     System {

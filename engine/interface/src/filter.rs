@@ -1,8 +1,10 @@
-//! Makes a filter program for the kernel of one for the packets as they are lent.
+//! Filters of packets: for the kernel, made of one for the packets as they are lent, and run here.
 //!
 //! The program of the kernel also cuts packets: what it returns is the number of bytes to copy.
 
-use panoptes_decoders::packet::program::Instruction;
+use std::io;
+
+use panoptes_decoders::packet::program::{Instruction, Program};
 
 use crate::link::{COOKED, COOKED_BYTES};
 
@@ -23,6 +25,15 @@ const SKF_AD_OFF: u32 = 0xffff_f000;
 const SKF_AD_PROTOCOL: u32 = 0;
 const SKF_AD_PKTTYPE: u32 = 4;
 const SKF_AD_HATYPE: u32 = 28;
+
+/// A filter that is run here.
+pub(crate) type Filter = Program<Box<[Instruction]>>;
+
+/// A filter that is run here. An empty one is none.
+pub(crate) fn own(filter: &[Instruction]) -> io::Result<Option<Filter>> {
+    let filter = (!filter.is_empty()).then(|| Program::new(filter.into())).transpose();
+    filter.map_err(|refusal| io::Error::new(io::ErrorKind::InvalidInput, refusal.to_string()))
+}
 
 /// The program for the kernel. `None` if the kernel cannot compute the same.
 ///

@@ -1,23 +1,22 @@
 //! [`Interface`]: packets of a network interface, as they come.
 
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use panoptes_capture::Frame;
-use panoptes_decoders::packet::program::{Instruction, Program};
+use panoptes_decoders::packet::program::Instruction;
 
 use crate::block::{Cursor, Form, Found, TAG_BYTES};
 use crate::clock;
 use crate::devices;
 use crate::error::InterfaceError;
-use crate::filter;
+use crate::filter::{self, Filter};
 use crate::link::{self, ARPHRD_LOOPBACK};
 use crate::ring::Ring;
 use crate::socket::PacketSocket;
 
 /// Name that stands for all interfaces.
-const ANY: &str = "any";
+pub(crate) const ANY: &str = "any";
 /// Largest number of captured bytes of one packet, as in libpcap (`MAXIMUM_SNAPLEN`).
 const SNAP_BYTES_MAX: u32 = 256 << 10;
 /// A block holds the longest packet that the kernel makes of many segments, 64 KiB, and more.
@@ -159,19 +158,14 @@ impl Interface {
         let program = filter::for_kernel(filter, self.link, self.snap_length);
         let is_attached = program.is_some_and(|program| self.socket.attach(&program).is_ok());
         if !is_attached {
-            self.filter = own(filter).map_err(failed("run the filter"))?;
+            self.filter = filter::own(filter).map_err(failed("run the filter"))?;
         }
         if self.is_promiscuous {
-            let membership = libc::packet_mreq {
-                mr_ifindex: self.index as libc::c_int,
-                mr_type: libc::PACKET_MR_PROMISC as u16,
-                mr_alen: 0,
-                mr_address: [0; 8],
-            };
-            let joined = self.socket.set(libc::PACKET_ADD_MEMBERSHIP, &membership);
+            let joined = self.socket.become_promiscuous(self.index);
             joined.map_err(failed("receive what is for others"))?;
         }
-        self.socket.bind(self.index).map_err(failed("bind the socket"))?;
+        let bound = self.socket.bind(self.index, libc::ETH_P_ALL as u16);
+        bound.map_err(failed("bind the socket"))?;
         self.check()
     }
 
@@ -295,14 +289,6 @@ fn geometry(ring_bytes: usize) -> (usize, usize) {
     // The kernel's fields have 32 bits.
     let blocks_max = u32::MAX as usize / block_bytes;
     ((ring_bytes / block_bytes).clamp(BLOCKS_MIN, blocks_max), block_bytes)
-}
-
-/// A filter that is run here. An empty one is none.
-type Filter = Program<Box<[Instruction]>>;
-
-fn own(filter: &[Instruction]) -> io::Result<Option<Filter>> {
-    let filter = (!filter.is_empty()).then(|| Program::new(filter.into())).transpose();
-    filter.map_err(|refusal| io::Error::new(io::ErrorKind::InvalidInput, refusal.to_string()))
 }
 
 /// What is sent over the loopback is received too; one of the two is enough, as for libpcap.

@@ -1,8 +1,11 @@
-//! Receives packets from network interfaces, through a ring that the kernel fills.
+//! Receives packets from network interfaces, through rings that the kernel fills.
 //!
 //! [`Interface`] lends each packet as a [`Frame`](panoptes_capture::Frame) from the ring itself
 //! (AF_PACKET with TPACKET_V3: `Documentation/networking/packet_mmap.rst` of Linux). A packet costs
 //! no copy, no system call and no allocation.
+//!
+//! [`XdpInterface`] takes them away before they reach the kernel's stack (AF_XDP:
+//! `Documentation/networking/af_xdp.rst`).
 //!
 //! Link types and cooked headers are as libpcap has them, so the decoders read both alike.
 //!
@@ -19,7 +22,9 @@ mod interface;
 mod link;
 mod ring;
 mod socket;
+mod xdp;
 
 pub use devices::{Device, all, default_name};
 pub use error::InterfaceError;
 pub use interface::{Interface, Losses, Options};
+pub use xdp::{XdpInterface, XdpMode};

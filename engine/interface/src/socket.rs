@@ -10,8 +10,12 @@ use panoptes_decoders::packet::program::Instruction;
 use rustix::net::sockopt::socket_error;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
-/// Command of SIOCETHTOOL (`include/uapi/linux/ethtool.h`).
+/// Commands of SIOCETHTOOL (`include/uapi/linux/ethtool.h`).
+const ETHTOOL_GFLAGS: u32 = 0x25;
+const ETHTOOL_GCHANNELS: u32 = 0x3c;
 const ETHTOOL_GET_TS_INFO: u32 = 0x41;
+/// The flag of a card that removes VLAN tags (`enum ethtool_flags`).
+const ETH_FLAG_RXVLAN: u32 = 1 << 8;
 
 /// A socket of AF_PACKET.
 #[derive(Debug)]
@@ -31,6 +35,25 @@ pub(crate) struct TimeAbilities {
     /// Bits by the numbers of HWTSTAMP_FILTER_.
     pub(crate) filters: u32,
     filter_reserved: [u32; 3],
+}
+
+/// Flags of a network card (`struct ethtool_value`).
+#[repr(C)]
+struct Flags {
+    command: u32,
+    flags: u32,
+}
+
+/// Queues of a network card (`struct ethtool_channels`): the most of each kind, and those in use.
+#[derive(Default)]
+#[repr(C)]
+struct Channels {
+    command: u32,
+    most: [u32; 4],
+    receive: u32,
+    transmit: u32,
+    other: u32,
+    combined: u32,
 }
 
 /// The request for the hardware of an interface (`struct ifreq`, with an address).
@@ -106,11 +129,23 @@ impl PacketSocket {
         self.set_at(libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
     }
 
-    /// Begins to receive from the interface of this index, or from all if it is 0.
-    pub(crate) fn bind(&self, index: u32) -> io::Result<()> {
+    /// Has an interface receive what is for others, as long as the socket is open.
+    pub(crate) fn become_promiscuous(&self, index: u32) -> io::Result<()> {
+        let membership = libc::packet_mreq {
+            mr_ifindex: index as c_int,
+            mr_type: libc::PACKET_MR_PROMISC as u16,
+            mr_alen: 0,
+            mr_address: [0; 8],
+        };
+        self.set(libc::PACKET_ADD_MEMBERSHIP, &membership)
+    }
+
+    /// Begins to receive packets of a protocol (ETH_P_ in `include/uapi/linux/if_ether.h`) from the
+    /// interface of this index, or from all if it is 0.
+    pub(crate) fn bind(&self, index: u32, protocol: u16) -> io::Result<()> {
         let address = libc::sockaddr_ll {
             sll_family: libc::AF_PACKET as u16,
-            sll_protocol: (libc::ETH_P_ALL as u16).to_be(),
+            sll_protocol: protocol.to_be(),
             sll_ifindex: index as c_int,
             sll_hatype: 0,
             sll_pkttype: 0,
@@ -179,10 +214,24 @@ impl PacketSocket {
         self.ask(name, libc::SIOCSHWTSTAMP, stamping)
     }
 
+    /// Number of receive queues that are in use.
+    pub(crate) fn receive_queues(&self, name: &str) -> io::Result<u32> {
+        let mut channels = Channels { command: ETHTOOL_GCHANNELS, ..Channels::default() };
+        self.ask(name, libc::SIOCETHTOOL as c_ulong, &mut channels)?;
+        Ok(channels.receive.saturating_add(channels.combined))
+    }
+
+    /// Whether the card removes the VLAN tags of what it receives.
+    pub(crate) fn strips_tags(&self, name: &str) -> io::Result<bool> {
+        let mut flags = Flags { command: ETHTOOL_GFLAGS, flags: 0 };
+        self.ask(name, libc::SIOCETHTOOL as c_ulong, &mut flags)?;
+        Ok(flags.flags & ETH_FLAG_RXVLAN != 0)
+    }
+
     fn ask<T>(&self, name: &str, number: c_ulong, data: &mut T) -> io::Result<()> {
         let mut request = Request { name: field(name)?, data, rest: [0; 2] };
         // SAFETY: the request is at least as long as `struct ifreq`, and begins as it. It points
-        // to live data of the type that belongs to the number, in each of the three callers.
+        // to live data of the type that belongs to the number, in each of its callers.
         let result = unsafe { libc::ioctl(self.0.as_raw_fd(), number as _, &raw mut request) };
         if result >= 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }

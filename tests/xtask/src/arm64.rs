@@ -82,7 +82,7 @@ const NOT_EMULATED: &str = "reading_by_a_dma_engine_allocates_nothing";
 /// The tests that run in neither emulator, whatever the other lists have: they need a C compiler,
 /// tcpdump, argus, Prometheus, guests or network namespaces, or, the last two, too much time.
 const ELSEWHERE: &Tests = &[
-    ("engine/interface", &["filters", "kinds", "tun", "veth"]),
+    ("engine/interface", &["filters", "kinds", "tun", "veth", "xdp"]),
     ("engine/packet-filter", &["comparison"]),
     ("engine/panoptes", &["doca", "flow", "flow_options", "live", "prometheus"]),
     ("engine/sources", &["doca"]),

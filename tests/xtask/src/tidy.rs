@@ -16,8 +16,10 @@ use std::path::{Path, PathBuf};
 const UNSAFE_FILES: &[&str] = &[
     "engine/flow/src/prefetch.rs",
     "engine/flow/tests/allocations.rs",
-    "engine/interface/src/ring.rs",   // memory that the kernel fills
-    "engine/interface/src/socket.rs", // setsockopt, ioctl
+    "engine/interface/src/ring.rs",    // memory that the kernel fills
+    "engine/interface/src/socket.rs",  // setsockopt, ioctl
+    "engine/interface/src/xdp/bpf.rs", // bpf
+    "engine/interface/src/xdp/rings.rs", // memory that is shared with the kernel
     "engine/interface/tests/tun.rs",
     "engine/packet-filter/src/library.rs", // dlopen, and calls into libpcap
     "engine/packet-filter/tests/comparison/kernel.rs", // SO_ATTACH_FILTER

@@ -13,12 +13,12 @@ pub(super) const ETHERNET: u16 = 1;
 /// Other link types with words of their own: raw IP, 802.11, cooked.
 const OTHERS: [u16; 3] = [101, 105, 113];
 
-/// The filter of packets, compiled for each link type that occurs.
+/// The filter of packets, compiled for each link type and origin that occurs.
 #[derive(Debug)]
 pub(super) struct PacketFilters {
     expression: Option<String>,
     optimises: bool,
-    compiled: Vec<(u16, PacketFilter)>,
+    compiled: Vec<(u16, Origin, PacketFilter)>,
 }
 
 impl PacketFilters {
@@ -70,6 +70,15 @@ impl PacketFilters {
         self.compiled(&options).map(PacketFilter::instructions)
     }
 
+    /// The program for packets as captures have them; an empty one for all packets.
+    pub(super) fn of_captures(&mut self, link: u16) -> Result<&[Instruction], Failure> {
+        if self.expression.is_none() {
+            return Ok(&[]);
+        }
+        let options = Options { optimise: self.optimises, ..Options::new(link) };
+        self.compiled(&options).map(PacketFilter::instructions)
+    }
+
     /// The filter's program for captures of a link type, as text: `-b`.
     pub(super) fn text(&mut self, link: u16) -> Result<String, Failure> {
         let options = Options { optimise: self.optimises, ..Options::new(link) };
@@ -77,15 +86,16 @@ impl PacketFilters {
     }
 
     fn compiled(&mut self, options: &Options) -> Result<&PacketFilter, Failure> {
-        let known = self.compiled.iter().position(|(link, _)| *link == options.link);
+        let is_it = |link: u16, origin| (link, origin) == (options.link, options.origin);
+        let known = self.compiled.iter().position(|(link, origin, _)| is_it(*link, *origin));
         let index = known.unwrap_or(self.compiled.len());
         if known.is_none() {
             let expression = self.expression.as_deref().unwrap_or_default();
             let filter = PacketFilter::compile(expression, options)
                 .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
-            self.compiled.push((options.link, filter));
+            self.compiled.push((options.link, options.origin, filter));
         }
-        Ok(&self.compiled[index].1)
+        Ok(&self.compiled[index].2)
     }
 }
 

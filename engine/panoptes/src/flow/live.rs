@@ -3,18 +3,18 @@
 //! One thread reads all interfaces in turn. It waits only when none has a packet. An interface that
 //! goes away is opened again when it is back.
 
-use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use panoptes_capture::Skipped;
-use panoptes_interface::{Interface, InterfaceError, Options, all, default_name};
+use panoptes_interface::{InterfaceError, Options, all, default_name};
 
 use super::auditor::{Auditor, management};
-use super::devices::{self, Stream};
+use super::devices::{self, Named, Stream};
 use super::filter::PacketFilters;
 use super::outputs::{self, Outputs};
 use super::process::{Identity, PidFile};
+use super::receiver::{Receiver, failure};
 use super::request::Request;
 use super::signals::Signals;
 use crate::exit::{Exit, Failure};
@@ -35,8 +35,9 @@ const DELAY_NS: i64 = 100_000_000;
 struct Source {
     stream: usize,
     options: Options,
+    by_xdp: bool,
     /// `None` while it is away.
-    interface: Option<Interface>,
+    interface: Option<Receiver>,
     /// Packets that were lost before it was opened again.
     lost_before: u64,
 }
@@ -57,7 +58,7 @@ pub(super) fn audit(
     let has_pid_file = request.is_daemon && request.has_pid_file;
     let _pid_file = has_pid_file.then(|| PidFile::make(&request.pid_folder, name)).transpose()?;
     identity.assume()?;
-    let link = sources[0].interface.as_ref().map_or(0, Interface::link);
+    let link = sources[0].interface.as_ref().map_or(0, Receiver::link);
     let common = management(request, begin_ns, link);
     let mut outputs = Outputs::open(request, common, clients, messages)?;
     let messages = &super::go_on(request, messages)?;
@@ -97,18 +98,18 @@ fn streams(request: &Request) -> Result<Vec<Stream>, Failure> {
         let name = default_name().map_err(|error| failed(&error))?;
         let missing = || Failure::new(Exit::Source, "no network interface is up: name one with -i");
         let name = name.ok_or_else(missing)?;
-        return Ok(vec![Stream { interfaces: vec![name], source_id: None }]);
+        return Ok(vec![Stream { interfaces: vec![Named::plain(&name)], source_id: None }]);
     }
     let mut streams = Vec::new();
     for stream in &request.streams {
-        if stream.interfaces != [devices::ALL] {
+        if stream.interfaces != [Named::plain(devices::ALL)] {
             streams.push(stream.clone());
             continue;
         }
         // The loopback interface only if it is named: argus.conf(5).
         let devices = all().map_err(|error| failed(&error))?;
         let devices = devices.into_iter().filter(|device| device.is_up && device.name != "lo");
-        let names = devices.map(|device| device.name);
+        let names = devices.map(|device| Named { name: device.name, by_xdp: false });
         if request.is_endpoint {
             // One table of flows for all.
             streams.push(Stream { interfaces: names.collect(), ..*stream });
@@ -130,7 +131,7 @@ fn open_all(
 ) -> Result<Vec<Source>, Failure> {
     let mut sources = Vec::new();
     for (stream, named) in request.streams.iter().enumerate() {
-        for name in &named.interfaces {
+        for Named { name, by_xdp } in &named.interfaces {
             let options = Options {
                 name: name.clone(),
                 promiscuous: request.is_promiscuous,
@@ -139,12 +140,14 @@ fn open_all(
                 hardware_time: true,
                 ..Options::default()
             };
-            let opened = Interface::open(&options).map_err(|error| failure(&error))?;
-            let mut source = Source { stream, options, interface: Some(opened), lost_before: 0 };
+            let opened = Receiver::open(&options, *by_xdp).map_err(|error| failure(&error))?;
+            let (by_xdp, interface) = (*by_xdp, Some(opened));
+            let mut source = Source { stream, options, by_xdp, interface, lost_before: 0 };
             match source.start(filters)? {
                 Ok(()) => messages.info(format_args!("{name}: auditing")),
                 Err(error) => messages.warning(error),
             }
+            source.report(messages);
             sources.push(source);
         }
     }
@@ -158,23 +161,20 @@ impl Source {
         filters: &mut PacketFilters,
     ) -> Result<Result<(), InterfaceError>, Failure> {
         let Some(interface) = &mut self.interface else { return Ok(Ok(())) };
-        let program = filters.of_interface(interface.link(), self.options.snap_length)?;
-        match interface.start(program) {
-            Err(error @ InterfaceError::Down { .. }) => Ok(Err(error)),
-            result => result.map(Ok).map_err(|error| failure(&error)),
+        interface.start(filters, self.options.snap_length)
+    }
+
+    /// Reports how it receives.
+    fn report(&self, messages: &Messages) {
+        if let Some(interface) = &self.interface {
+            interface.report(&self.options.name, messages);
         }
     }
 
     /// Passes packets on, as many as may be in turn. Whether there was one.
     fn read(&mut self, auditor: &mut Auditor) -> bool {
         let Some(interface) = &mut self.interface else { return false };
-        let mut has_read = false;
-        for _ in 0..PACKETS_IN_TURN {
-            let Some(frame) = interface.next() else { break };
-            has_read = true;
-            auditor.packet(self.stream, &frame);
-        }
-        has_read
+        interface.read(PACKETS_IN_TURN, |frame| auditor.packet(self.stream, frame))
     }
 
     /// Looks whether the interface is still there, and opens it again if it has come back.
@@ -195,7 +195,7 @@ impl Source {
 
     /// Opens the interface again if there is one of this name.
     fn reopen(&mut self, filters: &mut PacketFilters, messages: &Messages) {
-        let Ok(interface) = Interface::open(&self.options) else { return };
+        let Ok(interface) = Receiver::open(&self.options, self.by_xdp) else { return };
         self.interface = Some(interface);
         match self.start(filters) {
             Ok(Ok(())) => messages.info(format_args!("{}: auditing again", self.options.name)),
@@ -236,8 +236,9 @@ fn dropped(sources: &mut [Source]) -> u64 {
 /// Waits for packets or for a signal.
 fn wait(sources: &[Source], signals: &Signals) {
     let interfaces = sources.iter().filter_map(|source| source.interface.as_ref());
-    let interfaces = interfaces.map(|interface| PollFd::new(interface.as_fd(), PollFlags::POLLIN));
-    let mut polled: Vec<_> = interfaces.collect();
+    let descriptors = interfaces.flat_map(Receiver::descriptors);
+    let mut polled: Vec<_> =
+        descriptors.map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN)).collect();
     polled.push(PollFd::new(signals.descriptor(), PollFlags::POLLIN));
     let begin = Instant::now();
     // An error here is an interrupted wait, the same as no packet.
@@ -252,13 +253,4 @@ fn wait(sources: &[Source], signals: &Signals) {
             Duration::from_millis(u64::from(WAIT_MS)).saturating_sub(begin.elapsed()),
         );
     }
-}
-
-/// The failure for an interface that cannot be opened.
-fn failure(error: &InterfaceError) -> Failure {
-    let exit = match error {
-        InterfaceError::Permission { .. } => Exit::Permission,
-        _ => Exit::Source,
-    };
-    Failure::new(exit, error.to_string())
 }

@@ -21,6 +21,7 @@ mod opening;
 mod options;
 mod outputs;
 mod process;
+mod receiver;
 mod request;
 mod signals;
 mod system;

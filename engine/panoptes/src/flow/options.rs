@@ -15,7 +15,8 @@ pub(crate) const HELP: &str = "\
 Input:
   -i NAME...  Audit these network interfaces, as one link; `-i NAME/ID` gives records this id; also
               `ind:A/ID,B/ID` (flows of their own, as with several -i), `dup:A,B/ID`, `bond:A,B/ID`,
-              `all`, `any`; without -i and -r: the first interface that is up
+              `all`, `any`; without -i and -r: the first interface that is up. For a NAME,
+              `xdp:NAME` takes what it receives away from this machine: for ports of a mirror
   --endpoint  Audit this machine in at most 16 MiB, with no configuration: all interfaces that are
               up, 4096 flows; clients connect to 127.0.0.1:561 if there is no other output
   -p          Leave interfaces out of promiscuous mode

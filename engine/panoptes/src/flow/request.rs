@@ -11,7 +11,7 @@ use panoptes_sinks::flow::argus::Options;
 use panoptes_sinks::flow::output::{Access, PORT};
 
 use super::control;
-use super::devices::{ALL, Stream};
+use super::devices::{ALL, Named, Stream};
 use super::labels::LabelTable;
 use super::values::{address, id_and_interface, mistake, number};
 use crate::exit::Failure;
@@ -259,7 +259,7 @@ impl Request {
             return;
         }
         if self.streams.is_empty() {
-            self.streams.push(Stream { interfaces: vec![ALL.to_owned()], ..Stream::default() });
+            self.streams.push(Stream { interfaces: vec![Named::plain(ALL)], ..Stream::default() });
         }
         if self.outputs.is_empty() && self.port == 0 {
             self.port = PORT;
@@ -284,7 +284,7 @@ impl Request {
     /// The interface in the records of a stream.
     pub(super) fn interface_of(&self, stream: &Stream) -> [u8; 4] {
         match stream.interfaces.first() {
-            Some(name) if self.names_interfaces => short(name),
+            Some(first) if self.names_interfaces => short(&first.name),
             _ => self.records.interface,
         }
     }

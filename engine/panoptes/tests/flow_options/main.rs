@@ -21,6 +21,7 @@ mod process;
 mod programs;
 mod records;
 mod stream;
+mod xdp;
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -51,6 +52,7 @@ const TESTS: &[(&str, &str)] = &[
     ("-i bond:", "interfaces::option_i_joins_parts_of_a_link"),
     ("-i dup:[bond:]", "interfaces::option_i_joins_groups"),
     ("-i all", "interfaces::option_i_audits_all_interfaces_one_by_one"),
+    ("-i xdp:", "xdp::option_i_takes_packets_by_xdp"),
     ("-i any", "interfaces::option_i_audits_any_interface"),
     ("-J", "records::option_j_upper_adds_times_between_packets"),
     ("-m", "records::option_m_adds_hardware_addresses"),
