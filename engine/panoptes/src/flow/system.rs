@@ -18,7 +18,9 @@ use std::time::{Duration, Instant};
 use arrayvec::ArrayString;
 use panoptes_decoders::layout::c_string;
 use panoptes_engine::container_config::ContainerConfig;
-use panoptes_engine::detect::hidden_connections::{Owner, Owners, SeenEnd, SeenFlow, Wire};
+use panoptes_engine::detect::hidden_connections::{
+    Owner, Owners, ScanCounts, SeenEnd, SeenFlow, Wire,
+};
 use panoptes_engine::policy::PolicyConfig;
 use panoptes_engine::system::Stop;
 use panoptes_engine::time::{Monotonic, Now, RealTime};
@@ -89,11 +91,17 @@ impl WatchedSystem {
     pub(super) fn finish(mut self, messages: &Messages) -> Result<(), Failure> {
         self.stop.store(true, Ordering::Relaxed);
         let ended = self.thread.take().map(JoinHandle::join);
-        let (all, incomplete) = self.wire.scans();
-        if incomplete > 0 {
+        let ScanCounts { all, without_tcp, without_udp } = self.wire.scans();
+        if without_tcp > 0 {
             messages.warning(format_args!(
-                "{incomplete} of {all} scans did not show all sockets, so hidden connections were \
+                "{without_tcp} of {all} scans did not show all sockets, so hidden connections were \
                  not looked for in their time"
+            ));
+        }
+        if without_udp > 0 {
+            messages.warning(format_args!(
+                "{without_udp} of {all} scans did not tell whose UDP ports are, so hidden packets \
+                 of UDP were not looked for in their time: the kernel may translate addresses"
             ));
         }
         ended.map_or(Ok(()), |result| result.unwrap_or(Ok(())))
