@@ -21,7 +21,7 @@ use panoptes_sinks::flow::{Cause, FlowRecord};
 use super::forms::Forms;
 use super::labels::LabelTable;
 use super::request::{Form, Output, Request, Target};
-use super::system::WatchedSystem;
+use super::system::{Attached, WatchedSystem};
 use super::{filter, system};
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
@@ -105,10 +105,13 @@ impl Outputs {
         request: &Request,
         management: Management,
         clients: Option<Clients<RecordFilter>>,
+        attached: Option<Attached>,
         messages: &Messages,
     ) -> Result<Self, Failure> {
-        let beside = request.beside.as_ref();
-        let system = beside.map(|beside| WatchedSystem::start(beside, messages)).transpose()?;
+        let both = attached.zip(request.beside.as_ref());
+        let system = both
+            .map(|(attached, beside)| WatchedSystem::start(attached, &beside.alerts))
+            .transpose()?;
         let mut forms = Forms::new(request.user_bytes_max(), management);
         let has_sizes = request.records.packet_sizes;
         let all = request.outputs.iter().map(|output| open(output, has_sizes, &mut forms));
@@ -129,11 +132,6 @@ impl Outputs {
             next_check_ns: 0,
             is_ending: false,
         })
-    }
-
-    /// Reports to others from now on: those of a daemon.
-    pub(super) fn set_messages(&mut self, messages: &Messages) {
-        self.trouble.messages = messages.clone();
     }
 
     /// Whether no output needs more: one has failed, or all their readers have gone.

@@ -21,6 +21,10 @@ mod process;
 mod programs;
 mod records;
 mod stream;
+mod systems;
+
+#[path = "../recorded/mod.rs"]
+mod recorded;
 
 use std::collections::BTreeSet;
 use std::process::Command;
