@@ -69,6 +69,12 @@ impl AlertOutput {
         }
     }
 
+    /// Writes one line.
+    pub(super) fn write_line(&mut self, line: &[u8]) {
+        let result = self.put(line);
+        self.note(result, 1);
+    }
+
     /// Writes lines, all of them or some.
     fn put(&mut self, mut lines: &[u8]) -> io::Result<()> {
         if self.is_torn {

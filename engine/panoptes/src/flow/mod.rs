@@ -17,6 +17,7 @@ mod feed;
 mod filter;
 mod forms;
 mod labels;
+mod limit;
 mod live;
 mod opening;
 mod options;

@@ -76,9 +76,11 @@ pub(super) struct WatchedSystem {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
     alerts: Alerting,
+    /// Of records of a full table of flows.
+    limit_header: Option<Header>,
 }
 
-/// Alerts, which the scanner writes.
+/// Alerts of the scanner and of the auditor.
 type Alerting = Arc<Mutex<AlertOutput>>;
 
 impl WatchedSystem {
@@ -89,6 +91,7 @@ impl WatchedSystem {
         let alerts = AlertOutput::open(alerts, &scanner.messages)?;
         let alerts: Alerting = Arc::new(Mutex::new(alerts));
         scanner.alerts = Some(Arc::clone(&alerts));
+        let limit_header = scanner.reports_limit().then(|| scanner.header());
         scanner.scan();
         let stop = Arc::new(AtomicBool::new(false));
         let must_stop = Arc::clone(&stop);
@@ -96,12 +99,21 @@ impl WatchedSystem {
         let thread = std::thread::Builder::new().name("scanner".to_owned()).spawn(run);
         let thread = thread
             .map_err(|error| Failure::io(&error, Exit::Source, "cannot start the scanner"))?;
-        Ok(Self { wire, stop, thread: Some(thread), alerts })
+        Ok(Self { wire, stop, thread: Some(thread), alerts, limit_header })
     }
 
     /// Whose a flow is; what was seen of it is compared with the system's sockets.
     pub(super) fn seen(&self, record: &FlowRecord) -> Owners {
         seen_flow(record).map(|flow| self.wire.seen(&flow)).unwrap_or_default()
+    }
+
+    pub(super) const fn take_limit_header(&mut self) -> Option<Header> {
+        self.limit_header.take()
+    }
+
+    /// Writes a record to the alerts.
+    pub(super) fn alert(&self, line: &[u8]) {
+        locked(&self.alerts).write_line(line);
     }
 
     /// Ends the scans, after one more, which reports what the last records have shown.
@@ -200,6 +212,10 @@ impl Scanner {
 
     fn is_enabled(&self, activity: Activity) -> bool {
         self.system.settings.events.get(activity).enabled != Enabled::Never
+    }
+
+    fn reports_limit(&self) -> bool {
+        self.is_enabled(Activity::FlowsLimitReached)
     }
 
     /// The header of its records, as the configuration has them.
