@@ -87,6 +87,11 @@ symbols! {
     total_forks: "total_forks",
     /// The hash tables of TCP sockets (net/ipv4/tcp_ipv4.c).
     tcp_hashinfo: "tcp_hashinfo",
+    /// The hash table of UDP sockets (net/ipv4/udp.c).
+    udp_table: "udp_table",
+    /// Holds a pointer that is null unless the kernel can translate addresses
+    /// (net/netfilter/core.c).
+    nf_nat_hook: "nf_nat_hook",
     /// List of all loaded modules (kernel/module/main.c).
     modules: "modules",
     /// List of the types of modules (kernel/bpf/btf.c).

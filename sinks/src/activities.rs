@@ -246,6 +246,7 @@ activities! {
         NetworkConnectionsLimitReached "network_connections_limit_reached" SystemActivity Medium
             = "connections_limit_reached";
         ContainersLimitReached "containers_limit_reached" SystemActivity Medium;
+        FlowsLimitReached "flows_limit_reached" SystemActivity Medium;
         LimitCleared "limit_cleared" SystemActivity Info;
         RecordsDropped "records_dropped" SystemActivity Medium;
         CoverageReport "coverage_report" SystemActivity Info;
@@ -331,7 +332,7 @@ mod tests {
         assert_eq!(count(MessageType::Event), 19);
         assert_eq!(count(MessageType::Alert), 14);
         assert_eq!(count(MessageType::SystemActivity), 21);
-        assert_eq!(Activity::ALL.len(), GUIDE_COUNT + 21);
+        assert_eq!(Activity::ALL.len(), GUIDE_COUNT + 22);
     }
 
     #[test]

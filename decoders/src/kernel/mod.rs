@@ -31,6 +31,7 @@ pub mod super_block;
 pub mod task_struct;
 pub mod timekeeper;
 pub mod tty;
+pub mod udp_table;
 pub mod unix_sock;
 pub mod uts_namespace;
 pub mod vm_area_struct;
@@ -148,6 +149,8 @@ layouts! {
     rq?: rq::RunQueue,
     tty_file_private?: tty::TtyFilePrivate,
     tty_struct?: tty::TtyStruct,
+    udp_hslot?: udp_table::UdpHslot,
+    udp_table?: udp_table::UdpTable,
     /// In a module unless AF_UNIX is built in.
     unix_sock?: unix_sock::UnixSock,
 }

@@ -11,5 +11,9 @@ crate::layout! {
         /// d1e5e6408b30 ("tcp: Introduce optional per-netns ehash") (in v6.1), a namespace may have
         /// its own.
         hashinfo: ["ipv4.tcp_death_row.hashinfo", "ipv4.tcp_death_row->hashinfo"],
+        /// `struct udp_table *`: the table of the namespace's UDP sockets. Since Linux commit
+        /// 9804985bf27f ("udp: Introduce optional per-netns hash table.") (in v6.2), a namespace
+        /// may have its own; before, all use the symbol `udp_table`.
+        udp_table?: ["ipv4.udp_table"],
     }
 }

@@ -106,6 +106,11 @@ impl Messages {
         Self { shared: Arc::new(shared), level: None }
     }
 
+    /// Writes elsewhere from now on. That holds for all clones.
+    pub fn redirect(&self, out: Box<dyn Write + Send>) {
+        locked(&self.shared.out).to = out;
+    }
+
     /// Changes the level from now on.
     pub fn set_level(&self, level: LogLevel) {
         self.shared.level.store(level as u8, Ordering::Relaxed);
@@ -318,6 +323,20 @@ mod tests {
             "panoptes: error: a\npanoptes: error: b\npanoptes: warning: c\npanoptes: d\n"
         );
         assert!(all_levels(LogLevel::Trace, false).ends_with("debug: e\npanoptes: trace: f\n"));
+    }
+
+    #[test]
+    fn clones_are_redirected_together() {
+        let (before, after) = (Kept::default(), Kept::default());
+        let messages = Messages::new(Box::new(before.clone()), false, LogLevel::Info);
+        let clone = messages.clone();
+        clone.info("a");
+        messages.redirect(Box::new(after.clone()));
+        clone.info("b");
+        assert_eq!(
+            (before.text().as_str(), after.text().as_str()),
+            ("panoptes: a\n", "panoptes: b\n")
+        );
     }
 
     #[test]

@@ -294,6 +294,7 @@ fn scope(kinds: Kinds, user_memory: UserMemory) -> Scope {
         connections,
         interfaces: kinds.contains(Kind::Interfaces) || connections,
         command_lines: user_memory.command_lines,
+        udp_ports: false,
     }
 }
 

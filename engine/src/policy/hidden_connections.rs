@@ -4,7 +4,7 @@ use core::fmt::Write as _;
 use core::net::IpAddr;
 
 use arrayvec::ArrayString;
-use panoptes_decoders::kernel::sock::{IPPROTO_TCP, TcpState};
+use panoptes_decoders::kernel::sock::{IPPROTO_UDP, TcpState};
 use panoptes_decoders::layout::c_string;
 use panoptes_sinks::activities::Activity;
 use panoptes_sinks::json::time::Timestamp;
@@ -74,8 +74,14 @@ fn facts(cx: &ScanContext<'_>, hidden: &Hidden) -> ConnectionFacts {
         What::Connection => (TcpState::Established, hidden.peer.ip(), hidden.peer.port()),
         What::Listener => (TcpState::Listen, nothing, 0),
     };
+    // An unconnected UDP socket is closed.
+    let protocol = u16::from(hidden.protocol);
+    let state = match (hidden.what, protocol) {
+        (What::Listener, IPPROTO_UDP) => TcpState::Closed,
+        _ => state,
+    };
     ConnectionFacts {
-        protocol: IPPROTO_TCP,
+        protocol,
         state,
         source: own,
         source_port: hidden.own.port(),
@@ -92,11 +98,18 @@ fn reason(hidden: &Hidden) -> ArrayString<REASON_BYTES> {
     let mut reason = ArrayString::new();
     let ms = hidden.last_ns.saturating_sub(hidden.first_ns) / 1_000_000;
     // Text that does not fit is cut off: the sentence begins with the most important part.
+    let is_udp = u16::from(hidden.protocol) == IPPROTO_UDP;
+    let name = if is_udp { "UDP" } else { "TCP" };
     let _ = match hidden.what {
         What::Connection => write!(
             reason,
-            "{own} exchanged packets with {peer} over TCP for {ms} ms, and in that time {scans} \
+            "{own} exchanged packets with {peer} over {name} for {ms} ms, and in that time {scans} \
              scans of all sockets showed none that accounts for them"
+        ),
+        What::Listener if is_udp => write!(
+            reason,
+            "{own} answered {peer} over UDP for {ms} ms, and in that time {scans} scans of all \
+             sockets showed none at this port"
         ),
         What::Listener => write!(
             reason,
@@ -122,6 +135,7 @@ mod tests {
     fn hidden(what: What, own: &str, peer: &str) -> Hidden {
         Hidden {
             what,
+            protocol: 6,
             own: own.parse().expect(own),
             peer: peer.parse().expect(peer),
             first_ns: 1_000_000_000,
@@ -146,6 +160,19 @@ mod tests {
              in that time 97 scans of all sockets showed neither it nor one that listens at this \
              port"
         );
+    }
+
+    #[test]
+    fn reasons_of_udp_name_it() {
+        let listener = hidden(What::Listener, "10.9.0.2:4444", "10.9.0.1:40972");
+        let listener = Hidden { protocol: 17, ..listener };
+        assert_eq!(
+            reason(&listener).as_str(),
+            "10.9.0.2:4444 answered 10.9.0.1:40972 over UDP for 1024 ms, and in that time 97 scans \
+             of all sockets showed none at this port"
+        );
+        let packets = Hidden { what: What::Connection, ..listener };
+        assert!(reason(&packets).contains("exchanged packets with 10.9.0.1:40972 over UDP for"));
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub fn kernel_of(profile: &Profile) -> Kernel {
             boot_id: symbols.sysctl_bootid.unwrap_or_default(),
             total_forks: symbols.total_forks.unwrap_or_default(),
             css_set_table: symbols.css_set_table.unwrap_or_default(),
+            udp_table: symbols.udp_table.unwrap_or_default(),
+            nf_nat_hook: symbols.nf_nat_hook.unwrap_or_default(),
             gate_vma: symbols.gate_vma.unwrap_or_default(),
         },
     }

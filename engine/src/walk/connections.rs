@@ -38,16 +38,22 @@ const SLICE_BYTES: u32 = 1 << 16;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Buckets {
     /// `struct inet_hashinfo *`
-    table: KernelVa,
-    array: KernelVa,
-    count: u32,
-    stride: u32,
-    offset: u32,
+    pub(super) table: KernelVa,
+    pub(super) array: KernelVa,
+    pub(super) count: u32,
+    pub(super) stride: u32,
+    pub(super) offset: u32,
     /// Whether the array has more buckets.
-    is_cut: bool,
+    pub(super) is_cut: bool,
 }
 
 impl Buckets {
+    /// Whether buckets have their pointers, and fit into a slice.
+    pub(super) fn is_plausible(&self) -> bool {
+        let is_whole = u64::from(self.offset) + 8 <= u64::from(self.stride);
+        !self.array.is_null() && is_whole && self.stride <= SLICE_BYTES
+    }
+
     /// Bytes of the slice that begins with a bucket.
     fn slice_bytes(&self, from: u32) -> u32 {
         (self.count - from).min(SLICE_BYTES / self.stride) * self.stride
@@ -125,9 +131,7 @@ impl Walker {
                 (None, None) => (KernelVa::NULL, (0, false)),
             };
             for buckets in [ehash, Buckets { table, array, count, stride, offset, is_cut }] {
-                let Buckets { array, stride, offset, .. } = buckets;
-                let is_whole = u64::from(offset) + 8 <= u64::from(stride) && stride <= SLICE_BYTES;
-                if !array.is_null() && is_whole && list.len() < list.capacity() {
+                if buckets.is_plausible() && list.len() < list.capacity() {
                     list.push(buckets);
                 }
             }
@@ -163,7 +167,7 @@ impl Walker {
     }
 
     /// Collects the first socket of every bucket, and the bucket's number over all tables.
-    fn read_buckets(&mut self, memory: &mut Memory<'_>) {
+    pub(super) fn read_buckets(&mut self, memory: &mut Memory<'_>) {
         let Self { reader, scratch, snapshot, .. } = self;
         let Scratch { addresses: socks, numbers, buckets: list, .. } = scratch;
         numbers.clear();

@@ -25,6 +25,10 @@ pub struct Roots {
     pub total_forks: KernelVa,
     /// `css_set_table`: all sets of control groups.
     pub css_set_table: KernelVa,
+    /// `udp_table`: the UDP sockets of all namespaces without a table of their own.
+    pub udp_table: KernelVa,
+    /// `nf_nat_hook`
+    pub nf_nat_hook: KernelVa,
     /// `gate_vma`: the area of the vsyscall page, which /proc shows in every process.
     pub gate_vma: KernelVa,
 }

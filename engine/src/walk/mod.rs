@@ -44,6 +44,7 @@ mod terminals;
 #[cfg(test)]
 pub(crate) mod tests;
 mod texts;
+mod udp_ports;
 mod user_namespaces;
 mod views;
 mod young_nets;
@@ -68,6 +69,7 @@ pub use snapshot::{
 };
 pub use stability::Fate;
 pub use tables::Snapshot;
+pub use udp_ports::{PortSet, UdpPorts};
 
 use self::budget::{Meter, Turn};
 use self::ended_tasks::TaskPlaces;
@@ -92,15 +94,19 @@ pub struct Scope {
     pub interfaces: bool,
     /// Arguments, which are in the memory of processes themselves.
     pub command_lines: bool,
+    /// The ports of all UDP sockets.
+    pub udp_ports: bool,
 }
 
 impl Scope {
+    /// All that `panoptes watch` reports. It needs no ports of UDP.
     pub const ALL: Self = Self {
         files: true,
         memory: true,
         connections: true,
         interfaces: true,
         command_lines: true,
+        udp_ports: false,
     };
     /// Processes and threads, without their arguments.
     pub const LEAST: Self = Self {
@@ -109,6 +115,7 @@ impl Scope {
         connections: false,
         interfaces: false,
         command_lines: false,
+        udp_ports: false,
     };
 }
 

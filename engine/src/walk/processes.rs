@@ -318,6 +318,7 @@ impl Walker {
             let net = &mut nets[index];
             net.inum = view.unsigned(layout.inum) as u32;
             net.hashinfo = view.pointer(layout.hashinfo);
+            net.udp_table = layout.udp_table.map_or(KernelVa::NULL, |table| view.pointer(table));
             net.first_device = KernelVa(view.u64_at(layout.dev_base_head, 0));
             net.last_device = KernelVa(view.u64_at(layout.dev_base_head, 1));
         });

@@ -104,6 +104,10 @@ impl Walker {
             self.read_connections(memory);
             memory.goes_on()?;
         }
+        if scope.udp_ports {
+            self.read_udp_ports(memory);
+            memory.goes_on()?;
+        }
         if scope.interfaces {
             self.update_interfaces(memory);
         }

@@ -591,6 +591,9 @@ pub struct NetRow {
     pub inum: u32,
     /// `struct inet_hashinfo *`: the table of its TCP sockets.
     pub hashinfo: KernelVa,
+    /// `struct udp_table *`: the table of its UDP sockets; null before v6.2, whose namespaces share
+    /// one.
+    pub udp_table: KernelVa,
     /// List link of its first network device.
     pub first_device: KernelVa,
     /// List link of its last network device.

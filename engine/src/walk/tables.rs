@@ -13,6 +13,7 @@ use super::snapshot::{
     NameRow, NetRow, ProcessRow, SocketRow, SuperBlockRow, TerminalRow, ThreadRow,
     UserNamespaceRow, VmaRow,
 };
+use super::udp_ports::UdpPorts;
 use crate::address::Work;
 use crate::limits::Limits;
 
@@ -55,6 +56,8 @@ macro_rules! tables {
             $($(#[$doc])* pub $name: $table<$row>,)*
             /// Network interfaces. Not every scan reads them; until then, those of an earlier scan.
             pub interfaces: Rows<InterfaceRow>,
+            /// The ports of all UDP sockets, if the scan reads them.
+            pub udp_ports: UdpPorts,
             /// Whether the task list was followed all around, so that absence from it is
             /// meaningful.
             pub task_list_closed: bool,
@@ -95,6 +98,7 @@ macro_rules! tables {
                     is_light: false,
                     $($name: tables!(@new $table, $capacity, key.derive(stringify!($name))),)*
                     interfaces: Rows::with_capacity(INTERFACES_MAX),
+                    udp_ports: UdpPorts::default(),
                     task_list_closed: false,
                     idr_complete: false,
                     connections_cut: 0,
@@ -110,6 +114,7 @@ macro_rules! tables {
             /// Removes all rows but the interfaces.
             pub fn clear(&mut self) {
                 $(self.$name.clear();)*
+                self.udp_ports.clear();
                 self.task_list_closed = false;
                 self.idr_complete = false;
                 self.connections_cut = 0;

@@ -290,6 +290,7 @@ impl Watched {
 
     /// Sets what it shares with the sensor of the machine's packets.
     pub fn set_wire(&mut self, wire: Arc<Wire>) {
+        self.scope.udp_ports = true;
         self.detectors.hidden_connections.set_wire(wire);
     }
 

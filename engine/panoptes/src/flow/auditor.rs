@@ -12,6 +12,7 @@ use panoptes_sinks::flow::Cause;
 use panoptes_sinks::flow::argus::{Extra, Interim, Management, Options};
 
 use super::devices::Stream;
+use super::limit::FlowLimit;
 use super::outputs::Outputs;
 use super::request::Request;
 use crate::exit::{Exit, Failure};
@@ -38,6 +39,7 @@ pub(super) struct Auditor {
     since_ns: i64,
     reported: Counts,
     reported_dropped: u64,
+    limit: FlowLimit,
 }
 
 /// The flows of one stream, and the options of their records.
@@ -54,7 +56,7 @@ const STEP_NS: u64 = 10_000_000;
 
 impl Auditor {
     /// Makes the tables of flows: one for each stream, or one for captures.
-    pub(super) fn new(request: &Request, outputs: Outputs, begin_ns: i64) -> Self {
+    pub(super) fn new(request: &Request, mut outputs: Outputs, begin_ns: i64) -> Self {
         let settings = Settings {
             capacity: request.capacity,
             status_interval_ns: request.status_interval_ns,
@@ -77,6 +79,7 @@ impl Auditor {
             },
         });
         let discovers = request.discovers_tunnels;
+        let limit = FlowLimit::new(request.capacity, outputs.take_limit_header());
         let interval_ns = u64::from(request.management_interval_s) * 1_000_000_000;
         Self {
             streams: streams.collect(),
@@ -93,6 +96,7 @@ impl Auditor {
             since_ns: begin_ns,
             reported: Counts::default(),
             reported_dropped: 0,
+            limit,
         }
     }
 
@@ -193,7 +197,16 @@ impl Auditor {
                 audited.flows.report_resolutions(&mut self.outputs.of(&audited.records));
             }
         }
+        self.report_limit(Some(now_ns));
         self.outputs.step(now_ns);
+    }
+
+    /// Says that a table of flows was full, if that is due; `None` is the end.
+    fn report_limit(&mut self, now_ns: Option<u64>) {
+        let evicted = self.counts().evicted;
+        if let Some(line) = self.limit.due(evicted, now_ns) {
+            self.outputs.report_activity(line);
+        }
     }
 
     /// What all streams have counted.
@@ -241,6 +254,7 @@ impl Auditor {
         for audited in &mut self.streams {
             audited.flows.finish(&mut self.outputs.of(&audited.records));
         }
+        self.report_limit(None);
         let interim = self.interim(dropped);
         (self.counts(), self.outputs.finish(&interim))
     }

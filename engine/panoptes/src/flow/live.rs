@@ -17,6 +17,7 @@ use super::process::{Identity, PidFile};
 use super::receiver::{Receiver, failure};
 use super::request::Request;
 use super::signals::Signals;
+use super::system;
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 
@@ -57,12 +58,12 @@ pub(super) fn audit(
     let name = &sources[0].options.name;
     let has_pid_file = request.is_daemon && request.has_pid_file;
     let _pid_file = has_pid_file.then(|| PidFile::make(&request.pid_folder, name)).transpose()?;
+    let attached = system::attach_beside(request, messages)?;
     identity.assume()?;
     let link = sources[0].interface.as_ref().map_or(0, Receiver::link);
     let common = management(request, begin_ns, link);
-    let mut outputs = Outputs::open(request, common, clients, messages)?;
-    let messages = &super::go_on(request, messages)?;
-    outputs.set_messages(messages);
+    let outputs = Outputs::open(request, common, clients, attached, messages)?;
+    super::go_on(request, messages)?;
     let mut auditor = Auditor::new(request, outputs, begin_ns);
     let mut last_check = Instant::now();
     while !auditor.has_ended() && !signals.have_ended(messages) {

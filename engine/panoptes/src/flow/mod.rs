@@ -6,6 +6,7 @@
 //! `options` and `configuration` make a `Request`. `captures` or `live` passes packets to the
 //! `Auditor`, which has the flows. Their records go to `outputs`.
 
+mod alerts;
 mod applications;
 mod auditor;
 mod captures;
@@ -16,6 +17,7 @@ mod feed;
 mod filter;
 mod forms;
 mod labels;
+mod limit;
 mod live;
 mod opening;
 mod options;
@@ -94,14 +96,14 @@ fn print_filter(request: &Request) -> Result<Exit, Failure> {
 
 /// What a daemon does when everything is open: its starter ends, and its messages go to the
 /// system's log.
-fn go_on(request: &Request, messages: &Messages) -> Result<Messages, Failure> {
-    if !request.is_daemon {
-        return Ok(messages.clone());
+fn go_on(request: &Request, messages: &Messages) -> Result<(), Failure> {
+    if request.is_daemon {
+        process::report_ready()?;
+        if let Some(log) = SystemLog::open() {
+            messages.redirect(Box::new(log));
+        }
     }
-    process::report_ready()?;
-    let level = signals::level(request.debug_level);
-    Ok(SystemLog::open()
-        .map_or_else(|| messages.clone(), |log| Messages::new(Box::new(log), false, level)))
+    Ok(())
 }
 
 fn audit_captures(
@@ -117,10 +119,11 @@ fn audit_captures(
     let clients = outputs::listen(request)?;
     // Opened first, so that a mistake in its name leaves no output behind.
     let mut next = captures.open()?;
+    let attached = system::attach_beside(request, messages)?;
     identity.assume()?;
-    let mut outputs = Outputs::open(request, management(request, begin_ns, 0), clients, messages)?;
-    let messages = &go_on(request, messages)?;
-    outputs.set_messages(messages);
+    let management = management(request, begin_ns, 0);
+    let outputs = Outputs::open(request, management, clients, attached, messages)?;
+    go_on(request, messages)?;
     let mut auditor = Auditor::new(request, outputs, begin_ns);
     // What was read before a failure has its records all the same.
     let mut failure = None;

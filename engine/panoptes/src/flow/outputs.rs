@@ -17,12 +17,13 @@ use panoptes_sinks::flow::json::Resolution;
 use panoptes_sinks::flow::output::{Clients, Datagrams, RecordFile};
 use panoptes_sinks::flow::parquet::ParquetFile;
 use panoptes_sinks::flow::{Cause, FlowRecord};
+use panoptes_sinks::record::header::Header;
 
 use super::forms::Forms;
 use super::labels::LabelTable;
 use super::request::{Form, Output, Request, Target};
-use super::system::WatchedSystem;
-use super::{filter, system};
+use super::system::{Attached, WatchedSystem};
+use super::{filter, limit, system};
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 
@@ -105,10 +106,13 @@ impl Outputs {
         request: &Request,
         management: Management,
         clients: Option<Clients<RecordFilter>>,
+        attached: Option<Attached>,
         messages: &Messages,
     ) -> Result<Self, Failure> {
-        let beside = request.beside.as_ref();
-        let system = beside.map(|beside| WatchedSystem::start(beside, messages)).transpose()?;
+        let both = attached.zip(request.beside.as_ref());
+        let system = both
+            .map(|(attached, beside)| WatchedSystem::start(attached, &beside.alerts))
+            .transpose()?;
         let mut forms = Forms::new(request.user_bytes_max(), management);
         let has_sizes = request.records.packet_sizes;
         let all = request.outputs.iter().map(|output| open(output, has_sizes, &mut forms));
@@ -129,11 +133,6 @@ impl Outputs {
             next_check_ns: 0,
             is_ending: false,
         })
-    }
-
-    /// Reports to others from now on: those of a daemon.
-    pub(super) fn set_messages(&mut self, messages: &Messages) {
-        self.trouble.messages = messages.clone();
     }
 
     /// Whether no output needs more: one has failed, or all their readers have gone.
@@ -189,6 +188,32 @@ impl Outputs {
         }
         if let Some(clients) = &mut self.clients {
             clients.push(self.forms.state(Form::Argus, cause, interim), matches);
+        }
+    }
+
+    /// The header of records of a full table of flows; `None` if a configuration wants none.
+    pub(super) fn take_limit_header(&mut self) -> Option<Header> {
+        match &mut self.system {
+            None => Some(limit::plain_header()),
+            Some(system) => system.take_limit_header(),
+        }
+    }
+
+    /// Writes a system activity: a line that is a record of `panoptes watch`, to JSON lines and
+    /// alerts.
+    pub(super) fn report_activity(&mut self, line: &[u8]) {
+        let source_id = self.forms.management.source_id;
+        let matches = |filter: &RecordFilter| filter.matches_management(source_id, Cause::Status);
+        for open in &mut self.all {
+            if open.form == Form::Json
+                && !matches!(open.sink, Sink::Ipfix(_) | Sink::Parquet(..))
+                && open.filter.as_ref().is_none_or(matches)
+            {
+                open.push(line, &mut self.trouble);
+            }
+        }
+        if let Some(system) = &self.system {
+            system.alert(line);
         }
     }
 

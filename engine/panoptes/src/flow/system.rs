@@ -6,19 +6,18 @@
 //! records of `panoptes watch`, in a file of their own or on standard output.
 
 use std::fmt::Write as _;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arrayvec::ArrayString;
 use panoptes_decoders::layout::c_string;
 use panoptes_engine::container_config::ContainerConfig;
-use panoptes_engine::detect::hidden_connections::{Owner, Owners, SeenEnd, SeenFlow, Wire};
+use panoptes_engine::detect::hidden_connections::{
+    Owner, Owners, ScanCounts, SeenEnd, SeenFlow, Wire,
+};
 use panoptes_engine::policy::PolicyConfig;
 use panoptes_engine::system::Stop;
 use panoptes_engine::time::{Monotonic, Now, RealTime};
@@ -34,7 +33,8 @@ use panoptes_sinks::record::interface::BluefieldSystem;
 use panoptes_sources::{AnySource, MachineSource as _};
 use uuid::Uuid;
 
-use super::request::{Alerts, Beside};
+use super::alerts::AlertOutput;
+use super::request::{Alerts, Beside, Request};
 use crate::attach::{MessageObserver, attach};
 use crate::config::{Configuration, Enabled, Loader, Mode, Overrides, System};
 use crate::exit::{Exit, Failure};
@@ -52,32 +52,54 @@ const FAILURES_MAX: u32 = 5;
 /// The time between two searches for a system that was lost.
 const SEARCH: Duration = Duration::from_secs(1);
 
+/// A system whose memory is open and whose kernel was found. What follows needs no privilege.
+pub(super) struct Attached(Box<Scanner>);
+
+/// Finds the kernel of the system that is named. To be called while the program has all its
+/// privileges and the root of the machine.
+pub(super) fn attach_beside(
+    request: &Request,
+    messages: &Messages,
+) -> Result<Option<Attached>, Failure> {
+    let Some(beside) = &request.beside else { return Ok(None) };
+    let (system, configuration) = requested(beside)?;
+    let wire = Arc::new(Wire::new(&system.settings.limits, random::hash_key()));
+    let mut scanner = Scanner::new((system, configuration), wire, messages.clone());
+    scanner.attach()?;
+    Ok(Some(Attached(Box::new(scanner))))
+}
+
 /// A system that is scanned while its packets are audited.
 #[derive(Debug)]
 pub(super) struct WatchedSystem {
     wire: Arc<Wire>,
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<Result<(), Failure>>>,
+    thread: Option<JoinHandle<()>>,
+    alerts: Alerting,
+    /// Of records of a full table of flows.
+    limit_header: Option<Header>,
 }
 
+/// Alerts of the scanner and of the auditor.
+type Alerting = Arc<Mutex<AlertOutput>>;
+
 impl WatchedSystem {
-    /// Finds the system's kernel, scans it once, and begins to scan it again and again.
-    pub(super) fn start(beside: &Beside, messages: &Messages) -> Result<Self, Failure> {
-        let (system, configuration) = requested(beside)?;
-        let wire = Arc::new(Wire::new(&system.settings.limits, random::hash_key()));
-        let mut scanner =
-            Scanner::new((system, configuration), Arc::clone(&wire), messages.clone());
-        scanner.attach()?;
-        // Last, so that a mistake leaves no file behind.
-        scanner.alerts = Output::open(&beside.alerts)?;
-        scanner.scan()?;
+    /// Scans a system once, and begins to scan it again and again.
+    pub(super) fn start(attached: Attached, alerts: &Alerts) -> Result<Self, Failure> {
+        let Attached(mut scanner) = attached;
+        let wire = Arc::clone(&scanner.wire);
+        let alerts = AlertOutput::open(alerts, &scanner.messages)?;
+        let alerts: Alerting = Arc::new(Mutex::new(alerts));
+        scanner.alerts = Some(Arc::clone(&alerts));
+        let limit_header = scanner.reports_limit().then(|| scanner.header());
+        scanner.scan();
         let stop = Arc::new(AtomicBool::new(false));
         let must_stop = Arc::clone(&stop);
         let run = move || scanner.run(&must_stop);
         let thread = std::thread::Builder::new().name("scanner".to_owned()).spawn(run);
         let thread = thread
             .map_err(|error| Failure::io(&error, Exit::Source, "cannot start the scanner"))?;
-        Ok(Self { wire, stop, thread: Some(thread) })
+        Ok(Self { wire, stop, thread: Some(thread), alerts, limit_header })
     }
 
     /// Whose a flow is; what was seen of it is compared with the system's sockets.
@@ -85,19 +107,39 @@ impl WatchedSystem {
         seen_flow(record).map(|flow| self.wire.seen(&flow)).unwrap_or_default()
     }
 
+    pub(super) const fn take_limit_header(&mut self) -> Option<Header> {
+        self.limit_header.take()
+    }
+
+    /// Writes a record to the alerts.
+    pub(super) fn alert(&self, line: &[u8]) {
+        locked(&self.alerts).write_line(line);
+    }
+
     /// Ends the scans, after one more, which reports what the last records have shown.
     pub(super) fn finish(mut self, messages: &Messages) -> Result<(), Failure> {
         self.stop.store(true, Ordering::Relaxed);
-        let ended = self.thread.take().map(JoinHandle::join);
-        let (all, incomplete) = self.wire.scans();
-        if incomplete > 0 {
+        // A thread that has panicked has written a message.
+        let _ = self.thread.take().map(JoinHandle::join);
+        let ScanCounts { all, without_tcp, without_udp } = self.wire.scans();
+        if without_tcp > 0 {
             messages.warning(format_args!(
-                "{incomplete} of {all} scans did not show all sockets, so hidden connections were \
+                "{without_tcp} of {all} scans did not show all sockets, so hidden connections were \
                  not looked for in their time"
             ));
         }
-        ended.map_or(Ok(()), |result| result.unwrap_or(Ok(())))
+        if without_udp > 0 {
+            messages.warning(format_args!(
+                "{without_udp} of {all} scans did not tell whose UDP ports are, so hidden packets \
+                 of UDP were not looked for in their time: the kernel may translate addresses"
+            ));
+        }
+        locked(&self.alerts).finish()
     }
+}
+
+fn locked(alerts: &Alerting) -> MutexGuard<'_, AlertOutput> {
+    alerts.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The system and the configuration that are named.
@@ -120,7 +162,8 @@ struct Scanner {
     configuration: Configuration,
     wire: Arc<Wire>,
     messages: Messages,
-    alerts: Output,
+    /// Open once the program has given up its privileges.
+    alerts: Option<Alerting>,
     workspace: Workspace,
     queue: (Producer, Consumer),
     /// `None` while the system is lost.
@@ -142,7 +185,7 @@ impl Scanner {
             configuration,
             wire,
             messages,
-            alerts: Output::StandardOutput,
+            alerts: None,
             workspace,
             queue,
             attached: None,
@@ -167,21 +210,34 @@ impl Scanner {
         Ok(())
     }
 
-    fn setup<'a>(&self, profile: &'a Profile) -> Setup<'a> {
+    fn is_enabled(&self, activity: Activity) -> bool {
+        self.system.settings.events.get(activity).enabled != Enabled::Never
+    }
+
+    fn reports_limit(&self) -> bool {
+        self.is_enabled(Activity::FlowsLimitReached)
+    }
+
+    /// The header of its records, as the configuration has them.
+    fn header(&self) -> Header {
         let settings = &self.system.settings;
         let limits = TextLimits::new(settings.limits.string_length as usize);
         let dialect = self.configuration.service.compatibility.dialect();
         let user_data = self.configuration.output.user_data.as_str().into();
         let mut header =
             Header::in_dialect(dialect, &user_data, &BluefieldSystem::default(), limits);
+        for &activity in Activity::ALL {
+            header.set_severity(activity, settings.events.get(activity).severity);
+        }
+        header
+    }
+
+    fn setup<'a>(&self, profile: &'a Profile) -> Setup<'a> {
+        let settings = &self.system.settings;
         let mut policy = PolicyConfig::default();
         for &activity in Activity::ALL {
-            let setting = settings.events.get(activity);
-            policy.set_enabled(
-                activity,
-                ALERTS.contains(&activity) && setting.enabled != Enabled::Never,
-            );
-            header.set_severity(activity, setting.severity);
+            let is_alert = ALERTS.contains(&activity);
+            policy.set_enabled(activity, is_alert && self.is_enabled(activity));
         }
         Setup {
             limits: settings.limits,
@@ -194,7 +250,7 @@ impl Scanner {
             exceptions: Arc::new(self.configuration.exceptions()),
             report_existing: false,
             waits_for_clock: false,
-            header,
+            header: self.header(),
             identity: Identity {
                 name: self.system.name.clone(),
                 os_version: format!("Linux Kernel {}", profile.release),
@@ -206,12 +262,12 @@ impl Scanner {
     }
 
     /// Scans until the auditor ends.
-    fn run(mut self, must_stop: &AtomicBool) -> Result<(), Failure> {
+    fn run(mut self, must_stop: &AtomicBool) {
         let interval = self.configuration.service.scan_interval;
         while !must_stop.load(Ordering::Relaxed) {
             let begin = Instant::now();
             let wait = if self.attached.is_some() {
-                self.scan()?;
+                self.scan();
                 // At most half of a core.
                 interval.saturating_sub(begin.elapsed()).max(begin.elapsed())
             } else {
@@ -223,13 +279,12 @@ impl Scanner {
                 std::thread::sleep((until - Instant::now().min(until)).min(interval));
             }
         }
-        self.scan()?;
-        self.alerts.flush()
+        self.scan();
     }
 
     /// Scans once, and writes the alerts. A system that cannot be scanned is searched again.
-    fn scan(&mut self) -> Result<(), Failure> {
-        let Some((watched, source)) = &mut self.attached else { return Ok(()) };
+    fn scan(&mut self) {
+        let Some((watched, source)) = &mut self.attached else { return };
         source.refresh();
         let passed = i64::try_from(self.start.elapsed().as_nanos()).unwrap_or(i64::MAX);
         let now =
@@ -237,7 +292,9 @@ impl Scanner {
         let (producer, consumer) = &mut self.queue;
         let scanned = watched.scan(&mut self.workspace, source, now, producer);
         producer.flush();
-        self.alerts.write(consumer)?;
+        if let Some(alerts) = &self.alerts {
+            locked(alerts).write(consumer);
+        }
         let name = &self.system.name;
         match scanned {
             Ok(()) => self.failures = 0,
@@ -246,7 +303,7 @@ impl Scanner {
                 if self.failures >= FAILURES_MAX {
                     self.messages.warning(format_args!("{name}: {error}; searching it again"));
                     self.lose();
-                    return Ok(());
+                    return;
                 }
             }
         }
@@ -254,61 +311,12 @@ impl Scanner {
             self.messages.warning(format_args!("{name}: the guest has ended"));
             self.lose();
         }
-        Ok(())
     }
 
     /// Forgets the system.
     fn lose(&mut self) {
         self.attached = None;
         self.wire.forget();
-    }
-}
-
-/// Where alerts go.
-enum Output {
-    StandardOutput,
-    File(Box<Path>, File),
-}
-
-impl Output {
-    fn open(alerts: &Alerts) -> Result<Self, Failure> {
-        match alerts {
-            Alerts::StandardOutput => Ok(Self::StandardOutput),
-            Alerts::File(path) => {
-                let opened = OpenOptions::new().create(true).append(true).open(path);
-                let file = opened.map_err(|error| Failure::not_written(path, &error))?;
-                Ok(Self::File(path.as_path().into(), file))
-            }
-        }
-    }
-
-    /// Writes all records that wait.
-    fn write(&mut self, consumer: &mut Consumer) -> Result<(), Failure> {
-        while let Some(block) = consumer.pop() {
-            let lines = block.slice(0, block.records());
-            let written = match self {
-                Self::StandardOutput => io::stdout().write_all(lines),
-                Self::File(_, file) => file.write_all(lines),
-            };
-            written.map_err(|error| self.failure(&error))?;
-            consumer.give_back(block);
-        }
-        self.flush()
-    }
-
-    fn flush(&mut self) -> Result<(), Failure> {
-        let flushed = match self {
-            Self::StandardOutput => io::stdout().flush(),
-            Self::File(..) => Ok(()),
-        };
-        flushed.map_err(|error| self.failure(&error))
-    }
-
-    fn failure(&self, error: &io::Error) -> Failure {
-        match self {
-            Self::StandardOutput => Failure::not_written(Path::new("standard output"), error),
-            Self::File(path, _) => Failure::not_written(path, error),
-        }
     }
 }
 
@@ -381,8 +389,6 @@ fn seen_flow(record: &FlowRecord) -> Option<SeenFlow> {
 
 #[cfg(test)]
 mod tests {
-    use panoptes_sinks::queue::Class;
-
     use super::*;
 
     #[test]
@@ -396,19 +402,5 @@ mod tests {
         let [source, destination] = labels([Some(process), None]);
         assert_eq!(source.as_str(), "sproc=4294967295,fifteen_bytes__,4294967295,aaaaaaaaaaaa");
         assert_eq!(destination.as_str(), "");
-    }
-
-    #[test]
-    fn alerts_are_lines_of_a_file() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("alerts");
-        let mut output = Output::open(&Alerts::File(path.clone())).expect("a file");
-        let (mut producer, mut consumer) = queue(QueueSize::default(), &Waker::default());
-        for record in [&b"{1}"[..], b"{2}"] {
-            producer.try_push(Class::default(), record).expect("room");
-            producer.flush();
-        }
-        output.write(&mut consumer).expect("written");
-        assert_eq!(std::fs::read(path).expect("the file"), b"{1}\n{2}\n");
     }
 }

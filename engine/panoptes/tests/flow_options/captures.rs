@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use panoptes_traffic::{BEGIN_NS, Between, Capture, Clock, Echo, Row};
+use serde_json::Value;
 
 use crate::programs::{BOTH, Folder, Running, Sensor, run, until};
 use crate::stream::{agree, group, plain, rows, same, same_but};
@@ -221,6 +222,32 @@ fn option_flows_limits_how_many_are_tracked() {
         messages.contains(" flows were reported early because the table was full"),
         "{messages}"
     );
+}
+
+/// The record is among JSON lines, in the form of `panoptes watch`, unless a filter leaves out what
+/// is no flow.
+#[test]
+fn a_full_table_of_flows_is_a_record() {
+    let folder = Folder::new();
+    let (capture, all, some) =
+        (folder.capture("a.pcap", &plain()), folder.text("all"), folder.text("some"));
+    let [to_all, to_some] = [&all, &some].map(|path| format!("json:{path}"));
+    let options = ["-S", "3600", "--flows", "4", "-r", &capture, "-w", &to_all, "-w", &to_some];
+    let messages = run(Sensor::Panoptes.with(&options).arg("tcp"));
+    let lines = |path: &str| -> Vec<Value> {
+        let text = std::fs::read_to_string(path).expect("lines");
+        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+        lines.filter(|line| line.get("kind").is_none()).collect()
+    };
+    let records = lines(&all);
+    assert_eq!(records.len(), 1, "{records:?}");
+    assert_eq!(records[0]["activity_data"]["name"], "flows_limit_reached");
+    assert_eq!(records[0]["message_type"], "SYSTEM_ACTIVITY");
+    let details = &records[0]["activity_data"]["system_activity_details"];
+    assert_eq!((&details["limit"], &details["capacity"]), (&"flows".into(), &4.into()));
+    let all = format!("{} flows were reported early", details["untracked"]);
+    assert!(messages.contains(&all), "{all}: {messages}");
+    assert_eq!(lines(&some), Vec::<Value>::new());
 }
 
 /// What both sensors print.

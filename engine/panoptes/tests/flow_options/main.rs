@@ -21,7 +21,11 @@ mod process;
 mod programs;
 mod records;
 mod stream;
+mod systems;
 mod xdp;
+
+#[path = "../recorded/mod.rs"]
+mod recorded;
 
 use std::collections::BTreeSet;
 use std::process::Command;

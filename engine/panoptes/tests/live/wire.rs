@@ -1,12 +1,12 @@
 //! `panoptes flow --system`: flows of a guest have the processes that hold their sockets, and a
-//! connection without a socket is an alert.
+//! connection or datagrams without a socket are an alert.
 //!
 //! The guest's second interface is a tap in a network namespace of the test. The peer of all
 //! connections is the test itself.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -28,6 +28,8 @@ const PEER: &str = "10.9.0.1";
 const SERVED: u16 = 5555;
 const CALLED: u16 = 7777;
 const HIDDEN: u16 = 4444;
+/// A port from which the peer sends a file.
+const SENDER: u16 = 6001;
 /// How long connections last: several status intervals.
 const LASTING: Duration = Duration::from_secs(6);
 /// The time between two messages on a connection.
@@ -146,6 +148,27 @@ fn talk(stream: &mut TcpStream, answers: bool) {
     }
 }
 
+/// A socket that waits only as long as messages are apart.
+fn datagrams(port: u16) -> UdpSocket {
+    let socket = UdpSocket::bind((PEER, port)).unwrap();
+    socket.set_read_timeout(Some(PAUSE)).unwrap();
+    socket
+}
+
+/// Sends datagrams to a port of the guest for a while. The number of answers.
+fn ask(socket: &UdpSocket, port: u16) -> usize {
+    let begin = Instant::now();
+    let mut answers = 0;
+    while begin.elapsed() < LASTING {
+        // The guest may answer that nobody is there.
+        let _ = socket.send_to(b"hello\n", SocketAddr::from((GUEST, port)));
+        let mut answer = [0; 6];
+        answers += usize::from(socket.recv(&mut answer).is_ok());
+        std::thread::sleep(PAUSE);
+    }
+    answers
+}
+
 /// The process at an end of the flows that have a port there.
 fn processes<'a>(flows: &'a [Value], end: &str, port: u16) -> Vec<&'a Value> {
     let has_port = |flow: &&Value| flow[format!("{end}_port")] == port;
@@ -154,7 +177,7 @@ fn processes<'a>(flows: &'a [Value], end: &str, port: u16) -> Vec<&'a Value> {
 }
 
 /// Both ends of connections, and harmless packets without a socket: connections that are shorter
-/// than the time between two scans, that have just ended, that were reset, TIME_WAIT, ICMP and UDP.
+/// than the time between two scans, that have just ended, that were reset, TIME_WAIT, and ICMP.
 #[test]
 fn flows_have_the_processes_that_hold_their_sockets_and_nothing_harmless_is_an_alert() {
     let Some(mut guest) = boot(|_| ()) else { return };
@@ -203,23 +226,155 @@ fn flows_have_the_processes_that_hold_their_sockets_and_nothing_harmless_is_an_a
     assert_eq!(alerts, Vec::<Value>::new());
 }
 
+/// Datagrams of several kinds: of a socket that is not connected, and to which a peer has begun; of
+/// one that has just closed, of sockets that live as long as a question, of a log that has no
+/// answers, of traceroute, and of the client of DHCP.
+#[test]
+fn datagrams_have_the_processes_of_their_sockets_and_no_harmless_ones_are_an_alert() {
+    let Some(mut guest) = boot(|_| ()) else { return };
+    let auditor = Auditor::start(&guest);
+    // TFTP (RFC 1350): a server sends its data from a port of its own.
+    let requests = datagrams(69);
+    let client = inside::start(&mut guest, &format!("tftp -g -r a -l /tmp/a -b 512 {PEER}"));
+    let sender = datagrams(SENDER);
+    let answers = send_file(&requests, &sender, LASTING);
+    assert!(answers >= 10, "{answers}");
+    inside::run(&mut guest, &format!("kill -9 {client}; syslogd -R {PEER}:514"));
+    // Its peer goes on, and the kernel answers by ICMP.
+    let begin = Instant::now();
+    while begin.elapsed() < LASTING {
+        let _ = sender.send(&[0, 3, 0, 9]);
+        inside::run(&mut guest, "logger a");
+        std::thread::sleep(PAUSE);
+    }
+    let names = datagrams(53);
+    let many = format!("for i in 1 2 3 4 5 6; do nslookup a.b {PEER}; done");
+    inside::start(&mut guest, &format!("sh -c '{many}'"));
+    answer_names(&names, LASTING);
+    let others = format!("udhcpc -i eth1 -s /bin/true -n -q -t 2 -T 1; traceroute -m 2 {PEER}");
+    inside::run(&mut guest, &format!("({others}) 2>&1; true"));
+    let (flows, alerts) = auditor.stop();
+    let of_client = processes(&flows, "destination", sender_of(&flows));
+    let is_it = |process: &&&Value| process["process_id"].as_u64() == Some(client);
+    assert!(of_client.iter().filter(is_it).count() >= 4, "{client}: {of_client:?}");
+    for port in [514, 53] {
+        assert!(flows.iter().any(|flow| flow["destination_port"] == port), "no flow of {port}");
+    }
+    assert_eq!(alerts, Vec::<Value>::new());
+}
+
+/// The port of the guest to which the sender of a file has sent.
+fn sender_of(flows: &[Value]) -> u16 {
+    let flow = flows.iter().find(|flow| flow["source_port"] == SENDER).expect("the file");
+    flow["destination_port"].as_u64().unwrap() as u16
+}
+
+/// Answers a request of TFTP by blocks, for a while. The number of blocks that were acknowledged.
+fn send_file(requests: &UdpSocket, sender: &UdpSocket, time: Duration) -> usize {
+    let mut bytes = [0; 600];
+    let begin = Instant::now();
+    let client = loop {
+        assert!(begin.elapsed() < PATIENCE, "no request");
+        if let Ok((_, from)) = requests.recv_from(&mut bytes) {
+            break from;
+        }
+    };
+    sender.connect(client).unwrap();
+    let mut answers = 0;
+    let begin = Instant::now();
+    for number in 1_u16.. {
+        if begin.elapsed() > time {
+            break;
+        }
+        let mut block = [b'a'; 4 + 512];
+        block[..2].copy_from_slice(&[0, 3]);
+        block[2..4].copy_from_slice(&number.to_be_bytes());
+        sender.send(&block).unwrap();
+        answers += usize::from(sender.recv(&mut bytes).is_ok());
+        std::thread::sleep(PAUSE);
+    }
+    answers
+}
+
+/// Answers queries of DNS by themselves, until none has come for a while.
+fn answer_names(socket: &UdpSocket, patience: Duration) {
+    let mut last = Instant::now();
+    let mut bytes = [0; 512];
+    while last.elapsed() < patience {
+        if let Ok((length, from)) = socket.recv_from(&mut bytes) {
+            // QR (RFC 1035 section 4.1.1).
+            bytes[2] |= 0x80;
+            socket.send_to(&bytes[..length], from).unwrap();
+            last = Instant::now();
+        }
+    }
+}
+
 /// The port from which the guest has called.
 fn of_called(flows: &[Value]) -> u16 {
     let flow = flows.iter().find(|flow| flow["destination_port"] == CALLED).expect("the call");
     flow["source_port"].as_u64().unwrap() as u16
 }
 
-/// A kernel module answers at a port. Nothing in the guest shows that.
+/// The same of UDP. One peer asks for long, and another one later.
 #[test]
-fn a_connection_that_the_kernel_denies_is_reported_once_with_its_listener() {
-    let name = "a_connection_that_the_kernel_denies_is_reported_once_with_its_listener";
-    if !gate::is_long_allowed(name, "makes a kernel module") {
-        return;
+fn datagrams_that_the_kernel_answers_without_a_socket_are_reported_once() {
+    let name = "datagrams_that_the_kernel_answers_without_a_socket_are_reported_once";
+    let Some(mut guest) = boot_with_module(name) else { return };
+    let auditor = Auditor::start(&guest);
+    inside::run(&mut guest, &format!("insmod /answer.ko port={HIDDEN}"));
+    let ports = [5001, 5002];
+    for port in ports {
+        let socket = datagrams(port);
+        let answers = ask(&socket, HIDDEN) + ask(&socket, HIDDEN);
+        assert!(answers >= 10, "{answers}");
+    }
+    let sockets = inside::run(&mut guest, "cat /proc/net/udp");
+    assert!(!sockets.iter().any(|line| line.contains(&format!(":{HIDDEN:04X} "))), "{sockets:?}");
+    let (flows, alerts) = auditor.stop();
+    for alert in &alerts {
+        println!("{}", alert["detection"]["reason"]);
+    }
+    assert!(processes(&flows, "destination", HIDDEN).iter().all(|process| process.is_null()));
+    let facts: Vec<_> = alerts
+        .iter()
+        .map(|alert| {
+            let details = &alert["activity_data"]["network_connection_details"];
+            assert_eq!(
+                (&details["protocol"], &details["source_port"]),
+                (&"UDP".into(), &HIDDEN.into())
+            );
+            assert_eq!(alert["detection"]["confidence"], "high");
+            let name = alert["activity_data"]["name"].as_str().unwrap();
+            (name.to_owned(), details["destination_port"].as_u64())
+        })
+        .collect();
+    let connection = |port: u64| ("hidden_connection_detected".to_owned(), Some(port));
+    let listeners = facts.iter().filter(|fact| fact.0 == "hidden_listener_detected").count();
+    assert_eq!(listeners, 1, "{facts:?}");
+    for port in ports {
+        let count = facts.iter().filter(|fact| **fact == connection(port.into())).count();
+        assert_eq!(count, 1, "{port}: {facts:?}");
+    }
+    assert_eq!(facts.len(), 3, "{facts:?}");
+}
+
+/// Boots a guest that has the module which answers; `None` if it may not.
+fn boot_with_module(test: &str) -> Option<Guest> {
+    if !gate::is_long_allowed(test, "makes a kernel module") {
+        return None;
     }
     let folder = tempfile::tempdir().unwrap();
     let module = module::make(Flavor::V6_1, folder.path(), module::ANSWER);
     let files = vec![("answer.ko".to_owned(), module)];
-    let Some(mut guest) = boot(|spec| spec.files.extend(files)) else { return };
+    boot(|spec| spec.files.extend(files))
+}
+
+/// A kernel module answers at a port. Nothing in the guest shows that.
+#[test]
+fn a_connection_that_the_kernel_denies_is_reported_once_with_its_listener() {
+    let name = "a_connection_that_the_kernel_denies_is_reported_once_with_its_listener";
+    let Some(mut guest) = boot_with_module(name) else { return };
     let auditor = Auditor::start(&guest);
     inside::run(&mut guest, &format!("insmod /answer.ko port={HIDDEN}"));
     let begin = Instant::now();

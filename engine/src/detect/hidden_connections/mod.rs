@@ -3,11 +3,15 @@
 //! A sensor sees the packets of a system on the wire, and passes what it has seen to [`Wire`].
 //! Scans show the system's sockets. [`judge`] has the rule.
 //!
-//! Only TCP is judged. Other protocols have packets without sockets in every kernel.
+//! TCP and UDP are judged. Other protocols have packets without sockets in every kernel.
 //!
 //! Not here: packets and flows (the sensor), and the wording of the record (`policy`).
 
+#[cfg(test)]
+mod datagram_tests;
+mod datagrams;
 mod judge;
+mod scans;
 mod sockets;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -16,6 +20,7 @@ mod wire;
 use std::sync::Arc;
 
 pub use judge::{Hidden, SeenEnd, What};
+pub use scans::ScanCounts;
 pub use sockets::Owner;
 pub use wire::{Owners, SeenFlow, Wire};
 

@@ -10,7 +10,8 @@ use arrayvec::ArrayVec;
 use panoptes_decoders::kernel::sock::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP, TcpState};
 use panoptes_tables::{HashIndex, HashKey, room};
 
-use crate::walk::{ConnectionRow, Index, InterfaceRow, ProcessRow, Snapshot, SocketRow};
+use super::scans::Shows;
+use crate::walk::{ConnectionRow, Index, InterfaceRow, PortSet, ProcessRow, Snapshot, SocketRow};
 
 /// How long a table is the newer one, in nanoseconds.
 const TABLE_AGE_NS: i64 = 60_000_000_000;
@@ -106,6 +107,8 @@ pub(super) struct Row {
 struct Table {
     rows: Vec<Row>,
     index: HashIndex,
+    /// The ports of UDP sockets, of processes and of the kernel itself.
+    udp_ports: PortSet,
     began_ns: i64,
     /// Whether a socket found no room.
     is_cut: bool,
@@ -116,6 +119,7 @@ impl Table {
         Self {
             rows: room::list(capacity),
             index: HashIndex::new(capacity),
+            udp_ports: PortSet::default(),
             began_ns: 0,
             is_cut: false,
         }
@@ -124,6 +128,7 @@ impl Table {
     fn clear(&mut self, now_ns: i64) {
         self.rows.clear();
         self.index.clear();
+        self.udp_ports.clear();
         (self.began_ns, self.is_cut) = (now_ns, false);
     }
 
@@ -137,8 +142,9 @@ impl Table {
 /// in nanoseconds since 1970; 0 if none did.
 #[derive(Clone, Debug, Default)]
 struct Bystanders {
-    /// A raw socket that can send TCP.
-    raw_ns: i64,
+    /// Raw sockets that can send TCP, and UDP.
+    raw_tcp_ns: i64,
+    raw_udp_ns: i64,
     /// A socket of AF_XDP.
     xdp_ns: i64,
     /// A socket of AF_PACKET. Most of them only receive.
@@ -176,8 +182,9 @@ impl Sockets {
         }
     }
 
-    /// Notes what a scan shows. Returns whether it shows all sockets, and all have found room.
-    pub(super) fn note(&mut self, snapshot: &Snapshot, now_ns: i64) -> bool {
+    /// Notes what a scan shows. Returns of which protocols it shows all sockets, and all have found
+    /// room.
+    pub(super) fn note(&mut self, snapshot: &Snapshot, now_ns: i64) -> Shows {
         if now_ns.saturating_sub(self.newer.began_ns) > TABLE_AGE_NS {
             core::mem::swap(&mut self.newer, &mut self.older);
             self.newer.clear(now_ns);
@@ -193,11 +200,17 @@ impl Sockets {
             let owner = file.process.and_then(|process| Owner::of(snapshot, process));
             self.note_socket(socket, owner, now_ns);
         }
+        let udp = &snapshot.udp_ports;
+        self.newer.udp_ports.add(&udp.all);
         let has_all = snapshot.connections_cut == 0
             && snapshot.connections.dropped == 0
             && !snapshot.chains_in_turn
             && !snapshot.nets.iter().any(|net| net.connections_cut);
-        has_all && !self.newer.is_cut && !self.older.is_cut
+        Shows {
+            tcp: has_all && !self.newer.is_cut && !self.older.is_cut,
+            // Who answers at a translated port cannot be told.
+            udp: udp.is_whole && !udp.may_translate && snapshot.nets.dropped == 0,
+        }
     }
 
     fn note_interfaces(&mut self, interfaces: &[InterfaceRow]) {
@@ -253,8 +266,12 @@ impl Sockets {
             }
             AF_XDP => bystanders.xdp_ns = now_ns,
             AF_INET | AF_INET6 if socket.kind == SOCK_RAW => {
-                if matches!(socket.protocol, IPPROTO_TCP | IPPROTO_RAW) {
-                    bystanders.raw_ns = now_ns;
+                let sends = |protocol| [protocol, IPPROTO_RAW].contains(&socket.protocol);
+                if sends(IPPROTO_TCP) {
+                    bystanders.raw_tcp_ns = now_ns;
+                }
+                if sends(IPPROTO_UDP) {
+                    bystanders.raw_udp_ns = now_ns;
                 }
             }
             AF_INET | AF_INET6 if socket.protocol == IPPROTO_UDP => {
@@ -312,17 +329,29 @@ impl Sockets {
         self.may_forward
     }
 
-    /// Whether a raw socket or one of AF_XDP may have sent packets since a time.
-    pub(super) fn has_raw_since(&self, ns: i64) -> bool {
+    /// Whether a raw socket or one of AF_XDP may have sent packets of a protocol since a time.
+    pub(super) fn has_raw_since(&self, protocol: u8, ns: i64) -> bool {
         let since = ns.saturating_sub(WHOLE_SCAN_NS);
-        let Bystanders { raw_ns, xdp_ns, .. } = self.bystanders;
-        raw_ns.max(xdp_ns) >= since && raw_ns.max(xdp_ns) > 0
+        let Bystanders { raw_tcp_ns, raw_udp_ns, xdp_ns, .. } = self.bystanders;
+        let is_udp = u16::from(protocol) == IPPROTO_UDP;
+        let last = xdp_ns.max(if is_udp { raw_udp_ns } else { raw_tcp_ns });
+        last >= since && last > 0
+    }
+
+    /// Whether any UDP socket has had a port, at whatever address.
+    pub(super) fn has_udp_port(&self, port: u16) -> bool {
+        self.newer.udp_ports.has(port) || self.older.udp_ports.has(port)
+    }
+
+    /// Whether there has been a packet socket since a time.
+    pub(super) fn has_packet_socket_since(&self, ns: i64) -> bool {
+        let last = self.bystanders.packet_ns;
+        last >= ns.saturating_sub(WHOLE_SCAN_NS) && last > 0
     }
 
     /// Who has had a packet socket since a time.
     pub(super) fn packet_socket_since(&self, ns: i64) -> Option<&Owner> {
-        let is_recent = self.bystanders.packet_ns >= ns.saturating_sub(WHOLE_SCAN_NS);
-        self.bystanders.packet.as_ref().filter(|_| is_recent)
+        self.bystanders.packet.as_ref().filter(|_| self.has_packet_socket_since(ns))
     }
 
     /// The time from which on all sockets are known.

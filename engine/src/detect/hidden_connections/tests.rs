@@ -14,9 +14,9 @@ use crate::state::tests::world::{FakeFile, FakeProcess, FakeSocket, LISTEN, TIME
 use crate::time::Now;
 use crate::walk::{InterfaceRow, Snapshot, SocketRow};
 
-const MS: i64 = 1_000_000;
+pub(super) const MS: i64 = 1_000_000;
 /// The time between two scans.
-const INTERVAL: i64 = 100 * MS;
+pub(super) const INTERVAL: i64 = 100 * MS;
 /// When the test begins.
 const BEGIN: i64 = 1_800_000_000_000_000_000;
 const SYN: u8 = 2;
@@ -24,24 +24,31 @@ const RST: u8 = 4;
 const ACK: u8 = 16;
 
 /// A system with the packets on its wire.
-struct Scene {
-    world: World,
-    interfaces: Vec<&'static str>,
+pub(super) struct Scene {
+    pub(super) world: World,
+    pub(super) interfaces: Vec<&'static str>,
     /// Sockets of other kinds: family, type, protocol; the process holds them.
-    others: Vec<(u16, u16, u16)>,
-    wire: Wire,
+    pub(super) others: Vec<(u16, u16, u16)>,
+    /// The ports of UDP sockets, and what scans show of them.
+    pub(super) udp_ports: Vec<u16>,
+    pub(super) is_udp_whole: bool,
+    pub(super) may_translate: bool,
+    pub(super) wire: Wire,
     snapshot: Snapshot,
-    now: i64,
+    pub(super) now: i64,
     found: Found,
 }
 
 impl Scene {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let limits = Limits::default();
         Self {
             world: World::default().with(FakeProcess::new(100)),
             interfaces: vec!["10.0.2.15"],
             others: Vec::new(),
+            udp_ports: vec![68],
+            is_udp_whole: true,
+            may_translate: false,
             wire: Wire::new(&limits, HashKey::new(7)),
             snapshot: Snapshot::empty(&limits),
             now: BEGIN,
@@ -49,7 +56,7 @@ impl Scene {
         }
     }
 
-    fn scan(&mut self) {
+    pub(super) fn scan(&mut self) {
         self.world.show(&mut self.snapshot);
         self.snapshot.interfaces.clear();
         for (index, address) in self.interfaces.iter().enumerate() {
@@ -57,6 +64,10 @@ impl Scene {
             row.ipv4.push(address.parse().unwrap());
             self.snapshot.interfaces.push(row);
         }
+        let udp = &mut self.snapshot.udp_ports;
+        udp.all.clear();
+        self.udp_ports.iter().for_each(|&port| udp.all.insert(port));
+        (udp.is_whole, udp.may_translate) = (self.is_udp_whole, self.may_translate);
         // Process 1 has no files here.
         let process = self.snapshot.processes.indexed().last().map(|(index, _)| index);
         self.snapshot.files.iter_mut().for_each(|file| file.process = process);
@@ -92,25 +103,25 @@ impl Scene {
         self.now += INTERVAL;
     }
 
-    fn scans(&mut self, count: u32) {
+    pub(super) fn scans(&mut self, count: u32) {
         (0..count).for_each(|_| self.scan());
     }
 
     /// What is found after one more scan.
-    fn found(&mut self) -> Vec<Hidden> {
+    pub(super) fn found(&mut self) -> Vec<Hidden> {
         self.scan();
         self.found.drain(..).collect()
     }
 }
 
-fn at(text: &str) -> SocketAddr {
+pub(super) fn at(text: &str) -> SocketAddr {
     text.parse().expect(text)
 }
 
-const OWN: &str = "10.0.2.15:4444";
-const PEER: &str = "203.0.113.9:50000";
+pub(super) const OWN: &str = "10.0.2.15:4444";
+pub(super) const PEER: &str = "203.0.113.9:50000";
 
-fn end(address: &str, flags: u8, from: i64, to: i64) -> SeenEnd {
+pub(super) fn end(address: &str, flags: u8, from: i64, to: i64) -> SeenEnd {
     let (address, packets) = (at(address), 9);
     SeenEnd { address, packets, first_ns: from, last_ns: to, flags, hops: 64 }
 }
@@ -301,7 +312,8 @@ fn scans_that_do_not_show_all_sockets_prove_nothing() {
         scene.now += INTERVAL;
     }
     scene.wire.seen(&inbound(SYN | ACK, from, scene.now));
-    assert_eq!(scene.wire.scans(), (20, 20));
+    let scans = scene.wire.scans();
+    assert_eq!((scans.all, scans.without_tcp), (20, 20));
     assert_eq!(scene.found(), []);
 }
 

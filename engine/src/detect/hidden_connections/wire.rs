@@ -1,17 +1,17 @@
 //! What the sensor of a system's packets and the scanner of its memory share.
 //!
 //! The scanner notes the sockets of each scan. The sensor asks whose a flow is, and has what it
-//! has seen of TCP judged. Both take a lock: the scanner once a scan, and it does not wait for it;
+//! has seen judged. Both take a lock: the scanner once a scan, and it does not wait for it;
 //! the sensor once a record.
 
 use core::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use arrayvec::ArrayVec;
-use panoptes_decoders::kernel::sock::IPPROTO_TCP;
 use panoptes_tables::HashKey;
 
 use super::judge::{Hidden, Judge, SeenEnd};
+use super::scans::ScanCounts;
 use super::sockets::{Key, Owner, Sockets, local};
 use crate::limits::Limits;
 use crate::time::Now;
@@ -68,12 +68,10 @@ impl Wire {
     /// Judges what was seen of a flow since it was reported last, and returns whose it is.
     pub fn seen(&self, flow: &SeenFlow) -> Owners {
         let Shared { sockets, judge, found, .. } = &mut *self.lock();
-        if u16::from(flow.protocol) == IPPROTO_TCP {
-            let [source, destination] = &flow.ends;
-            judge.judge(sockets, [source, destination], &mut |hidden| {
-                found.try_push(hidden).is_ok()
-            });
-        }
+        let [source, destination] = &flow.ends;
+        judge.judge(sockets, flow.protocol, [source, destination], &mut |hidden| {
+            found.try_push(hidden).is_ok()
+        });
         let [source, destination] = flow.ends.map(|end| end.address);
         [(source, destination), (destination, source)]
             .map(|(own, peer)| owner(sockets, flow.protocol, own, peer))
@@ -93,15 +91,14 @@ impl Wire {
             judge.clear();
             sockets.clear();
         }
-        let has_all = sockets.note(snapshot, now.real.ns());
-        judge.note_scan(now.real.ns(), has_all);
+        let shows = sockets.note(snapshot, now.real.ns());
+        judge.note_scan(now.real.ns(), shows);
         let count = found.len().min(owed.remaining_capacity());
         owed.extend(found.drain(..count));
     }
 
-    /// Number of scans, and of those that have not shown all sockets: nothing is found in their
-    /// time.
-    pub fn scans(&self) -> (u64, u64) {
+    /// Numbers of scans.
+    pub fn scans(&self) -> ScanCounts {
         self.lock().judge.counts()
     }
 

@@ -109,6 +109,7 @@ impl Members for Fields {
             ("sock_common", "skc_v6_daddr" | "skc_v6_rcv_saddr") => (56, 16),
             ("sock_common", "skc_nulls_node") => (104, 16),
             ("sock_common", _) => (32, 4),
+            ("udp_table", "mask") => (8, 4),
             ("net", "ipv4.tcp_death_row.hashinfo") => (32, 8),
             _ => (0, 8),
         };

@@ -83,6 +83,7 @@ rows! {
     ThreadsLimitReached ["host"] ["info"];
     NetworkConnectionsLimitReached ["host"] ["info"];
     ContainersLimitReached ["host"] ["info"];
+    FlowsLimitReached ["host"] ["info"];
     LimitCleared ["host"] ["info"];
     RecordsDropped ["host"] ["info"];
     CoverageReport ["host"] ["info"];

@@ -98,6 +98,7 @@ rows! {
     ThreadsLimitReached Lifecycle OTHER;
     NetworkConnectionsLimitReached Lifecycle OTHER;
     ContainersLimitReached Lifecycle OTHER;
+    FlowsLimitReached Lifecycle OTHER;
     LimitCleared Lifecycle OTHER;
     RecordsDropped Lifecycle OTHER;
     CoverageReport Lifecycle OTHER;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Answers TCP at a port as a rootkit can: packets are taken before the kernel looks for a socket,
- * and each answer is made of its packet. It accepts every connection, sends back what it receives,
- * and closes when its peer does. insmod answer.ko port=N
+ * Answers TCP and UDP at a port as a rootkit can: packets are taken before the kernel looks for a
+ * socket, and each answer is made of its packet. It accepts every connection, sends back what it
+ * receives, and closes when its peer does. insmod answer.ko port=N
  */
 #include <linux/etherdevice.h>
 #include <linux/ip.h>
@@ -11,6 +11,7 @@
 #include <linux/netfilter_ipv4.h>
 #include <linux/skbuff.h>
 #include <linux/tcp.h>
+#include <linux/udp.h>
 #include <net/ip.h>
 #include <net/tcp.h>
 
@@ -18,6 +19,20 @@
 
 static ushort port;
 module_param(port, ushort, 0);
+
+/* Sends a copy of a packet to where it came from. */
+static void send_back(struct sk_buff *reply)
+{
+	u8 hardware[ETH_ALEN];
+	struct ethhdr *ethernet = eth_hdr(reply);
+
+	reply->ip_summed = CHECKSUM_NONE;
+	ether_addr_copy(hardware, ethernet->h_dest);
+	ether_addr_copy(ethernet->h_dest, ethernet->h_source);
+	ether_addr_copy(ethernet->h_source, hardware);
+	skb_push(reply, ETH_HLEN);
+	dev_queue_xmit(reply);
+}
 
 static void answer(const struct sk_buff *skb)
 {
@@ -59,22 +74,49 @@ static void answer(const struct sk_buff *skb)
 	tcp->check = 0;
 	tcp->check = tcp_v4_check(sizeof(*tcp) + data, ip->saddr, ip->daddr,
 				  csum_partial(tcp, sizeof(*tcp) + data, 0));
-	reply->ip_summed = CHECKSUM_NONE;
+	send_back(reply);
+}
 
-	u8 hardware[ETH_ALEN];
-	struct ethhdr *ethernet = eth_hdr(reply);
+static void answer_datagram(const struct sk_buff *skb)
+{
+	struct sk_buff *reply = skb_copy(skb, GFP_ATOMIC);
 
-	ether_addr_copy(hardware, ethernet->h_dest);
-	ether_addr_copy(ethernet->h_dest, ethernet->h_source);
-	ether_addr_copy(ethernet->h_source, hardware);
-	skb_push(reply, ETH_HLEN);
-	dev_queue_xmit(reply);
+	if (!reply)
+		return;
+	if (skb_linearize(reply) != 0) {
+		kfree_skb(reply);
+		return;
+	}
+	struct iphdr *ip = ip_hdr(reply);
+	struct udphdr *udp = (struct udphdr *)((u8 *)ip + ip->ihl * 4);
+	unsigned int length = ntohs(udp->len);
+
+	swap(udp->source, udp->dest);
+	swap(ip->saddr, ip->daddr);
+	ip->ttl = 64;
+	ip_send_check(ip);
+	udp->check = 0;
+	udp->check = csum_tcpudp_magic(ip->saddr, ip->daddr, length, IPPROTO_UDP,
+				       csum_partial(udp, length, 0));
+	if (udp->check == 0)
+		udp->check = CSUM_MANGLED_0;
+	send_back(reply);
 }
 
 static unsigned int hook(void *priv, struct sk_buff *skb, const struct nf_hook_state *state)
 {
 	struct iphdr *ip = ip_hdr(skb);
+	unsigned int ports = ip->ihl * 4 + sizeof(struct udphdr);
 
+	if (ip->protocol == IPPROTO_UDP && pskb_may_pull(skb, ports)) {
+		struct udphdr *udp = (struct udphdr *)((u8 *)ip_hdr(skb) + ip_hdr(skb)->ihl * 4);
+
+		if (ntohs(udp->dest) != port)
+			return NF_ACCEPT;
+		answer_datagram(skb);
+		return NF_DROP;
+	}
+	ip = ip_hdr(skb);
 	if (ip->protocol != IPPROTO_TCP || !pskb_may_pull(skb, ip->ihl * 4 + sizeof(struct tcphdr)))
 		return NF_ACCEPT;
 	ip = ip_hdr(skb);
@@ -106,4 +148,4 @@ static void __exit answer_exit(void)
 module_init(answer_init);
 module_exit(answer_exit);
 MODULE_LICENSE("GPL");
-MODULE_DESCRIPTION("Answers TCP without a socket, for tests of what finds it");
+MODULE_DESCRIPTION("Answers TCP and UDP without a socket, for tests of what finds it");

@@ -56,7 +56,7 @@ const OF_THE_SERVICE: &str = "each_activity_of_the_service_is_switched_and_weigh
 
 /// What no synthetic machine causes: shells have no histories in it, its clock is honest, and
 /// nobody sees its packets.
-const NOT_CAUSED: [&str; 7] = [
+const NOT_CAUSED: [&str; 8] = [
     "shell_command_executed",
     "shell_history_cleared",
     "shell_history_disabled",
@@ -64,11 +64,13 @@ const NOT_CAUSED: [&str; 7] = [
     "clock_tampered",
     "hidden_connection_detected",
     "hidden_listener_detected",
+    "flows_limit_reached",
 ];
 
 /// The tests of the settings of activities.
 fn test_of_activity(activity: &str, setting: &str) -> Option<&'static str> {
-    let has_memory = activity != "clock_tampered" && !activity.starts_with("hidden_");
+    let of_packets = activity.starts_with("hidden_") || activity == "flows_limit_reached";
+    let has_memory = activity != "clock_tampered" && !of_packets;
     match setting {
         _ if turn::CAUSED.contains(&activity) => Some(OF_A_MACHINE),
         _ if events::of_the_service().contains(&activity) => Some(OF_THE_SERVICE),

@@ -1,0 +1,294 @@
+//! The ports of all UDP sockets, from the kernel's hash tables: those of processes and of the
+//! kernel itself, of all network namespaces.
+//!
+//! Only a sensor of the machine's packets needs them ([`super::Scope::udp_ports`]).
+
+use core::mem;
+
+use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::sock::{AF_INET, AF_INET6, Endpoints};
+use panoptes_decoders::kernel::udp_table::UDP_SLOTS_MAX;
+use panoptes_decoders::layout::View;
+use panoptes_tables::Insertion;
+
+use super::connections::Buckets;
+use super::{Memory, Scratch, Walker, fetch};
+
+/// Maximum length of a chain. The kernel's own are short; one port may have many sockets.
+const CHAIN_MAX: u32 = 1024;
+/// Maximum number of slots in all tables together: namespaces may have their own.
+const SLOTS_MAX: u32 = 4 * UDP_SLOTS_MAX;
+/// Words of a set of ports.
+const WORDS: usize = (1 << 16) / 64;
+
+/// A set of ports.
+#[derive(Clone, Debug)]
+pub struct PortSet(Box<[u64; WORDS]>);
+
+impl Default for PortSet {
+    fn default() -> Self {
+        Self(Box::new([0; WORDS]))
+    }
+}
+
+impl PortSet {
+    /// Adds a port.
+    pub fn insert(&mut self, port: u16) {
+        self.0[usize::from(port >> 6)] |= 1 << (port & 63);
+    }
+
+    /// Whether it has a port.
+    pub fn has(&self, port: u16) -> bool {
+        self.0[usize::from(port >> 6)] & 1 << (port & 63) != 0
+    }
+
+    /// Adds all ports of another set.
+    pub fn add(&mut self, other: &Self) {
+        self.0.iter_mut().zip(other.0.iter()).for_each(|(own, other)| *own |= other);
+    }
+
+    /// Removes all ports.
+    pub fn clear(&mut self) {
+        self.0.fill(0);
+    }
+}
+
+/// The ports of all UDP sockets.
+#[derive(Clone, Debug, Default)]
+pub struct UdpPorts {
+    pub all: PortSet,
+    /// Whether the scan has read all tables to their ends.
+    pub is_whole: bool,
+    /// Whether the kernel may translate addresses and ports (NAT), or it is not known.
+    pub may_translate: bool,
+}
+
+impl UdpPorts {
+    pub(super) fn clear(&mut self) {
+        self.all.clear();
+        (self.is_whole, self.may_translate) = (false, true);
+    }
+}
+
+impl Walker {
+    /// Fills `udp_ports`.
+    pub(super) fn read_udp_ports(&mut self, memory: &mut Memory<'_>) {
+        let before = self.left_out();
+        self.find_udp_tables(memory);
+        let has_tables = !self.scratch.buckets.is_empty();
+        self.read_buckets(memory);
+        self.follow_udp_chains(memory);
+        let may_translate = self.may_translate(memory);
+        let is_whole = has_tables && before == self.left_out() && !memory.is_stopped();
+        let ports = &mut self.snapshot.udp_ports;
+        (ports.is_whole, ports.may_translate) = (is_whole, may_translate);
+    }
+
+    /// What has been left out so far.
+    const fn left_out(&self) -> [u32; 4] {
+        let losses = &self.snapshot.losses;
+        let cut = self.snapshot.connections_cut;
+        [losses.unreadable, losses.dropped, losses.unbounded, cut]
+    }
+
+    /// Whether something translates addresses. The hook is null until `nf_nat` is loaded.
+    fn may_translate(&mut self, memory: &mut Memory<'_>) -> bool {
+        let at = memory.kernel.roots.nf_nat_hook;
+        if at.is_null() {
+            // A kernel without connection tracking lacks the hook. If the symbols of data are not
+            // known, it may be there.
+            return memory.kernel.roots.udp_table.is_null();
+        }
+        let hook = memory.read_bytes(&mut self.reader, at, 8);
+        hook.is_none_or(|bytes| bytes.iter().any(|byte| *byte != 0))
+    }
+
+    /// Lists the arrays of slots of all tables.
+    fn find_udp_tables(&mut self, memory: &mut Memory<'_>) {
+        let layouts = &memory.kernel.layouts;
+        let Scratch { addresses: tables, buckets: list, .. } = &mut self.scratch;
+        list.clear();
+        let (Some(layout), Some(slot)) = (&layouts.udp_table, &layouts.udp_hslot) else { return };
+        self.visited.clear();
+        tables.clear();
+        let own = self.snapshot.nets.iter().map(|net| net.udp_table);
+        let all = own.chain([memory.kernel.roots.udp_table]).filter(|table| !table.is_null());
+        tables.extend(all.filter(|at| self.visited.insert(at.0, 0) == Insertion::New));
+        let losses = &mut self.snapshot.losses;
+        let (stride, offset) = (slot.size, slot.first.offset);
+        let mut room = SLOTS_MAX;
+        fetch(&mut self.reader, memory, &layout.packing, tables, |index, bytes| {
+            let Some(view) = bytes.map(View::new) else {
+                losses.unreadable += 1;
+                return;
+            };
+            let count = view.unsigned(layout.mask).saturating_add(1);
+            let read = count.min(UDP_SLOTS_MAX.min(room).into()) as u32;
+            room -= read;
+            let is_cut = count > u64::from(read);
+            losses.dropped += u32::from(is_cut);
+            let array = view.pointer(layout.hash);
+            let buckets =
+                Buckets { table: tables[index], array, count: read, stride, offset, is_cut };
+            if read > 0 && buckets.is_plausible() && list.len() < list.capacity() {
+                list.push(buckets);
+            } else {
+                losses.unreadable += 1;
+            }
+        });
+    }
+
+    /// Reads sockets and, round after round, the next one in each chain.
+    fn follow_udp_chains(&mut self, memory: &mut Memory<'_>) {
+        let layout = &memory.kernel.layouts.sock_common;
+        let link = u64::from(layout.skc_node.offset);
+        let Scratch { addresses: socks, more: next, .. } = &mut self.scratch;
+        let (visited, snapshot) = (&mut self.visited, &mut self.snapshot);
+        visited.clear();
+        for _ in 0..CHAIN_MAX {
+            if socks.is_empty() {
+                return;
+            }
+            next.clear();
+            fetch(&mut self.reader, memory, &layout.packing, socks, |index, bytes| {
+                let Some(bytes) = bytes else {
+                    snapshot.losses.unreadable += 1;
+                    return;
+                };
+                match visited.insert(socks[index].0, 0) {
+                    Insertion::New => {}
+                    Insertion::Old(_) => return,
+                    Insertion::Full => snapshot.losses.dropped += 1,
+                }
+                let ends = Endpoints::decode(layout, bytes);
+                // Another family: the socket's memory has a new use.
+                if matches!(ends.family, AF_INET | AF_INET6) {
+                    snapshot.udp_ports.all.insert(ends.source_port);
+                }
+                if ends.next != 0 && ends.next & 1 == 0 {
+                    if next.len() < next.capacity() {
+                        next.push(KernelVa(ends.next).minus(link));
+                    } else {
+                        snapshot.losses.dropped += 1;
+                    }
+                }
+            });
+            mem::swap(socks, next);
+        }
+        snapshot.losses.unbounded += u32::from(!socks.is_empty());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::walk::snapshot::NetRow;
+    use crate::walk::tests::memory::{Sparse, kernel, small, va, walker};
+
+    /// Writes a table with a chain of sockets in each of its first slots.
+    fn table(memory: &mut Sparse, slots: u64, chains: &[&[u64]]) -> u64 {
+        let table = memory.structure();
+        let array = memory.room(1024 * slots.min(1 << 10));
+        memory.set(table, "udp_table", "hash", array);
+        memory.set(table, "udp_table", "mask", slots - 1);
+        for (slot, chain) in (0..).zip(chains) {
+            let mut place = array + 1024 * slot;
+            for &port in *chain {
+                let sock = memory.room(128);
+                memory.put(place, Sparse::field(sock, "sock_common", "skc_nulls_node"));
+                memory.set(sock, "sock_common", "skc_num", port);
+                memory.set(sock, "sock_common", "skc_family", AF_INET6.into());
+                place = Sparse::field(sock, "sock_common", "skc_nulls_node");
+            }
+        }
+        table
+    }
+
+    /// What a scan finds with these tables of namespaces, a common one, and a hook for NAT.
+    fn read(memory: &mut Sparse, tables: &[u64], common: u64, hook: u64) -> Walker {
+        let mut walker = walker(&small());
+        for (net, &table) in (1..).zip(tables) {
+            let row = || NetRow { udp_table: va(table), ..NetRow::default() };
+            walker.snapshot.nets.row_of(net, row);
+        }
+        let mut kernel = kernel();
+        kernel.roots.udp_table = va(common);
+        kernel.roots.nf_nat_hook = va(hook);
+        memory.walk(&mut walker, &kernel, Walker::read_udp_ports);
+        walker
+    }
+
+    fn ports(walker: &Walker) -> Vec<u16> {
+        (0..=u16::MAX).filter(|&port| walker.snapshot.udp_ports.all.has(port)).collect()
+    }
+
+    #[test]
+    fn the_ports_of_all_tables_and_chains_are_read() {
+        let mut memory = Sparse::default();
+        let common = table(&mut memory, 256, &[&[53, 4789], &[], &[68]]);
+        let own = table(&mut memory, 64, &[&[51_820]]);
+        let walker = read(&mut memory, &[common, own, common], common, 0);
+        assert_eq!(ports(&walker), [53, 68, 4789, 51_820]);
+        let UdpPorts { is_whole, may_translate, .. } = walker.snapshot.udp_ports;
+        assert_eq!((is_whole, may_translate), (true, false));
+    }
+
+    #[test]
+    fn what_is_left_out_is_known() {
+        let mut memory = Sparse::default();
+        let is_whole = |memory: &mut Sparse, common: u64| {
+            read(memory, &[], common, 0).snapshot.udp_ports.is_whole
+        };
+        assert!(!is_whole(&mut memory, 0), "no table");
+        let large = table(&mut memory, 1 << 17, &[&[53]]);
+        assert!(!is_whole(&mut memory, large), "more slots than the kernel makes");
+        let long = [53; CHAIN_MAX as usize + 1];
+        let long = table(&mut memory, 64, &[&long]);
+        assert!(!is_whole(&mut memory, long), "a chain that does not end");
+        let good = table(&mut memory, 64, &[&[53]]);
+        assert!(is_whole(&mut memory, good));
+        memory.missing.push(good..good + 8);
+        assert!(!is_whole(&mut memory, good), "memory that cannot be read");
+    }
+
+    #[test]
+    fn a_hook_for_nat_is_noticed() {
+        let mut memory = Sparse::default();
+        let common = table(&mut memory, 64, &[&[53]]);
+        let hook = memory.room(8);
+        let translates =
+            |memory: &mut Sparse| read(memory, &[], common, hook).snapshot.udp_ports.may_translate;
+        assert!(!translates(&mut memory));
+        memory.put(hook, 0xffff_ffff_c012_3450);
+        assert!(translates(&mut memory));
+        memory.put(hook, 0);
+        memory.missing.push(hook..hook + 8);
+        assert!(translates(&mut memory), "unknown");
+    }
+
+    #[test]
+    fn a_kernel_without_symbols_of_data_may_translate() {
+        let mut memory = Sparse::default();
+        let own = table(&mut memory, 64, &[&[53]]);
+        let walker = read(&mut memory, &[own], 0, 0);
+        let UdpPorts { is_whole, may_translate, .. } = walker.snapshot.udp_ports;
+        assert_eq!((is_whole, may_translate), (true, true));
+        let walker = read(&mut memory, &[own], own, 0);
+        assert!(!walker.snapshot.udp_ports.may_translate);
+    }
+
+    #[test]
+    fn a_set_has_what_was_added() {
+        let mut set = PortSet::default();
+        let ports = [0, 1, 63, 64, 4444, u16::MAX];
+        ports.into_iter().for_each(|port| set.insert(port));
+        let all: Vec<u16> = (0..=u16::MAX).filter(|&port| set.has(port)).collect();
+        assert_eq!(all, ports);
+        let mut other = PortSet::default();
+        other.insert(77);
+        other.add(&set);
+        assert!(other.has(77) && other.has(4444) && !set.has(77));
+        other.clear();
+        assert!((0..=u16::MAX).all(|port| !other.has(port)));
+    }
+}
