@@ -1,4 +1,4 @@
-//! `-i xdp:NAME`: the flows are those of `-i NAME`, and the machine has its packets back at the end.
+//! `-i xdp:NAME`: the flows are those of `-i NAME`, and the machine has its packets back then.
 
 use std::time::Duration;
 
