@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, value_parser};
 use panoptes_rig::disk::Format;
-use panoptes_rig::{Architecture, Emulator, Flavor, Kernel, initramfs, product, setup, snapshot};
-use panoptes_rig::{strangers, turn, userland};
+use panoptes_rig::{Architecture, Emulator, Flavor, Kernel, boxes, initramfs, product, setup};
+use panoptes_rig::{snapshot, strangers, turn, userland};
 
 use crate::cargo::{self, Executable, WORKSPACE};
 use crate::stages::Stages;
@@ -230,6 +230,8 @@ fn check(arguments: &[&str]) -> Result<Count, String> {
 fn tests_without_guests() -> Result<Count, String> {
     let mut command = cargo::command();
     command.arg("test").args(WORKSPACE).arg("--no-fail-fast");
+    // Where it is known, no test is skipped because it is missing.
+    command.env(boxes::RA_5_VARIABLE, boxes::ARGUS_5.obtain()?.join("ra"));
     tests(&mut command)
 }
 
