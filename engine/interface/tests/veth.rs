@@ -143,7 +143,8 @@ fn losses_are_counted_while_the_reader_stalls() {
         assert!(numbers.is_sorted_by(|a, b| a < b));
         total += numbers.len() as u64;
         let losses = interface.losses();
-        assert!(numbers.len() > 500 && losses.dropped > 0, "{losses:?}");
+        // How many fit depends on the pace of the sender: the kernel also retires blocks by time.
+        assert!(!numbers.is_empty() && losses.dropped > 0, "{losses:?}");
         assert_eq!(losses.received, turn * FRAMES);
         assert_eq!(total + losses.dropped, turn * FRAMES);
     }

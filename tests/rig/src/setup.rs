@@ -6,6 +6,7 @@
 use std::path::Path;
 use std::process::Command;
 
+use crate::boxes;
 use crate::command;
 use crate::disk::Format;
 use crate::error::{Error, Result};
@@ -77,13 +78,17 @@ pub(crate) fn ensure_for_roots() -> Result<()> {
 }
 
 /// Installs argus and its clients, with which records of flows are compared, and tcpdump, with
-/// which filters are.
+/// which filters are. Fetches argus 5, which is for the same, and programs whose traffic is audited.
 pub fn ensure_for_flows() -> Result<()> {
     install(&[
         (Need::Program("argus"), "argus-server"),
         (Need::Program("ra"), "argus-client"),
         (Need::Program("tcpdump"), "tcpdump"),
-    ])
+    ])?;
+    for programs in boxes::FOR_FLOWS {
+        programs.obtain()?;
+    }
+    Ok(())
 }
 
 /// Installs the packages that compile libFuzzer.

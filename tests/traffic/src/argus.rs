@@ -35,6 +35,16 @@ impl Argus {
         })
     }
 
+    /// The programs of a folder, such as those of argus 5.
+    pub fn in_folder(folder: &Path) -> Self {
+        Self {
+            sensor: folder.join("argus"),
+            ra: folder.join("ra"),
+            racluster: folder.join("racluster"),
+            rasort: folder.join("rasort"),
+        }
+    }
+
     /// The sensor, to be run with options of one's own.
     pub fn sensor(&self) -> Command {
         Command::new(&self.sensor)

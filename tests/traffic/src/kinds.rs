@@ -79,9 +79,11 @@ fn tcp() -> Vec<Kind> {
 fn tcp_oddities() -> Vec<Kind> {
     let exchanges = vec![Exchange { pause_ns: 200_000, bytes: [9000, 30_000] }; 2];
     let busy = || Tcp { exchanges: exchanges.clone(), ..connection() };
+    let lost_and_reset = Tcp { closing: Closing::Reset, retransmitted: [2, 3], ..busy() };
     vec![
         one("tcp retransmitted by destination", &Tcp { retransmitted: [0, 1], ..busy() }),
         one("tcp retransmitted by both", &Tcp { retransmitted: [2, 3], ..busy() }),
+        one("tcp retransmitted before a reset", &lost_and_reset),
         one("tcp retransmitted in vain", &Tcp { retransmitted_in_vain: [1, 2], ..busy() }),
         one("tcp out of order", &Tcp { swapped: [1, 2], ..busy() }),
         one("tcp unseen segment", &Tcp { unseen: [0, 1], ..busy() }),

@@ -51,7 +51,7 @@ pub use kinds::{BEGIN_NS, Kind, kinds};
 pub use link::{Arp, Content, Frames, Rarp};
 pub use other::{Esp, Igmp, Sctp};
 pub use random::Random;
-pub use real::{Contact, Loss, NoCapture, RealCapture, real_capture};
+pub use real::{Contact, NoCapture, RealCapture, real_capture};
 pub use row::{FIELDS, Row};
 pub use tcp::{Closing, Exchange, Opening, Tcp};
 pub use truth::{Flow, Side};

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, value_parser};
 use panoptes_rig::disk::Format;
-use panoptes_rig::{Architecture, Emulator, Flavor, Kernel, initramfs, product, setup, snapshot};
-use panoptes_rig::{strangers, turn, userland};
+use panoptes_rig::{Architecture, Emulator, Flavor, Kernel, initramfs, product, setup};
+use panoptes_rig::{snapshot, strangers, turn, userland};
 
 use crate::cargo::{self, Executable, WORKSPACE};
 use crate::stages::Stages;

@@ -6,6 +6,8 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use panoptes_rig::boxes;
+
 use crate::cargo::{self, Executable, WORKSPACE};
 use crate::queue::Queue;
 use crate::stages::Stages;
@@ -28,10 +30,14 @@ struct Printed {
 /// Runs all tests of the workspace but the live ones, which are ignored there.
 pub(crate) fn run(executables: &[Executable]) -> Result<Count, String> {
     let programs: Vec<_> = executables.iter().filter(|one| one.is_test).collect();
+    // Where it is known, no test is skipped because it is missing.
+    let ra_5 = boxes::ARGUS_5.obtain()?.join("ra");
     let printed = Mutex::new(Printed::default());
     Queue::run(programs, PROGRAMS_MAX, IDLE_FOR, |program| {
         let begin = Instant::now();
-        let outcome = output(program);
+        let mut command = Command::new(&program.path);
+        command.current_dir(&program.folder).env(boxes::RA_5_VARIABLE, &ra_5);
+        let outcome = output(command);
         let mut printed = printed.lock().unwrap_or_else(PoisonError::into_inner);
         printed.take(program, outcome, begin.elapsed());
     });
@@ -46,11 +52,9 @@ pub(crate) fn run(executables: &[Executable]) -> Result<Count, String> {
 }
 
 /// Runs a program; returns the lines that it printed.
-fn output(program: &Executable) -> io::Result<(Vec<String>, ExitStatus)> {
+fn output(mut command: Command) -> io::Result<(Vec<String>, ExitStatus)> {
     let (reader, writer) = io::pipe()?;
-    let mut command = Command::new(&program.path);
-    command.current_dir(&program.folder).stdin(Stdio::null());
-    command.stdout(writer.try_clone()?).stderr(writer);
+    command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
     let mut child = command.spawn()?;
     // It has the ends to write to, and the output has no end while others are open.
     drop(command);

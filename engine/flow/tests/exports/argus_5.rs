@@ -1,8 +1,10 @@
 //! Records of argus 5, against its client `ra` 5.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::Command;
 
+use panoptes_rig::boxes;
 use panoptes_sinks::flow::Cause;
 use panoptes_sinks::flow::argus::{
     Interim, Management, Options, RECORD_BYTES_MAX, SourceId, Version,
@@ -10,10 +12,6 @@ use panoptes_sinks::flow::argus::{
 use panoptes_traffic::{Capture, kinds};
 
 use super::audit;
-
-/// The environment variable with the command line of `ra` 5, such as `/opt/argus5/bin/ra`. Debian
-/// has it from version 13 on.
-const VARIABLE: &str = "PANOPTES_RA_5";
 
 /// Columns that both versions of a record have. Nanoseconds are compared apart.
 const FIELDS: &[&str] = &[
@@ -73,7 +71,7 @@ const OPTIONS: Options = Options {
 };
 
 /// The lines that `ra` 5 prints of a capture's records in a version.
-fn lines(words: &[&str], capture: &Capture, version: Version, digits: &str) -> Vec<String> {
+fn lines(ra: &Path, capture: &Capture, version: Version, digits: &str) -> Vec<String> {
     let folder = tempfile::tempdir().expect("a folder");
     let management = Management { source_id: OPTIONS.source_id, ..Management::default() };
     let mut bytes = match version {
@@ -91,8 +89,7 @@ fn lines(words: &[&str], capture: &Capture, version: Version, digits: &str) -> V
     });
     let file = folder.path().join("records");
     std::fs::write(&file, bytes).expect("there is room");
-    let output = Command::new(words[0])
-        .args(&words[1..])
+    let output = Command::new(ra)
         .args(["-X", "-n", "-u", "-c", "|", "-p", digits, "-r"])
         .arg(&file)
         .arg("-s")
@@ -101,7 +98,7 @@ fn lines(words: &[&str], capture: &Capture, version: Version, digits: &str) -> V
         .args(["-", "not", "man"])
         .env("HOME", "/nonexistent")
         .output()
-        .unwrap_or_else(|error| panic!("{VARIABLE}: {}: {error}", words[0]));
+        .unwrap_or_else(|error| panic!("{}: {error}", ra.display()));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8_lossy(&output.stdout);
     text.lines().skip(1).map(str::to_owned).collect()
@@ -109,15 +106,16 @@ fn lines(words: &[&str], capture: &Capture, version: Version, digits: &str) -> V
 
 #[test]
 fn ra_5_reads_both_versions_alike() {
-    let Ok(command) = std::env::var(VARIABLE) else {
-        eprintln!("skipped: set {VARIABLE} to the command of ra 5 (Debian 13: argus-client)");
+    let folder = boxes::argus_5().unwrap_or_else(|error| panic!("{error}"));
+    let Some(folder) = folder else {
+        eprintln!("skipped: there is no argus 5; `cargo xtask test` fetches it");
         return;
     };
-    let words: Vec<&str> = command.split_whitespace().collect();
+    let ra = folder.join("ra");
     let mut found = BTreeMap::new();
     for (name, capture) in kinds() {
-        let three = lines(&words, &capture, Version::Three, "6");
-        let five = lines(&words, &capture, Version::Five, "6");
+        let three = lines(&ra, &capture, Version::Three, "6");
+        let five = lines(&ra, &capture, Version::Five, "6");
         assert!(!three.is_empty(), "{name}");
         if three != five {
             found.insert(name, (three, five));

@@ -3,7 +3,8 @@
 use super::words::Words;
 use super::{Exporter, Extra, Labels, Options, SourceId, USER_BYTES_MAX, Version};
 use crate::flow::record::{
-    Detail, FlowKey, FlowRecord, Icmp, Interval, Jitter, Kind, Rtp, Side, Tcp, TcpSide, status,
+    Detail, FlowKey, FlowRecord, Icmp, Interval, Jitter, Kind, Rtp, Side, Tcp, TcpSide, TcpState,
+    status,
 };
 
 /// Codes of the parts (`include/argus_def.h`).
@@ -284,7 +285,7 @@ const fn tcp_format(version: Version) -> u8 {
 fn tcp_performance(words: &mut Words<'_>, tcp: &Tcp) {
     let at = words.begin(code::NETWORK, 0x05, tcp_format(words.version()));
     words.number(tcp.bits());
-    words.number(tcp.state as u32);
+    words.number(state(tcp.state));
     words.number(tcp.options);
     words.number(tcp.syn_ack_us);
     words.number(tcp.ack_data_us);
@@ -292,6 +293,15 @@ fn tcp_performance(words: &mut Words<'_>, tcp: &Tcp) {
         tcp_side(words, side);
     }
     words.end(at);
+}
+
+/// The state of a connection. A closed one has that of one that closes, as after a reset in argus:
+/// `ra` shows no losses in state 0.
+const fn state(state: TcpState) -> u32 {
+    match state {
+        TcpState::Closed => TcpState::Closing as u32,
+        state => state as u32,
+    }
 }
 
 fn tcp_side(words: &mut Words<'_>, side: &TcpSide) {

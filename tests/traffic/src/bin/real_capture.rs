@@ -1,4 +1,5 @@
-//! Writes a capture of real programs that talk through network namespaces: `real_capture FILE`.
+//! Writes a capture of real programs that talk through network namespaces: `real_capture FILE
+//! [FOLDER]`. Programs are searched in the folder first.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -10,9 +11,12 @@ fn main() -> ExitCode {
         eprintln!("real_capture: give the file to be written");
         return ExitCode::FAILURE;
     };
-    match real_capture(Path::new(&file)) {
+    let programs = std::env::args_os().nth(2);
+    match real_capture(Path::new(&file), programs.as_deref().map(Path::new)) {
         Ok(real) => {
-            println!("{file}: {} conversations, loss: {:?}", real.contacts.len(), real.loss);
+            let (lost, reordered) = (real.lost, real.reordered);
+            println!("{file}: {} conversations", real.contacts.len());
+            println!("{lost} packets lost, {reordered} reordered");
             println!("not installed: {}", real.missing.join(", "));
             ExitCode::SUCCESS
         }

@@ -1,0 +1,141 @@
+//! Real programs talk through a cable that loses, delays and reorders packets.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use panoptes_rig::boxes::NETWORK_TOOLS;
+use panoptes_traffic::{Contact, Difference, NoCapture, Row, real_capture};
+
+use super::versions::five;
+use super::{Sensor, check, is_known, is_known_of_five};
+
+fn is_of(row: &Row, contact: &Contact) -> bool {
+    let key = row.key();
+    key[0] == contact.protocol
+        && key.contains(&contact.server)
+        && (contact.port.is_empty() || key.contains(&contact.port))
+}
+
+/// Both addresses and ports, the sender's first.
+type Ends = (String, String);
+
+/// What one end of a connection over IPv4 has sent: Linux numbers its packets one by one, so their
+/// ids give the order in which they were sent, whatever order they arrived in.
+#[derive(Default)]
+struct Sent {
+    syns: u64,
+    /// Ids of packets with data, counted on from 2^16, with their first and next number.
+    data: Vec<(i64, u32, u32)>,
+}
+
+impl Sent {
+    fn add(&mut self, id: u16, first: u32, length: u32) {
+        let (last, _, _) = self.data.last().copied().unwrap_or((i64::from(id), 0, 0));
+        let id = last + i64::from(id.wrapping_sub(last as u16) as i16);
+        self.data.push((id, first, first.wrapping_add(length)));
+    }
+
+    /// Segments that were sent again.
+    fn again(&self) -> u64 {
+        let mut data = self.data.clone();
+        data.sort_unstable();
+        let (mut again, mut largest) = (self.syns.saturating_sub(1), None);
+        for (_, first, next) in data {
+            let known = largest.unwrap_or(first);
+            if (first.wrapping_sub(known) as i32) < 0 {
+                again += 1;
+            }
+            largest = Some(if (next.wrapping_sub(known) as i32) > 0 { next } else { known });
+        }
+        again
+    }
+}
+
+/// What each end of the capture's connections over IPv4 has sent.
+fn sent(capture: &Path) -> BTreeMap<Ends, Sent> {
+    let file = std::fs::read(capture).expect("a capture");
+    let mut rest = &file[24..];
+    let mut all: BTreeMap<Ends, Sent> = BTreeMap::new();
+    while let Some((header, after)) = rest.split_at_checked(16) {
+        let length = u32::from_le_bytes([header[8], header[9], header[10], header[11]]) as usize;
+        let (frame, next) = after.split_at(length);
+        rest = next;
+        // Ethernet, IPv4 without options, TCP.
+        if frame.len() < 54 || frame[12..15] != [8, 0, 0x45] || frame[23] != 6 {
+            continue;
+        }
+        let short = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
+        let end = |address: usize, port: usize| {
+            let parts = frame[address..address + 4].iter().map(ToString::to_string);
+            format!("{}:{}", parts.collect::<Vec<_>>().join("."), short(port))
+        };
+        let sent = all.entry((end(26, 34), end(30, 36))).or_default();
+        let data = u32::from(short(16)) - 20 - u32::from(frame[46] >> 4) * 4;
+        sent.syns += u64::from(frame[47] & 2 != 0);
+        if data > 0 {
+            sent.add(short(18), u32::from(short(38)) << 16 | u32::from(short(40)), data);
+        }
+    }
+    all
+}
+
+/// Compares losses over IPv4 with the truth; how many there are.
+fn check_losses(capture: &Path, own: &[Row]) -> u64 {
+    let (sent, mut sum) = (sent(capture), 0);
+    for row in own.iter().filter(|row| row.text("proto") == "tcp") {
+        let [_, source, source_port, destination, destination_port] = row.key();
+        let source = format!("{source}:{source_port}");
+        let destination = format!("{destination}:{destination_port}");
+        let again =
+            |from: &String, to: &String| sent.get(&(from.clone(), to.clone())).map(Sent::again);
+        let truth = [again(&source, &destination), again(&destination, &source)];
+        for (field, truth) in ["sloss", "dloss"].into_iter().zip(truth) {
+            let Some(truth) = truth else { continue };
+            assert_eq!(row.number(field), truth, "{source} {destination} {field}");
+            sum += truth;
+        }
+    }
+    sum
+}
+
+/// What differs only where packets overtake each other. Losses over IPv4 are compared with the
+/// truth. Behind a packet that was overtaken, argus counts the next one as sent again. Over IPv6
+/// there are no ids, and we count more: what is sent again after its acknowledgement.
+fn is_loss(difference: &Difference) -> bool {
+    let is_tcp = difference.record.split(' ').nth(1) == Some("tcp");
+    is_tcp && ["sloss", "dloss", "flgs"].contains(&&difference.field[..])
+}
+
+#[test]
+fn records_of_real_programs_are_those_of_argus() {
+    let sensor = Sensor::new();
+    let file = sensor.file("real", "pcap");
+    let programs = NETWORK_TOOLS.in_cache().unwrap_or_else(|error| panic!("{error}"));
+    if programs.is_none() {
+        println!("`cargo xtask test` fetches programs: only the machine's own talk");
+    }
+    let real = match real_capture(&file, programs.as_deref()) {
+        Ok(real) => real,
+        Err(NoCapture::NotPermitted(error)) => {
+            println!("skipped: there are no network namespaces: {error}");
+            return;
+        }
+        Err(NoCapture::Failed(error)) => panic!("{error}"),
+    };
+    println!("{} lost, {} reordered; {:?}", real.lost, real.reordered, real.missing);
+    assert!(real.missing.is_empty() || programs.is_none(), "{:?}", real.missing);
+    assert!(real.lost > 0 && real.reordered > 0, "{} {}", real.lost, real.reordered);
+    let [theirs, own] = sensor.both("real", &file);
+    for contact in &real.contacts {
+        assert!(own.iter().any(|row| is_of(row, contact)), "{contact:?} has no record");
+    }
+    assert!(check_losses(&file, &own) > 0);
+    let known = |one: &Difference, lone: &BTreeSet<String>| is_loss(one) || is_known(one, lone);
+    check("real", [&theirs, &own], known);
+    let Some(sensor) = five() else { return };
+    let [theirs, own] = sensor.both("real", &file);
+    check_losses(&file, &own);
+    let known =
+        |one: &Difference, lone: &BTreeSet<String>| is_loss(one) || is_known_of_five(one, lone);
+    check("real, argus 5", [&theirs, &own], known);
+}
