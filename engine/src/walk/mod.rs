@@ -30,6 +30,7 @@ mod memory;
 mod moved_descriptors;
 mod names;
 mod owners;
+mod port_set;
 mod processes;
 mod queries;
 mod resting;
@@ -60,6 +61,7 @@ pub use budget::{Budget, Deferred};
 pub(crate) use descriptors::TABLE_MAX;
 pub use kept::Kept;
 pub use kernel::{Kernel, Roots};
+pub use port_set::{PortSet, UdpPorts};
 pub(crate) use queries::user;
 pub use snapshot::{
     CgroupRow, ConnectionRow, ContainerRow, CssSetRow, CssStateRow, DentryRow, DescriptorRow,
@@ -69,7 +71,6 @@ pub use snapshot::{
 };
 pub use stability::Fate;
 pub use tables::Snapshot;
-pub use udp_ports::{PortSet, UdpPorts};
 
 use self::budget::{Meter, Turn};
 use self::ended_tasks::TaskPlaces;

@@ -589,14 +589,11 @@ pub struct NetRow {
     pub process: Option<Index<ProcessRow>>,
     /// Its number, or 0 while unknown.
     pub inum: u32,
-    /// `struct inet_hashinfo *`: the table of its TCP sockets.
+    /// `struct inet_hashinfo *`: the table of its TCP sockets; and of its UDP sockets, since v6.2.
     pub hashinfo: KernelVa,
-    /// `struct udp_table *`: the table of its UDP sockets; null before v6.2, whose namespaces share
-    /// one.
     pub udp_table: KernelVa,
-    /// List link of its first network device.
+    /// List links of its first and of its last network device.
     pub first_device: KernelVa,
-    /// List link of its last network device.
     pub last_device: KernelVa,
     /// Whether some of its TCP sockets were left out, so that a missing one need not have ended.
     pub connections_cut: bool,

@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_is_said_at_once_and_tried_again() {
+    fn a_failure_is_reported_at_once_and_later_alerts_are_tried() {
         let (disk, said) = (Disk::with(6), Disk::with(1 << 20));
         let messages = Messages::new(Box::new(said.clone()), false, LogLevel::Info);
         let mut output = AlertOutput::new(Box::new(disk.clone()), "/a".into(), &messages);

@@ -25,10 +25,10 @@ pub(super) fn plain_header() -> Header {
     Header::new(&"NONE".into(), &BluefieldSystem::default(), limits)
 }
 
-/// What was said of the table of flows.
+/// The records of a full table of flows.
 #[derive(Debug)]
 pub(super) struct FlowLimit {
-    /// `None` if nothing is to be said.
+    /// `None` if nobody wants records.
     header: Option<Header>,
     writer: RecordWriter,
     line: Box<[u8]>,
@@ -39,7 +39,8 @@ pub(super) struct FlowLimit {
 }
 
 impl FlowLimit {
-    /// Of tables with so much room each. Without a header, nothing is said.
+    /// Of tables with so much room each. Without a header, there are no
+    /// records.
     pub(super) fn new(capacity: usize, header: Option<Header>) -> Self {
         Self {
             header,

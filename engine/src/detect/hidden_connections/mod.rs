@@ -7,8 +7,6 @@
 //!
 //! Not here: packets and flows (the sensor), and the wording of the record (`policy`).
 
-#[cfg(test)]
-mod datagram_tests;
 mod datagrams;
 mod judge;
 mod scans;

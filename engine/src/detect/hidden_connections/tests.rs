@@ -1,5 +1,7 @@
 //! The rule, with hand-made machines and packets.
 
+mod datagrams;
+
 use core::net::SocketAddr;
 
 use arrayvec::ArrayVec;
@@ -14,9 +16,9 @@ use crate::state::tests::world::{FakeFile, FakeProcess, FakeSocket, LISTEN, TIME
 use crate::time::Now;
 use crate::walk::{InterfaceRow, Snapshot, SocketRow};
 
-pub(super) const MS: i64 = 1_000_000;
+const MS: i64 = 1_000_000;
 /// The time between two scans.
-pub(super) const INTERVAL: i64 = 100 * MS;
+const INTERVAL: i64 = 100 * MS;
 /// When the test begins.
 const BEGIN: i64 = 1_800_000_000_000_000_000;
 const SYN: u8 = 2;
@@ -24,23 +26,23 @@ const RST: u8 = 4;
 const ACK: u8 = 16;
 
 /// A system with the packets on its wire.
-pub(super) struct Scene {
-    pub(super) world: World,
-    pub(super) interfaces: Vec<&'static str>,
+struct Scene {
+    world: World,
+    interfaces: Vec<&'static str>,
     /// Sockets of other kinds: family, type, protocol; the process holds them.
-    pub(super) others: Vec<(u16, u16, u16)>,
+    others: Vec<(u16, u16, u16)>,
     /// The ports of UDP sockets, and what scans show of them.
-    pub(super) udp_ports: Vec<u16>,
-    pub(super) is_udp_whole: bool,
-    pub(super) may_translate: bool,
-    pub(super) wire: Wire,
+    udp_ports: Vec<u16>,
+    is_udp_whole: bool,
+    may_translate: bool,
+    wire: Wire,
     snapshot: Snapshot,
-    pub(super) now: i64,
+    now: i64,
     found: Found,
 }
 
 impl Scene {
-    pub(super) fn new() -> Self {
+    fn new() -> Self {
         let limits = Limits::default();
         Self {
             world: World::default().with(FakeProcess::new(100)),
@@ -56,7 +58,7 @@ impl Scene {
         }
     }
 
-    pub(super) fn scan(&mut self) {
+    fn scan(&mut self) {
         self.world.show(&mut self.snapshot);
         self.snapshot.interfaces.clear();
         for (index, address) in self.interfaces.iter().enumerate() {
@@ -103,25 +105,25 @@ impl Scene {
         self.now += INTERVAL;
     }
 
-    pub(super) fn scans(&mut self, count: u32) {
+    fn scans(&mut self, count: u32) {
         (0..count).for_each(|_| self.scan());
     }
 
     /// What is found after one more scan.
-    pub(super) fn found(&mut self) -> Vec<Hidden> {
+    fn found(&mut self) -> Vec<Hidden> {
         self.scan();
         self.found.drain(..).collect()
     }
 }
 
-pub(super) fn at(text: &str) -> SocketAddr {
+fn at(text: &str) -> SocketAddr {
     text.parse().expect(text)
 }
 
-pub(super) const OWN: &str = "10.0.2.15:4444";
-pub(super) const PEER: &str = "203.0.113.9:50000";
+const OWN: &str = "10.0.2.15:4444";
+const PEER: &str = "203.0.113.9:50000";
 
-pub(super) fn end(address: &str, flags: u8, from: i64, to: i64) -> SeenEnd {
+fn end(address: &str, flags: u8, from: i64, to: i64) -> SeenEnd {
     let (address, packets) = (at(address), 9);
     SeenEnd { address, packets, first_ns: from, last_ns: to, flags, hops: 64 }
 }

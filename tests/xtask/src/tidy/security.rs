@@ -26,7 +26,8 @@ const WITHOUT_ROW: [(&str, &str); 7] = [
          locate::LIBRARIES_MAX memory_permissions::FINDINGS_MAX pages::SKIPS_MAX \
          reserved_space::NEIGHBOURS_MAX resting::ANCESTORS_MAX search::HOPS_MAX \
          graph::MIRRORS_MAX \
-         shell_history::TYPED_MAX structure::CONTEXTS_MAX structure::LISTS_MAX tree::SLOTS_MAX",
+         shell_history::TYPED_MAX structure::CONTEXTS_MAX structure::LISTS_MAX tree::SLOTS_MAX \
+         udp_ports::SLOTS_MAX",
     ),
     (
         "one record, which says that it is cut",

@@ -1,7 +1,7 @@
 //! The rule for UDP, with hand-made machines and packets.
 
-use super::tests::{INTERVAL, MS, OWN, PEER, Scene, at, end};
-use super::{Hidden, SeenFlow, What};
+use super::super::{Hidden, SeenFlow, What};
+use super::{INTERVAL, MS, OWN, PEER, Scene, at, end};
 use crate::state::tests::world::FakeFile;
 
 /// `IPPROTO_UDP`
