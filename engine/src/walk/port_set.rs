@@ -9,11 +9,16 @@ pub struct PortSet(Box<[u64; WORDS]>);
 
 impl Default for PortSet {
     fn default() -> Self {
-        Self(Box::new([0; WORDS]))
+        Self::new()
     }
 }
 
 impl PortSet {
+    /// Makes an empty set.
+    fn new() -> Self {
+        Self(Box::new([0; WORDS]))
+    }
+
     /// Adds a port.
     pub fn insert(&mut self, port: u16) {
         self.0[usize::from(port >> 6)] |= 1 << (port & 63);
