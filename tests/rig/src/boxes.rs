@@ -70,6 +70,24 @@ pub const NETWORK_TOOLS: Programs = Programs {
     megabytes: 51,
 };
 
+/// MariaDB, and its client.
+pub const MARIADB: Programs = Programs {
+    name: "mariadb",
+    suite: "bookworm",
+    packages: &["mariadb-client-core", "mariadb-server-core"],
+    programs: &["usr/bin/mariadb", "usr/sbin/mariadbd"],
+    megabytes: 16,
+};
+
+/// A flow sensor, for comparison.
+pub const SURICATA: Programs = Programs {
+    name: "suricata",
+    suite: "bookworm-backports",
+    packages: &["suricata"],
+    programs: &["usr/bin/suricata"],
+    megabytes: 37,
+};
+
 /// What tests of flow records use.
 pub(crate) const FOR_FLOWS: &[&Programs] = &[&ARGUS_5, &NETWORK_TOOLS];
 

@@ -11,6 +11,7 @@ use crate::command;
 use crate::disk::Format;
 use crate::error::{Error, Result};
 use crate::flavor::Architecture;
+use crate::gate;
 
 /// A required program or file, and the package that has it.
 const NEEDS: &[(Need, &str)] = &[
@@ -87,6 +88,9 @@ pub fn ensure_for_flows() -> Result<()> {
     ])?;
     for programs in boxes::FOR_FLOWS {
         programs.obtain()?;
+    }
+    if gate::is_long_allowed("rasqlinsert", "needs MariaDB (16 MB)") {
+        boxes::MARIADB.obtain()?;
     }
     Ok(())
 }

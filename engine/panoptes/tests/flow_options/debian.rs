@@ -1,6 +1,6 @@
 //! Debian's clients of argus over our records and over argus's records of the same capture.
 //!
-//! What they print is compared. `rasqlinsert` and its like need a database; `rahosts` and
+//! What they print is compared. `rasqlinsert` needs a database (`database.rs`); `rahosts` and
 //! `radecode` of 3.0.8.2 need a function that Perl has no more (`POSIX::tmpnam`).
 
 use std::fs::File;

@@ -9,6 +9,7 @@ mod applications;
 mod captures;
 mod clients;
 mod columns;
+mod database;
 mod debian;
 mod examples;
 mod exports;

@@ -3,17 +3,23 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use panoptes_rig::boxes::SURICATA as SURICATA_PROGRAMS;
+
 use crate::cargo;
 
 pub(super) const ARGUS: &str = "argus";
 pub(super) const PANOPTES: &str = "panoptes";
+pub(super) const SURICATA: &str = "suricata";
 /// Where softflowd sends its datagrams. Nobody needs to listen.
 const COLLECTOR: &str = "127.0.0.1:29995";
 
-/// Suricata with nothing but its log of flows.
-const SURICATA: &str = "%YAML 1.1
+/// Its configuration: nothing but its log of flows.
+const SURICATA_YAML: &str = "%YAML 1.1
 ---
 stats: {enabled: no}
+logging:
+  outputs:
+    - file: {enabled: yes, level: notice, filename: suricata.log}
 outputs:
   - eve-log: {enabled: yes, filetype: regular, filename: eve.json, types: [flow]}
 app-layer: {protocols: {tls: {enabled: no}, http: {enabled: no}, dns: {enabled: no}}}
@@ -39,10 +45,10 @@ const KNOWN: [Known; 4] = [
         with(&options, capture, &[], None)
     }),
     ("nfpcapd", "nfdump", |capture, folder| with(&["-r"], capture, &["-w"], Some(folder))),
-    ("suricata", "suricata (backports)", |capture, folder| {
+    (SURICATA, "suricata (backports)", |capture, folder| {
         let configuration = folder.join("suricata.yaml");
         // Without the file, suricata says what is wrong, and the run fails.
-        let _ = std::fs::write(&configuration, SURICATA);
+        let _ = std::fs::write(&configuration, SURICATA_YAML);
         let mut all = with(&["--runmode", "single", "-k", "none", "-r"], capture, &["-l"], None);
         all.extend([folder.into(), "-c".into(), configuration.into()]);
         all
@@ -57,12 +63,17 @@ fn with(before: &[&str], capture: &Path, between: &[&str], last: Option<&Path>) 
     all
 }
 
-/// All sensors that are installed, Panoptes, and a program that only reads the capture.
+/// All sensors that are installed, Panoptes, and a program that only reads the capture. Suricata is
+/// fetched if it is not installed.
 pub(super) fn all(panoptes: &Path) -> Result<Vec<Sensor>, String> {
     let mut all = Vec::new();
     for (name, package, arguments) in KNOWN {
         match find(name) {
             Some(program) => all.push(Sensor { name, program, arguments }),
+            None if name == SURICATA => {
+                let program = SURICATA_PROGRAMS.obtain()?.join(name);
+                all.push(Sensor { name, program, arguments });
+            }
             None => eprintln!("xtask: {name} is not installed (package {package}): left out"),
         }
     }
@@ -73,6 +84,25 @@ pub(super) fn all(panoptes: &Path) -> Result<Vec<Sensor>, String> {
     let walk: fn(&Path, &Path) -> Vec<OsString> = |capture, _| vec![capture.into()];
     all.push(Sensor { name: "only read", program: walker()?, arguments: walk });
     Ok(all)
+}
+
+/// Fails unless suricata has read so many packets, and has written flows. It ends with success
+/// after a mistake in its configuration, too.
+pub(super) fn check_suricata(folder: &Path, packets: u64) -> Result<(), String> {
+    let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap_or_default();
+    let log = read("suricata.log");
+    let counted = counted(&log);
+    if counted != Some(packets) {
+        return Err(format!("suricata has not read {packets} packets: {}", log.trim()));
+    }
+    let has_flows = read("eve.json").lines().any(|line| line.contains("\"event_type\":\"flow\""));
+    has_flows.then_some(()).ok_or_else(|| "suricata has written no flows".to_owned())
+}
+
+/// The number in `… pcap: read 1 file, 3007 packets, 2031741 bytes`.
+fn counted(log: &str) -> Option<u64> {
+    let (_, rest) = log.split_once("pcap: read 1 file, ")?;
+    rest.split(' ').next()?.parse().ok()
 }
 
 fn walker() -> Result<PathBuf, String> {
@@ -86,4 +116,16 @@ fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/usr/bin"].map(PathBuf::from));
     folders.map(|folder| folder.join(name)).find(|path| path.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packets_that_suricata_counted_are_read() {
+        let log = "[1 - Suricata-Main] Notice: pcap: read 1 file, 3007 packets, 2031741 bytes\n";
+        assert_eq!(counted(log), Some(3007));
+        assert_eq!(counted("Notice: suricata: This is Suricata version 7.0.10 RELEASE\n"), None);
+    }
 }
