@@ -22,7 +22,7 @@ pub struct Programs {
     suite: &'static str,
     packages: &'static [&'static str],
     /// Their paths below the root.
-    programs: &'static [&'static str],
+    paths: &'static [&'static str],
     /// What is downloaded.
     megabytes: u32,
 }
@@ -32,7 +32,7 @@ pub const ARGUS_5: Programs = Programs {
     name: "argus-5",
     suite: "trixie",
     packages: &["argus-server", "argus-client"],
-    programs: &["usr/sbin/argus", "usr/bin/ra", "usr/bin/racluster", "usr/bin/rasort"],
+    paths: &["usr/sbin/argus", "usr/bin/ra", "usr/bin/racluster", "usr/bin/rasort"],
     megabytes: 35,
 };
 
@@ -52,7 +52,7 @@ pub const NETWORK_TOOLS: Programs = Programs {
         "nmap",
         "openssh-client",
     ],
-    programs: &[
+    paths: &[
         "bin/busybox",
         "bin/nc.openbsd",
         "bin/ping",
@@ -75,7 +75,7 @@ pub const MARIADB: Programs = Programs {
     name: "mariadb",
     suite: "bookworm",
     packages: &["mariadb-client-core", "mariadb-server-core"],
-    programs: &["usr/bin/mariadb", "usr/sbin/mariadbd"],
+    paths: &["usr/bin/mariadb", "usr/sbin/mariadbd"],
     megabytes: 16,
 };
 
@@ -84,7 +84,7 @@ pub const SURICATA: Programs = Programs {
     name: "suricata",
     suite: "bookworm-backports",
     packages: &["suricata"],
-    programs: &["usr/bin/suricata"],
+    paths: &["usr/bin/suricata"],
     megabytes: 37,
 };
 
@@ -122,7 +122,7 @@ impl Programs {
         cache::remove(&folder)?;
         cache::create(&folder)?;
         cache::rename(&scratch.join("root"), &folder.join("root"))?;
-        for program in self.programs {
+        for program in self.paths {
             write_script(&folder, program)?;
         }
         cache::write(&folder.join("made-of"), self.text().as_bytes())?;
