@@ -21,7 +21,7 @@ pub struct Programs {
     name: &'static str,
     suite: &'static str,
     packages: &'static [&'static str],
-    /// Where they are, below the root.
+    /// Their paths below the root.
     paths: &'static [&'static str],
     /// What is downloaded.
     megabytes: u32,
