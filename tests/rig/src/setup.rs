@@ -79,7 +79,8 @@ pub(crate) fn ensure_for_roots() -> Result<()> {
 }
 
 /// Installs argus and its clients, with which records of flows are compared, and tcpdump, with
-/// which filters are. Fetches argus 5, which is for the same, and programs whose traffic is audited.
+/// which filters are. Fetches argus 5, which is for the same, and programs whose traffic is
+/// audited.
 pub fn ensure_for_flows() -> Result<()> {
     install(&[
         (Need::Program("argus"), "argus-server"),

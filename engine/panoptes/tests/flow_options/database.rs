@@ -46,7 +46,7 @@ impl Database {
             .arg(format!("--pid-file={}", path("pid")))
             .arg(format!("--socket={}", path("socket")));
         let server = Running::start(&mut command);
-        let database = Self { folder, client: programs.join("mariadb"), server: server };
+        let database = Self { folder, client: programs.join("mariadb"), server };
         until(|| database.server.messages(), || database.ask("SELECT 1").is_some());
         database
     }
@@ -80,7 +80,9 @@ fn insert(database: &Database, table: &str, file: &Path, count: usize) -> Vec<St
     loop {
         let mut found = database.ask(&question).unwrap_or_default();
         if found.len() >= count || begin.elapsed() > ATTEMPT {
-            found.iter_mut().for_each(|line| *line = line.trim_end().to_owned());
+            for line in &mut found {
+                *line = line.trim_end().to_owned();
+            }
             found.sort();
             return found;
         }
