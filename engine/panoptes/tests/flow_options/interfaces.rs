@@ -298,7 +298,7 @@ fn lost_packets_are_counted() {
     let options = ["-F", &configuration, "-S", "60", "-s", "0", "-i", RIGHT[0]];
     let live = Live::start(Sensor::Panoptes, &folder, &options, &[RIGHT[0]]);
     // It sleeps while packets fill its ring.
-    live.running.signal(Signal::SIGSTOP);
+    live.running.stop();
     let udp = Udp::one_way(Between::v4(1, [5000, 6000]), BEGIN_NS, &vec![1400; PACKETS]);
     send_all(LEFT[0], &Capture::of(&udp));
     live.running.signal(Signal::SIGCONT);

@@ -141,6 +141,15 @@ impl Running {
         signal_to(self.child.id(), signal);
     }
 
+    /// Stops it until SIGCONT. A signal that is not delivered yet would be taken back by that one.
+    #[track_caller]
+    pub(crate) fn stop(&self) {
+        self.signal(Signal::SIGSTOP);
+        let stat = format!("/proc/{}/stat", self.child.id());
+        let state = || std::fs::read_to_string(&stat).unwrap_or_default();
+        until(state, || state().contains(") T "));
+    }
+
     /// Waits until it has nothing more to do with the packets that were sent.
     pub(crate) fn settle(&self) {
         settle_for(self.child.id(), self.delay);
