@@ -15,8 +15,9 @@ use panoptes_rig::{cache, output, packages};
 
 use crate::cargo::{self, Executable};
 use crate::platform::Platform;
+use crate::results::{self, Count};
 use crate::stages::Stages;
-use crate::test::{self, Count};
+use crate::test;
 use crate::{folders, package};
 
 /// Builds Panoptes for arm64, makes its Debian package, and runs its tests
@@ -161,7 +162,7 @@ fn root() -> PathBuf {
 /// Runs a test program in the emulator of programs.
 fn emulated(platform: &Platform, test: &Executable) -> Result<Count, String> {
     let mut command = platform.run(&test.path);
-    test::tests(command.current_dir(&test.folder).args(["--skip", NOT_EMULATED]))
+    results::tests(command.current_dir(&test.folder).args(["--skip", NOT_EMULATED]))
 }
 
 /// Makes the Debian package, and checks what its program needs of a machine.

@@ -43,6 +43,7 @@ mod program;
 mod queue;
 mod races;
 mod recorded;
+mod results;
 mod scenarios;
 mod scripts;
 mod setup;

@@ -10,8 +10,8 @@ use panoptes_rig::boxes;
 
 use crate::cargo::{self, Executable, WORKSPACE};
 use crate::queue::Queue;
+use crate::results::{Count, Results, tests};
 use crate::stages::Stages;
-use crate::test::{Count, Results, tests};
 
 /// Maximum number of programs at once.
 const PROGRAMS_MAX: usize = 3;

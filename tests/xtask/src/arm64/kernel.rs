@@ -18,8 +18,9 @@ use serde_json::Value;
 use super::{Tests, root, tests_of, title};
 use crate::cargo::Executable;
 use crate::folders;
+use crate::results::{Count, Results};
 use crate::stages::Stages;
-use crate::test::{self, Count, Results};
+use crate::test;
 
 /// The tests that need a kernel, and what they start.
 pub(super) const TESTS: &Tests = &[
