@@ -155,7 +155,6 @@ fn sequence(this: &mut TcpSide, other: &mut TcpSide, segment: &Segment<'_>, ip_i
         this.bytes = this.bytes.wrapping_add(segment.data_length);
         if this.has_begun {
             is_active &= order(this, other, segment, end, ip_id);
-            this.ip_id = ip_id;
         }
     } else {
         is_active = false;
@@ -177,14 +176,18 @@ fn sequence(this: &mut TcpSide, other: &mut TcpSide, segment: &Segment<'_>, ip_i
 #[inline]
 fn order(this: &mut TcpSide, other: &TcpSide, segment: &Segment<'_>, end: u32, ip_id: u16) -> bool {
     let (seq, length) = (segment.sequence, segment.data_length);
+    let back = this.ip_id.wrapping_sub(ip_id);
+    let is_overtaken = this.ip_id != 0 && ip_id != 0 && back > 0 && back < OVERTAKEN_MAX;
+    if !is_overtaken {
+        this.ip_id = ip_id;
+    }
     if other.has_acknowledged && is_before(seq, other.acknowledged) {
         resent(this);
         return false;
     }
     let is_new = is_before(this.sequence, end);
     let largest = if is_new { end } else { this.sequence };
-    let back = this.ip_id.wrapping_sub(ip_id);
-    if this.ip_id != 0 && ip_id != 0 && back > 0 && back < OVERTAKEN_MAX {
+    if is_overtaken {
         this.in_flight = this.in_flight.saturating_add(length);
         this.status |= tcp_status::OUT_OF_ORDER;
     } else if other.has_acknowledged {

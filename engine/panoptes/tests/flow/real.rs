@@ -1,6 +1,7 @@
 //! Real programs talk through a cable that loses, delays and reorders packets.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use panoptes_rig::boxes::NETWORK_TOOLS;
@@ -35,19 +36,28 @@ impl Sent {
         self.data.push((id, first, first.wrapping_add(length)));
     }
 
-    /// Segments that were sent again.
-    fn again(&self) -> u64 {
-        let mut data = self.data.clone();
-        data.sort_unstable();
-        let (mut again, mut largest) = (self.syns.saturating_sub(1), None);
-        for (_, first, next) in data {
+    /// How many segments were sent again. One that was overtaken itself looks as one that was sent
+    /// once, and a SYN with ACK may come when the connection is already closed: the least leaves
+    /// those out. Of two copies of which the later one came first, both may be counted: the most
+    /// has both.
+    fn again(&self) -> RangeInclusive<u64> {
+        let is_before = |one: u32, other: u32| (one.wrapping_sub(other) as i32) < 0;
+        let mut data: Vec<_> = self.data.iter().enumerate().collect();
+        data.sort_unstable_by_key(|(_, segment)| *segment);
+        let (mut least, mut most, mut largest) = (0, self.syns.saturating_sub(1), None);
+        for (place, &(id, first, next)) in data {
             let known = largest.unwrap_or(first);
-            if (first.wrapping_sub(known) as i32) < 0 {
-                again += 1;
+            let mut later = self.data[..place].iter().filter(|(before, ..)| *before > id);
+            if is_before(first, known) {
+                most += 1;
+                least += u64::from(later.clone().next().is_none());
             }
-            largest = Some(if (next.wrapping_sub(known) as i32) > 0 { next } else { known });
+            let is_copy =
+                |copy: &(i64, u32, u32)| !is_before(first, copy.1) && !is_before(copy.2, next);
+            most += u64::from(later.any(is_copy));
+            largest = Some(if is_before(known, next) { next } else { known });
         }
-        again
+        least..=most
     }
 }
 
@@ -91,8 +101,12 @@ fn check_losses(capture: &Path, own: &[Row]) -> u64 {
         let truth = [again(&source, &destination), again(&destination, &source)];
         for (field, truth) in ["sloss", "dloss"].into_iter().zip(truth) {
             let Some(truth) = truth else { continue };
-            assert_eq!(row.number(field), truth, "{source} {destination} {field}");
-            sum += truth;
+            let counted = row.number(field);
+            assert!(
+                truth.contains(&counted),
+                "{source} {destination} {field}: {counted}, {truth:?}"
+            );
+            sum += counted;
         }
     }
     sum
@@ -104,6 +118,12 @@ fn check_losses(capture: &Path, own: &[Row]) -> u64 {
 fn is_loss(difference: &Difference) -> bool {
     let is_tcp = difference.record.split(' ').nth(1) == Some("tcp");
     is_tcp && ["sloss", "dloss", "flgs"].contains(&&difference.field[..])
+}
+
+/// The deviation of intervals: of regular ones, as those of ping, argus has only some digits right,
+/// as it subtracts large squares. Those of generated captures are compared.
+fn is_deviation(difference: &Difference) -> bool {
+    ["sjit", "djit"].contains(&&difference.field[..])
 }
 
 #[test]
@@ -130,7 +150,9 @@ fn records_of_real_programs_are_those_of_argus() {
         assert!(own.iter().any(|row| is_of(row, contact)), "{contact:?} has no record");
     }
     assert!(check_losses(&file, &own) > 0);
-    let known = |one: &Difference, lone: &BTreeSet<String>| is_loss(one) || is_known(one, lone);
+    let known = |one: &Difference, lone: &BTreeSet<String>| {
+        is_loss(one) || is_deviation(one) || is_known(one, lone)
+    };
     check("real", [&theirs, &own], known);
     let Some(sensor) = five() else { return };
     let [theirs, own] = sensor.both("real", &file);
