@@ -1,5 +1,7 @@
 //! Ports of UDP sockets, as a scan shows them.
 
+use panoptes_tables::room;
+
 /// Words of a set of ports.
 const WORDS: usize = (1 << 16) / 64;
 
@@ -16,7 +18,7 @@ impl Default for PortSet {
 impl PortSet {
     /// Makes an empty set.
     fn new() -> Self {
-        Self(Box::new([0; WORDS]))
+        Self(room::boxed([0; WORDS]))
     }
 
     /// Adds a port.

@@ -157,7 +157,6 @@ impl Captures {
     ) -> Result<bool, Failure> {
         let Source { mut reader, has_exports } = source;
         loop {
-            auditor.step(|| 0);
             if auditor.has_ended() || signals.have_ended(messages) {
                 break;
             }
@@ -170,6 +169,7 @@ impl Captures {
             if !goes_on {
                 break;
             }
+            auditor.step(|| 0);
         }
         self.close(&reader);
         Ok(!auditor.has_ended() && !signals.have_ended(messages))
