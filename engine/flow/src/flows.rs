@@ -113,11 +113,10 @@ impl Flows {
         wire_length: u32,
         reports: &mut impl Reports,
     ) {
-        let arrival = Arrival { time_ns, bytes: wire_length };
         if self.is_plain {
-            self.arrive::<true>(packet, arrival, reports);
+            self.arrive::<true>(packet, Arrival { time_ns, bytes: wire_length }, reports);
         } else {
-            self.arrive_apart(packet, arrival, reports);
+            self.packet_apart(packet, time_ns, wire_length, reports);
         }
     }
 
@@ -130,12 +129,7 @@ impl Flows {
         wire_length: u32,
         reports: &mut impl Reports,
     ) {
-        self.arrive_apart(packet, Arrival { time_ns, bytes: wire_length }, reports);
-    }
-
-    #[inline(never)]
-    fn arrive_apart(&mut self, packet: &Packet<'_>, arrival: Arrival, reports: &mut impl Reports) {
-        self.arrive::<false>(packet, arrival, reports);
+        self.arrive::<false>(packet, Arrival { time_ns, bytes: wire_length }, reports);
     }
 
     /// Counts a packet. `IS_PLAIN` is [`Settings::are_plain`], or `false`, which is always right.

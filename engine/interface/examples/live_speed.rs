@@ -35,9 +35,9 @@ fn main() {
     }
     let mut interface = started(&Options { ring_bytes: 64 << 20, ..options(RIGHT) });
     let first = |bytes: &[u8]| bytes.first().copied().map_or(0, u64::from);
-    let reading = fastest(&mut interface, bytes, first);
+    let reading = ring(&mut interface, bytes, first);
     let sum = |bytes: &[u8]| bytes.iter().step_by(64).map(|byte| u64::from(*byte)).sum();
-    let touching = fastest(&mut interface, bytes, sum);
+    let touching = ring(&mut interface, bytes, sum);
     println!("{bytes} bytes: {reading:.1} ns to read a packet of the ring");
     println!("{touching:.1} ns with each line of its bytes");
     live(&mut interface, bytes);
@@ -45,51 +45,49 @@ fn main() {
     println!("{:.1} ns with each line of its bytes, by XDP", xdp(bytes, sum));
 }
 
-/// Nanoseconds to read a packet, while nothing is sent.
-fn fastest(interface: &mut Interface, bytes: usize, see: impl Fn(&[u8]) -> u64) -> f64 {
+/// Nanoseconds to read a packet, while nothing is sent. `pause` lets the last of `count` packets
+/// come; `read` returns what it has seen of the next one.
+fn fastest(
+    bytes: usize,
+    (count, pause): (u32, Duration),
+    mut read: impl FnMut() -> Option<u64>,
+) -> f64 {
     let sender = Sender::new(LEFT);
     let mut best = f64::INFINITY;
     for _ in 0..TURNS {
-        for number in 0..PACKETS {
+        for number in 0..count {
             sender.send(&frame(number, bytes));
         }
-        // The last block ends by its time.
-        thread::sleep(Duration::from_millis(100));
+        thread::sleep(pause);
         let (mut packets, mut sum) = (0, 0_u64);
         let begin = Instant::now();
-        while let Some(frame) = interface.next() {
+        while let Some(seen) = read() {
             packets += 1;
-            sum = sum.wrapping_add(see(frame.bytes)).wrapping_add(frame.time_ns as u64);
+            sum = sum.wrapping_add(seen);
         }
         best = best.min(begin.elapsed().as_nanos() as f64 / f64::from(packets.max(1)));
         black_box(sum);
-        assert!(packets > PACKETS / 10, "{packets} packets are too few");
+        assert!(packets > count / 10, "{packets} packets are too few");
     }
     best
 }
 
-/// Nanoseconds to read a packet that XDP has taken, while nothing is sent.
+/// A packet of the ring, of which `see` reads the bytes. The last block ends by its time.
+fn ring(interface: &mut Interface, bytes: usize, see: impl Fn(&[u8]) -> u64) -> f64 {
+    fastest(bytes, (PACKETS, Duration::from_millis(100)), || {
+        let frame = interface.next()?;
+        Some(see(frame.bytes).wrapping_add(frame.time_ns as u64))
+    })
+}
+
+/// A packet that XDP has taken.
 fn xdp(bytes: usize, see: impl Fn(&[u8]) -> u64) -> f64 {
     let mut interface = XdpInterface::open(&options(RIGHT)).unwrap();
     interface.start(&[]).unwrap();
-    let sender = Sender::new(LEFT);
-    let mut best = f64::INFINITY;
-    for _ in 0..TURNS {
-        for number in 0..XDP_PACKETS {
-            sender.send(&frame(number, bytes));
-        }
-        thread::sleep(Duration::from_millis(10));
-        let (mut packets, mut sum) = (0, 0_u64);
-        let begin = Instant::now();
-        while let Some(frame) = interface.next() {
-            packets += 1;
-            sum = sum.wrapping_add(see(frame.bytes)).wrapping_add(frame.time_ns as u64);
-        }
-        best = best.min(begin.elapsed().as_nanos() as f64 / f64::from(packets.max(1)));
-        black_box(sum);
-        assert!(packets > XDP_PACKETS / 10, "{packets} packets are too few");
-    }
-    best
+    fastest(bytes, (XDP_PACKETS, Duration::from_millis(10)), || {
+        let frame = interface.next()?;
+        Some(see(frame.bytes).wrapping_add(frame.time_ns as u64))
+    })
 }
 
 /// Prints the rate of one sender, and what was lost.

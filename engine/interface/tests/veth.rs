@@ -3,10 +3,9 @@
 
 mod common;
 
-use std::thread;
-
 use common::{
-    LEFT, RIGHT, Sender, all, enter_namespace, frame, now_ns, options, receive, started, tagged,
+    LEFT, RIGHT, Sender, all, enter_namespace, frame, now_ns, number_of, options, receive,
+    send_burst, started, tagged,
 };
 use panoptes_interface::Options;
 
@@ -97,18 +96,11 @@ fn a_burst_arrives_whole_and_in_order() {
         return;
     }
     let mut interface = started(&options(RIGHT));
-    let sending = thread::spawn(|| {
-        let sender = Sender::new(LEFT);
-        let mut sent = frame(0, 96);
-        for number in 0..FRAMES {
-            sent[14..18].copy_from_slice(&number.to_be_bytes());
-            sender.send(&sent);
-        }
-    });
+    let sending = send_burst(FRAMES);
     let (mut next, mut last) = (0, 0);
     let expected = frame(0, 96);
     receive(&mut interface, |frame| {
-        let number = u32::from_be_bytes(*frame.bytes[14..].first_chunk().unwrap());
+        let number = number_of(frame.bytes);
         assert_eq!(number, next);
         assert_eq!(frame.bytes[18..], expected[18..]);
         assert!(frame.time_ns >= last);
@@ -136,7 +128,7 @@ fn losses_are_counted_while_the_reader_stalls() {
         }
         let mut numbers = Vec::new();
         receive(&mut interface, |frame| {
-            numbers.push(u32::from_be_bytes(*frame.bytes[14..].first_chunk().unwrap()));
+            numbers.push(number_of(frame.bytes));
             true
         });
         // What fitted into the ring came first, and nothing came twice.

@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 
 use caps::{CapSet, Capability};
 use common::{
-    LEFT, PATIENCE, RIGHT, Sender, all, enter_namespace, frame, ip, now_ns, options, tagged, until,
+    LEFT, PATIENCE, RIGHT, Sender, all, enter_namespace, frame, ip, now_ns, number_of, options,
+    send_burst, tagged, until,
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CpuSet, sched_setaffinity};
@@ -96,10 +97,6 @@ fn frames(interface: &mut XdpInterface) -> Vec<Vec<u8>> {
     let mut frames = Vec::new();
     receive(interface, |frame| frames.push(frame.bytes.to_vec()));
     frames
-}
-
-fn number_of(bytes: &[u8]) -> u32 {
-    u32::from_be_bytes(*bytes[14..].first_chunk().unwrap())
 }
 
 #[test]
@@ -202,14 +199,7 @@ fn a_burst_arrives_whole_and_in_order() {
             return;
         }
         let mut interface = started(&options(RIGHT));
-        let sending = thread::spawn(|| {
-            let sender = Sender::new(LEFT);
-            let mut sent = frame(0, 96);
-            for number in 0..FRAMES {
-                sent[14..18].copy_from_slice(&number.to_be_bytes());
-                sender.send(&sent);
-            }
-        });
+        let sending = send_burst(FRAMES);
         let (mut count, mut next, mut last) = (0, 0, 0);
         let expected = frame(0, 96);
         receive(&mut interface, |frame| {

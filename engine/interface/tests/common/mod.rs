@@ -6,6 +6,7 @@
 use std::fs;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::process::Command;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::ifaddrs::getifaddrs;
@@ -137,6 +138,23 @@ pub(crate) fn frame(number: u32, length: usize) -> Vec<u8> {
     }
     frame.truncate(length);
     frame
+}
+
+/// The number of a [`frame`].
+pub(crate) fn number_of(frame: &[u8]) -> u32 {
+    u32::from_be_bytes(*frame[14..].first_chunk().unwrap())
+}
+
+/// Sends so many frames of 96 bytes with the same bytes behind their numbers, beside this thread.
+pub(crate) fn send_burst(count: u32) -> JoinHandle<()> {
+    thread::spawn(move || {
+        let sender = Sender::new(LEFT);
+        let mut sent = frame(0, 96);
+        for number in 0..count {
+            sent[14..18].copy_from_slice(&number.to_be_bytes());
+            sender.send(&sent);
+        }
+    })
 }
 
 /// A frame with a VLAN tag of 802.1Q or 802.1ad.

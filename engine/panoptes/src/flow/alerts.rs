@@ -1,7 +1,7 @@
 //! Where alerts go: a file, or standard output.
 //!
-//! Alerts that cannot be written end nothing: the failure is reported at once, later alerts are
-//! tried again, and the program's exit code tells of it.
+//! An alert that cannot be written ends nothing. A message reports the failure at once, later
+//! alerts are tried again, and the program's exit code is that of the failure.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};

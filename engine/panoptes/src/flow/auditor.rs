@@ -201,7 +201,7 @@ impl Auditor {
         self.outputs.step(now_ns);
     }
 
-    /// Says that a table of flows was full, if that is due; `None` is the end.
+    /// Reports that a table of flows was full, if a record is due; `None` is the end.
     fn report_limit(&mut self, now_ns: Option<u64>) {
         let evicted = self.counts().evicted;
         if let Some(line) = self.limit.due(evicted, now_ns) {

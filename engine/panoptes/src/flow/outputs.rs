@@ -179,10 +179,7 @@ impl Outputs {
         let source_id = self.forms.management.source_id;
         let matches = |filter: &RecordFilter| filter.matches_management(source_id, cause);
         for open in &mut self.all {
-            if open.has_records()
-                && !matches!(open.sink, Sink::Ipfix(_) | Sink::Parquet(..))
-                && open.filter.as_ref().is_none_or(matches)
-            {
+            if open.has_records() && open.has_others() && open.filter.as_ref().is_none_or(matches) {
                 open.push(self.forms.state(open.form, cause, interim), &mut self.trouble);
             }
         }
@@ -206,7 +203,7 @@ impl Outputs {
         let matches = |filter: &RecordFilter| filter.matches_management(source_id, Cause::Status);
         for open in &mut self.all {
             if open.form == Form::Json
-                && !matches!(open.sink, Sink::Ipfix(_) | Sink::Parquet(..))
+                && open.has_others()
                 && open.filter.as_ref().is_none_or(matches)
             {
                 open.push(line, &mut self.trouble);
@@ -261,6 +258,11 @@ impl Open {
     /// Whether records go there, and no answers of DNS.
     fn has_records(&self) -> bool {
         self.form != Form::PassiveDns
+    }
+
+    /// Whether there is place for records of something else than flows.
+    const fn has_others(&self) -> bool {
+        !matches!(self.sink, Sink::Ipfix(_) | Sink::Parquet(..))
     }
 
     fn push(&mut self, record: &[u8], trouble: &mut Trouble) {

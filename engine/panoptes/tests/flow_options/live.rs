@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nix::sys::signal::Signal;
-use panoptes_traffic::{BEGIN_NS, Between, Capture, Flow, Tcp};
+use panoptes_traffic::{BEGIN_NS, Between, Capture, Flow, Tcp, Udp};
 
+use crate::network::LEFT;
 use crate::programs::{Folder, Running, Sensor, argus};
+use crate::stream::{Management, management};
 
 /// Fields of records that neither the time of sending nor the sensor's id change.
 const FIELDS: [&str; 12] = [
@@ -50,6 +52,28 @@ impl Live {
         self.running.settle();
         self.running.end(Signal::SIGTERM).succeeded();
         self.records
+    }
+}
+
+impl Live {
+    /// Sends so many packets while the sensor is stopped, and ends it. The numbers of packets in
+    /// its records and of those that were lost, which are all of them.
+    #[track_caller]
+    pub(crate) fn overflow(self, count: usize, send_all: fn(&str, &Capture)) -> (u64, u64) {
+        // It sleeps while packets fill its memory.
+        self.running.stop();
+        let udp = Udp::one_way(Between::v4(1, [5000, 6000]), BEGIN_NS, &vec![1400; count]);
+        send_all(LEFT[0], &Capture::of(&udp));
+        self.running.signal(Signal::SIGCONT);
+        self.running.settle();
+        let ended = self.running.end(Signal::SIGTERM);
+        let records = management(&self.records);
+        let sum = |of: fn(&Management) -> u64| records.iter().map(of).sum::<u64>();
+        let (packets, dropped) = (sum(|one| one.packets), sum(|one| u64::from(one.dropped)));
+        assert_eq!(packets + dropped, count as u64);
+        let warning = format!("{dropped} of {count} packets were lost");
+        assert!(ended.succeeded().contains(&warning));
+        (packets, dropped)
     }
 }
 

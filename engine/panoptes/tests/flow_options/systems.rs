@@ -49,7 +49,7 @@ fn a_system_is_attached_to_before_privileges_are_dropped() {
     }
 }
 
-/// One line tells of a full disk at once, and so does the exit code. All flows are there.
+/// One line reports a full disk at once, and the exit code is 74. All flows are there.
 #[test]
 fn alerts_that_cannot_be_written_end_no_audit() {
     let folder = Folder::new();
