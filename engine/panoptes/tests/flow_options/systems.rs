@@ -31,8 +31,11 @@ fn a_system_is_attached_to_before_privileges_are_dropped() {
         std::fs::set_permissions(folder.path("root"), open).expect("its mode is set");
         folder.open_to_all();
         let root = folder.text("root");
+        // It sleeps between scans, so that the test sees when it has read all packets.
+        let configuration = folder.write("panoptes.yaml", b"service: { scan_interval: 1s }\n");
         let (alerts, records) = (folder.text("root/alerts"), folder.text("root/records"));
-        let mut options = vec!["-S", "60", "-i", RIGHT[0], "-u", "nobody", "--system", &memory];
+        let mut options = vec!["-S", "60", "-i", RIGHT[0], "-u", "nobody"];
+        options.extend(["--system", &memory, "--config", &configuration]);
         if has_root {
             options.extend(["-c", &root, "--alerts", "/alerts", "-w", "/records"]);
         } else {
