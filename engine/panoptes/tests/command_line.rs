@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use panoptes_bounded as bounded;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -14,14 +15,15 @@ struct Run {
 }
 
 fn run_in(folder: &Path, arguments: &[&str]) -> Run {
-    let output = Command::new(env!("CARGO_BIN_EXE_panoptes"))
-        .args(arguments)
-        .current_dir(folder)
-        .env("HOME", folder)
-        .env_remove("XDG_STATE_HOME")
-        .stdin(Stdio::null())
-        .output()
-        .expect("the program starts");
+    let output = bounded::output(
+        Command::new(env!("CARGO_BIN_EXE_panoptes"))
+            .args(arguments)
+            .current_dir(folder)
+            .env("HOME", folder)
+            .env_remove("XDG_STATE_HOME")
+            .stdin(Stdio::null()),
+    )
+    .expect("the program starts");
     let Output { status, stdout, stderr } = output;
     Run {
         code: status.code().expect("it ends by itself"),
@@ -98,7 +100,7 @@ fn called_argus_it_is_the_flow_auditor() {
     let folder = tempfile::tempdir().unwrap();
     let link = folder.path().join("argus");
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_panoptes"), &link).unwrap();
-    let output = Command::new(link).args(["-r", "x", "-w", "y"]).output().unwrap();
+    let output = bounded::output(Command::new(link).args(["-r", "x", "-w", "y"])).unwrap();
     assert_eq!(output.status.code(), Some(66));
     assert!(String::from_utf8(output.stderr).unwrap().contains("x: No such file"));
 }
@@ -355,11 +357,11 @@ fn a_closed_pipe_is_no_error_and_a_full_disk_is() {
     };
     let mut child = start(Stdio::piped());
     drop(child.stdout.take());
-    let output = child.wait_with_output().unwrap();
+    let output = bounded::wait_with_output(child).unwrap();
     assert_eq!((output.status.code(), output.stderr), (Some(0), Vec::new()));
 
     let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let output = start(full.into()).wait_with_output().unwrap();
+    let output = bounded::wait_with_output(start(full.into())).unwrap();
     assert_eq!(output.status.code(), Some(74));
     assert!(String::from_utf8(output.stderr).unwrap().contains("standard output"));
 }

@@ -7,11 +7,13 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use panoptes_bounded as bounded;
 use panoptes_rig::standin::Standin;
 use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, setup};
 
 fn panoptes(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_panoptes")).args(arguments).output().unwrap()
+    let mut command = Command::new(env!("CARGO_BIN_EXE_panoptes"));
+    bounded::output_within(command.args(arguments), bounded::LONG).unwrap()
 }
 
 /// The standard output and standard error of a successful run.

@@ -7,6 +7,8 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use panoptes_bounded as bounded;
+
 const CONFIGURATION: &str = "\
 service:
   scan_intervall: 5ms
@@ -74,12 +76,13 @@ struct Answer {
 }
 
 fn check(folder: &Path, file: &str) -> Answer {
-    let output = Command::new(env!("CARGO_BIN_EXE_panoptes"))
-        .args(["check", file])
-        .current_dir(folder)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
+    let output = bounded::output(
+        Command::new(env!("CARGO_BIN_EXE_panoptes"))
+            .args(["check", file])
+            .current_dir(folder)
+            .stdin(Stdio::null()),
+    )
+    .unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Answer { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
 }

@@ -12,6 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use panoptes_bounded as bounded;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -28,7 +29,7 @@ struct Running(Child);
 impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = bounded::wait(&mut self.0);
     }
 }
 
@@ -49,7 +50,7 @@ fn documents() -> PathBuf {
 /// Runs promtool; returns its output if it succeeds.
 fn promtool(programs: &Path, arguments: &[&str]) -> Result<String, String> {
     let mut command = Command::new(programs.join("promtool"));
-    let output = command.args(arguments).output().expect("promtool runs");
+    let output = bounded::output(command.args(arguments)).expect("promtool runs");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     if output.status.success() {
         Ok(text(&output.stdout))

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use panoptes_bounded as bounded;
 use panoptes_rig::product;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -92,14 +93,14 @@ impl Service {
     /// Stops it, and returns its exit code.
     fn stop(&mut self) -> Option<i32> {
         kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM).unwrap();
-        self.child.wait().unwrap().code()
+        bounded::wait(&mut self.child).unwrap().code()
     }
 }
 
 impl Drop for Service {
     fn drop(&mut self) {
         let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = bounded::wait(&mut self.child);
     }
 }
 
@@ -173,7 +174,7 @@ fn a_writer_that_panics_goes_on() {
 fn a_control_thread_that_panics_ends_the_service_with_a_last_record() {
     let begins = "the control thread panicked, and the service ends";
     let Some((mut service, _)) = run("control=100", begins) else { return };
-    assert_eq!(service.child.wait().unwrap().code(), Some(1), "{}", service.said());
+    assert_eq!(bounded::wait(&mut service.child).unwrap().code(), Some(1), "{}", service.said());
     let records = service.records();
     let last = &records.last().unwrap()["activity_data"]["name"];
     assert_eq!(last, "service_runtime_failure", "{}", service.said());

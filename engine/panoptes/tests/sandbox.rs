@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use panoptes_bounded as bounded;
 use panoptes_sources::{MemorySource as _, Replay};
 use tempfile::TempDir;
 
@@ -27,14 +28,16 @@ struct Service {
 impl Drop for Service {
     fn drop(&mut self) {
         let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = bounded::wait(&mut self.child);
     }
 }
 
 /// Writes the memory of the recorded machine; returns whether it can be unpacked here.
 fn write_machine(path: &Path) -> bool {
     let packed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../benches/images/6.1.image.xz");
-    let Ok(unpacked) = Command::new("xz").arg("-dc").arg(packed).output() else { return false };
+    let Ok(unpacked) = bounded::output(Command::new("xz").arg("-dc").arg(packed)) else {
+        return false;
+    };
     let mut replay = Replay::from_bytes(unpacked.stdout).unwrap();
     let pages: Vec<_> = replay.page_addresses().collect();
     let file = fs::File::create(path).unwrap();
@@ -117,7 +120,7 @@ fn free_port() -> u16 {
 }
 
 fn answer(port: u16, path: &str) -> String {
-    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return String::new() };
+    let Ok(mut stream) = bounded::connect(("127.0.0.1", port)) else { return String::new() };
     let _ = stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
     let mut answer = String::new();
     let _ = stream.read_to_string(&mut answer);
@@ -131,7 +134,9 @@ fn threads_are_restricted_and_the_service_does_all_that_it_did() {
     service.wait_until("a system is watched", || service.log_has("\"os_identifier_found\""));
     // The receiver appears late, so the writer connects again.
     let listener = TcpListener::bind(("127.0.0.1", receiver)).unwrap();
-    let mut lines = BufReader::new(listener.accept().unwrap().0).lines();
+    let client = bounded::accept(&listener);
+    let client = client.unwrap_or_else(|error| panic!("{error}: {}", service.said()));
+    let mut lines = BufReader::new(client).lines();
     assert!(lines.next().unwrap().unwrap().starts_with('{'));
     assert!(answer(metrics, "/metrics").contains("panoptes_"), "{}", service.said());
     for (thread, kept) in [
@@ -164,7 +169,7 @@ fn threads_are_restricted_and_the_service_does_all_that_it_did() {
     kill(pid, Signal::SIGUSR1).unwrap();
     service.wait_until("the log is opened again", || log.exists());
     kill(pid, Signal::SIGTERM).unwrap();
-    assert_eq!(service.child.wait().unwrap().code(), Some(0), "{}", service.said());
+    assert_eq!(bounded::wait(&mut service.child).unwrap().code(), Some(0), "{}", service.said());
     assert!(service.log_has("\"service_gracefully_shutdown\""));
     assert!(!service.said().contains("not implemented"), "{}", service.said());
     assert!(!service.said().contains("restricted"), "{}", service.said());

@@ -8,6 +8,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use panoptes_bounded::{self as bounded, Bounded};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -34,13 +35,15 @@ fn a_bad_sbom_is_a_mistake_of_the_configuration() {
     let (folder, _) = configured("list, bad");
     fs::write(folder.path().join("list"), format!("{}\n", "1".repeat(64))).unwrap();
     fs::write(folder.path().join("bad"), "# hashes\nnone\n").unwrap();
-    let output = command(folder.path(), &["check", "p.yaml"]).output().unwrap();
+    let output = bounded::output(&mut command(folder.path(), &["check", "p.yaml"])).unwrap();
     let err = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(78), "{err}");
     assert!(err.contains("p.yaml: sbom: ") && err.contains("bad:2:1: \"none\""), "{err}");
 
     let set = "default.sbom=[bad, nothing/]";
-    let output = command(folder.path(), &["watch", "/missing/web", "--set", set]).output().unwrap();
+    let output =
+        bounded::output(&mut command(folder.path(), &["watch", "/missing/web", "--set", set]))
+            .unwrap();
     let err = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(78), "{err}");
     assert!(err.contains("bad:2:1: ") && err.contains("2 SBOMs"), "{err}");
@@ -60,24 +63,25 @@ fn a_bad_sbom_is_a_mistake_of_the_configuration() {
     let details = &record["activity_data"]["system_activity_details"];
     assert!(details["path"].as_str().unwrap().ends_with("bad"), "{record}");
     assert!(details["reason"].as_str().unwrap().contains("bad:2:1: "), "{record}");
-    let schema = command(folder.path(), &["schema"]).output().unwrap().stdout;
+    let schema = bounded::output(&mut command(folder.path(), &["schema"])).unwrap().stdout;
     let schema: Value = serde_json::from_slice(&schema).unwrap();
     jsonschema::validate(&schema, record).unwrap();
 
     fs::write(folder.path().join("bad"), "# none yet\n").unwrap();
     fs::create_dir(folder.path().join("empty")).unwrap();
     fs::write(folder.path().join("p.yaml"), "default: {sbom: [empty, list]}\n").unwrap();
-    let output = command(folder.path(), &["check", "p.yaml", "--json"]).output().unwrap();
+    let output =
+        bounded::output(&mut command(folder.path(), &["check", "p.yaml", "--json"])).unwrap();
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((output.status.code(), &answer["valid"]), (Some(78), &Value::from(false)));
     assert!(answer["errors"][0]["message"].as_str().unwrap().contains("empty holds no file"));
     fs::copy(folder.path().join("list"), folder.path().join("empty/list")).unwrap();
-    let output = command(folder.path(), &["check", "p.yaml"]).output().unwrap();
+    let output = bounded::output(&mut command(folder.path(), &["check", "p.yaml"])).unwrap();
     assert_eq!(output.status.code(), Some(0), "{output:?}");
 }
 
 /// A service and its standard output; killed at the end of the test.
-struct Service(Child, BufReader<ChildStdout>);
+struct Service(Child, BufReader<Bounded<ChildStdout>>);
 
 impl Service {
     /// The next record of an activity.
@@ -101,7 +105,7 @@ impl Service {
 impl Drop for Service {
     fn drop(&mut self) {
         let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = bounded::wait(&mut self.0);
     }
 }
 
@@ -115,7 +119,7 @@ fn sboms_are_read_again_on_sighup() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let out = BufReader::new(child.stdout.take().unwrap());
+    let out = bounded::reader(child.stdout.take().unwrap());
     let mut service = Service(child, out);
     service.next("host_initialization_failed");
     fs::write(&list, "spoilt").unwrap();
@@ -126,7 +130,7 @@ fn sboms_are_read_again_on_sighup() {
     // The service continues, and reads a correct list again.
     fs::write(&list, format!("{}\n", "2".repeat(64))).unwrap();
     service.signal(Signal::SIGHUP);
-    let mut err = BufReader::new(service.0.stderr.take().unwrap()).lines();
+    let mut err = bounded::reader(service.0.stderr.take().unwrap()).lines();
     let said = |line: &String| line.contains("the SBOMs were read again");
     assert!(err.any(|line| said(&line.unwrap())));
     service.signal(Signal::SIGTERM);

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use panoptes_bounded as bounded;
 use tempfile::TempDir;
 
 /// Maximum time to wait for what must happen.
@@ -78,14 +79,14 @@ impl Managed {
     fn stop(&mut self) -> Option<i32> {
         self.signal(Signal::SIGTERM);
         assert_eq!(self.next_state(), "STOPPING=1\n");
-        self.service.wait().expect("it ends").code()
+        bounded::wait(&mut self.service).expect("it ends").code()
     }
 }
 
 impl Drop for Managed {
     fn drop(&mut self) {
         let _ = self.service.kill();
-        let _ = self.service.wait();
+        let _ = bounded::wait(&mut self.service);
     }
 }
 

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use panoptes_bounded as bounded;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -63,7 +64,7 @@ impl Service {
         let received = Arc::new(Mutex::new(Vec::new()));
         let keeps = Arc::clone(&received);
         thread::spawn(move || {
-            let stream = listener.accept().unwrap().0;
+            let stream = bounded::accept_within(&listener, PATIENCE).unwrap();
             for line in BufReader::new(stream).lines() {
                 keeps.lock().unwrap_or_else(PoisonError::into_inner).push(line.unwrap());
             }
@@ -117,7 +118,7 @@ impl Service {
 impl Drop for Service {
     fn drop(&mut self) {
         let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = bounded::wait(&mut self.child);
     }
 }
 
@@ -158,7 +159,7 @@ fn memory_that_goes_away_is_reported_and_watched_again_when_it_is_back() {
         assert_eq!(Some(system(&again)), shrunk.as_deref(), "the other one was watched all along");
     }
     kill(Pid::from_raw(service.child.id().cast_signed()), Signal::SIGTERM).unwrap();
-    assert_eq!(service.child.wait().unwrap().code(), Some(0), "{}", service.said());
+    assert_eq!(bounded::wait(&mut service.child).unwrap().code(), Some(0), "{}", service.said());
     service.wait("service_gracefully_shutdown", 1);
     for wrong in ["service_runtime_failure", "records_dropped"] {
         assert_eq!(of(wrong, &service.logged()), [] as [Value; 0]);

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use panoptes_bounded as bounded;
 use tempfile::TempDir;
 
 use recorded::write_machine;
@@ -99,7 +100,7 @@ impl Watch {
     /// Stops it as Ctrl+C does; returns what the terminal shows then.
     fn stop(mut self) -> (ExitStatus, Vec<String>) {
         kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGINT).expect("it runs");
-        let status = self.child.wait().expect("it ends");
+        let status = bounded::wait(&mut self.child).expect("it ends");
         if let Some(reader) = self.reader.take() {
             reader.join().expect("all was read");
         }
@@ -110,7 +111,7 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = bounded::wait(&mut self.child);
     }
 }
 

@@ -13,6 +13,7 @@ use nix::errno::Errno;
 use nix::sys::ptrace;
 use nix::sys::signal::kill;
 use nix::unistd::{Pid, execv, geteuid};
+use panoptes_bounded as bounded;
 use panoptes_sinks::panics::{caught, note};
 use panoptes_sources::{GuestProcess, lock_own_memory};
 use rustix::process::{getppid, getpriority_process, setpriority_process};
@@ -111,11 +112,11 @@ fn a_writer_rotates_and_connects_and_executes_nothing() {
 fn a_thread_for_metrics_answers_and_connects_nowhere() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let client = thread::spawn(move || TcpStream::connect(address).map(drop));
+    let client = thread::spawn(move || bounded::connect(address).map(drop));
     on(Role::Metrics, move || {
         attacks();
         work();
-        let (stream, _) = listener.accept().unwrap();
+        let stream = bounded::accept(&listener).unwrap();
         stream.set_nonblocking(true).unwrap();
         assert!(TcpStream::connect(address).is_err());
         assert!(File::create("/dev/null").is_err());
@@ -206,7 +207,7 @@ struct Other(Child);
 impl Drop for Other {
     fn drop(&mut self) {
         let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = bounded::wait(&mut self.0);
     }
 }
 
@@ -224,6 +225,6 @@ fn a_scanner_takes_no_guest_of_another_user_for_ended() {
         process
     });
     other.0.kill().unwrap();
-    other.0.wait().unwrap();
+    bounded::wait(&mut other.0).unwrap();
     assert!(process.has_ended());
 }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use panoptes_bounded as bounded;
 use panoptes_traffic::{
     Argus, Capture, Clock, Difference, Row, Tolerance, differences, kinds, wrong,
 };
@@ -104,14 +105,16 @@ impl Sensor {
     /// The records that Panoptes makes of a capture, as `ra` reads them.
     fn records(&self, name: &str, capture: &Path, options: &[&str]) -> Vec<Row> {
         let records = self.file(name, "flows");
-        let run = Command::new(env!("CARGO_BIN_EXE_panoptes"))
-            .arg("flow")
-            .args(options)
-            .arg("-r")
-            .arg(capture)
-            .args(["-w", &format!("{}{}", self.form, records.display())])
-            .output()
-            .expect("the program starts");
+        let run = bounded::output_within(
+            Command::new(env!("CARGO_BIN_EXE_panoptes"))
+                .arg("flow")
+                .args(options)
+                .arg("-r")
+                .arg(capture)
+                .args(["-w", &format!("{}{}", self.form, records.display())]),
+            bounded::LONG,
+        )
+        .expect("the program starts");
         assert!(run.status.success(), "{name}: {}", String::from_utf8_lossy(&run.stderr));
         assert!(run.stderr.is_empty(), "{name}: {}", String::from_utf8_lossy(&run.stderr));
         self.argus.ra(&records).expect("ra reads the records")

@@ -63,7 +63,7 @@ fn option_r_keeps_the_records_before_a_capture_that_is_none() {
     let wrong = folder.write("b.pcap", b"no capture at all");
     let records = folder.path("own");
     let options = ["-S", "3600", "-r", &capture, &wrong, "-w"];
-    let ended = Running::start(Sensor::Panoptes.with(&options).arg(&records)).wait();
+    let ended = Running::start(Sensor::Panoptes.with(&options).arg(&records)).ended();
     assert_eq!(ended.status.code(), Some(65), "{}", ended.messages);
     assert_eq!(rows(&records), of_the_whole(&folder, &[]));
 }
@@ -89,7 +89,7 @@ fn option_r_reads_standard_input() {
         let mut command = sensor.with(&["-S", "3600", "-r", "-", "-w"]);
         let input = File::open(&capture).expect("a capture");
         let running = Running::spawn(command.arg(&records).stdin(input).stdout(Stdio::null()));
-        running.wait().succeeded();
+        running.ended().succeeded();
         records
     });
     assert_eq!(same(&files), of_the_whole(&folder, &[]));
@@ -297,7 +297,7 @@ fn a_filter_follows_without_a_dash() {
         let records = folder.path(&format!("{sensor:?}"));
         let mut command = sensor.with(&["-w"]);
         command.arg(&records).args(["-r", &capture, "-S", "3600", "udp", "port", "53"]);
-        Running::start(&mut command).wait().succeeded();
+        Running::start(&mut command).ended().succeeded();
         records
     });
     assert_eq!(same(&files).len(), 4);

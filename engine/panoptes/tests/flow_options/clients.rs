@@ -4,9 +4,9 @@ use std::fs::read_to_string;
 use std::io::Read as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use panoptes_bounded as bounded;
 use panoptes_traffic::Flow;
 
 use crate::live::{facts, listen, truth};
@@ -212,7 +212,7 @@ fn a_mistake_in_the_filter_of_a_client_is_answered() {
     for (sensor, port) in BOTH.into_iter().zip(PORTS) {
         let running = serving(sensor, port, &[]);
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let mut stream = TcpStream::connect(address).expect("a connection");
+        let mut stream = bounded::connect(address).expect("a connection");
         stream.set_read_timeout(Some(PATIENCE)).expect("a time limit");
         let mut first = [0; 128];
         stream.read_exact(&mut first).expect("a management record");
@@ -312,7 +312,7 @@ fn option_w_sends_datagrams_to_a_group() {
 fn option_w_filters_datagrams() {
     let folder = Folder::new();
     let receiver = UdpSocket::bind("127.0.0.1:0").expect("a free port");
-    receiver.set_read_timeout(Some(Duration::from_secs(10))).expect("a time limit");
+    receiver.set_read_timeout(Some(PATIENCE)).expect("a time limit");
     let to = format!("argus-udp://{}", receiver.local_addr().expect("bound"));
     let capture = group(0);
     let file = folder.capture("a.pcap", &capture);
@@ -323,7 +323,7 @@ fn option_w_filters_datagrams() {
     // One flow record, and no management record.
     let all: Vec<_> = records(&datagram[..length]).collect();
     assert_eq!((all.len(), all[0].len(), all[0][0]), (1, length, 0x13));
-    program.wait().succeeded();
+    program.ended().succeeded();
     receiver.set_nonblocking(true).expect("a setting");
     assert!(receiver.recv(&mut datagram).is_err(), "one flow matches");
 }

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use panoptes_bounded as bounded;
 use panoptes_traffic::Capture;
 
 use crate::programs::{Folder, Running, Sensor, run};
@@ -44,7 +45,7 @@ print(count, len(lines), parquet.ParquetFile(sys.argv[1]).num_row_groups)
 /// A Python that has pyarrow: that of `PANOPTES_PYARROW`, or the system's.
 fn python() -> Option<String> {
     let python = std::env::var("PANOPTES_PYARROW").unwrap_or_else(|_| "python3".to_owned());
-    let found = Command::new(&python).args(["-c", "import pyarrow.parquet"]).output();
+    let found = bounded::output(Command::new(&python).args(["-c", "import pyarrow.parquet"]));
     found.is_ok_and(|output| output.status.success()).then_some(python)
 }
 
@@ -80,7 +81,7 @@ fn columns_are_never_appended() {
     let folder = Folder::new();
     let capture = folder.capture("mix.pcap", &Capture::new(9).with_mix(5));
     let file = format!("parquet:{}", folder.write("there", b"x"));
-    let ended = Running::start(&mut Sensor::Panoptes.with(&["-r", &capture, "-w", &file])).wait();
+    let ended = Running::start(&mut Sensor::Panoptes.with(&["-r", &capture, "-w", &file])).ended();
     assert_eq!(ended.status.code(), Some(74), "{}", ended.messages);
     assert!(ended.messages.contains("File exists"), "{}", ended.messages);
     assert_eq!(crate::programs::bytes(&folder.path("there")), b"x");

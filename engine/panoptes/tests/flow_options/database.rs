@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use panoptes_bounded as bounded;
 use panoptes_rig::boxes::MARIADB;
 use panoptes_rig::gate::is_long_allowed;
 use panoptes_traffic::Row;
@@ -56,7 +57,7 @@ impl Database {
         let socket = format!("--socket={}", self.folder.text("socket"));
         let options = ["--no-defaults", &socket, "--skip-column-names", "--batch"];
         let mut command = Command::new(&self.client);
-        let output = command.args(options).args(["flows", "-e", question]).output();
+        let output = bounded::output(command.args(options).args(["flows", "-e", question]));
         let output = output.expect("the client starts");
         let text = String::from_utf8_lossy(&output.stdout);
         output.status.success().then(|| text.lines().map(str::to_owned).collect())

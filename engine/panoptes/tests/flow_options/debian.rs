@@ -10,6 +10,7 @@ use std::process::Stdio;
 use std::sync::OnceLock;
 
 use nix::pty::{Winsize, openpty};
+use panoptes_bounded::{self as bounded, Bounded};
 use panoptes_traffic::Row;
 
 use crate::programs::{Folder, client, run};
@@ -145,14 +146,14 @@ fn shown_by_ratop(records: &Path, has_all: impl Fn(&str) -> bool) -> String {
     let mut command = client("ratop", &["-n", "-r"]);
     command.arg(records).env("TERM", "vt100").stdin(slave()).stdout(slave()).stderr(slave());
     let mut child = command.spawn().expect("ratop");
-    let mut master = File::from(terminal.master);
+    let mut master = Bounded::new(File::from(terminal.master));
     let (mut text, mut bytes) = (String::new(), [0; 4096]);
     while !has_all(&text) {
         let count = master.read(&mut bytes).expect("ratop shows something");
         text.push_str(&String::from_utf8_lossy(&bytes[..count]));
     }
     child.kill().expect("a child");
-    child.wait().expect("a child");
+    bounded::wait(&mut child).expect("a child");
     text
 }
 

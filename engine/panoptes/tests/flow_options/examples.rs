@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 use nix::sys::signal::Signal;
+use panoptes_bounded as bounded;
 use panoptes_traffic::{BEGIN_NS, Between, Capture, Echo, Host, Tcp, Udp};
 
 use crate::live::{connection, facts, truth};
@@ -64,7 +65,7 @@ fn example_of_a_daemon() {
     if !enter(1) {
         return;
     }
-    let hosts = Command::new("sh").args(["-c", "getent ahostsv4 `hostname`"]).output();
+    let hosts = bounded::output(Command::new("sh").args(["-c", "getent ahostsv4 `hostname`"]));
     let hosts = String::from_utf8(hosts.expect("a shell").stdout).expect("text");
     let Some(address) = hosts.split_whitespace().next() else {
         eprintln!("skipped: the name of this machine has no IPv4 address");

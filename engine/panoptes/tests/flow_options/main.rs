@@ -31,6 +31,7 @@ mod recorded;
 use std::collections::BTreeSet;
 use std::process::Command;
 
+use panoptes_bounded as bounded;
 use programs::{Sensor, run};
 
 /// Each option and each signal, and a test of it. There may be more.
@@ -121,7 +122,7 @@ fn options() -> BTreeSet<String> {
 #[test]
 fn each_option_has_a_test() {
     let program = std::env::current_exe().expect("this program");
-    let list = Command::new(program).args(["--list", "--format", "terse"]).output();
+    let list = bounded::output(Command::new(program).args(["--list", "--format", "terse"]));
     let list = String::from_utf8(list.expect("a list of tests").stdout).expect("text");
     for (option, test) in TESTS {
         assert!(list.contains(&format!("{test}: test\n")), "{option}: there is no test {test}");

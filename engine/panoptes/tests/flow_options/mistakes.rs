@@ -52,7 +52,7 @@ fn refused(folder: &Folder, arguments: &[&str]) -> (Option<i32>, String) {
             word => word,
         })
         .collect();
-    let ended = Running::start(&mut Sensor::Panoptes.with(&arguments)).wait();
+    let ended = Running::start(&mut Sensor::Panoptes.with(&arguments)).ended();
     assert!(!folder.path("out").exists(), "{arguments:?}: an output is left behind");
     (ended.status.code(), ended.messages)
 }
@@ -110,7 +110,7 @@ fn argus_refuses_what_panoptes_refuses() {
         [&["-q", "-r", &capture, "-w", &output][..], &["-N", "all", "-r", &capture, "-w", &output]]
     {
         for sensor in BOTH {
-            let ended = Running::start(&mut sensor.with(arguments)).wait();
+            let ended = Running::start(&mut sensor.with(arguments)).ended();
             assert!(!ended.status.success(), "{sensor:?} {arguments:?}: {}", ended.messages);
         }
     }

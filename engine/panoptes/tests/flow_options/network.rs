@@ -7,6 +7,7 @@ use nix::ifaddrs::getifaddrs;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType};
 use nix::sys::socket::{bind, send, socket};
+use panoptes_bounded as bounded;
 use panoptes_traffic::{Capture, Clock};
 
 /// Ends of pairs. What is sent on the left one is received on the right one.
@@ -39,7 +40,7 @@ pub(crate) fn add(number: usize) {
 }
 
 pub(crate) fn ip(arguments: &str) -> String {
-    let output = Command::new("ip").args(arguments.split(' ')).output().expect("iproute2");
+    let output = bounded::output(Command::new("ip").args(arguments.split(' '))).expect("iproute2");
     assert!(output.status.success(), "ip {arguments}: {output:?}");
     String::from_utf8_lossy(&output.stdout).into_owned()
 }

@@ -4,6 +4,8 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use panoptes_bounded as bounded;
+
 use crate::live::{Live, connection};
 use crate::network::{LEFT, RIGHT, enter, send_all};
 use crate::programs::{BOTH, Folder, Running, Sensor, argus, client, run, until};
@@ -22,7 +24,7 @@ fn option_w_appends_to_a_file() {
         let records = folder.path(&format!("{sensor:?}"));
         for _ in 0..2 {
             let mut command = sensor.with(&["-S", "3600", "-r", &capture, "-w"]);
-            Running::start(command.arg(&records)).wait().succeeded();
+            Running::start(command.arg(&records)).ended().succeeded();
         }
         records
     });
@@ -41,7 +43,7 @@ fn option_w_may_be_repeated_with_filters() {
         let [udp, dns, all] = &files;
         let mut command = sensor.with(&["-S", "3600", "-r", &capture, "-w"]);
         command.arg(udp).arg("udp and dst port 6000").arg("-w").arg(dns).arg("udp and port 53");
-        Running::start(command.arg("-w").arg(all)).wait().succeeded();
+        Running::start(command.arg("-w").arg(all)).ended().succeeded();
         files
     });
     let mut counts = Vec::new();
@@ -71,7 +73,7 @@ fn option_w_writes_to_standard_output() {
         let records = folder.path(&format!("{sensor:?}"));
         let file = std::fs::File::create(&records).expect("a file");
         let mut command = sensor.with(&["-S", "3600", "-r", &capture, "-w", "-"]);
-        Running::spawn(command.stdin(Stdio::null()).stdout(file)).wait().succeeded();
+        Running::spawn(command.stdin(Stdio::null()).stdout(file)).ended().succeeded();
         records
     });
     same(&[&theirs, &own]);
@@ -88,8 +90,8 @@ fn option_w_feeds_ra_through_a_pipe() {
         let mut child = command.spawn().expect("a sensor");
         let mut ra = client("ra", &["-n", "-r", "-"]);
         ra.stdin(child.stdout.take().expect("a pipe")).stdout(Stdio::piped());
-        let printed = Running::spawn(&mut ra).wait().succeeded();
-        assert!(child.wait().expect("a child").success());
+        let printed = Running::spawn(&mut ra).ended().succeeded();
+        assert!(bounded::wait(&mut child).expect("a child").success());
         printed
     });
     assert_eq!(printed[0], printed[1]);
@@ -106,9 +108,9 @@ fn option_w_ends_with_the_reader_of_standard_output() {
     let child = child.as_mut().expect("it starts");
     drop(child.stdout.take());
     let mut messages = String::new();
-    let mut pipe = child.stderr.take().expect("a pipe");
+    let mut pipe = bounded::reader(child.stderr.take().expect("a pipe"));
     pipe.read_to_string(&mut messages).expect("text");
-    assert!(child.wait().expect("a child").success());
+    assert!(bounded::wait(child).expect("a child").success());
     assert_eq!(messages, "");
 }
 
@@ -125,7 +127,7 @@ fn a_live_sensor_ends_with_the_reader_of_standard_output() {
     running.wait_for("right0: auditing");
     drop(reader);
     send_all(LEFT[0], &connection(1));
-    running.wait().succeeded();
+    running.ended().succeeded();
 }
 
 #[test]
@@ -163,11 +165,11 @@ fn option_w_reports_a_file_that_cannot_be_written() {
     let folder = Folder::new();
     let capture = folder.capture("a.pcap", &plain());
     let mut command = Sensor::Panoptes.with(&["-r", &capture, "-w", "/dev/full"]);
-    let ended = Running::start(&mut command).wait();
+    let ended = Running::start(&mut command).ended();
     assert_eq!(ended.status.code(), Some(74), "{}", ended.messages);
     assert_eq!(ended.messages.lines().count(), 1, "{}", ended.messages);
     let missing = folder.text("none/records");
     let mut command = Sensor::Panoptes.with(&["-r", &capture, "-w", &missing]);
-    let ended = Running::start(&mut command).wait();
+    let ended = Running::start(&mut command).ended();
     assert_eq!(ended.status.code(), Some(74), "{}", ended.messages);
 }

@@ -60,7 +60,7 @@ fn option_d_runs_in_the_background() {
         let configuration = folder.write("argus.conf", configuration.as_bytes());
         let records = folder.path("records");
         let options = ["-F", &configuration, "-S", "60", "-d", "-i", RIGHT[0], "-w"];
-        Running::start(sensor.with(&options).arg(&records)).wait().succeeded();
+        Running::start(sensor.with(&options).arg(&records)).ended().succeeded();
         let daemon = Daemon::find(&folder.path("pid"));
         assert_eq!(daemon.session(), daemon.0, "{sensor:?}");
         assert!(folder.path("pid/argus.right0.0.pid").exists(), "{sensor:?}");
@@ -85,7 +85,7 @@ fn option_d_reports_an_output_that_cannot_be_made() {
     let records = folder.text("none/records");
     let configuration = folder.write("argus.conf", b"ARGUS_SET_PID=no\n");
     let options = ["-F", &configuration, "-d", "-i", RIGHT[0], "-w", &records];
-    let ended = Running::start(&mut Sensor::Panoptes.with(&options)).wait();
+    let ended = Running::start(&mut Sensor::Panoptes.with(&options)).ended();
     assert_eq!(ended.status.code(), Some(74), "{}", ended.messages);
     assert!(ended.messages.contains(&records), "{}", ended.messages);
 }
@@ -95,7 +95,7 @@ fn option_d_reports_what_goes_wrong_before() {
     let folder = Folder::new();
     let records = folder.text("records");
     let mut command = Sensor::Panoptes.with(&["-d", "-i", "nothing0", "-w", &records]);
-    let ended = Running::start(&mut command).wait();
+    let ended = Running::start(&mut command).ended();
     assert_eq!(ended.status.code(), Some(66), "{}", ended.messages);
     assert!(ended.messages.contains("nothing0"), "{}", ended.messages);
 }
@@ -263,7 +263,7 @@ fn with_configuration(text: &str, arguments: &[&str]) -> (usize, String, bool) {
         let records = folder.path(&format!("{sensor:?}"));
         let mut command = sensor.configured();
         command.args(&arguments).args(["-S", "3600", "-r", &capture, "-w"]).arg(&records);
-        Running::start(&mut command).wait().succeeded();
+        Running::start(&mut command).ended().succeeded();
         records
     });
     let own = same(&files);
@@ -315,7 +315,7 @@ fn the_default_configuration_is_read() {
         let mount = format!("mount --bind {configuration} {PLACE} && exec \"$@\"");
         script.args(["-m", "sh", "-c", &mount, "sh"]).arg(command.get_program());
         script.args(command.get_args()).args(["-S", "3600", "-r", &capture, "-w"]);
-        Running::start(script.arg(&records)).wait().succeeded();
+        Running::start(script.arg(&records)).ended().succeeded();
         records
     });
     assert_eq!(same(&[&theirs, &own]).len(), 4);

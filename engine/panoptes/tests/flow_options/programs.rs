@@ -12,11 +12,12 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use panoptes_bounded as bounded;
 use panoptes_traffic::{Argus, Capture, Clock};
 use tempfile::TempDir;
 
 /// The longest time that anything may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = bounded::BOUND;
 const POLL: Duration = Duration::from_millis(5);
 /// How long a sensor may leave packets to the kernel: libpcap keeps them for 100 ms before argus
 /// gets them, Panoptes for 10 ms. And some more.
@@ -157,7 +158,7 @@ impl Running {
 
     /// Waits for its end.
     #[track_caller]
-    pub(crate) fn wait(mut self) -> Ended {
+    pub(crate) fn ended(mut self) -> Ended {
         let begin = Instant::now();
         let status = loop {
             match self.child.try_wait().expect("a child of this process") {
@@ -167,7 +168,8 @@ impl Running {
             }
         };
         for reader in self.readers.drain(..) {
-            let _ = reader.join();
+            // A program that it started may have its outputs, too.
+            bounded::join(reader).expect("its outputs have an end");
         }
         Ended { status, messages: self.messages() }
     }
@@ -176,14 +178,14 @@ impl Running {
     #[track_caller]
     pub(crate) fn end(self, signal: Signal) -> Ended {
         self.signal(signal);
-        self.wait()
+        self.ended()
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = bounded::wait(&mut self.child);
     }
 }
 
@@ -202,7 +204,7 @@ impl Ended {
 /// Runs a program to its successful end; what it has printed.
 #[track_caller]
 pub(crate) fn run(command: &mut Command) -> String {
-    Running::collect(command).wait().succeeded()
+    Running::collect(command).ended().succeeded()
 }
 
 pub(crate) fn signal_to(process: u32, signal: Signal) {
@@ -312,7 +314,7 @@ impl Folder {
             (running, records)
         });
         started.map(|(running, records)| {
-            running.wait().succeeded();
+            running.ended().succeeded();
             records
         })
     }

@@ -64,7 +64,7 @@ fn alerts_that_cannot_be_written_end_no_audit() {
     let records = folder.text("records");
     let options = ["-S", "3600", "--flows", "4", "-r", &capture, "--system", &memory];
     let options = [&options[..], &["--alerts", "/dev/full", "-w"], &[&format!("json:{records}")]];
-    let ended = Running::start(&mut Sensor::Panoptes.with(&options.concat())).wait();
+    let ended = Running::start(&mut Sensor::Panoptes.with(&options.concat())).ended();
     assert_eq!(ended.status.code(), Some(74), "{}", ended.messages);
     let is_failure = |line: &&str| line.contains("cannot write to /dev/full");
     // At once, and as the reason for the exit code.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use panoptes_bounded as bounded;
 use panoptes_interface::{InterfaceError, Options, XdpInterface};
 use panoptes_traffic::{Capture, Flow};
 
@@ -162,7 +163,7 @@ fn each_mistake_with_xdp_has_one_line() {
         ("xdp:no-such-one", 66, "there is no network interface no-such-one"),
     ] {
         let mut command = Sensor::Panoptes.with(&["-i", name, "-w", "/dev/null"]);
-        let output = command.output().expect("the program");
+        let output = bounded::output(&mut command).expect("the program");
         let messages = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(code), "{name}: {messages}");
         assert!(messages.contains(part) && messages.lines().count() == 1, "{name}: {messages}");

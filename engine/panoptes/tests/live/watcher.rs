@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use panoptes_bounded as bounded;
 use panoptes_rig::{Guest, tied};
 use tempfile::TempDir;
 
@@ -26,11 +27,11 @@ const SHOWN: usize = 12;
 
 /// Runs the program to its end.
 pub(crate) fn panoptes(arguments: &[&str]) -> std::process::Output {
-    Command::new(env!("CARGO_BIN_EXE_panoptes"))
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .expect("the program starts")
+    bounded::output_within(
+        Command::new(env!("CARGO_BIN_EXE_panoptes")).args(arguments).stdin(Stdio::null()),
+        bounded::LONG,
+    )
+    .expect("the program starts")
 }
 
 /// The settings of a watcher.
@@ -292,7 +293,7 @@ impl Watcher {
             std::thread::sleep(Duration::from_millis(10));
         };
         for reader in self.readers.drain(..) {
-            reader.join().unwrap();
+            bounded::join(reader).unwrap();
         }
         let all = std::mem::take(&mut *self.heard.all.lock().unwrap());
         let log = log_files(&self.folder.path().join("log"));
@@ -312,7 +313,7 @@ impl Watcher {
 impl Drop for Watcher {
     fn drop(&mut self) {
         let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = bounded::wait(&mut self.child);
     }
 }
 

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use panoptes_bounded as bounded;
 use panoptes_rig::{Flavor, Guest, GuestSpec, WIRE, gate, tied};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -50,7 +51,8 @@ fn boot(change: impl FnOnce(&mut GuestSpec)) -> Option<Guest> {
     // Else the kernels send neighbour discovery.
     let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{WIRE}/disable_ipv6"), "1");
     for arguments in [format!("addr add {PEER}/24 dev {WIRE}"), format!("link set {WIRE} up")] {
-        let output = Command::new("ip").args(arguments.split(' ')).output().expect("iproute2");
+        let output =
+            bounded::output(Command::new("ip").args(arguments.split(' '))).expect("iproute2");
         assert!(output.status.success(), "ip {arguments}: {output:?}");
     }
     inside::run(&mut guest, "ip addr add 10.9.0.2/24 dev eth1 && ip link set eth1 up");
@@ -105,7 +107,7 @@ impl Auditor {
     /// Ends the auditor. Its flow records, and its alerts.
     fn stop(mut self) -> (Vec<Value>, Vec<Value>) {
         kill(Pid::from_raw(self.process.id() as i32), Signal::SIGTERM).unwrap();
-        let status = self.process.wait().unwrap();
+        let status = bounded::wait(&mut self.process).unwrap();
         let messages = self.messages();
         assert!(status.success(), "{status}: {messages}");
         println!("{messages}");
@@ -125,7 +127,7 @@ fn read(path: &Path) -> Vec<Value> {
 fn connect(port: u16) -> TcpStream {
     let begin = Instant::now();
     loop {
-        match TcpStream::connect(SocketAddr::from((GUEST, port))) {
+        match bounded::connect(SocketAddr::from((GUEST, port))) {
             Ok(stream) => return stream,
             Err(error) => assert!(begin.elapsed() < PATIENCE, "port {port}: {error}"),
         }
@@ -189,7 +191,7 @@ fn flows_have_the_processes_that_hold_their_sockets_and_nothing_harmless_is_an_a
     let call = format!("sh -c '{input} exec nc {PEER} {CALLED} </tmp/input'");
     let client = inside::start(&mut guest, &call);
     let mut served = connect(SERVED);
-    let (mut called, _) = listener.accept().unwrap();
+    let mut called = bounded::accept(&listener).unwrap();
     let calls = std::thread::spawn(move || {
         talk(&mut called, false);
         called

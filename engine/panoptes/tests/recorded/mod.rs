@@ -5,12 +5,13 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use panoptes_bounded as bounded;
 use panoptes_sources::{MemorySource as _, Replay};
 
 /// Writes the memory of the recorded machine; returns whether it can be unpacked here.
 pub(crate) fn write_machine(paths: &[PathBuf]) -> bool {
     let packed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../benches/images/6.1.image.xz");
-    let Ok(unpacked) = Command::new("xz").arg("-dc").arg(packed).output() else {
+    let Ok(unpacked) = bounded::output(Command::new("xz").arg("-dc").arg(packed)) else {
         eprintln!("skipped: it needs xz");
         return false;
     };

@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 use clap::Parser as _;
 use nix::sys::pthread::{Pthread, pthread_kill, pthread_self};
 use nix::sys::signal::Signal;
+use panoptes_bounded as bounded;
 use panoptes_engine::watch::Workspace;
 use panoptes_sinks::queue::Waker;
 use panoptes_sources::{MemorySource as _, Replay};
@@ -123,7 +124,7 @@ impl Driver {
 /// The memory of the recorded machine as a file; `None` if it can't be unpacked here.
 fn machine(folder: &Path) -> Option<PathBuf> {
     let packed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../benches/images/6.1.image.xz");
-    let unpacked = Command::new("xz").arg("-dc").arg(packed).output().ok()?;
+    let unpacked = bounded::output(Command::new("xz").arg("-dc").arg(packed)).ok()?;
     let mut replay = Replay::from_bytes(unpacked.stdout).ok()?;
     let path = folder.join("ram");
     let file = fs::File::create(&path).unwrap();

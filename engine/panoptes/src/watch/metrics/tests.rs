@@ -9,6 +9,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread::scope;
 
+use panoptes_bounded as bounded;
 use panoptes_engine::limits::Limit;
 use panoptes_engine::policy::exceptions::Exception;
 use panoptes_engine::policy::gaps::GAPS_MAX;
@@ -132,7 +133,7 @@ pub(in crate::watch) fn get(address: SocketAddr, path: &str) -> Option<(u16, Str
 
 /// As [`get`], for any request; `None` if there is no response.
 fn ask(address: SocketAddr, request: &[u8]) -> Option<(u16, String)> {
-    let mut stream = TcpStream::connect(address).ok()?;
+    let mut stream = bounded::connect(address).ok()?;
     // The server may answer before it has read everything.
     let _ = stream.write_all(request);
     response(stream)
@@ -210,10 +211,10 @@ fn a_request_that_is_too_long_is_refused() {
 #[test]
 fn a_client_that_is_slow_is_dropped() {
     serve(Duration::from_millis(500), |address| {
-        let mut slow = TcpStream::connect(address).unwrap();
+        let mut slow = bounded::connect(address).unwrap();
         slow.write_all(b"GET /good HT").unwrap();
         // It asks for much, and reads nothing.
-        let mut deaf = TcpStream::connect(address).unwrap();
+        let mut deaf = bounded::connect(address).unwrap();
         deaf.write_all(b"GET /long HTTP/1.1\r\n\r\n").unwrap();
         assert_eq!(get(address, "/good").unwrap().0, 200);
         slow.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -228,7 +229,7 @@ fn a_client_that_is_slow_is_dropped() {
 fn many_connections_shut_nobody_out() {
     serve(PATIENCE, |address| {
         let connect = |_| {
-            let mut stream = TcpStream::connect(address).unwrap();
+            let mut stream = bounded::connect(address).unwrap();
             stream.write_all(b"GET /good HT").unwrap();
             stream
         };

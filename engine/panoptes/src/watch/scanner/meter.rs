@@ -137,6 +137,7 @@ pub(super) fn place(kind: Kind, cores: &[usize], messages: &Messages) {
 
 #[cfg(test)]
 mod tests {
+    use panoptes_bounded as bounded;
     use std::hint::black_box;
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::Duration;
@@ -171,7 +172,7 @@ mod tests {
                 sum = black_box(sum.wrapping_mul(31));
             }
             shown.store(thread_id(), Ordering::SeqCst);
-            let _ = receive.recv();
+            let _ = bounded::recv(&receive);
         });
         while state.load(Ordering::SeqCst) == 0 {
             std::thread::sleep(Duration::from_millis(1));

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use panoptes_bounded as bounded;
 use panoptes_rig::packages::{Packages, unpack};
 use panoptes_rig::{Flavor, Kernel};
 
@@ -36,13 +37,15 @@ pub(crate) fn make(flavor: Flavor, folder: &Path, (name, source): (&str, &str)) 
     std::fs::create_dir(&place).unwrap();
     std::fs::write(place.join(format!("{name}.c")), source).unwrap();
     std::fs::write(place.join("Kbuild"), format!("obj-m := {name}.o\n")).unwrap();
-    let made = Command::new("make")
-        .arg("-C")
-        .arg(&headers)
-        .arg(format!("M={}", place.display()))
-        .args(["CC=gcc", "modules"])
-        .output()
-        .expect("make is installed");
+    let made = bounded::output_within(
+        Command::new("make")
+            .arg("-C")
+            .arg(&headers)
+            .arg(format!("M={}", place.display()))
+            .args(["CC=gcc", "modules"]),
+        bounded::LONG,
+    )
+    .expect("make is installed");
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     place.join(format!("{name}.ko"))
 }

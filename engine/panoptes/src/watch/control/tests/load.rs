@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
+use panoptes_bounded as bounded;
 use panoptes_synthetic::{Machine, Size, profile};
 use serde_json::json;
 
@@ -193,7 +194,7 @@ pub(super) fn watch(
     };
     let live = &live;
     let (exit, kept, _) = run_changed(&folder, &file, work, pass, move |driver| {
-        let (figures, notices) = shared.recv().unwrap();
+        let (figures, notices) = bounded::recv(&shared).unwrap();
         let (configuration, log) = (RefCell::new(all), RefCell::default());
         let service = Service { driver, live, figures, notices, configuration, log };
         service.ready();

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::AtomicUsize;
 use std::thread;
 
+use panoptes_bounded as bounded;
 use panoptes_sinks::output::folder::FolderLock;
 
 use super::*;
@@ -170,7 +171,7 @@ fn receivers_get_what_the_log_has_in_the_same_order() {
         .map(|listener| {
             thread::spawn(move || {
                 let mut text = String::new();
-                listener.accept().unwrap().0.read_to_string(&mut text).unwrap();
+                bounded::accept(&listener).unwrap().read_to_string(&mut text).unwrap();
                 text
             })
         })
@@ -219,7 +220,7 @@ fn receive_http(refused: &'static str) -> (SocketAddr, Arc<AtomicUsize>) {
     let connections = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&connections);
     thread::spawn(move || {
-        for stream in listener.incoming() {
+        for stream in bounded::incoming(&listener) {
             let mut stream = BufReader::new(stream.unwrap());
             let mut head = String::new();
             while !head.ends_with("\r\n\r\n") && stream.read_line(&mut head).unwrap() > 0 {}

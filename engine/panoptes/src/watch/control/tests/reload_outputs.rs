@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::thread::{self, JoinHandle};
 
+use panoptes_bounded as bounded;
 use panoptes_sinks::output::folder::FolderLock;
 
 use super::reload::{details, refuse, reload_whole};
@@ -43,7 +44,7 @@ fn receiver() -> (SocketAddr, JoinHandle<Vec<Value>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let thread = thread::spawn(move || {
-        let stream = BufReader::new(listener.accept().unwrap().0);
+        let stream = BufReader::new(bounded::accept(&listener).unwrap());
         stream.lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect()
     });
     (address, thread)
@@ -140,7 +141,7 @@ fn a_renewed_token_is_used_although_no_key_has_changed() {
     fs::write(&token, "first").unwrap();
     let (sender, tokens) = std::sync::mpsc::channel();
     thread::spawn(move || {
-        for stream in listener.incoming() {
+        for stream in bounded::incoming(&listener) {
             let mut stream = BufReader::new(stream.unwrap());
             let mut line = String::new();
             while stream.read_line(&mut line).is_ok_and(|length| length > 2) {
@@ -188,11 +189,11 @@ fn what_waited_for_a_receiver_goes_to_it_with_its_new_settings() {
         }
         reload(driver, &telemetry(address, ""));
         let listener = TcpListener::bind(address).unwrap();
-        let stream = BufReader::new(listener.accept().unwrap().0);
+        let stream = BufReader::new(bounded::accept(&listener).unwrap());
         let lines = stream.lines().map(|line| line.unwrap());
         sender.send(thread::spawn(|| lines.collect::<Vec<_>>())).unwrap();
     });
-    let arrived = receiver.recv().unwrap().join().unwrap();
+    let arrived = bounded::recv(&receiver).unwrap().join().unwrap();
     let log = fs::read_to_string(folder.path().join("log/events.jsonl")).unwrap();
     let first: Vec<_> = log.lines().take_while(|line| !line.contains("reloaded")).collect();
     assert!(first.len() >= 3, "{log}");
@@ -243,7 +244,10 @@ fn what_waits_on_the_disk_for_no_receiver_is_reported() {
     // The receiver is there again, and gets them.
     let listener = TcpListener::bind(absent).unwrap();
     let lines = thread::spawn(move || {
-        BufReader::new(listener.accept().unwrap().0).lines().map(|line| line.unwrap()).collect()
+        BufReader::new(bounded::accept(&listener).unwrap())
+            .lines()
+            .map(|line| line.unwrap())
+            .collect()
     });
     let (_, kept) = serve(&folder, &on_disk, |driver| driver.wait("connected", 1));
     let lines: Vec<String> = lines.join().unwrap();
@@ -281,7 +285,7 @@ fn metrics_move_to_another_port_and_a_taken_one_changes_nothing() {
     let (first, second) = (free(), free());
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let with = |address| text(&format!("log_folder: log, metrics: {{address: '{address}'}}"));
-    let answers = |address: SocketAddr| std::net::TcpStream::connect(address).is_ok();
+    let answers = |address: SocketAddr| bounded::connect(address).is_ok();
     let first_of = format!("log_folder: log, metrics: {{address: '{first}'}}");
     let (exit, kept) = serve(&folder, &first_of, |driver| {
         driver.wait_for("port", || answers(first));

@@ -1,5 +1,6 @@
 //! Systems that a changed configuration adds, changes and removes.
 
+use panoptes_bounded as bounded;
 use panoptes_sources::file_identity;
 
 use super::reload::{details, refuse, reload, reload_whole};
@@ -171,7 +172,7 @@ fn a_guest_whose_user_is_not_allowed_any_more_is_given_up() {
         driver.wait(AGAIN, 1);
     });
     process.kill().unwrap();
-    process.wait().unwrap();
+    bounded::wait(&mut process).unwrap();
     assert_eq!(exit, Ok(Exit::Done), "{}", kept.text());
 }
 

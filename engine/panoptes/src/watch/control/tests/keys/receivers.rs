@@ -6,6 +6,7 @@ use std::os::unix::net::UnixListener;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use panoptes_bounded as bounded;
 use serde_json::json;
 
 use super::super::load::*;
@@ -111,7 +112,7 @@ fn receive() -> (SocketAddr, Arrived) {
     let (address, arrived) = (listener.local_addr().unwrap(), Arrived::default());
     let kept = Arc::clone(&arrived);
     thread::spawn(move || {
-        for (number, stream) in listener.incoming().enumerate() {
+        for (number, stream) in bounded::incoming(&listener).enumerate() {
             kept.lock().unwrap().push(Vec::new());
             let (stream, kept) = (stream.unwrap(), Arc::clone(&kept));
             thread::spawn(move || read(stream, number, &kept));
@@ -268,7 +269,7 @@ fn each_choice_of_a_receiver_applies_to_the_next_connection() {
         let listener = UnixListener::bind(&path).unwrap();
         let unix = json!([{"transport": "unix", "address": path.display().to_string()}]);
         service.set(&[("output.telemetry", unix)]);
-        let mut stream = listener.accept().unwrap().0;
+        let mut stream = bounded::accept(&listener).unwrap();
         stream.read_exact(&mut bytes[..1]).unwrap();
         assert_eq!(bytes[0], b'{');
         let drain = thread::spawn(move || std::io::copy(&mut stream, &mut std::io::sink()));
@@ -282,7 +283,7 @@ fn each_choice_of_a_receiver_applies_to_the_next_connection() {
 fn drain(address: SocketAddr) {
     let listener = TcpListener::bind(address).unwrap();
     thread::spawn(move || {
-        for stream in listener.incoming() {
+        for stream in bounded::incoming(&listener) {
             let _ = std::io::copy(&mut stream.unwrap(), &mut std::io::sink());
         }
     });

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::thread;
 
+use panoptes_bounded as bounded;
 use rustls::version::TLS13;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::json;
@@ -25,7 +26,7 @@ fn receive(config: Arc<ServerConfig>) -> (SocketAddr, Arc<AtomicUsize>) {
     let (address, bytes) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
     let count = Arc::clone(&bytes);
     thread::spawn(move || {
-        for stream in listener.incoming() {
+        for stream in bounded::incoming(&listener) {
             let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
             let mut stream = StreamOwned::new(connection, stream.unwrap());
             let mut room = vec![0; 1 << 16];
