@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use common::{NOW_NS, STRING_LENGTH, bash, connection, set_web_1, stdin_socket, web_1_header};
+use panoptes_bounded as bounded;
 use panoptes_sinks::activities::{Activity, Severity};
 use panoptes_sinks::filter::{Activities, Filter, Subject};
 use panoptes_sinks::flow::argus::{Extra, SourceId};
@@ -153,7 +154,7 @@ fn a_socket_allocates_nothing(kind: OutputKind) {
         names.ask();
         let mut connecting = Connecting::new(&peer, names.answer().unwrap().unwrap());
         socket.open(connecting.advance(0, Duration::from_secs(1)).unwrap().unwrap());
-        let mut stream = listener.accept().unwrap().0;
+        let mut stream = bounded::accept(&listener).unwrap();
         let mut taken = 0;
         for _ in 0..5000 {
             taken += socket.append(&line);
@@ -201,7 +202,7 @@ fn allocations_for_a_receiver(messages: Messages, kind: OutputKind) -> u64 {
     while counters.connections() == 0 {
         writer.step(now(), Duration::from_millis(1));
     }
-    let mut stream = listener.accept().unwrap().0;
+    let mut stream = bounded::accept(&listener).unwrap();
     stream.set_nonblocking(true).unwrap();
     let mut bytes = vec![0; 1 << 20];
     let mut arrived = 0;

@@ -9,6 +9,7 @@ use std::net::UdpSocket;
 use std::sync::Arc;
 use std::time::Duration;
 
+use panoptes_bounded as bounded;
 use panoptes_sinks::output::file::{FileOptions, FileOutput};
 use panoptes_sinks::output::socket::{Connecting, Names, Peer, Socket};
 use panoptes_sinks::output::{Counters, Output, OutputKind};
@@ -64,6 +65,7 @@ fn plain_sends_take_over_where_io_uring_is_refused() {
     std::thread::spawn(|| {
         refuse_io_uring();
         let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+        receiver.set_read_timeout(Some(bounded::BOUND)).unwrap();
         let peer = Peer::udp("127.0.0.1", receiver.local_addr().unwrap().port());
         let addresses = Names::start(&peer).unwrap().answer().unwrap().unwrap();
         let connected = Connecting::new(&peer, addresses).advance(0, Duration::from_secs(1));

@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use panoptes_bounded as bounded;
 use panoptes_sinks::filter::Filter;
 use panoptes_sinks::output::backlog::Backlog;
 use panoptes_sinks::output::file::{FileOptions, FileOutput};
@@ -39,7 +40,7 @@ fn a_receiver_gets_every_record_once_in_order() {
     for kind in KINDS {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let reader = thread::spawn(move || read_all(listener.accept().unwrap().0));
+        let reader = thread::spawn(move || read_all(bounded::accept(&listener).unwrap()));
         let (mut producer, running) =
             start(vec![Box::new(remote(tcp(address), JSON, kind, 64 << 20))]);
         push(&mut producer, 0..COUNT);
@@ -66,7 +67,7 @@ fn a_receiver_that_is_not_there_at_first_gets_everything_later() {
         let failure = running.counters[0].failure();
         assert!(failure.starts_with(&format!("cannot connect to {address} (tcp): ")), "{failure}");
         let listener = TcpListener::bind(address).unwrap();
-        let reader = thread::spawn(move || read_all(listener.accept().unwrap().0));
+        let reader = thread::spawn(move || read_all(bounded::accept(&listener).unwrap()));
         push(&mut producer, COUNT / 2..COUNT);
         drop(producer);
         running.end();
@@ -86,7 +87,7 @@ fn a_receiver_that_restarts_goes_on_with_whole_records() {
         let reader = thread::spawn(move || {
             let mut connections = Vec::new();
             for connection in 1..=CONNECTIONS {
-                let stream = listener.accept().unwrap().0;
+                let stream = bounded::accept(&listener).unwrap();
                 if connection == CONNECTIONS {
                     connections.push(read_all(stream));
                     return connections;
@@ -131,7 +132,7 @@ fn a_receiver_that_does_not_read_delays_no_other_output_and_costs_the_oldest_eve
         let file = FileOutput::open(&path, FileOptions::default()).unwrap();
         let frozen = remote(tcp(address), JSON, kind, 4 << 20);
         let (mut producer, running) = start(vec![Box::new(frozen), Box::new(file)]);
-        let stream = listener.accept().unwrap().0;
+        let stream = bounded::accept(&listener).unwrap();
         push(&mut producer, 0..COUNT);
         wait_for("log", || running.counters[1].records() == COUNT as u64);
         let counters = Arc::clone(&running.counters[0]);
@@ -209,7 +210,7 @@ fn syslog_messages_are_framed_as_the_transport_needs() {
         let (mut producer, running) =
             start(vec![Box::new(remote(peer, syslog(framing), kind, 16 << 20))]);
         push_real(&mut producer, COUNT);
-        let mut stream = BufReader::new(listener.accept().unwrap().0);
+        let mut stream = BufReader::new(bounded::accept(&listener).unwrap());
         drop(producer);
         for _ in 0..COUNT {
             let mut length = Vec::new();
@@ -229,6 +230,7 @@ fn a_datagram_is_a_message() {
     const COUNT: usize = 100;
     for kind in KINDS {
         let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+        receiver.set_read_timeout(Some(bounded::BOUND)).unwrap();
         let address = receiver.local_addr().unwrap();
         let peer = Peer::udp(&address.ip().to_string(), address.port());
         let (mut producer, running) =
@@ -274,7 +276,7 @@ fn events_of_a_schema_are_lines_of_a_stream_or_datagrams() {
         let peer = Peer::udp(&to.ip().to_string(), to.port());
         let udp = remote(peer, Messages::Events(schema), kind, 1 << 20);
         let reader = thread::spawn(move || {
-            let lines = BufReader::new(listener.accept().unwrap().0).lines();
+            let lines = BufReader::new(bounded::accept(&listener).unwrap()).lines();
             lines.map(|line| event_id(schema, &line.unwrap())).collect::<Vec<_>>()
         });
         let (mut producer, running) = start(vec![Box::new(stream), Box::new(udp)]);
@@ -309,6 +311,7 @@ fn a_unix_socket_of_either_kind_takes_messages() {
     };
     let path = folder.path().join("datagrams");
     let receiver = UnixDatagram::bind(&path).unwrap();
+    receiver.set_read_timeout(Some(bounded::BOUND)).unwrap();
     let reader = thread::spawn(move || {
         for _ in 0..COUNT {
             let mut message = [0; 9000];
@@ -322,7 +325,7 @@ fn a_unix_socket_of_either_kind_takes_messages() {
     let path = folder.path().join("stream");
     let listener = UnixListener::bind(&path).unwrap();
     let reader = thread::spawn(move || {
-        let lines = BufReader::new(listener.accept().unwrap().0).lines();
+        let lines = BufReader::new(bounded::accept(&listener).unwrap()).lines();
         lines.map(|line| check_syslog(&line.unwrap())).count()
     });
     send(&path);
@@ -337,7 +340,7 @@ fn a_compact_header_is_whole_again_on_a_new_connection() {
     let output = remote(peer, Messages::Json { is_compact: true }, OutputKind::IoUring, 1 << 20);
     let (mut producer, running) = start(vec![Box::new(output)]);
     for _ in 0..2 {
-        let mut stream = BufReader::new(listener.accept().unwrap().0);
+        let mut stream = BufReader::new(bounded::accept(&listener).unwrap());
         push_real(&mut producer, 3);
         let mut has_lists = Vec::new();
         for _ in 0..3 {
@@ -394,8 +397,8 @@ fn forward_messages_are_sent_until_they_are_acknowledged() {
         let messages = Messages::Forward(Forward::new("sensor", false, 0xfeed));
         let (mut producer, running) = start(vec![Box::new(remote(peer, messages, kind, 16 << 20))]);
         let reader = thread::spawn(move || {
-            let first = read_forward(listener.accept().unwrap().0, 2);
-            (first, read_forward(listener.accept().unwrap().0, usize::MAX))
+            let first = read_forward(bounded::accept(&listener).unwrap(), 2);
+            (first, read_forward(bounded::accept(&listener).unwrap(), usize::MAX))
         });
         push_real(&mut producer, COUNT);
         drop(producer);
@@ -431,7 +434,7 @@ fn a_receiver_that_acknowledges_nothing_gets_everything_again_after_a_minute() {
         });
         scope.spawn(|| {
             // Both connections stay open, and everything is read.
-            for stream in listener.incoming().take(2) {
+            for stream in bounded::incoming(&listener).take(2) {
                 let mut stream = stream.unwrap();
                 thread::spawn(move || std::io::copy(&mut stream, &mut std::io::sink()));
             }
@@ -472,7 +475,7 @@ fn what_waits_on_the_disk_is_sent_after_a_restart() {
     assert_eq!((counters.records(), counters.dropped()), (0, 0));
 
     let listener = TcpListener::bind(address).unwrap();
-    let reader = thread::spawn(move || read_all(listener.accept().unwrap().0));
+    let reader = thread::spawn(move || read_all(bounded::accept(&listener).unwrap()));
     let (mut producer, running) = start(vec![Box::new(output().unwrap())]);
     push(&mut producer, COUNT / 2..COUNT);
     drop(producer);

@@ -17,6 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use certificates::{Authority, Kind};
+use panoptes_bounded as bounded;
 use panoptes_sinks::output::form::otlp::Otlp;
 use panoptes_sinks::output::remote::{Body, Http, Messages};
 use panoptes_sinks::output::{Counters, OutputKind};
@@ -67,7 +68,7 @@ fn serve(
     let taken = Arc::clone(&all);
     thread::spawn(move || {
         let mut count = 0;
-        for stream in listener.incoming() {
+        for stream in bounded::incoming(&listener) {
             let stream = stream.unwrap();
             let mut reader = BufReader::new(&stream);
             while let Some(request) = Request::read(&mut reader) {
@@ -149,7 +150,7 @@ fn a_connection_that_ends_while_it_is_idle_is_no_failure() {
     let counters = Arc::clone(&running.counters[0]);
     for part in 0..3 {
         push(&mut producer, part * 10..(part + 1) * 10);
-        let stream = listener.accept().unwrap().0;
+        let stream = bounded::accept(&listener).unwrap();
         let mut got = Vec::new();
         while got.last() != Some(&(part * 10 + 9)) {
             got.extend(Request::read(&mut BufReader::new(&stream)).unwrap().numbers());
@@ -431,7 +432,7 @@ fn receivers_of_opentelemetry_get_logs_over_https() {
     let address = listener.local_addr().unwrap();
     let reader = thread::spawn(move || {
         let connection = ServerConnection::new(config).unwrap();
-        let stream = StreamOwned::new(connection, listener.accept().unwrap().0);
+        let stream = StreamOwned::new(connection, bounded::accept(&listener).unwrap());
         let mut stream = BufReader::new(stream);
         let mut requests = Vec::new();
         while let Some(request) = Request::read(&mut stream) {

@@ -15,6 +15,7 @@ use std::thread;
 use std::time::Duration;
 
 use certificates::{Authority, Identity, Kind};
+use panoptes_bounded as bounded;
 use panoptes_sinks::output::OutputKind;
 use panoptes_sinks::output::remote::{Tls, TlsFiles};
 use receivers::{JSON, KINDS, check_way, number, push, remote_over, start, tcp, wait_for};
@@ -28,7 +29,7 @@ type Encrypted = StreamOwned<ServerConnection, TcpStream>;
 
 fn accept(listener: &TcpListener, config: &Arc<ServerConfig>) -> Encrypted {
     let connection = ServerConnection::new(Arc::clone(config)).unwrap();
-    StreamOwned::new(connection, listener.accept().unwrap().0)
+    StreamOwned::new(connection, bounded::accept(listener).unwrap())
 }
 
 /// Reads a connection to its end; returns the numbers of its records, and whether the end was
@@ -131,7 +132,7 @@ fn a_receiver_that_does_not_speak_tls_is_recognised() {
     let authority = Authority::new("an authority");
     let (listener, address) = listener();
     thread::spawn(move || {
-        for stream in listener.incoming() {
+        for stream in bounded::incoming(&listener) {
             let mut stream = stream.unwrap();
             let _ = std::io::Write::write_all(&mut stream, b"220 hello\r\n");
             let _ = stream.read(&mut [0; 100]);

@@ -10,6 +10,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use panoptes_bounded as bounded;
 use panoptes_sinks::output::file::{FileOptions, FileOutput};
 use panoptes_sinks::output::{Counters, Output};
 use panoptes_sinks::queue::{Class, Producer, QueueSize, Waker, queue};
@@ -33,12 +34,13 @@ fn small_disk(test: &str, mount_options: &str) -> Option<PathBuf> {
         command
     };
     let mount = "mount -t tmpfs -o \"$1\" tmpfs \"$2\"";
-    if !unshare(mount).status().is_ok_and(|status| status.success()) {
+    if !bounded::status(&mut unshare(mount)).is_ok_and(|status| status.success()) {
         eprintln!("{test}: left out: no user namespace with a file system can be had");
         return None;
     }
     let script = format!("{mount} && exec \"$3\" --exact \"$0\" --nocapture");
-    assert!(unshare(&script).status().unwrap().success());
+    let whole = bounded::status_within(&mut unshare(&script), bounded::LONG);
+    assert!(whole.unwrap().success());
     None
 }
 

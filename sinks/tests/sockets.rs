@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use panoptes_bounded as bounded;
 use panoptes_sinks::output::socket::{
     Action, Connected, Connecting, Names, Peer, Sent, Socket, SocketError, UnixKind,
 };
@@ -157,12 +158,14 @@ fn a_peer_reads_everything_in_order() {
                 listener => listener.unwrap(),
             };
             let peer = tcp(listener.local_addr().unwrap());
-            check(kind, &peer, &|| Box::new(listener.accept().unwrap().0));
+            check(kind, &peer, &|| Box::new(bounded::accept(&listener).unwrap()));
         }
         for unix in [UnixKind::Any, UnixKind::Stream] {
             let path = folder.path().join("stream");
             let listener = UnixListener::bind(&path).unwrap();
-            check(kind, &Peer::unix(&path, unix), &|| Box::new(listener.accept().unwrap().0));
+            check(kind, &Peer::unix(&path, unix), &|| {
+                Box::new(bounded::accept(&listener).unwrap())
+            });
             fs::remove_file(&path).unwrap();
         }
     }
@@ -173,7 +176,7 @@ fn what_a_peer_answers_is_seen_in_order_and_before_its_end() {
     for kind in KINDS {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (mut socket, _) = connected(kind, &tcp(listener.local_addr().unwrap()));
-        let mut peer = listener.accept().unwrap().0;
+        let mut peer = bounded::accept(&listener).unwrap();
         send_all(&mut socket, b"hello\n").unwrap();
         peer.read_exact(&mut [0; 6]).unwrap();
         let answers = numbers(20_000);
@@ -214,9 +217,9 @@ fn a_frozen_peer_never_blocks_the_caller_and_loses_nothing() {
             assert!(reader.join().unwrap() == text);
         };
         let peer = tcp(listener.local_addr().unwrap());
-        check(&peer, &|| Box::new(listener.accept().unwrap().0));
+        check(&peer, &|| Box::new(bounded::accept(&listener).unwrap()));
         let peer = Peer::unix(&path, UnixKind::Stream);
-        check(&peer, &|| Box::new(unix.accept().unwrap().0));
+        check(&peer, &|| Box::new(bounded::accept(&unix).unwrap()));
     }
 }
 
@@ -226,7 +229,7 @@ fn a_peer_that_never_stops_talking_gets_everything_too() {
     for kind in KINDS {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (mut socket, _) = connected(kind, &tcp(listener.local_addr().unwrap()));
-        let peer = listener.accept().unwrap().0;
+        let peer = bounded::accept(&listener).unwrap();
         let mut talker = peer.try_clone().unwrap();
         let talker = thread::spawn(move || while talker.write_all(&[b'!'; 8192]).is_ok() {});
         let reader = thread::spawn(move || {
@@ -257,7 +260,7 @@ fn a_peer_that_closes_ends_the_connection() {
         let listener = UnixListener::bind(&path).unwrap();
         let (mut socket, _) = connected(kind, &Peer::unix(&path, UnixKind::Stream));
         socket.advance(WAIT).unwrap();
-        drop(listener.accept().unwrap());
+        drop(bounded::accept(&listener).unwrap());
         // It is seen without a send: a peer that is half closed gets no more records.
         let error = failure(&mut socket);
         assert_eq!(error.action, Action::Receive);
@@ -265,7 +268,7 @@ fn a_peer_that_closes_ends_the_connection() {
         assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
         // The socket is good for the next connection.
         socket.open(connect(&Peer::unix(&path, UnixKind::Stream)).unwrap());
-        let reader = reader(listener.accept().unwrap().0);
+        let reader = reader(bounded::accept(&listener).unwrap());
         send_all(&mut socket, b"again").unwrap();
         drop(socket);
         assert_eq!(reader.join().unwrap(), b"again");
@@ -278,7 +281,7 @@ fn after_a_reset_what_the_peer_confirmed_is_still_known() {
     for kind in KINDS {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (mut socket, _) = connected(kind, &tcp(listener.local_addr().unwrap()));
-        let mut peer = listener.accept().unwrap().0;
+        let mut peer = bounded::accept(&listener).unwrap();
         fill(&mut socket, &text);
         let before = socket.unsent();
         // So little does not open the peer's window again.
@@ -306,7 +309,7 @@ fn a_receiver_that_is_started_later_is_found() {
         assert!(error.to_string().contains("is the receiver running"), "{error}");
         let listener = TcpListener::bind(address).unwrap();
         let (mut socket, _) = connected(kind, &peer);
-        let reader = reader(listener.accept().unwrap().0);
+        let reader = reader(bounded::accept(&listener).unwrap());
         send_all(&mut socket, b"at last").unwrap();
         drop(socket);
         assert_eq!(reader.join().unwrap(), b"at last");
@@ -323,6 +326,7 @@ fn names_are_resolved_or_named_in_the_error() {
     assert!(text.contains("/etc/resolv.conf"), "{text}");
 
     let receiver = UdpSocket::bind("localhost:0").unwrap();
+    receiver.set_read_timeout(Some(bounded::BOUND)).unwrap();
     let peer = Peer::udp("localhost", receiver.local_addr().unwrap().port());
     let (mut socket, _) = connected(OutputKind::IoUring, &peer);
     send_all(&mut socket, b"found").unwrap();
@@ -332,6 +336,7 @@ fn names_are_resolved_or_named_in_the_error() {
 fn a_datagram_that_is_too_long_is_left_out_and_counted() {
     for kind in KINDS {
         let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+        receiver.set_read_timeout(Some(bounded::BOUND)).unwrap();
         let (mut socket, counters) = connected(kind, &udp(&receiver));
         assert!(!socket.is_stream());
         assert_eq!(socket.append(&vec![0; 65_537]), 0, "no datagram is cut");
@@ -355,6 +360,7 @@ fn datagrams_keep_their_borders_and_their_order() {
     for kind in KINDS {
         let path = folder.path().join(format!("{kind:?}"));
         let receiver = UnixDatagram::bind(&path).unwrap();
+        receiver.set_read_timeout(Some(bounded::BOUND)).unwrap();
         let (mut socket, _) = connected(kind, &Peer::unix(&path, UnixKind::Any));
         assert!(!socket.is_stream());
         // The receiver's queue is short (net.unix.max_dgram_qlen): it must not block the caller.
@@ -397,6 +403,7 @@ fn datagrams_keep_their_borders_and_their_order() {
 fn a_datagram_to_nobody_is_an_error_of_the_next_step() {
     for kind in KINDS {
         let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+        receiver.set_read_timeout(Some(bounded::BOUND)).unwrap();
         let peer = udp(&receiver);
         drop(receiver);
         let (mut socket, _) = connected(kind, &peer);
@@ -413,11 +420,13 @@ fn a_syslog_daemon_that_starts_again_is_found_again() {
         let path = folder.path().join(format!("{kind:?}"));
         let peer = Peer::unix(&path, UnixKind::Any);
         let receiver = UnixDatagram::bind(&path).unwrap();
+        receiver.set_read_timeout(Some(bounded::BOUND)).unwrap();
         let (mut socket, _) = connected(kind, &peer);
         send_all(&mut socket, b"one").unwrap();
         drop(receiver);
         fs::remove_file(&path).unwrap();
         let receiver = UnixDatagram::bind(&path).unwrap();
+        receiver.set_read_timeout(Some(bounded::BOUND)).unwrap();
         socket.append(b"two");
         let error = failure(&mut socket);
         assert_eq!(error.cause.raw_os_error(), Some(libc::ECONNREFUSED), "{error}");
@@ -444,7 +453,7 @@ fn a_socket_may_move_to_another_thread() {
             (socket, taken)
         });
         let (mut socket, taken) = begin.join().unwrap();
-        let reader = reader(listener.accept().unwrap().0);
+        let reader = reader(bounded::accept(&listener).unwrap());
         send_all(&mut socket, &text[taken..]).unwrap();
         wait_until_confirmed(&socket);
         drop(socket);
@@ -459,6 +468,7 @@ fn dev_log_is_of_either_kind() {
     let peer = Peer::unix(&path, UnixKind::Any);
     assert_eq!(connect(&peer).unwrap_err().cause.raw_os_error(), Some(libc::ENOENT));
     let receiver = UnixDatagram::bind(&path).unwrap();
+    receiver.set_read_timeout(Some(bounded::BOUND)).unwrap();
     assert!(!connected(OutputKind::Plain, &peer).0.is_stream());
     let error = connect(&Peer::unix(&path, UnixKind::Stream)).unwrap_err();
     assert_eq!(error.cause.raw_os_error(), Some(libc::EPROTOTYPE));
@@ -506,9 +516,7 @@ fn a_socket_may_be_closed_opened_and_dropped_while_it_sends() {
 
 /// A connection of which the end must come.
 fn accept(listener: &TcpListener) -> TcpStream {
-    let stream = listener.accept().unwrap().0;
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream
+    bounded::accept(listener).unwrap()
 }
 
 fn check_prefix(mut stream: TcpStream, text: &[u8]) {

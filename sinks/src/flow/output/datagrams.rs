@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn each_record_is_one_datagram() {
         let receiver = UdpSocket::bind("127.0.0.1:0").expect("a receiver");
-        receiver.set_read_timeout(Some(Duration::from_secs(9))).expect("a time limit");
+        receiver.set_read_timeout(Some(panoptes_bounded::BOUND)).expect("a time limit");
         let mut sender = Datagrams::open(receiver.local_addr().expect("bound")).expect("a sender");
         for number in 0..30_u32 {
             sender.push(&number.to_be_bytes());
@@ -125,7 +125,7 @@ mod tests {
         sender.finish(Duration::from_millis(100));
         assert!(sender.lost() > 0, "nobody has listened");
         let receiver = UdpSocket::bind(address).expect("a receiver");
-        receiver.set_read_timeout(Some(Duration::from_secs(9))).expect("a time limit");
+        receiver.set_read_timeout(Some(panoptes_bounded::BOUND)).expect("a time limit");
         for _ in 0..10 {
             sender.push(b"later");
             sender.finish(Duration::from_millis(100));

@@ -99,6 +99,7 @@ impl Names {
 
 #[cfg(test)]
 mod tests {
+    use panoptes_bounded as bounded;
     use std::time::{Duration, Instant};
 
     use super::*;
@@ -118,7 +119,7 @@ mod tests {
     fn a_slow_name_delays_nobody_and_is_asked_for_once() {
         let (release, is_released) = sync_channel(0);
         let lookup = move |_: &str, port| {
-            is_released.recv().map_err(io::Error::other)?;
+            bounded::recv(&is_released).map_err(io::Error::other)?;
             Ok((1..=20).map(move |last| SocketAddr::from(([192, 0, 2, last], port))))
         };
         let mut names = Names::start_with(&Peer::tcp("logs.example.org", 24224), lookup).unwrap();

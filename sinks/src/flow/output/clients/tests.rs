@@ -4,6 +4,8 @@ use std::io::{Read as _, Write as _};
 use std::net::Ipv4Addr;
 use std::time::Instant;
 
+use panoptes_bounded as bounded;
+
 use super::*;
 
 /// Filters by the first byte of records; an empty expression is a mistake.
@@ -26,9 +28,7 @@ impl Sensor {
     }
 
     fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.clients.addresses().next().unwrap()).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(9))).unwrap();
-        stream
+        bounded::connect(self.clients.addresses().next().unwrap()).unwrap()
     }
 
     fn step(&mut self) {
