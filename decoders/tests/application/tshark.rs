@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use panoptes_bounded as bounded;
 use panoptes_decoders::application::dns::{Message, NAME_TEXT_MAX};
 use panoptes_decoders::application::http::{Request, Response};
 use panoptes_decoders::application::tls::{ClientHello, Ja4, ServerHello, Transport};
@@ -19,7 +20,7 @@ fn tshark(protocol: &str, is_udp: bool, data: &[Vec<u8>], fields: &[&str]) -> Op
     // The bodies are not there.
     command.args(["-o", "http.desegment_body:FALSE", "-T", "fields"]);
     command.args(fields.iter().flat_map(|field| ["-e", field]));
-    let output = command.output();
+    let output = bounded::output(&mut command);
     std::fs::remove_file(&path).expect("a file can be removed");
     let Ok(output) = output else {
         eprintln!("skipped: tshark is not installed; as root, run: apt-get install tshark");
@@ -97,7 +98,7 @@ fn hellos_are_as_tshark_shows_them() {
 /// tshark has the fingerprint since 4.2.
 #[test]
 fn fingerprints_are_as_tshark_shows_them() {
-    let Ok(known) = Command::new("tshark").args(["-G", "fields"]).output() else {
+    let Ok(known) = bounded::output(Command::new("tshark").args(["-G", "fields"])) else {
         eprintln!("skipped: tshark is not installed; as root, run: apt-get install tshark");
         return;
     };

@@ -4,6 +4,7 @@
 mod common;
 
 use common::until;
+use panoptes_bounded as bounded;
 
 use std::net::UdpSocket;
 use std::os::fd::AsFd as _;
@@ -202,7 +203,7 @@ fn a_promiscuous_interface_is_so_while_it_is_open() {
     }
     let promiscuity = || {
         let show = ["-d", "link", "show", RIGHT];
-        let output = std::process::Command::new("ip").args(show).output().unwrap();
+        let output = bounded::output(std::process::Command::new("ip").args(show)).unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         text.split_once("promiscuity ").unwrap().1.chars().next().unwrap()
     };

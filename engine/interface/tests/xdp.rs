@@ -21,6 +21,7 @@ use common::{
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
+use panoptes_bounded as bounded;
 use panoptes_capture::Frame;
 use panoptes_decoders::packet::program::Instruction;
 use panoptes_interface::{Interface, InterfaceError, Options, XdpInterface, XdpMode};
@@ -50,7 +51,7 @@ fn carrier() {
 }
 
 fn show(name: &str) -> String {
-    let output = Command::new("ip").args(["-d", "link", "show", name]).output().unwrap();
+    let output = bounded::output(Command::new("ip").args(["-d", "link", "show", name])).unwrap();
     String::from_utf8(output.stdout).unwrap()
 }
 

@@ -7,17 +7,16 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use panoptes_bounded as bounded;
 use panoptes_reference::build::{Built, Options, build};
 use panoptes_reference::model::Subject;
 use sha2::{Digest as _, Sha256};
 
 fn has(tool: &str) -> bool {
-    let found = Command::new(tool)
-        .arg("--version")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success());
+    let found = bounded::status(
+        Command::new(tool).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()),
+    )
+    .is_ok_and(|status| status.success());
     if !found {
         eprintln!("skipped: {tool} is not installed");
     }
@@ -26,11 +25,11 @@ fn has(tool: &str) -> bool {
 
 fn run(folder: &Path, line: &str) {
     let mut words = line.split(' ');
-    let output = Command::new(words.next().expect("a line has a program"))
-        .args(words)
-        .current_dir(folder)
-        .output()
-        .expect("the program starts");
+    let output = bounded::output_within(
+        Command::new(words.next().expect("a line has a program")).args(words).current_dir(folder),
+        bounded::LONG,
+    )
+    .expect("the program starts");
     assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
 }
 

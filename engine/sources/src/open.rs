@@ -219,6 +219,7 @@ fn name_of(kind: FileType) -> &'static str {
 #[cfg(test)]
 #[expect(clippy::single_range_in_vec_init, reason = "lists of regions with one region")]
 mod tests {
+    use panoptes_bounded as bounded;
     use std::io::Write as _;
     use std::path::PathBuf;
 
@@ -324,7 +325,9 @@ mod tests {
     fn a_pipe_is_refused_without_waiting_for_its_writer() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("pipe");
-        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        assert!(
+            bounded::status(std::process::Command::new("mkfifo").arg(&path)).unwrap().success()
+        );
         check_refused(&path, ErrorClass::CannotOpen, "a pipe");
     }
 

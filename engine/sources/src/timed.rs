@@ -369,6 +369,7 @@ fn serve(shared: &Shared, process: ProcessKey) {
 
 #[cfg(test)]
 mod tests {
+    use panoptes_bounded as bounded;
     use std::sync::mpsc::{Receiver, Sender, channel};
 
     use super::*;
@@ -396,7 +397,7 @@ mod tests {
                 let address = request.address.0;
                 if address == Self::GATE {
                     let _ = self.begun.send(());
-                    let _ = self.permits.recv();
+                    let _ = bounded::recv(&self.permits);
                 }
                 let is_inside = address + u64::from(request.length) <= BYTES;
                 let target = request.target_range(arena.len()).unwrap();
@@ -522,7 +523,7 @@ mod tests {
         source.refresh();
         source.patience = Duration::from_millis(30);
         let slow = std::thread::spawn(move || {
-            while begins.recv().is_ok() {
+            while bounded::recv(&begins).is_ok() {
                 std::thread::sleep(Duration::from_millis(12));
                 let _ = permit.send(());
             }

@@ -19,9 +19,9 @@ use std::process::{Command, ExitStatus};
 use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::mpsc::channel;
-use std::time::Duration;
 
 use fault::{Fault, FaultRates};
+use panoptes_bounded as bounded;
 use panoptes_decoders::address::PhysicalAddress;
 use panoptes_sources::{
     Detail, FileFormat, FileSource, MappedFile, MemorySource, Meter, PAGE_BYTES, Recorder, Replay,
@@ -150,12 +150,13 @@ fn is_child() -> bool {
 
 /// Runs a test of this file again, in a process that may die.
 fn run_in_child(test: &str) -> ExitStatus {
-    Command::new(std::env::current_exe().unwrap())
-        .args([test, "--exact", "--test-threads=1"])
-        .env(CHILD, "1")
-        .output()
-        .unwrap()
-        .status
+    bounded::output(
+        Command::new(std::env::current_exe().unwrap())
+            .args([test, "--exact", "--test-threads=1"])
+            .env(CHILD, "1"),
+    )
+    .unwrap()
+    .status
 }
 
 /// Touches a separate mapping past the end of its file.
@@ -331,7 +332,7 @@ fn a_file_system_that_does_not_answer_is_refused_at_once() {
     std::thread::spawn(move || {
         let _ = sender.send(FileSource::open_watched(&path, FileFormat::Raw).map(drop));
     });
-    let refused = answer.recv_timeout(Duration::from_secs(20)).unwrap().unwrap_err().to_string();
+    let refused = bounded::recv(&answer).unwrap().unwrap_err().to_string();
     assert!(refused.contains("it is on fuse, where a read can wait without end"), "{refused}");
     assert!(refused.contains(file.path.to_str().unwrap()) && !refused.contains('\n'), "{refused}");
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
+use panoptes_bounded as bounded;
 use panoptes_rig::boxes;
 use panoptes_sinks::flow::Cause;
 use panoptes_sinks::flow::argus::{
@@ -89,16 +90,17 @@ fn lines(ra: &Path, capture: &Capture, version: Version, digits: &str) -> Vec<St
     });
     let file = folder.path().join("records");
     std::fs::write(&file, bytes).expect("there is room");
-    let output = Command::new(ra)
-        .args(["-X", "-n", "-u", "-c", "|", "-p", digits, "-r"])
-        .arg(&file)
-        .arg("-s")
-        .args(["stime", "ltime"])
-        .args(FIELDS)
-        .args(["-", "not", "man"])
-        .env("HOME", "/nonexistent")
-        .output()
-        .unwrap_or_else(|error| panic!("{}: {error}", ra.display()));
+    let output = bounded::output(
+        Command::new(ra)
+            .args(["-X", "-n", "-u", "-c", "|", "-p", digits, "-r"])
+            .arg(&file)
+            .arg("-s")
+            .args(["stime", "ltime"])
+            .args(FIELDS)
+            .args(["-", "not", "man"])
+            .env("HOME", "/nonexistent"),
+    )
+    .unwrap_or_else(|error| panic!("{}: {error}", ra.display()));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8_lossy(&output.stdout);
     text.lines().skip(1).map(str::to_owned).collect()

@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use panoptes_bounded as bounded;
 use panoptes_sinks::flow::argus::Extra;
 use panoptes_sinks::flow::ipfix::{MESSAGE_BYTES_MAX, Session};
 use panoptes_traffic::{Flow, kinds};
@@ -13,7 +14,7 @@ use panoptes_traffic::{Flow, kinds};
 use super::audit;
 
 /// How long a collector may take.
-const TIME_MAX: Duration = Duration::from_secs(20);
+const TIME_MAX: Duration = bounded::BOUND;
 const POLL: Duration = Duration::from_millis(50);
 const NOW_NS: i64 = 1_700_000_100_000_000_000;
 const MINUTE_NS: i64 = 60_000_000_000;
@@ -49,7 +50,7 @@ impl Collector {
     /// Asks for the end, when the file is written.
     fn end(mut self) {
         let process = self.0.id().to_string();
-        let asked = Command::new("kill").arg(process).status();
+        let asked = bounded::status(Command::new("kill").arg(process));
         assert!(asked.is_ok_and(|status| status.success()));
         wait(|| self.0.try_wait().expect("the process is a child").is_some());
     }
@@ -58,7 +59,7 @@ impl Collector {
 impl Drop for Collector {
     fn drop(&mut self) {
         drop(self.0.kill());
-        drop(self.0.wait());
+        drop(bounded::wait(&mut self.0));
     }
 }
 
@@ -78,13 +79,13 @@ fn is_bound(port: u16) -> bool {
 
 fn is_installed(program: &str) -> bool {
     let mut command = Command::new(program);
-    command.arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
+    bounded::status(command.arg("-V").stdout(Stdio::null()).stderr(Stdio::null())).is_ok()
 }
 
 /// The flows that nfdump prints: protocol, both ends, packets and bytes of both directions.
 fn printed(folder: &Path) -> Vec<String> {
     let mut command = Command::new("nfdump");
-    let output = command.arg("-R").arg(folder).args(["-q", "-o", "csv"]).output();
+    let output = bounded::output(command.arg("-R").arg(folder).args(["-q", "-o", "csv"]));
     let text = String::from_utf8(output.expect("nfdump starts").stdout).expect("UTF-8");
     let mut found = Vec::new();
     for line in text.lines() {

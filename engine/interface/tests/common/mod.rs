@@ -14,6 +14,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType};
 use nix::sys::socket::{bind, send, socket};
+use panoptes_bounded as bounded;
 use panoptes_capture::Frame;
 use panoptes_interface::{Interface, Options};
 
@@ -41,7 +42,7 @@ pub(crate) fn enter_namespace() -> bool {
 }
 
 pub(crate) fn ip(arguments: &str) {
-    let output = Command::new("ip").args(arguments.split(' ')).output().unwrap();
+    let output = bounded::output(Command::new("ip").args(arguments.split(' '))).unwrap();
     assert!(output.status.success(), "ip {arguments}: {output:?}");
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use panoptes_bounded as bounded;
 use panoptes_packet_filter::{FilterError, Options, Origin, PacketFilter};
 use tempfile::TempDir;
 
@@ -17,8 +18,9 @@ use crate::expressions::EXPRESSIONS;
 
 pub(crate) fn run(arguments: &[&str], stdin: Stdio) -> Output {
     let mut command = Command::new("tcpdump");
-    command.args(arguments).stdin(stdin);
-    command.output().expect("tcpdump runs; as root, run: apt-get install --yes tcpdump")
+    command.args(arguments).stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let output = command.spawn().and_then(bounded::wait_with_output);
+    output.expect("tcpdump runs; as root, run: apt-get install --yes tcpdump")
 }
 
 /// The last line of what tcpdump has to say about a wrong expression.

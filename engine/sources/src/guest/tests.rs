@@ -9,6 +9,8 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use panoptes_bounded as bounded;
+
 use super::super::mapping::testing::Unserved;
 use super::process::Alive;
 use super::*;
@@ -185,7 +187,7 @@ fn a_process_that_has_ended_cannot_be_read() {
     while !process.has_ended() {
         assert!(Instant::now() < deadline);
     }
-    child.wait().unwrap();
+    bounded::wait(&mut child).unwrap();
     assert!(process.has_ended());
     assert!(process.arguments().is_err());
     assert!(GuestProcess::open(u32::MAX).is_err());
@@ -198,7 +200,7 @@ fn a_process_without_much_memory_is_no_guest() {
     std::thread::sleep(Duration::from_millis(50));
     let error = GuestMemory::open(process, &Expected::default()).unwrap_err();
     child.kill().unwrap();
-    child.wait().unwrap();
+    bounded::wait(&mut child).unwrap();
     assert!(error.to_string().contains("is it QEMU?"), "{error}");
 }
 
@@ -270,7 +272,7 @@ fn a_process_that_has_the_id_of_an_ended_one_is_not_read() {
     let mut byte = [0];
     assert!(source.read_exact(PhysicalAddress(0), &mut byte));
     child.kill().unwrap();
-    child.wait().unwrap();
+    bounded::wait(&mut child).unwrap();
     assert!(!source.read_exact(PhysicalAddress(0), &mut byte));
     // A page that was never touched needs no read, but is no fact about the ended process either.
     assert!(!source.read_exact(PhysicalAddress(500 << 10), &mut byte));
@@ -357,7 +359,7 @@ fn measure_the_change_of_threads() {
 fn a_descriptor_that_changes_meanwhile_opens_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("pipe");
-    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    assert!(bounded::status(Command::new("mkfifo").arg(&path)).unwrap().success());
     let held = |path: &std::path::Path| {
         let flags = libc::O_PATH;
         File::options().read(true).custom_flags(flags).open(path).unwrap()

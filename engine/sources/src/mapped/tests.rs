@@ -1,11 +1,12 @@
 //! Mapped files compared with a simple model, and under every change that their owners can make.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
+use panoptes_bounded as bounded;
 use proptest::prelude::*;
 
 use super::super::mapping::testing::{fill, memfd, punch};
@@ -241,7 +242,7 @@ for value in 7,8,9:
         return;
     };
     let mut guest_in = child.stdin.take().unwrap();
-    let mut guest_out = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut guest_out = bounded::reader(child.stdout.take().unwrap()).lines();
     let mut source = open_as(Store::MemfdUnguarded, &file);
     for (value, expected) in [(7, true), (8, false), (9, false)] {
         guest_out.next().unwrap().unwrap();
@@ -251,7 +252,7 @@ for value in 7,8,9:
         assert_eq!(read(&mut source, 0x1000, 1), (Outcome::Read, vec![value]));
         guest_in.write_all(b"\n").unwrap();
     }
-    assert!(child.wait().unwrap().success());
+    assert!(bounded::wait(&mut child).unwrap().success());
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::process::Command;
 
 use object::{Object as _, ObjectSection as _};
+use panoptes_bounded as bounded;
 use panoptes_decoders::layout::{Member, Members};
 
 use super::{Dwarf, SECTIONS};
@@ -80,10 +81,11 @@ fn output_of_a_compiler_is_read() {
     let (source, object) = (folder.path().join("t.c"), folder.path().join("t.o"));
     std::fs::write(&source, SOURCE).unwrap();
     for version in [2, 4, 5] {
-        let compiler = Command::new("cc")
-            .args(["-c", "-O1", &format!("-gdwarf-{version}"), "-gstrict-dwarf", "-o"])
-            .args([&object, &source])
-            .status();
+        let compiler = bounded::status(
+            Command::new("cc")
+                .args(["-c", "-O1", &format!("-gdwarf-{version}"), "-gstrict-dwarf", "-o"])
+                .args([&object, &source]),
+        );
         if !compiler.is_ok_and(|status| status.success()) {
             eprintln!("skipped: no C compiler");
             return;
