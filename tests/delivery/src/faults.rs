@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use memchr::memchr_iter;
 use nix::sys::signal::Signal;
+use panoptes_bounded as bounded;
 
 use crate::service::CANNOT_WRITE;
 use crate::stage::Stage;
@@ -252,14 +253,14 @@ impl Mount {
         fs::create_dir(folder)?;
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(folder);
-        check(mount.status()?.success(), "no file system can be mounted")?;
+        check(bounded::status(&mut mount)?.success(), "no file system can be mounted")?;
         Ok(Self(folder.to_owned()))
     }
 }
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+        let _ = bounded::status(Command::new("umount").arg("--lazy").arg(&self.0));
     }
 }
 

@@ -27,6 +27,7 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use clap::{Args, Parser, value_parser};
+use panoptes_bounded as bounded;
 
 use crate::faults::{Effect, Fault, Mount};
 use crate::outcome::{Dropped, Row};
@@ -163,7 +164,7 @@ fn run(options: &Options) -> Result<bool, String> {
 fn run_where_it_may_mount() -> io::Error {
     let ways: [&[&str]; 2] = [&["--mount"], &["--user", "--map-root-user", "--mount"]];
     let works = |way: &&&[&str]| {
-        let output = Command::new("unshare").args(**way).arg("true").output();
+        let output = bounded::output(Command::new("unshare").args(**way).arg("true"));
         output.is_ok_and(|output| output.status.success())
     };
     let program = match std::env::current_exe() {
@@ -211,7 +212,7 @@ fn suffer(options: &Options, fault: Fault, folder: &Path, records: u64) -> io::R
     let log = [faults::removed_files(folder), stage.log()?].concat();
     let mut places = vec![(None, stage.service.event_log(), log)];
     for receiver in &stage.receivers {
-        places.push((Some(receiver.kind), receiver.output(), receiver.files()?));
+        places.push((Some(receiver.kind), receiver.output_name(), receiver.files()?));
     }
     let undisturbed = stage.service.dropped(service::UNDISTURBED)?;
     let row = |(receiver, output, files): (_, String, Vec<PathBuf>)| {

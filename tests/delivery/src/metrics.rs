@@ -1,8 +1,9 @@
 //! What Panoptes counts itself: its metrics, over HTTP on loopback.
 
 use std::io::{self, Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpStream};
-use std::time::Duration;
+use std::net::Ipv4Addr;
+
+use panoptes_bounded as bounded;
 
 /// Its metrics at one time.
 #[derive(Debug)]
@@ -10,14 +11,11 @@ pub(crate) struct Metrics(String);
 
 /// Its samples begin with this.
 const DROPPED: &str = "panoptes_output_dropped_total{output=\"";
-/// How long the answer may take.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Metrics {
     /// Asks for them.
     pub(crate) fn ask(port: u16) -> io::Result<Self> {
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut stream = bounded::connect((Ipv4Addr::LOCALHOST, port))?;
         stream
             .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
         let mut answer = String::new();

@@ -121,6 +121,8 @@ fn body_length(stream: &mut impl BufRead) -> io::Result<usize> {
 
 #[cfg(test)]
 mod tests {
+    use panoptes_bounded as bounded;
+
     use super::*;
 
     #[test]
@@ -130,8 +132,8 @@ mod tests {
         let file = File::create_new(&path).expect("the folder has room");
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
         let address = listener.local_addr().expect("it has an address");
-        let receiver = thread::spawn(move || http(listener.accept()?.0, file));
-        let mut stream = TcpStream::connect(address).expect("the receiver listens");
+        let receiver = thread::spawn(move || http(bounded::accept(&listener)?, file));
+        let mut stream = bounded::connect(address).expect("the receiver listens");
         for request in
             ["POST / HTTP/1.1\r\ncontent-length: 3\r\n\r\n{}\n", "GET / HTTP/1.1\r\n\r\n"]
         {

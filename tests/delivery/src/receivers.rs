@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use panoptes_bounded as bounded;
 use serde_json::{Value, json};
 
 use crate::tls::Certificates;
@@ -143,7 +144,7 @@ impl Receiver {
     }
 
     /// What metrics call the output to it.
-    pub(crate) fn output(&self) -> String {
+    pub(crate) fn output_name(&self) -> String {
         // TLS goes over TCP.
         let protocol = if self.kind.is_http() { "" } else { " (tcp)" };
         self.address() + protocol
@@ -282,7 +283,7 @@ impl Drop for Receiver {
         // After an error.
         if let Some(child) = &mut self.child {
             let _ = child.kill();
-            let _ = child.wait();
+            let _ = bounded::wait(child);
         }
     }
 }

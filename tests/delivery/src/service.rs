@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use memchr::{memchr_iter, memmem};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use panoptes_bounded as bounded;
 use serde_json::{Value, json};
 
 use crate::metrics::Metrics;
@@ -128,7 +129,7 @@ impl Service {
         self.note_dropped(&metrics);
         if let Some(mut child) = self.child.take() {
             child.kill()?;
-            child.wait()?;
+            bounded::wait(&mut child)?;
         }
         Ok(metrics)
     }
@@ -209,7 +210,7 @@ impl Drop for Service {
         // After an error.
         if let Some(child) = &mut self.child {
             let _ = child.kill();
-            let _ = child.wait();
+            let _ = bounded::wait(child);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use panoptes_bounded as bounded;
 use panoptes_rig::product;
 
 /// Where records arrive without the packages of others.
@@ -16,11 +17,13 @@ fn campaign() -> Command {
 #[test]
 fn a_few_records_survive_each_fault() {
     let program = product::program().expect("the program was built");
-    let output = campaign()
-        .args(["--records", "20000", "--restarts", "3", "--freeze", "2", "--program"])
-        .arg(program)
-        .output()
-        .expect("the campaign starts");
+    let output = bounded::output_within(
+        campaign()
+            .args(["--records", "20000", "--restarts", "3", "--freeze", "2", "--program"])
+            .arg(program),
+        bounded::LONG,
+    )
+    .expect("the campaign starts");
     let text = String::from_utf8_lossy(&output.stdout);
     let messages = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}\n{messages}");
@@ -30,7 +33,7 @@ fn a_few_records_survive_each_fault() {
 
 /// Each fault has a row for each place. One may be left out only where nothing can be mounted.
 fn assert_rows(text: &str) {
-    let list = campaign().args(["--list", "--program", "panoptes"]).output();
+    let list = bounded::output(campaign().args(["--list", "--program", "panoptes"]));
     let list = String::from_utf8(list.expect("the list comes").stdout).expect("it is text");
     let faults: Vec<_> = list.lines().filter_map(|line| line.split_whitespace().next()).collect();
     assert!(faults.len() > 10, "{list}");
@@ -57,6 +60,6 @@ fn can_mount() -> bool {
     ways.into_iter().any(|way| {
         let mut command = Command::new("unshare");
         command.args(way).args(["mount", "-t", "tmpfs", "tmpfs"]).arg(folder.path());
-        command.output().is_ok_and(|output| output.status.success())
+        bounded::output(&mut command).is_ok_and(|output| output.status.success())
     })
 }

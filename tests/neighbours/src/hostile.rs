@@ -66,7 +66,7 @@ impl<'a> Hostile<'a> {
     }
 
     /// Lets the clock go until the watcher is ready; `false` if it ends before.
-    pub(crate) fn wait(&mut self) -> bool {
+    pub(crate) fn wait_until_ready(&mut self) -> bool {
         while !self.signals.ready.load(Ordering::Relaxed) {
             if !self.rest(STEP) {
                 return false;

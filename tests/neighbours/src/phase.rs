@@ -129,7 +129,7 @@ fn attack_in<'scope>(
     attack: Attack,
 ) -> std::io::Result<ScopedJoinHandle<'scope, Option<Plant>>> {
     thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, move || {
-        if host.wait() {
+        if host.wait_until_ready() {
             (attack.run)(&mut host);
         }
         host.act.take()

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use panoptes_bounded as bounded;
 use serde_json::{Map, Value, json};
 
 use crate::quiet;
@@ -116,7 +117,7 @@ impl Watcher {
         while self.child.try_wait()?.is_none() {
             if begin.elapsed() > END {
                 self.child.kill()?;
-                self.child.wait()?;
+                bounded::wait(&mut self.child)?;
                 break;
             }
             std::thread::sleep(Duration::from_millis(2));
@@ -175,7 +176,7 @@ impl Drop for Watcher {
     fn drop(&mut self) {
         // After an error; a program that has ended is not affected.
         let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = bounded::wait(&mut self.child);
     }
 }
 
@@ -188,7 +189,7 @@ fn thread_times(text: &str) -> Option<ThreadTimes> {
 
 /// What `panoptes check` counts for a configuration, without what a reload of SBOMs would need.
 fn counted_bytes(program: &Path, config: &Path) -> io::Result<u64> {
-    let output = Command::new(program).arg("check").arg("--json").arg(config).output()?;
+    let output = bounded::output(Command::new(program).arg("check").arg("--json").arg(config))?;
     let value: Value = serde_json::from_slice(&output.stdout).map_err(io::Error::other)?;
     let of = |key: &str| value[key].as_u64();
     let bytes = of("memory_bytes").zip(of("memory_bytes_for_reload"));

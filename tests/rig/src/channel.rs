@@ -8,6 +8,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use panoptes_bounded as bounded;
+
 use crate::error::{Error, Result};
 
 /// A connection to the agent.
@@ -29,7 +31,7 @@ pub(crate) enum Failure {
 impl Channel {
     pub(crate) fn connect(socket: &Path) -> Result<Self> {
         let writer =
-            UnixStream::connect(socket).map_err(|e| Error::io("connect to", socket, &e))?;
+            bounded::connect_unix(socket).map_err(|e| Error::io("connect to", socket, &e))?;
         let copy = writer.try_clone().map_err(|e| Error::io("clone", socket, &e))?;
         Ok(Self { reader: BufReader::with_capacity(1 << 16, copy), writer })
     }

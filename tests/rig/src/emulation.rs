@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use panoptes_bounded as bounded;
+
 use crate::death::{self, Sign};
 
 /// How often the console is checked.
@@ -78,7 +80,7 @@ impl Shared {
         }
     }
 
-    fn status(&self) -> Option<ExitStatus> {
+    fn exit_status(&self) -> Option<ExitStatus> {
         self.lock().try_wait().ok().flatten()
     }
 
@@ -158,7 +160,7 @@ impl Emulation {
     pub(crate) fn wait(&self, timeout: Duration) -> Option<ExitStatus> {
         let deadline = Instant::now() + timeout;
         loop {
-            let status = self.shared.status();
+            let status = self.shared.exit_status();
             if status.is_some() || Instant::now() > deadline {
                 return status;
             }
@@ -168,10 +170,10 @@ impl Emulation {
 
     /// Ends QEMU; a death that was not yet detected is recorded.
     pub(crate) fn end(&mut self) {
-        self.shared.check_status(&self.kernel, self.shared.status());
+        self.shared.check_status(&self.kernel, self.shared.exit_status());
         self.shared.is_over.store(true, Ordering::Relaxed);
         self.shared.kill();
-        let _ = self.shared.lock().wait();
+        let _ = bounded::wait(&mut self.shared.lock());
         if let Some(thread) = self.thread.take() {
             thread.thread().unpark();
             let _ = thread.join();

@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use panoptes_bounded as bounded;
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
@@ -29,7 +30,7 @@ impl Qmp {
     /// Connects and completes the capabilities negotiation.
     pub fn connect(socket: &Path) -> Result<Self> {
         let writer =
-            UnixStream::connect(socket).map_err(|e| Error::io("connect to", socket, &e))?;
+            bounded::connect_unix(socket).map_err(|e| Error::io("connect to", socket, &e))?;
         writer
             .set_read_timeout(Some(Duration::from_secs(ANSWER_SECONDS_MAX)))
             .map_err(|e| Error::io("set a timeout on", socket, &e))?;

@@ -8,6 +8,8 @@ use std::process::{Child, Command};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Mutex, OnceLock};
 
+use panoptes_bounded as bounded;
+
 use crate::error::{Error, Result};
 
 /// A command that runs a program and kills it when the thread that started it ends. So no process
@@ -37,6 +39,7 @@ pub(crate) fn spawn(command: Command) -> Result<Child> {
     let sender = spawner.lock().map_err(|_| Error::new("a thread that started QEMU panicked"))?;
     sender.send((command, reply)).map_err(|_| Error::new("the thread that starts QEMU ended"))?;
     drop(sender);
-    let started = answer.recv().map_err(|_| Error::new("the thread that starts QEMU ended"))?;
+    let started =
+        bounded::recv(&answer).map_err(|_| Error::new("the thread that starts QEMU ended"))?;
     started.map_err(|e| Error::new(format!("cannot start {name}: {e}; run `cargo xtask setup`")))
 }

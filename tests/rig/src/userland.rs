@@ -12,6 +12,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use panoptes_bounded as bounded;
 use sha2::{Digest as _, Sha256};
 
 use crate::agent;
@@ -292,8 +293,8 @@ fn extract(deb: &Path, root: &Path) -> Result<()> {
         "--preserve-permissions",
     ]);
     tar.args(LEFT_OUT.iter().map(|path| format!("--exclude={path}")));
-    let done = command::output(tar.arg("--directory").arg(root).stdin(stream));
-    let status = unpacking.wait().map_err(|e| Error::new(format!("dpkg-deb: {e}")))?;
+    let done = command::output_from(tar.arg("--directory").arg(root), stream);
+    let status = bounded::wait(&mut unpacking).map_err(|e| Error::new(format!("dpkg-deb: {e}")))?;
     done?;
     if status.success() {
         Ok(())

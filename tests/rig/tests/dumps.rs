@@ -6,13 +6,18 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
+use panoptes_bounded as bounded;
 use panoptes_rig::dump::Packing;
 use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, dump, product, setup};
 
 /// The output of a scan of a file, without messages on standard error.
 fn scan(path: &Path) -> Vec<u8> {
     let started = Instant::now();
-    let done = Command::new(product::program().unwrap()).arg("scan").arg(path).output().unwrap();
+    let done = bounded::output_within(
+        Command::new(product::program().unwrap()).arg("scan").arg(path),
+        bounded::LONG,
+    )
+    .unwrap();
     let output = String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success(), "{}: {output}", path.display());
     println!("    scanned in {:.2} s", started.elapsed().as_secs_f64());
@@ -56,7 +61,14 @@ fn every_format_scans_like_the_guest() {
     for (name, sparse) in [("raw copy", "never"), ("sparse raw copy", "always")] {
         done(check(&live, folder, name, |path| {
             let sparse = format!("--sparse={sparse}");
-            assert!(Command::new("cp").arg(sparse).args([&ram, path]).status().unwrap().success());
+            assert!(
+                bounded::status_within(
+                    Command::new("cp").arg(sparse).args([&ram, path]),
+                    bounded::LONG
+                )
+                .unwrap()
+                .success()
+            );
         }));
     }
     done(check(&live, folder, "LiME", |path| dump::lime(&ram, path, 1).unwrap()));

@@ -7,6 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use panoptes_bounded as bounded;
 use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, gate, itself, setup};
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -21,13 +22,15 @@ fn static_program() -> PathBuf {
     // A folder of its own: other flags would cause a rebuild of everything in the common one.
     let folder = target.parent().unwrap().join("static");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let built = Command::new(cargo)
-        .args(["build", "-p", "panoptes", "--target", TARGET, "--target-dir"])
-        .arg(&folder)
-        .env("RUSTFLAGS", "-C target-feature=+crt-static -C strip=symbols")
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")))
-        .status()
-        .unwrap();
+    let built = bounded::status_within(
+        Command::new(cargo)
+            .args(["build", "-p", "panoptes", "--target", TARGET, "--target-dir"])
+            .arg(&folder)
+            .env("RUSTFLAGS", "-C target-feature=+crt-static -C strip=symbols")
+            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR"))),
+        bounded::LONG,
+    )
+    .unwrap();
     assert!(built.success());
     folder.join(TARGET).join("debug/panoptes")
 }

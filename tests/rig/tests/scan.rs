@@ -6,6 +6,7 @@
 
 use std::time::{Duration, Instant};
 
+use panoptes_bounded as bounded;
 use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, compare, gate, product, setup};
 
 /// A truth may change this often during a scan before a test fails.
@@ -121,7 +122,7 @@ fn kernel_without_types_is_refused_by_name() {
     std::fs::write(&without, memory).unwrap();
     let mut scan = std::process::Command::new(product::program().unwrap());
     scan.arg("scan").arg(&without).arg("--set=built_in_profiles=false");
-    let done = scan.output().unwrap();
+    let done = bounded::output_within(&mut scan, bounded::LONG).unwrap();
     let output = String::from_utf8_lossy(&done.stderr);
     assert_eq!(done.status.code(), Some(65), "{output}");
     assert!(done.stdout.is_empty());

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use panoptes_bounded as bounded;
 use panoptes_synthetic::{Machine, Size, profile};
 use serde_json::Value;
 
@@ -44,17 +45,19 @@ impl Dumped {
     /// The rows of a plugin.
     fn rows(&self, plugin: &str) -> Vec<Value> {
         let folder = self.folder.path();
-        let output = Command::new(&self.program)
-            .args(["-q", "--offline", "-r", "json"])
-            .arg("--cache-path")
-            .arg(folder.join("cache"))
-            .arg("-s")
-            .arg(folder.join("symbols"))
-            .arg("-f")
-            .arg(folder.join("memory"))
-            .arg(plugin)
-            .output()
-            .expect("Volatility runs");
+        let output = bounded::output_within(
+            Command::new(&self.program)
+                .args(["-q", "--offline", "-r", "json"])
+                .arg("--cache-path")
+                .arg(folder.join("cache"))
+                .arg("-s")
+                .arg(folder.join("symbols"))
+                .arg("-f")
+                .arg(folder.join("memory"))
+                .arg(plugin),
+            bounded::LONG,
+        )
+        .expect("Volatility runs");
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{plugin}: {errors}");
         let text = String::from_utf8_lossy(&output.stdout);

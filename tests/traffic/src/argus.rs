@@ -1,15 +1,16 @@
 //! Real argus and its clients: `argus` makes records of a capture, `ra` prints them.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
-use std::{fs, io, thread};
+use std::process::{Command, Output};
+use std::time::Duration;
+use std::{fs, io};
+
+use panoptes_bounded as bounded;
 
 use crate::row::{FIELDS, Row, SEPARATOR};
 
 /// How long a run may take. A capture of a million packets takes seconds.
 const TIME_MAX: Duration = Duration::from_mins(2);
-const POLL: Duration = Duration::from_millis(20);
 
 /// The programs of Debian's packages argus-server and argus-client.
 #[derive(Clone, Debug)]
@@ -185,39 +186,6 @@ fn failed(name: &str, output: &Output) -> String {
 
 /// Runs a program to its end, or ends it when it takes too long.
 fn run_to_its_end(command: &mut Command) -> Result<Output, String> {
-    let name = command.get_program().display().to_string();
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| format!("cannot start {name}: {error}"))?;
-    let stdout = reader(child.stdout.take());
-    let stderr = reader(child.stderr.take());
-    let begin = Instant::now();
-    let status = loop {
-        match child.try_wait() {
-            Ok(Some(status)) => break status,
-            Ok(None) if begin.elapsed() < TIME_MAX => thread::sleep(POLL),
-            Ok(None) => {
-                drop(child.kill());
-                drop(child.wait());
-                return Err(format!("{name} did not end within {TIME_MAX:?}"));
-            }
-            Err(error) => return Err(format!("cannot wait for {name}: {error}")),
-        }
-    };
-    let bytes = |reader: thread::JoinHandle<Vec<u8>>| reader.join().unwrap_or_default();
-    Ok(Output { status, stdout: bytes(stdout), stderr: bytes(stderr) })
-}
-
-/// Reads a pipe to its end, so that the program never waits for it.
-fn reader(pipe: Option<impl io::Read + Send + 'static>) -> thread::JoinHandle<Vec<u8>> {
-    thread::spawn(move || {
-        let mut bytes = Vec::new();
-        if let Some(mut pipe) = pipe {
-            drop(pipe.read_to_end(&mut bytes));
-        }
-        bytes
-    })
+    let output = bounded::output_within(command, TIME_MAX);
+    output.map_err(|error| format!("cannot run {}: {error}", command.get_program().display()))
 }

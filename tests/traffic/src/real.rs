@@ -15,6 +15,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use panoptes_bounded as bounded;
 use tempfile::TempDir;
 
 use network::{Network, inside, run, wait_for};
@@ -193,7 +194,7 @@ impl Talk {
             let arguments: Vec<_> = tool.arguments.iter().map(fill).collect();
             let mut command = inside(&network.client, "timeout", &[TOOL_SECONDS_MAX, &program]);
             // It may fail: some talk to nobody, and packets are lost.
-            let status = command.args(arguments).status();
+            let status = bounded::status_within(command.args(arguments), bounded::LONG);
             status.map_err(|error| format!("cannot start {}: {error}", tool.program))?;
             contacts.push(tool.contact);
         }

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use panoptes_bounded as bounded;
 use panoptes_traffic::{Argus, Contact, NoCapture, Row, real_capture};
 
 fn is_of(row: &Row, contact: &Contact) -> bool {
@@ -38,7 +39,7 @@ fn a_real_capture_has_the_conversations_of_its_programs() {
     let download = |row: &&Row| row.text("dport") == "8080" && row.number("dappbytes") > 390_000;
     let lost: u64 = rows.iter().filter(download).map(|row| row.number("dloss")).sum();
     assert!(lost > 0, "argus sees no loss");
-    let namespaces = Command::new("ip").args(["netns", "list"]).output().expect("ip runs");
+    let namespaces = bounded::output(Command::new("ip").args(["netns", "list"])).expect("ip runs");
     let own = format!("panoptes-{}-", std::process::id());
     assert!(!String::from_utf8_lossy(&namespaces.stdout).contains(&own));
 }

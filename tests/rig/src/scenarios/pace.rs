@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
+use panoptes_bounded as bounded;
+
 use super::outcome::{Facts, Tally, fits};
 use super::run::{escaped, quoted};
 use super::watcher::Watcher;
@@ -63,7 +65,7 @@ impl Pace {
     pub(super) fn start(guest: &mut Guest, folder: &Path) -> Result<Self> {
         let socket = socket(folder);
         let failed = |e| Error::io("connect to", &socket, &e);
-        let writer = UnixStream::connect(&socket).map_err(failed)?;
+        let writer = bounded::connect_unix(&socket).map_err(failed)?;
         writer.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
         let reader = BufReader::new(writer.try_clone().map_err(failed)?);
         let port = guest.agent(&format!(

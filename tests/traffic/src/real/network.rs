@@ -1,7 +1,10 @@
 //! Network namespaces: a client, a cable that loses packets, a router, and a server.
 
 use std::io::{BufRead as _, BufReader, Read};
+use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
+
+use panoptes_bounded::{self as bounded, Bounded};
 
 use super::{NoCapture, V4, V6};
 
@@ -84,7 +87,7 @@ impl Drop for Network {
     fn drop(&mut self) {
         for child in &mut self.children {
             let _ = child.kill();
-            let _ = child.wait();
+            let _ = bounded::wait(child);
         }
         // The interfaces go with their ends.
         for name in self.namespaces() {
@@ -119,7 +122,8 @@ fn ip(arguments: &[&str]) -> Result<(), String> {
 
 /// Runs a command that must succeed.
 pub(super) fn run(command: &mut Command) -> Result<(), String> {
-    let output = command.output().map_err(|error| format!("cannot start {command:?}: {error}"))?;
+    let output =
+        bounded::output(command).map_err(|error| format!("cannot start {command:?}: {error}"))?;
     if output.status.success() {
         return Ok(());
     }
@@ -128,12 +132,14 @@ pub(super) fn run(command: &mut Command) -> Result<(), String> {
 }
 
 /// Reads up to a line that has a text, and returns what is behind it.
-pub(super) fn wait_for<P: Read>(
+pub(super) fn wait_for<P: Read + AsFd>(
     pipe: Option<P>,
     text: &str,
     who: &str,
-) -> Result<BufReader<P>, String> {
-    let mut pipe = BufReader::new(pipe.ok_or_else(|| format!("{who} has no pipe"))?);
+) -> Result<BufReader<Bounded<P>>, String> {
+    let pipe = pipe.ok_or_else(|| format!("{who} has no pipe"))?;
+    // What is behind the line comes when the capture ends.
+    let mut pipe = BufReader::new(Bounded::within(pipe, bounded::LONG));
     let mut all = String::new();
     loop {
         let mut line = String::new();

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use panoptes_bounded as bounded;
 use serde_json::json;
 
 use super::{Turns, Twin};
@@ -93,7 +94,8 @@ fn visit(twin: &Twin, port: u16, key: &Path) -> Result<()> {
     bash.args(["-k", "1", &TURN_SECONDS.to_string(), "bash", "-c"]);
     bash.arg(format!("set -e; exec 2>&1 < /dev/null\n{}", twin.visit));
     bash.env("port", port.to_string()).env("key", key);
-    let done = bash.output().map_err(|e| Error::new(format!("cannot start bash: {e}")))?;
+    let done = bounded::output_within(&mut bash, bounded::LONG)
+        .map_err(|e| Error::new(format!("cannot start bash: {e}")))?;
     if done.status.success() {
         return Ok(());
     }
