@@ -5,6 +5,8 @@
 
 use std::process::Command;
 
+use panoptes_bounded as bounded;
+
 use crate::folders::ROOT;
 
 /// The lines before the declarations.
@@ -32,7 +34,7 @@ pub(crate) fn run() -> Result<(), String> {
     for line in HEAD {
         bindgen.args(["--raw-line", line]);
     }
-    let status = bindgen.status().map_err(|error| {
+    let status = bounded::status_within(&mut bindgen, bounded::LONG).map_err(|error| {
         format!("bindgen: {error}; install it with `cargo install bindgen-cli` and libclang")
     })?;
     if status.success() { Ok(()) } else { Err("bindgen failed".to_owned()) }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::Args;
+use panoptes_bounded as bounded;
 use panoptes_rig::{cache, package};
 
 use crate::{cargo, program};
@@ -60,7 +61,7 @@ fn fluent() -> Result<Option<PathBuf>, String> {
     let mut install = Command::new("npm");
     install.args(["install", "--no-audit", "--no-fund", "--prefix"]).arg(&folder);
     install.arg(format!("{FLUENT}@{FLUENT_VERSION}"));
-    if install.status().is_err() {
+    if bounded::status_within(&mut install, bounded::LONG).is_err() {
         eprintln!("xtask: left out: {FLUENT} needs node and npm");
         return Ok(None);
     }

@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use panoptes_bounded as bounded;
 use panoptes_rig::output;
 
 /// The function of a scan. What is above it is the program that calls it.
@@ -84,7 +85,8 @@ pub(crate) fn record(floor: &Path, scans: &str, ram: &Path, picture: &Path) -> R
     perf.args(["record", "--quiet", "--event", "cpu-clock", "--freq", RATE]);
     perf.args(["--call-graph", STACK, "--output"]).arg(&data).arg("--").arg(floor);
     perf.args(["--scans-only", "--runs", scans]).arg(ram).stdout(Stdio::null());
-    let status = perf.status().map_err(|e| format!("cannot start perf (linux-perf): {e}"))?;
+    let status = bounded::status_within(&mut perf, bounded::LONG)
+        .map_err(|e| format!("cannot start perf (linux-perf): {e}"))?;
     if !status.success() {
         return Err(format!(
             "perf record failed ({status}): is kernel.perf_event_paranoid above 2?"

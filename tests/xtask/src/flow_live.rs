@@ -12,6 +12,7 @@ use std::time::Duration;
 use clap::Args;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use panoptes_bounded as bounded;
 use panoptes_rig::output;
 
 use crate::flow_speed::captures::{self, Capture};
@@ -168,7 +169,7 @@ fn end(child: &mut Child) -> Result<(), String> {
     let status = program::wait(child, END_MAX).map_err(|error| error.to_string())?;
     if status.is_none() {
         let _ = child.kill();
-        let _ = child.wait();
+        let _ = bounded::wait(child);
         return Err("a sensor has not ended after SIGINT".to_owned());
     }
     Ok(())

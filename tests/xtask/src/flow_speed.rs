@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use nix::sys::resource::{UsageWho, getrusage};
+use panoptes_bounded as bounded;
 use serde_json::json;
 
 use crate::folders::Temporary;
@@ -144,7 +145,7 @@ fn measure(sensor: &Sensor, capture: &Capture, processor: usize) -> Result<Run, 
         }
         if begin.elapsed() > RUN_MAX {
             let _ = child.kill();
-            let _ = child.wait();
+            let _ = bounded::wait(&mut child);
             return Err(format!("{} has not ended within {RUN_MAX:?}", sensor.name));
         }
         std::thread::sleep(POLL);

@@ -13,6 +13,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use clap::{Args, value_parser};
+use panoptes_bounded as bounded;
 use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, cache, setup};
 
 use crate::cargo::{self, WORKSPACE, example};
@@ -276,7 +277,7 @@ fn wait(command: &mut Command) -> std::io::Result<Option<ExitStatus>> {
     let status = program::wait(&mut child, EXECUTIONS_MAX)?;
     if status.is_none() {
         child.kill()?;
-        child.wait()?;
+        bounded::wait(&mut child)?;
     }
     Ok(status)
 }

@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use panoptes_bounded as bounded;
 use panoptes_rig::{cache, output};
 
 use crate::cargo;
@@ -70,7 +71,9 @@ fn obtain(base: &Base) -> Result<bool, String> {
     if let Ok(label) = known {
         return Ok(label.trim() == "yes");
     }
-    if podman("pull")?.arg(base.image).status().is_ok_and(|status| status.success()) {
+    if bounded::status_within(podman("pull")?.arg(base.image), bounded::LONG)
+        .is_ok_and(|status| status.success())
+    {
         return Ok(false);
     }
     println!("{} cannot be had; making one of Debian's packages", base.image);

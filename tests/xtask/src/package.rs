@@ -5,8 +5,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
+use panoptes_bounded as bounded;
 use panoptes_rig::cache;
 
 use crate::cargo;
@@ -36,7 +37,8 @@ pub(crate) fn make(platform: &Platform) -> Result<PathBuf, String> {
     // The release profile keeps line tables, for which cargo-deb would strip nothing.
     deb.current_dir(ROOT).args(["--package", "panoptes", "--no-build", "--strip"]);
     deb.args(platform.variant().iter().flat_map(|name| ["--variant", name]));
-    let output = deb.stderr(std::process::Stdio::inherit()).output();
+    let output = deb.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+    let output = output.and_then(|deb| bounded::wait_with_output_within(deb, bounded::LONG));
     let output = output.map_err(|error| format!("cannot start cargo: {error}"))?;
     if !output.status.success() {
         return Err("cargo-deb failed; see above".to_owned());
@@ -107,7 +109,7 @@ fn subcommands(page: &str, name: &str) -> Vec<String> {
 
 fn printed(command: &mut Command, arguments: &[&str]) -> Result<String, String> {
     let name = command.get_program().display().to_string();
-    let output = command.args(arguments).output();
+    let output = bounded::output_within(command.args(arguments), bounded::LONG);
     let output = output.map_err(|error| format!("cannot start {name}: {error}"))?;
     if !output.status.success() {
         return Err(format!("{name} {} failed", arguments.join(" ")));
@@ -120,7 +122,7 @@ fn write(path: &Path, text: &str) -> Result<(), String> {
 }
 
 fn install_cargo_deb() -> Result<(), String> {
-    let version = cargo::command().args(["deb", "--version"]).output();
+    let version = bounded::output(cargo::command().args(["deb", "--version"]));
     if version.is_ok_and(|output| output.status.success()) {
         return Ok(());
     }
@@ -135,7 +137,7 @@ fn install_cargo_deb() -> Result<(), String> {
 fn check(package: &Path) -> Result<(), String> {
     let mut lintian = Command::new("lintian");
     lintian.args(["--allow-root", "--fail-on", "error"]).arg(package);
-    match lintian.status() {
+    match bounded::status_within(&mut lintian, bounded::LONG) {
         Ok(status) if status.success() => Ok(()),
         Ok(_) => Err("lintian found mistakes; see above".to_owned()),
         Err(error) => {

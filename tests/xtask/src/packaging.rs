@@ -5,6 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use panoptes_bounded as bounded;
+
 use crate::folders::{ROOT, Temporary};
 
 /// What `systemd-analyze security` may say of the unit alone, in tenths.
@@ -23,7 +25,7 @@ fn file(name: &str) -> PathBuf {
 
 /// Runs a program of systemd's; `None` if it is not installed.
 fn run(command: &mut Command) -> Option<Output> {
-    match command.output() {
+    match bounded::output(command) {
         Ok(output) => Some(output),
         Err(error) => {
             println!("skipped: {}: {error}", command.get_program().display());

@@ -14,6 +14,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use panoptes_bounded as bounded;
 use panoptes_rig::{cache, output};
 use serde_json::Value;
 
@@ -225,7 +226,8 @@ fn scan(panoptes: &Path, dump: &Path, lines: &Path) -> Result<(), String> {
     let file = File::create(lines).map_err(|e| format!("{}: {e}", lines.display()))?;
     let mut command = Command::new(panoptes);
     command.arg("scan").arg(dump).stdout(file).stderr(Stdio::null());
-    let status = command.status().map_err(|e| format!("cannot start panoptes: {e}"))?;
+    let status = bounded::status_within(&mut command, bounded::LONG)
+        .map_err(|e| format!("cannot start panoptes: {e}"))?;
     status.success().then_some(()).ok_or_else(|| format!("panoptes scan failed ({status})"))
 }
 
