@@ -9,6 +9,7 @@ mod keys;
 mod modules;
 mod public;
 mod security;
+mod waits;
 
 use std::path::{Path, PathBuf};
 

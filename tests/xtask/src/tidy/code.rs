@@ -1,5 +1,7 @@
 //! Rust source without comments, texts and tests, so that rules see only code.
 
+use std::ops::Range;
+
 /// The text with comments and the content of texts and characters replaced by spaces. Lines keep
 /// their numbers.
 pub(super) fn code_of(text: &str) -> String {
@@ -30,17 +32,41 @@ pub(super) fn code_of(text: &str) -> String {
 
 /// Code without the modules and items that only tests have.
 pub(super) fn product_code_of(text: &str) -> String {
+    let code = code_of(text);
+    let tests = test_items(&code);
+    blanked(code, &tests)
+}
+
+/// The code of the modules and items that only tests have.
+pub(super) fn test_code_of(text: &str) -> String {
+    let code = code_of(text);
+    let (mut others, mut from) = (Vec::new(), 0);
+    for item in test_items(&code) {
+        others.push(from..item.start);
+        from = item.end;
+    }
+    others.push(from..code.len());
+    blanked(code, &others)
+}
+
+/// Where the modules and items are that only tests have.
+fn test_items(code: &str) -> Vec<Range<usize>> {
     const MARK: &str = "#[cfg(test)]";
-    let mut code = code_of(text).into_bytes();
-    let mut from = 0;
-    while let Some(start) = find(&code[from..], MARK.as_bytes()).map(|at| from + at) {
-        let end = item_end(&code, start + MARK.len());
-        for byte in &mut code[start..end] {
-            if *byte != b'\n' {
-                *byte = b' ';
-            }
+    let (mut items, mut from) = (Vec::new(), 0);
+    while let Some(start) = code[from..].find(MARK).map(|at| from + at) {
+        from = item_end(code.as_bytes(), start + MARK.len());
+        items.push(start..from);
+    }
+    items
+}
+
+/// Code with spaces in place of these parts. Lines keep their numbers.
+fn blanked(code: String, parts: &[Range<usize>]) -> String {
+    let mut code = code.into_bytes();
+    for byte in parts.iter().cloned().flatten() {
+        if code[byte] != b'\n' {
+            code[byte] = b' ';
         }
-        from = end;
     }
     String::from_utf8(code).expect("only whole characters were replaced")
 }
@@ -222,6 +248,10 @@ mod tests {
         let code = product_code_of(text);
         assert!(code.contains("fn a()") && code.contains("fn d()"), "{code}");
         assert!(!code.contains("fn b()") && !code.contains("use x"), "{code}");
+        assert_eq!(code.lines().count(), text.lines().count());
+        let code = test_code_of(text);
+        assert!(code.contains("fn b() { c() }") && code.contains("use x"), "{code}");
+        assert!(!code.contains("fn a()") && !code.contains("fn d()"), "{code}");
         assert_eq!(code.lines().count(), text.lines().count());
     }
 
