@@ -14,10 +14,12 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use rustix::fs::{AtFlags, CWD, FileType, MemfdFlags, Statx, StatxFlags, memfd_create, statx};
+use rustix::fs::{AtFlags, CWD, FileType, MemfdFlags, Statx, StatxFlags};
+use rustix::fs::{memfd_create, statfs, statx};
 
 /// Types of file systems that ask a server for the content of files (`file_system_type.name`). In
 /// comments their numbers in include/uapi/linux/magic.h, where they have one there.
@@ -42,6 +44,18 @@ const REMOTE: &[&str] = &[
 /// Types that an unprivileged user may mount over a file system of his own, in a mount namespace of
 /// his own.
 const STACKED: &[&str] = &["ecryptfs", "overlay"];
+/// Numbers of file systems that ask nobody (include/uapi/linux/magic.h; that of ZFS is in its
+/// `sys/zfs_vfsops.h`). Only the root of this program is judged by them.
+const LOCAL: [u64; 8] = [
+    0xef53,      // EXT4_SUPER_MAGIC; ext2 and ext3 have it, too
+    0x0102_1994, // TMPFS_MAGIC
+    0x2fc1_2fc1, // ZFS
+    0x5846_5342, // XFS_SUPER_MAGIC
+    0x794c_7630, // OVERLAYFS_SUPER_MAGIC
+    0x8584_58f6, // RAMFS_MAGIC
+    0x9123_683e, // BTRFS_SUPER_MAGIC
+    0xf2f5_2010, // F2FS_SUPER_MAGIC
+];
 /// Largest list of mounts in bytes; a host with thousands of containers has some MiB.
 const MOUNTS_BYTES_MAX: u64 = 64 << 20;
 /// Sizes of huge pages on x86-64 and arm64, and the default. Each has a mount inside of the kernel.
@@ -139,11 +153,22 @@ fn judge(
     if let Some(kind) = type_of(mount, own) {
         return Ok(remote(&kind).map(MayBlock::Remote));
     }
+    if is_own_root(mount)? {
+        return Ok(None);
+    }
     if let Some(kind) = type_of(mount, &others()?) {
         let stacked = STACKED.iter().find(|name| **name == kind).copied();
         return Ok(remote(&kind).map(MayBlock::Remote).or(stacked.map(MayBlock::Stacked)));
     }
     Ok(Some(MayBlock::Detached))
+}
+
+/// Whether a mount is that of this program's root, on a local file system. No list shows it where
+/// chroot(2) made a folder the root. The program itself is read from there, so a question to this
+/// file system waits for nobody else.
+fn is_own_root(mount: u64) -> io::Result<bool> {
+    let root = File::options().read(true).custom_flags(libc::O_PATH).open("/")?;
+    Ok(mount_of(&root)? == mount && LOCAL.contains(&(statfs("/")?.f_type as u64)))
 }
 
 /// A list of mounts, in the form of proc_pid_mountinfo(5).
@@ -200,7 +225,6 @@ fn is_internal(device: (u32, u32)) -> bool {
 #[cfg(test)]
 mod tests {
     use std::fs::OpenOptions;
-    use std::os::unix::fs::OpenOptionsExt as _;
 
     use super::super::mapping::testing::memfd;
     use super::*;
@@ -262,6 +286,15 @@ mod tests {
         assert_eq!((own("overlay"), own("ext4")), (None, None));
         assert_eq!((foreign("tmpfs"), foreign("xfs")), (None, None));
         assert_eq!(judge(8, &line("ext4"), || Ok(line("ext4"))).unwrap(), Some(MayBlock::Detached));
+    }
+
+    /// As in a folder that chroot(2) made the root: no list has the mount.
+    #[test]
+    fn the_root_of_this_program_does_not_block() {
+        let root = File::options().read(true).custom_flags(libc::O_PATH).open("/").unwrap();
+        let mount = mount_of(&root).unwrap();
+        assert_eq!(judge(mount, b"", || Ok(Vec::new())).unwrap(), None);
+        assert!(!is_own_root(mount + 1_000_000).unwrap());
     }
 
     #[test]
