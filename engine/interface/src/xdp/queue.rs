@@ -2,12 +2,20 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::thread;
+use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use rustix::net::sockopt::{socket_error, xdp_options, xdp_statistics};
 use rustix::net::xdp::{SocketAddrXdp, SocketAddrXdpFlags, XdpOptionsFlags};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
 
 use super::rings::Rings;
+
+/// The kernel frees a queue some time after its socket was closed (net/xdp/xsk_buff_pool.c,
+/// `xp_put_pool`). So an occupied one is tried again for this long.
+const RELEASE_TIME: Duration = Duration::from_millis(500);
+const RETRY_INTERVAL: Duration = Duration::from_millis(5);
 
 /// A socket and its memory.
 #[derive(Debug)]
@@ -28,7 +36,13 @@ impl Queue {
     pub(super) fn bind(&self, interface: u32, number: u32, is_copied: bool) -> io::Result<()> {
         let mut flags = SocketAddrXdpFlags::XDP_USE_NEED_WAKEUP;
         flags.set(SocketAddrXdpFlags::XDP_COPY, is_copied);
-        Ok(bind(&self.socket, &SocketAddrXdp::new(flags, interface, number))?)
+        let begin = Instant::now();
+        loop {
+            match bind(&self.socket, &SocketAddrXdp::new(flags, interface, number)) {
+                Err(Errno::BUSY) if begin.elapsed() < RELEASE_TIME => thread::sleep(RETRY_INTERVAL),
+                bound => return Ok(bound?),
+            }
+        }
     }
 
     /// Whether the driver writes frames into the chunks itself.
