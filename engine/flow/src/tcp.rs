@@ -176,8 +176,11 @@ fn sequence(this: &mut TcpSide, other: &mut TcpSide, segment: &Segment<'_>, ip_i
 #[inline]
 fn order(this: &mut TcpSide, other: &TcpSide, segment: &Segment<'_>, end: u32, ip_id: u16) -> bool {
     let (seq, length) = (segment.sequence, segment.data_length);
+    let has_ids = this.ip_id != 0 && ip_id != 0;
     let back = this.ip_id.wrapping_sub(ip_id);
-    let is_overtaken = this.ip_id != 0 && ip_id != 0 && back > 0 && back < OVERTAKEN_MAX;
+    let is_overtaken = has_ids && back > 0 && back < OVERTAKEN_MAX;
+    // Numbered behind the last one, so sent after it.
+    let is_later = has_ids && ip_id.wrapping_sub(this.ip_id) < OVERTAKEN_MAX;
     if !is_overtaken {
         this.ip_id = ip_id;
     }
@@ -202,7 +205,8 @@ fn order(this: &mut TcpSide, other: &TcpSide, segment: &Segment<'_>, end: u32, i
         }
         this.in_flight = in_flight.min(span);
         if is_before(end, this.sequence) {
-            if seq == other.acknowledged.wrapping_add(1) {
+            // The first one that is missing, or another one of several that are.
+            if is_later || seq == other.acknowledged.wrapping_add(1) {
                 this.in_flight = this.in_flight.saturating_sub(length);
                 resent(this);
                 return false;

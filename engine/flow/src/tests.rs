@@ -146,6 +146,24 @@ fn data_that_was_sent_again_is_counted_once_each_time() {
     assert_eq!(tcp(&records[0]).destination.retransmitted, 0);
 }
 
+/// Two segments are lost. The identifications tell that what fills the gaps was sent later.
+#[test]
+fn data_that_fills_any_of_several_gaps_was_sent_again() {
+    let count = |ids: [u16; 5]| {
+        let mut wire = Wire::new(8);
+        let (client, server) = handshake(&mut wire);
+        for (offset, id) in [0, 20, 40, 30, 10].into_iter().zip(ids) {
+            let numbers = (client.wrapping_add(offset), server);
+            let bytes = segment(0, numbers, flag::ACK, &[0; 10]);
+            wire.send(Ip { id, ..ip(0, protocol::TCP, &bytes) });
+        }
+        tcp(&wire.finish()[0]).source.retransmitted
+    };
+    assert_eq!(count([1, 3, 5, 6, 7]), 2);
+    // They were overtaken.
+    assert_eq!(count([1, 3, 5, 4, 2]), 0);
+}
+
 #[test]
 fn a_new_connection_ends_the_record_of_the_old_one() {
     let mut wire = Wire::new(8);
