@@ -23,7 +23,7 @@ fn tshark(protocol: &str, is_udp: bool, data: &[Vec<u8>], fields: &[&str]) -> Op
     let output = bounded::output(&mut command);
     std::fs::remove_file(&path).expect("a file can be removed");
     let Ok(output) = output else {
-        eprintln!("skipped: tshark is not installed; as root, run: apt-get install tshark");
+        panoptes_needs::skip::test("tshark");
         return None;
     };
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -99,11 +99,11 @@ fn hellos_are_as_tshark_shows_them() {
 #[test]
 fn fingerprints_are_as_tshark_shows_them() {
     let Ok(known) = bounded::output(Command::new("tshark").args(["-G", "fields"])) else {
-        eprintln!("skipped: tshark is not installed; as root, run: apt-get install tshark");
+        panoptes_needs::skip::test("tshark");
         return;
     };
     if !String::from_utf8_lossy(&known.stdout).contains("tls.handshake.ja4") {
-        eprintln!("skipped: this tshark does not know tls.handshake.ja4");
+        panoptes_needs::skip::test_for("tshark", "4.2 or newer");
         return;
     }
     let data: Vec<_> = datas(recorded::TLS)

@@ -39,7 +39,7 @@ fn enter(mtu: usize) -> bool {
     }
     carrier();
     if let Err(InterfaceError::Unsupported { .. }) = XdpInterface::open(&options(RIGHT)) {
-        eprintln!("skipped: this kernel has no AF_XDP sockets");
+        panoptes_needs::skip::test("AF_XDP sockets");
         return false;
     }
     true
@@ -306,7 +306,7 @@ fn each_queue_has_a_socket_and_times_order_their_packets() {
             let mut processor = CpuSet::new();
             processor.set(number as usize / 100 % 2).unwrap();
             if sched_setaffinity(Pid::from_raw(0), &processor).is_err() {
-                eprintln!("skipped: there is one processor");
+                panoptes_needs::skip::test("two processors");
                 return;
             }
         }

@@ -415,8 +415,7 @@ fn recorded() -> Vec<PathBuf> {
 fn scans_of_recorded_machines_allocate_nothing() {
     let images = recorded();
     if images.is_empty() {
-        let name = "scans_of_recorded_machines_allocate_nothing";
-        let _ = writeln!(std::io::stderr(), "skipped: {name} needs an image; see engine/tests");
+        panoptes_needs::skip::test("recorded images");
     }
     let _turn = turn();
     for image in images {

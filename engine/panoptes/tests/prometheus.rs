@@ -37,7 +37,7 @@ impl Drop for Running {
 fn prometheus() -> Option<PathBuf> {
     let folder = std::env::var_os("PANOPTES_PROMETHEUS").map(PathBuf::from);
     if folder.is_none() {
-        eprintln!("skipped: it needs Prometheus; run: cargo xtask metrics");
+        panoptes_needs::skip::test("PANOPTES_PROMETHEUS");
     }
     folder
 }

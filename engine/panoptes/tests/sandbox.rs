@@ -55,7 +55,7 @@ impl Service {
     fn start(receiver: u16, metrics: u16) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         if !write_machine(&folder.path().join("a")) {
-            eprintln!("skipped: it needs xz");
+            panoptes_needs::skip::test("xz");
             return None;
         }
         let text = format!(

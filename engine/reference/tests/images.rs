@@ -5,23 +5,13 @@ use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use panoptes_bounded as bounded;
+use panoptes_needs::skip;
 use panoptes_reference::build::{Built, Options, build};
 use panoptes_reference::model::Subject;
 use sha2::{Digest as _, Sha256};
-
-fn has(tool: &str) -> bool {
-    let found = bounded::status(
-        Command::new(tool).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()),
-    )
-    .is_ok_and(|status| status.success());
-    if !found {
-        eprintln!("skipped: {tool} is not installed");
-    }
-    found
-}
 
 fn run(folder: &Path, line: &str) {
     let mut words = line.split(' ');
@@ -69,7 +59,7 @@ fn write(root: &Path, path: &str, content: &[u8]) {
 
 #[test]
 fn an_image_of_umoci_is_what_umoci_unpacks() {
-    if !has("umoci") {
+    if !skip::has("umoci") {
         return;
     }
     let folder = tempfile::tempdir().expect("there is room");
@@ -127,7 +117,7 @@ fn an_image_of_umoci_is_what_umoci_unpacks() {
     assert!(found.env.contains(&"A=b".to_owned()));
     assert_eq!(found.working_directory.as_deref(), Some("/srv"));
 
-    if !has("skopeo") {
+    if !skip::has("skopeo") {
         return;
     }
     let skopeo = |to: &str| {

@@ -434,7 +434,7 @@ mod tests {
         file.write_all_at(&vec![0xaa; FILE_BYTES], 0).unwrap();
         let mut mapping = Mapping::new(&file, FILE_BYTES, Keeper::Memory, true).unwrap().unwrap();
         if !mapping.is_guarded() {
-            println!("skipped: no userfaultfd");
+            panoptes_needs::skip::test("userfaultfd");
             return;
         }
         let hole = 64 << 10;
@@ -458,7 +458,7 @@ mod tests {
         file.write_all_at(&vec![0xaa; FILE_BYTES], 0).unwrap();
         let mut mapping = Mapping::new(&file, FILE_BYTES, Keeper::Memory, true).unwrap().unwrap();
         if !mapping.is_guarded() {
-            println!("skipped: no userfaultfd");
+            panoptes_needs::skip::test("userfaultfd");
             return;
         }
         let holes = [0x3000, 0x20_0000, FILE_BYTES - PAGE];

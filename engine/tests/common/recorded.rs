@@ -39,7 +39,8 @@ pub(crate) fn images() -> Vec<PathBuf> {
 pub(crate) fn images_or_skip(what: &str) -> Option<Vec<PathBuf>> {
     let images = images();
     if images.is_empty() {
-        eprintln!("skipped: {what} needs a recorded image, make it with: {MAKE}");
+        let reason = format_args!("{what} cannot be tried; run: {MAKE}");
+        panoptes_needs::skip::test_for("recorded images", reason);
         return None;
     }
     Some(images)

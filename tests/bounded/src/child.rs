@@ -196,7 +196,8 @@ mod tests {
 
     #[test]
     fn a_program_that_does_not_exist_is_a_failure() {
-        let error = output(&mut Command::new("/missing/program")).unwrap_err();
+        let missing = "/missing/program";
+        let error = output(&mut Command::new(missing)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound);
     }
 }

@@ -3,15 +3,18 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use panoptes_needs::check;
+
 use crate::cache;
 use crate::command;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::flavor::Architecture;
 
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../agent");
 
 /// Compiles the agent, once for each version of its sources, and returns the program's path.
 pub(crate) fn build(architecture: Architecture) -> Result<PathBuf> {
+    check::require(architecture.agent_needs()).map_err(Error::new)?;
     let folder = cache::folder("agent")?.join(architecture.debian());
     cache::create(&folder)?;
     let target = folder.join("agent");

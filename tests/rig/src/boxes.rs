@@ -27,6 +27,35 @@ pub struct Programs {
     megabytes: u32,
 }
 
+/// Argus 3 and its clients: Debian 13 has argus 5. Its package would start a daemon.
+pub const ARGUS_3: Programs = Programs {
+    name: "argus-3",
+    suite: "bookworm",
+    packages: &["argus-server", "argus-client"],
+    paths: &[
+        "usr/bin/ra",
+        "usr/bin/rabins",
+        "usr/bin/racluster",
+        "usr/bin/racount",
+        "usr/bin/radump",
+        "usr/bin/rahisto",
+        "usr/bin/ralabel",
+        "usr/bin/ranonymize",
+        "usr/bin/rarpwatch",
+        "usr/bin/raservices",
+        "usr/bin/rasort",
+        "usr/bin/rasqlinsert",
+        "usr/bin/rastrip",
+        "usr/bin/ratemplate",
+        "usr/bin/ratimerange",
+        "usr/bin/ratop",
+        "usr/bin/rauserdata",
+        "usr/sbin/argus",
+        "usr/sbin/radium",
+    ],
+    megabytes: 20,
+};
+
 /// Argus 5 and its clients.
 pub const ARGUS_5: Programs = Programs {
     name: "argus-5",
@@ -88,8 +117,10 @@ pub const SURICATA: Programs = Programs {
     megabytes: 37,
 };
 
-/// What tests of flow records use.
-pub(crate) const FOR_FLOWS: &[&Programs] = &[&ARGUS_5, &NETWORK_TOOLS];
+/// What tests use.
+pub(crate) const FOR_TESTS: &[&Programs] = &[&ARGUS_3, &ARGUS_5, &NETWORK_TOOLS];
+/// Those whose programs tests search by their names.
+pub const ON_PATH: &[&Programs] = &[&ARGUS_3, &NETWORK_TOOLS];
 
 /// The variable with the path of `ra` 5. Beside it are `argus`, `racluster` and `rasort`.
 pub const RA_5_VARIABLE: &str = "PANOPTES_RA_5";
@@ -180,5 +211,24 @@ fn write_script(folder: &Path, program: &str) -> Result<()> {
     match list.lines().find(|line| line.contains("not found")) {
         None => Ok(()),
         Some(line) => Err(Error::new(format!("{name}: {}", line.trim()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use panoptes_needs::{Need, Without};
+
+    use super::*;
+
+    #[test]
+    fn each_program_has_a_row_with_its_package() {
+        for programs in ON_PATH {
+            for path in programs.paths {
+                let name = path.rsplit('/').next().expect("a name");
+                let without = Need::named(name).without;
+                let is_own = |package| without == Without::Unpack(package);
+                assert!(programs.packages.iter().any(|one| is_own(one)), "{name}: {without:?}");
+            }
+        }
     }
 }

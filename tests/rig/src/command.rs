@@ -45,9 +45,3 @@ fn finished(command: &Command, done: std::io::Result<Output>) -> Result<Vec<u8>>
         errors.trim()
     )))
 }
-
-/// Whether a program with this name is on the search path.
-pub(crate) fn exists(name: &str) -> bool {
-    let Some(path) = std::env::var_os("PATH") else { return false };
-    std::env::split_paths(&path).any(|dir| dir.join(name).is_file())
-}

@@ -7,6 +7,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use panoptes_needs::check;
+
 use crate::command;
 use crate::error::{Error, Result};
 use crate::setup;
@@ -46,13 +48,13 @@ impl Format {
         }
     }
 
-    /// The program that creates it, and the package with that program.
-    pub(crate) const fn maker(self) -> (&'static str, &'static str) {
+    /// The program that creates it.
+    pub(crate) const fn maker(self) -> &'static str {
         match self {
-            Self::Ext4 => ("mkfs.ext4", "e2fsprogs"),
-            Self::Xfs => ("mkfs.xfs", "xfsprogs"),
-            Self::Btrfs => ("mkfs.btrfs", "btrfs-progs"),
-            Self::Squashfs => ("mksquashfs", "squashfs-tools"),
+            Self::Ext4 => "mkfs.ext4",
+            Self::Xfs => "mkfs.xfs",
+            Self::Btrfs => "mkfs.btrfs",
+            Self::Squashfs => "mksquashfs",
         }
     }
 
@@ -76,8 +78,9 @@ pub fn make(
     options: &[&str],
 ) -> Result<()> {
     setup::ensure_for_format(format)?;
-    let (program, _) = format.maker();
-    let mut command = Command::new(program);
+    // Users often do not search the folders of programs for administrators.
+    let program = check::program(format.maker());
+    let mut command = Command::new(program.unwrap_or_else(|| format.maker().into()));
     match std::fs::remove_file(image) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             return Err(Error::io("remove", image, &error));
@@ -108,4 +111,18 @@ pub fn make(
         }
     }
     command::output(&mut command).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use panoptes_needs::Need;
+
+    use super::*;
+
+    #[test]
+    fn each_format_has_a_program_of_the_table() {
+        for format in Format::ALL {
+            assert!(Need::of(format.maker()).is_some(), "{format:?}");
+        }
+    }
 }

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
+use panoptes_needs::Need;
+
 use crate::cache;
 use crate::command;
 use crate::error::{Error, Result};
@@ -71,7 +73,7 @@ impl Emulator {
 
     /// The host's own, if it is new enough.
     fn of_host(architecture: Architecture) -> Option<Self> {
-        let program = PathBuf::from(architecture.emulator());
+        let program = PathBuf::from(Need::named(architecture.emulator()).name);
         let version = version(&mut Command::new(&program)).ok()?;
         is_new_enough(&version).then_some(Self { program, root: None, version })
     }

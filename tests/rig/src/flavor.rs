@@ -164,6 +164,20 @@ impl Architecture {
         }
     }
 
+    /// What compiles the agent of its guests.
+    pub(crate) const fn agent_needs(self) -> &'static [&'static str] {
+        match self {
+            Self::Amd64 => {
+                &["gcc", "/usr/lib/x86_64-linux-gnu/libc.a", "/usr/include/linux/inet_diag.h"]
+            }
+            Self::Arm64 => &[
+                "aarch64-linux-gnu-gcc",
+                "/usr/aarch64-linux-gnu/lib/libc.a",
+                "/usr/aarch64-linux-gnu/include/linux/inet_diag.h",
+            ],
+        }
+    }
+
     pub(crate) const fn emulator_package(self) -> &'static str {
         match self {
             Self::Amd64 => "qemu-system-x86",

@@ -1,5 +1,7 @@
 //! Decides whether live tests run that take too long for `cargo xtask test`.
 
+use panoptes_needs::skip;
+
 /// The variable that enables them.
 pub const VARIABLE: &str = "PANOPTES_LONG";
 
@@ -13,11 +15,19 @@ pub fn is_arm64_allowed(test: &str) -> bool {
     is_set("PANOPTES_RIG_ARM64", test, "takes a minute")
 }
 
+/// Whether somebody asks for the long tests.
+pub(crate) fn is_long_asked() -> bool {
+    is_one(VARIABLE)
+}
+
 fn is_set(variable: &str, test: &str, what: &str) -> bool {
-    let is_set = std::env::var_os(variable).is_some_and(|value| value == "1");
+    let is_set = is_one(variable);
     if !is_set {
-        // `cargo xtask test` searches for this word.
-        println!("skipped: {test} {what}; set {variable}=1");
+        skip::print(test, variable, format_args!("{what}; set {variable}=1"));
     }
     is_set
+}
+
+fn is_one(variable: &str) -> bool {
+    std::env::var_os(variable).is_some_and(|value| value == "1")
 }

@@ -8,6 +8,8 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use panoptes_needs::check;
+
 use crate::agent;
 use crate::cache::{self, Scratch};
 use crate::command;
@@ -142,6 +144,7 @@ fn scratch() -> Result<Scratch> {
 
 /// Adds the host's bash and the libraries that the loader lists for it.
 fn add_bash(archive: &mut Archive) -> Result<()> {
+    check::require(&["bash", "ldd"]).map_err(Error::new)?;
     let bash = Path::new("/bin/bash");
     archive.file("usr/bin/bash", 0o755, &cache::read(bash)?);
     archive.symlink("bin/bash", "../usr/bin/bash");

@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use panoptes_needs::Need;
+
 use crate::cache;
 use crate::command;
 use crate::error::{Error, Result};
@@ -136,8 +138,8 @@ fn find_modules(folder: &Path, files: &mut BTreeMap<String, PathBuf>) -> Result<
 /// The module's bytes, unpacked if the distribution compressed it.
 fn read_module(path: &Path) -> Result<Vec<u8>> {
     let tool = match path.extension().and_then(|e| e.to_str()) {
-        Some("xz") => "xz",
-        Some("zst") => "zstd",
+        Some("xz") => Need::named("xz").name,
+        Some("zst") => Need::named("zstd").name,
         _ => return cache::read(path),
     };
     command::output_bytes(Command::new(tool).arg("-dc").arg(path))

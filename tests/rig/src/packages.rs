@@ -8,6 +8,8 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use panoptes_needs::Need;
+
 use crate::cache;
 use crate::command;
 use crate::error::{Error, Result};
@@ -162,7 +164,7 @@ impl Packages {
     /// apt, with every folder of its own replaced by one of the rig.
     fn apt(&self, program: &str) -> Command {
         let root = self.root.display();
-        let mut command = Command::new(program);
+        let mut command = Command::new(Need::named(program).name);
         command.env("LC_ALL", "C");
         let architecture = self.architecture.debian();
         for setting in [
@@ -187,7 +189,7 @@ impl Packages {
 }
 
 /// The source of a suite at the host's mirror, as a line of a list.
-pub(crate) fn line_of(suite: &str) -> Result<String> {
+pub fn line_of(suite: &str) -> Result<String> {
     let Mirror { uri, keyring } = Mirror::of_host()?;
     let signed = keyring.map_or_else(String::new, |keyring| format!("[signed-by={keyring}] "));
     Ok(format!("deb {signed}{uri} {suite} main"))
@@ -240,8 +242,9 @@ impl Mirror {
             .lines()
             .find_map(|l| l.strip_prefix("VERSION_CODENAME="))
             .map(|v| v.trim_matches('"').to_owned());
-        let mut paths = cache::list(Path::new("/etc/apt/sources.list.d")).unwrap_or_default();
-        paths.push("/etc/apt/sources.list".into());
+        let apt = Path::new(Need::named("/etc/apt").name);
+        let mut paths = cache::list(&apt.join("sources.list.d")).unwrap_or_default();
+        paths.push(apt.join("sources.list"));
         let texts: Vec<_> = paths.iter().filter_map(|p| std::fs::read_to_string(p).ok()).collect();
         let found = texts.iter().find_map(|text| {
             Self::from_stanzas(text, codename.as_deref())

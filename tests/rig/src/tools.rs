@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use panoptes_needs::Need;
+
 use crate::cache::{self, Scratch};
 use crate::command;
 use crate::error::Result;
@@ -57,8 +59,9 @@ pub fn package(name: &str, program: &str) -> Result<PathBuf> {
 /// A command that runs `package`; `in_root` makes it from the folder of the unpacked package,
 /// which is of `megabytes` when fetched.
 fn tool(package: &str, megabytes: u32, in_root: impl Fn(&Path) -> Command) -> Result<Command> {
-    if runs(&mut Command::new(package)) {
-        return Ok(Command::new(package));
+    let name = Need::named(package).name;
+    if runs(&mut Command::new(name)) {
+        return Ok(Command::new(name));
     }
     let folder = cache::folder("programs")?;
     let in_cache = || {

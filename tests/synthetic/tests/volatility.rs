@@ -88,7 +88,7 @@ fn assert_same(what: &str, found: &BTreeSet<String>, expected: &BTreeSet<String>
 #[test]
 fn volatility_reads_the_same_machine() {
     let Some(program) = program() else {
-        println!("skipped: there is no Volatility 3 (`vol`)");
+        panoptes_needs::skip::test("vol");
         return;
     };
     for release in common::RELEASES {

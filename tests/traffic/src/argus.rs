@@ -7,10 +7,14 @@ use std::{fs, io};
 
 use panoptes_bounded as bounded;
 
+use panoptes_needs::check;
+
 use crate::row::{FIELDS, Row, SEPARATOR};
 
 /// How long a run may take. A capture of a million packets takes seconds.
 const TIME_MAX: Duration = Duration::from_mins(2);
+/// The folder in the cache with argus 3 (`tests/rig/src/boxes.rs`).
+const UNPACKED: &str = "argus-3";
 
 /// The programs of Debian's packages argus-server and argus-client.
 #[derive(Clone, Debug)]
@@ -155,19 +159,11 @@ fn client(program: &Path) -> Command {
     command
 }
 
-/// Where a program is. Argus is in a folder that users do not always search.
+/// Where a program is: on the search path, else where `cargo xtask test` has unpacked it.
 fn program(name: &str) -> Result<PathBuf, String> {
-    let searched = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&searched)
-        .chain(["/usr/sbin", "/usr/bin"].map(PathBuf::from))
-        .map(|folder| folder.join(name))
-        .find(|path| path.is_file())
-        .ok_or_else(|| {
-            format!(
-                "{name} is not installed; as root, run: apt-get install --yes \
-                 --no-install-recommends argus-server argus-client"
-            )
-        })
+    check::on_path(name).or_else(|| check::unpacked(UNPACKED, name)).ok_or_else(|| {
+        format!("there is no {name} of argus 3; `cargo xtask test` fetches it into the cache")
+    })
 }
 
 /// Runs a program that succeeds.

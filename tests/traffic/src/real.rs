@@ -16,6 +16,7 @@ use std::thread;
 use std::time::Duration;
 
 use panoptes_bounded as bounded;
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use network::{Network, inside, run, wait_for};
@@ -205,5 +206,6 @@ impl Talk {
 
 /// Ends a program as a user does.
 fn end(pid: u32) -> Result<(), String> {
-    run(Command::new("kill").args(["-INT", &pid.to_string()]))
+    let process = Pid::from_raw(pid.cast_signed()).ok_or("no process")?;
+    kill_process(process, Signal::INT).map_err(|error| format!("process {pid}: {error}"))
 }

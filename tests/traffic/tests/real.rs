@@ -21,7 +21,7 @@ fn a_real_capture_has_the_conversations_of_its_programs() {
     let real = match real_capture(&file, None) {
         Ok(real) => real,
         Err(NoCapture::NotPermitted(error)) => {
-            println!("skipped, as there are no network namespaces: {error}");
+            panoptes_needs::skip::test_for("network namespaces", error);
             return;
         }
         Err(NoCapture::Failed(error)) => panic!("{error}"),

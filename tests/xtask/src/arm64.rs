@@ -126,7 +126,7 @@ fn build(platform: &Platform) -> Result<Vec<Executable>, String> {
     let mut build = platform.cargo("test");
     build.current_dir(folders::ROOT).args(["--no-run", "--all-features"]);
     build.args(PACKAGES.iter().flat_map(|name| ["--package", name]));
-    let programs = cargo::build(&mut build)?;
+    let programs = cargo::build(build)?;
     let lists = [EMULATED, kernel::TESTS, ELSEWHERE];
     let is_nowhere = |test: &&Executable| !lists.iter().any(|list| is_in(list, test));
     match programs.iter().filter(|program| program.is_test).find(is_nowhere) {
@@ -162,7 +162,8 @@ fn root() -> PathBuf {
 /// Runs a test program in the emulator of programs.
 fn emulated(platform: &Platform, test: &Executable) -> Result<Count, String> {
     let mut command = platform.run(&test.path);
-    results::tests(command.current_dir(&test.folder).args(["--skip", NOT_EMULATED]))
+    command.current_dir(&test.folder).args(["--skip", NOT_EMULATED]);
+    results::tests(command)
 }
 
 /// Makes the Debian package, and checks what its program needs of a machine.

@@ -78,7 +78,7 @@ fn build(tree: &Path) -> Result<PathBuf, String> {
     let mut command = cargo::command();
     command.current_dir(tree).args(["build", "--release", "--package", "panoptes-benches"]);
     command.args(["--bin", PROGRAM, "--target-dir"]).arg(tree.join("target"));
-    cargo::program(&mut command, "bin", PROGRAM)
+    cargo::program(command, "bin", PROGRAM)
 }
 
 fn images() -> Result<Vec<PathBuf>, String> {

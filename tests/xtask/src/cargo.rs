@@ -1,15 +1,22 @@
 //! Runs cargo and finds the programs that it built.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, IsTerminal as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
 
+use panoptes_needs::Need;
 use serde_json::Value;
+
+use crate::silence::{self, End, SILENCE_MAX};
 
 /// All crates but the benchmarks, which have no tests and take long to build. Every command that
 /// builds for tests names the same crates and features; otherwise cargo would rebuild most of them.
 pub(crate) const WORKSPACE: [&str; 4] =
     ["--workspace", "--exclude", "panoptes-benches", "--all-features"];
+
+/// Optimising at link time prints nothing, and takes long on a slow machine.
+const OPTIMISING_MAX: Duration = Duration::from_hours(1);
 
 /// A program that cargo built.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -28,7 +35,8 @@ pub(crate) struct Executable {
 /// The cargo that runs xtask, without what cargo tells xtask about xtask's own package: build
 /// scripts look at these variables, and each change of them builds half of the workspace anew.
 pub(crate) fn command() -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| Need::named("cargo").name.into());
+    let mut command = Command::new(cargo);
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
@@ -61,32 +69,89 @@ pub(crate) fn each_line(
 }
 
 /// Runs a cargo command that builds, and returns the programs that it built or found to be current.
-pub(crate) fn build(command: &mut Command) -> Result<Vec<Executable>, String> {
-    let name: Vec<_> = command.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
-    let output = command
-        .arg("--message-format=json-render-diagnostics")
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(|e| format!("cannot start cargo: {e}"))?;
-    if !output.status.success() {
-        return Err(format!("`cargo {}` failed; see above", name.join(" ")));
+/// It fails if it prints nothing for minutes.
+pub(crate) fn build(command: Command) -> Result<Vec<Executable>, String> {
+    build_within(command, SILENCE_MAX, &[])
+}
+
+/// The same for `cargo rustc`, with arguments of rustc.
+pub(crate) fn build_with(command: Command, rustc: &[&str]) -> Result<Vec<Executable>, String> {
+    build_within(command, SILENCE_MAX, rustc)
+}
+
+fn build_within(
+    mut command: Command,
+    silence_max: Duration,
+    rustc: &[&str],
+) -> Result<Vec<Executable>, String> {
+    let words = words(&command);
+    command.arg("--message-format=json-render-diagnostics");
+    if !rustc.is_empty() {
+        command.arg("--").args(rustc);
     }
-    let lines = String::from_utf8_lossy(&output.stdout);
-    Ok(lines.lines().filter_map(executable).collect())
+    let mut executables = Vec::new();
+    // Only messages begin with a brace.
+    let succeeds = shown(command, silence_max, |line| {
+        executables.extend(executable(line));
+        !line.starts_with('{')
+    })?;
+    if succeeds { Ok(executables) } else { Err(format!("`{words}` failed; see above")) }
+}
+
+/// Runs a cargo command and prints its output as it comes. Returns whether it succeeded; it fails
+/// if it prints nothing for minutes.
+pub(crate) fn watched(command: Command) -> Result<bool, String> {
+    shown(command, SILENCE_MAX, |_| true)
+}
+
+/// The same; prints only the lines for which `is_shown` is true.
+fn shown(
+    mut command: Command,
+    silence_max: Duration,
+    mut is_shown: impl FnMut(&str) -> bool,
+) -> Result<bool, String> {
+    if std::io::stdout().is_terminal() {
+        command.env("CARGO_TERM_COLOR", "always");
+    }
+    let words = words(&command);
+    let end = silence::run(command, silence_max, |line| {
+        if is_shown(line) {
+            println!("{line}");
+        }
+    });
+    match end.map_err(|error| format!("cannot run `{words}`: {error}"))? {
+        End::Status(status) => Ok(status.success()),
+        End::Silent => {
+            let minutes = silence_max.as_secs() / 60;
+            Err(format!("`{words}` printed nothing for {minutes} minutes and was ended"))
+        }
+    }
+}
+
+/// A command as people type it.
+fn words(command: &Command) -> String {
+    let words = command.get_args().map(|word| word.to_string_lossy().into_owned());
+    let words = std::iter::once("cargo".to_owned()).chain(words);
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// Runs a command of cargo's that builds, and returns where the program `name` is.
-pub(crate) fn program(command: &mut Command, kind: &str, name: &str) -> Result<PathBuf, String> {
-    let is_it = |program: &Executable| program.kind == kind && program.name == name;
-    let program = build(command)?.into_iter().find(is_it);
-    program.map(|program| program.path).ok_or_else(|| format!("cargo built no {kind} {name}"))
+pub(crate) fn program(command: Command, kind: &str, name: &str) -> Result<PathBuf, String> {
+    find(&build_within(command, OPTIMISING_MAX, &[])?, kind, name)
+}
+
+/// Where the program `name` is among built ones.
+pub(crate) fn find(built: &[Executable], kind: &str, name: &str) -> Result<PathBuf, String> {
+    let program = built.iter().find(|program| program.kind == kind && program.name == name);
+    let program = program.map(|program| program.path.clone());
+    program.ok_or_else(|| format!("cargo built no {kind} {name}"))
 }
 
 /// Builds an example as for the tests, and runs it.
 pub(crate) fn example(name: &str, arguments: &[&Path]) -> Result<(), String> {
     let mut build = command();
     build.args(["build", "--quiet", "--example", name]).args(WORKSPACE);
-    let program = program(&mut build, "example", name)?;
+    let program = program(build, "example", name)?;
     let succeeds = succeeds(Command::new(program).args(arguments))?;
     succeeds.then_some(()).ok_or_else(|| format!("the example {name} failed"))
 }

@@ -37,6 +37,11 @@ const MORE_MIN: u64 = 10_000;
 /// The only target whose counts are listed.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
+/// How both programs are built.
+const OPTIONS: [&str; 4] = ["--profile", "cost", "--target", TARGET];
+/// The program whose stages are counted.
+const COUNTED: &str = "scan_cost";
+
 /// Instructions of one run, by stage.
 type Counts = BTreeMap<String, u64>;
 
@@ -52,10 +57,21 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
 /// listed counts and pass.
 pub(crate) fn check() -> Result<bool, String> {
     if !cfg!(target_arch = "x86_64") {
-        println!("skipped: benches/cost.json lists counts of x86-64 only");
+        crate::skips::note("instructions needs x86-64: benches/cost.json has no other counts");
         return Ok(true);
     }
     compare(&measure(Path::new(ROOT))?)
+}
+
+/// Builds `panoptes` with failpoints by the same profile. It has nearly all crates in common with
+/// the counted program, which is built before.
+pub(crate) fn build_with_failpoints() -> Result<PathBuf, String> {
+    let root = Path::new(ROOT);
+    let mut command = cargo::command();
+    command.arg("build").args(OPTIONS).args(["--package", "panoptes", "--bin", "panoptes"]);
+    command.args(["--features", "failpoints", "--target-dir"]).arg(target(root));
+    command.current_dir(root);
+    cargo::find(&cargo::build(command)?, "bin", "panoptes")
 }
 
 fn list_path() -> PathBuf {
@@ -64,16 +80,24 @@ fn list_path() -> PathBuf {
 
 /// Builds the program of a tree and counts the instructions of its stages.
 pub(crate) fn measure(tree: &Path) -> Result<Counts, String> {
-    let folder = tree.join("target/cost");
-    let program = build(tree, &folder)?;
+    let folder = target(tree);
+    count(&build(tree, &folder)?, &folder)
+}
+
+fn target(tree: &Path) -> PathBuf {
+    tree.join("target/cost")
+}
+
+/// Counts the instructions of a program's stages.
+fn count(program: &Path, folder: &Path) -> Result<Counts, String> {
     let image = folder.join("machine.image");
     let packed = Path::new(ROOT).join("benches/images/6.1.image.xz");
-    output(Command::new(&program).arg("--unpack").arg(packed).arg(&image))?;
+    output(Command::new(program).arg("--unpack").arg(packed).arg(&image))?;
     let profile = folder.join("callgrind.out");
     let mut valgrind = panoptes_rig::valgrind()?;
     valgrind.args(["--tool=callgrind", "--quiet"]);
     valgrind.arg(format!("--callgrind-out-file={}", profile.display()));
-    let printed = output(valgrind.arg(&program).arg(&image))?;
+    let printed = output(valgrind.arg(program).arg(&image))?;
     let runs = printed.split(' ').next().and_then(|runs| runs.parse().ok());
     let runs: u64 = runs.ok_or("scan_cost does not print how often each stage ran")?;
     let profile = cache::read(&profile)?;
@@ -84,12 +108,15 @@ pub(crate) fn measure(tree: &Path) -> Result<Counts, String> {
     if counts.is_empty() { Err("valgrind counted no stage".to_owned()) } else { Ok(counts) }
 }
 
+/// Builds the counted program of a tree. Only its own link is static; its crates serve other
+/// programs, too, so they have the features of [`build_with_failpoints`].
 fn build(tree: &Path, folder: &Path) -> Result<PathBuf, String> {
     let mut command = cargo::command();
-    command.current_dir(tree).env("RUSTFLAGS", "-C target-feature=+crt-static");
-    command.args(["build", "--quiet", "--profile", "cost", "--target", TARGET]);
-    command.args(["--package", "panoptes-benches", "--bin", "scan_cost", "--target-dir"]);
-    cargo::program(command.arg(folder), "bin", "scan_cost")
+    command.current_dir(tree).arg("rustc").args(OPTIONS);
+    command.args(["--package", "panoptes-benches", "--bin", COUNTED]);
+    command.args(["--features", "panoptes-sinks/failpoints", "--target-dir"]).arg(folder);
+    let built = cargo::build_with(command, &["-C", "target-feature=+crt-static"])?;
+    cargo::find(&built, "bin", COUNTED)
 }
 
 /// The inclusive instructions of every `stage_` function in a profile of callgrind's (Callgrind

@@ -30,7 +30,7 @@ const FLUENT_VERSION: &str = "1.0.10";
 pub(crate) fn run(options: &Options) -> Result<(), String> {
     let mut build = cargo::command();
     build.args(["build", "--profile", "cost", "--package", "panoptes-delivery"]);
-    let campaign = cargo::program(&mut build, "bin", "panoptes-delivery")?;
+    let campaign = cargo::program(build, "bin", "panoptes-delivery")?;
     let mut command = Command::new(campaign);
     command.arg("run");
     let asks = ["--help", "-h", "--list"];

@@ -19,7 +19,7 @@ use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, cache, death, setup};
 use panoptes_sinks::people::{LineStyle, escape, line};
 use serde_json::Value;
 
-use crate::{folders, human, program};
+use crate::{folders, human, processes, program};
 
 /// Boots a guest that does ordinary and hostile things, and watches it live
 #[derive(Args, Debug)]
@@ -168,7 +168,7 @@ impl Watcher {
     fn stop(mut self) -> Result<Shown, String> {
         let pid = i32::try_from(self.child.id()).map_err(|e| e.to_string())?;
         kill(Pid::from_raw(pid), Signal::SIGTERM).map_err(|e| e.to_string())?;
-        let status = program::wait(&mut self.child, PATIENCE).map_err(|e| e.to_string())?;
+        let status = processes::wait(&mut self.child, PATIENCE).map_err(|e| e.to_string())?;
         let Some(status) = status else {
             let _ = self.child.kill();
             return Err("panoptes did not stop on request".into());

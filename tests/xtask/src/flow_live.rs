@@ -16,7 +16,7 @@ use panoptes_bounded as bounded;
 use panoptes_rig::output;
 
 use crate::flow_speed::captures::{self, Capture};
-use crate::program;
+use crate::{processes, program};
 
 /// The namespace, and both ends of the pair in it.
 const SPACE: &str = "panoptes-bench";
@@ -166,7 +166,7 @@ fn start(sensor: &Path, records: &Path) -> Result<Child, String> {
 fn end(child: &mut Child) -> Result<(), String> {
     let pid = Pid::from_raw(child.id().cast_signed());
     kill(pid, Signal::SIGINT).map_err(|error| format!("cannot end a sensor: {error}"))?;
-    let status = program::wait(child, END_MAX).map_err(|error| error.to_string())?;
+    let status = processes::wait(child, END_MAX).map_err(|error| error.to_string())?;
     if status.is_none() {
         let _ = child.kill();
         let _ = bounded::wait(child);

@@ -18,7 +18,7 @@ use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, cache, setup};
 
 use crate::cargo::{self, WORKSPACE, example};
 use crate::folders::ROOT;
-use crate::{program, recorded};
+use crate::{processes, recorded};
 
 mod seeds;
 
@@ -225,12 +225,9 @@ fn build(wanted: &[String]) -> Result<BTreeMap<String, PathBuf>, String> {
     // test in the build, dependencies have the same features as for `cargo test` and are not
     // compiled again.
     let mut command = cargo::command();
-    command.args(["build", "--quiet", "--keep-going", "--test", "fuzz_inputs"]).args(WORKSPACE);
+    command.args(["build", "--keep-going", "--test", "fuzz_inputs"]).args(WORKSPACE);
     command.args(wanted.iter().flat_map(|target| ["--bin", target]));
-    Ok(cargo::build(&mut command)?
-        .into_iter()
-        .map(|program| (program.name, program.path))
-        .collect())
+    Ok(cargo::build(command)?.into_iter().map(|program| (program.name, program.path)).collect())
 }
 
 /// One target's executions.
@@ -274,7 +271,7 @@ impl Run<'_> {
 /// Waits for a program for a limited time: `None` if it was killed.
 fn wait(command: &mut Command) -> std::io::Result<Option<ExitStatus>> {
     let mut child = command.spawn()?;
-    let status = program::wait(&mut child, EXECUTIONS_MAX)?;
+    let status = processes::wait(&mut child, EXECUTIONS_MAX)?;
     if status.is_none() {
         child.kill()?;
         bounded::wait(&mut child)?;

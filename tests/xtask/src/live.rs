@@ -6,7 +6,7 @@
 //! fixed.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,9 +15,11 @@ use nix::unistd::Pid;
 use panoptes_rig::{death, output, snapshot, turn};
 
 use crate::cargo::Executable;
-use crate::program;
+use crate::machine::Machine;
 use crate::queue::Queue;
+use crate::silence::SILENCE_MAX;
 use crate::stages::Stages;
+use crate::{results, skips};
 
 /// More flaky tests than this fail a run.
 const FLAKY_MAX: usize = 2;
@@ -29,8 +31,8 @@ const GUESTS_MAX: usize = 4;
 const IDLE_FOR: Duration = Duration::from_secs(1);
 /// Number of last lines shown of a failed test.
 const LINES_SHOWN: usize = 60;
-/// The beginning of the line that a test prints when it cannot run here.
-const SKIPPED: &str = "skipped: ";
+/// How often the end of a test is checked.
+const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// One live test.
 #[derive(Clone, Debug)]
@@ -132,12 +134,12 @@ pub(crate) struct Report {
 }
 
 /// Runs live tests with the guests saved in `saved`; their logs go into `folder`.
-pub(crate) fn run(tests: Vec<Test>, saved: &Path, folder: &Path) -> Report {
+pub(crate) fn run(tests: Vec<Test>, machine: &Machine, saved: &Path, folder: &Path) -> Report {
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let count = tests.len();
     let report = Mutex::new(Report::default());
     Queue::run(tests, processors.min(GUESTS_MAX), IDLE_FOR, |test| {
-        let done = run_one(&test, folder, saved);
+        let done = run_one(&test, machine, folder, saved);
         let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
         println!("{:3}/{count} {}", report.done.len() + 1, done.line());
         report.done.push(done);
@@ -146,12 +148,13 @@ pub(crate) fn run(tests: Vec<Test>, saved: &Path, folder: &Path) -> Report {
 }
 
 /// Runs one test as often as needed.
-fn run_one(test: &Test, folder: &Path, saved: &Path) -> Done {
+fn run_one(test: &Test, machine: &Machine, folder: &Path, saved: &Path) -> Done {
     let begin = Instant::now();
     let (mut logs, mut deaths) = (Vec::new(), Vec::new());
     let outcome = run_until_final(|must_boot| {
         let log = folder.join(format!("{}.{}.log", test.title(), logs.len() + 1));
-        let once = attempt(test, &log, (!must_boot).then_some(saved), &mut deaths);
+        let command = machine.tied(&test.executable);
+        let once = attempt(test, command, &log, (!must_boot).then_some(saved), &mut deaths);
         logs.push(log);
         once.unwrap_or_else(|error| {
             println!("{}: {error}", test.title());
@@ -164,6 +167,7 @@ fn run_one(test: &Test, folder: &Path, saved: &Path) -> Done {
 /// Runs one test once; its output goes into a log.
 fn attempt(
     test: &Test,
+    mut command: Command,
     log: &Path,
     saved: Option<&Path>,
     deaths: &mut Vec<String>,
@@ -173,7 +177,6 @@ fn attempt(
     let text = |error: std::io::Error| format!("cannot run it: {error}");
     let file = std::fs::File::create(log).map_err(text)?;
     let dead = log.with_extension("deaths");
-    let mut command = panoptes_rig::tied(&test.executable);
     command.args(["--exact", &test.name, "--ignored", "--nocapture", "--test-threads=1"]);
     command.current_dir(&test.folder).process_group(0);
     command.stdin(Stdio::null()).stdout(file.try_clone().map_err(text)?).stderr(file);
@@ -184,7 +187,7 @@ fn attempt(
     };
     let mut child = command.spawn().map_err(text)?;
     let group = Pid::from_raw(child.id() as i32);
-    let status = program::wait(&mut child, TEST_MAX).map_err(text)?;
+    let status = wait(&mut child, log).map_err(text)?;
     // Ends the processes that the test started and did not end.
     let _ = killpg(group, Signal::SIGKILL);
     let _ = child.wait();
@@ -193,16 +196,42 @@ fn attempt(
     let (died, open) = death::read(&std::fs::read_to_string(&dead).unwrap_or_default());
     deaths.extend(died);
     Ok(match status {
-        Some(status) if status.success() && is_skipped(&output) => Once::Skipped,
+        Some(status) if status.success() && is_skipped(&test.title(), &output) => Once::Skipped,
         Some(status) if status.success() => Once::Passed,
         _ if open > 0 => Once::Died,
         _ => Once::Failed,
     })
 }
 
-/// Whether the test was skipped. On a terminal, libtest prints the test's name before the word.
-fn is_skipped(output: &str) -> bool {
-    output.lines().any(|line| line.starts_with(SKIPPED) || line.contains(&format!("... {SKIPPED}")))
+/// Waits for a test's end; `None` if it takes too long, or prints nothing for too long.
+fn wait(child: &mut Child, log: &Path) -> std::io::Result<Option<ExitStatus>> {
+    let (begin, mut last, mut length) = (Instant::now(), Instant::now(), 0);
+    loop {
+        let status = child.try_wait()?;
+        let now = log.metadata().map_or(0, |metadata| metadata.len());
+        if now != length {
+            (last, length) = (Instant::now(), now);
+        }
+        let is_silent = last.elapsed() > SILENCE_MAX;
+        if is_silent && status.is_none() {
+            let minutes = SILENCE_MAX.as_secs() / 60;
+            println!("ended, as it printed nothing for {minutes} minutes: {}", log.display());
+        }
+        if status.is_some() || is_silent || begin.elapsed() > TEST_MAX {
+            return Ok(status);
+        }
+        std::thread::sleep(CHECK_INTERVAL);
+    }
+}
+
+/// Whether the test was skipped; its reasons are noted.
+fn is_skipped(title: &str, output: &str) -> bool {
+    let skips: Vec<_> = output.lines().filter_map(results::skipped).collect();
+    for skip in &skips {
+        let reason = skip.split_once(' ').map_or("", |(_, reason)| reason);
+        skips::note(&format!("{title} {reason}"));
+    }
+    !skips.is_empty()
 }
 
 impl Done {

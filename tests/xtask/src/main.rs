@@ -25,11 +25,13 @@ mod folders;
 mod fuzz;
 mod guest;
 mod hashes;
+mod hidden;
 mod human;
 mod image;
 mod install;
 mod kernels;
 mod live;
+mod machine;
 mod metrics;
 mod neighbours;
 mod package;
@@ -38,6 +40,7 @@ mod packaging;
 mod peers;
 mod picture;
 mod platform;
+mod processes;
 mod profiles;
 mod program;
 mod queue;
@@ -48,6 +51,8 @@ mod scenarios;
 mod scripts;
 mod setup;
 mod shells;
+mod silence;
+mod skips;
 mod stages;
 #[cfg(feature = "tamper")]
 mod tamper;
@@ -97,6 +102,8 @@ enum Command {
     Bindings,
     /// Installs what guests need and fetches every kernel; later runs need no network
     Setup,
+    #[command(hide = true)]
+    Inside(machine::Inside),
 }
 
 fn main() -> ExitCode {
@@ -127,6 +134,7 @@ fn main() -> ExitCode {
         Command::Record => recorded::run(),
         Command::Bindings => bindings::run(),
         Command::Setup => setup::run(),
+        Command::Inside(options) => machine::inside(&options),
     };
     for death in panoptes_rig::death::deaths() {
         eprintln!("died: a guest with {death}");

@@ -22,7 +22,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     // The machines share the processors with the watcher, so they must not be slow either.
     let mut build = cargo::command();
     build.args(["build", "--profile", "cost", "--package", "panoptes-neighbours"]);
-    let measure = cargo::program(&mut build, "bin", "panoptes-neighbours")?;
+    let measure = cargo::program(build, "bin", "panoptes-neighbours")?;
     let mut command = std::process::Command::new(measure);
     let asks = ["--help", "-h", "--list"];
     if options.options.iter().any(|option| asks.contains(&option.as_str())) {

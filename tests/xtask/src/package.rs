@@ -29,7 +29,7 @@ pub(crate) fn run() -> Result<(), String> {
 pub(crate) fn make(platform: &Platform) -> Result<PathBuf, String> {
     let mut build = platform.cargo("build");
     build.current_dir(ROOT).args(["--release", "--package", "panoptes"]);
-    let program = cargo::program(&mut build, "bin", "panoptes")?;
+    let program = cargo::program(build, "bin", "panoptes")?;
     let folder = program.with_file_name("packaging");
     generate(&|| platform.run(&program), &folder)?;
     install_cargo_deb()?;
@@ -141,7 +141,7 @@ fn check(package: &Path) -> Result<(), String> {
         Ok(status) if status.success() => Ok(()),
         Ok(_) => Err("lintian found mistakes; see above".to_owned()),
         Err(error) => {
-            println!("skipped: lintian: {error}");
+            println!("skipped: the package needs lintian, to be checked: {error}");
             Ok(())
         }
     }

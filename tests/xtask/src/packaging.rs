@@ -28,7 +28,8 @@ fn run(command: &mut Command) -> Option<Output> {
     match bounded::output(command) {
         Ok(output) => Some(output),
         Err(error) => {
-            println!("skipped: {}: {error}", command.get_program().display());
+            let name = command.get_program().to_string_lossy().into_owned();
+            panoptes_needs::skip::test_for(&name, error);
             None
         }
     }
@@ -216,7 +217,7 @@ fn the_user_and_the_folders_of_the_service_can_be_made() {
     let line = passwd.lines().find(|line| line.starts_with("panoptes:")).expect("the user");
     assert!(line.ends_with(":/var/lib/panoptes:/usr/sbin/nologin"), "{line}");
     if !nix::unistd::geteuid().is_root() {
-        println!("skipped: only root can give folders to another user");
+        panoptes_needs::skip::test("root");
         return;
     }
     let mut folders = Command::new("systemd-tmpfiles");

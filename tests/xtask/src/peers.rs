@@ -218,7 +218,8 @@ fn seconds(time: f64) -> String {
 pub(crate) fn build_floor() -> Result<PathBuf, String> {
     let mut command = cargo::command();
     let package = ["build", "--release", "--package", "panoptes-benches", "--bin", "scan_floor"];
-    cargo::program(command.args(package), "bin", "scan_floor")
+    command.args(package);
+    cargo::program(command, "bin", "scan_floor")
 }
 
 /// Writes the lines of `panoptes scan`.

@@ -1,8 +1,6 @@
-//! Programs that commands run: `panoptes` as installed, and others for a limited time.
+//! The program that commands run: `panoptes` as users have it.
 
 use std::path::PathBuf;
-use std::process::{Child, ExitStatus};
-use std::time::{Duration, Instant};
 
 use panoptes_rig::product;
 
@@ -17,17 +15,6 @@ pub(crate) fn obtain() -> Result<PathBuf, String> {
 pub(crate) fn build() -> Result<PathBuf, String> {
     eprintln!("xtask: building panoptes …");
     let mut command = cargo::command();
-    cargo::program(command.args(["build", "--release", "--package", "panoptes"]), "bin", "panoptes")
-}
-
-/// Waits until a program has ended; `None` if it still runs after `limit`.
-pub(crate) fn wait(child: &mut Child, limit: Duration) -> std::io::Result<Option<ExitStatus>> {
-    let begin = Instant::now();
-    loop {
-        let status = child.try_wait()?;
-        if status.is_some() || begin.elapsed() > limit {
-            return Ok(status);
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    command.args(["build", "--release", "--package", "panoptes"]);
+    cargo::program(command, "bin", "panoptes")
 }

@@ -1,32 +1,70 @@
 //! The results of checks and of tests.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::process::Command;
 
-use crate::cargo;
+use panoptes_needs::skip;
 
-/// Number of checks that passed and failed.
+use crate::silence::{self, End, SILENCE_MAX};
+use crate::skips;
+
+/// Number of checks that passed, failed, and could not run.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Count {
     pub(crate) passed: u64,
     pub(crate) failed: u64,
+    pub(crate) skipped: u64,
 }
 
 impl Count {
     pub(crate) fn add(&mut self, other: Self) {
         self.passed += other.passed;
         self.failed += other.failed;
+        self.skipped += other.skipped;
     }
 
     pub(crate) const fn of_one(held: bool) -> Self {
-        Self { passed: held as u64, failed: !held as u64 }
+        Self { passed: held as u64, failed: !held as u64, skipped: 0 }
     }
 }
 
-/// Runs a `cargo test`, and prints what failed again at its end.
-pub(crate) fn tests(command: &mut Command) -> Result<Count, String> {
+/// Runs programs of tests, and prints what failed again at its end.
+pub(crate) fn tests(command: Command) -> Result<Count, String> {
     let mut results = Results::default();
-    let status = cargo::each_line(command, |line| results.take(line))?;
-    Ok(results.end(status.success(), &status.to_string()))
+    let name = command.get_program().display().to_string();
+    let end = silence::run(command, SILENCE_MAX, |line| results.take(line));
+    match end.map_err(|error| format!("cannot run {name}: {error}"))? {
+        End::Status(status) => Ok(results.end(status.success(), &status.to_string())),
+        End::Silent => Ok(results.end(false, &format!("{name} {}", silent(&[])))),
+    }
+}
+
+/// What is printed of tests that print nothing.
+pub(crate) fn silent(running: &[String]) -> String {
+    let minutes = SILENCE_MAX.as_secs() / 60;
+    let names = if running.is_empty() { "unknown".to_owned() } else { running.join(", ") };
+    format!("printed nothing for {minutes} minutes and was ended; the tests that ran: {names}")
+}
+
+/// The tests that run in a program that was started so long ago that it prints nothing any more:
+/// libtest starts them in the order of its list, and as many at once as there are processors.
+pub(crate) fn running(listed: &[String], finished: &BTreeSet<String>) -> Vec<String> {
+    let at_once = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    listed.iter().filter(|name| !finished.contains(*name)).take(at_once).cloned().collect()
+}
+
+/// The tests of a program that are not ignored.
+pub(crate) fn listed(program: &Path, folder: &Path) -> Vec<String> {
+    let list = |options: &[&str]| {
+        let mut command = Command::new(program);
+        command.args(["--list", "--format", "terse"]).args(options).current_dir(folder);
+        let text = panoptes_rig::output(&mut command).unwrap_or_default();
+        let names = text.lines().filter_map(|line| line.strip_suffix(": test"));
+        names.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let ignored = list(&["--ignored"]);
+    list(&[]).into_iter().filter(|name| !ignored.contains(name)).collect()
 }
 
 /// What libtest prints, as it comes.
@@ -34,6 +72,12 @@ pub(crate) fn tests(command: &mut Command) -> Result<Count, String> {
 pub(crate) struct Results {
     count: Count,
     failures: Failures,
+    /// The program whose lines come.
+    program: String,
+    /// Its tests that have ended.
+    finished: BTreeSet<String>,
+    /// By program and test, what was skipped.
+    skips: BTreeMap<String, Vec<String>>,
 }
 
 impl Results {
@@ -42,6 +86,23 @@ impl Results {
         println!("{line}");
         self.count.add(result_line(line).unwrap_or_default());
         self.failures.take(line);
+        self.finished.extend(finished(line));
+        if let Some(skip) = skipped(line) {
+            let (test, reason) = skip.split_once(' ').unwrap_or((&skip, ""));
+            let test = format!("{}{test}", self.program);
+            self.skips.entry(test).or_default().push(reason.to_owned());
+        }
+    }
+
+    /// The next lines are those of another program.
+    pub(crate) fn begin(&mut self, program: &str) {
+        self.program = format!("{program}: ");
+        self.finished.clear();
+    }
+
+    /// The tests of the program that have ended.
+    pub(crate) const fn finished(&self) -> &BTreeSet<String> {
+        &self.finished
     }
 
     /// Prints what failed again. `succeeded` and `status` are of the program that printed.
@@ -57,8 +118,28 @@ impl Results {
                 println!("{line}");
             }
         }
-        self.count
+        // A test that was skipped has passed for libtest. One may print several reasons.
+        let skipped = self.skips.len() as u64;
+        for (test, reasons) in &self.skips {
+            for reason in reasons {
+                skips::note(&format!("{test} {reason}"));
+            }
+        }
+        Count { passed: self.count.passed.saturating_sub(skipped), skipped, ..self.count }
     }
+}
+
+/// What a line prints of a skipped test, behind `skipped: `. Where tests run one by one, libtest
+/// prints the test's name before it.
+pub(crate) fn skipped(line: &str) -> Option<String> {
+    let rest = line.strip_prefix(skip::MARK);
+    let rest = rest.or_else(|| Some(line.split_once(&format!("... {}", skip::MARK))?.1))?;
+    Some(rest.to_owned())
+}
+
+/// The test's name in libtest's `test NAME ... ok`.
+fn finished(line: &str) -> Option<String> {
+    Some(line.strip_prefix("test ")?.split_once(" ... ")?.0.to_owned())
 }
 
 /// The output of failing tests, printed again at the end: the first time it is hidden among
@@ -96,7 +177,7 @@ fn result_line(line: &str) -> Option<Count> {
     let number = |name: &str| {
         rest.split("; ").find_map(|part| part.trim().strip_suffix(name)?.trim().parse().ok())
     };
-    Some(Count { passed: number("passed")?, failed: number("failed")? })
+    Some(Count { passed: number("passed")?, failed: number("failed")?, skipped: 0 })
 }
 
 #[cfg(test)]
@@ -106,10 +187,35 @@ mod tests {
     #[test]
     fn result_lines_are_summed() {
         let line = "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out";
-        assert_eq!(result_line(line), Some(Count { passed: 12, failed: 0 }));
+        assert_eq!(result_line(line), Some(Count { passed: 12, ..Count::default() }));
         let line = "test result: FAILED. 1 passed; 2 failed; 0 ignored; finished in 0.00s";
-        assert_eq!(result_line(line), Some(Count { passed: 1, failed: 2 }));
+        assert_eq!(result_line(line), Some(Count { passed: 1, failed: 2, skipped: 0 }));
         assert_eq!(result_line("test some::name ... ok"), None);
+    }
+
+    #[test]
+    fn skipped_tests_are_counted_once_and_have_not_passed() {
+        let mut results = Results::default();
+        for line in [
+            "skipped: a::b needs ip (it makes interfaces)",
+            "skipped: a::b needs AF_XDP (kernel)",
+            "test a::c ... skipped: a::c needs xz (it unpacks)",
+            "test a::b ... ok",
+            "test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out",
+        ] {
+            results.take(line);
+        }
+        assert_eq!(results.finished().len(), 2);
+        let expected = Count { passed: 1, failed: 0, skipped: 2 };
+        assert_eq!(results.end(true, ""), expected);
+    }
+
+    #[test]
+    fn the_first_tests_without_a_result_run() {
+        let all: Vec<String> = ["a", "b", "c"].iter().map(|name| (*name).to_owned()).collect();
+        let finished = BTreeSet::from(["a".to_owned()]);
+        assert_eq!(running(&all, &finished)[0], "b");
+        assert!(silent(&running(&all, &finished)).contains("5 minutes"));
     }
 
     #[test]

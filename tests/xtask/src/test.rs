@@ -4,22 +4,22 @@
 //! so one run shows all failures; the last line is the sum.
 
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use clap::{Args, value_parser};
-use panoptes_rig::disk::Format;
 use panoptes_rig::{Architecture, Emulator, Flavor, Kernel, initramfs, product, setup};
 use panoptes_rig::{snapshot, strangers, turn, userland};
 
 use crate::cargo::{self, Executable, WORKSPACE};
+use crate::machine::Machine;
 use crate::results::{Count, tests};
 use crate::stages::Stages;
-use crate::{busy, folders, live, test_programs};
+use crate::{busy, cost, folders, live, skips, test_programs};
 
 /// Checks format and lints, runs all tests and, briefly, the fuzz targets
 ///
-/// The last line is `N passed, N failed`. With any option or name, only tests with guests run.
+/// The last line is `N passed, N failed, N skipped`. With any option or name, only tests with
+/// guests run.
 #[derive(Args, Debug, Eq, PartialEq)]
 pub(crate) struct Options {
     /// Run only the tests with guests
@@ -52,10 +52,11 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     println!("== stages\n{}", stages.table().trim_end());
     println!("the slowest stages:\n{}", stages.slowest().trim_end());
     println!("{:8.1} s  in all", begin.elapsed().as_secs_f64());
+    skips::print();
     if count.failed > 0 {
         eprintln!("xtask: some checks failed; see above");
     }
-    println!("{} passed, {} failed", count.passed, count.failed);
+    println!("{} passed, {} failed, {} skipped", count.passed, count.failed, count.skipped);
     // The sum stays the last line.
     if count.failed == 0 { Ok(()) } else { Err(String::new()) }
 }
@@ -80,13 +81,14 @@ fn everything(stages: &mut Stages) -> Result<Count, String> {
     stages.note("fetching what guests need, beside the stages before", took);
     prepared?;
     let Some(executables) = built? else { return Ok(count) };
+    let machine = Machine::prepare()?;
     count.add(part(stages, "scripts", || crate::scripts::check().map(Count::of_one)));
-    count.add(part(stages, "instructions", || crate::cost::check().map(Count::of_one)));
+    count.add(part(stages, "instructions", || cost::check().map(Count::of_one)));
     let record = || crate::recorded::record_all().map(|()| Count::default());
-    let live = || live_tests(&executables, &[], &saved);
+    let live = || live_tests(&executables, &machine, &[], &saved);
     count.add(part(stages, "recording", record));
-    count.add(part(stages, "tests without guests", || test_programs::run(&executables)));
-    count.add(part(stages, "panics in a release build", || panics(&executables)));
+    count.add(part(stages, "tests without guests", || test_programs::run(&executables, &machine)));
+    count.add(part(stages, "panics in a release build", || panics(&executables, &machine)));
     count.add(part(stages, "fuzz targets", fuzz_targets));
     count.add(part(stages, "live tests", live));
     Ok(count)
@@ -123,20 +125,21 @@ fn check_and_build(
 
 /// Builds all tests, and the programs that they use.
 fn build() -> Result<Vec<Executable>, String> {
-    cargo::build(cargo::command().args(["test", "--no-run"]).args(WORKSPACE))
+    let mut command = cargo::command();
+    command.args(["test", "--no-run"]).args(WORKSPACE);
+    cargo::build(command)
 }
 
-/// What survives panics, in a program as users have it, but for the feature that provokes them and
-/// for optimisation at link time, which takes minutes. The tests themselves are already built.
-fn panics(executables: &[Executable]) -> Result<Count, String> {
+/// What survives panics, in an optimised program as users have it, but for the feature that
+/// provokes them and for optimisation at link time, which takes minutes. It has most crates in
+/// common with the program for counting instructions. The tests themselves are already built.
+fn panics(executables: &[Executable], machine: &Machine) -> Result<Count, String> {
     let is_it = |one: &&Executable| one.is_test && one.name == "runtime_failures";
     let test = executables.iter().find(is_it).ok_or("cargo built no test runtime_failures")?;
-    let mut build = cargo::command();
-    build.args(["build", "--release", "--package", "panoptes", "--features", "failpoints"]);
-    let profile = [("LTO", "off"), ("CODEGEN_UNITS", "16"), ("DEBUG", "none")];
-    build.envs(profile.map(|(key, value)| (format!("CARGO_PROFILE_RELEASE_{key}"), value)));
-    let program = cargo::program(&mut build, "bin", "panoptes")?;
-    tests(Command::new(&test.path).current_dir(&test.folder).env(product::VARIABLE, program))
+    let program = cost::build_with_failpoints()?;
+    let mut command = machine.command(&test.path);
+    command.current_dir(&test.folder).env(product::VARIABLE, program);
+    tests(command)
 }
 
 /// A thousand executions of each fuzz target.
@@ -144,13 +147,14 @@ fn fuzz_targets() -> Result<Count, String> {
     let outcome = crate::fuzz::smoke()?;
     let count = |names: &[String]| names.len() as u64;
     println!("fuzz targets: {} passed, failed: {:?}", outcome.passed.len(), outcome.failed);
-    Ok(Count { passed: count(&outcome.passed), failed: count(&outcome.failed) })
+    Ok(Count { passed: count(&outcome.passed), failed: count(&outcome.failed), skipped: 0 })
 }
 
 /// Runs only the tests with guests, as often as requested.
 fn live_alone(options: &Options, stages: &mut Stages) -> Result<Count, String> {
     stages.run("fetching what guests need", prepare)?;
     let executables = stages.run("build", build)?;
+    let machine = Machine::prepare()?;
     let mut count = Count::default();
     let (load, repeat) = (options.load.unwrap_or(0), options.repeat.unwrap_or(1));
     busy::spin(load);
@@ -158,34 +162,33 @@ fn live_alone(options: &Options, stages: &mut Stages) -> Result<Count, String> {
         let name = format!("live tests, {run} of {repeat}, {load} busy loops");
         let saved = snapshot::folder()?;
         let names = &options.names;
-        count.add(stages.run(&name, || live_tests(&executables, names, &saved))?);
+        count.add(stages.run(&name, || live_tests(&executables, &machine, names, &saved))?);
     }
     Ok(count)
 }
 
 /// Runs live tests and prints their results.
-fn live_tests(executables: &[Executable], names: &[String], saved: &Path) -> Result<Count, String> {
+fn live_tests(
+    executables: &[Executable],
+    machine: &Machine,
+    names: &[String],
+    saved: &Path,
+) -> Result<Count, String> {
     let tests = live::list(executables, names)?;
     let folder = folders::numbered("live")?;
     println!("logs: {}", folder.display());
-    let report = live::run(tests, saved, &folder);
+    let report = live::run(tests, machine, saved, &folder);
     report.print();
-    let count = Count { passed: report.passed(), failed: report.failed() };
-    println!(
-        "live tests: {} passed, {} failed, {} skipped",
-        count.passed,
-        count.failed,
-        report.skipped()
-    );
+    let skipped = report.skipped();
+    let count = Count { passed: report.passed(), failed: report.failed(), skipped };
+    println!("live tests: {} passed, {} failed, {} skipped", count.passed, count.failed, skipped);
     Ok(count)
 }
 
 /// Fetches what the tests of real kernels need, so a host without it fails before any test runs.
 fn prepare() -> Result<(), String> {
     let _preparing = turn::to_prepare()?;
-    setup::ensure()?;
-    setup::ensure_for_flows()?;
-    setup::ensure_for_format(Format::Ext4)?;
+    setup::ensure_for_tests()?;
     let emulator = Emulator::obtain(Architecture::Amd64)?;
     println!("guests run in QEMU {}", emulator.version());
     panoptes_rig::shellcheck()?;
@@ -202,7 +205,9 @@ fn prepare() -> Result<(), String> {
 /// Runs one cargo command as a check.
 fn check(arguments: &[&str]) -> Result<Count, String> {
     println!("cargo {}", arguments.join(" "));
-    let held = cargo::succeeds(cargo::command().args(arguments))?;
+    let mut command = cargo::command();
+    command.args(arguments);
+    let held = cargo::watched(command)?;
     if !held {
         println!("== FAILED: cargo {}", arguments.join(" "));
     }

@@ -1,16 +1,17 @@
 //! The tests without guests. Each program of tests runs by itself; while it only waits and the host
 //! is idle, the next one starts beside it.
 
-use std::io::{self, BufRead as _, BufReader};
-use std::process::{Command, ExitStatus, Stdio};
+use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use panoptes_rig::boxes;
 
 use crate::cargo::{self, Executable, WORKSPACE};
+use crate::machine::Machine;
 use crate::queue::Queue;
-use crate::results::{Count, Results, tests};
+use crate::results::{self, Count, Results, silent, tests};
+use crate::silence::{self, End, SILENCE_MAX};
 use crate::stages::Stages;
 
 /// Maximum number of programs at once.
@@ -28,18 +29,19 @@ struct Printed {
 }
 
 /// Runs all tests of the workspace but the live ones, which are ignored there.
-pub(crate) fn run(executables: &[Executable]) -> Result<Count, String> {
+pub(crate) fn run(executables: &[Executable], machine: &Machine) -> Result<Count, String> {
     let programs: Vec<_> = executables.iter().filter(|one| one.is_test).collect();
     // Where it is known, no test is skipped because it is missing.
     let ra_5 = boxes::ARGUS_5.obtain()?.join("ra");
     let printed = Mutex::new(Printed::default());
     Queue::run(programs, PROGRAMS_MAX, IDLE_FOR, |program| {
         let begin = Instant::now();
-        let mut command = Command::new(&program.path);
+        let mut command = machine.command(&program.path);
         command.current_dir(&program.folder).env(boxes::RA_5_VARIABLE, &ra_5);
-        let outcome = output(command);
+        let mut lines = Vec::new();
+        let end = silence::run(command, SILENCE_MAX, |line| lines.push(line.to_owned()));
         let mut printed = printed.lock().unwrap_or_else(PoisonError::into_inner);
-        printed.take(program, outcome, begin.elapsed());
+        printed.take(program, &lines, end, begin.elapsed());
     });
     let printed = printed.into_inner().unwrap_or_else(PoisonError::into_inner);
     println!("the slowest programs of tests:\n{}", printed.slowest.slowest().trim_end());
@@ -47,21 +49,8 @@ pub(crate) fn run(executables: &[Executable]) -> Result<Count, String> {
     let mut count = printed.results.end(status.is_none(), status.unwrap_or_default());
     let mut of_documents = cargo::command();
     of_documents.args(["test", "--doc"]).args(WORKSPACE).arg("--no-fail-fast");
-    count.add(tests(&mut of_documents)?);
+    count.add(tests(of_documents)?);
     Ok(count)
-}
-
-/// Runs a program; returns the lines that it printed.
-fn output(mut command: Command) -> io::Result<(Vec<String>, ExitStatus)> {
-    let (reader, writer) = io::pipe()?;
-    command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
-    let mut child = command.spawn()?;
-    // It has the ends to write to, and the output has no end while others are open.
-    drop(command);
-    let lines = BufReader::new(reader).split(b'\n');
-    let lines = lines.map(|line| line.map(|line| String::from_utf8_lossy(&line).into_owned()));
-    let lines = lines.collect::<io::Result<_>>()?;
-    Ok((lines, child.wait()?))
 }
 
 impl Printed {
@@ -69,26 +58,32 @@ impl Printed {
     fn take(
         &mut self,
         program: &Executable,
-        outcome: io::Result<(Vec<String>, ExitStatus)>,
+        lines: &[String],
+        end: io::Result<End>,
         took: Duration,
     ) {
         let package = program.folder.file_name().unwrap_or_default().display();
         let title = format!("{package}::{} ({})", program.name, program.kind);
         println!("     Running {title}, {:.1} s", took.as_secs_f64());
         self.slowest.note(&title, took);
-        match outcome {
-            Ok((lines, status)) => {
-                for line in &lines {
-                    self.results.take(line);
-                }
-                if !status.success() {
-                    self.failure.get_or_insert(format!("{title}: {status}"));
-                }
+        self.results.begin(&title);
+        for line in lines {
+            self.results.take(line);
+        }
+        let failure = match end {
+            Ok(End::Status(status)) if status.success() => return,
+            Ok(End::Status(status)) => status.to_string(),
+            Ok(End::Silent) => {
+                let listed = results::listed(&program.path, &program.folder);
+                let failure = silent(&results::running(&listed, self.results.finished()));
+                println!("== FAILED: {title} {failure}");
+                failure
             }
             Err(error) => {
                 println!("{}: {error}", program.path.display());
-                self.failure.get_or_insert(format!("{title}: {error}"));
+                error.to_string()
             }
-        }
+        };
+        self.failure.get_or_insert(format!("{title}: {failure}"));
     }
 }

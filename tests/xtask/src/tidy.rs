@@ -7,6 +7,7 @@ mod dependencies;
 mod functions;
 mod keys;
 mod modules;
+mod needs;
 mod public;
 mod security;
 mod waits;

@@ -110,7 +110,7 @@ fn lines(ra: &Path, capture: &Capture, version: Version, digits: &str) -> Vec<St
 fn ra_5_reads_both_versions_alike() {
     let folder = boxes::argus_5().unwrap_or_else(|error| panic!("{error}"));
     let Some(folder) = folder else {
-        eprintln!("skipped: there is no argus 5; `cargo xtask test` fetches it");
+        panoptes_needs::skip::test("argus 5");
         return;
     };
     let ra = folder.join("ra");

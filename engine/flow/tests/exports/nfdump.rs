@@ -10,6 +10,7 @@ use panoptes_bounded as bounded;
 use panoptes_sinks::flow::argus::Extra;
 use panoptes_sinks::flow::ipfix::{MESSAGE_BYTES_MAX, Session};
 use panoptes_traffic::{Flow, kinds};
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::audit;
 
@@ -49,9 +50,8 @@ impl Collector {
 
     /// Asks for the end, when the file is written.
     fn end(mut self) {
-        let process = self.0.id().to_string();
-        let asked = bounded::status(Command::new("kill").arg(process));
-        assert!(asked.is_ok_and(|status| status.success()));
+        let process = Pid::from_child(&self.0);
+        kill_process(process, Signal::TERM).expect("the process is a child");
         wait(|| self.0.try_wait().expect("the process is a child").is_some());
     }
 }
@@ -75,11 +75,6 @@ fn wait(mut is_done: impl FnMut() -> bool) {
 fn is_bound(port: u16) -> bool {
     let sockets = std::fs::read_to_string("/proc/net/udp").unwrap_or_default();
     sockets.contains(&format!("0100007F:{port:04X} "))
-}
-
-fn is_installed(program: &str) -> bool {
-    let mut command = Command::new(program);
-    bounded::status(command.arg("-V").stdout(Stdio::null()).stderr(Stdio::null())).is_ok()
 }
 
 /// The flows that nfdump prints: protocol, both ends, packets and bytes of both directions.
@@ -111,8 +106,7 @@ fn expected(flow: &Flow) -> String {
 
 #[test]
 fn nfcapd_receives_the_flows() {
-    if !is_installed("nfcapd") || !is_installed("nfdump") {
-        eprintln!("skipped: nfcapd is not installed; as root, run: apt-get install nfdump");
+    if !panoptes_needs::skip::has("nfcapd") || !panoptes_needs::skip::has("nfdump") {
         return;
     }
     let folder = tempfile::tempdir().expect("a folder");

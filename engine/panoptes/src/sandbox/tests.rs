@@ -214,7 +214,7 @@ impl Drop for Other {
 #[test]
 fn a_scanner_takes_no_guest_of_another_user_for_ended() {
     if !geteuid().is_root() {
-        eprintln!("skipped: it needs root");
+        panoptes_needs::skip::test("root");
         return;
     }
     let mut command = Command::new("sleep");

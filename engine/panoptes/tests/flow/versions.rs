@@ -273,7 +273,7 @@ const KNOWN: &[Known] = &[
 pub(crate) fn five() -> Option<Sensor> {
     let folder = boxes::argus_5().unwrap_or_else(|error| panic!("{error}"));
     let Some(folder) = folder else {
-        println!("skipped: there is no argus 5; `cargo xtask test` fetches it");
+        panoptes_needs::skip::test("argus 5");
         return None;
     };
     let argus = Argus::in_folder(&folder);

@@ -64,7 +64,7 @@ fn option_w_writes_columns() {
     let bytes = crate::programs::bytes(&columns);
     assert!(bytes.starts_with(b"PAR1") && bytes.ends_with(b"PAR1"));
     let Some(python) = python() else {
-        eprintln!("skipped: no Python with pyarrow; PANOPTES_PYARROW names one");
+        panoptes_needs::skip::test("PANOPTES_PYARROW");
         return;
     };
     let mut compare = Command::new(python);

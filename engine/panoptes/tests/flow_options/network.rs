@@ -10,6 +10,8 @@ use nix::sys::socket::{bind, send, socket};
 use panoptes_bounded as bounded;
 use panoptes_traffic::{Capture, Clock};
 
+use crate::programs::until;
+
 /// Ends of pairs. What is sent on the left one is received on the right one.
 pub(crate) const LEFT: [&str; 3] = ["left0", "left1", "left2"];
 pub(crate) const RIGHT: [&str; 3] = ["right0", "right1", "right2"];
@@ -19,7 +21,7 @@ pub(crate) const RIGHT: [&str; 3] = ["right0", "right1", "right2"];
 #[must_use]
 pub(crate) fn enter(pairs: usize) -> bool {
     if !nix::unistd::geteuid().is_root() || unshare(CloneFlags::CLONE_NEWNET).is_err() {
-        eprintln!("skipped: only root can make network namespaces");
+        panoptes_needs::skip::test("network namespaces");
         return false;
     }
     // Else the kernel sends neighbour discovery.
@@ -37,6 +39,9 @@ pub(crate) fn add(number: usize) {
     ip(&format!("link add {left} type veth peer name {right}"));
     ip(&format!("link set {left} up"));
     ip(&format!("link set {right} up"));
+    // Else a program may find no interface that is up.
+    let is_up = |name: &str| ip(&format!("link show {name}")).contains("state UP");
+    until(|| "the pair has no carrier".to_owned(), || is_up(left) && is_up(right));
 }
 
 pub(crate) fn ip(arguments: &str) -> String {

@@ -12,7 +12,7 @@ use panoptes_sources::{MemorySource as _, Replay};
 pub(crate) fn write_machine(paths: &[PathBuf]) -> bool {
     let packed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../benches/images/6.1.image.xz");
     let Ok(unpacked) = bounded::output(Command::new("xz").arg("-dc").arg(packed)) else {
-        eprintln!("skipped: it needs xz");
+        panoptes_needs::skip::test("xz");
         return false;
     };
     let mut replay = Replay::from_bytes(unpacked.stdout).expect("the image can be read");

@@ -284,7 +284,7 @@ fn a_process_that_has_the_id_of_an_ended_one_is_not_read() {
 #[test]
 fn a_read_that_waits_without_end_fails_in_time() {
     let Some(unserved) = Unserved::new(MIB as usize) else {
-        println!("skipped: no permission for userfaultfd");
+        panoptes_needs::skip::test("userfaultfd");
         return;
     };
     let (mut bytes, start) = memory();

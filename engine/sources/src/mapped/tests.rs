@@ -189,7 +189,7 @@ fn a_page_freed_during_a_scan_stays_free_if_the_mapping_is_guarded() {
     let file = file_with(Store::Memfd, 1024, &data);
     let mut source = open_flat(&file);
     if !source.mapping.is_guarded() {
-        eprintln!("skipped: no userfaultfd here");
+        panoptes_needs::skip::test("userfaultfd");
         return;
     }
     for page in 0..1024 {
@@ -238,7 +238,7 @@ for value in 7,8,9:
         .stdout(Stdio::piped())
         .spawn();
     let Ok(mut child) = child else {
-        eprintln!("skipped: no python3 here");
+        panoptes_needs::skip::test("python3");
         return;
     };
     let mut guest_in = child.stdin.take().unwrap();
@@ -333,7 +333,7 @@ fn a_hole_behind_the_new_end_fails() {
 fn huge_pages_are_mapped_only_if_all_exist() {
     let huge = 2 << 20;
     let Ok(file) = memfd(2 * huge, libc::MFD_HUGETLB) else {
-        eprintln!("skipped: no hugetlbfs here");
+        panoptes_needs::skip::test("huge pages");
         return;
     };
     let mut source = open_flat(&file);
@@ -342,7 +342,7 @@ fn huge_pages_are_mapped_only_if_all_exist() {
     assert_eq!(file.metadata().unwrap().blocks(), 0);
     assert_eq!(source.counts().by_call, 3, "page by page");
     if fill(&file, 2 * huge).is_err() {
-        eprintln!("skipped: no huge pages here (vm.nr_hugepages)");
+        panoptes_needs::skip::test("huge pages");
         return;
     }
     let mut source = open_flat(&file);

@@ -48,5 +48,5 @@ fn make(name: &'static str, options: &[&str]) -> Result<Capture, String> {
 fn generator() -> Result<PathBuf, String> {
     let mut command = cargo::command();
     command.args(["build", "--release", "--package", "panoptes-traffic", "--bin", "mixed_capture"]);
-    cargo::program(&mut command, "bin", "mixed_capture")
+    cargo::program(command, "bin", "mixed_capture")
 }

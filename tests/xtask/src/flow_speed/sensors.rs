@@ -108,7 +108,7 @@ fn counted(log: &str) -> Option<u64> {
 fn walker() -> Result<PathBuf, String> {
     let mut command = cargo::command();
     command.args(["build", "--release", "--package", "panoptes-capture", "--example", "walk"]);
-    cargo::program(&mut command, "example", "walk")
+    cargo::program(command, "example", "walk")
 }
 
 /// Where a program is: in `PATH`, or where Debian has programs of administrators.

@@ -225,7 +225,7 @@ fn slow_search(task: Search, is_cancelled: &AtomicBool) -> Result<Box<Attached>,
 fn a_slow_search_delays_neither_another_system_nor_a_stop() {
     let folder = tempfile::tempdir().unwrap();
     let Some(ram) = machine(folder.path()) else {
-        eprintln!("skipped: it needs xz");
+        panoptes_needs::skip::test("xz");
         return;
     };
     let systems = format!(
@@ -466,7 +466,7 @@ fn other_images_apply_although_the_sboms_are_refused() {
     const DONE: &str = "the configuration was read again";
     let folder = tempfile::tempdir().unwrap();
     let Some(ram) = machine(folder.path()) else {
-        eprintln!("skipped: it needs xz");
+        panoptes_needs::skip::test("xz");
         return;
     };
     let list = folder.path().join("list");
@@ -513,7 +513,7 @@ fn lines(log: &Path) -> Vec<(String, String)> {
 fn each_system_has_a_log_of_its_own_beside_the_common_one() {
     let folder = tempfile::tempdir().unwrap();
     let Some(ram) = machine(folder.path()) else {
-        eprintln!("skipped: it needs xz");
+        panoptes_needs::skip::test("xz");
         return;
     };
     let systems = format!(
@@ -558,7 +558,7 @@ fn search_recorded(task: Search, _: &AtomicBool) -> Result<Box<Attached>, NotAtt
 fn a_machine_that_runs_while_its_clock_stands_still_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     if machine(folder.path()).is_none() {
-        eprintln!("skipped: it needs xz");
+        panoptes_needs::skip::test("xz");
         return;
     }
     let pid = std::process::id();

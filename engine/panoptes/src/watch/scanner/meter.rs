@@ -220,7 +220,7 @@ mod tests {
                 other.join().unwrap();
             }
             if !known {
-                eprintln!("skipped: this kernel does not count how long a thread waits");
+                panoptes_needs::skip::test("/proc/self/schedstat");
                 return;
             }
             assert!((50_000_000..70_000_000).contains(&cost), "{cost} ns of {elapsed} ns");
@@ -239,14 +239,16 @@ mod tests {
     fn a_slow_scanner_has_a_low_priority() {
         let messages =
             Messages::new(Box::new(std::io::sink()), false, crate::config::LogLevel::Error);
+        // The test itself may have been started by nice(1).
+        let own = getpriority_process(None).unwrap();
         std::thread::spawn(move || {
             let cores = allowed_cores();
             place(Kind::Slow, &cores[..1], &messages);
-            assert_eq!(getpriority_process(None), Ok(SLOW_NICE));
+            assert_eq!(getpriority_process(None), Ok((own + SLOW_NICE).min(NICE_MAX)));
             assert_eq!(allowed_cores(), cores[..1]);
         })
         .join()
         .unwrap();
-        assert!(getpriority_process(None).unwrap() < SLOW_NICE, "of that thread alone");
+        assert_eq!(getpriority_process(None), Ok(own), "of that thread alone");
     }
 }

@@ -11,10 +11,10 @@ use panoptes_bounded as bounded;
 use serde_json::json;
 
 use super::{Turns, Twin};
+use crate::boxes;
 use crate::cache;
 use crate::error::{Error, Result};
 use crate::guest::Guest;
-use crate::setup;
 use crate::userland;
 
 /// The longest turn.
@@ -43,7 +43,7 @@ impl Visits {
         if visitors.is_empty() {
             return Ok(visits);
         }
-        setup::ensure_for_visits()?;
+        let tools = boxes::NETWORK_TOOLS.obtain()?;
         let (port, key) = (forward(guest)?, folder.join("key"));
         let lines = guest.agent("run cat /root/.ssh/id_ed25519")?;
         cache::write(&key, format!("{}\n", lines.join("\n")).as_bytes())?;
@@ -51,10 +51,10 @@ impl Visits {
         for twin in visitors {
             let turns = Arc::<Mutex<Turns>>::default();
             visits.lanes.push((twin.name, Arc::clone(&turns)));
-            let (over, key) = (Arc::clone(&visits.over), key.clone());
+            let (over, key, tools) = (Arc::clone(&visits.over), key.clone(), tools.clone());
             std::thread::spawn(move || {
                 while !over.load(Ordering::Relaxed) {
-                    let done = visit(twin, port, &key);
+                    let done = visit(twin, port, &key, &tools);
                     note(&mut turns.lock().unwrap_or_else(PoisonError::into_inner), done);
                     std::thread::sleep(PAUSE);
                 }
@@ -88,11 +88,13 @@ fn forward(guest: &mut Guest) -> Result<u16> {
     }
 }
 
-/// One turn.
-fn visit(twin: &Twin, port: u16, key: &Path) -> Result<()> {
+/// One turn. `tools` is the folder of ssh.
+fn visit(twin: &Twin, port: u16, key: &Path, tools: &Path) -> Result<()> {
     let mut bash = crate::tied("timeout");
     bash.args(["-k", "1", &TURN_SECONDS.to_string(), "bash", "-c"]);
     bash.arg(format!("set -e; exec 2>&1 < /dev/null\n{}", twin.visit));
+    let searched = std::env::var("PATH").unwrap_or_default();
+    bash.env("PATH", format!("{}:{searched}", tools.display()));
     bash.env("port", port.to_string()).env("key", key);
     let done = bounded::output_within(&mut bash, bounded::LONG)
         .map_err(|e| Error::new(format!("cannot start bash: {e}")))?;

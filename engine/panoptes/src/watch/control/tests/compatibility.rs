@@ -34,7 +34,7 @@ fn user_data_is_in_every_record() {
 fn logs_for_consumers_of_doca_argus_have_their_names_and_say_what_is_known_of_a_machine() {
     let folder = tempfile::tempdir().unwrap();
     let Some(ram) = machine(folder.path()) else {
-        eprintln!("skipped: it needs xz");
+        panoptes_needs::skip::test("xz");
         return;
     };
     let systems = format!("systems: {{ram: {{system: {}, file_format: raw}}}}", ram.display());

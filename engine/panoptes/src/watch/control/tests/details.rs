@@ -94,7 +94,7 @@ fn a_profile_that_cannot_be_read_is_reported_once() {
 fn a_damaged_file_in_a_folder_of_profiles_is_left_out_and_reported() {
     let folder = tempfile::tempdir().unwrap();
     if machine(folder.path()).is_none() {
-        eprintln!("skipped: it needs xz");
+        panoptes_needs::skip::test("xz");
         return;
     }
     let profiles = folder.path().join("profiles");
@@ -131,7 +131,7 @@ fn a_check_of_a_standstill_that_fails_is_reported_once() {
     }
     let folder = tempfile::tempdir().unwrap();
     if machine(folder.path()).is_none() {
-        eprintln!("skipped: it needs xz");
+        panoptes_needs::skip::test("xz");
         return;
     }
     let file = configure(folder.path(), "systems: {a: {system: ram, file_format: raw}}");

@@ -15,7 +15,7 @@ use crate::watch::finder::Finder;
 /// cannot be unpacked here.
 fn machines(folder: &Path) -> Option<[PathBuf; 2]> {
     let Some(ram) = machine(folder) else {
-        eprintln!("skipped: it needs xz");
+        panoptes_needs::skip::test("xz");
         return None;
     };
     let clone = folder.join("clone");

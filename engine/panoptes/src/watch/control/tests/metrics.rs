@@ -21,7 +21,7 @@ fn status(address: SocketAddr, path: &str) -> u16 {
 fn metrics_have_the_figures_of_a_machine_that_is_watched() {
     let folder = tempfile::tempdir().unwrap();
     if machine(folder.path()).is_none() {
-        eprintln!("skipped: it needs xz");
+        panoptes_needs::skip::test("xz");
         return;
     }
     let address = free_address();

@@ -218,7 +218,7 @@ fn a_severity_applies_to_the_next_record_and_so_does_a_switch() {
 fn a_detector_that_needs_memory_is_switched_by_attaching_again() {
     let folder = tempfile::tempdir().unwrap();
     let Some(ram) = machine(folder.path()) else {
-        eprintln!("skipped: it needs xz");
+        panoptes_needs::skip::test("xz");
         return;
     };
     let systems = format!("systems: {{a: {{system: {}, file_format: raw}}}}\n", ram.display());

@@ -25,7 +25,7 @@ fn systems(all: &[String]) -> String {
 fn systems_are_added_and_removed_and_the_others_go_on() {
     let folder = tempfile::tempdir().unwrap();
     let Some(ram) = machine(folder.path()) else {
-        eprintln!("skipped: it needs xz");
+        panoptes_needs::skip::test("xz");
         return;
     };
     let copy = folder.path().join("copy");
@@ -68,7 +68,7 @@ fn systems_are_added_and_removed_and_the_others_go_on() {
 fn other_limits_have_a_system_attached_to_again_and_scanned_within_them() {
     let folder = tempfile::tempdir().unwrap();
     let Some(ram) = machine(folder.path()) else {
-        eprintln!("skipped: it needs xz");
+        panoptes_needs::skip::test("xz");
         return;
     };
     let with = |more: &str| systems(&[format!("a: {{system: {}{more}}}", ram.display())]);
@@ -114,7 +114,7 @@ fn limits_that_need_more_memory_than_there_is_are_refused() {
 fn a_found_guest_that_gets_a_name_is_watched_once() {
     let folder = tempfile::tempdir().unwrap();
     let Some(ram) = machine(folder.path()) else {
-        eprintln!("skipped: it needs xz");
+        panoptes_needs::skip::test("xz");
         return;
     };
     let pid = std::process::id();
@@ -150,8 +150,12 @@ fn a_guest_whose_user_is_not_allowed_any_more_is_given_up() {
     use std::os::unix::process::CommandExt as _;
     const NOBODY: u32 = 65_534;
     let folder = tempfile::tempdir().unwrap();
-    let Some(_ram) = machine(folder.path()).filter(|_| nix::unistd::geteuid().is_root()) else {
-        eprintln!("skipped: it needs xz, and root");
+    if !nix::unistd::geteuid().is_root() {
+        panoptes_needs::skip::test("root");
+        return;
+    }
+    let Some(_ram) = machine(folder.path()) else {
+        panoptes_needs::skip::test("xz");
         return;
     };
     let mut process = Command::new("sleep").arg("1000").uid(NOBODY).spawn().unwrap();

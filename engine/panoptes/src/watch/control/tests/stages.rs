@@ -28,7 +28,7 @@ fn names_until(folder: &TempDir, more: &str, text: &str) -> Vec<String> {
 fn each_step_of_a_search_that_succeeds_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     if machine(folder.path()).is_none() {
-        eprintln!("skipped: it needs xz");
+        panoptes_needs::skip::test("xz");
         return;
     }
     let names = names_until(&folder, "", "\"service_initialization_successful\"");
@@ -62,7 +62,7 @@ fn memory_without_a_kernel_is_reported() {
 fn a_kernel_without_a_profile_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     if machine(folder.path()).is_none() {
-        eprintln!("skipped: it needs xz");
+        panoptes_needs::skip::test("xz");
         return;
     }
     let more = "profile_generation: false\nbuilt_in_profiles: false";
@@ -76,7 +76,7 @@ fn a_kernel_without_a_profile_is_reported() {
 fn a_profile_that_does_not_fit_the_memory_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let Some(ram) = machine(folder.path()) else {
-        eprintln!("skipped: it needs xz");
+        panoptes_needs::skip::test("xz");
         return;
     };
     // `init_task` has this name in every kernel.

@@ -276,7 +276,10 @@ fn each_choice_of_a_receiver_applies_to_the_next_connection() {
         service.set(&[("output.telemetry", json!([]))]);
         drain.join().unwrap().unwrap();
     });
-    assert_eq!(kept.count("cannot"), 0, "{}", kept.text());
+    let text = kept.text();
+    // Memory may be limited here (`ulimit -l`).
+    let is_wrong = |line: &&str| line.contains("cannot") && !line.contains("cannot lock memory");
+    assert_eq!(text.lines().filter(is_wrong).collect::<Vec<_>>(), [""; 0], "{text}");
 }
 
 /// Receives from now on, so that the end waits for nothing.

@@ -200,7 +200,7 @@ fn a_system_at_another_address_takes_the_place_of_the_old_one() {
 fn profiles_that_a_reload_allows_are_used_at_once() {
     let folder = tempfile::tempdir().unwrap();
     if machine(folder.path()).is_none() {
-        eprintln!("skipped: it needs xz");
+        panoptes_needs::skip::test("xz");
         return;
     }
     let systems = "systems: {a: {system: ram, file_format: raw}}\nprofile_generation: false";
