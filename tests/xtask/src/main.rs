@@ -22,6 +22,7 @@ mod flame;
 mod flow_live;
 mod flow_speed;
 mod folders;
+mod fresh;
 mod fuzz;
 mod guest;
 mod hashes;
@@ -86,6 +87,7 @@ enum Command {
     Cost(cost::Options),
     /// Makes docs/records.md and docs/configuration.md anew, from the tables of the code
     Docs,
+    Fresh(fresh::Options),
     Fuzz(fuzz::Options),
     Guest(guest::Options),
     /// Builds the Debian package, and checks it by lintian where that is installed
@@ -124,6 +126,7 @@ fn main() -> ExitCode {
         Command::Bench(options) => bench::run(&options),
         Command::Cost(options) => cost::run(&options),
         Command::Docs => docs::run(),
+        Command::Fresh(options) => fresh::run(&options),
         Command::Fuzz(options) => fuzz::run(options),
         Command::Guest(options) => guest::run(options),
         Command::Package => package::run(),
