@@ -190,6 +190,11 @@ fn order(this: &mut TcpSide, other: &TcpSide, segment: &Segment<'_>, end: u32, i
     }
     let is_new = is_before(this.sequence, end);
     let largest = if is_new { end } else { this.sequence };
+    if is_overtaken && end == this.sequence {
+        // What overtook it has the same last byte, so it is a copy that was sent again.
+        resent(this);
+        return false;
+    }
     if is_overtaken {
         this.in_flight = this.in_flight.saturating_add(length);
         this.status |= tcp_status::OUT_OF_ORDER;

@@ -164,6 +164,19 @@ fn data_that_fills_any_of_several_gaps_was_sent_again() {
     assert_eq!(count([1, 3, 5, 4, 2]), 0);
 }
 
+/// A probe for a lost tail overtakes the data that it repeats.
+#[test]
+fn a_copy_that_overtakes_its_data_was_sent_again() {
+    let mut wire = Wire::new(8);
+    let (client, server) = handshake(&mut wire);
+    for (offset, id) in [(0, 1), (10, 3), (10, 2)] {
+        let numbers = (client.wrapping_add(offset), server);
+        let bytes = segment(0, numbers, flag::ACK, &[0; 10]);
+        wire.send(Ip { id, ..ip(0, protocol::TCP, &bytes) });
+    }
+    assert_eq!(tcp(&wire.finish()[0]).source.retransmitted, 1);
+}
+
 #[test]
 fn a_new_connection_ends_the_record_of_the_old_one() {
     let mut wire = Wire::new(8);

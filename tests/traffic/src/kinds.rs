@@ -63,6 +63,7 @@ fn tcp() -> Vec<Kind> {
         one("tcp refused", &Tcp { opening: Opening::Refused, ..connection() }),
         one("tcp unanswered", &Tcp { opening: unanswered, ..connection() }),
         one("tcp half open", &Tcp { opening: Opening::HalfOpen, ..connection() }),
+        one("tcp reset twice", &Tcp { opening: Opening::ResetTwice, ..connection() }),
         one("tcp open", &Tcp { closing: Closing::Unseen, ..connection() }),
         one(
             "tcp from the middle",

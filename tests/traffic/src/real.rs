@@ -196,8 +196,11 @@ impl Talk {
             let mut command = inside(&network.client, "timeout", &[TOOL_SECONDS_MAX, &program]);
             // It may fail: some talk to nobody, and packets are lost.
             let status = bounded::status_within(command.args(arguments), bounded::LONG);
-            status.map_err(|error| format!("cannot start {}: {error}", tool.program))?;
-            contacts.push(tool.contact);
+            let status =
+                status.map_err(|error| format!("cannot start {}: {error}", tool.program))?;
+            if status.success() || !tool.asks_first {
+                contacts.push(tool.contact);
+            }
         }
         missing.dedup();
         Ok((contacts, missing))

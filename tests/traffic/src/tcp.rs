@@ -26,6 +26,9 @@ pub enum Opening {
     Refused,
     /// The last ACK never comes.
     HalfOpen,
+    /// The source resets at the SYN and ACK, as a scanner does. The reset is lost behind the
+    /// sensor, so both come again after a second.
+    ResetTwice,
     /// The capture began with the SYN and ACK.
     SynUnseen,
     /// The capture began later.
@@ -115,7 +118,8 @@ impl Tcp {
 
 impl Conversation for Tcp {
     fn write(&self, capture: &mut Capture) {
-        let has_handshake = matches!(self.opening, Opening::Handshake | Opening::HalfOpen);
+        let has_handshake =
+            matches!(self.opening, Opening::Handshake | Opening::HalfOpen | Opening::ResetTwice);
         let mut flow = self.between.flow("tcp");
         let direction = if self.opening == Opening::Unseen { "<?>" } else { "->" };
         direction.clone_into(&mut flow.direction);
@@ -127,7 +131,7 @@ impl Conversation for Tcp {
         }
         let state = match (self.opening, self.closing) {
             (Opening::Unanswered { .. }, _) => "REQ",
-            (Opening::Refused, _) | (_, Closing::Reset) => "RST",
+            (Opening::Refused | Opening::ResetTwice, _) | (_, Closing::Reset) => "RST",
             (Opening::HalfOpen, _) => "ACC",
             (_, Closing::Fin) => "FIN",
             (_, Closing::Unseen) => "CON",
@@ -228,6 +232,10 @@ impl Run<'_, '_> {
             self.control(Side::Destination, RST | ACK);
             return false;
         }
+        if self.tcp.opening == Opening::ResetTwice {
+            self.reset_twice();
+            return false;
+        }
         self.control(Side::Destination, SYN | ACK | ecn & ECE);
         if self.tcp.opening == Opening::HalfOpen {
             return false;
@@ -235,6 +243,20 @@ impl Run<'_, '_> {
         self.at_ns += self.tcp.ack_data_us * 1000;
         self.control(Side::Source, ACK);
         true
+    }
+
+    /// The SYN and ACK, the source's reset, and the same again.
+    fn reset_twice(&mut self) {
+        for number in 0..2 {
+            if number > 0 {
+                self.at_ns += 1_000_000_000;
+                self.flow.retransmissions[1] += 1;
+            }
+            self.next[1] = self.tcp.sequences[1];
+            self.control(Side::Destination, SYN | ACK);
+            self.at_ns += 20_000;
+            self.control(Side::Source, RST);
+        }
     }
 
     /// Sends a segment without data, now.

@@ -59,6 +59,7 @@ const EXCEPTIONS: &[(&[&str], &[&str], &str)] = &[
         "as in argus, each message is a flow",
     ),
     (&["sctp"], &["sport", "dport"], "ra prints no ports of SCTP"),
+    (&["tcp reset twice"], &["dloss"], "as in argus, nothing counts as sent again after a reset"),
 ];
 
 /// Fields that argus 3 writes in the byte order of the machine.

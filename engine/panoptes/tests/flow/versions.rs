@@ -245,6 +245,15 @@ const KNOWN: &[Known] = &[
         "both connections are one flow in argus 3",
     ),
     known(
+        &[5],
+        &["tcp reset twice"],
+        &[
+            "record", "cause", "spkts", "dpkts", "sbytes", "dbytes", "ltime", "sintpkt", "dintpkt",
+            "sjit", "djit",
+        ],
+        "argus 5 begins a record at a SYN and ACK behind a reset",
+    ),
+    known(
         BOTH,
         &["tcp retransmitted in vain"],
         &["sloss", "dloss", "flgs"],

@@ -8,6 +8,8 @@ pub(super) struct Tool {
     /// `{folder}` is a folder of the capture, `{programs}` that of the programs.
     pub(super) arguments: &'static [&'static str],
     pub(super) contact: Contact,
+    /// It makes the contact only after a talk over TCP, which may fail.
+    pub(super) asks_first: bool,
 }
 
 /// A conversation that a capture must have, in the words of `ra`.
@@ -24,7 +26,8 @@ const fn tool(
     arguments: &'static [&'static str],
     (protocol, server, port): (&'static str, &'static str, &'static str),
 ) -> Tool {
-    Tool { program, arguments, contact: Contact { protocol, server, port } }
+    let contact = Contact { protocol, server, port };
+    Tool { program, arguments, contact, asks_first: false }
 }
 
 /// Where nmap's files are, if it is not the machine's own.
@@ -60,7 +63,10 @@ pub(super) const TOOLS: &[Tool] = &[
     tool("ping", &["-c5", "-i0.1", V6], ("ipv6-icmp", V6, "")),
     tool("iperf3", &["-n1M", "-c", V4], ("tcp", V4, "5201")),
     tool("iperf3", &["-R", "-n1M", "-c", V6], ("tcp", V6, "5201")),
-    tool("iperf3", &["-u", "-b3M", "-t1", "-c", V4], ("udp", V4, "5201")),
+    Tool {
+        asks_first: true,
+        ..tool("iperf3", &["-u", "-b3M", "-t1", "-c", V4], ("udp", V4, "5201"))
+    },
     tool("ssh", ssh!["-p2222", "root@10.77.1.2", "head -c 200000 /dev/zero"], ("tcp", V4, "2222")),
     tool(
         "scp",

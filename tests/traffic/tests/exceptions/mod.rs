@@ -45,6 +45,11 @@ pub(crate) const EXCEPTIONS: &[Exception] = &[
         reason: "no time is taken without the SYN",
     },
     Exception {
+        kinds: &["tcp reset twice"],
+        fields: &["dloss"],
+        reason: "nothing counts as sent again after a reset",
+    },
+    Exception {
         kinds: &["tcp retransmitted in vain"],
         fields: &["sloss", "dloss"],
         reason: "a segment below the peer's ACK is a retransmission only if the distance is less \
