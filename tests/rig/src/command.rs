@@ -24,8 +24,7 @@ pub(crate) fn output_from(command: &mut Command, input: impl Into<Stdio>) -> Res
 
 /// Runs `command` to its end and returns its standard output.
 pub fn output_bytes(command: &mut Command) -> Result<Vec<u8>> {
-    // Not bounded: a caller may have named an input.
-    let done = command.output();
+    let done = bounded::output_within(command, TIME_MAX);
     finished(command, done)
 }
 

@@ -226,7 +226,7 @@ pub fn unpack_file(package: &Path, file: &str, target: &Path) -> Result<PathBuf>
     let stream = packed.stdout.take().ok_or_else(|| Error::new("dpkg-deb has no output"))?;
     let mut tar = Command::new("tar");
     tar.arg("-C").arg(target).args(["--occurrence=1", "-xf", "-"]).arg(format!("./{file}"));
-    let unpacked = command::output(tar.stdin(stream));
+    let unpacked = command::output_from(&mut tar, stream);
     // tar ends as soon as it has the file. dpkg-deb then fails to write, but only once the command
     // of tar, which still has the pipe, is gone.
     drop(tar);

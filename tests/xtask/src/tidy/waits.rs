@@ -34,8 +34,7 @@ const EXCEPTIONS: &[&str] = &[
     "engine/panoptes/src/sandbox/tests.rs: TcpStream::connect",
     // A process that is killed with the campaign that started it.
     "tests/delivery/src/receive.rs: .accept()",
-    "tests/rig/src/command.rs: .output()", // packages.rs hands it a command with an input
-    "tests/rig/src/packages.rs: .wait()",  // of a child whose pipe nobody reads any more
+    "tests/rig/src/packages.rs: .wait()", // of a child whose pipe nobody reads any more
     "tests/xtask/needs/src/install.rs: .output()", // it uses no other crate, and apt may take long
     "tests/xtask/needs/src/main.rs: .wait()", // the same for the build of xtask
     "tests/xtask/needs/src/skip.rs: .output()", // of a program that ends at once
