@@ -26,10 +26,7 @@ impl Listener for TcpListener {
     type Stream = TcpStream;
 
     fn accept_now(&self, bound: Duration) -> io::Result<TcpStream> {
-        let (stream, _) = self.accept()?;
-        stream.set_read_timeout(Some(bound))?;
-        stream.set_write_timeout(Some(bound))?;
-        Ok(stream)
+        bounded_tcp(self.accept()?.0, bound)
     }
 }
 
@@ -37,11 +34,22 @@ impl Listener for UnixListener {
     type Stream = UnixStream;
 
     fn accept_now(&self, bound: Duration) -> io::Result<UnixStream> {
-        let (stream, _) = self.accept()?;
-        stream.set_read_timeout(Some(bound))?;
-        stream.set_write_timeout(Some(bound))?;
-        Ok(stream)
+        bounded_unix(self.accept()?.0, bound)
     }
+}
+
+/// The stream; each of its reads and writes waits for the bound at most.
+fn bounded_tcp(stream: TcpStream, bound: Duration) -> io::Result<TcpStream> {
+    stream.set_read_timeout(Some(bound))?;
+    stream.set_write_timeout(Some(bound))?;
+    Ok(stream)
+}
+
+/// As [`bounded_tcp`].
+fn bounded_unix(stream: UnixStream, bound: Duration) -> io::Result<UnixStream> {
+    stream.set_read_timeout(Some(bound))?;
+    stream.set_write_timeout(Some(bound))?;
+    Ok(stream)
 }
 
 /// The next client. Each of its reads and writes waits for [`BOUND`] at most, and fails then with
@@ -92,11 +100,7 @@ pub fn connect(addresses: impl ToSocketAddrs) -> io::Result<TcpStream> {
     let mut failure = io::Error::new(ErrorKind::InvalidInput, "no address");
     for address in addresses.to_socket_addrs()? {
         match TcpStream::connect_timeout(&address, BOUND) {
-            Ok(stream) => {
-                stream.set_read_timeout(Some(BOUND))?;
-                stream.set_write_timeout(Some(BOUND))?;
-                return Ok(stream);
-            }
+            Ok(stream) => return bounded_tcp(stream, BOUND),
             Err(error) => failure = error,
         }
     }
@@ -114,10 +118,8 @@ pub fn connect_unix(path: impl AsRef<Path>) -> io::Result<UnixStream> {
 fn connect_unix_within(path: &Path, bound: Duration) -> io::Result<UnixStream> {
     let flags = SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    let stream = UnixStream::from(socket);
-    stream.set_read_timeout(Some(bound))?;
-    // It is the bound of connect(2), too (`unix_stream_connect` in net/unix/af_unix.c).
-    stream.set_write_timeout(Some(bound))?;
+    // The bound of writes is that of connect(2), too (`unix_stream_connect` in net/unix/af_unix.c).
+    let stream = bounded_unix(UnixStream::from(socket), bound)?;
     rustix::net::connect(&stream, &SocketAddrUnix::new(path)?)?;
     Ok(stream)
 }
