@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use panoptes_needs::Need;
+pub(crate) use panoptes_needs::cargo::command;
 use serde_json::Value;
 
 use crate::silence::{self, End, SILENCE_MAX};
@@ -30,20 +30,6 @@ pub(crate) struct Executable {
     /// The folder of its package, in which cargo runs its tests.
     pub(crate) folder: PathBuf,
     pub(crate) path: PathBuf,
-}
-
-/// The cargo that runs xtask, without what cargo tells xtask about xtask's own package: build
-/// scripts look at these variables, and each change of them builds half of the workspace anew.
-pub(crate) fn command() -> Command {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| Need::named("cargo").name.into());
-    let mut command = Command::new(cargo);
-    for (name, _) in std::env::vars_os() {
-        let text = name.to_string_lossy();
-        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
-            command.env_remove(&name);
-        }
-    }
-    command
 }
 
 /// Runs a command to its end and returns whether it succeeded; its output goes to the terminal.

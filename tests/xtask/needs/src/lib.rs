@@ -8,6 +8,7 @@
 //! Start reading at [`table::NEEDS`].
 #![forbid(unsafe_code)]
 
+pub mod cargo;
 pub mod check;
 pub mod install;
 pub mod skip;

@@ -7,10 +7,10 @@
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, IsTerminal as _};
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
-use panoptes_needs::{User, install};
+use panoptes_needs::{User, cargo, install};
 
 /// What xtask's commands take on two processors, the build of xtask excluded.
 const TEST_TIME: &str = "about 30 minutes on two processors";
@@ -40,7 +40,7 @@ fn start(arguments: &[OsString]) -> Result<std::convert::Infallible, String> {
     Err(format!("{}: {}", program.display(), Command::new(&program).args(arguments).exec()))
 }
 
-/// What is printed at once: what is built, what is installed, and how long it takes.
+/// The first lines: the program that is built, the packages that are installed, and the time.
 fn plan(
     command: &str,
     program: &Path,
@@ -77,15 +77,7 @@ fn plan(
 
 /// Builds xtask; cargo's lines are shown, but for the last one.
 fn build() -> Result<(), String> {
-    let cargo = std::env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from);
-    let mut command = Command::new(cargo);
-    // What cargo tells this program about its own package would build much of xtask anew.
-    for (name, _) in std::env::vars_os() {
-        let text = name.to_string_lossy();
-        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
-            command.env_remove(&name);
-        }
-    }
+    let mut command = cargo::command();
     if std::io::stderr().is_terminal() && std::env::var_os("CARGO_TERM_COLOR").is_none() {
         command.env("CARGO_TERM_COLOR", "always");
     }
