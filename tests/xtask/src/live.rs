@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use panoptes_rig::{death, output, snapshot, turn};
+use panoptes_rig::{death, snapshot, turn};
 
 use crate::cargo::Executable;
 use crate::machine::Machine;
@@ -59,15 +59,12 @@ pub(crate) fn list(executables: &[Executable], names: &[String]) -> Result<Vec<T
     // Ignored tests beside the code are measurements, not live tests.
     let of_files = |executable: &&Executable| executable.is_test && executable.kind == "test";
     for executable in executables.iter().filter(of_files) {
-        let mut list = Command::new(&executable.path);
-        list.args(["--list", "--format", "terse", "--ignored"]).current_dir(&executable.folder);
-        let lines = output(&mut list)?;
-        for name in lines.lines().filter_map(|line| line.strip_suffix(": test")) {
+        for name in results::listed(executable, &["--ignored"])? {
             tests.push(Test {
                 executable: executable.path.clone(),
                 folder: executable.folder.clone(),
                 target: executable.name.clone(),
-                name: name.to_owned(),
+                name,
             });
         }
     }

@@ -1,11 +1,11 @@
 //! The results of checks and of tests.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::process::Command;
 
 use panoptes_needs::skip;
 
+use crate::cargo::Executable;
 use crate::silence::{self, End, SILENCE_MAX};
 use crate::skips;
 
@@ -40,11 +40,14 @@ pub(crate) fn tests(command: Command) -> Result<Count, String> {
     }
 }
 
-/// What is printed of tests that print nothing.
+/// The message about tests that print nothing.
 pub(crate) fn silent(running: &[String]) -> String {
     let minutes = SILENCE_MAX.as_secs() / 60;
-    let names = if running.is_empty() { "unknown".to_owned() } else { running.join(", ") };
-    format!("printed nothing for {minutes} minutes and was ended; the tests that ran: {names}")
+    let ended = format!("printed nothing for {minutes} minutes and was ended");
+    if running.is_empty() {
+        return ended;
+    }
+    format!("{ended}; the tests that ran: {}", running.join(", "))
 }
 
 /// The tests that run in a program that was started so long ago that it prints nothing any more:
@@ -54,17 +57,19 @@ pub(crate) fn running(listed: &[String], finished: &BTreeSet<String>) -> Vec<Str
     listed.iter().filter(|name| !finished.contains(*name)).take(at_once).cloned().collect()
 }
 
+/// The tests of a program, in libtest's order. `--ignored` among the options lists ignored ones.
+pub(crate) fn listed(program: &Executable, options: &[&str]) -> Result<Vec<String>, String> {
+    let mut command = Command::new(&program.path);
+    command.args(["--list", "--format", "terse"]).args(options).current_dir(&program.folder);
+    let text = panoptes_rig::output(&mut command)?;
+    let names = text.lines().filter_map(|line| line.strip_suffix(": test"));
+    Ok(names.map(str::to_owned).collect())
+}
+
 /// The tests of a program that are not ignored.
-pub(crate) fn listed(program: &Path, folder: &Path) -> Vec<String> {
-    let list = |options: &[&str]| {
-        let mut command = Command::new(program);
-        command.args(["--list", "--format", "terse"]).args(options).current_dir(folder);
-        let text = panoptes_rig::output(&mut command).unwrap_or_default();
-        let names = text.lines().filter_map(|line| line.strip_suffix(": test"));
-        names.map(str::to_owned).collect::<Vec<_>>()
-    };
-    let ignored = list(&["--ignored"]);
-    list(&[]).into_iter().filter(|name| !ignored.contains(name)).collect()
+pub(crate) fn listed_to_run(program: &Executable) -> Result<Vec<String>, String> {
+    let ignored = listed(program, &["--ignored"])?;
+    Ok(listed(program, &[])?.into_iter().filter(|name| !ignored.contains(name)).collect())
 }
 
 /// What libtest prints, as it comes.

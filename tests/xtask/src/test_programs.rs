@@ -74,7 +74,7 @@ impl Printed {
             Ok(End::Status(status)) if status.success() => return,
             Ok(End::Status(status)) => status.to_string(),
             Ok(End::Silent) => {
-                let listed = results::listed(&program.path, &program.folder);
+                let listed = results::listed_to_run(program).unwrap_or_default();
                 let failure = silent(&results::running(&listed, self.results.finished()));
                 println!("== FAILED: {title} {failure}");
                 failure
