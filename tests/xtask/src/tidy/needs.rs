@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use panoptes_needs::table::NEEDS;
+use panoptes_needs::table::{NEEDS, digest};
 use panoptes_needs::{Kind, Need, Without};
 
 use super::{files, sources};
@@ -122,6 +122,24 @@ const BY_OTHERS: [(&str, &str); 7] = [
     ("/usr/include/readline/readline.h", "bash's own build"),
     ("c++", "the crate libfuzzer-sys"),
 ];
+
+/// A table that has changed may lack something: CONTRIBUTING.md tells how new machines did with it.
+/// So no row can be removed without that.
+#[test]
+fn the_table_is_the_one_of_the_last_new_machines() {
+    let pages = files(&["md"]);
+    let (_, page) = pages.iter().find(|(path, _)| path == "CONTRIBUTING.md").expect("it exists");
+    for release in ["bookworm", "trixie"] {
+        let line = page.lines().find(|line| line.starts_with(&format!("| {release} | root |")));
+        let is_current = |line: &str| line.contains(&format!("| {} |", digest()));
+        assert!(
+            line.is_some_and(is_current),
+            "the table of needs has changed: run `cargo xtask fresh {release}`, and write its \
+             outcome and the table's digest {} into CONTRIBUTING.md (its line: {line:?})",
+            digest()
+        );
+    }
+}
 
 #[test]
 fn calls_are_found() {
