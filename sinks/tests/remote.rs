@@ -9,7 +9,7 @@ mod receivers;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::Path;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use panoptes_bounded as bounded;
+use panoptes_bounded::{self as bounded, Port};
 use panoptes_sinks::filter::Filter;
 use panoptes_sinks::output::backlog::Backlog;
 use panoptes_sinks::output::file::{FileOptions, FileOutput};
@@ -58,8 +58,8 @@ fn a_receiver_gets_every_record_once_in_order() {
 fn a_receiver_that_is_not_there_at_first_gets_everything_later() {
     const COUNT: usize = 10_000;
     for kind in KINDS {
-        // The port is free again, and nobody else here is given it at once.
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let port = Port::reserve().unwrap();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port.number()));
         let (mut producer, running) =
             start(vec![Box::new(remote(tcp(address), JSON, kind, 16 << 20))]);
         push(&mut producer, 0..COUNT / 2);

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use panoptes_bounded as bounded;
+use panoptes_bounded::{self as bounded, Port};
 use panoptes_sources::{MemorySource as _, Replay};
 use tempfile::TempDir;
 
@@ -114,11 +114,6 @@ impl Service {
     }
 }
 
-/// A free port: it is free again when this returns.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 fn answer(port: u16, path: &str) -> String {
     let Ok(mut stream) = bounded::connect(("127.0.0.1", port)) else { return String::new() };
     let _ = stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
@@ -129,7 +124,8 @@ fn answer(port: u16, path: &str) -> String {
 
 #[test]
 fn threads_are_restricted_and_the_service_does_all_that_it_did() {
-    let (receiver, metrics) = (free_port(), free_port());
+    let ports = [(); 2].map(|()| Port::reserve().unwrap());
+    let [receiver, metrics] = ports.each_ref().map(Port::number);
     let Some(mut service) = Service::start(receiver, metrics) else { return };
     service.wait_until("a system is watched", || service.log_has("\"os_identifier_found\""));
     // The receiver appears late, so the writer connects again.

@@ -1,4 +1,5 @@
-//! Waits of tests: for a client, for bytes, for the end of a child, for a message of a thread.
+//! Waits of tests: for a client, for bytes, for the end of a child, for a message of a thread. Also
+//! ports for servers that start later.
 //!
 //! For: test code. When the other side never comes, the wait fails after [`BOUND`] and the test
 //! with it. A wait without a bound would hold up the whole run. `tidy` of xtask refuses such calls
@@ -19,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 mod child;
+mod port;
 mod read;
 mod socket;
 
@@ -30,6 +32,7 @@ pub use child::{
     output, output_within, status, status_within, wait, wait_with_output, wait_with_output_within,
     wait_within,
 };
+pub use port::Port;
 pub use read::{Bounded, reader};
 pub use socket::{Incoming, Listener, accept, accept_within, connect, connect_unix, incoming};
 

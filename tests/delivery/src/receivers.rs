@@ -2,7 +2,6 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -10,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use panoptes_bounded as bounded;
+use panoptes_bounded::{self as bounded, Port};
 use serde_json::{Value, json};
 
 use crate::tls::Certificates;
@@ -48,7 +47,7 @@ pub(crate) struct Receiver {
     pub(crate) folder: PathBuf,
     /// Its program: a file, or the folder of an unpacked package.
     program: PathBuf,
-    port: u16,
+    port: Port,
     runs: u32,
     child: Option<Child>,
 }
@@ -69,15 +68,10 @@ pub(crate) fn all(programs: &Programs, folder: &Path) -> io::Result<Vec<Receiver
     for (kind, program) in kinds.into_iter().chain(others) {
         let folder = folder.join(kind.name());
         fs::create_dir(&folder)?;
-        let port = free_port()?;
+        let port = Port::reserve()?;
         receivers.push(Receiver { kind, folder, program, port, runs: 0, child: None });
     }
     Ok(receivers)
-}
-
-/// The port is free again, and nobody else here is given it at once.
-pub(crate) fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
 impl Kind {
@@ -151,7 +145,7 @@ impl Receiver {
     }
 
     fn address(&self) -> String {
-        let peer = format!("127.0.0.1:{}", self.port);
+        let peer = format!("127.0.0.1:{}", self.port.number());
         let secure = if self.kind.uses_tls() { "s" } else { "" };
         if self.kind.is_http() { format!("http{secure}://{peer}/records") } else { peer }
     }
@@ -190,6 +184,14 @@ impl Receiver {
         Ok(kill(Pid::from_raw(child.id().cast_signed()), signal)?)
     }
 
+    /// Fails if it has ended by itself.
+    pub(crate) fn check(&mut self) -> io::Result<()> {
+        let Some(child) = &mut self.child else { return Ok(()) };
+        let Some(status) = child.try_wait()? else { return Ok(()) };
+        let messages = fs::read_to_string(self.beside("messages")).unwrap_or_default();
+        Err(io::Error::other(format!("{} has ended: {status}\n{messages}", self.kind.name())))
+    }
+
     /// The files with what it got.
     pub(crate) fn files(&self) -> io::Result<Vec<PathBuf>> {
         let entries: io::Result<Vec<_>> =
@@ -210,7 +212,7 @@ impl Receiver {
 
     fn own(&self, format: &str) -> Command {
         let mut command = tied(&self.program);
-        let (port, run) = (self.port.to_string(), self.runs.to_string());
+        let (port, run) = (self.port.number().to_string(), self.runs.to_string());
         command.args(["receive", format, &port]).arg(&self.folder).arg(run);
         command
     }
@@ -224,7 +226,7 @@ impl Receiver {
              template(name=\"record\" type=\"string\" string=\"%msg%\\n\")\n\
              action(type=\"omfile\" file=\"{}\" template=\"record\")\n",
             self.work()?.display(),
-            self.port,
+            self.port.number(),
             self.out().display()
         );
         let configuration = self.beside("conf");
@@ -242,7 +244,7 @@ impl Receiver {
              source s {{ syslog(ip(127.0.0.1) transport(\"tcp\") port({})); }};\n\
              destination d {{ file(\"{}\" template(\"$MSG\\n\")); }};\n\
              log {{ source(s); destination(d); flags(flow-control); }};\n",
-            self.port,
+            self.port.number(),
             self.out().display()
         );
         let configuration = self.beside("conf");
@@ -262,7 +264,7 @@ impl Receiver {
         fs::write(&script, include_str!("forward.cjs"))?;
         let mut command = tied(Path::new("node"));
         command.arg(script).arg(self.program.join("node_modules/@fluent-org/logger"));
-        command.arg(self.port.to_string()).arg(self.out());
+        command.arg(self.port.number().to_string()).arg(self.out());
         Ok(command)
     }
 

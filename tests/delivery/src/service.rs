@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use memchr::{memchr_iter, memmem};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use panoptes_bounded as bounded;
+use panoptes_bounded::{self as bounded, Port};
 use serde_json::{Value, json};
 
 use crate::metrics::Metrics;
-use crate::receivers::{free_port, tied};
+use crate::receivers::tied;
 
 /// The exit code for an output that cannot be written (`EX_IOERR`).
 pub(crate) const CANNOT_WRITE: i32 = 74;
@@ -35,7 +35,7 @@ pub(crate) struct Service {
     /// What it has written to standard output, by start.
     truth: Vec<Truth>,
     /// The port of its metrics.
-    port: u16,
+    port: Port,
     /// How many records the runs that are over have counted as dropped, by output.
     dropped: HashMap<String, usize>,
 }
@@ -66,7 +66,7 @@ impl Service {
         });
         let status = json!({ "enabled": true, "period": "1ms" });
         let events = json!({ "tcp_network_connection_status": status });
-        let port = free_port()?;
+        let port = Port::reserve()?;
         let configuration = json!({
             "service": { "scan_interval": SCAN_INTERVAL, "state_dir": folder.join("state") },
             "auto_scan": false,
@@ -75,7 +75,7 @@ impl Service {
             "output": {
                 "stdout": true, "preset": "everything", "log_folder": logs(folder),
                 "rotate_size": rotate_size, "max_files": 1000, "telemetry": telemetry,
-                "metrics": { "address": format!("127.0.0.1:{port}") },
+                "metrics": { "address": format!("127.0.0.1:{}", port.number()) },
             },
         });
         fs::write(folder.join("panoptes.json"), configuration.to_string())?;
@@ -120,7 +120,7 @@ impl Service {
 
     /// Its metrics now.
     pub(crate) fn metrics(&self) -> io::Result<Metrics> {
-        Metrics::ask(self.port)
+        Metrics::ask(self.port.number())
     }
 
     /// Kills it; returns its metrics just before.

@@ -113,12 +113,15 @@ impl Stage {
         self.receivers.iter_mut().try_for_each(Receiver::stop)
     }
 
-    /// Waits until the last record has arrived everywhere, or nothing arrives any more.
-    fn arrive(&self, patience: Duration) -> io::Result<()> {
+    /// Waits until the last record has arrived everywhere, or nothing has arrived anywhere for that
+    /// time: receivers write beside each other, so they share it.
+    fn arrive(&mut self, patience: Duration) -> io::Result<()> {
         let Some(last) = self.service.last().and_then(id) else { return Ok(()) };
-        for receiver in &self.receivers {
-            let (mut begin, mut before) = (Instant::now(), 0);
+        let mut begin = Instant::now();
+        for receiver in &mut self.receivers {
+            let (mut before, _) = look_at(&receiver.files()?, last)?;
             loop {
+                receiver.check()?;
                 let (size, is_there) = look_at(&receiver.files()?, last)?;
                 if is_there || begin.elapsed() > patience {
                     break;
