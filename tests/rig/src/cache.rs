@@ -5,22 +5,15 @@
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
+use panoptes_needs::check;
+
 use crate::error::{Error, Result};
 
 /// The rig's own folder: `$XDG_CACHE_HOME/panoptes`, or `~/.cache/panoptes`.
 pub fn root() -> Result<PathBuf> {
-    let base = match std::env::var_os("XDG_CACHE_HOME") {
-        Some(dir) if !dir.is_empty() => PathBuf::from(dir),
-        _ => match std::env::var_os("HOME") {
-            Some(home) if !home.is_empty() => PathBuf::from(home).join(".cache"),
-            _ => {
-                return Err(Error::new(
-                    "no cache folder: neither XDG_CACHE_HOME nor HOME is set; set one of them",
-                ));
-            }
-        },
-    };
-    Ok(base.join("panoptes"))
+    check::cache_folder().ok_or_else(|| {
+        Error::new("no cache folder: neither XDG_CACHE_HOME nor HOME is set; set one of them")
+    })
 }
 
 /// A folder below the root, created if it is missing.

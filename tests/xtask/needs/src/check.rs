@@ -25,13 +25,18 @@ pub fn program(name: &str) -> Option<PathBuf> {
     find(name, PACKAGES.into_iter().map(PathBuf::from)).or_else(|| on_path(name))
 }
 
-/// The path of a program that was unpacked into a folder of the cache; `~/.cache` unless
-/// `XDG_CACHE_HOME` names another folder.
-pub fn unpacked(folder: &str, name: &str) -> Option<PathBuf> {
+/// The folder of what is fetched: `$XDG_CACHE_HOME/panoptes`, or `~/.cache/panoptes`; `None` if
+/// neither variable is set.
+pub fn cache_folder() -> Option<PathBuf> {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     let cache = variable("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.or_else(|| Some(PathBuf::from(variable("HOME")?).join(".cache")))?;
-    let path = cache.join("panoptes/programs").join(folder).join("bin").join(name);
+    Some(cache.join("panoptes"))
+}
+
+/// The path of a program that was unpacked into a folder of the cache.
+pub fn unpacked(folder: &str, name: &str) -> Option<PathBuf> {
+    let path = cache_folder()?.join("programs").join(folder).join("bin").join(name);
     path.is_file().then_some(path)
 }
 
