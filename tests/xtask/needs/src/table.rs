@@ -15,6 +15,10 @@ const fn program(name: Text, user: User, without: Without, purpose: Text) -> Nee
     Need { name, kind: Kind::Program, user, without, purpose }
 }
 
+const fn argus_client(name: Text, purpose: Text) -> Need {
+    program(name, Test, Unpack("argus-client"), purpose)
+}
+
 const fn file(name: Text, user: User, without: Without, purpose: Text) -> Need {
     Need { name, kind: Kind::File, user, without, purpose }
 }
@@ -109,23 +113,23 @@ pub const NEEDS: &[Need] = &[
         Unpack("argus-server"),
         "records of flows are compared with its own; version 3",
     ),
-    program("ra", Test, Unpack("argus-client"), "prints records of flows"),
-    program("rabins", Test, Unpack("argus-client"), "reads records of flows"),
-    program("racluster", Test, Unpack("argus-client"), "merges records of flows"),
-    program("ralabel", Test, Unpack("argus-client"), "reads records of flows"),
-    program("ranonymize", Test, Unpack("argus-client"), "reads records of flows"),
-    program("radump", Test, Unpack("argus-client"), "prints records of flows"),
-    program("rahisto", Test, Unpack("argus-client"), "prints records of flows"),
-    program("rarpwatch", Test, Unpack("argus-client"), "prints records of flows"),
-    program("raservices", Test, Unpack("argus-client"), "prints records of flows"),
-    program("rastrip", Test, Unpack("argus-client"), "prints records of flows"),
-    program("ratemplate", Test, Unpack("argus-client"), "prints records of flows"),
-    program("ratimerange", Test, Unpack("argus-client"), "prints records of flows"),
-    program("rauserdata", Test, Unpack("argus-client"), "prints records of flows"),
-    program("rasort", Test, Unpack("argus-client"), "sorts records of flows"),
-    program("rasqlinsert", Test, Unpack("argus-client"), "writes records of flows into MariaDB"),
-    program("ratop", Test, Unpack("argus-client"), "reads records of flows"),
-    program("radium", Test, Unpack("argus-client"), "passes on records of flows"),
+    argus_client("ra", "prints records of flows"),
+    argus_client("rabins", "reads records of flows"),
+    argus_client("racluster", "merges records of flows"),
+    argus_client("ralabel", "reads records of flows"),
+    argus_client("ranonymize", "reads records of flows"),
+    argus_client("radump", "prints records of flows"),
+    argus_client("rahisto", "prints records of flows"),
+    argus_client("rarpwatch", "prints records of flows"),
+    argus_client("raservices", "prints records of flows"),
+    argus_client("rastrip", "prints records of flows"),
+    argus_client("ratemplate", "prints records of flows"),
+    argus_client("ratimerange", "prints records of flows"),
+    argus_client("rauserdata", "prints records of flows"),
+    argus_client("rasort", "sorts records of flows"),
+    argus_client("rasqlinsert", "writes records of flows into MariaDB"),
+    argus_client("ratop", "reads records of flows"),
+    argus_client("radium", "passes on records of flows"),
     program("curl", Test, Unpack("curl"), "real traffic"),
     program("dig", Test, Unpack("bind9-dnsutils"), "real traffic"),
     program("dnsmasq", Test, Unpack("dnsmasq-base"), "real traffic: names and addresses"),
@@ -243,7 +247,7 @@ pub const NEEDS: &[Need] = &[
     program("taskset", Bench, Install("util-linux"), "ties programs to processors"),
     program("perf", Bench, Fail, "samples where time goes"),
     program("tcpreplay", Bench, Fail, "sends captures"),
-    program("racount", Test, Unpack("argus-client"), "counts records of flows"),
+    argus_client("racount", "counts records of flows"),
     program("node", Delivery, Skip, "a server of Forward"),
     program("npm", Delivery, Skip, "installs it"),
     program("chroot", Roots, Install("coreutils"), "enters a new machine"),
