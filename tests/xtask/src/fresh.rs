@@ -70,7 +70,7 @@ const CLONE: &str = "srv/panoptes";
 /// which those of the network are taken.
 const NETWORK: [&str; 2] = ["etc/resolv.conf", "etc/ssl/certs/ca-certificates.crt"];
 const APT_SETTINGS: &str = "etc/apt/apt.conf.d";
-/// The ordinary user's id, name and home.
+/// The ordinary user's id and home.
 const USER: u32 = 1000;
 const HOME: &str = "home/user";
 /// A command prints nothing for so long if it hangs: the tests there end themselves sooner.
@@ -98,7 +98,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     println!("== installed: {} packages: {}", installed.len(), installed.join(" "));
     println!("== times\n{}", stages.table().trim_end());
     let (suite, who) = (fresh.suite, fresh.who.name());
-    println!("== {suite} as {who}, commit {}, table {}: {last}", fresh.commit, digest());
+    println!("== {suite} as {who}, commit {:.12}, table {}: {last}", fresh.commit, digest());
     if failed.is_empty() { Ok(()) } else { Err(format!("failed there: {}", failed.join(", "))) }
 }
 
@@ -128,6 +128,7 @@ struct Fresh {
     suite: &'static str,
     who: Who,
     root: PathBuf,
+    /// The whole id of the present commit.
     commit: String,
 }
 
@@ -147,9 +148,9 @@ impl Fresh {
         let all = Path::new(ROOT).join("target/fresh");
         cache::create(&all)?;
         let all = all.canonicalize().map_err(|e| format!("{}: {e}", all.display()))?;
-        let commit = git(&["rev-parse", "--short=12", "HEAD"])?;
+        let commit = git(&["rev-parse", "HEAD"])?;
         if !git(&["status", "--porcelain", "--untracked-files=no"])?.is_empty() {
-            eprintln!("fresh: uncommitted changes are not tried, only commit {commit}");
+            eprintln!("fresh: uncommitted changes are not tried, only commit {commit:.12}");
         }
         let root = all.join(format!("{suite}-{}", options.who.name()));
         Ok(Self { suite, who: options.who, root, commit })
@@ -176,8 +177,8 @@ impl Fresh {
             git.args(["-c", "safe.directory=*", "-C"]).arg(&clone).args(words);
             output(&mut git)
         };
-        git(&["fetch", "--quiet", ROOT, &git_head()?])?;
-        git(&["checkout", "--quiet", "--detach", &git_head()?])?;
+        git(&["fetch", "--quiet", ROOT, &self.commit])?;
+        git(&["checkout", "--quiet", "--detach", &self.commit])?;
         if self.who == Who::User {
             give(&clone)?;
         }
@@ -262,7 +263,7 @@ impl Fresh {
         Ok(Done { succeeded: matches!(end, End::Status(status) if status.success()), last })
     }
 
-    /// The packages that are installed there, with their versions.
+    /// The names of the packages that are installed there.
     fn packages(&self) -> Result<BTreeSet<String>, String> {
         let mut query = Command::new("dpkg-query");
         query.arg(format!("--admindir={}", self.root.join("var/lib/dpkg").display()));
@@ -273,10 +274,6 @@ impl Fresh {
 /// Runs git in this tree.
 fn git(words: &[&str]) -> Result<String, String> {
     Ok(output(Command::new("git").current_dir(ROOT).args(words))?.trim().to_owned())
-}
-
-fn git_head() -> Result<String, String> {
-    git(&["rev-parse", "HEAD"])
 }
 
 /// A folder of this user's Rust.
