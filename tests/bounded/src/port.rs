@@ -57,7 +57,7 @@ mod tests {
         }
     }
 
-    /// More outgoing connections than there are ports to choose from, but for this one.
+    /// Some hundreds only: there are too many ports to use them all.
     #[test]
     fn no_outgoing_connection_has_a_kept_port() {
         let port = Port::reserve().unwrap();

@@ -81,7 +81,7 @@ pub(crate) struct Results {
     program: String,
     /// Its tests that have ended.
     finished: BTreeSet<String>,
-    /// By program and test, what was skipped.
+    /// The reasons of each skipped test, by program and test.
     skips: BTreeMap<String, Vec<String>>,
 }
 

@@ -67,7 +67,7 @@ impl Sent {
 /// The segments of a capture's connections over IPv4.
 #[derive(Default)]
 struct Segments {
-    /// By each end.
+    /// The segments of each end.
     sent: BTreeMap<Ends, Sent>,
     /// Ends that were reset by the other one.
     reset: BTreeSet<Ends>,
