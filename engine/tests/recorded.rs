@@ -138,6 +138,20 @@ fn red_black_levels(snapshot: &Snapshot, kernel: &Kernel) -> u64 {
     2 * u64::from((areas + 1).ilog2())
 }
 
+/// Number of rounds that read all sockets of the hash tables: the length of the longest chain. The
+/// kernel hashes with a random key, so a chain of several sockets comes by chance.
+fn rounds_of_chains(snapshot: &Snapshot, kernel: &Kernel) -> u64 {
+    let link = u64::from(kernel.layouts.sock_common.skc_node.offset);
+    let sockets = &snapshot.connections;
+    let next = |at: &KernelVa| {
+        let row = sockets.iter().find(|row| row.address == *at)?;
+        Some(KernelVa(row.endpoints.next.wrapping_sub(link)))
+            .filter(|next| sockets.iter().any(|row| row.address == *next))
+    };
+    let length = |first: KernelVa| std::iter::successors(Some(first), next).take(256).count();
+    sockets.iter().map(|row| length(row.address) as u64).max().unwrap_or(0)
+}
+
 #[test]
 fn batches_are_those_of_the_levels_not_of_the_objects() {
     let Some(images) = images_or_skip("the count of batches") else { return };
@@ -149,7 +163,9 @@ fn batches_are_those_of_the_levels_not_of_the_objects() {
         let (snapshot, ..) = scanner.see(&mut meter, &machine.kernel);
         let first = meter.counts();
         let (population, interfaces) = (entities(snapshot), snapshot.interfaces.len() as u64);
-        let levels = levels(snapshot) + red_black_levels(snapshot, &machine.kernel);
+        let levels = levels(snapshot)
+            + red_black_levels(snapshot, &machine.kernel)
+            + rounds_of_chains(snapshot, &machine.kernel);
         meter.reset();
         scanner.walker.scan(&mut meter, &machine.kernel, Scope::ALL).unwrap();
         let second = meter.counts();
