@@ -178,3 +178,11 @@ impl<'s> KernelMemory<'s> {
         (done, None)
     }
 }
+
+/// Whether the page with an address has nothing but zeros, as tools write for pages that they could
+/// not read.
+pub(crate) fn is_page_of_zeros(memory: &mut KernelMemory<'_>, at: KernelVa) -> bool {
+    let page = at.minus(at.0 % PAGE_BYTES);
+    let read = memory.read_vec(page, PAGE_BYTES as usize);
+    read.is_ok_and(|page| page.iter().all(|&byte| byte == 0))
+}

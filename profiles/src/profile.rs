@@ -5,8 +5,9 @@ use panoptes_decoders::kernel::Layouts;
 use panoptes_decoders::paging::KernelSpace;
 
 use crate::profile_file::{ProfileFile, RecordedMembers};
-use crate::report::{Check, Evidence, Origin};
+use crate::report::{Check, CheckOutcome, Evidence, Origin};
 use crate::symbols::Symbols;
+use crate::verify::INIT_TASK;
 
 /// A kernel that was found, bound and verified.
 #[derive(Clone, Debug)]
@@ -44,6 +45,13 @@ pub struct Profile {
 }
 
 impl Profile {
+    /// Whether the memory is a dump that lacks the first task.
+    pub fn lacks_init_task(&self) -> bool {
+        let is_it = |check: &&Check| check.name == INIT_TASK;
+        let check = self.checks.iter().find(is_it);
+        check.is_some_and(|check| matches!(check.outcome, CheckOutcome::Unread(_)))
+    }
+
     /// The parts that are the same for every boot of this kernel, to be stored; `None` without a
     /// build id, because nothing could later identify the kernel.
     pub fn to_file(&self) -> Option<ProfileFile> {

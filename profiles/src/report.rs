@@ -158,6 +158,8 @@ pub enum CheckOutcome {
     Passed,
     /// The check failed, and how.
     Failed(String),
+    /// The memory lacks what the check needs, which proves nothing; and where.
+    Unread(String),
     /// The check is impossible here, and why.
     Skipped(&'static str),
 }
@@ -167,6 +169,7 @@ impl fmt::Display for Check {
         match &self.outcome {
             CheckOutcome::Passed => write!(f, "{}: yes", self.name),
             CheckOutcome::Failed(how) => write!(f, "{}: no, {how}", self.name),
+            CheckOutcome::Unread(how) => write!(f, "{}: not in memory, {how}", self.name),
             CheckOutcome::Skipped(why) => write!(f, "{}: not checked, {why}", self.name),
         }
     }
@@ -241,10 +244,18 @@ fn without_profile(build_id: Option<&str>) -> String {
     }
 }
 
-/// The message of [`Refusal::Verification`].
+/// The message of [`Refusal::Verification`]: the checks that failed, else those that could not be
+/// made.
 fn failed(checks: &[Check]) -> String {
-    let failed = checks.iter().filter(|check| matches!(check.outcome, CheckOutcome::Failed(_)));
-    failed.map(Check::to_string).collect::<Vec<_>>().join("; ")
+    let join = |is_named: fn(&CheckOutcome) -> bool| {
+        let named = checks.iter().filter(|check| is_named(&check.outcome));
+        named.map(Check::to_string).collect::<Vec<_>>().join("; ")
+    };
+    let failed = join(|outcome| matches!(outcome, CheckOutcome::Failed(_)));
+    if failed.is_empty() {
+        return join(|outcome| matches!(outcome, CheckOutcome::Unread(_)));
+    }
+    failed
 }
 
 impl Refusal {

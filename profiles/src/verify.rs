@@ -1,16 +1,20 @@
 //! Verifies a bound profile against the memory, before it is trusted.
 //!
-//! Each check has a name and an outcome. The checks cover the foundations of the walk: the first
-//! task, the list of tasks, the tree of pids, process 1, and that the pointers of these translate.
+//! Memory may be damaged: a dump of a running machine is torn, and pages may be missing. So each
+//! check asks many objects where there are many, and the majority of those that can be read decides.
+//! With a wrong layout nearly all of them contradict; a tear concerns few. What cannot be read, or
+//! lies in a page of zeros, proves nothing.
 
-use std::collections::HashSet;
+mod anchors;
+mod poll;
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::Layouts;
-use panoptes_decoders::kernel::task_struct::{PF_KTHREAD, Task};
-use panoptes_decoders::kernel::xarray::{self, Slot};
-use panoptes_decoders::layout::{View, c_string};
+use panoptes_decoders::kernel::task_struct::{PF_KTHREAD, PID_MAX_LIMIT, Task};
+use panoptes_decoders::layout::{Layout, View, c_string};
 
+use self::anchors::Anchors;
+use self::poll::{Poll, Silence, object};
 use crate::memory::KernelMemory;
 use crate::object::read_object;
 use crate::report::{Check, CheckOutcome};
@@ -19,66 +23,63 @@ use crate::symbols::Symbols;
 /// The complete names, with and without SMP.
 const INIT_TASK_NAMES: [&[u8]; 2] = [b"swapper/0", b"swapper"];
 
-/// Maximum number of tasks that are walked; a longer list passes.
-const TASKS_MAX: usize = 1 << 16;
+/// Number of objects that a check asks, spread over all of their kind.
+const ASKED_MAX: usize = 64;
 
-/// One of so many links may be inconsistent, because a live list changes during the walk. With a
-/// wrong layout all are.
-const LINKS_FOR_ONE_BROKEN: usize = 8;
+/// So many checks must pass, whatever cannot be read.
+const PASSED_MIN: usize = 3;
 
-/// The outcome of a check: `Ok(None)` passed, `Ok(Some(why))` skipped, `Err(how)` failed.
-type Outcome = Result<Option<&'static str>, String>;
+/// Whether checks confirm a profile: none is contradicted, and enough of them could be made.
+pub fn confirms(checks: &[Check]) -> bool {
+    let is_passed = |check: &&Check| check.outcome == CheckOutcome::Passed;
+    let is_failed = |check: &Check| matches!(check.outcome, CheckOutcome::Failed(_));
+    checks.iter().filter(is_passed).count() >= PASSED_MIN && !checks.iter().any(is_failed)
+}
 
-/// Runs all checks. The profile is valid if none has failed.
+/// Runs all checks.
 pub fn verify(
     memory: &mut KernelMemory<'_>,
     layouts: &Layouts,
     symbols: &Symbols,
     release: &str,
 ) -> Vec<Check> {
-    let mut checks = Vec::new();
-    let mut check = |name, outcome: Outcome| {
-        let outcome = match outcome {
-            Ok(None) => CheckOutcome::Passed,
-            Ok(Some(why)) => CheckOutcome::Skipped(why),
-            Err(how) => CheckOutcome::Failed(how),
-        };
-        checks.push(Check { name, outcome });
-    };
     let init_task = symbols.init_task.unwrap_or_default();
-    check(
-        "init_task is the swapper with pid 0",
-        if is_init_task(memory, layouts, init_task) {
-            Ok(None)
-        } else {
-            Err(format!("the task at {init_task} is not"))
+    let anchors = Anchors::read(memory, layouts, init_task, symbols.init_pid_ns);
+    vec![
+        Check { name: INIT_TASK, outcome: swapper(memory, layouts, init_task) },
+        Check {
+            name: "the release of init_uts_ns is the kernel's",
+            outcome: uts_release(memory, layouts, symbols, release),
         },
-    );
-    check(
-        "the release of init_uts_ns is the kernel's",
-        uts_release(memory, layouts, symbols, release),
-    );
-    let list = task_list(memory, layouts, init_task);
-    let first =
-        list.as_ref().ok().and_then(|tasks| tasks.iter().find(|task| task.pid == 1)).copied();
-    check("the list of tasks closes both ways", list.map(|_| None));
-    check(
-        "process 1 is in the list and a child of init_task",
-        match &first {
-            None => Err("no process was found".to_owned()),
-            Some(task) if task.tgid != 1 => Err(format!("its tgid is {}", task.tgid)),
-            Some(task) if task.real_parent != init_task => {
-                Err(format!("its parent is {}", task.real_parent))
-            }
-            Some(_) => Ok(None),
+        Check { name: "tasks of the list point to each other", outcome: anchors.links.outcome() },
+        Check {
+            name: "process 1 is a child of init_task",
+            outcome: first_process(&anchors, init_task),
         },
-    );
-    check(
-        "the pid namespace leads to process 1",
-        pid_one(memory, layouts, symbols, first.as_ref()),
-    );
-    check("process 1's memory and files can be read", reach(memory, layouts, first.as_ref()));
-    checks
+        Check { name: "the pid namespace leads to its tasks", outcome: anchors.pids.outcome() },
+        Check { name: "parents are tasks", outcome: parents(memory, layouts, &anchors) },
+        Check {
+            name: "the memory of processes can be read",
+            outcome: address_spaces(memory, layouts, &anchors),
+        },
+        Check {
+            name: "the files of processes can be read",
+            outcome: descriptor_tables(memory, layouts, &anchors),
+        },
+    ]
+}
+
+/// The name of the check of `init_task`.
+pub(crate) const INIT_TASK: &str = "init_task is the swapper with pid 0";
+
+fn swapper(memory: &mut KernelMemory<'_>, layouts: &Layouts, init_task: KernelVa) -> CheckOutcome {
+    match object(memory, &layouts.task_struct, init_task) {
+        Err(silence) => silence.outcome(),
+        Ok(bytes) if is_swapper(&Task::decode(&layouts.task_struct, init_task, &bytes)) => {
+            CheckOutcome::Passed
+        }
+        Ok(_) => CheckOutcome::Failed(format!("the task at {init_task} is not")),
+    }
 }
 
 fn uts_release(
@@ -86,129 +87,131 @@ fn uts_release(
     layouts: &Layouts,
     symbols: &Symbols,
     release: &str,
-) -> Outcome {
-    let Some(at) = symbols.init_uts_ns else { return Ok(Some("nobody says where it is")) };
-    let bytes =
-        read_object(memory, &layouts.uts_namespace, at).map_err(|fault| fault.to_string())?;
+) -> CheckOutcome {
+    let Some(at) = symbols.init_uts_ns else {
+        return CheckOutcome::Skipped("nobody says where it is");
+    };
+    let bytes = match object(memory, &layouts.uts_namespace, at) {
+        Ok(bytes) => bytes,
+        Err(silence) => return silence.outcome(),
+    };
     let found = c_string(View::new(&bytes).bytes(layouts.uts_namespace.release));
     if found == release.as_bytes() {
-        return Ok(None);
+        return CheckOutcome::Passed;
     }
-    Err(format!("it is \"{}\"", found.escape_ascii()))
+    CheckOutcome::Failed(format!("it is \"{}\"", found.escape_ascii()))
 }
 
-/// Walks the list of tasks; each task must point back to the previous one.
-fn task_list(
-    memory: &mut KernelMemory<'_>,
-    layouts: &Layouts,
-    init_task: KernelVa,
-) -> Result<Vec<Task>, String> {
-    let layout = &layouts.task_struct;
-    let link = u64::from(layout.tasks.offset);
-    let head = init_task.plus(link);
-    let mut tasks: Vec<Task> = Vec::new();
-    let mut seen = HashSet::new();
-    let mut broken = 0;
-    let mut at = init_task;
-    let mut last = KernelVa::NULL;
-    loop {
-        let bytes = read_object(memory, layout, at).map_err(|fault| fault.to_string())?;
-        let task = Task::decode(layout, at, &bytes);
-        // The first task is read again at the end, when the last one is known.
-        broken += usize::from(!last.is_null() && task.tasks_prev != last);
-        if tasks.len() >= TASKS_MAX || (at == init_task && !last.is_null()) {
-            break;
+fn first_process(anchors: &Anchors, init_task: KernelVa) -> CheckOutcome {
+    let Some(task) = anchors.tasks.iter().find(|task| task.pid == 1) else {
+        return match anchors.tasks.iter().any(|task| task.pid != 0) {
+            true => CheckOutcome::Unread("no view leads to it".to_owned()),
+            false => CheckOutcome::Failed("no process was found".to_owned()),
+        };
+    };
+    if task.tgid != 1 {
+        return CheckOutcome::Failed(format!("its tgid is {}", task.tgid));
+    }
+    if task.real_parent != init_task {
+        return CheckOutcome::Failed(format!("its parent is {}", task.real_parent));
+    }
+    CheckOutcome::Passed
+}
+
+/// Some of the tasks, spread over all of them.
+fn spread<'a>(
+    tasks: &'a [Task],
+    is_asked: impl Fn(&Task) -> bool,
+) -> impl Iterator<Item = &'a Task> {
+    let asked: Vec<_> = tasks.iter().filter(|task| is_asked(task)).collect();
+    let step = asked.len().div_ceil(ASKED_MAX).max(1);
+    asked.into_iter().step_by(step)
+}
+
+/// Each task's parent is a task.
+fn parents(memory: &mut KernelMemory<'_>, layouts: &Layouts, anchors: &Anchors) -> CheckOutcome {
+    let mut poll = Poll::default();
+    for task in spread(&anchors.tasks, |task| task.pid != 0) {
+        let at = task.real_parent;
+        if anchors.known.contains(&at) {
+            poll.confirm();
+            continue;
         }
-        if !seen.insert(at) {
-            return Err(format!("it comes back to {at}, which is not its head"));
-        }
-        last = at.plus(link);
-        at = if task.tasks_next == head { init_task } else { task.tasks_next.minus(link) };
-        tasks.push(task);
-    }
-    if broken > 1 + tasks.len() / LINKS_FOR_ONE_BROKEN {
-        return Err(format!("{broken} of {} tasks do not point back", tasks.len()));
-    }
-    Ok(tasks)
-}
-
-/// Looks up pid 1 like the kernel: in the initial namespace's tree, then the task of that `struct
-/// pid`.
-fn pid_one(
-    memory: &mut KernelMemory<'_>,
-    layouts: &Layouts,
-    symbols: &Symbols,
-    first: Option<&Task>,
-) -> Outcome {
-    let namespace = symbols.init_pid_ns.ok_or("nobody says where it is")?;
-    let text = |fault: crate::memory::Fault| fault.to_string();
-    let idr = namespace.plus(u64::from(layouts.pid_namespace.idr.offset));
-    let root = memory.read_u64(idr.plus(u64::from(layouts.idr.xa_head.offset))).map_err(text)?;
-    let pid = entry(memory, layouts, root, 1)?;
-    let head = memory.read_pointer(pid.plus(u64::from(layouts.pid.tasks.offset))).map_err(text)?;
-    let task = head.minus(u64::from(layouts.task_struct.pid_links.offset));
-    match first {
-        Some(first) if first.address == task => Ok(None),
-        Some(first) => Err(format!("it leads to {task}, the list to {}", first.address)),
-        None => Err(format!("it leads to {task}, the list to none")),
-    }
-}
-
-/// The entry at an index in the tree under `root`.
-fn entry(
-    memory: &mut KernelMemory<'_>,
-    layouts: &Layouts,
-    root: u64,
-    index: u64,
-) -> Result<KernelVa, String> {
-    let layout = &layouts.xa_node;
-    let mut slot = xarray::slot(root);
-    for _ in 0..=xarray::DEPTH_MAX {
-        match slot {
-            Slot::Entry(entry) => return Ok(entry),
-            Slot::Empty => break,
-            Slot::Node(node) => {
-                let bytes = read_object(memory, layout, node).map_err(|fault| fault.to_string())?;
-                let view = View::new(&bytes);
-                let shift = view.unsigned(layout.shift).min(63);
-                let slots = u64::from(layout.slots.size / 8).max(1);
-                let position = (index >> shift) % slots;
-                slot = xarray::slot(view.u64_at(layout.slots, position as usize));
+        // A list may be torn before the parent.
+        match object(memory, &layouts.task_struct, at) {
+            Err(silence) => poll.silence(silence),
+            Ok(bytes) => {
+                let parent = Task::decode(&layouts.task_struct, at, &bytes);
+                let is_task = parent.tgid <= PID_MAX_LIMIT && parent.group_leader.is_plausible();
+                poll.vote(is_task, || format!("that of {} is {at}", task.pid));
             }
         }
     }
-    Err(format!("its tree has no entry for {index}"))
+    poll.outcome()
 }
 
-/// Process 1 must have readable structures of its address space and files. Skipped if it has none,
-/// because it is exiting.
-fn reach(memory: &mut KernelMemory<'_>, layouts: &Layouts, first: Option<&Task>) -> Outcome {
-    let task = first.ok_or("no process was found")?;
-    if task.mm.is_null() || task.files.is_null() {
-        return Ok(Some("it has none"));
+/// The page tables of each process are mapped.
+fn address_spaces(
+    memory: &mut KernelMemory<'_>,
+    layouts: &Layouts,
+    anchors: &Anchors,
+) -> CheckOutcome {
+    let mut poll = Poll::default();
+    for task in spread(&anchors.tasks, |task| !task.mm.is_null()) {
+        let asked = object(memory, &layouts.mm_struct, task.mm).and_then(|bytes| {
+            let pgd = View::new(&bytes).pointer(layouts.mm_struct.pgd);
+            memory.translate(pgd).map_err(Silence::Fault)
+        });
+        poll.ask(asked.map(drop), || format!("of {}", task.pid));
     }
-    let text = |fault: crate::memory::Fault| fault.to_string();
-    let bytes = read_object(memory, &layouts.mm_struct, task.mm).map_err(text)?;
-    let pgd = View::new(&bytes).pointer(layouts.mm_struct.pgd);
-    memory.translate(pgd).map_err(text)?;
-    let bytes = read_object(memory, &layouts.files_struct, task.files).map_err(text)?;
-    let fdt = View::new(&bytes).pointer(layouts.files_struct.fdt);
-    let bytes = read_object(memory, &layouts.fdtable, fdt).map_err(text)?;
-    let fds = View::new(&bytes).unsigned(layouts.fdtable.max_fds);
-    if fds == 0 || !fds.is_multiple_of(64) {
-        return Err(format!("its table has room for {fds} files"));
+    poll.outcome()
+}
+
+/// The descriptor table of each process has a size that the kernel gives them.
+fn descriptor_tables(
+    memory: &mut KernelMemory<'_>,
+    layouts: &Layouts,
+    anchors: &Anchors,
+) -> CheckOutcome {
+    let mut poll = Poll::default();
+    for task in spread(&anchors.tasks, |task| !task.files.is_null()) {
+        let asked = object(memory, &layouts.files_struct, task.files).and_then(|bytes| {
+            let fdt = View::new(&bytes).pointer(layouts.files_struct.fdt);
+            object(memory, &layouts.fdtable, fdt)
+        });
+        match asked {
+            Err(silence) => poll.ask(Err(silence), || format!("of {}", task.pid)),
+            Ok(bytes) => {
+                let count = View::new(&bytes).unsigned(layouts.fdtable.max_fds);
+                let is_right = count > 0 && count.is_multiple_of(64);
+                let how = || format!("the table of {} has room for {count} files", task.pid);
+                poll.vote(is_right, how);
+            }
+        }
     }
-    Ok(None)
+    poll.outcome()
 }
 
 pub(crate) fn is_init_task(memory: &mut KernelMemory<'_>, layouts: &Layouts, at: KernelVa) -> bool {
     let Ok(bytes) = read_object(memory, &layouts.task_struct, at) else { return false };
-    let task = Task::decode(&layouts.task_struct, at, &bytes);
+    is_swapper(&Task::decode(&layouts.task_struct, at, &bytes))
+}
+
+/// Whether the memory lacks an object to which the page tables lead.
+pub(crate) fn is_missing(
+    memory: &mut KernelMemory<'_>,
+    layout: &impl Layout,
+    at: KernelVa,
+) -> bool {
+    object(memory, layout, at).is_err_and(|silence| silence.is_missing())
+}
+
+fn is_swapper(task: &Task) -> bool {
     INIT_TASK_NAMES.contains(&task.name())
         && task.pid == 0
         && task.tgid == 0
-        && task.group_leader == at
-        && task.real_parent == at
+        && task.group_leader == task.address
+        && task.real_parent == task.address
         && task.flags & PF_KTHREAD != 0
         && task.tasks_next.is_plausible()
         && task.tasks_prev.is_plausible()

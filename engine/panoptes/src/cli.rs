@@ -140,6 +140,9 @@ pub struct Scan {
     /// Print the summary as JSON
     #[arg(long, requires = "summary")]
     pub json: bool,
+    /// End with exit code 1 if anything could not be read, as in torn or incomplete dumps
+    #[arg(long)]
+    pub strict: bool,
     #[command(flatten)]
     pub settings: Settings,
 }

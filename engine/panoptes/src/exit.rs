@@ -19,7 +19,7 @@ use panoptes_sources::{ErrorClass, SourceError};
 #[repr(u8)]
 pub enum Exit {
     Done = 0,
-    /// The program failed while running, or an object that a list names could not be decoded.
+    /// The program failed while running, or `scan --strict` could not read an object.
     Failed = 1,
     /// The command line is wrong.
     Usage = 2,
@@ -39,7 +39,7 @@ impl Exit {
     /// The meaning of every code, for the help text and the manual.
     pub const MEANINGS: [(Self, &'static str); 8] = [
         (Self::Done, "done"),
-        (Self::Failed, "failed while running, or an object could not be decoded"),
+        (Self::Failed, "failed while running, or scan --strict could not read an object"),
         (Self::Usage, "wrong command line, or something that is not built yet"),
         (Self::NoKernel, "no kernel found, no profile fits, or a damaged dump or package"),
         (Self::Source, "the source can't be opened"),

@@ -30,6 +30,8 @@ pub struct ScanRequest {
     pub kinds: Kinds,
     /// Whether counts and timings are printed instead of objects.
     pub summary: bool,
+    /// Whether anything that could not be read is a failure.
+    pub strict: bool,
     /// Whether the summary is one JSON object.
     pub json: bool,
     pub configuration: Configuration,
@@ -111,6 +113,7 @@ impl ScanRequest {
             system,
             kinds: if all { Kinds::ALL } else { scan.only.into_iter().collect() },
             summary: scan.summary,
+            strict: scan.strict,
             json: scan.json,
             configuration: loaded.configuration,
             warnings: loaded.warnings,

@@ -1,5 +1,7 @@
 //! `panoptes scan`: prints one snapshot of a system.
 
+mod damage;
+
 use std::fs::File;
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -11,13 +13,14 @@ use panoptes_engine::page_cache::Contents;
 use panoptes_engine::policy::lines::{Kind, Kinds, LineCounts, LineWriter, Traits};
 use panoptes_engine::state::facts::{HeapRule, executable_of};
 use panoptes_engine::system::{Stop, kernel_of};
-use panoptes_engine::walk::{Kernel, Losses, Scope, Snapshot, Walker};
+use panoptes_engine::walk::{Kernel, Scope, Snapshot, Walker};
 use panoptes_engine::watch::SLICE_BYTES;
 use panoptes_profiles::Profile;
 use panoptes_sinks::output::file::Chain;
 use panoptes_sources::{AnySource, Counts, Detail, Meter};
 use serde_json::{Value, json};
 
+use self::damage::Damage;
 use crate::attach::{MessageObserver, attach, warn_losses};
 use crate::config::UserMemory;
 use crate::exit::{Exit, Failure, print, printed};
@@ -86,7 +89,8 @@ pub fn scan(request: &ScanRequest, messages: &Messages) -> Result<Exit, Failure>
             "{name}: {unread} shell commands are not in memory and were left out"
         ));
     }
-    Ok(verdict(snapshot, scope, &counts, name, messages))
+    let damage = Damage::of(snapshot, scope).with_lines(&counts);
+    Ok(verdict(snapshot, &damage, request, messages))
 }
 
 /// The file of `output.log_folder` with the lines of the last scan.
@@ -214,17 +218,7 @@ fn look(
 
 /// Whether a snapshot is complete and consistent.
 fn is_whole(snapshot: &Snapshot, scope: Scope) -> bool {
-    let Losses { unreadable, unbounded, .. } = snapshot.losses;
-    unreadable == 0 && unbounded == 0 && incomplete(snapshot, scope) == 0
-}
-
-/// How many processes, tables, address spaces and views are incomplete, or changed during the scan.
-fn incomplete(snapshot: &Snapshot, scope: Scope) -> usize {
-    let views = usize::from(!snapshot.task_list_closed) + usize::from(!snapshot.idr_complete);
-    let processes = snapshot.processes.iter().filter(|process| !process.stable).count();
-    let tables = snapshot.files_structs.iter().filter(|table| !table.complete).count();
-    let spaces = snapshot.mms.iter().filter(|mm| !mm.complete).count();
-    views + processes + if scope.files { tables } else { 0 } + if scope.memory { spaces } else { 0 }
+    Damage::of(snapshot, scope).is_none()
 }
 
 fn print_lines(
@@ -248,15 +242,15 @@ struct Extras<'a> {
     commands: &'a [Remembered],
 }
 
-/// Writes messages about missing data, and returns the exit code.
+/// Writes messages about missing data, and returns the exit code. A copy of a running machine is
+/// torn nearly always, so damage is a failure only if the user asks for that.
 fn verdict(
     snapshot: &Snapshot,
-    scope: Scope,
-    lines: &LineCounts,
-    name: &str,
+    damage: &Damage,
+    request: &ScanRequest,
     messages: &Messages,
 ) -> Exit {
-    let losses = snapshot.losses;
+    let (losses, name) = (snapshot.losses, &request.system.name);
     if losses.not_resident > 0 {
         messages.info(format_args!(
             "{name}: {} command lines are not in memory and were left out",
@@ -269,18 +263,16 @@ fn verdict(
             losses.dropped
         ));
     }
-    let undecoded = u64::from(losses.unreadable) + lines.too_long;
-    let incomplete = incomplete(snapshot, scope);
-    if undecoded + lines.unnamed + u64::from(losses.unbounded) + incomplete as u64 == 0 {
+    if damage.is_none() {
         return Exit::Done;
     }
-    messages.error(format_args!(
-        "{name}: {undecoded} objects could not be decoded, {} names could not be resolved, \
-         {} lists did not end, {incomplete} processes or tables could not be read completely; \
-         is the image damaged, or does the machine change too fast?",
-        lines.unnamed, losses.unbounded
-    ));
-    Exit::Failed
+    let text = damage.text();
+    if request.strict {
+        messages.error(format_args!("{name}: {text}"));
+        return Exit::Failed;
+    }
+    messages.warning(format_args!("{name}: {text}; all else was read"));
+    Exit::Done
 }
 
 /// What must be read for the kinds that are printed: a connection's holders are found through

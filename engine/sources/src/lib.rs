@@ -57,7 +57,7 @@ pub use dump::{DumpProblem, Lacks};
 pub use error::{ErrorClass, LayoutProblem, SourceError};
 pub use format::{FORMAT_HEAD_BYTES, FileFormat, Format};
 pub use guest::{
-    Area, Backing, Expected, FileIdentity, GuestMemory, GuestProcess, Machine, Placed,
+    Area, Backing, Expected, FileIdentity, GuestMemory, GuestProcess, Machine, Placed, Use,
     file_identity,
 };
 pub use image::ImageProblem;

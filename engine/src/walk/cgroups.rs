@@ -11,7 +11,7 @@ use super::files::Place;
 use super::owners::Quotas;
 use super::snapshot::{CssSetRow, Index, row_at};
 use super::tables::Snapshot;
-use super::{Memory, Scratch, Walker, fetch, fetch_each};
+use super::{Memory, Part, Scratch, Walker, fetch, fetch_each};
 use crate::address::Reader;
 
 /// `css_set_table` has `1 << CSS_SET_HASH_BITS` list heads (kernel/cgroup/cgroup.c, 5.10 to 7.2).
@@ -99,7 +99,7 @@ impl Walker {
         };
         fetch_each(&mut self.reader, memory, names, push, |index, bytes| {
             let node = &mut nodes.as_mut_slice()[index];
-            losses.unreadable += u32::from(bytes.is_none());
+            losses.miss(Part::ControlGroups, u32::from(bytes.is_none()));
             // The root of a hierarchy has an empty name.
             let add = |name| quotas.add_group_text(texts, node.process, name);
             node.text = bytes.map(c_string).and_then(add);
@@ -117,7 +117,7 @@ impl Walker {
             let node = &mut nodes.as_mut_slice()[index];
             match bytes.map(View::new) {
                 Some(view) => node.owner = Some(view.unsigned(layout.ia_uid) as u32),
-                None => losses.unreadable += u32::from(!node.iattr.is_null()),
+                None => losses.miss(Part::ControlGroups, u32::from(!node.iattr.is_null())),
             }
         });
     }

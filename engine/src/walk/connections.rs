@@ -17,7 +17,7 @@ use panoptes_decoders::layout::{View, u64_at};
 use super::budget::{Mark, SOCKET_BYTES};
 use super::snapshot::{ConnectionRow, Index, InodeRow, row_at};
 use super::tables::Snapshot;
-use super::{Memory, Scratch, Walker, fetch};
+use super::{Memory, Part, Scratch, Walker, fetch};
 use panoptes_tables::{Insertion, Rows, fair_share};
 
 /// Maximum number of rounds that follow the chains of all buckets. The kernel's tables keep chains
@@ -105,7 +105,7 @@ impl Walker {
         list.clear();
         fetch(&mut self.reader, memory, &layout.packing, tables, |index, bytes| {
             let Some(view) = bytes.map(View::new) else {
-                losses.unreadable += 1;
+                losses.miss(Part::Sockets, 1);
                 return;
             };
             let mut count_of = |mask: u64, max: u32| {
@@ -206,7 +206,7 @@ impl Walker {
                 number = number.saturating_add(all.slice_bytes(at.1) / all.stride);
                 at = after(at);
                 let Some(bytes) = reader.object(object) else {
-                    snapshot.losses.unreadable += 1;
+                    snapshot.losses.miss(Part::Sockets, 1);
                     continue;
                 };
                 let buckets = bytes.chunks_exact(all.stride as usize);
@@ -272,7 +272,7 @@ impl Walker {
             fetch(&mut self.reader, memory, &layout.packing, socks, |index, bytes| {
                 let address = socks[index];
                 let Some(bytes) = bytes else {
-                    snapshot.losses.unreadable += 1;
+                    snapshot.losses.miss(Part::Sockets, 1);
                     return;
                 };
                 if visited.insert(address.0, 0) != Insertion::New {
@@ -313,7 +313,7 @@ impl Walker {
             });
             mem::swap(socks, next);
         }
-        self.snapshot.losses.unbounded += u32::from(is_unbounded);
+        self.snapshot.losses.cut(Part::Sockets, u32::from(is_unbounded));
     }
 
     /// Reads the namespaces without processes, which only sockets lead to, and sets the namespace

@@ -14,7 +14,7 @@ use panoptes_decoders::layout::{View, c_string};
 
 use super::snapshot::{CgroupRow, CssSetRow, Index, KernfsRow, ProcessRow, Span};
 use super::tables::Snapshot;
-use super::{Memory, Scratch, Walker, fetch};
+use super::{Memory, Part, Scratch, Walker, fetch};
 
 /// Maximum depth of a control group; a container's is about three deep.
 const DEPTH_MAX: usize = 64;
@@ -327,7 +327,7 @@ impl Walker {
         let (rows, losses) = (snapshot.containers.as_mut_slice(), &mut snapshot.losses);
         fetch(&mut self.reader, memory, &layout.packing, addresses, |index, bytes| {
             let Some(view) = bytes.map(View::new) else {
-                losses.unreadable += u32::from(!addresses[index].is_null());
+                losses.miss(Part::Namespaces, u32::from(!addresses[index].is_null()));
                 return;
             };
             rows[index].host_name = host_name(layout, view);

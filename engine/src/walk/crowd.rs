@@ -18,7 +18,7 @@ use super::queries::user;
 use super::snapshot::{ThreadRow, view};
 use super::tables::Snapshot;
 use super::tasks::place_task;
-use super::{Memory, Scratch, Walker, fetch, fetch_groups};
+use super::{Memory, Part, Scratch, Walker, fetch, fetch_groups};
 
 /// The owner of the process of a task that leads none.
 const NO_LEADER: u32 = u32::MAX;
@@ -209,7 +209,7 @@ impl Walker {
         let (left, visited) = (&mut self.scratch.crowd.threads_left, &mut self.visited);
         fetch(&mut self.reader, memory, &layout.packing, tasks, |index, bytes| {
             let Some(bytes) = bytes else {
-                losses.unreadable += 1;
+                losses.miss(Part::Tasks, 1);
                 return;
             };
             let task = Task::decode(layout, tasks[index], bytes);

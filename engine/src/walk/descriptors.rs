@@ -24,7 +24,7 @@ use super::fd_slices::{RUNS_PER_WORD_MAX, Slice, add_runs};
 use super::owners::{Owned, Quotas, divide};
 use super::snapshot::{DescriptorRow, FileRow, FilesRow, Span};
 use super::tables::Snapshot;
-use super::{Kernel, Memory, Walker, each_ahead, fetch};
+use super::{Kernel, Memory, Part, Walker, each_ahead, fetch};
 use crate::address::Reader;
 use panoptes_tables::{Keyed, fair_share};
 
@@ -93,7 +93,7 @@ impl Walker {
         fetch(&mut self.reader, memory, &layout.packing, addresses, |index, bytes| {
             let table = &mut tables[index];
             let Some(bytes) = bytes else {
-                losses.unreadable += 1;
+                losses.miss(Part::DescriptorTables, 1);
                 table.complete = false;
                 return;
             };
@@ -331,7 +331,7 @@ impl Walker {
                     table.dropped = table.dropped.saturating_add(unlisted);
                     descriptors.dropped = descriptors.dropped.saturating_add(unlisted);
                 } else {
-                    losses.unreadable += 1;
+                    losses.miss(Part::DescriptorTables, 1);
                     table.complete = false;
                     next.first = table.max_fds;
                 }
@@ -387,7 +387,7 @@ impl Walker {
         }
         let Some(array) = reader.object(object) else {
             table.complete = false;
-            snapshot.losses.unreadable += 1;
+            snapshot.losses.miss(Part::DescriptorTables, 1);
             return;
         };
         let close_on_exec = reader.object(object + 1).unwrap_or(&[]);

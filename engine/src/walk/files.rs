@@ -21,7 +21,7 @@ use super::snapshot::{
     NAME_INLINE_BYTES, NameKind, NameRow, Rows, SuperBlockRow, row_at,
 };
 use super::tables::Snapshot;
-use super::{Kernel, Memory, Reads, Scratch, Walker, fetch, fetch_ahead, fetch_each};
+use super::{Kernel, Memory, Part, Reads, Scratch, Walker, fetch, fetch_ahead, fetch_each};
 use crate::address::Reader;
 use panoptes_tables::Keyed;
 
@@ -176,7 +176,7 @@ impl Walker {
                 break;
             }
             let Some(left) = rounds_left.checked_sub(1) else {
-                self.snapshot.losses.unbounded += 1;
+                self.snapshot.losses.cut(Part::Files, 1);
                 break;
             };
             rounds_left = left;
@@ -283,7 +283,7 @@ impl Walker {
             touch,
             |snapshot, index, bytes| {
                 let (Some(bytes), Some(row)) = (bytes, order.row_of(turns.start + index)) else {
-                    snapshot.losses.unreadable += 1;
+                    snapshot.losses.miss(Part::Files, 1);
                     return;
                 };
                 let file = &mut snapshot.files[row];
@@ -375,7 +375,7 @@ impl Walker {
         let places = &*places;
         fetch_each(&mut self.reader, memory, places, push, |index, bytes| {
             let Some(bytes) = bytes else {
-                snapshot.losses.unreadable += 1;
+                snapshot.losses.miss(Part::Files, 1);
                 return;
             };
             match places[index].0 {
@@ -417,7 +417,7 @@ impl Walker {
         };
         fetch_each(&mut self.reader, memory, names, push, |index, bytes| {
             let Some(bytes) = bytes else {
-                snapshot.losses.unreadable += 1;
+                snapshot.losses.miss(Part::Files, 1);
                 return;
             };
             let row = &mut snapshot.dentries[names[index].0];
@@ -458,7 +458,7 @@ impl Walker {
         let layout = &memory.kernel.layouts.inode_private;
         fetch(&mut self.reader, memory, &layout.packing, addresses, |index, bytes| {
             let Some(view) = bytes.map(View::new) else {
-                snapshot.losses.unreadable += 1;
+                snapshot.losses.miss(Part::Files, 1);
                 return;
             };
             let ns = view.pointer(layout.i_private);

@@ -13,9 +13,9 @@ use panoptes_tables::room;
 
 use super::interfaces::INTERFACES_EVERY_SCANS;
 use super::kept::RUN_QUEUES_MAX;
-use super::snapshot::{Losses, Machine};
+use super::snapshot::Machine;
 use super::views::RUN_QUEUES_EVERY_SCANS;
-use super::{Kernel, Memory, ScanError, Scope, Snapshot, Walker};
+use super::{Kernel, Losses, Memory, ScanError, Scope, Snapshot, Walker};
 use crate::address::Reader;
 
 /// Number of scans before which a machine must have rested until one of them reads everything, so

@@ -5,7 +5,7 @@ use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::net_device::MAC_BYTES;
 
 use super::snapshot::{InterfaceRow, NetRow};
-use super::{Memory, Walker};
+use super::{Memory, Part, Walker};
 use panoptes_tables::Insertion;
 
 /// Number of scans for which the list of network interfaces is valid.
@@ -103,11 +103,11 @@ impl Walker {
             *left -= 1;
             let device = link.minus(u64::from(layout.dev_list.offset));
             if !self.is_first_visit(device) {
-                self.snapshot.losses.unbounded += 1;
+                self.snapshot.losses.cut(Part::Interfaces, 1);
                 return Extent::Broken;
             }
             let Some(view) = memory.read_one(&mut self.reader, device, &layout.packing) else {
-                self.snapshot.losses.unreadable += 1;
+                self.snapshot.losses.miss(Part::Interfaces, 1);
                 return Extent::Broken;
             };
             link = KernelVa(view.u64_at(layout.dev_list, 0));

@@ -41,6 +41,8 @@ pub struct Kernel {
     pub roots: Roots,
     /// The rate of the processor's counter in kHz, used where `tsc_khz` cannot be read.
     pub counter_khz: Option<u32>,
+    /// Whether the memory is a dump that lacks `init_task`: scans do without it.
+    pub lacks_init_task: bool,
 }
 
 impl Kernel {

@@ -12,9 +12,9 @@ use panoptes_decoders::source::PAGE_BYTES;
 
 use super::budget::{AREA_BYTES, Cursor, Mark, Turn};
 use super::owners::{Quotas, divide};
-use super::snapshot::{FileRow, Index, Losses, MmRow, NameKind, NameRow, Span, VmaRow};
+use super::snapshot::{FileRow, Index, MmRow, NameKind, NameRow, Span, VmaRow};
 use super::tables::Snapshot;
-use super::{Kernel, Memory, Reads, Scratch, Walker, fetch, fetch_ahead, fetch_each};
+use super::{Kernel, Losses, Memory, Part, Reads, Scratch, Walker, fetch, fetch_ahead, fetch_each};
 use crate::address::Reader;
 use panoptes_tables::{Insertion, Keyed, fair_share};
 
@@ -275,7 +275,7 @@ impl Walker {
             let Node { mm, enode: node, max } = nodes[index];
             let owner = &mut mms[mm];
             let Some(bytes) = bytes else {
-                losses.unreadable += 1;
+                losses.miss(Part::AddressSpaces, 1);
                 owner.complete = false;
                 return;
             };
@@ -372,7 +372,7 @@ fn take_area(
     let area = bytes.map(|bytes| (Vma::decode(layout, bytes), VmaLinks::decode(layout, bytes)));
     let area = area.filter(|(vma, links)| links.mm == mm.address && vma.start < vma.end);
     let Some((mut vma, links)) = area else {
-        losses.unreadable += 1;
+        losses.miss(Part::MemoryAreas, 1);
         mm.complete = false;
         return None;
     };

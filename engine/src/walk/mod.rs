@@ -25,6 +25,7 @@ mod interfaces;
 mod kept;
 mod kept_sockets;
 mod kernel;
+mod losses;
 mod machine;
 mod memory;
 mod moved_descriptors;
@@ -61,13 +62,14 @@ pub use budget::{Budget, Deferred};
 pub(crate) use descriptors::TABLE_MAX;
 pub use kept::Kept;
 pub use kernel::{Kernel, Roots};
+pub use losses::{Losses, Part};
 pub use port_set::{PortSet, UdpPorts};
 pub(crate) use queries::user;
 pub use snapshot::{
     CgroupRow, ConnectionRow, ContainerRow, CssSetRow, CssStateRow, DentryRow, DescriptorRow,
-    FileRow, FilesRow, HostName, Ids, Index, InodeRow, InterfaceRow, KernfsRow, Losses, Machine,
-    MmRow, MountRow, NameKind, NameRow, NetRow, PathRef, ProcessRow, Rows, SocketRow, Span,
-    SuperBlockRow, TerminalRow, ThreadRow, UserNamespaceRow, Views, VmaRow, view,
+    FileRow, FilesRow, HostName, Ids, Index, InodeRow, InterfaceRow, KernfsRow, Machine, MmRow,
+    MountRow, NameKind, NameRow, NetRow, PathRef, ProcessRow, Rows, SocketRow, Span, SuperBlockRow,
+    TerminalRow, ThreadRow, UserNamespaceRow, Views, VmaRow, view,
 };
 pub use stability::Fate;
 pub use tables::Snapshot;

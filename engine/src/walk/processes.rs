@@ -11,7 +11,7 @@ use super::snapshot::{
     CssSetRow, DentryRow, FilesRow, Ids, Index, MmRow, MountRow, PathRef, ProcessRow, Span, row_at,
 };
 use super::tables::Snapshot;
-use super::{Kernel, Memory, Reads, Scratch, Walker, fetch, fetch_groups};
+use super::{Kernel, Memory, Part, Reads, Scratch, Walker, fetch, fetch_groups};
 use crate::address::Reader;
 use panoptes_tables::Keyed;
 
@@ -162,7 +162,7 @@ impl Walker {
             let bytes = self.reader.object(next).map(View::new);
             next += 1;
             if bytes.is_none() && !address.is_null() {
-                snapshot.losses.unreadable += 1;
+                snapshot.losses.miss(Part::Processes, 1);
             }
             bytes
         };
@@ -312,7 +312,7 @@ impl Walker {
         addresses.extend(nets.iter().map(|net| net.address));
         fetch(&mut self.reader, memory, &layout.packing, addresses, |index, bytes| {
             let Some(view) = bytes.map(View::new) else {
-                losses.unreadable += 1;
+                losses.miss(Part::Namespaces, 1);
                 return;
             };
             let net = &mut nets[index];
@@ -337,7 +337,7 @@ impl Walker {
         fetch(&mut self.reader, memory, &layout.packing, addresses, |index, bytes| {
             let mm = &mut mms[index];
             let Some(view) = bytes.map(View::new) else {
-                losses.unreadable += 1;
+                losses.miss(Part::AddressSpaces, 1);
                 mm.complete = false;
                 return;
             };

@@ -651,20 +651,6 @@ pub struct InterfaceRow {
     pub network_namespace: u32,
 }
 
-/// Numbers of objects that a scan could not read or had no room for.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Losses {
-    /// Objects that a list or table names but that could not be read.
-    pub unreadable: u32,
-    /// Lists or trees that did not end within their bound.
-    pub unbounded: u32,
-    pub dropped: u32,
-    /// A process that led to more objects than others, if some were dropped for that.
-    pub process_id: Option<u32>,
-    /// Attributes that are not resident (user memory swapped out or never touched).
-    pub not_resident: u32,
-}
-
 impl Machine {
     /// Nanoseconds since boot as of the last tick, if known. Setting the calendar time does not
     /// change it.

@@ -7,12 +7,12 @@ use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_tables::{HashKey, Keyed, Rows};
 
 use super::budget::Deferred;
+use super::losses::Losses;
 use super::port_set::UdpPorts;
 use super::snapshot::{
     CgroupRow, ConnectionRow, ContainerRow, CssSetRow, CssStateRow, DentryRow, DescriptorRow,
-    FileRow, FilesRow, Index, InodeRow, InterfaceRow, KernfsRow, Losses, Machine, MmRow, MountRow,
-    NameRow, NetRow, ProcessRow, SocketRow, SuperBlockRow, TerminalRow, ThreadRow,
-    UserNamespaceRow, VmaRow,
+    FileRow, FilesRow, Index, InodeRow, InterfaceRow, KernfsRow, Machine, MmRow, MountRow, NameRow,
+    NetRow, ProcessRow, SocketRow, SuperBlockRow, TerminalRow, ThreadRow, UserNamespaceRow, VmaRow,
 };
 use crate::address::Work;
 use crate::limits::Limits;

@@ -13,9 +13,9 @@ use panoptes_decoders::kernel::xarray::{self, Slot};
 use panoptes_decoders::layout::{View, u64_at};
 
 use super::owners::room_of_shown;
-use super::snapshot::{Index, Losses, ThreadRow, view};
+use super::snapshot::{Index, ThreadRow, view};
 use super::views::{Candidates, is_sane};
-use super::{Kernel, Memory, Reads, ScanError, Scratch, Walker, fetch, fetch_groups};
+use super::{Kernel, Losses, Memory, Part, Reads, ScanError, Scratch, Walker, fetch, fetch_groups};
 use panoptes_tables::{Insertion, Keyed};
 
 /// Maximum number of rounds, in one scan, that read tasks found only in a list: one round for
@@ -30,11 +30,29 @@ const HEARSAY_ROUNDS_MAX: u32 = 8;
 struct Lists {
     /// The next task of the task list; `None` at the list's end.
     task: Option<KernelVa>,
+    way: Way,
     /// Position of the first row that was not looked at.
     row: usize,
     rounds_left: u32,
     /// Number of entries looked at.
     steps: u64,
+}
+
+/// The direction in which the task list is followed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Way {
+    Forth,
+    /// From the end, if the list is torn.
+    Back,
+}
+
+impl Way {
+    const fn next(self, task: &Task) -> KernelVa {
+        match self {
+            Self::Forth => task.tasks_next,
+            Self::Back => task.tasks_prev,
+        }
+    }
 }
 
 impl Lists {
@@ -43,7 +61,14 @@ impl Lists {
         let link = u64::from(kernel.layouts.task_struct.tasks.offset);
         let task = threads.first().map(|row| row.task.tasks_next.minus(link));
         // Row 0 is `init_task`, which is in no group.
-        Self { task, row: 1, rounds_left: EXTRA_ROUNDS_MAX, steps: 0 }
+        Self { task, way: Way::Forth, row: 1, rounds_left: EXTRA_ROUNDS_MAX, steps: 0 }
+    }
+
+    /// Goes on with the task list from its end.
+    fn turn_back(&mut self, threads: &Keyed<ThreadRow>, kernel: &Kernel) {
+        let link = u64::from(kernel.layouts.task_struct.tasks.offset);
+        self.way = Way::Back;
+        self.task = threads.first().map(|row| row.task.tasks_prev.minus(link));
     }
 }
 
@@ -58,8 +83,11 @@ impl Walker {
         let is_swapper =
             |row: &ThreadRow| row.task.pid == 0 && row.task.name().starts_with(b"swapper");
         if !self.snapshot.threads.first().is_some_and(is_swapper) {
-            self.scratch.addresses = found;
-            return Err(ScanError::NoInitTask);
+            if !kernel.lacks_init_task {
+                self.scratch.addresses = found;
+                return Err(ScanError::NoInitTask);
+            }
+            self.stand_in(kernel);
         }
         self.read_pid_idr(memory, &mut found);
         // Makes room for the lists in case a forged tree filled the set.
@@ -86,8 +114,19 @@ impl Walker {
             }
             self.follow_lists(memory, &mut lists, &mut found);
         }
+        if !self.snapshot.task_list_closed {
+            lists.turn_back(&self.snapshot.threads, kernel);
+            self.follow_lists(memory, &mut lists, &mut found);
+        }
         self.scratch.addresses = found;
         Ok(())
+    }
+
+    /// Puts an empty task in the place of an `init_task` that a dump lacks.
+    fn stand_in(&mut self, kernel: &Kernel) {
+        let task = Task { address: kernel.roots.init_task, ..Task::default() };
+        self.snapshot.threads.clear();
+        self.snapshot.threads.row_of(task.address.0, || ThreadRow::new(task));
     }
 
     /// Follows the task list and the thread groups, and reads the tasks that only they show.
@@ -105,7 +144,7 @@ impl Walker {
                 return;
             }
             let Some(left) = lists.rounds_left.checked_sub(1) else {
-                self.snapshot.losses.unbounded += 1;
+                self.snapshot.losses.cut(Part::Tasks, 1);
                 return;
             };
             lists.rounds_left = left;
@@ -148,7 +187,7 @@ impl Walker {
             children.clear();
             fetch(&mut self.reader, memory, &layout.packing, nodes, |_, bytes| {
                 let Some(bytes) = bytes else {
-                    losses.unreadable += 1;
+                    losses.miss(Part::Pids, 1);
                     whole = false;
                     return;
                 };
@@ -214,7 +253,7 @@ impl Walker {
                 }
                 (Kind::Number, None) => whole = false,
                 (Kind::Pid, None) => {
-                    self.snapshot.losses.unreadable += 1;
+                    self.snapshot.losses.miss(Part::Pids, 1);
                     whole = false;
                 }
                 (Kind::Pid, Some(view)) => {
@@ -251,7 +290,7 @@ impl Walker {
         fetch(&mut self.reader, memory, &layout.packing, addresses, |index, bytes| {
             let address = addresses[index];
             let Some(bytes) = bytes else {
-                losses.unreadable += 1;
+                losses.miss(Part::Tasks, 1);
                 return;
             };
             let task = Task::decode(layout, address, bytes);
@@ -274,7 +313,7 @@ impl Walker {
         while let Some(at) = lists.task {
             lists.steps += 1;
             if at == head {
-                self.snapshot.task_list_closed = true;
+                self.snapshot.task_list_closed |= lists.way == Way::Forth;
                 lists.task = None;
                 return;
             }
@@ -283,10 +322,10 @@ impl Walker {
                 return;
             };
             let row = &mut threads[index];
-            lists.task = Some(row.task.tasks_next.minus(link));
+            lists.task = Some(lists.way.next(&row.task).minus(link));
             if row.views & view::TASK_LIST != 0 {
-                // A forged ring without the head.
-                self.snapshot.losses.unbounded += 1;
+                // A forged ring without the head, or the place where the way forth ended.
+                self.snapshot.losses.cut(Part::Tasks, u32::from(lists.way == Way::Forth));
                 lists.task = None;
             }
             row.views |= view::TASK_LIST;
@@ -357,7 +396,7 @@ pub(super) fn place_task(
     // An attacker who makes a task look like none cannot change its number in the IDR.
     let is_numbered = number.is_some_and(|&nr| nr != 0 && nr == task.pid);
     if !is_numbered && !is_sane(&task, kernel) {
-        losses.unreadable += 1;
+        losses.miss(Part::Tasks, 1);
         return;
     }
     let row = threads.row_of(task.address.0, || ThreadRow::new(task));

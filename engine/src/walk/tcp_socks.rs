@@ -15,7 +15,7 @@ use super::connections::is_sockfs;
 use super::snapshot::{ConnectionRow, FileRow, Index, SocketRow};
 use super::tables::Snapshot;
 use super::terminals::may_be_terminal;
-use super::{Kernel, Memory, Reads, Scratch, Walker, fetch_groups};
+use super::{Kernel, Memory, Part, Reads, Scratch, Walker, fetch_groups};
 use panoptes_tables::{AddressMap, Insertion, room};
 
 // Sockets in the first two states are no `tcp_sock`s, but `inet_timewait_sock`s and
@@ -171,7 +171,7 @@ impl Walker {
         ];
         fetch_groups(&mut self.reader, memory, batch, |kind, index, bytes| {
             let Some(bytes) = bytes else {
-                snapshot.losses.unreadable += 1;
+                snapshot.losses.miss(Part::Sockets, 1);
                 if matches!(kind, Kind::Sock) {
                     snapshot.connections[full.rows[index]].counters = None;
                 }

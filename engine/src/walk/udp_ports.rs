@@ -12,7 +12,7 @@ use panoptes_decoders::layout::View;
 use panoptes_tables::Insertion;
 
 use super::connections::Buckets;
-use super::{Memory, Scratch, Walker, fetch};
+use super::{Memory, Part, Scratch, Walker, fetch};
 
 /// Maximum length of a chain. The kernel's own are short; one port may have many sockets.
 const CHAIN_MAX: u32 = 1024;
@@ -68,7 +68,7 @@ impl Walker {
         let mut room = SLOTS_MAX;
         fetch(&mut self.reader, memory, &layout.packing, tables, |index, bytes| {
             let Some(view) = bytes.map(View::new) else {
-                losses.unreadable += 1;
+                losses.miss(Part::Sockets, 1);
                 return;
             };
             let count = view.unsigned(layout.mask).saturating_add(1);
@@ -82,7 +82,7 @@ impl Walker {
             if read > 0 && buckets.is_plausible() && list.len() < list.capacity() {
                 list.push(buckets);
             } else {
-                losses.unreadable += 1;
+                losses.miss(Part::Sockets, 1);
             }
         });
     }
@@ -101,7 +101,7 @@ impl Walker {
             next.clear();
             fetch(&mut self.reader, memory, &layout.packing, socks, |index, bytes| {
                 let Some(bytes) = bytes else {
-                    snapshot.losses.unreadable += 1;
+                    snapshot.losses.miss(Part::Sockets, 1);
                     return;
                 };
                 match visited.insert(socks[index].0, 0) {
@@ -124,7 +124,7 @@ impl Walker {
             });
             mem::swap(socks, next);
         }
-        snapshot.losses.unbounded += u32::from(!socks.is_empty());
+        snapshot.losses.cut(Part::Sockets, u32::from(!socks.is_empty()));
     }
 }
 

@@ -14,7 +14,7 @@ use panoptes_decoders::layout::View;
 use panoptes_tables::Keyed;
 
 use super::snapshot::{UserNamespaceRow, row_at};
-use super::{Memory, Walker, fetch};
+use super::{Memory, Part, Walker, fetch};
 
 impl Walker {
     /// Reads the user namespaces of all processes, as listed by process, and the namespaces around
@@ -76,7 +76,7 @@ impl Walker {
         addresses.extend(rows.iter().skip(start).map(|row| row.address));
         fetch(&mut self.reader, memory, &layout.packing, addresses, |index, bytes| {
             let Some(view) = bytes.map(View::new) else {
-                losses.unreadable += 1;
+                losses.miss(Part::Namespaces, 1);
                 return;
             };
             let parent = view.pointer(layout.parent);

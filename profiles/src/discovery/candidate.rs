@@ -10,7 +10,7 @@ use panoptes_decoders::paging::{Levels, x86_64};
 use panoptes_decoders::source::MemorySource;
 
 use crate::discovery::arm64;
-use crate::memory::KernelMemory;
+use crate::memory::{Fault, KernelMemory, is_page_of_zeros};
 use crate::report::{Attempt, Evidence, Refusal};
 use crate::symbols::Symbols;
 use crate::vmcoreinfo::Vmcoreinfo;
@@ -135,20 +135,7 @@ pub(crate) fn prove(
     let mut memory = KernelMemory::new(source, root, claim.levels);
     leads(&mut memory, "swapper_pg_dir", claim.swapper, root.0)?;
     leads(&mut memory, "_stext", claim.stext, claim.physical(claim.stext).0)?;
-    let mut found = Vec::new();
-    for names in claim.uts_names {
-        let mut release = [0; 65];
-        memory
-            .read(KernelVa(names.wrapping_add(UTS_RELEASE_OFFSET)), &mut release)
-            .map_err(|fault| Refusal::PageTables { what: "init_uts_ns", fault: Some(fault) })?;
-        found = c_string(&release).to_vec();
-        if found == info.release().as_bytes() {
-            break;
-        }
-    }
-    if found != info.release().as_bytes() {
-        return Err(Refusal::Release { found: found.escape_ascii().to_string() });
-    }
+    check_release(&mut memory, info, claim)?;
     let symbols = Symbols {
         stext: Some(KernelVa(claim.stext)),
         init_uts_ns: info.symbol("init_uts_ns").map(KernelVa),
@@ -176,6 +163,30 @@ pub(crate) fn prove(
 /// (`CONFIG_PHYSICAL_START`).
 pub(crate) const fn kernel_offset(start: u64) -> u64 {
     start.wrapping_sub(START_KERNEL_MAP + (16 << 20))
+}
+
+/// The kernel's own release is that of the text. A dump may lack its page, which proves nothing.
+fn check_release(
+    memory: &mut KernelMemory<'_>,
+    info: &Vmcoreinfo,
+    claim: &Claim,
+) -> Result<(), Refusal> {
+    let mut found = Vec::new();
+    for names in claim.uts_names {
+        let at = KernelVa(names.wrapping_add(UTS_RELEASE_OFFSET));
+        let mut release = [0; 65];
+        match memory.read(at, &mut release) {
+            Ok(()) => found = c_string(&release).to_vec(),
+            Err(Fault::NotRead { .. }) => return Ok(()),
+            Err(fault) => {
+                return Err(Refusal::PageTables { what: "init_uts_ns", fault: Some(fault) });
+            }
+        }
+        if found == info.release().as_bytes() || is_page_of_zeros(memory, at) {
+            return Ok(());
+        }
+    }
+    Err(Refusal::Release { found: found.escape_ascii().to_string() })
 }
 
 fn leads(

@@ -3,7 +3,7 @@
 use panoptes_decoders::address::{KernelVa, PhysicalAddress};
 use panoptes_decoders::kernel::Layouts;
 use panoptes_decoders::kernel::task_struct::Task;
-use panoptes_decoders::layout::{Members, View};
+use panoptes_decoders::layout::{Layout as _, Members, View};
 use panoptes_decoders::paging::{KernelSpace, Levels};
 use panoptes_decoders::source::MemorySource;
 
@@ -13,7 +13,7 @@ use crate::discovery::{arm64, image};
 use crate::memory::KernelMemory;
 use crate::object::read_object;
 use crate::report::Refusal;
-use crate::verify::is_init_task;
+use crate::verify::{is_init_task, is_missing};
 
 /// Determines how addresses translate, and adds the roots of the walk to the symbols.
 pub(crate) fn space(
@@ -26,10 +26,12 @@ pub(crate) fn space(
     let init_task = named
         .filter(|&at| is_init_task(memory, layouts, at))
         .or_else(|| image::find_init_task(memory, candidate, layouts))
+        // A dump may lack it. Other views lead to the tasks then.
+        .or_else(|| named.filter(|&at| is_missing(memory, &layouts.task_struct, at)))
         .ok_or(Refusal::NoInitTask)?;
     candidate.symbols.init_task = Some(init_task);
-    let bytes =
-        read_object(memory, &layouts.task_struct, init_task).map_err(|_| Refusal::NoInitTask)?;
+    let none = || vec![0; layouts.task_struct.packing().bytes() as usize];
+    let bytes = read_object(memory, &layouts.task_struct, init_task).unwrap_or_else(|_| none());
     let task = Task::decode(&layouts.task_struct, init_task, &bytes);
     reach_roots(memory, candidate, layouts, &task);
     let base = direct_map_base(memory, candidate, task.tasks_next).ok_or(Refusal::NoDirectMap)?;

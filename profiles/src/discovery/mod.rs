@@ -35,8 +35,8 @@ use crate::memory::KernelMemory;
 use crate::profile::Profile;
 use crate::profile_file::{Completeness, ProfileFile, Recorder};
 use crate::report::{
-    Attempt, Attempts, Check, CheckOutcome, DiscoveryError, Event, Evidence, Origin, OtherFiles,
-    Progress, Refusal, Stage,
+    Attempt, Attempts, DiscoveryError, Event, Evidence, Origin, OtherFiles, Progress, Refusal,
+    Stage,
 };
 use crate::stored::{Stored, place_symbols};
 use crate::sweep::{EveryByte, PageBeginnings};
@@ -412,11 +412,11 @@ impl Search<'_, '_> {
         let mut checks = Vec::new();
         for _ in 0..VERIFICATIONS_MAX {
             checks = verify::verify(memory, &layouts, &candidate.symbols, &candidate.release);
-            if checks.iter().all(holds) {
+            if verify::confirms(&checks) {
                 break;
             }
         }
-        if !checks.iter().all(holds) {
+        if !verify::confirms(&checks) {
             return Err(Refusal::Verification(checks));
         }
         self.progress.event(Event::ProfileVerificationSuccessful(&checks));
@@ -462,10 +462,6 @@ pub(crate) fn ask_all(members: &dyn Members) -> Result<(), Missing> {
     let _ = ClockFields::bind(members);
     let _ = vmemmap::SlabFields::bind(members);
     Ok(())
-}
-
-const fn holds(check: &Check) -> bool {
-    !matches!(check.outcome, CheckOutcome::Failed(_))
 }
 
 /// Reads up to the maximum length of a text, page by page because the next page may be missing.

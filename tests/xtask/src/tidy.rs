@@ -3,6 +3,7 @@
 mod allocations;
 mod code;
 mod columns;
+mod commands;
 mod dependencies;
 mod functions;
 mod keys;

@@ -6,7 +6,7 @@
 //! The syntax is QEMU's: `-option key=value,key=value`, with `,,` for a comma, or JSON for
 //! `-object` and `-device` (util/keyval.c, qemu-options.hx).
 
-use panoptes_sources::{Expected, Machine};
+use panoptes_sources::{Expected, Machine, Use};
 use serde_json::{Map, Value};
 
 use crate::config::printable;
@@ -33,7 +33,6 @@ pub struct Arguments {
 struct Reading {
     arguments: Arguments,
     proxmox_id: Option<String>,
-    smbios_uuid: Option<String>,
     memory_bytes: Option<u64>,
     main: Option<String>,
     /// Each memory backend's id, by which other options refer to it, and its size.
@@ -80,14 +79,20 @@ const READ: [&str; 10] =
 impl Reading {
     fn take(&mut self, option: &str, value: &str) {
         match option {
-            "name" => self.arguments.name = Keys::read(value, "guest").text("guest"),
-            "uuid" => self.arguments.uuid = uuid(value),
+            // QEMU merges all of them (`merge_lists`, system/vl.c): one without a name keeps it.
+            "name" => {
+                let name = Keys::read(value, "guest").text("guest");
+                self.arguments.name = name.or(self.arguments.name.take());
+            }
+            "uuid" => self.set_uuid(value),
             // Proxmox sets its own number.
             "id" => self.proxmox_id = Some(value.to_owned()),
             "smbios" => {
                 let keys = Keys::read(value, "type");
-                if keys.text("type").as_deref() == Some("1") {
-                    self.smbios_uuid = keys.text("uuid").and_then(|text| uuid(&text));
+                if keys.text("type").as_deref() == Some("1")
+                    && let Some(text) = keys.text("uuid")
+                {
+                    self.set_uuid(&text);
                 }
             }
             "machine" | "M" => self.machine(&Keys::read(value, "type")),
@@ -95,7 +100,9 @@ impl Reading {
                 let keys = Keys::read(value, "size");
                 // Only in this option, a number without a unit is in MiB.
                 self.memory_bytes = keys.size("size", 1 << 20).or(self.memory_bytes);
-                self.arguments.memory.has_slots |= keys.text("slots").is_some_and(|n| n != "0");
+                // Devices that are memory need room: slots, or for virtio-mem only `maxmem`.
+                let is_set = |key| keys.text(key).is_some_and(|text| text != "0");
+                self.arguments.memory.has_slots |= is_set("slots") || is_set("maxmem");
             }
             "object" => self.object(&Keys::read(value, "qom-type")),
             "numa" => {
@@ -110,16 +117,23 @@ impl Reading {
             }
             "device" => {
                 let keys = Keys::read(value, "driver");
-                if matches!(keys.text("driver").as_deref(), Some("pc-dimm" | "nvdimm"))
+                let driver = keys.text("driver").unwrap_or_default();
+                let key = MEMORY_DEVICES.iter().find(|(name, _)| *name == driver);
+                if let Some((_, key)) = key
                     && let Some(backend) = keys.text("memdev")
                     && self.slots.len() < BLOCKS_MAX
                 {
-                    let at = keys.size("addr", 1).filter(|at| *at != 0);
+                    let at = keys.size(key, 1).filter(|at| *at != 0);
                     self.slots.push((backend, at));
                 }
             }
             _ => {}
         }
+    }
+
+    /// Both options set the same variable (`qemu_uuid`): the last one holds.
+    fn set_uuid(&mut self, text: &str) {
+        self.arguments.uuid = uuid(text).or(self.arguments.uuid.take());
     }
 
     fn machine(&mut self, keys: &Keys) {
@@ -128,7 +142,9 @@ impl Reading {
                 Machine::Q35
             } else if kind == "virt" || kind.starts_with("virt-") {
                 Machine::Virt
-            } else if kind.starts_with("pc") || kind.starts_with("microvm") {
+            } else if kind.starts_with("microvm") {
+                Machine::Microvm
+            } else if kind.starts_with("pc") {
                 Machine::Pc
             } else {
                 Machine::Unknown
@@ -162,22 +178,55 @@ impl Reading {
 
     fn finish(mut self) -> Arguments {
         self.nodes.sort_by_key(|(number, _)| *number);
-        let main = if self.nodes.is_empty() {
-            let backend = self.main.as_deref().and_then(|id| self.bytes_of(id));
-            // 128 MiB is QEMU's default (hw/core/machine.c, `default_ram_size`).
-            vec![backend.or(self.memory_bytes).unwrap_or(128 << 20)]
-        } else {
-            self.nodes.iter().map(|(_, id)| self.bytes_of(id).unwrap_or(0)).collect()
-        };
+        self.slots.retain(|(id, _)| self.backends.iter().any(|(name, _)| name == id));
+        let mut main_ids: Vec<&str> = self.nodes.iter().map(|(_, id)| id.as_str()).collect();
+        if main_ids.is_empty() {
+            main_ids.extend(self.main.as_deref().filter(|id| self.bytes_of(id).is_some()));
+        }
+        let mut main: Vec<u64> = main_ids.iter().map(|id| self.bytes_of(id).unwrap_or(0)).collect();
+        let mut other = Vec::new();
+        let mut order: Vec<Use> = self
+            .backends
+            .iter()
+            .map(|(id, bytes)| {
+                let place = |mut ids: core::slice::Iter<'_, &str>| ids.position(|name| name == id);
+                if let Some(at) = place(main_ids.iter()) {
+                    return Use::Main(at);
+                }
+                if let Some(at) = self.slots.iter().position(|(name, _)| name == id) {
+                    return Use::Plugged(at);
+                }
+                other.push(*bytes);
+                Use::Other(other.len() - 1)
+            })
+            .collect();
+        if main.is_empty() {
+            // The memory of `-m` is made behind all objects. 128 MiB is QEMU's default
+            // (hw/core/machine.c, `default_ram_size`).
+            main.push(self.memory_bytes.unwrap_or(128 << 20));
+            order.push(Use::Main(0));
+        }
         let slots = self.slots.iter();
-        let plugged = slots.filter_map(|(id, at)| Some((self.bytes_of(id)?, *at))).collect();
+        let plugged = slots.map(|(id, at)| (self.bytes_of(id).unwrap_or(0), *at)).collect();
         let mut arguments = self.arguments;
-        (arguments.memory.main, arguments.memory.plugged) = (main, plugged);
+        let memory = &mut arguments.memory;
+        (memory.main, memory.plugged) = (main, plugged);
+        (memory.other, memory.order) = (other, order);
         arguments.name = shown(&arguments.name.or(self.proxmox_id).unwrap_or_default());
-        arguments.uuid = arguments.uuid.or(self.smbios_uuid);
         arguments
     }
 }
+
+/// Devices that are memory, each with the key of its address (hw/mem and hw/virtio): `addr` of a PCI
+/// device is its place on the bus.
+const MEMORY_DEVICES: [(&str, &str); 6] = [
+    ("pc-dimm", "addr"),
+    ("nvdimm", "addr"),
+    ("virtio-mem-pci", "memaddr"),
+    ("virtio-mem-device", "memaddr"),
+    ("virtio-pmem-pci", "memaddr"),
+    ("virtio-pmem-device", "memaddr"),
+];
 
 /// Objects that hide a guest's memory from its host.
 const ENCRYPTING: [(&str, &str); 5] = [
@@ -350,6 +399,8 @@ mod tests {
             machine: Machine::Q35,
             main: vec![212 * MIB, 300 * MIB],
             plugged: vec![(256 * MIB, Some(1 << 32))],
+            other: Vec::new(),
+            order: vec![Use::Plugged(0), Use::Main(1), Use::Main(0)],
             has_slots: true,
             low_bytes_max: Some(1 << 30),
         };
@@ -358,6 +409,35 @@ mod tests {
             parse("qemu-system-aarch64 -M virt,gic-version=3").memory.machine,
             Machine::Virt
         );
+    }
+
+    #[test]
+    fn names_are_merged_and_the_last_uuid_holds() {
+        let name = |line: &str| parse(line).name;
+        assert_eq!(name("q -name web -name debug-threads=on").as_deref(), Some("web"));
+        assert_eq!(name("q -name web -name process=x,guest=db").as_deref(), Some("db"));
+        assert_eq!(name("q -name foo=1").as_deref(), None);
+        assert_eq!(
+            name("q -name guest=foo=1,,bar=2,debug-threads=on").as_deref(),
+            Some("foo=1,bar=2")
+        );
+        let [one, two] =
+            ["1", "2"].map(|last| format!("4dea22b3-1d52-d8f3-2516-782e98ab3fa{last}"));
+        let both = format!("q -uuid {one} -smbios type=1,uuid={two}");
+        assert_eq!(parse(&both).uuid, Some(two.clone()));
+        let both = format!("q -smbios type=1,uuid={two} -uuid {one} -smbios type=1,serial=7");
+        assert_eq!(parse(&both).uuid, Some(one));
+    }
+
+    #[test]
+    fn devices_of_virtio_are_memory() {
+        let memory = parse(
+            "qemu-system-x86_64 -M q35 -m 512M,maxmem=4G -object memory-backend-ram,id=v,size=1G \
+             -device virtio-mem-pci,id=vm0,memdev=v,requested-size=256M,addr=0x7,memaddr=0x140000000",
+        )
+        .memory;
+        assert_eq!(memory.plugged, [(1 << 30, Some(0x1_4000_0000))]);
+        assert!(memory.has_slots);
     }
 
     #[test]

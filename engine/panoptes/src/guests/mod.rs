@@ -273,13 +273,17 @@ fn encrypted(what: &str) -> String {
     format!("its memory is encrypted ({what}) and cannot be read from outside")
 }
 
-/// Whether a program is QEMU, by the name of its file: `qemu-system-x86_64`, `qemu-kvm`, `kvm`.
+/// Whether a program is QEMU that emulates a machine, by the name of its file: `qemu-system-x86_64`,
+/// `qemu-kvm`, `qemu-vanilla-system-x86_64`, `kvm`. Its tools, and those that emulate one program
+/// (`qemu-aarch64-static`), are not.
 fn is_qemu(program: &Path) -> bool {
     let name = program.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
     // The kernel adds this to the name of a program that was replaced while it ran.
     let name = name.strip_suffix(" (deleted)").unwrap_or(&name);
-    let is_tool = ["qemu-img", "qemu-io", "qemu-nbd", "qemu-ga", "qemu-storage-daemon"];
-    (name.contains("qemu") && !is_tool.contains(&name)) || name == "kvm"
+    let is_system = name.contains("qemu-system-")
+        || name.contains("qemu-kvm")
+        || name.starts_with("qemu-") && name.contains("-system-");
+    is_system || matches!(name, "qemu" | "kvm")
 }
 
 /// Finds every guest that runs on this machine, in the order of process ids.

@@ -92,6 +92,7 @@ fn check_json(check: &Check) -> Value {
     let (outcome, reason) = match &check.outcome {
         CheckOutcome::Passed => ("passed", None),
         CheckOutcome::Failed(how) => ("failed", Some(how.as_str())),
+        CheckOutcome::Unread(how) => ("not_in_memory", Some(how.as_str())),
         CheckOutcome::Skipped(why) => ("skipped", Some(*why)),
     };
     json!({"name": check.name, "outcome": outcome, "reason": reason})

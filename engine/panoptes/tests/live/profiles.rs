@@ -81,9 +81,10 @@ fn a_profile_serves_its_kernel_and_no_other() {
     assert!(by_memory == by_table, "the built-in table gives something else");
     assert!(said.contains("by the built-in table"), "{said}");
     let ram = guest.ram_path().display().to_string();
-    for (profile, code, word) in
-        [(&own, 0, "the list of tasks closes both ways: yes"), (&foreign, 65, "the profile is for")]
-    {
+    for (profile, code, word) in [
+        (&own, 0, "tasks of the list point to each other: yes"),
+        (&foreign, 65, "the profile is for"),
+    ] {
         let output = panoptes(&["profile", "verify", &profile.display().to_string(), &ram]);
         let said = String::from_utf8(output.stdout).unwrap();
         assert_eq!(output.status.code(), Some(code), "{said}");

@@ -19,6 +19,8 @@ const PLUGGED_BYTES_MIN: u64 = 128 << 20;
 const BLOCK_BYTES_MIN: u64 = 1 << 20;
 /// Largest number of blocks if some of them are guesses.
 const GUESSED_BLOCKS_MAX: usize = 32;
+/// Largest number of other blocks that are tried as the main memory.
+const ALTERNATIVES_MAX: usize = 8;
 /// Smallest memory of a guest.
 const MEMORY_BYTES_MIN: u64 = 8 << 20;
 /// Physical address of the memory of QEMU's arm64 machine `virt` (hw/arm/virt.c, `base_memmap`).
@@ -31,8 +33,10 @@ pub enum Machine {
     /// `pc_q35_init`).
     Q35,
     /// `pc`: 3 GiB below the hole if the guest has 3.5 GiB or more (hw/i386/pc_piix.c, `pc_init1`).
-    /// `microvm` is alike.
     Pc,
+    /// `microvm`: 3 GiB below the hole if the guest has more (hw/i386/microvm.c,
+    /// `microvm_memory_init`).
+    Microvm,
     /// `virt` of arm64: all memory is at 1 GiB.
     Virt,
     /// Unknown: all machines are tried.
@@ -48,10 +52,45 @@ pub struct Expected {
     pub main: Vec<u64>,
     /// Memory in slots: size in bytes, and physical address if it was given.
     pub plugged: Vec<(u64, Option<u64>)>,
+    /// Memory for other uses, such as that of two guests: QEMU maps it, too.
+    pub other: Vec<u64>,
+    /// All these blocks in the order in which QEMU makes them (`qemu_create_late_backends`, then
+    /// `machine_run_board_init`, system/vl.c). Of equal ones it tells which is which. Empty if
+    /// unknown: main memory is first.
+    pub order: Vec<Use>,
     /// Whether memory can be plugged in while the guest runs.
     pub has_slots: bool,
     /// Limit of memory below 4 GiB in bytes, if it was given.
     pub low_bytes_max: Option<u64>,
+}
+
+/// What a block is used for: its position in the list of that use.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Use {
+    Main(usize),
+    Plugged(usize),
+    Other(usize),
+}
+
+impl Expected {
+    /// The size of a block.
+    fn bytes(&self, block: Use) -> u64 {
+        let bytes = match block {
+            Use::Main(at) => self.main.get(at).copied(),
+            Use::Plugged(at) => self.plugged.get(at).map(|(bytes, _)| *bytes),
+            Use::Other(at) => self.other.get(at).copied(),
+        };
+        bytes.unwrap_or(0)
+    }
+
+    /// All blocks in the order in which they are made.
+    fn blocks(&self) -> Vec<Use> {
+        if !self.order.is_empty() {
+            return self.order.clone();
+        }
+        let main = (0..self.main.len()).map(Use::Main);
+        main.chain((0..self.plugged.len()).map(Use::Plugged)).collect()
+    }
 }
 
 /// A part of an area with its place in the guest's physical memory.
@@ -87,29 +126,83 @@ impl Placed {
 /// The possible layouts of the guest, the likeliest first; none if no area could be its memory.
 /// Each is in order of physical addresses.
 pub(super) fn layouts(areas: &[Area], expected: &Expected) -> Vec<Vec<Placed>> {
-    let mut free = blocks_of(areas);
-    let mut main: Vec<Area> = Vec::new();
-    for &bytes in &expected.main {
-        let Some(block) = take(&mut free, bytes) else {
-            main.clear();
-            break;
-        };
-        main.push(block);
+    let Some(Blocks { main, plugged, others }) = assign(areas, expected) else {
+        return Vec::new();
+    };
+    let total = main.iter().map(Area::bytes).fold(0, u64::saturating_add);
+    let mut orders = vec![main.clone()];
+    if main.len() > 1 {
+        orders.push(main.iter().rev().cloned().collect());
     }
+    // Blocks of the same size that have another use: a tool may have made them in another order.
+    let same = others.into_iter().filter(|block| block.bytes() == main[0].bytes());
+    orders.extend(same.take(ALTERNATIVES_MAX).map(|block| {
+        let mut other = main.clone();
+        other[0] = block;
+        other
+    }));
+    let mut found: Vec<Vec<Placed>> = Vec::new();
+    for base in lows(total, expected) {
+        for order in &orders {
+            let is_free =
+                |slot: &&Slot| slot.block.as_ref().is_none_or(|block| !order.contains(block));
+            let plugged: Vec<Slot> = plugged.iter().filter(is_free).cloned().collect();
+            let layout = place(order, &plugged, &base).or_else(|| place(order, &[], &base));
+            if let Some(layout) = layout.filter(|layout| !found.contains(layout)) {
+                found.push(layout);
+            }
+        }
+    }
+    found
+}
+
+/// Memory in a slot.
+#[derive(Clone, Debug)]
+struct Slot {
+    /// `None` if the process has no area for it: memory that the guest may only read takes an
+    /// address, too.
+    block: Option<Area>,
+    bytes: u64,
+    at: Option<u64>,
+    is_guess: bool,
+}
+
+/// The areas of a process by use.
+struct Blocks {
+    /// At least one.
+    main: Vec<Area>,
+    plugged: Vec<Slot>,
+    /// All that is not main memory.
+    others: Vec<Area>,
+}
+
+/// Assigns areas to what the arguments name; `None` if none can be the main memory.
+fn assign(areas: &[Area], expected: &Expected) -> Option<Blocks> {
+    let mut free = blocks_of(areas);
+    let mut main = vec![None; expected.main.len()];
+    let mut plugged: Vec<Option<Area>> = vec![None; expected.plugged.len()];
+    let mut others = Vec::new();
+    for block in expected.blocks() {
+        let area = take(&mut free, expected.bytes(block));
+        match block {
+            Use::Main(at) => main[at] = area,
+            Use::Plugged(at) => {
+                others.extend(area.clone());
+                plugged[at] = area;
+            }
+            Use::Other(_) => others.extend(area),
+        }
+    }
+    let mut main: Vec<Area> = main.into_iter().collect::<Option<_>>().unwrap_or_default();
     if main.is_empty() {
         // No areas match the arguments: guess that the largest is the memory.
         let largest = (0..free.len()).rev().max_by_key(|&index| free[index].bytes());
-        let Some(index) = largest.filter(|&index| free[index].bytes() >= MEMORY_BYTES_MIN) else {
-            return Vec::new();
-        };
+        let index = largest.filter(|&index| free[index].bytes() >= MEMORY_BYTES_MIN)?;
         main.push(free.remove(index));
     }
-    let mut plugged = Vec::new();
-    for &(bytes, at) in &expected.plugged {
-        if let Some(block) = take(&mut free, bytes) {
-            plugged.push((block, at, false));
-        }
-    }
+    let named = plugged.into_iter().zip(&expected.plugged);
+    let mut plugged: Vec<Slot> =
+        named.map(|(block, &(bytes, at))| Slot { block, bytes, at, is_guess: false }).collect();
     if expected.has_slots {
         let can_be = |block: &Area| {
             block.bytes() >= PLUGGED_BYTES_MIN && block.bytes().is_multiple_of(PLUGGED_ALIGNMENT)
@@ -117,24 +210,12 @@ pub(super) fn layouts(areas: &[Area], expected: &Expected) -> Vec<Vec<Placed>> {
         while main.len() + plugged.len() < GUESSED_BLOCKS_MAX
             && let Some(bytes) = free.iter().find(|block| can_be(block)).map(Area::bytes)
         {
-            plugged.extend(take(&mut free, bytes).map(|block| (block, None, true)));
+            let block = take(&mut free, bytes);
+            plugged.push(Slot { block, bytes, at: None, is_guess: true });
         }
     }
-    let total = main.iter().map(Area::bytes).fold(0, u64::saturating_add);
-    let mut found: Vec<Vec<Placed>> = Vec::new();
-    for base in lows(total, expected) {
-        let mut orders = vec![main.clone()];
-        if main.len() > 1 {
-            orders.push(main.iter().rev().cloned().collect());
-        }
-        for order in orders {
-            let layout = place(&order, &plugged, &base).or_else(|| place(&order, &[], &base));
-            if let Some(layout) = layout.filter(|layout| !found.contains(layout)) {
-                found.push(layout);
-            }
-        }
-    }
-    found
+    others.extend(free);
+    Some(Blocks { main, plugged, others })
 }
 
 /// The physical address of a machine's memory, and how much of it is below 4 GiB.
@@ -156,17 +237,22 @@ fn lows(total: u64, expected: &Expected) -> Vec<Low> {
         let bytes = if total >= most { most.min(0xc000_0000) } else { most };
         Low { base: 0, bytes }
     };
+    let microvm = {
+        let bytes = if total > 0xc000_0000 { 0xc000_0000 } else { u64::MAX };
+        Low { base: 0, bytes }
+    };
     let virt = Low { base: VIRT_BASE, bytes: u64::MAX };
     match expected.machine {
         Machine::Q35 => vec![q35(total), pc(total), flat],
         Machine::Pc => vec![pc(total), q35(total), flat],
+        Machine::Microvm => vec![microvm, pc(total), q35(total), flat],
         Machine::Virt => vec![virt],
-        Machine::Unknown => vec![q35(total), pc(total), flat, virt],
+        Machine::Unknown => vec![q35(total), pc(total), microvm, flat, virt],
     }
 }
 
 /// Assigns physical addresses to blocks; `None` if addresses overflow or blocks overlap.
-fn place(main: &[Area], plugged: &[(Area, Option<u64>, bool)], low: &Low) -> Option<Vec<Placed>> {
+fn place(main: &[Area], plugged: &[Slot], low: &Low) -> Option<Vec<Placed>> {
     let mut layout = Vec::new();
     let mut put = |block: &Area, skip: u64, bytes: u64, physical: u64, is_guess| -> Option<()> {
         physical.checked_add(bytes).filter(|end| *end <= 1 << 52)?;
@@ -191,18 +277,38 @@ fn place(main: &[Area], plugged: &[(Area, Option<u64>, bool)], low: &Low) -> Opt
     // hw/arm/virt.c).
     let end = match low.base {
         0 => FOUR_GIB + done.saturating_sub(low.bytes.min(FOUR_GIB)),
-        base => base.checked_add(done)?.max(FOUR_GIB),
+        base => base.checked_add(done)?,
     };
-    let mut next = end.checked_next_multiple_of(GIB)?;
-    for (block, at, is_guess) in plugged {
-        let at = at.unwrap_or(next);
-        put(block, 0, block.bytes(), at, *is_guess)?;
-        next = next.max(at.checked_add(block.bytes())?);
-        next = next.checked_next_multiple_of(PLUGGED_ALIGNMENT)?;
+    let base = end.checked_next_multiple_of(GIB)?;
+    // In order of addresses.
+    let mut taken: Vec<(u64, u64)> = Vec::new();
+    for slot in plugged {
+        let at = match slot.at {
+            Some(at) => at,
+            None => first_gap(&taken, base, slot.bytes)?,
+        };
+        let place = taken.partition_point(|(start, _)| *start < at);
+        taken.insert(place, (at, at.checked_add(slot.bytes)?));
+        if let Some(block) = &slot.block {
+            put(block, 0, block.bytes(), at, slot.is_guess)?;
+        }
     }
     layout.sort_by_key(|placed| placed.physical);
     let fits = |pair: &[Placed]| pair[0].physical + pair[0].bytes <= pair[1].physical;
     layout.windows(2).all(fits).then_some(layout)
+}
+
+/// The lowest address from `base` on where a device that is memory has room
+/// (hw/mem/memory-device.c, `memory_device_get_free_addr`).
+fn first_gap(taken: &[(u64, u64)], base: u64, bytes: u64) -> Option<u64> {
+    let mut at = base;
+    for &(start, end) in taken {
+        if at.checked_add(bytes)? <= start {
+            break;
+        }
+        at = at.max(end).checked_next_multiple_of(PLUGGED_ALIGNMENT)?;
+    }
+    Some(at)
 }
 
 /// Candidates for blocks, in the order in which QEMU made them: areas, and joined adjacent areas.

@@ -26,7 +26,7 @@ use super::timed::Timed;
 use super::{MappedFile, Segment, SourceError};
 
 pub use areas::{Area, Backing, FileIdentity};
-pub use layout::{Expected, Machine, Placed};
+pub use layout::{Expected, Machine, Placed, Use};
 pub use process::{GuestProcess, file_identity};
 
 use private::{Piece, PrivateMemory};

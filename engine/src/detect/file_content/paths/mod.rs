@@ -142,9 +142,14 @@ impl Paths {
         strings: &mut Strings,
     ) {
         self.follow_clock(snapshot);
-        let first = snapshot.process_by_pid(1).and_then(|process| snapshot.leader(process));
+        let init = snapshot.process_by_pid(1);
+        let first = init.and_then(|process| snapshot.leader(process));
         let (Some(first), Some(start_ns)) = (first, self.start_ns) else { return };
         let Some(now_ns) = snapshot.machine.calendar_ns else { return };
+        if init.is_some_and(|process| process.mm.is_none()) {
+            // Process 1 has run no program yet: the kernel itself unpacks the initramfs.
+            return self.begin_anew(now_ns);
+        }
         if !self.sweep.is_going_on() {
             if self.has_swept && now.monotonic.since(self.began) < SWEEP_EVERY_NS {
                 return;

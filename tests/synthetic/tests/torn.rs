@@ -1,0 +1,173 @@
+//! Torn copies: a machine's memory is copied page by page while the machine changes, as LiME and
+//! AVML do.
+//!
+//! None is refused. Each process that lived through the whole copy is found with its own values,
+//! and what begins or ends meanwhile is no hidden process. `PANOPTES_TORN` is the number of copies,
+//! and `PANOPTES_TORN_SEED` makes one again.
+
+#[path = "races/actor.rs"]
+mod actor;
+#[path = "common/mod.rs"]
+mod common;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use actor::Actor;
+use panoptes_decoders::address::PhysicalAddress;
+use panoptes_decoders::source::{MachineSource, MemorySource, Outcome, PAGE_BYTES, Request};
+use panoptes_engine::limits::Limits;
+use panoptes_engine::system::kernel_of;
+use panoptes_engine::walk::{Scope, Snapshot};
+use panoptes_profiles::{Options, Profile, discover};
+use panoptes_synthetic::{Machine, Size, profile};
+
+const RELEASES: [&str; 4] =
+    ["5.10.0-32-amd64", "6.1.0-50-amd64", "6.12.117+deb13-amd64", "7.2.13+deb14-amd64"];
+/// Pages between two changes, on average, of a machine that is idle and of one that is busy.
+const PAGES: [u64; 3] = [2000, 200, 20];
+
+/// A copy of memory.
+struct Dump {
+    bytes: Vec<u8>,
+    region: Range<u64>,
+}
+
+impl Dump {
+    /// Copies a machine's memory in ascending order while it changes.
+    fn of(machine: &mut Machine, actor: &mut Actor, pages: u64) -> Self {
+        let mut bytes: Vec<u8> = Vec::new();
+        while (bytes.len() as u64) < machine.memory().used() {
+            let from = bytes.len();
+            let page = from..from + PAGE_BYTES as usize;
+            bytes.extend_from_slice(&machine.memory().bytes()[page]);
+            if actor.chance(pages) {
+                change(machine, actor);
+            }
+        }
+        while machine.step(1000) > 0 {}
+        let region = 0..bytes.len() as u64;
+        Self { bytes, region }
+    }
+}
+
+/// Plays some stores of what goes on, or begins something.
+fn change(machine: &mut Machine, actor: &mut Actor) {
+    machine.tick(1_000_000);
+    if machine.step(0) == 0 {
+        machine.slowly(|machine| actor.act(machine));
+    }
+    let stores = actor.some(400);
+    machine.step(stores);
+}
+
+impl MemorySource for Dump {
+    fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
+        for request in requests {
+            let target = request.target_range(arena.len()).expect("it has room");
+            let start = usize::try_from(request.address.0).unwrap_or(usize::MAX);
+            let end = start.saturating_add(target.len());
+            request.outcome = match self.bytes.get(start..end) {
+                Some(bytes) => {
+                    arena[target].copy_from_slice(bytes);
+                    Outcome::Read
+                }
+                None => {
+                    arena[target].fill(0);
+                    Outcome::NotBacked
+                }
+            };
+        }
+    }
+
+    fn regions(&self) -> &[Range<u64>] {
+        std::slice::from_ref(&self.region)
+    }
+
+    fn next_data(&mut self, from: PhysicalAddress) -> Option<Range<u64>> {
+        (from.0 < self.region.end).then_some(from.0..self.region.end)
+    }
+}
+
+impl MachineSource for Dump {}
+
+/// Start, by number, of each process that runs.
+fn processes(machine: &Machine) -> BTreeMap<u32, u64> {
+    let living = machine.processes().filter(|process| process.pid != 0 && !process.is_zombie);
+    living.map(|process| (process.pid, process.start_ns)).collect()
+}
+
+/// The machine of a seed, after some life.
+fn machine(seed: u64, actor: &mut Actor) -> Machine {
+    let size = Size {
+        processes: 12,
+        kernel_threads: 4,
+        threads: 1,
+        descriptors: 3,
+        areas: 4,
+        connections: 1,
+        containers: 1,
+        processors: 2,
+    };
+    let release = RELEASES[(seed % RELEASES.len() as u64) as usize];
+    let builder = Machine::builder(&profile(release)).size(size).seed(seed);
+    let mut machine = builder.memory(256 << 20).build();
+    for _ in 0..60 {
+        machine.tick(5_000_000);
+        actor.act(&mut machine);
+    }
+    machine
+}
+
+fn attach(dump: &mut Dump, release: &str) -> Result<Profile, String> {
+    let files = [profile(release)];
+    let options = Options { files: &files, generate: false, ..Options::default() };
+    discover(dump, &options, &mut ()).map_err(|error| error.to_string())
+}
+
+/// What is wrong in a scan of the copy of a seed.
+fn wrong(seed: u64) -> Vec<String> {
+    let mut actor = Actor::new(seed);
+    let mut machine = machine(seed, &mut actor);
+    let before = processes(&machine);
+    let pages = PAGES[(seed / RELEASES.len() as u64 % PAGES.len() as u64) as usize];
+    let mut dump = Dump::of(&mut machine, &mut actor, pages);
+    let after = processes(&machine);
+    let lived = before.into_iter().filter(|(pid, start)| after.get(pid) == Some(start));
+    let profile = match attach(&mut dump, machine.release()) {
+        Ok(profile) => profile,
+        Err(why) => return vec![format!("refused: {why}")],
+    };
+    let mut walker = common::walker(&Limits::default());
+    match walker.scan(&mut dump, &kernel_of(&profile), Scope::ALL) {
+        Err(why) => vec![format!("not scanned: {why}")],
+        Ok(snapshot) => lived.filter_map(|process| missing(snapshot, process)).collect(),
+    }
+}
+
+/// What is wrong with a process that lived through the copy.
+fn missing(snapshot: &Snapshot, (pid, start_ns): (u32, u64)) -> Option<String> {
+    let process = snapshot.process_by_pid(pid);
+    let leader = process.and_then(|process| snapshot.leader(process));
+    match leader {
+        None => Some(format!("process {pid} is missing")),
+        Some(leader) if leader.task.start_boottime != start_ns => {
+            Some(format!("process {pid} began at {}", leader.task.start_boottime))
+        }
+        Some(_) => None,
+    }
+}
+
+#[test]
+fn torn_copies_have_all_that_lived_through_them() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    let seeds = match number("PANOPTES_TORN_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("PANOPTES_TORN").unwrap_or(60),
+    };
+    let mut failed = Vec::new();
+    for seed in seeds {
+        failed.extend(wrong(seed).into_iter().map(|what| format!("seed {seed}: {what}")));
+    }
+    assert!(failed.is_empty(), "{failed:#?}");
+}
