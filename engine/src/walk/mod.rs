@@ -42,6 +42,7 @@ mod stability;
 mod tables;
 mod tasks;
 mod tcp_socks;
+mod tears;
 mod terminals;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -118,6 +118,7 @@ impl Walker {
         self.find_run_queues(memory);
         memory.goes_on()?;
         self.note_missing(kernel);
+        self.ignore_tears(memory);
         self.snapshot.work = memory.meter.spent();
         self.snapshot.count_dropped();
         self.snapshot.blame(self.scratch.quotas.refused);

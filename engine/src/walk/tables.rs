@@ -53,6 +53,9 @@ macro_rules! tables {
             pub is_early: bool,
             /// Whether the scan has left what processes have that rest.
             pub is_light: bool,
+            /// Whether the memory is a copy that may have been made while the machine ran
+            /// ([`crate::walk::Walker::set_copied`]).
+            pub is_copied: bool,
             $($(#[$doc])* pub $name: $table<$row>,)*
             /// Network interfaces. Not every scan reads them; until then, those of an earlier scan.
             pub interfaces: Rows<InterfaceRow>,
@@ -63,6 +66,9 @@ macro_rules! tables {
             pub task_list_closed: bool,
             /// Whether the pid IDR was read completely.
             pub idr_complete: bool,
+            /// Number of processes that some views show and others lack, as those of a process do
+            /// that began or ended while the copy was made.
+            pub torn: u32,
             /// Number of tables and chains of TCP sockets that were not followed to their ends, so
             /// that absence from them is not meaningful.
             pub connections_cut: u32,
@@ -96,11 +102,13 @@ macro_rules! tables {
                     has_run: false,
                     is_early: false,
                     is_light: false,
+                    is_copied: false,
                     $($name: tables!(@new $table, $capacity, key.derive(stringify!($name))),)*
                     interfaces: Rows::with_capacity(INTERFACES_MAX),
                     udp_ports: UdpPorts::default(),
                     task_list_closed: false,
                     idr_complete: false,
+                    torn: 0,
                     connections_cut: 0,
                     chains_in_turn: false,
                     chains_round: 0,
@@ -117,6 +125,7 @@ macro_rules! tables {
                 self.udp_ports.clear();
                 self.task_list_closed = false;
                 self.idr_complete = false;
+                self.torn = 0;
                 self.connections_cut = 0;
                 self.chains_in_turn = false;
                 self.left = Deferred::default();

@@ -26,6 +26,9 @@ const RELEASES: [&str; 4] =
     ["5.10.0-32-amd64", "6.1.0-50-amd64", "6.12.117+deb13-amd64", "7.2.13+deb14-amd64"];
 /// Pages between two changes, on average, of a machine that is idle and of one that is busy.
 const PAGES: [u64; 3] = [2000, 200, 20];
+/// One of so many changes goes on while pages are copied, each with up to so many stores.
+const LONG_ONES: u64 = 10;
+const STORES_MAX: u64 = 100;
 
 /// A copy of memory.
 struct Dump {
@@ -41,7 +44,9 @@ impl Dump {
             let from = bytes.len();
             let page = from..from + PAGE_BYTES as usize;
             bytes.extend_from_slice(&machine.memory().bytes()[page]);
-            if actor.chance(pages) {
+            if machine.step(0) > 0 {
+                machine.step(actor.some(STORES_MAX));
+            } else if actor.chance(pages) {
                 change(machine, actor);
             }
         }
@@ -51,14 +56,16 @@ impl Dump {
     }
 }
 
-/// Plays some stores of what goes on, or begins something.
+/// Begins something. Most of what happens takes less time than the copy of a page; the rest goes on
+/// while some pages are copied.
 fn change(machine: &mut Machine, actor: &mut Actor) {
     machine.tick(1_000_000);
-    if machine.step(0) == 0 {
+    if actor.chance(LONG_ONES) {
         machine.slowly(|machine| actor.act(machine));
+        machine.step(actor.some(STORES_MAX));
+    } else {
+        actor.act(machine);
     }
-    let stores = actor.some(400);
-    machine.step(stores);
 }
 
 impl MemorySource for Dump {
@@ -139,9 +146,13 @@ fn wrong(seed: u64) -> Vec<String> {
         Err(why) => return vec![format!("refused: {why}")],
     };
     let mut walker = common::walker(&Limits::default());
+    walker.set_copied(true);
     match walker.scan(&mut dump, &kernel_of(&profile), Scope::ALL) {
         Err(why) => vec![format!("not scanned: {why}")],
-        Ok(snapshot) => lived.filter_map(|process| missing(snapshot, process)).collect(),
+        Ok(snapshot) => {
+            let lacking = lived.filter_map(|process| missing(snapshot, process));
+            lacking.chain(hidden(snapshot)).collect()
+        }
     }
 }
 
@@ -156,6 +167,16 @@ fn missing(snapshot: &Snapshot, (pid, start_ns): (u32, u64)) -> Option<String> {
         }
         Some(_) => None,
     }
+}
+
+/// The processes that a view lacks: nothing has taken one out of a list.
+fn hidden(snapshot: &Snapshot) -> Vec<String> {
+    let rows = snapshot.processes.iter().filter(|row| !row.missing.is_empty());
+    rows.map(|row| {
+        let task = &snapshot.threads[row.leader].task;
+        format!("process {} is hidden from {:#x}", task.pid, row.missing.0)
+    })
+    .collect()
 }
 
 #[test]
