@@ -1,10 +1,19 @@
 //! The evidence of an alert. [`super::Reporter::alert`] puts it into a record.
 
+use arrayvec::ArrayString;
 use panoptes_sinks::json::time::Timestamp;
 use panoptes_sinks::record::detection::{Confidence, Detection};
 
 use super::techniques::Techniques;
 use crate::time::RealTime;
+
+/// What an alert of a copy of memory adds to its reason.
+const IN_COPY: &str = "; seen once, in a copy of memory, which may be torn";
+/// Maximum length of a reason with that in bytes.
+const REASON_BYTES_MAX: usize = 1024;
+
+/// Room for the reason of an alert of a copy of memory.
+pub(super) type CopyReason = ArrayString<REASON_BYTES_MAX>;
 
 /// Why an alert is reported.
 #[derive(Clone, Copy, Debug)]
@@ -20,9 +29,50 @@ pub(super) struct Evidence<'a> {
 }
 
 impl<'a> Evidence<'a> {
+    /// The evidence that a copy of memory gives, which shows everything once and may have been made
+    /// while the machine ran.
+    pub(super) fn of_copy<'r>(self, reason: &'r mut CopyReason) -> Evidence<'r> {
+        let room = REASON_BYTES_MAX - IN_COPY.len();
+        let end = (0..=room.min(self.reason.len())).rev().find(|&at| self.reason.is_char_boundary(at));
+        reason.clear();
+        for part in [&self.reason[..end.unwrap_or(0)], IN_COPY] {
+            // Both fit.
+            let _ = reason.try_push_str(part);
+        }
+        let confidence = match self.confidence {
+            Confidence::High => Confidence::Medium,
+            Confidence::Medium | Confidence::Low => Confidence::Low,
+        };
+        Evidence { reason, confidence, scans: 1, ..self }
+    }
+
     pub(super) fn detection(self) -> Detection<'a> {
         let Self { reason, techniques, confidence, since_ns, scans } = self;
         let since = Timestamp::from_ns(since_ns.ns());
         Detection::new(reason.into(), techniques, confidence, since, scans)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::techniques::ROOTKIT;
+
+    fn evidence(reason: &str, confidence: Confidence) -> Evidence<'_> {
+        Evidence { reason, techniques: ROOTKIT, confidence, since_ns: RealTime::default(), scans: 1 }
+    }
+
+    #[test]
+    fn an_alert_of_a_copy_has_a_lower_confidence_and_names_it() {
+        let mut reason = CopyReason::new();
+        let of_copy = evidence("process 7 is hidden", Confidence::High).of_copy(&mut reason);
+        let expected =
+            "process 7 is hidden; seen once, in a copy of memory, which may be torn";
+        assert_eq!(of_copy.reason, expected);
+        assert_eq!(of_copy.confidence, Confidence::Medium);
+        let long = "\u{e4}".repeat(REASON_BYTES_MAX);
+        let of_copy = evidence(&long, Confidence::Low).of_copy(&mut reason);
+        assert!(of_copy.reason.ends_with(IN_COPY) && of_copy.reason.len() <= REASON_BYTES_MAX);
+        assert_eq!(of_copy.confidence, Confidence::Low);
     }
 }

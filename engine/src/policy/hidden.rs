@@ -43,7 +43,10 @@ pub(super) fn reason(
     write_views(&mut reason, missing, " or ");
     let _ = reason.write_str(", but in ");
     write_views(&mut reason, shown, " and ");
-    let _ = write!(reason, ", in {scans} scans in a row");
+    // A copy of memory shows it once.
+    if scans > 1 {
+        let _ = write!(reason, ", in {scans} scans in a row");
+    }
     reason
 }
 

@@ -18,7 +18,7 @@ use super::alert_floods::AlertFloods;
 use super::ancestors::Ancestors;
 use super::containers::{ContainerPolicy, Judged};
 use super::describe;
-use super::evidence::Evidence;
+use super::evidence::{CopyReason, Evidence};
 use super::exceptions::{About, Exceptions, Processes};
 use super::floods::Floods;
 use super::gaps::{GAPS_MAX, Gaps};
@@ -265,6 +265,9 @@ impl Reporter<'_> {
         let parent = subject.parent.filter(|_| is_high).unwrap_or(0);
         let line = ancestors.as_mut().map(|ancestors| ancestors.of(cx.snapshot, parent));
         let (line, is_cut) = line.unwrap_or_default();
+        let mut of_copy = CopyReason::new();
+        let evidence =
+            if cx.snapshot.is_copied { evidence.of_copy(&mut of_copy) } else { evidence };
         let detection = evidence.detection().with_past(&earlier, &line, is_cut);
         let record = Record { detection: Some(&detection), incident, ..*record };
         let written = self.write_as(id, cx, subject, &record);

@@ -135,6 +135,17 @@ impl Life {
     }
 }
 
+/// How many scans must show that views hide a process.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Confirm {
+    /// Number of scans in a row.
+    pub(super) scans: u32,
+    /// How often this scan counts.
+    pub(super) counts: u32,
+    /// Whether it is a scan of a copy of memory, which never changes.
+    pub(super) is_copied: bool,
+}
+
 /// The views that hide a process.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Hidden {
@@ -565,7 +576,7 @@ impl Process {
         &mut self,
         row: &ProcessRow,
         is_first: bool,
-        confirm: (u32, u32),
+        confirm: Confirm,
         now: RealTime,
     ) -> Option<Views> {
         if is_first && !self.life.existing {
@@ -578,14 +589,11 @@ impl Process {
         is_reported.then_some(hidden)
     }
 
-    /// Counts the scans in a row in which the same views hide it, of which this one counts so
-    /// often. Returns these views once that cannot be a coincidence, after `confirm_scans`.
-    fn watch_views(
-        &mut self,
-        row: &ProcessRow,
-        (confirm_scans, counts): (u32, u32),
-        now: RealTime,
-    ) -> Option<Views> {
+    /// Counts the scans in a row in which the same views hide it. Returns these views once that
+    /// cannot be a coincidence. A copy of memory never changes, so its first scan shows as much as
+    /// all others together.
+    fn watch_views(&mut self, row: &ProcessRow, confirm: Confirm, now: RealTime) -> Option<Views> {
+        let Confirm { scans: confirm_scans, counts, is_copied } = confirm;
         let hidden = &mut self.life.hidden;
         if hidden.task != self.address {
             // Another task in its place does not inherit the count.
@@ -595,7 +603,7 @@ impl Process {
         let still = before.and(row.missing);
         if !still.is_empty() {
             hidden.from = still;
-            hidden.scans = hidden.scans.saturating_add(counts);
+            hidden.scans = hidden.scans.saturating_add(if is_copied { 0 } else { counts });
         } else if !before.and(row.unknown).is_empty() || !row.stable {
             // Nothing is known from this scan, except that some views show it again.
             if row.stable {
@@ -607,7 +615,9 @@ impl Process {
             hidden.scans = if row.missing.is_empty() { 0 } else { counts };
             hidden.since_ns = now;
         }
-        let confirm_scans = if hidden.from.has(view::CERTAIN) {
+        let confirm_scans = if is_copied {
+            1
+        } else if hidden.from.has(view::CERTAIN) {
             confirm_scans
         } else {
             confirm_scans.saturating_add(DOUBT_SCANS)

@@ -9,7 +9,7 @@ use super::emit::Update;
 use super::holders::Holding;
 use super::keys::ProcessKey;
 use super::mapped_files::MappedFiles;
-use super::process::{self, Process, Seen, Stage};
+use super::process::{self, Confirm, Process, Seen, Stage};
 use super::{Progress, State, descriptor, thread};
 use crate::limits::Limit;
 use crate::page_cache::ContentSource;
@@ -284,10 +284,12 @@ impl State {
             if announce {
                 row.life.stage = Stage::Announced;
             }
-            let confirm_scans = self.settings.confirm_scans.max(2);
-            let counts = u32::from(snapshot.counts());
-            let hidden =
-                row.begins_to_hide(process, is_first, (confirm_scans, counts), update.now.real);
+            let confirm = Confirm {
+                scans: self.settings.confirm_scans.max(2),
+                counts: u32::from(snapshot.counts()),
+                is_copied: snapshot.is_copied,
+            };
+            let hidden = row.begins_to_hide(process, is_first, confirm, update.now.real);
             let row = &*row;
             let begun = process.container.filter(|_| row.life.is_announced());
             let begun = begun.and_then(|at| self.containers.begins_with(at, &row.key));

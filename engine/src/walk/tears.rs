@@ -20,8 +20,9 @@ use super::{Memory, Snapshot, Views, Walker};
 use crate::address::Reader;
 use panoptes_tables::Keyed;
 
-/// Pages that are copied, at most, while a process leaves or enters all its lists.
-const SLACK_PAGES: u64 = 64;
+/// Pages that are copied, at most, while a process leaves or enters all its lists: the kernel holds
+/// a lock meanwhile, for some microseconds.
+const SLACK: u64 = 8;
 /// A process that began so many nanoseconds before the newest one is young.
 const YOUNG_NS: u64 = 5_000_000_000;
 /// Bytes of a link.
@@ -30,32 +31,48 @@ const LINK_BYTES: u64 = 8;
 /// The pages, in the order in which they were copied, that show a process or lack it.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 struct Evidence {
-    /// Those with the process's own number or start.
+    /// The page with the task's state. A process gets its end's state before it leaves a list, and
+    /// loses its beginning's state after it has entered all lists.
+    state: Pages,
+    /// Those with the process's own number.
     shows: Pages,
     /// Links to its task. If it has ended, they may be those of the next task at its address.
     links: Pages,
     lacks: Pages,
+    /// Whether an entry that is behind the process in a list lacks it. Entries are added at the end
+    /// of a list, so the process was in the list before that one.
+    is_followed: bool,
 }
 
 impl Evidence {
     /// Whether everything that shows the process was copied before everything that lacks it.
     fn is_end(&self, has_links: bool) -> bool {
-        self.shows_with(has_links).precede(self.lacks)
+        let shows = self.shows_with(has_links);
+        self.state.precede(self.lacks, 0) && (shows.is_empty() || shows.precede(self.lacks, SLACK))
     }
 
     /// Whether everything that lacks the process was copied before everything that shows it.
     fn is_begin(&self, has_links: bool) -> bool {
-        self.lacks.precede(self.shows_with(has_links))
+        let shows = self.shows_with(has_links);
+        !self.is_followed
+            && self.lacks.precede(self.state, 0)
+            && (shows.is_empty() || self.lacks.precede(shows, SLACK))
     }
 
     fn shows_with(&self, has_links: bool) -> Pages {
         if has_links { self.shows.and(self.links) } else { self.shows }
     }
 
-    /// Whether all that lacks the process was copied before a page, or all of it after that page.
-    fn is_beside(&self, page: u64) -> bool {
-        let page = Pages(Some((page, page)));
-        self.lacks.precede(page) || page.precede(self.lacks)
+    /// Whether the process may have entered the list after all that lacks it was copied, and before
+    /// a page of its own was.
+    fn has_entered(&self, page: u64) -> bool {
+        !self.is_followed && self.lacks.precede(Pages(Some((page, page))), 0)
+    }
+
+    /// Whether the process may have left the list after a page of its own was copied, and before
+    /// all that lacks it was.
+    fn has_left(&self, page: u64) -> bool {
+        Pages(Some((page, page))).precede(self.lacks, 0)
     }
 }
 
@@ -75,11 +92,15 @@ impl Pages {
         }
     }
 
-    /// Whether all of these were copied before all others, or while what changed both went on.
-    fn precede(self, others: Self) -> bool {
+    const fn is_empty(self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Whether all of these were copied before all others, or fewer than `slack` pages later.
+    fn precede(self, others: Self, slack: u64) -> bool {
         let last = self.0.map(|(_, last)| last);
         let first = others.0.map(|(first, _)| first);
-        last.zip(first).is_some_and(|(last, first)| last < first.saturating_add(SLACK_PAGES))
+        last.zip(first).is_some_and(|(last, first)| last < first.saturating_add(slack))
     }
 }
 
@@ -128,6 +149,8 @@ struct Probe<'a, 'm> {
     reader: &'a mut Reader,
     memory: &'a mut Memory<'m>,
     threads: &'a Keyed<ThreadRow>,
+    /// Nanoseconds since boot by the machine's clock.
+    clock_ns: u64,
     task: Task,
     evidence: Evidence,
 }
@@ -161,7 +184,7 @@ impl Walker {
 
     /// The views whose lack of a process only a change by somebody else explains.
     fn proven_views(&mut self, memory: &mut Memory<'_>, process: &ProcessRow) -> Views {
-        let Snapshot { threads, css_sets, .. } = &self.snapshot;
+        let Snapshot { threads, css_sets, machine, .. } = &self.snapshot;
         let leader = &threads[process.leader];
         let task = leader.task;
         // A thread that calls exec takes the number of the first thread, and its place in all lists
@@ -173,7 +196,8 @@ impl Walker {
         let heads = css_sets.at(process.css_set).map(|set| set.address);
         let evidence = Evidence::default();
         let reader = &mut self.reader;
-        let mut probe = Probe { reader, memory, threads, task, evidence };
+        let clock_ns = machine.boot_ns().map_or(0, |ns| ns.max(0) as u64);
+        let mut probe = Probe { reader, memory, threads, clock_ns, task, evidence };
         probe.look_at_task();
         let mut proven = 0;
         for list in List::ALL {
@@ -209,48 +233,44 @@ impl Probe<'_, '_> {
         };
         match lacking.0 {
             // It moves from one control group to another.
-            view::CONTROL_GROUP => {
-                own(layout.cgroups).is_none_or(|page| self.evidence.is_beside(page))
-            }
-            // Its parent ended, and it has another one.
-            view::CHILDREN => {
-                let is_moved = own(layout.sibling).is_none_or(|page| self.evidence.is_beside(page));
-                is_moved && self.has_new_parent()
-            }
+            view::CONTROL_GROUP => own(layout.cgroups).is_none_or(|page| {
+                self.evidence.has_entered(page) || self.evidence.has_left(page)
+            }),
+            // Its parent ended, and it has another one (`reparent_leader`, kernel/exit.c).
+            view::CHILDREN => own(layout.sibling).is_none_or(|page| {
+                self.evidence.has_entered(page)
+                    || self.evidence.has_left(page) && self.is_parent_ending()
+            }),
             _ => false,
         }
     }
 
     /// Whether the process began after everything that lacks it was copied, as far as the copy
-    /// shows: a page that has a task was copied after that task began.
+    /// shows.
     fn began_during_copy(&self) -> bool {
         let Some((_, last)) = self.evidence.lacks.0 else { return false };
-        self.task.start_boottime >= self.newest_up_to(last)
+        self.task.start_boottime >= self.time_of(last)
     }
 
-    /// Start of the newest task whose memory was copied with a page or before it.
-    fn newest_up_to(&self, last: u64) -> u64 {
-        let earlier = self.threads.iter().skip(1).filter(|row| {
-            self.page(row.task.address).is_some_and(|page| page <= last)
-        });
-        earlier.map(|row| row.task.start_boottime).max().unwrap_or(0)
+    /// Nanoseconds since boot after which a page was copied: the clock and the starts of tasks in
+    /// pages that were copied before it.
+    fn time_of(&self, last: u64) -> u64 {
+        let is_earlier = |at: KernelVa| self.page(at).is_some_and(|page| page <= last);
+        let tasks = self.threads.iter().skip(1).map(|row| &row.task);
+        let starts = tasks.filter(|task| is_earlier(task.address)).map(|task| task.start_boottime);
+        let clock = Some(self.clock_ns).filter(|_| is_earlier(self.memory.kernel.roots.timekeeper));
+        starts.chain(clock).max().unwrap_or(0)
     }
 
     /// Whether the process began so late that it may well have ended during the copy, and another
     /// one have its address since: the kernel reuses the newest memory first.
     fn is_young(&self) -> bool {
-        self.newest_up_to(u64::MAX).saturating_sub(self.task.start_boottime) < YOUNG_NS
+        self.time_of(u64::MAX).saturating_sub(self.task.start_boottime) < YOUNG_NS
     }
 
-    /// Whether the parent may be another one than at the time of the process's start: process 1 and
-    /// the first process of a pid namespace take the children of those that end, and so do those
-    /// that ask for that (`find_new_reaper`, kernel/exit.c). A parent that ends has lost them.
-    fn has_new_parent(&self) -> bool {
+    fn is_parent_ending(&self) -> bool {
         let parent = self.threads.find(self.task.real_parent.0).map(|at| self.threads[at].task);
-        parent.is_none_or(|parent| {
-            let is_init = parent.pid == 1 || parent.real_parent == parent.address;
-            is_init || !parent.is_settled() || parent.is_exiting()
-        })
+        parent.is_none_or(|parent| !parent.is_settled() || parent.is_exiting())
     }
 
     /// Number of the page, in the order of the copy, that has an address.
@@ -282,7 +302,8 @@ impl Probe<'_, '_> {
     fn look_at_task(&mut self) {
         let layout = &self.memory.kernel.layouts.task_struct;
         let task = self.task;
-        self.show(task.address.plus(layout.exit_state.offset.into()));
+        let state = self.page(task.address.plus(layout.exit_state.offset.into()));
+        state.into_iter().for_each(|page| self.evidence.state.add(page));
         for row in self.threads.iter().skip(1) {
             let other = row.task;
             if other.address == task.address || !other.is_settled() {
@@ -349,8 +370,9 @@ impl Probe<'_, '_> {
         };
         let (next, before) = (KernelVa(next), KernelVa(before));
         let mut is_shown = false;
-        for place in [before, next.plus(LINK_BYTES)] {
-            if place.is_plausible() && place != node && self.word(place) == Some(node.0) {
+        let leads_to_itself = next == node || before == node;
+        for place in [before, next.plus(LINK_BYTES)].into_iter().filter(|_| !leads_to_itself) {
+            if place.is_plausible() && self.word(place) == Some(node.0) {
                 self.show_link(place);
                 is_shown = true;
             }
@@ -360,7 +382,7 @@ impl Probe<'_, '_> {
         }
         // `list_del_init` leaves a link that leads to itself, and `list_del` one that leads nowhere
         // (include/linux/list.h).
-        if before == node || !before.is_plausible() || !next.is_plausible() {
+        if leads_to_itself || !before.is_plausible() || !next.is_plausible() {
             return self.lack(node);
         }
         let mut is_proven = false;
@@ -369,6 +391,7 @@ impl Probe<'_, '_> {
         }
         if self.is_neighbour(list, next, heads, Side::Behind) && self.skips_back(next, node) {
             is_proven |= self.lack(next.plus(LINK_BYTES));
+            self.evidence.is_followed |= !heads.contains(&next);
         }
         is_proven || list == List::Tasks && self.look_at_gap(link, heads[0])
     }
@@ -447,6 +470,7 @@ impl Probe<'_, '_> {
         if !is_younger || !leads_back {
             return false;
         }
+        self.evidence.is_followed |= next != head;
         let is_noted = self.lack(before);
         self.lack(next.plus(LINK_BYTES)) || is_noted
     }
@@ -550,22 +574,26 @@ mod tests {
     #[test]
     fn a_process_that_ended_is_shown_by_what_was_copied_first() {
         let evidence = |lacks: &[u64]| {
-            Evidence { shows: pages(&[3000, 1000]), links: pages(&[5000]), lacks: pages(lacks) }
+            let (state, links) = (pages(&[2000]), pages(&[5000]));
+            Evidence { state, shows: pages(&[3000, 1000]), links, lacks: pages(lacks) }
         };
         assert!(!evidence(&[]).is_end(false) && !evidence(&[]).is_begin(false));
         assert!(evidence(&[4000]).is_end(false) && !evidence(&[4000]).is_begin(false));
         assert!(!evidence(&[4000]).is_end(true), "a link to it was copied later");
         assert!(evidence(&[2999]).is_end(false), "pages that are copied while it ends");
+        assert!(!evidence(&[2990]).is_end(false));
         assert!(!evidence(&[2000]).is_end(false) && !evidence(&[2000]).is_begin(false));
         assert!(!evidence(&[500, 4000]).is_end(false));
     }
 
     #[test]
     fn a_process_that_began_is_lacked_by_what_was_copied_first() {
-        let evidence = Evidence { shows: pages(&[5000]), lacks: pages(&[4000]), ..Evidence::default() };
+        let (state, lacks) = (pages(&[5000]), pages(&[4000]));
+        let evidence = Evidence { state, lacks, ..Evidence::default() };
         assert!(evidence.is_begin(true) && !evidence.is_end(true));
-        assert!(evidence.is_beside(5000) && evidence.is_beside(3000));
-        let evidence = Evidence { lacks: pages(&[1000, 5000]), ..evidence };
-        assert!(!evidence.is_beside(3000));
+        assert!(evidence.has_entered(5000) && evidence.has_left(3000));
+        assert!(!evidence.has_entered(3000) && !evidence.has_left(5000));
+        let evidence = Evidence { is_followed: true, ..evidence };
+        assert!(!evidence.is_begin(true) && !evidence.has_entered(5000));
     }
 }

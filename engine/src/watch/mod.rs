@@ -161,6 +161,8 @@ pub struct Watched {
     figures: ScanFigures,
     /// What scans read.
     scope: Scope,
+    /// Whether the memory is a copy that may be torn.
+    is_copied: bool,
 }
 
 /// Bytes of files hashed in a scan that asked for some. Small files are known at once, and larger
@@ -209,6 +211,7 @@ impl Watched {
             early: Early::default(),
             figures: ScanFigures::default(),
             scope: Scope::ALL,
+            is_copied: false,
         }
     }
 
@@ -278,6 +281,13 @@ impl Watched {
         self.shortcuts.set_used(are_used);
     }
 
+    /// Sets whether the memory is a copy that never changes, and that may have been made while the
+    /// machine ran: then nothing is confirmed by a second scan, and what a tear explains is no
+    /// finding.
+    pub const fn set_copied(&mut self, is_copied: bool) {
+        self.is_copied = is_copied;
+    }
+
     /// Notes that the next scan comes before the interval is over.
     pub const fn set_early(&mut self, is_early: bool) {
         self.early.set_next(is_early);
@@ -335,6 +345,7 @@ impl Watched {
         self.is_used = false;
         let Workspace { walker, .. } = workspace;
         walker.resume(&mut self.kept);
+        walker.set_copied(self.is_copied);
         let is_early = self.early.is_next();
         walker.set_early(self.early.begin_scan(now.monotonic, self.policy.scan_interval()));
         let (kernel, scope) = (&self.kernel, self.scope);

@@ -14,13 +14,15 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use actor::Actor;
-use panoptes_decoders::address::PhysicalAddress;
+use panoptes_decoders::address::{KernelVa, PhysicalAddress};
+use panoptes_decoders::kernel::Layouts;
+use panoptes_decoders::kernel::xarray::{Slot, slot};
 use panoptes_decoders::source::{MachineSource, MemorySource, Outcome, PAGE_BYTES, Request};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::system::kernel_of;
 use panoptes_engine::walk::{Scope, Snapshot};
 use panoptes_profiles::{Options, Profile, discover};
-use panoptes_synthetic::{Machine, Size, profile};
+use panoptes_synthetic::{Machine, Memory, Size, profile};
 
 const RELEASES: [&str; 4] =
     ["5.10.0-32-amd64", "6.1.0-50-amd64", "6.12.117+deb13-amd64", "7.2.13+deb14-amd64"];
@@ -132,13 +134,17 @@ fn attach(dump: &mut Dump, release: &str) -> Result<Profile, String> {
     discover(dump, &options, &mut ()).map_err(|error| error.to_string())
 }
 
+/// Pages between two changes of the machine of a seed.
+fn pages(seed: u64) -> u64 {
+    PAGES[(seed / RELEASES.len() as u64 % PAGES.len() as u64) as usize]
+}
+
 /// What is wrong in a scan of the copy of a seed.
 fn wrong(seed: u64) -> Vec<String> {
     let mut actor = Actor::new(seed);
     let mut machine = machine(seed, &mut actor);
     let before = processes(&machine);
-    let pages = PAGES[(seed / RELEASES.len() as u64 % PAGES.len() as u64) as usize];
-    let mut dump = Dump::of(&mut machine, &mut actor, pages);
+    let mut dump = Dump::of(&mut machine, &mut actor, pages(seed));
     let after = processes(&machine);
     let lived = before.into_iter().filter(|(pid, start)| after.get(pid) == Some(start));
     let profile = match attach(&mut dump, machine.release()) {
@@ -177,6 +183,114 @@ fn hidden(snapshot: &Snapshot) -> Vec<String> {
         format!("process {} is hidden from {:#x}", task.pid, row.missing.0)
     })
     .collect()
+}
+
+/// What an attacker takes a process out of.
+#[derive(Clone, Copy, Debug)]
+enum Hiding {
+    /// The task list. The process's own link leads to itself, or still to its neighbours.
+    Tasks,
+    TasksOnly,
+    /// Its parent's children.
+    Children,
+    /// The IDR of process ids.
+    Idr,
+    /// The tasks of its `struct pid`.
+    Pid,
+}
+
+const HIDINGS: [Hiding; 5] =
+    [Hiding::Tasks, Hiding::TasksOnly, Hiding::Children, Hiding::Idr, Hiding::Pid];
+
+impl Hiding {
+    fn hide(self, machine: &mut Machine, pid: u32) {
+        let layouts = machine.layouts();
+        let task = machine.process(pid).task;
+        let layout = &layouts.task_struct;
+        match self {
+            Self::Tasks => machine.hide(pid),
+            Self::TasksOnly => skip(machine.memory(), task.plus(layout.tasks.offset.into())),
+            Self::Children => {
+                let sibling = layout.sibling.expect("it is known");
+                skip(machine.memory(), task.plus(sibling.offset.into()));
+            }
+            Self::Idr => {
+                let namespace = machine.symbol("init_pid_ns").expect("it is known");
+                let offset = layouts.pid_namespace.idr.offset + layouts.idr.xa_head.offset;
+                let slot = slot_of(machine.memory(), &layouts, namespace.plus(offset.into()), pid);
+                machine.memory().put_word(slot, 0);
+            }
+            Self::Pid => {
+                let pid = KernelVa(machine.memory().get(task, layout.thread_pid));
+                machine.memory().put_word(pid.plus(layouts.pid.tasks.offset.into()), 0);
+            }
+        }
+    }
+}
+
+/// Makes the neighbours of a link lead to each other.
+fn skip(memory: &mut Memory, link: KernelVa) {
+    let (next, before) = (memory.word(link), memory.word(link.plus(8)));
+    memory.put_word(KernelVa(before), next);
+    memory.put_word(KernelVa(next).plus(8), before);
+}
+
+/// The slot of a number in an IDR.
+fn slot_of(memory: &mut Memory, layouts: &Layouts, head: KernelVa, number: u32) -> KernelVa {
+    let mut place = head;
+    while let Slot::Node(node) = slot(memory.word(place)) {
+        let shift = memory.get(node, layouts.xa_node.shift);
+        let index = u64::from(number) >> shift & 63;
+        place = node.plus(u64::from(layouts.xa_node.slots.offset) + index * 8);
+    }
+    place
+}
+
+/// Whether a copy shows that a process is hidden; `None` if that ended during the copy, or the copy
+/// is of no use.
+fn shows(seed: u64, hiding: Hiding) -> Option<bool> {
+    let mut actor = Actor::new(seed);
+    let mut machine = machine(seed, &mut actor);
+    let users = machine.processes().filter(|it| !it.is_kernel && !it.is_zombie && it.pid > 1);
+    let victim = users.map(|it| it.pid).nth(seed as usize % 3)?;
+    // It has run for a while, and so have others since.
+    machine.tick(10_000_000_000);
+    for _ in 0..20 {
+        actor.act(&mut machine);
+    }
+    let is_alive = |machine: &Machine| {
+        machine.processes().any(|it| it.pid == victim && !it.is_zombie)
+    };
+    if !is_alive(&machine) {
+        return None;
+    }
+    hiding.hide(&mut machine, victim);
+    let start_ns = machine.process(victim).start_ns;
+    let mut dump = Dump::of(&mut machine, &mut actor, pages(seed));
+    if !is_alive(&machine) {
+        return None;
+    }
+    let profile = attach(&mut dump, machine.release()).ok()?;
+    let mut walker = common::walker(&Limits::default());
+    walker.set_copied(true);
+    let snapshot = walker.scan(&mut dump, &kernel_of(&profile), Scope::ALL).ok()?;
+    let process = snapshot.process_by_pid(victim)?;
+    let is_it = snapshot.leader(process).is_some_and(|row| row.task.start_boottime == start_ns);
+    is_it.then(|| !process.missing.is_empty())
+}
+
+#[test]
+fn processes_that_are_hidden_in_torn_copies_are_detected() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    let seeds = number("PANOPTES_TORN").unwrap_or(40);
+    let (mut all, mut detected) = (0, 0);
+    for hiding in HIDINGS {
+        let results = (0..seeds).filter_map(|seed| shows(seed, hiding));
+        let (of, shown) = results.fold((0, 0_u64), |(of, shown), is| (of + 1, shown + u64::from(is)));
+        println!("{hiding:?}: {shown} of {of}");
+        (all, detected) = (all + of, detected + shown);
+    }
+    assert!(all > 2 * seeds && detected * 100 >= all * 95, "{detected} of {all}");
 }
 
 #[test]
