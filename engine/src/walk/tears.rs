@@ -224,7 +224,7 @@ impl Probe<'_, '_> {
         let layout = &self.memory.kernel.layouts.task_struct;
         let has_links = !self.is_young();
         let is_begin = self.evidence.is_begin(has_links) && self.began_during_copy();
-        if is_begin || self.evidence.is_end(has_links) {
+        if is_begin || self.evidence.is_end(has_links) || self.lived_during_copy() {
             return true;
         }
         let own = |field: Option<Field>| {
@@ -250,6 +250,14 @@ impl Probe<'_, '_> {
     fn began_during_copy(&self) -> bool {
         let Some((_, last)) = self.evidence.lacks.0 else { return false };
         self.task.start_boottime >= self.time_of(last)
+    }
+
+    /// Whether the process may have begun and ended during the copy: some of what lacks it was
+    /// copied before it began.
+    fn lived_during_copy(&self) -> bool {
+        let Some((first, _)) = self.evidence.lacks.0 else { return false };
+        let is_before = self.evidence.state.0.is_some_and(|(state, _)| first < state);
+        is_before && self.is_young() && self.task.start_boottime >= self.time_of(first)
     }
 
     /// Nanoseconds since boot after which a page was copied: the clock and the starts of tasks in
@@ -393,7 +401,12 @@ impl Probe<'_, '_> {
             is_proven |= self.lack(next.plus(LINK_BYTES));
             self.evidence.is_followed |= !heads.contains(&next);
         }
-        is_proven || list == List::Tasks && self.look_at_gap(link, heads[0])
+        is_proven
+            || match list {
+                List::Tasks => self.look_at_gap(link, heads[0]),
+                List::Children => self.look_at_ring(heads[0]),
+                List::Threads | List::ControlGroup => false,
+            }
     }
 
     /// Whether the entry at `before` leads past the process, to an entry that leads back.
@@ -473,6 +486,29 @@ impl Probe<'_, '_> {
         self.evidence.is_followed |= next != head;
         let is_noted = self.lack(before);
         self.lack(next.plus(LINK_BYTES)) || is_noted
+    }
+
+    /// Follows the parent's list of children. If all its entries lead to each other, one of its
+    /// links lacks the process, and notes the one that was copied last. A process that is in the
+    /// list all the time is missed only where a link does not lead back.
+    fn look_at_ring(&mut self, head: KernelVa) -> bool {
+        if !self.is_parent_older() {
+            return false;
+        }
+        let (mut at, mut last) = (head, None);
+        for _ in 0..=self.threads.len() {
+            let Some(next) = self.word(at).map(KernelVa) else { return false };
+            if self.word(next.plus(LINK_BYTES)) != Some(at.0) {
+                return false;
+            }
+            last = last.max(self.page(at)).max(self.page(next));
+            if next == head {
+                last.into_iter().for_each(|page| self.evidence.lacks.add(page));
+                return last.is_some();
+            }
+            at = next;
+        }
+        false
     }
 
     /// Notes the slot of the process's number in the pid IDR. Returns whether the slot lacks it.
