@@ -41,6 +41,9 @@ pub enum Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::File { build_id } if build_id.is_empty() => {
+                f.write_str("profile file for its release")
+            }
             Self::File { build_id } => write!(f, "profile file for build id {build_id}"),
             Self::BuiltIn { build_id } => write!(f, "built-in table for build id {build_id}"),
             Self::Btf { at, bytes } => write!(f, "BTF in memory at {at}, {bytes} bytes"),

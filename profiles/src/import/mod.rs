@@ -54,6 +54,9 @@ pub enum Error {
     NoRelease,
     #[error("it has neither a table of symbols nor kallsyms")]
     NoSymbols,
+    /// A list of symbols without those of a kernel.
+    #[error("it has no addresses of a kernel; is it the System.map of the same build?")]
+    NoAddresses,
     #[error(
         "it has no types: neither BTF (CONFIG_DEBUG_INFO_BTF) nor DWARF; \
          the package with the kernel's debug symbols has them"

@@ -26,6 +26,8 @@ mod seeds;
 const SMOKE_EXECUTIONS: u64 = 1000;
 /// Maximum time for the executions of one target: far more than any needs.
 const EXECUTIONS_MAX: Duration = Duration::from_mins(5);
+/// A file in the corpus that shows that the seeds were extracted; it has the kernel's release.
+const SEEDS_MARK: &str = ".seeds";
 /// Number of lines shown of a failed target's output.
 const LINES_SHOWN: usize = 40;
 
@@ -132,12 +134,15 @@ fn campaign(fuzz: &Path, wanted: &[String], minutes: u64) -> Result<Vec<String>,
 /// walk.
 fn make_seeds(fuzz: &Path) -> Result<(), String> {
     let corpus = fuzz.join("corpus");
-    if corpus.exists() {
+    // Not the folder itself: cargo-fuzz makes it, too.
+    let mark = corpus.join(SEEDS_MARK);
+    if mark.exists() {
         return Ok(());
     }
     setup::ensure()?;
     let kernel = Kernel::obtain(Flavor::V7)?;
-    println!("fuzz: booting Linux {} for seeds …", kernel.release());
+    let kernel_release = kernel.release().to_owned();
+    println!("fuzz: booting Linux {kernel_release} for seeds …");
     let mut guest = Guest::boot(&GuestSpec::new(kernel))?;
     guest.agent("zoo")?;
     guest.pause()?;
@@ -150,7 +155,8 @@ fn make_seeds(fuzz: &Path) -> Result<(), String> {
             cache::copy(&library, &symbols.join(name.replace('/', "-")))?;
         }
     }
-    example("record", &[guest.ram_path(), &image()?])
+    example("record", &[guest.ram_path(), &image()?])?;
+    Ok(cache::write(&mark, kernel_release.as_bytes())?)
 }
 
 /// The image for fuzzing the walk.

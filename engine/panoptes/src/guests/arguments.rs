@@ -359,6 +359,13 @@ mod tests {
     }
 
     #[test]
+    fn the_last_processor_holds() {
+        let arguments = parse("qemu-system-x86_64 -cpu max -m 256M -cpu qemu32,+pae");
+        assert_eq!(arguments.processor.as_deref(), Some("qemu32,+pae"));
+        assert_eq!(parse("qemu-system-x86_64 -m 256M").processor, None);
+    }
+
+    #[test]
     fn as_libvirt_starts_it() {
         let line = "/usr/bin/qemu-system-x86_64 -name guest=web,debug-threads=on -S -object \
             {\"qom-type\":\"secret\",\"id\":\"masterKey0\",\"format\":\"raw\",\"file\":\"/x\"} \

@@ -154,8 +154,11 @@ pub const LINK: &str = "-Wl,-e,0,--unresolved-symbols=ignore-all";
 ///
 /// It cannot be read, or it has no addresses of a kernel.
 pub fn symbols(map: impl Read) -> Result<Symbols, Error> {
-    let symbols = live::symbols(map)?;
-    if symbols.stext.is_none() { Err(Error::NoSymbols) } else { Ok(symbols) }
+    match live::symbols(map) {
+        Ok(symbols) if symbols.stext.is_some() => Ok(symbols),
+        Ok(_) | Err(Error::Hidden(_)) => Err(Error::NoAddresses),
+        Err(error) => Err(error),
+    }
 }
 
 /// Makes a profile of the compiled probe, and of the symbols if there are any.
@@ -170,8 +173,8 @@ pub fn profile(
 ) -> Result<ProfileFile, Error> {
     let file = File::parse(program).map_err(refused)?;
     let machine = file.elf_header().e_machine(LittleEndian);
-    let architecture = Architecture::of(machine)
-        .ok_or_else(|| Error::Architecture(format!("{machine:?}")))?;
+    let architecture =
+        Architecture::of(machine).ok_or_else(|| Error::Architecture(format!("{machine:?}")))?;
     let unpacked = dwarf_sections(&file)?;
     let sections = unpacked.iter().map(|(name, data)| (*name, data.as_ref())).collect();
     let members = Dwarf::parse(&sections)?;
@@ -222,6 +225,16 @@ mod tests {
         assert_eq!(folders[1], Path::new("/build/arch/x86/include/generated"));
         assert_eq!(folders[8], Path::new("/source"));
         assert_eq!(folders[9], Path::new("/source/include/linux/compiler-version.h"));
+    }
+
+    #[test]
+    fn a_list_without_a_kernel_is_refused() {
+        let map = "ffffffff81000000 T _stext\nffffffff82000000 D init_task\n";
+        assert!(symbols(map.as_bytes()).unwrap().init_task.is_some());
+        let elsewhere = "ffffffffffffffff B The real System.map is in another package\n";
+        for text in [elsewhere, "root:x:0:0:root:/root:/bin/bash\n", ""] {
+            assert!(matches!(symbols(text.as_bytes()), Err(Error::NoAddresses)), "{text}");
+        }
     }
 
     #[test]
