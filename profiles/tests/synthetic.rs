@@ -255,9 +255,13 @@ fn a_kernel_without_vmcoreinfo_takes_the_profile_of_its_release() {
     }
     let error = find(&mut guest, &Options::default()).unwrap_err();
     assert_eq!(error.activity(), "no_matching_profile_found");
-    // One that is made of such a memory serves the same kernel.
+    // Types in memory are exact: the file may be of another build with that release.
     let mut source = Guest::new(Kind { btf: true, ..kind });
-    let file = [find(&mut source, &Options::default()).unwrap().to_file()];
+    let options = Options { files: &file, ..Options::default() };
+    let profile = find(&mut source, &options).unwrap();
+    assert!(matches!(profile.origin, Origin::Btf { .. }), "{:?}", profile.origin);
+    // One that is made of such a memory serves the same kernel.
+    let file = [profile.to_file()];
     assert_eq!(file[0].build_id, "");
     let options = Options { files: &file, generate: false, ..Options::default() };
     assert_eq!(find(&mut guest, &options).unwrap().layouts, guest.layouts);

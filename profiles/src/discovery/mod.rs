@@ -296,37 +296,72 @@ impl Search<'_, '_> {
             build_id: candidate.build_id.as_deref(),
         });
         let mut memory = KernelMemory::new(source, candidate.root, candidate.levels);
-        let mut refused = None;
-        let mut older = None;
-        for (origin, stored) in stored_for(self.options, candidate) {
-            match self.bind_stored(&mut memory, candidate, origin.clone(), stored, false) {
+        let stored = stored_for(self.options, candidate);
+        let (sure, likely): (Vec<_>, Vec<_>) =
+            stored.into_iter().partition(|(origin, _)| is_sure(origin, candidate));
+        let mut tries = Tries::default();
+        if let Some(profile) = self.try_stored(&mut memory, candidate, sure, &mut tries) {
+            return Ok(profile);
+        }
+        let generated = if self.options.generate {
+            self.record_refusal(candidate, &mut tries);
+            match self.generate(&mut memory, candidate) {
                 Ok(profile) => return Ok(profile),
+                Err(refusal) => Some(refusal),
+            }
+        } else {
+            None
+        };
+        // Only now: types in memory are exact, and such a profile may be of another build.
+        if let Some(profile) = self.try_stored(&mut memory, candidate, likely, &mut tries) {
+            return Ok(profile);
+        }
+        let refusal = match generated {
+            Some(refusal) => {
+                self.record_refusal(candidate, &mut tries);
+                refusal
+            }
+            None => tries.refused.take().unwrap_or_else(|| Refusal::NotGenerated {
+                build_id: candidate.build_id.clone(),
+                files: OtherFiles::of(self.options.files),
+            }),
+        };
+        match tries.older {
+            // An incomplete profile is better than none.
+            Some((origin, stored)) => {
+                self.bind_stored(&mut memory, candidate, origin, stored, true)
+            }
+            None => Err(refusal),
+        }
+    }
+
+    /// Tries stored profiles in their order.
+    fn try_stored<'s>(
+        &mut self,
+        memory: &mut KernelMemory<'_>,
+        candidate: &Candidate,
+        list: Vec<(Origin, &'s dyn Stored)>,
+        tries: &mut Tries<'s>,
+    ) -> Option<Profile> {
+        for (origin, stored) in list {
+            match self.bind_stored(memory, candidate, origin.clone(), stored, false) {
+                Ok(profile) => return Some(profile),
                 Err(refusal) => {
-                    if matches!(refusal, Refusal::Incomplete { .. }) {
-                        older = older.or(Some((origin, stored)));
+                    if tries.older.is_none() && matches!(refusal, Refusal::Incomplete { .. }) {
+                        tries.older = Some((origin, stored));
                     }
-                    if let Some(refusal) = refused.replace(refusal) {
-                        self.refuse(candidate.attempt(refusal));
-                    }
+                    self.record_refusal(candidate, tries);
+                    tries.refused = Some(refusal);
                 }
             }
         }
-        let outcome = if self.options.generate {
-            if let Some(refusal) = refused {
-                self.refuse(candidate.attempt(refusal));
-            }
-            self.generate(&mut memory, candidate)
-        } else {
-            let build_id = candidate.build_id.clone();
-            let files = OtherFiles::of(self.options.files);
-            Err(refused.unwrap_or(Refusal::NotGenerated { build_id, files }))
-        };
-        match (outcome, older) {
-            // An incomplete profile is better than none.
-            (Err(_), Some((origin, stored))) => {
-                self.bind_stored(&mut memory, candidate, origin, stored, true)
-            }
-            (outcome, _) => outcome,
+        None
+    }
+
+    /// Records the refusal of a stored profile, unless it will be the candidate's.
+    fn record_refusal(&mut self, candidate: &Candidate, tries: &mut Tries<'_>) {
+        if let Some(refusal) = tries.refused.take() {
+            self.refuse(candidate.attempt(refusal));
         }
     }
 
@@ -452,6 +487,22 @@ impl Search<'_, '_> {
         self.sweep = to;
         self.stage(to);
     }
+}
+
+/// What became of a candidate's stored profiles.
+#[derive(Default)]
+struct Tries<'s> {
+    /// Why the last one was refused, if that was not recorded yet.
+    refused: Option<Refusal>,
+    /// The first one that is older than this program.
+    older: Option<(Origin, &'s dyn Stored)>,
+}
+
+/// Whether a stored profile is that of the candidate's build. One without a build id is for all that
+/// have its release: the user says so.
+fn is_sure(origin: &Origin, candidate: &Candidate) -> bool {
+    let says_release = matches!(origin, Origin::File { build_id } if build_id.is_empty());
+    says_release || candidate.build_id.is_some()
 }
 
 /// The stored profiles for a candidate, in the order in which they are tried.
