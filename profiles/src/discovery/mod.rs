@@ -498,8 +498,8 @@ struct Tries<'s> {
     older: Option<(Origin, &'s dyn Stored)>,
 }
 
-/// Whether a stored profile is that of the candidate's build. One without a build id is for all that
-/// have its release: the user says so.
+/// Whether a stored profile is that of the candidate's build. One without a build id is for every
+/// kernel of its release: the user says so.
 fn is_sure(origin: &Origin, candidate: &Candidate) -> bool {
     let says_release = matches!(origin, Origin::File { build_id } if build_id.is_empty());
     says_release || candidate.build_id.is_some()

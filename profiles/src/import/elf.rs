@@ -75,10 +75,13 @@ pub(super) fn profile<'d, R: ReadRef<'d>>(data: R, wanted: Wanted) -> Result<Pro
     facts(&btf).into_file()
 }
 
+/// Sections by name.
+type Sections<'d> = Vec<(&'static str, Cow<'d, [u8]>)>;
+
 /// The unpacked sections with DWARF.
 pub(super) fn dwarf_sections<'d, R: ReadRef<'d>>(
     file: &File<'d, R>,
-) -> Result<Vec<(&'static str, Cow<'d, [u8]>)>, Error> {
+) -> Result<Sections<'d>, Error> {
     let mut unpacked = Vec::new();
     let mut room = DWARF_BYTES_MAX;
     for name in dwarf::SECTIONS {
