@@ -499,7 +499,7 @@ struct Tries<'s> {
 }
 
 /// Whether a stored profile is that of the candidate's build. One without a build id is for every
-/// kernel of its release: the user says so.
+/// kernel of its release, as its user wants.
 fn is_sure(origin: &Origin, candidate: &Candidate) -> bool {
     let says_release = matches!(origin, Origin::File { build_id } if build_id.is_empty());
     says_release || candidate.build_id.is_some()

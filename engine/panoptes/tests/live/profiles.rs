@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use panoptes_bounded as bounded;
 use panoptes_rig::packages::Packages;
 use panoptes_rig::{Architecture, Flavor, Guest, Kernel};
 use serde_json::Value;
@@ -61,21 +62,23 @@ fn is_the_same_offline(own: &Path, offline: &Path) {
     assert_eq!(std::fs::read(offline).unwrap(), std::fs::read(own).unwrap());
 }
 
-/// The headers of a kernel, as Debian packages them: those of the flavour, with what its build made.
+/// The headers of a kernel, as Debian packages them: the folder of the flavour, with what its build
+/// made.
 fn headers(kernel: &Kernel, root: &Path) -> PathBuf {
     let packages = Packages::open(Architecture::Amd64).unwrap();
     let release = kernel.release();
     let version = release.strip_suffix("-amd64").expect("a release of the generic flavour");
     for name in [release, &format!("{version}-common")] {
         let package = packages.download(&format!("linux-headers-{name}")).unwrap();
-        let unpacked = Command::new("dpkg-deb").arg("--extract").arg(package).arg(root).status();
-        assert!(unpacked.unwrap().success(), "{name}");
+        let mut unpack = Command::new("dpkg-deb");
+        unpack.arg("--extract").arg(package).arg(root);
+        assert!(bounded::status(&mut unpack).unwrap().success(), "{name}");
     }
     root.join("usr/src").join(format!("linux-headers-{release}"))
 }
 
-/// The members of a profile by structure and path, without those that the kernel lacks and the sizes
-/// of structures: of some, the probe declares only what is read.
+/// The members of a profile by structure and path, without those that the kernel lacks. Sizes of
+/// structures are left out: of some, the probe declares only what is read.
 fn members(path: &Path) -> BTreeMap<(String, String), Value> {
     let profile: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     let structures = profile["members"].as_object().expect("members");
