@@ -4,9 +4,9 @@
 //! The input is a list of changes, eight bytes each: which page of those that a scan reads (16
 //! bits), which word of it (9 bits), what (7 bits: a number, a bit, an address in another page or
 //! in its own, another word's content, a page of zeros or of another's content), and 32 bits for
-//! it. `PANOPTES_RECORDED` names the image. Without it the target takes the first image in the cache
-//! folder, or the one among the sources. Now and then the target prints how much it still decodes;
-//! decoding nothing at all is a failure.
+//! it. `PANOPTES_RECORDED` names the image. Without it the target takes the first image in the
+//! cache folder, or the one among the sources. Now and then the target prints how much it still
+//! decodes; decoding nothing at all is a failure.
 #![cfg_attr(fuzzing, no_main)]
 
 use std::cell::RefCell;

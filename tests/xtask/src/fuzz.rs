@@ -99,8 +99,8 @@ pub(crate) fn run(options: Options) -> Result<(), String> {
 
 /// Compiles all targets and executes each a thousand times.
 ///
-/// `walk` uses the recorded image of the newest kernel, or the one among the sources. An error means
-/// that a target did not compile, or that no target could run.
+/// `walk` uses the recorded image of the newest kernel, or the one among the sources. An error
+/// means that a target did not compile, or that no target could run.
 pub(crate) fn smoke() -> Result<Outcome, String> {
     let fuzz = folder();
     execute(&fuzz, &targets(&fuzz)?, SMOKE_EXECUTIONS)
