@@ -1,8 +1,8 @@
 //! The time to decode one object from its packed bytes, each time the next of a thousand.
 //!
-//!     cargo bench -p panoptes-benches --bench decode
+//!     cargo bench --bench decode
 //!
-//! On the largest recorded machine.
+//! On the largest recorded machine whose kernel has all of these structures.
 #![allow(missing_docs, reason = "criterion's macros make public functions")]
 
 use std::hint::black_box;
@@ -22,8 +22,10 @@ use panoptes_decoders::layout::Packing;
 const OBJECTS: usize = 1000;
 
 fn decode(criterion: &mut Criterion) {
-    let Some(mut machine) = Machine::all("the benchmark of decoding").pop() else { return };
-    let Ok(walker) = machine.walked() else { return };
+    let has_maple_trees = |machine: &Machine| machine.kernel.layouts.maple_node.is_some();
+    let machine = Machine::all().into_iter().rfind(has_maple_trees);
+    let mut machine = machine.expect("the machine among the sources has maple trees");
+    let walker = machine.walked().expect("it can be scanned");
     let layouts = machine.kernel.layouts.clone();
     let snapshot = walker.snapshot();
     let at = KernelVa(0xffff_8880_0000_1000);
@@ -53,7 +55,7 @@ fn decode(criterion: &mut Criterion) {
         black_box(Vma::decode(&layouts.vm_area_struct, bytes));
     });
     let leaf = maple_tree::Enode(1 << 3);
-    let Some(maple_node) = &layouts.maple_node else { return };
+    let maple_node = layouts.maple_node.as_ref().expect("the machine has maple trees");
     bench(criterion, &mut machine, "maple leaf", &maple_node.packing, nodes, |bytes| {
         maple_tree::for_each_entry(maple_node, leaf, bytes, u64::MAX, |entry, end| {
             black_box((entry, end));
@@ -102,6 +104,7 @@ fn bench(
 ) {
     addresses.truncate(OBJECTS);
     let objects = machine.packed(packing, &addresses);
+    assert!(!objects.is_empty(), "{} has no {name} to decode", machine.name);
     let mut group = criterion.benchmark_group("decode");
     group.throughput(Throughput::Elements(objects.len() as u64));
     group.bench_function(BenchmarkId::new(name, objects.len()), |bencher| {

@@ -1,23 +1,24 @@
-//! The time of a whole scan, and of its lines, on each recorded machine.
+//! The time of a whole scan, and of its lines, on each recorded machine: the one among the sources,
+//! and those that `cargo xtask record` made.
 //!
-//!     cargo bench -p panoptes-benches --bench scan_latency
+//!     cargo bench --bench scan_latency
 //!
 //! An image is packed in memory, so this is the walk without most of the cache misses of a real
 //! machine's memory: `scan_floor` measures those.
 #![allow(missing_docs, reason = "criterion's macros make public functions")]
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use panoptes_benches::{KEY, LineWriter, Machine, write_lines};
+use panoptes_benches::{KEY, LineWriter, Machine, objects_of, write_lines};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::walk::{Scope, Walker};
 
 fn scan_latency(criterion: &mut Criterion) {
-    for machine in Machine::all("the benchmark of whole scans") {
-        let Machine { name, mut memory, kernel, .. } = machine;
+    for Machine { name, mut memory, kernel, .. } in Machine::all() {
         let limits = Limits::default();
         let mut walker = Walker::new(&limits, KEY);
         let mut lines = LineWriter::new(&limits);
-        let Ok(snapshot) = walker.scan(&mut memory, &kernel, Scope::ALL) else { continue };
+        let snapshot = walker.scan(&mut memory, &kernel, Scope::ALL).expect("it can be scanned");
+        objects_of(snapshot).unwrap_or_else(|error| panic!("{name}: {error}"));
         let count = write_lines(snapshot, &kernel, &mut lines).lines;
         let mut group = criterion.benchmark_group("scan_latency");
         group.sample_size(20);
@@ -31,7 +32,7 @@ fn scan_latency(criterion: &mut Criterion) {
             });
         }
         walker.forget();
-        let Ok(snapshot) = walker.scan(&mut memory, &kernel, Scope::ALL) else { continue };
+        let snapshot = walker.scan(&mut memory, &kernel, Scope::ALL).expect("it can be scanned");
         group.throughput(Throughput::Elements(count));
         group.bench_function(BenchmarkId::new("lines", &name), |bencher| {
             bencher.iter(|| write_lines(snapshot, &kernel, &mut lines));

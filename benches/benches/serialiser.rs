@@ -1,6 +1,6 @@
 //! The time to write one line of `panoptes scan` and one record.
 //!
-//!     cargo bench -p panoptes-benches --bench serialiser
+//!     cargo bench --bench serialiser
 //!
 //! On the machine of the golden records.
 #![allow(missing_docs, reason = "criterion's macros make public functions")]

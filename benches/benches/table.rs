@@ -2,7 +2,7 @@
 //! tables that live from scan to scan; half full, and small enough or too large for the processor's
 //! caches.
 //!
-//!     cargo bench -p panoptes-benches --bench table
+//!     cargo bench --bench table
 #![allow(missing_docs, reason = "criterion's macros make public functions")]
 
 use std::hint::black_box;

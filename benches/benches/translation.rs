@@ -1,7 +1,7 @@
 //! The time to get from a kernel's address to bytes: by arithmetic, by a walk through page tables,
 //! and by a cached walk.
 //!
-//!     cargo bench -p panoptes-benches --bench translation
+//!     cargo bench --bench translation
 //!
 //! On page tables made by hand: a thousand objects of 64 bytes, each in a page of its own.
 #![allow(missing_docs, reason = "criterion's macros make public functions")]

@@ -47,26 +47,35 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// All recorded machines, smallest first; prints what is skipped if there is none.
-    pub fn all(what: &str) -> Vec<Self> {
-        let images = recorded::images_or_skip(what).unwrap_or_default();
-        let mut machines: Vec<Self> = images
-            .iter()
-            .filter_map(|image| {
-                let machine = Self::open(image);
-                machine.inspect_err(|error| eprintln!("{}: {error}", image.display())).ok()
-            })
-            .collect();
+    /// The machine among the sources and those in the cache folder, smallest first.
+    ///
+    /// # Panics
+    ///
+    /// An image cannot be read, or no kernel is found in it: a benchmark that leaves it out would
+    /// measure something else than its name says.
+    pub fn all() -> Vec<Self> {
+        let (name, bytes) = recorded::in_repository();
+        let builtin = Options { use_builtin: true, ..Options::default() };
+        let mut machines = vec![Self::from_bytes(name, bytes, &builtin)];
+        machines.extend(recorded::images().iter().map(|image| Self::open(image)));
         machines.sort_by_key(|machine| machine.memory.page_count());
         machines
     }
 
-    fn open(image: &Path) -> Result<Self, Box<dyn std::error::Error>> {
+    fn open(image: &Path) -> Self {
         let name = image.file_stem().map_or_else(String::new, |stem| stem.display().to_string());
-        let mut memory = Replay::from_bytes(std::fs::read(image)?)?;
-        let profile = discover(&mut memory, &Options::default(), &mut ())?;
+        let bytes =
+            std::fs::read(image).unwrap_or_else(|error| panic!("{}: {error}", image.display()));
+        Self::from_bytes(name, bytes, &Options::default())
+    }
+
+    fn from_bytes(name: String, bytes: Vec<u8>, options: &Options) -> Self {
+        let mut memory =
+            Replay::from_bytes(bytes).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let profile = discover(&mut memory, options, &mut ())
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
         let kernel = kernel_of(&profile);
-        Ok(Self { name, memory, profile, kernel })
+        Self { name, memory, profile, kernel }
     }
 
     /// A walker that has scanned the machine once.

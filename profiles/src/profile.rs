@@ -52,17 +52,16 @@ impl Profile {
         check.is_some_and(|check| matches!(check.outcome, CheckOutcome::Unread(_)))
     }
 
-    /// The parts that are the same for every boot of this kernel, to be stored; `None` without a
-    /// build id, because nothing could later identify the kernel.
-    pub fn to_file(&self) -> Option<ProfileFile> {
-        let build_id = self.build_id.clone()?;
-        Some(ProfileFile::new(
-            build_id,
+    /// The parts that are the same for every boot of this kernel, to be stored. Without a build id,
+    /// the release identifies the kernel later, and verification decides.
+    pub fn to_file(&self) -> ProfileFile {
+        ProfileFile::new(
+            self.build_id.clone().unwrap_or_default(),
             self.release.clone(),
             &self.symbols,
             self.all_symbols,
             self.space.image.clone(),
             self.members.clone(),
-        ))
+        )
     }
 }

@@ -152,7 +152,7 @@ impl Members for Completeness<'_> {
 #[serde(deny_unknown_fields)]
 pub struct ProfileFile {
     format: u32,
-    /// The kernel's build id in lower-case hex.
+    /// The kernel's build id in lower-case hex; empty if its source shows none.
     pub build_id: String,
     pub release: String,
     /// Distances of symbols from the image's first byte, by name; `None` if the kernel lacks the

@@ -7,6 +7,7 @@ use panoptes_decoders::layout::Missing;
 
 use crate::memory::Fault;
 use crate::profile_file::ProfileFile;
+use crate::unsupported::Unsupported;
 use crate::{btf, vmcoreinfo};
 
 /// Maximum number of refused candidates that an error names; all are counted.
@@ -17,6 +18,10 @@ const OTHER_FILES_NAMED_MAX: usize = 4;
 
 /// Maximum number of characters of a file's release or build id in a refusal.
 const OTHER_TEXT_MAX: usize = 64;
+
+/// What to do about a kernel whose types are not in memory, or damaged there.
+const MAKE_PROFILE: &str = "make a profile with `panoptes profile build` (of the kernel's vmlinuz, \
+                            vmlinux, package or headers) and name it in os_symbol_path";
 
 /// The source of the layouts.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -36,6 +41,9 @@ pub enum Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::File { build_id } if build_id.is_empty() => {
+                f.write_str("profile file for its release")
+            }
             Self::File { build_id } => write!(f, "profile file for build id {build_id}"),
             Self::BuiltIn { build_id } => write!(f, "built-in table for build id {build_id}"),
             Self::Btf { at, bytes } => write!(f, "BTF in memory at {at}, {bytes} bytes"),
@@ -50,6 +58,8 @@ pub enum Evidence {
     Vmcoreinfo,
     /// Page tables that map a kernel's image.
     PageTables,
+    /// The text that a kernel begins its log with.
+    Banner,
 }
 
 impl fmt::Display for Evidence {
@@ -57,6 +67,7 @@ impl fmt::Display for Evidence {
         f.write_str(match self {
             Self::Vmcoreinfo => "VMCOREINFO",
             Self::PageTables => "page tables of a kernel image",
+            Self::Banner => "a kernel's banner",
         })
     }
 }
@@ -185,6 +196,15 @@ pub enum Refusal {
     /// A required value is missing.
     #[error("it does not say {0}")]
     Lacks(&'static str),
+    /// A kernel of a kind that is not supported.
+    #[error("{0}")]
+    Unsupported(Unsupported),
+    /// Nothing but its banner is in memory.
+    #[error(
+        "neither VMCOREINFO nor page tables of x86-64 lead to it; 32-bit kernels, user-mode Linux, \
+         and arm64 kernels without VMCOREINFO are not supported"
+    )]
+    BannerOnly,
     /// The guest's memory is encrypted.
     #[error("the guest's memory is encrypted")]
     Encrypted,
@@ -205,6 +225,14 @@ pub enum Refusal {
         /// The kernels of the profile files.
         files: OtherFiles,
     },
+    /// The kernel has types, and the dump lacks their first page.
+    #[error(
+        "no profile file or built-in table fits, and the memory lacks the kernel's types{files}"
+    )]
+    NoTypesInDump {
+        /// The kernels of the profile files.
+        files: OtherFiles,
+    },
     /// No file or built-in table for this build, and generation is off.
     #[error("{}, and profile generation is off{files}", without_profile(build_id.as_deref()))]
     NotGenerated {
@@ -220,7 +248,7 @@ pub enum Refusal {
         what: String,
     },
     /// BTF that cannot be parsed.
-    #[error(transparent)]
+    #[error("the types in memory are damaged ({0})")]
     Btf(btf::Error),
     /// A structure or field that the decoders need is missing.
     #[error(transparent)]
@@ -240,7 +268,8 @@ pub enum Refusal {
 fn without_profile(build_id: Option<&str>) -> String {
     match build_id {
         Some(build_id) => format!("no profile file or built-in table is for build id {build_id}"),
-        None => "it says no build id to choose a profile by".to_owned(),
+        None => "it shows no build id, and no profile file or built-in table is for its release"
+            .to_owned(),
     }
 }
 
@@ -262,9 +291,12 @@ impl Refusal {
     /// How far the candidate came: the error reports the candidates that came furthest.
     const fn progress(&self) -> u8 {
         match self {
-            Self::Vmcoreinfo(_) | Self::Lacks(_) | Self::Encrypted => 0,
-            Self::PageTables { .. } | Self::Release { .. } => 1,
-            Self::NoProfile { .. } | Self::NotGenerated { .. } | Self::Incomplete { .. } => 2,
+            Self::Vmcoreinfo(_) | Self::Lacks(_) | Self::Encrypted | Self::BannerOnly => 0,
+            Self::Unsupported(_) | Self::PageTables { .. } | Self::Release { .. } => 1,
+            Self::NoProfile { .. }
+            | Self::NoTypesInDump { .. }
+            | Self::NotGenerated { .. }
+            | Self::Incomplete { .. } => 2,
             Self::Btf(_) | Self::Missing(_) => 3,
             Self::NoInitTask | Self::NoDirectMap | Self::Verification(_) => 4,
         }
@@ -324,6 +356,16 @@ pub struct Attempt {
     pub refusal: Refusal,
 }
 
+impl Attempt {
+    /// The kind of its kernel, if that is not supported.
+    fn unsupported(&self) -> Option<Unsupported> {
+        match self.refusal {
+            Refusal::Unsupported(kind) => Some(kind),
+            _ => Unsupported::of_release(&self.release),
+        }
+    }
+}
+
 impl fmt::Display for Attempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} at {}", self.trace, self.at)?;
@@ -377,11 +419,14 @@ pub enum DiscoveryError {
     /// No supported kernel with valid page tables is in memory.
     #[error("no Linux kernel was found in this memory{0}")]
     UnableToDetermineTargetOs(Attempts),
+    /// The kernel in memory is of a kind that is not supported.
+    #[error("Linux {release} was found in this memory; {kind}")]
+    Unsupported { release: String, kind: Unsupported, attempts: Attempts },
     /// There is a kernel, but no layouts for it.
-    #[error("no profile fits the kernel in this memory{0}")]
+    #[error("no profile fits the kernel in this memory{}; {}", .0, MAKE_PROFILE)]
     NoMatchingProfileFound(Attempts),
     /// There are layouts, but they are damaged or incomplete.
-    #[error("the kernel's profile could not be read{0}")]
+    #[error("the kernel's profile could not be read{}; {}", .0, MAKE_PROFILE)]
     ProfileParsingFailed(Attempts),
     /// There are layouts, but they do not fit the memory: usually no process was found.
     #[error("the kernel's profile does not fit its memory{0}")]
@@ -391,6 +436,11 @@ pub enum DiscoveryError {
 impl DiscoveryError {
     /// Creates the error from the attempts: the candidate that came furthest decides.
     pub(crate) fn from_attempts(attempts: Attempts) -> Self {
+        if let Some(first) = attempts.named.first()
+            && let Some(kind) = first.unsupported()
+        {
+            return Self::Unsupported { release: first.release.clone(), kind, attempts };
+        }
         match attempts.named.first().map(|attempt| attempt.refusal.progress()) {
             Some(2) => Self::NoMatchingProfileFound(attempts),
             Some(3) => Self::ProfileParsingFailed(attempts),
@@ -403,6 +453,7 @@ impl DiscoveryError {
     pub const fn attempts(&self) -> &Attempts {
         match self {
             Self::UnableToDetermineTargetOs(attempts)
+            | Self::Unsupported { attempts, .. }
             | Self::NoMatchingProfileFound(attempts)
             | Self::ProfileParsingFailed(attempts)
             | Self::ProfileVerificationFailed(attempts) => attempts,
@@ -412,7 +463,9 @@ impl DiscoveryError {
     /// The name of the system activity.
     pub const fn activity(&self) -> &'static str {
         match self {
-            Self::UnableToDetermineTargetOs(_) => "unable_to_determine_target_os",
+            Self::UnableToDetermineTargetOs(_) | Self::Unsupported { .. } => {
+                "unable_to_determine_target_os"
+            }
             Self::NoMatchingProfileFound(_) => "no_matching_profile_found",
             Self::ProfileParsingFailed(_) => "profile_parsing_failed",
             Self::ProfileVerificationFailed(_) => "profile_verification_failed",

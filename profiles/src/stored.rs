@@ -44,6 +44,11 @@ pub(crate) trait Answers {
 pub(crate) trait Stored: Answers {
     /// Distance of a symbol from the image's first byte.
     fn symbol(&self, name: &str) -> Answer<u64>;
+
+    /// Whether it says nothing of any symbol: its source was the kernel's headers.
+    fn has_only_types(&self) -> bool {
+        Symbols::NAMES.iter().all(|name| self.symbol(name) == Answer::Unasked)
+    }
 }
 
 /// Sets every stored symbol, for an image that begins at `start`; returns the first name without an

@@ -146,7 +146,12 @@ pub(crate) fn release_of_banner(text: &[u8]) -> Option<&str> {
 /// The release in the first banner of a kernel's image. The kernel's format strings have the same
 /// beginning, but then no release.
 pub(crate) fn find_release(piece: &[u8]) -> Option<&str> {
-    memmem::find_iter(piece, BANNER).find_map(|at| release_of_banner(piece.get(at..)?))
+    find_banner(piece).map(|(_, release)| release)
+}
+
+/// The same with the banner's offset.
+pub(crate) fn find_banner(piece: &[u8]) -> Option<(usize, &str)> {
+    memmem::find_iter(piece, BANNER).find_map(|at| Some((at, release_of_banner(piece.get(at..)?)?)))
 }
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ fn every_method_finds_the_same_kernel() {
         let first = find(&image, &Options::default());
         assert!(first.timekeeper.is_some() && first.symbols.sysctl_bootid.is_some());
         assert_ne!(first.space.vmemmap_base, 0);
-        let file = [ProfileFile::parse(&first.to_file().unwrap().to_bytes()).unwrap()];
+        let file = [ProfileFile::parse(&first.to_file().to_bytes()).unwrap()];
         for options in [
             Options { use_kallsyms: false, ..Options::default() },
             Options { use_vmcoreinfo: false, ..Options::default() },

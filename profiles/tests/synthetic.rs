@@ -204,6 +204,170 @@ fn damaged_types_are_a_profile_that_cannot_be_parsed() {
     assert_eq!(error.activity(), "profile_parsing_failed");
 }
 
+/// One page of them, as in a dump that lacks it.
+#[test]
+fn the_refusal_of_damaged_types_names_the_way_out() {
+    let mut guest = Guest::new(Kind::default());
+    let btf = guest.image(0x10_0000);
+    zero_page(&mut guest, btf + PAGE as u64);
+    let error = find(&mut guest, &Options::default()).unwrap_err();
+    assert_eq!(error.activity(), "profile_parsing_failed");
+    let text = error.to_string();
+    for part in ["the types in memory are damaged", "panoptes profile build", "os_symbol_path"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let file = [profile_file()];
+    let options = Options { files: &file, ..Options::default() };
+    let profile = find(&mut guest, &options).expect("the profile file has the types");
+    assert_eq!(profile.layouts, guest.layouts);
+}
+
+#[test]
+fn types_that_a_dump_lacks_are_no_kernel_without_types() {
+    let mut guest = Guest::new(Kind::default());
+    let btf = guest.image(0x10_0000);
+    zero_page(&mut guest, btf);
+    let error = find(&mut guest, &Options::default()).unwrap_err();
+    assert_eq!(error.activity(), "no_matching_profile_found");
+    let text = error.to_string();
+    assert!(text.contains("the memory lacks the kernel's types"), "{text}");
+    assert!(text.contains("os_symbol_path"), "{text}");
+}
+
+/// A profile of the guests' kernel.
+fn profile_file() -> ProfileFile {
+    let profile =
+        find(&mut Guest::new(Kind::default()), &Options::default()).expect("its kernel is found");
+    profile.to_file()
+}
+
+/// Built without `CONFIG_KEXEC_CORE`: nothing in memory shows the build id.
+#[test]
+fn a_kernel_without_vmcoreinfo_takes_the_profile_of_its_release() {
+    let kind = Kind { vmcoreinfo: None, btf: false, ..Kind::default() };
+    let mut guest = Guest::new(kind);
+    let file = [profile_file()];
+    for generate in [false, true] {
+        let options = Options { files: &file, generate, ..Options::default() };
+        let profile = find(&mut guest, &options).expect("the release is the same");
+        assert_eq!(profile.layouts, guest.layouts);
+        assert_eq!(profile.origin, Origin::File { build_id: BUILD_ID.to_owned() });
+        assert_eq!(profile.build_id, None);
+    }
+    let error = find(&mut guest, &Options::default()).unwrap_err();
+    assert_eq!(error.activity(), "no_matching_profile_found");
+    // Types in memory are exact: the file may be of another build with that release.
+    let mut source = Guest::new(Kind { btf: true, ..kind });
+    let options = Options { files: &file, ..Options::default() };
+    let profile = find(&mut source, &options).unwrap();
+    assert!(matches!(profile.origin, Origin::Btf { .. }), "{:?}", profile.origin);
+    // One that is made of such a memory serves the same kernel.
+    let file = [profile.to_file()];
+    assert_eq!(file[0].build_id, "");
+    let options = Options { files: &file, generate: false, ..Options::default() };
+    assert_eq!(find(&mut guest, &options).unwrap().layouts, guest.layouts);
+}
+
+/// The checks decide among the profiles of several kernels of one release.
+#[test]
+fn a_kernel_without_vmcoreinfo_takes_the_profile_that_fits() {
+    let mut guest = Guest::new(Kind { vmcoreinfo: None, btf: false, ..Kind::default() });
+    let text = String::from_utf8(profile_file().to_bytes()).unwrap();
+    let wrong = text.replacen("\"comm\":[", "\"comm\":[1", 1).replace(BUILD_ID, "ab12");
+    let parse = |text: &str| ProfileFile::parse(text.as_bytes()).unwrap();
+    let files = [parse(&wrong), parse(&text)];
+    let options = Options { files: &files, generate: false, ..Options::default() };
+    let profile = find(&mut guest, &options).expect("the second file fits");
+    assert_eq!(profile.origin, Origin::File { build_id: BUILD_ID.to_owned() });
+    // With VMCOREINFO, a profile of another build is never tried.
+    let mut guest = Guest::new(Kind { btf: false, ..Kind::default() });
+    let options = Options { files: &files[..1], generate: false, ..Options::default() };
+    let error = find(&mut guest, &options).unwrap_err();
+    assert_eq!(error.activity(), "no_matching_profile_found");
+}
+
+/// As made of a kernel's headers, which have neither symbols nor a build id.
+#[test]
+fn a_profile_of_types_alone_takes_the_symbols_from_memory() {
+    let text = String::from_utf8(profile_file().to_bytes()).unwrap();
+    let start = text.find("\"symbols\":{").expect("symbols") + "\"symbols\":{".len();
+    let end = start + text[start..].find('}').expect("their end");
+    let text = format!("{}{}", &text[..start], &text[end..]).replace(BUILD_ID, "");
+    let file = [ProfileFile::parse(text.as_bytes()).unwrap()];
+    for vmcoreinfo in [Some(0xf0_0018), None] {
+        for use_kallsyms in [true, false] {
+            let mut guest = Guest::new(Kind { vmcoreinfo, btf: false, ..Kind::default() });
+            let options =
+                Options { files: &file, generate: false, use_kallsyms, ..Options::default() };
+            let profile = find(&mut guest, &options).expect("the types are enough");
+            assert_eq!(profile.layouts, guest.layouts);
+            assert!(profile.symbols.init_task.is_some());
+        }
+    }
+}
+
+/// Memory of a machine with only a VMCOREINFO text, in the form of its kernel's architecture.
+fn error_of_text(lines: &str) -> DiscoveryError {
+    let mut guest = Guest::empty();
+    guest.text(0x10_0000, &format!("OSRELEASE={lines}"));
+    find(&mut guest, &Options::default()).expect_err("it is not supported")
+}
+
+#[test]
+fn a_kernel_that_is_not_supported_is_named_in_one_sentence() {
+    let old = format!("SIZE(list_head)=16\nSYMBOL(_stext)={:x}\n", 0xffff_ffff_8100_0000_u64);
+    for (lines, expected) in [
+        (
+            "6.1.0-50-686-pae\nPAGESIZE=4096\nSYMBOL(_stext)=d2c00000\nSIZE(list_head)=8\n\
+             CONFIG_X86_PAE=y\n"
+                .to_owned(),
+            "Linux 6.1.0-50-686-pae was found in this memory; 32-bit kernels are not supported, \
+             only amd64 and arm64",
+        ),
+        (
+            "6.1.0\nPAGESIZE=4096\nSYMBOL(_stext)=60001000\nSIZE(list_head)=16\n".to_owned(),
+            "Linux 6.1.0 was found in this memory; user-mode Linux is not supported, only kernels \
+             of whole machines",
+        ),
+        (
+            format!("4.19.0-27-amd64\nPAGESIZE=4096\n{old}NUMBER(phys_base)=0\n"),
+            "Linux 4.19.0-27-amd64 was found in this memory; kernels before 5.10 are not \
+             supported, see docs/kernels.md",
+        ),
+        (
+            format!("3.10.0\nPAGESIZE=4096\n{old}SYMBOL(phys_base)=ffffffff81a0a010\n"),
+            "Linux 3.10.0 was found in this memory; kernels before 5.10 are not supported, see \
+             docs/kernels.md",
+        ),
+    ] {
+        let error = error_of_text(&lines);
+        assert_eq!(error.activity(), "unable_to_determine_target_os");
+        assert_eq!(error.to_string(), expected);
+    }
+}
+
+/// A guest writes such a text, or ran such a kernel before a warm reboot.
+#[test]
+fn the_text_of_an_unsupported_kernel_hides_no_other_kernel() {
+    let mut guest = Guest::new(Kind::default());
+    guest.text(
+        0x10_0000,
+        "OSRELEASE=6.1.0-50-686-pae\nSYMBOL(_stext)=d2c00000\nSIZE(list_head)=8\n",
+    );
+    assert_eq!(find(&mut guest, &Options::default()).unwrap().release, RELEASE);
+}
+
+#[test]
+fn a_kernel_of_which_only_the_banner_is_found_is_named() {
+    let mut guest = Guest::empty();
+    guest.text(0x10_0123, "Linux version 6.1.0-tiny (builder@host) (gcc 12.2.0) #1 SMP\n");
+    let error = find(&mut guest, &Options::default()).unwrap_err();
+    assert_eq!(error.activity(), "unable_to_determine_target_os");
+    let text = error.to_string();
+    assert!(text.contains("a kernel's banner at 0x100123 (6.1.0-tiny)"), "{text}");
+    assert!(text.contains("32-bit kernels"), "{text}");
+}
+
 /// A machine without a usable process yields an error, never an empty list.
 fn check_verification_fails(damage: impl FnOnce(&mut Guest), expected: &str) {
     let mut guest = Guest::new(Kind::default());
@@ -337,7 +501,7 @@ fn a_tree_of_pids_that_leads_elsewhere_is_an_error() {
 fn a_profile_file_serves_every_boot_of_its_kernel() {
     let mut guest = Guest::new(Kind::default());
     let profile = find(&mut guest, &Options::default()).unwrap();
-    let bytes = profile.to_file().unwrap().to_bytes();
+    let bytes = profile.to_file().to_bytes();
     let file = [ProfileFile::parse(&bytes).unwrap()];
     // Another boot: other levels, another address, and no types in memory.
     let mut guest = Guest::empty();
@@ -347,7 +511,7 @@ fn a_profile_file_serves_every_boot_of_its_kernel() {
     assert_eq!(again.layouts, profile.layouts);
     assert_eq!(again.origin, Origin::File { build_id: BUILD_ID.to_owned() });
     assert_eq!(again.symbols.init_task, profile.symbols.init_task);
-    assert_eq!(again.to_file().unwrap(), file[0]);
+    assert_eq!(again.to_file(), file[0]);
     let none = Options { generate: false, ..Options::default() };
     let error = find(&mut guest, &none).unwrap_err();
     assert_eq!(error.activity(), "no_matching_profile_found");
@@ -357,7 +521,7 @@ fn a_profile_file_serves_every_boot_of_its_kernel() {
 fn the_memory_replaces_a_profile_file_that_does_not_fit() {
     let mut guest = Guest::new(Kind::default());
     let profile = find(&mut guest, &Options::default()).unwrap();
-    let text = String::from_utf8(profile.to_file().unwrap().to_bytes()).unwrap();
+    let text = String::from_utf8(profile.to_file().to_bytes()).unwrap();
     let wrong = text.replacen("\"comm\":[", "\"comm\":[1", 1);
     assert_ne!(wrong, text);
     let file = [ProfileFile::parse(wrong.as_bytes()).unwrap()];
@@ -373,7 +537,7 @@ fn the_memory_replaces_a_profile_file_that_does_not_fit() {
 fn the_memory_replaces_an_outdated_profile_file() {
     let mut guest = Guest::new(Kind::default());
     let profile = find(&mut guest, &Options::default()).unwrap();
-    let text = String::from_utf8(profile.to_file().unwrap().to_bytes()).unwrap();
+    let text = String::from_utf8(profile.to_file().to_bytes()).unwrap();
     // An optional field without a stored answer, and one that the kernel lacks.
     for (old, origin_is_file) in [(text.replacen("\"lhash2_mask\"", "\"other\"", 1), false), {
         let at = text.find("\"lhash2_mask\":[").expect("the field is in the file");

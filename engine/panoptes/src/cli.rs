@@ -184,12 +184,21 @@ pub struct Settings {
 /// The commands for profiles.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Profile {
-    /// Make a profile of a kernel: from memory, or from a file of the kernel
+    /// Make a profile of a kernel: from memory, from a file of the kernel, or from its headers
     #[command(after_help = PROFILE_BUILD_HELP)]
     Build {
         /// The kernel: a SYSTEM that runs it, host: for this machine, or its vmlinuz or vmlinux
-        #[arg(value_name = "SOURCE")]
-        source: OsString,
+        #[arg(value_name = "SOURCE", required_unless_present_any = ["headers", "vmlinux"])]
+        source: Option<OsString>,
+        /// Read the kernel's ELF file, as a SOURCE of that name
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["source", "headers"])]
+        vmlinux: Option<OsString>,
+        /// Compile a probe against the kernel's headers in this folder instead; needs a C compiler
+        #[arg(long, value_name = "DIR", conflicts_with_all = ["source", "dwarf"])]
+        headers: Option<PathBuf>,
+        /// With --headers: the System.map of the same build; else symbols come from the memory
+        #[arg(long, value_name = "FILE", requires = "headers")]
+        system_map: Option<PathBuf>,
         /// Read DWARF even if there is BTF
         #[arg(long, hide = true)]
         dwarf: bool,
@@ -452,9 +461,13 @@ The type of SOURCE is detected:
   JSON       Volatility 3's ISF, also compressed
   a package  .deb or .rpm that contains a vmlinux (with debug symbols) or a vmlinuz
 
+With --headers, DIR is a package of headers, or a tree of sources after `make modules_prepare`. The
+environment variable CC names another compiler than cc.
+
 Examples:
   panoptes profile build guest.mem -o kernel.json
-  panoptes profile build /boot/vmlinuz-6.1.0-50-amd64 -o kernel.json";
+  panoptes profile build /boot/vmlinuz-6.1.0-50-amd64 -o kernel.json
+  panoptes profile build --headers /usr/src/linux-headers-6.1.0-50-amd64 -o kernel.json";
 
 #[cfg(test)]
 mod tests {

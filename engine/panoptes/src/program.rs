@@ -12,7 +12,7 @@ use panoptes_sinks::output::file::FileOptions;
 use panoptes_sinks::schema::{record_schema, scan_schema};
 
 use crate::check::check;
-use crate::cli::{Arguments, Command, Profile, Sbom, Settings};
+use crate::cli::{Arguments, Command, Sbom, Settings};
 use crate::config::{Configuration, LogLevel, Mode, Report, Weight, one_line, printable};
 use crate::doctor::doctor;
 use crate::exit::{Exit, Failure, print};
@@ -66,15 +66,7 @@ fn carry_out(command: Command) -> Result<Exit, Refusal> {
             let loaded = loader(Mode::Scan, settings).load()?;
             systems::list(&loaded.configuration.service, json)?
         }
-        Command::Profile(Profile::Build { source, dwarf, output }) => {
-            profile::build(&source, dwarf, output.as_deref(), &messages)?
-        }
-        Command::Profile(Profile::Show { source, json }) => {
-            profile::show(source.as_deref(), json, &messages)?
-        }
-        Command::Profile(Profile::Verify { profile, system, json }) => {
-            profile::verify(&profile, &system, json, &messages)?
-        }
+        Command::Profile(command) => profile::run(command, &messages)?,
         Command::Sbom(Sbom::Build(build)) => sbom::build(build, &messages)?,
         Command::Check { file, json, show_effective, overrides } => {
             let answer = check(&file, overrides, json, show_effective);

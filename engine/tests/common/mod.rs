@@ -33,11 +33,21 @@ impl Machine {
     pub(crate) fn open(image: &Path) -> Self {
         let name = image.file_stem().map_or_else(String::new, |stem| stem.display().to_string());
         let bytes = std::fs::read(image).expect("the image can be read");
+        Self::from_bytes(name, bytes, &Options::default())
+    }
+
+    /// The machine among the sources, whose kernel a built-in table describes.
+    pub(crate) fn in_repository() -> Self {
+        let (name, bytes) = recorded::in_repository();
+        Self::from_bytes(name, bytes, &Options { use_builtin: true, ..Options::default() })
+    }
+
+    fn from_bytes(name: String, bytes: Vec<u8>, options: &Options) -> Self {
         let mut memory = Replay::from_bytes(bytes).unwrap_or_else(|problem| {
-            panic!("{}: {problem}; make it with: {}", image.display(), recorded::MAKE)
+            panic!("{name}: {problem}; make it with: {}", recorded::MAKE)
         });
-        let profile = discover(&mut memory, &Options::default(), &mut ())
-            .unwrap_or_else(|error| panic!("{}: {error}", image.display()));
+        let profile = discover(&mut memory, options, &mut ())
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
         let kernel = kernel_of(&profile);
         Self { name, memory, profile, kernel }
     }

@@ -4,10 +4,15 @@
 //! sources. `NAME.digest` next to `NAME.image` is the result of scanning the whole memory, which a
 //! scan of the image must match.
 //!
+//! One small image is among the sources, for benches and fuzzing in a fresh clone. It shows a test
+//! machine. It has the pages that a scan reads, and neither symbols nor types nor code of its
+//! kernel: a built-in table describes it.
+//!
 //! Used by the engine's tests, the example that records, the benches and the fuzz target.
 
 use std::fmt;
 use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use panoptes_engine::policy::lines::{Kinds, LineCounts, LineWriter, Traits};
@@ -20,6 +25,20 @@ pub(crate) const VARIABLE: &str = "PANOPTES_RECORDED";
 /// Command that makes an image.
 pub(crate) const MAKE: &str = "cargo run --release -p panoptes-engine --example record -- RAM \
                         ~/.cache/panoptes/recorded/NAME.image";
+
+/// The image among the sources, by its path from the folder of each crate that uses it.
+const IN_REPOSITORY: &str = "../benches/images/6.1.image.xz";
+
+/// Name and bytes of the image among the sources. Panics if it cannot be unpacked.
+pub(crate) fn in_repository() -> (String, Vec<u8>) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(IN_REPOSITORY);
+    let packed = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let mut image = Vec::new();
+    lzma_rust2::XzReader::new(packed.as_slice(), false)
+        .read_to_end(&mut image)
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    ("6.1".to_owned(), image)
+}
 
 /// All recorded images, sorted by name. Panics if the path in [`VARIABLE`] does not exist.
 pub(crate) fn images() -> Vec<PathBuf> {

@@ -13,6 +13,7 @@ use crate::discovery::arm64;
 use crate::memory::{Fault, KernelMemory, is_page_of_zeros};
 use crate::report::{Attempt, Evidence, Refusal};
 use crate::symbols::Symbols;
+use crate::unsupported::Unsupported;
 use crate::vmcoreinfo::Vmcoreinfo;
 
 /// `__START_KERNEL_map` (arch/x86/include/asm/page_64_types.h): the lowest address of the image.
@@ -75,6 +76,9 @@ pub(crate) struct Claim {
 impl Claim {
     /// Extracts the claim from a text.
     pub(crate) fn of(info: &Vmcoreinfo) -> Result<Self, Refusal> {
+        if let Some(kind) = Unsupported::of(info) {
+            return Err(Refusal::Unsupported(kind));
+        }
         let needed = |name: &str, what| info.symbol(name).ok_or(Refusal::Lacks(what));
         let swapper = needed("swapper_pg_dir", "where swapper_pg_dir is")?;
         let stext = needed("_stext", "where _stext is")?;

@@ -56,6 +56,9 @@ const PROVEN_MAX: usize = 16;
 /// Maximum number of arm64 texts for which all memory is swept to find where it begins.
 const BEGINNINGS_SEARCHED_MAX: u32 = 4;
 
+/// Maximum number of stored profiles that are tried for a kernel: each costs milliseconds.
+const STORED_MAX: usize = 16;
+
 /// How often a profile is verified before it is refused: a live kernel changes during the checks.
 const VERIFICATIONS_MAX: u32 = 5;
 
@@ -181,6 +184,12 @@ impl Search<'_, '_> {
                 .map_err(|refusal| (String::new(), None, refusal));
             self.go_on(source, Evidence::PageTables, image.0, outcome);
         }
+        if let Some((at, release)) = found.banner
+            && self.best.is_none()
+        {
+            let (trace, refusal) = (Evidence::Banner, Refusal::BannerOnly);
+            self.refuse(Attempt { trace, at, release, build_id: None, refusal });
+        }
     }
 
     /// Tries the VMCOREINFO text at an address.
@@ -287,53 +296,72 @@ impl Search<'_, '_> {
             build_id: candidate.build_id.as_deref(),
         });
         let mut memory = KernelMemory::new(source, candidate.root, candidate.levels);
-        // Files that the user named take precedence over built-in tables.
-        let build_id = candidate.build_id.as_deref();
-        let file = self.options.files.iter().find(|file| {
-            // An ISF has no build id.
-            let same_build = file.build_id.is_empty() || Some(file.build_id.as_str()) == build_id;
-            same_build && file.release == candidate.release
-        });
-        let table = build_id
-            .filter(|_| self.options.use_builtin)
-            .and_then(|build_id| builtin::find(build_id, &candidate.release));
-        let stored: [Option<(Origin, &dyn Stored)>; 2] = [
-            file.map(|file| {
-                (Origin::File { build_id: file.build_id.clone() }, file as &dyn Stored)
-            }),
-            table.map(|table| (Origin::BuiltIn { build_id: table.build_id }, table as &dyn Stored)),
-        ];
-        let mut refused = None;
-        let mut older = None;
-        for (origin, stored) in stored.into_iter().flatten() {
-            match self.bind_stored(&mut memory, candidate, origin.clone(), stored, false) {
+        let stored = stored_for(self.options, candidate);
+        let (sure, likely): (Vec<_>, Vec<_>) =
+            stored.into_iter().partition(|(origin, _)| is_sure(origin, candidate));
+        let mut tries = Tries::default();
+        if let Some(profile) = self.try_stored(&mut memory, candidate, sure, &mut tries) {
+            return Ok(profile);
+        }
+        let generated = if self.options.generate {
+            self.record_refusal(candidate, &mut tries);
+            match self.generate(&mut memory, candidate) {
                 Ok(profile) => return Ok(profile),
+                Err(refusal) => Some(refusal),
+            }
+        } else {
+            None
+        };
+        // Only now: types in memory are exact, and such a profile may be of another build.
+        if let Some(profile) = self.try_stored(&mut memory, candidate, likely, &mut tries) {
+            return Ok(profile);
+        }
+        let refusal = match generated {
+            Some(refusal) => {
+                self.record_refusal(candidate, &mut tries);
+                refusal
+            }
+            None => tries.refused.take().unwrap_or_else(|| Refusal::NotGenerated {
+                build_id: candidate.build_id.clone(),
+                files: OtherFiles::of(self.options.files),
+            }),
+        };
+        match tries.older {
+            // An incomplete profile is better than none.
+            Some((origin, stored)) => {
+                self.bind_stored(&mut memory, candidate, origin, stored, true)
+            }
+            None => Err(refusal),
+        }
+    }
+
+    /// Tries stored profiles in their order.
+    fn try_stored<'s>(
+        &mut self,
+        memory: &mut KernelMemory<'_>,
+        candidate: &Candidate,
+        list: Vec<(Origin, &'s dyn Stored)>,
+        tries: &mut Tries<'s>,
+    ) -> Option<Profile> {
+        for (origin, stored) in list {
+            match self.bind_stored(memory, candidate, origin.clone(), stored, false) {
+                Ok(profile) => return Some(profile),
                 Err(refusal) => {
-                    if matches!(refusal, Refusal::Incomplete { .. }) {
-                        older = older.or(Some((origin, stored)));
+                    if tries.older.is_none() && matches!(refusal, Refusal::Incomplete { .. }) {
+                        tries.older = Some((origin, stored));
                     }
-                    if let Some(refusal) = refused.replace(refusal) {
-                        self.refuse(candidate.attempt(refusal));
-                    }
+                    self.record_refusal(candidate, tries);
+                    tries.refused = Some(refusal);
                 }
             }
         }
-        let outcome = if self.options.generate {
-            if let Some(refusal) = refused {
-                self.refuse(candidate.attempt(refusal));
-            }
-            self.generate(&mut memory, candidate)
-        } else {
-            let build_id = candidate.build_id.clone();
-            let files = OtherFiles::of(self.options.files);
-            Err(refused.unwrap_or(Refusal::NotGenerated { build_id, files }))
-        };
-        match (outcome, older) {
-            // An incomplete profile is better than none.
-            (Err(_), Some((origin, stored))) => {
-                self.bind_stored(&mut memory, candidate, origin, stored, true)
-            }
-            (outcome, _) => outcome,
+        None
+    }
+
+    /// Records the refusal of a stored profile, unless it will be the candidate's.
+    fn record_refusal(&mut self, candidate: &Candidate, tries: &mut Tries<'_>) {
+        if let Some(refusal) = tries.refused.take() {
+            self.refuse(candidate.attempt(refusal));
         }
     }
 
@@ -347,8 +375,13 @@ impl Search<'_, '_> {
         accept_older: bool,
     ) -> Result<Profile, Refusal> {
         let mut candidate = candidate.clone();
-        let unknown = place_symbols(stored, candidate.image.start, &mut candidate.symbols);
+        let mut unknown = place_symbols(stored, candidate.image.start, &mut candidate.symbols);
         candidate.all_symbols = unknown.is_none();
+        if stored.has_only_types() {
+            self.stage(Stage::Kallsyms);
+            symbols::read_kallsyms(memory, &mut candidate);
+            unknown = None;
+        }
         candidate.refine_image(memory);
         let members = Completeness::of(stored);
         if !accept_older {
@@ -381,7 +414,13 @@ impl Search<'_, '_> {
             let origin = Origin::Btf { at, bytes: bytes.len() as u64 };
             return self.bind(memory, candidate, origin, &btf);
         }
-        let none = Refusal::NoProfile { files: OtherFiles::of(self.options.files) };
+        let files = OtherFiles::of(self.options.files);
+        // A kernel that names its types has them: a dump that lacks their page is damaged.
+        let named = candidate.symbols.start_btf.zip(candidate.symbols.stop_btf);
+        let none = match named {
+            Some((start, stop)) if start < stop => Refusal::NoTypesInDump { files },
+            _ => Refusal::NoProfile { files },
+        };
         let (at, bytes) = image::search_btf(memory, &candidate, none)?;
         let btf = Btf::parse(&bytes).map_err(Refusal::Btf)?;
         let origin = Origin::Btf { at, bytes: bytes.len() as u64 };
@@ -448,6 +487,46 @@ impl Search<'_, '_> {
         self.sweep = to;
         self.stage(to);
     }
+}
+
+/// What became of a candidate's stored profiles.
+#[derive(Default)]
+struct Tries<'s> {
+    /// Why the last one was refused, if that was not recorded yet.
+    refused: Option<Refusal>,
+    /// The first one that is older than this program.
+    older: Option<(Origin, &'s dyn Stored)>,
+}
+
+/// Whether a stored profile is that of the candidate's build. One without a build id is for every
+/// kernel of its release, as its user wants.
+fn is_sure(origin: &Origin, candidate: &Candidate) -> bool {
+    let says_release = matches!(origin, Origin::File { build_id } if build_id.is_empty());
+    says_release || candidate.build_id.is_some()
+}
+
+/// The stored profiles for a candidate, in the order in which they are tried.
+///
+/// A kernel without VMCOREINFO shows no build id. Then every profile of its release is tried, and
+/// verification decides.
+fn stored_for<'o>(options: &Options<'o>, candidate: &Candidate) -> Vec<(Origin, &'o dyn Stored)> {
+    let build_id = candidate.build_id.as_deref();
+    // Files that the user named take precedence over built-in tables.
+    let files = options.files.iter().filter(|file| {
+        // An ISF and a profile of headers have no build id.
+        let same_build =
+            file.build_id.is_empty() || build_id.is_none_or(|build_id| build_id == file.build_id);
+        same_build && file.release == candidate.release
+    });
+    let files = files
+        .map(|file| (Origin::File { build_id: file.build_id.clone() }, file as &'o dyn Stored));
+    let tables = options
+        .use_builtin
+        .then(|| builtin::find(build_id, &candidate.release))
+        .into_iter()
+        .flatten()
+        .map(|table| (Origin::BuiltIn { build_id: table.build_id }, table as &'o dyn Stored));
+    files.chain(tables).take(STORED_MAX).collect()
 }
 
 /// Moves a source unless the distance is zero; `false` if the source cannot be moved.

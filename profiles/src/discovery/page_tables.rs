@@ -19,7 +19,7 @@ use crate::memory::KernelMemory;
 use crate::report::{Evidence, Refusal};
 use crate::sweep::Chunk;
 use crate::symbols::Symbols;
-use crate::vmcoreinfo::find_release;
+use crate::vmcoreinfo::{find_banner, find_release};
 
 /// Maximum number of pages with the lower table's shape that are tried: a kernel has one, a
 /// rebooted machine a few.
@@ -50,6 +50,8 @@ pub(crate) struct Found {
     pub(crate) images: Vec<(PhysicalAddress, PhysicalAddress)>,
     /// Pages by the table that their last entry leads to.
     parents: HashMap<PhysicalAddress, Vec<PhysicalAddress>>,
+    /// Address and release of the first banner of a kernel.
+    pub(crate) banner: Option<(PhysicalAddress, String)>,
 }
 
 /// Sweeps all memory.
@@ -59,6 +61,11 @@ pub(crate) fn find(source: &mut dyn MemorySource) -> Found {
     let mut chunk = Chunk::new();
     let mut at = 0;
     while let Some((start, bytes)) = chunk.next(source, &mut at, u64::MAX) {
+        if found.banner.is_none()
+            && let Some((offset, release)) = find_banner(bytes)
+        {
+            found.banner = Some((PhysicalAddress(start + offset as u64), release.to_owned()));
+        }
         for (index, page) in bytes.as_chunks::<{ PAGE_BYTES as usize }>().0.iter().enumerate() {
             let Some(last) = table(page, 511) else { continue };
             let address = PhysicalAddress(start + index as u64 * PAGE_BYTES);

@@ -3,9 +3,9 @@
 //! Types come from `.BTF`, symbols from `.symtab`, or from kallsyms if that was stripped. The build
 //! id is in `.notes`, the release in the text of `linux_banner`.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
 
-use object::elf::{EM_AARCH64, EM_X86_64, FileHeader64, SHN_ABS, SHN_UNDEF};
+use object::elf::{FileHeader64, SHN_ABS, SHN_UNDEF};
 use object::read::elf::{
     ElfFile, FileHeader as _, ProgramHeader as _, SectionHeader as _, Sym as _,
 };
@@ -23,7 +23,7 @@ use crate::profile_file::ProfileFile;
 use crate::symbols::Symbols;
 use crate::vmcoreinfo::find_release;
 
-type File<'d, R> = ElfFile<'d, FileHeader64<LittleEndian>, R>;
+pub(super) type File<'d, R> = ElfFile<'d, FileHeader64<LittleEndian>, R>;
 
 /// Maximum size of all loaded segments in bytes.
 const LOADED_BYTES_MAX: u64 = 512 << 20;
@@ -45,14 +45,10 @@ const NOTES_BYTES_MAX: u64 = 16 << 20;
 pub(super) fn profile<'d, R: ReadRef<'d>>(data: R, wanted: Wanted) -> Result<ProfileFile, Error> {
     let file = File::parse(data).map_err(refused)?;
     let machine = file.elf_header().e_machine(LittleEndian);
-    let architecture = match machine {
-        EM_X86_64 => Architecture::X86_64,
-        EM_AARCH64 => Architecture::Aarch64,
-        _ => return Err(Error::Architecture(format!("{:?}", file.architecture()))),
-    };
+    let architecture = Architecture::of(machine)
+        .ok_or_else(|| Error::Architecture(format!("{:?}", file.architecture())))?;
     check_notes(&file)?;
-    let build_id = file.build_id().map_err(refused)?.ok_or(Error::NoBuildId)?;
-    let build_id = hex(build_id);
+    let build_id = file.build_id().map_err(refused)?.map(hex).unwrap_or_default();
     let pieces = pieces(&file, data)?;
     let release =
         pieces.iter().find_map(|(_, piece)| find_release(piece)).ok_or(Error::NoRelease)?;
@@ -67,25 +63,8 @@ pub(super) fn profile<'d, R: ReadRef<'d>>(data: R, wanted: Wanted) -> Result<Pro
         |members| Facts { build_id, release: release.to_owned(), symbols, members, architecture };
     let section = file.section_by_name(".BTF").filter(|_| !wanted.dwarf);
     let Some(section) = section else {
-        let mut sections = HashMap::new();
-        let mut unpacked = Vec::new();
-        let mut room = DWARF_BYTES_MAX;
-        for name in dwarf::SECTIONS {
-            let Some(section) = file.section_by_name(name) else { continue };
-            let data = section.compressed_data().map_err(refused)?;
-            let packed = data.data.len() as u64;
-            let believed = packed.saturating_mul(DWARF_RATIO_MAX) + (DWARF_RATIO_MAX << 10);
-            if data.uncompressed_size > believed {
-                return Err(Error::Elf(format!("{name} cannot be as long as it says")));
-            }
-            room = room
-                .checked_sub(data.uncompressed_size)
-                .ok_or(Error::TooLarge { what: "its DWARF", bytes_max: DWARF_BYTES_MAX })?;
-            unpacked.push((name, data.decompress().map_err(refused)?));
-        }
-        for (name, data) in &unpacked {
-            sections.insert(*name, data.as_ref());
-        }
+        let unpacked = dwarf_sections(&file)?;
+        let sections = unpacked.iter().map(|(name, data)| (*name, data.as_ref())).collect();
         return facts(&Dwarf::parse(&sections)?).into_file();
     };
     if section.size() > BTF_BYTES_MAX as u64 {
@@ -94,6 +73,31 @@ pub(super) fn profile<'d, R: ReadRef<'d>>(data: R, wanted: Wanted) -> Result<Pro
     let bytes = section.data().map_err(refused)?;
     let btf = Btf::parse(bytes).map_err(Error::Btf)?;
     facts(&btf).into_file()
+}
+
+/// Sections by name.
+type Sections<'d> = Vec<(&'static str, Cow<'d, [u8]>)>;
+
+/// The unpacked sections with DWARF.
+pub(super) fn dwarf_sections<'d, R: ReadRef<'d>>(
+    file: &File<'d, R>,
+) -> Result<Sections<'d>, Error> {
+    let mut unpacked = Vec::new();
+    let mut room = DWARF_BYTES_MAX;
+    for name in dwarf::SECTIONS {
+        let Some(section) = file.section_by_name(name) else { continue };
+        let data = section.compressed_data().map_err(refused)?;
+        let packed = data.data.len() as u64;
+        let believed = packed.saturating_mul(DWARF_RATIO_MAX) + (DWARF_RATIO_MAX << 10);
+        if data.uncompressed_size > believed {
+            return Err(Error::Elf(format!("{name} cannot be as long as it says")));
+        }
+        room = room
+            .checked_sub(data.uncompressed_size)
+            .ok_or(Error::TooLarge { what: "its DWARF", bytes_max: DWARF_BYTES_MAX })?;
+        unpacked.push((name, data.decompress().map_err(refused)?));
+    }
+    Ok(unpacked)
 }
 
 /// Bounds what the search for the build id reads: notes may overlap in the file, so that each can
@@ -114,7 +118,7 @@ fn check_notes<'d, R: ReadRef<'d>>(file: &File<'d, R>) -> Result<(), Error> {
     Ok(())
 }
 
-fn refused(error: object::Error) -> Error {
+pub(super) fn refused(error: object::Error) -> Error {
     Error::Elf(error.to_string())
 }
 

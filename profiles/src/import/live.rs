@@ -29,7 +29,7 @@ pub fn from_running(
     notes: &[u8],
     release: String,
 ) -> Result<ProfileFile, Error> {
-    let build_id = build_id(notes).ok_or(Error::NoBuildId)?;
+    let build_id = build_id(notes).unwrap_or_default();
     let symbols = symbols(kallsyms)?;
     let btf = Btf::parse(btf).map_err(Error::Btf)?;
     Facts { build_id, release, symbols, members: &btf, architecture: Architecture::own() }
@@ -47,7 +47,8 @@ fn build_id(notes: &[u8]) -> Option<String> {
     None
 }
 
-fn symbols(kallsyms: impl Read) -> Result<Symbols, Error> {
+/// The symbols in a list in the form of `/proc/kallsyms`.
+pub(super) fn symbols(kallsyms: impl Read) -> Result<Symbols, Error> {
     const HIDDEN: &str = "/proc/kallsyms shows no addresses: run as root, or lower \
                           /proc/sys/kernel/kptr_restrict";
     let mut symbols = Symbols::default();

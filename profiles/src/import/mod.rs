@@ -9,6 +9,7 @@
 
 mod dwarf;
 mod elf;
+pub mod headers;
 mod image;
 mod isf;
 mod kallsyms_search;
@@ -49,13 +50,13 @@ pub enum Error {
     Elf(String),
     #[error("it is for {0}; x86-64 and arm64 (little-endian) are known")]
     Architecture(String),
-    /// Nothing could later identify the kernel of the profile.
-    #[error("it has no build id, so the profile could not be matched with its kernel later")]
-    NoBuildId,
     #[error("it does not say what Linux it is")]
     NoRelease,
     #[error("it has neither a table of symbols nor kallsyms")]
     NoSymbols,
+    /// A list of symbols without those of a kernel.
+    #[error("it has no addresses of a kernel; is it the System.map of the same build?")]
+    NoAddresses,
     #[error(
         "it has no types: neither BTF (CONFIG_DEBUG_INFO_BTF) nor DWARF; \
          the package with the kernel's debug symbols has them"
@@ -165,6 +166,7 @@ fn from_json(mut bytes: Vec<u8>) -> Result<ProfileFile, Error> {
 
 /// The required information from a file.
 struct Facts<'m> {
+    /// Empty if the file has none: then the release identifies the kernel.
     build_id: String,
     release: String,
     symbols: Symbols,
@@ -179,6 +181,15 @@ enum Architecture {
 }
 
 impl Architecture {
+    /// The architecture of an ELF file.
+    fn of(machine: object::elf::Machine) -> Option<Self> {
+        match machine {
+            object::elf::EM_X86_64 => Some(Self::X86_64),
+            object::elf::EM_AARCH64 => Some(Self::Aarch64),
+            _ => None,
+        }
+    }
+
     /// Start of an image whose code begins at `stext`, as in discovery.
     const fn image_start(self, stext: u64) -> u64 {
         match self {

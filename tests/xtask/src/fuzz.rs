@@ -26,6 +26,8 @@ mod seeds;
 const SMOKE_EXECUTIONS: u64 = 1000;
 /// Maximum time for the executions of one target: far more than any needs.
 const EXECUTIONS_MAX: Duration = Duration::from_mins(5);
+/// A file in the corpus that shows that the seeds were extracted; it has the kernel's release.
+const SEEDS_MARK: &str = ".seeds";
 /// Number of lines shown of a failed target's output.
 const LINES_SHOWN: usize = 40;
 
@@ -97,8 +99,8 @@ pub(crate) fn run(options: Options) -> Result<(), String> {
 
 /// Compiles all targets and executes each a thousand times.
 ///
-/// The image that `walk` needs must already be recorded. An error means that a target did not
-/// compile, or that no target could run.
+/// `walk` uses the recorded image of the newest kernel, or the one among the sources. An error
+/// means that a target did not compile, or that no target could run.
 pub(crate) fn smoke() -> Result<Outcome, String> {
     let fuzz = folder();
     execute(&fuzz, &targets(&fuzz)?, SMOKE_EXECUTIONS)
@@ -108,9 +110,9 @@ fn folder() -> PathBuf {
     Path::new(ROOT).join("fuzz")
 }
 
-/// The targets, by their files in fuzz/targets.
+/// The targets, by their files in fuzz/fuzz_targets.
 fn targets(fuzz: &Path) -> Result<Vec<String>, String> {
-    let paths = cache::list(&fuzz.join("targets"))?;
+    let paths = cache::list(&fuzz.join("fuzz_targets"))?;
     Ok(paths.iter().filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned())).collect())
 }
 
@@ -132,12 +134,15 @@ fn campaign(fuzz: &Path, wanted: &[String], minutes: u64) -> Result<Vec<String>,
 /// walk.
 fn make_seeds(fuzz: &Path) -> Result<(), String> {
     let corpus = fuzz.join("corpus");
-    if corpus.exists() {
+    // Not the folder itself: cargo-fuzz makes it, too.
+    let mark = corpus.join(SEEDS_MARK);
+    if mark.exists() {
         return Ok(());
     }
     setup::ensure()?;
     let kernel = Kernel::obtain(Flavor::V7)?;
-    println!("fuzz: booting Linux {} for seeds …", kernel.release());
+    let kernel_release = kernel.release().to_owned();
+    println!("fuzz: booting Linux {kernel_release} for seeds …");
     let mut guest = Guest::boot(&GuestSpec::new(kernel))?;
     guest.agent("zoo")?;
     guest.pause()?;
@@ -150,7 +155,8 @@ fn make_seeds(fuzz: &Path) -> Result<(), String> {
             cache::copy(&library, &symbols.join(name.replace('/', "-")))?;
         }
     }
-    example("record", &[guest.ram_path(), &image()?])
+    example("record", &[guest.ram_path(), &image()?])?;
+    Ok(cache::write(&mark, kernel_release.as_bytes())?)
 }
 
 /// The image for fuzzing the walk.
@@ -179,9 +185,6 @@ fn run_target(fuzz: &Path, made: &Path, target: &str, minutes: u64) -> Result<bo
 /// Compiles all targets with one command and executes each `executions` times.
 fn execute(fuzz: &Path, wanted: &[String], executions: u64) -> Result<Outcome, String> {
     let image = image()?;
-    if wanted.iter().any(|target| target == "walk") && !image.exists() {
-        return Err(format!("{} is missing; `cargo xtask record` makes it", image.display()));
-    }
     // Some seeds need a compiler and xz.
     setup::ensure()?;
     let programs = build(wanted)?;
@@ -194,8 +197,12 @@ fn execute(fuzz: &Path, wanted: &[String], executions: u64) -> Result<Outcome, S
         while let Some(target) = next() {
             let program = programs.get(target).ok_or_else(|| format!("no program of {target}"))?;
             let run = Run { fuzz, target, executions };
-            let failure =
-                run.finish(Command::new(program).env("PANOPTES_RECORDED", &image), &made)?;
+            let mut command = Command::new(program);
+            // Without it, `walk` uses the image among the sources.
+            if image.exists() {
+                command.env("PANOPTES_RECORDED", &image);
+            }
+            let failure = run.finish(&mut command, &made)?;
             let mut outcome = outcome.lock().map_err(|e| e.to_string())?;
             if let Some(story) = failure {
                 println!("{story}");
@@ -371,8 +378,24 @@ mod tests {
         let listed = manifest.matches("[[bin]]").count();
         let targets = targets(&fuzz).unwrap();
         for target in &targets {
-            assert!(manifest.contains(&format!("path = \"targets/{target}.rs\"")), "{target}");
+            assert!(manifest.contains(&format!("path = \"fuzz_targets/{target}.rs\"")), "{target}");
         }
         assert_eq!(targets.len(), listed);
+    }
+
+    /// cargo-fuzz looks for a folder `fuzz` below the first manifest that is not of fuzz targets
+    /// (its `project.rs`: `find_package`, `is_fuzz_manifest`), and for its targets by `name`.
+    #[test]
+    fn cargo_fuzz_recognises_the_folder() {
+        let fuzz = folder();
+        let manifest = std::fs::read_to_string(fuzz.join("Cargo.toml")).unwrap();
+        assert!(manifest.contains("\n[package.metadata]\ncargo-fuzz = true\n"), "the mark");
+        assert!(manifest.contains("\n[target.'cfg(fuzzing)'.dependencies]\nlibfuzzer-sys = "));
+        let root = std::fs::read_to_string(Path::new(ROOT).join("Cargo.toml")).unwrap();
+        assert!(!root.contains("cargo-fuzz"), "the root is no folder of fuzz targets");
+        for target in targets(&fuzz).unwrap() {
+            let section = format!("name = \"{target}\"\npath = \"fuzz_targets/{target}.rs\"\n");
+            assert!(manifest.contains(&section), "{target}");
+        }
     }
 }

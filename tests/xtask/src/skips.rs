@@ -11,11 +11,11 @@ pub(crate) fn note(skip: &str) {
     ALL.lock().unwrap_or_else(PoisonError::into_inner).insert(skip.to_owned());
 }
 
-/// Prints what was skipped.
+/// Prints the number of skips, and each of them.
 pub(crate) fn print() {
     let all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
     if !all.is_empty() {
-        println!("== skipped");
+        println!("== skipped: {}", all.len());
         all.iter().for_each(|skip| println!("{skip}"));
     }
 }

@@ -1,6 +1,7 @@
 //! House rules that no compiler checks, enforced by `cargo test`.
 
 mod allocations;
+mod benches;
 mod code;
 mod columns;
 mod commands;

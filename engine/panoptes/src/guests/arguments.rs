@@ -26,6 +26,8 @@ pub struct Arguments {
     pub memory: Expected,
     /// The technology that encrypts its memory, if any.
     pub encryption: Option<&'static str>,
+    /// The value of `-cpu`: the last one holds.
+    pub processor: Option<String>,
 }
 
 /// The state of the parser.
@@ -73,8 +75,8 @@ impl Arguments {
 }
 
 /// The options that are parsed.
-const READ: [&str; 10] =
-    ["name", "uuid", "id", "smbios", "machine", "M", "m", "object", "numa", "device"];
+const READ: [&str; 11] =
+    ["name", "uuid", "id", "smbios", "machine", "M", "m", "object", "numa", "device", "cpu"];
 
 impl Reading {
     fn take(&mut self, option: &str, value: &str) {
@@ -95,6 +97,7 @@ impl Reading {
                     self.set_uuid(&text);
                 }
             }
+            "cpu" => self.arguments.processor = Some(value.to_owned()),
             "machine" | "M" => self.machine(&Keys::read(value, "type")),
             "m" => {
                 let keys = Keys::read(value, "size");
@@ -353,6 +356,13 @@ mod tests {
 
     fn parse(line: &str) -> Arguments {
         Arguments::parse(line.replace(' ', "\0").as_bytes())
+    }
+
+    #[test]
+    fn the_last_processor_holds() {
+        let arguments = parse("qemu-system-x86_64 -cpu max -m 256M -cpu qemu32,+pae");
+        assert_eq!(arguments.processor.as_deref(), Some("qemu32,+pae"));
+        assert_eq!(parse("qemu-system-x86_64 -m 256M").processor, None);
     }
 
     #[test]

@@ -9,11 +9,12 @@
 
 mod arguments;
 pub(crate) mod cpu_time;
+mod processor;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::unistd::{Uid, User, geteuid};
 use panoptes_sources::{GuestMemory, GuestProcess, Placed, SourceError};
@@ -301,15 +302,15 @@ fn look(pid: u32, users: &Users) -> Option<Guest> {
     let process = GuestProcess::open(pid).ok()?;
     // The kernel shows a process's executable only to users who may trace it. For other users, the
     // name that the process claims is enough to list the guest.
-    let is_guest = match process.executable() {
-        Ok(program) => is_qemu(&program),
+    let program = match process.executable() {
+        Ok(program) => program,
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             let claimed = process.claimed_program().ok()?;
-            is_qemu(Path::new(&*String::from_utf8_lossy(&claimed)))
+            PathBuf::from(&*String::from_utf8_lossy(&claimed))
         }
-        Err(_) => false,
+        Err(_) => return None,
     };
-    if !is_guest {
+    if !is_qemu(&program) {
         return None;
     }
     // Not earlier: reading the arguments of a process takes time, and a lock of that process.
@@ -321,7 +322,10 @@ fn look(pid: u32, users: &Users) -> Option<Guest> {
         uuid: arguments.uuid.clone(),
         user: user_name(ids[1]),
         encryption: arguments.encryption,
-        obstacle: arguments.encryption.map(encrypted),
+        obstacle: arguments.encryption.map(encrypted).or_else(|| {
+            let program = program.file_name().unwrap_or_default().to_string_lossy();
+            processor::obstacle(&program, arguments.processor.as_deref())
+        }),
         ..Guest::default()
     };
     if !users.allow(ids) {

@@ -5,20 +5,33 @@ use std::path::Path;
 
 use panoptes_profiles::import::Wanted;
 
+use super::headers;
 use super::source::profile_of;
 use crate::exit::{Exit, Failure, print};
 use crate::message::Messages;
 use crate::system_argument::address;
 
-/// Makes a kernel's profile and writes it to `output`, or to standard output. `dwarf`: whether
-/// DWARF is read even if there is BTF.
-pub fn build(
-    source: &OsStr,
-    dwarf: bool,
+/// What a profile is made of.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Source<'a> {
+    /// A machine's memory or a kernel's file. `dwarf`: whether DWARF is read even if there is BTF.
+    Kernel { source: &'a OsStr, dwarf: bool },
+    /// A folder with a kernel's headers, and a `System.map` of the same build.
+    Headers { folder: &'a Path, map: Option<&'a Path> },
+}
+
+/// Makes a kernel's profile and writes it to `output`, or to standard output.
+pub(super) fn build(
+    source: Source<'_>,
     output: Option<&Path>,
     messages: &Messages,
 ) -> Result<Exit, Failure> {
-    let profile = profile_of(&address(source)?, Wanted { dwarf }, messages)?;
+    let profile = match source {
+        Source::Kernel { source, dwarf } => {
+            profile_of(&address(source)?, Wanted { dwarf }, messages)?
+        }
+        Source::Headers { folder, map } => headers::profile(folder, map, messages)?,
+    };
     let bytes = profile.to_bytes();
     let Some(path) = output else { return print(&bytes) };
     std::fs::write(path, &bytes).map_err(|error| Failure::not_written(path, &error))?;

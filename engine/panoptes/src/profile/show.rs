@@ -13,7 +13,11 @@ use crate::message::Messages;
 use crate::system_argument::address;
 
 /// Prints a profile, or the list of built-in profiles.
-pub fn show(source: Option<&OsStr>, as_json: bool, messages: &Messages) -> Result<Exit, Failure> {
+pub(super) fn show(
+    source: Option<&OsStr>,
+    as_json: bool,
+    messages: &Messages,
+) -> Result<Exit, Failure> {
     let Some(source) = source else { return print(built_in(as_json).as_bytes()) };
     let profile = profile_of(&address(source)?, Wanted::default(), messages)?;
     if as_json { print(&profile.to_bytes()) } else { print(text(&profile).as_bytes()) }

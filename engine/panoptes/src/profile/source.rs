@@ -81,13 +81,7 @@ fn of_memory(address: &SystemAddress, messages: &Messages) -> Result<ProfileFile
     // Without known profiles, all layouts come from memory.
     let (system, found) = kernel_in(address, &Options::default(), messages)?;
     let profile = found.map_err(|error| attach_failure(&system, &error))?;
-    profile.to_file().ok_or_else(|| {
-        let message = format!(
-            "{}: Linux {} has no build id, which a profile needs to be matched to its kernel",
-            system.name, profile.release
-        );
-        Failure::new(Exit::NoKernel, message)
-    })
+    Ok(profile.to_file())
 }
 
 /// Opens a system that is not configured, and searches its kernel. Types of modules are no part of
@@ -123,7 +117,7 @@ fn of_running_kernel() -> Result<ProfileFile, Failure> {
 }
 
 /// The failure for a file of which no profile can be made.
-fn import_failure(path: &Path, error: &import::Error) -> Failure {
+pub(super) fn import_failure(path: &Path, error: &import::Error) -> Failure {
     let exit = match error {
         import::Error::Io(error) => Exit::from_io(error, Exit::Source),
         import::Error::Hidden(_) => Exit::Permission,

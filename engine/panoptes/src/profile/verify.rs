@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use panoptes_engine::system::AttachError;
 use panoptes_profiles::import::Wanted;
 use panoptes_profiles::report::{Attempt, Check, CheckOutcome, Refusal};
-use panoptes_profiles::{DiscoveryError, Options};
+use panoptes_profiles::{DiscoveryError, Options, ProfileFile};
 use serde_json::{Value, json};
 
 use super::source::{kernel_in, profile_of};
@@ -16,7 +16,7 @@ use crate::system_argument::address;
 
 /// Checks a profile against a system's memory and prints the result of each check. If the profile
 /// does not fit, the exit code is 65.
-pub fn verify(
+pub(super) fn verify(
     profile: &OsStr,
     system: &OsStr,
     as_json: bool,
@@ -29,7 +29,7 @@ pub fn verify(
     let (system, found) = kernel_in(&system, &options, messages)?;
     let (checks, reasons) = match &found {
         Ok(profile) => (profile.checks.as_slice(), Vec::new()),
-        Err(AttachError::NoKernel(error)) => (checks_of(error), reasons(error, &file.build_id)),
+        Err(AttachError::NoKernel(error)) => (checks_of(error), reasons(error, &file)),
         Err(error) => (&[][..], vec![error.to_string()]),
     };
     let fits = found.is_ok();
@@ -69,20 +69,24 @@ fn checks_of(error: &DiscoveryError) -> &[Check] {
 }
 
 /// The reasons for the refusal that are no failed checks.
-fn reasons(error: &DiscoveryError, build_id: &str) -> Vec<String> {
+fn reasons(error: &DiscoveryError, file: &ProfileFile) -> Vec<String> {
     let attempts = error.attempts();
     if attempts.named.is_empty() {
         return vec!["no Linux kernel was found in this memory".to_owned()];
     }
-    attempts.named.iter().filter_map(|attempt| reason(attempt, build_id)).collect()
+    attempts.named.iter().filter_map(|attempt| reason(attempt, file)).collect()
 }
 
-fn reason(attempt: &Attempt, build_id: &str) -> Option<String> {
+fn reason(attempt: &Attempt, file: &ProfileFile) -> Option<String> {
     match &attempt.refusal {
         Refusal::Verification(_) => None,
+        Refusal::NotGenerated { .. } if attempt.release != file.release => Some(format!(
+            "this memory has Linux {}, the profile is for Linux {}",
+            attempt.release, file.release
+        )),
         Refusal::NotGenerated { build_id: Some(found), .. } => Some(format!(
-            "Linux {} in this memory has build id {found}, the profile is for {build_id}",
-            attempt.release
+            "Linux {} in this memory has build id {found}, the profile is for {}",
+            attempt.release, file.build_id
         )),
         _ => Some(attempt.to_string()),
     }

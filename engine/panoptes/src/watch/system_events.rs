@@ -334,7 +334,7 @@ impl SearchEvents {
             DiscoveryError::NoMatchingProfileFound(_) => {
                 self.host(Activity::NoMatchingProfileFound, error.to_string());
             }
-            DiscoveryError::UnableToDetermineTargetOs(_) => {
+            DiscoveryError::UnableToDetermineTargetOs(_) | DiscoveryError::Unsupported { .. } => {
                 self.host(Activity::UnableToDetermineTargetOs, error.to_string());
             }
             _ => {}

@@ -1,8 +1,13 @@
 //! Profiles: made from a running kernel, used for that kernel, and for no other.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use panoptes_rig::{Flavor, Guest, Kernel};
+use panoptes_bounded as bounded;
+use panoptes_rig::packages::Packages;
+use panoptes_rig::{Architecture, Flavor, Guest, Kernel};
+use serde_json::Value;
 
 use crate::record::{Record, count, only};
 use crate::watcher::{Ended, Watch, panoptes};
@@ -55,6 +60,75 @@ fn is_the_same_offline(own: &Path, offline: &Path) {
     let output = panoptes(&["profile", "build", &image, "-o", &offline.display().to_string()]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(std::fs::read(offline).unwrap(), std::fs::read(own).unwrap());
+}
+
+/// The headers of a kernel, as Debian packages them: the folder of the flavour, with what its build
+/// made.
+fn headers(kernel: &Kernel, root: &Path) -> PathBuf {
+    let packages = Packages::open(Architecture::Amd64).unwrap();
+    let release = kernel.release();
+    let version = release.strip_suffix("-amd64").expect("a release of the generic flavour");
+    for name in [release, &format!("{version}-common")] {
+        let package = packages.download(&format!("linux-headers-{name}")).unwrap();
+        let mut unpack = Command::new("dpkg-deb");
+        unpack.arg("--extract").arg(package).arg(root);
+        assert!(bounded::status(&mut unpack).unwrap().success(), "{name}");
+    }
+    root.join("usr/src").join(format!("linux-headers-{release}"))
+}
+
+/// The members of a profile by structure and path, without those that the kernel lacks. Sizes of
+/// structures are left out: of some, the probe declares only what is read.
+fn members(path: &Path) -> BTreeMap<(String, String), Value> {
+    let profile: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let structures = profile["members"].as_object().expect("members");
+    let all = structures.iter().flat_map(|(structure, paths)| {
+        paths
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(move |(path, member)| ((structure.clone(), path.clone()), member.clone()))
+    });
+    all.filter(|((_, path), member)| !path.is_empty() && !member.is_null()).collect()
+}
+
+#[test]
+#[ignore = "boots a guest"]
+fn a_profile_of_headers_has_the_layouts_of_the_kernels_own_types() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    for flavor in [Flavor::V5_10, Flavor::V6_1, Flavor::V7] {
+        let kernel = Kernel::obtain(flavor).unwrap();
+        let from = headers(&kernel, &path(kernel.release())).display().to_string();
+        let (by_headers, by_image) = (path("headers.json"), path("image.json"));
+        let image = kernel.image().display().to_string();
+        for (source, output) in
+            [(&["--headers", &from][..], &by_headers), (&[image.as_str()][..], &by_image)]
+        {
+            let output = output.display().to_string();
+            let made = panoptes(&[&["profile", "build"], source, &["-o", &output]].concat());
+            assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        }
+        let own = members(&by_image);
+        let found = members(&by_headers);
+        assert!(found.len() > 200, "{}: {} members", kernel.release(), found.len());
+        for (at, member) in &found {
+            assert_eq!(Some(member), own.get(at), "{}: {at:?}", kernel.release());
+        }
+    }
+    // The profile of the second kernel, with symbols from its memory.
+    let kernel = Kernel::obtain(Flavor::V6_1).unwrap();
+    let from = headers(&kernel, &path(kernel.release())).display().to_string();
+    let profile = path("headers.json");
+    let output = profile.display().to_string();
+    let made = panoptes(&["profile", "build", "--headers", &from, "-o", &output]);
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let mut guest = inside::boot(Flavor::V6_1);
+    guest.pause().unwrap();
+    let by_memory = scan(&guest, &["--set", "built_in_profiles=false"]);
+    let only_file = ["built_in_profiles=false", "profile_generation=false", &of_profile(&profile)];
+    let options: Vec<&str> = only_file.iter().flat_map(|setting| ["--set", setting]).collect();
+    assert!(by_memory == scan(&guest, &options), "the profile of headers gives something else");
 }
 
 #[test]

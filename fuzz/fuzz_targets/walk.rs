@@ -4,7 +4,8 @@
 //! The input is a list of changes, eight bytes each: which page of those that a scan reads (16
 //! bits), which word of it (9 bits), what (7 bits: a number, a bit, an address in another page or
 //! in its own, another word's content, a page of zeros or of another's content), and 32 bits for
-//! it. `PANOPTES_RECORDED` names the image. Now and then the target prints how much it still
+//! it. `PANOPTES_RECORDED` names the image. Without it the target takes the first image in the
+//! cache folder, or the one among the sources. Now and then the target prints how much it still
 //! decodes; decoding nothing at all is a failure.
 #![cfg_attr(fuzzing, no_main)]
 
@@ -47,11 +48,10 @@ fuzz_target!(|data: &[u8]| {
 
 impl Target {
     fn new() -> Self {
-        let Some(image) = recorded::images().into_iter().next() else {
-            eprintln!("walk needs a recorded image, make it with: {}", recorded::MAKE);
-            std::process::exit(1);
+        let machine = match recorded::images().first() {
+            Some(image) => Machine::open(image),
+            None => Machine::in_repository(),
         };
-        let machine = Machine::open(&image);
         let pages = damage::touched_pages(&machine);
         // Small tables, so that an input can fill them.
         let limits = Limits {
