@@ -323,6 +323,11 @@ const ENDINGS: &[(&str, Foreign)] = &[
     ),
 ];
 
+const AFF4: Foreign = Foreign {
+    name: "an AFF4 image",
+    advice: "export the memory from it (c-aff4): aff4imager -e '*' -D folder {}",
+};
+
 /// Number of bytes at the start of a file that all marks are in.
 pub(super) const MARKS_BYTES: usize = 0x1_0040 + 8;
 
@@ -337,6 +342,11 @@ pub(super) fn of(head: &[u8]) -> Option<Foreign> {
         "a program of Windows or EFI" => has_pe_header(head),
         _ => true,
     };
+    // An AFF4 container is a zip archive whose first member has its name.
+    let has = |word: &[u8]| head.windows(word.len()).take(256).any(|window| window == word);
+    if head.starts_with(b"PK\x03\x04") && (has(b"container.description") || has(b"aff4")) {
+        return Some(AFF4);
+    }
     let strong = [MACHINES, DISKS, PACKED];
     strong.iter().find_map(|marks| find(marks, head).filter(fits))
 }
@@ -392,6 +402,7 @@ mod tests {
             }
         }
         assert_eq!(of(&vec![0; MARKS_BYTES]), None);
+        assert_eq!(of(b"PK\x03\x04\x14\0\0\0container.description"), Some(AFF4));
         assert_eq!(of(b"MZ"), None);
     }
 
