@@ -198,6 +198,10 @@ fn with_doubt(failure: Failure, source: &AnySource, system: &System) -> Failure 
             let (name, advice) = (foreign.name, foreign.advice_for(path));
             failure.with(&format!("the file may be {name}; if so, {advice}"))
         }
+        None if source.lacks_gaps() => failure.with(
+            "if the file is LiME's format=raw, give a copy of the machine's /proc/iomem as \
+             default.memory_regions_path, or dump with format=lime",
+        ),
         None => failure,
     }
 }

@@ -36,8 +36,9 @@ pub enum SourceError {
     #[error("{} is empty: no memory was written to it", path.display())]
     Empty { path: PathBuf },
     #[error(
-        "{} is {bytes} bytes long, which is not a whole number of 4096-byte pages: \
-         was the copy cut short?",
+        "{} is {bytes} bytes long, which is not a whole number of 4096-byte pages; was the copy \
+         cut short? If it is LiME's format=raw, give a copy of the machine's /proc/iomem as \
+         default.memory_regions_path, or dump with format=lime",
         path.display()
     )]
     Ragged { path: PathBuf, bytes: u64 },

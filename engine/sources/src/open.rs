@@ -32,6 +32,8 @@ pub struct FileSource {
     still_raw: Option<(File, PathBuf)>,
     /// What a raw file may be instead.
     doubt: Option<Foreign>,
+    /// Whether its ranges may stand one after another, at addresses that were not found.
+    lacks_gaps: bool,
 }
 
 /// How a file is opened.
@@ -103,7 +105,15 @@ impl FileSource {
     }
 
     fn of(memory: Box<dyn Part>, format: Format, lacks: Lacks) -> Self {
-        Self { memory, format, lacks, disregarded: None, still_raw: None, doubt: None }
+        Self {
+            memory,
+            format,
+            lacks,
+            disregarded: None,
+            still_raw: None,
+            doubt: None,
+            lacks_gaps: false,
+        }
     }
 
     /// Opens a dump that stores memory uncompressed.
@@ -171,7 +181,7 @@ impl FileSource {
             let reach = regions.last().map_or(0, |region| region.end);
             assumption = (bytes < reach).then_some(OTHER_REGIONS);
         }
-        let doubt = if is_given { None } else { doubt(&file) };
+        let doubt = if is_given || !is_still { None } else { doubt(&file) };
         if !bytes.is_multiple_of(PAGE_BYTES) {
             if let Some(foreign) = doubt {
                 let (path, format) = (path.to_path_buf(), Format::Foreign(foreign));
@@ -225,10 +235,18 @@ impl FileSource {
     pub fn find_gaps(&mut self) -> Result<bool, SourceError> {
         let Some((file, path)) = self.still_raw.take() else { return Ok(false) };
         let bytes = check_regular(&file, &path)?;
-        let Some(segments) = joined::find(&file, bytes) else { return Ok(false) };
+        let Some(segments) = joined::find(&file, bytes) else {
+            self.lacks_gaps = true;
+            return Ok(false);
+        };
         let source = Self::at_segments(file, &path, Format::Raw, segments)?;
         *self = Self { disregarded: self.disregarded, ..source };
         Ok(true)
+    }
+
+    /// Whether [`Self::find_gaps`] searched and found nothing.
+    pub fn lacks_gaps(&self) -> bool {
+        self.lacks_gaps
     }
 
     /// What a raw file in which no kernel was found may be instead, with the way to convert it.
@@ -477,6 +495,77 @@ mod tests {
         check_refused(&file_of(b"EMiL\x01\0\0\0"), ErrorClass::Unreadable, "no memory");
         check_refused(&file_of(b"KDUMP   \x06"), ErrorClass::Unreadable, "ends before");
         check_refused(&file_of(b"QFI\xfb\0\0\0\x03"), ErrorClass::Unreadable, "qcow2");
+    }
+
+    #[test]
+    fn other_formats_are_refused_with_the_command_that_converts_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let check = |name: &str, bytes: &[u8], words: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, bytes).unwrap();
+            let error = FileSource::open(&path).unwrap_err();
+            assert_eq!(error.class(), ErrorClass::Unreadable, "{error}");
+            let words = words.replace("{}", path.to_str().unwrap());
+            assert!(error.to_string().ends_with(&words), "{error}");
+        };
+        let at = |offset: usize, mark: &[u8]| {
+            let mut bytes = vec![0; 0x2_0000];
+            bytes[offset..offset + mark.len()].copy_from_slice(mark);
+            bytes
+        };
+        check(
+            "a.gz",
+            b"\x1f\x8b\x08",
+            "compressed with gzip: unpack it: gzip -dc {} > memory.dump",
+        );
+        check("a b.xz", b"\xfd7zXZ\0", "unpack it: xz -dc '{}' > memory.dump");
+        check("a.dmp", &at(0, b"PAGEDU64"), "for Windows: vol -f {} windows.info");
+        check("a.vma", &at(0, b"VMA\0\0\0\0\x01"), "vma extract {} folder");
+        // Far from the beginning, and at the end.
+        check("a.iso", &at(0x8001, b"CD001"), "give the memory dump that may be in it");
+        check("a.vhd", &at(0x1_fe00, b"conectix"), "with LiME or AVML");
+        check("debug.guest", &[0; 4096], "give debug.vmem, unpacked");
+        // Short marks count if the file cannot be raw memory.
+        check("a.zlib", b"\x38\x8d12345", "pigz -dc < {} > memory.lime");
+        std::fs::write(folder.path().join("raw"), at(510, b"\x55\xaa")).unwrap();
+        let source = FileSource::open(&folder.path().join("raw")).unwrap();
+        assert_eq!(source.format(), Format::Raw);
+        assert_eq!(source.doubt().unwrap().name, "a disk with partitions (MBR)");
+    }
+
+    #[test]
+    fn the_users_regions_place_raw_memory_without_gaps() {
+        let path = file_of(&[vec![1; 0xc00], vec![2; 0x1000]].concat());
+        let regions = [0x1000..0x1c00, 0x10_0000..0x10_1000];
+        let opening = Opening { regions: Some(&regions), ..Opening::default() };
+        let mut source = FileSource::open_with(&path, opening).unwrap();
+        assert_eq!(source.format(), Format::Raw);
+        let mut bytes = [0; 3];
+        assert!(source.read_exact(PhysicalAddress(0x1bfd), &mut bytes));
+        assert_eq!(bytes, [1; 3]);
+        assert!(source.read_exact(PhysicalAddress(0x10_0000), &mut bytes));
+        assert_eq!(bytes, [2; 3]);
+        assert!(!source.read_exact(PhysicalAddress(0x1c00), &mut bytes));
+        // Memory that has its gaps needs no regions, and such of another machine are ignored.
+        let flat = file_of(&vec![1; 0x10_2000]);
+        let source = FileSource::open_with(&flat, opening).unwrap();
+        assert_eq!((source.regions(), source.lacks()), (&[0..0x10_2000][..], Lacks::default()));
+        let source = FileSource::open_with(&file_of(&[1; 4096]), opening).unwrap();
+        assert_eq!(source.regions(), [0..0x1000]);
+        assert!(source.lacks().to_string().contains("do not add up"), "{}", source.lacks());
+    }
+
+    #[test]
+    fn gaps_are_searched_once_and_never_in_live_memory() {
+        let path = file_of(&[1; 8192]);
+        let mut source = FileSource::open(&path).unwrap();
+        assert!(!source.find_gaps().unwrap());
+        assert!(source.lacks_gaps());
+        let writer = OpenOptions::new().write(true).open(&path).unwrap();
+        let mut source = FileSource::open(&path).unwrap();
+        assert!(!source.find_gaps().unwrap());
+        assert!(!source.lacks_gaps());
+        drop(writer);
     }
 
     #[test]

@@ -31,8 +31,8 @@ const FLAGS_AT: usize = 24;
 const PARENT_AT: usize = 40;
 const SIBLING_AT: usize = 48;
 
-/// The lowest kernel address, on both architectures.
-const KERNEL: u64 = 0xffff_0000_0000_0000;
+/// The lowest kernel address: of x86-64 with five levels of page tables.
+const KERNEL: u64 = 0xff00_0000_0000_0000;
 
 /// Largest distance between two entries of one array in bytes: those between are not RAM.
 const DISTANCE_MAX: u64 = 128 * RESOURCE_BYTES as u64;
@@ -213,7 +213,8 @@ mod tests {
     use super::*;
     use crate::Segment;
 
-    const DIRECT_MAP: u64 = 0xffff_9a34_4000_0000;
+    // Of a kernel 6.1 with five levels of page tables.
+    const DIRECT_MAP: u64 = 0xff30_7c81_4000_0000;
 
     /// Memory with the list of its ranges at `list_at`, as a kernel makes it: with an entry between
     /// each two that is not RAM.
