@@ -45,7 +45,12 @@ pub enum SourceError {
     /// The file's first bytes are those of a format that is not memory.
     #[error("{} is {}: {}", path.display(), format.name(), format.advice(path))]
     Format { path: PathBuf, format: Format },
-    #[error("{} is {}, but {}", path.display(), format.name(), with_path(&problem.to_string(), path))]
+    #[error(
+        "{} is {}, but {}",
+        path.display(),
+        format.name(),
+        with_path(&problem.to_string(), path)
+    )]
     Dump { path: PathBuf, format: Format, problem: DumpProblem },
     /// `hint` explains why and what to do.
     #[error("cannot open /proc/kcore: {error}: {hint}")]

@@ -280,7 +280,7 @@ impl FileSource {
 
 super::forward::to_inner!(FileSource);
 
-/// What is said of regions that do not fit the file.
+/// The note on regions that do not fit the file.
 const OTHER_REGIONS: &str = "the regions of memory_regions_path do not add up to the file's length \
     and end behind it; they are ignored";
 

@@ -12,11 +12,11 @@ use super::dump::{DumpBytes, Segments, vmware};
 const STATES: [&str; 2] = ["vmss", "vmsn"];
 const MEMORY: &str = "vmem";
 
-/// What is said of a `.vmem` whose state is of another snapshot.
+/// The note on a `.vmem` whose state is of another snapshot.
 const OTHER_SNAPSHOT: &str = "the .vmss or .vmsn beside it is of another size, so its addresses \
     were guessed; give the state file that belongs to it";
 
-/// What is said of a `.vmem` without a state.
+/// The note on a `.vmem` without a state.
 const ALONE: &str = "there is no .vmss or .vmsn beside it, so its addresses were guessed";
 
 /// What is known about a `.vmem` from the files beside it.

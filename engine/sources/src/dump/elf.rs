@@ -106,7 +106,7 @@ fn table(file: &DumpBytes) -> Result<Table, DumpProblem> {
     let machine = half(18);
     if !MACHINES.contains(&machine) {
         return Err(DumpProblem::Unsupported(
-            "it is of a machine that is neither x86-64 nor arm64, which are the only ones supported",
+            "it is of a machine that is neither x86-64 nor arm64; no other is supported",
         ));
     }
     if count != 0 && entry_bytes != if wide { 56 } else { 32 } {

@@ -51,11 +51,11 @@ const ADDRESS_END: u64 = 1 << 52;
 
 const CHUNK_BYTES: usize = 4 << 20;
 
-/// What is said about addresses that came from the kernel's list.
+/// The note on addresses that came from the kernel's list.
 pub(crate) const FROM_KERNEL: &str = "its ranges of memory stand one after another, as LiME's \
     format=raw writes them; their addresses come from the kernel's own list";
 
-/// What is said about addresses that came from the user's list.
+/// The note on addresses that came from the user's list.
 const FROM_FILE: &str = "its ranges of memory stand one after another; their addresses come from \
     memory_regions_path";
 

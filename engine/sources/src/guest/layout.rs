@@ -167,8 +167,9 @@ pub(crate) struct BlockPart {
     pub(crate) skip: u64,
 }
 
-/// The possible layouts of blocks whose uses are known, the likeliest first: sizes in bytes of those
-/// of main memory, in order; sizes and, if known, addresses of those in slots.
+/// The possible layouts of blocks whose uses are known, the likeliest first. `main` has the sizes
+/// in bytes of main memory, in order; `plugged` the sizes and, if known, the addresses of memory in
+/// slots.
 pub(crate) fn layouts_of_blocks(
     main: &[u64],
     plugged: &[(u64, Option<u64>)],

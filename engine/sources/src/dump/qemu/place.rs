@@ -36,7 +36,7 @@ enum Use {
 /// Smallest block that can be memory if its name does not say so.
 const MEMORY_BYTES_MIN: u64 = 8 << 20;
 
-/// What is said of memory in slots whose addresses nobody stated.
+/// The note on memory in slots whose addresses are unknown.
 pub(super) const SLOTS_GUESSED: &str =
     "memory in slots (DIMMs) was put where QEMU puts it by default";
 
