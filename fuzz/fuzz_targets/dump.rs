@@ -13,10 +13,15 @@ use std::os::unix::fs::FileExt as _;
 use panoptes_decoders::address::PhysicalAddress;
 use panoptes_fuzz::fuzz_target;
 use panoptes_rig::dump::{self, Packing};
-use panoptes_sources::{FileFormat, FileSource, MemorySource, PAGE_BYTES, Request};
+use panoptes_sources::{
+    FileFormat, FileSource, MachineSource as _, MemorySource, PAGE_BYTES, Request,
+};
 
 /// A little more than the megabyte that dumps leave out.
 const RAM_BYTES: u64 = (1 << 20) + 24 * PAGE_BYTES;
+/// A page of bytes 7, compressed by zlib.
+const PACKED_PAGE: &[u8] = b"\x78\x9c\xed\xc1\x31\x0d\x00\x00\x00\xc3\xa0\xb3\xfe\
+      \x1d\xcf\xc7\x02\x14\x00\x00\x00\xf0\x6e\x7c\x80\x70\x01";
 /// Maximum number of ranges of one dump that are swept.
 const RANGES_MAX: usize = 1000;
 
@@ -54,8 +59,12 @@ impl Fuzz {
         }
         dump::lime(&ram, &path, 2).unwrap();
         dumps.push(std::fs::read(&path).unwrap());
-        dumps.push(lime());
-        dumps.push(core());
+        dumps.extend([lime(), core(), vmware(), xen_core(), xen_save()]);
+        for is_mapped in [false, true] {
+            let stream = qemu(is_mapped);
+            dumps.push([&saved(), &stream[..]].concat());
+            dumps.push(stream);
+        }
         let file = tempfile::NamedTempFile::new().unwrap();
         Self { dumps, file, arena: vec![0; 1 << 20] }
     }
@@ -81,6 +90,13 @@ impl Fuzz {
     fn read(&mut self, source: &mut FileSource) {
         assert!(source.regions().windows(2).all(|pair| pair[0].end <= pair[1].start));
         let _ = source.lacks().to_string();
+        for layout in 0..source.layouts() {
+            source.choose_layout(layout);
+            self.sweep(source);
+        }
+    }
+
+    fn sweep(&mut self, source: &mut FileSource) {
         let mut from = 0;
         for _ in 0..RANGES_MAX {
             let Some(range) = source.next_data(PhysicalAddress(from)) else { break };
@@ -159,4 +175,127 @@ fn core() -> Vec<u8> {
     }
     dump.resize(0x200 + 3 * 0x1800, 0x5a);
     dump
+}
+
+/// A VMware state with two regions of memory in it.
+fn vmware() -> Vec<u8> {
+    let mut tags = b"\x04\x0cregionsCount\x02\0\0\0".to_vec();
+    for (index, region) in [[0_u32, 0, 2], [2, 16, 1]].into_iter().enumerate() {
+        for (name, value) in ["regionPageNum", "regionPPN", "regionSize"].into_iter().zip(region) {
+            tags.extend([0x44, name.len() as u8]);
+            tags.extend(name.as_bytes());
+            tags.extend((index as u32).to_le_bytes());
+            tags.extend(value.to_le_bytes());
+        }
+    }
+    tags.extend(b"\xbf\x06Memory\0\0\0\0\0\0\0\0");
+    for _ in 0..2 {
+        tags.extend(0x3000_u64.to_le_bytes());
+    }
+    tags.extend([2, 0, 0, 0]);
+    tags.extend([0x5a; 0x3000]);
+    tags.extend([0, 0]);
+    let mut state = b"\xd2\xbe\xd2\xbe\x08\0\0\0\x01\0\0\0memory".to_vec();
+    state.resize(12 + 64, 0);
+    state.extend(92_u64.to_le_bytes());
+    state.extend((tags.len() as u64).to_le_bytes());
+    state.extend(tags);
+    state
+}
+
+/// Xen's core of three pages: the sections of names, pages and page numbers.
+fn xen_core() -> Vec<u8> {
+    let names = b"\0.shstrtab\0.xen_pages\0.xen_pfn\0";
+    let mut dump = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x04\0\x3e\0\x01\0\0\0".to_vec();
+    dump.extend([0; 16]);
+    dump.extend(64_u64.to_le_bytes());
+    dump.extend([0; 4]);
+    for half in [64_u16, 0, 0, 64, 3, 0] {
+        dump.extend(half.to_le_bytes());
+    }
+    let sections =
+        [(1_u32, 0x4018_u64, names.len() as u64), (11, 0x1000, 0x3000), (22, 0x4000, 24)];
+    for (name, at, bytes) in sections {
+        dump.extend(name.to_le_bytes());
+        dump.extend([0; 20]);
+        dump.extend(at.to_le_bytes());
+        dump.extend(bytes.to_le_bytes());
+        dump.extend([0; 24]);
+    }
+    dump.resize(0x1000, 0);
+    dump.resize(0x4000, 0x5a);
+    for number in [0_u64, 1, 0x10_0000] {
+        dump.extend(number.to_le_bytes());
+    }
+    dump.extend(names);
+    dump
+}
+
+/// Xen's save of two pages.
+fn xen_save() -> Vec<u8> {
+    let mut dump = b"Xen saved domain, xl format\n \0 \r".to_vec();
+    dump.resize(32, 0);
+    for word in [0x0102_0304_u32, 2, 0, 0] {
+        dump.extend(word.to_le_bytes());
+    }
+    dump.extend(b"LibxlFmt\0\0\0\x02\0\0\0\0\x01\0\0\0\0\0\0\0");
+    dump.extend(b"\xff\xff\xff\xff\xff\xff\xff\xffXENF\0\0\0\x03\0\0\0\0\0\0\0\0");
+    dump.extend(b"\x02\0\0\0\x0c\0\0\0\x04\0\0\0\x11\0\0\0");
+    dump.extend([1_u32, 8 + 2 * 8 + 0x2000, 2, 0].into_iter().flat_map(u32::to_le_bytes));
+    dump.extend([3_u64, 0x10_0000].into_iter().flat_map(u64::to_le_bytes));
+    dump.resize(dump.len() + 0x2000, 0x5a);
+    dump.extend([0; 8]);
+    dump
+}
+
+/// The header of a save image of libvirt, with an empty XML.
+fn saved() -> Vec<u8> {
+    let mut header = b"LibvirtQemudSave\x02\0\0\0".to_vec();
+    header.resize(92, 0);
+    header
+}
+
+/// A migration stream with a record of each kind, or with the pages at places of their own.
+fn qemu(is_mapped: bool) -> Vec<u8> {
+    let mut stream = b"QEVM\0\0\0\x03\x07\0\0\0\x0apc-q35-9.2".to_vec();
+    if is_mapped {
+        stream.extend(b"\x05\x1aconfiguration/capabilities\0\0\0\x01\0\0\0\x01\x0amapped-ram");
+    }
+    stream.extend(b"\x01\0\0\0\x02\x03ram\0\0\0\0\0\0\0\x04");
+    let blocks = [("pc.ram", 0x8000_u64), ("vga.vram", 0x1000)];
+    stream.extend((0x9000_u64 | 4).to_be_bytes());
+    for (name, bytes) in blocks {
+        stream.push(name.len() as u8);
+        stream.extend(name.as_bytes());
+        stream.extend(bytes.to_be_bytes());
+        if is_mapped {
+            let at = stream.len() as u64 + 28;
+            stream.extend(1_u32.to_be_bytes());
+            for number in [PAGE_BYTES, at, at + 8] {
+                stream.extend(number.to_be_bytes());
+            }
+            stream.extend(5_u64.to_le_bytes());
+            stream.resize(stream.len() + bytes as usize, 0x5a);
+        }
+    }
+    let end = 0x10_u64.to_be_bytes();
+    stream.extend(end);
+    stream.extend(b"\x7e\0\0\0\x02\x03\0\0\0\x02");
+    if !is_mapped {
+        stream.extend(0x1008_u64.to_be_bytes());
+        stream.extend(b"\x06pc.ram");
+        stream.resize(stream.len() + 4096, 0x5a);
+        stream.extend(0x1060_u64.to_be_bytes());
+        stream.extend(b"\x01\0\x04\x20\x02ab");
+        stream.extend(0x2022_u64.to_be_bytes());
+        stream.push(0);
+        // zlib's form of 4096 bytes 7, from Python's zlib.
+        let packed = PACKED_PAGE;
+        stream.extend(0x3120_u64.to_be_bytes());
+        stream.extend((packed.len() as u32).to_be_bytes());
+        stream.extend(packed);
+    }
+    stream.extend(end);
+    stream.extend(b"\x7e\0\0\0\x02");
+    stream
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use panoptes_engine::system::{self, AttachError, Stop};
 use panoptes_profiles::import::{self, Wanted};
 use panoptes_profiles::{Event, Options, Profile, ProfileFile};
-use panoptes_sources::{AnySource, FileFormat, FileSource, Kcore, MachineSource as _};
+use panoptes_sources::{AnySource, FileFormat, FileSource, Kcore, MachineSource as _, Opening};
 
 use crate::config::{AutoOr, Configuration, Service, System, SystemAddress, SystemSettings};
 use crate::dma;
@@ -38,11 +38,17 @@ pub fn open_with(
     report: &mut dyn FnMut(&dma::Regions),
 ) -> Result<AnySource, Failure> {
     Ok(match address {
-        SystemAddress::File(path) if watching => {
-            AnySource::File(Box::new(FileSource::open_watched(path, settings.file_format)?))
-        }
         SystemAddress::File(path) => {
-            AnySource::File(Box::new(FileSource::open_as(path, settings.file_format)?))
+            let regions = match &settings.memory_regions_path {
+                AutoOr::Auto => None,
+                AutoOr::Given(path) => Some(dma::regions_file(path)?),
+            };
+            let opening = Opening {
+                format: settings.file_format,
+                is_watched: watching,
+                regions: regions.as_deref(),
+            };
+            AnySource::File(Box::new(FileSource::open_with(path, opening)?))
         }
         SystemAddress::Qemu(pid) => {
             let users = guests::Users::of(&service.guest_users);
@@ -158,13 +164,45 @@ pub fn attach(
     let (settings, service) = (&system.settings, &configuration.service);
     let mut source = open_with(&system.address, settings, service, watching, &mut regions)?;
     observer.opened(&source);
-    let mut progress = |event: Event<'_>| observer.event(&event);
-    match system::attach(&mut source, &options(&files, configuration), &mut progress, stop) {
+    let options = options(&files, configuration);
+    let find = |source: &mut AnySource, observer: &mut dyn Observer| {
+        let mut progress = |event: Event<'_>| observer.event(&event);
+        system::attach(source, &options, &mut progress, stop)
+    };
+    let mut found = find(&mut source, observer);
+    // Raw memory whose ranges stand one after another. A watcher asks for that by a file's length,
+    // because it tries again and again.
+    if let (Err(AttachError::NoKernel(_)), AnySource::File(file)) = (&found, &mut source)
+        && !watching
+        && file.find_gaps()?
+    {
+        observer.opened(&source);
+        found = find(&mut source, observer);
+    }
+    match found {
         Ok(profile) => Ok((source, profile)),
         Err(error) => {
             observer.not_attached(&source, &error);
-            Err(attach_failure(system, &error))
+            Err(with_doubt(attach_failure(system, &error), &source, system))
         }
+    }
+}
+
+/// Adds to a failure what a raw file may be instead of memory.
+fn with_doubt(failure: Failure, source: &AnySource, system: &System) -> Failure {
+    let (AnySource::File(source), SystemAddress::File(path)) = (source, &system.address) else {
+        return failure;
+    };
+    match source.doubt() {
+        Some(foreign) => {
+            let (name, advice) = (foreign.name, foreign.advice_for(path));
+            failure.with(&format!("the file may be {name}; if so, {advice}"))
+        }
+        None if source.lacks_gaps() => failure.with(
+            "if the file is LiME's format=raw, give a copy of the machine's /proc/iomem as \
+             default.memory_regions_path, or dump with format=lime",
+        ),
+        None => failure,
     }
 }
 

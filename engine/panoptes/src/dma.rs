@@ -105,7 +105,8 @@ impl Found {
 /// Most reasons that one report names.
 const OBSTACLES_MAX: usize = 16;
 
-fn regions_file(path: &Path) -> Result<Vec<std::ops::Range<u64>>, Failure> {
+/// Reads the memory regions of a machine from a file.
+pub fn regions_file(path: &Path) -> Result<Vec<std::ops::Range<u64>>, Failure> {
     use panoptes_profiles::memory_regions::{FILE_BYTES_MAX, RegionsError, parse};
     use std::io::{ErrorKind, Read as _};
     let wrong = |error: &dyn fmt::Display| format!("memory regions {}: {error}", path.display());

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::dump::DumpProblem;
+use super::foreign::with_path;
 use super::format::Format;
 use super::image::ImageProblem;
 use super::sigbus;
@@ -35,15 +36,21 @@ pub enum SourceError {
     #[error("{} is empty: no memory was written to it", path.display())]
     Empty { path: PathBuf },
     #[error(
-        "{} is {bytes} bytes long, which is not a whole number of 4096-byte pages: \
-         was the copy cut short?",
+        "{} is {bytes} bytes long, which is not a whole number of 4096-byte pages; was the copy \
+         cut short? If it is LiME's format=raw, give a copy of the machine's /proc/iomem as \
+         default.memory_regions_path, or dump with format=lime",
         path.display()
     )]
     Ragged { path: PathBuf, bytes: u64 },
     /// The file's first bytes are those of a format that is not memory.
-    #[error("{} is {}: {}", path.display(), format.name(), format.advice())]
+    #[error("{} is {}: {}", path.display(), format.name(), format.advice(path))]
     Format { path: PathBuf, format: Format },
-    #[error("{} is {}, but {problem}", path.display(), format.name())]
+    #[error(
+        "{} is {}, but {}",
+        path.display(),
+        format.name(),
+        with_path(&problem.to_string(), path)
+    )]
     Dump { path: PathBuf, format: Format, problem: DumpProblem },
     /// `hint` explains why and what to do.
     #[error("cannot open /proc/kcore: {error}: {hint}")]

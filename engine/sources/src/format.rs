@@ -4,16 +4,19 @@
 //! its first page. So the detected format is used only for a file that cannot be a live guest's
 //! memory ([`super::FileSource::open`]), or if the user asks for it ([`FileFormat`]).
 
+use std::path::Path;
+
+use super::foreign::{self, Foreign};
 use super::image;
 
-/// Format of a file, as its first bytes suggest.
+/// Format of a file, as its bytes suggest.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Format {
     /// Physical memory byte by byte: a live guest's, or a raw dump.
     Raw,
     /// A sparse image written by [`super::Recorder`].
     Recorded,
-    /// An ELF core (`/proc/vmcore`, QEMU's `dump-guest-memory`).
+    /// An ELF core (`/proc/vmcore`, QEMU's `dump-guest-memory`, `xl dump-core`).
     ElfCore,
     /// An ELF file that is not a core.
     Elf,
@@ -23,12 +26,16 @@ pub enum Format {
     Avml,
     /// A kdump-compressed dump (makedumpfile, QEMU).
     Kdump,
-    /// A disk image of a virtual machine, with the name of its format.
-    Disk(&'static str),
-    /// A saved state of a virtual machine, with the name of the program that saved it.
-    SavedMachine(&'static str),
-    /// Something compressed, with the name of the compressor.
-    Compressed(&'static str),
+    /// A QEMU migration stream, also a `vmstate` of Proxmox.
+    Qemu,
+    /// A save image of libvirt: a QEMU migration stream behind libvirt's header.
+    Libvirt,
+    /// The state of a VMware machine, with its memory or beside it.
+    Vmware,
+    /// A save of Xen's `xl save`.
+    XenSave,
+    /// A format without memory that can be read here.
+    Foreign(Foreign),
     Text,
 }
 
@@ -44,33 +51,30 @@ pub enum FileFormat {
     Dump,
 }
 
-/// Number of bytes at the start of a file that are enough for [`Format::of`].
+/// Number of bytes at the start of a file that are enough for [`Format::of`]. With more, it also
+/// finds file systems whose marks are further behind.
 pub const FORMAT_HEAD_BYTES: usize = 4096;
 
 /// Type field of an ELF header that marks a core (elf(5)).
 const ET_CORE: u8 = 4;
 
 /// Formats that their magic number identifies.
-const MAGICS: [(&[u8], Format); 19] = [
+const MAGICS: [(&[u8], Format); 14] = [
     (&image::MAGIC, Format::Recorded),
     (b"EMiL", Format::Lime), // lime.h: LIME_MAGIC 0x4c694d45, little endian
     (b"AVML", Format::Avml), // AVML's image.rs: 0x4c4d5641, little endian
     (b"KDUMP   ", Format::Kdump), // makedumpfile's diskdump_mod.h
     (b"DISKDUMP", Format::Kdump),
     (b"makedumpfile\0", Format::Kdump), // the flattened form, for pipes
-    (b"QFI\xfb", Format::Disk("qcow2")),
-    (b"KDMV", Format::Disk("VMDK")),
-    (b"vhdxfile", Format::Disk("VHDX")),
-    (b"<<< Oracle VM VirtualBox", Format::Disk("VDI")),
-    (b"QEVM", Format::SavedMachine("QEMU")), // migration/qemu-file: QEMU_VM_FILE_MAGIC
-    (b"LibvirtQemudSave", Format::SavedMachine("libvirt")),
-    (b"\xd2\xbe\xd2\xbe", Format::SavedMachine("VMware")), // .vmss and .vmsn beside a raw .vmem
-    (b"\x1f\x8b\x08", Format::Compressed("gzip")),
-    (b"\xfd7zXZ\0", Format::Compressed("xz")),
-    (b"\x28\xb5\x2f\xfd", Format::Compressed("zstd")),
-    (b"\x04\x22\x4d\x18", Format::Compressed("lz4")),
-    (b"BZh", Format::Compressed("bzip2")),
-    (b"PK\x03\x04", Format::Compressed("zip")),
+    (b"QEVM\0\0\0\x03", Format::Qemu),  // migration/qemu-file.h, QEMU_VM_FILE_VERSION
+    (b"LibvirtQemudSave", Format::Libvirt), // src/qemu/qemu_saveimage.h
+    // crash's vmware_vmss.h; each is written in another state of the machine.
+    (b"\xd2\xbe\xd2\xbe", Format::Vmware),
+    (b"\xd3\xbe\xd3\xbe", Format::Vmware),
+    (b"\xd1\xba\xd1\xba", Format::Vmware),
+    (b"\xd2\xba\xd2\xba", Format::Vmware),
+    (b"\xd0\xbe\xd2\xbe", Format::Vmware),
+    (b"Xen saved domain, xl format\n", Format::XenSave), // tools/xl/xl.h
 ];
 
 impl Format {
@@ -85,7 +89,10 @@ impl Format {
             let low = if head.get(5) == Some(&2) { 17 } else { 16 };
             return if head.get(low) == Some(&ET_CORE) { Self::ElfCore } else { Self::Elf };
         }
-        if is_text(head) { Self::Text } else { Self::Raw }
+        if let Some(foreign) = foreign::of(head) {
+            return Self::Foreign(foreign);
+        }
+        if is_text(&head[..head.len().min(FORMAT_HEAD_BYTES)]) { Self::Text } else { Self::Raw }
     }
 
     /// The format as a noun phrase for messages ("`file` is …").
@@ -98,9 +105,11 @@ impl Format {
             Self::Lime => "a LiME dump".into(),
             Self::Avml => "a compressed AVML dump".into(),
             Self::Kdump => "a kdump-compressed dump".into(),
-            Self::Disk(name) => format!("a disk image ({name})"),
-            Self::SavedMachine(name) => format!("a virtual machine's state saved by {name}"),
-            Self::Compressed(name) => format!("compressed with {name}"),
+            Self::Qemu => "a QEMU migration stream".into(),
+            Self::Libvirt => "a save image of libvirt".into(),
+            Self::Vmware => "the state of a VMware machine".into(),
+            Self::XenSave => "a save of Xen".into(),
+            Self::Foreign(foreign) => foreign.name.into(),
             Self::Text => "text".into(),
         }
     }
@@ -111,19 +120,18 @@ impl Format {
         !matches!(self, Self::Raw)
     }
 
-    /// What the user should give instead of a file of this format.
-    pub(super) fn advice(self) -> &'static str {
+    /// What the user should do instead of giving this file.
+    pub(super) fn advice(self, path: &Path) -> String {
         match self {
-            Self::SavedMachine("VMware") => "give the .vmem file beside it",
-            Self::Compressed(_) => "unpack it first",
-            _ => "give the machine's raw memory",
+            Self::Foreign(foreign) => foreign.advice_for(path),
+            Self::Elf => "it is a kernel or a program; give the memory of the machine".into(),
+            _ => "give the memory of the machine".into(),
         }
     }
 }
 
 /// Whether all bytes are printable, blank or above ASCII, with at least one line break.
 fn is_text(head: &[u8]) -> bool {
-    let head = &head[..head.len().min(FORMAT_HEAD_BYTES)];
     let printable = |byte: &u8| matches!(byte, b' '..=b'~' | b'\t' | b'\n' | b'\r' | 0x80..);
     // Test memory repeats one byte; text has lines.
     head.contains(&b'\n') && head.iter().all(printable)
@@ -144,10 +152,25 @@ mod tests {
         assert_eq!(Format::of(b"EMiL\x01\0\0\0"), Format::Lime);
         assert_eq!(Format::of(b"KDUMP   \x06\0\0\0"), Format::Kdump);
         assert_eq!(Format::of(b"makedumpfile\0\0\0\0"), Format::Kdump);
-        assert_eq!(Format::of(b"QFI\xfb\0\0\0\x03"), Format::Disk("qcow2"));
-        assert_eq!(Format::of(b"\x1f\x8b\x08\0"), Format::Compressed("gzip"));
+        assert_eq!(Format::of(b"QEVM\0\0\0\x03"), Format::Qemu);
+        assert_eq!(Format::of(b"LibvirtQemudSave\x02"), Format::Libvirt);
+        assert_eq!(Format::of(b"QFI\xfb\0\0\0\x03").name(), "a disk image (qcow2)");
+        assert_eq!(Format::of(b"\x1f\x8b\x08\0").name(), "compressed with gzip");
+        assert_eq!(Format::of(b"QEVM\0\0\0\x02").name(), "a QEMU stream of the obsolete version 2");
         assert_eq!(Format::of("service:\n  log_level: 50 # ä\n".as_bytes()), Format::Text);
         assert_eq!(Format::of(&image::MAGIC), Format::Recorded);
+    }
+
+    // A guest's memory follows the header: marks in it must not win over the header.
+    #[test]
+    fn the_header_of_a_dump_wins_over_marks_behind_it() {
+        let mut head = vec![0; 4096];
+        head[..8].copy_from_slice(b"EMiL\x01\0\0\0");
+        head[0x38..0x3c].copy_from_slice(b"ARM\x64");
+        head[257..262].copy_from_slice(b"ustar");
+        assert_eq!(Format::of(&head), Format::Lime);
+        head[0] = 0;
+        assert_eq!(Format::of(&head).name(), "a kernel of arm64 (Image)");
     }
 
     #[test]

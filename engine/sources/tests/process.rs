@@ -24,8 +24,8 @@ use fault::{Fault, FaultRates};
 use panoptes_bounded as bounded;
 use panoptes_decoders::address::PhysicalAddress;
 use panoptes_sources::{
-    Detail, FileFormat, FileSource, MappedFile, MemorySource, Meter, PAGE_BYTES, Recorder, Replay,
-    Request, Segment, SourceError,
+    Detail, FileFormat, FileSource, MappedFile, MemorySource, Meter, Opening, PAGE_BYTES, Recorder,
+    Replay, Request, Segment, SourceError,
 };
 
 const PAGES: u64 = 64;
@@ -330,7 +330,8 @@ fn a_file_system_that_does_not_answer_is_refused_at_once() {
     let path = file.path.to_path_buf();
     let (sender, answer) = channel();
     std::thread::spawn(move || {
-        let _ = sender.send(FileSource::open_watched(&path, FileFormat::Raw).map(drop));
+        let opening = Opening { format: FileFormat::Raw, is_watched: true, ..Opening::default() };
+        let _ = sender.send(FileSource::open_with(&path, opening).map(drop));
     });
     let refused = bounded::recv(&answer).unwrap().unwrap_err().to_string();
     assert!(refused.contains("it is on fuse, where a read can wait without end"), "{refused}");

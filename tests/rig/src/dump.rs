@@ -50,6 +50,37 @@ pub fn by_qemu(guest: &mut Guest, path: &Path, format: Option<&str>, paging: boo
     }
 }
 
+/// Makes QEMU write a migration stream, as libvirt's `save` does. The guest cannot go on.
+pub fn stream(guest: &mut Guest, path: &Path) -> Result<()> {
+    let uri = json!({ "uri": format!("exec:cat > {}", path.display()) });
+    guest.qmp("migrate", Some(&uri))?;
+    let deadline = Instant::now() + DUMP_TIMEOUT;
+    loop {
+        let state = guest.qmp("query-migrate", None)?;
+        match state["status"].as_str() {
+            Some("completed") => return Ok(()),
+            Some("failed" | "cancelled") => {
+                return Err(Error::new(format!("QEMU did not write its stream: {state}")));
+            }
+            _ if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(100)),
+            _ => return Err(Error::new(format!("QEMU did not finish its stream: {state}"))),
+        }
+    }
+}
+
+/// Writes the ranges of memory one after another, as LiME's `format=raw` does.
+pub fn joined(ram: &Path, path: &Path) -> Result<()> {
+    let failed = failed(path);
+    let mut memory = File::open(ram).map_err(&failed)?;
+    let bytes = memory.metadata().map_err(&failed)?.len();
+    let mut out = File::create(path).map_err(&failed)?;
+    for range in ranges(bytes) {
+        memory.seek(SeekFrom::Start(range.start)).map_err(&failed)?;
+        std::io::copy(&mut (&memory).take(range.end - range.start), &mut out).map_err(&failed)?;
+    }
+    Ok(())
+}
+
 /// Writes a LiME dump (`version` 1), or AVML's with its compression (`version` 2).
 pub fn lime(ram: &Path, path: &Path, version: u32) -> Result<()> {
     let failed = failed(path);

@@ -73,6 +73,7 @@ fn every_format_scans_like_the_guest() {
     }
     done(check(&live, folder, "LiME", |path| dump::lime(&ram, path, 1).unwrap()));
     done(check(&live, folder, "AVML", |path| dump::lime(&ram, path, 2).unwrap()));
+    done(check(&live, folder, "raw without gaps", |path| dump::joined(&ram, path).unwrap()));
     // Debian builds its QEMU with zlib alone.
     for packing in [Packing::Lzo, Packing::Snappy, Packing::Zstd] {
         let name = format!("kdump with {packing:?}");
@@ -89,4 +90,8 @@ fn every_format_scans_like_the_guest() {
     });
     done(check(&live, folder, "kdump with zlib", |path| dump::unflatten(&flat, path).unwrap()));
     done(flat);
+    // The last one: a guest that was migrated cannot go on.
+    done(check(&live, folder, "migration stream", |path| {
+        dump::stream(&mut guest, path).unwrap();
+    }));
 }

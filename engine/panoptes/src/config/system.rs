@@ -224,12 +224,16 @@ impl System {
             (true, None) => {}
         }
         let address = address?;
-        if !matches!(address, SystemAddress::Doca { .. }) {
-            for key in ["memory_regions_path", "sdk_log_level"] {
-                if section.has(key) {
-                    let key_path = section.full(key);
-                    section.warn(key, format!("`{key_path}` has an effect only in a doca: system"));
-                }
+        let is_doca = matches!(address, SystemAddress::Doca { .. });
+        let is_file = matches!(address, SystemAddress::File(_));
+        let effects = [
+            ("memory_regions_path", is_doca || is_file, "a doca: or file: system"),
+            ("sdk_log_level", is_doca, "a doca: system"),
+        ];
+        for (key, has_effect, systems) in effects {
+            if section.has(key) && !has_effect {
+                let key_path = section.full(key);
+                section.warn(key, format!("`{key_path}` has an effect only in {systems}"));
             }
         }
         Some(Self { name: name.to_owned(), address, settings })

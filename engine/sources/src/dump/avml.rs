@@ -12,7 +12,8 @@ use panoptes_decoders::source::Outcome;
 use super::blocks::{BlockDump, Blocks, Found};
 use super::bytes::DumpBytes;
 use super::codec::{Codec, Compression};
-use super::lime::{HEADER_BYTES, Header, is_cut};
+use super::lime::{HEADER_BYTES, Header, Next, is_cut};
+use super::trailing::bytes_behind;
 use super::{DumpProblem, Lacks, SEGMENTS_MAX, join};
 
 const CHUNK_HEADER_BYTES: u64 = 4;
@@ -56,7 +57,16 @@ pub(crate) fn open(file: DumpBytes) -> Result<(BlockDump, Lacks), DumpProblem> {
     let mut described = Vec::new();
     let mut lacks = Lacks::default();
     let mut at = 0;
-    while let Some(header) = Header::read(&file, at, *b"AVML", 2)? {
+    loop {
+        let header = match Header::read(&file, at, *b"AVML", 2)? {
+            Next::Header(header) => header,
+            Next::End => break,
+            Next::Other => {
+                lacks.trailing = bytes_behind(&file, at);
+                at = file.len();
+                break;
+            }
+        };
         let Some(end) = header.start.checked_add(header.bytes) else {
             return Err(DumpProblem::Header("a range of memory exceeds the address space"));
         };

@@ -34,6 +34,16 @@ pub(super) trait Blocks: std::fmt::Debug + Send {
 
     /// Size in bytes of the largest block.
     fn block_bytes(&self) -> usize;
+
+    /// Number of possible layouts of the memory.
+    fn layouts(&self) -> usize {
+        1
+    }
+
+    /// Switches to one of the layouts; returns its regions. Blocks keep their numbers.
+    fn choose_layout(&mut self, _index: usize) -> Option<Vec<Range<u64>>> {
+        None
+    }
 }
 
 /// Memory in a dump of compressed blocks.
@@ -81,7 +91,17 @@ impl BlockDump {
     }
 }
 
-impl MachineSource for BlockDump {}
+impl MachineSource for BlockDump {
+    fn layouts(&self) -> usize {
+        self.blocks.layouts()
+    }
+
+    fn choose_layout(&mut self, index: usize) {
+        if let Some(regions) = self.blocks.choose_layout(index) {
+            self.regions = regions;
+        }
+    }
+}
 
 impl MemorySource for BlockDump {
     fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {

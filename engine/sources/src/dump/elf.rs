@@ -8,8 +8,10 @@
 use panoptes_decoders::layout::{u32_at, u64_at};
 
 use super::bytes::DumpBytes;
-use super::{DumpProblem, Piece, SEGMENTS_MAX, Segments};
+use super::{DumpProblem, Piece, SEGMENTS_MAX, Segments, xen};
 
+/// EM_386, which a 64-bit guest's core has if QEMU wrote it in 32-bit form, EM_X86_64, EM_AARCH64.
+const MACHINES: [u16; 4] = [0, 3, 62, 183];
 const PT_LOAD: u32 = 1;
 const PN_XNUM: u16 = 0xffff;
 /// Physical address of segments that have none (fs/proc/kcore.c).
@@ -28,8 +30,7 @@ struct Table {
 }
 
 /// The `PT_LOAD`s of a core.
-fn loads(file: &DumpBytes) -> Result<Vec<Piece>, DumpProblem> {
-    let table = table(file)?;
+fn loads(file: &DumpBytes, table: Table) -> Result<Vec<Piece>, DumpProblem> {
     let bytes = table.count.checked_mul(table.entry_bytes as u64);
     let end = bytes.and_then(|bytes| table.offset.checked_add(bytes));
     if end.is_none_or(|end| end > file.len()) {
@@ -57,7 +58,12 @@ fn loads(file: &DumpBytes) -> Result<Vec<Piece>, DumpProblem> {
 
 /// Reads which memory is where in the file.
 pub(crate) fn read(file: &DumpBytes) -> Result<Segments, DumpProblem> {
-    let mut pieces = loads(file)?;
+    let table = table(file)?;
+    // `xl dump-core` writes sections only.
+    if table.count == 0 && table.wide {
+        return xen::read_core(file);
+    }
+    let mut pieces = loads(file, table)?;
     pieces.retain(|piece| piece.bytes > 0 && piece.start != NO_ADDRESS);
     if pieces.is_empty() {
         return Err(DumpProblem::NoMemory);
@@ -65,7 +71,7 @@ pub(crate) fn read(file: &DumpBytes) -> Result<Segments, DumpProblem> {
     // The core of a process has virtual addresses only.
     if pieces.len() > 1 && pieces.iter().all(|piece| piece.start == 0) {
         return Err(DumpProblem::Unsupported(
-            "it has no physical addresses: is it the core of a process? Give that of a machine",
+            "it has no physical addresses: it is the core of a process; give that of a machine",
         ));
     }
     let (segments, regions, lacks) = super::segments(pieces, file.len());
@@ -97,7 +103,13 @@ fn table(file: &DumpBytes) -> Result<Table, DumpProblem> {
     } else {
         (word(28), word(32), half(42), half(44))
     };
-    if entry_bytes != if wide { 56 } else { 32 } {
+    let machine = half(18);
+    if !MACHINES.contains(&machine) {
+        return Err(DumpProblem::Unsupported(
+            "it is of a machine that is neither x86-64 nor arm64; no other is supported",
+        ));
+    }
+    if count != 0 && entry_bytes != if wide { 56 } else { 32 } {
         return Err(DumpProblem::Header("its program headers have an invalid size"));
     }
     let count =

@@ -54,6 +54,7 @@ pub(crate) fn open(file: DumpBytes) -> Result<(BlockDump, Lacks), DumpProblem> {
         cut_short: cut_short * header.block_bytes,
         left_out: left_out * header.block_bytes,
         unfinished: header.incomplete,
+        ..Lacks::default()
     };
     Ok((BlockDump::new(Box::new(dump), regions), lacks))
 }

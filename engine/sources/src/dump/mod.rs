@@ -24,13 +24,20 @@ mod bytes;
 mod cache;
 mod codec;
 pub(super) mod elf;
+pub(super) mod joined;
 pub(super) mod kdump;
 mod kdump_header;
 pub(super) mod lime;
 #[cfg(test)]
+mod mutations;
+pub(super) mod qemu;
+#[cfg(test)]
 pub(super) mod testing;
 #[cfg(test)]
 mod tests;
+mod trailing;
+pub(super) mod vmware;
+pub(super) mod xen;
 
 pub(super) use blocks::BlockDump;
 pub(super) use bytes::DumpBytes;
@@ -38,6 +45,10 @@ pub(super) use bytes::DumpBytes;
 /// Largest number of segments of memory in one dump. QEMU writes one for each run of pages that a
 /// guest's page tables map alike, and a large guest has millions of those.
 const SEGMENTS_MAX: usize = 1 << 24;
+
+/// Longest digest that LiME appends to a dump over TCP, as text (SHA-512). More bytes behind a dump
+/// are a sign of damage.
+const DIGEST_BYTES: u64 = 128;
 
 /// Largest number of separate regions. Later regions are joined; reads in the gaps between them
 /// still give not backed.
@@ -50,8 +61,14 @@ pub struct Lacks {
     pub cut_short: u64,
     /// Left out by the tool that made the dump.
     pub left_out: u64,
+    /// Not written, because writing failed when the dump was made.
+    pub skipped: u64,
     /// Whether the dump is marked as unfinished, or ends within the header of a range of memory.
     pub unfinished: bool,
+    /// Bytes of the file behind the dump, other than zeros; they are ignored.
+    pub trailing: u64,
+    /// What was assumed about the addresses of memory, because the dump does not state it.
+    pub assumption: Option<&'static str>,
 }
 
 impl Lacks {
@@ -62,7 +79,7 @@ impl Lacks {
 
     /// Whether memory is missing by accident, not by choice.
     pub fn is_damage(&self) -> bool {
-        self.cut_short > 0 || self.unfinished
+        self.cut_short > 0 || self.unfinished || self.skipped > 0 || self.trailing > DIGEST_BYTES
     }
 }
 
@@ -81,6 +98,15 @@ impl fmt::Display for Lacks {
             let kib = kib(self.left_out);
             parts.push(format!("{kib} KiB of memory were left out when it was made"));
         }
+        if self.skipped > 0 {
+            let kib = kib(self.skipped);
+            parts.push(format!("{kib} KiB of memory are missing: writing failed when it was made"));
+        }
+        if self.trailing > 0 {
+            let (bytes, s) = (self.trailing, if self.trailing == 1 { "" } else { "s" });
+            parts.push(format!("the last {bytes} byte{s} of the file are no part of it (ignored)"));
+        }
+        parts.extend(self.assumption.map(str::to_owned));
         f.write_str(&parts.join("; "))
     }
 }
@@ -98,6 +124,10 @@ pub enum DumpProblem {
     /// This kind of dump is not supported; the text says what to do.
     #[error("{0}")]
     Unsupported(&'static str),
+    /// The memory is compressed as a whole, from a byte on (counted from 1, as tail(1) does); `{}`
+    /// stands for the file.
+    #[error("its memory is compressed; unpack it: tail -c +{from} {{}} | {program} > memory.qevm")]
+    Packed { from: u64, program: &'static str },
     /// The dump exceeds a limit; the text names it.
     #[error("it has too many {0}")]
     TooLarge(&'static str),

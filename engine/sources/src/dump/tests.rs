@@ -159,7 +159,54 @@ fn lime_that_was_cut_short_reports_what_is_missing() {
     check_refused(&damaged, "ends before it begins");
     let mut damaged = dump;
     damaged[32 + 20 * 4096] = 0;
-    check_refused(&damaged, "does not begin with its header");
+    let trailing = 32 + 2 * 4096 + 1000;
+    let lacks = Lacks { trailing, ..Lacks::default() };
+    let mut source = opened(&damaged, Format::Lime, lacks);
+    check_page(&mut source, 0x5000, &page(4));
+    check_absent(&mut source, 0x10_0000);
+    assert!(lacks.is_damage());
+}
+
+#[test]
+fn bytes_behind_a_dump_are_ignored() {
+    let digest = [b'a'; 64];
+    let noted = Lacks { trailing: 64, ..Lacks::default() };
+    assert!(!noted.is_damage());
+    assert_eq!(noted.to_string(), "the last 64 bytes of the file are no part of it (ignored)");
+    for (magic, version, format) in [(*b"EMiL", 1, Format::Lime), (*b"AVML", 2, Format::Avml)] {
+        let dump = lime(magic, version, &two_ranges());
+        check_two_ranges(&mut opened(&[&dump[..], &digest].concat(), format, noted));
+        let mut padded = dump;
+        padded.resize(padded.len().next_multiple_of(1 << 20), 0);
+        check_two_ranges(&mut opened(&padded, format, Lacks::default()));
+    }
+    let loads = [(0x10_0000, pages(50..60), 10 * 4096)];
+    let core = [&core(&loads, false)[..], &digest].concat();
+    check_page(&mut opened(&core, Format::ElfCore, Lacks::default()), 0x10_0000, &loads[0].1);
+}
+
+#[test]
+fn a_header_that_comes_too_early_is_found() {
+    let ranges = two_ranges();
+    let whole = lime(*b"EMiL", 1, &ranges);
+    // Writing failed in the sixth page of the first range: its rest is missing.
+    let mut dump = whole[..32 + 5 * 4096 + 500].to_vec();
+    let second = lime(*b"EMiL", 1, &ranges[1..]);
+    dump.extend(&second);
+    let skipped = 15 * 4096 - 500;
+    let lacks = Lacks { skipped, ..Lacks::default() };
+    let mut source = opened(&dump, Format::Lime, lacks);
+    assert!(lacks.is_damage());
+    check_page(&mut source, 0x1000, &pages(0..5));
+    check_page(&mut source, 0x10_0000, &ranges[1].1);
+    check_absent(&mut source, 0x1000 + 5 * 4096 + 500);
+    // A header in the guest's memory changes nothing while the next one is in its place.
+    let mut forged = whole;
+    let header = lime(*b"EMiL", 1, &[(0x20_0000, vec![1])]);
+    forged[5000..5032].copy_from_slice(&header[..32]);
+    let mut source = opened(&forged, Format::Lime, Lacks::default());
+    check_page(&mut source, 0x10_0000, &ranges[1].1);
+    check_absent(&mut source, 0x20_0000);
 }
 
 #[test]
@@ -489,5 +536,6 @@ fn segments_are_cut_at_the_end_and_joined() {
     ];
     assert_eq!(segments, expected);
     assert_eq!(regions, [0x1000..0x3000, 0x9000..0xc000]);
-    assert_eq!(lacks, Lacks { cut_short: 0x1800, left_out: 0x1000, unfinished: false });
+    let expected = Lacks { cut_short: 0x1800, left_out: 0x1000, ..Lacks::default() };
+    assert_eq!(lacks, expected);
 }

@@ -26,6 +26,7 @@ use super::timed::Timed;
 use super::{MappedFile, Segment, SourceError};
 
 pub use areas::{Area, Backing, FileIdentity};
+pub(crate) use layout::{BlockPart, layouts_of_blocks};
 pub use layout::{Expected, Machine, Placed, Use};
 pub use process::{GuestProcess, file_identity};
 

@@ -1,0 +1,106 @@
+//! libvirt's save images (`virsh save`, `managedsave`): a header of 92 bytes, the domain's XML, and
+//! a migration stream, possibly compressed (libvirt's src/qemu/qemu_saveimage.h).
+//!
+//! The header is in the byte order of the host that saved the guest.
+
+use super::super::blocks::BlockDump;
+use super::super::bytes::DumpBytes;
+use super::super::{DumpProblem, Lacks};
+use super::{MAGIC, open_at};
+
+const HEADER_BYTES: u64 = 92;
+/// Largest XML with its spare room in bytes.
+const XML_BYTES_MAX: u64 = 16 << 20;
+/// Number of bytes behind the XML in which the stream of a sparse image is searched.
+const GAP_BYTES: usize = 1 << 20;
+/// Maximum number of devices of memory in the XML.
+const SLOTS_MAX: usize = 256;
+
+/// Programs that unpack a stream, by the number of their format; 0 and 6 need none.
+const PROGRAMS: [&str; 6] = ["cat", "gzip -dc", "bzip2 -dc", "xz -dc", "lzop -dc", "zstd -dc"];
+const SPARSE: u32 = 6;
+
+/// Opens a save image; also returns what it lacks.
+pub(crate) fn open(file: DumpBytes) -> Result<(BlockDump, Lacks), DumpProblem> {
+    let mut header = [0; HEADER_BYTES as usize];
+    if !file.read(0, &mut header) {
+        return Err(DumpProblem::Headers);
+    }
+    let field = |at: usize| [header[at], header[at + 1], header[at + 2], header[at + 3]];
+    let is_little = matches!(u32::from_le_bytes(field(16)), 1 | 2);
+    let word = |at| {
+        let bytes = field(at);
+        if is_little { u32::from_le_bytes(bytes) } else { u32::from_be_bytes(bytes) }
+    };
+    let (version, xml_bytes) = (word(16), u64::from(word(20)));
+    if !matches!(version, 1 | 2) {
+        return Err(DumpProblem::Unsupported(
+            "its version is unknown; restore it with libvirt, then: \
+             virsh dump --memory-only GUEST memory.elf",
+        ));
+    }
+    if xml_bytes > XML_BYTES_MAX {
+        return Err(DumpProblem::Header("its XML is too long"));
+    }
+    let format = if version == 1 { 0 } else { word(28) };
+    let at = HEADER_BYTES + xml_bytes;
+    if let Some(program) = PROGRAMS.get(format as usize).filter(|_| format != 0) {
+        // tail(1) counts from 1.
+        return Err(DumpProblem::Packed { from: at + 1, program });
+    }
+    if format > SPARSE {
+        return Err(DumpProblem::Unsupported(
+            "it is compressed in an unknown way; restore it with libvirt, then: \
+             virsh dump --memory-only GUEST memory.elf",
+        ));
+    }
+    let mut xml = vec![0; xml_bytes as usize];
+    if !file.read(HEADER_BYTES, &mut xml) {
+        return Err(DumpProblem::Headers);
+    }
+    let at = stream_at(&file, at)?;
+    open_at(file, at, &slots(&xml))
+}
+
+/// The offset of the stream: where the XML ends, or shortly behind.
+fn stream_at(file: &DumpBytes, at: u64) -> Result<u64, DumpProblem> {
+    let left = file.len().saturating_sub(at).min(GAP_BYTES as u64);
+    let mut bytes = vec![0; left as usize];
+    if !file.read(at, &mut bytes) {
+        return Err(DumpProblem::Headers);
+    }
+    let place = bytes.windows(MAGIC.len()).position(|window| window == MAGIC);
+    let place = place.ok_or(DumpProblem::Header("no migration stream is behind its XML"))?;
+    Ok(at + place as u64)
+}
+
+/// The addresses of memory in slots, in the order of the XML: attribute `base` of the element
+/// `address` in each `memory` with a model.
+fn slots(xml: &[u8]) -> Vec<u64> {
+    let text = String::from_utf8_lossy(xml);
+    let devices = text.split("<memory model=").skip(1).take(SLOTS_MAX);
+    let address = |device: &str| {
+        let device = device.split("</memory>").next()?;
+        let base = device.split("base=").nth(1)?.get(1..)?.strip_prefix("0x")?;
+        let digits = base.split(['\'', '"']).next()?;
+        u64::from_str_radix(digits, 16).ok()
+    };
+    // With one address unknown, the order of the others means nothing.
+    devices.map(address).collect::<Option<_>>().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_slots_are_in_the_xml() {
+        let xml = b"<domain><memory unit='KiB'>4</memory><memory model='dimm'><target/>\
+            <address type='dimm' slot='0' base='0x100000000'/></memory>\
+            <memory model='dimm'><address type='dimm' slot='1' base='0x140000000'/></memory>";
+        assert_eq!(slots(xml), [0x1_0000_0000, 0x1_4000_0000]);
+        assert!(slots(b"<memory model='dimm'></memory>").is_empty());
+        assert!(slots(b"<memory model='dimm'><address base='0xzz'/>").is_empty());
+        assert!(slots(b"<memory model=base=").is_empty());
+    }
+}

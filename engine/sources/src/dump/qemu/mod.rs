@@ -1,0 +1,330 @@
+//! QEMU's migration streams: `migrate "exec:cat > FILE"`, `virsh dump` without `--memory-only`,
+//! Proxmox's `vmstate`, and, behind a header, libvirt's save images ([`libvirt`]).
+//!
+//! Source: QEMU's migration/savevm.c. Sections in order, without lengths; all numbers are big
+//! endian. The section `ram` begins before those of devices, and all memory is in the file when it
+//! ends. Reading stops there: devices, and what follows the stream, are never looked at. The whole
+//! file up to there is read once, to an [`index::Index`].
+//!
+//! Limits: 4096 blocks, 1 TiB of memory, 2²⁶ differences, 1024 of them for one page, and 16 MiB of
+//! XML in a save image.
+
+mod index;
+pub(crate) mod libvirt;
+mod place;
+mod ram;
+mod sections;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod xbzrle;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use panoptes_decoders::source::Outcome;
+
+use self::index::{Content, PAGE_BYTES_MAX};
+use self::place::{Run, SLOTS_GUESSED, has_slots, layouts};
+use self::ram::{Form, Ram};
+use self::sections::{Kind, skip_bitmaps, skip_pbs_state};
+use self::stream::{Stop, Stream, damaged};
+use super::blocks::{BlockDump, Blocks, Found};
+use super::bytes::DumpBytes;
+use super::{DumpProblem, Lacks, join};
+
+/// First bytes of a stream of the only version in use.
+pub(super) const MAGIC: [u8; 8] = *b"QEVM\0\0\0\x03";
+
+/// Elements of a stream (migration/savevm.h).
+const END: u64 = 0;
+const START: u64 = 1;
+const PART: u64 = 2;
+const LAST_PART: u64 = 3;
+const FULL: u64 = 4;
+const SUBSECTION: u64 = 5;
+const DESCRIPTION: u64 = 6;
+const CONFIGURATION: u64 = 7;
+const COMMAND: u64 = 8;
+const FOOTER: u64 = 0x7e;
+
+/// Commands (migration/savevm.c, `enum qemu_vm_cmd`).
+const POSTCOPY_ADVISE: u64 = 3;
+const PACKAGED: u64 = 7;
+
+/// Usual size of a page; the configuration states any other.
+const PAGE_BYTES_USUAL: usize = 4096;
+/// Maximum number of elements before the end of memory: a round of migration is a few.
+const ELEMENTS_MAX: u32 = 1 << 24;
+/// Number of sections.
+const SECTIONS_MAX: usize = 4096;
+/// Number of bytes in which the first section of memory is searched behind devices.
+const EARLY_BYTES: usize = 1 << 20;
+/// Longest range of [`Blocks::next_data`] in pages; the next call continues it.
+const RANGE_PAGES: u64 = 4096;
+
+/// Opens a stream; also returns what it lacks.
+pub(crate) fn open(file: DumpBytes) -> Result<(BlockDump, Lacks), DumpProblem> {
+    open_at(file, 0, &[])
+}
+
+/// Opens the stream at an offset. `slots` are the addresses of memory in slots, if they are known.
+fn open_at(file: DumpBytes, at: u64, slots: &[u64]) -> Result<(BlockDump, Lacks), DumpProblem> {
+    let mut reading = Reading::new(&file, at + MAGIC.len() as u64);
+    let is_whole = match reading.run() {
+        Ok(()) => true,
+        Err(Stop::Cut) => false,
+        Err(Stop::Problem(problem)) => return Err(problem),
+    };
+    let Reading { ram, machine, .. } = reading;
+    let ram = match ram {
+        Some(ram) if ram.index.count() > 0 => ram,
+        _ if is_whole => return Err(DumpProblem::NoMemory),
+        _ => return Err(DumpProblem::Headers),
+    };
+    let page_bytes = ram.index.page_bytes() as u64;
+    let layouts = layouts(&ram.blocks, &machine, slots, page_bytes);
+    let Some(first) = layouts.first().cloned() else {
+        return Err(DumpProblem::Header("none of its blocks can be the machine's memory"));
+    };
+    let missing = (ram.pages() - ram.index.count()) * page_bytes;
+    let (cut_short, left_out) = if is_whole { (0, missing) } else { (missing, 0) };
+    let guessed = slots.is_empty() && has_slots(&ram.blocks);
+    let lacks = Lacks {
+        cut_short,
+        left_out,
+        unfinished: !is_whole,
+        assumption: guessed.then_some(SLOTS_GUESSED),
+        ..Lacks::default()
+    };
+    let regions = regions(&first);
+    let memory = Memory { file, ram, layouts, runs: first, page_bytes };
+    Ok((BlockDump::new(Box::new(memory), regions), lacks))
+}
+
+fn regions(runs: &[Run]) -> Vec<Range<u64>> {
+    let mut regions = Vec::new();
+    for run in runs {
+        join(&mut regions, run.physical..run.physical + run.bytes, super::REGIONS_MAX);
+    }
+    regions
+}
+
+/// A stream while it is read.
+struct Reading<'f> {
+    stream: Stream<'f>,
+    form: Form,
+    machine: Vec<u8>,
+    page_bytes: usize,
+    /// What each section holds, by its number.
+    sections: BTreeMap<u64, Kind>,
+    ram: Option<Ram>,
+}
+
+impl<'f> Reading<'f> {
+    fn new(file: &'f DumpBytes, at: u64) -> Self {
+        Self {
+            stream: Stream::new(file, at),
+            form: Form::default(),
+            machine: Vec::new(),
+            page_bytes: PAGE_BYTES_USUAL,
+            sections: BTreeMap::new(),
+            ram: None,
+        }
+    }
+
+    /// Reads to the end of memory.
+    fn run(&mut self) -> Result<(), Stop> {
+        if self.stream.next_number::<1>()? == CONFIGURATION {
+            self.stream.skip(1)?;
+            self.read_configuration()?;
+        }
+        for _ in 0..ELEMENTS_MAX {
+            match self.stream.number::<1>()? {
+                START => self.start_section()?,
+                kind @ (PART | LAST_PART) => {
+                    let id = self.stream.number::<4>()?;
+                    let is_ram = self.continue_section(id)?;
+                    if is_ram && kind == LAST_PART {
+                        return Ok(());
+                    }
+                }
+                FULL if self.ram.is_none() => self.find_memory()?,
+                COMMAND => self.pass_command()?,
+                // The file of an aborted stream may go on with zeros, which look like the end.
+                END if self.ram.is_some() => return Err(Stop::Cut),
+                END | DESCRIPTION => return Err(DumpProblem::NoMemory.into()),
+                _ => return Err(damaged("it has an element of no known kind")),
+            }
+        }
+        Err(damaged("its memory has no end"))
+    }
+
+    fn read_configuration(&mut self) -> Result<(), Stop> {
+        let length = self.stream.number::<4>()?;
+        if length > 255 {
+            return Err(damaged("the name of its machine is too long"));
+        }
+        self.machine = self.stream.text(length as usize)?;
+        while self.stream.next_number::<1>()? == SUBSECTION {
+            self.stream.skip(1)?;
+            let name = self.stream.name()?;
+            let _version = self.stream.number::<4>()?;
+            match name.as_slice() {
+                b"configuration/target-page-bits" => {
+                    let bits = self.stream.number::<4>()?;
+                    let page = 1_usize.checked_shl(bits as u32).unwrap_or(0);
+                    if !(PAGE_BYTES_USUAL..=PAGE_BYTES_MAX).contains(&page) {
+                        return Err(damaged("its pages have an impossible size"));
+                    }
+                    self.page_bytes = page;
+                }
+                b"configuration/capabilities" => {
+                    for _ in 0..self.stream.number::<4>()?.min(255) {
+                        match self.stream.name()?.as_slice() {
+                            b"mapped-ram" => self.form.is_mapped = true,
+                            b"x-ignore-shared" => self.form.ignores_shared = true,
+                            _ => {}
+                        }
+                    }
+                }
+                b"configuration/uuid" => self.stream.skip(16)?,
+                _ => return Err(damaged("its configuration has an unknown part")),
+            }
+        }
+        Ok(())
+    }
+
+    fn start_section(&mut self) -> Result<(), Stop> {
+        let id = self.stream.number::<4>()?;
+        let name = self.stream.name()?;
+        let _instance = self.stream.number::<4>()?;
+        let version = self.stream.number::<4>()?;
+        let kind = Kind::of(&name, version)?;
+        let is_second = kind == Kind::Ram && self.ram.is_some();
+        if is_second || self.sections.len() >= SECTIONS_MAX {
+            return Err(damaged("it has a section twice"));
+        }
+        self.sections.insert(id, kind);
+        self.continue_section(id).map(drop)
+    }
+
+    /// Reads the data of a section; whether it is the memory.
+    fn continue_section(&mut self, id: u64) -> Result<bool, Stop> {
+        let kind = self.sections.get(&id).copied();
+        let kind = kind.ok_or(damaged("it has a part of no known section"))?;
+        match kind {
+            Kind::Ram => {
+                let ram = self.ram.get_or_insert_with(|| Ram::new(self.page_bytes));
+                ram.read_section(&mut self.stream, self.form)?;
+            }
+            Kind::DirtyBitmap => skip_bitmaps(&mut self.stream)?,
+            Kind::PbsState => skip_pbs_state(&mut self.stream)?,
+        }
+        // Machine types before 2.4 write no footers.
+        if self.stream.next_number::<1>() == Ok(FOOTER) {
+            self.stream.skip(1)?;
+            if self.stream.number::<4>()? != id {
+                return Err(damaged("a section has the end of another"));
+            }
+        }
+        Ok(kind == Kind::Ram)
+    }
+
+    fn pass_command(&mut self) -> Result<(), Stop> {
+        let command = self.stream.number::<2>()?;
+        let length = self.stream.number::<2>()?;
+        match command {
+            PACKAGED => {
+                return Err(DumpProblem::Unsupported(
+                    "it is a stream of postcopy migration, whose memory is not in it",
+                )
+                .into());
+            }
+            POSTCOPY_ADVISE => self.form.has_page_sizes = true,
+            _ => {}
+        }
+        self.stream.skip(length)
+    }
+
+    /// Goes to the first section of memory. Devices that must be loaded early stand before it
+    /// (virtio-mem), and have no length.
+    fn find_memory(&mut self) -> Result<(), Stop> {
+        const BEHIND_ID: &[u8] = b"\x03ram\0\0\0\0\0\0\0\x04";
+        let from = self.stream.at();
+        let left = self.stream.file().len().saturating_sub(from).min(EARLY_BYTES as u64);
+        let mut bytes = vec![0; left as usize];
+        if !self.stream.file().read(from, &mut bytes) {
+            return Err(Stop::Cut);
+        }
+        let is_start = |window: &[u8]| window[0] == START as u8 && &window[5..] == BEHIND_ID;
+        let place = bytes.windows(5 + BEHIND_ID.len()).position(is_start);
+        let place = place.ok_or(damaged("its memory was not found behind early devices"))?;
+        self.stream.go_to(from + place as u64);
+        Ok(())
+    }
+}
+
+/// The memory of a stream.
+#[derive(Debug)]
+struct Memory {
+    file: DumpBytes,
+    ram: Ram,
+    layouts: Vec<Vec<Run>>,
+    /// The layout in force, in order of addresses.
+    runs: Vec<Run>,
+    page_bytes: u64,
+}
+
+impl Blocks for Memory {
+    fn find(&mut self, address: u64) -> Option<Found> {
+        let after = self.runs.partition_point(|run| run.physical <= address);
+        let run = self.runs.get(after.checked_sub(1)?)?;
+        let inside = address - run.physical;
+        if inside >= run.bytes {
+            return None;
+        }
+        let page = inside / self.page_bytes;
+        let block = run.first + page;
+        (self.ram.index.get(block) != Content::Absent).then_some(Found {
+            block,
+            start: run.physical + page * self.page_bytes,
+            bytes: self.page_bytes,
+        })
+    }
+
+    fn load(&mut self, block: u64, target: &mut [u8]) -> Outcome {
+        if self.ram.index.load(&self.file, block, target) { Outcome::Read } else { Outcome::Failed }
+    }
+
+    fn next_data(&mut self, from: u64) -> Option<Range<u64>> {
+        let has_data =
+            |page| !matches!(self.ram.index.get(page), Content::Absent | Content::Filled(0));
+        let first = self.runs.partition_point(|run| run.physical + run.bytes <= from);
+        for run in &self.runs[first..] {
+            let begin = from.saturating_sub(run.physical) / self.page_bytes;
+            let pages = run.bytes / self.page_bytes;
+            let Some(start) = (begin..pages).find(|page| has_data(run.first + page)) else {
+                continue;
+            };
+            let most = (start + RANGE_PAGES).min(pages);
+            let end = (start..most).find(|page| !has_data(run.first + page)).unwrap_or(most);
+            let at = |page| run.physical + page * self.page_bytes;
+            return Some(at(start).max(from)..at(end));
+        }
+        None
+    }
+
+    fn block_bytes(&self) -> usize {
+        self.page_bytes as usize
+    }
+
+    fn layouts(&self) -> usize {
+        self.layouts.len()
+    }
+
+    fn choose_layout(&mut self, index: usize) -> Option<Vec<Range<u64>>> {
+        self.runs.clone_from(self.layouts.get(index)?);
+        Some(regions(&self.runs))
+    }
+}
