@@ -66,8 +66,8 @@ fn resident(guest: &Guest) -> (u64, u64) {
     (there, status.lines().find_map(|line| of_key(line, "VmPTE:")).unwrap())
 }
 
-/// Whether a watcher may read a guest's process; if not, prints that this test is skipped. A watcher
-/// of root gives up all capabilities that it does not need. Then the kernel demands
+/// Whether a watcher may read a guest's process; if not, prints that this test is skipped. A
+/// watcher of root gives up all capabilities that it does not need. Then the kernel demands
 /// `CAP_SYS_PTRACE` to read a process that has more (`ptrace_may_access`, kernel/ptrace.c).
 #[track_caller]
 fn may_read_processes() -> bool {
