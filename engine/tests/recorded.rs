@@ -11,7 +11,7 @@ use common::{Machine, Scanner, entities};
 use panoptes_decoders::address::{KernelVa, PhysicalAddress};
 use panoptes_decoders::source::{MemorySource, Outcome, Request};
 use panoptes_engine::limits::Limits;
-use panoptes_engine::walk::{Kernel, PathRef, Scope, Snapshot, UserNamespaceRow};
+use panoptes_engine::walk::{ConnectionRow, Kernel, PathRef, Scope, Snapshot, UserNamespaceRow};
 use panoptes_sources::{Detail, Meter};
 
 /// Generous limit of a scan's batches besides those for each level of a tree or list.
@@ -159,13 +159,15 @@ fn red_black_levels(snapshot: &Snapshot, kernel: &Kernel) -> u64 {
 fn rounds_of_chains(snapshot: &Snapshot, kernel: &Kernel) -> u64 {
     let link = u64::from(kernel.layouts.sock_common.skc_node.offset);
     let sockets = &snapshot.connections;
-    let next = |at: &KernelVa| {
-        let row = sockets.iter().find(|row| row.address == *at)?;
-        Some(KernelVa(row.endpoints.next.wrapping_sub(link)))
-            .filter(|next| sockets.iter().any(|row| row.address == *next))
+    let length = |first: &ConnectionRow| {
+        let chain = std::iter::successors(Some(first), |row| {
+            let next = KernelVa(row.endpoints.next).minus(link);
+            sockets.iter().find(|other| other.address == next)
+        });
+        // Hostile links could form a circle.
+        chain.take(256).count() as u64
     };
-    let length = |first: KernelVa| std::iter::successors(Some(first), next).take(256).count();
-    sockets.iter().map(|row| length(row.address) as u64).max().unwrap_or(0)
+    sockets.iter().map(length).max().unwrap_or(0)
 }
 
 #[test]

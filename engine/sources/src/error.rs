@@ -129,8 +129,8 @@ fn process_failure(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "it has ended, or has closed the file".to_owned(),
         io::ErrorKind::PermissionDenied => format!(
-            "{error}; run as root, or as the user that runs the guest if \
-             kernel.yama.ptrace_scope and seccomp allow it"
+            "{error}; run as root with CAP_SYS_PTRACE, which containers lack by default, or as \
+             the user that runs the guest if kernel.yama.ptrace_scope and seccomp allow it"
         ),
         _ => error.to_string(),
     }

@@ -47,11 +47,8 @@ pub(crate) fn images() -> Vec<PathBuf> {
         assert!(given.exists(), "{VARIABLE}={} is not there", given.display());
         return if given.is_dir() { images_in(&given) } else { vec![given] };
     }
-    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-    let cache = variable("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| Some(PathBuf::from(variable("HOME")?).join(".cache")));
-    cache.map(|cache| images_in(&cache.join("panoptes/recorded"))).unwrap_or_default()
+    let cache = panoptes_needs::check::cache_folder();
+    cache.map(|cache| images_in(&cache.join("recorded"))).unwrap_or_default()
 }
 
 /// The recorded images; if there are none, prints what is skipped and how to make one.
