@@ -57,8 +57,8 @@ pub use dump::{DumpProblem, Lacks};
 pub use error::{ErrorClass, LayoutProblem, SourceError};
 pub use format::{FORMAT_HEAD_BYTES, FileFormat, Format};
 pub use guest::{
-    Area, Backing, Expected, FileIdentity, GuestMemory, GuestProcess, Machine, Placed, Use,
-    file_identity,
+    Area, Backing, Device, Expected, FileIdentity, GuestMemory, GuestProcess, Label, Machine,
+    Placed, Use, file_identity, layouts,
 };
 pub use image::ImageProblem;
 pub use kcore::Kcore;

@@ -44,8 +44,11 @@ impl Loader {
             None => (String::new(), Path::new("")),
         };
         let context = if all { Context::listing_all(folder) } else { Context::listing(folder) };
-        let (configuration, problems, keys) =
+        let (mut configuration, problems, keys) =
             read_with_keys(context, &text, self.mode, &self.overrides);
+        for system in &mut configuration.systems {
+            system.address = system.address.clone().or_guest(folder).or_guest(Path::new(""));
+        }
         let report = Report { file: self.file.clone(), problems, denied: false };
         if report.has_errors() {
             Err(report)

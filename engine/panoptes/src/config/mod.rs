@@ -17,6 +17,7 @@ mod argus_keys;
 mod content;
 mod events;
 mod exceptions;
+mod guest_name;
 mod header;
 mod key;
 mod load;
@@ -43,6 +44,7 @@ pub use address::SystemAddress;
 pub use content::{ContentChanges, FilePattern};
 pub use events::{Choice, Enabled, EventSetting, Events};
 pub use exceptions::Exception;
+pub use guest_name::GuestName;
 pub use header::HeaderForm;
 pub use key::{ChangedKey, Effect, Key, changed_keys, keys_with_old};
 pub use load::{Loaded, Loader};
@@ -58,6 +60,7 @@ pub use telemetry::{
 };
 pub use value::{AutoOr, ByteSize, LogLevel, show_duration};
 
+pub(crate) use section::nearest;
 use section::{Context, Section};
 use tree::{Origin, parse};
 use value::Setting;

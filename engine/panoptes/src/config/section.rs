@@ -268,6 +268,10 @@ impl<'a> Section<'a> {
         for entry in self.entries {
             let path = format!("{}.{}", self.path, printable(&entry.key));
             let element = path.len();
+            if matches!(entry.value.value, Value::Scalar(_) | Value::List(_)) {
+                self.refuse_element(&path, entry);
+                continue;
+            }
             let mut section = Section::of(self.context, path, element, &entry.value);
             let first = self.context.keys.as_ref().map_or(0, |keys| keys.borrow().len());
             read(&entry.key, &entry.place, &mut section);
@@ -281,6 +285,17 @@ impl<'a> Section<'a> {
         }
         // All names are allowed, so nothing is left for `finish` to refuse.
         self.entries = &[];
+    }
+
+    /// Refuses a system that is no mapping; a single value is probably where its memory is.
+    fn refuse_element(&self, path: &str, entry: &Entry) {
+        let kind = entry.value.kind();
+        let mut message = format!("`{path}` must be a mapping of keys to values, not {kind}");
+        if let Value::Scalar(text) = &entry.value.value {
+            let (name, text) = (printable(&entry.key), printable(text));
+            message.push_str(&format!("; write `{name}: {{system: {text}}}`"));
+        }
+        self.context.push(Problem::error(Some(entry.value.place.clone()), message));
     }
 
     /// Reads a mapping of the user's patterns or names to single values, which replaces the

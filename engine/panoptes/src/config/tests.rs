@@ -180,8 +180,6 @@ fn every_mistake_is_found_at_once_with_its_place() {
             "11:40: unknown key `bytes_in` in `default.events.process_hidden`; known here: \
              enabled or severity",
             "13:31: `systems.a.sbom`: `` is empty; a path is needed",
-            "14:6: `systems.b.system` is missing; write where the memory is, such as \
-             file:/dev/shm/b",
             "14:15: `systems.b.limits` must be a mapping of keys to values, not a list",
             "15:9: `output` must be a mapping of keys to values, not a single value",
         ],

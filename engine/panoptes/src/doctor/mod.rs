@@ -72,8 +72,8 @@ fn examine(file: Option<&Path>) -> Vec<Check> {
     let is_watched = |is_it: fn(&SystemAddress) -> bool| {
         configuration.systems.iter().any(|system| is_it(&system.address))
     };
-    let wants_guests =
-        configuration.auto_scan || is_watched(|it| matches!(it, SystemAddress::Qemu(_)));
+    let is_guest = |it: &_| matches!(it, SystemAddress::Qemu(_) | SystemAddress::Guest(_));
+    let wants_guests = configuration.auto_scan || is_watched(is_guest);
     let wants_host = is_watched(|it| matches!(it, SystemAddress::Host));
     let wants_doca = service.doca_library_path.is_some()
         || is_watched(|it| matches!(it, SystemAddress::Doca { .. }));

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use panoptes_sinks::activities::Activity;
@@ -78,13 +79,16 @@ impl Control {
         if !finds && addresses.is_empty() {
             return;
         }
-        let users = self.users.clone();
+        let (users, strangers) = (self.users.clone(), Arc::clone(&self.strangers));
         let started = self.lookout.start(Urgency::New, move |_| {
             let look = |address: SystemAddress| {
                 let outside = Outside::of(&address, &users);
                 (address, outside)
             };
-            let guests = finds.then(|| guests::find(&users));
+            let guests = finds.then(|| {
+                let mut strangers = strangers.lock().unwrap_or_else(PoisonError::into_inner);
+                guests::find_with(&users, &mut strangers)
+            });
             Sighting { guests, memory: addresses.into_iter().map(look).collect() }
         });
         if let Err(failure) = started {
@@ -155,9 +159,10 @@ impl Control {
         for name in &ended {
             self.forget(name);
         }
+        self.yield_to_names(guests);
         for guest in guests {
             let mut known = self.candidates.iter().filter(|candidate| !candidate.is_gone());
-            if known.any(|candidate| is_same(&candidate.system, guest)) {
+            if known.any(|candidate| candidate.is_guest(guest, guests)) {
                 continue;
             }
             let address = SystemAddress::Qemu(guest.pid);
@@ -182,6 +187,36 @@ impl Control {
             self.add(candidate);
         }
         self.guests = guests.to_vec();
+    }
+
+    /// Ends watching guests that were found and are systems with a name now, and attaches to those
+    /// at once: two had the name before, or the guest has just started.
+    fn yield_to_names(&mut self, guests: &[Guest]) {
+        let mut removed = Vec::new();
+        for index in 0..self.candidates.len() {
+            let candidate = &self.candidates[index];
+            if !matches!(candidate.system.address, SystemAddress::Guest(_)) {
+                continue;
+            }
+            let Some(guest) = guests.iter().find(|guest| candidate.is_guest(guest, guests)) else {
+                continue;
+            };
+            if let Phase::Waiting(waiting) = &mut self.candidates[index].phase {
+                waiting.restart(Instant::now());
+            }
+            let found = |other: &Candidate| {
+                other.is_found
+                    && !other.is_leaving
+                    && !other.is_gone()
+                    && is_same(&other.system, guest)
+            };
+            if let Some(other) = self.candidates.iter().position(found) {
+                removed.extend(self.remove(other));
+            }
+        }
+        for name in removed {
+            self.forget(&name);
+        }
     }
 
     /// Reports that a new guest has the name of others, for it and for each of them.
@@ -346,6 +381,7 @@ impl Control {
         let candidate = &mut self.candidates[slot.index];
         // No other guest gets the process id that a user has named.
         let is_named = self.request.mode == Mode::Watch
+            && candidate.guest.is_none()
             && matches!(candidate.system.address, SystemAddress::Qemu(_));
         let is_gone = candidate.is_leaving || (candidate.is_found || is_named) && gone.has_ended;
         let mut is_requested = false;
@@ -375,6 +411,13 @@ impl Control {
             Phase::Scanned(scanned) => scanned.silence.look(None, Instant::now(), wall_clock_ns()),
             _ => None,
         };
+        if let Some(name) = &self.candidates[slot.index].guest {
+            // Whichever process has the guest next.
+            self.candidates[slot.index].system.address = SystemAddress::Guest(name.clone());
+            if let Some(finder) = &mut self.finder {
+                finder.note_end(&system.address);
+            }
+        }
         let goes_on = !has_panicked && self.replace_function(slot.index);
         let is_gone = is_gone && !goes_on;
         let candidate = &mut self.candidates[slot.index];

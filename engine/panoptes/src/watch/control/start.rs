@@ -95,6 +95,7 @@ impl Control {
             guests: Vec::new(),
             users: guests::Users::of(&configuration.service.guest_users),
             owners: guests::Owners::default(),
+            strangers: Arc::default(),
             next_memory: start + MEMORY_LOOK,
             scanners,
             limits: limits(request),
