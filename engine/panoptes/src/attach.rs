@@ -16,7 +16,7 @@ use crate::config::{
 };
 use crate::dma;
 use crate::exit::{Exit, Failure};
-use crate::guests::{self, Owner};
+use crate::guests::{self, Guest, Owner};
 use crate::message::Messages;
 
 /// The options with which a kernel is searched; `files` are the system's profiles.
@@ -51,7 +51,8 @@ pub fn open_with(
             AnySource::Guest(Box::new(guests::open(*pid, &users)?))
         }
         SystemAddress::Guest(name) => {
-            let (address, _) = find_guest(name, service, None)?;
+            let users = guests::Users::of(&service.guest_users);
+            let (address, _) = find_guest(name, || guests::find(&users), None)?;
             open_with(&address, settings, service, watching, report)?
         }
         SystemAddress::Doca { device, vuid } => dma::open(device, vuid, settings, service, report)?,
@@ -60,14 +61,14 @@ pub fn open_with(
 }
 
 /// The process that is the guest of a name now, and whose guest it is; or the file of that name.
-/// `earlier` is whose guest it was before.
+/// `guests` are those that run, and `earlier` is whose guest it was before.
 ///
 /// # Errors
 ///
 /// No guest has the name, or it does not tell which one.
 pub fn find_guest(
     name: &GuestName,
-    service: &Service,
+    guests: impl FnOnce() -> io::Result<Vec<Guest>>,
     earlier: Option<&Owner>,
 ) -> Result<(SystemAddress, Option<Owner>), Failure> {
     if let GuestName::Bare { file, .. } = name
@@ -75,7 +76,7 @@ pub fn find_guest(
     {
         return Ok((SystemAddress::File(file.clone()), None));
     }
-    let found = guests::find(&guests::Users::of(&service.guest_users)).map_err(|error| {
+    let found = guests().map_err(|error| {
         Failure::io(&error, Exit::Source, "cannot list this machine's processes")
     })?;
     match guests::resolve(name, &found, earlier) {

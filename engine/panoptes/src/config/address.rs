@@ -1,7 +1,7 @@
 //! SYSTEM: the address of a machine to watch.
 //!
-//! `file:PATH`, `qemu:PID`, `qemu:NAME`, `libvirt:NAME`, `uuid:UUID`, `host:`, `doca:DEVICE/VUID`; a
-//! bare path means `file:`.
+//! `file:PATH`, `qemu:PID`, `qemu:NAME`, `libvirt:NAME`, `uuid:UUID`, `host:`,
+//! `doca:DEVICE/VUID`; a bare path means `file:`.
 //!
 //! Not for: opening any of them (the engine's sources).
 
@@ -108,8 +108,8 @@ impl SystemAddress {
             _ => Err(match nearest(scheme, &SCHEMES) {
                 Some(near) => format!("starts with `{scheme}:`; did you mean `{near}:`?"),
                 None => format!(
-                    "starts with `{scheme}:`, which is not a kind of system (file:, qemu:, libvirt:, \
-                     uuid:, host:, doca:); for a file of that name write file:{scheme}:…"
+                    "starts with `{scheme}:`, which is not a kind of system (file:, qemu:, \
+                     libvirt:, uuid:, host:, doca:); for a file of that name write file:{scheme}:…"
                 ),
             }),
         }

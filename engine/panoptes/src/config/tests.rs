@@ -326,6 +326,37 @@ fn with_compatibility_every_change_is_an_alert() {
 }
 
 #[test]
+fn a_system_without_an_address_is_the_guest_of_its_name() {
+    let configuration = good(
+        "systems:\n\
+         \x20 web-1: {limits: {processes: 5}}\n\
+         \x20 db:\n\
+         \x20 '4711': {}\n\
+         \x20 libvirt:mail: {}\n\
+         \x20 qemu:12: {}\n",
+    );
+    let addresses = configuration.systems.iter().map(|system| system.address.to_string());
+    let expected = ["qemu:web-1", "qemu:db", "qemu:guest=4711", "libvirt:mail", "qemu:12"];
+    assert_eq!(addresses.collect::<Vec<_>>(), expected);
+    assert_eq!(configuration.systems[0].settings.limits.processes, 5);
+    check(
+        "systems: {/a: {}}",
+        &["1:15: `systems./a.system` is missing, and the system's name is not that of a guest: \
+             it \
+           is a path"],
+    );
+    check(
+        "systems: {web-1: qemu:4711}",
+        &["1:18: `systems.web-1` must be a mapping of keys to values, not a single value; write \
+           `web-1: {system: qemu:4711}`"],
+    );
+    check(
+        "systems: {web-1: [a]}",
+        &["1:18: `systems.web-1` must be a mapping of keys to values, not a list"],
+    );
+}
+
+#[test]
 fn a_system_starts_from_the_default() {
     let configuration = good(
         "systems:\n\
@@ -450,8 +481,10 @@ fn what_is_not_built_is_checked_and_refused() {
          \x20 a: {system: 'qemu:12'}\n\
          \x20 b: {system: 'host:'}\n\
          \x20 c: {representor_id: V, dma_device: d}\n\
-         \x20 d: {system: 'qemu:x'}\n",
-        &["5:15: `systems.d.system`: `qemu:x` names no process; write qemu:PID with a process id"],
+         \x20 d: {system: 'qemu:-x'}\n",
+        &["5:15: `systems.d.system`: `qemu:-x` names no process; write qemu:PID with a process \
+             id, \
+           or qemu:NAME with the name of a guest"],
     );
     check(
         "output:\n\

@@ -348,8 +348,8 @@ fn machine_of(kind: &str) -> Machine {
     }
 }
 
-/// Devices that are memory, each with the key of its address (hw/mem and hw/virtio): `addr` of a PCI
-/// device is its place on the bus.
+/// Devices that are memory, each with the key of its address (hw/mem and hw/virtio): `addr` of a
+/// PCI device is its place on the bus.
 const MEMORY_DEVICES: [(&str, &str); 6] = [
     ("pc-dimm", "addr"),
     ("nvdimm", "addr"),

@@ -1,5 +1,5 @@
-//! The guests of this machine: finds their processes, and checks whether and how their memory may be
-//! read.
+//! The guests of this machine: finds their processes, and checks whether and how their memory may
+//! be read.
 //!
 //! Facts about a process come from the kernel: its executable, its user, its mappings. Its
 //! arguments are only a claim: they give names, and select among existing memory areas. What a
@@ -15,6 +15,7 @@ mod arguments;
 #[cfg(test)]
 mod command_lines;
 pub(crate) mod cpu_time;
+mod filter;
 mod monitor;
 mod names;
 mod registered;
@@ -34,7 +35,9 @@ pub use arguments::Arguments;
 pub use monitor::Monitor;
 pub use names::{Named, Owner, Owners, name_of};
 pub use registered::{Manager, Registered};
-pub use search::{Strangers, find, find_with};
+#[cfg(test)]
+use search::Strangers;
+pub use search::{Census, find};
 pub use wanted::resolve;
 
 /// A guest that runs on this machine.
@@ -59,6 +62,8 @@ pub struct Guest {
     pub has_kvm: Option<bool>,
     /// The technology that encrypts its memory.
     pub encryption: Option<&'static str>,
+    /// Whether its user is not allowed.
+    pub is_forbidden: bool,
     /// Why the guest can't be watched; `None` if it can.
     pub obstacle: Option<String>,
     /// The files of its memory, by major and minor device number and inode.
@@ -128,7 +133,7 @@ impl Keeping {
 }
 
 /// The users whose guests may be read.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Users(Vec<u32>);
 
 impl Users {

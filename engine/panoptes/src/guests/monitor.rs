@@ -144,8 +144,8 @@ fn value_of<'a>(words: &[&'a str], options: &[&str]) -> Option<&'a str> {
     words.iter().enumerate().filter_map(of_option).next_back().filter(|value| !value.is_empty())
 }
 
-/// Whether a program is QEMU that emulates a machine, by the name of its file: `qemu-system-x86_64`,
-/// `qemu-kvm`, `qemu-vanilla-system-x86_64`, `kvm`. Its tools, and those that emulate one program
+/// Whether a program is QEMU that emulates a machine, by the name of its file:
+/// `qemu-system-x86_64`, `qemu-kvm`, `qemu-vanilla-system-x86_64`, `kvm`. Its tools, and those that emulate one program
 /// (`qemu-aarch64-static`), are not.
 fn is_qemu(name: &str) -> bool {
     let is_system = name.contains("qemu-system-")
@@ -154,8 +154,30 @@ fn is_qemu(name: &str) -> bool {
     is_system || matches!(name, "qemu" | "kvm")
 }
 
-/// Whether a command line has the options with which every guest of QEMU is started: its memory, and
-/// another one.
+/// Whether a program is QEMU that emulates the processor of single programs: `qemu-aarch64`,
+/// `qemu-arm-static`. Their arguments are those of the emulated program.
+pub(super) fn emulates_programs(program: &Path) -> bool {
+    const PROCESSORS: [&str; 12] = [
+        "aarch64",
+        "alpha",
+        "arm",
+        "hppa",
+        "i386",
+        "loongarch",
+        "m68k",
+        "mips",
+        "ppc",
+        "riscv",
+        "s390",
+        "x86_64",
+    ];
+    let name = program.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    let processor = name.strip_prefix("qemu-").unwrap_or_default();
+    PROCESSORS.iter().any(|begin| processor.starts_with(begin))
+}
+
+/// Whether a command line has the options with which every guest of QEMU is started: its memory,
+/// and another one.
 pub(super) fn has_options_of_qemu(command_line: &[u8]) -> bool {
     const OTHERS: [&str; 12] = [
         "machine",
@@ -186,6 +208,8 @@ pub(super) fn has_options_of_qemu(command_line: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn line(text: &str) -> Vec<u8> {
@@ -239,12 +263,12 @@ mod tests {
     // (docs/book), and from Kata's code.
     #[test]
     fn names_of_guests_are_where_each_monitor_has_them() {
+        let names =
+            |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let check = |monitor: Monitor, text: &str, name: Option<&str>, others: &[&str]| {
             let found = monitor.read(&line(text));
             assert_eq!((found.name.as_deref(), found.other_names), (name, names(others)), "{text}");
         };
-        let names =
-            |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         check(
             Monitor::Firecracker,
             "/firecracker --id web-1 --start-time-us 7 --api-sock /run/firecracker.socket",
@@ -280,5 +304,34 @@ mod tests {
         let hostile = format!("firecracker\0--id\0a\x1b[2J{}\0", "ä".repeat(9000));
         let name = Monitor::Firecracker.read(hostile.as_bytes()).name.unwrap();
         assert!(!name.chars().any(char::is_control) && name.len() < 300, "{name:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn no_arguments_of_any_monitor_make_reading_panic(
+            words in prop::collection::vec(
+                prop::sample::select(vec![
+                    "--id", "--id=", "--name", "-name", "--api-socket", "path=", "/run/vc/vm/", "/",
+                    "--platform", "uuid=", "uuid=,system_uuid=x", "-m", "", ".", "\u{1b}",
+                ]),
+                0..12,
+            )
+        ) {
+            let line = words.join("\0").into_bytes();
+            for monitor in [
+                Monitor::Firecracker,
+                Monitor::CloudHypervisor,
+                Monitor::Crosvm,
+                Monitor::Kvmtool,
+                Monitor::StratoVirt,
+                Monitor::Dragonball,
+                Monitor::Other,
+            ] {
+                let found = monitor.read(&line);
+                let names = found.name.iter().chain(&found.other_names);
+                prop_assert!(names.flat_map(|name| name.chars()).all(|c| !c.is_control()));
+            }
+            let _ = has_options_of_qemu(&line);
+        }
     }
 }

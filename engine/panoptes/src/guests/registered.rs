@@ -1,7 +1,7 @@
 //! Which guests a service of this machine has registered, and under which names.
 //!
-//! A process chooses its arguments, but neither its control group nor what libvirt, systemd-machined
-//! and Proxmox write below /run. So what is registered proves a name.
+//! A process chooses its arguments, but neither its control group nor what libvirt,
+//! systemd-machined and Proxmox write below /run. So what is registered proves a name.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -172,6 +172,8 @@ fn owner() -> u32 {
 mod tests {
     use std::fs;
 
+    use proptest::prelude::*;
+
     use super::*;
 
     /// What libvirt 7 and 11 give the scope of a domain on hosts with systemd.
@@ -244,5 +246,14 @@ mod tests {
         let proxmox = Registered { manager: Manager::Proxmox, name: "101".to_owned() };
         assert_eq!(Registry::default().find(9, &["web", "101"], groups), Some(proxmox));
         assert_eq!(Registry::default().find(9, &["web", "102"], groups), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_names_or_groups_make_looking_panic(name in ".{0,80}", groups in "[0-9:=/a-z.\\\\-]{0,80}") {
+            let _ = Registry::default().find(7, &[&name], &groups);
+            let _ = Registry::default().find(7, &[&name], &format!("0::/machine.slice/machine-{groups}.scope"));
+            let _ = machine(&groups);
+        }
     }
 }

@@ -7,11 +7,12 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use panoptes_sources::{Area, GuestMemory, GuestProcess, Label, Placed, SourceError};
 
 use super::arguments::Arguments;
-use super::monitor::{Monitor, has_options_of_qemu};
+use super::monitor::{Monitor, emulates_programs, has_options_of_qemu};
 use super::registered::Registry;
 use super::{Guest, Keeping, Users, encrypted, user_name};
 
@@ -65,13 +66,36 @@ struct Sighting {
     places: Vec<(u64, u64)>,
 }
 
+/// The guests as of the last search, which several users share: a search takes milliseconds.
+#[derive(Debug, Default)]
+pub struct Census {
+    strangers: Strangers,
+    last: Option<(Instant, Users, Vec<Guest>)>,
+}
+
+impl Census {
+    /// Finds every guest now.
+    pub fn renew(&mut self, users: &Users) -> io::Result<Vec<Guest>> {
+        let guests = find_with(users, &mut self.strangers)?;
+        self.last = Some((Instant::now(), users.clone(), guests.clone()));
+        Ok(guests)
+    }
+
+    /// The guests as of a search that is at most this old.
+    pub fn recent(&mut self, users: &Users, most: Duration) -> io::Result<Vec<Guest>> {
+        match &self.last {
+            Some((when, of, guests)) if when.elapsed() <= most && of == users => Ok(guests.clone()),
+            _ => self.renew(users),
+        }
+    }
+}
+
 /// Finds every guest that runs on this machine, in the order of process ids.
 pub fn find(users: &Users) -> io::Result<Vec<Guest>> {
     find_with(users, &mut Strangers::default())
 }
 
-/// The same, again and again.
-pub fn find_with(users: &Users, strangers: &mut Strangers) -> io::Result<Vec<Guest>> {
+fn find_with(users: &Users, strangers: &mut Strangers) -> io::Result<Vec<Guest>> {
     find_in(Path::new("/proc"), &Registry::read(Path::new("/run")), users, strangers)
 }
 
@@ -109,7 +133,8 @@ pub(super) fn monitor_of(
     process: &GuestProcess,
     command_line: &[u8],
 ) -> io::Result<Option<Monitor>> {
-    let named = Monitor::of_program(&process.executable()?);
+    let program = process.executable()?;
+    let named = Monitor::of_program(&program);
     if named == Some(Monitor::Qemu) {
         return Ok(named);
     }
@@ -118,6 +143,7 @@ pub(super) fn monitor_of(
         return Ok(named.or_else(|| Some(Monitor::of_machine(&areas, command_line))));
     }
     let is_emulated = named.is_none()
+        && !emulates_programs(&program)
         && has_options_of_qemu(command_line)
         && has_memory(&process.areas()?, &Arguments::parse(command_line));
     Ok(is_emulated.then_some(Monitor::Qemu))
@@ -187,6 +213,7 @@ fn look(
     };
     let parent = process.parent();
     if !users.allow(ids) {
+        guest.is_forbidden = true;
         guest.obstacle.get_or_insert("its user is not in service.guest_users".to_owned());
         return Some(Sighting { guest, parent, places: Vec::new() });
     }

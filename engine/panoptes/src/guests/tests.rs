@@ -101,3 +101,184 @@ fn what_is_no_guest_is_refused() {
     assert_eq!(failure.exit, Exit::Permission);
     assert!(failure.message.contains("service.guest_users"), "{failure}");
 }
+
+/// A recorded tree of processes, in the form of /proc.
+struct Recording(tempfile::TempDir);
+
+/// One process of a recording.
+#[derive(Clone, Default)]
+struct Recorded<'a> {
+    parent: u32,
+    program: &'a str,
+    line: &'a str,
+    user: u32,
+    maps: &'a str,
+    descriptors: &'a [&'a str],
+    groups: &'a str,
+}
+
+impl Recording {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn add(&self, pid: u32, process: &Recorded<'_>) {
+        use std::os::unix::fs::symlink;
+        let folder = self.0.path().join(pid.to_string());
+        let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).unwrap();
+        std::fs::create_dir_all(folder.join("fd")).unwrap();
+        // Fields 3 to 28: the start time is 22, the start of the stack 28 (proc_pid_stat(5)).
+        let Recorded { parent, user, .. } = process;
+        let rest = "0 ".repeat(17);
+        write("stat", &format!("{pid} (a) b) S {parent} {rest}{pid}00 0 0 0 0 0 77 0\n"));
+        write("status", &format!("Name:\ta\nUid:\t{user}\t{user}\t{user}\t{user}\n"));
+        write("cmdline", &process.line.replace(' ', "\0"));
+        write("maps", process.maps);
+        write("cgroup", process.groups);
+        symlink(process.program, folder.join("exe")).unwrap();
+        for (number, target) in process.descriptors.iter().enumerate() {
+            symlink(target, folder.join("fd").join(number.to_string())).unwrap();
+        }
+    }
+
+    fn find(&self) -> Vec<Guest> {
+        let users = Users(vec![0, 107]);
+        let registry = registered::Registry::default();
+        let strangers = &mut Strangers::default();
+        search::find_in(self.0.path(), &registry, &users, strangers).unwrap()
+    }
+
+    /// Process id, monitor, name and size in MiB of each guest.
+    fn shown(&self) -> Vec<(u32, Monitor, String, u64)> {
+        let shown = |guest: Guest| {
+            let mib = guest.memory_bytes.unwrap_or(0) >> 20;
+            (guest.pid, guest.monitor, guest.name.unwrap_or_default(), mib)
+        };
+        self.find().into_iter().map(shown).collect()
+    }
+}
+
+const KVM: &[&str] = &["/dev/null", "/dev/kvm", "anon_inode:kvm-vm", "anon_inode:kvm-vcpu:0"];
+const PROCESSOR: &str =
+    "7fceb5000000-7fceb5003000 rw-s 00000000 00:0e 1036      anon_inode:kvm-vcpu:0\n";
+/// 512 MiB.
+const PRIVATE: &str = "7fce93e00000-7fceb3e00000 rw-p 00000000 00:00 0 \n";
+
+#[test]
+fn guests_of_all_monitors_are_found_among_other_processes() {
+    let recording = Recording::new();
+    let maps = format!("{PRIVATE}{PROCESSOR}");
+    let crosvm = format!(
+        "7f0000000000-7f0010000000 rw-s 00100000 00:01 77 /memfd:crosvm_guest (deleted)\n\
+         {PROCESSOR}"
+    );
+    let of_kvm = |program, line, maps| Recorded {
+        program,
+        line,
+        maps,
+        descriptors: KVM,
+        ..Recorded::default()
+    };
+    let plain = |program, line| Recorded { program, line, maps: PRIVATE, ..Recorded::default() };
+    recording.add(1, &plain("/usr/lib/systemd/systemd", "/sbin/init"));
+    let line = "qemu-system-x86_64 -name web,debug-threads=on -machine q35 -m 512";
+    recording.add(10, &plain("/usr/bin/qemu-system-x86_64", line));
+    recording
+        .add(11, &of_kvm("/firecracker", "/firecracker --id fc-1 --api-sock /a.socket", &maps));
+    let line = "cloud-hypervisor --api-socket /run/vc/vm/b1/clh-api.sock";
+    recording.add(12, &of_kvm("/usr/bin/cloud-hypervisor", line, &maps));
+    recording.add(13, &of_kvm("/usr/bin/crosvm", "crosvm run --name cr-1 k", &crosvm));
+    // Other names of programs: with KVM, and emulated.
+    recording.add(20, &of_kvm("/opt/vendor/hv", "hv -name kv-1 -machine q35 -m 512", &maps));
+    recording.add(21, &plain("/opt/vendor/tcg", "tcg -name em-1 -machine q35 -m 512"));
+    recording.add(22, &of_kvm("/opt/vendor/vmm", "vmm", &maps));
+    // What only looks like a guest: the size is another, no machine, a tool, another user.
+    recording.add(30, &plain("/usr/bin/java", "java -m 700 -machine x -cpu y"));
+    recording.add(31, &plain("/usr/bin/cloud-hypervisor", "cloud-hypervisor --version"));
+    recording
+        .add(32, &plain("/usr/bin/qemu-aarch64-static", "qemu-aarch64 -m 512 -cpu max /bin/sh"));
+    let stranger = Recorded { user: 4242, ..of_kvm("/opt/vendor/hv", "hv", &maps) };
+    recording.add(33, &stranger);
+    let named = |pid, monitor, name: &str, mib| (pid, monitor, name.to_owned(), mib);
+    assert_eq!(
+        recording.shown(),
+        [
+            named(10, Monitor::Qemu, "web", 512),
+            named(11, Monitor::Firecracker, "fc-1", 512),
+            named(12, Monitor::CloudHypervisor, "b1", 512),
+            named(13, Monitor::Crosvm, "cr-1", 256),
+            named(20, Monitor::Qemu, "kv-1", 512),
+            named(21, Monitor::Qemu, "em-1", 512),
+            named(22, Monitor::Other, "", 512),
+        ]
+    );
+}
+
+/// QEMU's helper that frees the memory (`-run-with async-teardown=on`), and a device of crosvm.
+#[test]
+fn a_process_that_shares_its_parents_memory_is_no_other_guest() {
+    let recording = Recording::new();
+    let line = "qemu-system-x86_64 -name web -m 512";
+    let qemu = Recorded {
+        program: "/usr/bin/qemu-system-x86_64",
+        line,
+        maps: PRIVATE,
+        ..Recorded::default()
+    };
+    recording.add(10, &qemu);
+    recording.add(11, &Recorded { parent: 10, ..qemu.clone() });
+    // A guest that a guest's process has started, with memory of its own.
+    let other = "7f1000000000-7f1020000000 rw-p 00000000 00:00 0 \n";
+    recording.add(12, &Recorded { parent: 10, maps: other, ..qemu.clone() });
+    // The same addresses by chance.
+    recording.add(13, &qemu);
+    let pids: Vec<u32> = recording.find().iter().map(|guest| guest.pid).collect();
+    assert_eq!(pids, [10, 12, 13]);
+}
+
+#[test]
+fn processes_that_are_no_guests_are_looked_at_seldom() {
+    let recording = Recording::new();
+    let process = Recorded {
+        program: "/opt/vendor/vmm",
+        line: "vmm",
+        maps: PRIVATE,
+        descriptors: KVM,
+        ..Recorded::default()
+    };
+    recording.add(7, &Recorded { descriptors: &[], ..process.clone() });
+    let (users, registry) = (Users(vec![0]), registered::Registry::default());
+    let mut strangers = Strangers::default();
+    let mut find = |recording: &Recording| {
+        search::find_in(recording.0.path(), &registry, &users, &mut strangers).unwrap().len()
+    };
+    assert_eq!((0..30).map(|_| find(&recording)).sum::<usize>(), 0);
+    // It opens a machine, and is seen within as many searches.
+    let again = Recording::new();
+    again.add(7, &process);
+    let seen: Vec<usize> = (0..20).map(|_| find(&again)).collect();
+    assert!(seen.contains(&1), "{seen:?}");
+}
+
+#[test]
+fn a_guest_of_libvirt_is_registered_and_its_poser_is_not() {
+    let recording = Recording::new();
+    let groups = "0::/machine.slice/machine-qemu\\x2d3\\x2dweb\\x2d1.scope/libvirt/emulator\n";
+    let line = "qemu-system-x86_64 -name guest=web-1,debug-threads=on -m 512";
+    let qemu = Recorded {
+        program: "/usr/bin/qemu-system-x86_64",
+        line,
+        maps: PRIVATE,
+        user: 107,
+        groups,
+        ..Recorded::default()
+    };
+    recording.add(10, &Recorded { groups: "0::/user.slice\n", ..qemu.clone() });
+    recording.add(11, &qemu);
+    let guests = recording.find();
+    let registered = Registered { manager: Manager::Libvirt, name: "web-1".to_owned() };
+    assert_eq!(guests[0].registered, None);
+    assert_eq!(guests[1].registered, Some(registered));
+    let name = crate::config::GuestName::Libvirt("web-1".to_owned());
+    assert_eq!(resolve(&name, &guests, None).map(|guest| guest.pid), Ok(11));
+}

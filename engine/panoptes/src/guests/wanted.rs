@@ -4,10 +4,12 @@
 //! that a service of this machine has registered under it is taken, and else none.
 
 use super::{Guest, Manager, Owner};
-use crate::config::{GuestName, nearest, printable};
+use crate::config::GuestName;
 
 /// Maximum number of guests that a message names.
 const SHOWN_MAX: usize = 8;
+/// Accepts typing mistakes, but not names that only begin alike.
+const LIKENESS_MIN: f64 = 0.85;
 
 /// Returns the guest of this name among those that run. `earlier` is whose guest it was before.
 ///
@@ -19,7 +21,11 @@ pub fn resolve<'a>(
     guests: &'a [Guest],
     earlier: Option<&Owner>,
 ) -> Result<&'a Guest, String> {
-    let all: Vec<&Guest> = guests.iter().filter(|guest| guest.has_name(name)).collect();
+    let mut all: Vec<&Guest> = guests.iter().filter(|guest| guest.has_name(name)).collect();
+    // Whose memory may not be read cannot stand in the way of others.
+    if all.iter().any(|guest| !guest.is_forbidden) {
+        all.retain(|guest| !guest.is_forbidden);
+    }
     let proven: Vec<&Guest> = all.iter().copied().filter(|guest| is_proven(guest, name)).collect();
     let (guest, is_proven) = match (proven.as_slice(), all.as_slice()) {
         ([guest], _) => (*guest, true),
@@ -91,7 +97,7 @@ fn missing(name: &GuestName, guests: &[Guest]) -> String {
     }
     let names: Vec<&str> = guests.iter().filter_map(|guest| guest.name.as_deref()).collect();
     match nearest(&short, &names) {
-        Some(near) => format!("{begin}; did you mean `{}`?", printable(near)),
+        Some(near) => format!("{begin}; did you mean `{near}`?"),
         None if names.is_empty() => format!("{begin}; `panoptes systems` lists those that run"),
         None => {
             let shown: Vec<&str> = names.iter().take(SHOWN_MAX).copied().collect();
@@ -99,6 +105,13 @@ fn missing(name: &GuestName, guests: &[Guest]) -> String {
             format!("{begin}; these run: {}{more}", shown.join(", "))
         }
     }
+}
+
+/// The name that is most similar, if any is similar enough for a typing mistake.
+fn nearest<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
+    let near = names.iter().map(|other| (strsim::jaro_winkler(name, other), *other));
+    let near = near.filter(|(likeness, _)| *likeness > LIKENESS_MIN);
+    near.max_by(|(left, _), (right, _)| left.total_cmp(right)).map(|(_, other)| other)
 }
 
 #[cfg(test)]
@@ -158,6 +171,15 @@ mod tests {
         let mut other = guest(9, "db", "mallory");
         other.other_names = vec!["web-1".to_owned()];
         assert!(pid(&claimed("web-1"), &[guest(7, "web-1", "root"), other]).is_err());
+    }
+
+    #[test]
+    fn a_process_of_a_user_that_is_not_allowed_takes_no_name() {
+        let poser = Guest { is_forbidden: true, ..guest(9, "web-1", "mallory") };
+        let guests = [guest(7, "web-1", "root"), poser];
+        assert_eq!(pid(&claimed("web-1"), &guests), Ok(7));
+        // Alone, it is found and refused with its user's name.
+        assert_eq!(pid(&claimed("web-1"), &guests[1..]), Ok(9));
     }
 
     #[test]

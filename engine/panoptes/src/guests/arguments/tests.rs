@@ -77,7 +77,8 @@ fn a_value_that_looks_like_an_option_is_a_value() {
 fn an_nvdimm_has_labels_and_may_be_read_only() {
     let line = "q -m 2048M,slots=10,maxmem=4G -device nvdimm,id=nv0,memdev=mem0,unarmed=on \
         -object memory-backend-file,id=mem0,mem-path=/i,size=268435456,readonly=on \
-        -object {\"qom-type\":\"memory-backend-file\",\"id\":\"n\",\"size\":536870912,\"align\":2097152} \
+        -object {\"qom-type\":\"memory-backend-file\",\"id\":\"n\",\"size\":536870912,\
+        \"align\":2097152} \
         -device {\"driver\":\"nvdimm\",\"label-size\":131072,\"memdev\":\"n\"}";
     let image = Device { is_read_only: true, ..Device::new(256 * MIB, None) };
     let labelled =

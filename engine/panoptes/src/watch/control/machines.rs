@@ -79,16 +79,14 @@ impl Control {
         if !finds && addresses.is_empty() {
             return;
         }
-        let (users, strangers) = (self.users.clone(), Arc::clone(&self.strangers));
+        let (users, census) = (self.users.clone(), Arc::clone(&self.census));
         let started = self.lookout.start(Urgency::New, move |_| {
             let look = |address: SystemAddress| {
                 let outside = Outside::of(&address, &users);
                 (address, outside)
             };
-            let guests = finds.then(|| {
-                let mut strangers = strangers.lock().unwrap_or_else(PoisonError::into_inner);
-                guests::find_with(&users, &mut strangers)
-            });
+            let guests =
+                finds.then(|| census.lock().unwrap_or_else(PoisonError::into_inner).renew(&users));
             Sighting { guests, memory: addresses.into_iter().map(look).collect() }
         });
         if let Err(failure) = started {
@@ -160,9 +158,13 @@ impl Control {
             self.forget(name);
         }
         self.yield_to_names(guests);
+        self.left_out.retain(|pid| guests.iter().any(|guest| guest.pid == *pid));
         for guest in guests {
             let mut known = self.candidates.iter().filter(|candidate| !candidate.is_gone());
             if known.any(|candidate| candidate.is_guest(guest, guests)) {
+                continue;
+            }
+            if !self.takes(guest) {
                 continue;
             }
             let address = SystemAddress::Qemu(guest.pid);
@@ -187,6 +189,19 @@ impl Control {
             self.add(candidate);
         }
         self.guests = guests.to_vec();
+    }
+
+    /// Whether the configuration takes a guest; says once that it does not.
+    fn takes(&mut self, guest: &Guest) -> bool {
+        let takes = self.request.configuration.auto_scan_guests.takes(guest);
+        if takes {
+            self.left_out.remove(&guest.pid);
+        } else if self.left_out.insert(guest.pid) {
+            let name = guest.name.as_deref().unwrap_or("a guest");
+            let pid = guest.pid;
+            self.messages.info(format_args!("{name} (qemu:{pid}): auto_scan leaves it out"));
+        }
+        takes
     }
 
     /// Ends watching guests that were found and are systems with a name now, and attaches to those

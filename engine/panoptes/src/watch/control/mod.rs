@@ -27,6 +27,7 @@ mod systems;
 mod tests;
 mod threads;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
@@ -113,8 +114,10 @@ pub(super) struct Control {
     users: guests::Users,
     /// To whom the names of guests belong.
     owners: guests::Owners,
-    /// Processes that were no guests.
-    strangers: Arc<Mutex<guests::Strangers>>,
+    /// Guests that the configuration leaves out, if that was reported.
+    left_out: BTreeSet<u32>,
+    /// The guests that run.
+    census: Arc<Mutex<guests::Census>>,
     /// When the layout of QEMU's memory is checked next.
     next_memory: Instant,
     scanners: Scanners<System>,

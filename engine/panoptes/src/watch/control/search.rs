@@ -38,6 +38,9 @@ use crate::watch::clock_watch::Found;
 use crate::watch::problems::Topic;
 use crate::watch::system_events::{Notice, SearchEvents, os_version};
 
+/// Guests that are named are taken from a search of processes that is at most this old.
+const CENSUS_AGE: Duration = Duration::from_millis(500);
+
 /// The addresses of the systems that are watched, or about to be. Two of them never have one boot
 /// id, so a search needs them as they are at its end.
 #[derive(Clone, Debug, Default)]
@@ -80,6 +83,7 @@ pub(super) struct Search {
     pub(super) spare_of: Option<SystemAddress>,
     /// Whose guest the system was, if it is named by that guest.
     pub(super) owner: Option<guests::Owner>,
+    pub(super) census: Arc<Mutex<guests::Census>>,
     pub(super) messages: Arc<Messages>,
     /// Memory that is about to be used.
     pub(super) promised: Promised,
@@ -167,8 +171,11 @@ pub(super) fn search(
     let in_use = search.in_use.clone();
     let named = match &search.system.address {
         SystemAddress::Guest(name) => {
-            let service = &search.configuration.service;
-            let (address, owner) = find_guest(name, service, search.owner.as_ref())
+            let guests = || {
+                let mut census = search.census.lock().unwrap_or_else(PoisonError::into_inner);
+                census.recent(&search.users, CENSUS_AGE)
+            };
+            let (address, owner) = find_guest(name, guests, search.owner.as_ref())
                 .map_err(|failure| named_failure(&search.system, failure))?;
             in_use.add(address.to_string());
             Some((address, owner))

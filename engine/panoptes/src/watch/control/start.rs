@@ -1,5 +1,6 @@
 //! Starts watching: opens the outputs and starts the threads of the scanners and of the writer.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Sender, channel};
@@ -95,7 +96,8 @@ impl Control {
             guests: Vec::new(),
             users: guests::Users::of(&configuration.service.guest_users),
             owners: guests::Owners::default(),
-            strangers: Arc::default(),
+            left_out: BTreeSet::new(),
+            census: Arc::default(),
             next_memory: start + MEMORY_LOOK,
             scanners,
             limits: limits(request),

@@ -84,7 +84,11 @@ impl Control {
                     || is_spare_of_it(&named.address)
                     || are_same_guest(known, named, &self.guests)
             };
-            if !request.auto_scan || request.systems.iter().any(takes_its_place) {
+            let is_left_out = self.guests.iter().any(|guest| {
+                is_same(known, guest) && !request.configuration.auto_scan_guests.takes(guest)
+            });
+            let is_replaced = request.systems.iter().any(takes_its_place);
+            if !request.auto_scan || is_left_out || is_replaced {
                 return Fate::Goes;
             }
             return Fate::Stays(&request.configuration.default);

@@ -1,5 +1,5 @@
-//! The memory of monitors other than QEMU. Their arguments do not tell the sizes of all regions, but
-//! each region of physical addresses is one area, or the end of one that others adjoin.
+//! The memory of monitors other than QEMU. Their arguments do not tell the sizes of all regions,
+//! but each region of physical addresses is one area, or the end of one that others adjoin.
 
 use std::cmp::Reverse;
 
