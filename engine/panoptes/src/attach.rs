@@ -84,7 +84,7 @@ pub fn find_guest(
         Err(why) => {
             let what = match name {
                 GuestName::Bare { file, .. } => {
-                    format!("cannot open {}: there is no such file, and ", file.display())
+                    format!("cannot open {}: No such file or directory, and ", file.display())
                 }
                 _ => format!("{name}: "),
             };

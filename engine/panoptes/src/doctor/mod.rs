@@ -261,8 +261,9 @@ fn number(path: &str) -> Option<u32> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
+/// The number of a user, or the first one of several.
 fn user_id(name: &str) -> Option<u32> {
-    name.parse().ok().or_else(|| Some(User::from_name(name).ok()??.uid.as_raw()))
+    guests::user_numbers(name).map(|numbers| *numbers.start())
 }
 
 fn user_name(id: Uid) -> String {

@@ -17,8 +17,8 @@ impl AutoScan {
 impl GuestPattern {
     fn matches(&self, guest: &Guest) -> bool {
         let is_like = |pattern: &str, text: &str| Glob::new(pattern).matches(text.as_bytes());
-        let registered = guest.registered.iter().map(|registered| &registered.name);
-        let names = || guest.name.iter().chain(&guest.other_names).chain(registered.clone());
+        let registration = guest.registration.iter().map(|registration| &registration.name);
+        let names = || guest.name.iter().chain(&guest.other_names).chain(registration.clone());
         let has_name = |pattern: &String| {
             names().any(|name| is_like(pattern, name)) || names().next().is_none() && pattern == "*"
         };

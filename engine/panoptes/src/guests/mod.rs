@@ -3,10 +3,10 @@
 //!
 //! Facts about a process come from the kernel: its executable, its user, its mappings. Its
 //! arguments are only a claim: they give names, and select among existing memory areas. What a
-//! service has registered proves a name ([`registered`]). Only processes of users that the
+//! service has registered proves a name ([`registration`]). Only processes of users that the
 //! configuration allows are read.
 //!
-//! [`monitor`] knows the programs that guests run in, and [`wanted`] finds the guest that a user
+//! [`monitor`] knows the programs that guests run in, and [`resolution`] finds the guest that a user
 //! names.
 //!
 //! Not for: reading the memory (`panoptes_sources::GuestMemory`), or watching.
@@ -18,13 +18,14 @@ pub(crate) mod cpu_time;
 mod filter;
 mod monitor;
 mod names;
-mod registered;
+mod registration;
+mod resolution;
 mod search;
 #[cfg(test)]
 mod tests;
-mod wanted;
 
 use std::io;
+use std::ops::RangeInclusive;
 
 use nix::unistd::{Uid, User, geteuid};
 use panoptes_sources::{GuestMemory, GuestProcess, Placed, SourceError};
@@ -34,11 +35,11 @@ use crate::exit::{Exit, Failure};
 pub use arguments::Arguments;
 pub use monitor::Monitor;
 pub use names::{Named, Owner, Owners, name_of};
-pub use registered::{Manager, Registered};
+pub use registration::{Manager, Registration};
+pub use resolution::resolve;
 #[cfg(test)]
 use search::Strangers;
 pub use search::{Census, find};
-pub use wanted::resolve;
 
 /// A guest that runs on this machine.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -51,7 +52,7 @@ pub struct Guest {
     /// What else its tool calls it. Printable.
     pub other_names: Vec<String>,
     /// What a service of this machine calls it.
-    pub registered: Option<Registered>,
+    pub registration: Option<Registration>,
     pub uuid: Option<String>,
     /// The user's name, or the number.
     pub user: String,
@@ -134,22 +135,20 @@ impl Keeping {
 
 /// The users whose guests may be read.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Users(Vec<u32>);
+pub struct Users(Vec<RangeInclusive<u32>>);
 
 impl Users {
-    /// Resolves the names and numbers of `service.guest_users`. A name that is not known on this
+    /// Resolves the names, numbers and ranges of numbers of `service.guest_users`. A name that is not known on this
     /// machine is ignored: it has no processes here.
     pub fn of(names: &[String]) -> Self {
-        let number = |name: &String| {
-            name.parse().ok().or_else(|| Some(User::from_name(name).ok()??.uid.as_raw()))
-        };
-        let mut users: Vec<u32> = names.iter().filter_map(number).collect();
-        users.push(geteuid().as_raw());
+        let mut users: Vec<_> = names.iter().filter_map(|name| user_numbers(name)).collect();
+        let own = geteuid().as_raw();
+        users.push(own..=own);
         Self(users)
     }
 
     fn allow(&self, ids: [u32; 4]) -> bool {
-        ids.iter().all(|id| self.0.contains(id))
+        ids.iter().all(|id| self.0.iter().any(|numbers| numbers.contains(id)))
     }
 }
 
@@ -216,6 +215,20 @@ fn not_allowed(pid: u32, ids: [u32; 4]) -> Failure {
 
 fn encrypted(what: &str) -> String {
     format!("its memory is encrypted ({what}) and cannot be read from outside")
+}
+
+/// The numbers of users that are given as a name, a number, or the first and the last of several
+/// (`100000-101999`).
+pub(crate) fn user_numbers(text: &str) -> Option<RangeInclusive<u32>> {
+    if let Ok(number) = text.parse() {
+        return Some(number..=number);
+    }
+    let ends = text.split_once('-').map(|(first, last)| (first.parse(), last.parse()));
+    if let Some((Ok(first), Ok(last))) = ends {
+        return Some(first..=last);
+    }
+    let number = User::from_name(text).ok()??.uid.as_raw();
+    Some(number..=number)
 }
 
 fn user_name(id: u32) -> String {

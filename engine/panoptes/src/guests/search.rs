@@ -13,7 +13,7 @@ use panoptes_sources::{Area, GuestMemory, GuestProcess, Label, Placed, SourceErr
 
 use super::arguments::Arguments;
 use super::monitor::{Monitor, emulates_programs, has_options_of_qemu};
-use super::registered::Registry;
+use super::registration::Registry;
 use super::{Guest, Keeping, Users, encrypted, user_name};
 
 /// Maximum number of processes that are checked: as many as can exist (`PID_MAX_LIMIT`).
@@ -192,9 +192,9 @@ fn look(
     let groups = process.control_groups().unwrap_or_default();
     let names = arguments.name.iter().chain(&arguments.other_names);
     let names: Vec<&str> = names.map(String::as_str).collect();
-    let registered = registry.find(process.pid(), &names, &groups);
-    if let Some(registered) = &registered {
-        arguments.add_name(&registered.name);
+    let registration = registry.find(process.pid(), &names, &groups);
+    if let Some(registration) = &registration {
+        arguments.add_name(&registration.name);
     }
     if arguments.name.is_none() && !arguments.other_names.is_empty() {
         arguments.name = Some(arguments.other_names.remove(0));
@@ -204,7 +204,7 @@ fn look(
         monitor,
         name: arguments.name.clone(),
         other_names: arguments.other_names.clone(),
-        registered,
+        registration,
         uuid: arguments.uuid.clone(),
         user: user_name(ids[1]),
         encryption: arguments.encryption,

@@ -81,12 +81,16 @@ fn the_identity_of_a_guest_is_its_user_and_what_it_claims() {
 
 #[test]
 fn all_ids_of_a_process_must_be_allowed() {
-    let users = Users(vec![0, 107]);
+    let users = Users(vec![0..=0, 107..=107]);
     assert!(users.allow([107, 107, 107, 107]) && users.allow([0, 107, 0, 107]));
     // A set-user-ID program that a user started.
     assert!(!users.allow([1000, 0, 0, 0]) && !users.allow([0, 0, 1000, 0]));
     let users = Users::of(&["root".into(), "4242".into(), "nobody-has-this-name".into()]);
     assert!(users.allow([4242; 4]) && users.allow([geteuid().as_raw(); 4]));
+    // The jailer of Firecracker gives each guest a user of its own.
+    let users = Users::of(&["100000-100999".into()]);
+    assert!(users.allow([100_000; 4]) && users.allow([100_999; 4]));
+    assert!(!users.allow([101_000; 4]) && !users.allow([99_999; 4]));
 }
 
 #[test]
@@ -97,7 +101,7 @@ fn what_is_no_guest_is_refused() {
     let failure = open(std::process::id(), &users).unwrap_err();
     assert_eq!(failure.exit, Exit::Source);
     assert!(failure.message.contains("which is not QEMU, nor another monitor"), "{failure}");
-    let failure = open(std::process::id(), &Users(vec![u32::MAX])).unwrap_err();
+    let failure = open(std::process::id(), &Users(vec![u32::MAX..=u32::MAX])).unwrap_err();
     assert_eq!(failure.exit, Exit::Permission);
     assert!(failure.message.contains("service.guest_users"), "{failure}");
 }
@@ -107,7 +111,7 @@ struct Recording(tempfile::TempDir);
 
 /// One process of a recording.
 #[derive(Clone, Default)]
-struct Recorded<'a> {
+struct RecordedProcess<'a> {
     parent: u32,
     program: &'a str,
     line: &'a str,
@@ -122,13 +126,13 @@ impl Recording {
         Self(tempfile::tempdir().unwrap())
     }
 
-    fn add(&self, pid: u32, process: &Recorded<'_>) {
+    fn add(&self, pid: u32, process: &RecordedProcess<'_>) {
         use std::os::unix::fs::symlink;
         let folder = self.0.path().join(pid.to_string());
         let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).unwrap();
         std::fs::create_dir_all(folder.join("fd")).unwrap();
         // Fields 3 to 28: the start time is 22, the start of the stack 28 (proc_pid_stat(5)).
-        let Recorded { parent, user, .. } = process;
+        let RecordedProcess { parent, user, .. } = process;
         let rest = "0 ".repeat(17);
         write("stat", &format!("{pid} (a) b) S {parent} {rest}{pid}00 0 0 0 0 0 77 0\n"));
         write("status", &format!("Name:\ta\nUid:\t{user}\t{user}\t{user}\t{user}\n"));
@@ -142,8 +146,8 @@ impl Recording {
     }
 
     fn find(&self) -> Vec<Guest> {
-        let users = Users(vec![0, 107]);
-        let registry = registered::Registry::default();
+        let users = Users(vec![0..=0, 107..=107]);
+        let registry = registration::Registry::default();
         let strangers = &mut Strangers::default();
         search::find_in(self.0.path(), &registry, &users, strangers).unwrap()
     }
@@ -172,14 +176,19 @@ fn guests_of_all_monitors_are_found_among_other_processes() {
         "7f0000000000-7f0010000000 rw-s 00100000 00:01 77 /memfd:crosvm_guest (deleted)\n\
          {PROCESSOR}"
     );
-    let of_kvm = |program, line, maps| Recorded {
+    let of_kvm = |program, line, maps| RecordedProcess {
         program,
         line,
         maps,
         descriptors: KVM,
-        ..Recorded::default()
+        ..RecordedProcess::default()
     };
-    let plain = |program, line| Recorded { program, line, maps: PRIVATE, ..Recorded::default() };
+    let plain = |program, line| RecordedProcess {
+        program,
+        line,
+        maps: PRIVATE,
+        ..RecordedProcess::default()
+    };
     recording.add(1, &plain("/usr/lib/systemd/systemd", "/sbin/init"));
     let line = "qemu-system-x86_64 -name web,debug-threads=on -machine q35 -m 512";
     recording.add(10, &plain("/usr/bin/qemu-system-x86_64", line));
@@ -197,7 +206,7 @@ fn guests_of_all_monitors_are_found_among_other_processes() {
     recording.add(31, &plain("/usr/bin/cloud-hypervisor", "cloud-hypervisor --version"));
     recording
         .add(32, &plain("/usr/bin/qemu-aarch64-static", "qemu-aarch64 -m 512 -cpu max /bin/sh"));
-    let stranger = Recorded { user: 4242, ..of_kvm("/opt/vendor/hv", "hv", &maps) };
+    let stranger = RecordedProcess { user: 4242, ..of_kvm("/opt/vendor/hv", "hv", &maps) };
     recording.add(33, &stranger);
     let named = |pid, monitor, name: &str, mib| (pid, monitor, name.to_owned(), mib);
     assert_eq!(
@@ -219,17 +228,17 @@ fn guests_of_all_monitors_are_found_among_other_processes() {
 fn a_process_that_shares_its_parents_memory_is_no_other_guest() {
     let recording = Recording::new();
     let line = "qemu-system-x86_64 -name web -m 512";
-    let qemu = Recorded {
+    let qemu = RecordedProcess {
         program: "/usr/bin/qemu-system-x86_64",
         line,
         maps: PRIVATE,
-        ..Recorded::default()
+        ..RecordedProcess::default()
     };
     recording.add(10, &qemu);
-    recording.add(11, &Recorded { parent: 10, ..qemu.clone() });
+    recording.add(11, &RecordedProcess { parent: 10, ..qemu.clone() });
     // A guest that a guest's process has started, with memory of its own.
     let other = "7f1000000000-7f1020000000 rw-p 00000000 00:00 0 \n";
-    recording.add(12, &Recorded { parent: 10, maps: other, ..qemu.clone() });
+    recording.add(12, &RecordedProcess { parent: 10, maps: other, ..qemu.clone() });
     // The same addresses by chance.
     recording.add(13, &qemu);
     let pids: Vec<u32> = recording.find().iter().map(|guest| guest.pid).collect();
@@ -239,15 +248,15 @@ fn a_process_that_shares_its_parents_memory_is_no_other_guest() {
 #[test]
 fn processes_that_are_no_guests_are_looked_at_seldom() {
     let recording = Recording::new();
-    let process = Recorded {
+    let process = RecordedProcess {
         program: "/opt/vendor/vmm",
         line: "vmm",
         maps: PRIVATE,
         descriptors: KVM,
-        ..Recorded::default()
+        ..RecordedProcess::default()
     };
-    recording.add(7, &Recorded { descriptors: &[], ..process.clone() });
-    let (users, registry) = (Users(vec![0]), registered::Registry::default());
+    recording.add(7, &RecordedProcess { descriptors: &[], ..process.clone() });
+    let (users, registry) = (Users(vec![0..=0]), registration::Registry::default());
     let mut strangers = Strangers::default();
     let mut find = |recording: &Recording| {
         search::find_in(recording.0.path(), &registry, &users, &mut strangers).unwrap().len()
@@ -265,20 +274,20 @@ fn a_guest_of_libvirt_is_registered_and_its_poser_is_not() {
     let recording = Recording::new();
     let groups = "0::/machine.slice/machine-qemu\\x2d3\\x2dweb\\x2d1.scope/libvirt/emulator\n";
     let line = "qemu-system-x86_64 -name guest=web-1,debug-threads=on -m 512";
-    let qemu = Recorded {
+    let qemu = RecordedProcess {
         program: "/usr/bin/qemu-system-x86_64",
         line,
         maps: PRIVATE,
         user: 107,
         groups,
-        ..Recorded::default()
+        ..RecordedProcess::default()
     };
-    recording.add(10, &Recorded { groups: "0::/user.slice\n", ..qemu.clone() });
+    recording.add(10, &RecordedProcess { groups: "0::/user.slice\n", ..qemu.clone() });
     recording.add(11, &qemu);
     let guests = recording.find();
-    let registered = Registered { manager: Manager::Libvirt, name: "web-1".to_owned() };
-    assert_eq!(guests[0].registered, None);
-    assert_eq!(guests[1].registered, Some(registered));
+    let registration = Registration { manager: Manager::Libvirt, name: "web-1".to_owned() };
+    assert_eq!(guests[0].registration, None);
+    assert_eq!(guests[1].registration, Some(registration));
     let name = crate::config::GuestName::Libvirt("web-1".to_owned());
     assert_eq!(resolve(&name, &guests, None).map(|guest| guest.pid), Ok(11));
 }

@@ -26,7 +26,7 @@ pub enum Manager {
 
 /// What a service calls a guest.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Registered {
+pub struct Registration {
     pub manager: Manager,
     /// Printable.
     pub name: String,
@@ -59,8 +59,8 @@ impl Registry {
     }
 
     /// What a process is registered as. It claims `names`; `groups` is its /proc/PID/cgroup.
-    pub(super) fn find(&self, pid: u32, names: &[&str], groups: &str) -> Option<Registered> {
-        let of = |manager| move |name: &str| Registered { manager, name: name.to_owned() };
+    pub(super) fn find(&self, pid: u32, names: &[&str], groups: &str) -> Option<Registration> {
+        let of = |manager| move |name: &str| Registration { manager, name: name.to_owned() };
         if let Some(name) = names.iter().find(|name| self.is_domain(pid, name, groups)) {
             return Some(of(Manager::Libvirt)(name));
         }
@@ -186,7 +186,7 @@ mod tests {
         let registry = Registry::default();
         let find = |name: &str, groups: &str| registry.find(7, &[name], groups);
         let libvirt =
-            |name: &str| Some(Registered { manager: Manager::Libvirt, name: name.to_owned() });
+            |name: &str| Some(Registration { manager: Manager::Libvirt, name: name.to_owned() });
         assert_eq!(find("web", &group("web")), libvirt("web"));
         assert_eq!(find("web-1", &group("web\\x2d1")), libvirt("web-1"));
         // Characters that no name of a machine may have are left out.
@@ -238,12 +238,12 @@ mod tests {
             fs::write(machines.join("web-1"), text).unwrap();
             assert_eq!(Registry::read(folder.path()).find(7, &[], ""), expected, "{text}");
         };
-        let registered = Registered { manager: Manager::Machined, name: "web-1".to_owned() };
-        check(&text("vm", "systemd-vmspawn"), Some(registered));
+        let registration = Registration { manager: Manager::Machined, name: "web-1".to_owned() };
+        check(&text("vm", "systemd-vmspawn"), Some(registration));
         check(&text("container", "systemd-nspawn"), None);
         check(&text("vm", "libvirt-qemu"), None);
         let groups = "0::/qemu.slice/101.scope\n";
-        let proxmox = Registered { manager: Manager::Proxmox, name: "101".to_owned() };
+        let proxmox = Registration { manager: Manager::Proxmox, name: "101".to_owned() };
         assert_eq!(Registry::default().find(9, &["web", "101"], groups), Some(proxmox));
         assert_eq!(Registry::default().find(9, &["web", "102"], groups), None);
     }

@@ -68,11 +68,11 @@ impl Guest {
 
 /// Whether a service of this machine has registered a guest under this name.
 fn is_proven(guest: &Guest, name: &GuestName) -> bool {
-    let Some(registered) = &guest.registered else { return false };
+    let Some(registration) = &guest.registration else { return false };
     match name {
-        GuestName::Claimed(name) | GuestName::Bare { name, .. } => registered.name == *name,
+        GuestName::Claimed(name) | GuestName::Bare { name, .. } => registration.name == *name,
         GuestName::Libvirt(name) => {
-            registered.manager == Manager::Libvirt && registered.name == *name
+            registration.manager == Manager::Libvirt && registration.name == *name
         }
         GuestName::Uuid(_) => false,
     }
@@ -117,15 +117,15 @@ fn nearest<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::guests::Registered;
+    use crate::guests::Registration;
 
     fn guest(pid: u32, name: &str, user: &str) -> Guest {
         Guest { pid, name: Some(name.to_owned()), user: user.to_owned(), ..Guest::default() }
     }
 
     fn of_libvirt(pid: u32, name: &str) -> Guest {
-        let registered = Registered { manager: Manager::Libvirt, name: name.to_owned() };
-        Guest { registered: Some(registered), ..guest(pid, name, "libvirt-qemu") }
+        let registration = Registration { manager: Manager::Libvirt, name: name.to_owned() };
+        Guest { registration: Some(registration), ..guest(pid, name, "libvirt-qemu") }
     }
 
     fn claimed(name: &str) -> GuestName {
