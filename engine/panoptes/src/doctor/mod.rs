@@ -116,7 +116,7 @@ fn load(file: Option<&Path>) -> (Configuration, Check) {
     let loader =
         Loader { mode: Mode::Run, file: file.map(Path::to_owned), overrides: Overrides::default() };
     let name = file.map_or_else(|| "the default".to_owned(), |file| file.display().to_string());
-    match loader.load() {
+    match loader.load_to_use() {
         Ok(loaded) => (loaded.configuration, checks::configuration(&[], &name)),
         Err(report) => {
             let errors = report.lines().filter(|(weight, _)| *weight == Weight::Error);

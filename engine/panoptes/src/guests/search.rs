@@ -25,7 +25,7 @@ const STRANGERS_MAX: usize = 1 << 17;
 
 /// Processes that were no guests when they were looked at.
 #[derive(Debug, Default)]
-pub struct Strangers(BTreeMap<u32, Stranger>);
+pub(super) struct Strangers(BTreeMap<u32, Stranger>);
 
 #[derive(Clone, Copy, Debug)]
 struct Stranger {
