@@ -81,7 +81,7 @@ impl Control {
             is_found: candidate.is_found,
             spare_of: candidate.spare_of.clone(),
             owner: candidate.owner.clone(),
-            census: Arc::clone(&self.census),
+            census: Arc::clone(&self.names.census),
             promised: self.promised.clone(),
             walker: Arc::clone(&self.walker),
             messages: Arc::clone(&self.messages),

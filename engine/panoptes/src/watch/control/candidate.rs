@@ -297,6 +297,11 @@ impl Candidate {
         guest.unwrap_or_else(|| self.system.address.clone())
     }
 
+    /// Whether a user has named its process, which no other guest becomes.
+    pub(super) fn is_process(&self) -> bool {
+        self.guest.is_none() && matches!(self.system.address, SystemAddress::Qemu(_))
+    }
+
     /// Whether it is this one of the guests that run.
     pub(super) fn is_guest(&self, guest: &Guest, guests: &[Guest]) -> bool {
         match &self.system.address {

@@ -27,7 +27,6 @@ mod systems;
 mod tests;
 mod threads;
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
@@ -64,7 +63,7 @@ use crate::watch::telemetry;
 use attach::Outcome;
 use candidate::{Candidate, Phase};
 use functions::Functions;
-use machines::Sighting;
+use machines::{GuestNames, Sighting};
 use outputs::Outputs;
 use reload::{LoadFn, Loaded, Reloads};
 use scanners::{ScannerHandle, Scanners};
@@ -112,12 +111,7 @@ pub(super) struct Control {
     guests: Vec<Guest>,
     /// The users whose guests may be read.
     users: guests::Users,
-    /// To whom the names of guests belong.
-    owners: guests::Owners,
-    /// Guests that the configuration leaves out, if that was reported.
-    left_out: BTreeSet<u32>,
-    /// The guests that run.
-    census: Arc<Mutex<guests::Census>>,
+    names: GuestNames,
     /// When the layout of QEMU's memory is checked next.
     next_memory: Instant,
     scanners: Scanners<System>,

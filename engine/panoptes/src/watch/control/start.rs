@@ -1,6 +1,5 @@
 //! Starts watching: opens the outputs and starts the threads of the scanners and of the writer.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Sender, channel};
@@ -17,6 +16,7 @@ use panoptes_tables::room;
 
 use super::candidate::Candidate;
 use super::functions::Functions;
+use super::machines::GuestNames;
 use super::metrics_port::{bind_metrics, serve_metrics};
 use super::outputs::Outputs;
 use super::reload::Reloads;
@@ -95,9 +95,7 @@ impl Control {
             finder: request.auto_scan.then(|| Finder::new(start)),
             guests: Vec::new(),
             users: guests::Users::of(&configuration.service.guest_users),
-            owners: guests::Owners::default(),
-            left_out: BTreeSet::new(),
-            census: Arc::default(),
+            names: GuestNames::default(),
             next_memory: start + MEMORY_LOOK,
             scanners,
             limits: limits(request),
