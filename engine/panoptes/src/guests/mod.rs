@@ -6,8 +6,8 @@
 //! service has registered proves a name ([`registration`]). Only processes of users that the
 //! configuration allows are read.
 //!
-//! [`monitor`] knows the programs that guests run in, and [`resolution`] finds the guest that a user
-//! names.
+//! [`monitor`] knows the programs that guests run in, and [`resolution`] finds the guest that a
+//! user names.
 //!
 //! Not for: reading the memory (`panoptes_sources::GuestMemory`), or watching.
 
@@ -138,8 +138,8 @@ impl Keeping {
 pub struct Users(Vec<RangeInclusive<u32>>);
 
 impl Users {
-    /// Resolves the names, numbers and ranges of numbers of `service.guest_users`. A name that is not known on this
-    /// machine is ignored: it has no processes here.
+    /// Resolves the names, numbers and ranges of numbers of `service.guest_users`. A name that is
+    /// not known on this machine is ignored: it has no processes here.
     pub fn of(names: &[String]) -> Self {
         let mut users: Vec<_> = names.iter().filter_map(|name| user_numbers(name)).collect();
         let own = geteuid().as_raw();

@@ -145,8 +145,8 @@ fn value_of<'a>(words: &[&'a str], options: &[&str]) -> Option<&'a str> {
 }
 
 /// Whether a program is QEMU that emulates a machine, by the name of its file:
-/// `qemu-system-x86_64`, `qemu-kvm`, `qemu-vanilla-system-x86_64`, `kvm`. Its tools, and those that emulate one program
-/// (`qemu-aarch64-static`), are not.
+/// `qemu-system-x86_64`, `qemu-kvm`, `qemu-vanilla-system-x86_64`, `kvm`. Its tools, and those that
+/// emulate one program (`qemu-aarch64-static`), are not.
 fn is_qemu(name: &str) -> bool {
     let is_system = name.contains("qemu-system-")
         || name.contains("qemu-kvm")

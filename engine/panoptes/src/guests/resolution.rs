@@ -22,7 +22,7 @@ pub fn resolve<'a>(
     earlier: Option<&Owner>,
 ) -> Result<&'a Guest, String> {
     let mut all: Vec<&Guest> = guests.iter().filter(|guest| guest.has_name(name)).collect();
-    // Whose memory may not be read cannot stand in the way of others.
+    // A guest that may not be read cannot stand in the way of others.
     if all.iter().any(|guest| !guest.is_forbidden) {
         all.retain(|guest| !guest.is_forbidden);
     }

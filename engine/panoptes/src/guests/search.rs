@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use panoptes_sources::{Area, GuestMemory, GuestProcess, Label, Placed, SourceError};
@@ -156,6 +156,19 @@ fn has_memory(areas: &[Area], arguments: &Arguments) -> bool {
     areas.iter().any(|area| area.label == Label::Qemu) || !main.is_empty() && main.iter().all(has)
 }
 
+/// The program of a process, and whether the kernel shows it. Only users who may trace a process
+/// see that. For other users, the name that the process claims is enough to list the guest.
+fn program_of(process: &GuestProcess) -> Option<(PathBuf, bool)> {
+    match process.executable() {
+        Ok(program) => Some((program, true)),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            let claimed = process.claimed_program().ok()?;
+            Some((String::from_utf8_lossy(&claimed).into_owned().into(), false))
+        }
+        Err(_) => None,
+    }
+}
+
 /// Describes a process as a guest; `None` if it is no guest, or has ended.
 fn look(
     process: &GuestProcess,
@@ -163,16 +176,7 @@ fn look(
     users: &Users,
     strangers: &mut Strangers,
 ) -> Option<Sighting> {
-    // The kernel shows a process's executable only to users who may trace it. For other users, the
-    // name that the process claims is enough to list the guest.
-    let (program, is_shown) = match process.executable() {
-        Ok(program) => (program, true),
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            let claimed = process.claimed_program().ok()?;
-            (String::from_utf8_lossy(&claimed).into_owned().into(), false)
-        }
-        Err(_) => return None,
-    };
+    let (program, is_shown) = program_of(process)?;
     let named = Monitor::of_program(&program);
     if named.is_none() && (!is_shown || !strangers.is_due(process.key())) {
         return None;

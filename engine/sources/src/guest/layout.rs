@@ -64,7 +64,7 @@ pub enum Machine {
 
 impl Machine {
     /// Whether it is one of QEMU's, whose arguments give the sizes of memory.
-    pub const fn is_of_qemu(self) -> bool {
+    const fn is_of_qemu(self) -> bool {
         matches!(self, Self::Q35 | Self::Pc | Self::Microvm | Self::Virt | Self::Unknown)
     }
 }

@@ -170,8 +170,8 @@ impl GuestProcess {
         text.split_ascii_whitespace().nth(1)?.parse().ok()
     }
 
-    /// The control groups of the process, as /proc/PID/cgroup lists them. Only whoever may write to
-    /// the group can move a process into it.
+    /// The control groups of the process, as /proc/PID/cgroup lists them. Moving a process
+    /// into a group takes the permission to write to that group.
     pub fn control_groups(&self) -> io::Result<String> {
         let bytes = self.read("cgroup", GROUPS_BYTES_MAX)?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
