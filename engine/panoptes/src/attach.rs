@@ -11,10 +11,12 @@ use panoptes_profiles::import::{self, Wanted};
 use panoptes_profiles::{Event, Options, Profile, ProfileFile};
 use panoptes_sources::{AnySource, FileFormat, FileSource, Kcore, MachineSource as _, Opening};
 
-use crate::config::{AutoOr, Configuration, Service, System, SystemAddress, SystemSettings};
+use crate::config::{
+    AutoOr, Configuration, GuestName, Service, System, SystemAddress, SystemSettings,
+};
 use crate::dma;
 use crate::exit::{Exit, Failure};
-use crate::guests;
+use crate::guests::{self, Guest, Owner};
 use crate::message::Messages;
 
 /// The options with which a kernel is searched; `files` are the system's profiles.
@@ -54,9 +56,47 @@ pub fn open_with(
             let users = guests::Users::of(&service.guest_users);
             AnySource::Guest(Box::new(guests::open(*pid, &users)?))
         }
+        SystemAddress::Guest(name) => {
+            let users = guests::Users::of(&service.guest_users);
+            let (address, _) = find_guest(name, || guests::find(&users), None)?;
+            open_with(&address, settings, service, watching, report)?
+        }
         SystemAddress::Doca { device, vuid } => dma::open(device, vuid, settings, service, report)?,
         SystemAddress::Host => AnySource::Host(Box::new(Kcore::open()?)),
     })
+}
+
+/// The process that is the guest of a name now, and whose guest it is; or the file of that name.
+/// `guests` are those that run, and `earlier` is whose guest it was before.
+///
+/// # Errors
+///
+/// No guest has the name, or it does not tell which one.
+pub fn find_guest(
+    name: &GuestName,
+    guests: impl FnOnce() -> io::Result<Vec<Guest>>,
+    earlier: Option<&Owner>,
+) -> Result<(SystemAddress, Option<Owner>), Failure> {
+    if let GuestName::Bare { file, .. } = name
+        && file.symlink_metadata().is_ok()
+    {
+        return Ok((SystemAddress::File(file.clone()), None));
+    }
+    let found = guests().map_err(|error| {
+        Failure::io(&error, Exit::Source, "cannot list this machine's processes")
+    })?;
+    match guests::resolve(name, &found, earlier) {
+        Ok(guest) => Ok((SystemAddress::Qemu(guest.pid), Some(Owner::of(guest)))),
+        Err(why) => {
+            let what = match name {
+                GuestName::Bare { file, .. } => {
+                    format!("cannot open {}: No such file or directory, and ", file.display())
+                }
+                _ => format!("{name}: "),
+            };
+            Err(Failure::new(Exit::Source, what + &why))
+        }
+    }
 }
 
 /// Writes a message about what is missing in a dump; if `watching`, also that it never changes.

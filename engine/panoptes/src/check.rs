@@ -10,8 +10,8 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::config::{
-    Configuration, Key, Loaded, Loader, Mode, Overrides, Place, Problem, Report, Weight, one_line,
-    printable, show_duration,
+    AutoScan, Configuration, Key, Loaded, Loader, Mode, Overrides, Place, Problem, Report, Weight,
+    one_line, printable, show_duration,
 };
 use crate::exit::Exit;
 use crate::memory::{MemoryLeft, Needed, Plan, TOO_MUCH, show};
@@ -123,9 +123,14 @@ fn summary(file: &Path, configuration: &Configuration, needed: &Needed) -> Strin
         targets.join(" and ")
     );
     if configuration.auto_scan {
-        text.push_str(
-            "watches every QEMU guest of this machine, and every machine behind functions of its \
-             DMA devices\n",
+        let guests = if configuration.auto_scan_guests == AutoScan::default() {
+            "every QEMU guest of this machine, every other guest that uses KVM"
+        } else {
+            "the guests of this machine that `auto_scan` takes"
+        };
+        let _ = writeln!(
+            text,
+            "watches {guests}, and every machine behind functions of its DMA devices"
         );
     }
     for (system, (_, bytes)) in configuration.systems.iter().zip(&needed.systems) {

@@ -128,7 +128,8 @@ pub enum Command {
 /// `panoptes scan`.
 #[derive(Args, Clone, Debug)]
 pub struct Scan {
-    /// System to scan: file:PATH, a bare path, qemu:PID, or the name of a configured system
+    /// System to scan: file:PATH, a bare path, qemu:PID, or the name of a guest or of a configured
+    /// system
     #[arg(value_name = "SYSTEM")]
     pub system: OsString,
     /// Print only these kinds of objects, comma separated
@@ -150,8 +151,8 @@ pub struct Scan {
 /// `panoptes watch`.
 #[derive(Args, Clone, Debug)]
 pub struct Watch {
-    /// Systems to watch: file:PATH, a bare path, qemu:PID, or names of configured systems; with
-    /// --config, the default is every configured system
+    /// Systems to watch: file:PATH, a bare path, qemu:PID, or names of guests or of configured
+    /// systems; with --config, the default is every configured system
     #[arg(value_name = "SYSTEM", required_unless_present = "config")]
     pub systems: Vec<OsString>,
     /// Print records as JSON lines on a terminal, too
@@ -338,7 +339,10 @@ const SYSTEM_HELP: &str = "\
 SYSTEM is one of:
   file:PATH  shared memory of a running guest, or a dump; the format is detected
   PATH       the same as file:PATH
-  qemu:PID   a QEMU/KVM guest of this machine, by its process id (see panoptes systems)
+  qemu:PID   a guest of this machine, by the process id of QEMU or another monitor that uses KVM
+  qemu:NAME, libvirt:NAME, uuid:UUID, NAME
+             the same guest by its name, by libvirt's name, by its UUID, or by a bare name that no
+             file has (see panoptes systems)
   host:      this machine, through /proc/kcore (as root)
   doca:DEVICE/VUID
              the host of a BlueField, or a virtual machine on it, by DMA (see panoptes systems)";
@@ -351,6 +355,7 @@ Examples:
   panoptes scan guest.mem
   panoptes scan file:/dev/shm/guest.mem --only processes,files
   panoptes scan guest.mem --summary
+  panoptes scan web-1
   panoptes scan web-1 --config panoptes.yaml";
 
 const WATCH_HELP: &str = "\
@@ -367,7 +372,7 @@ Examples:
 
 const RUN_HELP: &str = "\
 Without --config, the service reads /etc/panoptes/panoptes.yaml if that file exists. Unless
-auto_scan is off, it watches every QEMU guest of this machine, and every machine behind functions of
+auto_scan is off, it watches every guest of this machine, and every machine behind functions of
 its DMA devices, and follows those that start or end.
 SIGHUP reads the configuration again. SIGUSR1 opens the event logs again, after another program has
 moved them. SIGTERM ends the service after the last records.

@@ -105,7 +105,7 @@ pub enum Refusal {
 
 impl ScanRequest {
     pub fn new(scan: Scan) -> Result<Self, Refusal> {
-        let loaded = loader(Mode::Scan, scan.settings).load()?;
+        let loaded = loader(Mode::Scan, scan.settings).load_to_use()?;
         let all = scan.only.is_empty();
         let system = pick(&scan.system, &loaded.configuration)?;
         check_name(&scan.system, &loaded.configuration)?;
@@ -179,7 +179,7 @@ impl WatchRequest {
     }
 
     fn make(loader: Loader, named: Vec<OsString>, view: View) -> Result<Self, Refusal> {
-        let Loaded { mut configuration, warnings, keys } = loader.load()?;
+        let Loaded { mut configuration, warnings, keys } = loader.load_to_use()?;
         // A user who names systems wants only those.
         let auto_scan = configuration.auto_scan && named.is_empty();
         let count = if named.is_empty() { configuration.systems.len() } else { named.len() };

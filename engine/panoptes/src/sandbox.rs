@@ -163,7 +163,7 @@ fn needed(systems: &[System], auto_scan: bool) -> Option<CapsHashSet> {
     }
     for system in systems {
         match system.address {
-            SystemAddress::Qemu(_) => kept.extend(guests()),
+            SystemAddress::Qemu(_) | SystemAddress::Guest(_) => kept.extend(guests()),
             SystemAddress::File(_) => kept.extend(FILES),
             SystemAddress::Host => kept.extend(HOST),
             SystemAddress::Doca { .. } => return None,

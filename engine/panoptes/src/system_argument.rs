@@ -4,8 +4,9 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use crate::config::{Configuration, System, SystemAddress, printable};
+use crate::config::{Configuration, GuestName, System, SystemAddress, printable};
 use crate::exit::{Exit, Failure};
+use crate::guests::{Users, find};
 
 /// The system that an argument names: a configured one with its settings, by name or address, or
 /// else the system at that address, with the settings of `default`.
@@ -32,8 +33,9 @@ pub(crate) fn check_name(text: &OsStr, configuration: &Configuration) -> Result<
     let is_it = |system: &System| {
         OsStr::new(&system.name) == text || system.address == SystemAddress::File(path.to_owned())
     };
+    let has_guest = || is_guest(text, configuration);
     let is_known = systems.is_empty() || systems.iter().any(is_it);
-    if !is_name || is_known || path.symlink_metadata().is_ok() {
+    if !is_name || is_known || path.symlink_metadata().is_ok() || has_guest() {
         return Ok(());
     }
     let names = systems.iter().take(NAMES_SHOWN_MAX).map(|system| printable(&system.name));
@@ -47,12 +49,22 @@ pub(crate) fn check_name(text: &OsStr, configuration: &Configuration) -> Result<
     Err(Failure::new(Exit::Source, message))
 }
 
+/// Whether a guest that runs has a name, or two have it.
+fn is_guest(text: &OsStr, configuration: &Configuration) -> bool {
+    let Some(name) = GuestName::bare(text, Path::new(text)) else { return false };
+    let users = Users::of(&configuration.service.guest_users);
+    find(&users).is_ok_and(|guests| guests.iter().any(|guest| guest.has_name(&name)))
+}
+
 /// More names than this are too many for one line.
 const NAMES_SHOWN_MAX: usize = 16;
 
+/// The address that an argument names. A bare word that no file has is the name of a guest.
 pub(crate) fn address(text: &OsStr) -> Result<SystemAddress, Failure> {
-    SystemAddress::from_argument(text).map_err(|why| {
+    let address = SystemAddress::from_argument(text).map_err(|why| {
         let message = format!("`{}` {why}", printable(&text.to_string_lossy()));
         Failure::new(Exit::Usage, message)
-    })
+    })?;
+    let is_word = matches!(&address, SystemAddress::File(path) if path.as_os_str() == text);
+    Ok(if is_word { address.or_guest(Path::new("")) } else { address })
 }

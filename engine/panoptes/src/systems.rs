@@ -36,6 +36,8 @@ fn object(guests: &[Guest], host_obstacle: Option<&str>, dma: &dma::Found) -> Va
         json!({
             "system": format!("qemu:{}", guest.pid),
             "name": guest.name,
+            "other_names": guest.other_names,
+            "monitor": guest.monitor.name(),
             "uuid": guest.uuid,
             "user": guest.user,
             "memory_bytes": guest.memory_bytes,
@@ -69,7 +71,7 @@ const fn accelerator(has_kvm: bool) -> &'static str {
 
 fn table(guests: &[Guest]) -> String {
     if guests.is_empty() {
-        return "no QEMU guest runs on this machine\n".to_owned();
+        return "no guest runs on this machine\n".to_owned();
     }
     let head = ["SYSTEM", "NAME", "UUID", "USER", "MEMORY", "SHARING", "ACCEL"].map(str::to_owned);
     let mut rows = vec![head];
@@ -184,14 +186,11 @@ mod tests {
         let guest = Guest {
             pid: 12,
             name: Some("web".to_owned()),
-            uuid: None,
             user: "root".to_owned(),
             memory_bytes: Some(512 << 20),
             memory: Some(Keeping::Private),
             has_kvm: Some(true),
-            encryption: None,
-            obstacle: None,
-            files: Vec::new(),
+            ..Guest::default()
         };
         let other = Guest { pid: 1234, obstacle: Some("because".to_owned()), ..guest.clone() };
         let text = table(&[guest.clone(), other.clone()]);
@@ -212,6 +211,6 @@ mod tests {
         assert_eq!(object["systems"][0]["system"], "qemu:12");
         assert_eq!(object["systems"][0]["can_be_watched"], true);
         assert_eq!(object["systems"][1]["obstacle"], "because");
-        assert_eq!(table(&[]), "no QEMU guest runs on this machine\n");
+        assert_eq!(table(&[]), "no guest runs on this machine\n");
     }
 }

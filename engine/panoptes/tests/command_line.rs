@@ -76,7 +76,9 @@ fn a_wrong_command_line_is_a_usage_error() {
     refuses(&["watch"], 2, "SYSTEM");
     refuses(&["scan", "x", "--only", "processs"], 2, "processes");
     refuses(&["scan", "x", "--json"], 2, "--summary");
-    refuses(&["scan", "qemu:x"], 2, "write qemu:PID");
+    refuses(&["scan", "qemu:-x"], 2, "write qemu:PID");
+    refuses(&["scan", "uuid:x"], 2, "write uuid:UUID");
+    refuses(&["scan", "libvirt:"], 2, "write libvirt:NAME");
     refuses(&["scan", "qmeu:1"], 2, "did you mean `qemu:`?");
     refuses(&["watch", "/a", "/a"], 2, "named twice");
     refuses(
@@ -220,6 +222,15 @@ fn guests_are_listed_and_what_is_none_is_refused() {
     assert_eq!(listed.code, 0);
     assert!(listed.out.contains("\nhost:  this machine\n"), "{}", listed.out);
     refuses(&["scan", "qemu:4194304"], 66, "no such process");
+    let none = "no guest of this machine has this name";
+    refuses(&["scan", "qemu:nobody-has-this"], 66, none);
+    let watched = run(&["watch", "qemu:nobody-has-this"]);
+    assert!(watched.code == 66 && watched.err.contains(none), "{}", watched.err);
+    refuses(&["scan", "nobody-has-this"], 66, "No such file or directory, and no guest of this");
+    refuses(&["profile", "build", "qemu:nobody-has-this"], 66, none);
+    refuses(&["scan", "libvirt:nobody-has-this"], 66, "libvirt of this machine runs no guest");
+    let uuid = "uuid:4dea22b3-1d52-d8f3-2516-782e98ab3fa0";
+    refuses(&["scan", uuid], 66, "no guest of this machine has this UUID");
     let this = format!("qemu:{}", std::process::id());
     refuses(&["scan", &this], 66, "which is not QEMU");
 }

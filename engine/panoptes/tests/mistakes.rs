@@ -24,7 +24,7 @@ systems:
   web: {system: 'qmeu:12'}
   db: {system: /dev/shm/db, dma_device: mlx5_0}
   web: {system: /dev/shm/web}
-  mail: {log_level: info}
+  mail: qemu:4711
 output:
   rotate_size: 1KiB
   log_per_system: maybe
@@ -54,8 +54,8 @@ const MISTAKES: [&str; 20] = [
     "13:41: `systems.db.dma_device` conflicts with `system`; write either \
      `system: doca:DEVICE/VUID`, or `representor_id` and `dma_device`",
     "14:3: `web` is given twice (first on line 12); keep one of them",
-    "15:9: `systems.mail.system` is missing; write where the memory is, such as \
-     file:/dev/shm/mail",
+    "15:9: `systems.mail` must be a mapping of keys to values, not a single value; write \
+     `mail: {system: qemu:4711}`",
     "17:16: `output.rotate_size` is 1KiB; it must be at least 64KiB",
     "18:19: `output.log_per_system`: `maybe` is not true or false",
     "20:15: `output.telemetry[0].address`: `10.0.0.7` is not host:port; write for example \

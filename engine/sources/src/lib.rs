@@ -60,8 +60,8 @@ pub use error::{ErrorClass, LayoutProblem, SourceError};
 pub use foreign::Foreign;
 pub use format::{FORMAT_HEAD_BYTES, FileFormat, Format};
 pub use guest::{
-    Area, Backing, Expected, FileIdentity, GuestMemory, GuestProcess, Machine, Placed, Use,
-    file_identity,
+    Area, Backing, Device, Expected, FileIdentity, GuestMemory, GuestProcess, Label, Machine,
+    Placed, Use, file_identity, layouts,
 };
 pub use image::ImageProblem;
 pub use kcore::Kcore;

@@ -1,6 +1,7 @@
 //! SYSTEM: the address of a machine to watch.
 //!
-//! `file:PATH`, `qemu:PID`, `host:`, `doca:DEVICE/VUID`; a bare path means `file:`.
+//! `file:PATH`, `qemu:PID`, `qemu:NAME`, `libvirt:NAME`, `uuid:UUID`, `host:`,
+//! `doca:DEVICE/VUID`; a bare path means `file:`.
 //!
 //! Not for: opening any of them (the engine's sources).
 
@@ -9,6 +10,7 @@ use std::fmt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use super::guest_name::GuestName;
 use super::problem::printable;
 use super::section::nearest;
 use super::value::Setting;
@@ -18,8 +20,10 @@ use super::value::Setting;
 pub enum SystemAddress {
     /// Live shared guest memory or a dump; the format is detected.
     File(PathBuf),
-    /// A running QEMU/KVM guest, by its process id.
+    /// A running guest, by the process id of QEMU or of another monitor.
     Qemu(u32),
+    /// A guest by its name, whichever process it has.
+    Guest(GuestName),
     /// The host itself.
     Host,
     /// Memory of a host function through a BlueField's DMA engine.
@@ -46,7 +50,33 @@ impl SystemAddress {
             ),
             // The guide's unique identifier for a function is its VUID.
             Self::Doca { vuid, .. } => vuid.clone(),
+            Self::Guest(name) => printable(&name.short()),
             Self::Qemu(_) | Self::Host => self.to_string(),
+        }
+    }
+
+    /// The guest of this name, if the address is a file that is not there and its name was written
+    /// without a folder: a relative path in `folder`.
+    pub(crate) fn or_guest(self, folder: &Path) -> Self {
+        let Self::File(path) = &self else { return self };
+        let prefix = folder.as_os_str().as_bytes();
+        let rest = path.as_os_str().as_bytes().strip_prefix(prefix);
+        let is_below = !prefix.is_empty() && !prefix.ends_with(b"/");
+        let rest = rest.map(|rest| rest.strip_prefix(b"/").filter(|_| is_below).unwrap_or(rest));
+        let bare = rest.and_then(|rest| GuestName::bare(OsStr::from_bytes(rest), path));
+        bare.map_or(self, Self::Guest)
+    }
+
+    /// The guest that the name of a system names: `web-1`, `libvirt:web-1`. The error completes
+    /// "it …".
+    pub(super) fn of_key(name: &str) -> Result<Self, String> {
+        match Self::from_bytes(name.as_bytes(), Path::new(""))? {
+            guest @ (Self::Qemu(_) | Self::Guest(_)) => Ok(guest),
+            Self::File(_) if name.contains('/') => Err("is a path".to_owned()),
+            Self::File(_) => {
+                GuestName::claimed(format!("guest={name}").as_bytes()).map(Self::Guest)
+            }
+            Self::Host | Self::Doca { .. } => Err("names another machine".to_owned()),
         }
     }
 
@@ -63,20 +93,23 @@ impl SystemAddress {
         let rest = &text[scheme.len() + 1..];
         match scheme {
             "file" => Self::file(rest, base),
-            "qemu" => std::str::from_utf8(rest)
-                .ok()
-                .and_then(|rest| rest.parse().ok())
-                .filter(|pid| (1..=PID_MAX).contains(pid))
-                .map(Self::Qemu)
-                .ok_or_else(|| "names no process; write qemu:PID with a process id".to_owned()),
+            "qemu" => {
+                let pid = std::str::from_utf8(rest).ok().and_then(|rest| rest.parse().ok());
+                match pid.filter(|pid| (1..=PID_MAX).contains(pid)) {
+                    Some(pid) => Ok(Self::Qemu(pid)),
+                    None => GuestName::claimed(rest).map(Self::Guest),
+                }
+            }
+            "libvirt" => GuestName::libvirt(rest).map(Self::Guest),
+            "uuid" => GuestName::uuid(rest).map(Self::Guest),
             "host" if rest.is_empty() => Ok(Self::Host),
             "host" => Err("has text after `host:`; write just `host:`".to_owned()),
             "doca" => Self::doca(rest),
             _ => Err(match nearest(scheme, &SCHEMES) {
                 Some(near) => format!("starts with `{scheme}:`; did you mean `{near}:`?"),
                 None => format!(
-                    "starts with `{scheme}:`, which is not a kind of system (file:, qemu:, host:, \
-                     doca:); for a file of that name write file:{scheme}:…"
+                    "starts with `{scheme}:`, which is not a kind of system (file:, qemu:, \
+                     libvirt:, uuid:, host:, doca:); for a file of that name write file:{scheme}:…"
                 ),
             }),
         }
@@ -124,6 +157,7 @@ impl fmt::Display for SystemAddress {
         match self {
             Self::File(path) => write!(out, "file:{}", printable(&path.to_string_lossy())),
             Self::Qemu(pid) => write!(out, "qemu:{pid}"),
+            Self::Guest(name) => name.fmt(out),
             Self::Host => out.write_str("host:"),
             Self::Doca { device, vuid } => write!(out, "doca:{device}/{vuid}"),
         }
@@ -137,7 +171,7 @@ fn scheme(text: &[u8]) -> Option<&str> {
     if lower { std::str::from_utf8(text).ok() } else { None }
 }
 
-const SCHEMES: [&str; 4] = ["file", "qemu", "host", "doca"];
+const SCHEMES: [&str; 6] = ["file", "qemu", "libvirt", "uuid", "host", "doca"];
 
 /// Words without a colon that are hardly meant as the name of a file, and what to write.
 const FORMS: [(&str, &str); 3] =
@@ -177,6 +211,46 @@ mod tests {
             vuid: "MT2333XZ06YAMLNXS0D0F0VF1".into(),
         };
         check("doca:mlx5_0/MT2333XZ06YAMLNXS0D0F0VF1", Ok(doca));
+    }
+
+    #[test]
+    fn a_guest_has_a_name() {
+        let claimed = |name: &str| Ok(SystemAddress::Guest(GuestName::Claimed(name.to_owned())));
+        check("qemu:web-1", claimed("web-1"));
+        check("qemu:a:b=c, d", claimed("a:b=c, d"));
+        // A number is a process id, unless it is spelt as QEMU spells a name.
+        check("qemu:guest=4711", claimed("4711"));
+        let libvirt = GuestName::Libvirt("web-1".to_owned());
+        check("libvirt:web-1", Ok(SystemAddress::Guest(libvirt)));
+        let text = "4dea22b3-1d52-d8f3-2516-782e98ab3fa0";
+        let uuid = GuestName::Uuid(text.parse().unwrap());
+        check(&format!("uuid:{text}"), Ok(SystemAddress::Guest(uuid.clone())));
+        let upper = format!("uuid:{}", text.to_uppercase().replace('-', ""));
+        check(&upper, Ok(SystemAddress::Guest(uuid)));
+        check("qemu:-name", Err("write qemu:PID with a process id, or qemu:NAME"));
+        check("qemu:99999999", Err("write qemu:PID"));
+        check("qemu:a\x1b[2J", Err("contains control characters"));
+        check(&format!("qemu:{}", "a".repeat(5000)), Err("is longer than"));
+        check("libvirt:", Err("write libvirt:NAME"));
+        check("libvirt:///system", Err("write libvirt:NAME"));
+        check("uuid:web", Err("write uuid:UUID"));
+        check("uuid:00000000-0000-0000-0000-000000000000", Err("guests that have none"));
+        check("libvrt:web", Err("did you mean `libvirt:`?"));
+    }
+
+    #[test]
+    fn a_word_is_a_guest_only_where_no_file_has_it() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("ram"), "").unwrap();
+        let read = |text: &str| SystemAddress::read(text, folder.path()).unwrap();
+        let bare = |text: &str| read(text).or_guest(folder.path());
+        assert_eq!(bare("ram"), SystemAddress::File(folder.path().join("ram")));
+        let file = folder.path().join("web-1");
+        let guest = GuestName::Bare { name: "web-1".to_owned(), file };
+        assert_eq!(bare("web-1"), SystemAddress::Guest(guest));
+        for path in ["./web-1", "a/web-1", "/web-1", "..", "-name"] {
+            assert!(matches!(bare(path), SystemAddress::File(_)), "{path}");
+        }
     }
 
     #[test]
@@ -232,7 +306,9 @@ mod tests {
 
     #[test]
     fn an_address_is_shown_as_it_is_read() {
-        for text in ["file:/a", "qemu:5", "host:", "doca:d/v"] {
+        let uuid = "uuid:4dea22b3-1d52-d8f3-2516-782e98ab3fa0";
+        let guests = ["qemu:web-1", "qemu:guest=7", "libvirt:web-1", uuid];
+        for text in guests.into_iter().chain(["file:/a", "qemu:5", "host:", "doca:d/v"]) {
             assert_eq!(SystemAddress::from_argument(OsStr::new(text)).unwrap().to_string(), text);
         }
     }

@@ -33,6 +33,16 @@ impl Loader {
         self.load_listing(false)
     }
 
+    /// The same, to use it now: the name of a file that is not there is that of a guest.
+    pub(crate) fn load_to_use(&self) -> Result<Loaded, Report> {
+        let mut loaded = self.load()?;
+        let folder = self.file.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
+        for system in &mut loaded.configuration.systems {
+            system.address = system.address.clone().or_guest(folder).or_guest(Path::new(""));
+        }
+        Ok(loaded)
+    }
+
     /// The same, with all keys of all systems.
     pub fn load_with_all_keys(&self) -> Result<Loaded, Report> {
         self.load_listing(true)

@@ -14,9 +14,11 @@
 
 mod address;
 mod argus_keys;
+mod auto_scan;
 mod content;
 mod events;
 mod exceptions;
+mod guest_name;
 mod header;
 mod key;
 mod load;
@@ -40,9 +42,11 @@ use panoptes_engine::policy::exceptions::{EXCEPTIONS_MAX, Exceptions};
 use panoptes_sinks::activities::Preset;
 
 pub use address::SystemAddress;
+pub use auto_scan::{AutoScan, GuestPattern, SizeRange, UuidPattern};
 pub use content::{ContentChanges, FilePattern};
 pub use events::{Choice, Enabled, EventSetting, Events};
 pub use exceptions::Exception;
+pub use guest_name::GuestName;
 pub use header::HeaderForm;
 pub use key::{ChangedKey, Effect, Key, changed_keys, keys_with_old};
 pub use load::{Loaded, Loader};
@@ -68,6 +72,8 @@ pub struct Configuration {
     pub service: Service,
     /// Whether to find and watch systems that are not configured, too.
     pub auto_scan: bool,
+    /// Which guests these are.
+    pub auto_scan_guests: AutoScan,
     /// Whether a profile may be made from the contents of the kernel's memory.
     pub profile_generation: bool,
     /// Whether built-in profiles are used.
@@ -104,6 +110,7 @@ impl Configuration {
         Self {
             service: Service::default(),
             auto_scan: true,
+            auto_scan_guests: AutoScan::default(),
             profile_generation: true,
             built_in_profiles: true,
             default: SystemSettings::default(),
@@ -115,7 +122,9 @@ impl Configuration {
 
     fn read(&mut self, mode: Mode, log_folder: Option<&Path>, section: &mut Section<'_>) {
         section.section("service", |section| self.service.read(section));
-        section.value("auto_scan", &mut self.auto_scan);
+        section.value_or_section("auto_scan", &mut self.auto_scan, |section| {
+            self.auto_scan_guests.read(section);
+        });
         section.value("profile_generation", &mut self.profile_generation);
         section.value("built_in_profiles", &mut self.built_in_profiles);
         section.section("default", |section| {
@@ -188,7 +197,8 @@ impl Configuration {
 
     /// Refuses a service that has nothing to watch. An empty file is valid.
     fn check_auto_scan(&self, section: &Section<'_>) {
-        if !self.auto_scan && !section.has_content("systems") {
+        let has_systems = !self.systems.is_empty() || section.has_content("systems");
+        if !self.auto_scan && !has_systems {
             section.refuse("auto_scan", NOTHING_TO_WATCH);
         }
     }
@@ -223,7 +233,8 @@ fn read_with_keys(
 /// Every key of the configuration with its default, in the order of reading. A system is called
 /// `NAME` and has only the keys that `default` lacks; a list of mappings has one element.
 pub fn keys() -> Vec<Key> {
-    let text = "systems: {NAME: {system: 'file:/'}}\noutput: {telemetry: [{address: 'a:1'}]}\n\
+    let text = "auto_scan: {include: [{name: a}]}\n\
+                systems: {NAME: {system: 'file:/'}}\noutput: {telemetry: [{address: 'a:1'}]}\n\
                 exceptions: [{activity: process_hidden}]";
     let context = Context::listing_all(Path::new(""));
     let (_, _, mut keys) = read_with_keys(context, text, Mode::Run, &Overrides::default());

@@ -134,6 +134,11 @@ impl<'a> Section<'a> {
         self.find(key).is_some()
     }
 
+    /// Whether it has no keys, known or not.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.short.is_none()
+    }
+
     /// Whether the value of `key` has any content; empty lists and mappings have none.
     pub(crate) fn has_content(&self, key: &str) -> bool {
         self.find(key).is_some_and(|node| !has_no_content(node))
@@ -263,11 +268,69 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// Reads a list of mappings under `key`. A single value in it is short for a mapping that has
+    /// only `short`.
+    pub(crate) fn sections_or_values(
+        &mut self,
+        key: &'static str,
+        short: &'static str,
+        mut read: impl FnMut(&mut Section<'a>),
+    ) {
+        self.know(key, |known| {
+            (known.form, known.default) = (Some(MAPPINGS.to_owned()), "[]".to_owned());
+        });
+        let nodes = self.list(key).unwrap_or_default();
+        let shown = if nodes.is_empty() { "[]" } else { "[…]" };
+        self.note(key, || shown.to_owned());
+        for (index, node) in nodes.iter().enumerate() {
+            let path = format!("{}[{index}]", self.full(key));
+            let element = path.len();
+            let mut section = if matches!(node.value, Value::Scalar(_)) {
+                let place = Some(node.place.clone());
+                let short = Some((short, node));
+                Section { place, short, ..Section::absent(self.context, path, element) }
+            } else {
+                Section::of(self.context, path, element, node)
+            };
+            read(&mut section);
+            section.finish();
+        }
+    }
+
+    /// Reads `key` either as one value or as a mapping, which leaves that value as it is.
+    pub(crate) fn value_or_section<T: Setting>(
+        &mut self,
+        key: &'static str,
+        into: &mut T,
+        read: impl FnOnce(&mut Section<'a>),
+    ) {
+        let path = self.full(key);
+        let map = self.find(key).filter(|node| matches!(node.value, Value::Map(_)));
+        let mut section = match map {
+            Some(node) => Section::of(self.context, path, self.element, node),
+            None => Section::absent(self.context, path, self.element),
+        };
+        if map.is_some() {
+            self.know(key, |known| {
+                (known.form, known.default) = (Some(T::form()), into.show());
+            });
+            self.note(key, || into.show());
+        } else {
+            self.value(key, into);
+        }
+        read(&mut section);
+        section.finish();
+    }
+
     /// Reads a section whose keys are names that the user chose.
     pub(crate) fn named(&mut self, mut read: impl FnMut(&'a str, &Place, &mut Section<'a>)) {
         for entry in self.entries {
             let path = format!("{}.{}", self.path, printable(&entry.key));
             let element = path.len();
+            if matches!(entry.value.value, Value::Scalar(_) | Value::List(_)) {
+                self.refuse_element(&path, entry);
+                continue;
+            }
             let mut section = Section::of(self.context, path, element, &entry.value);
             let first = self.context.keys.as_ref().map_or(0, |keys| keys.borrow().len());
             read(&entry.key, &entry.place, &mut section);
@@ -281,6 +344,17 @@ impl<'a> Section<'a> {
         }
         // All names are allowed, so nothing is left for `finish` to refuse.
         self.entries = &[];
+    }
+
+    /// Refuses a system that is no mapping; a single value is probably where its memory is.
+    fn refuse_element(&self, path: &str, entry: &Entry) {
+        let kind = entry.value.kind();
+        let mut message = format!("`{path}` must be a mapping of keys to values, not {kind}");
+        if let Value::Scalar(text) = &entry.value.value {
+            let (name, text) = (printable(&entry.key), printable(text));
+            message.push_str(&format!("; write `{name}: {{system: {text}}}`"));
+        }
+        self.context.push(Problem::error(Some(entry.value.place.clone()), message));
     }
 
     /// Reads a mapping of the user's patterns or names to single values, which replaces the

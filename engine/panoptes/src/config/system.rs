@@ -213,14 +213,17 @@ impl System {
                     section.refuse(key, message);
                 }
             },
-            (false, None) => {
-                let message = format!(
-                    "`{}` is missing; write where the memory is, such as file:/dev/shm/{}",
-                    section.full("system"),
-                    super::problem::printable(name)
-                );
-                section.refuse("system", message);
-            }
+            // The name of a system is that of a guest.
+            (false, None) => match SystemAddress::of_key(name) {
+                Ok(of_key) => address = Some(of_key),
+                Err(why) => {
+                    let message = format!(
+                        "`{}` is missing, and the system's name is not that of a guest: it {why}",
+                        section.full("system")
+                    );
+                    section.refuse("system", message);
+                }
+            },
             (true, None) => {}
         }
         let address = address?;

@@ -14,6 +14,7 @@ use super::tree::{Node, Value};
 use super::*;
 
 mod argus_keys;
+mod guest_systems;
 mod privacy;
 mod telemetry;
 
@@ -180,8 +181,6 @@ fn every_mistake_is_found_at_once_with_its_place() {
             "11:40: unknown key `bytes_in` in `default.events.process_hidden`; known here: \
              enabled or severity",
             "13:31: `systems.a.sbom`: `` is empty; a path is needed",
-            "14:6: `systems.b.system` is missing; write where the memory is, such as \
-             file:/dev/shm/b",
             "14:15: `systems.b.limits` must be a mapping of keys to values, not a list",
             "15:9: `output` must be a mapping of keys to values, not a single value",
         ],
@@ -452,8 +451,10 @@ fn what_is_not_built_is_checked_and_refused() {
          \x20 a: {system: 'qemu:12'}\n\
          \x20 b: {system: 'host:'}\n\
          \x20 c: {representor_id: V, dma_device: d}\n\
-         \x20 d: {system: 'qemu:x'}\n",
-        &["5:15: `systems.d.system`: `qemu:x` names no process; write qemu:PID with a process id"],
+         \x20 d: {system: 'qemu:-x'}\n",
+        &["5:15: `systems.d.system`: `qemu:-x` names no process; write qemu:PID with a process \
+             id, \
+           or qemu:NAME with the name of a guest"],
     );
     check(
         "output:\n\

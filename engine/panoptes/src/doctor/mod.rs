@@ -72,8 +72,8 @@ fn examine(file: Option<&Path>) -> Vec<Check> {
     let is_watched = |is_it: fn(&SystemAddress) -> bool| {
         configuration.systems.iter().any(|system| is_it(&system.address))
     };
-    let wants_guests =
-        configuration.auto_scan || is_watched(|it| matches!(it, SystemAddress::Qemu(_)));
+    let is_guest = |it: &_| matches!(it, SystemAddress::Qemu(_) | SystemAddress::Guest(_));
+    let wants_guests = configuration.auto_scan || is_watched(is_guest);
     let wants_host = is_watched(|it| matches!(it, SystemAddress::Host));
     let wants_doca = service.doca_library_path.is_some()
         || is_watched(|it| matches!(it, SystemAddress::Doca { .. }));
@@ -116,7 +116,7 @@ fn load(file: Option<&Path>) -> (Configuration, Check) {
     let loader =
         Loader { mode: Mode::Run, file: file.map(Path::to_owned), overrides: Overrides::default() };
     let name = file.map_or_else(|| "the default".to_owned(), |file| file.display().to_string());
-    match loader.load() {
+    match loader.load_to_use() {
         Ok(loaded) => (loaded.configuration, checks::configuration(&[], &name)),
         Err(report) => {
             let errors = report.lines().filter(|(weight, _)| *weight == Weight::Error);
@@ -261,8 +261,9 @@ fn number(path: &str) -> Option<u32> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
+/// The number of a user, or the first one of several.
 fn user_id(name: &str) -> Option<u32> {
-    name.parse().ok().or_else(|| Some(User::from_name(name).ok()??.uid.as_raw()))
+    guests::user_numbers(name).map(|numbers| *numbers.start())
 }
 
 fn user_name(id: Uid) -> String {

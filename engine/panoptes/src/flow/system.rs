@@ -146,7 +146,7 @@ fn locked(alerts: &Alerting) -> MutexGuard<'_, AlertOutput> {
 fn requested(beside: &Beside) -> Result<(System, Configuration), Failure> {
     let file = beside.configuration.clone();
     let loader = Loader { mode: Mode::Scan, file, overrides: Overrides::default() };
-    let loaded = loader.load().map_err(|report| {
+    let loaded = loader.load_to_use().map_err(|report| {
         let text = report.to_string();
         let first = text.lines().next().unwrap_or_default();
         Failure::new(Exit::Configuration, first.to_owned())

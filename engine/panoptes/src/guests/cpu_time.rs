@@ -1,4 +1,4 @@
-//! The CPU time of a guest's virtual processors: threads of QEMU.
+//! The CPU time of a guest's virtual processors: threads of its monitor.
 
 use std::fs;
 use std::io;
@@ -59,14 +59,19 @@ impl Thread {
 }
 
 /// Whether QEMU gives this name to the thread of a virtual processor: `CPU 0/KVM`, `CPU 0/TCG`,
-/// `ALL CPUs/TCG` (accel/kvm/kvm-accel-ops.c, accel/tcg/tcg-accel-ops-*.c).
+/// `ALL CPUs/TCG` (accel/kvm/kvm-accel-ops.c, accel/tcg/tcg-accel-ops-*.c). Or another monitor:
+/// Firecracker (src/vmm/src/vstate/vcpu.rs), cloud-hypervisor (vmm/src/cpu.rs), crosvm
+/// (src/crosvm/sys/linux/vcpu.rs), kvmtool (builtin-run.c).
 fn is_processor(name: &str) -> bool {
-    name.split_once('/').is_some_and(|(processor, _)| {
-        processor == "ALL CPUs"
-            || processor
-                .strip_prefix("CPU ")
-                .is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
-    })
+    const OTHERS: [&str; 4] = ["fc_vcpu ", "vcpu", "crosvm_vcpu", "kvm-vcpu-"];
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    OTHERS.iter().any(|begin| name.strip_prefix(begin).is_some_and(is_number))
+        || name.split_once('/').is_some_and(|(processor, _)| {
+            processor == "ALL CPUs"
+                || processor
+                    .strip_prefix("CPU ")
+                    .is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
+        })
 }
 
 #[cfg(test)]
@@ -83,6 +88,12 @@ mod tests {
             ("CPU 0/KVM", true),
             ("CPU 12/TCG", true),
             ("ALL CPUs/TCG", true),
+            ("fc_vcpu 0", true),
+            ("vcpu12", true),
+            ("crosvm_vcpu1", true),
+            ("kvm-vcpu-0", true),
+            ("fc_api", false),
+            ("vcpu", false),
             ("qemu-system-x86", false),
             ("CPU x/KVM", false),
             ("IO mon_iothread", false),

@@ -1,20 +1,32 @@
-//! The QEMU guests of this machine: finds their processes, and checks whether and how their memory
-//! may be read.
+//! The guests of this machine: finds their processes, and checks whether and how their memory may
+//! be read.
 //!
 //! Facts about a process come from the kernel: its executable, its user, its mappings. Its
-//! arguments are only a claim: they give names, and select among existing memory areas. Only
-//! processes of users that the configuration allows are read.
+//! arguments are only a claim: they give names, and select among existing memory areas. What a
+//! service has registered proves a name ([`registration`]). Only processes of users that the
+//! configuration allows are read.
+//!
+//! [`monitor`] knows the programs that guests run in, and [`resolution`] finds the guest that a
+//! user names.
 //!
 //! Not for: reading the memory (`panoptes_sources::GuestMemory`), or watching.
 
 mod arguments;
+#[cfg(test)]
+mod command_lines;
 pub(crate) mod cpu_time;
+mod filter;
+mod monitor;
+mod names;
 mod processor;
+mod registration;
+mod resolution;
+mod search;
+#[cfg(test)]
+mod tests;
 
-use std::collections::BTreeMap;
-use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::ops::RangeInclusive;
 
 use nix::unistd::{Uid, User, geteuid};
 use panoptes_sources::{GuestMemory, GuestProcess, Placed, SourceError};
@@ -22,17 +34,26 @@ use panoptes_sources::{GuestMemory, GuestProcess, Placed, SourceError};
 use crate::exit::{Exit, Failure};
 
 pub use arguments::Arguments;
-
-/// Maximum number of processes that are checked: as many as can exist (`PID_MAX_LIMIT`).
-const PROCESSES_MAX: usize = 1 << 22;
+pub use monitor::Monitor;
+pub use names::{Named, Owner, Owners, name_of};
+pub use registration::{Manager, Registration};
+pub use resolution::resolve;
+#[cfg(test)]
+use search::Strangers;
+pub use search::{Census, find};
 
 /// A guest that runs on this machine.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Guest {
-    /// QEMU's process id.
+    /// The monitor's process id.
     pub pid: u32,
+    pub monitor: Monitor,
     /// Printable.
     pub name: Option<String>,
+    /// What else its tool calls it. Printable.
+    pub other_names: Vec<String>,
+    /// What a service of this machine calls it.
+    pub registration: Option<Registration>,
     pub uuid: Option<String>,
     /// The user's name, or the number.
     pub user: String,
@@ -43,6 +64,8 @@ pub struct Guest {
     pub has_kvm: Option<bool>,
     /// The technology that encrypts its memory.
     pub encryption: Option<&'static str>,
+    /// Whether its user is not allowed.
+    pub is_forbidden: bool,
     /// Why the guest can't be watched; `None` if it can.
     pub obstacle: Option<String>,
     /// The files of its memory, by major and minor device number and inode.
@@ -51,102 +74,15 @@ pub struct Guest {
 
 impl Guest {
     /// The process, with what the kernel shows of it (the user) and what it claims (the UUID).
-    fn described(&self) -> String {
+    pub(crate) fn described(&self) -> String {
         format!("qemu:{} ({})", self.pid, Owner::of(self))
     }
-}
-
-/// A process that had a name first, with what the kernel shows of it (the user) and what it claims
-/// (the UUID).
-#[derive(Clone, Debug, Eq, PartialEq)]
-struct Owner {
-    user: String,
-    uuid: Option<String>,
-}
-
-impl Owner {
-    fn of(guest: &Guest) -> Self {
-        Self { user: guest.user.clone(), uuid: guest.uuid.clone() }
-    }
-}
-
-impl fmt::Display for Owner {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { user, uuid } = self;
-        match uuid {
-            Some(uuid) => write!(out, "user {user}, UUID {uuid}"),
-            None => write!(out, "user {user}, no UUID"),
-        }
-    }
-}
-
-/// Who was the first to have each name, since the start of the service: a guest that does not run
-/// keeps its name.
-#[derive(Debug, Default)]
-pub struct Owners(BTreeMap<String, Owner>);
-
-/// Names that are remembered. Behind that, a name has no owner, and is given to nobody.
-const OWNERS_MAX: usize = 1 << 14;
-
-impl Owners {
-    /// Gives the name of a guest to it if nobody had it; returns to whom it belongs otherwise.
-    fn take(&mut self, name: &str, guest: &Guest) -> Option<String> {
-        let new = Owner::of(guest);
-        match self.0.get(name) {
-            Some(owner) => (*owner != new).then(|| format!("an earlier guest ({owner})")),
-            None if self.0.len() >= OWNERS_MAX => Some("nobody: there were too many".to_owned()),
-            None => {
-                self.0.insert(name.to_owned(), new);
-                None
-            }
-        }
-    }
-}
-
-/// The name of a system that is a guest.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Named {
-    pub name: String,
-    /// Why the guest's own name does not identify it; `None` if it does.
-    pub ambiguity: Option<String>,
-}
-
-/// Names a guest. Any process of an allowed user can claim the name of another guest. So a name
-/// that another of `guests` claims, that `is_taken` by another system, or that another guest had
-/// first, is followed by what the kernel shows of the process.
-pub fn name_of(
-    guest: &Guest,
-    guests: &[Guest],
-    owners: &mut Owners,
-    is_taken: impl Fn(&str) -> bool,
-) -> Named {
-    let Some(name) = &guest.name else {
-        return Named { name: format!("qemu:{}", guest.pid), ambiguity: None };
-    };
-    let rivals = guests.iter().filter(|other| other.pid != guest.pid && other.name == guest.name);
-    let mut rivals: Vec<String> = rivals.map(Guest::described).collect();
-    if rivals.is_empty() && is_taken(name) {
-        rivals.push("another system".to_owned());
-    }
-    if rivals.is_empty() {
-        rivals.extend(owners.take(name, guest));
-    }
-    if rivals.is_empty() {
-        return Named { name: name.clone(), ambiguity: None };
-    }
-    let ambiguity = format!(
-        "the name {name} does not identify a guest: {} has it, and so has {}",
-        guest.described(),
-        rivals.join(", ")
-    );
-    let name = format!("{name} (qemu:{}, user {})", guest.pid, guest.user);
-    Named { name, ambiguity: Some(ambiguity) }
 }
 
 /// A guest's process, as records name it: its user, and the UUID that it claims.
 pub fn describe(process: &GuestProcess) -> io::Result<String> {
     let user = user_name(process.users()?[1]);
-    let uuid = Arguments::parse(&process.arguments()?).uuid;
+    let uuid = arguments_of(process)?.uuid;
     let guest = Guest { pid: process.pid(), user, uuid, ..Guest::default() };
     Ok(guest.described())
 }
@@ -155,18 +91,25 @@ pub fn describe(process: &GuestProcess) -> io::Result<String> {
 /// the UUID and the name that it claims.
 pub fn identity(process: &GuestProcess) -> io::Result<String> {
     let user = process.users()?[1];
-    let arguments = Arguments::parse(&process.arguments()?);
+    let arguments = arguments_of(process)?;
     let (uuid, name) = (arguments.uuid, arguments.name);
     let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     Ok(format!("qemu user {user} uuid {} name {}", or_none(uuid), or_none(name)))
 }
 
-/// How QEMU keeps a guest's memory.
+/// What the arguments of a guest's process tell.
+fn arguments_of(process: &GuestProcess) -> io::Result<Arguments> {
+    let command_line = process.arguments()?;
+    let monitor = search::monitor_of(process, &command_line)?.unwrap_or_default();
+    Ok(monitor.read(&command_line))
+}
+
+/// How a monitor keeps a guest's memory.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Keeping {
     /// In files that other processes can open.
     Shared,
-    /// In private memory of QEMU.
+    /// In private memory of the monitor.
     Private,
     /// Partly shared, partly private.
     Mixed,
@@ -192,23 +135,21 @@ impl Keeping {
 }
 
 /// The users whose guests may be read.
-#[derive(Clone, Debug)]
-pub struct Users(Vec<u32>);
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Users(Vec<RangeInclusive<u32>>);
 
 impl Users {
-    /// Resolves the names and numbers of `service.guest_users`. A name that is not known on this
-    /// machine is ignored: it has no processes here.
+    /// Resolves the names, numbers and ranges of numbers of `service.guest_users`. A name that is
+    /// not known on this machine is ignored: it has no processes here.
     pub fn of(names: &[String]) -> Self {
-        let number = |name: &String| {
-            name.parse().ok().or_else(|| Some(User::from_name(name).ok()??.uid.as_raw()))
-        };
-        let mut users: Vec<u32> = names.iter().filter_map(number).collect();
-        users.push(geteuid().as_raw());
+        let mut users: Vec<_> = names.iter().filter_map(|name| user_numbers(name)).collect();
+        let own = geteuid().as_raw();
+        users.push(own..=own);
         Self(users)
     }
 
     fn allow(&self, ids: [u32; 4]) -> bool {
-        ids.iter().all(|id| self.0.contains(id))
+        ids.iter().all(|id| self.0.iter().any(|numbers| numbers.contains(id)))
     }
 }
 
@@ -231,7 +172,7 @@ pub fn is_forbidden(pid: u32, users: &Users) -> bool {
     ids.is_ok_and(|ids| !users.allow(ids))
 }
 
-/// Returns where QEMU has a guest's memory now.
+/// Returns where a monitor has a guest's memory now.
 pub fn plan(pid: u32, users: &Users) -> Result<Vec<Placed>, Failure> {
     let (process, arguments) = examine(pid, users)?;
     Ok(GuestMemory::plan(&process, &arguments.memory)?)
@@ -246,14 +187,17 @@ fn examine(pid: u32, users: &Users) -> Result<(GuestProcess, Arguments), Failure
     if !users.allow(ids) {
         return Err(not_allowed(pid, ids));
     }
-    let program = process.executable().map_err(failed("inspect"))?;
-    let has_kvm = process.has_kvm().map_err(failed("read the memory map of"))?;
-    if !is_qemu(&program) && !has_kvm {
+    let command_line = process.arguments().map_err(failed("inspect"))?;
+    let monitor = search::monitor_of(&process, &command_line).map_err(failed("inspect"))?;
+    let Some(monitor) = monitor else {
+        let program = process.executable().map_err(failed("inspect"))?;
         let program = crate::config::printable(&program.to_string_lossy());
-        let message = format!("qemu:{pid} executes {program}, which is not QEMU");
+        let message = format!(
+            "qemu:{pid} executes {program}, which is not QEMU, nor another monitor with a guest"
+        );
         return Err(Failure::new(Exit::Source, message));
-    }
-    let arguments = Arguments::parse(&process.arguments().map_err(failed("inspect"))?);
+    };
+    let arguments = monitor.read(&command_line);
     if let Some(what) = arguments.encryption {
         let message = format!("qemu:{pid}: {}", encrypted(what));
         return Err(Failure::new(Exit::Source, message));
@@ -274,228 +218,23 @@ fn encrypted(what: &str) -> String {
     format!("its memory is encrypted ({what}) and cannot be read from outside")
 }
 
-/// Whether a program is QEMU that emulates a machine, by the name of its file: `qemu-system-x86_64`,
-/// `qemu-kvm`, `qemu-vanilla-system-x86_64`, `kvm`. Its tools, and those that emulate one program
-/// (`qemu-aarch64-static`), are not.
-fn is_qemu(program: &Path) -> bool {
-    let name = program.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
-    // The kernel adds this to the name of a program that was replaced while it ran.
-    let name = name.strip_suffix(" (deleted)").unwrap_or(&name);
-    let is_system = name.contains("qemu-system-")
-        || name.contains("qemu-kvm")
-        || name.starts_with("qemu-") && name.contains("-system-");
-    is_system || matches!(name, "qemu" | "kvm")
-}
-
-/// Finds every guest that runs on this machine, in the order of process ids.
-pub fn find(users: &Users) -> io::Result<Vec<Guest>> {
-    let mut pids: Vec<u32> = std::fs::read_dir("/proc")?
-        .take(PROCESSES_MAX)
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .collect();
-    pids.sort_unstable();
-    Ok(pids.into_iter().filter_map(|pid| look(pid, users)).collect())
-}
-
-/// Describes a process as a guest; `None` if it is no guest, or has ended.
-fn look(pid: u32, users: &Users) -> Option<Guest> {
-    let process = GuestProcess::open(pid).ok()?;
-    // The kernel shows a process's executable only to users who may trace it. For other users, the
-    // name that the process claims is enough to list the guest.
-    let program = match process.executable() {
-        Ok(program) => program,
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            let claimed = process.claimed_program().ok()?;
-            PathBuf::from(&*String::from_utf8_lossy(&claimed))
-        }
-        Err(_) => return None,
-    };
-    if !is_qemu(&program) {
-        return None;
+/// The numbers of users that are given as a name, a number, or the first and the last of several
+/// (`100000-101999`).
+pub(crate) fn user_numbers(text: &str) -> Option<RangeInclusive<u32>> {
+    if let Ok(number) = text.parse() {
+        return Some(number..=number);
     }
-    // Not earlier: reading the arguments of a process takes time, and a lock of that process.
-    let arguments = Arguments::parse(&process.arguments().ok()?);
-    let ids = process.users().ok()?;
-    let mut guest = Guest {
-        pid,
-        name: arguments.name.clone(),
-        uuid: arguments.uuid.clone(),
-        user: user_name(ids[1]),
-        encryption: arguments.encryption,
-        obstacle: arguments.encryption.map(encrypted).or_else(|| {
-            let program = program.file_name().unwrap_or_default().to_string_lossy();
-            processor::obstacle(&program, arguments.processor.as_deref())
-        }),
-        ..Guest::default()
-    };
-    if !users.allow(ids) {
-        guest.obstacle.get_or_insert("its user is not in service.guest_users".to_owned());
-        return Some(guest);
+    let ends = text.split_once('-').map(|(first, last)| (first.parse(), last.parse()));
+    if let Some((Ok(first), Ok(last))) = ends {
+        return Some(first..=last);
     }
-    guest.has_kvm = process.has_kvm().ok();
-    match GuestMemory::plan(&process, &arguments.memory) {
-        Ok(layout) => {
-            guest.memory_bytes = Some(layout.iter().map(|one| one.bytes).sum());
-            guest.memory = Some(Keeping::of(&layout));
-            guest.files = files(&process, &layout);
-            if let Err(error) = GuestMemory::permits(&process, &layout) {
-                guest.obstacle.get_or_insert(error.to_string());
-            }
-        }
-        // A process that is just starting QEMU, or a tool of that name.
-        Err(SourceError::NoGuest { .. }) => return None,
-        Err(error) => _ = guest.obstacle.get_or_insert(error.to_string()),
-    }
-    Some(guest)
-}
-
-/// The identities of the files that are a guest's memory: those in the process's list of areas, and
-/// those of the files themselves, which can differ.
-fn files(process: &GuestProcess, layout: &[Placed]) -> Vec<(u32, u32, u64)> {
-    let mut files = Vec::new();
-    let is_any = layout.iter().any(Placed::is_shared);
-    let areas = if is_any { process.areas().unwrap_or_default() } else { Vec::new() };
-    for one in layout {
-        let Some(identity) = one.file() else { continue };
-        if files.contains(&identity) {
-            continue;
-        }
-        files.push(identity);
-        let area = areas.iter().find(|area| area.range.contains(&one.address));
-        let own = area.and_then(|area| process.mapped_identity(&area.range));
-        files.extend(own.filter(|own| *own != identity));
-    }
-    files
+    let number = User::from_name(text).ok()??.uid.as_raw();
+    Some(number..=number)
 }
 
 fn user_name(id: u32) -> String {
     match User::from_uid(Uid::from_raw(id)) {
         Ok(Some(user)) => crate::config::printable(&user.name),
         _ => id.to_string(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn qemu_is_known_by_what_is_executed() {
-        for program in [
-            "/usr/bin/qemu-system-x86_64",
-            "/usr/libexec/qemu-kvm",
-            "/usr/bin/kvm",
-            "/usr/bin/qemu-system-x86_64 (deleted)",
-        ] {
-            assert!(is_qemu(Path::new(program)), "{program}");
-        }
-        for program in ["/usr/bin/sleep", "/opt/qemu/bin/sleep", "/usr/bin/qemu-img", "/", ""] {
-            assert!(!is_qemu(Path::new(program)), "{program}");
-        }
-    }
-
-    fn guest(pid: u32, name: Option<&str>, user: &str, uuid: Option<&str>) -> Guest {
-        let text = |text: &str| text.to_owned();
-        Guest {
-            pid,
-            name: name.map(text),
-            user: text(user),
-            uuid: uuid.map(text),
-            ..Guest::default()
-        }
-    }
-
-    #[test]
-    fn a_process_that_poses_as_another_guest_is_told_apart() {
-        let owner = guest(7, Some("web"), "libvirt-qemu", Some("4dea22b3"));
-        let poser = guest(9, Some("web"), "mallory", Some("4dea22b3"));
-        let other = guest(11, Some("db"), "libvirt-qemu", None);
-        let nobody = |_: &str| false;
-        let both = [owner.clone(), poser.clone(), other.clone()];
-        // In any order, both get a name of their own, and each report names both.
-        for (one, name) in
-            [(&owner, "web (qemu:7, user libvirt-qemu)"), (&poser, "web (qemu:9, user mallory)")]
-        {
-            let named = name_of(one, &both, &mut Owners::default(), nobody);
-            assert_eq!(named.name, name);
-            let ambiguity = named.ambiguity.unwrap();
-            assert!(ambiguity.contains("qemu:7 (user libvirt-qemu, UUID 4dea22b3)"), "{ambiguity}");
-            assert!(ambiguity.contains("qemu:9 (user mallory, UUID 4dea22b3)"), "{ambiguity}");
-        }
-        assert_eq!(
-            name_of(&other, &both, &mut Owners::default(), nobody),
-            Named { name: "db".to_owned(), ambiguity: None }
-        );
-        // The name of a system that is configured.
-        let named = name_of(&other, &both, &mut Owners::default(), |name| name == "db");
-        assert_eq!(named.name, "db (qemu:11, user libvirt-qemu)");
-        assert!(named.ambiguity.unwrap().contains("(user libvirt-qemu, no UUID)"));
-        let unnamed = [guest(3, None, "root", None), guest(4, None, "root", None)];
-        let named = name_of(&unnamed[0], &unnamed, &mut Owners::default(), nobody);
-        assert_eq!(named, Named { name: "qemu:3".to_owned(), ambiguity: None });
-    }
-
-    /// The owner of the name is off, so no other process shows that it is not the poser's.
-    #[test]
-    fn a_process_that_poses_as_a_guest_that_is_off_is_told_apart() {
-        let owner = guest(7, Some("web"), "libvirt-qemu", Some("4dea22b3"));
-        let restarted = Guest { pid: 8, ..owner.clone() };
-        let poser = guest(9, Some("web"), "mallory", Some("4dea22b3"));
-        let other = guest(10, Some("web"), "libvirt-qemu", Some("ffff0000"));
-        let mut owners = Owners::default();
-        let mut name =
-            |guest: &Guest| name_of(guest, std::slice::from_ref(guest), &mut owners, |_| false);
-        assert_eq!(name(&owner).ambiguity, None);
-        for (one, expected, who) in [
-            (&poser, "web (qemu:9, user mallory)", "qemu:9 (user mallory, UUID 4dea22b3)"),
-            (&other, "web (qemu:10, user libvirt-qemu)", "(user libvirt-qemu, UUID ffff0000)"),
-        ] {
-            let named = name(one);
-            assert_eq!(named.name, expected);
-            let ambiguity = named.ambiguity.unwrap();
-            assert!(ambiguity.contains(who), "{ambiguity}");
-            let earlier = "an earlier guest (user libvirt-qemu, UUID 4dea22b3)";
-            assert!(ambiguity.contains(earlier), "{ambiguity}");
-        }
-        assert_eq!(name(&restarted), Named { name: "web".to_owned(), ambiguity: None });
-    }
-
-    #[test]
-    fn names_beyond_those_that_are_remembered_are_given_to_nobody() {
-        let mut owners = Owners::default();
-        let mut take = |number: usize| owners.take(&number.to_string(), &guest(7, None, "a", None));
-        assert!((0..OWNERS_MAX).all(|number| take(number).is_none()));
-        assert!(take(OWNERS_MAX).is_some());
-        assert!(take(5).is_none(), "it has its name");
-    }
-
-    #[test]
-    fn the_identity_of_a_guest_is_its_user_and_what_it_claims() {
-        let process = GuestProcess::open(std::process::id()).unwrap();
-        let user = geteuid();
-        assert_eq!(identity(&process).unwrap(), format!("qemu user {user} uuid - name -"));
-    }
-
-    #[test]
-    fn all_ids_of_a_process_must_be_allowed() {
-        let users = Users(vec![0, 107]);
-        assert!(users.allow([107, 107, 107, 107]) && users.allow([0, 107, 0, 107]));
-        // A set-user-ID program that a user started.
-        assert!(!users.allow([1000, 0, 0, 0]) && !users.allow([0, 0, 1000, 0]));
-        let users = Users::of(&["root".into(), "4242".into(), "nobody-has-this-name".into()]);
-        assert!(users.allow([4242; 4]) && users.allow([geteuid().as_raw(); 4]));
-    }
-
-    #[test]
-    fn what_is_no_guest_is_refused() {
-        let users = Users::of(&[]);
-        let failure = open(u32::MAX, &users).unwrap_err();
-        assert_eq!(failure.exit, Exit::Source);
-        let failure = open(std::process::id(), &users).unwrap_err();
-        assert_eq!(failure.exit, Exit::Source);
-        assert!(failure.message.contains("which is not QEMU"), "{failure}");
-        let failure = open(std::process::id(), &Users(vec![u32::MAX])).unwrap_err();
-        assert_eq!(failure.exit, Exit::Permission);
-        assert!(failure.message.contains("service.guest_users"), "{failure}");
     }
 }

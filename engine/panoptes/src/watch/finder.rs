@@ -77,7 +77,7 @@ impl Finder {
     }
 }
 
-/// Whether a known system is this guest.
+/// Whether a known system is this guest. One that is named by its guest has to be looked for.
 pub(super) fn is_same(system: &System, guest: &Guest) -> bool {
     match &system.address {
         SystemAddress::Qemu(pid) => *pid == guest.pid,

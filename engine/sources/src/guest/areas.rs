@@ -14,6 +14,43 @@ pub struct Area {
     /// Addresses in the process.
     pub range: Range<u64>,
     pub backing: Backing,
+    pub label: Label,
+}
+
+/// What the name of an area's file claims. The process chooses it, so it only orders attempts.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Label {
+    #[default]
+    None,
+    /// Memory of QEMU: `memory-backend-memfd` (backends/hostmem-memfd.c), or a file that it made in
+    /// a folder (`qemu_back_mem.*`, system/physmem.c).
+    Qemu,
+    /// `guest_mem` of Firecracker (src/vmm/src/vstate/memory.rs).
+    Firecracker,
+    /// `ch_ram` of cloud-hypervisor (vmm/src/memory_manager.rs): one file for each region.
+    CloudHypervisor,
+    /// `crosvm_guest` of crosvm (vm_memory/src/guest_memory.rs).
+    Crosvm,
+    /// `stratovirt_anon_mem` of StratoVirt (address_space/src/host_mmap.rs).
+    StratoVirt,
+}
+
+impl Label {
+    /// Each label with the beginning of the last part of its names.
+    const NAMES: [(&'static str, Self); 6] = [
+        ("memfd:memory-backend-memfd", Self::Qemu),
+        ("qemu_back_mem.", Self::Qemu),
+        ("memfd:guest_mem", Self::Firecracker),
+        ("memfd:ch_ram", Self::CloudHypervisor),
+        ("memfd:crosvm_guest", Self::Crosvm),
+        ("memfd:stratovirt_anon_mem", Self::StratoVirt),
+    ];
+
+    fn of(name: &str) -> Self {
+        let last = name.rsplit('/').next().unwrap_or_default();
+        let known = Self::NAMES.iter().find(|(begin, _)| last.starts_with(begin));
+        known.map_or(Self::None, |(_, label)| *label)
+    }
 }
 
 /// Major and minor device number and inode of a file, as maps shows them.
@@ -63,6 +100,18 @@ pub(super) fn parse(text: &str) -> Vec<Area> {
     text.lines().filter_map(parse_line).take(AREAS_MAX).collect()
 }
 
+/// Whether a list of areas has a virtual processor of KVM: an area of its descriptor
+/// (virt/kvm/kvm_main.c, `create_vcpu_fd`), which belongs to no disk. A file can have such a name,
+/// but only behind its folder.
+pub(super) fn has_processor(text: &str) -> bool {
+    text.lines().any(|line| {
+        let mut words = line.split_ascii_whitespace().skip(3);
+        let device = words.next().unwrap_or_default();
+        let name = words.nth(1).unwrap_or_default();
+        device.starts_with("00:") && name.starts_with("anon_inode:kvm-vcpu:")
+    })
+}
+
 fn parse_line(line: &str) -> Option<Area> {
     // start-end permissions offset device inode [name]
     let mut words = line.split_ascii_whitespace();
@@ -88,7 +137,7 @@ fn parse_line(line: &str) -> Option<Area> {
         (0, true) => return None,
         _ => Backing::File { identity: (major, minor, inode), offset, shared },
     };
-    Some(Area { range, backing })
+    Some(Area { range, backing, label: Label::of(name) })
 }
 
 #[cfg(test)]
@@ -117,6 +166,34 @@ mod tests {
         assert_eq!(areas[1].backing, Backing::File { identity, offset: 0x1000, shared: true });
         let identity = (0xfe, 0, 10_059_841);
         assert_eq!(areas[2].backing, Backing::File { identity, offset: 0, shared: false });
+    }
+
+    #[test]
+    fn names_of_files_tell_whose_memory_they_claim_to_be() {
+        let label = |name: &str| {
+            parse(&format!("7f0000000000-7f0010000000 rw-s 00000000 00:01 7 {name} (deleted)\n"))[0]
+                .label
+        };
+        assert_eq!(label("/memfd:memory-backend-memfd"), Label::Qemu);
+        assert_eq!(label("/dev/hugepages/qemu_back_mem._objects_mem0.aBcDeF"), Label::Qemu);
+        assert_eq!(label("/memfd:guest_mem"), Label::Firecracker);
+        assert_eq!(label("/memfd:ch_ram"), Label::CloudHypervisor);
+        assert_eq!(label("/memfd:crosvm_guest"), Label::Crosvm);
+        assert_eq!(label("/memfd:x"), Label::None);
+        assert_eq!(label("/dev/zero"), Label::None);
+    }
+
+    #[test]
+    fn only_a_descriptor_of_kvm_is_a_processor() {
+        let line = |device: &str, name: &str| {
+            format!("7fceb5000000-7fceb5003000 rw-s 00000000 {device} 1036    {name}\n")
+        };
+        assert!(has_processor(&line("00:0e", "anon_inode:kvm-vcpu:0")));
+        // A file of that name has a folder, and is on a disk or in memory.
+        assert!(!has_processor(&line("00:0e", "/tmp/anon_inode:kvm-vcpu:0")));
+        assert!(!has_processor(&line("fe:01", "anon_inode:kvm-vcpu:0")));
+        assert!(!has_processor(&line("00:0e", "anon_inode:[eventpoll] anon_inode:kvm-vcpu:0")));
+        assert!(!has_processor("anon_inode:kvm-vcpu:0"));
     }
 
     #[test]

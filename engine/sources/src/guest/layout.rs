@@ -1,11 +1,20 @@
-//! Which areas of a QEMU process are the guest's memory, and their physical addresses.
+//! Which areas of a monitor's process are the guest's memory, and their physical addresses.
 //!
-//! QEMU's monitor would know, but it is usually in use. QEMU gives each block of memory an area of
-//! exactly its size, at the physical address that its type of machine has for it. The layouts found
-//! here are guesses to be verified: a kernel with consistent page tables and lists is found only if
-//! the guess is right.
+//! A monitor would know, but its socket is usually in use. QEMU gives each block of memory an area
+//! of exactly its size, at the physical address that its type of machine has for it ([`maps`]).
+//! Other monitors have an area for each range of physical addresses ([`monitors`]). The layouts
+//! found here are guesses to be verified: a kernel with consistent page tables and lists is found
+//! only if the guess is right.
 
-use super::areas::{Area, Backing, FileIdentity};
+mod blocks;
+mod maps;
+mod monitors;
+#[cfg(test)]
+mod tests;
+
+use super::areas::{Area, Backing, FileIdentity, Label};
+pub(crate) use blocks::{BlockPart, layouts_of_blocks};
+use maps::Map;
 
 const GIB: u64 = 1 << 30;
 const FOUR_GIB: u64 = 4 * GIB;
@@ -23,10 +32,11 @@ const GUESSED_BLOCKS_MAX: usize = 32;
 const ALTERNATIVES_MAX: usize = 8;
 /// Smallest memory of a guest.
 const MEMORY_BYTES_MIN: u64 = 8 << 20;
-/// Physical address of the memory of QEMU's arm64 machine `virt` (hw/arm/virt.c, `base_memmap`).
-const VIRT_BASE: u64 = GIB;
+/// Sizes of pages to which a size from the arguments is rounded up (system/physmem.c,
+/// `file_ram_alloc`).
+const PAGES: [u64; 2] = [2 << 20, 1 << 30];
 
-/// QEMU's machines, by how they lay memory out.
+/// Machines, by how they lay memory out: those of QEMU, and other monitors.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Machine {
     /// `q35`: 2 GiB below the hole if the guest has 2.75 GiB or more (hw/i386/pc_q35.c,
@@ -39,19 +49,37 @@ pub enum Machine {
     Microvm,
     /// `virt` of arm64: all memory is at 1 GiB.
     Virt,
-    /// Unknown: all machines are tried.
+    /// A machine of QEMU that is not known: all are tried.
     #[default]
     Unknown,
+    Firecracker,
+    CloudHypervisor,
+    Crosvm,
+    /// `lkvm` of kvmtool.
+    Kvmtool,
+    StratoVirt,
+    /// The monitor inside of Kata's shim.
+    Dragonball,
+    /// Another monitor: all machines are tried.
+    Other,
+}
+
+impl Machine {
+    /// Whether it is one of QEMU's, whose arguments give the sizes of memory.
+    const fn is_of_qemu(self) -> bool {
+        matches!(self, Self::Q35 | Self::Pc | Self::Microvm | Self::Virt | Self::Unknown)
+    }
 }
 
 /// The guest's memory according to QEMU's arguments.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Expected {
     pub machine: Machine,
-    /// Sizes in bytes of the consecutive blocks of main memory: one, or one per NUMA node.
+    /// Sizes in bytes of the consecutive blocks of main memory: one, or one per NUMA node. Empty if
+    /// the arguments do not tell.
     pub main: Vec<u64>,
-    /// Memory in slots: size in bytes, and physical address if it was given.
-    pub plugged: Vec<(u64, Option<u64>)>,
+    /// Devices that are memory.
+    pub plugged: Vec<Device>,
     /// Memory for other uses, such as that of two guests: QEMU maps it, too.
     pub other: Vec<u64>,
     /// All these blocks in the order in which QEMU makes them (`qemu_create_late_backends`, then
@@ -60,8 +88,47 @@ pub struct Expected {
     pub order: Vec<Use>,
     /// Whether memory can be plugged in while the guest runs.
     pub has_slots: bool,
+    /// Number of slots.
+    pub slots: u64,
+    /// The most memory that the guest may have, in bytes; 0 if it is not given.
+    pub maximum_bytes: u64,
     /// Limit of memory below 4 GiB in bytes, if it was given.
     pub low_bytes_max: Option<u64>,
+    /// Memory of SGX behind the main memory, in bytes (hw/i386/sgx.c, `pc_machine_init_sgx_epc`).
+    pub epc_bytes: u64,
+}
+
+/// A device that is memory: a DIMM, or a device of virtio.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Device {
+    /// Size of its area in bytes.
+    pub bytes: u64,
+    /// Bytes at the end of the area that the guest has elsewhere: labels of an NVDIMM.
+    pub label_bytes: u64,
+    /// Its physical address, if it was given.
+    pub at: Option<u64>,
+    /// The alignment of its address in bytes, if it was given.
+    pub alignment: Option<u64>,
+    /// Whether the guest may only read it. It takes addresses, but has no writable area.
+    pub is_read_only: bool,
+}
+
+impl Device {
+    /// A device of this size, whose address is given or not.
+    pub fn new(bytes: u64, at: Option<u64>) -> Self {
+        Self { bytes, at, ..Self::default() }
+    }
+
+    /// What the guest has of it: an NVDIMM ends at a multiple of its alignment before the labels
+    /// (hw/mem/nvdimm.c, `nvdimm_prepare_memory_region`).
+    fn region_bytes(&self) -> u64 {
+        if self.label_bytes == 0 {
+            return self.bytes;
+        }
+        let alignment = self.alignment.unwrap_or(PLUGGED_ALIGNMENT).max(1);
+        let rest = self.bytes.saturating_sub(self.label_bytes);
+        rest - rest % alignment
+    }
 }
 
 /// What a block is used for: its position in the list of that use.
@@ -73,11 +140,12 @@ pub enum Use {
 }
 
 impl Expected {
-    /// The size of a block.
+    /// The size of a block; 0 if it has no area.
     fn bytes(&self, block: Use) -> u64 {
+        let writable = |device: &Device| if device.is_read_only { 0 } else { device.bytes };
         let bytes = match block {
             Use::Main(at) => self.main.get(at).copied(),
-            Use::Plugged(at) => self.plugged.get(at).map(|(bytes, _)| *bytes),
+            Use::Plugged(at) => self.plugged.get(at).map(writable),
             Use::Other(at) => self.other.get(at).copied(),
         };
         bytes.unwrap_or(0)
@@ -125,14 +193,20 @@ impl Placed {
 
 /// The possible layouts of the guest, the likeliest first; none if no area could be its memory.
 /// Each is in order of physical addresses.
-pub(super) fn layouts(areas: &[Area], expected: &Expected) -> Vec<Vec<Placed>> {
-    let Some(Blocks { main, plugged, others }) = assign(areas, expected) else {
+pub fn layouts(areas: &[Area], expected: &Expected) -> Vec<Vec<Placed>> {
+    if !expected.machine.is_of_qemu() {
+        return monitors::layouts(areas, expected.machine);
+    }
+    let Some(Blocks { main, plugged, others, total }) = assign(areas, expected) else {
         return Vec::new();
     };
-    let total = main.iter().map(Area::bytes).fold(0, u64::saturating_add);
     let mut orders = vec![main.clone()];
     if main.len() > 1 {
         orders.push(main.iter().rev().cloned().collect());
+        if expected.main.is_empty() {
+            // The first one is the memory, and the others were plugged in.
+            orders.push(main[..1].to_vec());
+        }
     }
     // Blocks of the same size that have another use: a tool may have made them in another order.
     let same = others.into_iter().filter(|block| block.bytes() == main[0].bytes());
@@ -142,77 +216,35 @@ pub(super) fn layouts(areas: &[Area], expected: &Expected) -> Vec<Vec<Placed>> {
         other
     }));
     let mut found: Vec<Vec<Placed>> = Vec::new();
-    for base in lows(total, expected) {
+    for map in maps::of_qemu(total, expected) {
         for order in &orders {
             let is_free =
                 |slot: &&Slot| slot.block.as_ref().is_none_or(|block| !order.contains(block));
-            let plugged: Vec<Slot> = plugged.iter().filter(is_free).cloned().collect();
-            let layout = place(order, &plugged, &base).or_else(|| place(order, &[], &base));
-            if let Some(layout) = layout.filter(|layout| !found.contains(layout)) {
-                found.push(layout);
+            let mut plugged: Vec<Slot> = plugged.iter().filter(is_free).cloned().collect();
+            let rest = main.iter().filter(|block| !order.contains(block));
+            plugged.extend(rest.map(|block| Slot::guess(block.clone())));
+            let total = if order.len() == main.len() { total } else { order[0].bytes() };
+            for alignment in alignments(&plugged) {
+                let layout = place(order, total, &plugged, (&map, alignment))
+                    .or_else(|| place(order, total, &[], (&map, alignment)));
+                if let Some(layout) = layout.filter(|layout| !found.contains(layout)) {
+                    found.push(layout);
+                }
             }
         }
     }
     found
 }
 
-/// A part of a block with its place in physical memory.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct BlockPart {
-    pub(crate) physical: u64,
-    pub(crate) bytes: u64,
-    /// Number of the block: first those of main memory, then those in slots.
-    pub(crate) block: usize,
-    /// Bytes of the block before this part.
-    pub(crate) skip: u64,
-}
-
-/// The possible layouts of blocks whose uses are known, the likeliest first. `main` has the sizes
-/// in bytes of main memory, in order; `plugged` the sizes and, if known, the addresses of memory in
-/// slots.
-pub(crate) fn layouts_of_blocks(
-    main: &[u64],
-    plugged: &[(u64, Option<u64>)],
-    machine: Machine,
-) -> Vec<Vec<BlockPart>> {
-    // Each block gets an area of its own, none adjacent to another.
-    let mut areas: Vec<Area> = Vec::with_capacity(main.len() + plugged.len());
-    let mut next = 0_u64;
-    for bytes in main.iter().copied().chain(plugged.iter().map(|slot| slot.0)) {
-        let Some(end) = next.checked_add(bytes) else { return Vec::new() };
-        areas.push(Area { range: next..end, backing: Backing::Private });
-        let Some(after) = end.checked_add(GIB) else { return Vec::new() };
-        next = after;
-    }
-    let (main, blocks) = areas.split_at(main.len());
-    let slots: Vec<Slot> = blocks
-        .iter()
-        .zip(plugged)
-        .map(|(block, &(bytes, at))| Slot {
-            block: Some(block.clone()),
-            bytes,
-            at,
-            is_guess: false,
-        })
-        .collect();
-    let total = main.iter().map(Area::bytes).fold(0, u64::saturating_add);
-    let expected = Expected { machine, ..Expected::default() };
-    let part = |placed: &Placed| {
-        let block = areas.partition_point(|area| area.range.end <= placed.address);
-        let skip = placed.address - areas.get(block)?.range.start;
-        Some(BlockPart { physical: placed.physical, bytes: placed.bytes, block, skip })
+/// Alignments of devices that are tried: that of files in the largest pages is not in the
+/// arguments.
+fn alignments(plugged: &[Slot]) -> impl Iterator<Item = u64> + use<> {
+    let is_in_file = |slot: &Slot| {
+        let block = slot.block.as_ref();
+        block.is_some_and(|block| matches!(block.backing, Backing::File { .. }))
     };
-    let layouts = lows(total, &expected).into_iter().filter_map(|low| {
-        let layout = place(main, &slots, &low).or_else(|| place(main, &[], &low))?;
-        layout.iter().map(part).collect()
-    });
-    let mut found: Vec<Vec<BlockPart>> = Vec::new();
-    for layout in layouts {
-        if !found.contains(&layout) {
-            found.push(layout);
-        }
-    }
-    found
+    let in_largest = plugged.len() > 1 && plugged.iter().any(is_in_file);
+    [PLUGGED_ALIGNMENT].into_iter().chain(in_largest.then_some(GIB))
 }
 
 /// Memory in a slot.
@@ -221,9 +253,18 @@ struct Slot {
     /// `None` if the process has no area for it: memory that the guest may only read takes an
     /// address, too.
     block: Option<Area>,
+    /// What the guest has of it.
     bytes: u64,
     at: Option<u64>,
+    alignment: Option<u64>,
     is_guess: bool,
+}
+
+impl Slot {
+    /// An area that no argument names.
+    fn guess(block: Area) -> Self {
+        Self { bytes: block.bytes(), block: Some(block), at: None, alignment: None, is_guess: true }
+    }
 }
 
 /// The areas of a process by use.
@@ -233,6 +274,8 @@ struct Blocks {
     plugged: Vec<Slot>,
     /// All that is not main memory.
     others: Vec<Area>,
+    /// Size of the main memory as the guest has it, in bytes.
+    total: u64,
 }
 
 /// Assigns areas to what the arguments name; `None` if none can be the main memory.
@@ -253,103 +296,105 @@ fn assign(areas: &[Area], expected: &Expected) -> Option<Blocks> {
         }
     }
     let mut main: Vec<Area> = main.into_iter().collect::<Option<_>>().unwrap_or_default();
+    let mut total = expected.main.iter().fold(0, |sum: u64, bytes| sum.saturating_add(*bytes));
     if main.is_empty() {
-        // No areas match the arguments: guess that the largest is the memory.
-        let largest = (0..free.len()).rev().max_by_key(|&index| free[index].bytes());
-        let index = largest.filter(|&index| free[index].bytes() >= MEMORY_BYTES_MIN)?;
-        main.push(free.remove(index));
+        main = guess_main(&mut free, expected)?;
+        total = main.iter().map(Area::bytes).fold(0, u64::saturating_add);
     }
     let named = plugged.into_iter().zip(&expected.plugged);
-    let mut plugged: Vec<Slot> =
-        named.map(|(block, &(bytes, at))| Slot { block, bytes, at, is_guess: false }).collect();
-    if expected.has_slots {
+    let mut plugged: Vec<Slot> = named
+        .map(|(block, device)| Slot {
+            block,
+            bytes: device.region_bytes(),
+            at: device.at,
+            alignment: device.alignment,
+            is_guess: false,
+        })
+        .collect();
+    // If names tell what is memory, nothing else is.
+    let has_names = expected.main.is_empty() && main[0].label == Label::Qemu;
+    if expected.has_slots && !has_names {
         let can_be = |block: &Area| {
             block.bytes() >= PLUGGED_BYTES_MIN && block.bytes().is_multiple_of(PLUGGED_ALIGNMENT)
         };
         while main.len() + plugged.len() < GUESSED_BLOCKS_MAX
             && let Some(bytes) = free.iter().find(|block| can_be(block)).map(Area::bytes)
         {
-            let block = take(&mut free, bytes);
-            plugged.push(Slot { block, bytes, at: None, is_guess: true });
+            plugged.extend(take(&mut free, bytes).map(Slot::guess));
         }
     }
     others.extend(free);
-    Some(Blocks { main, plugged, others })
+    Some(Blocks { main, plugged, others, total })
 }
 
-/// The physical address of a machine's memory, and how much of it is below 4 GiB.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Low {
-    base: u64,
-    bytes: u64,
-}
-
-fn lows(total: u64, expected: &Expected) -> Vec<Low> {
-    let at_most = expected.low_bytes_max.filter(|bytes| bytes % 4096 == 0 && *bytes > 0);
-    let flat = Low { base: 0, bytes: u64::MAX };
-    let q35 = |total| {
-        let usual = if total >= 0xb000_0000 { 0x8000_0000 } else { 0xb000_0000 };
-        Low { base: 0, bytes: at_most.map_or(usual, |most| usual.min(most)) }
-    };
-    let pc = |total| {
-        let most = at_most.unwrap_or(0xe000_0000);
-        let bytes = if total >= most { most.min(0xc000_0000) } else { most };
-        Low { base: 0, bytes }
-    };
-    let microvm = {
-        let bytes = if total > 0xc000_0000 { 0xc000_0000 } else { u64::MAX };
-        Low { base: 0, bytes }
-    };
-    let virt = Low { base: VIRT_BASE, bytes: u64::MAX };
-    match expected.machine {
-        Machine::Q35 => vec![q35(total), pc(total), flat],
-        Machine::Pc => vec![pc(total), q35(total), flat],
-        Machine::Microvm => vec![microvm, pc(total), q35(total), flat],
-        Machine::Virt => vec![virt],
-        Machine::Unknown => vec![q35(total), pc(total), microvm, flat, virt],
+/// The main memory if no areas match the arguments, or these give no sizes.
+fn guess_main(free: &mut Vec<Area>, expected: &Expected) -> Option<Vec<Area>> {
+    if expected.main.is_empty() {
+        let is_named =
+            |block: &Area| block.label == Label::Qemu && block.bytes() >= MEMORY_BYTES_MIN;
+        let mut main: Vec<Area> = Vec::new();
+        while let Some(at) = free.iter().position(is_named)
+            && main.len() < GUESSED_BLOCKS_MAX
+        {
+            let block = free[at].clone();
+            remove(free, &block);
+            main.push(block);
+        }
+        if !main.is_empty() {
+            return Some(main);
+        }
     }
+    // Guess that the largest is the memory.
+    let largest = (0..free.len()).rev().max_by_key(|&index| free[index].bytes());
+    let index = largest.filter(|&index| free[index].bytes() >= MEMORY_BYTES_MIN)?;
+    Some(vec![free.remove(index)])
 }
 
-/// Assigns physical addresses to blocks; `None` if addresses overflow or blocks overlap.
-fn place(main: &[Area], plugged: &[Slot], low: &Low) -> Option<Vec<Placed>> {
+/// Assigns physical addresses to blocks, of whose memory the guest has `total` bytes; `None` if
+/// addresses overflow or blocks overlap. `alignment` is that of devices whose own is not known.
+fn place(
+    main: &[Area],
+    total: u64,
+    plugged: &[Slot],
+    (map, alignment): (&Map, u64),
+) -> Option<Vec<Placed>> {
     let mut layout = Vec::new();
     let mut put = |block: &Area, skip: u64, bytes: u64, physical: u64, is_guess| -> Option<()> {
         physical.checked_add(bytes).filter(|end| *end <= 1 << 52)?;
         let backing = block.backing.after(skip)?;
-        let address = block.range.start + skip;
+        let address = block.range.start.checked_add(skip)?;
         layout.push(Placed { physical, address, bytes, backing, is_guess });
         Some(())
     };
-    let mut done = 0_u64;
+    let mut left = total;
+    let mut ranges = map.ranges();
+    let mut range = ranges.next()?;
     for block in main {
-        let below = low.bytes.saturating_sub(done).min(block.bytes());
-        if below > 0 {
-            put(block, 0, below, low.base.checked_add(done)?, false)?;
+        let mut skip = 0;
+        let size = block.bytes().min(left);
+        while skip < size {
+            while range.start >= range.end {
+                range = ranges.next()?;
+            }
+            let bytes = (range.end - range.start).min(size - skip);
+            put(block, skip, bytes, range.start, false)?;
+            (skip, range.start) = (skip + bytes, range.start + bytes);
         }
-        if below < block.bytes() {
-            let above = (done + below).checked_sub(low.bytes)?;
-            put(block, below, block.bytes() - below, FOUR_GIB.checked_add(above)?, false)?;
-        }
-        done = done.checked_add(block.bytes())?;
+        left -= size;
     }
-    // Slots begin behind all other memory, at a whole GiB (hw/i386/pc.c, `pc_memory_init`; on arm64
-    // hw/arm/virt.c).
-    let end = match low.base {
-        0 => FOUR_GIB + done.saturating_sub(low.bytes.min(FOUR_GIB)),
-        base => base.checked_add(done)?,
-    };
-    let base = end.checked_next_multiple_of(GIB)?;
+    let base = map.first_device(range.start)?;
     // In order of addresses.
     let mut taken: Vec<(u64, u64)> = Vec::new();
     for slot in plugged {
+        let alignment = slot.alignment.unwrap_or(alignment).max(1);
         let at = match slot.at {
             Some(at) => at,
-            None => first_gap(&taken, base, slot.bytes)?,
+            None => first_gap(&taken, base, (slot.bytes, alignment))?,
         };
         let place = taken.partition_point(|(start, _)| *start < at);
         taken.insert(place, (at, at.checked_add(slot.bytes)?));
         if let Some(block) = &slot.block {
-            put(block, 0, block.bytes(), at, slot.is_guess)?;
+            put(block, 0, slot.bytes.min(block.bytes()), at, slot.is_guess)?;
         }
     }
     layout.sort_by_key(|placed| placed.physical);
@@ -359,13 +404,13 @@ fn place(main: &[Area], plugged: &[Slot], low: &Low) -> Option<Vec<Placed>> {
 
 /// The lowest address from `base` on where a device that is memory has room
 /// (hw/mem/memory-device.c, `memory_device_get_free_addr`).
-fn first_gap(taken: &[(u64, u64)], base: u64, bytes: u64) -> Option<u64> {
-    let mut at = base;
+fn first_gap(taken: &[(u64, u64)], base: u64, (bytes, alignment): (u64, u64)) -> Option<u64> {
+    let mut at = base.checked_next_multiple_of(alignment)?;
     for &(start, end) in taken {
         if at.checked_add(bytes)? <= start {
             break;
         }
-        at = at.max(end).checked_next_multiple_of(PLUGGED_ALIGNMENT)?;
+        at = at.max(end).checked_next_multiple_of(alignment)?;
     }
     Some(at)
 }
@@ -380,7 +425,7 @@ fn blocks_of(areas: &[Area]) -> Vec<Area> {
             continue;
         };
         let range = first.range.start..last.range.end;
-        blocks.push(Area { range, backing: first.backing.clone() });
+        blocks.push(Area { range, ..first.clone() });
         // Keep the single areas too: memory may be adjacent to something else.
         blocks.extend_from_slice(parts);
     }
@@ -392,167 +437,21 @@ fn blocks_of(areas: &[Area]) -> Vec<Area> {
 
 /// Takes the first block of a size; removes all blocks that overlap it.
 fn take(free: &mut Vec<Area>, bytes: u64) -> Option<Area> {
-    // QEMU rounds the size from its arguments up to whole pages of whatever size.
-    let fits = |block: &&Area| block.bytes() == bytes;
-    let block = free.iter().find(fits)?.clone();
-    free.retain(|other| {
-        other.range.end <= block.range.start || other.range.start >= block.range.end
-    });
+    if bytes == 0 {
+        return None;
+    }
+    let is_exact = |block: &&Area| block.bytes() == bytes;
+    let rounded = PAGES.map(|page| bytes.checked_next_multiple_of(page));
+    let is_in_file = |block: &Area| matches!(block.backing, Backing::File { .. });
+    let is_rounded = |block: &&Area| is_in_file(block) && rounded.contains(&Some(block.bytes()));
+    let block = free.iter().find(is_exact).or_else(|| free.iter().find(is_rounded))?.clone();
+    remove(free, &block);
     Some(block)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MIB: u64 = 1 << 20;
-
-    fn private(start: u64, bytes: u64) -> Area {
-        Area { range: start..start + bytes, backing: Backing::Private }
-    }
-
-    fn memory(machine: Machine, sizes: &[u64]) -> Expected {
-        Expected { machine, main: sizes.to_vec(), ..Expected::default() }
-    }
-
-    /// The likeliest layout as (physical, address, bytes).
-    fn first(areas: &[Area], expected: &Expected) -> Vec<(u64, u64, u64)> {
-        let layouts = layouts(areas, expected);
-        layouts[0].iter().map(|one| (one.physical, one.address, one.bytes)).collect()
-    }
-
-    // From `info mtree` of QEMU 7.2 for these machines.
-    #[test]
-    fn memory_is_split_as_the_machines_split_it() {
-        let at = 0x7f00_0000_0000;
-        let check = |machine, mib: u64, expected: &[(u64, u64)]| {
-            let bytes = mib * MIB;
-            let found = first(&[private(at, bytes)], &memory(machine, &[bytes]));
-            let mut done = 0;
-            let expected: Vec<(u64, u64, u64)> = expected
-                .iter()
-                .map(|&(physical, bytes)| {
-                    done += bytes;
-                    (physical, at + done - bytes, bytes)
-                })
-                .collect();
-            assert_eq!(found, expected, "{machine:?} {mib}");
-        };
-        check(Machine::Q35, 512, &[(0, 512 * MIB)]);
-        check(Machine::Q35, 2815, &[(0, 2815 * MIB)]);
-        check(Machine::Q35, 2816, &[(0, 2048 * MIB), (1 << 32, 768 * MIB)]);
-        check(Machine::Pc, 3583, &[(0, 3583 * MIB)]);
-        check(Machine::Pc, 3584, &[(0, 3072 * MIB), (1 << 32, 512 * MIB)]);
-        check(Machine::Virt, 8192, &[(1 << 30, 8192 * MIB)]);
-    }
-
-    #[test]
-    fn the_split_can_be_moved() {
-        let area = [private(0x7f00_0000_0000, 2048 * MIB)];
-        let mut expected = memory(Machine::Q35, &[2048 * MIB]);
-        expected.low_bytes_max = Some(1 << 30);
-        let split = [(0, 0x7f00_0000_0000, 1024 * MIB), (1 << 32, 0x7f00_4000_0000, 1024 * MIB)];
-        assert_eq!(first(&area, &expected), split);
-        expected.machine = Machine::Pc;
-        assert_eq!(first(&area, &expected), split);
-    }
-
-    // -numa node,memdev=n0 -numa node,memdev=n1 with a dimm, as QEMU 7.2 maps them: the first one
-    // has the highest address.
-    #[test]
-    fn nodes_follow_one_another_and_slots_follow_them() {
-        let areas = [
-            private(0x7fb4_efa0_0000, 256 * MIB),
-            private(0x7fb4_ffc0_0000, 256 * MIB),
-            private(0x7fb5_0fe0_0000, 256 * MIB),
-        ];
-        let mut expected = memory(Machine::Pc, &[256 * MIB, 256 * MIB]);
-        expected.plugged = vec![(256 * MIB, None)];
-        assert_eq!(
-            first(&areas, &expected),
-            [
-                (0, 0x7fb5_0fe0_0000, 256 * MIB),
-                (0x1000_0000, 0x7fb4_ffc0_0000, 256 * MIB),
-                (1 << 32, 0x7fb4_efa0_0000, 256 * MIB),
-            ]
-        );
-        // The other order of the nodes is tried too.
-        assert!(layouts(&areas, &expected).iter().any(|one| one[0].address == 0x7fb4_ffc0_0000));
-    }
-
-    // -m 4G,slots=4,maxmem=16G with dimms of 130M and 128M.
-    #[test]
-    fn slots_begin_at_a_whole_gib_and_are_aligned() {
-        let areas = [
-            private(0x7f00_0000_0000, 128 * MIB),
-            private(0x7f10_0000_0000, 130 * MIB),
-            private(0x7f20_0000_0000, 4096 * MIB),
-        ];
-        let mut expected = memory(Machine::Q35, &[4096 * MIB]);
-        expected.has_slots = true;
-        let placed: Vec<u64> = first(&areas, &expected).iter().map(|one| one.0).collect();
-        assert_eq!(placed, [0, 1 << 32, 0x1_8000_0000, 0x1_8820_0000]);
-    }
-
-    #[test]
-    fn memory_may_touch_other_areas_or_be_cut_up() {
-        let areas = [
-            private(0x7f00_0000_0000, 8 * MIB),
-            private(0x7f00_0080_0000, 512 * MIB),
-            private(0x7f10_0000_0000, 100 * MIB),
-            private(0x7f10_0640_0000, 100 * MIB),
-        ];
-        assert_eq!(
-            first(&areas, &memory(Machine::Q35, &[512 * MIB])),
-            [(0, 0x7f00_0080_0000, 512 * MIB)]
-        );
-        assert_eq!(
-            first(&areas, &memory(Machine::Q35, &[200 * MIB])),
-            [(0, 0x7f10_0000_0000, 200 * MIB)]
-        );
-    }
-
-    #[test]
-    fn a_wrong_size_is_ignored() {
-        let areas = [private(0x1000_0000, 64 * MIB), private(0x7f10_0000_0000, 8 * MIB)];
-        assert_eq!(first(&areas, &memory(Machine::Q35, &[1 << 60])), [(0, 0x1000_0000, 64 * MIB)]);
-        assert_eq!(
-            layouts(&[private(0x1000, 4096)], &Expected::default()),
-            Vec::<Vec<Placed>>::new()
-        );
-        // Plugged memory that overlaps other memory or exceeds the address space is left out.
-        let mut expected = memory(Machine::Q35, &[64 * MIB]);
-        for at in [0, u64::MAX - 4095] {
-            expected.plugged = vec![(8 * MIB, Some(at))];
-            assert_eq!(first(&areas, &expected), [(0, 0x1000_0000, 64 * MIB)]);
-        }
-    }
-
-    #[test]
-    fn guesses_are_limited_and_marked_as_guesses() {
-        let mut areas: Vec<Area> =
-            (0..100).map(|n| private(0x1000_0000 + (n << 28), 128 * MIB)).collect();
-        areas.push(private(0x7f20_0000_0000, 4096 * MIB));
-        let mut expected = memory(Machine::Q35, &[4096 * MIB]);
-        expected.plugged = vec![(128 * MIB, None)];
-        expected.has_slots = true;
-        let layout = layouts(&areas, &expected).swap_remove(0);
-        // The main memory is in two pieces.
-        assert_eq!(layout.len(), GUESSED_BLOCKS_MAX + 1);
-        assert_eq!(layout.iter().filter(|one| one.is_guess).count(), GUESSED_BLOCKS_MAX - 2);
-    }
-
-    #[test]
-    fn many_small_areas_cost_little() {
-        // First each area is a block of its own, then all areas are one block.
-        let begin = std::time::Instant::now();
-        for step in [0x2000, 0x1000] {
-            let mut areas: Vec<Area> =
-                (0..1 << 17).map(|n| private(0x1000_0000 + n * step, 0x1000)).collect();
-            areas.push(private(0x7f20_0000_0000, 512 * MIB));
-            let found = first(&areas, &memory(Machine::Q35, &[512 * MIB]));
-            assert_eq!(found[0].2, 512 * MIB);
-        }
-        assert!(begin.elapsed() < std::time::Duration::from_secs(5), "{:?}", begin.elapsed());
-    }
+/// Removes a block and all that overlap it.
+fn remove(free: &mut Vec<Area>, block: &Area) {
+    free.retain(|other| {
+        other.range.end <= block.range.start || other.range.start >= block.range.end
+    });
 }

@@ -1,4 +1,5 @@
-//! [`GuestMemory`]: the memory of a guest that runs in QEMU on the host, read from QEMU's process.
+//! [`GuestMemory`]: the memory of a guest that runs on the host, read from the process of its
+//! monitor: QEMU, or another one that maps it.
 //!
 //! Memory in a file is mapped ([`MappedFile`]). Private memory of the process is read with
 //! `process_vm_readv` (`private`). The physical addresses are a guess (`layout`). The caller tries
@@ -25,9 +26,9 @@ use super::pieces::{Part, answer_pieces};
 use super::timed::Timed;
 use super::{MappedFile, Segment, SourceError};
 
-pub use areas::{Area, Backing, FileIdentity};
+pub use areas::{Area, Backing, FileIdentity, Label};
 pub(crate) use layout::{BlockPart, layouts_of_blocks};
-pub use layout::{Expected, Machine, Placed, Use};
+pub use layout::{Device, Expected, Machine, Placed, Use, layouts};
 pub use process::{GuestProcess, file_identity};
 
 use private::{Piece, PrivateMemory};

@@ -20,7 +20,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::super::file_system::{self, Facts};
-use super::areas::{Area, FileIdentity, parse};
+use super::areas::{Area, FileIdentity, has_processor, parse};
 
 /// Largest command line in bytes: the kernel allows 2 MiB by default, QEMU's have tens of KiB.
 const ARGUMENTS_BYTES_MAX: u64 = 2 << 20;
@@ -29,6 +29,8 @@ const ARGUMENTS_BYTES_MAX: u64 = 2 << 20;
 const PROGRAM_BYTES_MAX: u64 = 4096;
 /// Largest list of areas in bytes.
 const MAPS_BYTES_MAX: u64 = 16 << 20;
+/// Largest list of control groups in bytes.
+const GROUPS_BYTES_MAX: u64 = 1 << 16;
 /// Largest number of descriptors of the process that are checked.
 const DESCRIPTORS_MAX: usize = 1 << 16;
 
@@ -74,10 +76,16 @@ impl Alive {
 impl GuestProcess {
     /// Opens a handle; an error if there is no such process.
     pub fn open(pid: u32) -> io::Result<Self> {
+        Self::open_in(Path::new("/proc"), pid)
+    }
+
+    /// The same for a process whose folder is in another one than /proc, as in a recording. Its
+    /// memory cannot be read.
+    pub fn open_in(parent: &Path, pid: u32) -> io::Result<Self> {
         let folder = OpenOptions::new()
             .read(true)
             .custom_flags(libc::O_DIRECTORY | libc::O_PATH)
-            .open(format!("/proc/{pid}"))?;
+            .open(parent.join(pid.to_string()))?;
         let stat = File::open(below(&folder, "stat"))?;
         let mut process = Self { pid, folder, stat, life: (0, 0) };
         process.life = process.life().ok_or(io::ErrorKind::NotFound)?;
@@ -92,7 +100,7 @@ impl GuestProcess {
     }
 
     /// The process's id and start time: no two processes of a boot have the same.
-    pub(super) fn key(&self) -> (u32, u64) {
+    pub fn key(&self) -> (u32, u64) {
         (self.pid, self.life.0)
     }
 
@@ -137,8 +145,36 @@ impl GuestProcess {
 
     /// Whether the process has a virtual processor of KVM.
     pub fn has_kvm(&self) -> io::Result<bool> {
-        let maps = self.maps()?;
-        Ok(String::from_utf8_lossy(&maps).contains("anon_inode:kvm-vcpu:"))
+        Ok(has_processor(&String::from_utf8_lossy(&self.maps()?)))
+    }
+
+    /// Whether the process has a virtual machine of KVM open, by the names of its descriptors.
+    /// At most 65536 of them are looked at.
+    ///
+    /// # Errors
+    ///
+    /// The caller may not trace the process, or it has ended.
+    pub fn has_machine(&self) -> io::Result<bool> {
+        // virt/kvm/kvm_main.c, `kvm_dev_ioctl_create_vm`.
+        let is_machine = |link: PathBuf| link.as_os_str() == "anon_inode:kvm-vm";
+        let entries = std::fs::read_dir(below(&self.folder, "fd"))?.take(DESCRIPTORS_MAX);
+        let mut links = entries.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+        Ok(links.any(is_machine))
+    }
+
+    /// The parent's process id; `None` once the process has ended.
+    pub fn parent(&self) -> Option<u32> {
+        let mut bytes = [0; 1024];
+        let text = self.fields(&mut bytes)?;
+        // ppid is field 4 (proc_pid_stat(5)).
+        text.split_ascii_whitespace().nth(1)?.parse().ok()
+    }
+
+    /// The control groups of the process, as /proc/PID/cgroup lists them. Moving a process
+    /// into a group takes the permission to write to that group.
+    pub fn control_groups(&self) -> io::Result<String> {
+        let bytes = self.read("cgroup", GROUPS_BYTES_MAX)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     fn maps(&self) -> io::Result<Vec<u8>> {
@@ -157,11 +193,7 @@ impl GuestProcess {
     /// ended.
     fn life(&self) -> Option<(u64, u64)> {
         let mut bytes = [0; 1024];
-        let count = self.stat.read_at(&mut bytes, 0).ok()?;
-        // The name can contain a closing bracket: the other fields follow the last one
-        // (proc_pid_stat(5)).
-        let behind = bytes[..count].iter().rposition(|&byte| byte == b')')?;
-        let text = std::str::from_utf8(bytes.get(behind + 1..count)?).ok()?;
+        let text = self.fields(&mut bytes)?;
         let mut words = text.split_ascii_whitespace();
         let state = words.next()?;
         if matches!(state, "Z" | "X" | "x") {
@@ -171,6 +203,15 @@ impl GuestProcess {
         let began = words.nth(18)?.parse().ok()?;
         let stack = words.nth(5)?.parse().ok()?;
         Some((began, stack))
+    }
+
+    /// The fields of /proc/PID/stat behind the name.
+    fn fields<'a>(&self, bytes: &'a mut [u8; 1024]) -> Option<&'a str> {
+        let count = self.stat.read_at(bytes, 0).ok()?;
+        // The name can contain a closing bracket: the other fields follow the last one
+        // (proc_pid_stat(5)).
+        let behind = bytes[..count].iter().rposition(|&byte| byte == b')')?;
+        std::str::from_utf8(bytes.get(behind + 1..count)?).ok()
     }
 
     /// Opens /proc/PID/pagemap. The descriptor refers to this memory even after the process has

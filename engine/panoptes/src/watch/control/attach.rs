@@ -10,7 +10,7 @@ use panoptes_sources::{AnySource, Format};
 use super::candidate::{Attaching, Changes, Check, Phase, Scanned, Waiting};
 use super::search::{Attached, NotAttached, Search};
 use super::threads::{Ended, Urgency};
-use super::{Control, FIRST_KERNEL_WAIT};
+use super::{Control, FIRST_KERNEL_WAIT, GUEST_LOOK};
 use crate::config::{Mode, System};
 use crate::exit::{Exit, Failure};
 use crate::watch::clock_watch::{Found, SystemShared};
@@ -80,6 +80,8 @@ impl Control {
             machines: self.functions.machines.clone(),
             is_found: candidate.is_found,
             spare_of: candidate.spare_of.clone(),
+            owner: candidate.owner.clone(),
+            census: Arc::clone(&self.names.census),
             promised: self.promised.clone(),
             walker: Arc::clone(&self.walker),
             messages: Arc::clone(&self.messages),
@@ -225,7 +227,14 @@ impl Control {
     fn assign(&mut self, index: usize, attached: Attached) {
         let candidate = &mut self.candidates[index];
         let Phase::Attaching(Attaching { changes, .. }) = candidate.phase else { return };
-        let Attached { watched, source, found, same, release, build_id, process, took } = attached;
+        let Attached { watched, source, address, owner, .. } = attached;
+        let Attached { found, same, release, build_id, process, took, .. } = attached;
+        if candidate.guest.is_some() {
+            // Until its guest ends, it is this process.
+            self.in_use.remove(&candidate.system.address.to_string());
+            candidate.system.address = address;
+            candidate.owner = owner.or_else(|| candidate.owner.take());
+        }
         let took_ms = took.as_secs_f64() * 1e3;
         let of = process.map_or_else(String::new, |process| format!(" of {process}"));
         // Another function of the machine may have been used before.
@@ -317,6 +326,10 @@ impl Control {
         candidate.searched = searched.and_then(|searched| searched.outside);
         let mut waiting = waiting.next(took, Instant::now());
         waiting.is_failure_reported = is_reported;
+        if candidate.guest.is_some() && took.is_none() {
+            // The guest may start at any time.
+            waiting = waiting.within(GUEST_LOOK, Instant::now());
+        }
         candidate.phase = Phase::Waiting(waiting);
         self.use_spare(index);
         self.first_failure.get_or_insert(failure);

@@ -11,9 +11,10 @@ use panoptes_sinks::panics::Restarts;
 use panoptes_sources::{FileFormat, Placed, file_identity};
 
 use super::threads::{TaskId, Urgency};
-use crate::config::{Events, System, SystemAddress, SystemSettings};
-use crate::guests;
+use crate::config::{Events, GuestName, System, SystemAddress, SystemSettings};
+use crate::guests::{self, Guest, Owner};
 use crate::watch::clock_watch::{Found, SystemShared};
+use crate::watch::finder::is_same;
 use crate::watch::gap_messages::LoggedGaps;
 use crate::watch::silence::Silence;
 use crate::watch::stall::Stall;
@@ -53,6 +54,11 @@ pub(super) struct Candidate {
     pub(super) unreported: Option<String>,
     /// What was known of its memory when the last search began.
     pub(super) searched: Option<Outside>,
+    /// The guest that it is by its name: its address is this until it is watched, and again when
+    /// the guest has ended.
+    pub(super) guest: Option<GuestName>,
+    /// Whose guest it was.
+    pub(super) owner: Option<Owner>,
     /// How far it was watched before contact was lost.
     pub(super) seen: Option<Seen>,
     /// How often its scans have panicked.
@@ -104,6 +110,11 @@ impl Waiting {
         Self { due: now + pause, pause: (pause * 2).min(most), has_failed: true, ..self }
     }
 
+    /// The same attempt, at most this much later.
+    pub(super) fn within(self, most: Duration, now: Instant) -> Self {
+        Self { due: self.due.min(now + most), ..self }
+    }
+
     /// The same attempt now, and short pauses after it, because something has changed.
     pub(super) fn restart(&mut self, now: Instant) {
         *self = Self { due: self.due.min(now), pause: RETRY_FIRST, ..*self };
@@ -144,7 +155,7 @@ impl Outside {
                 let bytes = std::fs::metadata(path).ok()?.len();
                 Some(Self::File(file_identity(path).ok()?, bytes))
             }
-            SystemAddress::Doca { .. } | SystemAddress::Host => None,
+            SystemAddress::Doca { .. } | SystemAddress::Guest(_) | SystemAddress::Host => None,
         }
     }
 }
@@ -256,8 +267,14 @@ impl Scanned {
 impl Candidate {
     pub(super) fn new(system: System, now: Instant, is_found: bool) -> Self {
         let phase = Phase::Waiting(Waiting::first(now));
+        let guest = match &system.address {
+            SystemAddress::Guest(name) => Some(name.clone()),
+            _ => None,
+        };
         Self {
             system,
+            guest,
+            owner: None,
             is_retry: false,
             is_found,
             is_leaving: false,
@@ -271,6 +288,28 @@ impl Candidate {
             seen: None,
             panics: Restarts::default(),
             phase,
+        }
+    }
+
+    /// The address that is configured.
+    pub(super) fn configured(&self) -> SystemAddress {
+        let guest = self.guest.clone().map(SystemAddress::Guest);
+        guest.unwrap_or_else(|| self.system.address.clone())
+    }
+
+    /// Whether a user has named its process, which no other guest becomes.
+    pub(super) fn is_process(&self) -> bool {
+        self.guest.is_none() && matches!(self.system.address, SystemAddress::Qemu(_))
+    }
+
+    /// Whether it is this one of the guests that run.
+    pub(super) fn is_guest(&self, guest: &Guest, guests: &[Guest]) -> bool {
+        match &self.system.address {
+            SystemAddress::Guest(name) => {
+                let found = guests::resolve(name, guests, self.owner.as_ref());
+                found.is_ok_and(|found| found.pid == guest.pid)
+            }
+            _ => is_same(&self.system, guest),
         }
     }
 

@@ -1,8 +1,10 @@
 //! Follows machines while they are watched: guests start and end, clocks stand still, memory is
 //! plugged in.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use panoptes_sinks::activities::Activity;
@@ -29,6 +31,17 @@ use crate::watch::system_events::because;
 const SEARCH_LONG: Duration = Duration::from_mins(10);
 /// The same for looks at processes and files.
 const LOOK_LONG: Duration = Duration::from_mins(1);
+
+/// What is known of the names of guests.
+#[derive(Debug, Default)]
+pub(super) struct GuestNames {
+    /// To whom they belong.
+    owners: guests::Owners,
+    /// The guests that run.
+    pub(super) census: Arc<Mutex<guests::Census>>,
+    /// Guests that the configuration leaves out, if that was reported.
+    left_out: BTreeSet<u32>,
+}
 
 /// What a look at this machine's processes and files has shown.
 #[derive(Debug)]
@@ -78,13 +91,14 @@ impl Control {
         if !finds && addresses.is_empty() {
             return;
         }
-        let users = self.users.clone();
+        let (users, census) = (self.users.clone(), Arc::clone(&self.names.census));
         let started = self.lookout.start(Urgency::New, move |_| {
             let look = |address: SystemAddress| {
                 let outside = Outside::of(&address, &users);
                 (address, outside)
             };
-            let guests = finds.then(|| guests::find(&users));
+            let guests =
+                finds.then(|| census.lock().unwrap_or_else(PoisonError::into_inner).renew(&users));
             Sighting { guests, memory: addresses.into_iter().map(look).collect() }
         });
         if let Err(failure) = started {
@@ -155,13 +169,18 @@ impl Control {
         for name in &ended {
             self.forget(name);
         }
+        self.yield_to_names(guests);
+        self.names.left_out.retain(|pid| guests.iter().any(|guest| guest.pid == *pid));
         for guest in guests {
             let mut known = self.candidates.iter().filter(|candidate| !candidate.is_gone());
-            if known.any(|candidate| is_same(&candidate.system, guest)) {
+            if known.any(|candidate| candidate.is_guest(guest, guests)) {
+                continue;
+            }
+            if !self.takes(guest) {
                 continue;
             }
             let address = SystemAddress::Qemu(guest.pid);
-            let named = guests::name_of(guest, guests, &mut self.owners, |name| {
+            let named = guests::name_of(guest, guests, &mut self.names.owners, |name| {
                 let mut known = self.candidates.iter().filter(|candidate| !candidate.is_gone());
                 // A guest that has ended does not keep its name.
                 let is_there = |candidate: &Candidate| {
@@ -182,6 +201,49 @@ impl Control {
             self.add(candidate);
         }
         self.guests = guests.to_vec();
+    }
+
+    /// Whether the configuration takes a guest; says once that it does not.
+    fn takes(&mut self, guest: &Guest) -> bool {
+        let takes = self.request.configuration.auto_scan_guests.takes(guest);
+        if takes {
+            self.names.left_out.remove(&guest.pid);
+        } else if self.names.left_out.insert(guest.pid) {
+            let name = guest.name.as_deref().unwrap_or("a guest");
+            let pid = guest.pid;
+            self.messages.info(format_args!("{name} (qemu:{pid}): auto_scan leaves it out"));
+        }
+        takes
+    }
+
+    /// Ends watching guests that were found and are systems with a name now, and attaches to those
+    /// at once: two had the name before, or the guest has just started.
+    fn yield_to_names(&mut self, guests: &[Guest]) {
+        let mut removed = Vec::new();
+        for index in 0..self.candidates.len() {
+            let candidate = &self.candidates[index];
+            if !matches!(candidate.system.address, SystemAddress::Guest(_)) {
+                continue;
+            }
+            let Some(guest) = guests.iter().find(|guest| candidate.is_guest(guest, guests)) else {
+                continue;
+            };
+            if let Phase::Waiting(waiting) = &mut self.candidates[index].phase {
+                waiting.restart(Instant::now());
+            }
+            let found = |other: &Candidate| {
+                other.is_found
+                    && !other.is_leaving
+                    && !other.is_gone()
+                    && is_same(&other.system, guest)
+            };
+            if let Some(other) = self.candidates.iter().position(found) {
+                removed.extend(self.remove(other));
+            }
+        }
+        for name in removed {
+            self.forget(&name);
+        }
     }
 
     /// Reports that a new guest has the name of others, for it and for each of them.
@@ -345,8 +407,7 @@ impl Control {
         let Lost { slot, gone, has_panicked } = lost;
         let candidate = &mut self.candidates[slot.index];
         // No other guest gets the process id that a user has named.
-        let is_named = self.request.mode == Mode::Watch
-            && matches!(candidate.system.address, SystemAddress::Qemu(_));
+        let is_named = self.request.mode == Mode::Watch && candidate.is_process();
         let is_gone = candidate.is_leaving || (candidate.is_found || is_named) && gone.has_ended;
         let mut is_requested = false;
         if let Phase::Scanned(Scanned { check, shared, .. }) = &candidate.phase {
@@ -375,6 +436,7 @@ impl Control {
             Phase::Scanned(scanned) => scanned.silence.look(None, Instant::now(), wall_clock_ns()),
             _ => None,
         };
+        self.release_process(slot.index);
         let goes_on = !has_panicked && self.replace_function(slot.index);
         let is_gone = is_gone && !goes_on;
         let candidate = &mut self.candidates[slot.index];
@@ -409,6 +471,17 @@ impl Control {
             self.forget(&system.name);
         }
         self.other_cores.free(slot);
+    }
+
+    /// Forgets the process of a system that is named by its guest, whichever process that has next.
+    fn release_process(&mut self, index: usize) {
+        let Candidate { system, guest: Some(name), .. } = &mut self.candidates[index] else {
+            return;
+        };
+        let before = std::mem::replace(&mut system.address, SystemAddress::Guest(name.clone()));
+        if let Some(finder) = &mut self.finder {
+            finder.note_end(&before);
+        }
     }
 
     /// The system of this name, if it is watched, or about to be.

@@ -63,7 +63,7 @@ use crate::watch::telemetry;
 use attach::Outcome;
 use candidate::{Candidate, Phase};
 use functions::Functions;
-use machines::Sighting;
+use machines::{GuestNames, Sighting};
 use outputs::Outputs;
 use reload::{LoadFn, Loaded, Reloads};
 use scanners::{ScannerHandle, Scanners};
@@ -86,6 +86,8 @@ const OPENERS: usize = 4;
 const LOOK: Duration = Duration::from_millis(20);
 /// The same at the end: threads that have ended do not wake the control thread.
 const END_LOOK: Duration = Duration::from_millis(1);
+/// Most time between two looks for a guest that is named and does not run.
+const GUEST_LOOK: Duration = Duration::from_secs(3);
 /// Period of the checks whether memory was plugged into guests or out of them.
 const MEMORY_LOOK: Duration = Duration::from_secs(2);
 
@@ -109,8 +111,7 @@ pub(super) struct Control {
     guests: Vec<Guest>,
     /// The users whose guests may be read.
     users: guests::Users,
-    /// To whom the names of guests belong.
-    owners: guests::Owners,
+    names: GuestNames,
     /// When the layout of QEMU's memory is checked next.
     next_memory: Instant,
     scanners: Scanners<System>,

@@ -24,8 +24,8 @@ use uuid::Uuid;
 use super::candidate::Outside;
 use super::one_machine::{Instead, Known, Machines, Verdict};
 use crate::attach::{
-    Observer, ProfileProblem, attach, log_event, log_source, open_with, options, profile_files,
-    warn_losses,
+    Observer, ProfileProblem, attach, find_guest, log_event, log_source, open_with, options,
+    profile_files, warn_losses,
 };
 use crate::boot_ids::{BootIds, BootKey};
 use crate::config::{Configuration, System, SystemAddress};
@@ -37,6 +37,9 @@ use crate::message::Messages;
 use crate::watch::clock_watch::Found;
 use crate::watch::problems::Topic;
 use crate::watch::system_events::{Notice, SearchEvents, os_version};
+
+/// Guests that are named are taken from a search of processes that is at most this old.
+const CENSUS_AGE: Duration = Duration::from_millis(500);
 
 /// The addresses of the systems that are watched, or about to be. Two of them never have one boot
 /// id, so a search needs them as they are at its end.
@@ -78,6 +81,9 @@ pub(super) struct Search {
     pub(super) is_found: bool,
     /// The function that was used instead of this one until now.
     pub(super) spare_of: Option<SystemAddress>,
+    /// Whose guest the system was, if it is named by that guest.
+    pub(super) owner: Option<guests::Owner>,
+    pub(super) census: Arc<Mutex<guests::Census>>,
     pub(super) messages: Arc<Messages>,
     /// Memory that is about to be used.
     pub(super) promised: Promised,
@@ -103,6 +109,10 @@ pub(super) struct Search {
 pub(super) struct Attached {
     pub(super) watched: Box<Watched>,
     pub(super) source: AnySource,
+    /// Where its memory is: a guest that is named has a process now.
+    pub(super) address: SystemAddress,
+    /// Whose guest it is, if it is named by that guest.
+    pub(super) owner: Option<guests::Owner>,
     pub(super) found: Found,
     /// For a function that is named: another one through which its machine is watched.
     pub(super) same: Option<SystemAddress>,
@@ -158,6 +168,36 @@ pub(super) fn search(
     search: Search,
     is_cancelled: &AtomicBool,
 ) -> Result<Box<Attached>, NotAttached> {
+    let in_use = search.in_use.clone();
+    let named = match &search.system.address {
+        SystemAddress::Guest(name) => {
+            let guests = || {
+                let mut census = search.census.lock().unwrap_or_else(PoisonError::into_inner);
+                census.recent(&search.users, CENSUS_AGE)
+            };
+            let (address, owner) = find_guest(name, guests, search.owner.as_ref())
+                .map_err(|failure| named_failure(&search.system, failure))?;
+            in_use.add(address.to_string());
+            Some((address, owner))
+        }
+        _ => None,
+    };
+    let Some((address, owner)) = named else { return search_at(search, is_cancelled) };
+    let system = System { address: address.clone(), ..(*search.system).clone() };
+    let found = search_at(Search { system: Arc::new(system), ..search }, is_cancelled);
+    if found.is_err() {
+        in_use.remove(&address.to_string());
+    }
+    found.map(|attached| Box::new(Attached { owner, ..*attached }))
+}
+
+/// The failure to find a guest, with the name of its system.
+fn named_failure(system: &System, failure: Failure) -> Failure {
+    Failure::new(failure.exit, format!("{}: {}", system.name, failure.message))
+}
+
+/// The same for a system whose address is that of its memory.
+fn search_at(search: Search, is_cancelled: &AtomicBool) -> Result<Box<Attached>, NotAttached> {
     let begin = Instant::now();
     let outside = Outside::of(&search.system.address, &search.users);
     let (system, messages) = (Arc::clone(&search.system), Arc::clone(&search.messages));
@@ -204,6 +244,8 @@ pub(super) fn search(
         watched: Box::new(watched),
         process,
         source,
+        address: system.address.clone(),
+        owner: None,
         found: Found::of(&profile),
         same,
         release: profile.release,

@@ -16,6 +16,7 @@ use panoptes_tables::room;
 
 use super::candidate::Candidate;
 use super::functions::Functions;
+use super::machines::GuestNames;
 use super::metrics_port::{bind_metrics, serve_metrics};
 use super::outputs::Outputs;
 use super::reload::Reloads;
@@ -94,7 +95,7 @@ impl Control {
             finder: request.auto_scan.then(|| Finder::new(start)),
             guests: Vec::new(),
             users: guests::Users::of(&configuration.service.guest_users),
-            owners: guests::Owners::default(),
+            names: GuestNames::default(),
             next_memory: start + MEMORY_LOOK,
             scanners,
             limits: limits(request),

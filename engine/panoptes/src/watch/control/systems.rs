@@ -10,7 +10,7 @@ use super::Control;
 use super::candidate::{Candidate, Changes, Phase};
 use super::prepare::Prepared;
 use crate::config::{System, SystemAddress, SystemSettings};
-use crate::guests::Guest;
+use crate::guests::{self, Guest};
 use crate::request::WatchRequest;
 use crate::watch::clock_watch::{NewSettings, Reattach};
 use crate::watch::finder::{Finder, is_same};
@@ -84,13 +84,17 @@ impl Control {
                     || is_spare_of_it(&named.address)
                     || are_same_guest(known, named, &self.guests)
             };
-            if !request.auto_scan || request.systems.iter().any(takes_its_place) {
+            let is_left_out = self.guests.iter().any(|guest| {
+                is_same(known, guest) && !request.configuration.auto_scan_guests.takes(guest)
+            });
+            let is_replaced = request.systems.iter().any(takes_its_place);
+            if !request.auto_scan || is_left_out || is_replaced {
                 return Fate::Goes;
             }
             return Fate::Stays(&request.configuration.default);
         }
         let named = request.systems.iter().find(|named| named.name == known.name);
-        match named.filter(|named| named.address == known.address) {
+        match named.filter(|named| named.address == candidate.configured()) {
             Some(named) => Fate::Stays(&named.settings),
             None => Fate::Goes,
         }
@@ -105,7 +109,7 @@ impl Control {
     }
 
     /// Ends watching a system; returns its name if it is gone at once.
-    fn remove(&mut self, index: usize) -> Option<String> {
+    pub(super) fn remove(&mut self, index: usize) -> Option<String> {
         let candidate = &mut self.candidates[index];
         match &candidate.phase {
             Phase::Scanned(scanned) => {
@@ -193,7 +197,13 @@ impl Control {
 
 /// Whether two systems are the same guest of this machine.
 fn are_same_guest(left: &System, right: &System, guests: &[Guest]) -> bool {
-    guests.iter().any(|guest| is_same(left, guest) && is_same(right, guest))
+    let is_it = |system: &System, guest: &Guest| match &system.address {
+        SystemAddress::Guest(name) => {
+            guests::resolve(name, guests, None).is_ok_and(|found| found.pid == guest.pid)
+        }
+        _ => is_same(system, guest),
+    };
+    guests.iter().any(|guest| is_it(left, guest) && is_it(right, guest))
 }
 
 /// Whether a change of settings needs other memory or another source. What was read of processes'

@@ -7,6 +7,7 @@ mod functions;
 mod keys;
 mod load;
 mod metrics;
+mod named_guests;
 mod outputs;
 mod panics;
 mod reload;

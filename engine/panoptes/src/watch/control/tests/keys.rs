@@ -44,6 +44,12 @@ impl Row {
 const ROWS: &[Row] = &[
     row("service.guest_users", "", "a_guest_whose_user_is_not_allowed_any_more_is_given_up"),
     row("auto_scan", "", "found_guests_end_with_auto_scan"),
+    row("auto_scan.include", "", OF_GUESTS),
+    row("auto_scan.include[0].name", "", OF_GUESTS),
+    row("auto_scan.include[0].uuid", "", OF_GUESTS),
+    row("auto_scan.include[0].user", "", OF_GUESTS),
+    row("auto_scan.include[0].memory", "", OF_GUESTS),
+    row("auto_scan.exclude", "", OF_GUESTS),
     row(
         "output.metrics.address",
         "",
@@ -51,6 +57,7 @@ const ROWS: &[Row] = &[
     ),
 ];
 
+const OF_GUESTS: &str = "guests_come_and_go_with_the_patterns_of_auto_scan";
 const OF_A_MACHINE: &str = "each_activity_of_a_machine_is_switched_and_weighed_by_a_reload";
 const OF_THE_SERVICE: &str = "each_activity_of_the_service_is_switched_and_weighed_by_a_reload";
 

@@ -180,6 +180,37 @@ fn a_guest_whose_user_is_not_allowed_any_more_is_given_up() {
     assert_eq!(exit, Ok(Exit::Done), "{}", kept.text());
 }
 
+/// A guest that the patterns do not take any more is not watched, and another was not at all.
+#[test]
+fn guests_come_and_go_with_the_patterns_of_auto_scan() {
+    let folder = tempfile::tempdir().unwrap();
+    let guest = |pid, name: &str| Guest { pid, name: Some(name.to_owned()), ..Guest::default() };
+    let guests = [guest(4_200_001, "web"), guest(4_200_002, "web-test")];
+    let file = configure(folder.path(), "systems: {a: {system: /a}}\n");
+    let off = fs::read_to_string(&file).unwrap();
+    let of = |patterns: &str| off.replace("auto_scan: false", &format!("auto_scan: {patterns}"));
+    fs::write(&file, of("{include: ['w*'], exclude: ['*-test']}")).unwrap();
+    let meet = move |control: &mut Control, _: &Signals| {
+        control.finder = Some(Finder::new(Instant::now() + AGES));
+        control.update_guests(&guests);
+    };
+    let (exit, kept, _) = run_changed(&folder, &file, REAL, meet, |driver| {
+        driver.wait("web-test (qemu:4200002): auto_scan leaves it out", 1);
+        driver.wait("qemu:4200001", 2);
+        reload_whole(
+            driver,
+            &of("{include: [{name: 'w*', memory: '>1GiB'}], exclude: ['*-test']}"),
+        );
+        driver.wait_for("end", || driver.kept.count(REMOVED) + driver.kept.count("gone") > 0);
+    });
+    let text = kept.text();
+    assert_eq!(exit, Ok(Exit::Done), "{text}");
+    assert!(!text.contains("found as qemu:4200002"), "{text}");
+    let log = fs::read_to_string(folder.path().join("log/events.jsonl")).unwrap();
+    let keys = details(&log, "configuration_reloaded")[0]["keys"].clone();
+    assert_eq!(keys, serde_json::json!(["auto_scan.include[0].memory"]), "{log}");
+}
+
 /// Without `auto_scan`, guests that were found are not watched any more, and with it they are.
 #[test]
 fn found_guests_end_with_auto_scan() {
