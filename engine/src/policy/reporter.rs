@@ -43,7 +43,8 @@ impl Changes for Reporter<'_> {
                 self.process(cx, Activity::ProcessZombie, process);
             }
             Change::ProcessHidden { process, missing, shown, scans, since_ns, is_accepted } => {
-                let reason = hidden::reason(process, missing, shown, scans);
+                let name = process.facts(cx.strings).name;
+                let reason = hidden::reason(process, name, missing, shown, scans);
                 let accepted = self.hidden(cx, process, &reason, scans, since_ns);
                 is_accepted.set(accepted == Accepted::Yes);
             }

@@ -292,7 +292,9 @@ fn a_hidden_process_raises_an_alert_with_a_reason() {
     let views = " is not in the task list, its parent's children or its control group's tasks, but \
                  in the pid IDR, the list of its struct pid and its thread group, \
                  in 2 scans in a row";
-    assert!(reason.starts_with("process 714 ") && reason.ends_with(views), "{reason}");
+    let process = record["activity_data"]["process_details"]["process_name"].as_str().unwrap();
+    let begin = format!("{process} (process 714), with its task_struct at ");
+    assert!(reason.starts_with(&begin) && reason.ends_with(views), "{reason}");
     hidden.remove(714);
     let records = reader.scan(&hidden);
     let ends = names(&records).iter().filter(|name| **name == "process_terminated").count();
