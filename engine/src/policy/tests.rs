@@ -275,6 +275,25 @@ fn a_reverse_shell_starts_and_ends() {
 }
 
 #[test]
+fn a_mapping_of_the_program_names_it_in_the_middle_of_an_exec() {
+    let mut reader = Reader::new(&limits());
+    let mut before = shell();
+    before.areas.clear();
+    reader.scan(&World::default().with(before));
+    let program = FakeFile::regular(0xffff_8881_0000_0000, 17, "bash");
+    let code = FakeArea::of_file(0x5555_0000_0000, 0x5555_0010_0000, R | X, &program);
+    let mut exec = shell().with_area(code);
+    (exec.in_exec, exec.exec_id) = (true, exec.exec_id + 1);
+    let records = reader.scan(&World::default().with(exec));
+    let of_program = |record: &&Value| {
+        details(record, "process_memory_details")["is_main_process_executable"] == true
+    };
+    let mapped = records.iter().find(of_program).unwrap();
+    let path = &details(mapped, "process_memory_details")["file_path"];
+    assert_eq!(&details(mapped, "process_details")["process_executable_path"], path, "{mapped}");
+}
+
+#[test]
 fn a_hidden_process_raises_an_alert_with_a_reason() {
     let mut reader = Reader::new(&limits());
     reader.scan(&with_shell());

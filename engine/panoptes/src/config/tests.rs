@@ -165,8 +165,8 @@ fn every_mistake_is_found_at_once_with_its_place() {
             "2:3: unknown key `scan_intervall` in `service`; did you mean `scan_interval`?",
             "3:14: `service.log_level`: `55` is not a log level; write 10 (DISABLE), \
              20 (CRITICAL), 30 (ERROR), 40 (WARNING), 50 (INFO), 60 (DEBUG) or 70 (TRACE)",
-            "4:18: `service.scan_interval`: `5xs` has an unknown unit; write a whole number and a \
-             unit, such as 10ms, 2s or 1m",
+            "4:18: `service.scan_interval`: `5xs` has an unknown unit; write a number and a \
+             unit, such as 10ms, 1.5s or 1m",
             "5:1: unknown key `autoscan`; did you mean `auto_scan`?",
             "7:23: `default.limits.processes` is 0; it must be from 1 to 4194304",
             "7:35: `default.limits.threads`: `many` is not a whole number; write digits \
@@ -203,7 +203,7 @@ fn values_of_the_wrong_shape_are_named() {
     );
     check(
         "default: {containers: {include: x}}",
-        &["1:33: `default.containers.include` must be a list, not a single value"],
+        &["1:33: `default.containers.include` must be a list, not a single value; write [x]"],
     );
     check("default: {sbom: [~]}", &["1:18: `default.sbom` must be a single value, not empty"]);
     check(
@@ -397,6 +397,38 @@ fn the_command_line_overrides_the_file() {
         assert_eq!(system.settings.limits.string_length, 64);
     }
     assert_eq!(configuration.systems[0].settings.limits.threads, 50);
+}
+
+#[test]
+fn a_preset_stands_for_all_limits_that_are_not_written_beside_it() {
+    let of = |text: &str, limits: &[&str]| {
+        let limits = limits.iter().map(|limit| (*limit).to_owned()).collect();
+        let overrides = Overrides { limits, ..Overrides::default() };
+        let (configuration, problems) = read_with(text, &overrides);
+        assert_eq!(lines(problems), Vec::<String>::new(), "{text}");
+        let systems = configuration.systems.iter().map(|system| &system.settings);
+        let all = [&configuration.default].into_iter().chain(systems);
+        all.map(|it| [it.limits.processes, it.limits.vmas]).collect::<Vec<_>>()
+    };
+    let system = |limits: &str| format!("systems: {{a: {{system: file:/a, limits: {limits}}}}}");
+    let small = Limits::PRESETS[0].1;
+    let (processes, vmas) = (small.processes, small.vmas);
+    let standard = Limits::default();
+    assert_eq!(of("default: {limits: small}", &[]), [[processes, vmas]]);
+    assert_eq!(of("default: {limits: {vmas: 9, preset: small}}", &[]), [[processes, 9]]);
+    assert_eq!(of(&system("small"), &[]), [[standard.processes, standard.vmas], [processes, vmas]]);
+    // A system has what `default` has, unless it has a preset of its own.
+    let text = format!("default: {{limits: small}}\n{}", system("{processes: 7}"));
+    assert_eq!(of(&text, &[]), [[processes, vmas], [7, vmas]]);
+    let text = format!("default: {{limits: {{vmas: 9}}}}\n{}", system("default"));
+    assert_eq!(of(&text, &[]), [[standard.processes, 9], [standard.processes, standard.vmas]]);
+    // The command line decides about all systems.
+    assert_eq!(of(&text, &["small"]), [[processes, vmas]; 2]);
+    assert_eq!(of(&text, &["small,processes=7"]), [[7, vmas]; 2]);
+    assert_eq!(of(&system("small"), &["processes=7"]), [[7, standard.vmas], [7, vmas]]);
+    let (_, problems) = read_with("default: {limits: smal}", &Overrides::default());
+    let [line] = &lines(problems)[..] else { panic!() };
+    assert!(line.contains("`smal` is not one of small, medium or default"), "{line}");
 }
 
 #[test]

@@ -97,6 +97,7 @@ rows! {
     ClockTampered ["host" "intrusion_detection"] ["change" "info"];
     ConfigurationReloaded ["configuration"] ["change"];
     ConfigurationRefused ["configuration"] ["info"];
+    TestAlert ["host"] ["info"];
     ProcessExecuted ["process"] ["start"];
     PackageFilesChanged ["package"] ["change"];
     FileContentChange ["file"] ["change"];
