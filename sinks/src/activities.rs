@@ -261,7 +261,7 @@ activities! {
         ClockTampered "clock_tampered" Alert High;
         ConfigurationReloaded "configuration_reloaded" SystemActivity Info;
         ConfigurationRefused "configuration_refused" SystemActivity Error;
-        TestAlert "test_alert" SystemActivity High;
+        TestAlert "test_alert" Alert High;
     }
     ProcessExecuted PROCESS {
         ProcessExecuted "process_executed" Event Info;

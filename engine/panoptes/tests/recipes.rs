@@ -105,9 +105,8 @@ fn serve(rules: fn(&Request) -> Answer) -> (SocketAddr, Arc<Mutex<Vec<Request>>>
 
 /// Splunk: "Format events for HTTP Event Collector", "Possible error codes".
 fn splunk(request: &Request) -> Answer {
-    let refuse = |status, text: &str, code: u32| {
-        (status, json!({ "text": text, "code": code }).to_string())
-    };
+    let refuse =
+        |status, text: &str, code: u32| (status, json!({ "text": text, "code": code }).to_string());
     let Some(token) = request.field("authorization") else {
         return refuse("401 Unauthorized", "Token is required", 2);
     };
@@ -143,9 +142,9 @@ fn splunk(request: &Request) -> Answer {
             Some(_) => {}
         }
         // Epoch time, in seconds.
-        let is_time = event.get("time").is_none_or(|time| {
-            time.as_f64().is_some_and(|seconds| (1e9..1e11).contains(&seconds))
-        });
+        let is_time = event
+            .get("time")
+            .is_none_or(|time| time.as_f64().is_some_and(|seconds| (1e9..1e11).contains(&seconds)));
         if !is_time || event.keys().any(|key| !known.contains(&key.as_str())) {
             return refuse("400 Bad Request", "Invalid data format", 6);
         }
@@ -313,7 +312,7 @@ fn recipe(name: &str, folder: &Path, address: SocketAddr) -> String {
     let mut text = yaml.replace("file:/etc/panoptes/", &format!("file:{}/", folder.display()));
     let url = text.lines().find_map(|line| line.split_once("address: ")).expect("it has a URL").1;
     let (_, after) = url.split_once("://").expect("it is a URL");
-    let authority = after.split('/').next().expect("it has a host");
+    let authority = after.split('/').next().expect("it has a host").to_owned();
     for scheme in ["https", "http"] {
         text = text.replace(&format!("{scheme}://{authority}"), &format!("http://{address}"));
     }
@@ -396,7 +395,11 @@ fn a_wrong_token_is_told_with_the_receivers_words() {
     fs::write(folder.path().join("splunk.token"), "Splunk x\n").expect("there is room for a file");
     let sent = run(folder.path(), &["test-alert"]);
     assert_eq!(sent.code, 74, "{}", sent.out);
-    assert!(sent.out.contains("403 Forbidden {\"code\":4,\"text\":\"Invalid token\"}"), "{}", sent.out);
+    assert!(
+        sent.out.contains("403 Forbidden {\"code\":4,\"text\":\"Invalid token\"}"),
+        "{}",
+        sent.out
+    );
     assert!(sent.out.contains("is the token in `headers` right?"), "{}", sent.out);
     assert!(sent.out.contains("1 of 1 outputs failed"), "{}", sent.out);
     let reached = run(folder.path(), &["doctor", "--receivers", "--json"]);

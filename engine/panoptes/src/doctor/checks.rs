@@ -484,8 +484,10 @@ mod tests {
         expect(&locked_memory(None, 1 << 30, NONE), State::Fine, "1024.0 MiB");
         expect(&locked_memory(Some(8 << 20), 1 << 30, NONE), State::Warning, "LimitMEMLOCK");
         expect(&locked_memory(Some(8 << 20), 1 << 30, with(&[IPC_LOCK])), State::Fine, "MiB");
-        expect(&memory(Err("too much".to_owned())), State::Obstacle, "lower limits");
-        expect(&memory(Ok("needs 1 MiB".to_owned())), State::Fine, "needs 1 MiB");
+        let much = || Err("too much".to_owned());
+        expect(&memory(much(), Some(("small", 1 << 20))), State::Obstacle, "--limits small");
+        expect(&memory(much(), None), State::Obstacle, "no set of limits is small enough");
+        expect(&memory(Ok("needs 1 MiB".to_owned()), None), State::Fine, "needs 1 MiB");
     }
 
     #[test]

@@ -11,12 +11,11 @@ use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use panoptes_sinks::activities::{Activity, MessageType, Severity};
+use panoptes_sinks::activities::{Activity, Severity};
 use panoptes_sinks::json::time::Timestamp;
 use panoptes_sinks::output::{Counters, Output, Standing};
 use panoptes_sinks::queue::{Block, Waker, queue};
 use panoptes_sinks::record::detection::{Confidence, Detection};
-use panoptes_sinks::record::header::Weight;
 use panoptes_sinks::record::value::Uuid;
 use panoptes_sinks::record::{Details, Record, RecordWriter};
 use serde_json::json;
@@ -92,19 +91,16 @@ fn marked_record(
     severity: Severity,
 ) -> Result<(Block, String), Failure> {
     let interfaces = of_this_machine().unwrap_or_default();
-    let header = header_of_service(configuration, &interfaces);
+    let mut header = header_of_service(configuration, &interfaces);
+    header.set_severity(Activity::TestAlert, severity);
     let string_length = configuration.default.limits.string_length as usize;
     let mut writer = RecordWriter::new(crate::random::key(), string_length);
     let now_ns = wall_clock_ns();
     let details = because(REASON);
     let detection =
         Detection::new(REASON.into(), &[], Confidence::High, Timestamp::from_ns(now_ns), 1);
-    let weight = Weight { message_type: MessageType::Alert, severity };
-    let record = Record {
-        weight: Some(weight),
-        detection: Some(&detection),
-        ..Record::new(Activity::TestAlert, Details::SystemActivity(&details))
-    };
+    let record = Record::new(Activity::TestAlert, Details::SystemActivity(&details));
+    let record = Record { detection: Some(&detection), ..record };
     let (mut producer, mut consumer) = queue(CONTROL_QUEUE, &Waker::default());
     let id: Uuid = writer.next_id(now_ns);
     let class = header.class_of(&record);

@@ -255,7 +255,7 @@ fn a_receiver_that_refuses_every_record_is_never_reported_as_connected() {
     let exit = exit.unwrap_err();
     assert!(exit.message.contains("it answers 400 Bad Request"), "{exit}");
     assert_eq!(kept.count(": connected"), 0, "{}", kept.text());
-    assert_eq!(kept.count("it is tried again: "), 1, "{}", kept.text());
+    assert!(kept.count("it is tried again: ") > 0, "{}", kept.text());
 }
 
 #[test]
