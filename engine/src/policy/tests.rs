@@ -34,6 +34,7 @@ use crate::detect::tests::Unreadable;
 use crate::detect::{Detector as _, Scene};
 use crate::limits::Limits;
 use crate::page_cache::{Asker, ContentSource, FileContent, FileIdentity, MachineMemory};
+use crate::state::facts::AreaFacts;
 use crate::state::tests::watch::limits;
 use crate::state::tests::world::{
     ESTABLISHED, FakeArea, FakeFile, FakeProcess, FakeSocket, R, TIME_WAIT, W, World, X,
@@ -277,20 +278,33 @@ fn a_reverse_shell_starts_and_ends() {
 #[test]
 fn a_mapping_of_the_program_names_it_in_the_middle_of_an_exec() {
     let mut reader = Reader::new(&limits());
-    let mut before = shell();
-    before.areas.clear();
-    reader.scan(&World::default().with(before));
-    let program = FakeFile::regular(0xffff_8881_0000_0000, 17, "bash");
-    let code = FakeArea::of_file(0x5555_0000_0000, 0x5555_0010_0000, R | X, &program);
-    let mut exec = shell().with_area(code);
-    (exec.in_exec, exec.exec_id) = (true, exec.exec_id + 1);
-    let records = reader.scan(&World::default().with(exec));
-    let of_program = |record: &&Value| {
-        details(record, "process_memory_details")["is_main_process_executable"] == true
+    let mut process = FakeProcess::new(714);
+    process.executable = None;
+    reader.scan(&World::default().with(process));
+    let (_, process) = reader.state.processes().next().unwrap();
+    let cx = reader.state.scan_context(&reader.snapshot, reader.now);
+    let area = |is_main_executable| AreaFacts {
+        process_id: 714,
+        start: 0x5555_0000_0000,
+        end: 0x5555_0010_0000,
+        flags: R | X,
+        is_main_executable,
+        file: Some(b"/bin/busybox"),
+        has_file: true,
+        ..AreaFacts::default()
     };
-    let mapped = records.iter().find(of_program).unwrap();
-    let path = &details(mapped, "process_memory_details")["file_path"];
-    assert_eq!(&details(mapped, "process_details")["process_executable_path"], path, "{mapped}");
+    for area in [area(true), area(false)] {
+        let change = Change::AreaMapped { process, area };
+        reader.policy.reporter(&mut reader.producer).change(&cx, &change);
+    }
+    reader.producer.flush();
+    let records = records_of(&mut reader.consumer);
+    let paths: Vec<&Value> = records
+        .iter()
+        .filter(|record| record["activity_data"]["name"] == "new_file_mapped")
+        .map(|record| &details(record, "process_details")["process_executable_path"])
+        .collect();
+    assert_eq!(paths, [&Value::from("/bin/busybox"), &Value::Null]);
 }
 
 #[test]
