@@ -145,13 +145,14 @@ impl Observer for MessageObserver<'_> {
 ///
 /// # Errors
 ///
-/// As [`attach`]. Where the memory may be that of a machine that starts, the message says so.
+/// As [`attach`]. Where the memory may be that of a machine that starts, the message names that.
 pub(crate) fn attach_once(
     system: &System,
     configuration: &Configuration,
     messages: &Messages,
 ) -> Result<(AnySource, Profile), Failure> {
-    let mut observer = OnceObserver { inner: MessageObserver { system, messages }, is_live: false };
+    let inner = MessageObserver { system, messages };
+    let mut observer = OnceObserver { inner, is_live: false };
     attach(system, configuration, false, &mut observer, Stop::NEVER).map_err(|failure| {
         if failure.exit != Exit::NoKernel || !observer.is_live {
             return failure;
@@ -161,8 +162,8 @@ pub(crate) fn attach_once(
     })
 }
 
-const STARTING: &str = "; if the machine is still starting, try again in a minute: `panoptes watch` \
-                        waits for that";
+const STARTING: &str = "; if the machine is still starting, try again in a minute: `panoptes \
+                        watch` waits for that";
 
 /// Notes whether the memory can change.
 struct OnceObserver<'a> {

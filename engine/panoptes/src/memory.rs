@@ -117,9 +117,9 @@ impl Needed {
         })
     }
 
-    /// The largest set of limits ([`Limits::PRESETS`]) with which a plan needs no more than is left,
-    /// and how many bytes it needs then; `None` if none is small enough. The sets stand for the
-    /// limits of all systems.
+    /// The largest set of limits ([`Limits::PRESETS`]) with which a plan needs no more than is
+    /// left, and how many bytes it needs then; `None` if none is small enough. The sets stand for
+    /// the limits of all systems.
     pub(crate) fn fitting_preset(
         plan: &Plan<'_>,
         left: &MemoryLeft,

@@ -479,7 +479,8 @@ fn doctor_reaches_receivers_without_a_record() {
     drop(closed);
     let text = format!(
         "auto_scan: false\nsystems: {{a: {{system: file:ram}}}}\n\
-         output: {{log_folder: none, telemetry: [{{address: '{of_tcp}'}}, {{address: '{gone}'}}]}}\n"
+         output:\n  log_folder: none\n  \
+         telemetry: [{{address: '{of_tcp}'}}, {{address: '{gone}'}}]\n"
     );
     fs::write(folder.path().join("p.yaml"), text).expect("there is room for a file");
     let of_stream = thread::spawn(move || {

@@ -206,6 +206,11 @@ fn write_reason(out: &mut impl Write, activity: Activity, alert: &Alert<'_>) -> 
             }
         }
     }
+    write_end(out, alert)
+}
+
+/// Whose file it is, if it has no path, and what became of it.
+fn write_end(out: &mut impl Write, alert: &Alert<'_>) -> fmt::Result {
     if alert.file.path.is_none() {
         let process = &alert.process;
         write!(out, "; in {}", subject_names::process(process.name, process.process_id))?;

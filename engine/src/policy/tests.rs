@@ -281,7 +281,8 @@ fn a_mapping_of_the_program_names_it_in_the_middle_of_an_exec() {
     let mut process = FakeProcess::new(714);
     process.executable = None;
     reader.scan(&World::default().with(process));
-    let (_, process) = reader.state.processes().next().unwrap();
+    let mut processes = reader.state.processes().map(|(_, process)| process);
+    let process = processes.find(|process| process.process_id() == 714).unwrap();
     let cx = reader.state.scan_context(&reader.snapshot, reader.now);
     let area = |is_main_executable| AreaFacts {
         process_id: 714,

@@ -24,10 +24,9 @@ use rustix::fs::{self as rights, AtFlags, CWD, accessat};
 use serde_json::json;
 
 use crate::boot_ids::folder_of;
-use crate::check::Answer;
 use crate::config::{AutoOr, Configuration, Loader, Mode, Overrides, SystemAddress, Weight};
 use crate::dma;
-use crate::exit::Exit;
+use crate::exit::{Answer, Exit};
 use crate::guests;
 use crate::memory::{MemoryLeft, Needed, Plan, TOO_MUCH};
 use crate::sbom::Sboms;
