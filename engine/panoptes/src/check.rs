@@ -13,7 +13,7 @@ use crate::config::{
     Configuration, Key, Loaded, Loader, Mode, Overrides, Place, Problem, Report, Weight, one_line,
     printable, show_duration,
 };
-use crate::exit::{Answer, Exit};
+use crate::exit::Answer;
 use crate::memory::{MemoryLeft, Needed, Plan, TOO_MUCH, show};
 use crate::sbom::Sboms;
 use crate::watch::name_of;
