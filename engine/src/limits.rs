@@ -44,11 +44,13 @@ macro_rules! limits {
 
         impl Default for Limits {
             fn default() -> Self {
-                Self { $($key: $default,)+ }
+                Self::DEFAULT
             }
         }
 
         impl Limits {
+            const DEFAULT: Self = Self { $($key: $default,)+ };
+
             /// The keys of the configuration.
             pub const SETTINGS: &'static [LimitSetting] = &[$(LimitSetting {
                 key: stringify!($key),
@@ -130,6 +132,35 @@ limits! {
         // Bytes of names. Their room follows from the other limits (`state::strings_bytes`).
         Strings "strings" "names and paths" Activity::ProcessLimitReached;
     }
+}
+
+impl Limits {
+    /// Sets of limits by name, for machines with little memory, the smallest first. The last one is
+    /// the default.
+    pub const PRESETS: [(&'static str, Self); 3] =
+        [("small", Self::SMALL), ("medium", Self::MEDIUM), ("default", Self::DEFAULT)];
+
+    /// A machine of 512 MiB watches itself with them.
+    const SMALL: Self = Self {
+        processes: 512,
+        threads: 2048,
+        file_descriptors: 8192,
+        vmas: 16_384,
+        connections: 2048,
+        containers: 64,
+        ..Self::DEFAULT
+    };
+
+    /// A machine of 1 GiB watches itself, or a guest, with them.
+    const MEDIUM: Self = Self {
+        processes: 1024,
+        threads: 8192,
+        file_descriptors: 32_768,
+        vmas: 65_536,
+        connections: 8192,
+        containers: 256,
+        ..Self::DEFAULT
+    };
 }
 
 /// One value for each limit, by its discriminant.

@@ -261,6 +261,7 @@ activities! {
         ClockTampered "clock_tampered" Alert High;
         ConfigurationReloaded "configuration_reloaded" SystemActivity Info;
         ConfigurationRefused "configuration_refused" SystemActivity Error;
+        TestAlert "test_alert" Alert High;
     }
     ProcessExecuted PROCESS {
         ProcessExecuted "process_executed" Event Info;
@@ -332,7 +333,7 @@ mod tests {
         assert_eq!(count(MessageType::Event), 19);
         assert_eq!(count(MessageType::Alert), 14);
         assert_eq!(count(MessageType::SystemActivity), 21);
-        assert_eq!(Activity::ALL.len(), GUIDE_COUNT + 22);
+        assert_eq!(Activity::ALL.len(), GUIDE_COUNT + 23);
     }
 
     #[test]

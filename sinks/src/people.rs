@@ -1,4 +1,6 @@
-//! A record as one line for people: what `panoptes watch` prints on a terminal.
+//! A record as a line for people: what `panoptes watch` prints on a terminal, or with `--lines`.
+//!
+//! On a terminal that is too narrow for it, a line goes on in further ones, which are indented.
 //!
 //! Names come from a guest that may be hostile: whatever could move the cursor, change colours or
 //! reorder text is escaped. Programs should read the records instead.
@@ -17,6 +19,8 @@ pub struct LineStyle {
     pub has_colours: bool,
     /// Whether each line names the system that it is about.
     pub names_system: bool,
+    /// Columns of the terminal; 0: a line may have any length.
+    pub columns: u16,
     /// Whether a status line may stand where a line begins: the line erases it.
     pub has_status: bool,
 }
@@ -45,15 +49,70 @@ pub fn line(record: &Value, style: LineStyle) -> String {
         _ => String::new(),
     };
     let about = cut(&escape(&about(record)));
-    let (on, off) = match (style.has_colours, record["message_type"].as_str(), severity.as_str()) {
-        (true, Some("ALERT"), _) => ("\x1b[1;31m", "\x1b[0m"),
-        (true, _, "WARNING" | "MEDIUM") => ("\x1b[33m", "\x1b[0m"),
-        (true, _, "ERROR") => ("\x1b[31m", "\x1b[0m"),
-        (true, Some("SYSTEM_ACTIVITY"), _) => ("\x1b[2m", "\x1b[0m"),
-        _ => ("", ""),
+    let colour = match (record["message_type"].as_str(), severity.as_str()) {
+        _ if !style.has_colours => "",
+        (Some("ALERT"), severity) => colour_of_alert(severity),
+        (_, "WARNING" | "MEDIUM") => "\x1b[33m",
+        (_, "ERROR") => "\x1b[31m",
+        (Some("SYSTEM_ACTIVITY"), _) => "\x1b[2m",
+        _ => "",
     };
-    let severity = format!("{on}{severity:<8}{off}");
-    format!("{time}  {severity}{name:<40}{system}{about}")
+    let off = if colour.is_empty() { "" } else { "\x1b[0m" };
+    let severity = format!("{colour}{severity:<SEVERITY_WIDTH$}{off}");
+    let object = format!("{system}{about}");
+    let columns = usize::from(style.columns);
+    let wide = TIME_WIDTH + SEVERITY_WIDTH + NAME_WIDTH + object.chars().count();
+    if columns == 0 || wide <= columns {
+        return format!("{time}  {severity}{name:<NAME_WIDTH$}{object}");
+    }
+    let mut line = format!("{time}  {severity}{name}");
+    let used = TIME_WIDTH + SEVERITY_WIDTH + name.chars().count();
+    wrap(&object, used, columns.max(COLUMNS_LEAST), &mut line);
+    line
+}
+
+/// Widths of the parts of a line, with the blanks behind them.
+const TIME_WIDTH: usize = "07:31:46.905  ".len();
+const SEVERITY_WIDTH: usize = 8;
+const NAME_WIDTH: usize = 40;
+/// A terminal with fewer columns breaks lines by itself.
+const COLUMNS_LEAST: usize = 40;
+/// Stands before what goes on in a further line.
+const INDENT: &str = "    ";
+
+/// SGR: bold, in red from HIGH on, else in yellow (MEDIUM) or cyan.
+fn colour_of_alert(severity: &str) -> &'static str {
+    match severity {
+        "HIGH" | "ERROR" | "CRITICAL" => "\x1b[1;31m",
+        "MEDIUM" | "WARNING" => "\x1b[1;33m",
+        _ => "\x1b[1;36m",
+    }
+}
+
+/// Appends a text behind a line that has `used` columns: the words that have room there, and the
+/// others in further lines. A word that has no room in a line is broken.
+fn wrap(text: &str, mut used: usize, columns: usize, line: &mut String) {
+    // Two blanks separate the text from what is before it.
+    used += 1;
+    line.push(' ');
+    for word in text.split(' ').filter(|word| !word.is_empty()) {
+        let length = word.chars().count();
+        if used + 1 + length <= columns {
+            line.push(' ');
+            line.push_str(word);
+            used += 1 + length;
+            continue;
+        }
+        line.truncate(line.trim_end().len());
+        let mut rest = word.chars().peekable();
+        while rest.peek().is_some() {
+            line.push('\n');
+            line.push_str(INDENT);
+            let before = line.chars().count();
+            line.extend(rest.by_ref().take(columns - INDENT.len()));
+            used = INDENT.len() + line.chars().count() - before;
+        }
+    }
 }
 
 /// Escapes control characters and those that reorder text (Unicode's bidirectional formatting).
@@ -111,7 +170,14 @@ fn about(record: &Value) -> String {
     if data["process_executed_details"].is_object() {
         parts.push(executed(data));
     }
-    parts.retain(|part| !part.is_empty());
+    // A reason names what it is about.
+    let reason = parts.first().filter(|_| record["detection"]["reason"].is_string()).cloned();
+    let is_named = |part: &String| reason.as_ref().is_some_and(|reason| reason.contains(part));
+    let mut at = 0;
+    parts.retain(|part| {
+        at += 1;
+        !part.is_empty() && (at == 1 || !is_named(part))
+    });
     parts.join("  ")
 }
 
@@ -236,7 +302,7 @@ mod tests {
                 "process_details": {"process_name": "x", "process_id": 7}},
             "detection": {"reason": "no list has it"},
         });
-        let style = LineStyle { has_colours: true, names_system: true, has_status: false };
+        let style = LineStyle { has_colours: true, names_system: true, ..LineStyle::default() };
         assert_eq!(
             line(&record, style),
             "07:31:46.905  \x1b[1;31mHIGH    \x1b[0mprocess_hidden                          \
@@ -245,6 +311,59 @@ mod tests {
         assert_eq!(line_of(b"no \x1b[2J record", style), "no \\u{1b}[2J record");
         let style = LineStyle { has_status: true, ..style };
         assert_eq!(line_of(b"no record", style), "\r\x1b[Kno record");
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_for_the_terminal_goes_on_indented() {
+        let record = |reason: &str| {
+            json!({
+                "occurred_message_time_iso_8601_ns": "2026-11-20T07:31:46.905224659+00:00",
+                "severity": "HIGH", "message_type": "ALERT",
+                "activity_data": {"name": "process_hidden"},
+                "detection": {"reason": reason},
+            })
+        };
+        let style = LineStyle { columns: 80, ..LineStyle::default() };
+        let of = |reason: &str| line(&record(reason), style);
+        assert_eq!(
+            of("it is hidden"),
+            "07:31:46.905  HIGH    process_hidden                          it is hidden"
+        );
+        let reason = "bash (process 714) is not in the task list or its parent's children, but in \
+                      the pid IDR, in 2 scans in a row";
+        assert_eq!(
+            of(reason),
+            "07:31:46.905  HIGH    process_hidden  bash (process 714) is not in the task list\n    \
+             or its parent's children, but in the pid IDR, in 2 scans in a row"
+        );
+        let long = "x".repeat(200);
+        let lines = of(&format!("see {long} there"));
+        let lines: Vec<&str> = lines.lines().collect();
+        assert!(lines.iter().all(|line| line.chars().count() <= 80), "{lines:#?}");
+        let indented = |line: &&str| line.starts_with("    ") && !line.starts_with("     ");
+        assert!(lines.len() == 4 && lines[1..].iter().all(indented), "{lines:#?}");
+        assert!(lines[3].ends_with("x there"), "{lines:#?}");
+        assert_eq!(line(&record(reason), LineStyle::default()).lines().count(), 1);
+    }
+
+    #[test]
+    fn severities_of_alerts_are_told_apart_by_their_colours() {
+        let style = LineStyle { has_colours: true, ..LineStyle::default() };
+        let colours = ["CRITICAL", "HIGH", "MEDIUM", "LOW"].map(|severity| {
+            let record = json!({"severity": severity, "message_type": "ALERT"});
+            let line = line(&record, style);
+            line.split("\x1b[").nth(1).unwrap().split('m').next().unwrap().to_owned()
+        });
+        assert_eq!(colours, ["1;31", "1;31", "1;33", "1;36"]);
+    }
+
+    #[test]
+    fn what_a_reason_names_does_not_come_twice() {
+        let record = json!({
+            "activity_data": {"file_details": {"file_path": "/etc/passwd"}},
+            "detection": {"reason": "/etc/passwd has 3 bytes"},
+        });
+        assert_eq!(about(&record), "/etc/passwd has 3 bytes");
     }
 
     #[test]

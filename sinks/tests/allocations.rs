@@ -78,12 +78,12 @@ fn nothing_is_allocated_after_start() {
         ] {
             assert_eq!(allocations_for_a_receiver(messages, kind), 0, "{kind:?}");
         }
-        // The receiver's answers do, and what is made of them.
+        // The receiver's answers do, and what is made of them. A part takes a few requests.
         for body in [Body::Lines, Body::Otlp(Otlp::new("sensor-1"))] {
             let http = Messages::Http(Http::new("a", "/", &[], body));
             let allocations = allocations_for_a_receiver(http, kind);
             let parts = (COUNT / PART) as u64;
-            assert!(allocations <= 30 * parts, "{allocations} for {parts} parts");
+            assert!(allocations <= 40 * parts, "{allocations} for {parts} parts");
         }
     }
     backlogs_and_messages_allocate_nothing();

@@ -187,6 +187,62 @@ impl Observer for MessageObserver<'_> {
     }
 }
 
+/// Attaches to a system in order to scan it once.
+///
+/// # Errors
+///
+/// As [`attach`]. Where the memory may be that of a machine that starts, the message names that.
+pub(crate) fn attach_once(
+    system: &System,
+    configuration: &Configuration,
+    messages: &Messages,
+) -> Result<(AnySource, Profile), Failure> {
+    let inner = MessageObserver { system, messages };
+    let mut observer = OnceObserver { inner, is_live: false };
+    attach(system, configuration, false, &mut observer, Stop::NEVER).map_err(|failure| {
+        if failure.exit != Exit::NoKernel || !observer.is_live {
+            return failure;
+        }
+        let message = format!("{failure}{STARTING}");
+        Failure { message, ..failure }
+    })
+}
+
+const STARTING: &str = "; if the machine is still starting, try again in a minute: `panoptes \
+                        watch` waits for that";
+
+/// Notes whether the memory can change.
+struct OnceObserver<'a> {
+    inner: MessageObserver<'a>,
+    is_live: bool,
+}
+
+impl Observer for OnceObserver<'_> {
+    fn regions(&mut self, regions: &dma::Regions) {
+        self.inner.regions(regions);
+    }
+
+    fn left_out(&mut self, problems: &[ProfileProblem]) {
+        self.inner.left_out(problems);
+    }
+
+    fn opened(&mut self, source: &AnySource) {
+        self.is_live = match source {
+            AnySource::File(file) => !file.format().is_still(),
+            _ => true,
+        };
+        self.inner.opened(source);
+    }
+
+    fn event(&mut self, event: &Event<'_>) {
+        self.inner.event(event);
+    }
+
+    fn not_attached(&mut self, source: &AnySource, error: &AttachError) {
+        self.inner.not_attached(source, error);
+    }
+}
+
 /// Opens a system's memory, as [`open_with`] does, and finds its kernel.
 pub fn attach(
     system: &System,

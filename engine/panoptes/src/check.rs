@@ -13,20 +13,10 @@ use crate::config::{
     AutoScan, Configuration, Key, Loaded, Loader, Mode, Overrides, Place, Problem, Report, Weight,
     one_line, printable, show_duration,
 };
-use crate::exit::Exit;
+use crate::exit::Answer;
 use crate::memory::{MemoryLeft, Needed, Plan, TOO_MUCH, show};
 use crate::sbom::Sboms;
 use crate::watch::name_of;
-
-/// The output of the command, and its exit code.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Answer {
-    /// For standard output.
-    pub out: String,
-    /// For standard error, a line each.
-    pub err: Vec<String>,
-    pub exit: Exit,
-}
 
 /// Checks a file as the service would read it. `shows_keys`: prints every key with its value.
 pub fn check(file: &Path, overrides: Overrides, json: bool, shows_keys: bool) -> Answer {

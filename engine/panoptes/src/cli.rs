@@ -14,7 +14,7 @@ use clap_complete::Shell;
 use panoptes_sinks::activities::{Activity, Severity};
 use panoptes_sinks::record::scan::Kind;
 
-use crate::config::Overrides;
+use crate::config::{Overrides, nearest};
 use crate::exit::Exit;
 
 /// The whole command line.
@@ -96,6 +96,22 @@ pub enum Command {
         /// Print one JSON object
         #[arg(long)]
         json: bool,
+        /// Connect to each receiver of `output.telemetry`, too; no record is sent
+        #[arg(long)]
+        receivers: bool,
+    },
+    /// Send one marked record through every configured output and print what became of it
+    #[command(after_help = TEST_ALERT_HELP)]
+    TestAlert {
+        /// Use the outputs of this configuration (YAML or JSON)
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// The severity of the record; by default that of `events.test_alert`
+        #[arg(long, value_name = "SEVERITY", value_parser = severities(), ignore_case = true)]
+        severity: Option<Severity>,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
     },
     /// Print the JSON Schema of every record
     #[command(after_help = SCHEMA_HELP)]
@@ -158,6 +174,9 @@ pub struct Watch {
     /// Print records as JSON lines on a terminal, too
     #[arg(long)]
     pub json: bool,
+    /// Print lines for people into a pipe or a file, too, as on a terminal
+    #[arg(long, conflicts_with = "json")]
+    pub lines: bool,
     /// Report alerts, and what concerns Panoptes itself; short for --set output.preset=alerts
     #[arg(long, conflicts_with = "activities")]
     pub alerts: bool,
@@ -165,7 +184,7 @@ pub struct Watch {
     #[arg(long, value_name = "LEAST", value_parser = severities(), ignore_case = true)]
     pub severity: Option<Severity>,
     /// Report these activities only, comma separated, also those that are off by default
-    #[arg(long, value_name = "NAMES", value_parser = activities(), value_delimiter = ',')]
+    #[arg(long, value_name = "NAMES", value_parser = ActivityParser, value_delimiter = ',')]
     #[arg(hide_possible_values = true)]
     pub activities: Vec<Activity>,
     #[command(flatten)]
@@ -301,10 +320,34 @@ fn severities() -> impl TypedValueParser<Value = Severity> {
         .try_map(|word| Severity::from_word(&word.to_ascii_uppercase()).ok_or("no severity"))
 }
 
-/// Reads the names of activities.
-fn activities() -> impl TypedValueParser<Value = Activity> {
-    PossibleValuesParser::new(Activity::ALL.iter().map(|activity| activity.name()))
-        .try_map(|name| Activity::from_name(&name).ok_or("no activity"))
+/// Reads the name of an activity. There are too many to list them in a mistake.
+fn activity(name: &str) -> Result<Activity, String> {
+    let names: Vec<&str> = Activity::ALL.iter().map(|activity| activity.name()).collect();
+    Activity::from_name(name).ok_or_else(|| match nearest(name, &names) {
+        Some(known) => format!("there is no such activity; did you mean `{known}`?"),
+        None => "there is no such activity; docs/records.md and `panoptes schema` list all".into(),
+    })
+}
+
+/// Knows the names of activities, for completions, and reads one.
+#[derive(Clone, Debug)]
+struct ActivityParser;
+
+impl TypedValueParser for ActivityParser {
+    type Value = Activity;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        argument: Option<&clap::Arg>,
+        value: &std::ffi::OsStr,
+    ) -> Result<Activity, clap::Error> {
+        TypedValueParser::parse_ref(&(activity as fn(&str) -> _), command, argument, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(Activity::ALL.iter().map(|activity| PossibleValue::new(activity.name()))))
+    }
 }
 
 /// Reads the words for kinds. Those of kinds that are not built are hidden and refused.
@@ -360,10 +403,11 @@ Examples:
 
 const WATCH_HELP: &str = "\
 On a terminal, records are lines for people, and only the activities of output.preset=security are
-shown unless another preset is set.
+shown unless another preset is set. --lines does the same for pipes and files.
 
 Examples:
   panoptes watch /dev/shm/guest.mem
+  panoptes watch /dev/shm/guest.mem --lines | tee watch.txt | grep bash
   panoptes watch qemu:4711 --alerts --severity HIGH
   panoptes watch guest.mem --activities process_created,shell_command_executed --json
   panoptes watch /dev/shm/a.mem /dev/shm/b.mem --interval 100ms --log-folder /tmp/log
@@ -401,7 +445,8 @@ const DOCTOR_HELP: &str = "\
 Without --config, the file of `panoptes run` is used. The command checks io_uring, memory and how
 much of it may be locked, ptrace_scope, capabilities, guest_users, each guest that runs, huge pages,
 /proc/kcore, DOCA, memory files, profiles (os_symbol_path), files of memory regions, SBOMs, the
-files that receivers (telemetry) need, the folders that are written to, and the port of metrics.
+files that receivers (telemetry) need, with --receivers also whether these can be reached, the
+folders that are written to, and the port of metrics.
 Each check is `ok`, `unused` (the configuration does not need it), `warning` (it works, but not as
 well as it could), or `obstacle`. The exit code is 1 if there is an obstacle.
 
@@ -410,7 +455,21 @@ the journal has what stands in the way of that.
 
 Examples:
   panoptes doctor
-  panoptes doctor --config panoptes.yaml --json";
+  panoptes doctor --config panoptes.yaml --json
+  panoptes doctor --receivers";
+
+const TEST_ALERT_HELP: &str = "\
+The record is an ALERT named `test_alert`, whose reason says that nothing has happened. Every output
+gets it, whatever else that output takes. Its `message_id` is printed, so that it can be found at
+the receiver. Without --config, the file of `panoptes run` is used.
+
+Each output is `ok`, with what its receiver answered, `failed`, with the reason, or `skipped`: a
+folder of logs that a running panoptes writes, and standard output. The exit code is 74 if one has
+failed. Run it as the user of the service: another one may read and write other files.
+
+Examples:
+  panoptes test-alert
+  panoptes test-alert --config panoptes.yaml --severity CRITICAL";
 
 const SBOM_BUILD_HELP: &str = "\
 The type of SOURCE is detected:
@@ -506,8 +565,12 @@ mod tests {
         };
         assert_eq!(watch.severity, Some(Severity::High));
         assert_eq!(watch.activities, [Activity::ProcessHidden, Activity::ThreadCreated]);
-        let error = parse("panoptes watch x --activities process_create").unwrap_err();
-        assert!(error.to_string().contains("process_created"), "{error}");
+        let error = parse("panoptes watch x --activities reverse_shell").unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains("did you mean `reverse_shell_detected`?"), "{error}");
+        assert!(error.lines().count() < 6, "{error}");
+        let error = parse("panoptes watch x --activities zzz").unwrap_err();
+        assert!(error.to_string().contains("`panoptes schema` list all"), "{error}");
         assert!(parse("panoptes watch x --severity loud").is_err());
         assert!(parse("panoptes watch x --alerts --activities process_created").is_err());
     }

@@ -61,6 +61,16 @@ impl From<Exit> for ExitCode {
     }
 }
 
+/// The output of a command, and its exit code.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Answer {
+    /// For standard output.
+    pub out: String,
+    /// For standard error, a line each.
+    pub err: Vec<String>,
+    pub exit: Exit,
+}
+
 /// Why the program ends early: one line for people, and the code to end with.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{message}")]

@@ -117,6 +117,27 @@ impl Needed {
         })
     }
 
+    /// The largest set of limits ([`Limits::PRESETS`]) with which a plan needs no more than is
+    /// left, and how many bytes it needs then; `None` if none is small enough. The sets stand for
+    /// the limits of all systems.
+    pub(crate) fn fitting_preset(
+        plan: &Plan<'_>,
+        left: &MemoryLeft,
+    ) -> Option<(&'static str, u64)> {
+        Limits::PRESETS.iter().rev().find_map(|(name, limits)| {
+            let mut configuration = plan.configuration.clone();
+            configuration.default.limits = *limits;
+            let of_preset = |system: &System| {
+                let settings = SystemSettings { limits: *limits, ..system.settings.clone() };
+                System { settings, ..system.clone() }
+            };
+            let systems: Vec<System> = plan.systems.iter().map(of_preset).collect();
+            let plan = Plan { configuration: &configuration, systems: &systems, ..*plan };
+            let sum = Self::of(&plan)?.sum()?;
+            (sum <= left.bytes).then_some((*name, sum))
+        })
+    }
+
     /// All of it, without guests that are found later.
     pub fn sum(&self) -> Option<u64> {
         let systems = self.systems.iter().map(|(_, bytes)| *bytes);
@@ -461,6 +482,49 @@ mod tests {
         let failure = needed.check(&left).unwrap_err();
         assert_eq!(failure.exit, Exit::Configuration);
         assert!(failure.message.contains("more than any machine has"), "{}", failure.message);
+    }
+
+    #[test]
+    fn a_machine_of_512_mib_watches_itself_with_small_limits() {
+        let mut configuration = Configuration::defaults(Mode::Run);
+        let (_, small) = Limits::PRESETS[0];
+        configuration.default.limits = small;
+        let settings = configuration.default.clone();
+        let name = "me".to_owned();
+        let systems = [System { name, address: SystemAddress::Host, settings }];
+        let plan = Plan {
+            configuration: &configuration,
+            systems: &systems,
+            auto_scan: false,
+            sboms: None,
+        };
+        let sum = Needed::of(&plan).unwrap().sum().unwrap();
+        // A kernel and a small userland leave so much of 512 MiB.
+        assert!(sum < 300 << 20, "{}", show(sum));
+    }
+
+    #[test]
+    fn the_largest_limits_that_fit_are_named() {
+        let configuration = Configuration::defaults(Mode::Run);
+        let plan = plan(&configuration);
+        let of = |bytes| {
+            let left = MemoryLeft { bytes, by: "a test".to_owned() };
+            Needed::fitting_preset(&plan, &left).map(|(name, needed)| {
+                assert!(needed <= bytes, "{name} needs {}", show(needed));
+                name
+            })
+        };
+        assert_eq!((of(1 << 20), of(1 << 40)), (None, Some("default")));
+        let sums = Limits::PRESETS.map(|(name, limits)| {
+            let mut configuration = configuration.clone();
+            configuration.default.limits = limits;
+            let plan = Plan { configuration: &configuration, ..plan };
+            (name, Needed::of(&plan).unwrap().sum().unwrap())
+        });
+        for (at, (name, sum)) in sums.into_iter().enumerate() {
+            assert_eq!(of(sum), Some(name));
+            assert_eq!(of(sum - 1), at.checked_sub(1).map(|at| sums[at].0), "{name}");
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod timed_write;
 
 use std::fmt::{self, Display};
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -41,6 +42,8 @@ pub struct Messages {
 struct Shared {
     level: AtomicU8,
     colour: bool,
+    /// Whether each message begins with its time: nobody else notes that.
+    has_time: bool,
     out: Mutex<Out>,
     debug_log: Mutex<Option<DebugLog>>,
 }
@@ -89,17 +92,29 @@ impl Messages {
         Self::new(Box::new(TimedWrite::new(io::stderr())), colour, level)
     }
 
-    /// Messages on stdout, for the service. No reader delays it for long.
+    /// Messages on stdout, for the service, with their times unless the journal notes these. No
+    /// reader delays it for long.
     pub fn of_watch_on_stdout(level: LogLevel) -> Self {
         let colour = wants_colour(io::stdout().is_terminal());
-        Self::new(Box::new(TimedWrite::new(io::stdout())), colour, level)
+        let has_time = !is_journal(io::stdout());
+        Self::with_time(Box::new(TimedWrite::new(io::stdout())), colour, has_time, level)
     }
 
     /// Messages to a writer of the caller's choice.
     pub fn new(out: Box<dyn Write + Send>, colour: bool, level: LogLevel) -> Self {
+        Self::with_time(out, colour, false, level)
+    }
+
+    fn with_time(
+        out: Box<dyn Write + Send>,
+        colour: bool,
+        has_time: bool,
+        level: LogLevel,
+    ) -> Self {
         let shared = Shared {
             level: AtomicU8::new(level as u8),
             colour,
+            has_time,
             out: Mutex::new(Out { to: out, status: String::new(), has_ended: false, dropped: 0 }),
             debug_log: Mutex::new(None),
         };
@@ -201,7 +216,8 @@ impl Messages {
         }
         let text = one_line(&text.to_string());
         if shown {
-            let line = format!("{}{text}\n", prefix(level, shared.colour));
+            let time = if shared.has_time { format!("{} ", now()) } else { String::new() };
+            let line = format!("{time}{}{text}\n", prefix(level, shared.colour));
             locked(&shared.out).write(&line);
         }
         if let Some(log) = debug_log.as_mut() {
@@ -240,6 +256,18 @@ pub(crate) fn wants_colour(terminal: bool) -> bool {
     // https://no-color.org: any value but the empty one.
     let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     terminal && !refused && !is_dumb()
+}
+
+/// Whether this is a stream to the journal, which systemd names by device and inode
+/// (`JOURNAL_STREAM`, systemd.exec(5)).
+fn is_journal(stream: impl AsFd) -> bool {
+    let Ok(stat) = rustix::fs::fstat(stream) else { return false };
+    std::env::var("JOURNAL_STREAM").is_ok_and(|text| text == names(stat.st_dev, stat.st_ino))
+}
+
+/// A stream as systemd names it.
+fn names(device: u64, inode: u64) -> String {
+    format!("{device}:{inode}")
 }
 
 /// Whether stderr can have a status line: it is a terminal whose lines can be erased.

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, ErrorKind, IsTerminal as _, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{CommandFactory, Parser};
@@ -13,7 +13,7 @@ use panoptes_sinks::schema::{record_schema, scan_schema};
 
 use crate::check::check;
 use crate::cli::{Arguments, Command, Sbom, Settings};
-use crate::config::{Configuration, LogLevel, Mode, Report, Weight, one_line, printable};
+use crate::config::{Configuration, LogLevel, Mode, Report, Weight, nearest, one_line, printable};
 use crate::doctor::doctor;
 use crate::exit::{Exit, Failure, print};
 use crate::message::Messages;
@@ -76,10 +76,15 @@ fn carry_out(command: Command) -> Result<Exit, Refusal> {
             print(answer.out.as_bytes())?;
             answer.exit
         }
-        Command::Doctor { config, json } => {
-            let default = Path::new(DEFAULT_CONFIG);
-            let file = config.or_else(|| default.exists().then(|| default.to_owned()));
-            let answer = doctor(file.as_deref(), json);
+        Command::Doctor { config, json, receivers } => {
+            let answer = doctor(config.or_else(default_config).as_deref(), json, receivers);
+            print(answer.out.as_bytes())?;
+            answer.exit
+        }
+        Command::TestAlert { config, severity, json } => {
+            let settings = Settings { config: config.or_else(default_config), ..<_>::default() };
+            let loaded = loader(Mode::Run, settings).load()?;
+            let answer = watch::test_alert(&loaded.configuration, severity, json)?;
             print(answer.out.as_bytes())?;
             answer.exit
         }
@@ -170,7 +175,13 @@ fn manual(words: &[String]) -> Result<Vec<u8>, Failure> {
     for word in words {
         let subcommand = command.find_subcommand(word).cloned();
         command = subcommand.ok_or_else(|| {
-            let message = format!("`{}` is no command of {}", printable(word), command.get_name());
+            let names: Vec<&str> = command.get_subcommands().map(|one| one.get_name()).collect();
+            let (word, name) = (printable(word), command.get_name());
+            let fix = match nearest(&word, &names) {
+                Some(known) => format!("did you mean `{known}`?"),
+                None => format!("`{name} --help` lists all"),
+            };
+            let message = format!("`{word}` is no command of {name}; {fix}");
             Failure::new(Exit::Usage, message)
         })?;
     }
@@ -190,6 +201,12 @@ fn end(failure: &Failure) -> Exit {
 /// Writes a line to stderr; if stderr is closed, the line is lost.
 fn print_line(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// The file that `panoptes run` reads without `--config`, if it exists.
+fn default_config() -> Option<PathBuf> {
+    let default = Path::new(DEFAULT_CONFIG);
+    default.exists().then(|| default.to_owned())
 }
 
 /// The file that `panoptes run` reads without `--config`.

@@ -77,20 +77,31 @@ struct View {
     is_terminal: bool,
     /// Whether even a person reads JSON.
     json: bool,
+    /// Whether a pipe gets what a person would read.
+    lines: bool,
     choice: Choice,
 }
 
 impl View {
     /// What standard output shows.
     fn shown(&self, output: &Output, names_system: bool) -> Shown {
-        if !self.is_terminal {
+        if !self.is_terminal && !self.lines {
             return Shown { preset: output.preset(), form: output.form() };
         }
-        let (has_colours, has_status) = (wants_colour(true), has_status_line());
-        let style = LineStyle { has_colours, names_system, has_status };
+        let style = LineStyle {
+            has_colours: wants_colour(self.is_terminal),
+            names_system,
+            columns: if self.is_terminal { columns() } else { 0 },
+            has_status: self.is_terminal && has_status_line(),
+        };
         let form = if self.json { output.form() } else { Form::ForPeople(style) };
         Shown { preset: output.preset_on_terminal(), form }
     }
+}
+
+/// Columns of the terminal on standard output; 0 if they are not known.
+fn columns() -> u16 {
+    rustix::termios::tcgetwinsize(std::io::stdout()).map_or(0, |size| size.ws_col)
 }
 
 /// Why a request can't be made.
@@ -124,11 +135,11 @@ impl ScanRequest {
 impl WatchRequest {
     /// The request of `panoptes watch`; `is_terminal` is whether standard output is a terminal.
     pub fn watch(watch: Watch, is_terminal: bool) -> Result<Self, Refusal> {
-        let Watch { systems, json, alerts, severity, activities, mut settings } = watch;
+        let Watch { systems, json, lines, alerts, severity, activities, mut settings } = watch;
         if alerts {
             settings.overrides.set.push("output.preset=alerts".to_owned());
         }
-        let view = View { is_terminal, json, choice: Choice { severity, activities } };
+        let view = View { is_terminal, json, lines, choice: Choice { severity, activities } };
         let request = Self::make(loader(Mode::Watch, settings), systems, view)?;
         // Not when it is read again: a file may have been removed since then.
         for name in &request.named {
@@ -342,6 +353,16 @@ mod tests {
         assert_eq!(request.stdout.preset, Preset::Everything);
         assert!(matches!(request.stdout.form, Form::ForPeople(style) if style.names_system));
         assert_eq!(collected(&request), [true, true]);
+    }
+
+    #[test]
+    fn a_pipe_gets_lines_for_people_on_request() {
+        let request = watch("panoptes watch /a --lines");
+        assert_eq!(request.stdout.preset, Preset::Security);
+        let Form::ForPeople(style) = request.stdout.form else { panic!("{:?}", request.stdout) };
+        assert!(!style.has_colours && !style.has_status && style.columns == 0);
+        let line = "panoptes watch /a --lines --json";
+        assert!(Arguments::try_parse_from(line.split_whitespace()).is_err());
     }
 
     #[test]

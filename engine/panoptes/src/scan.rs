@@ -12,7 +12,7 @@ use panoptes_engine::limits::Limits;
 use panoptes_engine::page_cache::Contents;
 use panoptes_engine::policy::lines::{Kind, Kinds, LineCounts, LineWriter, Traits};
 use panoptes_engine::state::facts::{HeapRule, executable_of};
-use panoptes_engine::system::{Stop, kernel_of};
+use panoptes_engine::system::kernel_of;
 use panoptes_engine::walk::{Kernel, Scope, Snapshot, Walker};
 use panoptes_engine::watch::SLICE_BYTES;
 use panoptes_profiles::Profile;
@@ -21,7 +21,7 @@ use panoptes_sources::{AnySource, Counts, Detail, Meter};
 use serde_json::{Value, json};
 
 use self::damage::Damage;
-use crate::attach::{MessageObserver, attach, warn_losses};
+use crate::attach::{attach_once, warn_losses};
 use crate::config::UserMemory;
 use crate::exit::{Exit, Failure, print, printed};
 use crate::message::Messages;
@@ -156,8 +156,7 @@ fn attach_to(
     messages: &Messages,
 ) -> Result<(AnySource, Profile), Failure> {
     let ScanRequest { system, configuration, .. } = request;
-    let mut observer = MessageObserver { system, messages };
-    let (source, profile) = attach(system, configuration, false, &mut observer, Stop::NEVER)?;
+    let (source, profile) = attach_once(system, configuration, messages)?;
     messages.info(format_args!(
         "{}: Linux {} found and verified by the {} in {:.0} ms",
         system.name,

@@ -24,7 +24,7 @@ pub enum ErrorClass {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SourceError {
-    #[error("cannot open {}: {error}", path.display())]
+    #[error("cannot open {}: {error}{}", path.display(), open_hint(error))]
     Open {
         path: PathBuf,
         #[source]
@@ -122,6 +122,16 @@ pub enum LayoutProblem {
     Unordered,
     #[error("reaches past the end of the file")]
     PastEnd,
+}
+
+/// What to do about a file that cannot be opened; empty if there is nothing to add.
+fn open_hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "; run as root, or let this user read it (chgrp and chmod g+r), and enter its folder"
+        }
+        _ => "",
+    }
 }
 
 /// The end of the message of [`SourceError::Process`].

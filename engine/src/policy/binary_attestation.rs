@@ -16,6 +16,7 @@ use panoptes_sinks::record::{Details, Record};
 
 use super::describe;
 use super::evidence::Evidence;
+use super::subject_names::{self, path};
 use super::techniques::{
     DELETED, ELSEWHERE, ELSEWHERE_FILELESS, FILELESS, FOREIGN, LIBRARY, MODIFIED, Techniques,
 };
@@ -32,8 +33,6 @@ use crate::state::facts::ProcessFacts;
 const REASON_BYTES: usize = 1024;
 /// Maximum length of an entrypoint in the reason, in bytes.
 const LINE_BYTES: usize = 512;
-/// Maximum length of a path in the reason, in bytes.
-const PATH_BYTES: usize = 256;
 
 impl Reporter<'_> {
     /// Reports a program, library or script that was not shipped like this.
@@ -207,24 +206,21 @@ fn write_reason(out: &mut impl Write, activity: Activity, alert: &Alert<'_>) -> 
             }
         }
     }
+    write_end(out, alert)
+}
+
+/// Whose file it is, if it has no path, and what became of it.
+fn write_end(out: &mut impl Write, alert: &Alert<'_>) -> fmt::Result {
+    if alert.file.path.is_none() {
+        let process = &alert.process;
+        write!(out, "; in {}", subject_names::process(process.name, process.process_id))?;
+    }
     if alert.file.is_memfd {
         out.write_str("; it was run without a file (memfd)")?;
     } else if alert.file.is_deleted {
         out.write_str("; its file was deleted or replaced")?;
     }
     Ok(())
-}
-
-/// A path in a reason.
-fn path(path: Option<&[u8]>) -> impl Display {
-    fmt::from_fn(move |f| {
-        let Some(path) = path else { return f.write_str("a file of unknown path") };
-        let end = path.len().saturating_sub(PATH_BYTES);
-        if end > 0 {
-            f.write_str("…")?;
-        }
-        write!(f, "{}", path[end..].escape_ascii())
-    })
 }
 
 /// Arguments in a reason.

@@ -16,15 +16,17 @@ use panoptes_sinks::record::{Details, Record};
 
 use super::describe;
 use super::evidence::Evidence;
+use super::subject_names::{PATH_BYTES_MAX, PROCESS_BYTES_MAX, path, process};
 use super::techniques::CONTENT;
 use super::writing::{Reporter, Subject};
 use crate::detect::Accepted;
 use crate::detect::file_content::ContentChange;
 use crate::state::ScanContext;
+use crate::state::facts::FileName;
 
-/// Maximum length of the reason in bytes: three numbers of 20 digits, two times and the text
-/// between.
-const REASON_BYTES: usize = 320;
+/// Maximum length of the reason in bytes: a path, a process, four numbers of 20 digits, two times
+/// and the text between.
+const REASON_BYTES: usize = PATH_BYTES_MAX + PROCESS_BYTES_MAX + 400;
 
 impl Reporter<'_> {
     /// Reports a file whose content may have changed.
@@ -86,18 +88,24 @@ fn reason(change: &ContentChange<'_>) -> ArrayString<REASON_BYTES> {
     );
     let text = |bytes| str::from_utf8(bytes).unwrap_or_default();
     let (before, after) = (text(&before), text(&after));
+    let name = match change.descriptor.name {
+        Some(FileName::Text(name)) => Some(name),
+        Some(FileName::Numbered(..)) | None => None,
+    };
+    let (file, writer) = (path(name), process(change.process.name, change.process.process_id));
     // Text that does not fit is cut off: the sentence begins with the most important part.
     let _ = if opened.size == inode.size && opened.modify_time_ns == inode.modify_time_ns {
         write!(
             reason,
-            "closed with {} bytes, modified at {after}, when it had only just been opened",
+            "{file} was closed by {writer} with {} bytes, modified at {after}, when it had only \
+             just been opened",
             inode.size
         )
     } else {
         write!(
             reason,
-            "closed after it was modified: {} bytes, modified at {after}; when it was first seen \
-             open {} bytes, modified at {before}",
+            "{file} was closed by {writer} after it was modified: {} bytes, modified at {after}; \
+             when it was first seen open, {} bytes, modified at {before}",
             inode.size, opened.size
         )
     };

@@ -4,6 +4,7 @@ use core::fmt::Write as _;
 
 use arrayvec::ArrayString;
 
+use super::subject_names;
 use crate::state::process::Process;
 use crate::walk::{Views, view};
 
@@ -28,6 +29,7 @@ const NAMES: [(u16, &str); 11] = [
 /// Why a process is hidden: the views that do not show it, and those that do.
 pub(super) fn reason(
     process: &Process,
+    name: &[u8],
     missing: Views,
     shown: Views,
     scans: u32,
@@ -36,8 +38,8 @@ pub(super) fn reason(
     // The whole sentence fits: see the test of all views.
     let _ = write!(
         reason,
-        "process {} (task_struct at {}) is not in ",
-        process.process_id(),
+        "{}, with its task_struct at {}, is not in ",
+        subject_names::process(name, process.process_id()),
         process.address
     );
     write_views(&mut reason, missing, " or ");
@@ -65,14 +67,15 @@ fn write_views(out: &mut ArrayString<REASON_BYTES_MAX>, views: Views, last: &str
 
 #[cfg(test)]
 mod tests {
+    use super::subject_names::PROCESS_BYTES_MAX;
     use super::*;
 
     #[test]
     fn there_is_room_for_every_view() {
         let mut out = ArrayString::new();
         write_views(&mut out, Views(u16::MAX), " and ");
-        // A process's number and address, and the number of scans.
-        assert!(out.len() + 120 < REASON_BYTES_MAX, "{out}");
+        // A process, its address, the number of scans, and the text between.
+        assert!(out.len() + PROCESS_BYTES_MAX + 100 < REASON_BYTES_MAX, "{out}");
         assert!(out.starts_with("the task list, the pid IDR, "), "{out}");
         assert!(out.ends_with(" and memory, where it was before"), "{out}");
         let mut one = ArrayString::new();

@@ -11,6 +11,7 @@ use panoptes_sinks::record::{Details, Record};
 use super::describe;
 use super::evidence::Evidence;
 use super::reporter::{Object, describe_process};
+use super::subject_names::{PATH_BYTES_MAX, PROCESS_BYTES_MAX, path, process};
 use super::techniques::{INJECTED, PATCHED};
 use super::writing::{Reporter, Subject};
 use crate::detect::Accepted;
@@ -38,7 +39,7 @@ impl Reporter<'_> {
         }
         let process = describe_process(cx, judged.process);
         let details = describe::memory(&judged.area);
-        let reason = reason(judged, what);
+        let reason = reason(judged, judged.process.facts(cx.strings).name, what);
         let evidence = Evidence {
             reason: &reason,
             techniques: match what {
@@ -76,9 +77,12 @@ fn confidence(what: FindingKind) -> Confidence {
     }
 }
 
-/// One sentence: what the memory is, its size and address, its permissions before and now, and why
-/// it is reported.
-fn reason(judged: &Judged<'_>, what: FindingKind) -> ArrayString<512> {
+/// Maximum length of the reason in bytes: a process, a path, and about 300 bytes of other text.
+const REASON_BYTES: usize = PROCESS_BYTES_MAX + PATH_BYTES_MAX + 512;
+
+/// One sentence: whose memory it is, its size and address, why it is reported, and its permissions
+/// before and now. `name` is that of the process.
+fn reason(judged: &Judged<'_>, name: &[u8], what: FindingKind) -> ArrayString<REASON_BYTES> {
     let area = &judged.area;
     let (start, end) =
         judged.before.map_or((area.start, area.end), |before| (before.start, before.end));
@@ -88,6 +92,7 @@ fn reason(judged: &Judged<'_>, what: FindingKind) -> ArrayString<512> {
         Backing::Anonymous => "of memory without a file",
         Backing::Shared => "of shared memory",
         Backing::File if area.is_main_executable => "of the program itself",
+        Backing::File if area.file.is_some() => "of the mapped file",
         Backing::File => "of a mapped file",
     };
     let why = match what {
@@ -116,7 +121,14 @@ fn reason(judged: &Judged<'_>, what: FindingKind) -> ArrayString<512> {
     let mut reason = ArrayString::new();
     let bytes = end.saturating_sub(start);
     // Text that does not fit is cut off: the sentence begins with the most important part.
-    let _ = write!(reason, "{bytes} bytes {subject} at {start:#x} {why}: ");
+    let owner = process(name, judged.process.process_id());
+    let _ = write!(reason, "{owner}: {bytes} bytes {subject}");
+    if let Some(file) = area.file
+        && judged.backing == Backing::File
+    {
+        let _ = write!(reason, " {}", path(Some(file)));
+    }
+    let _ = write!(reason, " at {start:#x} {why}: ");
     let _ = match judged.before {
         Some(before) => write!(reason, "{} before, ", permissions(before.flags)),
         None => write!(reason, "not there in the scan before, "),

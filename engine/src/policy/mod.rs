@@ -38,6 +38,7 @@ mod process_executed;
 pub mod reporter;
 mod reverse_shells;
 mod shell_history;
+mod subject_names;
 mod techniques;
 #[cfg(test)]
 mod tests;

@@ -18,15 +18,16 @@ use panoptes_sinks::record::{Details, Record};
 
 use super::describe;
 use super::evidence::Evidence;
+use super::subject_names::{PATH_BYTES_MAX, path};
 use super::techniques::CONTENT;
 use super::writing::{Reporter, Subject};
 use crate::detect::Accepted;
 use crate::detect::file_content::paths::PathChange;
 use crate::state::ScanContext;
 
-/// Maximum length of the reason in bytes: four numbers of 20 digits, two times and the text
+/// Maximum length of the reason in bytes: a path, four numbers of 20 digits, two times and the text
 /// between.
-const REASON_BYTES: usize = 320;
+const REASON_BYTES: usize = PATH_BYTES_MAX + 320;
 
 impl Reporter<'_> {
     /// Reports a path that names another content than before.
@@ -93,11 +94,12 @@ fn reason(change: &PathChange<'_>) -> ArrayString<REASON_BYTES> {
         let text = Timestamp::from_ns(ns).text();
         ArrayString::<64>::from(str::from_utf8(&text).unwrap_or_default()).unwrap_or_default()
     };
+    let file = path(Some(change.path));
     // Text that does not fit is cut off: the sentence begins with the most important part.
     let _ = match change.before {
         Some(was) if was.is_same_file => write!(
             reason,
-            "the file has {} bytes, modified at {}; before, {} bytes, modified at {}",
+            "{file} has {} bytes, modified at {}; before, {} bytes, modified at {}",
             is.size,
             time(is.mtime_ns),
             was.size,
@@ -105,12 +107,12 @@ fn reason(change: &PathChange<'_>) -> ArrayString<REASON_BYTES> {
         ),
         Some(was) => write!(
             reason,
-            "the path names another file: inode {} of {} bytes; before, inode {} of {} bytes",
+            "{file} names another file: inode {} of {} bytes; before, inode {} of {} bytes",
             is.ino, is.size, was.number, was.size,
         ),
         None => write!(
             reason,
-            "a file of {} bytes, modified at {}, is new at this path since {}",
+            "{file}, a file of {} bytes, modified at {}, is new since {}",
             is.size,
             time(is.mtime_ns),
             time(is.ctime_ns),

@@ -8,6 +8,7 @@ use core::fmt::Write as _;
 use arrayvec::ArrayString;
 use panoptes_decoders::kernel::vm_area_struct::VM_EXEC;
 use panoptes_sinks::activities::Activity;
+use panoptes_sinks::json::text::Text;
 use panoptes_sinks::record::detection::Confidence;
 use panoptes_sinks::record::process::ProcessDetails;
 use panoptes_sinks::record::system_activity::SystemActivityDetails;
@@ -43,7 +44,8 @@ impl Changes for Reporter<'_> {
                 self.process(cx, Activity::ProcessZombie, process);
             }
             Change::ProcessHidden { process, missing, shown, scans, since_ns, is_accepted } => {
-                let reason = hidden::reason(process, missing, shown, scans);
+                let name = process.facts(cx.strings).name;
+                let reason = hidden::reason(process, name, missing, shown, scans);
                 let accepted = self.hidden(cx, process, &reason, scans, since_ns);
                 is_accepted.set(accepted == Accepted::Yes);
             }
@@ -235,7 +237,14 @@ impl Reporter<'_> {
             }
         };
         let subject = Subject::of(cx, process);
-        let process = describe_process(cx, process);
+        let mut process = describe_process(cx, process);
+        // In the middle of an exec, the program is known by its mapping alone.
+        if let Object::Area(area) = object
+            && area.is_main_executable
+            && process.process_executable_path.is_none()
+        {
+            process.process_executable_path = area.file.map(Text::new);
+        }
         let record = Record::new(activity, details);
         self.write(cx, subject, &record.with_parents(&[Details::Process(&process)]));
     }

@@ -34,6 +34,7 @@ use crate::detect::tests::Unreadable;
 use crate::detect::{Detector as _, Scene};
 use crate::limits::Limits;
 use crate::page_cache::{Asker, ContentSource, FileContent, FileIdentity, MachineMemory};
+use crate::state::facts::AreaFacts;
 use crate::state::tests::watch::limits;
 use crate::state::tests::world::{
     ESTABLISHED, FakeArea, FakeFile, FakeProcess, FakeSocket, R, TIME_WAIT, W, World, X,
@@ -275,6 +276,39 @@ fn a_reverse_shell_starts_and_ends() {
 }
 
 #[test]
+fn a_mapping_of_the_program_names_it_in_the_middle_of_an_exec() {
+    let mut reader = Reader::new(&limits());
+    let mut process = FakeProcess::new(714);
+    process.executable = None;
+    reader.scan(&World::default().with(process));
+    let mut processes = reader.state.processes().map(|(_, process)| process);
+    let process = processes.find(|process| process.process_id() == 714).unwrap();
+    let cx = reader.state.scan_context(&reader.snapshot, reader.now);
+    let area = |is_main_executable| AreaFacts {
+        process_id: 714,
+        start: 0x5555_0000_0000,
+        end: 0x5555_0010_0000,
+        flags: R | X,
+        is_main_executable,
+        file: Some(b"/bin/busybox"),
+        has_file: true,
+        ..AreaFacts::default()
+    };
+    for area in [area(true), area(false)] {
+        let change = Change::AreaMapped { process, area };
+        reader.policy.reporter(&mut reader.producer).change(&cx, &change);
+    }
+    reader.producer.flush();
+    let records = records_of(&mut reader.consumer);
+    let paths: Vec<&Value> = records
+        .iter()
+        .filter(|record| record["activity_data"]["name"] == "new_file_mapped")
+        .map(|record| &details(record, "process_details")["process_executable_path"])
+        .collect();
+    assert_eq!(paths, [&Value::from("/bin/busybox"), &Value::Null]);
+}
+
+#[test]
 fn a_hidden_process_raises_an_alert_with_a_reason() {
     let mut reader = Reader::new(&limits());
     reader.scan(&with_shell());
@@ -292,7 +326,9 @@ fn a_hidden_process_raises_an_alert_with_a_reason() {
     let views = " is not in the task list, its parent's children or its control group's tasks, but \
                  in the pid IDR, the list of its struct pid and its thread group, \
                  in 2 scans in a row";
-    assert!(reason.starts_with("process 714 ") && reason.ends_with(views), "{reason}");
+    let process = record["activity_data"]["process_details"]["process_name"].as_str().unwrap();
+    let begin = format!("{process} (process 714), with its task_struct at ");
+    assert!(reason.starts_with(&begin) && reason.ends_with(views), "{reason}");
     hidden.remove(714);
     let records = reader.scan(&hidden);
     let ends = names(&records).iter().filter(|name| **name == "process_terminated").count();

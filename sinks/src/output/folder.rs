@@ -16,6 +16,8 @@ pub struct FolderLock {
     held: Mutex<File>,
 }
 
+/// Begins the message that says who has a folder.
+pub const TAKEN: &str = "another panoptes";
 /// The name of the lock of a whole folder, and its end if it is of one file.
 const NAME: &str = ".lock";
 /// Records contain command lines and paths, so neither folder nor files are readable by everyone.
@@ -88,7 +90,7 @@ fn taken(path: &Path) -> io::Error {
     let owner = fs::read_to_string(path).unwrap_or_default();
     let owner = owner.trim().parse().map(|pid: u32| format!(" (process {pid})"));
     let owner = owner.unwrap_or_default();
-    let message = format!("another panoptes{owner} writes its logs there");
+    let message = format!("{TAKEN}{owner} writes its logs there");
     io::Error::new(io::ErrorKind::ResourceBusy, message)
 }
 

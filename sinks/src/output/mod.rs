@@ -52,6 +52,7 @@ macro_rules! counters {
             $($name: AtomicU64,)*
             last_error: AtomicI32,
             failure: Mutex<String>,
+            answer: Mutex<String>,
             panic: Mutex<Option<String>>,
             is_released: AtomicBool,
         }
@@ -83,6 +84,9 @@ counters! {
     rotations;
     /// Connections that were made to a receiver.
     connections;
+    /// Connections over which a receiver has taken a record: one that refuses every record, or
+    /// that ends each connection at once, is not there for this purpose.
+    accepting;
     /// How often the file was not where it belongs, and a file was made there.
     remade;
     /// Broken lines that were removed from the end of the file when it was opened.
@@ -113,6 +117,16 @@ impl Counters {
 
     pub(crate) fn set_failure(&self, failure: impl fmt::Display) {
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure.to_string();
+    }
+
+    /// The words with which a receiver took the first records over its last connection; empty where
+    /// it has none for that.
+    pub fn answer(&self) -> String {
+        self.answer.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_answer(&self, answer: &str) {
+        answer.clone_into(&mut self.answer.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Why the output was dropped, if it has panicked since the last call. The writer waits for

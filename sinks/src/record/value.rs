@@ -4,6 +4,7 @@
 //! (left out when it is `None`, never null), or a type that writes several keys. The `details!`
 //! macro needs nothing else of a field's type.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::dialect::Dialect;
@@ -296,6 +297,14 @@ impl<const BYTES: usize> Scalar for Hash<BYTES> {
 /// A UUID of a boot or a pod.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Uuid(pub [u8; 16]);
+
+impl fmt::Display for Uuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = [0; Self::TEXT_LENGTH];
+        self.write_to(&mut text);
+        f.write_str(str::from_utf8(&text).unwrap_or_default())
+    }
+}
 
 impl Uuid {
     /// Bytes of the text.

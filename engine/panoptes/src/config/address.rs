@@ -51,7 +51,9 @@ impl SystemAddress {
             // The guide's unique identifier for a function is its VUID.
             Self::Doca { vuid, .. } => vuid.clone(),
             Self::Guest(name) => printable(&name.short()),
-            Self::Qemu(_) | Self::Host => self.to_string(),
+            Self::Qemu(_) => self.to_string(),
+            // Names stand before a colon in messages.
+            Self::Host => "host".to_owned(),
         }
     }
 

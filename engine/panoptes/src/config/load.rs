@@ -2,11 +2,12 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::problem::{Place, Problem, Report, Weight};
 use super::section::Context;
-use super::{Configuration, Key, Mode, Overrides, read_with_keys};
+use super::{Configuration, FieldName, FieldValue, Key, Mode, Overrides, read_with_keys};
 
 /// The source of a configuration; kept, so that SIGHUP can read it again.
 #[derive(Clone, Debug)]
@@ -54,8 +55,9 @@ impl Loader {
             None => (String::new(), Path::new("")),
         };
         let context = if all { Context::listing_all(folder) } else { Context::listing(folder) };
-        let (configuration, problems, keys) =
+        let (configuration, mut problems, keys) =
             read_with_keys(context, &text, self.mode, &self.overrides);
+        problems.extend(self.warn_of_secrets(&configuration));
         let report = Report { file: self.file.clone(), problems, denied: false };
         if report.has_errors() {
             Err(report)
@@ -63,6 +65,27 @@ impl Loader {
             debug_assert!(report.problems.iter().all(|one| one.weight == Weight::Warning));
             Ok(Loaded { configuration, warnings: report, keys })
         }
+    }
+
+    /// Warns of a secret in the file if everybody may read that.
+    fn warn_of_secrets(&self, configuration: &Configuration) -> Option<Problem> {
+        let is_open = |file: &PathBuf| {
+            let mode = file.metadata().map(|metadata| metadata.permissions().mode());
+            mode.is_ok_and(|mode| mode & 0o004 != 0)
+        };
+        self.file.as_ref().filter(|file| is_open(file))?;
+        let fields = configuration.output.telemetry.iter().flat_map(|receiver| &receiver.headers);
+        let (FieldName(name), _) = fields
+            .filter(|(_, value)| matches!(value, FieldValue::Text(_)))
+            .find(|(FieldName(name), _)| {
+                let name = name.to_ascii_lowercase();
+                SECRETS.iter().any(|word| name.contains(word))
+            })?;
+        let message = format!(
+            "`headers` has `{name}` as text, and every user may read this file; write \
+             `{name}: file:PATH`, or chmod o-r"
+        );
+        Some(Problem::warning(None, message))
     }
 
     fn read_file(&self, file: &Path) -> Result<String, Report> {
@@ -107,6 +130,9 @@ fn place_after(good: &[u8]) -> Place {
     let last_line = text.rsplit('\n').next().unwrap_or_default();
     Place::File { line: text.matches('\n').count() + 1, column: last_line.chars().count() + 1 }
 }
+
+/// Words in the names of header fields that are secrets.
+const SECRETS: [&str; 5] = ["authorization", "token", "key", "cookie", "secret"];
 
 /// Large enough for thousands of systems.
 const FILE_BYTES_MAX: u64 = 4 << 20;

@@ -54,8 +54,11 @@ pub use output::{Output, Sync};
 pub use overrides::Overrides;
 pub(crate) use problem::one_line;
 pub use problem::{Place, Problem, Report, Weight, printable};
+pub(crate) use section::nearest;
 pub use service::{Compatibility, Cores, Service};
-pub use system::{ContainerFilter, OsType, Reference, System, SystemSettings, UserMemory};
+pub use system::{
+    ContainerFilter, LimitsPreset, OsType, Reference, System, SystemSettings, UserMemory,
+};
 pub use telemetry::{
     Backlog, Facility, FieldName, FieldValue, HostName, NetworkAddress, RecordChoice,
     SyslogFraming, Telemetry, TelemetryAddress, TelemetryFormat, Tls, Transport, Url,

@@ -4,13 +4,16 @@
 //! through the same checks. Its place is the option itself, so that a mistake names the option. The
 //! special options are applied after `--set`.
 
-use std::path::PathBuf;
+use std::mem;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use panoptes_engine::limits::Limits;
 
+use super::LimitsPreset;
 use super::problem::{Place, Problem, printable};
 use super::tree::{Entry, Node, Origin, Value, parse};
+use super::value::Setting as _;
 
 /// The options that override the configuration, as typed; of several `--set`, the last one wins.
 #[derive(clap::Args, Clone, Debug, Default, Eq, PartialEq)]
@@ -18,7 +21,7 @@ pub struct Overrides {
     /// Set one key of the configuration, such as service.scan_interval=5ms; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    #[arg(long, value_name = "NAME=NUMBER,…", help = limits_help())]
+    #[arg(long, value_name = "PRESET|NAME=NUMBER,…", help = limits_help())]
     pub limits: Vec<String>,
     /// Time from the start of one scan to the start of the next, when watching: 10ms, 2s, 1m
     #[arg(long, value_name = "DURATION")]
@@ -34,7 +37,8 @@ pub struct Overrides {
 fn limits_help() -> String {
     let names = Limits::SETTINGS.iter().map(|setting| setting.key.replace('_', "-"));
     let names: Vec<String> = names.collect();
-    format!("Limits of what is tracked in every system: {}", names.join(", "))
+    let presets = LimitsPreset::form();
+    format!("Limits of what is tracked in every system: {}; or {presets}", names.join(", "))
 }
 
 impl Overrides {
@@ -70,12 +74,38 @@ fn scalar(text: &str, place: &Place) -> Node {
 }
 
 fn set_limit(root: &mut Node, limit: &str, place: &Place) -> Result<(), String> {
-    let (key, value) = limit
-        .split_once('=')
-        .ok_or_else(|| "write NAME=NUMBER, such as processes=8192".to_owned())?;
+    let path = |key: String| ["default".to_owned(), "limits".to_owned(), key];
+    let Some((key, value)) = limit.split_once('=') else {
+        if LimitsPreset::read(limit.trim(), Path::new("")).is_err() {
+            let presets = LimitsPreset::form();
+            return Err(format!("write NAME=NUMBER, such as processes=8192, or {presets}"));
+        }
+        // It stands for all limits, wherever they are.
+        forget_limits(root, |_| true);
+        if let Some(default) = child(root, "default") {
+            forget_in(default, |_| true);
+        }
+        return insert(root, &path("preset".to_owned()), scalar(limit, place));
+    };
     let key = key.trim().replace('-', "_");
-    forget_limit(root, &key);
-    insert(root, &["default".to_owned(), "limits".to_owned(), key], scalar(value, place))
+    forget_limits(root, |limit| limit == key);
+    add_to_presets(root, &key, &scalar(value, place));
+    if let Some(default) = child(root, "default") {
+        name_preset(default);
+    }
+    insert(root, &path(key), scalar(value, place))
+}
+
+/// Adds a limit to those of single systems that have a preset, which stands for all limits.
+fn add_to_presets(root: &mut Node, key: &str, value: &Node) {
+    let Some(Node { value: Value::Map(systems), .. }) = child(root, "systems") else { return };
+    for system in systems {
+        let Some(limits) = child(&mut system.value, "limits") else { continue };
+        if child(limits, "preset").is_some() {
+            // It is a mapping, so nothing stands in the way.
+            let _ = insert(limits, &[key.to_owned()], value.clone());
+        }
+    }
 }
 
 fn set(root: &mut Node, text: &str, problems: &mut Vec<Problem>) -> Result<(), String> {
@@ -138,14 +168,30 @@ fn insert(node: &mut Node, path: &[String], value: Node) -> Result<(), String> {
     insert(&mut entries[index].value, rest, value)
 }
 
-/// Removes a limit of single systems, so that the limit of the command line applies to all.
-fn forget_limit(root: &mut Node, limit: &str) {
+/// Removes limits of single systems, so that those of the command line apply to all.
+fn forget_limits(root: &mut Node, is_given: impl Fn(&str) -> bool) {
     let Some(systems) = child(root, "systems") else { return };
     let Value::Map(systems) = &mut systems.value else { return };
     for system in systems {
-        if let Some(Node { value: Value::Map(limits), .. }) = child(&mut system.value, "limits") {
-            limits.retain(|entry| entry.key != limit);
-        }
+        forget_in(&mut system.value, &is_given);
+    }
+}
+
+/// Removes limits of `default`, or of a system.
+fn forget_in(settings: &mut Node, is_given: impl Fn(&str) -> bool) {
+    name_preset(settings);
+    if let Some(Node { value: Value::Map(limits), .. }) = child(settings, "limits") {
+        limits.retain(|entry| !is_given(&entry.key));
+    }
+}
+
+/// Writes `limits: small` as `limits: {preset: small}`.
+fn name_preset(settings: &mut Node) {
+    let Some(limits) = child(settings, "limits") else { return };
+    if let Value::Scalar(_) = limits.value {
+        let (place, key) = (limits.place.clone(), "preset".to_owned());
+        let value = mem::replace(limits, Node::null(place.clone()));
+        limits.value = Value::Map(vec![Entry { key, place, value }]);
     }
 }
 

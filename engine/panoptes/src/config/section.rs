@@ -467,8 +467,16 @@ impl<'a> Section<'a> {
         if let Value::List(nodes) = &node.value {
             return Some(nodes);
         }
-        let message = format!("`{}` must be a list, not {}", self.full(key), node.kind());
-        self.refuse(key, message);
+        let fix = match &node.value {
+            Value::Map(entries) => entries.first().map(|first| {
+                let first = printable(&first.key);
+                format!("; write a dash before the first key of each element: `- {first}: …`")
+            }),
+            Value::Scalar(text) => Some(format!("; write [{}]", printable(text))),
+            Value::List(_) | Value::Null => None,
+        };
+        let (fix, kind) = (fix.unwrap_or_default(), node.kind());
+        self.refuse(key, format!("`{}` must be a list, not {kind}{fix}", self.full(key)));
         None
     }
 

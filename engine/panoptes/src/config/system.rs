@@ -14,7 +14,7 @@ use panoptes_sources::FileFormat;
 use super::address::SystemAddress;
 use super::events::{Enabled, Events};
 use super::section::Section;
-use super::value::{AutoOr, LogLevel, Setting, Word};
+use super::value::{AutoOr, LogLevel, Setting, Word, listed};
 
 /// A system to watch.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -38,12 +38,45 @@ pub struct SystemSettings {
     pub log_level: Option<LogLevel>,
     /// The log level of the SDK of a DMA engine.
     pub sdk_log_level: Option<LogLevel>,
+    /// The set of limits that `limits` changes.
+    pub limits_preset: LimitsPreset,
     pub limits: Limits,
     pub containers: ContainerFilter,
     /// What should run on the machine.
     pub sbom: Vec<Reference>,
     pub events: Events,
     pub user_memory: UserMemory,
+}
+
+/// A set of limits, by its place in [`Limits::PRESETS`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct LimitsPreset(usize);
+
+impl Default for LimitsPreset {
+    fn default() -> Self {
+        Self(Limits::PRESETS.len() - 1)
+    }
+}
+
+impl Setting for LimitsPreset {
+    fn form() -> String {
+        listed(Self::words().into_iter())
+    }
+
+    fn words() -> Vec<&'static str> {
+        Limits::PRESETS.iter().map(|(name, _)| *name).collect()
+    }
+
+    fn show(&self) -> String {
+        Limits::PRESETS.get(self.0).map(|(name, _)| (*name).to_owned()).unwrap_or_default()
+    }
+
+    fn read(text: &str, _base: &Path) -> Result<Self, String> {
+        let place = Limits::PRESETS.iter().position(|(name, _)| name.eq_ignore_ascii_case(text));
+        place.map(Self).ok_or_else(|| {
+            format!("is not one of {}; or write limits, such as {{processes: 8192}}", Self::form())
+        })
+    }
 }
 
 /// What is read of the memory of processes themselves.
@@ -90,7 +123,15 @@ impl SystemSettings {
         section.value("os_type", &mut self.os_type);
         section.value("log_level", &mut self.log_level);
         section.value("sdk_log_level", &mut self.sdk_log_level);
-        section.section("limits", |section| read_limits(&mut self.limits, section));
+        section.section_or_value("limits", "preset", |section| {
+            section.value("preset", &mut self.limits_preset);
+            if let Some((_, limits)) = Limits::PRESETS.get(self.limits_preset.0)
+                && section.has("preset")
+            {
+                self.limits = *limits;
+            }
+            read_limits(&mut self.limits, section);
+        });
         section.section("containers", |section| self.containers.read(section));
         section.values("sbom", &mut self.sbom);
         section.section("user_memory", |section| {

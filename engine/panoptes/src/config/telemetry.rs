@@ -6,16 +6,19 @@
 
 mod address;
 mod choice;
+mod known;
 mod values;
 
 use std::path::{Path, PathBuf};
 
 use panoptes_sinks::activities::Preset;
 use panoptes_sinks::filter::RECEIVERS_MAX;
+use panoptes_sinks::output::form::Envelope;
 use sha2::{Digest as _, Sha256};
 
 pub use address::{HostName, NetworkAddress, Url};
 pub use choice::RecordChoice;
+use known::Objection;
 pub use values::{Backlog, Facility, FieldName, FieldValue, SyslogFraming};
 
 use super::events::Events;
@@ -38,6 +41,8 @@ pub struct Telemetry {
     pub framing: SyslogFraming,
     /// The facility of syslog messages.
     pub facility: Facility,
+    /// What is around each record in the body of an HTTP request.
+    pub envelope: Envelope,
     /// Fields of the header of each HTTP request.
     pub headers: Vec<(FieldName, FieldValue)>,
     pub backlog: Backlog,
@@ -190,6 +195,13 @@ impl Telemetry {
         section.value("framing", &mut framing);
         section.value("facility", &mut facility);
         section.texts("headers", "names and texts", &mut headers);
+        let mut envelope = Envelope::None;
+        section.value("envelope", &mut envelope);
+        let has_lines = transport == Transport::Http && format != TelemetryFormat::Otlp;
+        only_for(has_lines, "envelope", "`transport: http` with json, ocsf or ecs", section);
+        if let Some(address) = &address {
+            object(address, (transport, format, envelope), section);
+        }
         let is_syslog = format == TelemetryFormat::Syslog;
         let is_stream = !matches!(transport, Transport::Udp | Transport::Http);
         only_for(is_syslog && is_stream, "framing", "`format: syslog` on a stream", section);
@@ -216,6 +228,7 @@ impl Telemetry {
             format,
             framing,
             facility,
+            envelope,
             headers,
             backlog,
             choice,
@@ -277,6 +290,23 @@ fn check_pair(transport: Transport, format: TelemetryFormat) -> Result<(), Strin
             Err("`format: otlp` needs `transport: http`".to_owned())
         }
         _ => Ok(()),
+    }
+}
+
+/// Refuses, or warns of, what a known receiver does not take.
+fn object(
+    address: &TelemetryAddress,
+    (transport, format, envelope): (Transport, TelemetryFormat, Envelope),
+    section: &mut Section<'_>,
+) {
+    match known::objection(address, transport, format, envelope) {
+        Some(Objection::Mistake(key, why)) => {
+            section.refuse(key, format!("`{}`: {why}", section.full(key)));
+        }
+        Some(Objection::Doubt(key, why)) => {
+            section.warn(key, format!("`{}`: {why}", section.full(key)));
+        }
+        None => {}
     }
 }
 
@@ -353,6 +383,11 @@ impl Word for Transport {
         ("unix", Self::Unix),
         ("http", Self::Http),
     ];
+}
+
+impl Word for Envelope {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("none", Self::None), ("elasticsearch", Self::Elasticsearch), ("splunk", Self::Splunk)];
 }
 
 impl Word for TelemetryFormat {

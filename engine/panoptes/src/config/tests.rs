@@ -15,6 +15,7 @@ use super::*;
 
 mod argus_keys;
 mod guest_systems;
+mod limits;
 mod privacy;
 mod telemetry;
 
@@ -139,7 +140,7 @@ fn the_commented_parts_of_the_example_are_right() {
     }
     let (configuration, problems) = read_file(&text);
     assert_eq!(configuration.systems.len(), 2, "{text}");
-    assert_eq!(configuration.output.telemetry.len(), 2, "{text}");
+    assert_eq!(configuration.output.telemetry.len(), 3, "{text}");
     assert_eq!(configuration.exceptions.len(), 2, "{text}");
     assert_eq!(lines(problems), Vec::<String>::new(), "{text}");
 }
@@ -166,8 +167,8 @@ fn every_mistake_is_found_at_once_with_its_place() {
             "2:3: unknown key `scan_intervall` in `service`; did you mean `scan_interval`?",
             "3:14: `service.log_level`: `55` is not a log level; write 10 (DISABLE), \
              20 (CRITICAL), 30 (ERROR), 40 (WARNING), 50 (INFO), 60 (DEBUG) or 70 (TRACE)",
-            "4:18: `service.scan_interval`: `5xs` has an unknown unit; write a whole number and a \
-             unit, such as 10ms, 2s or 1m",
+            "4:18: `service.scan_interval`: `5xs` has an unknown unit; write a number and a \
+             unit, such as 10ms, 1.5s or 1m",
             "5:1: unknown key `autoscan`; did you mean `auto_scan`?",
             "7:23: `default.limits.processes` is 0; it must be from 1 to 4194304",
             "7:35: `default.limits.threads`: `many` is not a whole number; write digits \
@@ -202,7 +203,7 @@ fn values_of_the_wrong_shape_are_named() {
     );
     check(
         "default: {containers: {include: x}}",
-        &["1:33: `default.containers.include` must be a list, not a single value"],
+        &["1:33: `default.containers.include` must be a list, not a single value; write [x]"],
     );
     check("default: {sbom: [~]}", &["1:18: `default.sbom` must be a single value, not empty"]);
     check(

@@ -6,6 +6,7 @@ use std::io::{Error, ErrorKind};
 use std::path::Path;
 
 use panoptes_sinks::output::OutputKind;
+use panoptes_sinks::output::remote::Reached;
 use serde_json::{Value, json};
 
 use crate::memory::show;
@@ -148,13 +149,20 @@ pub(super) fn locked_memory(limit: Option<u64>, needed: u64, has: Capabilities) 
     }
 }
 
-/// `result`: what is needed, or why that is too much.
-pub(super) fn memory(result: Result<String, String>) -> Check {
+/// `result`: what is needed, or why that is too much; `preset`: the set of limits that would fit,
+/// and how many bytes it needs.
+pub(super) fn memory(result: Result<String, String>, preset: Option<(&str, u64)>) -> Check {
     let what = "memory";
-    match result {
-        Ok(needed) => Check::fine(what, needed),
-        Err(reason) => {
-            let fix = "lower limits, watch fewer systems, or add memory";
+    match (result, preset) {
+        (Ok(needed), _) => Check::fine(what, needed),
+        (Err(reason), Some((name, bytes))) => {
+            let needs = show(bytes);
+            let fix =
+                format!("--limits {name}, or `limits: {name}` under `default`, needs {needs}");
+            Check::obstacle(what, reason, fix)
+        }
+        (Err(reason), None) => {
+            let fix = "watch fewer systems or add memory: no set of limits is small enough";
             Check::obstacle(what, reason, fix)
         }
     }
@@ -252,7 +260,8 @@ pub(super) fn guests(found: &Result<Vec<(String, Option<String>)>, String>) -> V
     let obstacles = found.iter().filter_map(|(name, obstacle)| Some((name, obstacle.as_ref()?)));
     let mut checks: Vec<_> = obstacles
         .map(|(name, obstacle)| {
-            let fix = "see the troubleshooting table in docs/operations.md";
+            let fix = "see the troubleshooting table in operations.md (/usr/share/doc/panoptes, or \
+                       the folder docs of the sources)";
             Check::obstacle(what, format!("{name}: {obstacle}"), fix)
         })
         .collect();
@@ -282,7 +291,14 @@ pub(super) fn huge_pages(access: Access, mounts: &[(String, bool)]) -> Check {
 pub(super) fn host(wanted: bool, lockdown: &str, opened: Result<(), String>) -> Check {
     let what = "host:";
     match opened {
-        _ if !wanted => Check::unused(what, "this machine itself is not watched"),
+        Ok(()) if !wanted => {
+            Check::unused(what, "this machine itself is not watched; /proc/kcore could be read")
+        }
+        Err(error) if !wanted => {
+            let could_not =
+                format!("this machine itself is not watched, and could not be: {error}");
+            Check::unused(what, could_not)
+        }
         Ok(()) => Check::fine(what, "/proc/kcore can be read"),
         Err(error) if lockdown.contains("[confidentiality]") => Check::obstacle(
             what,
@@ -354,6 +370,34 @@ pub(super) fn receiver(name: &str, read: Result<(), Error>) -> Check {
         Err(error) => Check::obstacle(what, format!("{name}: {error}"), FILE_FIX),
     }
 }
+
+/// `reached`: whether a receiver can be reached, and what it has shown of itself.
+pub(super) fn reached(name: &str, reached: Result<Reached, Error>) -> Check {
+    let what = "receiver";
+    match reached {
+        Ok(Reached::Connection) => Check::fine(what, format!("{name}: it accepts connections")),
+        Ok(Reached::Address) => {
+            let message = format!("{name}: it has an address, but nothing answers datagrams");
+            Check::fine(what, message)
+        }
+        Ok(Reached::Http { status, words }) => {
+            let message = format!("{name}: an inquiry (OPTIONS) is answered {words}");
+            match status {
+                401 | 403 => Check::warning(what, message, "is the token in `headers` right?"),
+                300..=399 | 404 => Check::warning(what, message, "is the URL in `address` right?"),
+                500.. if status != 501 => {
+                    Check::warning(what, message, "the receiver's log should have the reason")
+                }
+                // A server need not know OPTIONS.
+                _ => Check::fine(what, message),
+            }
+        }
+        // The message says what to look at.
+        Err(error) => Check::obstacle(what, error.to_string(), TEST_FIX),
+    }
+}
+
+const TEST_FIX: &str = "then try `panoptes doctor --receivers` again, and `panoptes test-alert`";
 
 const FILE_FIX: &str = "correct the path, or let the user of the service read it";
 
@@ -440,8 +484,10 @@ mod tests {
         expect(&locked_memory(None, 1 << 30, NONE), State::Fine, "1024.0 MiB");
         expect(&locked_memory(Some(8 << 20), 1 << 30, NONE), State::Warning, "LimitMEMLOCK");
         expect(&locked_memory(Some(8 << 20), 1 << 30, with(&[IPC_LOCK])), State::Fine, "MiB");
-        expect(&memory(Err("too much".to_owned())), State::Obstacle, "lower limits");
-        expect(&memory(Ok("needs 1 MiB".to_owned())), State::Fine, "needs 1 MiB");
+        let much = || Err("too much".to_owned());
+        expect(&memory(much(), Some(("small", 1 << 20))), State::Obstacle, "--limits small");
+        expect(&memory(much(), None), State::Obstacle, "no set of limits is small enough");
+        expect(&memory(Ok("needs 1 MiB".to_owned()), None), State::Fine, "needs 1 MiB");
     }
 
     #[test]

@@ -24,19 +24,20 @@ use rustix::fs::{self as rights, AtFlags, CWD, accessat};
 use serde_json::json;
 
 use crate::boot_ids::folder_of;
-use crate::check::Answer;
 use crate::config::{AutoOr, Configuration, Loader, Mode, Overrides, SystemAddress, Weight};
 use crate::dma;
-use crate::exit::Exit;
+use crate::exit::{Answer, Exit};
 use crate::guests;
 use crate::memory::{MemoryLeft, Needed, Plan, TOO_MUCH};
 use crate::sbom::Sboms;
-use crate::watch::{check_files, name_of};
+use crate::watch::{check_files, name_of, probe};
 use checks::{Access, Capabilities, Check, State};
 
 /// Checks this machine for a configuration, or for an empty one.
-pub(crate) fn doctor(file: Option<&Path>, as_json: bool) -> Answer {
-    let checks = examine(file);
+///
+/// `reaches_receivers`: connects to the receivers, too.
+pub(crate) fn doctor(file: Option<&Path>, as_json: bool, reaches_receivers: bool) -> Answer {
+    let checks = examine(file, reaches_receivers);
     let obstacles = checks.iter().filter(|check| check.state == State::Obstacle).count();
     let exit = if obstacles == 0 { Exit::Done } else { Exit::Failed };
     let user = user_name(geteuid());
@@ -66,7 +67,7 @@ fn table(user: &str, obstacles: usize, checks: &[Check]) -> String {
     text
 }
 
-fn examine(file: Option<&Path>) -> Vec<Check> {
+fn examine(file: Option<&Path>, reaches_receivers: bool) -> Vec<Check> {
     let (configuration, first) = load(file);
     let service = &configuration.service;
     let is_watched = |is_it: fn(&SystemAddress) -> bool| {
@@ -99,8 +100,7 @@ fn examine(file: Option<&Path>) -> Vec<Check> {
     }
     checks.push(checks::huge_pages(access, &huge_page_mounts()));
     let lockdown = fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
-    let opened = if wants_host { Kcore::open().map(drop) } else { Ok(()) };
-    let opened = opened.map_err(|error| error.to_string());
+    let opened = Kcore::open().map(drop).map_err(|error| error.to_string());
     checks.push(checks::host(wants_host, &lockdown, opened));
     let finds_doca = wants_doca || configuration.auto_scan;
     let functions = if finds_doca { functions(service) } else { Ok((None, 0)) };
@@ -108,6 +108,10 @@ fn examine(file: Option<&Path>) -> Vec<Check> {
     let wants_doca = wants_doca || functions.as_ref().is_ok_and(|(_, count)| *count > 0);
     checks.push(checks::doca(wants_doca, functions));
     checks.extend(places(&configuration));
+    if reaches_receivers {
+        let receivers = &configuration.output.telemetry;
+        checks.extend(receivers.iter().map(|one| checks::reached(&name_of(one), probe(one))));
+    }
     checks
 }
 
@@ -135,24 +139,28 @@ fn way_to_write() -> OutputKind {
 }
 
 fn memory(configuration: &Configuration, has: Capabilities) -> [Check; 2] {
-    let needed = Needed::of(&Plan {
+    let plan = Plan {
         configuration,
         systems: &configuration.systems,
         auto_scan: configuration.auto_scan,
         sboms: None,
-    });
+    };
+    let needed = Needed::of(&plan);
     let sum = needed.as_ref().and_then(Needed::sum).unwrap_or(u64::MAX);
-    let checked = match (&needed, MemoryLeft::now()) {
+    let left = MemoryLeft::now();
+    let checked = match (&needed, &left) {
         (None, _) => Err(TOO_MUCH.to_owned()),
         (Some(needed), None) => Ok(needed.to_string()),
         (Some(needed), Some(left)) => {
-            needed.check(&left).map(|()| needed.to_string()).map_err(|failure| failure.message)
+            needed.check(left).map(|()| needed.to_string()).map_err(|failure| failure.message)
         }
     };
+    let left = left.filter(|_| checked.is_err());
+    let preset = left.and_then(|left| Needed::fitting_preset(&plan, &left));
     // Without a limit that is known, none is assumed.
     let limit = getrlimit(Resource::RLIMIT_MEMLOCK).ok().map(|(soft, _)| soft);
     let limit = limit.filter(|limit| *limit != RLIM_INFINITY);
-    [checks::memory(checked), checks::locked_memory(limit, sum, has)]
+    [checks::memory(checked, preset), checks::locked_memory(limit, sum, has)]
 }
 
 /// The guests that run: their names, and why they cannot be watched.
@@ -289,7 +297,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("p.yaml");
         fs::write(&file, "default: {sbom: [missing.json]}").unwrap();
-        let checks = examine(Some(&file));
+        let checks = examine(Some(&file), false);
         let of_it: Vec<_> = checks.iter().filter(|check| check.what == "sbom").collect();
         let [check] = &of_it[..] else { panic!("{}", of_it.len()) };
         assert!(check.state == State::Obstacle && check.message.contains("missing.json"));
@@ -298,7 +306,7 @@ mod tests {
     #[test]
     fn a_table_ends_with_a_verdict() {
         let check = checks::metrics(None, Ok(true));
-        let bad = checks::memory(Err("too much".to_owned()));
+        let bad = checks::memory(Err("too much".to_owned()), Some(("small", 3 << 20)));
         assert_eq!(
             table("root", 0, std::slice::from_ref(&check)),
             "as user root:\nunused    metrics        they are off\nnothing stands in the way\n"
@@ -308,7 +316,7 @@ mod tests {
             "as user root:\n\
              unused    metrics        they are off\n\
              obstacle  memory         too much\n                         \
-             fix: lower limits, watch fewer systems, or add memory\n\
+             fix: --limits small, or `limits: small` under `default`, needs 3.0 MiB\n\
              1 obstacle stands in the way\n"
         );
     }

@@ -34,6 +34,7 @@ mod status_line;
 mod system_events;
 mod system_logs;
 mod telemetry;
+mod test_alert;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -43,7 +44,8 @@ use crate::message::Messages;
 use crate::request::WatchRequest;
 use crate::sandbox::give_up_capabilities;
 
-pub(crate) use telemetry::{check_files, name_of};
+pub(crate) use telemetry::{check_files, name_of, probe};
+pub(crate) use test_alert::test_alert;
 
 /// Watches until stopped.
 pub fn watch(request: &WatchRequest, messages: &Arc<Messages>) -> Result<Exit, Failure> {

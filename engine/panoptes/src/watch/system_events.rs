@@ -384,6 +384,14 @@ fn receivers(outputs: &[Wanted]) -> Vec<(usize, Vec<Glob>)> {
     outputs.iter().filter_map(of).collect()
 }
 
+/// The header of records about Panoptes itself, with the severities of `default`.
+pub(super) fn header_of_service(configuration: &Configuration, interfaces: &[Interface]) -> Header {
+    let Configuration { service, output, default, .. } = configuration;
+    let limits = Limits::new(default.limits.string_length as usize);
+    let dialect = service.compatibility.dialect();
+    header(dialect, &output.user_data, interfaces, limits, &default.events)
+}
+
 fn header(
     dialect: Dialect,
     user_data: &str,

@@ -5,13 +5,14 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use panoptes_sinks::output::backlog::{Backlog, FOLDER_MODE};
 use panoptes_sinks::output::form::Schema;
 use panoptes_sinks::output::form::otlp::Otlp;
 use panoptes_sinks::output::form::syslog::{Framing, Syslog};
 use panoptes_sinks::output::remote::{
-    Body, Forward, Http, Messages, RemoteOutput, RemoteSettings, Tls, TlsFiles,
+    Body, Forward, Http, Messages, Probe, Reached, RemoteOutput, RemoteSettings, Tls, TlsFiles,
 };
 use panoptes_sinks::output::socket::{Peer, UnixKind};
 use panoptes_sinks::output::{Output, OutputKind};
@@ -55,6 +56,35 @@ pub(super) fn check(receiver: &Telemetry, state_dir: Option<&Path>) -> io::Resul
         DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder)?;
     }
     Ok(())
+}
+
+/// How long finding out whether a receiver can be reached may take.
+const PROBE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Finds out whether a receiver can be reached. No record is sent.
+pub(crate) fn probe(receiver: &Telemetry) -> io::Result<Reached> {
+    let probe = Probe {
+        peer: peer(receiver),
+        tls: tls(receiver)?,
+        messages: messages(receiver)?,
+        patience: PROBE_PATIENCE,
+    };
+    probe.run().map_err(io::Error::other)
+}
+
+/// What a record counts as for a receiver that has taken it and does not answer with words.
+pub(super) const fn confirmation(receiver: &Telemetry) -> &'static str {
+    match (receiver.format, receiver.transport) {
+        (TelemetryFormat::Forward, _) => "it acknowledges the record",
+        (_, Transport::Udp) => "sent; nothing answers datagrams, so look for it at the receiver",
+        (_, Transport::Tcp | Transport::Tls) => {
+            "its kernel has the record; this format has no answer, so look for it at the receiver"
+        }
+        (_, Transport::Unix) => {
+            "its socket has the record; this format has no answer, so look for it at the receiver"
+        }
+        (_, Transport::Http) => "it has answered",
+    }
 }
 
 /// A digest of the files that the settings of a receiver name: a certificate or a token that was
@@ -187,7 +217,8 @@ fn messages(receiver: &Telemetry) -> io::Result<Messages> {
         });
     };
     let fields: io::Result<Vec<_>> = receiver.headers.iter().map(field).collect();
-    Ok(Messages::Http(Http::new(&host(url), &url.path, &fields?, body)))
+    let http = Http::new(&host(url), &url.path, &fields?, body);
+    Ok(Messages::Http(http.with_envelope(receiver.envelope)))
 }
 
 /// The host in the head of a request: without the port, if that is the usual one.

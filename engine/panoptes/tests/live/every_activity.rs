@@ -21,11 +21,12 @@ use crate::watcher::{Watch, Watcher, panoptes};
 use crate::{attestation, barrier, drop_in, hidden, inside};
 
 /// The activities that this test does not provoke, and why.
-const NOT_PROVOKED: [(Activity, &str); 5] = [
+const NOT_PROVOKED: [(Activity, &str); 6] = [
     (Activity::FlowsLimitReached, "`panoptes flow` alone reports it: `flow_options`"),
     (Activity::HiddenConnectionDetected, "`panoptes flow --system` alone reports it: `wire`"),
     (Activity::HiddenListenerDetected, "`panoptes flow --system` alone reports it: `wire`"),
     (Activity::ServiceRuntimeFailure, "only a mistake in the program has it: `runtime_failures`"),
+    (Activity::TestAlert, "`panoptes test-alert` alone reports it: `recipes`"),
     (Activity::SystemStalled, "a machine must run for 10 s while its kernel's clock stands still"),
 ];
 
@@ -425,4 +426,26 @@ fn live_records_of_every_activity_have_what_consumers_read() {
         assert_eq!(names.contains(name), reason.is_none(), "{name}: {reason:?}");
     }
     drop_in::check(&runs);
+    check_reasons(&runs);
+}
+
+/// Each reason names the file, the process or the address that the alert is about. The kernel's
+/// clock is none of these.
+fn check_reasons(runs: &[Vec<Record>]) {
+    let alerts = runs.iter().flatten().filter(|record| record.0["message_type"] == "ALERT");
+    for alert in alerts.filter(|record| !record.is("clock_tampered")) {
+        let data = &alert.0["activity_data"];
+        let reason = alert.0["detection"]["reason"].as_str().unwrap();
+        let names = [
+            &data["file_details"]["file_path"],
+            &data["elf_file_details"]["elf_file_path"],
+            &data["file_descriptor_details"]["file_descriptor_name"],
+            &data["process_details"]["process_id"],
+            &data["network_connection_details"]["source_ip_address"],
+        ];
+        let names = names.map(|name| name.as_str().map_or_else(|| name.to_string(), str::to_owned));
+        let names_it = data["reverse_shell_details"].is_object()
+            || names.iter().any(|name| name != "null" && reason.contains(name.as_str()));
+        assert!(names_it, "{}: {reason}", alert.name());
+    }
 }

@@ -242,7 +242,8 @@ fn check_executable_memory(records: &[Record], life: &Life) {
         });
         assert_eq!(*alert.details("process_memory"), expected);
         let detection = &alert.0["detection"];
-        let reason = format!("16384 bytes of memory without a file at {start} {why}");
+        let owner = format!("tour (process {})", life.process_id);
+        let reason = format!("{owner}: 16384 bytes of memory without a file at {start} {why}");
         assert_eq!(detection["reason"], reason.as_str());
         assert_eq!(detection["mitre_attack"], serde_json::json!(["T1055", "T1620"]));
         assert_eq!(detection["confidence"], confidence);

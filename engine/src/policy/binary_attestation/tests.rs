@@ -279,7 +279,10 @@ fn long_and_strange_names_do_no_harm() {
     assert_eq!(names(&all), ["foreign_binary_executed"]);
     assert!(reason(&all[0]).starts_with("the content of …"), "{all:?}");
     alert.file.path = None;
-    assert!(reason(&records(&alert)[0]).starts_with("the content of a file of unknown path"));
+    let all = records(&alert);
+    let reason = reason(&all[0]);
+    assert!(reason.starts_with("the content of a file of unknown path"), "{reason}");
+    assert!(reason.contains("; in ") && reason.contains("(process "), "{reason}");
 }
 
 #[test]

@@ -75,7 +75,7 @@ fn a_record_has_the_file_as_it_is_and_as_it_was() {
     assert_eq!(file["file_previous_inode_hash_sha256"], "04".repeat(32));
     assert_eq!(record["detection"]["confidence"], "high");
     let reason = record["detection"]["reason"].as_str().unwrap();
-    assert!(reason.starts_with("the file has 20 bytes, modified at 2026-11-20T"), "{reason}");
+    assert!(reason.starts_with("/usr/bin/tail has 20 bytes, modified at 2026-11-20T"), "{reason}");
 }
 
 #[test]
@@ -84,10 +84,13 @@ fn a_record_says_what_is_not_known() {
     assert_eq!(new["severity"], "HIGH");
     let file = new["activity_data"]["file_details"].as_object().unwrap();
     assert!(file.keys().all(|key| !key.starts_with("file_previous")), "{file:?}");
+    let reason = new["detection"]["reason"].as_str().unwrap();
+    assert!(reason.starts_with("/usr/bin/tail, a file of 20 bytes, modified at "), "{reason}");
     let other =
         Before { number: 11, size: 20, modify_time_ns: 7, is_same_file: false, hashes: None };
     let other = record(Some(other), None);
     let reason = other["detection"]["reason"].as_str().unwrap();
-    assert!(reason.starts_with("the path names another file: inode 12 of 20 bytes"), "{reason}");
+    let begin = "/usr/bin/tail names another file: inode 12 of 20 bytes";
+    assert!(reason.starts_with(begin), "{reason}");
     assert_eq!(other["detection"]["confidence"], "medium");
 }

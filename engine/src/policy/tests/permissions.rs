@@ -35,8 +35,9 @@ fn an_alert_has_all_its_evidence() {
     let detection = &alert["detection"];
     assert_eq!(
         detection["reason"],
-        "4096 bytes of memory without a file at 0x7f1c30000000 were written and can be executed \
-         now; they are no part of a runtime's reserved code cache: rw-p before, r-xp now"
+        "task714 (process 714): 4096 bytes of memory without a file at 0x7f1c30000000 were \
+         written and can be executed now; they are no part of a runtime's reserved code cache: \
+         rw-p before, r-xp now"
     );
     assert_eq!(detection["mitre_attack"], json!(["T1055", "T1620"]));
     assert_eq!(detection["attack_version"], "19");

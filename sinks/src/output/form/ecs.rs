@@ -97,6 +97,7 @@ rows! {
     ClockTampered ["host" "intrusion_detection"] ["change" "info"];
     ConfigurationReloaded ["configuration"] ["change"];
     ConfigurationRefused ["configuration"] ["info"];
+    TestAlert ["host" "intrusion_detection"] ["info"];
     ProcessExecuted ["process"] ["start"];
     PackageFilesChanged ["package"] ["change"];
     FileContentChange ["file"] ["change"];

@@ -1,11 +1,14 @@
 //! The forms of records for receivers that want more than lines of JSON: one file a form.
 
 mod ecs;
+mod envelope;
 mod mapping;
 pub mod msgpack;
 mod ocsf;
 pub mod otlp;
 pub mod syslog;
+
+pub use envelope::Envelope;
 
 use syslog::About;
 

@@ -112,6 +112,7 @@ rows! {
     ClockTampered Finding 1;
     ConfigurationReloaded Lifecycle OTHER;
     ConfigurationRefused Error 1;
+    TestAlert Finding 1;
     ProcessExecuted Process 1;
     PackageFilesChanged Lifecycle 8;
     FileContentChange File 3;

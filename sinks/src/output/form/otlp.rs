@@ -69,6 +69,8 @@ impl Otlp {
             out.push(b',');
             attribute("system", system, out);
         }
+        // A record that cannot be read to its end has those before that place.
+        let _ = attributes_of_objects(record, out);
         out.extend_from_slice(b"]}");
         Some(())
     }
@@ -83,6 +85,72 @@ impl Otlp {
 fn attribute(key: &str, value: &str, out: &mut Vec<u8>) {
     // Writing to memory does not fail.
     let _ = write!(out, "{{\"key\":\"{key}\",\"value\":{{\"stringValue\":\"{value}\"}}}}");
+}
+
+/// What receivers filter by, beside the activity: a key of the record's own objects, and the
+/// attribute, whose name is that of OpenTelemetry's semantic conventions.
+const ATTRIBUTES: &[(&str, &[(&str, &str)])] = &[
+    (
+        "process_details",
+        &[
+            ("process_id", "process.pid"),
+            ("process_name", "process.executable.name"),
+            ("process_executable_path", "process.executable.path"),
+        ],
+    ),
+    (
+        "network_connection_details",
+        &[
+            ("source_ip_address", "source.address"),
+            ("source_port", "source.port"),
+            ("destination_ip_address", "destination.address"),
+            ("destination_port", "destination.port"),
+        ],
+    ),
+    ("file_details", &[("file_path", "file.path")]),
+    ("elf_file_details", &[("elf_file_path", "file.path")]),
+    ("file_descriptor_details", &[("file_descriptor_name", "file.path")]),
+];
+
+/// Appends the attributes of the objects of a record, each behind a comma, and each once.
+fn attributes_of_objects(record: &[u8], out: &mut Vec<u8>) -> Option<()> {
+    let mut reader = Reader::new(record).ok()?;
+    enter(&mut reader, "activity_data")?;
+    if reader.read().ok()? != Token::Object {
+        return None;
+    }
+    let mut has_path = false;
+    while let Token::Key(object) = reader.read().ok()? {
+        let known = ATTRIBUTES.iter().find(|(name, _)| *name == object).map(|(_, keys)| *keys);
+        let first = reader.read().ok()?;
+        match (first, known) {
+            (Token::Object, Some(keys)) => {
+                while let Token::Key(key) = reader.read().ok()? {
+                    let name = keys.iter().find(|(from, _)| *from == key).map(|(_, to)| *to);
+                    let name = name.filter(|name| *name != "file.path" || !has_path);
+                    has_path |= name == Some("file.path");
+                    match (reader.read().ok()?, name) {
+                        (Token::Object | Token::List, _) => reader.skip_rest().ok()?,
+                        (Token::Text(text), Some(name)) => {
+                            out.push(b',');
+                            attribute(name, text.as_written(), out);
+                        }
+                        (Token::Number(number), Some(name)) => {
+                            // Writing to memory does not fail.
+                            let _ = write!(
+                                out,
+                                ",{{\"key\":\"{name}\",\"value\":{{\"intValue\":\"{number}\"}}}}"
+                            );
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            (Token::Object | Token::List, _) => reader.skip_rest().ok()?,
+            _ => {}
+        }
+    }
+    Some(())
 }
 
 /// The number of a severity (OpenTelemetry, "Logs Data Model", SeverityNumber).
@@ -112,7 +180,7 @@ fn escape(record: &[u8], out: &mut Vec<u8>) {
 }
 
 /// The name of the watched machine, as it is written; `None` for the service's own records.
-fn system(record: &[u8]) -> Option<&str> {
+pub(super) fn system(record: &[u8]) -> Option<&str> {
     let mut reader = Reader::new(record).ok()?;
     enter(&mut reader, "workload_information")?;
     enter(&mut reader, "unique_identifier")?;
@@ -191,6 +259,38 @@ mod tests {
             ]}],
         }]});
         assert_eq!(body(&[first, second], Severity::High), expected);
+    }
+
+    #[test]
+    fn attributes_name_the_process_the_file_and_both_ends_of_a_connection() {
+        let record = json!({"activity_data": {
+            "name": "x",
+            "elf_file_details": {"elf_file_path": "/tmp/a\"b", "elf_file_size_bytes": 7},
+            "network_connection_details": {
+                "source_ip_address": "10.0.0.1", "source_port": 1, "list": [{"source_port": 9}],
+                "destination_ip_address": "::1", "destination_port": "443",
+            },
+            "process_details": {"process_id": 714, "o": {"process_id": 9}, "process_name": "sh"},
+            "file_descriptor_details": {"file_descriptor_name": "/other"},
+        }});
+        let body = body(&[&record.to_string()], Severity::Info);
+        let log = &body["resourceLogs"][0]["scopeLogs"][0]["logRecords"][0];
+        let found = log["attributes"].as_array().unwrap().iter().skip(2);
+        let mut found: Vec<String> =
+            found.map(|one| format!("{} {}", one["key"].as_str().unwrap(), one["value"])).collect();
+        found.sort();
+        assert_eq!(
+            found,
+            [
+                r#"destination.address {"stringValue":"::1"}"#,
+                r#"destination.port {"stringValue":"443"}"#,
+                r#"file.path {"stringValue":"/tmp/a\"b"}"#,
+                r#"process.executable.name {"stringValue":"sh"}"#,
+                r#"process.pid {"intValue":"714"}"#,
+                r#"source.address {"stringValue":"10.0.0.1"}"#,
+                r#"source.port {"intValue":"1"}"#,
+            ]
+        );
     }
 
     #[test]

@@ -4,14 +4,18 @@
 
 use httparse::{EMPTY_HEADER, Header, Response, Status, parse_chunk_size};
 
+use serde_json::Value;
+
 use super::search::Search;
-use crate::output::form::Schema;
 use crate::output::form::otlp::Otlp;
+use crate::output::form::{Envelope, Schema};
 
 /// Makes requests for one receiver.
 #[derive(Debug)]
 pub struct Http {
     pub(super) body: Body,
+    /// What is around each record, unless the body is that of OpenTelemetry.
+    pub(super) envelope: Envelope,
     /// The head of a request, up to the length of its body.
     head: String,
     /// The number of the last request.
@@ -51,7 +55,21 @@ impl Http {
             head.extend([name, ": ", value, "\r\n"]);
         }
         head.extend(["Content-Type: ", content, "\r\nContent-Length: "]);
-        Self { body, head, request: 0, search: Search::new() }
+        let envelope = Envelope::None;
+        Self { body, envelope, head, request: 0, search: Search::new() }
+    }
+
+    /// The same, with this around each record.
+    #[must_use]
+    pub fn with_envelope(self, envelope: Envelope) -> Self {
+        Self { envelope, ..self }
+    }
+
+    /// A request that has no records and changes nothing: the receiver says what may be done at
+    /// this path (RFC 9110, 9.3.7).
+    pub(super) fn inquiry(&self) -> String {
+        let head = self.head.strip_prefix("POST").unwrap_or(&self.head);
+        format!("OPTIONS{head}0\r\n\r\n")
     }
 
     /// Room for the head of a request.
@@ -101,12 +119,14 @@ pub(super) struct Answers {
 /// The answer to a request.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Answer {
-    status: u16,
+    pub(super) status: u16,
     /// The status with the receiver's words for it.
     pub(super) text: String,
     /// How many of the records the receiver has not taken, though it took the others
-    /// (OTLP, "Partial Success").
+    /// (OTLP, "Partial Success"; Elasticsearch's bulk API).
     pub(super) rejected: u64,
+    /// Whether it wants some of them later (Elasticsearch's bulk API).
+    is_busy: bool,
     /// `Retry-After`, in seconds.
     pub(super) retry_after: Option<u64>,
     /// Whether the connection takes no further request.
@@ -169,6 +189,7 @@ impl Answer {
     /// credentials and the same head, and a server error may be over later.
     pub(super) fn verdict(&self) -> Verdict {
         match self.status {
+            200..300 if self.is_busy => Verdict::Busy,
             200..300 => Verdict::Taken,
             429 | 503 => Verdict::Busy,
             // RFC 9110: 400 (15.5.1), too large (15.5.14), a format that does not fit, as the
@@ -227,13 +248,46 @@ fn answer(bytes: &[u8]) -> Result<Option<(Answer, usize)>, NoHttp> {
     let text = format!("{status} {}", printable(&words)).trim_end().to_owned();
     let retry_after = field(response.headers, "Retry-After").and_then(|text| text.parse().ok());
     let used = head + length.unwrap_or(usize::MAX).min(body.len());
-    let rejected = rejected(body);
-    Ok(Some((Answer { status, text, rejected, retry_after, is_last }, used)))
+    let Rejected { records: rejected, is_busy } = rejected(body);
+    Ok(Some((Answer { status, text, rejected, is_busy, retry_after, is_last }, used)))
+}
+
+/// What a receiver that took the request does not take of its records.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+struct Rejected {
+    records: u64,
+    /// Whether it may take some of them later.
+    is_busy: bool,
+}
+
+/// Reads the answer of a receiver of OpenTelemetry, or of Elasticsearch's bulk API.
+fn rejected(body: &[u8]) -> Rejected {
+    let text = String::from_utf8_lossy(body);
+    if text.contains("\"items\"") {
+        return rejected_items(body);
+    }
+    Rejected { records: rejected_logs(&text), is_busy: false }
+}
+
+/// Counts the failed ones in `{"errors": true, "items": [{"create": {"status": 400, …}}, …]}`. A
+/// document that is there already (409) came before.
+fn rejected_items(body: &[u8]) -> Rejected {
+    let Ok(answer) = serde_json::from_slice::<Value>(body) else { return Rejected::default() };
+    if answer["errors"] != Value::Bool(true) {
+        return Rejected::default();
+    }
+    let items = answer["items"].as_array().into_iter().flatten();
+    let results = items.filter_map(|item| item.as_object()?.values().next());
+    let statuses = results.filter_map(|result| result["status"].as_u64());
+    statuses.fold(Rejected::default(), |all, status| match status {
+        200..300 | 409 => all,
+        429 | 503 => Rejected { is_busy: true, ..all },
+        _ => Rejected { records: all.records + 1, ..all },
+    })
 }
 
 /// The number in `{"partialSuccess": {"rejectedLogRecords": "3", …}}`.
-fn rejected(body: &[u8]) -> u64 {
-    let text = String::from_utf8_lossy(body);
+fn rejected_logs(text: &str) -> u64 {
     let Some((_, rest)) = text.split_once("\"rejectedLogRecords\"") else { return 0 };
     let rest = rest.trim_start_matches([':', ' ', '"']);
     let digits = rest.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
@@ -347,6 +401,9 @@ mod tests {
         );
         assert_eq!(str::from_utf8(&out[start..]).unwrap(), expected);
         assert_eq!(http.begin(&mut Vec::new()), 2);
+        let inquiry = http.inquiry();
+        assert!(inquiry.starts_with("OPTIONS /in HTTP/1.1\r\nHost: a:4318\r\n"), "{inquiry}");
+        assert!(inquiry.ends_with("Content-Length: 0\r\n\r\n"), "{inquiry}");
     }
 
     #[test]
@@ -437,6 +494,26 @@ mod tests {
             let text = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}");
             assert_eq!(answer_of(&text).rejected, rejected, "of {body}");
         }
+    }
+
+    #[test]
+    fn what_elasticsearch_rejects_of_a_request_is_counted_and_what_it_wants_later_is_not() {
+        let item = |status: u32| format!(r#"{{"create":{{"status":{status}}}}}"#);
+        for (errors, statuses, rejected, verdict) in [
+            ("false", &[201, 201][..], 0, Verdict::Taken),
+            ("true", &[201, 409], 0, Verdict::Taken),
+            ("true", &[201, 400, 404, 409], 2, Verdict::Taken),
+            ("true", &[201, 429, 400], 1, Verdict::Busy),
+        ] {
+            let items: Vec<String> = statuses.iter().map(|status| item(*status)).collect();
+            let body = format!(r#"{{"errors":{errors},"items":[{}]}}"#, items.join(","));
+            let length = body.len();
+            let text = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}");
+            let answer = answer_of(&text);
+            assert_eq!((answer.rejected, answer.verdict()), (rejected, verdict), "of {body}");
+        }
+        let body = "{\"errors\":true,\"items\":[7,";
+        assert_eq!(rejected(body.as_bytes()), Rejected::default());
     }
 
     #[test]

@@ -327,13 +327,24 @@ impl Composer {
                 forward::append_entry(note.time(record)?, &self.record, &mut self.message)?;
             }
             Messages::Http(http) => match &http.body {
-                Body::Lines => {
-                    self.message.extend_from_slice(record);
-                    self.message.push(b'\n');
-                }
-                Body::Events(schema) => {
-                    event(*schema, note, record, &mut self.record, &mut self.message)?;
-                    self.message.push(b'\n');
+                Body::Lines | Body::Events(_) => {
+                    let start = self.message.len();
+                    let (envelope, message) = (http.envelope, &mut self.message);
+                    let begun = envelope.begin(note.about(record).as_ref(), record, message);
+                    let written = begun.and_then(|()| match &http.body {
+                        Body::Events(schema) => {
+                            event(*schema, note, record, &mut self.record, message)
+                        }
+                        _ => {
+                            message.extend_from_slice(record);
+                            Some(())
+                        }
+                    });
+                    if written.is_none() {
+                        message.truncate(start);
+                    }
+                    written?;
+                    envelope.end(message);
                 }
                 Body::Otlp(_) => {
                     Otlp::append(&note.about(record)?, record, is_first, &mut self.message)?;

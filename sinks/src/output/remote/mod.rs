@@ -22,6 +22,7 @@ mod forward;
 mod http;
 mod link;
 mod message;
+mod probe;
 mod search;
 mod tls;
 
@@ -34,6 +35,7 @@ use std::time::Duration;
 pub use self::forward::Forward;
 pub use self::http::{Body, Http};
 pub use self::message::Messages;
+pub use self::probe::{Probe, Reached};
 pub use self::tls::{Tls, TlsFiles};
 
 use self::flight::Flight;
@@ -87,6 +89,8 @@ pub struct RemoteOutput {
     answers: Answers,
     /// Whether a request was answered on this connection.
     is_answered: bool,
+    /// Whether the receiver has taken a record over this connection.
+    is_accepting: bool,
     counters: Arc<Counters>,
     /// How many dropped records of the backlog were counted.
     dropped: u64,
@@ -159,6 +163,7 @@ impl RemoteOutput {
             acks: Acks::new(),
             answers: Answers::new(),
             is_answered: false,
+            is_accepting: false,
             dropped: 0,
             peer,
             filter,
@@ -192,7 +197,7 @@ impl RemoteOutput {
             self.connecting = None;
             self.link.open(connected?)?;
             self.composer.begin(self.link.is_stream());
-            self.is_answered = false;
+            (self.is_answered, self.is_accepting) = (false, false);
             Counters::add(&self.counters.connections, 1);
             self.enter(State::Up, now_ns);
             self.up_ns = now_ns;
@@ -272,7 +277,11 @@ impl RemoteOutput {
             Verdict::Taken if !is_sample_rejected => {
                 self.is_answered = true;
                 self.backoff.reset();
+                if !self.is_accepting {
+                    self.counters.set_answer(&answer.text);
+                }
                 if http.search.taken(batch.sequence, batch.records, answer.rejected) {
+                    self.note_accepted();
                     self.send_again();
                 } else {
                     self.drop_refused(answer.rejected, &error);
@@ -361,9 +370,20 @@ impl RemoteOutput {
         self.backlog.confirm(confirmed.sequence);
         let refused = self.flight.newly_refused(sent.refused);
         let lost = confirmed.left_out + refused;
-        Counters::add(&self.counters.records, confirmed.records.saturating_sub(refused) as usize);
+        let taken = confirmed.records.saturating_sub(refused);
+        Counters::add(&self.counters.records, taken as usize);
         self.counters.add_dropped(lost as usize);
+        if taken > 0 {
+            self.note_accepted();
+        }
         true
+    }
+
+    /// Notes that the receiver has taken a record.
+    fn note_accepted(&mut self) {
+        if !mem::replace(&mut self.is_accepting, true) {
+            Counters::add(&self.counters.accepting, 1);
+        }
     }
 
     /// Ends the connection, or the attempt to make one.

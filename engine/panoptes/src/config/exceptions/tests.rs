@@ -164,7 +164,8 @@ fn each_mistake_has_one_clear_line() {
     }
     let text = "exceptions: {activity: process_hidden}";
     let (_, problems) = read(text, Path::new(""), Mode::Run, &Overrides::default());
-    let message = "1:13: `exceptions` must be a list, not a mapping of keys to values";
+    let message = "1:13: `exceptions` must be a list, not a mapping of keys to values; write a \
+                   dash before the first key of each element: `- activity: …`";
     assert_eq!(lines(problems, Weight::Error), [message]);
 }
 

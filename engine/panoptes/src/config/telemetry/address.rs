@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
 
+use super::known::refuse_scheme;
 use crate::config::value::Setting;
 
 /// A host and a port.
@@ -38,6 +39,7 @@ impl Setting for NetworkAddress {
     fn read(text: &str, _base: &Path) -> Result<Self, String> {
         const FORM: &str = "is not host:port; write for example 127.0.0.1:24224, [::1]:24224 or \
                             collector.example.com:24224";
+        refuse_scheme(text)?;
         if text.contains("://") {
             return Err("is a URL, which needs `transport: http`; write host:port".to_owned());
         }
@@ -95,6 +97,7 @@ impl Setting for Url {
 
     fn read(text: &str, base: &Path) -> Result<Self, String> {
         let wrong = || format!("is not {}", Self::EXAMPLE);
+        refuse_scheme(text)?;
         let (scheme, rest) = text.split_once("://").ok_or_else(wrong)?;
         let (is_tls, port) = match scheme.to_ascii_lowercase().as_str() {
             "http" => (false, 80),

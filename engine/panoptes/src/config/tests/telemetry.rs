@@ -2,6 +2,7 @@
 
 use panoptes_sinks::activities::Preset;
 use panoptes_sinks::filter::{Activities, Filter};
+use panoptes_sinks::output::form::Envelope;
 
 use super::*;
 
@@ -52,6 +53,7 @@ fn a_receiver_needs_only_an_address() {
             format: TelemetryFormat::Json,
             framing: SyslogFraming::OctetCounting,
             facility: Facility::LOCAL0,
+            envelope: Envelope::None,
             headers: Vec::new(),
             backlog: Backlog { memory: ByteSize::mebibytes(16), disk: None },
             choice: RecordChoice {
@@ -89,6 +91,7 @@ fn every_key_of_a_receiver_is_read() {
             format: TelemetryFormat::Syslog,
             framing: SyslogFraming::LineFeed,
             facility: Facility(10),
+            envelope: Envelope::None,
             headers: Vec::new(),
             backlog: Backlog { memory: ByteSize::mebibytes(1), disk: Some(ByteSize(2 << 30)) },
             choice: RecordChoice {
@@ -396,4 +399,67 @@ fn the_folder_of_what_waits_has_a_name_that_file_systems_take() {
     let long = ["x", "y"].map(|end| folder(&("x".repeat(1000) + end)));
     assert!(long.iter().all(|name| name.len() <= 255), "{long:?}");
     assert_ne!(long[0], long[1]);
+}
+
+#[test]
+fn what_is_not_spoken_is_named_with_the_page_about_bridges() {
+    for (keys, name) in [
+        ("address: 'nats://127.0.0.1:4222'", "NATS"),
+        ("address: 'kafka://a:9092', transport: http", "Kafka"),
+        ("address: 's3://bucket/logs', transport: http", "S3"),
+        ("address: 'redis://a', transport: tcp", "Redis"),
+    ] {
+        let text = keys.split('\'').nth(1).unwrap();
+        let expected = format!(
+            "`output.telemetry[0].address`: `{text}` is {name}, which Panoptes does not speak; \
+             send to Fluent Bit, Vector or an OpenTelemetry Collector, which do \
+             (docs/telemetry.md, \"What is not spoken\")"
+        );
+        mistake(keys, &format!("'{text}"), &expected);
+    }
+}
+
+#[test]
+fn known_receivers_get_nothing_that_they_refuse() {
+    let refused = |url: &str, more: &str, key: &str, why: &str| {
+        let keys = format!("  - {{address: '{url}', transport: http{more}}}\n");
+        let (_, problems) = read_receivers("", &keys);
+        assert_eq!(problems.len(), 1, "{url}: {problems:?}");
+        let begin = format!("`output.telemetry[0].{key}`: {why}");
+        assert!(problems[0].contains(&begin), "{}", problems[0]);
+    };
+    refused("http://loki:3100/loki/api/v1/push", "", "address", "Loki's push API");
+    refused("http://loki:3100/otlp/v1/logs", "", "format", "a receiver of OpenTelemetry");
+    refused("https://es:9200/panoptes/_bulk", ", format: ecs", "address", "Elasticsearch's");
+    let splunk = "https://splunk:8088/services/collector";
+    refused(&format!("{splunk}/event"), "", "address", "Splunk's HTTP Event Collector");
+    refused(&format!("{splunk}/raw"), ", envelope: splunk", "envelope", "/services/collector/raw");
+    refused("https://es:9200/x", ", envelope: elasticsearch", "envelope", "`envelope: elastic");
+    refused("https://hooks.slack.com/services/T/B/x", "", "address", "Slack takes messages");
+    refused("https://x.webhook.office.com/y", "", "address", "Microsoft Teams takes messages");
+    refused("http://am:9093/api/v2/alerts", "", "address", "Alertmanager takes alerts");
+    for (url, more) in [
+        ("http://loki:3100/otlp/v1/logs", "format: otlp"),
+        ("https://es:9200/panoptes/_bulk?filter_path=errors", "envelope: elasticsearch"),
+        ("https://splunk:8088/services/collector/event", "envelope: splunk"),
+        ("https://splunk:8088/services/collector/raw?sourcetype=_json", "format: json"),
+        ("http://clickhouse:8123/?query=INSERT", "format: json"),
+    ] {
+        receiver(&format!("transport: http, address: '{url}', {more}"));
+    }
+}
+
+#[test]
+fn ports_of_what_is_not_spoken_are_doubted() {
+    for (keys, why) in [
+        ("address: 'kafka.example.com:9092'", "9092 is the usual port of Kafka"),
+        ("address: 'http://otel:4317', transport: http, format: otlp", "usually 4318"),
+    ] {
+        let text = format!("output:\n  telemetry:\n  - {{{keys}}}\n");
+        let (configuration, problems) = read_file(&text);
+        assert_eq!(configuration.output.telemetry.len(), 1);
+        let [problem] = &problems[..] else { panic!("{problems:?}") };
+        assert_eq!(problem.weight, Weight::Warning);
+        assert!(problem.message.contains(why), "{}", problem.message);
+    }
 }

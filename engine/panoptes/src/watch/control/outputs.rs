@@ -46,7 +46,7 @@ struct Reported {
     failed_syncs: u64,
     errors: u64,
     refused: u64,
-    connections: u64,
+    accepting: u64,
     /// The number of errors when a connection was reported.
     connected_after: Option<u64>,
     /// When errors and failed syncs may be reported again, and when refused records.
@@ -372,9 +372,10 @@ impl Entry {
             events.service(activity, &details);
         };
         let now = &output.counters;
-        // A receiver of HTTP may end the connection after each answer.
+        // A receiver of HTTP may end the connection after each answer; and one that refuses every
+        // record is connected to no purpose.
         let errors = Some(now.errors());
-        if newer(&mut reported.connections, now.connections()).is_some()
+        if newer(&mut reported.accepting, now.accepting()).is_some()
             && reported.connected_after != errors
         {
             reported.connected_after = errors;

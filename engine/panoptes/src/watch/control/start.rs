@@ -31,7 +31,7 @@ use crate::exit::{Exit, Failure};
 use crate::guests;
 use crate::interfaces::{Interface, of_this_machine};
 use crate::memory::{
-    CONTROL_QUEUE, MemoryLeft, Needed, Plan, Promised, TOO_MUCH, first_walker, largest,
+    CONTROL_QUEUE, MemoryLeft, Needed, Plan, Promised, TOO_MUCH, first_walker, largest, show,
 };
 use crate::message::Messages;
 use crate::request::WatchRequest;
@@ -233,7 +233,14 @@ fn check_memory(request: &WatchRequest, messages: &Messages) -> Result<usize, Fa
     };
     messages.info(format_args!("the configuration {needed}"));
     let Some(left) = MemoryLeft::now() else { return Ok(usize::MAX - 1) };
-    needed.check(&left)?;
+    needed.check(&left).map_err(|failure| match Needed::fitting_preset(&plan, &left) {
+        Some((name, bytes)) => {
+            let bytes = show(bytes);
+            let message = format!("{failure}; `--limits {name}` would need {bytes}");
+            Failure { message, ..failure }
+        }
+        None => failure,
+    })?;
     let fit = needed.further_that_fit(&left);
     if (fit as u64) < needed.further_scanners {
         messages.info(format_args!("there is memory for {fit} of the further scanners"));

@@ -61,9 +61,9 @@ const OF_GUESTS: &str = "guests_come_and_go_with_the_patterns_of_auto_scan";
 const OF_A_MACHINE: &str = "each_activity_of_a_machine_is_switched_and_weighed_by_a_reload";
 const OF_THE_SERVICE: &str = "each_activity_of_the_service_is_switched_and_weighed_by_a_reload";
 
-/// What no synthetic machine causes: shells have no histories in it, its clock is honest, and
-/// nobody sees its packets.
-const NOT_CAUSED: [&str; 8] = [
+/// What no synthetic machine causes: shells have no histories in it, its clock is honest, nobody
+/// sees its packets, and nobody tests its outputs.
+const NOT_CAUSED: [&str; 9] = [
     "shell_command_executed",
     "shell_history_cleared",
     "shell_history_disabled",
@@ -72,12 +72,13 @@ const NOT_CAUSED: [&str; 8] = [
     "hidden_connection_detected",
     "hidden_listener_detected",
     "flows_limit_reached",
+    "test_alert",
 ];
 
 /// The tests of the settings of activities.
 fn test_of_activity(activity: &str, setting: &str) -> Option<&'static str> {
     let of_packets = activity.starts_with("hidden_") || activity == "flows_limit_reached";
-    let has_memory = activity != "clock_tampered" && !of_packets;
+    let has_memory = !matches!(activity, "clock_tampered" | "test_alert") && !of_packets;
     match setting {
         _ if turn::CAUSED.contains(&activity) => Some(OF_A_MACHINE),
         _ if events::of_the_service().contains(&activity) => Some(OF_THE_SERVICE),

@@ -238,6 +238,27 @@ fn receive_http(refused: &'static str) -> (SocketAddr, Arc<AtomicUsize>) {
 }
 
 #[test]
+fn a_receiver_that_refuses_every_record_is_never_reported_as_connected() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = idle(&folder);
+    let text = fs::read_to_string(&file).unwrap();
+    // Every record has a name.
+    let (address, connections) = receive_http("\"name\"");
+    let telemetry =
+        format!("log_folder: log, telemetry: [{{address: 'http://{address}/', transport: http}}]");
+    fs::write(&file, text.replace("log_folder: log", &telemetry)).unwrap();
+    let (exit, kept, _) = run(&folder, &file, REAL, |driver| {
+        driver.wait("it refuses every record", 1);
+        let before = connections.load(Ordering::Relaxed);
+        driver.wait_for("connection", || connections.load(Ordering::Relaxed) > before);
+    });
+    let exit = exit.unwrap_err();
+    assert!(exit.message.contains("it answers 400 Bad Request"), "{exit}");
+    assert_eq!(kept.count(": connected"), 0, "{}", kept.text());
+    assert!(kept.count("it is tried again: ") > 0, "{}", kept.text());
+}
+
+#[test]
 fn a_receiver_of_http_is_reported_once_as_connected_and_refused_records_with_its_words() {
     let folder = tempfile::tempdir().unwrap();
     let file = idle(&folder);

@@ -20,9 +20,16 @@ const ROWS: &[Row] = &[
     row("default.limits.events_per_second", "5", TEST),
 ];
 
+/// It stands for all of these.
+const PRESET: Row = row(
+    "default.limits.preset",
+    "\"small\"",
+    "a_preset_stands_for_all_limits_that_are_not_written_beside_it",
+);
+
 /// The rows of the table of keys.
 pub(super) fn rows() -> impl Iterator<Item = Row> {
-    ROWS.iter().copied()
+    ROWS.iter().copied().chain([PRESET])
 }
 
 #[test]

@@ -29,6 +29,7 @@ const ROWS: &[Row] = &[
     row("output.telemetry[0].framing", "\"lf\"", RECEIVER),
     row("output.telemetry[0].facility", "\"user\"", RECEIVER),
     row("output.telemetry[0].tag", "\"another tag\"", RECEIVER),
+    row("output.telemetry[0].envelope", "\"splunk\"", RECEIVER),
     row("output.telemetry[0].headers", "{\"Token\": \"second\"}", RECEIVER),
     row("output.telemetry[0].preset", "\"alerts\"", RECEIVER),
     row("output.telemetry[0].severity", "\"HIGH\"", RECEIVER),
@@ -193,7 +194,8 @@ fn each_key_of_a_receiver_applies_to_the_next_connection() {
         assert!(text(with(json!({"format": "forward"})), "tag").contains("another tag"));
         let url = format!("http://{}/", first.0);
         let http = json!({"transport": "http", "address": url, "headers": {"Token": "first"}});
-        assert!(text(with(http), "headers").contains("Token: second\r\n"));
+        assert!(text(with(http.clone()), "headers").contains("Token: second\r\n"));
+        assert!(text(with(http), "envelope").contains(",\"event\":{"));
 
         let all = records("header");
         let lists =

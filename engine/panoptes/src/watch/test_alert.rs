@@ -1,0 +1,237 @@
+//! `panoptes test-alert`: sends one marked record through each configured output, as the service
+//! would open it, and tells what became of it.
+//!
+//! The record goes to every output, whatever that takes otherwise. What waits on the disk for a
+//! receiver is left to the service. Not for: logs of single systems, and standard output, where a
+//! record proves nothing.
+
+use std::fmt::Write as _;
+use std::io;
+use std::sync::Arc;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use panoptes_sinks::activities::{Activity, Severity};
+use panoptes_sinks::json::time::Timestamp;
+use panoptes_sinks::output::{Counters, Output, Standing};
+use panoptes_sinks::queue::{Block, Waker, queue};
+use panoptes_sinks::record::detection::{Confidence, Detection};
+use panoptes_sinks::record::value::Uuid;
+use panoptes_sinks::record::{Details, Record, RecordWriter};
+use serde_json::json;
+
+use super::clocks::{nanoseconds, wall_clock_ns};
+use super::outputs::{LogFolder, Receivers, Recipe, Wanted, wanted};
+use super::system_events::{because, header_of_service};
+use super::telemetry::confirmation;
+use crate::config::Configuration;
+use crate::exit::{Answer, Exit, Failure};
+use crate::interfaces::of_this_machine;
+use crate::memory::CONTROL_QUEUE;
+use crate::request::Shown;
+
+/// How long all outputs together may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How long an output that has sent the record is looked at: a receiver may refuse it then.
+const REFUSAL: Duration = Duration::from_millis(300);
+/// How often progress is looked for.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Says what the record is, in the record.
+const REASON: &str = "this is a test that `panoptes test-alert` sent; nothing has happened";
+
+/// What became of the record at an output.
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Fate {
+    /// The output has it; with the words for that.
+    Taken(String),
+    /// Why the output has not got it.
+    Failed(String),
+    /// Why the output is not tested.
+    Skipped(String),
+}
+
+/// An output with the record under way.
+#[derive(Debug)]
+struct Trial {
+    name: String,
+    recipe: Recipe,
+    output: Option<Box<dyn Output>>,
+    /// When the output had passed all of it on.
+    idle_since: Option<Instant>,
+    fate: Option<Fate>,
+}
+
+/// Sends the record with this severity, or the configured one, and waits for the outputs.
+pub(crate) fn test_alert(
+    configuration: &Configuration,
+    severity: Option<Severity>,
+    as_json: bool,
+) -> Result<Answer, Failure> {
+    let configured = configuration.default.events.get(Activity::TestAlert).severity;
+    let severity = severity.unwrap_or(configured);
+    let (block, id) = marked_record(configuration, severity)?;
+    let mut trials = begin(configuration, &block)?;
+    let start = Instant::now();
+    while trials.iter().any(|trial| trial.fate.is_none()) {
+        for trial in &mut trials {
+            trial.advance(start);
+        }
+        sleep(LOOK);
+    }
+    let fates = trials.iter().map(|trial| (trial.name.as_str(), trial.fate.as_ref()));
+    let fates: Vec<_> = fates.filter_map(|(name, fate)| Some((name, fate?))).collect();
+    Ok(answer(&fates, &id, severity, as_json))
+}
+
+/// The record in a block of a queue, and its `message_id`.
+fn marked_record(
+    configuration: &Configuration,
+    severity: Severity,
+) -> Result<(Block, String), Failure> {
+    let interfaces = of_this_machine().unwrap_or_default();
+    let mut header = header_of_service(configuration, &interfaces);
+    header.set_severity(Activity::TestAlert, severity);
+    let string_length = configuration.default.limits.string_length as usize;
+    let mut writer = RecordWriter::new(crate::random::key(), string_length);
+    let now_ns = wall_clock_ns();
+    let details = because(REASON);
+    let detection =
+        Detection::new(REASON.into(), &[], Confidence::High, Timestamp::from_ns(now_ns), 1);
+    let record = Record::new(Activity::TestAlert, Details::SystemActivity(&details));
+    let record = Record { detection: Some(&detection), ..record };
+    let (mut producer, mut consumer) = queue(CONTROL_QUEUE, &Waker::default());
+    let id: Uuid = writer.next_id(now_ns);
+    let class = header.class_of(&record);
+    let pushed =
+        producer.push_with(class, |room| writer.write_as(id, room, &header, &record, now_ns));
+    producer.flush();
+    let block = consumer.pop().filter(|_| pushed.is_ok());
+    let block = block.ok_or_else(|| Failure::new(Exit::Failed, "the record has no room"))?;
+    Ok((block, id.to_string()))
+}
+
+/// Opens the outputs and gives them the record.
+fn begin(configuration: &Configuration, block: &Block) -> Result<Vec<Trial>, Failure> {
+    let folder = LogFolder::take(&configuration.output, &[]);
+    let folder_of_logs = folder.as_ref().ok().and_then(Option::as_ref);
+    let outputs = wanted(configuration, Shown::default(), folder_of_logs, &Receivers::NONE)?;
+    let mut trials: Vec<_> =
+        outputs.into_iter().map(|output| Trial::begin(output, block)).collect();
+    if let (Err(failure), Some(path)) = (&folder, &configuration.output.log_folder) {
+        let (name, why) = (path.display().to_string(), failure.message.clone());
+        // The service that writes there proves that it can.
+        let is_taken = why.contains(panoptes_sinks::output::folder::TAKEN);
+        let fate = if is_taken { Fate::Skipped(why) } else { Fate::Failed(why) };
+        trials.insert(0, Trial::over(name, Recipe::Stdout(Shown::default()), fate));
+    }
+    Ok(trials)
+}
+
+impl Trial {
+    fn over(name: String, recipe: Recipe, fate: Fate) -> Self {
+        Self { name, recipe, output: None, idle_since: None, fate: Some(fate) }
+    }
+
+    fn begin(Wanted { name, recipe }: Wanted, block: &Block) -> Self {
+        let recipe = match recipe {
+            Recipe::Receiver { number, mut receiver, digest, state_dir } => {
+                // What waits there is the service's.
+                receiver.backlog.disk = None;
+                Recipe::Receiver { number, receiver, digest, state_dir }
+            }
+            Recipe::Stdout(_) => {
+                let why = "a record would go where this command prints, not where the service does";
+                return Self::over(name, recipe, Fate::Skipped(why.to_owned()));
+            }
+            recipe @ Recipe::File { .. } => recipe,
+        };
+        match recipe.open() {
+            Err(error) => Self::over(name, recipe, Fate::Failed(error.to_string())),
+            Ok(mut output) => {
+                output.append(block, 0..1, 0);
+                Self { name, recipe, output: Some(output), idle_since: None, fate: None }
+            }
+        }
+    }
+
+    /// Lets the output work, and notes what became of the record.
+    fn advance(&mut self, start: Instant) {
+        let Some(output) = self.output.as_mut().filter(|_| self.fate.is_none()) else { return };
+        let standing = output.advance(nanoseconds(start.elapsed()), LOOK);
+        let counters = Arc::clone(output.counters());
+        let is_idle = matches!(standing, Standing::Idle | Standing::Closed);
+        let since = is_idle.then(|| *self.idle_since.get_or_insert_with(Instant::now));
+        // A file is synced at its end.
+        let patience = if self.recipe.is_file() { Duration::ZERO } else { REFUSAL };
+        let fate = if counters.errors() + counters.refused() + counters.failed_syncs() > 0 {
+            Fate::Failed(why(&counters))
+        } else if since.is_some_and(|since| since.elapsed() >= patience) {
+            output.finish();
+            match counters.records() {
+                0 => Fate::Failed(why(&counters)),
+                _ if counters.failed_syncs() > 0 => Fate::Failed(why(&counters)),
+                _ => Fate::Taken(taken(&self.recipe, &counters)),
+            }
+        } else if start.elapsed() > PATIENCE {
+            let seconds = PATIENCE.as_secs();
+            Fate::Failed(format!("nothing has confirmed the record for {seconds} seconds"))
+        } else {
+            return;
+        };
+        self.fate = Some(fate);
+    }
+}
+
+/// Why an output has failed.
+fn why(counters: &Counters) -> String {
+    match (counters.failure(), counters.last_error()) {
+        (failure, _) if !failure.is_empty() => failure,
+        (_, 0) => "the output did not take the record".to_owned(),
+        (_, number) => io::Error::from_raw_os_error(number).to_string(),
+    }
+}
+
+/// What is known of a record that an output took.
+fn taken(recipe: &Recipe, counters: &Counters) -> String {
+    match recipe {
+        Recipe::Receiver { receiver, .. } => match counters.answer() {
+            answer if answer.is_empty() => confirmation(receiver).to_owned(),
+            answer => format!("it answers {answer}"),
+        },
+        Recipe::File { .. } | Recipe::Stdout(_) => "written".to_owned(),
+    }
+}
+
+/// For people, or as one JSON object.
+fn answer(fates: &[(&str, &Fate)], id: &str, severity: Severity, as_json: bool) -> Answer {
+    let failed = fates.iter().filter(|(_, fate)| matches!(fate, Fate::Failed(_))).count();
+    let exit = if failed == 0 { Exit::Done } else { Exit::Output };
+    let words = |fate: &Fate| match fate {
+        Fate::Taken(words) => ("ok", words.clone()),
+        Fate::Failed(words) => ("failed", words.clone()),
+        Fate::Skipped(words) => ("skipped", words.clone()),
+    };
+    let out = if as_json {
+        let object = |(name, fate): &(&str, &Fate)| {
+            let (state, message) = words(fate);
+            json!({ "output": name, "state": state, "message": message })
+        };
+        let outputs: Vec<_> = fates.iter().map(object).collect();
+        let severity = severity.word();
+        format!("{}\n", json!({ "message_id": id, "severity": severity, "outputs": outputs }))
+    } else {
+        let mut out = format!("test_alert, {}, message_id {id}\n", severity.word());
+        for (name, fate) in fates {
+            let (state, message) = words(fate);
+            let _ = writeln!(out, "{state:8}{name}: {message}");
+        }
+        let count = fates.len();
+        let _ = match failed {
+            0 => writeln!(out, "no output has failed"),
+            _ => writeln!(out, "{failed} of {count} outputs failed"),
+        };
+        out
+    };
+    Answer { out, err: Vec::new(), exit }
+}
