@@ -151,11 +151,14 @@ pub struct Scan {
     /// Print only these kinds of objects, comma separated
     #[arg(long, value_name = "KINDS", value_parser = kinds(), value_delimiter = ',')]
     pub only: Vec<Kind>,
-    /// Print counts and timings by stage instead of objects
-    #[arg(long)]
+    /// Print alerts instead of objects, then what was not checked and why
+    #[arg(long, group = "contents", conflicts_with = "only")]
+    pub alerts: bool,
+    /// Print the number of alerts, counts and timings by stage instead of objects
+    #[arg(long, group = "contents")]
     pub summary: bool,
-    /// Print the summary as JSON
-    #[arg(long, requires = "summary")]
+    /// Print the summary as one JSON object, or alerts as JSON lines on a terminal, too
+    #[arg(long, requires = "contents")]
     pub json: bool,
     /// End with exit code 1 if anything could not be read, as in torn or incomplete dumps
     #[arg(long)]

@@ -31,6 +31,7 @@ mod scanner_cores;
 mod system_argument;
 pub mod systems;
 pub mod watch;
+mod watched;
 
 mod program;
 

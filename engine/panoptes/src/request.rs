@@ -28,11 +28,13 @@ pub struct ScanRequest {
     pub system: System,
     /// The kinds to print.
     pub kinds: Kinds,
+    /// Whether alerts are printed instead of objects.
+    pub alerts: bool,
     /// Whether counts and timings are printed instead of objects.
     pub summary: bool,
     /// Whether anything that could not be read is a failure.
     pub strict: bool,
-    /// Whether the summary is one JSON object.
+    /// Whether the summary is one JSON object, and alerts are records on a terminal, too.
     pub json: bool,
     pub configuration: Configuration,
     /// Warnings about the configuration.
@@ -116,13 +118,15 @@ pub enum Refusal {
 
 impl ScanRequest {
     pub fn new(scan: Scan) -> Result<Self, Refusal> {
-        let loaded = loader(Mode::Scan, scan.settings).load_to_use()?;
+        let mut loaded = loader(Mode::Scan, scan.settings).load_to_use()?;
+        loaded.configuration.collect(Preset::Alerts);
         let all = scan.only.is_empty();
         let system = pick(&scan.system, &loaded.configuration)?;
         check_name(&scan.system, &loaded.configuration)?;
         Ok(Self {
             system,
             kinds: if all { Kinds::ALL } else { scan.only.into_iter().collect() },
+            alerts: scan.alerts,
             summary: scan.summary,
             strict: scan.strict,
             json: scan.json,

@@ -1,5 +1,6 @@
 //! `panoptes scan`: prints one snapshot of a system.
 
+mod alerts;
 mod damage;
 
 use std::fs::File;
@@ -13,26 +14,32 @@ use panoptes_engine::page_cache::Contents;
 use panoptes_engine::policy::lines::{Kind, Kinds, LineCounts, LineWriter, Traits};
 use panoptes_engine::state::facts::{HeapRule, executable_of};
 use panoptes_engine::system::kernel_of;
-use panoptes_engine::walk::{Kernel, Scope, Snapshot, Walker};
+use panoptes_engine::walk::{Kernel, Losses, Scope, Snapshot, Walker};
 use panoptes_engine::watch::SLICE_BYTES;
 use panoptes_profiles::Profile;
 use panoptes_sinks::output::file::Chain;
 use panoptes_sources::{AnySource, Counts, Detail, Meter};
 use serde_json::{Value, json};
 
+use self::alerts::Checked;
 use self::damage::Damage;
 use crate::attach::{attach_once, warn_losses};
 use crate::config::UserMemory;
 use crate::exit::{Exit, Failure, print, printed};
 use crate::message::Messages;
 use crate::request::ScanRequest;
+use crate::sbom::Sboms;
 
 /// How often a live machine is scanned until a scan is consistent.
 const ATTEMPTS_MAX: u32 = 8;
 
-/// Scans once and prints lines, or counts and times.
+/// Scans once and prints lines, alerts, or counts and times.
 pub fn scan(request: &ScanRequest, messages: &Messages) -> Result<Exit, Failure> {
+    if request.alerts {
+        return alerts::print_alerts(request, messages);
+    }
     let begin = Instant::now();
+    let sboms = if request.summary { alerts::sboms(request)? } else { Sboms::default() };
     let (name, kinds) = (&request.system.name, request.kinds);
     let mut log =
         request.configuration.output.log_folder.as_deref().map(Log::create).transpose()?;
@@ -77,9 +84,17 @@ pub fn scan(request: &ScanRequest, messages: &Messages) -> Result<Exit, Failure>
     log.map_or(Ok(()), Log::end)?;
     let Some(counts) = printed(counts)? else { return Ok(Exit::Done) };
     times.printed = printing.elapsed();
+    let damage = Damage::of(snapshot, scope).with_lines(&counts);
+    let (population, losses) = (population(snapshot), snapshot.losses);
     if request.summary {
-        let (release, origin) = (&profile.release, profile.origin.to_string());
-        let summary = Summary { release, origin, snapshot, times, attempts, lines: counts, reads };
+        // The detectors need as much memory as the scan.
+        drop(walker);
+        let checking = Instant::now();
+        let checked = alerts::check(request, (source.source_mut(), &profile), &sboms)?;
+        times.checked = checking.elapsed();
+        let (release, origin, lines) = (&profile.release, profile.origin.to_string(), counts);
+        let summary =
+            Summary { release, origin, population, losses, times, attempts, lines, reads, checked };
         let text = if request.json { summary.json() } else { summary.text() };
         print(text.as_bytes())?;
     }
@@ -89,8 +104,7 @@ pub fn scan(request: &ScanRequest, messages: &Messages) -> Result<Exit, Failure>
             "{name}: {unread} shell commands are not in memory and were left out"
         ));
     }
-    let damage = Damage::of(snapshot, scope).with_lines(&counts);
-    Ok(verdict(snapshot, &damage, request, messages))
+    Ok(verdict(&losses, &damage, request, messages))
 }
 
 /// The file of `output.log_folder` with the lines of the last scan.
@@ -117,6 +131,12 @@ impl Log {
         }
     }
 
+    fn write(&mut self, bytes: &[u8]) {
+        if self.error.is_none() {
+            self.error = self.file.write_all(bytes).err();
+        }
+    }
+
     fn end(mut self) -> Result<(), Failure> {
         let error = self.error.or_else(|| self.file.flush().err());
         error.map_or(Ok(()), |error| Err(Failure::not_written(&self.path, &error)))
@@ -131,8 +151,8 @@ struct Out<'a> {
 
 impl Write for Out<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if let Some(log) = self.log.as_mut().filter(|log| log.error.is_none()) {
-            log.error = log.file.write_all(bytes).err();
+        if let Some(log) = &mut self.log {
+            log.write(bytes);
         }
         match self.shown.write_all(bytes) {
             // The log has all lines, whether somebody reads the others or not.
@@ -243,13 +263,8 @@ struct Extras<'a> {
 
 /// Writes messages about missing data, and returns the exit code. A copy of a running machine is
 /// torn nearly always, so damage is a failure only if the user asks for that.
-fn verdict(
-    snapshot: &Snapshot,
-    damage: &Damage,
-    request: &ScanRequest,
-    messages: &Messages,
-) -> Exit {
-    let (losses, name) = (snapshot.losses, &request.system.name);
+fn verdict(losses: &Losses, damage: &Damage, request: &ScanRequest, messages: &Messages) -> Exit {
+    let name = &request.system.name;
     if losses.not_resident > 0 {
         messages.info(format_args!(
             "{name}: {} command lines are not in memory and were left out",
@@ -289,6 +304,21 @@ fn scope(kinds: Kinds, user_memory: UserMemory) -> Scope {
     }
 }
 
+/// The number of objects of each kind, and the kind's name.
+type Population = [(&'static str, usize); 7];
+
+fn population(snapshot: &Snapshot) -> Population {
+    [
+        ("processes", snapshot.processes.len()),
+        ("threads", snapshot.by_tid.len()),
+        ("file_descriptors", snapshot.descriptors.len()),
+        ("memory_areas", snapshot.vmas.len()),
+        ("connections", snapshot.connections.len()),
+        ("interfaces", snapshot.interfaces.len()),
+        ("containers", snapshot.containers.iter().filter(|row| row.is_alive()).count()),
+    ]
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 struct Times {
     discovered: Duration,
@@ -296,45 +326,36 @@ struct Times {
     walked: Duration,
     hashed: Duration,
     printed: Duration,
+    checked: Duration,
 }
 
 /// The data that `--summary` prints.
 struct Summary<'a> {
     release: &'a str,
     origin: String,
-    snapshot: &'a Snapshot,
+    population: Population,
+    losses: Losses,
     times: Times,
     attempts: u32,
     lines: LineCounts,
     reads: Counts,
+    checked: Checked,
 }
 
 impl Summary<'_> {
-    fn counts(&self) -> [(&'static str, usize); 7] {
-        let snapshot = self.snapshot;
-        [
-            ("processes", snapshot.processes.len()),
-            ("threads", snapshot.by_tid.len()),
-            ("file_descriptors", snapshot.descriptors.len()),
-            ("memory_areas", snapshot.vmas.len()),
-            ("connections", snapshot.connections.len()),
-            ("interfaces", snapshot.interfaces.len()),
-            ("containers", snapshot.containers.iter().filter(|row| row.is_alive()).count()),
-        ]
-    }
-
-    fn stages(&self) -> [(&'static str, Duration); 5] {
+    fn stages(&self) -> [(&'static str, Duration); 6] {
         [
             ("find_kernel", self.times.discovered),
             ("allocate", self.times.prepared),
             ("scan", self.times.walked),
             ("hash_executables", self.times.hashed),
             ("write_lines", self.times.printed),
+            ("run_detectors", self.times.checked),
         ]
     }
 
     fn losses(&self) -> [(&'static str, u64); 5] {
-        let losses = self.snapshot.losses;
+        let losses = &self.losses;
         [
             ("undecoded", u64::from(losses.unreadable) + self.lines.too_long),
             ("unnamed", self.lines.unnamed),
@@ -344,10 +365,31 @@ impl Summary<'_> {
         ]
     }
 
+    /// The number of alerts, and what was not checked for them.
+    fn alerts(&self) -> String {
+        use std::fmt::Write as _;
+        let counts = self.checked.counts();
+        let mut text = match counts.values().sum::<u64>() {
+            0 => "no alerts".to_owned(),
+            1 => "1 alert (`--alerts` prints it)".to_owned(),
+            count => format!("{count} alerts (`--alerts` prints them)"),
+        };
+        text.push('\n');
+        for (name, count) in counts {
+            let _ = writeln!(text, "{name:40}{count:>10}");
+        }
+        for what in &self.checked.not_checked {
+            let _ = writeln!(text, "not checked: {what}");
+        }
+        text.push('\n');
+        text
+    }
+
     fn text(&self) -> String {
         use std::fmt::Write as _;
-        let mut text = format!("Linux {}, layouts from the {}\n\n", self.release, self.origin);
-        for (name, count) in self.counts() {
+        let mut text = self.alerts();
+        let _ = writeln!(text, "Linux {}, layouts from the {}\n", self.release, self.origin);
+        for (name, count) in self.population {
             let _ = writeln!(text, "{:18}{count:>10}", name.replace('_', " "));
         }
         text.push('\n');
@@ -369,9 +411,11 @@ impl Summary<'_> {
     fn json(&self) -> String {
         let ns = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let summary = json!({
+            "alerts": self.checked.counts(),
+            "not_checked": self.checked.not_checked,
             "os_release": self.release,
             "profile_origin": self.origin,
-            "counts": Value::from_iter(self.counts()),
+            "counts": Value::from_iter(self.population),
             "stages_ns": Value::from_iter(self.stages().map(|(name, time)| (name, ns(time)))),
             "losses": Value::from_iter(self.losses()),
             "batches": self.reads.batches,

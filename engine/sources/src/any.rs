@@ -28,6 +28,11 @@ impl AnySource {
         }
     }
 
+    /// Whether the memory never changes: it is in a dump.
+    pub fn is_still(&self) -> bool {
+        matches!(self, Self::File(file) if file.is_still())
+    }
+
     fn source(&self) -> &dyn MachineSource {
         match self {
             Self::File(source) => &**source,

@@ -28,6 +28,8 @@ pub struct FileSource {
     format: Format,
     lacks: Lacks,
     disregarded: Option<Format>,
+    /// Whether its memory never changes.
+    is_still: bool,
     /// A raw file that is no live guest's memory, and its path.
     still_raw: Option<(File, PathBuf)>,
     /// What a raw file may be instead.
@@ -110,6 +112,7 @@ impl FileSource {
             format,
             lacks,
             disregarded: None,
+            is_still: format.is_still(),
             still_raw: None,
             doubt: None,
             lacks_gaps: false,
@@ -176,7 +179,8 @@ impl FileSource {
         }
         if let Some(regions) = opening.regions {
             if let Some(segments) = joined::by_regions(regions, bytes) {
-                return Self::at_segments(file, path, Format::Raw, segments);
+                let source = Self::at_segments(file, path, Format::Raw, segments)?;
+                return Ok(Self { is_still, ..source });
             }
             let reach = regions.last().map_or(0, |region| region.end);
             assumption = (bytes < reach).then_some(OTHER_REGIONS);
@@ -190,13 +194,14 @@ impl FileSource {
             let segments = joined::find(&file, bytes);
             let segments =
                 segments.ok_or_else(|| SourceError::Ragged { path: path.to_path_buf(), bytes })?;
-            return Self::at_segments(file, path, Format::Raw, segments);
+            let source = Self::at_segments(file, path, Format::Raw, segments)?;
+            return Ok(Self { is_still, ..source });
         }
         let copy = if is_still { file.try_clone().ok() } else { None };
         let source = MappedFile::from_flat_file(file, path)?;
         let lacks = Lacks { assumption, ..Lacks::default() };
         let still_raw = copy.map(|file| (file, path.to_path_buf()));
-        Ok(Self { still_raw, doubt, ..Self::of(Box::new(source), Format::Raw, lacks) })
+        Ok(Self { is_still, still_raw, doubt, ..Self::of(Box::new(source), Format::Raw, lacks) })
     }
 
     /// Opens the state of a VMware machine: its memory is in the same file, or in the `.vmem`
@@ -240,7 +245,7 @@ impl FileSource {
             return Ok(false);
         };
         let source = Self::at_segments(file, &path, Format::Raw, segments)?;
-        *self = Self { disregarded: self.disregarded, ..source };
+        *self = Self { is_still: true, disregarded: self.disregarded, ..source };
         Ok(true)
     }
 
@@ -252,6 +257,11 @@ impl FileSource {
     /// What a raw file in which no kernel was found may be instead, with the way to convert it.
     pub fn doubt(&self) -> Option<Foreign> {
         self.doubt
+    }
+
+    /// Whether the memory never changes: the file is a dump, and no other process may write to it.
+    pub fn is_still(&self) -> bool {
+        self.is_still
     }
 
     /// The format in which the file was opened.

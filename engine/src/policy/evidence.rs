@@ -33,7 +33,8 @@ impl<'a> Evidence<'a> {
     /// while the machine ran.
     pub(super) fn of_copy<'r>(self, reason: &'r mut CopyReason) -> Evidence<'r> {
         let room = REASON_BYTES_MAX - IN_COPY.len();
-        let end = (0..=room.min(self.reason.len())).rev().find(|&at| self.reason.is_char_boundary(at));
+        let end =
+            (0..=room.min(self.reason.len())).rev().find(|&at| self.reason.is_char_boundary(at));
         reason.clear();
         for part in [&self.reason[..end.unwrap_or(0)], IN_COPY] {
             // Both fit.
@@ -59,15 +60,20 @@ mod tests {
     use crate::policy::techniques::ROOTKIT;
 
     fn evidence(reason: &str, confidence: Confidence) -> Evidence<'_> {
-        Evidence { reason, techniques: ROOTKIT, confidence, since_ns: RealTime::default(), scans: 1 }
+        Evidence {
+            reason,
+            techniques: ROOTKIT,
+            confidence,
+            since_ns: RealTime::default(),
+            scans: 1,
+        }
     }
 
     #[test]
     fn an_alert_of_a_copy_has_a_lower_confidence_and_names_it() {
         let mut reason = CopyReason::new();
         let of_copy = evidence("process 7 is hidden", Confidence::High).of_copy(&mut reason);
-        let expected =
-            "process 7 is hidden; seen once, in a copy of memory, which may be torn";
+        let expected = "process 7 is hidden; seen once, in a copy of memory, which may be torn";
         assert_eq!(of_copy.reason, expected);
         assert_eq!(of_copy.confidence, Confidence::Medium);
         let long = "\u{e4}".repeat(REASON_BYTES_MAX);

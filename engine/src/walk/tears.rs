@@ -189,7 +189,8 @@ impl Walker {
         let task = leader.task;
         // A thread that calls exec takes the number of the first thread, and its place in all lists
         // (`de_thread`, fs/exec.c).
-        let is_heir = |row: &ThreadRow| row.task.pid == task.pid && row.task.address != task.address;
+        let is_heir =
+            |row: &ThreadRow| row.task.pid == task.pid && row.task.address != task.address;
         if threads.iter().any(is_heir) {
             return Views::NONE;
         }
@@ -233,9 +234,8 @@ impl Probe<'_, '_> {
         };
         match lacking.0 {
             // It moves from one control group to another.
-            view::CONTROL_GROUP => own(layout.cgroups).is_none_or(|page| {
-                self.evidence.has_entered(page) || self.evidence.has_left(page)
-            }),
+            view::CONTROL_GROUP => own(layout.cgroups)
+                .is_none_or(|page| self.evidence.has_entered(page) || self.evidence.has_left(page)),
             // Its parent ended, and it has another one (`reparent_leader`, kernel/exit.c).
             view::CHILDREN => own(layout.sibling).is_none_or(|page| {
                 self.evidence.has_entered(page)
@@ -423,13 +423,7 @@ impl Probe<'_, '_> {
 
     /// Whether an entry belongs to the list: a head, or a task that is in it by its own fields and
     /// its age.
-    fn is_neighbour(
-        &self,
-        list: List,
-        entry: KernelVa,
-        heads: [KernelVa; 2],
-        side: Side,
-    ) -> bool {
+    fn is_neighbour(&self, list: List, entry: KernelVa, heads: [KernelVa; 2], side: Side) -> bool {
         if heads.contains(&entry) {
             return list != List::Children || self.is_parent_older();
         }

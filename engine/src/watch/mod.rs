@@ -520,6 +520,12 @@ impl Watched {
         self.state.usage(limit)
     }
 
+    /// Whether another scan of the same memory would show nothing more.
+    pub fn has_settled(&self) -> bool {
+        let waits = waits(&self.detectors, &self.state);
+        !self.is_partial && !self.has_work() && !waits.urgent && !waits.other
+    }
+
     /// Whether files wait to be hashed.
     pub fn has_work(&self) -> bool {
         self.contents.has_work()

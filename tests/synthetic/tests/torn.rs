@@ -258,9 +258,8 @@ fn shows(seed: u64, hiding: Hiding) -> Option<bool> {
     for _ in 0..20 {
         actor.act(&mut machine);
     }
-    let is_alive = |machine: &Machine| {
-        machine.processes().any(|it| it.pid == victim && !it.is_zombie)
-    };
+    let is_alive =
+        |machine: &Machine| machine.processes().any(|it| it.pid == victim && !it.is_zombie);
     if !is_alive(&machine) {
         return None;
     }
@@ -286,7 +285,8 @@ fn processes_that_are_hidden_in_torn_copies_are_detected() {
     let (mut all, mut detected) = (0, 0);
     for hiding in HIDINGS {
         let results = (0..seeds).filter_map(|seed| shows(seed, hiding));
-        let (of, shown) = results.fold((0, 0_u64), |(of, shown), is| (of + 1, shown + u64::from(is)));
+        let (of, shown) =
+            results.fold((0, 0_u64), |(of, shown), is| (of + 1, shown + u64::from(is)));
         println!("{hiding:?}: {shown} of {of}");
         (all, detected) = (all + of, detected + shown);
     }

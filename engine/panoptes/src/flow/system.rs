@@ -14,22 +14,19 @@ use std::time::{Duration, Instant};
 
 use arrayvec::ArrayString;
 use panoptes_decoders::layout::c_string;
-use panoptes_engine::container_config::ContainerConfig;
 use panoptes_engine::detect::hidden_connections::{
     Owner, Owners, ScanCounts, SeenEnd, SeenFlow, Wire,
 };
 use panoptes_engine::policy::PolicyConfig;
 use panoptes_engine::system::Stop;
 use panoptes_engine::time::{Monotonic, Now, RealTime};
-use panoptes_engine::watch::{Identity, Setup, Watched, Workspace};
+use panoptes_engine::watch::{Setup, Watched, Workspace};
 use panoptes_profiles::Profile;
 use panoptes_sinks::activities::Activity;
 use panoptes_sinks::flow::argus::Process;
 use panoptes_sinks::flow::{Detail, FlowRecord, Kind, Side};
-use panoptes_sinks::json::Limits as TextLimits;
 use panoptes_sinks::queue::{Consumer, Producer, QueueSize, Waker, queue};
 use panoptes_sinks::record::header::Header;
-use panoptes_sinks::record::interface::BluefieldSystem;
 use panoptes_sources::{AnySource, MachineSource as _};
 use uuid::Uuid;
 
@@ -41,6 +38,8 @@ use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 use crate::random;
 use crate::system_argument::{check_name, pick};
+use crate::watch::header_of_system;
+use crate::watched::setup;
 
 /// The alerts that come of packets and memory together.
 const ALERTS: [Activity; 2] =
@@ -202,6 +201,7 @@ impl Scanner {
         let release = &profile.release;
         messages.info(format_args!("{}: Linux {release}: comparing packets", system.name));
         let mut watched = Box::new(Watched::new(self.setup(&profile)));
+        watched.set_copied(source.is_still());
         watched.set_command_lines(false);
         watched.set_wire(Arc::clone(&self.wire));
         watched.set_boot_uuid(Uuid::new_v4().into_bytes());
@@ -220,45 +220,17 @@ impl Scanner {
 
     /// The header of its records, as the configuration has them.
     fn header(&self) -> Header {
-        let settings = &self.system.settings;
-        let limits = TextLimits::new(settings.limits.string_length as usize);
-        let dialect = self.configuration.service.compatibility.dialect();
-        let user_data = self.configuration.output.user_data.as_str().into();
-        let mut header =
-            Header::in_dialect(dialect, &user_data, &BluefieldSystem::default(), limits);
-        for &activity in Activity::ALL {
-            header.set_severity(activity, settings.events.get(activity).severity);
-        }
-        header
+        header_of_system(&self.configuration, &self.system)
     }
 
     fn setup<'a>(&self, profile: &'a Profile) -> Setup<'a> {
-        let settings = &self.system.settings;
         let mut policy = PolicyConfig::default();
         for &activity in Activity::ALL {
             let is_alert = ALERTS.contains(&activity);
             policy.set_enabled(activity, is_alert && self.is_enabled(activity));
         }
-        Setup {
-            limits: settings.limits,
-            key: random::hash_key(),
-            message_ids: random::key(),
-            policy,
-            login_servers: Arc::default(),
-            content_rules: Arc::default(),
-            containers: Arc::new(ContainerConfig::from(&settings.containers)),
-            exceptions: Arc::new(self.configuration.exceptions()),
-            report_existing: false,
-            waits_for_clock: false,
-            header: self.header(),
-            identity: Identity {
-                name: self.system.name.clone(),
-                os_version: format!("Linux Kernel {}", profile.release),
-                boot_uuid: [0; 16],
-            },
-            profile,
-            shipped: Arc::default(),
-        }
+        let exceptions = Arc::new(self.configuration.exceptions());
+        Setup { policy, ..setup(&self.system, self.header(), exceptions, profile) }
     }
 
     /// Scans until the auditor ends.

@@ -357,7 +357,7 @@ pub(super) fn because(reason: &str) -> SystemActivityDetails<'_> {
 }
 
 /// Formats `6.1.0-37-amd64` as records name it: `Linux Kernel 6.1`.
-pub(super) fn os_version(release: &str) -> String {
+pub(crate) fn os_version(release: &str) -> String {
     let mut numbers = release.splitn(3, ['.', '-', '+']);
     let (major, minor) = (numbers.next().unwrap_or(""), numbers.next().unwrap_or(""));
     format!("Linux Kernel {major}.{minor}")
@@ -390,6 +390,13 @@ pub(super) fn header_of_service(configuration: &Configuration, interfaces: &[Int
     let limits = Limits::new(default.limits.string_length as usize);
     let dialect = service.compatibility.dialect();
     header(dialect, &output.user_data, interfaces, limits, &default.events)
+}
+
+/// The header of records about a system, without interfaces of this machine.
+pub(crate) fn header_of_system(configuration: &Configuration, system: &System) -> Header {
+    let limits = Limits::new(system.settings.limits.string_length as usize);
+    let dialect = configuration.service.compatibility.dialect();
+    header(dialect, &configuration.output.user_data, &[], limits, &system.settings.events)
 }
 
 fn header(

@@ -9,12 +9,11 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use panoptes_engine::container_config::ContainerConfig;
 use panoptes_engine::detect::binary_attestation::Shipped;
 use panoptes_engine::policy::exceptions::Exceptions;
 use panoptes_engine::system::{AttachError, Stop, find_kernel};
 use panoptes_engine::walk::Walker;
-use panoptes_engine::watch::{Identity, Seen, Setup, Watched};
+use panoptes_engine::watch::{Seen, Setup, Watched};
 use panoptes_profiles::{Event, Profile};
 use panoptes_sinks::record::header::Header;
 use panoptes_sources::{AnySource, MachineSource as _, lock_own_memory};
@@ -36,7 +35,8 @@ use crate::memory::{Promise, Promised, check_system, first_walker};
 use crate::message::Messages;
 use crate::watch::clock_watch::Found;
 use crate::watch::problems::Topic;
-use crate::watch::system_events::{Notice, SearchEvents, os_version};
+use crate::watch::system_events::{Notice, SearchEvents};
+use crate::watched::setup;
 
 /// Guests that are named are taken from a search of processes that is at most this old.
 const CENSUS_AGE: Duration = Duration::from_millis(500);
@@ -415,31 +415,16 @@ impl Search {
         promise: Promise,
     ) -> (Watched, bool) {
         let system = &self.system;
-        let policy = system.settings.events.policy(self.exceptions, None);
         let redactor = self.configuration.output.redactor();
         let reads_lines = system.settings.user_memory.command_lines;
         let setup = Setup {
-            limits: system.settings.limits,
-            key: crate::random::hash_key(),
-            message_ids: crate::random::key(),
-            policy: policy.config,
-            login_servers: policy.login_servers,
-            content_rules: policy.content_rules,
-            containers: Arc::new(ContainerConfig::from(&system.settings.containers)),
-            exceptions: policy.exceptions,
-            header: self.header,
-            identity: Identity {
-                name: system.name.clone(),
-                os_version: os_version(&profile.release),
-                boot_uuid: [0; 16],
-            },
-            report_existing: false,
             waits_for_clock: self.is_retry,
-            profile,
             shipped: self.shipped,
+            ..setup(system, self.header, self.exceptions, profile)
         };
         let mut watched = room::touch(|| Watched::new(setup));
         drop(promise);
+        watched.set_copied(source.is_still());
         watched.set_command_lines(reads_lines);
         watched.set_redactor(redactor);
         let first = {

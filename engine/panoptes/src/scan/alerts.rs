@@ -1,0 +1,229 @@
+//! Alerts of `panoptes scan`: runs every detector until nothing is left to do, and names what was
+//! not checked, with the reason.
+
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal as _};
+use std::sync::Arc;
+use std::thread::sleep;
+use std::time::Instant;
+
+use panoptes_engine::policy::gaps::words_of;
+use panoptes_engine::time::{Monotonic, Now, RealTime};
+use panoptes_engine::walk::{Losses, Scope};
+use panoptes_engine::watch::{SLICE_BYTES, Setup, Watched, Workspace};
+use panoptes_profiles::Profile;
+use panoptes_sinks::activities::{Activity, MessageType};
+use panoptes_sinks::filter::Filter;
+use panoptes_sinks::people::{LineStyle, line};
+use panoptes_sinks::queue::{Consumer, QueueSize, Waker, queue};
+use panoptes_sources::{AnySource, MachineSource as _};
+use serde_json::Value;
+
+use super::damage::Damage;
+use super::{ATTEMPTS_MAX, Log, attach_to, verdict};
+use crate::attach::warn_losses;
+use crate::exit::{Exit, Failure, print};
+use crate::message::{Messages, wants_colour};
+use crate::random;
+use crate::request::ScanRequest;
+use crate::sbom::Sboms;
+use crate::watch::header_of_system;
+use crate::watched::setup;
+
+/// Least number of scans: the first one remembers what there is, and a forked process gets one more
+/// scan to execute a program.
+const SCANS_MIN: u32 = 3;
+/// Most scans. A live machine may always have something left to do.
+const SCANS_MAX: u32 = 32;
+/// The records that are printed.
+const ALERTS: Filter = Filter { alerts_only: true, ..Filter::ALL };
+
+/// What the detectors reported, and what they could not see.
+pub(super) struct Checked {
+    /// Records with their line feeds.
+    alerts: Vec<Vec<u8>>,
+    pub(super) damage: Damage,
+    pub(super) losses: Losses,
+    /// What was not checked, and why.
+    pub(super) not_checked: Vec<String>,
+}
+
+/// Prints the alerts of a system, and messages about what was not checked.
+pub(super) fn print_alerts(request: &ScanRequest, messages: &Messages) -> Result<Exit, Failure> {
+    let sboms = sboms(request)?;
+    let (mut source, profile) = attach_to(request, Instant::now(), messages)?;
+    let checked = check(request, (&mut source, &profile), &sboms)?;
+    print(&checked.text(request))?;
+    if let Some(folder) = &request.configuration.output.log_folder {
+        let mut log = Log::create(folder)?;
+        log.write(&checked.alerts.concat());
+        log.end()?;
+    }
+    warn_losses(&source, &request.system, messages);
+    let name = &request.system.name;
+    for what in &checked.not_checked {
+        messages.info(format_args!("{name}: not checked: {what}"));
+    }
+    Ok(verdict(&checked.losses, &checked.damage, request, messages))
+}
+
+impl Checked {
+    /// The alerts: lines on a terminal, else records.
+    fn text(&self, request: &ScanRequest) -> Vec<u8> {
+        let is_terminal = io::stdout().is_terminal();
+        if request.json || !is_terminal {
+            return self.alerts.concat();
+        }
+        let style = LineStyle { has_colours: wants_colour(is_terminal), ..LineStyle::default() };
+        let lines = self.records().map(|record| line(&record, style) + "\n");
+        lines.collect::<String>().into_bytes()
+    }
+
+    fn records(&self) -> impl Iterator<Item = Value> {
+        self.alerts.iter().map(|record| serde_json::from_slice(record).unwrap_or_default())
+    }
+
+    /// The number of alerts of each activity.
+    pub(super) fn counts(&self) -> BTreeMap<String, u64> {
+        let mut counts = BTreeMap::new();
+        for record in self.records() {
+            let name = record["activity_data"]["name"].as_str().unwrap_or_default();
+            *counts.entry(name.to_owned()).or_default() += 1;
+        }
+        counts
+    }
+}
+
+/// Reads the SBOMs that the configuration names for the system.
+pub(super) fn sboms(request: &ScanRequest) -> Result<Sboms, Failure> {
+    Sboms::load(&request.configuration).map_err(|faults| {
+        let first = faults.first().map(ToString::to_string).unwrap_or_default();
+        Failure::new(Exit::Configuration, first)
+    })
+}
+
+/// Runs the detectors.
+pub(super) fn check(
+    request: &ScanRequest,
+    (source, profile): (&mut AnySource, &Profile),
+    sboms: &Sboms,
+) -> Result<Checked, Failure> {
+    let mut watched = watched(request, (source, profile), sboms);
+    let mut workspace = Workspace::new(&request.system.settings.limits, random::hash_key());
+    let (mut producer, mut consumer) = queue(QueueSize::default(), &Waker::default());
+    let start = Instant::now();
+    let (mut scans, mut failures) = (0, 0);
+    let mut alerts = Vec::new();
+    while scans < SCANS_MIN || scans < SCANS_MAX && !watched.has_settled() {
+        while watched.has_work() {
+            watched.work(&mut workspace, source, SLICE_BYTES);
+        }
+        if scans > 0 && !source.is_still() {
+            sleep(request.configuration.service.scan_interval);
+        }
+        source.refresh();
+        let scanned = watched.scan(&mut workspace, source, now(start), &mut producer);
+        producer.flush();
+        take_alerts(&mut consumer, &mut alerts);
+        match scanned {
+            Ok(()) => scans += 1,
+            Err(error) => {
+                failures += 1;
+                if source.is_still() || failures == ATTEMPTS_MAX {
+                    let message = format!("{}: {error}", request.system.name);
+                    return Err(Failure::new(Exit::NoKernel, message));
+                }
+            }
+        }
+    }
+    let snapshot = workspace.snapshot();
+    let damage = Damage::of(snapshot, Scope::ALL);
+    let losses = snapshot.losses;
+    let mut not_checked = unsuited(request, source.is_still());
+    not_checked.extend((!damage.is_none()).then(|| damage.text()));
+    not_checked.extend(gaps(&watched));
+    watched.finish(&mut workspace, now(start), &mut producer);
+    producer.flush();
+    take_alerts(&mut consumer, &mut alerts);
+    Ok(Checked { alerts, damage, losses, not_checked })
+}
+
+fn watched(
+    request: &ScanRequest,
+    (source, profile): (&AnySource, &Profile),
+    sboms: &Sboms,
+) -> Watched {
+    let ScanRequest { system, configuration, .. } = request;
+    let settings = &system.settings;
+    let header = header_of_system(configuration, system);
+    let exceptions = Arc::new(configuration.exceptions());
+    let shipped = sboms.of(&settings.sbom);
+    let mut watched = Watched::new(Setup { shipped, ..setup(system, header, exceptions, profile) });
+    watched.set_copied(source.is_still());
+    watched.set_command_lines(settings.user_memory.command_lines);
+    watched.set_redactor(configuration.output.redactor());
+    watched
+}
+
+fn now(start: Instant) -> Now {
+    let passed = i64::try_from(start.elapsed().as_nanos()).unwrap_or(i64::MAX);
+    let since_1970 = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    let real = i64::try_from(since_1970.as_nanos()).unwrap_or(i64::MAX);
+    Now { monotonic: Monotonic::from_ns(passed), real: RealTime::from_ns(real) }
+}
+
+/// Takes the alerts among the records that wait.
+fn take_alerts(consumer: &mut Consumer, alerts: &mut Vec<Vec<u8>>) {
+    while let Some(block) = consumer.pop() {
+        let mut run = block.next_wanted(&ALERTS, 0);
+        while !run.is_empty() {
+            alerts.extend(run.clone().map(|index| block.slice(index, 1).to_vec()));
+            run = block.next_wanted(&ALERTS, run.end);
+        }
+        consumer.give_back(block);
+    }
+}
+
+/// What the detectors cannot check in this memory, or were not asked to.
+fn unsuited(request: &ScanRequest, is_still: bool) -> Vec<String> {
+    let settings = &request.system.settings;
+    let mut not_checked = Vec::new();
+    if is_still {
+        not_checked.push(
+            "what changes (contents of files, executable permissions, the clock, shells that take \
+             turns with a peer): that needs a machine that runs"
+                .to_owned(),
+        );
+    }
+    not_checked.push(
+        "connections that the kernel hides: that needs the machine's packets (`panoptes flow \
+         --system`)"
+            .to_owned(),
+    );
+    if settings.sbom.is_empty() {
+        not_checked.push(
+            "programs and libraries against what was shipped: no SBOM is configured (`sbom`; \
+             `panoptes sbom build` makes one)"
+                .to_owned(),
+        );
+    }
+    if !settings.user_memory.shell_history {
+        not_checked.push("histories of shells: `user_memory.shell_history` is off".to_owned());
+    }
+    let off: Vec<&str> = Activity::ALL
+        .iter()
+        .filter(|one| one.info().message_type == MessageType::Alert)
+        .filter(|one| !settings.events.is_enabled(**one))
+        .map(|one| one.name())
+        .collect();
+    if !off.is_empty() {
+        not_checked.push(format!("{}: off under `events`", off.join(", ")));
+    }
+    not_checked
+}
+
+/// What scans missed, with its number.
+fn gaps(watched: &Watched) -> impl Iterator<Item = String> {
+    let gaps = watched.gaps().into_iter().enumerate().filter(|&(_, count)| count > 0);
+    gaps.map(|(gap, count)| format!("{count} {}", words_of(gap)))
+}
