@@ -5,9 +5,10 @@ mod tests;
 
 use core::fmt::Write as _;
 
-use arrayvec::ArrayString;
+use arrayvec::{ArrayString, ArrayVec};
 use panoptes_decoders::kernel::inode::{Attributes, mode};
 use panoptes_sinks::activities::{Activity, MessageType};
+use panoptes_sinks::json::text::Text;
 use panoptes_sinks::json::time::Timestamp;
 use panoptes_sinks::record::detection::Confidence;
 use panoptes_sinks::record::file::FileDetails;
@@ -15,6 +16,7 @@ use panoptes_sinks::record::file_descriptor::FileType;
 use panoptes_sinks::record::header::Weight;
 use panoptes_sinks::record::value::{Hash, Permissions};
 use panoptes_sinks::record::{Details, Record};
+use panoptes_tables::StringId;
 
 use super::describe;
 use super::evidence::Evidence;
@@ -22,7 +24,7 @@ use super::subject_names::{PATH_BYTES_MAX, path};
 use super::techniques::CONTENT;
 use super::writing::{Reporter, Subject};
 use crate::detect::Accepted;
-use crate::detect::file_content::paths::PathChange;
+use crate::detect::file_content::paths::{NAMES_MAX, PathChange};
 use crate::state::ScanContext;
 
 /// Maximum length of the reason in bytes: a path, four numbers of 20 digits, two times and the text
@@ -38,6 +40,9 @@ impl Reporter<'_> {
     ) -> Accepted {
         let inode = &change.attributes;
         let (hashes, before) = (change.hashes, change.before);
+        let others = &change.others;
+        let text = |id: &StringId| others.strings.map(|strings| strings.get(*id).into());
+        let names: ArrayVec<Text<'_>, NAMES_MAX> = others.paths.iter().filter_map(text).collect();
         let hashes_before = before.and_then(|before| before.hashes);
         let details = FileDetails {
             file_path: change.path.into(),
@@ -61,6 +66,8 @@ impl Reporter<'_> {
             file_previous_inode_hash_sha1: hashes_before.map(|hashes| Hash(hashes.sha1)),
             file_previous_inode_hash_sha256: hashes_before.map(|hashes| Hash(hashes.sha256)),
             file_previous_inode_hash_md5: hashes_before.map(|hashes| Hash(hashes.md5)),
+            file_new_names_count: (others.count > 0).then_some(others.count as u64 + 1),
+            file_new_names: (others.count > 0).then_some(&names),
         };
         let has_other_size = before.is_none_or(|before| before.size != inode.size);
         let evidence = Evidence {
@@ -110,6 +117,9 @@ fn reason(change: &PathChange<'_>) -> ArrayString<REASON_BYTES> {
             "{file} names another file: inode {} of {} bytes; before, inode {} of {} bytes",
             is.ino, is.size, was.number, was.size,
         ),
+        None if is.kind() == mode::S_IFLNK => {
+            write!(reason, "{file}, a symbolic link, is new since {}", time(is.ctime_ns))
+        }
         None => write!(
             reason,
             "{file}, a file of {} bytes, modified at {}, is new since {}",
@@ -118,6 +128,11 @@ fn reason(change: &PathChange<'_>) -> ArrayString<REASON_BYTES> {
             time(is.ctime_ns),
         ),
     };
+    if change.others.count > 0 {
+        let kind = if is.kind() == mode::S_IFLNK { "links" } else { "files" };
+        let count = change.others.count;
+        let _ = write!(reason, ", as are {count} other names of {kind} in its folder");
+    }
     let _ = reason.try_push_str("; no descriptor was seen that wrote it");
     if let Some(partial) = change.partial {
         describe::add_partial(&mut reason, partial);

@@ -605,7 +605,8 @@ mod tests {
     fn a_process_that_ended_is_shown_by_what_was_copied_first() {
         let evidence = |lacks: &[u64]| {
             let (state, links) = (pages(&[2000]), pages(&[5000]));
-            Evidence { state, shows: pages(&[3000, 1000]), links, lacks: pages(lacks) }
+            let (shows, lacks) = (pages(&[3000, 1000]), pages(lacks));
+            Evidence { state, shows, links, lacks, is_followed: false }
         };
         assert!(!evidence(&[]).is_end(false) && !evidence(&[]).is_begin(false));
         assert!(evidence(&[4000]).is_end(false) && !evidence(&[4000]).is_begin(false));

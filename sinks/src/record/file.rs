@@ -42,5 +42,10 @@ details! {
         file_previous_inode_hash_sha1: Option<Hash<20>>,
         file_previous_inode_hash_sha256: Option<Hash<32>>,
         file_previous_inode_hash_md5: Option<Hash<16>>,
+        /// How many names of files of this type became new in its folder at once, with this one;
+        /// left out if it is alone.
+        file_new_names_count: Option<u64>,
+        /// The paths of the others; the first ones if there are many.
+        file_new_names: Option<&'a [Text<'a>]>,
     }
 }

@@ -1,9 +1,13 @@
 //! Changes that no closing of a descriptor explains: of paths that matter.
 
+use arrayvec::ArrayVec;
+use panoptes_tables::{Latest, StringId, Strings};
+
 use super::ClosedFiles;
 use super::closing::{Closing, Stage};
 use super::explained::ReportedContent;
-use super::paths::{Pending, Step};
+use super::paths::{NAMES_MAX, NewNames, PENDING_MAX, Pending, Step, TOGETHER_MIN};
+use super::rules::ContentRules;
 use crate::detect::{Accepted, Finding, Scene};
 use crate::page_cache::ContentSource;
 
@@ -28,7 +32,8 @@ impl ClosedFiles {
         let (snapshot, now) = (scene.cx.snapshot, scene.cx.now);
         let memory = &mut scene.memory;
         paths.look((reader, memory), (snapshot, now), (rules, shipped), strings);
-        for change in paths.settle((reader, memory), snapshot, strings) {
+        let changes = paths.settle((reader, memory), snapshot, strings);
+        for change in changes.iter_mut() {
             let is_due = snapshot.left.is_empty() || change.has_waited(now);
             if !change.is_settled(now) || !is_due {
                 *waits |= !is_due;
@@ -53,24 +58,61 @@ impl ClosedFiles {
                     None | Some(false) => {}
                 }
             }
-            match step {
-                Step::Waits => {}
-                Step::Over => change.end(),
-                Step::Report => {
-                    let known = if change.is_regular() { change.ask(files) } else { None };
-                    if change.is_regular() && known.is_none() && !change.has_waited(now) {
-                        continue;
-                    }
-                    let severity = rules.severity(Some(strings.get(change.path)));
-                    let found = change.change(strings, known.as_ref(), severity);
-                    if scene.out.found(scene.cx, &Finding::PathChange(&found)) == Accepted::Yes {
-                        explained.insert(change.content());
-                        change.end();
-                    }
-                }
+            change.set_due(matches!(step, Step::Report));
+            if let Step::Over = step {
+                change.end();
             }
         }
+        report(changes, (strings, rules), explained, (scene, files));
         paths.remove_over(strings);
+    }
+}
+
+/// Reports the changes that are due. Many new names in one folder are one record.
+fn report(
+    changes: &mut [Pending],
+    (strings, rules): (&Strings, &ContentRules),
+    explained: &mut Latest<ReportedContent>,
+    (scene, files): (&mut Scene<'_>, &mut dyn ContentSource),
+) {
+    let severity = |change: &Pending| rules.severity(Some(strings.get(change.path)));
+    for at in 0..changes.len() {
+        let mut change = changes[at];
+        if !change.is_due() {
+            continue;
+        }
+        let (first, may_wait) = (change, !change.has_waited(scene.cx.now));
+        let is_beside = |other: &&Pending| !other.is_over() && other.is_beside(&first);
+        let beside = changes.iter().filter(is_beside).count();
+        let are_together = beside >= TOGETHER_MIN;
+        let due = changes.iter().filter(is_beside).filter(|other| other.is_due()).count();
+        if are_together && due < beside && may_wait {
+            continue;
+        }
+        let known = if change.is_regular() { change.ask(files) } else { None };
+        changes[at] = change;
+        if change.is_regular() && known.is_none() && may_wait && !are_together {
+            continue;
+        }
+        let weight = severity(&first);
+        let is_with = |other: &Pending| {
+            are_together && is_beside(&other) && other.is_due() && severity(other) == weight
+        };
+        let with = changes.iter().filter(|other| is_with(other)).map(|other| other.path);
+        let others: ArrayVec<StringId, PENDING_MAX> =
+            with.filter(|path| *path != first.path).collect();
+        let mut found = change.change(strings, known.as_ref(), weight);
+        let paths = &others[..others.len().min(NAMES_MAX)];
+        found.others = NewNames { count: others.len(), paths, strings: Some(strings) };
+        if scene.out.found(scene.cx, &Finding::PathChange(&found)) != Accepted::Yes {
+            continue;
+        }
+        for other in changes.iter_mut().filter(|other| is_with(other)) {
+            explained.insert(other.content());
+            other.end();
+        }
+        explained.insert(change.content());
+        changes[at].end();
     }
 }
 

@@ -10,7 +10,7 @@ use panoptes_tables::{HashKey, StringRoom, Strings};
 use serde_json::Value;
 
 use super::*;
-use crate::detect::file_content::paths::Before;
+use crate::detect::file_content::paths::{Before, NewNames};
 use crate::detect::{Finding, Findings as _};
 use crate::page_cache::Hashes;
 use crate::policy::tests::records_of;
@@ -42,6 +42,7 @@ fn record(before: Option<Before>, severity: Option<Severity>) -> Value {
         partial: None,
         since_ns: RealTime::from_ns(1_795_159_906_905_224_659),
         severity,
+        others: NewNames::default(),
     };
     let snapshot = Snapshot::empty(&limits);
     let strings = Strings::new(StringRoom::default(), HashKey::new(1));

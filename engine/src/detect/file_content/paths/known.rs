@@ -108,10 +108,15 @@ impl Entry {
     }
 }
 
+/// Bits for each path in the set of inode numbers.
+const BITS_PER_PATH: usize = 8;
+
 /// What paths named.
 #[derive(Debug)]
 pub(in super::super) struct Known {
     entries: Box<[Entry]>,
+    /// A bit for each hash of an inode number that any path has named since the last sweep began.
+    numbers: Box<[u64]>,
     key: HashKey,
     /// The number of the sweep that goes on.
     sweep: u16,
@@ -120,19 +125,52 @@ pub(in super::super) struct Known {
 impl Known {
     /// Allocates for `capacity` paths.
     pub(super) fn new(capacity: usize, key: HashKey) -> Self {
-        Self { entries: room::copies(FREE, capacity), key, sweep: STALE_SWEEPS }
+        let words = capacity.div_ceil(u64::BITS as usize / BITS_PER_PATH);
+        let numbers = room::copies(0, words);
+        Self { entries: room::copies(FREE, capacity), numbers, key, sweep: STALE_SWEEPS }
     }
 
     pub(super) fn begin_sweep(&mut self) {
         self.sweep = self.sweep.wrapping_add(1);
+        self.numbers.fill(0);
+        for at in 0..self.entries.len() {
+            self.note_number(self.entries[at].number);
+        }
     }
 
     pub(super) fn forget(&mut self) {
         self.entries.fill(FREE);
+        self.numbers.fill(0);
+    }
+
+    /// The place of a number in the set of inode numbers.
+    fn bit_of(&self, number: u64) -> (usize, u64) {
+        let bits = self.numbers.len() as u64 * u64::from(u64::BITS);
+        let hash = self.key.hash(&number.to_le_bytes());
+        let bit = ((u128::from(hash) * u128::from(bits)) >> u64::BITS) as usize;
+        (bit / u64::BITS as usize, 1 << (bit % u64::BITS as usize))
+    }
+
+    fn note_number(&mut self, number: u64) {
+        let (word, bit) = self.bit_of(number);
+        if let Some(word) = self.numbers.get_mut(word) {
+            *word |= bit;
+        }
+    }
+
+    /// Whether any path may have named an inode of this number.
+    pub(super) fn may_have(&self, number: u64) -> bool {
+        let (word, bit) = self.bit_of(number);
+        self.numbers.get(word).is_some_and(|word| word & bit != 0)
     }
 
     fn hash(&self, path: &[u8]) -> u64 {
         self.key.hash(path).max(1)
+    }
+
+    /// The hash of the path of the folder that a path is in.
+    pub(super) fn folder_hash(&self, path: &[u8]) -> u64 {
+        self.hash(&path[..memchr::memrchr(b'/', path).unwrap_or_default()])
     }
 
     /// The places of a path, from the first one on.
@@ -165,6 +203,7 @@ impl Known {
     pub(in super::super) fn set(&mut self, path: &[u8], named: Named) -> Option<Named> {
         let hash = self.hash(path);
         let sweep = self.sweep;
+        self.note_number(named.number);
         if let Some(at) = self.place_of(hash) {
             let new = Entry::new(path, hash, &named, sweep);
             return Some(replace(&mut self.entries[at], new).named());
@@ -227,6 +266,22 @@ mod tests {
         assert_eq!(known.get(b"/etc/passwd"), Some(named(2)));
         assert_eq!(known.get(b"/etc/shadow"), None);
         assert!(known.has_content(&named(2)) && !known.has_content(&named(1)));
+    }
+
+    #[test]
+    fn no_number_that_a_path_has_is_missing_in_the_set() {
+        let mut known = known(2048);
+        let path = |number: u64| format!("/usr/bin/{number}").into_bytes();
+        for sweep in 0..3 {
+            (0..1000).for_each(|number| _ = known.set(&path(number), named(number + sweep)));
+            assert!((0..1000).all(|number| known.may_have(number + sweep)));
+            known.begin_sweep();
+            assert!((0..1000).all(|number| known.may_have(number + sweep)));
+        }
+        let others = (5000..6000).filter(|&number| known.may_have(number)).count();
+        assert!(others < 200, "{others} of 1,000 others must be searched");
+        known.forget();
+        assert!((0..1002).all(|number| !known.may_have(number)));
     }
 
     #[test]

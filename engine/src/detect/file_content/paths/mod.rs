@@ -28,8 +28,8 @@ use panoptes_tables::{HashKey, Strings, room};
 
 use self::folders::{Matter, is_in_homes};
 use self::known::{Known, Named};
-pub use self::pending::{Before, PathChange};
-pub(super) use self::pending::{Pending, Step};
+pub use self::pending::{Before, NAMES_MAX, NewNames, PathChange};
+pub(super) use self::pending::{Pending, Step, TOGETHER_MIN};
 use self::sweep::{Found, Progress, Sweep};
 use super::rules::{ChangedFile, ContentRules};
 use super::{ANY_EXECUTE, important};
@@ -47,10 +47,11 @@ const SWEEP_EVERY_NS: i64 = 400_000_000;
 const KNOWN_MAX: usize = 12_288;
 const KNOWN_MIN: usize = 2048;
 /// Number of changes that wait at a time. Further ones are found by the next sweep.
-const PENDING_MAX: usize = 256;
+pub(super) const PENDING_MAX: usize = 256;
 /// Number of changes in the homes of users that wait at a time.
 const PENDING_IN_HOMES_MAX: usize = PENDING_MAX / 2;
-/// Number of unknown paths in one scan whose files are searched under other paths.
+/// Number of unknown paths in one scan whose files are searched under other paths, as far as these
+/// may have them.
 const SEARCHES_MAX: usize = 4;
 /// Time between the change of a file's name and that of its folder.
 const NAMED_NS: i64 = 50_000_000;
@@ -59,6 +60,9 @@ const CLOCK_STEP_NS: i64 = 500_000_000;
 /// How long a package manager's event waits for a sweep that began after it ended, and for what
 /// that finds.
 const SWEEP_WAIT_NS: i64 = 30_000_000_000;
+/// A machine that was watched before its process 1 ran a program has started when no new name came
+/// for this long, or when process 1 sees another root.
+const STARTED_NS: i64 = 120_000_000_000;
 /// Number of strings that waiting changes need.
 pub(super) const STRINGS: usize = PENDING_MAX;
 
@@ -81,6 +85,9 @@ pub(super) struct Paths {
     has_swept: bool,
     /// When the last complete one began that left nothing.
     complete: Option<Monotonic>,
+    /// When a machine that is starting got its last new name: the programs of its initramfs make
+    /// many, and none is a finding.
+    starting: Option<Monotonic>,
 }
 
 /// By what a found path is judged.
@@ -95,6 +102,7 @@ struct Judge<'a> {
     now_ns: i64,
     searches_left: usize,
     has_left: &'a mut bool,
+    starting: &'a mut Option<Monotonic>,
 }
 
 impl Paths {
@@ -113,6 +121,7 @@ impl Paths {
             has_left: false,
             has_swept: false,
             complete: None,
+            starting: None,
         }
     }
 
@@ -148,8 +157,11 @@ impl Paths {
         let Some(now_ns) = snapshot.machine.calendar_ns else { return };
         if init.is_some_and(|process| process.mm.is_none()) {
             // Process 1 has run no program yet: the kernel itself unpacks the initramfs.
-            return self.begin_anew(now_ns);
+            self.begin_anew(now_ns);
+            self.starting = Some(now.monotonic);
+            return;
         }
+        self.starting = self.starting.filter(|last| now.monotonic.since(*last) < STARTED_NS);
         if !self.sweep.is_going_on() {
             if self.has_swept && now.monotonic.since(self.began) < SWEEP_EVERY_NS {
                 return;
@@ -168,6 +180,7 @@ impl Paths {
             now_ns,
             searches_left: SEARCHES_MAX,
             has_left: &mut self.has_left,
+            starting: &mut self.starting,
         };
         let found = &mut |found: &Found<'_>| judge.take(found);
         reader.forget_translations();
@@ -188,6 +201,7 @@ impl Paths {
     /// Forgets all paths: process 1 sees another tree.
     fn begin_anew(&mut self, now_ns: i64) {
         self.known.forget();
+        self.starting = None;
         self.start_ns = Some(now_ns);
     }
 
@@ -217,7 +231,7 @@ impl Judge<'_> {
         }
         let has_changed = match before {
             Some(before) => Some(self.has_changed(&before, found)),
-            None => self.is_new(found),
+            None => self.is_new(found).map(|is_new| is_new && !self.is_starting()),
         };
         let is_left = match has_changed {
             Some(has_changed) => has_changed && self.matters(found) && !self.wait(found, before),
@@ -230,6 +244,12 @@ impl Judge<'_> {
         if before != Some(named) {
             self.known.set(found.path, named);
         }
+    }
+
+    /// Notes a new name; returns whether the machine is starting.
+    fn is_starting(&mut self) -> bool {
+        let now = self.now.monotonic;
+        self.starting.as_mut().map(|last| *last = now).is_some()
     }
 
     /// Whether a file that is not known yet may matter.
@@ -286,8 +306,12 @@ impl Judge<'_> {
             return Some(false);
         }
         // An old name of a file whose new name is not known yet, or the other way round.
+        let named = Named::of(attributes);
+        if !self.known.may_have(named.number) {
+            return Some(true);
+        }
         self.searches_left = self.searches_left.checked_sub(1)?;
-        Some(!self.known.has_content(&Named::of(attributes)))
+        Some(!self.known.has_content(&named))
     }
 
     /// Whether a change of a path may wait, too.
@@ -309,6 +333,7 @@ impl Judge<'_> {
             let Some(path) = self.strings.intern(found.path) else { return false };
             self.strings.release(same.path);
             same.path = path;
+            same.folder = self.known.folder_hash(found.path);
             same.before = before.or(same.before);
             return true;
         }
@@ -317,6 +342,7 @@ impl Judge<'_> {
         }
         let Some(path) = self.strings.intern(found.path) else { return false };
         let attributes = *found.attributes;
+        let path = (path, self.known.folder_hash(found.path));
         self.pending.push(Pending::new(path, found.inode, attributes, before, self.now));
         true
     }

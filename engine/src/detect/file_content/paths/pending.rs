@@ -1,5 +1,7 @@
 //! Changed paths that wait: for the closing of a descriptor that explains them, and for hashes.
 
+use core::fmt;
+
 use arrayvec::ArrayVec;
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::file::FMODE_WRITE;
@@ -26,6 +28,10 @@ const SETTLED_NS: i64 = 150_000_000;
 const OPEN_NS: i64 = 10_000_000_000;
 /// How long a record waits for hashes.
 const HASHES_NS: i64 = 2_000_000_000;
+/// So many new names in one folder at a time are one record.
+pub(in super::super) const TOGETHER_MIN: usize = 16;
+/// Number of other names that such a record lists.
+pub const NAMES_MAX: usize = 128;
 
 /// A path that names another content than before.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +52,24 @@ pub struct PathChange<'a> {
     pub since_ns: RealTime,
     /// The severity that the configuration sets for this file.
     pub severity: Option<Severity>,
+    /// Further new names in its folder, of files of the same type.
+    pub others: NewNames<'a>,
+}
+
+/// New names in one folder.
+#[derive(Clone, Copy, Default)]
+pub struct NewNames<'a> {
+    pub count: usize,
+    /// The paths of the first ones, up to [`NAMES_MAX`].
+    pub paths: &'a [StringId],
+    /// Where the paths are.
+    pub strings: Option<&'a Strings>,
+}
+
+impl fmt::Debug for NewNames<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NewNames").field("count", &self.count).finish_non_exhaustive()
+    }
 }
 
 /// What a path named before.
@@ -64,6 +88,8 @@ pub struct Before {
 #[derive(Clone, Copy, Debug)]
 pub(in super::super) struct Pending {
     pub(in super::super) path: StringId,
+    /// The hash of its folder's path.
+    pub(super) folder: u64,
     inode: KernelVa,
     attributes: Attributes,
     pub(super) before: Option<Named>,
@@ -75,6 +101,8 @@ pub(in super::super) struct Pending {
     /// Whether the last scan showed a descriptor that can write its file.
     is_open: bool,
     is_over: bool,
+    /// Whether nothing explains it: it is to be reported.
+    is_due: bool,
 }
 
 /// What becomes of a change that has waited long enough.
@@ -88,7 +116,7 @@ pub(in super::super) enum Step {
 
 impl Pending {
     pub(super) fn new(
-        path: StringId,
+        (path, folder): (StringId, u64),
         inode: KernelVa,
         attributes: Attributes,
         before: Option<Named>,
@@ -96,6 +124,7 @@ impl Pending {
     ) -> Self {
         Self {
             path,
+            folder,
             inode,
             attributes,
             before,
@@ -106,7 +135,29 @@ impl Pending {
             manager: None,
             is_open: false,
             is_over: false,
+            is_due: false,
         }
+    }
+
+    /// Sets whether it is to be reported.
+    pub(in super::super) fn set_due(&mut self, is_due: bool) {
+        self.is_due = is_due;
+    }
+
+    pub(in super::super) fn is_due(&self) -> bool {
+        self.is_due && !self.is_over
+    }
+
+    pub(in super::super) fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// Whether both are new names in one folder, of files of the same type.
+    pub(in super::super) fn is_beside(&self, other: &Self) -> bool {
+        self.folder == other.folder
+            && self.before.is_none()
+            && other.before.is_none()
+            && self.attributes.kind() == other.attributes.kind()
     }
 
     /// Whether it is of the inode with that address and number.
@@ -216,6 +267,7 @@ impl Pending {
             partial,
             since_ns: self.since.real,
             severity,
+            others: NewNames::default(),
         }
     }
 }

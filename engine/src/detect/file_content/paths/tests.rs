@@ -53,6 +53,10 @@ struct Machine {
     calendar_ns: i64,
     /// Number of tables that scans leave.
     left_tables: u32,
+    /// Whether process 1 runs a program.
+    has_program: bool,
+    /// The numbers of further names of what was found.
+    others: Vec<usize>,
 }
 
 impl Machine {
@@ -75,6 +79,8 @@ impl Machine {
             inodes: 10,
             calendar_ns: START * SECOND_NS,
             left_tables: 0,
+            has_program: true,
+            others: Vec::new(),
             memory,
         };
         machine.root = machine.dentry(0, "", mode::S_IFDIR, 0);
@@ -184,7 +190,11 @@ impl Machine {
             self.snapshot.machine.calendar_ns = Some(self.calendar_ns);
             self.snapshot.left.tables = self.left_tables;
             let leader = self.snapshot.threads.iter().position(|row| row.task.tgid == 1).unwrap();
-            self.snapshot.threads[Index::new(leader).unwrap()].task.fs = KernelVa(self.fs);
+            let leader = &mut self.snapshot.threads[Index::new(leader).unwrap()];
+            leader.task.fs = KernelVa(self.fs);
+            if !self.has_program {
+                self.snapshot.processes[leader.process.unwrap()].mm = None;
+            }
             let cx = ScanContext {
                 snapshot: &self.snapshot,
                 containers: &self.containers,
@@ -194,6 +204,7 @@ impl Machine {
             let out = &mut |_: &ScanContext<'_>, finding: &Finding<'_>| {
                 let Finding::PathChange(change) = finding else { panic!("{finding:?}") };
                 let path = String::from_utf8_lossy(change.path).into_owned();
+                self.others.push(change.others.count);
                 all.push((path, change.before.map(|it| it.size), change.attributes.size));
                 Accepted::Yes
             };
@@ -308,6 +319,51 @@ fn a_file_that_is_renamed_is_no_change_of_the_new_name() {
     let new = machine.inode(mode::S_IFREG, 5, seconds);
     machine.name(bin, "tail", new);
     assert_eq!(machine.run(2000), found("/usr/bin/tail", Some(4), 5));
+}
+
+#[test]
+fn many_new_names_in_a_folder_are_one_record() {
+    let (mut machine, bin, _) = swept();
+    let seconds = machine.seconds();
+    for number in 0..200 {
+        let inode = machine.inode(mode::S_IFLNK, 12, seconds);
+        machine.name(bin, &format!("link{number}"), inode);
+    }
+    let written = machine.inode(mode::S_IFREG, 6, seconds);
+    machine.name(bin, "written", written);
+    let found = machine.run(3000);
+    // Links and the file are apart. The last link is the first of the list.
+    let first = ("/usr/bin/link199".to_owned(), None, 12);
+    assert_eq!(found, [("/usr/bin/written".to_owned(), None, 6), first]);
+    assert_eq!(machine.others, [0, 199]);
+    // What was not new is not new now, and few names are a record each.
+    for number in 0..TOGETHER_MIN - 1 {
+        let inode = machine.inode(mode::S_IFLNK, 12, machine.seconds());
+        machine.name(bin, &format!("more{number}"), inode);
+    }
+    assert_eq!(machine.run(3000).len(), TOGETHER_MIN - 1);
+}
+
+/// The programs of an initramfs make links. Then process 1 sees the root of the system.
+#[test]
+fn a_new_name_is_no_finding_while_the_machine_starts() {
+    let (mut machine, bin, tail) = swept();
+    machine.has_program = false;
+    assert_eq!(machine.run(500), []);
+    machine.has_program = true;
+    for number in 0..20 {
+        let inode = machine.inode(mode::S_IFLNK, 12, machine.seconds());
+        machine.name(bin, &format!("link{number}"), inode);
+        assert_eq!(machine.run(1500), [], "{number}");
+    }
+    // A known file that changes is a finding.
+    let inode = machine.inode_of(tail);
+    machine.set_content(inode, 5, machine.seconds());
+    assert_eq!(machine.run(1500), found("/usr/bin/tail", Some(4), 5));
+    machine.run(STARTED_NS / 1_000_000);
+    let late = machine.inode(mode::S_IFREG, 6, machine.seconds());
+    machine.name(bin, "late", late);
+    assert_eq!(machine.run(3000), found("/usr/bin/late", None, 6));
 }
 
 #[test]
