@@ -53,6 +53,11 @@ pub fn ensure_for_fuzzing() -> Result<()> {
     ensure_for_users(&[User::Fuzz])
 }
 
+/// Installs the programs that make the Debian package.
+pub fn ensure_for_package() -> Result<()> {
+    install::ensure_named(&["date", "gzip", "dpkg-shlibdeps"]).map_err(Error::new)
+}
+
 /// Installs the program that creates images of a filesystem.
 pub(crate) fn ensure_for_format(format: Format) -> Result<()> {
     install::ensure_named(&[format.maker()]).map_err(Error::new)

@@ -1,21 +1,22 @@
 //! `cargo xtask demo`: Panoptes watches a guest that runs a tour of ordinary and hostile activity.
 //!
-//! Prints one line per activity for people and writes the records to a file. The tests check
-//! correctness; this command only shows it.
+//! Prints a line for each act and for what matters of its records, then the alerts with their
+//! reasons and delays. All records go into a file. The tests check correctness; this command only
+//! shows it.
 
-use std::collections::BTreeMap;
 use std::io::{BufReader, IsTerminal as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use clap::Args;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use panoptes_rig::story::Story;
 use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, cache, death, setup};
+use panoptes_sinks::activities::{Activity, Preset};
 use panoptes_sinks::people::{LineStyle, escape, line};
 use serde_json::Value;
 
@@ -27,7 +28,7 @@ pub(crate) struct Options {
     /// Kernel of the guest
     #[arg(long, value_name = "NAME", default_value = "6.1", value_parser = Flavor::from_name)]
     kernel: Flavor,
-    /// Show the guest's own housekeeping, too
+    /// Show every record: also descriptors, mappings and the guest's own housekeeping
     #[arg(long)]
     all: bool,
     /// Draw some of the lines into an SVG file
@@ -53,11 +54,31 @@ pub(crate) fn run(options: Options) -> Result<(), String> {
 struct Screen {
     is_coloured: bool,
     lines: Mutex<Vec<String>>,
+    /// The guest's last act, and when its line came.
+    act: Mutex<Option<(String, Instant)>>,
 }
 
 impl Screen {
     fn new() -> Self {
-        Self { is_coloured: std::io::stdout().is_terminal(), lines: Mutex::default() }
+        let is_coloured = std::io::stdout().is_terminal();
+        Self { is_coloured, lines: Mutex::default(), act: Mutex::default() }
+    }
+
+    /// Prints what the guest does next.
+    fn begin_act(&self, line: &str) {
+        let name = human::name_of_act(line);
+        if let Ok(mut act) = self.act.lock() {
+            *act = Some((name.to_owned(), Instant::now()));
+        }
+        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+        let now_ns = i64::try_from(now.as_nanos()).unwrap_or(i64::MAX);
+        self.print(|colour| human::act(name, now_ns, colour));
+    }
+
+    /// The last act, and how long ago its line came.
+    fn last_act(&self) -> Option<(String, Duration)> {
+        let act = self.act.lock().ok()?;
+        act.as_ref().map(|(name, at)| (name.clone(), at.elapsed()))
     }
 
     /// Prints a line, which `make` makes with colours or without.
@@ -79,23 +100,25 @@ fn tour(kernel: &Kernel, program: &Path, all: bool, screen: &Arc<Screen>) -> Res
     watcher.wait_until_attached()?;
     eprintln!("demo: watching the guest from outside; Panoptes reads only its memory file");
     eprintln!();
-    guest.agent_lines("tour", |line| screen.print(|colour| human::act(line, colour)))?;
+    guest.agent_lines("tour", |line| screen.begin_act(line))?;
     std::thread::sleep(Duration::from_millis(500));
-    let Shown { counts, story, errors } = watcher.stop()?;
+    let Shown { records, alerts, story, errors } = watcher.stop()?;
     drop(guest);
 
     println!();
-    println!("What was reported:");
-    for (name, count) in &counts {
-        println!("  {count:>6}  {name}");
-    }
+    print_alerts(&alerts, screen);
     println!();
     println!(
-        "{:.0} s after the guest was started. The records, one JSON object per line:",
+        "{}: {} after the alerts that began them have their incident_id.",
+        human::counted(story.incidents, "incident"),
+        human::counted(story.members, "record"),
+    );
+    println!(
+        "{} in {:.0} s, one JSON object per line:",
+        human::counted(records, "record"),
         begin.elapsed().as_secs_f64()
     );
     println!("  {}", folder.join("events.jsonl").display());
-    println!("{} incidents have {} later records.", story.incidents, story.members);
     if story.incidents == 0 {
         return Err("no alert began an incident".into());
     }
@@ -105,11 +128,64 @@ fn tour(kernel: &Kernel, program: &Path, all: bool, screen: &Arc<Screen>) -> Res
     Err(format!("records without their right incident: {}", errors.join("; ")))
 }
 
+/// Prints the alerts, those of the highest severity first, with their reasons and delays.
+fn print_alerts(alerts: &[Alert], screen: &Screen) {
+    let of = |severity: &str| {
+        let count = alerts.iter().filter(|alert| alert.severity == severity).count();
+        (count > 0).then(|| format!("{count} {severity}"))
+    };
+    let severities: Vec<String> = SEVERITIES.iter().copied().filter_map(of).collect();
+    screen
+        .print(|_| format!("{}: {}", human::counted(alerts.len(), "alert"), severities.join(", ")));
+    for severity in SEVERITIES {
+        for alert in alerts.iter().filter(|alert| alert.severity == severity) {
+            screen.print(|colour| alert.heading(colour));
+            screen.print(|_| format!("    {}", escape(&alert.reason)));
+        }
+    }
+}
+
+/// The severities of alerts, from the highest one on.
+const SEVERITIES: [&str; 5] = ["CRITICAL", "HIGH", "MEDIUM", "LOW", "INFO"];
+
+/// An alert that was reported.
+struct Alert {
+    severity: String,
+    name: String,
+    reason: String,
+    /// The act before it, and the time from the line of that act to this record.
+    act: Option<(String, Duration)>,
+}
+
+impl Alert {
+    /// Reads a record; `None` if it is no alert.
+    fn of(record: &Value, act: Option<(String, Duration)>) -> Option<Self> {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        (record["message_type"] == "ALERT").then(|| Self {
+            severity: text(&record["severity"]),
+            name: text(&record["activity_data"]["name"]),
+            reason: text(&record["detection"]["reason"]),
+            act,
+        })
+    }
+
+    fn heading(&self, colour: bool) -> String {
+        let Self { severity, name, .. } = self;
+        let after = self
+            .act
+            .as_ref()
+            .map(|(act, delay)| format!(", {:.2} s after: {}", delay.as_secs_f64(), escape(act)));
+        let line = format!("  {severity:<8}{name}{}", after.unwrap_or_default());
+        if colour { format!("\x1b[1;31m{line}\x1b[0m") } else { line }
+    }
+}
+
 /// What was shown.
 #[derive(Default)]
 struct Shown {
-    /// Number of records by activity.
-    counts: BTreeMap<String, u64>,
+    /// Number of records.
+    records: usize,
+    alerts: Vec<Alert>,
     story: Story,
     /// What is wrong with the incidents.
     errors: Vec<String>,
@@ -201,14 +277,18 @@ fn show(
             println!("not a record: {}", escape(&text));
             continue;
         };
-        let name = record["activity_data"]["name"].as_str().unwrap_or("?").to_owned();
+        let name = record["activity_data"]["name"].as_str().unwrap_or("?");
         if name == "host_initialization_successful"
             && let Ok(mut attached) = attached.lock()
         {
             *attached = true;
         }
-        *shown.counts.entry(name).or_insert(0) += 1;
-        if all || !human::is_housekeeping(&record) {
+        shown.records += 1;
+        shown.alerts.extend(Alert::of(&record, screen.last_act()));
+        let preset = Activity::from_name(name).map(Activity::preset).unwrap_or_default();
+        let is_event = record["message_type"] != "SYSTEM_ACTIVITY";
+        let matters = preset <= Preset::Security && is_event && !human::is_housekeeping(&record);
+        if all || matters {
             screen.print(|has_colours| {
                 line(&record, LineStyle { has_colours, ..LineStyle::default() })
             });

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use panoptes_bounded as bounded;
-use panoptes_rig::cache;
+use panoptes_rig::{cache, setup};
 
 use crate::cargo;
 use crate::folders::ROOT;
@@ -27,6 +27,7 @@ pub(crate) fn run() -> Result<(), String> {
 
 /// The same for a platform; returns the path of the package.
 pub(crate) fn make(platform: &Platform) -> Result<PathBuf, String> {
+    setup::ensure_for_package()?;
     let mut build = platform.cargo("build");
     build.current_dir(ROOT).args(["--release", "--package", "panoptes"]);
     let program = cargo::program(build, "bin", "panoptes")?;
@@ -46,6 +47,8 @@ pub(crate) fn make(platform: &Platform) -> Result<PathBuf, String> {
     // Its only line on standard output.
     let path = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
     println!("{}", path.display());
+    let depends = printed(Command::new("dpkg-deb").arg("--field").arg(&path), &["Depends"])?;
+    needs_c_library(&depends)?;
     check(&path)?;
     Ok(path)
 }
@@ -121,12 +124,21 @@ fn write(path: &Path, text: &str) -> Result<(), String> {
     fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
 }
 
+/// Whether a package's dependencies name the version of the C library that its program needs.
+fn needs_c_library(depends: &str) -> Result<(), String> {
+    let has_version = |one: &str| one.trim().starts_with("libc6 (>= ");
+    if depends.split([',', '|']).any(has_version) {
+        return Ok(());
+    }
+    Err(format!("the package does not depend on a version of libc6: {}", depends.trim()))
+}
+
 fn install_cargo_deb() -> Result<(), String> {
     let version = bounded::output(cargo::command().args(["deb", "--version"]));
     if version.is_ok_and(|output| output.status.success()) {
         return Ok(());
     }
-    println!("cargo-deb is installed");
+    println!("cargo-deb is being compiled, once; this takes about 12 minutes on 2 cores …");
     let mut install = cargo::command();
     install.args(["install", "cargo-deb", "--locked", "--version", CARGO_DEB]);
     let succeeds = cargo::succeeds(&mut install)?;
@@ -150,6 +162,13 @@ fn check(package: &Path) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_package_must_name_its_c_library() {
+        assert!(needs_c_library("libc6 (>= 2.34), libgcc-s1 (>= 4.2), procps\n").is_ok());
+        let error = needs_c_library("procps, systemd | systemd-standalone-sysusers").unwrap_err();
+        assert!(error.contains("procps, systemd"), "{error}");
+    }
 
     #[test]
     fn subcommands_are_found_in_a_page() {
