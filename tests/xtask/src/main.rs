@@ -14,6 +14,7 @@ mod bindings;
 mod busy;
 mod cargo;
 mod churn;
+mod copies;
 mod cost;
 mod delivery;
 mod demo;
@@ -78,6 +79,7 @@ enum Command {
     Shells(shells::Options),
     Twins(twins::Options),
     Churn(churn::Options),
+    Copies(copies::Options),
     Races(races::Options),
     Neighbours(neighbours::Options),
     Delivery(delivery::Options),
@@ -119,6 +121,7 @@ fn main() -> ExitCode {
         Command::Shells(options) => shells::run(options),
         Command::Twins(options) => twins::run(options),
         Command::Churn(options) => churn::run(&options),
+        Command::Copies(options) => copies::run(&options),
         Command::Races(options) => races::run(&options),
         Command::Neighbours(options) => neighbours::run(&options),
         Command::Delivery(options) => delivery::run(&options),

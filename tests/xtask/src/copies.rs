@@ -1,0 +1,224 @@
+//! `cargo xtask copies`: copies of a busy guest's memory, made while it runs, as LiME and AVML make
+//! them. Each must be read, with every process that lived through the whole copy, and without a
+//! false alert.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::path::Path;
+use std::process::{Command, Output};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use panoptes_bounded as bounded;
+use panoptes_rig::compare::{KindReport, Truth, compare};
+use panoptes_rig::dump::{self, Packing};
+use panoptes_rig::{Flavor, Guest, GuestSpec, Kernel, death, setup};
+use serde_json::Value;
+
+use crate::{folders, program, tamper};
+
+/// Copies the memory of busy guests while they run, and scans the copies
+///
+/// The guests fork 50 processes a second, and change files, threads and connections all the time.
+/// No copy may be refused, 99 % of the processes that lived through the copies must be printed, each
+/// with its own values, and no alert may be false. With --hide, a process is hidden first, which 95
+/// % of the copies must show.
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    /// Kernels of the guests
+    #[arg(value_name = "KERNEL", value_parser = Flavor::from_name)]
+    #[arg(default_values = ["6.1", "6.12", "7", "6.12-arm64"])]
+    kernels: Vec<Flavor>,
+    /// Number of copies of each kernel
+    #[arg(long, value_name = "N", default_value_t = 15)]
+    copies: usize,
+    /// How many seconds the copies take, in turn
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_values_t = [1, 10, 30, 60])]
+    seconds: Vec<u64>,
+    /// Hide a process from these views before the copies, as `task-list` or `task-list,idr`
+    #[arg(long, value_name = "VIEWS", value_delimiter = ',')]
+    hide: Vec<String>,
+}
+
+/// Bytes that are copied at a time.
+const CHUNK: usize = 1 << 20;
+/// Memory of a guest in MiB.
+const MEMORY_MIB: u32 = 256;
+/// Processes that begin each second, and how long each lives at most.
+const STORM: &str = "storm rate=50 seconds=100000 lifetime_ms=200";
+const CHURN: &str = "churn seconds=100000";
+
+/// What the copies have shown.
+#[derive(Debug, Default)]
+struct Sum {
+    copies: usize,
+    refused: usize,
+    /// Processes that lived through a whole copy.
+    lived: usize,
+    missing: usize,
+    /// Processes with a wrong value.
+    wrong: usize,
+    false_alerts: usize,
+    /// Copies that show the process that was hidden.
+    detected: usize,
+}
+
+impl fmt::Display for Sum {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { copies, refused, lived, missing, wrong, false_alerts, detected } = self;
+        write!(
+            out,
+            "{copies} copies: {refused} refused; of {lived} processes that lived through a copy, \
+             {missing} missing, {wrong} with a wrong value; {false_alerts} false alerts; {detected} \
+             copies with the hidden process"
+        )
+    }
+}
+
+impl Sum {
+    fn is_good(&self, hides: bool) -> bool {
+        self.copies > 0
+            && self.refused + self.wrong + self.false_alerts == 0
+            && self.missing * 100 <= self.lived
+            && (!hides || self.detected * 100 >= self.copies * 95)
+    }
+}
+
+pub(crate) fn run(options: &Options) -> Result<(), String> {
+    if !options.hide.is_empty()
+        && let Some(again) = tamper::AGAIN
+    {
+        return again();
+    }
+    setup::ensure()?;
+    let program = program::obtain()?;
+    let mut sum = Sum::default();
+    for flavor in &options.kernels {
+        let kernel = Kernel::obtain(*flavor)?;
+        death::survive(|| copy_guest(&kernel, &program, options, &mut sum))?;
+    }
+    println!("{sum}");
+    if sum.is_good(!options.hide.is_empty()) {
+        return Ok(());
+    }
+    Err("not everything is as it must be; see above".into())
+}
+
+/// Copies the memory of one busy guest again and again.
+fn copy_guest(
+    kernel: &Kernel,
+    program: &Path,
+    options: &Options,
+    sum: &mut Sum,
+) -> Result<(), String> {
+    println!("== Linux {}", kernel.release());
+    let mut spec = GuestSpec::new(kernel.clone());
+    spec.memory_mib = MEMORY_MIB.into();
+    let mut guest = Guest::boot(&spec)?;
+    for command in ["zoo", STORM, CHURN] {
+        guest.agent(command)?;
+    }
+    let hidden = if options.hide.is_empty() { None } else { Some(hide(&mut guest, options)?) };
+    let folder = folders::numbered("copies")?;
+    let (torn, packed) = (folder.join("torn.raw"), folder.join("packed"));
+    for number in 0..options.copies {
+        let seconds = options.seconds[number % options.seconds.len().max(1)];
+        let before = Truth::of(&mut guest, "processes")?;
+        copy(guest.ram_path(), &torn, Duration::from_secs(seconds))?;
+        let after = Truth::of(&mut guest, "processes")?;
+        let format = pack(&torn, &packed, number)?;
+        let label = format!("copy {number}, {seconds} s, {format}");
+        sum.copies += 1;
+        let scanned = scan(program, &packed, &["--only", "processes"])?;
+        let message = String::from_utf8_lossy(&scanned.stderr).trim().replace('\n', " | ");
+        if !scanned.status.success() {
+            sum.refused += 1;
+            println!("{label}: refused: {message}");
+            continue;
+        }
+        let lines: Vec<&str> =
+            str::from_utf8(&scanned.stdout).unwrap_or_default().lines().collect();
+        let report = compare(&before, &after, &lines)?;
+        let KindReport { truth, missing, differing, .. } = report.kind("processes");
+        println!("{label}: {truth} processes, {missing} missing, {differing} wrong; {message}");
+        for difference in report.differences.iter().filter(|text| !text.starts_with("not in")) {
+            println!("  {difference}");
+        }
+        sum.lived += truth;
+        sum.missing += missing;
+        sum.wrong += differing;
+        judge_alerts(&scan(program, &packed, &["--alerts"])?, hidden, sum);
+    }
+    std::fs::remove_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))
+}
+
+/// Hides a process of the guest; returns its id.
+fn hide(guest: &mut Guest, options: &Options) -> Result<u64, String> {
+    let act = tamper::ACT.ok_or("this build cannot change a guest")?;
+    let before = Truth::of(guest, "processes")?;
+    let is_storm = |one: &&Value| one["process_name"] == "storm" || one["process_name"] == "churn";
+    let pids = before.of_kind("processes").filter(|one| !is_storm(one));
+    let pid = pids.filter_map(|one| one["process_id"].as_u64()).max().ok_or("no process")?;
+    act(guest, &format!("hide {pid} {}", options.hide.join(" ")))?;
+    println!("process {pid} is hidden from: {}", options.hide.join(", "));
+    Ok(pid)
+}
+
+/// Copies memory in ascending order, in this time.
+fn copy(from: &Path, to: &Path, time: Duration) -> Result<(), String> {
+    let wrong = |error: std::io::Error| format!("cannot copy {}: {error}", from.display());
+    let mut memory = File::open(from).map_err(wrong)?;
+    let bytes = memory.metadata().map_err(wrong)?.len();
+    let mut copy = File::create(to).map_err(wrong)?;
+    let begin = Instant::now();
+    let (mut chunk, mut done) = (vec![0; CHUNK], 0);
+    while done < bytes {
+        let length = memory.read(&mut chunk).map_err(wrong)?;
+        if length == 0 {
+            break;
+        }
+        copy.write_all(&chunk[..length]).map_err(wrong)?;
+        done += length as u64;
+        let due = time.mul_f64(done as f64 / bytes as f64);
+        sleep(due.saturating_sub(begin.elapsed()));
+    }
+    Ok(())
+}
+
+/// Writes a copy in one of the formats, in turn; returns its name.
+fn pack(torn: &Path, packed: &Path, number: usize) -> Result<&'static str, String> {
+    match number % 4 {
+        0 => dump::lime(torn, packed, 1)?,
+        1 => dump::lime(torn, packed, 2)?,
+        2 => dump::kdump(torn, packed, Packing::Snappy)?,
+        _ => _ = std::fs::copy(torn, packed).map_err(|error| error.to_string())?,
+    }
+    Ok(["LiME", "AVML", "kdump", "raw"][number % 4])
+}
+
+fn scan(program: &Path, path: &Path, arguments: &[&str]) -> Result<Output, String> {
+    let mut command = Command::new(program);
+    command.arg("scan").arg(path).args(arguments);
+    bounded::output_within(&mut command, bounded::LONG).map_err(|error| error.to_string())
+}
+
+/// Counts alerts about anything but the hidden process.
+fn judge_alerts(output: &Output, hidden: Option<u64>, sum: &mut Sum) {
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut is_detected = false;
+    for line in text.lines() {
+        let record: Value = serde_json::from_str(line).unwrap_or_default();
+        let data = &record["activity_data"];
+        let is_hidden_one = data["name"] == "process_hidden"
+            && hidden.is_some()
+            && data["process_details"]["process_id"].as_u64() == hidden;
+        is_detected |= is_hidden_one;
+        if !is_hidden_one {
+            sum.false_alerts += 1;
+            println!("  false alert: {}: {}", data["name"], record["detection"]["reason"]);
+        }
+    }
+    sum.detected += usize::from(is_detected);
+}
