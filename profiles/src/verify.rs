@@ -107,10 +107,10 @@ fn uts_release(
 
 fn first_process(anchors: &Anchors, init_task: KernelVa) -> CheckOutcome {
     let Some(task) = anchors.tasks.iter().find(|task| task.pid == 1) else {
-        return match anchors.tasks.iter().any(|task| task.pid != 0) {
-            true => CheckOutcome::Unread("no view leads to it".to_owned()),
-            false => CheckOutcome::Failed("no process was found".to_owned()),
-        };
+        if anchors.tasks.iter().any(|task| task.pid != 0) {
+            return CheckOutcome::Unread("no view leads to it".to_owned());
+        }
+        return CheckOutcome::Failed("no process was found".to_owned());
     };
     if task.tgid != 1 {
         return CheckOutcome::Failed(format!("its tgid is {}", task.tgid));
@@ -122,10 +122,7 @@ fn first_process(anchors: &Anchors, init_task: KernelVa) -> CheckOutcome {
 }
 
 /// Some of the tasks, spread over all of them.
-fn spread<'a>(
-    tasks: &'a [Task],
-    is_asked: impl Fn(&Task) -> bool,
-) -> impl Iterator<Item = &'a Task> {
+fn spread(tasks: &[Task], is_asked: impl Fn(&Task) -> bool) -> impl Iterator<Item = &Task> {
     let asked: Vec<_> = tasks.iter().filter(|task| is_asked(task)).collect();
     let step = asked.len().div_ceil(ASKED_MAX).max(1);
     asked.into_iter().step_by(step)

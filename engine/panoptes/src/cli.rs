@@ -143,6 +143,7 @@ pub enum Command {
 
 /// `panoptes scan`.
 #[derive(Args, Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command")]
 pub struct Scan {
     /// System to scan: file:PATH, a bare path, qemu:PID, or the name of a guest or of a configured
     /// system

@@ -175,7 +175,7 @@ fn manual(words: &[String]) -> Result<Vec<u8>, Failure> {
     for word in words {
         let subcommand = command.find_subcommand(word).cloned();
         command = subcommand.ok_or_else(|| {
-            let names: Vec<&str> = command.get_subcommands().map(|one| one.get_name()).collect();
+            let names: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
             let (word, name) = (printable(word), command.get_name());
             let fix = match nearest(&word, &names) {
                 Some(known) => format!("did you mean `{known}`?"),

@@ -28,10 +28,7 @@ pub struct ScanRequest {
     pub system: System,
     /// The kinds to print.
     pub kinds: Kinds,
-    /// Whether alerts are printed instead of objects.
-    pub alerts: bool,
-    /// Whether counts and timings are printed instead of objects.
-    pub summary: bool,
+    pub printed: Printed,
     /// Whether anything that could not be read is a failure.
     pub strict: bool,
     /// Whether the summary is one JSON object, and alerts are records on a terminal, too.
@@ -39,6 +36,15 @@ pub struct ScanRequest {
     pub configuration: Configuration,
     /// Warnings about the configuration.
     pub warnings: Report,
+}
+
+/// What `panoptes scan` prints.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Printed {
+    Objects,
+    Alerts,
+    /// Counts and timings.
+    Summary,
 }
 
 /// `panoptes watch` and `panoptes run`: watching systems until stopped.
@@ -126,8 +132,11 @@ impl ScanRequest {
         Ok(Self {
             system,
             kinds: if all { Kinds::ALL } else { scan.only.into_iter().collect() },
-            alerts: scan.alerts,
-            summary: scan.summary,
+            printed: match (scan.alerts, scan.summary) {
+                (true, _) => Printed::Alerts,
+                (false, true) => Printed::Summary,
+                (false, false) => Printed::Objects,
+            },
             strict: scan.strict,
             json: scan.json,
             configuration: loaded.configuration,

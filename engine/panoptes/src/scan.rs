@@ -21,13 +21,13 @@ use panoptes_sinks::output::file::Chain;
 use panoptes_sources::{AnySource, Counts, Detail, Meter};
 use serde_json::{Value, json};
 
-use self::alerts::Checked;
+use self::alerts::Detection;
 use self::damage::Damage;
 use crate::attach::{attach_once, warn_losses};
 use crate::config::UserMemory;
 use crate::exit::{Exit, Failure, print, printed};
 use crate::message::Messages;
-use crate::request::ScanRequest;
+use crate::request::{Printed, ScanRequest};
 use crate::sbom::Sboms;
 
 /// How often a live machine is scanned until a scan is consistent.
@@ -35,11 +35,12 @@ const ATTEMPTS_MAX: u32 = 8;
 
 /// Scans once and prints lines, alerts, or counts and times.
 pub fn scan(request: &ScanRequest, messages: &Messages) -> Result<Exit, Failure> {
-    if request.alerts {
+    if request.printed == Printed::Alerts {
         return alerts::print_alerts(request, messages);
     }
     let begin = Instant::now();
-    let sboms = if request.summary { alerts::sboms(request)? } else { Sboms::default() };
+    let is_summary = request.printed == Printed::Summary;
+    let sboms = if is_summary { alerts::sboms(request)? } else { Sboms::default() };
     let (name, kinds) = (&request.system.name, request.kinds);
     let mut log =
         request.configuration.output.log_folder.as_deref().map(Log::create).transpose()?;
@@ -71,7 +72,7 @@ pub fn scan(request: &ScanRequest, messages: &Messages) -> Result<Exit, Failure>
 
     let extras = Extras { contents: contents.as_ref(), commands: &commands };
     let printing = Instant::now();
-    let shown: Box<dyn Write> = if request.summary {
+    let shown: Box<dyn Write> = if is_summary {
         Box::new(io::sink())
     } else {
         Box::new(BufWriter::with_capacity(BUFFER_BYTES, io::stdout().lock()))
@@ -86,15 +87,24 @@ pub fn scan(request: &ScanRequest, messages: &Messages) -> Result<Exit, Failure>
     times.printed = printing.elapsed();
     let damage = Damage::of(snapshot, scope).with_lines(&counts);
     let (population, losses) = (population(snapshot), snapshot.losses);
-    if request.summary {
+    if is_summary {
         // The detectors need as much memory as the scan.
         drop(walker);
         let checking = Instant::now();
-        let checked = alerts::check(request, (source.source_mut(), &profile), &sboms)?;
-        times.checked = checking.elapsed();
+        let detected = alerts::check(request, (source.source_mut(), &profile), &sboms)?;
+        times.detected = checking.elapsed();
         let (release, origin, lines) = (&profile.release, profile.origin.to_string(), counts);
-        let summary =
-            Summary { release, origin, population, losses, times, attempts, lines, reads, checked };
+        let summary = Summary {
+            release,
+            origin,
+            population,
+            losses,
+            times,
+            attempts,
+            lines,
+            reads,
+            detected,
+        };
         let text = if request.json { summary.json() } else { summary.text() };
         print(text.as_bytes())?;
     }
@@ -326,7 +336,7 @@ struct Times {
     walked: Duration,
     hashed: Duration,
     printed: Duration,
-    checked: Duration,
+    detected: Duration,
 }
 
 /// The data that `--summary` prints.
@@ -339,7 +349,7 @@ struct Summary<'a> {
     attempts: u32,
     lines: LineCounts,
     reads: Counts,
-    checked: Checked,
+    detected: Detection,
 }
 
 impl Summary<'_> {
@@ -350,7 +360,7 @@ impl Summary<'_> {
             ("scan", self.times.walked),
             ("hash_executables", self.times.hashed),
             ("write_lines", self.times.printed),
-            ("run_detectors", self.times.checked),
+            ("run_detectors", self.times.detected),
         ]
     }
 
@@ -368,7 +378,7 @@ impl Summary<'_> {
     /// The number of alerts, and what was not checked for them.
     fn alerts(&self) -> String {
         use std::fmt::Write as _;
-        let counts = self.checked.counts();
+        let counts = self.detected.counts();
         let mut text = match counts.values().sum::<u64>() {
             0 => "no alerts".to_owned(),
             1 => "1 alert (`--alerts` prints it)".to_owned(),
@@ -378,7 +388,7 @@ impl Summary<'_> {
         for (name, count) in counts {
             let _ = writeln!(text, "{name:40}{count:>10}");
         }
-        for what in &self.checked.not_checked {
+        for what in &self.detected.not_checked {
             let _ = writeln!(text, "not checked: {what}");
         }
         text.push('\n');
@@ -411,8 +421,8 @@ impl Summary<'_> {
     fn json(&self) -> String {
         let ns = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let summary = json!({
-            "alerts": self.checked.counts(),
-            "not_checked": self.checked.not_checked,
+            "alerts": self.detected.counts(),
+            "not_checked": self.detected.not_checked,
             "os_release": self.release,
             "profile_origin": self.origin,
             "counts": Value::from_iter(self.population),

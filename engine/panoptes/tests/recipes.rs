@@ -447,7 +447,7 @@ fn one_marked_record_goes_through_every_output_whatever_that_takes() {
     assert_eq!(states, ["skipped", "ok", "ok", "ok", "ok", "ok", "failed"], "{}", sent.out);
     let message = answer["outputs"][6]["message"].as_str().expect("it has a reason");
     assert!(message.contains("Connection refused"), "{message}");
-    let mut datagram = [0; 65_536];
+    let mut datagram = vec![0; 65_536];
     udp.set_read_timeout(Some(bounded::BOUND)).expect("it has a time");
     let length = udp.recv(&mut datagram).expect("a datagram has come");
     let log = |name: &str| {

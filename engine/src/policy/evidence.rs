@@ -31,7 +31,7 @@ pub(super) struct Evidence<'a> {
 impl<'a> Evidence<'a> {
     /// The evidence that a copy of memory gives, which shows everything once and may have been made
     /// while the machine ran.
-    pub(super) fn of_copy<'r>(self, reason: &'r mut CopyReason) -> Evidence<'r> {
+    pub(super) fn of_copy(self, reason: &mut CopyReason) -> Evidence<'_> {
         let room = REASON_BYTES_MAX - IN_COPY.len();
         let end =
             (0..=room.min(self.reason.len())).rev().find(|&at| self.reason.is_char_boundary(at));

@@ -296,12 +296,16 @@ impl Probe<'_, '_> {
     }
 
     fn show_link(&mut self, at: KernelVa) {
-        self.page(at).into_iter().for_each(|page| self.evidence.links.add(page));
+        if let Some(page) = self.page(at) {
+            self.evidence.links.add(page);
+        }
     }
 
     fn lack(&mut self, at: KernelVa) -> bool {
         let page = self.page(at);
-        page.into_iter().for_each(|page| self.evidence.lacks.add(page));
+        if let Some(page) = page {
+            self.evidence.lacks.add(page);
+        }
         page.is_some()
     }
 
@@ -311,7 +315,9 @@ impl Probe<'_, '_> {
         let layout = &self.memory.kernel.layouts.task_struct;
         let task = self.task;
         let state = self.page(task.address.plus(layout.exit_state.offset.into()));
-        state.into_iter().for_each(|page| self.evidence.state.add(page));
+        if let Some(page) = state {
+            self.evidence.state.add(page);
+        }
         for row in self.threads.iter().skip(1) {
             let other = row.task;
             if other.address == task.address || !other.is_settled() {
@@ -497,7 +503,9 @@ impl Probe<'_, '_> {
             }
             last = last.max(self.page(at)).max(self.page(next));
             if next == head {
-                last.into_iter().for_each(|page| self.evidence.lacks.add(page));
+                if let Some(page) = last {
+                    self.evidence.lacks.add(page);
+                }
                 return last.is_some();
             }
             at = next;
@@ -597,7 +605,9 @@ mod tests {
 
     fn pages(of: &[u64]) -> Pages {
         let mut pages = Pages::default();
-        of.iter().for_each(|&page| pages.add(page));
+        for &page in of {
+            pages.add(page);
+        }
         pages
     }
 

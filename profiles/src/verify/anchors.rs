@@ -69,10 +69,10 @@ impl Anchors {
                 Err(silence) => return self.links.silence(silence),
             };
             let task = Task::decode(layout, at, &bytes);
-            let (next, back) = match is_forward {
-                true => (task.tasks_next, task.tasks_prev),
-                false => (task.tasks_prev, task.tasks_next),
-            };
+            let (mut next, mut back) = (task.tasks_next, task.tasks_prev);
+            if !is_forward {
+                std::mem::swap(&mut next, &mut back);
+            }
             if let Some(before) = before {
                 self.links.vote(back == before, || format!("{at} points to {back}"));
             }
@@ -149,7 +149,6 @@ impl Anchors {
         let mut open = vec![(0_u64, xarray::slot(head))];
         while let Some((first, slot)) = open.pop() {
             match slot {
-                Slot::Empty => {}
                 Slot::Entry(pid) => entries.push((first, pid)),
                 Slot::Node(node) if seen.len() < LISTED_MAX && seen.insert(node) => {
                     let bytes = match object(memory, layout, node) {
@@ -164,7 +163,7 @@ impl Anchors {
                         open.push((first.wrapping_add((index as u64) << shift), slot));
                     });
                 }
-                Slot::Node(_) => {}
+                Slot::Empty | Slot::Node(_) => {}
             }
             if entries.len() >= LISTED_MAX {
                 break;

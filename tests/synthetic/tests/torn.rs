@@ -76,15 +76,12 @@ impl MemorySource for Dump {
             let target = request.target_range(arena.len()).expect("it has room");
             let start = usize::try_from(request.address.0).unwrap_or(usize::MAX);
             let end = start.saturating_add(target.len());
-            request.outcome = match self.bytes.get(start..end) {
-                Some(bytes) => {
-                    arena[target].copy_from_slice(bytes);
-                    Outcome::Read
-                }
-                None => {
-                    arena[target].fill(0);
-                    Outcome::NotBacked
-                }
+            request.outcome = if let Some(bytes) = self.bytes.get(start..end) {
+                arena[target].copy_from_slice(bytes);
+                Outcome::Read
+            } else {
+                arena[target].fill(0);
+                Outcome::NotBacked
             };
         }
     }

@@ -7,6 +7,7 @@
 //! Not for: the meaning of any key (the files beside this one).
 
 use std::cell::RefCell;
+use std::fmt::Write as _;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
@@ -352,7 +353,7 @@ impl<'a> Section<'a> {
         let mut message = format!("`{path}` must be a mapping of keys to values, not {kind}");
         if let Value::Scalar(text) = &entry.value.value {
             let (name, text) = (printable(&entry.key), printable(text));
-            message.push_str(&format!("; write `{name}: {{system: {text}}}`"));
+            let _ = write!(message, "; write `{name}: {{system: {text}}}`");
         }
         self.context.push(Problem::error(Some(entry.value.place.clone()), message));
     }

@@ -421,7 +421,7 @@ mod tests {
         assert_eq!(read("1m"), Ok(Duration::from_mins(1)));
         assert_eq!(read("1.5s"), Ok(Duration::from_millis(1500)));
         assert_eq!(read("0.25ms"), Ok(Duration::from_micros(250)));
-        assert_eq!(read("0.1 d"), Ok(Duration::from_secs(8640)));
+        assert_eq!(read("0.1 d"), Ok(Duration::from_mins(144)));
         assert_eq!(read::<Duration>("10").unwrap_err(), "has no unit; write 10ms, 10s or 10m");
         assert_eq!(read::<Duration>("1.5").unwrap_err(), "has no unit; write 1.5ms, 1.5s or 1.5m");
         let too_short = "is too short; write a number and a unit, such as 10ms, 1.5s or 1m";

@@ -39,7 +39,7 @@ const SCANS_MAX: u32 = 32;
 const ALERTS: Filter = Filter { alerts_only: true, ..Filter::ALL };
 
 /// What the detectors reported, and what they could not see.
-pub(super) struct Checked {
+pub(super) struct Detection {
     /// Records with their line feeds.
     alerts: Vec<Vec<u8>>,
     pub(super) damage: Damage,
@@ -48,26 +48,26 @@ pub(super) struct Checked {
     pub(super) not_checked: Vec<String>,
 }
 
-/// Prints the alerts of a system, and messages about what was not checked.
+/// Prints the alerts of a system, and messages about what was not found.
 pub(super) fn print_alerts(request: &ScanRequest, messages: &Messages) -> Result<Exit, Failure> {
     let sboms = sboms(request)?;
     let (mut source, profile) = attach_to(request, Instant::now(), messages)?;
-    let checked = check(request, (&mut source, &profile), &sboms)?;
-    print(&checked.text(request))?;
+    let found = check(request, (&mut source, &profile), &sboms)?;
+    print(&found.text(request))?;
     if let Some(folder) = &request.configuration.output.log_folder {
         let mut log = Log::create(folder)?;
-        log.write(&checked.alerts.concat());
+        log.write(&found.alerts.concat());
         log.end()?;
     }
     warn_losses(&source, &request.system, messages);
     let name = &request.system.name;
-    for what in &checked.not_checked {
+    for what in &found.not_checked {
         messages.info(format_args!("{name}: not checked: {what}"));
     }
-    Ok(verdict(&checked.losses, &checked.damage, request, messages))
+    Ok(verdict(&found.losses, &found.damage, request, messages))
 }
 
-impl Checked {
+impl Detection {
     /// The alerts: lines on a terminal, else records.
     fn text(&self, request: &ScanRequest) -> Vec<u8> {
         let is_terminal = io::stdout().is_terminal();
@@ -107,7 +107,7 @@ pub(super) fn check(
     request: &ScanRequest,
     (source, profile): (&mut AnySource, &Profile),
     sboms: &Sboms,
-) -> Result<Checked, Failure> {
+) -> Result<Detection, Failure> {
     let mut watched = watched(request, (source, profile), sboms);
     let mut workspace = Workspace::new(&request.system.settings.limits, random::hash_key());
     let (mut producer, mut consumer) = queue(QueueSize::default(), &Waker::default());
@@ -145,7 +145,7 @@ pub(super) fn check(
     watched.finish(&mut workspace, now(start), &mut producer);
     producer.flush();
     take_alerts(&mut consumer, &mut alerts);
-    Ok(Checked { alerts, damage, losses, not_checked })
+    Ok(Detection { alerts, damage, losses, not_checked })
 }
 
 fn watched(

@@ -80,10 +80,10 @@ impl Damage {
             let _ = write!(text, "{}", if text.is_empty() { "" } else { "; " });
             let word = word(count, words);
             // What there is only once has no number.
-            let _ = match words[0] == words[1] {
-                true => write!(text, "{word}"),
-                false => write!(text, "{count} {word}"),
-            };
+            if words[0] != words[1] {
+                let _ = write!(text, "{count} ");
+            }
+            text.push_str(word);
         }
         text
     }

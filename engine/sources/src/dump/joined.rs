@@ -70,6 +70,9 @@ struct Entry {
     sibling: u64,
 }
 
+/// The position of a range that is not as the kernel's list has it, and its size in bytes.
+type Correction = (usize, u64);
+
 /// The memory of a file of `bytes` bytes that has these regions one after another; `None` if their
 /// sizes do not add up to the file's.
 pub(crate) fn by_regions(regions: &[Range<u64>], bytes: u64) -> Option<Segments> {
@@ -83,8 +86,8 @@ pub(crate) fn by_regions(regions: &[Range<u64>], bytes: u64) -> Option<Segments>
 /// Searches the kernel's list of its memory in a file; `None` if there is none that fits.
 pub(crate) fn find(file: &File, bytes: u64) -> Option<Segments> {
     let entries = entries(file, bytes);
-    let mut best: Option<(u64, Vec<Range<u64>>, Option<(usize, u64)>)> = None;
-    for array in entries.chunk_by(|one, next| belong_together(one, next)) {
+    let mut best: Option<(u64, Vec<Range<u64>>, Option<Correction>)> = None;
+    for array in entries.chunk_by(belong_together) {
         let ranges: Vec<Range<u64>> = array.iter().map(|entry| entry.start..entry.end).collect();
         if ranges.len() < 2 {
             continue;
@@ -148,7 +151,7 @@ fn entry(at: u64, bytes: &[u8]) -> Option<Entry> {
 /// Where the list is wrong: the range that has the array, and its file offset. The inner `None` if
 /// the list is right; the outer one if the array's address agrees with no place nearby.
 #[expect(clippy::option_option, reason = "explained above")]
-fn correction(array: &[Entry], ranges: &[Range<u64>], bytes: u64) -> Option<Option<(usize, u64)>> {
+fn correction(array: &[Entry], ranges: &[Range<u64>], bytes: u64) -> Option<Option<Correction>> {
     // Virtual address minus file offset, by each entry whose neighbour in the array follows it.
     let differences = array.iter().filter(|entry| entry.sibling >= KERNEL).map(|entry| {
         entry.sibling.wrapping_sub(entry.at + RESOURCE_BYTES as u64) % DIRECT_MAP_ALIGNMENT
@@ -182,7 +185,7 @@ fn correction(array: &[Entry], ranges: &[Range<u64>], bytes: u64) -> Option<Opti
 /// Puts ranges one after another. `correction` moves one of them, and all behind it, to an offset.
 fn placed(
     ranges: &[Range<u64>],
-    correction: Option<(usize, u64)>,
+    correction: Option<Correction>,
     bytes: u64,
     assumption: &'static str,
 ) -> Segments {
@@ -301,7 +304,7 @@ mod tests {
         memory[0x50_0340 + 50] ^= 0x20; // the neighbour's address
         memory[0x50_0340 + 2 * 64 + 50] ^= 0x20;
         assert!(found(&joined(&memory, &ranges())).is_none());
-        assert!(found(&[0; 0x9000]).is_none());
+        assert!(found(&vec![0; 0x9000]).is_none());
         assert!(found(&[1]).is_none());
     }
 

@@ -135,7 +135,7 @@ pub(crate) fn read(file: &DumpBytes) -> Result<Segments, DumpProblem> {
 fn early_header(file: &DumpBytes, last: &Piece, is_beyond: bool) -> Option<u64> {
     let end = last.start.checked_add(last.bytes)?;
     let bytes = HEADER_BYTES as usize;
-    find(file, last.offset..file.len(), &LIME, bytes, |at, header| {
+    find(file, last.offset..file.len(), LIME, bytes, |at, header| {
         let reserved = u64_at(header, 24);
         reserved == 0
             && Header::parse(header).is_some_and(|range| range.start >= end)

@@ -108,7 +108,9 @@ pub(crate) mod stream {
                 name(&mut self.0, "configuration/capabilities");
                 self.0.extend(1_u32.to_be_bytes());
                 self.0.extend((capabilities.len() as u32).to_be_bytes());
-                capabilities.iter().for_each(|one| name(&mut self.0, one));
+                for one in capabilities {
+                    name(&mut self.0, one);
+                }
             }
         }
 

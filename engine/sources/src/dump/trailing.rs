@@ -32,7 +32,7 @@ pub(super) fn bytes_behind(file: &DumpBytes, at: u64) -> u64 {
 pub(super) fn find(
     file: &DumpBytes,
     range: std::ops::Range<u64>,
-    magic: &[u8; 8],
+    magic: [u8; 8],
     bytes: usize,
     is_one: impl Fn(u64, &[u8]) -> bool,
 ) -> Option<u64> {
@@ -47,7 +47,7 @@ pub(super) fn find(
         }
         let mut hits = part.windows(bytes).enumerate();
         let is_hit = |(from, here): &(usize, &[u8])| {
-            here.starts_with(magic) && is_one(at + *from as u64, here)
+            here.starts_with(&magic) && is_one(at + *from as u64, here)
         };
         if let Some((from, _)) = hits.find(is_hit) {
             return Some(at + from as u64);

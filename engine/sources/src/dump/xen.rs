@@ -135,18 +135,28 @@ pub(crate) fn read_save(file: &DumpBytes) -> Result<Segments, DumpProblem> {
     if !start.starts_with(b"LibxlFmt") || start[15] & 1 != 0 {
         return Err(DumpProblem::Header("it has no stream of libxl"));
     }
-    // Records of libxl: the end, and the beginning of libxc's.
-    const END: u32 = 0;
-    const CONTEXT: u32 = 1;
     for _ in 0..RECORDS_MAX {
         let record = records.next()?.ok_or(DumpProblem::Headers)?;
         match record.kind {
-            CONTEXT => return read_context(&mut records),
-            END => break,
+            libxl::CONTEXT => return read_context(&mut records),
+            libxl::END => break,
             _ => {}
         }
     }
     Err(DumpProblem::NoMemory)
+}
+
+/// Records of libxl (tools/libs/light/libxl_sr_stream_format.h).
+mod libxl {
+    pub(super) const END: u32 = 0;
+    /// Records of libxc follow.
+    pub(super) const CONTEXT: u32 = 1;
+}
+
+/// Records of libxc (tools/libs/guest/xg_sr_stream_format.h).
+mod libxc {
+    pub(super) const END: u32 = 0;
+    pub(super) const PAGE_DATA: u32 = 1;
 }
 
 /// Reads the stream of libxc.
@@ -159,18 +169,16 @@ fn read_context(records: &mut Records<'_>) -> Result<Segments, DumpProblem> {
     if u32_at(&header, 28) & 0xffff != 12 {
         return Err(DumpProblem::Unsupported("its pages have no 4 KiB"));
     }
-    const END: u32 = 0;
-    const PAGE_DATA: u32 = 1;
     let mut latest: Vec<(u64, u64)> = Vec::new();
     let mut is_whole = false;
     for _ in 0..RECORDS_MAX {
         let Some(record) = records.next()? else { break };
         match record.kind {
-            END => {
+            libxc::END => {
                 is_whole = true;
                 break;
             }
-            PAGE_DATA => read_pages(records.file, record, &mut latest)?,
+            libxc::PAGE_DATA => read_pages(records.file, record, &mut latest)?,
             _ => {}
         }
     }
@@ -343,7 +351,7 @@ pub(super) mod testing {
         }
         core.resize(8192, 0);
         (0..5).for_each(|number| core.extend(page(number)));
-        NUMBERS.iter().for_each(|number| core.extend(number.to_le_bytes()));
+        core.extend(NUMBERS.iter().flat_map(|number| number.to_le_bytes()));
         core.extend(names.as_bytes());
         core
     }
@@ -358,8 +366,8 @@ pub(super) mod testing {
     fn page_data(numbers: &[u64], pages: &[Vec<u8>]) -> Vec<u8> {
         let mut body = (numbers.len() as u32).to_le_bytes().to_vec();
         body.extend([0; 4]);
-        numbers.iter().for_each(|number| body.extend(number.to_le_bytes()));
-        pages.iter().for_each(|page| body.extend(page));
+        body.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
+        body.extend(pages.iter().flatten());
         body
     }
 

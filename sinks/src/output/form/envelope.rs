@@ -93,7 +93,7 @@ mod tests {
         let record = r#"{"workload_information":{"unique_identifier":"w\"1"}}"#;
         let [event] = &lines(Envelope::Splunk, record)[..] else { panic!() };
         let expected = json!({
-            "time": 1_795_159_906.005_224_659_f64,
+            "time": 1_795_159_906.005_224_7_f64,
             "host": "w\"1",
             "source": "panoptes",
             "sourcetype": "_json",

@@ -331,14 +331,12 @@ impl Composer {
                     let start = self.message.len();
                     let (envelope, message) = (http.envelope, &mut self.message);
                     let begun = envelope.begin(note.about(record).as_ref(), record, message);
-                    let written = begun.and_then(|()| match &http.body {
-                        Body::Events(schema) => {
-                            event(*schema, note, record, &mut self.record, message)
+                    let written = begun.and_then(|()| {
+                        if let Body::Events(schema) = &http.body {
+                            return event(*schema, note, record, &mut self.record, message);
                         }
-                        _ => {
-                            message.extend_from_slice(record);
-                            Some(())
-                        }
+                        message.extend_from_slice(record);
+                        Some(())
                     });
                     if written.is_none() {
                         message.truncate(start);

@@ -176,7 +176,7 @@ pub(super) fn search(
                 census.recent(&search.users, CENSUS_AGE)
             };
             let (address, owner) = find_guest(name, guests, search.owner.as_ref())
-                .map_err(|failure| named_failure(&search.system, failure))?;
+                .map_err(|failure| named_failure(&search.system, &failure))?;
             in_use.add(address.to_string());
             Some((address, owner))
         }
@@ -192,7 +192,7 @@ pub(super) fn search(
 }
 
 /// The failure to find a guest, with the name of its system.
-fn named_failure(system: &System, failure: Failure) -> Failure {
+fn named_failure(system: &System, failure: &Failure) -> Failure {
     Failure::new(failure.exit, format!("{}: {}", system.name, failure.message))
 }
 

@@ -1,5 +1,6 @@
 //! Where machines have their main memory in the guest's physical addresses.
 
+use std::iter;
 use std::ops::Range;
 
 use super::{Expected, FOUR_GIB, GIB, Machine};
@@ -43,9 +44,9 @@ impl Map {
         self.ranges.first().map_or(0, |range| range.end - range.start)
     }
 
-    fn new(ranges: &[Range<u64>]) -> Self {
+    fn new(ranges: Vec<Range<u64>>) -> Self {
         // cloud-hypervisor (vmm/src/memory_manager.rs, `start_addr`).
-        Self { ranges: ranges.to_vec(), devices: FOUR_GIB, whole: 128 << 20, gap: 0 }
+        Self { ranges, devices: FOUR_GIB, whole: 128 << 20, gap: 0 }
     }
 
     /// A PC: `low` bytes from 0 on, and the rest from `above` on. Devices begin at a whole GiB
@@ -115,32 +116,38 @@ pub(super) fn of_monitor(machine: Machine) -> Vec<Map> {
     const GIB_256: u64 = 256 * GIB;
     const GIB_512: u64 = 512 * GIB;
     // One hole of 1 GiB, or of 768 MiB, below 4 GiB.
-    let three = || Map::new(&[0..3 * GIB, FOUR_GIB..END]);
-    let more = || Map::new(&[0..0xd000_0000, FOUR_GIB..END]);
-    let two = || Map::new(&[0..2 * GIB, FOUR_GIB..END]);
-    let arm = || Map::new(&[2 * GIB..END]);
-    let arm_low = || Map::new(&[GIB..END]);
+    let three = || Map::new(vec![0..3 * GIB, FOUR_GIB..END]);
+    let more = || Map::new(vec![0..0xd000_0000, FOUR_GIB..END]);
+    let two = || Map::new(vec![0..2 * GIB, FOUR_GIB..END]);
+    let from = |start: u64| Map::new(iter::once(start..END).collect());
+    let (arm, arm_low) = (|| from(2 * GIB), || from(GIB));
     match machine {
         // src/vmm/src/arch/{x86_64,aarch64}/layout.rs; up to v1.12 the hole has 768 MiB.
         Machine::Firecracker => vec![
-            Map::new(&[0..3 * GIB, FOUR_GIB..GIB_256, GIB_512..END]),
+            Map::new(vec![0..3 * GIB, FOUR_GIB..GIB_256, GIB_512..END]),
             more(),
-            Map::new(&[2 * GIB..GIB_256, GIB_512..END]),
+            Map::new(vec![2 * GIB..GIB_256, GIB_512..END]),
         ],
         // arch/src/{x86_64,aarch64}/layout.rs.
         Machine::CloudHypervisor => {
-            vec![three(), Map::new(&[GIB..0xfc00_0000, FOUR_GIB..END])]
+            vec![three(), Map::new(vec![GIB..0xfc00_0000, FOUR_GIB..END])]
         }
-        // x86_64/src/lib.rs, aarch64/src/lib.rs.
-        Machine::Crosvm => vec![more(), arm()],
-        // x86/kvm.c, `kvm__arch_init`; arm64/include/asm/kvm.h.
-        Machine::Kvmtool => vec![more(), arm()],
+        // crosvm: x86_64/src/lib.rs, aarch64/src/lib.rs; kvmtool: x86/kvm.c, `kvm__arch_init`,
+        // arm64/include/asm/kvm.h.
+        Machine::Crosvm | Machine::Kvmtool => vec![more(), arm()],
         // machine/src/micro_common, machine/src/standard_common (`MEM_LAYOUT`).
         Machine::StratoVirt => vec![three(), two(), arm_low()],
         // dbs_boot/src/{x86_64,aarch64}/layout.rs.
         Machine::Dragonball => vec![three(), arm()],
         _ => {
-            vec![three(), more(), two(), Map::new(&[0..FOUR_GIB, FOUR_GIB..END]), arm(), arm_low()]
+            vec![
+                three(),
+                more(),
+                two(),
+                Map::new(vec![0..FOUR_GIB, FOUR_GIB..END]),
+                arm(),
+                arm_low(),
+            ]
         }
     }
 }
