@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use panoptes_engine::container_config::ContainerConfig;
 use panoptes_engine::policy::exceptions::Exceptions;
+use panoptes_engine::walk::Copied;
 use panoptes_engine::watch::{Identity, Setup};
 use panoptes_profiles::Profile;
 use panoptes_sinks::record::header::Header;
+use panoptes_sources::AnySource;
 
 use crate::config::System;
 use crate::random;
@@ -41,5 +43,17 @@ pub(crate) fn setup<'a>(
         waits_for_clock: false,
         profile,
         shipped: Arc::default(),
+    }
+}
+
+/// Whether a source is a copy of memory, and which one. Hypervisors stop a machine whose state they
+/// save; other formats do not tell.
+pub(crate) fn copied(source: &AnySource) -> Copied {
+    match source {
+        AnySource::File(file) if file.is_still() && file.format().is_of_one_moment() => {
+            Copied::AtOnce
+        }
+        AnySource::File(file) if file.is_still() => Copied::PageByPage,
+        _ => Copied::No,
     }
 }

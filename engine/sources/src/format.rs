@@ -120,6 +120,13 @@ impl Format {
         !matches!(self, Self::Raw)
     }
 
+    /// Whether all of the memory is of one moment: the machine stood still while its state was
+    /// saved. Other formats are also those of copies of a machine that ran.
+    pub const fn is_of_one_moment(self) -> bool {
+        use Format::{Libvirt, Qemu, Recorded, Vmware, XenSave};
+        matches!(self, Recorded | Qemu | Libvirt | Vmware | XenSave)
+    }
+
     /// What the user should do instead of giving this file.
     pub(super) fn advice(self, path: &Path) -> String {
         match self {

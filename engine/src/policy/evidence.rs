@@ -6,9 +6,11 @@ use panoptes_sinks::record::detection::{Confidence, Detection};
 
 use super::techniques::Techniques;
 use crate::time::RealTime;
+use crate::walk::Copied;
 
-/// What an alert of a copy of memory adds to its reason.
-const IN_COPY: &str = "; seen once, in a copy of memory, which may be torn";
+/// What an alert of a copy of memory adds to its reason, and what follows if it may be torn.
+const IN_COPY: &str = "; seen once, in a copy of memory";
+const TORN: &str = ", which may be torn";
 /// Maximum length of a reason with that in bytes.
 const REASON_BYTES_MAX: usize = 1024;
 
@@ -29,15 +31,22 @@ pub(super) struct Evidence<'a> {
 }
 
 impl<'a> Evidence<'a> {
-    /// The evidence that a copy of memory gives, which shows everything once and may have been made
-    /// while the machine ran.
-    pub(super) fn of_copy(self, reason: &mut CopyReason) -> Evidence<'_> {
-        let room = REASON_BYTES_MAX - IN_COPY.len();
+    /// The evidence that memory gives: a copy shows everything once.
+    pub(super) fn of_copy<'r>(self, copied: Copied, reason: &'r mut CopyReason) -> Evidence<'r>
+    where
+        'a: 'r,
+    {
+        let torn = match copied {
+            Copied::No => return self,
+            Copied::AtOnce => "",
+            Copied::PageByPage => TORN,
+        };
+        let room = REASON_BYTES_MAX - IN_COPY.len() - torn.len();
         let end =
             (0..=room.min(self.reason.len())).rev().find(|&at| self.reason.is_char_boundary(at));
         reason.clear();
-        for part in [&self.reason[..end.unwrap_or(0)], IN_COPY] {
-            // Both fit.
+        for part in [&self.reason[..end.unwrap_or(0)], IN_COPY, torn] {
+            // All of them fit.
             let _ = reason.try_push_str(part);
         }
         let confidence = match self.confidence {
@@ -72,13 +81,14 @@ mod tests {
     #[test]
     fn an_alert_of_a_copy_has_a_lower_confidence_and_names_it() {
         let mut reason = CopyReason::new();
-        let of_copy = evidence("process 7 is hidden", Confidence::High).of_copy(&mut reason);
+        let of_copy = evidence("process 7 is hidden", Confidence::High)
+            .of_copy(Copied::PageByPage, &mut reason);
         let expected = "process 7 is hidden; seen once, in a copy of memory, which may be torn";
         assert_eq!(of_copy.reason, expected);
         assert_eq!(of_copy.confidence, Confidence::Medium);
         let long = "\u{e4}".repeat(REASON_BYTES_MAX);
-        let of_copy = evidence(&long, Confidence::Low).of_copy(&mut reason);
-        assert!(of_copy.reason.ends_with(IN_COPY) && of_copy.reason.len() <= REASON_BYTES_MAX);
+        let of_copy = evidence(&long, Confidence::Low).of_copy(Copied::PageByPage, &mut reason);
+        assert!(of_copy.reason.ends_with(TORN) && of_copy.reason.len() <= REASON_BYTES_MAX);
         assert_eq!(of_copy.confidence, Confidence::Low);
     }
 }

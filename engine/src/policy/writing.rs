@@ -266,8 +266,7 @@ impl Reporter<'_> {
         let line = ancestors.as_mut().map(|ancestors| ancestors.of(cx.snapshot, parent));
         let (line, is_cut) = line.unwrap_or_default();
         let mut of_copy = CopyReason::new();
-        let evidence =
-            if cx.snapshot.is_copied { evidence.of_copy(&mut of_copy) } else { evidence };
+        let evidence = evidence.of_copy(cx.snapshot.copied, &mut of_copy);
         let detection = evidence.detection().with_past(&earlier, &line, is_cut);
         let record = Record { detection: Some(&detection), incident, ..*record };
         let written = self.write_as(id, cx, subject, &record);

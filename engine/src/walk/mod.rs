@@ -74,6 +74,7 @@ pub use snapshot::{
 };
 pub use stability::Fate;
 pub use tables::Snapshot;
+pub use tears::Copied;
 
 use self::budget::{Meter, Turn};
 use self::ended_tasks::TaskPlaces;

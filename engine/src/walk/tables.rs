@@ -14,6 +14,7 @@ use super::snapshot::{
     FileRow, FilesRow, Index, InodeRow, InterfaceRow, KernfsRow, Machine, MmRow, MountRow, NameRow,
     NetRow, ProcessRow, SocketRow, SuperBlockRow, TerminalRow, ThreadRow, UserNamespaceRow, VmaRow,
 };
+use super::tears::Copied;
 use crate::address::Work;
 use crate::limits::Limits;
 
@@ -53,9 +54,8 @@ macro_rules! tables {
             pub is_early: bool,
             /// Whether the scan has left what processes have that rest.
             pub is_light: bool,
-            /// Whether the memory is a copy that may have been made while the machine ran
-            /// ([`crate::walk::Walker::set_copied`]).
-            pub is_copied: bool,
+            /// Whether the memory is a copy, and which one.
+            pub copied: Copied,
             $($(#[$doc])* pub $name: $table<$row>,)*
             /// Network interfaces. Not every scan reads them; until then, those of an earlier scan.
             pub interfaces: Rows<InterfaceRow>,
@@ -102,7 +102,7 @@ macro_rules! tables {
                     has_run: false,
                     is_early: false,
                     is_light: false,
-                    is_copied: false,
+                    copied: Copied::No,
                     $($name: tables!(@new $table, $capacity, key.derive(stringify!($name))),)*
                     interfaces: Rows::with_capacity(INTERFACES_MAX),
                     udp_ports: UdpPorts::default(),

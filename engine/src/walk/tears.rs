@@ -20,6 +20,18 @@ use super::{Memory, Snapshot, Views, Walker};
 use crate::address::Reader;
 use panoptes_tables::Keyed;
 
+/// Whether memory is a copy, and what the machine did meanwhile.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Copied {
+    /// It is the machine's own.
+    #[default]
+    No,
+    /// The machine stood still: all of the copy is of one moment.
+    AtOnce,
+    /// The machine may have run: page after page was copied, in ascending order of addresses.
+    PageByPage,
+}
+
 /// Pages that are copied, at most, while a process leaves or enters all its lists: the kernel holds
 /// a lock meanwhile, for some microseconds.
 const SLACK: u64 = 8;
@@ -156,16 +168,15 @@ struct Probe<'a, 'm> {
 }
 
 impl Walker {
-    /// Sets whether the memory is a copy that may have been made while the machine ran, in
-    /// ascending order of its addresses.
-    pub const fn set_copied(&mut self, is_copied: bool) {
-        self.snapshot.is_copied = is_copied;
+    /// Sets whether the memory is a copy.
+    pub const fn set_copied(&mut self, copied: Copied) {
+        self.snapshot.copied = copied;
     }
 
     /// In a copy, leaves of the views that lack a process only those that prove that somebody took
     /// it out of a list.
     pub(super) fn ignore_tears(&mut self, memory: &mut Memory<'_>) {
-        if !self.snapshot.is_copied {
+        if self.snapshot.copied != Copied::PageByPage {
             return;
         }
         for index in self.snapshot.processes.indexes() {

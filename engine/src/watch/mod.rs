@@ -44,7 +44,7 @@ use crate::state::facts::HeapRule;
 use crate::state::{Change, Changes as _, ScanContext, State, Usage};
 use crate::system::kernel_of;
 use crate::time::{Monotonic, Now};
-use crate::walk::{Budget, Deferred, Kept, Kernel, ScanError, Scope, Snapshot, Walker};
+use crate::walk::{Budget, Copied, Deferred, Kept, Kernel, ScanError, Scope, Snapshot, Walker};
 
 use clock::{CalendarClock, Clock, Motion};
 use early::Early;
@@ -161,8 +161,8 @@ pub struct Watched {
     figures: ScanFigures,
     /// What scans read.
     scope: Scope,
-    /// Whether the memory is a copy that may be torn.
-    is_copied: bool,
+    /// Whether the memory is a copy.
+    copied: Copied,
 }
 
 /// Bytes of files hashed in a scan that asked for some. Small files are known at once, and larger
@@ -211,7 +211,7 @@ impl Watched {
             early: Early::default(),
             figures: ScanFigures::default(),
             scope: Scope::ALL,
-            is_copied: false,
+            copied: Copied::No,
         }
     }
 
@@ -281,11 +281,10 @@ impl Watched {
         self.shortcuts.set_used(are_used);
     }
 
-    /// Sets whether the memory is a copy that never changes, and that may have been made while the
-    /// machine ran: then nothing is confirmed by a second scan, and what a tear explains is no
-    /// finding.
-    pub const fn set_copied(&mut self, is_copied: bool) {
-        self.is_copied = is_copied;
+    /// Sets whether the memory is a copy, which never changes: then nothing is confirmed by a second
+    /// scan. If the machine may have run meanwhile, what a tear explains is no finding.
+    pub const fn set_copied(&mut self, copied: Copied) {
+        self.copied = copied;
     }
 
     /// Notes that the next scan comes before the interval is over.
@@ -345,7 +344,7 @@ impl Watched {
         self.is_used = false;
         let Workspace { walker, .. } = workspace;
         walker.resume(&mut self.kept);
-        walker.set_copied(self.is_copied);
+        walker.set_copied(self.copied);
         let is_early = self.early.is_next();
         walker.set_early(self.early.begin_scan(now.monotonic, self.policy.scan_interval()));
         let (kernel, scope) = (&self.kernel, self.scope);

@@ -20,7 +20,7 @@ use panoptes_decoders::kernel::xarray::{Slot, slot};
 use panoptes_decoders::source::{MachineSource, MemorySource, Outcome, PAGE_BYTES, Request};
 use panoptes_engine::limits::Limits;
 use panoptes_engine::system::kernel_of;
-use panoptes_engine::walk::{Scope, Snapshot};
+use panoptes_engine::walk::{Copied, Scope, Snapshot};
 use panoptes_profiles::{Options, Profile, discover};
 use panoptes_synthetic::{Machine, Memory, Size, profile};
 
@@ -149,7 +149,7 @@ fn wrong(seed: u64) -> Vec<String> {
         Err(why) => return vec![format!("refused: {why}")],
     };
     let mut walker = common::walker(&Limits::default());
-    walker.set_copied(true);
+    walker.set_copied(Copied::PageByPage);
     match walker.scan(&mut dump, &kernel_of(&profile), Scope::ALL) {
         Err(why) => vec![format!("not scanned: {why}")],
         Ok(snapshot) => {
@@ -268,7 +268,7 @@ fn shows(seed: u64, hiding: Hiding) -> Option<bool> {
     }
     let profile = attach(&mut dump, machine.release()).ok()?;
     let mut walker = common::walker(&Limits::default());
-    walker.set_copied(true);
+    walker.set_copied(Copied::PageByPage);
     let snapshot = walker.scan(&mut dump, &kernel_of(&profile), Scope::ALL).ok()?;
     let process = snapshot.process_by_pid(victim)?;
     let is_it = snapshot.leader(process).is_some_and(|row| row.task.start_boottime == start_ns);

@@ -39,7 +39,7 @@ use crate::message::Messages;
 use crate::random;
 use crate::system_argument::{check_name, pick};
 use crate::watch::header_of_system;
-use crate::watched::setup;
+use crate::watched::{copied, setup};
 
 /// The alerts that come of packets and memory together.
 const ALERTS: [Activity; 2] =
@@ -201,7 +201,7 @@ impl Scanner {
         let release = &profile.release;
         messages.info(format_args!("{}: Linux {release}: comparing packets", system.name));
         let mut watched = Box::new(Watched::new(self.setup(&profile)));
-        watched.set_copied(source.is_still());
+        watched.set_copied(copied(&source));
         watched.set_command_lines(false);
         watched.set_wire(Arc::clone(&self.wire));
         watched.set_boot_uuid(Uuid::new_v4().into_bytes());

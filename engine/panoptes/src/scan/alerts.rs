@@ -28,7 +28,7 @@ use crate::random;
 use crate::request::ScanRequest;
 use crate::sbom::Sboms;
 use crate::watch::header_of_system;
-use crate::watched::setup;
+use crate::watched::{copied, setup};
 
 /// Least number of scans: the first one remembers what there is, and a forked process gets one more
 /// scan to execute a program.
@@ -159,7 +159,7 @@ fn watched(
     let exceptions = Arc::new(configuration.exceptions());
     let shipped = sboms.of(&settings.sbom);
     let mut watched = Watched::new(Setup { shipped, ..setup(system, header, exceptions, profile) });
-    watched.set_copied(source.is_still());
+    watched.set_copied(copied(source));
     watched.set_command_lines(settings.user_memory.command_lines);
     watched.set_redactor(configuration.output.redactor());
     watched
