@@ -435,6 +435,13 @@ impl Reader {
         let start = self.arena_start + object.target as usize;
         self.arena.get(start..start + object.length as usize)
     }
+
+    /// Physical address of object `index`, if its address was translated by page tables.
+    pub fn physical(&self, index: usize) -> Option<PhysicalAddress> {
+        let walks = self.walks.iter().filter(|walk| walk.object as usize == index);
+        let mut found = walks.filter(|walk| walk.state == WalkState::Found);
+        found.next().map(|walk| PhysicalAddress(walk.physical))
+    }
 }
 
 /// Marks the object of a request that has no answer. Objects are in the order of their places in

@@ -62,6 +62,8 @@ pub(crate) struct Mm {
     nodes: Vec<KernelVa>,
     /// Where the kernel reaches the page at the top of the stack.
     stack_page: Option<(u64, KernelVa)>,
+    /// The same for the first page of the heap.
+    heap_page: Option<(u64, KernelVa)>,
 }
 
 impl Machine {
@@ -73,7 +75,8 @@ impl Machine {
         let pgd = self.memory.new_user_root(root);
         self.memory.point(mm, layout.pgd, pgd);
         let (areas, nodes) = (BTreeMap::new(), Vec::new());
-        self.mms.insert(mm, Mm { pgd, exe: None, areas, nodes, stack_page: None });
+        let (stack_page, heap_page) = (None, None);
+        self.mms.insert(mm, Mm { pgd, exe: None, areas, nodes, stack_page, heap_page });
         mm
     }
 
@@ -106,6 +109,9 @@ impl Machine {
             let bytes = self.memory.read(page, PAGE_BYTES as usize).to_vec();
             self.write_stack_page(mm, va, &bytes);
         }
+        if let Some((va, _)) = old.heap_page {
+            self.fill_heap_page(mm, va);
+        }
         for (&start, vma) in &old.areas {
             self.add_vma(mm, start, vma);
         }
@@ -129,6 +135,14 @@ impl Machine {
         self.mms.get_mut(&mm).expect("the address space exists").stack_page = Some((va, page));
     }
 
+    /// Begins the heap of an address space with a page of its own.
+    pub(crate) fn fill_heap_page(&mut self, mm: KernelVa, va: u64) {
+        let pgd = self.mms[&mm].pgd;
+        let page = self.memory.map_user(pgd, va);
+        self.fill_anonymous_page(page, mm, va / PAGE_BYTES);
+        self.mms.get_mut(&mm).expect("the address space exists").heap_page = Some((va, page));
+    }
+
     /// `exit_mmap`: frees an address space. No two processes of a machine share one.
     pub(crate) fn drop_mm(&mut self, mm: KernelVa) {
         let row = self.mms.remove(&mm).expect("the address space exists");
@@ -142,6 +156,9 @@ impl Machine {
         self.bury_nodes(row.nodes);
         if let Some(exe) = row.exe {
             self.drop_file(exe);
+        }
+        if let Some((_, page)) = row.heap_page {
+            self.clear_page(page);
         }
         self.memory.free_user_pages(row.pgd);
         self.memory.release(mm, layouts.mm_struct.size);

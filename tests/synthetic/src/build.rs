@@ -72,6 +72,7 @@ pub struct Builder {
     memory_bytes: Option<u64>,
     kaslr: u64,
     pages: DirectMapPages,
+    has_heap_pages: bool,
 }
 
 impl Builder {
@@ -83,6 +84,7 @@ impl Builder {
             memory_bytes: None,
             kaslr: 0,
             pages: DirectMapPages::default(),
+            has_heap_pages: false,
         }
     }
 
@@ -114,12 +116,20 @@ impl Builder {
         Self { pages, ..self }
     }
 
+    /// Gives each program the first page of its heap, and puts the array of `struct page` at the
+    /// top of memory, as kernels do.
+    #[must_use]
+    pub fn heap_pages(self) -> Self {
+        Self { has_heap_pages: true, ..self }
+    }
+
     /// Boots the machine and starts everything in it.
     pub fn build(&self) -> Machine {
         let size = &self.size;
         let kernel = Kernel::new(&self.profile, self.kaslr);
         let bytes = self.memory_bytes.unwrap_or_else(|| size.bytes() * 2);
-        let mut machine = Machine::boot(kernel, bytes, self.pages, self.seed, size.processors);
+        let (pages, seed, heaps) = (self.pages, self.seed, self.has_heap_pages);
+        let mut machine = Machine::boot(kernel, bytes, pages, seed, size.processors, heaps);
         let options = ForkOptions { container: 0, uid: 0, new_session: true };
         // Process 1 begins as a thread of the kernel (`kernel_init`).
         let init = machine.fork_with(0, options);

@@ -70,6 +70,9 @@ impl Machine {
         let (heap, heap_end) = heap.unwrap_or_default();
         self.memory.put(mm, layout.start_brk, heap);
         self.memory.put(mm, layout.brk, heap_end);
+        if heap != 0 && self.has_heap_pages {
+            self.fill_heap_page(mm, heap);
+        }
         self.memory.put_optional(mm, layout.vdso, vdso.start);
         self.memory.put_optional(mm, layout.context_flags, HAS_VSYSCALL);
     }

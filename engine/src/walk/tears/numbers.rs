@@ -1,0 +1,96 @@
+//! The places that have the number of a process.
+
+use panoptes_decoders::address::KernelVa;
+use panoptes_decoders::kernel::task_struct::{PIDTYPE_PGID, PIDTYPE_SID};
+use panoptes_decoders::kernel::xarray::{self, Slot};
+use panoptes_decoders::layout::View;
+
+use super::super::snapshot::{ProcessRow, view};
+use super::{LINK_BYTES, Probe};
+
+impl Probe<'_, '_> {
+    /// Notes the slot of the process's number in the pid IDR. Returns whether the slot lacks it.
+    /// A node proves that only if it leads to another living process: its memory may be another
+    /// tree's.
+    pub(super) fn look_at_idr(&mut self, is_missing: bool) -> bool {
+        let kernel = self.memory.kernel;
+        let layout = &kernel.layouts.xa_node;
+        let offset = kernel.layouts.pid_namespace.idr.offset + kernel.layouts.idr.xa_head.offset;
+        let mut place = kernel.roots.init_pid_ns.plus(offset.into());
+        let number = u64::from(self.task.pid);
+        let mut above: Option<u64> = None;
+        for _ in 0..xarray::DEPTH_MAX {
+            let Some(word) = self.word(place) else { return false };
+            match xarray::slot(word) {
+                Slot::Entry(pid) if pid == self.task.thread_pid => {
+                    if !self.has_group_members(pid) {
+                        self.show(place);
+                    }
+                    return false;
+                }
+                Slot::Node(node) => {
+                    let view = self.memory.read_one(self.reader, node, &layout.packing);
+                    let Some(shift) = view.map(|view: View<'_>| view.unsigned(layout.shift)) else {
+                        return false;
+                    };
+                    if shift >= 64 || above.is_some_and(|above| above != shift + 6) {
+                        return false;
+                    }
+                    let slot = number >> shift & 63;
+                    place = node.plus(u64::from(layout.slots.offset) + slot * LINK_BYTES);
+                    above = Some(shift);
+                }
+                Slot::Entry(_) | Slot::Empty => {
+                    let Some(shift) = above.filter(|_| is_missing) else { return false };
+                    return self.has_relatives(number, shift) && self.lack(place);
+                }
+            }
+        }
+        false
+    }
+
+    /// Whether the IDR shows another living process whose number is below the same node.
+    fn has_relatives(&self, number: u64, shift: u64) -> bool {
+        self.threads.iter().any(|row| {
+            let is_near = u64::from(row.task.pid) >> shift >> 6 == number >> shift >> 6;
+            is_near && row.views & view::IDR != 0 && row.task.address != self.task.address
+        })
+    }
+
+    /// Whether other processes have the number as their process group or session: it stays in the
+    /// IDR until the last of them has ended (`__change_pid`, kernel/pid.c).
+    fn has_group_members(&mut self, pid: KernelVa) -> bool {
+        let layouts = &self.memory.kernel.layouts;
+        let heads = pid.plus(layouts.pid.tasks.offset.into());
+        let links = self.task.address.plus(layouts.task_struct.pid_links.offset.into());
+        [PIDTYPE_PGID, PIDTYPE_SID].into_iter().any(|kind| {
+            let kind = kind as u64;
+            let own = links.plus(kind * 2 * LINK_BYTES);
+            match self.word(heads.plus(kind * LINK_BYTES)) {
+                Some(0) => false,
+                Some(first) if first == own.0 => self.word(own) != Some(0),
+                _ => true,
+            }
+        })
+    }
+
+    /// Notes the `struct pid`. Returns whether it leads to another task or to none.
+    pub(super) fn look_at_pid(&mut self, process: &ProcessRow) -> bool {
+        let layouts = &self.memory.kernel.layouts;
+        let pid = self.task.thread_pid;
+        let place = pid.plus(layouts.pid.tasks.offset.into());
+        let number = pid.plus(layouts.pid.numbers.offset.into());
+        let number = number.plus(layouts.upid.nr.offset.into());
+        let own = self.task.address.plus(layouts.task_struct.pid_links.offset.into());
+        match process.first_of_pid {
+            Some(first) if first == own => {
+                if self.word(number).is_some_and(|word| word as u32 == self.task.pid) {
+                    self.show(place);
+                }
+                false
+            }
+            Some(_) if process.missing.has(view::PID_LIST) => self.lack(place),
+            _ => false,
+        }
+    }
+}
