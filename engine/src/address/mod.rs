@@ -5,6 +5,7 @@
 //!
 //! Start reading at [`Reader`].
 
+mod blank;
 mod reader;
 mod tlb;
 

@@ -10,6 +10,7 @@ use panoptes_decoders::paging::{KernelSpace, Levels, Step};
 use panoptes_decoders::source::{MemorySource, Outcome, PAGE_BYTES, Request};
 use panoptes_tables::room;
 
+use super::blank::Blanks;
 use super::tlb::Tlb;
 
 /// Capacity of a batch.
@@ -44,6 +45,8 @@ struct Object {
     target: u32,
     length: u32,
     whole: bool,
+    /// Whether it is a structure, or a text of a program, which is in no page of zeros.
+    is_filled: bool,
 }
 
 /// A piece of an object, within one page, whose address needs a page-table walk.
@@ -84,6 +87,7 @@ pub struct Reader {
     walk_owners: Vec<u32>,
     walk_arena: Box<[u8]>,
     tlb: Tlb,
+    blanks: Blanks,
 }
 
 impl Reader {
@@ -104,12 +108,20 @@ impl Reader {
             walk_owners: room::list(sizes.walks),
             walk_arena: room::copies(0, sizes.walks * 8),
             tlb: Tlb::new(sizes.walks),
+            blanks: Blanks::default(),
         }
+    }
+
+    /// From now on, structures and texts of programs in pages of zeros fail: memory is a copy, and
+    /// the tool that made it could not read these pages.
+    pub fn fail_blank_pages(&mut self) {
+        self.blanks.begin();
     }
 
     /// Forgets all translations. Call it at the start of each scan.
     pub fn forget_translations(&mut self) {
         self.tlb.clear();
+        self.blanks.forget();
     }
 
     /// Empties the batch.
@@ -142,7 +154,7 @@ impl Reader {
         }
         let target = self.used as u32;
         let object = self.objects.len() as u32;
-        self.objects.push(Object { target, length, whole: true });
+        self.objects.push(Object { target, length, whole: true, is_filled: false });
         self.used = end;
         Some((object, target))
     }
@@ -160,6 +172,7 @@ impl Reader {
         // A span that is not linear is one piece for each page that it touches.
         let pieces = packing.spans().len() * (packing.bytes() as usize / PAGE_BYTES as usize + 2);
         let (object, target) = self.allot(packing.bytes(), pieces)?;
+        self.objects[object as usize].is_filled = true;
         if !address.is_plausible() {
             self.fail(object);
             return Some(object);
@@ -220,6 +233,7 @@ impl Reader {
     ) -> Option<u32> {
         let pieces = (u64::from(length) / PAGE_BYTES) as usize + 2;
         let (object, target) = self.allot(length, pieces)?;
+        self.objects[object as usize].is_filled = true;
         let last = address.0.checked_add(u64::from(length));
         if last.is_none_or(|last| last >> 63 != 0 || !levels.is_canonical(last)) {
             self.fail(object);
@@ -373,7 +387,25 @@ impl Reader {
                 work.failed += 1;
             }
         }
+        if self.blanks.is_on() {
+            self.fail_blank_objects(source, &mut work);
+        }
         work
+    }
+
+    /// Fails the structures and texts that touch a page of zeros.
+    #[cold]
+    fn fail_blank_objects<S: MemorySource + ?Sized>(&mut self, source: &mut S, work: &mut Work) {
+        let arena = &self.arena[self.arena_start..self.arena_start + self.arena_bytes];
+        for request in &self.requests {
+            let Some(target) = request.target_range(arena.len()) else { continue };
+            let Some(owner) = owner(&mut self.objects, request) else { continue };
+            if owner.is_filled && owner.whole && self.blanks.touch(source, request, &arena[target])
+            {
+                owner.whole = false;
+                work.failed += 1;
+            }
+        }
     }
 
     /// Translates all walks, one batch a level, and turns the results into requests.
@@ -444,14 +476,19 @@ impl Reader {
     }
 }
 
-/// Marks the object of a request that has no answer. Objects are in the order of their places in
-/// the arena, and one with a request has bytes there.
+/// Marks the object of a request that has no answer.
 #[cold]
 fn fail_owner(objects: &mut [Object], request: &Request) {
-    let after = objects.partition_point(|object| object.target <= request.target);
-    if let Some(owner) = after.checked_sub(1).and_then(|owner| objects.get_mut(owner)) {
+    if let Some(owner) = owner(objects, request) {
         owner.whole = false;
     }
+}
+
+/// The object of a request. Objects are in the order of their places in the arena, and one with a
+/// request has bytes there.
+fn owner<'o>(objects: &'o mut [Object], request: &Request) -> Option<&'o mut Object> {
+    let after = objects.partition_point(|object| object.target <= request.target);
+    after.checked_sub(1).and_then(|owner| objects.get_mut(owner))
 }
 
 #[cfg(test)]

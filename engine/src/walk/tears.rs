@@ -56,8 +56,11 @@ struct Probe<'a, 'm> {
 
 impl Walker {
     /// Sets whether the memory is a copy.
-    pub const fn set_copied(&mut self, copied: Copied) {
+    pub fn set_copied(&mut self, copied: Copied) {
         self.snapshot.copied = copied;
+        if copied != Copied::No {
+            self.reader.fail_blank_pages();
+        }
     }
 
     /// In a copy, leaves of the views that lack a process only those that prove that somebody took

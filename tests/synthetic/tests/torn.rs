@@ -281,16 +281,15 @@ fn shows(seed: u64, hiding: Hiding) -> Option<bool> {
     if !is_alive(&machine) {
         return None;
     }
-    let profile = attach(&mut dump, machine.release()).ok()?;
+    let profile = attach(&mut dump, machine.release()).expect("the copy is not refused");
     let mut walker = common::walker(&Limits::default());
     walker.set_copied(Copied::PageByPage);
-    let snapshot = walker.scan(&mut dump, &kernel_of(&profile), Scope::ALL).ok()?;
-    let process = snapshot.process_by_pid(victim)?;
-    let is_it = snapshot.leader(process).is_some_and(|row| row.task.start_boottime == start_ns);
-    if is_it && process.missing.is_empty() {
-        eprintln!("MISS {hiding:?} seed {seed} unknown {:#x}", process.unknown.0);
-    }
-    is_it.then(|| !process.missing.is_empty())
+    let scan = walker.scan(&mut dump, &kernel_of(&profile), Scope::ALL);
+    let snapshot = scan.expect("the copy is scanned");
+    let process = snapshot.process_by_pid(victim);
+    let leader = process.and_then(|process| snapshot.leader(process));
+    let is_it = leader.is_some_and(|row| row.task.start_boottime == start_ns);
+    Some(is_it && process.is_some_and(|process| !process.missing.is_empty()))
 }
 
 #[test]

@@ -35,6 +35,12 @@ impl Evidence {
             && (shows.is_empty() || self.lacks.precede(shows, SLACK))
     }
 
+    /// Whether something that was copied after a page shows the process.
+    pub(super) fn is_alive_at(&self, page: u64, has_links: bool) -> bool {
+        let shows = self.shows_with(has_links).and(self.state);
+        shows.0.is_some_and(|(_, last)| page <= last)
+    }
+
     fn shows_with(&self, has_links: bool) -> Pages {
         if has_links { self.shows.and(self.links) } else { self.shows }
     }

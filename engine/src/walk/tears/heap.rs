@@ -28,7 +28,12 @@ impl Probe<'_, '_> {
     /// the pages that none of them has written to.
     pub(super) fn look_at_heap(&mut self, mms: &Rows<MmRow>, mm: Index<MmRow>) {
         let mm = &mms[mm];
-        if mm.heap.is_empty() {
+        let has_links = !self.is_young();
+        // If the process ended, its `mm_struct` may be another one's by now, unless something that
+        // was copied later shows the process.
+        let is_own =
+            self.page(mm.address).is_some_and(|at| self.evidence.is_alive_at(at, has_links));
+        if mm.heap.is_empty() || !is_own {
             return;
         }
         // The first page may be one of the program's data, which end in it.
@@ -38,9 +43,8 @@ impl Probe<'_, '_> {
         let alike = others.filter(|other| other.heap.start == mm.heap.start);
         for (number, other) in alike.enumerate() {
             let theirs = self.page_struct_of(other.pgd, UserVa(start));
-            // If the process ended, a page of it may be the same page of another one by now.
-            if self.is_young() || number >= ALIKE_MAX || theirs.is_none_or(|theirs| theirs == entry)
-            {
+            // Nor may a page of a process that ended be the same page of another one.
+            if !has_links || number >= ALIKE_MAX || theirs.is_none_or(|theirs| theirs == entry) {
                 return;
             }
         }

@@ -147,7 +147,7 @@ impl Probe<'_, '_> {
         node: Option<KernelVa>,
     ) -> bool {
         let Some(next) = self.word(before).map(KernelVa) else { return false };
-        if Some(next) == node {
+        if Some(next) == node || !next.is_plausible() {
             return false;
         }
         if self.word(next.plus(LINK_BYTES)) == Some(before.0) {
@@ -170,7 +170,7 @@ impl Probe<'_, '_> {
         node: KernelVa,
     ) -> bool {
         let Some(before) = self.word(next.plus(LINK_BYTES)).map(KernelVa) else { return false };
-        if before == node {
+        if before == node || !before.is_plausible() {
             return false;
         }
         if self.word(before) == Some(next.0) {

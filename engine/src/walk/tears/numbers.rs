@@ -82,14 +82,16 @@ impl Probe<'_, '_> {
         let number = pid.plus(layouts.pid.numbers.offset.into());
         let number = number.plus(layouts.upid.nr.offset.into());
         let own = self.task.address.plus(layouts.task_struct.pid_links.offset.into());
+        // Its memory may be another's by now, or a page of zeros.
+        let is_own = self.word(number).is_some_and(|word| word as u32 == self.task.pid);
         match process.first_of_pid {
             Some(first) if first == own => {
-                if self.word(number).is_some_and(|word| word as u32 == self.task.pid) {
+                if is_own {
                     self.show(place);
                 }
                 false
             }
-            Some(_) if process.missing.has(view::PID_LIST) => self.lack(place),
+            Some(_) if is_own && process.missing.has(view::PID_LIST) => self.lack(place),
             _ => false,
         }
     }
