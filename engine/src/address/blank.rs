@@ -13,24 +13,23 @@ const KNOWN_MAX: usize = 4096;
 /// Finds out whether pages are blank.
 #[derive(Debug, Default)]
 pub(super) struct Blanks {
-    /// Bytes of one page; none until [`Self::begin`].
+    /// Whether blank pages are of interest.
+    pub is_on: bool,
+    /// Bytes of one page; none until blank pages are of interest.
     page: Box<[u8]>,
     /// Page frames that are not blank, plus one, each at the place of its lowest bits.
     known: Box<[u64]>,
 }
 
 impl Blanks {
-    /// Allocates what looking at pages takes.
-    pub(super) fn begin(&mut self) {
-        if self.page.is_empty() {
+    /// Sets whether blank pages are of interest. The first time, allocates what looking at them
+    /// takes.
+    pub(super) fn set(&mut self, is_on: bool) {
+        self.is_on = is_on;
+        if is_on && self.page.is_empty() {
             self.page = room::copies(0, PAGE_BYTES as usize);
             self.known = room::copies(0, KNOWN_MAX);
         }
-    }
-
-    /// Whether blank pages are of interest.
-    pub(super) fn is_on(&self) -> bool {
-        !self.page.is_empty()
     }
 
     pub(super) fn forget(&mut self) {

@@ -112,10 +112,10 @@ impl Reader {
         }
     }
 
-    /// From now on, structures and texts of programs in pages of zeros fail: memory is a copy, and
+    /// Sets whether structures and texts of programs in pages of zeros fail: memory is a copy, and
     /// the tool that made it could not read these pages.
-    pub fn fail_blank_pages(&mut self) {
-        self.blanks.begin();
+    pub fn set_blanks_fail(&mut self, they_fail: bool) {
+        self.blanks.set(they_fail);
     }
 
     /// Forgets all translations. Call it at the start of each scan.
@@ -387,7 +387,7 @@ impl Reader {
                 work.failed += 1;
             }
         }
-        if self.blanks.is_on() {
+        if self.blanks.is_on {
             self.fail_blank_objects(source, &mut work);
         }
         work

@@ -58,9 +58,7 @@ impl Walker {
     /// Sets whether the memory is a copy.
     pub fn set_copied(&mut self, copied: Copied) {
         self.snapshot.copied = copied;
-        if copied != Copied::No {
-            self.reader.fail_blank_pages();
-        }
+        self.reader.set_blanks_fail(copied != Copied::No);
     }
 
     /// In a copy, leaves of the views that lack a process only those that prove that somebody took
