@@ -222,6 +222,18 @@ impl Reader {
         Some(object)
     }
 
+    /// Adds `length` bytes at a kernel address that are in no page of zeros.
+    pub fn push_filled(
+        &mut self,
+        space: &KernelSpace,
+        address: KernelVa,
+        length: u32,
+    ) -> Option<u32> {
+        let object = self.push_bytes(space, address, length)?;
+        self.objects[object as usize].is_filled = true;
+        Some(object)
+    }
+
     /// Adds `length` bytes at a user address under the page tables at `root`, as [`Reader::push`]
     /// does.
     pub fn push_user(

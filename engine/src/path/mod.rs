@@ -109,20 +109,22 @@ pub fn is_too_long(snapshot: &Snapshot, path: PathRef) -> bool {
     true
 }
 
-/// Whether the paths of two places are equal, name by name.
-pub fn is_same_path(snapshot: &Snapshot, one: PathRef, other: PathRef) -> bool {
+/// Whether the paths of two places are equal, name by name; `None` if a part of them could not be
+/// read.
+pub fn is_same_path(snapshot: &Snapshot, one: PathRef, other: PathRef) -> Option<bool> {
     let (mut one, mut other) = (one, other);
     for _ in 0..NAMES_MAX {
         if one == other {
-            return true;
+            return Some(true);
         }
         match (step_up(snapshot, &mut one), step_up(snapshot, &mut other)) {
-            (Step::Root, Step::Root) => return true,
+            (Step::Root, Step::Root) => return Some(true),
             (Step::Name(name), Step::Name(same)) if name == same => {}
-            _ => return false,
+            (Step::Unreadable, _) | (_, Step::Unreadable) => return None,
+            _ => return Some(false),
         }
     }
-    false
+    None
 }
 
 /// The mount at which a path begins: the root of its mount namespace. `None` if a part of the path
@@ -153,6 +155,9 @@ fn step_up<'a>(snapshot: &'a Snapshot, at: &mut PathRef) -> Step<'a> {
     for _ in 0..NAMES_MAX {
         let rows = (snapshot.mounts.at(at.mount), snapshot.dentries.at(at.dentry));
         let (Some(mount), Some(row)) = rows else { return Step::Unreadable };
+        if !mount.was_read {
+            return Step::Unreadable;
+        }
         if at.dentry != mount.root && row.parent != at.dentry {
             at.dentry = row.parent;
             return dentry_text(snapshot, row).map_or(Step::Unreadable, Step::Name);
@@ -170,7 +175,7 @@ fn step_up<'a>(snapshot: &'a Snapshot, at: &mut PathRef) -> Step<'a> {
 /// could not be read.
 pub fn write_file_name(snapshot: &Snapshot, file: &FileRow, out: &mut PathBuffer) -> Option<Named> {
     let dentry = snapshot.dentries.at(file.path.dentry)?;
-    let mount = snapshot.mounts.at(file.path.mount)?;
+    let mount = snapshot.mounts.at(file.path.mount).filter(|mount| mount.was_read)?;
     let is_root = dentry.parent == file.path.dentry;
     // `d_path` asks the filesystem for a name if a dentry has no directory and is not the root of
     // its mount.
@@ -180,7 +185,8 @@ pub fn write_file_name(snapshot: &Snapshot, file: &FileRow, out: &mut PathBuffer
     out.clear();
     let inode = snapshot.inodes.at(file.inode)?;
     let number = inode.attributes.ino;
-    let filesystem = snapshot.super_blocks.at(inode.super_block)?.filesystem;
+    let super_block = snapshot.super_blocks.at(inode.super_block);
+    let filesystem = super_block.filter(|super_block| super_block.was_read)?.filesystem;
     let bracketed = |out: &mut PathBuffer, kind: &[u8]| {
         out.prepend(b"]");
         out.prepend_number(number);

@@ -100,7 +100,7 @@ pub fn file_descriptor<'a>(facts: &DescriptorFacts<'a>) -> FileDescriptorDetails
             FileName::Text(text) => Text::new(text),
             FileName::Numbered(kind, number) => Text::numbered(kind, number),
         }),
-        file_descriptor_file_type: inode.map(|inode| file_type(&inode, facts)),
+        file_descriptor_file_type: inode.and_then(|inode| file_type(&inode, facts)),
         file_descriptor_file_mode: facts.open.map(|open| file_mode(open, facts.close_on_exec)),
         file_descriptor_inode_number: inode.map(|inode| inode.number),
         file_descriptor_inode_device_identifier: inode.map(|inode| device(inode.device)),
@@ -158,7 +158,7 @@ pub fn memory<'a>(facts: &AreaFacts<'a>) -> ProcessMemoryDetails<'a> {
         virtual_memory_area_start_address: MemoryAddress(facts.start),
         virtual_memory_area_end_address: MemoryAddress(facts.end),
         memory_permissions: permissions(facts.flags),
-        is_main_process_executable: Some(facts.is_main_executable),
+        is_main_process_executable: (!facts.executable_unknown).then_some(facts.is_main_executable),
         file_path: facts.file.map(Text::new),
         file_name: facts.file.map(|path| Text::new(last_component(path))),
         memory_name: facts.name.map(Text::new),
@@ -347,15 +347,22 @@ fn file_mode(open: OpenFlags, close_on_exec: bool) -> FileMode {
     FileMode { access, flags: flags | close_on_exec }
 }
 
-fn file_type(inode: &InodeFacts, facts: &DescriptorFacts<'_>) -> FileType {
+/// The type of an open file; `None` if only its name tells, and that could not be read.
+fn file_type(inode: &InodeFacts, facts: &DescriptorFacts<'_>) -> Option<FileType> {
+    let is_regular = inode.mode & mode::S_IFMT == mode::S_IFREG;
     match inode.files {
         // Inodes of these filesystems have no type of their own, or that of a regular file.
-        FilesKind::AnonInodes => return anonymous_type(text(facts)),
-        FilesKind::Namespaces => return FileType::Namespace,
-        FilesKind::Pidfds => return FileType::Pidfd,
-        FilesKind::DmaBufs => return FileType::DmaBuf,
-        _ => {}
+        FilesKind::AnonInodes => facts.name.map(|_| anonymous_type(text(facts))),
+        FilesKind::Namespaces => Some(FileType::Namespace),
+        FilesKind::Pidfds => Some(FileType::Pidfd),
+        FilesKind::DmaBufs => Some(FileType::DmaBuf),
+        FilesKind::Tmpfs | FilesKind::HugePages if is_regular && facts.name.is_none() => None,
+        _ => Some(own_type(inode, facts)),
     }
+}
+
+/// The type of an open file by the mode of its inode.
+fn own_type(inode: &InodeFacts, facts: &DescriptorFacts<'_>) -> FileType {
     match inode.mode & mode::S_IFMT {
         // memfd_create gives a file of the kernel's own tmpfs or hugetlbfs this name (mm/memfd.c).
         mode::S_IFREG

@@ -204,7 +204,10 @@ impl Scratch {
     fn files<E>(&mut self, snapshot: &Snapshot, lines: &mut Lines<'_, E>) -> Result<(), E> {
         for (process, process_id) in processes_by_pid(snapshot) {
             for table in snapshot.files_structs_of(process) {
-                let threads = snapshot.files_threads.range(table.threads);
+                // A list without all threads would be wrong.
+                let has_all = snapshot.has_all_threads(process);
+                let threads =
+                    if has_all { snapshot.files_threads.range(table.threads) } else { &[] };
                 let descriptors = snapshot.descriptors.range(table.descriptors);
                 for descriptor in descriptors.iter().filter(|descriptor| !descriptor.moved) {
                     let facts =

@@ -208,6 +208,7 @@ impl Area {
             end: self.end(),
             flags: self.flags.into(),
             is_main_executable: self.is_marked(mark::MAIN_EXECUTABLE),
+            executable_unknown: false,
             file: name.filter(|_| has_file),
             name: name.filter(|_| !has_file),
             has_file,

@@ -111,7 +111,9 @@ impl ProcessNumbers {
             login_user_id: task.loginuid(),
             audit_session_id: task.sessionid(),
             state: Some((task.state, task.exit_state)),
-            cpu_time_ns: Some(process.ended_runtime_ns.saturating_add(process.threads_runtime_ns)),
+            cpu_time_ns: snapshot
+                .has_all_threads(process)
+                .then(|| process.ended_runtime_ns.saturating_add(process.threads_runtime_ns)),
             pid_namespace: process.pid_namespace,
             mount_namespace: process.mount_namespace,
             network_namespace: snapshot.net_number(process.net),
@@ -312,7 +314,8 @@ impl InodeFacts {
 
     /// Reads the attributes of an inode from a scan.
     pub(super) fn of(snapshot: &Snapshot, inode: &InodeRow) -> Option<Self> {
-        let super_block = snapshot.super_blocks.at(inode.super_block)?;
+        let super_block = snapshot.super_blocks.at(inode.super_block);
+        let super_block = super_block.filter(|super_block| super_block.was_read)?;
         let filesystem = &super_block.filesystem;
         Some(Self::new(&inode.attributes, filesystem.dev, filesystem.files))
     }
@@ -400,7 +403,7 @@ impl<'a> DescriptorFacts<'a> {
             deleted: false,
             floating: file.is_some_and(|file| is_floating(snapshot, file)),
             close_on_exec: descriptor.close_on_exec,
-            open: file.and_then(open_flags),
+            open: file.and_then(open_flags).filter(|_| !descriptor.close_on_exec_unknown),
             inode,
             threads,
         }
@@ -453,6 +456,8 @@ pub struct AreaFacts<'a> {
     pub flags: u64,
     /// Whether it maps the process's executable.
     pub is_main_executable: bool,
+    /// Whether that is unknown: the executable or the mapped file could not be read.
+    pub executable_unknown: bool,
     /// Path of the mapped file.
     pub file: Option<&'a [u8]>,
     /// `[heap]`, `[vdso]`, `[anon:…]` of an area without a file; `[anon_shmem:…]` of shared
@@ -477,12 +482,14 @@ impl<'a> AreaFacts<'a> {
         names: &'a mut NameBuffers,
     ) -> Self {
         let vma = &area.vma;
+        let is_main = main_executable(snapshot, mm, area);
         let facts = Self {
             process_id,
             start: vma.start,
             end: vma.end,
             flags: vma.flags,
-            is_main_executable: is_main_executable(snapshot, mm, area),
+            is_main_executable: is_main == Some(true),
+            executable_unknown: is_main.is_none(),
             has_file: !vma.file.is_null(),
             special: vma.file.is_null() && area.has_ops,
             anon_vma: Tag::of(vma.anon_vma.0),
@@ -512,26 +519,31 @@ impl<'a> AreaFacts<'a> {
     }
 }
 
-/// Whether an area maps the file that the process executes.
+/// Whether an area maps the file that the process executes, as far as that is known.
+pub(crate) fn is_main_executable(snapshot: &Snapshot, mm: &MmRow, area: &VmaRow) -> bool {
+    main_executable(snapshot, mm, area) == Some(true)
+}
+
+/// Whether an area maps the file that the process executes; `None` if one of the files could not be
+/// read.
 ///
 /// That is usually the same inode. Of a file on an overlay, the real file underneath is mapped
 /// (`ovl_mmap`, fs/overlayfs/file.c), so only the path can match.
-pub(crate) fn is_main_executable(snapshot: &Snapshot, mm: &MmRow, area: &VmaRow) -> bool {
-    if area.vma.file.is_null() {
-        return false;
+fn main_executable(snapshot: &Snapshot, mm: &MmRow, area: &VmaRow) -> Option<bool> {
+    if area.vma.file.is_null() || mm.exe_address.is_null() {
+        return Some(false);
     }
-    let files = (snapshot.files.at(area.file), snapshot.files.at(mm.exe_file));
-    let (Some(mapped), Some(executable)) = files else { return false };
-    if mapped.open.inode.is_null() {
-        return false;
+    let mapped = snapshot.files.at(area.file).filter(|file| !file.open.inode.is_null())?;
+    let executable = snapshot.files.at(mm.exe_file).filter(|file| !file.open.inode.is_null())?;
+    if mapped.open.inode == executable.open.inode {
+        return Some(true);
     }
-    let on_overlay = || {
-        let inode = snapshot.inodes.at(executable.inode)?;
-        let filesystem = snapshot.super_blocks.at(inode.super_block)?.filesystem;
-        Some(filesystem.magic == magic::OVERLAYFS)
-    };
-    mapped.open.inode == executable.open.inode
-        || (on_overlay() == Some(true) && is_same_path(snapshot, mapped.path, executable.path))
+    let inode = snapshot.inodes.at(executable.inode)?;
+    let super_block = snapshot.super_blocks.at(inode.super_block).filter(|it| it.was_read)?;
+    if super_block.filesystem.magic != magic::OVERLAYFS {
+        return Some(false);
+    }
+    is_same_path(snapshot, mapped.path, executable.path)
 }
 
 #[derive(Clone, Copy, Debug)]

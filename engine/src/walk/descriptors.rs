@@ -50,6 +50,9 @@ pub(super) const KEPT_MIN: u32 = 3;
 
 /// Number of slots that a scan reads whatever its budget is, beside the first ones of each table.
 const PLACES_MIN: u32 = 2048;
+/// A table of no more descriptors has its bitmaps in one page (`alloc_fdtable`, fs/file.c), and some
+/// of its descriptors are open.
+const SHARED_BITMAP_PLACES: u32 = 8192;
 
 impl FilesRow {
     fn may_have_more(&self) -> bool {
@@ -390,7 +393,10 @@ impl Walker {
             snapshot.losses.miss(Part::DescriptorTables, 1);
             return;
         };
-        let close_on_exec = reader.object(object + 1).unwrap_or(&[]);
+        let close_on_exec = reader.object(object + 1);
+        let close_on_exec_unknown = close_on_exec.is_none();
+        snapshot.losses.miss(Part::DescriptorTables, u32::from(close_on_exec_unknown));
+        let close_on_exec = close_on_exec.unwrap_or(&[]);
         for place in 0..slice.count {
             let file = KernelVa(u64_at(array, place as usize * 8));
             if file.is_null() {
@@ -413,6 +419,7 @@ impl Walker {
                 file: None,
                 close_on_exec: u64_at(close_on_exec, (bit / 64) as usize * 8) >> (bit % 64) & 1
                     == 1,
+                close_on_exec_unknown,
                 moved: false,
             };
             if !table.may_have_more() {
@@ -620,11 +627,13 @@ fn push_slice(reader: &mut Reader, kernel: &Kernel, table: &FilesRow, slice: &Sl
     let array = table.fd.plus(u64::from(slice.first) * 8);
     let bits = table.close_on_exec.plus(u64::from(slice.first / 64) * 8);
     let words = (slice.first % 64 + slice.count).div_ceil(64);
-    let pushed = reader.push_bytes(&kernel.space, array, slice.count * 8).and(reader.push_bytes(
-        &kernel.space,
-        bits,
-        words * 8,
-    ));
+    let array = reader.push_bytes(&kernel.space, array, slice.count * 8);
+    // A small bitmap shares its page with others. A page of a large one may have no bit set.
+    let pushed = array.and(if table.max_fds <= SHARED_BITMAP_PLACES {
+        reader.push_filled(&kernel.space, bits, words * 8)
+    } else {
+        reader.push_bytes(&kernel.space, bits, words * 8)
+    });
     if pushed.is_none() {
         reader.truncate(before);
     }

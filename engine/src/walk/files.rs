@@ -397,6 +397,7 @@ impl Walker {
                 Place::SuperBlock(row) => {
                     let filesystem = Filesystem::decode(&layouts.super_block, bytes);
                     snapshot.super_blocks[row].filesystem = filesystem;
+                    snapshot.super_blocks[row].was_read = true;
                 }
                 group => {
                     snapshot.place_group(layouts, quotas, group, bytes);
@@ -483,7 +484,9 @@ impl Snapshot {
         let root = quotas.row_at(&mut self.dentries, process, mounted.root);
         let mountpoint = quotas.row_at(&mut self.dentries, process, mounted.mountpoint);
         let parent = quotas.row_at(&mut self.mounts, process, mounted.parent);
-        self.mounts[row] = MountRow { address, mounted, root, parent, process, mountpoint };
+        let was_read = true;
+        self.mounts[row] =
+            MountRow { address, was_read, mounted, root, parent, process, mountpoint };
     }
 
     fn place_inode(

@@ -5,7 +5,7 @@ use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::net_device::MAC_BYTES;
 
 use super::snapshot::{InterfaceRow, NetRow};
-use super::{Memory, Part, Walker};
+use super::{Copied, Memory, Part, Walker};
 use panoptes_tables::Insertion;
 
 /// Number of scans for which the list of network interfaces is valid.
@@ -120,62 +120,76 @@ impl Walker {
                 network_namespace: net.inum,
                 ..InterfaceRow::default()
             };
-            row.mac = memory.read_bytes(&mut self.reader, mac, MAC_BYTES as u32).map(padded);
-            self.read_ipv4(memory, ipv4, &mut row, left);
-            self.read_ipv6(memory, ipv6, &mut row, left);
-            self.snapshot.interfaces.push(row);
+            self.reader.clear();
+            self.reader.push_filled(&memory.kernel.space, mac, MAC_BYTES as u32);
+            memory.run(&mut self.reader);
+            row.mac = self.reader.object(0).map(padded);
+            let is_whole = self.read_ipv4(memory, ipv4, &mut row, left)
+                & self.read_ipv6(memory, ipv6, &mut row, left);
+            // Half of a copied interface would be wrong, and no later scan can read the rest.
+            if is_whole || self.snapshot.copied == Copied::No {
+                self.snapshot.interfaces.push(row);
+            } else {
+                self.snapshot.losses.miss(Part::Interfaces, 1);
+            }
         }
     }
 
+    /// Reads the addresses of IPv4; `false` if something could not be read.
     fn read_ipv4(
         &mut self,
         memory: &mut Memory<'_>,
         in_device: KernelVa,
         row: &mut InterfaceRow,
         left: &mut u32,
-    ) {
+    ) -> bool {
         let layouts = &memory.kernel.layouts;
         let (device, address) = (&layouts.in_device, &layouts.in_ifaddr);
         let view = memory.read_one(&mut self.reader, in_device, &device.packing);
+        let is_read = view.is_some() || in_device.is_null();
         let mut at = view.map_or(KernelVa::NULL, |view| view.pointer(device.ifa_list));
         while !at.is_null() && !row.ipv4.is_full() && *left > 0 {
             *left -= 1;
             if !self.is_first_visit(at) {
-                return;
+                return false;
             }
             let Some(view) = memory.read_one(&mut self.reader, at, &address.packing) else {
-                return;
+                return false;
             };
             // There is room for it.
             let _ = row.ipv4.try_push(padded::<4>(view.bytes(address.ifa_local)).into());
             at = view.pointer(address.ifa_next);
         }
+        is_read
     }
 
+    /// The same of IPv6.
     fn read_ipv6(
         &mut self,
         memory: &mut Memory<'_>,
         inet6_dev: KernelVa,
         row: &mut InterfaceRow,
         left: &mut u32,
-    ) {
+    ) -> bool {
         let layouts = &memory.kernel.layouts;
         let (device, address) = (&layouts.inet6_dev, &layouts.inet6_ifaddr);
         let end = inet6_dev.plus(u64::from(device.addr_list.offset));
         let view = memory.read_one(&mut self.reader, inet6_dev, &device.packing);
+        let is_read = view.is_some() || inet6_dev.is_null();
         let mut link = view.map_or(end, |view| KernelVa(view.u64_at(device.addr_list, 0)));
         while link != end && !row.ipv6.is_full() && *left > 0 {
             *left -= 1;
             let at = link.minus(u64::from(address.if_list.offset));
             if !self.is_first_visit(at) {
-                return;
+                return false;
             }
             let Some(view) = memory.read_one(&mut self.reader, at, &address.packing) else {
-                return;
+                return false;
             };
             let _ = row.ipv6.try_push(padded::<16>(view.bytes(address.addr)).into());
             link = KernelVa(view.u64_at(address.if_list, 0));
         }
+        is_read
     }
 
     /// Whether this is the first visit of a list entry. Each entry costs a round, so a forged ring

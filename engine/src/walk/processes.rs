@@ -156,7 +156,7 @@ impl Walker {
         let layouts = &kernel.layouts;
         let snapshot = &mut self.snapshot;
         let process = &mut snapshot.processes.as_mut_slice()[position];
-        let task = &snapshot.threads[process.leader].task;
+        let task = snapshot.threads[process.leader].task;
         let mut next = first;
         let mut object = |address: KernelVa| {
             let bytes = self.reader.object(next).map(View::new);
@@ -173,8 +173,11 @@ impl Walker {
         let nsproxy = object(task.nsproxy);
         let pid = object(task.thread_pid);
 
+        snapshot.threads[process.leader].lacks_threads = signal.is_none();
         if let Some(view) = signal {
             process.ended_runtime_ns = view.unsigned(layouts.signal_struct.sum_sched_runtime);
+            let threads = view.unsigned(layouts.signal_struct.nr_threads);
+            snapshot.threads[process.leader].lacks_threads = threads > process.threads.len() as u64;
             let first = view.u64_at(layouts.signal_struct.thread_head, 0);
             process.first_thread = Some(KernelVa(first));
         }

@@ -7,6 +7,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::snapshot::{FileRow, FilesRow, Index, NetRow, ProcessRow, Span, ThreadRow};
 use super::tables::Snapshot;
+use super::tears::Copied;
 
 /// Maximum number of containers inside each other that are followed.
 const NESTED_MAX: usize = 16;
@@ -26,6 +27,12 @@ impl Snapshot {
     pub fn threads_of(&self, process: &ProcessRow) -> impl Iterator<Item = &ThreadRow> {
         let threads = self.by_tid.range(process.threads).iter();
         threads.filter_map(|&index| self.threads.at(index))
+    }
+
+    /// Whether the scan has all threads of a process. Only a copy of memory lacks some of them: what
+    /// could not be copied.
+    pub fn has_all_threads(&self, process: &ProcessRow) -> bool {
+        self.copied == Copied::No || !self.threads[process.leader].lacks_threads
     }
 
     /// A process's tables of descriptors, each once: first the main table, then the tables of

@@ -121,6 +121,9 @@ pub struct ThreadRow {
     pub task: Task,
     /// The views that show it: bits of [`view`].
     pub views: u16,
+    /// Whether the kernel counts more threads of its process than the scan has. Only the first
+    /// thread has it.
+    pub lacks_threads: bool,
     pub process: Option<Index<ProcessRow>>,
     /// Its descriptor table.
     pub files: Option<Index<FilesRow>>,
@@ -300,6 +303,8 @@ pub struct DescriptorRow {
     pub file: Option<Index<FileRow>>,
     /// Whether it closes on exec.
     pub close_on_exec: bool,
+    /// Whether that could not be read.
+    pub close_on_exec_unknown: bool,
     /// Whether it led elsewhere after its file was read, so that this scan has no data about it.
     pub moved: bool,
 }
@@ -423,6 +428,8 @@ pub struct SuperBlockRow {
     pub process: Option<Index<ProcessRow>>,
     /// `struct super_block *`
     pub address: KernelVa,
+    /// Whether it could be read.
+    pub was_read: bool,
     pub filesystem: Filesystem,
 }
 
@@ -464,6 +471,8 @@ impl Default for DentryRow {
 pub struct MountRow {
     /// `struct mount *`
     pub address: KernelVa,
+    /// Whether it could be read.
+    pub was_read: bool,
     pub mounted: Mounted,
     /// The dentry of its root.
     pub root: Option<Index<DentryRow>>,
