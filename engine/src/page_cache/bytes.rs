@@ -199,7 +199,7 @@ mod tests {
         fn new(machine: Machine, magic: u64) -> Self {
             let limits = Limits { processes: 16, ..Limits::default() };
             let mut snapshot = Snapshot::empty(&limits);
-            let mut kind = SuperBlockRow::default();
+            let mut kind = SuperBlockRow { was_read: true, ..SuperBlockRow::default() };
             kind.filesystem.magic = magic;
             let super_block = snapshot.super_blocks.push(kind);
             let mut inode = InodeRow { super_block, ..InodeRow::default() };

@@ -47,7 +47,8 @@ impl FileIdentity {
     /// The identity of an inode; `None` if it is not a regular file or could not be read.
     fn of_inode(snapshot: &Snapshot, inode: &InodeRow) -> Option<Self> {
         let attributes = &inode.attributes;
-        let super_block = snapshot.super_blocks.at(inode.super_block)?;
+        let super_block = snapshot.super_blocks.at(inode.super_block);
+        let super_block = super_block.filter(|super_block| super_block.was_read)?;
         (attributes.kind() == mode::S_IFREG && inode.address.is_plausible()).then_some(Self {
             inode: inode.address,
             device: super_block.filesystem.dev,

@@ -179,6 +179,7 @@ impl<'a> ProcessFacts<'a> {
             executable_is_roots: snapshot.runs_program_of_root(process),
             executable_size: executable
                 .and_then(|file| snapshot.inodes.at(file.inode))
+                .filter(|inode| inode.was_read())
                 .map(|inode| inode.attributes.size),
             executable_hashes: None,
             directory,

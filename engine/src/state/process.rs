@@ -419,7 +419,7 @@ impl Process {
         let mm = snapshot.mms.at(row.mm);
         let Some(file) = mm.and_then(|mm| snapshot.files.at(mm.exe_file)) else { return };
         let program = &mut self.described.program;
-        if let Some(inode) = snapshot.inodes.at(file.inode) {
+        if let Some(inode) = snapshot.inodes.at(file.inode).filter(|inode| inode.was_read()) {
             program.set_executable_size(inode.attributes.size);
         }
         if let Some(place) = Place::of(snapshot, file.path)

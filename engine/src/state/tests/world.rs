@@ -335,6 +335,7 @@ fn root(snapshot: &mut Snapshot) {
     snapshot.dentries.push(DentryRow { parent: dentry, readable: true, ..DentryRow::default() });
     snapshot.mounts.push(MountRow {
         address: KernelVa(0xffff_8880_1000_0000),
+        was_read: true,
         mounted: Mounted::default(),
         root: dentry,
         parent: mount,
@@ -344,6 +345,7 @@ fn root(snapshot: &mut Snapshot) {
     for (dev, magic) in [(0x80_0001, 0xef53), (8, magic::SOCKFS), (9, magic::PIPEFS)] {
         snapshot.super_blocks.push(SuperBlockRow {
             address: KernelVa(0xffff_8880_2000_0000 + magic),
+            was_read: true,
             process: None,
             filesystem: Filesystem {
                 dev,
@@ -455,7 +457,12 @@ impl Shown<'_> {
         };
         let (files_index, own_tables) = self.push_tables(process);
         let snapshot = &mut *self.snapshot;
-        let row = |task, views, files| ThreadRow { task, views, process: Some(index), files };
+        let row = |task, views, files| ThreadRow {
+            views,
+            process: Some(index),
+            files,
+            ..ThreadRow::new(task)
+        };
         let leader_row = row(leader, process.views, files_index);
         let Some(leader_index) = snapshot.threads.push(leader_row) else { return };
         for (thread, own) in process.threads.iter().zip(own_tables) {
@@ -618,6 +625,7 @@ impl Shown<'_> {
                 index: *index,
                 file,
                 close_on_exec: false,
+                close_on_exec_unknown: false,
                 moved: false,
             });
         }
