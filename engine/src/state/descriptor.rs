@@ -113,6 +113,7 @@ impl Descriptor {
         DescriptorFacts {
             index: self.index(),
             name,
+            name_unreadable: false,
             deleted: self.is(mark::DELETED),
             floating: self.is(mark::FLOATING),
             close_on_exec: self.is(mark::CLOSE_ON_EXEC),

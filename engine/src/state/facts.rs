@@ -20,7 +20,7 @@ use super::area_name::AreaName;
 pub use super::area_name::HeapRule;
 use super::keys::{ContainerKey, ProcessKey};
 use crate::page_cache::{FileIdentity, Hashes};
-use crate::path::{PathBuffer, is_same_path, write_file_name, write_path};
+use crate::path::{PathBuffer, is_same_path, is_too_long, write_file_name, write_path};
 use crate::walk::{
     ConnectionRow, DescriptorRow, FileRow, Ids, InodeRow, MmRow, ProcessRow, Snapshot, SocketRow,
     ThreadRow, VmaRow,
@@ -328,6 +328,8 @@ pub struct DescriptorFacts<'a> {
     pub index: u32,
     /// As `readlink /proc/PID/fd/N`.
     pub name: Option<FileName<'a>>,
+    /// Whether a part of that name could not be read.
+    pub name_unreadable: bool,
     /// Whether that name ends in ` (deleted)` because the file was unlinked.
     pub deleted: bool,
     /// Whether the file is in no directory: its filesystem makes up its name.
@@ -382,6 +384,7 @@ impl<'a> DescriptorFacts<'a> {
         let named = write_file_name(snapshot, file, &mut names.file);
         Self {
             name: named.map(|_| FileName::Text(names.file.text())),
+            name_unreadable: named.is_none() && !is_too_long(snapshot, file.path),
             deleted: named.is_some_and(|named| named.deleted),
             ..facts
         }
@@ -401,6 +404,7 @@ impl<'a> DescriptorFacts<'a> {
         Self {
             index: descriptor.index,
             name: inode.and_then(numbered),
+            name_unreadable: false,
             deleted: false,
             floating: file.is_some_and(|file| is_floating(snapshot, file)),
             close_on_exec: descriptor.close_on_exec,
