@@ -88,7 +88,7 @@ fn assert_alert(alert: &Record, case: &Case, is_exact: bool) {
     assert!(detection["first_seen"].is_string(), "{alert}");
     let reason = detection["reason"].as_str().unwrap();
     println!("{}: {reason}", alert.time());
-    assert!(reason.contains(&format!("process {} ", life.process_id)), "{reason}");
+    assert!(reason.contains(&format!("(process {})", life.process_id)), "{reason}");
     let (missing, shown) =
         reason.split_once(" is not in ").unwrap().1.split_once(", but in ").unwrap();
     // The first of the scans may have run during the hiding, when only a part of it was done.
