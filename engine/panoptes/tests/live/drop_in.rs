@@ -376,7 +376,12 @@ impl Known {
     }
 
     fn note(&mut self, record: &Record) {
+        // In the middle of an exec, only the mapping of the program names the program.
+        let is_program = record.details("process_memory")["is_main_process_executable"] == "true";
         for key in record.process().as_object().into_iter().flat_map(|details| details.keys()) {
+            if is_program && key == "process_executable_path" {
+                continue;
+            }
             let field = format!("/activity_data/process_details/{key}");
             self.fields.insert(Self::field_of(record, &field));
         }
