@@ -63,6 +63,8 @@ pub struct Lacks {
     pub left_out: u64,
     /// Not written, because writing failed when the dump was made.
     pub skipped: u64,
+    /// Bytes of the file between ranges of memory: a header is damaged.
+    pub lost: u64,
     /// Whether the dump is marked as unfinished, or ends within the header of a range of memory.
     pub unfinished: bool,
     /// Bytes of the file behind the dump, other than zeros; they are ignored.
@@ -79,7 +81,10 @@ impl Lacks {
 
     /// Whether memory is missing by accident, not by choice.
     pub fn is_damage(&self) -> bool {
-        self.cut_short > 0 || self.unfinished || self.skipped > 0 || self.trailing > DIGEST_BYTES
+        let missing = [self.cut_short, self.skipped, self.lost];
+        self.unfinished
+            || self.trailing > DIGEST_BYTES
+            || missing.into_iter().any(|bytes| bytes > 0)
     }
 }
 
@@ -102,6 +107,10 @@ impl fmt::Display for Lacks {
             let kib = kib(self.skipped);
             parts.push(format!("{kib} KiB of memory are missing: writing failed when it was made"));
         }
+        if self.lost > 0 {
+            let kib = kib(self.lost);
+            parts.push(format!("{kib} KiB of the file belong to no range: a header is damaged"));
+        }
         if self.trailing > 0 {
             let (bytes, s) = (self.trailing, if self.trailing == 1 { "" } else { "s" });
             parts.push(format!("the last {bytes} byte{s} of the file are no part of it (ignored)"));
@@ -121,6 +130,8 @@ pub enum DumpProblem {
     Header(&'static str),
     #[error("it holds no memory: was it cut short?")]
     NoMemory,
+    #[error("its version is {found}; version {known} is read")]
+    Version { found: u32, known: u32 },
     /// This kind of dump is not supported; the text says what to do.
     #[error("{0}")]
     Unsupported(&'static str),
