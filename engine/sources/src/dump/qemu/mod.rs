@@ -25,7 +25,7 @@ use std::ops::Range;
 use panoptes_decoders::source::Outcome;
 
 use self::index::{Content, PAGE_BYTES_MAX};
-use self::place::{Run, SLOTS_GUESSED, has_slots, layouts};
+use self::place::{Layout, Run, SLOTS_GUESSED, Slot, layouts};
 use self::ram::{Form, Ram};
 use self::sections::{Kind, skip_bitmaps, skip_pbs_state};
 use self::stream::{Stop, Stream, damaged};
@@ -68,8 +68,8 @@ pub(crate) fn open(file: DumpBytes) -> Result<(BlockDump, Lacks), DumpProblem> {
     open_at(file, 0, &[])
 }
 
-/// Opens the stream at an offset. `slots` are the addresses of memory in slots, if they are known.
-fn open_at(file: DumpBytes, at: u64, slots: &[u64]) -> Result<(BlockDump, Lacks), DumpProblem> {
+/// Opens the stream at an offset. `slots` has the memory in slots whose addresses are known.
+fn open_at(file: DumpBytes, at: u64, slots: &[Slot]) -> Result<(BlockDump, Lacks), DumpProblem> {
     let mut reading = Reading::new(&file, at + MAGIC.len() as u64);
     let is_whole = match reading.run() {
         Ok(()) => true,
@@ -89,16 +89,15 @@ fn open_at(file: DumpBytes, at: u64, slots: &[u64]) -> Result<(BlockDump, Lacks)
     };
     let missing = (ram.pages() - ram.index.count()) * page_bytes;
     let (cut_short, left_out) = if is_whole { (0, missing) } else { (missing, 0) };
-    let guessed = slots.is_empty() && has_slots(&ram.blocks);
     let lacks = Lacks {
         cut_short,
         left_out,
         unfinished: !is_whole,
-        assumption: guessed.then_some(SLOTS_GUESSED),
+        assumption: first.has_guesses.then_some(SLOTS_GUESSED),
         ..Lacks::default()
     };
-    let regions = regions(&first);
-    let memory = Memory { file, ram, layouts, runs: first, page_bytes };
+    let regions = regions(&first.runs);
+    let memory = Memory { file, ram, layouts, runs: first.runs, page_bytes };
     Ok((BlockDump::new(Box::new(memory), regions), lacks))
 }
 
@@ -270,7 +269,7 @@ impl<'f> Reading<'f> {
 struct Memory {
     file: DumpBytes,
     ram: Ram,
-    layouts: Vec<Vec<Run>>,
+    layouts: Vec<Layout>,
     /// The layout in force, in order of addresses.
     runs: Vec<Run>,
     page_bytes: u64,
@@ -324,7 +323,7 @@ impl Blocks for Memory {
     }
 
     fn choose_layout(&mut self, index: usize) -> Option<Vec<Range<u64>>> {
-        self.runs.clone_from(self.layouts.get(index)?);
+        self.runs.clone_from(&self.layouts.get(index)?.runs);
         Some(regions(&self.runs))
     }
 }
