@@ -144,8 +144,13 @@ impl State {
             // Numbers of 32 bits: no product wraps.
             let [offset, start, length] =
                 [region.in_image, region.physical, region.pages].map(|pages| pages * PAGE_BYTES);
+            // No region has what stands behind the memory in the state.
+            let filed = match self.inside {
+                Some(_) => length.min(bytes.saturating_sub(offset)),
+                None => length,
+            };
             let offset = base.checked_add(offset).ok_or(DAMAGED)?;
-            pieces.push(Piece { start, bytes: length, offset, filed: length });
+            pieces.push(Piece { start, bytes: length, offset, filed });
         }
         if pieces.is_empty() {
             pieces.push(Piece { start: 0, bytes, offset: base, filed: bytes });
@@ -318,6 +323,18 @@ mod tests {
         check(&mut source, 0x2000, 2);
         let path = write(folder.path(), "cut.vmss", &state[..state.len() - 2 - 8192]);
         assert_eq!(FileSource::open(&path).unwrap().lacks().cut_short, 8192);
+    }
+
+    #[test]
+    fn a_region_has_no_bytes_behind_the_memory_in_the_state() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut state = vmware_state(&[[0, 0, 6], [6, 16, 9]], Some(&pages(0..10)));
+        state.resize(state.len() + 10 * 4096, 7);
+        let path = write(folder.path(), "web-1.vmss", &state);
+        let mut source = FileSource::open(&path).unwrap();
+        check(&mut source, 0x1_3000, 9);
+        assert!(!source.read_exact(PhysicalAddress(0x1_4000), &mut [0; 8]));
+        assert_eq!(source.lacks(), Lacks { left_out: 5 * 4096, ..Lacks::default() });
     }
 
     #[test]
