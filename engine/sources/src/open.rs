@@ -12,6 +12,7 @@ use panoptes_decoders::source::{MachineSource, PAGE_BYTES};
 use super::dump::{
     BlockDump, DumpBytes, Segments, avml, elf, joined, kdump, lime, qemu, vmware, xen,
 };
+use super::error::BLOCK_DEVICE;
 use super::file_system;
 use super::foreign::{self, Foreign};
 use super::format::{FORMAT_HEAD_BYTES, FileFormat, Format};
@@ -298,7 +299,7 @@ const OTHER_REGIONS: &str = "the regions of memory_regions_path do not add up to
 fn detect(file: &File, path: &Path, bytes: u64, given: FileFormat) -> io::Result<Format> {
     let mut head = vec![0; foreign::MARKS_BYTES];
     let length = read_at_most(file, 0, &mut head[..FORMAT_HEAD_BYTES])?;
-    let looks = Format::of(&head[..length]);
+    let looks = Format::of_file(&head[..length], Some(bytes));
     if looks != Format::Raw || given == FileFormat::Raw {
         return Ok(looks);
     }
@@ -306,7 +307,7 @@ fn detect(file: &File, path: &Path, bytes: u64, given: FileFormat) -> io::Result
     let mut tail = [0; foreign::END_BYTES];
     let from = bytes.saturating_sub(tail.len() as u64);
     let tail_bytes = read_at_most(file, from, &mut tail)?;
-    let found = foreign::of(&head[..length])
+    let found = foreign::of(&head[..length], Some(bytes))
         .or_else(|| foreign::at_end(&tail[..tail_bytes]))
         .or_else(|| foreign::by_name(path));
     Ok(found.map_or(Format::Raw, Format::Foreign))
@@ -393,7 +394,7 @@ fn name_of(kind: FileType) -> &'static str {
     if kind.is_dir() {
         "a directory"
     } else if kind.is_block_device() {
-        "a block device"
+        BLOCK_DEVICE
     } else if kind.is_char_device() {
         "a character device"
     } else if kind.is_fifo() {
