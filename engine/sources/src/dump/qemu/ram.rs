@@ -4,6 +4,8 @@
 //! in its block in the others. The first record lists the blocks. Page contents are the guest's and
 //! can imitate records, so nothing is searched: each record is parsed in order.
 
+use std::collections::HashMap;
+
 use super::index::{Content, Index};
 use super::place::{Block, number};
 use super::stream::{Stop, Stream, damaged};
@@ -46,13 +48,20 @@ pub(super) struct Form {
 pub(super) struct Ram {
     pub(super) blocks: Vec<Block>,
     pub(super) index: Index,
+    /// Positions of the blocks by their names.
+    positions: HashMap<Vec<u8>, usize>,
     /// The block of the last record.
     current: Option<usize>,
 }
 
 impl Ram {
     pub(super) fn new(page_bytes: usize) -> Self {
-        Self { blocks: Vec::new(), index: Index::new(page_bytes), current: None }
+        Self {
+            blocks: Vec::new(),
+            index: Index::new(page_bytes),
+            positions: HashMap::new(),
+            current: None,
+        }
     }
 
     /// Number of pages of memory in all blocks.
@@ -88,7 +97,7 @@ impl Ram {
     ) -> Result<(), Stop> {
         if !same_block {
             let name = stream.name()?;
-            self.current = self.blocks.iter().position(|block| block.name == name);
+            self.current = self.positions.get(&name).copied();
         }
         let block = self.current.and_then(|block| self.blocks.get(block));
         let block = block.ok_or(damaged("its memory has a page of no known block"))?;
@@ -183,6 +192,7 @@ impl Ram {
                 stream.skip(8)?;
             }
             let index = self.blocks.len();
+            self.positions.entry(name.clone()).or_insert(index);
             self.blocks.push(Block { name, bytes, first: None });
             if form.is_mapped {
                 let map = Map::read(stream, bytes, self.index.page_bytes() as u64)?;
