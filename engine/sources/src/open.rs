@@ -81,17 +81,35 @@ impl FileSource {
             }
         };
         let format = if is_raw { Format::Raw } else { looks };
-        match format {
+        let mut source = match format {
             Format::Raw => {
                 let source = Self::from_raw(file, path, bytes, opening)?;
-                Ok(Self { disregarded: (format != looks).then_some(looks), ..source })
+                Self { disregarded: (format != looks).then_some(looks), ..source }
             }
+            format => Self::from_dump(file, path, bytes, format, opening.is_watched)?,
+        };
+        if source.format != Format::Raw {
+            source.lacks.unused_regions = opening.regions.map(|_| OWN_REGIONS);
+        }
+        Ok(source)
+    }
+
+    /// Opens a file of a format other than raw memory.
+    fn from_dump(
+        file: File,
+        path: &Path,
+        bytes: u64,
+        format: Format,
+        is_watched: bool,
+    ) -> Result<Self, SourceError> {
+        match format {
             Format::Recorded => {
                 if bytes > IMAGE_BYTES_MAX {
                     return Err(SourceError::TooLarge { bytes });
                 }
                 let mut image = Vec::with_capacity(bytes as usize);
-                (&file).take(bytes).read_to_end(&mut image).map_err(wrong("read"))?;
+                let read = (&file).take(bytes).read_to_end(&mut image);
+                read.map_err(SourceError::file(path, "read"))?;
                 let memory = Box::new(Replay::from_bytes(image)?);
                 Ok(Self::of(memory, format, Lacks::default()))
             }
@@ -102,7 +120,7 @@ impl FileSource {
             Format::Qemu => Self::from_blocks(file, path, bytes, format, qemu::open),
             Format::Libvirt => Self::from_blocks(file, path, bytes, format, qemu::libvirt::open),
             Format::XenSave => Self::from_segments(file, path, bytes, format, xen::read_save),
-            Format::Vmware => Self::from_vmware(file, path, bytes, opening.is_watched),
+            Format::Vmware => Self::from_vmware(file, path, bytes, is_watched),
             format => Err(SourceError::Format { path: path.to_path_buf(), format }),
         }
     }
@@ -178,13 +196,14 @@ impl FileSource {
                 Beside::Nothing(reason) => assumption = Some(reason),
             }
         }
+        let mut unused_regions = None;
         if let Some(regions) = opening.regions {
             if let Some(segments) = joined::by_regions(regions, bytes) {
                 let source = Self::at_segments(file, path, Format::Raw, segments)?;
                 return Ok(Self { is_still, ..source });
             }
             let reach = regions.last().map_or(0, |region| region.end);
-            assumption = (bytes < reach).then_some(OTHER_REGIONS);
+            unused_regions = Some(if bytes < reach { OTHER_REGIONS } else { GAPS });
         }
         let doubt = if is_given || !is_still { None } else { doubt(&file) };
         if !bytes.is_multiple_of(PAGE_BYTES) {
@@ -195,12 +214,13 @@ impl FileSource {
             let segments = joined::find(&file, bytes);
             let segments =
                 segments.ok_or_else(|| SourceError::Ragged { path: path.to_path_buf(), bytes })?;
-            let source = Self::at_segments(file, path, Format::Raw, segments)?;
+            let mut source = Self::at_segments(file, path, Format::Raw, segments)?;
+            source.lacks.unused_regions = unused_regions.map(|_| OTHER_REGIONS);
             return Ok(Self { is_still, ..source });
         }
         let copy = if is_still { file.try_clone().ok() } else { None };
         let source = MappedFile::from_flat_file(file, path)?;
-        let lacks = Lacks { assumption, ..Lacks::default() };
+        let lacks = Lacks { assumption, unused_regions, ..Lacks::default() };
         let still_raw = copy.map(|file| (file, path.to_path_buf()));
         Ok(Self { is_still, still_raw, doubt, ..Self::of(Box::new(source), Format::Raw, lacks) })
     }
@@ -245,7 +265,8 @@ impl FileSource {
             self.lacks_gaps = true;
             return Ok(false);
         };
-        let source = Self::at_segments(file, &path, Format::Raw, segments)?;
+        let mut source = Self::at_segments(file, &path, Format::Raw, segments)?;
+        source.lacks.unused_regions = self.lacks.unused_regions.map(|_| OTHER_REGIONS);
         *self = Self { is_still: true, disregarded: self.disregarded, ..source };
         Ok(true)
     }
@@ -263,6 +284,12 @@ impl FileSource {
     /// Whether the memory never changes: the file is a dump, and no other process may write to it.
     pub fn is_still(&self) -> bool {
         self.is_still
+    }
+
+    /// Whether all of the memory is of one moment. An unfinished copy of a stream may have been made
+    /// while the machine ran.
+    pub fn is_of_one_moment(&self) -> bool {
+        self.is_still && self.format.is_of_one_moment() && self.lacks.is_finished()
     }
 
     /// The format in which the file was opened.
@@ -291,9 +318,11 @@ impl FileSource {
 
 super::forward::to_inner!(FileSource);
 
-/// The note on regions that do not fit the file.
-const OTHER_REGIONS: &str = "the regions of memory_regions_path do not add up to the file's length \
-    and end behind it; they are ignored";
+/// Why the user's regions are not used: the sizes differ, the file has the gaps, or its format
+/// states the addresses.
+const OTHER_REGIONS: &str = "its sizes do not add up to the file's length";
+const GAPS: &str = "the file is long enough to have the gaps too";
+const OWN_REGIONS: &str = "the dump has addresses of its own";
 
 /// The format that the bytes, or the name, of a file suggest.
 fn detect(file: &File, path: &Path, bytes: u64, given: FileFormat) -> io::Result<Format> {
@@ -560,10 +589,18 @@ mod tests {
         // Memory that has its gaps needs no regions, and such of another machine are ignored.
         let flat = file_of(&vec![1; 0x10_2000]);
         let source = FileSource::open_with(&flat, opening).unwrap();
-        assert_eq!((source.regions(), source.lacks()), (&[0..0x10_2000][..], Lacks::default()));
+        assert_eq!(source.regions(), [0..0x10_2000]);
+        let lacks = source.lacks().to_string();
+        assert_eq!(
+            lacks,
+            "memory_regions_path is not used: the file is long enough to have the gaps too"
+        );
         let source = FileSource::open_with(&file_of(&[1; 4096]), opening).unwrap();
         assert_eq!(source.regions(), [0..0x1000]);
         assert!(source.lacks().to_string().contains("do not add up"), "{}", source.lacks());
+        let lime = file_of(&forged(b"EMiL\x01\0\0\0"));
+        let source = FileSource::open_with(&lime, opening).unwrap();
+        assert!(source.lacks().to_string().contains("addresses of its own"), "{}", source.lacks());
     }
 
     #[test]

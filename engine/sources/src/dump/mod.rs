@@ -1,15 +1,16 @@
 //! Dumps: a machine's memory as tools write it to a file.
 //!
-//! [`lime`] and [`elf`] store memory uncompressed behind headers: they become segments of a
-//! [`super::MappedFile`]. [`kdump`] and [`avml`] store it in compressed blocks: they become an
-//! index over [`blocks`], which has a cache of fixed size. All numbers in the headers are
-//! untrusted: each is checked against the file before anything is allocated or read.
+//! [`lime`], [`elf`], [`xen`], [`vmware`] and [`joined`] store memory uncompressed: they become
+//! segments of a [`super::MappedFile`]. [`kdump`], [`avml`] and [`qemu`] store it in blocks, most of
+//! them compressed: they become an index over [`blocks`], which has a cache of fixed size. All
+//! numbers in the headers are untrusted: each is checked against the file before anything is
+//! allocated or read.
 //!
 //! Memory that a dump lacks (it was cut short, or pages were left out when it was made) is read as
 //! not backed. It is counted when the dump is opened, and reported: [`Lacks`].
 //!
 //! A further format needs a file here, its magic number in [`super::format`], and its line in
-//! [`super::FileSource::open_as`].
+//! [`super::FileSource::open_with`].
 
 use std::fmt;
 use std::ops::Range;
@@ -71,12 +72,19 @@ pub struct Lacks {
     pub trailing: u64,
     /// What was assumed about the addresses of memory, because the dump does not state it.
     pub assumption: Option<&'static str>,
+    /// Why the user's regions of memory are not used.
+    pub unused_regions: Option<&'static str>,
 }
 
 impl Lacks {
     /// Whether the dump lacks nothing.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Whether the dump was written and copied to its end.
+    pub fn is_finished(&self) -> bool {
+        !self.unfinished && self.cut_short == 0
     }
 
     /// Whether memory is missing by accident, not by choice.
@@ -116,6 +124,8 @@ impl fmt::Display for Lacks {
             parts.push(format!("the last {bytes} byte{s} of the file are no part of it (ignored)"));
         }
         parts.extend(self.assumption.map(str::to_owned));
+        let unused = self.unused_regions;
+        parts.extend(unused.map(|why| format!("memory_regions_path is not used: {why}")));
         f.write_str(&parts.join("; "))
     }
 }
