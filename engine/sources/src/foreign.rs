@@ -451,7 +451,7 @@ pub(super) fn of(head: &[u8], bytes: Option<u64>) -> Option<Foreign> {
 }
 
 /// What a file with these first bytes may be that is neither memory nor has a strong mark.
-pub(super) fn weakly(head: &[u8]) -> Option<Foreign> {
+pub(super) fn by_weak_mark(head: &[u8]) -> Option<Foreign> {
     find(WEAK, head)
 }
 
@@ -584,7 +584,7 @@ mod tests {
             let mut head = vec![0; MARKS_BYTES];
             head[mark.at..mark.at + mark.bytes.len()].copy_from_slice(mark.bytes);
             assert_eq!(of(&head, None), None, "{}", mark.foreign.name);
-            assert_eq!(weakly(&head), Some(mark.foreign));
+            assert_eq!(by_weak_mark(&head), Some(mark.foreign));
         }
     }
 }

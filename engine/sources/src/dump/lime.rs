@@ -15,7 +15,7 @@ use std::collections::HashSet;
 use panoptes_decoders::layout::{u32_at, u64_at};
 
 use super::bytes::DumpBytes;
-use super::trailing::{bytes_behind, find};
+use super::tail::{bytes_behind, find};
 use super::{DIGEST_BYTES, DumpProblem, Piece, SEGMENTS_MAX, Segments};
 
 /// Size of a LiME or AVML header in bytes.

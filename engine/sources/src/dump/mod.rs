@@ -1,6 +1,6 @@
 //! Dumps: a machine's memory as tools write it to a file.
 //!
-//! [`lime`], [`elf`], [`xen`], [`vmware`] and [`joined`] store memory uncompressed: they become
+//! [`lime`], [`elf`], [`xen`], [`vmware`] and [`raw_ranges`] store memory uncompressed: they become
 //! segments of a [`super::MappedFile`]. [`kdump`], [`avml`] and [`qemu`] store it in blocks, most of
 //! them compressed: they become an index over [`blocks`], which has a cache of fixed size. All
 //! numbers in the headers are untrusted: each is checked against the file before anything is
@@ -10,7 +10,7 @@
 //! not backed. It is counted when the dump is opened, and reported: [`Lacks`].
 //!
 //! A further format needs a file here, its magic number in [`super::format`], and its line in
-//! [`super::FileSource::open_with`].
+//! `from_dump` (open.rs).
 
 use std::fmt;
 use std::ops::Range;
@@ -25,18 +25,18 @@ mod bytes;
 mod cache;
 mod codec;
 pub(super) mod elf;
-pub(super) mod joined;
 pub(super) mod kdump;
 mod kdump_header;
 pub(super) mod lime;
 #[cfg(test)]
 mod mutations;
 pub(super) mod qemu;
+pub(super) mod raw_ranges;
+mod tail;
 #[cfg(test)]
 pub(super) mod testing;
 #[cfg(test)]
 mod tests;
-mod trailing;
 pub(super) mod vmware;
 pub(super) mod xen;
 

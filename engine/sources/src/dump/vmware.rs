@@ -42,7 +42,7 @@ struct Region {
 pub(crate) struct State {
     regions: Vec<Region>,
     /// Offset and bytes of the memory in this file; `None` if it is in the `.vmem`.
-    inside: Option<(u64, u64)>,
+    own_memory: Option<(u64, u64)>,
 }
 
 impl State {
@@ -71,11 +71,11 @@ impl State {
     }
 
     fn read_tags(file: &DumpBytes, mut at: u64, is_wide: bool) -> Result<Self, DumpProblem> {
-        let mut state = Self { regions: Vec::new(), inside: None };
+        let mut state = Self { regions: Vec::new(), own_memory: None };
         let mut count = 0;
         for _ in 0..TAGS_MAX {
             // A file that was cut within its memory has no tags behind it.
-            let is_cut = state.inside.is_some() && at >= file.len();
+            let is_cut = state.own_memory.is_some() && at >= file.len();
             let tag = if is_cut { None } else { Tag::read(file, at, is_wide)? };
             let Some(tag) = tag else {
                 state.regions.truncate(count);
@@ -91,8 +91,8 @@ impl State {
                         return Err(DumpProblem::TooLarge("regions of memory"));
                     }
                 }
-                (b"Memory", Value::Block { at, bytes }) if state.inside.is_none() => {
-                    state.inside = Some((at, bytes));
+                (b"Memory", Value::Block { at, bytes }) if state.own_memory.is_none() => {
+                    state.own_memory = Some((at, bytes));
                 }
                 (b"Memory", Value::Compressed) => {
                     return Err(DumpProblem::Unsupported(
@@ -126,7 +126,7 @@ impl State {
 
     /// Whether the memory is in the state file itself.
     pub(crate) fn has_memory(&self) -> bool {
-        self.inside.is_some()
+        self.own_memory.is_some()
     }
 
     /// Size in bytes of the `.vmem` that belongs to this state; `None` if it does not tell.
@@ -138,14 +138,14 @@ impl State {
     /// Which memory is where in a file of `file_bytes` bytes: the state file itself if the memory
     /// is in it, or else the `.vmem`.
     pub(crate) fn segments(&self, file_bytes: u64) -> Result<Segments, DumpProblem> {
-        let (base, bytes) = self.inside.unwrap_or((0, file_bytes));
+        let (base, bytes) = self.own_memory.unwrap_or((0, file_bytes));
         let mut pieces: Vec<Piece> = Vec::new();
         for region in &self.regions {
             // Numbers of 32 bits: no product wraps.
             let [offset, start, length] =
                 [region.in_image, region.physical, region.pages].map(|pages| pages * PAGE_BYTES);
             // No region has what stands behind the memory in the state.
-            let filed = match self.inside {
+            let filed = match self.own_memory {
                 Some(_) => length.min(bytes.saturating_sub(offset)),
                 None => length,
             };

@@ -82,7 +82,7 @@ pub(crate) fn by_regions(regions: &[Range<u64>], bytes: u64) -> Option<Segments>
     if sizes.fold(0, u64::saturating_add) != bytes || regions.len() < 2 {
         return None;
     }
-    Some(placed(regions, None, bytes, FROM_FILE))
+    Some(placement(regions, None, bytes, FROM_FILE))
 }
 
 /// Searches the kernel's list of its memory in a file; `None` if there is none that fits.
@@ -106,7 +106,7 @@ pub(crate) fn find(file: &File, bytes: u64) -> Option<Segments> {
         }
     }
     let (_, ranges, correction) = best?;
-    Some(placed(&ranges, correction, bytes, FROM_KERNEL))
+    Some(placement(&ranges, correction, bytes, FROM_KERNEL))
 }
 
 /// Whether two entries are in one array of ascending ranges.
@@ -185,7 +185,7 @@ fn correction(array: &[Entry], ranges: &[Range<u64>], bytes: u64) -> Option<Opti
 }
 
 /// Puts ranges one after another. `correction` moves one of them, and all behind it, to an offset.
-fn placed(
+fn placement(
     ranges: &[Range<u64>],
     correction: Option<Correction>,
     bytes: u64,
