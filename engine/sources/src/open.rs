@@ -286,8 +286,8 @@ impl FileSource {
         self.is_still
     }
 
-    /// Whether all of the memory is of one moment. An unfinished copy of a stream may have been made
-    /// while the machine ran.
+    /// Whether all of the memory is of one moment. The pages of an unfinished stream may have been
+    /// sent while the machine ran.
     pub fn is_of_one_moment(&self) -> bool {
         self.is_still && self.format.is_of_one_moment() && self.lacks.is_finished()
     }
