@@ -2,19 +2,20 @@
 //!
 //! The first byte of the input chooses the dump; the next two, how much of its end is cut off; then
 //! follow changes, six bytes each: where (24 bits), how, and 16 bits for it. An opened dump is
-//! swept and read, also outside its ranges.
+//! swept and read, also outside its ranges. One of them is raw memory without its gap.
 #![cfg_attr(fuzzing, no_main)]
 #![allow(clippy::unwrap_used, reason = "what fails there is the machine, not the input")]
 
 use std::cell::RefCell;
 use std::io::{Seek as _, SeekFrom, Write as _};
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 
 use panoptes_decoders::address::PhysicalAddress;
 use panoptes_fuzz::fuzz_target;
 use panoptes_rig::dump::{self, Packing};
 use panoptes_sources::{
-    FileFormat, FileSource, MachineSource as _, MemorySource, PAGE_BYTES, Request,
+    FileFormat, FileSource, MachineSource as _, MemorySource, Opening, PAGE_BYTES, Request,
 };
 
 /// A little more than the megabyte that dumps leave out.
@@ -22,6 +23,8 @@ const RAM_BYTES: u64 = (1 << 20) + 24 * PAGE_BYTES;
 /// A page of bytes 7, compressed by zlib.
 const PACKED_PAGE: &[u8] = b"\x78\x9c\xed\xc1\x31\x0d\x00\x00\x00\xc3\xa0\xb3\xfe\
       \x1d\xcf\xc7\x02\x14\x00\x00\x00\xf0\x6e\x7c\x80\x70\x01";
+/// The ranges of [`joined`].
+const JOINED: [Range<u64>; 2] = [0x1000..0x8c00, 0x1_0000..0x1_2000];
 /// Maximum number of ranges of one dump that are swept.
 const RANGES_MAX: usize = 1000;
 
@@ -65,6 +68,7 @@ impl Fuzz {
             dumps.push([&saved(), &stream[..]].concat());
             dumps.push(stream);
         }
+        dumps.push(joined());
         let file = tempfile::NamedTempFile::new().unwrap();
         Self { dumps, file, arena: vec![0; 1 << 20] }
     }
@@ -82,8 +86,17 @@ impl Fuzz {
         file.set_len(0).unwrap();
         file.seek(SeekFrom::Start(0)).unwrap();
         file.write_all(&dump).unwrap();
-        if let Ok(mut source) = FileSource::open_as(self.file.path(), FileFormat::Dump) {
-            self.read(&mut source);
+        let is_raw = which + 1 == self.dumps.len();
+        let openings = if is_raw {
+            let raw = Opening { format: FileFormat::Raw, ..Opening::default() };
+            vec![raw, Opening { regions: Some(&JOINED), ..raw }]
+        } else {
+            vec![Opening { format: FileFormat::Dump, ..Opening::default() }]
+        };
+        for opening in openings {
+            if let Ok(mut source) = FileSource::open_with(self.file.path(), opening) {
+                self.read(&mut source);
+            }
         }
     }
 
@@ -248,11 +261,32 @@ fn xen_save() -> Vec<u8> {
     dump
 }
 
-/// The header of a save image of libvirt, with an empty XML.
+/// The header of a save image of libvirt, with the XML of a machine that has memory in slots.
 fn saved() -> Vec<u8> {
+    let xml = b"<domain type='kvm'><memory unit='KiB'>36</memory><devices>\
+        <memory model='dimm'><target><size unit='KiB'>8192</size></target>\
+        <address type='dimm' slot='0' base='0x100000000'/></memory>\
+        <memory model='virtio-mem'><target><address base='0x140000000'/></target>\
+        <alias name='ua-more'/><address type='pci' slot='0x03'/></memory></devices></domain>";
     let mut header = b"LibvirtQemudSave\x02\0\0\0".to_vec();
+    header.extend((xml.len() as u32).to_le_bytes());
     header.resize(92, 0);
+    header.extend(xml);
     header
+}
+
+/// Raw memory without the gap between its two ranges, which are in the kernel's list in it.
+fn joined() -> Vec<u8> {
+    let mut memory = vec![0x5a; 0xa000 - 0x400];
+    for (index, range) in JOINED.iter().enumerate() {
+        let sibling = 0xffff_8880_0000_2040 + index as u64 * 64;
+        let words = [range.start, range.end - 1, u64::MAX << 20, 0x8100_0200, 0];
+        let words = words.into_iter().chain([u64::MAX << 12, sibling, 0]);
+        let at = 0x1000 + index * 64;
+        let entry: Vec<u8> = words.flat_map(u64::to_le_bytes).collect();
+        memory[at..at + 64].copy_from_slice(&entry);
+    }
+    memory
 }
 
 /// A migration stream with a record of each kind, or with the pages at places of their own.

@@ -47,12 +47,10 @@ pub(crate) fn setup<'a>(
 }
 
 /// Whether a source is a copy of memory, and which one. Hypervisors stop a machine whose state they
-/// save; other formats do not tell.
+/// save, at the latest for its last part; other formats do not tell.
 pub(crate) fn copied(source: &AnySource) -> Copied {
     match source {
-        AnySource::File(file) if file.is_still() && file.format().is_of_one_moment() => {
-            Copied::AtOnce
-        }
+        AnySource::File(file) if file.is_of_one_moment() => Copied::AtOnce,
         AnySource::File(file) if file.is_still() => Copied::PageByPage,
         _ => Copied::No,
     }

@@ -9,6 +9,9 @@ use super::format::Format;
 use super::image::ImageProblem;
 use super::sigbus;
 
+/// A file whose copy may be a dump.
+pub(super) const BLOCK_DEVICE: &str = "a block device";
+
 /// Class of a [`SourceError`]; each class has an exit code of its own.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ErrorClass {
@@ -31,7 +34,7 @@ pub enum SourceError {
         error: io::Error,
     },
     /// The path leads to something that is not a regular file; `what` names it.
-    #[error("{} is {what}: give a regular file (guest memory or a dump)", path.display())]
+    #[error("{} is {what}: {}", path.display(), file_instead(what, path))]
     NotAFile { path: PathBuf, what: &'static str },
     #[error("{} is empty: no memory was written to it", path.display())]
     Empty { path: PathBuf },
@@ -124,6 +127,14 @@ pub enum LayoutProblem {
     PastEnd,
 }
 
+/// What to give instead of something that is not a regular file.
+fn file_instead(what: &str, path: &Path) -> String {
+    if what == BLOCK_DEVICE {
+        return with_path("copy it to a file first: dd if={} of=memory.raw bs=1M", path);
+    }
+    "give a regular file (guest memory or a dump)".into()
+}
+
 /// What to do about a file that cannot be opened; empty if there is nothing to add.
 fn open_hint(error: &io::Error) -> &'static str {
     match error.kind() {
@@ -190,12 +201,14 @@ mod tests {
             (SourceError::Open { path: path.clone(), error: denied }, ErrorClass::Permission),
             (SourceError::Open { path: path.clone(), error: missing }, ErrorClass::CannotOpen),
             (SourceError::Ragged { path: path.clone(), bytes: 5 }, ErrorClass::Unreadable),
-            (SourceError::Empty { path }, ErrorClass::CannotOpen),
+            (SourceError::Empty { path: path.clone() }, ErrorClass::CannotOpen),
             (SourceError::Image(ImageProblem::Checksum), ErrorClass::Unreadable),
         ];
         for (error, class) in cases {
             assert_eq!(error.class(), class, "{error}");
             assert!(!error.to_string().contains('\n'));
         }
+        let error = SourceError::NotAFile { path, what: BLOCK_DEVICE }.to_string();
+        assert!(error.ends_with("file first: dd if=x of=memory.raw bs=1M"), "{error}");
     }
 }

@@ -59,7 +59,7 @@ pub const FORMAT_HEAD_BYTES: usize = 4096;
 const ET_CORE: u8 = 4;
 
 /// Formats that their magic number identifies.
-const MAGICS: [(&[u8], Format); 14] = [
+const MAGICS: [(&[u8], Format); 15] = [
     (&image::MAGIC, Format::Recorded),
     (b"EMiL", Format::Lime), // lime.h: LIME_MAGIC 0x4c694d45, little endian
     (b"AVML", Format::Avml), // AVML's image.rs: 0x4c4d5641, little endian
@@ -73,7 +73,8 @@ const MAGICS: [(&[u8], Format); 14] = [
     (b"\xd3\xbe\xd3\xbe", Format::Vmware),
     (b"\xd1\xba\xd1\xba", Format::Vmware),
     (b"\xd2\xba\xd2\xba", Format::Vmware),
-    (b"\xd0\xbe\xd2\xbe", Format::Vmware),
+    (b"\xd0\xbe\xd0\xbe", Format::Vmware),
+    (b"\xd0\xbe\xd2\xbe", Format::Vmware), // Volatility's vmware.py
     (b"Xen saved domain, xl format\n", Format::XenSave), // tools/xl/xl.h
 ];
 
@@ -81,6 +82,11 @@ impl Format {
     /// The format of a file with these first bytes: [`FORMAT_HEAD_BYTES`] of them or the whole
     /// file.
     pub fn of(head: &[u8]) -> Self {
+        Self::of_file(head, None)
+    }
+
+    /// The format of a file with these first bytes, and with this length if it is known.
+    pub(super) fn of_file(head: &[u8], bytes: Option<u64>) -> Self {
         if let Some((_, format)) = MAGICS.iter().find(|(magic, _)| head.starts_with(magic)) {
             return *format;
         }
@@ -89,7 +95,7 @@ impl Format {
             let low = if head.get(5) == Some(&2) { 17 } else { 16 };
             return if head.get(low) == Some(&ET_CORE) { Self::ElfCore } else { Self::Elf };
         }
-        if let Some(foreign) = foreign::of(head) {
+        if let Some(foreign) = foreign::of(head, bytes) {
             return Self::Foreign(foreign);
         }
         if is_text(&head[..head.len().min(FORMAT_HEAD_BYTES)]) { Self::Text } else { Self::Raw }
@@ -137,11 +143,22 @@ impl Format {
     }
 }
 
-/// Whether all bytes are printable, blank or above ASCII, with at least one line break.
+/// Whether all bytes are printable, blank or above ASCII, with at least one line break; also in
+/// UTF-16 behind its mark.
 fn is_text(head: &[u8]) -> bool {
     let printable = |byte: &u8| matches!(byte, b' '..=b'~' | b'\t' | b'\n' | b'\r' | 0x80..);
+    let units = |of: fn([u8; 2]) -> u16| -> Vec<u8> {
+        // Letters outside of ASCII count as printable.
+        let units = head.as_chunks::<2>().0.iter().skip(1);
+        units.map(|unit| u8::try_from(of(*unit)).unwrap_or(0xff)).collect()
+    };
+    let bytes = match head {
+        [0xff, 0xfe, ..] => &*units(u16::from_le_bytes),
+        [0xfe, 0xff, ..] => &*units(u16::from_be_bytes),
+        _ => head,
+    };
     // Test memory repeats one byte; text has lines.
-    head.contains(&b'\n') && head.iter().all(printable)
+    bytes.contains(&b'\n') && bytes.iter().all(printable)
 }
 
 #[cfg(test)]
@@ -165,6 +182,11 @@ mod tests {
         assert_eq!(Format::of(b"\x1f\x8b\x08\0").name(), "compressed with gzip");
         assert_eq!(Format::of(b"QEVM\0\0\0\x02").name(), "a QEMU stream of the obsolete version 2");
         assert_eq!(Format::of("service:\n  log_level: 50 # ä\n".as_bytes()), Format::Text);
+        let wide = "\u{feff}a: ä\r\n".encode_utf16().flat_map(u16::to_le_bytes);
+        assert_eq!(Format::of(&wide.collect::<Vec<_>>()), Format::Text);
+        assert_eq!(Format::of(b"\xff\xfe\x0a\0\x01\0"), Format::Raw);
+        assert_eq!(Format::of(b"\xd0\xbe\xd0\xbe\x08\0\0\0"), Format::Vmware);
+        assert_eq!(Format::of(b"QFI\xfb\0\0\0\x01").name(), "a disk image (qcow)");
         assert_eq!(Format::of(&image::MAGIC), Format::Recorded);
     }
 

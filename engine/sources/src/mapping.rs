@@ -23,6 +23,7 @@ use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::ptr::{self, NonNull};
 use std::sync::OnceLock;
 use std::sync::atomic::{Ordering, compiler_fence};
+use std::time::{Duration, SystemTime};
 
 use super::sigbus::{self, Guard};
 
@@ -325,15 +326,23 @@ impl Keeper {
 /// `fcntl` command (include/uapi/asm-generic/fcntl.h), which libc lacks on some architectures.
 const F_SETSIG: libc::c_int = 10;
 
+/// Time after which a file that nothing changed is at rest. Linux writes changed memory back within
+/// some minutes, whatever its settings are (Documentation/admin-guide/sysctl/vm.rst,
+/// `dirty_expire_centisecs`).
+const REST: Duration = Duration::from_mins(10);
+
 /// Whether another process may have a file open for writing, as QEMU has a guest's memory.
 ///
 /// The kernel grants a read lease only if nobody has the file open or mapped for writing
-/// (`check_conflicting_open`, fs/locks.c); the lease is released at once. Where the kernel grants
-/// no lease (to a caller that is neither the owner nor root, or on some file systems) the answer is
-/// `true`. The kernel does not count writers of a memfd, but a memfd has no name.
+/// (`check_conflicting_open`, fs/locks.c); the lease is released at once. The kernel does not count
+/// writers of a memfd, but a memfd has no name.
+///
+/// The kernel may grant no lease at all: to a caller that is neither the owner nor root, or on some
+/// file systems. Then the answer is `false` only for a file that [`is_at_rest`].
 pub(super) fn may_be_written(file: &File) -> io::Result<bool> {
     use std::os::unix::fs::MetadataExt as _;
-    if file.metadata()?.nlink() == 0 {
+    let facts = file.metadata()?;
+    if facts.nlink() == 0 {
         return Ok(true);
     }
     let lease = |command, argument: libc::c_int| {
@@ -346,8 +355,33 @@ pub(super) fn may_be_written(file: &File) -> io::Result<bool> {
         lease(libc::F_SETLEASE, libc::F_UNLCK);
         return Ok(false);
     }
+    let has_writer = io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock;
+    let system = file_system(file)?.f_type;
     // /proc/vmcore cannot be written.
-    Ok(file_system(file)?.f_type != libc::PROC_SUPER_MAGIC)
+    if system == libc::PROC_SUPER_MAGIC {
+        return Ok(false);
+    }
+    let age = SystemTime::now().duration_since(facts.modified()?).unwrap_or_default();
+    Ok(has_writer || !is_at_rest(system, age))
+}
+
+/// Whether a file on a file system of type `system`, last changed `age` ago, is no memory of a
+/// machine that runs.
+///
+/// On a disk, each page that is written again after its write-back changes the file's time
+/// (`file_update_time` in the `page_mkwrite` of each file system), and a machine that runs writes
+/// to its memory. In memory, no write through a mapping changes it.
+fn is_at_rest(system: libc::c_long, age: Duration) -> bool {
+    const DISKS: [libc::c_long; 5] = [
+        libc::EXT4_SUPER_MAGIC,
+        libc::XFS_SUPER_MAGIC,
+        libc::BTRFS_SUPER_MAGIC,
+        libc::F2FS_SUPER_MAGIC,
+        libc::NFS_SUPER_MAGIC,
+    ];
+    /// Of squashfs and ISO 9660, which cannot be written (include/uapi/linux/magic.h).
+    const READ_ONLY: [libc::c_long; 2] = [0x7371_7368, libc::ISOFS_SUPER_MAGIC];
+    READ_ONLY.contains(&system) || DISKS.contains(&system) && age >= REST
 }
 
 #[cfg(test)]
@@ -475,5 +509,16 @@ mod tests {
         let mut bytes = vec![0; FILE_BYTES];
         assert!(mapping.copy(0, &mut bytes));
         assert!(bytes.iter().all(|byte| *byte == 0xaa));
+    }
+
+    #[test]
+    fn only_a_file_on_a_disk_that_nothing_changes_is_at_rest() {
+        let hour = Duration::from_hours(1);
+        assert!(is_at_rest(libc::EXT4_SUPER_MAGIC, hour));
+        assert!(!is_at_rest(libc::EXT4_SUPER_MAGIC, Duration::from_mins(9)));
+        assert!(is_at_rest(libc::ISOFS_SUPER_MAGIC, Duration::ZERO));
+        for system in [libc::TMPFS_MAGIC, libc::HUGETLBFS_MAGIC, libc::OVERLAYFS_SUPER_MAGIC, 0] {
+            assert!(!is_at_rest(system, hour));
+        }
     }
 }

@@ -13,7 +13,7 @@ use super::blocks::{BlockDump, Blocks, Found};
 use super::bytes::DumpBytes;
 use super::codec::{Codec, Compression};
 use super::lime::{HEADER_BYTES, Header, Next, is_cut};
-use super::trailing::bytes_behind;
+use super::tail::bytes_behind;
 use super::{DumpProblem, Lacks, SEGMENTS_MAX, join};
 
 const CHUNK_HEADER_BYTES: u64 = 4;

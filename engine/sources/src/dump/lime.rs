@@ -5,14 +5,18 @@
 //!
 //! Where a header is due but missing, the next one may have come too early: LiME leaves out the
 //! rest of a range after a write error (main.c, `write_range`). It is searched from the beginning
-//! of the last range on. Guest memory can imitate a header, so only ranges behind the others count,
-//! and none is searched while each header is in its place.
+//! of the last range on. Guest memory can imitate a header, so none is searched while each header
+//! is in its place, nor if only a digest or zeros are behind. A header counts only if its range is
+//! behind the others, and all ranges from it on end exactly where the file does. A guest does not
+//! know that place.
+
+use std::collections::HashSet;
 
 use panoptes_decoders::layout::{u32_at, u64_at};
 
 use super::bytes::DumpBytes;
-use super::trailing::{bytes_behind, find};
-use super::{DumpProblem, Piece, SEGMENTS_MAX, Segments};
+use super::tail::{bytes_behind, find};
+use super::{DIGEST_BYTES, DumpProblem, Piece, SEGMENTS_MAX, Segments};
 
 /// Size of a LiME or AVML header in bytes.
 pub(super) const HEADER_BYTES: u64 = 32;
@@ -23,8 +27,8 @@ const LIME: [u8; 8] = *b"EMiL\x01\0\0\0";
 /// Maximum number of headers that are searched: each costs a pass over a range.
 const SEARCHES_MAX: u32 = 64;
 
-/// Maximum number of ranges behind a header that is searched.
-const CHAIN_MAX: u32 = 1 << 16;
+/// Maximum number of headers that all searches of a dump read.
+const STEPS_MAX: usize = 1 << 20;
 
 /// The parsed header of a range of memory.
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +59,11 @@ impl Header {
         if at.saturating_add(HEADER_BYTES) > file.len() || !file.read(at, &mut header) {
             return Ok(Next::End);
         }
-        if !header.starts_with(&magic) || u32_at(&header, 4) != version {
+        let found = u32_at(&header, 4);
+        if at == 0 && header.starts_with(&magic) && found != version {
+            return Err(DumpProblem::Version { found, known: version });
+        }
+        if !header.starts_with(&magic) || found != version {
             return Ok(Next::Other);
         }
         let range = Self::parse(&header);
@@ -79,29 +87,31 @@ pub(super) fn is_cut(file: &DumpBytes, at: u64) -> bool {
 /// Reads which memory is where in the file.
 pub(crate) fn read(file: &DumpBytes) -> Result<Segments, DumpProblem> {
     let mut pieces: Vec<Piece> = Vec::new();
-    let (mut at, mut trailing, mut skipped) = (0, 0, 0);
+    let (mut at, mut trailing, mut skipped, mut lost) = (0, 0, 0, 0);
     let mut searches_left = SEARCHES_MAX;
+    let mut search = Search { file, failures: HashSet::new() };
     loop {
         let header = match Header::read(file, at, *b"EMiL", 1)? {
             Next::Header(header) => header,
             Next::End if at <= file.len() => break,
-            next @ (Next::End | Next::Other) => {
-                let is_beyond = matches!(next, Next::End);
+            Next::End | Next::Other => {
+                let behind = bytes_behind(file, at);
+                let is_beyond = at > file.len();
                 let early = match pieces.last() {
-                    Some(last) if searches_left > 0 => early_header(file, last, is_beyond),
+                    Some(last) if searches_left > 0 && (is_beyond || behind > DIGEST_BYTES) => {
+                        search.early_header(last)
+                    }
                     _ => None,
                 };
-                // The last range was cut short.
-                if early.is_none() && is_beyond {
-                    break;
-                }
                 let (Some(early), Some(last)) = (early, pieces.last_mut()) else {
-                    trailing = bytes_behind(file, at);
-                    at = file.len();
+                    trailing = behind;
+                    // If the last range was cut short, its end stays behind the file's.
+                    at = at.max(file.len());
                     break;
                 };
                 searches_left -= 1;
                 skipped += last.bytes.saturating_sub(early - last.offset);
+                lost += early.saturating_sub(at);
                 last.filed = last.bytes.min(early - last.offset);
                 at = early;
                 continue;
@@ -122,6 +132,7 @@ pub(crate) fn read(file: &DumpBytes) -> Result<Segments, DumpProblem> {
     lacks.unfinished = is_cut(file, at);
     lacks.trailing = trailing;
     lacks.skipped = skipped;
+    lacks.lost = lost;
     lacks.left_out = lacks.left_out.saturating_sub(skipped);
     if segments.is_empty() {
         return Err(DumpProblem::NoMemory);
@@ -129,34 +140,44 @@ pub(crate) fn read(file: &DumpBytes) -> Result<Segments, DumpProblem> {
     Ok((segments, regions, lacks))
 }
 
-/// The offset of the first header behind the beginning of the last range. If that range ends behind
-/// the file, the file may just have been cut; then all ranges from there on must end where the file
-/// does.
-fn early_header(file: &DumpBytes, last: &Piece, is_beyond: bool) -> Option<u64> {
-    let end = last.start.checked_add(last.bytes)?;
-    let bytes = HEADER_BYTES as usize;
-    find(file, last.offset..file.len(), LIME, bytes, |at, header| {
-        let reserved = u64_at(header, 24);
-        reserved == 0
-            && Header::parse(header).is_some_and(|range| range.start >= end)
-            && is_followed(file, at, is_beyond)
-    })
+/// The search for headers that are not where they are due.
+struct Search<'f> {
+    file: &'f DumpBytes,
+    /// Offsets of headers from which the ranges do not lead to the end of the file.
+    failures: HashSet<u64>,
 }
 
-/// Whether the header at an offset is followed by another, or by the end of the file; `to_the_end`,
-/// whether all that follow are.
-fn is_followed(file: &DumpBytes, mut at: u64, to_the_end: bool) -> bool {
-    for _ in 0..CHAIN_MAX {
-        let Ok(Next::Header(range)) = Header::read(file, at, *b"EMiL", 1) else { return false };
-        let next = at.checked_add(HEADER_BYTES).and_then(|at| at.checked_add(range.bytes));
-        let Some(next) = next else { return false };
-        if next == file.len() {
-            return true;
-        }
-        if !to_the_end {
-            return !matches!(Header::read(file, next, *b"EMiL", 1), Ok(Next::Other) | Err(_));
-        }
-        at = next;
+impl Search<'_> {
+    /// The offset of the first header behind the beginning of the last range, from which all ranges
+    /// lead to the end of the file.
+    fn early_header(&mut self, last: &Piece) -> Option<u64> {
+        let end = last.start.checked_add(last.bytes)?;
+        let (file, bytes) = (self.file, HEADER_BYTES as usize);
+        find(file, last.offset..file.len(), LIME, bytes, |at, header| {
+            let reserved = u64_at(header, 24);
+            reserved == 0
+                && Header::parse(header).is_some_and(|range| range.start >= end)
+                && self.leads_to_the_end(at)
+        })
     }
-    false
+
+    /// Whether the header at an offset, and those behind it, have ascending ranges up to exactly
+    /// the end of the file. Reads no header twice that did not: a guest may write any number.
+    fn leads_to_the_end(&mut self, mut at: u64) -> bool {
+        let mut chain = Vec::new();
+        let mut memory = 0;
+        while !self.failures.contains(&at) && self.failures.len() + chain.len() < STEPS_MAX {
+            let Ok(Next::Header(range)) = Header::read(self.file, at, *b"EMiL", 1) else { break };
+            let next = at.checked_add(HEADER_BYTES).and_then(|at| at.checked_add(range.bytes));
+            let Some(next) = next.filter(|_| range.start >= memory) else { break };
+            if next == self.file.len() {
+                return true;
+            }
+            chain.push(at);
+            memory = range.start.saturating_add(range.bytes);
+            at = next;
+        }
+        self.failures.extend(chain);
+        false
+    }
 }

@@ -1,15 +1,16 @@
 //! Dumps: a machine's memory as tools write it to a file.
 //!
-//! [`lime`] and [`elf`] store memory uncompressed behind headers: they become segments of a
-//! [`super::MappedFile`]. [`kdump`] and [`avml`] store it in compressed blocks: they become an
-//! index over [`blocks`], which has a cache of fixed size. All numbers in the headers are
-//! untrusted: each is checked against the file before anything is allocated or read.
+//! [`lime`], [`elf`], [`xen`], [`vmware`] and [`raw_ranges`] store memory uncompressed: they become
+//! segments of a [`super::MappedFile`]. [`kdump`], [`avml`] and [`qemu`] store it in blocks, most
+//! of them compressed: they become an index over [`blocks`], which has a cache of fixed size. All
+//! numbers in the headers are untrusted: each is checked against the file before anything is
+//! allocated or read.
 //!
 //! Memory that a dump lacks (it was cut short, or pages were left out when it was made) is read as
 //! not backed. It is counted when the dump is opened, and reported: [`Lacks`].
 //!
 //! A further format needs a file here, its magic number in [`super::format`], and its line in
-//! [`super::FileSource::open_as`].
+//! `from_dump` (open.rs).
 
 use std::fmt;
 use std::ops::Range;
@@ -24,18 +25,18 @@ mod bytes;
 mod cache;
 mod codec;
 pub(super) mod elf;
-pub(super) mod joined;
 pub(super) mod kdump;
 mod kdump_header;
 pub(super) mod lime;
 #[cfg(test)]
 mod mutations;
 pub(super) mod qemu;
+pub(super) mod raw_ranges;
+mod tail;
 #[cfg(test)]
 pub(super) mod testing;
 #[cfg(test)]
 mod tests;
-mod trailing;
 pub(super) mod vmware;
 pub(super) mod xen;
 
@@ -63,12 +64,16 @@ pub struct Lacks {
     pub left_out: u64,
     /// Not written, because writing failed when the dump was made.
     pub skipped: u64,
+    /// Bytes of the file between ranges of memory: a header is damaged.
+    pub lost: u64,
     /// Whether the dump is marked as unfinished, or ends within the header of a range of memory.
     pub unfinished: bool,
     /// Bytes of the file behind the dump, other than zeros; they are ignored.
     pub trailing: u64,
     /// What was assumed about the addresses of memory, because the dump does not state it.
     pub assumption: Option<&'static str>,
+    /// Why the user's regions of memory are not used.
+    pub unused_regions: Option<&'static str>,
 }
 
 impl Lacks {
@@ -77,9 +82,17 @@ impl Lacks {
         *self == Self::default()
     }
 
+    /// Whether the dump was written and copied to its end.
+    pub fn is_finished(&self) -> bool {
+        !self.unfinished && self.cut_short == 0
+    }
+
     /// Whether memory is missing by accident, not by choice.
     pub fn is_damage(&self) -> bool {
-        self.cut_short > 0 || self.unfinished || self.skipped > 0 || self.trailing > DIGEST_BYTES
+        let missing = [self.cut_short, self.skipped, self.lost];
+        self.unfinished
+            || self.trailing > DIGEST_BYTES
+            || missing.into_iter().any(|bytes| bytes > 0)
     }
 }
 
@@ -102,11 +115,17 @@ impl fmt::Display for Lacks {
             let kib = kib(self.skipped);
             parts.push(format!("{kib} KiB of memory are missing: writing failed when it was made"));
         }
+        if self.lost > 0 {
+            let kib = kib(self.lost);
+            parts.push(format!("{kib} KiB of the file belong to no range: a header is damaged"));
+        }
         if self.trailing > 0 {
             let (bytes, s) = (self.trailing, if self.trailing == 1 { "" } else { "s" });
             parts.push(format!("the last {bytes} byte{s} of the file are no part of it (ignored)"));
         }
         parts.extend(self.assumption.map(str::to_owned));
+        let unused = self.unused_regions;
+        parts.extend(unused.map(|why| format!("memory_regions_path is not used: {why}")));
         f.write_str(&parts.join("; "))
     }
 }
@@ -121,6 +140,8 @@ pub enum DumpProblem {
     Header(&'static str),
     #[error("it holds no memory: was it cut short?")]
     NoMemory,
+    #[error("its version is {found}; version {known} is read")]
+    Version { found: u32, known: u32 },
     /// This kind of dump is not supported; the text says what to do.
     #[error("{0}")]
     Unsupported(&'static str),

@@ -209,6 +209,73 @@ fn a_header_that_comes_too_early_is_found() {
     check_absent(&mut source, 0x20_0000);
 }
 
+/// A header of LiME with the first and last address of its range.
+fn lime_header(start: u64, last: u64) -> Vec<u8> {
+    let mut header = b"EMiL\x01\0\0\0".to_vec();
+    header.extend([start, last, 0].into_iter().flat_map(u64::to_le_bytes));
+    header
+}
+
+#[test]
+fn a_header_in_the_memory_of_a_guest_does_not_win_over_bytes_behind_the_dump() {
+    let forged = |last| {
+        let mut dump = lime(*b"EMiL", 1, &two_ranges());
+        let at = dump.len() - 3000;
+        dump[at..at + 32].copy_from_slice(&lime_header(1 << 40, last));
+        dump
+    };
+    // Ranges that end far behind the file, where the next header is due, or with the digest.
+    for last in [1 << 50, (1 << 40) + 3000 - 32 - 1, (1 << 40) + 3000 - 32 + 63] {
+        for behind in [&[b'a'; 64][..], &[b'a'; 500], &[0; 5000]] {
+            let dump = [&forged(last)[..], behind].concat();
+            let trailing = if behind[0] == 0 { 0 } else { behind.len() as u64 };
+            let lacks = Lacks { trailing, ..Lacks::default() };
+            let mut source = opened(&dump, Format::Lime, lacks);
+            check_absent(&mut source, 1 << 40);
+            check_page(&mut source, 0x10_0000, &two_ranges()[1].1[..6000]);
+        }
+    }
+}
+
+#[test]
+fn a_range_whose_header_is_damaged_is_counted() {
+    let [low, high] = two_ranges();
+    let ranges = [low, high.clone(), (0x20_0000, high.1)];
+    let mut dump = lime(*b"EMiL", 1, &ranges);
+    let second = 32 + 20 * 4096;
+    dump[second..second + 32].fill(0);
+    let lost = 32 + 2 * 4096 + 1000;
+    let lacks = Lacks { lost, ..Lacks::default() };
+    let mut source = opened(&dump, Format::Lime, lacks);
+    assert!(lacks.is_damage());
+    assert_eq!(lacks.to_string(), "10 KiB of the file belong to no range: a header is damaged");
+    check_page(&mut source, 0x1000, &ranges[0].1);
+    check_page(&mut source, 0x20_0000, &ranges[2].1);
+    check_absent(&mut source, 0x10_0000);
+}
+
+#[test]
+fn a_dump_full_of_headers_is_opened_in_one_pass() {
+    let mut dump = lime_header(0, u64::from(u32::MAX));
+    for start in 0..100_000 {
+        dump.extend(lime_header((1 << 40) + start, (1 << 40) + start));
+        dump.push(0);
+    }
+    dump.push(0);
+    let cut_short = (1 << 32) - (dump.len() as u64 - 32);
+    opened(&dump, Format::Lime, Lacks { cut_short, ..Lacks::default() });
+}
+
+#[test]
+fn a_dump_of_another_version_is_refused_by_its_version() {
+    for (magic, version) in [(*b"EMiL", 1_u32), (*b"AVML", 2)] {
+        let mut dump = lime(magic, version, &two_ranges());
+        dump[4..8].copy_from_slice(&(version + 1).to_le_bytes());
+        let words = format!("its version is {}; version {version} is read", version + 1);
+        check_refused(&dump, &words);
+    }
+}
+
 #[test]
 fn avml_that_was_cut_short_reports_what_is_missing() {
     let dump = lime(*b"AVML", 2, &two_ranges());

@@ -42,7 +42,7 @@ struct Region {
 pub(crate) struct State {
     regions: Vec<Region>,
     /// Offset and bytes of the memory in this file; `None` if it is in the `.vmem`.
-    inside: Option<(u64, u64)>,
+    own_memory: Option<(u64, u64)>,
 }
 
 impl State {
@@ -71,11 +71,11 @@ impl State {
     }
 
     fn read_tags(file: &DumpBytes, mut at: u64, is_wide: bool) -> Result<Self, DumpProblem> {
-        let mut state = Self { regions: Vec::new(), inside: None };
+        let mut state = Self { regions: Vec::new(), own_memory: None };
         let mut count = 0;
         for _ in 0..TAGS_MAX {
             // A file that was cut within its memory has no tags behind it.
-            let is_cut = state.inside.is_some() && at >= file.len();
+            let is_cut = state.own_memory.is_some() && at >= file.len();
             let tag = if is_cut { None } else { Tag::read(file, at, is_wide)? };
             let Some(tag) = tag else {
                 state.regions.truncate(count);
@@ -91,8 +91,8 @@ impl State {
                         return Err(DumpProblem::TooLarge("regions of memory"));
                     }
                 }
-                (b"Memory", Value::Block { at, bytes }) if state.inside.is_none() => {
-                    state.inside = Some((at, bytes));
+                (b"Memory", Value::Block { at, bytes }) if state.own_memory.is_none() => {
+                    state.own_memory = Some((at, bytes));
                 }
                 (b"Memory", Value::Compressed) => {
                     return Err(DumpProblem::Unsupported(
@@ -126,7 +126,7 @@ impl State {
 
     /// Whether the memory is in the state file itself.
     pub(crate) fn has_memory(&self) -> bool {
-        self.inside.is_some()
+        self.own_memory.is_some()
     }
 
     /// Size in bytes of the `.vmem` that belongs to this state; `None` if it does not tell.
@@ -138,14 +138,19 @@ impl State {
     /// Which memory is where in a file of `file_bytes` bytes: the state file itself if the memory
     /// is in it, or else the `.vmem`.
     pub(crate) fn segments(&self, file_bytes: u64) -> Result<Segments, DumpProblem> {
-        let (base, bytes) = self.inside.unwrap_or((0, file_bytes));
+        let (base, bytes) = self.own_memory.unwrap_or((0, file_bytes));
         let mut pieces: Vec<Piece> = Vec::new();
         for region in &self.regions {
             // Numbers of 32 bits: no product wraps.
             let [offset, start, length] =
                 [region.in_image, region.physical, region.pages].map(|pages| pages * PAGE_BYTES);
+            // No region has what stands behind the memory in the state.
+            let filed = match self.own_memory {
+                Some(_) => length.min(bytes.saturating_sub(offset)),
+                None => length,
+            };
             let offset = base.checked_add(offset).ok_or(DAMAGED)?;
-            pieces.push(Piece { start, bytes: length, offset, filed: length });
+            pieces.push(Piece { start, bytes: length, offset, filed });
         }
         if pieces.is_empty() {
             pieces.push(Piece { start: 0, bytes, offset: base, filed: bytes });
@@ -318,6 +323,18 @@ mod tests {
         check(&mut source, 0x2000, 2);
         let path = write(folder.path(), "cut.vmss", &state[..state.len() - 2 - 8192]);
         assert_eq!(FileSource::open(&path).unwrap().lacks().cut_short, 8192);
+    }
+
+    #[test]
+    fn a_region_has_no_bytes_behind_the_memory_in_the_state() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut state = vmware_state(&[[0, 0, 6], [6, 16, 9]], Some(&pages(0..10)));
+        state.resize(state.len() + 10 * 4096, 7);
+        let path = write(folder.path(), "web-1.vmss", &state);
+        let mut source = FileSource::open(&path).unwrap();
+        check(&mut source, 0x1_3000, 9);
+        assert!(!source.read_exact(PhysicalAddress(0x1_4000), &mut [0; 8]));
+        assert_eq!(source.lacks(), Lacks { left_out: 5 * 4096, ..Lacks::default() });
     }
 
     #[test]

@@ -80,12 +80,12 @@ pub(super) fn read_core(file: &DumpBytes) -> Result<Segments, DumpProblem> {
     let (Some((pages_at, _)), Some((numbers_at, bytes))) = (pages, numbers) else {
         return Err(DumpProblem::NoMemory);
     };
-    let runs = numbered(file, numbers_at, bytes / 8, pages_at)?;
-    finished(runs, file)
+    let runs = page_runs(file, numbers_at, bytes / 8, pages_at)?;
+    segments_of(runs, file)
 }
 
 /// Pages in the order of their numbers, which are in a table of `count`.
-fn numbered(
+fn page_runs(
     file: &DumpBytes,
     table_at: u64,
     count: u64,
@@ -190,7 +190,7 @@ fn read_context(records: &mut Records<'_>) -> Result<Segments, DumpProblem> {
             runs.add(number, offset)?;
         }
     }
-    let (segments, regions, mut lacks) = finished(runs, records.file)?;
+    let (segments, regions, mut lacks) = segments_of(runs, records.file)?;
     lacks.unfinished = !is_whole;
     Ok((segments, regions, lacks))
 }
@@ -303,7 +303,7 @@ impl Runs {
     }
 }
 
-fn finished(runs: Runs, file: &DumpBytes) -> Result<Segments, DumpProblem> {
+fn segments_of(runs: Runs, file: &DumpBytes) -> Result<Segments, DumpProblem> {
     let (segments, regions, lacks) = super::segments(runs.0, file.len());
     if segments.is_empty() {
         return Err(DumpProblem::NoMemory);

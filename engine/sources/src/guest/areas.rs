@@ -84,6 +84,12 @@ impl Backing {
 }
 
 impl Area {
+    /// The areas in the text of `/proc/PID/maps` that can be a guest's memory: readable, writable,
+    /// not executable, no heap or stack.
+    pub fn parse(text: &str) -> Vec<Self> {
+        text.lines().filter_map(parse_line).take(AREAS_MAX).collect()
+    }
+
     pub fn bytes(&self) -> u64 {
         self.range.end - self.range.start
     }
@@ -93,11 +99,6 @@ impl Area {
         self.range.end == next.range.start
             && self.backing.after(self.bytes()).is_some_and(|backing| backing == next.backing)
     }
-}
-
-/// The areas that can be a guest's memory: readable, writable, not executable, no heap or stack.
-pub(super) fn parse(text: &str) -> Vec<Area> {
-    text.lines().filter_map(parse_line).take(AREAS_MAX).collect()
 }
 
 /// Whether a list of areas has a virtual processor of KVM: an area of its descriptor
@@ -157,7 +158,7 @@ mod tests {
 /memfd:memory-backend-memfd (deleted)
 7f8b67fff000-7f8b87fff000 rw-p 00000000 fe:00 10059841                   /tmp/x y
 ";
-        let areas = parse(text);
+        let areas = Area::parse(text);
         let starts: Vec<u64> = areas.iter().map(|area| area.range.start).collect();
         assert_eq!(starts, [0x7fce_93e0_0000, 0x7f59_e3ff_f000, 0x7f8b_67ff_f000]);
         assert_eq!(areas[0].backing, Backing::Private);
@@ -171,7 +172,9 @@ mod tests {
     #[test]
     fn names_of_files_tell_whose_memory_they_claim_to_be() {
         let label = |name: &str| {
-            parse(&format!("7f0000000000-7f0010000000 rw-s 00000000 00:01 7 {name} (deleted)\n"))[0]
+            Area::parse(&format!(
+                "7f0000000000-7f0010000000 rw-s 00000000 00:01 7 {name} (deleted)\n"
+            ))[0]
                 .label
         };
         assert_eq!(label("/memfd:memory-backend-memfd"), Label::Qemu);
@@ -199,7 +202,7 @@ mod tests {
     #[test]
     fn invalid_lines_are_ignored() {
         for line in ["", "x", "5-3 rw-p 0 0:0 0", "1000-0 rw-p 0 0:0 0", "1000-2001 rw-p 0 0:0 0"] {
-            assert_eq!(parse(line), [], "{line}");
+            assert_eq!(Area::parse(line), [], "{line}");
         }
     }
 }

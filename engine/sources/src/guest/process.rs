@@ -20,7 +20,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::super::file_system::{self, Facts};
-use super::areas::{Area, FileIdentity, has_processor, parse};
+use super::areas::{Area, FileIdentity, has_processor};
 
 /// Largest command line in bytes: the kernel allows 2 MiB by default, QEMU's have tens of KiB.
 const ARGUMENTS_BYTES_MAX: u64 = 2 << 20;
@@ -140,7 +140,7 @@ impl GuestProcess {
 
     /// The areas that can be a guest's memory, ascending.
     pub fn areas(&self) -> io::Result<Vec<Area>> {
-        Ok(parse(&String::from_utf8_lossy(&self.maps()?)))
+        Ok(Area::parse(&String::from_utf8_lossy(&self.maps()?)))
     }
 
     /// Whether the process has a virtual processor of KVM.

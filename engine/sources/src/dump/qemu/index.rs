@@ -158,9 +158,17 @@ impl Index {
     /// Reads a page to `target`, which has its size; `false` if the file is damaged there.
     /// Allocates nothing.
     pub(super) fn load(&mut self, file: &DumpBytes, page: u64, target: &mut [u8]) -> bool {
+        match self.get(page) {
+            Content::Changed(number) => self.load_changed(file, number, target),
+            content => self.load_content(file, content, target),
+        }
+    }
+
+    /// Reads a page that is differences upon another content.
+    fn load_changed(&mut self, file: &DumpBytes, number: u64, target: &mut [u8]) -> bool {
         let mut chain = [0_u64; CHAIN_MAX as usize];
         let mut length = 0;
-        let mut content = self.get(page);
+        let mut content = Content::Changed(number);
         while let Content::Changed(number) = content {
             let (Some(difference), Some(place)) =
                 (self.differences.get(number as usize), chain.get_mut(length))
@@ -171,7 +179,17 @@ impl Index {
             length += 1;
             content = Content::of(difference.before);
         }
-        let is_read = match content {
+        self.load_content(file, content, target)
+            && chain[..length].iter().rev().all(|at| {
+                let bytes = self.behind::<2>(file, *at);
+                let bytes = bytes.and_then(|bytes| self.packed.get(..bytes));
+                bytes.is_some_and(|bytes| xbzrle::apply(bytes, target))
+            })
+    }
+
+    /// Reads a content that depends on no other.
+    fn load_content(&mut self, file: &DumpBytes, content: Content, target: &mut [u8]) -> bool {
+        match content {
             // Memory that was never sent is empty.
             Content::Absent => {
                 target.fill(0);
@@ -188,13 +206,7 @@ impl Index {
                 self.codec.unpack(Compression::Zlib, packed, target)
             }
             Content::Changed(_) => false,
-        };
-        is_read
-            && chain[..length].iter().rev().all(|at| {
-                let bytes = self.behind::<2>(file, *at);
-                let bytes = bytes.and_then(|bytes| self.packed.get(..bytes));
-                bytes.is_some_and(|bytes| xbzrle::apply(bytes, target))
-            })
+        }
     }
 
     /// Reads the bytes behind their number of `N` bytes to the buffer; returns that number.

@@ -6,6 +6,7 @@
 use super::super::blocks::BlockDump;
 use super::super::bytes::DumpBytes;
 use super::super::{DumpProblem, Lacks};
+use super::place::Slot;
 use super::{MAGIC, open_at};
 
 const HEADER_BYTES: u64 = 92;
@@ -74,33 +75,93 @@ fn stream_at(file: &DumpBytes, at: u64) -> Result<u64, DumpProblem> {
     Ok(at + place as u64)
 }
 
-/// The addresses of memory in slots, in the order of the XML: attribute `base` of the element
+/// The names of blocks of memory in slots, each with its address: attribute `base` of the element
 /// `address` in each `memory` with a model.
-fn slots(xml: &[u8]) -> Vec<u64> {
+///
+/// libvirt names a block after its device, and a device after its model, with a number: that of the
+/// slot, or for virtio its position (qemu_alias.c, `qemuAssignDeviceMemoryAlias`).
+fn slots(xml: &[u8]) -> Vec<Slot> {
     let text = String::from_utf8_lossy(xml);
-    let devices = text.split("<memory model=").skip(1).take(SLOTS_MAX);
-    let address = |device: &str| {
-        let device = device.split("</memory>").next()?;
-        let base = device.split("base=").nth(1)?.get(1..)?.strip_prefix("0x")?;
-        let digits = base.split(['\'', '"']).next()?;
-        u64::from_str_radix(digits, 16).ok()
-    };
-    // With one address unknown, the order of the others means nothing.
-    devices.map(address).collect::<Option<_>>().unwrap_or_default()
+    let mut counts = [0_u32; 2];
+    let mut slots = Vec::new();
+    for device in text.split("<memory model=").skip(1).take(SLOTS_MAX) {
+        let Some(device) = device.split("</memory>").next() else { continue };
+        let Some(model) = device.get(1..).and_then(|rest| rest.split(['\'', '"']).next()) else {
+            continue;
+        };
+        let number = |count: &mut u32| {
+            *count += 1;
+            Some(*count - 1)
+        };
+        let (prefix, number) = match model {
+            "dimm" => ("dimm", slot_of(device)),
+            "nvdimm" => ("nvdimm", slot_of(device)),
+            "virtio-mem" => ("virtiomem", number(&mut counts[0])),
+            "virtio-pmem" => ("virtiopmem", number(&mut counts[1])),
+            _ => continue,
+        };
+        let name = match (attribute(device, "<alias name="), number) {
+            (Some(alias), _) => format!("mem{alias}"),
+            (None, Some(number)) => format!("mem{prefix}{number}"),
+            (None, None) => continue,
+        };
+        if let Some(address) = address_of(device) {
+            slots.push(Slot { name: name.into_bytes(), address });
+        }
+    }
+    slots
+}
+
+fn slot_of(device: &str) -> Option<u32> {
+    attribute(device, "slot=")?.parse().ok()
+}
+
+fn address_of(device: &str) -> Option<u64> {
+    u64::from_str_radix(attribute(device, "base=")?.strip_prefix("0x")?, 16).ok()
+}
+
+/// The value in quotes behind the first occurrence of a text.
+fn attribute<'d>(device: &'d str, before: &str) -> Option<&'d str> {
+    device.split_once(before)?.1.get(1..)?.split(['\'', '"']).next()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    #[track_caller]
+    fn check(xml: &str, expected: &[(&str, u64)]) {
+        let slots = slots(xml.as_bytes());
+        let slots: Vec<(&str, u64)> = slots
+            .iter()
+            .map(|slot| (std::str::from_utf8(&slot.name).unwrap(), slot.address))
+            .collect();
+        assert_eq!(slots, expected);
+    }
+
     #[test]
     fn addresses_of_slots_are_in_the_xml() {
-        let xml = b"<domain><memory unit='KiB'>4</memory><memory model='dimm'><target/>\
-            <address type='dimm' slot='0' base='0x100000000'/></memory>\
-            <memory model='dimm'><address type='dimm' slot='1' base='0x140000000'/></memory>";
-        assert_eq!(slots(xml), [0x1_0000_0000, 0x1_4000_0000]);
-        assert!(slots(b"<memory model='dimm'></memory>").is_empty());
-        assert!(slots(b"<memory model='dimm'><address base='0xzz'/>").is_empty());
-        assert!(slots(b"<memory model=base=").is_empty());
+        check(
+            "<domain><memory unit='KiB'>4</memory><memory model='dimm'><target/>\
+             <address type='dimm' slot='1' base='0x140000000'/></memory>\
+             <memory model='virtio-mem'><target><address base='0x180000000'/></target>\
+             <address type='pci' slot='0x03'/></memory>\
+             <memory model='dimm'><address type='dimm' slot='0' base='0x100000000'/></memory>\
+             <memory model=\"nvdimm\"><alias name='ua-pmem'/>\
+             <address type='dimm' slot='2' base='0x1c0000000'/></memory>\
+             <memory model='virtio-mem'><target><address base='0x200000000'/></target></memory>",
+            &[
+                ("memdimm1", 0x1_4000_0000),
+                ("memvirtiomem0", 0x1_8000_0000),
+                ("memdimm0", 0x1_0000_0000),
+                ("memua-pmem", 0x1_c000_0000),
+                ("memvirtiomem1", 0x2_0000_0000),
+            ],
+        );
+        check("<memory model='dimm'></memory>", &[]);
+        check("<memory model='dimm'><address slot='0' base='0xzz'/>", &[]);
+        check("<memory model='dimm'><address base='0x100000000'/>", &[]);
+        check("<memory model=base=", &[]);
+        check("<memory model=", &[]);
     }
 }

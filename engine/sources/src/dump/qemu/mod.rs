@@ -25,10 +25,10 @@ use std::ops::Range;
 use panoptes_decoders::source::Outcome;
 
 use self::index::{Content, PAGE_BYTES_MAX};
-use self::place::{Run, SLOTS_GUESSED, has_slots, layouts};
+use self::place::{Layout, Run, SLOTS_GUESSED, Slot, layouts};
 use self::ram::{Form, Ram};
 use self::sections::{Kind, skip_bitmaps, skip_pbs_state};
-use self::stream::{Stop, Stream, damaged};
+use self::stream::{Stop, Stream, damage};
 use super::blocks::{BlockDump, Blocks, Found};
 use super::bytes::DumpBytes;
 use super::{DumpProblem, Lacks, join};
@@ -68,8 +68,8 @@ pub(crate) fn open(file: DumpBytes) -> Result<(BlockDump, Lacks), DumpProblem> {
     open_at(file, 0, &[])
 }
 
-/// Opens the stream at an offset. `slots` are the addresses of memory in slots, if they are known.
-fn open_at(file: DumpBytes, at: u64, slots: &[u64]) -> Result<(BlockDump, Lacks), DumpProblem> {
+/// Opens the stream at an offset. `slots` has the memory in slots whose addresses are known.
+fn open_at(file: DumpBytes, at: u64, slots: &[Slot]) -> Result<(BlockDump, Lacks), DumpProblem> {
     let mut reading = Reading::new(&file, at + MAGIC.len() as u64);
     let is_whole = match reading.run() {
         Ok(()) => true,
@@ -89,16 +89,15 @@ fn open_at(file: DumpBytes, at: u64, slots: &[u64]) -> Result<(BlockDump, Lacks)
     };
     let missing = (ram.pages() - ram.index.count()) * page_bytes;
     let (cut_short, left_out) = if is_whole { (0, missing) } else { (missing, 0) };
-    let guessed = slots.is_empty() && has_slots(&ram.blocks);
     let lacks = Lacks {
         cut_short,
         left_out,
         unfinished: !is_whole,
-        assumption: guessed.then_some(SLOTS_GUESSED),
+        assumption: first.has_guesses.then_some(SLOTS_GUESSED),
         ..Lacks::default()
     };
-    let regions = regions(&first);
-    let memory = Memory { file, ram, layouts, runs: first, page_bytes };
+    let regions = regions(&first.runs);
+    let memory = Memory { file, ram, layouts, runs: first.runs, page_bytes };
     Ok((BlockDump::new(Box::new(memory), regions), lacks))
 }
 
@@ -154,16 +153,16 @@ impl<'f> Reading<'f> {
                 // The file of an aborted stream may go on with zeros, which look like the end.
                 END if self.ram.is_some() => return Err(Stop::Cut),
                 END | DESCRIPTION => return Err(DumpProblem::NoMemory.into()),
-                _ => return Err(damaged("it has an element of no known kind")),
+                _ => return Err(damage("it has an element of no known kind")),
             }
         }
-        Err(damaged("its memory has no end"))
+        Err(damage("its memory has no end"))
     }
 
     fn read_configuration(&mut self) -> Result<(), Stop> {
         let length = self.stream.number::<4>()?;
         if length > 255 {
-            return Err(damaged("the name of its machine is too long"));
+            return Err(damage("the name of its machine is too long"));
         }
         self.machine = self.stream.text(length as usize)?;
         while self.stream.next_number::<1>()? == SUBSECTION {
@@ -175,7 +174,7 @@ impl<'f> Reading<'f> {
                     let bits = self.stream.number::<4>()?;
                     let page = 1_usize.checked_shl(bits as u32).unwrap_or(0);
                     if !(PAGE_BYTES_USUAL..=PAGE_BYTES_MAX).contains(&page) {
-                        return Err(damaged("its pages have an impossible size"));
+                        return Err(damage("its pages have an impossible size"));
                     }
                     self.page_bytes = page;
                 }
@@ -189,7 +188,7 @@ impl<'f> Reading<'f> {
                     }
                 }
                 b"configuration/uuid" => self.stream.skip(16)?,
-                _ => return Err(damaged("its configuration has an unknown part")),
+                _ => return Err(damage("its configuration has an unknown part")),
             }
         }
         Ok(())
@@ -203,7 +202,7 @@ impl<'f> Reading<'f> {
         let kind = Kind::of(&name, version)?;
         let is_second = kind == Kind::Ram && self.ram.is_some();
         if is_second || self.sections.len() >= SECTIONS_MAX {
-            return Err(damaged("it has a section twice"));
+            return Err(damage("it has a section twice"));
         }
         self.sections.insert(id, kind);
         self.continue_section(id).map(drop)
@@ -212,7 +211,7 @@ impl<'f> Reading<'f> {
     /// Reads the data of a section; whether it is the memory.
     fn continue_section(&mut self, id: u64) -> Result<bool, Stop> {
         let kind = self.sections.get(&id).copied();
-        let kind = kind.ok_or(damaged("it has a part of no known section"))?;
+        let kind = kind.ok_or(damage("it has a part of no known section"))?;
         match kind {
             Kind::Ram => {
                 let ram = self.ram.get_or_insert_with(|| Ram::new(self.page_bytes));
@@ -225,7 +224,7 @@ impl<'f> Reading<'f> {
         if self.stream.next_number::<1>() == Ok(FOOTER) {
             self.stream.skip(1)?;
             if self.stream.number::<4>()? != id {
-                return Err(damaged("a section has the end of another"));
+                return Err(damage("a section has the end of another"));
             }
         }
         Ok(kind == Kind::Ram)
@@ -259,7 +258,7 @@ impl<'f> Reading<'f> {
         }
         let is_start = |window: &[u8]| window[0] == START as u8 && &window[5..] == BEHIND_ID;
         let place = bytes.windows(5 + BEHIND_ID.len()).position(is_start);
-        let place = place.ok_or(damaged("its memory was not found behind early devices"))?;
+        let place = place.ok_or(damage("its memory was not found behind early devices"))?;
         self.stream.go_to(from + place as u64);
         Ok(())
     }
@@ -270,7 +269,7 @@ impl<'f> Reading<'f> {
 struct Memory {
     file: DumpBytes,
     ram: Ram,
-    layouts: Vec<Vec<Run>>,
+    layouts: Vec<Layout>,
     /// The layout in force, in order of addresses.
     runs: Vec<Run>,
     page_bytes: u64,
@@ -324,7 +323,7 @@ impl Blocks for Memory {
     }
 
     fn choose_layout(&mut self, index: usize) -> Option<Vec<Range<u64>>> {
-        self.runs.clone_from(self.layouts.get(index)?);
+        self.runs.clone_from(&self.layouts.get(index)?.runs);
         Some(regions(&self.runs))
     }
 }

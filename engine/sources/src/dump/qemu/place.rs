@@ -33,6 +33,23 @@ enum Use {
     Device,
 }
 
+/// Memory in a slot whose address is known.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Slot {
+    /// The name of its block.
+    pub(super) name: Vec<u8>,
+    /// Its first physical address.
+    pub(super) address: u64,
+}
+
+/// A possible layout.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Layout {
+    pub(super) runs: Vec<Run>,
+    /// Whether it has memory in slots whose addresses are guesses.
+    pub(super) has_guesses: bool,
+}
+
 /// Smallest block that can be memory if its name does not say so.
 const MEMORY_BYTES_MIN: u64 = 8 << 20;
 
@@ -40,15 +57,16 @@ const MEMORY_BYTES_MIN: u64 = 8 << 20;
 pub(super) const SLOTS_GUESSED: &str =
     "memory in slots (DIMMs) was put where QEMU puts it by default";
 
+/// The name of a block; that of an object without its path, which machine types up to 3.1 write.
+fn name_of(block: &Block) -> &[u8] {
+    block.name.strip_prefix(b"/objects/").unwrap_or(&block.name)
+}
+
 /// The use of a block by its name: QEMU's own names, those of libvirt and Proxmox, or an object's.
 fn use_of(block: &Block) -> Use {
     const MACHINES: [&[u8]; 6] =
         [b"pc.ram", b"microvm.ram", b"xen.ram", b"mach-virt.ram", b"ram", b"isa.ram"];
-    // Machine types up to 3.1 name objects by their path.
-    let name = match block.name.strip_prefix(b"/objects/") {
-        Some(name) => name,
-        None => &block.name[..],
-    };
+    let name = name_of(block);
     if MACHINES.contains(&name) {
         return Use::Main;
     }
@@ -95,14 +113,14 @@ fn machine(name: &[u8]) -> Machine {
     }
 }
 
-/// The possible layouts, the likeliest first. `slots` are the addresses of memory in slots, if they
-/// are known, in the order of the blocks' names.
+/// The possible layouts, the likeliest first. `slots` has the memory in slots whose addresses are
+/// known.
 pub(super) fn layouts(
     blocks: &[Block],
     machine_name: &[u8],
-    slots: &[u64],
+    slots: &[Slot],
     page_bytes: u64,
-) -> Vec<Vec<Run>> {
+) -> Vec<Layout> {
     let mut by_use: [Vec<&Block>; 3] = Default::default();
     for block in blocks.iter().filter(|block| block.first.is_some()) {
         match use_of(block) {
@@ -119,18 +137,19 @@ pub(super) fn layouts(
     let mut choices: Vec<(Vec<&Block>, Vec<&Block>)> = Vec::new();
     if main.is_empty() {
         choices.push((backends.clone(), plugged.clone()));
-        if let Some(largest) = backends.iter().max_by_key(|block| block.bytes) {
-            let others = backends.iter().filter(|block| *block != largest);
-            let others = others.chain(&plugged).copied().collect();
-            choices.push((vec![*largest], others));
+        // Kata's main memory has the name of a DIMM.
+        for blocks in [&backends, &plugged] {
+            let Some(largest) = blocks.iter().max_by_key(|block| block.bytes) else { continue };
+            let others = backends.iter().chain(&plugged).filter(|block| *block != largest);
+            choices.push((vec![*largest], others.copied().collect()));
         }
     } else {
         choices.push((main, backends.into_iter().chain(plugged).collect()));
     }
-    let mut found: Vec<Vec<Run>> = Vec::new();
+    let mut found: Vec<Layout> = Vec::new();
     for (main, plugged) in choices {
         for layout in one_choice(&main, &plugged, machine(machine_name), slots, page_bytes) {
-            if !found.contains(&layout) {
+            if found.iter().all(|other| other.runs != layout.runs) {
                 found.push(layout);
             }
         }
@@ -142,18 +161,20 @@ fn one_choice(
     main: &[&Block],
     plugged: &[&Block],
     machine: Machine,
-    slots: &[u64],
+    slots: &[Slot],
     page_bytes: u64,
-) -> Vec<Vec<Run>> {
+) -> Vec<Layout> {
     if main.is_empty() {
         return Vec::new();
     }
     let sizes: Vec<u64> = main.iter().map(|block| block.bytes).collect();
-    let in_slots: Vec<(u64, Option<u64>)> = plugged
-        .iter()
-        .enumerate()
-        .map(|(index, block)| (block.bytes, slots.get(index).copied()))
-        .collect();
+    let address = |block: &Block| {
+        let slot = slots.iter().find(|slot| slot.name == name_of(block));
+        slot.map(|slot| slot.address)
+    };
+    let in_slots: Vec<(u64, Option<u64>)> =
+        plugged.iter().map(|block| (block.bytes, address(block))).collect();
+    let has_guesses = in_slots.iter().any(|(_, address)| address.is_none());
     let blocks: Vec<&Block> = main.iter().chain(plugged).copied().collect();
     let layouts = guest::layouts_of_blocks(&sizes, &in_slots, machine);
     let run = |part: &guest::BlockPart| {
@@ -161,12 +182,8 @@ fn one_choice(
         Some(Run { physical: part.physical, bytes: part.bytes, first })
     };
     let runs = layouts.iter().map(|parts| parts.iter().filter_map(run).collect());
-    runs.filter(|runs: &Vec<Run>| !runs.is_empty()).collect()
-}
-
-/// Whether the memory has slots.
-pub(super) fn has_slots(blocks: &[Block]) -> bool {
-    blocks.iter().any(|block| block.first.is_some() && use_of(block) == Use::Slot)
+    let runs = runs.filter(|runs: &Vec<Run>| !runs.is_empty());
+    runs.map(|runs| Layout { runs, has_guesses }).collect()
 }
 
 /// A key that sorts names with numbers by the numbers.
@@ -185,13 +202,18 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    fn runs(blocks: &[(&str, u64)], machine: &str, slots: &[u64]) -> Vec<(u64, u64, u64)> {
+    fn layout(blocks: &[(&str, u64)], machine: &str, slots: &[(&str, u64)]) -> Option<Layout> {
         let block =
             |&(name, mib): &(&str, u64)| Block { name: name.into(), bytes: mib * MIB, first: None };
         let mut blocks: Vec<Block> = blocks.iter().map(block).collect();
         number(&mut blocks, 4096).unwrap();
-        let layouts = layouts(&blocks, machine.as_bytes(), slots, 4096);
-        let first = layouts.first().cloned().unwrap_or_default();
+        let slot = |&(name, address): &(&str, u64)| Slot { name: name.into(), address };
+        let slots: Vec<Slot> = slots.iter().map(slot).collect();
+        layouts(&blocks, machine.as_bytes(), &slots, 4096).into_iter().next()
+    }
+
+    fn runs(blocks: &[(&str, u64)], machine: &str, slots: &[(&str, u64)]) -> Vec<(u64, u64, u64)> {
+        let first = layout(blocks, machine, slots).map(|layout| layout.runs).unwrap_or_default();
         first.iter().map(|run| (run.physical, run.bytes / MIB, run.first * 4096 / MIB)).collect()
     }
 
@@ -222,8 +244,33 @@ mod tests {
         let blocks = [("pc.ram", 512), ("memdimm0", 256), ("memdimm1", 256)];
         let guessed = [(0, 512, 0), (1 << 32, 256, 512), ((1 << 32) + 256 * MIB, 256, 768)];
         assert_eq!(runs(&blocks, "pc-q35-9.2", &[]), guessed);
-        let known = runs(&blocks, "pc-q35-9.2", &[0x1_8000_0000, 0x1_4000_0000]);
+        // In the order in which they were plugged in.
+        let slots = [("memdimm1", 0x1_4000_0000), ("memdimm0", 0x1_8000_0000)];
+        let known = runs(&blocks, "pc-q35-9.2", &slots);
         assert_eq!(known, [(0, 512, 0), (0x1_4000_0000, 256, 768), (0x1_8000_0000, 256, 512)]);
+    }
+
+    #[test]
+    fn guesses_of_addresses_are_told() {
+        let has_guesses = |blocks: &[(&str, u64)], slots: &[(&str, u64)]| {
+            layout(blocks, "pc-q35-9.2", slots).unwrap().has_guesses
+        };
+        let slots = [("memdimm0", 1 << 32)];
+        assert!(!has_guesses(&[("pc.ram", 512)], &[]));
+        assert!(!has_guesses(&[("ram-node0", 512), ("ram-node1", 512)], &[]));
+        let blocks = [("pc.ram", 512), ("memdimm0", 256)];
+        assert!(has_guesses(&blocks, &[]));
+        assert!(!has_guesses(&blocks, &slots));
+        assert!(has_guesses(&[("pc.ram", 512), ("memdimm0", 256), ("memdimm1", 256)], &slots));
+        // A backend of any name that was plugged in.
+        assert!(has_guesses(&[("pc.ram", 512), ("hot", 256)], &[]));
+    }
+
+    #[test]
+    fn the_largest_slot_is_main_memory_if_there_is_no_other() {
+        assert_eq!(runs(&[("dimm1", 512)], "pc-q35-9.2", &[]), [(0, 512, 0)]);
+        let two = runs(&[("dimm2", 256), ("dimm1", 512)], "pc-q35-9.2", &[]);
+        assert_eq!(two, [(0, 512, 256), (1 << 32, 256, 0)]);
     }
 
     #[test]

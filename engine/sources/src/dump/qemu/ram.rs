@@ -4,9 +4,11 @@
 //! in its block in the others. The first record lists the blocks. Page contents are the guest's and
 //! can imitate records, so nothing is searched: each record is parsed in order.
 
+use std::collections::HashMap;
+
 use super::index::{Content, Index};
 use super::place::{Block, number};
-use super::stream::{Stop, Stream, damaged};
+use super::stream::{Stop, Stream, damage};
 use crate::dump::DumpProblem;
 
 /// Flags of a record (migration/ram.h and ram.c, RAM_SAVE_FLAG_…).
@@ -46,13 +48,20 @@ pub(super) struct Form {
 pub(super) struct Ram {
     pub(super) blocks: Vec<Block>,
     pub(super) index: Index,
+    /// Positions of the blocks by their names.
+    positions: HashMap<Vec<u8>, usize>,
     /// The block of the last record.
     current: Option<usize>,
 }
 
 impl Ram {
     pub(super) fn new(page_bytes: usize) -> Self {
-        Self { blocks: Vec::new(), index: Index::new(page_bytes), current: None }
+        Self {
+            blocks: Vec::new(),
+            index: Index::new(page_bytes),
+            positions: HashMap::new(),
+            current: None,
+        }
     }
 
     /// Number of pages of memory in all blocks.
@@ -74,7 +83,7 @@ impl Ram {
                 kind @ (ZERO | PAGE | XBZRLE | COMPRESS) => {
                     self.read_page(stream, kind, flags & CONTINUE != 0, offset)?;
                 }
-                _ => return Err(damaged("its memory has a record of no known kind")),
+                _ => return Err(damage("its memory has a record of no known kind")),
             }
         }
     }
@@ -88,13 +97,13 @@ impl Ram {
     ) -> Result<(), Stop> {
         if !same_block {
             let name = stream.name()?;
-            self.current = self.blocks.iter().position(|block| block.name == name);
+            self.current = self.positions.get(&name).copied();
         }
         let block = self.current.and_then(|block| self.blocks.get(block));
-        let block = block.ok_or(damaged("its memory has a page of no known block"))?;
+        let block = block.ok_or(damage("its memory has a page of no known block"))?;
         let page_bytes = self.index.page_bytes() as u64;
         if offset >= block.bytes || !offset.is_multiple_of(page_bytes) {
-            return Err(damaged("its memory has a page beyond its block"));
+            return Err(damage("its memory has a page beyond its block"));
         }
         let page = block.first.map(|first| first + offset / page_bytes);
         let content = match kind {
@@ -108,19 +117,19 @@ impl Ram {
                 let at = stream.at();
                 let bytes = stream.number::<4>()?;
                 if bytes > page_bytes + page_bytes / 16 + 64 {
-                    return Err(damaged("its memory has a compressed page that is too long"));
+                    return Err(damage("its memory has a compressed page that is too long"));
                 }
                 stream.skip(bytes)?;
                 Content::Packed(at)
             }
             _ => {
                 if stream.number::<1>()? != 1 {
-                    return Err(damaged("its memory has a difference of no known kind"));
+                    return Err(damage("its memory has a difference of no known kind"));
                 }
                 let at = stream.at();
                 let bytes = stream.number::<2>()?;
                 if bytes > page_bytes {
-                    return Err(damaged("its memory has a difference that is too long"));
+                    return Err(damage("its memory has a difference that is too long"));
                 }
                 stream.skip(bytes)?;
                 if let Some(page) = page {
@@ -138,7 +147,7 @@ impl Ram {
     /// Reads the list of blocks, whose sizes add up to `sum`.
     fn read_blocks(&mut self, stream: &mut Stream<'_>, sum: u64, form: Form) -> Result<(), Stop> {
         if !self.blocks.is_empty() || sum > SUM_MAX {
-            return Err(damaged("its list of blocks is impossible"));
+            return Err(damage("its list of blocks is impossible"));
         }
         let mut maps: Vec<(usize, Map)> = Vec::new();
         let listed = self.read_list(stream, sum, form, &mut maps);
@@ -170,7 +179,7 @@ impl Ram {
             let bytes = stream.number::<8>()?;
             total = total.saturating_add(bytes);
             if total > sum || self.blocks.len() >= BLOCKS_MAX || name.is_empty() {
-                return Err(damaged("its list of blocks is impossible"));
+                return Err(damage("its list of blocks is impossible"));
             }
             if form.has_page_sizes {
                 let size = stream.next_number::<8>()?;
@@ -183,6 +192,7 @@ impl Ram {
                 stream.skip(8)?;
             }
             let index = self.blocks.len();
+            self.positions.entry(name.clone()).or_insert(index);
             self.blocks.push(Block { name, bytes, first: None });
             if form.is_mapped {
                 let map = Map::read(stream, bytes, self.index.page_bytes() as u64)?;
@@ -212,7 +222,7 @@ struct Map {
 impl Map {
     /// Reads the next header without passing it; `None` if the block is not in the file.
     fn read(stream: &mut Stream<'_>, bytes: u64, page_bytes: u64) -> Result<Option<Self>, Stop> {
-        const WRONG: Stop = damaged("its header of mapped-ram is impossible");
+        const WRONG: Stop = damage("its header of mapped-ram is impossible");
         let at = stream.at();
         let [version, size] = [stream.number::<4>()?, stream.number::<8>()?];
         let [bitmap_at, pages_at] = [stream.number::<8>()?, stream.number::<8>()?];

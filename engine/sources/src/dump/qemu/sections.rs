@@ -1,7 +1,7 @@
 //! Sections that stand between those of memory, and have no length: they are parsed to be passed
 //! by.
 
-use super::stream::{Stop, Stream, damaged};
+use super::stream::{Stop, Stream, damage};
 use crate::dump::DumpProblem;
 
 /// What a section holds.
@@ -77,7 +77,7 @@ pub(super) fn skip_bitmaps(stream: &mut Stream<'_>) -> Result<(), Stop> {
             }
         }
     }
-    Err(damaged("its bitmaps of disks have no end"))
+    Err(damage("its bitmaps of disks have no end"))
 }
 
 /// Passes the data of the state of backups by.

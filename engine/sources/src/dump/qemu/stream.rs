@@ -21,7 +21,7 @@ impl From<DumpProblem> for Stop {
 }
 
 /// Makes the error of bytes that no writer writes.
-pub(super) const fn damaged(what: &'static str) -> Stop {
+pub(super) const fn damage(what: &'static str) -> Stop {
     Stop::Problem(DumpProblem::Header(what))
 }
 

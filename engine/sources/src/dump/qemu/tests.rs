@@ -310,15 +310,15 @@ fn streams_that_cannot_be_read_are_refused_by_their_reason() {
 fn memory_in_slots_is_placed_and_the_guess_is_said() {
     let mut writer = Writer::new(Some("pc-q35-9.2"));
     writer.start(1, "ram", 4, |data| {
-        data.list(&[("mem-dimm0", 16 << 20), ("pc.ram", 64 << 12)], |_, _| {});
-        data.record(Record::Plain("mem-dimm0", 0, &page(3)));
+        data.list(&[("memdimm0", 16 << 20), ("pc.ram", 64 << 12)], |_, _| {});
+        data.record(Record::Plain("memdimm0", 0, &page(3)));
         data.record(Record::End);
     });
     writer.part(1, true, |data| data.record(Record::End));
     let mut source = open(&writer.0).unwrap();
     check(&mut source, 1 << 32, &page(3));
     assert!(source.lacks().to_string().contains("where QEMU puts it by default"));
-    let xml = "<memory model='dimm'><address type='dimm' base='0x180000000'/></memory>";
+    let xml = "<memory model='dimm'><address type='dimm' slot='0' base='0x180000000'/></memory>";
     let mut source = open(&saved(0, xml, &writer.0, false)).unwrap();
     check(&mut source, 0x1_8000_0000, &page(3));
     assert_eq!(source.lacks().assumption, None);

@@ -6,9 +6,11 @@
 //! arm64 one of its memory (arch/arm64/kernel/setup.c, `request_standard_resources`). LiME writes
 //! those entries that are System RAM, in order.
 //!
-//! An entry points to its neighbour in the array, so the array's virtual address is known. The
-//! direct map begins at a whole GiB on both architectures. This gives the difference between
-//! physical address and file offset where the array is, which the list must agree with.
+//! An entry points to its neighbour in the array, so the array's virtual address is known. Its
+//! distance to the physical address is a multiple of 1 GiB on x86, and of 512 MiB on arm64
+//! (arch/arm64/include/asm/kernel-pgtable.h, `ARM64_MEMSTART_ALIGN` with pages of 64 KiB). This
+//! gives the difference between physical address and file offset where the array is, which the list
+//! must agree with.
 //!
 //! The list is guest memory, and so is only a proposal: the kernel's page tables decide.
 
@@ -40,8 +42,8 @@ const DISTANCE_MAX: u64 = 128 * RESOURCE_BYTES as u64;
 /// Maximum number of entries that are considered. A guest may write any number of them.
 const ENTRIES_MAX: usize = 1 << 16;
 
-/// Alignment of the direct map's beginning.
-const DIRECT_MAP_ALIGNMENT: u64 = 1 << 30;
+/// Alignment of the distance between virtual and physical addresses of the direct map.
+const DIRECT_MAP_ALIGNMENT: u64 = 1 << 29;
 
 /// Largest difference between the place of a range by the list and by the array's address.
 const CORRECTION_MAX: u64 = 1 << 20;
@@ -80,7 +82,7 @@ pub(crate) fn by_regions(regions: &[Range<u64>], bytes: u64) -> Option<Segments>
     if sizes.fold(0, u64::saturating_add) != bytes || regions.len() < 2 {
         return None;
     }
-    Some(placed(regions, None, bytes, FROM_FILE))
+    Some(placement(regions, None, bytes, FROM_FILE))
 }
 
 /// Searches the kernel's list of its memory in a file; `None` if there is none that fits.
@@ -104,7 +106,7 @@ pub(crate) fn find(file: &File, bytes: u64) -> Option<Segments> {
         }
     }
     let (_, ranges, correction) = best?;
-    Some(placed(&ranges, correction, bytes, FROM_KERNEL))
+    Some(placement(&ranges, correction, bytes, FROM_KERNEL))
 }
 
 /// Whether two entries are in one array of ascending ranges.
@@ -156,9 +158,9 @@ fn correction(array: &[Entry], ranges: &[Range<u64>], bytes: u64) -> Option<Opti
     let differences = array.iter().filter(|entry| entry.sibling >= KERNEL).map(|entry| {
         entry.sibling.wrapping_sub(entry.at + RESOURCE_BYTES as u64) % DIRECT_MAP_ALIGNMENT
     });
-    let differences: Vec<u64> = differences.collect();
-    let is_common = |one: &&u64| differences.iter().filter(|other| other == one).count();
-    let shift = *differences.iter().max_by_key(is_common)?;
+    let mut differences: Vec<u64> = differences.collect();
+    differences.sort_unstable();
+    let shift = *differences.chunk_by(u64::eq).max_by_key(|same| same.len())?.first()?;
     let at = array.first()?.at;
     let mut offset = 0;
     for (index, range) in ranges.iter().enumerate() {
@@ -183,7 +185,7 @@ fn correction(array: &[Entry], ranges: &[Range<u64>], bytes: u64) -> Option<Opti
 }
 
 /// Puts ranges one after another. `correction` moves one of them, and all behind it, to an offset.
-fn placed(
+fn placement(
     ranges: &[Range<u64>],
     correction: Option<Correction>,
     bytes: u64,
@@ -245,6 +247,14 @@ mod tests {
             }
         }
         memory
+    }
+
+    #[test]
+    fn a_list_of_very_many_entries_is_checked_in_one_pass() {
+        let entry = |at| Entry { at, start: 0, end: 1, parent: KERNEL, sibling: KERNEL + at * at };
+        let array: Vec<Entry> = (0..ENTRIES_MAX as u64).map(|at| entry(at * 64)).collect();
+        // The neighbours of no two entries agree.
+        assert_eq!(correction(&array, &[0..1, 2..3], 2), None);
     }
 
     fn joined(memory: &[u8], ranges: &[Range<u64>]) -> Vec<u8> {

@@ -9,23 +9,33 @@ use super::bytes::DumpBytes;
 /// Number of bytes that are read at once.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// Number of zeros behind a dump that are read; more are not distinguished from other bytes.
+/// Number of zeros behind a dump that are read, besides the last chunk. Others count as zeros: the
+/// device that holds the copy may be much larger.
 const ZEROS_MAX: u64 = 1 << 30;
 
-/// Number of bytes from an offset to the end of the file; 0 if all of them are zeros.
+/// Number of bytes from an offset to the end of the file; 0 if all of them are zeros, as far as
+/// they are read.
 pub(super) fn bytes_behind(file: &DumpBytes, at: u64) -> u64 {
     let count = file.len().saturating_sub(at);
     let mut chunk = vec![0; CHUNK_BYTES];
+    let mut has_zeros = |from, bytes: u64| {
+        let part = &mut chunk[..bytes.min(CHUNK_BYTES as u64) as usize];
+        file.read(from, part) && part.iter().all(|byte| *byte == 0)
+    };
     let mut done = 0;
     while done < count.min(ZEROS_MAX) {
-        let part = (count - done).min(CHUNK_BYTES as u64) as usize;
-        if !file.read(at + done, &mut chunk[..part]) || chunk[..part].iter().any(|byte| *byte != 0)
-        {
+        if !has_zeros(at + done, count - done) {
             return count;
         }
-        done += part as u64;
+        done += CHUNK_BYTES as u64;
     }
-    if done < count { count } else { 0 }
+    if done < count {
+        let last = (CHUNK_BYTES as u64).min(count);
+        if !has_zeros(file.len() - last, last) {
+            return count;
+        }
+    }
+    0
 }
 
 /// The first offset in a range at which `is_one` accepts `bytes` bytes that begin with `magic`.
@@ -34,7 +44,7 @@ pub(super) fn find(
     range: std::ops::Range<u64>,
     magic: [u8; 8],
     bytes: usize,
-    is_one: impl Fn(u64, &[u8]) -> bool,
+    mut is_one: impl FnMut(u64, &[u8]) -> bool,
 ) -> Option<u64> {
     let end = range.end.min(file.len());
     let mut chunk = vec![0; CHUNK_BYTES + bytes];
@@ -46,10 +56,10 @@ pub(super) fn find(
             return None;
         }
         let mut hits = part.windows(bytes).enumerate();
-        let is_hit = |(from, here): &(usize, &[u8])| {
+        let mut is_hit = |(from, here): &(usize, &[u8])| {
             here.starts_with(&magic) && is_one(at + *from as u64, here)
         };
-        if let Some((from, _)) = hits.find(is_hit) {
+        if let Some((from, _)) = hits.find(&mut is_hit) {
             return Some(at + from as u64);
         }
         // The last bytes of this part may be the beginning of a header.
