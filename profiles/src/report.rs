@@ -171,6 +171,8 @@ pub enum CheckOutcome {
     Failed(String),
     /// The memory lacks what the check needs, which proves nothing; and where.
     Unread(String),
+    /// Too few objects could be asked for a majority; and how many contradict.
+    Undecided(String),
     /// The check is impossible here, and why.
     Skipped(&'static str),
 }
@@ -181,6 +183,7 @@ impl fmt::Display for Check {
             CheckOutcome::Passed => write!(f, "{}: yes", self.name),
             CheckOutcome::Failed(how) => write!(f, "{}: no, {how}", self.name),
             CheckOutcome::Unread(how) => write!(f, "{}: not in memory, {how}", self.name),
+            CheckOutcome::Undecided(how) => write!(f, "{}: not decided, {how}", self.name),
             CheckOutcome::Skipped(why) => write!(f, "{}: not checked, {why}", self.name),
         }
     }
@@ -282,12 +285,20 @@ fn failed(checks: &[Check]) -> String {
     };
     let failed = join(|outcome| matches!(outcome, CheckOutcome::Failed(_)));
     if failed.is_empty() {
-        return join(|outcome| matches!(outcome, CheckOutcome::Unread(_)));
+        let is_open = |outcome: &CheckOutcome| {
+            matches!(outcome, CheckOutcome::Unread(_) | CheckOutcome::Undecided(_))
+        };
+        return join(is_open);
     }
     failed
 }
 
 impl Refusal {
+    /// Whether the memory lacks a page table, which proves nothing.
+    pub(crate) fn is_missing(&self) -> bool {
+        matches!(self, Self::PageTables { fault: Some(fault), .. } if fault.is_missing())
+    }
+
     /// How far the candidate came: the error reports the candidates that came furthest.
     const fn progress(&self) -> u8 {
         match self {

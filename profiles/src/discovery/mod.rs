@@ -17,6 +17,7 @@ mod arm64;
 mod candidate;
 mod clock;
 mod derive;
+mod direct_map;
 mod image;
 mod page_tables;
 mod regions;
@@ -31,7 +32,7 @@ use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
 
 use crate::btf::Btf;
 use crate::builtin;
-use crate::memory::KernelMemory;
+use crate::memory::{KernelMemory, is_lost};
 use crate::profile::Profile;
 use crate::profile_file::{Completeness, ProfileFile, Recorder};
 use crate::report::{
@@ -118,6 +119,8 @@ pub fn discover(
         best: None,
         sweep: Stage::SweepPageBeginnings,
         searched: 0,
+        assumed: Vec::new(),
+        is_last: false,
     };
     search.run(source);
     search.stage(Stage::Done);
@@ -142,6 +145,10 @@ struct Search<'o, 'p> {
     sweep: Stage,
     /// How often memory was swept to find where it begins.
     searched: u32,
+    /// Texts of kernels of whose page tables the memory lacks some.
+    assumed: Vec<PhysicalAddress>,
+    /// Whether such texts are tried at once.
+    is_last: bool,
 }
 
 impl Search<'_, '_> {
@@ -155,6 +162,7 @@ impl Search<'_, '_> {
                     return;
                 }
             }
+            self.try_assumed(source);
             // A kernel without a profile here has none elsewhere either.
             let found = self.best.is_some() || self.attempts.lack_profile();
             if found || !self.options.everywhere {
@@ -192,6 +200,17 @@ impl Search<'_, '_> {
         }
     }
 
+    /// Tries the texts of kernels whose page tables are incomplete, if no other was found: others
+    /// may write such a text more easily.
+    fn try_assumed(&mut self, source: &mut dyn MemorySource) {
+        self.is_last = true;
+        for at in std::mem::take(&mut self.assumed) {
+            if self.best.is_none() {
+                self.try_text(source, at);
+            }
+        }
+    }
+
     /// Tries the VMCOREINFO text at an address.
     fn try_text(&mut self, source: &mut dyn MemorySource, at: PhysicalAddress) {
         let outcome = match Vmcoreinfo::parse(&read_text(source, at)) {
@@ -202,6 +221,16 @@ impl Search<'_, '_> {
             }
             Err(error) => Err((String::new(), None, Refusal::Vmcoreinfo(error))),
         };
+        if let Ok(candidate) = &outcome
+            && candidate.is_assumed
+            && !self.is_last
+        {
+            move_source(source, candidate.moved.wrapping_neg());
+            if self.assumed.len() < PROVEN_MAX {
+                self.assumed.push(at);
+            }
+            return;
+        }
         self.go_on(source, Evidence::Vmcoreinfo, at, outcome);
     }
 
@@ -296,6 +325,7 @@ impl Search<'_, '_> {
             build_id: candidate.build_id.as_deref(),
         });
         let mut memory = KernelMemory::new(source, candidate.root, candidate.levels);
+        memory.assume(candidate.image.clone(), candidate.image_physical);
         let stored = stored_for(self.options, candidate);
         let (sure, likely): (Vec<_>, Vec<_>) =
             stored.into_iter().partition(|(origin, _)| is_sure(origin, candidate));
@@ -417,10 +447,9 @@ impl Search<'_, '_> {
         let files = OtherFiles::of(self.options.files);
         // A kernel that names its types has them: a dump that lacks their page is damaged.
         let named = candidate.symbols.start_btf.zip(candidate.symbols.stop_btf);
-        let none = match named {
-            Some((start, stop)) if start < stop => Refusal::NoTypesInDump { files },
-            _ => Refusal::NoProfile { files },
-        };
+        let is_lost = named.is_some_and(|(start, stop)| start < stop && is_lost(memory, start));
+        let none =
+            if is_lost { Refusal::NoTypesInDump { files } } else { Refusal::NoProfile { files } };
         let (at, bytes) = image::search_btf(memory, &candidate, none)?;
         let btf = Btf::parse(&bytes).map_err(Refusal::Btf)?;
         let origin = Origin::Btf { at, bytes: bytes.len() as u64 };
