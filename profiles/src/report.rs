@@ -5,6 +5,7 @@ use core::fmt;
 use panoptes_decoders::address::PhysicalAddress;
 use panoptes_decoders::layout::Missing;
 
+use crate::discovery::START_KERNEL_MAP;
 use crate::memory::Fault;
 use crate::profile_file::ProfileFile;
 use crate::unsupported::Unsupported;
@@ -394,6 +395,8 @@ pub struct Attempts {
     pub named: Vec<Attempt>,
     /// Number of all candidates.
     pub count: u64,
+    /// Number of stored profiles that may fit a candidate, and were not tried: there are too many.
+    pub untried: usize,
 }
 
 impl Attempts {
@@ -420,7 +423,15 @@ impl fmt::Display for Attempts {
             return f.write_str(": nothing in it looks like one");
         }
         write!(f, "; tried {}", self.count)?;
-        self.named.iter().try_for_each(|attempt| write!(f, "; {attempt}"))
+        self.named.iter().try_for_each(|attempt| write!(f, "; {attempt}"))?;
+        match self.untried {
+            0 => Ok(()),
+            untried => write!(
+                f,
+                "; {untried} more profiles for its release were not tried: name the right file in \
+                 os_symbol_path"
+            ),
+        }
     }
 }
 
@@ -469,6 +480,24 @@ impl DiscoveryError {
             | Self::ProfileParsingFailed(attempts)
             | Self::ProfileVerificationFailed(attempts) => attempts,
         }
+    }
+
+    /// Whether a kernel's page tables were valid: the memory is at its own addresses.
+    pub fn is_placed(&self) -> bool {
+        let named = &self.attempts().named;
+        named.first().is_some_and(|first| first.refusal.progress() >= 2)
+    }
+
+    /// Where the page tables of an x86-64 kernel must be, if that could not be read.
+    pub fn unread_tables(&self) -> Option<PhysicalAddress> {
+        self.attempts().named.iter().find_map(|attempt| match attempt.refusal {
+            Refusal::PageTables { fault: Some(Fault::NotRead { address, physical }), .. }
+                if address.0 >= START_KERNEL_MAP =>
+            {
+                Some(physical)
+            }
+            _ => None,
+        })
     }
 
     /// The name of the system activity.

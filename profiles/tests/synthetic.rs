@@ -247,6 +247,20 @@ fn a_kernel_without_vmcoreinfo_takes_the_profile_that_fits() {
     assert_eq!(error.activity(), "no_matching_profile_found");
 }
 
+/// Each file costs a try, so their number is bounded.
+#[test]
+fn a_refusal_names_the_number_of_profiles_that_were_not_tried() {
+    let mut guest = Guest::new(Kind { vmcoreinfo: None, btf: false, ..Kind::default() });
+    let text = String::from_utf8(profile_file().to_bytes()).unwrap();
+    let wrong = text.replacen("\"comm\":[", "\"comm\":[1", 1).replace(BUILD_ID, "ab12");
+    let files = vec![ProfileFile::parse(wrong.as_bytes()).unwrap(); 19];
+    let of = |files| Options { files, generate: false, ..Options::default() };
+    let error = find(&mut guest, &of(&files)).unwrap_err().to_string();
+    assert!(error.contains("; 3 more profiles for its release were not tried"), "{error}");
+    let error = find(&mut guest, &of(&files[..16])).unwrap_err().to_string();
+    assert!(!error.contains("not tried"), "{error}");
+}
+
 /// As made of a kernel's headers, which have neither symbols nor a build id.
 #[test]
 fn a_profile_of_types_alone_takes_the_symbols_from_memory() {

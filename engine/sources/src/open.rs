@@ -245,7 +245,8 @@ impl FileSource {
             return Ok(false);
         };
         let source = Self::at_segments(file, &path, Format::Raw, segments)?;
-        *self = Self { is_still: true, disregarded: self.disregarded, ..source };
+        let (disregarded, doubt) = (self.disregarded, self.doubt);
+        *self = Self { is_still: true, disregarded, doubt, ..source };
         Ok(true)
     }
 

@@ -47,6 +47,7 @@ use crate::vmcoreinfo::{BEGINNING, VMCOREINFO_BYTES_MAX, Vmcoreinfo};
 pub(crate) use arm64::image_start;
 #[cfg(feature = "import")]
 pub(crate) use candidate::LARGE_PAGE_BYTES;
+pub(crate) use candidate::START_KERNEL_MAP;
 use candidate::{Candidate, Claim};
 use clock::ClockFields;
 pub use regions::mapped_share;
@@ -326,9 +327,10 @@ impl Search<'_, '_> {
         });
         let mut memory = KernelMemory::new(source, candidate.root, candidate.levels);
         memory.assume(candidate.image.clone(), candidate.image_physical);
-        let stored = stored_for(self.options, candidate);
+        let (stored, left_out) = stored_for(self.options, candidate);
         let (sure, likely): (Vec<_>, Vec<_>) =
             stored.into_iter().partition(|(origin, _)| is_sure(origin, candidate));
+        self.attempts.untried = self.attempts.untried.max(left_out);
         let mut tries = Tries::default();
         if let Some(profile) = self.try_stored(&mut memory, candidate, sure, &mut tries) {
             return Ok(profile);
@@ -534,11 +536,15 @@ fn is_sure(origin: &Origin, candidate: &Candidate) -> bool {
     says_release || candidate.build_id.is_some()
 }
 
-/// The stored profiles for a candidate, in the order in which they are tried.
+/// The stored profiles for a candidate, in the order in which they are tried, and how many more
+/// there are.
 ///
 /// A kernel without VMCOREINFO shows no build id. Then every profile of its release is tried, and
 /// verification decides.
-fn stored_for<'o>(options: &Options<'o>, candidate: &Candidate) -> Vec<(Origin, &'o dyn Stored)> {
+fn stored_for<'o>(
+    options: &Options<'o>,
+    candidate: &Candidate,
+) -> (Vec<(Origin, &'o dyn Stored)>, usize) {
     let build_id = candidate.build_id.as_deref();
     // Files that the user named take precedence over built-in tables.
     let files = options.files.iter().filter(|file| {
@@ -555,7 +561,10 @@ fn stored_for<'o>(options: &Options<'o>, candidate: &Candidate) -> Vec<(Origin, 
         .into_iter()
         .flatten()
         .map(|table| (Origin::BuiltIn { build_id: table.build_id }, table as &'o dyn Stored));
-    files.chain(tables).take(STORED_MAX).collect()
+    let mut stored: Vec<_> = files.chain(tables).collect();
+    let left_out = stored.len().saturating_sub(STORED_MAX);
+    stored.truncate(STORED_MAX);
+    (stored, left_out)
 }
 
 /// Moves a source unless the distance is zero; `false` if the source cannot be moved.
