@@ -123,8 +123,8 @@ pub fn log_source(source: &AnySource, system: &System, watching: bool, messages:
     }
     if watching && format.is_still() {
         messages.warning(format_args!(
-            "{name}: {what} is a snapshot and never changes; use `panoptes scan {address}` to print \
-             its contents, or `panoptes scan {address} --alerts` for its alerts",
+            "{name}: {what} is a snapshot and never changes; use `panoptes scan {address}` to \
+             print its contents, or `panoptes scan {address} --alerts` for its alerts",
             address = system.address
         ));
     }

@@ -18,6 +18,7 @@ mod candidate;
 mod clock;
 mod derive;
 mod direct_map;
+mod fitting;
 mod image;
 mod page_tables;
 mod regions;
@@ -31,7 +32,6 @@ use panoptes_decoders::paging::Levels;
 use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
 
 use crate::btf::Btf;
-use crate::builtin;
 use crate::memory::{KernelMemory, is_lost};
 use crate::profile::Profile;
 use crate::profile_file::{Completeness, ProfileFile, Recorder};
@@ -50,6 +50,7 @@ pub(crate) use candidate::LARGE_PAGE_BYTES;
 pub(crate) use candidate::START_KERNEL_MAP;
 use candidate::{Candidate, Claim};
 use clock::ClockFields;
+use fitting::{is_sure, stored_for};
 pub use regions::mapped_share;
 
 /// Maximum number of kernels with valid page tables that are fully tried: each costs milliseconds.
@@ -57,9 +58,6 @@ const PROVEN_MAX: usize = 16;
 
 /// Maximum number of arm64 texts for which all memory is swept to find where it begins.
 const BEGINNINGS_SEARCHED_MAX: u32 = 4;
-
-/// Maximum number of stored profiles that are tried for a kernel: each costs milliseconds.
-const STORED_MAX: usize = 16;
 
 /// How often a profile is verified before it is refused: a live kernel changes during the checks.
 const VERIFICATIONS_MAX: u32 = 5;
@@ -527,44 +525,6 @@ struct Tries<'s> {
     refused: Option<Refusal>,
     /// The first one that is older than this program.
     older: Option<(Origin, &'s dyn Stored)>,
-}
-
-/// Whether a stored profile is that of the candidate's build. One without a build id is for every
-/// kernel of its release, as its user wants.
-fn is_sure(origin: &Origin, candidate: &Candidate) -> bool {
-    let says_release = matches!(origin, Origin::File { build_id } if build_id.is_empty());
-    says_release || candidate.build_id.is_some()
-}
-
-/// The stored profiles for a candidate, in the order in which they are tried, and how many more
-/// there are.
-///
-/// A kernel without VMCOREINFO shows no build id. Then every profile of its release is tried, and
-/// verification decides.
-fn stored_for<'o>(
-    options: &Options<'o>,
-    candidate: &Candidate,
-) -> (Vec<(Origin, &'o dyn Stored)>, usize) {
-    let build_id = candidate.build_id.as_deref();
-    // Files that the user named take precedence over built-in tables.
-    let files = options.files.iter().filter(|file| {
-        // An ISF and a profile of headers have no build id.
-        let same_build =
-            file.build_id.is_empty() || build_id.is_none_or(|build_id| build_id == file.build_id);
-        same_build && file.release == candidate.release
-    });
-    let files = files
-        .map(|file| (Origin::File { build_id: file.build_id.clone() }, file as &'o dyn Stored));
-    let tables = options
-        .use_builtin
-        .then(|| builtin::find(build_id, &candidate.release))
-        .into_iter()
-        .flatten()
-        .map(|table| (Origin::BuiltIn { build_id: table.build_id }, table as &'o dyn Stored));
-    let mut stored: Vec<_> = files.chain(tables).collect();
-    let left_out = stored.len().saturating_sub(STORED_MAX);
-    stored.truncate(STORED_MAX);
-    (stored, left_out)
 }
 
 /// Moves a source unless the distance is zero; `false` if the source cannot be moved.

@@ -1,5 +1,5 @@
-//! The headers of guests' kernels, as Debian packages them. No guest needs them: tests make profiles
-//! and modules of them.
+//! The headers of guests' kernels, as Debian packages them. No guest needs them: tests make
+//! profiles of them.
 
 use std::path::{Path, PathBuf};
 
