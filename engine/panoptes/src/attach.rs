@@ -8,6 +8,7 @@ mod doubt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use panoptes_decoders::source::MemorySource as _;
 use panoptes_engine::system::{self, AttachError, Stop};
 use panoptes_profiles::import::{self, Wanted};
 use panoptes_profiles::{Event, Options, Profile, ProfileFile};

@@ -1,7 +1,7 @@
 //! Profiles: made from a running kernel, used for that kernel, and for no other.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use panoptes_rig::{Flavor, Guest, Kernel, headers};
 use serde_json::Value;
