@@ -14,6 +14,11 @@ const PAGE_BYTES: usize = 4096;
 /// Maximum number of pages that are read, spread over the whole file.
 const PAGES_MAX: u64 = 4096;
 
+/// The lowest beginning of the hole in the memory of x86-64 machines, and its largest size: QEMU's
+/// `pc` puts at most 3.5 GiB below 4 GiB, and at least 2 GiB.
+const HOLE_BEGIN_MIN: u64 = 2 << 30;
+const HOLE_BYTES_MAX: u64 = 2 << 30;
+
 /// A page of random bytes has nearly all values, and none of them often: of 4096 bytes, each value
 /// occurs 16 times on average.
 const RANDOM_VALUES_MIN: usize = 250;
@@ -55,7 +60,10 @@ fn reason(error: &DiscoveryError, source: &mut AnySource, end: u64) -> Option<St
     if file.format() != Format::Raw || !source.is_still() {
         return None;
     }
-    if let Some(tables) = error.unread_tables().filter(|tables| tables.0 >= end) {
+    // Memory above a hole is earlier in the file than its addresses say.
+    let hole = if end > HOLE_BEGIN_MIN { HOLE_BYTES_MAX } else { 0 };
+    let is_behind = |tables: &PhysicalAddress| tables.0 >= end.saturating_add(hole);
+    if let Some(tables) = error.unread_tables().filter(is_behind) {
         return Some(format!(
             "the kernel's page tables are at {tables}, and the file ends at {end:#x}: the copy was \
              cut short; copy it again"
