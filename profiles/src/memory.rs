@@ -4,6 +4,8 @@
 //! and rely on the page tables only: the linear ranges that later simplify translation are derived
 //! from here.
 
+use std::ops::Range;
+
 use panoptes_decoders::address::{KernelVa, PhysicalAddress};
 use panoptes_decoders::paging::{Levels, Step};
 use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
@@ -26,6 +28,27 @@ pub enum Fault {
         /// Physical address of the memory or of a page table on the way to it.
         physical: PhysicalAddress,
     },
+    /// The memory lacks a page table, such as a dump with a page of zeros in its place.
+    #[error("{address}: the page table at {physical} holds only zeros")]
+    LostTable {
+        address: KernelVa,
+        /// Physical address of the empty entry.
+        physical: PhysicalAddress,
+    },
+}
+
+impl Fault {
+    /// Whether the memory lacks what the page tables lead to; otherwise the address is wrong.
+    pub const fn is_missing(self) -> bool {
+        matches!(self, Self::NotRead { .. } | Self::LostTable { .. })
+    }
+}
+
+/// Addresses whose distance from their physical addresses is known.
+#[derive(Clone, Debug)]
+struct Linear {
+    range: Range<u64>,
+    physical: PhysicalAddress,
 }
 
 /// The result of translating an address.
@@ -47,6 +70,8 @@ pub struct KernelMemory<'s> {
     levels: Levels,
     /// The last translated page: consecutive reads are usually close together.
     last: Option<(KernelVa, u64, PhysicalAddress)>,
+    /// The image, then the direct map. They replace page tables that the memory lacks.
+    linear: Vec<Linear>,
 }
 
 impl<'s> KernelMemory<'s> {
@@ -56,7 +81,12 @@ impl<'s> KernelMemory<'s> {
         root: PhysicalAddress,
         levels: Levels,
     ) -> Self {
-        Self { source, root, levels, last: None }
+        Self { source, root, levels, last: None, linear: Vec::new() }
+    }
+
+    /// Adds addresses that translate by their distance where the memory lacks their page tables.
+    pub(crate) fn assume(&mut self, range: Range<u64>, physical: PhysicalAddress) {
+        self.linear.push(Linear { range, physical });
     }
 
     /// The source of the memory.
@@ -84,10 +114,16 @@ impl<'s> KernelMemory<'s> {
             let at = self.levels.entry_address(table, address.0, level);
             let mut entry = [0; 8];
             if !self.source.read_exact(at, &mut entry) {
-                return Err(Fault::NotRead { address, physical: at });
+                let fault = Fault::NotRead { address, physical: at };
+                // A table that no memory can have is no lost one: the tables are others.
+                let is_memory = self.source.regions().iter().any(|part| part.contains(&at.0));
+                return if is_memory { self.by_distance(address, fault) } else { Err(fault) };
             }
             match self.levels.step(u64::from_le_bytes(entry), address.0, level) {
                 Step::Table(next) => table = next,
+                Step::NotPresent if self.is_lost(at) => {
+                    return self.by_distance(address, Fault::LostTable { address, physical: at });
+                }
                 Step::NotPresent => return Err(Fault::NotMapped { address, level }),
                 Step::Page(physical) => {
                     let page_bytes = self.levels.bytes(level);
@@ -100,6 +136,23 @@ impl<'s> KernelMemory<'s> {
         }
         // The lowest level has only pages and holes.
         Err(Fault::NotMapped { address, level: 1 })
+    }
+
+    /// Translates an address whose page tables the memory lacks.
+    fn by_distance(&self, address: KernelVa, fault: Fault) -> Result<Translation, Fault> {
+        let linear = self.linear.iter().find(|linear| linear.range.contains(&address.0));
+        let linear = linear.ok_or(fault)?;
+        let physical = linear.physical.plus(address.0 - linear.range.start);
+        let page = address.minus(address.0 % PAGE_BYTES);
+        Ok(Translation { physical, page, page_bytes: PAGE_BYTES })
+    }
+
+    /// Whether the table with an entry has nothing but zeros: the walk led to it, so it had more.
+    fn is_lost(&mut self, entry: PhysicalAddress) -> bool {
+        let bytes = self.levels.page_bytes();
+        let mut table = vec![0; bytes as usize];
+        let start = PhysicalAddress(entry.0 - entry.0 % bytes);
+        self.source.read_exact(start, &mut table) && table.iter().all(|&byte| byte == 0)
     }
 
     /// Fills `bytes` from `address` on, page by page.
@@ -177,6 +230,12 @@ impl<'s> KernelMemory<'s> {
         }
         (done, None)
     }
+}
+
+/// Whether the memory lacks an address that the kernel has.
+pub(crate) fn is_lost(memory: &mut KernelMemory<'_>, at: KernelVa) -> bool {
+    let read = memory.read(at, &mut [0]);
+    read.map_or_else(Fault::is_missing, |()| is_page_of_zeros(memory, at))
 }
 
 /// Whether the page with an address has nothing but zeros, as tools write for pages that they could

@@ -5,6 +5,7 @@ use core::fmt;
 use panoptes_decoders::address::PhysicalAddress;
 use panoptes_decoders::layout::Missing;
 
+use crate::discovery::START_KERNEL_MAP;
 use crate::memory::Fault;
 use crate::profile_file::ProfileFile;
 use crate::unsupported::Unsupported;
@@ -171,6 +172,8 @@ pub enum CheckOutcome {
     Failed(String),
     /// The memory lacks what the check needs, which proves nothing; and where.
     Unread(String),
+    /// Too few objects could be asked for a majority; and how many contradict.
+    Undecided(String),
     /// The check is impossible here, and why.
     Skipped(&'static str),
 }
@@ -181,6 +184,7 @@ impl fmt::Display for Check {
             CheckOutcome::Passed => write!(f, "{}: yes", self.name),
             CheckOutcome::Failed(how) => write!(f, "{}: no, {how}", self.name),
             CheckOutcome::Unread(how) => write!(f, "{}: not in memory, {how}", self.name),
+            CheckOutcome::Undecided(how) => write!(f, "{}: not decided, {how}", self.name),
             CheckOutcome::Skipped(why) => write!(f, "{}: not checked, {why}", self.name),
         }
     }
@@ -282,12 +286,20 @@ fn failed(checks: &[Check]) -> String {
     };
     let failed = join(|outcome| matches!(outcome, CheckOutcome::Failed(_)));
     if failed.is_empty() {
-        return join(|outcome| matches!(outcome, CheckOutcome::Unread(_)));
+        let is_open = |outcome: &CheckOutcome| {
+            matches!(outcome, CheckOutcome::Unread(_) | CheckOutcome::Undecided(_))
+        };
+        return join(is_open);
     }
     failed
 }
 
 impl Refusal {
+    /// Whether the memory lacks a page table, which proves nothing.
+    pub(crate) fn is_missing(&self) -> bool {
+        matches!(self, Self::PageTables { fault: Some(fault), .. } if fault.is_missing())
+    }
+
     /// How far the candidate came: the error reports the candidates that came furthest.
     const fn progress(&self) -> u8 {
         match self {
@@ -383,6 +395,8 @@ pub struct Attempts {
     pub named: Vec<Attempt>,
     /// Number of all candidates.
     pub count: u64,
+    /// Number of stored profiles that may fit a candidate, and were not tried: there are too many.
+    pub untried: usize,
 }
 
 impl Attempts {
@@ -409,7 +423,15 @@ impl fmt::Display for Attempts {
             return f.write_str(": nothing in it looks like one");
         }
         write!(f, "; tried {}", self.count)?;
-        self.named.iter().try_for_each(|attempt| write!(f, "; {attempt}"))
+        self.named.iter().try_for_each(|attempt| write!(f, "; {attempt}"))?;
+        match self.untried {
+            0 => Ok(()),
+            untried => write!(
+                f,
+                "; {untried} more profiles for its release were not tried: name the right file in \
+                 os_symbol_path"
+            ),
+        }
     }
 }
 
@@ -458,6 +480,24 @@ impl DiscoveryError {
             | Self::ProfileParsingFailed(attempts)
             | Self::ProfileVerificationFailed(attempts) => attempts,
         }
+    }
+
+    /// Whether a kernel's page tables were valid: the memory is at its own addresses.
+    pub fn is_placed(&self) -> bool {
+        let named = &self.attempts().named;
+        named.first().is_some_and(|first| first.refusal.progress() >= 2)
+    }
+
+    /// Where the page tables of an x86-64 kernel must be, if that could not be read.
+    pub fn unread_tables(&self) -> Option<PhysicalAddress> {
+        self.attempts().named.iter().find_map(|attempt| match attempt.refusal {
+            Refusal::PageTables { fault: Some(Fault::NotRead { address, physical }), .. }
+                if address.0 >= START_KERNEL_MAP =>
+            {
+                Some(physical)
+            }
+            _ => None,
+        })
     }
 
     /// The name of the system activity.

@@ -1,9 +1,9 @@
 //! Verifies a bound profile against the memory, before it is trusted.
 //!
 //! Memory may be damaged: a dump of a running machine is torn, and pages may be missing. So each
-//! check asks many objects where there are many, and the majority of those that can be read decides.
-//! With a wrong layout nearly all of them contradict; a tear concerns few. What cannot be read, or
-//! lies in a page of zeros, proves nothing.
+//! check asks many objects where there are many, and the majority of those that can be read
+//! decides. With a wrong layout nearly all of them contradict; a tear concerns few. What cannot be
+//! read, or lies in a page of zeros, proves nothing. Nor do a few objects that disagree.
 
 mod anchors;
 mod poll;
@@ -59,7 +59,10 @@ pub fn verify(
             name: "process 1 is a child of init_task",
             outcome: first_process(&anchors, init_task),
         },
-        Check { name: "the pid namespace leads to its tasks", outcome: anchors.pids.outcome() },
+        Check {
+            name: "the pid namespace leads to its tasks",
+            outcome: anchors.pids.outcome_of_pairs(),
+        },
         Check { name: "parents are tasks", outcome: parents(memory, layouts, &anchors) },
         Check {
             name: "the memory of processes can be read",
@@ -109,6 +112,9 @@ fn first_process(anchors: &Anchors, init_task: KernelVa) -> CheckOutcome {
     let Some(task) = anchors.tasks.iter().find(|task| task.pid == 1) else {
         if anchors.tasks.iter().any(|task| task.pid != 0) {
             return CheckOutcome::Unread("no view leads to it".to_owned());
+        }
+        if anchors.links.lacks_any() && anchors.pids.lacks_any() {
+            return CheckOutcome::Unread("all views end before a process".to_owned());
         }
         return CheckOutcome::Failed("no process was found".to_owned());
     };

@@ -6,7 +6,7 @@ use common::guest::{Arm64, BUILD_ID, DIRECT_MAP, Guest, Kind, RELEASE, VMEMMAP};
 use panoptes_decoders::paging::aarch64::Granule;
 use panoptes_decoders::paging::{Levels, x86_64};
 use panoptes_decoders::source::MemorySource as _;
-use panoptes_profiles::report::{CheckOutcome, Evidence, Origin, Refusal};
+use panoptes_profiles::report::{Evidence, Origin, Refusal};
 use panoptes_profiles::{DiscoveryError, Event, Options, Profile, ProfileFile, discover};
 use proptest::prelude::*;
 
@@ -195,45 +195,6 @@ fn a_kernel_without_types_has_no_profile() {
     assert!(error.to_string().contains(RELEASE), "{error}");
 }
 
-#[test]
-fn damaged_types_are_a_profile_that_cannot_be_parsed() {
-    let mut guest = Guest::new(Kind::default());
-    let btf = guest.image(0x10_0000);
-    guest.memory[btf as usize + 24..][..400].fill(0xff);
-    let error = find(&mut guest, &Options::default()).unwrap_err();
-    assert_eq!(error.activity(), "profile_parsing_failed");
-}
-
-/// One page of them, as in a dump that lacks it.
-#[test]
-fn the_refusal_of_damaged_types_names_the_way_out() {
-    let mut guest = Guest::new(Kind::default());
-    let btf = guest.image(0x10_0000);
-    zero_page(&mut guest, btf + PAGE as u64);
-    let error = find(&mut guest, &Options::default()).unwrap_err();
-    assert_eq!(error.activity(), "profile_parsing_failed");
-    let text = error.to_string();
-    for part in ["the types in memory are damaged", "panoptes profile build", "os_symbol_path"] {
-        assert!(text.contains(part), "{part}: {text}");
-    }
-    let file = [profile_file()];
-    let options = Options { files: &file, ..Options::default() };
-    let profile = find(&mut guest, &options).expect("the profile file has the types");
-    assert_eq!(profile.layouts, guest.layouts);
-}
-
-#[test]
-fn types_that_a_dump_lacks_are_no_kernel_without_types() {
-    let mut guest = Guest::new(Kind::default());
-    let btf = guest.image(0x10_0000);
-    zero_page(&mut guest, btf);
-    let error = find(&mut guest, &Options::default()).unwrap_err();
-    assert_eq!(error.activity(), "no_matching_profile_found");
-    let text = error.to_string();
-    assert!(text.contains("the memory lacks the kernel's types"), "{text}");
-    assert!(text.contains("os_symbol_path"), "{text}");
-}
-
 /// A profile of the guests' kernel.
 fn profile_file() -> ProfileFile {
     let profile =
@@ -284,6 +245,20 @@ fn a_kernel_without_vmcoreinfo_takes_the_profile_that_fits() {
     let options = Options { files: &files[..1], generate: false, ..Options::default() };
     let error = find(&mut guest, &options).unwrap_err();
     assert_eq!(error.activity(), "no_matching_profile_found");
+}
+
+/// Each file costs a try, so their number is bounded.
+#[test]
+fn a_refusal_names_the_number_of_profiles_that_were_not_tried() {
+    let mut guest = Guest::new(Kind { vmcoreinfo: None, btf: false, ..Kind::default() });
+    let text = String::from_utf8(profile_file().to_bytes()).unwrap();
+    let wrong = text.replacen("\"comm\":[", "\"comm\":[1", 1).replace(BUILD_ID, "ab12");
+    let files = vec![ProfileFile::parse(wrong.as_bytes()).unwrap(); 19];
+    let of = |files| Options { files, generate: false, ..Options::default() };
+    let error = find(&mut guest, &of(&files)).unwrap_err().to_string();
+    assert!(error.contains("; 3 more profiles for its release were not tried"), "{error}");
+    let error = find(&mut guest, &of(&files[..16])).unwrap_err().to_string();
+    assert!(!error.contains("not tried"), "{error}");
 }
 
 /// As made of a kernel's headers, which have neither symbols nor a build id.
@@ -366,135 +341,6 @@ fn a_kernel_of_which_only_the_banner_is_found_is_named() {
     let text = error.to_string();
     assert!(text.contains("a kernel's banner at 0x100123 (6.1.0-tiny)"), "{text}");
     assert!(text.contains("32-bit kernels"), "{text}");
-}
-
-/// A machine without a usable process yields an error, never an empty list.
-fn check_verification_fails(damage: impl FnOnce(&mut Guest), expected: &str) {
-    let mut guest = Guest::new(Kind::default());
-    damage(&mut guest);
-    let error = find(&mut guest, &Options::default()).expect_err("no profile is valid");
-    assert_eq!(error.activity(), "profile_verification_failed", "{error}");
-    let Refusal::Verification(checks) = &error.attempts().named[0].refusal else {
-        panic!("{error}");
-    };
-    let failed = |name: &str| {
-        checks.iter().any(|check| {
-            check.name.contains(name) && matches!(check.outcome, CheckOutcome::Failed(_))
-        })
-    };
-    assert!(failed(expected), "{error}");
-}
-
-#[test]
-fn no_process_is_an_error() {
-    check_verification_fails(
-        |guest| {
-            let link = guest.init_task + u64::from(guest.layouts.task_struct.tasks.offset);
-            let own = 0xffff_ffff_8000_0000 + (38 << 20) + 0x3_0000 + link - guest.init_task;
-            guest.word(link, own);
-            guest.word(link + 8, own);
-            empty_pid_tree(guest);
-        },
-        "process 1",
-    );
-}
-
-fn empty_pid_tree(guest: &mut Guest) {
-    let tree = guest.layouts.pid_namespace.idr.offset + guest.layouts.idr.xa_head.offset;
-    guest.word(guest.image(0x3_5000) + u64::from(tree), 0);
-    // Its page has something else.
-    guest.word(guest.image(0x3_5f00), 1);
-}
-
-/// Memory that a dump lacks is no wrong profile: the other views lead to the kernel's objects.
-fn check_damage_is_accepted(damage: impl FnOnce(&mut Guest), unread: &str) -> Profile {
-    let mut guest = Guest::new(Kind::default());
-    damage(&mut guest);
-    let profile = find(&mut guest, &Options::default()).expect("a profile is valid");
-    let is_unread = |name: &str| {
-        profile.checks.iter().any(|check| {
-            check.name.contains(name) && matches!(check.outcome, CheckOutcome::Unread(_))
-        })
-    };
-    assert!(unread.is_empty() || is_unread(unread), "{:?}", profile.checks);
-    profile
-}
-
-const PAGE: usize = 4096;
-
-fn zero_page(guest: &mut Guest, physical: u64) {
-    let start = physical as usize / PAGE * PAGE;
-    guest.memory[start..start + PAGE].fill(0);
-}
-
-#[test]
-fn a_list_that_leads_into_missing_memory_is_damage() {
-    check_damage_is_accepted(
-        |guest| {
-            let link = guest.init_task + u64::from(guest.layouts.task_struct.tasks.offset);
-            // Mapped, and behind the end of memory.
-            guest.word(link, DIRECT_MAP + (17 << 20));
-        },
-        "",
-    );
-}
-
-#[test]
-fn an_init_task_in_a_page_of_zeros_is_damage() {
-    let damage = |guest: &mut Guest| {
-        for page in 0..4 {
-            zero_page(guest, guest.init_task + page * PAGE as u64);
-        }
-    };
-    let profile = check_damage_is_accepted(damage, "init_task");
-    assert!(profile.lacks_init_task());
-}
-
-#[test]
-fn a_pid_namespace_in_a_page_of_zeros_is_damage() {
-    let damage = |guest: &mut Guest| zero_page(guest, guest.image(0x3_5000));
-    assert!(!check_damage_is_accepted(damage, "pid namespace").lacks_init_task());
-}
-
-#[test]
-fn a_release_in_a_page_of_zeros_is_damage() {
-    check_damage_is_accepted(|guest| zero_page(guest, guest.image(0x2_0000)), "release");
-}
-
-#[test]
-fn a_tree_of_pids_without_a_node_is_damage() {
-    let tree = |guest: &mut Guest| {
-        let node = guest.image(4 << 20) + 0x5000;
-        zero_page(guest, node);
-    };
-    check_damage_is_accepted(tree, "pid namespace");
-}
-
-#[test]
-fn a_list_that_does_not_close_is_an_error() {
-    check_verification_fails(
-        |guest| {
-            let link = guest.task + u64::from(guest.layouts.task_struct.tasks.offset);
-            guest.word(link, DIRECT_MAP + link);
-        },
-        "tasks of the list",
-    );
-}
-
-#[test]
-fn a_wrong_parent_is_an_error() {
-    check_verification_fails(
-        |guest| {
-            let field = guest.layouts.task_struct.real_parent;
-            guest.put(guest.task, field, 0x1234);
-        },
-        "process 1",
-    );
-}
-
-#[test]
-fn a_tree_of_pids_that_leads_elsewhere_is_an_error() {
-    check_verification_fails(empty_pid_tree, "pid namespace");
 }
 
 #[test]

@@ -3,9 +3,12 @@
 //!
 //! Not for: using the kernel (`scan`, `watch`, `profile`).
 
+mod doubt;
+
 use std::io;
 use std::path::{Path, PathBuf};
 
+use panoptes_decoders::source::MemorySource as _;
 use panoptes_engine::system::{self, AttachError, Stop};
 use panoptes_profiles::import::{self, Wanted};
 use panoptes_profiles::{Event, Options, Profile, ProfileFile};
@@ -121,8 +124,9 @@ pub fn log_source(source: &AnySource, system: &System, watching: bool, messages:
     }
     if watching && format.is_still() {
         messages.warning(format_args!(
-            "{name}: {what} is a snapshot and never changes; use `panoptes scan` to print its \
-             contents"
+            "{name}: {what} is a snapshot and never changes; use `panoptes scan {address}` to \
+             print its contents, or `panoptes scan {address} --alerts` for its alerts",
+            address = system.address
         ));
     }
 }
@@ -227,10 +231,7 @@ impl Observer for OnceObserver<'_> {
     }
 
     fn opened(&mut self, source: &AnySource) {
-        self.is_live = match source {
-            AnySource::File(file) => !file.format().is_still(),
-            _ => true,
-        };
+        self.is_live = !source.is_still();
         self.inner.opened(source);
     }
 
@@ -266,39 +267,31 @@ pub fn attach(
         system::attach(source, &options, &mut progress, stop)
     };
     let mut found = find(&mut source, observer);
+    let end = source.regions().last().map_or(0, |region| region.end);
     // Raw memory whose ranges stand one after another. A watcher asks for that by a file's length,
     // because it tries again and again.
-    if let (Err(AttachError::NoKernel(_)), AnySource::File(file)) = (&found, &mut source)
+    if let (Err(AttachError::NoKernel(error)), AnySource::File(file)) = (&found, &mut source)
         && !watching
+        && !error.is_placed()
         && file.find_gaps()?
     {
-        observer.opened(&source);
-        found = find(&mut source, observer);
+        let again = find(&mut source, observer);
+        let is_better = match &again {
+            Err(AttachError::NoKernel(error)) => error.is_placed(),
+            _ => true,
+        };
+        if is_better {
+            observer.opened(&source);
+            found = again;
+        }
     }
     match found {
         Ok(profile) => Ok((source, profile)),
         Err(error) => {
             observer.not_attached(&source, &error);
-            Err(with_doubt(attach_failure(system, &error), &source, system))
+            let failure = attach_failure(system, &error);
+            Err(doubt::add(failure, &error, &mut source, end, system))
         }
-    }
-}
-
-/// Adds to a failure what a raw file may be instead of memory.
-fn with_doubt(failure: Failure, source: &AnySource, system: &System) -> Failure {
-    let (AnySource::File(source), SystemAddress::File(path)) = (source, &system.address) else {
-        return failure;
-    };
-    match source.doubt() {
-        Some(foreign) => {
-            let (name, advice) = (foreign.name, foreign.advice_for(path));
-            failure.with(&format!("the file may be {name}; if so, {advice}"))
-        }
-        None if source.lacks_gaps() => failure.with(
-            "if the file is LiME's format=raw, give a copy of the machine's /proc/iomem as \
-             default.memory_regions_path, or dump with format=lime",
-        ),
-        None => failure,
     }
 }
 

@@ -267,7 +267,8 @@ impl FileSource {
         };
         let mut source = Self::at_segments(file, &path, Format::Raw, segments)?;
         source.lacks.unused_regions = self.lacks.unused_regions.map(|_| OTHER_REGIONS);
-        *self = Self { is_still: true, disregarded: self.disregarded, ..source };
+        let (disregarded, doubt) = (self.disregarded, self.doubt);
+        *self = Self { is_still: true, disregarded, doubt, ..source };
         Ok(true)
     }
 

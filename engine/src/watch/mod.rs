@@ -281,8 +281,8 @@ impl Watched {
         self.shortcuts.set_used(are_used);
     }
 
-    /// Sets whether the memory is a copy, which never changes: then nothing is confirmed by a second
-    /// scan. If the machine may have run meanwhile, what a tear explains is no finding.
+    /// Sets whether the memory is a copy, which never changes: then nothing is confirmed by a
+    /// second scan. If the machine may have run meanwhile, what a tear explains is no finding.
     pub const fn set_copied(&mut self, copied: Copied) {
         self.copied = copied;
     }

@@ -10,7 +10,7 @@ use panoptes_decoders::paging::{Levels, x86_64};
 use panoptes_decoders::source::MemorySource;
 
 use crate::discovery::arm64;
-use crate::memory::{Fault, KernelMemory, is_page_of_zeros};
+use crate::memory::{KernelMemory, is_page_of_zeros};
 use crate::report::{Attempt, Evidence, Refusal};
 use crate::symbols::Symbols;
 use crate::unsupported::Unsupported;
@@ -54,6 +54,9 @@ pub(crate) struct Candidate {
     pub(crate) image_physical: PhysicalAddress,
     pub(crate) vmcoreinfo: Option<Vmcoreinfo>,
     pub(crate) symbols: Symbols,
+    /// Whether the memory lacks page tables that would prove the claim. Such a candidate is tried
+    /// if there is no other.
+    pub(crate) is_assumed: bool,
     /// Whether the symbols come from the kernel's complete table.
     pub(crate) all_symbols: bool,
 }
@@ -128,7 +131,8 @@ impl Claim {
 }
 
 /// Verifies a claim by the claimed page tables: they must map themselves and the image to the
-/// claimed addresses, and the kernel that they map must have the same release.
+/// claimed addresses, and the kernel that they map must have the same release. Where the memory
+/// lacks such a table, the release must be at its claimed place ([`Candidate::is_assumed`]).
 pub(crate) fn prove(
     source: &mut dyn MemorySource,
     at: PhysicalAddress,
@@ -137,9 +141,19 @@ pub(crate) fn prove(
 ) -> Result<Candidate, Refusal> {
     let root = claim.physical(claim.swapper);
     let mut memory = KernelMemory::new(source, root, claim.levels);
-    leads(&mut memory, "swapper_pg_dir", claim.swapper, root.0)?;
-    leads(&mut memory, "_stext", claim.stext, claim.physical(claim.stext).0)?;
-    check_release(&mut memory, info, claim)?;
+    let mut is_assumed = false;
+    if let Err(refusal) = is_mapped(&mut memory, claim) {
+        if !refusal.is_missing() {
+            return Err(refusal);
+        }
+        is_assumed = true;
+        memory.assume(claim.image_start..claim.image_limit, claim.physical(claim.image_start));
+        is_mapped(&mut memory, claim)?;
+        if !has_release(&mut memory, info, claim)? {
+            return Err(refusal);
+        }
+    }
+    has_release(&mut memory, info, claim)?;
     let symbols = Symbols {
         stext: Some(KernelVa(claim.stext)),
         init_uts_ns: info.symbol("init_uts_ns").map(KernelVa),
@@ -159,6 +173,7 @@ pub(crate) fn prove(
         image_physical: claim.physical(claim.image_start),
         vmcoreinfo: Some(info.clone()),
         symbols,
+        is_assumed,
         all_symbols: false,
     })
 }
@@ -169,28 +184,42 @@ pub(crate) const fn kernel_offset(start: u64) -> u64 {
     start.wrapping_sub(START_KERNEL_MAP + (16 << 20))
 }
 
-/// The kernel's own release is that of the text. A dump may lack its page, which proves nothing.
-fn check_release(
+/// Whether the kernel's own release is that of the text; `false` if the memory lacks it, which
+/// proves nothing.
+///
+/// # Errors
+///
+/// The release is another, or its address is wrong.
+fn has_release(
     memory: &mut KernelMemory<'_>,
     info: &Vmcoreinfo,
     claim: &Claim,
-) -> Result<(), Refusal> {
+) -> Result<bool, Refusal> {
     let mut found = Vec::new();
     for names in claim.uts_names {
         let at = KernelVa(names.wrapping_add(UTS_RELEASE_OFFSET));
         let mut release = [0; 65];
         match memory.read(at, &mut release) {
             Ok(()) => found = c_string(&release).to_vec(),
-            Err(Fault::NotRead { .. }) => return Ok(()),
+            Err(fault) if fault.is_missing() => return Ok(false),
             Err(fault) => {
                 return Err(Refusal::PageTables { what: "init_uts_ns", fault: Some(fault) });
             }
         }
-        if found == info.release().as_bytes() || is_page_of_zeros(memory, at) {
-            return Ok(());
+        if found == info.release().as_bytes() {
+            return Ok(true);
+        }
+        if is_page_of_zeros(memory, at) {
+            return Ok(false);
         }
     }
     Err(Refusal::Release { found: found.escape_ascii().to_string() })
+}
+
+/// Whether the page tables map themselves and the image as claimed.
+fn is_mapped(memory: &mut KernelMemory<'_>, claim: &Claim) -> Result<(), Refusal> {
+    leads(memory, "swapper_pg_dir", claim.swapper, claim.physical(claim.swapper).0)?;
+    leads(memory, "_stext", claim.stext, claim.physical(claim.stext).0)
 }
 
 fn leads(

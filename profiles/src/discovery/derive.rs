@@ -8,8 +8,8 @@ use panoptes_decoders::paging::{KernelSpace, Levels};
 use panoptes_decoders::source::MemorySource;
 
 use crate::discovery::candidate::Candidate;
-use crate::discovery::vmemmap::{self, REGION_ALIGNMENT, SlabFields};
-use crate::discovery::{arm64, image};
+use crate::discovery::vmemmap::{self, SlabFields};
+use crate::discovery::{arm64, direct_map, image};
 use crate::memory::KernelMemory;
 use crate::object::read_object;
 use crate::report::Refusal;
@@ -34,25 +34,28 @@ pub(crate) fn space(
     let bytes = read_object(memory, &layouts.task_struct, init_task).unwrap_or_else(|_| none());
     let task = Task::decode(&layouts.task_struct, init_task, &bytes);
     reach_roots(memory, candidate, layouts, &task);
-    let base = direct_map_base(memory, candidate, task.tasks_next).ok_or(Refusal::NoDirectMap)?;
+    let objects = direct_map::slab_objects(memory, candidate, layouts, &task);
+    let base = direct_map::base(memory, candidate, &objects).ok_or(Refusal::NoDirectMap)?;
     let top = memory.source().regions().iter().map(|region| region.end).max().unwrap_or(0);
-    let (direct_map, direct_map_physical) = match candidate.levels {
+    let (range, physical) = match candidate.levels {
         Levels::X86_64(_) => (base..base.saturating_add(top), PhysicalAddress(0)),
         Levels::Aarch64(_) => arm64::direct_map(memory.source().regions(), base, &candidate.image)
             .ok_or(Refusal::NoDirectMap)?,
     };
+    memory.assume(range.clone(), physical);
     let mut space = KernelSpace {
         levels: candidate.levels,
         root: candidate.root,
-        direct_map,
-        direct_map_physical,
+        direct_map: range,
+        direct_map_physical: physical,
         image: candidate.image.clone(),
         image_physical: candidate.image_physical,
         vmemmap_base: 0,
     };
     let fields = SlabFields::bind(members);
-    let next_task = task.tasks_next.minus(u64::from(layouts.task_struct.tasks.offset));
-    space.vmemmap_base = vmemmap::base(memory, candidate, &space, fields, next_task);
+    let object = objects.iter().find(|&&object| memory.translate(object).is_ok());
+    let object = object.copied().unwrap_or_default();
+    space.vmemmap_base = vmemmap::base(memory, candidate, &space, fields, object);
     Ok(space)
 }
 
@@ -90,34 +93,4 @@ fn reach_roots(
 
 fn read_plausible(memory: &mut KernelMemory<'_>, at: KernelVa) -> Option<KernelVa> {
     memory.read_pointer(at).ok().filter(|pointer| pointer.is_plausible())
-}
-
-/// Distance of an address in the direct map from its physical address (wrapping): the value of
-/// `page_offset_base`, else derived from the virtual and physical address of a slab object. Either
-/// must map the top page table, too.
-fn direct_map_base(
-    memory: &mut KernelMemory<'_>,
-    candidate: &Candidate,
-    slab_object: KernelVa,
-) -> Option<u64> {
-    let named = candidate
-        .symbols
-        .page_offset_base
-        .and_then(|at| memory.read_u64(at).ok())
-        .filter(|&base| is_direct_map(memory, candidate.root, base));
-    if named.is_some() {
-        return named;
-    }
-    let found = memory.translate(slab_object).ok()?;
-    let base = slab_object.0.wrapping_sub(found.physical.0);
-    is_direct_map(memory, candidate.root, base).then_some(base)
-}
-
-fn is_direct_map(memory: &mut KernelMemory<'_>, root: PhysicalAddress, base: u64) -> bool {
-    let aligned = match memory.levels() {
-        Levels::X86_64(_) => base >> 63 == 1 && base.is_multiple_of(REGION_ALIGNMENT),
-        Levels::Aarch64(_) => base.is_multiple_of(memory.levels().page_bytes()),
-    };
-    let address = KernelVa(base.wrapping_add(root.0));
-    aligned && memory.translate(address).is_ok_and(|found| found.physical == root)
 }

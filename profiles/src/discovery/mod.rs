@@ -17,6 +17,8 @@ mod arm64;
 mod candidate;
 mod clock;
 mod derive;
+mod direct_map;
+mod fitting;
 mod image;
 mod page_tables;
 mod regions;
@@ -30,8 +32,7 @@ use panoptes_decoders::paging::Levels;
 use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
 
 use crate::btf::Btf;
-use crate::builtin;
-use crate::memory::KernelMemory;
+use crate::memory::{KernelMemory, is_lost};
 use crate::profile::Profile;
 use crate::profile_file::{Completeness, ProfileFile, Recorder};
 use crate::report::{
@@ -46,8 +47,10 @@ use crate::vmcoreinfo::{BEGINNING, VMCOREINFO_BYTES_MAX, Vmcoreinfo};
 pub(crate) use arm64::image_start;
 #[cfg(feature = "import")]
 pub(crate) use candidate::LARGE_PAGE_BYTES;
+pub(crate) use candidate::START_KERNEL_MAP;
 use candidate::{Candidate, Claim};
 use clock::ClockFields;
+use fitting::{is_sure, stored_for};
 pub use regions::mapped_share;
 
 /// Maximum number of kernels with valid page tables that are fully tried: each costs milliseconds.
@@ -55,9 +58,6 @@ const PROVEN_MAX: usize = 16;
 
 /// Maximum number of arm64 texts for which all memory is swept to find where it begins.
 const BEGINNINGS_SEARCHED_MAX: u32 = 4;
-
-/// Maximum number of stored profiles that are tried for a kernel: each costs milliseconds.
-const STORED_MAX: usize = 16;
 
 /// How often a profile is verified before it is refused: a live kernel changes during the checks.
 const VERIFICATIONS_MAX: u32 = 5;
@@ -118,6 +118,8 @@ pub fn discover(
         best: None,
         sweep: Stage::SweepPageBeginnings,
         searched: 0,
+        assumed: Vec::new(),
+        is_last: false,
     };
     search.run(source);
     search.stage(Stage::Done);
@@ -142,6 +144,10 @@ struct Search<'o, 'p> {
     sweep: Stage,
     /// How often memory was swept to find where it begins.
     searched: u32,
+    /// Texts of kernels of whose page tables the memory lacks some.
+    assumed: Vec<PhysicalAddress>,
+    /// Whether such texts are tried at once.
+    is_last: bool,
 }
 
 impl Search<'_, '_> {
@@ -155,6 +161,7 @@ impl Search<'_, '_> {
                     return;
                 }
             }
+            self.try_assumed(source);
             // A kernel without a profile here has none elsewhere either.
             let found = self.best.is_some() || self.attempts.lack_profile();
             if found || !self.options.everywhere {
@@ -192,6 +199,17 @@ impl Search<'_, '_> {
         }
     }
 
+    /// Tries the texts of kernels whose page tables are incomplete, if no other was found: others
+    /// may write such a text more easily.
+    fn try_assumed(&mut self, source: &mut dyn MemorySource) {
+        self.is_last = true;
+        for at in std::mem::take(&mut self.assumed) {
+            if self.best.is_none() {
+                self.try_text(source, at);
+            }
+        }
+    }
+
     /// Tries the VMCOREINFO text at an address.
     fn try_text(&mut self, source: &mut dyn MemorySource, at: PhysicalAddress) {
         let outcome = match Vmcoreinfo::parse(&read_text(source, at)) {
@@ -202,6 +220,16 @@ impl Search<'_, '_> {
             }
             Err(error) => Err((String::new(), None, Refusal::Vmcoreinfo(error))),
         };
+        if let Ok(candidate) = &outcome
+            && candidate.is_assumed
+            && !self.is_last
+        {
+            move_source(source, candidate.moved.wrapping_neg());
+            if self.assumed.len() < PROVEN_MAX {
+                self.assumed.push(at);
+            }
+            return;
+        }
         self.go_on(source, Evidence::Vmcoreinfo, at, outcome);
     }
 
@@ -296,9 +324,11 @@ impl Search<'_, '_> {
             build_id: candidate.build_id.as_deref(),
         });
         let mut memory = KernelMemory::new(source, candidate.root, candidate.levels);
-        let stored = stored_for(self.options, candidate);
+        memory.assume(candidate.image.clone(), candidate.image_physical);
+        let (stored, left_out) = stored_for(self.options, candidate);
         let (sure, likely): (Vec<_>, Vec<_>) =
             stored.into_iter().partition(|(origin, _)| is_sure(origin, candidate));
+        self.attempts.untried = self.attempts.untried.max(left_out);
         let mut tries = Tries::default();
         if let Some(profile) = self.try_stored(&mut memory, candidate, sure, &mut tries) {
             return Ok(profile);
@@ -417,10 +447,9 @@ impl Search<'_, '_> {
         let files = OtherFiles::of(self.options.files);
         // A kernel that names its types has them: a dump that lacks their page is damaged.
         let named = candidate.symbols.start_btf.zip(candidate.symbols.stop_btf);
-        let none = match named {
-            Some((start, stop)) if start < stop => Refusal::NoTypesInDump { files },
-            _ => Refusal::NoProfile { files },
-        };
+        let is_lost = named.is_some_and(|(start, stop)| start < stop && is_lost(memory, start));
+        let none =
+            if is_lost { Refusal::NoTypesInDump { files } } else { Refusal::NoProfile { files } };
         let (at, bytes) = image::search_btf(memory, &candidate, none)?;
         let btf = Btf::parse(&bytes).map_err(Refusal::Btf)?;
         let origin = Origin::Btf { at, bytes: bytes.len() as u64 };
@@ -496,37 +525,6 @@ struct Tries<'s> {
     refused: Option<Refusal>,
     /// The first one that is older than this program.
     older: Option<(Origin, &'s dyn Stored)>,
-}
-
-/// Whether a stored profile is that of the candidate's build. One without a build id is for every
-/// kernel of its release, as its user wants.
-fn is_sure(origin: &Origin, candidate: &Candidate) -> bool {
-    let says_release = matches!(origin, Origin::File { build_id } if build_id.is_empty());
-    says_release || candidate.build_id.is_some()
-}
-
-/// The stored profiles for a candidate, in the order in which they are tried.
-///
-/// A kernel without VMCOREINFO shows no build id. Then every profile of its release is tried, and
-/// verification decides.
-fn stored_for<'o>(options: &Options<'o>, candidate: &Candidate) -> Vec<(Origin, &'o dyn Stored)> {
-    let build_id = candidate.build_id.as_deref();
-    // Files that the user named take precedence over built-in tables.
-    let files = options.files.iter().filter(|file| {
-        // An ISF and a profile of headers have no build id.
-        let same_build =
-            file.build_id.is_empty() || build_id.is_none_or(|build_id| build_id == file.build_id);
-        same_build && file.release == candidate.release
-    });
-    let files = files
-        .map(|file| (Origin::File { build_id: file.build_id.clone() }, file as &'o dyn Stored));
-    let tables = options
-        .use_builtin
-        .then(|| builtin::find(build_id, &candidate.release))
-        .into_iter()
-        .flatten()
-        .map(|table| (Origin::BuiltIn { build_id: table.build_id }, table as &'o dyn Stored));
-    files.chain(tables).take(STORED_MAX).collect()
 }
 
 /// Moves a source unless the distance is zero; `false` if the source cannot be moved.

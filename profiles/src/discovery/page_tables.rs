@@ -116,6 +116,7 @@ pub(crate) fn prove(
         image_physical,
         vmcoreinfo: None,
         symbols: Symbols { stext: Some(KernelVa(start)), ..Symbols::default() },
+        is_assumed: false,
         all_symbols: false,
     };
     candidate.refine_image(&mut memory);

@@ -2,7 +2,7 @@
 //!
 //! `vmemmap_base` holds it, and VMCOREINFO has it since v6.9 (on arm64 since v6.0, by other names).
 //! If neither is known: the array begins at some mapped GiB of the kernel's half. With the right
-//! one, the page of any task has a `struct page` whose slab cache has a name.
+//! one, the page of any slab object has a `struct page` whose slab cache has a name.
 
 use panoptes_decoders::address::KernelVa;
 use panoptes_decoders::kernel::page::head_of;
@@ -61,7 +61,7 @@ pub(crate) fn base(
     candidate: &Candidate,
     space: &KernelSpace,
     fields: Option<SlabFields>,
-    task: KernelVa,
+    object: KernelVa,
 ) -> u64 {
     let info = candidate.vmcoreinfo.as_ref();
     let page_bytes = fields
@@ -80,7 +80,7 @@ pub(crate) fn base(
         let page = KernelVa(base.wrapping_add(frame * page_bytes));
         page.0 >> 63 == 1 && memory.translate(page).is_ok()
     });
-    known.or_else(|| search(memory, space, fields?, task)).unwrap_or(0)
+    known.or_else(|| search(memory, space, fields?, object)).unwrap_or(0)
 }
 
 const fn is_aligned(base: u64) -> bool {
@@ -93,10 +93,10 @@ fn search(
     memory: &mut KernelMemory<'_>,
     space: &KernelSpace,
     fields: SlabFields,
-    task: KernelVa,
+    object: KernelVa,
 ) -> Option<u64> {
     let Levels::X86_64(levels) = space.levels else { return None };
-    let frame = memory.translate(task).ok()?.physical.0 / PAGE_BYTES;
+    let frame = memory.translate(object).ok()?.physical.0 / PAGE_BYTES;
     let behind = space.direct_map.end.max(space.direct_map.start);
     mapped_regions(memory, space, levels)
         .into_iter()

@@ -89,7 +89,7 @@ impl Anchors {
         }
     }
 
-    /// Asks tasks of the tree of pids, and process 1 among them.
+    /// Asks the oldest tasks of the tree of pids, process 1 among them, and some of the others.
     fn read_pids(&mut self, memory: &mut KernelMemory<'_>, layouts: &Layouts, namespace: KernelVa) {
         let idr = namespace.plus(u64::from(layouts.pid_namespace.idr.offset));
         let head = match object(memory, &layouts.idr, idr) {
@@ -100,9 +100,10 @@ impl Anchors {
         if entries.is_empty() && head == 0 {
             return self.pids.contradict(|| "the tree is empty".to_owned());
         }
-        let step = entries.len().div_ceil(ASKED_MAX).max(1);
-        let first = entries.iter().filter(|(number, _)| *number == 1);
-        for &(number, pid) in first.chain(entries.iter().step_by(step)) {
+        // The lowest numbers are those of the oldest tasks, which a tear concerns least.
+        let (old, others) = entries.split_at(entries.len().min(ASKED_MAX / 2));
+        let step = others.len().div_ceil(ASKED_MAX / 2).max(1);
+        for &(number, pid) in old.iter().chain(others.iter().step_by(step)) {
             self.ask_pid(memory, layouts, number, pid);
         }
     }
@@ -137,7 +138,7 @@ impl Anchors {
         }
     }
 
-    /// The entries of a tree with their numbers, as far as it can be read.
+    /// The entries of a tree with their numbers, ascending, as far as it can be read.
     fn entries(
         &mut self,
         memory: &mut KernelMemory<'_>,
@@ -159,9 +160,12 @@ impl Anchors {
                         }
                     };
                     let shift = View::new(&bytes).unsigned(layout.shift).min(63);
+                    let begin = open.len();
                     xarray::for_each_slot(layout, &bytes, |index, slot| {
                         open.push((first.wrapping_add((index as u64) << shift), slot));
                     });
+                    // A stack: lower numbers are read first.
+                    open[begin..].reverse();
                 }
                 Slot::Empty | Slot::Node(_) => {}
             }

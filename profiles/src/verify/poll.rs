@@ -11,6 +11,12 @@ use crate::report::CheckOutcome;
 /// Pairs that lead to each other by more than chance.
 const PAIRS_MIN: usize = 3;
 
+/// So many objects that disagree are enough for a majority to refuse a profile.
+const ASKED_MIN: usize = 16;
+
+/// So many objects refuse a profile if none confirms it, and others could not be read.
+const UNANIMOUS_MIN: usize = 4;
+
 /// Why an object proves nothing.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Silence {
@@ -22,7 +28,10 @@ pub(super) enum Silence {
 impl Silence {
     /// Whether the memory lacks what the page tables lead to; otherwise the address is wrong.
     pub(super) const fn is_missing(&self) -> bool {
-        matches!(self, Self::Zeros(_) | Self::Fault(Fault::NotRead { .. }))
+        match self {
+            Self::Fault(fault) => fault.is_missing(),
+            Self::Zeros(_) => true,
+        }
     }
 
     fn text(&self) -> String {
@@ -107,31 +116,53 @@ impl Poll {
         self.ask(Err(silence), String::new);
     }
 
-    /// The answer where two objects must lead to each other. Tasks come and go while a copy is made,
-    /// so many pairs of a busy machine do not. Under a wrong profile none does.
-    pub(super) fn outcome_of_pairs(&self) -> CheckOutcome {
-        let asked = self.confirmed + self.contradicted;
-        if self.confirmed >= PAIRS_MIN && self.confirmed * 4 >= asked {
-            return CheckOutcome::Passed;
-        }
-        self.outcome()
+    /// Whether an object that was to be asked could not be read.
+    pub(super) const fn lacks_any(&self) -> bool {
+        self.missing.is_some()
     }
 
-    /// The majority's answer.
+    /// The answer where two objects must lead to each other. Tasks come and go while a copy is
+    /// made, so many pairs of a busy machine do not. Under a wrong profile none does.
+    pub(super) fn outcome_of_pairs(&self) -> CheckOutcome {
+        if self.confirmed < PAIRS_MIN {
+            return self.outcome();
+        }
+        if self.confirmed * 4 >= self.asked() {
+            return CheckOutcome::Passed;
+        }
+        CheckOutcome::Undecided(self.contradiction())
+    }
+
+    /// The majority's answer. A few objects are no majority: a copy may have all of them torn.
     pub(super) fn outcome(&self) -> CheckOutcome {
-        let asked = self.confirmed + self.contradicted;
         if self.confirmed > self.contradicted {
             return CheckOutcome::Passed;
         }
-        // Half of them are no majority if others are missing.
-        let is_half = self.confirmed == self.contradicted && self.missing.is_some();
-        if let Some(how) = self.how.as_ref().filter(|_| !is_half) {
-            return CheckOutcome::Failed(format!("{} of {asked} do not: {how}", self.contradicted));
+        if self.contradicted == 0 {
+            return match &self.missing {
+                Some(missing) => CheckOutcome::Unread(missing.clone()),
+                None => CheckOutcome::Skipped("there is none"),
+            };
         }
-        match &self.missing {
-            Some(missing) => CheckOutcome::Unread(missing.clone()),
-            None => CheckOutcome::Skipped("there is none"),
+        // Where all agree, the machine may be that small, unless some could not be asked.
+        let enough = match (self.confirmed, &self.missing) {
+            (0, None) => 1,
+            (0, Some(_)) => UNANIMOUS_MIN,
+            _ => ASKED_MIN,
+        };
+        if self.asked() < enough {
+            return CheckOutcome::Undecided(self.contradiction());
         }
+        CheckOutcome::Failed(self.contradiction())
+    }
+
+    const fn asked(&self) -> usize {
+        self.confirmed + self.contradicted
+    }
+
+    fn contradiction(&self) -> String {
+        let how = self.how.as_deref().unwrap_or_default();
+        format!("{} of {} do not: {how}", self.contradicted, self.asked())
     }
 }
 
@@ -139,34 +170,66 @@ impl Poll {
 mod tests {
     use super::*;
 
+    fn poll(confirmed: usize, contradicted: usize) -> Poll {
+        let mut poll = Poll::default();
+        (0..confirmed).for_each(|_| poll.confirm());
+        (0..contradicted).for_each(|_| poll.contradict(|| "a".to_owned()));
+        poll
+    }
+
+    fn failed(how: &str) -> CheckOutcome {
+        CheckOutcome::Failed(how.to_owned())
+    }
+
+    fn undecided(how: &str) -> CheckOutcome {
+        CheckOutcome::Undecided(how.to_owned())
+    }
+
     #[test]
     fn a_quarter_of_all_pairs_is_enough() {
-        let mut poll = Poll::default();
-        (0..2).for_each(|_| poll.confirm());
-        (0..6).for_each(|_| poll.contradict(|| "a".to_owned()));
-        assert_eq!(poll.outcome_of_pairs(), CheckOutcome::Failed("6 of 8 do not: a".to_owned()));
-        poll.confirm();
-        assert_eq!(poll.outcome_of_pairs(), CheckOutcome::Passed);
-        (0..4).for_each(|_| poll.contradict(|| "a".to_owned()));
-        assert_eq!(poll.outcome_of_pairs(), CheckOutcome::Failed("10 of 13 do not: a".to_owned()));
+        assert_eq!(poll(3, 6).outcome_of_pairs(), CheckOutcome::Passed);
+        // Some confirm it, so the profile is right, and the copy is torn.
+        assert_eq!(poll(3, 10).outcome_of_pairs(), undecided("10 of 13 do not: a"));
+        assert_eq!(poll(1, 2).outcome_of_pairs(), undecided("2 of 3 do not: a"));
+    }
+
+    #[test]
+    fn pairs_of_a_wrong_profile_refuse_it() {
+        assert_eq!(poll(0, 1).outcome_of_pairs(), failed("1 of 1 do not: a"));
+        assert_eq!(poll(2, 62).outcome_of_pairs(), failed("62 of 64 do not: a"));
     }
 
     #[test]
     fn the_majority_of_what_can_be_read_decides() {
-        let mut poll = Poll::default();
-        assert_eq!(poll.outcome(), CheckOutcome::Skipped("there is none"));
-        poll.silence(Silence::Zeros(KernelVa(0x1000)));
-        assert!(matches!(poll.outcome(), CheckOutcome::Unread(_)));
-        poll.contradict(|| "a".to_owned());
-        assert_eq!(poll.outcome(), CheckOutcome::Failed("1 of 1 do not: a".to_owned()));
-        poll.confirm();
-        assert!(matches!(poll.outcome(), CheckOutcome::Unread(_)));
-        poll.confirm();
-        assert_eq!(poll.outcome(), CheckOutcome::Passed);
-        let address = KernelVa(1);
-        for _ in 0..2 {
-            poll.ask(Err(Silence::Fault(Fault::NotCanonical { address })), || "b".to_owned());
-        }
-        assert_eq!(poll.outcome(), CheckOutcome::Failed("3 of 5 do not: a".to_owned()));
+        assert_eq!(poll(0, 0).outcome(), CheckOutcome::Skipped("there is none"));
+        assert_eq!(poll(9, 8).outcome(), CheckOutcome::Passed);
+        assert_eq!(poll(8, 8).outcome(), failed("8 of 16 do not: a"));
+        assert_eq!(poll(0, 2).outcome(), failed("2 of 2 do not: a"));
+    }
+
+    #[test]
+    fn a_few_objects_that_disagree_refuse_no_profile() {
+        assert_eq!(poll(1, 1).outcome(), undecided("1 of 2 do not: a"));
+        assert_eq!(poll(5, 8).outcome(), undecided("8 of 13 do not: a"));
+    }
+
+    #[test]
+    fn what_cannot_be_read_proves_nothing() {
+        let missing = |mut poll: Poll| {
+            poll.silence(Silence::Zeros(KernelVa(0x1000)));
+            poll
+        };
+        assert!(matches!(missing(poll(0, 0)).outcome(), CheckOutcome::Unread(_)));
+        assert_eq!(missing(poll(0, 3)).outcome(), undecided("3 of 3 do not: a"));
+        assert_eq!(missing(poll(0, 4)).outcome(), failed("4 of 4 do not: a"));
+        assert_eq!(missing(poll(2, 1)).outcome(), CheckOutcome::Passed);
+    }
+
+    #[test]
+    fn a_wrong_address_contradicts() {
+        let mut poll = poll(0, 0);
+        let fault = Fault::NotCanonical { address: KernelVa(1) };
+        poll.ask(Err(Silence::Fault(fault)), || "b".to_owned());
+        assert_eq!(poll.outcome(), failed(&format!("1 of 1 do not: b: {fault}")));
     }
 }

@@ -169,7 +169,7 @@ impl Guest {
         self.text(self.image(at::UTS) + u64::from(uts.release.offset) + 256, "Linux");
         self.text(self.image(at::BANNER), &format!("Linux version {RELEASE} (builder) #1"));
         self.put(self.image(at::CLOCK) + 8, layouts.timekeeper.xtime_sec, kind.calendar_seconds);
-        self.word(self.image(at::BASES), DIRECT_MAP);
+        self.word(self.image(at::BASES), self.direct_map());
         self.word(self.image(at::BASES) + 8, VMEMMAP);
         if kind.btf {
             let (kernel, overlay) = kernel_and_overlay_btf();

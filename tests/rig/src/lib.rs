@@ -26,6 +26,7 @@ pub mod error;
 pub mod flavor;
 pub mod gate;
 pub mod guest;
+pub mod headers;
 pub mod initramfs;
 pub mod itself;
 pub mod kernel;

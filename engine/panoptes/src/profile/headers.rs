@@ -2,10 +2,11 @@
 //!
 //! A C compiler of this machine lays the structures out. Nothing of what it makes runs.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -124,8 +125,7 @@ impl Folders {
 
 /// Compiles the probe; returns the program.
 fn compile(folders: &Folders, configuration: Configuration) -> Result<Vec<u8>, Failure> {
-    let compiler = std::env::var_os(COMPILER_VARIABLE).filter(|name| !name.is_empty());
-    let compiler = compiler.unwrap_or_else(|| COMPILER.into());
+    let compiler = Compiler::of(&std::env::var_os(COMPILER_VARIABLE).unwrap_or_default());
     let scratch = tempfile::tempdir().map_err(|error| {
         let folder = std::env::temp_dir();
         Failure::new(Exit::Output, format!("cannot write into {}: {error}", folder.display()))
@@ -147,14 +147,32 @@ fn compile(folders: &Folders, configuration: Configuration) -> Result<Vec<u8>, F
     })
 }
 
+/// A compiler's program, and the first of its arguments.
+#[derive(Debug, Eq, PartialEq)]
+struct Compiler {
+    program: OsString,
+    arguments: Vec<OsString>,
+}
+
+impl Compiler {
+    /// The compiler that the variable names: words between blanks, such as `ccache gcc`.
+    fn of(variable: &OsStr) -> Self {
+        let words = variable.as_bytes().split(u8::is_ascii_whitespace);
+        let words = words.filter(|word| !word.is_empty()).map(|word| OsStr::from_bytes(word));
+        let mut words = words.map(OsStr::to_owned);
+        let program = words.next().unwrap_or_else(|| COMPILER.into());
+        Self { program, arguments: words.collect() }
+    }
+}
+
 /// Runs the compiler on a source in `folder`; returns what it prints.
 fn run(
-    compiler: &OsString,
+    compiler: &Compiler,
     arguments: &[OsString],
     folder: &Path,
     source: &[u8],
 ) -> Result<Vec<u8>, Failure> {
-    let name = printable(&compiler.to_string_lossy());
+    let name = printable(&compiler.program.to_string_lossy());
     let failed = |error: io::Error| {
         let message = if error.kind() == ErrorKind::NotFound {
             format!(
@@ -166,7 +184,8 @@ fn run(
         };
         Failure::new(Exit::Failed, message)
     };
-    let mut child = Command::new(compiler)
+    let mut child = Command::new(&compiler.program)
+        .args(&compiler.arguments)
         .args(arguments)
         .current_dir(folder)
         // Messages are in English then.
@@ -248,11 +267,22 @@ mod tests {
     #[test]
     fn a_missing_compiler_is_one_clear_line() {
         let folder = tempfile::tempdir().unwrap();
-        let error = run(&"no-such-cc".into(), &[], folder.path(), b"").unwrap_err();
+        let error =
+            run(&Compiler::of(OsStr::new("no-such-cc")), &[], folder.path(), b"").unwrap_err();
         assert_eq!(error.exit, Exit::Failed);
         let expected = "no C compiler: no-such-cc is not there; install gcc, or name one in the \
                         environment variable CC";
         assert_eq!(error.message, expected);
+    }
+
+    #[test]
+    fn the_compiler_may_have_arguments() {
+        let of = |text: &str| Compiler::of(OsStr::new(text));
+        let compiler = of("  ccache  gcc-12 -m64 ");
+        assert_eq!(compiler.program, "ccache");
+        assert_eq!(compiler.arguments, ["gcc-12", "-m64"]);
+        assert_eq!(of(" "), Compiler { program: "cc".into(), arguments: Vec::new() });
+        assert_eq!(of(""), of("cc"));
     }
 
     #[test]

@@ -97,6 +97,7 @@ fn check_json(check: &Check) -> Value {
         CheckOutcome::Passed => ("passed", None),
         CheckOutcome::Failed(how) => ("failed", Some(how.as_str())),
         CheckOutcome::Unread(how) => ("not_in_memory", Some(how.as_str())),
+        CheckOutcome::Undecided(how) => ("undecided", Some(how.as_str())),
         CheckOutcome::Skipped(why) => ("skipped", Some(*why)),
     };
     json!({"name": check.name, "outcome": outcome, "reason": reason})

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use panoptes_bounded as bounded;
-use panoptes_rig::packages::{Packages, unpack};
+use panoptes_rig::packages::{obtain, unpack};
 use panoptes_rig::{Flavor, Kernel};
 
 /// A module that hides a process.
@@ -18,14 +18,13 @@ pub(crate) fn make(flavor: Flavor, folder: &Path, (name, source): (&str, &str)) 
     let release = Kernel::obtain(flavor).unwrap().release().to_owned();
     let (version, architecture) = release.rsplit_once('-').unwrap();
     let series: Vec<&str> = version.split('.').take(2).collect();
-    let packages = Packages::open(flavor.architecture).unwrap();
     let root = folder.join("root");
     for package in [
         format!("linux-headers-{version}-{architecture}"),
         format!("linux-headers-{version}-common"),
         format!("linux-kbuild-{}", series.join(".")),
     ] {
-        unpack(&packages.download(&package).unwrap(), &root).unwrap();
+        unpack(&obtain(flavor.architecture, &package).unwrap(), &root).unwrap();
     }
     // The package has absolute paths, as if it were installed.
     let headers = root.join("usr/src").join(format!("linux-headers-{release}"));
