@@ -57,16 +57,32 @@ impl SystemAddress {
         }
     }
 
-    /// The guest of this name, if the address is a file that is not there and its name was written
-    /// without a folder: a relative path in `folder`.
-    pub(crate) fn or_guest(self, folder: &Path) -> Self {
+    /// The file or else the guest of this name, if `text` is a bare word: no kind of system and no
+    /// folder precedes it. The address is what `text` was read as.
+    pub(crate) fn or_guest(self, text: &OsStr) -> Self {
         let Self::File(path) = &self else { return self };
-        let prefix = folder.as_os_str().as_bytes();
-        let rest = path.as_os_str().as_bytes().strip_prefix(prefix);
-        let is_below = !prefix.is_empty() && !prefix.ends_with(b"/");
-        let rest = rest.map(|rest| rest.strip_prefix(b"/").filter(|_| is_below).unwrap_or(rest));
-        let bare = rest.and_then(|rest| GuestName::bare(OsStr::from_bytes(rest), path));
+        let is_explicit = text.as_bytes().starts_with(b"file:");
+        let bare = GuestName::bare(text, path).filter(|_| !is_explicit);
         bare.map_or(self, Self::Guest)
+    }
+
+    /// The file of a bare word, if it is there now.
+    pub(crate) fn or_file(self) -> Self {
+        match self {
+            Self::Guest(GuestName::Bare { file, .. }) if file.symlink_metadata().is_ok() => {
+                Self::File(file)
+            }
+            other => other,
+        }
+    }
+
+    /// Whether both are written alike: which of a file and a guest a bare word is can change.
+    pub(crate) fn is_written_as(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Guest(GuestName::Bare { file, .. }), Self::File(path))
+            | (Self::File(path), Self::Guest(GuestName::Bare { file, .. })) => file == path,
+            _ => self == other,
+        }
     }
 
     /// The guest that the name of a system names: `web-1`, `libvirt:web-1`. The error completes
@@ -150,7 +166,7 @@ impl Setting for SystemAddress {
     }
 
     fn read(text: &str, base: &Path) -> Result<Self, String> {
-        Self::from_bytes(text.as_bytes(), base)
+        Self::from_bytes(text.as_bytes(), base).map(|address| address.or_guest(OsStr::new(text)))
     }
 }
 
@@ -245,14 +261,28 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("ram"), "").unwrap();
         let read = |text: &str| SystemAddress::read(text, folder.path()).unwrap();
-        let bare = |text: &str| read(text).or_guest(folder.path());
+        let bare = |text: &str| read(text).or_file();
         assert_eq!(bare("ram"), SystemAddress::File(folder.path().join("ram")));
         let file = folder.path().join("web-1");
         let guest = GuestName::Bare { name: "web-1".to_owned(), file };
         assert_eq!(bare("web-1"), SystemAddress::Guest(guest));
-        for path in ["./web-1", "a/web-1", "/web-1", "..", "-name"] {
+        // A path is one, even in the folder of the configuration.
+        let below = folder.path().join("web-1").display().to_string();
+        let explicit = ["./web-1", "a/web-1", "/web-1", "..", "-name", "file:web-1", &below];
+        for path in explicit {
             assert!(matches!(bare(path), SystemAddress::File(_)), "{path}");
         }
+    }
+
+    #[test]
+    fn a_word_is_written_as_before_when_its_file_appears() {
+        let folder = tempfile::tempdir().unwrap();
+        let before = SystemAddress::read("ram", folder.path()).unwrap();
+        std::fs::write(folder.path().join("ram"), "").unwrap();
+        let after = before.clone().or_file();
+        assert_ne!(before, after);
+        assert!(before.is_written_as(&after) && after.is_written_as(&before));
+        assert!(!after.is_written_as(&file("/other")) && !before.is_written_as(&file("ram")));
     }
 
     #[test]

@@ -347,7 +347,8 @@ fn a_system_starts_from_the_default() {
     );
     let [a, b] = configuration.systems.as_slice() else { panic!("{configuration:?}") };
     assert_eq!((a.name.as_str(), b.name.as_str()), ("a", "b"));
-    assert_eq!(a.address, SystemAddress::File("/etc/panoptes/web.mem".into()));
+    let (name, file) = ("web.mem".to_owned(), "/etc/panoptes/web.mem".into());
+    assert_eq!(a.address, SystemAddress::Guest(GuestName::Bare { name, file }));
     assert_eq!(b.address, SystemAddress::File("/b".into()));
     assert_eq!(a.settings.limits, Limits { processes: 5, threads: 70, ..Limits::default() });
     assert_eq!(b.settings, configuration.default);

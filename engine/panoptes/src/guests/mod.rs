@@ -47,6 +47,8 @@ pub use search::{Census, find};
 pub struct Guest {
     /// The monitor's process id.
     pub pid: u32,
+    /// When that process started, in clock ticks since the boot: another may have its id later.
+    pub began: u64,
     pub monitor: Monitor,
     /// Printable.
     pub name: Option<String>,

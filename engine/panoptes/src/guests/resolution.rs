@@ -23,10 +23,10 @@ pub fn resolve<'a>(
 ) -> Result<&'a Guest, String> {
     let mut all: Vec<&Guest> = guests.iter().filter(|guest| guest.has_name(name)).collect();
     // A guest that may not be read cannot stand in the way of others.
-    if all.iter().any(|guest| !guest.is_forbidden) {
-        all.retain(|guest| !guest.is_forbidden);
-    }
+    retain_some(&mut all, |guest| !guest.is_forbidden);
     let proven: Vec<&Guest> = all.iter().copied().filter(|guest| is_proven(guest, name)).collect();
+    // Nor can one that cannot be watched, unless the name is proven to be its own.
+    retain_some(&mut all, |guest| guest.obstacle.is_none());
     let (guest, is_proven) = match (proven.as_slice(), all.as_slice()) {
         ([guest], _) => (*guest, true),
         ([], [guest]) => (*guest, false),
@@ -63,6 +63,13 @@ impl Guest {
             GuestName::Libvirt(_) => is_proven(self, name),
             GuestName::Uuid(uuid) => self.uuid.as_deref() == Some(&*uuid.hyphenated().to_string()),
         }
+    }
+}
+
+/// Retains the guests that are good, if any is.
+fn retain_some(guests: &mut Vec<&Guest>, is_good: impl Fn(&Guest) -> bool) {
+    if guests.iter().any(|guest| is_good(guest)) {
+        guests.retain(|guest| is_good(guest));
     }
 }
 
@@ -180,6 +187,20 @@ mod tests {
         assert_eq!(pid(&claimed("web-1"), &guests), Ok(7));
         // Alone, it is found and refused with its user's name.
         assert_eq!(pid(&claimed("web-1"), &guests[1..]), Ok(9));
+    }
+
+    #[test]
+    fn a_guest_that_cannot_be_watched_takes_no_name() {
+        let obstacle = Some("its processor has 32 bits".to_owned());
+        let poser = Guest { obstacle: obstacle.clone(), ..guest(9, "web-1", "mallory") };
+        let guests = [guest(7, "web-1", "root"), poser];
+        assert_eq!(pid(&claimed("web-1"), &guests), Ok(7));
+        // Alone, it has the name.
+        assert_eq!(pid(&claimed("web-1"), &guests[1..]), Ok(9));
+        // The owner of the name has the obstacle.
+        let owner = Guest { obstacle, ..of_libvirt(11, "web-1") };
+        let guests = [guest(9, "web-1", "mallory"), owner];
+        assert_eq!(pid(&claimed("web-1"), &guests), Ok(11));
     }
 
     #[test]

@@ -419,7 +419,7 @@ impl Control {
         // What has panicked may be half changed, and is read only here.
         let seen = caught(|| slot.system.watched.seen()).ok().flatten();
         candidate.seen = seen.or_else(|| candidate.seen.take());
-        self.in_use.remove(&candidate.system.address.to_string());
+        candidate.address_use = None;
         self.functions.machines.remove(&candidate.system.address);
         let system = candidate.system.clone();
         self.figures.system(&system.name).set_watched(false);
