@@ -61,7 +61,8 @@ impl SystemAddress {
     /// folder precedes it. The address is what `text` was read as.
     pub(crate) fn or_guest(self, text: &OsStr) -> Self {
         let Self::File(path) = &self else { return self };
-        let is_explicit = text.as_bytes().starts_with(b"file:");
+        let begin = text.as_bytes().get(..5).unwrap_or_default();
+        let is_explicit = begin.eq_ignore_ascii_case(b"file:");
         let bare = GuestName::bare(text, path).filter(|_| !is_explicit);
         bare.map_or(self, Self::Guest)
     }
@@ -109,6 +110,7 @@ impl SystemAddress {
             return Self::file(text, base);
         };
         let rest = &text[scheme.len() + 1..];
+        let scheme = scheme.as_str();
         match scheme {
             "file" => Self::file(rest, base),
             "qemu" => {
@@ -184,9 +186,12 @@ impl fmt::Display for SystemAddress {
 
 /// The word before a colon, if it could be a kind of system: `dump:2.raw` might be a typing
 /// mistake, while `./dump:2.raw` and `C:x` can only be paths.
-fn scheme(text: &[u8]) -> Option<&str> {
-    let lower = text.len() > 1 && text.iter().all(u8::is_ascii_lowercase);
-    if lower { std::str::from_utf8(text).ok() } else { None }
+/// It is in lower case; another case is only that of a kind that is known.
+fn scheme(text: &[u8]) -> Option<String> {
+    let word = std::str::from_utf8(text).ok().filter(|word| word.len() > 1)?;
+    let lower = word.to_ascii_lowercase();
+    let is_letters = word.bytes().all(|byte| byte.is_ascii_lowercase());
+    (is_letters || SCHEMES.contains(&lower.as_str())).then_some(lower)
 }
 
 const SCHEMES: [&str; 6] = ["file", "qemu", "libvirt", "uuid", "host", "doca"];
@@ -244,7 +249,7 @@ mod tests {
         let uuid = GuestName::Uuid(text.parse().unwrap());
         check(&format!("uuid:{text}"), Ok(SystemAddress::Guest(uuid.clone())));
         let upper = format!("uuid:{}", text.to_uppercase().replace('-', ""));
-        check(&upper, Ok(SystemAddress::Guest(uuid)));
+        check(&upper, Ok(SystemAddress::Guest(uuid.clone())));
         check("qemu:-name", Err("write qemu:PID with a process id, or qemu:NAME"));
         check("qemu:99999999", Err("write qemu:PID"));
         check("qemu:a\x1b[2J", Err("contains control characters"));
@@ -254,6 +259,9 @@ mod tests {
         check("uuid:web", Err("write uuid:UUID"));
         check("uuid:00000000-0000-0000-0000-000000000000", Err("guests that have none"));
         check("libvrt:web", Err("did you mean `libvirt:`?"));
+        check("QEMU:12", Ok(SystemAddress::Qemu(12)));
+        check(&format!("UUID:{text}"), Ok(SystemAddress::Guest(uuid)));
+        check("QMEU:12", Ok(file("QMEU:12")));
     }
 
     #[test]
