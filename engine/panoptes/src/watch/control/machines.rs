@@ -136,7 +136,9 @@ impl Control {
     fn take_guests(&mut self, found: Vec<Guest>) {
         self.note_problem(None, Topic::Guests, None);
         let Some(finder) = &mut self.finder else { return };
-        let Watchable { guests, obstacles } = finder.watchable(found);
+        let patterns = &self.request.configuration.auto_scan_guests;
+        let Watchable { guests, obstacles } =
+            finder.watchable(found, |guest| patterns.takes(guest));
         for obstacle in obstacles {
             self.messages.warning(&obstacle);
             self.system_events.service(Activity::DetailsGatheringFailed, &because(&obstacle));
