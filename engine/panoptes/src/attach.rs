@@ -61,16 +61,45 @@ pub fn open_with(
         }
         SystemAddress::Guest(name) => {
             let users = guests::Users::of(&service.guest_users);
-            let (address, _) = find_guest(name, || guests::find(&users), None)?;
-            open_with(&address, settings, service, watching, report)?
+            let resolution = find_guest(name, || guests::find(&users), None)?;
+            let source = open_with(&resolution.address, settings, service, watching, report)?;
+            resolution.check(&source)?;
+            source
         }
         SystemAddress::Doca { device, vuid } => dma::open(device, vuid, settings, service, report)?,
         SystemAddress::Host => AnySource::Host(Box::new(Kcore::open()?)),
     })
 }
 
-/// The process that is the guest of a name now, and whose guest it is; or the file of that name.
-/// `guests` are those that run, and `earlier` is whose guest it was before.
+/// What the name of a guest stands for now.
+#[derive(Clone, Debug)]
+pub struct Resolution {
+    pub address: SystemAddress,
+    /// Whose guest it is; `None` for a file.
+    pub owner: Option<Owner>,
+    /// The id and the start time of the guest's process.
+    process: Option<(u32, u64)>,
+}
+
+impl Resolution {
+    /// Checks memory that was opened at the address.
+    ///
+    /// # Errors
+    ///
+    /// The guest has ended, and another process has its id.
+    pub fn check(&self, source: &AnySource) -> Result<(), Failure> {
+        match (self.process, source) {
+            (Some(process), AnySource::Guest(memory)) if memory.process().key() != process => {
+                let message = format!("{}: another process has this id now", self.address);
+                Err(Failure::new(Exit::Source, message))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The process that is the guest of a name now, or the file of that name. `guests` are those that
+/// run, and `earlier` is whose guest it was before.
 ///
 /// # Errors
 ///
@@ -79,17 +108,22 @@ pub fn find_guest(
     name: &GuestName,
     guests: impl FnOnce() -> io::Result<Vec<Guest>>,
     earlier: Option<&Owner>,
-) -> Result<(SystemAddress, Option<Owner>), Failure> {
+) -> Result<Resolution, Failure> {
     if let GuestName::Bare { file, .. } = name
         && file.symlink_metadata().is_ok()
     {
-        return Ok((SystemAddress::File(file.clone()), None));
+        let address = SystemAddress::File(file.clone());
+        return Ok(Resolution { address, owner: None, process: None });
     }
     let found = guests().map_err(|error| {
         Failure::io(&error, Exit::Source, "cannot list this machine's processes")
     })?;
     match guests::resolve(name, &found, earlier) {
-        Ok(guest) => Ok((SystemAddress::Qemu(guest.pid), Some(Owner::of(guest)))),
+        Ok(guest) => Ok(Resolution {
+            address: SystemAddress::Qemu(guest.pid),
+            owner: Some(Owner::of(guest)),
+            process: Some((guest.pid, guest.began)),
+        }),
         Err(why) => {
             let what = match name {
                 GuestName::Bare { file, .. } => {

@@ -10,8 +10,8 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::config::{
-    AutoScan, Configuration, Key, Loaded, Loader, Mode, Overrides, Place, Problem, Report, Weight,
-    one_line, printable, show_duration,
+    AutoScan, Configuration, GuestName, Key, Loaded, Loader, Mode, Overrides, Place, Problem,
+    Report, SystemAddress, Weight, one_line, printable, show_duration,
 };
 use crate::exit::Answer;
 use crate::memory::{MemoryLeft, Needed, Plan, TOO_MUCH, show};
@@ -129,7 +129,7 @@ fn summary(file: &Path, configuration: &Configuration, needed: &Needed) -> Strin
             text,
             "watches {} ({}): reports {} of {} activities, tracks up to {} processes in {}",
             system.name,
-            system.address,
+            what_is_watched(&system.address),
             events.enabled_count(),
             events.iter().count(),
             system.settings.limits.processes,
@@ -141,6 +141,16 @@ fn summary(file: &Path, configuration: &Configuration, needed: &Needed) -> Strin
     }
     let _ = writeln!(text, "{needed}");
     text
+}
+
+/// The address of a system. Which of a file and a guest a bare word is depends on the machine.
+fn what_is_watched(address: &SystemAddress) -> String {
+    match address {
+        SystemAddress::Guest(GuestName::Bare { .. }) => {
+            format!("{address}: a file, else the guest")
+        }
+        _ => address.to_string(),
+    }
 }
 
 /// Every key that has a value, with the value, and where that was given.

@@ -14,6 +14,7 @@ use clap_complete::Shell;
 use panoptes_sinks::activities::{Activity, Severity};
 use panoptes_sinks::record::scan::Kind;
 
+use crate::completions::ShellParser;
 use crate::config::{Overrides, nearest};
 use crate::exit::Exit;
 
@@ -130,6 +131,7 @@ pub enum Command {
     #[command(after_help = COMPLETIONS_HELP)]
     Completions {
         /// The shell
+        #[arg(value_parser = ShellParser)]
         shell: Shell,
     },
     /// Print a manual page (roff)

@@ -12,6 +12,7 @@ pub mod attach;
 pub mod boot_ids;
 pub mod check;
 pub mod cli;
+mod completions;
 pub mod config;
 pub mod dma;
 mod doctor;

@@ -18,7 +18,7 @@ use crate::doctor::doctor;
 use crate::exit::{Exit, Failure, print};
 use crate::message::Messages;
 use crate::request::{Refusal, ScanRequest, WatchRequest, loader};
-use crate::{flow, profile, sbom, scan, systems, watch};
+use crate::{completions, flow, profile, sbom, scan, systems, watch};
 
 /// Runs the program with `arguments`, which start with the program's own name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
@@ -91,11 +91,7 @@ fn carry_out(command: Command) -> Result<Exit, Refusal> {
         Command::Schema { scan, sbom, doca_argus } => {
             print(schema(scan, sbom, doca_argus).as_bytes())?
         }
-        Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Arguments::command(), "panoptes", &mut script);
-            print(&script)?
-        }
+        Command::Completions { shell } => print(completions::script(shell).as_bytes())?,
         Command::Man { command } => print(&manual(&command)?)?,
     };
     Ok(exit)

@@ -65,6 +65,5 @@ pub(crate) fn address(text: &OsStr) -> Result<SystemAddress, Failure> {
         let message = format!("`{}` {why}", printable(&text.to_string_lossy()));
         Failure::new(Exit::Usage, message)
     })?;
-    let is_word = matches!(&address, SystemAddress::File(path) if path.as_os_str() == text);
-    Ok(if is_word { address.or_guest(Path::new("")) } else { address })
+    Ok(address.or_guest(text).or_file())
 }

@@ -57,16 +57,33 @@ impl SystemAddress {
         }
     }
 
-    /// The guest of this name, if the address is a file that is not there and its name was written
-    /// without a folder: a relative path in `folder`.
-    pub(crate) fn or_guest(self, folder: &Path) -> Self {
+    /// The file or else the guest of this name, if `text` is a bare word: no kind of system and no
+    /// folder precedes it. The address is what `text` was read as.
+    pub(crate) fn or_guest(self, text: &OsStr) -> Self {
         let Self::File(path) = &self else { return self };
-        let prefix = folder.as_os_str().as_bytes();
-        let rest = path.as_os_str().as_bytes().strip_prefix(prefix);
-        let is_below = !prefix.is_empty() && !prefix.ends_with(b"/");
-        let rest = rest.map(|rest| rest.strip_prefix(b"/").filter(|_| is_below).unwrap_or(rest));
-        let bare = rest.and_then(|rest| GuestName::bare(OsStr::from_bytes(rest), path));
+        let begin = text.as_bytes().get(..5).unwrap_or_default();
+        let is_explicit = begin.eq_ignore_ascii_case(b"file:");
+        let bare = GuestName::bare(text, path).filter(|_| !is_explicit);
         bare.map_or(self, Self::Guest)
+    }
+
+    /// The file of a bare word, if it is there now.
+    pub(crate) fn or_file(self) -> Self {
+        match self {
+            Self::Guest(GuestName::Bare { file, .. }) if file.symlink_metadata().is_ok() => {
+                Self::File(file)
+            }
+            other => other,
+        }
+    }
+
+    /// Whether both are written alike: which of a file and a guest a bare word is can change.
+    pub(crate) fn is_written_as(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Guest(GuestName::Bare { file, .. }), Self::File(path))
+            | (Self::File(path), Self::Guest(GuestName::Bare { file, .. })) => file == path,
+            _ => self == other,
+        }
     }
 
     /// The guest that the name of a system names: `web-1`, `libvirt:web-1`. The error completes
@@ -93,6 +110,7 @@ impl SystemAddress {
             return Self::file(text, base);
         };
         let rest = &text[scheme.len() + 1..];
+        let scheme = scheme.as_str();
         match scheme {
             "file" => Self::file(rest, base),
             "qemu" => {
@@ -150,7 +168,7 @@ impl Setting for SystemAddress {
     }
 
     fn read(text: &str, base: &Path) -> Result<Self, String> {
-        Self::from_bytes(text.as_bytes(), base)
+        Self::from_bytes(text.as_bytes(), base).map(|address| address.or_guest(OsStr::new(text)))
     }
 }
 
@@ -168,9 +186,12 @@ impl fmt::Display for SystemAddress {
 
 /// The word before a colon, if it could be a kind of system: `dump:2.raw` might be a typing
 /// mistake, while `./dump:2.raw` and `C:x` can only be paths.
-fn scheme(text: &[u8]) -> Option<&str> {
-    let lower = text.len() > 1 && text.iter().all(u8::is_ascii_lowercase);
-    if lower { std::str::from_utf8(text).ok() } else { None }
+/// It is in lower case; another case is only that of a kind that is known.
+fn scheme(text: &[u8]) -> Option<String> {
+    let word = std::str::from_utf8(text).ok().filter(|word| word.len() > 1)?;
+    let lower = word.to_ascii_lowercase();
+    let is_letters = word.bytes().all(|byte| byte.is_ascii_lowercase());
+    (is_letters || SCHEMES.contains(&lower.as_str())).then_some(lower)
 }
 
 const SCHEMES: [&str; 6] = ["file", "qemu", "libvirt", "uuid", "host", "doca"];
@@ -228,7 +249,7 @@ mod tests {
         let uuid = GuestName::Uuid(text.parse().unwrap());
         check(&format!("uuid:{text}"), Ok(SystemAddress::Guest(uuid.clone())));
         let upper = format!("uuid:{}", text.to_uppercase().replace('-', ""));
-        check(&upper, Ok(SystemAddress::Guest(uuid)));
+        check(&upper, Ok(SystemAddress::Guest(uuid.clone())));
         check("qemu:-name", Err("write qemu:PID with a process id, or qemu:NAME"));
         check("qemu:99999999", Err("write qemu:PID"));
         check("qemu:a\x1b[2J", Err("contains control characters"));
@@ -238,6 +259,9 @@ mod tests {
         check("uuid:web", Err("write uuid:UUID"));
         check("uuid:00000000-0000-0000-0000-000000000000", Err("guests that have none"));
         check("libvrt:web", Err("did you mean `libvirt:`?"));
+        check("QEMU:12", Ok(SystemAddress::Qemu(12)));
+        check(&format!("UUID:{text}"), Ok(SystemAddress::Guest(uuid)));
+        check("QMEU:12", Ok(file("QMEU:12")));
     }
 
     #[test]
@@ -245,14 +269,28 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("ram"), "").unwrap();
         let read = |text: &str| SystemAddress::read(text, folder.path()).unwrap();
-        let bare = |text: &str| read(text).or_guest(folder.path());
+        let bare = |text: &str| read(text).or_file();
         assert_eq!(bare("ram"), SystemAddress::File(folder.path().join("ram")));
         let file = folder.path().join("web-1");
         let guest = GuestName::Bare { name: "web-1".to_owned(), file };
         assert_eq!(bare("web-1"), SystemAddress::Guest(guest));
-        for path in ["./web-1", "a/web-1", "/web-1", "..", "-name"] {
+        // A path is one, even in the folder of the configuration.
+        let below = folder.path().join("web-1").display().to_string();
+        let explicit = ["./web-1", "a/web-1", "/web-1", "..", "-name", "file:web-1", &below];
+        for path in explicit {
             assert!(matches!(bare(path), SystemAddress::File(_)), "{path}");
         }
+    }
+
+    #[test]
+    fn a_word_is_written_as_before_when_its_file_appears() {
+        let folder = tempfile::tempdir().unwrap();
+        let before = SystemAddress::read("ram", folder.path()).unwrap();
+        std::fs::write(folder.path().join("ram"), "").unwrap();
+        let after = before.clone().or_file();
+        assert_ne!(before, after);
+        assert!(before.is_written_as(&after) && after.is_written_as(&before));
+        assert!(!after.is_written_as(&file("/other")) && !before.is_written_as(&file("ram")));
     }
 
     #[test]

@@ -4,6 +4,8 @@
 
 use std::path::Path;
 
+use uuid::Uuid;
+
 use super::section::Section;
 use super::value::{ByteSize, Setting};
 
@@ -72,7 +74,25 @@ impl GuestPattern {
             section.refuse("name", message);
             return None;
         }
+        pattern.warn_of_nothing(section);
         Some(pattern)
+    }
+
+    /// Warns of what no guest can have.
+    fn warn_of_nothing(&self, section: &Section<'_>) {
+        if let Some(UuidPattern(uuid)) = &self.uuid
+            && !uuid.contains(['*', '?'])
+            && Uuid::try_parse(uuid).is_err()
+        {
+            let key = section.full("uuid");
+            section.warn("uuid", format!("`{key}`: no guest has the UUID `{uuid}`; write {uuid}*"));
+        }
+        if let Some(name) = self.name.as_ref().filter(|name| name.contains('[')) {
+            let key = section.full("name");
+            let message =
+                format!("`{key}`: `[` in `{name}` is itself: the wildcards are `*` and `?`");
+            section.warn("name", message);
+        }
     }
 }
 
@@ -85,6 +105,9 @@ impl Setting for UuidPattern {
 
     fn read(text: &str, base: &Path) -> Result<Self, String> {
         let text = String::read(text, base)?.to_ascii_lowercase();
+        if let Ok(uuid) = Uuid::try_parse(&text) {
+            return Ok(Self(uuid.hyphenated().to_string()));
+        }
         let is_good = |byte: u8| byte.is_ascii_hexdigit() || b"-*?".contains(&byte);
         if text.bytes().all(is_good) {
             Ok(Self(text))
@@ -109,7 +132,11 @@ impl Setting for SizeRange {
     fn read(text: &str, base: &Path) -> Result<Self, String> {
         const EXAMPLE: &str = "write a range such as <1GiB, >=512MiB or 512MiB-8GiB";
         let size = |text: &str| {
-            ByteSize::read(text.trim(), base).map_err(|_| format!("is not a range; {EXAMPLE}"))
+            let text = text.trim();
+            if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+                return Err(format!("has no unit; write {text}MiB or {text}GiB"));
+            }
+            ByteSize::read(text, base).map_err(|_| format!("is not a range; {EXAMPLE}"))
         };
         let all = Self { least: ByteSize(0), most: ByteSize::UNBOUNDED };
         let range = if let Some(text) = text.strip_prefix(">=") {
@@ -202,7 +229,26 @@ mod tests {
             "`uuid:4dea*` is a pattern of names; write `{uuid: '4dea*'}`",
         );
         check("{include: [{}]}", "a pattern of guests has `name`, `uuid`, `user` or `memory`");
-        check("{include: web}", "`auto_scan.include` must be a list, not a single value");
+        check(
+            "{include: web}",
+            "`auto_scan.include` must be a list, not a single value; write [web]",
+        );
+        check(
+            "{include: '*-1'}",
+            "`auto_scan.include` must be a list, not a single value; write ['*-1']",
+        );
+        check(
+            "{include: [{memory: 512}]}",
+            "`auto_scan.include[0].memory`: `512` has no unit; write 512MiB or 512GiB",
+        );
+        check(
+            "{include: [{uuid: abc}]}",
+            "`auto_scan.include[0].uuid`: no guest has the UUID `abc`; write abc*",
+        );
+        check(
+            "{exclude: ['[ab]*']}",
+            "`auto_scan.exclude[0]`: `[` in `[ab]*` is itself: the wildcards are `*` and `?`",
+        );
         check("{exclude: ['']}", "`auto_scan.exclude[0]`: `` is empty");
         check(
             "{include: [{nmae: web}]}",
@@ -214,6 +260,8 @@ mod tests {
              4dea22b3-*",
         );
         check("{includes: []}", "unknown key `includes` in `auto_scan`; did you mean `include`?");
-        check("[web]", "`auto_scan` must be a single value, not a list");
+        let patterns = "`auto_scan` is true, false or patterns of guests; for patterns write";
+        check("[web-1]", &format!("{patterns} {{include: [web-1]}}"));
+        check("web-*", &format!("{patterns} {{include: ['web-*']}}"));
     }
 }

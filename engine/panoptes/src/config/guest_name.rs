@@ -65,18 +65,13 @@ impl GuestName {
         }
     }
 
-    /// The guest that a bare word names if no file has it; `None` if it can only be a path.
+    /// What a bare word names: `file`, or else a guest; `None` if it can only be a path.
     pub(crate) fn bare(text: &OsStr, file: &Path) -> Option<Self> {
         let name = text.to_str()?;
         let is_path = name.contains('/') || matches!(name, "." | "..");
         let name = Self::text(name.as_bytes()).ok().filter(|_| !is_path);
-        if name.is_none() || file.symlink_metadata().is_ok() {
-            return None;
-        }
-        match name? {
-            name if name.starts_with('-') => None,
-            name => Some(Self::Bare { name, file: file.to_owned() }),
-        }
+        let name = name.filter(|name| !name.starts_with('-'))?;
+        Some(Self::Bare { name, file: file.to_owned() })
     }
 
     fn text(bytes: &[u8]) -> Result<String, String> {

@@ -34,12 +34,11 @@ impl Loader {
         self.load_listing(false)
     }
 
-    /// The same, to use it now: the name of a file that is not there is that of a guest.
+    /// The same, to use it now: a bare word is a file if that is there.
     pub(crate) fn load_to_use(&self) -> Result<Loaded, Report> {
         let mut loaded = self.load()?;
-        let folder = self.file.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
         for system in &mut loaded.configuration.systems {
-            system.address = system.address.clone().or_guest(folder).or_guest(Path::new(""));
+            system.address = system.address.clone().or_file();
         }
         Ok(loaded)
     }

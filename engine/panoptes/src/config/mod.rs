@@ -17,6 +17,7 @@ mod argus_keys;
 mod auto_scan;
 mod content;
 mod events;
+mod examples;
 mod exceptions;
 mod guest_name;
 mod header;

@@ -11,11 +11,11 @@ use std::fmt::Write as _;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
-use super::argus_keys;
 use super::key::{Key, MAPPINGS};
 use super::problem::{Place, Problem, printable};
 use super::tree::{Entry, Node, Value};
 use super::value::{ByteSize, Setting, listed};
+use super::{argus_keys, examples};
 
 /// The data that all sections of one configuration share.
 #[derive(Debug)]
@@ -91,8 +91,10 @@ impl<'a> Section<'a> {
                 } else {
                     format!("`{path}`")
                 };
+                let (kind, fix) = (node.kind(), examples::of_mapping(&path, node));
+                let fix = fix.unwrap_or_default();
                 let message =
-                    format!("{name} must be a mapping of keys to values, not {}", node.kind());
+                    format!("{name} must be a mapping of keys to values, not {kind}{fix}");
                 context.push(Problem::error(Some(node.place.clone()), message));
                 &[]
             }
@@ -264,8 +266,11 @@ impl<'a> Section<'a> {
             let path = format!("{}[{index}]", self.full(key));
             let element = path.len();
             let mut section = Section::of(self.context, path, element, node);
-            read(&mut section);
-            section.finish();
+            // What is no mapping has been refused.
+            if matches!(node.value, Value::Map(_) | Value::Null) {
+                read(&mut section);
+                section.finish();
+            }
         }
     }
 
@@ -352,7 +357,7 @@ impl<'a> Section<'a> {
         let kind = entry.value.kind();
         let mut message = format!("`{path}` must be a mapping of keys to values, not {kind}");
         if let Value::Scalar(text) = &entry.value.value {
-            let (name, text) = (printable(&entry.key), printable(text));
+            let (name, text) = (printable(&entry.key), examples::of_system(text));
             let _ = write!(message, "; write `{name}: {{system: {text}}}`");
         }
         self.context.push(Problem::error(Some(entry.value.place.clone()), message));
@@ -455,9 +460,11 @@ impl<'a> Section<'a> {
         let problem = match &node.value {
             Value::Scalar(text) => match read(text) {
                 Ok(value) => return Some(value),
-                Err(why) => format!("`{path}`: `{}` {why}", printable(text)),
+                Err(why) => examples::of_value(path, node)
+                    .unwrap_or_else(|| format!("`{path}`: `{}` {why}", printable(text))),
             },
-            _ => format!("`{path}` must be a single value, not {}", node.kind()),
+            _ => examples::of_value(path, node)
+                .unwrap_or_else(|| format!("`{path}` must be a single value, not {}", node.kind())),
         };
         self.context.push(Problem::error(Some(node.place.clone()), problem));
         None
@@ -473,7 +480,7 @@ impl<'a> Section<'a> {
                 let first = printable(&first.key);
                 format!("; write a dash before the first key of each element: `- {first}: …`")
             }),
-            Value::Scalar(text) => Some(format!("; write [{}]", printable(text))),
+            Value::Scalar(text) => Some(examples::of_list(&self.full(key), text)),
             Value::List(_) | Value::Null => None,
         };
         let (fix, kind) = (fix.unwrap_or_default(), node.kind());

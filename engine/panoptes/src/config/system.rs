@@ -13,6 +13,7 @@ use panoptes_sources::FileFormat;
 
 use super::address::SystemAddress;
 use super::events::{Enabled, Events};
+use super::guest_name::GuestName;
 use super::section::Section;
 use super::value::{AutoOr, LogLevel, Setting, Word, listed};
 
@@ -269,7 +270,10 @@ impl System {
         }
         let address = address?;
         let is_doca = matches!(address, SystemAddress::Doca { .. });
-        let is_file = matches!(address, SystemAddress::File(_));
+        let is_file = matches!(
+            address,
+            SystemAddress::File(_) | SystemAddress::Guest(GuestName::Bare { .. })
+        );
         let effects = [
             ("memory_regions_path", is_doca || is_file, "a doca: or file: system"),
             ("sdk_log_level", is_doca, "a doca: system"),

@@ -17,6 +17,7 @@ mod argus_keys;
 mod guest_systems;
 mod limits;
 mod privacy;
+mod shapes;
 mod telemetry;
 
 const EXAMPLE: &str = include_str!("../../panoptes.yaml");
@@ -182,8 +183,10 @@ fn every_mistake_is_found_at_once_with_its_place() {
             "11:40: unknown key `bytes_in` in `default.events.process_hidden`; known here: \
              enabled or severity",
             "13:31: `systems.a.sbom`: `` is empty; a path is needed",
-            "14:15: `systems.b.limits` must be a mapping of keys to values, not a list",
-            "15:9: `output` must be a mapping of keys to values, not a single value",
+            "14:15: `systems.b.limits` must be a mapping of keys to values, not a list; write \
+             {processes: 8192}",
+            "15:9: `output` must be a mapping of keys to values, not a single value; write \
+             {log_folder: /var/log/panoptes}",
         ],
     );
 }
@@ -347,7 +350,8 @@ fn a_system_starts_from_the_default() {
     );
     let [a, b] = configuration.systems.as_slice() else { panic!("{configuration:?}") };
     assert_eq!((a.name.as_str(), b.name.as_str()), ("a", "b"));
-    assert_eq!(a.address, SystemAddress::File("/etc/panoptes/web.mem".into()));
+    let (name, file) = ("web.mem".to_owned(), "/etc/panoptes/web.mem".into());
+    assert_eq!(a.address, SystemAddress::Guest(GuestName::Bare { name, file }));
     assert_eq!(b.address, SystemAddress::File("/b".into()));
     assert_eq!(a.settings.limits, Limits { processes: 5, threads: 70, ..Limits::default() });
     assert_eq!(b.settings, configuration.default);

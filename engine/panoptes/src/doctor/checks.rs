@@ -9,6 +9,7 @@ use panoptes_sinks::output::OutputKind;
 use panoptes_sinks::output::remote::Reached;
 use serde_json::{Value, json};
 
+use crate::guests::Guest;
 use crate::memory::show;
 
 /// What a check has found.
@@ -247,8 +248,14 @@ pub(super) fn guest_users(wants_guests: bool, users: &[(String, bool)]) -> Check
     }
 }
 
-/// `found`: the guests that run, and why they cannot be watched.
-pub(super) fn guests(found: &Result<Vec<(String, Option<String>)>, String>) -> Vec<Check> {
+/// A system that is named by a guest, and why that is not known.
+pub(super) fn missing_guest(system: &str, why: &str) -> Check {
+    let fix = "start the guest, or write the name that `panoptes systems` lists";
+    Check::warning("guests", format!("{system}: {why}"), fix)
+}
+
+/// `found`: the guests that run and are to be watched.
+pub(super) fn guests(found: &Result<Vec<Guest>, String>) -> Vec<Check> {
     let what = "guests";
     let found = match found {
         Ok(found) => found,
@@ -257,12 +264,12 @@ pub(super) fn guests(found: &Result<Vec<(String, Option<String>)>, String>) -> V
             return vec![Check::obstacle(what, message, "mount /proc")];
         }
     };
-    let obstacles = found.iter().filter_map(|(name, obstacle)| Some((name, obstacle.as_ref()?)));
+    let obstacles = found.iter().filter_map(|guest| Some((guest, guest.obstacle.as_ref()?)));
     let mut checks: Vec<_> = obstacles
-        .map(|(name, obstacle)| {
-            let fix = "see the troubleshooting table in operations.md (/usr/share/doc/panoptes, or \
-                       the folder docs of the sources)";
-            Check::obstacle(what, format!("{name}: {obstacle}"), fix)
+        .map(|(guest, obstacle)| {
+            let name = guest.name.as_deref().unwrap_or("a guest");
+            let message = format!("{name} (qemu:{}): {obstacle}", guest.pid);
+            Check::obstacle(what, message, fix_of(guest))
         })
         .collect();
     let count = found.len() - checks.len();
@@ -271,6 +278,19 @@ pub(super) fn guests(found: &Result<Vec<(String, Option<String>)>, String>) -> V
         checks.push(Check::fine(what, format!("{count} {plural} that can be watched")));
     }
     checks
+}
+
+/// What to do about a guest that cannot be watched.
+fn fix_of(guest: &Guest) -> String {
+    const TABLE: &str = "see the troubleshooting table in operations.md (/usr/share/doc/panoptes, \
+                         or the folder docs of the sources)";
+    match &guest.name {
+        Some(name) => {
+            let name = name.replace('\'', "''");
+            format!("{TABLE}, or leave it out: auto_scan: {{exclude: ['{name}']}}")
+        }
+        None => TABLE.to_owned(),
+    }
 }
 
 /// `mounts`: where huge pages are mounted, and whether this process may enter these folders.
@@ -528,15 +548,28 @@ mod tests {
 
     #[test]
     fn each_guest_that_cannot_be_watched_has_a_line() {
-        let guest = |name: &str, why: Option<&str>| (name.to_owned(), why.map(str::to_owned));
+        let guest = |name: &str, why: Option<&str>| Guest {
+            pid: 7,
+            name: Some(name.to_owned()),
+            obstacle: why.map(str::to_owned),
+            ..Guest::default()
+        };
         let found = Ok(vec![guest("a", None), guest("b", Some("encrypted")), guest("c", None)]);
         let checks = guests(&found);
         assert_eq!(checks.len(), 2);
-        expect(&checks[0], State::Obstacle, "b: encrypted");
+        expect(&checks[0], State::Obstacle, "b (qemu:7): encrypted");
+        let fix = checks[0].fix.as_deref().unwrap();
+        assert!(fix.ends_with("leave it out: auto_scan: {exclude: ['b']}"), "{fix}");
         expect(&checks[1], State::Fine, "2 guests run");
         expect(&guests(&Ok(Vec::new()))[0], State::Fine, "0 guests");
         assert_eq!(guests(&Ok(vec![guest("b", Some("encrypted"))])).len(), 1);
         expect(&guests(&Err("denied".to_owned()))[0], State::Obstacle, "denied");
+    }
+
+    #[test]
+    fn a_system_whose_guest_is_not_known_is_a_warning() {
+        let check = missing_guest("web-1", "2 guests have this name");
+        expect(&check, State::Warning, "web-1: 2 guests have this name");
     }
 
     #[test]

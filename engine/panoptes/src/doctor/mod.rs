@@ -27,7 +27,7 @@ use crate::boot_ids::folder_of;
 use crate::config::{AutoOr, Configuration, Loader, Mode, Overrides, SystemAddress, Weight};
 use crate::dma;
 use crate::exit::{Answer, Exit};
-use crate::guests;
+use crate::guests::{self, Guest};
 use crate::memory::{MemoryLeft, Needed, Plan, TOO_MUCH};
 use crate::sbom::Sboms;
 use crate::watch::{check_files, name_of, probe};
@@ -96,7 +96,7 @@ fn examine(file: Option<&Path>, reaches_receivers: bool) -> Vec<Check> {
         checks::guest_users(wants_guests, &known),
     ]);
     if wants_guests {
-        checks.extend(checks::guests(&running_guests(&service.guest_users)));
+        checks.extend(guest_checks(&configuration));
     }
     checks.push(checks::huge_pages(access, &huge_page_mounts()));
     let lockdown = fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
@@ -163,14 +163,31 @@ fn memory(configuration: &Configuration, has: Capabilities) -> [Check; 2] {
     [checks::memory(checked, preset), checks::locked_memory(limit, sum, has)]
 }
 
-/// The guests that run: their names, and why they cannot be watched.
-fn running_guests(users: &[String]) -> Result<Vec<(String, Option<String>)>, String> {
-    let found = guests::find(&guests::Users::of(users)).map_err(|error| error.to_string())?;
-    let described = |guest: guests::Guest| {
-        let name = guest.name.unwrap_or_else(|| "a guest".to_owned());
-        (format!("{name} (qemu:{})", guest.pid), guest.obstacle)
+/// The checks of the guests that are to be watched, and of the systems that are named by guests.
+fn guest_checks(configuration: &Configuration) -> Vec<Check> {
+    let users = guests::Users::of(&configuration.service.guest_users);
+    let found = match guests::find(&users) {
+        Ok(found) => found,
+        Err(error) => return checks::guests(&Err(error.to_string())),
     };
-    Ok(found.into_iter().map(described).collect())
+    let mut wanted: BTreeSet<u32> = BTreeSet::new();
+    let mut missing = Vec::new();
+    for system in &configuration.systems {
+        match &system.address {
+            SystemAddress::Qemu(pid) => _ = wanted.insert(*pid),
+            SystemAddress::Guest(name) => match guests::resolve(name, &found, None) {
+                Ok(guest) => _ = wanted.insert(guest.pid),
+                Err(why) => missing.push(checks::missing_guest(&system.name, &why)),
+            },
+            _ => {}
+        }
+    }
+    let (is_on, patterns) = (configuration.auto_scan, &configuration.auto_scan_guests);
+    let is_wanted = |guest: &Guest| wanted.contains(&guest.pid) || is_on && patterns.takes(guest);
+    let found = found.into_iter().filter(is_wanted).collect();
+    let mut checks = checks::guests(&Ok(found));
+    checks.extend(missing);
+    checks
 }
 
 fn functions(service: &crate::config::Service) -> Result<(Option<String>, usize), String> {

@@ -47,6 +47,8 @@ pub use search::{Census, find};
 pub struct Guest {
     /// The monitor's process id.
     pub pid: u32,
+    /// When that process started, in clock ticks since the boot: another may have its id later.
+    pub began: u64,
     pub monitor: Monitor,
     /// Printable.
     pub name: Option<String>,
@@ -181,8 +183,11 @@ pub fn plan(pid: u32, users: &Users) -> Result<Vec<Placed>, Failure> {
 /// Checks whether a process is a guest that may be read.
 fn examine(pid: u32, users: &Users) -> Result<(GuestProcess, Arguments), Failure> {
     let failed = |doing| move |error: io::Error| SourceError::Process { pid, doing, error };
-    let process = GuestProcess::open(pid)
-        .map_err(|_| Failure::new(Exit::Source, format!("qemu:{pid}: no such process")))?;
+    let process = GuestProcess::open(pid).map_err(|_| {
+        let message =
+            format!("qemu:{pid}: no such process; `panoptes systems` lists the guests that run");
+        Failure::new(Exit::Source, message)
+    })?;
     let ids = process.users().map_err(failed("inspect"))?;
     if !users.allow(ids) {
         return Err(not_allowed(pid, ids));

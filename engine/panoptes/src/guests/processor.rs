@@ -33,24 +33,12 @@ const OTHER_TARGETS: [&str; 22] = [
 const X86_32: [&str; 9] =
     ["486", "athlon", "coreduo", "kvm32", "n270", "pentium", "pentium2", "pentium3", "qemu32"];
 
-/// The beginnings of QEMU's models of Arm processors without 64-bit mode (target/arm/tcg/cpu32.c).
-const ARM_32: [&str; 12] = [
-    "arm10",
-    "arm11",
-    "arm9",
-    "cortex-a15",
-    "cortex-a7",
-    "cortex-a8",
-    "cortex-a9",
-    "cortex-m",
-    "cortex-r",
-    "pxa",
-    "sa11",
-    "ti925",
-];
+/// QEMU's models of Arm application processors without 64-bit mode (target/arm/tcg/cpu32.c).
+const ARM_32: [&str; 4] = ["cortex-a15", "cortex-a7", "cortex-a8", "cortex-a9"];
 
-/// The Arm processors of 64 bits whose names begin as one of [`ARM_32`].
-const ARM_64: [&str; 5] = ["cortex-a710", "cortex-a72", "cortex-a73", "cortex-a75", "cortex-a76"];
+/// The beginnings of the other models of that file. No model of 64 bits begins so.
+const ARM_32_BEGINNINGS: [&str; 8] =
+    ["arm10", "arm11", "arm9", "cortex-m", "cortex-r5", "pxa", "sa11", "ti925"];
 
 /// Why no supported kernel can run in a guest; `None` if one can, or if that is not known.
 ///
@@ -73,8 +61,8 @@ pub(super) fn obstacle(program: &str, model: Option<&str>) -> Option<String> {
     let base = name.rsplit_once("-v").map_or(name, |(base, _)| base);
     let is_x86 = target != Some("aarch64") && X86_32.contains(&base);
     let is_arm = target == Some("aarch64")
-        && ARM_32.iter().any(|beginning| name.starts_with(beginning))
-        && !ARM_64.contains(&name);
+        && (ARM_32.contains(&name)
+            || ARM_32_BEGINNINGS.iter().any(|beginning| name.starts_with(beginning)));
     // Properties of a model of 64 bits (`x86_cpu_properties`, `aarch64_add_properties`).
     let is_off = properties
         .split(',')
@@ -102,6 +90,9 @@ mod tests {
             ("kvm", "n270"),
             ("qemu-system-x86_64", "max,-lm"),
             ("qemu-system-aarch64", "cortex-a15"),
+            ("qemu-system-aarch64", "cortex-a7,pmu=off"),
+            ("qemu-system-aarch64", "cortex-r5f"),
+            ("qemu-system-aarch64", "arm926"),
             ("qemu-system-aarch64", "host,aarch64=off"),
             ("qemu-system-arm", "cortex-a7"),
         ] {
@@ -131,6 +122,8 @@ mod tests {
             ("qemu-system-aarch64", "cortex-a72"),
             ("qemu-system-aarch64", "cortex-a57"),
             ("qemu-system-aarch64", "cortex-a710"),
+            ("qemu-system-aarch64", "cortex-a76"),
+            ("qemu-system-aarch64", "cortex-a78ae"),
             ("qemu-system-aarch64", "neoverse-n1"),
         ] {
             assert!(!is_known(program, model), "{program} {model}");

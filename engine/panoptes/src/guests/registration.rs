@@ -117,14 +117,15 @@ fn unit_behind<'a>(groups: &'a str, slice: &str) -> Option<&'a str> {
 }
 
 /// Whether a process is in the control group that libvirt makes for a domain of this name: only
-/// root can put it there.
+/// root can put it there. A name of which libvirt leaves characters out is not proven: domains with
+/// other names may have the same group.
 fn is_group_of_domain(groups: &str, name: &str) -> bool {
     let Some(scope) = unit_behind(groups, "/machine.slice/machine-") else { return false };
     let machine = scope.replace("\\x2d", "-");
     let Some(rest) = machine.strip_prefix("qemu-") else { return false };
     let Some((number, rest)) = rest.split_once('-') else { return false };
     let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
-    is_number && machine == machine_name(number, name) && !rest.is_empty()
+    is_number && !rest.is_empty() && rest == name && machine == machine_name(number, name)
 }
 
 /// The name of a domain's machine (libvirt: src/util/virsystemd.c, `virSystemdMakeMachineName` and
@@ -189,8 +190,10 @@ mod tests {
             |name: &str| Some(Registration { manager: Manager::Libvirt, name: name.to_owned() });
         assert_eq!(find("web", &group("web")), libvirt("web"));
         assert_eq!(find("web-1", &group("web\\x2d1")), libvirt("web-1"));
-        // Characters that no name of a machine may have are left out.
-        assert_eq!(find("web_1", &group("web1")), libvirt("web_1"));
+        // Characters that no name of a machine may have are left out, so several names have one
+        // group.
+        assert_eq!(find("web_1", &group("web1")), None);
+        assert_eq!(find(&"a".repeat(100), &group(&"a".repeat(57))), None);
         let old = "11:cpuset:/\n1:name=systemd:/machine.slice/machine-qemu\\x2d3\\x2dweb.scope\n";
         assert_eq!(find("web", old), libvirt("web"));
         // The group of another domain, one that a user made, and a folder in its own group.

@@ -10,6 +10,10 @@ use crate::config::GuestName;
 const SHOWN_MAX: usize = 8;
 /// Accepts typing mistakes, but not names that only begin alike.
 const LIKENESS_MIN: f64 = 0.85;
+/// A shorter text is hardly the beginning of a UUID.
+const UUID_DIGITS_MIN: usize = 4;
+/// Typing mistakes in a UUID.
+const WRONG_DIGITS_MAX: usize = 2;
 
 /// Returns the guest of this name among those that run. `earlier` is whose guest it was before.
 ///
@@ -23,10 +27,10 @@ pub fn resolve<'a>(
 ) -> Result<&'a Guest, String> {
     let mut all: Vec<&Guest> = guests.iter().filter(|guest| guest.has_name(name)).collect();
     // A guest that may not be read cannot stand in the way of others.
-    if all.iter().any(|guest| !guest.is_forbidden) {
-        all.retain(|guest| !guest.is_forbidden);
-    }
+    retain_some(&mut all, |guest| !guest.is_forbidden);
     let proven: Vec<&Guest> = all.iter().copied().filter(|guest| is_proven(guest, name)).collect();
+    // Nor can one that cannot be watched, unless the name is proven to be its own.
+    retain_some(&mut all, |guest| guest.obstacle.is_none());
     let (guest, is_proven) = match (proven.as_slice(), all.as_slice()) {
         ([guest], _) => (*guest, true),
         ([], [guest]) => (*guest, false),
@@ -66,6 +70,13 @@ impl Guest {
     }
 }
 
+/// Retains the guests that are good, if any is.
+fn retain_some(guests: &mut Vec<&Guest>, is_good: impl Fn(&Guest) -> bool) {
+    if guests.iter().any(|guest| is_good(guest)) {
+        guests.retain(|guest| is_good(guest));
+    }
+}
+
 /// Whether a service of this machine has registered a guest under this name.
 fn is_proven(guest: &Guest, name: &GuestName) -> bool {
     let Some(registration) = &guest.registration else { return false };
@@ -81,6 +92,8 @@ fn is_proven(guest: &Guest, name: &GuestName) -> bool {
 /// Why no guest has a name, with the one that may be meant.
 fn missing(name: &GuestName, guests: &[Guest]) -> String {
     let short = name.short();
+    // QEMU's own form of a name.
+    let short = short.strip_prefix("guest=").unwrap_or(&short);
     let begin = match name {
         GuestName::Libvirt(_) => "libvirt of this machine runs no guest of this name",
         GuestName::Uuid(_) => "no guest of this machine has this UUID",
@@ -91,25 +104,45 @@ fn missing(name: &GuestName, guests: &[Guest]) -> String {
         let own = guest.name.as_ref().map_or_else(String::new, |name| format!(" ({name})"));
         return format!("{begin}; did you mean qemu:{}{own}?", guest.pid);
     }
-    let claims = guests.iter().find(|guest| guest.name.as_ref() == Some(&short));
-    if let Some(guest) = claims {
+    let claims = guests.iter().find(|guest| guest.name.as_deref() == Some(short));
+    if let (Some(guest), GuestName::Libvirt(_)) = (claims, name) {
         return format!("{begin}, but qemu:{} claims it; write qemu:{}", guest.pid, guest.pid);
     }
     let names: Vec<&str> = guests.iter().filter_map(|guest| guest.name.as_deref()).collect();
-    match nearest(&short, &names) {
-        Some(near) => format!("{begin}; did you mean `{near}`?"),
-        None if names.is_empty() => format!("{begin}; `panoptes systems` lists those that run"),
-        None => {
-            let shown: Vec<&str> = names.iter().take(SHOWN_MAX).copied().collect();
-            let more = if names.len() > SHOWN_MAX { ", …" } else { "" };
-            format!("{begin}; these run: {}{more}", shown.join(", "))
-        }
+    if let Some(near) = nearest(short, &names) {
+        return format!("{begin}; did you mean `{near}`?");
     }
+    if let Some(uuid) = near_uuid(short, guests) {
+        return format!("{begin}; did you mean uuid:{uuid}?");
+    }
+    if names.is_empty() {
+        return format!("{begin}; `panoptes systems` lists those that run");
+    }
+    let shown: Vec<&str> = names.iter().take(SHOWN_MAX).copied().collect();
+    let more = if names.len() > SHOWN_MAX { ", …" } else { "" };
+    format!("{begin}; these run: {}{more}", shown.join(", "))
+}
+
+/// The UUID of a guest that begins like a text, or differs from it in a few digits.
+fn near_uuid<'a>(text: &str, guests: &'a [Guest]) -> Option<&'a str> {
+    let text = text.strip_prefix("uuid:").unwrap_or(text).to_ascii_lowercase();
+    let is_digit = |byte: u8| byte.is_ascii_hexdigit() || byte == b'-';
+    if text.len() < UUID_DIGITS_MIN || !text.bytes().all(is_digit) {
+        return None;
+    }
+    let text = uuid::Uuid::try_parse(&text).map_or(text, |uuid| uuid.hyphenated().to_string());
+    let is_near = |uuid: &&str| {
+        let others = uuid.bytes().zip(text.bytes()).filter(|(left, right)| left != right).count();
+        uuid.starts_with(&text) || uuid.len() == text.len() && others <= WRONG_DIGITS_MAX
+    };
+    guests.iter().filter_map(|guest| guest.uuid.as_deref()).find(is_near)
 }
 
 /// The name that is most similar, if any is similar enough for a typing mistake.
 fn nearest<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
-    let near = names.iter().map(|other| (strsim::jaro_winkler(name, other), *other));
+    let name = name.to_lowercase();
+    let near =
+        names.iter().map(|other| (strsim::jaro_winkler(&name, &other.to_lowercase()), *other));
     let near = near.filter(|(likeness, _)| *likeness > LIKENESS_MIN);
     near.max_by(|(left, _), (right, _)| left.total_cmp(right)).map(|(_, other)| other)
 }
@@ -183,6 +216,20 @@ mod tests {
     }
 
     #[test]
+    fn a_guest_that_cannot_be_watched_takes_no_name() {
+        let obstacle = Some("its processor has 32 bits".to_owned());
+        let poser = Guest { obstacle: obstacle.clone(), ..guest(9, "web-1", "mallory") };
+        let guests = [guest(7, "web-1", "root"), poser];
+        assert_eq!(pid(&claimed("web-1"), &guests), Ok(7));
+        // Alone, it has the name.
+        assert_eq!(pid(&claimed("web-1"), &guests[1..]), Ok(9));
+        // The owner of the name has the obstacle.
+        let owner = Guest { obstacle, ..of_libvirt(11, "web-1") };
+        let guests = [guest(9, "web-1", "mallory"), owner];
+        assert_eq!(pid(&claimed("web-1"), &guests), Ok(11));
+    }
+
+    #[test]
     fn a_name_that_libvirt_has_registered_belongs_to_its_guest() {
         let guests = [guest(3, "web-1", "mallory"), of_libvirt(7, "web-1")];
         assert_eq!(pid(&claimed("web-1"), &guests), Ok(7));
@@ -221,11 +268,20 @@ mod tests {
         assert_eq!(refused("4711", &guests), format!("{begin}; did you mean qemu:4711 (web-1)?"));
         assert_eq!(refused("wbe-1", &guests), format!("{begin}; did you mean `web-1`?"));
         assert_eq!(refused("other", &guests), format!("{begin}; these run: web-1, db"));
+        for name in ["WEB-1", "guest=web-1"] {
+            assert_eq!(refused(name, &guests), format!("{begin}; did you mean `web-1`?"));
+        }
         assert_eq!(
             refused("web", &[]),
             format!("{begin}; `panoptes systems` lists those that run")
         );
         let uuid = GuestName::Uuid("4dea22b3-1d52-d8f3-2516-782e98ab3fa0".parse().unwrap());
+        let near = "4dea22b3-1d52-d8f3-2516-782e98ab3fa1";
+        let known = Guest { uuid: Some(near.to_owned()), ..guest(7, "web-1", "root") };
+        for name in [claimed("4DEA22B3"), claimed(near), uuid.clone()] {
+            let refused = pid(&name, std::slice::from_ref(&known)).unwrap_err();
+            assert!(refused.ends_with(&format!("; did you mean uuid:{near}?")), "{refused}");
+        }
         assert!(
             pid(&uuid, &guests).unwrap_err().starts_with("no guest of this machine has this UUID")
         );

@@ -205,6 +205,7 @@ fn look(
     }
     let mut guest = Guest {
         pid: process.pid(),
+        began: process.key().1,
         monitor,
         name: arguments.name.clone(),
         other_names: arguments.other_names.clone(),

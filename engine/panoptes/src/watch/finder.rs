@@ -58,14 +58,19 @@ impl Finder {
         }
     }
 
-    /// Returns the guests of a search that can be watched.
-    pub(super) fn watchable(&mut self, mut guests: Vec<Guest>) -> Watchable {
+    /// Returns the guests of a search that can be watched. `takes`: whether one is to be.
+    pub(super) fn watchable(
+        &mut self,
+        mut guests: Vec<Guest>,
+        takes: impl Fn(&Guest) -> bool,
+    ) -> Watchable {
         let mut obstacles = Vec::new();
         guests.retain(|guest| !self.ended.contains(&guest.pid));
         self.reported.retain(|pid, _| guests.iter().any(|guest| guest.pid == *pid));
         guests.retain(|guest| {
             let Some(obstacle) = &guest.obstacle else { return true };
-            if self.reported.get(&guest.pid) != Some(obstacle) && obstacles.len() < OBSTACLES_MAX {
+            let is_new = self.reported.get(&guest.pid) != Some(obstacle);
+            if is_new && obstacles.len() < OBSTACLES_MAX && takes(guest) {
                 self.reported.insert(guest.pid, obstacle.clone());
                 let name = guest.name.as_deref().unwrap_or("a guest");
                 obstacles
@@ -103,7 +108,7 @@ mod tests {
         assert!(finder.begins(start) && !finder.begins(start));
         finder.note_end(&SystemAddress::Qemu(3));
         let pids = |finder: &mut Finder| {
-            let watchable = finder.watchable(guests());
+            let watchable = finder.watchable(guests(), |_| true);
             watchable.guests.iter().map(|guest| guest.pid).collect::<Vec<_>>()
         };
         assert_eq!(pids(&mut finder), [4]);
@@ -119,13 +124,18 @@ mod tests {
             pids.map(|pid| Guest { pid, obstacle: obstacle.clone(), ..Guest::default() }).collect()
         };
         let mut finder = Finder::new(Instant::now());
-        let Watchable { guests: watchable, obstacles } = finder.watchable(guests(3..4));
+        let Watchable { guests: watchable, obstacles } = finder.watchable(guests(3..4), |_| true);
         assert!(watchable.is_empty());
         assert_eq!(obstacles, ["a guest (qemu:3) cannot be watched: its user is not allowed"]);
-        assert!(finder.watchable(guests(3..4)).obstacles.is_empty());
+        let mut obstacles = |pids| finder.watchable(guests(pids), |_| true).obstacles.len();
+        assert_eq!(obstacles(3..4), 0);
         // A user may start many programs that look like guests.
-        assert_eq!(finder.watchable(guests(3..100)).obstacles.len(), OBSTACLES_MAX);
-        assert!(finder.watchable(guests(0..0)).obstacles.is_empty());
-        assert_eq!(finder.watchable(guests(3..4)).obstacles.len(), 1, "another has the number");
+        assert_eq!(obstacles(3..100), OBSTACLES_MAX);
+        assert_eq!(obstacles(0..0), 0);
+        assert_eq!(obstacles(3..4), 1, "another has the number");
+        // One that the configuration leaves out needs no message.
+        let mut finder = Finder::new(Instant::now());
+        assert!(finder.watchable(guests(3..4), |_| false).obstacles.is_empty());
+        assert_eq!(finder.watchable(guests(3..4), |_| true).obstacles.len(), 1);
     }
 }

@@ -124,7 +124,8 @@ fn a_system_is_refused_by_one_line() {
     std::fs::write(folder.path("memory"), vec![0; 1 << 20]).expect("a file");
     for (system, code, part) in [
         ("/nonexistent/memory", 66, "/nonexistent/memory"),
-        ("qemu:zero", 2, "qemu:zero"),
+        ("qemu:0", 2, "qemu:0"),
+        ("qemu:zero", 66, "qemu:zero: no guest of this machine has this name"),
         (memory.as_str(), 65, "no kernel"),
     ] {
         let arguments = ["--system", system, "--alerts", &alerts, "-r", "PCAP", "-w", "OUT"];

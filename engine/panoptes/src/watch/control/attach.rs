@@ -57,7 +57,7 @@ impl Control {
         let candidate = &mut self.candidates[index];
         let is_retry = std::mem::replace(&mut candidate.is_retry, true);
         let system = Arc::new(candidate.to_attach());
-        self.in_use.add(system.address.to_string());
+        candidate.address_use = Some(self.in_use.add(&system.address));
         let is_spare = candidate.spare_of.is_some();
         if !is_spare {
             // From now on, metrics show that it is not watched.
@@ -227,11 +227,11 @@ impl Control {
     fn assign(&mut self, index: usize, attached: Attached) {
         let candidate = &mut self.candidates[index];
         let Phase::Attaching(Attaching { changes, .. }) = candidate.phase else { return };
-        let Attached { watched, source, address, owner, .. } = attached;
+        let Attached { watched, source, address, owner, address_use, .. } = attached;
         let Attached { found, same, release, build_id, process, took, .. } = attached;
         if candidate.guest.is_some() {
             // Until its guest ends, it is this process.
-            self.in_use.remove(&candidate.system.address.to_string());
+            candidate.address_use = address_use.or_else(|| candidate.address_use.take());
             candidate.system.address = address;
             candidate.owner = owner.or_else(|| candidate.owner.take());
         }
@@ -288,7 +288,7 @@ impl Control {
     pub(super) fn report_failure(&mut self, index: usize, waiting: Waiting, error: NotAttached) {
         let NotAttached { failure, searched, is_early, instead } = error;
         let address = self.candidates[index].system.address.clone();
-        self.in_use.remove(&address.to_string());
+        self.candidates[index].address_use = None;
         self.functions.machines.remove(&address);
         if let Some(instead) = instead {
             return self.keep_spare(index, *instead);

@@ -10,6 +10,7 @@ use panoptes_engine::watch::Seen;
 use panoptes_sinks::panics::Restarts;
 use panoptes_sources::{FileFormat, Placed, file_identity};
 
+use super::search::AddressUse;
 use super::threads::{TaskId, Urgency};
 use crate::config::{Events, GuestName, System, SystemAddress, SystemSettings};
 use crate::guests::{self, Guest, Owner};
@@ -59,6 +60,8 @@ pub(super) struct Candidate {
     pub(super) guest: Option<GuestName>,
     /// Whose guest it was.
     pub(super) owner: Option<Owner>,
+    /// The use of its address, from the start of a search until it is not watched any more.
+    pub(super) address_use: Option<AddressUse>,
     /// How far it was watched before contact was lost.
     pub(super) seen: Option<Seen>,
     /// How often its scans have panicked.
@@ -275,6 +278,7 @@ impl Candidate {
             system,
             guest,
             owner: None,
+            address_use: None,
             is_retry: false,
             is_found,
             is_leaving: false,

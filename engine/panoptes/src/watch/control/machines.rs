@@ -136,7 +136,9 @@ impl Control {
     fn take_guests(&mut self, found: Vec<Guest>) {
         self.note_problem(None, Topic::Guests, None);
         let Some(finder) = &mut self.finder else { return };
-        let Watchable { guests, obstacles } = finder.watchable(found);
+        let patterns = &self.request.configuration.auto_scan_guests;
+        let Watchable { guests, obstacles } =
+            finder.watchable(found, |guest| patterns.takes(guest));
         for obstacle in obstacles {
             self.messages.warning(&obstacle);
             self.system_events.service(Activity::DetailsGatheringFailed, &because(&obstacle));
@@ -419,7 +421,7 @@ impl Control {
         // What has panicked may be half changed, and is read only here.
         let seen = caught(|| slot.system.watched.seen()).ok().flatten();
         candidate.seen = seen.or_else(|| candidate.seen.take());
-        self.in_use.remove(&candidate.system.address.to_string());
+        candidate.address_use = None;
         self.functions.machines.remove(&candidate.system.address);
         let system = candidate.system.clone();
         self.figures.system(&system.name).set_watched(false);

@@ -3,7 +3,7 @@
 //! A search may take minutes: memory may be large, and a hostile guest may have many candidates of
 //! kernels. It ends soon after it is cancelled.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -44,23 +44,41 @@ const CENSUS_AGE: Duration = Duration::from_millis(500);
 /// The addresses of the systems that are watched, or about to be. Two of them never have one boot
 /// id, so a search needs them as they are at its end.
 #[derive(Clone, Debug, Default)]
-pub(super) struct InUse(Arc<Mutex<BTreeSet<String>>>);
+pub(super) struct InUse(Arc<Mutex<BTreeMap<String, usize>>>);
+
+/// One use of an address, until it is dropped. A search that was cancelled may use an address as
+/// long as the next search does.
+#[derive(Debug)]
+pub(super) struct AddressUse {
+    all: InUse,
+    address: String,
+}
 
 impl InUse {
-    pub(super) fn add(&self, address: String) {
-        self.lock().insert(address);
-    }
-
-    pub(super) fn remove(&self, address: &str) {
-        self.lock().remove(address);
+    pub(super) fn add(&self, address: &SystemAddress) -> AddressUse {
+        let address = address.to_string();
+        *self.lock().entry(address.clone()).or_default() += 1;
+        AddressUse { all: self.clone(), address }
     }
 
     fn has(&self, address: &str) -> bool {
-        self.lock().contains(address)
+        self.lock().contains_key(address)
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeSet<String>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, usize>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for AddressUse {
+    fn drop(&mut self) {
+        let mut all = self.all.lock();
+        if let Some(count) = all.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                all.remove(&self.address);
+            }
+        }
     }
 }
 
@@ -113,6 +131,8 @@ pub(super) struct Attached {
     pub(super) address: SystemAddress,
     /// Whose guest it is, if it is named by that guest.
     pub(super) owner: Option<guests::Owner>,
+    /// The use of that address, if the system is named by a guest.
+    pub(super) address_use: Option<AddressUse>,
     pub(super) found: Found,
     /// For a function that is named: another one through which its machine is watched.
     pub(super) same: Option<SystemAddress>,
@@ -168,27 +188,23 @@ pub(super) fn search(
     search: Search,
     is_cancelled: &AtomicBool,
 ) -> Result<Box<Attached>, NotAttached> {
-    let in_use = search.in_use.clone();
-    let named = match &search.system.address {
+    let resolution = match &search.system.address {
         SystemAddress::Guest(name) => {
             let guests = || {
                 let mut census = search.census.lock().unwrap_or_else(PoisonError::into_inner);
                 census.recent(&search.users, CENSUS_AGE)
             };
-            let (address, owner) = find_guest(name, guests, search.owner.as_ref())
-                .map_err(|failure| named_failure(&search.system, &failure))?;
-            in_use.add(address.to_string());
-            Some((address, owner))
+            let found = find_guest(name, guests, search.owner.as_ref());
+            found.map_err(|failure| named_failure(&search.system, &failure))?
         }
-        _ => None,
+        _ => return search_at(search, is_cancelled),
     };
-    let Some((address, owner)) = named else { return search_at(search, is_cancelled) };
-    let system = System { address: address.clone(), ..(*search.system).clone() };
-    let found = search_at(Search { system: Arc::new(system), ..search }, is_cancelled);
-    if found.is_err() {
-        in_use.remove(&address.to_string());
-    }
-    found.map(|attached| Box::new(Attached { owner, ..*attached }))
+    let address_use = Some(search.in_use.add(&resolution.address));
+    let named = Arc::clone(&search.system);
+    let system = System { address: resolution.address.clone(), ..(*named).clone() };
+    let attached = search_at(Search { system: Arc::new(system), ..search }, is_cancelled)?;
+    resolution.check(&attached.source).map_err(|failure| named_failure(&named, &failure))?;
+    Ok(Box::new(Attached { owner: resolution.owner, address_use, ..*attached }))
 }
 
 /// The failure to find a guest, with the name of its system.
@@ -246,6 +262,7 @@ fn search_at(search: Search, is_cancelled: &AtomicBool) -> Result<Box<Attached>,
         source,
         address: system.address.clone(),
         owner: None,
+        address_use: None,
         found: Found::of(&profile),
         same,
         release: profile.release,
@@ -479,6 +496,17 @@ fn decode_hex(text: &str) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_is_in_use_until_the_last_search_there_ends() {
+        let (in_use, address) = (InUse::default(), SystemAddress::Qemu(4711));
+        let cancelled = in_use.add(&address);
+        let next = in_use.add(&address);
+        drop(cancelled);
+        assert!(in_use.has("qemu:4711") && !in_use.has("qemu:4712"));
+        drop(next);
+        assert!(!in_use.has("qemu:4711"));
+    }
 
     #[test]
     fn build_ids_are_bytes() {

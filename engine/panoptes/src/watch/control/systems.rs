@@ -94,7 +94,7 @@ impl Control {
             return Fate::Stays(&request.configuration.default);
         }
         let named = request.systems.iter().find(|named| named.name == known.name);
-        match named.filter(|named| named.address == candidate.configured()) {
+        match named.filter(|named| named.address.is_written_as(&candidate.configured())) {
             Some(named) => Fate::Stays(&named.settings),
             None => Fate::Goes,
         }
@@ -119,7 +119,7 @@ impl Control {
             }
             Phase::Attaching(attaching) => {
                 self.workers.cancel(attaching.task);
-                self.in_use.remove(&candidate.system.address.to_string());
+                candidate.address_use = None;
             }
             Phase::Waiting(_) | Phase::Gone => {}
         }
@@ -161,7 +161,7 @@ impl Control {
             // Its search began with the old settings.
             Phase::Attaching(attaching) => {
                 self.workers.cancel(attaching.task);
-                self.in_use.remove(&candidate.system.address.to_string());
+                candidate.address_use = None;
                 if candidate.spare_of.is_some() {
                     candidate.wait_as_spare();
                 } else {

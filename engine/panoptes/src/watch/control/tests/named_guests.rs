@@ -12,8 +12,8 @@ const WATCHED: &str = " is being watched, found in ";
 const MONITOR: &str = "import mmap,sys; f=open(sys.argv[-1],'r+b'); m=mmap.mmap(f.fileno(),0); \
                        print('ready',flush=True); sys.stdin.read()";
 
-/// A program with the name of QEMU that has the recorded machine as its memory; `None` if there is
-/// no Python. QEMU itself needs a minute for a boot.
+/// A program with the name of QEMU that has the recorded machine as its memory. QEMU itself needs a
+/// minute for a boot.
 struct Monitor {
     program: PathBuf,
     home: String,
@@ -21,15 +21,19 @@ struct Monitor {
 }
 
 impl Monitor {
-    fn new(folder: &Path) -> Option<Self> {
-        let ram = machine(folder)?;
+    /// The error is the program that is not there.
+    fn new(folder: &Path) -> Result<Self, &'static str> {
+        let ram = machine(folder).ok_or("xz")?;
         let code = "import os,sys; print(os.path.realpath(sys.executable)); print(sys.base_prefix)";
-        let output = bounded::output(Command::new("python3").args(["-c", code])).ok()?;
-        let text = String::from_utf8(output.stdout).ok()?;
-        let (python, home) = text.trim().split_once('\n')?;
+        let output = match bounded::output(Command::new("python3").args(["-c", code])) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err("python3"),
+            output => output.unwrap(),
+        };
+        let text = String::from_utf8(output.stdout).unwrap();
+        let (python, home) = text.trim().split_once('\n').unwrap();
         let program = folder.join("qemu-system-x86_64");
-        fs::copy(python, &program).ok()?;
-        Some(Self { program, home: home.to_owned(), ram })
+        fs::copy(python, &program).unwrap();
+        Ok(Self { program, home: home.to_owned(), ram })
     }
 
     /// Starts a guest of this name.
@@ -59,9 +63,9 @@ fn end(mut child: Child) {
 #[test]
 fn a_system_named_by_its_guest_waits_for_it_and_follows_it() {
     let folder = tempfile::tempdir().unwrap();
-    let Some(monitor) = Monitor::new(folder.path()) else {
-        panoptes_needs::skip::test("python3");
-        return;
+    let monitor = match Monitor::new(folder.path()) {
+        Ok(monitor) => monitor,
+        Err(program) => return panoptes_needs::skip::test(program),
     };
     let name = format!("web-{}-1", std::process::id());
     let file = configure(folder.path(), &format!("systems: {{{name}: {{}}}}\n"));
@@ -84,9 +88,9 @@ fn a_system_named_by_its_guest_waits_for_it_and_follows_it() {
 #[test]
 fn a_name_of_two_guests_is_reported_with_both() {
     let folder = tempfile::tempdir().unwrap();
-    let Some(monitor) = Monitor::new(folder.path()) else {
-        panoptes_needs::skip::test("python3");
-        return;
+    let monitor = match Monitor::new(folder.path()) {
+        Ok(monitor) => monitor,
+        Err(program) => return panoptes_needs::skip::test(program),
     };
     let name = format!("web-{}-2", std::process::id());
     let (one, other) = (monitor.start(&name), monitor.start(&name));
