@@ -202,7 +202,8 @@ mod tests {
             "`uuid:4dea*` is a pattern of names; write `{uuid: '4dea*'}`",
         );
         check("{include: [{}]}", "a pattern of guests has `name`, `uuid`, `user` or `memory`");
-        check("{include: web}", "`auto_scan.include` must be a list, not a single value");
+        let list = "`auto_scan.include` must be a list, not a single value; write [web]";
+        check("{include: web}", list);
         check("{exclude: ['']}", "`auto_scan.exclude[0]`: `` is empty");
         check(
             "{include: [{nmae: web}]}",
