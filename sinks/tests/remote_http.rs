@@ -181,7 +181,10 @@ fn a_receiver_that_is_busy_is_left_alone_as_long_as_it_asks() {
         let counters = send(address, OutputKind::IoUring, COUNT);
         assert!(numbers(&taken).into_iter().eq(0..COUNT));
         assert_eq!((counters.errors(), counters.dropped()), (1, 0));
-        let expected = format!("cannot deliver records to {address} (tcp): it answers {status}");
+        let expected = format!(
+            "cannot deliver records to {address} (tcp): it answers {status}; it is busy: raise its \
+             limits, or send fewer records"
+        );
         assert_eq!(counters.failure(), expected);
     }
 }
@@ -190,7 +193,7 @@ fn a_receiver_that_is_busy_is_left_alone_as_long_as_it_asks() {
 fn other_failures_are_tried_again() {
     const COUNT: usize = 1000;
     for (status, hint) in [
-        ("500 Internal Server Error", ""),
+        ("500 Internal Server Error", "; the receiver's own log may say why"),
         ("401 Unauthorized", "; is the token in `headers` right?"),
         ("404 Not Found", "; is the URL in `address` right?"),
     ] {
