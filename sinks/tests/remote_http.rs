@@ -447,7 +447,7 @@ fn documents_that_a_bulk_api_refuses_are_counted_however_long_its_answer_is() {
         running.end();
         assert_eq!((counters.records(), counters.dropped()), (COUNT as u64 - 1, 1), "{more}");
         assert_eq!((counters.errors(), counters.refused()), (0, 1), "{more}");
-        assert!(taken.lock().unwrap().len() > 2, "{more}");
+        assert!(more == 0 || taken.lock().unwrap().len() > 2, "{more}");
     }
 }
 
