@@ -1,5 +1,5 @@
-//! The commands of the documents, as a reader pastes them: each must have arguments that the program
-//! takes.
+//! The commands of the documents, as a reader pastes them: each must have arguments that the
+//! program takes.
 //!
 //! Not for: what the commands do.
 

@@ -35,8 +35,8 @@ use crate::watched::{copied, setup};
 const SCANS_MIN: u32 = 3;
 /// Most scans. A live machine may always have something left to do.
 const SCANS_MAX: u32 = 32;
-/// The longest pause between two scans of a live machine. A user waits, so what takes longer is left
-/// to `panoptes watch`.
+/// The longest pause between two scans of a live machine. A user waits, so what takes longer is
+/// left to `panoptes watch`.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
 /// The records that are printed.
 const ALERTS: Filter = Filter { alerts_only: true, ..Filter::ALL };

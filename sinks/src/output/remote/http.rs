@@ -130,7 +130,7 @@ pub(super) struct Answer {
     pub(super) rejected: u64,
     /// Whether it wants some of them later (Elasticsearch's bulk API).
     is_busy: bool,
-    /// Whether its results cannot be read, so that nobody knows which records it has.
+    /// Whether its results cannot be read, so that its records are unknown.
     is_unreadable: bool,
     /// Whether the answer is longer than what is read of one.
     is_cut: bool,
