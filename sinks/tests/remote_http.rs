@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use certificates::{Authority, Kind};
 use panoptes_bounded as bounded;
+use panoptes_sinks::output::form::Envelope;
 use panoptes_sinks::output::form::otlp::Otlp;
 use panoptes_sinks::output::remote::{Body, Http, Messages};
 use panoptes_sinks::output::{Counters, OutputKind};
@@ -180,7 +181,10 @@ fn a_receiver_that_is_busy_is_left_alone_as_long_as_it_asks() {
         let counters = send(address, OutputKind::IoUring, COUNT);
         assert!(numbers(&taken).into_iter().eq(0..COUNT));
         assert_eq!((counters.errors(), counters.dropped()), (1, 0));
-        let expected = format!("cannot deliver records to {address} (tcp): it answers {status}");
+        let expected = format!(
+            "cannot deliver records to {address} (tcp): it answers {status}; it is busy: raise its \
+             limits, or send fewer records"
+        );
         assert_eq!(counters.failure(), expected);
     }
 }
@@ -189,7 +193,7 @@ fn a_receiver_that_is_busy_is_left_alone_as_long_as_it_asks() {
 fn other_failures_are_tried_again() {
     const COUNT: usize = 1000;
     for (status, hint) in [
-        ("500 Internal Server Error", ""),
+        ("500 Internal Server Error", "; the receiver's own log may say why"),
         ("401 Unauthorized", "; is the token in `headers` right?"),
         ("404 Not Found", "; is the URL in `address` right?"),
     ] {
@@ -406,6 +410,45 @@ fn records_that_a_receiver_rejects_though_it_takes_others_are_counted() {
     assert_eq!((counters.connections(), counters.errors(), counters.refused()), (1, 0, 1));
     let failure = counters.failure();
     assert!(failure.contains("it answers 200 OK {\"partialSuccess\""), "{failure}");
+}
+
+/// An answer of a bulk API, in chunks: the document of this number is refused.
+fn bulk_answer(request: &Request, refused: usize, more: usize) -> String {
+    let is_document = |line: &&str| !line.starts_with("{\"create\"");
+    let documents: Vec<&str> = request.body.lines().filter(is_document).collect();
+    let item = |document: &&str| {
+        let status = if number(document) == refused { 400 } else { 201 };
+        format!(r#"{{"create":{{"status":{status},"pad":"{}"}}}}"#, "x".repeat(more))
+    };
+    let items: Vec<String> = documents.iter().map(item).collect();
+    let body = format!(r#"{{"errors":true,"items":[{}]}}"#, items.join(","));
+    let chunks = body.as_bytes().chunks(777).map(|chunk| {
+        let chunk = str::from_utf8(chunk).unwrap();
+        format!("{:x}\r\n{chunk}\r\n", chunk.len())
+    });
+    let chunks: String = chunks.collect();
+    format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}0\r\n\r\n")
+}
+
+#[test]
+fn documents_that_a_bulk_api_refuses_are_counted_however_long_its_answer_is() {
+    const COUNT: usize = 1000;
+    // The answer to a whole request is too long in the second case.
+    for more in [0, 2000] {
+        let (address, taken) = serve(move |_, request| bulk_answer(request, 417, more));
+        let http = Http::new("a:80", "/_bulk", &[], Body::Lines);
+        let messages = Messages::Http(http.with_envelope(Envelope::Elasticsearch));
+        let output = remote(tcp(address), messages, OutputKind::Plain, 64 << 20);
+        let (mut producer, running) = start(vec![Box::new(output)]);
+        push(&mut producer, 0..COUNT);
+        let counters = Arc::clone(&running.counters[0]);
+        wait_for("end", || counters.records() + counters.dropped() == COUNT as u64);
+        drop(producer);
+        running.end();
+        assert_eq!((counters.records(), counters.dropped()), (COUNT as u64 - 1, 1), "{more}");
+        assert_eq!((counters.errors(), counters.refused()), (0, 1), "{more}");
+        assert!(more == 0 || taken.lock().unwrap().len() > 2, "{more}");
+    }
 }
 
 #[test]

@@ -83,7 +83,7 @@ fn carry_out(command: Command) -> Result<Exit, Refusal> {
         }
         Command::TestAlert { config, severity, json } => {
             let settings = Settings { config: config.or_else(default_config), ..<_>::default() };
-            let loaded = loader(Mode::Run, settings).load()?;
+            let loaded = loader(Mode::Test, settings).load()?;
             let answer = watch::test_alert(&loaded.configuration, severity, json)?;
             print(answer.out.as_bytes())?;
             answer.exit
@@ -122,7 +122,7 @@ fn configured(
     let messages = match mode {
         Mode::Run if !configuration.output.stdout => Messages::of_watch_on_stdout(level),
         Mode::Run | Mode::Watch => Messages::of_watch_on_stderr(level),
-        Mode::Scan => Messages::on_stderr(level),
+        Mode::Scan | Mode::Test => Messages::on_stderr(level),
     };
     if let Some(folder) = &configuration.service.debug_log_folder {
         let (rotate_size, max_files) = configuration.output.rotation();

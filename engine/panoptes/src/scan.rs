@@ -88,27 +88,13 @@ pub fn scan(request: &ScanRequest, messages: &Messages) -> Result<Exit, Failure>
     let Some(counts) = printed(counts)? else { return Ok(Exit::Done) };
     times.printed = printing.elapsed();
     let damage = Damage::of(snapshot, scope).with_lines(&counts);
-    let (population, losses) = (population(snapshot), snapshot.losses);
+    let losses = snapshot.losses;
     if is_summary {
+        let population = population(snapshot);
+        let walk = Walk { population, losses, times, attempts, lines: counts, reads };
         // The detectors need as much memory as the scan.
         drop(walker);
-        let checking = Instant::now();
-        let detected = alerts::check(request, (source.source_mut(), &profile), &sboms)?;
-        times.detected = checking.elapsed();
-        let (release, origin, lines) = (&profile.release, profile.origin.to_string(), counts);
-        let summary = Summary {
-            release,
-            origin,
-            population,
-            losses,
-            times,
-            attempts,
-            lines,
-            reads,
-            detected,
-        };
-        let text = if request.json { summary.json() } else { summary.text() };
-        print(text.as_bytes())?;
+        print_summary(request, (source.source_mut(), &profile), &sboms, walk)?;
     }
     warn_losses(source.source_mut(), &request.system, messages);
     if unread > 0 {
@@ -117,6 +103,21 @@ pub fn scan(request: &ScanRequest, messages: &Messages) -> Result<Exit, Failure>
         ));
     }
     Ok(verdict(&losses, &damage, request, messages))
+}
+
+/// Runs the detectors, and prints what they and the walk have shown.
+fn print_summary(
+    request: &ScanRequest,
+    (source, profile): (&mut AnySource, &Profile),
+    sboms: &Sboms,
+    mut walk: Walk,
+) -> Result<(), Failure> {
+    let begin = Instant::now();
+    let detected = alerts::check(request, (source, profile), sboms)?;
+    walk.times.detected = begin.elapsed();
+    let summary = Summary { profile, walk, detected };
+    let text = if request.json { summary.json() } else { summary.text() };
+    print(text.as_bytes()).map(drop)
 }
 
 /// The file of `output.log_folder` with the lines of the last scan.
@@ -341,36 +342,40 @@ struct Times {
     detected: Duration,
 }
 
-/// The data that `--summary` prints.
-struct Summary<'a> {
-    release: &'a str,
-    origin: String,
+/// What one walk has shown.
+struct Walk {
     population: Population,
     losses: Losses,
     times: Times,
     attempts: u32,
     lines: LineCounts,
     reads: Counts,
+}
+
+/// The data that `--summary` prints.
+struct Summary<'a> {
+    profile: &'a Profile,
+    walk: Walk,
     detected: Detection,
 }
 
 impl Summary<'_> {
     fn stages(&self) -> [(&'static str, Duration); 6] {
         [
-            ("find_kernel", self.times.discovered),
-            ("allocate", self.times.prepared),
-            ("scan", self.times.walked),
-            ("hash_executables", self.times.hashed),
-            ("write_lines", self.times.printed),
-            ("run_detectors", self.times.detected),
+            ("find_kernel", self.walk.times.discovered),
+            ("allocate", self.walk.times.prepared),
+            ("scan", self.walk.times.walked),
+            ("hash_executables", self.walk.times.hashed),
+            ("write_lines", self.walk.times.printed),
+            ("run_detectors", self.walk.times.detected),
         ]
     }
 
     fn losses(&self) -> [(&'static str, u64); 5] {
-        let losses = &self.losses;
+        let losses = &self.walk.losses;
         [
-            ("undecoded", u64::from(losses.unreadable) + self.lines.too_long),
-            ("unnamed", self.lines.unnamed),
+            ("undecoded", u64::from(losses.unreadable) + self.walk.lines.too_long),
+            ("unnamed", self.walk.lines.unnamed),
             ("unbounded_lists", u64::from(losses.unbounded)),
             ("dropped", u64::from(losses.dropped)),
             ("not_resident", u64::from(losses.not_resident)),
@@ -390,7 +395,7 @@ impl Summary<'_> {
         for (name, count) in counts {
             let _ = writeln!(text, "{name:40}{count:>10}");
         }
-        for what in &self.detected.not_checked {
+        for what in self.detected.not_checked() {
             let _ = writeln!(text, "not checked: {what}");
         }
         text.push('\n');
@@ -400,8 +405,12 @@ impl Summary<'_> {
     fn text(&self) -> String {
         use std::fmt::Write as _;
         let mut text = self.alerts();
-        let _ = writeln!(text, "Linux {}, layouts from the {}\n", self.release, self.origin);
-        for (name, count) in self.population {
+        let _ = writeln!(
+            text,
+            "Linux {}, layouts from the {}\n",
+            self.profile.release, self.profile.origin
+        );
+        for (name, count) in self.walk.population {
             let _ = writeln!(text, "{:18}{count:>10}", name.replace('_', " "));
         }
         text.push('\n');
@@ -412,7 +421,7 @@ impl Summary<'_> {
         let _ = writeln!(
             text,
             "\n{} batches of {} reads, scan {} of at most {ATTEMPTS_MAX}",
-            self.reads.batches, self.reads.requests, self.attempts
+            self.walk.reads.batches, self.walk.reads.requests, self.walk.attempts
         );
         for (name, count) in self.losses().into_iter().filter(|&(_, count)| count > 0) {
             let _ = writeln!(text, "{:18}{count:>10}", name.replace('_', " "));
@@ -424,15 +433,15 @@ impl Summary<'_> {
         let ns = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let summary = json!({
             "alerts": self.detected.counts(),
-            "not_checked": self.detected.not_checked,
-            "os_release": self.release,
-            "profile_origin": self.origin,
-            "counts": Value::from_iter(self.population),
+            "not_checked": self.detected.not_checked(),
+            "os_release": self.profile.release,
+            "profile_origin": self.profile.origin.to_string(),
+            "counts": Value::from_iter(self.walk.population),
             "stages_ns": Value::from_iter(self.stages().map(|(name, time)| (name, ns(time)))),
             "losses": Value::from_iter(self.losses()),
-            "batches": self.reads.batches,
-            "reads": self.reads.requests,
-            "attempts": self.attempts,
+            "batches": self.walk.reads.batches,
+            "reads": self.walk.reads.requests,
+            "attempts": self.walk.attempts,
         });
         format!("{summary}\n")
     }

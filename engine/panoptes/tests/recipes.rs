@@ -4,13 +4,15 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{SocketAddr, SocketAddrV4, TcpListener, UdpSocket};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, getsockname, socket};
 use panoptes_bounded as bounded;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -78,8 +80,34 @@ impl Request {
 /// The status line without its version, and the body.
 type Answer = (&'static str, String);
 
+/// How an answer says where its body ends.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Framing {
+    Length,
+    Chunks,
+}
+
+impl Framing {
+    fn answer(self, status: &str, body: &str) -> String {
+        let length = body.len();
+        if self == Self::Length {
+            return format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n{body}");
+        }
+        let chunk =
+            |chunk: &[u8]| format!("{:x}\r\n{}\r\n", chunk.len(), String::from_utf8_lossy(chunk));
+        let chunks: String = body.as_bytes().chunks(16).map(chunk).collect();
+        // RFC 9112, 6.1: an answer 204 has no such field.
+        let field = if status.starts_with("204") { "" } else { "Transfer-Encoding: chunked\r\n" };
+        let end = if field.is_empty() { "" } else { "0\r\n\r\n" };
+        format!("HTTP/1.1 {status}\r\n{field}\r\n{chunks}{end}")
+    }
+}
+
 /// A receiver that answers with `rules`; its address, and the requests that it took.
-fn serve(rules: fn(&Request) -> Answer) -> (SocketAddr, Arc<Mutex<Vec<Request>>>) {
+fn serve(
+    rules: fn(&Request) -> Answer,
+    framing: Framing,
+) -> (SocketAddr, Arc<Mutex<Vec<Request>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("there is a port");
     let address = listener.local_addr().expect("it has an address");
     let taken = Arc::new(Mutex::new(Vec::new()));
@@ -92,9 +120,8 @@ fn serve(rules: fn(&Request) -> Answer) -> (SocketAddr, Arc<Mutex<Vec<Request>>>
                 if status.starts_with('2') && request.method == "POST" {
                     all.lock().expect("no thread has panicked").push(request);
                 }
-                let length = body.len();
-                let head = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n");
-                if stream.get_mut().write_all(format!("{head}{body}").as_bytes()).is_err() {
+                let answer = framing.answer(status, &body);
+                if stream.get_mut().write_all(answer.as_bytes()).is_err() {
                     break;
                 }
             }
@@ -341,10 +368,21 @@ fn folder_with(text: &str) -> TempDir {
     folder
 }
 
-/// Sends a test alert by a recipe to a receiver with these rules; returns the body of its request.
+/// Sends test alerts by a recipe to a receiver with these rules; returns the body of a request.
 #[track_caller]
 fn check(name: &str, rules: fn(&Request) -> Answer, answer: &str) -> String {
-    let (address, taken) = serve(rules);
+    check_framed(name, rules, answer, Framing::Length);
+    check_framed(name, rules, answer, Framing::Chunks)
+}
+
+#[track_caller]
+fn check_framed(
+    name: &str,
+    rules: fn(&Request) -> Answer,
+    answer: &str,
+    framing: Framing,
+) -> String {
+    let (address, taken) = serve(rules, framing);
     let folder = folder_with("");
     let text = recipe(name, folder.path(), address);
     fs::write(folder.path().join("p.yaml"), &text).expect("there is room for a file");
@@ -388,7 +426,7 @@ fn the_recipe_for_elasticsearch_is_taken_by_its_bulk_api() {
 
 #[test]
 fn a_wrong_token_is_told_with_the_receivers_words() {
-    let (address, taken) = serve(splunk);
+    let (address, taken) = serve(splunk, Framing::Length);
     let folder = folder_with("");
     let text = recipe("Splunk", folder.path(), address);
     fs::write(folder.path().join("p.yaml"), text).expect("there is room for a file");
@@ -407,15 +445,22 @@ fn a_wrong_token_is_told_with_the_receivers_words() {
     assert!(taken.lock().expect("no thread has panicked").is_empty());
 }
 
+/// A socket that has an address, where nobody listens; nobody else gets the port meanwhile.
+fn deaf() -> (OwnedFd, SocketAddr) {
+    let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None);
+    let socket = socket.expect("there is a socket");
+    bind(socket.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).expect("there is a port");
+    let address: SockaddrIn = getsockname(socket.as_raw_fd()).expect("it has an address");
+    (socket, SocketAddrV4::from(address).into())
+}
+
 #[test]
 fn one_marked_record_goes_through_every_output_whatever_that_takes() {
     let folder = folder_with("");
     let tcp = TcpListener::bind("127.0.0.1:0").expect("there is a port");
     let udp = UdpSocket::bind("127.0.0.1:0").expect("there is a port");
     let unix = UnixListener::bind(folder.path().join("socket")).expect("there is a socket");
-    let closed = TcpListener::bind("127.0.0.1:0").expect("there is a port");
-    let gone = closed.local_addr().expect("it has an address");
-    drop(closed);
+    let (_deaf, gone) = deaf();
     let of_tcp = tcp.local_addr().expect("it has an address");
     let of_udp = udp.local_addr().expect("it has an address");
     let text = format!(
@@ -474,9 +519,7 @@ fn doctor_reaches_receivers_without_a_record() {
     let folder = folder_with("");
     let tcp = TcpListener::bind("127.0.0.1:0").expect("there is a port");
     let of_tcp = tcp.local_addr().expect("it has an address");
-    let closed = TcpListener::bind("127.0.0.1:0").expect("there is a port");
-    let gone = closed.local_addr().expect("it has an address");
-    drop(closed);
+    let (_deaf, gone) = deaf();
     let text = format!(
         "auto_scan: false\nsystems: {{a: {{system: file:ram}}}}\n\
          output:\n  log_folder: none\n  \

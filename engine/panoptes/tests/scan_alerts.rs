@@ -70,6 +70,7 @@ fn a_dump_without_an_attack_has_no_alert_and_what_was_not_checked_is_named() {
     for what in ["a machine that runs", "no SBOM is configured", "the machine's packets"] {
         assert!(messages.contains(what), "{what}: {messages}");
     }
+    assert!(messages.contains(": no alerts\n"), "{messages}");
     let [summary, _] = texts(&scan(&path, &["--summary"]));
     assert!(summary.starts_with("no alerts\nnot checked: "), "{summary}");
 }

@@ -14,6 +14,7 @@ mod cgroups;
 mod command_lines;
 mod connections;
 mod containers;
+mod copied;
 mod crowd;
 mod descriptors;
 mod ended_tasks;
@@ -60,6 +61,7 @@ use panoptes_decoders::paging::KernelSpace;
 use panoptes_decoders::source::MemorySource;
 
 pub use budget::{Budget, Deferred};
+pub use copied::Copied;
 pub(crate) use descriptors::TABLE_MAX;
 pub use kept::Kept;
 pub use kernel::{Kernel, Roots};
@@ -74,7 +76,6 @@ pub use snapshot::{
 };
 pub use stability::Fate;
 pub use tables::Snapshot;
-pub use tears::Copied;
 
 use self::budget::{Meter, Turn};
 use self::ended_tasks::TaskPlaces;

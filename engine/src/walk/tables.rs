@@ -7,6 +7,7 @@ use panoptes_decoders::kernel::task_struct::Task;
 use panoptes_tables::{HashKey, Keyed, Rows};
 
 use super::budget::Deferred;
+use super::copied::Copied;
 use super::losses::Losses;
 use super::port_set::UdpPorts;
 use super::snapshot::{
@@ -14,7 +15,6 @@ use super::snapshot::{
     FileRow, FilesRow, Index, InodeRow, InterfaceRow, KernfsRow, Machine, MmRow, MountRow, NameRow,
     NetRow, ProcessRow, SocketRow, SuperBlockRow, TerminalRow, ThreadRow, UserNamespaceRow, VmaRow,
 };
-use super::tears::Copied;
 use crate::address::Work;
 use crate::limits::Limits;
 

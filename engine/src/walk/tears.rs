@@ -24,22 +24,11 @@ use clock::CopyClock;
 use evidence::Evidence;
 use lists::List;
 
+use super::copied::Copied;
 use super::snapshot::{ProcessRow, ThreadRow, view};
 use super::{Kernel, Memory, Snapshot, Views, Walker};
 use crate::address::Reader;
 use panoptes_tables::Keyed;
-
-/// Whether memory is a copy, and what the machine did meanwhile.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Copied {
-    /// It is the machine's own.
-    #[default]
-    No,
-    /// The machine stood still: all of the copy is of one moment.
-    AtOnce,
-    /// The machine may have run: page after page was copied, in ascending order of addresses.
-    PageByPage,
-}
 
 /// Bytes of a link.
 const LINK_BYTES: u64 = 8;

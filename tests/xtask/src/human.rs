@@ -4,8 +4,8 @@ use panoptes_sinks::json::time::Timestamp;
 use panoptes_sinks::people::escape;
 use serde_json::Value;
 
-/// A line that announces the guest's next act, at a time in nanoseconds since 1970. Records have the
-/// times of this machine's clock, so acts have them, too.
+/// A line that announces the guest's next act, at a time in nanoseconds since 1970. Records have
+/// the times of this machine's clock, so acts have them, too.
 pub(crate) fn act(name: &str, at_ns: i64, colour: bool) -> String {
     let text = Timestamp::from_ns(at_ns).text();
     let time = str::from_utf8(&text).ok().and_then(|text| text.get(11..23)).unwrap_or_default();

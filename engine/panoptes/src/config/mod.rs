@@ -100,13 +100,15 @@ pub enum Mode {
     Watch,
     /// One scan: its lines go to standard output.
     Scan,
+    /// A test of the service's outputs, whether the service has something to watch or not.
+    Test,
 }
 
 impl Configuration {
     /// The configuration of an empty file.
     pub fn defaults(mode: Mode) -> Self {
         let output = match mode {
-            Mode::Run => {
+            Mode::Run | Mode::Test => {
                 Output { log_folder: Some(PathBuf::from(LOG_FOLDER)), ..Output::default() }
             }
             Mode::Watch | Mode::Scan => Output { stdout: true, ..Output::default() },

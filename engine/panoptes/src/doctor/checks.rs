@@ -382,10 +382,11 @@ pub(super) fn sbom(reason: &str) -> Check {
     Check::obstacle("sbom", reason, FILE_FIX)
 }
 
-/// `read`: whether the files that the settings of a receiver name can be used.
-pub(super) fn receiver(name: &str, read: Result<(), Error>) -> Check {
+/// `files`: how many files the settings of a receiver name; `read`: whether they can be used.
+pub(super) fn receiver(name: &str, files: usize, read: Result<(), Error>) -> Check {
     let what = "telemetry";
     match read {
+        Ok(()) if files == 0 => Check::fine(what, format!("{name}: it needs no file")),
         Ok(()) => Check::fine(what, format!("{name}: the files that it needs are there")),
         Err(error) => Check::obstacle(what, format!("{name}: {error}"), FILE_FIX),
     }
@@ -417,7 +418,7 @@ pub(super) fn reached(name: &str, reached: Result<Reached, Error>) -> Check {
     }
 }
 
-const TEST_FIX: &str = "then try `panoptes doctor --receivers` again, and `panoptes test-alert`";
+const TEST_FIX: &str = "follow the message; `panoptes doctor --receivers` then tries again";
 
 const FILE_FIX: &str = "correct the path, or let the user of the service read it";
 

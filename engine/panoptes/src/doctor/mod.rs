@@ -30,7 +30,7 @@ use crate::exit::{Answer, Exit};
 use crate::guests::{self, Guest};
 use crate::memory::{MemoryLeft, Needed, Plan, TOO_MUCH};
 use crate::sbom::Sboms;
-use crate::watch::{check_files, name_of, probe};
+use crate::watch::{check_files, files_of, name_of, probe};
 use checks::{Access, Capabilities, Check, State};
 
 /// Checks this machine for a configuration, or for an empty one.
@@ -229,7 +229,11 @@ fn places(configuration: &Configuration) -> Vec<Check> {
     }
     checks.extend(files(configuration));
     for receiver in &output.telemetry {
-        checks.push(checks::receiver(&name_of(receiver), check_files(receiver)));
+        checks.push(checks::receiver(
+            &name_of(receiver),
+            files_of(receiver).count(),
+            check_files(receiver),
+        ));
     }
     let state_folder = folder_of(service);
     for (what, path) in [

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _};
 use std::sync::Arc;
 use std::thread::sleep;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use panoptes_engine::policy::gaps::words_of;
 use panoptes_engine::time::{Monotonic, Now, RealTime};
@@ -35,6 +35,9 @@ use crate::watched::{copied, setup};
 const SCANS_MIN: u32 = 3;
 /// Most scans. A live machine may always have something left to do.
 const SCANS_MAX: u32 = 32;
+/// The longest pause between two scans of a live machine. A user waits, so what takes longer is
+/// left to `panoptes watch`.
+const PAUSE_MAX: Duration = Duration::from_millis(100);
 /// The records that are printed.
 const ALERTS: Filter = Filter { alerts_only: true, ..Filter::ALL };
 
@@ -44,23 +47,26 @@ pub(super) struct Detection {
     alerts: Vec<Vec<u8>>,
     pub(super) damage: Damage,
     pub(super) losses: Losses,
-    /// What was not checked, and why.
-    pub(super) not_checked: Vec<String>,
+    /// What was not checked, and why, beside the damage.
+    not_checked: Vec<String>,
 }
 
 /// Prints the alerts of a system, and messages about what was not found.
 pub(super) fn print_alerts(request: &ScanRequest, messages: &Messages) -> Result<Exit, Failure> {
     let sboms = sboms(request)?;
+    let log = request.configuration.output.log_folder.as_deref().map(Log::create).transpose()?;
     let (mut source, profile) = attach_to(request, Instant::now(), messages)?;
     let found = check(request, (&mut source, &profile), &sboms)?;
-    print(&found.text(request))?;
-    if let Some(folder) = &request.configuration.output.log_folder {
-        let mut log = Log::create(folder)?;
+    if let Some(mut log) = log {
         log.write(&found.alerts.concat());
         log.end()?;
     }
+    print(&found.text(request))?;
     warn_losses(&source, &request.system, messages);
     let name = &request.system.name;
+    if found.alerts.is_empty() {
+        messages.info(format_args!("{name}: no alerts"));
+    }
     for what in &found.not_checked {
         messages.info(format_args!("{name}: not checked: {what}"));
     }
@@ -81,6 +87,12 @@ impl Detection {
 
     fn records(&self) -> impl Iterator<Item = Value> {
         self.alerts.iter().map(|record| serde_json::from_slice(record).unwrap_or_default())
+    }
+
+    /// What was not checked, and why, with what could not be read.
+    pub(super) fn not_checked(&self) -> Vec<String> {
+        let damage = (!self.damage.is_none()).then(|| self.damage.text());
+        damage.into_iter().chain(self.not_checked.iter().cloned()).collect()
     }
 
     /// The number of alerts of each activity.
@@ -119,7 +131,7 @@ pub(super) fn check(
             watched.work(&mut workspace, source, SLICE_BYTES);
         }
         if scans > 0 && !source.is_still() {
-            sleep(request.configuration.service.scan_interval);
+            sleep(request.configuration.service.scan_interval.min(PAUSE_MAX));
         }
         source.refresh();
         let scanned = watched.scan(&mut workspace, source, now(start), &mut producer);
@@ -139,8 +151,8 @@ pub(super) fn check(
     let snapshot = workspace.snapshot();
     let damage = Damage::of(snapshot, Scope::ALL);
     let losses = snapshot.losses;
-    let mut not_checked = unsuited(request, source.is_still());
-    not_checked.extend((!damage.is_none()).then(|| damage.text()));
+    let mut not_checked = unsuited(request);
+    not_checked.insert(0, unseen(source.is_still(), scans, start.elapsed()));
     not_checked.extend(gaps(&watched));
     watched.finish(&mut workspace, now(start), &mut producer);
     producer.flush();
@@ -184,17 +196,21 @@ fn take_alerts(consumer: &mut Consumer, alerts: &mut Vec<Vec<u8>>) {
     }
 }
 
-/// What the detectors cannot check in this memory, or were not asked to.
-fn unsuited(request: &ScanRequest, is_still: bool) -> Vec<String> {
+/// What the detectors would see in a longer time.
+fn unseen(is_still: bool, scans: u32, elapsed: Duration) -> String {
+    if is_still {
+        return "what changes (contents of files, executable permissions, the clock, shells that \
+                take turns with a peer): that needs a machine that runs"
+            .to_owned();
+    }
+    let seconds = elapsed.as_secs_f64();
+    format!("what happens later: these were {scans} scans in {seconds:.1} s; use `panoptes watch`")
+}
+
+/// What the detectors cannot check with what is configured.
+fn unsuited(request: &ScanRequest) -> Vec<String> {
     let settings = &request.system.settings;
     let mut not_checked = Vec::new();
-    if is_still {
-        not_checked.push(
-            "what changes (contents of files, executable permissions, the clock, shells that take \
-             turns with a peer): that needs a machine that runs"
-                .to_owned(),
-        );
-    }
     not_checked.push(
         "connections that the kernel hides: that needs the machine's packets (`panoptes flow \
          --system`)"
@@ -226,4 +242,16 @@ fn unsuited(request: &ScanRequest, is_still: bool) -> Vec<String> {
 fn gaps(watched: &Watched) -> impl Iterator<Item = String> {
     let gaps = watched.gaps().into_iter().enumerate().filter(|&(_, count)| count > 0);
     gaps.map(|(gap, count)| format!("{count} {}", words_of(gap)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_live_machine_is_said_to_be_checked_for_its_time_only() {
+        let live = unseen(false, 3, Duration::from_millis(240));
+        assert_eq!(live, "what happens later: these were 3 scans in 0.2 s; use `panoptes watch`");
+        assert!(unseen(true, 3, Duration::ZERO).contains("a machine that runs"));
+    }
 }

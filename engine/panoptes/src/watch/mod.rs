@@ -45,7 +45,7 @@ use crate::request::WatchRequest;
 use crate::sandbox::give_up_capabilities;
 
 pub(crate) use system_events::{header_of_system, os_version};
-pub(crate) use telemetry::{check_files, name_of, probe};
+pub(crate) use telemetry::{check_files, files_of, name_of, probe};
 pub(crate) use test_alert::test_alert;
 
 /// Watches until stopped.

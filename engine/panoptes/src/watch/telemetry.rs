@@ -87,23 +87,28 @@ pub(super) const fn confirmation(receiver: &Telemetry) -> &'static str {
     }
 }
 
-/// A digest of the files that the settings of a receiver name: a certificate or a token that was
-/// renewed makes it another receiver.
-pub(super) fn digest_of_files(receiver: &Telemetry) -> u64 {
+/// The files that the settings of a receiver name.
+pub(crate) fn files_of(receiver: &Telemetry) -> impl Iterator<Item = &Path> {
     let certificates = receiver.tls.iter().flat_map(|tls| {
         let ca = match &tls.ca {
             AutoOr::Given(path) => Some(path),
             AutoOr::Auto => None,
         };
         let own = tls.own.iter().flat_map(|(certificate, key)| [certificate, key]);
-        ca.into_iter().chain(own)
+        ca.into_iter().chain(own).map(PathBuf::as_path)
     });
     let tokens = receiver.headers.iter().filter_map(|(_, value)| match value {
-        FieldValue::File(path) => Some(path),
+        FieldValue::File(path) => Some(path.as_path()),
         FieldValue::Text(_) => None,
     });
+    certificates.chain(tokens)
+}
+
+/// A digest of the files that the settings of a receiver name: a certificate or a token that was
+/// renewed makes it another receiver.
+pub(super) fn digest_of_files(receiver: &Telemetry) -> u64 {
     let mut hasher = DefaultHasher::new();
-    for path in certificates.chain(tokens) {
+    for path in files_of(receiver) {
         std::fs::read(path).unwrap_or_default().hash(&mut hasher);
     }
     hasher.finish()
@@ -158,7 +163,10 @@ fn peer(receiver: &Telemetry) -> Peer {
     match (&receiver.address, receiver.transport) {
         (TelemetryAddress::Network(at), Transport::Udp) => Peer::udp(&at.host, at.port),
         (TelemetryAddress::Network(at) | TelemetryAddress::Url(Url { address: at, .. }), _) => {
-            Peer::tcp(&at.host, at.port)
+            match receiver.tls {
+                Some(_) => Peer::tls(&at.host, at.port),
+                None => Peer::tcp(&at.host, at.port),
+            }
         }
         (TelemetryAddress::Unix(path), _) => {
             // /dev/log takes datagrams or a stream, as the syslog daemon likes.

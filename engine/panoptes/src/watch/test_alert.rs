@@ -7,10 +7,13 @@
 
 use std::fmt::Write as _;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use nix::unistd::{Uid, User};
 use panoptes_sinks::activities::{Activity, Severity};
 use panoptes_sinks::json::time::Timestamp;
 use panoptes_sinks::output::{Counters, Output, Standing};
@@ -113,7 +116,11 @@ fn marked_record(
 
 /// Opens the outputs and gives them the record.
 fn begin(configuration: &Configuration, block: &Block) -> Result<Vec<Trial>, Failure> {
-    let folder = LogFolder::take(&configuration.output, &[]);
+    let of_other = configuration.output.log_folder.as_deref().and_then(user_of_other);
+    let folder = match &of_other {
+        Some(_) => Ok(None),
+        None => LogFolder::take(&configuration.output, &[]),
+    };
     let folder_of_logs = folder.as_ref().ok().and_then(Option::as_ref);
     let outputs = wanted(configuration, Shown::default(), folder_of_logs, &Receivers::NONE)?;
     let mut trials: Vec<_> =
@@ -125,7 +132,28 @@ fn begin(configuration: &Configuration, block: &Block) -> Result<Vec<Trial>, Fai
         let fate = if is_taken { Fate::Skipped(why) } else { Fate::Failed(why) };
         trials.insert(0, Trial::over(name, Recipe::Stdout(Shown::default()), fate));
     }
+    if let (Some(user), Some(path)) = (of_other, &configuration.output.log_folder) {
+        let (name, fate) = (path.display().to_string(), skipped_for(&user));
+        trials.insert(0, Trial::over(name, Recipe::Stdout(Shown::default()), fate));
+    }
     Ok(trials)
+}
+
+/// The user who owns a folder, if that is neither this process' own nor root: files that this
+/// process made there would not be for the service.
+fn user_of_other(folder: &Path) -> Option<String> {
+    let owner = Uid::from_raw(folder.metadata().ok()?.uid());
+    if owner.is_root() || owner == Uid::effective() {
+        return None;
+    }
+    let user = User::from_uid(owner).ok().flatten();
+    Some(user.map_or_else(|| format!("#{owner}"), |user| user.name))
+}
+
+fn skipped_for(user: &str) -> Fate {
+    Fate::Skipped(format!(
+        "it belongs to the user {user}; test it with `sudo -u '{user}' panoptes test-alert`"
+    ))
 }
 
 impl Trial {
@@ -144,7 +172,10 @@ impl Trial {
                 let why = "a record would go where this command prints, not where the service does";
                 return Self::over(name, recipe, Fate::Skipped(why.to_owned()));
             }
-            recipe @ Recipe::File { .. } => recipe,
+            Recipe::File { ref path, .. } => match path.parent().and_then(user_of_other) {
+                Some(user) => return Self::over(name, recipe, skipped_for(&user)),
+                None => recipe,
+            },
         };
         match recipe.open() {
             Err(error) => Self::over(name, recipe, Fate::Failed(error.to_string())),
@@ -175,7 +206,10 @@ impl Trial {
             }
         } else if start.elapsed() > PATIENCE {
             let seconds = PATIENCE.as_secs();
-            Fate::Failed(format!("nothing has confirmed the record for {seconds} seconds"))
+            Fate::Failed(format!(
+                "it has confirmed nothing in {seconds} seconds, but may have the record: its log \
+                 should have the reason"
+            ))
         } else {
             return;
         };
@@ -206,7 +240,12 @@ fn taken(recipe: &Recipe, counters: &Counters) -> String {
 /// For people, or as one JSON object.
 fn answer(fates: &[(&str, &Fate)], id: &str, severity: Severity, as_json: bool) -> Answer {
     let failed = fates.iter().filter(|(_, fate)| matches!(fate, Fate::Failed(_))).count();
-    let exit = if failed == 0 { Exit::Done } else { Exit::Output };
+    let is_taken = fates.iter().any(|(_, fate)| matches!(fate, Fate::Taken(_)));
+    let exit = match failed {
+        0 if is_taken => Exit::Done,
+        0 => Exit::Failed,
+        _ => Exit::Output,
+    };
     let words = |fate: &Fate| match fate {
         Fate::Taken(words) => ("ok", words.clone()),
         Fate::Failed(words) => ("failed", words.clone()),
@@ -228,10 +267,98 @@ fn answer(fates: &[(&str, &Fate)], id: &str, severity: Severity, as_json: bool) 
         }
         let count = fates.len();
         let _ = match failed {
-            0 => writeln!(out, "no output has failed"),
+            0 if is_taken => writeln!(out, "no output has failed"),
+            0 => writeln!(out, "no output was tested"),
             _ => writeln!(out, "{failed} of {count} outputs failed"),
         };
         out
     };
     Answer { out, err: Vec::new(), exit }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::{SocketAddr, TcpListener};
+
+    use panoptes_bounded as bounded;
+
+    use super::*;
+    use crate::config::{Mode, Overrides, read};
+
+    /// The only trial of a configuration with this receiver of HTTP requests.
+    fn trial(address: SocketAddr) -> Trial {
+        let text = format!(
+            "output: {{log_folder: none, telemetry: [{{address: 'http://{address}', transport: \
+             http}}]}}"
+        );
+        let (configuration, problems) =
+            read(&text, Path::new(""), Mode::Test, &Overrides::default());
+        assert!(problems.is_empty(), "{problems:?}");
+        let (block, _) = marked_record(&configuration, Severity::Info).unwrap();
+        let [trial] = <[Trial; 1]>::try_from(begin(&configuration, &block).unwrap()).unwrap();
+        trial
+    }
+
+    /// What becomes of the record at a receiver that does this with a connection.
+    fn fate(serve: impl Fn(std::net::TcpStream) + Send + 'static) -> Fate {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut trial = trial(listener.local_addr().unwrap());
+        let server = std::thread::spawn(move || serve(bounded::accept(&listener).unwrap()));
+        let start = Instant::now();
+        while trial.fate.is_none() {
+            trial.advance(start);
+        }
+        trial.output = None;
+        bounded::join(server).unwrap();
+        trial.fate.unwrap()
+    }
+
+    #[test]
+    fn a_receiver_that_is_silent_may_have_the_record() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut trial = trial(listener.local_addr().unwrap());
+        trial.advance(Instant::now());
+        assert_eq!(trial.fate, None);
+        trial.advance(Instant::now().checked_sub(2 * PATIENCE).unwrap());
+        let Some(Fate::Failed(why)) = trial.fate else { panic!("it is not confirmed") };
+        assert!(why.contains("20 seconds, but may have the record"), "{why}");
+    }
+
+    #[test]
+    fn a_receiver_that_closes_the_connection_has_failed() {
+        let Fate::Failed(why) = fate(drop) else { panic!("it is not confirmed") };
+        assert!(["closed", "reset", "Broken"].iter().any(|word| why.contains(word)), "{why}");
+    }
+
+    #[test]
+    fn a_receiver_that_answers_late_has_the_record() {
+        let fate = fate(|mut stream| {
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request);
+            sleep(2 * REFUSAL);
+            let _ = stream.write_all(b"HTTP/1.1 204 Fine\r\n\r\n");
+        });
+        assert_eq!(fate, Fate::Taken("it answers 204 Fine".to_owned()));
+    }
+
+    #[test]
+    fn a_test_of_nothing_is_no_success() {
+        let skipped = Fate::Skipped("x".to_owned());
+        let Answer { out, exit, .. } = answer(&[("a", &skipped)], "1", Severity::Info, false);
+        assert_eq!(exit, Exit::Failed);
+        assert!(out.ends_with("no output was tested\n"), "{out}");
+        assert_eq!(answer(&[], "1", Severity::Info, true).exit, Exit::Failed);
+        let taken = Fate::Taken("y".to_owned());
+        let both = [("a", &skipped), ("b", &taken)];
+        assert_eq!(answer(&both, "1", Severity::Info, false).exit, Exit::Done);
+    }
+
+    #[test]
+    fn a_service_that_watches_nothing_can_test_its_outputs() {
+        let read = |mode| read("auto_scan: false", Path::new(""), mode, &Overrides::default());
+        assert!(read(Mode::Test).1.is_empty());
+        assert!(!read(Mode::Run).1.is_empty());
+        assert_eq!(read(Mode::Test).0.output, read(Mode::Run).0.output);
+    }
 }

@@ -2,10 +2,11 @@
 //!
 //! One request is under way at a time. The receiver has its records when it answers 2xx.
 
+use std::borrow::Cow;
+
 use httparse::{EMPTY_HEADER, Header, Response, Status, parse_chunk_size};
 
-use serde_json::Value;
-
+use super::rejection::{Rejection, Unreadable};
 use super::search::Search;
 use crate::output::form::otlp::Otlp;
 use crate::output::form::{Envelope, Schema};
@@ -114,6 +115,8 @@ impl Http {
 #[derive(Debug)]
 pub(super) struct Answers {
     bytes: Vec<u8>,
+    /// Whether each answer has the results of a bulk API.
+    is_bulk: bool,
 }
 
 /// The answer to a request.
@@ -127,6 +130,10 @@ pub(super) struct Answer {
     pub(super) rejected: u64,
     /// Whether it wants some of them later (Elasticsearch's bulk API).
     is_busy: bool,
+    /// Whether its results cannot be read, so that its records are unknown.
+    is_unreadable: bool,
+    /// Whether the answer is longer than what is read of one.
+    is_cut: bool,
     /// `Retry-After`, in seconds.
     pub(super) retry_after: Option<u64>,
     /// Whether the connection takes no further request.
@@ -158,8 +165,8 @@ const FIELDS_MAX: usize = 64;
 const WORDS_BYTES_MAX: usize = 200;
 
 impl Answers {
-    pub(super) fn new() -> Self {
-        Self { bytes: Vec::new() }
+    pub(super) fn new(envelope: Envelope) -> Self {
+        Self { bytes: Vec::new(), is_bulk: envelope == Envelope::Elasticsearch }
     }
 
     pub(super) fn clear(&mut self) {
@@ -170,7 +177,9 @@ impl Answers {
     pub(super) fn read(&mut self, arrived: &[u8]) -> Result<Option<Answer>, NoHttp> {
         self.bytes.extend_from_slice(arrived);
         while !self.bytes.is_empty() {
-            let Some((mut answer, length)) = answer(&self.bytes)? else { return Ok(None) };
+            let Some((mut answer, length)) = answer(&self.bytes, self.is_bulk)? else {
+                return Ok(None);
+            };
             self.bytes.drain(..length);
             // 100 Continue and the like come before the answer.
             if answer.status >= 200 {
@@ -189,6 +198,9 @@ impl Answer {
     /// credentials and the same head, and a server error may be over later.
     pub(super) fn verdict(&self) -> Verdict {
         match self.status {
+            // A smaller request has a shorter answer.
+            200..300 if self.is_unreadable && self.is_cut => Verdict::Refused,
+            200..300 if self.is_unreadable => Verdict::Failed,
             200..300 if self.is_busy => Verdict::Busy,
             200..300 => Verdict::Taken,
             429 | 503 => Verdict::Busy,
@@ -203,23 +215,26 @@ impl Answer {
 
     /// Whether a smaller request with the same records may be taken.
     pub(super) const fn is_too_large(&self) -> bool {
-        self.status == 413
+        self.status == 413 || self.is_unreadable && self.is_cut
     }
 
     /// What to do about it.
     pub(super) fn hint(&self) -> &'static str {
         match self.status {
+            200..300 if self.is_unreadable => "; its results cannot be read: is `address` right?",
             401 | 403 => "; is the token in `headers` right?",
             300..=399 | 404 | 405 => "; is the URL in `address` right?",
             415 => "; does it take this `format`?",
+            429 | 503 => "; it is busy: raise its limits, or send fewer records",
             431 => "; are the fields in `headers` too long?",
+            500..=599 => "; the receiver's own log may say why",
             _ => "",
         }
     }
 }
 
 /// The answer at the beginning of these bytes, and its length; `None` if it is not complete.
-fn answer(bytes: &[u8]) -> Result<Option<(Answer, usize)>, NoHttp> {
+fn answer(bytes: &[u8], is_bulk: bool) -> Result<Option<(Answer, usize)>, NoHttp> {
     let mut fields = [EMPTY_HEADER; FIELDS_MAX];
     let mut response = Response::new(&mut fields);
     let head = match response.parse(bytes) {
@@ -229,7 +244,9 @@ fn answer(bytes: &[u8]) -> Result<Option<(Answer, usize)>, NoHttp> {
     };
     let status = response.code.ok_or(NoHttp)?;
     let body = &bytes[head..];
-    let length = match body_length(status, response.headers, body)? {
+    let length = body_length(status, response.headers, body)?;
+    let has_end = !matches!(length, Length::ToTheEnd);
+    let length = match length {
         Length::Known(length) if length < ANSWER_BYTES_MAX => Some(length),
         Length::Partial if bytes.len() < ANSWER_BYTES_MAX => None,
         Length::Known(_) | Length::Partial | Length::ToTheEnd => Some(usize::MAX),
@@ -243,55 +260,19 @@ fn answer(bytes: &[u8]) -> Result<Option<(Answer, usize)>, NoHttp> {
     let is_close = field(response.headers, "Connection")
         .is_some_and(|value| value.to_ascii_lowercase().contains("close"));
     let is_last = is_close || is_endless || response.version == Some(0) || !is_there;
+    let content = content(response.headers, body);
     let words =
-        format!("{} {}", response.reason.unwrap_or_default(), String::from_utf8_lossy(body));
+        format!("{} {}", response.reason.unwrap_or_default(), String::from_utf8_lossy(&content));
     let text = format!("{status} {}", printable(&words)).trim_end().to_owned();
     let retry_after = field(response.headers, "Retry-After").and_then(|text| text.parse().ok());
     let used = head + length.unwrap_or(usize::MAX).min(body.len());
-    let Rejected { records: rejected, is_busy } = rejected(body);
-    Ok(Some((Answer { status, text, rejected, is_busy, retry_after, is_last }, used)))
-}
-
-/// What a receiver that took the request does not take of its records.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-struct Rejected {
-    records: u64,
-    /// Whether it may take some of them later.
-    is_busy: bool,
-}
-
-/// Reads the answer of a receiver of OpenTelemetry, or of Elasticsearch's bulk API.
-fn rejected(body: &[u8]) -> Rejected {
-    let text = String::from_utf8_lossy(body);
-    if text.contains("\"items\"") {
-        return rejected_items(body);
-    }
-    Rejected { records: rejected_logs(&text), is_busy: false }
-}
-
-/// Counts the failed ones in `{"errors": true, "items": [{"create": {"status": 400, …}}, …]}`. A
-/// document that is there already (409) came before.
-fn rejected_items(body: &[u8]) -> Rejected {
-    let Ok(answer) = serde_json::from_slice::<Value>(body) else { return Rejected::default() };
-    if answer["errors"] != Value::Bool(true) {
-        return Rejected::default();
-    }
-    let items = answer["items"].as_array().into_iter().flatten();
-    let results = items.filter_map(|item| item.as_object()?.values().next());
-    let statuses = results.filter_map(|result| result["status"].as_u64());
-    statuses.fold(Rejected::default(), |all, status| match status {
-        200..300 | 409 => all,
-        429 | 503 => Rejected { is_busy: true, ..all },
-        _ => Rejected { records: all.records + 1, ..all },
-    })
-}
-
-/// The number in `{"partialSuccess": {"rejectedLogRecords": "3", …}}`.
-fn rejected_logs(text: &str) -> u64 {
-    let Some((_, rest)) = text.split_once("\"rejectedLogRecords\"") else { return 0 };
-    let rest = rest.trim_start_matches([':', ' ', '"']);
-    let digits = rest.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
-    digits.parse().unwrap_or(0)
+    let rejection = Rejection::read(&content, is_bulk);
+    let is_unreadable = rejection == Err(Unreadable);
+    let Rejection { records: rejected, is_busy } = rejection.unwrap_or_default();
+    let is_cut = is_endless && has_end;
+    let answer =
+        Answer { status, text, rejected, is_busy, is_unreadable, is_cut, retry_after, is_last };
+    Ok(Some((answer, used)))
 }
 
 /// How long a body is.
@@ -308,9 +289,8 @@ fn body_length(status: u16, fields: &[Header<'_>], body: &[u8]) -> Result<Length
     if status < 200 || status == 204 || status == 304 {
         return Ok(Length::Known(0));
     }
-    if let Some(coding) = field(fields, "Transfer-Encoding") {
-        let is_chunked = coding.to_ascii_lowercase().ends_with("chunked");
-        return if is_chunked { chunks_length(body) } else { Ok(Length::ToTheEnd) };
+    if field(fields, "Transfer-Encoding").is_some() {
+        return if is_chunked(fields) { chunks_length(body) } else { Ok(Length::ToTheEnd) };
     }
     match field(fields, "Content-Length") {
         Some(length) => length.parse().map(Length::Known).or(Err(NoHttp)),
@@ -348,6 +328,28 @@ fn chunks_length(body: &[u8]) -> Result<Length, NoHttp> {
     Ok(Length::Partial)
 }
 
+fn is_chunked(fields: &[Header<'_>]) -> bool {
+    field(fields, "Transfer-Encoding")
+        .is_some_and(|coding| coding.to_ascii_lowercase().ends_with("chunked"))
+}
+
+/// What a body contains, without the sizes of its chunks.
+fn content<'a>(fields: &[Header<'_>], body: &'a [u8]) -> Cow<'a, [u8]> {
+    if !is_chunked(fields) {
+        return Cow::Borrowed(body);
+    }
+    let (mut content, mut rest) = (Vec::with_capacity(body.len()), body);
+    while let Ok(Status::Complete((head, size))) = parse_chunk_size(rest)
+        && size > 0
+    {
+        let size = usize::try_from(size).unwrap_or(usize::MAX);
+        let chunk = &rest[head..];
+        content.extend_from_slice(&chunk[..size.min(chunk.len())]);
+        rest = chunk.get(size.saturating_add(2)..).unwrap_or_default();
+    }
+    Cow::Owned(content)
+}
+
 fn field<'a>(fields: &[Header<'a>], name: &str) -> Option<&'a str> {
     let field = fields.iter().find(|field| field.name.eq_ignore_ascii_case(name))?;
     std::str::from_utf8(field.value).ok().map(str::trim)
@@ -371,13 +373,13 @@ mod tests {
         fn no_answer_causes_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             for head in ["", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"] {
                 let bytes = [head.as_bytes(), &bytes].concat();
-                let _ = Answers::new().read(&bytes);
+                let _ = Answers::new(Envelope::None).read(&bytes);
             }
         }
     }
 
     fn read(text: &str) -> Result<Option<Answer>, NoHttp> {
-        Answers::new().read(text.as_bytes())
+        Answers::new(Envelope::None).read(text.as_bytes())
     }
 
     #[track_caller]
@@ -416,7 +418,7 @@ mod tests {
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{}\n\r\n0\r\n\r\n",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nA: b\r\n\r\n",
         ] {
-            let mut answers = Answers::new();
+            let mut answers = Answers::new(Envelope::None);
             let last = answer.len() - 1;
             for byte in &answer.as_bytes()[..last] {
                 assert_eq!(answers.read(&[*byte]), Ok(None), "of {answer}");
@@ -431,7 +433,7 @@ mod tests {
     fn a_second_answer_is_none_to_the_next_request() {
         let ok = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
         for (more, is_last) in [("", false), ("\r\n", false), (ok, true), ("HTTP/1.1 4", true)] {
-            let mut answers = Answers::new();
+            let mut answers = Answers::new(Envelope::None);
             let read = answers.read(format!("{ok}{more}").as_bytes()).unwrap().unwrap();
             assert_eq!((read.verdict(), read.is_last), (Verdict::Taken, is_last), "{more:?}");
         }
@@ -512,8 +514,67 @@ mod tests {
             let answer = answer_of(&text);
             assert_eq!((answer.rejected, answer.verdict()), (rejected, verdict), "of {body}");
         }
-        let body = "{\"errors\":true,\"items\":[7,";
-        assert_eq!(rejected(body.as_bytes()), Rejected::default());
+    }
+
+    /// An answer with this body, in chunks of so many bytes.
+    fn in_chunks(body: &str, size: usize) -> String {
+        let mut text = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned();
+        for chunk in body.as_bytes().chunks(size) {
+            let chunk = std::str::from_utf8(chunk).unwrap();
+            text.push_str(&format!("{:x}\r\n{chunk}\r\n", chunk.len()));
+        }
+        text + "0\r\n\r\n"
+    }
+
+    #[test]
+    fn what_a_receiver_rejects_is_counted_in_an_answer_of_chunks() {
+        let bulk =
+            r#"{"errors":true,"items":[{"create":{"status":400}},{"create":{"status":201}}]}"#;
+        let otlp = r#"{"partialSuccess":{"rejectedLogRecords":"17"}}"#;
+        for size in [1, 7, 40, 1000] {
+            let answer = answer_of(&in_chunks(bulk, size));
+            assert_eq!((answer.rejected, answer.verdict()), (1, Verdict::Taken), "{size}");
+            assert!(answer.text.starts_with("200 OK {\"errors\":true,"), "{}", answer.text);
+            assert_eq!(answer_of(&in_chunks(otlp, size)).rejected, 17, "{size}");
+        }
+    }
+
+    #[test]
+    fn results_that_cannot_be_read_confirm_no_record() {
+        let read = |envelope, text: &str| {
+            Answers::new(envelope).read(text.as_bytes()).unwrap().expect("an answer")
+        };
+        let with = |body: &str| {
+            let length = body.len();
+            format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}")
+        };
+        let torn = with("{\"errors\":true,\"items\":[7,");
+        for envelope in [Envelope::None, Envelope::Elasticsearch] {
+            let answer = read(envelope, &torn);
+            assert_eq!(answer.verdict(), Verdict::Failed);
+            assert!(answer.hint().contains("cannot be read"));
+        }
+        for body in ["", "<html>", "[]", "{\"errors\":true}"] {
+            let of = |envelope| read(envelope, &with(body)).verdict();
+            assert_eq!(of(Envelope::Elasticsearch), Verdict::Failed, "{body}");
+            assert_eq!(of(Envelope::None), Verdict::Taken, "{body}");
+        }
+    }
+
+    #[test]
+    fn results_that_are_too_long_make_requests_smaller() {
+        let item = r#"{"create":{"status":201}},"#;
+        let items = item.repeat(2 * ANSWER_BYTES_MAX / item.len());
+        let body = format!("{{\"errors\":true,\"items\":[{items}{{}}]}}");
+        let length = body.len();
+        let known = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}");
+        for text in [known, in_chunks(&body, 8000)] {
+            let mut answers = Answers::new(Envelope::Elasticsearch);
+            let mut pieces = text.as_bytes().chunks(1000);
+            let answer = pieces.find_map(|piece| answers.read(piece).unwrap()).expect("an answer");
+            assert_eq!(answer.verdict(), Verdict::Refused);
+            assert!(answer.is_too_large() && answer.is_last);
+        }
     }
 
     #[test]

@@ -8,9 +8,9 @@ use crate::activities::{Activity, Severity};
 use crate::json::shorten::shorten;
 use crate::json::time::TIMESTAMP_LENGTH;
 use crate::output::backlog::Backlog;
-use crate::output::form::Schema;
 use crate::output::form::otlp::Otlp;
 use crate::output::form::syslog::{About, FRAME_BYTES_MAX, Framing, Syslog};
+use crate::output::form::{Envelope, Schema};
 use crate::output::lines::Known;
 use crate::queue::{Block, HeaderLists};
 use crate::record::RECORD_BYTES_MAX;
@@ -47,6 +47,16 @@ impl Messages {
             Self::Json { is_compact } => *is_compact,
             Self::Forward(forward) => forward.is_compact,
             Self::Events(_) | Self::Syslog { .. } | Self::Http(_) => false,
+        }
+    }
+
+    /// What is around each record.
+    pub(super) const fn envelope(&self) -> Envelope {
+        match self {
+            Self::Http(http) => http.envelope,
+            Self::Json { .. } | Self::Events(_) | Self::Syslog { .. } | Self::Forward(_) => {
+                Envelope::None
+            }
         }
     }
 }
@@ -330,7 +340,9 @@ impl Composer {
                 Body::Lines | Body::Events(_) => {
                     let start = self.message.len();
                     let (envelope, message) = (http.envelope, &mut self.message);
-                    let begun = envelope.begin(note.about(record).as_ref(), record, message);
+                    // Only Splunk's has a time.
+                    let about = (envelope == Envelope::Splunk).then(|| note.about(record));
+                    let begun = envelope.begin(about.flatten().as_ref(), record, message);
                     let written = begun.and_then(|()| {
                         if let Body::Events(schema) = &http.body {
                             return event(*schema, note, record, &mut self.record, message);

@@ -23,6 +23,7 @@ mod http;
 mod link;
 mod message;
 mod probe;
+mod rejection;
 mod search;
 mod tls;
 
@@ -157,11 +158,11 @@ impl RemoteOutput {
             since_ns: 0,
             up_ns: 0,
             backlog,
+            answers: Answers::new(messages.envelope()),
             composer: Composer::new(messages),
             begun: None,
             flight: Flight::new(),
             acks: Acks::new(),
-            answers: Answers::new(),
             is_answered: false,
             is_accepting: false,
             dropped: 0,
@@ -266,8 +267,7 @@ impl RemoteOutput {
         if let Some(Begun { batch, .. }) = begun {
             self.flight.push(batch, 0);
         }
-        let cause = io::Error::other(format!("it answers {}{}", answer.text, answer.hint()));
-        let error = SocketError::new(Action::Deliver, &self.peer, cause);
+        let error = self.answer_error(answer, "");
         let (Some(batch), Some(http)) = (self.flight.first(), self.composer.http()) else {
             return Err(if self.is_answered { Ended::InOrder } else { Ended::Failed(error) });
         };
@@ -300,14 +300,20 @@ impl RemoteOutput {
                     Next::Smaller => self.send_again(),
                     Next::Sample if http.search.choose(&mut self.backlog) => self.send_again(),
                     Next::Sample => {
-                        let cause = format!("{}; it refuses every record", error.cause);
-                        return Err(self.failed(Action::Deliver, io::Error::other(cause)));
+                        let error = self.answer_error(answer, "; it refuses every record");
+                        return Err(Ended::Failed(error));
                     }
                 }
                 if is_over { Err(Ended::InOrder) } else { Ok(()) }
             }
             Verdict::Failed => Err(Ended::Failed(error)),
         }
+    }
+
+    /// What an answer means for people: the receiver's words, then `more`, then what to do.
+    fn answer_error(&self, answer: &Answer, more: &str) -> SocketError {
+        let cause = format!("it answers {}{more}{}", answer.text, answer.hint());
+        SocketError::new(Action::Deliver, &self.peer, io::Error::other(cause))
     }
 
     /// Confirms the request that was answered, and drops so many of its records: the receiver

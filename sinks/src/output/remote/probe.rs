@@ -97,7 +97,7 @@ impl Probe {
     /// Sends an inquiry and returns its answer.
     fn ask(&self, http: &Http, link: &mut Link, start: Instant) -> Result<Answer, SocketError> {
         let inquiry = http.inquiry();
-        let (mut rest, mut answers) = (inquiry.as_bytes(), Answers::new());
+        let (mut rest, mut answers) = (inquiry.as_bytes(), Answers::new(http.envelope));
         loop {
             rest = &rest[link.append(rest)..];
             let advanced = link.advance(nanoseconds(start), LOOK);

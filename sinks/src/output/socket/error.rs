@@ -86,6 +86,13 @@ fn hint(action: Action, peer: &Peer, cause: &io::Error) -> &'static str {
         Some(libc::ENAMETOOLONG) => "; the path of a socket has at most 107 bytes",
         Some(libc::EMFILE | libc::ENFILE) => "; raise the number of open files (LimitNOFILE)",
         Some(libc::ECONNRESET | libc::EPIPE) => "; its log should have the reason",
+        None if cause.kind() == io::ErrorKind::TimedOut => match action {
+            Action::Secure => "; does the receiver speak TLS on this port?",
+            Action::Connect => {
+                "; is its machine up, and does every firewall on the way let it through?"
+            }
+            _ => "; it has not answered: its log should have the reason",
+        },
         None if cause.kind() == io::ErrorKind::UnexpectedEof => "; its log should have the reason",
         _ => "",
     }
@@ -121,6 +128,13 @@ mod tests {
             Action::Send,
             libc::ENOBUFS,
             "cannot send to logs:514 (udp): No buffer space available (os error 105)",
+        );
+        let late = io::Error::from(io::ErrorKind::TimedOut);
+        let late = SocketError::new(Action::Secure, &Peer::tls("a", 1), late);
+        assert_eq!(
+            late.to_string(),
+            "cannot make a secure connection to a:1 (tls): timed out; does the receiver speak TLS \
+             on this port?"
         );
         let ended = io::ErrorKind::UnexpectedEof;
         let ended = SocketError::new(Action::Receive, &Peer::tcp("a", 1), ended);

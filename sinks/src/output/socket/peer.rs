@@ -11,7 +11,7 @@ pub struct Peer(Arc<Place>);
 
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum Place {
-    Network { host: String, port: u16, is_stream: bool },
+    Network { host: String, port: u16, is_stream: bool, is_tls: bool },
     Unix { path: PathBuf, kind: UnixKind },
 }
 
@@ -32,12 +32,21 @@ pub(super) const ADDRESSES_MAX: usize = 8;
 impl Peer {
     /// `host` is a name, an IPv4 address, or an IPv6 address without brackets.
     pub fn tcp(host: &str, port: u16) -> Self {
-        Self(Arc::new(Place::Network { host: host.to_owned(), port, is_stream: true }))
+        Self::network(host, port, true, false)
+    }
+
+    /// The same, for TLS over TCP.
+    pub fn tls(host: &str, port: u16) -> Self {
+        Self::network(host, port, true, true)
     }
 
     /// The same, for datagrams.
     pub fn udp(host: &str, port: u16) -> Self {
-        Self(Arc::new(Place::Network { host: host.to_owned(), port, is_stream: false }))
+        Self::network(host, port, false, false)
+    }
+
+    fn network(host: &str, port: u16, is_stream: bool, is_tls: bool) -> Self {
+        Self(Arc::new(Place::Network { host: host.to_owned(), port, is_stream, is_tls }))
     }
 
     /// A socket of this host.
@@ -64,9 +73,13 @@ impl Peer {
 impl fmt::Display for Peer {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.place() {
-            Place::Network { host, port, is_stream } => {
+            Place::Network { host, port, is_stream, is_tls } => {
                 let (open, close) = if host.contains(':') { ("[", "]") } else { ("", "") };
-                let protocol = if *is_stream { "tcp" } else { "udp" };
+                let protocol = match (is_stream, is_tls) {
+                    (_, true) => "tls",
+                    (true, false) => "tcp",
+                    (false, false) => "udp",
+                };
                 write!(out, "{open}{host}{close}:{port} ({protocol})")
             }
             Place::Unix { path, .. } => path.display().fmt(out),

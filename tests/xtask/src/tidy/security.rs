@@ -22,7 +22,7 @@ const WITHOUT_ROW: [(&str, &str); 7] = [
         "one process, file or chain",
         "changes::KEPT_MAX connections::BUCKETS_MAX connections::TWINS_MAX contents::DOUBTS_MAX \
          descriptors::TABLE_MAX \
-         job::HOLES_MAX list::COUNTED_MAX list::POINTERS_MAX list::REMEMBERED_MAX \
+         heap::ALIKE_MAX job::HOLES_MAX list::COUNTED_MAX list::POINTERS_MAX list::REMEMBERED_MAX \
          locate::LIBRARIES_MAX memory_permissions::FINDINGS_MAX pages::SKIPS_MAX \
          reserved_space::NEIGHBOURS_MAX resting::ANCESTORS_MAX search::HOPS_MAX \
          graph::MIRRORS_MAX \
@@ -33,7 +33,7 @@ const WITHOUT_ROW: [(&str, &str); 7] = [
         "one record, which says that it is cut",
         "ancestors::ANCESTORS_MAX connections::HOLDERS_MAX incidents::EARLIER_MAX \
          finding::CONNECTIONS_MAX finding::DESCRIPTORS_MAX \
-         finding::MEMBERS_MAX finding::OBJECTS_MAX packages::FILES_MAX \
+         finding::MEMBERS_MAX finding::OBJECTS_MAX packages::FILES_MAX pending::NAMES_MAX \
          reverse_shells::CONNECTIONS_MAX reverse_shells::DESCRIPTORS_MAX \
          reverse_shells::PROCESSES_MAX",
     ),

@@ -420,30 +420,97 @@ fn what_is_not_spoken_is_named_with_the_page_about_bridges() {
 }
 
 #[test]
-fn known_receivers_get_nothing_that_they_refuse() {
-    let refused = |url: &str, more: &str, key: &str, why: &str| {
-        let keys = format!("  - {{address: '{url}', transport: http{more}}}\n");
+fn schemes_of_other_programs_say_what_to_write() {
+    for (url, expected) in [
+        (
+            "syslog://a:514",
+            "has the scheme `syslog`, which is none of Panoptes; write `address: HOST",
+        ),
+        ("TCP://a:1", "with `transport: tcp`"),
+        ("tls://a:1", "with `transport: tls`"),
+        ("udp://a:1", "with `transport: udp`"),
+        ("unix:///run/x", "write `address: /PATH` with `transport: unix`"),
+        ("file:///var/log/x", "`output.log_folder` names the folder of the logs"),
+        ("otlp://a:4318", "`address: http://HOST:4318` with `transport: http` and `format: otlp`"),
+        ("loki://a:3100", "/otlp/v1/logs` with `transport: http` and `format: otlp`"),
+        ("elasticsearch://a:9200", "docs/telemetry.md, \"Elasticsearch and OpenSearch\""),
+        ("splunk://a:8088", "docs/telemetry.md, \"Splunk\""),
+        ("fluentd://a:24224", "with `format: forward`"),
+        ("forward://a:24224", "with `format: forward`"),
+        ("redpanda://a:9092", "is Kafka, which Panoptes does not speak; send to Fluent Bit"),
+        ("kinesis://a", "is Kinesis, which Panoptes does not speak; send to Fluent Bit"),
+        ("sqs://a", "is SQS, which Panoptes does not speak; send to Fluent Bit"),
+        ("eventhubs://a", "is Event Hubs, which Panoptes does not speak; send to Fluent Bit"),
+        ("rabbitmq://a", "is AMQP, which Panoptes does not speak; send to Fluent Bit"),
+        ("smtp://a:25", "is SMTP, which Panoptes does not speak (docs/telemetry.md"),
+        ("ftp://a/x", "is FTP, which Panoptes does not speak (docs/telemetry.md"),
+        ("zmq://a:1", "is ZeroMQ, which Panoptes does not speak (docs/telemetry.md"),
+        ("hhtp://a:1", "starts with `hhtp://`; did you mean `http://`?"),
+        ("httpss://a:1", "did you mean `https://`?"),
+        (
+            "gopher://a:1",
+            "has the unknown scheme `gopher`; write host:port, or an http:// URL with",
+        ),
+    ] {
+        for transport in ["tcp", "udp", "tls", "http"] {
+            let keys = format!("  - {{address: '{url}', transport: {transport}}}\n");
+            let (_, problems) = read_receivers("", &keys);
+            let [problem] = &problems[..] else { panic!("{url}: {problems:?}") };
+            assert!(problem.contains(expected), "{url}: {problem}");
+            let begin = format!("`output.telemetry[0].address`: `{url}` ");
+            assert!(problem.contains(&begin), "{url}: {problem}");
+        }
+    }
+}
+
+#[test]
+fn services_with_messages_of_their_own_form_are_refused() {
+    for (host, name) in [
+        ("hooks.slack.com/services/T/B/x", "Slack"),
+        ("x.webhook.office.com/y", "Microsoft Teams"),
+        ("chat.googleapis.com/v1/spaces/x", "Google Chat"),
+        ("x.ods.opinsights.azure.com/api/logs", "Azure's Log Analytics"),
+    ] {
+        let keys = format!("  - {{address: 'https://{host}', transport: http}}\n");
         let (_, problems) = read_receivers("", &keys);
-        assert_eq!(problems.len(), 1, "{url}: {problems:?}");
-        let begin = format!("`output.telemetry[0].{key}`: {why}");
-        assert!(problems[0].contains(&begin), "{}", problems[0]);
+        let [problem] = &problems[..] else { panic!("{host}: {problems:?}") };
+        let expected = format!("`output.telemetry[0].address`: {name} takes messages of its own");
+        assert!(problem.contains(&expected), "{problem}");
+    }
+}
+
+#[test]
+fn paths_of_known_receivers_are_doubted_and_not_refused() {
+    let doubted = |url: &str, more: &str, key: &str, why: &str| {
+        let found = warnings(&format!("address: '{url}', transport: http{more}"));
+        let [warning] = &found[..] else { panic!("{url}: {found:?}") };
+        assert!(warning.starts_with(&format!("`output.telemetry[0].{key}`: ")), "{warning}");
+        assert!(warning.contains(why), "{warning}");
     };
-    refused("http://loki:3100/loki/api/v1/push", "", "address", "Loki's push API");
-    refused("http://loki:3100/otlp/v1/logs", "", "format", "a receiver of OpenTelemetry");
-    refused("https://es:9200/panoptes/_bulk", ", format: ecs", "address", "Elasticsearch's");
+    doubted("http://loki:3100/loki/api/v1/push", "", "address", "Loki's push API");
+    doubted("http://loki:3100/api/prom/push", "", "address", "Loki's push API");
+    doubted("http://loki:3100/otlp/v1/logs", "", "format", "a receiver of OpenTelemetry");
+    doubted("http://otel:4318/v1/traces", ", format: otlp", "address", "/v1/logs");
+    doubted("https://es:9200/panoptes/_bulk", ", format: ecs", "address", "Elasticsearch's");
+    doubted("https://es:9200/panoptes/_doc", ", format: ecs", "address", "one document a request");
     let splunk = "https://splunk:8088/services/collector";
-    refused(&format!("{splunk}/event"), "", "address", "Splunk's HTTP Event Collector");
-    refused(&format!("{splunk}/raw"), ", envelope: splunk", "envelope", "/services/collector/raw");
-    refused("https://es:9200/x", ", envelope: elasticsearch", "envelope", "`envelope: elastic");
-    refused("https://hooks.slack.com/services/T/B/x", "", "address", "Slack takes messages");
-    refused("https://x.webhook.office.com/y", "", "address", "Microsoft Teams takes messages");
-    refused("http://am:9093/api/v2/alerts", "", "address", "Alertmanager takes alerts");
+    doubted(&format!("{splunk}/event"), "", "address", "Splunk's HTTP Event Collector");
+    doubted(&format!("{splunk}/raw"), ", envelope: splunk", "envelope", "/services/collector/raw");
+    doubted("https://es:9200/x", ", envelope: elasticsearch", "envelope", "`envelope: elastic");
+    doubted("http://am:80/api/v2/alerts", "", "address", "looks like Alertmanager");
+    doubted("https://x.logic.azure.com/workflows/1/y", "", "address", "a workflow of Teams");
+    let mattermost = "https://m/hooks/abcdefghijklmnopqrstuvwxyz";
+    doubted(mattermost, "", "address", "a webhook of Mattermost");
+    doubted("http://graylog:12201/gelf", "", "address", "Graylog's input for GELF");
+    doubted("http://kafka-rest:8082/topics/a", "", "address", "Kafka's REST Proxy");
+    doubted("http://ch:8123/", "", "address", "8123 is the usual port of ClickHouse");
     for (url, more) in [
         ("http://loki:3100/otlp/v1/logs", "format: otlp"),
         ("https://es:9200/panoptes/_bulk?filter_path=errors", "envelope: elasticsearch"),
         ("https://splunk:8088/services/collector/event", "envelope: splunk"),
         ("https://splunk:8088/services/collector/raw?sourcetype=_json", "format: json"),
         ("http://clickhouse:8123/?query=INSERT", "format: json"),
+        ("https://own/hooks/panoptes", "format: json"),
     ] {
         receiver(&format!("transport: http, address: '{url}', {more}"));
     }

@@ -47,8 +47,11 @@ struct Reported {
     errors: u64,
     refused: u64,
     accepting: u64,
-    /// The number of errors when a connection was reported.
+    /// The number of errors when the receiver last began to take records.
+    accepting_after: Option<u64>,
+    /// The same when a connection was reported, and when the next one may be.
     connected_after: Option<u64>,
+    next_connected: Option<Instant>,
     /// When errors and failed syncs may be reported again, and when refused records.
     next_errors: Option<Instant>,
     next_refused: Option<Instant>,
@@ -100,6 +103,8 @@ impl Entry {
 /// How often errors of an output, and refused records, are reported: a full disk makes ten errors
 /// a second.
 const ERRORS_PERIOD: Duration = Duration::from_mins(1);
+/// How often a connection of an output is reported: a receiver may accept each one and close it.
+const CONNECTIONS_PERIOD: Duration = Duration::from_mins(1);
 /// How often lost records of an output are reported: a full disk loses some fifty times a second.
 const DROPS_PERIOD: Duration = Duration::from_secs(1);
 
@@ -350,6 +355,25 @@ impl Outputs {
     }
 }
 
+impl Reported {
+    /// Whether a connection is to be reported now. `accepting` counts the connections over which
+    /// the receiver has taken a record.
+    fn is_connected(&mut self, accepting: u64, errors: u64, now: Instant) -> bool {
+        if newer(&mut self.accepting, accepting).is_some() {
+            self.accepting_after = Some(errors);
+        }
+        // It has failed again before it was reported.
+        let is_up = self.accepting_after == Some(errors);
+        let is_new = is_up && self.connected_after != Some(errors);
+        if !is_new || self.next_connected > Some(now) {
+            return false;
+        }
+        self.connected_after = Some(errors);
+        self.next_connected = Some(now + CONNECTIONS_PERIOD);
+        true
+    }
+}
+
 impl Entry {
     /// Reports what happened to the output since the last report.
     fn report(&mut self, messages: &Messages, events: &mut SystemEvents) {
@@ -374,11 +398,7 @@ impl Entry {
         let now = &output.counters;
         // A receiver of HTTP may end the connection after each answer; and one that refuses every
         // record is connected to no purpose.
-        let errors = Some(now.errors());
-        if newer(&mut reported.accepting, now.accepting()).is_some()
-            && reported.connected_after != errors
-        {
-            reported.connected_after = errors;
+        if reported.is_connected(now.accepting(), now.errors(), Instant::now()) {
             messages.info(format_args!("{name}: connected"));
         }
         if let Some(lines) = newer(&mut reported.mended, now.mended()) {
@@ -449,5 +469,32 @@ fn last_error(counters: &Counters) -> String {
             io::Error::from_raw_os_error(counters.last_error()).to_string()
         }
         failure => failure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_receiver_that_closes_each_connection_is_connected_once_a_minute() {
+        let (mut reported, start) = (Reported::default(), Instant::now());
+        let seconds = |count| start + Duration::from_secs(count);
+        let is_reported = |&second: &u64| reported.is_connected(second, second, seconds(second));
+        let reports: Vec<u64> = (1..=130).filter(is_reported).collect();
+        assert_eq!(reports, [1, 61, 121]);
+    }
+
+    #[test]
+    fn a_connection_that_holds_is_reported_when_its_minute_is_over() {
+        let (mut reported, start) = (Reported::default(), Instant::now());
+        let seconds = |count| start + Duration::from_secs(count);
+        assert!(!reported.is_connected(0, 0, seconds(0)));
+        assert!(reported.is_connected(1, 0, seconds(1)));
+        // It fails once, and then holds; further connections without a failure are no news.
+        assert!(!reported.is_connected(1, 1, seconds(2)));
+        assert!(!reported.is_connected(2, 1, seconds(3)));
+        assert!(reported.is_connected(2, 1, seconds(62)));
+        assert!(!reported.is_connected(9, 1, seconds(200)));
     }
 }
