@@ -10,6 +10,9 @@ use panoptes_decoders::address::{KernelVa, PhysicalAddress};
 use panoptes_decoders::paging::{Levels, Step};
 use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
 
+/// `__START_KERNEL_map` (arch/x86/include/asm/page_64_types.h): the lowest address of the image.
+pub(crate) const START_KERNEL_MAP: u64 = 0xffff_ffff_8000_0000;
+
 /// Why an address could not be read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Fault {

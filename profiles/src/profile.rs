@@ -5,9 +5,8 @@ use panoptes_decoders::kernel::Layouts;
 use panoptes_decoders::paging::KernelSpace;
 
 use crate::profile_file::{ProfileFile, RecordedMembers};
-use crate::report::{Check, CheckOutcome, Evidence, Origin};
+use crate::report::{Check, CheckOutcome, Evidence, INIT_TASK, Origin};
 use crate::symbols::Symbols;
-use crate::verify::INIT_TASK;
 
 /// A kernel that was found, bound and verified.
 #[derive(Clone, Debug)]

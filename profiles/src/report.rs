@@ -5,11 +5,13 @@ use core::fmt;
 use panoptes_decoders::address::PhysicalAddress;
 use panoptes_decoders::layout::Missing;
 
-use crate::discovery::START_KERNEL_MAP;
-use crate::memory::Fault;
+use crate::memory::{Fault, START_KERNEL_MAP};
 use crate::profile_file::ProfileFile;
 use crate::unsupported::Unsupported;
 use crate::{btf, vmcoreinfo};
+
+/// The name of the check of `init_task`.
+pub(crate) const INIT_TASK: &str = "init_task is the swapper with pid 0";
 
 /// Maximum number of refused candidates that an error names; all are counted.
 const ATTEMPTS_NAMED_MAX: usize = 16;

@@ -17,7 +17,7 @@ use self::anchors::Anchors;
 use self::poll::{Poll, Silence, object};
 use crate::memory::KernelMemory;
 use crate::object::read_object;
-use crate::report::{Check, CheckOutcome};
+use crate::report::{Check, CheckOutcome, INIT_TASK};
 use crate::symbols::Symbols;
 
 /// The complete names, with and without SMP.
@@ -74,9 +74,6 @@ pub fn verify(
         },
     ]
 }
-
-/// The name of the check of `init_task`.
-pub(crate) const INIT_TASK: &str = "init_task is the swapper with pid 0";
 
 fn swapper(memory: &mut KernelMemory<'_>, layouts: &Layouts, init_task: KernelVa) -> CheckOutcome {
     match object(memory, &layouts.task_struct, init_task) {

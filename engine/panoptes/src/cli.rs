@@ -14,9 +14,9 @@ use clap_complete::Shell;
 use panoptes_sinks::activities::{Activity, Severity};
 use panoptes_sinks::record::scan::Kind;
 
-use crate::completions::ShellParser;
 use crate::config::{Overrides, nearest};
 use crate::exit::Exit;
+use crate::shells::ShellParser;
 
 /// The whole command line.
 #[derive(Clone, Debug, Parser)]

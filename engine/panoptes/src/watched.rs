@@ -13,7 +13,7 @@ use panoptes_sources::AnySource;
 
 use crate::config::System;
 use crate::random;
-use crate::watch::os_version;
+use crate::record_header::os_version;
 
 /// The setup for the settings of a system: without SBOM contents, and for a machine that runs.
 pub(crate) fn setup<'a>(

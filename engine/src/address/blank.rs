@@ -7,29 +7,24 @@ use panoptes_decoders::address::PhysicalAddress;
 use panoptes_decoders::source::{MemorySource, Outcome, PAGE_BYTES, Request};
 use panoptes_tables::room;
 
-/// Number of pages of which it is remembered that they are not blank.
-const KNOWN_MAX: usize = 4096;
+/// Number of pages that are remembered as not blank.
+const KNOWN_MAX: usize = 512;
 
 /// Finds out whether pages are blank.
 #[derive(Debug, Default)]
 pub(super) struct Blanks {
     /// Whether blank pages are of interest.
     pub is_on: bool,
-    /// Bytes of one page; none until blank pages are of interest.
+    /// Bytes of one page.
     page: Box<[u8]>,
     /// Page frames that are not blank, plus one, each at the place of its lowest bits.
     known: Box<[u64]>,
 }
 
 impl Blanks {
-    /// Sets whether blank pages are of interest. The first time, allocates what looking at them
-    /// takes.
-    pub(super) fn set(&mut self, is_on: bool) {
-        self.is_on = is_on;
-        if is_on && self.page.is_empty() {
-            self.page = room::copies(0, PAGE_BYTES as usize);
-            self.known = room::copies(0, KNOWN_MAX);
-        }
+    pub(super) fn new() -> Self {
+        let page = room::copies(0, PAGE_BYTES as usize);
+        Self { is_on: false, page, known: room::copies(0, KNOWN_MAX) }
     }
 
     pub(super) fn forget(&mut self) {
@@ -57,6 +52,9 @@ impl Blanks {
 
     fn is_blank<S: MemorySource + ?Sized>(&mut self, source: &mut S, frame: u64) -> bool {
         let place = frame as usize % KNOWN_MAX;
+        if self.page.is_empty() {
+            return false;
+        }
         if self.known.get(place) == Some(&(frame + 1)) {
             return false;
         }

@@ -108,14 +108,14 @@ impl Reader {
             walk_owners: room::list(sizes.walks),
             walk_arena: room::copies(0, sizes.walks * 8),
             tlb: Tlb::new(sizes.walks),
-            blanks: Blanks::default(),
+            blanks: Blanks::new(),
         }
     }
 
     /// Sets whether structures and texts of programs in pages of zeros fail: memory is a copy, and
     /// the tool that made it could not read these pages.
-    pub fn set_blanks_fail(&mut self, they_fail: bool) {
-        self.blanks.set(they_fail);
+    pub const fn set_blanks_fail(&mut self, they_fail: bool) {
+        self.blanks.is_on = they_fail;
     }
 
     /// Forgets all translations. Call it at the start of each scan.

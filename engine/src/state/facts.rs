@@ -323,6 +323,7 @@ impl InodeFacts {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts")]
 pub struct DescriptorFacts<'a> {
     /// Its number.
     pub index: u32,
@@ -450,6 +451,7 @@ pub(crate) fn is_floating(snapshot: &Snapshot, file: &FileRow) -> bool {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts")]
 pub struct AreaFacts<'a> {
     /// The tgid.
     pub process_id: u32,

@@ -50,8 +50,8 @@ pub(super) const KEPT_MIN: u32 = 3;
 
 /// Number of slots that a scan reads whatever its budget is, beside the first ones of each table.
 const PLACES_MIN: u32 = 2048;
-/// A table of no more descriptors has its bitmaps in one page (`alloc_fdtable`, fs/file.c), and some
-/// of its descriptors are open.
+/// A table of no more descriptors has its bitmaps in one page (`alloc_fdtable`, fs/file.c), and
+/// some of its descriptors are open.
 const SHARED_BITMAP_PLACES: u32 = 8192;
 
 impl FilesRow {

@@ -5,9 +5,9 @@ use panoptes_decoders::kernel::inode::mode;
 use panoptes_decoders::kernel::super_block::magic;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::copied::Copied;
 use super::snapshot::{FileRow, FilesRow, Index, NetRow, ProcessRow, Span, ThreadRow};
 use super::tables::Snapshot;
-use super::tears::Copied;
 
 /// Maximum number of containers inside each other that are followed.
 const NESTED_MAX: usize = 16;
@@ -29,8 +29,8 @@ impl Snapshot {
         threads.filter_map(|&index| self.threads.at(index))
     }
 
-    /// Whether the scan has all threads of a process. Only a copy of memory lacks some of them: what
-    /// could not be copied.
+    /// Whether the scan has all threads of a process. Only a copy of memory lacks some of them,
+    /// which could not be copied.
     pub fn has_all_threads(&self, process: &ProcessRow) -> bool {
         self.copied == Copied::No || !self.threads[process.leader].lacks_threads
     }

@@ -45,9 +45,9 @@ struct Probe<'a, 'm> {
 
 impl Walker {
     /// Sets whether the memory is a copy.
-    pub fn set_copied(&mut self, copied: Copied) {
+    pub const fn set_copied(&mut self, copied: Copied) {
         self.snapshot.copied = copied;
-        self.reader.set_blanks_fail(copied != Copied::No);
+        self.reader.set_blanks_fail(!matches!(copied, Copied::No));
     }
 
     /// In a copy, leaves of the views that lack a process only those that prove that somebody took

@@ -10,14 +10,11 @@ use panoptes_decoders::paging::{Levels, x86_64};
 use panoptes_decoders::source::MemorySource;
 
 use crate::discovery::arm64;
-use crate::memory::{KernelMemory, is_page_of_zeros};
+use crate::memory::{KernelMemory, START_KERNEL_MAP, is_page_of_zeros};
 use crate::report::{Attempt, Evidence, Refusal};
 use crate::symbols::Symbols;
 use crate::unsupported::Unsupported;
 use crate::vmcoreinfo::Vmcoreinfo;
-
-/// `__START_KERNEL_map` (arch/x86/include/asm/page_64_types.h): the lowest address of the image.
-pub(crate) const START_KERNEL_MAP: u64 = 0xffff_ffff_8000_0000;
 
 /// `KERNEL_IMAGE_SIZE` (arch/x86/include/asm/page_64_types.h): the image ends after at most 1 GiB,
 /// where the modules begin.

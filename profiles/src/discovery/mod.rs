@@ -47,7 +47,6 @@ use crate::vmcoreinfo::{BEGINNING, VMCOREINFO_BYTES_MAX, Vmcoreinfo};
 pub(crate) use arm64::image_start;
 #[cfg(feature = "import")]
 pub(crate) use candidate::LARGE_PAGE_BYTES;
-pub(crate) use candidate::START_KERNEL_MAP;
 use candidate::{Candidate, Claim};
 use clock::ClockFields;
 use fitting::{is_sure, stored_for};

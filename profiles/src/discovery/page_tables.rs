@@ -12,10 +12,8 @@ use panoptes_decoders::paging::x86_64::{Levels, step};
 use panoptes_decoders::paging::{self, Step};
 use panoptes_decoders::source::{MemorySource, PAGE_BYTES};
 
-use crate::discovery::candidate::{
-    Candidate, KERNEL_IMAGE_BYTES, LARGE_PAGE_BYTES, START_KERNEL_MAP, kernel_offset,
-};
-use crate::memory::KernelMemory;
+use crate::discovery::candidate::{Candidate, KERNEL_IMAGE_BYTES, LARGE_PAGE_BYTES, kernel_offset};
+use crate::memory::{KernelMemory, START_KERNEL_MAP};
 use crate::report::{Evidence, Refusal};
 use crate::sweep::Chunk;
 use crate::symbols::Symbols;

@@ -3,10 +3,7 @@
 //! The parser of the command line generates them. What only the machine knows is added here: the
 //! names of its systems, which `panoptes systems` lists.
 
-use std::ffi::OsStr;
-
-use clap::builder::{PossibleValue, TypedValueParser};
-use clap::{Arg, Command, CommandFactory as _, ValueEnum as _};
+use clap::CommandFactory as _;
 use clap_complete::Shell;
 
 use crate::cli::Arguments;
@@ -32,32 +29,6 @@ pub(crate) fn script(shell: Shell) -> String {
         Shell::Fish => format!("{script}\n{FISH}"),
         _ => script.into_owned(),
     }
-}
-
-/// Reads the name of a shell. One without completions is no typing mistake of another one's name.
-#[derive(Clone, Debug)]
-pub(crate) struct ShellParser;
-
-impl TypedValueParser for ShellParser {
-    type Value = Shell;
-
-    fn parse_ref(
-        &self,
-        command: &Command,
-        argument: Option<&Arg>,
-        value: &OsStr,
-    ) -> Result<Shell, clap::Error> {
-        TypedValueParser::parse_ref(&(shell as fn(&str) -> _), command, argument, value)
-    }
-
-    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
-        Some(Box::new(Shell::value_variants().iter().filter_map(Shell::to_possible_value)))
-    }
-}
-
-fn shell(name: &str) -> Result<Shell, String> {
-    const SHELLS: &str = "bash, elvish, fish, powershell and zsh";
-    Shell::from_str(name, true).map_err(|_| format!("there are none for {name}, but for {SHELLS}"))
 }
 
 fn of_zsh(script: &str) -> String {
@@ -99,18 +70,6 @@ mod tests {
         assert!(defined < zsh.find(ZSH_START).unwrap());
         assert_eq!(zsh.matches(":_panoptes_systems' ").count(), 2, "{zsh}");
         assert!(zsh.contains(":(small medium default)' "), "{zsh}");
-    }
-
-    #[test]
-    fn a_shell_without_completions_is_named() {
-        assert_eq!(shell("zsh"), Ok(Shell::Zsh));
-        assert!(shell("tcsh").unwrap_err().starts_with("there are none for tcsh, but for bash"));
-        let refused = Arguments::command()
-            .try_get_matches_from(["panoptes", "completions", "tcsh"])
-            .unwrap_err()
-            .to_string();
-        assert!(refused.contains("there are none for tcsh"), "{refused}");
-        assert!(!refused.contains("similar"), "{refused}");
     }
 
     /// What Bash offers for a line, with a program that lists three guests.

@@ -37,8 +37,8 @@ use crate::config::{Configuration, Enabled, Loader, Mode, Overrides, System};
 use crate::exit::{Exit, Failure};
 use crate::message::Messages;
 use crate::random;
+use crate::record_header::header_of_system;
 use crate::system_argument::{check_name, pick};
-use crate::watch::header_of_system;
 use crate::watched::{copied, setup};
 
 /// The alerts that come of packets and memory together.

@@ -158,7 +158,7 @@ impl Compiler {
     /// The compiler that the variable names: words between blanks, such as `ccache gcc`.
     fn of(variable: &OsStr) -> Self {
         let words = variable.as_bytes().split(u8::is_ascii_whitespace);
-        let words = words.filter(|word| !word.is_empty()).map(|word| OsStr::from_bytes(word));
+        let words = words.filter(|word| !word.is_empty()).map(OsStr::from_bytes);
         let mut words = words.map(OsStr::to_owned);
         let program = words.next().unwrap_or_else(|| COMPILER.into());
         Self { program, arguments: words.collect() }

@@ -25,9 +25,9 @@ use crate::attach::warn_losses;
 use crate::exit::{Exit, Failure, print};
 use crate::message::{Messages, wants_colour};
 use crate::random;
+use crate::record_header::header_of_system;
 use crate::request::ScanRequest;
 use crate::sbom::Sboms;
-use crate::watch::header_of_system;
 use crate::watched::{copied, setup};
 
 /// Least number of scans: the first one remembers what there is, and a forked process gets one more

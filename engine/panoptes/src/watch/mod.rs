@@ -44,7 +44,6 @@ use crate::message::Messages;
 use crate::request::WatchRequest;
 use crate::sandbox::give_up_capabilities;
 
-pub(crate) use system_events::{header_of_system, os_version};
 pub(crate) use telemetry::{check_files, files_of, name_of, probe};
 pub(crate) use test_alert::test_alert;
 

@@ -14,9 +14,7 @@ use panoptes_sinks::filter::{DEBUG_RECEIVER, Subject};
 use panoptes_sinks::json::Limits;
 use panoptes_sinks::queue::Producer;
 use panoptes_sinks::record::header::Header;
-use panoptes_sinks::record::interface::BluefieldSystem;
 use panoptes_sinks::record::system_activity::SystemActivityDetails;
-use panoptes_sinks::record::value::Numbered;
 use panoptes_sinks::record::workload::Workload;
 use panoptes_sinks::record::{Details, Record, RecordWriter};
 
@@ -24,6 +22,7 @@ use crate::attach::ProfileProblem;
 use crate::config::{Configuration, Events, LogLevel, System};
 use crate::dma::Regions;
 use crate::interfaces::Interface;
+use crate::record_header::{header, os_version, set_weight};
 use crate::watch::outputs::{Recipe, Wanted, Watched};
 use crate::watch::problems::Topic;
 use crate::watch::system_logs::{LogPlace, SystemLogs};
@@ -356,13 +355,6 @@ pub(super) fn because(reason: &str) -> SystemActivityDetails<'_> {
     SystemActivityDetails { reason: reason.into(), ..SystemActivityDetails::default() }
 }
 
-/// Formats `6.1.0-37-amd64` as records name it: `Linux Kernel 6.1`.
-pub(crate) fn os_version(release: &str) -> String {
-    let mut numbers = release.splitn(3, ['.', '-', '+']);
-    let (major, minor) = (numbers.next().unwrap_or(""), numbers.next().unwrap_or(""));
-    format!("Linux Kernel {major}.{minor}")
-}
-
 /// The activity that reports a refused candidate; most candidates are only noise in memory.
 fn of_refusal(refusal: &panoptes_profiles::report::Refusal) -> Option<Activity> {
     use panoptes_profiles::report::Refusal;
@@ -382,46 +374,6 @@ fn receivers(outputs: &[Wanted]) -> Vec<(usize, Vec<Glob>)> {
         _ => None,
     };
     outputs.iter().filter_map(of).collect()
-}
-
-/// The header of records about Panoptes itself, with the severities of `default`.
-pub(super) fn header_of_service(configuration: &Configuration, interfaces: &[Interface]) -> Header {
-    let Configuration { service, output, default, .. } = configuration;
-    let limits = Limits::new(default.limits.string_length as usize);
-    let dialect = service.compatibility.dialect();
-    header(dialect, &output.user_data, interfaces, limits, &default.events)
-}
-
-/// The header of records about a system, without interfaces of this machine.
-pub(crate) fn header_of_system(configuration: &Configuration, system: &System) -> Header {
-    let limits = Limits::new(system.settings.limits.string_length as usize);
-    let dialect = configuration.service.compatibility.dialect();
-    header(dialect, &configuration.output.user_data, &[], limits, &system.settings.events)
-}
-
-fn header(
-    dialect: Dialect,
-    user_data: &str,
-    interfaces: &[Interface],
-    limits: Limits,
-    events: &Events,
-) -> Header {
-    let records: Vec<_> = interfaces.iter().map(Interface::record).collect();
-    let watcher = BluefieldSystem { bluefield_networking_interfaces: Some(Numbered(&records)) };
-    let mut header = Header::in_dialect(dialect, &user_data.into(), &watcher, limits);
-    set_weights(&mut header, events);
-    header
-}
-
-fn set_weights(header: &mut Header, events: &Events) {
-    for (activity, _) in events.iter() {
-        set_weight(header, events, activity);
-    }
-}
-
-fn set_weight(header: &mut Header, events: &Events, activity: Activity) {
-    header.set_severity(activity, events.get(activity).severity);
-    header.set_preset(activity, events.preset_of(activity));
 }
 
 #[cfg(test)]

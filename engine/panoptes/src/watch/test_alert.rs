@@ -25,12 +25,13 @@ use serde_json::json;
 
 use super::clocks::{nanoseconds, wall_clock_ns};
 use super::outputs::{LogFolder, Receivers, Recipe, Wanted, wanted};
-use super::system_events::{because, header_of_service};
+use super::system_events::because;
 use super::telemetry::confirmation;
 use crate::config::Configuration;
 use crate::exit::{Answer, Exit, Failure};
 use crate::interfaces::of_this_machine;
 use crate::memory::CONTROL_QUEUE;
+use crate::record_header::header_of_service;
 use crate::request::Shown;
 
 /// How long all outputs together may take.

@@ -153,7 +153,8 @@ impl Probe<'_, '_> {
         if self.word(next.plus(LINK_BYTES)) == Some(before.0) {
             return true;
         }
-        list.is_by_age() && (heads.contains(&next) || node.is_some_and(|node| self.precedes(node, before)))
+        let is_later = node.is_some_and(|node| self.precedes(node, before));
+        list.is_by_age() && (heads.contains(&next) || is_later)
             // A task that was copied before the entry was as young then.
             || list == List::Tasks
                 && self.precedes(next, before)

@@ -121,6 +121,7 @@ pub(super) struct Answers {
 
 /// The answer to a request.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts")]
 pub(super) struct Answer {
     pub(super) status: u16,
     /// The status with the receiver's words for it.
@@ -521,7 +522,7 @@ mod tests {
         let mut text = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned();
         for chunk in body.as_bytes().chunks(size) {
             let chunk = std::str::from_utf8(chunk).unwrap();
-            text.push_str(&format!("{:x}\r\n{chunk}\r\n", chunk.len()));
+            text.extend([&format!("{:x}", chunk.len()), "\r\n", chunk, "\r\n"]);
         }
         text + "0\r\n\r\n"
     }

@@ -22,7 +22,8 @@ fn values_of_the_wrong_shape_are_answered_with_the_right_one() {
         (
             "exceptions: process_hidden",
             "1:13",
-            "`exceptions` must be a list, not a single value; write [{activity: process_hidden, …}]",
+            "`exceptions` must be a list, not a single value; \
+             write [{activity: process_hidden, …}]",
         ),
         (
             "systems: [qemu:4711]",

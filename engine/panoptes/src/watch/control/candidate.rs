@@ -10,7 +10,7 @@ use panoptes_engine::watch::Seen;
 use panoptes_sinks::panics::Restarts;
 use panoptes_sources::{FileFormat, Placed, file_identity};
 
-use super::search::AddressUse;
+use super::in_use::AddressUse;
 use super::threads::{TaskId, Urgency};
 use crate::config::{Events, GuestName, System, SystemAddress, SystemSettings};
 use crate::guests::{self, Guest, Owner};

@@ -13,6 +13,7 @@
 mod attach;
 mod candidate;
 mod functions;
+mod in_use;
 mod machines;
 mod metrics_port;
 mod one_machine;
@@ -63,11 +64,12 @@ use crate::watch::telemetry;
 use attach::Outcome;
 use candidate::{Candidate, Phase};
 use functions::Functions;
+use in_use::InUse;
 use machines::{GuestNames, Sighting};
 use outputs::Outputs;
 use reload::{LoadFn, Loaded, Reloads};
 use scanners::{ScannerHandle, Scanners};
-use search::{FindFn, InUse, SearchFn};
+use search::{FindFn, SearchFn};
 use threads::{OtherCores, Workers};
 
 /// How long `panoptes watch` waits for the first kernel: a guest may still be starting.

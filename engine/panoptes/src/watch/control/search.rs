@@ -3,10 +3,9 @@
 //! A search may take minutes: memory may be large, and a hostile guest may have many candidates of
 //! kernels. It ends soon after it is cancelled.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use panoptes_engine::detect::binary_attestation::Shipped;
@@ -21,6 +20,7 @@ use panoptes_tables::room;
 use uuid::Uuid;
 
 use super::candidate::Outside;
+use super::in_use::{AddressUse, InUse};
 use super::one_machine::{Instead, Known, Machines, Verdict};
 use crate::attach::{
     Observer, ProfileProblem, attach, find_guest, log_event, log_source, open_with, options,
@@ -40,47 +40,6 @@ use crate::watched::{copied, setup};
 
 /// Guests that are named are taken from a search of processes that is at most this old.
 const CENSUS_AGE: Duration = Duration::from_millis(500);
-
-/// The addresses of the systems that are watched, or about to be. Two of them never have one boot
-/// id, so a search needs them as they are at its end.
-#[derive(Clone, Debug, Default)]
-pub(super) struct InUse(Arc<Mutex<BTreeMap<String, usize>>>);
-
-/// One use of an address, until it is dropped. A search that was cancelled may use an address as
-/// long as the next search does.
-#[derive(Debug)]
-pub(super) struct AddressUse {
-    all: InUse,
-    address: String,
-}
-
-impl InUse {
-    pub(super) fn add(&self, address: &SystemAddress) -> AddressUse {
-        let address = address.to_string();
-        *self.lock().entry(address.clone()).or_default() += 1;
-        AddressUse { all: self.clone(), address }
-    }
-
-    fn has(&self, address: &str) -> bool {
-        self.lock().contains_key(address)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for AddressUse {
-    fn drop(&mut self) {
-        let mut all = self.all.lock();
-        if let Some(count) = all.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                all.remove(&self.address);
-            }
-        }
-    }
-}
 
 /// The task to attach to a system, with all that it needs.
 #[derive(Debug)]

@@ -16,12 +16,13 @@ use panoptes_tables::room;
 
 use super::candidate::Candidate;
 use super::functions::Functions;
+use super::in_use::InUse;
 use super::machines::GuestNames;
 use super::metrics_port::{bind_metrics, serve_metrics};
 use super::outputs::Outputs;
 use super::reload::Reloads;
 use super::scanners::{Scanners, workspaces};
-use super::search::{InUse, find_again, search};
+use super::search::{find_again, search};
 use super::threads::{OtherCores, Workers};
 use super::{Control, LOADERS, MEMORY_LOOK, OPENERS, Work};
 use crate::boot_ids::{BootIds, folder_of};

@@ -1,0 +1,58 @@
+//! The header of records: who watches, and with which severities.
+
+use panoptes_sinks::activities::Activity;
+use panoptes_sinks::dialect::Dialect;
+use panoptes_sinks::json::Limits;
+use panoptes_sinks::record::header::Header;
+use panoptes_sinks::record::interface::BluefieldSystem;
+use panoptes_sinks::record::value::Numbered;
+
+use crate::config::{Configuration, Events, System};
+use crate::interfaces::Interface;
+
+/// The header of records about Panoptes itself, with the severities of `default`.
+pub(crate) fn header_of_service(configuration: &Configuration, interfaces: &[Interface]) -> Header {
+    let Configuration { service, output, default, .. } = configuration;
+    let limits = Limits::new(default.limits.string_length as usize);
+    let dialect = service.compatibility.dialect();
+    header(dialect, &output.user_data, interfaces, limits, &default.events)
+}
+
+/// The header of records about a system, without interfaces of this machine.
+pub(crate) fn header_of_system(configuration: &Configuration, system: &System) -> Header {
+    let limits = Limits::new(system.settings.limits.string_length as usize);
+    let dialect = configuration.service.compatibility.dialect();
+    header(dialect, &configuration.output.user_data, &[], limits, &system.settings.events)
+}
+
+pub(crate) fn header(
+    dialect: Dialect,
+    user_data: &str,
+    interfaces: &[Interface],
+    limits: Limits,
+    events: &Events,
+) -> Header {
+    let records: Vec<_> = interfaces.iter().map(Interface::record).collect();
+    let watcher = BluefieldSystem { bluefield_networking_interfaces: Some(Numbered(&records)) };
+    let mut header = Header::in_dialect(dialect, &user_data.into(), &watcher, limits);
+    set_weights(&mut header, events);
+    header
+}
+
+fn set_weights(header: &mut Header, events: &Events) {
+    for (activity, _) in events.iter() {
+        set_weight(header, events, activity);
+    }
+}
+
+pub(crate) fn set_weight(header: &mut Header, events: &Events, activity: Activity) {
+    header.set_severity(activity, events.get(activity).severity);
+    header.set_preset(activity, events.preset_of(activity));
+}
+
+/// Formats `6.1.0-37-amd64` as records name it: `Linux Kernel 6.1`.
+pub(crate) fn os_version(release: &str) -> String {
+    let mut numbers = release.splitn(3, ['.', '-', '+']);
+    let (major, minor) = (numbers.next().unwrap_or(""), numbers.next().unwrap_or(""));
+    format!("Linux Kernel {major}.{minor}")
+}
