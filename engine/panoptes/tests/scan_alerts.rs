@@ -37,7 +37,8 @@ fn texts(output: &Output) -> [String; 2] {
     [&output.stdout, &output.stderr].map(|bytes| String::from_utf8(bytes.clone()).unwrap())
 }
 
-/// Takes a process out of the kernel's list of tasks, as a rootkit does; returns its id.
+/// Takes a process out of the kernel's list of tasks, as a rootkit does (`list_del_init`,
+/// include/linux/list.h); returns its id.
 fn hide(path: &Path) -> u32 {
     let mut source = FileSource::open(path).unwrap();
     let options = Options { use_builtin: true, ..Options::default() };
@@ -58,6 +59,9 @@ fn hide(path: &Path) -> u32 {
     };
     put(task.tasks_prev, task.tasks_next);
     put(task.tasks_next.plus(8), task.tasks_prev);
+    let link = task.address.plus(kernel.layouts.task_struct.tasks.offset.into());
+    put(link, link);
+    put(link.plus(8), link);
     task.tgid
 }
 
@@ -88,7 +92,7 @@ fn a_hidden_process_in_a_dump_is_one_alert_with_the_confidence_of_a_copy() {
     assert_eq!(record["activity_data"]["name"], "process_hidden");
     assert_eq!(record["message_type"], "ALERT");
     let reason = record.to_string();
-    assert!(reason.contains(&format!("pid {pid}")) && reason.contains("may be torn"), "{reason}");
+    assert!(reason.contains(&format!("(process {pid})")) && reason.contains("may be torn"), "{reason}");
 
     let [summary, _] = texts(&scan(&path, &["--summary", "--json"]));
     let summary: Value = serde_json::from_str(&summary).unwrap();

@@ -139,8 +139,11 @@ impl Receiver {
 
     /// What metrics call the output to it.
     pub(crate) fn output_name(&self) -> String {
-        // TLS goes over TCP.
-        let protocol = if self.kind.is_http() { "" } else { " (tcp)" };
+        let protocol = match self.kind {
+            kind if kind.is_http() => "",
+            kind if kind.uses_tls() => " (tls)",
+            _ => " (tcp)",
+        };
         self.address() + protocol
     }
 
