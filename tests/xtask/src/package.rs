@@ -130,7 +130,9 @@ fn needs_c_library(depends: &str) -> Result<(), String> {
     if depends.split([',', '|']).any(has_version) {
         return Ok(());
     }
-    Err(format!("the package does not depend on a version of libc6: {}", depends.trim()))
+    let depends = depends.trim();
+    let advice = "install dpkg-dev, whose dpkg-shlibdeps finds the package's libraries";
+    Err(format!("the package does not depend on a version of libc6: {depends}; {advice}"))
 }
 
 fn install_cargo_deb() -> Result<(), String> {
