@@ -92,7 +92,8 @@ fn a_hidden_process_in_a_dump_is_one_alert_with_the_confidence_of_a_copy() {
     assert_eq!(record["activity_data"]["name"], "process_hidden");
     assert_eq!(record["message_type"], "ALERT");
     let reason = record.to_string();
-    assert!(reason.contains(&format!("(process {pid})")) && reason.contains("may be torn"), "{reason}");
+    let process = format!("(process {pid})");
+    assert!(reason.contains(&process) && reason.contains("may be torn"), "{reason}");
 
     let [summary, _] = texts(&scan(&path, &["--summary", "--json"]));
     let summary: Value = serde_json::from_str(&summary).unwrap();
