@@ -1,0 +1,162 @@
+//! Dumps with pages of zeros, or without an end: what the tool that made them could not read.
+//!
+//! What is printed of such a dump is right, or left out. Nothing in it is hidden.
+
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first thing that fails")]
+
+mod recorded;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use panoptes_bounded as bounded;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use recorded::write_machine;
+
+const PAGE_BYTES: usize = 4096;
+/// Dumps, and the pages of each that are lost. The machine has some thousand pages that are read.
+const DUMPS: u64 = 12;
+const LOST: usize = 40;
+/// Lengths at which the dump is cut, as parts of it.
+const CUTS: u64 = 16;
+
+/// A dump, and what the program prints of it as a whole.
+struct Dump {
+    _folder: TempDir,
+    path: PathBuf,
+    bytes: Vec<u8>,
+    lines: BTreeMap<String, Value>,
+}
+
+impl Dump {
+    fn new() -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("memory.raw");
+        if !write_machine(std::slice::from_ref(&path)) {
+            return None;
+        }
+        let lines = lines_of(&scan(&path, &[]));
+        let bytes = fs::read(&path).unwrap();
+        Some(Self { _folder: folder, path, bytes, lines })
+    }
+
+    /// Frames of the pages that are not zeros.
+    fn frames(&self) -> Vec<usize> {
+        let pages = self.bytes.chunks(PAGE_BYTES).enumerate();
+        pages.filter(|(_, page)| page.iter().any(|&byte| byte != 0)).map(|(at, _)| at).collect()
+    }
+
+    /// Sets pages to zeros, or to what they were.
+    fn put(&self, frames: &[usize], is_lost: bool) {
+        let file = File::options().write(true).open(&self.path).unwrap();
+        for &frame in frames {
+            let at = frame * PAGE_BYTES;
+            let page = if is_lost { &[0; PAGE_BYTES] } else { &self.bytes[at..at + PAGE_BYTES] };
+            file.write_all_at(page, at as u64).unwrap();
+        }
+    }
+
+    /// Scans the dump as it is now. Returns whether it has a kernel, and what is wrong.
+    fn mistakes(&self) -> (bool, Vec<String>) {
+        let output = scan(&self.path, &[]);
+        let messages = String::from_utf8_lossy(&output.stderr).into_owned();
+        if output.status.code() == Some(65) {
+            return (false, Vec::new());
+        }
+        assert_eq!(output.status.code(), Some(0), "{messages}");
+        let mut wrong = Vec::new();
+        for (key, line) in lines_of(&output) {
+            // Without its process, a connection has another key.
+            let Some(whole) = self.lines.get(&key) else {
+                wrong.extend((line["kind"] != "connection").then_some(key));
+                continue;
+            };
+            for (field, value) in line.as_object().unwrap() {
+                if !field.contains("hash") && whole.get(field) != Some(value) {
+                    wrong.push(format!("{key}: {field} is {value}, not {:?}", whole.get(field)));
+                }
+            }
+        }
+        let alerts = scan(&self.path, &["--alerts"]);
+        assert_eq!(alerts.status.code(), Some(0), "{}", String::from_utf8_lossy(&alerts.stderr));
+        wrong.extend(String::from_utf8_lossy(&alerts.stdout).lines().map(str::to_owned));
+        (true, wrong)
+    }
+}
+
+fn scan(path: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_panoptes"));
+    bounded::output(command.arg("scan").arg(path).args(arguments)).unwrap()
+}
+
+/// What is printed, by what it is about.
+fn lines_of(output: &Output) -> BTreeMap<String, Value> {
+    const KEYS: [&str; 8] = [
+        "kind",
+        "process_id",
+        "thread_id",
+        "file_descriptor_index",
+        "virtual_memory_area_start_address",
+        "source_port",
+        "destination_port",
+        "file_descriptor_id",
+    ];
+    let text = str::from_utf8(&output.stdout).unwrap();
+    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let key = |line: &Value| {
+        let mut key: Vec<String> = KEYS.iter().map(|key| line[*key].to_string()).collect();
+        if line["kind"] == "interface" {
+            key.push(line["workload_network_interface_name"].to_string());
+        }
+        key.join(" ")
+    };
+    lines.map(|line| (key(&line), line)).collect()
+}
+
+/// Some of the frames, the same for each seed (xorshift64, Marsaglia).
+fn some(frames: &[usize], seed: u64) -> Vec<usize> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        frames[state as usize % frames.len()]
+    })
+    .take(LOST)
+    .collect()
+}
+
+#[test]
+fn what_lost_pages_leave_is_right() {
+    let Some(dump) = Dump::new() else { return };
+    let (frames, mut read) = (dump.frames(), 0);
+    for seed in 0..DUMPS {
+        let lost = some(&frames, seed);
+        dump.put(&lost, true);
+        let (has_kernel, wrong) = dump.mistakes();
+        assert!(wrong.is_empty(), "seed {seed}: {wrong:#?}");
+        read += u64::from(has_kernel);
+        dump.put(&lost, false);
+    }
+    // The recorded machine has few pages, and those of its kernel are many of them.
+    assert!(read > DUMPS / 2, "{read} of {DUMPS} dumps were read");
+}
+
+#[test]
+fn what_a_cut_leaves_is_right() {
+    let Some(dump) = Dump::new() else { return };
+    let mut read = 0;
+    for cut in (1..CUTS).rev() {
+        let length = dump.bytes.len() as u64 * cut / CUTS / PAGE_BYTES as u64 * PAGE_BYTES as u64;
+        File::options().write(true).open(&dump.path).unwrap().set_len(length).unwrap();
+        let (has_kernel, wrong) = dump.mistakes();
+        assert!(wrong.is_empty(), "cut at {length}: {wrong:#?}");
+        read += u64::from(has_kernel);
+    }
+    println!("{read} of {} dumps were read", CUTS - 1);
+}
