@@ -28,8 +28,11 @@ use super::copied::Copied;
 use super::snapshot::{ProcessRow, ThreadRow, view};
 use super::{Kernel, Memory, Snapshot, Views, Walker};
 use crate::address::Reader;
+use crate::path::own_name;
 use panoptes_tables::Keyed;
 
+/// Comparisons of processes with threads, in all.
+const STEPS_MAX: u64 = 1 << 28;
 /// Bytes of a link.
 const LINK_BYTES: u64 = 8;
 
@@ -57,16 +60,25 @@ impl Walker {
             return;
         }
         let clock = CopyClock::of(memory, &self.snapshot);
+        let mut steps = STEPS_MAX;
         for index in self.snapshot.processes.indexes() {
             let process = self.snapshot.processes[index];
-            if process.missing.is_empty() {
+            let unseen = Views(process.missing.0 | process.unknown.0);
+            if unseen.is_empty() {
                 continue;
             }
-            let proven = self.proven_views(memory, clock, &process);
+            // Each process is compared with all threads.
+            let threads = self.snapshot.threads.len() as u64;
+            steps = steps.saturating_sub(threads);
+            let proven = if steps > 0 {
+                self.proven_views(memory, clock, &ProcessRow { missing: unseen, ..process })
+            } else {
+                Views::NONE
+            };
             let snapshot = &mut self.snapshot;
-            snapshot.torn += u32::from(proven.is_empty());
+            snapshot.torn += u32::from(proven.is_empty() && !process.missing.is_empty());
             let row = &mut snapshot.processes[index];
-            row.unknown.0 |= row.missing.0 & !proven.0;
+            row.unknown.0 = unseen.0 & !proven.0;
             row.missing = proven;
         }
     }
@@ -78,9 +90,9 @@ impl Walker {
         clock: CopyClock,
         process: &ProcessRow,
     ) -> Views {
+        let task = self.snapshot.threads[process.leader].task;
+        let is_program = has_name_of_program(&self.snapshot, process, &task);
         let Snapshot { threads, css_sets, mms, .. } = &self.snapshot;
-        let leader = &threads[process.leader];
-        let task = leader.task;
         // A thread that calls exec takes the number of the first thread, and its place in all lists
         // (`de_thread`, fs/exec.c).
         let is_heir =
@@ -110,7 +122,7 @@ impl Walker {
         if proven != 0
             && let Some(mm) = process.mm
         {
-            probe.look_at_heap(mms, mm);
+            probe.look_at_heap(mms, mm, is_program);
         }
         let proven = Views(proven);
         if proven.is_empty() || probe.is_torn(proven) { Views::NONE } else { proven }
@@ -123,7 +135,7 @@ impl Probe<'_, '_> {
         let layout = &self.memory.kernel.layouts.task_struct;
         let has_links = !self.is_young();
         let is_begin = self.evidence.is_begin(has_links) && self.began_during_copy();
-        if is_begin || self.evidence.is_end(has_links) || self.lived_during_copy() {
+        if is_begin || self.evidence.is_end() || self.lived_during_copy() {
             return true;
         }
         let own = |field: Option<Field>| {
@@ -231,7 +243,9 @@ impl Probe<'_, '_> {
                 continue;
             }
             if other.real_parent == task.address {
-                self.show_link(other.address.plus(layout.real_parent.offset.into()));
+                let place = other.address.plus(layout.real_parent.offset.into());
+                // A child that began before the copy is no other task's at this address.
+                if self.clock.is_young(&other) { self.show_link(place) } else { self.show(place) }
             }
             if other.group_leader == task.address && other.tgid == task.tgid {
                 self.show(other.address.plus(layout.group_leader.offset.into()));
@@ -246,6 +260,17 @@ impl Probe<'_, '_> {
             }
         }
     }
+}
+
+/// Whether a process has the name of the program in its address space: `execve` gives it
+/// (`begin_new_exec`, fs/exec.c).
+fn has_name_of_program(snapshot: &Snapshot, process: &ProcessRow, task: &Task) -> bool {
+    let mm = snapshot.mms.at(process.mm);
+    let file = mm.and_then(|mm| snapshot.files.at(mm.exe_file));
+    let program = file.and_then(|file| own_name(snapshot, file.path));
+    let name = task.name();
+    let is_start = |program: &[u8]| !name.is_empty() && program.starts_with(name);
+    program.is_some_and(is_start)
 }
 
 /// Number of the page, in the order of a copy, that has an address.

@@ -21,9 +21,11 @@ pub(super) struct Evidence {
 }
 
 impl Evidence {
-    /// Whether everything that shows the process was copied before everything that lacks it.
-    pub(super) fn is_end(&self, has_links: bool) -> bool {
-        let shows = self.shows_with(has_links);
+    /// Whether everything that shows the process was copied before everything that lacks it. Links
+    /// that were copied later may be those of another task: the kernel reuses the newest memory
+    /// first.
+    pub(super) fn is_end(&self) -> bool {
+        let shows = self.shows;
         self.state.precede(self.lacks, 0) && (shows.is_empty() || shows.precede(self.lacks, SLACK))
     }
 
@@ -36,9 +38,8 @@ impl Evidence {
     }
 
     /// Whether something that was copied after a page shows the process.
-    pub(super) fn is_alive_at(&self, page: u64, has_links: bool) -> bool {
-        let shows = self.shows_with(has_links).and(self.state);
-        shows.0.is_some_and(|(_, last)| page <= last)
+    pub(super) fn is_alive_at(&self, page: u64) -> bool {
+        self.shows.and(self.state).0.is_some_and(|(_, last)| page <= last)
     }
 
     fn shows_with(&self, has_links: bool) -> Pages {
@@ -105,20 +106,19 @@ mod tests {
             let (shows, lacks) = (pages(&[3000, 1000]), pages(lacks));
             Evidence { state, shows, links, lacks, is_followed: false }
         };
-        assert!(!evidence(&[]).is_end(false) && !evidence(&[]).is_begin(false));
-        assert!(evidence(&[4000]).is_end(false) && !evidence(&[4000]).is_begin(false));
-        assert!(!evidence(&[4000]).is_end(true), "a link to it was copied later");
-        assert!(evidence(&[2999]).is_end(false), "pages that are copied while it ends");
-        assert!(!evidence(&[2990]).is_end(false));
-        assert!(!evidence(&[2000]).is_end(false) && !evidence(&[2000]).is_begin(false));
-        assert!(!evidence(&[500, 4000]).is_end(false));
+        assert!(!evidence(&[]).is_end() && !evidence(&[]).is_begin(false));
+        assert!(evidence(&[4000]).is_end() && !evidence(&[4000]).is_begin(false));
+        assert!(evidence(&[2999]).is_end(), "pages that are copied while it ends");
+        assert!(!evidence(&[2990]).is_end());
+        assert!(!evidence(&[2000]).is_end() && !evidence(&[2000]).is_begin(false));
+        assert!(!evidence(&[500, 4000]).is_end());
     }
 
     #[test]
     fn a_process_that_began_is_lacked_by_what_was_copied_first() {
         let (state, lacks) = (pages(&[5000]), pages(&[4000]));
         let evidence = Evidence { state, lacks, ..Evidence::default() };
-        assert!(evidence.is_begin(true) && !evidence.is_end(true));
+        assert!(evidence.is_begin(true) && !evidence.is_end());
         assert!(evidence.has_entered(5000) && evidence.has_left(3000));
         assert!(!evidence.has_entered(3000) && !evidence.has_left(5000));
         let evidence = Evidence { is_followed: true, ..evidence };
