@@ -28,7 +28,7 @@ fn refusal(content: &[u8]) -> String {
 
 #[test]
 fn a_file_of_zeros_was_not_copied() {
-    let said = refusal(&[0; BYTES]);
+    let said = refusal(&vec![0; BYTES]);
     assert!(said.contains("it holds only zeros: nothing was copied; dump again"), "{said}");
 }
 

@@ -28,7 +28,6 @@ use super::copied::Copied;
 use super::snapshot::{ProcessRow, ThreadRow, view};
 use super::{Kernel, Memory, Snapshot, Views, Walker};
 use crate::address::Reader;
-use crate::path::own_name;
 use panoptes_tables::Keyed;
 
 /// Comparisons of processes with threads, in all.
@@ -267,10 +266,10 @@ impl Probe<'_, '_> {
 fn has_name_of_program(snapshot: &Snapshot, process: &ProcessRow, task: &Task) -> bool {
     let mm = snapshot.mms.at(process.mm);
     let file = mm.and_then(|mm| snapshot.files.at(mm.exe_file));
-    let program = file.and_then(|file| own_name(snapshot, file.path));
+    let program = file.and_then(|file| snapshot.dentries.at(file.path.dentry));
     let name = task.name();
-    let is_start = |program: &[u8]| !name.is_empty() && program.starts_with(name);
-    program.is_some_and(is_start)
+    // The row has the beginning of each name, which is longer than the name of a task can be.
+    program.is_some_and(|it| it.readable && !name.is_empty() && it.text.starts_with(name))
 }
 
 /// Number of the page, in the order of a copy, that has an address.
