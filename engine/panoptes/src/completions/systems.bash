@@ -6,8 +6,17 @@ _panoptes_listing() {
 
 # The names of the systems, one a line. Other programs choose them: nothing may expand them.
 _panoptes_systems() {
-    _panoptes_listing | grep -oE '"(name|system|uuid)":"[^"\\]+"' |
-        sed -E 's/^"uuid":"(.*)"$/uuid:\1/; s/^"[a-z]+":"(.*)"$/\1/' | LC_ALL=C sort -u
+    local text pattern='"(name|system|uuid)":"([^"\\]+)"(.*)' seen=$'\n' name
+    while IFS= read -r text || [[ -n $text ]]; do
+        while [[ $text =~ $pattern ]]; do
+            name=${BASH_REMATCH[2]}
+            [[ ${BASH_REMATCH[1]} == uuid ]] && name=uuid:$name
+            text=${BASH_REMATCH[3]}
+            [[ $seen == *$'\n'"$name"$'\n'* ]] && continue
+            seen+=$name$'\n'
+            printf '%s\n' "$name"
+        done
+    done < <(_panoptes_listing)
 }
 
 _panoptes_with_systems() {
