@@ -70,6 +70,21 @@ fn every_method_finds_the_same_kernel() {
     }
 }
 
+/// Changes what was read of each page, by the number of the page.
+fn each_page(requests: &[Request], arena: &mut [u8], mut change: impl FnMut(u64, &mut [u8])) {
+    for request in requests {
+        let Some(target) = request.target_range(arena.len()) else { continue };
+        let bytes = &mut arena[target];
+        let mut at = 0;
+        while at < bytes.len() {
+            let address = request.address.0 + at as u64;
+            let end = bytes.len().min(at + (4096 - address % 4096) as usize);
+            change(address / 4096, &mut bytes[at..end]);
+            at = end;
+        }
+    }
+}
+
 /// Memory in which one page of `one_in` is zeros or noise, the same pages at every read.
 struct Damaged {
     source: RawFile,
@@ -80,23 +95,12 @@ struct Damaged {
 impl MemorySource for Damaged {
     fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
         self.source.read_batch(requests, arena);
-        for request in requests {
-            let Some(target) = request.target_range(arena.len()) else { continue };
-            let bytes = &mut arena[target];
-            let mut at = 0;
-            while at < bytes.len() {
-                let address = request.address.0 + at as u64;
-                let length = (4096 - address % 4096) as usize;
-                let end = bytes.len().min(at + length);
-                let noise =
-                    ((address / 4096) ^ self.seed).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20;
-                if noise.is_multiple_of(self.one_in) {
-                    let byte = if noise & 0x8000 == 0 { 0 } else { noise as u8 };
-                    bytes[at..end].fill(byte);
-                }
-                at = end;
+        each_page(requests, arena, |page, bytes| {
+            let noise = (page ^ self.seed).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20;
+            if noise.is_multiple_of(self.one_in) {
+                bytes.fill(if noise & 0x8000 == 0 { 0 } else { noise as u8 });
             }
-        }
+        });
     }
 
     fn regions(&self) -> &[Range<u64>] {
@@ -125,19 +129,11 @@ impl Holed {
 impl MemorySource for Holed {
     fn read_batch(&mut self, requests: &mut [Request], arena: &mut [u8]) {
         self.source.read_batch(requests, arena);
-        for request in requests {
-            let Some(target) = request.target_range(arena.len()) else { continue };
-            let bytes = &mut arena[target];
-            let mut at = 0;
-            while at < bytes.len() {
-                let address = request.address.0 + at as u64;
-                let end = bytes.len().min(at + (4096 - address % 4096) as usize);
-                if self.pages.contains(&(address / 4096)) {
-                    bytes[at..end].fill(0);
-                }
-                at = end;
+        each_page(requests, arena, |page, bytes| {
+            if self.pages.contains(&page) {
+                bytes.fill(0);
             }
-        }
+        });
     }
 
     fn regions(&self) -> &[Range<u64>] {

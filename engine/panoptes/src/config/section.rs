@@ -254,15 +254,20 @@ impl<'a> Section<'a> {
         section.finish();
     }
 
-    /// Reads a list of mappings under `key`.
-    pub(crate) fn sections(&mut self, key: &'static str, mut read: impl FnMut(&mut Section<'a>)) {
+    /// The entries of a list of mappings under `key`.
+    fn mappings(&mut self, key: &'static str) -> &'a [Node] {
         self.know(key, |known| {
             (known.form, known.default) = (Some(MAPPINGS.to_owned()), "[]".to_owned());
         });
         let nodes = self.list(key).unwrap_or_default();
         let shown = if nodes.is_empty() { "[]" } else { "[…]" };
         self.note(key, || shown.to_owned());
-        for (index, node) in nodes.iter().enumerate() {
+        nodes
+    }
+
+    /// Reads a list of mappings under `key`.
+    pub(crate) fn sections(&mut self, key: &'static str, mut read: impl FnMut(&mut Section<'a>)) {
+        for (index, node) in self.mappings(key).iter().enumerate() {
             let path = format!("{}[{index}]", self.full(key));
             let element = path.len();
             let mut section = Section::of(self.context, path, element, node);
@@ -282,13 +287,7 @@ impl<'a> Section<'a> {
         short: &'static str,
         mut read: impl FnMut(&mut Section<'a>),
     ) {
-        self.know(key, |known| {
-            (known.form, known.default) = (Some(MAPPINGS.to_owned()), "[]".to_owned());
-        });
-        let nodes = self.list(key).unwrap_or_default();
-        let shown = if nodes.is_empty() { "[]" } else { "[…]" };
-        self.note(key, || shown.to_owned());
-        for (index, node) in nodes.iter().enumerate() {
+        for (index, node) in self.mappings(key).iter().enumerate() {
             let path = format!("{}[{index}]", self.full(key));
             let element = path.len();
             let mut section = if matches!(node.value, Value::Scalar(_)) {

@@ -31,7 +31,7 @@ impl Evidence {
 
     /// Whether everything that lacks the process was copied before everything that shows it.
     pub(super) fn is_begin(&self, has_links: bool) -> bool {
-        let shows = self.shows_with(has_links);
+        let shows = if has_links { self.shows.and(self.links) } else { self.shows };
         !self.is_followed
             && self.lacks.precede(self.state, 0)
             && (shows.is_empty() || self.lacks.precede(shows, SLACK))
@@ -40,10 +40,6 @@ impl Evidence {
     /// Whether something that was copied after a page shows the process.
     pub(super) fn is_alive_at(&self, page: u64) -> bool {
         self.shows.and(self.state).0.is_some_and(|(_, last)| page <= last)
-    }
-
-    fn shows_with(&self, has_links: bool) -> Pages {
-        if has_links { self.shows.and(self.links) } else { self.shows }
     }
 
     /// Whether the process may have entered the list after all that lacks it was copied, and before
