@@ -75,7 +75,7 @@ pub fn open_with(
 #[derive(Clone, Debug)]
 pub struct Resolution {
     pub address: SystemAddress,
-    /// Whose guest it is; `None` for a file.
+    /// The guest with the memory; `None` for a file.
     pub owner: Option<Owner>,
     /// The id and the start time of the guest's process.
     process: Option<(u32, u64)>,

@@ -54,7 +54,7 @@ pub(super) fn add(
     }
 }
 
-/// What is wrong with a copy, if its content tells.
+/// A fault of a copy that its content shows.
 fn reason(error: &DiscoveryError, source: &mut AnySource, end: u64) -> Option<String> {
     let AnySource::File(file) = &*source else { return None };
     if file.format() != Format::Raw || !source.is_still() {

@@ -22,11 +22,11 @@ pub struct AutoScan {
 /// `?`.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct GuestPattern {
-    /// Of any of the guest's names.
+    /// Pattern that one of the guest's names must match.
     pub name: Option<String>,
     /// In lower case.
     pub uuid: Option<UuidPattern>,
-    /// Of the name or the number of the user.
+    /// Pattern that the name or the number of the user must match.
     pub user: Option<String>,
     pub memory: Option<SizeRange>,
 }

@@ -41,7 +41,7 @@ pub struct Telemetry {
     pub framing: SyslogFraming,
     /// The facility of syslog messages.
     pub facility: Facility,
-    /// What is around each record in the body of an HTTP request.
+    /// The envelope of each record in the body of an HTTP request.
     pub envelope: Envelope,
     /// Fields of the header of each HTTP request.
     pub headers: Vec<(FieldName, FieldValue)>,

@@ -61,7 +61,7 @@ struct Reading {
 /// An object that is memory.
 #[derive(Debug)]
 struct Backend {
-    /// By which other options refer to it.
+    /// The id by which other options refer to it.
     id: String,
     bytes: u64,
     alignment: Option<u64>,

@@ -29,8 +29,8 @@ impl fmt::Display for Owner {
     }
 }
 
-/// Who was the first to have each name, since the start of the service: a guest that does not run
-/// keeps its name.
+/// The first owner of each name since the start of the service: a guest that does not run keeps
+/// its name.
 #[derive(Debug, Default)]
 pub struct Owners(BTreeMap<String, Owner>);
 

@@ -58,7 +58,7 @@ pub(super) struct Candidate {
     /// The guest that it is by its name: its address is this until it is watched, and again when
     /// the guest has ended.
     pub(super) guest: Option<GuestName>,
-    /// Whose guest it was.
+    /// The guest that was watched.
     pub(super) owner: Option<Owner>,
     /// The use of its address, from the start of a search until it is not watched any more.
     pub(super) address_use: Option<AddressUse>,

@@ -88,7 +88,7 @@ pub(super) struct Attached {
     pub(super) source: AnySource,
     /// Where its memory is: a guest that is named has a process now.
     pub(super) address: SystemAddress,
-    /// Whose guest it is, if it is named by that guest.
+    /// The guest that the system is named by.
     pub(super) owner: Option<guests::Owner>,
     /// The use of that address, if the system is named by a guest.
     pub(super) address_use: Option<AddressUse>,
