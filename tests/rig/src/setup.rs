@@ -55,7 +55,7 @@ pub fn ensure_for_fuzzing() -> Result<()> {
 
 /// Installs the programs that make the Debian package.
 pub fn ensure_for_package() -> Result<()> {
-    install::ensure_named(&["date", "gzip"]).map_err(Error::new)
+    install::ensure_named(&["date", "gzip", "dpkg-shlibdeps"]).map_err(Error::new)
 }
 
 /// Installs the program that creates images of a filesystem.

@@ -255,6 +255,7 @@ pub const NEEDS: &[Need] = &[
     program("env", Roots, Install("coreutils"), "starts with an environment of its own"),
     program("date", Release, Install("coreutils"), "the date of the package's changelog"),
     program("gzip", Release, Install("gzip"), "packs pages of the manual"),
+    program("dpkg-shlibdeps", Release, Install("dpkg-dev"), "finds the package's libraries"),
     program("lintian", Release, Skip, "checks the package"),
     program("podman", Release, Fail, "builds the container image"),
     program("bindgen", Release, Fail, "declares DOCA's C interface"),
