@@ -152,19 +152,19 @@ fn a_receiver_that_does_not_read_delays_no_other_output_and_costs_the_oldest_eve
 }
 
 /// A writer with 1000 records for a receiver that has refused a connection.
-fn start_away() -> (Producer, Running, Arc<Counters>) {
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let away = remote(tcp(address), JSON, OutputKind::IoUring, 16 << 20);
+fn start_away() -> (Port, Producer, Running, Arc<Counters>) {
+    let port = Port::reserve().unwrap();
+    let away = remote(tcp(port.address()), JSON, OutputKind::IoUring, 16 << 20);
     let (mut producer, running) = start(vec![Box::new(away)]);
     push(&mut producer, 0..1000);
     let counters = Arc::clone(&running.counters[0]);
     wait_for("refusal", || counters.errors() > 0);
-    (producer, running, counters)
+    (port, producer, running, counters)
 }
 
 #[test]
 fn what_a_receiver_never_took_is_counted_at_the_end() {
-    let (producer, running, counters) = start_away();
+    let (_port, producer, running, counters) = start_away();
     wait_for("backlog", || counters.waiting() == 1000);
     let bytes: usize = (0..1000).map(|number| text(number).len()).sum();
     assert!(counters.waiting_bytes() >= bytes as u64);
@@ -177,7 +177,7 @@ fn what_a_receiver_never_took_is_counted_at_the_end() {
 
 #[test]
 fn a_stop_leaves_out_what_a_receiver_does_not_take() {
-    let (producer, running, counters) = start_away();
+    let (_port, producer, running, counters) = start_away();
     let begin = Instant::now();
     running.stop.store(true, Ordering::Relaxed);
     assert_eq!(running.thread.join().unwrap(), End::Stopped);
@@ -455,7 +455,8 @@ fn a_receiver_that_acknowledges_nothing_gets_everything_again_after_a_minute() {
 fn what_waits_on_the_disk_is_sent_after_a_restart() {
     const COUNT: usize = 5000;
     let folder = tempfile::tempdir().unwrap();
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let port = Port::reserve().unwrap();
+    let address = port.address();
     let output = || {
         RemoteOutput::new(RemoteSettings {
             peer: tcp(address),

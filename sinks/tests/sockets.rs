@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use panoptes_bounded as bounded;
+use panoptes_bounded::{self as bounded, Port};
 use panoptes_sinks::output::socket::{
     Action, Connected, Connecting, Names, Peer, Sent, Socket, SocketError, UnixKind,
 };
@@ -301,7 +301,8 @@ fn after_a_reset_what_the_peer_confirmed_is_still_known() {
 #[test]
 fn a_receiver_that_is_started_later_is_found() {
     for kind in KINDS {
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let port = Port::reserve().unwrap();
+        let address = port.address();
         let peer = tcp(address);
         let error = connect(&peer).unwrap_err();
         assert_eq!((error.action, &error.peer), (Action::Connect, &peer));

@@ -6,13 +6,13 @@
 mod recorded;
 
 use std::fs::{self, File};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use panoptes_bounded as bounded;
+use panoptes_bounded::{self as bounded, Port};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -59,14 +59,8 @@ fn promtool(programs: &Path, arguments: &[&str]) -> Result<String, String> {
     }
 }
 
-/// An address of this machine with a port that nobody listens on.
-fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("there is a port");
-    listener.local_addr().expect("it has an address")
-}
-
 /// The program: it watches a machine and an absent one, and its receiver is not there.
-fn panoptes(folder: &Path, metrics: SocketAddr) -> Running {
+fn panoptes(folder: &Path, metrics: SocketAddr, absent: SocketAddr) -> Running {
     let text = format!(
         "auto_scan: false\n\
          service: {{state_dir: state}}\n\
@@ -74,10 +68,9 @@ fn panoptes(folder: &Path, metrics: SocketAddr) -> Running {
            stdout: false\n  \
            log_folder: log\n  \
            metrics: {{address: '{metrics}'}}\n  \
-           telemetry: [{{address: '{}'}}]\n\
+           telemetry: [{{address: '{absent}'}}]\n\
          exceptions: [{{activity: process_hidden, user_id: 0, reason: it is a test}}]\n\
-         systems: {{web: {{system: web, file_format: raw}}, db: {{system: /absent}}}}\n",
-        free_address()
+         systems: {{web: {{system: web, file_format: raw}}, db: {{system: /absent}}}}\n"
     );
     fs::write(folder.join("p.yaml"), text).expect("there is room for a file");
     start(
@@ -124,6 +117,7 @@ struct Scraped {
     server: String,
     folder: TempDir,
     _running: [Running; 2],
+    _ports: [Port; 3],
 }
 
 impl Scraped {
@@ -133,11 +127,13 @@ impl Scraped {
         if !write_machine(&[folder.path().join("web")]) {
             return None;
         }
-        let (metrics, own) = (free_address(), free_address());
-        let program = panoptes(folder.path(), metrics);
+        let ports = [(); 3].map(|()| Port::reserve().expect("there is a port"));
+        let [metrics, own, absent] = ports.each_ref().map(Port::address);
+        let program = panoptes(folder.path(), metrics, absent);
         let scraper = scraper(folder.path(), &programs, metrics, own);
         let server = format!("http://{own}");
-        let scraped = Self { programs, server, folder, _running: [program, scraper] };
+        let running = [program, scraper];
+        let scraped = Self { programs, server, folder, _running: running, _ports: ports };
         scraped.wait("count_over_time(panoptes_scans_total[5m]) > 10");
         Some(scraped)
     }

@@ -35,6 +35,11 @@ impl Port {
     pub const fn number(&self) -> u16 {
         self.number
     }
+
+    /// The port at 127.0.0.1.
+    pub const fn address(&self) -> SocketAddr {
+        SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, self.number))
+    }
 }
 
 #[cfg(test)]
@@ -47,7 +52,7 @@ mod tests {
     #[test]
     fn a_port_is_kept_for_a_server_that_names_it() {
         let port = Port::reserve().unwrap();
-        let address = (Ipv4Addr::LOCALHOST, port.number());
+        let address = port.address();
         for _ in 0..3 {
             assert_eq!(connect(address).unwrap_err().kind(), ErrorKind::ConnectionRefused);
             let server = TcpListener::bind(address).unwrap();

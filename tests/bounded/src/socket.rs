@@ -127,6 +127,7 @@ fn connect_unix_within(path: &Path, bound: Duration) -> io::Result<UnixStream> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Port;
     use std::io::{Read as _, Write as _};
 
     const SHORT: Duration = Duration::from_millis(20);
@@ -152,8 +153,8 @@ mod tests {
 
     #[test]
     fn nobody_at_an_address_is_a_failure() {
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        assert_eq!(connect(address).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+        let port = Port::reserve().unwrap();
+        assert_eq!(connect(port.address()).unwrap_err().kind(), ErrorKind::ConnectionRefused);
         let none: &[std::net::SocketAddr] = &[];
         assert_eq!(connect(none).unwrap_err().kind(), ErrorKind::InvalidInput);
     }

@@ -10,6 +10,7 @@ mod functions;
 mod keys;
 mod modules;
 mod needs;
+mod ports;
 mod public;
 mod security;
 mod waits;

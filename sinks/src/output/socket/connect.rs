@@ -211,6 +211,8 @@ mod tests {
     };
 
     use super::super::names::Names;
+    use panoptes_bounded::Port;
+
     use super::*;
 
     fn connecting(peer: &Peer) -> Connecting {
@@ -233,7 +235,8 @@ mod tests {
     #[test]
     fn the_next_address_is_tried_when_one_refuses() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let refused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let port = Port::reserve().unwrap();
+        let refused = port.address();
         let address = listener.local_addr().unwrap();
         let mut addresses = Addresses::default();
         (addresses[0], addresses[1], addresses[2]) = (Some(refused), Some(refused), Some(address));

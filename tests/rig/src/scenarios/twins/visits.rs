@@ -1,13 +1,12 @@
 //! Twins that come from outside: clients on the host, by a port of QEMU's that leads to the guest's
 //! ssh server.
 
-use std::net::TcpListener;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use panoptes_bounded as bounded;
+use panoptes_bounded::{self as bounded, Port};
 use serde_json::json;
 
 use super::{Turns, Twin};
@@ -78,8 +77,9 @@ impl Drop for Visits {
 
 /// Makes a port of the host lead to the guest's ssh server.
 fn forward(guest: &mut Guest) -> Result<u16> {
-    let free = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
-    let port = free.map_err(|e| Error::new(format!("no free port: {e}")))?.port();
+    // It stays reserved until QEMU listens there.
+    let free = Port::reserve().map_err(|e| Error::new(format!("no free port: {e}")))?;
+    let port = free.number();
     let line = format!("hostfwd_add n0 tcp:127.0.0.1:{port}-:22");
     let said = guest.qmp("human-monitor-command", Some(&json!({ "command-line": line })))?;
     match said.as_str() {

@@ -4,13 +4,10 @@
 
 use std::net::{SocketAddr, TcpListener};
 
+use panoptes_bounded::Port;
+
 use super::*;
 use crate::watch::metrics::tests::{get, parse, value};
-
-/// An address with a free port of this machine.
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
 
 /// The status of a page; 0 if there is no answer.
 fn status(address: SocketAddr, path: &str) -> u16 {
@@ -24,7 +21,8 @@ fn metrics_have_the_figures_of_a_machine_that_is_watched() {
         panoptes_needs::skip::test("xz");
         return;
     }
-    let address = free_address();
+    let port = Port::reserve().unwrap();
+    let address = port.address();
     let more = "systems: {web: {system: ram, file_format: raw}, absent: {system: /absent}}";
     let file = configure(folder.path(), more);
     let text = fs::read_to_string(&file).unwrap();

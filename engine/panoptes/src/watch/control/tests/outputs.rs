@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::AtomicUsize;
 use std::thread;
 
-use panoptes_bounded as bounded;
+use panoptes_bounded::{self as bounded, Port};
 use panoptes_sinks::output::folder::FolderLock;
 
 use super::*;
@@ -194,7 +194,8 @@ fn receivers_get_what_the_log_has_in_the_same_order() {
 #[test]
 fn a_receiver_that_is_not_there_is_reported_and_costs_the_others_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let port = Port::reserve().unwrap();
+    let address = port.address();
     let file = idle(&folder);
     let text = fs::read_to_string(&file).unwrap();
     let telemetry = format!("log_folder: log, telemetry: [{{address: '{address}'}}]");

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::thread::{self, JoinHandle};
 
-use panoptes_bounded as bounded;
+use panoptes_bounded::{self as bounded, Port};
 use panoptes_sinks::output::folder::FolderLock;
 
 use super::reload::{details, refuse, reload_whole};
@@ -167,11 +167,6 @@ fn a_renewed_token_is_used_although_no_key_has_changed() {
     assert_eq!(kept.count("nothing has changed"), 1, "{}", kept.text());
 }
 
-/// An address where nobody listens yet.
-fn absent() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
 /// A receiver of this address.
 fn telemetry(address: SocketAddr, more: &str) -> String {
     format!("log_folder: log, telemetry: [{{address: '{address}'{more}}}]")
@@ -180,7 +175,8 @@ fn telemetry(address: SocketAddr, more: &str) -> String {
 #[test]
 fn what_waited_for_a_receiver_goes_to_it_with_its_new_settings() {
     let folder = tempfile::tempdir().unwrap();
-    let address = absent();
+    let port = Port::reserve().unwrap();
+    let address = port.address();
     let (sender, receiver) = std::sync::mpsc::channel();
     let (_, kept) = serve(&folder, &telemetry(address, ""), |driver| {
         driver.wait_for("record", || driver.log().contains("Connection refused"));
@@ -206,7 +202,8 @@ fn what_waited_for_a_receiver_goes_to_it_with_its_new_settings() {
 #[test]
 fn what_waited_for_a_receiver_that_is_away_is_counted_when_it_is_removed() {
     let folder = tempfile::tempdir().unwrap();
-    let absent = absent();
+    let port = Port::reserve().unwrap();
+    let absent = port.address();
     let (_, kept) = serve(&folder, &telemetry(absent, ""), |driver| {
         driver.wait_for("record", || driver.log().contains("Connection refused"));
         reload(driver, "log_folder: log");
@@ -223,7 +220,8 @@ fn what_waited_for_a_receiver_that_is_away_is_counted_when_it_is_removed() {
 #[test]
 fn what_waits_on_the_disk_for_no_receiver_is_reported() {
     let folder = tempfile::tempdir().unwrap();
-    let absent = absent();
+    let port = Port::reserve().unwrap();
+    let absent = port.address();
     let on_disk = telemetry(absent, ", backlog: {disk: 1M}");
     let why = "records wait here for a receiver that the configuration does not have";
     let (_, kept) = serve(&folder, &on_disk, |driver| {
@@ -281,8 +279,8 @@ fn an_output_that_cannot_be_opened_refuses_the_configuration() {
 #[test]
 fn metrics_move_to_another_port_and_a_taken_one_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let (first, second) = (free(), free());
+    let ports = [(); 2].map(|()| Port::reserve().unwrap());
+    let [first, second] = ports.each_ref().map(Port::address);
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let with = |address| text(&format!("log_folder: log, metrics: {{address: '{address}'}}"));
     let answers = |address: SocketAddr| bounded::connect(address).is_ok();
@@ -363,7 +361,8 @@ fn an_output_that_cannot_be_opened_any_more_delays_no_other_configuration() {
 #[test]
 fn a_backlog_on_disk_without_its_folder_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let absent = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let port = Port::reserve().unwrap();
+    let absent = port.address();
     let with = |more: &str| format!("log_folder: log, telemetry: [{{address: '{absent}'{more}}}]");
     let (_, kept) = serve(&folder, &with(""), |driver| {
         driver.wait_for("record", || driver.log().contains("Connection refused"));

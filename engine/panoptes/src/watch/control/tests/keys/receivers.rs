@@ -6,7 +6,7 @@ use std::os::unix::net::UnixListener;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use panoptes_bounded as bounded;
+use panoptes_bounded::{self as bounded, Port};
 use serde_json::json;
 
 use super::super::load::*;
@@ -297,7 +297,8 @@ fn drain(address: SocketAddr) {
 #[test]
 fn what_waits_for_a_receiver_has_the_room_of_a_reload() {
     const MOST: u64 = 1 << 20;
-    let absent = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let port = Port::reserve().unwrap();
+    let absent = port.address();
     // What waits is lost at the end.
     let _ = watch(&[("output.telemetry", plain(absent))], REAL, |service| {
         let counters = || service.figures.counters(&format!("{absent} (tcp)"));
@@ -318,7 +319,8 @@ fn what_waits_for_a_receiver_has_the_room_of_a_reload() {
 
 #[test]
 fn what_waits_for_a_receiver_is_on_the_disk_after_a_reload() {
-    let absent = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let port = Port::reserve().unwrap();
+    let absent = port.address();
     let more = [
         ("output.telemetry", plain(absent)),
         ("output.telemetry[0].backlog.memory", json!("64KiB")),
